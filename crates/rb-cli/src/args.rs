@@ -1,0 +1,273 @@
+//! The command line of `rb`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use rb_core::{ClassRequest, EngineKind};
+
+use crate::size::{parse_class, parse_size};
+
+const SIZES: &str = "SIZE is a number of bytes, or one with a unit: 4096, 64KiB, 1MiB, 2GiB, 1TiB (64k, 1m … too; always powers of 1024).";
+const CODES: &str = "Exit codes: 0 done, 1 error (one line on standard error, or with --json {\"error\": …} on standard output), 2 the key is not there.";
+
+/// Format, inspect, use and measure raw-block stores: crash-safe persistent caches for large values.
+#[derive(Debug, Parser)]
+#[command(name = "rb", version, max_term_width = 100, after_help = format!("{SIZES}\n\n{CODES}"))]
+pub struct Cli {
+    /// Print results as one line of JSON.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// How the device is reached: auto, posix, io_uring, uring_cmd or libblkio. Only auto may fall
+    /// back, and `rb info` says what it rejected and why.
+    #[arg(long, global = true, default_value = "auto", value_name = "ENGINE")]
+    pub engine: EngineKind,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Show the whole thing: a chat workload on a temporary store, a hard kill in the middle, the
+    /// restart, and a check of every byte. Needs no device and no arguments.
+    Demo(DemoArgs),
+    /// Make an empty store on a device, in a file, or in a file to be made.
+    Format(FormatArgs),
+    /// Show what a store is, holds, and how its last shutdown was. Never writes to it.
+    Info(InfoArgs),
+    /// Put one value and make it durable.
+    Put(PutArgs),
+    /// Get one value. Exit code 2 if the key is not there.
+    Get(GetArgs),
+    /// Remove keys; exit code 0 whether they were there or not.
+    Rm(RmArgs),
+    /// List keys, lengths and slots. Never writes to the store.
+    Ls(LsArgs),
+    /// Replay a trace of KV-cache requests, checking every byte that is served.
+    Replay(ReplayArgs),
+    /// Measure how soon a full store serves again after a clean close and after a kill.
+    RecoverBench(RecoverBenchArgs),
+    /// The process that `rb demo` kills.
+    #[command(hide = true)]
+    DemoChild(DemoChildArgs),
+    /// The process that `rb recover-bench` measures.
+    #[command(hide = true)]
+    RecoverProbe(FillArgs),
+    /// The process that `rb recover-bench` kills.
+    #[command(hide = true)]
+    RecoverChurn(RecoverChurnArgs),
+}
+
+/// Arguments of `rb demo`.
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    /// Where to make the temporary folder; it takes about 1 GiB. The system's place for temporary
+    /// files if not given.
+    #[arg(long, value_name = "FOLDER")]
+    pub dir: Option<PathBuf>,
+    /// Turns after the restart.
+    #[arg(long, hide = true, default_value_t = 3000)]
+    pub turns: u64,
+}
+
+/// Arguments of the process that `rb demo` kills.
+#[derive(Debug, Args)]
+pub struct DemoChildArgs {
+    /// The store.
+    #[arg(long)]
+    pub store: PathBuf,
+}
+
+/// Arguments of `rb info`.
+#[derive(Debug, Args)]
+pub struct InfoArgs {
+    /// The store.
+    pub path: PathBuf,
+}
+
+/// Arguments of `rb format`.
+#[derive(Debug, Args)]
+pub struct FormatArgs {
+    /// The device, or the file to be made or used.
+    pub path: PathBuf,
+    /// Slot classes: the capacity of a slot for a value, and the share of the space in percent.
+    /// One class without a share takes what the others leave.
+    #[arg(long, required = true, value_delimiter = ',', value_parser = parse_class, value_name = "SIZE[:SHARE%]")]
+    pub slot_bytes: Vec<ClassRequest>,
+    /// Size of the file to be made or grown; on a device, how much of it to use.
+    #[arg(long, value_parser = parse_size)]
+    pub size: Option<u64>,
+    /// Exactly so many slots, for one class without a share.
+    #[arg(long, hide = true, conflicts_with = "size")]
+    pub slots: Option<u64>,
+    /// Agree that everything on an existing file or device is destroyed.
+    #[arg(long)]
+    pub yes: bool,
+    /// Destroy even a file system, a partition table or another foreign signature.
+    #[arg(long)]
+    pub force: bool,
+    /// The longest key in bytes, 1 to 1024.
+    #[arg(long, default_value_t = 512, value_name = "N")]
+    pub key_bytes: u32,
+    /// The longest metadata in bytes, 0 to 256.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub metadata_bytes: u32,
+    /// Size of the delta log; chosen from the number of slots if not given.
+    #[arg(long, value_parser = parse_size, value_name = "SIZE")]
+    pub log_size: Option<u64>,
+    /// Leave the file's blocks unallocated. A full file system then fails writes later.
+    #[arg(long)]
+    pub sparse: bool,
+}
+
+/// Arguments of `rb put`.
+#[derive(Debug, Args)]
+pub struct PutArgs {
+    /// The store.
+    pub path: PathBuf,
+    /// The key: text, or bytes as hex:00ff….
+    pub key: String,
+    /// The file with the value; `-` reads standard input.
+    pub file: PathBuf,
+    /// Keep the value that is there, if one is.
+    #[arg(long)]
+    pub keep: bool,
+    /// Metadata to keep with the value.
+    #[arg(long, default_value = "", value_name = "STRING")]
+    pub metadata: String,
+}
+
+/// Arguments of `rb get`.
+#[derive(Debug, Args)]
+#[command(after_help = CODES)]
+pub struct GetArgs {
+    /// The store.
+    pub path: PathBuf,
+    /// The key: text, or bytes as hex:00ff….
+    pub key: String,
+    /// Write the value to this file, not to standard output. It is not touched on a miss.
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
+/// Arguments of `rb rm`.
+#[derive(Debug, Args)]
+pub struct RmArgs {
+    /// The store.
+    pub path: PathBuf,
+    /// The keys: text, or bytes as hex:00ff….
+    #[arg(required = true)]
+    pub keys: Vec<String>,
+}
+
+/// Arguments of `rb ls`.
+#[derive(Debug, Args)]
+pub struct LsArgs {
+    /// The store.
+    pub path: PathBuf,
+    /// Only keys that begin so: text, or bytes as hex:00ff….
+    #[arg(long, default_value = "")]
+    pub prefix: String,
+}
+
+/// Arguments of `rb replay`.
+#[derive(Debug, Args)]
+#[command(after_help = SIZES)]
+pub struct ReplayArgs {
+    /// JSON lines with `hash_ids` per request (the format of the Mooncake traces).
+    pub trace: PathBuf,
+    /// The store: made with exactly --slots slots if it does not exist or is empty.
+    #[arg(long, value_name = "PATH")]
+    pub store: PathBuf,
+    /// Number of slots.
+    #[arg(long, value_name = "N")]
+    pub slots: u64,
+    /// Capacity of a slot.
+    #[arg(long, value_parser = parse_size, value_name = "SIZE")]
+    pub slot_bytes: u64,
+    /// Bytes of each block; the slot's capacity if not given.
+    #[arg(long, value_parser = parse_size, value_name = "SIZE")]
+    pub value_bytes: Option<u64>,
+    /// Index shards, a power of two; 1 makes eviction exact. Chosen from the slots if not given.
+    #[arg(long, value_name = "N")]
+    pub shards: Option<u32>,
+    /// Stop after so many requests.
+    #[arg(long, value_name = "N")]
+    pub requests: Option<u64>,
+    /// Close and reopen the store after every so many requests.
+    #[arg(long, value_name = "N")]
+    pub restart_every: Option<u64>,
+    /// Agree that what is in --store is destroyed.
+    #[arg(long)]
+    pub yes: bool,
+}
+
+/// Arguments of `rb recover-bench`.
+#[derive(Debug, Args)]
+#[command(after_help = SIZES)]
+pub struct RecoverBenchArgs {
+    /// What the store is filled with.
+    #[command(flatten)]
+    pub fill: FillArgs,
+    /// Agree that what is in --store is destroyed.
+    #[arg(long)]
+    pub yes: bool,
+    /// Do not remove the store at the end. One that existed before is never removed.
+    #[arg(long)]
+    pub keep: bool,
+    /// Measure besides how long it takes if no checkpoint was ever written and the log is full.
+    #[arg(long)]
+    pub full_log: bool,
+}
+
+/// What a store under measurement is filled with.
+#[derive(Clone, Debug, Args)]
+pub struct FillArgs {
+    /// The store, a file to be made.
+    #[arg(long, value_name = "PATH")]
+    pub store: PathBuf,
+    /// Number of slots and of entries.
+    #[arg(long, value_name = "N")]
+    pub entries: u64,
+    /// Length of each key, 8 to 1024.
+    #[arg(long, default_value_t = 32, value_name = "N")]
+    pub key_bytes: u32,
+    /// Length of each value.
+    #[arg(long, default_value = "4096", value_parser = parse_size, value_name = "SIZE")]
+    pub value_bytes: u64,
+}
+
+/// Arguments of the process that `rb recover-bench` kills.
+#[derive(Debug, Args)]
+pub struct RecoverChurnArgs {
+    /// What the store is filled with.
+    #[command(flatten)]
+    pub fill: FillArgs,
+    /// When to say that it is to be killed.
+    #[arg(long, value_enum)]
+    pub until: Until,
+}
+
+/// How long the log is to be when the process is killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Until {
+    /// Just before the next checkpoint would start.
+    Quarter,
+    /// As long as it gets while checkpoints run beside the writing.
+    Longest,
+    /// As long as it can be: no checkpoint was ever written.
+    Full,
+}
+
+impl Until {
+    /// As it is written on the command line.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Until::Quarter => "quarter",
+            Until::Longest => "longest",
+            Until::Full => "full",
+        }
+    }
+}

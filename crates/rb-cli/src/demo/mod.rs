@@ -1,0 +1,187 @@
+//! `rb demo`: the whole thing in one command.
+//!
+//! ```text
+//! workload.rs  a chat service: which blocks a turn asks for and which it makes
+//! serve.rs     one turn against a store: longest prefix, get, put, touch
+//! child.rs     the process that is killed
+//! verify.rs    every acknowledged block, after the restart
+//! report.rs    the numbers, for people and as JSON
+//! ```
+//!
+//! A child serves turns, syncs after each, and says so on a line; the parent kills it in
+//! mid-flight, opens the store again, and checks that every block of every turn that the child had
+//! said is there, byte for byte. The first half fits the store, so nothing may be missing. Then the
+//! parent goes on with more conversations than fit.
+
+mod child;
+mod report;
+mod serve;
+mod verify;
+mod workload;
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rb_core::{ClassRequest, EngineKind, FormatOptions, Share, Store};
+
+use crate::args::DemoArgs;
+use crate::failure::Failure;
+use crate::format::make;
+use crate::open::{close, writing};
+use crate::output::Output;
+use crate::progress;
+use crate::run::Outcome;
+use report::Report;
+use serve::Served;
+use workload::Workload;
+
+pub(crate) use child::child;
+
+/// Bytes of each block.
+const VALUE_BYTES: usize = 256 << 10;
+/// Slots: a store of about 1 GiB.
+const SLOTS: u64 = 4000;
+/// Blocks put before the kill: well below the slots, so that nothing of them is ever evicted.
+const BLOCKS_BEFORE_KILL: u64 = 3000;
+/// Time for the second half, so that the whole stays below a minute.
+const SECOND_HALF_MAX: Duration = Duration::from_secs(20);
+/// The conversations are the same in every run.
+const SEED: u64 = 20_250_101;
+
+pub(crate) fn demo(
+    args: &DemoArgs,
+    engine: EngineKind,
+    output: &mut Output,
+) -> Result<Outcome, Failure> {
+    let folder = folder(args)?;
+    let path = folder.path().join("store");
+    prepare(&path)?;
+    say(
+        output,
+        &format!("a store of {SLOTS} slots of 256 KiB in {}", path.display()),
+    )?;
+
+    let start = Instant::now();
+    let killed = child::serve_and_kill(&path, engine)?;
+    let before = start.elapsed();
+    say(
+        output,
+        &format!(
+            "served {} turns in a child process, killed it in turn {}",
+            killed.turns,
+            killed.turns + 1
+        ),
+    )?;
+
+    let mut workload = Workload::new(SEED);
+    let (store, restart) = verify::reopen(&path, writing(engine))?;
+    let verified = verify::verify(&store, &mut workload, killed.turns)?;
+    say(
+        output,
+        &format!(
+            "reopened in {:.3} s and checked {} acknowledged blocks: {} lost",
+            restart.open.as_secs_f64(),
+            verified.blocks,
+            verified.lost
+        ),
+    )?;
+
+    let start = Instant::now();
+    let served = go_on(&store, &mut workload, args.turns)?;
+    let after = start.elapsed();
+    let stats = store.stats();
+    let engine_name = store.engine().name().to_owned();
+    let close_time = finish(store)?;
+    say(
+        output,
+        &format!(
+            "served {} turns more, evicting {} blocks",
+            served.turns, stats.index.evictions
+        ),
+    )?;
+
+    let (store, clean_restart) = verify::reopen(&path, writing(engine))?;
+    let kept = store.stats().index.entries;
+    finish(store)?;
+
+    let report = Report::new(report::Parts {
+        engine: engine_name,
+        killed,
+        before,
+        restart,
+        verified,
+        served,
+        after,
+        evictions: stats.index.evictions,
+        live: stats.index.entries,
+        close_time,
+        clean_restart,
+        kept,
+    });
+    if output.is_json() {
+        output.json(&report)?;
+    } else {
+        report.show(output)?;
+    }
+    report.judge().map(|()| Outcome::Done)
+}
+
+/// Says how far the demo is, to people only.
+fn say(output: &mut Output, text: &str) -> Result<(), Failure> {
+    if output.is_json() {
+        return Ok(());
+    }
+    output.line(format!("• {text}"))?;
+    output.flush()
+}
+
+fn folder(args: &DemoArgs) -> Result<tempfile::TempDir, Failure> {
+    let parent: PathBuf = args.dir.clone().unwrap_or_else(std::env::temp_dir);
+    let made = tempfile::Builder::new()
+        .prefix("rb-demo-")
+        .tempdir_in(&parent);
+    made.map_err(|source| Failure::File {
+        what: "making a temporary folder in",
+        path: parent,
+        source,
+    })
+}
+
+fn prepare(path: &Path) -> Result<(), Failure> {
+    let class = ClassRequest {
+        slot_bytes: VALUE_BYTES as u64,
+        share: Share::Slots(SLOTS),
+    };
+    let options = FormatOptions {
+        sparse: true,
+        ..FormatOptions::new(path, vec![class])
+    };
+    make(&options).map(drop)
+}
+
+/// The second half: more conversations than fit. On a slow device it ends early.
+fn go_on(store: &Store, workload: &mut Workload, turns: u64) -> Result<Served, Failure> {
+    let bar = progress::bar(turns, "serving");
+    let mut served = Served::default();
+    let start = Instant::now();
+    for turn in workload {
+        if served.turns == turns || start.elapsed() > SECOND_HALF_MAX {
+            break;
+        }
+        serve::turn(store, &turn, &mut served)?;
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    Ok(served)
+}
+
+/// Closes the store and lets go of its device. Answers how long that took.
+fn finish(store: Store) -> Result<Duration, Failure> {
+    store.audit().map_err(|what| Failure::Contract {
+        what: format!("the index does not add up: {what}"),
+    })?;
+    let start = Instant::now();
+    close(&store)?;
+    drop(store);
+    Ok(start.elapsed())
+}

@@ -1,0 +1,105 @@
+//! After a restart: how long it took, and whether everything that was acknowledged is there.
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rb_core::{Store, StoreOptions};
+
+use super::VALUE_BYTES;
+use super::workload::Workload;
+use crate::failure::Failure;
+use crate::open::open_waiting;
+use crate::payload::is_payload;
+use crate::progress;
+
+/// Blocks read in one batch.
+const BATCH: usize = 64;
+
+/// One opening.
+pub(super) struct Restart {
+    /// Until the kernel had let go of the killed process's lock.
+    pub(super) in_use: Duration,
+    pub(super) open: Duration,
+    pub(super) base: Duration,
+    pub(super) log: Duration,
+    pub(super) index: Duration,
+    pub(super) clean: bool,
+}
+
+/// What became of the acknowledged blocks.
+#[derive(Default)]
+pub(super) struct Verified {
+    pub(super) blocks: u64,
+    pub(super) bytes: u64,
+    pub(super) lost: u64,
+    pub(super) wrong: u64,
+    pub(super) first_get: Duration,
+    pub(super) time: Duration,
+}
+
+pub(super) fn reopen(path: &Path, options: StoreOptions) -> Result<(Store, Restart), Failure> {
+    let start = Instant::now();
+    let (store, in_use) = open_waiting(path, options)?;
+    let open = start.elapsed() - in_use;
+    let report = store.recovery();
+    let restart = Restart {
+        in_use,
+        open,
+        base: report.base_time,
+        log: report.log_time,
+        index: report.index_time,
+        clean: report.clean,
+    };
+    Ok((store, restart))
+}
+
+/// Checks every block of the first `turns` turns, in the order in which they were put, and leaves the
+/// workload where the next turn is.
+pub(super) fn verify(
+    store: &Store,
+    workload: &mut Workload,
+    turns: u64,
+) -> Result<Verified, Failure> {
+    let mut seen = HashSet::new();
+    let mut blocks = Vec::new();
+    for turn in workload.take(usize::try_from(turns).unwrap_or(usize::MAX)) {
+        blocks.extend(turn.blocks.into_iter().filter(|block| seen.insert(*block)));
+    }
+    let bar = progress::bar(blocks.len() as u64, "verifying");
+    let mut verified = Verified {
+        blocks: blocks.len() as u64,
+        ..Verified::default()
+    };
+    let start = Instant::now();
+    // The first alone: it is what a restarted service waits for.
+    let (first, rest) = blocks.split_at(blocks.len().min(1));
+    check(store, first, &mut verified)?;
+    verified.first_get = start.elapsed();
+    for batch in rest.chunks(BATCH) {
+        check(store, batch, &mut verified)?;
+        bar.inc(batch.len() as u64);
+    }
+    verified.time = start.elapsed();
+    bar.finish_and_clear();
+    Ok(verified)
+}
+
+fn check(store: &Store, blocks: &[u64], verified: &mut Verified) -> Result<(), Failure> {
+    let keys: Vec<[u8; 8]> = blocks.iter().map(|block| block.to_le_bytes()).collect();
+    let keys: Vec<&[u8]> = keys.iter().map(<[u8; 8]>::as_slice).collect();
+    for ((block, key), answer) in blocks.iter().zip(&keys).zip(store.get_many(&keys)) {
+        match answer.map_err(|source| Failure::Key {
+            what: "getting",
+            key: key.to_vec(),
+            source,
+        })? {
+            None => verified.lost += 1,
+            Some(value) if value.len() == VALUE_BYTES && is_payload(*block, &value) => {
+                verified.bytes += value.len() as u64;
+            }
+            Some(_) => verified.wrong += 1,
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,393 @@
+//! `rb info`: what a store is, what it holds, and how its last shutdown was.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use rb_core::{EngineKind, RecoveryReport, Store, Superblock};
+use rb_format::{FORMAT_BLOCK, SUPERBLOCK_A_OFFSET, SUPERBLOCK_B_OFFSET};
+use serde::Serialize;
+
+use crate::args::InfoArgs;
+use crate::failure::Failure;
+use crate::open::{close, open_reading};
+use crate::output::Output;
+use crate::run::Outcome;
+use crate::size::show_size;
+
+#[derive(Serialize)]
+struct Info {
+    path: String,
+    uuid: String,
+    epoch: u64,
+    member: String,
+    device_bytes: u64,
+    layout_bytes: u64,
+    engine: Engine,
+    limits: Limits,
+    key_bytes: u32,
+    metadata_bytes: u32,
+    superblock: SuperblockState,
+    regions: Regions,
+    slots: u32,
+    live: u64,
+    free: u64,
+    shards: usize,
+    classes: Vec<Class>,
+    recovery: Recovery,
+}
+
+#[derive(Serialize)]
+struct Engine {
+    name: &'static str,
+    rejected: Vec<Rejected>,
+}
+
+#[derive(Serialize)]
+struct Rejected {
+    engine: String,
+    reason: String,
+}
+
+#[derive(Serialize)]
+struct Limits {
+    block_bytes: u32,
+    block_source: &'static str,
+    transfer_bytes: u64,
+    transfer_source: &'static str,
+}
+
+#[derive(Serialize)]
+struct SuperblockState {
+    sequence: u64,
+    copy_a: String,
+    copy_b: String,
+}
+
+#[derive(Serialize)]
+struct Regions {
+    base_a: Region,
+    base_b: Region,
+    log: Region,
+    slots: Region,
+}
+
+#[derive(Serialize)]
+struct Region {
+    offset: u64,
+    bytes: u64,
+}
+
+#[derive(Serialize)]
+struct Class {
+    slot_bytes: u64,
+    slots: u64,
+    live: u64,
+    free: u64,
+    bad: u64,
+    share_percent: f64,
+}
+
+#[derive(Serialize)]
+struct Recovery {
+    clean: bool,
+    entries: u64,
+    base_sequence: Option<u64>,
+    base_damage: Vec<String>,
+    log_blocks: u64,
+    log_records: u64,
+    lost_metadata: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scanned: Option<Scanned>,
+    base_seconds: f64,
+    log_seconds: f64,
+    index_seconds: f64,
+    seconds: f64,
+}
+
+#[derive(Serialize)]
+struct Scanned {
+    slots: u64,
+    headers: u64,
+    unreadable: u64,
+}
+
+pub(crate) fn info(
+    args: &InfoArgs,
+    engine: EngineKind,
+    output: &mut Output,
+) -> Result<Outcome, Failure> {
+    let store = open_reading(&args.path, engine)?;
+    let info = Info::of(&args.path, &store);
+    close(&store)?;
+    if output.is_json() {
+        output.json(&info)?;
+    } else {
+        info.show(output)?;
+    }
+    Ok(Outcome::Done)
+}
+
+impl Info {
+    fn of(path: &Path, store: &Store) -> Info {
+        let superblock = store.superblock();
+        let classes = classes(store);
+        Info {
+            path: path.display().to_string(),
+            uuid: superblock.identity.uuid.to_string(),
+            epoch: superblock.identity.epoch,
+            member: format!(
+                "{} of {}",
+                superblock.member_index + 1,
+                superblock.member_count
+            ),
+            device_bytes: store.engine().capacity_bytes(),
+            layout_bytes: superblock.device_bytes,
+            engine: Engine::of(store),
+            limits: Limits::of(store),
+            key_bytes: superblock.key_len_max,
+            metadata_bytes: superblock.metadata_len_max,
+            superblock: SuperblockState {
+                sequence: superblock.sequence,
+                copy_a: copy_state(path, SUPERBLOCK_A_OFFSET, superblock),
+                copy_b: copy_state(path, SUPERBLOCK_B_OFFSET, superblock),
+            },
+            regions: Regions::of(superblock),
+            slots: store.geometry().slots(),
+            live: classes.iter().map(|class| class.live).sum(),
+            free: classes.iter().map(|class| class.free).sum(),
+            shards: store.shards(),
+            classes,
+            recovery: Recovery::of(store.recovery()),
+        }
+    }
+
+    fn show(&self, output: &mut Output) -> Result<(), Failure> {
+        output.line(&self.path)?;
+        let mut field = |name: &str, text: String| output.line(format!("  {name:<11} {text}"));
+        field(
+            "uuid",
+            format!(
+                "{}, epoch {}, member {}",
+                self.uuid, self.epoch, self.member
+            ),
+        )?;
+        field(
+            "device",
+            format!(
+                "{} ({} bytes), the store uses {}",
+                show_size(self.device_bytes),
+                self.device_bytes,
+                show_size(self.layout_bytes)
+            ),
+        )?;
+        field("engine", self.engine.name.to_owned())?;
+        for rejected in &self.engine.rejected {
+            field("", format!("not {}: {}", rejected.engine, rejected.reason))?;
+        }
+        let limits = &self.limits;
+        field(
+            "transfers",
+            format!(
+                "blocks of {} bytes ({}), at most {} in one ({})",
+                limits.block_bytes,
+                limits.block_source,
+                show_size(limits.transfer_bytes),
+                limits.transfer_source
+            ),
+        )?;
+        field(
+            "limits",
+            format!(
+                "keys to {} bytes, metadata to {} bytes",
+                self.key_bytes, self.metadata_bytes
+            ),
+        )?;
+        let superblock = &self.superblock;
+        field(
+            "superblock",
+            format!(
+                "sequence {}; copy A {}; copy B {}",
+                superblock.sequence, superblock.copy_a, superblock.copy_b
+            ),
+        )?;
+        let regions = &self.regions;
+        for (name, region) in [
+            ("base A", &regions.base_a),
+            ("base B", &regions.base_b),
+            ("log", &regions.log),
+            ("slots", &regions.slots),
+        ] {
+            field(
+                name,
+                format!("{} at byte {}", show_size(region.bytes), region.offset),
+            )?;
+        }
+        for class in &self.classes {
+            field(
+                "class",
+                format!(
+                    "{} x {}: {} live, {} free, {} bad, {:.1} % of the space",
+                    class.slots,
+                    show_size(class.slot_bytes),
+                    class.live,
+                    class.free,
+                    class.bad,
+                    class.share_percent
+                ),
+            )?;
+        }
+        self.recovery.show(&mut field)
+    }
+}
+
+impl Engine {
+    fn of(store: &Store) -> Engine {
+        let rejected = store
+            .rejected_engines()
+            .iter()
+            .map(|r| Rejected {
+                engine: r.kind.to_string(),
+                reason: r.reason.clone(),
+            })
+            .collect();
+        Engine {
+            name: store.engine().name(),
+            rejected,
+        }
+    }
+}
+
+impl Limits {
+    fn of(store: &Store) -> Limits {
+        let limits = store.engine().limits();
+        Limits {
+            block_bytes: limits.block.value,
+            block_source: limits.block.source,
+            transfer_bytes: limits.transfer_max.value,
+            transfer_source: limits.transfer_max.source,
+        }
+    }
+}
+
+impl Regions {
+    fn of(superblock: &Superblock) -> Regions {
+        let region = |region: &rb_format::Region| Region {
+            offset: region.offset,
+            bytes: region.bytes,
+        };
+        let first = superblock
+            .runs
+            .iter()
+            .map(|run| run.first_byte)
+            .min()
+            .unwrap_or(0);
+        Regions {
+            base_a: region(&superblock.base_a),
+            base_b: region(&superblock.base_b),
+            log: region(&superblock.log),
+            slots: Region {
+                offset: first,
+                bytes: superblock.device_bytes - first,
+            },
+        }
+    }
+}
+
+fn classes(store: &Store) -> Vec<Class> {
+    let stats = store.stats().index.classes;
+    let runs = &store.superblock().runs;
+    let space = |class: Option<u8>| {
+        let of_class = runs
+            .iter()
+            .filter(|run| class.is_none_or(|class| run.class == class));
+        of_class.map(|run| run.stride * run.count).sum::<u64>()
+    };
+    (0_u8..)
+        .zip(stats)
+        .map(|(class, stats)| Class {
+            slot_bytes: store.geometry().class_capacity(class),
+            slots: stats.capacity,
+            live: stats.live,
+            free: stats.free,
+            bad: stats.bad,
+            share_percent: 100.0 * space(Some(class)) as f64 / space(None).max(1) as f64,
+        })
+        .collect()
+}
+
+/// What is in the place of one superblock copy. The store opened, so at least one is good; the next
+/// opening for writing repairs the other.
+fn copy_state(path: &Path, offset: u64, newest: &Superblock) -> String {
+    let mut block = vec![0; FORMAT_BLOCK];
+    let read = File::open(path).and_then(|device| device.read_exact_at(&mut block, offset));
+    if let Err(why) = read {
+        return format!("could not be read apart ({why})");
+    }
+    match Superblock::decode(&block) {
+        Ok(copy) if copy == *newest => "ok".to_owned(),
+        Ok(copy) => format!("older (sequence {})", copy.sequence),
+        Err(why) => format!("damaged ({why})"),
+    }
+}
+
+impl Recovery {
+    fn of(report: &RecoveryReport) -> Recovery {
+        Recovery {
+            clean: report.clean,
+            entries: report.entries,
+            base_sequence: report.base_sequence,
+            base_damage: report.base_damage.clone(),
+            log_blocks: report.log_blocks,
+            log_records: report.log_records,
+            lost_metadata: report.lost_metadata.clone(),
+            scanned: report.scanned.map(|scanned| Scanned {
+                slots: scanned.slots,
+                headers: scanned.headers,
+                unreadable: scanned.unreadable,
+            }),
+            base_seconds: report.base_time.as_secs_f64(),
+            log_seconds: report.log_time.as_secs_f64(),
+            index_seconds: report.index_time.as_secs_f64(),
+            seconds: report.total_time.as_secs_f64(),
+        }
+    }
+
+    fn show(
+        &self,
+        field: &mut impl FnMut(&str, String) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let clean = if self.clean {
+            "clean"
+        } else {
+            "not clean (killed, crashed, new, or in use)"
+        };
+        field("shutdown", clean.to_owned())?;
+        let base = self
+            .base_sequence
+            .map_or("none".to_owned(), |base| base.to_string());
+        field(
+            "recovery",
+            format!(
+                "{} entries from base {base} and {} log blocks ({} records) in {:.3} s",
+                self.entries, self.log_blocks, self.log_records, self.seconds
+            ),
+        )?;
+        for damage in &self.base_damage {
+            field("", format!("damaged: {damage}"))?;
+        }
+        if let Some(lost) = &self.lost_metadata {
+            field("LOST", format!("metadata was lost: {lost}"))?;
+        }
+        if let Some(scanned) = &self.scanned {
+            field(
+                "",
+                format!(
+                    "rebuilt from slot headers: {} of {} slots, {} unreadable; removed keys may have returned",
+                    scanned.headers, scanned.slots, scanned.unreadable
+                ),
+            )?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,77 @@
+//! Keys on a command line and in listings. Keys are bytes; most people's are text.
+
+/// Why a key was not understood.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum KeyError {
+    /// `hex:` is followed by something else than pairs of hexadecimal digits.
+    #[error("{given:?} is not a key: after hex: an even number of hexadecimal digits is expected")]
+    Hex {
+        /// What was given.
+        given: String,
+    },
+}
+
+/// The bytes of a key: those of the text, or after `hex:` those of the digits. Its length is
+/// checked by the store, which knows its limit.
+///
+/// # Errors
+/// [`KeyError::Hex`].
+pub fn parse_key(given: &str) -> Result<Vec<u8>, KeyError> {
+    let Some(digits) = given.strip_prefix("hex:") else {
+        return Ok(given.as_bytes().to_vec());
+    };
+    let error = || KeyError::Hex {
+        given: given.to_owned(),
+    };
+    if !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) || !digits.len().is_multiple_of(2) {
+        return Err(error());
+    }
+    (0..digits.len())
+        .step_by(2)
+        .map(|at| u8::from_str_radix(&digits[at..at + 2], 16).map_err(|_| error()))
+        .collect()
+}
+
+/// A key for a listing: its text, or `0x` and hexadecimal digits if it is not text, has control
+/// characters that would break a line, or could be mistaken for one of the two hexadecimal forms.
+#[must_use]
+pub fn show_key(key: &[u8]) -> String {
+    match std::str::from_utf8(key) {
+        Ok(text)
+            if !text.starts_with("0x")
+                && !text.starts_with("hex:")
+                && !text.chars().any(char::is_control) =>
+        {
+            text.to_owned()
+        }
+        _ => key.iter().fold(String::from("0x"), |mut text, byte| {
+            text.push_str(&format!("{byte:02x}"));
+            text
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_text_or_hex() {
+        assert_eq!(parse_key("abc").unwrap(), b"abc");
+        assert_eq!(parse_key("hex:00fF").unwrap(), [0, 255]);
+        assert_eq!(parse_key("hex:").unwrap(), b"");
+        for given in ["hex:0", "hex:zz", "hex:0x00", "hex:é"] {
+            assert!(parse_key(given).is_err(), "{given}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_plain_text_is_shown_in_hex() {
+        assert_eq!(show_key("chat/é 7".as_bytes()), "chat/é 7");
+        assert_eq!(show_key(&[0xff, 1]), "0xff01");
+        assert_eq!(show_key(b"a\nb"), "0x610a62");
+        assert_eq!(show_key(b"0x61"), "0x30783631");
+        assert_eq!(show_key(b"hex:61"), "0x6865783a3631");
+    }
+}

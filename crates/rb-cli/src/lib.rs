@@ -1,0 +1,41 @@
+//! The program `rb`: format, inspect, use and measure raw-block stores.
+//!
+//! This library is the program's inside, apart from `main` so that its pieces can be tested: how
+//! sizes and keys are written on a command line, the deterministic payload that `rb replay` and
+//! `rb demo` check, and one module per command. It is **not** an interface to stores: programs use
+//! `rb-core`, which this crate only drives.
+//!
+//! ```
+//! use rb_cli::payload::{fill, is_payload};
+//! use rb_cli::size::parse_size;
+//!
+//! let mut block = vec![0; usize::try_from(parse_size("64KiB")?)?];
+//! fill(7, &mut block);
+//! assert!(is_payload(7, &block));
+//! assert!(!is_payload(8, &block));
+//! assert!(parse_size("64 parsecs").is_err());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+#![forbid(unsafe_code)]
+
+pub mod args;
+pub mod failure;
+pub mod key;
+pub mod output;
+pub mod payload;
+pub mod size;
+
+mod child;
+mod demo;
+mod entries;
+mod format;
+mod info;
+mod open;
+mod progress;
+mod rates;
+mod recover_bench;
+mod replay;
+mod run;
+mod values;
+
+pub use run::run;

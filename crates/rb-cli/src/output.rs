@@ -1,0 +1,71 @@
+//! The only door to standard output.
+//!
+//! A reader that goes away (`rb ls … | head`) is not an error of ours: the broken pipe travels up as
+//! an I/O error, and the program ends quietly.
+
+use std::io::{self, BufWriter, StdoutLock, Write};
+
+use serde::Serialize;
+
+use crate::failure::Failure;
+
+/// Standard output, locked for the length of the program, and how results are to look.
+#[derive(Debug)]
+pub struct Output {
+    out: BufWriter<StdoutLock<'static>>,
+    json: bool,
+}
+
+impl Output {
+    /// Takes standard output. `json`: results are one line of JSON.
+    #[must_use]
+    pub fn new(json: bool) -> Output {
+        Output {
+            out: BufWriter::new(io::stdout().lock()),
+            json,
+        }
+    }
+
+    /// Whether results are one line of JSON.
+    #[must_use]
+    pub fn is_json(&self) -> bool {
+        self.json
+    }
+
+    /// Writes a line for people.
+    ///
+    /// # Errors
+    /// [`Failure::Output`].
+    pub fn line(&mut self, text: impl AsRef<str>) -> Result<(), Failure> {
+        writeln!(self.out, "{}", text.as_ref()).map_err(failed)
+    }
+
+    /// Writes raw bytes.
+    ///
+    /// # Errors
+    /// [`Failure::Output`].
+    pub fn bytes(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        self.out.write_all(bytes).map_err(failed)
+    }
+
+    /// Writes one line of JSON.
+    ///
+    /// # Errors
+    /// [`Failure::Output`].
+    pub fn json(&mut self, result: &impl Serialize) -> Result<(), Failure> {
+        serde_json::to_writer(&mut self.out, result).map_err(|why| failed(why.into()))?;
+        self.bytes(b"\n")
+    }
+
+    /// Hands on what was written so far.
+    ///
+    /// # Errors
+    /// [`Failure::Output`].
+    pub fn flush(&mut self) -> Result<(), Failure> {
+        self.out.flush().map_err(failed)
+    }
+}
+
+fn failed(source: io::Error) -> Failure {
+    Failure::Output { source }
+}

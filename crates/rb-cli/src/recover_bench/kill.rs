@@ -1,0 +1,165 @@
+//! Writing until the log is as long as wanted, and being killed there.
+
+use std::ffi::OsString;
+use std::time::Duration;
+
+use rb_core::{Background, EngineKind, Store, StoreOptions};
+
+use super::fill::put;
+use super::measure::child_args;
+use crate::args::{FillArgs, RecoverChurnArgs, Until};
+use crate::child::Child;
+use crate::failure::Failure;
+use crate::open::open;
+use crate::output::Output;
+use crate::payload::mix;
+use crate::run::Outcome;
+
+/// Entries put again in one batch: small, so that the log grows in small steps.
+const BATCH: u64 = 64;
+/// Checkpoints watched before the longest log is known.
+const CHECKPOINTS: u32 = 2;
+
+/// The child says this on a line of its own when its log is as long as wanted.
+const READY: &str = "ready";
+
+/// Has a child write until the log is as long as wanted, and kills it there.
+pub(super) fn kill(fill: &FillArgs, engine: EngineKind, until: Until) -> Result<(), Failure> {
+    let mut args = child_args("recover-churn", fill, engine);
+    args.extend(["--until", until.name()].map(OsString::from));
+    let mut child = Child::spawn("that writes until it is killed", args)?;
+    match child.line()? {
+        Some(line) if line == READY => child.kill().map(drop),
+        other => Err(child.failed(format!("said {:?}", other.unwrap_or_default()))),
+    }
+}
+
+/// The child's part. Ends only by being killed, or with its parent.
+pub(crate) fn churn(
+    args: &RecoverChurnArgs,
+    engine: EngineKind,
+    output: &mut Output,
+) -> Result<Outcome, Failure> {
+    let background = match args.until {
+        Until::Quarter | Until::Longest => Background::Threads,
+        Until::Full => Background::Manual,
+    };
+    // Without checkpoints the log fills up, and waiting for room would only take time.
+    let busy_wait = match args.until {
+        Until::Quarter | Until::Longest => StoreOptions::default().busy_wait,
+        Until::Full => Duration::ZERO,
+    };
+    let options = StoreOptions {
+        engine,
+        background,
+        busy_wait,
+        ..StoreOptions::default()
+    };
+    let store = open(&args.fill.store, options)?;
+    let mut writer = Writer {
+        store: &store,
+        fill: &args.fill,
+        batch: 0,
+    };
+    match args.until {
+        Until::Quarter => writer.until_quarter()?,
+        Until::Longest => writer.until_longest()?,
+        Until::Full => writer.until_full()?,
+    }
+    output.line(READY)?;
+    output.flush()?;
+    loop {
+        // While its checkpoint runs, more writing is what keeps the log long.
+        match args.until {
+            Until::Longest => writer.step().map(drop)?,
+            Until::Quarter | Until::Full => std::thread::sleep(Duration::from_millis(10)),
+        }
+        // A parent that is gone is seen here.
+        output.line("waiting")?;
+        output.flush()?;
+    }
+}
+
+struct Writer<'a> {
+    store: &'a Store,
+    fill: &'a FillArgs,
+    batch: u64,
+}
+
+impl Writer<'_> {
+    /// Puts a batch of entries again, anywhere in the store. Answers the length of the log that a
+    /// restart would replay, in blocks.
+    fn step(&mut self) -> Result<u64, Failure> {
+        let first = self.batch * BATCH;
+        self.batch += 1;
+        let ids = (first..first + BATCH).map(|at| mix(at) % self.fill.entries.max(1));
+        put(self.store, self.fill, ids)?;
+        Ok(self.store.stats().replay_blocks)
+    }
+
+    fn sync(&self) -> Result<(), Failure> {
+        self.store.sync().map_err(|source| Failure::Store {
+            what: "syncing",
+            source,
+        })
+    }
+
+    fn until_quarter(&mut self) -> Result<(), Failure> {
+        let quarter = self.store.stats().log_blocks / 4;
+        // Some room for the steps of a batch and its commit, so that no checkpoint starts.
+        let margin = (quarter / 16).max(8);
+        while self.step()? + margin < quarter {}
+        self.sync()
+    }
+
+    fn until_longest(&mut self) -> Result<(), Failure> {
+        let (mut longest, mut last, mut checkpoints) = (0, 0, 0);
+        loop {
+            let length = self.step()?;
+            checkpoints += u32::from(length < last);
+            if checkpoints > CHECKPOINTS && near(length, longest, checkpoints) {
+                return Ok(());
+            }
+            longest = longest.max(length);
+            last = length;
+        }
+    }
+
+    fn until_full(&mut self) -> Result<(), Failure> {
+        loop {
+            match self.step() {
+                Ok(_) => {}
+                Err(Failure::Key {
+                    source: rb_core::Error::Busy { .. },
+                    ..
+                }) => break,
+                Err(other) => return Err(other),
+            }
+            self.store.step_commit().map_err(|source| Failure::Store {
+                what: "committing",
+                source,
+            })?;
+        }
+        self.sync()
+    }
+}
+
+/// Whether a log is about as long as the longest one seen: within 2 %, and 2 % more for each
+/// checkpoint that was waited for, so that one outlier does not make this wait for ever.
+fn near(length: u64, longest: u64, checkpoints: u32) -> bool {
+    let slack = u64::from(2 * (checkpoints - CHECKPOINTS)).min(100);
+    length * 100 >= longest * (100 - slack)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waiting_for_the_longest_log_ends() {
+        assert!(near(98, 100, CHECKPOINTS + 1));
+        assert!(!near(97, 100, CHECKPOINTS + 1));
+        assert!(near(50, 100, CHECKPOINTS + 25));
+        assert!(near(0, 100, CHECKPOINTS + 1000));
+    }
+}

@@ -1,0 +1,143 @@
+//! Opening in a fresh process, and the time to the first verified get.
+
+use std::ffi::OsString;
+use std::time::Instant;
+
+use rb_core::EngineKind;
+use serde::{Deserialize, Serialize};
+
+use super::fill::key;
+use crate::args::FillArgs;
+use crate::child::Child;
+use crate::failure::Failure;
+use crate::open::{close, open_waiting, writing};
+use crate::output::Output;
+use crate::payload::{is_payload, mix};
+use crate::run::Outcome;
+
+/// Keys tried for the first hit. After a kill the newest entries may be missing (C2).
+const TRIES: u64 = 1000;
+
+/// One opening. Times are seconds since just before it.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Measured {
+    /// All of it, to the first verified get.
+    first_get_seconds: f64,
+    /// Until the kernel had let go of the killed process's lock.
+    in_use_seconds: f64,
+    /// The opening itself.
+    open_seconds: f64,
+    base_seconds: f64,
+    log_seconds: f64,
+    index_seconds: f64,
+    /// From the start of the process to its first verified get, as its parent saw it.
+    #[serde(default)]
+    process_seconds: f64,
+    clean: bool,
+    entries: u64,
+    log_blocks: u64,
+    log_records: u64,
+    /// Gets that missed before the first hit.
+    missed: u64,
+}
+
+/// Arguments of a child that works on the same store.
+pub(super) fn child_args(command: &str, fill: &FillArgs, engine: EngineKind) -> Vec<OsString> {
+    let mut args: Vec<OsString> = vec![command.into(), "--json".into(), "--store".into()];
+    args.push(fill.store.clone().into());
+    for (name, value) in [
+        ("--entries", fill.entries.to_string()),
+        ("--key-bytes", fill.key_bytes.to_string()),
+        ("--value-bytes", fill.value_bytes.to_string()),
+        ("--engine", engine.to_string()),
+    ] {
+        args.push(name.into());
+        args.push(value.into());
+    }
+    args
+}
+
+/// Measures an opening in a fresh process, which then closes the store properly.
+pub(super) fn measure(fill: &FillArgs, engine: EngineKind) -> Result<Measured, Failure> {
+    let start = Instant::now();
+    let mut child = Child::spawn("that measures", child_args("recover-probe", fill, engine))?;
+    let line = child.line()?.unwrap_or_default();
+    let process_seconds = start.elapsed().as_secs_f64();
+    let measured: Measured = match serde_json::from_str(&line) {
+        Ok(measured) => measured,
+        Err(_) => return Err(child.failed(format!("said {line:?}"))),
+    };
+    child.finish()?;
+    Ok(Measured {
+        process_seconds,
+        ..measured
+    })
+}
+
+/// The child's part.
+pub(crate) fn probe(
+    fill: &FillArgs,
+    engine: EngineKind,
+    output: &mut Output,
+) -> Result<Outcome, Failure> {
+    let start = Instant::now();
+    let (store, waited) = open_waiting(&fill.store, writing(engine))?;
+    let open_seconds = (start.elapsed() - waited).as_secs_f64();
+    let mut missed = 0;
+    loop {
+        let id = mix(missed) % fill.entries.max(1);
+        let key = key(fill, id);
+        let value = store.get(&key).map_err(|source| Failure::Key {
+            what: "getting",
+            key: key.clone(),
+            source,
+        })?;
+        match value {
+            Some(value) if is_payload(id, &value) => break,
+            Some(_) => {
+                return Err(Failure::Contract {
+                    what: format!("entry {id} has other bytes"),
+                });
+            }
+            None => missed += 1,
+        }
+        if missed == TRIES {
+            let what = format!("none of {TRIES} entries of a full store is there after a restart");
+            return Err(Failure::Contract { what });
+        }
+    }
+    let first_get_seconds = start.elapsed().as_secs_f64();
+    let report = store.recovery();
+    output.json(&Measured {
+        first_get_seconds,
+        in_use_seconds: waited.as_secs_f64(),
+        open_seconds,
+        base_seconds: report.base_time.as_secs_f64(),
+        log_seconds: report.log_time.as_secs_f64(),
+        index_seconds: report.index_time.as_secs_f64(),
+        process_seconds: 0.0,
+        clean: report.clean,
+        entries: report.entries,
+        log_blocks: report.log_blocks,
+        log_records: report.log_records,
+        missed,
+    })?;
+    output.flush()?;
+    close(&store)?;
+    Ok(Outcome::Done)
+}
+
+impl Measured {
+    pub(super) fn show(&self, name: &str, output: &mut Output) -> Result<(), Failure> {
+        output.line(format!(
+            "{name:<20} {:>15.3} s {:>7.3} s {:>7.3} s {:>7.3} s {:>7.3} s {:>7.3} s  {:>10}",
+            self.first_get_seconds,
+            self.in_use_seconds,
+            self.open_seconds,
+            self.base_seconds,
+            self.log_seconds,
+            self.index_seconds,
+            self.log_blocks
+        ))
+    }
+}

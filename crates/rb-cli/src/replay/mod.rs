@@ -1,0 +1,165 @@
+//! `rb replay`: drives a store with a trace of KV-cache requests and checks every byte it serves.
+//!
+//! ```text
+//! trace.rs  JSON lines -> requests (lists of block ids)
+//! drive.rs  one request: get all, put what missed, touch all
+//! tally.rs  what is counted, and the line it becomes
+//! ```
+
+mod drive;
+mod tally;
+mod trace;
+
+use std::path::Path;
+use std::time::Instant;
+
+use indicatif::ProgressBar;
+use rb_core::{
+    ClassRequest, EngineKind, ExpectedGeometry, FormatOptions, Share, Store, StoreOptions,
+};
+
+use crate::args::ReplayArgs;
+use crate::failure::Failure;
+use crate::format::make;
+use crate::open::{close, open};
+use crate::output::Output;
+use crate::progress;
+use crate::run::Outcome;
+use drive::Driver;
+use tally::{Setting, Tally};
+
+/// Buffer memory of the store, unless four slots need more: the store's own default, said here
+/// because the size of a batch follows from it.
+const BUFFERS: usize = 128 << 20;
+/// Longest key that a replay needs: the 8 bytes of a block id.
+const KEY_BYTES: u32 = 8;
+
+pub(crate) fn replay(
+    args: &ReplayArgs,
+    engine: EngineKind,
+    output: &mut Output,
+) -> Result<Outcome, Failure> {
+    let value_bytes = value_bytes(args)?;
+    let requests = trace::read(&args.trace, args.requests)?;
+    prepare(args)?;
+    let options = options(args, engine, value_bytes);
+    let bar = progress::bar(requests.len() as u64, "replay");
+    let mut store = open(&args.store, options.clone())?;
+    let driver = Driver::new(value_bytes, buffer_bytes(value_bytes));
+    let mut tally = Tally::default();
+    let start = Instant::now();
+    for (number, request) in requests.iter().enumerate() {
+        driver.request(&store, request, &mut tally)?;
+        bar.inc(1);
+        let done = number as u64 + 1;
+        let more = done < requests.len() as u64;
+        if more
+            && args
+                .restart_every
+                .is_some_and(|every| every > 0 && done.is_multiple_of(every))
+        {
+            store = restart(store, &args.store, &options, &mut tally)?;
+        }
+    }
+    let seconds = start.elapsed().as_secs_f64();
+    let setting = Setting::of(&store, args, value_bytes);
+    tally.absorb(&store.stats());
+    tally.live = store.stats().index.entries;
+    finish(&store, &bar)?;
+    let line = tally.line(setting, seconds);
+    if output.is_json() {
+        output.json(&line)?;
+    } else {
+        line.show(output)?;
+    }
+    if tally.wrong_bytes > 0 {
+        let what = format!(
+            "{} bytes of {} hits were wrong",
+            tally.wrong_bytes, tally.wrong_blocks
+        );
+        return Err(Failure::Contract { what });
+    }
+    Ok(Outcome::Done)
+}
+
+fn finish(store: &Store, bar: &ProgressBar) -> Result<(), Failure> {
+    bar.finish_and_clear();
+    store.audit().map_err(|what| Failure::Contract {
+        what: format!("the index does not add up: {what}"),
+    })?;
+    close(store)
+}
+
+fn value_bytes(args: &ReplayArgs) -> Result<usize, Failure> {
+    let bytes = args.value_bytes.unwrap_or(args.slot_bytes);
+    if bytes == 0 || bytes > args.slot_bytes {
+        return Err(Failure::usage(format!(
+            "--value-bytes is {bytes}: 1 to {} (--slot-bytes) is possible",
+            args.slot_bytes
+        )));
+    }
+    usize::try_from(bytes)
+        .map_err(|_| Failure::usage(format!("--value-bytes {bytes} is too large")))
+}
+
+fn buffer_bytes(value_bytes: usize) -> usize {
+    BUFFERS.max(4 * (value_bytes + 8192))
+}
+
+fn options(args: &ReplayArgs, engine: EngineKind, value_bytes: usize) -> StoreOptions {
+    StoreOptions {
+        engine,
+        shards: args.shards,
+        buffer_bytes: Some(buffer_bytes(value_bytes)),
+        expected: ExpectedGeometry {
+            slot_bytes: vec![args.slot_bytes],
+            slots: Some(args.slots),
+        },
+        ..StoreOptions::default()
+    }
+}
+
+/// Makes a store with exactly the slots asked for.
+fn prepare(args: &ReplayArgs) -> Result<(), Failure> {
+    let path = &args.store;
+    if !args.yes && !is_empty(path) && rb_core::is_store(path) {
+        return Err(Failure::Consent {
+            path: path.clone(),
+            found: "it holds a store",
+        });
+    }
+    let class = ClassRequest {
+        slot_bytes: args.slot_bytes,
+        share: Share::Slots(args.slots),
+    };
+    let options = FormatOptions {
+        key_len_max: KEY_BYTES,
+        consent: args.yes,
+        ..FormatOptions::new(path, vec![class])
+    };
+    make(&options).map(drop)
+}
+
+fn is_empty(path: &Path) -> bool {
+    std::fs::metadata(path).map_or(true, |meta| meta.is_file() && meta.len() == 0)
+}
+
+/// Closes the store properly, opens it again, and notes how long that took and what it kept.
+fn restart(
+    store: Store,
+    path: &Path,
+    options: &StoreOptions,
+    tally: &mut Tally,
+) -> Result<Store, Failure> {
+    tally.absorb(&store.stats());
+    let before = store.stats().index.entries;
+    let start = Instant::now();
+    close(&store)?;
+    // The device stays locked until its last handle is gone.
+    drop(store);
+    let closed = start.elapsed();
+    let start = Instant::now();
+    let store = open(path, options.clone())?;
+    tally.restarted(closed, start.elapsed(), before, store.stats().index.entries);
+    Ok(store)
+}

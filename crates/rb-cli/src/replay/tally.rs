@@ -1,0 +1,235 @@
+//! What a replay counts, and the line it becomes.
+
+use std::time::Duration;
+
+use rb_core::{Error, Store, StoreStats};
+use serde::Serialize;
+
+use crate::args::ReplayArgs;
+use crate::failure::Failure;
+use crate::output::Output;
+use crate::rates::{gbps, percentile_ms, ratio};
+use crate::size::show_size;
+
+#[derive(Default)]
+pub(super) struct Tally {
+    pub(super) requests: u64,
+    pub(super) block_refs: u64,
+    pub(super) block_hits: u64,
+    pub(super) prefix_hits: u64,
+    pub(super) wrong_blocks: u64,
+    pub(super) wrong_bytes: u64,
+    pub(super) bytes_put: u64,
+    pub(super) bytes_got: u64,
+    pub(super) get_errors: u64,
+    pub(super) put_errors: u64,
+    pub(super) live: u64,
+    pub(super) get_latencies: Vec<Duration>,
+    pub(super) get_time: Duration,
+    pub(super) put_time: Duration,
+    pub(super) touch_time: Duration,
+    pub(super) fill_time: Duration,
+    pub(super) check_time: Duration,
+    evictions: u64,
+    dropped: u64,
+    submissions: u64,
+    checkpoints: u64,
+    restarts: u64,
+    restart_max: Duration,
+    close_max: Duration,
+    live_min: Option<u64>,
+    live_lost: u64,
+    first_error: Option<String>,
+}
+
+impl Tally {
+    /// Keeps the first error's words: one example says more than a count.
+    pub(super) fn note(&mut self, error: &Error) {
+        self.first_error.get_or_insert_with(|| error.to_string());
+    }
+
+    /// Adds what a store counted since it was opened; its counters end with it.
+    pub(super) fn absorb(&mut self, stats: &StoreStats) {
+        self.evictions += stats.index.evictions;
+        self.dropped += stats.dropped;
+        self.submissions += stats.queues.submissions;
+        self.checkpoints += stats.checkpoints;
+    }
+
+    pub(super) fn restarted(
+        &mut self,
+        closed: Duration,
+        opened: Duration,
+        before: u64,
+        after: u64,
+    ) {
+        self.restarts += 1;
+        self.close_max = self.close_max.max(closed);
+        self.restart_max = self.restart_max.max(opened);
+        self.live_min = Some(self.live_min.map_or(after, |min| min.min(after)));
+        self.live_lost += before.saturating_sub(after);
+    }
+
+    pub(super) fn line(&mut self, setting: Setting, seconds: f64) -> Line {
+        self.get_latencies.sort_unstable();
+        Line {
+            requests: self.requests,
+            block_refs: self.block_refs,
+            block_hits: self.block_hits,
+            prefix_hits: self.prefix_hits,
+            hit_rate: ratio(self.block_hits, self.block_refs),
+            prefix_hit_rate: ratio(self.prefix_hits, self.block_refs),
+            evictions: self.evictions,
+            live: self.live,
+            wrong_bytes: self.wrong_bytes,
+            dropped: self.dropped,
+            get_errors: self.get_errors,
+            put_errors: self.put_errors,
+            first_error: self.first_error.clone(),
+            bytes_put: self.bytes_put,
+            bytes_got: self.bytes_got,
+            seconds,
+            get_seconds: self.get_time.as_secs_f64(),
+            put_seconds: self.put_time.as_secs_f64(),
+            touch_seconds: self.touch_time.as_secs_f64(),
+            fill_seconds: self.fill_time.as_secs_f64(),
+            check_seconds: self.check_time.as_secs_f64(),
+            put_gbps: gbps(self.bytes_put, self.put_time),
+            get_gbps: gbps(self.bytes_got, self.get_time),
+            get_p50_ms: percentile_ms(&self.get_latencies, 50),
+            get_p99_ms: percentile_ms(&self.get_latencies, 99),
+            submissions: self.submissions,
+            checkpoints: self.checkpoints,
+            restarts: self.restarts,
+            restart_seconds_max: self.restart_max.as_secs_f64(),
+            close_seconds_max: self.close_max.as_secs_f64(),
+            live_min_at_restart: self.live_min,
+            live_lost_at_restart: self.live_lost,
+            setting,
+        }
+    }
+}
+
+/// What the numbers are for.
+#[derive(Serialize)]
+pub(super) struct Setting {
+    engine: String,
+    shards: usize,
+    slots: u32,
+    slot_bytes: u64,
+    value_bytes: usize,
+}
+
+impl Setting {
+    pub(super) fn of(store: &Store, args: &ReplayArgs, value_bytes: usize) -> Setting {
+        Setting {
+            engine: store.engine().name().to_owned(),
+            shards: store.shards(),
+            slots: store.geometry().slots(),
+            slot_bytes: args.slot_bytes,
+            value_bytes,
+        }
+    }
+}
+
+/// The result. Rates are 0 to 1, times are seconds unless the name ends otherwise, GB are 10^9 bytes.
+#[derive(Serialize)]
+pub(super) struct Line {
+    requests: u64,
+    block_refs: u64,
+    block_hits: u64,
+    prefix_hits: u64,
+    hit_rate: f64,
+    prefix_hit_rate: f64,
+    evictions: u64,
+    live: u64,
+    wrong_bytes: u64,
+    dropped: u64,
+    get_errors: u64,
+    put_errors: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    first_error: Option<String>,
+    bytes_put: u64,
+    bytes_got: u64,
+    seconds: f64,
+    get_seconds: f64,
+    put_seconds: f64,
+    touch_seconds: f64,
+    fill_seconds: f64,
+    check_seconds: f64,
+    put_gbps: f64,
+    get_gbps: f64,
+    get_p50_ms: f64,
+    get_p99_ms: f64,
+    submissions: u64,
+    checkpoints: u64,
+    restarts: u64,
+    restart_seconds_max: f64,
+    close_seconds_max: f64,
+    live_min_at_restart: Option<u64>,
+    live_lost_at_restart: u64,
+    #[serde(flatten)]
+    setting: Setting,
+}
+
+impl Line {
+    pub(super) fn show(&self, output: &mut Output) -> Result<(), Failure> {
+        let s = &self.setting;
+        output.line(format!(
+            "{} requests, {} blocks of {} through {} slots of {} ({}, {} shards)",
+            self.requests,
+            self.block_refs,
+            show_size(s.value_bytes as u64),
+            s.slots,
+            show_size(s.slot_bytes),
+            s.engine,
+            s.shards
+        ))?;
+        output.line(format!(
+            "  hits      {} blocks ({:.2} %), {} of them in prefixes ({:.2} %)",
+            self.block_hits,
+            100.0 * self.hit_rate,
+            self.prefix_hits,
+            100.0 * self.prefix_hit_rate
+        ))?;
+        output.line(format!(
+            "  verified  {}, {} bytes wrong",
+            show_size(self.bytes_got),
+            self.wrong_bytes
+        ))?;
+        output.line(format!(
+            "  evicted   {}, live at the end {}",
+            self.evictions, self.live
+        ))?;
+        output.line(format!(
+            "  put       {:.2} GB/s   get {:.2} GB/s, a batch p50 {:.2} ms, p99 {:.2} ms",
+            self.put_gbps, self.get_gbps, self.get_p50_ms, self.get_p99_ms
+        ))?;
+        output.line(format!(
+            "  seconds   {:.2}: get {:.2}, check {:.2}, fill {:.2}, put {:.2}, touch {:.2}",
+            self.seconds,
+            self.get_seconds,
+            self.check_seconds,
+            self.fill_seconds,
+            self.put_seconds,
+            self.touch_seconds
+        ))?;
+        if let Some(live_min) = self.live_min_at_restart {
+            output.line(format!(
+                "  restarts  {}, longest open {:.3} s, longest close {:.3} s, at least {} live, {} lost",
+                self.restarts,
+                self.restart_seconds_max,
+                self.close_seconds_max,
+                live_min,
+                self.live_lost_at_restart
+            ))?;
+        }
+        if let Some(error) = &self.first_error {
+            output.line(format!(
+                "  errors    {} gets, {} puts; the first: {error}",
+                self.get_errors, self.put_errors
+            ))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,98 @@
+//! From arguments to an exit code.
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::Parser;
+use serde::Serialize;
+
+use crate::args::{Cli, Command};
+use crate::failure::Failure;
+use crate::output::Output;
+use crate::{demo, entries, format, info, recover_bench, replay, values};
+
+/// How a command ended that did not fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// It did what was asked.
+    Done,
+    /// The key is not there.
+    Miss,
+}
+
+const ERROR: u8 = 1;
+const MISS: u8 = 2;
+
+#[derive(Serialize)]
+struct ErrorLine {
+    error: String,
+}
+
+/// Runs the program. Exit codes: 0 done, 1 error, 2 a miss.
+pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let args: Vec<OsString> = args.into_iter().collect();
+    let cli = match Cli::try_parse_from(&args) {
+        Ok(cli) => cli,
+        Err(error) => return refused(&args, &error),
+    };
+    let mut output = Output::new(cli.json);
+    let outcome = dispatch(cli, &mut output).and_then(|outcome| {
+        output.flush()?;
+        Ok(outcome)
+    });
+    match outcome {
+        Ok(Outcome::Done) => ExitCode::SUCCESS,
+        Ok(Outcome::Miss) => ExitCode::from(MISS),
+        // The reader has seen enough, as in `rb ls … | head`.
+        Err(failure) if failure.is_broken_pipe() => ExitCode::SUCCESS,
+        Err(failure) => report(&mut output, failure.chain()),
+    }
+}
+
+fn dispatch(cli: Cli, output: &mut Output) -> Result<Outcome, Failure> {
+    let engine = cli.engine;
+    match cli.command {
+        Command::Demo(args) => demo::demo(&args, engine, output),
+        Command::Format(args) => format::format(&args, output),
+        Command::Info(args) => info::info(&args, engine, output),
+        Command::Put(args) => values::put(&args, engine, output),
+        Command::Get(args) => values::get(&args, engine, output),
+        Command::Rm(args) => entries::remove(&args, engine, output),
+        Command::Ls(args) => entries::list(&args, engine, output),
+        Command::Replay(args) => replay::replay(&args, engine, output),
+        Command::RecoverBench(args) => recover_bench::bench(&args, engine, output),
+        Command::DemoChild(args) => demo::child(&args, engine, output),
+        Command::RecoverProbe(fill) => recover_bench::probe(&fill, engine, output),
+        Command::RecoverChurn(args) => recover_bench::churn(&args, engine, output),
+    }
+}
+
+fn report(output: &mut Output, error: String) -> ExitCode {
+    // There is nobody left to tell if these fail.
+    if output.is_json() {
+        drop(output.json(&ErrorLine { error }));
+        drop(output.flush());
+    } else {
+        drop(writeln!(std::io::stderr(), "rb: {error}"));
+    }
+    ExitCode::from(ERROR)
+}
+
+/// Answers a command line that was not understood, or one that asked for help.
+fn refused(args: &[OsString], error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() {
+        drop(error.print());
+        return ExitCode::SUCCESS;
+    }
+    if !args.iter().any(|arg| arg == "--json") {
+        drop(error.print());
+        return ExitCode::from(ERROR);
+    }
+    // The first paragraph is the error, the others are advice.
+    let text = error.to_string();
+    let words = text.split("\n\n").next().unwrap_or_default();
+    let words = words.strip_prefix("error: ").unwrap_or(words);
+    let error = words.split_whitespace().collect::<Vec<_>>().join(" ");
+    report(&mut Output::new(true), error)
+}

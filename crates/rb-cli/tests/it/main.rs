@@ -1,0 +1,7 @@
+//! Runs the program `rb` as its users do.
+
+mod bad_input;
+mod measuring;
+mod program;
+mod replaying;
+mod round_trip;

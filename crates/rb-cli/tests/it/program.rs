@@ -1,0 +1,147 @@
+//! Running `rb` and looking at what it said.
+
+use std::ffi::OsStr;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// What a run of `rb` came to.
+#[derive(Debug)]
+pub(crate) struct Ran {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: Vec<u8>,
+    pub(crate) stderr: String,
+}
+
+impl Ran {
+    /// Expects success; the output as text.
+    #[track_caller]
+    pub(crate) fn text(&self) -> String {
+        assert_eq!(self.code, Some(0), "{self:?}");
+        String::from_utf8(self.stdout.clone()).unwrap()
+    }
+
+    /// Expects success; the output as one line of JSON.
+    #[track_caller]
+    pub(crate) fn json(&self) -> Value {
+        assert_eq!(self.code, Some(0), "{self:?}");
+        self.json_line()
+    }
+
+    /// Expects failure; the error, which must be one line of JSON on standard output.
+    #[track_caller]
+    pub(crate) fn json_error(&self) -> String {
+        assert_eq!(self.code, Some(1), "{self:?}");
+        assert_eq!(self.stderr, "", "{self:?}");
+        self.json_line()["error"].as_str().unwrap().to_owned()
+    }
+
+    /// Expects failure; the error, which must be one line on standard error.
+    #[track_caller]
+    pub(crate) fn error(&self) -> String {
+        assert_eq!(self.code, Some(1), "{self:?}");
+        assert_eq!(self.stdout, b"", "{self:?}");
+        assert_eq!(self.stderr.lines().count(), 1, "{self:?}");
+        self.stderr.trim().to_owned()
+    }
+
+    #[track_caller]
+    pub(crate) fn json_line(&self) -> Value {
+        let text = std::str::from_utf8(&self.stdout).unwrap();
+        assert_eq!(text.lines().count(), 1, "{self:?}");
+        serde_json::from_str(text).unwrap()
+    }
+}
+
+/// Runs `rb`.
+pub(crate) fn rb<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Ran {
+    rb_with_input(args, b"")
+}
+
+/// Runs `rb` with something on its standard input.
+pub(crate) fn rb_with_input<S: AsRef<OsStr>>(
+    args: impl IntoIterator<Item = S>,
+    input: &[u8],
+) -> Ran {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_rb"))
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    // It may end without having read all of it.
+    drop(stdin.write_all(input));
+    drop(stdin);
+    let output = child.wait_with_output().unwrap();
+    Ran {
+        code: output.status.code(),
+        stdout: output.stdout,
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+/// A folder with a path for a store.
+pub(crate) struct Place {
+    pub(crate) folder: TempDir,
+    pub(crate) store: PathBuf,
+}
+
+impl Place {
+    pub(crate) fn new() -> Place {
+        let folder = tempfile::tempdir().unwrap();
+        let store = folder.path().join("store");
+        Place { folder, store }
+    }
+
+    /// With a small store of 64 slots of 64 KiB, keys to 512 bytes and metadata to 64.
+    pub(crate) fn formatted() -> Place {
+        let place = Place::new();
+        let args = [
+            "--slot-bytes",
+            "64KiB",
+            "--slots",
+            "64",
+            "--metadata-bytes",
+            "64",
+        ];
+        place.rb(&["format"], &args).text();
+        place
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub(crate) fn file(&self, name: &str, bytes: &[u8]) -> PathBuf {
+        let path = self.path(name);
+        std::fs::write(&path, bytes).unwrap();
+        path
+    }
+
+    /// Runs `rb`, with the store's path between the two lists.
+    pub(crate) fn rb(&self, before: &[&str], after: &[&str]) -> Ran {
+        rb(self.args(before, after))
+    }
+
+    pub(crate) fn args(&self, before: &[&str], after: &[&str]) -> Vec<String> {
+        let text = |args: &[&str]| args.iter().map(|arg| (*arg).to_owned()).collect::<Vec<_>>();
+        let store = self.store.to_str().unwrap().to_owned();
+        [text(before), vec![store], text(after)].concat()
+    }
+
+    /// What `rb ls` says: the content, in one comparable line.
+    #[track_caller]
+    pub(crate) fn listing(&self) -> Value {
+        self.rb(&["ls", "--json"], &[]).json()
+    }
+}
+
+/// A path as an argument.
+pub(crate) fn arg(path: &Path) -> &str {
+    path.to_str().unwrap()
+}

@@ -1,0 +1,267 @@
+//! `rb replay` against a model that is nothing but an exact LRU list.
+
+use std::fmt::Write;
+
+use rb_cli::payload::mix;
+use serde_json::{Value, json};
+
+use crate::program::{Place, arg};
+
+/// Numbers that follow from a seed.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 += 1;
+        mix(self.0) % end
+    }
+}
+
+/// Requests with shared prefixes, as conversations make them.
+fn trace(seed: u64, requests: u64, blocks_max: u64) -> Vec<Vec<u64>> {
+    let mut random = Random(mix(seed));
+    (0..requests)
+        .map(|_| {
+            let conversation = random.below(40);
+            let len = 1 + random.below(blocks_max);
+            // The first three blocks are shared by ten conversations each.
+            (0..len)
+                .map(|at| {
+                    if at < 3 {
+                        conversation % 4 * 10 + at
+                    } else {
+                        1000 * conversation + at
+                    }
+                })
+                .collect()
+        })
+        .collect()
+}
+
+fn write_trace(place: &Place, requests: &[Vec<u64>]) -> String {
+    let mut text = String::new();
+    for ids in requests {
+        let line = json!({"timestamp": 7, "input_length": 1, "output_length": 1, "hash_ids": ids});
+        writeln!(text, "{line}").unwrap();
+    }
+    arg(&place.file("trace.jsonl", text.as_bytes())).to_owned()
+}
+
+/// What an exact LRU cache makes of a trace: the oldest first in a list.
+#[derive(Default, Debug, PartialEq)]
+struct Model {
+    refs: u64,
+    hits: u64,
+    prefix_hits: u64,
+    evictions: u64,
+    live: Vec<u64>,
+}
+
+impl Model {
+    fn of(requests: &[Vec<u64>], slots: usize) -> Model {
+        let mut model = Model::default();
+        for ids in requests {
+            let hit: Vec<bool> = ids.iter().map(|id| model.live.contains(id)).collect();
+            model.refs += ids.len() as u64;
+            model.hits += hit.iter().filter(|hit| **hit).count() as u64;
+            model.prefix_hits += hit.iter().take_while(|hit| **hit).count() as u64;
+            // The first key of a batch ends as the most recently used: walk it backwards.
+            let of = |wanted: bool| {
+                ids.iter()
+                    .zip(&hit)
+                    .rev()
+                    .filter(move |(_, hit)| **hit == wanted)
+                    .map(|(id, _)| *id)
+            };
+            of(true).for_each(|id| model.touch(id));
+            of(false).for_each(|id| model.put(id, slots));
+            ids.iter().rev().for_each(|id| model.touch(*id));
+        }
+        model
+    }
+
+    fn touch(&mut self, id: u64) {
+        let before = self.live.len();
+        self.live.retain(|other| *other != id);
+        if self.live.len() < before {
+            self.live.push(id);
+        }
+    }
+
+    fn put(&mut self, id: u64, slots: usize) {
+        if self.live.len() == slots {
+            self.live.remove(0);
+            self.evictions += 1;
+        }
+        self.live.push(id);
+    }
+}
+
+#[track_caller]
+fn compare(line: &Value, requests: &[Vec<u64>], slots: usize) {
+    let model = Model::of(requests, slots);
+    let found = Model {
+        refs: line["block_refs"].as_u64().unwrap(),
+        hits: line["block_hits"].as_u64().unwrap(),
+        prefix_hits: line["prefix_hits"].as_u64().unwrap(),
+        evictions: line["evictions"].as_u64().unwrap(),
+        live: model.live.clone(),
+    };
+    assert_eq!(found, model, "{line}");
+    assert_eq!(line["live"], model.live.len(), "{line}");
+    assert_eq!(line["requests"], requests.len(), "{line}");
+    assert_eq!(line["wrong_bytes"], 0, "{line}");
+    assert_eq!(
+        (&line["get_errors"], &line["put_errors"]),
+        (&json!(0), &json!(0)),
+        "{line}"
+    );
+}
+
+fn replay(place: &Place, trace: &str, extra: &[&str]) -> Value {
+    place
+        .rb(&["replay", "--json", trace, "--store"], extra)
+        .json()
+}
+
+#[test]
+fn one_shard_is_an_exact_lru() {
+    for seed in [1, 2] {
+        let place = Place::new();
+        let requests = trace(seed, 400, 24);
+        let trace = write_trace(&place, &requests);
+        let args = ["--slots", "100", "--slot-bytes", "4KiB", "--shards", "1"];
+        let line = replay(&place, &trace, &args);
+        println!("seed {seed}");
+        compare(&line, &requests, 100);
+        assert!(line["evictions"].as_u64().unwrap() > 500, "{line}");
+        let (hits, refs) = (
+            line["block_hits"].as_u64().unwrap(),
+            line["block_refs"].as_u64().unwrap(),
+        );
+        assert_eq!(line["bytes_got"], hits * 4096);
+        assert_eq!(line["bytes_put"], (refs - hits) * 4096);
+    }
+}
+
+#[test]
+fn batches_larger_than_the_buffers_keep_the_order() {
+    // 128 MiB of buffers, half of them for a batch: 31 values of 2 MiB with their headers.
+    let place = Place::new();
+    let requests = trace(3, 24, 48);
+    assert!(requests.iter().any(|ids| ids.len() > 40));
+    let trace = write_trace(&place, &requests);
+    let args = ["--slots", "60", "--slot-bytes", "2MiB", "--shards", "1"];
+    compare(&replay(&place, &trace, &args), &requests, 60);
+}
+
+#[test]
+fn restarts_lose_nothing_and_are_counted() {
+    let place = Place::new();
+    let requests = trace(4, 300, 24);
+    let trace = write_trace(&place, &requests);
+    let args = [
+        "--slots",
+        "100",
+        "--slot-bytes",
+        "8KiB",
+        "--value-bytes",
+        "5000",
+        "--shards",
+        "1",
+        "--restart-every",
+        "50",
+    ];
+    let line = replay(&place, &trace, &args);
+    let of = |name: &str| line[name].as_u64().unwrap();
+    assert_eq!(of("restarts"), 5, "{line}");
+    assert_eq!(of("live_lost_at_restart"), 0, "{line}");
+    assert_eq!(of("live_min_at_restart"), 100, "{line}");
+    assert_eq!(of("wrong_bytes"), 0, "{line}");
+    // What was put and is not live was evicted, over all openings.
+    assert_eq!(
+        of("block_refs") - of("block_hits"),
+        of("evictions") + of("live"),
+        "{line}"
+    );
+    assert!(
+        line["restart_seconds_max"].as_f64().unwrap() > 0.0,
+        "{line}"
+    );
+    // Recency survives a restart coarsely, so the hits do not fall far behind the exact ones.
+    let exact = Model::of(&requests, 100).hits;
+    assert!(
+        of("block_hits") * 10 >= exact * 9,
+        "{} of {exact}",
+        of("block_hits")
+    );
+}
+
+#[test]
+fn a_part_of_a_trace_can_be_replayed() {
+    let place = Place::new();
+    let requests = trace(5, 50, 8);
+    let trace = write_trace(&place, &requests);
+    let args = [
+        "--slots",
+        "64",
+        "--slot-bytes",
+        "4KiB",
+        "--shards",
+        "1",
+        "--requests",
+        "20",
+    ];
+    compare(&replay(&place, &trace, &args), &requests[..20], 64);
+    let text = place
+        .rb(&["replay", &trace, "--yes", "--store"], &args)
+        .text();
+    assert!(text.starts_with("20 requests, "), "{text}");
+}
+
+#[test]
+fn a_store_that_is_there_is_only_replaced_with_consent() {
+    let place = Place::formatted();
+    let before = std::fs::read(&place.store).unwrap();
+    let trace = write_trace(&place, &trace(6, 5, 4));
+    let args = ["--slots", "64", "--slot-bytes", "4KiB"];
+    let error = place.rb(&["replay", &trace, "--store"], &args).error();
+    assert!(
+        error.contains("holds a store") && error.contains("--yes"),
+        "{error}"
+    );
+    assert!(
+        std::fs::read(&place.store).unwrap() == before,
+        "the refusal wrote to the store"
+    );
+    place
+        .rb(&["replay", &trace, "--yes", "--store"], &args)
+        .text();
+}
+
+#[test]
+fn a_line_that_is_no_request_is_named() {
+    let place = Place::new();
+    let trace = place.file(
+        "trace.jsonl",
+        b"{\"hash_ids\": [1, 2]}\n\n{\"hash_ids\": [1, -2]}\n",
+    );
+    let args = ["--slots", "64", "--slot-bytes", "4KiB"];
+    let error = place.rb(&["replay", arg(&trace), "--store"], &args).error();
+    assert!(error.contains("line 3"), "{error}");
+    assert!(!place.store.exists(), "a bad trace made a store");
+    let error = place
+        .rb(&["replay", "/nonexistent", "--store"], &args)
+        .error();
+    assert!(error.contains("/nonexistent"), "{error}");
+    let args = [
+        "--slots",
+        "64",
+        "--slot-bytes",
+        "4KiB",
+        "--value-bytes",
+        "4097",
+    ];
+    let error = place.rb(&["replay", arg(&trace), "--store"], &args).error();
+    assert!(error.contains("4097") && error.contains("4096"), "{error}");
+}

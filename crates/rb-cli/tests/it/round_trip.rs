@@ -1,0 +1,231 @@
+//! Each command does what it says, for people and as JSON.
+
+use std::process::{Command, Stdio};
+
+use serde_json::json;
+
+use crate::program::{Place, arg, rb, rb_with_input};
+
+#[test]
+fn values_go_in_and_come_out_and_go() {
+    let place = Place::formatted();
+    let value: Vec<u8> = (0..50_000_u32).map(|at| (at * 7 % 251) as u8).collect();
+    let file = place.file("value", &value);
+    assert_eq!(
+        place.rb(&["put"], &["chat/1", arg(&file)]).text(),
+        "ok: 50000 bytes for chat/1\n"
+    );
+
+    let got = place.rb(&["get"], &["chat/1"]);
+    assert_eq!((got.code, got.stdout), (Some(0), value.clone()));
+
+    let copy = place.path("copy");
+    let line = place
+        .rb(&["get", "--json"], &["chat/1", "-o", arg(&copy)])
+        .json();
+    assert_eq!(std::fs::read(&copy).unwrap(), value);
+    assert_eq!(line["len"], 50_000);
+    assert_eq!(line["key"], "chat/1");
+    assert_eq!(line["found"], true);
+    assert!(line["generation"].as_u64().unwrap() > 0);
+
+    let listing = place.listing();
+    assert_eq!(listing["count"], 1);
+    assert_eq!(listing["entries"][0]["key"], "chat/1");
+    assert_eq!(listing["entries"][0]["slot_bytes"], 65536);
+    let text = place.rb(&["ls"], &[]).text();
+    assert!(text.starts_with("chat/1\t50000\t"), "{text}");
+
+    let removed = place.rb(&["rm", "--json"], &["chat/1", "chat/2"]).json();
+    assert_eq!(removed, json!({"keys": 2, "removed": 1}));
+    assert_eq!(place.listing()["count"], 0);
+}
+
+#[test]
+fn a_miss_is_exit_code_2_and_leaves_the_output_file_alone() {
+    let place = Place::formatted();
+    let miss = place.rb(&["get"], &["nobody"]);
+    assert_eq!(
+        (miss.code, miss.stdout.len(), miss.stderr.as_str()),
+        (Some(2), 0, "")
+    );
+
+    let file = place.file("old", b"old");
+    let miss = place.rb(&["get", "--json"], &["nobody", "-o", arg(&file)]);
+    assert_eq!(miss.code, Some(2));
+    assert_eq!(miss.json_line(), json!({"key": "nobody", "found": false}));
+    assert_eq!(std::fs::read(&file).unwrap(), b"old");
+}
+
+#[test]
+fn put_reads_standard_input_keeps_and_replaces() {
+    let place = Place::formatted();
+    let put = |extra: &[&str], value: &[u8]| {
+        let args = [&["k", "-"], extra].concat();
+        rb_with_input(place.args(&["put", "--json"], &args), value).json()
+    };
+    let get = || place.rb(&["get"], &["k"]).stdout;
+    assert_eq!(
+        put(&[], b"one"),
+        json!({"key": "k", "len": 3, "stored": true, "existed": false})
+    );
+    assert_eq!(put(&["--keep"], b"two")["existed"], true);
+    assert_eq!(get(), b"one");
+    assert_eq!(put(&[], b"three")["stored"], true);
+    assert_eq!(get(), b"three");
+}
+
+#[test]
+fn metadata_comes_back() {
+    let place = Place::formatted();
+    let args = place.args(&["put"], &["k", "-", "--metadata", "f16 [2, 8]"]);
+    rb_with_input(args, b"x").text();
+    let line = place
+        .rb(&["get", "--json"], &["k", "-o", "/dev/null"])
+        .json();
+    assert_eq!(line["metadata"], "f16 [2, 8]");
+}
+
+#[test]
+fn keys_may_be_bytes_and_listings_can_be_narrowed() {
+    let place = Place::formatted();
+    for key in ["hex:ff00", "chat/1", "chat/2", "note"] {
+        rb_with_input(place.args(&["put"], &[key, "-"]), key.as_bytes()).text();
+    }
+    assert_eq!(place.rb(&["get"], &["hex:6e6f7465"]).stdout, b"note");
+    let keys = |args: &[&str]| -> Vec<String> {
+        let text = place.rb(&["ls"], args).text();
+        text.lines()
+            .map(|line| line.split('\t').next().unwrap().to_owned())
+            .collect()
+    };
+    assert_eq!(keys(&[]), ["chat/1", "chat/2", "note", "0xff00"]);
+    assert_eq!(keys(&["--prefix", "chat/"]), ["chat/1", "chat/2"]);
+    assert_eq!(keys(&["--prefix", "hex:ff"]), ["0xff00"]);
+    assert_eq!(
+        place.rb(&["rm"], &["hex:ff00", "note"]).text(),
+        "removed 2 of 2\n"
+    );
+    assert_eq!(keys(&[]), ["chat/1", "chat/2"]);
+}
+
+#[test]
+fn format_says_what_it_made_and_info_finds_it() {
+    let place = Place::new();
+    let made = place
+        .rb(
+            &["format", "--json"],
+            &[
+                "--slot-bytes",
+                "64KiB:25%,4KiB:75%",
+                "--size",
+                "64MiB",
+                "--key-bytes",
+                "40",
+                "--sparse",
+            ],
+        )
+        .json();
+    assert_eq!(made["key_bytes"], 40);
+    assert_eq!(
+        made["classes"][0]["slot_bytes"], 4096,
+        "classes are in increasing size"
+    );
+    let used = made["device_bytes"].as_u64().unwrap();
+    assert!((60 << 20..=64 << 20).contains(&used), "{used}");
+    assert_eq!(std::fs::metadata(&place.store).unwrap().len(), 64 << 20);
+
+    rb_with_input(place.args(&["put"], &["small", "-"]), b"x").text();
+    rb_with_input(place.args(&["put"], &["large", "-"]), &[1; 5000]).text();
+    let info = place.rb(&["info", "--json"], &[]).json();
+    assert_eq!(info["uuid"], made["uuid"]);
+    assert_eq!(info["epoch"], 1);
+    assert_eq!(info["live"], 2);
+    assert_eq!(info["slots"], made["slots"]);
+    assert_eq!(info["classes"][0]["live"], 1);
+    assert_eq!(info["classes"][1]["live"], 1);
+    let share = info["classes"][1]["share_percent"].as_f64().unwrap();
+    assert!((24.0..26.0).contains(&share), "{share}");
+    assert_eq!(info["recovery"]["clean"], true);
+    assert_eq!(info["superblock"]["copy_a"], "ok");
+    assert_eq!(info["superblock"]["copy_b"], "ok");
+    let text = place.rb(&["info"], &[]).text();
+    assert!(text.contains(made["uuid"].as_str().unwrap()), "{text}");
+}
+
+#[test]
+fn info_sees_a_damaged_superblock_copy_and_writes_nothing() {
+    let place = Place::formatted();
+    let mut bytes = std::fs::read(&place.store).unwrap();
+    bytes[(1 << 20) + 100] ^= 1;
+    std::fs::write(&place.store, &bytes).unwrap();
+    let info = place.rb(&["info", "--json"], &[]).json();
+    assert_eq!(info["superblock"]["copy_a"], "ok");
+    let copy = info["superblock"]["copy_b"].as_str().unwrap();
+    assert!(copy.starts_with("damaged"), "{copy}");
+    assert!(
+        std::fs::read(&place.store).unwrap() == bytes,
+        "info wrote to the store"
+    );
+
+    // The next opening for writing repairs it.
+    assert_eq!(place.rb(&["rm"], &["k"]).text(), "removed 0 of 1\n");
+    let info = place.rb(&["info", "--json"], &[]).json();
+    assert_eq!(info["superblock"]["copy_b"], "ok");
+}
+
+#[test]
+fn an_explicit_engine_is_used() {
+    let place = Place::formatted();
+    let info = place
+        .rb(&["info", "--json", "--engine", "posix"], &[])
+        .json();
+    assert_eq!(info["engine"]["name"], "posix");
+}
+
+#[test]
+fn a_reader_that_goes_away_is_not_an_error() {
+    let place = Place::formatted();
+    rb_with_input(place.args(&["put"], &["k", "-"]), &[7; 60_000]).text();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_rb"))
+        .args(place.args(&["get"], &["k"]))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(output.stderr, b"");
+}
+
+#[test]
+fn version_and_help_are_there() {
+    assert_eq!(
+        rb(["--version"]).text(),
+        format!("rb {}\n", env!("CARGO_PKG_VERSION"))
+    );
+    let help = rb(["--help"]).text();
+    for command in [
+        "demo",
+        "format",
+        "info",
+        "put",
+        "get",
+        "rm",
+        "ls",
+        "replay",
+        "recover-bench",
+    ] {
+        assert!(
+            help.contains(&format!("\n  {command} ")),
+            "{command}: {help}"
+        );
+    }
+    assert!(!help.contains("child"), "{help}");
+    assert!(
+        rb(["get", "--help"])
+            .text()
+            .contains("2 the key is not there")
+    );
+}

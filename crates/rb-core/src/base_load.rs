@@ -1,0 +1,185 @@
+//! Loading a checkpoint base: sections are read ahead and decoded on several threads.
+
+use std::num::NonZeroUsize;
+
+use crossbeam::channel::bounded;
+use parking_lot::Mutex;
+use rb_format::{
+    BaseEntry, BaseHeader, DirectoryEntry, FORMAT_BLOCK, Geometry, KeyLimits, Superblock,
+    decode_directory, decode_section,
+};
+use rb_index::{Index, Loader, NewEntry, SlotId};
+use rb_io::Buffer;
+
+use crate::error::Error;
+use crate::meta_io::MetaIo;
+
+/// A base header that decoded, and where it was.
+pub(crate) struct FoundBase {
+    pub(crate) region: usize,
+    pub(crate) header: BaseHeader,
+}
+
+/// Reads both base headers; the newest first. Besides, the reason each other one is not usable.
+pub(crate) fn read_headers(
+    io: &mut MetaIo,
+    superblock: &Superblock,
+) -> (Vec<FoundBase>, Vec<String>) {
+    let mut found = Vec::new();
+    let mut unusable = Vec::new();
+    for (region, name) in [(0, "A"), (1, "B")] {
+        let place = [&superblock.base_a, &superblock.base_b][region];
+        let header = io
+            .read(place.offset, FORMAT_BLOCK)
+            .map_err(|error| crate::commit::words(&error));
+        let header = header.and_then(|block| {
+            BaseHeader::decode(&block[..FORMAT_BLOCK], &superblock.identity)
+                .map_err(|why| why.to_string())
+        });
+        match header {
+            Ok(header) => found.push(FoundBase { region, header }),
+            Err(why) => unusable.push(format!("base {name}: {why}")),
+        }
+    }
+    found.sort_by_key(|base| std::cmp::Reverse(base.header.base_sequence));
+    (found, unusable)
+}
+
+/// Bytes of sections read but not yet decoded; bounds the memory of loading.
+pub(crate) const READ_AHEAD: usize = 24 << 20;
+
+/// Loads every entry of a base into an empty index.
+///
+/// # Errors
+/// What makes the base unusable, in words: a damaged or unreadable part.
+pub(crate) fn load_base(
+    io: &mut MetaIo,
+    superblock: &Superblock,
+    geometry: &Geometry,
+    base: &FoundBase,
+    loader: &Loader<'_>,
+) -> Result<(), String> {
+    let region = [&superblock.base_a, &superblock.base_b][base.region];
+    let header = &base.header;
+    let directory = read_directory(io, region.offset, region.bytes, header)?;
+    for &slot in &header.bad_slots {
+        loader.bad_slot(SlotId(slot));
+    }
+    let limits = KeyLimits {
+        key_len_max: superblock.key_len_max,
+        metadata_len_max: superblock.metadata_len_max,
+    };
+    let workers = std::thread::available_parallelism()
+        .map_or(1, NonZeroUsize::get)
+        .min(8);
+    let failure = Mutex::new(None);
+    std::thread::scope(|scope| {
+        let (sections, inbox) = bounded::<(u32, DirectoryEntry, Buffer)>(workers);
+        for _ in 0..workers {
+            let (inbox, failure) = (inbox.clone(), &failure);
+            scope.spawn(move || {
+                for (number, entry, bytes) in inbox {
+                    let decoded = decode_section(
+                        &bytes,
+                        &entry,
+                        number,
+                        header,
+                        geometry,
+                        limits,
+                        &mut |e| {
+                            loader.load(
+                                e.key_hash,
+                                e.key,
+                                new_entry(&e),
+                                e.generation.0,
+                                e.recency,
+                            );
+                        },
+                    );
+                    if let Err(why) = decoded {
+                        *failure.lock() = Some(format!("section {number}: {why}"));
+                        return;
+                    }
+                }
+            });
+        }
+        drop(inbox);
+        let mut wave = Vec::new();
+        let mut rest = (0..).zip(&directory).peekable();
+        while rest.peek().is_some() && failure.lock().is_none() {
+            wave.clear();
+            let mut bytes = 0;
+            while let Some((number, entry)) =
+                rest.next_if(|(_, entry)| bytes == 0 || bytes + stored(entry) <= READ_AHEAD / 4)
+            {
+                bytes += stored(entry);
+                wave.push((number, *entry));
+            }
+            let reads: Vec<_> = wave
+                .iter()
+                .map(|(_, e)| (region.offset + e.offset, stored(e)))
+                .collect();
+            let answers = match io.read_many(&reads) {
+                Ok(answers) => answers,
+                Err(error) => {
+                    *failure.lock() = Some(crate::commit::words(&error));
+                    return;
+                }
+            };
+            for ((number, entry), answer) in wave.drain(..).zip(answers) {
+                match answer {
+                    // Sending fails only when every worker has failed.
+                    Ok(bytes) => drop(sections.send((number, entry, bytes))),
+                    Err(error) => {
+                        let why = crate::commit::words(&error);
+                        *failure.lock() = Some(format!("section {number}: {why}"));
+                    }
+                }
+            }
+        }
+        drop(sections);
+    });
+    failure.into_inner().map_or(Ok(()), Err)
+}
+
+fn stored(entry: &DirectoryEntry) -> usize {
+    (entry.stored_len as usize).next_multiple_of(FORMAT_BLOCK)
+}
+
+fn read_directory(
+    io: &mut MetaIo,
+    region_offset: u64,
+    region_bytes: u64,
+    header: &BaseHeader,
+) -> Result<Vec<DirectoryEntry>, String> {
+    let words = |error: Error| crate::commit::words(&error);
+    let len = usize::try_from(header.directory_len).map_err(|error| error.to_string())?;
+    if len == 0 {
+        return decode_directory(&[], header, region_bytes).map_err(|why| why.to_string());
+    }
+    let padded = len.next_multiple_of(FORMAT_BLOCK);
+    let bytes = io
+        .read(region_offset + header.directory_offset, padded)
+        .map_err(words)?;
+    decode_directory(&bytes[..padded], header, region_bytes)
+        .map_err(|why| format!("directory: {why}"))
+}
+
+fn new_entry<'a>(entry: &BaseEntry<'a>) -> NewEntry<'a> {
+    NewEntry {
+        slot: SlotId(entry.slot),
+        payload_len: entry.payload_len,
+        payload_checksum: entry.payload_checksum,
+        placement: entry.placement,
+        metadata: entry.metadata,
+        proven: false,
+    }
+}
+
+/// An index for this store, every slot free.
+pub(crate) fn empty_index(geometry: &Geometry, shards: u32) -> Result<Index, rb_index::IndexError> {
+    let classes = (0..geometry.classes())
+        .map(|class| geometry.class_slots(u8::try_from(class).unwrap_or(u8::MAX)))
+        .collect();
+    Index::new(rb_index::IndexOptions { shards, classes })
+}

@@ -1,0 +1,235 @@
+//! A new checkpoint base, written while traffic runs.
+//!
+//! The snapshot is fuzzy: shard by shard, a bounded number of entries per hold of a lock. A record
+//! queued before a shard's hold is in its snapshot; one queued later is in the log at or after the
+//! position that was read in that hold. So base plus log from the first position is everything.
+//!
+//! Order of writes, and why:
+//! 1. sections into the region that the newest base does not live in: the newest stays whole;
+//! 2. a commit: the log up to the base's position is durable before the base can be chosen, so that
+//!    the older base remains a full way to recover;
+//! 3. directory, flush: what the header will name is there;
+//! 4. header, flush: from here on this base is the newest.
+//!
+//! Only then may the ring forget what only the base before the former newest needed.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use rb_format::{
+    BAD_SLOTS_MAX, BaseEntry, BaseHeader, Compression, DirectoryEntry, FORMAT_BLOCK, Generation,
+    LogPosition, Region, SectionBuilder, encode_directory,
+};
+use rb_index::{Cursor, Visit};
+
+use crate::commit::words;
+use crate::error::Error;
+use crate::inner::{Inner, Writer};
+use crate::meta_io::MetaIo;
+
+/// Entries copied per hold of a shard's lock: about 0.2 ms with 32-byte keys.
+const ENTRIES_PER_HOLD: usize = 1024;
+
+/// zstd's fastest regular level: base entries are mostly incompressible keys and checksums, and
+/// higher levels gain little for several times the CPU.
+const COMPRESSION: Compression = Compression::Zstd { level: 1 };
+
+/// Which base is where.
+#[derive(Clone, Debug)]
+pub(crate) struct BasePlace {
+    /// Which of the two regions.
+    pub(crate) region: usize,
+    pub(crate) position: u64,
+}
+
+pub(crate) struct Checkpointer {
+    pub(crate) io: MetaIo,
+    /// The newest base; none after metadata was lost, until the first checkpoint.
+    pub(crate) newest: Option<BasePlace>,
+    /// The highest base sequence seen, whether or not that base was usable.
+    pub(crate) last_sequence: u64,
+}
+
+impl Inner {
+    /// Writes a new base.
+    ///
+    /// # Errors
+    /// Any failure poisons writing.
+    pub(crate) fn checkpoint(&self, writer: &Writer) -> Result<(), Error> {
+        let mut checkpointer = writer.checkpointer.lock();
+        self.poison.check()?;
+        match self.write_base(writer, &mut checkpointer) {
+            Ok(()) => {
+                self.counters.checkpoints.fetch_add(1, Ordering::Relaxed);
+                Ok(())
+            }
+            Err(error) => {
+                self.poison(format!("the checkpoint failed: {}", words(&error)));
+                self.poison.check()
+            }
+        }
+    }
+
+    fn write_base(&self, writer: &Writer, checkpointer: &mut Checkpointer) -> Result<(), Error> {
+        let target = checkpointer
+            .newest
+            .as_ref()
+            .map_or(0, |newest| 1 - newest.region);
+        let region = [&self.superblock.base_a, &self.superblock.base_b][target].clone();
+        let base_sequence = checkpointer.last_sequence + 1;
+        let position = writer.log.position();
+        let mut sections = SectionWriter {
+            inner: self,
+            region: &region,
+            base_sequence,
+            next: region.offset + FORMAT_BLOCK as u64,
+            directory: Vec::new(),
+        };
+        for shard in 0..self.index.shards() {
+            sections.write_shard(writer, &mut checkpointer.io, shard)?; // 1
+        }
+        let SectionWriter {
+            next: directory_at,
+            directory,
+            ..
+        } = sections;
+        self.make_durable(writer, writer.log.ticket())?; // 2
+        let encoded = encode_directory(&directory, &self.identity, base_sequence);
+        let header = BaseHeader {
+            identity: self.identity,
+            base_sequence,
+            incarnation: writer.incarnation.number,
+            position,
+            generation_floor: writer.generation_floor(),
+            recency_now: self.index.recency_now(),
+            entries: directory
+                .iter()
+                .map(|section| u64::from(section.entries))
+                .sum(),
+            sections: u32::try_from(directory.len()).unwrap_or(u32::MAX),
+            directory_offset: directory_at - region.offset,
+            directory_len: encoded.len,
+            directory_checksum: encoded.checksum,
+            bad_slots: writer
+                .quarantine
+                .lock()
+                .bad()
+                .iter()
+                .copied()
+                .take(BAD_SLOTS_MAX)
+                .collect(),
+        };
+        room(&region, directory_at, encoded.bytes.len())?;
+        let io = &mut checkpointer.io;
+        if !encoded.bytes.is_empty() {
+            io.write(directory_at, &encoded.bytes)?; // 3
+        }
+        io.flush()?;
+        io.write(region.offset, &header.encode()[..])?; // 4
+        io.flush()?;
+        let tail = checkpointer
+            .newest
+            .as_ref()
+            .map_or(position.sequence, |newest| newest.position);
+        checkpointer.newest = Some(BasePlace {
+            region: target,
+            position: position.sequence,
+        });
+        checkpointer.last_sequence = base_sequence;
+        writer.log.retain(tail, position.sequence);
+        Ok(())
+    }
+}
+
+/// A base is sized for every slot at the longest key, so running out of room is a bug; it must
+/// still not write past the region.
+fn room(region: &Region, at: u64, len: usize) -> Result<(), Error> {
+    if at + len as u64 > region.offset + region.bytes {
+        let why = format!(
+            "{} bytes at byte {at} of a region of {} bytes",
+            len, region.bytes
+        );
+        return Err(Error::Resource {
+            what: "space for a checkpoint base",
+            why,
+        });
+    }
+    Ok(())
+}
+
+struct SectionWriter<'a> {
+    inner: &'a Inner,
+    region: &'a Region,
+    base_sequence: u64,
+    next: u64,
+    directory: Vec<DirectoryEntry>,
+}
+
+impl SectionWriter<'_> {
+    /// Copies one shard in bounded holds of its lock and writes each section as it fills.
+    fn write_shard(&mut self, writer: &Writer, io: &mut MetaIo, shard: usize) -> Result<(), Error> {
+        let range = self.inner.index.hash_range(shard);
+        let new_section = |position: LogPosition| SectionBuilder::new(range.clone(), position);
+        let mut cursor = Cursor::default();
+        let mut open = new_section(writer.log.position());
+        let mut more = true;
+        while more {
+            let mut full = Vec::new();
+            {
+                let guard = self.inner.index.lock(shard, Visit::Background);
+                let position = writer.log.position();
+                more = guard.snapshot(&mut cursor, ENTRIES_PER_HOLD, &mut |entry| {
+                    let entry = BaseEntry {
+                        key: entry.key,
+                        metadata: entry.metadata,
+                        key_hash: entry.hash,
+                        slot: entry.located.slot.0,
+                        generation: Generation(entry.located.generation),
+                        payload_len: entry.located.payload_len,
+                        payload_checksum: entry.located.payload_checksum,
+                        placement: entry.located.placement,
+                        recency: entry.recency,
+                    };
+                    if !open.push(&entry) {
+                        full.push(std::mem::replace(&mut open, new_section(position)));
+                        let taken = open.push(&entry);
+                        debug_assert!(taken, "an empty section takes any entry");
+                    }
+                });
+            }
+            for section in full {
+                self.write_section(io, section)?;
+            }
+        }
+        if open.is_empty() {
+            Ok(())
+        } else {
+            self.write_section(io, open)
+        }
+    }
+
+    fn write_section(&mut self, io: &mut MetaIo, section: SectionBuilder) -> Result<(), Error> {
+        let number = u32::try_from(self.directory.len()).unwrap_or(u32::MAX);
+        let (mut entry, bytes) = section.finish(
+            &self.inner.identity,
+            self.base_sequence,
+            number,
+            COMPRESSION,
+        );
+        room(self.region, self.next, bytes.len())?;
+        entry.offset = self.next - self.region.offset;
+        io.write(self.next, &bytes)?;
+        self.next += bytes.len() as u64;
+        self.directory.push(entry);
+        Ok(())
+    }
+}
+
+/// The checkpoint duty of the store's own threads: until the log stops.
+pub(crate) fn run(inner: &Arc<Inner>) {
+    let Some(writer) = &inner.writer else { return };
+    while writer.log.wait_checkpoint() == crate::log::Duty::Checkpoint {
+        // A failure has poisoned writing, which stops the log and so this loop.
+        drop(inner.checkpoint(writer));
+    }
+}

@@ -1,0 +1,203 @@
+//! The thread behind async operations: it owns one queue for its whole life, so the ring can be
+//! single-issuer, and no request depends on a caller's thread that may exit.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use crossbeam::channel::{Receiver, Sender, TryRecvError, unbounded};
+use parking_lot::Mutex;
+use rb_io::{Completion, Issuer, Lane, Request, Waker};
+
+use crate::error::Error;
+use crate::lanes::Lanes;
+
+/// One wave of an async operation, and what follows when its requests are answered: perhaps
+/// another wave.
+pub(crate) struct Job {
+    pub(crate) requests: Vec<Request>,
+    pub(crate) finish: Box<dyn FnOnce(Vec<Completion>) -> Option<Job> + Send>,
+}
+
+/// Starts its thread with the first job.
+#[derive(Default)]
+pub(crate) struct Driver {
+    running: Mutex<Option<Running>>,
+}
+
+struct Running {
+    jobs: Sender<Job>,
+    waker: Waker,
+    thread: JoinHandle<()>,
+}
+
+impl Driver {
+    /// Hands a job to the driver thread.
+    pub(crate) fn start(&self, lanes: &Arc<Lanes>, job: Job) -> Result<(), Error> {
+        let mut running = self.running.lock();
+        if running.is_none() {
+            *running = Some(spawn(Arc::clone(lanes))?);
+        }
+        if let Some(running) = running.as_ref() {
+            // The receiver lives as long as the thread, which ends only when this sender is gone.
+            drop(running.jobs.send(job));
+            running.waker.wake();
+        }
+        Ok(())
+    }
+
+    /// Finishes every job, then ends the thread.
+    pub(crate) fn stop(&self) {
+        let Some(Running {
+            jobs,
+            waker,
+            thread,
+        }) = self.running.lock().take()
+        else {
+            return;
+        };
+        drop(jobs);
+        waker.wake();
+        // The last owner of a store may be the driver itself, finishing that owner's job.
+        if thread.thread().id() != std::thread::current().id() {
+            drop(thread.join());
+        }
+    }
+}
+
+fn spawn(lanes: Arc<Lanes>) -> Result<Running, Error> {
+    let (jobs, inbox) = unbounded();
+    let (started, waker) = crossbeam::channel::bounded(1);
+    let thread = std::thread::Builder::new()
+        .name("rb-driver".into())
+        .spawn(move || {
+            // The lane is made here because a single-issuer ring belongs to the thread that made it.
+            match lanes.make(Issuer::OneThread) {
+                Ok(lane) => {
+                    drop(started.send(Ok(lane.waker())));
+                    Loop {
+                        lane,
+                        inbox,
+                        active: Vec::new(),
+                        free: Vec::new(),
+                        open: true,
+                    }
+                    .run();
+                }
+                Err(error) => drop(started.send(Err(error))),
+            }
+        })
+        .map_err(|why| Error::Resource {
+            what: "a driver thread",
+            why: why.to_string(),
+        })?;
+    let waker = waker.recv().map_err(|why| Error::Resource {
+        what: "a driver thread",
+        why: why.to_string(),
+    })??;
+    Ok(Running {
+        jobs,
+        waker,
+        thread,
+    })
+}
+
+struct Loop {
+    lane: Lane,
+    inbox: Receiver<Job>,
+    active: Vec<Option<Active>>,
+    free: Vec<usize>,
+    open: bool,
+}
+
+struct Active {
+    answers: Vec<Completion>,
+    missing: usize,
+    finish: Box<dyn FnOnce(Vec<Completion>) -> Option<Job> + Send>,
+}
+
+impl Loop {
+    fn run(mut self) {
+        let mut done = Vec::new();
+        while self.take_jobs() {
+            // A queue that fails answers everything it holds, and then whatever comes later.
+            drop(self.lane.poll(1, None, &mut done));
+            for completion in done.drain(..) {
+                self.answer(completion);
+            }
+        }
+    }
+
+    /// Starts every job that is waiting. Blocks for one if there is nothing else to do. False when
+    /// all work is done and no more can come.
+    fn take_jobs(&mut self) -> bool {
+        loop {
+            let idle = self.lane.unfinished() == 0;
+            if idle && !self.open {
+                return false;
+            }
+            let next = if idle {
+                self.inbox.recv().map_err(|_| TryRecvError::Disconnected)
+            } else {
+                self.inbox.try_recv()
+            };
+            match next {
+                Ok(job) => self.start(job),
+                Err(TryRecvError::Empty) => return true,
+                Err(TryRecvError::Disconnected) => {
+                    self.open = false;
+                    if self.lane.unfinished() > 0 {
+                        return true;
+                    }
+                }
+            }
+        }
+    }
+
+    fn start(&mut self, mut job: Job) {
+        while job.requests.is_empty() {
+            match (job.finish)(Vec::new()) {
+                Some(next) => job = next,
+                None => return,
+            }
+        }
+        let Job { requests, finish } = job;
+        let number = self.free.pop().unwrap_or_else(|| {
+            self.active.push(None);
+            self.active.len() - 1
+        });
+        let answers = Vec::with_capacity(requests.len());
+        self.active[number] = Some(Active {
+            answers,
+            missing: requests.len(),
+            finish,
+        });
+        for (position, request) in requests.into_iter().enumerate() {
+            self.lane
+                .start((number as u64) << 32 | position as u64, request);
+        }
+    }
+
+    fn answer(&mut self, completion: Completion) {
+        let number = (completion.tag >> 32) as usize;
+        let Some(active) = self.active.get_mut(number).and_then(Option::as_mut) else {
+            return;
+        };
+        active.answers.push(completion);
+        active.missing -= 1;
+        if active.missing > 0 {
+            return;
+        }
+        if let Some(Active {
+            mut answers,
+            finish,
+            ..
+        }) = self.active[number].take()
+        {
+            self.free.push(number);
+            answers.sort_unstable_by_key(|completion| completion.tag);
+            if let Some(job) = finish(answers) {
+                self.start(job);
+            }
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! What can go wrong, in words: what was wrong, which value, which limit.
+//!
+//! A miss is not an error. Every operation on several keys answers key by key, so one failing
+//! request fails one key (C7).
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rb_format::{Corruption, LayoutError, StoreUuid};
+
+/// Why an operation on one key, or on the store as a whole, did not do what was asked.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The key is empty or longer than the store was formatted for.
+    #[error("a key of {len} bytes: keys of this store have 1 to {max} bytes")]
+    KeyLength {
+        /// Length of the key in bytes.
+        len: usize,
+        /// The longest key this store takes, in bytes.
+        max: usize,
+    },
+    /// The value is empty or larger than the largest slot.
+    #[error("a value of {len} bytes: values of this store have 1 to {max} bytes")]
+    ValueLength {
+        /// Length of the value in bytes.
+        len: usize,
+        /// Capacity of the largest slot in bytes.
+        max: usize,
+    },
+    /// The metadata is longer than the store was formatted for.
+    #[error(
+        "metadata of {len} bytes: this store was formatted for at most {max} bytes of metadata"
+    )]
+    MetadataLength {
+        /// Length of the metadata in bytes.
+        len: usize,
+        /// The longest metadata this store takes, in bytes.
+        max: usize,
+    },
+    /// The caller's memory is smaller than the value.
+    #[error("the value has {needed} bytes, the memory given for it {given}")]
+    OutputTooSmall {
+        /// Length of the value in bytes.
+        needed: usize,
+        /// Length of the caller's memory in bytes.
+        given: usize,
+    },
+    /// A placement id was asked for that the device did not announce.
+    #[error("placement id {id} is not registered with this store: it announced none")]
+    Placement {
+        /// The id asked for.
+        id: u16,
+    },
+    /// Every slot that could hold the value is leased or reserved.
+    #[error("no slot of {slot_bytes} bytes is free or can be evicted: all are leased or reserved")]
+    NoSpace {
+        /// Capacity of the slots of that class in bytes.
+        slot_bytes: u64,
+    },
+    /// A bounded resource stayed exhausted for the configured wait.
+    #[error("busy: no {what} became free within {waited:?}")]
+    Busy {
+        /// The resource.
+        what: &'static str,
+        /// How long the operation waited.
+        waited: Duration,
+    },
+    /// One batch asks for more buffer memory than the store has.
+    #[error(
+        "the batch needs {needed} bytes of buffers at once, the store has {limit}; raise `buffer_bytes`, ask for fewer keys at once, or read into your own memory"
+    )]
+    BatchTooLarge {
+        /// Bytes needed at once.
+        needed: usize,
+        /// Bytes there are.
+        limit: usize,
+    },
+    /// The request did not finish before the deadline; its buffer stays with the kernel until it does.
+    #[error("no answer from the device within {waited:?}")]
+    TimedOut {
+        /// The deadline.
+        waited: Duration,
+    },
+    /// The device failed the request.
+    #[error("the device failed the request")]
+    Io(#[source] Arc<rb_io::IoError>),
+    /// Writing stopped after a failed metadata write or flush; verified reads go on.
+    #[error("writing is stopped until the store is reopened: {reason}")]
+    Poisoned {
+        /// The failure that stopped it.
+        reason: String,
+    },
+    /// The store was closed.
+    #[error("the store is closed")]
+    Closed,
+    /// The store was opened read-only.
+    #[error("the store was opened read-only")]
+    ReadOnly,
+    /// This opening has given out all its generations.
+    #[error("this opening of the store has used all its {limit} generations; reopen it")]
+    GenerationsExhausted {
+        /// How many there are.
+        limit: u64,
+    },
+    /// The operating system gave no memory, thread or random bytes.
+    #[error("{what} could not be had: {why}")]
+    Resource {
+        /// What was asked for.
+        what: &'static str,
+        /// The system's answer.
+        why: String,
+    },
+}
+
+impl Error {
+    /// Whether trying the same again later may succeed without any change by the caller.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Error::NoSpace { .. } | Error::Busy { .. } | Error::TimedOut { .. } => true,
+            Error::Io(error) => error.is_transient(),
+            _ => false,
+        }
+    }
+
+    /// Whether writing has stopped for good in this opening.
+    #[must_use]
+    pub fn is_poisoned(&self) -> bool {
+        matches!(self, Error::Poisoned { .. })
+    }
+}
+
+impl From<rb_io::IoError> for Error {
+    fn from(error: rb_io::IoError) -> Error {
+        Error::Io(Arc::new(error))
+    }
+}
+
+/// Why a store could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The device or its engine could not be opened.
+    #[error(transparent)]
+    Device(#[from] rb_io::OpenError),
+    /// A request failed while the store's metadata was read or written.
+    #[error("{what} failed")]
+    Io {
+        /// What was being done.
+        what: &'static str,
+        /// The answer.
+        #[source]
+        source: Error,
+    },
+    /// Neither superblock is there.
+    #[error("{path} holds no raw-block store{}", found(.signature.as_deref()))]
+    NotAStore {
+        /// The device.
+        path: PathBuf,
+        /// A foreign signature found there.
+        signature: Option<String>,
+    },
+    /// Both superblocks are unusable, though at least one was once written.
+    #[error("{path}: no usable superblock; copy A: {}; copy B: {}", copies[0], copies[1])]
+    Superblock {
+        /// The device.
+        path: PathBuf,
+        /// What is wrong with each copy.
+        copies: Box<[Corruption; 2]>,
+    },
+    /// The store was written by a newer version of the format.
+    #[error("{path}: {why}")]
+    Version {
+        /// The device.
+        path: PathBuf,
+        /// Which version was found and which are readable.
+        why: Corruption,
+    },
+    /// The device is smaller than the layout in its superblock.
+    #[error(
+        "{path}: the layout needs {needed} bytes, the device has {found}: it was truncated, or copied to a smaller one"
+    )]
+    Truncated {
+        /// The device.
+        path: PathBuf,
+        /// Bytes that the layout needs.
+        needed: u64,
+        /// Bytes there are.
+        found: u64,
+    },
+    /// The options name another geometry than the device has.
+    #[error("{path}: {field} is {found} on the device, {expected} in the options")]
+    Geometry {
+        /// The device.
+        path: PathBuf,
+        /// Which value differs.
+        field: &'static str,
+        /// What the device has.
+        found: String,
+        /// What the options ask for.
+        expected: String,
+    },
+    /// All incarnation numbers are used up.
+    #[error("store {uuid}: all {limit} openings are used up; format it again")]
+    IncarnationsExhausted {
+        /// The store.
+        uuid: StoreUuid,
+        /// How many there are.
+        limit: u32,
+    },
+    /// Metadata of this store can no longer be written.
+    #[error("the store could not be made writable")]
+    Writer(#[source] Error),
+    /// An option has a value that cannot work.
+    #[error("option {option} is {value}: {why}")]
+    Option {
+        /// Which option.
+        option: &'static str,
+        /// Its value.
+        value: String,
+        /// What is asked of it.
+        why: &'static str,
+    },
+    /// The operating system gave no memory, thread or random bytes.
+    #[error("{what} could not be had: {why}")]
+    Resource {
+        /// What was asked for.
+        what: &'static str,
+        /// The system's answer.
+        why: String,
+    },
+}
+
+fn found(signature: Option<&str>) -> String {
+    signature.map_or_else(String::new, |name| format!(" (it carries {name})"))
+}
+
+/// Why a device was not formatted.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FormatError {
+    /// The device could not be opened, is in use, or could not be created.
+    #[error(transparent)]
+    Device(#[from] rb_io::OpenError),
+    /// The device carries something that formatting would destroy.
+    #[error("{path} carries {found}; formatting destroys it: say so with `force`")]
+    Occupied {
+        /// The device.
+        path: PathBuf,
+        /// What was found.
+        found: String,
+    },
+    /// Consent was not given.
+    #[error("formatting destroys everything on {path}: say so with `consent`")]
+    Consent {
+        /// The device.
+        path: PathBuf,
+    },
+    /// No layout fits the request.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+    /// A request failed.
+    #[error("{what} failed")]
+    Io {
+        /// What was being done.
+        what: &'static str,
+        /// The answer.
+        #[source]
+        source: Error,
+    },
+    /// The operating system gave no memory or random bytes.
+    #[error("{what} could not be had: {why}")]
+    Resource {
+        /// What was asked for.
+        what: &'static str,
+        /// The system's answer.
+        why: String,
+    },
+}

@@ -1,0 +1,52 @@
+//! What the store tells an observer: everything that makes an entry vanish without being asked.
+
+use std::fmt::Debug;
+
+/// Why an entry was dropped although nobody removed it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DropReason {
+    /// Header or payload on the device did not prove the entry, read twice.
+    FailedProof,
+    /// The validator found another header in the slot.
+    FailedValidation,
+}
+
+/// Something that happened to the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event<'a> {
+    /// An entry gave its slot to a put.
+    Evicted {
+        /// Its key.
+        key: &'a [u8],
+        /// Its generation.
+        generation: u64,
+    },
+    /// An entry was dropped because its bytes on the device are not what was put.
+    Dropped {
+        /// Its key.
+        key: &'a [u8],
+        /// Its generation.
+        generation: u64,
+        /// What was found.
+        reason: DropReason,
+    },
+    /// A slot failed writes repeatedly and is not used any more.
+    BadSlot {
+        /// Its number.
+        slot: u32,
+    },
+    /// Writing stopped (C7).
+    Poisoned {
+        /// The failure that stopped it.
+        reason: &'a str,
+    },
+}
+
+/// An observer. Called in the thread that did the work, with no lock of the store held; it should
+/// be quick and may call the store.
+pub trait Events: Send + Sync + Debug {
+    /// Called for each event.
+    fn event(&self, event: &Event<'_>);
+}

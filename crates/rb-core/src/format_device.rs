@@ -1,0 +1,225 @@
+//! Making a store on a device or in a new file (C8: nothing is destroyed by accident).
+
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+use rb_format::{
+    BaseHeader, ClassRequest, FORMAT_BLOCK, Generation, INCARNATION_A_OFFSET, INCARNATION_B_OFFSET,
+    Identity, LayoutRequest, LogPosition, METADATA_START, SUPERBLOCK_A_OFFSET, SUPERBLOCK_B_OFFSET,
+    Share, StoreUuid, Superblock, device_bytes_for, encode_directory, plan,
+};
+use rb_io::{Access, Device, Engine, EngineKind, wipe_list};
+
+use crate::boot::write_superblock;
+use crate::error::{Error, FormatError};
+use crate::meta_io::MetaIo;
+use crate::options::FormatOptions;
+
+/// Formats a device, a file, or a file to be made.
+///
+/// # Errors
+/// Refuses without consent, on a mounted or otherwise used device, on a foreign signature unless
+/// forced, and when no layout fits. See [`FormatError`].
+pub fn format(options: &FormatOptions) -> Result<Superblock, FormatError> {
+    let path = &options.path;
+    let uuid = new_uuid(options)?;
+    let identity = Identity { uuid, epoch: 1 };
+    let exists = path.exists();
+    // Plan first: a request that cannot work must not touch, make or grow anything.
+    let bytes = size(options, exists)?;
+    let superblock = plan(&layout(options, bytes), identity)?;
+    if exists {
+        let device = Device::open(path, Access::ReadWrite)?;
+        check_consent(options, &device)?;
+    }
+    let device = if exists && std::fs::metadata(path).is_ok_and(|meta| !meta.is_file()) {
+        Device::open(path, Access::ReadWrite)?
+    } else {
+        Device::create_file(path, bytes, !options.sparse)?
+    };
+    let foreign = wipe_list(device.capacity_bytes(), &device.signatures()?);
+    let opened = rb_io::open(device, EngineKind::Posix)?;
+    write_store(opened.engine.as_ref(), &superblock, &foreign)?;
+    Ok(superblock)
+}
+
+/// Formats whatever an engine reaches; for simulated devices. There is nobody to ask for consent.
+///
+/// # Errors
+/// When no layout fits the engine's capacity, or a request fails.
+pub fn format_engine(
+    engine: &Arc<dyn Engine>,
+    options: &FormatOptions,
+) -> Result<Superblock, FormatError> {
+    let identity = Identity {
+        uuid: new_uuid(options)?,
+        epoch: 1,
+    };
+    let superblock = plan(&layout(options, engine.capacity_bytes()), identity)?;
+    write_store(engine.as_ref(), &superblock, &[])?;
+    Ok(superblock)
+}
+
+fn new_uuid(options: &FormatOptions) -> Result<StoreUuid, FormatError> {
+    let mut bytes = [0; 16];
+    options
+        .random
+        .fill(&mut bytes)
+        .map_err(|why| FormatError::Resource {
+            what: "random bytes",
+            why: why.to_string(),
+        })?;
+    // Version 4, variant 1: RFC 9562 section 5.4.
+    bytes[6] = bytes[6] & 0x0F | 0x40;
+    bytes[8] = bytes[8] & 0x3F | 0x80;
+    Ok(StoreUuid(bytes))
+}
+
+fn layout(options: &FormatOptions, device_bytes: u64) -> LayoutRequest {
+    LayoutRequest {
+        device_bytes,
+        classes: options.classes.clone(),
+        key_len_max: options.key_len_max,
+        metadata_len_max: options.metadata_len_max,
+        log_bytes: options.log_bytes,
+    }
+}
+
+/// How large the device is, or the file is to be.
+fn size(options: &FormatOptions, exists: bool) -> Result<u64, FormatError> {
+    let exact = |class: &ClassRequest| matches!(class.share, Share::Slots(_));
+    let existing = match exists {
+        true => Device::open(&options.path, Access::ReadOnly)?.capacity_bytes(),
+        false => 0,
+    };
+    let is_file = !exists || std::fs::metadata(&options.path).is_ok_and(|meta| meta.is_file());
+    let wanted = match options.bytes {
+        Some(bytes) => bytes,
+        None if is_file && !options.classes.is_empty() && options.classes.iter().all(exact) => {
+            device_bytes_for(
+                &options.classes,
+                options.key_len_max,
+                options.metadata_len_max,
+                options.log_bytes,
+            )?
+        }
+        None => existing,
+    };
+    if is_file {
+        // Files are never shrunk: a larger one is used as far as asked.
+        return Ok(wanted);
+    }
+    Ok(wanted.min(existing))
+}
+
+fn check_consent(options: &FormatOptions, device: &Device) -> Result<(), FormatError> {
+    let path = options.path.clone();
+    let signature = device.signature()?;
+    if let (Some(signature), false) = (&signature, options.force) {
+        let found = format!("{} (at byte {})", signature.name, signature.offset);
+        return Err(FormatError::Occupied { path, found });
+    }
+    let empty_file = device.capacity_bytes() == 0;
+    if !options.consent && !options.force && !empty_file {
+        return Err(FormatError::Consent { path });
+    }
+    Ok(())
+}
+
+/// Writes an empty store: an interrupted format leaves no store, never half of one.
+fn write_store(
+    engine: &dyn Engine,
+    superblock: &Superblock,
+    foreign: &[Range<u64>],
+) -> Result<(), FormatError> {
+    let failed = |what| move |source: Error| FormatError::Io { what, source };
+    let deadline = std::time::Duration::from_secs(60);
+    let mut io = MetaIo::new(engine, 4 << 20, 8, deadline).map_err(failed("opening a queue"))?;
+    wipe(&mut io, foreign).map_err(failed("wiping foreign signatures"))?;
+    invalidate(&mut io, superblock).map_err(failed("wiping the old superblocks"))?;
+    write_empty_base(
+        &mut io,
+        superblock,
+        1,
+        LogPosition {
+            sequence: 1,
+            anchor: 0,
+        },
+        0,
+    )
+    .map_err(failed("writing the first checkpoint base"))?;
+    write_superblock(&mut io, superblock).map_err(failed("writing the superblocks"))
+}
+
+/// Zeroes what something else would recognise, at both ends, in whole format blocks.
+fn wipe(io: &mut MetaIo, foreign: &[Range<u64>]) -> Result<(), Error> {
+    let block = FORMAT_BLOCK as u64;
+    let zeros = vec![0; FORMAT_BLOCK];
+    for range in foreign {
+        for number in range.start / block..range.end.div_ceil(block) {
+            io.write(number * block, &zeros)?;
+        }
+    }
+    Ok(())
+}
+
+/// Zeroes the fixed places and the other base's header. Old records elsewhere name another UUID.
+fn invalidate(io: &mut MetaIo, superblock: &Superblock) -> Result<(), Error> {
+    let zeros = vec![0; FORMAT_BLOCK];
+    for offset in [
+        SUPERBLOCK_A_OFFSET,
+        SUPERBLOCK_B_OFFSET,
+        INCARNATION_A_OFFSET,
+        INCARNATION_B_OFFSET,
+        METADATA_START,
+        superblock.base_b.offset,
+    ] {
+        io.write(offset, &zeros)?;
+    }
+    io.flush()
+}
+
+/// Writes a base without entries into region A.
+pub(crate) fn write_empty_base(
+    io: &mut MetaIo,
+    superblock: &Superblock,
+    base_sequence: u64,
+    position: LogPosition,
+    incarnation: u32,
+) -> Result<(), Error> {
+    let directory = encode_directory(&[], &superblock.identity, base_sequence);
+    let header = BaseHeader {
+        identity: superblock.identity,
+        base_sequence,
+        incarnation,
+        position,
+        generation_floor: Generation(0),
+        recency_now: 0,
+        entries: 0,
+        sections: 0,
+        directory_offset: FORMAT_BLOCK as u64,
+        directory_len: directory.len,
+        directory_checksum: directory.checksum,
+        bad_slots: Vec::new(),
+    };
+    io.write(superblock.base_a.offset, &header.encode()[..])?;
+    io.flush()
+}
+
+/// Whether something at `path` is a store, for callers that decide what to ask.
+#[must_use]
+pub fn is_store(path: &Path) -> bool {
+    let Ok(device) = Device::open(path, Access::ReadOnly) else {
+        return false;
+    };
+    let capacity = device.capacity_bytes();
+    let Ok(opened) = rb_io::open(device, EngineKind::Posix) else {
+        return false;
+    };
+    let deadline = std::time::Duration::from_secs(10);
+    let Ok(mut io) = MetaIo::new(opened.engine.as_ref(), 1 << 20, 4, deadline) else {
+        return false;
+    };
+    crate::boot::read_superblocks(&mut io, path, capacity, None).is_ok()
+}

@@ -1,0 +1,60 @@
+//! Counts operations in progress, so that `close` can wait for them and refuse new ones.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::error::Error;
+
+#[derive(Debug, Default)]
+pub(crate) struct Gate {
+    state: Mutex<State>,
+    left: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    closed: bool,
+    inside: usize,
+}
+
+/// An operation in progress.
+#[derive(Debug)]
+pub(crate) struct Pass(Arc<Gate>);
+
+impl Gate {
+    pub(crate) fn enter(self: &Arc<Self>) -> Result<Pass, Error> {
+        let mut state = self.state.lock();
+        if state.closed {
+            return Err(Error::Closed);
+        }
+        state.inside += 1;
+        Ok(Pass(Arc::clone(self)))
+    }
+
+    /// Refuses new operations and waits for those inside. True for the caller that closed it.
+    pub(crate) fn close(&self, wait: Duration) -> Result<bool, Error> {
+        let start = Instant::now();
+        let mut state = self.state.lock();
+        let first = !std::mem::replace(&mut state.closed, true);
+        while state.inside > 0 {
+            let left = wait.saturating_sub(start.elapsed());
+            if left.is_zero() {
+                return Err(Error::TimedOut { waited: wait });
+            }
+            self.left.wait_for(&mut state, left);
+        }
+        Ok(first)
+    }
+}
+
+impl Drop for Pass {
+    fn drop(&mut self) {
+        let mut state = self.0.state.lock();
+        state.inside -= 1;
+        if state.inside == 0 {
+            self.0.left.notify_all();
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! What every operation of an open store shares.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use rb_format::{Generation, Geometry, Identity, Incarnation, Superblock, key_hash};
+use rb_index::Index;
+use rb_io::{Arena, Engine};
+
+use crate::checkpoint::Checkpointer;
+use crate::commit::Committer;
+use crate::driver::Driver;
+use crate::error::Error;
+use crate::events::Event;
+use crate::gate::{Gate, Pass};
+use crate::lanes::Lanes;
+use crate::log::DeltaLog;
+use crate::options::{Background, StoreOptions};
+use crate::poison::Poison;
+use crate::quarantine::Quarantine;
+use crate::recover::RecoveryReport;
+use crate::stats::Counters;
+use crate::validate::Validator;
+
+pub(crate) struct Inner {
+    pub(crate) path: PathBuf,
+    pub(crate) engine: Arc<dyn Engine>,
+    pub(crate) rejected: Vec<rb_io::Rejected>,
+    pub(crate) superblock: Superblock,
+    pub(crate) identity: Identity,
+    pub(crate) geometry: Geometry,
+    pub(crate) options: StoreOptions,
+    pub(crate) index: Index,
+    pub(crate) arena: Arena,
+    pub(crate) lanes: Arc<Lanes>,
+    pub(crate) driver: Driver,
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) poison: Poison,
+    pub(crate) counters: Counters,
+    pub(crate) validator: Mutex<Validator>,
+    pub(crate) recovery: RecoveryReport,
+    /// What a store opened for writing has besides.
+    pub(crate) writer: Option<Writer>,
+}
+
+pub(crate) struct Writer {
+    pub(crate) incarnation: Incarnation,
+    /// Counter of the next generation.
+    pub(crate) counter: AtomicU64,
+    pub(crate) log: Arc<DeltaLog>,
+    pub(crate) committer: Mutex<Committer>,
+    pub(crate) checkpointer: Mutex<Checkpointer>,
+    pub(crate) quarantine: Mutex<Quarantine>,
+}
+
+impl Inner {
+    pub(crate) fn hash(&self, key: &[u8]) -> u64 {
+        key_hash(&self.identity.uuid, key)
+    }
+
+    /// A reading operation may go on unless the store is closed.
+    pub(crate) fn enter(&self) -> Result<Pass, Error> {
+        self.gate.enter()
+    }
+
+    /// A writing operation may go on unless the store is closed, read-only or poisoned.
+    pub(crate) fn enter_writing(&self) -> Result<(Pass, &Writer), Error> {
+        let pass = self.gate.enter()?;
+        Ok((pass, self.writer()?))
+    }
+
+    /// The writer, unless the store is read-only or poisoned.
+    pub(crate) fn writer(&self) -> Result<&Writer, Error> {
+        let writer = self.writer.as_ref().ok_or(Error::ReadOnly)?;
+        self.poison.check()?;
+        Ok(writer)
+    }
+
+    pub(crate) fn check_key(&self, key: &[u8]) -> Result<(), Error> {
+        let max = self.superblock.key_len_max as usize;
+        if key.is_empty() || key.len() > max {
+            return Err(Error::KeyLength {
+                len: key.len(),
+                max,
+            });
+        }
+        Ok(())
+    }
+
+    pub(crate) fn is_manual(&self) -> bool {
+        self.options.background == Background::Manual
+    }
+
+    /// How long to wait for something that only another thread can give. A simulator has none.
+    pub(crate) fn busy_wait(&self) -> std::time::Duration {
+        if self.is_manual() {
+            std::time::Duration::ZERO
+        } else {
+            self.options.busy_wait
+        }
+    }
+
+    pub(crate) fn emit(&self, event: &Event<'_>) {
+        if let Some(events) = &self.options.events {
+            events.event(event);
+        }
+    }
+
+    /// Stops writing for good in this opening, and tells everyone who waits for it.
+    pub(crate) fn poison(&self, reason: String) {
+        if !self.poison.set(reason) {
+            return;
+        }
+        let reason = self.poison.reason().unwrap_or_default();
+        if let Some(writer) = &self.writer {
+            writer.log.stop(|| Error::Poisoned {
+                reason: reason.to_owned(),
+            });
+        }
+        self.emit(&Event::Poisoned { reason });
+    }
+
+    /// The error of an operation that found the log stopped: poisoned, or closed.
+    pub(crate) fn stopped(&self, error: Error) -> Error {
+        match (error, self.poison.check()) {
+            (Error::Closed, Err(poisoned)) => poisoned,
+            (error, _) => error,
+        }
+    }
+}
+
+impl Writer {
+    /// A generation that nobody had before. Called under the key's shard lock, so that the order of
+    /// generations of one key is the order of its changes.
+    pub(crate) fn next_generation(&self) -> Result<Generation, Error> {
+        let counter = self.counter.fetch_add(1, Ordering::Relaxed);
+        Generation::new(self.incarnation.number, counter).ok_or(Error::GenerationsExhausted {
+            limit: Generation::COUNTER_MAX,
+        })
+    }
+
+    /// The highest generation given out so far.
+    pub(crate) fn generation_floor(&self) -> Generation {
+        let counter = self.counter.load(Ordering::Relaxed).saturating_sub(1);
+        Generation::new(
+            self.incarnation.number,
+            counter.min(Generation::COUNTER_MAX),
+        )
+        .unwrap_or(Generation(0))
+    }
+}

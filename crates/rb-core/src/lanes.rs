@@ -1,0 +1,177 @@
+//! Queues for blocking calls, and the way a wave of requests is driven to its end.
+//!
+//! A blocking call takes a lane out of a small pool and drives it itself: no thread hop, no wake-up.
+//! A wave that misses its deadline leaves with its lane: a thread of its own waits for the kernel,
+//! because buffers, leases and reservations belong to the wave until the last request is answered.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+use rb_io::{Arena, Completion, Engine, Issuer, Lane, QueueCounters, QueueOptions, Request};
+
+use crate::error::Error;
+
+/// Requests that belong together, and what to do when all are answered. It owns everything that
+/// must outlive the requests.
+pub(crate) trait Wave: Send + 'static {
+    type Output;
+    /// Called once with every answer, in request order.
+    fn complete(self, completions: Vec<Completion>) -> Self::Output;
+}
+
+pub(crate) struct Lanes {
+    engine: Arc<dyn Engine>,
+    arenas: Vec<Arena>,
+    depth: u32,
+    max: usize,
+    pool: Mutex<Pool>,
+    freed: Condvar,
+}
+
+#[derive(Default)]
+struct Pool {
+    idle: Vec<Lane>,
+    made: usize,
+    /// Counters of lanes that are gone.
+    past: QueueCounters,
+}
+
+impl Lanes {
+    pub(crate) fn new(
+        engine: Arc<dyn Engine>,
+        arenas: Vec<Arena>,
+        depth: u32,
+        max: usize,
+    ) -> Lanes {
+        Lanes {
+            engine,
+            arenas,
+            depth,
+            max,
+            pool: Mutex::default(),
+            freed: Condvar::new(),
+        }
+    }
+
+    /// A lane for a caller that stays on one thread as long as it has it, or for its whole life.
+    pub(crate) fn make(&self, issuer: Issuer) -> Result<Lane, Error> {
+        let options = QueueOptions {
+            depth: self.depth,
+            arenas: self.arenas.clone(),
+            issuer,
+        };
+        let queue = self.engine.queue(&options).map_err(|why| Error::Resource {
+            what: "an I/O queue",
+            why: why.to_string(),
+        })?;
+        Ok(Lane::new(queue, self.engine.limits()))
+    }
+
+    fn checkout(&self, wait: Duration) -> Result<Lane, Error> {
+        let start = Instant::now();
+        let mut pool = self.pool.lock();
+        loop {
+            if let Some(lane) = pool.idle.pop() {
+                return Ok(lane);
+            }
+            if pool.made < self.max {
+                pool.made += 1;
+                drop(pool);
+                return self
+                    .make(Issuer::Any)
+                    .inspect_err(|_| self.pool.lock().made -= 1);
+            }
+            let left = wait.saturating_sub(start.elapsed());
+            if left.is_zero() {
+                return Err(Error::Busy {
+                    what: "I/O queue",
+                    waited: wait,
+                });
+            }
+            self.freed.wait_for(&mut pool, left);
+        }
+    }
+
+    fn give_back(&self, lane: Lane) {
+        self.pool.lock().idle.push(lane);
+        self.freed.notify_one();
+    }
+
+    fn lost(&self, lane: &Lane) {
+        let mut pool = self.pool.lock();
+        pool.made -= 1;
+        let counters = lane.counters();
+        pool.past += counters;
+        self.freed.notify_one();
+    }
+
+    /// Counters of all lanes that are not in use right now, and of those that are gone.
+    pub(crate) fn counters(&self) -> QueueCounters {
+        let pool = self.pool.lock();
+        let mut sum = pool.past;
+        for lane in &pool.idle {
+            sum += lane.counters();
+        }
+        sum
+    }
+
+    /// Runs a wave on a lane of the pool, in the calling thread.
+    ///
+    /// # Errors
+    /// `Busy` when no lane came free within `wait`, with the wave completed as never sent;
+    /// `TimedOut` when the device did not answer by `deadline`.
+    pub(crate) fn drive<W: Wave>(
+        self: &Arc<Self>,
+        wave: W,
+        requests: Vec<Request>,
+        wait: Duration,
+        deadline: Duration,
+    ) -> Result<W::Output, Error> {
+        let mut lane = self.checkout(wait)?;
+        let count = requests.len();
+        for (tag, request) in requests.into_iter().enumerate() {
+            lane.start(tag as u64, request);
+        }
+        let start = Instant::now();
+        let mut done = Vec::with_capacity(count);
+        let mut healthy = true;
+        while done.len() < count {
+            let left = deadline.saturating_sub(start.elapsed());
+            if left.is_zero() {
+                self.lost(&lane);
+                wait_elsewhere(lane, wave, done, count);
+                return Err(Error::TimedOut { waited: deadline });
+            }
+            let missing = u32::try_from(count - done.len()).unwrap_or(u32::MAX);
+            // A queue that fails answers everything it holds, and is of no more use.
+            healthy &= lane.poll(missing, Some(left), &mut done).is_ok();
+        }
+        match healthy {
+            true => self.give_back(lane),
+            false => self.lost(&lane),
+        }
+        done.sort_unstable_by_key(|completion| completion.tag);
+        Ok(wave.complete(done))
+    }
+}
+
+/// Waits for the rest of a late wave in a thread of its own, however long the device takes.
+fn wait_elsewhere<W: Wave>(mut lane: Lane, wave: W, mut done: Vec<Completion>, count: usize) {
+    let wait = move || {
+        while done.len() < count {
+            let missing = u32::try_from(count - done.len()).unwrap_or(u32::MAX);
+            if lane.poll(missing, None, &mut done).is_err() {
+                break;
+            }
+        }
+        done.sort_unstable_by_key(|completion| completion.tag);
+        wave.complete(done);
+    };
+    // Without a thread the closure is dropped with the lane in it, whose queue keeps the memory.
+    drop(
+        std::thread::Builder::new()
+            .name("rb-late".into())
+            .spawn(wait),
+    );
+}

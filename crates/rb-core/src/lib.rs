@@ -1,0 +1,86 @@
+//! A crash-safe, persistent cache for large values straight on raw block storage.
+//!
+//! Values of 4 KiB to 1 GiB (made for 64 KiB to 64 MiB: KV-cache blocks of LLM inference) live in
+//! fixed slots on an NVMe namespace, any other block device, or a plain file. Every read is
+//! verified; after [`Store::sync`] a value survives any crash; a full device evicts the least
+//! recently used; a restart reads a compact index instead of the slots.
+//!
+//! It is **not** a file system, a general key-value database or a distributed store: no range
+//! queries, no transactions over several keys, one process writes at a time, and being a cache it
+//! may evict whatever is not leased.
+//!
+//! ```
+//! use rb_core::{ClassRequest, FormatOptions, Share, Store, StoreOptions, format};
+//!
+//! # let dir = tempfile::tempdir()?;
+//! let path = dir.path().join("cache");
+//! format(&FormatOptions::new(&path, vec![ClassRequest { slot_bytes: 64 << 10, share: Share::Slots(64) }]))?;
+//!
+//! let store = Store::open(&path, StoreOptions::default())?;
+//! store.put(b"block-1", &[42; 50_000])?;
+//! store.sync()?;
+//! let value = store.get(b"block-1")?.expect("it was put");
+//! assert_eq!(&value[..], [42; 50_000]);
+//! store.close()?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! The way of a get is in `get.rs`, that of a put in `put.rs`; each step calls one lower crate:
+//! `rb-index` (who lives where), `rb-format` (what the bytes mean), `rb-io` (how they move).
+#![forbid(unsafe_code)]
+
+mod async_ops;
+mod base_load;
+mod batch;
+mod boot;
+mod checkpoint;
+mod clock;
+mod commit;
+mod driver;
+mod duties;
+mod error;
+mod events;
+mod format_device;
+mod gate;
+mod get;
+mod inner;
+mod lanes;
+mod log;
+mod meta_io;
+mod open;
+mod operation;
+mod options;
+mod poison;
+mod put;
+mod quarantine;
+mod query;
+mod recover;
+mod remove;
+mod replay;
+mod scan;
+mod slots;
+mod stats;
+mod store;
+mod validate;
+mod value;
+
+pub use clock::{Clock, ManualClock, Random, SeededRandom, SystemClock, SystemRandom};
+pub use error::{Error, FormatError, OpenError};
+pub use events::{DropReason, Event, Events};
+pub use format_device::{format, format_engine, is_store};
+pub use get::Lookup;
+pub use operation::Operation;
+pub use options::{
+    Background, Durability, ExpectedGeometry, FormatOptions, OnLostMetadata, PutMode, PutOptions,
+    StoreOptions, Validate,
+};
+pub use put::{Payload, Put, PutResult, Stored};
+pub use query::{EntryInfo, Lock};
+pub use rb_format::{ClassRequest, Geometry, Share, Superblock};
+pub use rb_index::{ClassStats, IndexStats};
+pub use rb_io::{Arena, EngineKind, PlacementId, QueueCounters, Rejected};
+pub use recover::RecoveryReport;
+pub use scan::ScanReport;
+pub use stats::StoreStats;
+pub use store::Store;
+pub use value::{Value, ValueBuf};

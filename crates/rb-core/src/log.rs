@@ -1,0 +1,356 @@
+//! The delta log's memory side: what is queued, what is durable, and how much room the ring has.
+//!
+//! Lock order: shard lock, then this log's lock. Records are packed into blocks as they arrive, so
+//! that a commit only seals the open block and writes what is ready. A *ticket* is the number of
+//! records queued so far: `sync` waits until the durable ticket has reached the one it took.
+//!
+//! Room is promised before a record can arise: a record must be queued in the same hold of the
+//! shard's lock that publishes its entry, and there nothing may wait or fail. A [`Permit`] covers
+//! the worst case of its records, which is one partly filled block per touched shard besides the
+//! blocks that the records fill.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+use rb_format::{
+    FORMAT_BLOCK, LOG_BLOCK_PAYLOAD, LogEncoder, LogPosition, RECORD_LEN_MAX, Record, Region,
+    log_block_offset,
+};
+
+use crate::error::Error;
+
+/// Blocks kept free for the close record and for commits that seal a block early.
+const RESERVED_BLOCKS: u64 = 8;
+
+/// Most blocks queued for one commit (with what is promised), 2 MiB. It bounds the memory of a
+/// commit and how far past an apparent end recovery must look for a block that proves damage.
+pub(crate) const COMMIT_BLOCKS_MAX: u64 = 512;
+
+/// How far recovery looks past an apparent end: the blocks of the commit that was being written,
+/// and those of the one after it, whose blocks name the former as durable.
+pub(crate) const LOOKAHEAD_BLOCKS: u64 = 2 * COMMIT_BLOCKS_MAX + RESERVED_BLOCKS;
+
+type Waiter = Box<dyn FnOnce(Result<(), Error>) + Send>;
+
+pub(crate) struct DeltaLog {
+    region: Region,
+    blocks: u64,
+    state: Mutex<LogState>,
+    /// Signalled when room appears, the durable ticket moves, or the log stops.
+    moved: Condvar,
+    /// Signalled when a background thread has something to do.
+    work: Condvar,
+}
+
+struct LogState {
+    encoder: LogEncoder,
+    /// First block that the older of the two valid bases still needs.
+    tail: u64,
+    /// Where replay would start: the newest base's position.
+    newest_base: u64,
+    promised: u64,
+    ticket: u64,
+    durable_ticket: u64,
+    durable_sequence: u64,
+    /// When the oldest record that is not durable was queued.
+    dirty_since: Option<Duration>,
+    commit_wanted: bool,
+    checkpoint_wanted: bool,
+    /// No more commits: poisoned or closed.
+    stopped: bool,
+    waiters: Vec<(u64, Waiter)>,
+}
+
+/// What a commit has to write.
+pub(crate) struct Pending {
+    pub(crate) first_sequence: u64,
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) ticket: u64,
+}
+
+/// What a background thread should do next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Duty {
+    Commit,
+    Checkpoint,
+    Stop,
+}
+
+/// A promise of room for records, given back when dropped.
+#[must_use]
+pub(crate) struct Permit {
+    log: Arc<DeltaLog>,
+    blocks: u64,
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let mut state = self.log.state.lock();
+        state.promised -= self.blocks;
+        self.log.moved.notify_all();
+    }
+}
+
+impl DeltaLog {
+    /// `tail` and `newest_base` are the positions of the older and the newest valid base.
+    pub(crate) fn new(
+        region: Region,
+        encoder: LogEncoder,
+        tail: u64,
+        newest_base: u64,
+    ) -> DeltaLog {
+        let durable_sequence = encoder.next_sequence().saturating_sub(1);
+        let blocks = region.bytes / FORMAT_BLOCK as u64;
+        let state = LogState {
+            encoder,
+            tail,
+            newest_base,
+            promised: 0,
+            ticket: 0,
+            durable_ticket: 0,
+            durable_sequence,
+            dirty_since: None,
+            commit_wanted: false,
+            checkpoint_wanted: false,
+            stopped: false,
+            waiters: Vec::new(),
+        };
+        let log = DeltaLog {
+            region,
+            blocks,
+            state: Mutex::new(state),
+            moved: Condvar::new(),
+            work: Condvar::new(),
+        };
+        let full = log.is_checkpoint_due(&log.state.lock());
+        log.state.lock().checkpoint_wanted = full;
+        log
+    }
+
+    /// Promises room for `records_bytes` of records queued in at most `groups` holds of a lock.
+    ///
+    /// Waits up to `wait` for room; a zero wait answers at once.
+    pub(crate) fn admit(
+        self: &Arc<Self>,
+        records_bytes: usize,
+        groups: usize,
+        wait: Duration,
+    ) -> Result<Permit, Error> {
+        let filled = records_bytes.div_ceil(LOG_BLOCK_PAYLOAD - RECORD_LEN_MAX);
+        let blocks = (filled + groups + 1) as u64;
+        let start = Instant::now();
+        let mut state = self.state.lock();
+        loop {
+            let used = state.encoder.next_sequence() + 1 - state.tail;
+            let room = used + state.promised + blocks + RESERVED_BLOCKS <= self.blocks;
+            let queued = state.encoder.sealed_blocks() as u64 + state.promised;
+            // A single batch may be larger than a commit's usual bound; alone it may pass.
+            let bounded = queued == 0 || queued + blocks <= COMMIT_BLOCKS_MAX;
+            if state.stopped {
+                return Err(Error::Closed);
+            }
+            if room && bounded {
+                state.promised += blocks;
+                return Ok(Permit {
+                    log: Arc::clone(self),
+                    blocks,
+                });
+            }
+            state.commit_wanted |= !bounded;
+            state.checkpoint_wanted |= !room;
+            self.work.notify_all();
+            let left = wait.saturating_sub(start.elapsed());
+            if left.is_zero() {
+                return Err(Error::Busy {
+                    what: "space in the delta log",
+                    waited: wait,
+                });
+            }
+            self.moved.wait_for(&mut state, left);
+        }
+    }
+
+    /// Queues records, in order, under the caller's shard lock and permit. Returns the ticket that
+    /// is durable once they are.
+    pub(crate) fn queue<'a>(
+        &self,
+        _permit: &Permit,
+        records: impl IntoIterator<Item = Record<'a>>,
+        now: Duration,
+    ) -> u64 {
+        let mut state = self.state.lock();
+        let state = &mut *state;
+        let durable = state.durable_sequence;
+        let before = state.ticket;
+        for record in records {
+            state.encoder.push(&record, durable);
+            state.ticket += 1;
+        }
+        if state.ticket != before && state.dirty_since.is_none() {
+            state.dirty_since = Some(now);
+            self.work.notify_all();
+        }
+        if self.is_checkpoint_due(state) && !state.checkpoint_wanted {
+            state.checkpoint_wanted = true;
+            self.work.notify_all();
+        }
+        state.ticket
+    }
+
+    /// A quarter of the ring since the newest base: at that pace the older base is never further
+    /// back than half of it, which leaves the other half for the time a checkpoint takes.
+    fn is_checkpoint_due(&self, state: &LogState) -> bool {
+        state.encoder.next_sequence() - state.newest_base >= self.blocks / 4
+    }
+
+    /// Where a snapshot stands, read under a shard's lock: every record that is queued later is in
+    /// this block or a later one.
+    pub(crate) fn position(&self) -> LogPosition {
+        self.state.lock().encoder.position()
+    }
+
+    pub(crate) fn ticket(&self) -> u64 {
+        self.state.lock().ticket
+    }
+
+    pub(crate) fn is_durable(&self, ticket: u64) -> bool {
+        self.state.lock().durable_ticket >= ticket
+    }
+
+    /// Seals and takes what a commit must write; none if everything queued is durable.
+    pub(crate) fn take(&self) -> Option<Pending> {
+        let mut state = self.state.lock();
+        state.commit_wanted = false;
+        if state.ticket == state.durable_ticket {
+            return None;
+        }
+        let durable = state.durable_sequence;
+        state.encoder.seal(durable);
+        let sealed = state.encoder.take_sealed();
+        state.dirty_since = None;
+        Some(Pending {
+            first_sequence: sealed.first_sequence,
+            bytes: sealed.bytes,
+            ticket: state.ticket,
+        })
+    }
+
+    /// Records that everything up to `ticket` is durable, and tells who waited for it.
+    pub(crate) fn mark_durable(&self, last_sequence: u64, ticket: u64) {
+        let ready = {
+            let mut state = self.state.lock();
+            state.durable_sequence = state.durable_sequence.max(last_sequence);
+            state.durable_ticket = state.durable_ticket.max(ticket);
+            let durable = state.durable_ticket;
+            self.moved.notify_all();
+            extract(&mut state.waiters, |(wanted, _)| *wanted <= durable)
+        };
+        for (_, waiter) in ready {
+            waiter(Ok(()));
+        }
+    }
+
+    /// Calls `waiter` once `ticket` is durable, or when the log stops.
+    pub(crate) fn when_durable(&self, ticket: u64, waiter: Waiter) {
+        let mut state = self.state.lock();
+        let answer = if state.durable_ticket >= ticket {
+            Ok(())
+        } else if state.stopped {
+            Err(Error::Closed)
+        } else {
+            state.waiters.push((ticket, waiter));
+            state.commit_wanted = true;
+            self.work.notify_all();
+            return;
+        };
+        drop(state);
+        waiter(answer);
+    }
+
+    /// A new base is durable: replay starts at `newest`, and the ring keeps all since `tail`.
+    pub(crate) fn retain(&self, tail: u64, newest: u64) {
+        let mut state = self.state.lock();
+        state.tail = tail;
+        state.newest_base = newest;
+        state.checkpoint_wanted = false;
+        self.moved.notify_all();
+    }
+
+    /// Ends all waiting. Nothing is queued or committed afterwards.
+    pub(crate) fn stop(&self, why: impl Fn() -> Error) {
+        let waiters = {
+            let mut state = self.state.lock();
+            state.stopped = true;
+            self.moved.notify_all();
+            self.work.notify_all();
+            std::mem::take(&mut state.waiters)
+        };
+        for (_, waiter) in waiters {
+            waiter(Err(why()));
+        }
+    }
+
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.state.lock().stopped
+    }
+
+    /// Byte offset of a block on the device.
+    pub(crate) fn block_offset(&self, sequence: u64) -> u64 {
+        log_block_offset(&self.region, sequence)
+    }
+
+    /// Blocks between the newest base and the end: what a restart would replay.
+    pub(crate) fn replay_blocks(&self) -> u64 {
+        let state = self.state.lock();
+        state.encoder.next_sequence() - state.newest_base
+    }
+
+    pub(crate) fn ring_blocks(&self) -> u64 {
+        self.blocks
+    }
+
+    /// Waits for the commit duty: until a commit is wanted, or `interval` after the first record
+    /// that is not durable. Uses no CPU while there is nothing to do.
+    pub(crate) fn wait_commit(&self, interval: Duration, now: impl Fn() -> Duration) -> Duty {
+        let mut state = self.state.lock();
+        loop {
+            if state.stopped {
+                return Duty::Stop;
+            }
+            if state.commit_wanted {
+                return Duty::Commit;
+            }
+            match state
+                .dirty_since
+                .map(|since| (since + interval).saturating_sub(now()))
+            {
+                Some(left) if left.is_zero() => return Duty::Commit,
+                Some(left) => drop(self.work.wait_for(&mut state, left)),
+                None => self.work.wait(&mut state),
+            }
+        }
+    }
+
+    /// Waits for the checkpoint duty.
+    pub(crate) fn wait_checkpoint(&self) -> Duty {
+        let mut state = self.state.lock();
+        loop {
+            if state.stopped {
+                return Duty::Stop;
+            }
+            if state.checkpoint_wanted {
+                return Duty::Checkpoint;
+            }
+            self.work.wait(&mut state);
+        }
+    }
+
+    pub(crate) fn wants_checkpoint(&self) -> bool {
+        self.state.lock().checkpoint_wanted
+    }
+}
+
+fn extract<T>(from: &mut Vec<T>, wanted: impl FnMut(&mut T) -> bool) -> Vec<T> {
+    from.extract_if(.., wanted).collect()
+}

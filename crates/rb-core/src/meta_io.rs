@@ -1,0 +1,197 @@
+//! Reading and writing of metadata: one lane with its own small arena.
+//!
+//! Metadata never shares buffers or queue places with values, so neither can starve the other.
+
+use std::time::{Duration, Instant};
+
+use rb_format::FORMAT_BLOCK;
+use rb_io::{Arena, Buffer, Completion, Engine, IoError, Issuer, Lane, QueueOptions, Request};
+
+use crate::error::Error;
+
+/// One request's worth of work in [`MetaIo::read_each`].
+pub(crate) struct ReadAt {
+    pub(crate) tag: usize,
+    pub(crate) offset: u64,
+    pub(crate) len: usize,
+}
+
+pub(crate) struct MetaIo {
+    lane: Lane,
+    arena: Arena,
+    depth: usize,
+    deadline: Duration,
+}
+
+impl MetaIo {
+    /// A lane of `depth` requests over `arena_bytes` of buffers. Each wait ends at `deadline`.
+    pub(crate) fn new(
+        engine: &dyn Engine,
+        arena_bytes: usize,
+        depth: u32,
+        deadline: Duration,
+    ) -> Result<MetaIo, Error> {
+        let arena = Arena::allocate(arena_bytes).map_err(|why| Error::Resource {
+            what: "buffer memory",
+            why: why.to_string(),
+        })?;
+        // Not registered: metadata moves rarely, and pinning would cost more than it saves.
+        let queue = engine
+            .queue(&QueueOptions {
+                depth,
+                arenas: Vec::new(),
+                issuer: Issuer::Any,
+            })
+            .map_err(|why| Error::Resource {
+                what: "an I/O queue",
+                why: why.to_string(),
+            })?;
+        let lane = Lane::new(queue, engine.limits());
+        Ok(MetaIo {
+            lane,
+            arena,
+            depth: depth as usize,
+            deadline,
+        })
+    }
+
+    /// Reads `len` bytes at `offset`; both whole format blocks.
+    pub(crate) fn read(&mut self, offset: u64, len: usize) -> Result<Buffer, Error> {
+        let buf = self.buffer(len)?;
+        let mut done = self.run(vec![Request::read(offset, buf, 0, len)])?;
+        let completion = done.remove(0);
+        completion.result?;
+        completion.buf.ok_or(Error::Resource {
+            what: "the buffer of a read",
+            why: "the engine kept it".into(),
+        })
+    }
+
+    /// Writes each `(offset, bytes)`, all in flight together; bytes are whole format blocks.
+    pub(crate) fn write_all(&mut self, writes: &[(u64, &[u8])]) -> Result<(), Error> {
+        let mut requests = Vec::with_capacity(writes.len());
+        for (offset, bytes) in writes {
+            debug_assert!((bytes.len() as u64 | offset).is_multiple_of(FORMAT_BLOCK as u64));
+            let mut buf = self.buffer(bytes.len())?;
+            buf[..bytes.len()].copy_from_slice(bytes);
+            requests.push(Request::write(*offset, buf, 0, bytes.len()));
+        }
+        for completion in self.run(requests)? {
+            completion.result?;
+        }
+        Ok(())
+    }
+
+    /// Writes one piece; see [`MetaIo::write_all`].
+    pub(crate) fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Error> {
+        self.write_all(&[(offset, bytes)])
+    }
+
+    /// Makes every completed write durable.
+    pub(crate) fn flush(&mut self) -> Result<(), Error> {
+        for completion in self.run(vec![Request::flush()])? {
+            completion.result?;
+        }
+        Ok(())
+    }
+
+    /// Reads all of `reads` at full queue depth and shows each to `each`, in the order of
+    /// completion. A failed read is shown as its error; only a queue that stops answering ends it.
+    pub(crate) fn read_each(
+        &mut self,
+        reads: impl IntoIterator<Item = ReadAt>,
+        mut each: impl FnMut(usize, Result<&[u8], IoError>),
+    ) -> Result<(), Error> {
+        let mut reads = reads.into_iter().peekable();
+        let mut flying = 0;
+        let mut done = Vec::new();
+        loop {
+            while flying < self.depth
+                && let Some(next) = reads.peek()
+            {
+                let Some(buf) = self.arena.take(next.len) else {
+                    break;
+                };
+                let (tag, offset, len) = (next.tag, next.offset, next.len);
+                self.lane
+                    .start(tag as u64, Request::read(offset, buf, 0, len));
+                flying += 1;
+                reads.next();
+            }
+            if flying == 0 {
+                return match reads.peek() {
+                    None => Ok(()),
+                    Some(read) => Err(Error::BatchTooLarge {
+                        needed: read.len,
+                        limit: self.arena.bytes(),
+                    }),
+                };
+            }
+            self.poll_some(&mut done)?;
+            for completion in done.drain(..) {
+                flying -= 1;
+                let tag = usize::try_from(completion.tag).unwrap_or(usize::MAX);
+                match (completion.result, &completion.buf) {
+                    (Ok(()), Some(buf)) => each(tag, Ok(buf)),
+                    (Err(error), _) => each(tag, Err(error)),
+                    (Ok(()), None) => {}
+                }
+            }
+        }
+    }
+
+    /// Reads each of `reads` into a buffer that the caller keeps; answers in request order.
+    pub(crate) fn read_many(
+        &mut self,
+        reads: &[(u64, usize)],
+    ) -> Result<Vec<Result<Buffer, IoError>>, Error> {
+        let mut requests = Vec::with_capacity(reads.len());
+        for &(offset, len) in reads {
+            requests.push(Request::read(offset, self.buffer(len)?, 0, len));
+        }
+        let answers =
+            self.run(requests)?
+                .into_iter()
+                .filter_map(|done| match (done.result, done.buf) {
+                    (Ok(()), buf) => buf.map(Ok),
+                    (Err(error), _) => Some(Err(error)),
+                });
+        Ok(answers.collect())
+    }
+
+    /// Buffers of this lane's arena.
+    pub(crate) fn buffer(&self, len: usize) -> Result<Buffer, Error> {
+        self.arena.take(len).ok_or(Error::BatchTooLarge {
+            needed: len,
+            limit: self.arena.available(),
+        })
+    }
+
+    /// Runs a batch; answers in request order.
+    pub(crate) fn run(&mut self, requests: Vec<Request>) -> Result<Vec<Completion>, Error> {
+        let count = requests.len();
+        for (tag, request) in requests.into_iter().enumerate() {
+            self.lane.start(tag as u64, request);
+        }
+        let mut done = Vec::with_capacity(count);
+        while done.len() < count {
+            self.poll_some(&mut done)?;
+        }
+        done.sort_unstable_by_key(|completion| completion.tag);
+        Ok(done)
+    }
+
+    fn poll_some(&mut self, done: &mut Vec<Completion>) -> Result<(), Error> {
+        let (before, start) = (done.len(), Instant::now());
+        while done.len() == before {
+            let left = self.deadline.saturating_sub(start.elapsed());
+            if left.is_zero() {
+                return Err(Error::TimedOut {
+                    waited: self.deadline,
+                });
+            }
+            self.lane.poll(1, Some(left), done)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,345 @@
+//! Opening a store: engine, superblock, recovery, incarnation, then serve.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Instant;
+
+use parking_lot::Mutex;
+use rb_format::{Geometry, LogEncoder, LogPosition, Superblock};
+use rb_index::{Cursor, Index};
+use rb_io::{Access, Arena, Device, Engine, Rejected};
+
+use crate::base_load::empty_index;
+use crate::boot::{
+    Superblocks, begin_incarnation, read_incarnations, read_superblocks, repair_superblocks,
+    write_superblock,
+};
+use crate::checkpoint::{BasePlace, Checkpointer};
+use crate::commit::Committer;
+use crate::error::{Error, OpenError};
+use crate::format_device::write_empty_base;
+use crate::gate::Gate;
+use crate::inner::{Inner, Writer};
+use crate::lanes::Lanes;
+use crate::log::DeltaLog;
+use crate::meta_io::MetaIo;
+use crate::options::{StoreOptions, Validate};
+use crate::quarantine::Quarantine;
+use crate::recover::{Recovered, RecoveryReport, recover};
+use crate::validate::Validator;
+use crate::value::ValueBuf;
+
+/// Buffers for recovery: log windows and sections read ahead.
+const BOOT_ARENA: usize = 64 << 20;
+/// Buffers for a commit: a full one, its incarnation blocks, and slack for splitting at the ring's end.
+const COMMIT_ARENA: usize = 8 << 20;
+/// Buffers for a checkpoint: the largest section, and the directory.
+const CHECKPOINT_ARENA: usize = 64 << 20;
+/// Buffer memory of a store by default.
+const BUFFERS_DEFAULT: usize = 128 << 20;
+
+/// What an engine was opened over.
+pub(crate) struct Source {
+    pub(crate) path: PathBuf,
+    pub(crate) engine: Arc<dyn Engine>,
+    pub(crate) rejected: Vec<Rejected>,
+    pub(crate) signature: Option<String>,
+}
+
+/// Opens the device at `path`.
+pub(crate) fn open_path(path: &Path, options: &StoreOptions) -> Result<Source, OpenError> {
+    let access = if options.read_only {
+        Access::ReadOnly
+    } else {
+        Access::ReadWrite
+    };
+    let device = Device::open(path, access)?;
+    let signature = device
+        .signature()?
+        .map(|s| format!("{} at byte {}", s.name, s.offset));
+    let opened = rb_io::open(device, options.engine)?;
+    let path = path.to_path_buf();
+    Ok(Source {
+        path,
+        engine: opened.engine,
+        rejected: opened.rejected,
+        signature,
+    })
+}
+
+/// Opens a store over an engine.
+pub(crate) fn open(source: Source, options: StoreOptions) -> Result<Inner, OpenError> {
+    let start = Instant::now();
+    check_options(&options)?;
+    let Source {
+        path,
+        engine,
+        rejected,
+        signature,
+    } = source;
+    let meta = |arena, depth| {
+        MetaIo::new(engine.as_ref(), arena, depth, options.io_deadline).map_err(|source| {
+            OpenError::Io {
+                what: "opening a queue",
+                source,
+            }
+        })
+    };
+    let mut io = meta(BOOT_ARENA, options.queue_depth)?;
+    let mut found = read_superblocks(&mut io, &path, engine.capacity_bytes(), signature)?;
+    let geometry = Geometry::new(&found.newest);
+    check_geometry(&path, &geometry, &options)?;
+    let shards = options
+        .shards
+        .unwrap_or_else(|| Index::default_shards(u64::from(geometry.slots())));
+
+    let mut recovered = if options.start_empty && !options.read_only {
+        start_empty(&mut io, &mut found, &geometry, shards)?
+    } else {
+        recover(
+            &mut io,
+            &found.newest,
+            &geometry,
+            shards,
+            options.on_lost_metadata,
+        )?
+    };
+    let superblock = found.newest.clone();
+    let writer = if options.read_only {
+        None
+    } else {
+        let committer = Committer {
+            io: meta(COMMIT_ARENA, 64)?,
+        };
+        let checkpoint_io = meta(CHECKPOINT_ARENA, 16)?;
+        Some(begin_writing(
+            &mut io,
+            &found,
+            &mut recovered,
+            &options,
+            committer,
+            checkpoint_io,
+        )?)
+    };
+    let arena = buffers(&options, &geometry)?;
+    let mut arenas = vec![arena.clone()];
+    arenas.extend(options.arenas.iter().cloned());
+    let lanes = Lanes::new(
+        Arc::clone(&engine),
+        arenas,
+        options.queue_depth,
+        options.queues_max,
+    );
+    let Recovered {
+        index,
+        mut report,
+        newest,
+        ..
+    } = recovered;
+    // A properly closed store was consistent; its entries are proven by their first read.
+    let validates = match options.validate {
+        Validate::Off => false,
+        Validate::Eager => true,
+        Validate::Background => !report.clean && !options.read_only,
+    };
+    let validator = Validator {
+        place: validates.then(|| (0, Cursor::default())),
+        io: if validates {
+            Some(meta(4 << 20, options.queue_depth)?)
+        } else {
+            None
+        },
+    };
+    report.total_time = start.elapsed();
+    let eager = options.validate == Validate::Eager;
+    let mut inner = Inner {
+        path,
+        engine,
+        rejected,
+        identity: superblock.identity,
+        superblock,
+        geometry,
+        options,
+        index,
+        arena,
+        lanes: Arc::new(lanes),
+        driver: crate::driver::Driver::default(),
+        gate: Arc::new(Gate::default()),
+        poison: crate::poison::Poison::default(),
+        counters: crate::stats::Counters::default(),
+        validator: Mutex::new(validator),
+        recovery: report,
+        writer,
+    };
+    if eager {
+        let failed = |source| OpenError::Io {
+            what: "validating slot headers",
+            source,
+        };
+        while inner.validate_some(4096).map_err(failed)? {}
+        inner.recovery.total_time = start.elapsed();
+    }
+    if let (Some(writer), None) = (&inner.writer, &newest) {
+        // Metadata was lost: what was found is written down before anything else changes.
+        inner.checkpoint(writer).map_err(OpenError::Writer)?;
+    }
+    Ok(inner)
+}
+
+fn check_options(options: &StoreOptions) -> Result<(), OpenError> {
+    let bad = |option, value: String, why| Err(OpenError::Option { option, value, why });
+    if !(1..=4096).contains(&options.queue_depth) {
+        return bad("queue_depth", options.queue_depth.to_string(), "1 to 4096");
+    }
+    if options.queues_max == 0 {
+        return bad("queues_max", "0".into(), "at least 1");
+    }
+    if options
+        .shards
+        .is_some_and(|shards| !shards.is_power_of_two() || shards > 1024)
+    {
+        let value = format!("{:?}", options.shards);
+        return bad("shards", value, "a power of two from 1 to 1024");
+    }
+    if options.start_empty && options.read_only {
+        return bad("start_empty", "true".into(), "not together with read_only");
+    }
+    Ok(())
+}
+
+fn check_geometry(
+    path: &Path,
+    geometry: &Geometry,
+    options: &StoreOptions,
+) -> Result<(), OpenError> {
+    let differs = |field, found: String, expected: String| {
+        Err(OpenError::Geometry {
+            path: path.to_path_buf(),
+            field,
+            found,
+            expected,
+        })
+    };
+    let found: Vec<u64> = (0..geometry.classes())
+        .map(|class| geometry.class_capacity(u8::try_from(class).unwrap_or(u8::MAX)))
+        .collect();
+    let expected = &options.expected;
+    if !expected.slot_bytes.is_empty() && expected.slot_bytes != found {
+        return differs(
+            "slot_bytes",
+            format!("{found:?}"),
+            format!("{:?}", expected.slot_bytes),
+        );
+    }
+    if let Some(slots) = expected.slots
+        && slots != u64::from(geometry.slots())
+    {
+        return differs(
+            "the number of slots",
+            geometry.slots().to_string(),
+            slots.to_string(),
+        );
+    }
+    Ok(())
+}
+
+fn buffers(options: &StoreOptions, geometry: &Geometry) -> Result<Arena, OpenError> {
+    let largest = ValueBuf::stride(geometry.largest_value() as usize);
+    let bytes = options
+        .buffer_bytes
+        .unwrap_or(BUFFERS_DEFAULT.max(4 * largest));
+    if bytes < 2 * largest {
+        let why = "at least two slots of the largest class with their headers";
+        return Err(OpenError::Option {
+            option: "buffer_bytes",
+            value: bytes.to_string(),
+            why,
+        });
+    }
+    Arena::allocate(bytes).map_err(|why| OpenError::Resource {
+        what: "buffer memory",
+        why: why.to_string(),
+    })
+}
+
+/// Drops everything by a new epoch: every older record then belongs to another store.
+fn start_empty(
+    io: &mut MetaIo,
+    found: &mut Superblocks,
+    geometry: &Geometry,
+    shards: u32,
+) -> Result<Recovered, OpenError> {
+    let failed = |what| move |source| OpenError::Io { what, source };
+    found.newest.sequence += 1;
+    found.newest.identity.epoch += 1;
+    found.repair = [false, false];
+    write_superblock(io, &found.newest).map_err(failed("writing the superblocks"))?;
+    let position = LogPosition {
+        sequence: 1,
+        anchor: 0,
+    };
+    write_empty_base(io, &found.newest, 1, position, 0)
+        .map_err(failed("writing the first checkpoint base"))?;
+    let index = empty_index(geometry, shards).map_err(|why| OpenError::Resource {
+        what: "the index",
+        why: why.to_string(),
+    })?;
+    let report = RecoveryReport {
+        started_empty: true,
+        clean: true,
+        ..RecoveryReport::default()
+    };
+    Ok(Recovered {
+        index,
+        report,
+        end: position,
+        newest: Some(BasePlace {
+            region: 0,
+            position: 1,
+        }),
+        tail: 1,
+        base_sequence: 1,
+        incarnation: 0,
+        bad_slots: Vec::new(),
+    })
+}
+
+/// The first writes of an opening: superblock repair, then the incarnation.
+fn begin_writing(
+    io: &mut MetaIo,
+    found: &Superblocks,
+    recovered: &mut Recovered,
+    options: &StoreOptions,
+    committer: Committer,
+    checkpoint_io: MetaIo,
+) -> Result<Writer, OpenError> {
+    let superblock: &Superblock = &found.newest;
+    let failed = |what| move |source: Error| OpenError::Io { what, source };
+    recovered.report.superblock_repaired =
+        repair_superblocks(io, found).map_err(failed("repairing the superblock"))?;
+    let known = read_incarnations(io, &superblock.identity)
+        .map_err(failed("reading the incarnation blocks"))?;
+    let random = options.random.as_ref();
+    let floor = recovered.incarnation;
+    let incarnation = begin_incarnation(io, superblock.identity, &known, floor, random)?;
+    let encoder = LogEncoder::new(superblock.identity, incarnation.number, recovered.end);
+    let newest = recovered
+        .newest
+        .as_ref()
+        .map_or(recovered.end.sequence, |base| base.position);
+    let log = DeltaLog::new(superblock.log.clone(), encoder, recovered.tail, newest);
+    let checkpointer = Checkpointer {
+        io: checkpoint_io,
+        newest: recovered.newest.clone(),
+        last_sequence: recovered.base_sequence,
+    };
+    Ok(Writer {
+        incarnation,
+        counter: AtomicU64::new(0),
+        log: Arc::new(log),
+        committer: Mutex::new(committer),
+        checkpointer: Mutex::new(checkpointer),
+        quarantine: Mutex::new(Quarantine::new(std::mem::take(&mut recovered.bad_slots))),
+    })
+}

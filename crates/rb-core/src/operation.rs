@@ -1,0 +1,166 @@
+//! An operation that can be waited on or awaited, without any async runtime.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+
+/// An operation in progress. Dropping it abandons the answer, never the work or its memory.
+#[must_use = "the answer is lost when this is dropped"]
+#[derive(Debug)]
+pub struct Operation<T> {
+    slot: Arc<Slot<T>>,
+}
+
+/// The other end of an [`Operation`].
+pub(crate) struct Completer<T> {
+    slot: Arc<Slot<T>>,
+    /// The answer if this is dropped without one, so that nobody waits for ever.
+    lost: Option<Box<dyn FnOnce() -> T + Send>>,
+}
+
+#[derive(Debug)]
+struct Slot<T> {
+    state: Mutex<State<T>>,
+    answered: Condvar,
+}
+
+#[derive(Debug)]
+struct State<T> {
+    answer: Option<T>,
+    waker: Option<Waker>,
+}
+
+/// An operation and its completer; `lost` is the answer if the completer is dropped unused.
+pub(crate) fn operation<T: Send>(
+    lost: impl FnOnce() -> T + Send + 'static,
+) -> (Operation<T>, Completer<T>) {
+    let state = Mutex::new(State {
+        answer: None,
+        waker: None,
+    });
+    let slot = Arc::new(Slot {
+        state,
+        answered: Condvar::new(),
+    });
+    let completer = Completer {
+        slot: Arc::clone(&slot),
+        lost: Some(Box::new(lost)),
+    };
+    (Operation { slot }, completer)
+}
+
+impl<T> Operation<T> {
+    /// Blocks until the answer is there.
+    #[must_use]
+    pub fn wait(self) -> T {
+        let mut state = self.slot.state.lock();
+        loop {
+            if let Some(answer) = state.answer.take() {
+                return answer;
+            }
+            self.slot.answered.wait(&mut state);
+        }
+    }
+
+    /// Blocks until the answer is there or the time is over; then the operation is given back.
+    ///
+    /// # Errors
+    /// The operation itself, still in progress.
+    pub fn wait_for(self, timeout: Duration) -> Result<T, Operation<T>> {
+        let start = Instant::now();
+        let mut state = self.slot.state.lock();
+        loop {
+            if let Some(answer) = state.answer.take() {
+                return Ok(answer);
+            }
+            let left = timeout.saturating_sub(start.elapsed());
+            if left.is_zero() {
+                drop(state);
+                return Err(self);
+            }
+            self.slot.answered.wait_for(&mut state, left);
+        }
+    }
+
+    /// Whether the answer is there.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.slot.state.lock().answer.is_some()
+    }
+}
+
+impl<T> Future for Operation<T> {
+    type Output = T;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
+        let mut state = self.slot.state.lock();
+        match state.answer.take() {
+            Some(answer) => Poll::Ready(answer),
+            None => {
+                state.waker = Some(context.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl<T> Completer<T> {
+    pub(crate) fn complete(mut self, answer: T) {
+        self.lost = None;
+        self.slot.answer(answer);
+    }
+}
+
+impl<T> Slot<T> {
+    fn answer(&self, answer: T) {
+        let mut state = self.state.lock();
+        state.answer = Some(answer);
+        let waker = state.waker.take();
+        self.answered.notify_all();
+        drop(state);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+impl<T> Drop for Completer<T> {
+    fn drop(&mut self) {
+        if let Some(lost) = self.lost.take() {
+            self.slot.answer(lost());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_completer_that_is_dropped_answers_all_the_same() {
+        let (operation, completer) = operation(|| "lost");
+        drop(completer);
+        assert_eq!(operation.wait(), "lost");
+    }
+
+    #[test]
+    fn waits_and_polls_see_the_answer() {
+        let (op, completer) = operation(|| 0);
+        let Err(op) = op.wait_for(Duration::from_millis(1)) else {
+            panic!("nobody answered yet")
+        };
+        let thread = std::thread::spawn(move || completer.complete(7));
+        assert_eq!(op.wait(), 7);
+        thread.join().unwrap();
+
+        let (mut op, completer) = operation(|| 0);
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(Pin::new(&mut op).poll(&mut context).is_pending());
+        completer.complete(9);
+        assert_eq!(Pin::new(&mut op).poll(&mut context), Poll::Ready(9));
+    }
+}

@@ -1,0 +1,196 @@
+//! What a caller may choose. Every field has a default; nothing is read from the environment.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rb_io::{Arena, EngineKind, PlacementId};
+
+use crate::clock::{Clock, Random, SystemClock, SystemRandom};
+use crate::events::Events;
+
+/// When a put or a remove is acknowledged (C2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// Once it is done and its record is queued; durable within `sync_interval`, or after `sync`.
+    Interval,
+    /// Only after its data and its log record are flushed.
+    EachBatch,
+}
+
+/// How entries recovered from metadata are checked against their slots' headers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Validate {
+    /// In the background after an unclean shutdown; every first read proves its entry anyway.
+    Background,
+    /// All of them before `open` returns.
+    Eager,
+    /// Not at all, beyond the proof of each read.
+    Off,
+}
+
+/// What to do when the device's metadata is damaged (C3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnLostMetadata {
+    /// Keep what slot headers prove. A removed key may return, and the report says so.
+    Scan,
+    /// Start empty.
+    Empty,
+}
+
+/// Who runs the background duties.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Background {
+    /// Threads of the store.
+    Threads,
+    /// The caller, through [`Store::step_commit`](crate::Store::step_commit) and its siblings; for
+    /// simulators. Async operations then run in the call that makes them.
+    Manual,
+}
+
+/// A geometry the caller relies on; opening fails with both values if the device has another.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ExpectedGeometry {
+    /// Capacity of each slot class in bytes, in increasing order; empty: any.
+    pub slot_bytes: Vec<u64>,
+    /// Total number of slots.
+    pub slots: Option<u64>,
+}
+
+/// How a store is opened.
+#[derive(Clone, Debug)]
+pub struct StoreOptions {
+    /// The I/O engine. Only `Auto` may fall back, and it says what it rejected.
+    pub engine: EngineKind,
+    /// Never write to the device and take no lock on it.
+    pub read_only: bool,
+    /// Drop everything the store holds when opening it. Costs two superblock writes, whatever its size.
+    pub start_empty: bool,
+    /// Requests in flight per queue, 1 to 4096.
+    pub queue_depth: u32,
+    /// Queues that blocking calls share, at least 1. More callers than queues wait their turn.
+    pub queues_max: usize,
+    /// Buffer memory in bytes; none: 128 MiB, or four of the largest slots if that is more.
+    pub buffer_bytes: Option<usize>,
+    /// Memory that belongs to someone else, to be registered beside the store's own.
+    pub arenas: Vec<Arena>,
+    /// Index shards, a power of two; 1 makes eviction exact. None: chosen from the number of slots.
+    pub shards: Option<u32>,
+    /// When a put or a remove is acknowledged.
+    pub durability: Durability,
+    /// How long acknowledged work may stay volatile under [`Durability::Interval`].
+    pub sync_interval: Duration,
+    /// How recovered entries are validated.
+    pub validate: Validate,
+    /// What to do with damaged metadata.
+    pub on_lost_metadata: OnLostMetadata,
+    /// A geometry the caller relies on.
+    pub expected: ExpectedGeometry,
+    /// How long a request may take before its key is answered with `TimedOut`.
+    pub io_deadline: Duration,
+    /// How long an operation waits for buffers or log space before it is answered with `Busy`.
+    pub busy_wait: Duration,
+    /// Who runs the background duties.
+    pub background: Background,
+    /// An observer.
+    pub events: Option<Arc<dyn Events>>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Random bytes.
+    pub random: Arc<dyn Random>,
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        StoreOptions {
+            engine: EngineKind::Auto,
+            read_only: false,
+            start_empty: false,
+            queue_depth: 256,
+            queues_max: 8,
+            buffer_bytes: None,
+            arenas: Vec::new(),
+            shards: None,
+            durability: Durability::Interval,
+            sync_interval: Duration::from_millis(50),
+            validate: Validate::Background,
+            on_lost_metadata: OnLostMetadata::Scan,
+            expected: ExpectedGeometry::default(),
+            io_deadline: Duration::from_secs(30),
+            busy_wait: Duration::from_secs(5),
+            background: Background::Threads,
+            events: None,
+            clock: Arc::new(SystemClock::new()),
+            random: Arc::new(SystemRandom),
+        }
+    }
+}
+
+/// What a put does when the key is already there.
+pub use rb_index::PutMode;
+
+/// How values are put.
+#[derive(Clone, Copy, Debug)]
+pub struct PutOptions {
+    /// Replace or keep what is there.
+    pub mode: PutMode,
+    /// Overrides the store's durability for this batch.
+    pub durability: Option<Durability>,
+    /// Where the device should place the data; must be one that the device announced.
+    pub placement: Option<PlacementId>,
+}
+
+impl Default for PutOptions {
+    fn default() -> Self {
+        PutOptions {
+            mode: PutMode::Replace,
+            durability: None,
+            placement: None,
+        }
+    }
+}
+
+/// How a device is formatted.
+#[derive(Clone, Debug)]
+pub struct FormatOptions {
+    /// The device, or a file to be made.
+    pub path: PathBuf,
+    /// Size of a file to be made or grown, in bytes; none: the device's or file's own size, or
+    /// just what the classes need when all of them name a number of slots.
+    pub bytes: Option<u64>,
+    /// The slot classes.
+    pub classes: Vec<rb_format::ClassRequest>,
+    /// Longest key in bytes, 1 to 1024.
+    pub key_len_max: u32,
+    /// Longest metadata in bytes, 0 to 256.
+    pub metadata_len_max: u32,
+    /// Size of the delta log in bytes; none: chosen from the number of slots.
+    pub log_bytes: Option<u64>,
+    /// Leave a file's blocks unallocated. A full file system then fails writes later.
+    pub sparse: bool,
+    /// The caller knows that formatting destroys what is there. Not needed for a new file.
+    pub consent: bool,
+    /// Format even what carries a file-system, partition or foreign signature.
+    pub force: bool,
+    /// Random bytes, for the UUID.
+    pub random: Arc<dyn Random>,
+}
+
+impl FormatOptions {
+    /// Options for one class of slots with default limits: keys up to 512 bytes, no metadata.
+    #[must_use]
+    pub fn new(path: impl Into<PathBuf>, classes: Vec<rb_format::ClassRequest>) -> FormatOptions {
+        FormatOptions {
+            path: path.into(),
+            bytes: None,
+            classes,
+            key_len_max: 512,
+            metadata_len_max: 0,
+            log_bytes: None,
+            sparse: false,
+            consent: false,
+            force: false,
+            random: Arc::new(SystemRandom),
+        }
+    }
+}

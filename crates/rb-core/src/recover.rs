@@ -1,0 +1,246 @@
+//! Recovery: the newest usable base, the log after it, then serve.
+//!
+//! Nothing here writes. If the newest base is damaged the older one and a longer stretch of log
+//! give the same result. If neither is usable, or the log is damaged where a later block proves it
+//! was whole once, metadata is lost, and the options say what then.
+
+use std::time::{Duration, Instant};
+
+use rb_format::{Geometry, LogPosition, Superblock};
+use rb_index::Index;
+
+use crate::base_load::{FoundBase, empty_index, load_base, read_headers};
+use crate::checkpoint::BasePlace;
+use crate::error::{Error, OpenError};
+use crate::meta_io::MetaIo;
+use crate::options::OnLostMetadata;
+use crate::replay::{Replayed, highest_sequence, replay};
+use crate::scan::{ScanReport, scan};
+
+/// How an opening found the store.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct RecoveryReport {
+    /// Live entries recovered.
+    pub entries: u64,
+    /// The log ended with a close record: the store was closed properly.
+    pub clean: bool,
+    /// Sequence of the base that was loaded.
+    pub base_sequence: Option<u64>,
+    /// Why a newer base was not usable.
+    pub base_damage: Vec<String>,
+    /// Log blocks replayed.
+    pub log_blocks: u64,
+    /// Log records replayed.
+    pub log_records: u64,
+    /// Metadata was lost (C3): why. Then `scanned`, or the store starts empty.
+    pub lost_metadata: Option<String>,
+    /// What slot headers proved, when metadata was lost. A removed key may have returned.
+    pub scanned: Option<ScanReport>,
+    /// A superblock copy was rewritten.
+    pub superblock_repaired: bool,
+    /// Everything was dropped because the options asked to start empty.
+    pub started_empty: bool,
+    /// Time spent on loading the base.
+    pub base_time: Duration,
+    /// Time spent on replaying the log, or on scanning headers.
+    pub log_time: Duration,
+    /// Time spent on finishing the index: recency, free lists.
+    pub index_time: Duration,
+    /// Time from the start of `open` until it could serve.
+    pub total_time: Duration,
+}
+
+/// What recovery hands to the open store.
+pub(crate) struct Recovered {
+    pub(crate) index: Index,
+    pub(crate) report: RecoveryReport,
+    /// Where the log goes on.
+    pub(crate) end: LogPosition,
+    /// The base that replay started from; none if a new one must be written first.
+    pub(crate) newest: Option<BasePlace>,
+    /// The first block that the ring must keep: the older valid base's position.
+    pub(crate) tail: u64,
+    /// The highest base sequence seen.
+    pub(crate) base_sequence: u64,
+    /// The highest opening seen in any record.
+    pub(crate) incarnation: u32,
+    pub(crate) bad_slots: Vec<u32>,
+}
+
+/// Recovers the index. Reads only.
+pub(crate) fn recover(
+    io: &mut MetaIo,
+    superblock: &Superblock,
+    geometry: &Geometry,
+    shards: u32,
+    on_lost_metadata: OnLostMetadata,
+) -> Result<Recovered, OpenError> {
+    let (bases, mut unusable) = read_headers(io, superblock);
+    let base_sequence = bases.first().map_or(0, |base| base.header.base_sequence);
+    let mut lost = None;
+    for base in &bases {
+        match from_base(io, superblock, geometry, shards, base)? {
+            Ok((mut recovered, damage)) => {
+                recovered.base_sequence = base_sequence;
+                if let Some(damage) = damage {
+                    lost = Some(damage);
+                    break;
+                }
+                recovered.report.base_damage = unusable;
+                let positions = bases.iter().map(|base| base.header.position.sequence);
+                recovered.tail = positions
+                    .min()
+                    .unwrap_or(recovered.tail)
+                    .min(recovered.tail);
+                return Ok(recovered);
+            }
+            Err(why) => unusable.push(format!("base {}: {why}", ["A", "B"][base.region])),
+        }
+    }
+    let why =
+        lost.unwrap_or_else(|| format!("no usable checkpoint base ({})", unusable.join("; ")));
+    let mut recovered = without_metadata(io, superblock, geometry, shards, on_lost_metadata)
+        .map_err(failed("reading slot headers"))?;
+    let known = bases
+        .iter()
+        .map(|base| base.header.incarnation)
+        .max()
+        .unwrap_or(0);
+    recovered.incarnation = recovered.incarnation.max(known);
+    recovered.base_sequence = base_sequence;
+    recovered.report.base_damage = unusable;
+    recovered.report.lost_metadata = Some(why);
+    Ok(recovered)
+}
+
+fn failed(what: &'static str) -> impl Fn(Error) -> OpenError {
+    move |source| OpenError::Io { what, source }
+}
+
+fn new_index(geometry: &Geometry, shards: u32) -> Result<Index, OpenError> {
+    empty_index(geometry, shards).map_err(index_error)
+}
+
+fn index_error(why: rb_index::IndexError) -> OpenError {
+    OpenError::Resource {
+        what: "the index",
+        why: why.to_string(),
+    }
+}
+
+type FromBase = Result<(Recovered, Option<String>), String>;
+
+/// Loads one base and replays the log after it. The inner error says why the base is not usable;
+/// the string beside the result says how the log is damaged.
+fn from_base(
+    io: &mut MetaIo,
+    superblock: &Superblock,
+    geometry: &Geometry,
+    shards: u32,
+    base: &FoundBase,
+) -> Result<FromBase, OpenError> {
+    let index = new_index(geometry, shards)?;
+    let mut report = RecoveryReport::default();
+    let loader = index.loader().map_err(index_error)?;
+    let start = Instant::now();
+    if let Err(why) = load_base(io, superblock, geometry, base, &loader) {
+        return Ok(Err(why));
+    }
+    report.base_time = start.elapsed();
+
+    let start = Instant::now();
+    let recency = base.header.recency_now;
+    let replayed = replay(
+        io,
+        superblock,
+        geometry,
+        base.header.position,
+        recency,
+        &loader,
+    )
+    .map_err(failed("reading the delta log"))?;
+    report.log_time = start.elapsed();
+
+    let start = Instant::now();
+    let loaded = loader.finish(replayed.recency);
+    report.index_time = start.elapsed();
+
+    let Replayed {
+        blocks,
+        records,
+        end,
+        clean,
+        incarnation,
+        damage,
+        bad_slots,
+        ..
+    } = replayed;
+    report.entries = loaded.entries;
+    report.clean = clean;
+    report.base_sequence = Some(base.header.base_sequence);
+    report.log_blocks = blocks;
+    report.log_records = records;
+    let position = base.header.position;
+    let recovered = Recovered {
+        index,
+        report,
+        end: end.unwrap_or(position),
+        newest: Some(BasePlace {
+            region: base.region,
+            position: position.sequence,
+        }),
+        tail: position.sequence,
+        base_sequence: base.header.base_sequence,
+        incarnation: incarnation
+            .max(base.header.incarnation)
+            .max(base.header.generation_floor.incarnation()),
+        bad_slots: [base.header.bad_slots.as_slice(), bad_slots.as_slice()].concat(),
+    };
+    Ok(Ok((recovered, damage)))
+}
+
+/// What is left when metadata is lost: the slots' own headers, or nothing.
+fn without_metadata(
+    io: &mut MetaIo,
+    superblock: &Superblock,
+    geometry: &Geometry,
+    shards: u32,
+    on_lost_metadata: OnLostMetadata,
+) -> Result<Recovered, Error> {
+    let index = empty_index(geometry, shards).map_err(|why| Error::Resource {
+        what: "the index",
+        why: why.to_string(),
+    })?;
+    let mut report = RecoveryReport::default();
+    // A new log starts after every block that may still be in the ring, so none can join its chain.
+    let start = Instant::now();
+    let (sequence, mut incarnation) = highest_sequence(io, superblock)?;
+    let end = LogPosition {
+        sequence: sequence + 1,
+        anchor: 0,
+    };
+    let loader = index.loader().map_err(|why| Error::Resource {
+        what: "the index",
+        why: why.to_string(),
+    })?;
+    if on_lost_metadata == OnLostMetadata::Scan {
+        let (scanned, newest) = scan(io, superblock, geometry, &loader)?;
+        report.scanned = Some(scanned);
+        incarnation = incarnation.max(newest);
+    }
+    report.log_time = start.elapsed();
+    let start = Instant::now();
+    report.entries = loader.finish(0).entries;
+    report.index_time = start.elapsed();
+    Ok(Recovered {
+        index,
+        report,
+        end,
+        newest: None,
+        tail: end.sequence,
+        base_sequence: 0,
+        incarnation,
+        bad_slots: Vec::new(),
+    })
+}

@@ -1,0 +1,64 @@
+//! The way of a remove: per touched shard, once, the entry goes and its record is queued.
+//!
+//! A record is queued even for a key that is not there: it may have been evicted, and evictions
+//! leave no record, so without one the key could return after a crash (C3).
+
+use std::sync::Arc;
+
+use rb_format::{RECORD_LEN_MAX, Record};
+use rb_index::Visit;
+
+use crate::batch::by_shard;
+use crate::error::Error;
+use crate::inner::{Inner, Writer};
+use crate::options::Durability;
+use crate::stats::add;
+
+/// Removes many keys; answers for each whether it was there.
+pub(crate) fn remove_many(inner: &Arc<Inner>, keys: &[&[u8]]) -> Vec<Result<bool, Error>> {
+    let answers = inner.enter_writing().and_then(|(_pass, writer)| {
+        let (answers, ticket) = remove_all(inner, writer, keys)?;
+        if inner.options.durability == Durability::EachBatch {
+            inner.make_durable(writer, ticket)?;
+        }
+        Ok(answers)
+    });
+    answers.unwrap_or_else(|error| vec![Err(error); keys.len()])
+}
+
+/// Removes many keys without waiting for durability. Answers the ticket besides.
+pub(crate) fn remove_all(
+    inner: &Inner,
+    writer: &Writer,
+    keys: &[&[u8]],
+) -> Result<(Vec<Result<bool, Error>>, u64), Error> {
+    let hashes: Vec<u64> = keys.iter().map(|key| inner.hash(key)).collect();
+    let groups = by_shard(keys.len(), |at| inner.index.shard_of(hashes[at]));
+    let bytes = keys
+        .iter()
+        .map(|key| RECORD_LEN_MAX.min(64 + key.len()))
+        .sum();
+    let permit = writer
+        .log
+        .admit(bytes, groups.len(), inner.busy_wait())
+        .map_err(|error| inner.stopped(error))?;
+    let mut answers: Vec<Result<bool, Error>> = keys.iter().map(|_| Ok(false)).collect();
+    let mut ticket = 0;
+    for group in groups {
+        let mut shard = inner.index.lock(group.shard, Visit::Operation);
+        let mut records = Vec::with_capacity(group.positions.len());
+        for at in group.positions {
+            let key = keys[at];
+            answers[at] = inner.check_key(key).and_then(|()| {
+                let generation = writer.next_generation()?;
+                records.push(Record::Remove { key, generation });
+                Ok(shard.remove(hashes[at], key, generation.0).is_some())
+            });
+        }
+        ticket = writer
+            .log
+            .queue(&permit, records, inner.options.clock.now());
+    }
+    add(&inner.counters.removes, keys.len());
+    Ok((answers, ticket))
+}

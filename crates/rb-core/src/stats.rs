@@ -1,0 +1,93 @@
+//! Counters, as a plain struct to read.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rb_index::IndexStats;
+use rb_io::QueueCounters;
+
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) hits: AtomicU64,
+    pub(crate) misses: AtomicU64,
+    pub(crate) puts: AtomicU64,
+    pub(crate) removes: AtomicU64,
+    pub(crate) bytes_put: AtomicU64,
+    pub(crate) bytes_got: AtomicU64,
+    pub(crate) bytes_copied: AtomicU64,
+    pub(crate) read_errors: AtomicU64,
+    pub(crate) dropped: AtomicU64,
+    pub(crate) commits: AtomicU64,
+    pub(crate) checkpoints: AtomicU64,
+    pub(crate) validated: AtomicU64,
+}
+
+pub(crate) fn add(counter: &AtomicU64, count: usize) {
+    counter.fetch_add(count as u64, Ordering::Relaxed);
+}
+
+/// What happened since the store was opened.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct StoreStats {
+    /// Keys that gets found in the index.
+    pub hits: u64,
+    /// Keys that gets did not find.
+    pub misses: u64,
+    /// Keys whose put was answered after its write.
+    pub puts: u64,
+    /// Keys removed, whether they were there or not.
+    pub removes: u64,
+    /// Bytes of payload written.
+    pub bytes_put: u64,
+    /// Bytes of payload read and verified.
+    pub bytes_got: u64,
+    /// Bytes copied from callers' memory.
+    pub bytes_copied: u64,
+    /// Reads of values that the device failed.
+    pub read_errors: u64,
+    /// Entries dropped because their bytes on the device were not what was put.
+    pub dropped: u64,
+    /// Group commits.
+    pub commits: u64,
+    /// Checkpoints.
+    pub checkpoints: u64,
+    /// Entries that the validator checked.
+    pub validated: u64,
+    /// Log blocks that a restart would replay.
+    pub replay_blocks: u64,
+    /// Log blocks there are.
+    pub log_blocks: u64,
+    /// The index: slots by state and class, evictions, lock counts.
+    pub index: IndexStats,
+    /// The queues of blocking calls that are idle now.
+    pub queues: QueueCounters,
+}
+
+impl Counters {
+    pub(crate) fn read(
+        &self,
+        index: IndexStats,
+        queues: QueueCounters,
+        log: (u64, u64),
+    ) -> StoreStats {
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        StoreStats {
+            hits: get(&self.hits),
+            misses: get(&self.misses),
+            puts: get(&self.puts),
+            removes: get(&self.removes),
+            bytes_put: get(&self.bytes_put),
+            bytes_got: get(&self.bytes_got),
+            bytes_copied: get(&self.bytes_copied),
+            read_errors: get(&self.read_errors),
+            dropped: get(&self.dropped),
+            commits: get(&self.commits),
+            checkpoints: get(&self.checkpoints),
+            validated: get(&self.validated),
+            replay_blocks: log.0,
+            log_blocks: log.1,
+            index,
+            queues,
+        }
+    }
+}

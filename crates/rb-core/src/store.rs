@@ -1,0 +1,409 @@
+//! The store's public face. Each operation is one line into its own room.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rb_format::{Geometry, LOG_BLOCK_PAYLOAD, Record, Superblock};
+use rb_io::Engine;
+
+use crate::async_ops;
+use crate::duties::Duties;
+use crate::error::{Error, OpenError};
+use crate::get::{self, Lookup};
+use crate::inner::Inner;
+use crate::open::{Source, open, open_path};
+use crate::operation::Operation;
+use crate::options::{Background, PutOptions, StoreOptions};
+use crate::put::{self, Put, PutResult, Stored};
+use crate::query::{self, EntryInfo, Lock};
+use crate::recover::RecoveryReport;
+use crate::remove;
+use crate::stats::StoreStats;
+use crate::value::{Value, ValueBuf};
+
+/// An open store. Clones share it.
+///
+/// Dropping the last clone stops the threads and commits what was acknowledged; only
+/// [`Store::close`] writes a checkpoint with recency and the mark of a clean shutdown, and only it
+/// says whether that worked.
+#[derive(Clone)]
+pub struct Store {
+    handle: Arc<Handle>,
+}
+
+struct Handle {
+    inner: Arc<Inner>,
+    duties: Mutex<Duties>,
+}
+
+impl Store {
+    /// Opens the store on a device or in a file.
+    ///
+    /// # Errors
+    /// See [`OpenError`]: no store, in use, a newer format, another geometry than expected,
+    /// truncated, or unreadable.
+    pub fn open(path: impl AsRef<Path>, options: StoreOptions) -> Result<Store, OpenError> {
+        let source = open_path(path.as_ref(), &options)?;
+        Store::over(source, options)
+    }
+
+    /// Opens the store that an engine reaches; for simulated devices.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn open_engine(engine: Arc<dyn Engine>, options: StoreOptions) -> Result<Store, OpenError> {
+        let path = Path::new(engine.name()).to_path_buf();
+        Store::over(
+            Source {
+                path,
+                engine,
+                rejected: Vec::new(),
+                signature: None,
+            },
+            options,
+        )
+    }
+
+    fn over(source: Source, options: StoreOptions) -> Result<Store, OpenError> {
+        let inner = Arc::new(open(source, options)?);
+        let duties = match inner.options.background {
+            Background::Threads => Duties::start(&inner).map_err(|why| OpenError::Resource {
+                what: "a thread",
+                why: why.to_string(),
+            })?,
+            Background::Manual => Duties::default(),
+        };
+        Ok(Store {
+            handle: Arc::new(Handle {
+                inner,
+                duties: Mutex::new(duties),
+            }),
+        })
+    }
+
+    fn inner(&self) -> &Arc<Inner> {
+        &self.handle.inner
+    }
+
+    // ---- values
+
+    /// Looks up one key: the value, or none if the key is not there.
+    ///
+    /// # Errors
+    /// A bad key; a failed or late request; buffers that stayed in use; a closed store.
+    pub fn get(&self, key: &[u8]) -> Result<Option<Value>, Error> {
+        get::get_many(self.inner(), &[key])
+            .pop()
+            .unwrap_or(Ok(None))
+    }
+
+    /// Looks up many keys in one batch of reads; answers in the order of `keys`. The values
+    /// together must fit the buffer memory; [`Store::get_many_into`] has no such limit.
+    pub fn get_many(&self, keys: &[&[u8]]) -> Vec<Lookup> {
+        get::get_many(self.inner(), keys)
+    }
+
+    /// Looks up one key into the caller's memory; answers the value's length. On a miss, an error
+    /// or too little memory (`OutputTooSmall`), `output` is not changed.
+    ///
+    /// # Errors
+    /// As [`Store::get`].
+    pub fn get_into(&self, key: &[u8], output: &mut [u8]) -> Result<Option<usize>, Error> {
+        get::get_many_into(self.inner(), &[key], &mut [output])
+            .pop()
+            .unwrap_or(Ok(None))
+    }
+
+    /// Looks up many keys into the caller's memory, one piece per key.
+    ///
+    /// # Panics
+    /// If `outputs` has not one piece per key.
+    pub fn get_many_into(
+        &self,
+        keys: &[&[u8]],
+        outputs: &mut [&mut [u8]],
+    ) -> Vec<Result<Option<usize>, Error>> {
+        assert_eq!(keys.len(), outputs.len(), "one piece of memory per key");
+        get::get_many_into(self.inner(), keys, outputs)
+    }
+
+    /// Starts looking up many keys. The operation can be waited on or awaited.
+    pub fn get_many_async(&self, keys: &[&[u8]]) -> Operation<Vec<Lookup>> {
+        async_ops::get_many(self.inner(), keys)
+    }
+
+    /// Puts one value, replacing what is there.
+    ///
+    /// # Errors
+    /// See [`Error`]; the value is then not there, and what was there still is.
+    pub fn put(&self, key: &[u8], value: &[u8]) -> Result<Stored, Error> {
+        let answers = self.put_many(vec![Put::new(key, value)], PutOptions::default());
+        answers.into_iter().next().unwrap_or(Err(Error::Closed))
+    }
+
+    /// Puts many values in one batch of writes; answers in the order of `puts`.
+    pub fn put_many(&self, puts: Vec<Put<'_>>, options: PutOptions) -> Vec<PutResult> {
+        put::put_many(self.inner(), puts, options)
+    }
+
+    /// Starts putting many values. Values in the caller's memory are copied before this returns. A
+    /// batch may take half the buffer memory.
+    pub fn put_many_async(
+        &self,
+        puts: Vec<Put<'_>>,
+        options: PutOptions,
+    ) -> Operation<Vec<PutResult>> {
+        async_ops::put_many(self.inner(), puts, options)
+    }
+
+    /// Memory for a value of `len` bytes, to be filled and put without a copy. Its content is
+    /// unspecified. Waits a bounded time for buffers.
+    ///
+    /// # Errors
+    /// `ValueLength` for 0 or more than the largest slot, `Busy` when no buffers came free.
+    pub fn buffer(&self, len: usize) -> Result<ValueBuf, Error> {
+        let max = self.inner().geometry.largest_value() as usize;
+        if len == 0 || len > max {
+            return Err(Error::ValueLength { len, max });
+        }
+        let mut buffers = get::take_buffers(self.inner(), &[ValueBuf::stride(len)])?;
+        let buf = buffers.pop().ok_or(Error::Closed)?;
+        Ok(ValueBuf::new(buf, len))
+    }
+
+    /// Removes one key; whether it was there.
+    ///
+    /// # Errors
+    /// A bad key, or a store that cannot be written.
+    pub fn remove(&self, key: &[u8]) -> Result<bool, Error> {
+        self.remove_many(&[key]).pop().unwrap_or(Ok(false))
+    }
+
+    /// Removes many keys; answers for each whether it was there. An entry under a lease is gone at
+    /// once; its slot is free when the lease ends.
+    pub fn remove_many(&self, keys: &[&[u8]]) -> Vec<Result<bool, Error>> {
+        remove::remove_many(self.inner(), keys)
+    }
+
+    // ---- queries
+
+    /// Whether the key is there, without reading it or changing its recency.
+    #[must_use]
+    pub fn contains(&self, key: &[u8]) -> bool {
+        query::contains_many(self.inner(), &[key]) == [true]
+    }
+
+    /// Whether each key is there.
+    #[must_use]
+    pub fn contains_many(&self, keys: &[&[u8]]) -> Vec<bool> {
+        query::contains_many(self.inner(), keys)
+    }
+
+    /// How many of the first keys are there without a gap.
+    #[must_use]
+    pub fn longest_prefix(&self, keys: &[&[u8]]) -> usize {
+        query::contains_many(self.inner(), keys)
+            .iter()
+            .take_while(|found| **found)
+            .count()
+    }
+
+    /// Makes keys recently used, the first of the batch the most; answers which were there.
+    pub fn touch_many(&self, keys: &[&[u8]]) -> Vec<bool> {
+        query::touch_many(self.inner(), keys)
+    }
+
+    /// Leases each key that is there: its slot is neither evicted nor reused until its lock is
+    /// given to [`Store::unlock`] or dropped. Locks are counted; a remove still takes the key away.
+    #[must_use]
+    pub fn lookup_and_lock(&self, keys: &[&[u8]]) -> Vec<Option<Lock>> {
+        query::lookup_and_lock(self.inner(), keys)
+    }
+
+    /// Ends locks in one batch. The first ends as the most recently used.
+    pub fn unlock(&self, locks: Vec<Lock>) {
+        query::unlock(self.inner(), locks);
+    }
+
+    /// Shows every live entry once, in no particular order, holding no lock meanwhile; ends when
+    /// `visit` answers false.
+    pub fn for_each(&self, mut visit: impl FnMut(EntryInfo) -> bool) {
+        query::for_each(self.inner(), &mut visit);
+    }
+
+    // ---- durability
+
+    /// Makes everything acknowledged so far durable.
+    ///
+    /// # Errors
+    /// `Poisoned` if the commit failed, now or before.
+    pub fn sync(&self) -> Result<(), Error> {
+        let (_pass, writer) = self.inner().enter_writing()?;
+        self.inner().make_durable(writer, writer.log.ticket())
+    }
+
+    /// Starts a sync.
+    pub fn sync_async(&self) -> Operation<Result<(), Error>> {
+        async_ops::sync(self.inner())
+    }
+
+    /// Writes a checkpoint now. The store does so by itself whenever the log has grown by a quarter.
+    ///
+    /// # Errors
+    /// `Poisoned` if a write or flush failed.
+    pub fn checkpoint(&self) -> Result<(), Error> {
+        let (_pass, writer) = self.inner().enter_writing()?;
+        self.inner().checkpoint(writer)
+    }
+
+    /// Refuses new operations, finishes those in progress, writes a checkpoint and the mark of a
+    /// clean shutdown. Closing twice is not an error.
+    ///
+    /// # Errors
+    /// `TimedOut` when operations did not end in time, `Poisoned` when the metadata could not be
+    /// written. The store is closed either way.
+    pub fn close(&self) -> Result<(), Error> {
+        let inner = self.inner();
+        let entered = inner.gate.close(inner.options.io_deadline);
+        inner.driver.stop();
+        let outcome = match (entered, &inner.writer) {
+            (Ok(true), Some(writer)) => inner.poison.check().and_then(|()| {
+                inner.checkpoint(writer)?;
+                let permit = writer.log.admit(LOG_BLOCK_PAYLOAD, 0, Duration::ZERO)?;
+                let ticket = writer
+                    .log
+                    .queue(&permit, [Record::Close], inner.options.clock.now());
+                inner.make_durable(writer, ticket)
+            }),
+            (entered, _) => entered.map(drop),
+        };
+        self.handle.stop();
+        outcome
+    }
+
+    // ---- background duties, for Background::Manual
+
+    /// One group commit.
+    ///
+    /// # Errors
+    /// `Poisoned` if it failed.
+    pub fn step_commit(&self) -> Result<(), Error> {
+        let (_pass, writer) = self.inner().enter_writing()?;
+        self.inner().commit(writer)
+    }
+
+    /// One checkpoint, if the log has grown enough to want one. Answers whether it did.
+    ///
+    /// # Errors
+    /// `Poisoned` if it failed.
+    pub fn step_checkpoint(&self) -> Result<bool, Error> {
+        let (_pass, writer) = self.inner().enter_writing()?;
+        let wanted = writer.log.wants_checkpoint();
+        if wanted {
+            self.inner().checkpoint(writer)?;
+        }
+        Ok(wanted)
+    }
+
+    /// Validates up to `count` recovered entries. Answers whether there may be more.
+    ///
+    /// # Errors
+    /// The device stopped answering.
+    pub fn step_validate(&self, count: usize) -> Result<bool, Error> {
+        let _pass = self.inner().enter()?;
+        self.inner().validate_some(count)
+    }
+
+    // ---- facts
+
+    /// Counters since opening.
+    #[must_use]
+    pub fn stats(&self) -> StoreStats {
+        let inner = self.inner();
+        let log = inner
+            .writer
+            .as_ref()
+            .map_or((0, 0), |w| (w.log.replay_blocks(), w.log.ring_blocks()));
+        inner
+            .counters
+            .read(inner.index.stats(), inner.lanes.counters(), log)
+    }
+
+    /// How this opening found the store.
+    #[must_use]
+    pub fn recovery(&self) -> &RecoveryReport {
+        &self.inner().recovery
+    }
+
+    /// The store's superblock: identity, limits, layout.
+    #[must_use]
+    pub fn superblock(&self) -> &Superblock {
+        &self.inner().superblock
+    }
+
+    /// Slot arithmetic.
+    #[must_use]
+    pub fn geometry(&self) -> &Geometry {
+        &self.inner().geometry
+    }
+
+    /// The engine that runs.
+    #[must_use]
+    pub fn engine(&self) -> &dyn Engine {
+        self.inner().engine.as_ref()
+    }
+
+    /// Engines that `auto` rejected, and why.
+    #[must_use]
+    pub fn rejected_engines(&self) -> &[rb_io::Rejected] {
+        &self.inner().rejected
+    }
+
+    /// Index shards.
+    #[must_use]
+    pub fn shards(&self) -> usize {
+        self.inner().index.shards()
+    }
+
+    /// Checks the index's accounting: every slot in exactly one state.
+    ///
+    /// # Errors
+    /// What does not add up, in words.
+    pub fn audit(&self) -> Result<(), String> {
+        self.inner().index.audit()
+    }
+}
+
+impl Handle {
+    fn stop(&self) {
+        if let Some(writer) = &self.inner.writer {
+            writer.log.stop(|| Error::Closed);
+        }
+        self.duties.lock().stop();
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        let first = self.inner.gate.close(self.inner.options.io_deadline);
+        self.inner.driver.stop();
+        if let (Ok(true), Some(writer)) = (first, &self.inner.writer) {
+            // Nobody is left to hear of a failure; recovery will say what is there.
+            drop(self.inner.make_durable(writer, writer.log.ticket()));
+        }
+        self.stop();
+    }
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store")
+            .field("path", &self.inner().path)
+            .field("engine", &self.inner().engine.name())
+            .field("uuid", &self.inner().identity.uuid)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,36 @@
+//! The checkpoint base: the index as it was, in compressed sections.
+//!
+//! ```text
+//! region: | header | section 0 | section 1 | … | directory |   (each on whole format blocks)
+//! ```
+//!
+//! Order of writing: sections and directory, flush, header, flush. Until the header is durable
+//! the region holds no base, and it never is the region that the store was loaded from.
+//!
+//! A base is fuzzy: sections are taken one after another while traffic runs, so a slot may be
+//! claimed twice. Each section names the log position read under its shard's lock; replaying the
+//! log from the header's position settles everything, the highest generation wins.
+
+mod codec;
+pub(crate) mod columns;
+mod directory;
+mod header;
+mod section;
+mod size;
+
+#[cfg(test)]
+mod tests;
+
+pub use codec::Compression;
+#[cfg(test)]
+pub(crate) use directory::EntryBytes;
+pub use directory::{DirectoryEntry, EncodedDirectory, decode_directory, encode_directory};
+#[cfg(test)]
+pub(crate) use header::BaseHeaderBytes;
+pub use header::{BAD_SLOTS_MAX, BaseHeader};
+#[cfg(test)]
+pub(crate) use section::SectionBytes;
+pub use section::{
+    BaseEntry, KeyLimits, SECTION_ENTRIES_MAX, SECTION_RAW_MAX, SectionBuilder, decode_section,
+};
+pub use size::base_region_bytes;

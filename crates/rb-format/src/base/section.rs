@@ -1,0 +1,237 @@
+//! Sections of a checkpoint base: the entries of one hash range.
+//!
+//! ```text
+//! stored: | section header 64 | body: plain or compressed columns | zeros to a whole block |
+//! ```
+//!
+//! The header names store, epoch, base and section, and the checksum in the directory covers it,
+//! so a section of another base, or another section of this one, does not pass for this one.
+
+use std::mem::size_of;
+use std::ops::RangeInclusive;
+
+use zerocopy::little_endian::{U32, U64};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+use super::codec::{CODEC_PLAIN, CODEC_ZSTD, Compression, compress};
+use super::columns::{self, PLANES};
+use super::directory::DirectoryEntry;
+use crate::magic::MAGIC_SECTION;
+use crate::{
+    FORMAT_VERSION, Generation, Identity, KEY_LEN_MAX, LogPosition, METADATA_LEN_MAX, padded_len,
+};
+
+mod decode;
+
+pub use decode::{KeyLimits, decode_section};
+
+/// How error messages call this structure.
+pub(super) const WHAT: &str = "base section";
+
+/// Entries that a section holds at most.
+pub const SECTION_ENTRIES_MAX: usize = 16384;
+/// Bytes that the entries of a section have at most before compression.
+pub const SECTION_RAW_MAX: usize = 4 << 20;
+
+/// The bytes of a section header.
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub(crate) struct SectionBytes {
+    pub(crate) magic: [u8; 8],
+    pub(crate) version: U32,
+    pub(crate) section: U32,
+    pub(crate) uuid: [u8; 16],
+    pub(crate) epoch: U64,
+    pub(crate) base_sequence: U64,
+    pub(crate) raw_len: U64,
+    pub(crate) entries: U32,
+    pub(crate) codec: U32,
+}
+
+const _: () = {
+    assert!(size_of::<SectionBytes>() == 64);
+    // Even entries of the greatest length fill a section with many.
+    assert!((PLANES + KEY_LEN_MAX + METADATA_LEN_MAX) * 1024 < SECTION_RAW_MAX);
+};
+
+/// An index entry in a checkpoint base.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BaseEntry<'a> {
+    /// The key, 1 to [`KEY_LEN_MAX`] bytes.
+    pub key: &'a [u8],
+    /// Opaque bytes, at most [`METADATA_LEN_MAX`].
+    pub metadata: &'a [u8],
+    /// [`key_hash`](crate::key_hash) of the key. Not stored: the decoder computes it, to check
+    /// the section's hash range.
+    pub key_hash: u64,
+    /// The slot.
+    pub slot: u32,
+    /// The number of the put.
+    pub generation: Generation,
+    /// Payload length in bytes, at least 1.
+    pub payload_len: u32,
+    /// [`payload_checksum`](crate::payload_checksum); below 2^32 in version 1.
+    pub payload_checksum: u64,
+    /// Placement id of the write, 0 for none.
+    pub placement: u16,
+    /// When the entry was last used, on the scale of [`BaseHeader::recency_now`](crate::BaseHeader).
+    pub recency: u32,
+}
+
+/// The numbers of an entry.
+#[derive(Clone, Copy, Debug)]
+struct Row {
+    key_len: u16,
+    metadata_len: u16,
+    slot: u32,
+    generation: u64,
+    payload_len: u32,
+    payload_checksum: u64,
+    placement: u16,
+    recency: u32,
+}
+
+/// Collects entries of one hash range until a section is full.
+#[derive(Debug)]
+pub struct SectionBuilder {
+    hash_range: RangeInclusive<u64>,
+    position: LogPosition,
+    rows: Vec<Row>,
+    keys: Vec<u8>,
+    metadata: Vec<u8>,
+}
+
+impl SectionBuilder {
+    /// A section for keys whose hashes are in `hash_range`; `position` is that of the log, read
+    /// under the lock of the shard that the entries come from.
+    pub fn new(hash_range: RangeInclusive<u64>, position: LogPosition) -> SectionBuilder {
+        let (rows, keys, metadata) = (Vec::new(), Vec::new(), Vec::new());
+        SectionBuilder {
+            hash_range,
+            position,
+            rows,
+            keys,
+            metadata,
+        }
+    }
+
+    /// Takes an entry; false if the section is full and the entry was not taken.
+    ///
+    /// # Panics
+    /// If the key is empty or longer than [`KEY_LEN_MAX`] or the metadata longer than
+    /// [`METADATA_LEN_MAX`]: the index holds no such entry. In debug builds also if the key hash
+    /// is outside the range.
+    pub fn push(&mut self, e: &BaseEntry<'_>) -> bool {
+        assert!(
+            (1..=KEY_LEN_MAX).contains(&e.key.len()),
+            "key of {} bytes",
+            e.key.len()
+        );
+        assert!(
+            e.metadata.len() <= METADATA_LEN_MAX,
+            "metadata of {} bytes",
+            e.metadata.len()
+        );
+        debug_assert!(
+            self.hash_range.contains(&e.key_hash),
+            "key hash outside the section"
+        );
+        let raw_len = self.raw_len() + PLANES + e.key.len() + e.metadata.len();
+        if self.rows.len() == SECTION_ENTRIES_MAX || raw_len > SECTION_RAW_MAX {
+            return false;
+        }
+        self.rows.push(Row {
+            key_len: e.key.len() as u16,
+            metadata_len: e.metadata.len() as u16,
+            slot: e.slot,
+            generation: e.generation.0,
+            payload_len: e.payload_len,
+            payload_checksum: e.payload_checksum,
+            placement: e.placement,
+            recency: e.recency,
+        });
+        self.keys.extend_from_slice(e.key);
+        self.metadata.extend_from_slice(e.metadata);
+        true
+    }
+
+    /// Number of entries taken.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// True if no entry was taken. An empty section cannot be decoded: leave it out.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// The section as bytes, padded with zeros to whole format blocks, and its directory entry,
+    /// whose `offset` the caller sets. `section` is its number in the directory, from 0.
+    pub fn finish(
+        self,
+        identity: &Identity,
+        base_sequence: u64,
+        section: u32,
+        compression: Compression,
+    ) -> (DirectoryEntry, Vec<u8>) {
+        let raw = self.columns();
+        let compressed = compress(&raw, compression);
+        let codec = if compressed.is_some() {
+            CODEC_ZSTD
+        } else {
+            CODEC_PLAIN
+        };
+        let body = compressed.as_ref().unwrap_or(&raw);
+        let header = SectionBytes {
+            magic: MAGIC_SECTION,
+            version: FORMAT_VERSION.into(),
+            section: section.into(),
+            uuid: identity.uuid.0,
+            epoch: identity.epoch.into(),
+            base_sequence: base_sequence.into(),
+            raw_len: (raw.len() as u64).into(),
+            entries: (self.rows.len() as u32).into(),
+            codec: codec.into(),
+        };
+        let stored_len = size_of::<SectionBytes>() + body.len();
+        let mut bytes = Vec::with_capacity(padded_len(stored_len as u64) as usize);
+        bytes.extend_from_slice(header.as_bytes());
+        bytes.extend_from_slice(body);
+        let entry = DirectoryEntry {
+            offset: 0,
+            stored_len: stored_len as u64,
+            raw_len: raw.len() as u64,
+            entries: self.rows.len() as u32,
+            hash_first: *self.hash_range.start(),
+            hash_last: *self.hash_range.end(),
+            log_sequence: self.position.sequence,
+            checksum: u64::from(crc32fast::hash(&bytes)),
+        };
+        bytes.resize(padded_len(stored_len as u64) as usize, 0);
+        (entry, bytes)
+    }
+
+    fn raw_len(&self) -> usize {
+        self.rows.len() * PLANES + self.keys.len() + self.metadata.len()
+    }
+
+    /// The raw form. The order is that of the offsets in [`columns`].
+    fn columns(&self) -> Vec<u8> {
+        let mut raw = Vec::with_capacity(self.raw_len());
+        let rows = || self.rows.iter();
+        columns::write(&mut raw, rows().map(|row| row.key_len.to_le_bytes()));
+        columns::write(&mut raw, rows().map(|row| row.metadata_len.to_le_bytes()));
+        columns::write(&mut raw, rows().map(|row| row.slot.to_le_bytes()));
+        columns::write(&mut raw, rows().map(|row| row.generation.to_le_bytes()));
+        columns::write(&mut raw, rows().map(|row| row.payload_len.to_le_bytes()));
+        columns::write(
+            &mut raw,
+            rows().map(|row| row.payload_checksum.to_le_bytes()),
+        );
+        columns::write(&mut raw, rows().map(|row| row.placement.to_le_bytes()));
+        columns::write(&mut raw, rows().map(|row| row.recency.to_le_bytes()));
+        raw.extend_from_slice(&self.keys);
+        raw.extend_from_slice(&self.metadata);
+        raw
+    }
+}

@@ -1,0 +1,270 @@
+//! Reads sections, streaming: one section's raw bytes are all that is held.
+
+use std::borrow::Cow;
+use std::mem::size_of;
+
+use zerocopy::FromBytes;
+
+use super::super::codec::CODEC_PLAIN;
+use super::super::codec::CODEC_ZSTD;
+use super::super::columns::{self, Planes};
+use super::super::directory::split_padded;
+use super::{BaseEntry, DirectoryEntry, SECTION_ENTRIES_MAX, SECTION_RAW_MAX, SectionBytes, WHAT};
+use crate::base::BaseHeader;
+use crate::corruption::{equals, in_range};
+use crate::magic::MAGIC_SECTION;
+use crate::{Corruption, FORMAT_VERSION, Generation, Geometry, block, key_hash};
+
+/// The longest key and metadata that a store takes, from its superblock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyLimits {
+    /// The longest key in bytes.
+    pub key_len_max: u32,
+    /// The longest metadata in bytes.
+    pub metadata_len_max: u32,
+}
+
+/// Reads one section and calls `each` for its entries, in the order they were pushed.
+///
+/// `bytes` are those read at `entry.offset`; `entry` comes from
+/// [`decode_directory`](crate::decode_directory), `section` is its number there. Before the
+/// first call the checksum has been checked, over the stored bytes, which name store, epoch,
+/// base and section. Every entry is checked before it is handed out: its slot exists, key and
+/// metadata keep to `limits`, the payload fits the slot, the key's hash is in the section's
+/// range. Memory: the raw length, at most [`SECTION_RAW_MAX`], besides `bytes`.
+///
+/// # Errors
+/// Any [`Corruption`]. If an entry is wrong although the checksum holds (a writer's fault), the
+/// entries before it have been handed out: the caller drops what it built from the base.
+pub fn decode_section(
+    bytes: &[u8],
+    entry: &DirectoryEntry,
+    section: u32,
+    header: &BaseHeader,
+    geometry: &Geometry,
+    limits: KeyLimits,
+    each: &mut dyn FnMut(BaseEntry<'_>),
+) -> Result<(), Corruption> {
+    let (stored, padding) = split_padded(WHAT, bytes, entry.stored_len)?;
+    block::zero(WHAT, stored.len(), padding)?;
+    let expected = u64::from(crc32fast::hash(stored));
+    if entry.checksum != expected {
+        return Err(Corruption::Checksum {
+            what: WHAT,
+            expected,
+            found: entry.checksum,
+        });
+    }
+    let (codec, body) = check_header(stored, entry, section, header)?;
+    let raw = raw_bytes(codec, body, entry)?;
+    walk(&raw, entry, header, geometry, limits, each)
+}
+
+/// Checks the section header against directory and base; gives codec and body.
+fn check_header<'a>(
+    stored: &'a [u8],
+    entry: &DirectoryEntry,
+    section: u32,
+    base: &BaseHeader,
+) -> Result<(u32, &'a [u8]), Corruption> {
+    let (header, body) =
+        SectionBytes::ref_from_prefix(stored).map_err(|_| Corruption::Truncated {
+            what: WHAT,
+            needed: size_of::<SectionBytes>() as u64,
+            found: stored.len() as u64,
+        })?;
+    if header.magic != MAGIC_SECTION {
+        return Err(Corruption::Magic {
+            what: WHAT,
+            found: header.magic,
+        });
+    }
+    let found = header.version.get();
+    if found != FORMAT_VERSION {
+        return Err(Corruption::Version {
+            what: WHAT,
+            found,
+            supported: FORMAT_VERSION,
+        });
+    }
+    base.identity.check(WHAT, header.uuid, header.epoch.get())?;
+    equals(
+        WHAT,
+        "base sequence",
+        base.base_sequence,
+        header.base_sequence.get(),
+    )?;
+    equals(
+        WHAT,
+        "section number",
+        section.into(),
+        header.section.get().into(),
+    )?;
+    equals(WHAT, "raw length", entry.raw_len, header.raw_len.get())?;
+    equals(
+        WHAT,
+        "entries",
+        entry.entries.into(),
+        header.entries.get().into(),
+    )?;
+    // A directory entry made by hand has not been through decode_directory().
+    in_range(WHAT, "raw length", entry.raw_len, 1, SECTION_RAW_MAX as u64)?;
+    in_range(
+        WHAT,
+        "entries",
+        entry.entries.into(),
+        1,
+        SECTION_ENTRIES_MAX as u64,
+    )?;
+    Ok((header.codec.get(), body))
+}
+
+fn raw_bytes<'a>(
+    codec: u32,
+    body: &'a [u8],
+    entry: &DirectoryEntry,
+) -> Result<Cow<'a, [u8]>, Corruption> {
+    match codec {
+        CODEC_PLAIN => {
+            equals(WHAT, "plain length", entry.raw_len, body.len() as u64)?;
+            Ok(Cow::Borrowed(body))
+        }
+        #[cfg(feature = "zstd")]
+        CODEC_ZSTD => {
+            // The raw length is at most SECTION_RAW_MAX: check_header() has looked.
+            super::super::codec::zstd_decompress(body, entry.raw_len as usize).map(Cow::Owned)
+        }
+        #[cfg(not(feature = "zstd"))]
+        CODEC_ZSTD => Err(Corruption::CodecDisabled {
+            what: WHAT,
+            codec: "zstd",
+        }),
+        found => Err(Corruption::Field {
+            what: WHAT,
+            field: "codec",
+            found: found.into(),
+            min: CODEC_PLAIN.into(),
+            max: CODEC_ZSTD.into(),
+        }),
+    }
+}
+
+/// Walks the columns and the keys and metadata behind them in step.
+fn walk(
+    raw: &[u8],
+    entry: &DirectoryEntry,
+    header: &BaseHeader,
+    geometry: &Geometry,
+    limits: KeyLimits,
+    each: &mut dyn FnMut(BaseEntry<'_>),
+) -> Result<(), Corruption> {
+    let entries = entry.entries as usize;
+    let short = |needed: usize| Corruption::Truncated {
+        what: WHAT,
+        needed: needed as u64,
+        found: raw.len() as u64,
+    };
+    let (planes, mut rest) =
+        Planes::split(raw, entries).ok_or_else(|| short(columns::PLANES * entries))?;
+    let keys_len = (0..entries)
+        .map(|at| usize::from(u16::from_le_bytes(planes.get(columns::KEY_LEN, at))))
+        .sum();
+    let mut keys;
+    (keys, rest) = rest
+        .split_at_checked(keys_len)
+        .ok_or_else(|| short(keys_len))?;
+    for at in 0..entries {
+        let key_len = u16::from_le_bytes(planes.get(columns::KEY_LEN, at));
+        let metadata_len = u16::from_le_bytes(planes.get(columns::METADATA_LEN, at));
+        let (key, metadata);
+        // The keys area is as long as all key lengths together.
+        (key, keys) = keys
+            .split_at_checked(key_len.into())
+            .ok_or_else(|| short(keys_len))?;
+        (metadata, rest) = rest
+            .split_at_checked(metadata_len.into())
+            .ok_or_else(|| short(metadata_len.into()))?;
+        let entry_found = read_entry(&planes, at, key, metadata, header);
+        check_entry(&entry_found, entry, geometry, limits)?;
+        each(entry_found);
+    }
+    equals(WHAT, "bytes after the last entry", 0, rest.len() as u64)
+}
+
+fn read_entry<'a>(
+    planes: &Planes<'_>,
+    at: usize,
+    key: &'a [u8],
+    metadata: &'a [u8],
+    header: &BaseHeader,
+) -> BaseEntry<'a> {
+    BaseEntry {
+        key,
+        metadata,
+        key_hash: key_hash(&header.identity.uuid, key),
+        slot: u32::from_le_bytes(planes.get(columns::SLOT, at)),
+        generation: Generation(u64::from_le_bytes(planes.get(columns::GENERATION, at))),
+        payload_len: u32::from_le_bytes(planes.get(columns::PAYLOAD_LEN, at)),
+        payload_checksum: u64::from_le_bytes(planes.get(columns::PAYLOAD_CHECKSUM, at)),
+        placement: u16::from_le_bytes(planes.get(columns::PLACEMENT, at)),
+        recency: u32::from_le_bytes(planes.get(columns::RECENCY, at)),
+    }
+}
+
+fn check_entry(
+    found: &BaseEntry<'_>,
+    entry: &DirectoryEntry,
+    geometry: &Geometry,
+    limits: KeyLimits,
+) -> Result<(), Corruption> {
+    let KeyLimits {
+        key_len_max,
+        metadata_len_max,
+    } = limits;
+    in_range(
+        WHAT,
+        "key length",
+        found.key.len() as u64,
+        1,
+        key_len_max.into(),
+    )?;
+    in_range(
+        WHAT,
+        "metadata length",
+        found.metadata.len() as u64,
+        0,
+        metadata_len_max.into(),
+    )?;
+    let Some(capacity) = geometry.slot_capacity(found.slot) else {
+        let max = u64::from(geometry.slots()).saturating_sub(1);
+        let slot = found.slot.into();
+        return Err(Corruption::Field {
+            what: WHAT,
+            field: "slot",
+            found: slot,
+            min: 0,
+            max,
+        });
+    };
+    in_range(
+        WHAT,
+        "payload length",
+        found.payload_len.into(),
+        1,
+        capacity,
+    )?;
+    in_range(
+        WHAT,
+        "payload checksum",
+        found.payload_checksum,
+        0,
+        u32::MAX.into(),
+    )?;
+    in_range(
+        WHAT,
+        "key hash",
+        found.key_hash,
+        entry.hash_first,
+        entry.hash_last,
+    )
+}

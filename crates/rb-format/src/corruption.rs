@@ -1,0 +1,217 @@
+//! What a decoder says about bytes that it does not accept.
+
+use crate::{StoreUuid, magic};
+
+/// Why bytes from a device are not the record they should be.
+///
+/// `what` names the structure ("superblock", "log block", …) in every variant.
+#[non_exhaustive]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Corruption {
+    /// The first eight bytes are not those of this structure.
+    #[error("{what}: magic is {found:02x?}, not ours")]
+    Magic {
+        /// The structure.
+        what: &'static str,
+        /// The bytes found.
+        found: [u8; 8],
+    },
+    /// A sound record of a version that this crate does not know.
+    #[error("{what}: format version {found}, this program reads version {supported}")]
+    Version {
+        /// The structure.
+        what: &'static str,
+        /// The version found.
+        found: u32,
+        /// The only version supported.
+        supported: u32,
+    },
+    /// The bytes do not match their checksum.
+    #[error("{what}: checksum should be {expected:#x} and is {found:#x}")]
+    Checksum {
+        /// The structure.
+        what: &'static str,
+        /// The checksum of the bytes as they are.
+        expected: u64,
+        /// The checksum stored.
+        found: u64,
+    },
+    /// A byte that version 1 writes as zero is not zero.
+    #[error("{what}: reserved byte at offset {offset} is not zero")]
+    Reserved {
+        /// The structure.
+        what: &'static str,
+        /// Offset of the first such byte from the start of the structure.
+        offset: u64,
+    },
+    /// A field is outside its range.
+    #[error("{what}: {field} is {found}, allowed is {min} to {max}")]
+    Field {
+        /// The structure.
+        what: &'static str,
+        /// The field.
+        field: &'static str,
+        /// The number found.
+        found: u64,
+        /// The least allowed.
+        min: u64,
+        /// The most allowed.
+        max: u64,
+    },
+    /// A field disagrees with what it must equal.
+    #[error("{what}: {field} is {found:#x} and should be {expected:#x}")]
+    Mismatch {
+        /// The structure.
+        what: &'static str,
+        /// The field.
+        field: &'static str,
+        /// What it must equal.
+        expected: u64,
+        /// The number found.
+        found: u64,
+    },
+    /// A length or an offset is not a whole number of format blocks.
+    #[error("{what}: {field} is {found}, not a multiple of {multiple}")]
+    Unaligned {
+        /// The structure.
+        what: &'static str,
+        /// The field.
+        field: &'static str,
+        /// The number found.
+        found: u64,
+        /// What it must be a multiple of.
+        multiple: u64,
+    },
+    /// Two areas share bytes.
+    #[error("{what}: {first} ends at byte {end}, after the start of {second} at byte {start}")]
+    Overlap {
+        /// The structure.
+        what: &'static str,
+        /// The area that comes first.
+        first: &'static str,
+        /// Its first byte past the end.
+        end: u64,
+        /// The area that comes second.
+        second: &'static str,
+        /// Its first byte.
+        start: u64,
+    },
+    /// The record belongs to another store.
+    #[error("{what}: belongs to store {found}, not to {expected}")]
+    WrongStore {
+        /// The structure.
+        what: &'static str,
+        /// The store asked for.
+        expected: StoreUuid,
+        /// The store named in the record.
+        found: StoreUuid,
+    },
+    /// The record belongs to another epoch of this store: it was written before the store was
+    /// emptied or formatted again.
+    #[error("{what}: belongs to epoch {found}, the store is in epoch {expected}")]
+    WrongEpoch {
+        /// The structure.
+        what: &'static str,
+        /// The epoch of the store.
+        expected: u64,
+        /// The epoch named in the record.
+        found: u64,
+    },
+    /// There are fewer bytes than the structure needs.
+    #[error("{what}: needs {needed} bytes, there are {found}")]
+    Truncated {
+        /// The structure.
+        what: &'static str,
+        /// Bytes needed.
+        needed: u64,
+        /// Bytes there.
+        found: u64,
+    },
+    /// The record is compressed in a way that this build was made without.
+    #[error("{what}: compressed with {codec}, which this build was made without")]
+    CodecDisabled {
+        /// The structure.
+        what: &'static str,
+        /// The codec's name, which is also the name of the crate feature.
+        codec: &'static str,
+    },
+    /// The decompressor refused the bytes.
+    #[error("{what}: {codec} refuses the bytes: {reason}")]
+    Codec {
+        /// The structure.
+        what: &'static str,
+        /// The codec's name.
+        codec: &'static str,
+        /// What the decompressor said.
+        reason: String,
+    },
+}
+
+impl Corruption {
+    /// True if the magic is all zero or none of ours: nothing of this format was ever written
+    /// here. The magic of another of our structures is not absence, it is a misdirected write.
+    pub fn is_absent(&self) -> bool {
+        matches!(self, Corruption::Magic { found, .. } if !magic::ALL.contains(found))
+    }
+
+    /// True if the record is sound but of a version that this crate does not know, so it must
+    /// be left alone and not be taken for damage.
+    pub fn is_unknown_version(&self) -> bool {
+        matches!(self, Corruption::Version { .. })
+    }
+}
+
+/// Checks `min <= found <= max`.
+pub(crate) fn in_range(
+    what: &'static str,
+    field: &'static str,
+    found: u64,
+    min: u64,
+    max: u64,
+) -> Result<(), Corruption> {
+    if (min..=max).contains(&found) {
+        return Ok(());
+    }
+    Err(Corruption::Field {
+        what,
+        field,
+        found,
+        min,
+        max,
+    })
+}
+
+/// Checks that `found` is a whole number of format blocks.
+pub(crate) fn whole_blocks(
+    what: &'static str,
+    field: &'static str,
+    found: u64,
+) -> Result<(), Corruption> {
+    if found.is_multiple_of(crate::BLOCK) {
+        return Ok(());
+    }
+    Err(Corruption::Unaligned {
+        what,
+        field,
+        found,
+        multiple: crate::BLOCK,
+    })
+}
+
+/// Checks `found == expected`.
+pub(crate) fn equals(
+    what: &'static str,
+    field: &'static str,
+    expected: u64,
+    found: u64,
+) -> Result<(), Corruption> {
+    if found == expected {
+        return Ok(());
+    }
+    Err(Corruption::Mismatch {
+        what,
+        field,
+        expected,
+        found,
+    })
+}

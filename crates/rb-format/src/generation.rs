@@ -1,0 +1,77 @@
+//! Generations: numbers of puts that never repeat.
+
+use std::fmt;
+
+/// The number of a put or remove: incarnation (upper 22 bits) and counter (lower 42 bits).
+///
+/// Every opening for writing has its own incarnation number, made durable before anything else
+/// is written, so a generation never repeats, not even one of a lost unsynced tail. The split
+/// allows 4 million openings and 4.4e12 puts per opening, a year at 150,000 puts a second.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Generation(pub u64);
+
+impl Generation {
+    /// Bits of the counter.
+    pub const COUNTER_BITS: u32 = 42;
+    /// The highest incarnation number.
+    pub const INCARNATION_MAX: u32 = (1 << 22) - 1;
+    /// The highest counter.
+    pub const COUNTER_MAX: u64 = (1 << Self::COUNTER_BITS) - 1;
+
+    /// Joins the two parts; `None` if either is above its maximum.
+    pub fn new(incarnation: u32, counter: u64) -> Option<Generation> {
+        if incarnation > Self::INCARNATION_MAX || counter > Self::COUNTER_MAX {
+            return None;
+        }
+        Some(Generation(
+            u64::from(incarnation) << Self::COUNTER_BITS | counter,
+        ))
+    }
+
+    /// The opening that gave this number out.
+    pub fn incarnation(self) -> u32 {
+        (self.0 >> Self::COUNTER_BITS) as u32
+    }
+
+    /// The count within that opening.
+    pub fn counter(self) -> u64 {
+        self.0 & Self::COUNTER_MAX
+    }
+}
+
+/// "incarnation.counter", as people write it.
+impl fmt::Display for Generation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.incarnation(), self.counter())
+    }
+}
+
+// All 64 bits are used: what the incarnation does not need is the counter's.
+const _: () = assert!(Generation::INCARNATION_MAX.count_ones() + Generation::COUNTER_BITS == 64);
+
+#[cfg(test)]
+mod tests {
+    use super::Generation;
+
+    #[test]
+    fn parts_survive_and_limits_hold() {
+        for (incarnation, counter) in [
+            (0, 0),
+            (1, 5),
+            (Generation::INCARNATION_MAX, Generation::COUNTER_MAX),
+        ] {
+            let g = Generation::new(incarnation, counter).unwrap();
+            assert_eq!((g.incarnation(), g.counter()), (incarnation, counter));
+        }
+        assert_eq!(Generation::new(Generation::INCARNATION_MAX + 1, 0), None);
+        assert_eq!(Generation::new(0, Generation::COUNTER_MAX + 1), None);
+    }
+
+    #[test]
+    fn a_later_incarnation_is_always_higher() {
+        let last_of_old = Generation::new(3, Generation::COUNTER_MAX).unwrap();
+        let first_of_new = Generation::new(4, 0).unwrap();
+        assert!(first_of_new > last_of_old);
+        assert_eq!(first_of_new.to_string(), "4.0");
+    }
+}

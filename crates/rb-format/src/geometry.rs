@@ -1,0 +1,133 @@
+//! Slot arithmetic: which slot lies where, and which class a value goes to.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::{BLOCK, Superblock};
+
+/// Where every slot lies, derived from a [`Superblock`]. Pure arithmetic, cheap to clone.
+///
+/// Slots are numbered globally from 0 in the order of the superblock's runs.
+#[derive(Clone, Debug)]
+pub struct Geometry {
+    runs: Arc<[RunSpan]>,
+    /// Payload capacity in bytes by class, ascending.
+    capacities: Arc<[u64]>,
+    slots: u32,
+}
+
+/// A run with the number of its first slot.
+#[derive(Clone, Copy, Debug)]
+struct RunSpan {
+    first_slot: u32,
+    end_slot: u32,
+    class: u8,
+    first_byte: u64,
+    stride: u64,
+}
+
+impl Geometry {
+    /// The geometry of a superblock that came from [`plan`](crate::plan) or
+    /// [`Superblock::decode`]. One made by hand that breaks their rules gives a geometry that
+    /// counts no further than the last slot number that fits 32 bits.
+    pub fn new(sb: &Superblock) -> Geometry {
+        let mut capacities = Vec::new();
+        let mut next = 0_u32;
+        let mut runs = Vec::with_capacity(sb.runs.len());
+        for run in &sb.runs {
+            let class = usize::from(run.class);
+            if capacities.len() <= class {
+                capacities.resize(class + 1, 0);
+            }
+            capacities[class] = run.stride.saturating_sub(BLOCK);
+            let count = u32::try_from(run.count).unwrap_or(u32::MAX);
+            let end_slot = next.saturating_add(count);
+            runs.push(RunSpan {
+                first_slot: next,
+                end_slot,
+                class: run.class,
+                first_byte: run.first_byte,
+                stride: run.stride,
+            });
+            next = end_slot;
+        }
+        Geometry {
+            runs: runs.into(),
+            capacities: capacities.into(),
+            slots: next,
+        }
+    }
+
+    /// Number of slots; they are numbered from 0.
+    pub fn slots(&self) -> u32 {
+        self.slots
+    }
+
+    /// Number of slot classes; they are numbered from 0 in increasing capacity.
+    pub fn classes(&self) -> usize {
+        self.capacities.len()
+    }
+
+    /// The slot numbers of a class, run by run; empty for a class that there is not.
+    pub fn class_slots(&self, class: u8) -> Vec<Range<u32>> {
+        let of_class = self.runs.iter().filter(|run| run.class == class);
+        of_class.map(|run| run.first_slot..run.end_slot).collect()
+    }
+
+    /// Bytes of payload that a slot of the class holds; 0 for a class that there is not.
+    pub fn class_capacity(&self, class: u8) -> u64 {
+        self.capacities
+            .get(usize::from(class))
+            .copied()
+            .unwrap_or(0)
+    }
+
+    /// The class with the smallest slots that hold `payload_len` bytes; `None` if none does.
+    pub fn class_for(&self, payload_len: u64) -> Option<u8> {
+        let class = self
+            .capacities
+            .partition_point(|&capacity| capacity < payload_len);
+        (class < self.capacities.len()).then_some(class as u8)
+    }
+
+    /// The class of a slot; `None` beyond the last slot.
+    pub fn class_of(&self, slot: u32) -> Option<u8> {
+        self.run_of(slot).map(|run| run.class)
+    }
+
+    /// Bytes of payload that a slot holds; `None` beyond the last slot.
+    pub fn slot_capacity(&self, slot: u32) -> Option<u64> {
+        self.run_of(slot)
+            .map(|run| run.stride.saturating_sub(BLOCK))
+    }
+
+    /// The device byte of a slot's header; `None` beyond the last slot.
+    pub fn slot_offset(&self, slot: u32) -> Option<u64> {
+        let run = self.run_of(slot)?;
+        let within = u64::from(slot - run.first_slot).checked_mul(run.stride)?;
+        run.first_byte.checked_add(within)
+    }
+
+    /// The device byte of a slot's payload, one format block after its header.
+    pub fn payload_offset(&self, slot: u32) -> Option<u64> {
+        self.slot_offset(slot)?.checked_add(BLOCK)
+    }
+
+    /// The length in bytes of the largest value that any slot holds.
+    pub fn largest_value(&self) -> u64 {
+        self.capacities.last().copied().unwrap_or(0)
+    }
+
+    fn run_of(&self, slot: u32) -> Option<&RunSpan> {
+        let at = self.runs.partition_point(|run| run.end_slot <= slot);
+        self.runs.get(at)
+    }
+}
+
+/// A payload length rounded up to whole format blocks, which is what moves to the device.
+/// Lengths near 2^64, which no slot holds, are rounded down instead of overflowing.
+pub fn padded_len(payload_len: u64) -> u64 {
+    payload_len
+        .checked_next_multiple_of(BLOCK)
+        .unwrap_or(u64::MAX - u64::MAX % BLOCK)
+}

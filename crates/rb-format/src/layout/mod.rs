@@ -1,0 +1,65 @@
+//! Planning: from a device size and wishes to a superblock.
+//!
+//! ```text
+//! | superblocks, incarnations | base A | base B | log | … 1 MiB | class 0 | class 1 | … |
+//! 0                           2 MiB                      slots start
+//! ```
+//!
+//! The bases grow with the number of slots and the slots get what the bases leave, so the space
+//! for slots is found by bisection.
+
+mod error;
+mod request;
+mod sizes;
+mod solve;
+
+#[cfg(test)]
+mod tests;
+
+pub use error::LayoutError;
+pub use request::{ClassRequest, LayoutRequest, Share};
+
+use crate::{Identity, Superblock};
+
+/// Plans a store: sequence 1, member 0 of 1, one run per class, classes numbered by capacity.
+///
+/// The superblock's `device_bytes` is what the layout needs, at most `request.device_bytes`.
+///
+/// # Errors
+/// [`LayoutError`] says which wish cannot be met.
+pub fn plan(request: &LayoutRequest, identity: Identity) -> Result<Superblock, LayoutError> {
+    let wishes = request::check(
+        &request.classes,
+        request.key_len_max,
+        request.metadata_len_max,
+        request.log_bytes,
+    )?;
+    let counts = solve::counts(&wishes, request.device_bytes)?;
+    Ok(sizes::Areas::of(&wishes, &counts).superblock(&wishes, &counts, identity))
+}
+
+/// The smallest device in bytes on which [`plan`] gives exactly these counts.
+///
+/// # Errors
+/// As [`plan`], and [`LayoutError::CountsNeeded`] if a share is not [`Share::Slots`].
+pub fn device_bytes_for(
+    classes: &[ClassRequest],
+    key_len_max: u32,
+    metadata_len_max: u32,
+    log_bytes: Option<u64>,
+) -> Result<u64, LayoutError> {
+    let wishes = request::check(classes, key_len_max, metadata_len_max, log_bytes)?;
+    let mut counts = Vec::with_capacity(wishes.classes.len());
+    for class in &wishes.classes {
+        let Share::Slots(count) = class.share else {
+            return Err(LayoutError::CountsNeeded {
+                slot_bytes: class.slot_bytes,
+            });
+        };
+        counts.push(count);
+    }
+    solve::check_counts(&wishes, &counts)?;
+    sizes::Areas::of(&wishes, &counts)
+        .end(&wishes, &counts)
+        .ok_or(LayoutError::TooLarge)
+}

@@ -1,0 +1,117 @@
+//! From slot counts to the sizes and places of all areas.
+
+use super::request::Wishes;
+use crate::log::{LOG_BLOCK_PAYLOAD, PUT_HEAD_LEN};
+use crate::superblock::LOG_BLOCKS_MIN;
+use crate::{BLOCK, Identity, METADATA_START, Region, Run, Superblock, base_region_bytes};
+
+/// The first slot starts at a multiple of this, so that slots of whole megabytes stay aligned
+/// with erase units and RAID stripes as well as their headers allow.
+const SLOTS_ALIGN: u64 = 1 << 20;
+/// The key length that the default log size reckons with.
+const LOG_KEY_LEN: usize = 64;
+/// Put records per slot that the default log has room for.
+const LOG_RECORDS_PER_SLOT: u64 = 3;
+const LOG_BYTES_MIN: u64 = 1 << 20;
+const LOG_BYTES_MAX: u64 = 1 << 30;
+
+const _: () = assert!(LOG_BYTES_MIN >= LOG_BLOCKS_MIN * BLOCK);
+
+/// The places of the metadata areas. Sums saturate: what is too large for 64 bits is too large
+/// for any device, and is refused as such.
+pub(super) struct Areas {
+    base_bytes: u64,
+    log_bytes: u64,
+}
+
+impl Areas {
+    pub(super) fn of(wishes: &Wishes, counts: &[u64]) -> Areas {
+        let slots = counts
+            .iter()
+            .fold(0_u64, |sum, &count| sum.saturating_add(count));
+        Areas {
+            base_bytes: base_region_bytes(slots, wishes.key_len_max, wishes.metadata_len_max),
+            log_bytes: wishes.log_bytes.unwrap_or_else(|| default_log_bytes(slots)),
+        }
+    }
+
+    /// Device byte of the first slot.
+    pub(super) fn slots_start(&self) -> u64 {
+        self.base_bytes
+            .saturating_mul(2)
+            .saturating_add(self.log_bytes)
+            .saturating_add(METADATA_START)
+            .checked_next_multiple_of(SLOTS_ALIGN)
+            .unwrap_or(u64::MAX)
+    }
+
+    /// First byte past the last slot; `None` above 2^63.
+    pub(super) fn end(&self, wishes: &Wishes, counts: &[u64]) -> Option<u64> {
+        let end = u128::from(self.slots_start()) + slot_space(wishes, counts);
+        i64::try_from(end).ok().map(i64::cast_unsigned)
+    }
+
+    /// The superblock of these areas. The caller has checked that they fit a device.
+    pub(super) fn superblock(
+        &self,
+        wishes: &Wishes,
+        counts: &[u64],
+        identity: Identity,
+    ) -> Superblock {
+        let base_a = Region {
+            offset: METADATA_START,
+            bytes: self.base_bytes,
+        };
+        let base_b = Region {
+            offset: METADATA_START + self.base_bytes,
+            bytes: self.base_bytes,
+        };
+        let log = Region {
+            offset: base_b.offset + self.base_bytes,
+            bytes: self.log_bytes,
+        };
+        let mut next = self.slots_start();
+        let mut runs = Vec::with_capacity(counts.len());
+        for (class, (wish, &count)) in wishes.classes.iter().zip(counts).enumerate() {
+            let stride = wish.slot_bytes + BLOCK;
+            runs.push(Run {
+                class: class as u8,
+                first_byte: next,
+                stride,
+                count,
+            });
+            next += stride * count;
+        }
+        Superblock {
+            sequence: 1,
+            identity,
+            set_uuid: identity.uuid,
+            member_index: 0,
+            member_count: 1,
+            key_len_max: wishes.key_len_max,
+            metadata_len_max: wishes.metadata_len_max,
+            device_bytes: next,
+            base_a,
+            base_b,
+            log,
+            runs,
+        }
+    }
+}
+
+/// Bytes of all slots.
+pub(super) fn slot_space(wishes: &Wishes, counts: &[u64]) -> u128 {
+    let each = wishes.classes.iter().zip(counts);
+    each.map(|(wish, &count)| u128::from(wish.slot_bytes + BLOCK) * u128::from(count))
+        .sum()
+}
+
+fn default_log_bytes(slots: u64) -> u64 {
+    let records_per_block = (LOG_BLOCK_PAYLOAD / (PUT_HEAD_LEN + LOG_KEY_LEN)) as u64;
+    let blocks = slots
+        .saturating_mul(LOG_RECORDS_PER_SLOT)
+        .div_ceil(records_per_block);
+    blocks
+        .saturating_mul(BLOCK)
+        .clamp(LOG_BYTES_MIN, LOG_BYTES_MAX)
+}

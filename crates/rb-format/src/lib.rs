@@ -1,0 +1,119 @@
+//! The on-device format of raw-block: bytes to structs and back.
+//!
+//! This crate knows where everything lies on the device and what every byte means: the superblock
+//! pair, the incarnation pair, slot headers, the two checkpoint bases and the delta log. It plans
+//! layouts and does slot arithmetic. The byte tables are in `docs/format.md`, and a test holds
+//! them to this code.
+//!
+//! It is **not** an I/O library and not a store: nothing here opens a file, starts a thread or
+//! decides which of two valid records wins. Encoders return bytes, decoders take bytes, and the
+//! caller moves them. It contains no unsafe code.
+//!
+//! Rules that hold for every structure:
+//!
+//! * The unit is the **format block** of 4096 bytes ([`FORMAT_BLOCK`]), whatever the device's
+//!   logical block is. All integers are little-endian.
+//! * A decoder trusts nothing: checksum, version, store UUID, epoch, every length and every
+//!   reserved byte are checked, and no allocation is larger than a bound checked before it.
+//! * What is checksummed names its identity, so a right record in the wrong place is wrong.
+//!
+//! # Example
+//!
+//! ```
+//! use rb_format::{
+//!     ClassRequest, Geometry, Identity, LayoutRequest, Share, StoreUuid, Superblock, plan,
+//! };
+//!
+//! let identity = Identity { uuid: StoreUuid([7; 16]), epoch: 1 };
+//! let request = LayoutRequest {
+//!     device_bytes: 1 << 30,
+//!     classes: vec![ClassRequest { slot_bytes: 64 << 10, share: Share::Rest }],
+//!     key_len_max: 512,
+//!     metadata_len_max: 0,
+//!     log_bytes: None,
+//! };
+//! let superblock = plan(&request, identity)?;
+//!
+//! // What format writes at offset 0 is what open reads back.
+//! let bytes = superblock.encode();
+//! assert_eq!(Superblock::decode(&bytes[..])?, superblock);
+//!
+//! // One damaged byte is noticed.
+//! let mut damaged = bytes.clone();
+//! damaged[100] ^= 1;
+//! assert!(Superblock::decode(&damaged[..]).is_err());
+//!
+//! // Slot arithmetic needs no I/O.
+//! let geometry = Geometry::new(&superblock);
+//! let class = geometry.class_for(50_000).expect("50,000 bytes fit a slot of 64 KiB");
+//! assert_eq!(geometry.class_capacity(class), 64 << 10);
+//! assert_eq!(geometry.payload_offset(0), geometry.slot_offset(0).map(|header| header + 4096));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+#![forbid(unsafe_code)]
+
+mod base;
+mod block;
+mod corruption;
+mod generation;
+mod geometry;
+mod identity;
+mod incarnation;
+mod layout;
+mod log;
+pub mod magic;
+mod payload;
+mod slot_header;
+mod superblock;
+
+#[cfg(test)]
+mod tests;
+
+pub use base::{
+    BAD_SLOTS_MAX, BaseEntry, BaseHeader, Compression, DirectoryEntry, EncodedDirectory, KeyLimits,
+    SECTION_ENTRIES_MAX, SECTION_RAW_MAX, SectionBuilder, base_region_bytes, decode_directory,
+    decode_section, encode_directory,
+};
+pub use corruption::Corruption;
+pub use generation::Generation;
+pub use geometry::{Geometry, padded_len};
+pub use identity::{Identity, StoreUuid, key_hash};
+pub use incarnation::Incarnation;
+pub use layout::{ClassRequest, LayoutError, LayoutRequest, Share, device_bytes_for, plan};
+pub use log::{
+    LOG_BLOCK_PAYLOAD, LogBlock, LogEncoder, LogPosition, RECORD_LEN_MAX, Record, Records,
+    SealedBlocks, log_block_offset, log_blocks,
+};
+pub use payload::{PayloadChecksum, payload_checksum};
+pub use slot_header::{SlotHeader, SlotHeaderRef};
+pub use superblock::{Region, Run, Superblock};
+
+/// The format version that this crate writes, and the only one that it reads.
+pub const FORMAT_VERSION: u32 = 1;
+/// Bytes of a format block, the unit of everything on the device.
+pub const FORMAT_BLOCK: usize = 4096;
+/// The longest key in bytes that any store can be formatted for.
+pub const KEY_LEN_MAX: usize = 1024;
+/// The longest metadata in bytes that any store can be formatted for.
+pub const METADATA_LEN_MAX: usize = 256;
+/// Runs of slots that a superblock has room for.
+pub const RUNS_MAX: usize = 64;
+/// Slot classes that a store can have, at least one run each.
+pub const CLASSES_MAX: usize = 64;
+/// Device byte of superblock A.
+pub const SUPERBLOCK_A_OFFSET: u64 = 0;
+/// Device byte of superblock B: far from A, so that one stray partitioning tool does not hit
+/// both, and fixed, so that it is found without knowing the geometry.
+pub const SUPERBLOCK_B_OFFSET: u64 = 1 << 20;
+/// Device byte of the incarnation block that even numbers are written to.
+pub const INCARNATION_A_OFFSET: u64 = 4096;
+/// Device byte of the incarnation block that odd numbers are written to.
+pub const INCARNATION_B_OFFSET: u64 = 8192;
+/// Device byte where base A starts.
+pub const METADATA_START: u64 = 2 << 20;
+/// The largest slot capacity in bytes that the format allows, so that a payload length always
+/// fits 32 bits.
+pub const VALUE_LEN_MAX: u64 = 1 << 30;
+
+/// The format block as a 64-bit number, for device arithmetic.
+pub(crate) const BLOCK: u64 = FORMAT_BLOCK as u64;

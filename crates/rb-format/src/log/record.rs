@@ -1,0 +1,286 @@
+//! The records of the delta log as bytes.
+//!
+//! Records are packed without gaps, so their structs are unaligned. The first byte is the kind;
+//! zero is no kind, so the zeros after the last record cannot pass for one.
+
+use std::mem::size_of;
+
+use zerocopy::little_endian::{U16, U32, U64};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+use super::bytes::{LOG_BLOCK_PAYLOAD, WHAT};
+use crate::corruption::in_range;
+use crate::{Corruption, Generation, KEY_LEN_MAX, METADATA_LEN_MAX, VALUE_LEN_MAX, block};
+
+const KIND_PUT: u8 = 1;
+const KIND_REMOVE: u8 = 2;
+const KIND_BAD_SLOT: u8 = 3;
+const KIND_CLOSE: u8 = 4;
+
+/// Bytes of a put record before its key.
+pub(crate) const PUT_HEAD_LEN: usize = size_of::<PutBytes>();
+/// The longest record in bytes: a put with the longest key and metadata.
+pub const RECORD_LEN_MAX: usize = PUT_HEAD_LEN + KEY_LEN_MAX + METADATA_LEN_MAX;
+
+/// The bytes of a put record; key and metadata follow.
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub(crate) struct PutBytes {
+    pub(crate) kind: u8,
+    pub(crate) reserved: u8,
+    pub(crate) key_len: U16,
+    pub(crate) slot: U32,
+    pub(crate) generation: U64,
+    pub(crate) payload_len: U32,
+    pub(crate) payload_checksum: U64,
+    pub(crate) placement: U16,
+    pub(crate) metadata_len: U16,
+}
+
+/// The bytes of a remove record; the key follows.
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub(crate) struct RemoveBytes {
+    pub(crate) kind: u8,
+    pub(crate) reserved: u8,
+    pub(crate) key_len: U16,
+    pub(crate) generation: U64,
+}
+
+/// The bytes of a bad-slot record.
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub(crate) struct BadSlotBytes {
+    pub(crate) kind: u8,
+    pub(crate) reserved: [u8; 3],
+    pub(crate) slot: U32,
+}
+
+/// The bytes of a close record.
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub(crate) struct CloseBytes {
+    pub(crate) kind: u8,
+    pub(crate) reserved: [u8; 3],
+}
+
+const _: () = {
+    assert!(size_of::<PutBytes>() == 32);
+    assert!(size_of::<RemoveBytes>() == 12);
+    assert!(size_of::<BadSlotBytes>() == 8);
+    assert!(size_of::<CloseBytes>() == 4);
+    // Otherwise a record could exist that no block has room for.
+    assert!(RECORD_LEN_MAX <= LOG_BLOCK_PAYLOAD);
+};
+
+/// One event of the delta log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Record<'a> {
+    /// `key` lives in `slot` since `generation`. Whoever owned the slot before is displaced, so
+    /// an eviction needs no record of its own.
+    Put {
+        /// The key, 1 to [`KEY_LEN_MAX`] bytes.
+        key: &'a [u8],
+        /// The slot.
+        slot: u32,
+        /// The number of the put.
+        generation: Generation,
+        /// Payload length in bytes, 1 to [`VALUE_LEN_MAX`].
+        payload_len: u32,
+        /// [`payload_checksum`](crate::payload_checksum); below 2^32 in version 1.
+        payload_checksum: u64,
+        /// Placement id of the write, 0 for none.
+        placement: u16,
+        /// Opaque bytes, at most [`METADATA_LEN_MAX`].
+        metadata: &'a [u8],
+    },
+    /// Kills every generation of `key` up to and including this one.
+    Remove {
+        /// The key, 1 to [`KEY_LEN_MAX`] bytes.
+        key: &'a [u8],
+        /// The number of the remove.
+        generation: Generation,
+    },
+    /// The slot failed repeatedly and must not be used again.
+    BadSlot {
+        /// The slot.
+        slot: u32,
+    },
+    /// The store was closed cleanly.
+    Close,
+}
+
+impl<'a> Record<'a> {
+    /// Bytes of this record in a log block, at most [`RECORD_LEN_MAX`].
+    pub fn encoded_len(&self) -> usize {
+        match self {
+            Record::Put { key, metadata, .. } => PUT_HEAD_LEN + key.len() + metadata.len(),
+            Record::Remove { key, .. } => size_of::<RemoveBytes>() + key.len(),
+            Record::BadSlot { .. } => size_of::<BadSlotBytes>(),
+            Record::Close => size_of::<CloseBytes>(),
+        }
+    }
+
+    /// Appends the record to `out`.
+    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+        match *self {
+            Record::Put {
+                key,
+                slot,
+                generation,
+                payload_len,
+                payload_checksum,
+                placement,
+                metadata,
+            } => {
+                let head = PutBytes {
+                    kind: KIND_PUT,
+                    reserved: 0,
+                    key_len: (key.len() as u16).into(),
+                    slot: slot.into(),
+                    generation: generation.0.into(),
+                    payload_len: payload_len.into(),
+                    payload_checksum: payload_checksum.into(),
+                    placement: placement.into(),
+                    metadata_len: (metadata.len() as u16).into(),
+                };
+                out.extend_from_slice(head.as_bytes());
+                out.extend_from_slice(key);
+                out.extend_from_slice(metadata);
+            }
+            Record::Remove { key, generation } => {
+                let head = RemoveBytes {
+                    kind: KIND_REMOVE,
+                    reserved: 0,
+                    key_len: (key.len() as u16).into(),
+                    generation: generation.0.into(),
+                };
+                out.extend_from_slice(head.as_bytes());
+                out.extend_from_slice(key);
+            }
+            Record::BadSlot { slot } => {
+                let head = BadSlotBytes {
+                    kind: KIND_BAD_SLOT,
+                    reserved: [0; 3],
+                    slot: slot.into(),
+                };
+                out.extend_from_slice(head.as_bytes());
+            }
+            Record::Close => {
+                let head = CloseBytes {
+                    kind: KIND_CLOSE,
+                    reserved: [0; 3],
+                };
+                out.extend_from_slice(head.as_bytes());
+            }
+        }
+    }
+
+    /// Reads the first record of `bytes` and gives what comes after it.
+    pub(super) fn decode(bytes: &'a [u8]) -> Result<(Record<'a>, &'a [u8]), Corruption> {
+        match bytes.first().copied().unwrap_or(0) {
+            KIND_PUT => decode_put(bytes),
+            KIND_REMOVE => {
+                let (head, rest) = head::<RemoveBytes>(bytes)?;
+                block::zero("remove record", 1, &[head.reserved])?;
+                let (key, rest) = take_key(rest, head.key_len)?;
+                Ok((
+                    Record::Remove {
+                        key,
+                        generation: Generation(head.generation.get()),
+                    },
+                    rest,
+                ))
+            }
+            KIND_BAD_SLOT => {
+                let (head, rest) = head::<BadSlotBytes>(bytes)?;
+                block::zero("bad slot record", 1, &head.reserved)?;
+                Ok((
+                    Record::BadSlot {
+                        slot: head.slot.get(),
+                    },
+                    rest,
+                ))
+            }
+            KIND_CLOSE => {
+                let (head, rest) = head::<CloseBytes>(bytes)?;
+                block::zero("close record", 1, &head.reserved)?;
+                Ok((Record::Close, rest))
+            }
+            kind => Err(Corruption::Field {
+                what: WHAT,
+                field: "record kind",
+                found: kind.into(),
+                min: KIND_PUT.into(),
+                max: KIND_CLOSE.into(),
+            }),
+        }
+    }
+}
+
+fn decode_put(bytes: &[u8]) -> Result<(Record<'_>, &[u8]), Corruption> {
+    const PUT: &str = "put record";
+    let (head, rest) = head::<PutBytes>(bytes)?;
+    block::zero(PUT, 1, &[head.reserved])?;
+    in_range(
+        PUT,
+        "payload length",
+        head.payload_len.get().into(),
+        1,
+        VALUE_LEN_MAX,
+    )?;
+    in_range(
+        PUT,
+        "payload checksum",
+        head.payload_checksum.get(),
+        0,
+        u32::MAX.into(),
+    )?;
+    let metadata_len = head.metadata_len.get();
+    in_range(
+        PUT,
+        "metadata length",
+        metadata_len.into(),
+        0,
+        METADATA_LEN_MAX as u64,
+    )?;
+    let (key, rest) = take_key(rest, head.key_len)?;
+    let (metadata, rest) = take(rest, metadata_len.into())?;
+    let record = Record::Put {
+        key,
+        slot: head.slot.get(),
+        generation: Generation(head.generation.get()),
+        payload_len: head.payload_len.get(),
+        payload_checksum: head.payload_checksum.get(),
+        placement: head.placement.get(),
+        metadata,
+    };
+    Ok((record, rest))
+}
+
+fn head<T: FromBytes + Immutable + KnownLayout + Unaligned>(
+    bytes: &[u8],
+) -> Result<(&T, &[u8]), Corruption> {
+    T::ref_from_prefix(bytes).map_err(|_| truncated(size_of::<T>(), bytes))
+}
+
+fn take_key(bytes: &[u8], key_len: U16) -> Result<(&[u8], &[u8]), Corruption> {
+    let key_len = key_len.get();
+    in_range(WHAT, "key length", key_len.into(), 1, KEY_LEN_MAX as u64)?;
+    take(bytes, key_len.into())
+}
+
+fn take(bytes: &[u8], len: usize) -> Result<(&[u8], &[u8]), Corruption> {
+    bytes
+        .split_at_checked(len)
+        .ok_or_else(|| truncated(len, bytes))
+}
+
+fn truncated(needed: usize, bytes: &[u8]) -> Corruption {
+    let (needed, found) = (needed as u64, bytes.len() as u64);
+    Corruption::Truncated {
+        what: "log record",
+        needed,
+        found,
+    }
+}

@@ -1,0 +1,110 @@
+//! The checksum of a payload, bound to the place and the put it belongs to.
+
+use crate::{Generation, Identity};
+
+/// CRC32 over the identity of a payload and then the payload itself: a right payload in the
+/// wrong place is wrong.
+///
+/// What comes before the payload is 52 bytes, little-endian: UUID (16), epoch (8), generation
+/// (8), slot (4), key hash (8), payload length (8). The upper 32 bits of the result are zero in
+/// version 1. Use [`PayloadChecksum`] where the payload is in pieces.
+///
+/// Source of the polynomial: IEEE 802.3 (the CRC-32 of zlib), by the `crc32fast` crate.
+pub fn payload_checksum(
+    identity: &Identity,
+    generation: Generation,
+    slot: u32,
+    key_hash: u64,
+    payload: &[u8],
+) -> u64 {
+    let len = payload.len() as u64;
+    let mut checksum = PayloadChecksum::new(identity, generation, slot, key_hash, len);
+    checksum.update(payload);
+    checksum.finish()
+}
+
+/// [`payload_checksum`] piece by piece.
+#[derive(Clone, Debug)]
+pub struct PayloadChecksum(crc32fast::Hasher);
+
+impl PayloadChecksum {
+    /// Starts with the identity; `payload_len` is the total length in bytes of all pieces.
+    pub fn new(
+        identity: &Identity,
+        generation: Generation,
+        slot: u32,
+        key_hash: u64,
+        payload_len: u64,
+    ) -> PayloadChecksum {
+        let mut prefix = [0; 52];
+        prefix[..16].copy_from_slice(&identity.uuid.0);
+        prefix[16..24].copy_from_slice(&identity.epoch.to_le_bytes());
+        prefix[24..32].copy_from_slice(&generation.0.to_le_bytes());
+        prefix[32..36].copy_from_slice(&slot.to_le_bytes());
+        prefix[36..44].copy_from_slice(&key_hash.to_le_bytes());
+        prefix[44..].copy_from_slice(&payload_len.to_le_bytes());
+        let mut hasher = crc32fast::Hasher::new();
+        hasher.update(&prefix);
+        PayloadChecksum(hasher)
+    }
+
+    /// Adds the next piece.
+    pub fn update(&mut self, piece: &[u8]) {
+        self.0.update(piece);
+    }
+
+    /// The checksum of everything added.
+    pub fn finish(self) -> u64 {
+        u64::from(self.0.finalize())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::StoreUuid;
+
+    #[test]
+    fn every_part_of_the_identity_counts() {
+        let id = Identity {
+            uuid: StoreUuid([1; 16]),
+            epoch: 2,
+        };
+        let sum = |id: &Identity, generation, slot, hash, payload: &[u8]| {
+            payload_checksum(id, Generation(generation), slot, hash, payload)
+        };
+        let right = sum(&id, 3, 4, 5, b"payload");
+        let other_store = Identity {
+            uuid: StoreUuid([9; 16]),
+            ..id
+        };
+        let other_epoch = Identity { epoch: 9, ..id };
+        let wrong = [
+            sum(&other_store, 3, 4, 5, b"payload"),
+            sum(&other_epoch, 3, 4, 5, b"payload"),
+            sum(&id, 9, 4, 5, b"payload"),
+            sum(&id, 3, 9, 5, b"payload"),
+            sum(&id, 3, 4, 9, b"payload"),
+            sum(&id, 3, 4, 5, b"payloaD"),
+            sum(&id, 3, 4, 5, b"payload\0"),
+        ];
+        for (i, other) in wrong.into_iter().enumerate() {
+            assert_ne!(other, right, "case {i}");
+        }
+    }
+
+    #[test]
+    fn pieces_give_the_same_sum() {
+        let id = Identity {
+            uuid: StoreUuid([1; 16]),
+            epoch: 2,
+        };
+        let mut pieces = PayloadChecksum::new(&id, Generation(3), 4, 5, 7);
+        pieces.update(b"pay");
+        pieces.update(b"load");
+        assert_eq!(
+            pieces.finish(),
+            payload_checksum(&id, Generation(3), 4, 5, b"payload")
+        );
+    }
+}

@@ -1,0 +1,284 @@
+//! The slot header: the format block in front of every payload.
+//!
+//! Written together with the payload in one submission, so a crash can leave any mixture of old
+//! and new sectors of both. The header is sound by its own checksum; it proves the payload by
+//! the payload checksum, which names store, epoch, generation, slot, key hash and length. A
+//! sound header alone does not make a value live: only index and log decide that.
+
+use std::mem::{offset_of, size_of};
+
+use zerocopy::little_endian::{U16, U32, U64};
+use zerocopy::{
+    FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, transmute_mut, transmute_ref,
+};
+
+use crate::block::{self, Block, CHECKSUM_OFFSET};
+use crate::corruption::{equals, in_range};
+use crate::magic::MAGIC_SLOT_HEADER;
+use crate::{
+    Corruption, FORMAT_BLOCK, FORMAT_VERSION, Generation, Identity, KEY_LEN_MAX, METADATA_LEN_MAX,
+    VALUE_LEN_MAX, key_hash,
+};
+
+const WHAT: &str = "slot header";
+
+/// The bytes of a slot header.
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub(crate) struct SlotHeaderBytes {
+    pub(crate) magic: [u8; 8],
+    pub(crate) version: U32,
+    pub(crate) slot: U32,
+    pub(crate) uuid: [u8; 16],
+    pub(crate) epoch: U64,
+    pub(crate) generation: U64,
+    pub(crate) key_hash: U64,
+    pub(crate) payload_checksum: U64,
+    pub(crate) payload_len: U32,
+    pub(crate) placement: U16,
+    pub(crate) key_len: U16,
+    pub(crate) metadata_len: U16,
+    pub(crate) reserved: [u8; 6],
+    /// Key, then metadata, then zeros.
+    pub(crate) body: [u8; BODY_LEN],
+    pub(crate) checksum: U64,
+}
+
+const BODY_LEN: usize = 4008;
+
+const _: () = {
+    assert!(size_of::<SlotHeaderBytes>() == size_of::<Block>());
+    assert!(offset_of!(SlotHeaderBytes, generation) == 40);
+    assert!(offset_of!(SlotHeaderBytes, body) == 80);
+    assert!(offset_of!(SlotHeaderBytes, checksum) == CHECKSUM_OFFSET);
+    assert!(KEY_LEN_MAX + METADATA_LEN_MAX <= BODY_LEN);
+};
+
+/// A slot header that owns its key and metadata.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SlotHeader {
+    /// The put that wrote the slot.
+    pub generation: Generation,
+    /// The slot that it was meant for.
+    pub slot: u32,
+    /// [`key_hash`] of the key.
+    pub key_hash: u64,
+    /// Payload length in bytes, 1 to [`VALUE_LEN_MAX`].
+    pub payload_len: u32,
+    /// [`payload_checksum`](crate::payload_checksum) of the payload; below 2^32 in version 1.
+    pub payload_checksum: u64,
+    /// Placement id that the write carried, 0 for none.
+    pub placement: u16,
+    /// The full key, 1 to [`KEY_LEN_MAX`] bytes.
+    pub key: Box<[u8]>,
+    /// Opaque bytes, at most [`METADATA_LEN_MAX`].
+    pub metadata: Box<[u8]>,
+}
+
+/// A slot header that borrows key and metadata, so that the put path allocates nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SlotHeaderRef<'a> {
+    /// The put that wrote the slot.
+    pub generation: Generation,
+    /// The slot that it was meant for.
+    pub slot: u32,
+    /// [`key_hash`] of the key.
+    pub key_hash: u64,
+    /// Payload length in bytes, 1 to [`VALUE_LEN_MAX`].
+    pub payload_len: u32,
+    /// [`payload_checksum`](crate::payload_checksum) of the payload; below 2^32 in version 1.
+    pub payload_checksum: u64,
+    /// Placement id that the write carried, 0 for none.
+    pub placement: u16,
+    /// The full key, 1 to [`KEY_LEN_MAX`] bytes.
+    pub key: &'a [u8],
+    /// Opaque bytes, at most [`METADATA_LEN_MAX`].
+    pub metadata: &'a [u8],
+}
+
+impl SlotHeader {
+    /// Writes the header into the first format block of `out`.
+    ///
+    /// # Panics
+    /// As [`SlotHeaderRef::encode_into`].
+    pub fn encode_into(&self, identity: &Identity, out: &mut [u8]) {
+        self.borrowed().encode_into(identity, out);
+    }
+
+    /// Reads the first format block of `bytes`.
+    ///
+    /// # Errors
+    /// As [`SlotHeaderRef::decode`].
+    pub fn decode(bytes: &[u8], identity: &Identity) -> Result<SlotHeader, Corruption> {
+        SlotHeaderRef::decode(bytes, identity).map(|header| header.to_owned())
+    }
+
+    /// The same header, borrowed.
+    pub fn borrowed(&self) -> SlotHeaderRef<'_> {
+        SlotHeaderRef {
+            generation: self.generation,
+            slot: self.slot,
+            key_hash: self.key_hash,
+            payload_len: self.payload_len,
+            payload_checksum: self.payload_checksum,
+            placement: self.placement,
+            key: &self.key,
+            metadata: &self.metadata,
+        }
+    }
+}
+
+impl<'a> SlotHeaderRef<'a> {
+    /// Writes the header into the first format block of `out` (all 4096 bytes of it).
+    ///
+    /// # Panics
+    /// If `out` is shorter than a format block, the key longer than [`KEY_LEN_MAX`] or the
+    /// metadata longer than [`METADATA_LEN_MAX`]: the caller checked those when it took the put.
+    pub fn encode_into(&self, identity: &Identity, out: &mut [u8]) {
+        assert!(
+            out.len() >= FORMAT_BLOCK,
+            "a slot header needs 4096 bytes, got {}",
+            out.len()
+        );
+        assert!(
+            self.key.len() <= KEY_LEN_MAX,
+            "key of {} bytes",
+            self.key.len()
+        );
+        assert!(
+            self.metadata.len() <= METADATA_LEN_MAX,
+            "metadata of {}",
+            self.metadata.len()
+        );
+        let Some(block) = out.first_chunk_mut::<FORMAT_BLOCK>() else {
+            return;
+        };
+        // What was in the buffer before is someone's data: it must not bleed onto the device.
+        block.fill(0);
+        let raw: &mut SlotHeaderBytes = transmute_mut!(block);
+        raw.magic = MAGIC_SLOT_HEADER;
+        raw.version = FORMAT_VERSION.into();
+        raw.slot = self.slot.into();
+        raw.uuid = identity.uuid.0;
+        raw.epoch = identity.epoch.into();
+        raw.generation = self.generation.0.into();
+        raw.key_hash = self.key_hash.into();
+        raw.payload_checksum = self.payload_checksum.into();
+        raw.payload_len = self.payload_len.into();
+        raw.placement = self.placement.into();
+        raw.key_len = (self.key.len() as u16).into();
+        raw.metadata_len = (self.metadata.len() as u16).into();
+        let (key, rest) = raw.body.split_at_mut(self.key.len());
+        key.copy_from_slice(self.key);
+        rest[..self.metadata.len()].copy_from_slice(self.metadata);
+        block::seal(transmute_mut!(raw));
+    }
+
+    /// Reads the first format block of `bytes` without copying.
+    ///
+    /// # Errors
+    /// Any [`Corruption`]; another store or epoch than `identity`, and a key hash that is not
+    /// the key's, are among them.
+    pub fn decode(bytes: &'a [u8], identity: &Identity) -> Result<SlotHeaderRef<'a>, Corruption> {
+        let raw: &SlotHeaderBytes = transmute_ref!(block::open(WHAT, MAGIC_SLOT_HEADER, bytes)?);
+        identity.check(WHAT, raw.uuid, raw.epoch.get())?;
+        block::zero(WHAT, offset_of!(SlotHeaderBytes, reserved), &raw.reserved)?;
+        let key_len = usize::from(raw.key_len.get());
+        let metadata_len = usize::from(raw.metadata_len.get());
+        in_range(WHAT, "key length", key_len as u64, 1, KEY_LEN_MAX as u64)?;
+        in_range(
+            WHAT,
+            "metadata length",
+            metadata_len as u64,
+            0,
+            METADATA_LEN_MAX as u64,
+        )?;
+        in_range(
+            WHAT,
+            "payload length",
+            raw.payload_len.get().into(),
+            1,
+            VALUE_LEN_MAX,
+        )?;
+        in_range(
+            WHAT,
+            "payload checksum",
+            raw.payload_checksum.get(),
+            0,
+            u32::MAX.into(),
+        )?;
+        let (key, rest) = raw.body.split_at(key_len);
+        let (metadata, tail) = rest.split_at(metadata_len);
+        block::zero(WHAT, CHECKSUM_OFFSET - tail.len(), tail)?;
+        equals(
+            WHAT,
+            "key hash",
+            key_hash(&identity.uuid, key),
+            raw.key_hash.get(),
+        )?;
+        Ok(SlotHeaderRef {
+            generation: Generation(raw.generation.get()),
+            slot: raw.slot.get(),
+            key_hash: raw.key_hash.get(),
+            payload_len: raw.payload_len.get(),
+            payload_checksum: raw.payload_checksum.get(),
+            placement: raw.placement.get(),
+            key,
+            metadata,
+        })
+    }
+
+    /// The same header with its own copies of key and metadata.
+    pub fn to_owned(&self) -> SlotHeader {
+        SlotHeader {
+            generation: self.generation,
+            slot: self.slot,
+            key_hash: self.key_hash,
+            payload_len: self.payload_len,
+            payload_checksum: self.payload_checksum,
+            placement: self.placement,
+            key: self.key.into(),
+            metadata: self.metadata.into(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::samples::{self, ID};
+
+    /// What the decoder says to the sample header after `change`, with a right checksum.
+    fn forged(change: impl FnOnce(&mut [u8])) -> Corruption {
+        let mut bytes = [0; FORMAT_BLOCK];
+        samples::slot_header().encode_into(&ID, &mut bytes);
+        change(&mut bytes);
+        block::seal(&mut bytes);
+        SlotHeader::decode(&bytes, &ID).expect_err("the change is not noticed")
+    }
+
+    #[test]
+    fn forged_fields_are_refused_by_name() {
+        let field = |change: fn(&mut [u8])| match forged(change) {
+            Corruption::Field { field, .. } | Corruption::Mismatch { field, .. } => field,
+            other => panic!("{other}"),
+        };
+        assert_eq!(field(|b| b[48] ^= 1), "key hash");
+        assert_eq!(field(|b| b[80] ^= 1), "key hash");
+        assert_eq!(field(|b| b[60] = 1), "payload checksum");
+        assert_eq!(field(|b| b[64..68].fill(0)), "payload length");
+        assert_eq!(field(|b| b[64..68].fill(0x7f)), "payload length");
+        assert_eq!(field(|b| b[70..72].fill(0)), "key length");
+        assert_eq!(field(|b| b[71] = 0x7f), "key length");
+        assert_eq!(field(|b| b[73] = 2), "metadata length");
+    }
+
+    #[test]
+    fn stray_bytes_are_refused() {
+        for at in [74, 79, 80 + 26 + 14, 4087] {
+            let error = forged(|b| b[at] = 1);
+            let offset = at as u64;
+            assert_eq!(error, Corruption::Reserved { what: WHAT, offset });
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! Every rule of the superblock, broken once.
+
+use crate::tests::samples::superblock_of_three_runs;
+use crate::{Corruption, Region, Superblock};
+
+/// What the decoder says to the sample superblock after `change`.
+fn refusal(change: impl FnOnce(&mut Superblock)) -> Corruption {
+    let mut sb = superblock_of_three_runs();
+    change(&mut sb);
+    Superblock::decode(&sb.encode()[..]).expect_err("the broken rule is not noticed")
+}
+
+fn refused_field(field: &str, change: impl FnOnce(&mut Superblock)) {
+    let error = refusal(change);
+    let named = match &error {
+        Corruption::Field { field, .. }
+        | Corruption::Mismatch { field, .. }
+        | Corruption::Unaligned { field, .. } => *field,
+        _ => "",
+    };
+    assert_eq!(named, field, "{error}");
+}
+
+#[test]
+fn the_sample_is_sound() {
+    let sb = superblock_of_three_runs();
+    assert_eq!(Superblock::decode(&sb.encode()[..]), Ok(sb));
+}
+
+#[test]
+fn counts_and_limits() {
+    refused_field("member count", |sb| sb.member_count = 0);
+    refused_field("member index", |sb| sb.member_index = sb.member_count);
+    refused_field("key length limit", |sb| sb.key_len_max = 0);
+    refused_field("key length limit", |sb| sb.key_len_max = 1025);
+    refused_field("metadata length limit", |sb| sb.metadata_len_max = 257);
+    refused_field("device bytes", |sb| sb.device_bytes = 0);
+    refused_field("device bytes", |sb| sb.device_bytes = u64::MAX - 4095);
+    refused_field("device bytes", |sb| sb.device_bytes += 512);
+    refused_field("run count", |sb| sb.runs.clear());
+}
+
+#[test]
+fn regions_are_whole_blocks_inside_the_device() {
+    refused_field("region offset", |sb| sb.base_a.offset += 512);
+    refused_field("region length", |sb| sb.base_b.bytes += 1);
+    refused_field("region length", |sb| sb.base_a.bytes = 0);
+    refused_field("region offset", |sb| sb.base_a.offset = 0);
+    refused_field("region offset", |sb| sb.log.offset = sb.device_bytes);
+    refused_field("region length", |sb| sb.base_b.bytes = u64::MAX - 4095);
+    refused_field("log bytes", |sb| sb.log.bytes = 63 * 4096);
+}
+
+#[test]
+fn runs_are_whole_blocks_inside_the_device() {
+    refused_field("run first byte", |sb| sb.runs[0].first_byte += 512);
+    refused_field("run first byte", |sb| sb.runs[0].first_byte = 4096);
+    refused_field("run stride", |sb| sb.runs[1].stride += 512);
+    refused_field("run stride", |sb| sb.runs[1].stride = 0);
+    refused_field("run stride", |sb| sb.runs[1].stride = 4096);
+    refused_field("run stride", |sb| sb.runs[1].stride = (1 << 30) + 8192);
+    refused_field("run count", |sb| sb.runs[2].count = 0);
+    refused_field("run count", |sb| sb.runs[2].count = 1 << 20);
+    // The last run ends with the device, and then is one slot too long.
+    let mut exact = superblock_of_three_runs();
+    exact.device_bytes = exact.runs[2].first_byte + 30 * exact.runs[2].stride;
+    assert!(Superblock::decode(&exact.encode()[..]).is_ok());
+    exact.runs[2].count += 1;
+    refused_field("run count", |sb| *sb = exact);
+    // A product that wraps around to something small.
+    refused_field("run count", |sb| {
+        sb.runs[2].count = u64::MAX / sb.runs[2].stride + 1
+    });
+}
+
+#[test]
+fn areas_are_disjoint() {
+    for change in [
+        (|sb| sb.base_b.offset -= 4096) as fn(&mut Superblock),
+        |sb| {
+            sb.log = Region {
+                offset: sb.base_a.offset,
+                bytes: 1 << 20,
+            }
+        },
+        |sb| sb.log.bytes = 4 << 20,
+        |sb| sb.runs[1].first_byte = sb.runs[0].first_byte + 4096,
+        |sb| sb.runs[0].first_byte = sb.log.offset,
+    ] {
+        let error = refusal(change);
+        assert!(matches!(error, Corruption::Overlap { .. }), "{error}");
+    }
+}
+
+#[test]
+fn classes_are_dense_and_grow() {
+    refused_field("run class", |sb| sb.runs[1].class = 64);
+    refused_field("stride of a further run of its class", |sb| {
+        sb.runs[2].stride -= 4096
+    });
+    refused_field("runs of a class below the highest class", |sb| {
+        sb.runs[1].class = 2
+    });
+    refused_field("stride of a higher class", |sb| {
+        sb.runs[1].class = 1;
+        sb.runs[0].class = 0;
+        sb.runs[2].class = 0;
+    });
+}
+
+#[test]
+fn slot_numbers_fit_32_bits() {
+    refused_field("slots", |sb| {
+        sb.device_bytes = 1 << 46;
+        sb.runs.truncate(2);
+        sb.runs[1].stride = 8192;
+        sb.runs[1].count = u32::MAX.into();
+    });
+}

@@ -1,0 +1,185 @@
+//! Walks everything and compares: what must hold between two calls, in one place.
+
+use crate::free_list::FreeList;
+use crate::index::Index;
+use crate::shard::Shard;
+use crate::slots::{STATES, State};
+use crate::sync::Guard;
+
+impl Index {
+    /// Checks the whole index: every slot has one owner, states, counters, lists and tables agree, and no call
+    /// broke the rules so far. It holds every lock meanwhile, so it is for tests and for `fsck`.
+    ///
+    /// A guard held by the calling thread makes this wait for ever.
+    ///
+    /// # Errors
+    /// A sentence that says what is wrong.
+    pub fn audit(&self) -> Result<(), String> {
+        let shards: Vec<_> = self.shards.iter().map(|cell| cell.shard.lock()).collect();
+        let lists: Vec<_> = (0..self.slots.classes())
+            .map(|class| self.slots.lock_free(class as u8))
+            .collect();
+        let mut audit = Audit {
+            index: self,
+            owned: vec![false; self.slots.end() as usize],
+            entries: [0; 2],
+        };
+        for (number, shard) in shards.iter().enumerate() {
+            audit.shard(number, shard)?;
+        }
+        for (class, list) in lists.iter().enumerate() {
+            audit.free_list(class, list)?;
+        }
+        audit.counters(&lists)?;
+        let rejected: u64 = lists.iter().map(|list| list.rejected()).sum();
+        match (self.slots.illegal(), rejected) {
+            (0, 0) => Ok(()),
+            (illegal, rejected) => Err(format!(
+                "{illegal} illegal slot transitions and {rejected} rejected frees were counted"
+            )),
+        }
+    }
+}
+
+struct Audit<'a> {
+    index: &'a Index,
+    /// Slots that an entry or a free list was seen to own.
+    owned: Vec<bool>,
+    /// Live and retired entries seen.
+    entries: [u64; 2],
+}
+
+impl Audit<'_> {
+    fn shard(&mut self, number: usize, shard: &Shard) -> Result<(), String> {
+        let store = &shard.store;
+        let (mut live, mut evictable) = (0, 0);
+        for at in 0..store.end() {
+            let entry = store.entry(at);
+            if entry.is_vacant() {
+                continue;
+            }
+            let place = format!("shard {number}, entry {at}, slot {}", entry.slot);
+            let listed = store.find(entry.hash, store.key(at)) == Some(at);
+            if entry.is_live() != listed || entry.is_live() == entry.is_retired() {
+                return Err(format!("{place}: live or retired, and the table disagrees"));
+            }
+            if self.index.shard_of(entry.hash) != number {
+                return Err(format!("{place}: its hash is of another shard"));
+            }
+            if self.index.slots.class_of(entry.slot) != Some(entry.class()) {
+                return Err(format!("{place}: not a slot of class {}", entry.class()));
+            }
+            if entry.is_retired() && entry.leases() == 0 {
+                return Err(format!("{place}: retired, but no lease holds it"));
+            }
+            let state = if entry.is_live() {
+                State::Live
+            } else {
+                State::Retired
+            };
+            self.own(entry.slot, state, &place)?;
+            self.entries[usize::from(entry.is_retired())] += 1;
+            live += usize::from(entry.is_live());
+            evictable += usize::from(entry.is_live() && entry.leases() == 0);
+        }
+        if store.len() != live {
+            return Err(format!(
+                "shard {number}: {live} live entries, {} in table",
+                store.len()
+            ));
+        }
+        self.order(number, shard, evictable)
+    }
+
+    /// The eviction order holds exactly the live entries without a lease.
+    fn order(&self, number: usize, shard: &Shard, evictable: usize) -> Result<(), String> {
+        let mut ordered = 0;
+        for class in 0..self.index.slots.classes() {
+            for at in shard.policy.walk(class as u8) {
+                let entry = shard.store.entry(at);
+                if !entry.is_live() || entry.leases() > 0 || usize::from(entry.class()) != class {
+                    return Err(format!("shard {number}: entry {at} must not be evictable"));
+                }
+                ordered += 1;
+            }
+        }
+        if ordered != evictable {
+            return Err(format!(
+                "shard {number}: {evictable} entries may be evicted, {ordered} are in the order"
+            ));
+        }
+        Ok(())
+    }
+
+    fn free_list(&mut self, class: usize, list: &FreeList) -> Result<(), String> {
+        list.check()
+            .map_err(|wrong| format!("class {class}: {wrong}"))?;
+        for slot in list.iter() {
+            self.own(
+                slot,
+                State::Free,
+                &format!("class {class}, free slot {slot}"),
+            )?;
+        }
+        Ok(())
+    }
+
+    fn own(&mut self, slot: u32, wanted: State, place: &str) -> Result<(), String> {
+        let state = self.index.slots.state(slot);
+        if state != Some(wanted as u8) {
+            return Err(format!(
+                "{place}: must be {wanted:?}, but its state is {state:?}"
+            ));
+        }
+        match self.owned.get_mut(slot as usize) {
+            Some(owned) if !*owned => *owned = true,
+            _ => return Err(format!("{place}: the slot has two owners")),
+        }
+        Ok(())
+    }
+
+    /// The counters say what the states say, and every free, live or retired slot has an owner.
+    fn counters(&self, lists: &[Guard<'_, FreeList>]) -> Result<(), String> {
+        let mut by_state = vec![[0_u64; STATES]; lists.len()];
+        for slot in 0..self.index.slots.end() {
+            let state = self.index.slots.state(slot).map(usize::from);
+            if let (Some(state), Some(class)) = (state, self.index.slots.class_of(slot)) {
+                by_state[usize::from(class)][state] += 1;
+            }
+        }
+        for (class, (seen, list)) in by_state.iter().zip(lists).enumerate() {
+            let stats = self.index.slots.class_stats(class);
+            let counted = [
+                stats.free,
+                stats.reserved,
+                stats.live,
+                stats.retired,
+                stats.quarantined,
+                stats.bad,
+            ];
+            if counted != *seen || seen.iter().sum::<u64>() != stats.capacity {
+                return Err(format!("class {class}: slots {seen:?}, counters {stats:?}"));
+            }
+            if seen[State::Free as usize] != u64::from(list.len()) {
+                return Err(format!(
+                    "class {class}: {seen:?}, but {} are listed",
+                    list.len()
+                ));
+            }
+        }
+        let total = |state: State| {
+            by_state
+                .iter()
+                .map(|seen| seen[state as usize])
+                .sum::<u64>()
+        };
+        let states = [total(State::Live), total(State::Retired)];
+        if states != self.entries {
+            return Err(format!(
+                "slots live and retired: {states:?}, entries {:?}",
+                self.entries
+            ));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,153 @@
+//! One live value in 40 bytes.
+
+/// The longest key in bytes.
+pub const MAX_KEY_BYTES: usize = 1024;
+/// The most metadata in bytes.
+pub const MAX_METADATA_BYTES: usize = 256;
+
+// info: | class 8 | flags 4 | metadata length 9 | key length 11 |
+const KEY_BITS: u32 = 11;
+const METADATA_BITS: u32 = 9;
+const METADATA_SHIFT: u32 = KEY_BITS;
+const CLASS_SHIFT: u32 = 24;
+
+const LIVE: u32 = 1 << 20;
+/// In a shard: out of the table, kept by leases. In a loader: a tombstone.
+const RETIRED: u32 = 1 << 21;
+const PROVEN: u32 = 1 << 22;
+const LEASED: u32 = 1 << 23;
+
+const _: () = {
+    assert!(MAX_KEY_BYTES < 1 << KEY_BITS);
+    assert!(MAX_METADATA_BYTES < 1 << METADATA_BITS);
+    assert!(KEY_BITS + METADATA_BITS == 20);
+    // The memory goal rests on this; `tests::memory` adds up the rest.
+    assert!(size_of::<Entry>() == 40);
+};
+
+/// A slab entry. What is rarely read (placement id) is in the key cell.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Entry {
+    pub(crate) hash: u64,
+    pub(crate) generation: u64,
+    pub(crate) slot: u32,
+    pub(crate) payload_len: u32,
+    pub(crate) payload_checksum: u32,
+    /// The recency stamp or, while leased, the number of leases: a leased entry is in use now, so its
+    /// stamp would say nothing.
+    stamp: u32,
+    /// The key cell; in a vacant entry the number of the next vacant one.
+    pub(crate) cell: u32,
+    info: u32,
+}
+
+impl Entry {
+    pub(crate) fn live(hash: u64, generation: u64, slot: u32, class: u8) -> Entry {
+        Entry {
+            hash,
+            generation,
+            slot,
+            payload_len: 0,
+            payload_checksum: 0,
+            stamp: 0,
+            cell: 0,
+            info: LIVE | u32::from(class) << CLASS_SHIFT,
+        }
+    }
+
+    pub(crate) fn vacant(next: u32) -> Entry {
+        let mut entry = Entry::live(0, 0, u32::MAX, 0);
+        entry.info = 0;
+        entry.cell = next;
+        entry
+    }
+
+    /// The caller has checked the lengths against the limits.
+    pub(crate) fn set_lengths(&mut self, key: usize, metadata: usize) {
+        self.info |= key as u32 | (metadata as u32) << METADATA_SHIFT;
+    }
+
+    pub(crate) fn key_len(&self) -> usize {
+        (self.info & ((1 << KEY_BITS) - 1)) as usize
+    }
+
+    /// Key and metadata bytes together.
+    pub(crate) fn bytes_len(&self) -> usize {
+        self.key_len() + (self.info >> METADATA_SHIFT & ((1 << METADATA_BITS) - 1)) as usize
+    }
+
+    pub(crate) fn class(&self) -> u8 {
+        (self.info >> CLASS_SHIFT) as u8
+    }
+
+    pub(crate) fn is_live(&self) -> bool {
+        self.info & LIVE != 0
+    }
+
+    pub(crate) fn is_retired(&self) -> bool {
+        self.info & RETIRED != 0
+    }
+
+    pub(crate) fn is_vacant(&self) -> bool {
+        self.info & (LIVE | RETIRED) == 0
+    }
+
+    pub(crate) fn is_proven(&self) -> bool {
+        self.info & PROVEN != 0
+    }
+
+    pub(crate) fn set_proven(&mut self) {
+        self.info |= PROVEN;
+    }
+
+    pub(crate) fn retire(&mut self) {
+        self.info = self.info & !LIVE | RETIRED;
+    }
+
+    pub(crate) fn leases(&self) -> u32 {
+        if self.info & LEASED != 0 {
+            self.stamp
+        } else {
+            0
+        }
+    }
+
+    /// Adds a lease; returns whether it is the first.
+    pub(crate) fn add_lease(&mut self) -> bool {
+        let first = self.info & LEASED == 0;
+        self.stamp = if first {
+            1
+        } else {
+            self.stamp.saturating_add(1)
+        };
+        self.info |= LEASED;
+        first
+    }
+
+    /// Ends a lease; returns whether it was the last. `now` becomes the stamp then.
+    pub(crate) fn end_lease(&mut self, now: u32) -> bool {
+        self.stamp = self.stamp.saturating_sub(1);
+        if self.stamp > 0 {
+            return false;
+        }
+        self.info &= !LEASED;
+        self.stamp = now;
+        true
+    }
+
+    /// The stamp of the last use; `now` if leased.
+    pub(crate) fn recency(&self, now: u32) -> u32 {
+        if self.info & LEASED != 0 {
+            now
+        } else {
+            self.stamp
+        }
+    }
+
+    /// Stamps an entry that is not leased; a leased one gets its stamp when the last lease ends.
+    pub(crate) fn stamp(&mut self, now: u32) {
+        if self.info & LEASED == 0 {
+            self.stamp = now;
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! One shard, locked: lookups and leases. Puts, removes and evictions are in `guard_put`, the snapshot
+//! in `snapshot`.
+
+use crate::index::Index;
+use crate::lease::{Lease, Located};
+use crate::policy::Policy;
+use crate::shard::Shard;
+use crate::slots::State;
+use crate::sync::Guard;
+
+/// Exclusive access to one shard. Made by [`Index::lock`]; the lock is held until it is dropped.
+///
+/// Keys must belong to the shard: `index.shard_of(hash)` is what was locked. A thread must not hold
+/// two guards at a time.
+///
+/// Every method finishes its transitions before it returns, so a panic of the caller's leaves the index
+/// whole. None of them panics, except that a debug build stops where a caller breaks the rules.
+pub struct ShardGuard<'a> {
+    pub(crate) index: &'a Index,
+    pub(crate) number: u32,
+    pub(crate) shard: Guard<'a, Shard>,
+}
+
+impl ShardGuard<'_> {
+    /// The number of the shard.
+    pub fn shard(&self) -> usize {
+        self.number as usize
+    }
+
+    /// Leases the live entry of a key, which leaves the eviction order until its last lease ends.
+    pub fn lease(&mut self, hash: u64, key: &[u8]) -> Option<Lease> {
+        let at = self.find(hash, key)?;
+        let shard = &mut *self.shard;
+        let entry = shard.store.entry_mut(at);
+        if entry.add_lease() {
+            shard.policy.pin(entry.class(), at);
+        }
+        let located = shard.store.located(at);
+        Some(Lease {
+            located,
+            hash,
+            shard: self.number,
+            entry: at,
+        })
+    }
+
+    /// Ends a lease. When the last one ends, a live entry becomes the most recently used, and the slot
+    /// of one that was removed or replaced becomes free.
+    ///
+    /// In a batch, release the first key last: then it is the most recently used.
+    pub fn release(&mut self, lease: Lease) {
+        if !self.holds(&lease) {
+            // A lease of another shard or index: nothing here may change for it.
+            self.index.slots.count_illegal();
+            return;
+        }
+        let now = self.index.recency_now();
+        let at = lease.entry;
+        let shard = &mut *self.shard;
+        let entry = shard.store.entry_mut(at);
+        if !entry.end_lease(now) {
+            return;
+        }
+        if entry.is_retired() {
+            let slot = entry.slot;
+            shard.store.discard(at);
+            self.index.slots.free_from(slot, State::Retired);
+        } else {
+            let class = entry.class();
+            shard.policy.unpin(class, at);
+        }
+    }
+
+    /// The metadata of a leased entry; empty for a lease that is not of this shard.
+    pub fn metadata(&self, lease: &Lease) -> &[u8] {
+        if self.holds(lease) {
+            self.shard.store.key_and_metadata(lease.entry).1
+        } else {
+            &[]
+        }
+    }
+
+    /// The key of a leased entry; empty for a lease that is not of this shard.
+    pub fn key(&self, lease: &Lease) -> &[u8] {
+        if self.holds(lease) {
+            self.shard.store.key(lease.entry)
+        } else {
+            &[]
+        }
+    }
+
+    /// What is live for a key. Not a use of it.
+    pub fn get(&self, hash: u64, key: &[u8]) -> Option<Located> {
+        Some(self.shard.store.located(self.find(hash, key)?))
+    }
+
+    /// Marks a key as used; false if it is not live.
+    pub fn touch(&mut self, hash: u64, key: &[u8]) -> bool {
+        let Some(at) = self.find(hash, key) else {
+            return false;
+        };
+        let now = self.index.recency_now();
+        let shard = &mut *self.shard;
+        let entry = shard.store.entry_mut(at);
+        entry.stamp(now);
+        if entry.leases() == 0 {
+            shard.policy.touch(entry.class(), at);
+        }
+        true
+    }
+
+    /// Notes that the leased bytes were verified. Nothing happens if that generation is no longer live.
+    pub fn prove(&mut self, lease: &Lease) {
+        if self.holds(lease) {
+            self.shard.store.entry_mut(lease.entry).set_proven();
+        }
+    }
+
+    /// Notes that the bytes of a key's entry were verified, if it is still of exactly this generation.
+    /// For a validator without leases. True if it was.
+    pub fn prove_generation(&mut self, hash: u64, key: &[u8], generation: u64) -> bool {
+        let found = self.find(hash, key);
+        let Some(at) = found.filter(|&at| self.shard.store.entry(at).generation == generation)
+        else {
+            return false;
+        };
+        self.shard.store.entry_mut(at).set_proven();
+        true
+    }
+
+    /// Forgets exactly the leased generation, because its bytes are not what the index says. Its slot is
+    /// retired until the last lease ends. True if it was live until now.
+    pub fn forget(&mut self, lease: &Lease) -> bool {
+        let live = self.holds(lease) && self.shard.store.entry(lease.entry).is_live();
+        if live {
+            self.shard.retire(&self.index.slots, lease.entry);
+        }
+        live
+    }
+
+    /// Forgets the entry of a key if it is of exactly this generation. True if it was.
+    pub fn forget_generation(&mut self, hash: u64, key: &[u8], generation: u64) -> bool {
+        let found = self.find(hash, key);
+        let Some(at) = found.filter(|&at| self.shard.store.entry(at).generation == generation)
+        else {
+            return false;
+        };
+        self.shard.retire(&self.index.slots, at);
+        true
+    }
+
+    pub(crate) fn find(&self, hash: u64, key: &[u8]) -> Option<u32> {
+        debug_assert_eq!(
+            self.index.shard_of(hash),
+            self.shard(),
+            "key of another shard"
+        );
+        self.shard.store.find(hash, key)
+    }
+
+    /// Whether the lease is one of this shard's: while it lasts, its entry cannot become another.
+    fn holds(&self, lease: &Lease) -> bool {
+        lease.shard == self.number && lease.entry < self.shard.store.end() && {
+            let entry = self.shard.store.entry(lease.entry);
+            entry.generation == lease.located.generation
+                && entry.slot == lease.located.slot.0
+                && entry.leases() > 0
+        }
+    }
+}
+
+impl std::fmt::Debug for ShardGuard<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let entries = self.shard.store.len();
+        f.debug_struct("ShardGuard")
+            .field("shard", &self.number)
+            .field("entries", &entries)
+            .finish()
+    }
+}

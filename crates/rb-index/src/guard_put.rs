@@ -1,0 +1,175 @@
+//! One shard, locked: puts, removes, evictions, and loading entry by entry.
+
+use crate::entry::{Entry, MAX_KEY_BYTES, MAX_METADATA_BYTES};
+use crate::guard::ShardGuard;
+use crate::lease::Located;
+use crate::pending::Meanwhile;
+use crate::put::{Loaded, NewEntry, Published, PutMode, Reservation, Reserve};
+use crate::slots::{SlotId, State};
+
+impl ShardGuard<'_> {
+    /// Announces a put, before its slot is taken and its bytes are written.
+    ///
+    /// Generations are the caller's, unique, at least 1, and drawn under this guard (see the crate's page):
+    /// a put with an earlier number than a remove that came before it would be void at recovery.
+    pub fn reserve(&mut self, hash: u64, key: &[u8], generation: u64, mode: PutMode) -> Reserve {
+        if mode == PutMode::KeepExisting
+            && let Some(located) = self.get(hash, key)
+        {
+            return Reserve::Exists(located);
+        }
+        Reserve::Reserved(self.shard.pending.enter(hash, key, generation, mode))
+    }
+
+    /// Makes a written value the live one of its key, unless something later came meanwhile.
+    ///
+    /// On `Inserted` and `Replaced` the slot becomes live and the entry the most recently used; a displaced
+    /// entry's slot becomes free, or retired while leased. Otherwise the slot becomes free.
+    ///
+    /// The slot must be reserved, the key the one of the reservation, and both lengths within
+    /// [`MAX_KEY_BYTES`] and [`MAX_METADATA_BYTES`]; a call that breaks this is counted as illegal and
+    /// answered with `Removed`.
+    pub fn publish(
+        &mut self,
+        reservation: Reservation,
+        key: &[u8],
+        entry: NewEntry<'_>,
+    ) -> Published {
+        let slots = &self.index.slots;
+        let meanwhile = self.shard.pending.leave(&reservation, key);
+        let live = self.find(reservation.hash, key);
+        let refusal = match (meanwhile, live) {
+            (None, _) => {
+                slots.count_illegal();
+                Some(Published::Removed)
+            }
+            (Some(Meanwhile::Removed), _) => Some(Published::Removed),
+            (_, Some(_)) if reservation.mode == PutMode::KeepExisting => Some(Published::Exists),
+            (Some(Meanwhile::Superseded), _) => Some(Published::Superseded),
+            (_, Some(at)) if self.shard.store.entry(at).generation >= reservation.generation => {
+                Some(Published::Superseded)
+            }
+            _ => None,
+        };
+        if let Some(refusal) = refusal {
+            slots.free_from(entry.slot.0, State::Reserved);
+            return refusal;
+        }
+        self.put_live(&reservation, key, &entry, live)
+    }
+
+    /// Takes back an announced put whose bytes were not written. No slot is touched.
+    pub fn cancel(&mut self, reservation: Reservation, key: &[u8]) {
+        if self.shard.pending.leave(&reservation, key).is_none() {
+            self.index.slots.count_illegal();
+        }
+    }
+
+    /// Puts announced in this shard and neither published nor cancelled.
+    pub fn pending_puts(&self) -> usize {
+        self.shard.pending.len()
+    }
+
+    /// Removes what is live of a key with a generation before `generation`, drawn under this guard, and cancels the puts under way
+    /// that are older. Returns what was removed; its slot is free, or retired while leased.
+    pub fn remove(&mut self, hash: u64, key: &[u8], generation: u64) -> Option<Located> {
+        self.shard
+            .pending
+            .tell(hash, key, generation, Meanwhile::Removed);
+        let at = self.find(hash, key)?;
+        let located = self.shard.store.located(at);
+        if located.generation >= generation {
+            return None;
+        }
+        self.shard.retire(&self.index.slots, at);
+        Some(located)
+    }
+
+    /// Adds an entry that a record tells of, if it is later than what is known of the key. The slot must be
+    /// free and becomes live. Entries become most recently used in the order they are loaded.
+    ///
+    /// This is for few entries; [`crate::Loader`] loads many and settles slots that are claimed twice.
+    pub fn load(
+        &mut self,
+        hash: u64,
+        key: &[u8],
+        entry: NewEntry<'_>,
+        generation: u64,
+        recency: u32,
+    ) -> Loaded {
+        let known = self.find(hash, key);
+        let Some(class) = self.index.class_of(entry.slot) else {
+            return Loaded::Older;
+        };
+        if !fits(key, &entry)
+            || known.is_some_and(|at| self.shard.store.entry(at).generation >= generation)
+            || !self.index.slots.take_named(entry.slot.0, State::Live)
+        {
+            return Loaded::Older;
+        }
+        let replaced = known.map(|at| self.shard.store.located(at));
+        if let Some(at) = known {
+            self.shard.retire(&self.index.slots, at);
+        }
+        let new = Entry::live(hash, generation, entry.slot.0, class);
+        self.shard.admit(new, key, &entry, recency);
+        replaced.map_or(Loaded::Inserted, Loaded::Replaced)
+    }
+
+    /// Takes back a loaded entry of this generation or an older one: the replay of a remove, or of a put
+    /// that took the entry's slot. Its slot becomes free.
+    pub fn unload(&mut self, hash: u64, key: &[u8], generation: u64) -> Option<Located> {
+        let at = self.find(hash, key)?;
+        let located = self.shard.store.located(at);
+        if located.generation > generation {
+            return None;
+        }
+        self.shard.retire(&self.index.slots, at);
+        Some(located)
+    }
+
+    fn put_live(
+        &mut self,
+        reservation: &Reservation,
+        key: &[u8],
+        entry: &NewEntry<'_>,
+        displaced: Option<u32>,
+    ) -> Published {
+        let slots = &self.index.slots;
+        let Reservation {
+            hash, generation, ..
+        } = *reservation;
+        if !fits(key, entry) {
+            slots.count_illegal();
+            slots.free_from(entry.slot.0, State::Reserved);
+            return Published::Removed;
+        }
+        let Some(class) = self.index.class_of(entry.slot) else {
+            slots.count_illegal();
+            return Published::Removed;
+        };
+        if !slots.change(entry.slot.0, State::Reserved, State::Live) {
+            return Published::Removed;
+        }
+        // Older puts of the key must not come after this one, even if it is evicted before they end.
+        self.shard
+            .pending
+            .tell(hash, key, generation, Meanwhile::Superseded);
+        let gone = displaced.map(|at| *self.shard.store.entry(at));
+        if let Some(at) = displaced {
+            self.shard.retire(slots, at);
+        }
+        let new = Entry::live(hash, generation, entry.slot.0, class);
+        let now = self.index.recency_now();
+        self.shard.admit(new, key, entry, now);
+        gone.map_or(Published::Inserted, |gone| Published::Replaced {
+            slot: SlotId(gone.slot),
+            generation: gone.generation,
+        })
+    }
+}
+
+/// Whether the lengths are within the limits of an entry.
+pub(crate) fn fits(key: &[u8], entry: &NewEntry<'_>) -> bool {
+    key.len() <= MAX_KEY_BYTES && entry.metadata.len() <= MAX_METADATA_BYTES
+}

@@ -1,0 +1,206 @@
+//! The index: shards, slots and the clock of recency.
+
+use std::fmt;
+use std::ops::{Range, RangeInclusive};
+
+use crate::error::IndexError;
+use crate::guard::ShardGuard;
+use crate::shard::ShardCell;
+use crate::slots::{Fate, SlotId, Slots, State};
+use crate::stats::{IndexStats, Visit};
+use crate::sync::Tally;
+
+const SHARD_LIMIT: u32 = 1024;
+const DEFAULT_SHARDS_MAX: u64 = 64;
+const SLOTS_PER_SHARD: u64 = 256;
+/// Keys used per step of the recency stamp, as a power of two: 32 bits of stamp last 2^36 uses.
+const TICKS_PER_STAMP_BITS: u32 = 4;
+
+/// How an index is divided.
+#[derive(Clone, Debug)]
+pub struct IndexOptions {
+    /// Number of shards: a power of two in 1..=1024. With 1, eviction order is exact over all keys.
+    pub shards: u32,
+    /// For each slot class its runs of slot ids. Runs must not overlap.
+    /// One byte is kept for every id below the highest, so ids should be dense. At most 256 classes.
+    pub classes: Vec<Vec<Range<u32>>>,
+}
+
+/// The index of a store: which key is in which slot, who uses it, and which slots are free.
+///
+/// All methods may be called from any thread. Those that need a shard are on [`ShardGuard`].
+/// Locks are taken in the order shard, then free list, never two of a kind, except by [`Index::audit`],
+/// which takes all in ascending order.
+pub struct Index {
+    pub(crate) shards: Box<[ShardCell]>,
+    shard_bits: u32,
+    pub(crate) slots: Slots,
+    tick: Tally,
+}
+
+impl Index {
+    /// An empty index in which every slot is free.
+    ///
+    /// # Errors
+    /// Options out of range, or runs that overlap.
+    pub fn new(options: IndexOptions) -> Result<Index, IndexError> {
+        let IndexOptions { shards, classes } = options;
+        if !shards.is_power_of_two() || shards > SHARD_LIMIT {
+            return Err(IndexError::ShardCount {
+                shards,
+                limit: SHARD_LIMIT,
+            });
+        }
+        let slots = Slots::new(&classes)?;
+        let total: usize = classes.iter().flatten().map(ExactSizeIterator::len).sum();
+        let expected = expected_per_shard(total, shards as usize);
+        let cell = |_| ShardCell::new(classes.len(), expected);
+        Ok(Index {
+            shards: (0..shards).map(cell).collect(),
+            shard_bits: shards.ilog2(),
+            slots,
+            tick: Tally::default(),
+        })
+    }
+
+    /// How many shards to choose for this many slots in all: a power of two, at most 64, and with at least
+    /// about 256 slots per shard; at least 1.
+    pub fn default_shards(smallest_class_slots: u64) -> u32 {
+        let wanted = (smallest_class_slots / SLOTS_PER_SHARD).clamp(1, DEFAULT_SHARDS_MAX);
+        1 << wanted.ilog2()
+    }
+
+    /// Number of shards.
+    pub fn shards(&self) -> usize {
+        self.shards.len()
+    }
+
+    /// The shard of a hash: its top bits.
+    pub fn shard_of(&self, hash: u64) -> usize {
+        // A shift by all 64 bits is not a shift, so one shard is a case of its own.
+        hash.checked_shr(u64::BITS - self.shard_bits).unwrap_or(0) as usize
+    }
+
+    /// The hashes of a shard. Shards in ascending order have ascending ranges.
+    ///
+    /// # Panics
+    /// If there is no such shard.
+    pub fn hash_range(&self, shard: usize) -> RangeInclusive<u64> {
+        assert!(
+            shard < self.shards.len(),
+            "shard {shard} of {}",
+            self.shards.len()
+        );
+        let span = u64::MAX >> self.shard_bits;
+        let first = (shard as u64)
+            .checked_shl(u64::BITS - self.shard_bits)
+            .unwrap_or(0);
+        first..=first + span
+    }
+
+    /// Locks a shard.
+    ///
+    /// # Panics
+    /// If there is no such shard.
+    pub fn lock(&self, shard: usize, visit: Visit) -> ShardGuard<'_> {
+        let cell = &self.shards[shard];
+        let (guard, contended) = cell.shard.lock_counted();
+        cell.visits[visit as usize].add(1);
+        if contended {
+            cell.contended.add(1);
+        }
+        ShardGuard {
+            index: self,
+            number: shard as u32,
+            shard: guard,
+        }
+    }
+
+    /// The class of a slot; `None` if there is no such slot.
+    pub fn class_of(&self, slot: SlotId) -> Option<u8> {
+        self.slots.class_of(slot.0)
+    }
+
+    /// Takes up to `n` free slots of a class, those that have been free longest first, under one lock. They
+    /// become reserved. Appends to `out` and returns how many.
+    pub fn take_free(&self, class: u8, n: usize, out: &mut Vec<SlotId>) -> usize {
+        self.slots.take_free(class, n, out)
+    }
+
+    /// Frees reserved slots that were not used, in this order.
+    pub fn give_back(&self, slots: &[SlotId]) {
+        self.slots.free_all(State::Reserved, slots);
+    }
+
+    /// Sets a reserved slot aside, because a failed write may still land on it.
+    pub fn quarantine(&self, slot: SlotId) {
+        self.slots
+            .change(slot.0, State::Reserved, State::Quarantined);
+    }
+
+    /// Ends a quarantine.
+    pub fn settle_quarantined(&self, slot: SlotId, fate: Fate) {
+        match fate {
+            Fate::Free => self.slots.free_from(slot.0, State::Quarantined),
+            Fate::Bad => drop(self.slots.change(slot.0, State::Quarantined, State::Bad)),
+        }
+    }
+
+    /// Gives up a free slot that is remembered as bad; false if it is not free.
+    pub fn mark_bad(&self, slot: SlotId) -> bool {
+        self.slots.take_named(slot.0, State::Bad)
+    }
+
+    /// Starts a batch of `keys` keys: what is used from now on is more recent. Stamps are coarse,
+    /// 16 keys share one.
+    pub fn begin_batch(&self, keys: usize) {
+        self.tick.add(keys.max(1) as u64);
+    }
+
+    /// The stamp of a use at this moment. It wraps around after 2^36 uses; stamps are compared by their
+    /// distance from now.
+    pub fn recency_now(&self) -> u32 {
+        (self.tick.get() >> TICKS_PER_STAMP_BITS) as u32
+    }
+
+    /// Moves the clock on, so that what is used from now on is more recent than what was loaded.
+    pub(crate) fn set_recency(&self, now: u32) {
+        self.tick.raise(u64::from(now) << TICKS_PER_STAMP_BITS);
+    }
+
+    /// The numbers. Takes the free lists' locks one by one, no shard's.
+    pub fn stats(&self) -> IndexStats {
+        let classes: Vec<_> = (0..self.slots.classes())
+            .map(|class| self.slots.class_stats(class))
+            .collect();
+        let sum = |of: &dyn Fn(&ShardCell) -> u64| self.shards.iter().map(of).sum();
+        let visits = |visit: Visit| sum(&move |cell| cell.visits[visit as usize].get());
+        IndexStats {
+            entries: classes.iter().map(|class| class.live).sum(),
+            evictions: sum(&|cell| cell.evictions.get()),
+            operation_locks: visits(Visit::Operation),
+            eviction_locks: visits(Visit::Eviction),
+            background_locks: visits(Visit::Background),
+            contended_locks: sum(&|cell| cell.contended.get()),
+            illegal_transitions: self.slots.illegal(),
+            free_list_rejections: self.slots.rejected(),
+            classes,
+        }
+    }
+}
+
+impl fmt::Debug for Index {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let classes = self.slots.classes();
+        f.debug_struct("Index")
+            .field("shards", &self.shards.len())
+            .field("classes", &classes)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Room for an even share and four standard deviations, so that tables do not grow under the lock.
+pub(crate) fn expected_per_shard(slots: usize, shards: usize) -> usize {
+    let share = slots / shards;
+    slots.min(share + 4 * share.isqrt() + 4)
+}

@@ -1,0 +1,109 @@
+//! The in-memory index of a store: which key is in which slot, who is using it, which slots are free, and
+//! what to evict.
+//!
+//! * **Sharded.** A key's hash (the caller's, 64 bits) names its shard; each shard has one lock, and a batch
+//!   takes each touched shard's lock once per phase ([`Index::lock`]).
+//! * **Leases.** A slot being read is neither evicted nor reused, even if its key is removed or replaced
+//!   ([`ShardGuard::lease`]).
+//! * **One owner per slot.** A slot is free, reserved, live, retired, quarantined or bad. Each change has one
+//!   owner, and the counters move in the same step; [`Index::audit`] checks the whole.
+//! * **Free lists.** One per slot class, FIFO, many slots per call, a slot can not be freed twice.
+//! * **Eviction.** Least recently used first, within a class and shard; exact with one shard.
+//! * **Recovery.** [`Loader`] takes the claims of a fuzzy base and its log, in any order and from several
+//!   threads, and settles them: the highest generation wins for a key and for a slot.
+//!
+//! It is *not* a cache: it holds no values, does no I/O, knows no device, starts no thread, computes no
+//! hash, and never waits for a reader.
+//!
+//! # Generations
+//!
+//! The caller numbers its puts and removes; numbers never repeat. **Draw a number while the guard of the key's
+//! shard is held**, in the same hold as [`ShardGuard::reserve`] or [`ShardGuard::remove`]: then the numbers of
+//! a key are in the order of its operations, and "the later one wins" means the same here, in the log, and at
+//! recovery.
+//!
+//! # Example
+//!
+//! ```
+//! use rb_index::{Index, IndexOptions, NewEntry, Published, PutMode, Reserve, Visit};
+//!
+//! // One class of 100 slots.
+//! let index = Index::new(IndexOptions { shards: 4, classes: vec![vec![0..100]] })?;
+//! let (hash, key) = (0x5EED_u64 << 40, b"layer 0, block 17");
+//! let shard = index.shard_of(hash);
+//!
+//! // Put: announce the key, take a slot, write the value there (not shown), publish.
+//! let reserved = index.lock(shard, Visit::Operation).reserve(hash, key, 1, PutMode::Replace);
+//! let Reserve::Reserved(reservation) = reserved else { unreachable!("Replace always reserves") };
+//! let mut slots = Vec::new();
+//! assert_eq!(index.take_free(0, 1, &mut slots), 1);
+//! let entry = NewEntry {
+//!     slot: slots[0],
+//!     payload_len: 65_536,
+//!     payload_checksum: 0x1234_5678,
+//!     placement: 0,
+//!     metadata: b"bf16",
+//!     proven: true,
+//! };
+//! let published = index.lock(shard, Visit::Operation).publish(reservation, key, entry);
+//! assert_eq!(published, Published::Inserted);
+//!
+//! // Get: lease, read and verify the slot without the lock, release.
+//! let lease = index.lock(shard, Visit::Operation).lease(hash, key).expect("just published");
+//! assert_eq!(lease.located().slot, slots[0]);
+//! // A remove under the lease succeeds, and the slot waits for the reader.
+//! assert!(index.lock(shard, Visit::Operation).remove(hash, key, 2).is_some());
+//! assert_eq!(index.stats().classes[0].retired, 1);
+//! index.lock(shard, Visit::Operation).release(lease);
+//! assert_eq!(index.stats().classes[0].free, 100);
+//! # index.audit()?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Memory
+//!
+//! At most 64 bytes for an entry besides its key and metadata: 40 in the slab, 8 of order, 2 of placement id,
+//! 5 to 11.4 of table (4-byte numbers with a 1-byte tag, at least 7/16 full), 1.1 of slot state. Cells of keys
+//! and metadata are padded to an even length. A lookup makes three dependent memory steps: table, slab entry,
+//! key cell. Tables have room for an even share of all slots from the start, so they do not grow under a lock.
+
+#![forbid(unsafe_code)]
+
+mod audit;
+mod chunked;
+mod entry;
+mod error;
+mod evict;
+mod free_list;
+mod guard;
+mod guard_put;
+mod index;
+mod key_store;
+mod lease;
+mod loader;
+mod pending;
+mod policy;
+mod put;
+mod shard;
+mod slots;
+mod snapshot;
+mod stats;
+mod store;
+mod sync;
+
+pub use entry::{MAX_KEY_BYTES, MAX_METADATA_BYTES};
+pub use error::IndexError;
+pub use guard::ShardGuard;
+pub use index::{Index, IndexOptions};
+pub use lease::{Lease, Located};
+pub use loader::{LoadEntry, LoadReport, Loader};
+pub use policy::{Lru, Policy};
+pub use put::{Evicted, Loaded, NewEntry, Published, PutMode, Reservation, Reserve};
+pub use slots::{Fate, SlotId};
+pub use snapshot::{Cursor, SnapshotEntry};
+pub use stats::{ClassStats, IndexStats, Visit};
+
+#[cfg(all(test, rb_loom))]
+mod loom_tests;
+#[cfg(test)]
+mod tests;

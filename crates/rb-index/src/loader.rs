@@ -1,0 +1,299 @@
+//! Filling an empty index from a checkpoint base and its log.
+//!
+//! A base is fuzzy: a key may be in it with two generations, and a slot may be claimed by two keys. Two
+//! rules settle it, and both hold whatever the order in which the claims come:
+//!
+//! * **for each key, the highest generation wins**, removes included: a remove leaves a tombstone here
+//!   until [`Loader::finish`], so an older put of the key that comes later is refused;
+//! * **for each slot, the highest generation wins**, even one whose own key has lost or was removed since:
+//!   whoever held the slot before was overwritten.
+//!
+//! A key whose newest put lost its slot is gone, and its older puts with it: they were replaced before.
+//!
+//! So sections may be loaded in parallel and the log replayed at the same time or after, in order or not. The
+//! price is 8 bytes for each slot and one entry for each removed key of the log until `finish`.
+
+use crate::entry::Entry;
+use crate::error::IndexError;
+use crate::guard_put::fits;
+use crate::index::{Index, expected_per_shard};
+use crate::policy::Policy;
+use crate::put::{Loaded, NewEntry};
+use crate::slots::{NO_SLOT, SlotId, State};
+use crate::store::Store;
+use crate::sync::{Lock, Tally};
+
+/// Stamps this far ahead of the given present are taken for the present: the log may be a little younger
+/// than the clock that was saved.
+const AHEAD_LIMIT: u32 = 1 << 24;
+
+/// One claim of a base or log: this key was put into this slot.
+#[derive(Clone, Copy, Debug)]
+pub struct LoadEntry<'a> {
+    /// The hash of the key.
+    pub hash: u64,
+    /// The key, at most [`crate::MAX_KEY_BYTES`].
+    pub key: &'a [u8],
+    /// Slot, length, checksum, placement, metadata, and whether it is known to be true.
+    pub entry: NewEntry<'a>,
+    /// The generation of the put; unique, and at least 1.
+    pub generation: u64,
+    /// The stamp of its last use.
+    pub recency: u32,
+}
+
+/// What a load came to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub struct LoadReport {
+    /// Entries that are live now.
+    pub entries: u64,
+    /// Newest puts of their keys whose slot a later put has taken, or that is bad. Usual in a fuzzy base.
+    pub displaced: u64,
+    /// Claims that cannot be true: no such slot, or lengths over the limits. Not 0: a damaged or foreign record.
+    pub refused: u64,
+    /// Entries dropped because another of the same generation claims their slot, or because the slot was
+    /// in use already. A generation never repeats, so this is 0 unless records are damaged.
+    pub duplicate_slots_left: u64,
+}
+
+/// Takes claims from several threads at once and makes an index of them. Made by [`Index::loader`].
+///
+/// The index stays empty until [`Loader::finish`] and must not be used before; a loader that is dropped
+/// leaves it empty.
+#[derive(Debug)]
+pub struct Loader<'a> {
+    index: &'a Index,
+    stores: Box<[Lock<Store>]>,
+    /// For each slot the highest generation that claims it; 0 for none.
+    claims: Box<[Tally]>,
+    refused: Tally,
+}
+
+impl Index {
+    /// A loader for this index, which must be empty: every slot free or bad.
+    ///
+    /// # Errors
+    /// [`IndexError::NotEmpty`].
+    pub fn loader(&self) -> Result<Loader<'_>, IndexError> {
+        let classes = self.stats().classes;
+        let in_use = classes
+            .iter()
+            .map(|class| class.capacity - class.free - class.bad)
+            .sum();
+        if in_use > 0 {
+            return Err(IndexError::NotEmpty { in_use });
+        }
+        let capacity: u64 = classes.iter().map(|class| class.capacity).sum();
+        let expected = expected_per_shard(capacity as usize, self.shards());
+        Ok(Loader {
+            index: self,
+            stores: self
+                .shards
+                .iter()
+                .map(|_| Lock::new(Store::new(expected)))
+                .collect(),
+            claims: (0..self.slots.end()).map(|_| Tally::default()).collect(),
+            refused: Tally::default(),
+        })
+    }
+}
+
+impl Loader<'_> {
+    /// Takes one claim. `Replaced` and `Older` speak of the key only: whether the slot is kept is known when
+    /// all claims are.
+    pub fn load(
+        &self,
+        hash: u64,
+        key: &[u8],
+        entry: NewEntry<'_>,
+        generation: u64,
+        recency: u32,
+    ) -> Loaded {
+        let mut store = self.stores[self.index.shard_of(hash)].lock();
+        self.load_into(
+            &mut store,
+            &LoadEntry {
+                hash,
+                key,
+                entry,
+                generation,
+                recency,
+            },
+        )
+    }
+
+    /// Takes many claims, with one lock for each run of claims of one shard: claims sorted by hash cost
+    /// least.
+    pub fn load_batch(&self, claims: &[LoadEntry<'_>]) {
+        let same_shard = |a: &LoadEntry<'_>, b: &LoadEntry<'_>| {
+            self.index.shard_of(a.hash) == self.index.shard_of(b.hash)
+        };
+        for run in claims.chunk_by(same_shard) {
+            let Some(first) = run.first() else { continue };
+            let mut store = self.stores[self.index.shard_of(first.hash)].lock();
+            for claim in run {
+                self.load_into(&mut store, claim);
+            }
+        }
+    }
+
+    /// Takes a remove: puts of the key with a generation before `generation` are void, whether they came
+    /// already or will. Returns whether one was known.
+    pub fn remove(&self, hash: u64, key: &[u8], generation: u64) -> bool {
+        let mut store = self.stores[self.index.shard_of(hash)].lock();
+        let known = store.find(hash, key);
+        let Some(at) = known else {
+            if key.len() <= crate::MAX_KEY_BYTES {
+                let at = add_unclaimed(&mut store, hash, key, generation);
+                store.entry_mut(at).retire();
+            }
+            return false;
+        };
+        let entry = store.entry_mut(at);
+        if entry.generation >= generation {
+            return false;
+        }
+        let was_live = entry.is_live();
+        entry.generation = generation;
+        entry.retire();
+        was_live
+    }
+
+    /// Takes a slot that is remembered as bad: it becomes bad at once, and whatever claims it is displaced.
+    /// False if there is no such slot.
+    pub fn bad_slot(&self, slot: SlotId) -> bool {
+        self.index.mark_bad(slot) || self.index.slots.state(slot.0) == Some(State::Bad as u8)
+    }
+
+    /// Makes the index of what was loaded: settles the slots, orders the entries by their last use (those used
+    /// longest ago are evicted first), and lists the free slots in the order of their numbers.
+    ///
+    /// `recency_now` is the present stamp, in whose terms the loaded stamps are read; the index's clock goes on
+    /// from there.
+    pub fn finish(self, recency_now: u32) -> LoadReport {
+        let Loader {
+            index,
+            stores,
+            claims,
+            refused,
+        } = self;
+        index.set_recency(recency_now);
+        let mut report = LoadReport {
+            refused: refused.get(),
+            ..LoadReport::default()
+        };
+        let mut by_age: Vec<u64> = Vec::new();
+        for (cell, store) in index.shards.iter().zip(stores) {
+            let mut store = store.into_inner();
+            by_age.clear();
+            for at in 0..store.end() {
+                if settle(index, &claims, &mut store, at, &mut report) {
+                    let age = age(store.entry(at).recency(recency_now), recency_now);
+                    by_age.push(u64::from(u32::MAX - age) << 32 | u64::from(at));
+                }
+            }
+            by_age.sort_unstable();
+            let mut shard = cell.shard.lock();
+            if shard.store.len() > 0 {
+                index.slots.count_illegal();
+            }
+            for &aged in &by_age {
+                let at = aged as u32;
+                shard.policy.insert(store.entry(at).class(), at);
+            }
+            shard.store = store;
+            cell.show_oldest(&shard, recency_now);
+            report.entries += by_age.len() as u64;
+        }
+        index.slots.relist_free();
+        report
+    }
+
+    fn load_into(&self, store: &mut Store, claim: &LoadEntry<'_>) -> Loaded {
+        let LoadEntry {
+            hash,
+            key,
+            ref entry,
+            generation,
+            recency,
+        } = *claim;
+        let class = self.index.class_of(entry.slot);
+        let (Some(class), true) = (class, fits(key, entry) && generation > 0) else {
+            self.refused.add(1);
+            return Loaded::Older;
+        };
+        // The slot was overwritten by this put, so the claim counts even if the key has moved on.
+        self.claims[entry.slot.0 as usize].raise(generation);
+        let mut answer = Loaded::Inserted;
+        if let Some(at) = store.find(hash, key) {
+            let known = store.entry(at);
+            if known.generation > generation || known.generation == generation && known.is_live() {
+                return Loaded::Older;
+            }
+            if known.is_live() {
+                answer = Loaded::Replaced(store.located(at));
+            }
+            store.unlist(at);
+            store.discard(at);
+        }
+        let at = store.add(
+            Entry::live(hash, generation, entry.slot.0, class),
+            key,
+            entry,
+        );
+        store.entry_mut(at).stamp(recency);
+        answer
+    }
+}
+
+/// Adds an entry that claims no slot, to become a tombstone.
+fn add_unclaimed(store: &mut Store, hash: u64, key: &[u8], generation: u64) -> u32 {
+    let nothing = NewEntry {
+        slot: SlotId(NO_SLOT),
+        payload_len: 0,
+        payload_checksum: 0,
+        placement: 0,
+        metadata: &[],
+        proven: false,
+    };
+    store.add(Entry::live(hash, generation, NO_SLOT, 0), key, &nothing)
+}
+
+/// Whether an entry stays; its slot is live then. Otherwise it is dropped.
+fn settle(
+    index: &Index,
+    claims: &[Tally],
+    store: &mut Store,
+    at: u32,
+    report: &mut LoadReport,
+) -> bool {
+    let entry = *store.entry(at);
+    if entry.is_vacant() {
+        return false;
+    }
+    if entry.is_live() {
+        let lost = claims[entry.slot as usize].get() != entry.generation;
+        if !lost && index.slots.try_change(entry.slot, State::Free, State::Live) {
+            return true;
+        }
+        if lost || index.slots.state(entry.slot) == Some(State::Bad as u8) {
+            report.displaced += 1;
+        } else {
+            report.duplicate_slots_left += 1;
+        }
+    }
+    store.unlist(at);
+    store.discard(at);
+    false
+}
+
+/// How long ago a stamp was, over the wrap of the clock.
+fn age(stamp: u32, now: u32) -> u32 {
+    let age = now.wrapping_sub(stamp);
+    if age > u32::MAX - AHEAD_LIMIT { 0 } else { age }
+}
+
+#[cfg(test)]
+#[path = "loader_tests.rs"]
+mod tests;

@@ -1,0 +1,107 @@
+//! What a writer holds and gets: reservations of keys, and the outcome of publishing.
+
+use crate::lease::Located;
+use crate::slots::SlotId;
+
+/// Whether a put replaces what is live.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PutMode {
+    /// The new value replaces the old one.
+    Replace,
+    /// The old value stays and the put does nothing.
+    KeepExisting,
+}
+
+/// The answer to [`crate::ShardGuard::reserve`].
+#[derive(Debug)]
+pub enum Reserve {
+    /// The key is reserved for this put.
+    Reserved(Reservation),
+    /// [`PutMode::KeepExisting`], and the key is live.
+    Exists(Located),
+}
+
+/// A put under way: what lets a later remove of the key reach it. Other puts of the key may be under way
+/// at the same time; the highest generation wins.
+#[must_use = "a reservation must be published or cancelled, or its key is remembered for ever"]
+#[derive(Debug)]
+pub struct Reservation {
+    pub(crate) hash: u64,
+    pub(crate) generation: u64,
+    pub(crate) ticket: u64,
+    pub(crate) mode: PutMode,
+}
+
+impl Reservation {
+    /// The generation the put was given.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// The hash of the key.
+    pub fn hash(&self) -> u64 {
+        self.hash
+    }
+}
+
+/// What is to be known of a value that has been written (or, at recovery, that a record tells of).
+#[derive(Clone, Copy, Debug)]
+pub struct NewEntry<'a> {
+    /// The slot with the value; reserved by the caller.
+    pub slot: SlotId,
+    /// Length of the value in bytes.
+    pub payload_len: u32,
+    /// CRC32 of the value; at most `u32::MAX`.
+    pub payload_checksum: u64,
+    /// The placement id the value was written with.
+    pub placement: u16,
+    /// Metadata, at most [`crate::MAX_METADATA_BYTES`].
+    pub metadata: &'a [u8],
+    /// Whether the slot is known to hold these bytes.
+    pub proven: bool,
+}
+
+/// The outcome of [`crate::ShardGuard::publish`]. Where nothing was published, the slot is free again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Published {
+    /// The key was not live and now is.
+    Inserted,
+    /// The key was live with an older generation, which is gone.
+    Replaced {
+        /// The slot of the displaced entry; free, or retired until its last lease ends.
+        slot: SlotId,
+        /// The generation of the displaced entry.
+        generation: u64,
+    },
+    /// A put of a later generation was published meanwhile.
+    Superseded,
+    /// A remove of a later generation came meanwhile.
+    Removed,
+    /// [`PutMode::KeepExisting`], and the key is live.
+    Exists,
+}
+
+/// An entry that was evicted. Its slot is reserved and belongs to the caller.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Evicted {
+    /// The slot, now reserved for the caller.
+    pub slot: SlotId,
+    /// The slot's class.
+    pub class: u8,
+    /// The key that is no longer live.
+    pub key: Box<[u8]>,
+    /// The generation that was evicted.
+    pub generation: u64,
+}
+
+/// The answer to [`crate::ShardGuard::load`] and [`crate::Loader::load`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Loaded {
+    /// The key was not known and now is.
+    Inserted,
+    /// The key was known with an older generation.
+    Replaced(Located),
+    /// The claim was not taken: the key is known with the same or a later generation, or the claim cannot
+    /// be true (no such slot, a slot in use, lengths over the limits).
+    Older,
+}

@@ -1,0 +1,307 @@
+//! Who owns each slot: its state, its class, and the free lists.
+//!
+//! ```text
+//!            take_free            publish              release of the last lease
+//!    free ------------> reserved ---------> live -------> retired -------> free
+//!     |  <------------     |   <---------    |  --------------------------->
+//!     |    give_back       |     evict          remove, replace, forget
+//!    bad <--- quarantined <+ quarantine
+//!             | settle
+//!             +--> free
+//! ```
+//!
+//! A state changes by compare-and-exchange from the state its one owner left it in, and the counters
+//! move in the same step. A transition from any other state is a bug of the caller: it is refused,
+//! counted, and reported by the audit.
+
+use std::ops::Range;
+
+use crate::error::IndexError;
+use crate::free_list::FreeList;
+use crate::stats::ClassStats;
+use crate::sync::{AtomicU8, Guard, Lock, Ordering, Tally};
+
+/// A slot of the store, by number. Which bytes of the device it stands for is the layout's business.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
+pub struct SlotId(pub u32);
+
+/// What becomes of a quarantined slot.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fate {
+    /// Nothing can land on it any more and it may be used again.
+    Free,
+    /// It failed too often and is not to be used again.
+    Bad,
+}
+
+/// Stands for "no slot": ends of runs are exclusive, so no run can hold it.
+pub(crate) const NO_SLOT: u32 = u32::MAX;
+const CLASS_LIMIT: usize = 256;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub(crate) enum State {
+    Free = 0,
+    Reserved = 1,
+    Live = 2,
+    Retired = 3,
+    Quarantined = 4,
+    Bad = 5,
+}
+
+pub(crate) const STATES: usize = 6;
+/// The state of a number between the runs that is no slot at all.
+const ABSENT: u8 = u8::MAX;
+
+#[derive(Clone, Debug)]
+struct Run {
+    slots: Range<u32>,
+    class: u8,
+}
+
+/// What one class owns; aligned so that two classes do not share a cache line.
+#[repr(align(128))]
+#[derive(Debug)]
+struct Class {
+    free: Lock<FreeList>,
+    counts: [Tally; STATES],
+    capacity: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Slots {
+    states: Box<[AtomicU8]>,
+    /// Ascending by slot.
+    runs: Box<[Run]>,
+    classes: Box<[Class]>,
+    illegal: Tally,
+}
+
+impl Slots {
+    pub(crate) fn new(classes: &[Vec<Range<u32>>]) -> Result<Slots, IndexError> {
+        let runs = checked_runs(classes)?;
+        let end = runs.last().map_or(0, |run| run.slots.end);
+        let mut states = vec![ABSENT; end as usize];
+        for run in &runs {
+            states[run.slots.start as usize..run.slots.end as usize].fill(State::Free as u8);
+        }
+        let owned = (0..classes.len()).map(|class| {
+            let of_class = runs.iter().filter(|run| usize::from(run.class) == class);
+            Class::all_free(&of_class.map(|run| run.slots.clone()).collect::<Vec<_>>())
+        });
+        Ok(Slots {
+            classes: owned.collect(),
+            states: states.into_iter().map(AtomicU8::new).collect(),
+            runs: runs.into_boxed_slice(),
+            illegal: Tally::default(),
+        })
+    }
+
+    pub(crate) fn classes(&self) -> usize {
+        self.classes.len()
+    }
+
+    /// One more than the highest slot id.
+    pub(crate) fn end(&self) -> u32 {
+        self.states.len() as u32
+    }
+
+    pub(crate) fn class_of(&self, slot: u32) -> Option<u8> {
+        let after = self.runs.partition_point(|run| run.slots.start <= slot);
+        let run = self.runs.get(after.checked_sub(1)?)?;
+        run.slots.contains(&slot).then_some(run.class)
+    }
+
+    pub(crate) fn illegal(&self) -> u64 {
+        self.illegal.get()
+    }
+
+    /// Slots that the free lists refused.
+    pub(crate) fn rejected(&self) -> u64 {
+        self.classes
+            .iter()
+            .map(|class| class.free.lock().rejected())
+            .sum()
+    }
+
+    /// The state byte of a slot, for the audit; `None` where there is no slot.
+    pub(crate) fn state(&self, slot: u32) -> Option<u8> {
+        let state = self.states.get(slot as usize)?.load(Ordering::Acquire);
+        (state != ABSENT).then_some(state)
+    }
+
+    /// Moves a slot from one state to another; a refusal is counted as a bug, and stops a debug build.
+    pub(crate) fn change(&self, slot: u32, from: State, to: State) -> bool {
+        let changed = self.try_change(slot, from, to);
+        if !changed {
+            self.count_illegal();
+        }
+        changed
+    }
+
+    /// As `change`, where a refusal is an answer and no bug.
+    pub(crate) fn try_change(&self, slot: u32, from: State, to: State) -> bool {
+        let (Some(state), Some(class)) = (self.states.get(slot as usize), self.class_of(slot))
+        else {
+            return false;
+        };
+        let exchanged =
+            state.compare_exchange(from as u8, to as u8, Ordering::AcqRel, Ordering::Acquire);
+        if exchanged.is_err() {
+            return false;
+        }
+        let counts = &self.classes[usize::from(class)].counts;
+        counts[from as usize].subtract(1);
+        counts[to as usize].add(1);
+        true
+    }
+
+    /// Counts a call that broke the rules of ownership.
+    pub(crate) fn count_illegal(&self) {
+        self.illegal.add(1);
+        // This crate's own tests break the rules on purpose, to see the count.
+        if cfg!(all(debug_assertions, not(test))) {
+            panic!("illegal slot transition: a slot has two owners or none");
+        }
+    }
+
+    /// Makes a slot free and puts it at the end of its class's free list.
+    pub(crate) fn free_from(&self, slot: u32, from: State) {
+        self.free_all(from, &[SlotId(slot)]);
+    }
+
+    /// Frees many slots; one lock for each run of slots of the same class.
+    pub(crate) fn free_all(&self, from: State, slots: &[SlotId]) {
+        let of_class = slots.chunk_by(|a, b| self.class_of(a.0) == self.class_of(b.0));
+        for group in of_class {
+            let Some(class) = group.first().and_then(|slot| self.class_of(slot.0)) else {
+                group.iter().for_each(|_| self.count_illegal());
+                continue;
+            };
+            let mut free = self.lock_free(class);
+            for &SlotId(slot) in group {
+                if self.change(slot, from, State::Free) {
+                    free.push(slot);
+                }
+            }
+        }
+    }
+
+    /// Takes up to `n` free slots in FIFO order; they become reserved.
+    pub(crate) fn take_free(&self, class: u8, n: usize, out: &mut Vec<SlotId>) -> usize {
+        if n == 0 || usize::from(class) >= self.classes.len() {
+            return 0;
+        }
+        let mut free = self.lock_free(class);
+        let mut taken = 0;
+        while taken < n
+            && let Some(slot) = free.pop()
+        {
+            if self.change(slot, State::Free, State::Reserved) {
+                out.push(SlotId(slot));
+                taken += 1;
+            }
+        }
+        taken
+    }
+
+    /// Takes one named slot out of the free list.
+    pub(crate) fn take_named(&self, slot: u32, to: State) -> bool {
+        let Some(class) = self.class_of(slot) else {
+            return false;
+        };
+        let mut free = self.lock_free(class);
+        free.remove(slot) && self.change(slot, State::Free, to)
+    }
+
+    /// Builds the free lists anew from the states, in slot order.
+    pub(crate) fn relist_free(&self) {
+        for class in &self.classes {
+            class.free.lock().clear();
+        }
+        for run in &self.runs {
+            let mut free = self.lock_free(run.class);
+            for slot in run.slots.clone() {
+                if self.state(slot) == Some(State::Free as u8) {
+                    free.push(slot);
+                }
+            }
+        }
+    }
+
+    pub(crate) fn lock_free(&self, class: u8) -> Guard<'_, FreeList> {
+        self.classes[usize::from(class)].free.lock()
+    }
+
+    pub(crate) fn class_stats(&self, class: usize) -> ClassStats {
+        let Class {
+            counts, capacity, ..
+        } = &self.classes[class];
+        let of = |state: State| counts[state as usize].get();
+        ClassStats {
+            capacity: *capacity,
+            free: of(State::Free),
+            reserved: of(State::Reserved),
+            live: of(State::Live),
+            retired: of(State::Retired),
+            quarantined: of(State::Quarantined),
+            bad: of(State::Bad),
+        }
+    }
+}
+
+impl Class {
+    fn all_free(runs: &[Range<u32>]) -> Class {
+        let mut free = FreeList::new(runs);
+        for slot in runs.iter().flat_map(Clone::clone) {
+            free.push(slot);
+        }
+        let capacity = u64::from(free.len());
+        let counts: [Tally; STATES] = std::array::from_fn(|_| Tally::default());
+        counts[State::Free as usize].set(capacity);
+        Class {
+            free: Lock::new(free),
+            counts,
+            capacity,
+        }
+    }
+}
+
+/// The runs of all classes in slot order, none empty, none overlapping.
+fn checked_runs(classes: &[Vec<Range<u32>>]) -> Result<Vec<Run>, IndexError> {
+    if classes.is_empty() || classes.len() > CLASS_LIMIT {
+        return Err(IndexError::ClassCount {
+            classes: classes.len(),
+            limit: CLASS_LIMIT,
+        });
+    }
+    let mut runs = Vec::new();
+    for (class, slots) in classes.iter().enumerate() {
+        for slots in slots {
+            let Range { start, end } = *slots;
+            if start > end {
+                return Err(IndexError::ReversedRun { class, start, end });
+            }
+            if start < end {
+                runs.push(Run {
+                    slots: slots.clone(),
+                    class: class as u8,
+                });
+            }
+        }
+    }
+    runs.sort_by_key(|run| run.slots.start);
+    for pair in runs.windows(2) {
+        if let [first, second] = pair
+            && second.slots.start < first.slots.end
+        {
+            let slot = second.slots.start;
+            return Err(IndexError::Overlap {
+                slot,
+                first: first.class,
+                second: second.class,
+            });
+        }
+    }
+    Ok(runs)
+}

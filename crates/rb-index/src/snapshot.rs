@@ -1,0 +1,63 @@
+//! A fuzzy snapshot of one shard, in bounded steps.
+
+use crate::guard::ShardGuard;
+use crate::lease::Located;
+
+/// How far a snapshot of one shard has come: a position in its slab. Begin with `Cursor::default()`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cursor {
+    next: u32,
+}
+
+/// One entry of a snapshot.
+#[derive(Clone, Copy, Debug)]
+pub struct SnapshotEntry<'a> {
+    /// The hash of the key.
+    pub hash: u64,
+    /// The key.
+    pub key: &'a [u8],
+    /// The metadata.
+    pub metadata: &'a [u8],
+    /// What the index knows of the entry.
+    pub located: Located,
+    /// The stamp of its last use; the present one if it is leased.
+    pub recency: u32,
+    /// Leases on it now.
+    pub leases: u32,
+}
+
+impl ShardGuard<'_> {
+    /// Shows the live entries of the next `max` positions of the slab (so the time under the lock is
+    /// bounded, holes or not) and moves the cursor; true if there is more.
+    ///
+    /// The lock may be dropped between the steps. An entry that is live all the while is shown exactly
+    /// once; what comes and goes meanwhile is the log's business: a key may be shown with an old and
+    /// again with a new generation, or not at all.
+    pub fn snapshot(
+        &self,
+        cursor: &mut Cursor,
+        max: usize,
+        each: &mut dyn FnMut(SnapshotEntry<'_>),
+    ) -> bool {
+        let store = &self.shard.store;
+        let now = self.index.recency_now();
+        let max = u32::try_from(max).unwrap_or(u32::MAX);
+        let end = cursor.next.saturating_add(max).min(store.end());
+        for at in cursor.next..end {
+            let entry = store.entry(at);
+            if entry.is_live() {
+                let (key, metadata) = store.key_and_metadata(at);
+                each(SnapshotEntry {
+                    hash: entry.hash,
+                    key,
+                    metadata,
+                    located: store.located(at),
+                    recency: entry.recency(now),
+                    leases: entry.leases(),
+                });
+            }
+        }
+        cursor.next = cursor.next.max(end);
+        cursor.next < store.end()
+    }
+}

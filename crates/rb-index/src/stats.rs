@@ -1,0 +1,56 @@
+//! Numbers the index keeps about itself.
+
+/// What a shard's lock is taken for; counted separately.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Visit {
+    /// A phase of a batch, in one of the batch's own shards.
+    Operation,
+    /// A visit to another shard because the own one had nothing to evict.
+    Eviction,
+    /// Checkpoint, validation, scrub and the like.
+    Background,
+}
+
+/// The slots of one class by state. At rest, the six states add up to `capacity`; while other threads
+/// work, the numbers are each right but not of one instant.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct ClassStats {
+    /// Slots of the class.
+    pub capacity: u64,
+    /// Slots nobody owns.
+    pub free: u64,
+    /// Slots owned by a put under way.
+    pub reserved: u64,
+    /// Slots with a live entry.
+    pub live: u64,
+    /// Slots whose entry is gone but that a lease still holds.
+    pub retired: u64,
+    /// Slots on which a failed write may still land.
+    pub quarantined: u64,
+    /// Slots given up.
+    pub bad: u64,
+}
+
+/// What the index has and did since it was made.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub struct IndexStats {
+    /// Slots by state, one for each class.
+    pub classes: Vec<ClassStats>,
+    /// Live entries.
+    pub entries: u64,
+    /// Entries evicted.
+    pub evictions: u64,
+    /// Shard locks taken for [`Visit::Operation`].
+    pub operation_locks: u64,
+    /// Shard locks taken for [`Visit::Eviction`].
+    pub eviction_locks: u64,
+    /// Shard locks taken for [`Visit::Background`].
+    pub background_locks: u64,
+    /// Shard locks that another thread held at the first try.
+    pub contended_locks: u64,
+    /// State changes refused because the slot was not in the expected state. Not 0: a bug.
+    pub illegal_transitions: u64,
+    /// Slots that a free list refused as free already or foreign. Not 0: a bug.
+    pub free_list_rejections: u64,
+}

@@ -1,0 +1,141 @@
+//! Table, slab and key cells of one shard: finding an entry by key, adding and removing it.
+//! Slots, leases and order are the shard's business.
+//!
+//! The table holds entry numbers only (hashbrown: 4 bytes and a 1-byte tag per bucket). A lookup makes
+//! three dependent memory steps: table, slab entry, key cell.
+
+use hashbrown::HashTable;
+
+use crate::chunked::Chunked;
+use crate::entry::Entry;
+use crate::key_store::KeyStore;
+use crate::lease::Located;
+use crate::put::NewEntry;
+use crate::slots::SlotId;
+
+const NONE: u32 = u32::MAX;
+
+#[derive(Debug)]
+pub(crate) struct Store {
+    table: HashTable<u32>,
+    slab: Chunked<Entry>,
+    first_vacant: u32,
+    keys: KeyStore,
+}
+
+impl Store {
+    /// `expected` entries fit before the table grows.
+    pub(crate) fn new(expected: usize) -> Store {
+        Store {
+            table: HashTable::with_capacity(expected),
+            slab: Chunked::new(),
+            first_vacant: NONE,
+            keys: KeyStore::default(),
+        }
+    }
+
+    /// Entries in the table.
+    pub(crate) fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    /// Numbers of entries are below this.
+    pub(crate) fn end(&self) -> u32 {
+        self.slab.len()
+    }
+
+    pub(crate) fn find(&self, hash: u64, key: &[u8]) -> Option<u32> {
+        let is_it = |&at: &u32| self.slab[at].hash == hash && self.key(at) == key;
+        self.table.find(spread(hash), is_it).copied()
+    }
+
+    /// Adds an entry that is in the table and live. The key must not be in the table, and the lengths
+    /// must be within the limits.
+    pub(crate) fn add(&mut self, mut entry: Entry, key: &[u8], new: &NewEntry<'_>) -> u32 {
+        entry.set_lengths(key.len(), new.metadata.len());
+        entry.payload_len = new.payload_len;
+        entry.payload_checksum = checksum_of(new);
+        entry.cell = self.keys.insert(new.placement, key, new.metadata);
+        if new.proven {
+            entry.set_proven();
+        }
+        let at = self.place(entry);
+        let slab = &self.slab;
+        self.table
+            .insert_unique(spread(entry.hash), at, |&other| spread(slab[other].hash));
+        at
+    }
+
+    /// Takes an entry out of the table; its slab entry and key stay.
+    pub(crate) fn unlist(&mut self, at: u32) {
+        let hash = spread(self.slab[at].hash);
+        if let Ok(found) = self.table.find_entry(hash, |&other| other == at) {
+            found.remove();
+        }
+    }
+
+    /// Gives the slab entry and the key cell of an unlisted entry back.
+    pub(crate) fn discard(&mut self, at: u32) {
+        let entry = self.slab[at];
+        self.keys.remove(entry.cell, entry.bytes_len());
+        self.slab[at] = Entry::vacant(self.first_vacant);
+        self.first_vacant = at;
+    }
+
+    pub(crate) fn entry(&self, at: u32) -> &Entry {
+        &self.slab[at]
+    }
+
+    pub(crate) fn entry_mut(&mut self, at: u32) -> &mut Entry {
+        &mut self.slab[at]
+    }
+
+    pub(crate) fn key(&self, at: u32) -> &[u8] {
+        self.key_and_metadata(at).0
+    }
+
+    pub(crate) fn key_and_metadata(&self, at: u32) -> (&[u8], &[u8]) {
+        let entry = &self.slab[at];
+        self.keys
+            .bytes(entry.cell, entry.bytes_len())
+            .split_at(entry.key_len())
+    }
+
+    pub(crate) fn located(&self, at: u32) -> Located {
+        let entry = &self.slab[at];
+        Located {
+            slot: SlotId(entry.slot),
+            class: entry.class(),
+            generation: entry.generation,
+            payload_len: entry.payload_len,
+            payload_checksum: u64::from(entry.payload_checksum),
+            placement: self.keys.placement(entry.cell, entry.bytes_len()),
+            proven: entry.is_proven(),
+        }
+    }
+
+    fn place(&mut self, entry: Entry) -> u32 {
+        if self.first_vacant == NONE {
+            return self.slab.push(entry);
+        }
+        let at = self.first_vacant;
+        self.first_vacant = self.slab[at].cell;
+        self.slab[at] = entry;
+        at
+    }
+}
+
+/// The table picks buckets by low bits and tags by the top seven. The top bits chose the shard, so
+/// within it they say little: the multiplication brings all bits into the tag.
+fn spread(hash: u64) -> u64 {
+    hash.wrapping_mul(0x9E37_79B9_7F4A_7C15)
+}
+
+/// Version 1 of the format has CRC32 in its 8-byte checksum fields; the index keeps 4 bytes.
+fn checksum_of(new: &NewEntry<'_>) -> u32 {
+    debug_assert!(
+        new.payload_checksum <= u64::from(u32::MAX),
+        "payload checksum is not a CRC32"
+    );
+    new.payload_checksum as u32
+}

@@ -1,0 +1,106 @@
+//! The only door to locks and atomics: everything in this crate that two threads may touch comes
+//! through here, so that the models in `loom_tests` run the real code on loom's primitives.
+//!
+//! Loom is chosen only in this crate's own tests (`all(test, rb_loom)`): the flag is global to a
+//! build and must not change what other crates get. Counters that only feed [`crate::IndexStats`],
+//! and hints, are the standard library's in both builds ([`Tally`]): nothing relies on them, and
+//! modelling them would multiply the schedules to explore.
+
+pub(crate) use self::chosen::{AtomicU8, Guard, Lock};
+pub(crate) use std::sync::atomic::Ordering;
+
+use std::sync::atomic::AtomicU64;
+
+/// A number that is only reported, or a hint of where to look first; nothing relies on it.
+#[derive(Debug, Default)]
+pub(crate) struct Tally(AtomicU64);
+
+impl Tally {
+    pub(crate) fn add(&self, amount: u64) {
+        self.0.fetch_add(amount, Ordering::Relaxed);
+    }
+
+    pub(crate) fn subtract(&self, amount: u64) {
+        self.0.fetch_sub(amount, Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    /// Raises the value to `value` if that is higher.
+    pub(crate) fn raise(&self, value: u64) {
+        self.0.fetch_max(value, Ordering::Relaxed);
+    }
+}
+
+#[cfg(not(all(test, rb_loom)))]
+mod chosen {
+    pub(crate) use std::sync::atomic::AtomicU8;
+
+    pub(crate) type Guard<'a, T> = parking_lot::MutexGuard<'a, T>;
+
+    /// A lock that does not poison: a caller's panic while it holds a guard leaves the index usable,
+    /// because every method finishes its own transitions.
+    #[derive(Debug)]
+    pub(crate) struct Lock<T>(parking_lot::Mutex<T>);
+
+    impl<T> Lock<T> {
+        pub(crate) fn new(value: T) -> Lock<T> {
+            Lock(parking_lot::Mutex::new(value))
+        }
+
+        pub(crate) fn lock(&self) -> Guard<'_, T> {
+            self.0.lock()
+        }
+
+        /// Locks, and says whether another thread held the lock at first.
+        pub(crate) fn lock_counted(&self) -> (Guard<'_, T>, bool) {
+            match self.0.try_lock() {
+                Some(guard) => (guard, false),
+                None => (self.0.lock(), true),
+            }
+        }
+
+        pub(crate) fn into_inner(self) -> T {
+            self.0.into_inner()
+        }
+    }
+}
+
+#[cfg(all(test, rb_loom))]
+mod chosen {
+    pub(crate) use loom::sync::atomic::AtomicU8;
+
+    pub(crate) type Guard<'a, T> = loom::sync::MutexGuard<'a, T>;
+
+    #[derive(Debug)]
+    pub(crate) struct Lock<T>(loom::sync::Mutex<T>);
+
+    impl<T> Lock<T> {
+        pub(crate) fn new(value: T) -> Lock<T> {
+            Lock(loom::sync::Mutex::new(value))
+        }
+
+        pub(crate) fn lock(&self) -> Guard<'_, T> {
+            self.0
+                .lock()
+                .expect("loom locks are not poisoned in a passing model")
+        }
+
+        // A first `try_lock` would double the schedules and changes nothing but a statistic.
+        pub(crate) fn lock_counted(&self) -> (Guard<'_, T>, bool) {
+            (self.lock(), false)
+        }
+
+        pub(crate) fn into_inner(self) -> T {
+            self.0
+                .into_inner()
+                .expect("loom locks are not poisoned in a passing model")
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! The memory goal: at most 64 bytes for an entry besides its key and metadata bytes.
+
+use crate::entry::Entry;
+use crate::tests::Random;
+use crate::{Index, IndexOptions, LoadEntry, NewEntry, SlotId};
+
+/// Bytes of a slab entry; checked at compile time beside it.
+const SLAB: f64 = size_of::<Entry>() as f64;
+/// Two 4-byte links in the LRU list.
+const LINKS: f64 = 8.0;
+/// The placement id in the key cell.
+const PLACEMENT: f64 = 2.0;
+/// hashbrown: a 4-byte entry number and a 1-byte tag per bucket, at least 7/16 of the buckets in use
+/// (a power of two, at most 7/8 full).
+const TABLE_WORST: f64 = 5.0 * 16.0 / 7.0;
+/// A state byte and a bit of the free set. A live entry's slot is not queued as free.
+const SLOT: f64 = 1.0 + 1.0 / 8.0;
+/// Chunk lists: a 24-byte vector for 256 slab entries and for 256 links, 16 bytes for a key chunk.
+const CHUNK_LISTS: f64 = 48.0 / 256.0 + 16.0 / 256.0;
+
+#[test]
+fn an_entry_costs_at_most_64_bytes() {
+    let worst = SLAB + LINKS + PLACEMENT + TABLE_WORST + SLOT + CHUNK_LISTS;
+    assert!(worst <= 64.0, "{worst} bytes for an entry");
+    assert!(
+        worst > 62.0,
+        "{worst} bytes for an entry: good news, update the documentation"
+    );
+}
+
+/// 500,000 entries with 32-byte keys from sections sorted by hash, one thread. A debug build is not
+/// measured. `cargo test -p rb-index --release load_speed -- --nocapture --ignored`
+#[test]
+#[ignore = "a measurement; the machine decides"]
+fn load_speed() {
+    const ENTRIES: u32 = 500_000;
+    let mut random = Random::new(1);
+    let mut hashes: Vec<u64> = (0..ENTRIES).map(|_| random.next()).collect();
+    hashes.sort_unstable();
+    let keys: Vec<[u8; 32]> = hashes
+        .iter()
+        .map(|hash| std::array::from_fn(|at| (hash >> (at % 8 * 8)) as u8))
+        .collect();
+    let mut slots: Vec<u32> = (0..ENTRIES).collect();
+    for at in (1..slots.len()).rev() {
+        slots.swap(at, random.below(at as u64 + 1) as usize);
+    }
+    let claims: Vec<LoadEntry<'_>> = (0..ENTRIES as usize)
+        .map(|at| LoadEntry {
+            hash: hashes[at],
+            key: &keys[at],
+            entry: NewEntry {
+                slot: SlotId(slots[at]),
+                payload_len: 65536,
+                payload_checksum: 1,
+                placement: 0,
+                metadata: &[],
+                proven: false,
+            },
+            generation: 1 + random.below(1 << 30),
+            recency: random.below(1 << 20) as u32,
+        })
+        .collect();
+    for round in 0..5 {
+        let options = IndexOptions {
+            shards: 64,
+            classes: vec![vec![0..ENTRIES + 1000]],
+        };
+        let index = Index::new(options).unwrap();
+        let start = std::time::Instant::now();
+        let loader = index.loader().unwrap();
+        for batch in claims.chunks(1024) {
+            loader.load_batch(batch);
+        }
+        let loaded = start.elapsed();
+        let report = loader.finish(1 << 20);
+        let finished = start.elapsed();
+        let lease = lease_each(&index, &hashes, &keys);
+        println!("lease and release of a random key: {lease:?}");
+        println!(
+            "round {round}: loaded {loaded:?}, finished {:?}, {report:?}",
+            finished
+        );
+        assert_eq!(report.entries, u64::from(ENTRIES));
+    }
+}
+
+/// The mean time to lease and release an entry, in an order that misses the processor's caches.
+fn lease_each(index: &Index, hashes: &[u64], keys: &[[u8; 32]]) -> std::time::Duration {
+    let start = std::time::Instant::now();
+    for at in 0..hashes.len() {
+        let at = at.wrapping_mul(48_271) % hashes.len();
+        let mut guard = index.lock(index.shard_of(hashes[at]), crate::Visit::Operation);
+        let lease = guard
+            .lease(hashes[at], &keys[at])
+            .expect("every key was loaded");
+        guard.release(lease);
+    }
+    start.elapsed() / hashes.len() as u32
+}

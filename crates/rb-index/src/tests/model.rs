@@ -1,0 +1,307 @@
+//! Random operations against a naive model: a map for the keys and a vector for the order of use.
+
+use std::collections::HashMap;
+
+use crate::tests::Random;
+use crate::tests::rules::new_entry;
+use crate::*;
+
+const KEYS: u64 = 12;
+const CLASSES: u64 = 2;
+const SLOTS_PER_CLASS: u32 = 6;
+
+fn hash_of(key: u64) -> u64 {
+    // Only four hashes for twelve keys: collisions must be told apart by the key.
+    (key % 4).wrapping_mul(0xA076_1D64_78BD_642F)
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    slot: SlotId,
+    generation: u64,
+    leases: usize,
+}
+
+struct Model {
+    index: Index,
+    live: HashMap<u64, Known>,
+    /// Keys without a lease, least recently used first.
+    order: Vec<u64>,
+    leases: Vec<(u64, Lease)>,
+    /// Announced puts with whether the model expects a refusal.
+    puts: Vec<(u64, Reservation, Option<Published>)>,
+    generation: u64,
+}
+
+impl Model {
+    fn new(shards: u32) -> Model {
+        let classes = vec![vec![0..2, 8..12], vec![2..8]];
+        Model {
+            index: Index::new(IndexOptions { shards, classes }).unwrap(),
+            live: HashMap::new(),
+            order: Vec::new(),
+            leases: Vec::new(),
+            puts: Vec::new(),
+            generation: 0,
+        }
+    }
+
+    fn guard(&self, key: u64) -> ShardGuard<'_> {
+        self.index
+            .lock(self.index.shard_of(hash_of(key)), Visit::Operation)
+    }
+
+    fn step(&mut self, random: &mut Random) {
+        self.index.begin_batch(1);
+        self.generation += 1;
+        let key = random.below(KEYS);
+        match random.below(10) {
+            0..=1 => self.announce(key),
+            2..=4 => self.publish(random),
+            5 => self.remove(key),
+            6 => self.lease(key),
+            7 => self.release(random),
+            8 => self.touch(key),
+            _ => self.forget(random, key),
+        }
+    }
+
+    fn announce(&mut self, key: u64) {
+        let reserve = self.guard(key).reserve(
+            hash_of(key),
+            &key.to_le_bytes(),
+            self.generation,
+            PutMode::Replace,
+        );
+        let Reserve::Reserved(reservation) = reserve else {
+            panic!("Replace always reserves")
+        };
+        self.puts.push((key, reservation, None));
+    }
+
+    /// Publishes a random announced put in a slot that is taken or made free by eviction.
+    fn publish(&mut self, random: &mut Random) {
+        if self.puts.is_empty() {
+            return;
+        }
+        let at = random.below(self.puts.len() as u64) as usize;
+        let (key, reservation, refusal) = self.puts.swap_remove(at);
+        let class = random.below(CLASSES) as u8;
+        let Some(slot) = self.slot(class, key) else {
+            self.guard(key).cancel(reservation, &key.to_le_bytes());
+            return;
+        };
+        let generation = reservation.generation();
+        let live = self.live.get(&key).copied();
+        let expected = match (refusal, live) {
+            (Some(refusal), _) => refusal,
+            (_, Some(known)) if known.generation > generation => Published::Superseded,
+            (_, Some(known)) => Published::Replaced {
+                slot: known.slot,
+                generation: known.generation,
+            },
+            _ => Published::Inserted,
+        };
+        let bytes = key.to_le_bytes();
+        let published = self
+            .guard(key)
+            .publish(reservation, &bytes, new_entry(slot));
+        assert_eq!(published, expected);
+        if matches!(published, Published::Inserted | Published::Replaced { .. }) {
+            self.drop_live(key);
+            self.live.insert(
+                key,
+                Known {
+                    slot,
+                    generation,
+                    leases: 0,
+                },
+            );
+            self.order.push(key);
+            self.settle_puts(key, generation, Published::Superseded);
+        }
+    }
+
+    fn slot(&mut self, class: u8, key: u64) -> Option<SlotId> {
+        let mut taken = Vec::new();
+        if self.index.take_free(class, 1, &mut taken) == 1 {
+            return taken.pop();
+        }
+        let shard = self.index.shard_of(hash_of(key));
+        let of_class = |model: &Model, key: &u64| {
+            let slot = model.live[key].slot;
+            model.index.class_of(slot) == Some(class)
+                && model.index.shard_of(hash_of(*key)) == shard
+        };
+        let expected = self.order.iter().find(|key| of_class(self, key)).copied();
+        let mut evicted = Vec::new();
+        let count = self.guard(key).evict(class, 1, &mut evicted);
+        assert_eq!(count, usize::from(expected.is_some()));
+        let victim = expected?;
+        let known = self.live[&victim];
+        assert_eq!(*evicted[0].key, victim.to_le_bytes());
+        assert_eq!(
+            (evicted[0].slot, evicted[0].generation),
+            (known.slot, known.generation)
+        );
+        self.drop_live(victim);
+        Some(known.slot)
+    }
+
+    fn remove(&mut self, key: u64) {
+        let removed = self
+            .guard(key)
+            .remove(hash_of(key), &key.to_le_bytes(), self.generation);
+        assert_eq!(
+            removed.map(|r| r.generation),
+            self.live.get(&key).map(|k| k.generation)
+        );
+        self.drop_live(key);
+        self.settle_puts(key, self.generation, Published::Removed);
+    }
+
+    fn lease(&mut self, key: u64) {
+        let lease = self.guard(key).lease(hash_of(key), &key.to_le_bytes());
+        assert_eq!(lease.is_some(), self.live.contains_key(&key));
+        if let (Some(lease), Some(known)) = (lease, self.live.get_mut(&key)) {
+            assert_eq!(lease.located().generation, known.generation);
+            known.leases += 1;
+            self.order.retain(|&other| other != key);
+            self.leases.push((key, lease));
+        }
+    }
+
+    fn release(&mut self, random: &mut Random) {
+        if self.leases.is_empty() {
+            return;
+        }
+        let at = random.below(self.leases.len() as u64) as usize;
+        let (key, lease) = self.leases.swap_remove(at);
+        let generation = lease.located().generation;
+        self.guard(key).release(lease);
+        if let Some(known) = self.live.get_mut(&key)
+            && known.generation == generation
+        {
+            known.leases -= 1;
+            if known.leases == 0 {
+                self.order.push(key);
+            }
+        }
+    }
+
+    fn touch(&mut self, key: u64) {
+        let touched = self.guard(key).touch(hash_of(key), &key.to_le_bytes());
+        assert_eq!(touched, self.live.contains_key(&key));
+        if self.order.contains(&key) {
+            self.order.retain(|&other| other != key);
+            self.order.push(key);
+        }
+    }
+
+    fn forget(&mut self, random: &mut Random, key: u64) {
+        if random.below(2) == 0
+            && let Some((key, lease)) = self.leases.first()
+        {
+            let live = self.live.get(key).map(|known| known.generation);
+            let expected = live == Some(lease.located().generation);
+            assert_eq!(self.guard(*key).forget(lease), expected);
+            let key = *key;
+            if expected {
+                self.drop_live(key);
+            }
+            return;
+        }
+        let generation = self.live.get(&key).map_or(1, |known| known.generation);
+        let forgotten =
+            self.guard(key)
+                .forget_generation(hash_of(key), &key.to_le_bytes(), generation);
+        assert_eq!(forgotten, self.live.contains_key(&key));
+        self.drop_live(key);
+    }
+
+    fn drop_live(&mut self, key: u64) {
+        self.live.remove(&key);
+        self.order.retain(|&other| other != key);
+    }
+
+    fn settle_puts(&mut self, key: u64, generation: u64, what: Published) {
+        for (other, reservation, refusal) in &mut self.puts {
+            if *other == key && reservation.generation() < generation && refusal.is_none() {
+                *refusal = Some(what);
+            }
+        }
+    }
+
+    fn check(&self) -> Result<(), String> {
+        self.index.audit()?;
+        let stats = self.index.stats();
+        let mut retired: Vec<SlotId> = self
+            .leases
+            .iter()
+            .filter(|(key, lease)| {
+                self.live.get(key).map(|known| known.generation) != Some(lease.located().generation)
+            })
+            .map(|(_, lease)| lease.located().slot)
+            .collect();
+        retired.sort();
+        retired.dedup();
+        let total = |of: &dyn Fn(&ClassStats) -> u64| stats.classes.iter().map(of).sum::<u64>();
+        let seen = (
+            total(&|c| c.live),
+            total(&|c| c.retired),
+            total(&|c| c.free),
+        );
+        let (live, retired) = (self.live.len() as u64, retired.len() as u64);
+        let capacity = CLASSES * u64::from(SLOTS_PER_CLASS);
+        let expected = (live, retired, capacity - live - retired);
+        if seen != expected {
+            return Err(format!(
+                "live, retired, free: {seen:?}, the model has {expected:?}"
+            ));
+        }
+        Ok(())
+    }
+
+    /// Evicts all that can be: with one shard the order must be the model's exactly.
+    fn check_order(&self) {
+        for class in 0..CLASSES as u8 {
+            let index = &self.index;
+            let of_class = |key: &&u64| index.class_of(self.live[*key].slot) == Some(class);
+            let expected = self.order.iter().filter(of_class);
+            let mut evicted = Vec::new();
+            index
+                .lock(0, Visit::Eviction)
+                .evict(class, usize::MAX, &mut evicted);
+            let seen = evicted.iter().map(|gone| gone.key.to_vec());
+            assert!(
+                seen.eq(expected.map(|key| key.to_le_bytes().to_vec())),
+                "class {class}"
+            );
+            index.give_back(&evicted.iter().map(|gone| gone.slot).collect::<Vec<_>>());
+        }
+        self.index.audit().unwrap();
+    }
+}
+
+#[test]
+fn random_operations_agree_with_the_model() {
+    for seed in 1..=400_u64 {
+        let shards = 1 << (seed % 3);
+        let run = std::panic::catch_unwind(|| {
+            let (mut random, mut model) = (Random::new(seed), Model::new(shards));
+            for step in 0..300 {
+                model.step(&mut random);
+                if step % 50 == 49 {
+                    model.check().unwrap();
+                }
+            }
+            if shards == 1 {
+                model.check_order();
+            }
+        });
+        if let Err(failure) = run {
+            println!("seed {seed}, {shards} shards");
+            std::panic::resume_unwind(failure);
+        }
+    }
+}

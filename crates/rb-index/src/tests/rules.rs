@@ -1,0 +1,389 @@
+//! The rules one by one: reservations, leases, slot states, stats.
+
+use crate::*;
+
+pub(crate) fn new_entry(slot: SlotId) -> NewEntry<'static> {
+    NewEntry {
+        slot,
+        payload_len: slot.0 + 1,
+        payload_checksum: 9,
+        placement: 513,
+        metadata: b"shape",
+        proven: true,
+    }
+}
+
+fn index(slots: u32) -> Index {
+    Index::new(IndexOptions {
+        shards: 1,
+        classes: vec![vec![0..slots]],
+    })
+    .unwrap()
+}
+
+fn take(index: &Index) -> SlotId {
+    let mut taken = Vec::new();
+    assert_eq!(index.take_free(0, 1, &mut taken), 1);
+    taken[0]
+}
+
+fn reserve(guard: &mut ShardGuard<'_>, key: &[u8], generation: u64) -> Reservation {
+    match guard.reserve(1, key, generation, PutMode::Replace) {
+        Reserve::Reserved(reservation) => reservation,
+        Reserve::Exists(found) => panic!("{found:?}"),
+    }
+}
+
+fn put(index: &Index, key: &[u8], generation: u64) -> Published {
+    let slot = take(index);
+    let mut guard = index.lock(0, Visit::Operation);
+    let reservation = reserve(&mut guard, key, generation);
+    guard.publish(reservation, key, new_entry(slot))
+}
+
+#[test]
+fn a_later_remove_cancels_a_put_under_way_and_an_earlier_one_does_not() {
+    let index = index(4);
+    let slot = take(&index);
+    let mut guard = index.lock(0, Visit::Operation);
+    let old = reserve(&mut guard, b"k", 5);
+    let new = reserve(&mut guard, b"k", 7);
+    let other = reserve(&mut guard, b"other", 4);
+    assert_eq!(guard.pending_puts(), 3);
+    assert_eq!(guard.remove(1, b"k", 6), None);
+    assert_eq!(
+        guard.publish(old, b"k", new_entry(slot)),
+        Published::Removed
+    );
+    drop(guard);
+    let (a, b) = (take(&index), take(&index));
+    let mut guard = index.lock(0, Visit::Operation);
+    assert_eq!(guard.publish(new, b"k", new_entry(a)), Published::Inserted);
+    assert_eq!(
+        guard.publish(other, b"other", new_entry(b)),
+        Published::Inserted
+    );
+    assert_eq!(
+        guard.remove(1, b"k", 7),
+        None,
+        "a generation does not remove itself"
+    );
+    assert_eq!(guard.remove(1, b"k", 8).unwrap().generation, 7);
+    assert_eq!(guard.pending_puts(), 0);
+    drop(guard);
+    index.audit().unwrap();
+}
+
+#[test]
+fn an_older_put_never_follows_a_newer_one_even_if_that_is_evicted() {
+    let index = index(4);
+    let (a, b) = (take(&index), take(&index));
+    let mut guard = index.lock(0, Visit::Operation);
+    let old = reserve(&mut guard, b"k", 5);
+    let new = reserve(&mut guard, b"k", 6);
+    assert_eq!(guard.publish(new, b"k", new_entry(a)), Published::Inserted);
+    let mut evicted = Vec::new();
+    assert_eq!(guard.evict(0, 1, &mut evicted), 1);
+    assert_eq!((&*evicted[0].key, evicted[0].generation), (&b"k"[..], 6));
+    assert_eq!(
+        guard.publish(old, b"k", new_entry(b)),
+        Published::Superseded
+    );
+    drop(guard);
+    index.give_back(&[evicted[0].slot]);
+    index.audit().unwrap();
+    assert_eq!(index.stats().classes[0].free, 4);
+}
+
+#[test]
+fn keep_existing_yields_at_reservation_and_at_publication() {
+    let index = index(4);
+    let slot = take(&index);
+    let mut guard = index.lock(0, Visit::Operation);
+    let Reserve::Reserved(early) = guard.reserve(1, b"k", 9, PutMode::KeepExisting) else {
+        panic!("nothing is live yet");
+    };
+    drop(guard);
+    assert_eq!(put(&index, b"k", 3), Published::Inserted);
+    let mut guard = index.lock(0, Visit::Operation);
+    assert_eq!(
+        guard.publish(early, b"k", new_entry(slot)),
+        Published::Exists
+    );
+    let Reserve::Exists(found) = guard.reserve(1, b"k", 10, PutMode::KeepExisting) else {
+        panic!("generation 3 is live");
+    };
+    assert_eq!(
+        (found.generation, found.placement, found.proven),
+        (3, 513, true)
+    );
+    drop(guard);
+    index.audit().unwrap();
+}
+
+#[test]
+fn a_leased_slot_outlives_remove_and_replace_and_frees_with_the_last_lease() {
+    let index = index(3);
+    assert_eq!(put(&index, b"k", 1), Published::Inserted);
+    let mut guard = index.lock(0, Visit::Operation);
+    let first = guard.lease(1, b"k").unwrap();
+    let second = guard.lease(1, b"k").unwrap();
+    assert!(!guard.can_evict(0));
+    drop(guard);
+    let displaced = first.located().slot;
+    assert_eq!(
+        put(&index, b"k", 2),
+        Published::Replaced {
+            slot: displaced,
+            generation: 1
+        }
+    );
+    let mut guard = index.lock(0, Visit::Operation);
+    assert_eq!(
+        (guard.key(&first), guard.metadata(&first)),
+        (&b"k"[..], &b"shape"[..])
+    );
+    assert!(!guard.forget(&first), "generation 1 is not live any more");
+    assert_eq!(guard.get(1, b"k").unwrap().generation, 2);
+    guard.release(first);
+    assert_eq!(index.stats().classes[0].retired, 1);
+    guard.release(second);
+    assert_eq!(index.stats().classes[0].retired, 0);
+    drop(guard);
+    index.audit().unwrap();
+    assert_eq!(index.stats().classes[0].free, 2);
+}
+
+#[test]
+fn forgetting_concerns_exactly_one_generation() {
+    let index = index(3);
+    put(&index, b"k", 4);
+    let mut guard = index.lock(0, Visit::Operation);
+    assert!(!guard.forget_generation(1, b"k", 3));
+    let lease = guard.lease(1, b"k").unwrap();
+    guard.prove(&lease);
+    assert!(guard.forget(&lease));
+    assert!(!guard.forget(&lease));
+    assert!(guard.lease(1, b"k").is_none());
+    guard.release(lease);
+    drop(guard);
+    put(&index, b"k", 5);
+    let mut guard = index.lock(0, Visit::Operation);
+    assert!(guard.forget_generation(1, b"k", 5));
+    drop(guard);
+    index.audit().unwrap();
+    assert_eq!(index.stats().classes[0].free, 3);
+}
+
+#[test]
+fn a_quarantined_slot_is_not_handed_out_until_it_is_settled() {
+    let index = index(2);
+    let (a, b) = (take(&index), take(&index));
+    index.quarantine(a);
+    index.quarantine(b);
+    assert_eq!(index.take_free(0, 2, &mut Vec::new()), 0);
+    index.audit().unwrap();
+    index.settle_quarantined(a, Fate::Free);
+    index.settle_quarantined(b, Fate::Bad);
+    assert_eq!(take(&index), a);
+    assert_eq!(index.take_free(0, 1, &mut Vec::new()), 0);
+    assert!(!index.mark_bad(a), "it is reserved");
+    index.give_back(&[a]);
+    assert!(index.mark_bad(a));
+    index.audit().unwrap();
+    assert_eq!(index.stats().classes[0].bad, 2);
+}
+
+#[test]
+fn slots_freed_twice_or_never_taken_are_refused_and_the_audit_says_so() {
+    let index = index(3);
+    let slot = take(&index);
+    index.give_back(&[slot]);
+    index.audit().unwrap();
+    index.give_back(&[slot]);
+    index.give_back(&[SlotId(99)]);
+    index.quarantine(slot);
+    assert_eq!(index.stats().illegal_transitions, 3);
+    assert_eq!(index.stats().classes[0].free, 3);
+    assert!(index.audit().unwrap_err().contains("3 illegal"));
+}
+
+#[test]
+fn a_foreign_lease_changes_nothing() {
+    let (here, there) = (index(2), index(2));
+    put(&here, b"k", 1);
+    put(&there, b"k", 2);
+    let lease = there.lock(0, Visit::Operation).lease(1, b"k").unwrap();
+    let mut guard = here.lock(0, Visit::Operation);
+    guard.prove(&lease);
+    assert!(!guard.forget(&lease));
+    assert_eq!(guard.key(&lease), b"");
+    guard.release(lease);
+    drop(guard);
+    assert_eq!(here.stats().illegal_transitions, 1);
+    assert_eq!(here.stats().entries, 1);
+}
+
+#[test]
+fn loading_entry_by_entry_takes_and_frees_the_slots() {
+    let index = index(4);
+    let mut guard = index.lock(0, Visit::Background);
+    assert_eq!(
+        guard.load(1, b"k", new_entry(SlotId(2)), 5, 0),
+        Loaded::Inserted
+    );
+    assert_eq!(
+        guard.load(1, b"k", new_entry(SlotId(1)), 4, 0),
+        Loaded::Older
+    );
+    assert_eq!(
+        guard.load(1, b"j", new_entry(SlotId(2)), 9, 0),
+        Loaded::Older,
+        "slot in use"
+    );
+    let replaced = guard.load(1, b"k", new_entry(SlotId(0)), 6, 0);
+    assert!(matches!(
+        replaced,
+        Loaded::Replaced(Located { generation: 5, .. })
+    ));
+    assert_eq!(guard.unload(1, b"k", 5), None);
+    assert_eq!(guard.unload(1, b"k", 6).unwrap().slot, SlotId(0));
+    drop(guard);
+    index.audit().unwrap();
+    assert_eq!(index.stats().classes[0].free, 4);
+}
+
+#[test]
+fn a_snapshot_shows_each_standing_entry_once_in_bounded_steps() {
+    let index = index(2000);
+    for generation in 1..=1000 {
+        put(&index, format!("key {generation}").as_bytes(), generation);
+    }
+    let lease = index.lock(0, Visit::Operation).lease(1, b"key 7").unwrap();
+    let (mut cursor, mut seen, mut steps, mut leases) = (Cursor::default(), Vec::new(), 0, 0);
+    loop {
+        let guard = index.lock(0, Visit::Background);
+        let more = guard.snapshot(&mut cursor, 64, &mut |entry| {
+            assert_eq!(entry.metadata, b"shape");
+            seen.push((entry.key.to_vec(), entry.located.generation));
+            leases += entry.leases;
+        });
+        drop(guard);
+        steps += 1;
+        if !more {
+            break;
+        }
+        // Churn behind and before the cursor; the first 900 keys stand.
+        let victim = 900 + steps;
+        let key = format!("key {victim}");
+        index
+            .lock(0, Visit::Operation)
+            .remove(1, key.as_bytes(), 10_000);
+        put(&index, format!("new {steps}").as_bytes(), 20_000 + steps);
+    }
+    assert!(steps >= 16);
+    assert_eq!(leases, 1);
+    seen.sort();
+    for generation in 1..=900_u64 {
+        let key = format!("key {generation}").into_bytes();
+        assert_eq!(
+            seen.iter().filter(|(seen, _)| *seen == key).count(),
+            1,
+            "key {generation}"
+        );
+    }
+    index.lock(0, Visit::Operation).release(lease);
+    index.audit().unwrap();
+}
+
+#[test]
+fn hashes_map_to_shards_and_back() {
+    for shards in [1, 2, 64, 1024] {
+        let index = Index::new(IndexOptions {
+            shards,
+            classes: vec![vec![0..8]],
+        })
+        .unwrap();
+        let mut next = 0_u64;
+        for shard in 0..index.shards() {
+            let range = index.hash_range(shard);
+            assert_eq!(*range.start(), next);
+            assert_eq!(
+                (index.shard_of(*range.start()), index.shard_of(*range.end())),
+                (shard, shard)
+            );
+            next = range.end().wrapping_add(1);
+        }
+        assert_eq!(next, 0, "the ranges must cover all hashes");
+    }
+    let counts = [0, 1, 256, 511, 512, 16_384, 1 << 40].map(Index::default_shards);
+    assert_eq!(counts, [1, 1, 1, 1, 2, 64, 64]);
+}
+
+#[test]
+fn wrong_options_are_named() {
+    let make = |shards, classes| Index::new(IndexOptions { shards, classes }).unwrap_err();
+    assert_eq!(
+        make(3, vec![vec![0..1]]),
+        IndexError::ShardCount {
+            shards: 3,
+            limit: 1024
+        }
+    );
+    assert_eq!(
+        make(0, vec![vec![0..1]]),
+        IndexError::ShardCount {
+            shards: 0,
+            limit: 1024
+        }
+    );
+    assert_eq!(
+        make(1, vec![]),
+        IndexError::ClassCount {
+            classes: 0,
+            limit: 256
+        }
+    );
+    let overlap = make(1, vec![vec![10..20], vec![0..11]]);
+    assert_eq!(
+        overlap,
+        IndexError::Overlap {
+            slot: 10,
+            first: 1,
+            second: 0
+        }
+    );
+    #[expect(clippy::reversed_empty_ranges, reason = "the mistake under test")]
+    let reversed = make(1, vec![vec![5..4]]);
+    assert_eq!(
+        reversed,
+        IndexError::ReversedRun {
+            class: 0,
+            start: 5,
+            end: 4
+        }
+    );
+}
+
+#[test]
+fn a_panic_with_a_guard_leaves_the_index_usable() {
+    let index = index(2);
+    put(&index, b"k", 1);
+    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let mut guard = index.lock(0, Visit::Operation);
+        guard.touch(1, b"k");
+        panic!("a caller's mistake");
+    }));
+    assert!(panicked.is_err());
+    assert!(index.lock(0, Visit::Eviction).get(1, b"k").is_some());
+    index.audit().unwrap();
+    let stats = index.stats();
+    assert_eq!(
+        (
+            stats.operation_locks,
+            stats.eviction_locks,
+            stats.contended_locks
+        ),
+        (2, 1, 0)
+    );
+}

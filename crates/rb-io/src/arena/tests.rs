@@ -1,0 +1,228 @@
+// UNSAFETY: adopting memory is unsafe by nature, and its contract is what is tested here.
+#![expect(unsafe_code, reason = "Arena::adopt")]
+//! Arenas: all or none, in order, and memory that stays while anyone may use it.
+
+use std::any::Any;
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use super::{Arena, ArenaError, PAGE_BYTES};
+
+const PAGE: usize = PAGE_BYTES;
+const NOT_LONG: Duration = Duration::from_millis(40);
+const LONG: Duration = Duration::from_secs(30);
+
+#[test]
+fn ranges_are_whole_pages_and_come_back() {
+    let arena = Arena::allocate(3 * PAGE - 5).unwrap();
+    assert_eq!(arena.bytes(), 3 * PAGE);
+    let mut one = arena.take(1).unwrap();
+    let two = arena.take(PAGE + 1).unwrap();
+    assert_eq!(
+        (one.len(), two.len(), arena.available()),
+        (PAGE, 2 * PAGE, 0)
+    );
+    assert_eq!(one.as_ptr().addr() % PAGE, 0);
+    assert!(one.iter().all(|byte| *byte == 0), "fresh memory is zero");
+    one.fill(7);
+    assert!(two.iter().all(|byte| *byte == 0), "buffers do not overlap");
+    assert!(arena.take(1).is_none() && arena.take(0).is_none());
+    drop(one);
+    assert_eq!(arena.available(), PAGE);
+    assert_eq!(arena.take(1).unwrap().arena_offset(), 0);
+}
+
+#[test]
+fn large_arenas_are_aligned_and_usable_to_the_end() {
+    let arena = Arena::allocate((4 << 20) + PAGE).unwrap();
+    assert_eq!(arena.as_ptr().addr() % (2 << 20), 0);
+    let mut all = arena.take(arena.bytes()).unwrap();
+    *all.last_mut().unwrap() = 9;
+    assert_eq!(all[all.len() - 1], 9);
+}
+
+#[test]
+fn many_are_taken_all_or_none() {
+    let arena = Arena::allocate(4 * PAGE).unwrap();
+    let held = arena.take(2 * PAGE).unwrap();
+    let refused = arena.take_many(&[PAGE, 2 * PAGE], NOT_LONG).unwrap_err();
+    assert!(
+        matches!(refused, ArenaError::TimedOut { wanted, available, .. }
+        if wanted == 3 * PAGE && available == 2 * PAGE),
+        "{refused}"
+    );
+    assert_eq!(
+        arena.available(),
+        2 * PAGE,
+        "nothing is kept by the one that failed"
+    );
+    assert!(arena.take(PAGE).is_some(), "nor does it stay in the line");
+    drop(held);
+    let taken = arena
+        .take_many(&[PAGE, 1, 2 * PAGE], Duration::ZERO)
+        .unwrap();
+    assert_eq!(
+        taken.iter().map(|buffer| buffer.len()).collect::<Vec<_>>(),
+        [PAGE, PAGE, 2 * PAGE]
+    );
+    assert!(arena.take_many(&[], Duration::ZERO).unwrap().is_empty());
+}
+
+#[test]
+fn more_than_the_arena_is_refused_at_once() {
+    let arena = Arena::allocate(4 * PAGE).unwrap();
+    let started = Instant::now();
+    let refused = arena.take_many(&[3 * PAGE, PAGE + 1], LONG).unwrap_err();
+    assert!(started.elapsed() < LONG);
+    let words = refused.to_string();
+    assert!(
+        words.contains("20480") && words.contains("16384"),
+        "{words}"
+    );
+    assert!(arena.take_many(&[usize::MAX], LONG).is_err());
+    assert!(arena.take_many(&[PAGE, 0], LONG).is_err());
+}
+
+#[test]
+fn two_batches_do_not_starve_each_other() {
+    let arena = Arena::allocate(8 * PAGE).unwrap();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..200 {
+                    // Each needs more than half: taken by halves, two would wait for ever.
+                    drop(arena.take_many(&[PAGE; 5], LONG).unwrap());
+                }
+            });
+        }
+    });
+    assert_eq!(arena.available(), arena.bytes());
+}
+
+#[test]
+fn a_large_request_is_not_starved_by_small_ones() {
+    let arena = Arena::allocate(4 * PAGE).unwrap();
+    let first = arena.take(PAGE).unwrap();
+    std::thread::scope(|scope| {
+        let large = scope.spawn(|| arena.take_many(&[4 * PAGE], LONG).map(drop));
+        while arena.inner.state.lock().line.is_empty() {
+            std::thread::yield_now();
+        }
+        // Three pages are free, and belong to the one who came first.
+        assert!(arena.take(PAGE).is_none());
+        let small = scope.spawn(|| arena.take_many(&[PAGE], LONG).map(drop));
+        while arena.inner.state.lock().line.len() < 2 {
+            std::thread::yield_now();
+        }
+        std::thread::sleep(NOT_LONG);
+        assert!(
+            !small.is_finished(),
+            "the small request must not pass the large one"
+        );
+        drop(first);
+        large.join().unwrap().unwrap();
+        small.join().unwrap().unwrap();
+    });
+}
+
+#[test]
+fn named_ranges_do_not_overlap() {
+    let arena = Arena::allocate(8 * PAGE).unwrap();
+    let middle = arena.take_at(2 * PAGE, 2 * PAGE).unwrap();
+    assert_eq!(middle.arena_offset(), 2 * PAGE);
+    for (offset, len) in [(2, 1), (1, 2), (3, 4), (2, 2), (0, 8)] {
+        let refused = arena.take_at(offset * PAGE, len * PAGE).unwrap_err();
+        assert!(
+            matches!(refused, ArenaError::Overlap { other_offset, other_len, .. }
+            if (other_offset, other_len) == (2 * PAGE, 2 * PAGE)),
+            "{refused}"
+        );
+    }
+    assert!(matches!(
+        arena.take_at(1, PAGE),
+        Err(ArenaError::Misaligned { .. })
+    ));
+    assert!(matches!(
+        arena.take_at(0, 9 * PAGE),
+        Err(ArenaError::OutOfRange { .. })
+    ));
+    let high = usize::MAX - PAGE + 1;
+    assert!(matches!(
+        arena.take_at(high, PAGE),
+        Err(ArenaError::OutOfRange { .. })
+    ));
+    let before = arena.take_at(0, 2 * PAGE).unwrap();
+    drop((middle, before));
+    assert_eq!(
+        arena.take(8 * PAGE).unwrap().len(),
+        8 * PAGE,
+        "ranges join again"
+    );
+}
+
+#[test]
+fn a_buffer_in_io_is_taken_until_the_last_is_gone() {
+    let arena = Arena::allocate(PAGE).unwrap();
+    let mut buffer = arena.take(PAGE).unwrap();
+    buffer.fill(5);
+    let first = buffer.into_io();
+    let second = first.clone();
+    let first = first.into_buffer().unwrap_err();
+    second.copy_from(PAGE - 2, &[8, 9]).unwrap();
+    assert!(second.copy_from(PAGE - 1, &[8, 9]).is_err());
+    assert!(second.copy_to(usize::MAX, &mut [0]).is_err());
+    drop(second);
+    let buffer = first.into_buffer().unwrap();
+    assert_eq!(buffer[PAGE - 3..], [5, 8, 9]);
+    let io = buffer.into_io();
+    drop(io.clone());
+    assert_eq!(arena.available(), 0);
+    drop(io);
+    assert_eq!(arena.available(), PAGE);
+}
+
+/// Says when it is dropped.
+struct Owner(
+    #[expect(dead_code, reason = "keeps the memory")] Arena,
+    Arc<AtomicBool>,
+);
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.1.store(true, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn adopted_memory_keeps_its_owner() {
+    let gone = Arc::new(AtomicBool::new(false));
+    let lender = Arena::allocate(4 * PAGE).unwrap();
+    let start = NonNull::new(lender.as_ptr()).unwrap();
+    let owner: Box<dyn Any + Send + Sync> = Box::new(Owner(lender, Arc::clone(&gone)));
+    // SAFETY: the owner keeps the mapping, and nobody takes buffers of the lender.
+    let arena = unsafe { Arena::adopt(start, 4 * PAGE, owner) }.unwrap();
+    assert!(arena.is_adopted());
+    let mut buffer = arena.take_at(PAGE, PAGE).unwrap();
+    buffer.fill(3);
+    drop(arena);
+    assert!(
+        !gone.load(Ordering::SeqCst),
+        "a buffer still uses the memory"
+    );
+    let io = buffer.into_io();
+    assert!(!gone.load(Ordering::SeqCst));
+    drop(io);
+    assert!(gone.load(Ordering::SeqCst));
+}
+
+#[test]
+fn adopted_memory_must_lie_on_pages() {
+    for (shift, bytes) in [(1, PAGE), (0, PAGE + 1), (0, 0)] {
+        let lender = Arena::allocate(2 * PAGE).unwrap();
+        let start = NonNull::new(lender.as_ptr().wrapping_add(shift)).unwrap();
+        // SAFETY: refused before anything is used.
+        assert!(unsafe { Arena::adopt(start, bytes, Box::new(lender)) }.is_err());
+    }
+}

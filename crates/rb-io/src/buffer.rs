@@ -1,0 +1,198 @@
+// UNSAFETY: a buffer is a range of mapped memory, which Rust knows only as an address; turning it
+// into a slice is unsafe. The rule that makes it sound lives here: one `Claim` per range.
+#![expect(unsafe_code, reason = "ranges of mapped memory become slices here")]
+//! Buffers: who may touch which bytes, said by types.
+//!
+//! A [`Buffer`] is the only way to the bytes of its range. To hand it to a device it becomes an
+//! [`IoBuf`], which keeps the range taken but gives no access, and becomes a `Buffer` again only
+//! when no other `IoBuf` of it is left. So a waiter, a queue or a lane can be dropped at any time:
+//! as long as the kernel may write, an `IoBuf` in some in-flight table keeps the range from being
+//! handed out or unmapped.
+
+use std::io;
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::arena::Arena;
+
+/// A range that is out of its arena. There is never more than one for a byte; see
+/// `FreeRanges`, the only maker of ranges.
+#[derive(Debug)]
+pub(crate) struct Claim {
+    arena: Arena,
+    offset: usize,
+    len: usize,
+}
+
+impl Claim {
+    pub(crate) fn new(arena: Arena, offset: usize, len: usize) -> Self {
+        Self { arena, offset, len }
+    }
+
+    fn start(&self) -> *mut u8 {
+        // A claim lies inside its arena, so this never leaves the mapping.
+        self.arena.as_ptr().wrapping_add(self.offset)
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.arena.give_back(self.offset, self.len);
+    }
+}
+
+/// A range of an arena, owned by whoever holds this. Comes back to the arena when dropped.
+///
+/// Begins on a page and is whole pages long. Its bytes are always initialised.
+#[derive(Debug)]
+pub struct Buffer {
+    claim: Claim,
+}
+
+impl Buffer {
+    pub(crate) fn new(claim: Claim) -> Self {
+        Self { claim }
+    }
+
+    /// Bytes, a multiple of [`PAGE_BYTES`](crate::PAGE_BYTES), never 0.
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "a buffer is never empty")]
+    pub fn len(&self) -> usize {
+        self.claim.len
+    }
+
+    /// The arena that the range belongs to.
+    #[must_use]
+    pub fn arena(&self) -> &Arena {
+        &self.claim.arena
+    }
+
+    /// First byte of the range in its arena.
+    #[must_use]
+    pub fn arena_offset(&self) -> usize {
+        self.claim.offset
+    }
+
+    /// Gives up access to the bytes so that a device may have it.
+    #[must_use]
+    pub fn into_io(self) -> IoBuf {
+        IoBuf {
+            inner: Arc::new(InIo {
+                claim: self.claim,
+                copying: Mutex::new(()),
+            }),
+        }
+    }
+}
+
+impl Deref for Buffer {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        // SAFETY: the claim lies inside its arena's mapping, which lives as long as the claim and
+        // is initialised. The claim is unique and no `IoBuf` shares it, so nothing writes.
+        unsafe { std::slice::from_raw_parts(self.claim.start(), self.claim.len) }
+    }
+}
+
+impl DerefMut for Buffer {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as in `deref`; `&mut self` makes this the only slice of the range.
+        unsafe { std::slice::from_raw_parts_mut(self.claim.start(), self.claim.len) }
+    }
+}
+
+#[derive(Debug)]
+struct InIo {
+    claim: Claim,
+    /// Held while software copies, so that two copies of one range are not a data race.
+    copying: Mutex<()>,
+}
+
+/// A buffer while a device may use it: no access to the bytes as a slice. Clones are the same
+/// range; the range returns to its arena when the last one is gone.
+#[derive(Clone, Debug)]
+pub struct IoBuf {
+    inner: Arc<InIo>,
+}
+
+impl IoBuf {
+    /// Bytes of the range.
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "a buffer is never empty")]
+    pub fn len(&self) -> usize {
+        self.inner.claim.len
+    }
+
+    /// The arena that the range belongs to.
+    #[must_use]
+    pub fn arena(&self) -> &Arena {
+        &self.inner.claim.arena
+    }
+
+    /// First byte of the range in its arena.
+    #[must_use]
+    pub fn arena_offset(&self) -> usize {
+        self.inner.claim.offset
+    }
+
+    /// The first address, for engines that hand it to a kernel or a device.
+    ///
+    /// Valid for [`len`](Self::len) bytes while any clone of this `IoBuf` lives.
+    #[must_use]
+    pub fn as_ptr(&self) -> *mut u8 {
+        self.inner.claim.start()
+    }
+
+    /// The buffer again, if this is the last `IoBuf` of it.
+    ///
+    /// # Errors
+    /// Gives the `IoBuf` back while others live.
+    pub fn into_buffer(self) -> Result<Buffer, Self> {
+        match Arc::try_unwrap(self.inner) {
+            Ok(InIo { claim, copying: _ }) => Ok(Buffer { claim }),
+            Err(inner) => Err(Self { inner }),
+        }
+    }
+
+    /// Copies `bytes` to `offset` of the range; for engines that move bytes in software.
+    ///
+    /// # Errors
+    /// `InvalidInput` if they do not fit.
+    pub fn copy_from(&self, offset: usize, bytes: &[u8]) -> io::Result<()> {
+        self.check(offset, bytes.len())?;
+        let _one_at_a_time = self.inner.copying.lock();
+        let to = self.as_ptr().wrapping_add(offset);
+        // SAFETY: `check` keeps the copy inside the range, whose memory is mapped while `self`
+        // lives. No slice of it exists while an `IoBuf` does, so `bytes` cannot overlap it; the
+        // lock excludes other copies in software.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) };
+        Ok(())
+    }
+
+    /// Copies from `offset` of the range into `bytes`; for engines that move bytes in software.
+    ///
+    /// # Errors
+    /// `InvalidInput` if the range is too short.
+    pub fn copy_to(&self, offset: usize, bytes: &mut [u8]) -> io::Result<()> {
+        self.check(offset, bytes.len())?;
+        let _one_at_a_time = self.inner.copying.lock();
+        let from = self.as_ptr().wrapping_add(offset);
+        // SAFETY: as in `copy_from`; the memory is initialised.
+        unsafe { std::ptr::copy_nonoverlapping(from, bytes.as_mut_ptr(), bytes.len()) };
+        Ok(())
+    }
+
+    fn check(&self, offset: usize, len: usize) -> io::Result<()> {
+        if offset.checked_add(len).is_some_and(|end| end <= self.len()) {
+            return Ok(());
+        }
+        let words = format!(
+            "{len} bytes at {offset} do not fit a buffer of {} bytes",
+            self.len()
+        );
+        Err(io::Error::new(io::ErrorKind::InvalidInput, words))
+    }
+}

@@ -1,0 +1,219 @@
+//! An open file or block device: what it is, how big, who else may have it, what it accepts.
+
+mod create;
+mod discover;
+mod holders;
+mod open;
+#[cfg(test)]
+mod tests;
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use crate::engine::Feature;
+use crate::error::OpenError;
+use crate::limits::Limits;
+use crate::signature::{Signature, find_signatures};
+
+/// What a device may be opened for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Access {
+    /// Takes no lock and never writes.
+    ReadOnly,
+    /// Exclusive: a second opener for writing is refused, in this process too.
+    ReadWrite,
+}
+
+/// What kind of node a device is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum DeviceKind {
+    /// A regular file.
+    File,
+    /// A block device: drive, partition, loop device, network disk.
+    Block,
+    /// A character node (NVMe passthrough).
+    Char,
+}
+
+/// An open file or block device. What is said here was read once, when it was opened.
+#[derive(Debug)]
+pub struct Device {
+    file: File,
+    path: PathBuf,
+    kind: DeviceKind,
+    access: Access,
+    capacity_bytes: u64,
+    direct: bool,
+    limits: Limits,
+    report: Vec<Feature>,
+}
+
+impl Device {
+    /// Opens an existing file or block device.
+    ///
+    /// [`Access::ReadWrite`] is exclusive. A block device that is mounted, used as swap, or held by
+    /// device mapper, md or another opener is refused (`O_EXCL`); a file is locked
+    /// (`flock`, without waiting) until the device and every engine over it are gone.
+    /// [`Access::ReadOnly`] takes no lock and never writes.
+    ///
+    /// Data bypasses the page cache (`O_DIRECT`) where the file system takes it, which is verified
+    /// by reading a block; where it does not, I/O is buffered and [`report`](Self::report) says so.
+    ///
+    /// # Errors
+    /// [`OpenError::Path`], [`OpenError::InUse`], [`OpenError::WrongType`],
+    /// [`OpenError::TooSmall`], [`OpenError::Limits`].
+    pub fn open(path: &Path, access: Access) -> Result<Self, OpenError> {
+        open::open(path, access)
+    }
+
+    /// Creates a regular file of `bytes` (mode 0600), or grows an existing one to it, and opens it
+    /// for writing. A larger file keeps its size: nothing is ever cut off.
+    ///
+    /// With `allocate`, space for the first `bytes` is reserved (`fallocate`); where the file
+    /// system cannot, the file stays sparse and [`report`](Self::report) says so.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open); also when the path exists and is no regular file, when there is no
+    /// space, and when someone else holds the file (which is then left as it was).
+    pub fn create_file(path: &Path, bytes: u64, allocate: bool) -> Result<Self, OpenError> {
+        create::create(path, bytes, allocate)
+    }
+
+    /// The path it was opened by.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// File or block device.
+    #[must_use]
+    pub fn kind(&self) -> DeviceKind {
+        self.kind
+    }
+
+    /// What it was opened for.
+    #[must_use]
+    pub fn access(&self) -> Access {
+        self.access
+    }
+
+    /// Size in bytes, rounded down to whole logical blocks.
+    #[must_use]
+    pub fn capacity_bytes(&self) -> u64 {
+        self.capacity_bytes
+    }
+
+    /// Whether I/O bypasses the page cache.
+    #[must_use]
+    pub fn direct(&self) -> bool {
+        self.direct
+    }
+
+    /// What it accepts in one transfer.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// What is in use and what is not, with the reason.
+    #[must_use]
+    pub fn report(&self) -> &[Feature] {
+        &self.report
+    }
+
+    /// The first sign of someone else's data: a file system, a partition table, a volume manager.
+    ///
+    /// # Errors
+    /// The device could not be read.
+    pub fn signature(&self) -> Result<Option<Signature>, OpenError> {
+        Ok(self.signatures()?.into_iter().next())
+    }
+
+    /// All signs of someone else's data at both ends of the device, by offset.
+    ///
+    /// # Errors
+    /// The device could not be read.
+    pub fn signatures(&self) -> Result<Vec<Signature>, OpenError> {
+        self.find_signatures().map_err(|source| OpenError::Path {
+            path: self.path.clone(),
+            step: "read of both ends",
+            source,
+        })
+    }
+
+    fn find_signatures(&self) -> io::Result<Vec<Signature>> {
+        // A second descriptor without O_DIRECT would see stale pages, so this reads through an
+        // aligned buffer with the device's own descriptor.
+        let arena = crate::Arena::allocate(SIGNATURE_READ_BYTES).map_err(io::Error::other)?;
+        let mut buffer = arena
+            .take(SIGNATURE_READ_BYTES)
+            .ok_or(io::ErrorKind::OutOfMemory)?;
+        let size = self.capacity_bytes;
+        find_signatures(size, &mut |offset, out| {
+            read_through(&self.file, &mut buffer, offset, out, size)
+        })
+    }
+
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+impl Drop for Device {
+    fn drop(&mut self) {
+        if self.kind == DeviceKind::File && self.access == Access::ReadWrite {
+            // Closing would do, if nothing else held the open file; a ring that is being taken
+            // apart by the kernel does, for a moment. Without a lock this changes nothing.
+            let _ = rustix::fs::flock(&self.file, rustix::fs::FlockOperation::Unlock);
+        }
+    }
+}
+
+const SIGNATURE_READ_BYTES: usize = 1 << 20;
+
+/// Reads any bytes through an aligned buffer; what lies beyond `size` is zero.
+fn read_through(
+    file: &File,
+    buffer: &mut [u8],
+    offset: u64,
+    out: &mut [u8],
+    size: u64,
+) -> io::Result<()> {
+    const GRAIN: u64 = 4096;
+    let mut done = 0;
+    while done < out.len() {
+        let at = offset + done as u64;
+        let start = at / GRAIN * GRAIN;
+        let skip = (at - start) as usize;
+        let want = (out.len() - done).min(buffer.len() - skip);
+        let span = (skip + want)
+            .next_multiple_of(GRAIN as usize)
+            .min(buffer.len());
+        let filled = read_some(file, &mut buffer[..span], start, size)?;
+        buffer[filled..span].fill(0);
+        out[done..done + want].copy_from_slice(&buffer[skip..skip + want]);
+        done += want;
+    }
+    Ok(())
+}
+
+fn read_some(file: &File, buffer: &mut [u8], start: u64, size: u64) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() && start + (filled as u64) < size {
+        match file.read_at(&mut buffer[filled..], start + filled as u64) {
+            Ok(0) => break,
+            Ok(moved) => filled += moved,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+        if !filled.is_multiple_of(512) {
+            // Only the end of a file is not on a sector; reading on would be misaligned.
+            break;
+        }
+    }
+    Ok(filled)
+}

@@ -1,0 +1,75 @@
+//! Who holds a block device, in words, for the answer to a refused exclusive open.
+
+use std::fs;
+
+/// Looks for the holders of device number `rdev`. Best effort: the kernel only says EBUSY.
+pub(super) fn describe(rdev: u64) -> String {
+    let name = format!("{}:{}", rustix::fs::major(rdev), rustix::fs::minor(rdev));
+    let mut found = Vec::new();
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    found.extend(mount_points(&mounts, &name).map(|at| format!("mounted at {at}")));
+    let sys = format!("/sys/dev/block/{name}");
+    for holder in names_in(&format!("{sys}/holders")) {
+        found.push(format!("held by {holder}"));
+    }
+    for partition in names_in(&sys) {
+        let Ok(number) = fs::read_to_string(format!("{sys}/{partition}/dev")) else {
+            continue;
+        };
+        if !fs::exists(format!("{sys}/{partition}/partition")).unwrap_or(false) {
+            continue;
+        }
+        let mounted = mount_points(&mounts, number.trim());
+        found.extend(mounted.map(|at| format!("its partition {partition} is mounted at {at}")));
+    }
+    if swaps().contains(&rdev) {
+        found.push("used as swap".into());
+    }
+    if found.is_empty() {
+        return "something opened it exclusively (EBUSY): another process, a mount in another \
+                namespace, device mapper or md"
+            .into();
+    }
+    found.join(", ")
+}
+
+/// Mount points of device `name` ("8:1"): column 3 is the device and column 5 the mount point in
+/// proc_pid_mountinfo(5).
+fn mount_points<'a>(mounts: &'a str, name: &'a str) -> impl Iterator<Item = &'a str> {
+    mounts.lines().filter_map(move |line| {
+        let mut columns = line.split(' ');
+        (columns.nth(2)? == name).then(|| columns.nth(1))?
+    })
+}
+
+fn names_in(directory: &str) -> Vec<String> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect()
+}
+
+/// Device numbers of the active swap devices, from the first column of /proc/swaps.
+fn swaps() -> Vec<u64> {
+    use std::os::unix::fs::MetadataExt;
+    let swaps = fs::read_to_string("/proc/swaps").unwrap_or_default();
+    let paths = swaps
+        .lines()
+        .skip(1)
+        .filter_map(|line| line.split_whitespace().next());
+    paths
+        .filter_map(|path| fs::metadata(path).ok())
+        .map(|node| node.rdev())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn mount_points_are_found_by_number() {
+        let mounts = "36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw\n\
+                      37 35 98:1 / /other rw - ext4 /dev/vdb rw\n";
+        let found: Vec<_> = super::mount_points(mounts, "98:1").collect();
+        assert_eq!(found, ["/other"]);
+    }
+}

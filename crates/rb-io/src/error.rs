@@ -1,0 +1,228 @@
+//! What can go wrong: opening ([`OpenError`]) and I/O ([`IoError`]).
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::kind::EngineKind;
+use crate::request::OpKind;
+
+/// Why a device, an engine or a queue could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// A system call on the path failed.
+    #[error("{}: {step} failed", path.display())]
+    Path {
+        /// The file or node.
+        path: PathBuf,
+        /// What was being done, such as `"open"` or `"lock"`.
+        step: &'static str,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// Someone else holds it.
+    #[error("{} is in use: {reason}", path.display())]
+    InUse {
+        /// The file or node.
+        path: PathBuf,
+        /// By whom, as far as the system tells.
+        reason: String,
+    },
+    /// Neither a regular file nor a device.
+    #[error("{} is a {found}; a regular file or a block device is needed", path.display())]
+    WrongType {
+        /// The path.
+        path: PathBuf,
+        /// What is there.
+        found: &'static str,
+    },
+    /// Too small to hold a single block.
+    #[error("{} has {bytes} bytes, less than one block of {block_bytes}", path.display())]
+    TooSmall {
+        /// The file or node.
+        path: PathBuf,
+        /// Its size.
+        bytes: u64,
+        /// Its logical block.
+        block_bytes: u32,
+    },
+    /// The device claims limits that contradict themselves.
+    #[error("{}: unusable limits: {reason}", path.display())]
+    Limits {
+        /// The file or node.
+        path: PathBuf,
+        /// Which limit, its value and its source.
+        reason: String,
+    },
+    /// The engine cannot run here.
+    #[error("engine {kind}: {step}: {reason}")]
+    Engine {
+        /// The engine that was asked for.
+        kind: EngineKind,
+        /// What was being done.
+        step: &'static str,
+        /// Why it did not work.
+        reason: String,
+        /// What the system said, if it was asked.
+        #[source]
+        source: Option<io::Error>,
+    },
+    /// The engine is not compiled in.
+    #[error("engine {kind} is not part of this build")]
+    NotInBuild {
+        /// The engine that was asked for.
+        kind: EngineKind,
+    },
+    /// A queue depth outside its range.
+    #[error("a queue depth of {depth} was asked for; 1 to {max} is possible")]
+    Depth {
+        /// What was asked for.
+        depth: u32,
+        /// The largest possible.
+        max: u32,
+    },
+}
+
+impl OpenError {
+    /// Whether someone else holds the device, so that trying again later may work.
+    #[must_use]
+    pub fn is_in_use(&self) -> bool {
+        matches!(self, Self::InUse { .. })
+    }
+}
+
+/// Why a request failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum IoError {
+    /// The operation failed.
+    #[error("{engine}: {op:?} of {len} bytes at {offset} failed")]
+    Os {
+        /// Engine that ran it.
+        engine: &'static str,
+        /// What was being done.
+        op: OpKind,
+        /// First byte of the failing part on the device.
+        offset: u64,
+        /// Bytes of the failing part.
+        len: u64,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The device moved fewer bytes than asked for and then no more.
+    #[error("{engine}: {op:?} at {offset} moved {moved} of {wanted} bytes and then no more")]
+    Short {
+        /// Engine that ran it.
+        engine: &'static str,
+        /// What was being done.
+        op: OpKind,
+        /// First byte of the part on the device.
+        offset: u64,
+        /// Bytes moved in all.
+        moved: u64,
+        /// Bytes asked for.
+        wanted: u64,
+    },
+    /// Beyond the end of the device. Never sent.
+    #[error("{op:?} of {len} bytes at {offset} passes the end of the device, {capacity} bytes")]
+    OutOfRange {
+        /// What was asked for.
+        op: OpKind,
+        /// First byte.
+        offset: u64,
+        /// Bytes.
+        len: u64,
+        /// Size of the device in bytes.
+        capacity: u64,
+    },
+    /// Not on a multiple of what the device needs. Never sent.
+    #[error("{op:?}: {what} is {value}, not a multiple of {align} ({source_of_align})")]
+    Misaligned {
+        /// What was asked for.
+        op: OpKind,
+        /// Which number: `"offset"`, `"length"` or `"buffer offset"`.
+        what: &'static str,
+        /// Its value in bytes.
+        value: u64,
+        /// What it has to be a multiple of, in bytes.
+        align: u32,
+        /// Who says so.
+        source_of_align: &'static str,
+    },
+    /// The buffer is missing or too small. Never sent.
+    #[error(
+        "{op:?} of {len} bytes at buffer offset {buf_offset} does not fit a buffer of {buf_len} bytes"
+    )]
+    BufferTooSmall {
+        /// What was asked for.
+        op: OpKind,
+        /// Bytes asked for.
+        len: u64,
+        /// Where in the buffer it was to begin.
+        buf_offset: usize,
+        /// Bytes of the buffer; 0 where there was none.
+        buf_len: usize,
+    },
+    /// The device has no such operation. Never sent.
+    #[error("{op:?} is not supported by this device")]
+    Unsupported {
+        /// What was asked for.
+        op: OpKind,
+    },
+    /// A placement id that the device does not have. Never sent.
+    #[error("placement id {id} does not exist; the device has 1 to {max}")]
+    Placement {
+        /// What was asked for.
+        id: u16,
+        /// The largest there is.
+        max: u16,
+    },
+    /// The queue itself failed, so the request's fate is unknown; its buffer stays with the queue
+    /// if the kernel may still use it.
+    #[error("{engine}: the queue failed")]
+    QueueFailed {
+        /// Engine of the queue.
+        engine: &'static str,
+        /// What the system said; shared by all requests it answered.
+        source: Arc<io::Error>,
+    },
+}
+
+impl IoError {
+    /// Whether the same request may work when tried again (it was already retried with a bound).
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Os { source, .. } => is_transient(source),
+            _ => false,
+        }
+    }
+
+    /// Whether the device has gone away, so that nothing will work until it is opened again.
+    #[must_use]
+    pub fn is_device_gone(&self) -> bool {
+        let gone = |source: &io::Error| {
+            matches!(
+                source.raw_os_error(),
+                Some(libc::ENODEV | libc::ENXIO | libc::ESHUTDOWN | libc::ENOTCONN)
+            )
+        };
+        match self {
+            Self::Os { source, .. } => gone(source),
+            Self::QueueFailed { source, .. } => gone(source),
+            _ => false,
+        }
+    }
+}
+
+/// Errors that say "not now" rather than "no". ECANCELED is what the kernel answers when a signal
+/// or an exiting thread interfered with a request that it had queued for a worker; reads, writes,
+/// flushes and discards may all be done twice.
+pub(crate) fn is_transient(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EINTR | libc::EAGAIN | libc::EBUSY | libc::ENOMEM | libc::ECANCELED)
+    )
+}

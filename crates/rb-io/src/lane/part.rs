@@ -1,0 +1,124 @@
+//! One part of a request on its way: what is left of it, and what its end means.
+
+use std::io;
+use std::time::Duration;
+
+use crate::error::{IoError, is_transient};
+use crate::limits::Limits;
+use crate::request::OpKind;
+use crate::split::Span;
+
+/// How often a part that is told "not now" is tried again before the error is the answer.
+const TRIES_MAX: u32 = 16;
+/// How often a part that moved too little is continued.
+const SHORTS_MAX: u32 = 64;
+/// The first tries follow at once; EINTR and EAGAIN are mostly gone by then.
+const TRIES_AT_ONCE: u32 = 2;
+const DELAY_FIRST: Duration = Duration::from_micros(100);
+const DELAY_MAX: Duration = Duration::from_millis(20);
+
+#[derive(Debug)]
+pub(super) struct PartState {
+    /// Tells this use of the table's index from earlier ones.
+    pub(super) serial: u32,
+    pub(super) request: usize,
+    /// What is still to be moved.
+    pub(super) rest: Span,
+    whole: Span,
+    tries: u32,
+    shorts: u32,
+}
+
+/// What follows from the end of a part.
+pub(super) enum After {
+    Done,
+    Again(Duration),
+    Failed(IoError),
+}
+
+impl PartState {
+    pub(super) fn new(serial: u32, request: usize, span: Span) -> Self {
+        Self {
+            serial,
+            request,
+            rest: span,
+            whole: span,
+            tries: 0,
+            shorts: 0,
+        }
+    }
+
+    pub(super) fn token(&self, index: usize) -> u64 {
+        (u64::from(self.serial) << 32) | index as u64
+    }
+
+    pub(super) fn of_token(token: u64) -> (usize, u32) {
+        ((token & u64::from(u32::MAX)) as usize, (token >> 32) as u32)
+    }
+
+    pub(super) fn after(
+        &mut self,
+        op: OpKind,
+        result: io::Result<u32>,
+        limits: &Limits,
+        engine: &'static str,
+    ) -> After {
+        match result {
+            Err(source) if is_transient(&source) && self.tries < TRIES_MAX => {
+                self.tries += 1;
+                After::Again(delay(self.tries))
+            }
+            Err(source) => {
+                let Span { offset, len, .. } = self.rest;
+                After::Failed(IoError::Os {
+                    engine,
+                    op,
+                    offset,
+                    len,
+                    source,
+                })
+            }
+            Ok(_) if matches!(op, OpKind::Flush | OpKind::Discard) => After::Done,
+            Ok(moved) if u64::from(moved) >= self.rest.len => After::Done,
+            Ok(moved) => self.continue_short(op, moved.into(), limits, engine),
+        }
+    }
+
+    fn continue_short(
+        &mut self,
+        op: OpKind,
+        moved: u64,
+        limits: &Limits,
+        engine: &'static str,
+    ) -> After {
+        // The rest has to begin on a block again; part of a block is moved twice.
+        let whole_blocks = moved - moved % u64::from(limits.block.value);
+        self.shorts += 1;
+        if moved == 0 || self.shorts > SHORTS_MAX {
+            let moved = self.whole.len - self.rest.len + moved;
+            let Span {
+                offset,
+                len: wanted,
+                ..
+            } = self.whole;
+            return After::Failed(IoError::Short {
+                engine,
+                op,
+                offset,
+                moved,
+                wanted,
+            });
+        }
+        self.rest.offset += whole_blocks;
+        self.rest.len -= whole_blocks;
+        self.rest.buf_offset += whole_blocks as usize;
+        After::Again(Duration::ZERO)
+    }
+}
+
+fn delay(tries: u32) -> Duration {
+    match tries.checked_sub(TRIES_AT_ONCE + 1) {
+        None => Duration::ZERO,
+        Some(doublings) => (DELAY_FIRST * (1 << doublings.min(10))).min(DELAY_MAX),
+    }
+}

@@ -1,0 +1,297 @@
+//! Requests of any size, and what a lane remembers of them.
+
+use crate::arena::PIECE_BYTES;
+use crate::buffer::{Buffer, IoBuf};
+use crate::error::IoError;
+use crate::lane::part::PartState;
+use crate::limits::Limits;
+use crate::request::{OpKind, Part, PlacementId};
+use crate::split::{Span, Spans, split, split_discard};
+
+/// An operation of any size; the [`Lane`](crate::Lane) cuts it into parts.
+#[derive(Debug)]
+pub struct Request {
+    /// What to do.
+    pub op: OpKind,
+    /// First byte on the device, a multiple of the logical block.
+    pub offset: u64,
+    /// Bytes, a multiple of the logical block; 0 moves nothing and succeeds.
+    pub len: u64,
+    /// The memory of a read or write; comes back in the [`Completion`].
+    pub buf: Option<Buffer>,
+    /// Where in `buf` to begin, in bytes; a multiple of the memory alignment.
+    pub buf_offset: usize,
+    /// Where the device should put a write; a hint.
+    pub placement: Option<PlacementId>,
+}
+
+impl Request {
+    /// Reads `len` bytes at `offset` of the device into `buf` at `buf_offset`.
+    #[must_use]
+    pub fn read(offset: u64, buf: Buffer, buf_offset: usize, len: usize) -> Self {
+        Self::transfer(OpKind::Read, offset, buf, buf_offset, len)
+    }
+
+    /// Writes `len` bytes of `buf` at `buf_offset` to `offset` of the device.
+    #[must_use]
+    pub fn write(offset: u64, buf: Buffer, buf_offset: usize, len: usize) -> Self {
+        Self::transfer(OpKind::Write, offset, buf, buf_offset, len)
+    }
+
+    /// Makes every write that has completed durable. It orders nothing against requests that are
+    /// in flight beside it.
+    #[must_use]
+    pub fn flush() -> Self {
+        Self {
+            op: OpKind::Flush,
+            offset: 0,
+            len: 0,
+            buf: None,
+            buf_offset: 0,
+            placement: None,
+        }
+    }
+
+    /// Tells the device that `len` bytes at `offset` are no longer needed.
+    #[must_use]
+    pub fn discard(offset: u64, len: u64) -> Self {
+        Self {
+            op: OpKind::Discard,
+            offset,
+            len,
+            buf: None,
+            buf_offset: 0,
+            placement: None,
+        }
+    }
+
+    fn transfer(op: OpKind, offset: u64, buf: Buffer, buf_offset: usize, len: usize) -> Self {
+        Self {
+            op,
+            offset,
+            len: len as u64,
+            buf: Some(buf),
+            buf_offset,
+            placement: None,
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.len == 0 && self.op != OpKind::Flush
+    }
+
+    /// Everything that can be known to be wrong before anything is sent.
+    pub(super) fn check(&self, limits: &Limits, capacity: u64) -> Result<(), IoError> {
+        let Self {
+            op, offset, len, ..
+        } = *self;
+        if op == OpKind::Flush {
+            return Ok(());
+        }
+        if op == OpKind::Discard && limits.discard.is_none() {
+            return Err(IoError::Unsupported { op });
+        }
+        for (what, value) in [("offset", offset), ("length", len)] {
+            let align = limits.block.value;
+            if !value.is_multiple_of(align.into()) {
+                let source_of_align = limits.block.source;
+                return Err(IoError::Misaligned {
+                    op,
+                    what,
+                    value,
+                    align,
+                    source_of_align,
+                });
+            }
+        }
+        if offset.checked_add(len).is_none_or(|end| end > capacity) {
+            return Err(IoError::OutOfRange {
+                op,
+                offset,
+                len,
+                capacity,
+            });
+        }
+        if op == OpKind::Discard {
+            Ok(())
+        } else {
+            self.check_memory(limits)
+        }
+    }
+
+    fn check_memory(&self, limits: &Limits) -> Result<(), IoError> {
+        let Self {
+            op,
+            len,
+            buf_offset,
+            ..
+        } = *self;
+        let buf_len = self.buf.as_ref().map_or(0, Buffer::len);
+        let end = (buf_offset as u64).checked_add(len);
+        if self.buf.is_none() || end.is_none_or(|end| end > buf_len as u64) {
+            return Err(IoError::BufferTooSmall {
+                op,
+                len,
+                buf_offset,
+                buf_len,
+            });
+        }
+        let align = limits.memory_align.value;
+        if !(buf_offset as u64).is_multiple_of(align.into()) {
+            let (what, value) = ("buffer offset", buf_offset as u64);
+            let source_of_align = limits.memory_align.source;
+            return Err(IoError::Misaligned {
+                op,
+                what,
+                value,
+                align,
+                source_of_align,
+            });
+        }
+        match (self.placement, limits.placements) {
+            (Some(id), Some(max)) if id.0.get() > max.value => Err(IoError::Placement {
+                id: id.0.get(),
+                max: max.value,
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The end of a [`Request`].
+#[derive(Debug)]
+pub struct Completion {
+    /// The tag it was started with; in [`Lane::run`](crate::Lane::run) its position.
+    pub tag: u64,
+    /// The request's buffer. Missing only after [`IoError::QueueFailed`], where the kernel may
+    /// still use it: its range then stays out of the arena until the queue is gone.
+    pub buf: Option<Buffer>,
+    /// Whether all of it was done. After an error the buffer of a read, or the device range of a
+    /// write, may hold anything.
+    pub result: Result<(), IoError>,
+}
+
+/// Who waits for a request.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Owner {
+    Tag(u64),
+    Run(usize),
+}
+
+/// A request in the lane.
+#[derive(Debug)]
+pub(super) struct Entry {
+    owner: Owner,
+    pub(super) op: OpKind,
+    buf: Option<IoBuf>,
+    /// Where the buffer begins in its arena: spans count from there, because registered pieces do.
+    arena_offset: usize,
+    placement: Option<PlacementId>,
+    spans: Spans,
+    /// A flush has no bytes and still is one part.
+    flush: Option<Span>,
+    cut: bool,
+    open_parts: u32,
+    pub(super) error: Option<IoError>,
+}
+
+impl Entry {
+    pub(super) fn new(owner: Owner, request: Request, limits: &Limits) -> Self {
+        let Request {
+            op,
+            offset,
+            len,
+            buf,
+            buf_offset,
+            placement,
+        } = request;
+        let arena_offset = buf.as_ref().map_or(0, Buffer::arena_offset);
+        let spans = match op {
+            OpKind::Discard => split_discard(offset, len, limits),
+            _ => split(offset, len, limits, arena_offset + buf_offset, PIECE_BYTES),
+        };
+        Self {
+            owner,
+            op,
+            buf: buf.map(Buffer::into_io),
+            arena_offset,
+            // A hint is not sent to a device that cannot use it.
+            placement: placement.filter(|_| limits.placements.is_some()),
+            spans,
+            flush: (op == OpKind::Flush).then_some(Span {
+                offset: 0,
+                len: 0,
+                buf_offset: 0,
+            }),
+            cut: false,
+            open_parts: 0,
+            error: None,
+        }
+    }
+
+    /// The next part to start; none after an error, since the request has failed already.
+    pub(super) fn next_span(&mut self) -> Option<Span> {
+        let span = match self.error {
+            Some(_) => None,
+            None => self.flush.take().or_else(|| self.spans.next()),
+        };
+        self.open_parts += u32::from(span.is_some());
+        self.cut = span.is_none() || self.spans.is_empty();
+        let arena_offset = if self.buf.is_some() {
+            self.arena_offset
+        } else {
+            0
+        };
+        span.map(|span| Span {
+            buf_offset: span.buf_offset - arena_offset,
+            ..span
+        })
+    }
+
+    /// Whether there are no more parts to start.
+    pub(super) fn is_cut(&self) -> bool {
+        self.cut
+    }
+
+    pub(super) fn part(&self, state: &PartState, token: u64) -> Part {
+        let Span {
+            offset,
+            len,
+            buf_offset,
+        } = state.rest;
+        Part {
+            token,
+            op: self.op,
+            offset,
+            // The splitter keeps parts below 2 GiB.
+            len: len as u32,
+            buf: self.buf.clone(),
+            buf_offset,
+            placement: self.placement,
+        }
+    }
+
+    pub(super) fn end_part(&mut self, error: Option<IoError>) {
+        self.open_parts -= 1;
+        if self.error.is_none() {
+            self.error = error;
+        }
+    }
+
+    pub(super) fn is_done(&self) -> bool {
+        self.open_parts == 0 && (self.cut || self.error.is_some())
+    }
+
+    pub(super) fn finish(self) -> (Owner, Completion) {
+        let buf = self.buf.and_then(|buf| buf.into_buffer().ok());
+        let result = self.error.map_or(Ok(()), Err);
+        (
+            self.owner,
+            Completion {
+                tag: 0,
+                buf,
+                result,
+            },
+        )
+    }
+}

@@ -1,0 +1,145 @@
+//! How a lane waits: for no more than must end, and for all of it at once.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use super::{Lane, Request};
+use crate::engine::{Feature, Queue, QueueCounters};
+use crate::limits::Limits;
+use crate::request::{OpKind, Part, PartDone};
+use crate::wake::Waker;
+
+const UNIT: u64 = 4096;
+
+/// Ends exactly as many parts as are waited for, and notes every wait.
+struct Obedient {
+    depth: u32,
+    parts: Vec<Part>,
+    waits: Arc<Mutex<Vec<u32>>>,
+}
+
+impl Queue for Obedient {
+    fn engine(&self) -> &'static str {
+        "obedient"
+    }
+
+    fn capacity_bytes(&self) -> u64 {
+        1 << 30
+    }
+
+    fn depth(&self) -> u32 {
+        self.depth
+    }
+
+    fn in_flight(&self) -> u32 {
+        self.parts.len() as u32
+    }
+
+    fn push(&mut self, part: Part) -> Result<(), Part> {
+        if self.in_flight() == self.depth {
+            return Err(part);
+        }
+        self.parts.push(part);
+        Ok(())
+    }
+
+    fn submit(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn reap(
+        &mut self,
+        at_least: u32,
+        _timeout: Option<Duration>,
+        done: &mut Vec<PartDone>,
+    ) -> io::Result<()> {
+        self.waits.lock().push(at_least);
+        assert!(at_least <= self.in_flight(), "waits for what cannot end");
+        for part in self.parts.drain(..at_least as usize) {
+            let (token, buf, result) = (part.token, part.buf, Ok(part.len));
+            done.push(PartDone { token, buf, result });
+        }
+        Ok(())
+    }
+
+    fn waker(&self) -> Waker {
+        Waker::new(|| {})
+    }
+
+    fn counters(&self) -> QueueCounters {
+        QueueCounters::default()
+    }
+
+    fn report(&self) -> Vec<Feature> {
+        Vec::new()
+    }
+}
+
+fn lane(depth: u32) -> (Lane, Arc<Mutex<Vec<u32>>>) {
+    let waits = Arc::new(Mutex::new(Vec::new()));
+    let queue = Obedient {
+        depth,
+        parts: Vec::new(),
+        waits: Arc::clone(&waits),
+    };
+    // A discard has parts like any transfer and needs no memory.
+    let mut limits = Limits::simple(512, UNIT, "test");
+    if let Some(discard) = &mut limits.discard {
+        discard.bytes_max.value = UNIT;
+    }
+    (Lane::new(Box::new(queue), &limits), waits)
+}
+
+/// A request of so many parts.
+fn parts(count: u64) -> Request {
+    let request = Request::discard(0, count * UNIT);
+    assert_eq!(request.op, OpKind::Discard);
+    request
+}
+
+#[test]
+fn a_batch_that_just_fits_is_one_wait() {
+    let (mut lane, waits) = lane(16);
+    let done = lane.run(vec![parts(4), parts(8), parts(4)]);
+    assert!(done.iter().all(|done| done.result.is_ok()));
+    assert_eq!(*waits.lock(), [16]);
+}
+
+#[test]
+fn a_batch_that_does_not_fit_is_refilled_early() {
+    let (mut lane, waits) = lane(16);
+    lane.run((0..10).map(|_| parts(4)).collect());
+    let waits = waits.lock();
+    // A quarter of the depth at a time while there is more to push, then all the rest.
+    assert_eq!(waits[..6], [4; 6]);
+    assert_eq!(waits.iter().sum::<u32>(), 40);
+    assert_eq!(*waits.last().expect("a wait"), 16);
+}
+
+#[test]
+fn a_poll_waits_for_no_more_than_it_was_asked() {
+    let (mut lane, waits) = lane(16);
+    for tag in 0..4 {
+        lane.start(tag, parts(1));
+    }
+    let mut done = Vec::new();
+    lane.poll(2, None, &mut done).expect("the queue works");
+    assert_eq!((done.len(), lane.unfinished()), (2, 2));
+    assert_eq!(*waits.lock(), [2]);
+    lane.poll(9, None, &mut done).expect("the queue works");
+    assert_eq!((done.len(), lane.unfinished()), (4, 0));
+    assert_eq!(*waits.lock(), [2, 2], "no call more than needed");
+}
+
+#[test]
+fn a_poll_for_nothing_starts_what_waits() {
+    let (mut lane, waits) = lane(16);
+    lane.start(1, parts(3));
+    lane.poll(0, None, &mut Vec::new())
+        .expect("the queue works");
+    assert_eq!(*waits.lock(), [0]);
+    assert_eq!(lane.queue.in_flight(), 3);
+}

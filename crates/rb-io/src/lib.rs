@@ -1,0 +1,80 @@
+//! Block I/O engines, registered buffers and request splitting for files and block devices.
+//!
+//! * [`Arena`], [`Buffer`], [`IoBuf`]: page-aligned memory, and types that say who may touch it.
+//! * [`Device`]: an exclusively opened file or block device, with its [`Limits`] and their sources;
+//!   [`find_signatures`] tells whether it carries someone else's data.
+//! * [`Engine`] and [`Queue`]: the two traits, and [`open`], which chooses an engine by name:
+//!   io_uring (feature `io-uring`, on by default) or posix.
+//! * [`Lane`]: one queue with splitting, retry and joining. Most users need nothing else.
+//!
+//! All unsafe code of the project lives here, in files that say so in their first line. The rule
+//! behind it: from push to completion a buffer belongs to the in-flight table, so dropping any
+//! waiter, queue or lane never frees memory that the kernel may still write.
+//!
+//! It is *not* a store, a cache or a format: it knows nothing of keys or slots. It is not an async
+//! runtime and starts no thread of its own, except the posix engine's workers for batches. It runs
+//! on Linux only.
+//!
+//! ```
+//! use rb_io::{Arena, Device, EngineKind, Issuer, Lane, QueueOptions, Request};
+//!
+//! # let directory = tempfile::tempdir()?;
+//! # let path = directory.path().join("device");
+//! let device = Device::create_file(&path, 16 << 20, false)?;
+//! let opened = rb_io::open(device, EngineKind::Auto)?;
+//! for rejected in &opened.rejected {
+//!     println!("not {}: {}", rejected.kind, rejected.reason);
+//! }
+//!
+//! let arena = Arena::allocate(1 << 20)?;
+//! let options = QueueOptions { depth: 32, arenas: vec![arena.clone()], issuer: Issuer::Any };
+//! let mut lane = Lane::new(opened.engine.queue(&options)?, opened.engine.limits());
+//!
+//! let mut buffer = arena.take(64 << 10).ok_or("the arena is full")?;
+//! buffer.fill(7);
+//! let len = buffer.len();
+//! let mut done = lane.run(vec![Request::write(4096, buffer, 0, len)]);
+//! let written = done.remove(0);
+//! written.result?;
+//!
+//! let mut buffer = written.buf.ok_or("the buffer always comes back")?;
+//! buffer.fill(0);
+//! let done = lane.run(vec![Request::read(4096, buffer, 0, len)]);
+//! assert!(done[0].buf.as_ref().is_some_and(|read| read.iter().all(|byte| *byte == 7)));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod arena;
+mod buffer;
+mod device;
+mod engine;
+mod error;
+mod kind;
+mod lane;
+mod limits;
+mod open;
+mod posix;
+mod request;
+mod signature;
+mod split;
+mod sys;
+#[cfg(feature = "io-uring")]
+mod uring;
+mod wake;
+
+pub use arena::{Arena, ArenaError, ArenaId, PAGE_BYTES, PIECE_BYTES};
+pub use buffer::{Buffer, IoBuf};
+pub use device::{Access, Device, DeviceKind};
+pub use engine::{DEPTH_MAX, Engine, Feature, Issuer, Queue, QueueCounters, QueueOptions};
+pub use error::{IoError, OpenError};
+pub use kind::{EngineKind, UnknownEngine};
+pub use lane::{Completion, Lane, Request};
+pub use limits::{DiscardLimits, Limit, Limits};
+pub use open::{Opened, Rejected, open};
+pub use posix::PosixEngine;
+pub use request::{OpKind, Part, PartDone, PlacementId};
+pub use signature::{Signature, find_signatures, wipe_list};
+pub use split::{Span, Spans, split};
+#[cfg(feature = "io-uring")]
+pub use uring::UringEngine;
+pub use wake::Waker;

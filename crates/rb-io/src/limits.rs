@@ -1,0 +1,138 @@
+//! What a device accepts in one transfer, and who says so.
+//!
+//! A limit without its source cannot be argued with: `rb probe` prints both, and a transfer that
+//! is split more finely than expected can be traced to the one bound that is the smallest.
+
+/// A bound and the words that name where it was read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limit<T> {
+    /// The bound itself; the field that holds it names the unit.
+    pub value: T,
+    /// Where it comes from, for example `"BLKSSZGET"` or `"queue/max_hw_sectors_kb"`.
+    pub source: &'static str,
+}
+
+impl<T> Limit<T> {
+    /// A bound with its source.
+    pub const fn new(value: T, source: &'static str) -> Self {
+        Self { value, source }
+    }
+}
+
+/// What a discard may look like.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct DiscardLimits {
+    /// Smallest unit in bytes that the device really gives back.
+    pub granularity: Limit<u32>,
+    /// Largest discard in bytes that is sent as one part.
+    pub bytes_max: Limit<u64>,
+}
+
+/// The bounds of one device under one engine, read once when it is opened.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// Logical block in bytes, a power of two: offsets and lengths are multiples of it.
+    pub block: Limit<u32>,
+    /// Alignment in bytes that the memory of a transfer needs, a power of two.
+    pub memory_align: Limit<u32>,
+    /// Bytes that one part may move, a multiple of `block`.
+    pub transfer_max: Limit<u64>,
+    /// Memory segments (pages in the worst case) one part may have. `None` where the kernel
+    /// splits by itself, so that the bound would only make needlessly small parts.
+    pub segments_max: Option<Limit<u32>>,
+    /// Bytes; no part crosses a device offset that is a multiple of it.
+    pub boundary: Option<Limit<u64>>,
+    /// `None`: discards are not supported.
+    pub discard: Option<DiscardLimits>,
+    /// How many placement ids (1 ..= value) a write may name. `None`: placement is not sent.
+    pub placements: Option<Limit<u16>>,
+}
+
+/// The unit in which scattered memory is counted against `segments_max`.
+pub(crate) const SEGMENT_BYTES: u64 = 4096;
+
+impl Limits {
+    /// Limits with nothing but a block size and a transfer size, for memory devices and tests.
+    pub const fn simple(block: u32, transfer_max: u64, source: &'static str) -> Self {
+        Self {
+            block: Limit::new(block, source),
+            memory_align: Limit::new(block, source),
+            transfer_max: Limit::new(transfer_max, source),
+            segments_max: None,
+            boundary: None,
+            discard: Some(DiscardLimits {
+                granularity: Limit::new(block, source),
+                bytes_max: Limit::new(1 << 30, source),
+            }),
+            placements: None,
+        }
+    }
+
+    /// Checks what every user of the limits relies on.
+    ///
+    /// # Errors
+    /// A sentence that names the field, its value and its source.
+    pub fn validate(&self) -> Result<(), String> {
+        // Destructured, so that a new field makes someone decide whether it needs a check.
+        let Self {
+            block,
+            memory_align,
+            transfer_max,
+            segments_max,
+            boundary,
+            discard,
+            placements,
+        } = self;
+        let power = |name: &str, value: u64, source: &str| {
+            if value.is_power_of_two() {
+                return Ok(());
+            }
+            Err(format!(
+                "{name} is {value} ({source}), which is not a power of two"
+            ))
+        };
+        power("block", block.value.into(), block.source)?;
+        power(
+            "memory_align",
+            memory_align.value.into(),
+            memory_align.source,
+        )?;
+        let unit = u64::from(block.value);
+        if transfer_max.value < unit || !transfer_max.value.is_multiple_of(unit) {
+            return Err(format!(
+                "transfer_max is {} ({}), which is not a multiple of the block of {unit} bytes",
+                transfer_max.value, transfer_max.source
+            ));
+        }
+        if let Some(segments) = segments_max
+            && u64::from(segments.value) * SEGMENT_BYTES < unit.max(2 * SEGMENT_BYTES)
+        {
+            return Err(format!(
+                "segments_max is {} ({}), too few for a block",
+                segments.value, segments.source
+            ));
+        }
+        if let Some(boundary) = boundary
+            && (boundary.value < unit || !boundary.value.is_multiple_of(unit))
+        {
+            return Err(format!(
+                "boundary is {} ({}), which is not a multiple of the block of {unit} bytes",
+                boundary.value, boundary.source
+            ));
+        }
+        if let Some(discard) = discard
+            && discard.bytes_max.value < unit
+        {
+            return Err(format!(
+                "discard is at most {} bytes, less than a block",
+                discard.bytes_max.value
+            ));
+        }
+        if let Some(placements) = placements
+            && placements.value == 0
+        {
+            return Err("placements is 0, which must be said as None".into());
+        }
+        Ok(())
+    }
+}

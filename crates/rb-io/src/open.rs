@@ -1,0 +1,79 @@
+//! Choosing an engine for a device: the one `match` over engine names.
+
+use std::sync::Arc;
+
+use crate::device::Device;
+use crate::engine::Engine;
+use crate::error::OpenError;
+use crate::kind::EngineKind;
+use crate::posix::PosixEngine;
+
+/// An engine, and what was passed over to get to it.
+#[derive(Debug)]
+pub struct Opened {
+    /// The engine that runs.
+    pub engine: Arc<dyn Engine>,
+    /// Engines that `Auto` tried before, with the reason they were rejected.
+    pub rejected: Vec<Rejected>,
+}
+
+/// An engine that was tried and does not run here.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Rejected {
+    /// Which one.
+    pub kind: EngineKind,
+    /// Why.
+    pub reason: String,
+}
+
+/// Opens an engine over a device.
+///
+/// [`EngineKind::Auto`] tries io_uring, then posix, and says what it rejected and why. An explicit
+/// kind that cannot run is an error, never another engine.
+///
+/// # Errors
+/// [`OpenError::NotInBuild`], or [`OpenError::Engine`] with the step that failed.
+pub fn open(device: Device, kind: EngineKind) -> Result<Opened, OpenError> {
+    let device = Arc::new(device);
+    let mut rejected = Vec::new();
+    let candidates: &[EngineKind] = match kind {
+        EngineKind::Auto => &[EngineKind::IoUring, EngineKind::Posix],
+        _ => &[kind],
+    };
+    let mut last = OpenError::NotInBuild { kind };
+    for &kind in candidates {
+        match open_one(&device, kind) {
+            Ok(engine) => return Ok(Opened { engine, rejected }),
+            Err(error) => {
+                rejected.push(Rejected {
+                    kind,
+                    reason: reason(&error),
+                });
+                last = error;
+            }
+        }
+    }
+    Err(last)
+}
+
+fn open_one(device: &Arc<Device>, kind: EngineKind) -> Result<Arc<dyn Engine>, OpenError> {
+    match kind {
+        EngineKind::Posix => Ok(Arc::new(PosixEngine::new(Arc::clone(device)))),
+        #[cfg(feature = "io-uring")]
+        EngineKind::IoUring => Ok(Arc::new(crate::uring::UringEngine::new(Arc::clone(
+            device,
+        ))?)),
+        _ => Err(OpenError::NotInBuild { kind }),
+    }
+}
+
+/// An error and what is behind it, in one line.
+fn reason(error: &OpenError) -> String {
+    let mut words = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(error) = source {
+        words.push_str(&format!(": {error}"));
+        source = error.source();
+    }
+    words
+}

@@ -1,0 +1,79 @@
+//! The engine that needs nothing but system calls every kernel has: `pread`, `pwrite`,
+//! `fdatasync`, `fallocate`.
+//!
+//! A single part runs in the thread that waits for it, so a blocking call makes no thread hop. A
+//! batch goes to a bounded pool of workers that all queues of the engine share; they are started
+//! when first needed, sleep when there is nothing to do, and end with the engine.
+
+mod board;
+mod execute;
+mod pool;
+mod queue;
+
+use std::sync::Arc;
+
+use crate::device::Device;
+use crate::engine::{DEPTH_MAX, Engine, Queue, QueueOptions};
+use crate::error::OpenError;
+use crate::limits::Limits;
+use pool::Pool;
+use queue::PosixQueue;
+
+/// Worker threads at most. A worker blocks in the kernel, so this is the device's queue depth as
+/// this engine can make it, not a number of processors.
+const WORKERS_MAX: u32 = 16;
+
+/// `pread` and `pwrite` on a device.
+#[derive(Debug)]
+pub struct PosixEngine {
+    device: Arc<Device>,
+    limits: Limits,
+    pool: Arc<Pool>,
+}
+
+impl PosixEngine {
+    /// An engine over `device`. Starts no thread.
+    #[must_use]
+    pub fn new(device: Arc<Device>) -> Self {
+        // pwrite(2) has no room for a placement id, so none is accepted.
+        let limits = Limits {
+            placements: None,
+            ..*device.limits()
+        };
+        Self {
+            device,
+            limits,
+            pool: Arc::new(Pool::new()),
+        }
+    }
+}
+
+impl Engine for PosixEngine {
+    fn name(&self) -> &'static str {
+        queue::NAME
+    }
+
+    fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    fn capacity_bytes(&self) -> u64 {
+        self.device.capacity_bytes()
+    }
+
+    fn queue(&self, options: &QueueOptions) -> Result<Box<dyn Queue>, OpenError> {
+        let depth = options.depth;
+        if !(1..=DEPTH_MAX).contains(&depth) {
+            return Err(OpenError::Depth {
+                depth,
+                max: DEPTH_MAX,
+            });
+        }
+        self.pool.allow(depth.min(WORKERS_MAX));
+        Ok(Box::new(PosixQueue::new(
+            Arc::clone(&self.device),
+            Arc::clone(&self.pool),
+            options,
+        )))
+    }
+}

@@ -1,0 +1,117 @@
+//! The worker threads of one engine.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+
+use crossbeam::channel::{Receiver, Sender, unbounded};
+use parking_lot::Mutex;
+
+use super::board::Board;
+use super::execute::execute;
+use crate::device::Device;
+use crate::request::Part;
+
+/// A part and where its end is to be told. Owns all that it needs, so it is sound to run whether
+/// or not its queue still exists.
+pub(super) struct Job {
+    pub(super) device: Arc<Device>,
+    pub(super) part: Part,
+    pub(super) board: Arc<Board>,
+}
+
+impl Job {
+    fn run(self) {
+        self.board.put(execute(&self.device, self.part));
+    }
+}
+
+pub(super) struct Pool {
+    sender: Option<Sender<Job>>,
+    receiver: Receiver<Job>,
+    workers: Mutex<Vec<JoinHandle<()>>>,
+    allowed: AtomicUsize,
+    /// Jobs sent and not finished; a worker is started when there are more than workers.
+    open: Arc<AtomicUsize>,
+}
+
+impl Pool {
+    pub(super) fn new() -> Self {
+        // The depths of the queues bound what is in the channel.
+        let (sender, receiver) = unbounded();
+        Self {
+            sender: Some(sender),
+            receiver,
+            workers: Mutex::new(Vec::new()),
+            allowed: AtomicUsize::new(1),
+            open: Arc::new(AtomicUsize::new(0)),
+        }
+    }
+
+    /// Raises the number of workers that may be started.
+    pub(super) fn allow(&self, workers: u32) {
+        self.allowed.fetch_max(workers as usize, Ordering::Relaxed);
+    }
+
+    pub(super) fn allowed(&self) -> usize {
+        self.allowed.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn send(&self, jobs: impl ExactSizeIterator<Item = Job>) {
+        let open = self.open.fetch_add(jobs.len(), Ordering::Relaxed) + jobs.len();
+        let have_worker = self.staff(open);
+        for job in jobs {
+            let refused = match &self.sender {
+                Some(sender) if have_worker => sender.send(job).err().map(|refused| refused.0),
+                _ => Some(job),
+            };
+            // No thread could be started at all: slow, but every part is still answered.
+            if let Some(job) = refused {
+                job.run();
+                self.open.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Starts workers up to what `open` jobs can use; says whether there is any.
+    fn staff(&self, open: usize) -> bool {
+        let target = open.min(self.allowed());
+        let mut workers = self.workers.lock();
+        while workers.len() < target {
+            let receiver = self.receiver.clone();
+            let open = Arc::clone(&self.open);
+            let name = format!("rb-io-posix-{}", workers.len());
+            let spawned = std::thread::Builder::new().name(name).spawn(move || {
+                for job in receiver {
+                    job.run();
+                    open.fetch_sub(1, Ordering::Relaxed);
+                }
+            });
+            match spawned {
+                Ok(worker) => workers.push(worker),
+                Err(_) => break,
+            }
+        }
+        !workers.is_empty()
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        // Without a sender the workers finish what was sent and end.
+        self.sender = None;
+        for worker in self.workers.get_mut().drain(..) {
+            let ended = worker.join();
+            debug_assert!(ended.is_ok(), "a worker of the posix engine panicked");
+        }
+    }
+}
+
+impl std::fmt::Debug for Pool {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pool")
+            .field("workers", &self.workers.lock().len())
+            .field("allowed", &self.allowed())
+            .finish_non_exhaustive()
+    }
+}

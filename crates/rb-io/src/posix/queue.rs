@@ -1,0 +1,168 @@
+//! A queue of the posix engine.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::board::Board;
+use super::execute::execute;
+use super::pool::{Job, Pool};
+use crate::device::Device;
+use crate::engine::{Feature, Queue, QueueCounters, QueueOptions};
+use crate::request::{OpKind, Part, PartDone};
+use crate::wake::Waker;
+
+pub(super) const NAME: &str = "posix";
+
+/// How long a dropped queue waits for its parts. Jobs own all they use, so what takes longer is
+/// no danger; it just ends later.
+const DROP_WAIT: Duration = Duration::from_secs(30);
+
+pub(super) struct PosixQueue {
+    device: Arc<Device>,
+    pool: Arc<Pool>,
+    board: Arc<Board>,
+    depth: u32,
+    pushed: Vec<Part>,
+    /// With the workers or on the board.
+    started: usize,
+    counters: QueueCounters,
+}
+
+impl PosixQueue {
+    pub(super) fn new(device: Arc<Device>, pool: Arc<Pool>, options: &QueueOptions) -> Self {
+        Self {
+            device,
+            pool,
+            board: Arc::default(),
+            depth: options.depth,
+            pushed: Vec::new(),
+            started: 0,
+            counters: QueueCounters::default(),
+        }
+    }
+
+    fn start_all(&mut self) {
+        if self.pushed.is_empty() {
+            return;
+        }
+        self.counters.submissions += 1;
+        self.started += self.pushed.len();
+        let Self {
+            device,
+            pool,
+            board,
+            pushed,
+            ..
+        } = self;
+        pool.send(pushed.drain(..).map(|part| Job {
+            device: Arc::clone(device),
+            part,
+            board: Arc::clone(board),
+        }));
+    }
+
+    /// The way of a blocking call with one part: no thread but the caller's.
+    fn run_inline(&mut self, done: &mut Vec<PartDone>) {
+        if let Some(part) = self.pushed.pop() {
+            self.counters.submissions += 1;
+            done.push(execute(&self.device, part));
+        }
+    }
+}
+
+impl Queue for PosixQueue {
+    fn engine(&self) -> &'static str {
+        NAME
+    }
+
+    fn capacity_bytes(&self) -> u64 {
+        self.device.capacity_bytes()
+    }
+
+    fn depth(&self) -> u32 {
+        self.depth
+    }
+
+    fn in_flight(&self) -> u32 {
+        // Never above the depth, which is a u32.
+        (self.pushed.len() + self.started) as u32
+    }
+
+    fn push(&mut self, part: Part) -> Result<(), Part> {
+        if self.in_flight() >= self.depth {
+            return Err(part);
+        }
+        if matches!(part.op, OpKind::Read | OpKind::Write) {
+            self.counters.unregistered_parts += 1;
+        }
+        self.pushed.push(part);
+        self.counters.count_push(self.in_flight());
+        Ok(())
+    }
+
+    fn submit(&mut self) -> io::Result<()> {
+        self.start_all();
+        Ok(())
+    }
+
+    fn reap(
+        &mut self,
+        at_least: u32,
+        timeout: Option<Duration>,
+        done: &mut Vec<PartDone>,
+    ) -> io::Result<()> {
+        // A timeout too long for the clock is none.
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        if at_least > 0 && self.started == 0 && self.pushed.len() == 1 {
+            self.run_inline(done);
+            return Ok(());
+        }
+        self.start_all();
+        let mut count = self.board.take(done);
+        let wanted = (at_least as usize).min(self.started);
+        let idle = at_least > 0 && self.started == 0;
+        if count < wanted || idle {
+            let missing = if idle { usize::MAX } else { wanted - count };
+            let (more, woken) = self.board.wait(missing, deadline, done);
+            count += more;
+            self.counters.wakes += u64::from(woken);
+        }
+        self.started -= count;
+        Ok(())
+    }
+
+    fn waker(&self) -> Waker {
+        let board = Arc::downgrade(&self.board);
+        Waker::new(move || {
+            if let Some(board) = board.upgrade() {
+                board.wake();
+            }
+        })
+    }
+
+    fn counters(&self) -> QueueCounters {
+        self.counters
+    }
+
+    fn report(&self) -> Vec<Feature> {
+        vec![
+            Feature::on("worker threads", format!("at most {}", self.pool.allowed())),
+            Feature::off("registered buffers", "the posix engine has none"),
+            Feature::off("placement", "the posix engine cannot pass it on"),
+        ]
+    }
+}
+
+impl Drop for PosixQueue {
+    fn drop(&mut self) {
+        let Some(deadline) = Instant::now().checked_add(DROP_WAIT) else {
+            return;
+        };
+        let mut done = Vec::new();
+        while self.started > 0 && Instant::now() < deadline {
+            let (count, _) = self.board.wait(self.started, Some(deadline), &mut done);
+            self.started -= count;
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! The words engines and their users share: operations, parts and their completions.
+
+use std::io;
+use std::num::NonZeroU16;
+
+use crate::buffer::IoBuf;
+
+/// What is to be done on the device.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum OpKind {
+    /// Device to memory.
+    Read,
+    /// Memory to device. Done means accepted by the device, not durable: that takes a flush.
+    Write,
+    /// Makes every write *completed before this flush was pushed* durable. It orders nothing:
+    /// a write that is in flight beside the flush may or may not be covered.
+    Flush,
+    /// Tells the device that a range is no longer needed. What a later read of it returns is
+    /// not defined.
+    Discard,
+}
+
+/// Names one of the device's placement handles (NVMe FDP handle, write stream); 1 is the first.
+///
+/// It is a hint: where the device or the engine knows no placement it is not sent
+/// (see [`Limits::placements`](crate::Limits::placements)).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
+pub struct PlacementId(pub NonZeroU16);
+
+/// One operation as an engine executes it, already within the engine's [`Limits`](crate::Limits).
+///
+/// From `push` to its completion it belongs to the in-flight table of the queue.
+#[derive(Debug)]
+pub struct Part {
+    /// Comes back unchanged in [`PartDone`]; engines give it no meaning.
+    pub token: u64,
+    /// What to do.
+    pub op: OpKind,
+    /// First byte on the device; a multiple of the logical block. Ignored for a flush.
+    pub offset: u64,
+    /// Bytes; a multiple of the logical block. Zero for a flush.
+    pub len: u32,
+    /// The memory to read into or write from; `None` for flush and discard.
+    pub buf: Option<IoBuf>,
+    /// Where in `buf` the part begins, in bytes.
+    pub buf_offset: usize,
+    /// Where the device should put a write.
+    pub placement: Option<PlacementId>,
+}
+
+impl Part {
+    /// Checks that a transfer has memory and stays inside it. Every engine calls this before it
+    /// hands an address to anyone, because `Part` can be built by hand.
+    ///
+    /// # Errors
+    /// `InvalidInput` naming the numbers that do not fit together.
+    pub fn check(&self) -> io::Result<()> {
+        let transfers = matches!(self.op, OpKind::Read | OpKind::Write);
+        let words = match &self.buf {
+            None if transfers => format!("{:?} of {} bytes has no buffer", self.op, self.len),
+            Some(buf) if transfers => {
+                let end = self.buf_offset.checked_add(self.len as usize);
+                if end.is_some_and(|end| end <= buf.len()) {
+                    return Ok(());
+                }
+                format!(
+                    "{:?} of {} bytes at buffer offset {} does not fit a buffer of {} bytes",
+                    self.op,
+                    self.len,
+                    self.buf_offset,
+                    buf.len()
+                )
+            }
+            _ => return Ok(()),
+        };
+        Err(io::Error::new(io::ErrorKind::InvalidInput, words))
+    }
+}
+
+/// The end of a [`Part`]: its buffer comes back on every path.
+#[derive(Debug)]
+pub struct PartDone {
+    /// The part's token.
+    pub token: u64,
+    /// The part's buffer.
+    pub buf: Option<IoBuf>,
+    /// Bytes moved (the full length for a discard, 0 for a flush), which may be fewer than asked.
+    pub result: io::Result<u32>,
+}

@@ -1,0 +1,148 @@
+//! Every row is found where it stands and gone after a wipe.
+
+use std::io;
+use std::process::Command;
+
+use super::*;
+use crate::device::{Access, Device};
+
+const SIZE: usize = 4 << 20;
+
+fn find(image: &[u8]) -> Vec<Signature> {
+    find_signatures(image.len() as u64, &mut |offset, out| {
+        let range = offset as usize..offset as usize + out.len();
+        out.copy_from_slice(image.get(range).ok_or(io::ErrorKind::UnexpectedEof)?);
+        Ok(())
+    })
+    .unwrap()
+}
+
+/// What the rows with a check need beside their magic.
+fn satisfy(name: &str, offset: usize, image: &mut [u8]) {
+    match name {
+        "ext2/3/4" => {
+            image[1024] = 16;
+            image[1024 + 0x18] = 2;
+            image[1024 + 0x4c] = 1;
+        }
+        "MBR partition table" => {
+            image[446 + 4] = 0x83;
+            image[446 + 12] = 8;
+        }
+        "NTFS" | "exFAT" | "FAT" => image[510..512].copy_from_slice(&[0x55, 0xaa]),
+        "LVM2" => image[offset + 24..offset + 32].copy_from_slice(b"LVM2 001"),
+        _ => {}
+    }
+}
+
+#[test]
+fn every_row_is_found_and_wiped() {
+    for size in [SIZE, SIZE + 512, SIZE + 4096] {
+        for probe in PROBES {
+            let Some(offset) = probe.at.offset(size as u64) else {
+                continue;
+            };
+            let mut image = vec![0; size];
+            let Some(place) = image.get_mut(offset as usize..offset as usize + probe.magic.len())
+            else {
+                continue; // A copy further in than this device is long.
+            };
+            place.copy_from_slice(probe.magic);
+            satisfy(probe.name, offset as usize, &mut image);
+            let found = find(&image);
+            let wanted = Signature {
+                name: probe.name,
+                offset,
+            };
+            assert!(
+                found.contains(&wanted),
+                "{wanted} of {size} bytes: {found:?}"
+            );
+            for range in wipe_list(size as u64, &found) {
+                image[range.start as usize..range.end as usize].fill(0);
+            }
+            assert_eq!(find(&image), [], "after wiping {wanted}");
+        }
+    }
+}
+
+#[test]
+fn an_empty_device_has_none() {
+    for size in [0, 512, 4096, 65536, 100 * 512, SIZE] {
+        assert_eq!(find(&vec![0; size]), [], "{size}");
+    }
+    // The bytes of a value are not taken for anything either.
+    let noise: Vec<u8> = (0..SIZE as u32)
+        .map(|at| (at.wrapping_mul(2_654_435_761) >> 24) as u8)
+        .collect();
+    assert_eq!(find(&noise), []);
+}
+
+#[test]
+fn weak_magics_need_more() {
+    let mut image = vec![0; SIZE];
+    image[510..512].copy_from_slice(&[0x55, 0xaa]);
+    image[1080..1082].copy_from_slice(&[0x53, 0xef]);
+    assert_eq!(find(&image), []);
+}
+
+#[test]
+fn zfs_labels_go_as_a_whole() {
+    let mut image = vec![0; SIZE];
+    for label in checks::zfs_labels(SIZE as u64) {
+        for block in [3, 77] {
+            let at = (label + checks::ZFS_RING_START) as usize + block * 1024;
+            image[at..at + 4].copy_from_slice(&[0x0c, 0xb1, 0xba, 0]);
+        }
+    }
+    let found = find(&image);
+    assert_eq!(found.len(), 4, "{found:?}");
+    for range in wipe_list(SIZE as u64, &found) {
+        image[range.start as usize..range.end as usize].fill(0);
+    }
+    assert_eq!(find(&image), []);
+}
+
+#[test]
+fn wiped_ranges_are_joined_and_inside() {
+    let found = [
+        Signature {
+            name: "a",
+            offset: 4090,
+        },
+        Signature {
+            name: "b",
+            offset: 0,
+        },
+        Signature {
+            name: "c",
+            offset: SIZE as u64 + 512 - 4,
+        },
+    ];
+    let list = wipe_list(SIZE as u64 + 512, &found);
+    assert_eq!(list, [0..8192, SIZE as u64..SIZE as u64 + 512]);
+}
+
+#[test]
+fn a_real_file_system_is_found() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    file.as_file().set_len(16 << 20).unwrap();
+    let made = Command::new("mkfs.ext4")
+        .arg("-q")
+        .arg("-F")
+        .arg(file.path())
+        .status();
+    if !made.is_ok_and(|status| status.success()) {
+        println!("skipped: mkfs.ext4 is not here; the synthetic superblock was tested");
+        return;
+    }
+    let device = Device::open(file.path(), Access::ReadOnly).unwrap();
+    let found = device.signature().unwrap().unwrap();
+    assert_eq!(
+        found,
+        Signature {
+            name: "ext2/3/4",
+            offset: 1080
+        }
+    );
+}

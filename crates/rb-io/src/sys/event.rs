@@ -1,0 +1,36 @@
+// UNSAFETY: eventfd counters are read and written through libc, whose calls are unsafe.
+#![expect(unsafe_code, reason = "eventfd_read and eventfd_write")]
+//! The eventfd under a waker.
+
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+
+use rustix::event::EventfdFlags;
+
+/// A counter in the kernel that a ring can wait for.
+#[derive(Debug)]
+pub(crate) struct EventFd(OwnedFd);
+
+impl EventFd {
+    pub(crate) fn new() -> io::Result<Self> {
+        let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
+        Ok(Self(rustix::event::eventfd(0, flags)?))
+    }
+
+    /// Makes it readable. A full counter is readable already, so a failure changes nothing.
+    pub(crate) fn raise(&self) {
+        // SAFETY: the descriptor is open as long as `self` lives.
+        unsafe { libc::eventfd_write(self.0.as_raw_fd(), 1) };
+    }
+
+    /// Makes it unreadable.
+    pub(crate) fn clear(&self) {
+        let mut count = 0;
+        // SAFETY: the descriptor is open as long as `self` lives, and `count` outlives the call.
+        unsafe { libc::eventfd_read(self.0.as_raw_fd(), &raw mut count) };
+    }
+
+    pub(crate) fn fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}

@@ -1,0 +1,147 @@
+// UNSAFETY: mapping and unmapping memory, and taking over memory that someone else mapped.
+#![expect(unsafe_code, reason = "mmap, munmap, madvise and adopted memory")]
+//! The memory under an arena.
+
+use std::any::Any;
+use std::fmt;
+use std::io;
+use std::ptr::NonNull;
+
+use rustix::mm::{Advice, MapFlags, ProtFlags};
+
+use crate::arena::{Arena, ArenaError, PAGE_BYTES};
+
+/// x86-64 and most arm64 kernels: a huge page needs an aligned address of this size.
+const HUGE_PAGE_BYTES: usize = 2 << 20;
+
+/// Page-aligned, initialised memory that nobody else hands out.
+pub(crate) struct Mapping {
+    start: NonNull<u8>,
+    bytes: usize,
+    source: Source,
+}
+
+enum Source {
+    /// Mapped here: `start` and `bytes` of the whole mapping, which may begin before the aligned
+    /// part that is used.
+    Mapped { start: NonNull<u8>, bytes: usize },
+    /// Kept alive by its owner, dropped with the mapping.
+    Adopted { _owner: Box<dyn Any + Send + Sync> },
+}
+
+// SAFETY: the memory is reachable only through `start`, and who may use which range of it is
+// decided by the arena's claims; the address itself may be sent and shared.
+unsafe impl Send for Mapping {}
+// SAFETY: as above; `&Mapping` gives nothing but the address and the size.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    /// Maps `bytes` (a multiple of the page, not 0) of zeroed memory.
+    pub(crate) fn anonymous(bytes: usize) -> io::Result<Self> {
+        let slack = if bytes >= HUGE_PAGE_BYTES {
+            HUGE_PAGE_BYTES
+        } else {
+            0
+        };
+        let whole = bytes.checked_add(slack).ok_or(io::ErrorKind::OutOfMemory)?;
+        // SAFETY: a new private mapping at an address of the kernel's choice touches no memory
+        // that exists.
+        let start = unsafe {
+            rustix::mm::mmap_anonymous(
+                std::ptr::null_mut(),
+                whole,
+                ProtFlags::READ | ProtFlags::WRITE,
+                MapFlags::PRIVATE,
+            )
+        }?;
+        let start = NonNull::new(start.cast::<u8>()).ok_or(io::ErrorKind::OutOfMemory)?;
+        let source = Source::Mapped {
+            start,
+            bytes: whole,
+        };
+        if slack == 0 {
+            return Ok(Self {
+                start,
+                bytes,
+                source,
+            });
+        }
+        let skip = start.as_ptr().align_offset(HUGE_PAGE_BYTES).min(slack);
+        let aligned = start.as_ptr().wrapping_add(skip);
+        // SAFETY: `skip <= slack`, so the advised range lies inside the new mapping.
+        // A kernel without huge pages refuses and serves small ones: slower, not wrong.
+        let _ = unsafe { rustix::mm::madvise(aligned.cast(), bytes, Advice::LinuxHugepage) };
+        let start = NonNull::new(aligned).ok_or(io::ErrorKind::OutOfMemory)?;
+        Ok(Self {
+            start,
+            bytes,
+            source,
+        })
+    }
+
+    pub(crate) fn start(&self) -> NonNull<u8> {
+        self.start
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(crate) fn is_adopted(&self) -> bool {
+        matches!(self.source, Source::Adopted { .. })
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        if let Source::Mapped { start, bytes } = self.source {
+            // SAFETY: this is exactly what was mapped, and with the arena and all of its claims
+            // gone nobody has an address inside it.
+            let unmapped = unsafe { rustix::mm::munmap(start.as_ptr().cast(), bytes) };
+            debug_assert!(unmapped.is_ok(), "munmap of {bytes} bytes: {unmapped:?}");
+        }
+    }
+}
+
+impl fmt::Debug for Mapping {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mapping")
+            .field("bytes", &self.bytes)
+            .field("adopted", &self.is_adopted())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Arena {
+    /// Makes an arena of memory that belongs to someone else; `owner` is dropped when the arena
+    /// and every buffer of it are gone.
+    ///
+    /// # Errors
+    /// [`ArenaError::Misaligned`] unless `start` and `bytes` are multiples of
+    /// [`PAGE_BYTES`], [`ArenaError::Empty`] for 0 bytes.
+    ///
+    /// # Safety
+    /// Until `owner` is dropped, the `bytes` at `start` must stay mapped, readable and writable,
+    /// must be initialised, and nobody may read or write a range while it is out as a
+    /// [`Buffer`](crate::Buffer) or [`IoBuf`](crate::IoBuf), nor adopt it a second time.
+    pub unsafe fn adopt(
+        start: NonNull<u8>,
+        bytes: usize,
+        owner: Box<dyn Any + Send + Sync>,
+    ) -> Result<Self, ArenaError> {
+        let address = start.addr().get();
+        for (what, value) in [("adopted address", address), ("adopted length", bytes)] {
+            if !value.is_multiple_of(PAGE_BYTES) {
+                return Err(ArenaError::Misaligned { what, value });
+            }
+        }
+        if bytes == 0 {
+            return Err(ArenaError::Empty);
+        }
+        Ok(Self::over(Mapping {
+            start,
+            bytes,
+            source: Source::Adopted { _owner: owner },
+        }))
+    }
+}

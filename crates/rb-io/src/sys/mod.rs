@@ -1,0 +1,8 @@
+//! Where the system is spoken to. With `buffer.rs` the only place with unsafe code.
+
+#[cfg(feature = "io-uring")]
+pub(crate) mod event;
+pub(crate) mod memory;
+#[cfg(feature = "io-uring")]
+pub(crate) mod ring;
+pub(crate) mod transfer;

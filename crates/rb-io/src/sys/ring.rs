@@ -1,0 +1,344 @@
+// UNSAFETY: submission entries carry addresses that the kernel uses until their completion, and
+// registering buffers pins memory. The ring therefore owns the parts whose addresses it gave away.
+#![expect(
+    unsafe_code,
+    reason = "pushing submission entries and registering memory"
+)]
+//! The io_uring under a queue, together with the table of what is in flight in it.
+//!
+//! The rule that keeps it sound: an entry is pushed only for a part that moved into the table
+//! before, and a part leaves the table only with its completion. A ring that goes while parts are
+//! in flight leaks them, so their memory is never used again.
+
+use std::io;
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use io_uring::types::{Fd, Fixed, SubmitArgs, Timespec};
+use io_uring::{IoUring, Probe, opcode, squeue};
+
+use crate::arena::{Arena, PIECE_BYTES};
+use crate::device::Device;
+use crate::request::{OpKind, Part};
+use crate::sys::event::EventFd;
+use crate::uring::table::FlightTable;
+
+/// The `user_data` of the poll that waits for a waker; no index and generation look like it.
+const WAKE: u64 = u64::MAX;
+/// The only entry of the registered file table.
+const DEVICE: Fixed = Fixed(0);
+
+/// Which of the kernel's ways of running completions a ring uses.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Flavour {
+    /// `SINGLE_ISSUER` and `DEFER_TASKRUN` (Linux 6.1): work runs only when the owner asks.
+    Deferred,
+    /// `COOP_TASKRUN` (Linux 5.19): no interrupt of the thread that submitted.
+    Cooperative,
+    /// What Linux 5.11 has.
+    Plain,
+}
+
+/// Something that ended.
+pub(crate) enum Ended {
+    Part(Part, io::Result<u32>),
+    /// The poll on the waker's eventfd; `false` if it was cancelled rather than fired.
+    Wake(bool),
+}
+
+pub(crate) struct Ring {
+    ring: ManuallyDrop<IoUring>,
+    table: ManuallyDrop<FlightTable>,
+    flavour: Flavour,
+    /// A deferred ring starts disabled and belongs to the thread that enables it.
+    enabled: bool,
+    file_is_registered: bool,
+    // The kernel uses both as long as the ring lives.
+    device: Arc<Device>,
+    registered: Vec<Arena>,
+}
+
+impl Ring {
+    /// A ring for `depth` parts and one wake, of the first flavour that the kernel takes.
+    pub(crate) fn new(depth: u32, wanted: &[Flavour], device: Arc<Device>) -> io::Result<Self> {
+        let mut refused = io::Error::from_raw_os_error(libc::EINVAL);
+        for &flavour in wanted {
+            match build(depth + 1, flavour) {
+                Ok(ring) => {
+                    return Ok(Self {
+                        ring: ManuallyDrop::new(ring),
+                        table: ManuallyDrop::new(FlightTable::new(depth)),
+                        flavour,
+                        enabled: flavour != Flavour::Deferred,
+                        file_is_registered: false,
+                        device,
+                        registered: Vec::new(),
+                    });
+                }
+                // The kernel does not know one of the flags.
+                Err(error) if error.raw_os_error() == Some(libc::EINVAL) => refused = error,
+                Err(error) => return Err(error),
+            }
+        }
+        Err(refused)
+    }
+
+    pub(crate) fn flavour(&self) -> Flavour {
+        self.flavour
+    }
+
+    /// What the engine cannot do without, by name, as far as the kernel lacks it.
+    pub(crate) fn missing(&self) -> io::Result<Vec<&'static str>> {
+        let mut probe = Probe::new();
+        self.ring.submitter().register_probe(&mut probe)?;
+        let needed = [
+            (opcode::Read::CODE, "IORING_OP_READ"),
+            (opcode::Write::CODE, "IORING_OP_WRITE"),
+            (opcode::ReadFixed::CODE, "IORING_OP_READ_FIXED"),
+            (opcode::WriteFixed::CODE, "IORING_OP_WRITE_FIXED"),
+            (opcode::Fsync::CODE, "IORING_OP_FSYNC"),
+            (opcode::Fallocate::CODE, "IORING_OP_FALLOCATE"),
+            (opcode::PollAdd::CODE, "IORING_OP_POLL_ADD"),
+        ];
+        let mut missing: Vec<_> = needed
+            .into_iter()
+            .filter(|(code, _)| !probe.is_supported(*code))
+            .map(|(_, name)| name)
+            .collect();
+        if !self.ring.params().is_feature_ext_arg() {
+            missing.push("IORING_FEAT_EXT_ARG (waits with a timeout)");
+        }
+        if !self.ring.params().is_feature_nodrop() {
+            missing.push("IORING_FEAT_NODROP (completions are never lost)");
+        }
+        Ok(missing)
+    }
+
+    pub(crate) fn register_file(&mut self) -> io::Result<()> {
+        let fd = self.device.fd().as_raw_fd();
+        self.ring.submitter().register_files(&[fd])?;
+        self.file_is_registered = true;
+        Ok(())
+    }
+
+    /// Registers whole arenas, in their order, in pieces of at most [`PIECE_BYTES`].
+    pub(crate) fn register_arenas(&mut self, arenas: &[Arena]) -> io::Result<()> {
+        let mut pieces = Vec::new();
+        for arena in arenas {
+            for offset in (0..arena.bytes()).step_by(PIECE_BYTES) {
+                pieces.push(libc::iovec {
+                    iov_base: arena.as_ptr().wrapping_add(offset).cast(),
+                    iov_len: PIECE_BYTES.min(arena.bytes() - offset),
+                });
+            }
+        }
+        // SAFETY: the pieces lie inside the arenas' mappings, which `registered` keeps alive for
+        // as long as the ring.
+        unsafe { self.ring.submitter().register_buffers(&pieces) }?;
+        self.registered = arenas.to_vec();
+        Ok(())
+    }
+
+    /// Parts pushed and not yet popped.
+    pub(crate) fn in_flight(&self) -> u32 {
+        self.table.len()
+    }
+
+    /// Entries that the kernel has not taken yet.
+    pub(crate) fn unsubmitted(&mut self) -> u32 {
+        // The queue has at most 8192 entries.
+        self.ring.submission().len() as u32
+    }
+
+    /// Whether the kernel has completions ready that only a call brings into the ring.
+    pub(crate) fn has_deferred_work(&mut self) -> bool {
+        let submission = self.ring.submission();
+        submission.taskrun() || submission.cq_overflow()
+    }
+
+    /// Takes a part and queues its entry; `piece` is the registered buffer it lies in, if any.
+    /// The part must have passed [`Part::check`].
+    pub(crate) fn push(&mut self, part: Part, piece: Option<u16>) -> Result<(), Part> {
+        if let Err(error) = part.check() {
+            debug_assert!(false, "an unchecked part reached the ring: {error}");
+            return Err(part);
+        }
+        let user_data = self.table.insert(part)?;
+        let entry = self
+            .table
+            .get(user_data)
+            .map(|part| self.entry(part, piece));
+        let pushed = entry.is_some_and(|entry| {
+            let entry = entry.user_data(user_data);
+            // SAFETY: the addresses in the entry belong to the part's `IoBuf`, which the table
+            // keeps until the completion; `check` has shown that the range lies inside it.
+            unsafe { self.ring.submission().push(&entry) }.is_ok()
+        });
+        match self.table.get(user_data) {
+            Some(_) if !pushed => match self.table.remove(user_data) {
+                Some(part) => Err(part),
+                None => Ok(()),
+            },
+            _ => Ok(()),
+        }
+    }
+
+    /// Queues a poll that ends when `event` is raised.
+    pub(crate) fn push_wake(&mut self, event: &EventFd) -> bool {
+        let entry = opcode::PollAdd::new(Fd(event.fd()), libc::POLLIN as u32).build();
+        // SAFETY: a poll has no memory, and the kernel holds the file behind the descriptor.
+        unsafe { self.ring.submission().push(&entry.user_data(WAKE)) }.is_ok()
+    }
+
+    /// Hands queued entries to the kernel and waits for `at_least` completions, or for `timeout`.
+    /// Returns the number of entries taken.
+    pub(crate) fn enter(&mut self, at_least: u32, timeout: Option<Duration>) -> io::Result<u32> {
+        if !self.enabled {
+            // From here on the ring belongs to this thread.
+            self.ring.submitter().register_enable_rings()?;
+            self.enabled = true;
+        }
+        let timespec = timeout.map(Timespec::from);
+        let taken = match &timespec {
+            Some(timespec) if at_least > 0 => {
+                let args = SubmitArgs::new().timespec(timespec);
+                self.ring
+                    .submitter()
+                    .submit_with_args(at_least as usize, &args)
+            }
+            _ => self.ring.submitter().submit_and_wait(at_least as usize),
+        };
+        match taken {
+            Ok(taken) => Ok(taken as u32),
+            Err(error) if error.raw_os_error() == Some(libc::ETIME) => Ok(0),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Takes what has ended out of the ring.
+    ///
+    /// # Errors
+    /// A completion that belongs to nothing in flight, or lost completions: both would mean that
+    /// the table no longer tells the truth about memory.
+    pub(crate) fn pop_all(&mut self, mut ended: impl FnMut(Ended)) -> io::Result<()> {
+        let completions = self.ring.completion();
+        let overflow = completions.overflow();
+        for completion in completions {
+            let result = completion.result();
+            if completion.user_data() == WAKE {
+                ended(Ended::Wake(result >= 0));
+                continue;
+            }
+            let Some(part) = self.table.remove(completion.user_data()) else {
+                let words = format!("completion of unknown {:#x}", completion.user_data());
+                return Err(io::Error::other(words));
+            };
+            let moved = u32::try_from(result).map_err(|_| io::Error::from_raw_os_error(-result));
+            ended(Ended::Part(part, moved));
+        }
+        if overflow > 0 {
+            return Err(io::Error::other(format!(
+                "{overflow} completions were lost"
+            )));
+        }
+        Ok(())
+    }
+
+    fn entry(&self, part: &Part, piece: Option<u16>) -> squeue::Entry {
+        /// The opcode builders take a registered or a plain file, by type.
+        macro_rules! on_device {
+            (|$target:ident| $entry:expr) => {
+                if self.file_is_registered {
+                    let $target = DEVICE;
+                    $entry.build()
+                } else {
+                    let $target = Fd(self.raw_fd());
+                    $entry.build()
+                }
+            };
+        }
+        let (offset, len) = (part.offset, part.len);
+        let address = || {
+            let start = part
+                .buf
+                .as_ref()
+                .map_or(std::ptr::null_mut(), |buf| buf.as_ptr());
+            start.wrapping_add(part.buf_offset)
+        };
+        // The entry has a byte for the stream; the limits keep larger ids away.
+        let stream = part
+            .placement
+            .map_or(0, |id| u8::try_from(id.0.get()).unwrap_or(0));
+        match (part.op, piece) {
+            (OpKind::Read, Some(piece)) => on_device!(|device| {
+                opcode::ReadFixed::new(device, address(), len, piece).offset(offset)
+            }),
+            (OpKind::Read, None) => {
+                on_device!(|device| opcode::Read::new(device, address(), len).offset(offset))
+            }
+            (OpKind::Write, Some(piece)) => on_device!(|device| {
+                let write = opcode::WriteFixed::new(device, address(), len, piece);
+                write.offset(offset).write_stream(stream)
+            }),
+            (OpKind::Write, None) => on_device!(|device| {
+                let write = opcode::Write::new(device, address(), len);
+                write.offset(offset).write_stream(stream)
+            }),
+            (OpKind::Flush, _) => on_device!(|device| {
+                opcode::Fsync::new(device).flags(io_uring::types::FsyncFlags::DATASYNC)
+            }),
+            (OpKind::Discard, _) => on_device!(|device| {
+                let hole = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+                opcode::Fallocate::new(device, len.into())
+                    .offset(offset)
+                    .mode(hole)
+            }),
+        }
+    }
+
+    fn raw_fd(&self) -> RawFd {
+        self.device.fd().as_raw_fd()
+    }
+}
+
+impl Drop for Ring {
+    fn drop(&mut self) {
+        if self.table.len() > 0 {
+            // The kernel may still use the memory of these parts, and closing the ring would not
+            // wait for it: both stay for ever, and with them their arenas and the device's lock.
+            std::mem::forget(Arc::clone(&self.device));
+            return;
+        }
+        if self.file_is_registered {
+            // The kernel takes a closed ring apart later, in a worker, and until then its file
+            // table keeps the device open: the next exclusive opener would be refused. Where it
+            // fails (another thread owns the ring) that delay is what remains.
+            let _ = self.ring.submitter().unregister_files();
+        }
+        // SAFETY: dropped here only, and nothing uses the field after its owner's drop.
+        unsafe { ManuallyDrop::drop(&mut self.ring) };
+        // SAFETY: as above.
+        unsafe { ManuallyDrop::drop(&mut self.table) };
+    }
+}
+
+fn build(entries: u32, flavour: Flavour) -> io::Result<IoUring> {
+    let mut builder = IoUring::builder();
+    builder.dontfork().setup_clamp();
+    match flavour {
+        Flavour::Deferred => builder
+            .setup_submit_all()
+            .setup_single_issuer()
+            .setup_defer_taskrun()
+            .setup_taskrun_flag()
+            .setup_r_disabled(),
+        Flavour::Cooperative => builder
+            .setup_submit_all()
+            .setup_coop_taskrun()
+            .setup_taskrun_flag(),
+        Flavour::Plain => &mut builder,
+    };
+    builder.build(entries)
+}

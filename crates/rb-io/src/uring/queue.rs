@@ -1,0 +1,305 @@
+//! A queue of the io_uring engine.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::arenas::Registered;
+use super::wake::WakeSource;
+use crate::device::{Device, DeviceKind};
+use crate::engine::{Feature, Queue, QueueCounters, QueueOptions};
+use crate::request::{OpKind, Part, PartDone};
+use crate::sys::ring::{Ended, Flavour, Ring};
+use crate::sys::transfer;
+use crate::wake::Waker;
+
+pub(super) const NAME: &str = "io_uring";
+
+/// How long a dropped queue waits for its parts before it leaves their memory to the kernel.
+const DROP_WAIT: Duration = Duration::from_secs(30);
+/// How often the kernel may answer EAGAIN or EBUSY in a row. The sleeps between grow from the
+/// shortest to 64 times that, so together they are a little under a second.
+const REFUSALS_MAX: u32 = 200;
+const REFUSAL_SLEEP: Duration = Duration::from_micros(100);
+
+pub(super) struct UringQueue {
+    ring: Ring,
+    device: Arc<Device>,
+    registered: Registered,
+    wake: WakeSource,
+    depth: u32,
+    /// Pushed and not yet taken by the kernel.
+    unsubmitted: u32,
+    /// Refused without being sent; reaped like any other.
+    invalid: Vec<PartDone>,
+    counters: QueueCounters,
+    report: Vec<Feature>,
+}
+
+impl UringQueue {
+    pub(super) fn new(
+        mut ring: Ring,
+        device: Arc<Device>,
+        options: &QueueOptions,
+    ) -> io::Result<Self> {
+        let wake = WakeSource::new()?;
+        let file = match ring.register_file() {
+            Ok(()) => Feature::on("registered file", "one"),
+            Err(error) => Feature::off("registered file", error.to_string()),
+        };
+        let (registered, buffers) = Registered::register(&mut ring, &options.arenas);
+        let mut report = vec![buffers, file];
+        report.extend(flavour_report(ring.flavour(), options));
+        report.push(match device.limits().placements {
+            Some(max) => Feature::on("placement", format!("{} streams", max.value)),
+            None => Feature::off("placement", "the device has no write streams"),
+        });
+        Ok(Self {
+            ring,
+            device,
+            registered,
+            wake,
+            depth: options.depth,
+            unsubmitted: 0,
+            invalid: Vec::new(),
+            counters: QueueCounters::default(),
+            report,
+        })
+    }
+
+    /// Moves what has ended to `done`; says whether a wake poll was among it.
+    fn drain(&mut self, done: &mut Vec<PartDone>) -> io::Result<()> {
+        done.append(&mut self.invalid);
+        let (wake, device) = (&mut self.wake, &self.device);
+        self.ring.pop_all(|ended| match ended {
+            Ended::Wake(fired) => wake.ended(fired),
+            Ended::Part(part, result) => {
+                let result = finish(device, &part, result);
+                done.push(PartDone {
+                    token: part.token,
+                    buf: part.buf,
+                    result,
+                });
+            }
+        })
+    }
+
+    /// One `io_uring_enter`. Answers that only mean "again" are `Ok`.
+    fn enter(
+        &mut self,
+        at_least: u32,
+        timeout: Option<Duration>,
+        refusals: &mut u32,
+    ) -> io::Result<()> {
+        self.counters.enters += 1;
+        let error = match self.ring.enter(at_least, timeout) {
+            Ok(taken) => {
+                self.counters.submissions += u64::from(taken > 0 && self.unsubmitted > 0);
+                self.unsubmitted = self.unsubmitted.min(self.ring.unsubmitted());
+                *refusals = 0;
+                return Ok(());
+            }
+            Err(error) => error,
+        };
+        match error.raw_os_error() {
+            Some(libc::EINTR) => Ok(()),
+            // EAGAIN: no memory for requests now. EBUSY: completions wait to be fetched first,
+            // which the caller does before it comes back.
+            Some(libc::EAGAIN | libc::EBUSY) if *refusals < REFUSALS_MAX => {
+                *refusals += 1;
+                let sleep = REFUSAL_SLEEP * (1 << (*refusals / 16).min(6));
+                std::thread::sleep(sleep.min(timeout.unwrap_or(sleep)));
+                Ok(())
+            }
+            Some(libc::EEXIST) => Err(io::Error::new(
+                io::ErrorKind::PermissionDenied,
+                "the queue was opened for one thread and is used by another",
+            )),
+            _ => Err(error),
+        }
+    }
+
+    /// Hands over what was pushed without waiting.
+    fn submit_all(&mut self) -> io::Result<()> {
+        let mut refusals = 0;
+        while self.unsubmitted > 0 {
+            self.enter(0, None, &mut refusals)?;
+            if refusals > 0 {
+                // Fetching completions is for `reap`, which has somewhere to put them.
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Queue for UringQueue {
+    fn engine(&self) -> &'static str {
+        NAME
+    }
+
+    fn capacity_bytes(&self) -> u64 {
+        self.device.capacity_bytes()
+    }
+
+    fn depth(&self) -> u32 {
+        self.depth
+    }
+
+    fn in_flight(&self) -> u32 {
+        // Never above the depth, which is a u32.
+        self.ring.in_flight() + self.invalid.len() as u32
+    }
+
+    fn push(&mut self, part: Part) -> Result<(), Part> {
+        if self.in_flight() >= self.depth {
+            return Err(part);
+        }
+        if let Err(error) = part.check() {
+            let Part { token, buf, .. } = part;
+            self.invalid.push(PartDone {
+                token,
+                buf,
+                result: Err(error),
+            });
+            return Ok(());
+        }
+        let transfers = matches!(part.op, OpKind::Read | OpKind::Write);
+        let piece = self.registered.piece_of(&part);
+        self.ring.push(part, piece)?;
+        self.unsubmitted += 1;
+        self.counters.fixed_parts += u64::from(transfers && piece.is_some());
+        self.counters.unregistered_parts += u64::from(transfers && piece.is_none());
+        self.counters.count_push(self.in_flight());
+        Ok(())
+    }
+
+    fn submit(&mut self) -> io::Result<()> {
+        self.submit_all()
+    }
+
+    fn reap(
+        &mut self,
+        at_least: u32,
+        timeout: Option<Duration>,
+        done: &mut Vec<PartDone>,
+    ) -> io::Result<()> {
+        // A timeout too long for the clock is none.
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let before = done.len();
+        let mut refusals = 0;
+        loop {
+            self.drain(done)?;
+            let got = u32::try_from(done.len() - before).unwrap_or(u32::MAX);
+            let idle = at_least > 0 && got == 0 && self.in_flight() == 0;
+            let missing = at_least
+                .min(got.saturating_add(self.in_flight()))
+                .saturating_sub(got);
+            if missing == 0 && !idle {
+                if self.unsubmitted == 0 && !(at_least == 0 && self.ring.has_deferred_work()) {
+                    return Ok(());
+                }
+                self.enter(0, None, &mut refusals)?;
+                if self.unsubmitted == 0 {
+                    return self.drain(done);
+                }
+                continue;
+            }
+            if self.wake.consume() {
+                self.counters.wakes += 1;
+                return self.submit_all();
+            }
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            if left == Some(Duration::ZERO) {
+                self.submit_all()?;
+                return self.drain(done);
+            }
+            // A wake is one completion more, which may come at any time: with a waker about,
+            // each completion is looked at; without one the kernel counts.
+            let wait_for = if self.wake.is_used() || idle {
+                self.wake.arm(&mut self.ring);
+                1
+            } else {
+                missing
+            };
+            self.enter(wait_for, left, &mut refusals)?;
+        }
+    }
+
+    fn waker(&self) -> Waker {
+        self.wake.waker()
+    }
+
+    fn counters(&self) -> QueueCounters {
+        self.counters
+    }
+
+    fn report(&self) -> Vec<Feature> {
+        self.report.clone()
+    }
+}
+
+impl Drop for UringQueue {
+    fn drop(&mut self) {
+        let deadline = Instant::now() + DROP_WAIT;
+        let mut done = Vec::new();
+        while self.ring.in_flight() > 0 {
+            let left = deadline.saturating_duration_since(Instant::now());
+            // An error here means that waiting is of no use (another thread owns the ring, say);
+            // the ring then keeps the memory of its parts for ever.
+            if left.is_zero() || self.reap(u32::MAX, Some(left), &mut done).is_err() {
+                break;
+            }
+        }
+    }
+}
+
+/// Block devices that cannot punch holes may still discard, which has no ring operation on every
+/// kernel that we run on.
+fn finish(device: &Device, part: &Part, result: io::Result<u32>) -> io::Result<u32> {
+    if part.op != OpKind::Discard {
+        return result;
+    }
+    match result {
+        Err(error)
+            if device.kind() == DeviceKind::Block
+                && error.raw_os_error() == Some(libc::EOPNOTSUPP) =>
+        {
+            let len = u64::from(part.len);
+            transfer::discard_blocks(device.fd(), part.offset, len).map(|()| part.len)
+        }
+        result => result.map(|_| part.len),
+    }
+}
+
+fn flavour_report(flavour: Flavour, options: &QueueOptions) -> [Feature; 2] {
+    const ISSUER: &str = "single issuer";
+    const TASKS: &str = "deferred task run";
+    match flavour {
+        Flavour::Deferred => [
+            Feature::on(ISSUER, "the thread that uses the queue first"),
+            Feature::on(TASKS, "IORING_SETUP_DEFER_TASKRUN"),
+        ],
+        _ if options.issuer == crate::Issuer::Any => [
+            Feature::off(ISSUER, "any thread may use the queue"),
+            Feature::off(
+                TASKS,
+                format!("needs a single issuer; {}", task_words(flavour)),
+            ),
+        ],
+        _ => [
+            Feature::off(ISSUER, "this kernel refused IORING_SETUP_SINGLE_ISSUER"),
+            Feature::off(
+                TASKS,
+                format!("this kernel refused it; {}", task_words(flavour)),
+            ),
+        ],
+    }
+}
+
+fn task_words(flavour: Flavour) -> &'static str {
+    match flavour {
+        Flavour::Cooperative => "IORING_SETUP_COOP_TASKRUN is used",
+        Flavour::Deferred | Flavour::Plain => "no task run flag is used",
+    }
+}

@@ -1,0 +1,41 @@
+//! Test support for raw-block: a device in memory with faults, a suite that every engine passes,
+//! and values that can be told apart at memory speed.
+//!
+//! * [`MemDevice`] and [`MemEngine`]: an engine without threads or timing. Its device keeps a
+//!   volatile cache, so a test can ask what a crash would leave, and obeys scripted faults.
+//! * [`conformance`]: what [`rb_io::Engine`] and [`rb_io::Queue`] promise, as checks that run over
+//!   any engine. Authors of other engines run it too.
+//! * [`values`]: payloads made from a seed.
+//!
+//! It is *not* a model of a drive's timing, and nothing here belongs in production: it is a crate
+//! of its own so that no production crate needs a feature for tests.
+//!
+//! ```
+//! use rb_io::{Arena, Engine, Issuer, Lane, QueueOptions, Request};
+//! use rb_testkit::{MemDevice, MemEngine, values};
+//!
+//! let device = MemDevice::new(1 << 20);
+//! let engine = MemEngine::new(device.clone());
+//! let options = QueueOptions { depth: 8, arenas: vec![], issuer: Issuer::Any };
+//! let mut lane = Lane::new(engine.queue(&options)?, engine.limits());
+//!
+//! let arena = Arena::allocate(64 << 10)?;
+//! let mut buffer = arena.take(8192).ok_or("the arena is empty")?;
+//! values::fill(7, &mut buffer);
+//! let done = lane.run(vec![Request::write(4096, buffer, 0, 8192)]);
+//! assert!(done[0].result.is_ok());
+//!
+//! // Written, not flushed: a crash may lose it.
+//! assert_eq!(&device.crash_image()[4096..12288], &[0; 8192]);
+//! lane.run(vec![Request::flush()]);
+//! assert!(values::matches(7, &device.crash_image()[4096..12288]));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+#![forbid(unsafe_code)]
+
+pub mod conformance;
+mod mem;
+pub mod values;
+
+pub use mem::{MemCounts, MemDevice, MemEngine, MemOp};

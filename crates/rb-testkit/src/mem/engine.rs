@@ -1,0 +1,194 @@
+//! The engine: no threads, no time; what was pushed is executed by the next `reap`.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+use rb_io::{
+    DEPTH_MAX, Engine, Feature, Limits, OpKind, OpenError, Part, PartDone, Queue, QueueCounters,
+    QueueOptions, Waker,
+};
+
+use super::device::MemDevice;
+
+const NAME: &str = "memory";
+
+/// An [`Engine`] over a [`MemDevice`]; engines over the same device see the same bytes.
+#[derive(Debug)]
+pub struct MemEngine {
+    device: Arc<MemDevice>,
+}
+
+impl MemEngine {
+    /// An engine over `device`.
+    #[must_use]
+    pub fn new(device: Arc<MemDevice>) -> Self {
+        Self { device }
+    }
+
+    /// The device below.
+    #[must_use]
+    pub fn device(&self) -> &Arc<MemDevice> {
+        &self.device
+    }
+}
+
+impl Engine for MemEngine {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn limits(&self) -> &Limits {
+        self.device.limits()
+    }
+
+    fn capacity_bytes(&self) -> u64 {
+        self.device.capacity_bytes()
+    }
+
+    fn queue(&self, options: &QueueOptions) -> Result<Box<dyn Queue>, OpenError> {
+        let depth = options.depth;
+        if !(1..=DEPTH_MAX).contains(&depth) {
+            return Err(OpenError::Depth {
+                depth,
+                max: DEPTH_MAX,
+            });
+        }
+        Ok(Box::new(MemQueue {
+            device: Arc::clone(&self.device),
+            board: Arc::default(),
+            depth,
+            pushed: Vec::new(),
+            submitted: 0,
+            executed: 0,
+            counters: QueueCounters::default(),
+        }))
+    }
+}
+
+/// Where executed parts wait for their queue, which may have gone.
+#[derive(Debug, Default)]
+pub(super) struct Board {
+    state: Mutex<(Vec<PartDone>, bool)>,
+    changed: Condvar,
+}
+
+impl Board {
+    pub(super) fn put(&self, done: PartDone) {
+        self.state.lock().0.push(done);
+        self.changed.notify_all();
+    }
+}
+
+struct MemQueue {
+    device: Arc<MemDevice>,
+    board: Arc<Board>,
+    depth: u32,
+    pushed: Vec<Part>,
+    /// How many of `pushed` were submitted.
+    submitted: usize,
+    /// With the device: held, or done and not reaped.
+    executed: u32,
+    counters: QueueCounters,
+}
+
+impl Queue for MemQueue {
+    fn engine(&self) -> &'static str {
+        NAME
+    }
+
+    fn capacity_bytes(&self) -> u64 {
+        self.device.capacity_bytes()
+    }
+
+    fn depth(&self) -> u32 {
+        self.depth
+    }
+
+    fn in_flight(&self) -> u32 {
+        // Never above the depth, which is a u32.
+        self.pushed.len() as u32 + self.executed
+    }
+
+    fn push(&mut self, part: Part) -> Result<(), Part> {
+        if self.in_flight() >= self.depth {
+            return Err(part);
+        }
+        if matches!(part.op, OpKind::Read | OpKind::Write) {
+            self.counters.unregistered_parts += 1;
+        }
+        self.pushed.push(part);
+        self.counters.count_push(self.in_flight());
+        Ok(())
+    }
+
+    fn submit(&mut self) -> io::Result<()> {
+        if self.submitted < self.pushed.len() {
+            self.counters.submissions += 1;
+            self.submitted = self.pushed.len();
+        }
+        Ok(())
+    }
+
+    fn reap(
+        &mut self,
+        at_least: u32,
+        timeout: Option<Duration>,
+        done: &mut Vec<PartDone>,
+    ) -> io::Result<()> {
+        self.submit()?;
+        let parts = std::mem::take(&mut self.pushed);
+        self.submitted = 0;
+        // A depth is a u32.
+        self.executed += parts.len() as u32;
+        self.device.run(parts, &self.board)?;
+        let wanted = at_least.min(self.executed) as usize;
+        let idle = at_least > 0 && self.executed == 0;
+        // A timeout too long for the clock is none.
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let mut state = self.board.state.lock();
+        while (state.0.len() < wanted || idle) && !state.1 {
+            match deadline {
+                Some(deadline) => {
+                    if self
+                        .board
+                        .changed
+                        .wait_until(&mut state, deadline)
+                        .timed_out()
+                    {
+                        break;
+                    }
+                }
+                None => self.board.changed.wait(&mut state),
+            }
+        }
+        if at_least > 0 && std::mem::take(&mut state.1) {
+            self.counters.wakes += 1;
+        }
+        self.executed -= state.0.len() as u32;
+        done.append(&mut state.0);
+        Ok(())
+    }
+
+    fn waker(&self) -> Waker {
+        let board = Arc::downgrade(&self.board);
+        Waker::new(move || {
+            if let Some(board) = board.upgrade() {
+                board.state.lock().1 = true;
+                board.changed.notify_all();
+            }
+        })
+    }
+
+    fn counters(&self) -> QueueCounters {
+        self.counters
+    }
+
+    fn report(&self) -> Vec<Feature> {
+        vec![Feature::off(
+            "registered buffers",
+            "the memory engine has none",
+        )]
+    }
+}

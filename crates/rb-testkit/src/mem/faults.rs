@@ -1,0 +1,63 @@
+//! What a device was told to do wrong, and when.
+
+use std::ops::Range;
+
+use rb_io::{OpKind, Part};
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Fault {
+    /// Answer with this error number and change nothing.
+    Errno(i32),
+    /// Move at most this many bytes.
+    Short(u32),
+}
+
+#[derive(Debug)]
+struct Scripted {
+    op: OpKind,
+    range: Range<u64>,
+    fault: Fault,
+    /// `None`: every time.
+    times: Option<u32>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Faults(Vec<Scripted>);
+
+impl Faults {
+    pub(super) fn add(&mut self, op: OpKind, range: Range<u64>, fault: Fault, times: Option<u32>) {
+        self.0.push(Scripted {
+            op,
+            range,
+            fault,
+            times,
+        });
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    /// The first fault, in the order they were added, that is meant for `part`.
+    pub(super) fn strike(&mut self, part: &Part) -> Option<Fault> {
+        let index = self
+            .0
+            .iter()
+            .position(|s| s.op == part.op && touches(part, &s.range))?;
+        let scripted = &mut self.0[index];
+        let fault = scripted.fault;
+        if let Some(times) = &mut scripted.times {
+            *times -= 1;
+            if *times == 0 {
+                self.0.remove(index);
+            }
+        }
+        Some(fault)
+    }
+}
+
+/// A flush has no range and touches every one.
+pub(super) fn touches(part: &Part, range: &Range<u64>) -> bool {
+    part.op == OpKind::Flush
+        || (part.offset < range.end && range.start < part.offset + u64::from(part.len))
+}

@@ -1,0 +1,72 @@
+//! The suite on a loop device, where the machine allows one: limits, alignment, exclusive opening
+//! and discard of a real block device.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use rb_io::{Access, Device, DeviceKind, EngineKind};
+use rb_testkit::conformance;
+
+/// Detached when dropped.
+struct Loop(PathBuf);
+
+impl Loop {
+    fn attach(file: &Path, sector: u32) -> Option<Self> {
+        let output = Command::new("losetup")
+            .args([
+                "--find",
+                "--show",
+                "--direct-io=on",
+                "--sector-size",
+                &sector.to_string(),
+            ])
+            .arg(file)
+            .output()
+            .ok()?;
+        let node = String::from_utf8(output.stdout).ok()?;
+        output
+            .status
+            .success()
+            .then(|| Self(PathBuf::from(node.trim())))
+    }
+}
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        let _ = Command::new("losetup")
+            .arg("--detach")
+            .arg(&self.0)
+            .status();
+    }
+}
+
+#[test]
+fn engines_on_a_loop_device() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    file.as_file().set_len(conformance::CAPACITY_MIN).unwrap();
+    for sector in [512, 4096] {
+        let Some(node) = Loop::attach(file.path(), sector) else {
+            println!("skipped: no loop device can be attached here");
+            return;
+        };
+        let open = || Device::open(&node.0, Access::ReadWrite).expect("the loop device opens");
+        let device = open();
+        assert_eq!(
+            (device.kind(), device.limits().block.value),
+            (DeviceKind::Block, sector)
+        );
+        assert_eq!(device.limits().block.source, "BLKSSZGET");
+        assert!(device.direct());
+        let refused = Device::open(&node.0, Access::ReadWrite).expect_err("a second writer");
+        assert!(refused.is_in_use(), "{refused}");
+        Device::open(&node.0, Access::ReadOnly).expect("a reader beside the writer");
+        drop(device);
+        let mut kinds = vec![EngineKind::Posix];
+        kinds.extend(cfg!(feature = "io-uring").then_some(EngineKind::IoUring));
+        for kind in kinds {
+            conformance::run(&format!("{kind} on a loop device of {sector}"), &|| {
+                rb_io::open(open(), kind).expect("the engine opens").engine
+            });
+        }
+    }
+}

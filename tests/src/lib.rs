@@ -1,0 +1,1 @@
+//! Whole-store tests; see the files in this folder.

@@ -1,0 +1,186 @@
+//! The operations, on both engines.
+
+use rb_core::{Payload, Put, PutMode, PutOptions, Stored};
+
+use crate::support::{Bed, ENGINES, KIB, key, value};
+
+#[test]
+fn values_come_back_byte_for_byte_after_put_and_after_restart() {
+    for engine in ENGINES {
+        let bed = Bed::new(64 * KIB as u64, 64).on(engine);
+        let store = bed.open();
+        let sizes = [1, 511, 4096, 4097, 50_000, 64 * KIB];
+        for (n, len) in (0..).zip(sizes) {
+            assert_eq!(store.put(&key(n), &value(n, len)).unwrap(), Stored::Stored);
+        }
+        let mut store = Some(store);
+        for round in 0..2 {
+            if round == 1 {
+                store.take().unwrap().close().unwrap();
+                store = Some(bed.open());
+            }
+            let store = store.as_ref().unwrap();
+            for (n, len) in (0..).zip(sizes) {
+                let found = store.get(&key(n)).unwrap().expect("it was put");
+                assert!(
+                    found == value(n, len)[..],
+                    "{engine} round {round}: value {n} of {len} bytes"
+                );
+            }
+            assert!(store.get(b"never put").unwrap().is_none());
+            store.audit().unwrap();
+        }
+    }
+}
+
+#[test]
+fn batches_answer_key_by_key() {
+    for engine in ENGINES {
+        let bed = Bed::new(64 * KIB as u64, 64).on(engine);
+        let store = bed.open();
+        let values: Vec<_> = (0..20).map(|n| value(n, 30_000 + n as usize)).collect();
+        let keys: Vec<_> = (0..20).map(key).collect();
+        let puts = keys
+            .iter()
+            .zip(&values)
+            .map(|(k, v)| Put::new(k, v))
+            .collect();
+        assert!(
+            store
+                .put_many(puts, PutOptions::default())
+                .iter()
+                .all(|r| matches!(r, Ok(Stored::Stored)))
+        );
+
+        let mut asked: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
+        asked.insert(7, b"missing");
+        let found = store.get_many(&asked);
+        assert!(found[7].as_ref().unwrap().is_none());
+        for (n, lookup) in found.iter().enumerate().filter(|(at, _)| *at != 7) {
+            let n = if n > 7 { n - 1 } else { n };
+            assert!(*lookup.as_ref().unwrap().as_ref().unwrap() == values[n][..]);
+        }
+        assert_eq!(store.longest_prefix(&asked), 7);
+
+        let mut memory = vec![vec![0; 64 * KIB]; asked.len()];
+        let mut outputs: Vec<&mut [u8]> = memory.iter_mut().map(Vec::as_mut_slice).collect();
+        let lengths = store.get_many_into(&asked, &mut outputs);
+        assert_eq!(*lengths[7].as_ref().unwrap(), None);
+        assert_eq!(*lengths[0].as_ref().unwrap(), Some(30_000));
+        assert_eq!(memory[0][..30_000], values[0]);
+
+        let removed = store.remove_many(&asked);
+        assert_eq!(removed.iter().filter(|r| *r.as_ref().unwrap()).count(), 20);
+        assert_eq!(store.contains_many(&asked), vec![false; 21]);
+        store.audit().unwrap();
+    }
+}
+
+#[test]
+fn replace_and_keep_do_what_they_say() {
+    let bed = Bed::new(16 * KIB as u64, 8);
+    let store = bed.open();
+    let keep = PutOptions {
+        mode: PutMode::KeepExisting,
+        ..PutOptions::default()
+    };
+    assert_eq!(store.put(b"k", b"one").unwrap(), Stored::Stored);
+    assert_eq!(
+        *store.put_many(vec![Put::new(b"k", b"two")], keep)[0]
+            .as_ref()
+            .unwrap(),
+        Stored::Existed
+    );
+    assert!(store.get(b"k").unwrap().unwrap() == b"one"[..]);
+    assert_eq!(store.put(b"k", b"three").unwrap(), Stored::Stored);
+    assert!(store.get(b"k").unwrap().unwrap() == b"three"[..]);
+    // In one batch the last wins if they replace, the first if they keep.
+    let twice = || vec![Put::new(b"d", b"first"), Put::new(b"d", b"last")];
+    let answers = store.put_many(twice(), PutOptions::default());
+    assert_eq!(*answers[0].as_ref().unwrap(), Stored::Superseded);
+    assert!(store.get(b"d").unwrap().unwrap() == b"last"[..]);
+    store.remove(b"d").unwrap();
+    let answers = store.put_many(twice(), keep);
+    assert_eq!(*answers[1].as_ref().unwrap(), Stored::Existed);
+    assert!(store.get(b"d").unwrap().unwrap() == b"first"[..]);
+    store.audit().unwrap();
+}
+
+#[test]
+fn memory_of_the_store_is_put_without_a_copy() {
+    let bed = Bed::new(16 * KIB as u64, 8);
+    let store = bed.open();
+    let mut buffer = store.buffer(10_000).unwrap();
+    buffer.copy_from_slice(&value(5, 10_000));
+    let put = Put {
+        key: b"k",
+        payload: Payload::Buffer(buffer),
+        metadata: &[],
+    };
+    store
+        .put_many(vec![put], PutOptions::default())
+        .remove(0)
+        .unwrap();
+    assert_eq!(store.stats().bytes_copied, 0);
+    let found = store.get(b"k").unwrap().unwrap();
+    assert!(found == value(5, 10_000)[..]);
+    // And the memory of a value can be put again under another key.
+    let again = Put {
+        key: b"l",
+        payload: Payload::Buffer(found.into_buffer()),
+        metadata: &[],
+    };
+    store
+        .put_many(vec![again], PutOptions::default())
+        .remove(0)
+        .unwrap();
+    assert!(store.get(b"l").unwrap().unwrap() == value(5, 10_000)[..]);
+    assert_eq!(store.stats().bytes_copied, 0);
+}
+
+#[test]
+fn async_operations_can_be_waited_on_and_awaited() {
+    for engine in ENGINES {
+        let bed = Bed::new(64 * KIB as u64, 64).on(engine);
+        let store = bed.open();
+        let values: Vec<_> = (0..40).map(|n| value(n, 40_000)).collect();
+        let keys: Vec<_> = (0..40).map(key).collect();
+        let puts: Vec<_> = (0..40)
+            .map(|n| {
+                store.put_many_async(vec![Put::new(&keys[n], &values[n])], PutOptions::default())
+            })
+            .collect();
+        for put in puts {
+            assert_eq!(*put.wait()[0].as_ref().unwrap(), Stored::Stored);
+        }
+        store.sync_async().wait().unwrap();
+        let gets: Vec<_> = (0..40).map(|n| store.get_many_async(&[&keys[n]])).collect();
+        for (n, get) in gets.into_iter().enumerate() {
+            let found = block_on(get).remove(0).unwrap().unwrap();
+            assert!(found == values[n][..]);
+        }
+        store.close().unwrap();
+        assert!(
+            store.get_many_async(&[&keys[0]]).wait()[0].is_err(),
+            "a closed store says so"
+        );
+    }
+}
+
+fn block_on<F: Future>(future: F) -> F::Output {
+    struct Unpark(std::thread::Thread);
+    impl std::task::Wake for Unpark {
+        fn wake(self: std::sync::Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = std::sync::Arc::new(Unpark(std::thread::current())).into();
+    let mut context = std::task::Context::from_waker(&waker);
+    let mut future = std::pin::pin!(future);
+    loop {
+        match future.as_mut().poll(&mut context) {
+            std::task::Poll::Ready(answer) => return answer,
+            std::task::Poll::Pending => std::thread::park(),
+        }
+    }
+}

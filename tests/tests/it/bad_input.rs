@@ -1,0 +1,307 @@
+//! Bad input: an error with words, and an unchanged store (C8, C9).
+
+use std::io::Write;
+use std::path::Path;
+
+use rb_core::{
+    ClassRequest, Error, ExpectedGeometry, FormatError, FormatOptions, OpenError, Share, Store,
+    StoreOptions, format,
+};
+
+use crate::support::{Bed, KIB};
+
+fn classes(slot_bytes: u64) -> Vec<ClassRequest> {
+    vec![ClassRequest {
+        slot_bytes,
+        share: Share::Rest,
+    }]
+}
+
+#[test]
+fn bad_keys_and_values_are_refused_and_change_nothing() {
+    let bed = Bed::with(
+        vec![ClassRequest {
+            slot_bytes: 16384,
+            share: Share::Slots(8),
+        }],
+        |options| {
+            options.key_len_max = 1024;
+        },
+    );
+    let store = bed.open();
+    store.put(&[7; 1024], b"longest key").unwrap();
+    let before = store.stats().index;
+    let refused = [
+        (
+            store.put(b"", b"v").unwrap_err(),
+            "a key of 0 bytes: keys of this store have 1 to 1024 bytes",
+        ),
+        (
+            store.put(&[7; 1025], b"v").unwrap_err(),
+            "a key of 1025 bytes: keys of this store have 1 to 1024 bytes",
+        ),
+        (
+            store.put(b"k", &[0; 16385]).unwrap_err(),
+            "a value of 16385 bytes: values of this store have 1 to 16384 bytes",
+        ),
+        (
+            store.put(b"k", b"").unwrap_err(),
+            "a value of 0 bytes: values of this store have 1 to 16384 bytes",
+        ),
+        (
+            store.get(b"").unwrap_err(),
+            "a key of 0 bytes: keys of this store have 1 to 1024 bytes",
+        ),
+        (
+            store.remove(&[7; 1025]).unwrap_err(),
+            "a key of 1025 bytes: keys of this store have 1 to 1024 bytes",
+        ),
+    ];
+    for (error, words) in refused {
+        assert_eq!(error.to_string(), words);
+    }
+    let mut little = [0; 3];
+    let error = store.get_into(&[7; 1024], &mut little).unwrap_err();
+    assert!(matches!(
+        error,
+        Error::OutputTooSmall {
+            needed: 11,
+            given: 3
+        }
+    ));
+    let after = store.stats().index;
+    assert_eq!(
+        (before.classes, before.entries),
+        (after.classes, after.entries)
+    );
+    store.audit().unwrap();
+}
+
+#[test]
+fn one_bad_key_of_a_batch_fails_alone() {
+    let bed = Bed::new(16384, 8);
+    let store = bed.open();
+    let puts = vec![
+        rb_core::Put::new(b"a", b"1"),
+        rb_core::Put::new(b"", b"2"),
+        rb_core::Put::new(b"c", b"3"),
+    ];
+    let answers = store.put_many(puts, rb_core::PutOptions::default());
+    assert!(answers[0].is_ok() && answers[1].is_err() && answers[2].is_ok());
+    assert!(store.contains(b"a") && store.contains(b"c"));
+}
+
+#[test]
+fn geometry_that_cannot_be_is_refused_before_anything_is_made() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store");
+    let attempt = |slot_bytes, bytes| {
+        let options = FormatOptions {
+            bytes: Some(bytes),
+            ..FormatOptions::new(&path, classes(slot_bytes))
+        };
+        format(&options).unwrap_err().to_string()
+    };
+    for (slot_bytes, bytes, word) in [
+        (10_000, 64 << 20, "10000"),
+        (65536, 1 << 20, "1048576"),
+        (0, 64 << 20, "0"),
+    ] {
+        let error = attempt(slot_bytes, bytes);
+        assert!(error.contains(word), "{error:?} names {word}");
+        assert!(!path.exists(), "{error}");
+    }
+}
+
+#[test]
+fn a_second_opener_is_refused_and_the_first_goes_on() {
+    let bed = Bed::new(16384, 8);
+    let store = bed.open();
+    store.put(b"k", b"v").unwrap();
+    let error = Store::open(bed.path(), bed.options()).unwrap_err();
+    assert!(error.to_string().contains("in use"), "{error}");
+    let options = FormatOptions {
+        force: true,
+        consent: true,
+        ..FormatOptions::new(bed.path(), classes(16384))
+    };
+    let error = format(&options).unwrap_err();
+    assert!(error.to_string().contains("in use"), "{error}");
+    // Reading is allowed beside a writer.
+    let reader = Store::open(
+        bed.path(),
+        StoreOptions {
+            read_only: true,
+            ..bed.options()
+        },
+    )
+    .unwrap();
+    assert!(matches!(reader.put(b"x", b"y"), Err(Error::ReadOnly)));
+    assert!(store.get(b"k").unwrap().unwrap() == b"v"[..]);
+}
+
+#[test]
+fn foreign_data_is_refused_and_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ext4");
+    let mut file = std::fs::File::create(&path).unwrap();
+    file.set_len(64 << 20).unwrap();
+    write_ext4_superblock(&path, &mut file);
+    let before = std::fs::read(&path).unwrap();
+
+    let Err(OpenError::NotAStore { signature, .. }) = Store::open(&path, StoreOptions::default())
+    else {
+        panic!("an ext4 file system is no store")
+    };
+    assert!(
+        signature.unwrap().contains("ext"),
+        "the error names what was found"
+    );
+    let options = FormatOptions {
+        consent: true,
+        ..FormatOptions::new(&path, classes(16384))
+    };
+    let error = format(&options).unwrap_err();
+    assert!(
+        matches!(&error, FormatError::Occupied { found, .. } if found.contains("ext")),
+        "{error}"
+    );
+    assert!(
+        std::fs::read(&path).unwrap() == before,
+        "nothing was written"
+    );
+    format(&FormatOptions {
+        force: true,
+        ..options
+    })
+    .unwrap();
+    drop(Store::open(&path, StoreOptions::default()).unwrap());
+}
+
+/// The real tool where it is installed; else the fields by which it is recognised.
+fn write_ext4_superblock(path: &Path, file: &mut std::fs::File) {
+    use std::os::unix::fs::FileExt;
+    let made = std::process::Command::new("mkfs.ext4")
+        .args(["-q", "-F"])
+        .arg(path)
+        .status();
+    if !made.is_ok_and(|status| status.success()) {
+        file.write_all_at(&0xEF53_u16.to_le_bytes(), 1024 + 0x38)
+            .unwrap();
+        file.flush().unwrap();
+    }
+}
+
+#[test]
+fn an_existing_store_is_not_formatted_without_consent() {
+    let bed = Bed::new(16384, 8);
+    let options = FormatOptions::new(bed.path(), classes(16384));
+    assert!(matches!(format(&options), Err(FormatError::Consent { .. })));
+    bed.open().put(b"still", b"here").unwrap();
+    format(&FormatOptions {
+        consent: true,
+        ..options
+    })
+    .unwrap();
+    assert!(!bed.open().contains(b"still"));
+}
+
+#[test]
+fn another_geometry_than_expected_is_an_error_that_names_both() {
+    let bed = Bed::new(16384, 8);
+    let expect = |expected: ExpectedGeometry| {
+        Store::open(
+            bed.path(),
+            StoreOptions {
+                expected,
+                ..bed.options()
+            },
+        )
+        .map(drop)
+    };
+    let error = expect(ExpectedGeometry {
+        slot_bytes: vec![65536],
+        slots: None,
+    })
+    .unwrap_err()
+    .to_string();
+    assert!(
+        error.contains("16384") && error.contains("65536"),
+        "{error}"
+    );
+    let error = expect(ExpectedGeometry {
+        slot_bytes: vec![],
+        slots: Some(9),
+    })
+    .unwrap_err()
+    .to_string();
+    assert!(error.contains('8') && error.contains('9'), "{error}");
+    expect(ExpectedGeometry {
+        slot_bytes: vec![16384],
+        slots: Some(8),
+    })
+    .unwrap();
+}
+
+#[test]
+fn devices_that_are_no_store_or_a_cut_one_are_errors() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("file");
+    let open = |path: &Path| {
+        Store::open(path, StoreOptions::default())
+            .map(drop)
+            .unwrap_err()
+    };
+    std::fs::write(&path, vec![0; 8192]).unwrap();
+    assert!(matches!(open(&path), OpenError::NotAStore { .. }));
+    std::fs::write(&path, vec![0x5A; 4 << 20]).unwrap();
+    assert!(matches!(open(&path), OpenError::NotAStore { .. }));
+
+    let bed = Bed::new(16384, 64);
+    let len = std::fs::metadata(bed.path()).unwrap().len();
+    std::fs::OpenOptions::new()
+        .write(true)
+        .open(bed.path())
+        .unwrap()
+        .set_len(len - 8192)
+        .unwrap();
+    assert!(
+        matches!(open(&bed.path()), OpenError::Truncated { needed, found, .. } if needed == len && found == len - 8192)
+    );
+}
+
+#[test]
+fn a_newer_format_version_is_refused_by_number() {
+    use std::os::unix::fs::FileExt;
+    let bed = Bed::new(64 * KIB as u64, 4);
+    let file = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(bed.path())
+        .unwrap();
+    for offset in [
+        rb_format::SUPERBLOCK_A_OFFSET,
+        rb_format::SUPERBLOCK_B_OFFSET,
+    ] {
+        // docs/format.md: the version is the u32 behind the magic, the checksum the last 8 bytes.
+        let mut block = [0; rb_format::FORMAT_BLOCK];
+        file.read_exact_at(&mut block, offset).unwrap();
+        block[8..12].copy_from_slice(&7_u32.to_le_bytes());
+        let checksum = u64::from(crc32fast::hash(&block[..4088]));
+        block[4088..].copy_from_slice(&checksum.to_le_bytes());
+        file.write_all_at(&block, offset).unwrap();
+    }
+    let error = Store::open(bed.path(), bed.options())
+        .map(drop)
+        .unwrap_err();
+    assert!(matches!(error, OpenError::Version { .. }), "{error}");
+    assert!(error.to_string().contains('7'), "{error}");
+    let error = format(&FormatOptions::new(bed.path(), classes(16384))).unwrap_err();
+    assert!(
+        matches!(
+            error,
+            FormatError::Consent { .. } | FormatError::Occupied { .. }
+        ),
+        "{error}"
+    );
+}

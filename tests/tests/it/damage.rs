@@ -1,0 +1,317 @@
+//! Damage on the medium: a miss or the other copy, never wrong bytes, never a panic (C1, C3).
+
+use std::os::unix::fs::FileExt;
+
+use rb_core::{OnLostMetadata, Store, Validate};
+use rb_format::{FORMAT_BLOCK, SUPERBLOCK_A_OFFSET, SUPERBLOCK_B_OFFSET};
+
+use crate::support::{Bed, Watch, key, value};
+
+const LEN: usize = 9000;
+
+/// A closed store with `count` entries.
+fn filled(count: u64) -> Bed {
+    let bed = Bed::new(16384, 64);
+    let store = bed.open();
+    for n in 0..count {
+        store.put(&key(n), &value(n, LEN)).unwrap();
+    }
+    store.close().unwrap();
+    drop(store);
+    bed
+}
+
+fn corrupt(bed: &Bed, offset: u64, len: usize) {
+    let file = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(bed.path())
+        .unwrap();
+    let mut bytes = vec![0; len];
+    file.read_exact_at(&mut bytes, offset).unwrap();
+    bytes.iter_mut().for_each(|byte| *byte ^= 0x55);
+    file.write_all_at(&bytes, offset).unwrap();
+}
+
+fn zero(bed: &Bed, offset: u64, len: usize) {
+    let file = std::fs::OpenOptions::new()
+        .write(true)
+        .open(bed.path())
+        .unwrap();
+    file.write_all_at(&vec![0; len], offset).unwrap();
+}
+
+/// Gets every key, checks what comes, and counts the hits.
+fn hits(store: &Store, count: u64) -> u64 {
+    let mut hits = 0;
+    for n in 0..count {
+        if let Some(found) = store.get(&key(n)).unwrap() {
+            assert!(found == value(n, LEN)[..], "key {n} has wrong bytes");
+            hits += 1;
+        }
+    }
+    store.audit().unwrap();
+    hits
+}
+
+fn slot_of(store: &Store, wanted: u64) -> u32 {
+    let mut slot = None;
+    store.for_each(|info| {
+        if *info.key == key(wanted) {
+            slot = Some(info.slot);
+        }
+        true
+    });
+    slot.unwrap()
+}
+
+#[test]
+fn a_damaged_payload_or_header_is_one_miss() {
+    let bed = filled(10);
+    let store = bed.open();
+    let payload = store.geometry().payload_offset(slot_of(&store, 3)).unwrap() + 5000;
+    let header = store.geometry().slot_offset(slot_of(&store, 7)).unwrap() + 40;
+    drop(store);
+    corrupt(&bed, payload, 1);
+    corrupt(&bed, header, 1);
+    let store = bed.open_with(|options| options.validate = Validate::Off);
+    assert_eq!(hits(&store, 10), 8);
+    assert_eq!(store.stats().dropped, 2);
+}
+
+#[test]
+fn validation_drops_exactly_what_a_stale_header_disproves() {
+    for eager in [true, false] {
+        let bed = filled(10);
+        let store = bed.open();
+        let header = store.geometry().slot_offset(slot_of(&store, 7)).unwrap();
+        // Used and not closed: only then does the background validator have a reason to run.
+        store.put(&key(0), &value(0, LEN)).unwrap();
+        drop(store);
+        // A header of another time: valid bytes of another slot.
+        corrupt(&bed, header + 41, 2);
+        let watch = Watch::new();
+        let store = bed.open_with(|options| {
+            options.validate = if eager {
+                Validate::Eager
+            } else {
+                Validate::Background
+            };
+            options.events = Some(watch.clone());
+        });
+        let start = std::time::Instant::now();
+        while store.stats().validated < 10 {
+            assert!(start.elapsed().as_secs() < 10, "the validator ends");
+            std::thread::yield_now();
+        }
+        assert_eq!(watch.lines(), ["dropped key-7 FailedValidation"]);
+        assert!(!store.contains(&key(7)));
+        assert_eq!(store.stats().index.entries, 9);
+        assert_eq!(hits(&store, 10), 9);
+    }
+}
+
+#[test]
+fn one_superblock_is_enough_and_the_other_is_repaired() {
+    for offset in [SUPERBLOCK_A_OFFSET, SUPERBLOCK_B_OFFSET] {
+        let bed = filled(5);
+        corrupt(&bed, offset, FORMAT_BLOCK);
+        let store = bed.open();
+        assert!(store.recovery().superblock_repaired);
+        assert_eq!(hits(&store, 5), 5);
+        drop(store);
+        let other = SUPERBLOCK_A_OFFSET + SUPERBLOCK_B_OFFSET - offset;
+        corrupt(&bed, other, FORMAT_BLOCK);
+        assert_eq!(hits(&bed.open(), 5), 5, "the repaired copy serves");
+    }
+}
+
+#[test]
+fn both_superblocks_gone_is_an_error_that_says_so() {
+    let bed = filled(5);
+    corrupt(&bed, SUPERBLOCK_A_OFFSET + 100, 8);
+    corrupt(&bed, SUPERBLOCK_B_OFFSET + 100, 8);
+    let error = Store::open(bed.path(), bed.options())
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("no usable superblock"), "{error}");
+}
+
+#[test]
+fn either_base_recovers_everything() {
+    // The header, and the sections behind it.
+    for (at, len) in [(0, 64), (FORMAT_BLOCK as u64, 64)] {
+        let bed = filled(20);
+        let store = bed.open();
+        for n in 20..30 {
+            store.put(&key(n), &value(n, LEN)).unwrap();
+        }
+        store.checkpoint().unwrap();
+        for n in 30..40 {
+            store.put(&key(n), &value(n, LEN)).unwrap();
+        }
+        store.close().unwrap();
+        let superblock = store.superblock().clone();
+        drop(store);
+        // Which region is the newest is the store's business: damage each in turn.
+        for region in [&superblock.base_a, &superblock.base_b] {
+            let image = bed.image();
+            corrupt(&image, region.offset + at, len);
+            let store = image.open();
+            assert_eq!(store.recovery().lost_metadata, None);
+            assert_eq!(hits(&store, 40), 40);
+        }
+    }
+}
+
+#[test]
+fn without_any_base_slot_headers_are_what_is_left() {
+    let bed = filled(20);
+    let store = bed.open();
+    assert!(store.remove(&key(4)).unwrap());
+    store.close().unwrap();
+    let superblock = store.superblock().clone();
+    drop(store);
+    for region in [&superblock.base_a, &superblock.base_b] {
+        corrupt(&bed, region.offset, 64);
+    }
+    let empty = bed.image();
+
+    let store = bed.open();
+    let report = store.recovery();
+    assert!(
+        report
+            .lost_metadata
+            .as_ref()
+            .unwrap()
+            .contains("no usable checkpoint base")
+    );
+    assert_eq!(
+        report.scanned.unwrap().headers,
+        20,
+        "the removed key's header is there too"
+    );
+    assert_eq!(hits(&store, 20), 20);
+    // It goes on as a healthy store.
+    store.put(&key(50), &value(50, LEN)).unwrap();
+    assert!(store.remove(&key(4)).unwrap());
+    store.close().unwrap();
+    drop(store);
+    let store = bed.open();
+    assert_eq!(store.recovery().lost_metadata, None);
+    assert_eq!(hits(&store, 51), 20);
+    assert!(!store.contains(&key(4)));
+
+    let store = empty.open_with(|options| options.on_lost_metadata = OnLostMetadata::Empty);
+    assert!(store.recovery().lost_metadata.is_some() && store.recovery().scanned.is_none());
+    assert_eq!(hits(&store, 20), 0);
+    store.put(&key(1), &value(1, LEN)).unwrap();
+    drop(store);
+    assert_eq!(hits(&empty.open(), 20), 1);
+}
+
+/// A store whose log holds all its entries: one block for each, none in a base.
+fn logged(count: u64) -> (Bed, rb_core::Superblock) {
+    let bed = Bed::new(16384, 64);
+    let store = bed.open();
+    for n in 0..count {
+        store.put(&key(n), &value(n, LEN)).unwrap();
+        store.sync().unwrap();
+    }
+    let superblock = store.superblock().clone();
+    (bed.image(), superblock)
+}
+
+#[test]
+fn the_log_alone_recovers_everything_that_was_synced() {
+    let (image, _) = logged(20);
+    let store = image.open();
+    assert!(!store.recovery().clean);
+    assert_eq!(store.recovery().log_records, 20);
+    assert_eq!(hits(&store, 20), 20);
+}
+
+#[test]
+fn the_end_of_the_log_is_an_end_and_its_middle_is_not() {
+    let (image, superblock) = logged(20);
+    let block = |sequence: u64| rb_format::log_block_offset(&superblock.log, sequence);
+
+    // The last block: a crash may leave that, so it is an end.
+    let torn = image.image();
+    corrupt(&torn, block(20) + 100, 1);
+    let store = torn.open();
+    assert_eq!(store.recovery().lost_metadata, None);
+    assert_eq!(hits(&store, 20), 19);
+
+    // A block in the middle, damaged or never written: later blocks name it as durable.
+    for wipe in [corrupt, zero] {
+        let rotten = image.image();
+        wipe(&rotten, block(8), FORMAT_BLOCK);
+        let store = rotten.open();
+        let lost = store.recovery().lost_metadata.clone().unwrap();
+        assert!(lost.contains("log block 8"), "{lost}");
+        // Slot headers prove every entry, and the store goes on.
+        assert_eq!(hits(&store, 20), 20);
+        store.put(&key(30), &value(30, LEN)).unwrap();
+        store.close().unwrap();
+        drop(store);
+        let store = rotten.open();
+        assert_eq!(store.recovery().lost_metadata, None);
+        assert_eq!(hits(&store, 31), 21);
+    }
+}
+
+#[test]
+fn garbage_of_any_size_is_no_store_or_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    for (seed, len) in [
+        (1, 0_usize),
+        (2, 1),
+        (3, 4095),
+        (4, 4096),
+        (5, 8192),
+        (6, 1 << 20),
+        (7, (1 << 20) + 4096),
+        (8, 5 << 20),
+    ] {
+        let path = dir.path().join(format!("garbage-{seed}"));
+        std::fs::write(&path, value(seed, len)).unwrap();
+        assert!(Store::open(&path, rb_core::StoreOptions::default()).is_err());
+    }
+}
+
+#[test]
+fn random_damage_anywhere_never_yields_wrong_bytes() {
+    let bed = filled(40);
+    let size = std::fs::metadata(bed.path()).unwrap().len();
+    for seed in 1..=60 {
+        let image = bed.image();
+        let mut state = seed;
+        for _ in 0..1 + seed % 7 {
+            let at = rb_testkit::values::next_number(&mut state);
+            let len = 1 + rb_testkit::values::next_number(&mut state) as usize % 9000;
+            // Half of it where the metadata is.
+            let limit = if at & 1 == 0 { size } else { 4 << 20 };
+            let offset = (at >> 1) % (limit - len as u64);
+            if seed % 2 == 0 {
+                corrupt(&image, offset, len)
+            } else {
+                zero(&image, offset, len)
+            }
+        }
+        if let Ok(store) = Store::open(image.path(), image.options()) {
+            for n in 0..40 {
+                if let Ok(Some(found)) = store.get(&key(n)) {
+                    assert!(
+                        found == value(n, LEN)[..],
+                        "seed {seed}: key {n} has wrong bytes"
+                    );
+                }
+            }
+            store
+                .audit()
+                .unwrap_or_else(|why| panic!("seed {seed}: {why}"));
+            store.close().unwrap();
+        }
+    }
+}

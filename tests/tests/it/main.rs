@@ -1,0 +1,17 @@
+//! Whole-store tests: one binary, one module per concern.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on should stop there"
+)]
+
+mod api;
+mod bad_input;
+mod counts;
+mod crash;
+mod damage;
+mod durable;
+mod evict;
+mod faults;
+mod recover;
+mod support;

@@ -1,0 +1,191 @@
+//! Restarts: the log's ring, starting empty, removed keys, reading beside a writer.
+
+use rb_core::{Store, StoreOptions};
+
+use crate::support::{Bed, KIB, key, value};
+
+#[test]
+fn the_ring_goes_round_and_checkpoints_follow_it() {
+    let bed = Bed::with(
+        vec![rb_core::ClassRequest {
+            slot_bytes: 4096,
+            share: rb_core::Share::Slots(32),
+        }],
+        |options| options.log_bytes = Some(1 << 20),
+    );
+    let store = bed.open();
+    let blocks = store.stats().log_blocks;
+    // A sync makes at least one block, so this goes round three times.
+    for n in 0..3 * blocks {
+        store.put(&key(n % 40), &value(n, 100)).unwrap();
+        store.sync().unwrap();
+        assert!(store.stats().replay_blocks < blocks);
+    }
+    assert!(
+        store.stats().checkpoints >= 6,
+        "{} checkpoints",
+        store.stats().checkpoints
+    );
+    let after = bed.image().open();
+    assert_eq!(after.recovery().lost_metadata, None);
+    let mut live = 0;
+    for n in 3 * blocks - 40..3 * blocks {
+        if let Some(found) = after.get(&key(n % 40)).unwrap() {
+            assert!(
+                found == value(n, 100)[..],
+                "key {} has an old value",
+                n % 40
+            );
+            live += 1;
+        }
+    }
+    assert!(live >= 31, "{live} of 32 slots are live");
+}
+
+#[test]
+fn removed_keys_stay_removed_through_three_restarts() {
+    let bed = Bed::new(4096, 64);
+    let store = bed.open();
+    for n in 0..40 {
+        store.put(&key(n), &value(n, 500)).unwrap();
+    }
+    store.checkpoint().unwrap();
+    for n in 0..20 {
+        assert!(store.remove(&key(n)).unwrap());
+    }
+    store.sync().unwrap();
+    // Once by a crash, then by proper closes.
+    let bed = bed.image();
+    for restart in 0..3 {
+        let store = bed.open();
+        assert!(
+            (0..20).all(|n| !store.contains(&key(n))),
+            "restart {restart}"
+        );
+        assert!(
+            (20..40).all(|n| store.get(&key(n)).unwrap().is_some()),
+            "restart {restart}"
+        );
+        store.close().unwrap();
+    }
+}
+
+/// An eviction leaves no record. A key that was evicted and then removed must all the same not come
+/// back from an older base or log.
+#[test]
+fn a_key_removed_after_its_eviction_does_not_return() {
+    let bed = Bed::new(4096, 4);
+    let store = bed.open_with(|options| options.shards = Some(1));
+    store.put(b"gone", b"v").unwrap();
+    store.checkpoint().unwrap();
+    // Evicts it for a put that then fails to be durable: its slot's record never reaches the log.
+    for n in 0..4 {
+        store.put(&key(n), b"v").unwrap();
+    }
+    assert!(!store.contains(b"gone"));
+    assert!(!store.remove(b"gone").unwrap());
+    store.sync().unwrap();
+    let after = bed.image().open();
+    assert!(!after.contains(b"gone"));
+}
+
+#[test]
+fn starting_empty_or_formatting_again_leaves_no_old_value() {
+    let bed = Bed::new(4096, 32);
+    let store = bed.open();
+    for n in 0..32 {
+        store.put(&key(n), &value(n, 2000)).unwrap();
+    }
+    store.close().unwrap();
+    drop(store);
+    for restart in 0..3 {
+        let store = bed.open_with(|options| options.start_empty = restart == 0);
+        assert_eq!(store.recovery().started_empty, restart == 0);
+        assert!(
+            (0..32).all(|n| restart > 0 && n < 8 || !store.contains(&key(n))),
+            "restart {restart}"
+        );
+        for n in 0..8 {
+            store.put(&key(n), &value(1000 + n, 2000)).unwrap();
+            assert!(store.get(&key(n)).unwrap().unwrap() == value(1000 + n, 2000)[..]);
+        }
+        drop(store);
+    }
+    // The same, when metadata is lost afterwards and slot headers decide: old headers name another epoch.
+    let superblock = bed.open().superblock().clone();
+    use std::os::unix::fs::FileExt;
+    let file = std::fs::OpenOptions::new()
+        .write(true)
+        .open(bed.path())
+        .unwrap();
+    for region in [&superblock.base_a, &superblock.base_b] {
+        file.write_all_at(&[0; 4096], region.offset).unwrap();
+    }
+    let store = bed.open();
+    let headers = store.recovery().scanned.unwrap().headers;
+    assert!(
+        (8..32).contains(&headers),
+        "{headers} headers are of this epoch"
+    );
+    assert_eq!(store.stats().index.entries, 8);
+}
+
+#[test]
+fn a_read_only_store_reads_and_never_writes() {
+    let bed = Bed::new(64 * KIB as u64, 8);
+    let store = bed.open();
+    store.put(b"k", &value(1, 50_000)).unwrap();
+    store.close().unwrap();
+    drop(store);
+    let before = std::fs::read(bed.path()).unwrap();
+    let store = Store::open(
+        bed.path(),
+        StoreOptions {
+            read_only: true,
+            ..bed.options()
+        },
+    )
+    .unwrap();
+    assert!(store.get(b"k").unwrap().unwrap() == value(1, 50_000)[..]);
+    assert!(store.put(b"l", b"v").is_err() && store.remove(b"k").is_err() && store.sync().is_err());
+    store.close().unwrap();
+    assert!(std::fs::read(bed.path()).unwrap() == before);
+}
+
+#[test]
+fn metadata_comes_back_with_the_value_and_after_a_restart() {
+    let bed = Bed::with(
+        vec![rb_core::ClassRequest {
+            slot_bytes: 4096,
+            share: rb_core::Share::Slots(8),
+        }],
+        |options| options.metadata_len_max = 64,
+    );
+    let put = |metadata| rb_core::Put {
+        metadata,
+        ..rb_core::Put::new(b"k", b"v")
+    };
+    let store = bed.open();
+    store
+        .put_many(vec![put(b"shape=2x4")], Default::default())
+        .remove(0)
+        .unwrap();
+    let error = store
+        .put_many(vec![put(&[0; 65])], Default::default())
+        .remove(0)
+        .unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "metadata of 65 bytes: this store was formatted for at most 64 bytes of metadata"
+    );
+    assert_eq!(store.get(b"k").unwrap().unwrap().metadata(), b"shape=2x4");
+    drop(store);
+    let store = bed.open();
+    assert_eq!(store.get(b"k").unwrap().unwrap().metadata(), b"shape=2x4");
+    store.close().unwrap();
+    drop(store);
+    assert_eq!(
+        bed.open().get(b"k").unwrap().unwrap().metadata(),
+        b"shape=2x4"
+    );
+}

@@ -1,0 +1,49 @@
+//! Running a command as one step of a task.
+
+use std::process::Command;
+use std::time::Instant;
+
+/// The library crates, leaves first.
+pub(crate) const LIBRARIES: [&str; 5] = ["rb-format", "rb-io", "rb-index", "rb-core", "rb-testkit"];
+
+/// Runs cargo and says what and how long.
+pub(crate) fn cargo(args: &[&str]) -> Result<(), String> {
+    cargo_with(args, &[])
+}
+
+/// Runs cargo with environment variables.
+pub(crate) fn cargo_with(args: &[&str], env: &[(&str, &str)]) -> Result<(), String> {
+    let words: Vec<String> = env
+        .iter()
+        .map(|(name, value)| format!("{name}={value:?} "))
+        .collect();
+    let line = format!("{}cargo {}", words.concat(), args.join(" "));
+    eprintln!("== {line}");
+    let start = Instant::now();
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let status = Command::new(cargo)
+        .args(args)
+        .envs(env.iter().copied())
+        .status()
+        .map_err(|why| format!("{line}: {why}"))?;
+    eprintln!("== {:.1} s", start.elapsed().as_secs_f64());
+    if status.success() {
+        Ok(())
+    } else {
+        Err(format!("{line}: {status}"))
+    }
+}
+
+/// Runs cargo and returns what it printed.
+pub(crate) fn cargo_output(args: &[&str]) -> Result<Vec<u8>, String> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let output = Command::new(cargo)
+        .args(args)
+        .output()
+        .map_err(|why| why.to_string())?;
+    if output.status.success() {
+        Ok(output.stdout)
+    } else {
+        Err(String::from_utf8_lossy(&output.stderr).into_owned())
+    }
+}
