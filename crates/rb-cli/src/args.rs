@@ -12,7 +12,7 @@ const CODES: &str = "Exit codes: 0 done, 1 error (one line on standard error, or
 
 /// Format, inspect, use and measure raw-block stores: crash-safe persistent caches for large values.
 #[derive(Debug, Parser)]
-#[command(name = "rb", version, max_term_width = 100, after_help = format!("{SIZES}\n\n{CODES}"))]
+#[command(name = "rb", version, after_help = format!("{SIZES}\n\n{CODES}"))]
 pub struct Cli {
     /// Print results as one line of JSON.
     #[arg(long, global = true)]

@@ -5,12 +5,15 @@ use std::sync::Arc;
 use crate::driver::Job;
 use crate::error::Error;
 use crate::gate::Pass;
-use crate::get::{GetWave, Lookup, lease_all};
+use crate::get::{Lookup, lease_all};
+use crate::get_wave::GetWave;
 use crate::inner::Inner;
 use crate::lanes::Wave;
 use crate::operation::{Completer, Operation, operation};
 use crate::options::{Durability, PutOptions};
-use crate::put::{Planned, Put, PutResult, PutWave, Stored, plan, waves};
+use crate::put::PutResult;
+use crate::put_plan::{Planned, Put, Stored, plan, waves};
+use crate::put_wave::PutWave;
 
 /// Starts looking up many keys.
 pub(crate) fn get_many(inner: &Arc<Inner>, keys: &[&[u8]]) -> Operation<Vec<Lookup>> {
@@ -57,7 +60,11 @@ impl Getting {
                     });
                     return Some(Job { requests, finish });
                 }
-                Err(error) => crate::get::fail(&mut self.answers, &positions, &error),
+                Err(error) => {
+                    for at in positions {
+                        self.answers[at] = Err(error.clone());
+                    }
+                }
             }
         }
         self.finish()
@@ -152,7 +159,8 @@ struct Putting {
 }
 
 impl Putting {
-    fn job(mut self, wave: PutWave, requests: Vec<rb_io::Request>) -> Job {
+    fn job(mut self, mut wave: PutWave, requests: Vec<rb_io::Request>) -> Job {
+        wave.sent();
         let finish = Box::new(move |completions| {
             let done = wave.complete(completions);
             for (at, answer) in done.answers {

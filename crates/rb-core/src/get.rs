@@ -14,74 +14,26 @@
 
 use std::sync::Arc;
 
-use rb_format::{FORMAT_BLOCK, SlotHeader, padded_len, payload_checksum};
-use rb_index::{Lease, Located, Visit};
-use rb_io::{Buffer, Completion, Request};
+use rb_index::Visit;
 
 use crate::batch::by_shard;
 use crate::error::Error;
-use crate::events::{DropReason, Event};
+use crate::get_wave::{GetWave, Hit};
 use crate::inner::Inner;
-use crate::lanes::Wave;
 use crate::stats::add;
-use crate::value::{Value, ValueBuf};
+use crate::value::Value;
 
 /// One key's answer: a value, a miss, or what went wrong.
 pub type Lookup = Result<Option<Value>, Error>;
 
-/// A hit on its way: leased in the index, to be read and proven.
-pub(crate) struct Hit {
-    /// Position of the key in the batch.
-    at: usize,
-    lease: Option<Lease>,
-    hash: u64,
-    located: Located,
-    shard: usize,
-    key: Box<[u8]>,
-    metadata: Box<[u8]>,
-    /// Read and check the header too.
-    whole: bool,
-}
-
-/// Hits whose reads are in flight together. Owns their leases.
-pub(crate) struct GetWave {
-    inner: Arc<Inner>,
-    hits: Vec<Hit>,
-    /// These were read before, and the proof failed.
-    again: bool,
-}
-
-/// What a wave of reads came to.
-pub(crate) struct GetAnswers {
-    pub(crate) answers: Vec<(usize, Lookup)>,
-    /// Hits whose proof failed for the first time.
-    pub(crate) again: Option<GetWave>,
-}
-
 /// Looks up many keys in the calling thread.
 pub(crate) fn get_many(inner: &Arc<Inner>, keys: &[&[u8]]) -> Vec<Lookup> {
-    let mut answers: Vec<Lookup> = (0..keys.len()).map(|_| Ok(None)).collect();
-    let pass = match inner.enter() {
-        Ok(pass) => pass,
-        Err(_) => return keys.iter().map(|_| Err(Error::Closed)).collect(),
+    let mut answers: Vec<Lookup> = keys.iter().map(|_| Ok(None)).collect();
+    let Ok(_pass) = inner.enter() else {
+        return keys.iter().map(|_| Err(Error::Closed)).collect();
     };
-    let mut wave = Some(lease_all(inner, keys, &mut answers)); // 1
-    while let Some(next) = wave.take() {
-        let positions = next.positions();
-        let Some(outcome) = run(inner, next, &mut answers) else {
-            continue;
-        };
-        match outcome {
-            Ok(done) => {
-                for (at, answer) in done.answers {
-                    answers[at] = answer;
-                }
-                wave = done.again;
-            }
-            Err(error) => fail(&mut answers, &positions, &error),
-        }
-    }
-    drop(pass);
+    let wave = lease_all(inner, keys, &mut answers); // 1
+    serve(inner, vec![wave], |at, answer| answers[at] = answer); // 2, 3, 4
     answers
 }
 
@@ -92,40 +44,19 @@ pub(crate) fn get_many_into(
     keys: &[&[u8]],
     outputs: &mut [&mut [u8]],
 ) -> Vec<Result<Option<usize>, Error>> {
-    let mut answers: Vec<Lookup> = (0..keys.len()).map(|_| Ok(None)).collect();
-    let mut lengths: Vec<Result<Option<usize>, Error>> = keys.iter().map(|_| Ok(None)).collect();
-    let pass = match inner.enter() {
-        Ok(pass) => pass,
-        Err(_) => return keys.iter().map(|_| Err(Error::Closed)).collect(),
+    let mut answers: Vec<Lookup> = keys.iter().map(|_| Ok(None)).collect();
+    let Ok(_pass) = inner.enter() else {
+        return keys.iter().map(|_| Err(Error::Closed)).collect();
     };
-    let mut rest = lease_all(inner, keys, &mut answers);
-    // Later keys first, so that the batch's first key ends as the most recently used.
-    let mut waves = Vec::new();
-    while !rest.hits.is_empty() {
-        waves.push(rest.split_off_wave(inner.arena.bytes() / 2));
-    }
-    while let Some(next) = waves.pop() {
-        let positions = next.positions();
-        let Some(outcome) = run(inner, next, &mut answers) else {
-            continue;
-        };
-        match outcome {
-            Ok(done) => {
-                waves.extend(done.again);
-                for (at, answer) in done.answers {
-                    lengths[at] =
-                        answer.and_then(|hit| hit.map(|v| copy(&v, outputs[at])).transpose());
-                }
-            }
-            Err(error) => fail(&mut answers, &positions, &error),
-        }
-    }
-    drop(pass);
-    for (length, answer) in lengths.iter_mut().zip(answers) {
-        if let Err(error) = answer {
-            *length = Err(error);
-        }
-    }
+    let all = lease_all(inner, keys, &mut answers);
+    // Misses and bad keys are answered; what is left to answer are the hits.
+    let mut lengths: Vec<_> = answers
+        .into_iter()
+        .map(|answer| answer.map(|_| None))
+        .collect();
+    serve(inner, all.split(inner.arena.bytes() / 2), |at, answer| {
+        lengths[at] = answer.and_then(|hit| hit.map(|value| copy(&value, outputs[at])).transpose());
+    });
     lengths
 }
 
@@ -138,34 +69,29 @@ fn copy(value: &Value, output: &mut [u8]) -> Result<usize, Error> {
     Ok(needed)
 }
 
-/// Steps 2 and 3 and, through the wave, 4. None if there was nothing to read or no buffers; then
-/// the answers say so.
-fn run(
-    inner: &Arc<Inner>,
-    mut wave: GetWave,
-    answers: &mut [Lookup],
-) -> Option<Result<GetAnswers, Error>> {
-    if wave.hits.is_empty() {
-        return None;
-    }
-    match wave.requests() {
-        Ok(requests) => Some(inner.lanes.drive(
-            wave,
-            requests,
-            inner.options.busy_wait,
-            inner.options.io_deadline,
-        )),
-        Err(error) => {
-            fail(answers, &wave.positions(), &error);
-            None
+/// Steps 2 to 4 for each wave, the last one first, so that the batch's first key ends as the most
+/// recently used.
+fn serve(inner: &Arc<Inner>, mut waves: Vec<GetWave>, mut answer: impl FnMut(usize, Lookup)) {
+    while let Some(mut wave) = waves.pop() {
+        if wave.is_empty() {
+            continue;
         }
-    }
-}
-
-/// Answers every key of a wave that was not served with the same failure.
-pub(crate) fn fail(answers: &mut [Lookup], positions: &[usize], error: &Error) {
-    for &at in positions {
-        answers[at] = Err(error.clone());
+        let positions = wave.positions();
+        let (wait, deadline) = (inner.options.busy_wait, inner.options.io_deadline);
+        let outcome = wave
+            .requests() // 2
+            .and_then(|requests| inner.lanes.drive(wave, requests, wait, deadline)); // 3, 4
+        match outcome {
+            Ok(done) => {
+                done.answers
+                    .into_iter()
+                    .for_each(|(at, lookup)| answer(at, lookup));
+                waves.extend(done.again);
+            }
+            Err(error) => positions
+                .into_iter()
+                .for_each(|at| answer(at, Err(error.clone()))),
+        }
     }
 }
 
@@ -199,210 +125,5 @@ pub(crate) fn lease_all(inner: &Arc<Inner>, keys: &[&[u8]], answers: &mut [Looku
     }
     add(&inner.counters.hits, hits.len());
     add(&inner.counters.misses, keys.len() - hits.len());
-    hits.sort_unstable_by_key(|hit| hit.at);
-    GetWave {
-        inner: Arc::clone(inner),
-        hits,
-        again: false,
-    }
-}
-
-impl GetWave {
-    pub(crate) fn positions(&self) -> Vec<usize> {
-        self.hits.iter().map(|hit| hit.at).collect()
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.hits.is_empty()
-    }
-
-    /// Steps 2 and 3: one read per hit, with the buffers of all taken at once.
-    pub(crate) fn requests(&mut self) -> Result<Vec<Request>, Error> {
-        let inner = &self.inner;
-        let strides: Vec<usize> = self
-            .hits
-            .iter()
-            .map(|hit| ValueBuf::stride(hit.located.payload_len as usize))
-            .collect();
-        let buffers = take_buffers(inner, &strides)?;
-        Ok(self
-            .hits
-            .iter()
-            .zip(buffers)
-            .map(|(hit, buf)| hit.request(inner, buf))
-            .collect())
-    }
-
-    /// Moves the first hits, up to `bytes` of buffers but at least one, into a wave of their own.
-    fn split_off_wave(&mut self, bytes: usize) -> GetWave {
-        let mut sum = 0;
-        let mut count = 0;
-        for hit in &self.hits {
-            sum += ValueBuf::stride(hit.located.payload_len as usize);
-            if count > 0 && sum > bytes {
-                break;
-            }
-            count += 1;
-        }
-        let hits = self.hits.drain(..count).collect();
-        GetWave {
-            inner: Arc::clone(&self.inner),
-            hits,
-            again: self.again,
-        }
-    }
-
-    /// Ends the leases of these hits: per touched shard, once.
-    fn release(inner: &Inner, hits: &mut [(Hit, Verdict)]) {
-        for group in by_shard(hits.len(), |at| hits[at].0.shard) {
-            let mut shard = inner.index.lock(group.shard, Visit::Operation);
-            for at in group.positions {
-                let (hit, verdict) = &mut hits[at];
-                let Some(lease) = hit.lease.take() else {
-                    continue;
-                };
-                match verdict {
-                    Verdict::Proven => shard.prove(&lease),
-                    Verdict::Disproven => *verdict = Verdict::Dropped(shard.forget(&lease)),
-                    Verdict::Unknown | Verdict::Dropped(_) => {}
-                }
-                shard.release(lease);
-            }
-        }
-    }
-}
-
-/// What a read said about its entry.
-enum Verdict {
-    /// The bytes are what was put.
-    Proven,
-    /// They are not, twice.
-    Disproven,
-    /// The read failed.
-    Unknown,
-    /// Forgotten; whether that generation was still live.
-    Dropped(bool),
-}
-
-impl Wave for GetWave {
-    type Output = GetAnswers;
-
-    /// Step 4.
-    fn complete(mut self, completions: Vec<Completion>) -> GetAnswers {
-        let inner = Arc::clone(&self.inner);
-        let hits = std::mem::take(&mut self.hits);
-        let mut judged = Vec::with_capacity(hits.len());
-        let mut answers = Vec::with_capacity(hits.len());
-        let mut again = Vec::new();
-        for (mut hit, completion) in hits.into_iter().zip(completions) {
-            let at = hit.at;
-            match (completion.result, completion.buf) {
-                (Ok(()), Some(buf)) if hit.is_proven_by(&inner, &buf) => {
-                    let len = hit.located.payload_len as usize;
-                    let metadata = std::mem::take(&mut hit.metadata);
-                    let value = Value::new(buf, len, metadata, hit.located.generation);
-                    add(&inner.counters.bytes_got, len);
-                    answers.push((at, Ok(Some(value))));
-                    judged.push((hit, Verdict::Proven));
-                }
-                (Ok(()), _) if self.again => {
-                    answers.push((at, Ok(None)));
-                    judged.push((hit, Verdict::Disproven));
-                }
-                (Ok(()), _) => again.push(Hit { whole: true, ..hit }),
-                (Err(error), _) => {
-                    add(&inner.counters.read_errors, 1);
-                    answers.push((at, Err(error.into())));
-                    judged.push((hit, Verdict::Unknown));
-                }
-            }
-        }
-        GetWave::release(&inner, &mut judged);
-        for (hit, verdict) in &judged {
-            if let Verdict::Dropped(true) = verdict {
-                add(&inner.counters.dropped, 1);
-                let (key, generation) = (&*hit.key, hit.located.generation);
-                inner.emit(&Event::Dropped {
-                    key,
-                    generation,
-                    reason: DropReason::FailedProof,
-                });
-            }
-        }
-        let again = (!again.is_empty()).then(|| GetWave {
-            inner,
-            hits: again,
-            again: true,
-        });
-        GetAnswers { answers, again }
-    }
-}
-
-impl Drop for GetWave {
-    /// A wave that was never sent ends its leases here.
-    fn drop(&mut self) {
-        let mut unread: Vec<(Hit, Verdict)> = self
-            .hits
-            .drain(..)
-            .map(|hit| (hit, Verdict::Unknown))
-            .collect();
-        GetWave::release(&self.inner, &mut unread);
-    }
-}
-
-impl Hit {
-    /// Step 2: where to read. The payload lands behind one block of head room either way.
-    fn request(&self, inner: &Inner, buf: Buffer) -> Request {
-        let slot = inner
-            .geometry
-            .slot_offset(self.located.slot.0)
-            .unwrap_or(u64::MAX);
-        let payload = padded_len(u64::from(self.located.payload_len)) as usize;
-        if self.whole {
-            Request::read(slot, buf, 0, FORMAT_BLOCK + payload)
-        } else {
-            Request::read(slot + FORMAT_BLOCK as u64, buf, FORMAT_BLOCK, payload)
-        }
-    }
-
-    fn is_proven_by(&self, inner: &Inner, buf: &[u8]) -> bool {
-        let Located {
-            slot,
-            generation,
-            payload_len,
-            payload_checksum: expected,
-            ..
-        } = self.located;
-        let generation = rb_format::Generation(generation);
-        let payload = &buf[FORMAT_BLOCK..FORMAT_BLOCK + payload_len as usize];
-        let header_agrees = !self.whole
-            || SlotHeader::decode(&buf[..FORMAT_BLOCK], &inner.identity).is_ok_and(|header| {
-                header.key == self.key
-                    && header.generation == generation
-                    && header.slot == slot.0
-                    && header.payload_len == payload_len
-                    && header.payload_checksum == expected
-            });
-        header_agrees
-            && payload_checksum(&inner.identity, generation, slot.0, self.hash, payload) == expected
-    }
-}
-
-/// Takes the buffers of a wave, all or none.
-pub(crate) fn take_buffers(inner: &Inner, strides: &[usize]) -> Result<Vec<Buffer>, Error> {
-    let needed: usize = strides.iter().sum();
-    if needed > inner.arena.bytes() {
-        return Err(Error::BatchTooLarge {
-            needed,
-            limit: inner.arena.bytes(),
-        });
-    }
-    let wait = inner.busy_wait();
-    inner
-        .arena
-        .take_many(strides, wait)
-        .map_err(|_| Error::Busy {
-            what: "buffer memory",
-            waited: wait,
-        })
+    GetWave::new(inner, hits)
 }

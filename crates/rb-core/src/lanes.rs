@@ -16,6 +16,8 @@ use crate::error::Error;
 /// must outlive the requests.
 pub(crate) trait Wave: Send + 'static {
     type Output;
+    /// Called when the requests are about to go out; a wave dropped before it moved nothing.
+    fn sent(&mut self) {}
     /// Called once with every answer, in request order.
     fn complete(self, completions: Vec<Completion>) -> Self::Output;
 }
@@ -119,16 +121,16 @@ impl Lanes {
     /// Runs a wave on a lane of the pool, in the calling thread.
     ///
     /// # Errors
-    /// `Busy` when no lane came free within `wait`, with the wave completed as never sent;
-    /// `TimedOut` when the device did not answer by `deadline`.
+    /// `Busy` when no lane came free within `wait`; the wave is dropped unsent. `TimedOut` when the device did not answer by `deadline`.
     pub(crate) fn drive<W: Wave>(
         self: &Arc<Self>,
-        wave: W,
+        mut wave: W,
         requests: Vec<Request>,
         wait: Duration,
         deadline: Duration,
     ) -> Result<W::Output, Error> {
         let mut lane = self.checkout(wait)?;
+        wave.sent();
         let count = requests.len();
         for (tag, request) in requests.into_iter().enumerate() {
             lane.start(tag as u64, request);

@@ -43,6 +43,7 @@ mod events;
 mod format_device;
 mod gate;
 mod get;
+mod get_wave;
 mod inner;
 mod lanes;
 mod log;
@@ -52,6 +53,8 @@ mod operation;
 mod options;
 mod poison;
 mod put;
+mod put_plan;
+mod put_wave;
 mod quarantine;
 mod query;
 mod recover;
@@ -74,7 +77,8 @@ pub use options::{
     Background, Durability, ExpectedGeometry, FormatOptions, OnLostMetadata, PutMode, PutOptions,
     StoreOptions, Validate,
 };
-pub use put::{Payload, Put, PutResult, Stored};
+pub use put::PutResult;
+pub use put_plan::{Payload, Put, Stored};
 pub use query::{EntryInfo, Lock};
 pub use rb_format::{ClassRequest, Geometry, Share, Superblock};
 pub use rb_index::{ClassStats, IndexStats};

@@ -13,11 +13,13 @@ use crate::async_ops;
 use crate::duties::Duties;
 use crate::error::{Error, OpenError};
 use crate::get::{self, Lookup};
+use crate::get_wave::take_buffers;
 use crate::inner::Inner;
 use crate::open::{Source, open, open_path};
 use crate::operation::Operation;
 use crate::options::{Background, PutOptions, StoreOptions};
-use crate::put::{self, Put, PutResult, Stored};
+use crate::put::{self, PutResult};
+use crate::put_plan::{Put, Stored};
 use crate::query::{self, EntryInfo, Lock};
 use crate::recover::RecoveryReport;
 use crate::remove;
@@ -169,7 +171,7 @@ impl Store {
         if len == 0 || len > max {
             return Err(Error::ValueLength { len, max });
         }
-        let mut buffers = get::take_buffers(self.inner(), &[ValueBuf::stride(len)])?;
+        let mut buffers = take_buffers(self.inner(), &[ValueBuf::stride(len)])?;
         let buf = buffers.pop().ok_or(Error::Closed)?;
         Ok(ValueBuf::new(buf, len))
     }

@@ -88,22 +88,22 @@ fn impossible_layouts_make_no_file() {
     let cases: [(&[&str], &[&str]); 13] = [
         (
             &["--slot-bytes", "4097", "--size", "16MiB"],
-            &["4097", "4096"],
+            &["slots of 4097 bytes", "multiple of 4096"],
         ),
-        (&["--slot-bytes", "0", "--size", "16MiB"], &["0"]),
+        (&["--slot-bytes", "0", "--size", "16MiB"], &["slots of 0 bytes", "4096 to"]),
         (
             &["--slot-bytes", "2TiB", "--size", "16MiB"],
-            &["2199023255552"],
+            &["slots of 2199023255552 bytes"],
         ),
-        (&["--slot-bytes", "64KiB", "--size", "1MiB"], &["1048576"]),
-        (&["--slot-bytes", "64KiB", "--size", "4MiB"], &["4194304"]),
+        (&["--slot-bytes", "64KiB", "--size", "1MiB"], &["layout needs", "the device has 1048576"]),
+        (&["--slot-bytes", "64KiB", "--size", "4MiB"], &["layout needs", "the device has 4194304"]),
         (
             &["--slot-bytes", "4KiB:60%,8KiB:60%", "--size", "64MiB"],
-            &["120"],
+            &["120 percent"],
         ),
         (
             &["--slot-bytes", "4KiB:50%,4KiB:50%", "--size", "64MiB"],
-            &["4096"],
+            &["two slot classes of 4096"],
         ),
         (&["--slot-bytes", &long, "--size", "64MiB"], &["65", "64"]),
         (
@@ -115,7 +115,7 @@ fn impossible_layouts_make_no_file() {
                 "--key-bytes",
                 "1025",
             ],
-            &["1025", "1024"],
+            &["key length", "1025", "1 to 1024"],
         ),
         (
             &[
@@ -126,7 +126,7 @@ fn impossible_layouts_make_no_file() {
                 "--key-bytes",
                 "0",
             ],
-            &["0", "1024"],
+            &["key length", "of 0", "1 to 1024"],
         ),
         (
             &[
@@ -137,7 +137,7 @@ fn impossible_layouts_make_no_file() {
                 "--metadata-bytes",
                 "257",
             ],
-            &["257", "256"],
+            &["metadata", "257", "0 to 256"],
         ),
         (
             &[

@@ -1,0 +1,255 @@
+//! Steps 2 to 4 of a get: hits whose reads are in flight together, and their proof.
+
+use std::sync::Arc;
+
+use rb_format::{FORMAT_BLOCK, SlotHeader, padded_len, payload_checksum};
+use rb_index::{Lease, Located, Visit};
+use rb_io::{Buffer, Completion, Request};
+
+use crate::batch::by_shard;
+use crate::error::Error;
+use crate::events::{DropReason, Event};
+use crate::get::Lookup;
+use crate::inner::Inner;
+use crate::lanes::Wave;
+use crate::stats::add;
+use crate::value::{Value, ValueBuf};
+
+/// A hit on its way: leased in the index, to be read and proven.
+pub(crate) struct Hit {
+    /// Position of the key in the batch.
+    pub(crate) at: usize,
+    pub(crate) lease: Option<Lease>,
+    pub(crate) hash: u64,
+    pub(crate) located: Located,
+    pub(crate) shard: usize,
+    pub(crate) key: Box<[u8]>,
+    pub(crate) metadata: Box<[u8]>,
+    /// Read and check the header too.
+    pub(crate) whole: bool,
+}
+
+/// Hits whose reads are in flight together. Owns their leases.
+pub(crate) struct GetWave {
+    inner: Arc<Inner>,
+    hits: Vec<Hit>,
+    /// These were read before, and the proof failed.
+    again: bool,
+}
+
+/// What a wave of reads came to.
+pub(crate) struct GetAnswers {
+    pub(crate) answers: Vec<(usize, Lookup)>,
+    /// Hits whose proof failed for the first time.
+    pub(crate) again: Option<GetWave>,
+}
+
+impl GetWave {
+    /// A wave of hits that were not read before. Sorts them by position.
+    pub(crate) fn new(inner: &Arc<Inner>, mut hits: Vec<Hit>) -> GetWave {
+        hits.sort_unstable_by_key(|hit| hit.at);
+        GetWave {
+            inner: Arc::clone(inner),
+            hits,
+            again: false,
+        }
+    }
+
+    pub(crate) fn positions(&self) -> Vec<usize> {
+        self.hits.iter().map(|hit| hit.at).collect()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.hits.is_empty()
+    }
+
+    /// Steps 2 and 3: one read per hit, with the buffers of all taken at once.
+    pub(crate) fn requests(&mut self) -> Result<Vec<Request>, Error> {
+        let inner = &self.inner;
+        let strides: Vec<usize> = self.hits.iter().map(Hit::stride).collect();
+        let buffers = take_buffers(inner, &strides)?;
+        Ok(self
+            .hits
+            .iter()
+            .zip(buffers)
+            .map(|(hit, buf)| hit.request(inner, buf))
+            .collect())
+    }
+
+    /// Cuts the wave into waves of at most `bytes` of buffers, but at least one hit.
+    pub(crate) fn split(mut self, bytes: usize) -> Vec<GetWave> {
+        let mut waves = Vec::new();
+        while !self.hits.is_empty() {
+            let mut sum = 0;
+            let fits = |hit: &&Hit| {
+                sum += hit.stride();
+                sum <= bytes
+            };
+            let count = self.hits.iter().take_while(fits).count().max(1);
+            waves.push(GetWave::new(
+                &self.inner,
+                self.hits.drain(..count).collect(),
+            ));
+        }
+        waves
+    }
+
+    /// Ends the leases of these hits: per touched shard, once.
+    fn release(inner: &Inner, hits: &mut [(Hit, Verdict)]) {
+        for group in by_shard(hits.len(), |at| hits[at].0.shard) {
+            let mut shard = inner.index.lock(group.shard, Visit::Operation);
+            for at in group.positions {
+                let (hit, verdict) = &mut hits[at];
+                let Some(lease) = hit.lease.take() else {
+                    continue;
+                };
+                match verdict {
+                    Verdict::Proven => shard.prove(&lease),
+                    Verdict::Disproven => *verdict = Verdict::Dropped(shard.forget(&lease)),
+                    Verdict::Unknown | Verdict::Dropped(_) => {}
+                }
+                shard.release(lease);
+            }
+        }
+    }
+}
+
+/// What a read said about its entry.
+enum Verdict {
+    /// The bytes are what was put.
+    Proven,
+    /// They are not, twice.
+    Disproven,
+    /// The read failed.
+    Unknown,
+    /// Forgotten; whether that generation was still live.
+    Dropped(bool),
+}
+
+impl Wave for GetWave {
+    type Output = GetAnswers;
+
+    /// Step 4.
+    fn complete(mut self, completions: Vec<Completion>) -> GetAnswers {
+        let inner = Arc::clone(&self.inner);
+        let hits = std::mem::take(&mut self.hits);
+        let mut judged = Vec::with_capacity(hits.len());
+        let mut answers = Vec::with_capacity(hits.len());
+        let mut again = Vec::new();
+        for (mut hit, completion) in hits.into_iter().zip(completions) {
+            let at = hit.at;
+            match (completion.result, completion.buf) {
+                (Ok(()), Some(buf)) if hit.is_proven_by(&inner, &buf) => {
+                    let len = hit.located.payload_len as usize;
+                    let metadata = std::mem::take(&mut hit.metadata);
+                    let value = Value::new(buf, len, metadata, hit.located.generation);
+                    add(&inner.counters.bytes_got, len);
+                    answers.push((at, Ok(Some(value))));
+                    judged.push((hit, Verdict::Proven));
+                }
+                (Ok(()), _) if self.again => {
+                    answers.push((at, Ok(None)));
+                    judged.push((hit, Verdict::Disproven));
+                }
+                (Ok(()), _) => again.push(Hit { whole: true, ..hit }),
+                (Err(error), _) => {
+                    add(&inner.counters.read_errors, 1);
+                    answers.push((at, Err(error.into())));
+                    judged.push((hit, Verdict::Unknown));
+                }
+            }
+        }
+        GetWave::release(&inner, &mut judged);
+        for (hit, verdict) in &judged {
+            if let Verdict::Dropped(true) = verdict {
+                add(&inner.counters.dropped, 1);
+                let (key, generation) = (&*hit.key, hit.located.generation);
+                inner.emit(&Event::Dropped {
+                    key,
+                    generation,
+                    reason: DropReason::FailedProof,
+                });
+            }
+        }
+        let again = (!again.is_empty()).then(|| GetWave {
+            inner,
+            hits: again,
+            again: true,
+        });
+        GetAnswers { answers, again }
+    }
+}
+
+impl Drop for GetWave {
+    /// A wave that was never sent ends its leases here.
+    fn drop(&mut self) {
+        let mut unread: Vec<(Hit, Verdict)> = self
+            .hits
+            .drain(..)
+            .map(|hit| (hit, Verdict::Unknown))
+            .collect();
+        GetWave::release(&self.inner, &mut unread);
+    }
+}
+
+impl Hit {
+    /// Bytes of buffer memory that it takes.
+    fn stride(&self) -> usize {
+        ValueBuf::stride(self.located.payload_len as usize)
+    }
+
+    /// Step 2: where to read. The payload lands behind one block of head room either way.
+    fn request(&self, inner: &Inner, buf: Buffer) -> Request {
+        let slot = inner
+            .geometry
+            .slot_offset(self.located.slot.0)
+            .unwrap_or(u64::MAX);
+        let payload = padded_len(u64::from(self.located.payload_len)) as usize;
+        if self.whole {
+            Request::read(slot, buf, 0, FORMAT_BLOCK + payload)
+        } else {
+            Request::read(slot + FORMAT_BLOCK as u64, buf, FORMAT_BLOCK, payload)
+        }
+    }
+
+    fn is_proven_by(&self, inner: &Inner, buf: &[u8]) -> bool {
+        let Located {
+            slot,
+            generation,
+            payload_len,
+            payload_checksum: expected,
+            ..
+        } = self.located;
+        let generation = rb_format::Generation(generation);
+        let payload = &buf[FORMAT_BLOCK..FORMAT_BLOCK + payload_len as usize];
+        let header_agrees = !self.whole
+            || SlotHeader::decode(&buf[..FORMAT_BLOCK], &inner.identity).is_ok_and(|header| {
+                header.key == self.key
+                    && header.generation == generation
+                    && header.slot == slot.0
+                    && header.payload_len == payload_len
+                    && header.payload_checksum == expected
+            });
+        header_agrees
+            && payload_checksum(&inner.identity, generation, slot.0, self.hash, payload) == expected
+    }
+}
+
+/// Takes the buffers of a wave, all or none.
+pub(crate) fn take_buffers(inner: &Inner, strides: &[usize]) -> Result<Vec<Buffer>, Error> {
+    let needed: usize = strides.iter().sum();
+    if needed > inner.arena.bytes() {
+        return Err(Error::BatchTooLarge {
+            needed,
+            limit: inner.arena.bytes(),
+        });
+    }
+    let wait = inner.busy_wait();
+    inner
+        .arena
+        .take_many(strides, wait)
+        .map_err(|_| Error::Busy {
+            what: "buffer memory",
+            waited: wait,
+        })
+}

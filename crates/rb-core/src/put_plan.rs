@@ -1,0 +1,167 @@
+//! Step 1 of a put: what was asked, and whether it can be.
+
+use std::collections::HashMap;
+
+use rb_index::PutMode;
+
+use crate::error::Error;
+use crate::inner::Inner;
+use crate::options::PutOptions;
+use crate::put::PutResult;
+use crate::value::ValueBuf;
+
+/// One value to put.
+#[derive(Debug)]
+pub struct Put<'a> {
+    /// The key, 1 byte to the store's longest.
+    pub key: &'a [u8],
+    /// The value.
+    pub payload: Payload<'a>,
+    /// Opaque bytes kept with the value and in memory, up to the store's longest.
+    pub metadata: &'a [u8],
+}
+
+impl<'a> Put<'a> {
+    /// A value without metadata in the caller's memory.
+    #[must_use]
+    pub fn new(key: &'a [u8], value: &'a [u8]) -> Put<'a> {
+        Put {
+            key,
+            payload: Payload::Bytes(value),
+            metadata: &[],
+        }
+    }
+}
+
+/// Where a value to put is.
+#[derive(Debug)]
+pub enum Payload<'a> {
+    /// In the caller's memory; copied once.
+    Bytes(&'a [u8]),
+    /// In memory of the store; not copied.
+    Buffer(ValueBuf),
+}
+
+impl Payload<'_> {
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Payload::Bytes(bytes) => bytes.len(),
+            Payload::Buffer(buffer) => buffer.len(),
+        }
+    }
+}
+
+/// What became of a put.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Stored {
+    /// The value is there.
+    Stored,
+    /// The key was there and was to be kept.
+    Existed,
+    /// The value was written, but a later put or remove of the key overtook it.
+    Superseded,
+}
+
+/// A valid put that has not started.
+pub(crate) struct Planned<'a> {
+    pub(crate) at: usize,
+    pub(crate) hash: u64,
+    pub(crate) shard: usize,
+    pub(crate) class: u8,
+    pub(crate) put: Put<'a>,
+}
+
+impl Planned<'_> {
+    /// Bytes of buffer memory that it takes.
+    pub(crate) fn stride(&self) -> usize {
+        ValueBuf::stride(self.put.payload.len())
+    }
+}
+
+/// Step 1. Of the puts of one key in one batch only one is written: the last if they replace, the
+/// first if they keep; the others are answered as overtaken.
+pub(crate) fn plan<'a>(
+    inner: &Inner,
+    puts: Vec<Put<'a>>,
+    options: PutOptions,
+) -> (Vec<Planned<'a>>, Vec<PutResult>) {
+    inner.index.begin_batch(puts.len());
+    let mut answers = Vec::with_capacity(puts.len());
+    let mut winners: HashMap<&'a [u8], usize> = HashMap::with_capacity(puts.len());
+    let mut planned = Vec::with_capacity(puts.len());
+    for (at, put) in puts.into_iter().enumerate() {
+        match check(inner, &put, options) {
+            Err(error) => answers.push(Err(error)),
+            Ok(class) => {
+                let loser = match (winners.get(put.key), options.mode) {
+                    (Some(_), PutMode::KeepExisting) => Some((at, Stored::Existed)),
+                    (Some(&earlier), PutMode::Replace) => Some((earlier, Stored::Superseded)),
+                    (None, _) => None,
+                };
+                answers.push(Ok(Stored::Stored));
+                if let Some((loser, answer)) = loser {
+                    answers[loser] = Ok(answer);
+                }
+                if loser.is_none_or(|(loser, _)| loser != at) {
+                    winners.insert(put.key, at);
+                    let hash = inner.hash(put.key);
+                    let shard = inner.index.shard_of(hash);
+                    planned.push(Planned {
+                        at,
+                        hash,
+                        shard,
+                        class,
+                        put,
+                    });
+                }
+            }
+        }
+    }
+    planned.retain(|planned| winners.get(planned.put.key) == Some(&planned.at));
+    (planned, answers)
+}
+
+/// C9: what is wrong with this put, or the class its value goes to.
+fn check(inner: &Inner, put: &Put<'_>, options: PutOptions) -> Result<u8, Error> {
+    inner.check_key(put.key)?;
+    let max = inner.superblock.metadata_len_max as usize;
+    if put.metadata.len() > max {
+        return Err(Error::MetadataLength {
+            len: put.metadata.len(),
+            max,
+        });
+    }
+    if let Some(id) = options.placement {
+        // No engine of this version announces placement ids.
+        return Err(Error::Placement { id: id.0.get() });
+    }
+    let len = put.payload.len();
+    let too_long = Error::ValueLength {
+        len,
+        max: inner.geometry.largest_value() as usize,
+    };
+    match len {
+        0 => Err(too_long),
+        _ => inner.geometry.class_for(len as u64).ok_or(too_long),
+    }
+}
+
+/// Cuts a batch into waves of at most half the buffer memory, later keys first.
+pub(crate) fn waves<'a>(inner: &Inner, mut planned: Vec<Planned<'a>>) -> Vec<Vec<Planned<'a>>> {
+    let limit = inner.arena.bytes() / 2;
+    let mut waves = Vec::new();
+    while !planned.is_empty() {
+        let mut from = planned.len();
+        let mut sum = 0;
+        while from > 0 {
+            sum += planned[from - 1].stride();
+            if sum > limit && from < planned.len() {
+                break;
+            }
+            from -= 1;
+        }
+        waves.push(planned.split_off(from));
+    }
+    waves
+}

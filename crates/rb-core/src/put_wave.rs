@@ -1,0 +1,293 @@
+//! Steps 2 to 4 of a put: values whose writes are in flight together.
+
+use std::sync::Arc;
+
+use rb_format::{Generation, RECORD_LEN_MAX, Record, SlotHeaderRef, payload_checksum};
+use rb_index::{NewEntry, Published, Reservation, SlotId, Visit};
+use rb_io::{Completion, Request};
+
+use crate::batch::by_shard;
+use crate::error::Error;
+use crate::get_wave::take_buffers;
+use crate::inner::{Inner, Writer};
+use crate::lanes::Wave;
+use crate::log::Permit;
+use crate::options::PutOptions;
+use crate::put::PutResult;
+use crate::put_plan::{Payload, Planned, Put, Stored};
+use crate::slots::take_slots;
+use crate::stats::add;
+use crate::value::ValueBuf;
+
+/// A put in flight. Owns its reservation, slot and memory.
+struct Writing {
+    at: usize,
+    hash: u64,
+    shard: usize,
+    key: Box<[u8]>,
+    metadata: Box<[u8]>,
+    generation: Generation,
+    reservation: Option<Reservation>,
+    slot: SlotId,
+    payload_len: u32,
+    payload_checksum: u64,
+    placement: u16,
+}
+
+/// Puts whose writes are in flight together.
+pub(crate) struct PutWave {
+    inner: Arc<Inner>,
+    writings: Vec<Writing>,
+    permit: Permit,
+    sent: bool,
+}
+
+/// What a wave of writes came to.
+pub(crate) struct PutAnswers {
+    pub(crate) answers: Vec<(usize, PutResult)>,
+    /// Durable once this ticket is.
+    pub(crate) ticket: u64,
+}
+
+impl PutWave {
+    /// Steps 2 and 3: everything that can be refused is taken before a slot is: log space, buffers.
+    /// Keys that are not written are answered in `answers`.
+    pub(crate) fn prepare(
+        inner: &Arc<Inner>,
+        writer: &Writer,
+        planned: Vec<Planned<'_>>,
+        options: PutOptions,
+        answers: &mut [PutResult],
+    ) -> Result<(PutWave, Vec<Request>), Error> {
+        let records = planned
+            .iter()
+            .map(|p| RECORD_LEN_MAX.min(64 + p.put.key.len() + p.put.metadata.len()))
+            .sum();
+        let groups = planned.len().min(inner.index.shards());
+        let permit = writer
+            .log
+            .admit(records, groups, inner.busy_wait())
+            .map_err(|error| inner.stopped(error))?;
+        let strides: Vec<usize> = planned
+            .iter()
+            .filter(|p| matches!(p.put.payload, Payload::Bytes(_)))
+            .map(Planned::stride)
+            .collect();
+        let mut buffers = take_buffers(inner, &strides)?.into_iter();
+
+        let wanted: Vec<_> = planned
+            .iter()
+            .map(|p| crate::slots::Wanted {
+                key: p.put.key,
+                hash: p.hash,
+                shard: p.shard,
+                class: p.class,
+            })
+            .collect();
+        let taken = take_slots(inner, writer, &wanted, options.mode);
+        let mut wave = PutWave {
+            inner: Arc::clone(inner),
+            writings: Vec::new(),
+            permit,
+            sent: false,
+        };
+        let mut requests = Vec::with_capacity(planned.len());
+        for (planned, taken) in planned.into_iter().zip(taken) {
+            // The buffer is taken in any case, so that each goes to the value it was cut for.
+            let Planned {
+                at,
+                hash,
+                shard,
+                put,
+                ..
+            } = planned;
+            let Put {
+                key,
+                payload,
+                metadata,
+            } = put;
+            let (memory, foreign) = match payload {
+                Payload::Buffer(buffer) => (Some(buffer), None),
+                Payload::Bytes(bytes) => (
+                    buffers.next().map(|buf| ValueBuf::new(buf, bytes.len())),
+                    Some(bytes),
+                ),
+            };
+            match (taken, memory) {
+                (Ok(Some((reservation, slot))), Some(mut memory)) => {
+                    if let Some(bytes) = foreign {
+                        memory.copy_from_slice(bytes);
+                        add(&inner.counters.bytes_copied, bytes.len());
+                    }
+                    let placement = options.placement.map_or(0, |id| id.0.get());
+                    let writing = Writing {
+                        at,
+                        hash,
+                        shard,
+                        key: key.into(),
+                        metadata: metadata.into(),
+                        generation: Generation(reservation.generation()),
+                        reservation: Some(reservation),
+                        slot,
+                        payload_len: 0,
+                        payload_checksum: 0,
+                        placement,
+                    };
+                    requests.push(wave.add(writing, memory, options));
+                }
+                (Ok(None), _) => answers[at] = Ok(Stored::Existed),
+                (Err(error), _) => answers[at] = Err(error),
+                (Ok(Some((reservation, slot))), None) => {
+                    // Unreachable: there is a buffer for each value. Give everything back anyway.
+                    inner
+                        .index
+                        .lock(shard, Visit::Operation)
+                        .cancel(reservation, key);
+                    inner.index.give_back(&[slot]);
+                }
+            }
+        }
+        Ok((wave, requests))
+    }
+
+    /// Step 3 for one value: checksum, header, request.
+    fn add(&mut self, mut writing: Writing, mut memory: ValueBuf, options: PutOptions) -> Request {
+        let inner = &self.inner;
+        let Writing {
+            generation,
+            slot,
+            hash,
+            ..
+        } = writing;
+        writing.payload_len = u32::try_from(memory.len()).unwrap_or(u32::MAX);
+        writing.payload_checksum =
+            payload_checksum(&inner.identity, generation, slot.0, hash, &memory);
+        let header = SlotHeaderRef {
+            generation,
+            slot: slot.0,
+            key_hash: hash,
+            payload_len: writing.payload_len,
+            payload_checksum: writing.payload_checksum,
+            placement: writing.placement,
+            key: &writing.key,
+            metadata: &writing.metadata,
+        };
+        header.encode_into(&inner.identity, memory.parts().0);
+        self.writings.push(writing);
+        let (buf, stride) = memory.into_sealed();
+        let offset = inner.geometry.slot_offset(slot.0).unwrap_or(u64::MAX);
+        Request {
+            placement: options.placement,
+            ..Request::write(offset, buf, 0, stride)
+        }
+    }
+}
+
+impl Wave for PutWave {
+    type Output = PutAnswers;
+
+    fn sent(&mut self) {
+        self.sent = true;
+    }
+
+    /// Step 4. An entry and its record appear in one hold of the shard's lock, so that the order of
+    /// a key's records is the order of its changes.
+    fn complete(mut self, completions: Vec<Completion>) -> PutAnswers {
+        let inner = Arc::clone(&self.inner);
+        let mut writings = std::mem::take(&mut self.writings);
+        let mut failures: Vec<Option<Error>> = completions
+            .into_iter()
+            .map(|done| done.result.err().map(Error::from))
+            .collect();
+        failures.resize_with(writings.len(), || Some(Error::Closed));
+        let mut answers = Vec::with_capacity(writings.len());
+        let Some(writer) = &inner.writer else {
+            return PutAnswers { answers, ticket: 0 };
+        };
+        // Late writes of a wave that missed its deadline may end after the store was closed.
+        let stopped = writer
+            .log
+            .is_stopped()
+            .then(|| inner.stopped(Error::Closed));
+        let mut ticket = 0;
+        for group in by_shard(writings.len(), |at| writings[at].shard) {
+            let mut shard = inner.index.lock(group.shard, Visit::Operation);
+            let mut published = Vec::with_capacity(group.positions.len());
+            for position in group.positions {
+                let writing = &mut writings[position];
+                let Some(reservation) = writing.reservation.take() else {
+                    continue;
+                };
+                if let Some(error) = failures[position].take().or_else(|| stopped.clone()) {
+                    shard.cancel(reservation, &writing.key);
+                    writer.quarantine.lock().add(&inner.index, writing.slot);
+                    answers.push((writing.at, Err(error)));
+                    continue;
+                }
+                let stored = match shard.publish(reservation, &writing.key, writing.entry()) {
+                    Published::Inserted | Published::Replaced { .. } => {
+                        published.push(position);
+                        Stored::Stored
+                    }
+                    Published::Exists => Stored::Existed,
+                    Published::Superseded | Published::Removed => Stored::Superseded,
+                };
+                add(&inner.counters.bytes_put, writing.payload_len as usize);
+                answers.push((writing.at, Ok(stored)));
+            }
+            let records = published.iter().map(|&at| writings[at].record());
+            ticket = writer
+                .log
+                .queue(&self.permit, records, inner.options.clock.now());
+        }
+        add(&inner.counters.puts, answers.len());
+        PutAnswers { answers, ticket }
+    }
+}
+
+impl Writing {
+    fn entry(&self) -> NewEntry<'_> {
+        NewEntry {
+            slot: self.slot,
+            payload_len: self.payload_len,
+            payload_checksum: self.payload_checksum,
+            placement: self.placement,
+            metadata: &self.metadata,
+            proven: true,
+        }
+    }
+
+    fn record(&self) -> Record<'_> {
+        Record::Put {
+            key: &self.key,
+            slot: self.slot.0,
+            generation: self.generation,
+            payload_len: self.payload_len,
+            payload_checksum: self.payload_checksum,
+            placement: self.placement,
+            metadata: &self.metadata,
+        }
+    }
+}
+
+impl Drop for PutWave {
+    /// A wave that was not completed gives its keys back. Its slots are free again only if nothing
+    /// was sent to them; otherwise a write may still land there.
+    fn drop(&mut self) {
+        for mut writing in self.writings.drain(..) {
+            if let Some(reservation) = writing.reservation.take() {
+                self.inner
+                    .index
+                    .lock(writing.shard, Visit::Operation)
+                    .cancel(reservation, &writing.key);
+            }
+            match &self.inner.writer {
+                Some(writer) if self.sent => writer
+                    .quarantine
+                    .lock()
+                    .add(&self.inner.index, writing.slot),
+                _ => self.inner.index.give_back(&[writing.slot]),
+            }
+        }
+    }
+}
