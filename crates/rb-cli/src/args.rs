@@ -196,7 +196,7 @@ pub struct ReplayArgs {
     #[arg(long, value_name = "N")]
     pub requests: Option<u64>,
     /// Close and reopen the store after every so many requests.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub restart_every: Option<u64>,
     /// Agree that what is in --store is destroyed.
     #[arg(long)]
@@ -268,6 +268,26 @@ impl Until {
             Until::Quarter => "quarter",
             Until::Longest => "longest",
             Until::Full => "full",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn stages_are_read_by_their_names() {
+        use clap::ValueEnum;
+        for until in Until::value_variants() {
+            assert_eq!(Until::from_str(until.name(), false).as_ref(), Ok(until));
         }
     }
 }

@@ -13,12 +13,15 @@ use crate::output::Output;
 use crate::{demo, entries, format, info, recover_bench, replay, values};
 
 /// How a command ended that did not fail.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum Outcome {
     /// It did what was asked.
     Done,
     /// The key is not there.
     Miss,
+    /// It measured what it was to measure, and found the store broken. A JSON result says so in its
+    /// `error`, so that there is one line whatever happens.
+    Broken(Failure),
 }
 
 const ERROR: u8 = 1;
@@ -44,6 +47,8 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     match outcome {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::Miss) => ExitCode::from(MISS),
+        Ok(Outcome::Broken(_)) if output.is_json() => ExitCode::from(ERROR),
+        Ok(Outcome::Broken(failure)) => report(&mut output, failure.chain()),
         // The reader has seen enough, as in `rb ls … | head`.
         Err(failure) if failure.is_broken_pipe() => ExitCode::SUCCESS,
         Err(failure) => report(&mut output, failure.chain()),

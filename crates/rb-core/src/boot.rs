@@ -28,30 +28,25 @@ pub(crate) fn read_superblocks(
     capacity: u64,
     signature: Option<String>,
 ) -> Result<Superblocks, OpenError> {
-    let mut copies = Vec::with_capacity(2);
-    for offset in COPIES {
-        // A device too small for copy B has none; and one copy may be on an unreadable sector.
-        copies.push(if offset + FORMAT_BLOCK as u64 > capacity {
-            Err(Corruption::Truncated {
-                what: "superblock",
-                needed: FORMAT_BLOCK as u64,
-                found: 0,
-            })
-        } else {
-            match io.read(offset, FORMAT_BLOCK) {
-                Ok(block) => Superblock::decode(&block[..FORMAT_BLOCK]),
-                Err(_) => Err(Corruption::Truncated {
-                    what: "superblock",
-                    needed: FORMAT_BLOCK as u64,
-                    found: 0,
-                }),
+    let mut unreadable = None;
+    let [a, b] = COPIES.map(|offset| {
+        // A device too small for a copy, or with a bad sector there, has none.
+        let missing = Corruption::Truncated {
+            what: "superblock",
+            needed: offset + FORMAT_BLOCK as u64,
+            found: capacity,
+        };
+        if offset + FORMAT_BLOCK as u64 > capacity {
+            return Err(missing);
+        }
+        match io.read(offset, FORMAT_BLOCK) {
+            Ok(block) => Superblock::decode(&block[..FORMAT_BLOCK]),
+            Err(error) => {
+                unreadable = Some(error);
+                Err(missing)
             }
-        });
-    }
-    let (b, a) = (copies.pop(), copies.pop());
-    let (Some(a), Some(b)) = (a, b) else {
-        unreachable!("two copies were read")
-    };
+        }
+    });
     let path = path.to_path_buf();
     if let Some(why) = [&a, &b].into_iter().find_map(|copy| {
         copy.as_ref()
@@ -79,9 +74,11 @@ pub(crate) fn read_superblocks(
             newest: a,
             repair: [false, true],
         },
-        (Err(a), Err(b))
-            if a.is_absent() && b.is_absent() || capacity <= COPIES[1] && a.is_absent() =>
-        {
+        (Err(_), Err(_)) if let Some(source) = unreadable => {
+            let what = "reading the superblocks";
+            return Err(OpenError::Io { what, source });
+        }
+        (Err(a), Err(b)) if was_never_written(&a) && was_never_written(&b) => {
             return Err(OpenError::NotAStore { path, signature });
         }
         (Err(a), Err(b)) => {
@@ -100,6 +97,11 @@ pub(crate) fn read_superblocks(
         });
     }
     Ok(found)
+}
+
+/// Whether a place holds nothing of ours, or is not there at all.
+fn was_never_written(why: &Corruption) -> bool {
+    why.is_absent() || matches!(why, Corruption::Truncated { .. })
 }
 
 /// Writes a superblock: copy B, flush, copy A, flush, so that one whole copy is there at any time.

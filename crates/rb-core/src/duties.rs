@@ -2,21 +2,49 @@
 //! simulator calls itself.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
 
 use crate::error::Error;
 use crate::inner::Inner;
 use crate::log::Duty;
-use crate::options::Durability;
 
 /// Entries validated per step; between steps the thread can be stopped.
 const VALIDATE_STEP: usize = 1024;
 
+/// How long the validator leaves a store alone that has just been opened: its first readers wait for
+/// the same device and the same cores.
+const VALIDATE_AFTER: Duration = Duration::from_millis(500);
+
 #[derive(Debug, Default)]
 pub(crate) struct Duties {
     threads: Vec<JoinHandle<()>>,
-    stop: Arc<AtomicBool>,
+    stop: Arc<Stop>,
+}
+
+/// Tells threads that wait on purpose to end.
+#[derive(Debug, Default)]
+struct Stop {
+    stopped: Mutex<bool>,
+    told: Condvar,
+}
+
+impl Stop {
+    fn tell(&self) {
+        *self.stopped.lock() = true;
+        self.told.notify_all();
+    }
+
+    /// Waits, unless told to stop. Answers whether to go on.
+    fn pause(&self, time: Duration) -> bool {
+        let mut stopped = self.stopped.lock();
+        if !*stopped {
+            self.told.wait_for(&mut stopped, time);
+        }
+        !*stopped
+    }
 }
 
 impl Duties {
@@ -29,12 +57,7 @@ impl Duties {
             })?;
         }
         if inner.validator.lock().place.is_some() {
-            duties.spawn("rb-validate", inner, |inner, stop| {
-                // An error ends the validator; each entry's first read still proves it.
-                while !stop.load(Ordering::Relaxed)
-                    && inner.validate_some(VALIDATE_STEP).unwrap_or(false)
-                {}
-            })?;
+            duties.spawn("rb-validate", inner, |inner, stop| validate(&inner, &stop))?;
         }
         Ok(duties)
     }
@@ -43,7 +66,7 @@ impl Duties {
         &mut self,
         name: &str,
         inner: &Arc<Inner>,
-        duty: impl FnOnce(Arc<Inner>, Arc<AtomicBool>) + Send + 'static,
+        duty: impl FnOnce(Arc<Inner>, Arc<Stop>) + Send + 'static,
     ) -> Result<(), Error> {
         let (inner, stop) = (Arc::clone(inner), Arc::clone(&self.stop));
         let thread = std::thread::Builder::new()
@@ -59,7 +82,7 @@ impl Duties {
 
     /// Waits for the threads; the log must have been stopped.
     pub(crate) fn stop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
+        self.stop.tell();
         for thread in self.threads.drain(..) {
             // The last owner of a store may be one of them, in an observer's call.
             if thread.thread().id() != std::thread::current().id() {
@@ -69,12 +92,22 @@ impl Duties {
     }
 }
 
+/// Validates at half speed: after each step it pauses for as long as the step took.
+fn validate(inner: &Arc<Inner>, stop: &Stop) {
+    let mut pause = VALIDATE_AFTER;
+    while stop.pause(pause) {
+        let start = Instant::now();
+        // An error ends the validator; each entry's first read still proves it.
+        if !inner.validate_some(VALIDATE_STEP).unwrap_or(false) {
+            return;
+        }
+        pause = start.elapsed();
+    }
+}
+
 fn commit(inner: &Arc<Inner>) {
     let Some(writer) = &inner.writer else { return };
-    // Under `EachBatch` every caller commits for itself; this thread serves async operations.
-    let interval = match inner.options.durability {
-        Durability::Interval | Durability::EachBatch => inner.options.sync_interval,
-    };
+    let interval = inner.options.sync_interval;
     while writer
         .log
         .wait_commit(interval, || inner.options.clock.now())

@@ -47,6 +47,7 @@ mod get_wave;
 mod inner;
 mod lanes;
 mod log;
+mod log_reader;
 mod meta_io;
 mod open;
 mod operation;

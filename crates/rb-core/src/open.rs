@@ -37,7 +37,7 @@ const COMMIT_ARENA: usize = 8 << 20;
 /// Buffers for a checkpoint: the largest section, and the directory.
 const CHECKPOINT_ARENA: usize = 64 << 20;
 /// Buffer memory of a store by default.
-const BUFFERS_DEFAULT: usize = 128 << 20;
+const BUFFERS_DEFAULT: usize = 64 << 20;
 
 /// What an engine was opened over.
 pub(crate) struct Source {

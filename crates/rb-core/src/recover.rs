@@ -185,7 +185,7 @@ fn from_base(
     let recovered = Recovered {
         index,
         report,
-        end: end.unwrap_or(position),
+        end,
         newest: Some(BasePlace {
             region: base.region,
             position: position.sequence,

@@ -4,24 +4,29 @@
 //! or another predecessor. A crash leaves exactly that. But a *later* block that names the missing
 //! one as durable proves that it was there once: then the device lost it, and that is damage (C3),
 //! not an end.
+//!
+//! One thread reads and follows the chain; the records are applied on as many threads as there are.
+//! Their order does not matter: for each key and for each slot the highest generation wins.
 
-use rb_format::{
-    FORMAT_BLOCK, Geometry, Identity, LogBlock, LogPosition, Record, Region, Superblock, key_hash,
-    log_block_offset,
-};
+use std::num::NonZeroUsize;
+
+use crossbeam::channel::{Receiver, bounded};
+use parking_lot::Mutex;
+use rb_format::{Geometry, LogBlock, LogPosition, Record, Superblock, key_hash};
 use rb_index::{Loader, NewEntry, SlotId};
 
 use crate::error::Error;
 use crate::log::LOOKAHEAD_BLOCKS;
+use crate::log_reader::{Chunk, LogReader};
 use crate::meta_io::MetaIo;
 
 /// What the log held.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Replayed {
     pub(crate) blocks: u64,
     pub(crate) records: u64,
     /// Where the next block goes.
-    pub(crate) end: Option<LogPosition>,
+    pub(crate) end: LogPosition,
     /// The last record was a close.
     pub(crate) clean: bool,
     /// The highest opening that wrote to it.
@@ -33,12 +38,12 @@ pub(crate) struct Replayed {
     pub(crate) recency: u32,
 }
 
-/// Blocks read in one request.
-const CHUNK_BLOCKS: u64 = 256;
-/// Requests read ahead.
-const CHUNKS: u64 = 8;
+/// Steps of the recency clock per replayed block, so that puts keep the order of their blocks, and
+/// within a block of its eighths. A step stands for 16 uses, and a block rarely has more than 100
+/// records.
+const STAMPS_PER_BLOCK: u32 = 8;
 
-/// Replays the log from `start` into the loader.
+/// Replays the log from `start` into the loader. Puts are stamped as more recent than `recency`.
 pub(crate) fn replay(
     io: &mut MetaIo,
     superblock: &Superblock,
@@ -47,106 +52,198 @@ pub(crate) fn replay(
     recency: u32,
     loader: &Loader<'_>,
 ) -> Result<Replayed, Error> {
-    let mut replayer = Replayer {
+    let applier = Applier {
         superblock,
         geometry,
         loader,
-        expected: start,
-        // Replayed puts are newer than the base, in their order.
-        replayed: Replayed {
-            recency,
-            ..Replayed::default()
-        },
+        recency,
+        start,
+        found: Mutex::default(),
     };
-    let ring = superblock.log.bytes / FORMAT_BLOCK as u64;
-    let mut window = Window::new(superblock.log.clone(), ring);
-    let limit = start.sequence + ring;
-    while replayer.expected.sequence < limit {
-        let sequence = replayer.expected.sequence;
-        let block = window.block(io, sequence, limit)?;
-        if !block.is_some_and(|bytes| replayer.take(bytes)) {
-            break;
+    let mut chain = Chain {
+        superblock,
+        at: start,
+        incarnation: 0,
+        clean: false,
+    };
+    let mut reader = LogReader::new(superblock);
+    let limit = start.sequence + reader.ring();
+    let threads = std::thread::available_parallelism()
+        .map_or(1, NonZeroUsize::get)
+        .min(8);
+    std::thread::scope(|scope| -> Result<(), Error> {
+        let (links, inbox) = bounded::<(Chunk, usize)>(threads);
+        for _ in 0..threads {
+            let (inbox, applier) = (inbox.clone(), &applier);
+            scope.spawn(move || applier.run(&inbox));
         }
+        drop(inbox);
+        loop {
+            let chunks = reader.read(io, chain.at.sequence, limit)?;
+            if chunks.is_empty() {
+                return Ok(());
+            }
+            for chunk in chunks {
+                let count = chunk.blocks().take_while(|block| chain.take(block)).count();
+                let whole = count == chunk.len();
+                // Sending fails only when every applier has stopped, which they do not.
+                drop(links.send((chunk, count)));
+                if !whole {
+                    return Ok(());
+                }
+            }
+        }
+    })?;
+    let Found {
+        records,
+        bad_slots,
+        mut damage,
+    } = applier.found.into_inner();
+    if damage.is_none() {
+        damage = look_past_end(io, superblock, &mut reader, chain.at, limit)?;
     }
-    let end = replayer.expected;
-    if replayer.replayed.damage.is_none() {
-        let until = (end.sequence + LOOKAHEAD_BLOCKS).min(limit);
-        for sequence in end.sequence + 1..until {
-            let block = window.block(io, sequence, until)?;
-            if let Some(named) =
-                block.and_then(|b| names_durable(b, &superblock.identity, sequence))
-                && named >= end.sequence
-            {
-                replayer.replayed.damage = Some(format!(
-                    "log block {} is missing or damaged, yet block {sequence} names all up to {named} as durable",
-                    end.sequence
-                ));
-                break;
+    let blocks = chain.at.sequence - start.sequence;
+    let stamps = u32::try_from(blocks)
+        .unwrap_or(u32::MAX)
+        .saturating_mul(STAMPS_PER_BLOCK);
+    Ok(Replayed {
+        blocks,
+        records,
+        end: chain.at,
+        clean: chain.clean,
+        incarnation: chain.incarnation,
+        damage,
+        bad_slots,
+        recency: recency.wrapping_add(stamps),
+    })
+}
+
+/// Looks for a block that names the one at the apparent end as durable.
+fn look_past_end(
+    io: &mut MetaIo,
+    superblock: &Superblock,
+    reader: &mut LogReader<'_>,
+    end: LogPosition,
+    limit: u64,
+) -> Result<Option<String>, Error> {
+    let until = (end.sequence + 1 + LOOKAHEAD_BLOCKS).min(limit);
+    let mut sequence = end.sequence + 1;
+    while sequence < until {
+        for chunk in reader.read(io, sequence, until)? {
+            for bytes in chunk.blocks() {
+                let named = LogBlock::decode(bytes, &superblock.identity)
+                    .ok()
+                    .filter(|block| block.sequence == sequence)
+                    .map_or(0, |block| block.durable);
+                if named >= end.sequence {
+                    return Ok(Some(format!(
+                        "log block {} is missing or damaged, yet block {sequence} names all up to {named} as durable",
+                        end.sequence
+                    )));
+                }
+                sequence += 1;
             }
         }
     }
-    replayer.replayed.end = Some(end);
-    Ok(replayer.replayed)
+    Ok(None)
 }
 
-/// The highest sequence that the valid block `sequence` names as durable.
-fn names_durable(bytes: &[u8], identity: &Identity, sequence: u64) -> Option<u64> {
-    let block = LogBlock::decode(bytes, identity).ok()?;
-    (block.sequence == sequence).then_some(block.durable)
-}
-
-/// The highest sequence of any valid block in the whole ring; for starting a new log after damage.
+/// The highest sequence and opening of any valid block in the whole ring; for starting a new log
+/// after damage.
 pub(crate) fn highest_sequence(
     io: &mut MetaIo,
     superblock: &Superblock,
 ) -> Result<(u64, u32), Error> {
-    let ring = superblock.log.bytes / FORMAT_BLOCK as u64;
-    let mut window = Window::new(superblock.log.clone(), ring);
-    let (mut sequence, mut incarnation) = (0, 0);
-    for place in 0..ring {
-        if let Some(bytes) = window.block(io, place, ring)?
-            && let Ok(block) = LogBlock::decode(bytes, &superblock.identity)
-        {
-            sequence = sequence.max(block.sequence);
-            incarnation = incarnation.max(block.incarnation);
+    let mut reader = LogReader::new(superblock);
+    let (mut sequence, mut incarnation, mut place) = (0, 0, 0);
+    while place < reader.ring() {
+        let limit = reader.ring();
+        for chunk in reader.read(io, place, limit)? {
+            for bytes in chunk.blocks() {
+                if let Ok(block) = LogBlock::decode(bytes, &superblock.identity) {
+                    sequence = sequence.max(block.sequence);
+                    incarnation = incarnation.max(block.incarnation);
+                }
+            }
+            place += chunk.len() as u64;
         }
     }
     Ok((sequence, incarnation))
 }
 
-struct Replayer<'a, 'b> {
+/// Where the chain of blocks has come to.
+struct Chain<'a> {
     superblock: &'a Superblock,
-    geometry: &'a Geometry,
-    loader: &'a Loader<'b>,
-    expected: LogPosition,
-    replayed: Replayed,
+    at: LogPosition,
+    incarnation: u32,
+    clean: bool,
 }
 
-impl Replayer<'_, '_> {
-    /// Applies a block if it is the next of the chain.
+impl Chain<'_> {
+    /// Moves on if this is the next block.
     fn take(&mut self, bytes: &[u8]) -> bool {
         let Ok(block) = LogBlock::decode(bytes, &self.superblock.identity) else {
             return false;
         };
-        if block.sequence != self.expected.sequence || block.predecessor != self.expected.anchor {
+        if block.sequence != self.at.sequence || block.predecessor != self.at.anchor {
             return false;
         }
-        for record in block.records() {
-            if let Err(why) = self.apply(&record) {
-                // The block is whole and ours, so this is no torn write.
-                self.replayed.damage = Some(format!("log block {}: {why}", block.sequence));
-                return false;
-            }
-            self.replayed.records += 1;
-        }
-        self.replayed.blocks += 1;
-        self.replayed.incarnation = self.replayed.incarnation.max(block.incarnation);
-        self.expected = block.position();
+        self.incarnation = self.incarnation.max(block.incarnation);
+        self.clean = matches!(block.records().last(), Some(Record::Close));
+        self.at = block.position();
         true
     }
+}
 
-    fn apply(&mut self, record: &Record<'_>) -> Result<(), String> {
-        self.replayed.clean = matches!(record, Record::Close);
+/// Applies the records of blocks that belong to the chain, on several threads.
+struct Applier<'a, 'b> {
+    superblock: &'a Superblock,
+    geometry: &'a Geometry,
+    loader: &'a Loader<'b>,
+    recency: u32,
+    start: LogPosition,
+    found: Mutex<Found>,
+}
+
+#[derive(Default)]
+struct Found {
+    records: u64,
+    bad_slots: Vec<u32>,
+    damage: Option<String>,
+}
+
+impl Applier<'_, '_> {
+    fn run(&self, inbox: &Receiver<(Chunk, usize)>) {
+        for (chunk, count) in inbox {
+            let mut records = 0;
+            for bytes in chunk.blocks().take(count) {
+                // It was decoded before, or it would not be counted.
+                let Ok(block) = LogBlock::decode(bytes, &self.superblock.identity) else {
+                    continue;
+                };
+                let stamp = self.stamp(block.sequence);
+                for (number, record) in (0..).zip(block.records()) {
+                    let eighth = (number / 16).min(STAMPS_PER_BLOCK - 1);
+                    records += 1;
+                    if let Err(why) = self.apply(&record, stamp.wrapping_add(eighth)) {
+                        // The block is whole and ours, so this is no torn write.
+                        let damage = format!("log block {}: {why}", block.sequence);
+                        self.found.lock().damage = Some(damage);
+                    }
+                }
+            }
+            self.found.lock().records += records;
+        }
+    }
+
+    fn stamp(&self, sequence: u64) -> u32 {
+        let block = (sequence - self.start.sequence) as u32;
+        self.recency
+            .wrapping_add(1)
+            .wrapping_add(block.wrapping_mul(STAMPS_PER_BLOCK))
+    }
+
+    fn apply(&self, record: &Record<'_>, recency: u32) -> Result<(), String> {
         match *record {
             Record::Put {
                 key,
@@ -168,9 +265,7 @@ impl Replayer<'_, '_> {
                     metadata,
                     proven: false,
                 };
-                self.replayed.recency = self.replayed.recency.wrapping_add(1);
-                self.loader
-                    .load(hash, key, entry, generation.0, self.replayed.recency);
+                self.loader.load(hash, key, entry, generation.0, recency);
             }
             Record::Remove { key, generation } => {
                 let hash = key_hash(&self.superblock.identity.uuid, key);
@@ -178,7 +273,7 @@ impl Replayer<'_, '_> {
             }
             Record::BadSlot { slot } => {
                 self.loader.bad_slot(SlotId(slot));
-                self.replayed.bad_slots.push(slot);
+                self.found.lock().bad_slots.push(slot);
             }
             Record::Close => {}
         }
@@ -196,6 +291,11 @@ impl Replayer<'_, '_> {
         let capacity = class.map_or(0, |class| self.geometry.class_capacity(class));
         let limits = [
             (
+                "slot",
+                u64::from(slot),
+                u64::from(self.geometry.slots()).saturating_sub(1),
+            ),
+            (
                 "key",
                 key.len() as u64,
                 u64::from(self.superblock.key_len_max),
@@ -205,11 +305,6 @@ impl Replayer<'_, '_> {
                 metadata.len() as u64,
                 u64::from(self.superblock.metadata_len_max),
             ),
-            (
-                "slot",
-                u64::from(slot),
-                u64::from(self.geometry.slots()).saturating_sub(1),
-            ),
             ("payload", u64::from(payload_len), capacity),
         ];
         match limits.iter().find(|(_, found, limit)| found > limit) {
@@ -218,81 +313,5 @@ impl Replayer<'_, '_> {
                 Err(format!("{what} {found} is over its limit of {limit}"))
             }
         }
-    }
-}
-
-/// Log blocks read ahead.
-struct Window {
-    region: Region,
-    ring: u64,
-    first: u64,
-    /// One entry per block from `first`; none for one that could not be read.
-    blocks: Vec<Option<Box<[u8]>>>,
-}
-
-impl Window {
-    fn new(region: Region, ring: u64) -> Window {
-        Window {
-            region,
-            ring,
-            first: 0,
-            blocks: Vec::new(),
-        }
-    }
-
-    /// The block's bytes; none if the device cannot read them. Blocks are asked for in order, with
-    /// the first `limit` not to be read past.
-    fn block(
-        &mut self,
-        io: &mut MetaIo,
-        sequence: u64,
-        limit: u64,
-    ) -> Result<Option<&[u8]>, Error> {
-        let have = self.first + self.blocks.len() as u64;
-        if sequence < self.first || sequence >= have {
-            self.fill(io, sequence, limit)?;
-        }
-        let at = usize::try_from(sequence - self.first).unwrap_or(usize::MAX);
-        Ok(self.blocks.get(at).and_then(Option::as_deref))
-    }
-
-    fn fill(&mut self, io: &mut MetaIo, first: u64, limit: u64) -> Result<(), Error> {
-        let mut chunks = Vec::new();
-        let mut sequence = first;
-        while chunks.len() < CHUNKS as usize && sequence < limit {
-            let to_end = self.ring - sequence % self.ring;
-            let count = CHUNK_BLOCKS.min(limit - sequence).min(to_end);
-            chunks.push((sequence, count));
-            sequence += count;
-        }
-        let reads: Vec<_> = chunks
-            .iter()
-            .map(|&(at, count)| {
-                (
-                    log_block_offset(&self.region, at),
-                    count as usize * FORMAT_BLOCK,
-                )
-            })
-            .collect();
-        self.first = first;
-        self.blocks.clear();
-        for (&(at, count), answer) in chunks.iter().zip(io.read_many(&reads)?) {
-            match answer {
-                Ok(bytes) => self.blocks.extend(
-                    bytes[..count as usize * FORMAT_BLOCK]
-                        .chunks_exact(FORMAT_BLOCK)
-                        .map(|block| Some(block.into())),
-                ),
-                // One bad sector must not hide its neighbours.
-                Err(_) => {
-                    for sequence in at..at + count {
-                        let block = io.read(log_block_offset(&self.region, sequence), FORMAT_BLOCK);
-                        self.blocks
-                            .push(block.ok().map(|block| block[..FORMAT_BLOCK].into()));
-                    }
-                }
-            }
-        }
-        Ok(())
     }
 }

@@ -226,6 +226,7 @@ impl Loader<'_> {
         // The slot was overwritten by this put, so the claim counts even if the key has moved on.
         self.claims[entry.slot.0 as usize].raise(generation);
         let mut answer = Loaded::Inserted;
+        let later = Entry::live(hash, generation, entry.slot.0, class);
         if let Some(at) = store.find(hash, key) {
             let known = store.entry(at);
             if known.generation > generation || known.generation == generation && known.is_live() {
@@ -233,15 +234,16 @@ impl Loader<'_> {
             }
             if known.is_live() {
                 answer = Loaded::Replaced(store.located(at));
+                // Most of a log replaces what the base has; this saves half of the memory accesses.
+                if store.renew(at, later, entry) {
+                    store.entry_mut(at).stamp(recency);
+                    return answer;
+                }
             }
             store.unlist(at);
             store.discard(at);
         }
-        let at = store.add(
-            Entry::live(hash, generation, entry.slot.0, class),
-            key,
-            entry,
-        );
+        let at = store.add(later, key, entry);
         store.entry_mut(at).stamp(recency);
         answer
     }

@@ -66,6 +66,26 @@ impl Store {
         at
     }
 
+    /// Puts a later entry of the same key in the place of a live one, if what the key cell holds
+    /// stays the same: then neither table nor cell is touched. False if it does not.
+    pub(crate) fn renew(&mut self, at: u32, mut entry: Entry, new: &NewEntry<'_>) -> bool {
+        let old = self.slab[at];
+        let (key, metadata) = self.key_and_metadata(at);
+        let placement = self.keys.placement(old.cell, old.bytes_len());
+        if !old.is_live() || metadata != new.metadata || placement != new.placement {
+            return false;
+        }
+        entry.set_lengths(key.len(), metadata.len());
+        entry.payload_len = new.payload_len;
+        entry.payload_checksum = checksum_of(new);
+        entry.cell = old.cell;
+        if new.proven {
+            entry.set_proven();
+        }
+        self.slab[at] = entry;
+        true
+    }
+
     /// Takes an entry out of the table; its slab entry and key stay.
     pub(crate) fn unlist(&mut self, at: u32) {
         let hash = spread(self.slab[at].hash);

@@ -123,7 +123,7 @@ pub(crate) fn demo(
     } else {
         report.show(output)?;
     }
-    report.judge().map(|()| Outcome::Done)
+    Ok(report.judge().map_or(Outcome::Done, Outcome::Broken))
 }
 
 /// Says how far the demo is, to people only.

@@ -32,6 +32,8 @@ pub(super) struct Parts {
 /// The result. Rates are 0 to 1, times are seconds, GB are 10^9 bytes.
 #[derive(Serialize)]
 pub(super) struct Report {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
     engine: String,
     slots: u64,
     value_bytes: usize,
@@ -74,7 +76,8 @@ impl Report {
             clean_restart,
             ..
         } = parts;
-        Report {
+        let mut report = Report {
+            error: None,
             engine: parts.engine,
             slots: SLOTS,
             value_bytes: VALUE_BYTES,
@@ -105,12 +108,14 @@ impl Report {
             clean_restart_seconds: clean_restart.open.as_secs_f64(),
             clean_restart_clean: clean_restart.clean,
             clean_restart_live: parts.kept,
-        }
+        };
+        report.error = report.judge().map(|failure| failure.chain());
+        report
     }
 
-    /// Whether the store kept its contract.
-    pub(super) fn judge(&self) -> Result<(), Failure> {
-        let broken = |what: String| Err(Failure::Contract { what });
+    /// How the store broke its contract, if it did.
+    pub(super) fn judge(&self) -> Option<Failure> {
+        let broken = |what: String| Some(Failure::Contract { what });
         if self.lost + self.wrong > 0 {
             return broken(format!(
                 "{} blocks lost, {} with wrong bytes",
@@ -123,7 +128,7 @@ impl Report {
                 self.live, self.clean_restart_live
             ));
         }
-        Ok(())
+        None
     }
 
     pub(super) fn show(&self, output: &mut Output) -> Result<(), Failure> {
@@ -182,7 +187,7 @@ impl Report {
         row(
             "verified",
             format!(
-                "{} ({} bytes) read back, every byte right",
+                "{} ({} bytes) read back right, every byte looked at",
                 show_size(self.verified_bytes),
                 self.verified_bytes
             ),

@@ -103,3 +103,35 @@ fn check(store: &Store, blocks: &[u64], verified: &mut Verified) -> Result<(), F
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use rb_core::{ClassRequest, FormatOptions, Share};
+
+    use super::*;
+    use crate::payload::fill;
+
+    #[test]
+    fn lost_and_wrong_blocks_are_told_apart() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store");
+        let class = ClassRequest {
+            slot_bytes: VALUE_BYTES as u64,
+            share: Share::Slots(8),
+        };
+        rb_core::format(&FormatOptions::new(&path, vec![class])).unwrap();
+        let store = Store::open(&path, StoreOptions::default()).unwrap();
+        let mut bytes = vec![0; VALUE_BYTES];
+        fill(1, &mut bytes);
+        store.put(&1_u64.to_le_bytes(), &bytes).unwrap();
+        store.put(&2_u64.to_le_bytes(), &bytes).unwrap();
+        fill(3, &mut bytes);
+        store.put(&3_u64.to_le_bytes(), &bytes[1..]).unwrap();
+
+        let mut verified = Verified::default();
+        check(&store, &[1, 2, 3, 4], &mut verified).unwrap();
+        assert_eq!((verified.lost, verified.wrong), (1, 2));
+        assert_eq!(verified.bytes, VALUE_BYTES as u64);
+        store.close().unwrap();
+    }
+}

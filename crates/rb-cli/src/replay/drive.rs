@@ -183,3 +183,48 @@ fn stop_if_hopeless(what: &'static str, id: u64, source: Error) -> Result<(), Fa
 fn chunks_from_the_end(count: usize, chunk: usize) -> impl Iterator<Item = usize> {
     (0..count).step_by(chunk).rev()
 }
+
+#[cfg(test)]
+mod tests {
+    use rb_core::{ClassRequest, FormatOptions, Share, StoreOptions};
+
+    use super::*;
+
+    #[test]
+    fn wrong_bytes_are_counted_and_break_the_contract() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store");
+        let class = ClassRequest {
+            slot_bytes: 4096,
+            share: Share::Slots(8),
+        };
+        rb_core::format(&FormatOptions::new(&path, vec![class])).unwrap();
+        let store = Store::open(&path, StoreOptions::default()).unwrap();
+        let mut bytes = vec![0; 4096];
+        fill(7, &mut bytes);
+        bytes[100] ^= 1;
+        bytes[4095] ^= 1;
+        store.put(&7_u64.to_le_bytes(), &bytes).unwrap();
+        store.put(&8_u64.to_le_bytes(), &[1; 10]).unwrap();
+
+        let driver = Driver::new(4096, 1 << 20);
+        let mut tally = Tally::default();
+        driver.request(&store, &[9, 7], &mut tally).unwrap();
+        assert_eq!((tally.wrong_blocks, tally.wrong_bytes), (1, 2));
+        assert_eq!((tally.block_hits, tally.prefix_hits), (1, 0));
+        assert!(tally.judge().is_some());
+        driver.request(&store, &[9], &mut tally).unwrap();
+        assert_eq!((tally.wrong_blocks, tally.prefix_hits), (1, 1));
+        driver.request(&store, &[8], &mut tally).unwrap();
+        assert!(tally.wrong_bytes >= 2 + 4086, "{}", tally.wrong_bytes);
+        store.close().unwrap();
+    }
+
+    #[test]
+    fn chunks_cover_everything_and_start_with_the_last() {
+        let firsts: Vec<usize> = chunks_from_the_end(10, 4).collect();
+        assert_eq!(firsts, [8, 4, 0]);
+        assert_eq!(chunks_from_the_end(0, 4).count(), 0);
+        assert!(chunks_from_the_end(4, 4).eq([0]));
+    }
+}

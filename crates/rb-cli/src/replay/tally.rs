@@ -70,9 +70,25 @@ impl Tally {
         self.live_lost += before.saturating_sub(after);
     }
 
-    pub(super) fn line(&mut self, setting: Setting, seconds: f64) -> Line {
+    /// How the store broke its contract, if it did.
+    pub(super) fn judge(&self) -> Option<Failure> {
+        (self.wrong_bytes > 0).then(|| Failure::Contract {
+            what: format!(
+                "{} bytes of {} hits were wrong",
+                self.wrong_bytes, self.wrong_blocks
+            ),
+        })
+    }
+
+    pub(super) fn line(
+        &mut self,
+        setting: Setting,
+        seconds: f64,
+        broken: Option<&Failure>,
+    ) -> Line {
         self.get_latencies.sort_unstable();
         Line {
+            error: broken.map(Failure::chain),
             requests: self.requests,
             block_refs: self.block_refs,
             block_hits: self.block_hits,
@@ -135,6 +151,8 @@ impl Setting {
 /// The result. Rates are 0 to 1, times are seconds unless the name ends otherwise, GB are 10^9 bytes.
 #[derive(Serialize)]
 pub(super) struct Line {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
     requests: u64,
     block_refs: u64,
     block_hits: u64,

@@ -90,13 +90,22 @@ fn impossible_layouts_make_no_file() {
             &["--slot-bytes", "4097", "--size", "16MiB"],
             &["slots of 4097 bytes", "multiple of 4096"],
         ),
-        (&["--slot-bytes", "0", "--size", "16MiB"], &["slots of 0 bytes", "4096 to"]),
+        (
+            &["--slot-bytes", "0", "--size", "16MiB"],
+            &["slots of 0 bytes", "4096 to"],
+        ),
         (
             &["--slot-bytes", "2TiB", "--size", "16MiB"],
             &["slots of 2199023255552 bytes"],
         ),
-        (&["--slot-bytes", "64KiB", "--size", "1MiB"], &["layout needs", "the device has 1048576"]),
-        (&["--slot-bytes", "64KiB", "--size", "4MiB"], &["layout needs", "the device has 4194304"]),
+        (
+            &["--slot-bytes", "64KiB", "--size", "1MiB"],
+            &["layout needs", "the device has 1048576"],
+        ),
+        (
+            &["--slot-bytes", "64KiB", "--size", "4MiB"],
+            &["layout needs", "the device has 4194304"],
+        ),
         (
             &["--slot-bytes", "4KiB:60%,8KiB:60%", "--size", "64MiB"],
             &["120 percent"],

@@ -1,6 +1,7 @@
 //! Running `rb` and looking at what it said.
 
 use std::ffi::OsStr;
+use std::fmt;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -9,11 +10,21 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// What a run of `rb` came to.
-#[derive(Debug)]
 pub(crate) struct Ran {
     pub(crate) code: Option<i32>,
     pub(crate) stdout: Vec<u8>,
     pub(crate) stderr: String,
+}
+
+impl fmt::Debug for Ran {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let stdout = String::from_utf8_lossy(&self.stdout);
+        write!(
+            f,
+            "exit code {:?}; said: {stdout}; complained: {}",
+            self.code, self.stderr
+        )
+    }
 }
 
 impl Ran {

@@ -146,13 +146,17 @@ fn one_shard_is_an_exact_lru() {
 
 #[test]
 fn batches_larger_than_the_buffers_keep_the_order() {
-    // 128 MiB of buffers, half of them for a batch: 31 values of 2 MiB with their headers.
+    // 128 MiB of buffers, half of them for a batch: 31 values of 2 MiB with their headers. The last
+    // requests are longer than the store, so that what their batches put later evicts what they put
+    // earlier: of 45 blocks, the first 40 must stay.
     let place = Place::new();
-    let requests = trace(3, 24, 48);
-    assert!(requests.iter().any(|ids| ids.len() > 40));
+    let mut requests = trace(3, 24, 48);
+    requests.extend([(9000..9045).collect(), (9000..9045).collect()]);
     let trace = write_trace(&place, &requests);
-    let args = ["--slots", "60", "--slot-bytes", "2MiB", "--shards", "1"];
-    compare(&replay(&place, &trace, &args), &requests, 60);
+    let args = ["--slots", "40", "--slot-bytes", "2MiB", "--shards", "1"];
+    compare(&replay(&place, &trace, &args), &requests, 40);
+    let last = Model::of(&requests, 40).prefix_hits - Model::of(&requests[..25], 40).prefix_hits;
+    assert_eq!(last, 40);
 }
 
 #[test]
@@ -230,6 +234,9 @@ fn a_store_that_is_there_is_only_replaced_with_consent() {
         error.contains("holds a store") && error.contains("--yes"),
         "{error}"
     );
+    let shards = [&args[..], &["--yes", "--shards", "3"]].concat();
+    let error = place.rb(&["replay", &trace, "--store"], &shards).error();
+    assert!(error.contains("--shards is 3"), "{error}");
     assert!(
         std::fs::read(&place.store).unwrap() == before,
         "the refusal wrote to the store"
