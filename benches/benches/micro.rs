@@ -1,0 +1,97 @@
+//! Unit costs: index, checksum, log and base codecs. `cargo bench -p rb-bench`.
+
+use std::hint::black_box;
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use rb_bench::{IDENTITY, base_entry, full_index, key};
+use rb_format::{
+    Compression, Generation, LogEncoder, LogPosition, Record, SectionBuilder, key_hash,
+    payload_checksum,
+};
+use rb_index::Visit;
+
+fn index(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("index::lease_and_release");
+    for entries in [10_000_u32, 1_000_000] {
+        let index = full_index(entries, 64);
+        let mut number = 0_u64;
+        group.throughput(Throughput::Elements(1));
+        group.bench_function(BenchmarkId::new("random", entries), |bencher| {
+            bencher.iter(|| {
+                number = (number + 7_919) % u64::from(entries);
+                let key = key(number);
+                let hash = key_hash(&IDENTITY.uuid, &key);
+                let mut shard = index.lock(index.shard_of(hash), Visit::Operation);
+                if let Some(lease) = shard.lease(hash, &key) {
+                    shard.release(lease);
+                }
+            });
+        });
+    }
+    group.finish();
+}
+
+fn checksum(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("format::payload_checksum");
+    for len in [64 << 10, 1 << 20] {
+        let payload = vec![0x5A_u8; len];
+        group.throughput(Throughput::Bytes(len as u64));
+        group.bench_function(BenchmarkId::new("bytes", len), |bencher| {
+            bencher.iter(|| payload_checksum(&IDENTITY, Generation(1), 1, 1, black_box(&payload)));
+        });
+    }
+    group.finish();
+}
+
+fn log(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("format::log");
+    group.throughput(Throughput::Elements(1));
+    group.bench_function("push", |bencher| {
+        let start = LogPosition {
+            sequence: 1,
+            anchor: 0,
+        };
+        let mut encoder = LogEncoder::new(IDENTITY, 1, start);
+        let key = key(1);
+        let record = Record::Put {
+            key: &key,
+            slot: 1,
+            generation: Generation(1 << 42),
+            payload_len: 65_536,
+            payload_checksum: 0x1234_5678,
+            placement: 0,
+            metadata: &[],
+        };
+        bencher.iter(|| {
+            encoder.push(black_box(&record), 0);
+            if encoder.sealed_blocks() > 64 {
+                black_box(encoder.take_sealed());
+            }
+        });
+    });
+    group.finish();
+}
+
+fn section(criterion: &mut Criterion) {
+    const ENTRIES: u32 = 8_192;
+    let mut group = criterion.benchmark_group("format::section");
+    group.throughput(Throughput::Elements(u64::from(ENTRIES)));
+    let keys: Vec<_> = (0..ENTRIES).map(|number| key(u64::from(number))).collect();
+    group.bench_function("encode/zstd=1", |bencher| {
+        bencher.iter(|| {
+            let position = LogPosition {
+                sequence: 1,
+                anchor: 0,
+            };
+            let mut section = SectionBuilder::new(0..=u64::MAX, position);
+            for (number, key) in (0..).zip(&keys) {
+                section.push(&base_entry(number, key));
+            }
+            section.finish(&IDENTITY, 1, 0, Compression::Zstd { level: 1 })
+        });
+    });
+    group.finish();
+}
+
+criterion_group!(benches, index, checksum, log, section);
+criterion_main!(benches);
