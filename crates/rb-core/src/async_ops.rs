@@ -28,7 +28,7 @@ pub(crate) fn get_many(inner: &Arc<Inner>, keys: &[&[u8]]) -> Operation<Vec<Look
     let job = Getting {
         answers,
         completer,
-        _pass: pass,
+        pass,
     }
     .job(wave);
     start(inner, job);
@@ -38,7 +38,7 @@ pub(crate) fn get_many(inner: &Arc<Inner>, keys: &[&[u8]]) -> Operation<Vec<Look
 struct Getting {
     answers: Vec<Lookup>,
     completer: Completer<Vec<Lookup>>,
-    _pass: Pass,
+    pass: Pass,
 }
 
 impl Getting {
@@ -71,7 +71,14 @@ impl Getting {
     }
 
     fn finish(self) -> Option<Job> {
-        self.completer.complete(self.answers);
+        // The operation ends before it is answered: whoever is woken may close the store.
+        let Getting {
+            answers,
+            completer,
+            pass,
+        } = self;
+        drop(pass);
+        completer.complete(answers);
         None
     }
 }
@@ -98,7 +105,7 @@ pub(crate) fn put_many(
         answers: job.answers,
         completer,
         options,
-        _pass: pass,
+        pass,
     };
     let job = match job.wave {
         Some((wave, requests)) => Some(putting.job(wave, requests)),
@@ -123,13 +130,16 @@ fn prepare(
 ) -> Result<(Pass, Prepared), Error> {
     let (pass, writer) = inner.enter_writing()?;
     let (planned, mut answers) = plan(inner, puts, options);
-    let mut waves: Vec<Vec<Planned<'_>>> = waves(inner, planned);
+    let mut waves: Vec<Vec<Planned<'_>>> = waves(inner, writer, planned);
     if waves.len() > 1 {
         let needed = waves.iter().flatten().map(Planned::stride).sum();
-        return Err(Error::BatchTooLarge {
-            needed,
-            limit: inner.arena.bytes() / 2,
-        });
+        let limit = waves
+            .last()
+            .into_iter()
+            .flatten()
+            .map(Planned::stride)
+            .sum();
+        return Err(Error::BatchTooLarge { needed, limit });
     }
     let Some(planned) = waves.pop() else {
         return Ok((
@@ -155,7 +165,7 @@ struct Putting {
     answers: Vec<PutResult>,
     completer: Completer<Vec<PutResult>>,
     options: PutOptions,
-    _pass: Pass,
+    pass: Pass,
 }
 
 impl Putting {
@@ -181,13 +191,14 @@ impl Putting {
             .as_ref()
             .filter(|_| durability == Durability::EachBatch)
         else {
+            drop(self.pass);
             self.completer.complete(self.answers);
             return;
         };
         let Putting {
             mut answers,
             completer,
-            _pass,
+            pass,
             ..
         } = self;
         let durable = move |outcome: Result<(), Error>| {
@@ -199,8 +210,8 @@ impl Putting {
                     *answer = Err(error.clone());
                 }
             }
+            drop(pass);
             completer.complete(answers);
-            drop(_pass);
         };
         writer.log.when_durable(ticket, Box::new(durable));
         if inner.is_manual() {
@@ -222,8 +233,8 @@ pub(crate) fn sync(inner: &Arc<Inner>) -> Operation<Result<(), Error>> {
                     Some(inner) => inner.stopped(error),
                     None => error,
                 });
-                completer.complete(outcome);
                 drop(pass);
+                completer.complete(outcome);
             };
             writer.log.when_durable(ticket, Box::new(waiter));
             if inner.is_manual() {

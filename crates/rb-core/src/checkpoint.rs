@@ -56,9 +56,13 @@ impl Inner {
     /// # Errors
     /// Any failure poisons writing.
     pub(crate) fn checkpoint(&self, writer: &Writer) -> Result<(), Error> {
+        self.poison.check()?;
         let mut checkpointer = writer.checkpointer.lock();
         self.poison.check()?;
-        match self.write_base(writer, &mut checkpointer) {
+        let written = self.write_base(writer, &mut checkpointer);
+        // An observer of the failure may call the store.
+        drop(checkpointer);
+        match written {
             Ok(()) => {
                 self.counters.checkpoints.fetch_add(1, Ordering::Relaxed);
                 Ok(())

@@ -17,7 +17,7 @@ use rb_io::Request;
 use crate::error::Error;
 use crate::events::Event;
 use crate::inner::{Inner, Writer};
-use crate::log::Pending;
+use crate::log::{Need, Pending};
 use crate::meta_io::MetaIo;
 
 pub(crate) struct Committer {
@@ -42,6 +42,7 @@ impl Inner {
     /// # Errors
     /// Any failure poisons writing: nobody knows what of it is on the device.
     pub(crate) fn commit(&self, writer: &Writer) -> Result<(), Error> {
+        self.poison.check()?;
         let mut committer = writer.committer.lock();
         self.poison.check()?;
         let quarantined = writer.quarantine.lock().waiting();
@@ -49,12 +50,17 @@ impl Inner {
             return Ok(());
         };
         let last = pending.first_sequence + (pending.bytes.len() / FORMAT_BLOCK) as u64 - 1;
-        match committer.write(writer, &pending) {
+        let written = committer.write(writer, &pending);
+        let waiters = match &written {
+            Ok(()) => writer.log.mark_durable(last, pending.ticket),
+            Err(_) => Vec::new(),
+        };
+        drop(committer);
+        match written {
             Ok(()) => {
-                writer.log.mark_durable(last, pending.ticket);
                 self.counters.commits.fetch_add(1, Ordering::Relaxed);
-                drop(committer);
                 self.settle(writer, quarantined);
+                waiters.into_iter().for_each(|waiter| waiter(Ok(())));
                 Ok(())
             }
             Err(error) => {
@@ -76,7 +82,10 @@ impl Inner {
         let bad = writer.quarantine.lock().settle(&self.index, quarantined);
         for slot in bad {
             // Remembered by the next base as well, should there be no room for the record now.
-            if let Ok(permit) = writer.log.admit(64, 1, std::time::Duration::ZERO) {
+            if let Ok(permit) = writer
+                .log
+                .admit(Need::small(), 1, std::time::Duration::ZERO)
+            {
                 writer.log.queue(
                     &permit,
                     [Record::BadSlot { slot }],

@@ -31,7 +31,7 @@ pub(crate) const COMMIT_BLOCKS_MAX: u64 = 512;
 /// and those of the one after it, whose blocks name the former as durable.
 pub(crate) const LOOKAHEAD_BLOCKS: u64 = 2 * COMMIT_BLOCKS_MAX + RESERVED_BLOCKS;
 
-type Waiter = Box<dyn FnOnce(Result<(), Error>) + Send>;
+pub(crate) type Waiter = Box<dyn FnOnce(Result<(), Error>) + Send>;
 
 pub(crate) struct DeltaLog {
     region: Region,
@@ -75,6 +75,36 @@ pub(crate) enum Duty {
     Commit,
     Checkpoint,
     Stop,
+}
+
+/// The records that a batch will queue, at most.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Need {
+    bytes: usize,
+    records: usize,
+}
+
+impl Need {
+    /// One record without a key.
+    pub(crate) fn small() -> Need {
+        let mut need = Need::default();
+        need.add(&[], &[]);
+        need
+    }
+
+    /// One more record, of this key and metadata.
+    pub(crate) fn add(&mut self, key: &[u8], metadata: &[u8]) {
+        // What a record adds to key and metadata is at most 64 bytes (`docs/format.md`).
+        self.bytes += RECORD_LEN_MAX.min(64 + key.len() + metadata.len());
+        self.records += 1;
+    }
+
+    /// Blocks that they may take: those they fill, and one partly filled for each hold of a shard's
+    /// lock, because a commit may seal a block in between.
+    fn blocks(self, shards: usize) -> u64 {
+        let filled = self.bytes.div_ceil(LOG_BLOCK_PAYLOAD - RECORD_LEN_MAX);
+        (filled + self.records.min(shards) + 1) as u64
+    }
 }
 
 /// A promise of room for records, given back when dropped.
@@ -128,25 +158,28 @@ impl DeltaLog {
         log
     }
 
-    /// Promises room for `records_bytes` of records queued in at most `groups` holds of a lock.
+    /// Whether a batch with this need is small enough for one permit. One record always is.
+    pub(crate) fn takes_at_once(&self, need: Need, shards: usize) -> bool {
+        need.records <= 1 || need.blocks(shards) <= COMMIT_BLOCKS_MAX.min(self.blocks / 4)
+    }
+
+    /// Promises room for these records, queued in at most one hold of each shard's lock.
     ///
     /// Waits up to `wait` for room; a zero wait answers at once.
     pub(crate) fn admit(
         self: &Arc<Self>,
-        records_bytes: usize,
-        groups: usize,
+        need: Need,
+        shards: usize,
         wait: Duration,
     ) -> Result<Permit, Error> {
-        let filled = records_bytes.div_ceil(LOG_BLOCK_PAYLOAD - RECORD_LEN_MAX);
-        let blocks = (filled + groups + 1) as u64;
+        let blocks = need.blocks(shards);
         let start = Instant::now();
         let mut state = self.state.lock();
         loop {
             let used = state.encoder.next_sequence() + 1 - state.tail;
             let room = used + state.promised + blocks + RESERVED_BLOCKS <= self.blocks;
             let queued = state.encoder.sealed_blocks() as u64 + state.promised;
-            // A single batch may be larger than a commit's usual bound; alone it may pass.
-            let bounded = queued == 0 || queued + blocks <= COMMIT_BLOCKS_MAX;
+            let bounded = queued + blocks <= COMMIT_BLOCKS_MAX;
             if state.stopped {
                 return Err(Error::Closed);
             }
@@ -236,19 +269,19 @@ impl DeltaLog {
         })
     }
 
-    /// Records that everything up to `ticket` is durable, and tells who waited for it.
-    pub(crate) fn mark_durable(&self, last_sequence: u64, ticket: u64) {
-        let ready = {
-            let mut state = self.state.lock();
-            state.durable_sequence = state.durable_sequence.max(last_sequence);
-            state.durable_ticket = state.durable_ticket.max(ticket);
-            let durable = state.durable_ticket;
-            self.moved.notify_all();
-            extract(&mut state.waiters, |(wanted, _)| *wanted <= durable)
-        };
-        for (_, waiter) in ready {
-            waiter(Ok(()));
-        }
+    /// Records that everything up to `ticket` is durable. Answers who waited for it, to be told when
+    /// the caller holds no lock: they may call the store.
+    #[must_use]
+    pub(crate) fn mark_durable(&self, last_sequence: u64, ticket: u64) -> Vec<Waiter> {
+        let mut state = self.state.lock();
+        state.durable_sequence = state.durable_sequence.max(last_sequence);
+        state.durable_ticket = state.durable_ticket.max(ticket);
+        let durable = state.durable_ticket;
+        self.moved.notify_all();
+        let ready = state
+            .waiters
+            .extract_if(.., |(wanted, _)| *wanted <= durable);
+        ready.map(|(_, waiter)| waiter).collect()
     }
 
     /// Calls `waiter` once `ticket` is durable, or when the log stops.
@@ -349,8 +382,4 @@ impl DeltaLog {
     pub(crate) fn wants_checkpoint(&self) -> bool {
         self.state.lock().checkpoint_wanted
     }
-}
-
-fn extract<T>(from: &mut Vec<T>, wanted: impl FnMut(&mut T) -> bool) -> Vec<T> {
-    from.extract_if(.., wanted).collect()
 }

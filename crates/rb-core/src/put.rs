@@ -35,7 +35,7 @@ pub(crate) fn put_many(
     };
     let (planned, mut answers) = plan(inner, puts, options); // 1
     let mut ticket = 0;
-    for wave in waves(inner, planned) {
+    for wave in waves(inner, writer, planned) {
         let positions: Vec<usize> = wave.iter().map(|planned| planned.at).collect();
         let outcome = PutWave::prepare(inner, writer, wave, options, &mut answers) // 2, 3
             .and_then(|(wave, requests)| {

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use rb_index::PutMode;
 
 use crate::error::Error;
-use crate::inner::Inner;
+use crate::inner::{Inner, Writer};
+use crate::log::Need;
 use crate::options::PutOptions;
 use crate::put::PutResult;
 use crate::value::ValueBuf;
@@ -147,21 +148,24 @@ fn check(inner: &Inner, put: &Put<'_>, options: PutOptions) -> Result<u8, Error>
     }
 }
 
-/// Cuts a batch into waves of at most half the buffer memory, later keys first.
-pub(crate) fn waves<'a>(inner: &Inner, mut planned: Vec<Planned<'a>>) -> Vec<Vec<Planned<'a>>> {
-    let limit = inner.arena.bytes() / 2;
+/// Cuts a batch into waves of at most half the buffer memory, and as many records as the log takes
+/// at once; later keys first.
+pub(crate) fn waves<'a>(
+    inner: &Inner,
+    writer: &Writer,
+    mut planned: Vec<Planned<'a>>,
+) -> Vec<Vec<Planned<'a>>> {
+    let shards = inner.index.shards();
     let mut waves = Vec::new();
     while !planned.is_empty() {
-        let mut from = planned.len();
-        let mut sum = 0;
-        while from > 0 {
-            sum += planned[from - 1].stride();
-            if sum > limit && from < planned.len() {
-                break;
-            }
-            from -= 1;
-        }
-        waves.push(planned.split_off(from));
+        let (mut bytes, mut need) = (0, Need::default());
+        let fits = |planned: &&Planned<'_>| {
+            bytes += planned.stride();
+            need.add(planned.put.key, planned.put.metadata);
+            bytes <= inner.arena.bytes() / 2 && writer.log.takes_at_once(need, shards)
+        };
+        let count = planned.iter().rev().take_while(fits).count().max(1);
+        waves.push(planned.split_off(planned.len() - count));
     }
     waves
 }

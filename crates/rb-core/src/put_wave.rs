@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rb_format::{Generation, RECORD_LEN_MAX, Record, SlotHeaderRef, payload_checksum};
+use rb_format::{Generation, Record, SlotHeaderRef, payload_checksum};
 use rb_index::{NewEntry, Published, Reservation, SlotId, Visit};
 use rb_io::{Completion, Request};
 
@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::get_wave::take_buffers;
 use crate::inner::{Inner, Writer};
 use crate::lanes::Wave;
-use crate::log::Permit;
+use crate::log::{Need, Permit};
 use crate::options::PutOptions;
 use crate::put::PutResult;
 use crate::put_plan::{Payload, Planned, Put, Stored};
@@ -59,14 +59,13 @@ impl PutWave {
         options: PutOptions,
         answers: &mut [PutResult],
     ) -> Result<(PutWave, Vec<Request>), Error> {
-        let records = planned
+        let mut need = Need::default();
+        planned
             .iter()
-            .map(|p| RECORD_LEN_MAX.min(64 + p.put.key.len() + p.put.metadata.len()))
-            .sum();
-        let groups = planned.len().min(inner.index.shards());
+            .for_each(|p| need.add(p.put.key, p.put.metadata));
         let permit = writer
             .log
-            .admit(records, groups, inner.busy_wait())
+            .admit(need, inner.index.shards(), inner.busy_wait())
             .map_err(|error| inner.stopped(error))?;
         let strides: Vec<usize> = planned
             .iter()

@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use rb_format::{Geometry, LogPosition, Superblock};
+use rb_format::{FORMAT_BLOCK, Geometry, LogPosition, Superblock};
 use rb_index::Index;
 
 use crate::base_load::{FoundBase, empty_index, load_base, read_headers};
@@ -88,11 +88,16 @@ pub(crate) fn recover(
                     break;
                 }
                 recovered.report.base_damage = unusable;
-                let positions = bases.iter().map(|base| base.header.position.sequence);
-                recovered.tail = positions
-                    .min()
-                    .unwrap_or(recovered.tail)
-                    .min(recovered.tail);
+                let (end, ring) = (
+                    recovered.end.sequence,
+                    superblock.log.bytes / FORMAT_BLOCK as u64,
+                );
+                recovered.tail = bases
+                    .iter()
+                    .map(|base| base.header.position.sequence)
+                    // A base from before a lost log is of no use any more, and keeps nothing.
+                    .filter(|position| end.saturating_sub(*position) < ring)
+                    .fold(recovered.tail, u64::min);
                 return Ok(recovered);
             }
             Err(why) => unusable.push(format!("base {}: {why}", ["A", "B"][base.region])),

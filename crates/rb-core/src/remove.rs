@@ -5,12 +5,13 @@
 
 use std::sync::Arc;
 
-use rb_format::{RECORD_LEN_MAX, Record};
+use rb_format::Record;
 use rb_index::Visit;
 
 use crate::batch::by_shard;
 use crate::error::Error;
 use crate::inner::{Inner, Writer};
+use crate::log::Need;
 use crate::options::Durability;
 use crate::stats::add;
 
@@ -26,30 +27,54 @@ pub(crate) fn remove_many(inner: &Arc<Inner>, keys: &[&[u8]]) -> Vec<Result<bool
     answers.unwrap_or_else(|error| vec![Err(error); keys.len()])
 }
 
-/// Removes many keys without waiting for durability. Answers the ticket besides.
-pub(crate) fn remove_all(
+/// Removes many keys without waiting for durability, as many at once as the log takes. Answers the
+/// ticket besides.
+fn remove_all(
     inner: &Inner,
     writer: &Writer,
     keys: &[&[u8]],
 ) -> Result<(Vec<Result<bool, Error>>, u64), Error> {
-    let hashes: Vec<u64> = keys.iter().map(|key| inner.hash(key)).collect();
-    let groups = by_shard(keys.len(), |at| inner.index.shard_of(hashes[at]));
-    let bytes = keys
-        .iter()
-        .map(|key| RECORD_LEN_MAX.min(64 + key.len()))
-        .sum();
+    let mut answers = Vec::with_capacity(keys.len());
+    let mut ticket = 0;
+    let mut rest = keys;
+    while !rest.is_empty() {
+        let mut need = Need::default();
+        let fits = |key: &&&[u8]| {
+            need.add(key, &[]);
+            writer.log.takes_at_once(need, inner.index.shards())
+        };
+        let count = rest.iter().take_while(fits).count().max(1);
+        let (now, later) = rest.split_at(count);
+        ticket = remove_some(inner, writer, now, &mut answers)?;
+        rest = later;
+    }
+    add(&inner.counters.removes, keys.len());
+    Ok((answers, ticket))
+}
+
+/// Removes the keys under one permit and adds their answers. Answers the ticket.
+fn remove_some(
+    inner: &Inner,
+    writer: &Writer,
+    keys: &[&[u8]],
+    answers: &mut Vec<Result<bool, Error>>,
+) -> Result<u64, Error> {
+    let mut need = Need::default();
+    keys.iter().for_each(|key| need.add(key, &[]));
     let permit = writer
         .log
-        .admit(bytes, groups.len(), inner.busy_wait())
+        .admit(need, inner.index.shards(), inner.busy_wait())
         .map_err(|error| inner.stopped(error))?;
-    let mut answers: Vec<Result<bool, Error>> = keys.iter().map(|_| Ok(false)).collect();
+    let first = answers.len();
+    answers.extend(keys.iter().map(|_| Ok(false)));
+    let hashes: Vec<u64> = keys.iter().map(|key| inner.hash(key)).collect();
     let mut ticket = 0;
-    for group in groups {
+    for group in by_shard(keys.len(), |at| inner.index.shard_of(hashes[at])) {
         let mut shard = inner.index.lock(group.shard, Visit::Operation);
         let mut records = Vec::with_capacity(group.positions.len());
         for at in group.positions {
             let key = keys[at];
-            answers[at] = inner.check_key(key).and_then(|()| {
+            answers[first + at] = inner.check_key(key).and_then(|()| {
                 let generation = writer.next_generation()?;
                 records.push(Record::Remove { key, generation });
                 Ok(shard.remove(hashes[at], key, generation.0).is_some())
@@ -59,6 +84,5 @@ pub(crate) fn remove_all(
             .log
             .queue(&permit, records, inner.options.clock.now());
     }
-    add(&inner.counters.removes, keys.len());
-    Ok((answers, ticket))
+    Ok(ticket)
 }

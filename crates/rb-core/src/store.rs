@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use rb_format::{Geometry, LOG_BLOCK_PAYLOAD, Record, Superblock};
+use rb_format::{Geometry, Record, Superblock};
 use rb_io::Engine;
 
 use crate::async_ops;
@@ -15,6 +15,7 @@ use crate::error::{Error, OpenError};
 use crate::get::{self, Lookup};
 use crate::get_wave::take_buffers;
 use crate::inner::Inner;
+use crate::log::Need;
 use crate::open::{Source, open, open_path};
 use crate::operation::Operation;
 use crate::options::{Background, PutOptions, StoreOptions};
@@ -272,9 +273,13 @@ impl Store {
         let entered = inner.gate.close(inner.options.io_deadline);
         inner.driver.stop();
         let outcome = match (entered, &inner.writer) {
+            // Something hangs. What was acknowledged is still made durable.
+            (Err(late), Some(writer)) => inner
+                .make_durable(writer, writer.log.ticket())
+                .and(Err(late)),
             (Ok(true), Some(writer)) => inner.poison.check().and_then(|()| {
                 inner.checkpoint(writer)?;
-                let permit = writer.log.admit(LOG_BLOCK_PAYLOAD, 0, Duration::ZERO)?;
+                let permit = writer.log.admit(Need::small(), 1, Duration::ZERO)?;
                 let ticket = writer
                     .log
                     .queue(&permit, [Record::Close], inner.options.clock.now());

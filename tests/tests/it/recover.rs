@@ -189,3 +189,43 @@ fn metadata_comes_back_with_the_value_and_after_a_restart() {
         b"shape=2x4"
     );
 }
+
+/// Found by reading: a batch whose records need more log than there is was answered `Busy` for ever.
+/// Now it goes in pieces that the log takes.
+#[test]
+fn batches_larger_than_the_log_go_in_pieces() {
+    let bed = Bed::with(
+        vec![rb_core::ClassRequest {
+            slot_bytes: 4096,
+            share: rb_core::Share::Slots(2000),
+        }],
+        |options| {
+            options.log_bytes = Some(64 * 4096);
+            options.key_len_max = 1024;
+        },
+    );
+    let store = bed.open();
+    let keys: Vec<_> = (0..2000_u64)
+        .map(|n| [&n.to_le_bytes()[..], &[7; 900]].concat())
+        .collect();
+    let puts = keys
+        .iter()
+        .map(|key| rb_core::Put::new(key, b"v"))
+        .collect();
+    for answer in store.put_many(puts, Default::default()) {
+        answer.unwrap();
+    }
+    let asked: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
+    assert_eq!(store.longest_prefix(&asked), 2000);
+    drop(store);
+    let store = bed.open();
+    assert_eq!(store.longest_prefix(&asked), 2000, "all of it was logged");
+    assert!(
+        store
+            .remove_many(&asked)
+            .iter()
+            .all(|removed| *removed.as_ref().unwrap())
+    );
+    drop(store);
+    assert_eq!(bed.open().stats().index.entries, 0);
+}
