@@ -1,6 +1,9 @@
 //! The async forms: the same steps as the blocking ones, with the waves driven by the driver thread.
 
 use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
 
 use crate::driver::Job;
 use crate::error::Error;
@@ -11,9 +14,50 @@ use crate::inner::Inner;
 use crate::lanes::Wave;
 use crate::operation::{Completer, Operation, operation};
 use crate::options::{Durability, PutOptions};
-use crate::put::PutResult;
-use crate::put_plan::{Planned, Put, Stored, plan, waves};
+use crate::put::{PutResult, not_durable};
+use crate::put_plan::{Plan, Planned, Put, plan, settle, waves};
 use crate::put_wave::PutWave;
+
+/// The answer to an operation, given once: by its wave, or when that is late.
+struct Reply<T>(Arc<Mutex<Option<Open<T>>>>);
+
+/// What an operation that is not answered yet holds.
+type Open<T> = (Completer<T>, Pass);
+
+impl<T> Clone for Reply<T> {
+    fn clone(&self) -> Self {
+        Reply(Arc::clone(&self.0))
+    }
+}
+
+impl<T> Reply<T> {
+    fn new(completer: Completer<T>, pass: Pass) -> Reply<T> {
+        Reply(Arc::new(Mutex::new(Some((completer, pass)))))
+    }
+
+    fn give(&self, answer: T) {
+        let given = self.0.lock().take();
+        if let Some((completer, pass)) = given {
+            // The operation ends before it is answered: whoever is woken may close the store.
+            drop(pass);
+            completer.complete(answer);
+        }
+    }
+}
+
+impl<T: Send + 'static> Reply<Vec<Result<T, Error>>> {
+    /// What the driver calls if the wave is late.
+    fn when_late(&self, count: usize) -> Box<dyn FnOnce(Duration) + Send> {
+        let reply = self.clone();
+        Box::new(move |waited| {
+            reply.give(
+                (0..count)
+                    .map(|_| Err(Error::TimedOut { waited }))
+                    .collect(),
+            );
+        })
+    }
+}
 
 /// Starts looking up many keys.
 pub(crate) fn get_many(inner: &Arc<Inner>, keys: &[&[u8]]) -> Operation<Vec<Lookup>> {
@@ -25,66 +69,62 @@ pub(crate) fn get_many(inner: &Arc<Inner>, keys: &[&[u8]]) -> Operation<Vec<Look
     };
     let mut answers: Vec<Lookup> = (0..count).map(|_| Ok(None)).collect();
     let wave = lease_all(inner, keys, &mut answers);
-    let job = Getting {
+    let getting = Getting {
         answers,
-        completer,
-        pass,
-    }
-    .job(wave);
-    start(inner, job);
+        reply: Reply::new(completer, pass),
+    };
+    start(inner, getting.job(wave, inner.busy_wait()));
     operation
 }
 
 struct Getting {
     answers: Vec<Lookup>,
-    completer: Completer<Vec<Lookup>>,
-    pass: Pass,
+    reply: Reply<Vec<Lookup>>,
 }
 
 impl Getting {
-    /// The wave as a job, or the answer if there is nothing to read.
-    fn job(mut self, mut wave: GetWave) -> Option<Job> {
+    /// The wave as a job, or the answer if there is nothing to read or there are no buffers.
+    fn job(mut self, mut wave: GetWave, wait: Duration) -> Option<Job> {
         let positions = wave.positions();
-        if !wave.is_empty() {
-            match wave.requests() {
-                Ok(requests) => {
-                    let finish = Box::new(move |completions| {
-                        let done = wave.complete(completions);
-                        for (at, answer) in done.answers {
-                            self.answers[at] = answer;
-                        }
-                        match done.again {
-                            Some(again) => self.job(again),
-                            None => self.finish(),
-                        }
-                    });
-                    return Some(Job { requests, finish });
-                }
-                Err(error) => {
-                    for at in positions {
-                        self.answers[at] = Err(error.clone());
+        let requests = wave.requests(wait);
+        match requests {
+            Ok(requests) if !requests.is_empty() => {
+                let late = self.reply.when_late(self.answers.len());
+                let finish = Box::new(move |completions| {
+                    let done = wave.complete(completions);
+                    for (at, answer) in done.answers {
+                        self.answers[at] = answer;
                     }
-                }
+                    match done.again {
+                        // The driver does not wait for buffers: everyone waits for the driver.
+                        Some(again) => self.job(again, Duration::ZERO),
+                        None => self.finish(),
+                    }
+                });
+                Some(Job {
+                    requests,
+                    finish,
+                    late,
+                })
+            }
+            Ok(_) => self.finish(),
+            Err(error) => {
+                positions
+                    .into_iter()
+                    .for_each(|at| self.answers[at] = Err(error.clone()));
+                self.finish()
             }
         }
-        self.finish()
     }
 
     fn finish(self) -> Option<Job> {
-        // The operation ends before it is answered: whoever is woken may close the store.
-        let Getting {
-            answers,
-            completer,
-            pass,
-        } = self;
-        drop(pass);
-        completer.complete(answers);
+        self.reply.give(self.answers);
         None
     }
 }
 
-/// Starts putting many values. The values are copied or taken over before this returns; a batch
-/// larger than half the buffer memory is refused, because its later waves would have to wait.
+/// Starts putting many values. The values are copied or taken over before this returns. A batch that
+/// does not fit one wave is refused: its later waves would have to keep the caller's memory.
 pub(crate) fn put_many(
     inner: &Arc<Inner>,
     puts: Vec<Put<'_>>,
@@ -93,43 +133,46 @@ pub(crate) fn put_many(
     let count = puts.len();
     let (operation, completer) =
         operation(move || (0..count).map(|_| Err(Error::Closed)).collect());
-    let (pass, job) = match prepare(inner, puts, options) {
-        Ok(prepared) => prepared,
-        Err(error) => {
-            completer.complete(vec![Err(error); count]);
-            return operation;
+    match prepare(inner, puts, options) {
+        Err(error) => completer.complete(vec![Err(error); count]),
+        Ok(Prepared {
+            pass,
+            answers,
+            followers,
+            wave,
+        }) => {
+            let inner = Arc::clone(inner);
+            let reply = Reply::new(completer, pass);
+            let putting = Putting {
+                inner: Arc::clone(&inner),
+                answers,
+                followers,
+                reply,
+                options,
+            };
+            match wave {
+                Some((wave, requests)) => start(&inner, Some(putting.job(wave, requests))),
+                None => putting.finish(),
+            }
         }
-    };
-    let putting = Putting {
-        inner: Arc::clone(inner),
-        answers: job.answers,
-        completer,
-        options,
-        pass,
-    };
-    let job = match job.wave {
-        Some((wave, requests)) => Some(putting.job(wave, requests)),
-        None => {
-            putting.completer.complete(putting.answers);
-            None
-        }
-    };
-    start(inner, job);
+    }
     operation
 }
 
 struct Prepared {
+    pass: Pass,
     answers: Vec<PutResult>,
+    followers: Vec<(usize, usize)>,
     wave: Option<(PutWave, Vec<rb_io::Request>)>,
 }
 
-fn prepare(
-    inner: &Arc<Inner>,
-    puts: Vec<Put<'_>>,
-    options: PutOptions,
-) -> Result<(Pass, Prepared), Error> {
+fn prepare(inner: &Arc<Inner>, puts: Vec<Put<'_>>, options: PutOptions) -> Result<Prepared, Error> {
     let (pass, writer) = inner.enter_writing()?;
-    let (planned, mut answers) = plan(inner, puts, options);
+    let Plan {
+        planned,
+        mut answers,
+        followers,
+    } = plan(inner, puts, options);
     let mut waves: Vec<Vec<Planned<'_>>> = waves(inner, writer, planned);
     if waves.len() > 1 {
         let needed = waves.iter().flatten().map(Planned::stride).sum();
@@ -141,36 +184,37 @@ fn prepare(
             .sum();
         return Err(Error::BatchTooLarge { needed, limit });
     }
-    let Some(planned) = waves.pop() else {
-        return Ok((
-            pass,
-            Prepared {
-                answers,
-                wave: None,
-            },
-        ));
+    let wave = match waves.pop() {
+        Some(planned) => Some(PutWave::prepare(
+            inner,
+            writer,
+            planned,
+            options,
+            &mut answers,
+        )?),
+        None => None,
     };
-    let wave = PutWave::prepare(inner, writer, planned, options, &mut answers)?;
-    Ok((
+    let wave = wave.filter(|(_, requests)| !requests.is_empty());
+    Ok(Prepared {
         pass,
-        Prepared {
-            answers,
-            wave: Some(wave),
-        },
-    ))
+        answers,
+        followers,
+        wave,
+    })
 }
 
 struct Putting {
     inner: Arc<Inner>,
     answers: Vec<PutResult>,
-    completer: Completer<Vec<PutResult>>,
+    followers: Vec<(usize, usize)>,
+    reply: Reply<Vec<PutResult>>,
     options: PutOptions,
-    pass: Pass,
 }
 
 impl Putting {
     fn job(mut self, mut wave: PutWave, requests: Vec<rb_io::Request>) -> Job {
         wave.sent();
+        let late = self.reply.when_late(self.answers.len());
         let finish = Box::new(move |completions| {
             let done = wave.complete(completions);
             for (at, answer) in done.answers {
@@ -179,44 +223,41 @@ impl Putting {
             self.acknowledge(done.ticket);
             None
         });
-        Job { requests, finish }
+        Job {
+            requests,
+            finish,
+            late,
+        }
     }
 
     /// Step 5, without blocking the driver: the committer answers once the records are durable.
-    fn acknowledge(self, ticket: u64) {
+    fn acknowledge(mut self, ticket: u64) {
         let inner = Arc::clone(&self.inner);
         let durability = self.options.durability.unwrap_or(inner.options.durability);
-        let Some(writer) = inner
-            .writer
-            .as_ref()
-            .filter(|_| durability == Durability::EachBatch)
-        else {
-            drop(self.pass);
-            self.completer.complete(self.answers);
+        let each_batch = durability == Durability::EachBatch;
+        let Some(writer) = inner.writer.as_ref().filter(|_| each_batch) else {
+            self.finish();
             return;
         };
-        let Putting {
-            mut answers,
-            completer,
-            pass,
-            ..
-        } = self;
+        let stopped = Arc::downgrade(&inner);
         let durable = move |outcome: Result<(), Error>| {
-            if let Err(error) = outcome {
-                for answer in answers
-                    .iter_mut()
-                    .filter(|answer| matches!(answer, Ok(Stored::Stored)))
-                {
-                    *answer = Err(error.clone());
-                }
-            }
-            drop(pass);
-            completer.complete(answers);
+            let why = |error| {
+                stopped
+                    .upgrade()
+                    .map_or(Error::Closed, |inner| inner.stopped(error))
+            };
+            not_durable(&mut self.answers, outcome.map_err(why));
+            self.finish();
         };
         writer.log.when_durable(ticket, Box::new(durable));
         if inner.is_manual() {
             drop(inner.commit(writer));
         }
+    }
+
+    fn finish(mut self) {
+        settle(&mut self.answers, &self.followers);
+        self.reply.give(self.answers);
     }
 }
 
@@ -250,23 +291,35 @@ fn start(inner: &Arc<Inner>, job: Option<Job>) {
     let Some(job) = job else { return };
     if !inner.is_manual() {
         // On failure the job is dropped, and with it the completer, which answers `Closed`.
-        drop(inner.driver.start(&inner.lanes, job));
+        drop(
+            inner
+                .driver
+                .start(&inner.lanes, job, inner.options.io_deadline),
+        );
         return;
     }
     let mut next = Some(job);
-    while let Some(Job { requests, finish }) = next.take() {
-        struct Whole(Box<dyn FnOnce(Vec<rb_io::Completion>) -> Option<Job> + Send>);
-        impl Wave for Whole {
-            type Output = Option<Job>;
-            fn complete(self, completions: Vec<rb_io::Completion>) -> Option<Job> {
-                (self.0)(completions)
-            }
-        }
+    while let Some(Job {
+        requests,
+        finish,
+        late,
+    }) = next.take()
+    {
         let (wait, deadline) = (inner.busy_wait(), inner.options.io_deadline);
-        next = inner
-            .lanes
-            .drive(Whole(finish), requests, wait, deadline)
-            .ok()
-            .flatten();
+        match inner.lanes.drive(Whole(finish), requests, wait, deadline) {
+            Ok(following) => next = following,
+            Err(_) => late(deadline),
+        }
+    }
+}
+
+/// A job's own way to finish, as a wave.
+struct Whole(Box<dyn FnOnce(Vec<rb_io::Completion>) -> Option<Job> + Send>);
+
+impl Wave for Whole {
+    type Output = Option<Job>;
+
+    fn complete(self, completions: Vec<rb_io::Completion>) -> Option<Job> {
+        (self.0)(completions)
     }
 }

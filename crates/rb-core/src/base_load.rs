@@ -1,16 +1,19 @@
 //! Loading a checkpoint base: sections are read ahead and decoded on several threads.
 
+use std::cmp::Reverse;
+use std::fmt::Display;
 use std::num::NonZeroUsize;
 
 use crossbeam::channel::bounded;
 use parking_lot::Mutex;
 use rb_format::{
-    BaseEntry, BaseHeader, DirectoryEntry, FORMAT_BLOCK, Geometry, KeyLimits, Superblock,
-    decode_directory, decode_section,
+    BaseEntry, BaseHeader, Corruption, DirectoryEntry, FORMAT_BLOCK, Geometry, KeyLimits,
+    Superblock, decode_directory, decode_section, padded_len,
 };
 use rb_index::{Index, Loader, NewEntry, SlotId};
 use rb_io::Buffer;
 
+use crate::commit::words;
 use crate::error::Error;
 use crate::meta_io::MetaIo;
 
@@ -20,45 +23,72 @@ pub(crate) struct FoundBase {
     pub(crate) header: BaseHeader,
 }
 
+/// Why a part of the metadata cannot be used.
+pub(crate) enum Unusable {
+    /// It is damaged, or on a place that the device cannot read: another copy may serve.
+    Damage(String),
+    /// The device or its queue does not answer: that says nothing about what is on it.
+    NoAnswer(Error),
+}
+
+impl From<Error> for Unusable {
+    fn from(error: Error) -> Unusable {
+        match error.is_answer_for_place() {
+            true => Unusable::Damage(words(&error)),
+            false => Unusable::NoAnswer(error),
+        }
+    }
+}
+
+impl Unusable {
+    fn of(what: impl Display, why: Corruption) -> Unusable {
+        Unusable::Damage(format!("{what}: {why}"))
+    }
+}
+
 /// Reads both base headers; the newest first. Besides, the reason each other one is not usable.
 pub(crate) fn read_headers(
     io: &mut MetaIo,
     superblock: &Superblock,
-) -> (Vec<FoundBase>, Vec<String>) {
+) -> Result<(Vec<FoundBase>, Vec<String>), Error> {
     let mut found = Vec::new();
     let mut unusable = Vec::new();
     for (region, name) in [(0, "A"), (1, "B")] {
         let place = [&superblock.base_a, &superblock.base_b][region];
         let header = io
             .read(place.offset, FORMAT_BLOCK)
-            .map_err(|error| crate::commit::words(&error));
-        let header = header.and_then(|block| {
-            BaseHeader::decode(&block[..FORMAT_BLOCK], &superblock.identity)
-                .map_err(|why| why.to_string())
-        });
+            .map_err(Unusable::from)
+            .and_then(|block| {
+                BaseHeader::decode(&block[..FORMAT_BLOCK], &superblock.identity)
+                    .map_err(|why| Unusable::of("header", why))
+            });
         match header {
             Ok(header) => found.push(FoundBase { region, header }),
-            Err(why) => unusable.push(format!("base {name}: {why}")),
+            Err(Unusable::Damage(why)) => unusable.push(format!("base {name}: {why}")),
+            Err(Unusable::NoAnswer(error)) => return Err(error),
         }
     }
-    found.sort_by_key(|base| std::cmp::Reverse(base.header.base_sequence));
-    (found, unusable)
+    // After metadata was lost, a base that could not be read then may be readable again, and its
+    // sequence may be higher than that of the new base. The opening that wrote it is not.
+    found.sort_by_key(|base| Reverse((base.header.incarnation, base.header.base_sequence)));
+    Ok((found, unusable))
 }
 
-/// Bytes of sections read but not yet decoded; bounds the memory of loading.
-pub(crate) const READ_AHEAD: usize = 24 << 20;
+/// Bytes of sections read together. What is read and not yet decoded besides is bounded by the arena,
+/// whose buffers come back as sections are decoded.
+const READ_TOGETHER: usize = 6 << 20;
 
 /// Loads every entry of a base into an empty index.
 ///
 /// # Errors
-/// What makes the base unusable, in words: a damaged or unreadable part.
+/// What makes the base unusable.
 pub(crate) fn load_base(
     io: &mut MetaIo,
     superblock: &Superblock,
     geometry: &Geometry,
     base: &FoundBase,
     loader: &Loader<'_>,
-) -> Result<(), String> {
+) -> Result<(), Unusable> {
     let region = [&superblock.base_a, &superblock.base_b][base.region];
     let header = &base.header;
     let directory = read_directory(io, region.offset, region.bytes, header)?;
@@ -97,7 +127,7 @@ pub(crate) fn load_base(
                         },
                     );
                     if let Err(why) = decoded {
-                        *failure.lock() = Some(format!("section {number}: {why}"));
+                        *failure.lock() = Some(Unusable::of(format!("section {number}"), why));
                         return;
                     }
                 }
@@ -110,7 +140,7 @@ pub(crate) fn load_base(
             wave.clear();
             let mut bytes = 0;
             while let Some((number, entry)) =
-                rest.next_if(|(_, entry)| bytes == 0 || bytes + stored(entry) <= READ_AHEAD / 4)
+                rest.next_if(|(_, entry)| bytes == 0 || bytes + stored(entry) <= READ_TOGETHER)
             {
                 bytes += stored(entry);
                 wave.push((number, *entry));
@@ -122,7 +152,7 @@ pub(crate) fn load_base(
             let answers = match io.read_many(&reads) {
                 Ok(answers) => answers,
                 Err(error) => {
-                    *failure.lock() = Some(crate::commit::words(&error));
+                    *failure.lock() = Some(error.into());
                     return;
                 }
             };
@@ -131,8 +161,8 @@ pub(crate) fn load_base(
                     // Sending fails only when every worker has failed.
                     Ok(bytes) => drop(sections.send((number, entry, bytes))),
                     Err(error) => {
-                        let why = crate::commit::words(&error);
-                        *failure.lock() = Some(format!("section {number}: {why}"));
+                        let why = format!("section {number}: {}", words(&error));
+                        *failure.lock() = Some(Unusable::Damage(why));
                     }
                 }
             }
@@ -151,18 +181,17 @@ fn read_directory(
     region_offset: u64,
     region_bytes: u64,
     header: &BaseHeader,
-) -> Result<Vec<DirectoryEntry>, String> {
-    let words = |error: Error| crate::commit::words(&error);
-    let len = usize::try_from(header.directory_len).map_err(|error| error.to_string())?;
-    if len == 0 {
-        return decode_directory(&[], header, region_bytes).map_err(|why| why.to_string());
+) -> Result<Vec<DirectoryEntry>, Unusable> {
+    let decode = |bytes: &[u8]| {
+        decode_directory(bytes, header, region_bytes).map_err(|why| Unusable::of("directory", why))
+    };
+    if header.directory_len == 0 {
+        return decode(&[]);
     }
-    let padded = len.next_multiple_of(FORMAT_BLOCK);
-    let bytes = io
-        .read(region_offset + header.directory_offset, padded)
-        .map_err(words)?;
-    decode_directory(&bytes[..padded], header, region_bytes)
-        .map_err(|why| format!("directory: {why}"))
+    // The header's decoder has bounded the length by that of the region.
+    let padded = padded_len(header.directory_len.min(region_bytes)) as usize;
+    let bytes = io.read(region_offset + header.directory_offset, padded)?;
+    decode(&bytes[..padded])
 }
 
 fn new_entry<'a>(entry: &BaseEntry<'a>) -> NewEntry<'a> {

@@ -133,11 +133,10 @@ pub(crate) fn read_incarnations(
 ) -> Result<Vec<Incarnation>, Error> {
     let mut found = Vec::new();
     for offset in [INCARNATION_A_OFFSET, INCARNATION_B_OFFSET] {
-        let block = io.read(offset, FORMAT_BLOCK);
-        if let Ok(incarnation) =
-            block.map(|block| Incarnation::decode(&block[..FORMAT_BLOCK], identity))
-        {
-            found.extend(incarnation.ok());
+        match io.read(offset, FORMAT_BLOCK) {
+            Ok(block) => found.extend(Incarnation::decode(&block[..FORMAT_BLOCK], identity).ok()),
+            Err(error) if error.is_answer_for_place() => {}
+            Err(error) => return Err(error),
         }
     }
     Ok(found)

@@ -22,7 +22,7 @@ use rb_format::{
 };
 use rb_index::{Cursor, Visit};
 
-use crate::commit::words;
+use crate::commit::{check_writer, words};
 use crate::error::Error;
 use crate::inner::{Inner, Writer};
 use crate::meta_io::MetaIo;
@@ -81,7 +81,8 @@ impl Inner {
             .map_or(0, |newest| 1 - newest.region);
         let region = [&self.superblock.base_a, &self.superblock.base_b][target].clone();
         let base_sequence = checkpointer.last_sequence + 1;
-        let position = writer.log.position();
+        check_writer(&mut checkpointer.io, &writer.incarnation)?;
+        let position = writer.log.start_of_checkpoint();
         let mut sections = SectionWriter {
             inner: self,
             region: &region,
@@ -129,6 +130,7 @@ impl Inner {
             io.write(directory_at, &encoded.bytes)?; // 3
         }
         io.flush()?;
+        check_writer(io, &writer.incarnation)?;
         io.write(region.offset, &header.encode()[..])?; // 4
         io.flush()?;
         let tail = checkpointer

@@ -6,18 +6,20 @@
 //! write completed, so the flush after the log write covers both. A durable record whose data is
 //! missing (a crash before that flush ended) fails its proof and is a miss.
 //!
-//! With the log blocks the incarnation blocks are read again: a number or nonce that is not ours
+//! Before anything is written the incarnation blocks are read again: a number or nonce that is not ours
 //! means that somebody else opened the device for writing, and then nothing more may be written (C8).
 
 use std::sync::atomic::Ordering;
 
-use rb_format::{FORMAT_BLOCK, INCARNATION_A_OFFSET, INCARNATION_B_OFFSET, Incarnation, Record};
+use rb_format::{
+    Corruption, FORMAT_BLOCK, INCARNATION_A_OFFSET, INCARNATION_B_OFFSET, Incarnation, Record,
+};
 use rb_io::Request;
 
 use crate::error::Error;
 use crate::events::Event;
 use crate::inner::{Inner, Writer};
-use crate::log::{Need, Pending};
+use crate::log::{DeltaLog, Need, Pending};
 use crate::meta_io::MetaIo;
 
 pub(crate) struct Committer {
@@ -37,7 +39,19 @@ impl Inner {
         Ok(())
     }
 
-    /// One commit of everything queued. Does nothing if all is durable.
+    /// Makes everything acknowledged so far durable, and ends the quarantine of slots whose write
+    /// failed before.
+    pub(crate) fn sync(&self, writer: &Writer) -> Result<(), Error> {
+        self.make_durable(writer, writer.log.ticket())?;
+        let quarantined = writer.quarantine.lock().waiting() > 0;
+        if quarantined {
+            self.commit(writer)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// One commit of everything queued. Does nothing if all is durable and no slot waits for a flush.
     ///
     /// # Errors
     /// Any failure poisons writing: nobody knows what of it is on the device.
@@ -46,27 +60,31 @@ impl Inner {
         let mut committer = writer.committer.lock();
         self.poison.check()?;
         let quarantined = writer.quarantine.lock().waiting();
-        let Some(pending) = writer.log.take() else {
+        let pending = writer.log.take();
+        if pending.is_none() && quarantined == 0 {
             return Ok(());
-        };
-        let last = pending.first_sequence + (pending.bytes.len() / FORMAT_BLOCK) as u64 - 1;
-        let written = committer.write(writer, &pending);
-        let waiters = match &written {
-            Ok(()) => writer.log.mark_durable(last, pending.ticket),
-            Err(_) => Vec::new(),
+        }
+        let written = committer.write(writer, pending.as_ref());
+        let waiters = match (&written, &pending) {
+            (Ok(()), Some(pending)) => writer.log.mark_durable(pending.last(), pending.ticket),
+            _ => Vec::new(),
         };
         drop(committer);
         match written {
             Ok(()) => {
                 self.counters.commits.fetch_add(1, Ordering::Relaxed);
                 self.settle(writer, quarantined);
+                // They may call the store, so no lock is held here.
                 waiters.into_iter().for_each(|waiter| waiter(Ok(())));
                 Ok(())
             }
             Err(error) => {
+                let blocks =
+                    pending.map_or((0, 0), |pending| (pending.first_sequence, pending.last()));
                 self.poison(format!(
-                    "the commit of log blocks {}..={last} failed: {}",
-                    pending.first_sequence,
+                    "the commit of log blocks {}..={} failed: {}",
+                    blocks.0,
+                    blocks.1,
                     words(&error)
                 ));
                 self.poison.check()
@@ -98,72 +116,72 @@ impl Inner {
 }
 
 impl Committer {
-    fn write(&mut self, writer: &Writer, pending: &Pending) -> Result<(), Error> {
-        let incarnations = [INCARNATION_A_OFFSET, INCARNATION_B_OFFSET];
+    fn write(&mut self, writer: &Writer, pending: Option<&Pending>) -> Result<(), Error> {
+        check_writer(&mut self.io, &writer.incarnation)?;
         let mut requests = Vec::new();
-        for offset in incarnations {
-            requests.push(Request::read(
-                offset,
-                self.io.buffer(FORMAT_BLOCK)?,
-                0,
-                FORMAT_BLOCK,
-            ));
-        }
-        let mut sequence = pending.first_sequence;
-        let mut rest = &pending.bytes[..];
-        while !rest.is_empty() {
-            let (piece, after) = rest.split_at(self.piece_len(writer, sequence, rest.len()));
-            let mut buf = self.io.buffer(piece.len())?;
-            buf[..piece.len()].copy_from_slice(piece);
-            requests.push(Request::write(
-                writer.log.block_offset(sequence),
-                buf,
-                0,
-                piece.len(),
-            ));
-            sequence += (piece.len() / FORMAT_BLOCK) as u64;
-            rest = after;
-        }
-        let mut seen = Vec::new();
-        for completion in self.io.run(requests)? {
-            completion.result?;
-            if completion.tag < incarnations.len() as u64 {
-                seen.extend(completion.buf);
+        if let Some(pending) = pending {
+            let mut sequence = pending.first_sequence;
+            let mut rest = &pending.bytes[..];
+            while !rest.is_empty() {
+                let (piece, after) = rest.split_at(piece_len(&writer.log, sequence, rest.len()));
+                let mut buf = self.io.buffer(piece.len())?;
+                buf[..piece.len()].copy_from_slice(piece);
+                let offset = writer.log.block_offset(sequence);
+                requests.push(Request::write(offset, buf, 0, piece.len()));
+                sequence += (piece.len() / FORMAT_BLOCK) as u64;
+                rest = after;
             }
         }
-        check_incarnation(
-            &writer.incarnation,
-            seen.iter().map(|buf| &buf[..FORMAT_BLOCK]),
-        )?;
+        for completion in self.io.run(requests)? {
+            completion.result?;
+        }
         self.io.flush()
-    }
-
-    /// Bytes that lie in one piece on the device: up to the ring's end.
-    fn piece_len(&self, writer: &Writer, sequence: u64, wanted: usize) -> usize {
-        let to_end = (writer.log.ring_blocks() - sequence % writer.log.ring_blocks()) as usize;
-        wanted.min(PIECE).min(to_end.saturating_mul(FORMAT_BLOCK))
     }
 }
 
-/// Fails unless the newest incarnation on the device is ours.
-fn check_incarnation<'a>(
-    ours: &Incarnation,
-    blocks: impl Iterator<Item = &'a [u8]>,
-) -> Result<(), Error> {
-    let found = blocks
-        .filter_map(|block| Incarnation::decode(block, &ours.identity).ok())
-        .max_by_key(|found| found.number);
-    match found {
+/// Bytes that lie in one piece on the device: up to the ring's end.
+fn piece_len(log: &DeltaLog, sequence: u64, wanted: usize) -> usize {
+    let to_end = (log.ring_blocks() - sequence % log.ring_blocks()) as usize;
+    wanted.min(PIECE).min(to_end.saturating_mul(FORMAT_BLOCK))
+}
+
+/// Fails unless the newest incarnation on the device is ours: before every commit and checkpoint.
+pub(crate) fn check_writer(io: &mut MetaIo, ours: &Incarnation) -> Result<(), Error> {
+    let mut newest: Option<Incarnation> = None;
+    for answer in io.read_many(&[
+        (INCARNATION_A_OFFSET, FORMAT_BLOCK),
+        (INCARNATION_B_OFFSET, FORMAT_BLOCK),
+    ])? {
+        match Incarnation::decode(&answer?[..FORMAT_BLOCK], &ours.identity) {
+            Ok(found)
+                if newest
+                    .as_ref()
+                    .is_none_or(|newest| newest.number < found.number) =>
+            {
+                newest = Some(found);
+            }
+            Err(Corruption::WrongStore { found, .. }) => {
+                return Err(foreign(format!("it was formatted as store {found}")));
+            }
+            Err(Corruption::WrongEpoch { found, .. }) if found > ours.identity.epoch => {
+                return Err(foreign(format!("it was emptied, and is in epoch {found}")));
+            }
+            Ok(_) | Err(_) => {}
+        }
+    }
+    match newest {
         Some(found) if found == *ours => Ok(()),
-        Some(found) => Err(Error::Poisoned {
-            reason: format!(
-                "opening {} of another writer was found on the device; this one is opening {}",
-                found.number, ours.number
-            ),
-        }),
-        None => Err(Error::Poisoned {
-            reason: "the incarnation blocks are gone from the device: another writer formatted it, or they are damaged".into(),
-        }),
+        Some(found) => Err(foreign(format!(
+            "it was opened as number {}, this opening is number {}",
+            found.number, ours.number
+        ))),
+        None => Err(foreign("its incarnation blocks are gone".into())),
+    }
+}
+
+fn foreign(found: String) -> Error {
+    Error::Poisoned {
+        reason: format!("another writer has the device: {found}"),
     }
 }
 

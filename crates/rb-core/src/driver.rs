@@ -3,8 +3,9 @@
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
-use crossbeam::channel::{Receiver, Sender, TryRecvError, unbounded};
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded, unbounded};
 use parking_lot::Mutex;
 use rb_io::{Completion, Issuer, Lane, Request, Waker};
 
@@ -16,6 +17,9 @@ use crate::lanes::Lanes;
 pub(crate) struct Job {
     pub(crate) requests: Vec<Request>,
     pub(crate) finish: Box<dyn FnOnce(Vec<Completion>) -> Option<Job> + Send>,
+    /// Called if the answers are late, with the deadline. The job still waits for them: memory, slots
+    /// and leases stay with it.
+    pub(crate) late: Box<dyn FnOnce(Duration) + Send>,
 }
 
 /// Starts its thread with the first job.
@@ -28,14 +32,21 @@ struct Running {
     jobs: Sender<Job>,
     waker: Waker,
     thread: JoinHandle<()>,
+    /// Disconnected when the thread ends.
+    ended: Receiver<()>,
 }
 
 impl Driver {
     /// Hands a job to the driver thread.
-    pub(crate) fn start(&self, lanes: &Arc<Lanes>, job: Job) -> Result<(), Error> {
+    pub(crate) fn start(
+        &self,
+        lanes: &Arc<Lanes>,
+        job: Job,
+        deadline: Duration,
+    ) -> Result<(), Error> {
         let mut running = self.running.lock();
         if running.is_none() {
-            *running = Some(spawn(Arc::clone(lanes))?);
+            *running = Some(spawn(Arc::clone(lanes), deadline)?);
         }
         if let Some(running) = running.as_ref() {
             // The receiver lives as long as the thread, which ends only when this sender is gone.
@@ -45,12 +56,14 @@ impl Driver {
         Ok(())
     }
 
-    /// Finishes every job, then ends the thread.
-    pub(crate) fn stop(&self) {
+    /// Finishes every job and ends the thread. If requests hang beyond `wait`, the thread is left
+    /// behind with what belongs to them.
+    pub(crate) fn stop(&self, wait: Duration) {
         let Some(Running {
             jobs,
             waker,
             thread,
+            ended,
         }) = self.running.lock().take()
         else {
             return;
@@ -58,18 +71,21 @@ impl Driver {
         drop(jobs);
         waker.wake();
         // The last owner of a store may be the driver itself, finishing that owner's job.
-        if thread.thread().id() != std::thread::current().id() {
+        let own = thread.thread().id() == std::thread::current().id();
+        if !own && ended.recv_timeout(wait) != Err(RecvTimeoutError::Timeout) {
             drop(thread.join());
         }
     }
 }
 
-fn spawn(lanes: Arc<Lanes>) -> Result<Running, Error> {
+fn spawn(lanes: Arc<Lanes>, deadline: Duration) -> Result<Running, Error> {
     let (jobs, inbox) = unbounded();
-    let (started, waker) = crossbeam::channel::bounded(1);
+    let (ending, ended) = bounded(0);
+    let (started, waker) = bounded(1);
     let thread = std::thread::Builder::new()
         .name("rb-driver".into())
         .spawn(move || {
+            let _ending: Sender<()> = ending;
             // The lane is made here because a single-issuer ring belongs to the thread that made it.
             match lanes.make(Issuer::OneThread) {
                 Ok(lane) => {
@@ -80,6 +96,7 @@ fn spawn(lanes: Arc<Lanes>) -> Result<Running, Error> {
                         active: Vec::new(),
                         free: Vec::new(),
                         open: true,
+                        deadline,
                     }
                     .run();
                 }
@@ -98,6 +115,7 @@ fn spawn(lanes: Arc<Lanes>) -> Result<Running, Error> {
         jobs,
         waker,
         thread,
+        ended,
     })
 }
 
@@ -107,22 +125,51 @@ struct Loop {
     active: Vec<Option<Active>>,
     free: Vec<usize>,
     open: bool,
+    deadline: Duration,
 }
 
 struct Active {
     answers: Vec<Completion>,
     missing: usize,
     finish: Box<dyn FnOnce(Vec<Completion>) -> Option<Job> + Send>,
+    since: Instant,
+    /// None once it was called.
+    late: Option<Box<dyn FnOnce(Duration) + Send>>,
 }
 
 impl Loop {
     fn run(mut self) {
         let mut done = Vec::new();
         while self.take_jobs() {
+            let timeout = self.next_deadline();
             // A queue that fails answers everything it holds, and then whatever comes later.
-            drop(self.lane.poll(1, None, &mut done));
+            drop(self.lane.poll(1, timeout, &mut done));
             for completion in done.drain(..) {
                 self.answer(completion);
+            }
+            if timeout.is_some_and(|timeout| timeout.is_zero()) {
+                self.tell_the_late();
+            }
+        }
+    }
+
+    /// Time until the first job is late; none if none can be.
+    fn next_deadline(&self) -> Option<Duration> {
+        let in_time = self
+            .active
+            .iter()
+            .flatten()
+            .filter(|active| active.late.is_some());
+        let oldest = in_time.map(|active| active.since).min()?;
+        Some(self.deadline.saturating_sub(oldest.elapsed()))
+    }
+
+    fn tell_the_late(&mut self) {
+        for active in self.active.iter_mut().flatten() {
+            if active.since.elapsed() >= self.deadline
+                && let Some(late) = active.late.take()
+            {
+                late(self.deadline);
             }
         }
     }
@@ -160,7 +207,11 @@ impl Loop {
                 None => return,
             }
         }
-        let Job { requests, finish } = job;
+        let Job {
+            requests,
+            finish,
+            late,
+        } = job;
         let number = self.free.pop().unwrap_or_else(|| {
             self.active.push(None);
             self.active.len() - 1
@@ -170,6 +221,8 @@ impl Loop {
             answers,
             missing: requests.len(),
             finish,
+            since: Instant::now(),
+            late: Some(late),
         });
         for (position, request) in requests.into_iter().enumerate() {
             self.lane

@@ -125,6 +125,17 @@ impl Error {
         }
     }
 
+    /// Whether the device answered for one place that it cannot serve it, as opposed to the device or its queue not
+    /// answering at all. Only the former may be taken for damage, or for a write that has ended.
+    pub(crate) fn is_answer_for_place(&self) -> bool {
+        match self {
+            Error::Io(error) => {
+                !matches!(**error, rb_io::IoError::QueueFailed { .. }) && !error.is_device_gone()
+            }
+            _ => false,
+        }
+    }
+
     /// Whether writing has stopped for good in this opening.
     #[must_use]
     pub fn is_poisoned(&self) -> bool {

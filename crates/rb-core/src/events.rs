@@ -45,7 +45,7 @@ pub enum Event<'a> {
 }
 
 /// An observer. Called in the thread that did the work, with no lock of the store held; it should
-/// be quick and may call the store.
+/// be quick and may call the store, except to close it.
 pub trait Events: Send + Sync + Debug {
     /// Called for each event.
     fn event(&self, event: &Event<'_>);

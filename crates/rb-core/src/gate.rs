@@ -33,11 +33,11 @@ impl Gate {
         Ok(Pass(Arc::clone(self)))
     }
 
-    /// Refuses new operations and waits for those inside. True for the caller that closed it.
-    pub(crate) fn close(&self, wait: Duration) -> Result<bool, Error> {
+    /// Refuses new operations and waits for those inside.
+    pub(crate) fn close(&self, wait: Duration) -> Result<(), Error> {
         let start = Instant::now();
         let mut state = self.state.lock();
-        let first = !std::mem::replace(&mut state.closed, true);
+        state.closed = true;
         while state.inside > 0 {
             let left = wait.saturating_sub(start.elapsed());
             if left.is_zero() {
@@ -45,7 +45,7 @@ impl Gate {
             }
             self.left.wait_for(&mut state, left);
         }
-        Ok(first)
+        Ok(())
     }
 }
 

@@ -79,7 +79,7 @@ fn serve(inner: &Arc<Inner>, mut waves: Vec<GetWave>, mut answer: impl FnMut(usi
         let positions = wave.positions();
         let (wait, deadline) = (inner.options.busy_wait, inner.options.io_deadline);
         let outcome = wave
-            .requests() // 2
+            .requests(inner.busy_wait()) // 2
             .and_then(|requests| inner.lanes.drive(wave, requests, wait, deadline)); // 3, 4
         match outcome {
             Ok(done) => {

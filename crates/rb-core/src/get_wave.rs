@@ -1,6 +1,7 @@
 //! Steps 2 to 4 of a get: hits whose reads are in flight together, and their proof.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rb_format::{FORMAT_BLOCK, SlotHeader, padded_len, payload_checksum};
 use rb_index::{Lease, Located, Visit};
@@ -64,10 +65,10 @@ impl GetWave {
     }
 
     /// Steps 2 and 3: one read per hit, with the buffers of all taken at once.
-    pub(crate) fn requests(&mut self) -> Result<Vec<Request>, Error> {
+    pub(crate) fn requests(&mut self, wait: Duration) -> Result<Vec<Request>, Error> {
         let inner = &self.inner;
         let strides: Vec<usize> = self.hits.iter().map(Hit::stride).collect();
-        let buffers = take_buffers(inner, &strides)?;
+        let buffers = take_buffers(inner, &strides, wait)?;
         Ok(self
             .hits
             .iter()
@@ -236,7 +237,11 @@ impl Hit {
 }
 
 /// Takes the buffers of a wave, all or none.
-pub(crate) fn take_buffers(inner: &Inner, strides: &[usize]) -> Result<Vec<Buffer>, Error> {
+pub(crate) fn take_buffers(
+    inner: &Inner,
+    strides: &[usize],
+    wait: Duration,
+) -> Result<Vec<Buffer>, Error> {
     let needed: usize = strides.iter().sum();
     if needed > inner.arena.bytes() {
         return Err(Error::BatchTooLarge {
@@ -244,7 +249,6 @@ pub(crate) fn take_buffers(inner: &Inner, strides: &[usize]) -> Result<Vec<Buffe
             limit: inner.arena.bytes(),
         });
     }
-    let wait = inner.busy_wait();
     inner
         .arena
         .take_many(strides, wait)

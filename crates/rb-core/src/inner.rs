@@ -16,7 +16,7 @@ use crate::error::Error;
 use crate::events::Event;
 use crate::gate::{Gate, Pass};
 use crate::lanes::Lanes;
-use crate::log::DeltaLog;
+use crate::log::{DeltaLog, Need, Permit};
 use crate::options::{Background, StoreOptions};
 use crate::poison::Poison;
 use crate::quarantine::Quarantine;
@@ -120,6 +120,19 @@ impl Inner {
             });
         }
         self.emit(&Event::Poisoned { reason });
+    }
+
+    /// Room in the log for a batch. Where too much is queued already, this commits it first, in the
+    /// calling thread, rather than wait for another to do so.
+    pub(crate) fn admit(&self, writer: &Writer, need: Need) -> Result<Permit, Error> {
+        let shards = self.index.shards();
+        if writer.log.needs_commit_for(need, shards) {
+            self.commit(writer)?;
+        }
+        writer
+            .log
+            .admit(need, shards, self.busy_wait())
+            .map_err(|error| self.stopped(error))
     }
 
     /// The error of an operation that found the log stopped: poisoned, or closed.

@@ -69,6 +69,13 @@ pub(crate) struct Pending {
     pub(crate) ticket: u64,
 }
 
+impl Pending {
+    /// Sequence of its last block.
+    pub(crate) fn last(&self) -> u64 {
+        self.first_sequence + (self.bytes.len() / FORMAT_BLOCK) as u64 - 1
+    }
+}
+
 /// What a background thread should do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Duty {
@@ -178,8 +185,7 @@ impl DeltaLog {
         loop {
             let used = state.encoder.next_sequence() + 1 - state.tail;
             let room = used + state.promised + blocks + RESERVED_BLOCKS <= self.blocks;
-            let queued = state.encoder.sealed_blocks() as u64 + state.promised;
-            let bounded = queued + blocks <= COMMIT_BLOCKS_MAX;
+            let bounded = self.is_bounded(&state, blocks);
             if state.stopped {
                 return Err(Error::Closed);
             }
@@ -243,6 +249,24 @@ impl DeltaLog {
         self.state.lock().encoder.position()
     }
 
+    /// Where a checkpoint starts: everything queued so far is in blocks before this one. So its base
+    /// proves, by naming the position, that all before it was durable.
+    pub(crate) fn start_of_checkpoint(&self) -> LogPosition {
+        let mut state = self.state.lock();
+        let durable = state.durable_sequence;
+        state.encoder.seal(durable);
+        state.encoder.position()
+    }
+
+    /// Whether a batch must wait for a commit before it is admitted.
+    pub(crate) fn needs_commit_for(&self, need: Need, shards: usize) -> bool {
+        !self.is_bounded(&self.state.lock(), need.blocks(shards))
+    }
+
+    fn is_bounded(&self, state: &LogState, blocks: u64) -> bool {
+        state.encoder.sealed_blocks() as u64 + state.promised + blocks <= COMMIT_BLOCKS_MAX
+    }
+
     pub(crate) fn ticket(&self) -> u64 {
         self.state.lock().ticket
     }
@@ -282,6 +306,31 @@ impl DeltaLog {
             .waiters
             .extract_if(.., |(wanted, _)| *wanted <= durable);
         ready.map(|(_, waiter)| waiter).collect()
+    }
+
+    /// Asks for a commit although nothing may be queued: a slot waits for a flush.
+    pub(crate) fn want_commit(&self) {
+        self.state.lock().commit_wanted = true;
+        self.work.notify_all();
+    }
+
+    /// Room for one record out of the reserve; for the close record.
+    pub(crate) fn admit_reserved(self: &Arc<Self>) -> Result<Permit, Error> {
+        let blocks = Need::small().blocks(1);
+        let mut state = self.state.lock();
+        let used = state.encoder.next_sequence() + 1 - state.tail;
+        if state.stopped || used + state.promised + blocks > self.blocks {
+            let waited = Duration::ZERO;
+            return Err(Error::Busy {
+                what: "space in the delta log",
+                waited,
+            });
+        }
+        state.promised += blocks;
+        Ok(Permit {
+            log: Arc::clone(self),
+            blocks,
+        })
     }
 
     /// Calls `waiter` once `ticket` is durable, or when the log stops.

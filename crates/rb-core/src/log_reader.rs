@@ -27,7 +27,10 @@ pub(crate) struct Chunk {
 enum Bytes {
     Read(Buffer),
     /// Put together block by block, with zeros for those that could not be read.
-    Pieced(Vec<u8>),
+    Pieced {
+        bytes: Vec<u8>,
+        unreadable: Vec<usize>,
+    },
 }
 
 impl Chunk {
@@ -35,10 +38,15 @@ impl Chunk {
         self.count
     }
 
+    /// Whether the device could not read this block.
+    pub(crate) fn is_unreadable(&self, number: usize) -> bool {
+        matches!(&self.bytes, Bytes::Pieced { unreadable, .. } if unreadable.contains(&number))
+    }
+
     pub(crate) fn blocks(&self) -> impl Iterator<Item = &[u8]> {
         let bytes = match &self.bytes {
             Bytes::Read(buffer) => &buffer[..],
-            Bytes::Pieced(bytes) => &bytes[..],
+            Bytes::Pieced { bytes, .. } => &bytes[..],
         };
         bytes.chunks_exact(FORMAT_BLOCK).take(self.count)
     }
@@ -86,23 +94,24 @@ impl<'a> LogReader<'a> {
             let bytes = match answer {
                 Ok(buffer) => Bytes::Read(buffer),
                 // One bad sector must not hide its neighbours.
-                Err(_) => Bytes::Pieced(self.piece_together(io, at, count)),
+                Err(_) => self.piece_together(io, at, count)?,
             };
             chunks.push(Chunk { bytes, count });
         }
         Ok(chunks)
     }
 
-    fn piece_together(&self, io: &mut MetaIo, first: u64, count: usize) -> Vec<u8> {
+    fn piece_together(&self, io: &mut MetaIo, first: u64, count: usize) -> Result<Bytes, Error> {
         let mut bytes = vec![0; count * FORMAT_BLOCK];
-        for (sequence, block) in (first..).zip(bytes.chunks_exact_mut(FORMAT_BLOCK)) {
-            if let Ok(read) = io.read(
-                log_block_offset(&self.superblock.log, sequence),
-                FORMAT_BLOCK,
-            ) {
-                block.copy_from_slice(&read[..FORMAT_BLOCK]);
+        let mut unreadable = Vec::new();
+        for (number, block) in bytes.chunks_exact_mut(FORMAT_BLOCK).enumerate() {
+            let offset = log_block_offset(&self.superblock.log, first + number as u64);
+            match io.read(offset, FORMAT_BLOCK) {
+                Ok(read) => block.copy_from_slice(&read[..FORMAT_BLOCK]),
+                Err(error) if error.is_answer_for_place() => unreadable.push(number),
+                Err(error) => return Err(error),
             }
         }
-        bytes
+        Ok(Bytes::Pieced { bytes, unreadable })
     }
 }

@@ -21,6 +21,9 @@ pub(crate) struct MetaIo {
     arena: Arena,
     depth: usize,
     deadline: Duration,
+    /// A request is late or the queue failed. An answer that comes after all could be taken for that
+    /// of another request, so nothing more is asked.
+    dead: Option<Error>,
 }
 
 impl MetaIo {
@@ -52,6 +55,7 @@ impl MetaIo {
             arena,
             depth: depth as usize,
             deadline,
+            dead: None,
         })
     }
 
@@ -102,6 +106,7 @@ impl MetaIo {
         reads: impl IntoIterator<Item = ReadAt>,
         mut each: impl FnMut(usize, Result<&[u8], IoError>),
     ) -> Result<(), Error> {
+        self.check()?;
         let mut reads = reads.into_iter().peekable();
         let mut flying = 0;
         let mut done = Vec::new();
@@ -159,16 +164,34 @@ impl MetaIo {
         Ok(answers.collect())
     }
 
-    /// Buffers of this lane's arena.
+    /// A buffer of this lane's arena; waits for those that others still hold.
     pub(crate) fn buffer(&self, len: usize) -> Result<Buffer, Error> {
-        self.arena.take(len).ok_or(Error::BatchTooLarge {
-            needed: len,
-            limit: self.arena.available(),
-        })
+        let limit = self.arena.bytes();
+        if len > limit {
+            return Err(Error::BatchTooLarge { needed: len, limit });
+        }
+        let taken = self.arena.take_many(&[len], self.deadline);
+        taken
+            .ok()
+            .and_then(|mut buffers| buffers.pop())
+            .ok_or(Error::Busy {
+                what: "metadata buffer",
+                waited: self.deadline,
+            })
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        self.dead.clone().map_or(Ok(()), Err)
+    }
+
+    fn die(&mut self, error: Error) -> Error {
+        self.dead = Some(error.clone());
+        error
     }
 
     /// Runs a batch; answers in request order.
     pub(crate) fn run(&mut self, requests: Vec<Request>) -> Result<Vec<Completion>, Error> {
+        self.check()?;
         let count = requests.len();
         for (tag, request) in requests.into_iter().enumerate() {
             self.lane.start(tag as u64, request);
@@ -186,11 +209,12 @@ impl MetaIo {
         while done.len() == before {
             let left = self.deadline.saturating_sub(start.elapsed());
             if left.is_zero() {
-                return Err(Error::TimedOut {
-                    waited: self.deadline,
-                });
+                let waited = self.deadline;
+                return Err(self.die(Error::TimedOut { waited }));
             }
-            self.lane.poll(1, Some(left), done)?;
+            if let Err(error) = self.lane.poll(1, Some(left), done) {
+                return Err(self.die(error.into()));
+            }
         }
         Ok(())
     }

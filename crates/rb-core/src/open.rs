@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
 use parking_lot::Mutex;
-use rb_format::{Geometry, LogEncoder, LogPosition, Superblock};
+use rb_format::{Geometry, Incarnation, LogEncoder, LogPosition, Superblock};
 use rb_index::{Cursor, Index};
 use rb_io::{Access, Arena, Device, Engine, Rejected};
 
@@ -94,8 +94,16 @@ pub(crate) fn open(source: Source, options: StoreOptions) -> Result<Inner, OpenE
         .shards
         .unwrap_or_else(|| Index::default_shards(u64::from(geometry.slots())));
 
+    let known =
+        read_incarnations(&mut io, &found.newest.identity).map_err(|source| OpenError::Io {
+            what: "reading the incarnation blocks",
+            source,
+        })?;
+    let newest_opening = known.iter().map(|known| known.number).max();
     let mut recovered = if options.start_empty && !options.read_only {
-        start_empty(&mut io, &mut found, &geometry, shards)?
+        // The number goes on, so that a former writer finds that it is not the newest any more.
+        let floor = newest_opening.unwrap_or(0);
+        start_empty(&mut io, &mut found, &geometry, shards, floor)?
     } else {
         recover(
             &mut io,
@@ -104,6 +112,11 @@ pub(crate) fn open(source: Source, options: StoreOptions) -> Result<Inner, OpenE
             shards,
             options.on_lost_metadata,
         )?
+    };
+    // Clean: the newest opening closed the log, or there never was one.
+    recovered.report.clean = match recovered.closed_by {
+        Some(closer) => newest_opening.is_none_or(|newest| newest <= closer),
+        None => newest_opening.is_none() && recovered.report.lost_metadata.is_none(),
     };
     let superblock = found.newest.clone();
     let writer = if options.read_only {
@@ -117,6 +130,7 @@ pub(crate) fn open(source: Source, options: StoreOptions) -> Result<Inner, OpenE
             &mut io,
             &found,
             &mut recovered,
+            &known,
             &options,
             committer,
             checkpoint_io,
@@ -269,6 +283,7 @@ fn start_empty(
     found: &mut Superblocks,
     geometry: &Geometry,
     shards: u32,
+    floor: u32,
 ) -> Result<Recovered, OpenError> {
     let failed = |what| move |source| OpenError::Io { what, source };
     found.newest.sequence += 1;
@@ -287,7 +302,6 @@ fn start_empty(
     })?;
     let report = RecoveryReport {
         started_empty: true,
-        clean: true,
         ..RecoveryReport::default()
     };
     Ok(Recovered {
@@ -300,7 +314,8 @@ fn start_empty(
         }),
         tail: 1,
         base_sequence: 1,
-        incarnation: 0,
+        incarnation: floor,
+        closed_by: Some(floor),
         bad_slots: Vec::new(),
     })
 }
@@ -310,6 +325,7 @@ fn begin_writing(
     io: &mut MetaIo,
     found: &Superblocks,
     recovered: &mut Recovered,
+    known: &[Incarnation],
     options: &StoreOptions,
     committer: Committer,
     checkpoint_io: MetaIo,
@@ -318,11 +334,9 @@ fn begin_writing(
     let failed = |what| move |source: Error| OpenError::Io { what, source };
     recovered.report.superblock_repaired =
         repair_superblocks(io, found).map_err(failed("repairing the superblock"))?;
-    let known = read_incarnations(io, &superblock.identity)
-        .map_err(failed("reading the incarnation blocks"))?;
     let random = options.random.as_ref();
     let floor = recovered.incarnation;
-    let incarnation = begin_incarnation(io, superblock.identity, &known, floor, random)?;
+    let incarnation = begin_incarnation(io, superblock.identity, known, floor, random)?;
     let encoder = LogEncoder::new(superblock.identity, incarnation.number, recovered.end);
     let newest = recovered
         .newest

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use crate::error::Error;
 use crate::inner::Inner;
 use crate::options::{Durability, PutOptions};
-use crate::put_plan::{Put, Stored, plan, waves};
+use crate::put_plan::{Plan, Put, Stored, plan, settle, waves};
 use crate::put_wave::PutWave;
 
 /// One key's answer.
@@ -33,7 +33,11 @@ pub(crate) fn put_many(
         Ok(entered) => entered,
         Err(error) => return vec![Err(error); count],
     };
-    let (planned, mut answers) = plan(inner, puts, options); // 1
+    let Plan {
+        planned,
+        mut answers,
+        followers,
+    } = plan(inner, puts, options); // 1
     let mut ticket = 0;
     for wave in waves(inner, writer, planned) {
         let positions: Vec<usize> = wave.iter().map(|planned| planned.at).collect();
@@ -58,10 +62,19 @@ pub(crate) fn put_many(
                 .for_each(|at| answers[at] = Err(error.clone())),
         }
     }
-    if options.durability.unwrap_or(inner.options.durability) == Durability::EachBatch
-        && let Err(error) = inner.make_durable(writer, ticket)
-    // 5
-    {
+    let durability = options.durability.unwrap_or(inner.options.durability);
+    if durability == Durability::EachBatch {
+        let outcome = inner.make_durable(writer, ticket); // 5
+        not_durable(&mut answers, outcome);
+    }
+    settle(&mut answers, &followers);
+    drop(pass);
+    answers
+}
+
+/// Takes the acknowledgement of what was stored back if its commit failed.
+pub(crate) fn not_durable(answers: &mut [PutResult], outcome: Result<(), Error>) {
+    if let Err(error) = outcome {
         for answer in answers
             .iter_mut()
             .filter(|answer| matches!(answer, Ok(Stored::Stored)))
@@ -69,6 +82,4 @@ pub(crate) fn put_many(
             *answer = Err(error.clone());
         }
     }
-    drop(pass);
-    answers
 }

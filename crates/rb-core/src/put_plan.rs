@@ -80,47 +80,71 @@ impl Planned<'_> {
     }
 }
 
+/// A checked batch.
+pub(crate) struct Plan<'a> {
+    pub(crate) planned: Vec<Planned<'a>>,
+    pub(crate) answers: Vec<PutResult>,
+    /// Puts of a key that another put of the batch writes: their positions, and that put's.
+    pub(crate) followers: Vec<(usize, usize)>,
+}
+
+/// Completes the answers, once those of the planned puts are known. A put that another one overtook
+/// shares its failure: nothing of the key was written then.
+pub(crate) fn settle(answers: &mut [PutResult], followers: &[(usize, usize)]) {
+    for &(follower, writer) in followers {
+        if let Err(error) = answers[writer].clone() {
+            answers[follower] = Err(error);
+        }
+    }
+}
+
 /// Step 1. Of the puts of one key in one batch only one is written: the last if they replace, the
 /// first if they keep; the others are answered as overtaken.
-pub(crate) fn plan<'a>(
-    inner: &Inner,
-    puts: Vec<Put<'a>>,
-    options: PutOptions,
-) -> (Vec<Planned<'a>>, Vec<PutResult>) {
+pub(crate) fn plan<'a>(inner: &Inner, puts: Vec<Put<'a>>, options: PutOptions) -> Plan<'a> {
     inner.index.begin_batch(puts.len());
     let mut answers = Vec::with_capacity(puts.len());
-    let mut winners: HashMap<&'a [u8], usize> = HashMap::with_capacity(puts.len());
-    let mut planned = Vec::with_capacity(puts.len());
+    let mut writers: HashMap<&'a [u8], usize> = HashMap::with_capacity(puts.len());
+    let mut valid = Vec::with_capacity(puts.len());
     for (at, put) in puts.into_iter().enumerate() {
         match check(inner, &put, options) {
             Err(error) => answers.push(Err(error)),
             Ok(class) => {
-                let loser = match (winners.get(put.key), options.mode) {
-                    (Some(_), PutMode::KeepExisting) => Some((at, Stored::Existed)),
-                    (Some(&earlier), PutMode::Replace) => Some((earlier, Stored::Superseded)),
-                    (None, _) => None,
-                };
+                match options.mode {
+                    PutMode::Replace => drop(writers.insert(put.key, at)),
+                    PutMode::KeepExisting => drop(writers.entry(put.key).or_insert(at)),
+                }
                 answers.push(Ok(Stored::Stored));
-                if let Some((loser, answer)) = loser {
-                    answers[loser] = Ok(answer);
-                }
-                if loser.is_none_or(|(loser, _)| loser != at) {
-                    winners.insert(put.key, at);
-                    let hash = inner.hash(put.key);
-                    let shard = inner.index.shard_of(hash);
-                    planned.push(Planned {
-                        at,
-                        hash,
-                        shard,
-                        class,
-                        put,
-                    });
-                }
+                valid.push((at, class, put));
             }
         }
     }
-    planned.retain(|planned| winners.get(planned.put.key) == Some(&planned.at));
-    (planned, answers)
+    let mut planned = Vec::with_capacity(valid.len());
+    let mut followers = Vec::new();
+    for (at, class, put) in valid {
+        let writer = writers.get(put.key).copied().unwrap_or(at);
+        if writer == at {
+            let hash = inner.hash(put.key);
+            let shard = inner.index.shard_of(hash);
+            planned.push(Planned {
+                at,
+                hash,
+                shard,
+                class,
+                put,
+            });
+        } else {
+            followers.push((at, writer));
+            answers[at] = Ok(match options.mode {
+                PutMode::Replace => Stored::Superseded,
+                PutMode::KeepExisting => Stored::Existed,
+            });
+        }
+    }
+    Plan {
+        planned,
+        answers,
+        followers,
+    }
 }
 
 /// C9: what is wrong with this put, or the class its value goes to.

@@ -63,16 +63,13 @@ impl PutWave {
         planned
             .iter()
             .for_each(|p| need.add(p.put.key, p.put.metadata));
-        let permit = writer
-            .log
-            .admit(need, inner.index.shards(), inner.busy_wait())
-            .map_err(|error| inner.stopped(error))?;
+        let permit = inner.admit(writer, need)?;
         let strides: Vec<usize> = planned
             .iter()
             .filter(|p| matches!(p.put.payload, Payload::Bytes(_)))
             .map(Planned::stride)
             .collect();
-        let mut buffers = take_buffers(inner, &strides)?.into_iter();
+        let mut buffers = take_buffers(inner, &strides, inner.busy_wait())?.into_iter();
 
         let wanted: Vec<_> = planned
             .iter()
@@ -217,10 +214,16 @@ impl Wave for PutWave {
                 let Some(reservation) = writing.reservation.take() else {
                     continue;
                 };
-                if let Some(error) = failures[position].take().or_else(|| stopped.clone()) {
+                if let Some(error) = &failures[position] {
                     shard.cancel(reservation, &writing.key);
-                    writer.quarantine.lock().add(&inner.index, writing.slot);
-                    answers.push((writing.at, Err(error)));
+                    set_aside(&inner, writer, writing.slot, error);
+                    answers.push((writing.at, Err(error.clone())));
+                    continue;
+                }
+                if let Some(error) = &stopped {
+                    shard.cancel(reservation, &writing.key);
+                    inner.index.give_back(&[writing.slot]);
+                    answers.push((writing.at, Err(error.clone())));
                     continue;
                 }
                 let stored = match shard.publish(reservation, &writing.key, writing.entry()) {
@@ -240,7 +243,24 @@ impl Wave for PutWave {
                 .queue(&self.permit, records, inner.options.clock.now());
         }
         add(&inner.counters.puts, answers.len());
+        let went_well = |at: &usize| failures[*at].is_none();
+        let well = (0..writings.len())
+            .filter(went_well)
+            .map(|at| writings[at].slot);
+        writer.quarantine.lock().forgive(well);
         PutAnswers { answers, ticket }
+    }
+}
+
+/// Takes a slot out of use whose write failed. If the failure was the device's answer, until a later
+/// flush ends; if the queue failed, nobody will ever know.
+fn set_aside(inner: &Inner, writer: &Writer, slot: SlotId, error: &Error) {
+    let mut quarantine = writer.quarantine.lock();
+    if error.is_answer_for_place() {
+        quarantine.add(&inner.index, slot);
+        writer.log.want_commit();
+    } else {
+        quarantine.add_for_good(&inner.index, slot);
     }
 }
 
@@ -281,10 +301,10 @@ impl Drop for PutWave {
                     .cancel(reservation, &writing.key);
             }
             match &self.inner.writer {
-                Some(writer) if self.sent => writer
-                    .quarantine
-                    .lock()
-                    .add(&self.inner.index, writing.slot),
+                Some(writer) if self.sent => {
+                    let mut quarantine = writer.quarantine.lock();
+                    quarantine.add_for_good(&self.inner.index, writing.slot);
+                }
                 _ => self.inner.index.give_back(&[writing.slot]),
             }
         }

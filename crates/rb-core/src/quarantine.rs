@@ -1,8 +1,8 @@
 //! Slots whose write failed (C7).
 //!
 //! A failed write may still land: the device said that it failed, not that it will not happen. So
-//! the slot stays out of use until a later flush has ended, and a slot that fails again is bad for
-//! good, which the log remembers.
+//! the slot stays out of use until a later flush has ended, and a slot that fails again and again is
+//! bad for good, which the log remembers.
 
 use std::collections::HashMap;
 
@@ -32,6 +32,21 @@ impl Quarantine {
         index.quarantine(slot);
         *self.failures.entry(slot).or_default() += 1;
         self.waiting.push(slot);
+    }
+
+    /// Nobody knows whether the write to the slot ended: its queue failed, or it was given up. It
+    /// stays out of use until the store is opened again.
+    pub(crate) fn add_for_good(&mut self, index: &Index, slot: SlotId) {
+        index.quarantine(slot);
+    }
+
+    /// Writes to these slots went well: earlier failures no longer count.
+    pub(crate) fn forgive(&mut self, slots: impl Iterator<Item = SlotId>) {
+        if !self.failures.is_empty() {
+            for slot in slots {
+                self.failures.remove(&slot);
+            }
+        }
     }
 
     /// The slots that wait, as of before a flush starts.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rb_format::{FORMAT_BLOCK, Geometry, LogPosition, Superblock};
 use rb_index::Index;
 
-use crate::base_load::{FoundBase, empty_index, load_base, read_headers};
+use crate::base_load::{FoundBase, Unusable, empty_index, load_base, read_headers};
 use crate::checkpoint::BasePlace;
 use crate::error::{Error, OpenError};
 use crate::meta_io::MetaIo;
@@ -63,6 +63,8 @@ pub(crate) struct Recovered {
     pub(crate) tail: u64,
     /// The highest base sequence seen.
     pub(crate) base_sequence: u64,
+    /// The opening that ended the log with a close record.
+    pub(crate) closed_by: Option<u32>,
     /// The highest opening seen in any record.
     pub(crate) incarnation: u32,
     pub(crate) bad_slots: Vec<u32>,
@@ -76,22 +78,34 @@ pub(crate) fn recover(
     shards: u32,
     on_lost_metadata: OnLostMetadata,
 ) -> Result<Recovered, OpenError> {
-    let (bases, mut unusable) = read_headers(io, superblock);
-    let base_sequence = bases.first().map_or(0, |base| base.header.base_sequence);
+    let (bases, mut unusable) =
+        read_headers(io, superblock).map_err(failed("reading the checkpoint bases"))?;
+    let base_sequence = bases
+        .iter()
+        .map(|base| base.header.base_sequence)
+        .max()
+        .unwrap_or(0);
+    // Before a base's header was written, the log up to its position was made durable.
+    let proven_end = bases
+        .iter()
+        .map(|base| base.header.position.sequence)
+        .max()
+        .unwrap_or(0);
     let mut lost = None;
     for base in &bases {
         match from_base(io, superblock, geometry, shards, base)? {
             Ok((mut recovered, damage)) => {
                 recovered.base_sequence = base_sequence;
-                if let Some(damage) = damage {
+                let end = recovered.end.sequence;
+                let short = (end < proven_end).then(|| {
+                    format!("the log ends at block {end}, yet a base names all before {proven_end} as durable")
+                });
+                if let Some(damage) = damage.or(short) {
                     lost = Some(damage);
                     break;
                 }
                 recovered.report.base_damage = unusable;
-                let (end, ring) = (
-                    recovered.end.sequence,
-                    superblock.log.bytes / FORMAT_BLOCK as u64,
-                );
+                let ring = superblock.log.bytes / FORMAT_BLOCK as u64;
                 recovered.tail = bases
                     .iter()
                     .map(|base| base.header.position.sequence)
@@ -149,8 +163,10 @@ fn from_base(
     let mut report = RecoveryReport::default();
     let loader = index.loader().map_err(index_error)?;
     let start = Instant::now();
-    if let Err(why) = load_base(io, superblock, geometry, base, &loader) {
-        return Ok(Err(why));
+    match load_base(io, superblock, geometry, base, &loader) {
+        Ok(()) => {}
+        Err(Unusable::Damage(why)) => return Ok(Err(why)),
+        Err(Unusable::NoAnswer(error)) => return Err(failed("reading a checkpoint base")(error)),
     }
     report.base_time = start.elapsed();
 
@@ -181,8 +197,12 @@ fn from_base(
         bad_slots,
         ..
     } = replayed;
+    if loaded.refused > 0 || loaded.duplicate_slots_left > 0 {
+        return Ok(Err(format!(
+            "it and the log claim what cannot be: {loaded:?}"
+        )));
+    }
     report.entries = loaded.entries;
-    report.clean = clean;
     report.base_sequence = Some(base.header.base_sequence);
     report.log_blocks = blocks;
     report.log_records = records;
@@ -196,6 +216,7 @@ fn from_base(
             position: position.sequence,
         }),
         tail: position.sequence,
+        closed_by: clean.then_some(incarnation),
         base_sequence: base.header.base_sequence,
         incarnation: incarnation
             .max(base.header.incarnation)
@@ -244,6 +265,7 @@ fn without_metadata(
         end,
         newest: None,
         tail: end.sequence,
+        closed_by: None,
         base_sequence: 0,
         incarnation,
         bad_slots: Vec::new(),

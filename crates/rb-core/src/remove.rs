@@ -61,10 +61,7 @@ fn remove_some(
 ) -> Result<u64, Error> {
     let mut need = Need::default();
     keys.iter().for_each(|key| need.add(key, &[]));
-    let permit = writer
-        .log
-        .admit(need, inner.index.shards(), inner.busy_wait())
-        .map_err(|error| inner.stopped(error))?;
+    let permit = inner.admit(writer, need)?;
     let first = answers.len();
     answers.extend(keys.iter().map(|_| Ok(false)));
     let hashes: Vec<u64> = keys.iter().map(|key| inner.hash(key)).collect();

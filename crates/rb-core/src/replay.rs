@@ -71,6 +71,7 @@ pub(crate) fn replay(
     let threads = std::thread::available_parallelism()
         .map_or(1, NonZeroUsize::get)
         .min(8);
+    let mut unreadable = None;
     std::thread::scope(|scope| -> Result<(), Error> {
         let (links, inbox) = bounded::<(Chunk, usize)>(threads);
         for _ in 0..threads {
@@ -86,6 +87,10 @@ pub(crate) fn replay(
             for chunk in chunks {
                 let count = chunk.blocks().take_while(|block| chain.take(block)).count();
                 let whole = count == chunk.len();
+                if chunk.is_unreadable(count) {
+                    // It may hold what was durable: an end is only what was read and is not the next.
+                    unreadable = Some(format!("log block {} cannot be read", chain.at.sequence));
+                }
                 // Sending fails only when every applier has stopped, which they do not.
                 drop(links.send((chunk, count)));
                 if !whole {
@@ -97,8 +102,9 @@ pub(crate) fn replay(
     let Found {
         records,
         bad_slots,
-        mut damage,
+        damage,
     } = applier.found.into_inner();
+    let mut damage = damage.or(unreadable);
     if damage.is_none() {
         damage = look_past_end(io, superblock, &mut reader, chain.at, limit)?;
     }

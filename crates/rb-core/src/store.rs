@@ -3,7 +3,6 @@
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use parking_lot::Mutex;
 use rb_format::{Geometry, Record, Superblock};
@@ -15,7 +14,6 @@ use crate::error::{Error, OpenError};
 use crate::get::{self, Lookup};
 use crate::get_wave::take_buffers;
 use crate::inner::Inner;
-use crate::log::Need;
 use crate::open::{Source, open, open_path};
 use crate::operation::Operation;
 use crate::options::{Background, PutOptions, StoreOptions};
@@ -40,6 +38,8 @@ pub struct Store {
 struct Handle {
     inner: Arc<Inner>,
     duties: Mutex<Duties>,
+    /// The answer of the first close.
+    closed: Mutex<Option<Result<(), Error>>>,
 }
 
 impl Store {
@@ -83,6 +83,7 @@ impl Store {
             handle: Arc::new(Handle {
                 inner,
                 duties: Mutex::new(duties),
+                closed: Mutex::new(None),
             }),
         })
     }
@@ -172,7 +173,11 @@ impl Store {
         if len == 0 || len > max {
             return Err(Error::ValueLength { len, max });
         }
-        let mut buffers = take_buffers(self.inner(), &[ValueBuf::stride(len)])?;
+        let mut buffers = take_buffers(
+            self.inner(),
+            &[ValueBuf::stride(len)],
+            self.inner().busy_wait(),
+        )?;
         let buf = buffers.pop().ok_or(Error::Closed)?;
         Ok(ValueBuf::new(buf, len))
     }
@@ -245,7 +250,7 @@ impl Store {
     /// `Poisoned` if the commit failed, now or before.
     pub fn sync(&self) -> Result<(), Error> {
         let (_pass, writer) = self.inner().enter_writing()?;
-        self.inner().make_durable(writer, writer.log.ticket())
+        self.inner().sync(writer)
     }
 
     /// Starts a sync.
@@ -269,26 +274,9 @@ impl Store {
     /// `TimedOut` when operations did not end in time, `Poisoned` when the metadata could not be
     /// written. The store is closed either way.
     pub fn close(&self) -> Result<(), Error> {
-        let inner = self.inner();
-        let entered = inner.gate.close(inner.options.io_deadline);
-        inner.driver.stop();
-        let outcome = match (entered, &inner.writer) {
-            // Something hangs. What was acknowledged is still made durable.
-            (Err(late), Some(writer)) => inner
-                .make_durable(writer, writer.log.ticket())
-                .and(Err(late)),
-            (Ok(true), Some(writer)) => inner.poison.check().and_then(|()| {
-                inner.checkpoint(writer)?;
-                let permit = writer.log.admit(Need::small(), 1, Duration::ZERO)?;
-                let ticket = writer
-                    .log
-                    .queue(&permit, [Record::Close], inner.options.clock.now());
-                inner.make_durable(writer, ticket)
-            }),
-            (entered, _) => entered.map(drop),
-        };
-        self.handle.stop();
-        outcome
+        // Whoever closes at the same time waits here, and shares the answer.
+        let mut closed = self.handle.closed.lock();
+        closed.get_or_insert_with(|| self.handle.close()).clone()
     }
 
     // ---- background duties, for Background::Manual
@@ -385,6 +373,32 @@ impl Store {
 }
 
 impl Handle {
+    fn close(&self) -> Result<(), Error> {
+        let inner = &self.inner;
+        let drained = self.drain();
+        let written = inner.writer.as_ref().map_or(Ok(()), |writer| {
+            inner.poison.check()?;
+            if drained.is_err() {
+                // Something hangs. What was acknowledged is still made durable.
+                return inner.make_durable(writer, writer.log.ticket());
+            }
+            inner.checkpoint(writer)?;
+            let permit = writer.log.admit_reserved()?;
+            let now = inner.options.clock.now();
+            let ticket = writer.log.queue(&permit, [Record::Close], now);
+            inner.make_durable(writer, ticket)
+        });
+        self.stop();
+        drained.and(written)
+    }
+
+    /// Refuses new operations and waits for those in progress, for a bounded time.
+    fn drain(&self) -> Result<(), Error> {
+        let drained = self.inner.gate.close(self.inner.options.io_deadline);
+        self.inner.driver.stop(self.inner.options.io_deadline);
+        drained
+    }
+
     fn stop(&self) {
         if let Some(writer) = &self.inner.writer {
             writer.log.stop(|| Error::Closed);
@@ -395,9 +409,11 @@ impl Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        let first = self.inner.gate.close(self.inner.options.io_deadline);
-        self.inner.driver.stop();
-        if let (Ok(true), Some(writer)) = (first, &self.inner.writer) {
+        if self.closed.get_mut().is_some() {
+            return;
+        }
+        drop(self.drain());
+        if let Some(writer) = &self.inner.writer {
             // Nobody is left to hear of a failure; recovery will say what is there.
             drop(self.inner.make_durable(writer, writer.log.ticket()));
         }

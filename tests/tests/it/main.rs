@@ -7,11 +7,14 @@
 
 mod api;
 mod bad_input;
+mod churn;
 mod counts;
 mod crash;
+mod crash_wide;
 mod damage;
 mod durable;
 mod evict;
 mod faults;
 mod recover;
+mod review;
 mod support;
