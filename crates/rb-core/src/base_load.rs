@@ -27,6 +27,10 @@ pub(crate) struct FoundBase {
 pub(crate) enum Unusable {
     /// It is damaged, or on a place that the device cannot read: another copy may serve.
     Damage(String),
+    /// It may be sound, but this build cannot read it.
+    Unreadable(Corruption),
+    /// Nothing of this store and epoch was written there yet.
+    Absent(String),
     /// The device or its queue does not answer: that says nothing about what is on it.
     NoAnswer(Error),
 }
@@ -42,17 +46,42 @@ impl From<Error> for Unusable {
 
 impl Unusable {
     fn of(what: impl Display, why: Corruption) -> Unusable {
-        Unusable::Damage(format!("{what}: {why}"))
+        let words = format!("{what}: {why}");
+        match why {
+            Corruption::CodecDisabled { .. } => Unusable::Unreadable(why),
+            why if why.is_unknown_version() => Unusable::Unreadable(why),
+            Corruption::WrongEpoch { .. } | Corruption::WrongStore { .. } => {
+                Unusable::Absent(words)
+            }
+            why if why.is_absent() => Unusable::Absent(words),
+            _ => Unusable::Damage(words),
+        }
     }
 }
 
-/// Reads both base headers; the newest first. Besides, the reason each other one is not usable.
-pub(crate) fn read_headers(
-    io: &mut MetaIo,
-    superblock: &Superblock,
-) -> Result<(Vec<FoundBase>, Vec<String>), Error> {
-    let mut found = Vec::new();
-    let mut unusable = Vec::new();
+/// What the two base headers say.
+pub(crate) struct Headers {
+    /// Those that decode, the newest first.
+    pub(crate) found: Vec<FoundBase>,
+    /// What is wrong with each that is damaged.
+    pub(crate) damaged: Vec<String>,
+    /// Why each other one is not there.
+    pub(crate) absent: Vec<String>,
+}
+
+impl Headers {
+    /// Every bad slot that a header remembers.
+    pub(crate) fn bad_slots(&self) -> Vec<u32> {
+        self.found
+            .iter()
+            .flat_map(|base| base.header.bad_slots.iter().copied())
+            .collect()
+    }
+}
+
+/// Reads both base headers.
+pub(crate) fn read_headers(io: &mut MetaIo, superblock: &Superblock) -> Result<Headers, Unusable> {
+    let (mut found, mut damaged, mut absent) = (Vec::new(), Vec::new(), Vec::new());
     for (region, name) in [(0, "A"), (1, "B")] {
         let place = [&superblock.base_a, &superblock.base_b][region];
         let header = io
@@ -64,14 +93,19 @@ pub(crate) fn read_headers(
             });
         match header {
             Ok(header) => found.push(FoundBase { region, header }),
-            Err(Unusable::Damage(why)) => unusable.push(format!("base {name}: {why}")),
-            Err(Unusable::NoAnswer(error)) => return Err(error),
+            Err(Unusable::Damage(why)) => damaged.push(format!("base {name}: {why}")),
+            Err(Unusable::Absent(why)) => absent.push(format!("base {name}: {why}")),
+            Err(other) => return Err(other),
         }
     }
     // After metadata was lost, a base that could not be read then may be readable again, and its
     // sequence may be higher than that of the new base. The opening that wrote it is not.
     found.sort_by_key(|base| Reverse((base.header.incarnation, base.header.base_sequence)));
-    Ok((found, unusable))
+    Ok(Headers {
+        found,
+        damaged,
+        absent,
+    })
 }
 
 /// Bytes of sections read together. What is read and not yet decoded besides is bounded by the arena,

@@ -213,6 +213,13 @@ pub enum OpenError {
         /// What the options ask for.
         expected: String,
     },
+    /// The store's metadata is sound, as far as this build can tell, but written in a way that this
+    /// build cannot read. Going on without it would lose what it says.
+    #[error("this build cannot read the store's metadata: {why}")]
+    Build {
+        /// What is missing.
+        why: Corruption,
+    },
     /// All incarnation numbers are used up.
     #[error("store {uuid}: all {limit} openings are used up; format it again")]
     IncarnationsExhausted {
@@ -268,6 +275,16 @@ pub enum FormatError {
     Consent {
         /// The device.
         path: PathBuf,
+    },
+    /// More was asked for than the device has.
+    #[error("{path}: {wanted} bytes were asked for, the device has {existing}")]
+    DeviceSize {
+        /// The device.
+        path: PathBuf,
+        /// Bytes asked for.
+        wanted: u64,
+        /// Bytes there are.
+        existing: u64,
     },
     /// No layout fits the request.
     #[error(transparent)]

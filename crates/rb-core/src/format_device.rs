@@ -25,23 +25,109 @@ pub fn format(options: &FormatOptions) -> Result<Superblock, FormatError> {
     let path = &options.path;
     let uuid = new_uuid(options)?;
     let identity = Identity { uuid, epoch: 1 };
-    let exists = path.exists();
+    let target = Target::find(path)?;
     // Plan first: a request that cannot work must not touch, make or grow anything.
-    let bytes = size(options, exists)?;
+    let bytes = target.size(options)?;
     let superblock = plan(&layout(options, bytes), identity)?;
-    if exists {
-        let device = Device::open(path, Access::ReadWrite)?;
-        check_consent(options, &device)?;
-    }
-    let device = if exists && std::fs::metadata(path).is_ok_and(|meta| !meta.is_file()) {
-        Device::open(path, Access::ReadWrite)?
-    } else {
-        Device::create_file(path, bytes, !options.sparse)?
+    let device = match target {
+        Target::New | Target::EmptyFile => make(path, bytes, options, 0)?,
+        Target::File { bytes: before } => {
+            check_consent(options, &Device::open(path, Access::ReadWrite)?)?;
+            make(path, bytes, options, before)?
+        }
+        Target::Device { .. } => {
+            let device = Device::open(path, Access::ReadWrite)?;
+            check_consent(options, &device)?;
+            device
+        }
     };
     let foreign = wipe_list(device.capacity_bytes(), &device.signatures()?);
     let opened = rb_io::open(device, EngineKind::Posix)?;
     write_store(opened.engine.as_ref(), &superblock, &foreign)?;
     Ok(superblock)
+}
+
+/// What is at the path now.
+enum Target {
+    New,
+    /// As `mktemp` makes them; there is nothing to destroy.
+    EmptyFile,
+    File {
+        bytes: u64,
+    },
+    Device {
+        bytes: u64,
+    },
+}
+
+impl Target {
+    fn find(path: &Path) -> Result<Target, FormatError> {
+        match std::fs::metadata(path) {
+            Err(_) => Ok(Target::New),
+            Ok(meta) if meta.is_file() && meta.len() == 0 => Ok(Target::EmptyFile),
+            Ok(meta) if meta.is_file() => Ok(Target::File { bytes: meta.len() }),
+            Ok(_) => {
+                let bytes = Device::open(path, Access::ReadOnly)?.capacity_bytes();
+                Ok(Target::Device { bytes })
+            }
+        }
+    }
+
+    /// How large the store is to be. Files are grown as asked and never shrunk.
+    fn size(&self, options: &FormatOptions) -> Result<u64, FormatError> {
+        let exact = |class: &ClassRequest| matches!(class.share, Share::Slots(_));
+        let (existing, is_device) = match *self {
+            Target::New | Target::EmptyFile => (0, false),
+            Target::File { bytes } => (bytes, false),
+            Target::Device { bytes } => (bytes, true),
+        };
+        match options.bytes {
+            Some(wanted) if is_device && wanted > existing => {
+                let path = options.path.clone();
+                Err(FormatError::DeviceSize {
+                    path,
+                    wanted,
+                    existing,
+                })
+            }
+            Some(wanted) => Ok(wanted),
+            None if !is_device
+                && !options.classes.is_empty()
+                && options.classes.iter().all(exact) =>
+            {
+                Ok(device_bytes_for(
+                    &options.classes,
+                    options.key_len_max,
+                    options.metadata_len_max,
+                    options.log_bytes,
+                )?)
+            }
+            None => Ok(existing),
+        }
+    }
+}
+
+/// Makes or grows the file. If that fails half way, what was there before is there again.
+fn make(
+    path: &Path,
+    bytes: u64,
+    options: &FormatOptions,
+    before: u64,
+) -> Result<Device, FormatError> {
+    let existed = path.exists();
+    let made = Device::create_file(path, bytes, !options.sparse);
+    let in_use = made.as_ref().is_err_and(rb_io::OpenError::is_in_use);
+    if made.is_err() && !in_use {
+        // Best effort: the first error is the one to tell.
+        if !existed {
+            drop(std::fs::remove_file(path));
+        } else if let Ok(file) = std::fs::OpenOptions::new().write(true).open(path)
+            && file.metadata().is_ok_and(|meta| meta.len() > before)
+        {
+            drop(file.set_len(before));
+        }
+    }
+    Ok(made?)
 }
 
 /// Formats whatever an engine reaches; for simulated devices. There is nobody to ask for consent.
@@ -86,33 +172,6 @@ fn layout(options: &FormatOptions, device_bytes: u64) -> LayoutRequest {
     }
 }
 
-/// How large the device is, or the file is to be.
-fn size(options: &FormatOptions, exists: bool) -> Result<u64, FormatError> {
-    let exact = |class: &ClassRequest| matches!(class.share, Share::Slots(_));
-    let existing = match exists {
-        true => Device::open(&options.path, Access::ReadOnly)?.capacity_bytes(),
-        false => 0,
-    };
-    let is_file = !exists || std::fs::metadata(&options.path).is_ok_and(|meta| meta.is_file());
-    let wanted = match options.bytes {
-        Some(bytes) => bytes,
-        None if is_file && !options.classes.is_empty() && options.classes.iter().all(exact) => {
-            device_bytes_for(
-                &options.classes,
-                options.key_len_max,
-                options.metadata_len_max,
-                options.log_bytes,
-            )?
-        }
-        None => existing,
-    };
-    if is_file {
-        // Files are never shrunk: a larger one is used as far as asked.
-        return Ok(wanted);
-    }
-    Ok(wanted.min(existing))
-}
-
 fn check_consent(options: &FormatOptions, device: &Device) -> Result<(), FormatError> {
     let path = options.path.clone();
     let signature = device.signature()?;
@@ -120,8 +179,7 @@ fn check_consent(options: &FormatOptions, device: &Device) -> Result<(), FormatE
         let found = format!("{} (at byte {})", signature.name, signature.offset);
         return Err(FormatError::Occupied { path, found });
     }
-    let empty_file = device.capacity_bytes() == 0;
-    if !options.consent && !options.force && !empty_file {
+    if !options.consent && !options.force {
         return Err(FormatError::Consent { path });
     }
     Ok(())
@@ -138,17 +196,12 @@ fn write_store(
     let mut io = MetaIo::new(engine, 4 << 20, 8, deadline).map_err(failed("opening a queue"))?;
     wipe(&mut io, foreign).map_err(failed("wiping foreign signatures"))?;
     invalidate(&mut io, superblock).map_err(failed("wiping the old superblocks"))?;
-    write_empty_base(
-        &mut io,
-        superblock,
-        1,
-        LogPosition {
-            sequence: 1,
-            anchor: 0,
-        },
-        0,
-    )
-    .map_err(failed("writing the first checkpoint base"))?;
+    let position = LogPosition {
+        sequence: 1,
+        anchor: 0,
+    };
+    write_empty_base(&mut io, superblock, position, &[])
+        .map_err(failed("writing the first checkpoint base"))?;
     write_superblock(&mut io, superblock).map_err(failed("writing the superblocks"))
 }
 
@@ -180,19 +233,19 @@ fn invalidate(io: &mut MetaIo, superblock: &Superblock) -> Result<(), Error> {
     io.flush()
 }
 
-/// Writes a base without entries into region A.
+/// Writes the first base of an epoch, without entries, into region A.
 pub(crate) fn write_empty_base(
     io: &mut MetaIo,
     superblock: &Superblock,
-    base_sequence: u64,
     position: LogPosition,
-    incarnation: u32,
+    bad_slots: &[u32],
 ) -> Result<(), Error> {
+    let base_sequence = 1;
     let directory = encode_directory(&[], &superblock.identity, base_sequence);
     let header = BaseHeader {
         identity: superblock.identity,
         base_sequence,
-        incarnation,
+        incarnation: 0,
         position,
         generation_floor: Generation(0),
         recency_now: 0,
@@ -201,7 +254,7 @@ pub(crate) fn write_empty_base(
         directory_offset: FORMAT_BLOCK as u64,
         directory_len: directory.len,
         directory_checksum: directory.checksum,
-        bad_slots: Vec::new(),
+        bad_slots: bad_slots.to_vec(),
     };
     io.write(superblock.base_a.offset, &header.encode()[..])?;
     io.flush()

@@ -73,16 +73,24 @@ impl Lanes {
     fn checkout(&self, wait: Duration) -> Result<Lane, Error> {
         let start = Instant::now();
         let mut pool = self.pool.lock();
+        let mut may_make = true;
         loop {
             if let Some(lane) = pool.idle.pop() {
                 return Ok(lane);
             }
-            if pool.made < self.max {
+            if may_make && pool.made < self.max {
                 pool.made += 1;
                 drop(pool);
-                return self
-                    .make(Issuer::Any)
-                    .inspect_err(|_| self.pool.lock().made -= 1);
+                let made = self.make(Issuer::Any);
+                let Err(error) = made else { return made };
+                pool = self.pool.lock();
+                pool.made -= 1;
+                // The process may have no more rings; then callers share those there are.
+                may_make = false;
+                if pool.made == 0 {
+                    return Err(error);
+                }
+                continue;
             }
             let left = wait.saturating_sub(start.elapsed());
             if left.is_zero() {

@@ -10,7 +10,7 @@ use rb_format::{Geometry, Incarnation, LogEncoder, LogPosition, Superblock};
 use rb_index::{Cursor, Index};
 use rb_io::{Access, Arena, Device, Engine, Rejected};
 
-use crate::base_load::empty_index;
+use crate::base_load::{empty_index, read_headers};
 use crate::boot::{
     Superblocks, begin_incarnation, read_incarnations, read_superblocks, repair_superblocks,
     write_superblock,
@@ -26,7 +26,7 @@ use crate::log::DeltaLog;
 use crate::meta_io::MetaIo;
 use crate::options::{StoreOptions, Validate};
 use crate::quarantine::Quarantine;
-use crate::recover::{Recovered, RecoveryReport, recover};
+use crate::recover::{Recovered, RecoveryReport, forget_slots, no_base, recover};
 use crate::validate::Validator;
 use crate::value::ValueBuf;
 
@@ -38,6 +38,9 @@ const COMMIT_ARENA: usize = 8 << 20;
 const CHECKPOINT_ARENA: usize = 64 << 20;
 /// Buffer memory of a store by default.
 const BUFFERS_DEFAULT: usize = 64 << 20;
+
+/// The most buffer memory that is registered without having been asked for.
+const REGISTERED_DEFAULT_MAX: usize = 256 << 20;
 
 /// What an engine was opened over.
 pub(crate) struct Source {
@@ -137,7 +140,13 @@ pub(crate) fn open(source: Source, options: StoreOptions) -> Result<Inner, OpenE
         )?)
     };
     let arena = buffers(&options, &geometry)?;
-    let mut arenas = vec![arena.clone()];
+    // Registering pins memory, once for each queue, so more than a moderate amount must be asked for.
+    let registers = options.buffer_bytes.is_some() || arena.bytes() <= REGISTERED_DEFAULT_MAX;
+    let mut arenas = if registers {
+        vec![arena.clone()]
+    } else {
+        Vec::new()
+    };
     arenas.extend(options.arenas.iter().cloned());
     let lanes = Lanes::new(
         Arc::clone(&engine),
@@ -262,7 +271,7 @@ fn buffers(options: &StoreOptions, geometry: &Geometry) -> Result<Arena, OpenErr
     let largest = ValueBuf::stride(geometry.largest_value() as usize);
     let bytes = options
         .buffer_bytes
-        .unwrap_or(BUFFERS_DEFAULT.max(4 * largest));
+        .unwrap_or(BUFFERS_DEFAULT.max(2 * largest));
     if bytes < 2 * largest {
         let why = "at least two slots of the largest class with their headers";
         return Err(OpenError::Option {
@@ -286,6 +295,12 @@ fn start_empty(
     floor: u32,
 ) -> Result<Recovered, OpenError> {
     let failed = |what| move |source| OpenError::Io { what, source };
+    // What is known of the medium outlives its content.
+    let mut bad_slots = read_headers(io, &found.newest)
+        .map_err(no_base)?
+        .bad_slots();
+    bad_slots.sort_unstable();
+    bad_slots.dedup();
     found.newest.sequence += 1;
     found.newest.identity.epoch += 1;
     found.repair = [false, false];
@@ -294,7 +309,7 @@ fn start_empty(
         sequence: 1,
         anchor: 0,
     };
-    write_empty_base(io, &found.newest, 1, position, 0)
+    write_empty_base(io, &found.newest, position, &bad_slots)
         .map_err(failed("writing the first checkpoint base"))?;
     let index = empty_index(geometry, shards).map_err(|why| OpenError::Resource {
         what: "the index",
@@ -304,7 +319,7 @@ fn start_empty(
         started_empty: true,
         ..RecoveryReport::default()
     };
-    Ok(Recovered {
+    let mut recovered = Recovered {
         index,
         report,
         end: position,
@@ -317,7 +332,9 @@ fn start_empty(
         incarnation: floor,
         closed_by: Some(floor),
         bad_slots: Vec::new(),
-    })
+    };
+    forget_slots(&mut recovered, bad_slots);
+    Ok(recovered)
 }
 
 /// The first writes of an opening: superblock repair, then the incarnation.

@@ -7,9 +7,9 @@
 use std::time::{Duration, Instant};
 
 use rb_format::{FORMAT_BLOCK, Geometry, LogPosition, Superblock};
-use rb_index::Index;
+use rb_index::{Index, SlotId};
 
-use crate::base_load::{FoundBase, Unusable, empty_index, load_base, read_headers};
+use crate::base_load::{FoundBase, Headers, Unusable, empty_index, load_base, read_headers};
 use crate::checkpoint::BasePlace;
 use crate::error::{Error, OpenError};
 use crate::meta_io::MetaIo;
@@ -78,8 +78,13 @@ pub(crate) fn recover(
     shards: u32,
     on_lost_metadata: OnLostMetadata,
 ) -> Result<Recovered, OpenError> {
-    let (bases, mut unusable) =
-        read_headers(io, superblock).map_err(failed("reading the checkpoint bases"))?;
+    let headers = read_headers(io, superblock).map_err(no_base)?;
+    let bad_slots = headers.bad_slots();
+    let Headers {
+        found: bases,
+        damaged: mut unusable,
+        absent,
+    } = headers;
     let base_sequence = bases
         .iter()
         .map(|base| base.header.base_sequence)
@@ -117,8 +122,10 @@ pub(crate) fn recover(
             Err(why) => unusable.push(format!("base {}: {why}", ["A", "B"][base.region])),
         }
     }
-    let why =
-        lost.unwrap_or_else(|| format!("no usable checkpoint base ({})", unusable.join("; ")));
+    let why = lost.unwrap_or_else(|| {
+        let why = [unusable.as_slice(), absent.as_slice()].concat().join("; ");
+        format!("no usable checkpoint base ({why})")
+    });
     let mut recovered = without_metadata(io, superblock, geometry, shards, on_lost_metadata)
         .map_err(failed("reading slot headers"))?;
     let known = bases
@@ -128,9 +135,29 @@ pub(crate) fn recover(
         .unwrap_or(0);
     recovered.incarnation = recovered.incarnation.max(known);
     recovered.base_sequence = base_sequence;
+    forget_slots(&mut recovered, bad_slots);
     recovered.report.base_damage = unusable;
     recovered.report.lost_metadata = Some(why);
     Ok(recovered)
+}
+
+/// Why opening must stop rather than go on without a base.
+pub(crate) fn no_base(why: Unusable) -> OpenError {
+    let what = "reading a checkpoint base";
+    match why {
+        Unusable::NoAnswer(source) => OpenError::Io { what, source },
+        Unusable::Unreadable(why) => OpenError::Build { why },
+        Unusable::Damage(why) | Unusable::Absent(why) => OpenError::Resource { what, why },
+    }
+}
+
+/// Takes slots out of use that are known to be bad, though the metadata that said so is gone.
+pub(crate) fn forget_slots(recovered: &mut Recovered, bad_slots: Vec<u32>) {
+    for &slot in &bad_slots {
+        // False for a slot that an entry holds: then its header could be read, and it may stay.
+        recovered.index.mark_bad(SlotId(slot));
+    }
+    recovered.bad_slots.extend(bad_slots);
 }
 
 fn failed(what: &'static str) -> impl Fn(Error) -> OpenError {
@@ -165,8 +192,8 @@ fn from_base(
     let start = Instant::now();
     match load_base(io, superblock, geometry, base, &loader) {
         Ok(()) => {}
-        Err(Unusable::Damage(why)) => return Ok(Err(why)),
-        Err(Unusable::NoAnswer(error)) => return Err(failed("reading a checkpoint base")(error)),
+        Err(Unusable::Damage(why) | Unusable::Absent(why)) => return Ok(Err(why)),
+        Err(other) => return Err(no_base(other)),
     }
     report.base_time = start.elapsed();
 

@@ -13,12 +13,17 @@ mod wake;
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
+
+use crate::arena::Arena;
+use crate::buffer::Buffer;
 
 use crate::device::Device;
 use crate::engine::{DEPTH_MAX, Engine, Issuer, Queue, QueueOptions};
 use crate::error::OpenError;
 use crate::kind::EngineKind;
 use crate::limits::Limits;
+use crate::request::{OpKind, Part};
 use crate::sys::ring::{Flavour, Ring};
 use queue::UringQueue;
 
@@ -30,14 +35,21 @@ pub struct UringEngine {
 }
 
 impl UringEngine {
-    /// An engine over `device`, after a ring was made and its operations probed.
+    /// An engine over `device`, after rings were made, their operations probed, and one block was
+    /// read: each of the system calls may be forbidden by itself.
     ///
     /// # Errors
     /// [`OpenError::Engine`] with the step and the reason: not in this kernel, forbidden by
-    /// `kernel.io_uring_disabled` or a seccomp filter, or too old.
+    /// `kernel.io_uring_disabled` or a seccomp filter, too old, or `RLIMIT_MEMLOCK` too small for the
+    /// rings that a program makes.
     pub fn new(device: Arc<Device>) -> Result<Self, OpenError> {
-        let ring = Ring::new(1, &flavours(Issuer::Any), Arc::clone(&device))
-            .map_err(|source| refused("io_uring_setup", source))?;
+        let mut rings = Vec::new();
+        for _ in 0..PROBE_RINGS {
+            let ring = Ring::new(PROBE_DEPTH, &flavours(Issuer::Any), Arc::clone(&device))
+                .map_err(|source| refused("io_uring_setup", source))?;
+            rings.push(ring);
+        }
+        let ring = &rings[0];
         let missing = ring
             .missing()
             .map_err(|source| refused("probe of operations", source))?;
@@ -54,9 +66,48 @@ impl UringEngine {
         if let Some(placements) = &mut limits.placements {
             placements.value = placements.value.min(u8::MAX.into());
         }
-        Ok(Self { device, limits })
+        drop(rings);
+        let engine = Self { device, limits };
+        engine.read_a_block()?;
+        Ok(engine)
+    }
+
+    /// Reads the first block. What the device answers does not matter, that it answers does.
+    fn read_a_block(&self) -> Result<(), OpenError> {
+        let failed = |source| refused("io_uring_enter", source);
+        let out_of_memory = |_| failed(io::ErrorKind::OutOfMemory.into());
+        let len = self.limits.block.value;
+        let arena = Arena::allocate(len as usize).map_err(out_of_memory)?;
+        let mut queue = self.queue(&QueueOptions {
+            depth: 1,
+            arenas: Vec::new(),
+            issuer: Issuer::Any,
+        })?;
+        let part = Part {
+            token: 0,
+            op: OpKind::Read,
+            offset: 0,
+            len,
+            buf: arena.take(len as usize).map(Buffer::into_io),
+            buf_offset: 0,
+            placement: None,
+        };
+        let mut done = Vec::new();
+        if queue.push(part).is_ok() {
+            queue
+                .reap(1, Some(PROBE_TIMEOUT), &mut done)
+                .map_err(failed)?;
+        }
+        Ok(())
     }
 }
+
+/// Rings of this depth are made at once to see whether the limits of the process allow as many: a
+/// store has queues for its callers, its commits, its checkpoints and its recovery.
+const PROBE_RINGS: usize = 4;
+const PROBE_DEPTH: u32 = 256;
+/// A device that takes longer for one block is not probed further; its requests have deadlines.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Engine for UringEngine {
     fn name(&self) -> &'static str {

@@ -1,13 +1,13 @@
 //! Creating and growing the file of the embedded case.
 
-use std::fs::{File, OpenOptions};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::{File, OpenOptions, Permissions};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
 
-use super::open::{failed, finish, lock};
+use super::open::{failed, finish, lock, refuse_loop_backing};
 use super::{Access, Device, DeviceKind};
 use crate::engine::Feature;
 use crate::error::OpenError;
@@ -34,6 +34,13 @@ pub(super) fn create(path: &Path, bytes: u64, allocate: bool) -> Result<Device, 
             found: "node that is not a file",
         });
     }
+    refuse_loop_backing(path, &metadata)?;
+    if metadata.len() == 0 {
+        // A new file, or an empty one that something else made with other rights.
+        file.set_permissions(Permissions::from_mode(0o600))
+            .map_err(|source| failed(path, "chmod", source))?;
+        sync_folder(path).map_err(|source| failed(path, "flush of its folder", source))?;
+    }
     if metadata.len() < bytes {
         file.set_len(bytes)
             .map_err(|source| failed(path, "grow", source))?;
@@ -46,6 +53,14 @@ pub(super) fn create(path: &Path, bytes: u64, allocate: bool) -> Result<Device, 
     let mut device = finish(path, file, DeviceKind::File, Access::ReadWrite, direct)?;
     device.report.extend(space);
     Ok(device)
+}
+
+/// Makes the file's name durable, or a crash might leave a store without one.
+fn sync_folder(path: &Path) -> std::io::Result<()> {
+    let parent = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 fn open_or_create(path: &Path) -> Result<(File, std::io::Result<()>), OpenError> {

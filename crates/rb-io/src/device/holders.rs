@@ -1,6 +1,7 @@
 //! Who holds a block device, in words, for the answer to a refused exclusive open.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 
 /// Looks for the holders of device number `rdev`. Best effort: the kernel only says EBUSY.
 pub(super) fn describe(rdev: u64) -> String {
@@ -31,6 +32,17 @@ pub(super) fn describe(rdev: u64) -> String {
             .into();
     }
     found.join(", ")
+}
+
+/// The loop device over a file, given by its device and inode number.
+pub(super) fn loop_device_over(dev: u64, ino: u64) -> Option<String> {
+    names_in("/sys/block").into_iter().find(|name| {
+        let backing = fs::read_to_string(format!("/sys/block/{name}/loop/backing_file"));
+        let is_it = |path: &str| {
+            fs::metadata(path).is_ok_and(|meta| (meta.dev(), meta.ino()) == (dev, ino))
+        };
+        backing.is_ok_and(|path| is_it(path.trim_end_matches('\n')))
+    })
 }
 
 /// Mount points of device `name` ("8:1"): column 3 is the device and column 5 the mount point in

@@ -32,6 +32,7 @@ pub(super) fn open(path: &Path, access: Access) -> Result<Device, OpenError> {
     }
     if kind == DeviceKind::File && access == Access::ReadWrite {
         lock(path, &file)?;
+        refuse_loop_backing(path, &opened)?;
     }
     finish(path, file, kind, access, direct)
 }
@@ -87,6 +88,17 @@ pub(super) fn finish(
         limits,
         report,
     })
+}
+
+/// A file behind a loop device has two ways in, and only the block device knows of mounts.
+pub(super) fn refuse_loop_backing(path: &Path, file: &Metadata) -> Result<(), OpenError> {
+    match holders::loop_device_over(file.dev(), file.ino()) {
+        None => Ok(()),
+        Some(name) => Err(OpenError::InUse {
+            path: path.into(),
+            reason: format!("it is behind /dev/{name}: use that, or detach it (losetup -d)"),
+        }),
+    }
 }
 
 pub(super) fn lock(path: &Path, file: &File) -> Result<(), OpenError> {
