@@ -246,3 +246,28 @@ pub(crate) fn empty_index(geometry: &Geometry, shards: u32) -> Result<Index, rb_
         .collect();
     Index::new(rb_index::IndexOptions { shards, classes })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A build without zstd once took a sound, compressed base for damage, rebuilt the index from slot
+    /// headers and so brought removed keys back, without a word.
+    #[test]
+    fn what_this_build_cannot_read_is_not_damage() {
+        let why = Corruption::CodecDisabled {
+            what: "base section",
+            codec: "zstd",
+        };
+        assert!(matches!(
+            Unusable::of("section 0", why),
+            Unusable::Unreadable(_)
+        ));
+        let error = crate::recover::no_base(Unusable::Unreadable(Corruption::Version {
+            what: "base header",
+            found: 2,
+            supported: 1,
+        }));
+        assert!(matches!(error, crate::error::OpenError::Build { .. }));
+    }
+}

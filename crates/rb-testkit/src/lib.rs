@@ -5,7 +5,7 @@
 //!   volatile cache, so a test can ask what a crash would leave, and obeys scripted faults.
 //! * [`conformance`]: what [`rb_io::Engine`] and [`rb_io::Queue`] promise, as checks that run over
 //!   any engine. Authors of other engines run it too.
-//! * [`values`]: payloads made from a seed.
+//! * [`values`]: payloads made from a seed. [`skip`]: tests that a machine cannot run.
 //!
 //! It is *not* a model of a drive's timing, and nothing here belongs in production: it is a crate
 //! of its own so that no production crate needs a feature for tests.
@@ -36,6 +36,7 @@
 
 pub mod conformance;
 mod mem;
+pub mod skip;
 pub mod values;
 
 pub use mem::{MemCounts, MemDevice, MemEngine, MemOp};
