@@ -136,6 +136,10 @@ pub struct PutArgs {
     /// Metadata to keep with the value.
     #[arg(long, default_value = "", value_name = "STRING")]
     pub metadata: String,
+    /// Write to a store that lost metadata. What the headers of its slots prove becomes its content;
+    /// keys that had been removed may be back.
+    #[arg(long)]
+    pub accept_lost_metadata: bool,
 }
 
 /// Arguments of `rb get`.
@@ -146,7 +150,8 @@ pub struct GetArgs {
     pub path: PathBuf,
     /// The key: text, or bytes as hex:00ff….
     pub key: String,
-    /// Write the value to this file, not to standard output. It is not touched on a miss.
+    /// Write the value to this file, not to standard output. It is not touched on a miss, and
+    /// replaced, with mode 0600, only when the whole value is written.
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
 }
@@ -159,6 +164,10 @@ pub struct RmArgs {
     /// The keys: text, or bytes as hex:00ff….
     #[arg(required = true)]
     pub keys: Vec<String>,
+    /// Write to a store that lost metadata. What the headers of its slots prove becomes its content;
+    /// keys that had been removed may be back.
+    #[arg(long)]
+    pub accept_lost_metadata: bool,
 }
 
 /// Arguments of `rb ls`.
@@ -227,7 +236,7 @@ pub struct FillArgs {
     /// The store, a file to be made.
     #[arg(long, value_name = "PATH")]
     pub store: PathBuf,
-    /// Number of slots and of entries.
+    /// Number of slots and of entries, at least 20000.
     #[arg(long, value_name = "N")]
     pub entries: u64,
     /// Length of each key, 8 to 1024.

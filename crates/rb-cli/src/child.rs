@@ -73,7 +73,7 @@ impl Child {
             .wait()
             .map_err(|why| self.failed(why.to_string()))?;
         if !status.success() {
-            return Err(self.failed(format!("ended with {status}: {}", text.trim())));
+            return Err(self.failed(format!("ended with {status}: {}", said(&text))));
         }
         Ok(text)
     }
@@ -86,10 +86,35 @@ impl Child {
     }
 }
 
+/// What a child said, in words: its error, if that is what it said.
+pub(crate) fn said(text: &str) -> String {
+    #[derive(serde::Deserialize)]
+    struct ErrorLine {
+        error: String,
+    }
+    match serde_json::from_str::<ErrorLine>(text.trim()) {
+        Ok(line) => line.error,
+        Err(_) if text.trim().is_empty() => "it said nothing".to_owned(),
+        Err(_) => format!("it said {:?}", text.trim()),
+    }
+}
+
 impl Drop for Child {
     fn drop(&mut self) {
         // Both fail if it is gone already, which is what is wanted.
         drop(self.process.kill());
         drop(self.process.wait());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::said;
+
+    #[test]
+    fn an_error_of_a_child_is_said_in_its_own_words() {
+        assert_eq!(said("{\"error\":\"no \\\"disk\\\"\"}\n"), "no \"disk\"");
+        assert_eq!(said("ready\n"), "it said \"ready\"");
+        assert_eq!(said(""), "it said nothing");
     }
 }

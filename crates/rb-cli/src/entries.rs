@@ -5,8 +5,8 @@ use serde::Serialize;
 
 use crate::args::{LsArgs, RmArgs};
 use crate::failure::Failure;
-use crate::key::{parse_key, show_key};
-use crate::open::{close, open_reading, open_writing};
+use crate::key::{parse_key, parse_key_to_change, show_key};
+use crate::open::{close, look_before_writing, open_reading, open_writing};
 use crate::output::Output;
 use crate::run::Outcome;
 
@@ -37,7 +37,7 @@ pub(crate) fn list(
     output: &mut Output,
 ) -> Result<Outcome, Failure> {
     let prefix = parse_key(&args.prefix)?;
-    let store = open_reading(&args.path, engine)?;
+    let store = open_reading(&args.path, engine, output)?;
     let mut entries = Vec::new();
     store.for_each(|entry| {
         if entry.key.starts_with(&prefix) {
@@ -84,9 +84,10 @@ pub(crate) fn remove(
     let keys = args
         .keys
         .iter()
-        .map(|key| parse_key(key))
+        .map(|key| parse_key_to_change(key))
         .collect::<Result<Vec<_>, _>>()?;
-    let store = open_writing(&args.path, engine)?;
+    look_before_writing(&args.path, engine, args.accept_lost_metadata, output)?;
+    let store = open_writing(&args.path, engine, output)?;
     let borrowed: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
     let mut removed = 0;
     let mut failure = None;

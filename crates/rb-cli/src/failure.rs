@@ -30,7 +30,9 @@ pub enum Failure {
         found: &'static str,
     },
     /// Formatting would destroy something that is not ours.
-    #[error("{path} carries {found}; formatting destroys it: say --yes --force if that is meant")]
+    #[error(
+        "{path} carries {found}; formatting destroys it: say --yes --force to `rb format` if that is meant"
+    )]
     Occupied {
         /// The device or file.
         path: PathBuf,
@@ -52,6 +54,32 @@ pub enum Failure {
         /// Why.
         #[source]
         source: OpenError,
+    },
+    /// Writing would make a loss of metadata final.
+    #[error(
+        "{path} lost metadata ({why}), and writing makes that final: only what the headers of the slots prove is kept, and a removed key may have returned; say --accept-lost-metadata if that is acceptable"
+    )]
+    LostMetadata {
+        /// The device or file.
+        path: PathBuf,
+        /// Which metadata, and how.
+        why: String,
+    },
+    /// A value would be written over the store that it comes from.
+    #[error("{output} is the store itself: a value is not written over it")]
+    OverStore {
+        /// Where the value was to go.
+        output: PathBuf,
+    },
+    /// Some gets or puts of a replay failed, so that its numbers are not those of the trace.
+    #[error("{gets} gets and {puts} puts failed; the first: {first}")]
+    Replay {
+        /// Failed gets.
+        gets: u64,
+        /// Failed puts.
+        puts: u64,
+        /// What the first one met.
+        first: String,
     },
     /// The store could not do something as a whole.
     #[error("{what} failed")]

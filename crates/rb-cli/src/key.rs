@@ -1,5 +1,8 @@
 //! Keys on a command line and in listings. Keys are bytes; most people's are text.
 
+/// The longest key of any store, in bytes; a store may be formatted for less.
+const LONGEST: usize = rb_format::KEY_LEN_MAX;
+
 /// Why a key was not understood.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -9,6 +12,12 @@ pub enum KeyError {
     Hex {
         /// What was given.
         given: String,
+    },
+    /// No store takes a key of this length.
+    #[error("a key of {len} bytes: keys have 1 to {LONGEST} bytes")]
+    Length {
+        /// Its length in bytes.
+        len: usize,
     },
 }
 
@@ -33,19 +42,28 @@ pub fn parse_key(given: &str) -> Result<Vec<u8>, KeyError> {
         .collect()
 }
 
-/// A key for a listing: its text, or `0x` and hexadecimal digits if it is not text, has control
-/// characters that would break a line, or could be mistaken for one of the two hexadecimal forms.
+/// The bytes of a key that is to be written or removed, which some store would take.
+///
+/// # Errors
+/// As [`parse_key`], and [`KeyError::Length`].
+pub fn parse_key_to_change(given: &str) -> Result<Vec<u8>, KeyError> {
+    let key = parse_key(given)?;
+    match key.len() {
+        1..=LONGEST => Ok(key),
+        len => Err(KeyError::Length { len }),
+    }
+}
+
+/// A key for a listing, in a form that [`parse_key`] reads back: its text, or `hex:` and hexadecimal
+/// digits if it is not text, has control characters that would break a line, or begins as the
+/// hexadecimal form does.
 #[must_use]
 pub fn show_key(key: &[u8]) -> String {
     match std::str::from_utf8(key) {
-        Ok(text)
-            if !text.starts_with("0x")
-                && !text.starts_with("hex:")
-                && !text.chars().any(char::is_control) =>
-        {
+        Ok(text) if !text.starts_with("hex:") && !text.chars().any(char::is_control) => {
             text.to_owned()
         }
-        _ => key.iter().fold(String::from("0x"), |mut text, byte| {
+        _ => key.iter().fold(String::from("hex:"), |mut text, byte| {
             text.push_str(&format!("{byte:02x}"));
             text
         }),
@@ -69,9 +87,32 @@ mod tests {
     #[test]
     fn what_is_not_plain_text_is_shown_in_hex() {
         assert_eq!(show_key("chat/é 7".as_bytes()), "chat/é 7");
-        assert_eq!(show_key(&[0xff, 1]), "0xff01");
-        assert_eq!(show_key(b"a\nb"), "0x610a62");
-        assert_eq!(show_key(b"0x61"), "0x30783631");
-        assert_eq!(show_key(b"hex:61"), "0x6865783a3631");
+        assert_eq!(show_key(&[0xff, 1]), "hex:ff01");
+        assert_eq!(show_key(b"a\nb"), "hex:610a62");
+        assert_eq!(show_key(b"0x61"), "0x61");
+        assert_eq!(show_key(b"hex:61"), "hex:6865783a3631");
+    }
+
+    #[test]
+    fn what_is_shown_is_read_back() {
+        for key in [
+            &b"chat/1"[..],
+            b"0x61",
+            b"hex:61",
+            b"a\nb",
+            &[0, 0xff],
+            &[0x80],
+        ] {
+            assert_eq!(parse_key(&show_key(key)).unwrap(), key);
+        }
+    }
+
+    #[test]
+    fn keys_that_no_store_takes_are_not_for_changing() {
+        let longest = "k".repeat(1024);
+        assert_eq!(parse_key_to_change(&longest).unwrap(), longest.as_bytes());
+        for (given, len) in [("", 0), ("hex:", 0), (&*format!("{longest}k"), 1025)] {
+            assert_eq!(parse_key_to_change(given), Err(KeyError::Length { len }));
+        }
     }
 }

@@ -29,13 +29,15 @@ mod child;
 mod demo;
 mod entries;
 mod format;
+mod get;
 mod info;
 mod open;
 mod progress;
+mod put;
 mod rates;
 mod recover_bench;
 mod replay;
 mod run;
-mod values;
+mod warnings;
 
 pub use run::run;

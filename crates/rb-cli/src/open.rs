@@ -1,42 +1,33 @@
 //! How commands open and close stores.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
 
-use rb_core::{EngineKind, OpenError, Store, StoreOptions};
+use rb_core::{EngineKind, Store, StoreOptions, Superblock};
 
 use crate::failure::Failure;
+use crate::output::Output;
+use crate::warnings;
 
-/// How long a device that is in use is tried again. The kernel takes the rings of a killed process
-/// apart after the process is gone, and they hold its lock until then: for about 0.1 s.
-const IN_USE_WAIT: Duration = Duration::from_secs(1);
-const IN_USE_STEP: Duration = Duration::from_millis(5);
-
-/// Opens a store. One whose writer was killed just now is waited for; one with a living writer is an
-/// error all the same, a little later.
-pub(crate) fn open(path: &Path, options: StoreOptions) -> Result<Store, Failure> {
-    open_waiting(path, options).map(|(store, _)| store)
+/// Opens a store and says nothing about what its recovery found. One whose writer was killed just
+/// now is waited for below us: the kernel lets go of its lock a moment later.
+pub(crate) fn open_quietly(path: &Path, options: StoreOptions) -> Result<Store, Failure> {
+    Store::open(path, options).map_err(|source| Failure::Open {
+        path: path.to_path_buf(),
+        source,
+    })
 }
 
-/// As [`open`]; says besides how long the device was in use before the opening that succeeded began.
-pub(crate) fn open_waiting(
+/// Opens a store, and warns of what its recovery found.
+pub(crate) fn open(
     path: &Path,
     options: StoreOptions,
-) -> Result<(Store, Duration), Failure> {
-    let start = Instant::now();
-    loop {
-        let waited = start.elapsed();
-        match Store::open(path, options.clone()) {
-            Ok(store) => return Ok((store, waited)),
-            Err(OpenError::Device(error)) if error.is_in_use() && waited < IN_USE_WAIT => {
-                std::thread::sleep(IN_USE_STEP);
-            }
-            Err(source) => {
-                let path = path.to_path_buf();
-                return Err(Failure::Open { path, source });
-            }
-        }
+    output: &mut Output,
+) -> Result<Store, Failure> {
+    let store = open_quietly(path, options)?;
+    for warning in warnings::of(store.recovery()) {
+        output.warn(warning);
     }
+    Ok(store)
 }
 
 /// The options of a store that is opened for writing.
@@ -48,20 +39,49 @@ pub(crate) fn writing(engine: EngineKind) -> StoreOptions {
 }
 
 /// Opens a store for reading and writing.
-pub(crate) fn open_writing(path: &Path, engine: EngineKind) -> Result<Store, Failure> {
-    open(path, writing(engine))
+pub(crate) fn open_writing(
+    path: &Path,
+    engine: EngineKind,
+    output: &mut Output,
+) -> Result<Store, Failure> {
+    open(path, writing(engine), output)
 }
 
 /// Opens a store without ever writing to it. It may be in use by another process.
-pub(crate) fn open_reading(path: &Path, engine: EngineKind) -> Result<Store, Failure> {
-    open(
-        path,
-        StoreOptions {
-            engine,
-            read_only: true,
-            ..StoreOptions::default()
-        },
-    )
+pub(crate) fn open_reading(
+    path: &Path,
+    engine: EngineKind,
+    output: &mut Output,
+) -> Result<Store, Failure> {
+    let options = StoreOptions {
+        engine,
+        read_only: true,
+        ..StoreOptions::default()
+    };
+    open(path, options, output)
+}
+
+/// Looks at a store that is to be written to, without writing to it, and answers what it is.
+///
+/// Opening for writing makes a loss of metadata final: what the slots' headers prove is written down
+/// as the store's content. So a store that lost it is refused until its owner accepts that.
+pub(crate) fn look_before_writing(
+    path: &Path,
+    engine: EngineKind,
+    accept_lost_metadata: bool,
+    output: &mut Output,
+) -> Result<Superblock, Failure> {
+    let store = open_reading(path, engine, output)?;
+    let lost = store.recovery().lost_metadata.clone();
+    let superblock = store.superblock().clone();
+    close(&store)?;
+    match lost {
+        Some(why) if !accept_lost_metadata => Err(Failure::LostMetadata {
+            path: path.to_path_buf(),
+            why,
+        }),
+        _ => Ok(superblock),
+    }
 }
 
 /// Closes a store properly.

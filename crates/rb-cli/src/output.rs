@@ -14,6 +14,16 @@ use crate::failure::Failure;
 pub struct Output {
     out: BufWriter<StdoutLock<'static>>,
     json: bool,
+    warnings: Vec<String>,
+}
+
+/// A result with what there is to warn of.
+#[derive(Serialize)]
+struct Warned<'a, T> {
+    #[serde(flatten)]
+    result: &'a T,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    warnings: &'a [String],
 }
 
 impl Output {
@@ -23,7 +33,19 @@ impl Output {
         Output {
             out: BufWriter::new(io::stdout().lock()),
             json,
+            warnings: Vec::new(),
         }
+    }
+
+    /// Says a warning on standard error, and keeps it for the line of JSON. The same words are said
+    /// once.
+    pub fn warn(&mut self, text: String) {
+        if self.warnings.contains(&text) {
+            return;
+        }
+        // Without a standard error there is nobody left to tell.
+        drop(writeln!(io::stderr(), "rb: warning: {text}"));
+        self.warnings.push(text);
     }
 
     /// Whether results are one line of JSON.
@@ -48,12 +70,16 @@ impl Output {
         self.out.write_all(bytes).map_err(failed)
     }
 
-    /// Writes one line of JSON.
+    /// Writes one line of JSON: the result, a struct, and the `warnings` if there are any.
     ///
     /// # Errors
     /// [`Failure::Output`].
     pub fn json(&mut self, result: &impl Serialize) -> Result<(), Failure> {
-        serde_json::to_writer(&mut self.out, result).map_err(|why| failed(why.into()))?;
+        let warned = Warned {
+            result,
+            warnings: &self.warnings,
+        };
+        serde_json::to_writer(&mut self.out, &warned).map_err(|why| failed(why.into()))?;
         self.bytes(b"\n")
     }
 

@@ -4,13 +4,14 @@ use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::error::{ContextKind, ContextValue};
+use clap::{CommandFactory, Parser};
 use serde::Serialize;
 
 use crate::args::{Cli, Command};
 use crate::failure::Failure;
 use crate::output::Output;
-use crate::{demo, entries, format, info, recover_bench, replay, values};
+use crate::{demo, entries, format, get, info, put, recover_bench, replay};
 
 /// How a command ended that did not fail.
 #[derive(Debug)]
@@ -37,7 +38,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.into_iter().collect();
     let cli = match Cli::try_parse_from(&args) {
         Ok(cli) => cli,
-        Err(error) => return refused(&args, &error),
+        Err(error) => return refused(&args, &without_hidden(error)),
     };
     let mut output = Output::new(cli.json);
     let outcome = dispatch(cli, &mut output).and_then(|outcome| {
@@ -61,8 +62,8 @@ fn dispatch(cli: Cli, output: &mut Output) -> Result<Outcome, Failure> {
         Command::Demo(args) => demo::demo(&args, engine, output),
         Command::Format(args) => format::format(&args, output),
         Command::Info(args) => info::info(&args, engine, output),
-        Command::Put(args) => values::put(&args, engine, output),
-        Command::Get(args) => values::get(&args, engine, output),
+        Command::Put(args) => put::put(&args, engine, output),
+        Command::Get(args) => get::get(&args, engine, output),
         Command::Rm(args) => entries::remove(&args, engine, output),
         Command::Ls(args) => entries::list(&args, engine, output),
         Command::Replay(args) => replay::replay(&args, engine, output),
@@ -82,6 +83,28 @@ fn report(output: &mut Output, error: String) -> ExitCode {
         drop(writeln!(std::io::stderr(), "rb: {error}"));
     }
     ExitCode::from(ERROR)
+}
+
+/// The error without the names of commands that are only for this program itself.
+fn without_hidden(mut error: clap::Error) -> clap::Error {
+    let cli = Cli::command();
+    let is_hidden = |name: &String| {
+        cli.find_subcommand(name)
+            .is_some_and(clap::Command::is_hide_set)
+    };
+    for kind in [
+        ContextKind::ValidSubcommand,
+        ContextKind::SuggestedSubcommand,
+    ] {
+        let Some(ContextValue::Strings(names)) = error.remove(kind) else {
+            continue;
+        };
+        let names: Vec<String> = names.into_iter().filter(|name| !is_hidden(name)).collect();
+        if !names.is_empty() {
+            error.insert(kind, ContextValue::Strings(names));
+        }
+    }
+    error
 }
 
 /// Answers a command line that was not understood, or one that asked for help.

@@ -12,7 +12,7 @@ use super::{BLOCKS_BEFORE_KILL, SEED};
 use crate::args::DemoChildArgs;
 use crate::child::Child;
 use crate::failure::Failure;
-use crate::open::open_writing;
+use crate::open::{open_quietly, writing};
 use crate::output::Output;
 use crate::progress;
 use crate::run::Outcome;
@@ -31,7 +31,7 @@ pub(crate) fn child(
     engine: EngineKind,
     output: &mut Output,
 ) -> Result<Outcome, Failure> {
-    let store = open_writing(&args.store, engine)?;
+    let store = open_quietly(&args.store, writing(engine))?;
     let mut served = Served::default();
     for turn in Workload::new(SEED) {
         serve::turn(&store, &turn, &mut served)?;

@@ -74,7 +74,7 @@ pub(crate) fn demo(
     )?;
 
     let mut workload = Workload::new(SEED);
-    let (store, restart) = verify::reopen(&path, writing(engine))?;
+    let (store, restart) = verify::reopen(&path, writing(engine), output)?;
     let verified = verify::verify(&store, &mut workload, killed.turns)?;
     say(
         output,
@@ -100,7 +100,7 @@ pub(crate) fn demo(
         ),
     )?;
 
-    let (store, clean_restart) = verify::reopen(&path, writing(engine))?;
+    let (store, clean_restart) = verify::reopen(&path, writing(engine), output)?;
     let kept = store.stats().index.entries;
     finish(store)?;
 

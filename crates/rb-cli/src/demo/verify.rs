@@ -9,7 +9,8 @@ use rb_core::{Store, StoreOptions};
 use super::VALUE_BYTES;
 use super::workload::Workload;
 use crate::failure::Failure;
-use crate::open::open_waiting;
+use crate::open::open;
+use crate::output::Output;
 use crate::payload::is_payload;
 use crate::progress;
 
@@ -18,8 +19,7 @@ const BATCH: usize = 64;
 
 /// One opening.
 pub(super) struct Restart {
-    /// Until the kernel had let go of the killed process's lock.
-    pub(super) in_use: Duration,
+    /// The opening, and before it the wait until the kernel let go of a killed process's lock.
     pub(super) open: Duration,
     pub(super) base: Duration,
     pub(super) log: Duration,
@@ -38,13 +38,16 @@ pub(super) struct Verified {
     pub(super) time: Duration,
 }
 
-pub(super) fn reopen(path: &Path, options: StoreOptions) -> Result<(Store, Restart), Failure> {
+pub(super) fn reopen(
+    path: &Path,
+    options: StoreOptions,
+    output: &mut Output,
+) -> Result<(Store, Restart), Failure> {
     let start = Instant::now();
-    let (store, in_use) = open_waiting(path, options)?;
-    let open = start.elapsed() - in_use;
+    let store = open(path, options, output)?;
+    let open = start.elapsed();
     let report = store.recovery();
     let restart = Restart {
-        in_use,
         open,
         base: report.base_time,
         log: report.log_time,

@@ -7,6 +7,7 @@ use rb_core::{EngineKind, Payload, Put, PutOptions, Store};
 use crate::args::FillArgs;
 use crate::failure::Failure;
 use crate::open::{close, open_writing};
+use crate::output::Output;
 use crate::payload::fill as fill_payload;
 use crate::progress;
 
@@ -22,8 +23,12 @@ pub(super) struct Filled {
 }
 
 /// Puts all entries and closes the store properly.
-pub(super) fn fill(args: &FillArgs, engine: EngineKind) -> Result<Filled, Failure> {
-    let store = open_writing(&args.store, engine)?;
+pub(super) fn fill(
+    args: &FillArgs,
+    engine: EngineKind,
+    output: &mut Output,
+) -> Result<Filled, Failure> {
+    let store = open_writing(&args.store, engine, output)?;
     let start = Instant::now();
     let bar = progress::bar(args.entries, "fill");
     let batch = (BATCH_BYTES / args.value_bytes).clamp(1, BATCH_ENTRIES);

@@ -8,9 +8,9 @@ use rb_core::{Background, EngineKind, Store, StoreOptions};
 use super::fill::put;
 use super::measure::child_args;
 use crate::args::{FillArgs, RecoverChurnArgs, Until};
-use crate::child::Child;
+use crate::child::{Child, said};
 use crate::failure::Failure;
-use crate::open::open;
+use crate::open::open_quietly;
 use crate::output::Output;
 use crate::payload::mix;
 use crate::run::Outcome;
@@ -30,7 +30,7 @@ pub(super) fn kill(fill: &FillArgs, engine: EngineKind, until: Until) -> Result<
     let mut child = Child::spawn("that writes until it is killed", args)?;
     match child.line()? {
         Some(line) if line == READY => child.kill().map(drop),
-        other => Err(child.failed(format!("said {:?}", other.unwrap_or_default()))),
+        other => Err(child.failed(said(&other.unwrap_or_default()))),
     }
 }
 
@@ -55,7 +55,7 @@ pub(crate) fn churn(
         busy_wait,
         ..StoreOptions::default()
     };
-    let store = open(&args.fill.store, options)?;
+    let store = open_quietly(&args.fill.store, options)?;
     let mut writer = Writer {
         store: &store,
         fill: &args.fill,

@@ -8,12 +8,13 @@ use serde::{Deserialize, Serialize};
 
 use super::fill::key;
 use crate::args::FillArgs;
-use crate::child::Child;
+use crate::child::{Child, said};
 use crate::failure::Failure;
-use crate::open::{close, open_waiting, writing};
+use crate::open::{close, open_quietly, writing};
 use crate::output::Output;
 use crate::payload::{is_payload, mix};
 use crate::run::Outcome;
+use crate::warnings;
 
 /// Keys tried for the first hit. After a kill the newest entries may be missing (C2).
 const TRIES: u64 = 1000;
@@ -23,9 +24,7 @@ const TRIES: u64 = 1000;
 pub(super) struct Measured {
     /// All of it, to the first verified get.
     first_get_seconds: f64,
-    /// Until the kernel had let go of the killed process's lock.
-    in_use_seconds: f64,
-    /// The opening itself.
+    /// The opening, and before it the wait until the kernel let go of a killed process's lock.
     open_seconds: f64,
     base_seconds: f64,
     log_seconds: f64,
@@ -39,6 +38,9 @@ pub(super) struct Measured {
     log_records: u64,
     /// Gets that missed before the first hit.
     missed: u64,
+    /// What recovery found that should not be.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) warnings: Vec<String>,
 }
 
 /// Arguments of a child that works on the same store.
@@ -65,7 +67,7 @@ pub(super) fn measure(fill: &FillArgs, engine: EngineKind) -> Result<Measured, F
     let process_seconds = start.elapsed().as_secs_f64();
     let measured: Measured = match serde_json::from_str(&line) {
         Ok(measured) => measured,
-        Err(_) => return Err(child.failed(format!("said {line:?}"))),
+        Err(_) => return Err(child.failed(said(&line))),
     };
     child.finish()?;
     Ok(Measured {
@@ -81,8 +83,8 @@ pub(crate) fn probe(
     output: &mut Output,
 ) -> Result<Outcome, Failure> {
     let start = Instant::now();
-    let (store, waited) = open_waiting(&fill.store, writing(engine))?;
-    let open_seconds = (start.elapsed() - waited).as_secs_f64();
+    let store = open_quietly(&fill.store, writing(engine))?;
+    let open_seconds = start.elapsed().as_secs_f64();
     let mut missed = 0;
     loop {
         let id = mix(missed) % fill.entries.max(1);
@@ -110,7 +112,6 @@ pub(crate) fn probe(
     let report = store.recovery();
     output.json(&Measured {
         first_get_seconds,
-        in_use_seconds: waited.as_secs_f64(),
         open_seconds,
         base_seconds: report.base_time.as_secs_f64(),
         log_seconds: report.log_time.as_secs_f64(),
@@ -121,6 +122,7 @@ pub(crate) fn probe(
         log_blocks: report.log_blocks,
         log_records: report.log_records,
         missed,
+        warnings: warnings::of(report),
     })?;
     output.flush()?;
     close(&store)?;
@@ -130,9 +132,8 @@ pub(crate) fn probe(
 impl Measured {
     pub(super) fn show(&self, name: &str, output: &mut Output) -> Result<(), Failure> {
         output.line(format!(
-            "{name:<20} {:>15.3} s {:>7.3} s {:>7.3} s {:>7.3} s {:>7.3} s {:>7.3} s  {:>10}",
+            "{name:<20} {:>15.3} s {:>7.3} s {:>7.3} s {:>7.3} s {:>7.3} s  {:>10}",
             self.first_get_seconds,
-            self.in_use_seconds,
             self.open_seconds,
             self.base_seconds,
             self.log_seconds,

@@ -221,6 +221,31 @@ mod tests {
     }
 
     #[test]
+    fn operations_that_fail_make_the_replay_fail() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store");
+        let class = ClassRequest {
+            slot_bytes: 4096,
+            share: Share::Slots(8),
+        };
+        // Block ids are keys of 8 bytes, so every get and every put of this store fails.
+        let options = FormatOptions {
+            key_len_max: 7,
+            ..FormatOptions::new(&path, vec![class])
+        };
+        rb_core::format(&options).unwrap();
+        let store = Store::open(&path, StoreOptions::default()).unwrap();
+        let mut tally = Tally::default();
+        let driver = Driver::new(4096, 1 << 20);
+        driver.request(&store, &[1, 2], &mut tally).unwrap();
+        assert_eq!((tally.get_errors, tally.put_errors), (2, 2));
+        let words = tally.judge().unwrap().chain();
+        assert!(words.contains("2 gets and 2 puts failed"), "{words}");
+        assert!(words.contains("key of 8 bytes"), "{words}");
+        store.close().unwrap();
+    }
+
+    #[test]
     fn chunks_cover_everything_and_start_with_the_last() {
         let firsts: Vec<usize> = chunks_from_the_end(10, 4).collect();
         assert_eq!(firsts, [8, 4, 0]);

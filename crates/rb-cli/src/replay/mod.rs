@@ -28,8 +28,8 @@ use crate::run::Outcome;
 use drive::Driver;
 use tally::{Setting, Tally};
 
-/// Buffer memory of the store, unless four slots need more: the store's own default, said here
-/// because the size of a batch follows from it.
+/// Buffer memory of the store, unless four slots need more: said here because the size of a batch
+/// follows from it.
 const BUFFERS: usize = 128 << 20;
 /// Longest key that a replay needs: the 8 bytes of a block id.
 const KEY_BYTES: u32 = 8;
@@ -46,7 +46,7 @@ pub(crate) fn replay(
     prepare(args)?;
     let options = options(args, engine, value_bytes);
     let bar = progress::bar(requests.len() as u64, "replay");
-    let mut store = open(&args.store, options.clone())?;
+    let mut store = open(&args.store, options.clone(), output)?;
     let driver = Driver::new(value_bytes, buffer_bytes(value_bytes));
     let mut tally = Tally::default();
     let start = Instant::now();
@@ -60,7 +60,7 @@ pub(crate) fn replay(
                 .restart_every
                 .is_some_and(|every| done.is_multiple_of(every))
         {
-            store = restart(store, &args.store, &options, &mut tally)?;
+            store = restart(store, &args.store, &options, &mut tally, output)?;
         }
     }
     let seconds = start.elapsed().as_secs_f64();
@@ -155,6 +155,7 @@ fn restart(
     path: &Path,
     options: &StoreOptions,
     tally: &mut Tally,
+    output: &mut Output,
 ) -> Result<Store, Failure> {
     tally.absorb(&store.stats());
     let before = store.stats().index.entries;
@@ -164,7 +165,7 @@ fn restart(
     drop(store);
     let closed = start.elapsed();
     let start = Instant::now();
-    let store = open(path, options.clone())?;
+    let store = open(path, options.clone(), output)?;
     tally.restarted(closed, start.elapsed(), before, store.stats().index.entries);
     Ok(store)
 }

@@ -70,13 +70,20 @@ impl Tally {
         self.live_lost += before.saturating_sub(after);
     }
 
-    /// How the store broke its contract, if it did.
+    /// What makes this replay a failed one: wrong bytes, or else operations that failed.
     pub(super) fn judge(&self) -> Option<Failure> {
-        (self.wrong_bytes > 0).then(|| Failure::Contract {
-            what: format!(
-                "{} bytes of {} hits were wrong",
-                self.wrong_bytes, self.wrong_blocks
-            ),
+        if self.wrong_bytes > 0 {
+            return Some(Failure::Contract {
+                what: format!(
+                    "{} bytes of {} hits were wrong",
+                    self.wrong_bytes, self.wrong_blocks
+                ),
+            });
+        }
+        (self.get_errors + self.put_errors > 0).then(|| Failure::Replay {
+            gets: self.get_errors,
+            puts: self.put_errors,
+            first: self.first_error.clone().unwrap_or_default(),
         })
     }
 

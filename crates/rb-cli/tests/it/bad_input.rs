@@ -1,14 +1,12 @@
 //! Bad input is one clear line and changes nothing (C8, C9).
 
-use std::path::Path;
-use std::process::Command;
-
 use rb_core::{Store, StoreOptions};
 
 use crate::program::{Place, arg, rb, rb_with_input};
 
+/// Expects these words in one line.
 #[track_caller]
-fn says(error: &str, words: &[&str]) {
+pub(crate) fn says(error: &str, words: &[&str]) {
     for word in words {
         assert!(error.contains(word), "{word:?} is missing in: {error}");
     }
@@ -25,14 +23,14 @@ fn bad_keys_and_values_are_refused_and_the_store_stays_as_it_was() {
     let before = place.listing();
     let long = "k".repeat(1025);
     let cases: [(&[&str], &[u8], &[&str]); 8] = [
-        (&["", "-"], b"x", &["key of 0 bytes", "1 to 512"]),
-        (&[&long, "-"], b"x", &["key of 1025 bytes", "1 to 512"]),
+        (&["", "-"], b"x", &["key of 0 bytes", "1 to 1024"]),
+        (&[&long, "-"], b"x", &["key of 1025 bytes", "1 to 1024"]),
         (
             &[&long[..513], "-"],
             b"x",
             &["key of 513 bytes", "1 to 512"],
         ),
-        (&["k", "-"], b"", &["value of 0 bytes", "1 to 65536"]),
+        (&["k", "-"], b"", &["value of 0 bytes", "at least 1 byte"]),
         (
             &["k", "-"],
             &[1; 65_537],
@@ -71,6 +69,50 @@ fn bad_keys_and_values_are_refused_and_the_store_stays_as_it_was() {
         &place.rb(&["rm"], &["there", ""]).error(),
         &["key of 0 bytes"],
     );
+    assert_eq!(
+        place.listing(),
+        before,
+        "one bad key, and rm removed another"
+    );
+}
+
+#[test]
+fn what_no_store_takes_is_refused_before_the_store_is_opened() {
+    // The store is not there, so an opening would be the first thing to fail.
+    let place = Place::new();
+    let long = "k".repeat(1025);
+    let empty = place.file("empty", b"");
+    for (args, words) in [
+        (["", "-"], "key of 0 bytes"),
+        (["hex:", "-"], "key of 0 bytes"),
+        ([&long, "-"], "key of 1025 bytes"),
+        (["k", "-"], "value of 0 bytes"),
+        (["k", arg(&empty)], "value of 0 bytes"),
+    ] {
+        says(
+            &rb_with_input(place.args(&["put"], &args), b"").error(),
+            &[words],
+        );
+    }
+    says(&place.rb(&["rm"], &[&long]).error(), &["key of 1025 bytes"]);
+    assert!(!place.store.exists());
+}
+
+#[test]
+fn a_refused_put_does_not_open_the_store_for_writing() {
+    let place = Place::formatted();
+    let before = std::fs::read(&place.store).unwrap();
+    for (args, input) in [
+        (&["k", "-"][..], &[1; 65_537][..]),
+        (&[&"k".repeat(513), "-"], b"x"),
+        (&["k", "-", "--metadata", &"m".repeat(65)], b"x"),
+    ] {
+        rb_with_input(place.args(&["put"], args), input).error();
+        assert!(
+            std::fs::read(&place.store).unwrap() == before,
+            "{args:?} wrote to the store"
+        );
+    }
 }
 
 #[test]
@@ -80,92 +122,6 @@ fn a_json_get_needs_a_file_for_the_value() {
         &place.rb(&["get", "--json"], &["k"]).json_error(),
         &["-o FILE"],
     );
-}
-
-#[test]
-fn impossible_layouts_make_no_file() {
-    let long = vec!["4KiB:1%"; 65].join(",");
-    let cases: [(&[&str], &[&str]); 13] = [
-        (
-            &["--slot-bytes", "4097", "--size", "16MiB"],
-            &["slots of 4097 bytes", "multiple of 4096"],
-        ),
-        (
-            &["--slot-bytes", "0", "--size", "16MiB"],
-            &["slots of 0 bytes", "4096 to"],
-        ),
-        (
-            &["--slot-bytes", "2TiB", "--size", "16MiB"],
-            &["slots of 2199023255552 bytes"],
-        ),
-        (
-            &["--slot-bytes", "64KiB", "--size", "1MiB"],
-            &["layout needs", "the device has 1048576"],
-        ),
-        (
-            &["--slot-bytes", "64KiB", "--size", "4MiB"],
-            &["layout needs", "the device has 4194304"],
-        ),
-        (
-            &["--slot-bytes", "4KiB:60%,8KiB:60%", "--size", "64MiB"],
-            &["120 percent"],
-        ),
-        (
-            &["--slot-bytes", "4KiB:50%,4KiB:50%", "--size", "64MiB"],
-            &["two slot classes of 4096"],
-        ),
-        (&["--slot-bytes", &long, "--size", "64MiB"], &["65", "64"]),
-        (
-            &[
-                "--slot-bytes",
-                "64KiB",
-                "--size",
-                "64MiB",
-                "--key-bytes",
-                "1025",
-            ],
-            &["key length", "1025", "1 to 1024"],
-        ),
-        (
-            &[
-                "--slot-bytes",
-                "64KiB",
-                "--size",
-                "64MiB",
-                "--key-bytes",
-                "0",
-            ],
-            &["key length", "of 0", "1 to 1024"],
-        ),
-        (
-            &[
-                "--slot-bytes",
-                "64KiB",
-                "--size",
-                "64MiB",
-                "--metadata-bytes",
-                "257",
-            ],
-            &["metadata", "257", "0 to 256"],
-        ),
-        (
-            &[
-                "--slot-bytes",
-                "64KiB",
-                "--size",
-                "64MiB",
-                "--log-size",
-                "4096",
-            ],
-            &["4096", "log"],
-        ),
-        (&["--slot-bytes", "64KiB"], &["--size"]),
-    ];
-    for (args, words) in cases {
-        let place = Place::new();
-        says(&place.rb(&["format"], args).error(), words);
-        assert!(!place.store.exists(), "{args:?} made a file");
-    }
 }
 
 #[test]
@@ -190,6 +146,26 @@ fn command_lines_that_cannot_be_are_refused_in_words() {
         assert_eq!(ran.code, Some(1), "{ran:?}");
         assert!(ran.stderr.contains(words), "{ran:?}");
     }
+}
+
+#[test]
+fn commands_that_are_only_for_the_program_itself_are_not_named() {
+    for args in [
+        &[][..],
+        &["--json"],
+        &["recover"],
+        &["demo-chil"],
+        &["recover-prob"],
+    ] {
+        let ran = rb(args);
+        assert_eq!(ran.code, Some(1), "{ran:?}");
+        let said = format!("{}{}", ran.stderr, String::from_utf8_lossy(&ran.stdout));
+        for hidden in ["demo-child", "recover-probe", "recover-churn"] {
+            assert!(!said.contains(hidden), "{hidden}: {said}");
+        }
+    }
+    let ran = rb(["--engine", "posix"]);
+    assert!(ran.stderr.contains("recover-bench"), "{ran:?}");
 }
 
 #[test]
@@ -228,64 +204,6 @@ fn a_truncated_store_says_so() {
         &place.rb(&["info"], &[]).error(),
         &["truncated", &len.to_string()],
     );
-}
-
-#[test]
-fn formatting_over_something_needs_consent() {
-    let place = Place::formatted();
-    rb_with_input(place.args(&["put"], &["k", "-"]), b"value").text();
-    let before = std::fs::read(&place.store).unwrap();
-    let args = ["--slot-bytes", "4KiB", "--size", "8MiB"];
-    for extra in [&[][..], &["--force"]] {
-        let args = [&args[..], extra].concat();
-        says(
-            &place.rb(&["format"], &args).error(),
-            &["holds a store", "--yes"],
-        );
-        assert!(
-            std::fs::read(&place.store).unwrap() == before,
-            "the refusal wrote to the store"
-        );
-    }
-    place.rb(&["format", "--yes"], &args).text();
-    assert_eq!(place.listing()["count"], 0);
-    let len = std::fs::metadata(&place.store).unwrap().len();
-    assert!(len >= before.len() as u64, "files are never shrunk");
-}
-
-#[test]
-fn a_file_system_needs_force_as_well() {
-    let place = Place::new();
-    make_ext4(&place.store);
-    let before = std::fs::read(&place.store).unwrap();
-    let args = ["--slot-bytes", "4KiB"];
-    for extra in [&[][..], &["--yes"], &["--force"]] {
-        let args = [&args[..], extra].concat();
-        says(&place.rb(&["format"], &args).error(), &["ext", "--force"]);
-        assert!(
-            std::fs::read(&place.store).unwrap() == before,
-            "the refusal wrote to the file"
-        );
-    }
-    place.rb(&["format", "--yes", "--force"], &args).text();
-    assert_eq!(place.rb(&["info", "--json"], &[]).json()["live"], 0);
-}
-
-/// An ext4 file system, or what looks like one to those who look for its signature: the magic number
-/// 0xEF53, little-endian, at byte 1080.
-fn make_ext4(path: &Path) {
-    std::fs::write(path, vec![0; 16 << 20]).unwrap();
-    let made = ["mkfs.ext4", "/usr/sbin/mkfs.ext4", "/sbin/mkfs.ext4"]
-        .iter()
-        .any(|program| {
-            let status = Command::new(program).args(["-q", "-F"]).arg(path).status();
-            status.is_ok_and(|status| status.success())
-        });
-    if !made {
-        let mut bytes = vec![0; 16 << 20];
-        bytes[1080..1082].copy_from_slice(&[0x53, 0xEF]);
-        std::fs::write(path, bytes).unwrap();
-    }
 }
 
 #[test]

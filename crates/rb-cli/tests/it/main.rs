@@ -2,7 +2,10 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod bad_input;
+mod damage;
+mod formatting;
 mod measuring;
+mod outputs;
 mod program;
 mod replaying;
 mod round_trip;

@@ -1,5 +1,11 @@
 //! The commands that kill themselves: `rb demo` and `rb recover-bench`.
 
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use rb_core::{Store, StoreOptions};
+use serde_json::Value;
+
 use crate::program::{Place, arg, rb};
 
 #[test]
@@ -29,12 +35,12 @@ fn the_demo_loses_nothing() {
 #[test]
 fn restarts_are_measured_after_a_close_and_after_kills() {
     let place = Place::new();
-    let args = ["--entries", "3000", "--full-log"];
+    let args = ["--entries", "20000", "--full-log"];
     let line = place
         .rb(&["recover-bench", "--json", "--store"], &args)
         .json();
     assert_eq!(line["clean"]["clean"], true, "{line}");
-    assert_eq!(line["clean"]["entries"], 3000, "{line}");
+    assert_eq!(line["clean"]["entries"], 20_000, "{line}");
     let blocks = |name: &str| line[name]["log_blocks"].as_u64().unwrap();
     let log = line["log_bytes"].as_u64().unwrap() / 4096;
     assert!(blocks("clean") < 10, "{line}");
@@ -43,13 +49,15 @@ fn restarts_are_measured_after_a_close_and_after_kills() {
         blocks("killed") > log / 8 && blocks("killed") <= log / 4,
         "{line}"
     );
-    assert!(blocks("killed_full_log") > log * 3 / 4, "{line}");
+    // Not all of it: the ring keeps what came after the older of the two bases.
+    assert!(blocks("killed_full_log") > log / 2, "{line}");
     for name in ["killed", "killed_longest", "killed_full_log"] {
         assert_eq!(line[name]["clean"], false, "{name}: {line}");
         assert!(
             line[name]["first_get_seconds"].as_f64().unwrap() > 0.0,
             "{name}: {line}"
         );
+        assert!(line[name].get("in_use_seconds").is_none(), "{name}: {line}");
     }
     assert!(
         !place.store.exists(),
@@ -58,7 +66,7 @@ fn restarts_are_measured_after_a_close_and_after_kills() {
 }
 
 #[test]
-fn a_bench_of_nothing_is_refused() {
+fn a_bench_of_nothing_or_little_is_refused() {
     let place = Place::new();
     for (args, words) in [
         (&["--entries", "10", "--key-bytes", "7"][..], "8 to 1024"),
@@ -66,10 +74,44 @@ fn a_bench_of_nothing_is_refused() {
             &["--entries", "10", "--value-bytes", "0"],
             "at least 1 byte",
         ),
-        (&["--entries", "0"], "0"),
+        (&["--entries", "0"], "--entries is 0"),
+        (&["--entries", "19999"], "at least 20000 are needed"),
+        (&["--entries", "19999"], "because"),
     ] {
         let error = place.rb(&["recover-bench", "--store"], args).error();
         assert!(error.contains(words), "{error}");
         assert!(!place.store.exists());
     }
+}
+
+#[test]
+fn an_error_of_a_child_is_said_in_words() {
+    // While the parent fills the store, its name is taken away, so the child that measures cannot
+    // open it.
+    let place = Place::new();
+    let args = ["--entries", "60000", "--keep"];
+    let bench = Command::new(env!("CARGO_BIN_EXE_rb"))
+        .args(place.args(&["recover-bench", "--json", "--store"], &args))
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let options = StoreOptions {
+        read_only: true,
+        ..StoreOptions::default()
+    };
+    // Open for writing and not closed: it is being filled.
+    while !Store::open(&place.store, options.clone()).is_ok_and(|store| !store.recovery().clean) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    std::fs::remove_file(&place.store).unwrap();
+    let output = bench.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let line: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let error = line["error"].as_str().unwrap();
+    assert!(
+        error.starts_with("the child process that measures: opening "),
+        "{error}"
+    );
+    assert!(error.contains("No such file"), "{error}");
+    assert!(!error.contains("{\"error\""), "{error}");
 }

@@ -2,6 +2,7 @@
 
 use std::process::{Command, Stdio};
 
+use rb_core::{Store, StoreOptions};
 use serde_json::json;
 
 use crate::program::{Place, arg, rb, rb_with_input};
@@ -99,9 +100,17 @@ fn keys_may_be_bytes_and_listings_can_be_narrowed() {
             .map(|line| line.split('\t').next().unwrap().to_owned())
             .collect()
     };
-    assert_eq!(keys(&[]), ["chat/1", "chat/2", "note", "0xff00"]);
+    assert_eq!(keys(&[]), ["chat/1", "chat/2", "note", "hex:ff00"]);
     assert_eq!(keys(&["--prefix", "chat/"]), ["chat/1", "chat/2"]);
-    assert_eq!(keys(&["--prefix", "hex:ff"]), ["0xff00"]);
+    assert_eq!(keys(&["--prefix", "hex:ff"]), ["hex:ff00"]);
+    // What is listed can be copied to other commands.
+    assert_eq!(
+        place
+            .rb(&["get"], &[&keys(&["--prefix", "hex:ff"])[0]])
+            .stdout,
+        b"hex:ff00"
+    );
+    assert_eq!(place.listing()["entries"][3]["key"], "hex:ff00");
     assert_eq!(
         place.rb(&["rm"], &["hex:ff00", "note"]).text(),
         "removed 2 of 2\n"
@@ -172,6 +181,34 @@ fn info_sees_a_damaged_superblock_copy_and_writes_nothing() {
     assert_eq!(place.rb(&["rm"], &["k"]).text(), "removed 0 of 1\n");
     let info = place.rb(&["info", "--json"], &[]).json();
     assert_eq!(info["superblock"]["copy_b"], "ok");
+}
+
+#[test]
+fn info_says_how_the_store_was_left() {
+    let place = Place::formatted();
+    let shutdown = || place.rb(&["info", "--json"], &[]).json()["recovery"]["shutdown"].clone();
+    assert_eq!(shutdown(), "new");
+    let text = place.rb(&["info"], &[]).text();
+    assert!(text.contains("\n  shutdown    new\n"), "{text}");
+
+    // Dropped and not closed: as a killed process leaves it, but for what it had acknowledged.
+    let store = Store::open(&place.store, StoreOptions::default()).unwrap();
+    store.put(b"k", b"value").unwrap();
+    store.sync().unwrap();
+    assert_eq!(shutdown(), "not clean");
+    drop(store);
+    assert_eq!(shutdown(), "not clean");
+
+    place.rb(&["rm"], &["other"]).text();
+    assert_eq!(shutdown(), "clean");
+}
+
+#[test]
+fn a_store_that_was_opened_and_closed_is_not_new() {
+    let place = Place::formatted();
+    place.rb(&["rm"], &["nobody"]).text();
+    let info = place.rb(&["info", "--json"], &[]).json();
+    assert_eq!(info["recovery"]["shutdown"], "clean");
 }
 
 #[test]

@@ -16,7 +16,7 @@ pub struct LayoutRequest {
     /// The longest metadata in bytes, 0 to [`METADATA_LEN_MAX`].
     pub metadata_len_max: u32,
     /// Bytes of the delta log: a multiple of the format block, at least 64 of them. `None` for
-    /// room for two put records per slot (with keys of 64 bytes), from 1 MiB to 1 GiB.
+    /// room for one put record per slot (with keys of 64 bytes), from 1 MiB to 1 GiB.
     pub log_bytes: Option<u64>,
 }
 

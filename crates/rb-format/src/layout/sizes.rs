@@ -11,8 +11,9 @@ const SLOTS_ALIGN: u64 = 1 << 20;
 /// The key length that the default log size reckons with.
 const LOG_KEY_LEN: usize = 64;
 /// Put records per slot that the default log has room for. A checkpoint starts at a quarter of the
-/// ring, so two records per slot bound a restart's replay by about half a record per slot.
-const LOG_RECORDS_PER_SLOT: u64 = 2;
+/// ring, so one record per slot bounds a restart's replay by about a quarter of a record per slot, and
+/// a checkpoint (some 40 bytes an entry) is written for every quarter of the slots put.
+const LOG_RECORDS_PER_SLOT: u64 = 1;
 const LOG_BYTES_MIN: u64 = 1 << 20;
 const LOG_BYTES_MAX: u64 = 1 << 30;
 

@@ -168,8 +168,8 @@ fn default_log_follows_the_slots() {
         plan(&request(1 << 45, classes), ID).unwrap().log.bytes
     };
     assert_eq!(log_bytes(1), 1 << 20);
-    // 200,000 records, 41 to a block of 4016 bytes.
-    assert_eq!(log_bytes(100_000), 200_000_u64.div_ceil(41) * 4096);
+    // 100,000 records, 41 to a block of 4016 bytes.
+    assert_eq!(log_bytes(100_000), 100_000_u64.div_ceil(41) * 4096);
     assert_eq!(log_bytes(100_000_000), 1 << 30);
 }
 

@@ -1,10 +1,12 @@
 //! `rb info`: what a store is, what it holds, and how its last shutdown was.
 
+mod recovery;
+
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use rb_core::{EngineKind, RecoveryReport, Store, Superblock};
+use rb_core::{EngineKind, Store, Superblock};
 use rb_format::{FORMAT_BLOCK, SUPERBLOCK_A_OFFSET, SUPERBLOCK_B_OFFSET};
 use serde::Serialize;
 
@@ -14,6 +16,7 @@ use crate::open::{close, open_reading};
 use crate::output::Output;
 use crate::run::Outcome;
 use crate::size::show_size;
+use recovery::Recovery;
 
 #[derive(Serialize)]
 struct Info {
@@ -88,36 +91,12 @@ struct Class {
     share_percent: f64,
 }
 
-#[derive(Serialize)]
-struct Recovery {
-    clean: bool,
-    entries: u64,
-    base_sequence: Option<u64>,
-    base_damage: Vec<String>,
-    log_blocks: u64,
-    log_records: u64,
-    lost_metadata: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    scanned: Option<Scanned>,
-    base_seconds: f64,
-    log_seconds: f64,
-    index_seconds: f64,
-    seconds: f64,
-}
-
-#[derive(Serialize)]
-struct Scanned {
-    slots: u64,
-    headers: u64,
-    unreadable: u64,
-}
-
 pub(crate) fn info(
     args: &InfoArgs,
     engine: EngineKind,
     output: &mut Output,
 ) -> Result<Outcome, Failure> {
-    let store = open_reading(&args.path, engine)?;
+    let store = open_reading(&args.path, engine, output)?;
     let info = Info::of(&args.path, &store);
     close(&store)?;
     if output.is_json() {
@@ -328,66 +307,5 @@ fn copy_state(path: &Path, offset: u64, newest: &Superblock) -> String {
         Ok(copy) if copy == *newest => "ok".to_owned(),
         Ok(copy) => format!("older (sequence {})", copy.sequence),
         Err(why) => format!("damaged ({why})"),
-    }
-}
-
-impl Recovery {
-    fn of(report: &RecoveryReport) -> Recovery {
-        Recovery {
-            clean: report.clean,
-            entries: report.entries,
-            base_sequence: report.base_sequence,
-            base_damage: report.base_damage.clone(),
-            log_blocks: report.log_blocks,
-            log_records: report.log_records,
-            lost_metadata: report.lost_metadata.clone(),
-            scanned: report.scanned.map(|scanned| Scanned {
-                slots: scanned.slots,
-                headers: scanned.headers,
-                unreadable: scanned.unreadable,
-            }),
-            base_seconds: report.base_time.as_secs_f64(),
-            log_seconds: report.log_time.as_secs_f64(),
-            index_seconds: report.index_time.as_secs_f64(),
-            seconds: report.total_time.as_secs_f64(),
-        }
-    }
-
-    fn show(
-        &self,
-        field: &mut impl FnMut(&str, String) -> Result<(), Failure>,
-    ) -> Result<(), Failure> {
-        let clean = if self.clean {
-            "clean"
-        } else {
-            "not clean (killed, crashed, new, or in use)"
-        };
-        field("shutdown", clean.to_owned())?;
-        let base = self
-            .base_sequence
-            .map_or("none".to_owned(), |base| base.to_string());
-        field(
-            "recovery",
-            format!(
-                "{} entries from base {base} and {} log blocks ({} records) in {:.3} s",
-                self.entries, self.log_blocks, self.log_records, self.seconds
-            ),
-        )?;
-        for damage in &self.base_damage {
-            field("", format!("damaged: {damage}"))?;
-        }
-        if let Some(lost) = &self.lost_metadata {
-            field("LOST", format!("metadata was lost: {lost}"))?;
-        }
-        if let Some(scanned) = &self.scanned {
-            field(
-                "",
-                format!(
-                    "rebuilt from slot headers: {} of {} slots, {} unreadable; removed keys may have returned",
-                    scanned.headers, scanned.slots, scanned.unreadable
-                ),
-            )?;
-        }
-        Ok(())
     }
 }

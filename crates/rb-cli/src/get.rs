@@ -1,0 +1,161 @@
+//! `rb get`: one value, and where it goes.
+
+use std::fs::{File, Metadata};
+use std::io::{self, Write};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use rb_core::{EngineKind, Value};
+use serde::Serialize;
+
+use crate::args::GetArgs;
+use crate::failure::Failure;
+use crate::key::{parse_key, show_key};
+use crate::open::{close, open_reading};
+use crate::output::Output;
+use crate::run::Outcome;
+
+/// Names of files that this process has open already: what is behind them is written as it is.
+const OPEN_FILES: [&str; 4] = ["/dev/fd/", "/dev/stdout", "/dev/stderr", "/proc/"];
+
+#[derive(Serialize)]
+struct GetLine<'a> {
+    key: String,
+    found: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    len: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    generation: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metadata: Option<std::borrow::Cow<'a, str>>,
+}
+
+pub(crate) fn get(
+    args: &GetArgs,
+    engine: EngineKind,
+    output: &mut Output,
+) -> Result<Outcome, Failure> {
+    if output.is_json() && args.output.is_none() {
+        return Err(Failure::usage(
+            "--json and the value cannot both go to standard output: say -o FILE",
+        ));
+    }
+    let key = parse_key(&args.key)?;
+    let target = match &args.output {
+        Some(path) => Some(Target::find(path, &args.path)?),
+        None => None,
+    };
+    let store = open_reading(&args.path, engine, output)?;
+    let value = store.get(&key).map_err(|source| Failure::Key {
+        what: "getting",
+        key: key.clone(),
+        source,
+    })?;
+    let outcome = match (&value, &target) {
+        (None, _) => Outcome::Miss,
+        (Some(value), None) => output.bytes(value).map(|()| Outcome::Done)?,
+        (Some(value), Some(target)) => target.write(value, output).map(|()| Outcome::Done)?,
+    };
+    if output.is_json() {
+        output.json(&GetLine {
+            key: show_key(&key),
+            found: value.is_some(),
+            len: value.as_ref().map(|value| value.len()),
+            generation: value.as_ref().map(Value::generation),
+            metadata: value
+                .as_ref()
+                .map(|value| String::from_utf8_lossy(value.metadata())),
+        })?;
+    }
+    close(&store)?;
+    Ok(outcome)
+}
+
+/// Where a value goes.
+enum Target<'a> {
+    /// What standard output is too: after what was said there before.
+    StandardOutput,
+    /// A device, a pipe, or a file that is open already: straight into it.
+    Straight(&'a Path),
+    /// A file, made whole beside its name and then given it.
+    File {
+        given: &'a Path,
+        /// The name without symbolic links, which stay.
+        real: PathBuf,
+    },
+}
+
+impl Target<'_> {
+    fn find<'a>(path: &'a Path, store: &Path) -> Result<Target<'a>, Failure> {
+        let found = std::fs::metadata(path).ok();
+        let is = |other: &str| match (&found, std::fs::metadata(other)) {
+            (Some(found), Ok(other)) => same(found, &other),
+            _ => false,
+        };
+        if let (Some(found), Ok(store)) = (&found, std::fs::metadata(store))
+            && same(found, &store)
+        {
+            let output = path.to_path_buf();
+            return Err(Failure::OverStore { output });
+        }
+        if is("/dev/stdout") {
+            return Ok(Target::StandardOutput);
+        }
+        let is_open = path
+            .to_str()
+            .is_some_and(|path| OPEN_FILES.iter().any(|name| path.starts_with(name)));
+        if is_open || found.is_some_and(|found| !found.is_file()) {
+            return Ok(Target::Straight(path));
+        }
+        let real = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+        Ok(Target::File { given: path, real })
+    }
+
+    fn write(&self, value: &[u8], output: &mut Output) -> Result<(), Failure> {
+        let (path, written) = match self {
+            Target::StandardOutput => return output.bytes(value),
+            Target::Straight(path) => (path, write_straight(path, value)),
+            Target::File { given, real } => (given, write_whole(real, value)),
+        };
+        written.map_err(|source| Failure::File {
+            what: "writing",
+            path: path.to_path_buf(),
+            source,
+        })
+    }
+}
+
+/// Whether two names are one file, or nodes of one device.
+fn same(a: &Metadata, b: &Metadata) -> bool {
+    let is_device = |meta: &Metadata| {
+        let kind = meta.file_type();
+        kind.is_block_device() || kind.is_char_device()
+    };
+    let same_node = (a.dev(), a.ino()) == (b.dev(), b.ino());
+    let same_device =
+        is_device(a) && is_device(b) && a.file_type() == b.file_type() && a.rdev() == b.rdev();
+    same_node || same_device
+}
+
+fn write_straight(path: &Path, value: &[u8]) -> io::Result<()> {
+    // An open file has been written to by others: go on after them.
+    let append = std::fs::metadata(path).is_ok_and(|meta| meta.is_file());
+    let mut file = File::options().write(true).append(append).open(path)?;
+    file.write_all(value)
+}
+
+/// The name gets the whole value or stays what it was, whatever happens. Values are people's
+/// prompts, so nobody else may read the file: temporary files have mode 0600.
+fn write_whole(path: &Path, value: &[u8]) -> io::Result<()> {
+    let folder = match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    };
+    let mut file = tempfile::Builder::new()
+        .prefix(".rb-")
+        .tempfile_in(folder)?;
+    file.write_all(value)?;
+    file.as_file().sync_data()?;
+    file.persist(path)?;
+    Ok(())
+}

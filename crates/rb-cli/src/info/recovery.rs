@@ -1,0 +1,103 @@
+//! How a store was left, and what its recovery found.
+
+use rb_core::RecoveryReport;
+use serde::Serialize;
+
+use crate::failure::Failure;
+
+#[derive(Serialize)]
+pub(super) struct Recovery {
+    shutdown: &'static str,
+    clean: bool,
+    entries: u64,
+    base_sequence: Option<u64>,
+    base_damage: Vec<String>,
+    log_blocks: u64,
+    log_records: u64,
+    lost_metadata: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scanned: Option<Scanned>,
+    base_seconds: f64,
+    log_seconds: f64,
+    index_seconds: f64,
+    seconds: f64,
+}
+
+#[derive(Serialize)]
+struct Scanned {
+    slots: u64,
+    headers: u64,
+    unreadable: u64,
+}
+
+const NOT_CLEAN: &str = "not clean";
+
+/// How the store was left. One that was only formatted has its first base and no log.
+fn shutdown(report: &RecoveryReport) -> &'static str {
+    match report {
+        report if !report.clean => NOT_CLEAN,
+        report if report.base_sequence == Some(1) && report.log_blocks == 0 => "new",
+        _ => "clean",
+    }
+}
+
+impl Recovery {
+    pub(super) fn of(report: &RecoveryReport) -> Recovery {
+        Recovery {
+            shutdown: shutdown(report),
+            clean: report.clean,
+            entries: report.entries,
+            base_sequence: report.base_sequence,
+            base_damage: report.base_damage.clone(),
+            log_blocks: report.log_blocks,
+            log_records: report.log_records,
+            lost_metadata: report.lost_metadata.clone(),
+            scanned: report.scanned.map(|scanned| Scanned {
+                slots: scanned.slots,
+                headers: scanned.headers,
+                unreadable: scanned.unreadable,
+            }),
+            base_seconds: report.base_time.as_secs_f64(),
+            log_seconds: report.log_time.as_secs_f64(),
+            index_seconds: report.index_time.as_secs_f64(),
+            seconds: report.total_time.as_secs_f64(),
+        }
+    }
+
+    pub(super) fn show(
+        &self,
+        field: &mut impl FnMut(&str, String) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let hint = match self.shutdown {
+            NOT_CLEAN => " (killed, crashed, or in use)",
+            _ => "",
+        };
+        field("shutdown", format!("{}{hint}", self.shutdown))?;
+        let base = self
+            .base_sequence
+            .map_or("none".to_owned(), |base| base.to_string());
+        field(
+            "recovery",
+            format!(
+                "{} entries from base {base} and {} log blocks ({} records) in {:.3} s",
+                self.entries, self.log_blocks, self.log_records, self.seconds
+            ),
+        )?;
+        for damage in &self.base_damage {
+            field("", format!("damaged: {damage}"))?;
+        }
+        if let Some(lost) = &self.lost_metadata {
+            field("LOST", format!("metadata was lost: {lost}"))?;
+        }
+        if let Some(scanned) = &self.scanned {
+            field(
+                "",
+                format!(
+                    "rebuilt from slot headers: {} of {} slots, {} unreadable; removed keys may have returned",
+                    scanned.headers, scanned.slots, scanned.unreadable
+                ),
+            )?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,170 @@
+//! `rb put`: one value.
+//!
+//! Everything that can be wrong with the key and the value is found before the store is opened for
+//! writing, and a slow standard input is read before it too: nobody else is kept out meanwhile.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::Path;
+
+use rb_core::{
+    EngineKind, Error, Geometry, Payload, Put, PutMode, PutOptions, Store, Stored, Superblock,
+};
+use serde::Serialize;
+
+use crate::args::PutArgs;
+use crate::failure::Failure;
+use crate::key::{parse_key_to_change, show_key};
+use crate::open::{close, look_before_writing, open_writing};
+use crate::output::Output;
+use crate::run::Outcome;
+
+#[derive(Serialize)]
+struct PutLine {
+    key: String,
+    len: usize,
+    stored: bool,
+    existed: bool,
+}
+
+pub(crate) fn put(
+    args: &PutArgs,
+    engine: EngineKind,
+    output: &mut Output,
+) -> Result<Outcome, Failure> {
+    let key = parse_key_to_change(&args.key)?;
+    let input = Input::open(&args.file)?;
+    let superblock = look_before_writing(&args.path, engine, args.accept_lost_metadata, output)?;
+    let refused = |source| failed(&key, source);
+    check(&key, args.metadata.as_bytes(), &superblock).map_err(refused)?;
+    let value = input.read(&key, Geometry::new(&superblock).largest_value())?;
+
+    let store = open_writing(&args.path, engine, output)?;
+    let stored = put_one(&store, &key, &value, args)?;
+    let existed = stored == Stored::Existed;
+    store.sync().map_err(|source| Failure::Store {
+        what: "making the value durable",
+        source,
+    })?;
+    close(&store)?;
+    if output.is_json() {
+        let (key, len) = (show_key(&key), value.len());
+        output.json(&PutLine {
+            key,
+            len,
+            stored: !existed,
+            existed,
+        })?;
+    } else if existed {
+        output.line(format!("kept what was there for {}", show_key(&key)))?;
+    } else {
+        output.line(format!("ok: {} bytes for {}", value.len(), show_key(&key)))?;
+    }
+    Ok(Outcome::Done)
+}
+
+/// What the store would refuse, refused before it is opened for writing.
+fn check(key: &[u8], metadata: &[u8], superblock: &Superblock) -> Result<(), Error> {
+    let (len, max) = (key.len(), superblock.key_len_max as usize);
+    if len > max {
+        return Err(Error::KeyLength { len, max });
+    }
+    let (len, max) = (metadata.len(), superblock.metadata_len_max as usize);
+    if len > max {
+        return Err(Error::MetadataLength { len, max });
+    }
+    Ok(())
+}
+
+fn put_one(store: &Store, key: &[u8], value: &[u8], args: &PutArgs) -> Result<Stored, Failure> {
+    let mode = if args.keep {
+        PutMode::KeepExisting
+    } else {
+        PutMode::Replace
+    };
+    let options = PutOptions {
+        mode,
+        ..PutOptions::default()
+    };
+    let put = Put {
+        key,
+        payload: Payload::Bytes(value),
+        metadata: args.metadata.as_bytes(),
+    };
+    let answer = store.put_many(vec![put], options).pop();
+    answer
+        .unwrap_or(Err(Error::Closed))
+        .map_err(|source| failed(key, source))
+}
+
+fn failed(key: &[u8], source: Error) -> Failure {
+    Failure::Key {
+        what: "putting",
+        key: key.to_vec(),
+        source,
+    }
+}
+
+/// Where a value comes from; at least its first byte is there.
+struct Input<'a> {
+    path: &'a Path,
+    reader: Box<dyn BufRead>,
+    /// Its length, if it is a file.
+    len: Option<u64>,
+}
+
+impl Input<'_> {
+    fn open(path: &Path) -> Result<Input<'_>, Failure> {
+        let failed = |source| reading(path, source);
+        let mut input = if path == Path::new("-") {
+            Input {
+                path,
+                reader: Box::new(io::stdin().lock()),
+                len: None,
+            }
+        } else {
+            let file = File::open(path).map_err(failed)?;
+            let meta = file.metadata().map_err(failed)?;
+            Input {
+                path,
+                reader: Box::new(BufReader::new(file)),
+                len: meta.is_file().then_some(meta.len()),
+            }
+        };
+        if input.reader.fill_buf().map_err(failed)?.is_empty() {
+            return Err(Failure::usage(format!(
+                "{} holds a value of 0 bytes: values have at least 1 byte",
+                path.display()
+            )));
+        }
+        Ok(input)
+    }
+
+    /// Reads the value, and at most one byte more than the largest one: no gigabytes of a wrong file.
+    fn read(self, key: &[u8], largest: u64) -> Result<Vec<u8>, Failure> {
+        if let Some(len) = self.len.filter(|len| *len > largest) {
+            return Err(Failure::usage(format!(
+                "{} has {len} bytes: values of this store have 1 to {largest} bytes",
+                self.path.display()
+            )));
+        }
+        let mut bytes = Vec::new();
+        self.reader
+            .take(largest + 1)
+            .read_to_end(&mut bytes)
+            .map_err(|source| reading(self.path, source))?;
+        let (len, max) = (bytes.len(), largest as usize);
+        if len > max {
+            return Err(failed(key, Error::ValueLength { len, max }));
+        }
+        Ok(bytes)
+    }
+}
+
+fn reading(path: &Path, source: io::Error) -> Failure {
+    Failure::File {
+        what: "reading",
+        path: path.to_path_buf(),
+        source,
+    }
+}

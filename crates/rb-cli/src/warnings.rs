@@ -1,0 +1,47 @@
+//! What recovery found that people should hear of, in words.
+
+use rb_core::RecoveryReport;
+
+/// One warning per finding; none for a store that is as it should be.
+pub(crate) fn of(report: &RecoveryReport) -> Vec<String> {
+    let mut found = Vec::new();
+    if let Some(why) = &report.lost_metadata {
+        let then = match report.scanned {
+            Some(_) => {
+                "what the headers of the slots prove is served; a removed key may have returned"
+            }
+            None => "the store starts empty",
+        };
+        found.push(format!("metadata was lost ({why}); {then}"));
+    }
+    for damage in &report.base_damage {
+        found.push(format!("a checkpoint base is damaged: {damage}"));
+    }
+    if report.superblock_repaired {
+        found.push("a damaged or older copy of the superblock was written anew".to_owned());
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sound_store_has_none() {
+        assert_eq!(of(&RecoveryReport::default()), [""; 0]);
+    }
+
+    #[test]
+    fn every_finding_is_said() {
+        let mut report = RecoveryReport::default();
+        report.lost_metadata = Some("both bases".to_owned());
+        report.base_damage = vec!["base A: rot".to_owned(), "base B: rot".to_owned()];
+        report.superblock_repaired = true;
+        let found = of(&report);
+        assert_eq!(found.len(), 4, "{found:?}");
+        assert!(found[0].contains("both bases") && found[0].contains("starts empty"));
+        report.scanned = Some(rb_core::ScanReport::default());
+        assert!(of(&report)[0].contains("a removed key may have returned"));
+    }
+}

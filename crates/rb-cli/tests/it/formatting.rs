@@ -1,0 +1,234 @@
+//! What `rb format` makes, and what it asks before it destroys something.
+
+use std::fs::File;
+use std::path::Path;
+use std::process::Command;
+
+use crate::bad_input::says;
+use crate::program::{Place, arg, rb_with_input};
+
+#[test]
+fn impossible_layouts_make_no_file() {
+    let long = vec!["4KiB:1%"; 65].join(",");
+    let cases: [(&[&str], &[&str]); 13] = [
+        (
+            &["--slot-bytes", "4097", "--size", "16MiB"],
+            &["slots of 4097 bytes", "multiple of 4096"],
+        ),
+        (
+            &["--slot-bytes", "0", "--size", "16MiB"],
+            &["slots of 0 bytes", "4096 to"],
+        ),
+        (
+            &["--slot-bytes", "2TiB", "--size", "16MiB"],
+            &["slots of 2199023255552 bytes"],
+        ),
+        (
+            &["--slot-bytes", "64KiB", "--size", "1MiB"],
+            &["layout needs", "the device has 1048576"],
+        ),
+        (
+            &["--slot-bytes", "64KiB", "--size", "4MiB"],
+            &["layout needs", "the device has 4194304"],
+        ),
+        (
+            &["--slot-bytes", "4KiB:60%,8KiB:60%", "--size", "64MiB"],
+            &["120 percent"],
+        ),
+        (
+            &["--slot-bytes", "4KiB:50%,4KiB:50%", "--size", "64MiB"],
+            &["two slot classes of 4096"],
+        ),
+        (&["--slot-bytes", &long, "--size", "64MiB"], &["65", "64"]),
+        (
+            &[
+                "--slot-bytes",
+                "64KiB",
+                "--size",
+                "64MiB",
+                "--key-bytes",
+                "1025",
+            ],
+            &["key length", "1025", "1 to 1024"],
+        ),
+        (
+            &[
+                "--slot-bytes",
+                "64KiB",
+                "--size",
+                "64MiB",
+                "--key-bytes",
+                "0",
+            ],
+            &["key length", "of 0", "1 to 1024"],
+        ),
+        (
+            &[
+                "--slot-bytes",
+                "64KiB",
+                "--size",
+                "64MiB",
+                "--metadata-bytes",
+                "257",
+            ],
+            &["metadata", "257", "0 to 256"],
+        ),
+        (
+            &[
+                "--slot-bytes",
+                "64KiB",
+                "--size",
+                "64MiB",
+                "--log-size",
+                "4096",
+            ],
+            &["4096", "log"],
+        ),
+        (&["--slot-bytes", "64KiB"], &["--size"]),
+    ];
+    for (args, words) in cases {
+        let place = Place::new();
+        says(&place.rb(&["format"], args).error(), words);
+        assert!(!place.store.exists(), "{args:?} made a file");
+    }
+}
+
+#[test]
+fn formatting_over_something_needs_consent() {
+    let place = Place::formatted();
+    rb_with_input(place.args(&["put"], &["k", "-"]), b"value").text();
+    let before = std::fs::read(&place.store).unwrap();
+    let args = ["--slot-bytes", "4KiB", "--size", "8MiB"];
+    for extra in [&[][..], &["--force"]] {
+        let args = [&args[..], extra].concat();
+        says(
+            &place.rb(&["format"], &args).error(),
+            &["holds a store", "--yes"],
+        );
+        assert!(
+            std::fs::read(&place.store).unwrap() == before,
+            "the refusal wrote to the store"
+        );
+    }
+    place.rb(&["format", "--yes"], &args).text();
+    assert_eq!(place.listing()["count"], 0);
+    let len = std::fs::metadata(&place.store).unwrap().len();
+    assert!(len >= before.len() as u64, "files are never shrunk");
+}
+
+#[test]
+fn a_file_system_needs_force_as_well() {
+    let place = Place::new();
+    make_ext4(&place.store);
+    let before = std::fs::read(&place.store).unwrap();
+    let args = ["--slot-bytes", "4KiB"];
+    for extra in [&[][..], &["--yes"], &["--force"]] {
+        let args = [&args[..], extra].concat();
+        says(&place.rb(&["format"], &args).error(), &["ext", "--force"]);
+        assert!(
+            std::fs::read(&place.store).unwrap() == before,
+            "the refusal wrote to the file"
+        );
+    }
+    place.rb(&["format", "--yes", "--force"], &args).text();
+    assert_eq!(place.rb(&["info", "--json"], &[]).json()["live"], 0);
+}
+
+/// An ext4 file system, or what looks like one to those who look for its signature: the magic number
+/// 0xEF53, little-endian, at byte 1080.
+fn make_ext4(path: &Path) {
+    std::fs::write(path, vec![0; 16 << 20]).unwrap();
+    let made = ["mkfs.ext4", "/usr/sbin/mkfs.ext4", "/sbin/mkfs.ext4"]
+        .iter()
+        .any(|program| {
+            let status = Command::new(program).args(["-q", "-F"]).arg(path).status();
+            status.is_ok_and(|status| status.success())
+        });
+    if !made {
+        let mut bytes = vec![0; 16 << 20];
+        bytes[1080..1082].copy_from_slice(&[0x53, 0xEF]);
+        std::fs::write(path, bytes).unwrap();
+    }
+}
+
+/// The checksum of a superblock: CRC32 as in IEEE 802.3, bit by bit.
+fn crc32(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(!0, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
+            (crc >> 1) ^ (0xEDB8_8320 & (crc & 1).wrapping_neg())
+        })
+    })
+}
+
+#[test]
+fn a_store_that_cannot_be_read_is_named_and_needs_force() {
+    let args = ["--slot-bytes", "4KiB", "--size", "16MiB"];
+    let newer = Place::formatted();
+    let mut block = std::fs::read(&newer.store).unwrap()[..4096].to_vec();
+    block[8..12].copy_from_slice(&99_u32.to_le_bytes());
+    let checksum = u64::from(crc32(&block[..4088]));
+    block[4088..].copy_from_slice(&checksum.to_le_bytes());
+    for copy in [0, 1 << 20] {
+        newer.overwrite(copy, &block);
+    }
+    let both = Place::formatted();
+    for copy in [0, 1 << 20] {
+        both.overwrite(copy + 100, &[0xA5; 8]);
+    }
+    for (place, words) in [(newer, "version 99"), (both, "without a usable superblock")] {
+        let before = std::fs::read(&place.store).unwrap();
+        for extra in [&[][..], &["--yes"], &["--force"]] {
+            let error = place.rb(&["format"], &[&args[..], extra].concat()).error();
+            says(&error, &["raw-block store", words, "--yes --force"]);
+            assert!(
+                std::fs::read(&place.store).unwrap() == before,
+                "the refusal wrote to the store"
+            );
+        }
+        place.rb(&["format", "--yes", "--force"], &args).text();
+        assert_eq!(place.listing()["count"], 0);
+    }
+}
+
+#[test]
+fn what_is_no_store_is_not_called_one() {
+    let place = Place::new();
+    std::fs::write(&place.store, [7; 8192]).unwrap();
+    let args = ["--slot-bytes", "4KiB", "--size", "16MiB"];
+    says(
+        &place.rb(&["format"], &args).error(),
+        &["unknown data", "--yes"],
+    );
+    place.rb(&["format", "--yes"], &args).text();
+    assert_eq!(place.listing()["count"], 0);
+}
+
+#[test]
+fn an_empty_file_is_as_good_as_none() {
+    let place = Place::new();
+    File::create(&place.store).unwrap();
+    let args = ["--slot-bytes", "64KiB"];
+    says(&place.rb(&["format"], &args).error(), &["--size"]);
+    let args = [&args[..], &["--size", "16MiB"]].concat();
+    let made = place.rb(&["format", "--json"], &args).json();
+    assert!(made["slots"].as_u64().unwrap() > 0, "{made}");
+    assert_eq!(std::fs::metadata(&place.store).unwrap().len(), 16 << 20);
+    rb_with_input(place.args(&["put"], &["k", "-"]), b"value").text();
+    assert_eq!(place.rb(&["get"], &["k"]).stdout, b"value");
+
+    let replayed = Place::new();
+    File::create(&replayed.store).unwrap();
+    let trace = replayed.file(
+        "trace",
+        b"{\"hash_ids\": [1, 2]}\n{\"hash_ids\": [1, 2, 3]}\n",
+    );
+    let args = ["--slots", "64", "--slot-bytes", "4KiB"];
+    let line = replayed
+        .rb(&["replay", "--json", arg(&trace), "--store"], &args)
+        .json();
+    assert_eq!(
+        (&line["block_hits"], &line["live"]),
+        (&2.into(), &3.into()),
+        "{line}"
+    );
+}
