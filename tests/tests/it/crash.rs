@@ -1,90 +1,22 @@
 //! Crashes on a simulated device: at every write of a run, several in a row, against an oracle that
 //! knows which values are legal (C1 to C3).
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use rb_core::{
-    Background, ClassRequest, Event, Events, FormatOptions, SeededRandom, Share, Store,
-    StoreOptions, format_engine,
+    Background, ClassRequest, FormatOptions, SeededRandom, Share, Store, StoreOptions,
+    format_engine,
 };
 use rb_io::Engine;
 use rb_testkit::values::{fill, matches, next_number};
 use rb_testkit::{MemDevice, MemEngine};
 
+use crate::oracle::{Evictions, Oracle, Version, content};
+
 const KEYS: u64 = 24;
 const SLOTS: u64 = 16;
 /// The length of every value; its content names the key and the version.
 const LEN: usize = 3000;
-
-/// A version of a key's value; none is "not there".
-type Version = Option<u64>;
-
-/// What each key may hold.
-#[derive(Debug, Default)]
-struct Oracle {
-    /// Now: more than one where an eviction may or may not have taken the key.
-    current: BTreeMap<u64, BTreeSet<Version>>,
-    /// After a crash: whatever was current at the last sync or later.
-    legal: BTreeMap<u64, BTreeSet<Version>>,
-}
-
-impl Oracle {
-    fn now(&self, key: u64) -> BTreeSet<Version> {
-        self.current
-            .get(&key)
-            .cloned()
-            .unwrap_or_else(|| [None].into())
-    }
-
-    fn may_be(&self, key: u64) -> BTreeSet<Version> {
-        self.legal
-            .get(&key)
-            .cloned()
-            .unwrap_or_else(|| [None].into())
-    }
-
-    fn set(&mut self, key: u64, version: Version) {
-        self.current.insert(key, [version].into());
-        self.may_become(key, version);
-    }
-
-    fn may_become(&mut self, key: u64, version: Version) {
-        self.legal
-            .entry(key)
-            .or_insert_with(|| [None].into())
-            .insert(version);
-    }
-
-    fn evicted(&mut self, key: u64) {
-        self.current
-            .entry(key)
-            .or_insert_with(|| [None].into())
-            .insert(None);
-        self.may_become(key, None);
-    }
-
-    fn synced(&mut self) {
-        self.legal = self.current.clone();
-    }
-
-    fn seen_after_crash(&mut self, key: u64, version: Version) {
-        self.current.insert(key, [version].into());
-        self.legal.insert(key, [version].into());
-    }
-}
-
-#[derive(Debug, Default)]
-struct Evictions(Mutex<Vec<u64>>);
-
-impl Events for Evictions {
-    fn event(&self, event: &Event<'_>) {
-        if let Event::Evicted { key, .. } = event {
-            let number = u64::from_le_bytes((*key).try_into().unwrap());
-            self.0.lock().unwrap().push(number);
-        }
-    }
-}
 
 struct Run {
     seed: u64,
@@ -94,10 +26,6 @@ struct Run {
     evictions: Arc<Evictions>,
     oracle: Oracle,
     next_version: u64,
-}
-
-fn content(key: u64, version: u64) -> u64 {
-    key << 40 | version
 }
 
 impl Run {

@@ -210,6 +210,41 @@ fn without_any_base_slot_headers_are_what_is_left() {
     assert_eq!(hits(&empty.open(), 20), 1);
 }
 
+/// A write that the device put into another slot carries its own slot's number. When headers decide,
+/// such a one proves nothing: neither about the slot it lies in, nor about its own.
+#[test]
+fn a_header_in_another_slots_place_proves_nothing() {
+    let bed = filled(10);
+    let store = bed.open();
+    let geometry = store.geometry().clone();
+    let own = geometry.slot_offset(slot_of(&store, 3)).unwrap();
+    let mut taken = Vec::new();
+    store.for_each(|info| {
+        taken.push(info.slot);
+        true
+    });
+    let free = (0..64).find(|slot| !taken.contains(slot)).unwrap();
+    let superblock = store.superblock().clone();
+    drop(store);
+    let file = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(bed.path())
+        .unwrap();
+    let mut slot = vec![0; FORMAT_BLOCK + LEN];
+    file.read_exact_at(&mut slot, own).unwrap();
+    let elsewhere = geometry.slot_offset(free).unwrap();
+    file.write_all_at(&slot, elsewhere).unwrap();
+    zero(&bed, own, slot.len());
+    for region in [&superblock.base_a, &superblock.base_b] {
+        corrupt(&bed, region.offset, 64);
+    }
+    let store = bed.open();
+    assert_eq!(store.recovery().scanned.unwrap().headers, 9);
+    assert!(!store.contains(&key(3)));
+    assert_eq!(hits(&store, 10), 9);
+}
+
 /// A store whose log holds all its entries: one block for each, none in a base.
 fn logged(count: u64) -> (Bed, rb_core::Superblock) {
     let bed = Bed::new(16384, 64);

@@ -1,60 +1,13 @@
 //! Failing requests: one key fails, the store does not (C7); and poisoning.
 
-use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use rb_core::{
-    Background, ClassRequest, Error, FormatOptions, Put, PutOptions, SeededRandom, Share, Store,
-    StoreOptions, format_engine,
-};
-use rb_io::{Engine, OpKind};
-use rb_testkit::{MemDevice, MemEngine};
+use rb_core::{Background, Error, Put, PutOptions, Store};
+use rb_io::OpKind;
 
-use crate::support::{Watch, key, value};
+use crate::support::{EIO, Sim, key, slots_of, value};
 
-const EIO: i32 = 5;
 const ENOSPC: i32 = 28;
-
-struct Sim {
-    device: Arc<MemDevice>,
-    watch: Arc<Watch>,
-}
-
-impl Sim {
-    fn new(slots: u64) -> Sim {
-        let classes = vec![ClassRequest {
-            slot_bytes: 4096,
-            share: Share::Slots(slots),
-        }];
-        let bytes = rb_format::device_bytes_for(&classes, 64, 0, None).unwrap();
-        let device = MemDevice::new(bytes);
-        let sim = Sim {
-            device,
-            watch: Watch::new(),
-        };
-        let random = Arc::new(SeededRandom::new(1));
-        let options = FormatOptions {
-            key_len_max: 64,
-            random,
-            ..FormatOptions::new("", classes)
-        };
-        format_engine(&sim.engine(), &options).unwrap();
-        sim
-    }
-
-    fn engine(&self) -> Arc<dyn Engine> {
-        Arc::new(MemEngine::new(Arc::clone(&self.device)))
-    }
-
-    fn open(&self) -> Store {
-        let options = StoreOptions {
-            background: Background::Manual,
-            buffer_bytes: Some(1 << 20),
-            events: Some(self.watch.clone()),
-            ..StoreOptions::default()
-        };
-        Store::open_engine(self.engine(), options).unwrap()
-    }
-}
 
 fn put_many(store: &Store, numbers: std::ops::Range<u64>) -> Vec<rb_core::PutResult> {
     let keys: Vec<_> = numbers.clone().map(key).collect();
@@ -205,36 +158,14 @@ fn a_failed_flush_or_log_write_poisons_writing_and_reads_go_on() {
 }
 
 #[test]
-fn another_writer_is_found_by_its_incarnation() {
-    let sim = Sim::new(32);
-    let first = sim.open();
-    first.put(b"k", b"first").unwrap();
-    first.sync().unwrap();
-    // A second host opens the same device: no lock of this machine can stop it.
-    let second = sim.open();
-    first.put(b"k", b"again").unwrap();
-    let error = first.sync().unwrap_err();
-    assert!(
-        error.is_poisoned() && error.to_string().contains("another writer"),
-        "{error}"
-    );
-    second.put(b"l", b"second").unwrap();
-    second.sync().unwrap();
-}
-
-#[test]
 fn a_late_request_is_answered_and_keeps_its_memory_and_slot() {
     let sim = Sim::new(4);
-    let options = StoreOptions {
-        background: Background::Threads,
-        buffer_bytes: Some(1 << 20),
-        io_deadline: std::time::Duration::from_millis(50),
-        ..StoreOptions::default()
-    };
-    let store = Store::open_engine(sim.engine(), options).unwrap();
+    let store = sim.open_with(|options| {
+        options.background = Background::Threads;
+        options.io_deadline = Duration::from_millis(50);
+    });
     assert!(put_many(&store, 0..2).iter().all(Result::is_ok));
-    let slots = store.geometry().slot_offset(0).unwrap()..sim.device.capacity_bytes();
-    sim.device.hold(slots);
+    sim.device.hold(slots_of(&store));
     assert!(matches!(store.get(&key(0)), Err(Error::TimedOut { .. })));
     assert!(matches!(
         store.put(&key(5), b"v"),
@@ -247,11 +178,113 @@ fn a_late_request_is_answered_and_keeps_its_memory_and_slot() {
         "the slot stays with the request"
     );
     sim.device.release();
-    let start = std::time::Instant::now();
+    let start = Instant::now();
     while class().reserved > 0 && start.elapsed().as_secs() < 10 {
         std::thread::yield_now();
     }
     assert_eq!(class().reserved, 0, "the late write has ended");
     assert!(store.get(&key(0)).unwrap().unwrap() == value(0, 3000)[..]);
     store.audit().unwrap();
+}
+
+/// Slots that waited for a flush were only released by a commit, and nothing asked for one where no
+/// put had gone well: after a burst of failures the store had no slot left, for good.
+#[test]
+fn a_burst_of_failed_writes_leaves_no_slot_out_of_use() {
+    let sim = Sim::new(8);
+    let store = sim.open();
+    sim.device.fail_always(OpKind::Write, slots_of(&store), EIO);
+    for n in 0..8 {
+        assert!(store.put(&key(n), b"v").is_err());
+    }
+    sim.device.heal();
+    store.sync().unwrap();
+    let class = store.stats().index.classes[0];
+    assert_eq!((class.quarantined, class.free), (0, 8));
+    store.put(&key(9), b"v").unwrap();
+}
+
+/// A put that found no queue in time had written nothing, yet its slot was counted as one whose
+/// write failed: a busy device made good slots bad.
+#[test]
+fn a_put_that_finds_no_queue_makes_no_slot_bad() {
+    let sim = Sim::new(4);
+    let store = sim.open_with(|options| {
+        options.background = Background::Threads;
+        options.queues_max = 1;
+        options.busy_wait = Duration::from_millis(2);
+    });
+    for n in 1..16 {
+        store.put(&key(0), b"v").unwrap();
+        // A slow get has the only queue.
+        sim.device.hold(slots_of(&store));
+        let slow = store.clone();
+        let reader = std::thread::spawn(move || slow.get(&key(0)));
+        sim.wait_for_held(1);
+        let answer = store.put(&key(n), b"v");
+        assert!(matches!(answer, Err(Error::Busy { .. })), "{answer:?}");
+        sim.device.release();
+        reader.join().unwrap().unwrap();
+        drop(store.remove(b"something to commit"));
+        store.sync().unwrap();
+    }
+    let class = store.stats().index.classes[0];
+    assert_eq!((class.bad, class.quarantined), (0, 0), "{class:?}");
+    assert_eq!(sim.watch.count("BadSlot"), 0);
+}
+
+/// The validator went on with the answers of a batch that it had given up, took each for that of
+/// another entry, and dropped entries that were whole.
+#[test]
+fn validation_that_was_given_up_drops_nothing() {
+    let sim = Sim::new(64);
+    let store = sim.open();
+    assert!(put_many(&store, 0..40).iter().all(Result::is_ok));
+    store.sync().unwrap();
+    let sim = sim.crash();
+    let store = sim.open_with(|options| {
+        options.io_deadline = Duration::from_millis(50);
+        options.shards = Some(1);
+    });
+    sim.device.hold(slots_of(&store));
+    let answer = store.step_validate(16);
+    assert!(matches!(answer, Err(Error::TimedOut { .. })), "{answer:?}");
+    sim.device.release();
+    for _ in 0..100 {
+        if !store.step_validate(8).unwrap_or(true) {
+            break;
+        }
+    }
+    let live = (0..40).filter(|n| store.contains(&key(*n))).count();
+    assert_eq!(live, 40, "{:?}", sim.watch.lines());
+}
+
+/// When a queue fails, the device may still execute what it was given. Such a slot was released by
+/// the next flush, and the old write then landed on a value that had been synced.
+#[test]
+fn a_slot_is_not_reused_while_a_write_of_a_broken_queue_may_land() {
+    let sim = Sim::new(1);
+    let store = sim.open();
+    sim.device.break_queues(EIO);
+    assert!(store.put(b"old", &value(1, 3000)).is_err());
+    sim.device.heal();
+    drop(store.remove(b"something to commit"));
+    store.sync().unwrap();
+    assert_eq!(sim.device.held(), 1, "the write is still with the device");
+    let answer = store.put(b"new", &value(2, 3000));
+    assert!(matches!(answer, Err(Error::NoSpace { .. })), "{answer:?}");
+    store.audit().unwrap();
+}
+
+/// Of two puts of one key in a batch, the first was answered as superseded by the second even when
+/// the second's write had failed: an acknowledged key that was not there.
+#[test]
+fn a_put_is_superseded_only_by_one_that_went_well() {
+    let sim = Sim::new(4);
+    let store = sim.open();
+    sim.device.fail_always(OpKind::Write, slots_of(&store), EIO);
+    let puts = vec![Put::new(b"k", b"1"), Put::new(b"k", b"2")];
+    let answers = store.put_many(puts, PutOptions::default());
+    assert!(answers.iter().all(Result::is_err), "{answers:?}");
+    assert!(store.get(b"k").unwrap().is_none());
 }

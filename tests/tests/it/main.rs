@@ -7,14 +7,23 @@
 
 mod api;
 mod bad_input;
+mod base_choice;
 mod churn;
+mod close;
+mod commits;
 mod counts;
 mod crash;
 mod crash_wide;
 mod damage;
 mod durable;
+mod epochs;
 mod evict;
 mod faults;
+mod log_end;
+mod log_space;
+mod observers;
+mod opening;
+mod oracle;
 mod recover;
-mod review;
 mod support;
+mod writers;

@@ -1,15 +1,23 @@
-//! What the tests share: small stores, deterministic values, an observer.
+//! What the tests share: small stores in files and in memory, deterministic values, an observer.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
 
 use rb_core::{
-    ClassRequest, EngineKind, Event, Events, FormatOptions, Share, Store, StoreOptions, format,
+    Background, ClassRequest, EngineKind, Event, Events, FormatOptions, OpenError, SeededRandom,
+    Share, Store, StoreOptions, Superblock, format, format_engine,
 };
+use rb_format::{FORMAT_BLOCK, Region};
+use rb_io::Engine;
+use rb_testkit::{MemDevice, MemEngine};
 use tempfile::TempDir;
 
 pub(crate) const ENGINES: [EngineKind; 2] = [EngineKind::Posix, EngineKind::IoUring];
 pub(crate) const KIB: usize = 1024;
+/// What a device answers that cannot read or write a place.
+pub(crate) const EIO: i32 = 5;
 
 /// A file store in a folder that goes when this is dropped.
 pub(crate) struct Bed {
@@ -78,6 +86,135 @@ impl Bed {
             engine: self.engine,
         }
     }
+}
+
+/// A store on a device in memory, which fails, stalls and crashes as told.
+pub(crate) struct Sim {
+    pub(crate) device: Arc<MemDevice>,
+    pub(crate) watch: Arc<Watch>,
+}
+
+impl Sim {
+    /// `slots` slots of 4 KiB.
+    pub(crate) fn new(slots: u64) -> Sim {
+        Sim::with(slots, 64, None)
+    }
+
+    pub(crate) fn with(slots: u64, key_len_max: u32, log_bytes: Option<u64>) -> Sim {
+        let classes = vec![ClassRequest {
+            slot_bytes: 4096,
+            share: Share::Slots(slots),
+        }];
+        let bytes = rb_format::device_bytes_for(&classes, key_len_max, 0, log_bytes).unwrap();
+        let sim = Sim::on(MemDevice::new(bytes));
+        let options = FormatOptions {
+            key_len_max,
+            log_bytes,
+            random: Arc::new(SeededRandom::new(1)),
+            ..FormatOptions::new("", classes)
+        };
+        format_engine(&sim.engine(), &options).unwrap();
+        sim
+    }
+
+    /// A log of `blocks` blocks, so that the ring is soon full.
+    pub(crate) fn with_ring(slots: u64, blocks: u64) -> Sim {
+        Sim::with(slots, 1024, Some(blocks * FORMAT_BLOCK as u64))
+    }
+
+    /// Whatever the device holds.
+    pub(crate) fn on(device: Arc<MemDevice>) -> Sim {
+        Sim {
+            device,
+            watch: Watch::new(),
+        }
+    }
+
+    /// What a crash leaves at worst: what was flushed.
+    pub(crate) fn crash(&self) -> Sim {
+        Sim::on(self.device.crash())
+    }
+
+    /// What a crash leaves: besides, some of what was not flushed, as `seed` decides.
+    pub(crate) fn crash_seeded(&self, seed: u64) -> Sim {
+        Sim::on(MemDevice::from_image(&self.device.crash_image_seeded(seed)))
+    }
+
+    pub(crate) fn engine(&self) -> Arc<dyn Engine> {
+        Arc::new(MemEngine::new(Arc::clone(&self.device)))
+    }
+
+    pub(crate) fn open(&self) -> Store {
+        self.open_with(|_| {})
+    }
+
+    pub(crate) fn open_with(&self, change: impl FnOnce(&mut StoreOptions)) -> Store {
+        self.try_open(change).unwrap()
+    }
+
+    /// Background duties are run by the test, unless it changes that.
+    pub(crate) fn try_open(
+        &self,
+        change: impl FnOnce(&mut StoreOptions),
+    ) -> Result<Store, OpenError> {
+        let mut options = StoreOptions {
+            background: Background::Manual,
+            buffer_bytes: Some(1 << 20),
+            events: Some(self.watch.clone()),
+            ..StoreOptions::default()
+        };
+        change(&mut options);
+        Store::open_engine(self.engine(), options)
+    }
+
+    /// Damages the first section of a base; its header stays whole.
+    pub(crate) fn corrupt_section(&self, base: &Region) {
+        let at = base.offset + FORMAT_BLOCK as u64 + 64;
+        self.device.corrupt(at..at + 1);
+    }
+
+    /// Damages a log block.
+    pub(crate) fn corrupt_log(&self, superblock: &Superblock, sequence: u64) {
+        let at = rb_format::log_block_offset(&superblock.log, sequence) + 100;
+        self.device.corrupt(at..at + 1);
+    }
+
+    /// Returns when the device holds so many requests.
+    pub(crate) fn wait_for_held(&self, count: usize) {
+        while self.device.held() < count {
+            std::thread::yield_now();
+        }
+    }
+}
+
+/// Where all slots are.
+pub(crate) fn slots_of(store: &Store) -> Range<u64> {
+    store.geometry().slot_offset(0).unwrap()..store.engine().capacity_bytes()
+}
+
+pub(crate) fn range_of(region: &Region) -> Range<u64> {
+    region.offset..region.offset + region.bytes
+}
+
+/// Runs `work` in a thread; false if it has not ended in time.
+pub(crate) fn ends_within(time: Duration, work: impl FnOnce() + Send + 'static) -> bool {
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || {
+        work();
+        let _ = sender.send(());
+    });
+    receiver.recv_timeout(time).is_ok()
+}
+
+/// Keys of 1000 bytes, of which a log block takes three.
+pub(crate) fn long_keys(numbers: Range<u64>) -> Vec<Vec<u8>> {
+    numbers
+        .map(|n| [&n.to_le_bytes()[..], &[b'k'; 992]].concat())
+        .collect()
+}
+
+pub(crate) fn slices(keys: &[Vec<u8>]) -> Vec<&[u8]> {
+    keys.iter().map(Vec::as_slice).collect()
 }
 
 fn copy_sparse(from: &Path, to: &Path) {
