@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use rb_format::{
     BaseHeader, ClassRequest, FORMAT_BLOCK, Generation, INCARNATION_A_OFFSET, INCARNATION_B_OFFSET,
-    Identity, LayoutRequest, LogPosition, METADATA_START, SUPERBLOCK_A_OFFSET, SUPERBLOCK_B_OFFSET,
-    Share, StoreUuid, Superblock, device_bytes_for, encode_directory, plan,
+    Identity, LayoutRequest, LogPosition, METADATA_START, Region, SUPERBLOCK_A_OFFSET,
+    SUPERBLOCK_B_OFFSET, Share, StoreUuid, Superblock, device_bytes_for, encode_directory, plan,
 };
 use rb_io::{Access, Device, Engine, EngineKind, wipe_list};
 
@@ -200,7 +200,7 @@ fn write_store(
         sequence: 1,
         anchor: 0,
     };
-    write_empty_base(&mut io, superblock, position, &[])
+    write_empty_base(&mut io, superblock, &superblock.base_a, position, &[])
         .map_err(failed("writing the first checkpoint base"))?;
     write_superblock(&mut io, superblock).map_err(failed("writing the superblocks"))
 }
@@ -217,26 +217,31 @@ fn wipe(io: &mut MetaIo, foreign: &[Range<u64>]) -> Result<(), Error> {
     Ok(())
 }
 
-/// Zeroes the fixed places and the other base's header. Old records elsewhere name another UUID.
+/// Zeroes the fixed places and the other base's header, the superblocks durably before anything that
+/// they name: a crash leaves the old store whole, or none. Old records elsewhere name another UUID.
 fn invalidate(io: &mut MetaIo, superblock: &Superblock) -> Result<(), Error> {
     let zeros = vec![0; FORMAT_BLOCK];
-    for offset in [
-        SUPERBLOCK_A_OFFSET,
-        SUPERBLOCK_B_OFFSET,
+    let superblocks = [SUPERBLOCK_A_OFFSET, SUPERBLOCK_B_OFFSET];
+    let rest = [
         INCARNATION_A_OFFSET,
         INCARNATION_B_OFFSET,
         METADATA_START,
         superblock.base_b.offset,
-    ] {
-        io.write(offset, &zeros)?;
+    ];
+    for places in [&superblocks[..], &rest[..]] {
+        for &offset in places {
+            io.write(offset, &zeros)?;
+        }
+        io.flush()?;
     }
-    io.flush()
+    Ok(())
 }
 
-/// Writes the first base of an epoch, without entries, into region A.
+/// Writes the first base of an epoch, without entries, into a base region.
 pub(crate) fn write_empty_base(
     io: &mut MetaIo,
     superblock: &Superblock,
+    region: &Region,
     position: LogPosition,
     bad_slots: &[u32],
 ) -> Result<(), Error> {
@@ -256,7 +261,7 @@ pub(crate) fn write_empty_base(
         directory_checksum: directory.checksum,
         bad_slots: bad_slots.to_vec(),
     };
-    io.write(superblock.base_a.offset, &header.encode()[..])?;
+    io.write(region.offset, &header.encode()[..])?;
     io.flush()
 }
 

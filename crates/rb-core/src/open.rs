@@ -295,22 +295,29 @@ fn start_empty(
     floor: u32,
 ) -> Result<Recovered, OpenError> {
     let failed = |what| move |source| OpenError::Io { what, source };
+    let headers = read_headers(io, &found.newest).map_err(no_base)?;
     // What is known of the medium outlives its content.
-    let mut bad_slots = read_headers(io, &found.newest)
-        .map_err(no_base)?
-        .bad_slots();
+    let mut bad_slots = headers.bad_slots();
     bad_slots.sort_unstable();
     bad_slots.dedup();
-    found.newest.sequence += 1;
-    found.newest.identity.epoch += 1;
-    found.repair = [false, false];
-    write_superblock(io, &found.newest).map_err(failed("writing the superblocks"))?;
+    // The new epoch's base first, and not over the newest of the old one: until the superblock names
+    // the new epoch, a crash leaves the old store whole.
+    let region = headers.found.first().map_or(0, |newest| 1 - newest.region);
+    let mut superblock = found.newest.clone();
+    superblock.sequence += 1;
+    superblock.identity.epoch += 1;
     let position = LogPosition {
         sequence: 1,
         anchor: 0,
     };
-    write_empty_base(io, &found.newest, position, &bad_slots)
+    let place = [&superblock.base_a, &superblock.base_b][region];
+    write_empty_base(io, &superblock, place, position, &bad_slots)
         .map_err(failed("writing the first checkpoint base"))?;
+    write_superblock(io, &superblock).map_err(failed("writing the superblocks"))?;
+    *found = Superblocks {
+        newest: superblock,
+        repair: [false, false],
+    };
     let index = empty_index(geometry, shards).map_err(|why| OpenError::Resource {
         what: "the index",
         why: why.to_string(),
@@ -324,7 +331,7 @@ fn start_empty(
         report,
         end: position,
         newest: Some(BasePlace {
-            region: 0,
+            region,
             position: 1,
         }),
         tail: 1,

@@ -2,11 +2,11 @@
 
 use rb_core::{Payload, Put, PutMode, PutOptions, Stored};
 
-use crate::support::{Bed, ENGINES, KIB, key, value};
+use crate::support::{Bed, KIB, engines, key, value};
 
 #[test]
 fn values_come_back_byte_for_byte_after_put_and_after_restart() {
-    for engine in ENGINES {
+    for engine in engines() {
         let bed = Bed::new(64 * KIB as u64, 64).on(engine);
         let store = bed.open();
         let sizes = [1, 511, 4096, 4097, 50_000, 64 * KIB];
@@ -35,7 +35,7 @@ fn values_come_back_byte_for_byte_after_put_and_after_restart() {
 
 #[test]
 fn batches_answer_key_by_key() {
-    for engine in ENGINES {
+    for engine in engines() {
         let bed = Bed::new(64 * KIB as u64, 64).on(engine);
         let store = bed.open();
         let values: Vec<_> = (0..20).map(|n| value(n, 30_000 + n as usize)).collect();
@@ -140,7 +140,7 @@ fn memory_of_the_store_is_put_without_a_copy() {
 
 #[test]
 fn async_operations_can_be_waited_on_and_awaited() {
-    for engine in ENGINES {
+    for engine in engines() {
         let bed = Bed::new(64 * KIB as u64, 64).on(engine);
         let store = bed.open();
         let values: Vec<_> = (0..40).map(|n| value(n, 40_000)).collect();

@@ -12,7 +12,7 @@ use rb_core::{
 };
 use rb_testkit::values::{fill, matches, next_number};
 
-use crate::support::{Bed, ENGINES};
+use crate::support::{Bed, engines};
 
 const WRITERS: u64 = 3;
 const READERS: u64 = 2;
@@ -201,7 +201,7 @@ fn churn_on_both_engines() {
         .ok()
         .and_then(|s| s.parse().ok())
         .unwrap_or(5);
-    for engine in ENGINES {
+    for engine in engines() {
         let seed: u64 = std::env::var("CHURN_SEED")
             .ok()
             .and_then(|s| s.parse().ok())

@@ -2,12 +2,15 @@
 
 use rb_core::{EngineKind, Put, PutOptions};
 
-use crate::support::{Bed, KIB, key, value};
+use crate::support::{Bed, KIB, io_uring_works, key, value};
 
 const BATCH: u64 = 32;
 
 #[test]
 fn a_batch_that_fits_the_queue_is_one_submission() {
+    if !io_uring_works("one submission per batch") {
+        return;
+    }
     let bed = Bed::new(64 * KIB as u64, 64).on(EngineKind::IoUring);
     let store = bed.open();
     let values: Vec<_> = (0..BATCH).map(|n| value(n, 64 * KIB)).collect();

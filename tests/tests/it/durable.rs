@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rb_core::{Durability, EngineKind, Store};
 
-use crate::support::{Bed, ENGINES, key, value};
+use crate::support::{Bed, engines, key, value};
 
 #[test]
 fn what_was_synced_is_there_after_a_crash() {
@@ -95,7 +95,7 @@ fn child_of_the_kill_test() {
 
 #[test]
 fn what_was_synced_before_kill_9_is_there_after_it() {
-    for engine in ENGINES {
+    for engine in engines() {
         let bed = Bed::new(16384, 64).on(engine);
         for round in 0..5_u64 {
             let mut child = Command::new(std::env::current_exe().unwrap())

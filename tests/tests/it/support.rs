@@ -11,10 +11,22 @@ use rb_core::{
 };
 use rb_format::{FORMAT_BLOCK, Region};
 use rb_io::Engine;
-use rb_testkit::{MemDevice, MemEngine};
+use rb_testkit::{MemDevice, MemEngine, skip};
 use tempfile::TempDir;
 
-pub(crate) const ENGINES: [EngineKind; 2] = [EngineKind::Posix, EngineKind::IoUring];
+/// The engines that work here; io_uring is noted as skipped where the machine forbids it.
+pub(crate) fn engines() -> Vec<EngineKind> {
+    let mut engines = vec![EngineKind::Posix];
+    engines.extend(io_uring_works("the store on io_uring").then_some(EngineKind::IoUring));
+    engines
+}
+
+/// Whether io_uring works here; if not, the skip is noted.
+pub(crate) fn io_uring_works(what: &str) -> bool {
+    let bed = Bed::new(4096, 1);
+    skip::io_uring_works(what, &bed.path())
+}
+
 pub(crate) const KIB: usize = 1024;
 /// What a device answers that cannot read or write a place.
 pub(crate) const EIO: i32 = 5;

@@ -1,0 +1,158 @@
+//! The end of a store: operations that hang, several that close, what counts as clean (C4).
+
+use std::sync::{Arc, Barrier};
+use std::time::{Duration, Instant};
+
+use rb_core::{Background, Error, Store};
+use rb_io::OpKind;
+use rb_testkit::MemDevice;
+
+use crate::support::{EIO, Sim, ends_within, key, range_of, slots_of};
+
+const LONG: Duration = Duration::from_secs(5);
+
+/// A store whose async get of key 0 hangs in the device.
+fn with_stuck_get() -> (Sim, Store, rb_core::Operation<Vec<rb_core::Lookup>>) {
+    let sim = Sim::new(8);
+    let store = sim.open_with(|options| {
+        options.background = Background::Threads;
+        options.io_deadline = Duration::from_millis(100);
+    });
+    store.put(&key(0), b"v").unwrap();
+    sim.device.hold(slots_of(&store));
+    let stuck = store.get_many_async(&[&key(0)]);
+    (sim, store, stuck)
+}
+
+/// The thread behind async operations was joined without a deadline, so one request that the device
+/// never answered made `close`, or dropping the store, hang.
+#[test]
+fn close_and_drop_end_although_an_async_operation_hangs() {
+    let ends: [fn(Store); 2] = [|store| drop(store.close()), drop];
+    for (number, end) in ends.into_iter().enumerate() {
+        let (sim, store, _stuck) = with_stuck_get();
+        assert!(ends_within(LONG, move || end(store)), "end {number} hangs");
+        sim.device.release();
+    }
+}
+
+/// Only blocking calls had a deadline; whoever awaited an async get that hung waited for ever.
+#[test]
+fn an_async_get_has_a_deadline() {
+    let (sim, _store, stuck) = with_stuck_get();
+    let Ok(answers) = stuck.wait_for(LONG) else {
+        panic!("no answer");
+    };
+    assert!(matches!(answers[..], [Err(Error::TimedOut { .. })]));
+    sim.device.release();
+}
+
+/// The second of two threads that closed at once did not wait for the first, but stopped the log
+/// under it: the first one's close failed, and the next opening found a crash.
+#[test]
+fn closing_twice_at_once_is_clean() {
+    for round in 0..10 {
+        let sim = Sim::new(4096);
+        let store = sim.open_with(|options| options.background = Background::Threads);
+        for n in 0..400 {
+            store.put(&key(n), b"v").unwrap();
+        }
+        let barrier = Arc::new(Barrier::new(2));
+        let threads = [(); 2].map(|()| {
+            let (store, barrier) = (store.clone(), barrier.clone());
+            std::thread::spawn(move || {
+                barrier.wait();
+                store.close()
+            })
+        });
+        for thread in threads {
+            thread.join().unwrap().unwrap();
+        }
+        drop(store);
+        assert!(sim.crash().open().recovery().clean, "round {round}");
+    }
+}
+
+/// The close record of the opening before was still the end of the log when an opening crashed
+/// before its first commit: it was called clean, and slots that it had overwritten went unvalidated.
+#[test]
+fn an_opening_that_crashed_before_its_first_commit_is_not_clean() {
+    let sim = Sim::new(4);
+    let store = sim.open();
+    for n in 0..4 {
+        store.put(&key(n), b"v").unwrap();
+    }
+    store.close().unwrap();
+    let store = sim.open();
+    assert!(store.recovery().clean);
+    for n in 4..8 {
+        store.put(&key(n), b"v").unwrap(); // Evicts, and overwrites every slot.
+    }
+    let everything = MemDevice::from_image(&sim.device.live_image());
+    assert!(!Sim::on(everything).open().recovery().clean);
+}
+
+/// The close record needed room like any other, so a store whose log was full could not be closed.
+#[test]
+fn a_store_with_a_full_log_closes_cleanly() {
+    let sim = Sim::with_ring(8, 64);
+    let store = sim.open();
+    store.put(b"a", b"v").unwrap();
+    store.checkpoint().unwrap();
+    store.checkpoint().unwrap();
+    let full = (0..200).find_map(|n| {
+        let answer = store.put(&key(n % 4), b"v").err();
+        store.sync().unwrap();
+        answer
+    });
+    assert!(matches!(full, Some(Error::Busy { .. })), "{full:?}");
+    store.close().unwrap();
+    drop(store);
+    assert!(sim.open().recovery().clean);
+}
+
+/// The write of a put may end after writing has stopped. Its record could then never be durable, so
+/// the key must not appear: neither answered as stored, nor readable, nor in possession of a slot.
+#[test]
+fn a_write_that_ends_after_writing_has_stopped_publishes_nothing() {
+    let sim = Sim::new(4);
+    let store = sim.open();
+    store.put(b"before", b"v").unwrap();
+    sim.device.hold(slots_of(&store));
+    let putting = {
+        let store = store.clone();
+        std::thread::spawn(move || store.put(b"late", b"v"))
+    };
+    sim.wait_for_held(1);
+    let log = range_of(&store.superblock().log);
+    sim.device.fail_next(OpKind::Write, log, EIO);
+    assert!(store.sync().unwrap_err().is_poisoned());
+    sim.device.release();
+    let answer = putting.join().unwrap();
+    assert!(answer.as_ref().is_err_and(Error::is_poisoned), "{answer:?}");
+    assert!(store.get(b"late").unwrap().is_none());
+    assert!(store.get(b"before").unwrap().is_some(), "reads go on");
+    store.audit().unwrap();
+}
+
+/// The same with a put that was given up long before the store was closed.
+#[test]
+fn a_write_that_ends_after_the_close_publishes_nothing() {
+    let sim = Sim::new(4);
+    let store = sim.open_with(|options| options.io_deadline = Duration::from_millis(50));
+    sim.device.hold(slots_of(&store));
+    assert!(matches!(
+        store.put(b"late", b"v"),
+        Err(Error::TimedOut { .. })
+    ));
+    // Its flush does not end either, so it fails; the store is closed all the same.
+    assert!(store.close().is_err());
+    sim.device.release();
+    let class = || store.stats().index.classes[0];
+    let start = Instant::now();
+    while class().reserved > 0 && start.elapsed() < LONG {
+        std::thread::yield_now();
+    }
+    assert_eq!((class().live, class().free), (0, 4));
+    assert!(matches!(store.get(b"late"), Err(Error::Closed)));
+}

@@ -1,0 +1,108 @@
+//! What a commit covers, and what it does not: operations that come while one runs (C2).
+
+use std::fmt;
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rb_core::{Clock, Store};
+use rb_io::OpKind;
+
+use crate::support::{EIO, Sim, key, range_of, slots_of};
+
+/// A record that is queued while a commit writes is not in that commit, so the next sync must write
+/// it.
+#[test]
+fn a_commit_does_not_make_durable_what_came_while_it_wrote() {
+    let sim = Sim::new(8);
+    let store = sim.open();
+    store.put(b"first", b"1").unwrap();
+    sim.device.hold(range_of(&store.superblock().log));
+    let syncing = {
+        let store = store.clone();
+        std::thread::spawn(move || store.sync())
+    };
+    sim.wait_for_held(1);
+    store.put(b"second", b"2").unwrap();
+    sim.device.release();
+    syncing.join().unwrap().unwrap();
+    store.sync().unwrap();
+    let after = sim.crash().open();
+    assert!(after.get(b"first").unwrap().unwrap() == b"1"[..]);
+    assert!(after.get(b"second").unwrap().unwrap() == b"2"[..]);
+}
+
+/// A write that failed while a flush was under way may land after it: only a flush that began later
+/// frees the slot.
+#[test]
+fn a_flush_does_not_free_a_slot_whose_write_failed_meanwhile() {
+    let sim = Sim::new(8);
+    let store = sim.open();
+    store.put(&key(0), b"v").unwrap();
+    // Nothing but flushes touches this byte.
+    sim.device.hold(0..1);
+    let committing = {
+        let store = store.clone();
+        std::thread::spawn(move || store.step_commit())
+    };
+    sim.wait_for_held(1);
+    sim.device.fail_next(OpKind::Write, slots_of(&store), EIO);
+    assert!(store.put(&key(1), b"v").is_err());
+    sim.device.release();
+    committing.join().unwrap().unwrap();
+    let quarantined = || store.stats().index.classes[0].quarantined;
+    assert_eq!(quarantined(), 1, "after a flush that began too early");
+    store.sync().unwrap();
+    assert_eq!(quarantined(), 0);
+}
+
+/// A clock that lets another thread act, once, in the moment when a put asks for the time of its
+/// record; for a while, because the other may have to wait for the put.
+#[derive(Default)]
+struct Between {
+    act: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl fmt::Debug for Between {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Between")
+    }
+}
+
+impl Clock for Between {
+    fn now(&self) -> Duration {
+        let act = self.act.lock().unwrap().take();
+        if let Some(act) = act {
+            let (sender, done) = mpsc::channel();
+            let thread = std::thread::spawn(move || {
+                act();
+                let _ = sender.send(());
+            });
+            let _ = done.recv_timeout(Duration::from_millis(300));
+            *self.thread.lock().unwrap() = Some(thread);
+        }
+        Duration::ZERO
+    }
+}
+
+/// A put's entry and its record appear in one hold of the shard's lock. Otherwise a remove and a
+/// checkpoint could come in between: the base would know neither the key nor its removal, and the
+/// put's record after it would bring the key back.
+#[test]
+fn nothing_comes_between_a_puts_entry_and_its_record() {
+    let sim = Sim::new(8);
+    let clock = Arc::new(Between::default());
+    let store: Store = sim.open_with(|options| options.clock = clock.clone());
+    let other = store.clone();
+    *clock.act.lock().unwrap() = Some(Box::new(move || {
+        drop(other.remove(b"k"));
+        other.checkpoint().unwrap();
+    }));
+    store.put(b"k", b"v").unwrap();
+    let thread = clock.thread.lock().unwrap().take().unwrap();
+    thread.join().unwrap();
+    store.sync().unwrap();
+    assert!(!store.contains(b"k"));
+    assert!(!sim.crash().open().contains(b"k"), "it came back");
+}

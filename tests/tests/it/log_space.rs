@@ -1,0 +1,110 @@
+//! Room in the log: what it cannot take waits or is refused, and nothing that recovery still needs
+//! is overwritten (C6).
+
+use rb_core::{Error, Put, PutOptions};
+
+use crate::support::{Sim, key, long_keys, slices, slots_of, value};
+
+/// One commit held all records of a batch. A batch of many removes needed more memory than a commit
+/// has, and poisoned writing.
+#[test]
+fn removing_very_many_keys_at_once_goes_in_several_commits() {
+    let sim = Sim::with(64, 1024, Some(64 << 20));
+    let store = sim.open();
+    let keys = long_keys(0..10_000);
+    assert!(store.remove_many(&slices(&keys)).iter().all(Result::is_ok));
+    store.sync().unwrap();
+}
+
+/// The same with puts. Besides, the base of so many long keys has several sections, which are
+/// read in several rounds and decoded by several threads.
+#[test]
+fn putting_very_many_keys_at_once_goes_in_several_commits_and_sections() {
+    let sim = Sim::with(9000, 1024, Some(64 << 20));
+    let store = sim.open_with(|options| {
+        options.buffer_bytes = Some(160 << 20);
+        options.shards = Some(1);
+    });
+    let mut keys = long_keys(0..8000);
+    // So that zstd finds nothing in them.
+    (0..)
+        .zip(&mut keys)
+        .for_each(|(n, key)| key[8..].copy_from_slice(&value(n, 992)));
+    let puts = keys.iter().map(|key| Put::new(key, b"v")).collect();
+    let answers = store.put_many(puts, PutOptions::default());
+    assert!(answers.iter().all(Result::is_ok), "{:?}", answers[0]);
+    store.sync().unwrap();
+    let by_log = sim.crash().open();
+    assert_eq!(by_log.longest_prefix(&slices(&keys)), 8000);
+    store.checkpoint().unwrap();
+    let by_base = sim.crash().open();
+    assert_eq!(by_base.recovery().log_records, 0);
+    assert_eq!(by_base.longest_prefix(&slices(&keys)), 8000);
+    assert_eq!(by_base.recovery().lost_metadata, None);
+}
+
+/// Without checkpoints the ring fills. Then puts and removes are refused, and all that was
+/// acknowledged before is in the log.
+#[test]
+fn a_full_log_refuses_rather_than_overwrite_what_recovery_needs() {
+    let sim = Sim::with_ring(8, 64);
+    let store = sim.open();
+    let mut newest = [0; 6];
+    let refused = (0..200).find_map(|n| {
+        if let Err(error) = store.put(&key(n % 6), &value(n, 100)) {
+            return Some(error);
+        }
+        newest[n as usize % 6] = n;
+        store.sync().unwrap();
+        None
+    });
+    assert!(matches!(refused, Some(Error::Busy { .. })), "{refused:?}");
+    assert!(matches!(store.remove(&key(0)), Err(Error::Busy { .. })));
+    let after = sim.crash().open();
+    assert_eq!(after.recovery().lost_metadata, None);
+    for (n, newest) in (0..).zip(newest) {
+        assert!(after.get(&key(n)).unwrap().unwrap() == value(newest, 100)[..]);
+    }
+    // The second checkpoint replaces the base that needed the oldest block.
+    store.checkpoint().unwrap();
+    store.checkpoint().unwrap();
+    store.put(&key(0), b"v").unwrap();
+}
+
+/// Room is promised to puts before their values are written. Whoever comes meanwhile gets only what
+/// is left of it, or the puts' records would go round the ring when their writes end.
+#[test]
+fn room_that_was_promised_to_puts_in_flight_is_not_given_away() {
+    const PUTS: u64 = 35; // Twelve blocks of records.
+    let sim = Sim::with_ring(3 * PUTS, 64);
+    let store = sim.open_with(|options| {
+        options.shards = Some(1);
+        options.buffer_bytes = Some(4 << 20);
+    });
+    sim.device.hold(slots_of(&store));
+    let putting: Vec<_> = (0..3)
+        .map(|n| {
+            let store = store.clone();
+            std::thread::spawn(move || {
+                let keys = long_keys(n * PUTS..(n + 1) * PUTS);
+                let puts = keys.iter().map(|key| Put::new(key, b"v")).collect();
+                store.put_many(puts, PutOptions::default())
+            })
+        })
+        .collect();
+    sim.wait_for_held(3 * PUTS as usize);
+    let refused = long_keys(1000..1400)
+        .iter()
+        .find_map(|key| store.remove(key).err());
+    assert!(matches!(refused, Some(Error::Busy { .. })), "{refused:?}");
+    sim.device.release();
+    for thread in putting {
+        let answers = thread.join().unwrap();
+        assert!(answers.iter().all(Result::is_ok), "{:?}", answers[0]);
+    }
+    store.sync().unwrap();
+    let after = sim.crash().open();
+    assert_eq!(after.recovery().lost_metadata, None);
+    let keys = long_keys(0..3 * PUTS);
+    assert_eq!(after.longest_prefix(&slices(&keys)), keys.len());
+}

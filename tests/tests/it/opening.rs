@@ -1,0 +1,104 @@
+//! Opening over a device that stalls or cannot read a place: what is not known is not damage.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rb_core::{OnLostMetadata, StoreOptions};
+use rb_format::{FORMAT_BLOCK, SUPERBLOCK_A_OFFSET, log_block_offset};
+use rb_io::OpKind;
+
+use crate::support::{EIO, Sim, range_of};
+
+/// Where damage costs the most.
+fn strict(options: &mut StoreOptions) {
+    options.on_lost_metadata = OnLostMetadata::Empty;
+}
+
+fn impatient(options: &mut StoreOptions) {
+    strict(options);
+    options.io_deadline = Duration::from_millis(50);
+}
+
+/// A read that was late while opening was taken for a damaged copy. A short stall could so choose
+/// an older state or, with this policy, empty the store for good.
+#[test]
+fn a_device_that_stalls_while_opening_is_not_damaged() {
+    let sim = Sim::new(8);
+    let store = sim.open();
+    store.put(b"kept", b"kept").unwrap();
+    store.checkpoint().unwrap();
+    store.put(b"late", b"late").unwrap();
+    store.sync().unwrap();
+    let superblock = store.superblock().clone();
+    let block = |at: u64| at..at + FORMAT_BLOCK as u64;
+    for stalled in [
+        block(SUPERBLOCK_A_OFFSET),
+        block(superblock.base_a.offset),
+        block(superblock.base_b.offset),
+        superblock.base_a.offset..range_of(&superblock.base_b).end,
+        block(log_block_offset(&superblock.log, 2)),
+    ] {
+        let sim = sim.crash();
+        sim.device.hold(stalled.clone());
+        let opened = sim.try_open(impatient);
+        sim.device.release();
+        assert!(opened.is_err(), "{stalled:?}: opened without an answer");
+        let store = sim.open_with(strict);
+        let report = store.recovery();
+        assert_eq!(report.lost_metadata, None, "{stalled:?}");
+        for key in [&b"kept"[..], b"late"] {
+            assert!(store.get(key).unwrap().unwrap() == *key, "{stalled:?}");
+        }
+    }
+}
+
+/// After a read of one base had timed out, its answer arrived during a read of the other base and
+/// was taken for that one's: both bases then looked damaged.
+#[test]
+fn a_late_answer_is_not_taken_for_another_ones() {
+    let sim = Sim::new(8);
+    let store = sim.open();
+    store.put(b"kept", b"kept").unwrap();
+    store.checkpoint().unwrap();
+    store.checkpoint().unwrap();
+    let superblock = store.superblock().clone();
+    let sim = sim.crash();
+    sim.device.hold(range_of(&superblock.base_b));
+    let after_header = superblock.base_a.offset + FORMAT_BLOCK as u64;
+    sim.device
+        .hold(after_header..range_of(&superblock.base_a).end);
+    let other = Sim::on(Arc::clone(&sim.device));
+    let opening = std::thread::spawn(move || other.try_open(impatient).map(drop));
+    // Both are answered as soon as a second one is asked, which should not be.
+    while sim.device.held() < 2 && !opening.is_finished() {
+        std::thread::yield_now();
+    }
+    sim.device.release();
+    assert!(opening.join().unwrap().is_err());
+    let store = sim.open_with(strict);
+    assert_eq!(store.recovery().lost_metadata, None);
+    assert!(store.get(b"kept").unwrap().unwrap() == b"kept"[..]);
+}
+
+/// A log block that could not be read was taken for the end of the log. What had been synced after
+/// it was lost and a removed key came back, and the report said nothing.
+#[test]
+fn an_unreadable_log_block_is_not_the_end_of_the_log() {
+    let sim = Sim::new(8);
+    let store = sim.open();
+    store.put(b"kept", b"kept").unwrap();
+    store.put(b"gone", b"gone").unwrap();
+    store.sync().unwrap();
+    store.remove(b"gone").unwrap();
+    store.put(b"late", b"late").unwrap();
+    store.sync().unwrap();
+    let at = log_block_offset(&store.superblock().log, 2);
+    let sim = sim.crash();
+    // The last block, which no later one names: read with others, and once more alone.
+    sim.device
+        .fail_times(OpKind::Read, at..at + FORMAT_BLOCK as u64, EIO, 2);
+    let store = sim.open();
+    let lost = store.recovery().lost_metadata.clone().unwrap();
+    assert!(lost.contains("log block 2 cannot be read"), "{lost}");
+    assert!(store.get(b"late").unwrap().unwrap() == b"late"[..]);
+}

@@ -1,0 +1,177 @@
+//! Who may write: a number and a nonce for each opening, which every commit and checkpoint reads
+//! again (C8), and which never come a second time.
+
+use rb_core::Store;
+use rb_format::{
+    FORMAT_BLOCK, Generation, INCARNATION_A_OFFSET, INCARNATION_B_OFFSET, Identity, Incarnation,
+};
+
+use crate::support::{Sim, key};
+
+/// The incarnation blocks that the device holds, A first.
+fn named(sim: &Sim, identity: &Identity) -> [Option<Incarnation>; 2] {
+    let image = sim.device.live_image();
+    [INCARNATION_A_OFFSET, INCARNATION_B_OFFSET].map(|offset| {
+        let at = offset as usize;
+        Incarnation::decode(&image[at..at + FORMAT_BLOCK], identity).ok()
+    })
+}
+
+fn corrupt(sim: &Sim, incarnation_offset: u64) {
+    sim.device
+        .corrupt(incarnation_offset + 50..incarnation_offset + 51);
+}
+
+/// Puts a key and answers the generation that it got.
+fn generation_of_put(store: &Store) -> Generation {
+    store.put(b"probe", b"v").unwrap();
+    let mut found = None;
+    store.for_each(|info| {
+        if *info.key == *b"probe" {
+            found = Some(Generation(info.generation));
+        }
+        true
+    });
+    found.unwrap()
+}
+
+#[test]
+fn another_writer_is_found_by_its_incarnation() {
+    let sim = Sim::new(32);
+    let first = sim.open();
+    first.put(b"k", b"first").unwrap();
+    first.sync().unwrap();
+    // A second host opens the same device: no lock of this machine can stop it.
+    let second = sim.open();
+    first.put(b"k", b"again").unwrap();
+    let error = first.sync().unwrap_err();
+    assert!(
+        error.is_poisoned() && error.to_string().contains("another writer"),
+        "{error}"
+    );
+    second.put(b"l", b"second").unwrap();
+    second.sync().unwrap();
+}
+
+/// Two hosts that open at the same moment take the same number; only the nonce tells them apart.
+#[test]
+fn another_writer_with_the_same_number_is_found_by_its_nonce() {
+    let sim = Sim::new(32);
+    let store = sim.open();
+    let [_, Some(ours)] = named(&sim, &store.superblock().identity) else {
+        panic!("the first opening is in block B");
+    };
+    store.put(b"k", b"ours").unwrap();
+    store.sync().unwrap();
+    let theirs = Incarnation {
+        nonce: [7; 16],
+        ..ours
+    };
+    sim.device.poke(theirs.offset(), &theirs.encode()[..]);
+    store.put(b"k", b"again").unwrap();
+    let error = store.sync().unwrap_err();
+    assert!(error.to_string().contains("another writer"), "{error}");
+}
+
+/// Starting empty began a new epoch and the count of openings anew. A former writer found no block
+/// of its own epoch that was newer than its own, and wrote on into the other one's log.
+#[test]
+fn a_writer_that_started_empty_is_seen_by_the_former_one() {
+    let sim = Sim::new(8);
+    sim.open().close().unwrap();
+    let first = sim.open();
+    first.put(b"k", b"first").unwrap();
+    first.sync().unwrap();
+    let second = sim.open_with(|options| options.start_empty = true);
+    second.put(b"l", b"second").unwrap();
+    second.sync().unwrap();
+    first.put(b"m", b"first").unwrap();
+    assert!(first.sync().unwrap_err().is_poisoned());
+    let store = sim.crash().open();
+    assert!(store.get(b"l").unwrap().unwrap() == b"second"[..]);
+    assert!(!store.contains(b"k") && !store.contains(b"m"));
+}
+
+/// Only commits looked for another writer. A checkpoint with nothing to commit went through and
+/// overwrote the bases of the store's new owner.
+#[test]
+fn a_checkpoint_looks_for_another_writer() {
+    let sim = Sim::with_ring(8, 64);
+    let first = sim.open();
+    let second = sim.open();
+    for n in 0..100 {
+        second.put(&key(n % 6), b"second").unwrap();
+        second.sync().unwrap();
+        second.step_checkpoint().unwrap();
+    }
+    assert!(first.checkpoint().unwrap_err().is_poisoned());
+    assert!(first.close().is_err());
+    let store = sim.crash().open();
+    assert_eq!(store.recovery().lost_metadata, None);
+    assert!((0..6).all(|n| store.get(&key(n)).unwrap().is_some()));
+}
+
+/// An opening that crashes before its first flush leaves its values behind all the same. So its
+/// number must be durable before any of them is written, or the next opening gives the same
+/// generations to other values.
+#[test]
+fn an_opening_that_crashed_at_once_does_not_lend_its_number_to_the_next() {
+    let sim = Sim::new(8);
+    let store = sim.open();
+    let first = generation_of_put(&store);
+    // It is still open, so nothing was committed.
+    let second = generation_of_put(&sim.crash().open());
+    assert!(
+        first.incarnation() < second.incarnation(),
+        "{first:?}, then {second:?}"
+    );
+}
+
+/// The same when the incarnation blocks are rotten: the log and the bases name openings too.
+#[test]
+fn a_number_is_not_given_again_after_the_incarnation_blocks_are_lost() {
+    for by_log in [true, false] {
+        let sim = Sim::new(8);
+        sim.open().close().unwrap();
+        let store = sim.open();
+        let before = generation_of_put(&store);
+        match by_log {
+            true => store.sync().unwrap(),
+            false => store.checkpoint().unwrap(),
+        }
+        let sim = sim.crash();
+        corrupt(&sim, INCARNATION_A_OFFSET);
+        corrupt(&sim, INCARNATION_B_OFFSET);
+        let store = sim.open();
+        assert_eq!(store.recovery().lost_metadata, None);
+        let after = generation_of_put(&store);
+        assert!(
+            before.incarnation() < after.incarnation(),
+            "by the log {by_log}: {before:?}, then {after:?}"
+        );
+    }
+}
+
+/// Where the newest block is rotten, the next number would belong into the place of the other one,
+/// the last that is whole. It is skipped: a torn write must not leave two torn blocks.
+#[test]
+fn the_last_whole_incarnation_block_is_never_overwritten() {
+    let sim = Sim::new(8);
+    sim.open().close().unwrap();
+    let store = sim.open();
+    store.put(b"k", b"v").unwrap();
+    store.sync().unwrap();
+    let identity = store.superblock().identity;
+    let sim = sim.crash();
+    corrupt(&sim, INCARNATION_A_OFFSET);
+    let numbers = |sim: &Sim| named(sim, &identity).map(|found| found.map(|found| found.number));
+    assert_eq!(numbers(&sim), [None, Some(1)]);
+    // The power goes with the block's write on its way.
+    sim.device.cut_power_after(1);
+    assert!(sim.try_open(|_| {}).is_err());
+    for seed in 0..32 {
+        let [a, b] = numbers(&sim.crash_seeded(seed));
+        assert_eq!(b, Some(1), "seed {seed}");
+        assert!([None, Some(4)].contains(&a), "seed {seed}: {a:?}");
+    }
+}
