@@ -13,7 +13,6 @@ mod close;
 mod commits;
 mod counts;
 mod crash;
-mod crash_wide;
 mod damage;
 mod durable;
 mod epochs;
