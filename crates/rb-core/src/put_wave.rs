@@ -140,6 +140,10 @@ impl PutWave {
                         .lock(shard, Visit::Operation)
                         .cancel(reservation, key);
                     inner.index.give_back(&[slot]);
+                    answers[at] = Err(Error::Busy {
+                        what: "buffer memory",
+                        waited: inner.busy_wait(),
+                    });
                 }
             }
         }
