@@ -1,2 +1,4 @@
-//! Whole-store tests; see the files in this folder. The README's example is compiled here.
-#![cfg_attr(doctest, doc = include_str!("../../README.md"))]
+//! Machines that try to break the store: the long forms of the tests in `tests/it`, shared by them
+//! and by the commands of `cargo xtask`.
+
+pub mod crash;

@@ -39,4 +39,7 @@ mod mem;
 pub mod skip;
 pub mod values;
 
-pub use mem::{MemCounts, MemDevice, MemEngine, MemOp};
+pub use mem::{
+    CrashImage, CrashPoints, FaultRates, Kept, MemCounts, MemDevice, MemEngine, MemOp, MemWrite,
+    Moment, Recorded,
+};

@@ -1,6 +1,5 @@
 //! The device: bytes as they are seen, bytes as a crash leaves them, and its orders to misbehave.
 
-use std::collections::BTreeSet;
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
@@ -8,13 +7,12 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use rb_io::{Limits, OpKind, Part, PartDone};
 
+use super::crash::{CrashPoints, MemWrite, Recorded, keep_some};
 use super::engine::Board;
-use super::faults::{Fault, Faults, touches};
-use super::pages::{PAGE, Pages, pieces};
-use crate::values::next_number;
-
-/// The smallest unit that a crash keeps or loses as a whole, in bytes.
-const SECTOR: usize = 512;
+use super::faults::{Fault, touches};
+use super::pages::{PAGE, Pages};
+use super::rates::{Chance, FaultRates, Mishap};
+use super::state::{EIO, State};
 
 /// A device in memory with a volatile cache and scripted faults.
 ///
@@ -28,20 +26,25 @@ pub struct MemDevice {
     state: Mutex<State>,
 }
 
-#[derive(Debug, Default)]
-struct State {
-    live: Pages,
-    durable: Pages,
-    dirty: BTreeSet<u64>,
-    faults: Faults,
-    holds: Vec<Range<u64>>,
-    held: Vec<(Part, Arc<Board>)>,
-    lost_flushes: bool,
-    queue_errno: Option<i32>,
-    /// Writes and flushes left until the power goes.
-    power: Option<u64>,
-    counts: MemCounts,
-    log: Vec<MemOp>,
+/// Called in the thread that reaps, without a lock of the device; see [`MemDevice::observe`].
+type ObserverFn = dyn Fn(Moment, &[MemOp]) + Send + Sync;
+
+#[derive(Clone)]
+pub(super) struct Observer(Arc<ObserverFn>);
+
+impl std::fmt::Debug for Observer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Observer")
+    }
+}
+
+/// When an observer is called.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Moment {
+    /// The requests are about to be executed.
+    Before,
+    /// They were executed, and whoever sent them does not know yet.
+    After,
 }
 
 /// How many operations a device has executed, failed ones included.
@@ -91,17 +94,28 @@ impl MemDevice {
     /// A device that holds `image`, durably, with the limits of [`new`](Self::new).
     #[must_use]
     pub fn from_image(image: &[u8]) -> Arc<Self> {
-        let device = Self::new(image.len() as u64);
-        let mut state = device.state.lock();
+        let mut pages = Pages::default();
         for (page, bytes) in (0..).zip(image.chunks(PAGE)) {
             // Zero pages take no memory.
             if bytes.iter().any(|byte| *byte != 0) {
-                state.live.write(page * PAGE as u64, bytes);
+                pages.write(page * PAGE as u64, bytes);
             }
         }
-        state.durable = state.live.clone();
-        drop(state);
-        device
+        Self::new(image.len() as u64).with_pages(pages)
+    }
+
+    /// A device of this size and with these limits that holds `pages`, durably.
+    pub(super) fn with_pages(&self, pages: Pages) -> Arc<Self> {
+        let state = State {
+            live: pages.clone(),
+            durable: pages,
+            ..State::default()
+        };
+        Arc::new(Self {
+            limits: self.limits,
+            capacity_bytes: self.capacity_bytes,
+            state: Mutex::new(state),
+        })
     }
 
     /// Size in bytes.
@@ -122,28 +136,42 @@ impl MemDevice {
         self.image(&self.state.lock().durable)
     }
 
-    /// What a crash now might leave: of each unflushed page nothing, all, or single sectors, as
+    /// What a crash now might leave: of each unflushed write nothing, all, or single sectors, as
     /// `seed` decides.
     #[must_use]
     pub fn crash_image_seeded(&self, seed: u64) -> Vec<u8> {
         let state = self.state.lock();
         let mut pages = state.durable.clone();
-        let mut random = seed;
-        for &page in &state.dirty {
-            let kept = match next_number(&mut random) % 3 {
-                0 => 0,
-                1 => u64::MAX,
-                _ => next_number(&mut random),
-            };
-            let mut bytes = [0; PAGE];
-            state.live.read(page * PAGE as u64, &mut bytes);
-            for (sector, bytes) in bytes.chunks_exact(SECTOR).enumerate() {
-                if kept >> sector & 1 == 1 {
-                    pages.write(page * PAGE as u64 + (sector * SECTOR) as u64, bytes);
-                }
-            }
-        }
+        keep_some(&state.pending, &mut pages, seed);
         self.image(&pages)
+    }
+
+    /// Remembers every write and flush from now on, for [`crash_points`](Self::crash_points).
+    pub fn record(&self) {
+        let mut state = self.state.lock();
+        let pending = state.pending.iter().cloned().map(Recorded::Write);
+        state.recording = Some((state.durable.clone(), pending.collect()));
+    }
+
+    /// Steps recorded so far.
+    #[must_use]
+    pub fn recorded(&self) -> usize {
+        let state = self.state.lock();
+        state.recording.as_ref().map_or(0, |(_, steps)| steps.len())
+    }
+
+    /// The crash points of what was recorded, from the first on; none without a recording.
+    #[must_use]
+    pub fn crash_points(self: &Arc<Self>) -> Option<CrashPoints> {
+        let (durable, steps) = self.state.lock().recording.clone()?;
+        Some(CrashPoints {
+            device: Arc::clone(self),
+            hash: durable.hash(),
+            durable,
+            pending: Vec::new(),
+            steps,
+            at: 0,
+        })
     }
 
     /// Everything as it reads now.
@@ -156,17 +184,7 @@ impl MemDevice {
     /// faults. Sparse, so it suits devices larger than an image should be.
     #[must_use]
     pub fn crash(&self) -> Arc<Self> {
-        let durable = self.state.lock().durable.clone();
-        let state = State {
-            live: durable.clone(),
-            durable,
-            ..State::default()
-        };
-        Arc::new(Self {
-            limits: self.limits,
-            capacity_bytes: self.capacity_bytes,
-            state: Mutex::new(state),
-        })
+        self.with_pages(self.state.lock().durable.clone())
     }
 
     /// The next `op` that touches `range` fails with `errno` and changes nothing.
@@ -203,10 +221,42 @@ impl MemDevice {
             .add(op, range, Fault::Short(bytes), Some(1));
     }
 
-    /// Forgets every scripted fault; holds stay.
+    /// The next write that touches `range` fails with `errno`, and lands all the same: at the next
+    /// flush, on top of whatever came between.
+    pub fn late_next(&self, range: Range<u64>, errno: i32) {
+        self.state
+            .lock()
+            .faults
+            .add(OpKind::Write, range, Fault::Late(errno), Some(1));
+    }
+
+    /// Requests go wrong by chance, as often as the first region says that holds their first byte.
+    pub fn set_rates(&self, seed: u64, regions: Vec<(Range<u64>, FaultRates)>) {
+        self.state.lock().chance = Chance::new(seed, regions);
+    }
+
+    /// Calls `observer` around the execution of each batch of requests, in the thread that sent it. It
+    /// may use the device, and so be a store's other caller in the middle of an operation.
+    pub fn observe(&self, observer: impl Fn(Moment, &[MemOp]) + Send + Sync + 'static) {
+        self.state.lock().observer = Some(Observer(Arc::new(observer)));
+    }
+
+    /// Ends what [`observe`](Self::observe) began.
+    pub fn unobserve(&self) {
+        self.state.lock().observer = None;
+    }
+
+    /// Writes that failed and have yet to land.
+    #[must_use]
+    pub fn late_writes(&self) -> usize {
+        self.state.lock().late.len()
+    }
+
+    /// Forgets every scripted fault and every chance of one; holds stay.
     pub fn heal(&self) {
         let mut state = self.state.lock();
         state.faults.clear();
+        state.chance = Chance::default();
         state.lost_flushes = false;
         state.queue_errno = None;
     }
@@ -227,23 +277,24 @@ impl MemDevice {
         self.state.lock().queue_errno = Some(errno);
     }
 
-    /// Inverts every byte of `range`, in the cache and on the medium: rot.
+    /// Inverts every byte of `range`, in the cache and on the medium: rot. What is written and not
+    /// flushed there comes back whole with the flush.
     pub fn corrupt(&self, range: Range<u64>) {
-        let mut state = self.state.lock();
         let mut bytes = vec![0; (range.end - range.start) as usize];
-        let State { live, durable, .. } = &mut *state;
-        for pages in [live, durable] {
-            pages.read(range.start, &mut bytes);
-            bytes.iter_mut().for_each(|byte| *byte = !*byte);
-            pages.write(range.start, &bytes);
-        }
+        let mut state = self.state.lock();
+        state.live.read(range.start, &mut bytes);
+        bytes.iter_mut().for_each(|byte| *byte = !*byte);
+        state.change(range.start, &bytes);
     }
 
     /// Overwrites bytes in the cache and on the medium, past every fault and count.
     pub fn poke(&self, offset: u64, bytes: &[u8]) {
-        let mut state = self.state.lock();
-        state.live.write(offset, bytes);
-        state.durable.write(offset, bytes);
+        self.state.lock().change(offset, bytes);
+    }
+
+    /// Reads bytes as they are now, past every fault and count.
+    pub fn peek(&self, offset: u64, bytes: &mut [u8]) {
+        self.state.lock().live.read(offset, bytes);
     }
 
     /// Requests that touch `range` do not end until [`release`](Self::release): they stay with the
@@ -282,29 +333,53 @@ impl MemDevice {
 
     /// Executes a batch. Flushes go first: they cover what was complete before they were pushed.
     pub(super) fn run(&self, parts: Vec<Part>, board: &Arc<Board>) -> io::Result<()> {
+        let observer = self.state.lock().observer.clone();
+        let ops: Vec<MemOp> = parts.iter().map(MemOp::of).collect();
+        let tell = |moment| {
+            if let (Some(observer), false) = (&observer, ops.is_empty()) {
+                observer.0(moment, &ops);
+            }
+        };
+        tell(Moment::Before);
+        let answer = self.run_all(parts, board);
+        tell(Moment::After);
+        answer
+    }
+
+    fn run_all(&self, parts: Vec<Part>, board: &Arc<Board>) -> io::Result<()> {
         let mut state = self.state.lock();
         let (flushes, others): (Vec<_>, Vec<_>) =
             parts.into_iter().partition(|part| part.op == OpKind::Flush);
         let broken = state.queue_errno;
+        let slow = std::mem::take(&mut state.slow);
         for part in flushes.into_iter().chain(others) {
             let held = state.holds.iter().any(|range| touches(&part, range));
             if held || broken.is_some() {
                 // A broken queue never tells; the device keeps what it was given.
                 state.held.push((part, Arc::clone(board)));
+            } else if state.chance.is_slow(&part) {
+                state.slow.push((part, Arc::clone(board)));
             } else {
                 let done = self.execute(&mut state, part);
                 board.put(done);
             }
         }
+        for (part, board) in slow {
+            board.put(self.execute(&mut state, part));
+        }
         broken.map_or(Ok(()), |errno| Err(io::Error::from_raw_os_error(errno)))
     }
 
+    /// Executes what was slow: somebody waits.
+    pub(super) fn run_slow(&self) {
+        let mut state = self.state.lock();
+        for (part, board) in std::mem::take(&mut state.slow) {
+            board.put(self.execute(&mut state, part));
+        }
+    }
+
     fn execute(&self, state: &mut State, part: Part) -> PartDone {
-        state.log.push(MemOp {
-            op: part.op,
-            offset: part.offset,
-            len: part.len,
-        });
+        state.log.push(MemOp::of(&part));
         let counts = &mut state.counts;
         *match part.op {
             OpKind::Read => &mut counts.reads,
@@ -318,7 +393,8 @@ impl MemDevice {
             .and_then(|()| match state.faults.strike(&part) {
                 Some(Fault::Errno(errno)) => Err(io::Error::from_raw_os_error(errno)),
                 Some(Fault::Short(bytes)) => self.apply(state, &part, part.len.min(bytes)),
-                None => self.apply(state, &part, part.len),
+                Some(Fault::Late(errno)) => state.postpone(&part, errno),
+                None => self.apply_or_fail(state, &part),
             });
         PartDone {
             token: part.token,
@@ -358,6 +434,33 @@ impl MemDevice {
         Err(io::Error::new(io::ErrorKind::InvalidInput, words))
     }
 
+    /// Executes a part, unless chance is against it.
+    fn apply_or_fail(&self, state: &mut State, part: &Part) -> io::Result<u32> {
+        match state.chance.strike(part) {
+            None => self.apply(state, part, part.len),
+            Some(Mishap::Fails) => Err(io::Error::from_raw_os_error(EIO)),
+            Some(Mishap::Lost) => Ok(part.len),
+            Some(Mishap::Late) => state.postpone(part, EIO),
+            Some(Mishap::Short) => {
+                let block = self.limits.block.value;
+                let blocks = state.chance.number(u64::from(part.len / block)) as u32;
+                self.apply(state, part, blocks * block)
+            }
+            Some(Mishap::Rots) => {
+                let bit = part.offset * 8 + state.chance.number(u64::from(part.len) * 8);
+                state.flip(bit);
+                self.apply(state, part, part.len)
+            }
+            Some(Mishap::Misdirected) => {
+                let write = MemWrite::of(part)?;
+                let blocks = (self.capacity_bytes - u64::from(part.len)) / PAGE as u64;
+                let offset = state.chance.number(blocks + 1) * PAGE as u64;
+                state.store(offset, &write.bytes);
+                Ok(part.len)
+            }
+        }
+    }
+
     fn apply(&self, state: &mut State, part: &Part, len: u32) -> io::Result<u32> {
         let mut bytes = vec![
             0;
@@ -389,36 +492,12 @@ impl MemDevice {
     }
 }
 
-impl State {
-    fn store(&mut self, offset: u64, bytes: &[u8]) {
-        self.live.write(offset, bytes);
-        self.dirty
-            .extend(pieces(offset, bytes.len()).map(|(page, ..)| page));
-    }
-
-    fn flush(&mut self) {
-        if self.lost_flushes {
-            return;
-        }
-        for page in std::mem::take(&mut self.dirty) {
-            self.durable.copy_page_from(page, &self.live);
+impl MemOp {
+    fn of(part: &Part) -> Self {
+        Self {
+            op: part.op,
+            offset: part.offset,
+            len: part.len,
         }
     }
 }
-
-impl State {
-    /// Whether the power is still there for a request, which uses it up.
-    fn power_for(&mut self, part: &Part) -> io::Result<()> {
-        match &mut self.power {
-            Some(0) => Err(io::Error::from_raw_os_error(EIO)),
-            Some(left) if part.op != OpKind::Read => {
-                *left -= 1;
-                Ok(())
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
-/// The same on every architecture that Linux runs on.
-const EIO: i32 = 5;

@@ -10,6 +10,8 @@ pub(super) enum Fault {
     Errno(i32),
     /// Move at most this many bytes.
     Short(u32),
+    /// Answer with this error number, and let the write land at the next flush.
+    Late(i32),
 }
 
 #[derive(Debug)]

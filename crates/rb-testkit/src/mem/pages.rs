@@ -1,12 +1,19 @@
-//! Sparse bytes: what was never written is zero and takes no memory.
+//! Sparse bytes: what was never written is zero and takes no memory. Copies share their pages, so
+//! that a test can hold thousands of images of one device.
 
 use std::collections::HashMap;
+use std::sync::Arc;
+
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 pub(super) const PAGE: usize = 4096;
 
+/// The smallest unit that a crash keeps or loses as a whole, in bytes.
+pub(super) const SECTOR: usize = 512;
+
 #[derive(Clone, Debug, Default)]
 pub(super) struct Pages {
-    pages: HashMap<u64, Box<[u8; PAGE]>>,
+    pages: HashMap<u64, Arc<[u8; PAGE]>>,
 }
 
 impl Pages {
@@ -23,29 +30,46 @@ impl Pages {
     pub(super) fn write(&mut self, offset: u64, bytes: &[u8]) {
         for (page, at, range) in pieces(offset, bytes.len()) {
             let bytes = &bytes[range];
-            self.page_mut(page)[at..at + bytes.len()].copy_from_slice(bytes);
+            let page = self
+                .pages
+                .entry(page)
+                .or_insert_with(|| Arc::new([0; PAGE]));
+            Arc::make_mut(page)[at..at + bytes.len()].copy_from_slice(bytes);
         }
     }
 
-    pub(super) fn page_mut(&mut self, page: u64) -> &mut [u8; PAGE] {
+    /// Writes and answers how [`hash`](Self::hash) changes.
+    pub(super) fn write_hashed(&mut self, offset: u64, bytes: &[u8]) -> u64 {
+        let sectors = offset / SECTOR as u64..(offset + bytes.len() as u64).div_ceil(SECTOR as u64);
+        let before = self.hash_of(sectors.clone());
+        self.write(offset, bytes);
+        before ^ self.hash_of(sectors)
+    }
+
+    /// A number that tells contents apart: the sum, without carries, of what every sector adds.
+    pub(super) fn hash(&self) -> u64 {
+        const SECTORS: u64 = (PAGE / SECTOR) as u64;
         self.pages
-            .entry(page)
-            .or_insert_with(|| Box::new([0; PAGE]))
+            .keys()
+            .map(|page| self.hash_of(page * SECTORS..(page + 1) * SECTORS))
+            .fold(0, |sum, hash| sum ^ hash)
     }
 
-    pub(super) fn copy_page_from(&mut self, page: u64, other: &Self) {
-        match other.pages.get(&page) {
-            Some(bytes) => *self.page_mut(page) = **bytes,
-            None => drop(self.pages.remove(&page)),
-        }
+    fn hash_of(&self, sectors: std::ops::Range<u64>) -> u64 {
+        let mut bytes = [0; SECTOR];
+        sectors.fold(0, |sum, sector| {
+            self.read(sector * SECTOR as u64, &mut bytes);
+            // A zero sector adds nothing, whether its page is there or not.
+            match bytes == [0; SECTOR] {
+                true => sum,
+                false => sum ^ xxh3_64_with_seed(&bytes, sector),
+            }
+        })
     }
 }
 
 /// The pages that `len` bytes at `offset` touch: page number, first byte in it, range of the bytes.
-pub(super) fn pieces(
-    offset: u64,
-    len: usize,
-) -> impl Iterator<Item = (u64, usize, std::ops::Range<usize>)> {
+fn pieces(offset: u64, len: usize) -> impl Iterator<Item = (u64, usize, std::ops::Range<usize>)> {
     let mut done = 0;
     std::iter::from_fn(move || {
         if done == len {

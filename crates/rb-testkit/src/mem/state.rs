@@ -1,0 +1,123 @@
+//! The state of a device: what is seen, what a crash leaves, and its orders to misbehave.
+
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+
+use rb_io::{OpKind, Part};
+
+use super::crash::{MemWrite, Recorded};
+use super::device::{MemCounts, MemOp, Observer};
+use super::engine::Board;
+use super::faults::Faults;
+use super::pages::Pages;
+use super::rates::Chance;
+
+/// The same on every architecture that Linux runs on.
+pub(super) const EIO: i32 = 5;
+
+#[derive(Debug, Default)]
+pub(super) struct State {
+    pub(super) live: Pages,
+    pub(super) durable: Pages,
+    /// Written and not flushed, in order.
+    pub(super) pending: Vec<MemWrite>,
+    /// What was durable when recording began, and all since.
+    pub(super) recording: Option<(Pages, Vec<Recorded>)>,
+    pub(super) faults: Faults,
+    pub(super) chance: Chance,
+    /// Writes that failed and will land before the next flush.
+    pub(super) late: Vec<MemWrite>,
+    /// Parts that end after others.
+    pub(super) slow: Vec<(Part, Arc<Board>)>,
+    pub(super) holds: Vec<Range<u64>>,
+    pub(super) held: Vec<(Part, Arc<Board>)>,
+    pub(super) lost_flushes: bool,
+    pub(super) queue_errno: Option<i32>,
+    /// Writes and flushes left until the power goes.
+    pub(super) power: Option<u64>,
+    pub(super) counts: MemCounts,
+    pub(super) log: Vec<MemOp>,
+    pub(super) observer: Option<Observer>,
+}
+
+impl MemWrite {
+    pub(super) fn of(part: &Part) -> io::Result<Self> {
+        let mut bytes = vec![0; part.len as usize];
+        if let Some(buf) = &part.buf {
+            buf.copy_to(part.buf_offset, &mut bytes)?;
+        }
+        Ok(Self {
+            offset: part.offset,
+            bytes: bytes.into(),
+        })
+    }
+}
+
+impl State {
+    pub(super) fn store(&mut self, offset: u64, bytes: &[u8]) {
+        self.live.write(offset, bytes);
+        let bytes = bytes.into();
+        self.wrote(MemWrite { offset, bytes });
+    }
+
+    /// A write is in the cache.
+    pub(super) fn wrote(&mut self, write: MemWrite) {
+        if let Some((_, steps)) = &mut self.recording {
+            steps.push(Recorded::Write(write.clone()));
+        }
+        self.pending.push(write);
+    }
+
+    /// Fails a write that will land at the next flush; a crash may already find it.
+    pub(super) fn postpone(&mut self, part: &Part, errno: i32) -> io::Result<u32> {
+        let write = MemWrite::of(part)?;
+        self.late.push(write.clone());
+        self.wrote(write);
+        Err(io::Error::from_raw_os_error(errno))
+    }
+
+    pub(super) fn flush(&mut self) {
+        if self.lost_flushes {
+            return;
+        }
+        for write in std::mem::take(&mut self.late) {
+            self.store(write.offset, &write.bytes);
+        }
+        for write in self.pending.drain(..) {
+            self.durable.write(write.offset, &write.bytes);
+        }
+        if let Some((_, steps)) = &mut self.recording {
+            steps.push(Recorded::Flush);
+        }
+    }
+
+    /// Changes bytes in the cache and on the medium, without a write.
+    pub(super) fn change(&mut self, offset: u64, bytes: &[u8]) {
+        self.live.write(offset, bytes);
+        self.durable.write(offset, bytes);
+        if let Some((_, steps)) = &mut self.recording {
+            let bytes = bytes.into();
+            steps.push(Recorded::Change(MemWrite { offset, bytes }));
+        }
+    }
+
+    /// Flips a bit in the cache and on the medium.
+    pub(super) fn flip(&mut self, bit: u64) {
+        let mut byte = [0];
+        self.live.read(bit / 8, &mut byte);
+        self.change(bit / 8, &[byte[0] ^ 1 << (bit % 8)]);
+    }
+
+    /// Whether the power is still there for a request, which uses it up.
+    pub(super) fn power_for(&mut self, part: &Part) -> io::Result<()> {
+        match &mut self.power {
+            Some(0) => Err(io::Error::from_raw_os_error(EIO)),
+            Some(left) if part.op != OpKind::Read => {
+                *left -= 1;
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! `cargo xtask crash`: tries crashes for some minutes and prints what was tried and seen.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use indicatif::{ProgressBar, ProgressStyle};
+use rb_tests::crash::{Options, Report, run};
+
+/// Crashes a store on a simulated device at every write, and checks what is left.
+#[derive(Parser)]
+struct Args {
+    /// How long to try, in minutes; fractions count.
+    #[arg(long, default_value_t = 1.0)]
+    minutes: f64,
+    /// The first seed.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Seeds to try, at most. With 1 and the seed of a violation, exactly that is repeated.
+    #[arg(long, default_value_t = u64::MAX)]
+    runs: u64,
+    /// Threads.
+    #[arg(long, default_value_t = std::thread::available_parallelism().map_or(1, std::num::NonZero::get))]
+    threads: usize,
+    /// Print every operation of the runs.
+    #[arg(long)]
+    trace: bool,
+    /// Print one line of JSON.
+    #[arg(long)]
+    json: bool,
+    /// Not an error if an interesting state was not reached: for short tries.
+    #[arg(long)]
+    allow_missed: bool,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let bar = match args.json {
+        true => ProgressBar::hidden(),
+        false => ProgressBar::new_spinner(),
+    };
+    if let Ok(style) = ProgressStyle::with_template("{elapsed} {pos} images, {per_sec}") {
+        bar.set_style(style);
+    }
+    // A panic of the store is a violation, told at the end with its seed.
+    std::panic::set_hook(Box::new(|_| {}));
+    let options = Options {
+        seed: args.seed,
+        runs: args.runs,
+        time: Duration::from_secs_f64(args.minutes.max(0.0) * 60.0),
+        threads: args.threads,
+        trace: args.trace,
+    };
+    let report = run(&options, |images| bar.set_position(images));
+    bar.finish_and_clear();
+    let missed = report.states.missed();
+    let ok = report.violation.is_none() && (missed.is_empty() || args.allow_missed);
+    let text = if args.json {
+        json(&report, ok)
+    } else {
+        table(&report)
+    };
+    println(&text);
+    if ok {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "the result of a program")]
+fn println(text: &str) {
+    println!("{text}");
+}
+
+fn json(report: &Report, ok: bool) -> String {
+    let states: serde_json::Map<_, _> = report
+        .states
+        .counts()
+        .map(|(state, count)| (state.to_string(), count.into()))
+        .collect();
+    let violation = report.violation.as_ref();
+    serde_json::json!({
+        "ok": ok,
+        "runs": report.runs,
+        "crash_points": report.points,
+        "images": report.images,
+        "distinct_images": report.distinct,
+        "restarts": report.restarts,
+        "violations": u8::from(violation.is_some()),
+        "violation_seed": violation.map(|(seed, _)| seed),
+        "violation": violation.map(|(_, why)| why),
+        "seconds": report.time.as_secs_f64(),
+        "states": states,
+    })
+    .to_string()
+}
+
+fn table(report: &Report) -> String {
+    let mut text = String::new();
+    let mut line = |name: &str, value: String| text.push_str(&format!("{name:<18}{value}\n"));
+    line("runs", report.runs.to_string());
+    line("crash points", report.points.to_string());
+    line("images", report.images.to_string());
+    line("distinct images", report.distinct.to_string());
+    line("restarts", report.restarts.to_string());
+    line("seconds", format!("{:.1}", report.time.as_secs_f64()));
+    match &report.violation {
+        None => line("violations", "0".into()),
+        Some((seed, why)) => {
+            line("violations", format!("1, seed {seed}: {why}"));
+            line(
+                "repeat with",
+                format!("cargo xtask crash --seed {seed} --runs 1 --trace"),
+            );
+        }
+    }
+    text.push('\n');
+    for (state, count) in report.states.counts() {
+        let note = if count == 0 { "   NEVER REACHED" } else { "" };
+        text.push_str(&format!("{count:>10}  {state}{note}\n"));
+    }
+    text
+}

@@ -1,0 +1,119 @@
+//! Crashes, tried by the hundred thousand: a store on a simulated device, an oracle that knows what each key
+//! may hold, and every moment at which the power may go.
+//!
+//! A *run* is a random sequence of operations, some of them inside others (`world.rs`, `steps.rs`), with an
+//! oracle (`oracle.rs`). At every write and flush of its last part, images of what a crash can leave are made
+//! (`images.rs`), opened and checked, and some go on and crash again, in recovery too (`explore.rs`). At its end one
+//! thing in turn is damaged on the medium, and some runs go on with a device that errs by chance (`rot.rs`).
+//! `states.rs` lists the situations that this is about.
+//!
+//! A run is a function of its seed.
+
+mod explore;
+mod images;
+mod oracle;
+mod rot;
+mod states;
+mod steps;
+mod world;
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+pub use states::{State, States};
+
+use explore::{Explorer, Tally};
+
+/// What to try.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The first seed.
+    pub seed: u64,
+    /// Seeds to try, at most.
+    pub runs: u64,
+    /// When to stop, though seeds are left.
+    pub time: Duration,
+    /// Threads; each run has one.
+    pub threads: usize,
+    /// Print every operation.
+    pub trace: bool,
+}
+
+/// What was tried and seen.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// Seeds tried.
+    pub runs: u64,
+    /// Moments at which the power went.
+    pub points: u64,
+    /// Images made.
+    pub images: u64,
+    /// Images that differ from all others; each was opened and checked.
+    pub distinct: u64,
+    /// Openings after a crash or damage.
+    pub restarts: u64,
+    /// The first violation: its seed and what happened.
+    pub violation: Option<(u64, String)>,
+    /// How often each state was reached.
+    pub states: States,
+    /// How long it took.
+    pub time: Duration,
+}
+
+/// Tries seed after seed until the time is over, or a violation is found. `progress` is shown the
+/// number of distinct images so far.
+pub fn run(options: &Options, progress: impl Fn(u64) + Sync) -> Report {
+    let start = Instant::now();
+    let distinct = explore::Distinct::default();
+    let next = AtomicU64::new(options.seed);
+    let (done, found) = (AtomicU64::new(0), AtomicBool::new(false));
+    let report = Mutex::new(Report::default());
+    let worker = || {
+        while start.elapsed() < options.time && !found.load(Ordering::Relaxed) {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed - options.seed >= options.runs {
+                return;
+            }
+            let mut explorer = Explorer {
+                distinct: &distinct,
+                tally: Tally::default(),
+                random: seed,
+                trace: options.trace,
+            };
+            explorer.run(seed);
+            let tally = explorer.tally;
+            found.fetch_or(tally.violation.is_some(), Ordering::Relaxed);
+            progress(done.fetch_add(tally.distinct, Ordering::Relaxed) + tally.distinct);
+            if let Ok(mut report) = report.lock() {
+                report.add(seed, tally);
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..options.threads.max(1) {
+            scope.spawn(worker);
+        }
+    });
+    let mut report = report.into_inner().unwrap_or_default();
+    report.time = start.elapsed();
+    report
+}
+
+impl Report {
+    fn add(&mut self, seed: u64, tally: Tally) {
+        self.runs += 1;
+        self.points += tally.points;
+        self.images += tally.images;
+        self.distinct += tally.distinct;
+        self.restarts += tally.restarts;
+        self.states.add(&tally.states);
+        let earlier = self
+            .violation
+            .as_ref()
+            .is_some_and(|(found, _)| *found < seed);
+        if let (Some(why), false) = (tally.violation, earlier) {
+            self.violation = Some((seed, why));
+        }
+    }
+}
