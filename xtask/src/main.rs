@@ -8,6 +8,8 @@ mod task_tidy;
 
 use std::process::ExitCode;
 
+use crate::run::cargo;
+
 const HELP: &str = "\
 cargo xtask TASK
 
@@ -15,6 +17,9 @@ cargo xtask TASK
                   of features, docs, loom models, packages
   tidy            house rules: unsafe only in its rooms, dependency direction, module docs
   loom [FILTER]   the concurrency models of rb-index, every interleaving up to a bound
+  kill [OPTIONS]  kills a process at work on a file store 300 times per engine and checks what it leaves;
+                  --rounds N, --engine posix|io_uring|all, --seed S, --json
+  churn [OPTIONS] readers against delete and reuse for 60 s per engine; --seconds N, and as for kill
   package         packages each library crate and builds it from its package
 ";
 
@@ -25,6 +30,7 @@ fn main() -> ExitCode {
         "test" => task_test::run(),
         "tidy" => task_tidy::run(),
         "loom" => task_loom::run(args.next().as_deref()),
+        "kill" | "churn" => run_check(&task, args),
         "package" => task_package::run(),
         _ => Err(format!("no such task: {task:?}\n{HELP}")),
     };
@@ -35,4 +41,12 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Runs a program of the whole-store tests. Not a release build: debug assertions see more.
+fn run_check(program: &str, args: impl Iterator<Item = String>) -> Result<(), String> {
+    let args: Vec<String> = args.collect();
+    let mut line = vec!["run", "-q", "-p", "rb-tests", "--bin", program, "--"];
+    line.extend(args.iter().map(String::as_str));
+    cargo(&line)
 }

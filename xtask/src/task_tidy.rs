@@ -16,7 +16,7 @@ const DIRECTION: [(&str, &[&str]); 9] = [
     ("rb-testkit", &["rb-io"]),
     ("rb-core", &["rb-format", "rb-io", "rb-index"]),
     ("rb-cli", &["rb-core", "rb-format"]),
-    ("rb-tests", &[]),
+    ("rb-tests", &["rb-core", "rb-format", "rb-io", "rb-testkit"]),
     (
         "rb-bench",
         &["rb-core", "rb-format", "rb-io", "rb-index", "rb-testkit"],

@@ -77,6 +77,9 @@ fn unreadable_store(path: &Path) -> Option<String> {
     };
     match Store::open(path, options) {
         Err(OpenError::Version { why, .. }) => Some(format!("a raw-block store: {why}")),
+        Err(OpenError::Mixed { stores: [a, b], .. }) => {
+            Some(format!("parts of two raw-block stores, {a} and {b}"))
+        }
         Err(OpenError::Superblock { copies, .. }) => Some(format!(
             "a raw-block store without a usable superblock (copy A: {}; copy B: {})",
             copies[0], copies[1]

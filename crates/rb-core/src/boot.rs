@@ -61,6 +61,11 @@ pub(crate) fn read_superblocks(
             newest: a,
             repair: [false, false],
         },
+        // No crash leaves that: a format wipes both copies before it writes one.
+        (Ok(a), Ok(b)) if a.identity.uuid != b.identity.uuid => {
+            let stores = [a.identity.uuid, b.identity.uuid];
+            return Err(OpenError::Mixed { path, stores });
+        }
         // A differing pair is what a crash between the two writes leaves; B is written first.
         (Ok(a), Ok(b)) if a.sequence > b.sequence => Superblocks {
             newest: a,

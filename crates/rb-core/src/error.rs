@@ -181,6 +181,18 @@ pub enum OpenError {
         /// What is wrong with each copy.
         copies: Box<[Corruption; 2]>,
     },
+    /// Both superblocks are whole, and of different stores: what the device holds besides may be of either.
+    #[error(
+        "{path}: superblock copy A is of store {}, copy B of store {}: parts of two devices were mixed",
+        stores[0],
+        stores[1]
+    )]
+    Mixed {
+        /// The device.
+        path: PathBuf,
+        /// The store that each copy names.
+        stores: [StoreUuid; 2],
+    },
     /// The store was written by a newer version of the format.
     #[error("{path}: {why}")]
     Version {

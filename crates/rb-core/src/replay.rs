@@ -124,7 +124,8 @@ pub(crate) fn replay(
     })
 }
 
-/// Looks for a block that names the one at the apparent end as durable.
+/// Looks for a block that names the one at the apparent end as durable, or that took a later one's
+/// place in the ring: then the log has gone round since, and the base is older than what the ring kept.
 fn look_past_end(
     io: &mut MetaIo,
     superblock: &Superblock,
@@ -133,15 +134,19 @@ fn look_past_end(
     limit: u64,
 ) -> Result<Option<String>, Error> {
     let until = (end.sequence + 1 + LOOKAHEAD_BLOCKS).min(limit);
-    let mut sequence = end.sequence + 1;
+    let mut sequence = end.sequence;
     while sequence < until {
         for chunk in reader.read(io, sequence, until)? {
             for bytes in chunk.blocks() {
-                let named = LogBlock::decode(bytes, &superblock.identity)
-                    .ok()
-                    .filter(|block| block.sequence == sequence)
-                    .map_or(0, |block| block.durable);
-                if named >= end.sequence {
+                let block = LogBlock::decode(bytes, &superblock.identity).ok();
+                let (found, named) = block.map_or((0, 0), |block| (block.sequence, block.durable));
+                if found > sequence {
+                    return Ok(Some(format!(
+                        "the log ends at block {}, yet block {found} is in the place of block {sequence}",
+                        end.sequence
+                    )));
+                }
+                if found == sequence && named >= end.sequence {
                     return Ok(Some(format!(
                         "log block {} is missing or damaged, yet block {sequence} names all up to {named} as durable",
                         end.sequence

@@ -5,7 +5,7 @@ use std::os::unix::fs::FileExt;
 use rb_core::{OnLostMetadata, Store, Validate};
 use rb_format::{FORMAT_BLOCK, SUPERBLOCK_A_OFFSET, SUPERBLOCK_B_OFFSET};
 
-use crate::support::{Bed, Watch, key, value};
+use crate::support::{Bed, Watch, corrupt, key, value, zero};
 
 const LEN: usize = 9000;
 
@@ -19,26 +19,6 @@ fn filled(count: u64) -> Bed {
     store.close().unwrap();
     drop(store);
     bed
-}
-
-fn corrupt(bed: &Bed, offset: u64, len: usize) {
-    let file = std::fs::OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open(bed.path())
-        .unwrap();
-    let mut bytes = vec![0; len];
-    file.read_exact_at(&mut bytes, offset).unwrap();
-    bytes.iter_mut().for_each(|byte| *byte ^= 0x55);
-    file.write_all_at(&bytes, offset).unwrap();
-}
-
-fn zero(bed: &Bed, offset: u64, len: usize) {
-    let file = std::fs::OpenOptions::new()
-        .write(true)
-        .open(bed.path())
-        .unwrap();
-    file.write_all_at(&vec![0; len], offset).unwrap();
 }
 
 /// Gets every key, checks what comes, and counts the hits.

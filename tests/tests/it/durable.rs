@@ -1,12 +1,12 @@
 //! Durability: sync, batches that are durable when answered, process death (C2).
 
-use std::io::{BufRead, BufReader};
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use rb_core::{Durability, EngineKind, Store};
+use rb_core::Durability;
+use rb_tests::kill::{self, KillOptions};
+use rb_tests::tally::Report;
 
-use crate::support::{Bed, engines, key, value};
+use crate::support::{Bed, engines};
 
 #[test]
 fn what_was_synced_is_there_after_a_crash() {
@@ -69,70 +69,17 @@ fn a_store_dropped_without_close_loses_nothing() {
     assert!(store.get(b"k").unwrap().unwrap() == b"v"[..]);
 }
 
-const LEN: usize = 9000;
-
-/// The child's part of the next test: puts, syncs and reports, until it is killed.
-#[test]
-fn child_of_the_kill_test() {
-    let (Ok(path), Ok(engine)) = (
-        std::env::var("RB_KILL_STORE"),
-        std::env::var("RB_KILL_ENGINE"),
-    ) else {
-        return; // Not run as the child.
-    };
-    let options = rb_core::StoreOptions {
-        engine: engine.parse::<EngineKind>().unwrap(),
-        buffer_bytes: Some(1 << 20),
-        ..Default::default()
-    };
-    let store = Store::open(path, options).unwrap();
-    for n in 0.. {
-        store.put(&key(n % 50), &value(n, LEN)).unwrap();
-        store.sync().unwrap();
-        println!("synced {n}");
-    }
-}
-
+/// The quick form of `cargo xtask kill`.
 #[test]
 fn what_was_synced_before_kill_9_is_there_after_it() {
     for engine in engines() {
-        let bed = Bed::new(16384, 64).on(engine);
-        for round in 0..5_u64 {
-            let mut child = Command::new(std::env::current_exe().unwrap())
-                .args(["--exact", "durable::child_of_the_kill_test", "--nocapture"])
-                .env("RB_KILL_STORE", bed.path())
-                .env("RB_KILL_ENGINE", engine.to_string())
-                .stdout(Stdio::piped())
-                .spawn()
-                .unwrap();
-            let mut synced = None;
-            let wanted = 20 + round * 37;
-            for line in BufReader::new(child.stdout.take().unwrap()).lines() {
-                if let Some(n) = line.unwrap().strip_prefix("synced ") {
-                    synced = Some(n.parse::<u64>().unwrap());
-                    if synced == Some(wanted) {
-                        child.kill().unwrap();
-                    }
-                }
-            }
-            child.wait().unwrap();
-            let last = synced.unwrap();
-            assert!(last >= wanted);
-            let store = bed.open();
-            for n in 0..50.min(last + 1) {
-                // The newest synced version of this key; one more may have been under way.
-                let newest = last - (last - n) % 50;
-                let found = store
-                    .get(&key(n))
-                    .unwrap()
-                    .unwrap_or_else(|| panic!("{engine}: key {n} is lost"));
-                let legal = found == value(newest, LEN)[..] || found == value(newest + 50, LEN)[..];
-                assert!(
-                    legal,
-                    "{engine} round {round}: key {n} is neither version {newest} nor the next"
-                );
-            }
-            store.audit().unwrap();
-        }
+        let options = KillOptions {
+            program: env!("CARGO_BIN_EXE_kill").into(),
+            rounds: 8,
+            engine,
+            seed: 1,
+        };
+        let report = kill::run(&options, &mut |_| ()).unwrap();
+        assert!(report.is_good(), "{report}");
     }
 }

@@ -179,21 +179,3 @@ fn values_of_mixed_sizes_go_to_the_smallest_class_that_fits() {
     assert_eq!(store.stats().index.classes, stats.classes);
     check(&store, "after it");
 }
-
-#[test]
-fn a_full_device_takes_puts_and_removes_and_closes_after_a_restart() {
-    let bed = Bed::new(16 * KIB as u64, 32);
-    let store = bed.open();
-    for n in 0..40 {
-        store.put(&key(n), &value(n, 1000)).unwrap();
-    }
-    store.close().unwrap();
-    drop(store);
-    let store = bed.open();
-    assert_eq!(store.stats().index.classes[0].free, 0);
-    for n in 100..200 {
-        store.put(&key(n), &value(n, 1000)).unwrap();
-    }
-    assert!(store.remove(&key(199)).unwrap());
-    store.close().unwrap();
-}

@@ -1,4 +1,4 @@
-//! Restarts: the log's ring, starting empty, removed keys, reading beside a writer.
+//! Restarts: the log's ring, removed keys, reading beside a writer. What must not come back: `stale`.
 
 use rb_core::{Store, StoreOptions};
 use rb_io::OpKind;
@@ -43,34 +43,6 @@ fn the_ring_goes_round_and_checkpoints_follow_it() {
     assert!(live >= 31, "{live} of 32 slots are live");
 }
 
-#[test]
-fn removed_keys_stay_removed_through_three_restarts() {
-    let bed = Bed::new(4096, 64);
-    let store = bed.open();
-    for n in 0..40 {
-        store.put(&key(n), &value(n, 500)).unwrap();
-    }
-    store.checkpoint().unwrap();
-    for n in 0..20 {
-        assert!(store.remove(&key(n)).unwrap());
-    }
-    store.sync().unwrap();
-    // Once by a crash, then by proper closes.
-    let bed = bed.image();
-    for restart in 0..3 {
-        let store = bed.open();
-        assert!(
-            (0..20).all(|n| !store.contains(&key(n))),
-            "restart {restart}"
-        );
-        assert!(
-            (20..40).all(|n| store.get(&key(n)).unwrap().is_some()),
-            "restart {restart}"
-        );
-        store.close().unwrap();
-    }
-}
-
 /// An eviction leaves no record, and if the write that it made room for fails, neither record nor
 /// data of another key displaces the evicted one on the device. So the remove of a key that is not
 /// there needs a record too.
@@ -91,47 +63,6 @@ fn a_key_removed_after_its_eviction_does_not_return() {
         store.sync().unwrap();
         assert!(!sim.crash().open().contains(b"gone"));
     }
-}
-
-#[test]
-fn starting_empty_or_formatting_again_leaves_no_old_value() {
-    let bed = Bed::new(4096, 32);
-    let store = bed.open();
-    for n in 0..32 {
-        store.put(&key(n), &value(n, 2000)).unwrap();
-    }
-    store.close().unwrap();
-    drop(store);
-    for restart in 0..3 {
-        let store = bed.open_with(|options| options.start_empty = restart == 0);
-        assert_eq!(store.recovery().started_empty, restart == 0);
-        assert!(
-            (0..32).all(|n| restart > 0 && n < 8 || !store.contains(&key(n))),
-            "restart {restart}"
-        );
-        for n in 0..8 {
-            store.put(&key(n), &value(1000 + n, 2000)).unwrap();
-            assert!(store.get(&key(n)).unwrap().unwrap() == value(1000 + n, 2000)[..]);
-        }
-        drop(store);
-    }
-    // The same, when metadata is lost afterwards and slot headers decide: old headers name another epoch.
-    let superblock = bed.open().superblock().clone();
-    use std::os::unix::fs::FileExt;
-    let file = std::fs::OpenOptions::new()
-        .write(true)
-        .open(bed.path())
-        .unwrap();
-    for region in [&superblock.base_a, &superblock.base_b] {
-        file.write_all_at(&[0; 4096], region.offset).unwrap();
-    }
-    let store = bed.open();
-    let headers = store.recovery().scanned.unwrap().headers;
-    assert!(
-        (8..32).contains(&headers),
-        "{headers} headers are of this epoch"
-    );
-    assert_eq!(store.stats().index.entries, 8);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What the tests share: small stores in files and in memory, deterministic values, an observer.
 
 use std::ops::Range;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
@@ -235,6 +236,28 @@ fn copy_sparse(from: &Path, to: &Path) {
         .status()
         .unwrap();
     assert!(done.success());
+}
+
+/// Flips bits of a store that is not open.
+pub(crate) fn corrupt(bed: &Bed, offset: u64, len: usize) {
+    let file = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(bed.path())
+        .unwrap();
+    let mut bytes = vec![0; len];
+    file.read_exact_at(&mut bytes, offset).unwrap();
+    bytes.iter_mut().for_each(|byte| *byte ^= 0x55);
+    file.write_all_at(&bytes, offset).unwrap();
+}
+
+/// Zeroes a place of a store that is not open.
+pub(crate) fn zero(bed: &Bed, offset: u64, len: usize) {
+    let file = std::fs::OpenOptions::new()
+        .write(true)
+        .open(bed.path())
+        .unwrap();
+    file.write_all_at(&vec![0; len], offset).unwrap();
 }
 
 /// A value of `len` bytes that is a function of `seed`.

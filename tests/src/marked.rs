@@ -1,0 +1,46 @@
+//! Values that say what they are, so that whoever reads one knows whether it is whole and whose it is.
+
+use rb_testkit::values::{fill, matches};
+
+/// Key, version and length come first.
+const MARK_BYTES: usize = 24;
+
+/// A value of a version of a key. `len` is in bytes, at least 24.
+pub(crate) fn bytes_of(key: u64, version: u64, len: usize) -> Vec<u8> {
+    let mut bytes = vec![0; len.max(MARK_BYTES)];
+    let mark = [key, version, bytes.len() as u64];
+    for (place, number) in bytes.chunks_exact_mut(8).zip(mark) {
+        place.copy_from_slice(&number.to_le_bytes());
+    }
+    fill(content(mark), &mut bytes[MARK_BYTES..]);
+    bytes
+}
+
+/// Which version of `key` these bytes are.
+///
+/// # Errors
+/// Another key's bytes, or bytes that were never put.
+pub(crate) fn version_of(key: u64, bytes: &[u8]) -> Result<u64, String> {
+    let mut mark = [0; 3];
+    if bytes.len() < MARK_BYTES {
+        return Err(format!("key {key} has only {} bytes", bytes.len()));
+    }
+    for (number, place) in mark.iter_mut().zip(bytes.chunks_exact(8)) {
+        *number = place
+            .iter()
+            .rev()
+            .fold(0, |sum, byte| sum << 8 | u64::from(*byte));
+    }
+    let [owner, version, len] = mark;
+    if owner != key {
+        return Err(format!("key {key} has bytes of key {owner}"));
+    }
+    if len != bytes.len() as u64 || !matches(content(mark), &bytes[MARK_BYTES..]) {
+        return Err(format!("key {key} has bytes that were never put"));
+    }
+    Ok(version)
+}
+
+fn content([key, version, len]: [u64; 3]) -> u64 {
+    (key << 40 | version) ^ len << 20
+}

@@ -1,0 +1,403 @@
+//! Files that are not what they were, or not ours: swapped, mixed, cut, grown, zeroed, rolled back,
+//! foreign. Each opens with an error that names what and which, or with what is still provable; never
+//! with bytes that were not put for the key (C1, C8, C9).
+
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use rb_core::{
+    ClassRequest, FormatOptions, OpenError, Share, Store, StoreOptions, Superblock, format,
+};
+use rb_format::{
+    FORMAT_BLOCK, INCARNATION_A_OFFSET, METADATA_START, SUPERBLOCK_A_OFFSET, SUPERBLOCK_B_OFFSET,
+};
+use rb_testkit::values::matches;
+
+use crate::support::{Bed, ends_within, engines, key, range_of, value, zero};
+
+const LEN: usize = 3000;
+const KEYS: u64 = 24;
+const BLOCK: u64 = FORMAT_BLOCK as u64;
+
+/// A store of 32 slots and the shortest log; its values are of `age`.
+fn store_of_age(age: u64) -> Bed {
+    let classes = vec![ClassRequest {
+        slot_bytes: 4096,
+        share: Share::Slots(32),
+    }];
+    let bed = Bed::with(classes, |options| options.log_bytes = Some(64 * BLOCK));
+    let store = bed.open();
+    fill(&store, age);
+    store.close().unwrap();
+    bed
+}
+
+fn fill(store: &Store, age: u64) {
+    for n in 0..KEYS {
+        store.put(&key(n), &value(n << 8 | age, LEN)).unwrap();
+    }
+}
+
+/// The age of each key's value; none: a miss. Anything else is wrong.
+fn ages(store: &Store, when: &str) -> Vec<Option<u64>> {
+    let age_of = |n: u64| {
+        let found = store.get(&key(n)).unwrap()?;
+        let age = (0..16).find(|age| found.len() == LEN && matches(n << 8 | age, &found));
+        assert!(
+            age.is_some(),
+            "{when}: key {n} has bytes that were never put"
+        );
+        age
+    };
+    let ages = (0..KEYS).map(age_of).collect();
+    store.audit().unwrap();
+    ages
+}
+
+fn all(age: u64) -> Vec<Option<u64>> {
+    vec![Some(age); KEYS as usize]
+}
+
+/// Opens for writing and for reading; both must be refused in the same words, which are answered.
+fn refusal(path: &Path) -> String {
+    let open = |read_only| {
+        let options = StoreOptions {
+            read_only,
+            ..StoreOptions::default()
+        };
+        let error = Store::open(path, options).map(drop).unwrap_err();
+        error.to_string()
+    };
+    let words = open(false);
+    assert_eq!(words, open(true));
+    assert!(words.contains(path.to_str().unwrap()), "which? {words}");
+    words
+}
+
+/// Copies a place of one file to the same place of another.
+fn copy(from: &Path, to: &Path, place: Range<u64>) {
+    let mut bytes = vec![0; (place.end - place.start) as usize];
+    let from = std::fs::File::open(from).unwrap();
+    from.read_exact_at(&mut bytes, place.start).unwrap();
+    let to = std::fs::OpenOptions::new().write(true).open(to).unwrap();
+    to.write_all_at(&bytes, place.start).unwrap();
+}
+
+fn set_len(path: &Path, bytes: u64) {
+    let file = std::fs::OpenOptions::new().write(true).open(path);
+    file.unwrap().set_len(bytes).unwrap();
+}
+
+fn len(path: &Path) -> u64 {
+    std::fs::metadata(path).unwrap().len()
+}
+
+fn superblock(bed: &Bed) -> Superblock {
+    let options = StoreOptions {
+        read_only: true,
+        ..bed.options()
+    };
+    let store = Store::open(bed.path(), options).unwrap();
+    store.superblock().clone()
+}
+
+/// The parts of a store by name.
+fn parts(bed: &Bed) -> Vec<(&'static str, Range<u64>)> {
+    let superblock = superblock(bed);
+    let slots = superblock.runs[0].first_byte..len(&bed.path());
+    vec![
+        (
+            "superblock A",
+            SUPERBLOCK_A_OFFSET..SUPERBLOCK_A_OFFSET + BLOCK,
+        ),
+        (
+            "superblock B",
+            SUPERBLOCK_B_OFFSET..SUPERBLOCK_B_OFFSET + BLOCK,
+        ),
+        ("incarnations", INCARNATION_A_OFFSET..SUPERBLOCK_B_OFFSET),
+        ("base A", range_of(&superblock.base_a)),
+        ("base B", range_of(&superblock.base_b)),
+        ("log", range_of(&superblock.log)),
+        ("slots", slots),
+    ]
+}
+
+#[test]
+fn swapped_files_are_the_other_store() {
+    for engine in engines() {
+        let (one, two) = (store_of_age(1).on(engine), store_of_age(2).on(engine));
+        let aside = one.path().with_extension("aside");
+        for (from, to) in [
+            (one.path(), aside.clone()),
+            (two.path(), one.path()),
+            (aside, two.path()),
+        ] {
+            std::fs::rename(from, to).unwrap();
+        }
+        assert_eq!(ages(&one.open(), "swapped"), all(2));
+        assert_eq!(ages(&two.open(), "swapped"), all(1));
+    }
+}
+
+/// Each part of another store in this one's place. What the superblock does not own proves nothing.
+#[test]
+fn parts_of_another_store_prove_nothing() {
+    let (ours, theirs) = (store_of_age(1), store_of_age(2));
+    for (part, place) in parts(&ours) {
+        let mixed = ours.image();
+        copy(&theirs.path(), &mixed.path(), place);
+        if part.starts_with("superblock") {
+            continue; // The next test.
+        }
+        let store = mixed.open();
+        let found = ages(&store, part);
+        let none = vec![None; KEYS as usize];
+        let expected = if part == "slots" { none } else { all(1) };
+        assert_eq!(found, expected, "{part}");
+    }
+    // Both copies of the superblock: the other store's metadata is not there, and no header is its own.
+    let mixed = ours.image();
+    copy(&theirs.path(), &mixed.path(), 0..METADATA_START);
+    let store = mixed.open();
+    let report = store.recovery();
+    assert!(report.lost_metadata.is_some());
+    assert_eq!(report.scanned.unwrap().headers, 0);
+    assert!(
+        ages(&store, "other superblocks")
+            .iter()
+            .all(Option::is_none)
+    );
+}
+
+/// Two whole superblocks of different stores were taken for an older and a newer one. The one that was
+/// chosen by chance owned nothing else on the device, so the store was emptied, and the other copy, the
+/// only one that knew better, was overwritten as a repair.
+#[test]
+fn superblocks_of_two_stores_are_refused_and_stay() {
+    let (ours, theirs) = (store_of_age(1), store_of_age(2));
+    for place in [SUPERBLOCK_A_OFFSET, SUPERBLOCK_B_OFFSET] {
+        let mixed = ours.image();
+        copy(&theirs.path(), &mixed.path(), place..place + BLOCK);
+        let before = std::fs::read(mixed.path()).unwrap();
+        let words = refusal(&mixed.path());
+        for bed in [&ours, &theirs] {
+            let uuid = superblock(bed).identity.uuid.to_string();
+            assert!(words.contains(&uuid), "{words}");
+        }
+        assert!(std::fs::read(mixed.path()).unwrap() == before);
+        zero(&mixed, place, FORMAT_BLOCK);
+        assert_eq!(ages(&mixed.open(), "without the foreign copy"), all(1));
+    }
+}
+
+#[test]
+fn cut_files_are_refused_by_their_sizes() {
+    let bed = store_of_age(1);
+    let whole = len(&bed.path());
+    let mut ends = vec![whole - 1, whole - BLOCK, BLOCK, BLOCK - 1, 1, 0];
+    for (_, place) in parts(&bed) {
+        ends.extend([
+            place.start,
+            place.start + 1,
+            place.start + BLOCK,
+            place.end - 1,
+        ]);
+    }
+    for end in ends.into_iter().filter(|end| *end < whole) {
+        let cut = bed.image();
+        set_len(&cut.path(), end);
+        let words = refusal(&cut.path());
+        let reason = match end {
+            0..512 => "less than one block".into(),
+            512..BLOCK => "holds no raw-block store".into(),
+            _ => format!(
+                "the layout needs {whole} bytes, the device has {}",
+                end - end % 512
+            ),
+        };
+        assert!(words.contains(&reason), "cut to {end}: {words}");
+        assert_eq!(len(&cut.path()), end, "it stays as it was");
+    }
+}
+
+#[test]
+fn a_grown_file_is_the_same_store() {
+    for more in [1, 4096, 64 << 20] {
+        let bed = store_of_age(1);
+        set_len(&bed.path(), len(&bed.path()) + more);
+        let store = bed.open();
+        assert_eq!(ages(&store, "grown"), all(1));
+        fill(&store, 2);
+        store.close().unwrap();
+        drop(store);
+        assert_eq!(ages(&bed.open(), "grown"), all(2));
+    }
+}
+
+#[test]
+fn zeroed_parts_lose_what_only_they_had() {
+    let bed = store_of_age(1);
+    for (part, place) in parts(&bed) {
+        let image = bed.image();
+        zero(&image, place.start, (place.end - place.start) as usize);
+        let store = image.open();
+        assert_eq!(store.recovery().lost_metadata, None, "{part}");
+        let left = ages(&store, part);
+        let none = vec![None; KEYS as usize];
+        assert_eq!(left, if part == "slots" { none } else { all(1) }, "{part}");
+        fill(&store, 2);
+        store.close().unwrap();
+        drop(store);
+        assert_eq!(ages(&image.open(), part), all(2), "{part}");
+    }
+    let all_metadata = 0..parts(&bed)[6].1.start;
+    for (what, end) in [
+        ("metadata", all_metadata.end),
+        ("everything", len(&bed.path())),
+    ] {
+        let image = bed.image();
+        zero(&image, 0, end as usize);
+        let words = refusal(&image.path());
+        assert!(
+            words.ends_with("holds no raw-block store"),
+            "{what}: {words}"
+        );
+    }
+}
+
+/// A store goes on from age 1 to 3, and is then given back each part, or all metadata, or all slots, as
+/// it was before. What comes back was put for its key. Old bases over a log that had gone round since were
+/// once taken for all there is: the log ended at once, so removed keys were back, and the report said nothing.
+#[test]
+fn parts_rolled_back_to_an_older_copy_never_give_wrong_bytes() {
+    for laps in [1, 8] {
+        let bed = store_of_age(1);
+        let old = bed.image();
+        let store = bed.open();
+        for _ in 0..laps {
+            for n in 0..KEYS {
+                // One block each, so that eight laps take the log round.
+                store.put(&key(n), &value(n << 8 | 2, LEN)).unwrap();
+                store.sync().unwrap();
+            }
+        }
+        fill(&store, 3);
+        store.remove(&key(0)).unwrap();
+        store.close().unwrap();
+        let mut parts = parts(&bed);
+        let [.., (_, base_a), (_, base_b), _, (_, slots)] = &parts[..] else {
+            panic!("{parts:?}");
+        };
+        // One base lies behind the other.
+        let more = [
+            ("both bases", base_a.start..base_b.end),
+            ("all metadata", 0..slots.start),
+            ("everything", 0..slots.end),
+        ];
+        parts.extend(more);
+        for (what, place) in parts {
+            let when = format!("{what} after {laps} laps");
+            let image = bed.image();
+            copy(&old.path(), &image.path(), place);
+            let store = image.open();
+            let found = ages(&store, &when);
+            let lost = store.recovery().lost_metadata.clone();
+            match what {
+                "everything" => assert_eq!(found, all(1)),
+                "all metadata" | "slots" => {}
+                // Old bases find the whole log, as long as the ring has it; then they must say so.
+                "both bases" if laps > 1 => assert!(lost.is_some(), "{when}: not a word"),
+                "log" if lost.is_some() => {}
+                _ => {
+                    assert_eq!(lost, None, "{when}");
+                    assert_eq!(found[0], None, "{when}: a removed key is back");
+                    assert_eq!(found[1..], all(3)[1..], "{when}");
+                }
+            }
+            // It goes on as a store, and what it answers then is right as well.
+            fill(&store, 4);
+            store.close().unwrap();
+            drop(store);
+            assert_eq!(ages(&image.open(), &when), all(4), "{when}");
+        }
+    }
+}
+
+#[test]
+fn a_file_replaced_while_its_store_is_open() {
+    let (bed, other) = (store_of_age(1), store_of_age(2));
+    let store = bed.open();
+    std::fs::rename(bed.path(), bed.path().with_extension("moved")).unwrap();
+    std::fs::rename(other.path(), bed.path()).unwrap();
+    // Whoever looks at the path sees the other store; the open one goes on with its own file.
+    let options = StoreOptions {
+        read_only: true,
+        ..bed.options()
+    };
+    let seen = Store::open(bed.path(), options).unwrap();
+    assert_eq!(ages(&seen, "by path"), all(2));
+    fill(&store, 3);
+    store.close().unwrap();
+    drop((store, seen));
+    assert_eq!(ages(&bed.open(), "by path"), all(2));
+    std::fs::rename(bed.path().with_extension("moved"), bed.path()).unwrap();
+    assert_eq!(ages(&bed.open(), "moved back"), all(3));
+}
+
+#[test]
+fn what_is_no_file_is_refused_at_once_and_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let fifo = dir.path().join("fifo");
+    let made = Command::new("mkfifo").arg(&fifo).status().unwrap();
+    assert!(made.success());
+    let socket = dir.path().join("socket");
+    let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    for (path, what) in [
+        (dir.path().to_path_buf(), "directory"),
+        (fifo, "pipe"),
+        (socket, "socket"),
+        ("/dev/zero".into(), "character node"),
+        ("/dev/null".into(), "character node"),
+    ] {
+        let in_time = ends_within(Duration::from_secs(10), move || {
+            let words = refusal(&path);
+            assert!(words.contains(what), "{words}");
+            let options = FormatOptions {
+                force: true,
+                consent: true,
+                ..FormatOptions::new(&path, vec![])
+            };
+            let words = format(&options).unwrap_err().to_string();
+            assert!(
+                words.contains(what) && words.contains(path.to_str().unwrap()),
+                "{words}"
+            );
+        });
+        assert!(in_time, "{what}: no answer, or another one");
+    }
+    let missing = dir.path().join("missing");
+    assert!(refusal(&missing).contains("stat failed"));
+    assert!(!missing.exists(), "opening makes nothing");
+}
+
+#[test]
+fn a_symlink_is_the_store_that_it_names() {
+    let bed = store_of_age(1);
+    let link = bed.path().with_extension("link");
+    std::os::unix::fs::symlink(bed.path(), &link).unwrap();
+    let store = Store::open(&link, bed.options()).unwrap();
+    assert_eq!(ages(&store, "by link"), all(1));
+    let error = Store::open(bed.path(), bed.options())
+        .map(drop)
+        .unwrap_err();
+    assert!(
+        matches!(&error, OpenError::Device(why) if why.is_in_use()),
+        "{error}"
+    );
+    drop(store);
+    std::fs::remove_file(bed.path()).unwrap();
+    assert!(refusal(&link).contains("stat failed"));
+}
