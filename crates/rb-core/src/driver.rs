@@ -30,7 +30,8 @@ pub(crate) struct Driver {
 
 struct Running {
     jobs: Sender<Job>,
-    waker: Waker,
+    /// That of the lane in use.
+    waker: Arc<Mutex<Waker>>,
     thread: JoinHandle<()>,
     /// Disconnected when the thread ends.
     ended: Receiver<()>,
@@ -51,7 +52,7 @@ impl Driver {
         if let Some(running) = running.as_ref() {
             // The receiver lives as long as the thread, which ends only when this sender is gone.
             drop(running.jobs.send(job));
-            running.waker.wake();
+            running.waker.lock().wake();
         }
         Ok(())
     }
@@ -69,7 +70,7 @@ impl Driver {
             return;
         };
         drop(jobs);
-        waker.wake();
+        waker.lock().wake();
         // The last owner of a store may be the driver itself, finishing that owner's job.
         let own = thread.thread().id() == std::thread::current().id();
         if !own && ended.recv_timeout(wait) != Err(RecvTimeoutError::Timeout) {
@@ -89,9 +90,12 @@ fn spawn(lanes: Arc<Lanes>, deadline: Duration) -> Result<Running, Error> {
             // The lane is made here because a single-issuer ring belongs to the thread that made it.
             match lanes.make(Issuer::OneThread) {
                 Ok(lane) => {
-                    drop(started.send(Ok(lane.waker())));
+                    let waker = Arc::new(Mutex::new(lane.waker()));
+                    drop(started.send(Ok(Arc::clone(&waker))));
                     Loop {
+                        lanes,
                         lane,
+                        waker,
                         inbox,
                         active: Vec::new(),
                         free: Vec::new(),
@@ -120,7 +124,9 @@ fn spawn(lanes: Arc<Lanes>, deadline: Duration) -> Result<Running, Error> {
 }
 
 struct Loop {
+    lanes: Arc<Lanes>,
     lane: Lane,
+    waker: Arc<Mutex<Waker>>,
     inbox: Receiver<Job>,
     active: Vec<Option<Active>>,
     free: Vec<usize>,
@@ -143,13 +149,32 @@ impl Loop {
         while self.take_jobs() {
             let timeout = self.next_deadline();
             // A queue that fails answers everything it holds, and then whatever comes later.
-            drop(self.lane.poll(1, timeout, &mut done));
+            let failed = self.lane.poll(1, timeout, &mut done).is_err();
             for completion in done.drain(..) {
                 self.answer(completion);
+            }
+            if failed && self.is_idle() {
+                self.renew();
             }
             if timeout.is_some_and(|timeout| timeout.is_zero()) {
                 self.tell_the_late();
             }
+        }
+    }
+
+    /// Whether no job is under way. The lane cannot tell: one that failed has finished whatever it is
+    /// given, before anyone has fetched the answers.
+    fn is_idle(&self) -> bool {
+        self.active.len() == self.free.len()
+    }
+
+    /// Takes another lane in the place of one whose queue failed. If there is none to be had, jobs go on
+    /// to be answered with the failure.
+    fn renew(&mut self) {
+        if let Ok(lane) = self.lanes.make(Issuer::OneThread) {
+            // Before the inbox is looked at again: whoever still wakes the former lane has sent its job.
+            *self.waker.lock() = lane.waker();
+            self.lane = lane;
         }
     }
 
@@ -178,7 +203,7 @@ impl Loop {
     /// all work is done and no more can come.
     fn take_jobs(&mut self) -> bool {
         loop {
-            let idle = self.lane.unfinished() == 0;
+            let idle = self.is_idle();
             if idle && !self.open {
                 return false;
             }
@@ -192,7 +217,7 @@ impl Loop {
                 Err(TryRecvError::Empty) => return true,
                 Err(TryRecvError::Disconnected) => {
                     self.open = false;
-                    if self.lane.unfinished() > 0 {
+                    if !self.is_idle() {
                         return true;
                     }
                 }

@@ -10,13 +10,17 @@ use parking_lot::{Condvar, Mutex};
 use crate::error::Error;
 use crate::inner::Inner;
 use crate::log::Duty;
+use crate::scrub::WAIT_AFTER_SILENCE;
 
 /// Entries validated per step; between steps the thread can be stopped.
 const VALIDATE_STEP: usize = 1024;
 
-/// How long the validator leaves a store alone that has just been opened: its first readers wait for
-/// the same device and the same cores.
-const VALIDATE_AFTER: Duration = Duration::from_millis(500);
+/// Entries scrubbed per step.
+const SCRUB_STEP: usize = 256;
+
+/// How long validator and scrubber leave a store alone that has just been opened: its first readers
+/// wait for the same device and the same cores.
+const READ_AFTER: Duration = Duration::from_millis(500);
 
 #[derive(Debug, Default)]
 pub(crate) struct Duties {
@@ -48,18 +52,21 @@ impl Stop {
 }
 
 impl Duties {
-    pub(crate) fn start(inner: &Arc<Inner>) -> Result<Duties, Error> {
-        let mut duties = Duties::default();
+    /// Starts the threads; after an error, those that it could.
+    pub(crate) fn start(&mut self, inner: &Arc<Inner>) -> Result<(), Error> {
         if inner.writer.is_some() {
-            duties.spawn("rb-commit", inner, |inner, _| commit(&inner))?;
-            duties.spawn("rb-checkpoint", inner, |inner, _| {
+            self.spawn("rb-commit", inner, |inner, _| commit(&inner))?;
+            self.spawn("rb-checkpoint", inner, |inner, _| {
                 crate::checkpoint::run(&inner)
             })?;
         }
         if inner.validator.lock().place.is_some() {
-            duties.spawn("rb-validate", inner, |inner, stop| validate(&inner, &stop))?;
+            self.spawn("rb-validate", inner, |inner, stop| validate(&inner, &stop))?;
         }
-        Ok(duties)
+        if inner.scrubber.is_some() {
+            self.spawn("rb-scrub", inner, |inner, stop| scrub(&inner, &stop))?;
+        }
+        Ok(())
     }
 
     fn spawn(
@@ -94,7 +101,7 @@ impl Duties {
 
 /// Validates at half speed: after each step it pauses for as long as the step took.
 fn validate(inner: &Arc<Inner>, stop: &Stop) {
-    let mut pause = VALIDATE_AFTER;
+    let mut pause = READ_AFTER;
     while stop.pause(pause) {
         let start = Instant::now();
         // An error ends the validator; each entry's first read still proves it.
@@ -102,6 +109,19 @@ fn validate(inner: &Arc<Inner>, stop: &Stop) {
             return;
         }
         pause = start.elapsed();
+    }
+}
+
+/// Scrubs as the rate allows. Between passes the thread sleeps.
+fn scrub(inner: &Arc<Inner>, stop: &Stop) {
+    let mut pause = READ_AFTER;
+    while stop.pause(pause) {
+        pause = match inner.scrub_some(SCRUB_STEP) {
+            Ok(None) => return,
+            Ok(Some(wait)) => wait,
+            // It was counted; the device may come back.
+            Err(_) => WAIT_AFTER_SILENCE,
+        };
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the store tells an observer: everything that makes an entry vanish without being asked.
 
 use std::fmt::Debug;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Why an entry was dropped although nobody removed it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -10,6 +11,8 @@ pub enum DropReason {
     FailedProof,
     /// The validator found another header in the slot.
     FailedValidation,
+    /// The scrubber found header or payload rotten, read twice.
+    FailedScrub,
 }
 
 /// Something that happened to the store.
@@ -45,8 +48,15 @@ pub enum Event<'a> {
 }
 
 /// An observer. Called in the thread that did the work, with no lock of the store held; it should
-/// be quick and may call the store, except to close it.
+/// be quick and may call the store, except to close it. A panic in it ends there, reported by the
+/// panic hook: the operation that it was told of goes on.
 pub trait Events: Send + Sync + Debug {
     /// Called for each event.
     fn event(&self, event: &Event<'_>);
+}
+
+/// Calls code of the store's user that the store does not depend on: an observer, a waker. Unwinding on would
+/// lose what is in the hands of whoever tells them: slots and reservations of a put, or a thread of the store.
+pub(crate) fn shielded(call: impl FnOnce()) {
+    drop(catch_unwind(AssertUnwindSafe(call)));
 }

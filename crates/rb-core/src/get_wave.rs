@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rb_format::{FORMAT_BLOCK, SlotHeader, padded_len, payload_checksum};
+use rb_format::{FORMAT_BLOCK, padded_len};
 use rb_index::{Lease, Located, Visit};
 use rb_io::{Buffer, Completion, Request};
 
@@ -13,6 +13,7 @@ use crate::events::{DropReason, Event};
 use crate::get::Lookup;
 use crate::inner::Inner;
 use crate::lanes::Wave;
+use crate::proof::{header_proves, payload_proves};
 use crate::stats::add;
 use crate::value::{Value, ValueBuf};
 
@@ -214,25 +215,9 @@ impl Hit {
     }
 
     fn is_proven_by(&self, inner: &Inner, buf: &[u8]) -> bool {
-        let Located {
-            slot,
-            generation,
-            payload_len,
-            payload_checksum: expected,
-            ..
-        } = self.located;
-        let generation = rb_format::Generation(generation);
-        let payload = &buf[FORMAT_BLOCK..FORMAT_BLOCK + payload_len as usize];
-        let header_agrees = !self.whole
-            || SlotHeader::decode(&buf[..FORMAT_BLOCK], &inner.identity).is_ok_and(|header| {
-                header.key == self.key
-                    && header.generation == generation
-                    && header.slot == slot.0
-                    && header.payload_len == payload_len
-                    && header.payload_checksum == expected
-            });
-        header_agrees
-            && payload_checksum(&inner.identity, generation, slot.0, self.hash, payload) == expected
+        let payload = &buf[FORMAT_BLOCK..FORMAT_BLOCK + self.located.payload_len as usize];
+        (!self.whole || header_proves(inner, &buf[..FORMAT_BLOCK], &self.key, &self.located))
+            && payload_proves(inner, payload, self.hash, &self.located)
     }
 }
 

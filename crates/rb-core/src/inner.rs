@@ -13,7 +13,7 @@ use crate::checkpoint::Checkpointer;
 use crate::commit::Committer;
 use crate::driver::Driver;
 use crate::error::Error;
-use crate::events::Event;
+use crate::events::{Event, shielded};
 use crate::gate::{Gate, Pass};
 use crate::lanes::Lanes;
 use crate::log::{DeltaLog, Need, Permit};
@@ -21,6 +21,7 @@ use crate::options::{Background, StoreOptions};
 use crate::poison::Poison;
 use crate::quarantine::Quarantine;
 use crate::recover::RecoveryReport;
+use crate::scrub::Scrubber;
 use crate::stats::Counters;
 use crate::validate::Validator;
 
@@ -40,6 +41,8 @@ pub(crate) struct Inner {
     pub(crate) poison: Poison,
     pub(crate) counters: Counters,
     pub(crate) validator: Mutex<Validator>,
+    /// None if the store is not scrubbed.
+    pub(crate) scrubber: Option<Mutex<Scrubber>>,
     pub(crate) recovery: RecoveryReport,
     /// What a store opened for writing has besides.
     pub(crate) writer: Option<Writer>,
@@ -104,7 +107,7 @@ impl Inner {
 
     pub(crate) fn emit(&self, event: &Event<'_>) {
         if let Some(events) = &self.options.events {
-            events.event(event);
+            shielded(|| events.event(event));
         }
     }
 

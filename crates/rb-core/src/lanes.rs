@@ -22,6 +22,10 @@ pub(crate) trait Wave: Send + 'static {
     fn complete(self, completions: Vec<Completion>) -> Self::Output;
 }
 
+/// Late waves at most before their lanes are not replaced. Each has a thread and a queue until the device
+/// answers, so callers who try again and again would pile them up without end.
+const LATE_MAX: usize = 64;
+
 pub(crate) struct Lanes {
     engine: Arc<dyn Engine>,
     arenas: Vec<Arena>,
@@ -34,7 +38,10 @@ pub(crate) struct Lanes {
 #[derive(Default)]
 struct Pool {
     idle: Vec<Lane>,
+    /// Idle and in use.
     made: usize,
+    /// Gone with waves that missed their deadline and still wait for the device.
+    late: usize,
     /// Counters of lanes that are gone.
     past: QueueCounters,
 }
@@ -78,7 +85,7 @@ impl Lanes {
             if let Some(lane) = pool.idle.pop() {
                 return Ok(lane);
             }
-            if may_make && pool.made < self.max {
+            if may_make && pool.made < self.max && pool.made + pool.late < self.max + LATE_MAX {
                 pool.made += 1;
                 drop(pool);
                 let made = self.make(Issuer::Any);
@@ -149,8 +156,9 @@ impl Lanes {
         while done.len() < count {
             let left = deadline.saturating_sub(start.elapsed());
             if left.is_zero() {
+                let late = Late::new(self);
                 self.lost(&lane);
-                wait_elsewhere(lane, wave, done, count);
+                wait_elsewhere(lane, wave, done, count, late);
                 return Err(Error::TimedOut { waited: deadline });
             }
             let missing = u32::try_from(count - done.len()).unwrap_or(u32::MAX);
@@ -166,8 +174,31 @@ impl Lanes {
     }
 }
 
+/// A late wave, counted as long as this lives.
+struct Late(Arc<Lanes>);
+
+impl Late {
+    fn new(lanes: &Arc<Lanes>) -> Late {
+        lanes.pool.lock().late += 1;
+        Late(Arc::clone(lanes))
+    }
+}
+
+impl Drop for Late {
+    fn drop(&mut self) {
+        self.0.pool.lock().late -= 1;
+        self.0.freed.notify_one();
+    }
+}
+
 /// Waits for the rest of a late wave in a thread of its own, however long the device takes.
-fn wait_elsewhere<W: Wave>(mut lane: Lane, wave: W, mut done: Vec<Completion>, count: usize) {
+fn wait_elsewhere<W: Wave>(
+    mut lane: Lane,
+    wave: W,
+    mut done: Vec<Completion>,
+    count: usize,
+    late: Late,
+) {
     let wait = move || {
         while done.len() < count {
             let missing = u32::try_from(count - done.len()).unwrap_or(u32::MAX);
@@ -177,6 +208,9 @@ fn wait_elsewhere<W: Wave>(mut lane: Lane, wave: W, mut done: Vec<Completion>, c
         }
         done.sort_unstable_by_key(|completion| completion.tag);
         wave.complete(done);
+        // The lane's memory goes first.
+        drop(lane);
+        drop(late);
     };
     // Without a thread the closure is dropped with the lane in it, whose queue keeps the memory.
     drop(

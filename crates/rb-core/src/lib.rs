@@ -53,6 +53,7 @@ mod open;
 mod operation;
 mod options;
 mod poison;
+mod proof;
 mod put;
 mod put_plan;
 mod put_wave;
@@ -62,11 +63,13 @@ mod recover;
 mod remove;
 mod replay;
 mod scan;
+mod scrub;
 mod slots;
 mod stats;
 mod store;
 mod validate;
 mod value;
+mod walk;
 
 pub use clock::{Clock, ManualClock, Random, SeededRandom, SystemClock, SystemRandom};
 pub use error::{Error, FormatError, OpenError};
@@ -76,7 +79,7 @@ pub use get::Lookup;
 pub use operation::Operation;
 pub use options::{
     Background, Durability, ExpectedGeometry, FormatOptions, OnLostMetadata, PutMode, PutOptions,
-    StoreOptions, Validate,
+    Scrub, StoreOptions, Validate,
 };
 pub use put::PutResult;
 pub use put_plan::{Payload, Put, Stored};
@@ -86,6 +89,6 @@ pub use rb_index::{ClassStats, IndexStats};
 pub use rb_io::{Arena, EngineKind, PlacementId, QueueCounters, Rejected};
 pub use recover::RecoveryReport;
 pub use scan::ScanReport;
-pub use stats::StoreStats;
+pub use stats::{ScrubStats, StoreStats};
 pub use store::Store;
 pub use value::{Value, ValueBuf};

@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use rb_format::{Geometry, Incarnation, LogEncoder, LogPosition, Superblock};
-use rb_index::{Cursor, Index};
+use rb_index::Index;
 use rb_io::{Access, Arena, Device, Engine, Rejected};
 
 use crate::base_load::{empty_index, read_headers};
@@ -27,8 +27,10 @@ use crate::meta_io::MetaIo;
 use crate::options::{StoreOptions, Validate};
 use crate::quarantine::Quarantine;
 use crate::recover::{Recovered, RecoveryReport, forget_slots, no_base, recover};
+use crate::scrub::Scrubber;
 use crate::validate::Validator;
 use crate::value::ValueBuf;
+use crate::walk::Walk;
 
 /// Buffers for recovery: log windows and sections read ahead.
 const BOOT_ARENA: usize = 64 << 20;
@@ -167,13 +169,16 @@ pub(crate) fn open(source: Source, options: StoreOptions) -> Result<Inner, OpenE
         Validate::Background => !report.clean && !options.read_only,
     };
     let validator = Validator {
-        place: validates.then(|| (0, Cursor::default())),
+        place: validates.then(Walk::default),
         io: if validates {
             Some(meta(4 << 20, options.queue_depth)?)
         } else {
             None
         },
     };
+    let scrubber = options
+        .scrub
+        .map(|scrub| Mutex::new(Scrubber::new(scrub, options.clock.now())));
     report.total_time = start.elapsed();
     let eager = options.validate == Validate::Eager;
     let mut inner = Inner {
@@ -192,6 +197,7 @@ pub(crate) fn open(source: Source, options: StoreOptions) -> Result<Inner, OpenE
         poison: crate::poison::Poison::default(),
         counters: crate::stats::Counters::default(),
         validator: Mutex::new(validator),
+        scrubber,
         recovery: report,
         writer,
     };
@@ -224,6 +230,12 @@ fn check_options(options: &StoreOptions) -> Result<(), OpenError> {
     {
         let value = format!("{:?}", options.shards);
         return bad("shards", value, "a power of two from 1 to 1024");
+    }
+    if let Some(scrub) = options.scrub
+        && scrub.pass_interval < Duration::from_secs(1)
+    {
+        let value = format!("{:?}", scrub.pass_interval);
+        return bad("scrub.pass_interval", value, "at least one second");
     }
     if options.start_empty && options.read_only {
         return bad("start_empty", "true".into(), "not together with read_only");

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
+use crate::events::shielded;
+
 /// An operation in progress. Dropping it abandons the answer, never the work or its memory.
 #[must_use = "the answer is lost when this is dropped"]
 #[derive(Debug)]
@@ -123,7 +125,7 @@ impl<T> Slot<T> {
         self.answered.notify_all();
         drop(state);
         if let Some(waker) = waker {
-            waker.wake();
+            shielded(|| waker.wake());
         }
     }
 }

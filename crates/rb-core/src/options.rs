@@ -1,5 +1,6 @@
 //! What a caller may choose. Every field has a default; nothing is read from the environment.
 
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,6 +49,27 @@ pub enum Background {
     Manual,
 }
 
+/// How whole values are verified in the background, beyond the proof of each read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scrub {
+    /// Bytes read from the device per second, headers and second reads included. Over any stretch of time it
+    /// is no more than that, plus a tenth of a second's worth and one value.
+    pub bytes_per_second: NonZeroU64,
+    /// A pass begins no sooner than this after the one before it began. At least one second.
+    pub pass_interval: Duration,
+}
+
+impl Scrub {
+    /// A pass a day at this rate; without a pause if a pass takes longer than a day.
+    #[must_use]
+    pub fn daily(bytes_per_second: NonZeroU64) -> Scrub {
+        Scrub {
+            bytes_per_second,
+            pass_interval: Duration::from_secs(24 * 60 * 60),
+        }
+    }
+}
+
 /// A geometry the caller relies on; opening fails with both values if the device has another.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ExpectedGeometry {
@@ -83,6 +105,9 @@ pub struct StoreOptions {
     pub sync_interval: Duration,
     /// How recovered entries are validated.
     pub validate: Validate,
+    /// Whether and how fast whole values are verified in the background. By default they are not: every read
+    /// is verified anyway, and an idle store should cost nothing.
+    pub scrub: Option<Scrub>,
     /// What to do with damaged metadata.
     pub on_lost_metadata: OnLostMetadata,
     /// A geometry the caller relies on.
@@ -115,6 +140,7 @@ impl Default for StoreOptions {
             durability: Durability::Interval,
             sync_interval: Duration::from_millis(50),
             validate: Validate::Background,
+            scrub: None,
             on_lost_metadata: OnLostMetadata::Scan,
             expected: ExpectedGeometry::default(),
             io_deadline: Duration::from_secs(30),

@@ -3,10 +3,11 @@
 use std::fmt;
 use std::sync::Arc;
 
-use rb_index::{Cursor, Lease, Visit};
+use rb_index::{Lease, Visit};
 
 use crate::batch::by_shard;
 use crate::inner::Inner;
+use crate::walk::Walk;
 
 /// What the store knows of a live entry without reading it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -140,31 +141,24 @@ const ENTRIES_PER_HOLD: usize = 256;
 /// Shows every live entry once, in no particular order, without holding a lock meanwhile. Entries
 /// that come or go during the walk may or may not be shown. Ends when `visit` answers false.
 pub(crate) fn for_each(inner: &Inner, visit: &mut dyn FnMut(EntryInfo) -> bool) {
-    for shard in 0..inner.index.shards() {
-        let mut cursor = Cursor::default();
-        let mut more = true;
-        while more {
-            let mut held = Vec::new();
-            more = inner.index.lock(shard, Visit::Background).snapshot(
-                &mut cursor,
-                ENTRIES_PER_HOLD,
-                &mut |entry| {
-                    held.push(EntryInfo {
-                        key: entry.key.into(),
-                        len: entry.located.payload_len,
-                        slot: entry.located.slot.0,
-                        class: entry.located.class,
-                        generation: entry.located.generation,
-                        metadata: entry.metadata.into(),
-                        proven: entry.located.proven,
-                        leased: entry.leases > 0,
-                    });
-                },
-            );
-            for info in held {
-                if !visit(info) {
-                    return;
-                }
+    let (mut walk, mut more) = (Walk::default(), true);
+    while more {
+        let mut held = Vec::new();
+        more = walk.step(&inner.index, ENTRIES_PER_HOLD, &mut |entry| {
+            held.push(EntryInfo {
+                key: entry.key.into(),
+                len: entry.located.payload_len,
+                slot: entry.located.slot.0,
+                class: entry.located.class,
+                generation: entry.located.generation,
+                metadata: entry.metadata.into(),
+                proven: entry.located.proven,
+                leased: entry.leases > 0,
+            });
+        });
+        for info in held {
+            if !visit(info) {
+                return;
             }
         }
     }

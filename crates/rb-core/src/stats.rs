@@ -19,6 +19,16 @@ pub(crate) struct Counters {
     pub(crate) commits: AtomicU64,
     pub(crate) checkpoints: AtomicU64,
     pub(crate) validated: AtomicU64,
+    pub(crate) scrub: ScrubCounters,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct ScrubCounters {
+    pub(crate) entries: AtomicU64,
+    pub(crate) bytes: AtomicU64,
+    pub(crate) dropped: AtomicU64,
+    pub(crate) errors: AtomicU64,
+    pub(crate) passes: AtomicU64,
 }
 
 pub(crate) fn add(counter: &AtomicU64, count: usize) {
@@ -53,6 +63,8 @@ pub struct StoreStats {
     pub checkpoints: u64,
     /// Entries that the validator checked.
     pub validated: u64,
+    /// What the scrubber did.
+    pub scrub: ScrubStats,
     /// Log blocks that a restart would replay.
     pub replay_blocks: u64,
     /// Log blocks there are.
@@ -61,6 +73,22 @@ pub struct StoreStats {
     pub index: IndexStats,
     /// The queues of blocking calls that are idle now.
     pub queues: QueueCounters,
+}
+
+/// What the scrubber did since the store was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ScrubStats {
+    /// Entries that it proved or dropped.
+    pub entries: u64,
+    /// Bytes that it read from the device, headers and second reads included.
+    pub bytes: u64,
+    /// Entries that it dropped; they are counted in [`StoreStats::dropped`] too.
+    pub dropped: u64,
+    /// Reads that the device failed, and steps that it did not answer. They drop nothing.
+    pub errors: u64,
+    /// Passes over all entries that it finished.
+    pub passes: u64,
 }
 
 impl Counters {
@@ -84,6 +112,13 @@ impl Counters {
             commits: get(&self.commits),
             checkpoints: get(&self.checkpoints),
             validated: get(&self.validated),
+            scrub: ScrubStats {
+                entries: get(&self.scrub.entries),
+                bytes: get(&self.scrub.bytes),
+                dropped: get(&self.scrub.dropped),
+                errors: get(&self.scrub.errors),
+                passes: get(&self.scrub.passes),
+            },
             replay_blocks: log.0,
             log_blocks: log.1,
             index,

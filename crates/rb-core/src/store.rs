@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use rb_format::{Geometry, Record, Superblock};
@@ -72,20 +73,24 @@ impl Store {
 
     fn over(source: Source, options: StoreOptions) -> Result<Store, OpenError> {
         let inner = Arc::new(open(source, options)?);
-        let duties = match inner.options.background {
-            Background::Threads => Duties::start(&inner).map_err(|why| OpenError::Resource {
-                what: "a thread",
-                why: why.to_string(),
-            })?,
-            Background::Manual => Duties::default(),
-        };
-        Ok(Store {
+        let store = Store {
             handle: Arc::new(Handle {
                 inner,
-                duties: Mutex::new(duties),
+                duties: Mutex::default(),
                 closed: Mutex::new(None),
             }),
-        })
+        };
+        if store.inner().options.background == Background::Threads {
+            // Where the system has threads for some duties only, dropping the store stops those.
+            let mut duties = store.handle.duties.lock();
+            let started = duties.start(store.inner());
+            drop(duties);
+            started.map_err(|why| OpenError::Resource {
+                what: "a thread",
+                why: why.to_string(),
+            })?;
+        }
+        Ok(store)
     }
 
     fn inner(&self) -> &Arc<Inner> {
@@ -310,6 +315,16 @@ impl Store {
     pub fn step_validate(&self, count: usize) -> Result<bool, Error> {
         let _pass = self.inner().enter()?;
         self.inner().validate_some(count)
+    }
+
+    /// Scrubs up to `count` entries, as the rate of [`StoreOptions::scrub`] allows now. Answers the time until
+    /// there is more to do, zero if there is at once; none if this store is not scrubbed.
+    ///
+    /// # Errors
+    /// The device stopped answering. The pass goes on after a minute.
+    pub fn step_scrub(&self, count: usize) -> Result<Option<Duration>, Error> {
+        let _pass = self.inner().enter()?;
+        self.inner().scrub_some(count)
     }
 
     // ---- facts

@@ -149,23 +149,14 @@ impl Run {
                     }
                 }
                 for ((key, version), answer) in keys.iter().zip(first..).zip(answers) {
-                    let version = Some(version);
                     match answer {
                         Ok(Stored::Stored) => {
-                            self.oracle.set(*key, version);
+                            self.oracle.set(*key, Some(version));
                             self.oracle.may_become(*key, None);
                         }
                         Ok(_) => {}
                         Err(Error::Busy { .. }) => {}
-                        Err(_) => {
-                            self.oracle.may_become(*key, version);
-                            self.oracle.may_become(*key, None);
-                            self.oracle
-                                .current
-                                .entry(*key)
-                                .or_insert_with(|| [None].into())
-                                .insert(version);
-                        }
+                        Err(_) => self.oracle.may_be_put(*key, version),
                     }
                 }
                 if each && all {

@@ -44,6 +44,14 @@ impl Oracle {
             .insert(version);
     }
 
+    /// A put of this version failed: it may have happened or not, and what was there may be gone.
+    pub(crate) fn may_be_put(&mut self, key: u64, version: u64) {
+        self.may_become(key, Some(version));
+        self.may_become(key, None);
+        let current = self.current.entry(key).or_insert_with(|| [None].into());
+        current.insert(Some(version));
+    }
+
     pub(crate) fn evicted(&mut self, key: u64) {
         self.current
             .entry(key)

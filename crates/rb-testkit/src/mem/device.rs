@@ -4,7 +4,7 @@ use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use rb_io::{Limits, OpKind, Part, PartDone};
 
 use super::crash::{CrashPoints, MemWrite, Recorded, keep_some};
@@ -45,6 +45,18 @@ pub enum Moment {
     Before,
     /// They were executed, and whoever sent them does not know yet.
     After,
+}
+
+/// Something to happen before a write or flush, after so many others.
+pub(super) struct Trap {
+    pub(super) left: u64,
+    act: Box<dyn FnOnce(&MemDevice) + Send>,
+}
+
+impl std::fmt::Debug for Trap {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Trap after {}", self.left)
+    }
 }
 
 /// How many operations a device has executed, failed ones included.
@@ -221,6 +233,15 @@ impl MemDevice {
             .add(op, range, Fault::Short(bytes), Some(1));
     }
 
+    /// The next read that touches `range` answers with every byte inverted: a bad transfer of a medium
+    /// that is whole.
+    pub fn garble_next(&self, range: Range<u64>) {
+        self.state
+            .lock()
+            .faults
+            .add(OpKind::Read, range, Fault::Garble, Some(1));
+    }
+
     /// The next write that touches `range` fails with `errno`, and lands all the same: at the next
     /// flush, on top of whatever came between.
     pub fn late_next(&self, range: Range<u64>, errno: i32) {
@@ -270,6 +291,15 @@ impl MemDevice {
     /// nothing. For crashing at every single write of a run.
     pub fn cut_power_after(&self, count: u64) {
         self.state.lock().power = Some(count);
+    }
+
+    /// After `count` more writes and flushes, `act` is called just before the next one is executed. For a
+    /// fault at every single write of a run; one trap at a time.
+    pub fn before_write(&self, count: u64, act: impl FnOnce(&MemDevice) + Send + 'static) {
+        self.state.lock().trap = Some(Trap {
+            left: count,
+            act: Box::new(act),
+        });
     }
 
     /// Every queue of the device fails from now on: `reap` answers with `errno`.
@@ -350,11 +380,13 @@ impl MemDevice {
         let mut state = self.state.lock();
         let (flushes, others): (Vec<_>, Vec<_>) =
             parts.into_iter().partition(|part| part.op == OpKind::Flush);
-        let broken = state.queue_errno;
         let slow = std::mem::take(&mut state.slow);
         for part in flushes.into_iter().chain(others) {
+            if let Some(trap) = state.sprung_by(&part) {
+                MutexGuard::unlocked(&mut state, || (trap.act)(self));
+            }
             let held = state.holds.iter().any(|range| touches(&part, range));
-            if held || broken.is_some() {
+            if held || state.queue_errno.is_some() {
                 // A broken queue never tells; the device keeps what it was given.
                 state.held.push((part, Arc::clone(board)));
             } else if state.chance.is_slow(&part) {
@@ -367,6 +399,7 @@ impl MemDevice {
         for (part, board) in slow {
             board.put(self.execute(&mut state, part));
         }
+        let broken = state.queue_errno;
         broken.map_or(Ok(()), |errno| Err(io::Error::from_raw_os_error(errno)))
     }
 
@@ -394,6 +427,7 @@ impl MemDevice {
                 Some(Fault::Errno(errno)) => Err(io::Error::from_raw_os_error(errno)),
                 Some(Fault::Short(bytes)) => self.apply(state, &part, part.len.min(bytes)),
                 Some(Fault::Late(errno)) => state.postpone(&part, errno),
+                Some(Fault::Garble) => self.apply(state, &part, part.len).and_then(garble(&part)),
                 None => self.apply_or_fail(state, &part),
             });
         PartDone {
@@ -499,5 +533,18 @@ impl MemOp {
             offset: part.offset,
             len: part.len,
         }
+    }
+}
+
+/// Inverts what a read put into its buffer.
+fn garble(part: &Part) -> impl FnOnce(u32) -> io::Result<u32> {
+    move |len| {
+        let mut bytes = vec![0; len as usize];
+        if let Some(buf) = &part.buf {
+            buf.copy_to(part.buf_offset, &mut bytes)?;
+            bytes.iter_mut().for_each(|byte| *byte = !*byte);
+            buf.copy_from(part.buf_offset, &bytes)?;
+        }
+        Ok(len)
     }
 }

@@ -12,6 +12,8 @@ pub(super) enum Fault {
     Short(u32),
     /// Answer with this error number, and let the write land at the next flush.
     Late(i32),
+    /// Read all, and invert every byte.
+    Garble,
 }
 
 #[derive(Debug)]

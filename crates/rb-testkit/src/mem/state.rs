@@ -7,7 +7,7 @@ use std::sync::Arc;
 use rb_io::{OpKind, Part};
 
 use super::crash::{MemWrite, Recorded};
-use super::device::{MemCounts, MemOp, Observer};
+use super::device::{MemCounts, MemOp, Observer, Trap};
 use super::engine::Board;
 use super::faults::Faults;
 use super::pages::Pages;
@@ -36,6 +36,7 @@ pub(super) struct State {
     pub(super) queue_errno: Option<i32>,
     /// Writes and flushes left until the power goes.
     pub(super) power: Option<u64>,
+    pub(super) trap: Option<Trap>,
     pub(super) counts: MemCounts,
     pub(super) log: Vec<MemOp>,
     pub(super) observer: Option<Observer>,
@@ -107,6 +108,16 @@ impl State {
         let mut byte = [0];
         self.live.read(bit / 8, &mut byte);
         self.change(bit / 8, &[byte[0] ^ 1 << (bit % 8)]);
+    }
+
+    /// What is to happen before this request, if it is the one.
+    pub(super) fn sprung_by(&mut self, part: &Part) -> Option<Trap> {
+        let trap = self.trap.as_mut().filter(|_| part.op != OpKind::Read)?;
+        if trap.left == 0 {
+            return self.trap.take();
+        }
+        trap.left -= 1;
+        None
     }
 
     /// Whether the power is still there for a request, which uses it up.

@@ -1,0 +1,314 @@
+//! Every failure at every write of a run, blocking and async, ended by `close` or by dropping the store:
+//! nothing panics or hangs, every slot is accounted for, reads are never wrong, and what a crash leaves
+//! holds everything that was acknowledged and synced (C2, C4, C7).
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use rb_core::{Background, Durability, OpenError, Put, PutOptions, Store};
+use rb_io::OpKind;
+use rb_testkit::values::{fill, matches};
+use rb_testkit::{MemDevice, MemOp};
+
+use crate::oracle::{Evictions, Oracle, content};
+use crate::support::{EIO, Sim, range_of};
+
+const ENOSPC: i32 = 28;
+const ENODEV: i32 = 19;
+const LONG: Duration = Duration::from_secs(60);
+const KEYS: u64 = 12;
+const SLOTS: u64 = 10;
+pub(crate) const EVERYWHERE: Range<u64> = 0..u64::MAX;
+
+/// Its words, and what it does just before a write or flush of the given kind.
+type Fault = (&'static str, fn(&MemDevice, OpKind));
+
+const FAULTS: [Fault; 6] = [
+    ("fails once", |device, op| {
+        device.fail_next(op, EVERYWHERE, EIO);
+    }),
+    ("finds no space once", |device, op| {
+        device.fail_next(op, EVERYWHERE, ENOSPC);
+    }),
+    ("fails from now on", |device, op| {
+        device.fail_always(op, EVERYWHERE, EIO);
+    }),
+    ("moves nothing", |device, op| {
+        device.short_next(op, EVERYWHERE, 0);
+    }),
+    ("finds the device gone", |device, _| device_goes(device)),
+    ("breaks the queues", |device, _| device.break_queues(EIO)),
+];
+
+/// Whatever comes later is answered that there is no such device.
+pub(crate) fn device_goes(device: &MemDevice) {
+    for op in [OpKind::Read, OpKind::Write, OpKind::Flush] {
+        device.fail_always(op, EVERYWHERE, ENODEV);
+    }
+}
+
+/// How a run calls the store.
+#[derive(Clone, Copy, Debug)]
+enum Calls {
+    /// Blocking, with the background duties in the calls.
+    Blocking,
+    /// Async, through driver and duty threads.
+    Async,
+}
+
+struct Run {
+    sim: Sim,
+    calls: Calls,
+    evictions: Arc<Evictions>,
+    oracle: Oracle,
+    next_version: u64,
+    /// Whether a metadata write or a flush has failed.
+    metadata_failed: Arc<AtomicBool>,
+}
+
+impl Run {
+    /// A store that was used and closed before.
+    fn new(calls: Calls) -> Run {
+        let mut run = Run {
+            sim: Sim::with(SLOTS, 64, Some(64 * 4096)),
+            calls,
+            evictions: Arc::default(),
+            oracle: Oracle::default(),
+            next_version: 1,
+            metadata_failed: Arc::default(),
+        };
+        let store = run.open().unwrap();
+        run.put(&store, 0..4, false);
+        store.close().unwrap();
+        run.oracle.synced();
+        run
+    }
+
+    fn open(&self) -> Result<Store, OpenError> {
+        self.sim.try_open(|options| {
+            options.events = Some(self.evictions.clone());
+            options.sync_interval = Duration::from_secs(3600);
+            options.shards = Some(2);
+            if let Calls::Async = self.calls {
+                options.background = Background::Threads;
+            }
+        })
+    }
+
+    /// Everything that writes, once or more, with whatever it answers.
+    fn work(&mut self, store: &Store) {
+        self.put(store, 2..6, false);
+        self.remove(store, 0);
+        self.sync(store);
+        self.put(store, 6..9, true);
+        self.check(store);
+        drop(store.checkpoint());
+        self.put(store, 8..KEYS, false); // Evicts.
+        self.sync(store);
+        self.remove(store, 3);
+        self.check(store);
+        drop(store.checkpoint());
+        self.put(store, 0..2, false);
+    }
+
+    fn put(&mut self, store: &Store, keys: Range<u64>, each_batch: bool) {
+        let first = self.next_version;
+        self.next_version += keys.end - keys.start;
+        let items: Vec<_> = keys
+            .clone()
+            .zip(first..)
+            .map(|(key, version)| {
+                let mut bytes = vec![0; 3000];
+                fill(content(key, version), &mut bytes);
+                (key.to_le_bytes(), bytes)
+            })
+            .collect();
+        let puts = items
+            .iter()
+            .map(|(key, bytes)| Put::new(key, bytes))
+            .collect();
+        let options = PutOptions {
+            durability: each_batch.then_some(Durability::EachBatch),
+            ..PutOptions::default()
+        };
+        let answers = match self.calls {
+            Calls::Blocking => store.put_many(puts, options),
+            Calls::Async => store.put_many_async(puts, options).wait(),
+        };
+        for key in self.evictions.0.lock().unwrap().drain(..) {
+            self.oracle.evicted(key);
+        }
+        let durable = each_batch && answers.iter().all(Result::is_ok);
+        for ((key, version), answer) in keys.zip(first..).zip(answers) {
+            if answer.is_ok() {
+                self.oracle.set(key, Some(version));
+                self.oracle.may_become(key, None);
+            } else {
+                self.oracle.may_be_put(key, version);
+            }
+        }
+        if durable {
+            self.oracle.synced();
+        }
+    }
+
+    fn remove(&mut self, store: &Store, key: u64) {
+        match store.remove(&key.to_le_bytes()) {
+            Ok(_) => self.oracle.set(key, None),
+            Err(_) => self.oracle.may_become(key, None),
+        }
+    }
+
+    fn sync(&mut self, store: &Store) {
+        let answer = match self.calls {
+            Calls::Blocking => store.sync(),
+            Calls::Async => store.sync_async().wait(),
+        };
+        if answer.is_ok() {
+            self.oracle.synced();
+        }
+    }
+
+    /// Whatever is read is legal now.
+    fn check(&self, store: &Store) {
+        let names: Vec<_> = (0..KEYS).map(u64::to_le_bytes).collect();
+        let names: Vec<&[u8]> = names.iter().map(|name| &name[..]).collect();
+        let answers = match self.calls {
+            Calls::Blocking => store.get_many(&names),
+            Calls::Async => store.get_many_async(&names).wait(),
+        };
+        for (key, answer) in (0..KEYS).zip(answers) {
+            if let Ok(found) = answer {
+                let version = self.version_of(key, found.as_deref());
+                let legal = self.oracle.now(key);
+                assert!(
+                    legal.contains(&version),
+                    "key {key} is {version:?}, legal {legal:?}"
+                );
+            }
+        }
+        store.audit().unwrap();
+    }
+
+    fn version_of(&self, key: u64, bytes: Option<&[u8]>) -> Option<u64> {
+        let bytes = bytes?;
+        let known = (1..self.next_version).find(|version| matches(content(key, *version), bytes));
+        Some(known.expect("bytes that were never put"))
+    }
+
+    /// The work from the opening to the end, which is a close or a drop. Writing must have stopped if
+    /// metadata could not be written.
+    fn whole(&mut self, close: bool) {
+        // An opening that fails has changed nothing that counts.
+        let Ok(store) = self.open() else { return };
+        self.work(&store);
+        self.check(&store);
+        if self.metadata_failed.load(Ordering::SeqCst) {
+            for answer in [store.sync(), store.step_commit(), store.checkpoint()] {
+                assert!(answer.is_err_and(|error| error.is_poisoned()));
+            }
+        }
+        if close {
+            let closed = store.close();
+            let fails = self.metadata_failed.load(Ordering::SeqCst);
+            assert!(!fails || closed.is_err(), "closed as if all were well");
+            if closed.is_ok() {
+                self.oracle.synced();
+            }
+        }
+    }
+
+    /// What a crash leaves, at worst and otherwise, opens and holds what it must.
+    fn check_crashes(&self) {
+        for sim in [self.sim.crash(), self.sim.crash_seeded(self.next_version)] {
+            let store = sim.open();
+            assert_eq!(store.recovery().lost_metadata, None);
+            for key in 0..KEYS {
+                let found = store.get(&key.to_le_bytes()).unwrap();
+                let version = self.version_of(key, found.as_deref());
+                let legal = self.oracle.may_be(key);
+                assert!(
+                    legal.contains(&version),
+                    "after a crash key {key} is {version:?}, legal {legal:?}"
+                );
+            }
+            store.audit().unwrap();
+        }
+    }
+}
+
+/// Runs `work`, which names what it is about to do; fails with that name if it hangs or panics.
+pub(crate) fn watched(work: impl FnOnce(&dyn Fn(String)) + Send + 'static) {
+    let name = Arc::new(Mutex::new(String::new()));
+    let (sender, ended) = channel();
+    let thread = {
+        let name = name.clone();
+        std::thread::spawn(move || {
+            work(&|now| *name.lock().unwrap() = now);
+            let _ = sender.send(());
+        })
+    };
+    let outcome = ended.recv_timeout(LONG);
+    let name = name.lock().unwrap().clone();
+    assert_ne!(outcome, Err(RecvTimeoutError::Timeout), "{name}: it hangs");
+    assert!(thread.join().is_ok(), "{name}: it panicked");
+}
+
+/// The writes and flushes of a run without faults; besides, where the slots begin.
+fn writes_of(calls: Calls, close: bool) -> (Vec<MemOp>, u64) {
+    let mut run = Run::new(calls);
+    let before = run.sim.device.log().len();
+    run.whole(close);
+    let mut writes = run.sim.device.log().split_off(before);
+    writes.retain(|op| op.op != OpKind::Read);
+    let store = run.open().unwrap();
+    let superblock = store.superblock();
+    for region in [&superblock.base_a, &superblock.base_b, &superblock.log] {
+        let range = range_of(region);
+        assert!(
+            writes.iter().any(|op| range.contains(&op.offset)),
+            "{region:?}"
+        );
+    }
+    (writes, store.geometry().slot_offset(0).unwrap())
+}
+
+fn every_write_fails(calls: Calls) {
+    watched(move |now| {
+        let (writes, slots) = writes_of(calls, true);
+        for (number, op) in (0..).zip(writes) {
+            for (at, (words, fault)) in (0..).zip(FAULTS) {
+                let close = (number + at) % 2 == 0;
+                now(format!(
+                    "{calls:?}, close {close}: write {number}, {op:?}, {words}"
+                ));
+                let mut run = Run::new(calls);
+                let failed = run.metadata_failed.clone();
+                // A flush moves nothing in any case.
+                let metadata = match op.op {
+                    OpKind::Flush => words != "moves nothing",
+                    _ => op.offset < slots,
+                };
+                run.sim.device.before_write(number, move |device| {
+                    fault(device, op.op);
+                    failed.store(metadata, Ordering::SeqCst);
+                });
+                run.whole(close);
+                run.check_crashes();
+            }
+        }
+    });
+}
+
+#[test]
+fn every_write_of_blocking_calls_may_fail() {
+    every_write_fails(Calls::Blocking);
+}
+
+#[test]
+fn every_write_of_async_calls_may_fail() {
+    every_write_fails(Calls::Async);
+}
