@@ -314,6 +314,7 @@ pub(super) fn check_all(world: &World, legal: &Legal) {
             Oracle::emptied
         });
     }
+    world.tell(Oracle::is_there);
     for (key, version) in found.into_iter().enumerate() {
         let set = &legal.keys[key];
         world.trace(|| format!("after the crash key {key} is v{version}, legal {set:?}"));

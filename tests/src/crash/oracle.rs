@@ -101,7 +101,6 @@ impl Oracle {
 
     /// A store that a crash has left: all that is legal is possible.
     pub(super) fn after_crash(legal: Legal, generations: Generations) -> Oracle {
-        let legal = Legal::new(legal.keys);
         Oracle {
             current: legal.keys.clone(),
             ghosts: vec![Set::new(); KEYS],
@@ -243,6 +242,12 @@ impl Oracle {
             self.current[key] = vec![version];
         }
         landing || window.current[key].contains(&version)
+    }
+
+    /// There is a store, and it is not empty.
+    pub(super) fn is_there(&mut self) {
+        self.legal.or_empty = false;
+        self.legal.or_no_store = false;
     }
 
     /// First read after a crash: what is found now is what the crash left.
