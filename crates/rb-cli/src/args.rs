@@ -8,7 +8,8 @@ use rb_core::{ClassRequest, EngineKind};
 use crate::size::{parse_class, parse_size};
 
 const SIZES: &str = "SIZE is a number of bytes, or one with a unit: 4096, 64KiB, 1MiB, 2GiB, 1TiB (64k, 1m … too; always powers of 1024).";
-const CODES: &str = "Exit codes: 0 done, 1 error (one line on standard error, or with --json {\"error\": …} on standard output), 2 the key is not there.";
+const CODES: &str = "Exit codes: 0 done, 1 error (one line on standard error, or with --json {\"error\": …} on standard output), 2 the key is not there; of rb fsck also 4 damaged, 8 unusable.";
+const FSCK: &str = "Damage is what no crash leaves behind: a store that was killed is clean, and what the kill left is remarked on.\n\nExit codes: 0 clean (or repaired), 1 no answer (one line on standard error: no store there, in use, of another version, the device does not answer), 4 damaged, 8 unusable: it cannot be opened.";
 
 /// Format, inspect, use and measure raw-block stores: crash-safe persistent caches for large values.
 #[derive(Debug, Parser)]
@@ -36,6 +37,11 @@ pub enum Command {
     Format(FormatArgs),
     /// Show what a store is, holds, and how its last shutdown was. Never writes to it.
     Info(InfoArgs),
+    /// Check a store: everything that recovery reads, and every live slot. Never writes to it, unless
+    /// told to repair. Exit code 4 if it is damaged, 8 if it is unusable.
+    Fsck(FsckArgs),
+    /// Show any structure of a store field by field, sound or not. Never writes to it.
+    Inspect(InspectArgs),
     /// Put one value and make it durable.
     Put(PutArgs),
     /// Get one value. Exit code 2 if the key is not there.
@@ -119,6 +125,76 @@ pub struct FormatArgs {
     /// Leave the file's blocks unallocated. A full file system then fails writes later.
     #[arg(long)]
     pub sparse: bool,
+}
+
+/// Arguments of `rb fsck`.
+#[derive(Debug, Args)]
+#[command(after_help = FSCK)]
+pub struct FsckArgs {
+    /// The store.
+    pub path: PathBuf,
+    /// Read the payload of every live entry too, not only its header.
+    #[arg(long)]
+    pub deep: bool,
+    /// If it is damaged, repair it: what has another copy is written anew, entries that do not prove
+    /// themselves are dropped, and lost metadata is rebuilt from slot headers (a removed key may
+    /// return). Asks first.
+    #[arg(long)]
+    pub repair: bool,
+    /// Agree to the repair without being asked.
+    #[arg(long, requires = "repair")]
+    pub yes: bool,
+    /// Look at the store though another process has it open for writing. It changes meanwhile, so
+    /// findings may be false.
+    #[arg(long, conflicts_with = "repair")]
+    pub force: bool,
+}
+
+/// Arguments of `rb inspect`.
+#[derive(Debug, Args)]
+pub struct InspectArgs {
+    /// The store.
+    pub path: PathBuf,
+    /// What to show; everything but slots if not given.
+    #[arg(value_enum)]
+    pub structure: Option<Structure>,
+    /// Only this one of the two.
+    #[arg(long, value_enum)]
+    pub copy: Option<Which>,
+    /// One block of the log with its records, by its sequence; without it, the blocks since the newest
+    /// base in one line each.
+    #[arg(long, value_name = "N")]
+    pub block: Option<u64>,
+    /// The slot with this number.
+    #[arg(long, value_name = "N", conflicts_with = "key")]
+    pub slot: Option<u32>,
+    /// The slot that holds this key: text, or bytes as hex:00ff….
+    #[arg(long)]
+    pub key: Option<String>,
+}
+
+/// A kind of structure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Structure {
+    /// The two superblock copies.
+    Superblock,
+    /// The two incarnation blocks: who opened the store for writing.
+    Incarnation,
+    /// The two checkpoint bases: header, directory, and the header of each section.
+    Base,
+    /// The delta log.
+    Log,
+    /// A slot's header, and whether the slot is live.
+    Slot,
+}
+
+/// One of two copies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Which {
+    /// The first.
+    A,
+    /// The second.
+    B,
 }
 
 /// Arguments of `rb put`.

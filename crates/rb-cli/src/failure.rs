@@ -55,6 +55,23 @@ pub enum Failure {
         #[source]
         source: OpenError,
     },
+    /// A store that is to be audited moves.
+    #[error(
+        "{path} is in use, and an audit of what moves finds damage that is not there: stop the writer, or say --force to look all the same"
+    )]
+    InUse {
+        /// The device or file.
+        path: PathBuf,
+        /// Who has it.
+        #[source]
+        source: OpenError,
+    },
+    /// A repair writes, and nobody agreed to that.
+    #[error("{path} is damaged; repairing it writes to it: say --yes if that is meant")]
+    RepairConsent {
+        /// The device or file.
+        path: PathBuf,
+    },
     /// Writing would make a loss of metadata final.
     #[error(
         "{path} lost metadata ({why}), and writing makes that final: only what the headers of the slots prove is kept, and a removed key may have returned; say --accept-lost-metadata if that is acceptable"

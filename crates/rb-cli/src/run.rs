@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::args::{Cli, Command};
 use crate::failure::Failure;
 use crate::output::Output;
-use crate::{demo, entries, format, get, info, put, recover_bench, replay};
+use crate::{demo, entries, format, fsck, get, info, inspect, put, recover_bench, replay};
 
 /// How a command ended that did not fail.
 #[derive(Debug)]
@@ -20,6 +20,10 @@ pub(crate) enum Outcome {
     Done,
     /// The key is not there.
     Miss,
+    /// It audited a store and found it damaged.
+    Damaged,
+    /// It audited a store and found that it cannot be opened.
+    Unusable,
     /// It measured what it was to measure, and found the store broken. A JSON result says so in its
     /// `error`, so that there is one line whatever happens.
     Broken(Failure),
@@ -27,13 +31,17 @@ pub(crate) enum Outcome {
 
 const ERROR: u8 = 1;
 const MISS: u8 = 2;
+/// As of fsck(8): errors are left, and no check was possible.
+const DAMAGED: u8 = 4;
+const UNUSABLE: u8 = 8;
 
 #[derive(Serialize)]
 struct ErrorLine {
     error: String,
 }
 
-/// Runs the program. Exit codes: 0 done, 1 error, 2 a miss.
+/// Runs the program. Exit codes: 0 done, 1 error, 2 a miss, and of
+/// `rb fsck` 4 damaged, 8 unusable.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.into_iter().collect();
     let cli = match Cli::try_parse_from(&args) {
@@ -48,6 +56,8 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     match outcome {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::Miss) => ExitCode::from(MISS),
+        Ok(Outcome::Damaged) => ExitCode::from(DAMAGED),
+        Ok(Outcome::Unusable) => ExitCode::from(UNUSABLE),
         Ok(Outcome::Broken(_)) if output.is_json() => ExitCode::from(ERROR),
         Ok(Outcome::Broken(failure)) => report(&mut output, failure.chain()),
         // The reader has seen enough, as in `rb ls … | head`.
@@ -62,6 +72,8 @@ fn dispatch(cli: Cli, output: &mut Output) -> Result<Outcome, Failure> {
         Command::Demo(args) => demo::demo(&args, engine, output),
         Command::Format(args) => format::format(&args, output),
         Command::Info(args) => info::info(&args, engine, output),
+        Command::Fsck(args) => fsck::fsck(&args, engine, output),
+        Command::Inspect(args) => inspect::inspect(&args, engine, output),
         Command::Put(args) => put::put(&args, engine, output),
         Command::Get(args) => get::get(&args, engine, output),
         Command::Rm(args) => entries::remove(&args, engine, output),

@@ -1,7 +1,7 @@
 //! Loading a checkpoint base: sections are read ahead and decoded on several threads.
 
 use std::cmp::Reverse;
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::num::NonZeroUsize;
 
 use crossbeam::channel::bounded;
@@ -55,6 +55,16 @@ impl Unusable {
             }
             why if why.is_absent() => Unusable::Absent(words),
             _ => Unusable::Damage(words),
+        }
+    }
+}
+
+impl Display for Unusable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Unusable::Damage(why) | Unusable::Absent(why) => f.write_str(why),
+            Unusable::Unreadable(why) => why.fmt(f),
+            Unusable::NoAnswer(error) => f.write_str(&words(error)),
         }
     }
 }
@@ -129,10 +139,7 @@ pub(crate) fn load_base(
     for &slot in &header.bad_slots {
         loader.bad_slot(SlotId(slot));
     }
-    let limits = KeyLimits {
-        key_len_max: superblock.key_len_max,
-        metadata_len_max: superblock.metadata_len_max,
-    };
+    let limits = limits_of(superblock);
     let workers = std::thread::available_parallelism()
         .map_or(1, NonZeroUsize::get)
         .min(8);
@@ -206,11 +213,21 @@ pub(crate) fn load_base(
     failure.into_inner().map_or(Ok(()), Err)
 }
 
-fn stored(entry: &DirectoryEntry) -> usize {
+/// The lengths that a store's entries keep to.
+pub(crate) fn limits_of(superblock: &Superblock) -> KeyLimits {
+    KeyLimits {
+        key_len_max: superblock.key_len_max,
+        metadata_len_max: superblock.metadata_len_max,
+    }
+}
+
+/// Bytes that a section takes on the device.
+pub(crate) fn stored(entry: &DirectoryEntry) -> usize {
     (entry.stored_len as usize).next_multiple_of(FORMAT_BLOCK)
 }
 
-fn read_directory(
+/// Reads and checks the directory of a base.
+pub(crate) fn read_directory(
     io: &mut MetaIo,
     region_offset: u64,
     region_bytes: u64,

@@ -6,6 +6,7 @@ use rb_format::{
     Corruption, FORMAT_BLOCK, Generation, INCARNATION_A_OFFSET, INCARNATION_B_OFFSET, Identity,
     Incarnation, SUPERBLOCK_A_OFFSET, SUPERBLOCK_B_OFFSET, Superblock,
 };
+use rb_io::Buffer;
 
 use crate::clock::Random;
 use crate::error::{Error, OpenError};
@@ -21,6 +22,40 @@ pub(crate) struct Superblocks {
 
 const COPIES: [u64; 2] = [SUPERBLOCK_A_OFFSET, SUPERBLOCK_B_OFFSET];
 
+/// A block in its place, and what its decoder says.
+pub(crate) struct Placed<T> {
+    pub(crate) offset: u64,
+    /// None if it could not be read, or lies beyond the device.
+    pub(crate) bytes: Option<Buffer>,
+    /// Why it could not be read.
+    pub(crate) unreadable: Option<Error>,
+    pub(crate) decoded: Result<T, Corruption>,
+}
+
+impl<T> Placed<T> {
+    fn of(
+        offset: u64,
+        read: Option<Result<Buffer, Error>>,
+        missing: Corruption,
+        decode: impl FnOnce(&[u8]) -> Result<T, Corruption>,
+    ) -> Placed<T> {
+        let (bytes, unreadable) = match read {
+            Some(Ok(bytes)) => (Some(bytes), None),
+            Some(Err(error)) => (None, Some(error)),
+            None => (None, None),
+        };
+        let decoded = bytes
+            .as_ref()
+            .map_or(Err(missing), |bytes| decode(&bytes[..FORMAT_BLOCK]));
+        Placed {
+            offset,
+            bytes,
+            unreadable,
+            decoded,
+        }
+    }
+}
+
 /// Reads both superblock copies and takes the newer.
 pub(crate) fn read_superblocks(
     io: &mut MetaIo,
@@ -28,25 +63,33 @@ pub(crate) fn read_superblocks(
     capacity: u64,
     signature: Option<String>,
 ) -> Result<Superblocks, OpenError> {
-    let mut unreadable = None;
-    let [a, b] = COPIES.map(|offset| {
+    choose_superblock(&read_copies(io, capacity), path, capacity, signature)
+}
+
+/// Reads both superblock copies.
+pub(crate) fn read_copies(io: &mut MetaIo, capacity: u64) -> [Placed<Superblock>; 2] {
+    COPIES.map(|offset| {
         // A device too small for a copy, or with a bad sector there, has none.
         let missing = Corruption::Truncated {
             what: "superblock",
             needed: offset + FORMAT_BLOCK as u64,
             found: capacity,
         };
-        if offset + FORMAT_BLOCK as u64 > capacity {
-            return Err(missing);
-        }
-        match io.read(offset, FORMAT_BLOCK) {
-            Ok(block) => Superblock::decode(&block[..FORMAT_BLOCK]),
-            Err(error) => {
-                unreadable = Some(error);
-                Err(missing)
-            }
-        }
-    });
+        let is_there = offset + FORMAT_BLOCK as u64 <= capacity;
+        let read = is_there.then(|| io.read(offset, FORMAT_BLOCK));
+        Placed::of(offset, read, missing, Superblock::decode)
+    })
+}
+
+/// Takes the newer of two superblock copies.
+pub(crate) fn choose_superblock(
+    copies: &[Placed<Superblock>; 2],
+    path: &Path,
+    capacity: u64,
+    signature: Option<String>,
+) -> Result<Superblocks, OpenError> {
+    let unreadable = copies.iter().find_map(|copy| copy.unreadable.clone());
+    let [a, b] = [&copies[0], &copies[1]].map(|copy| copy.decoded.clone());
     let path = path.to_path_buf();
     if let Some(why) = [&a, &b].into_iter().find_map(|copy| {
         copy.as_ref()
@@ -136,13 +179,31 @@ pub(crate) fn read_incarnations(
     io: &mut MetaIo,
     identity: &Identity,
 ) -> Result<Vec<Incarnation>, Error> {
+    let blocks = read_incarnation_blocks(io, identity)?;
+    Ok(blocks
+        .into_iter()
+        .filter_map(|block| block.decoded.ok())
+        .collect())
+}
+
+/// Reads both incarnation blocks.
+pub(crate) fn read_incarnation_blocks(
+    io: &mut MetaIo,
+    identity: &Identity,
+) -> Result<Vec<Placed<Incarnation>>, Error> {
     let mut found = Vec::new();
     for offset in [INCARNATION_A_OFFSET, INCARNATION_B_OFFSET] {
-        match io.read(offset, FORMAT_BLOCK) {
-            Ok(block) => found.extend(Incarnation::decode(&block[..FORMAT_BLOCK], identity).ok()),
-            Err(error) if error.is_answer_for_place() => {}
-            Err(error) => return Err(error),
-        }
+        let missing = Corruption::Truncated {
+            what: "incarnation block",
+            needed: FORMAT_BLOCK as u64,
+            found: 0,
+        };
+        let read = match io.read(offset, FORMAT_BLOCK) {
+            Err(error) if !error.is_answer_for_place() => return Err(error),
+            read => Some(read),
+        };
+        let decode = |bytes: &[u8]| Incarnation::decode(bytes, identity);
+        found.push(Placed::of(offset, read, missing, decode));
     }
     Ok(found)
 }

@@ -56,9 +56,17 @@ impl Inner {
     /// # Errors
     /// Any failure poisons writing.
     pub(crate) fn checkpoint(&self, writer: &Writer) -> Result<(), Error> {
+        self.checkpoint_if(writer, || true)
+    }
+
+    /// Writes a new base if it is `wanted` once no other is being written.
+    fn checkpoint_if(&self, writer: &Writer, wanted: impl Fn() -> bool) -> Result<(), Error> {
         self.poison.check()?;
         let mut checkpointer = writer.checkpointer.lock();
         self.poison.check()?;
+        if !wanted() {
+            return Ok(());
+        }
         let written = self.write_base(writer, &mut checkpointer);
         // An observer of the failure may call the store.
         drop(checkpointer);
@@ -235,7 +243,8 @@ impl SectionWriter<'_> {
 pub(crate) fn run(inner: &Arc<Inner>) {
     let Some(writer) = &inner.writer else { return };
     while writer.log.wait_checkpoint() == crate::log::Duty::Checkpoint {
-        // A failure has poisoned writing, which stops the log and so this loop.
-        drop(inner.checkpoint(writer));
+        // A failure has poisoned writing, which stops the log and so this loop. The base that closing
+        // writes is the last: one begun behind it could be torn in a store that is marked as closed.
+        drop(inner.checkpoint_if(writer, || writer.log.wants_checkpoint()));
     }
 }

@@ -215,9 +215,9 @@ impl Hit {
     }
 
     fn is_proven_by(&self, inner: &Inner, buf: &[u8]) -> bool {
-        let payload = &buf[FORMAT_BLOCK..FORMAT_BLOCK + self.located.payload_len as usize];
-        (!self.whole || header_proves(inner, &buf[..FORMAT_BLOCK], &self.key, &self.located))
-            && payload_proves(inner, payload, self.hash, &self.located)
+        let (header, payload) = buf.split_at(FORMAT_BLOCK);
+        (!self.whole || header_proves(&inner.identity, header, &self.key, &self.located))
+            && payload_proves(&inner.identity, payload, self.hash, &self.located)
     }
 }
 

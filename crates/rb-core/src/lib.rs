@@ -30,6 +30,7 @@
 #![forbid(unsafe_code)]
 
 mod async_ops;
+mod audit;
 mod base_load;
 mod batch;
 mod boot;
@@ -45,6 +46,7 @@ mod gate;
 mod get;
 mod get_wave;
 mod inner;
+mod inspect;
 mod lanes;
 mod log;
 mod log_reader;
@@ -61,6 +63,7 @@ mod quarantine;
 mod query;
 mod recover;
 mod remove;
+mod repair;
 mod replay;
 mod scan;
 mod scrub;
@@ -71,11 +74,15 @@ mod validate;
 mod value;
 mod walk;
 
+pub use audit::{
+    AuditOptions, AuditReport, AuditState, Finding, Progress, Severity, audit, audit_engine,
+};
 pub use clock::{Clock, ManualClock, Random, SeededRandom, SystemClock, SystemRandom};
 pub use error::{Error, FormatError, OpenError};
 pub use events::{DropReason, Event, Events};
 pub use format_device::{format, format_engine, is_store};
 pub use get::Lookup;
+pub use inspect::{Inspected, Side, Target, inspect, inspect_engine};
 pub use operation::Operation;
 pub use options::{
     Background, Durability, ExpectedGeometry, FormatOptions, OnLostMetadata, PutMode, PutOptions,
@@ -84,10 +91,11 @@ pub use options::{
 pub use put::PutResult;
 pub use put_plan::{Payload, Put, Stored};
 pub use query::{EntryInfo, Lock};
-pub use rb_format::{ClassRequest, Geometry, Share, Superblock};
+pub use rb_format::{ClassRequest, FieldText, Geometry, Share, Superblock};
 pub use rb_index::{ClassStats, IndexStats};
 pub use rb_io::{Arena, EngineKind, PlacementId, QueueCounters, Rejected};
 pub use recover::RecoveryReport;
+pub use repair::{RepairReport, repair, repair_engine};
 pub use scan::ScanReport;
 pub use stats::{ScrubStats, StoreStats};
 pub use store::Store;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use rb_format::{Geometry, Incarnation, LogEncoder, LogPosition, Superblock};
 use rb_index::Index;
-use rb_io::{Access, Arena, Device, Engine, Rejected};
+use rb_io::{Access, Arena, Device, Engine, EngineKind, Rejected};
 
 use crate::base_load::{empty_index, read_headers};
 use crate::boot::{
@@ -33,7 +33,7 @@ use crate::value::ValueBuf;
 use crate::walk::Walk;
 
 /// Buffers for recovery: log windows and sections read ahead.
-const BOOT_ARENA: usize = 64 << 20;
+pub(crate) const BOOT_ARENA: usize = 64 << 20;
 /// Buffers for a commit: a full one, its incarnation blocks, and slack for splitting at the ring's end.
 const COMMIT_ARENA: usize = 8 << 20;
 /// Buffers for a checkpoint: the largest section, and the directory.
@@ -52,18 +52,29 @@ pub(crate) struct Source {
     pub(crate) signature: Option<String>,
 }
 
+impl Source {
+    /// What a simulated device's engine reaches.
+    pub(crate) fn of_engine(engine: Arc<dyn Engine>) -> Source {
+        Source {
+            path: PathBuf::from(engine.name()),
+            engine,
+            rejected: Vec::new(),
+            signature: None,
+        }
+    }
+}
+
 /// Opens the device at `path`.
-pub(crate) fn open_path(path: &Path, options: &StoreOptions) -> Result<Source, OpenError> {
-    let access = if options.read_only {
-        Access::ReadOnly
-    } else {
-        Access::ReadWrite
-    };
+pub(crate) fn open_path(
+    path: &Path,
+    access: Access,
+    engine: EngineKind,
+) -> Result<Source, OpenError> {
     let device = Device::open(path, access)?;
     let signature = device
         .signature()?
         .map(|s| format!("{} at byte {}", s.name, s.offset));
-    let opened = rb_io::open(device, options.engine)?;
+    let opened = rb_io::open(device, engine)?;
     let path = path.to_path_buf();
     Ok(Source {
         path,
@@ -118,11 +129,7 @@ pub(crate) fn open(source: Source, options: StoreOptions) -> Result<Inner, OpenE
             options.on_lost_metadata,
         )?
     };
-    // Clean: the newest opening closed the log, or there never was one.
-    recovered.report.clean = match recovered.closed_by {
-        Some(closer) => newest_opening.is_none_or(|newest| newest <= closer),
-        None => newest_opening.is_none() && recovered.report.lost_metadata.is_none(),
-    };
+    recovered.report.clean = recovered.is_clean(newest_opening);
     let superblock = found.newest.clone();
     let writer = if options.read_only {
         None
@@ -351,6 +358,7 @@ fn start_empty(
         incarnation: floor,
         closed_by: Some(floor),
         bad_slots: Vec::new(),
+        lost_block: None,
     };
     forget_slots(&mut recovered, bad_slots);
     Ok(recovered)

@@ -68,6 +68,19 @@ pub(crate) struct Recovered {
     /// The highest opening seen in any record.
     pub(crate) incarnation: u32,
     pub(crate) bad_slots: Vec<u32>,
+    /// The log block at which the log is damaged, if that is how metadata was lost.
+    pub(crate) lost_block: Option<u64>,
+}
+
+impl Recovered {
+    /// Whether the newest of the openings that incarnation blocks name closed the log, or there never
+    /// was one.
+    pub(crate) fn is_clean(&self, newest_opening: Option<u32>) -> bool {
+        match self.closed_by {
+            Some(closer) => newest_opening.is_none_or(|newest| newest <= closer),
+            None => newest_opening.is_none() && self.report.lost_metadata.is_none(),
+        }
+    }
 }
 
 /// Recovers the index. Reads only.
@@ -96,7 +109,7 @@ pub(crate) fn recover(
         .map(|base| base.header.position.sequence)
         .max()
         .unwrap_or(0);
-    let mut lost = None;
+    let (mut lost, mut lost_block) = (None, None);
     for base in &bases {
         match from_base(io, superblock, geometry, shards, base)? {
             Ok((mut recovered, damage)) => {
@@ -106,7 +119,7 @@ pub(crate) fn recover(
                     format!("the log ends at block {end}, yet a base names all before {proven_end} as durable")
                 });
                 if let Some(damage) = damage.or(short) {
-                    lost = Some(damage);
+                    (lost, lost_block) = (Some(damage), Some(end));
                     break;
                 }
                 recovered.report.base_damage = unusable;
@@ -138,6 +151,7 @@ pub(crate) fn recover(
     forget_slots(&mut recovered, bad_slots);
     recovered.report.base_damage = unusable;
     recovered.report.lost_metadata = Some(why);
+    recovered.lost_block = lost_block;
     Ok(recovered)
 }
 
@@ -175,11 +189,11 @@ fn index_error(why: rb_index::IndexError) -> OpenError {
     }
 }
 
-type FromBase = Result<(Recovered, Option<String>), String>;
+pub(crate) type FromBase = Result<(Recovered, Option<String>), String>;
 
 /// Loads one base and replays the log after it. The inner error says why the base is not usable;
 /// the string beside the result says how the log is damaged.
-fn from_base(
+pub(crate) fn from_base(
     io: &mut MetaIo,
     superblock: &Superblock,
     geometry: &Geometry,
@@ -249,6 +263,7 @@ fn from_base(
             .max(base.header.incarnation)
             .max(base.header.generation_floor.incarnation()),
         bad_slots: [base.header.bad_slots.as_slice(), bad_slots.as_slice()].concat(),
+        lost_block: None,
     };
     Ok(Ok((recovered, damage)))
 }
@@ -296,5 +311,6 @@ fn without_metadata(
         base_sequence: 0,
         incarnation,
         bad_slots: Vec::new(),
+        lost_block: None,
     })
 }

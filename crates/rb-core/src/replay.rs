@@ -165,21 +165,34 @@ pub(crate) fn highest_sequence(
     io: &mut MetaIo,
     superblock: &Superblock,
 ) -> Result<(u64, u32), Error> {
+    let (mut sequence, mut incarnation) = (0, 0);
+    each_block_of_ring(io, superblock, |block| {
+        sequence = sequence.max(block.sequence);
+        incarnation = incarnation.max(block.incarnation);
+    })?;
+    Ok((sequence, incarnation))
+}
+
+/// Shows every valid block of the whole ring, whether or not it belongs to the log any more.
+pub(crate) fn each_block_of_ring(
+    io: &mut MetaIo,
+    superblock: &Superblock,
+    mut each: impl FnMut(&LogBlock<'_>),
+) -> Result<(), Error> {
     let mut reader = LogReader::new(superblock);
-    let (mut sequence, mut incarnation, mut place) = (0, 0, 0);
+    let mut place = 0;
     while place < reader.ring() {
         let limit = reader.ring();
         for chunk in reader.read(io, place, limit)? {
             for bytes in chunk.blocks() {
                 if let Ok(block) = LogBlock::decode(bytes, &superblock.identity) {
-                    sequence = sequence.max(block.sequence);
-                    incarnation = incarnation.max(block.incarnation);
+                    each(&block);
                 }
             }
             place += chunk.len() as u64;
         }
     }
-    Ok((sequence, incarnation))
+    Ok(())
 }
 
 /// Where the chain of blocks has come to.

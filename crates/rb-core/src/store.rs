@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use rb_format::{Geometry, Record, Superblock};
-use rb_io::Engine;
+use rb_io::{Access, Engine};
 
 use crate::async_ops;
 use crate::duties::Duties;
@@ -50,7 +50,11 @@ impl Store {
     /// See [`OpenError`]: no store, in use, a newer format, another geometry than expected,
     /// truncated, or unreadable.
     pub fn open(path: impl AsRef<Path>, options: StoreOptions) -> Result<Store, OpenError> {
-        let source = open_path(path.as_ref(), &options)?;
+        let access = match options.read_only {
+            true => Access::ReadOnly,
+            false => Access::ReadWrite,
+        };
+        let source = open_path(path.as_ref(), access, options.engine)?;
         Store::over(source, options)
     }
 
@@ -59,16 +63,7 @@ impl Store {
     /// # Errors
     /// As [`Store::open`].
     pub fn open_engine(engine: Arc<dyn Engine>, options: StoreOptions) -> Result<Store, OpenError> {
-        let path = Path::new(engine.name()).to_path_buf();
-        Store::over(
-            Source {
-                path,
-                engine,
-                rejected: Vec::new(),
-                signature: None,
-            },
-            options,
-        )
+        Store::over(Source::of_engine(engine), options)
     }
 
     fn over(source: Source, options: StoreOptions) -> Result<Store, OpenError> {

@@ -78,7 +78,7 @@ impl Inner {
                 Err(_) => add(&self.counters.read_errors, 1),
                 Ok(bytes) => {
                     let header = &bytes[..FORMAT_BLOCK];
-                    if header_proves(self, header, &entry.key, &entry.located) {
+                    if header_proves(&self.identity, header, &entry.key, &entry.located) {
                         entry.prove(&self.index);
                     } else if entry.forget(self) {
                         dropped.push(tag);

@@ -55,6 +55,7 @@
 mod base;
 mod block;
 mod corruption;
+mod describe;
 mod generation;
 mod geometry;
 mod identity;
@@ -65,6 +66,7 @@ pub mod magic;
 mod payload;
 mod slot_header;
 mod superblock;
+mod torn;
 
 #[cfg(test)]
 mod tests;
@@ -75,6 +77,7 @@ pub use base::{
     decode_section, encode_directory,
 };
 pub use corruption::Corruption;
+pub use describe::{FieldText, Structure, describe};
 pub use generation::Generation;
 pub use geometry::{Geometry, padded_len};
 pub use identity::{Identity, StoreUuid, key_hash};

@@ -228,6 +228,12 @@ impl<'a> SlotHeaderRef<'a> {
         })
     }
 
+    /// Whether the key that a header's bytes name lies within their first `len` bytes.
+    pub(crate) fn key_ends_within(block: &Block, len: usize) -> bool {
+        let raw: &SlotHeaderBytes = transmute_ref!(block);
+        offset_of!(SlotHeaderBytes, body) + usize::from(raw.key_len.get()) <= len
+    }
+
     /// The same header with its own copies of key and metadata.
     pub fn to_owned(&self) -> SlotHeader {
         SlotHeader {

@@ -23,6 +23,9 @@ use crate::signature::{Signature, find_signatures};
 pub enum Access {
     /// Takes no lock and never writes.
     ReadOnly,
+    /// Never writes, and is refused as long as someone has the device open for writing; meanwhile
+    /// nobody else can open it for writing. For looking at what must not move.
+    ReadLocked,
     /// Exclusive: a second opener for writing is refused, in this process too.
     ReadWrite,
 }
@@ -58,7 +61,9 @@ impl Device {
     /// [`Access::ReadWrite`] is exclusive. A block device that is mounted, used as swap, or held by
     /// device mapper, md or another opener is refused (`O_EXCL`); a file is locked
     /// (`flock`, without waiting) until the device and every engine over it are gone.
-    /// [`Access::ReadOnly`] takes no lock and never writes.
+    /// [`Access::ReadOnly`] takes no lock and never writes. [`Access::ReadLocked`] never writes
+    /// either, but claims the device as a writer would, except that a file may be read so by
+    /// several at once.
     ///
     /// Data bypasses the page cache (`O_DIRECT`) where the file system takes it, which is verified
     /// by reading a block; where it does not, I/O is buffered and [`report`](Self::report) says so.
@@ -165,7 +170,7 @@ impl Device {
 
 impl Drop for Device {
     fn drop(&mut self) {
-        if self.kind == DeviceKind::File && self.access == Access::ReadWrite {
+        if self.kind == DeviceKind::File && self.access != Access::ReadOnly {
             // Closing would do, if nothing else held the open file; a ring that is being taken
             // apart by the kernel does, for a moment. Without a lock this changes nothing.
             let _ = rustix::fs::flock(&self.file, rustix::fs::FlockOperation::Unlock);

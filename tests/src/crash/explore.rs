@@ -307,12 +307,7 @@ pub(super) fn check_all(world: &World, legal: &Legal) {
         found.push(version.unwrap_or(ABSENT));
     }
     if legal.or_empty && found.iter().all(|version| *version == ABSENT) {
-        let formatting = legal.or_no_store;
-        return world.tell(if formatting {
-            Oracle::formatted
-        } else {
-            Oracle::emptied
-        });
+        return world.tell(Oracle::emptied);
     }
     world.tell(Oracle::is_there);
     for (key, version) in found.into_iter().enumerate() {

@@ -49,8 +49,15 @@ impl Legal {
         }
     }
 
+    fn is_empty(&self) -> bool {
+        self.keys.iter().all(|set| *set == [ABSENT])
+    }
+
     /// What both allow.
     fn intersect(mut self, other: &Legal) -> Legal {
+        if self.or_empty && other.is_empty() {
+            return other.clone();
+        }
         for (set, other) in self.keys.iter_mut().zip(&other.keys) {
             set.retain(|version| other.contains(version));
         }
@@ -269,6 +276,8 @@ impl Oracle {
         self.legal = Legal::new(vec![vec![ABSENT]; KEYS]);
         self.current = self.legal.keys.clone();
         self.ghosts = vec![Set::new(); KEYS];
+        // Another epoch or another store: generations may begin anew.
+        self.generations.clear();
     }
 
     /// The store is opened again without a crash: what it knew in memory alone may have changed.
@@ -298,12 +307,6 @@ impl Oracle {
         let seen = self.generations.iter().filter(|(_, (.., at))| *at <= steps);
         seen.map(|(generation, (key, version, _))| (*generation, (*key, *version, 0)))
             .collect()
-    }
-
-    /// The device was formatted: generations begin anew.
-    pub(super) fn formatted(&mut self) {
-        self.emptied();
-        self.generations.clear();
     }
 
     /// Forgets the past; what is legal now is legal from the first step of a new recording on.

@@ -77,7 +77,9 @@ impl World {
         self.trace(|| format!("{moment:?} in {last:?} {}", ops.len()));
         match self.random(12) {
             // Whether the outer put or what runs now came first could not be told.
-            _ if doing.contains(&Doing::PutDurably) && committing => self.get(2),
+            _ if doing.contains(&Doing::PutDurably) && committing => {
+                self.under(true, |world| world.get(2));
+            }
             0..4 => {
                 self.reach(State::PutInPut, *last == Doing::Put);
                 self.reach(State::PutInCheckpoint, checkpointing);
@@ -478,7 +480,7 @@ impl World {
         if let Err(why) = self.format() {
             return self.fail(format!("formatting again: {why}"));
         }
-        self.tell(super::oracle::Oracle::formatted);
+        self.tell(super::oracle::Oracle::emptied);
         if let Err(why) = self.open(|_| {}) {
             self.fail(format!("opening after a format: {why}"));
         }

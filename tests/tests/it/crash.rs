@@ -8,8 +8,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use rb_core::{
-    Background, ClassRequest, Durability, Error, FormatOptions, Put, PutMode, PutOptions,
-    SeededRandom, Share, Store, StoreOptions, Stored, format_engine,
+    AuditOptions, Background, ClassRequest, Durability, Error, FormatOptions, Put, PutMode,
+    PutOptions, SeededRandom, Share, Store, StoreOptions, Stored, audit_engine, format_engine,
 };
 use rb_io::Engine;
 use rb_testkit::values::{fill, matches, next_number};
@@ -247,6 +247,14 @@ impl Run {
             let image_seed = self.random(u64::MAX);
             self.device = MemDevice::from_image(&self.device.crash_image_seeded(image_seed));
         }
+        // What a crash leaves is never called damage: an audit that cries wolf is not read.
+        let engine: Arc<dyn Engine> = Arc::new(MemEngine::new(Arc::clone(&self.device)));
+        let deep = AuditOptions {
+            deep: true,
+            ..AuditOptions::default()
+        };
+        let report = audit_engine(engine, &deep).unwrap();
+        assert_eq!(report.damages, 0, "seed {}: {report:#?}", self.seed);
         let store = self.open().unwrap();
         let damage: Vec<_> = store
             .recovery()

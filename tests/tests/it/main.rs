@@ -6,6 +6,7 @@
 )]
 
 mod api;
+mod audit;
 mod bad_input;
 mod base_choice;
 mod churn;
@@ -26,6 +27,7 @@ mod observers;
 mod opening;
 mod oracle;
 mod recover;
+mod repair;
 mod scrub;
 mod shutdown;
 mod stale;

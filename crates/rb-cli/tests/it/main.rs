@@ -4,6 +4,7 @@
 mod bad_input;
 mod damage;
 mod formatting;
+mod fsck;
 mod measuring;
 mod outputs;
 mod program;

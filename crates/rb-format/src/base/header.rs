@@ -120,6 +120,17 @@ impl BaseHeader {
     /// # Errors
     /// Any [`Corruption`]; another store or epoch than `identity` is among them.
     pub fn decode(bytes: &[u8], identity: &Identity) -> Result<BaseHeader, Corruption> {
+        let mut header = BaseHeader::decode_without_bad_slots(bytes, identity)?;
+        let raw: &BaseHeaderBytes = transmute_ref!(block::open(WHAT, MAGIC_BASE_HEADER, bytes)?);
+        header.bad_slots = decode_bad_slots(raw)?;
+        Ok(header)
+    }
+
+    /// Everything but the list of bad slots, which is not looked at.
+    pub(crate) fn decode_without_bad_slots(
+        bytes: &[u8],
+        identity: &Identity,
+    ) -> Result<BaseHeader, Corruption> {
         let raw: &BaseHeaderBytes = transmute_ref!(block::open(WHAT, MAGIC_BASE_HEADER, bytes)?);
         identity.check(WHAT, raw.uuid, raw.epoch.get())?;
         block::zero(WHAT, offset_of!(BaseHeaderBytes, reserved), &raw.reserved)?;
@@ -156,7 +167,7 @@ impl BaseHeader {
             directory_offset: raw.directory_offset.get(),
             directory_len: raw.directory_len.get(),
             directory_checksum: raw.directory_checksum.get(),
-            bad_slots: decode_bad_slots(raw)?,
+            bad_slots: Vec::new(),
         })
     }
 }

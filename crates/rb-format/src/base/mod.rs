@@ -22,13 +22,10 @@ mod size;
 mod tests;
 
 pub use codec::Compression;
-#[cfg(test)]
 pub(crate) use directory::EntryBytes;
 pub use directory::{DirectoryEntry, EncodedDirectory, decode_directory, encode_directory};
-#[cfg(test)]
 pub(crate) use header::BaseHeaderBytes;
 pub use header::{BAD_SLOTS_MAX, BaseHeader};
-#[cfg(test)]
 pub(crate) use section::SectionBytes;
 pub use section::{
     BaseEntry, KeyLimits, SECTION_ENTRIES_MAX, SECTION_RAW_MAX, SectionBuilder, decode_section,

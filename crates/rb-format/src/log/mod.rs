@@ -23,11 +23,9 @@ pub use encoder::{LogEncoder, SealedBlocks};
 pub use record::{RECORD_LEN_MAX, Record};
 
 pub use bytes::LOG_BLOCK_PAYLOAD;
-#[cfg(test)]
 pub(crate) use bytes::LogBlockBytes;
 pub(crate) use record::PUT_HEAD_LEN;
-#[cfg(test)]
-pub(crate) use record::{BadSlotBytes, CloseBytes, PutBytes, RemoveBytes};
+pub(crate) use record::{BadSlotBytes, CloseBytes, PutBytes, RemoveBytes, record_structure};
 
 use crate::{BLOCK, Region};
 

@@ -10,7 +10,9 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::bytes::{LOG_BLOCK_PAYLOAD, WHAT};
 use crate::corruption::in_range;
-use crate::{Corruption, Generation, KEY_LEN_MAX, METADATA_LEN_MAX, VALUE_LEN_MAX, block};
+use crate::{
+    Corruption, Generation, KEY_LEN_MAX, METADATA_LEN_MAX, Structure, VALUE_LEN_MAX, block,
+};
 
 const KIND_PUT: u8 = 1;
 const KIND_REMOVE: u8 = 2;
@@ -216,6 +218,21 @@ impl<'a> Record<'a> {
             }),
         }
     }
+}
+
+/// Which structure the first record of `bytes` is, and its length; none at the end.
+pub(crate) fn record_structure(bytes: &[u8]) -> Result<Option<(Structure, usize)>, Corruption> {
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    let (record, rest) = Record::decode(bytes)?;
+    let structure = match record {
+        Record::Put { .. } => Structure::PutRecord,
+        Record::Remove { .. } => Structure::RemoveRecord,
+        Record::BadSlot { .. } => Structure::BadSlotRecord,
+        Record::Close => Structure::CloseRecord,
+    };
+    Ok(Some((structure, bytes.len() - rest.len())))
 }
 
 fn decode_put(bytes: &[u8]) -> Result<(Record<'_>, &[u8]), Corruption> {

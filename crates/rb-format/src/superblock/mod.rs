@@ -10,7 +10,6 @@ mod validate;
 #[cfg(test)]
 mod tests;
 
-#[cfg(test)]
 pub(crate) use bytes::{RunBytes, SuperblockBytes};
 pub(crate) use validate::LOG_BLOCKS_MIN;
 

@@ -1,120 +1,47 @@
 //! `docs/format.md` says what the code does: its byte tables are compared with the structs.
 
 use std::collections::BTreeMap;
-use std::mem::{offset_of, size_of};
 use std::path::PathBuf;
 
-use crate::base::{BaseHeaderBytes, EntryBytes, SectionBytes, columns};
-use crate::incarnation::IncarnationBytes;
-use crate::log::{BadSlotBytes, CloseBytes, LogBlockBytes, PutBytes, RemoveBytes};
-use crate::slot_header::SlotHeaderBytes;
-use crate::superblock::{RunBytes, SuperblockBytes};
+use crate::base::columns;
+use crate::describe::tables::Place;
 use crate::*;
 
 /// Offset, bytes, name of a field.
 type Row = (usize, usize, String);
 
-fn field_size<T, F>(_: fn(&T) -> &F) -> usize {
-    size_of::<F>()
-}
-
-/// The fields of a struct, proven to be all of them: they leave no gap.
-macro_rules! rows {
-    ($struct:ident: $($field:ident),+) => {{
-        let rows: Vec<Row> = vec![$((
-            offset_of!($struct, $field),
-            field_size(|s: &$struct| &s.$field),
-            stringify!($field).to_owned(),
-        )),+];
-        let end = rows.iter().fold(0, |at, row| {
-            assert_eq!(row.0, at, "{}.{}", stringify!($struct), row.2);
-            at + row.1
-        });
-        assert_eq!(end, size_of::<$struct>(), stringify!($struct));
-        rows
-    }};
+/// The fields of a structure, proven to be all of them: they leave no gap.
+fn rows(structure: Structure) -> Vec<Row> {
+    let places = structure.places();
+    let mut at = 0;
+    for place in &places {
+        assert_eq!(place.offset, at, "{}.{}", structure.name(), place.name);
+        at += place.len;
+    }
+    assert_eq!(at, structure.bytes(), "{}", structure.name());
+    let row = |place: &Place| (place.offset, place.len, place.name.to_owned());
+    places.iter().map(row).collect()
 }
 
 fn code_tables() -> BTreeMap<&'static str, Vec<Row>> {
-    let column = |at: usize, end: usize, name: &str| (at, end - at, name.to_owned());
-    BTreeMap::from([
-        (
-            "Superblock",
-            rows!(SuperblockBytes: magic, version, checksum_kind, sequence, uuid, epoch,
-            set_uuid, member_index, member_count, key_len_max, metadata_len_max, device_bytes,
-            base_a_offset, base_a_bytes, base_b_offset, base_b_bytes, log_offset, log_bytes,
-            run_count, format_block, runs, reserved, checksum),
-        ),
-        (
-            "Run",
-            rows!(RunBytes: first_byte, stride, count, class, reserved),
-        ),
-        (
-            "Incarnation block",
-            rows!(IncarnationBytes: magic, version, number, uuid, epoch, nonce,
-            reserved, checksum),
-        ),
-        (
-            "Slot header",
-            rows!(SlotHeaderBytes: magic, version, slot, uuid, epoch, generation,
-            key_hash, payload_checksum, payload_len, placement, key_len, metadata_len, reserved,
-            body, checksum),
-        ),
-        (
-            "Log block",
-            rows!(LogBlockBytes: magic, version, incarnation, uuid, epoch, sequence,
-            predecessor, durable, record_bytes, record_count, reserved, records, checksum),
-        ),
-        (
-            "Put record",
-            rows!(PutBytes: kind, reserved, key_len, slot, generation, payload_len,
-            payload_checksum, placement, metadata_len),
-        ),
-        (
-            "Remove record",
-            rows!(RemoveBytes: kind, reserved, key_len, generation),
-        ),
-        ("Bad slot record", rows!(BadSlotBytes: kind, reserved, slot)),
-        ("Close record", rows!(CloseBytes: kind, reserved)),
-        (
-            "Base header",
-            rows!(BaseHeaderBytes: magic, version, incarnation, uuid, epoch,
-            base_sequence, log_sequence, log_anchor, generation_floor, entries, directory_offset,
-            directory_len, directory_checksum, recency_now, sections, bad_slot_count, reserved,
-            bad_slots, checksum),
-        ),
-        (
-            "Directory entry",
-            rows!(EntryBytes: offset, stored_len, raw_len, hash_first, hash_last,
-            log_sequence, checksum, entries, reserved),
-        ),
-        (
-            "Section header",
-            rows!(SectionBytes: magic, version, section, uuid, epoch,
-            base_sequence, raw_len, entries, codec),
-        ),
-        (
-            "Section columns",
-            vec![
-                column(columns::KEY_LEN, columns::METADATA_LEN, "key_len"),
-                column(columns::METADATA_LEN, columns::SLOT, "metadata_len"),
-                column(columns::SLOT, columns::GENERATION, "slot"),
-                column(columns::GENERATION, columns::PAYLOAD_LEN, "generation"),
-                column(
-                    columns::PAYLOAD_LEN,
-                    columns::PAYLOAD_CHECKSUM,
-                    "payload_len",
-                ),
-                column(
-                    columns::PAYLOAD_CHECKSUM,
-                    columns::PLACEMENT,
-                    "payload_checksum",
-                ),
-                column(columns::PLACEMENT, columns::RECENCY, "placement"),
-                column(columns::RECENCY, columns::PLANES, "recency"),
-            ],
-        ),
-    ])
+    let mut tables: BTreeMap<_, _> = Structure::ALL
+        .iter()
+        .map(|structure| (structure.name(), rows(*structure)))
+        .collect();
+    let ends = [
+        ("key_len", columns::KEY_LEN),
+        ("metadata_len", columns::METADATA_LEN),
+        ("slot", columns::SLOT),
+        ("generation", columns::GENERATION),
+        ("payload_len", columns::PAYLOAD_LEN),
+        ("payload_checksum", columns::PAYLOAD_CHECKSUM),
+        ("placement", columns::PLACEMENT),
+        ("recency", columns::RECENCY),
+        ("", columns::PLANES),
+    ];
+    let column = |pair: &[(&str, usize)]| (pair[0].1, pair[1].1 - pair[0].1, pair[0].0.to_owned());
+    tables.insert("Section columns", ends.windows(2).map(column).collect());
+    tables
 }
 
 /// `docs/format.md`; `None` if this crate was taken out of its workspace.

@@ -24,7 +24,7 @@ pub(super) fn create(path: &Path, bytes: u64, allocate: bool) -> Result<Device, 
     }
     let (file, direct) = open_or_create(path)?;
     // The lock comes before any change, so a file that someone else holds stays as it was.
-    lock(path, &file)?;
+    lock(path, &file, Access::ReadWrite)?;
     let metadata = file
         .metadata()
         .map_err(|source| failed(path, "stat", source))?;

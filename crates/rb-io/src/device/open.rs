@@ -17,7 +17,7 @@ pub(super) fn open(path: &Path, access: Access) -> Result<Device, OpenError> {
     let metadata = std::fs::metadata(path).map_err(|source| failed(path, "stat", source))?;
     let kind = kind_of(path, &metadata)?;
     let flags = match (kind, access) {
-        (DeviceKind::Block, Access::ReadWrite) => libc::O_EXCL,
+        (DeviceKind::Block, Access::ReadWrite | Access::ReadLocked) => libc::O_EXCL,
         _ => 0,
     };
     let (file, direct) = patiently(|| open_direct(path, access, flags))
@@ -30,8 +30,8 @@ pub(super) fn open(path: &Path, access: Access) -> Result<Device, OpenError> {
         let source = io::Error::from_raw_os_error(libc::ESTALE);
         return Err(failed(path, "open", source));
     }
-    if kind == DeviceKind::File && access == Access::ReadWrite {
-        lock(path, &file)?;
+    if kind == DeviceKind::File && access != Access::ReadOnly {
+        lock(path, &file, access)?;
         refuse_loop_backing(path, &opened)?;
     }
     finish(path, file, kind, access, direct)
@@ -101,18 +101,17 @@ pub(super) fn refuse_loop_backing(path: &Path, file: &Metadata) -> Result<(), Op
     }
 }
 
-pub(super) fn lock(path: &Path, file: &File) -> Result<(), OpenError> {
-    let lock = || {
-        Ok(rustix::fs::flock(
-            file,
-            FlockOperation::NonBlockingLockExclusive,
-        )?)
+pub(super) fn lock(path: &Path, file: &File, access: Access) -> Result<(), OpenError> {
+    let operation = match access {
+        Access::ReadLocked => FlockOperation::NonBlockingLockShared,
+        _ => FlockOperation::NonBlockingLockExclusive,
     };
+    let lock = || Ok(rustix::fs::flock(file, operation)?);
     match patiently(lock) {
         Ok(()) => Ok(()),
         Err(error) if is_busy(&error) => Err(OpenError::InUse {
             path: path.into(),
-            reason: "another opener for writing holds its lock (flock)".into(),
+            reason: "another opener holds its lock (flock)".into(),
         }),
         Err(error) => Err(failed(path, "lock", error)),
     }

@@ -39,6 +39,21 @@ fn a_second_writer_is_refused() {
     Device::open(&path, Access::ReadWrite).unwrap();
 }
 
+#[test]
+fn a_locked_reader_and_a_writer_keep_each_other_out() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    file.as_file().set_len(1 << 20).unwrap();
+    let open = |access| Device::open(file.path(), access);
+    let reader = open(Access::ReadLocked).unwrap();
+    let beside = open(Access::ReadLocked).unwrap();
+    assert!(open(Access::ReadWrite).unwrap_err().is_in_use());
+    drop((reader, beside));
+    let writer = open(Access::ReadWrite).unwrap();
+    assert!(open(Access::ReadLocked).unwrap_err().is_in_use());
+    drop(writer);
+    open(Access::ReadLocked).unwrap();
+}
+
 /// Whether another process is refused as a second writer.
 fn in_another_process(path: &Path) -> bool {
     let child = Command::new(std::env::current_exe().unwrap())

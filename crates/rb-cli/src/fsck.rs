@@ -1,0 +1,129 @@
+//! `rb fsck`: audits a store, and repairs it if asked to.
+
+mod report;
+
+use std::io::{BufRead, IsTerminal, Write};
+use std::path::Path;
+
+use rb_core::{
+    AuditOptions, AuditReport, AuditState, EngineKind, OpenError, Progress, RepairReport,
+};
+
+use crate::args::FsckArgs;
+use crate::failure::Failure;
+use crate::output::Output;
+use crate::progress::bar;
+use crate::run::Outcome;
+use report::Report;
+
+pub(crate) fn fsck(
+    args: &FsckArgs,
+    engine: EngineKind,
+    output: &mut Output,
+) -> Result<Outcome, Failure> {
+    let options = options(args, engine, output.is_json());
+    let (report, repaired) = if args.repair {
+        let done = repair(args, &options, output)?;
+        (
+            done.after.as_ref().unwrap_or(&done.before).clone(),
+            Some(done),
+        )
+    } else {
+        (
+            rb_core::audit(&args.path, &options).map_err(|why| failed(&args.path, why))?,
+            None,
+        )
+    };
+    let shown = Report::of(&args.path, &report, repaired.as_ref());
+    if output.is_json() {
+        output.json(&shown)?;
+    } else {
+        shown.show(output)?;
+    }
+    Ok(match report.state {
+        AuditState::Clean => Outcome::Done,
+        AuditState::Damaged => Outcome::Damaged,
+        AuditState::Unusable => Outcome::Unusable,
+    })
+}
+
+fn options(args: &FsckArgs, engine: EngineKind, quiet: bool) -> AuditOptions {
+    let progress = (args.deep && !quiet).then(|| {
+        let bar = bar(0, "reading slots");
+        Progress::new(move |done, all| {
+            bar.set_length(all);
+            bar.set_position(done);
+        })
+    });
+    AuditOptions {
+        engine,
+        deep: args.deep,
+        in_use: args.force,
+        progress,
+        ..AuditOptions::default()
+    }
+}
+
+/// Says what was found, asks unless `--yes` was given, and repairs.
+fn repair(
+    args: &FsckArgs,
+    options: &AuditOptions,
+    output: &mut Output,
+) -> Result<RepairReport, Failure> {
+    let mut unasked = None;
+    let done = rb_core::repair(&args.path, options, |before| {
+        if args.yes {
+            return true;
+        }
+        match ask(&args.path, before, output) {
+            Ok(Some(agreed)) => return agreed,
+            Ok(None) => {
+                unasked = Some(Failure::RepairConsent {
+                    path: args.path.clone(),
+                });
+            }
+            Err(failure) => unasked = Some(failure),
+        }
+        false
+    })
+    .map_err(|why| failed(&args.path, why))?;
+    match unasked {
+        Some(failure) => Err(failure),
+        None => Ok(done),
+    }
+}
+
+/// Asks the person at the terminal; none if there is nobody to ask.
+fn ask(path: &Path, before: &AuditReport, output: &mut Output) -> Result<Option<bool>, Failure> {
+    if output.is_json() || !std::io::stdin().is_terminal() {
+        return Ok(None);
+    }
+    Report::of(path, before, None).show(output)?;
+    output.flush()?;
+    let mut stderr = std::io::stderr();
+    // Without a standard error there is nobody to ask.
+    let asked = write!(
+        stderr,
+        "Repair {}? It is written to. Type yes to agree: ",
+        path.display()
+    );
+    if asked.and_then(|()| stderr.flush()).is_err() {
+        return Ok(None);
+    }
+    let mut answer = String::new();
+    match std::io::stdin().lock().read_line(&mut answer) {
+        Ok(_) => Ok(Some(answer.trim() == "yes")),
+        Err(_) => Ok(None),
+    }
+}
+
+fn failed(path: &Path, source: OpenError) -> Failure {
+    let path = path.to_path_buf();
+    match source {
+        OpenError::Device(why) if why.is_in_use() => Failure::InUse {
+            path,
+            source: OpenError::Device(why),
+        },
+        source => Failure::Open { path, source },
+    }
+}

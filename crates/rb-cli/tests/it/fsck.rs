@@ -1,0 +1,209 @@
+//! `rb fsck` and `rb inspect`: exit codes, JSON, consent, and that looking changes nothing.
+
+use std::fs::File;
+
+use serde_json::Value;
+
+use crate::bad_input::says;
+use crate::program::{Place, Ran, rb, rb_with_input};
+
+/// A store with one value, and the line that `rb info` has for it.
+fn filled() -> (Place, Value) {
+    let place = Place::formatted();
+    rb_with_input(place.args(&["put"], &["k", "-"]), &[7; 9000]).text();
+    let info = place.rb(&["info", "--json"], &[]).json();
+    (place, info)
+}
+
+#[track_caller]
+fn shows(text: &str, words: &[&str]) {
+    for word in words {
+        assert!(text.contains(word), "{word:?} is missing in: {text}");
+    }
+}
+
+#[track_caller]
+fn state(ran: &Ran, code: i32) -> Value {
+    assert_eq!((ran.code, &*ran.stderr), (Some(code), ""), "{ran:?}");
+    let line = ran.json_line();
+    let name = match code {
+        0 => "clean",
+        4 => "damaged",
+        _ => "unusable",
+    };
+    assert_eq!(line["state"], name, "{line}");
+    line
+}
+
+fn base_a(info: &Value) -> u64 {
+    info["regions"]["base_a"]["offset"].as_u64().unwrap()
+}
+
+#[test]
+fn exit_codes_tell_clean_from_damaged_from_unusable() {
+    let (place, info) = filled();
+    let line = state(&place.rb(&["fsck", "--json", "--deep"], &[]), 0);
+    assert_eq!(
+        (&line["entries"], &line["payloads_read"]),
+        (&1.into(), &1.into())
+    );
+    assert_eq!(line["findings"].as_array().unwrap().len(), 0);
+    assert!(line.get("repair").is_none());
+    let text = place.rb(&["fsck"], &[]).text();
+    shows(&text, &["1 live", "clean (0 damaged"]);
+
+    place.overwrite(base_a(&info) + 64, &[0xA5; 16]);
+    let line = state(&place.rb(&["fsck", "--json"], &[]), 4);
+    let finding = &line["findings"][0];
+    assert_eq!(finding["severity"], "damage");
+    assert_eq!(finding["offset"], base_a(&info));
+    says(finding["lost"].as_str().unwrap(), &["nothing"]);
+    let ran = place.rb(&["fsck"], &[]);
+    assert_eq!(ran.code, Some(4));
+    shows(
+        &String::from_utf8(ran.stdout).unwrap(),
+        &["damage: checkpoint base A", "means:", "lost:"],
+    );
+
+    for at in [100, (1 << 20) + 100] {
+        place.overwrite(at, &[0xA5; 8]);
+    }
+    let line = state(&place.rb(&["fsck", "--json"], &[]), 8);
+    says(
+        line["findings"][0]["meaning"].as_str().unwrap(),
+        &["rb format"],
+    );
+
+    let file = place.file("nothing", &[0; 1 << 16]);
+    says(
+        &rb(["fsck".as_ref(), file.as_os_str()]).error(),
+        &["holds no raw-block store"],
+    );
+    says(
+        &rb(["fsck", "/nonexistent/store"]).error(),
+        &["/nonexistent/store"],
+    );
+    rb(["fsck", "--json", "/nonexistent/store"]).json_error();
+}
+
+#[test]
+fn looking_leaves_every_byte_as_it_was() {
+    let (place, info) = filled();
+    for damage in [
+        None,
+        Some(base_a(&info) + 64),
+        Some(100),
+        Some((1 << 20) + 100),
+    ] {
+        if let Some(at) = damage {
+            place.overwrite(at, &[0xA5; 8]);
+        }
+        let before = std::fs::read(&place.store).unwrap();
+        place.rb(&["fsck", "--deep"], &[]);
+        place.rb(&["fsck", "--deep", "--repair"], &[]);
+        place.rb(&["inspect"], &[]);
+        place.rb(&["inspect"], &["slot", "--key", "k"]);
+        assert!(std::fs::read(&place.store).unwrap() == before, "{damage:?}");
+    }
+}
+
+#[test]
+fn a_repair_needs_consent_and_says_what_it_did() {
+    let (place, info) = filled();
+    let line = state(&place.rb(&["fsck", "--json", "--repair"], &[]), 0);
+    assert_eq!(
+        line["repair"]["done"], false,
+        "a clean store is left alone: {line}"
+    );
+    for name in ["base_a", "base_b"] {
+        let offset = info["regions"][name]["offset"].as_u64().unwrap();
+        place.overwrite(offset + 64, &[0xA5; 16]);
+    }
+    says(&place.rb(&["fsck", "--repair"], &[]).error(), &["--yes"]);
+    says(
+        &place.rb(&["fsck", "--repair", "--json"], &[]).json_error(),
+        &["--yes"],
+    );
+    let line = state(&place.rb(&["fsck", "--repair", "--yes", "--json"], &[]), 0);
+    let repair = &line["repair"];
+    assert_eq!(
+        (&repair["done"], &repair["rebuilt"]),
+        (&true.into(), &true.into())
+    );
+    assert_eq!(repair["found"], "damaged");
+    assert!(repair["findings"].as_array().unwrap().len() >= 2, "{line}");
+    assert_eq!(place.rb(&["get"], &["k"]).stdout, [7; 9000]);
+    let ran = place.rb(&["info"], &[]);
+    assert_eq!((ran.code, &*ran.stderr), (Some(0), ""));
+    for args in [&["fsck", "--yes"][..], &["fsck", "--repair", "--force"]] {
+        assert_eq!(place.rb(args, &[]).code, Some(1));
+    }
+}
+
+#[test]
+fn a_store_in_use_is_not_judged_unless_asked_to() {
+    let (place, _) = filled();
+    let writer = File::options().write(true).open(&place.store).unwrap();
+    writer.lock().unwrap();
+    says(&place.rb(&["fsck"], &[]).error(), &["in use", "--force"]);
+    state(&place.rb(&["fsck", "--json", "--force"], &[]), 0);
+    place.rb(&["inspect"], &[]).text();
+    drop(writer);
+    state(&place.rb(&["fsck", "--json"], &[]), 0);
+}
+
+#[test]
+fn structures_are_shown_with_their_places_on_the_device() {
+    let (place, info) = filled();
+    let text = place.rb(&["inspect"], &[]).text();
+    shows(
+        &text,
+        &[
+            "superblock copy B at byte 1048576: sound",
+            "rbSUPERB",
+            "incarnation block A",
+            "delta log",
+        ],
+    );
+    let line = place
+        .rb(&["inspect", "--json"], &["base", "--copy", "a"])
+        .json();
+    let header = &line["structures"][0];
+    assert_eq!(header["offset"], base_a(&info));
+    let fields = header["fields"].as_array().unwrap();
+    let field = fields
+        .iter()
+        .find(|field| field["name"] == "base_sequence")
+        .unwrap();
+    assert_eq!(field["offset"], base_a(&info) + 40);
+    let line = place
+        .rb(&["inspect", "--json"], &["slot", "--key", "k"])
+        .json();
+    says(
+        line["structures"][0]["notes"][0].as_str().unwrap(),
+        &["live: key k", "9000 bytes"],
+    );
+    let text = place.rb(&["inspect"], &["log"]).text();
+    shows(&text, &["replay starts with block", "1 records"]);
+
+    place.overwrite(base_a(&info) + 44, &[0xA5]);
+    let text = place.rb(&["inspect"], &["base"]).text();
+    shows(&text, &["refused", "checksum", "that of the bytes is"]);
+    for at in [100, (1 << 20) + 100] {
+        place.overwrite(at, &[0xA5; 8]);
+    }
+    let text = place.rb(&["inspect"], &[]).text();
+    shows(&text, &["superblock copy A at byte 0: refused"]);
+    says(
+        &place.rb(&["inspect"], &["log"]).error(),
+        &["no usable superblock"],
+    );
+    for args in [
+        &["slot"][..],
+        &["log", "--slot", "1"],
+        &["slot", "--copy", "a", "--slot", "1"],
+        &["nothing"],
+    ] {
+        assert_eq!(place.rb(&["inspect"], args).code, Some(1), "{args:?}");
+    }
+}

@@ -1,0 +1,125 @@
+//! Repair: what can be mended without loss first, then what is left is written down as the store's content.
+//!
+//! Opening for writing already mends most: it writes a superblock copy anew, begins an incarnation, loads
+//! the base that is whole, and where metadata is lost goes by what slot headers prove. What is left to do
+//! is to take out exactly the entries that do not prove themselves, and to write both bases anew.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rb_io::{Access, Engine};
+
+use crate::audit::{AuditOptions, AuditReport, AuditState, Audited, audit_source};
+use crate::error::{Error, OpenError};
+use crate::open::{Source, open_path};
+use crate::options::{Background, OnLostMetadata, StoreOptions, Validate};
+use crate::store::Store;
+
+/// Entries removed between two looks at the room in the log.
+const BATCH: usize = 256;
+/// The second round writes the place that the first left alone, of the incarnation blocks.
+const ROUNDS: usize = 2;
+
+/// What a repair did.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct RepairReport {
+    /// The store as it was.
+    pub before: AuditReport,
+    /// The store as it is now; none if nothing was done: it was not damaged, was beyond repair, or consent
+    /// was not given.
+    pub after: Option<AuditReport>,
+    /// Entries taken out because they did not prove themselves.
+    pub dropped: u64,
+    /// Metadata was lost, and what slot headers prove became the store's content.
+    pub rebuilt: bool,
+}
+
+/// Audits the store at `path` and repairs it if it is damaged and `consent`, shown what was found, agrees.
+/// A store that is clean or unusable is left as it is.
+///
+/// The device is held for writing all the while, so nobody else changes it between audit and repair.
+///
+/// # Errors
+/// As [`audit`](crate::audit()), and when the repair itself fails.
+pub fn repair(
+    path: impl AsRef<Path>,
+    options: &AuditOptions,
+    consent: impl FnOnce(&AuditReport) -> bool,
+) -> Result<RepairReport, OpenError> {
+    let source = open_path(path.as_ref(), Access::ReadWrite, options.engine)?;
+    repair_source(&source, options, consent)
+}
+
+/// Repairs what an engine reaches; for simulated devices.
+///
+/// # Errors
+/// As [`repair`].
+pub fn repair_engine(
+    engine: Arc<dyn Engine>,
+    options: &AuditOptions,
+    consent: impl FnOnce(&AuditReport) -> bool,
+) -> Result<RepairReport, OpenError> {
+    repair_source(&Source::of_engine(engine), options, consent)
+}
+
+fn repair_source(
+    source: &Source,
+    options: &AuditOptions,
+    consent: impl FnOnce(&AuditReport) -> bool,
+) -> Result<RepairReport, OpenError> {
+    let mut audited = audit_source(source, options)?;
+    let mut done = RepairReport {
+        before: audited.report.clone(),
+        after: None,
+        dropped: 0,
+        rebuilt: audited.report.lost_metadata.is_some(),
+    };
+    if done.before.state != AuditState::Damaged || !consent(&done.before) {
+        return Ok(done);
+    }
+    for _ in 0..ROUNDS {
+        done.dropped += round(source, options, &audited)?;
+        audited = audit_source(source, options)?;
+        let state = audited.report.state;
+        done.after = Some(audited.report.clone());
+        if state != AuditState::Damaged {
+            break;
+        }
+    }
+    Ok(done)
+}
+
+/// One opening that takes out what is unproven, and leaves both bases new. Answers how many entries went.
+fn round(source: &Source, options: &AuditOptions, audited: &Audited) -> Result<u64, OpenError> {
+    let store = Store::open_engine(
+        Arc::clone(&source.engine),
+        StoreOptions {
+            background: Background::Manual,
+            validate: Validate::Off,
+            on_lost_metadata: OnLostMetadata::Scan,
+            queue_depth: options.queue_depth,
+            io_deadline: options.io_deadline,
+            ..StoreOptions::default()
+        },
+    )?;
+    let mut dropped = 0;
+    for keys in audited.unproven.chunks(BATCH) {
+        let keys: Vec<&[u8]> = keys.iter().map(|key| &**key).collect();
+        for answer in store.remove_many(&keys) {
+            dropped += u64::from(answer.map_err(OpenError::Writer)?);
+        }
+        make_room(&store).map_err(OpenError::Writer)?;
+    }
+    // Closing writes the other base.
+    store
+        .checkpoint()
+        .and_then(|()| store.close())
+        .map_err(OpenError::Writer)?;
+    Ok(dropped)
+}
+
+fn make_room(store: &Store) -> Result<(), Error> {
+    store.step_commit()?;
+    store.step_checkpoint().map(|_| ())
+}

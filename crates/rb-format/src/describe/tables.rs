@@ -1,0 +1,172 @@
+//! The fields of every structure, taken from the structs themselves: one source for what is printed
+//! of a device and for the byte tables of `docs/format.md`.
+
+use std::mem::{offset_of, size_of};
+
+use crate::base::{BaseHeaderBytes, EntryBytes, SectionBytes};
+use crate::incarnation::IncarnationBytes;
+use crate::log::{BadSlotBytes, CloseBytes, LogBlockBytes, PutBytes, RemoveBytes};
+use crate::slot_header::SlotHeaderBytes;
+use crate::superblock::{RunBytes, SuperblockBytes};
+
+/// A structure of the format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Structure {
+    /// The superblock, copies A and B.
+    Superblock,
+    /// A run of slots in a superblock.
+    Run,
+    /// An incarnation block.
+    Incarnation,
+    /// The block in front of a payload.
+    SlotHeader,
+    /// A block of the delta log.
+    LogBlock,
+    /// A put in a log block.
+    PutRecord,
+    /// A remove in a log block.
+    RemoveRecord,
+    /// A bad slot in a log block.
+    BadSlotRecord,
+    /// The mark of a clean shutdown in a log block.
+    CloseRecord,
+    /// The header of a checkpoint base.
+    BaseHeader,
+    /// An entry of a base's directory.
+    DirectoryEntry,
+    /// The header of a base's section.
+    SectionHeader,
+}
+
+/// Where a field lies in its structure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) offset: usize,
+    pub(crate) len: usize,
+    pub(crate) name: &'static str,
+}
+
+fn field_len<T, F>(_: fn(&T) -> &F) -> usize {
+    size_of::<F>()
+}
+
+macro_rules! places {
+    ($struct:ident: $($field:ident),+) => {
+        vec![$(Place {
+            offset: offset_of!($struct, $field),
+            len: field_len(|raw: &$struct| &raw.$field),
+            name: stringify!($field),
+        }),+]
+    };
+}
+
+impl Structure {
+    /// All structures.
+    #[cfg(test)]
+    pub(crate) const ALL: [Structure; 12] = [
+        Structure::Superblock,
+        Structure::Run,
+        Structure::Incarnation,
+        Structure::SlotHeader,
+        Structure::LogBlock,
+        Structure::PutRecord,
+        Structure::RemoveRecord,
+        Structure::BadSlotRecord,
+        Structure::CloseRecord,
+        Structure::BaseHeader,
+        Structure::DirectoryEntry,
+        Structure::SectionHeader,
+    ];
+
+    /// Its name, which is also its heading in `docs/format.md`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Structure::Superblock => "Superblock",
+            Structure::Run => "Run",
+            Structure::Incarnation => "Incarnation block",
+            Structure::SlotHeader => "Slot header",
+            Structure::LogBlock => "Log block",
+            Structure::PutRecord => "Put record",
+            Structure::RemoveRecord => "Remove record",
+            Structure::BadSlotRecord => "Bad slot record",
+            Structure::CloseRecord => "Close record",
+            Structure::BaseHeader => "Base header",
+            Structure::DirectoryEntry => "Directory entry",
+            Structure::SectionHeader => "Section header",
+        }
+    }
+
+    /// Its length in bytes, without a key, metadata or body that follows it.
+    #[must_use]
+    pub const fn bytes(self) -> usize {
+        match self {
+            Structure::Superblock => size_of::<SuperblockBytes>(),
+            Structure::Run => size_of::<RunBytes>(),
+            Structure::Incarnation => size_of::<IncarnationBytes>(),
+            Structure::SlotHeader => size_of::<SlotHeaderBytes>(),
+            Structure::LogBlock => size_of::<LogBlockBytes>(),
+            Structure::PutRecord => size_of::<PutBytes>(),
+            Structure::RemoveRecord => size_of::<RemoveBytes>(),
+            Structure::BadSlotRecord => size_of::<BadSlotBytes>(),
+            Structure::CloseRecord => size_of::<CloseBytes>(),
+            Structure::BaseHeader => size_of::<BaseHeaderBytes>(),
+            Structure::DirectoryEntry => size_of::<EntryBytes>(),
+            Structure::SectionHeader => size_of::<SectionBytes>(),
+        }
+    }
+
+    /// Its fields in the order of their offsets. A test proves that they leave no gap.
+    pub(crate) fn places(self) -> Vec<Place> {
+        match self {
+            Structure::Superblock => {
+                places!(SuperblockBytes: magic, version, checksum_kind, sequence, uuid, epoch,
+                set_uuid, member_index, member_count, key_len_max, metadata_len_max, device_bytes,
+                base_a_offset, base_a_bytes, base_b_offset, base_b_bytes, log_offset, log_bytes,
+                run_count, format_block, runs, reserved, checksum)
+            }
+            Structure::Run => places!(RunBytes: first_byte, stride, count, class, reserved),
+            Structure::Incarnation => {
+                places!(IncarnationBytes: magic, version, number, uuid, epoch, nonce, reserved,
+                checksum)
+            }
+            Structure::SlotHeader => {
+                places!(SlotHeaderBytes: magic, version, slot, uuid, epoch, generation, key_hash,
+                payload_checksum, payload_len, placement, key_len, metadata_len, reserved, body,
+                checksum)
+            }
+            Structure::LogBlock => {
+                places!(LogBlockBytes: magic, version, incarnation, uuid, epoch, sequence,
+                predecessor, durable, record_bytes, record_count, reserved, records, checksum)
+            }
+            Structure::PutRecord => {
+                places!(PutBytes: kind, reserved, key_len, slot, generation, payload_len,
+                payload_checksum, placement, metadata_len)
+            }
+            Structure::RemoveRecord => {
+                places!(RemoveBytes: kind, reserved, key_len, generation)
+            }
+            Structure::BadSlotRecord => places!(BadSlotBytes: kind, reserved, slot),
+            Structure::CloseRecord => places!(CloseBytes: kind, reserved),
+            Structure::BaseHeader => {
+                places!(BaseHeaderBytes: magic, version, incarnation, uuid, epoch, base_sequence,
+                log_sequence, log_anchor, generation_floor, entries, directory_offset,
+                directory_len, directory_checksum, recency_now, sections, bad_slot_count,
+                reserved, bad_slots, checksum)
+            }
+            Structure::DirectoryEntry => {
+                places!(EntryBytes: offset, stored_len, raw_len, hash_first, hash_last,
+                log_sequence, checksum, entries, reserved)
+            }
+            Structure::SectionHeader => {
+                places!(SectionBytes: magic, version, section, uuid, epoch, base_sequence, raw_len,
+                entries, codec)
+            }
+        }
+    }
+
+    /// Whether it is a whole format block that ends with the checksum of all bytes before.
+    pub(crate) const fn is_block(self) -> bool {
+        self.bytes() == crate::FORMAT_BLOCK
+    }
+}

@@ -1,0 +1,227 @@
+//! Whether a block that its decoder refuses may be what a crash leaves of its write.
+//!
+//! A crash tears a block at its sectors: each is the one that was there before or the new one. What
+//! lies within one sector therefore still agrees with itself, and what both states have in common is
+//! still there. Anything else is damage. These answers are for an audit, which must not call the
+//! marks of a crash damage; recovery refuses either alike.
+//!
+//! "May be torn" is no proof of a crash: rot in the checksum looks the same.
+
+use crate::block::{self, Block};
+use crate::{
+    BaseHeader, Corruption, FORMAT_BLOCK, Identity, Incarnation, SlotHeaderRef, Superblock,
+};
+
+/// The smallest unit that a device writes whole, in bytes.
+const SECTOR: usize = 512;
+
+impl Superblock {
+    /// Whether a crash in a format or in a "start empty" may leave `bytes` in one of the two places,
+    /// given the sound copy in the other. Every sector is then zero or one of the sound copy, or of
+    /// the superblock that a "start empty" makes of it or made it from.
+    pub fn may_be_torn(&self, bytes: &[u8]) -> bool {
+        let neighbour = |step: i64| {
+            let mut other = self.clone();
+            other.sequence = other.sequence.wrapping_add_signed(step);
+            other.identity.epoch = other.identity.epoch.wrapping_add_signed(step);
+            other.encode()
+        };
+        let states = [block::zeroed(), self.encode(), neighbour(1), neighbour(-1)];
+        bytes.len() >= FORMAT_BLOCK
+            && (0..FORMAT_BLOCK).step_by(SECTOR).all(|at| {
+                let sector = at..at + SECTOR;
+                states
+                    .iter()
+                    .any(|state| state[sector.clone()] == bytes[sector.clone()])
+            })
+    }
+}
+
+impl Incarnation {
+    /// Whether a crash in an opening may leave `bytes` in the place of an incarnation block.
+    pub fn may_be_torn(bytes: &[u8], identity: &Identity) -> bool {
+        holds_but_for_its_checksum(bytes, |block| Incarnation::decode(block, identity).err())
+    }
+}
+
+impl BaseHeader {
+    /// Whether a crash in a checkpoint may leave `bytes` in the place of a base header.
+    pub fn may_be_torn(bytes: &[u8], identity: &Identity) -> bool {
+        holds_but_for_its_checksum(bytes, |block| {
+            // The list of bad slots spans sectors, and may be mixed of two lists.
+            BaseHeader::decode_without_bad_slots(block, identity).err()
+        })
+    }
+}
+
+impl SlotHeaderRef<'_> {
+    /// Whether a crash may leave `bytes` in front of slot `slot`. Slots are not cleared by a format,
+    /// so only a first sector of this epoch can disagree with itself.
+    pub fn may_be_torn(bytes: &[u8], identity: &Identity, slot: u32) -> bool {
+        let Some(resealed) = resealed(bytes) else {
+            return true;
+        };
+        match SlotHeaderRef::decode(&resealed[..], identity) {
+            Ok(header) => header.slot == slot,
+            Err(Corruption::Reserved { offset, .. }) => offset >= SECTOR as u64,
+            Err(Corruption::Mismatch { .. }) => !SlotHeaderRef::key_ends_within(&resealed, SECTOR),
+            Err(Corruption::Field { .. }) => false,
+            Err(_) => true,
+        }
+    }
+}
+
+/// Whether a block's fields are sound, of this epoch or an earlier one, though its checksum is not:
+/// the first sector holds them all, so a torn write leaves those of the old state or the new.
+fn holds_but_for_its_checksum(bytes: &[u8], refusal: impl Fn(&[u8]) -> Option<Corruption>) -> bool {
+    let Some(resealed) = resealed(bytes) else {
+        return true;
+    };
+    match refusal(&resealed[..]) {
+        None | Some(Corruption::WrongEpoch { .. }) => true,
+        Some(_) => resealed[..SECTOR].iter().all(|byte| *byte == 0),
+    }
+}
+
+/// The block with the checksum that its bytes should have; `None` if it is short.
+fn resealed(bytes: &[u8]) -> Option<Box<Block>> {
+    let mut block = block::zeroed();
+    block.copy_from_slice(bytes.get(..FORMAT_BLOCK)?);
+    block::seal(&mut block);
+    Some(block)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::samples::{self, ID};
+
+    /// Some sectors of `old`, the others of `new`, in all 256 ways.
+    fn mixtures(old: &[u8], new: &[u8]) -> impl Iterator<Item = Vec<u8>> {
+        (0..256_u32).map(move |kept| {
+            let mut bytes = old.to_vec();
+            for sector in (0..8).filter(|sector| kept >> sector & 1 == 1) {
+                let range = sector * SECTOR..(sector + 1) * SECTOR;
+                bytes[range.clone()].copy_from_slice(&new[range]);
+            }
+            bytes
+        })
+    }
+
+    /// Byte offsets whose flip no torn write explains, out of all fields of the first sector.
+    fn told_apart(bytes: &[u8], may_be_torn: impl Fn(&[u8]) -> bool) -> Vec<usize> {
+        let flipped = |at: usize| {
+            let mut bytes = bytes.to_vec();
+            bytes[at] ^= 0x55;
+            bytes
+        };
+        (0..FORMAT_BLOCK)
+            .filter(|at| !may_be_torn(&flipped(*at)))
+            .collect()
+    }
+
+    #[test]
+    fn every_torn_superblock_may_be_torn_and_no_flipped_one() {
+        let old = samples::superblock_of_three_runs();
+        let mut new = old.clone();
+        new.sequence += 1;
+        new.identity.epoch += 1;
+        let zeros = [0; FORMAT_BLOCK];
+        for (a, b) in [(&old, &new), (&new, &old)] {
+            for bytes in mixtures(&a.encode()[..], &b.encode()[..]) {
+                assert!(a.may_be_torn(&bytes) && b.may_be_torn(&bytes));
+            }
+            for bytes in mixtures(&a.encode()[..], &zeros) {
+                assert!(a.may_be_torn(&bytes));
+            }
+        }
+        let found = told_apart(&old.encode()[..], |bytes| old.may_be_torn(bytes));
+        assert_eq!(found.len(), FORMAT_BLOCK);
+    }
+
+    #[test]
+    fn every_torn_incarnation_may_be_torn() {
+        let new = Incarnation {
+            identity: ID,
+            number: 7,
+            nonce: [9; 16],
+        };
+        let before = Identity {
+            epoch: ID.epoch - 1,
+            ..ID
+        };
+        let old = [
+            Incarnation {
+                number: 5,
+                nonce: [3; 16],
+                ..new
+            }
+            .encode()
+            .to_vec(),
+            Incarnation {
+                identity: before,
+                number: 5,
+                nonce: [3; 16],
+            }
+            .encode()
+            .to_vec(),
+            vec![0; FORMAT_BLOCK],
+        ];
+        for old in old {
+            for bytes in mixtures(&old, &new.encode()[..]) {
+                assert!(Incarnation::may_be_torn(&bytes, &ID));
+            }
+        }
+        let found = told_apart(&new.encode()[..], |bytes| {
+            Incarnation::may_be_torn(bytes, &ID)
+        });
+        // Rot in number, epoch, nonce and checksum looks like a torn write; elsewhere it does not.
+        let hidden = |at: &usize| matches!(at, 12..14 | 32..56 | 4088..);
+        assert!((0..FORMAT_BLOCK).filter(|at| !hidden(at)).eq(found));
+    }
+
+    #[test]
+    fn every_torn_base_header_may_be_torn() {
+        let sample = samples::base(&samples::varied_entries(), crate::Compression::Plain);
+        let mut old = sample.header;
+        old.bad_slots = (0..900).collect();
+        let mut new = old.clone();
+        new.base_sequence += 2;
+        new.bad_slots = (100..200).collect();
+        for old in [old.encode().to_vec(), vec![0; FORMAT_BLOCK]] {
+            for bytes in mixtures(&old, &new.encode()[..]) {
+                assert!(BaseHeader::may_be_torn(&bytes, &ID));
+            }
+        }
+        let mut flipped = new.encode();
+        flipped[3] ^= 1;
+        assert!(!BaseHeader::may_be_torn(&flipped[..], &ID));
+    }
+
+    #[test]
+    fn every_torn_slot_header_may_be_torn() {
+        let new = samples::slot_header();
+        let mut long = new.clone();
+        long.key = vec![b'k'; 1000].into();
+        long.key_hash = crate::key_hash(&ID.uuid, &long.key);
+        let mut bytes = [vec![0; FORMAT_BLOCK], vec![0; FORMAT_BLOCK]];
+        new.encode_into(&ID, &mut bytes[0]);
+        long.encode_into(&ID, &mut bytes[1]);
+        let foreign = vec![0xA5; FORMAT_BLOCK];
+        let may = |bytes: &[u8]| SlotHeaderRef::may_be_torn(bytes, &ID, new.slot);
+        for (a, b) in [
+            (&bytes[0], &bytes[1]),
+            (&foreign, &bytes[0]),
+            (&foreign, &bytes[1]),
+        ] {
+            for bytes in mixtures(a, b).chain(mixtures(b, a)) {
+                assert!(may(&bytes));
+            }
+        }
+        // Slot, key hash, key and reserved bytes of the first sector give rot away.
+        let found = told_apart(&bytes[0], may);
+        for at in [12, 48, 74, 80, 300] {
+            assert!(found.contains(&at), "{at}: {found:?}");
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! What a repair does: it mends without loss what can be, drops exactly what is rotten, and leaves a
+//! store alone that needs none.
+
+use rb_core::{AuditOptions, AuditState, RepairReport, repair_engine};
+use rb_format::{
+    FORMAT_BLOCK, INCARNATION_A_OFFSET, INCARNATION_B_OFFSET, SUPERBLOCK_A_OFFSET,
+    SUPERBLOCK_B_OFFSET,
+};
+
+use crate::audit::{filled, last_block, slot_of};
+use crate::support::{Sim, key, value};
+
+const ENTRIES: u64 = 12;
+
+fn repair(sim: &Sim, consent: bool) -> RepairReport {
+    let options = AuditOptions {
+        deep: true,
+        ..AuditOptions::default()
+    };
+    repair_engine(sim.engine(), &options, |_| consent).unwrap()
+}
+
+/// The numbers of the keys that are not there; every other has its bytes.
+fn missing(sim: &Sim) -> Vec<u64> {
+    let store = sim.open();
+    assert_eq!(store.recovery().lost_metadata, None);
+    assert!(store.recovery().base_damage.is_empty());
+    let there = |n: &u64| match store.get(&key(*n)).unwrap() {
+        Some(found) => {
+            assert!(found == value(*n, 3000)[..], "key {n}");
+            true
+        }
+        None => false,
+    };
+    (0..ENTRIES).filter(|n| !there(n)).collect()
+}
+
+#[test]
+fn without_damage_or_consent_nothing_changes() {
+    let (sim, store) = filled(true);
+    let before = sim.device.live_image();
+    assert!(repair(&sim, true).after.is_none());
+    assert!(
+        sim.device.live_image() == before,
+        "a clean store is left alone"
+    );
+    sim.rot(slot_of(&store, 3) + 90);
+    let before = sim.device.live_image();
+    assert!(repair(&sim, false).after.is_none());
+    assert!(sim.device.live_image() == before, "nobody agreed");
+    let sim = sim.crash();
+    sim.rot(SUPERBLOCK_A_OFFSET + 100);
+    sim.rot(SUPERBLOCK_B_OFFSET + 100);
+    let before = sim.device.live_image();
+    let report = repair(&sim, true);
+    assert_eq!(
+        (report.before.state, report.after.is_none()),
+        (AuditState::Unusable, true)
+    );
+    assert!(sim.device.live_image() == before, "beyond repair");
+}
+
+#[test]
+fn metadata_with_another_copy_is_mended_without_loss() {
+    let (sim, store) = filled(true);
+    let sb = store.superblock().clone();
+    let damages = [
+        &[SUPERBLOCK_A_OFFSET + 100][..],
+        &[SUPERBLOCK_B_OFFSET + 100],
+        &[INCARNATION_A_OFFSET + 3],
+        &[INCARNATION_A_OFFSET + 3, INCARNATION_B_OFFSET + 3],
+        &[sb.base_a.offset + 50],
+        &[sb.base_b.offset + 50],
+        &[sb.base_a.offset + FORMAT_BLOCK as u64 + 70],
+        &[
+            SUPERBLOCK_B_OFFSET,
+            sb.base_b.offset + FORMAT_BLOCK as u64 + 70,
+        ],
+    ];
+    for places in damages {
+        let sim = sim.crash();
+        places.iter().for_each(|at| sim.rot(*at));
+        let report = repair(&sim, true);
+        let after = report.after.unwrap();
+        assert_eq!(after.state, AuditState::Clean, "{places:?}: {after:#?}");
+        assert_eq!((report.dropped, report.rebuilt), (0, false));
+        assert_eq!(missing(&sim.crash()), [0_u64; 0], "{places:?}");
+    }
+}
+
+#[test]
+fn exactly_the_rotten_entries_are_dropped() {
+    let (sim, store) = filled(true);
+    sim.rot(slot_of(&store, 3) + 90);
+    sim.rot(slot_of(&store, 7) + FORMAT_BLOCK as u64 + 2000);
+    let report = repair(&sim, true);
+    assert_eq!((report.dropped, report.before.unproven), (2, 2));
+    assert_eq!(report.after.unwrap().state, AuditState::Clean);
+    assert_eq!(missing(&sim.crash()), [3, 7]);
+}
+
+#[test]
+fn lost_metadata_is_rebuilt_from_what_slot_headers_prove() {
+    let (sim, store) = filled(true);
+    for base in [&store.superblock().base_a, &store.superblock().base_b] {
+        sim.rot(base.offset + 50);
+    }
+    sim.rot(slot_of(&store, 5) + 90);
+    sim.rot(slot_of(&store, 6) + FORMAT_BLOCK as u64 + 2000);
+    let report = repair(&sim, true);
+    assert!(report.rebuilt);
+    assert_eq!(report.before.scanned.unwrap().headers, ENTRIES + 2 - 1);
+    let after = report.after.unwrap();
+    assert_eq!(
+        (after.state, after.lost_metadata),
+        (AuditState::Clean, None)
+    );
+    assert_eq!(missing(&sim.crash()), [5, 6]);
+}
+
+/// A damaged block in the middle of the log, after which the store goes on in a new log.
+#[test]
+fn a_damaged_log_is_replaced() {
+    let (sim, store) = filled(false);
+    let sb = store.superblock();
+    sim.corrupt_log(sb, last_block(&sim, sb) - 1);
+    let report = repair(&sim, true);
+    assert!(report.rebuilt);
+    assert_eq!(report.after.unwrap().state, AuditState::Clean);
+    assert_eq!(missing(&sim.crash()), [0_u64; 0]);
+}
