@@ -1,6 +1,7 @@
 //! Build tasks: `cargo xtask TASK`. CI calls `cargo xtask test` and nothing else.
 
 mod run;
+mod task_fuzz;
 mod task_loom;
 mod task_package;
 mod task_test;
@@ -20,6 +21,7 @@ cargo xtask TASK
   kill [OPTIONS]  kills a process at work on a file store 300 times per engine and checks what it leaves;
                   --rounds N, --engine posix|io_uring|all, --seed S, --json
   churn [OPTIONS] readers against delete and reuse for 60 s per engine; --seconds N, and as for kill
+  fuzz ...        coverage-guided fuzzing of every decoder; needs a C++ compiler
   package         packages each library crate and builds it from its package
 ";
 
@@ -31,6 +33,7 @@ fn main() -> ExitCode {
         "tidy" => task_tidy::run(),
         "loom" => task_loom::run(args.next().as_deref()),
         "kill" | "churn" => run_check(&task, args),
+        "fuzz" => task_fuzz::run(args),
         "package" => task_package::run(),
         _ => Err(format!("no such task: {task:?}\n{HELP}")),
     };

@@ -9,7 +9,7 @@ use crate::run::cargo_output;
 
 /// What each crate may depend on within the workspace. The three leaves know nothing of one
 /// another; only rb-core composes.
-const DIRECTION: [(&str, &[&str]); 9] = [
+const DIRECTION: [(&str, &[&str]); 10] = [
     ("rb-format", &[]),
     ("rb-io", &[]),
     ("rb-index", &[]),
@@ -17,6 +17,7 @@ const DIRECTION: [(&str, &[&str]); 9] = [
     ("rb-core", &["rb-format", "rb-io", "rb-index"]),
     ("rb-cli", &["rb-core", "rb-format"]),
     ("rb-tests", &["rb-core", "rb-format", "rb-io", "rb-testkit"]),
+    ("rb-fuzz", &["rb-core", "rb-format", "rb-io", "rb-testkit"]),
     (
         "rb-bench",
         &["rb-core", "rb-format", "rb-io", "rb-index", "rb-testkit"],
@@ -29,7 +30,7 @@ pub(crate) fn run() -> Result<(), String> {
     let mut breaches = Vec::new();
     check_direction(&mut breaches)?;
     let mut sources = Vec::new();
-    for root in ["crates", "tests", "benches", "xtask"] {
+    for root in ["crates", "tests", "benches", "fuzz", "xtask"] {
         collect(Path::new(root), &mut sources)?;
     }
     for path in &sources {

@@ -7,8 +7,9 @@ use std::num::NonZeroUsize;
 use crossbeam::channel::bounded;
 use parking_lot::Mutex;
 use rb_format::{
-    BaseEntry, BaseHeader, Corruption, DirectoryEntry, FORMAT_BLOCK, Geometry, KeyLimits,
-    Superblock, decode_directory, decode_section, padded_len,
+    BaseEntry, BaseHeader, Corruption, DirectoryEntry, FORMAT_BLOCK, Generation, Geometry,
+    KeyLimits, LOG_BLOCK_PAYLOAD, Record, Superblock, decode_directory, decode_section, log_blocks,
+    padded_len,
 };
 use rb_index::{Index, Loader, NewEntry, SlotId};
 use rb_io::Buffer;
@@ -135,6 +136,12 @@ pub(crate) fn load_base(
 ) -> Result<(), Unusable> {
     let region = [&superblock.base_a, &superblock.base_b][base.region];
     let header = &base.header;
+    let most = entries_max(superblock, geometry);
+    if header.entries > most {
+        let found = header.entries;
+        let words = format!("it names {found} entries, and no base has more than {most}");
+        return Err(Unusable::Damage(words));
+    }
     let directory = read_directory(io, region.offset, region.bytes, header)?;
     for &slot in &header.bad_slots {
         loader.bad_slot(SlotId(slot));
@@ -221,6 +228,22 @@ pub(crate) fn limits_of(superblock: &Superblock) -> KeyLimits {
     }
 }
 
+/// The most entries that a base can have: one for each slot, and one for each put while it was taken, whose
+/// records the ring still held. It bounds the memory of recovery, which compressed sections do not.
+fn entries_max(superblock: &Superblock, geometry: &Geometry) -> u64 {
+    let shortest = Record::Put {
+        key: &[0],
+        slot: 0,
+        generation: Generation(1),
+        payload_len: 1,
+        payload_checksum: 0,
+        placement: 0,
+        metadata: &[],
+    };
+    let in_block = LOG_BLOCK_PAYLOAD / shortest.encoded_len();
+    u64::from(geometry.slots()) + log_blocks(&superblock.log) * in_block as u64
+}
+
 /// Bytes that a section takes on the device.
 pub(crate) fn stored(entry: &DirectoryEntry) -> usize {
     (entry.stored_len as usize).next_multiple_of(FORMAT_BLOCK)
@@ -236,11 +259,13 @@ pub(crate) fn read_directory(
     let decode = |bytes: &[u8]| {
         decode_directory(bytes, header, region_bytes).map_err(|why| Unusable::of("directory", why))
     };
-    if header.directory_len == 0 {
+    let padded = padded_len(header.directory_len);
+    let room = region_bytes.saturating_sub(header.directory_offset);
+    // What does not fit its region need not be read to be refused.
+    if padded == 0 || padded > room {
         return decode(&[]);
     }
-    // The header's decoder has bounded the length by that of the region.
-    let padded = padded_len(header.directory_len.min(region_bytes)) as usize;
+    let padded = padded as usize;
     let bytes = io.read(region_offset + header.directory_offset, padded)?;
     decode(&bytes[..padded])
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use rb_format::{
     Corruption, FORMAT_BLOCK, Generation, INCARNATION_A_OFFSET, INCARNATION_B_OFFSET, Identity,
-    Incarnation, SUPERBLOCK_A_OFFSET, SUPERBLOCK_B_OFFSET, Superblock,
+    Incarnation, SEQUENCE_MAX, SUPERBLOCK_A_OFFSET, SUPERBLOCK_B_OFFSET, Superblock,
 };
 use rb_io::Buffer;
 
@@ -206,6 +206,16 @@ pub(crate) fn read_incarnation_blocks(
         found.push(Placed::of(offset, read, missing, decode));
     }
     Ok(found)
+}
+
+/// Refuses to write a store whose numbers leave no room to count on: what it then wrote, no decoder would
+/// take. Half of the decoders' range is left for the counting of this and later openings.
+pub(crate) fn check_numbers(numbers: &[(&'static str, u64)]) -> Result<(), OpenError> {
+    let limit = SEQUENCE_MAX / 2;
+    match numbers.iter().find(|(_, found)| *found > limit) {
+        None => Ok(()),
+        Some(&(what, found)) => Err(OpenError::NumbersExhausted { what, found, limit }),
+    }
 }
 
 /// Makes a new incarnation durable before anything else of this opening is written.

@@ -240,6 +240,16 @@ pub enum OpenError {
         /// How many there are.
         limit: u32,
     },
+    /// A number that counts up is beyond what any store reaches, so it was never counted to.
+    #[error("the {what} is {found}, over the limit of {limit} for writing; format the store again")]
+    NumbersExhausted {
+        /// Which number.
+        what: &'static str,
+        /// What it is.
+        found: u64,
+        /// The highest that a store is written with.
+        limit: u64,
+    },
     /// Metadata of this store can no longer be written.
     #[error("the store could not be made writable")]
     Writer(#[source] Error),

@@ -12,8 +12,8 @@ use rb_io::{Access, Arena, Device, Engine, EngineKind, Rejected};
 
 use crate::base_load::{empty_index, read_headers};
 use crate::boot::{
-    Superblocks, begin_incarnation, read_incarnations, read_superblocks, repair_superblocks,
-    write_superblock,
+    Superblocks, begin_incarnation, check_numbers, read_incarnations, read_superblocks,
+    repair_superblocks, write_superblock,
 };
 use crate::checkpoint::{BasePlace, Checkpointer};
 use crate::commit::Committer;
@@ -314,6 +314,10 @@ fn start_empty(
     floor: u32,
 ) -> Result<Recovered, OpenError> {
     let failed = |what| move |source| OpenError::Io { what, source };
+    check_numbers(&[
+        ("superblock sequence", found.newest.sequence),
+        ("epoch", found.newest.identity.epoch),
+    ])?;
     let headers = read_headers(io, &found.newest).map_err(no_base)?;
     // What is known of the medium outlives its content.
     let mut bad_slots = headers.bad_slots();
@@ -376,6 +380,10 @@ fn begin_writing(
 ) -> Result<Writer, OpenError> {
     let superblock: &Superblock = &found.newest;
     let failed = |what| move |source: Error| OpenError::Io { what, source };
+    check_numbers(&[
+        ("log sequence", recovered.end.sequence),
+        ("base sequence", recovered.base_sequence),
+    ])?;
     recovered.report.superblock_repaired =
         repair_superblocks(io, found).map_err(failed("repairing the superblock"))?;
     let random = options.random.as_ref();

@@ -3,6 +3,11 @@
 //! Nothing here writes. If the newest base is damaged the older one and a longer stretch of log
 //! give the same result. If neither is usable, or the log is damaged where a later block proves it
 //! was whole once, metadata is lost, and the options say what then.
+//!
+//! Memory is bounded whatever the device says: besides the opening's fixed buffers, one decoded section for
+//! each thread, 8 bytes for each slot, and an index entry for each claim. A base makes at most one claim for
+//! each slot and each put record that the ring has room for, the log at most one for each of its records.
+//! So a small device never asks for much.
 
 use std::time::{Duration, Instant};
 
@@ -167,11 +172,13 @@ pub(crate) fn no_base(why: Unusable) -> OpenError {
 
 /// Takes slots out of use that are known to be bad, though the metadata that said so is gone.
 pub(crate) fn forget_slots(recovered: &mut Recovered, bad_slots: Vec<u32>) {
-    for &slot in &bad_slots {
-        // False for a slot that an entry holds: then its header could be read, and it may stay.
-        recovered.index.mark_bad(SlotId(slot));
+    for slot in bad_slots {
+        // False for a slot that an entry holds: its header could be read, so it is not bad, and calling
+        // it so in the next base would drop the entry at the opening after.
+        if recovered.index.mark_bad(SlotId(slot)) {
+            recovered.bad_slots.push(slot);
+        }
     }
-    recovered.bad_slots.extend(bad_slots);
 }
 
 fn failed(what: &'static str) -> impl Fn(Error) -> OpenError {

@@ -249,7 +249,8 @@ impl Applier<'_, '_> {
                 for (number, record) in (0..).zip(block.records()) {
                     let eighth = (number / 16).min(STAMPS_PER_BLOCK - 1);
                     records += 1;
-                    if let Err(why) = self.apply(&record, stamp.wrapping_add(eighth)) {
+                    let stamp = stamp.wrapping_add(eighth);
+                    if let Err(why) = self.apply(&record, block.incarnation, stamp) {
                         // The block is whole and ours, so this is no torn write.
                         let damage = format!("log block {}: {why}", block.sequence);
                         self.found.lock().damage = Some(damage);
@@ -267,7 +268,15 @@ impl Applier<'_, '_> {
             .wrapping_add(block.wrapping_mul(STAMPS_PER_BLOCK))
     }
 
-    fn apply(&self, record: &Record<'_>, recency: u32) -> Result<(), String> {
+    fn apply(&self, record: &Record<'_>, incarnation: u32, recency: u32) -> Result<(), String> {
+        if let Record::Put { generation, .. } | Record::Remove { generation, .. } = *record
+            && generation.incarnation() != incarnation
+        {
+            // A higher one would outlive every later put of its key.
+            return Err(format!(
+                "generation {generation} was not given out by opening {incarnation}, which wrote it"
+            ));
+        }
         match *record {
             Record::Put {
                 key,

@@ -103,6 +103,9 @@ pub const METADATA_LEN_MAX: usize = 256;
 pub const RUNS_MAX: usize = 64;
 /// Slot classes that a store can have, at least one run each.
 pub const CLASSES_MAX: usize = 64;
+/// The highest sequence of a superblock, base or log block, and the highest epoch, that a decoder takes.
+/// No store counts that far, so that what follows one of them is always a number, too.
+pub const SEQUENCE_MAX: u64 = i64::MAX as u64;
 /// Device byte of superblock A.
 pub const SUPERBLOCK_A_OFFSET: u64 = 0;
 /// Device byte of superblock B: far from A, so that one stray partitioning tool does not hit

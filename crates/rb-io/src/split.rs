@@ -160,6 +160,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
         /// The spans cover the range in order, and each keeps every limit.
         #[test]
         fn spans_cover_and_keep_the_limits(

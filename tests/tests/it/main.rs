@@ -20,6 +20,7 @@ mod epochs;
 mod evict;
 mod faults;
 mod foreign;
+mod forged;
 mod in_flight;
 mod log_end;
 mod log_space;

@@ -13,7 +13,7 @@ use super::header::BaseHeader;
 use super::section::{SECTION_ENTRIES_MAX, SECTION_RAW_MAX, SectionBytes};
 use crate::corruption::{equals, in_range, whole_blocks};
 use crate::magic::MAGIC_DIRECTORY;
-use crate::{BLOCK, Corruption, Identity, block, padded_len};
+use crate::{BLOCK, Corruption, Identity, SEQUENCE_MAX, block, padded_len};
 
 const WHAT: &str = "base directory";
 
@@ -251,7 +251,7 @@ fn check_places(
             "log sequence",
             entry.log_sequence,
             position,
-            u64::MAX - 1,
+            SEQUENCE_MAX,
         )?;
     }
     Ok(())

@@ -10,7 +10,10 @@ use zerocopy::{
 use crate::block::{self, Block, CHECKSUM_OFFSET};
 use crate::corruption::{in_range, whole_blocks};
 use crate::magic::MAGIC_BASE_HEADER;
-use crate::{BLOCK, Corruption, FORMAT_BLOCK, FORMAT_VERSION, Generation, Identity, LogPosition};
+use crate::{
+    BLOCK, Corruption, FORMAT_BLOCK, FORMAT_VERSION, Generation, Identity, LogPosition,
+    SEQUENCE_MAX,
+};
 
 /// How error messages call this structure.
 pub(super) const WHAT: &str = "base header";
@@ -143,7 +146,9 @@ impl BaseHeader {
             Generation::INCARNATION_MAX.into(),
         )?;
         let sequence = raw.log_sequence.get();
-        in_range(WHAT, "log sequence", sequence, 1, u64::MAX - 1)?;
+        in_range(WHAT, "log sequence", sequence, 1, SEQUENCE_MAX)?;
+        let base_sequence = raw.base_sequence.get();
+        in_range(WHAT, "base sequence", base_sequence, 0, SEQUENCE_MAX)?;
         whole_blocks(WHAT, "directory offset", raw.directory_offset.get())?;
         in_range(
             WHAT,
@@ -154,7 +159,7 @@ impl BaseHeader {
         )?;
         Ok(BaseHeader {
             identity: *identity,
-            base_sequence: raw.base_sequence.get(),
+            base_sequence,
             incarnation,
             position: LogPosition {
                 sequence,

@@ -37,6 +37,8 @@ fn share() -> impl Strategy<Value = Share> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     /// Whatever is planned passes the decoder, which checks bounds, overlaps and classes.
     #[test]
     fn plans_are_sound(

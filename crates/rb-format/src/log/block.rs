@@ -8,7 +8,7 @@ use super::bytes::{LOG_BLOCK_PAYLOAD, LogBlockBytes, WHAT};
 use super::{LogPosition, Record};
 use crate::corruption::{equals, in_range};
 use crate::magic::MAGIC_LOG_BLOCK;
-use crate::{Corruption, Generation, Identity, block};
+use crate::{Corruption, Generation, Identity, SEQUENCE_MAX, block};
 
 /// A log block whose records have all been checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +40,7 @@ impl<'a> LogBlock<'a> {
         identity.check(WHAT, raw.uuid, raw.epoch.get())?;
         block::zero(WHAT, offset_of!(LogBlockBytes, reserved), &raw.reserved)?;
         let sequence = raw.sequence.get();
-        in_range(WHAT, "sequence", sequence, 1, u64::MAX - 1)?;
+        in_range(WHAT, "sequence", sequence, 1, SEQUENCE_MAX)?;
         in_range(WHAT, "durable sequence", raw.durable.get(), 0, sequence - 1)?;
         let incarnation = raw.incarnation.get();
         in_range(

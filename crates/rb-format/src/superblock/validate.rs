@@ -6,7 +6,8 @@ use super::bytes::WHAT;
 use super::{Region, Run, Superblock};
 use crate::corruption::{equals, in_range, whole_blocks};
 use crate::{
-    BLOCK, CLASSES_MAX, Corruption, KEY_LEN_MAX, METADATA_LEN_MAX, METADATA_START, VALUE_LEN_MAX,
+    BLOCK, CLASSES_MAX, Corruption, KEY_LEN_MAX, METADATA_LEN_MAX, METADATA_START, SEQUENCE_MAX,
+    VALUE_LEN_MAX,
 };
 
 /// The shortest delta log in format blocks: enough for a group commit and the blocks that two
@@ -26,8 +27,8 @@ struct Area {
 pub(super) fn validate(sb: &Superblock) -> Result<(), Corruption> {
     // Destructured whole, so that a new field forces a decision here.
     let Superblock {
-        sequence: _,
-        identity: _,
+        sequence,
+        identity,
         set_uuid: _,
         member_index,
         member_count,
@@ -39,6 +40,8 @@ pub(super) fn validate(sb: &Superblock) -> Result<(), Corruption> {
         log,
         runs,
     } = sb;
+    in_range(WHAT, "sequence", *sequence, 0, SEQUENCE_MAX)?;
+    in_range(WHAT, "epoch", identity.epoch, 0, SEQUENCE_MAX)?;
     in_range(
         WHAT,
         "member count",

@@ -101,7 +101,7 @@ fn magics_and_limits_match_the_code() {
             "magic {name} is not in docs/format.md"
         );
     }
-    let limits: [(&str, u64); 12] = [
+    let limits: [(&str, u64); 13] = [
         ("FORMAT_VERSION", FORMAT_VERSION.into()),
         ("FORMAT_BLOCK", FORMAT_BLOCK as u64),
         ("KEY_LEN_MAX", KEY_LEN_MAX as u64),
@@ -109,6 +109,7 @@ fn magics_and_limits_match_the_code() {
         ("RUNS_MAX", RUNS_MAX as u64),
         ("CLASSES_MAX", CLASSES_MAX as u64),
         ("VALUE_LEN_MAX", VALUE_LEN_MAX),
+        ("SEQUENCE_MAX", SEQUENCE_MAX),
         ("LOG_BLOCK_PAYLOAD", LOG_BLOCK_PAYLOAD as u64),
         ("RECORD_LEN_MAX", RECORD_LEN_MAX as u64),
         ("SECTION_ENTRIES_MAX", SECTION_ENTRIES_MAX as u64),

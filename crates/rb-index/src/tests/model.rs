@@ -1,8 +1,9 @@
-//! Random operations against a naive model: a map for the keys and a vector for the order of use.
+//! Any operations against a naive model: a map for the keys and a vector for the order of use.
 
 use std::collections::HashMap;
 
-use crate::tests::Random;
+use proptest::prelude::*;
+
 use crate::tests::rules::new_entry;
 use crate::*;
 
@@ -20,6 +21,22 @@ struct Known {
     slot: SlotId,
     generation: u64,
     leases: usize,
+}
+
+/// One operation: which, on which key, and a number to choose by where there is a choice.
+#[derive(Clone, Copy, Debug)]
+struct Step {
+    what: u8,
+    key: u64,
+    pick: usize,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    (0..12_u8, 0..KEYS, any::<u16>()).prop_map(|(what, key, pick)| Step {
+        what,
+        key,
+        pick: pick.into(),
+    })
 }
 
 struct Model {
@@ -51,18 +68,21 @@ impl Model {
             .lock(self.index.shard_of(hash_of(key)), Visit::Operation)
     }
 
-    fn step(&mut self, random: &mut Random) {
-        self.index.begin_batch(1);
+    fn step(&mut self, step: Step) {
+        // So far apart that each step has its own stamp: then eviction over shards is exact.
+        self.index.begin_batch(16);
         self.generation += 1;
-        let key = random.below(KEYS);
-        match random.below(10) {
+        let Step { what, key, pick } = step;
+        match what {
             0..=1 => self.announce(key),
-            2..=4 => self.publish(random),
+            2..=4 => self.publish(pick),
             5 => self.remove(key),
             6 => self.lease(key),
-            7 => self.release(random),
+            7 => self.release(pick),
             8 => self.touch(key),
-            _ => self.forget(random, key),
+            9 => self.evict_oldest((pick % 2) as u8),
+            10 => self.cancel(pick),
+            _ => self.forget(pick, key),
         }
     }
 
@@ -80,13 +100,13 @@ impl Model {
     }
 
     /// Publishes a random announced put in a slot that is taken or made free by eviction.
-    fn publish(&mut self, random: &mut Random) {
+    fn publish(&mut self, pick: usize) {
         if self.puts.is_empty() {
             return;
         }
-        let at = random.below(self.puts.len() as u64) as usize;
+        let at = pick / 2 % self.puts.len();
         let (key, reservation, refusal) = self.puts.swap_remove(at);
-        let class = random.below(CLASSES) as u8;
+        let class = (pick % 2) as u8;
         let Some(slot) = self.slot(class, key) else {
             self.guard(key).cancel(reservation, &key.to_le_bytes());
             return;
@@ -148,6 +168,29 @@ impl Model {
         Some(known.slot)
     }
 
+    /// Gives an announced put up.
+    fn cancel(&mut self, pick: usize) {
+        if !self.puts.is_empty() {
+            let at = pick % self.puts.len();
+            let (key, reservation, _) = self.puts.swap_remove(at);
+            self.guard(key).cancel(reservation, &key.to_le_bytes());
+        }
+    }
+
+    /// Evicts over all shards: the one used longest ago, wherever it lives.
+    fn evict_oldest(&mut self, class: u8) {
+        let of_class = |key: &&u64| self.index.class_of(self.live[*key].slot) == Some(class);
+        let expected = self.order.iter().find(of_class).copied();
+        let mut evicted = Vec::new();
+        self.index.evict_oldest(class, 1, &mut evicted);
+        let victim = evicted.first().map(|gone| gone.key.to_vec());
+        assert_eq!(victim, expected.map(|key| key.to_le_bytes().to_vec()));
+        if let Some(key) = expected {
+            self.index.give_back(&[evicted[0].slot]);
+            self.drop_live(key);
+        }
+    }
+
     fn remove(&mut self, key: u64) {
         let removed = self
             .guard(key)
@@ -171,11 +214,11 @@ impl Model {
         }
     }
 
-    fn release(&mut self, random: &mut Random) {
+    fn release(&mut self, pick: usize) {
         if self.leases.is_empty() {
             return;
         }
-        let at = random.below(self.leases.len() as u64) as usize;
+        let at = pick % self.leases.len();
         let (key, lease) = self.leases.swap_remove(at);
         let generation = lease.located().generation;
         self.guard(key).release(lease);
@@ -198,8 +241,8 @@ impl Model {
         }
     }
 
-    fn forget(&mut self, random: &mut Random, key: u64) {
-        if random.below(2) == 0
+    fn forget(&mut self, pick: usize, key: u64) {
+        if pick.is_multiple_of(2)
             && let Some((key, lease)) = self.leases.first()
         {
             let live = self.live.get(key).map(|known| known.generation);
@@ -262,46 +305,57 @@ impl Model {
         Ok(())
     }
 
-    /// Evicts all that can be: with one shard the order must be the model's exactly.
-    fn check_order(&self) {
-        for class in 0..CLASSES as u8 {
-            let index = &self.index;
-            let of_class = |key: &&u64| index.class_of(self.live[*key].slot) == Some(class);
-            let expected = self.order.iter().filter(of_class);
-            let mut evicted = Vec::new();
-            index
-                .lock(0, Visit::Eviction)
-                .evict(class, usize::MAX, &mut evicted);
-            let seen = evicted.iter().map(|gone| gone.key.to_vec());
-            assert!(
-                seen.eq(expected.map(|key| key.to_le_bytes().to_vec())),
-                "class {class}"
-            );
-            index.give_back(&evicted.iter().map(|gone| gone.slot).collect::<Vec<_>>());
+    /// Shows every shard, loads what was shown into an index of `shards` shards, and finds the same
+    /// there, to be evicted in the same order.
+    fn check_reload(&self, shards: u32, step: usize) {
+        // Leased entries count as used now, which is later than any other use.
+        self.index.begin_batch(16);
+        let classes = vec![vec![0..2, 8..12], vec![2..8]];
+        let other = Index::new(IndexOptions { shards, classes }).unwrap();
+        let loader = other.loader().unwrap();
+        for shard in 0..self.index.shards() {
+            let guard = self.index.lock(shard, Visit::Background);
+            let mut cursor = Cursor::default();
+            let mut each = |entry: SnapshotEntry<'_>| {
+                let new = new_entry(entry.located.slot);
+                let generation = entry.located.generation;
+                loader.load(entry.hash, entry.key, new, generation, entry.recency);
+            };
+            while guard.snapshot(&mut cursor, step, &mut each) {}
         }
-        self.index.audit().unwrap();
+        let report = loader.finish(self.index.recency_now());
+        assert_eq!(report.entries as usize, self.live.len(), "{report:?}");
+        for class in 0..CLASSES as u8 {
+            let of_class = |key: &&u64| other.class_of(self.live[*key].slot) == Some(class);
+            let expected: Vec<_> = self.order.iter().filter(of_class).collect();
+            let mut evicted = Vec::new();
+            other.evict_oldest(class, expected.len(), &mut evicted);
+            let seen = evicted.iter().map(|gone| gone.key.to_vec());
+            let expected = expected.iter().map(|key| key.to_le_bytes().to_vec());
+            assert!(seen.eq(expected), "class {class}");
+            other.give_back(&evicted.iter().map(|gone| gone.slot).collect::<Vec<_>>());
+        }
+        other.audit().unwrap();
     }
 }
 
-#[test]
-fn random_operations_agree_with_the_model() {
-    for seed in 1..=400_u64 {
-        let shards = 1 << (seed % 3);
-        let run = std::panic::catch_unwind(|| {
-            let (mut random, mut model) = (Random::new(seed), Model::new(shards));
-            for step in 0..300 {
-                model.step(&mut random);
-                if step % 50 == 49 {
-                    model.check().unwrap();
-                }
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 1000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_operations_agree_with_the_model(
+        steps in prop::collection::vec(step(), 1..300),
+        (shards, other) in (0..3_u32, 0..3_u32),
+        snapshot_step in 1..20_usize,
+    ) {
+        let mut model = Model::new(1 << shards);
+        for (number, step) in steps.into_iter().enumerate() {
+            model.step(step);
+            if number % 16 == 15 {
+                model.check().unwrap();
             }
-            if shards == 1 {
-                model.check_order();
-            }
-        });
-        if let Err(failure) = run {
-            println!("seed {seed}, {shards} shards");
-            std::panic::resume_unwind(failure);
         }
+        model.check().unwrap();
+        model.check_reload(1 << other, snapshot_step);
     }
 }

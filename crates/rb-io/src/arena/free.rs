@@ -76,6 +76,8 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
         /// The ranges agree with a map of single cells after any sequence of calls.
         #[test]
         fn agrees_with_cells(steps in prop::collection::vec((0..3_u8, 0..64_usize, 1..9_usize), 1..200)) {

@@ -30,8 +30,8 @@ pub struct KeyLimits {
 /// [`decode_directory`](crate::decode_directory), `section` is its number there. Before the
 /// first call the checksum has been checked, over the stored bytes, which name store, epoch,
 /// base and section. Every entry is checked before it is handed out: its slot exists, key and
-/// metadata keep to `limits`, the payload fits the slot, the key's hash is in the section's
-/// range. Memory: the raw length, at most [`SECTION_RAW_MAX`], besides `bytes`.
+/// metadata keep to `limits`, the payload fits the slot, the generation was given out before the
+/// base was taken, the key's hash is in the section's range. Memory: the raw length, at most [`SECTION_RAW_MAX`], besides `bytes`.
 ///
 /// # Errors
 /// Any [`Corruption`]. If an entry is wrong although the checksum holds (a writer's fault), the
@@ -185,7 +185,13 @@ fn walk(
             .split_at_checked(metadata_len.into())
             .ok_or_else(|| short(metadata_len.into()))?;
         let entry_found = read_entry(&planes, at, key, metadata, header);
-        check_entry(&entry_found, entry, geometry, limits)?;
+        check_entry(
+            &entry_found,
+            entry,
+            header.generation_floor,
+            geometry,
+            limits,
+        )?;
         each(entry_found);
     }
     equals(WHAT, "bytes after the last entry", 0, rest.len() as u64)
@@ -214,6 +220,7 @@ fn read_entry<'a>(
 fn check_entry(
     found: &BaseEntry<'_>,
     entry: &DirectoryEntry,
+    floor: Generation,
     geometry: &Geometry,
     limits: KeyLimits,
 ) -> Result<(), Corruption> {
@@ -260,6 +267,8 @@ fn check_entry(
         0,
         u32::MAX.into(),
     )?;
+    // A higher one would outlive every later put of its key.
+    in_range(WHAT, "generation", found.generation.0, 1, floor.0)?;
     in_range(
         WHAT,
         "key hash",

@@ -1,0 +1,98 @@
+//! Targets for the structures of one block. What a decoder takes must be what an encoder gives: so
+//! every byte of it means something, and was checked.
+
+use rb_format::{
+    BaseHeader, FORMAT_BLOCK, Geometry, Incarnation, KEY_LEN_MAX, LogBlock, LogEncoder,
+    LogPosition, SlotHeader, Superblock, key_hash,
+};
+
+use crate::forge::{Forged, forge, seal};
+use crate::input::Input;
+use crate::samples::{self, ID};
+
+/// Bytes made from an input by changing `sample`.
+fn block_from(data: &[u8], sample: &[u8], fix: impl FnOnce(&mut [u8])) -> Vec<u8> {
+    let Forged { mut bytes, sealed } = forge(&mut Input::new(data), sample);
+    if sealed {
+        fix(&mut bytes);
+        seal(&mut bytes);
+    }
+    bytes
+}
+
+fn same(encoded: &[u8], bytes: &[u8]) {
+    assert_eq!(
+        encoded,
+        &bytes[..FORMAT_BLOCK],
+        "decoded, but not canonical"
+    );
+}
+
+/// A superblock that decodes is safe to calculate with: every slot lies inside the device.
+pub(crate) fn superblock(data: &[u8]) {
+    let bytes = block_from(data, &samples::superblock().encode()[..], |_| {});
+    let Ok(superblock) = Superblock::decode(&bytes) else {
+        return;
+    };
+    same(&superblock.encode()[..], &bytes);
+    let geometry = Geometry::new(&superblock);
+    let ends = |slot| Some(geometry.payload_offset(slot)? + geometry.slot_capacity(slot)?);
+    for slot in [0, geometry.slots() / 2, geometry.slots() - 1] {
+        let end = ends(slot).expect("a slot below the number of slots exists");
+        assert!(end <= superblock.device_bytes, "slot {slot} ends at {end}");
+    }
+    assert_eq!(ends(geometry.slots()), None);
+    for class in 0..geometry.classes() as u8 {
+        let capacity = geometry.class_capacity(class);
+        assert_eq!(geometry.class_for(capacity), Some(class));
+    }
+}
+
+pub(crate) fn incarnation(data: &[u8]) {
+    let bytes = block_from(data, &samples::incarnation().encode()[..], |_| {});
+    if let Ok(block) = Incarnation::decode(&bytes, &ID) {
+        same(&block.encode()[..], &bytes);
+    }
+}
+
+pub(crate) fn slot_header(data: &[u8]) {
+    // Half of the forged headers get the right key hash, or none would pass it.
+    let fix_hash = data.len().is_multiple_of(2);
+    let bytes = block_from(data, &samples::slot_header(), |bytes| {
+        let key_len = usize::from(u16::from_le_bytes([bytes[70], bytes[71]]));
+        if fix_hash && key_len <= KEY_LEN_MAX {
+            let hash = key_hash(&ID.uuid, &bytes[80..80 + key_len]);
+            bytes[48..56].copy_from_slice(&hash.to_le_bytes());
+        }
+    });
+    if let Ok(header) = SlotHeader::decode(&bytes, &ID) {
+        let mut encoded = [0xff; FORMAT_BLOCK];
+        header.encode_into(&ID, &mut encoded);
+        same(&encoded, &bytes);
+    }
+}
+
+pub(crate) fn log_block(data: &[u8]) {
+    let bytes = block_from(data, &samples::log_block(), |_| {});
+    let Ok(block) = LogBlock::decode(&bytes, &ID) else {
+        return;
+    };
+    let start = LogPosition {
+        sequence: block.sequence,
+        anchor: block.predecessor,
+    };
+    let mut encoder = LogEncoder::new(ID, block.incarnation, start);
+    for record in block.records() {
+        encoder.push(&record, 0);
+    }
+    encoder.seal(block.durable);
+    same(&encoder.take_sealed().bytes, &bytes);
+    assert_eq!(block.position().sequence, block.sequence + 1);
+}
+
+pub(crate) fn base_header(data: &[u8]) {
+    let bytes = block_from(data, &samples::base().header.encode()[..], |_| {});
+    if let Ok(header) = BaseHeader::decode(&bytes, &ID) {
+        same(&header.encode()[..], &bytes);
+    }
+}

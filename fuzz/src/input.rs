@@ -1,0 +1,79 @@
+//! Reading a fuzzer's bytes as choices and numbers. There is always an answer: past the end all is 0.
+
+/// Numbers at which arithmetic goes wrong.
+const INTERESTING: [u64; 16] = [
+    0,
+    1,
+    2,
+    u64::MAX,
+    u64::MAX - 1,
+    1 << 63,
+    (1 << 63) - 1,
+    1 << 62,
+    u32::MAX as u64,
+    1 << 32,
+    1 << 31,
+    u16::MAX as u64,
+    4095,
+    4096,
+    // The highest counter and the lowest number of the second opening, as generations.
+    (1 << 42) - 1,
+    1 << 42,
+];
+
+/// Bytes that are read from the front.
+pub(crate) struct Input<'a>(&'a [u8]);
+
+impl<'a> Input<'a> {
+    pub(crate) fn new(bytes: &'a [u8]) -> Input<'a> {
+        Input(bytes)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Up to `len` bytes.
+    pub(crate) fn bytes(&mut self, len: usize) -> &'a [u8] {
+        let (taken, rest) = self.0.split_at(len.min(self.0.len()));
+        self.0 = rest;
+        taken
+    }
+
+    /// All that is left.
+    pub(crate) fn rest(&mut self) -> &'a [u8] {
+        self.bytes(usize::MAX)
+    }
+
+    pub(crate) fn byte(&mut self) -> u8 {
+        self.bytes(1).first().copied().unwrap_or(0)
+    }
+
+    /// A number of two bytes below `limit`.
+    pub(crate) fn below(&mut self, limit: usize) -> usize {
+        self.little_endian(2) as usize % limit.max(1)
+    }
+
+    /// One of `choices`, which are not empty.
+    pub(crate) fn choose<T: Copy>(&mut self, choices: &[T]) -> T {
+        choices[usize::from(self.byte()) % choices.len()]
+    }
+
+    /// A number: small, of any width, or one at which arithmetic goes wrong.
+    pub(crate) fn number(&mut self) -> u64 {
+        match self.byte() {
+            kind @ 0..=15 => INTERESTING[usize::from(kind)],
+            16..=63 => self.little_endian(8),
+            64..=127 => self.little_endian(4),
+            128..=191 => self.little_endian(2),
+            192..=255 => self.little_endian(1),
+        }
+    }
+
+    fn little_endian(&mut self, width: usize) -> u64 {
+        let mut bytes = [0; 8];
+        let taken = self.bytes(width);
+        bytes[..taken.len()].copy_from_slice(taken);
+        u64::from_le_bytes(bytes)
+    }
+}

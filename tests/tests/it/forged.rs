@@ -1,0 +1,140 @@
+//! Metadata that is sound by its checksums and says what cannot be. Each was found by the fuzz target
+//! `image`.
+
+use std::sync::Arc;
+
+use rb_core::{Stored, Superblock};
+use rb_format::{
+    BaseHeader, FORMAT_BLOCK, Generation, LogBlock, LogEncoder, Record, Region, SEQUENCE_MAX,
+    log_block_offset,
+};
+use rb_testkit::MemDevice;
+
+use crate::support::{Sim, key, value};
+
+/// Changes a base's header and makes its checksum right.
+fn forge_header(
+    device: &Arc<MemDevice>,
+    superblock: &Superblock,
+    region: &Region,
+    change: impl Fn(&mut BaseHeader),
+) {
+    let image = device.live_image();
+    let at = region.offset as usize;
+    let block = &image[at..at + FORMAT_BLOCK];
+    let mut header = BaseHeader::decode(block, &superblock.identity).unwrap();
+    change(&mut header);
+    device.poke(region.offset, &header.encode()[..]);
+}
+
+/// A store with two bases, closed properly.
+fn closed() -> (Sim, Superblock, u32) {
+    let sim = Sim::new(8);
+    let store = sim.open();
+    store.put(&key(1), &value(1, 100)).unwrap();
+    store.checkpoint().unwrap();
+    let mut slot = 0;
+    store.for_each(|entry| {
+        slot = entry.slot;
+        true
+    });
+    let superblock = store.superblock().clone();
+    store.close().unwrap();
+    (sim, superblock, slot)
+}
+
+/// A log record of a generation that nobody gave out outlived every later put of its key: each was
+/// answered as superseded by it.
+#[test]
+fn a_record_of_a_generation_that_its_writer_had_not_is_damage() {
+    for generation in [Generation(u64::MAX), Generation(1)] {
+        let (sim, superblock, slot) = closed();
+        let image = sim.device.live_image();
+        let blocks = |sequence| {
+            let at = log_block_offset(&superblock.log, sequence) as usize;
+            let block = LogBlock::decode(&image[at..], &superblock.identity).ok()?;
+            (block.sequence == sequence).then(|| block.position())
+        };
+        let end = (1..).map_while(blocks).last().unwrap();
+        let mut encoder = LogEncoder::new(superblock.identity, 1, end);
+        let record = Record::Put {
+            key: &key(1),
+            slot,
+            generation,
+            payload_len: 100,
+            payload_checksum: 1,
+            placement: 0,
+            metadata: &[],
+        };
+        encoder.push(&record, 0);
+        encoder.seal(0);
+        let offset = log_block_offset(&superblock.log, end.sequence);
+        sim.device.poke(offset, &encoder.take_sealed().bytes);
+        let store = sim.open();
+        let lost = store.recovery().lost_metadata.clone().unwrap();
+        assert!(lost.contains("generation"), "{lost}");
+        assert_eq!(store.put(&key(1), b"new").unwrap(), Stored::Stored);
+    }
+}
+
+/// Numbers at the end of their range overflowed, in debug builds with a panic, where the next was made.
+/// The decoders now end far below, and no store is written whose numbers leave no room.
+#[test]
+fn numbers_that_no_store_reaches_are_an_error_with_words() {
+    let (sim, superblock, _) = closed();
+    for sequence in [SEQUENCE_MAX / 2 + 1, SEQUENCE_MAX] {
+        for region in [&superblock.base_a, &superblock.base_b] {
+            forge_header(&sim.device, &superblock, region, |header| {
+                header.base_sequence = sequence;
+                header.position.sequence = sequence;
+            });
+        }
+        let words = sim.try_open(|_| {}).unwrap_err().to_string();
+        assert!(words.contains("over the limit"), "{words}");
+    }
+    let too_high = Superblock {
+        sequence: SEQUENCE_MAX,
+        ..superblock
+    };
+    sim.device.poke(0, &too_high.encode()[..]);
+    let empty = sim.try_open(|options| options.start_empty = true);
+    let words = empty.unwrap_err().to_string();
+    assert!(words.contains("superblock sequence"), "{words}");
+}
+
+/// A base's sections are compressed, so its bytes do not bound what they decode to.
+#[test]
+fn a_base_of_more_entries_than_there_can_be_is_not_read() {
+    let (sim, superblock, _) = closed();
+    forge_header(&sim.device, &superblock, &superblock.base_a, |header| {
+        header.entries = 1 << 40;
+    });
+    forge_header(&sim.device, &superblock, &superblock.base_b, |header| {
+        header.entries = 1 << 40;
+    });
+    let store = sim.open();
+    let lost = store.recovery().lost_metadata.clone().unwrap();
+    assert!(lost.contains("no base has more than"), "{lost}");
+    assert!(store.get(&key(1)).unwrap().is_some());
+}
+
+/// Metadata was lost, and slot headers proved an entry in a slot that a base header remembered as bad.
+/// The entry stayed, and so did the slot's place in the list of bad ones: the next base named both,
+/// and the opening after a clean close dropped the entry without a word.
+#[test]
+fn an_entry_found_in_a_bad_slot_survives_the_next_clean_restart() {
+    let (sim, superblock, slot) = closed();
+    for region in [&superblock.base_a, &superblock.base_b] {
+        forge_header(&sim.device, &superblock, region, |header| {
+            header.bad_slots = vec![slot, slot + 1];
+            // The directory disagrees: the base is not usable, its header is.
+            header.entries += 1;
+        });
+    }
+    for found in ["by the scan", "after a clean restart"] {
+        let store = sim.open();
+        assert_eq!(store.stats().index.classes[0].bad, 1, "{found}");
+        assert!(store.get(&key(1)).unwrap().is_some(), "{found}");
+        store.close().unwrap();
+    }
+}

@@ -1,0 +1,303 @@
+//! Coverage-guided fuzzing on the stable toolchain.
+//!
+//! The compiler's own coverage pass and libFuzzer, as cargo-fuzz puts them together with
+//! `--sanitizer none`: the code under test has no unsafe code for a sanitizer to watch, and checked
+//! arithmetic is on.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Mutex;
+
+use serde_json::json;
+
+use crate::run::{cargo_output, cargo_with};
+
+pub(crate) const HELP: &str = "\
+cargo xtask fuzz TARGET|all [--seconds N] [--jobs J] [--json]    runs targets, N seconds each (60)
+cargo xtask fuzz TARGET --repeat FILE                            runs one input
+cargo xtask fuzz TARGET|all --keep                               adds to the corpus what was found
+
+A new input goes to target/fuzz/corpus/TARGET, one that fails to target/fuzz/failed/TARGET.";
+
+/// The flags of cargo-fuzz without a sanitizer: counters at every edge, and what is compared.
+const FLAGS: &str = "-Cpasses=sancov-module \
+    -Cllvm-args=-sanitizer-coverage-level=4 \
+    -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
+    -Cllvm-args=-sanitizer-coverage-pc-table \
+    -Cllvm-args=-sanitizer-coverage-trace-compares \
+    --cfg fuzzing -Cdebug-assertions -Coverflow-checks -Ccodegen-units=1";
+
+/// What libFuzzer may hold besides the target: corpus, tables, the binary. A target's own bound is
+/// checked after each input, by the target.
+const RSS_LIMIT_MB: u64 = 1024;
+/// An input that takes longer has hung.
+const TIMEOUT_S: u64 = 20;
+/// Longer inputs are only slower ways to the same.
+const LEN_MAX: u64 = 8192;
+
+struct Options {
+    targets: Vec<String>,
+    seconds: u64,
+    jobs: usize,
+    json: bool,
+    keep: bool,
+    repeat: Option<String>,
+}
+
+/// Builds the fuzzer and does what the arguments say.
+pub(crate) fn run(mut args: impl Iterator<Item = String>) -> Result<(), String> {
+    let options = parse(&mut args).map_err(|why| format!("{why}\n{HELP}"))?;
+    let program = build()?;
+    if let Some(file) = &options.repeat {
+        return finished(command(&program, &options.targets[0]).arg(file));
+    }
+    let waiting = Mutex::new(options.targets.iter());
+    let failures = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..options.jobs {
+            scope.spawn(|| {
+                let next = || waiting.lock().ok()?.next();
+                while let Some(target) = next() {
+                    let done = match options.keep {
+                        true => keep(&program, target),
+                        false => fuzz(&program, target, &options),
+                    };
+                    if let (Err(why), Ok(mut failures)) = (done, failures.lock()) {
+                        eprintln!("fuzz: {why}");
+                        failures.push(target.clone());
+                    }
+                }
+            });
+        }
+    });
+    let failures = failures.into_inner().unwrap_or_default();
+    match failures.is_empty() {
+        true => Ok(()),
+        false => Err(format!("failed: {}", failures.join(", "))),
+    }
+}
+
+fn parse(args: &mut impl Iterator<Item = String>) -> Result<Options, String> {
+    let known = targets()?;
+    let target = args.next().unwrap_or_default();
+    let targets = match target.as_str() {
+        "all" => known,
+        name if known.iter().any(|other| other == name) => vec![target],
+        _ => {
+            return Err(format!(
+                "no such target: {target:?}; there are {}",
+                known.join(", ")
+            ));
+        }
+    };
+    let mut options = Options {
+        targets,
+        seconds: 60,
+        jobs: 1,
+        json: false,
+        keep: false,
+        repeat: None,
+    };
+    while let Some(arg) = args.next() {
+        let mut value = || args.next().ok_or(format!("{arg} needs a value"));
+        let number = |value: String| {
+            value
+                .parse()
+                .map_err(|why| format!("{arg} {value:?}: {why}"))
+        };
+        match arg.as_str() {
+            "--seconds" => options.seconds = number(value()?)?,
+            "--jobs" => options.jobs = number(value()?)?.clamp(1, 64) as usize,
+            "--repeat" => options.repeat = Some(value()?),
+            "--json" => options.json = true,
+            "--keep" => options.keep = true,
+            _ => return Err(format!("no such option: {arg:?}")),
+        }
+    }
+    Ok(options)
+}
+
+/// Each target has a folder of seeds.
+fn targets() -> Result<Vec<String>, String> {
+    let entries = fs::read_dir("fuzz/corpus").map_err(|why| format!("fuzz/corpus: {why}"))?;
+    let mut names: Vec<String> = entries
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .collect();
+    names.sort();
+    Ok(names)
+}
+
+fn build() -> Result<PathBuf, String> {
+    // With a target named, the flags are for it alone and not for build scripts and macros.
+    let version = cargo_output(&["-vV"])?;
+    let version = String::from_utf8_lossy(&version);
+    let host = version.lines().find_map(|line| line.strip_prefix("host: "));
+    let host = host.ok_or("cargo -vV names no host")?;
+    let args = [
+        "build",
+        "-p",
+        "rb-fuzz",
+        "--features",
+        "libfuzzer",
+        "--bin",
+        "rb-fuzz",
+        "--release",
+        "--target",
+        host,
+        "--target-dir",
+        "target/fuzz",
+    ];
+    cargo_with(&args, &[("RUSTFLAGS", FLAGS)])?;
+    Ok(Path::new("target/fuzz").join(host).join("release/rb-fuzz"))
+}
+
+fn command(program: &Path, target: &str) -> Command {
+    let mut command = Command::new(program);
+    command
+        .env("RB_FUZZ_TARGET", target)
+        .arg(format!("-timeout={TIMEOUT_S}"))
+        .arg(format!("-rss_limit_mb={RSS_LIMIT_MB}"))
+        .arg(format!("-malloc_limit_mb={RSS_LIMIT_MB}"))
+        .arg(format!("-max_len={LEN_MAX}"));
+    command
+}
+
+fn finished(command: &mut Command) -> Result<(), String> {
+    let status = command.status().map_err(|why| why.to_string())?;
+    status.success().then_some(()).ok_or(status.to_string())
+}
+
+/// The folders of a target: seeds in the tree, what was found, what failed.
+fn folders(target: &str) -> Result<[PathBuf; 3], String> {
+    let seeds = Path::new("fuzz/corpus").join(target);
+    let work = Path::new("target/fuzz");
+    let folders = [
+        seeds,
+        work.join("corpus").join(target),
+        work.join("failed").join(target),
+    ];
+    for folder in &folders {
+        fs::create_dir_all(folder).map_err(|why| format!("{}: {why}", folder.display()))?;
+    }
+    Ok(folders)
+}
+
+/// Runs one target and prints what came of it.
+fn fuzz(program: &Path, target: &str, options: &Options) -> Result<(), String> {
+    let [seeds, found, failed] = folders(target)?;
+    let before = inputs(&failed);
+    let mut child = command(program, target)
+        .arg(format!("-max_total_time={}", options.seconds))
+        .arg(format!("-artifact_prefix={}/", failed.display()))
+        .args(["-print_final_stats=1"])
+        .args([&found, &seeds])
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|why| why.to_string())?;
+    let mut report = Report::default();
+    let output = child.stderr.take().ok_or("no output")?;
+    for line in BufReader::new(output).split(b'\n') {
+        let line = line.map_err(|why| why.to_string())?;
+        report.read(&String::from_utf8_lossy(&line));
+    }
+    let status = child.wait().map_err(|why| why.to_string())?;
+    let new: Vec<_> = inputs(&failed)
+        .into_iter()
+        .filter(|file| !before.contains(file))
+        .collect();
+    report.print(target, options.json, &new);
+    if status.success() && new.is_empty() {
+        return Ok(());
+    }
+    for line in &report.failure {
+        eprintln!("   {line}");
+    }
+    for file in &new {
+        eprintln!("   cargo xtask fuzz {target} --repeat {}", file.display());
+    }
+    Err(format!("{target}: {status}"))
+}
+
+fn inputs(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten();
+    entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .collect()
+}
+
+/// Copies into the tree the found inputs that reach edges which the tree's do not. How often an edge is
+/// taken does not count here: the tree would fill with files that differ in that alone.
+fn keep(program: &Path, target: &str) -> Result<(), String> {
+    let [seeds, found, _] = folders(target)?;
+    let rules = ["-set_cover_merge=1", "-use_counters=0"];
+    finished(command(program, target).args(rules).args([&seeds, &found]))
+}
+
+/// What libFuzzer printed, as numbers.
+#[derive(Default)]
+struct Report {
+    executions: u64,
+    per_second: u64,
+    peak_rss_mb: u64,
+    corpus: String,
+    coverage_first: u64,
+    coverage: u64,
+    failure: Vec<String>,
+}
+
+impl Report {
+    fn read(&mut self, line: &str) {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let after = |name: &str| {
+            let at = words.iter().position(|word| *word == name)?;
+            words.get(at + 1).copied()
+        };
+        let number = |name: &str| after(name).and_then(|word| word.parse::<u64>().ok());
+        self.executions = number("stat::number_of_executed_units:").unwrap_or(self.executions);
+        self.per_second = number("stat::average_exec_per_sec:").unwrap_or(self.per_second);
+        self.peak_rss_mb = number("stat::peak_rss_mb:").unwrap_or(self.peak_rss_mb);
+        if let Some(coverage) = number("cov:") {
+            self.coverage = coverage;
+            if words.contains(&"INITED") {
+                self.coverage_first = coverage;
+            }
+        }
+        if let Some(corpus) = after("corp:") {
+            corpus.clone_into(&mut self.corpus);
+        }
+        let fails = line.contains("panicked at") || line.contains("ERROR: libFuzzer");
+        if fails || (!self.failure.is_empty() && self.failure.len() < 12) {
+            self.failure.push(line.to_owned());
+        }
+    }
+
+    #[expect(clippy::print_stdout, reason = "the result of the task")]
+    fn print(&self, target: &str, json: bool, failed: &[PathBuf]) {
+        let Report {
+            executions,
+            per_second,
+            peak_rss_mb,
+            corpus,
+            coverage_first,
+            coverage,
+            ..
+        } = self;
+        if json {
+            let failed: Vec<_> = failed.iter().map(|file| file.to_string_lossy()).collect();
+            let line = json!({
+                "target": target, "executions": executions, "per_second": per_second,
+                "peak_rss_mb": peak_rss_mb, "corpus": corpus,
+                "coverage_first": coverage_first, "coverage": coverage, "failed": failed,
+            });
+            println!("{line}");
+            return;
+        }
+        println!(
+            "{target}: {executions} executions, {per_second}/s, corpus {corpus}, coverage \
+             {coverage_first} -> {coverage} edges, peak RSS {peak_rss_mb} MB, {} failed",
+            failed.len()
+        );
+    }
+}
