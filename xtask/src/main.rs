@@ -3,6 +3,7 @@
 mod run;
 mod task_fuzz;
 mod task_loom;
+mod task_miri;
 mod task_package;
 mod task_test;
 mod task_tidy;
@@ -17,11 +18,12 @@ cargo xtask TASK
   test            everything that needs no special device: format, tidy, lints, tests with each set
                   of features, docs, loom models, packages
   tidy            house rules: unsafe only in its rooms, dependency direction, module docs
-  loom [FILTER]   the concurrency models of rb-index, every interleaving up to a bound
+  loom [FILTER]   the concurrency models of rb-index, every interleaving up to a bound; says how many
   kill [OPTIONS]  kills a process at work on a file store 300 times per engine and checks what it leaves;
                   --rounds N, --engine posix|io_uring|all, --seed S, --json
   churn [OPTIONS] readers against delete and reuse for 60 s per engine; --seconds N, and as for kill
   fuzz ...        coverage-guided fuzzing of every decoder; needs a C++ compiler
+  miri            what the interpreter of undefined behaviour can run; takes a nightly toolchain with miri
   package         packages each library crate and builds it from its package
 ";
 
@@ -31,9 +33,10 @@ fn main() -> ExitCode {
     let outcome = match task.as_str() {
         "test" => task_test::run(),
         "tidy" => task_tidy::run(),
-        "loom" => task_loom::run(args.next().as_deref()),
+        "loom" => task_loom::run(args.next().as_deref(), task_loom::Form::Full),
         "kill" | "churn" => run_check(&task, args),
         "fuzz" => task_fuzz::run(args),
+        "miri" => task_miri::run(),
         "package" => task_package::run(),
         _ => Err(format!("no such task: {task:?}\n{HELP}")),
     };

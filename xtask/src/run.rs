@@ -13,15 +13,25 @@ pub(crate) fn cargo(args: &[&str]) -> Result<(), String> {
 
 /// Runs cargo with environment variables.
 pub(crate) fn cargo_with(args: &[&str], env: &[(&str, &str)]) -> Result<(), String> {
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
+    program_with("cargo", &cargo, args, env)
+}
+
+/// Runs a program, `name` to the reader, and says what and how long.
+pub(crate) fn program_with(
+    name: &str,
+    path: &str,
+    args: &[&str],
+    env: &[(&str, &str)],
+) -> Result<(), String> {
     let words: Vec<String> = env
         .iter()
         .map(|(name, value)| format!("{name}={value:?} "))
         .collect();
-    let line = format!("{}cargo {}", words.concat(), args.join(" "));
+    let line = format!("{}{name} {}", words.concat(), args.join(" "));
     eprintln!("== {line}");
     let start = Instant::now();
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let status = Command::new(cargo)
+    let status = Command::new(path)
         .args(args)
         .envs(env.iter().copied())
         .status()

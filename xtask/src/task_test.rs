@@ -31,7 +31,7 @@ pub(crate) fn run() -> Result<(), String> {
         &["doc", "--workspace", "--no-deps", "--quiet"],
         &[("RUSTDOCFLAGS", "-D warnings")],
     )?;
-    task_loom::run(None)?;
+    task_loom::run(None, task_loom::Form::Quick)?;
     task_package::run()?;
     let skipped = std::fs::read_to_string(&skips).unwrap_or_default();
     eprintln!("== {} tests skipped", skipped.lines().count());

@@ -146,13 +146,14 @@ mod tests {
     use std::collections::VecDeque;
 
     use super::*;
+    use crate::tests::repeated;
     use crate::{IndexOptions, NewEntry, PutMode, Reserve};
 
     /// With stamps far enough apart, eviction over 8 shards is exactly that of one list: whatever
     /// was used longest ago goes first, and leased entries stay.
     #[test]
     fn eviction_over_many_shards_is_in_the_order_of_use() {
-        for seed in 1..=50_u64 {
+        for seed in 1..=repeated(50) {
             let classes = vec![vec![0..64]];
             let index = Index::new(IndexOptions { shards: 8, classes }).unwrap();
             let mut state = seed;

@@ -6,7 +6,7 @@ use super::*;
 use crate::index::IndexOptions;
 use crate::slots::Fate;
 use crate::stats::Visit;
-use crate::tests::Random;
+use crate::tests::{Random, repeated};
 
 const SLOTS: u32 = 24;
 
@@ -125,7 +125,7 @@ fn apply(loader: &Loader<'_>, claims: &[Claim]) {
 
 #[test]
 fn any_order_and_any_threads_give_what_the_rules_say() {
-    for seed in 1..=300 {
+    for seed in 1..=repeated(300) {
         let mut random = Random::new(seed);
         let index = index(SLOTS, 1 << random.below(3));
         let claims = random_claims(&mut random);

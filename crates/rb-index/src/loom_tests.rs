@@ -1,114 +1,248 @@
-//! Models: the real index on loom's primitives, with two or three threads and three slots.
+//! Models: the real index on loom's primitives, with a few threads, keys and slots.
 //!
-//! `RUSTFLAGS="--cfg rb_loom" cargo test -p rb-index --release --lib loom`
+//! Run them with `cargo xtask loom [FILTER]`, which prints how many interleavings each explored.
 //!
 //! What a slot "holds" is a number that its owner writes while it is reserved, as a put would write
-//! bytes. A reader with a lease must see the number of the generation it leased.
+//! bytes. It is in a cell that loom watches: two threads that touch it without an order between them
+//! fail the model, whatever the numbers say. A log takes the records of each change in the same hold
+//! of the shard's lock, as the store's does, so every model also checks what a replay would find.
 
-use loom::sync::Arc;
-use loom::sync::atomic::{AtomicU64, Ordering};
+mod keys;
+mod slots;
+
+use loom::cell::Cell;
+use loom::sync::{Arc, Mutex};
 use loom::thread;
+use std::io::Write;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use crate::*;
 
-const SLOTS: u32 = 3;
 const KEY: &[u8] = b"key";
-/// Of shard 1 of 2.
+const OTHER: &[u8] = b"other";
+/// Of shard 1 of 2, where all keys are except [`FAR`].
 const HASH: u64 = u64::MAX;
+/// The one key in shard 0.
+const FAR: &[u8] = b"far";
+/// What a write that failed leaves when it lands late.
+const GARBAGE: u64 = u64::MAX;
+
+/// One record of the log: the slot of a put, none for a remove.
+struct Record {
+    key: &'static [u8],
+    generation: u64,
+    slot: Option<SlotId>,
+}
 
 struct World {
     index: Index,
     /// What the slots hold.
-    held: [AtomicU64; SLOTS as usize],
+    held: Vec<Cell<u64>>,
+    log: Mutex<Vec<Record>>,
     /// The standard library's: drawing numbers is the caller's business and always under the shard's lock.
-    generations: std::sync::atomic::AtomicU64,
+    generations: AtomicU64,
 }
 
 impl World {
-    fn new() -> World {
+    fn new(slots: u32) -> World {
         let options = IndexOptions {
             shards: 2,
-            classes: vec![vec![0..SLOTS]],
+            classes: vec![vec![0..slots]],
         };
         World {
             index: Index::new(options).expect("the options are right"),
-            held: std::array::from_fn(|_| AtomicU64::new(0)),
-            generations: std::sync::atomic::AtomicU64::new(0),
+            held: (0..slots).map(|_| Cell::new(0)).collect(),
+            log: Mutex::new(Vec::new()),
+            generations: AtomicU64::new(0),
         }
     }
 
-    fn guard(&self) -> ShardGuard<'_> {
-        self.index.lock(self.index.shard_of(HASH), Visit::Operation)
+    fn guard(&self, key: &[u8]) -> ShardGuard<'_> {
+        let shard = self.index.shard_of(hash(key));
+        self.index.lock(shard, Visit::Operation)
     }
 
     fn generation(&self) -> u64 {
         1 + self.generations.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// The way of a put; the generation and what became of it.
-    fn put(&self, key: &[u8]) -> (u64, Published) {
-        let mut guard = self.guard();
-        let generation = self.generation();
-        let reserve = guard.reserve(HASH, key, generation, PutMode::Replace);
-        let Reserve::Reserved(reservation) = reserve else {
-            panic!("Replace always reserves")
+    /// Announces a put.
+    fn reserve(&self, key: &[u8], mode: PutMode) -> Option<Reservation> {
+        let mut guard = self.guard(key);
+        match guard.reserve(hash(key), key, self.generation(), mode) {
+            Reserve::Reserved(reservation) => Some(reservation),
+            Reserve::Exists(_) => None,
+        }
+    }
+
+    /// A free slot or, where there is none, an evicted one.
+    fn take_slot(&self) -> Option<SlotId> {
+        let (mut taken, mut evicted) = (Vec::new(), Vec::new());
+        if self.index.take_free(0, 1, &mut taken) == 0 {
+            self.index.evict_oldest(0, 1, &mut evicted);
+        }
+        taken.pop().or_else(|| Some(evicted.pop()?.slot))
+    }
+
+    /// The way of a put; its generation and what became of it, or none if there was no slot.
+    fn put(&self, key: &'static [u8]) -> Option<(u64, Published)> {
+        self.put_as(key, PutMode::Replace)
+    }
+
+    fn put_as(&self, key: &'static [u8], mode: PutMode) -> Option<(u64, Published)> {
+        let reservation = self.reserve(key, mode)?;
+        let Some(slot) = self.take_slot() else {
+            self.guard(key).cancel(reservation, key);
+            return None;
         };
-        drop(guard);
-        let mut taken = Vec::new();
-        assert_eq!(self.index.take_free(0, 1, &mut taken), 1);
-        self.write(taken[0], generation);
+        let generation = reservation.generation();
+        self.write(slot, generation);
         let entry = NewEntry {
-            slot: taken[0],
+            slot,
             payload_len: 1,
             payload_checksum: 0,
             placement: 0,
             metadata: &[],
             proven: true,
         };
-        (generation, self.guard().publish(reservation, key, entry))
+        let mut guard = self.guard(key);
+        let published = guard.publish(reservation, key, entry);
+        if matches!(published, Published::Inserted | Published::Replaced { .. }) {
+            self.record(key, generation, Some(slot));
+        }
+        Some((generation, published))
+    }
+
+    /// The way of a remove; its generation.
+    fn remove(&self, key: &'static [u8]) -> u64 {
+        let mut guard = self.guard(key);
+        let generation = self.generation();
+        guard.remove(hash(key), key, generation);
+        self.record(key, generation, None);
+        generation
+    }
+
+    /// Called under the shard's lock.
+    fn record(&self, key: &'static [u8], generation: u64, slot: Option<SlotId>) {
+        let record = Record {
+            key,
+            generation,
+            slot,
+        };
+        self.log
+            .lock()
+            .expect("no model panics with it")
+            .push(record);
     }
 
     fn write(&self, slot: SlotId, what: u64) {
-        self.held[slot.0 as usize].store(what, Ordering::Relaxed);
+        self.held[slot.0 as usize].set(what);
     }
 
     /// The way of a get, with the check that makes it one.
     fn get(&self, key: &[u8]) -> Option<u64> {
-        let lease = self.guard().lease(HASH, key)?;
-        let Located {
-            slot, generation, ..
-        } = *lease.located();
-        let held = self.held[slot.0 as usize].load(Ordering::Relaxed);
-        assert_eq!(held, generation, "a leased slot was reused");
-        self.guard().release(lease);
+        let lease = self.guard(key).lease(hash(key), key)?;
+        let generation = self.read(&lease);
+        self.guard(key).release(lease);
         Some(generation)
     }
 
+    /// Reads a leased slot.
+    fn read(&self, lease: &Lease) -> u64 {
+        let Located {
+            slot, generation, ..
+        } = *lease.located();
+        let held = self.held[slot.0 as usize].get();
+        assert_eq!(held, generation, "a leased slot was reused");
+        generation
+    }
+
     fn live(&self, key: &[u8]) -> Option<u64> {
-        self.guard()
-            .get(HASH, key)
-            .map(|located| located.generation)
+        let guard = self.guard(key);
+        guard.get(hash(key), key).map(|located| located.generation)
+    }
+
+    fn counts(&self) -> ClassStats {
+        self.index.stats().classes[0]
+    }
+
+    /// What holds when all threads have ended, however they met.
+    fn check(&self) {
+        assert_eq!(self.guard(KEY).pending_puts(), 0);
+        assert_eq!(self.guard(FAR).pending_puts(), 0);
+        self.index.audit().expect("the index must be whole");
+        let log = self.log.lock().expect("no model panics with it");
+        for key in [KEY, OTHER, FAR] {
+            let records: Vec<_> = log.iter().filter(|record| record.key == key).collect();
+            assert!(
+                records.is_sorted_by_key(|record| record.generation),
+                "the records of {key:?} are not in the order of its changes"
+            );
+            // Evictions leave no record: what was put last may be gone.
+            if let Some(live) = self.guard(key).get(hash(key), key) {
+                let last = records.last().expect("a live key was put");
+                let told = (last.generation, last.slot);
+                assert_eq!(told, (live.generation, Some(live.slot)), "{key:?}");
+                assert_eq!(self.held[live.slot.0 as usize].get(), live.generation);
+            }
+        }
     }
 }
 
-fn model(threads: impl Fn(Arc<World>) + Sync + Send + 'static) {
-    // A model that no longer interleaves would pass for nothing: the schedules are counted.
-    let schedules = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
-    let counted = std::sync::Arc::clone(&schedules);
+fn hash(key: &[u8]) -> u64 {
+    if key == FAR { 0 } else { HASH }
+}
+
+/// Preemptions of a thread per interleaving at most, in the quick form and in the full one.
+struct Bounds {
+    quick: usize,
+    full: usize,
+}
+
+fn model<F: Fn(Arc<World>) + Sync + Send + 'static>(bounds: Bounds, slots: u32, threads: F) {
+    let name = std::any::type_name::<F>().trim_end_matches("::{{closure}}");
+    let name = name.rsplit("::").next().unwrap_or(name);
+    let only = std::env::var("RB_LOOM_ONLY").unwrap_or_default();
+    if !name.contains(&only) {
+        return;
+    }
+    let full = std::env::var_os("RB_LOOM_FULL").is_some();
+    let bound = if full { bounds.full } else { bounds.quick };
+    // Counted outside loom: a model that no longer interleaves would pass for nothing.
+    let explored = std::sync::Arc::new(AtomicU64::new(0));
+    let counted = std::sync::Arc::clone(&explored);
     let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(4);
+    builder.preemption_bound = Some(bound);
+    let start = Instant::now();
     builder.check(move || {
         counted.fetch_add(1, Ordering::Relaxed);
-        let world = Arc::new(World::new());
+        let world = Arc::new(World::new(slots));
         threads(Arc::clone(&world));
-        assert_eq!(world.guard().pending_puts(), 0);
-        world.index.audit().expect("the index must be whole");
+        world.check();
     });
-    let schedules = schedules.load(Ordering::Relaxed);
+    let (explored, took) = (explored.load(Ordering::Relaxed), start.elapsed());
+    note(name, explored, bound, took.as_millis());
     assert!(
-        schedules >= 15,
-        "only {schedules} schedules: the threads do not meet"
+        explored >= 50,
+        "only {explored} interleavings: the threads do not meet"
     );
+}
+
+/// Adds a line to the table that `cargo xtask loom` prints.
+fn note(name: &str, explored: u64, bound: usize, milliseconds: u128) {
+    let Some(path) = std::env::var_os("RB_LOOM_TABLE") else {
+        return;
+    };
+    let table = std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(path);
+    writeln!(
+        table.expect("the table opens"),
+        "{name} {explored} {bound} {milliseconds}"
+    )
+    .expect("the table takes a line");
 }
 
 fn start<T: 'static>(
@@ -117,129 +251,4 @@ fn start<T: 'static>(
 ) -> thread::JoinHandle<T> {
     let world = Arc::clone(world);
     thread::spawn(move || run(&world))
-}
-
-#[test]
-fn loom_put_against_put_of_one_key() {
-    model(|world| {
-        let other = start(&world, |world| world.put(KEY));
-        let (mine, _) = world.put(KEY);
-        let (theirs, _) = other.join().unwrap();
-        assert_eq!(world.live(KEY), Some(mine.max(theirs)));
-        assert_eq!(world.index.stats().classes[0].free, 2);
-    });
-}
-
-#[test]
-fn loom_put_and_remove_against_a_lease() {
-    model(|world| {
-        world.put(KEY);
-        let reader = start(&world, |world| world.get(KEY));
-        let remover = start(&world, |world| {
-            let mut guard = world.guard();
-            let generation = world.generation();
-            guard.remove(HASH, KEY, generation);
-            generation
-        });
-        let (put, _) = world.put(KEY);
-        let removed = remover.join().unwrap();
-        reader.join().unwrap();
-        assert_eq!(world.live(KEY), (put > removed).then_some(put));
-        let stats = world.index.stats().classes[0];
-        assert_eq!(stats.free, if put > removed { 2 } else { 3 });
-    });
-}
-
-#[test]
-fn loom_evict_against_a_lease() {
-    model(|world| {
-        world.put(KEY);
-        let evictor = start(&world, |world| {
-            let mut evicted = Vec::new();
-            world.guard().evict(0, 1, &mut evicted);
-            for gone in evicted {
-                world.write(gone.slot, 99);
-                world.index.give_back(&[gone.slot]);
-            }
-        });
-        let other = start(&world, |world| world.put(b"other"));
-        world.get(KEY);
-        evictor.join().unwrap();
-        other.join().unwrap();
-    });
-}
-
-#[test]
-fn loom_a_leased_slot_is_not_handed_out() {
-    model(|world| {
-        world.put(KEY);
-        let reuser = start(&world, |world| {
-            let mut guard = world.guard();
-            let generation = world.generation();
-            guard.remove(HASH, KEY, generation);
-            drop(guard);
-            let mut taken = Vec::new();
-            world.index.take_free(0, 3, &mut taken);
-            taken.iter().for_each(|&slot| world.write(slot, 99));
-            world.index.give_back(&taken);
-        });
-        let reader = start(&world, |world| world.get(KEY));
-        world.get(KEY);
-        reuser.join().unwrap();
-        reader.join().unwrap();
-        assert_eq!(world.index.stats().classes[0].free, 3);
-    });
-}
-
-#[test]
-fn loom_free_list_hands_a_slot_to_one_owner() {
-    fn own_some(world: &World) {
-        let mut taken = Vec::new();
-        world.index.take_free(0, 2, &mut taken);
-        for slot in &taken {
-            let before = world.held[slot.0 as usize].fetch_add(1, Ordering::Relaxed);
-            assert_eq!(before, 0, "two owners of a slot");
-        }
-        for slot in &taken {
-            world.held[slot.0 as usize].fetch_sub(1, Ordering::Relaxed);
-        }
-        world.index.give_back(&taken);
-    }
-    model(|world| {
-        let others = [start(&world, own_some), start(&world, own_some)];
-        own_some(&world);
-        for other in others {
-            other.join().unwrap();
-        }
-        assert_eq!(world.index.stats().classes[0].free, 3);
-    });
-}
-
-#[test]
-fn loom_snapshot_against_writers() {
-    model(|world| {
-        let (standing, _) = world.put(KEY);
-        let (passing, _) = world.put(b"passing");
-        let writer = start(&world, |world| {
-            let mut guard = world.guard();
-            let generation = world.generation();
-            guard.remove(HASH, b"passing", generation);
-            drop(guard);
-            world.put(b"new").0
-        });
-        let (mut cursor, mut seen) = (Cursor::default(), Vec::new());
-        while world.guard().snapshot(&mut cursor, 1, &mut |entry| {
-            seen.push((entry.key.to_vec(), entry.located.generation));
-        }) {}
-        let new = writer.join().unwrap();
-        assert_eq!(seen.iter().filter(|(key, _)| key == KEY).count(), 1);
-        for (key, generation) in &seen {
-            let put = match &key[..] {
-                KEY => standing,
-                b"passing" => passing,
-                _ => new,
-            };
-            assert_eq!(*generation, put, "{key:?}");
-        }
-    });
 }

@@ -4,6 +4,16 @@ mod memory;
 mod model;
 mod rules;
 
+/// How often to repeat something that is checked in ways that one run would show: seldom under Miri,
+/// which is hundreds of times slower.
+pub(crate) const fn repeated(times: u64) -> u64 {
+    if cfg!(miri) {
+        times.div_ceil(200)
+    } else {
+        times
+    }
+}
+
 /// A small seeded generator (xorshift64*), so that a failing sequence can be had again from its seed.
 pub(crate) struct Random(u64);
 

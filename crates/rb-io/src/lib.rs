@@ -49,6 +49,8 @@ mod buffer;
 mod device;
 mod engine;
 mod error;
+#[cfg(test)]
+mod in_flight_tests;
 mod kind;
 mod lane;
 mod limits;

@@ -1,8 +1,8 @@
 //! The engine that needs nothing but system calls every kernel has: `pread`, `pwrite`,
 //! `fdatasync`, `fallocate`.
 //!
-//! A single part runs in the thread that waits for it, so a blocking call makes no thread hop. A
-//! batch goes to a bounded pool of workers that all queues of the engine share; they are started
+//! A single part runs in the thread that waits for it, so a blocking call makes no thread hop (a queue
+//! of one thread has other callers to serve, and never does so). A batch goes to a bounded pool of workers that all queues of the engine share; they are started
 //! when first needed, sleep when there is nothing to do, and end with the engine.
 
 mod board;

@@ -5,6 +5,7 @@
 //!   volatile cache, so a test can ask what a crash would leave, and obeys scripted faults.
 //! * [`conformance`]: what [`rb_io::Engine`] and [`rb_io::Queue`] promise, as checks that run over
 //!   any engine. Authors of other engines run it too.
+//! * [`StallingFile`]: a file of the real kernel whose requests end when they are told to.
 //! * [`values`]: payloads made from a seed. [`skip`]: tests that a machine cannot run.
 //!
 //! It is *not* a model of a drive's timing, and nothing here belongs in production: it is a crate
@@ -37,9 +38,11 @@
 pub mod conformance;
 mod mem;
 pub mod skip;
+mod stall;
 pub mod values;
 
 pub use mem::{
     CrashImage, CrashPoints, FaultRates, Kept, MemCounts, MemDevice, MemEngine, MemOp, MemWrite,
     Moment, Recorded,
 };
+pub use stall::StallingFile;

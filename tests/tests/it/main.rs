@@ -32,5 +32,6 @@ mod repair;
 mod scrub;
 mod shutdown;
 mod stale;
+mod stalled;
 mod support;
 mod writers;

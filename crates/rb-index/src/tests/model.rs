@@ -340,7 +340,7 @@ impl Model {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 1000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, cases: if cfg!(miri) { 4 } else { 1000 }, ..ProptestConfig::default() })]
 
     #[test]
     fn any_operations_agree_with_the_model(

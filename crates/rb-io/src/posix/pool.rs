@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, Sender, unbounded};
 use parking_lot::Mutex;
@@ -11,6 +12,9 @@ use super::board::Board;
 use super::execute::execute;
 use crate::device::Device;
 use crate::request::Part;
+
+/// How long an engine that is dropped waits for jobs of which the queue was told, or gave up on.
+const LAST_JOBS_WAIT: Duration = Duration::from_millis(200);
 
 /// A part and where its end is to be told. Owns all that it needs, so it is sound to run whether
 /// or not its queue still exists.
@@ -84,7 +88,7 @@ impl Pool {
             let spawned = std::thread::Builder::new().name(name).spawn(move || {
                 for job in receiver {
                     job.run();
-                    open.fetch_sub(1, Ordering::Relaxed);
+                    open.fetch_sub(1, Ordering::Release);
                 }
             });
             match spawned {
@@ -100,6 +104,15 @@ impl Drop for Pool {
     fn drop(&mut self) {
         // Without a sender the workers finish what was sent and end.
         self.sender = None;
+        // The queues have waited for their jobs. What has not ended by now is stuck in the kernel: its
+        // worker keeps all that the job uses and ends when it can.
+        let deadline = Instant::now() + LAST_JOBS_WAIT;
+        while self.open.load(Ordering::Acquire) > 0 {
+            if Instant::now() >= deadline {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
         for worker in self.workers.get_mut().drain(..) {
             let ended = worker.join();
             debug_assert!(ended.is_ok(), "a worker of the posix engine panicked");

@@ -68,9 +68,12 @@ impl Mapping {
         }
         let skip = start.as_ptr().align_offset(HUGE_PAGE_BYTES).min(slack);
         let aligned = start.as_ptr().wrapping_add(skip);
-        // SAFETY: `skip <= slack`, so the advised range lies inside the new mapping.
-        // A kernel without huge pages refuses and serves small ones: slower, not wrong.
-        let _ = unsafe { rustix::mm::madvise(aligned.cast(), bytes, Advice::LinuxHugepage) };
+        // Miri does not know the call, which is only advice.
+        if cfg!(not(miri)) {
+            // SAFETY: `skip <= slack`, so the advised range lies inside the new mapping.
+            // A kernel without huge pages refuses and serves small ones: slower, not wrong.
+            let _ = unsafe { rustix::mm::madvise(aligned.cast(), bytes, Advice::LinuxHugepage) };
+        }
         let start = NonNull::new(aligned).ok_or(io::ErrorKind::OutOfMemory)?;
         Ok(Self {
             start,
@@ -121,9 +124,9 @@ impl Arena {
     /// [`PAGE_BYTES`], [`ArenaError::Empty`] for 0 bytes.
     ///
     /// # Safety
-    /// Until `owner` is dropped, the `bytes` at `start` must stay mapped, readable and writable,
-    /// must be initialised, and nobody may read or write a range while it is out as a
-    /// [`Buffer`](crate::Buffer) or [`IoBuf`](crate::IoBuf), nor adopt it a second time.
+    /// Until `owner` is dropped, the `bytes` at `start` must lie in one allocation and stay mapped,
+    /// readable and writable, must be initialised, and nobody may read or write a range while it is
+    /// out as a [`Buffer`](crate::Buffer) or [`IoBuf`](crate::IoBuf), nor adopt it a second time.
     pub unsafe fn adopt(
         start: NonNull<u8>,
         bytes: usize,

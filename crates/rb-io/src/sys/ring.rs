@@ -309,6 +309,8 @@ impl Drop for Ring {
             // The kernel may still use the memory of these parts, and closing the ring would not
             // wait for it: both stay for ever, and with them their arenas and the device's lock.
             std::mem::forget(Arc::clone(&self.device));
+            // The kernel has the registered memory, too, as long as it has the ring.
+            std::mem::forget(std::mem::take(&mut self.registered));
             return;
         }
         if self.file_is_registered {

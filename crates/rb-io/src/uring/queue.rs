@@ -16,7 +16,7 @@ use crate::wake::Waker;
 pub(super) const NAME: &str = "io_uring";
 
 /// How long a dropped queue waits for its parts before it leaves their memory to the kernel.
-const DROP_WAIT: Duration = Duration::from_secs(30);
+const DROP_WAIT: Duration = Duration::from_millis(if cfg!(test) { 200 } else { 30_000 });
 /// How often the kernel may answer EAGAIN or EBUSY in a row. The sleeps between grow from the
 /// shortest to 64 times that, so together they are a little under a second.
 const REFUSALS_MAX: u32 = 200;

@@ -1,0 +1,140 @@
+//! Models of what happens to a slot: eviction, reuse, the free list, quarantine, and the snapshot.
+
+use super::*;
+
+#[test]
+fn loom_evict_against_a_lease() {
+    model(Bounds { quick: 5, full: 9 }, 3, |world| {
+        world.put(KEY);
+        let evictor = start(&world, |world| {
+            let mut evicted = Vec::new();
+            world.index.evict_oldest(0, 1, &mut evicted);
+            for gone in evicted {
+                world.write(gone.slot, GARBAGE);
+                world.index.give_back(&[gone.slot]);
+            }
+        });
+        let other = start(&world, |world| world.put(OTHER));
+        world.get(KEY);
+        evictor.join().unwrap();
+        other.join().unwrap();
+    });
+}
+
+/// The shards show what they would evict outside their locks: by the time one is visited, a lease may
+/// have taken it (both are as old, so the shard of `FAR` is first). What nobody uses is found all the same.
+#[test]
+fn loom_evict_finds_what_is_there() {
+    model(Bounds { quick: 9, full: 9 }, 3, |world| {
+        world.put(KEY);
+        world.put(FAR);
+        let reader = start(&world, |world| (world.get(FAR), world.get(FAR)));
+        let toucher = start(&world, |world| world.guard(KEY).touch(HASH, KEY));
+        let mut evicted = Vec::new();
+        assert_eq!(world.index.evict_oldest(0, 1, &mut evicted), 1);
+        for gone in evicted {
+            world.write(gone.slot, GARBAGE);
+            world.index.give_back(&[gone.slot]);
+        }
+        reader.join().unwrap();
+        toucher.join().unwrap();
+        assert_eq!(world.counts().live, 1);
+    });
+}
+
+#[test]
+fn loom_slot_reuse_against_a_reader() {
+    model(Bounds { quick: 4, full: 8 }, 3, |world| {
+        world.put(KEY);
+        let reuser = start(&world, |world| {
+            world.remove(KEY);
+            let mut taken = Vec::new();
+            world.index.take_free(0, 3, &mut taken);
+            taken.iter().for_each(|&slot| world.write(slot, GARBAGE));
+            world.index.give_back(&taken);
+        });
+        let reader = start(&world, |world| world.get(KEY));
+        world.get(KEY);
+        reuser.join().unwrap();
+        reader.join().unwrap();
+        assert_eq!(world.counts().free, 3);
+    });
+}
+
+#[test]
+fn loom_free_list_hands_a_slot_to_one_owner() {
+    fn own_some(world: &World) {
+        let mut taken = Vec::new();
+        world.index.take_free(0, 2, &mut taken);
+        // Two owners of a slot at a time would write without an order between them.
+        taken.iter().for_each(|&slot| world.write(slot, GARBAGE));
+        world.index.give_back(&taken);
+    }
+    model(Bounds { quick: 4, full: 8 }, 3, |world| {
+        let others = [start(&world, own_some), start(&world, own_some)];
+        let bad = world.index.mark_bad(SlotId(1));
+        own_some(&world);
+        others.into_iter().for_each(|other| other.join().unwrap());
+        let counts = world.counts();
+        assert_eq!(
+            (counts.free, counts.bad),
+            (3 - u64::from(bad), u64::from(bad))
+        );
+    });
+}
+
+/// A failed write lands late, in its quarantine; nobody reads it, and the slot comes back once.
+#[test]
+fn loom_quarantine_against_a_late_write() {
+    model(Bounds { quick: 3, full: 5 }, 2, |world| {
+        let failing = start(&world, |world| {
+            let reservation = world.reserve(KEY, PutMode::Replace);
+            let slot = world.take_slot();
+            world
+                .guard(KEY)
+                .cancel(reservation.expect("it replaces"), KEY);
+            let Some(slot) = slot else { return };
+            world.index.quarantine(slot);
+            world.write(slot, GARBAGE);
+            world.index.settle_quarantined(slot, Fate::Free);
+        });
+        let writer = start(&world, |world| world.put(KEY));
+        world.put(OTHER);
+        world.get(OTHER);
+        failing.join().unwrap();
+        writer.join().unwrap();
+        let counts = world.counts();
+        assert_eq!((counts.quarantined, counts.reserved), (0, 0));
+    });
+}
+
+#[test]
+fn loom_snapshot_against_writers() {
+    model(Bounds { quick: 4, full: 8 }, 4, |world| {
+        // First in the slab, so that its removal leaves a hole before what stays.
+        world.put(OTHER);
+        let (standing, _) = world.put(KEY).expect("there are four slots");
+        let writer = start(&world, |world| {
+            world.remove(OTHER);
+            world.put(OTHER).map(|(generation, _)| generation)
+        });
+        let reader = start(&world, |world| world.get(KEY));
+        let (mut cursor, mut seen) = (Cursor::default(), Vec::new());
+        while world.guard(KEY).snapshot(&mut cursor, 1, &mut |entry| {
+            seen.push((entry.key.to_vec(), entry.located.generation));
+        }) {}
+        let new = writer.join().unwrap();
+        reader.join().unwrap();
+        let of = |key: &[u8]| -> Vec<u64> {
+            let shown = seen.iter().filter(|(shown, _)| shown == key);
+            shown.map(|(_, generation)| *generation).collect()
+        };
+        assert_eq!(of(KEY), [standing], "what stays is shown exactly once");
+        assert!(
+            of(OTHER)
+                .iter()
+                .all(|&shown| shown == 1 || Some(shown) == new),
+            "only what was there is shown"
+        );
+    });
+}

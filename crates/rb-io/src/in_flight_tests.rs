@@ -1,0 +1,229 @@
+// UNSAFETY: adopting memory is unsafe, and how long it is kept is what is tested here.
+#![expect(unsafe_code, reason = "Arena::adopt")]
+//! Whatever is dropped while a request is in flight, the memory that the kernel may write stays.
+//!
+//! The requests are reads that cannot end by themselves: of a file whose server does not answer. The
+//! memory is adopted, so that its owner tells when it is let go.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use rb_testkit::{StallingFile, skip};
+
+use crate::{Access, Arena, Device, Engine, EngineKind, Issuer, Lane, QueueOptions, Request};
+
+const UNIT: usize = 64 << 10;
+const WATCHDOG: Duration = Duration::from_secs(20);
+const SERVER: &str = "in_flight_tests::serve_a_stalling_file";
+/// What is in the file, and what is in memory on both sides of where it is read to.
+const STORED: u8 = 0xA5;
+const CANARY: u8 = 0x3C;
+
+/// Lends its middle; says when it is dropped.
+struct Owner(
+    #[expect(dead_code, reason = "keeps the memory")] Arena,
+    Arc<AtomicBool>,
+);
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.1.store(true, Ordering::SeqCst);
+    }
+}
+
+/// A file, an engine over it, and memory to read it into.
+struct Bed {
+    file: StallingFile,
+    engine: Arc<dyn Engine>,
+    lender: Arena,
+    let_go: Arc<AtomicBool>,
+}
+
+impl Bed {
+    /// One bed for each engine; none where the machine cannot do it, which is noted.
+    fn all(what: &str) -> Vec<Bed> {
+        let kinds = [EngineKind::Posix, EngineKind::IoUring];
+        kinds
+            .into_iter()
+            .filter_map(|kind| Bed::new(what, kind))
+            .collect()
+    }
+
+    fn new(what: &str, kind: EngineKind) -> Option<Bed> {
+        let file = match StallingFile::new(SERVER, 1 << 20) {
+            Ok(file) => file,
+            Err(why) => {
+                skip::note(what, &format!("no file system of our own: {why}"));
+                return None;
+            }
+        };
+        let plain = File::options().write(true).open(file.path());
+        let written = plain.and_then(|file| file.write_all_at(&[STORED; UNIT], 0));
+        written.expect("the file takes bytes");
+        let device = Device::open(file.path(), Access::ReadWrite).expect("the file opens");
+        let engine = match crate::open(device, kind) {
+            Ok(opened) => opened.engine,
+            Err(why) => {
+                skip::note(what, &format!("{kind} does not work here: {why}"));
+                return None;
+            }
+        };
+        Some(Bed {
+            file,
+            engine,
+            lender: Arena::allocate(3 * UNIT).expect("memory"),
+            let_go: Arc::default(),
+        })
+    }
+
+    /// The middle of the lender's memory.
+    fn adopted(&self) -> Arena {
+        let start = NonNull::new(self.lender.as_ptr().wrapping_add(UNIT)).expect("an address");
+        let owner = Owner(self.lender.clone(), Arc::clone(&self.let_go));
+        // SAFETY: the owner keeps the mapping, and nobody takes this range from the lender before
+        // the owner is gone or the request has ended.
+        unsafe { Arena::adopt(start, UNIT, Box::new(owner)) }.expect("it lies on pages")
+    }
+
+    /// A lane with one read in flight that does not end, and nothing else that keeps its memory.
+    fn stuck(&self, registered: bool, issuer: Issuer) -> Lane {
+        let arena = self.adopted();
+        let options = QueueOptions {
+            depth: 4,
+            arenas: if registered {
+                vec![arena.clone()]
+            } else {
+                Vec::new()
+            },
+            issuer,
+        };
+        let queue = self.engine.queue(&options).expect("the queue opens");
+        let mut lane = Lane::new(queue, self.engine.limits());
+        self.file.hold().expect("it obeys");
+        let buffer = arena.take(UNIT).expect("room");
+        lane.start(1, Request::read(0, buffer, 0, UNIT));
+        lane.poll(0, None, &mut Vec::new()).expect("it works");
+        assert!(self.file.wait_for_held(1, WATCHDOG), "nothing is in flight");
+        lane
+    }
+
+    fn is_kept(&self) -> bool {
+        !self.let_go.load(Ordering::SeqCst)
+    }
+
+    /// Lets the request end; its bytes land where they belong and nowhere else.
+    fn release(&self) {
+        let canaries = [0, 2 * UNIT].map(|offset| {
+            let mut canary = self.lender.take_at(offset, UNIT).expect("not taken");
+            canary.fill(CANARY);
+            canary
+        });
+        self.file.release().expect("it obeys");
+        let landed = || {
+            let read = self.lender.take_at(UNIT, UNIT).expect("not taken");
+            read.iter().all(|byte| *byte == STORED)
+        };
+        assert!(in_time(landed), "the read did not end in its memory");
+        for canary in canaries {
+            assert!(
+                canary.iter().all(|byte| *byte == CANARY),
+                "a neighbour was hit"
+            );
+        }
+    }
+}
+
+/// Whether it holds before the watchdog barks.
+fn in_time(holds: impl Fn() -> bool) -> bool {
+    let start = Instant::now();
+    while !holds() {
+        if start.elapsed() > WATCHDOG {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    true
+}
+
+/// Does nothing unless started by the tests below.
+#[test]
+fn serve_a_stalling_file() {
+    StallingFile::serve();
+}
+
+/// The queue gives up waiting (soon, in tests), and everything that a caller can hold is gone.
+#[test]
+fn memory_outlives_lane_arena_and_engine() {
+    for registered in [false, true] {
+        for mut bed in Bed::all("memory outlives lane, arena and engine") {
+            let lane = bed.stuck(registered, Issuer::Any);
+            let name = bed.engine.name();
+            drop(lane);
+            bed.engine = Arc::new(crate::PosixEngine::new(spare_device()));
+            assert_eq!(bed.file.held(), 1, "{name}: the request has not ended");
+            assert!(bed.is_kept(), "{name}: the kernel may still write");
+            bed.release();
+            if name == "posix" {
+                assert!(
+                    in_time(|| !bed.is_kept()),
+                    "posix: nobody needs it any more"
+                );
+            } else {
+                // Nobody is left to fetch the completion, so the ring keeps it for ever.
+                assert!(bed.is_kept(), "{name}");
+            }
+        }
+    }
+}
+
+/// A queue that is dropped waits for its requests, and lets go of the memory after them.
+#[test]
+fn a_dropped_lane_waits_for_its_requests() {
+    for registered in [false, true] {
+        for bed in Bed::all("a dropped lane waits for its requests") {
+            let lane = bed.stuck(registered, Issuer::Any);
+            std::thread::scope(|scope| {
+                let dropping = scope.spawn(|| drop(lane));
+                std::thread::sleep(Duration::from_millis(20));
+                assert!(!dropping.is_finished() && bed.is_kept());
+                bed.release();
+            });
+            assert!(in_time(|| !bed.is_kept()), "{}", bed.engine.name());
+        }
+    }
+}
+
+/// A ring of one thread cannot be waited for by another: it keeps the memory and returns at once.
+#[test]
+fn memory_outlives_a_ring_that_another_thread_drops() {
+    const WHAT: &str = "memory outlives a ring that another thread drops";
+    let Some(bed) = Bed::new(WHAT, EngineKind::IoUring) else {
+        return;
+    };
+    let (done, until_done) = std::sync::mpsc::channel::<()>();
+    std::thread::scope(|scope| {
+        let (send, receive) = std::sync::mpsc::channel();
+        let bed = &bed;
+        scope.spawn(move || {
+            send.send(bed.stuck(true, Issuer::OneThread))
+                .expect("it is received");
+            // The requests of a thread that exits are cancelled, which is another story.
+            let _ended = until_done.recv_timeout(WATCHDOG);
+        });
+        let lane = receive.recv_timeout(WATCHDOG).expect("a lane");
+        drop(lane);
+        assert!(bed.is_kept());
+        bed.release();
+        drop(done);
+    });
+}
+
+/// A device that has nothing to do with the one under test.
+fn spare_device() -> Arc<Device> {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    Arc::new(Device::create_file(file.path(), 1 << 20, false).expect("a device"))
+}

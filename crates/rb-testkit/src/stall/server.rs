@@ -1,0 +1,118 @@
+//! The process behind a stalling file.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use rustix::fs::{Mode, OFlags};
+use rustix::mount::{MountFlags, UnmountFlags};
+use rustix::process::Signal;
+
+use super::{MARK, wire};
+
+#[derive(Debug)]
+struct Server {
+    fuse: File,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    bytes: Vec<u8>,
+    holding: bool,
+    /// Reads and writes without an answer, as they came.
+    held: Vec<Vec<u8>>,
+}
+
+/// Serves a file of `bytes` zeros until the standard input ends.
+pub(super) fn run(bytes: usize) {
+    let mounted = mount(bytes);
+    for line in io::stdin().lines().map_while(Result::ok) {
+        let answer = match (&mounted, line.as_str()) {
+            (Err(why), _) => why.to_string(),
+            (Ok((_, folder)), "where") => folder.as_raw_fd().to_string(),
+            (Ok((server, _)), what) => server.obey(what).to_string(),
+        };
+        if writeln!(io::stdout(), "{MARK}{answer}").is_err() {
+            break;
+        }
+    }
+}
+
+/// Mounts the file system and detaches it at once: it lives as long as its folder is open.
+fn mount(bytes: usize) -> io::Result<(Arc<Server>, OwnedFd)> {
+    // A test that is killed cannot tell, and waits for this process.
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    let fuse = File::options().read(true).write(true).open("/dev/fuse")?;
+    let fd = fuse.as_raw_fd();
+    let options = CString::new(format!("fd={fd},rootmode=40000,user_id=0,group_id=0"))?;
+    let place = std::env::temp_dir().join(format!("rb-stall-{}", std::process::id()));
+    std::fs::create_dir(&place)?;
+    let flags = MountFlags::NOSUID | MountFlags::NODEV;
+    let mounted = rustix::mount::mount("rb-stall", &place, "fuse", flags, options.as_c_str());
+    let server = Arc::new(Server {
+        fuse,
+        state: Mutex::new(State {
+            bytes: vec![0; bytes],
+            holding: false,
+            held: Vec::new(),
+        }),
+    });
+    let opened = mounted.and_then(|()| {
+        let other = Arc::clone(&server);
+        std::thread::spawn(move || other.serve());
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let folder = rustix::fs::open(&place, flags, Mode::empty());
+        rustix::mount::unmount(&place, UnmountFlags::DETACH)?;
+        folder
+    });
+    std::fs::remove_dir(&place)?;
+    Ok((server, opened?))
+}
+
+impl Server {
+    /// Does what the test says; the number of requests that are held then.
+    fn obey(&self, what: &str) -> usize {
+        let mut state = self.state.lock();
+        match what {
+            "hold" => state.holding = true,
+            "release" => {
+                state.holding = false;
+                for request in std::mem::take(&mut state.held) {
+                    self.answer(&request, &mut state.bytes);
+                }
+            }
+            _ => {}
+        }
+        state.held.len()
+    }
+
+    /// Ends when the file system is gone.
+    fn serve(&self) {
+        let mut request = vec![0; wire::REQUEST_BYTES_MAX];
+        loop {
+            let len = match (&self.fuse).read(&mut request) {
+                Ok(len) => len,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(_) => return,
+            };
+            let request = &request[..len];
+            let mut state = self.state.lock();
+            if state.holding && wire::is_transfer(request) {
+                state.held.push(request.to_vec());
+            } else {
+                self.answer(request, &mut state.bytes);
+            }
+        }
+    }
+
+    fn answer(&self, request: &[u8], bytes: &mut [u8]) {
+        if let Some(answer) = wire::answer(request, bytes) {
+            // The asker may have gone meanwhile; then nobody waits for the answer.
+            drop((&self.fuse).write_all(&answer));
+        }
+    }
+}

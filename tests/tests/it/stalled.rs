@@ -1,0 +1,173 @@
+//! What callers hold may go while requests that cannot end are in flight: the operation, buffers,
+//! values, the store itself. What the kernel still writes hits nothing else, on the engines of the
+//! real kernel and on the one in memory.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rb_core::{
+    ClassRequest, EngineKind, Error, FormatOptions, Share, Store, StoreOptions, ValueBuf, format,
+};
+use rb_testkit::{StallingFile, skip};
+
+use crate::support::{KIB, Sim, ends_within, io_uring_works, key, slots_of, value};
+
+const WATCHDOG: Duration = Duration::from_secs(20);
+const LEN: usize = 60 * KIB;
+const SLOTS: u64 = 4;
+
+/// Does nothing unless started by the test below.
+#[test]
+fn serve_a_stalling_file() {
+    StallingFile::serve();
+}
+
+fn options(engine: EngineKind) -> StoreOptions {
+    StoreOptions {
+        engine,
+        buffer_bytes: Some(512 * KIB),
+        queue_depth: 8,
+        busy_wait: Duration::from_millis(20),
+        io_deadline: Duration::from_millis(150),
+        // Nobody but the test reads or writes while the file stalls.
+        sync_interval: Duration::from_secs(3600),
+        ..StoreOptions::default()
+    }
+}
+
+fn formatted(file: &Path) {
+    let class = ClassRequest {
+        slot_bytes: 64 * KIB as u64,
+        share: Share::Slots(SLOTS),
+    };
+    let mut options = FormatOptions::new(file, vec![class]);
+    options.key_len_max = 32;
+    options.consent = true;
+    options.sparse = true;
+    format(&options).unwrap();
+}
+
+/// Takes all buffers that are left and fills them.
+fn canaries(store: &Store) -> Vec<ValueBuf> {
+    let mut taken = Vec::new();
+    while let Ok(mut buffer) = store.buffer(4 * KIB) {
+        buffer.fill(0x3C);
+        taken.push(buffer);
+    }
+    taken
+}
+
+#[test]
+fn what_hangs_keeps_its_memory_whoever_goes() {
+    const WHAT: &str = "a store over a file that stalls";
+    for engine in [EngineKind::Posix, EngineKind::IoUring] {
+        if engine == EngineKind::IoUring && !io_uring_works(WHAT) {
+            continue;
+        }
+        let file = match StallingFile::new("stalled::serve_a_stalling_file", 16 << 20) {
+            Ok(file) => file,
+            Err(why) => return skip::note(WHAT, &format!("no file system of our own: {why}")),
+        };
+        formatted(file.path());
+        let store = Store::open(file.path(), options(engine)).unwrap();
+        for n in 0..2 {
+            store.put(&key(n), &value(n, LEN)).unwrap();
+        }
+        store.sync().unwrap();
+        let held = store.get(&key(1)).unwrap().unwrap();
+        drops_in_flight(&file, store, engine);
+        assert!(
+            held == value(1, LEN)[..],
+            "{engine}: a value was overwritten"
+        );
+        drop(held);
+        let store = Store::open(file.path(), options(engine)).unwrap();
+        store.audit().unwrap();
+        for n in 0..2 {
+            let got = store.get(&key(n)).unwrap();
+            assert!(got.unwrap() == value(n, LEN)[..], "{engine}: key {n}");
+        }
+    }
+}
+
+/// One read that is awaited by nobody, two that are late; then the store goes, before they end.
+///
+/// The driver of async operations used to go into the kernel with a single read of the posix engine
+/// itself: neither the deadline nor the next operation could reach it there, and the drop hung.
+fn drops_in_flight(file: &StallingFile, store: Store, engine: EngineKind) {
+    file.hold().unwrap();
+    drop(store.get_many_async(&[&key(0)]));
+    assert!(file.wait_for_held(1, WATCHDOG), "{engine}");
+    let late = store.get_many(&[&key(0), &key(1)]).remove(1);
+    assert!(
+        matches!(late, Err(Error::TimedOut { .. })),
+        "{engine}: {late:?}"
+    );
+    assert_eq!(file.held(), 3, "{engine}");
+    let canaries = canaries(&store);
+    assert!(!canaries.is_empty());
+    assert!(
+        ends_within(WATCHDOG, move || drop(store)),
+        "{engine}: the drop hangs"
+    );
+    assert!(file.held() >= 3, "{engine}: the requests have not ended");
+    file.release().unwrap();
+    // Once more as many requests have come and gone, these have ended.
+    wait_until_free(file, engine).unwrap();
+    let whole = |buffer: &ValueBuf| buffer.iter().all(|byte| *byte == 0x3C);
+    assert!(
+        canaries.iter().all(whole),
+        "{engine}: a late read hit another buffer"
+    );
+}
+
+/// The last of the requests lets go of the file, and with it of the lock on it.
+fn wait_until_free(file: &StallingFile, engine: EngineKind) -> io::Result<()> {
+    let start = std::time::Instant::now();
+    loop {
+        match Store::open(file.path(), options(engine)) {
+            Ok(_) => return Ok(()),
+            Err(why) if start.elapsed() > WATCHDOG => return Err(io::Error::other(why)),
+            Err(_) => std::thread::sleep(Duration::from_millis(5)),
+        }
+    }
+}
+
+/// The same with a write, whose buffer is the caller's own until it is put.
+#[test]
+fn a_dropped_put_keeps_its_buffer_until_it_ends() {
+    let sim = Sim::new(SLOTS);
+    let store = sim.open_with(|options| {
+        options.background = rb_core::Background::Threads;
+        options.io_deadline = Duration::from_millis(50);
+        options.busy_wait = Duration::from_millis(20);
+    });
+    sim.device.hold(slots_of(&store));
+    let free = canaries(&store).len();
+    let mut buffer = store.buffer(3000).unwrap();
+    buffer.copy_from_slice(&value(7, 3000));
+    let put = rb_core::Put {
+        payload: rb_core::Payload::Buffer(buffer),
+        ..rb_core::Put::new(b"k", b"")
+    };
+    drop(store.put_many_async(vec![put], rb_core::PutOptions::default()));
+    sim.wait_for_held(1);
+    let taken = canaries(&store);
+    assert!(taken.len() < free, "the write still needs its buffer");
+    let device = Arc::clone(&sim.device);
+    assert!(ends_within(WATCHDOG, move || drop(store)));
+    assert_eq!(device.held(), 1);
+    device.release();
+    let image = device.live_image();
+    let wanted = value(7, 3000);
+    assert!(
+        image
+            .windows(3000)
+            .step_by(512)
+            .any(|bytes| bytes == wanted),
+        "the late write took other bytes along"
+    );
+    drop(taken);
+}
