@@ -19,6 +19,8 @@ cargo xtask TASK
                   of features, docs, loom models, packages
   tidy            house rules: unsafe only in its rooms, dependency direction, module docs
   loom [FILTER]   the concurrency models of rb-index, every interleaving up to a bound; says how many
+  crash [OPTIONS] crashes a store on a simulated device at every write, opens and checks what is left;
+                  --minutes N, --seed S, --runs N, --trace, --json
   kill [OPTIONS]  kills a process at work on a file store 300 times per engine and checks what it leaves;
                   --rounds N, --engine posix|io_uring|all, --seed S, --json
   churn [OPTIONS] readers against delete and reuse for 60 s per engine; --seconds N, and as for kill
@@ -34,7 +36,9 @@ fn main() -> ExitCode {
         "test" => task_test::run(),
         "tidy" => task_tidy::run(),
         "loom" => task_loom::run(args.next().as_deref(), task_loom::Form::Full),
-        "kill" | "churn" => run_check(&task, args),
+        "crash" => run_check(&task, &["--release"], args),
+        // Not a release build: debug assertions see more.
+        "kill" | "churn" => run_check(&task, &[], args),
         "fuzz" => task_fuzz::run(args),
         "miri" => task_miri::run(),
         "package" => task_package::run(),
@@ -49,10 +53,16 @@ fn main() -> ExitCode {
     }
 }
 
-/// Runs a program of the whole-store tests. Not a release build: debug assertions see more.
-fn run_check(program: &str, args: impl Iterator<Item = String>) -> Result<(), String> {
+/// Runs a program of the whole-store tests.
+fn run_check(
+    program: &str,
+    build: &[&str],
+    args: impl Iterator<Item = String>,
+) -> Result<(), String> {
     let args: Vec<String> = args.collect();
-    let mut line = vec!["run", "-q", "-p", "rb-tests", "--bin", program, "--"];
+    let mut line = vec!["run", "-q", "-p", "rb-tests", "--bin", program];
+    line.extend_from_slice(build);
+    line.push("--");
     line.extend(args.iter().map(String::as_str));
     cargo(&line)
 }

@@ -4,9 +4,11 @@ use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rb_core::OpenError;
-use rb_testkit::CrashImage;
+use rb_core::{AuditOptions, OpenError, audit_engine};
+use rb_format::FORMAT_BLOCK;
+use rb_io::OpKind;
 use rb_testkit::values::next_number;
+use rb_testkit::{CrashImage, MemEngine};
 
 use super::images::{choices, states_of, states_of_image};
 use super::oracle::{ABSENT, KEYS, Legal, Oracle};
@@ -44,13 +46,26 @@ impl Explorer<'_> {
         let world = World::new(seed, self.trace);
         // Where the run is when exploring begins: a log that has wrapped, full classes, …
         let eager = self.below(3);
-        for _ in 0..self.below(160) {
+        match self.below(3) {
+            0 => self.fill_log(&world),
+            1 => self.lap_log(&world),
+            _ => {}
+        }
+        for _ in 0..self.below(100) {
             self.step(&world, eager);
+        }
+        if seed.is_multiple_of(2) {
+            self.lap_log(&world);
         }
         world.device.record();
         world.lock().oracle.start_history();
         let from = world.device.recorded();
         let mut facts = Vec::new();
+        if seed.is_multiple_of(2) {
+            // Several blocks in one commit, over the ring's end.
+            (0..6).for_each(|_| world.put(5, false));
+            world.commit();
+        }
         for _ in 0..8 + self.below(24) {
             facts.push((world.device.recorded(), self.facts(&world)));
             self.step(&world, eager);
@@ -63,6 +78,33 @@ impl Explorer<'_> {
         }
         if self.tally.violation.is_none() && seed.is_multiple_of(4) {
             self.err_by_chance(&world);
+        }
+    }
+
+    /// Puts and commits without a checkpoint, until there is no room for a record.
+    fn fill_log(&mut self, world: &World) {
+        for _ in 0..100 {
+            if world.lock().log_was_full {
+                return;
+            }
+            world.put(5, true);
+            world.commit();
+        }
+    }
+
+    /// Goes round the ring to its last blocks, so that the next commits wrap.
+    fn lap_log(&mut self, world: &World) {
+        let Some(places) = world.places() else { return };
+        for _ in 0..100 {
+            let ops = world.device.log();
+            let mut writes = ops.iter().rev().filter(|op| op.op == OpKind::Write);
+            let last = writes.find(|op| places.log.contains(&op.offset));
+            if last.is_some_and(|op| places.log.end - op.offset <= 2 * FORMAT_BLOCK as u64) {
+                return;
+            }
+            world.put(5, true);
+            world.commit();
+            world.checkpoint_if_due();
         }
     }
 
@@ -128,7 +170,7 @@ impl Explorer<'_> {
             let ops = world.device.log();
             let writes = ops.iter().filter(|op| places.log.contains(&op.offset));
             writes
-                .filter(|op| op.op == rb_io::OpKind::Write)
+                .filter(|op| op.op == OpKind::Write)
                 .map(|op| u64::from(op.len))
                 .sum()
         });
@@ -169,6 +211,7 @@ impl Explorer<'_> {
                     }
                 }
                 self.crash(world, &points.image(&kept), at, &legal, 1);
+                self.collect(world);
                 if let Some(why) = &mut self.tally.violation {
                     why.push_str(&format!("; crash at step {at}, kept {kept:?}"));
                     return;
@@ -191,6 +234,9 @@ impl Explorer<'_> {
             return;
         }
         self.tally.distinct += 1;
+        if depth == 1 && !legal.or_no_store && self.below(4) == 0 {
+            audit(world, image);
+        }
         let seed = next_number(&mut self.random);
         let child = world.crashed(image, at, legal.clone(), seed);
         let goes_on = depth < DEPTH_MAX && self.below(5) == 0;
@@ -288,6 +334,22 @@ impl Explorer<'_> {
         if let Err(why) = store.audit() {
             world.fail(format!("accounting after a crash: {why}"));
         }
+    }
+}
+
+/// What a crash leaves is never called damage: an audit that cries wolf is not read.
+fn audit(world: &World, image: &CrashImage) {
+    if world.lock().rotten {
+        return;
+    }
+    let deep = AuditOptions {
+        deep: true,
+        ..AuditOptions::default()
+    };
+    match audit_engine(Arc::new(MemEngine::new(image.device())), &deep) {
+        Ok(report) if report.damages == 0 => {}
+        Ok(report) => world.fail(format!("a crash was called damage: {report:?}")),
+        Err(why) => world.fail(format!("a crash cannot be audited: {why}")),
     }
 }
 

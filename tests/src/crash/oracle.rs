@@ -71,6 +71,8 @@ impl Legal {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Window {
     pub(super) current: Vec<Set>,
+    /// Evicted before: it may return until what replaced it is durable.
+    ghosts: Vec<Set>,
     changed: Vec<bool>,
 }
 
@@ -210,6 +212,7 @@ impl Oracle {
     pub(super) fn open_window(&mut self) {
         self.windows.push(Window {
             current: self.current.clone(),
+            ghosts: self.ghosts.clone(),
             changed: vec![false; KEYS],
         });
     }
@@ -223,6 +226,7 @@ impl Oracle {
     pub(super) fn synced(&mut self, window: Window) {
         self.legal.keys = window.current;
         for (key, set) in self.legal.keys.iter_mut().enumerate() {
+            join(set, &window.ghosts[key]);
             join(set, &self.ghosts[key]);
             if window.changed[key] {
                 add(set, ABSENT);

@@ -240,8 +240,7 @@ impl Explorer<'_> {
                     child.step_on_faulty_device();
                 }
             }
-            child.lock().locks.clear();
-            child.lock().store = None;
+            child.shut();
             child.device.heal();
             // Whatever is wrong by now is told, or there is an error with words; never a panic.
             if child.open(|_| {}).is_ok() {

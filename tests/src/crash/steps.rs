@@ -30,7 +30,10 @@ impl World {
             83..86 => self.checkpoint(),
             86..91 => self.checkpoint_if_due(),
             91..93 => self.validate(),
-            93..95 => self.fail_a_write(),
+            93..95 => match self.random(6) {
+                0 => self.break_a_slot(),
+                _ => self.fail_a_write(),
+            },
             95 => self.damage_a_slot(),
             96..98 => self.reopen(true),
             98 => self.reopen(false),
@@ -263,6 +266,9 @@ impl World {
     /// Notes the generation of every entry whose version is certain.
     fn census(&self) {
         let Some(store) = self.store() else { return };
+        if self.lock().faulty {
+            return;
+        }
         let steps = self.device.recorded();
         let mut entries = Vec::new();
         store.for_each(|entry| {
@@ -335,7 +341,7 @@ impl World {
         }
     }
 
-    fn commit(&self) {
+    pub(super) fn commit(&self) {
         let Some(store) = self.store() else { return };
         let answer = self.during(Doing::Commit, || store.step_commit());
         self.trace(|| format!("commit: {answer:?}"));
@@ -346,19 +352,15 @@ impl World {
         let Some(store) = self.store() else { return };
         let answer = self.during(Doing::Checkpoint, || store.checkpoint());
         self.trace(|| format!("checkpoint: {answer:?}"));
-        match answer {
-            Ok(()) => self.lock().bases_whole += 1,
-            Err(error) => self.judge("checkpoint", 0, &error),
-        }
+        answer.unwrap_or_else(|error| self.judge("checkpoint", 0, &error));
     }
 
     pub(super) fn checkpoint_if_due(&self) {
         let Some(store) = self.store() else { return };
         let answer = self.during(Doing::Checkpoint, || store.step_checkpoint());
-        match answer {
-            Ok(done) => self.lock().bases_whole += u32::from(done),
-            Err(error) => self.judge("checkpoint", 0, &error),
-        }
+        answer
+            .map(drop)
+            .unwrap_or_else(|error| self.judge("checkpoint", 0, &error));
     }
 
     fn validate(&self) {
@@ -384,6 +386,35 @@ impl World {
         self.reach(State::LateWrite, late);
     }
 
+    /// A slot fails every write, until it is given up or the run has had enough.
+    fn break_a_slot(&self) {
+        let Some(store) = self.store() else { return };
+        let slots = u64::from(store.geometry().slots());
+        let Some(offset) = store.geometry().slot_offset(self.random(slots) as u32) else {
+            return;
+        };
+        let bad = || {
+            store
+                .stats()
+                .index
+                .classes
+                .iter()
+                .map(|class| class.bad)
+                .sum::<u64>()
+        };
+        let before = bad();
+        self.device
+            .fail_always(OpKind::Write, offset..offset + 1, EIO);
+        for _ in 0..24 {
+            self.put(3, false);
+            self.sync();
+            if bad() > before {
+                break;
+            }
+        }
+        self.device.heal();
+    }
+
     /// One byte of an entry rots on the medium.
     fn damage_a_slot(&self) {
         let Some(store) = self.store() else { return };
@@ -406,6 +437,7 @@ impl World {
         self.trace(|| format!("rot in {key}"));
         self.tell(|oracle| oracle.damaged(key));
         self.device.corrupt(at..at + 1);
+        self.lock().rotten = true;
         self.reach(State::SlotRot, true);
         self.get_one(key);
     }
@@ -421,16 +453,14 @@ impl World {
 
     /// Closes the store, or drops it, and opens it again. No crash, so nothing may be missing.
     fn reopen(&self, close: bool) {
-        self.lock().locks.clear();
-        let Some(store) = self.lock().store.take() else {
-            return;
-        };
+        let Some(store) = self.store() else { return };
         self.tell(super::oracle::Oracle::open_window);
         let closed = match close {
             true => store.close(),
             false => Ok(()),
         };
         drop(store);
+        self.shut();
         self.trace(|| format!("close {close}: {closed:?}"));
         let window = self.tell(super::oracle::Oracle::close_window);
         match closed {
@@ -438,7 +468,6 @@ impl World {
             Err(error) => return self.fail(format!("close failed: {error}")),
         }
         self.tell(super::oracle::Oracle::reopened);
-        self.lock().bases_whole = 0;
         match self.open(|_| {}) {
             Ok(()) => self.check_recovery(close),
             Err(why) => self.fail(format!("reopening: {why}")),
@@ -458,23 +487,18 @@ impl World {
 
     /// Opens the store anew, empty.
     fn empty(&self) {
-        self.lock().locks.clear();
-        let store = self.lock().store.take();
-        drop(store);
+        self.shut();
         self.tell(|oracle| oracle.begin_emptying(false));
         self.trace(|| "empty".into());
         match self.open(|options| options.start_empty = true) {
             Ok(()) => self.tell(super::oracle::Oracle::emptied),
             Err(why) => self.fail(format!("starting empty: {why}")),
         }
-        self.lock().bases_whole = 0;
     }
 
     /// Formats the device again, with the old store on it.
     fn format_again(&self) {
-        self.lock().locks.clear();
-        let store = self.lock().store.take();
-        drop(store);
+        self.shut();
         self.tell(|oracle| oracle.begin_emptying(true));
         self.trace(|| "format".into());
         if let Err(why) = self.format() {
@@ -484,7 +508,6 @@ impl World {
         if let Err(why) = self.open(|_| {}) {
             self.fail(format!("opening after a format: {why}"));
         }
-        self.lock().bases_whole = 0;
     }
 
     fn check_accounting(&self) {

@@ -45,11 +45,11 @@ pub(super) struct Inside {
     pub(super) layout: Option<Superblock>,
     /// The device errs, so answers may be errors and entries may be missing.
     pub(super) faulty: bool,
+    /// Bytes were damaged that an entry may need.
+    pub(super) rotten: bool,
     /// Evictions that no sync covers.
     pub(super) evicted: bool,
     pub(super) log_was_full: bool,
-    /// Whether both bases are whole, as far as anyone knows.
-    pub(super) bases_whole: u32,
     trace: bool,
 }
 
@@ -132,9 +132,9 @@ impl World {
                 violation: None,
                 layout: None,
                 faulty: false,
+                rotten: false,
                 evicted: false,
                 log_was_full: false,
-                bases_whole: 0,
                 trace,
             }),
             me: Weak::clone(me),
@@ -191,6 +191,14 @@ impl World {
 
     pub(super) fn store(&self) -> Option<Store> {
         self.lock().store.clone()
+    }
+
+    /// Drops the store and every lease on it, with no lock held: their end may be told to the observer.
+    pub(super) fn shut(&self) {
+        let locks = std::mem::take(&mut self.lock().locks);
+        drop(locks);
+        let store = self.lock().store.take();
+        drop(store);
     }
 
     fn engine(&self) -> Arc<dyn Engine> {

@@ -1,4 +1,4 @@
-//! What each key may hold, now and after a crash: the judge of the crash tests.
+//! What each key may hold, now and after a crash: the judge of the shutdown tests.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
@@ -62,11 +62,6 @@ impl Oracle {
 
     pub(crate) fn synced(&mut self) {
         self.legal = self.current.clone();
-    }
-
-    pub(crate) fn seen_after_crash(&mut self, key: u64, version: Version) {
-        self.current.insert(key, [version].into());
-        self.legal.insert(key, [version].into());
     }
 }
 
