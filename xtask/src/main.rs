@@ -5,6 +5,7 @@ mod task_fuzz;
 mod task_loom;
 mod task_miri;
 mod task_package;
+mod task_planted;
 mod task_test;
 mod task_tidy;
 
@@ -26,6 +27,8 @@ cargo xtask TASK
   churn [OPTIONS] readers against delete and reuse for 60 s per engine; --seconds N, and as for kill
   fuzz ...        coverage-guided fuzzing of every decoder; needs a C++ compiler
   miri            what the interpreter of undefined behaviour can run; takes a nightly toolchain with miri
+  planted [FILTER] plants each bug of tests/planted in a copy of the tree; its machine must find it;
+                  --seconds N for each, --json
   package         packages each library crate and builds it from its package
 ";
 
@@ -39,6 +42,7 @@ fn main() -> ExitCode {
         "crash" => run_check(&task, &["--release"], args),
         // Not a release build: debug assertions see more.
         "kill" | "churn" => run_check(&task, &[], args),
+        "planted" => task_planted::run(args),
         "fuzz" => task_fuzz::run(args),
         "miri" => task_miri::run(),
         "package" => task_package::run(),

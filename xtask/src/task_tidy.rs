@@ -37,6 +37,7 @@ pub(crate) fn run() -> Result<(), String> {
         let text = fs::read_to_string(path).map_err(|why| format!("{}: {why}", path.display()))?;
         check_source(path, &text, &mut breaches);
     }
+    crate::task_planted::check(&mut breaches)?;
     for breach in &breaches {
         eprintln!("tidy: {breach}");
     }
