@@ -201,16 +201,28 @@ impl Explorer<'_> {
             }
             states.extend((legal.or_empty && !legal.or_no_store).then_some(State::StartEmpty));
             states.extend(legal.or_no_store.then_some(State::Format));
+            // One copy may rot any time later, so both are durable before a store is said to be there.
+            let is_there = !legal.or_empty && !legal.or_no_store;
+            if is_there && states.contains(&State::Superblock) {
+                let why =
+                    format!("a store is there, and a superblock copy is not durable, at step {at}");
+                self.tally.violation = Some(why);
+                return;
+            }
             states
                 .into_iter()
                 .for_each(|state| self.tally.states.reach(state));
-            for kept in choices(&points, &mut self.random) {
-                if let Some(places) = &places {
-                    for state in states_of_image(&points, &kept, places) {
-                        self.tally.states.reach(state);
-                    }
-                }
-                self.crash(world, &points.image(&kept), at, &legal, 1);
+            let log = places.as_ref().map_or(0..0, |places| places.log.clone());
+            for kept in choices(&points, &log, &mut self.random) {
+                let states = match &places {
+                    Some(places) => states_of_image(&points, &kept, places),
+                    None => Vec::new(),
+                };
+                let gap = states.contains(&State::LogGap);
+                states
+                    .into_iter()
+                    .for_each(|state| self.tally.states.reach(state));
+                self.crash(world, &points.image(&kept), at, &legal, 1, gap);
                 self.collect(world);
                 if let Some(why) = &mut self.tally.violation {
                     why.push_str(&format!("; crash at step {at}, kept {kept:?}"));
@@ -224,7 +236,16 @@ impl Explorer<'_> {
     }
 
     /// Opens what a crash left, checks it, and sometimes goes on from there.
-    fn crash(&mut self, world: &World, image: &CrashImage, at: usize, legal: &Legal, depth: u32) {
+    /// After a `gap` in the log it goes on in any case.
+    fn crash(
+        &mut self,
+        world: &World,
+        image: &CrashImage,
+        at: usize,
+        legal: &Legal,
+        depth: u32,
+        gap: bool,
+    ) {
         self.tally.images += 1;
         let seen = {
             let mut distinct = self.distinct.lock().unwrap_or_else(PoisonError::into_inner);
@@ -239,16 +260,20 @@ impl Explorer<'_> {
         }
         let seed = next_number(&mut self.random);
         let child = world.crashed(image, at, legal.clone(), seed);
-        let goes_on = depth < DEPTH_MAX && self.below(5) == 0;
+        let goes_on = depth < DEPTH_MAX && (gap || self.below(5) == 0);
         // Sometimes nothing is read, so that the next crash finds entries that nobody has proven.
-        let reads = !goes_on || legal.or_empty || self.below(2) == 0;
+        let reads = !goes_on || gap || legal.or_empty || self.below(2) == 0;
         let opens = self.open_after_crash(&child, legal, reads);
         let opened_at = child.device.recorded();
         if !self.collect(&child) || !opens || !goes_on {
             return;
         }
-        for _ in 0..self.below(10) {
-            self.step(&child, 1);
+        if gap {
+            // One block, where the lost one was.
+            child.put(1, false);
+            child.sync();
+        } else {
+            (0..self.below(10)).for_each(|_| self.step(&child, 1));
         }
         if !self.collect(&child) {
             return;
@@ -263,11 +288,7 @@ impl Explorer<'_> {
             return;
         };
         let end = points.steps().len() as u64;
-        let mut wanted = [
-            self.below(opened_at as u64 + 1),
-            self.below(end + 1),
-            self.below(end + 1),
-        ];
+        let mut wanted = [self.below(opened_at as u64 + 1), self.below(end + 1), end];
         wanted.sort_unstable();
         for at in wanted {
             while (points.at() as u64) < at && points.advance() {}
@@ -277,10 +298,11 @@ impl Explorer<'_> {
                 self.tally.states.reach(State::RecoveryAgain);
             }
             let legal = world.lock().oracle.legal_at(at);
-            let mut all = choices(&points, &mut self.random);
+            let log = world.places().map_or(0..0, |places| places.log);
+            let mut all = choices(&points, &log, &mut self.random);
             for _ in 0..2 {
                 let kept = all.swap_remove(self.below(all.len() as u64) as usize);
-                self.crash(world, &points.image(&kept), at, &legal, depth);
+                self.crash(world, &points.image(&kept), at, &legal, depth, false);
                 if let Some(why) = &mut self.tally.violation {
                     why.push_str(&format!("; crash {depth} at step {at}, kept {kept:?}"));
                     return;

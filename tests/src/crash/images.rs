@@ -16,8 +16,8 @@ const SAMPLES: u64 = 4;
 /// Sectors of a format block.
 const BLOCK: usize = 8;
 
-/// What is kept of each pending write, for each image to try.
-pub(super) fn choices(points: &CrashPoints, random: &mut u64) -> Vec<Vec<Kept>> {
+/// What is kept of each pending write, for each image to try. `log` is where the log lies.
+pub(super) fn choices(points: &CrashPoints, log: &Range<u64>, random: &mut u64) -> Vec<Vec<Kept>> {
     let pending = points.pending();
     let count = pending.len();
     if count == 0 {
@@ -43,6 +43,12 @@ pub(super) fn choices(points: &CrashPoints, random: &mut u64) -> Vec<Vec<Kept>> 
             );
         }
     }
+    // A commit without its first block: the rest must not be taken for what follows, now or later.
+    if let Some(at) = (0..count).find(|at| is_long_commit(&pending[*at], log)) {
+        let mut gap = vec![Kept::All; count];
+        gap[at] = Kept::Last(pending[at].bytes().len() / 512 - BLOCK);
+        choices.push(gap);
+    }
     for number in 0..SAMPLES {
         let mut torn: Vec<Kept> = (0..count)
             .map(|_| whole(number % 2 == 0 || next_number(random) & 1 == 1))
@@ -61,6 +67,11 @@ pub(super) fn choices(points: &CrashPoints, random: &mut u64) -> Vec<Vec<Kept>> 
             .collect(),
     );
     choices
+}
+
+/// Whether a write is a commit of several blocks.
+fn is_long_commit(write: &MemWrite, log: &Range<u64>) -> bool {
+    log.contains(&write.offset) && write.bytes().len() / 512 > BLOCK
 }
 
 fn tear(write: &MemWrite, random: &mut u64) -> Kept {
