@@ -54,7 +54,10 @@ impl Inner {
         for at in dropped {
             batch[at].tell_dropped(self, DropReason::FailedValidation);
         }
-        outcome.map(|()| more)
+        outcome?;
+        // Whoever sees the count has been told what was dropped.
+        add(&self.counters.validated, batch.len());
+        Ok(more)
     }
 
     /// Adds the positions of what was dropped to `dropped`.
@@ -85,8 +88,6 @@ impl Inner {
                     }
                 }
             }
-        })?;
-        add(&self.counters.validated, batch.len());
-        Ok(())
+        })
     }
 }
