@@ -187,7 +187,8 @@ impl Late {
 impl Drop for Late {
     fn drop(&mut self) {
         self.0.pool.lock().late -= 1;
-        self.0.freed.notify_one();
+        // All: one that may not make a lane would keep the news to itself.
+        self.0.freed.notify_all();
     }
 }
 

@@ -153,6 +153,9 @@ pub(crate) fn recover(
         .unwrap_or(0);
     recovered.incarnation = recovered.incarnation.max(known);
     recovered.base_sequence = base_sequence;
+    // Nor may it start before what any base names as durable: the next recovery would miss all up to there.
+    recovered.end.sequence = recovered.end.sequence.max(proven_end);
+    recovered.tail = recovered.end.sequence;
     forget_slots(&mut recovered, bad_slots);
     recovered.report.base_damage = unusable;
     recovered.report.lost_metadata = Some(why);

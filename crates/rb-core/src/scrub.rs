@@ -78,7 +78,7 @@ impl Inner {
             scrubber.silent_until = now + WAIT_AFTER_SILENCE;
         }
         if !more {
-            add(&counters.passes, 1);
+            add(&counters.passes, usize::from(outcome.is_ok()));
             scrubber.io = None;
             scrubber.walk = None;
         }

@@ -59,6 +59,36 @@ fn the_newest_bases_header_tells_how_long_the_log_was() {
     assert!(sim.open().recovery().lost_metadata.is_some());
 }
 
+/// After metadata was lost the log began anew behind the last block that could still be read. Where a base
+/// whose sections were rotten named later blocks as durable, the next restart took the new log for one that
+/// had lost them, and what had been synced since was lost, or came back.
+#[test]
+fn a_log_begun_after_lost_metadata_goes_on_behind_what_any_base_names() {
+    let sim = Sim::new(8);
+    let store = sim.open();
+    store.put(b"gone", b"gone").unwrap();
+    for n in 0..6 {
+        store.put(&key(n), b"v").unwrap();
+        store.sync().unwrap();
+    }
+    store.checkpoint().unwrap();
+    let superblock = store.superblock().clone();
+    let sim = sim.crash();
+    sim.corrupt_section(&superblock.base_b);
+    for sequence in 3..8 {
+        sim.corrupt_log(&superblock, sequence);
+    }
+    let store = sim.open();
+    assert!(store.recovery().lost_metadata.is_some());
+    store.remove(b"gone").unwrap();
+    store.put(b"new", b"new").unwrap();
+    store.sync().unwrap();
+    let store = sim.crash().open();
+    assert_eq!(store.recovery().lost_metadata, None);
+    assert!(!store.contains(b"gone"));
+    assert!(store.get(b"new").unwrap().is_some());
+}
+
 /// A header that is there before its sections and directory are would name what is not. Until the
 /// checkpoint's last flush, whatever of it a crash leaves is not a base.
 #[test]
