@@ -1,5 +1,6 @@
 //! Values that say what they are, so that whoever reads one knows whether it is whole and whose it is.
 
+use rb_core::{Payload, Store};
 use rb_testkit::values::{fill, matches};
 
 /// Key, version and length come first.
@@ -43,4 +44,16 @@ pub(crate) fn version_of(key: u64, bytes: &[u8]) -> Result<u64, String> {
 
 fn content([key, version, len]: [u64; 3]) -> u64 {
     (key << 40 | version) ^ len << 20
+}
+
+/// A value to put, from the caller's memory or, where there is room, from the store's.
+pub(crate) fn payload<'a>(store: &Store, bytes: &'a [u8], in_own_memory: bool) -> Payload<'a> {
+    let buffer = in_own_memory.then(|| store.buffer(bytes.len()));
+    match buffer {
+        Some(Ok(mut buffer)) => {
+            buffer.copy_from_slice(bytes);
+            Payload::Buffer(buffer)
+        }
+        _ => Payload::Bytes(bytes),
+    }
 }

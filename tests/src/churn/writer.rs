@@ -2,12 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rb_core::{
-    Durability, EntryInfo, Error, Lock, Payload, Put, PutMode, PutOptions, Store, Stored,
-};
+use rb_core::{Durability, EntryInfo, Error, Lock, Put, PutMode, PutOptions, Store, Stored};
 
 use super::{KEYS, WRITERS, name, random};
-use crate::marked::{bytes_of, version_of};
+use crate::marked::{bytes_of, payload, version_of};
 use crate::tally::words;
 
 /// A writer changes only its own keys, so it knows what each must be. A reader has none.
@@ -95,13 +93,7 @@ impl Writer {
         let in_own_memory = self.random(2) == 0;
         let puts = names.iter().zip(&values).map(|(key, bytes)| Put {
             key,
-            payload: match self.store.buffer(bytes.len()) {
-                Ok(mut buffer) if in_own_memory => {
-                    buffer.copy_from_slice(bytes);
-                    Payload::Buffer(buffer)
-                }
-                _ => Payload::Bytes(bytes),
-            },
+            payload: payload(&self.store, bytes, in_own_memory),
             metadata: &[],
         });
         let puts = puts.collect();

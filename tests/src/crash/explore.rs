@@ -278,7 +278,7 @@ impl Explorer<'_> {
         if !self.collect(&child) {
             return;
         }
-        self.tally.states.reach_if_third(depth);
+        self.tally.states.reach_if(State::ThirdRestart, depth >= 2);
         self.crash_again(&child, opened_at, depth + 1);
     }
 

@@ -84,10 +84,6 @@ impl States {
         self.0[state as usize] += 1;
     }
 
-    pub(super) fn reach_if_third(&mut self, depth: u32) {
-        self.reach_if(State::ThirdRestart, depth >= 2);
-    }
-
     pub(super) fn reach_if(&mut self, state: State, reached: bool) {
         self.0[state as usize] += u64::from(reached);
     }

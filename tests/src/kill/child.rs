@@ -7,14 +7,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use rb_core::{
-    Durability, EngineKind, Error, Event, Events, Lock, Operation, Payload, Put, PutMode,
-    PutOptions, PutResult, Store, StoreOptions, Stored,
+    Durability, EngineKind, Error, Event, Events, Lock, Operation, Put, PutMode, PutOptions,
+    PutResult, Store, StoreOptions, Stored,
 };
 use rb_testkit::values::next_number;
 
 use super::keys::{BATCH, Key, THREADS, name, number, pick, value_len};
 use super::lines::{Answer, Line};
-use crate::marked::{bytes_of, version_of};
+use crate::marked::{bytes_of, payload, version_of};
 use crate::tally::words;
 
 /// What the parent tells the child.
@@ -218,13 +218,7 @@ impl Worker {
             .zip(&values)
             .map(|(key, bytes)| Put {
                 key,
-                payload: match self.store.buffer(bytes.len()) {
-                    Ok(mut buffer) if in_own_memory => {
-                        buffer.copy_from_slice(bytes);
-                        Payload::Buffer(buffer)
-                    }
-                    _ => Payload::Bytes(bytes),
-                },
+                payload: payload(&self.store, bytes, in_own_memory),
                 metadata: &[],
             })
             .collect();

@@ -65,6 +65,14 @@ fn all_of_age(store: &Store, age: u64, when: &str) -> u64 {
 /// Old headers and payloads stay where they are: at the places of the new slots (the same size, or one
 /// of which a new slot takes two), or inside them. They name another store or epoch. Neither the index
 /// nor, when both bases are lost, a scan of headers may find them.
+/// The store's file as it is after a sync and a kill, or after a close.
+fn left(bed: Bed, store: Store, killed: bool) -> Bed {
+    store.sync().unwrap();
+    let bed = if killed { bed.image() } else { bed };
+    store.close().unwrap();
+    bed
+}
+
 #[test]
 fn no_old_value_after_formatting_again_or_starting_empty() {
     let format = |slot_bytes, sparse| Again::Format { slot_bytes, sparse };
@@ -84,10 +92,7 @@ fn no_old_value_after_formatting_again_or_starting_empty() {
             for n in 0..KEYS {
                 store.put(&key(n), &of_age(n, 1)).unwrap();
             }
-            store.sync().unwrap();
-            let bed = if killed { first.image() } else { first };
-            store.close().unwrap();
-            drop(store);
+            let bed = left(first, store, killed);
 
             let store = again.open(&bed);
             assert_eq!(all_of_age(&store, 2, &when), 0, "{when}");
@@ -169,10 +174,7 @@ fn a_full_device_works_after_a_restart() {
             for n in 0..KEYS {
                 store.put(&key(n), &of_age(n, 1)).unwrap();
             }
-            store.sync().unwrap();
-            let bed = if killed { first.image() } else { first };
-            store.close().unwrap();
-            drop(store);
+            let bed = left(first, store, killed);
             let store = bed.open();
             assert_eq!(store.stats().index.classes[0].free, 0);
             let in_time = ends_within(Duration::from_secs(30), move || {

@@ -262,11 +262,6 @@ impl MemDevice {
         self.state.lock().observer = Some(Observer(Arc::new(observer)));
     }
 
-    /// Ends what [`observe`](Self::observe) began.
-    pub fn unobserve(&self) {
-        self.state.lock().observer = None;
-    }
-
     /// Writes that failed and have yet to land.
     #[must_use]
     pub fn late_writes(&self) -> usize {
