@@ -162,13 +162,13 @@ pub(crate) fn write_superblock(io: &mut MetaIo, superblock: &Superblock) -> Resu
     Ok(())
 }
 
-/// Rewrites the copies that differ from the newest.
+/// Rewrites the copy that differs from the newest. The opening's incarnation block is flushed next, and this
+/// with it.
 pub(crate) fn repair_superblocks(io: &mut MetaIo, found: &Superblocks) -> Result<bool, Error> {
     let block = found.newest.encode();
     for (offset, repair) in COPIES.into_iter().zip(found.repair) {
         if repair {
             io.write(offset, &block[..])?;
-            io.flush()?;
         }
     }
     Ok(found.repair.contains(&true))

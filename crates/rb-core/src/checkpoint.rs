@@ -22,7 +22,7 @@ use rb_format::{
 };
 use rb_index::{Cursor, Visit};
 
-use crate::commit::{check_writer, words};
+use crate::commit::{Aftermath, check_writer, words};
 use crate::error::Error;
 use crate::inner::{Inner, Writer};
 use crate::meta_io::MetaIo;
@@ -67,9 +67,11 @@ impl Inner {
         if !wanted() {
             return Ok(());
         }
-        let written = self.write_base(writer, &mut checkpointer);
-        // An observer of the failure may call the store.
+        let mut aftermath = Vec::new();
+        let written = self.write_base(writer, &mut checkpointer, &mut aftermath);
+        // Who is told may call the store, and ask for a checkpoint.
         drop(checkpointer);
+        aftermath.into_iter().for_each(|commit| commit.tell(self));
         match written {
             Ok(()) => {
                 self.counters.checkpoints.fetch_add(1, Ordering::Relaxed);
@@ -82,7 +84,12 @@ impl Inner {
         }
     }
 
-    fn write_base(&self, writer: &Writer, checkpointer: &mut Checkpointer) -> Result<(), Error> {
+    fn write_base(
+        &self,
+        writer: &Writer,
+        checkpointer: &mut Checkpointer,
+        aftermath: &mut Vec<Aftermath>,
+    ) -> Result<(), Error> {
         let target = checkpointer
             .newest
             .as_ref()
@@ -106,7 +113,10 @@ impl Inner {
             directory,
             ..
         } = sections;
-        self.make_durable(writer, writer.log.ticket())?; // 2
+        let ticket = writer.log.ticket(); // 2
+        while !writer.log.is_durable(ticket) {
+            aftermath.push(self.commit_untold(writer)?);
+        }
         let encoded = encode_directory(&directory, &self.identity, base_sequence);
         let header = BaseHeader {
             identity: self.identity,

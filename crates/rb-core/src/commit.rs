@@ -19,7 +19,7 @@ use rb_io::Request;
 use crate::error::Error;
 use crate::events::Event;
 use crate::inner::{Inner, Writer};
-use crate::log::{DeltaLog, Need, Pending};
+use crate::log::{DeltaLog, Need, Pending, Waiter};
 use crate::meta_io::MetaIo;
 
 pub(crate) struct Committer {
@@ -56,13 +56,22 @@ impl Inner {
     /// # Errors
     /// Any failure poisons writing: nobody knows what of it is on the device.
     pub(crate) fn commit(&self, writer: &Writer) -> Result<(), Error> {
+        self.commit_untold(writer)?.tell(self);
+        Ok(())
+    }
+
+    /// A commit by a caller who holds a lock: it tells who waited when it has let go of it.
+    ///
+    /// # Errors
+    /// As [`Inner::commit`].
+    pub(crate) fn commit_untold(&self, writer: &Writer) -> Result<Aftermath, Error> {
         self.poison.check()?;
         let mut committer = writer.committer.lock();
         self.poison.check()?;
         let quarantined = writer.quarantine.lock().waiting();
         let pending = writer.log.take();
         if pending.is_none() && quarantined == 0 {
-            return Ok(());
+            return Ok(Aftermath::default());
         }
         let written = committer.write(writer, pending.as_ref());
         let waiters = match (&written, &pending) {
@@ -73,10 +82,8 @@ impl Inner {
         match written {
             Ok(()) => {
                 self.counters.commits.fetch_add(1, Ordering::Relaxed);
-                self.settle(writer, quarantined);
-                // They may call the store, so no lock is held here.
-                waiters.into_iter().for_each(|waiter| waiter(Ok(())));
-                Ok(())
+                let bad_slots = self.settle(writer, quarantined);
+                Ok(Aftermath { waiters, bad_slots })
             }
             Err(error) => {
                 let blocks =
@@ -87,18 +94,20 @@ impl Inner {
                     blocks.1,
                     words(&error)
                 ));
-                self.poison.check()
+                self.poison.check()?;
+                Ok(Aftermath::default())
             }
         }
     }
 
-    /// A flush ended well, so writes that failed before it cannot land any more.
-    fn settle(&self, writer: &Writer, quarantined: usize) {
+    /// A flush ended well, so writes that failed before it cannot land any more. Answers the slots that
+    /// are out of use from now on.
+    fn settle(&self, writer: &Writer, quarantined: usize) -> Vec<u32> {
         if quarantined == 0 {
-            return;
+            return Vec::new();
         }
         let bad = writer.quarantine.lock().settle(&self.index, quarantined);
-        for slot in bad {
+        for &slot in &bad {
             // Remembered by the next base as well, should there be no room for the record now.
             if let Ok(permit) = writer
                 .log
@@ -110,8 +119,25 @@ impl Inner {
                     self.options.clock.now(),
                 );
             }
-            self.emit(&Event::BadSlot { slot });
         }
+        bad
+    }
+}
+
+/// Whom a commit concerns, to be told when no lock is held: they may call the store.
+#[derive(Default)]
+#[must_use]
+pub(crate) struct Aftermath {
+    waiters: Vec<Waiter>,
+    bad_slots: Vec<u32>,
+}
+
+impl Aftermath {
+    pub(crate) fn tell(self, inner: &Inner) {
+        for slot in self.bad_slots {
+            inner.emit(&Event::BadSlot { slot });
+        }
+        self.waiters.into_iter().for_each(|waiter| waiter(Ok(())));
     }
 }
 

@@ -48,7 +48,8 @@ pub enum Event<'a> {
 }
 
 /// An observer. Called in the thread that did the work, with no lock of the store held; it should
-/// be quick and may call the store, except to close it. A panic in it ends there, reported by the
+/// be quick and may call the store, except to close it, and must not wait for an async operation: the thread
+/// that it runs in may be the one that would finish it. A panic in it ends there, reported by the
 /// panic hook: the operation that it was told of goes on.
 pub trait Events: Send + Sync + Debug {
     /// Called for each event.

@@ -218,23 +218,22 @@ fn wipe(io: &mut MetaIo, foreign: &[Range<u64>]) -> Result<(), Error> {
 }
 
 /// Zeroes the fixed places and the other base's header, the superblocks durably before anything that
-/// they name: a crash leaves the old store whole, or none. Old records elsewhere name another UUID.
+/// they name: a crash leaves the old store whole, or none. The flush of the new base covers the rest, and
+/// only then come the new superblocks. Old records elsewhere name another UUID.
 fn invalidate(io: &mut MetaIo, superblock: &Superblock) -> Result<(), Error> {
     let zeros = vec![0; FORMAT_BLOCK];
-    let superblocks = [SUPERBLOCK_A_OFFSET, SUPERBLOCK_B_OFFSET];
+    for offset in [SUPERBLOCK_A_OFFSET, SUPERBLOCK_B_OFFSET] {
+        io.write(offset, &zeros)?;
+    }
+    io.flush()?;
     let rest = [
         INCARNATION_A_OFFSET,
         INCARNATION_B_OFFSET,
         METADATA_START,
         superblock.base_b.offset,
     ];
-    for places in [&superblocks[..], &rest[..]] {
-        for &offset in places {
-            io.write(offset, &zeros)?;
-        }
-        io.flush()?;
-    }
-    Ok(())
+    rest.into_iter()
+        .try_for_each(|offset| io.write(offset, &zeros))
 }
 
 /// Writes the first base of an epoch, without entries, into a base region.

@@ -69,6 +69,8 @@ impl Lanes {
             depth: self.depth,
             arenas: self.arenas.clone(),
             issuer,
+            // The driver must hear of the next operation while a part hangs.
+            inline: issuer == Issuer::Any,
         };
         let queue = self.engine.queue(&options).map_err(|why| Error::Resource {
             what: "an I/O queue",
@@ -192,6 +194,17 @@ impl Drop for Late {
     }
 }
 
+/// Drops a lane of which nothing more is wanted in a thread of its own: requests that hang would keep the
+/// caller, and after some time the queue would give its memory up for lost.
+pub(crate) fn drop_elsewhere(mut lane: Lane) {
+    elsewhere(move || {
+        let mut done = Vec::new();
+        while lane.unfinished() > 0 && lane.poll(1, None, &mut done).is_ok() {
+            done.clear();
+        }
+    });
+}
+
 /// Waits for the rest of a late wave in a thread of its own, however long the device takes.
 fn wait_elsewhere<W: Wave>(
     mut lane: Lane,
@@ -200,7 +213,7 @@ fn wait_elsewhere<W: Wave>(
     count: usize,
     late: Late,
 ) {
-    let wait = move || {
+    elsewhere(move || {
         while done.len() < count {
             let missing = u32::try_from(count - done.len()).unwrap_or(u32::MAX);
             if lane.poll(missing, None, &mut done).is_err() {
@@ -212,11 +225,11 @@ fn wait_elsewhere<W: Wave>(
         // The lane's memory goes first.
         drop(lane);
         drop(late);
-    };
+    });
+}
+
+fn elsewhere(wait: impl FnOnce() + Send + 'static) {
+    let thread = std::thread::Builder::new().name("rb-late".into());
     // Without a thread the closure is dropped with the lane in it, whose queue keeps the memory.
-    drop(
-        std::thread::Builder::new()
-            .name("rb-late".into())
-            .spawn(wait),
-    );
+    drop(thread.spawn(wait));
 }

@@ -43,6 +43,11 @@ impl Chunk {
         matches!(&self.bytes, Bytes::Pieced { unreadable, .. } if unreadable.contains(&number))
     }
 
+    /// Whether the device could read every block.
+    pub(crate) fn is_whole(&self) -> bool {
+        !matches!(&self.bytes, Bytes::Pieced { unreadable, .. } if !unreadable.is_empty())
+    }
+
     pub(crate) fn blocks(&self) -> impl Iterator<Item = &[u8]> {
         let bytes = match &self.bytes {
             Bytes::Read(buffer) => &buffer[..],

@@ -8,6 +8,7 @@ use rb_format::FORMAT_BLOCK;
 use rb_io::{Arena, Buffer, Completion, Engine, IoError, Issuer, Lane, QueueOptions, Request};
 
 use crate::error::Error;
+use crate::lanes::drop_elsewhere;
 
 /// One request's worth of work in [`MetaIo::read_each`].
 pub(crate) struct ReadAt {
@@ -17,13 +18,12 @@ pub(crate) struct ReadAt {
 }
 
 pub(crate) struct MetaIo {
-    lane: Lane,
+    /// An error once a request was late or the queue failed. An answer that comes after all could be taken
+    /// for that of another request, so nothing more is asked.
+    lane: Result<Lane, Error>,
     arena: Arena,
     depth: usize,
     deadline: Duration,
-    /// A request is late or the queue failed. An answer that comes after all could be taken for that
-    /// of another request, so nothing more is asked.
-    dead: Option<Error>,
 }
 
 impl MetaIo {
@@ -44,18 +44,18 @@ impl MetaIo {
                 depth,
                 arenas: Vec::new(),
                 issuer: Issuer::Any,
+                // A commit may wait no longer than its deadline, or closing would wait with it.
+                inline: false,
             })
             .map_err(|why| Error::Resource {
                 what: "an I/O queue",
                 why: why.to_string(),
             })?;
-        let lane = Lane::new(queue, engine.limits());
         Ok(MetaIo {
-            lane,
+            lane: Ok(Lane::new(queue, engine.limits())),
             arena,
             depth: depth as usize,
             deadline,
-            dead: None,
         })
     }
 
@@ -106,7 +106,6 @@ impl MetaIo {
         reads: impl IntoIterator<Item = ReadAt>,
         mut each: impl FnMut(usize, Result<&[u8], IoError>),
     ) -> Result<(), Error> {
-        self.check()?;
         let mut reads = reads.into_iter().peekable();
         let mut flying = 0;
         let mut done = Vec::new();
@@ -118,7 +117,7 @@ impl MetaIo {
                     break;
                 };
                 let (tag, offset, len) = (next.tag, next.offset, next.len);
-                self.lane
+                self.lane()?
                     .start(tag as u64, Request::read(offset, buf, 0, len));
                 flying += 1;
                 reads.next();
@@ -180,21 +179,22 @@ impl MetaIo {
             })
     }
 
-    fn check(&self) -> Result<(), Error> {
-        self.dead.clone().map_or(Ok(()), Err)
+    fn lane(&mut self) -> Result<&mut Lane, Error> {
+        self.lane.as_mut().map_err(|error| error.clone())
     }
 
     fn die(&mut self, error: Error) -> Error {
-        self.dead = Some(error.clone());
+        if let Ok(lane) = std::mem::replace(&mut self.lane, Err(error.clone())) {
+            drop_elsewhere(lane);
+        }
         error
     }
 
     /// Runs a batch; answers in request order.
     pub(crate) fn run(&mut self, requests: Vec<Request>) -> Result<Vec<Completion>, Error> {
-        self.check()?;
-        let count = requests.len();
+        let (lane, count) = (self.lane()?, requests.len());
         for (tag, request) in requests.into_iter().enumerate() {
-            self.lane.start(tag as u64, request);
+            lane.start(tag as u64, request);
         }
         let mut done = Vec::with_capacity(count);
         while done.len() < count {
@@ -212,7 +212,7 @@ impl MetaIo {
                 let waited = self.deadline;
                 return Err(self.die(Error::TimedOut { waited }));
             }
-            if let Err(error) = self.lane.poll(1, Some(left), done) {
+            if let Err(error) = self.lane()?.poll(1, Some(left), done) {
                 return Err(self.die(error.into()));
             }
         }

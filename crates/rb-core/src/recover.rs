@@ -19,7 +19,7 @@ use crate::checkpoint::BasePlace;
 use crate::error::{Error, OpenError};
 use crate::meta_io::MetaIo;
 use crate::options::OnLostMetadata;
-use crate::replay::{Replayed, highest_sequence, replay};
+use crate::replay::{Damage, Replayed, highest_sequence, replay};
 use crate::scan::{ScanReport, scan};
 
 /// How an opening found the store.
@@ -114,17 +114,18 @@ pub(crate) fn recover(
         .map(|base| base.header.position.sequence)
         .max()
         .unwrap_or(0);
-    let (mut lost, mut lost_block) = (None, None);
+    let mut lost = None;
     for base in &bases {
         match from_base(io, superblock, geometry, shards, base)? {
             Ok((mut recovered, damage)) => {
                 recovered.base_sequence = base_sequence;
                 let end = recovered.end.sequence;
-                let short = (end < proven_end).then(|| {
-                    format!("the log ends at block {end}, yet a base names all before {proven_end} as durable")
+                let short = (end < proven_end).then(|| Damage {
+                    block: end,
+                    why: format!("the log ends at block {end}, yet a base names all before {proven_end} as durable"),
                 });
-                if let Some(damage) = damage.or(short) {
-                    (lost, lost_block) = (Some(damage), Some(end));
+                lost = damage.or(short);
+                if lost.is_some() {
                     break;
                 }
                 recovered.report.base_damage = unusable;
@@ -140,10 +141,13 @@ pub(crate) fn recover(
             Err(why) => unusable.push(format!("base {}: {why}", ["A", "B"][base.region])),
         }
     }
-    let why = lost.unwrap_or_else(|| {
-        let why = [unusable.as_slice(), absent.as_slice()].concat().join("; ");
-        format!("no usable checkpoint base ({why})")
-    });
+    let (lost_block, why) = match lost {
+        Some(Damage { block, why }) => (Some(block), why),
+        None => {
+            let why = [unusable.as_slice(), absent.as_slice()].concat().join("; ");
+            (None, format!("no usable checkpoint base ({why})"))
+        }
+    };
     let mut recovered = without_metadata(io, superblock, geometry, shards, on_lost_metadata)
         .map_err(failed("reading slot headers"))?;
     let known = bases
@@ -199,10 +203,10 @@ fn index_error(why: rb_index::IndexError) -> OpenError {
     }
 }
 
-pub(crate) type FromBase = Result<(Recovered, Option<String>), String>;
+pub(crate) type FromBase = Result<(Recovered, Option<Damage>), String>;
 
 /// Loads one base and replays the log after it. The inner error says why the base is not usable;
-/// the string beside the result says how the log is damaged.
+/// the damage beside the result says how the log is damaged.
 pub(crate) fn from_base(
     io: &mut MetaIo,
     superblock: &Superblock,

@@ -15,7 +15,7 @@ use crate::open::{Source, open_path};
 use crate::options::{Background, OnLostMetadata, StoreOptions, Validate};
 use crate::store::Store;
 
-/// Entries removed between two looks at the room in the log.
+/// Entries removed at once.
 const BATCH: usize = 256;
 /// The second round writes the place that the first left alone, of the incarnation blocks.
 const ROUNDS: usize = 2;
@@ -103,23 +103,37 @@ fn round(source: &Source, options: &AuditOptions, audited: &Audited) -> Result<u
             ..StoreOptions::default()
         },
     )?;
-    let mut dropped = 0;
-    for keys in audited.unproven.chunks(BATCH) {
-        let keys: Vec<&[u8]> = keys.iter().map(|key| &**key).collect();
-        for answer in store.remove_many(&keys) {
-            dropped += u64::from(answer.map_err(OpenError::Writer)?);
-        }
-        make_room(&store).map_err(OpenError::Writer)?;
-    }
+    let before = store.stats().index.entries;
+    let keys: Vec<&[u8]> = audited.unproven.iter().map(|key| &**key).collect();
+    keys.chunks(BATCH)
+        .try_for_each(|keys| remove(&store, keys))
+        .map_err(OpenError::Writer)?;
+    let after = store.stats().index.entries;
     // Closing writes the other base.
     store
         .checkpoint()
         .and_then(|()| store.close())
         .map_err(OpenError::Writer)?;
-    Ok(dropped)
+    Ok(before - after)
 }
 
-fn make_room(store: &Store) -> Result<(), Error> {
-    store.step_commit()?;
-    store.step_checkpoint().map(|_| ())
+/// Removes the keys, in parts if the log is too small or too full for them all. To remove a key twice does
+/// no harm.
+fn remove(store: &Store, keys: &[&[u8]]) -> Result<(), Error> {
+    let failed = store.remove_many(keys).into_iter().find_map(Result::err);
+    match failed {
+        None => store.step_checkpoint().map(|_| ()),
+        Some(Error::Busy { .. }) => {
+            // The ring keeps what the older of two bases needs.
+            store.checkpoint()?;
+            store.checkpoint()?;
+            if let [key] = keys {
+                return store.remove(key).map(|_| ());
+            }
+            let (some, others) = keys.split_at(keys.len() / 2);
+            remove(store, some)?;
+            remove(store, others)
+        }
+        Some(error) => Err(error),
+    }
 }

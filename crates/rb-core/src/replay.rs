@@ -10,9 +10,9 @@
 
 use std::num::NonZeroUsize;
 
-use crossbeam::channel::{Receiver, bounded};
+use crossbeam::channel::{Receiver, Sender, bounded};
 use parking_lot::Mutex;
-use rb_format::{Geometry, LogBlock, LogPosition, Record, Superblock, key_hash};
+use rb_format::{FORMAT_BLOCK, Geometry, LogBlock, LogPosition, Record, Superblock, key_hash};
 use rb_index::{Loader, NewEntry, SlotId};
 
 use crate::error::Error;
@@ -32,10 +32,18 @@ pub(crate) struct Replayed {
     /// The highest opening that wrote to it.
     pub(crate) incarnation: u32,
     /// Proof that the log goes on after its apparent end, or a record that cannot be.
-    pub(crate) damage: Option<String>,
+    pub(crate) damage: Option<Damage>,
     pub(crate) bad_slots: Vec<u32>,
     /// The index's clock after the last replayed put.
     pub(crate) recency: u32,
+}
+
+/// Where the log is damaged, and how.
+#[derive(Clone, Debug)]
+pub(crate) struct Damage {
+    /// Sequence of the block.
+    pub(crate) block: u64,
+    pub(crate) why: String,
 }
 
 /// Steps of the recency clock per replayed block, so that puts keep the order of their blocks, and
@@ -71,32 +79,26 @@ pub(crate) fn replay(
     let threads = std::thread::available_parallelism()
         .map_or(1, NonZeroUsize::get)
         .min(8);
-    let mut unreadable = None;
-    std::thread::scope(|scope| -> Result<(), Error> {
+    let end_damage = std::thread::scope(|scope| {
         let (links, inbox) = bounded::<(Chunk, usize)>(threads);
         for _ in 0..threads {
             let (inbox, applier) = (inbox.clone(), &applier);
             scope.spawn(move || applier.run(&inbox));
         }
         drop(inbox);
+        let mut suspected = None;
         loop {
-            let chunks = reader.read(io, chain.at.sequence, limit)?;
-            if chunks.is_empty() {
-                return Ok(());
+            let unreadable = chain.follow(io, &mut reader, limit, &links)?;
+            if unreadable.is_some() {
+                return Ok::<_, Error>(unreadable);
             }
-            for chunk in chunks {
-                let count = chunk.blocks().take_while(|block| chain.take(block)).count();
-                let whole = count == chunk.len();
-                if chunk.is_unreadable(count) {
-                    // It may hold what was durable: an end is only what was read and is not the next.
-                    unreadable = Some(format!("log block {} cannot be read", chain.at.sequence));
-                }
-                // Sending fails only when every applier has stopped, which they do not.
-                drop(links.send((chunk, count)));
-                if !whole {
-                    return Ok(());
-                }
+            let damage = look_past_end(io, superblock, &mut reader, chain.at, limit)?;
+            // The writer beside a read-only opening may have gone on since: only an end that has not moved
+            // when it is looked at again is one.
+            if damage.is_none() || suspected == Some(chain.at.sequence) {
+                return Ok(damage);
             }
+            suspected = Some(chain.at.sequence);
         }
     })?;
     let Found {
@@ -104,10 +106,6 @@ pub(crate) fn replay(
         bad_slots,
         damage,
     } = applier.found.into_inner();
-    let mut damage = damage.or(unreadable);
-    if damage.is_none() {
-        damage = look_past_end(io, superblock, &mut reader, chain.at, limit)?;
-    }
     let blocks = chain.at.sequence - start.sequence;
     let stamps = u32::try_from(blocks)
         .unwrap_or(u32::MAX)
@@ -118,7 +116,7 @@ pub(crate) fn replay(
         end: chain.at,
         clean: chain.clean,
         incarnation: chain.incarnation,
-        damage,
+        damage: damage.or(end_damage),
         bad_slots,
         recency: recency.wrapping_add(stamps),
     })
@@ -132,7 +130,13 @@ fn look_past_end(
     reader: &mut LogReader<'_>,
     end: LogPosition,
     limit: u64,
-) -> Result<Option<String>, Error> {
+) -> Result<Option<Damage>, Error> {
+    let damaged = |why| {
+        Ok(Some(Damage {
+            block: end.sequence,
+            why,
+        }))
+    };
     let until = (end.sequence + 1 + LOOKAHEAD_BLOCKS).min(limit);
     let mut sequence = end.sequence;
     while sequence < until {
@@ -141,16 +145,16 @@ fn look_past_end(
                 let block = LogBlock::decode(bytes, &superblock.identity).ok();
                 let (found, named) = block.map_or((0, 0), |block| (block.sequence, block.durable));
                 if found > sequence {
-                    return Ok(Some(format!(
+                    return damaged(format!(
                         "the log ends at block {}, yet block {found} is in the place of block {sequence}",
                         end.sequence
-                    )));
+                    ));
                 }
                 if found == sequence && named >= end.sequence {
-                    return Ok(Some(format!(
+                    return damaged(format!(
                         "log block {} is missing or damaged, yet block {sequence} names all up to {named} as durable",
                         end.sequence
-                    )));
+                    ));
                 }
                 sequence += 1;
             }
@@ -159,28 +163,33 @@ fn look_past_end(
     Ok(None)
 }
 
-/// The highest sequence and opening of any valid block in the whole ring; for starting a new log
-/// after damage.
+/// The highest sequence that a block of the ring can have, and the highest opening of any; for starting a
+/// new log after damage.
 pub(crate) fn highest_sequence(
     io: &mut MetaIo,
     superblock: &Superblock,
 ) -> Result<(u64, u32), Error> {
     let (mut sequence, mut incarnation) = (0, 0);
-    each_block_of_ring(io, superblock, |block| {
+    let all_read = each_block_of_ring(io, superblock, |block| {
         sequence = sequence.max(block.sequence);
         incarnation = incarnation.max(block.incarnation);
     })?;
+    if !all_read {
+        // What cannot be read now may be there later, and is at most the rest of a round further on.
+        sequence += superblock.log.bytes / FORMAT_BLOCK as u64;
+    }
     Ok((sequence, incarnation))
 }
 
-/// Shows every valid block of the whole ring, whether or not it belongs to the log any more.
+/// Shows every valid block of the whole ring, whether or not it belongs to the log any more. Answers
+/// whether all could be read.
 pub(crate) fn each_block_of_ring(
     io: &mut MetaIo,
     superblock: &Superblock,
     mut each: impl FnMut(&LogBlock<'_>),
-) -> Result<(), Error> {
+) -> Result<bool, Error> {
     let mut reader = LogReader::new(superblock);
-    let mut place = 0;
+    let (mut place, mut all_read) = (0, true);
     while place < reader.ring() {
         let limit = reader.ring();
         for chunk in reader.read(io, place, limit)? {
@@ -189,10 +198,11 @@ pub(crate) fn each_block_of_ring(
                     each(&block);
                 }
             }
+            all_read &= chunk.is_whole();
             place += chunk.len() as u64;
         }
     }
-    Ok(())
+    Ok(all_read)
 }
 
 /// Where the chain of blocks has come to.
@@ -204,12 +214,43 @@ struct Chain<'a> {
 }
 
 impl Chain<'_> {
+    /// Moves on to the end, and hands out what is read, each piece with the number of its blocks that
+    /// belong to the chain. Answers damage if the end is a block that cannot be read.
+    fn follow(
+        &mut self,
+        io: &mut MetaIo,
+        reader: &mut LogReader<'_>,
+        limit: u64,
+        links: &Sender<(Chunk, usize)>,
+    ) -> Result<Option<Damage>, Error> {
+        loop {
+            let chunks = reader.read(io, self.at.sequence, limit)?;
+            if chunks.is_empty() {
+                return Ok(None);
+            }
+            for chunk in chunks {
+                let count = chunk.blocks().take_while(|block| self.take(block)).count();
+                let whole = count == chunk.len();
+                // It may hold what was durable: an end is only what was read and is not the next.
+                let unreadable = chunk.is_unreadable(count).then(|| Damage {
+                    block: self.at.sequence,
+                    why: format!("log block {} cannot be read", self.at.sequence),
+                });
+                // Sending fails only when every applier has stopped, which they do not.
+                drop(links.send((chunk, count)));
+                if !whole {
+                    return Ok(unreadable);
+                }
+            }
+        }
+    }
+
     /// Moves on if this is the next block.
     fn take(&mut self, bytes: &[u8]) -> bool {
         let Ok(block) = LogBlock::decode(bytes, &self.superblock.identity) else {
             return false;
         };
-        if block.sequence != self.at.sequence || block.predecessor != self.at.anchor {
+        if !block.continues(&self.at) {
             return false;
         }
         self.incarnation = self.incarnation.max(block.incarnation);
@@ -233,7 +274,17 @@ struct Applier<'a, 'b> {
 struct Found {
     records: u64,
     bad_slots: Vec<u32>,
-    damage: Option<String>,
+    /// The first.
+    damage: Option<Damage>,
+}
+
+impl Found {
+    fn damaged(&mut self, damage: Damage) {
+        let first = self.damage.as_ref();
+        if first.is_none_or(|first| damage.block < first.block) {
+            self.damage = Some(damage);
+        }
+    }
 }
 
 impl Applier<'_, '_> {
@@ -252,8 +303,10 @@ impl Applier<'_, '_> {
                     let stamp = stamp.wrapping_add(eighth);
                     if let Err(why) = self.apply(&record, block.incarnation, stamp) {
                         // The block is whole and ours, so this is no torn write.
-                        let damage = format!("log block {}: {why}", block.sequence);
-                        self.found.lock().damage = Some(damage);
+                        self.found.lock().damaged(Damage {
+                            block: block.sequence,
+                            why: format!("log block {}: {why}", block.sequence),
+                        });
                     }
                 }
             }

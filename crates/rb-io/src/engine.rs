@@ -41,6 +41,9 @@ pub struct QueueOptions {
     pub arenas: Vec<Arena>,
     /// Who will use the queue.
     pub issuer: Issuer,
+    /// Whether an engine whose requests block may run a lone part in the thread that reaps it. That saves
+    /// the hop to another thread, but while such a part hangs neither a timeout nor a wake ends the wait.
+    pub inline: bool,
 }
 
 /// Which threads use a queue.

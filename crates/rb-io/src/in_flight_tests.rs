@@ -100,6 +100,7 @@ impl Bed {
                 Vec::new()
             },
             issuer,
+            inline: issuer == Issuer::Any,
         };
         let queue = self.engine.queue(&options).expect("the queue opens");
         let mut lane = Lane::new(queue, self.engine.limits());

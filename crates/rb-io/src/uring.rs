@@ -82,6 +82,7 @@ impl UringEngine {
             depth: 1,
             arenas: Vec::new(),
             issuer: Issuer::Any,
+            inline: true,
         })?;
         let part = Part {
             token: 0,

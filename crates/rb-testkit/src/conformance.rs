@@ -116,6 +116,7 @@ fn options(depth: u32) -> QueueOptions {
         depth,
         arenas: Vec::new(),
         issuer: Issuer::Any,
+        inline: true,
     }
 }
 

@@ -14,6 +14,7 @@ fn lane(device: &Arc<MemDevice>) -> Lane {
         depth: 8,
         arenas: vec![],
         issuer: Issuer::Any,
+        inline: true,
     };
     Lane::new(engine.queue(&options).unwrap(), engine.limits())
 }

@@ -19,6 +19,7 @@ fn lane(device: &Arc<MemDevice>, depth: u32) -> Lane {
         depth,
         arenas: vec![],
         issuer: Issuer::Any,
+        inline: true,
     };
     Lane::new(
         engine.queue(&options).expect("the queue opens"),

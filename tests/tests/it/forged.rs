@@ -68,8 +68,18 @@ fn a_record_of_a_generation_that_its_writer_had_not_is_damage() {
         };
         encoder.push(&record, 0);
         encoder.seal(0);
+        // The audit named the block at the log's end instead.
+        encoder.push(&Record::Close, 0);
+        encoder.seal(0);
         let offset = log_block_offset(&superblock.log, end.sequence);
         sim.device.poke(offset, &encoder.take_sealed().bytes);
+        let named = format!("log block {}", end.sequence);
+        let found = sim.audit().findings;
+        assert!(
+            found
+                .iter()
+                .any(|found| found.structure == named && found.offset == offset)
+        );
         let store = sim.open();
         let lost = store.recovery().lost_metadata.clone().unwrap();
         assert!(lost.contains("generation"), "{lost}");

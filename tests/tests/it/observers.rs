@@ -8,7 +8,7 @@ use std::time::Duration;
 use rb_core::{Background, Event, Events, Store};
 use rb_io::OpKind;
 
-use crate::support::{EIO, Sim, ends_within};
+use crate::support::{EIO, Sim, ends_within, key};
 
 const LONG: Duration = Duration::from_secs(5);
 
@@ -54,6 +54,42 @@ fn an_observer_of_a_failure_may_call_the_store() {
         );
         assert!(caller.store.lock().unwrap().is_none(), "it was told");
     }
+}
+
+/// Asks for a checkpoint when it hears of a bad slot.
+#[derive(Debug, Default)]
+struct Rescuer(Mutex<Option<Store>>, Mutex<Vec<bool>>);
+
+impl Events for Rescuer {
+    fn event(&self, event: &Event<'_>) {
+        if let Event::BadSlot { .. } = event
+            && let Some(store) = self.0.lock().unwrap().take()
+        {
+            self.1.lock().unwrap().push(store.checkpoint().is_ok());
+        }
+    }
+}
+
+/// The commit inside a checkpoint sent its events with the checkpoint's lock held: an observer that asked
+/// for a checkpoint waited for itself.
+#[test]
+fn an_observer_of_a_checkpoints_own_commit_may_ask_for_another() {
+    let sim = Sim::new(2);
+    let rescuer = Arc::new(Rescuer::default());
+    let events = rescuer.clone();
+    let store = sim.open_with(|options| options.events = Some(events));
+    let bad = store.geometry().slot_offset(1).unwrap();
+    sim.device.fail_always(OpKind::Write, bad..bad + 8192, EIO);
+    *rescuer.0.lock().unwrap() = Some(store.clone());
+    let ended = ends_within(LONG, move || {
+        for n in 0..20 {
+            drop(store.put(&key(n), b"v"));
+            store.put(b"to commit", b"v").ok();
+            store.checkpoint().unwrap();
+        }
+    });
+    assert!(ended, "the checkpoint hangs");
+    assert_eq!(*rescuer.1.lock().unwrap(), [true], "it was told once");
 }
 
 /// An executor that polls in place: the woken task puts and syncs.

@@ -1,9 +1,12 @@
 //! Restarts: the log's ring, removed keys, reading beside a writer. What must not come back: `stale`.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use rb_core::{Store, StoreOptions};
 use rb_io::OpKind;
+use rb_testkit::{MemOp, Moment};
 
-use crate::support::{Bed, EIO, KIB, Sim, key, slots_of, value};
+use crate::support::{Bed, EIO, KIB, Sim, key, range_of, slots_of, value};
 
 #[test]
 fn the_ring_goes_round_and_checkpoints_follow_it() {
@@ -85,6 +88,41 @@ fn a_read_only_store_reads_and_never_writes() {
     assert!(store.put(b"l", b"v").is_err() && store.remove(b"k").is_err() && store.sync().is_err());
     store.close().unwrap();
     assert!(std::fs::read(bed.path()).unwrap() == before);
+}
+
+/// The writer went on between the two reads of a read-only opening: that which found the end of the log,
+/// and that which looks past it. A later block then named the one at the end as durable, and the opening
+/// reported lost metadata of a store in good health.
+#[test]
+fn a_writer_that_goes_on_does_not_look_like_a_damaged_log() {
+    let sim = Sim::new(32);
+    let writer = sim.open();
+    let put = |n| {
+        writer.put(&key(n), &value(n, 100)).unwrap();
+        writer.sync().unwrap();
+    };
+    (0..3).for_each(put);
+    let log = range_of(&writer.superblock().log);
+    let (reads, going) = (AtomicU64::new(0), writer.clone());
+    sim.device.observe(move |moment, ops| {
+        let of_log = |op: &MemOp| op.op == OpKind::Read && log.contains(&op.offset);
+        // The writer's own reads are of its incarnation blocks.
+        if moment == Moment::Before && ops.iter().any(of_log) {
+            // Nothing before the read that finds the end, four entries before each of the next three.
+            let round = reads.fetch_add(1, Ordering::Relaxed);
+            if (1..4).contains(&round) {
+                (4 * round..4 * round + 4).for_each(|n| {
+                    going.put(&key(n), &value(n, 100)).unwrap();
+                    going.sync().unwrap();
+                });
+            }
+        }
+    });
+    let reader = sim.open_with(|options| options.read_only = true);
+    assert_eq!(reader.recovery().lost_metadata, None);
+    for n in (0..3).chain(4..8) {
+        assert!(reader.get(&key(n)).unwrap().unwrap() == value(n, 100)[..]);
+    }
 }
 
 #[test]

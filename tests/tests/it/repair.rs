@@ -7,8 +7,10 @@ use rb_format::{
     SUPERBLOCK_B_OFFSET,
 };
 
+use rb_io::OpKind;
+
 use crate::audit::{filled, last_block, slot_of};
-use crate::support::{Sim, key, value};
+use crate::support::{EIO, Sim, key, long_keys, slots_of, value};
 
 const ENTRIES: u64 = 12;
 
@@ -116,6 +118,36 @@ fn lost_metadata_is_rebuilt_from_what_slot_headers_prove() {
         (AuditState::Clean, None)
     );
     assert_eq!(missing(&sim.crash()), [5, 6]);
+}
+
+/// The removes of one batch did not fit into the ring between two bases, nor into one that a crash left
+/// full, and the repair answered `Busy` however often it was tried.
+#[test]
+fn a_small_and_full_log_is_no_obstacle() {
+    const SLOTS: u64 = 100;
+    let sim = Sim::with_ring(SLOTS, 64);
+    let store = sim.open();
+    let keys = long_keys(0..SLOTS);
+    for key in &keys {
+        while store.put(key, b"v").is_err() {
+            store.checkpoint().unwrap();
+        }
+        store.sync().unwrap();
+    }
+    store.checkpoint().unwrap();
+    // No base is written any more, so the ring fills.
+    while store.put(&keys[0], b"v").is_ok() {
+        store.sync().unwrap();
+    }
+    let sim = sim.crash();
+    sim.device.fail_always(OpKind::Read, slots_of(&store), EIO);
+    let report = repair(&sim, true);
+    assert_eq!(
+        (report.dropped, report.before.unproven),
+        (SLOTS - 1, SLOTS - 1),
+        "one was evicted by the puts of the first"
+    );
+    assert_eq!(report.after.unwrap().state, AuditState::Clean);
 }
 
 /// A damaged block in the middle of the log, after which the store goes on in a new log.

@@ -135,6 +135,37 @@ fn wait_until_free(file: &StallingFile, engine: EngineKind) -> io::Result<()> {
     }
 }
 
+/// A lone write of metadata went into the kernel in the caller's thread on the posix engine, where no
+/// deadline reached it: behind a commit that hung, closing and dropping the store hung too.
+#[test]
+fn a_commit_that_hangs_does_not_keep_the_store_from_closing() {
+    const WHAT: &str = "a commit to a file that stalls";
+    for engine in [EngineKind::Posix, EngineKind::IoUring] {
+        if engine == EngineKind::IoUring && !io_uring_works(WHAT) {
+            continue;
+        }
+        let file = match StallingFile::new("stalled::serve_a_stalling_file", 16 << 20) {
+            Ok(file) => file,
+            Err(why) => return skip::note(WHAT, &format!("no file system of our own: {why}")),
+        };
+        formatted(file.path());
+        let store = Store::open(file.path(), options(engine)).unwrap();
+        store.put(&key(0), &value(0, LEN)).unwrap();
+        file.hold().unwrap();
+        let (syncing, closing) = (store.clone(), store);
+        let sync = std::thread::spawn(move || syncing.sync());
+        assert!(file.wait_for_held(1, WATCHDOG), "{engine}");
+        let ended = ends_within(WATCHDOG, move || {
+            assert!(closing.close().is_err());
+            drop(closing);
+            assert!(sync.join().unwrap().is_err());
+        });
+        assert!(ended, "{engine}: closing hangs");
+        file.release().unwrap();
+        wait_until_free(&file, engine).unwrap();
+    }
+}
+
 /// The same with a write, whose buffer is the caller's own until it is put.
 #[test]
 fn a_dropped_put_keeps_its_buffer_until_it_ends() {

@@ -113,7 +113,7 @@ impl Audit<'_> {
             Ok(_) if used.is_none() => None,
             Ok((other, damage)) => {
                 let short = other.end.sequence != recovered.end.sequence;
-                let why = damage.or(short.then(|| {
+                let why = damage.map(|damage| damage.why).or(short.then(|| {
                     format!(
                         "the log after it ends at block {} already",
                         other.end.sequence
@@ -122,7 +122,7 @@ impl Audit<'_> {
                 // After a loss the log began anew, and what is older than that cannot reach it.
                 let began_anew = used.is_some_and(|used| {
                     let position = used.header.position;
-                    position.anchor == 0 && other.end.sequence < position.sequence
+                    position.anchor == 0 && other.end.sequence <= position.sequence
                 });
                 why.map(|why| (severity(began_anew), why))
             }
@@ -175,7 +175,7 @@ impl Audit<'_> {
     /// block is no close record, or it has none at all.
     pub(super) fn last_crash(&mut self, closer: u32) -> Result<Option<u32>, OpenError> {
         let mut ends: BTreeMap<u32, (u64, bool)> = BTreeMap::new();
-        each_block_of_ring(&mut self.io, self.superblock, |block| {
+        let read = each_block_of_ring(&mut self.io, self.superblock, |block| {
             let end = ends.entry(block.incarnation).or_default();
             if block.sequence >= end.0 {
                 *end = (
@@ -183,8 +183,8 @@ impl Audit<'_> {
                     matches!(block.records().last(), Some(Record::Close)),
                 );
             }
-        })
-        .map_err(|source| OpenError::Io {
+        });
+        read.map_err(|source| OpenError::Io {
             what: "reading the delta log",
             source,
         })?;

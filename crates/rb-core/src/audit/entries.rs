@@ -3,7 +3,7 @@
 //! as they should be.
 
 use rb_format::{Corruption, FORMAT_BLOCK, Generation, SlotHeader, SlotHeaderRef, padded_len};
-use rb_index::{Cursor, Index, Located, Visit};
+use rb_index::{Index, Located};
 
 use super::Audit;
 use super::fixed::severity;
@@ -12,49 +12,34 @@ use crate::commit::words;
 use crate::error::OpenError;
 use crate::meta_io::ReadAt;
 use crate::proof::{agrees, payload_proves};
+use crate::walk::{Met, Walk};
 
 /// Entries whose reads are in flight together at most; their keys are held meanwhile.
 const BATCH: usize = 16384;
-
-/// A live entry.
-struct Entry {
-    hash: u64,
-    key: Box<[u8]>,
-    located: Located,
-}
 
 impl Audit<'_> {
     /// Reads every live entry. Answers the keys of those that do not prove themselves.
     pub(super) fn entries(&mut self, index: &Index) -> Result<Vec<Box<[u8]>>, OpenError> {
         let mut unproven = Vec::new();
         let all = index.stats().entries;
-        for shard in 0..index.shards() {
-            let mut cursor = Cursor::default();
-            let mut more = true;
-            while more {
-                let mut batch = Vec::new();
-                let guard = index.lock(shard, Visit::Background);
-                more = guard.snapshot(&mut cursor, BATCH, &mut |entry| {
-                    batch.push(Entry {
-                        hash: entry.hash,
-                        key: entry.key.into(),
-                        located: entry.located,
-                    });
-                });
-                drop(guard);
-                // In the order of the device, which rotating and networked ones like best.
-                batch.sort_unstable_by_key(|entry| entry.located.slot);
-                self.batch(&batch, &mut unproven)?;
-                if let Some(progress) = &self.options.progress {
-                    progress.tell(self.report.headers_read, all);
-                }
+        let (mut walk, mut more) = (Walk::default(), true);
+        while more {
+            let mut batch = Vec::new();
+            more = walk.step(index, BATCH, &mut |entry| {
+                batch.push(Met::new(index, &entry))
+            });
+            // In the order of the device, which rotating and networked ones like best.
+            batch.sort_unstable_by_key(|entry| entry.located.slot);
+            self.batch(&batch, &mut unproven)?;
+            if let Some(progress) = &self.options.progress {
+                progress.tell(self.report.headers_read, all);
             }
         }
         self.report.unproven = unproven.len() as u64;
         Ok(unproven)
     }
 
-    fn batch(&mut self, batch: &[Entry], unproven: &mut Vec<Box<[u8]>>) -> Result<(), OpenError> {
+    fn batch(&mut self, batch: &[Met], unproven: &mut Vec<Box<[u8]>>) -> Result<(), OpenError> {
         let (geometry, deep) = (self.geometry, self.options.deep);
         let reads = batch.iter().enumerate().filter_map(|(tag, entry)| {
             let payload = match deep {
@@ -95,7 +80,7 @@ impl Audit<'_> {
         Ok(())
     }
 
-    fn say(&mut self, entry: &Entry, wrong: &Wrong) {
+    fn say(&mut self, entry: &Met, wrong: &Wrong) {
         let Located {
             slot, generation, ..
         } = entry.located;
@@ -125,7 +110,7 @@ impl Audit<'_> {
     }
 
     /// A value goes to the smallest slots that hold it.
-    fn class(&mut self, entry: &Entry) {
+    fn class(&mut self, entry: &Met) {
         let Located {
             slot, payload_len, ..
         } = entry.located;
@@ -155,7 +140,7 @@ enum Wrong {
 }
 
 fn wrong_with(
-    entry: &Entry,
+    entry: &Met,
     bytes: &[u8],
     deep: bool,
     identity: &rb_format::Identity,

@@ -8,7 +8,7 @@ use super::board::Board;
 use super::execute::execute;
 use super::pool::{Job, Pool};
 use crate::device::Device;
-use crate::engine::{Feature, Issuer, Queue, QueueCounters, QueueOptions};
+use crate::engine::{Feature, Queue, QueueCounters, QueueOptions};
 use crate::request::{OpKind, Part, PartDone};
 use crate::wake::Waker;
 
@@ -23,9 +23,7 @@ pub(super) struct PosixQueue {
     pool: Arc<Pool>,
     board: Arc<Board>,
     depth: u32,
-    /// Whether the owner may be kept inside the kernel by a part that hangs, wakes and timeouts or not:
-    /// a thread that does nothing but wait for it loses nothing by that.
-    runs_inline: bool,
+    inline: bool,
     pushed: Vec<Part>,
     /// With the workers or on the board.
     started: usize,
@@ -39,7 +37,7 @@ impl PosixQueue {
             pool,
             board: Arc::default(),
             depth: options.depth,
-            runs_inline: options.issuer == Issuer::Any,
+            inline: options.inline,
             pushed: Vec::new(),
             started: 0,
             counters: QueueCounters::default(),
@@ -118,7 +116,7 @@ impl Queue for PosixQueue {
     ) -> io::Result<()> {
         // A timeout too long for the clock is none.
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        if self.runs_inline && at_least > 0 && self.started == 0 && self.pushed.len() == 1 {
+        if self.inline && at_least > 0 && self.started == 0 && self.pushed.len() == 1 {
             self.run_inline(done);
             return Ok(());
         }

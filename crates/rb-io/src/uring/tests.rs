@@ -38,6 +38,7 @@ fn one_enter_per_batch() {
             depth: 64,
             arenas: vec![arena.clone()],
             issuer,
+            inline: issuer == Issuer::Any,
         };
         let mut lane = Lane::new(engine.queue(&options).unwrap(), engine.limits());
         // A waker that is gone costs nothing.
@@ -69,6 +70,7 @@ fn a_driver_with_a_waker_still_fills_the_queue_at_once() {
         depth: 16,
         arenas: vec![],
         issuer: Issuer::OneThread,
+        inline: false,
     };
     let mut lane = Lane::new(engine.queue(&options).unwrap(), engine.limits());
     let waker = lane.waker();
@@ -93,6 +95,7 @@ fn another_thread_is_refused_by_a_one_thread_queue() {
         depth: 4,
         arenas: vec![],
         issuer: Issuer::OneThread,
+        inline: false,
     };
     let mut queue = engine.queue(&options).unwrap();
     let deferred = queue
@@ -125,6 +128,7 @@ fn a_device_can_be_opened_again_at_once() {
             depth: 4,
             arenas: vec![],
             issuer: Issuer::Any,
+            inline: true,
         };
         let queue = engine.queue(&options).unwrap();
         drop(engine);

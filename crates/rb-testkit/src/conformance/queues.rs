@@ -234,6 +234,7 @@ pub(super) fn one_thread(engine: &dyn Engine) {
         depth: 4,
         arenas: vec![],
         issuer: Issuer::OneThread,
+        inline: false,
     };
     // Opened here, used there: the first user is the one thread.
     let lane = Lane::new(
@@ -290,6 +291,7 @@ pub(super) fn registered_and_other_buffers(engine: &dyn Engine) {
         depth: 8,
         arenas: vec![registered.clone()],
         issuer: Issuer::Any,
+        inline: true,
     };
     let queue: Box<dyn Queue> = engine.queue(&options).expect("the queue opens");
     let says_on = queue
