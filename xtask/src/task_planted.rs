@@ -39,6 +39,9 @@ enum Machine {
     Loom,
 }
 
+/// Characters of what a machine said that the table shows; the rest is in its file and in the JSON.
+const SAID_MAX: usize = 100;
+
 /// What a machine said of one bug.
 struct Answer {
     found: bool,
@@ -270,6 +273,7 @@ impl Answer {
 }
 
 fn row(bug: &str, machine: &str, after: &str, said: &str) -> String {
+    let said: String = said.chars().take(SAID_MAX).collect();
     format!("{bug:28} {machine:8} {after:>11}  {said}")
 }
 
