@@ -52,6 +52,8 @@ pub enum Command {
     Ls(LsArgs),
     /// Replay a trace of KV-cache requests, checking every byte that is served.
     Replay(ReplayArgs),
+    /// Measure how fast a store puts or gets, and check every byte afterwards.
+    Bench(BenchArgs),
     /// Measure how soon a full store serves again after a clean close and after a kill.
     RecoverBench(RecoverBenchArgs),
     /// The process that `rb demo` kills.
@@ -286,6 +288,54 @@ pub struct ReplayArgs {
     /// Agree that what is in --store is destroyed.
     #[arg(long)]
     pub yes: bool,
+}
+
+/// Arguments of `rb bench`.
+#[derive(Debug, Args)]
+#[command(after_help = SIZES)]
+pub struct BenchArgs {
+    /// The store: made if there is none, else one that an earlier run made. It stays.
+    #[arg(long, value_name = "PATH")]
+    pub store: PathBuf,
+    /// What to measure. Puts replace values that are there, gets read them; keys are taken at random.
+    #[arg(long, value_enum)]
+    pub op: BenchOp,
+    /// Length of each value, 16 bytes to 64 MiB.
+    #[arg(long, default_value = "64KiB", value_parser = parse_size, value_name = "SIZE")]
+    pub value_bytes: u64,
+    /// Values in each call.
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub batch: usize,
+    /// Values in flight on each thread, in as many async calls as that takes.
+    #[arg(long, default_value_t = 32, value_name = "N")]
+    pub depth: usize,
+    /// Measure blocking calls, one after the other on each thread.
+    #[arg(long)]
+    pub blocking: bool,
+    /// Threads that call the store.
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub threads: usize,
+    /// How long to measure.
+    #[arg(long, default_value_t = 5.0, value_name = "S")]
+    pub seconds: f64,
+    /// Size of a file to be made (2GiB if not given); on a device, how much of it to use.
+    #[arg(long, value_parser = parse_size, value_name = "SIZE")]
+    pub size: Option<u64>,
+    /// Make a new store even if there is one.
+    #[arg(long)]
+    pub fresh: bool,
+    /// Agree that what is in --store is destroyed where a new store is made.
+    #[arg(long)]
+    pub yes: bool,
+}
+
+/// What `rb bench` measures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum BenchOp {
+    /// Putting values.
+    Put,
+    /// Getting values.
+    Get,
 }
 
 /// Arguments of `rb recover-bench`.

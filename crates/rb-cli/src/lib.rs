@@ -25,6 +25,7 @@ pub mod output;
 pub mod payload;
 pub mod size;
 
+mod bench;
 mod child;
 mod demo;
 mod entries;

@@ -44,6 +44,12 @@ pub fn is_payload(id: u64, bytes: &[u8]) -> bool {
     true
 }
 
+/// Word `at` of the payload of `id`.
+#[must_use]
+pub fn word(id: u64, at: u64) -> u64 {
+    mix(id).wrapping_add(at.wrapping_mul(STEP))
+}
+
 /// A bijection of 64-bit numbers whose result looks random.
 #[must_use]
 pub fn mix(id: u64) -> u64 {

@@ -21,8 +21,8 @@ pub(crate) fn ratio(part: u64, whole: u64) -> f64 {
 }
 
 /// The smallest of the sorted times that `percent` of them do not exceed, in milliseconds.
-pub(crate) fn percentile_ms(sorted: &[Duration], percent: usize) -> f64 {
-    let rank = (sorted.len() * percent).div_ceil(100);
+pub(crate) fn percentile_ms(sorted: &[Duration], percent: f64) -> f64 {
+    let rank = (sorted.len() as f64 * percent / 100.0).ceil() as usize;
     sorted
         .get(rank.saturating_sub(1))
         .map_or(0.0, |time| time.as_secs_f64() * 1e3)
@@ -35,10 +35,10 @@ mod tests {
     #[test]
     fn percentiles_are_nearest_rank() {
         let times: Vec<Duration> = (1..=200).map(Duration::from_millis).collect();
-        assert_eq!(percentile_ms(&times, 50), 100.0);
-        assert_eq!(percentile_ms(&times, 99), 198.0);
-        assert_eq!(percentile_ms(&times[..1], 99), 1.0);
-        assert_eq!(percentile_ms(&[], 99), 0.0);
+        assert_eq!(percentile_ms(&times, 50.0), 100.0);
+        assert_eq!(percentile_ms(&times, 99.0), 198.0);
+        assert_eq!(percentile_ms(&times[..1], 99.0), 1.0);
+        assert_eq!(percentile_ms(&[], 99.0), 0.0);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::args::{Cli, Command};
 use crate::failure::Failure;
 use crate::output::Output;
-use crate::{demo, entries, format, fsck, get, info, inspect, put, recover_bench, replay};
+use crate::{bench, demo, entries, format, fsck, get, info, inspect, put, recover_bench, replay};
 
 /// How a command ended that did not fail.
 #[derive(Debug)]
@@ -79,6 +79,7 @@ fn dispatch(cli: Cli, output: &mut Output) -> Result<Outcome, Failure> {
         Command::Rm(args) => entries::remove(&args, engine, output),
         Command::Ls(args) => entries::list(&args, engine, output),
         Command::Replay(args) => replay::replay(&args, engine, output),
+        Command::Bench(args) => bench::bench(&args, engine, output),
         Command::RecoverBench(args) => recover_bench::bench(&args, engine, output),
         Command::DemoChild(args) => demo::child(&args, engine, output),
         Command::RecoverProbe(fill) => recover_bench::probe(&fill, engine, output),

@@ -115,3 +115,70 @@ fn an_error_of_a_child_is_said_in_words() {
     assert!(error.contains("No such file"), "{error}");
     assert!(!error.contains("{\"error\""), "{error}");
 }
+
+#[test]
+fn a_bench_measures_and_checks_every_byte() {
+    let place = Place::new();
+    let common = [
+        "--size",
+        "24MiB",
+        "--value-bytes",
+        "64KiB",
+        "--seconds",
+        "0.2",
+    ];
+    let bench = |more: &[&str]| {
+        place.rb(
+            &["bench", "--json", "--store"],
+            &[&common[..], more].concat(),
+        )
+    };
+    let cases: [&[&str]; 4] = [
+        &["--op", "put", "--depth", "4"],
+        &[
+            "--op",
+            "get",
+            "--depth",
+            "8",
+            "--batch",
+            "4",
+            "--threads",
+            "2",
+        ],
+        &["--op", "get", "--blocking", "--batch", "8"],
+        &["--op", "put", "--blocking", "--batch", "2"],
+    ];
+    let mut verified = Vec::new();
+    for case in cases {
+        let line = bench(case).json();
+        assert_eq!(
+            (&line["wrong_bytes"], &line["errors"]),
+            (&0.into(), &0.into()),
+            "{line}"
+        );
+        for figure in ["gbps", "ops_per_s", "p50_us", "p99_us", "cpu_s_per_gb"] {
+            assert!(line[figure].as_f64().unwrap() > 0.0, "{figure}: {line}");
+        }
+        assert!(
+            line["commits"].as_u64().unwrap() > 0 || line["op"] == "get",
+            "{line}"
+        );
+        verified.push(line["verified_bytes"].as_u64().unwrap());
+    }
+    // One store for all of them.
+    assert!(
+        verified.iter().all(|bytes| *bytes > 10 << 20),
+        "{verified:?}"
+    );
+}
+
+/// A store that holds anything but the bench's own values is not touched without consent.
+#[test]
+fn a_bench_leaves_other_stores_alone() {
+    let place = Place::formatted();
+    let value = place.file("value", b"mine");
+    place.rb(&["put"], &["mine", arg(&value)]).text();
+    let args = ["--op", "put", "--value-bytes", "4KiB", "--seconds", "0.1"];
+    let said = place.rb(&["bench", "--store"], &args).error();
+    assert!(said.contains("other entries"), "{said}");
+}

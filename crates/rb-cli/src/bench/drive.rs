@@ -1,0 +1,229 @@
+//! The measured part: one kind of operation, for some seconds, on some threads.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use rb_core::{Lookup, Operation, PutOptions, PutResult};
+use rustix::time::{ClockId, clock_gettime};
+
+use super::prepare::Prepared;
+use super::value::looks_right;
+use crate::args::{BenchArgs, BenchOp};
+use crate::failure::Failure;
+use crate::payload::mix;
+
+/// What one thread, or all of them, did.
+#[derive(Default)]
+pub(super) struct Tally {
+    /// From the start of each call to its answer.
+    pub(super) latencies: Vec<Duration>,
+    pub(super) values: u64,
+    pub(super) bytes: u64,
+    /// Values that were not what was put, or not there.
+    pub(super) wrong: u64,
+    pub(super) errors: u64,
+    pub(super) first_error: Option<String>,
+}
+
+/// A run of all threads.
+pub(super) struct Run {
+    pub(super) tally: Tally,
+    pub(super) time: Duration,
+    pub(super) cpu: Duration,
+    pub(super) commits: u64,
+}
+
+enum Flying {
+    Get(Operation<Vec<Lookup>>),
+    Put(Operation<Vec<PutResult>>),
+}
+
+/// One thread of the run.
+struct Worker<'a> {
+    prepared: &'a Prepared,
+    args: &'a BenchArgs,
+    /// Numbers of its keys, as a stream.
+    next: u64,
+    tally: Tally,
+}
+
+/// Runs the operation on every thread until the time is over, and makes puts durable at the end.
+pub(super) fn run(prepared: &Prepared, args: &BenchArgs) -> Result<Run, Failure> {
+    let time = Duration::try_from_secs_f64(args.seconds)
+        .map_err(|why| Failure::usage(format!("--seconds {}: {why}", args.seconds)))?;
+    let before = prepared.store.stats().commits;
+    let (start, cpu) = (Instant::now(), cpu_time());
+    let end = start + time;
+    let work = |thread| {
+        let mut worker = Worker {
+            prepared,
+            args,
+            next: thread << 40,
+            tally: Tally::default(),
+        };
+        worker.run(end).map(|()| worker.tally)
+    };
+    let mut tallies = Vec::new();
+    std::thread::scope(|scope| {
+        let work = &work;
+        let others: Vec<_> = (1..args.threads as u64)
+            .map(|thread| scope.spawn(move || work(thread)))
+            .collect();
+        tallies.push(work(0));
+        tallies.extend(others.into_iter().map(|thread| {
+            thread.join().unwrap_or_else(|_| {
+                Err(Failure::Contract {
+                    what: "a thread of the bench panicked".into(),
+                })
+            })
+        }));
+    });
+    if args.op == BenchOp::Put {
+        prepared.store.sync().map_err(|source| Failure::Store {
+            what: "syncing",
+            source,
+        })?;
+    }
+    let (time, cpu) = (start.elapsed(), cpu_time().saturating_sub(cpu));
+    let mut sum = Tally::default();
+    for tally in tallies {
+        sum.add(tally?);
+    }
+    Ok(Run {
+        tally: sum,
+        time,
+        cpu,
+        commits: prepared.store.stats().commits - before,
+    })
+}
+
+/// User and system time of the process, with the kernel's helper threads of its rings.
+fn cpu_time() -> Duration {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    Duration::new(
+        time.tv_sec.unsigned_abs(),
+        u32::try_from(time.tv_nsec).unwrap_or(0),
+    )
+}
+
+impl Worker<'_> {
+    fn run(&mut self, end: Instant) -> Result<(), Failure> {
+        if self.args.blocking {
+            while Instant::now() < end {
+                self.block()?;
+            }
+            return Ok(());
+        }
+        let at_once = (self.args.depth / self.args.batch).max(1);
+        let mut flying = VecDeque::with_capacity(at_once);
+        loop {
+            while flying.len() < at_once && Instant::now() < end {
+                flying.push_back(self.start()?);
+            }
+            let Some((ids, since, operation)) = flying.pop_front() else {
+                return Ok(());
+            };
+            match operation {
+                Flying::Get(operation) => self.got(&ids, since, operation.wait()),
+                Flying::Put(operation) => self.put(since, operation.wait()),
+            }
+        }
+    }
+
+    fn ids(&mut self) -> Vec<usize> {
+        let keys = self.prepared.keys.len() as u64;
+        let first = self.next;
+        self.next += self.args.batch as u64;
+        (first..self.next)
+            .map(|n| (mix(n) % keys) as usize)
+            .collect()
+    }
+
+    fn keys(&self, ids: &[usize]) -> Vec<&[u8]> {
+        ids.iter().map(|id| &*self.prepared.keys[*id]).collect()
+    }
+
+    fn start(&mut self) -> Result<(Vec<usize>, Instant, Flying), Failure> {
+        let (ids, store) = (self.ids(), &self.prepared.store);
+        let since = Instant::now();
+        let operation = match self.args.op {
+            BenchOp::Get => Flying::Get(store.get_many_async(&self.keys(&ids))),
+            BenchOp::Put => {
+                let puts = ids
+                    .iter()
+                    .map(|id| self.prepared.value(*id))
+                    .collect::<Result<_, _>>()?;
+                Flying::Put(store.put_many_async(puts, PutOptions::default()))
+            }
+        };
+        Ok((ids, since, operation))
+    }
+
+    fn block(&mut self) -> Result<(), Failure> {
+        let (ids, store) = (self.ids(), &self.prepared.store);
+        match self.args.op {
+            BenchOp::Get => {
+                let since = Instant::now();
+                let answers = store.get_many(&self.keys(&ids));
+                self.got(&ids, since, answers);
+            }
+            BenchOp::Put => {
+                let puts = ids
+                    .iter()
+                    .map(|id| self.prepared.value(*id))
+                    .collect::<Result<_, _>>()?;
+                let since = Instant::now();
+                let answers = store.put_many(puts, PutOptions::default());
+                self.put(since, answers);
+            }
+        }
+        Ok(())
+    }
+
+    fn got(&mut self, ids: &[usize], since: Instant, answers: Vec<Lookup>) {
+        self.tally.latencies.push(since.elapsed());
+        for (id, answer) in ids.iter().zip(answers) {
+            match answer {
+                Ok(value) => {
+                    let right = value
+                        .as_ref()
+                        .is_some_and(|value| looks_right(*id as u64, value));
+                    self.tally.wrong += u64::from(!right);
+                    self.tally.count(value.map_or(0, |value| value.len()));
+                }
+                Err(error) => self.tally.failed(&error),
+            }
+        }
+    }
+
+    fn put(&mut self, since: Instant, answers: Vec<PutResult>) {
+        self.tally.latencies.push(since.elapsed());
+        for answer in answers {
+            match answer {
+                Ok(_) => self.tally.count(self.prepared.value_bytes),
+                Err(error) => self.tally.failed(&error),
+            }
+        }
+    }
+}
+
+impl Tally {
+    fn count(&mut self, bytes: usize) {
+        self.values += 1;
+        self.bytes += bytes as u64;
+    }
+
+    fn failed(&mut self, error: &rb_core::Error) {
+        self.errors += 1;
+        self.first_error.get_or_insert_with(|| error.to_string());
+    }
+
+    fn add(&mut self, other: Tally) {
+        self.latencies.extend(other.latencies);
+        self.values += other.values;
+        self.bytes += other.bytes;
+        self.wrong += other.wrong;
+        self.errors += other.errors;
+        self.first_error = self.first_error.take().or(other.first_error);
+    }
+}

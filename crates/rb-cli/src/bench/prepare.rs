@@ -1,0 +1,212 @@
+//! The store under measurement: made, or one that an earlier run made; and its values.
+
+use std::fs::OpenOptions;
+use std::io::{Seek, Write};
+use std::path::Path;
+
+use rb_core::{
+    ClassRequest, EngineKind, FormatOptions, Payload, Put, PutOptions, Share, Store, StoreOptions,
+};
+
+use super::value;
+use crate::args::BenchArgs;
+use crate::failure::Failure;
+use crate::format::make;
+use crate::open::open;
+use crate::output::Output;
+use crate::progress;
+use crate::size::show_size;
+
+/// Size of a file that is made, unless the arguments say another.
+const FILE_BYTES: u64 = 2 << 30;
+/// Bytes written at once to a new file.
+const PIECE: usize = 8 << 20;
+/// Bytes of values in one call outside the measurement.
+pub(super) const CALL_BYTES: usize = 16 << 20;
+const KEY_LEN_MAX: u32 = 64;
+const KEY_START: &str = "rb-bench/";
+
+/// An open store and the keys that a run works on.
+pub(super) struct Prepared {
+    pub(super) store: Store,
+    pub(super) keys: Vec<Box<[u8]>>,
+    pub(super) value_bytes: usize,
+}
+
+/// Opens the store, made if there is none, with every key of the run in it.
+pub(super) fn prepare(
+    args: &BenchArgs,
+    engine: EngineKind,
+    output: &mut Output,
+) -> Result<Prepared, Failure> {
+    if args.fresh || !rb_core::is_store(&args.store) {
+        format_whole(args)?;
+    }
+    let value_bytes = usize::try_from(args.value_bytes).unwrap_or(usize::MAX);
+    let flying = args.depth.max(args.batch) * args.threads;
+    // Twice what is in flight, so that the next values can be made meanwhile.
+    let buffers = 2 * flying * (value_bytes.next_multiple_of(4096) + 4096);
+    let options = StoreOptions {
+        engine,
+        buffer_bytes: Some(buffers.max(4 * CALL_BYTES)),
+        queue_depth: u32::try_from(flying.next_power_of_two().clamp(64, 4096)).unwrap_or(4096),
+        queues_max: args.threads.max(StoreOptions::default().queues_max),
+        ..StoreOptions::default()
+    };
+    let store = open(&args.store, options, output)?;
+    check_owner(&store, &args.store)?;
+    let slots = slots_for(&store, args.value_bytes)?;
+    // Every put takes a slot before the former value of its key lets go of one.
+    let spare = (slots / 10).max(2 * flying as u64);
+    let Some(count) = slots.checked_sub(spare).filter(|count| *count > 0) else {
+        return Err(Failure::usage(format!(
+            "{} has {slots} slots for values of {}: with {flying} in flight, {} or more are needed",
+            args.store.display(),
+            show_size(args.value_bytes),
+            spare + 1
+        )));
+    };
+    let key = |n| format!("{KEY_START}{value_bytes}/{n}").into_bytes().into();
+    let prepared = Prepared {
+        store,
+        keys: (0..count).map(key).collect(),
+        value_bytes,
+    };
+    prepared.fill()?;
+    Ok(prepared)
+}
+
+/// Makes the store, with every block of it written: the first write to a block that the file system only
+/// reserved costs more than those that follow.
+fn format_whole(args: &BenchArgs) -> Result<(), Failure> {
+    let class = ClassRequest {
+        slot_bytes: args.value_bytes.next_multiple_of(4096),
+        share: Share::Rest,
+    };
+    let is_new =
+        std::fs::metadata(&args.store).map_or(true, |meta| meta.is_file() && meta.len() == 0);
+    let options = FormatOptions {
+        bytes: args.size.or(is_new.then_some(FILE_BYTES)),
+        key_len_max: KEY_LEN_MAX,
+        consent: args.yes,
+        ..FormatOptions::new(&args.store, vec![class])
+    };
+    // Whoever may not destroy what is there is told so here, before anything is written.
+    let made = make(&options)?;
+    write_all(&args.store, made.device_bytes)?;
+    make(&FormatOptions {
+        consent: true,
+        ..options
+    })
+    .map(drop)
+}
+
+/// Writes all of the file or device, which was ours to destroy.
+fn write_all(path: &Path, bytes: u64) -> Result<(), Failure> {
+    let failed = |source| Failure::File {
+        what: "writing",
+        path: path.to_path_buf(),
+        source,
+    };
+    let mut file = OpenOptions::new().write(true).open(path).map_err(failed)?;
+    let bar = progress::bar(bytes, "prewrite");
+    let piece = vec![0xA5; PIECE];
+    let mut at = 0;
+    file.rewind().map_err(failed)?;
+    while at < bytes {
+        let len = piece.len().min((bytes - at) as usize);
+        file.write_all(&piece[..len]).map_err(failed)?;
+        at += len as u64;
+        bar.set_position(at);
+    }
+    bar.finish_and_clear();
+    file.sync_all().map_err(failed)
+}
+
+/// A store that holds anything else is somebody's.
+fn check_owner(store: &Store, path: &Path) -> Result<(), Failure> {
+    let mut foreign = false;
+    store.for_each(|entry| {
+        foreign = !entry.key.starts_with(KEY_START.as_bytes());
+        !foreign
+    });
+    match foreign {
+        true => Err(Failure::Consent {
+            path: path.to_path_buf(),
+            found: "it holds a store with other entries, and --yes --fresh makes a new one",
+        }),
+        false => Ok(()),
+    }
+}
+
+/// Slots of the class that takes these values.
+fn slots_for(store: &Store, value_bytes: u64) -> Result<u64, Failure> {
+    let geometry = store.geometry();
+    let class = geometry.class_for(value_bytes).ok_or_else(|| {
+        Failure::usage(format!(
+            "--value-bytes is {value_bytes}, the largest slot of the store holds {}: --yes --fresh makes a new one",
+            geometry.largest_value()
+        ))
+    })?;
+    let stats = store.stats();
+    Ok(stats
+        .index
+        .classes
+        .get(usize::from(class))
+        .map_or(0, |class| class.capacity - class.bad))
+}
+
+impl Prepared {
+    /// Keys in one call outside the measurement.
+    pub(super) fn per_call(&self) -> usize {
+        (CALL_BYTES / (self.value_bytes + 8192)).clamp(1, 1024)
+    }
+
+    /// Puts what is missing.
+    fn fill(&self) -> Result<(), Failure> {
+        let bar = progress::bar(self.keys.len() as u64, "fill");
+        for first in (0..self.keys.len()).step_by(self.per_call()) {
+            let end = (first + self.per_call()).min(self.keys.len());
+            let keys: Vec<&[u8]> = self.keys[first..end].iter().map(|key| &**key).collect();
+            let there = self.store.contains_many(&keys);
+            let missing = (first..end).zip(there).filter(|(_, there)| !there);
+            let puts = missing
+                .map(|(id, _)| self.value(id))
+                .collect::<Result<Vec<_>, _>>()?;
+            for (number, answer) in self
+                .store
+                .put_many(puts, PutOptions::default())
+                .into_iter()
+                .enumerate()
+            {
+                answer.map_err(|source| Failure::Key {
+                    what: "putting",
+                    key: keys.get(number).map_or_else(Vec::new, |key| key.to_vec()),
+                    source,
+                })?;
+            }
+            bar.set_position(end as u64);
+        }
+        bar.finish_and_clear();
+        self.store.sync().map_err(|source| Failure::Store {
+            what: "syncing",
+            source,
+        })
+    }
+
+    /// The put of key number `id`, in memory of the store.
+    pub(super) fn value(&self, id: usize) -> Result<Put<'_>, Failure> {
+        let mut buffer = self
+            .store
+            .buffer(self.value_bytes)
+            .map_err(|source| Failure::Store {
+                what: "taking a buffer",
+                source,
+            })?;
+        value::make(id as u64, &mut buffer);
+        Ok(Put {
+            payload: Payload::Buffer(buffer),
+            ..Put::new(&self.keys[id], &[])
+        })
+    }
+}
