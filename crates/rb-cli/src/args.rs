@@ -371,6 +371,35 @@ pub struct FillArgs {
     /// Length of each value.
     #[arg(long, default_value = "4096", value_parser = parse_size, value_name = "SIZE")]
     pub value_bytes: u64,
+    /// How recovered entries are validated when a store is opened that is measured.
+    #[arg(long, value_enum, default_value = "lazy")]
+    pub validate: ValidateMode,
+    /// Requests in flight at most while entries are validated, 1 to 4096.
+    #[arg(long, default_value_t = 256, value_name = "N")]
+    pub depth: u32,
+}
+
+/// When entries that were recovered are checked against the headers of their slots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum ValidateMode {
+    /// By their first read, and in the background after a kill.
+    Lazy,
+    /// All before the store serves.
+    Eager,
+    /// By their first read only.
+    Off,
+}
+
+impl ValidateMode {
+    /// As it is written on the command line.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            ValidateMode::Lazy => "lazy",
+            ValidateMode::Eager => "eager",
+            ValidateMode::Off => "off",
+        }
+    }
 }
 
 /// Arguments of the process that `rb recover-bench` kills.

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -213,7 +213,10 @@ pub(crate) fn open(source: Source, options: StoreOptions) -> Result<Inner, OpenE
             what: "validating slot headers",
             source,
         };
+        let validation = Instant::now();
         while inner.validate_some(4096).map_err(failed)? {}
+        inner.recovery.validated = inner.counters.validated.load(Ordering::Relaxed);
+        inner.recovery.validation_time = validation.elapsed();
         inner.recovery.total_time = start.elapsed();
     }
     if let (Some(writer), None) = (&inner.writer, &newest) {

@@ -52,6 +52,10 @@ pub struct RecoveryReport {
     pub log_time: Duration,
     /// Time spent on finishing the index: recency, free lists.
     pub index_time: Duration,
+    /// Entries that were validated before `open` returned, with [`Validate::Eager`](crate::Validate::Eager).
+    pub validated: u64,
+    /// Time spent on that.
+    pub validation_time: Duration,
     /// Time from the start of `open` until it could serve.
     pub total_time: Duration,
 }

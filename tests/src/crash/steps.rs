@@ -327,9 +327,13 @@ impl World {
     }
 
     pub(super) fn sync(&self) {
+        self.sync_as(Doing::Commit);
+    }
+
+    fn sync_as(&self, doing: Doing) {
         let Some(store) = self.store() else { return };
         self.tell(super::oracle::Oracle::open_window);
-        let answer = self.during(Doing::Commit, || store.sync());
+        let answer = self.during(doing, || store.sync());
         let window = self.tell(super::oracle::Oracle::close_window);
         self.trace(|| format!("sync: {answer:?}"));
         match answer {
@@ -418,8 +422,9 @@ impl World {
     /// One byte of an entry rots on the medium.
     fn damage_a_slot(&self) {
         let Some(store) = self.store() else { return };
-        // What is still in the cache would be written again, whole.
-        self.sync();
+        // What is still in the cache would be written again, whole. A put inside this sync would leave
+        // its value there.
+        self.sync_as(Doing::Alone);
         let mut entries = Vec::new();
         store.for_each(|entry| {
             entries.push((entry.key, entry.slot, entry.len));

@@ -3,11 +3,11 @@
 use std::ffi::OsString;
 use std::time::Instant;
 
-use rb_core::EngineKind;
+use rb_core::{EngineKind, StoreOptions, Validate};
 use serde::{Deserialize, Serialize};
 
 use super::fill::key;
-use crate::args::FillArgs;
+use crate::args::{FillArgs, ValidateMode};
 use crate::child::{Child, said};
 use crate::failure::Failure;
 use crate::open::{close, open_quietly, writing};
@@ -29,6 +29,11 @@ pub(super) struct Measured {
     base_seconds: f64,
     log_seconds: f64,
     index_seconds: f64,
+    /// Entries validated before the store served, and how long that took.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    validated: u64,
+    #[serde(default)]
+    validate_seconds: f64,
     /// From the start of the process to its first verified get, as its parent saw it.
     #[serde(default)]
     process_seconds: f64,
@@ -51,6 +56,8 @@ pub(super) fn child_args(command: &str, fill: &FillArgs, engine: EngineKind) -> 
         ("--entries", fill.entries.to_string()),
         ("--key-bytes", fill.key_bytes.to_string()),
         ("--value-bytes", fill.value_bytes.to_string()),
+        ("--validate", fill.validate.name().to_owned()),
+        ("--depth", fill.depth.to_string()),
         ("--engine", engine.to_string()),
     ] {
         args.push(name.into());
@@ -83,7 +90,16 @@ pub(crate) fn probe(
     output: &mut Output,
 ) -> Result<Outcome, Failure> {
     let start = Instant::now();
-    let store = open_quietly(&fill.store, writing(engine))?;
+    let options = StoreOptions {
+        validate: match fill.validate {
+            ValidateMode::Lazy => Validate::Background,
+            ValidateMode::Eager => Validate::Eager,
+            ValidateMode::Off => Validate::Off,
+        },
+        queue_depth: fill.depth,
+        ..writing(engine)
+    };
+    let store = open_quietly(&fill.store, options)?;
     let open_seconds = start.elapsed().as_secs_f64();
     let mut missed = 0;
     loop {
@@ -116,6 +132,8 @@ pub(crate) fn probe(
         base_seconds: report.base_time.as_secs_f64(),
         log_seconds: report.log_time.as_secs_f64(),
         index_seconds: report.index_time.as_secs_f64(),
+        validated: report.validated,
+        validate_seconds: report.validation_time.as_secs_f64(),
         process_seconds: 0.0,
         clean: report.clean,
         entries: report.entries,
@@ -129,6 +147,10 @@ pub(crate) fn probe(
     Ok(Outcome::Done)
 }
 
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
 impl Measured {
     pub(super) fn show(&self, name: &str, output: &mut Output) -> Result<(), Failure> {
         output.line(format!(
@@ -139,6 +161,16 @@ impl Measured {
             self.log_seconds,
             self.index_seconds,
             self.log_blocks
-        ))
+        ))?;
+        if self.validated > 0 {
+            output.line(format!(
+                "{:<20} {} entries validated in {:.3} s, {:.0} per second",
+                "",
+                self.validated,
+                self.validate_seconds,
+                self.validated as f64 / self.validate_seconds.max(1e-9)
+            ))?;
+        }
+        Ok(())
     }
 }
