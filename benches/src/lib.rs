@@ -23,17 +23,24 @@ pub fn key(number: u64) -> [u8; 32] {
     key
 }
 
-/// A full index of `entries` entries in one class.
+/// An index without entries, of one class.
 ///
 /// # Panics
 /// If `shards` is not a power of two of at most 1024.
 #[must_use]
-pub fn full_index(entries: u32, shards: u32) -> Index {
+pub fn empty_index(slots: u32, shards: u32) -> Index {
     let options = IndexOptions {
         shards,
-        classes: vec![vec![0..entries]],
+        classes: vec![vec![0..slots]],
     };
-    let index = Index::new(options).unwrap_or_else(|why| panic!("{why}"));
+    Index::new(options).unwrap_or_else(|why| panic!("{why}"))
+}
+
+/// Loads entries 0 to `entries` into an empty index.
+///
+/// # Panics
+/// If the index is not empty.
+pub fn fill_index(index: &Index, entries: u32) {
     let loader = index.loader().unwrap_or_else(|why| panic!("{why}"));
     for number in 0..entries {
         let key = key(u64::from(number));
@@ -41,7 +48,45 @@ pub fn full_index(entries: u32, shards: u32) -> Index {
         loader.load(hash, &key, entry(number), 1 + u64::from(number), number);
     }
     loader.finish(entries);
+}
+
+/// A full index of `entries` entries in one class.
+///
+/// # Panics
+/// If `shards` is not a power of two of at most 1024.
+#[must_use]
+pub fn full_index(entries: u32, shards: u32) -> Index {
+    let index = empty_index(entries, shards);
+    fill_index(&index, entries);
     index
+}
+
+/// Random numbers from a seed: SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number
+/// generators", OOPSLA 2014).
+#[derive(Debug)]
+pub struct Draws(u64);
+
+impl Draws {
+    /// Starts at `seed`.
+    #[must_use]
+    pub fn new(seed: u64) -> Draws {
+        Draws(seed)
+    }
+
+    /// A number from 0 to `limit`, which is not 0 and not reached.
+    pub fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let x = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        (x ^ (x >> 31)) % limit
+    }
+}
+
+/// The middle one of some figures; not a number if there are none.
+#[must_use]
+pub fn median(mut figures: Vec<f64>) -> f64 {
+    figures.sort_unstable_by(f64::total_cmp);
+    figures.get(figures.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 fn entry(number: u32) -> NewEntry<'static> {

@@ -6,6 +6,7 @@ mod task_loom;
 mod task_miri;
 mod task_package;
 mod task_planted;
+mod task_profile;
 mod task_test;
 mod task_tidy;
 
@@ -29,6 +30,7 @@ cargo xtask TASK
   miri            what the interpreter of undefined behaviour can run; takes a nightly toolchain with miri
   planted [FILTER] plants each bug of tests/planted in a copy of the tree; its machine must find it;
                   --seconds N for each, --json
+  profile ARGS    a flame graph of `rb bench ARGS`, in target/profile/flame.svg; needs perf
   package         packages each library crate and builds it from its package
 ";
 
@@ -45,6 +47,7 @@ fn main() -> ExitCode {
         "planted" => task_planted::run(args),
         "fuzz" => task_fuzz::run(args),
         "miri" => task_miri::run(),
+        "profile" => task_profile::run(args),
         "package" => task_package::run(),
         _ => Err(format!("no such task: {task:?}\n{HELP}")),
     };

@@ -1,0 +1,274 @@
+//! What the index costs: memory for an entry, time for a lookup, and how often threads meet at a lock.
+//! `cargo run --release -p rb-bench --bin index_profile [-- --json]`
+
+use std::hint::black_box;
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use peak_alloc::PeakAlloc;
+use rb_bench::{Draws, IDENTITY, empty_index, fill_index, key, median};
+use rb_format::key_hash;
+use rb_index::{Index, NewEntry, PutMode, Reserve, SlotId, Visit};
+use serde_json::{Value, json};
+
+#[global_allocator]
+static MEMORY: PeakAlloc = PeakAlloc;
+
+const ENTRIES: u32 = 1_000_000;
+const SHARDS: u32 = 64;
+const KEY_BYTES: usize = 32;
+const ROUNDS: usize = 5;
+const BATCH: usize = 32;
+/// Keys of the hot set.
+const HOT: u64 = 1_000;
+/// Lookups in one round.
+const LOOKUPS: usize = 1_000_000;
+
+/// A key to look up, with its hash.
+type Query = (u64, [u8; KEY_BYTES]);
+
+fn main() {
+    let as_json = std::env::args().any(|arg| arg == "--json");
+    let result = json!({
+        "entries": ENTRIES,
+        "shards": SHARDS,
+        "memory": memory(),
+        "lookups": lookups(),
+        "contention": contention(),
+    });
+    if as_json {
+        println!("{result}");
+    } else {
+        println!("{result:#}");
+    }
+}
+
+/// Bytes for an entry besides its key, of full indexes of many sizes: the worst is just above a size at
+/// which the tables double.
+fn memory() -> Value {
+    let sizes = (0..=16).map(|step| 600_000 + 50_000 * step);
+    let bytes = |entries: u32| {
+        let before = MEMORY.current_usage();
+        let index = empty_index(entries, SHARDS);
+        fill_index(&index, entries);
+        let used = MEMORY.current_usage() - before;
+        drop(index);
+        used as f64 / f64::from(entries) - KEY_BYTES as f64
+    };
+    let all: Vec<(u32, f64)> = sizes.map(|entries| (entries, bytes(entries))).collect();
+    let worst = all.iter().fold(
+        (0, 0.0),
+        |worst, now| if now.1 > worst.1 { *now } else { worst },
+    );
+    let mean = all.iter().map(|(_, bytes)| bytes).sum::<f64>() / all.len() as f64;
+    json!({ "bytes_per_entry_worst": worst.1, "at_entries": worst.0, "bytes_per_entry_mean": mean })
+}
+
+fn lookups() -> Value {
+    let index = empty_index(ENTRIES, SHARDS);
+    fill_index(&index, ENTRIES);
+    let hot = queries(1, HOT);
+    let random = queries(2, u64::from(ENTRIES));
+    let single = |queries: &[Query]| rounds(|| time_single(&index, queries));
+    let leased = rounds(|| {
+        let start = Instant::now();
+        for (hash, key) in &random {
+            let mut shard = index.lock(index.shard_of(*hash), Visit::Operation);
+            if let Some(lease) = shard.lease(*hash, key) {
+                shard.release(lease);
+            }
+        }
+        nanos(start, random.len())
+    });
+    let batched = rounds(|| {
+        let start = Instant::now();
+        let mut found = Vec::with_capacity(BATCH);
+        for batch in random.chunks(BATCH) {
+            found.clear();
+            for (hash, key) in batch {
+                found.push(
+                    index
+                        .lock(index.shard_of(*hash), Visit::Operation)
+                        .get(*hash, key),
+                );
+            }
+            assert!(
+                black_box(&found).iter().all(Option::is_some),
+                "every key is there"
+            );
+        }
+        nanos(start, random.len())
+    });
+    let miss = rounds(miss_cost);
+    let one = single(&random);
+    let two = rounds(|| {
+        let barrier = Barrier::new(2);
+        let work = |queries: &[Query]| {
+            barrier.wait();
+            time_single(&index, queries)
+        };
+        let halves = random.split_at(LOOKUPS / 2);
+        let (a, b) = std::thread::scope(|scope| {
+            let other = scope.spawn(|| work(halves.1));
+            (work(halves.0), other.join().unwrap_or(f64::NAN))
+        });
+        a.max(b) / 2.0
+    });
+    json!({
+        "hot_ns": single(&hot),
+        "random_ns": one,
+        "random_lease_and_release_ns": leased,
+        "batch_of_32_ns_per_key": batched,
+        "miss_ns": miss,
+        "random_in_misses": one / miss,
+        "two_threads_ns_per_key": two,
+        "two_threads_speedup": one / two,
+    })
+}
+
+fn time_single(index: &Index, queries: &[Query]) -> f64 {
+    let start = Instant::now();
+    for (hash, key) in queries {
+        let shard = index.lock(index.shard_of(*hash), Visit::Operation);
+        assert!(
+            black_box(shard.get(*hash, key)).is_some(),
+            "every key is there"
+        );
+    }
+    nanos(start, queries.len())
+}
+
+/// Keys of entries below `below`, in a random order.
+fn queries(seed: u64, below: u64) -> Vec<Query> {
+    let mut draws = Draws::new(seed);
+    (0..LOOKUPS)
+        .map(|_| {
+            let key = key(draws.below(below));
+            (key_hash(&IDENTITY.uuid, &key), key)
+        })
+        .collect()
+}
+
+/// One dependent read of memory that no cache holds: a walk along a random cycle through 256 MiB.
+fn miss_cost() -> f64 {
+    const PLACES: u32 = (256 << 20) / 64;
+    const STEPS: usize = 1_000_000;
+    let mut order: Vec<u32> = (0..PLACES).collect();
+    let mut draws = Draws::new(3);
+    // Sattolo's shuffle makes one cycle of all places.
+    for at in (1..PLACES as usize).rev() {
+        order.swap(at, draws.below(at as u64) as usize);
+    }
+    let mut lines = vec![[0_u32; 16]; PLACES as usize];
+    for (line, next) in lines.iter_mut().zip(order) {
+        line[0] = next;
+    }
+    let start = Instant::now();
+    let mut at = 0;
+    for _ in 0..STEPS {
+        at = lines[at as usize][0];
+    }
+    black_box(at);
+    nanos(start, STEPS)
+}
+
+/// Failed first attempts at a shard's lock, for a million operations of 8 threads.
+fn contention() -> Value {
+    let of = |shards: u32| {
+        let (contended, seconds) = mixed(shards);
+        json!({ "shards": shards, "contended_per_million": contended, "million_ops_seconds": seconds })
+    };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let runs = [1, 4, 16, 64, 256].map(of);
+    json!({
+        "threads": THREADS,
+        "cores": threads,
+        "runs": runs,
+    })
+}
+
+const THREADS: u64 = 8;
+
+fn mixed(shards: u32) -> (f64, f64) {
+    const OPERATIONS: u64 = 1_000_000;
+    const KEYS: u64 = 100_000;
+    let index = empty_index(200_000, shards);
+    let generation = AtomicU64::new(1);
+    let barrier = Barrier::new(THREADS as usize);
+    let start = Instant::now();
+    std::thread::scope(|scope| {
+        for thread in 0..THREADS {
+            let (index, generation, barrier) = (&index, &generation, &barrier);
+            scope.spawn(move || {
+                let mut draws = Draws::new(thread);
+                barrier.wait();
+                for _ in 0..OPERATIONS / THREADS {
+                    let key = key(draws.below(KEYS));
+                    let hash = key_hash(&IDENTITY.uuid, &key);
+                    match draws.below(10) {
+                        0..=6 => get(index, hash, &key),
+                        7..=8 => put(index, hash, &key, generation),
+                        _ => {
+                            let mut shard = index.lock(index.shard_of(hash), Visit::Operation);
+                            let generation = generation.fetch_add(1, Ordering::Relaxed);
+                            black_box(shard.remove(hash, &key, generation));
+                        }
+                    }
+                }
+            });
+        }
+    });
+    let seconds = start.elapsed().as_secs_f64();
+    index.audit().unwrap_or_else(|why| panic!("{why}"));
+    let contended = index.stats().contended_locks as f64;
+    (
+        contended / OPERATIONS as f64 * 1e6,
+        seconds * 1e6 / OPERATIONS as f64,
+    )
+}
+
+fn get(index: &Index, hash: u64, key: &[u8]) {
+    let shard = index.shard_of(hash);
+    let lease = index.lock(shard, Visit::Operation).lease(hash, key);
+    if let Some(lease) = lease {
+        index.lock(shard, Visit::Operation).release(lease);
+    }
+}
+
+fn put(index: &Index, hash: u64, key: &[u8], generation: &AtomicU64) {
+    let shard = index.shard_of(hash);
+    let reserved = {
+        let mut shard = index.lock(shard, Visit::Operation);
+        let generation = generation.fetch_add(1, Ordering::Relaxed);
+        shard.reserve(hash, key, generation, PutMode::Replace)
+    };
+    let mut slots: Vec<SlotId> = Vec::new();
+    let Reserve::Reserved(reservation) = reserved else {
+        return;
+    };
+    index.take_free(0, 1, &mut slots);
+    let Some(slot) = slots.pop() else {
+        index.lock(shard, Visit::Operation).cancel(reservation, key);
+        return;
+    };
+    let entry = NewEntry {
+        slot,
+        payload_len: 65_536,
+        payload_checksum: 1,
+        placement: 0,
+        metadata: &[],
+        proven: true,
+    };
+    index
+        .lock(shard, Visit::Operation)
+        .publish(reservation, key, entry);
+}
+
+fn rounds(mut measure: impl FnMut() -> f64) -> f64 {
+    median((0..ROUNDS).map(|_| measure()).collect())
+}
+
+fn nanos(start: Instant, steps: usize) -> f64 {
+    start.elapsed().as_secs_f64() * 1e9 / steps as f64
+}
