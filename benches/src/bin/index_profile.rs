@@ -28,6 +28,7 @@ const LOOKUPS: usize = 1_000_000;
 /// A key to look up, with its hash.
 type Query = (u64, [u8; KEY_BYTES]);
 
+#[expect(clippy::print_stdout, reason = "the result of a program")]
 fn main() {
     let as_json = std::env::args().any(|arg| arg == "--json");
     let result = json!({

@@ -12,6 +12,9 @@ use crate::args::{BenchArgs, BenchOp};
 use crate::failure::Failure;
 use crate::payload::mix;
 
+/// How long the operation runs before it is measured.
+const WARM_UP: Duration = Duration::from_millis(200);
+
 /// What one thread, or all of them, did.
 #[derive(Default)]
 pub(super) struct Tally {
@@ -51,9 +54,28 @@ struct Worker<'a> {
 pub(super) fn run(prepared: &Prepared, args: &BenchArgs) -> Result<Run, Failure> {
     let time = Duration::try_from_secs_f64(args.seconds)
         .map_err(|why| Failure::usage(format!("--seconds {}: {why}", args.seconds)))?;
+    // The first operations start threads and make queues, and the kernel pins the buffers of each.
+    each_thread(prepared, args, WARM_UP)?;
     let before = prepared.store.stats().commits;
     let (start, cpu) = (Instant::now(), cpu_time());
-    let end = start + time;
+    let tally = each_thread(prepared, args, time)?;
+    if args.op == BenchOp::Put {
+        prepared.store.sync().map_err(|source| Failure::Store {
+            what: "syncing",
+            source,
+        })?;
+    }
+    Ok(Run {
+        tally,
+        time: start.elapsed(),
+        cpu: cpu_time().saturating_sub(cpu),
+        commits: prepared.store.stats().commits - before,
+    })
+}
+
+/// Runs the operation on every thread for a time.
+fn each_thread(prepared: &Prepared, args: &BenchArgs, time: Duration) -> Result<Tally, Failure> {
+    let end = Instant::now() + time;
     let work = |thread| {
         let mut worker = Worker {
             prepared,
@@ -78,23 +100,11 @@ pub(super) fn run(prepared: &Prepared, args: &BenchArgs) -> Result<Run, Failure>
             })
         }));
     });
-    if args.op == BenchOp::Put {
-        prepared.store.sync().map_err(|source| Failure::Store {
-            what: "syncing",
-            source,
-        })?;
-    }
-    let (time, cpu) = (start.elapsed(), cpu_time().saturating_sub(cpu));
     let mut sum = Tally::default();
     for tally in tallies {
         sum.add(tally?);
     }
-    Ok(Run {
-        tally: sum,
-        time,
-        cpu,
-        commits: prepared.store.stats().commits - before,
-    })
+    Ok(sum)
 }
 
 /// User and system time of the process, with the kernel's helper threads of its rings.
