@@ -1,6 +1,7 @@
 //! The async forms: the same steps as the blocking ones, with the waves driven by the driver thread.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -46,16 +47,10 @@ impl<T> Reply<T> {
 }
 
 impl<T: Send + 'static> Reply<Vec<Result<T, Error>>> {
-    /// What the driver calls if the wave is late.
-    fn when_late(&self, count: usize) -> Box<dyn FnOnce(Duration) + Send> {
+    /// What the driver calls if the wave is late, or cannot be sent.
+    fn when_failed(&self, count: usize) -> Box<dyn FnOnce(Error) + Send> {
         let reply = self.clone();
-        Box::new(move |waited| {
-            reply.give(
-                (0..count)
-                    .map(|_| Err(Error::TimedOut { waited }))
-                    .collect(),
-            );
-        })
+        Box::new(move |error| reply.give((0..count).map(|_| Err(error.clone())).collect()))
     }
 }
 
@@ -89,7 +84,7 @@ impl Getting {
         let requests = wave.requests(wait);
         match requests {
             Ok(requests) if !requests.is_empty() => {
-                let late = self.reply.when_late(self.answers.len());
+                let fail = self.reply.when_failed(self.answers.len());
                 let finish = Box::new(move |completions| {
                     let done = wave.complete(completions);
                     for (at, answer) in done.answers {
@@ -103,8 +98,9 @@ impl Getting {
                 });
                 Some(Job {
                     requests,
+                    sent: Arc::default(),
                     finish,
-                    late,
+                    fail,
                 })
             }
             Ok(_) => self.finish(),
@@ -212,9 +208,9 @@ struct Putting {
 }
 
 impl Putting {
-    fn job(mut self, mut wave: PutWave, requests: Vec<rb_io::Request>) -> Job {
-        wave.sent();
-        let late = self.reply.when_late(self.answers.len());
+    fn job(mut self, wave: PutWave, requests: Vec<rb_io::Request>) -> Job {
+        let sent = wave.sent_flag();
+        let fail = self.reply.when_failed(self.answers.len());
         let finish = Box::new(move |completions| {
             let done = wave.complete(completions);
             for (at, answer) in done.answers {
@@ -225,8 +221,9 @@ impl Putting {
         });
         Job {
             requests,
+            sent,
             finish,
-            late,
+            fail,
         }
     }
 
@@ -289,37 +286,40 @@ pub(crate) fn sync(inner: &Arc<Inner>) -> Operation<Result<(), Error>> {
 /// Hands a job to the driver; a simulator's store runs it here and now.
 fn start(inner: &Arc<Inner>, job: Option<Job>) {
     let Some(job) = job else { return };
+    let deadline = inner.options.io_deadline;
     if !inner.is_manual() {
-        // On failure the job is dropped, and with it the completer, which answers `Closed`.
-        drop(
-            inner
-                .driver
-                .start(&inner.lanes, job, inner.options.io_deadline),
-        );
-        return;
+        return inner.driver.start(&inner.lanes, job, deadline);
     }
     let mut next = Some(job);
     while let Some(Job {
         requests,
+        sent,
         finish,
-        late,
+        fail,
     }) = next.take()
     {
-        let (wait, deadline) = (inner.busy_wait(), inner.options.io_deadline);
-        match inner.lanes.drive(Whole(finish), requests, wait, deadline) {
+        let (wave, wait) = (Whole { sent, finish }, inner.busy_wait());
+        match inner.lanes.drive(wave, requests, wait, deadline) {
             Ok(following) => next = following,
-            Err(_) => late(deadline),
+            Err(error) => fail(error),
         }
     }
 }
 
 /// A job's own way to finish, as a wave.
-struct Whole(Box<dyn FnOnce(Vec<rb_io::Completion>) -> Option<Job> + Send>);
+struct Whole {
+    sent: Arc<AtomicBool>,
+    finish: Box<dyn FnOnce(Vec<rb_io::Completion>) -> Option<Job> + Send>,
+}
 
 impl Wave for Whole {
     type Output = Option<Job>;
 
+    fn sent(&mut self) {
+        self.sent.store(true, Ordering::Relaxed);
+    }
+
     fn complete(self, completions: Vec<rb_io::Completion>) -> Option<Job> {
-        (self.0)(completions)
+        (self.finish)(completions)
     }
 }

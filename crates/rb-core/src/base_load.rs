@@ -19,6 +19,7 @@ use crate::error::Error;
 use crate::meta_io::MetaIo;
 
 /// A base header that decoded, and where it was.
+#[derive(PartialEq)]
 pub(crate) struct FoundBase {
     pub(crate) region: usize,
     pub(crate) header: BaseHeader,

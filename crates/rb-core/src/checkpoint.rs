@@ -69,6 +69,9 @@ impl Inner {
         }
         let mut aftermath = Vec::new();
         let written = self.write_base(writer, &mut checkpointer, &mut aftermath);
+        if let Err(error) = &written {
+            self.poison.set(failed(error));
+        }
         // Who is told may call the store, and ask for a checkpoint.
         drop(checkpointer);
         aftermath.into_iter().for_each(|commit| commit.tell(self));
@@ -77,8 +80,8 @@ impl Inner {
                 self.counters.checkpoints.fetch_add(1, Ordering::Relaxed);
                 Ok(())
             }
-            Err(error) => {
-                self.poison(format!("the checkpoint failed: {}", words(&error)));
+            Err(_) => {
+                self.tell_poisoned();
                 self.poison.check()
             }
         }
@@ -147,10 +150,10 @@ impl Inner {
         if !encoded.bytes.is_empty() {
             io.write(directory_at, &encoded.bytes)?; // 3
         }
-        io.flush()?;
+        self.flush(io, failed)?;
         check_writer(io, &writer.incarnation)?;
         io.write(region.offset, &header.encode()[..])?; // 4
-        io.flush()?;
+        self.flush(io, failed)?;
         let tail = checkpointer
             .newest
             .as_ref()
@@ -163,6 +166,11 @@ impl Inner {
         writer.log.retain(tail, position.sequence);
         Ok(())
     }
+}
+
+/// Why writing stops after a checkpoint that failed.
+fn failed(error: &Error) -> String {
+    format!("the checkpoint failed: {}", words(error))
 }
 
 /// A base is sized for every slot at the longest key, so running out of room is a bug; it must

@@ -43,8 +43,8 @@ impl Inner {
     /// failed before.
     pub(crate) fn sync(&self, writer: &Writer) -> Result<(), Error> {
         self.make_durable(writer, writer.log.ticket())?;
-        let quarantined = writer.quarantine.lock().waiting() > 0;
-        if quarantined {
+        let quarantined = writer.quarantine.lock().waiting();
+        if quarantined.is_some() {
             self.commit(writer)
         } else {
             Ok(())
@@ -56,11 +56,16 @@ impl Inner {
     /// # Errors
     /// Any failure poisons writing: nobody knows what of it is on the device.
     pub(crate) fn commit(&self, writer: &Writer) -> Result<(), Error> {
-        self.commit_untold(writer)?.tell(self);
+        let committed = self.commit_untold(writer);
+        if committed.is_err() {
+            self.tell_poisoned();
+        }
+        committed?.tell(self);
         Ok(())
     }
 
-    /// A commit by a caller who holds a lock: it tells who waited when it has let go of it.
+    /// A commit by a caller who holds a lock: it tells who waited, or that writing stopped, when it has let go
+    /// of it.
     ///
     /// # Errors
     /// As [`Inner::commit`].
@@ -68,12 +73,25 @@ impl Inner {
         self.poison.check()?;
         let mut committer = writer.committer.lock();
         self.poison.check()?;
-        let quarantined = writer.quarantine.lock().waiting();
         let pending = writer.log.take();
-        if pending.is_none() && quarantined == 0 {
+        // After that: a slot that asks for a commit from now on is either settled by this one or gets its own.
+        let quarantined = writer.quarantine.lock().waiting();
+        if pending.is_none() && quarantined.is_none() {
             return Ok(Aftermath::default());
         }
-        let written = committer.write(writer, pending.as_ref());
+        let blocks = pending.as_ref();
+        let blocks = blocks.map_or((0, 0), |pending| (pending.first_sequence, pending.last()));
+        let why = |error: &Error| {
+            let ((first, last), error) = (blocks, words(error));
+            format!("the commit of log blocks {first}..={last} failed: {error}")
+        };
+        let written = committer
+            .write(writer, pending.as_ref())
+            .and_then(|()| self.flush(&mut committer.io, why));
+        if let Err(error) = &written {
+            // Before the next commit may begin, which would otherwise succeed behind a gap in the log.
+            self.poison.set(why(error));
+        }
         let waiters = match (&written, &pending) {
             (Ok(()), Some(pending)) => writer.log.mark_durable(pending.last(), pending.ticket),
             _ => Vec::new(),
@@ -82,31 +100,18 @@ impl Inner {
         match written {
             Ok(()) => {
                 self.counters.commits.fetch_add(1, Ordering::Relaxed);
-                let bad_slots = self.settle(writer, quarantined);
+                let bad_slots =
+                    quarantined.map_or_else(Vec::new, |waited| self.settle(writer, waited));
                 Ok(Aftermath { waiters, bad_slots })
             }
-            Err(error) => {
-                let blocks =
-                    pending.map_or((0, 0), |pending| (pending.first_sequence, pending.last()));
-                self.poison(format!(
-                    "the commit of log blocks {}..={} failed: {}",
-                    blocks.0,
-                    blocks.1,
-                    words(&error)
-                ));
-                self.poison.check()?;
-                Ok(Aftermath::default())
-            }
+            Err(error) => self.poison.check().and(Err(error)),
         }
     }
 
     /// A flush ended well, so writes that failed before it cannot land any more. Answers the slots that
     /// are out of use from now on.
-    fn settle(&self, writer: &Writer, quarantined: usize) -> Vec<u32> {
-        if quarantined == 0 {
-            return Vec::new();
-        }
-        let bad = writer.quarantine.lock().settle(&self.index, quarantined);
+    fn settle(&self, writer: &Writer, waited: u64) -> Vec<u32> {
+        let bad = writer.quarantine.lock().settle(&self.index, waited);
         for &slot in &bad {
             // Remembered by the next base as well, should there be no room for the record now.
             if let Ok(permit) = writer
@@ -161,7 +166,7 @@ impl Committer {
         for completion in self.io.run(requests)? {
             completion.result?;
         }
-        self.io.flush()
+        Ok(())
     }
 }
 

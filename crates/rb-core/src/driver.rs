@@ -2,6 +2,7 @@
 //! single-issuer, and no request depends on a caller's thread that may exit.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -16,10 +17,12 @@ use crate::lanes::Lanes;
 /// another wave.
 pub(crate) struct Job {
     pub(crate) requests: Vec<Request>,
+    /// Set when the requests are about to go out; a job dropped before it moved nothing.
+    pub(crate) sent: Arc<AtomicBool>,
     pub(crate) finish: Box<dyn FnOnce(Vec<Completion>) -> Option<Job> + Send>,
-    /// Called if the answers are late, with the deadline. The job still waits for them: memory, slots
-    /// and leases stay with it.
-    pub(crate) late: Box<dyn FnOnce(Duration) + Send>,
+    /// Called if the answers are late. The job still waits for them: memory, slots and leases stay with it.
+    /// Called too if there is no queue for the requests.
+    pub(crate) fail: Box<dyn FnOnce(Error) + Send>,
 }
 
 /// Starts its thread with the first job.
@@ -38,23 +41,31 @@ struct Running {
 }
 
 impl Driver {
-    /// Hands a job to the driver thread.
-    pub(crate) fn start(
-        &self,
-        lanes: &Arc<Lanes>,
-        job: Job,
-        deadline: Duration,
-    ) -> Result<(), Error> {
+    /// Hands a job to the driver thread. If there is none to be had, the job fails here and now.
+    pub(crate) fn start(&self, lanes: &Arc<Lanes>, job: Job, deadline: Duration) {
         let mut running = self.running.lock();
         if running.is_none() {
-            *running = Some(spawn(Arc::clone(lanes), deadline)?);
+            match spawn(Arc::clone(lanes), deadline) {
+                Ok(spawned) => *running = Some(spawned),
+                Err(error) => {
+                    drop(running);
+                    let Job {
+                        requests,
+                        finish,
+                        fail,
+                        ..
+                    } = job;
+                    // What they hold is free again before anybody hears of it.
+                    drop((requests, finish));
+                    return fail(error);
+                }
+            }
         }
         if let Some(running) = running.as_ref() {
             // The receiver lives as long as the thread, which ends only when this sender is gone.
             drop(running.jobs.send(job));
             running.waker.lock().wake();
         }
-        Ok(())
     }
 
     /// Finishes every job and ends the thread. If requests hang beyond `wait`, the thread is left
@@ -140,7 +151,7 @@ struct Active {
     finish: Box<dyn FnOnce(Vec<Completion>) -> Option<Job> + Send>,
     since: Instant,
     /// None once it was called.
-    late: Option<Box<dyn FnOnce(Duration) + Send>>,
+    fail: Option<Box<dyn FnOnce(Error) + Send>>,
 }
 
 impl Loop {
@@ -184,7 +195,7 @@ impl Loop {
             .active
             .iter()
             .flatten()
-            .filter(|active| active.late.is_some());
+            .filter(|active| active.fail.is_some());
         let oldest = in_time.map(|active| active.since).min()?;
         Some(self.deadline.saturating_sub(oldest.elapsed()))
     }
@@ -192,9 +203,10 @@ impl Loop {
     fn tell_the_late(&mut self) {
         for active in self.active.iter_mut().flatten() {
             if active.since.elapsed() >= self.deadline
-                && let Some(late) = active.late.take()
+                && let Some(fail) = active.fail.take()
             {
-                late(self.deadline);
+                let waited = self.deadline;
+                fail(Error::TimedOut { waited });
             }
         }
     }
@@ -234,9 +246,11 @@ impl Loop {
         }
         let Job {
             requests,
+            sent,
             finish,
-            late,
+            fail,
         } = job;
+        sent.store(true, Ordering::Relaxed);
         let number = self.free.pop().unwrap_or_else(|| {
             self.active.push(None);
             self.active.len() - 1
@@ -247,7 +261,7 @@ impl Loop {
             missing: requests.len(),
             finish,
             since: Instant::now(),
-            late: Some(late),
+            fail: Some(fail),
         });
         for (position, request) in requests.into_iter().enumerate() {
             self.lane

@@ -205,13 +205,15 @@ fn write_store(
     write_superblock(&mut io, superblock).map_err(failed("writing the superblocks"))
 }
 
-/// Zeroes what something else would recognise, at both ends, in whole format blocks.
+/// Zeroes what something else would recognise, at both ends, in whole format blocks but for the very end.
 fn wipe(io: &mut MetaIo, foreign: &[Range<u64>]) -> Result<(), Error> {
     let block = FORMAT_BLOCK as u64;
     let zeros = vec![0; FORMAT_BLOCK];
     for range in foreign {
         for number in range.start / block..range.end.div_ceil(block) {
-            io.write(number * block, &zeros)?;
+            let at = number * block;
+            // The last block of a device may be a part of one.
+            io.write(at, &zeros[..block.min(range.end - at) as usize])?;
         }
     }
     Ok(())

@@ -17,6 +17,7 @@ use crate::events::{Event, shielded};
 use crate::gate::{Gate, Pass};
 use crate::lanes::Lanes;
 use crate::log::{DeltaLog, Need, Permit};
+use crate::meta_io::MetaIo;
 use crate::options::{Background, StoreOptions};
 use crate::poison::Poison;
 use crate::quarantine::Quarantine;
@@ -39,6 +40,8 @@ pub(crate) struct Inner {
     pub(crate) driver: Driver,
     pub(crate) gate: Arc<Gate>,
     pub(crate) poison: Poison,
+    /// Held during a flush.
+    pub(crate) flushing: Mutex<()>,
     pub(crate) counters: Counters,
     pub(crate) validator: Mutex<Validator>,
     /// None if the store is not scrubbed.
@@ -111,12 +114,24 @@ impl Inner {
         }
     }
 
-    /// Stops writing for good in this opening, and tells everyone who waits for it.
-    pub(crate) fn poison(&self, reason: String) {
-        if !self.poison.set(reason) {
+    /// Flushes the device; `why` is the reason for which a failure stops writing. No flush begins beside
+    /// another nor after one that failed: it could succeed, and would say nothing about what the failed one
+    /// was to cover.
+    pub(crate) fn flush(
+        &self,
+        io: &mut MetaIo,
+        why: impl FnOnce(&Error) -> String,
+    ) -> Result<(), Error> {
+        let _alone = self.flushing.lock();
+        self.poison.check()?;
+        io.flush().inspect_err(|error| self.poison.set(why(error)))
+    }
+
+    /// Tells everyone who waits for writing that it has stopped, if it has. The caller holds no lock.
+    pub(crate) fn tell_poisoned(&self) {
+        let Some(reason) = self.poison.to_tell() else {
             return;
-        }
-        let reason = self.poison.reason().unwrap_or_default();
+        };
         if let Some(writer) = &self.writer {
             writer.log.stop(|| Error::Poisoned {
                 reason: reason.to_owned(),

@@ -87,7 +87,8 @@ impl Lanes {
             if let Some(lane) = pool.idle.pop() {
                 return Ok(lane);
             }
-            if may_make && pool.made < self.max && pool.made + pool.late < self.max + LATE_MAX {
+            let all = pool.made + pool.late;
+            if may_make && pool.made < self.max && all < self.max.saturating_add(LATE_MAX) {
                 pool.made += 1;
                 drop(pool);
                 let made = self.make(Issuer::Any);

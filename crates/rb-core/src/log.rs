@@ -405,7 +405,7 @@ impl DeltaLog {
             }
             match state
                 .dirty_since
-                .map(|since| (since + interval).saturating_sub(now()))
+                .map(|since| since.saturating_add(interval).saturating_sub(now()))
             {
                 Some(left) if left.is_zero() => return Duty::Commit,
                 Some(left) => drop(self.work.wait_for(&mut state, left)),

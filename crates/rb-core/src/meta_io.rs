@@ -71,11 +71,12 @@ impl MetaIo {
         })
     }
 
-    /// Writes each `(offset, bytes)`, all in flight together; bytes are whole format blocks.
+    /// Writes each `(offset, bytes)`, all in flight together; bytes are whole format blocks, but for the end
+    /// of a device that has a part of one there.
     pub(crate) fn write_all(&mut self, writes: &[(u64, &[u8])]) -> Result<(), Error> {
         let mut requests = Vec::with_capacity(writes.len());
         for (offset, bytes) in writes {
-            debug_assert!((bytes.len() as u64 | offset).is_multiple_of(FORMAT_BLOCK as u64));
+            debug_assert!(offset.is_multiple_of(FORMAT_BLOCK as u64));
             let mut buf = self.buffer(bytes.len())?;
             buf[..bytes.len()].copy_from_slice(bytes);
             requests.push(Request::write(*offset, buf, 0, bytes.len()));

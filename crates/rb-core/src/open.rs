@@ -202,6 +202,7 @@ pub(crate) fn open(source: Source, options: StoreOptions) -> Result<Inner, OpenE
         driver: crate::driver::Driver::default(),
         gate: Arc::new(Gate::default()),
         poison: crate::poison::Poison::default(),
+        flushing: Mutex::default(),
         counters: crate::stats::Counters::default(),
         validator: Mutex::new(validator),
         scrubber,

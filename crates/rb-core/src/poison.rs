@@ -3,22 +3,35 @@
 //! After a failed flush nobody knows which of the writes before it are on the device, and a second
 //! flush that succeeds says nothing about them. So writing stops until the store is reopened and
 //! recovery has read what is really there. Verified reads go on.
+//!
+//! It is set before the lock under which the failure happened is let go: whoever comes next finds it. Who is
+//! to be told may call the store, and is told when no lock is held any more.
 
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::error::Error;
 
 #[derive(Debug, Default)]
-pub(crate) struct Poison(OnceLock<String>);
+pub(crate) struct Poison {
+    reason: OnceLock<String>,
+    told: AtomicBool,
+}
 
 impl Poison {
-    /// Stops writing. True for the first call, whose reason is kept.
-    pub(crate) fn set(&self, reason: String) -> bool {
-        self.0.set(reason).is_ok()
+    /// Stops writing. The reason of the first call is kept.
+    pub(crate) fn set(&self, reason: String) {
+        self.reason.get_or_init(|| reason);
     }
 
-    pub(crate) fn reason(&self) -> Option<&str> {
-        self.0.get().map(String::as_str)
+    /// The reason, once: for whoever tells the others.
+    pub(crate) fn to_tell(&self) -> Option<&str> {
+        self.reason()
+            .filter(|_| !self.told.swap(true, Ordering::Relaxed))
+    }
+
+    fn reason(&self) -> Option<&str> {
+        self.reason.get().map(String::as_str)
     }
 
     pub(crate) fn check(&self) -> Result<(), Error> {

@@ -1,6 +1,7 @@
 //! Steps 2 to 4 of a put: values whose writes are in flight together.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rb_format::{Generation, Record, SlotHeaderRef, payload_checksum};
 use rb_index::{NewEntry, Published, Reservation, SlotId, Visit};
@@ -39,7 +40,7 @@ pub(crate) struct PutWave {
     inner: Arc<Inner>,
     writings: Vec<Writing>,
     permit: Permit,
-    sent: bool,
+    sent: Arc<AtomicBool>,
 }
 
 /// What a wave of writes came to.
@@ -85,7 +86,7 @@ impl PutWave {
             inner: Arc::clone(inner),
             writings: Vec::new(),
             permit,
-            sent: false,
+            sent: Arc::default(),
         };
         let mut requests = Vec::with_capacity(planned.len());
         for (planned, taken) in planned.into_iter().zip(taken) {
@@ -183,11 +184,18 @@ impl PutWave {
     }
 }
 
+impl PutWave {
+    /// What [`Wave::sent`] sets, for a driver that does not see the wave.
+    pub(crate) fn sent_flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.sent)
+    }
+}
+
 impl Wave for PutWave {
     type Output = PutAnswers;
 
     fn sent(&mut self) {
-        self.sent = true;
+        self.sent.store(true, Ordering::Relaxed);
     }
 
     /// Step 4. An entry and its record appear in one hold of the shard's lock, so that the order of
@@ -305,7 +313,7 @@ impl Drop for PutWave {
                     .cancel(reservation, &writing.key);
             }
             match &self.inner.writer {
-                Some(writer) if self.sent => {
+                Some(writer) if self.sent.load(Ordering::Relaxed) => {
                     let mut quarantine = writer.quarantine.lock();
                     quarantine.add_for_good(&self.inner.index, writing.slot);
                 }

@@ -14,6 +14,8 @@ const FAILURES_MAX: u32 = 3;
 #[derive(Debug, Default)]
 pub(crate) struct Quarantine {
     waiting: Vec<SlotId>,
+    /// Slots that ever waited.
+    added: u64,
     failures: HashMap<SlotId, u32>,
     bad: Vec<u32>,
 }
@@ -32,6 +34,7 @@ impl Quarantine {
         index.quarantine(slot);
         *self.failures.entry(slot).or_default() += 1;
         self.waiting.push(slot);
+        self.added += 1;
     }
 
     /// Nobody knows whether the write to the slot ended: its queue failed, or it was given up. It
@@ -49,16 +52,19 @@ impl Quarantine {
         }
     }
 
-    /// The slots that wait, as of before a flush starts.
-    pub(crate) fn waiting(&self) -> usize {
-        self.waiting.len()
+    /// The slots that wait, as of before a flush starts, by what [`Quarantine::settle`] is to be told; none
+    /// if there are none.
+    pub(crate) fn waiting(&self) -> Option<u64> {
+        (!self.waiting.is_empty()).then_some(self.added)
     }
 
-    /// That flush ended well: the first `count` waiting slots are free again, or bad. Returns the
-    /// newly bad ones.
-    pub(crate) fn settle(&mut self, index: &Index, count: usize) -> Vec<u32> {
+    /// That flush ended well: the slots that waited before it are free again, or bad, unless another flush
+    /// has settled them meanwhile. Returns the newly bad ones.
+    pub(crate) fn settle(&mut self, index: &Index, waited: u64) -> Vec<u32> {
         let mut bad = Vec::new();
-        for slot in self.waiting.drain(..count.min(self.waiting.len())) {
+        let later = usize::try_from(self.added - waited).unwrap_or(usize::MAX);
+        let settled = self.waiting.len().saturating_sub(later);
+        for slot in self.waiting.drain(..settled) {
             if self
                 .failures
                 .get(&slot)
@@ -78,5 +84,37 @@ impl Quarantine {
     /// Every bad slot known.
     pub(crate) fn bad(&self) -> &[u32] {
         &self.bad
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rb_index::IndexOptions;
+
+    use super::*;
+
+    /// Two commits counted the same slot before either had settled it. The second settled as many slots as it
+    /// had counted: one among them had failed while its flush ran, and was used again before a flush that
+    /// covers it.
+    #[test]
+    fn a_slot_that_failed_during_a_flush_waits_for_the_next() {
+        let index = Index::new(IndexOptions {
+            shards: 1,
+            classes: vec![vec![0..2]],
+        });
+        let (index, mut slots) = (index.unwrap(), Vec::new());
+        index.take_free(0, 2, &mut slots);
+        let mut quarantine = Quarantine::default();
+        quarantine.add(&index, slots[0]);
+        let (first, second) = (quarantine.waiting(), quarantine.waiting());
+        quarantine.settle(&index, first.unwrap());
+        quarantine.add(&index, slots[1]);
+        quarantine.settle(&index, second.unwrap());
+        let class = &index.stats().classes[0];
+        assert_eq!((class.free, class.quarantined), (1, 1));
+        let third = quarantine.waiting();
+        quarantine.settle(&index, third.unwrap());
+        assert_eq!(index.stats().classes[0].free, 2);
+        assert_eq!(quarantine.waiting(), None);
     }
 }

@@ -92,6 +92,9 @@ impl Recovered {
     }
 }
 
+/// How often a read-only opening begins anew because the writer beside it has replaced what it read.
+const MOVES_MAX: u32 = 16;
+
 /// Recovers the index. Reads only.
 pub(crate) fn recover(
     io: &mut MetaIo,
@@ -100,6 +103,26 @@ pub(crate) fn recover(
     shards: u32,
     on_lost_metadata: OnLostMetadata,
 ) -> Result<Recovered, OpenError> {
+    let mut moves = MOVES_MAX;
+    loop {
+        let found = recover_once(io, superblock, geometry, shards, on_lost_metadata, moves)?;
+        if let Some(recovered) = found {
+            return Ok(recovered);
+        }
+        moves -= 1;
+    }
+}
+
+/// One attempt; none if metadata seems lost, yet the base headers are not those that it began with, and
+/// there are `moves` left.
+fn recover_once(
+    io: &mut MetaIo,
+    superblock: &Superblock,
+    geometry: &Geometry,
+    shards: u32,
+    on_lost_metadata: OnLostMetadata,
+    moves: u32,
+) -> Result<Option<Recovered>, OpenError> {
     let headers = read_headers(io, superblock).map_err(no_base)?;
     let bad_slots = headers.bad_slots();
     let Headers {
@@ -140,10 +163,13 @@ pub(crate) fn recover(
                     // A base from before a lost log is of no use any more, and keeps nothing.
                     .filter(|position| end.saturating_sub(*position) < ring)
                     .fold(recovered.tail, u64::min);
-                return Ok(recovered);
+                return Ok(Some(recovered));
             }
             Err(why) => unusable.push(format!("base {}: {why}", ["A", "B"][base.region])),
         }
+    }
+    if moves > 0 && read_headers(io, superblock).map_err(no_base)?.found != bases {
+        return Ok(None);
     }
     let (lost_block, why) = match lost {
         Some(Damage { block, why }) => (Some(block), why),
@@ -168,7 +194,7 @@ pub(crate) fn recover(
     recovered.report.base_damage = unusable;
     recovered.report.lost_metadata = Some(why);
     recovered.lost_block = lost_block;
-    Ok(recovered)
+    Ok(Some(recovered))
 }
 
 /// Why opening must stop rather than go on without a base.

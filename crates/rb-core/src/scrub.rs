@@ -116,7 +116,7 @@ impl Scrubber {
         }
         if self.walk.is_none() {
             self.walk = Some(Walk::default());
-            self.next_pass = now + self.options.pass_interval;
+            self.next_pass = now.saturating_add(self.options.pass_interval);
         }
         self.allowance.wait(now)
     }

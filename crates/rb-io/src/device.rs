@@ -53,14 +53,16 @@ pub struct Device {
     direct: bool,
     limits: Limits,
     report: Vec<Feature>,
+    /// The file behind a loop device, locked as the device is: its other way in.
+    backing: Option<File>,
 }
 
 impl Device {
     /// Opens an existing file or block device.
     ///
     /// [`Access::ReadWrite`] is exclusive. A block device that is mounted, used as swap, or held by
-    /// device mapper, md or another opener is refused (`O_EXCL`); a file is locked
-    /// (`flock`, without waiting) until the device and every engine over it are gone.
+    /// device mapper, md or another opener is refused (`O_EXCL`); a file, also one behind a loop device, is
+    /// locked (`flock`, without waiting) until the device and every engine over it are gone.
     /// [`Access::ReadOnly`] takes no lock and never writes. [`Access::ReadLocked`] never writes
     /// either, but claims the device as a writer would, except that a file may be read so by
     /// several at once.
@@ -174,6 +176,9 @@ impl Drop for Device {
             // Closing would do, if nothing else held the open file; a ring that is being taken
             // apart by the kernel does, for a moment. Without a lock this changes nothing.
             let _ = rustix::fs::flock(&self.file, rustix::fs::FlockOperation::Unlock);
+        }
+        if let Some(backing) = &self.backing {
+            let _ = rustix::fs::flock(backing, rustix::fs::FlockOperation::Unlock);
         }
     }
 }

@@ -72,3 +72,32 @@ fn engines_on_a_loop_device() {
         }
     }
 }
+
+/// A file that was open for writing could be opened a second time through a loop device that was set up over
+/// it afterwards, and through a second loop device over the same file: `rb format` wiped a store in use.
+#[test]
+fn a_file_and_the_loop_devices_over_it_keep_each_other_out() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    file.as_file().set_len(1 << 20).unwrap();
+    let open = |path: &Path, access| Device::open(path, access);
+    let held = open(file.path(), Access::ReadWrite).unwrap();
+    let attach = || Loop::attach(file.path(), 512);
+    let (Some(one), Some(two)) = (attach(), attach()) else {
+        skip::note("two loop devices over a file", "none can be attached here");
+        return;
+    };
+    for access in [Access::ReadWrite, Access::ReadLocked] {
+        assert!(open(&one.0, access).unwrap_err().is_in_use(), "{access:?}");
+    }
+    open(&one.0, Access::ReadOnly).unwrap();
+    drop(held);
+    let held = open(&one.0, Access::ReadWrite).unwrap();
+    assert!(open(&two.0, Access::ReadWrite).unwrap_err().is_in_use());
+    assert!(
+        open(file.path(), Access::ReadWrite)
+            .unwrap_err()
+            .is_in_use()
+    );
+    drop(held);
+    open(&two.0, Access::ReadWrite).unwrap();
+}

@@ -1,14 +1,16 @@
 //! Bad input: an error with words, and an unchanged store (C8, C9).
 
 use std::io::Write;
+use std::num::NonZeroU64;
 use std::path::Path;
+use std::time::Duration;
 
 use rb_core::{
-    ClassRequest, Error, ExpectedGeometry, FormatError, FormatOptions, OpenError, Share, Store,
-    StoreOptions, format,
+    ClassRequest, Error, ExpectedGeometry, FormatError, FormatOptions, OpenError, Scrub, Share,
+    Store, StoreOptions, format,
 };
 
-use crate::support::{Bed, KIB};
+use crate::support::{Bed, KIB, ends_within, engines};
 
 fn classes(slot_bytes: u64) -> Vec<ClassRequest> {
     vec![ClassRequest {
@@ -304,4 +306,55 @@ fn a_newer_format_version_is_refused_by_number() {
         ),
         "{error}"
     );
+}
+
+/// Durations and numbers that mean "never" or "no limit". The interval overflowed in the commit thread, which
+/// ended there, and every async sync hung; the others overflowed in the caller's thread.
+#[test]
+fn options_without_limit_are_taken_as_such() {
+    for engine in engines() {
+        let store = Bed::new(4096, 8).on(engine).open_with(|options| {
+            options.sync_interval = Duration::MAX;
+            options.io_deadline = Duration::MAX;
+            options.busy_wait = Duration::MAX;
+            options.queues_max = usize::MAX;
+            options.scrub = Some(Scrub {
+                bytes_per_second: NonZeroU64::MAX,
+                pass_interval: Duration::MAX,
+            });
+        });
+        let ended = ends_within(Duration::from_secs(20), move || {
+            store.put(b"k", b"v").unwrap();
+            assert!(store.step_scrub(8).unwrap().is_some());
+            store.sync_async().wait().unwrap();
+            // As long as nothing asks for it, nothing is committed.
+            let before = store.stats().commits;
+            store.put(b"l", b"v").unwrap();
+            let sync = store.get_many_async(&[b"l"]).wait();
+            assert!(sync[0].as_ref().unwrap().is_some());
+            assert_eq!(store.stats().commits, before);
+            store.close().unwrap();
+        });
+        assert!(ended, "{engine}");
+    }
+}
+
+/// A signature in the part of a block at a device's end was wiped as a whole block, which passes the end: the
+/// format failed, each time, and what stood at the start was gone.
+#[test]
+fn a_signature_at_an_odd_end_is_wiped() {
+    use std::os::unix::fs::FileExt;
+    const BYTES: u64 = 16 << 20;
+    let file = tempfile::NamedTempFile::new().unwrap();
+    file.as_file().set_len(BYTES + 512).unwrap();
+    file.as_file().write_all_at(b"EFI PART", BYTES).unwrap();
+    let options = FormatOptions {
+        force: true,
+        ..FormatOptions::new(file.path(), classes(16384))
+    };
+    format(&options).unwrap();
+    drop(Store::open(file.path(), StoreOptions::default()).unwrap());
+    let mut end = [1; 8];
+    file.as_file().read_exact_at(&mut end, BYTES).unwrap();
+    assert_eq!(end, [0; 8]);
 }

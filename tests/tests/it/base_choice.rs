@@ -25,8 +25,9 @@ fn a_base_written_after_lost_metadata_outranks_every_older_one() {
     // The older base, in A, is rotten; the newest one's header cannot be read for a moment.
     let (older, newest) = (superblock.base_a.offset, superblock.base_b.offset);
     sim.device.corrupt(older + 100..older + 101);
+    // What seems lost is looked at twice.
     sim.device
-        .fail_next(OpKind::Read, newest..newest + 4096, EIO);
+        .fail_times(OpKind::Read, newest..newest + 4096, EIO, 2);
     let store = sim.open();
     assert!(store.recovery().lost_metadata.is_some());
     store.remove(b"gone").unwrap();

@@ -1,14 +1,16 @@
 //! What a commit covers, and what it does not: operations that come while one runs (C2).
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rb_core::{Clock, Store};
 use rb_io::OpKind;
+use rb_testkit::Moment;
 
-use crate::support::{EIO, Sim, key, range_of, slots_of};
+use crate::support::{EIO, Sim, ends_within, key, range_of, slots_of};
 
 /// A record that is queued while a commit writes is not in that commit, so the next sync must write
 /// it.
@@ -105,4 +107,70 @@ fn nothing_comes_between_a_puts_entry_and_its_record() {
     store.sync().unwrap();
     assert!(!store.contains(b"k"));
     assert!(!sim.crash().open().contains(b"k"), "it came back");
+}
+
+/// A flush of the checkpoint failed, and a commit beside it flushed too, well, before anybody had heard of the
+/// failure: it said that it was durable what the failed flush was to cover as well.
+#[test]
+fn no_flush_begins_beside_one_that_fails() {
+    let sim = Sim::new(32);
+    let store = sim.open();
+    store.put(b"before", b"v").unwrap();
+    store.sync().unwrap();
+    let (beside, device) = (store.clone(), Arc::clone(&sim.device));
+    let (sender, synced) = mpsc::channel();
+    let told = AtomicBool::new(false);
+    sim.device.observe(move |moment, ops| {
+        if ops.iter().all(|op| op.op != OpKind::Flush) {
+            return;
+        }
+        if moment == Moment::Before && !told.load(Relaxed) {
+            device.fail_next(OpKind::Flush, 0..u64::MAX, EIO);
+        }
+        if moment == Moment::After && !told.swap(true, Relaxed) {
+            let (beside, sender) = (beside.clone(), sender.clone());
+            let sync = move || {
+                beside.put(b"beside", b"v").unwrap();
+                sender.send(beside.sync()).unwrap();
+            };
+            // If it must wait for the flush, then in vain.
+            ends_within(Duration::from_millis(100), sync);
+        }
+    });
+    store.checkpoint().unwrap_err();
+    let error = synced.recv_timeout(Duration::from_secs(20)).unwrap();
+    assert!(error.unwrap_err().is_poisoned());
+}
+
+/// The lock of a commit that had failed was let go before writing was stopped: another commit that waited for
+/// it went on, and called durable what the first had failed to write.
+#[test]
+fn no_commit_comes_after_one_that_failed() {
+    for round in 0..100 {
+        let sim = Sim::new(32);
+        let store = sim.open();
+        let log = range_of(&store.superblock().log);
+        let threads = [b"a", b"b", b"c"].map(|key| {
+            let store = store.clone();
+            std::thread::spawn(move || {
+                let mut synced = 0_u32;
+                while store.put(key, &synced.to_le_bytes()).is_ok() && store.sync().is_ok() {
+                    synced += 1;
+                }
+                (key, synced)
+            })
+        });
+        std::thread::sleep(Duration::from_micros(300));
+        sim.device.fail_next(OpKind::Write, log, EIO);
+        let ended = threads.map(|thread| thread.join().unwrap());
+        let after = sim.crash().open();
+        for (key, synced) in ended {
+            let found = after.get(key).unwrap();
+            let found = found.map(|value| u32::from_le_bytes(value[..].try_into().unwrap()));
+            assert!(
+                synced == 0 || found.is_some_and(|found| found >= synced - 1),
+                "round {round}: {synced} syncs of {key:?} went well, found {found:?}"
+            );
+        }
+    }
 }

@@ -1,9 +1,11 @@
 //! Failing requests: one key fails, the store does not (C7); and poisoning.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use rb_core::{Background, Error, Put, PutOptions, Store};
-use rb_io::OpKind;
+use rb_core::{Background, Error, Put, PutOptions, Store, StoreOptions, Validate};
+use rb_io::{Engine, Limits, OpKind, Queue, QueueOptions};
 
 use crate::support::{EIO, Sim, key, slots_of, value};
 
@@ -287,4 +289,54 @@ fn a_put_is_superseded_only_by_one_that_went_well() {
     let answers = store.put_many(puts, PutOptions::default());
     assert!(answers.iter().all(Result::is_err), "{answers:?}");
     assert!(store.get(b"k").unwrap().is_none());
+}
+
+/// Opens so many queues, and no more.
+#[derive(Debug)]
+struct FewQueues(Arc<dyn Engine>, AtomicUsize);
+
+impl Engine for FewQueues {
+    fn name(&self) -> &'static str {
+        self.0.name()
+    }
+
+    fn limits(&self) -> &Limits {
+        self.0.limits()
+    }
+
+    fn capacity_bytes(&self) -> u64 {
+        self.0.capacity_bytes()
+    }
+
+    fn queue(&self, options: &QueueOptions) -> Result<Box<dyn Queue>, rb_io::OpenError> {
+        let less = |left: usize| left.checked_sub(1);
+        match self.1.fetch_update(Relaxed, Relaxed, less) {
+            Ok(_) => self.0.queue(options),
+            Err(_) => Err(rb_io::OpenError::Depth { depth: 0, max: 0 }),
+        }
+    }
+}
+
+/// An async put for which the process had no ring any more took its slots with it, as if they might still be
+/// written, and answered that the store is closed, or that the device is late.
+#[test]
+fn an_async_put_without_a_queue_gives_its_slots_back() {
+    for background in [Background::Threads, Background::Manual] {
+        let sim = Sim::new(4);
+        // Opening, commits and checkpoints have theirs.
+        let engine = FewQueues(sim.engine(), AtomicUsize::new(3));
+        let options = StoreOptions {
+            background,
+            validate: Validate::Off,
+            buffer_bytes: Some(1 << 20),
+            ..StoreOptions::default()
+        };
+        let store = Store::open_engine(Arc::new(engine), options).unwrap();
+        let put = store.put_many_async(vec![Put::new(b"k", b"v")], PutOptions::default());
+        let error = put.wait().remove(0).unwrap_err();
+        assert!(error.to_string().contains("I/O queue"), "{error}");
+        let class = &store.stats().index.classes[0];
+        assert_eq!((class.free, class.capacity), (4, 4), "{background:?}");
+        store.audit().unwrap();
+    }
 }

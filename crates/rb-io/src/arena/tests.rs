@@ -226,3 +226,19 @@ fn adopted_memory_must_lie_on_pages() {
         assert!(unsafe { Arena::adopt(start, bytes, Box::new(lender)) }.is_err());
     }
 }
+
+/// A put of memory that it had already stood in line behind callers who waited for just that memory: nobody
+/// went on until the time of one of them was over.
+#[test]
+fn whoever_needs_nothing_stands_in_no_line() {
+    let arena = Arena::allocate(PAGE).unwrap();
+    let held = arena.take(PAGE).unwrap();
+    let behind = arena.clone();
+    let waits = std::thread::spawn(move || behind.take_many(&[PAGE], LONG).map(drop));
+    while arena.inner.state.lock().line.is_empty() {
+        std::thread::yield_now();
+    }
+    assert!(arena.take_many(&[], Duration::ZERO).unwrap().is_empty());
+    drop(held);
+    waits.join().unwrap().unwrap();
+}

@@ -45,6 +45,16 @@ pub(super) fn loop_device_over(dev: u64, ino: u64) -> Option<String> {
     })
 }
 
+/// The path of the file behind loop device, or partition of one, number `rdev`.
+pub(super) fn file_behind_loop(rdev: u64) -> Option<String> {
+    let (major, minor) = (rustix::fs::major(rdev), rustix::fs::minor(rdev));
+    let sys = format!("/sys/dev/block/{major}:{minor}");
+    let path = ["loop", "../loop"]
+        .iter()
+        .find_map(|at| fs::read_to_string(format!("{sys}/{at}/backing_file")).ok())?;
+    Some(path.trim_end_matches('\n').to_owned())
+}
+
 /// Mount points of device `name` ("8:1"): column 3 is the device and column 5 the mount point in
 /// proc_pid_mountinfo(5).
 fn mount_points<'a>(mounts: &'a str, name: &'a str) -> impl Iterator<Item = &'a str> {

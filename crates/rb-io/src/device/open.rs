@@ -34,7 +34,15 @@ pub(super) fn open(path: &Path, access: Access) -> Result<Device, OpenError> {
         lock(path, &file, access)?;
         refuse_loop_backing(path, &opened)?;
     }
-    finish(path, file, kind, access, direct)
+    let backing = match kind {
+        DeviceKind::Block if access != Access::ReadOnly => {
+            lock_loop_backing(path, &opened, access)?
+        }
+        _ => None,
+    };
+    let mut device = finish(path, file, kind, access, direct)?;
+    device.backing = backing;
+    Ok(device)
 }
 
 /// The rest, once the file is open and exclusive.
@@ -87,6 +95,7 @@ pub(super) fn finish(
         direct,
         limits,
         report,
+        backing: None,
     })
 }
 
@@ -99,6 +108,22 @@ pub(super) fn refuse_loop_backing(path: &Path, file: &Metadata) -> Result<(), Op
             reason: format!("it is behind /dev/{name}: use that, or detach it (losetup -d)"),
         }),
     }
+}
+
+/// The file may have been opened before the loop device was set up, and several of those may be over it.
+fn lock_loop_backing(
+    path: &Path,
+    device: &Metadata,
+    access: Access,
+) -> Result<Option<File>, OpenError> {
+    let backing = holders::file_behind_loop(device.rdev());
+    let backing = backing.filter(|path| std::fs::metadata(path).is_ok_and(|meta| meta.is_file()));
+    // One that is gone, or out of reach, has no other way in that we know of.
+    let Some(file) = backing.and_then(|backing| File::open(backing).ok()) else {
+        return Ok(None);
+    };
+    lock(path, &file, access)?;
+    Ok(Some(file))
 }
 
 pub(super) fn lock(path: &Path, file: &File, access: Access) -> Result<(), OpenError> {
