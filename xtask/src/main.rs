@@ -1,6 +1,7 @@
 //! Build tasks: `cargo xtask TASK`. CI calls `cargo xtask test` and nothing else.
 
 mod run;
+mod task_bench;
 mod task_fuzz;
 mod task_loom;
 mod task_miri;
@@ -31,6 +32,10 @@ cargo xtask TASK
   planted [FILTER] plants each bug of tests/planted in a copy of the tree; its machine must find it;
                   --seconds N for each, --json
   profile ARGS    a flame graph of `rb bench ARGS`, in target/profile/flame.svg; needs perf
+  bench [OPTIONS] our store against fio, foyer and the wheel of LMCache, in turn, on the same files; --quick,
+                  --target disk|loop|tmpfs|all, --case FILTER, --rounds N, --seconds S, --dir PATH, --json,
+                  --peers fio,foyer,wheel, --lmcache (its whole core too: installs torch, 7 GB),
+                  --rb PROGRAM (to measure instead of a build of ours)
   package         packages each library crate and builds it from its package
 ";
 
@@ -45,6 +50,7 @@ fn main() -> ExitCode {
         // Not a release build: debug assertions see more.
         "kill" | "churn" => run_check(&task, &[], args),
         "planted" => task_planted::run(args),
+        "bench" => task_bench::run(args),
         "fuzz" => task_fuzz::run(args),
         "miri" => task_miri::run(),
         "profile" => task_profile::run(args),

@@ -1,7 +1,7 @@
 //! Running a command as one step of a task.
 
-use std::process::Command;
-use std::time::Instant;
+use std::process::{Child, Command, ExitStatus};
+use std::time::{Duration, Instant};
 
 /// The library crates, leaves first.
 pub(crate) const LIBRARIES: [&str; 5] = ["rb-format", "rb-io", "rb-index", "rb-core", "rb-testkit"];
@@ -56,4 +56,21 @@ pub(crate) fn cargo_output(args: &[&str]) -> Result<Vec<u8>, String> {
     } else {
         Err(String::from_utf8_lossy(&output.stderr).into_owned())
     }
+}
+
+/// Waits for a child that has a process group of its own. None if its time was over and the group had to be ended.
+pub(crate) fn wait(child: &mut Child, time: Duration) -> std::io::Result<Option<ExitStatus>> {
+    let start = Instant::now();
+    while start.elapsed() < time {
+        if let Some(status) = child.try_wait()? {
+            return Ok(Some(status));
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let group = format!("-{}", child.id());
+    Command::new("kill")
+        .args(["-KILL", "--", &group])
+        .status()?;
+    child.wait()?;
+    Ok(None)
 }

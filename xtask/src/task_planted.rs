@@ -8,10 +8,12 @@ use std::fs;
 use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus};
+use std::process::{Command, ExitStatus};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+
+use crate::run::wait;
 
 const PATCHES: &str = "tests/planted";
 /// The copy of the tree; beside it what each machine printed, and what cargo builds.
@@ -308,23 +310,6 @@ fn run_to_files(
     let status = wait(&mut child, time).map_err(failed)?;
     let output = fs::read(&path).map_err(failed)?;
     Ok((status, String::from_utf8_lossy(&output).into_owned()))
-}
-
-/// None if it had to be ended.
-fn wait(child: &mut Child, time: Duration) -> std::io::Result<Option<ExitStatus>> {
-    let start = Instant::now();
-    while start.elapsed() < time {
-        if let Some(status) = child.try_wait()? {
-            return Ok(Some(status));
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    let group = format!("-{}", child.id());
-    Command::new("kill")
-        .args(["-KILL", "--", &group])
-        .status()?;
-    child.wait()?;
-    Ok(None)
 }
 
 fn git(args: &[&str]) -> Result<String, String> {

@@ -47,6 +47,7 @@ struct Line {
     p999_us: f64,
     cpu_s_per_gb: f64,
     commits: u64,
+    sync_interval_ms: f64,
     errors: u64,
     verified_bytes: u64,
     wrong_bytes: u64,
@@ -162,6 +163,7 @@ impl Line {
                 0.0
             },
             commits: run.commits,
+            sync_interval_ms: rb_core::StoreOptions::default().sync_interval.as_secs_f64() * 1e3,
             errors: run.tally.errors,
             verified_bytes: verified,
             wrong_bytes: wrong,

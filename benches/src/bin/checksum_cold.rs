@@ -1,0 +1,80 @@
+//! What the payload checksum costs on bytes that no cache of the processor holds, as those of a get come from
+//! a device. `cargo xtask bench` sets the CPU of a verified get against it. Prints one line of JSON.
+//!
+//! Usage: `checksum_cold [VALUE_BYTES]`, 64 KiB if not given.
+
+use std::hint::black_box;
+use std::io::Write;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use rb_bench::IDENTITY;
+use rb_format::{Generation, payload_checksum};
+
+/// More than the last cache of any processor this runs on: the largest have a little over 1 GB.
+const MEMORY_BYTES: usize = 2 << 30;
+/// Odd, so that the median is one of them.
+const PASSES: usize = 5;
+/// Values are visited this many apart, so that the processor does not fetch the next one ahead of time.
+/// A prime, so that each is visited once.
+const STEP: usize = 7_919;
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("checksum_cold: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<(), String> {
+    let value_bytes = match std::env::args().nth(1) {
+        None => 64 << 10,
+        Some(word) => {
+            let bytes = word
+                .parse()
+                .map_err(|why| format!("VALUE_BYTES {word:?}: {why}"))?;
+            if !(4096..=64 << 20).contains(&bytes) {
+                return Err(format!("VALUE_BYTES {bytes} is not within 4096 to 64 MiB"));
+            }
+            bytes
+        }
+    };
+    // Not zeros, which the system would map to one page.
+    let memory = vec![0x5A_u8; MEMORY_BYTES];
+    let values = MEMORY_BYTES / value_bytes;
+    let step = if values.is_multiple_of(STEP) { 1 } else { STEP };
+    let mut seconds: Vec<f64> = (0..PASSES)
+        .map(|_| pass(&memory, value_bytes, values, step))
+        .collect();
+    seconds.sort_unstable_by(f64::total_cmp);
+    let per_gb = |pass: f64| pass / ((values * value_bytes) as f64 / 1e9);
+    let (median, least, most) = (seconds[PASSES / 2], seconds[0], seconds[PASSES - 1]);
+    writeln!(
+        std::io::stdout(),
+        r#"{{"value_bytes":{value_bytes},"checksum_cold_s_per_gb":{},"min":{},"max":{}}}"#,
+        per_gb(median),
+        per_gb(least),
+        per_gb(most)
+    )
+    .map_err(|why| why.to_string())
+}
+
+/// Seconds for the checksum of every value, once.
+fn pass(memory: &[u8], value_bytes: usize, values: usize, step: usize) -> f64 {
+    let start = Instant::now();
+    for number in 0..values {
+        let at = number * step % values * value_bytes;
+        let payload = &memory[at..at + value_bytes];
+        black_box(payload_checksum(
+            &IDENTITY,
+            Generation(1),
+            1,
+            1,
+            black_box(payload),
+        ));
+    }
+    start.elapsed().as_secs_f64()
+}

@@ -1,0 +1,220 @@
+//! Who is measured, and one measurement of one of them.
+
+use std::fs;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::FOLDER;
+use super::fio::Fio;
+use super::target::Target;
+use crate::run::wait;
+
+/// What a run takes at most besides its measured time; filling is part of it. One of the peers can hang.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// The store's own default, if `rb bench` does not say how often it flushes.
+const SYNC_INTERVAL_MS: f64 = 50.0;
+
+/// An operation.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Op {
+    Get,
+    Put,
+}
+
+impl Op {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Op::Get => "get",
+            Op::Put => "put",
+        }
+    }
+}
+
+/// One load, the same for all contenders.
+pub(super) struct Case {
+    pub(super) op: Op,
+    pub(super) value_bytes: u64,
+    /// Values in flight, or in one batch for who has only that.
+    pub(super) depth: u64,
+}
+
+impl Case {
+    /// As in `get-64KiB-32`.
+    pub(super) fn name(&self) -> String {
+        let size = match self.value_bytes {
+            bytes if bytes.is_multiple_of(1 << 20) => format!("{}MiB", bytes >> 20),
+            bytes => format!("{}KiB", bytes >> 10),
+        };
+        format!("{}-{size}-{}", self.op.name(), self.depth)
+    }
+}
+
+/// The programs to be measured; those of peers that were not asked for are missing.
+pub(super) struct Programs {
+    pub(super) rb: PathBuf,
+    pub(super) foyer: Option<PathBuf>,
+    /// A Python that has the wheel.
+    pub(super) wheel: Option<PathBuf>,
+    /// A Python that has the whole of LMCache.
+    pub(super) lmcache: Option<PathBuf>,
+    pub(super) fio: bool,
+}
+
+/// Somebody who is measured.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Contender {
+    Ours,
+    OursBlocking,
+    FioUring,
+    FioPsync,
+    FoyerUring,
+    FoyerPsync,
+    Wheel,
+    Core,
+}
+
+impl Contender {
+    /// In the order of a round: ours first, whose flushes fio repeats.
+    pub(super) fn all(programs: &Programs) -> Vec<Contender> {
+        use Contender::{
+            Core, FioPsync, FioUring, FoyerPsync, FoyerUring, Ours, OursBlocking, Wheel,
+        };
+        let mut all = vec![Ours, OursBlocking];
+        all.extend([FioUring, FioPsync].into_iter().filter(|_| programs.fio));
+        let foyer = programs.foyer.is_some();
+        all.extend([FoyerUring, FoyerPsync].into_iter().filter(|_| foyer));
+        all.extend(programs.wheel.iter().map(|_| Wheel));
+        all.extend(programs.lmcache.iter().map(|_| Core));
+        all
+    }
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Contender::Ours => "ours",
+            Contender::OursBlocking => "ours, blocking",
+            Contender::FioUring => "fio io_uring",
+            Contender::FioPsync => "fio psync",
+            Contender::FoyerUring => "foyer io_uring",
+            Contender::FoyerPsync => "foyer psync",
+            Contender::Wheel => "lmcache wheel",
+            Contender::Core => "lmcache core",
+        }
+    }
+}
+
+/// One measurement: what it takes besides who.
+pub(super) struct Run<'a> {
+    pub(super) programs: &'a Programs,
+    pub(super) target: &'a Target,
+    pub(super) case: &'a Case,
+    pub(super) seconds: f64,
+    /// What our store said in this round.
+    pub(super) ours: Option<&'a Value>,
+}
+
+impl Run<'_> {
+    /// Measures one contender; the answer has at least the fields of `rb bench` that are compared.
+    pub(super) fn measure(&self, contender: Contender) -> Result<Value, String> {
+        let fio = |engine| Fio {
+            engine,
+            case: self.case,
+            file: &self.target.peers,
+            seconds: self.seconds,
+            sync_interval_ms: self.sync_interval_ms(),
+        };
+        match contender {
+            Contender::Ours => self.ours(&["--depth", &self.case.depth.to_string()]),
+            Contender::OursBlocking => {
+                self.ours(&["--blocking", "--batch", &self.case.depth.to_string()])
+            }
+            Contender::FioUring => fio("io_uring").measure(),
+            Contender::FioPsync => fio("psync").measure(),
+            Contender::FoyerUring => self.foyer("io_uring"),
+            Contender::FoyerPsync => self.foyer("psync"),
+            Contender::Wheel => self.python(&self.programs.wheel, "lmcache_wheel.py"),
+            Contender::Core => self.python(&self.programs.lmcache, "lmcache_core.py"),
+        }
+    }
+
+    fn ours(&self, words: &[&str]) -> Result<Value, String> {
+        let mut command = Command::new(&self.programs.rb);
+        command.arg("bench");
+        self.load(&mut command, "--store", &self.target.ours);
+        // The file of noise is ours: made for this, or made anew for another value size.
+        command.args(["--threads", "1", "--engine", "io_uring", "--json", "--yes"]);
+        self.json(command.args(words))
+    }
+
+    fn foyer(&self, engine: &str) -> Result<Value, String> {
+        let program = self.programs.foyer.as_ref().ok_or("foyer was not built")?;
+        let mut command = Command::new(program);
+        self.load(&mut command, "--file", &self.target.peers);
+        command.args(["--engine", engine]);
+        self.json(command.args(["--depth", &self.case.depth.to_string()]))
+    }
+
+    fn python(&self, python: &Option<PathBuf>, script: &str) -> Result<Value, String> {
+        let python = python.as_ref().ok_or("Python was not set up")?;
+        let mut command = Command::new(python);
+        // No compiled files beside the sources.
+        command
+            .arg("-B")
+            .arg(Path::new("benches/peers").join(script));
+        self.load(&mut command, "--file", &self.target.peers);
+        self.json(command.args(["--batch", &self.case.depth.to_string()]))
+    }
+
+    /// The words that all programs share.
+    fn load(&self, command: &mut Command, place: &str, path: &Path) {
+        command
+            .arg(place)
+            .arg(path)
+            .args(["--op", self.case.op.name()]);
+        command.args(["--value-bytes", &self.case.value_bytes.to_string()]);
+        command.args(["--seconds", &self.seconds.to_string()]);
+    }
+
+    /// Runs a program whose last line is the answer.
+    fn json(&self, command: &mut Command) -> Result<Value, String> {
+        let (output, _) = run(command, self.seconds)?;
+        let line = output.lines().last().unwrap_or_default();
+        serde_json::from_str(line).map_err(|why| format!("no answer: {line:?}: {why}"))
+    }
+
+    /// Time between two flushes of our store.
+    fn sync_interval_ms(&self) -> f64 {
+        let said = self.ours.and_then(|ours| ours["sync_interval_ms"].as_f64());
+        said.filter(|interval| *interval > 0.0)
+            .unwrap_or(SYNC_INTERVAL_MS)
+    }
+}
+
+/// Runs a command that measures for so long, and returns what it printed: output and errors.
+pub(super) fn run(command: &mut Command, seconds: f64) -> Result<(String, String), String> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let failed = |why: std::io::Error| format!("{name}: {why}");
+    let paths = ["out.txt", "err.txt"].map(|name| Path::new(FOLDER).join(name));
+    let [out, err] = paths.each_ref().map(fs::File::create);
+    let mut child = command
+        .stdout(out.map_err(failed)?)
+        .stderr(err.map_err(failed)?)
+        .process_group(0)
+        .spawn()
+        .map_err(failed)?;
+    let time = PATIENCE + Duration::from_secs_f64(seconds);
+    let status = wait(&mut child, time).map_err(failed)?;
+    let [out, err] = paths.map(|path| fs::read(path).unwrap_or_default());
+    let [out, err] = [out, err].map(|text| String::from_utf8_lossy(&text).into_owned());
+    match status {
+        Some(status) if status.success() => Ok((out, err)),
+        Some(status) => {
+            let said = err.lines().chain(out.lines()).last().unwrap_or_default();
+            Err(format!("{name}: {status}: {said}"))
+        }
+        None => Err(format!("{name}: it hung")),
+    }
+}

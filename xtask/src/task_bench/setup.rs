@@ -1,0 +1,114 @@
+//! What a bench needs before it begins: our program, the peers, the cost of the checksum.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use super::FOLDER;
+use super::contender::{Case, Programs, run};
+use crate::run::{cargo, program_with};
+
+/// Reading more memory than a cache holds takes no longer than this.
+const CHECKSUM_SECONDS: f64 = 60.0;
+const WHEEL: &str = "lmcache-rust-raw-block-io==0.5.7rc2";
+/// Takes torch with it: nearly 7 GB.
+const LMCACHE: [&str; 3] = ["torch==2.13.0", "lmcache[raw-block]==0.5.7rc2", WHEEL];
+
+/// Builds and installs what is missing. `rb` is measured instead of a build of ours if given.
+pub(super) fn programs(
+    rb: Option<PathBuf>,
+    peers: &[String],
+    lmcache: bool,
+) -> Result<Programs, String> {
+    let wanted = |name: &str| peers.iter().any(|peer| peer == name);
+    // Not only a peer: it also writes the files.
+    if !runs("fio", &["--version"]) {
+        let quiet = [("DEBIAN_FRONTEND", "noninteractive")];
+        program_with("apt-get", "apt-get", &["install", "-y", "fio"], &quiet)?;
+    }
+    let ours = match rb {
+        Some(rb) => rb,
+        None => {
+            cargo(&["build", "--release", "-q", "-p", "rb-cli"])?;
+            built("rb")
+        }
+    };
+    let foyer = wanted("foyer").then(foyer).transpose()?;
+    let wheel = || python("venv", "lmcache_rust_raw_block_io", &[WHEEL]);
+    let wheel = wanted("wheel").then(wheel).transpose()?;
+    let core = || python("venv-lmcache", "torch, lmcache", &LMCACHE);
+    let lmcache = lmcache.then(core).transpose()?;
+    Ok(Programs {
+        rb: ours,
+        foyer,
+        wheel,
+        lmcache,
+        fio: wanted("fio"),
+    })
+}
+
+/// What the checksum costs on cold data, for each size of value.
+pub(super) fn checksum_cold(cases: &[Case]) -> Result<Vec<Value>, String> {
+    let name = "checksum_cold";
+    cargo(&["build", "--release", "-q", "-p", "rb-bench", "--bin", name])?;
+    let mut sizes: Vec<u64> = cases.iter().map(|case| case.value_bytes).collect();
+    sizes.dedup();
+    let measure = |size: u64| {
+        let (output, _) = run(
+            Command::new(built(name)).arg(size.to_string()),
+            CHECKSUM_SECONDS,
+        )?;
+        serde_json::from_str(&output).map_err(|why| format!("{name}: {output:?}: {why}"))
+    };
+    sizes.into_iter().map(measure).collect()
+}
+
+/// foyer's locked versions, so that a ratio stays one to the same peer.
+fn foyer() -> Result<PathBuf, String> {
+    let folder = target_folder();
+    let manifest = "benches/peers/foyer/Cargo.toml";
+    let mut args = vec![
+        "build",
+        "--release",
+        "--locked",
+        "-q",
+        "--manifest-path",
+        manifest,
+    ];
+    let shown = folder.to_string_lossy();
+    args.extend(["--target-dir", &shown]);
+    cargo(&args)?;
+    Ok(built("peer-foyer"))
+}
+
+/// A virtual environment of that name that has these packages and nothing else.
+fn python(name: &str, modules: &str, packages: &[&str]) -> Result<PathBuf, String> {
+    let folder = format!("{FOLDER}/{name}");
+    let python = Path::new(&folder).join("bin/python");
+    let path = python.to_string_lossy();
+    if !runs(&path, &["-c", &format!("import {modules}")]) {
+        program_with("python3", "python3", &["-m", "venv", &folder], &[])?;
+        let install = ["-m", "pip", "install", "-q"];
+        program_with("python", &path, &[&install[..], packages].concat(), &[])?;
+    }
+    Ok(python)
+}
+
+fn built(name: &str) -> PathBuf {
+    target_folder().join("release").join(name)
+}
+
+fn target_folder() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from)
+}
+
+/// Whether a program is there and content with these words.
+fn runs(program: &str, args: &[&str]) -> bool {
+    let mut command = Command::new(program);
+    command
+        .args(args)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
+}
