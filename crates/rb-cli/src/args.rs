@@ -321,10 +321,11 @@ pub struct BenchArgs {
     /// Size of a file to be made (2GiB if not given); on a device, how much of it to use.
     #[arg(long, value_parser = parse_size, value_name = "SIZE")]
     pub size: Option<u64>,
-    /// Make a new store even if there is one.
+    /// Make a new store even if there is one for values of this length.
     #[arg(long)]
     pub fresh: bool,
-    /// Agree that what is in --store is destroyed where a new store is made.
+    /// Agree that what is in --store is destroyed where a new store is made: if there is none, or one whose
+    /// slots are of another size than the values.
     #[arg(long)]
     pub yes: bool,
 }

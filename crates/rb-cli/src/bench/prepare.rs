@@ -12,7 +12,7 @@ use super::value;
 use crate::args::BenchArgs;
 use crate::failure::Failure;
 use crate::format::make;
-use crate::open::open;
+use crate::open::{close, open, open_quietly};
 use crate::output::Output;
 use crate::progress;
 use crate::size::show_size;
@@ -39,7 +39,7 @@ pub(super) fn prepare(
     engine: EngineKind,
     output: &mut Output,
 ) -> Result<Prepared, Failure> {
-    if args.fresh || !rb_core::is_store(&args.store) {
+    if args.fresh || !is_made_for(args)? {
         format_whole(args)?;
     }
     let value_bytes = usize::try_from(args.value_bytes).unwrap_or(usize::MAX);
@@ -74,6 +74,23 @@ pub(super) fn prepare(
     };
     prepared.fill()?;
     Ok(prepared)
+}
+
+/// Whether there is a store with slots of just the size of the values. Another is good enough for whoever
+/// does not agree that it goes.
+fn is_made_for(args: &BenchArgs) -> Result<bool, Failure> {
+    if !rb_core::is_store(&args.store) || !args.yes {
+        return Ok(rb_core::is_store(&args.store));
+    }
+    let options = StoreOptions {
+        read_only: true,
+        ..StoreOptions::default()
+    };
+    let store = open_quietly(&args.store, options)?;
+    let wanted = args.value_bytes.next_multiple_of(4096);
+    let found = store.geometry().largest_value();
+    close(&store)?;
+    Ok(found == wanted)
 }
 
 /// Makes the store, with every block of it written: the first write to a block that the file system only
