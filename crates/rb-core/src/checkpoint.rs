@@ -15,6 +15,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use rb_format::{
     BAD_SLOTS_MAX, BaseEntry, BaseHeader, Compression, DirectoryEntry, FORMAT_BLOCK, Generation,
@@ -26,6 +27,7 @@ use crate::commit::{Aftermath, check_writer, words};
 use crate::error::Error;
 use crate::inner::{Inner, Writer};
 use crate::meta_io::MetaIo;
+use crate::stats::raise;
 
 /// Entries copied per hold of a shard's lock: about 0.2 ms with 32-byte keys.
 const ENTRIES_PER_HOLD: usize = 1024;
@@ -209,6 +211,7 @@ impl SectionWriter<'_> {
             let mut full = Vec::new();
             {
                 let guard = self.inner.index.lock(shard, Visit::Background);
+                let held = Instant::now();
                 let position = writer.log.position();
                 more = guard.snapshot(&mut cursor, ENTRIES_PER_HOLD, &mut |entry| {
                     let entry = BaseEntry {
@@ -228,6 +231,8 @@ impl SectionWriter<'_> {
                         debug_assert!(taken, "an empty section takes any entry");
                     }
                 });
+                drop(guard);
+                raise(&self.inner.counters.longest_snapshot_hold, held.elapsed());
             }
             for section in full {
                 self.write_section(io, section)?;

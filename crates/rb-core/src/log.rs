@@ -10,15 +10,17 @@
 //! blocks that the records fill.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use rb_format::{
     FORMAT_BLOCK, LOG_BLOCK_PAYLOAD, LogEncoder, LogPosition, RECORD_LEN_MAX, Record, Region,
     log_block_offset,
 };
 
 use crate::error::Error;
+use crate::stats::raise;
 
 /// Blocks kept free for the close record and for commits that seal a block early.
 const RESERVED_BLOCKS: u64 = 8;
@@ -41,6 +43,8 @@ pub(crate) struct DeltaLog {
     moved: Condvar,
     /// Signalled when a background thread has something to do.
     work: Condvar,
+    /// Of an operation, in nanoseconds.
+    longest_wait: AtomicU64,
 }
 
 struct LogState {
@@ -159,6 +163,7 @@ impl DeltaLog {
             state: Mutex::new(state),
             moved: Condvar::new(),
             work: Condvar::new(),
+            longest_wait: AtomicU64::new(0),
         };
         let full = log.is_checkpoint_due(&log.state.lock());
         log.state.lock().checkpoint_wanted = full;
@@ -181,7 +186,8 @@ impl DeltaLog {
     ) -> Result<Permit, Error> {
         let blocks = need.blocks(shards);
         let start = Instant::now();
-        let mut state = self.state.lock();
+        let mut state = self.lock_timed();
+        let mut waited = false;
         loop {
             let used = state.encoder.next_sequence() + 1 - state.tail;
             let room = used + state.promised + blocks + RESERVED_BLOCKS <= self.blocks;
@@ -190,6 +196,9 @@ impl DeltaLog {
                 return Err(Error::Closed);
             }
             if room && bounded {
+                if waited {
+                    raise(&self.longest_wait, start.elapsed());
+                }
                 state.promised += blocks;
                 return Ok(Permit {
                     log: Arc::clone(self),
@@ -206,6 +215,7 @@ impl DeltaLog {
                     waited: wait,
                 });
             }
+            waited = true;
             self.moved.wait_for(&mut state, left);
         }
     }
@@ -218,7 +228,7 @@ impl DeltaLog {
         records: impl IntoIterator<Item = Record<'a>>,
         now: Duration,
     ) -> u64 {
-        let mut state = self.state.lock();
+        let mut state = self.lock_timed();
         let state = &mut *state;
         let durable = state.durable_sequence;
         let before = state.ticket;
@@ -235,6 +245,21 @@ impl DeltaLog {
             self.work.notify_all();
         }
         state.ticket
+    }
+
+    /// The lock of an operation, which remembers how long it waited for it.
+    fn lock_timed(&self) -> MutexGuard<'_, LogState> {
+        if let Some(state) = self.state.try_lock() {
+            return state;
+        }
+        let start = Instant::now();
+        let state = self.state.lock();
+        raise(&self.longest_wait, start.elapsed());
+        state
+    }
+
+    pub(crate) fn longest_wait(&self) -> Duration {
+        Duration::from_nanos(self.longest_wait.load(Ordering::Relaxed))
     }
 
     /// A quarter of the ring since the newest base: at that pace the older base is never further

@@ -1,9 +1,12 @@
 //! Counters, as a plain struct to read.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use rb_index::IndexStats;
 use rb_io::QueueCounters;
+
+use crate::log::DeltaLog;
 
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
@@ -18,6 +21,8 @@ pub(crate) struct Counters {
     pub(crate) dropped: AtomicU64,
     pub(crate) commits: AtomicU64,
     pub(crate) checkpoints: AtomicU64,
+    /// In nanoseconds.
+    pub(crate) longest_snapshot_hold: AtomicU64,
     pub(crate) validated: AtomicU64,
     pub(crate) scrub: ScrubCounters,
 }
@@ -33,6 +38,12 @@ pub(crate) struct ScrubCounters {
 
 pub(crate) fn add(counter: &AtomicU64, count: usize) {
     counter.fetch_add(count as u64, Ordering::Relaxed);
+}
+
+/// Raises a counter of nanoseconds to `time` if that is longer.
+pub(crate) fn raise(counter: &AtomicU64, time: Duration) {
+    let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+    counter.fetch_max(nanos, Ordering::Relaxed);
 }
 
 /// What happened since the store was opened.
@@ -61,6 +72,10 @@ pub struct StoreStats {
     pub commits: u64,
     /// Checkpoints.
     pub checkpoints: u64,
+    /// The longest that a checkpoint held a shard's lock.
+    pub longest_snapshot_hold: Duration,
+    /// The longest that an operation waited for the log: for its lock, or for room in it.
+    pub longest_log_wait: Duration,
     /// Entries that the validator checked.
     pub validated: u64,
     /// What the scrubber did.
@@ -96,7 +111,7 @@ impl Counters {
         &self,
         index: IndexStats,
         queues: QueueCounters,
-        log: (u64, u64),
+        log: Option<&DeltaLog>,
     ) -> StoreStats {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         StoreStats {
@@ -111,6 +126,8 @@ impl Counters {
             dropped: get(&self.dropped),
             commits: get(&self.commits),
             checkpoints: get(&self.checkpoints),
+            longest_snapshot_hold: Duration::from_nanos(get(&self.longest_snapshot_hold)),
+            longest_log_wait: log.map_or(Duration::ZERO, DeltaLog::longest_wait),
             validated: get(&self.validated),
             scrub: ScrubStats {
                 entries: get(&self.scrub.entries),
@@ -119,8 +136,8 @@ impl Counters {
                 errors: get(&self.scrub.errors),
                 passes: get(&self.scrub.passes),
             },
-            replay_blocks: log.0,
-            log_blocks: log.1,
+            replay_blocks: log.map_or(0, DeltaLog::replay_blocks),
+            log_blocks: log.map_or(0, DeltaLog::ring_blocks),
             index,
             queues,
         }

@@ -328,10 +328,7 @@ impl Store {
     #[must_use]
     pub fn stats(&self) -> StoreStats {
         let inner = self.inner();
-        let log = inner
-            .writer
-            .as_ref()
-            .map_or((0, 0), |w| (w.log.replay_blocks(), w.log.ring_blocks()));
+        let log = inner.writer.as_ref().map(|writer| &*writer.log);
         inner
             .counters
             .read(inner.index.stats(), inner.lanes.counters(), log)

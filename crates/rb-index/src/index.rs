@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::ops::{Range, RangeInclusive};
+use std::time::Duration;
 
 use crate::error::IndexError;
 use crate::guard::ShardGuard;
@@ -104,10 +105,14 @@ impl Index {
     /// If there is no such shard.
     pub fn lock(&self, shard: usize, visit: Visit) -> ShardGuard<'_> {
         let cell = &self.shards[shard];
-        let (guard, contended) = cell.shard.lock_counted();
+        let (guard, waited) = cell.shard.lock_counted();
         cell.visits[visit as usize].add(1);
-        if contended {
+        if let Some(waited) = waited {
             cell.contended.add(1);
+            if visit != Visit::Background {
+                let nanos = u64::try_from(waited.as_nanos()).unwrap_or(u64::MAX);
+                cell.longest_wait.raise(nanos);
+            }
         }
         ShardGuard {
             index: self,
@@ -182,6 +187,13 @@ impl Index {
             eviction_locks: visits(Visit::Eviction),
             background_locks: visits(Visit::Background),
             contended_locks: sum(&|cell| cell.contended.get()),
+            longest_wait: Duration::from_nanos(
+                self.shards
+                    .iter()
+                    .map(|cell| cell.longest_wait.get())
+                    .max()
+                    .unwrap_or(0),
+            ),
             illegal_transitions: self.slots.illegal(),
             free_list_rejections: self.slots.rejected(),
             classes,

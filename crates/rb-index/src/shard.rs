@@ -22,6 +22,8 @@ pub(crate) struct ShardCell {
     pub(crate) shard: Lock<Shard>,
     pub(crate) visits: [Tally; 3],
     pub(crate) contended: Tally,
+    /// Of an operation for the lock, in nanoseconds.
+    pub(crate) longest_wait: Tally,
     pub(crate) evictions: Tally,
     /// Per class, what this shard would evict next: its stamp plus one, or 0 for nothing. Written
     /// when a guard goes; a hint of where to look, never proof of anything.
@@ -38,6 +40,7 @@ impl ShardCell {
             }),
             visits: std::array::from_fn(|_| Tally::default()),
             contended: Tally::default(),
+            longest_wait: Tally::default(),
             evictions: Tally::default(),
             oldest: (0..classes).map(|_| Tally::default()).collect(),
         }

@@ -1,5 +1,7 @@
 //! Numbers the index keeps about itself.
 
+use std::time::Duration;
+
 /// What a shard's lock is taken for; counted separately.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Visit {
@@ -49,6 +51,8 @@ pub struct IndexStats {
     pub background_locks: u64,
     /// Shard locks that another thread held at the first try.
     pub contended_locks: u64,
+    /// The longest that an operation waited for a shard's lock.
+    pub longest_wait: Duration,
     /// State changes refused because the slot was not in the expected state. Not 0: a bug.
     pub illegal_transitions: u64,
     /// Slots that a free list refused as free already or foreign. Not 0: a bug.

@@ -41,6 +41,7 @@ impl Tally {
 #[cfg(not(all(test, rb_loom)))]
 mod chosen {
     pub(crate) use std::sync::atomic::AtomicU8;
+    use std::time::{Duration, Instant};
 
     pub(crate) type Guard<'a, T> = parking_lot::MutexGuard<'a, T>;
 
@@ -58,12 +59,14 @@ mod chosen {
             self.0.lock()
         }
 
-        /// Locks, and says whether another thread held the lock at first.
-        pub(crate) fn lock_counted(&self) -> (Guard<'_, T>, bool) {
-            match self.0.try_lock() {
-                Some(guard) => (guard, false),
-                None => (self.0.lock(), true),
+        /// Locks, and says how long that took if another thread held the lock at first.
+        pub(crate) fn lock_counted(&self) -> (Guard<'_, T>, Option<Duration>) {
+            if let Some(guard) = self.0.try_lock() {
+                return (guard, None);
             }
+            let start = Instant::now();
+            let guard = self.0.lock();
+            (guard, Some(start.elapsed()))
         }
 
         pub(crate) fn into_inner(self) -> T {
@@ -75,6 +78,7 @@ mod chosen {
 #[cfg(all(test, rb_loom))]
 mod chosen {
     pub(crate) use loom::sync::atomic::AtomicU8;
+    use std::time::Duration;
 
     pub(crate) type Guard<'a, T> = loom::sync::MutexGuard<'a, T>;
 
@@ -93,8 +97,8 @@ mod chosen {
         }
 
         // A first `try_lock` would double the schedules and changes nothing but a statistic.
-        pub(crate) fn lock_counted(&self) -> (Guard<'_, T>, bool) {
-            (self.lock(), false)
+        pub(crate) fn lock_counted(&self) -> (Guard<'_, T>, Option<Duration>) {
+            (self.lock(), None)
         }
 
         pub(crate) fn into_inner(self) -> T {
