@@ -3,12 +3,13 @@
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use rb_bench::{IDENTITY, base_entry, full_index, key};
+use rb_bench::{IDENTITY, base_entry, empty_index, full_index, key};
 use rb_format::{
-    Compression, Generation, LogEncoder, LogPosition, Record, SectionBuilder, key_hash,
-    payload_checksum,
+    Compression, FORMAT_BLOCK, Generation, LogEncoder, LogPosition, Record, SectionBuilder,
+    SlotHeaderRef, key_hash, payload_checksum,
 };
 use rb_index::Visit;
+use rb_io::{Limits, split};
 
 fn index(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("index::lease_and_release");
@@ -28,6 +29,60 @@ fn index(criterion: &mut Criterion) {
             });
         });
     }
+    group.finish();
+}
+
+fn free_list(criterion: &mut Criterion) {
+    const BATCH: usize = 32;
+    let mut group = criterion.benchmark_group("index::free_list");
+    group.throughput(Throughput::Elements(BATCH as u64));
+    let index = empty_index(1_000_000, 64);
+    let mut slots = Vec::with_capacity(BATCH);
+    group.bench_function("take and give back 32", |bencher| {
+        bencher.iter(|| {
+            slots.clear();
+            index.take_free(0, BATCH, &mut slots);
+            index.give_back(black_box(&slots));
+        });
+    });
+    group.finish();
+}
+
+fn splitting(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("io::split");
+    for kib in [1024, 128] {
+        let limits = Limits::simple(512, kib << 10, "bench");
+        let parts = (1 << 20) / (kib << 10);
+        group.throughput(Throughput::Elements(parts));
+        group.bench_function(BenchmarkId::new("1 MiB in parts", parts), |bencher| {
+            bencher.iter(|| split(black_box(4096), 1 << 20, &limits, 4096, 0).count());
+        });
+    }
+    group.finish();
+}
+
+fn slot_header(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("format::slot_header");
+    group.throughput(Throughput::Elements(1));
+    let key = key(1);
+    let header = SlotHeaderRef {
+        slot: 1,
+        generation: Generation(1 << 42),
+        key: &key,
+        metadata: &[],
+        key_hash: key_hash(&IDENTITY.uuid, &key),
+        payload_len: 65_536,
+        payload_checksum: 1,
+        placement: 0,
+    };
+    let mut block = vec![0; FORMAT_BLOCK];
+    header.encode_into(&IDENTITY, &mut block);
+    group.bench_function("encode", |bencher| {
+        bencher.iter(|| black_box(&header).encode_into(&IDENTITY, &mut block))
+    });
+    group.bench_function("decode", |bencher| {
+        bencher.iter(|| SlotHeaderRef::decode(black_box(&block[..]), &IDENTITY).is_ok());
+    });
     group.finish();
 }
 
@@ -93,5 +148,14 @@ fn section(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, index, checksum, log, section);
+criterion_group!(
+    benches,
+    index,
+    free_list,
+    splitting,
+    slot_header,
+    checksum,
+    log,
+    section
+);
 criterion_main!(benches);
