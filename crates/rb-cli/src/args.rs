@@ -337,6 +337,8 @@ pub enum BenchOp {
     Put,
     /// Getting values.
     Get,
+    /// Nothing: what an open store costs that nobody uses.
+    Idle,
 }
 
 /// Arguments of `rb recover-bench`.

@@ -15,6 +15,9 @@ use crate::payload::mix;
 /// How long the operation runs before it is measured.
 const WARM_UP: Duration = Duration::from_millis(200);
 
+/// How long an idle store is left alone before it is measured.
+const SETTLE: Duration = Duration::from_secs(1);
+
 /// What one thread, or all of them, did.
 #[derive(Default)]
 pub(super) struct Tally {
@@ -54,6 +57,10 @@ struct Worker<'a> {
 pub(super) fn run(prepared: &Prepared, args: &BenchArgs) -> Result<Run, Failure> {
     let time = Duration::try_from_secs_f64(args.seconds)
         .map_err(|why| Failure::usage(format!("--seconds {}: {why}", args.seconds)))?;
+    // An idle store has nothing left to do by then, not even the commit of what was put before.
+    if args.op == BenchOp::Idle {
+        std::thread::sleep(SETTLE);
+    }
     // The first operations start threads and make queues, and the kernel pins the buffers of each.
     each_thread(prepared, args, WARM_UP)?;
     let before = prepared.store.stats().commits;
@@ -118,6 +125,10 @@ fn cpu_time() -> Duration {
 
 impl Worker<'_> {
     fn run(&mut self, end: Instant) -> Result<(), Failure> {
+        if self.args.op == BenchOp::Idle {
+            std::thread::sleep(end.saturating_duration_since(Instant::now()));
+            return Ok(());
+        }
         if self.args.blocking {
             while Instant::now() < end {
                 self.block()?;
@@ -157,7 +168,7 @@ impl Worker<'_> {
         let (ids, store) = (self.ids(), &self.prepared.store);
         let since = Instant::now();
         let operation = match self.args.op {
-            BenchOp::Get => Flying::Get(store.get_many_async(&self.keys(&ids))),
+            BenchOp::Get | BenchOp::Idle => Flying::Get(store.get_many_async(&self.keys(&ids))),
             BenchOp::Put => {
                 let puts = ids
                     .iter()
@@ -172,7 +183,7 @@ impl Worker<'_> {
     fn block(&mut self) -> Result<(), Failure> {
         let (ids, store) = (self.ids(), &self.prepared.store);
         match self.args.op {
-            BenchOp::Get => {
+            BenchOp::Get | BenchOp::Idle => {
                 let since = Instant::now();
                 let answers = store.get_many(&self.keys(&ids));
                 self.got(&ids, since, answers);

@@ -46,6 +46,8 @@ struct Line {
     p99_us: f64,
     p999_us: f64,
     cpu_s_per_gb: f64,
+    /// Of one core.
+    cpu_percent: f64,
     commits: u64,
     sync_interval_ms: f64,
     errors: u64,
@@ -140,6 +142,7 @@ impl Line {
             op: match args.op {
                 BenchOp::Get => "get",
                 BenchOp::Put => "put",
+                BenchOp::Idle => "idle",
             },
             engine: prepared.store.engine().name().to_owned(),
             value_bytes: args.value_bytes,
@@ -162,6 +165,7 @@ impl Line {
             } else {
                 0.0
             },
+            cpu_percent: 100.0 * run.cpu.as_secs_f64() / run.time.as_secs_f64(),
             commits: run.commits,
             sync_interval_ms: rb_core::StoreOptions::default().sync_interval.as_secs_f64() * 1e3,
             errors: run.tally.errors,
@@ -171,6 +175,12 @@ impl Line {
     }
 
     fn show(&self, output: &mut Output) -> Result<(), Failure> {
+        if self.op == "idle" {
+            return output.line(format!(
+                "idle ({}): {:.3} % of one core over {:.1} s",
+                self.engine, self.cpu_percent, self.seconds
+            ));
+        }
         output.line(format!(
             "{} {} ({}, {} thread{}, {} in flight{}): {:.2} GB/s, {:.0} values/s, {:.3} CPU s/GB",
             self.op,
