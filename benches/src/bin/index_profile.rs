@@ -87,6 +87,9 @@ fn lookups() -> Value {
         let mut found = Vec::with_capacity(BATCH);
         for batch in random.chunks(BATCH) {
             found.clear();
+            let hashes: [u64; BATCH] =
+                std::array::from_fn(|at| batch.get(at).map_or(0, |query| query.0));
+            index.warm(&hashes[..batch.len()], rb_io::prefetch);
             for (hash, key) in batch {
                 found.push(
                     index

@@ -99,6 +99,7 @@ fn serve(inner: &Arc<Inner>, mut waves: Vec<GetWave>, mut answer: impl FnMut(usi
 pub(crate) fn lease_all(inner: &Arc<Inner>, keys: &[&[u8]], answers: &mut [Lookup]) -> GetWave {
     inner.index.begin_batch(keys.len());
     let hashes: Vec<u64> = keys.iter().map(|key| inner.hash(key)).collect();
+    inner.warm(&hashes);
     let mut hits = Vec::with_capacity(keys.len());
     for group in by_shard(keys.len(), |at| inner.index.shard_of(hashes[at])) {
         let mut shard = inner.index.lock(group.shard, Visit::Operation);

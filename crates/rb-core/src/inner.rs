@@ -26,6 +26,9 @@ use crate::scrub::Scrubber;
 use crate::stats::Counters;
 use crate::validate::Validator;
 
+/// Keys from which on a batch is worth preparing.
+const WARM_MIN: usize = 4;
+
 pub(crate) struct Inner {
     pub(crate) path: PathBuf,
     pub(crate) engine: Arc<dyn Engine>,
@@ -82,6 +85,13 @@ impl Inner {
         let writer = self.writer.as_ref().ok_or(Error::ReadOnly)?;
         self.poison.check()?;
         Ok(writer)
+    }
+
+    /// Before the index is asked for many keys: a batch waits for memory together.
+    pub(crate) fn warm(&self, hashes: &[u64]) {
+        if hashes.len() >= WARM_MIN {
+            self.index.warm(hashes, rb_io::prefetch);
+        }
     }
 
     pub(crate) fn check_key(&self, key: &[u8]) -> Result<(), Error> {

@@ -127,6 +127,7 @@ fn each(
     mut visit: impl FnMut(usize, &mut rb_index::ShardGuard<'_>, usize, u64),
 ) {
     let hashes: Vec<u64> = keys.iter().map(|key| inner.hash(key)).collect();
+    inner.warm(&hashes);
     for group in by_shard(keys.len(), |at| inner.index.shard_of(hashes[at])) {
         let mut shard = inner.index.lock(group.shard, Visit::Operation);
         for at in group.positions {

@@ -65,6 +65,7 @@ fn remove_some(
     let first = answers.len();
     answers.extend(keys.iter().map(|_| Ok(false)));
     let hashes: Vec<u64> = keys.iter().map(|key| inner.hash(key)).collect();
+    inner.warm(&hashes);
     let mut ticket = 0;
     for group in by_shard(keys.len(), |at| inner.index.shard_of(hashes[at])) {
         let mut shard = inner.index.lock(group.shard, Visit::Operation);

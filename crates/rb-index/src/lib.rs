@@ -62,10 +62,11 @@
 //!
 //! # Memory
 //!
-//! At most 64 bytes for an entry besides its key and metadata: 40 in the slab, 8 of order, 2 of placement id,
-//! 5 to 11.4 of table (4-byte numbers with a 1-byte tag, at least 7/16 full), 1.1 of slot state. Cells of keys
-//! and metadata are padded to an even length. A lookup makes three dependent memory steps: table, slab entry,
-//! key cell. Tables have room for an even share of all slots from the start, so they do not grow under a lock.
+//! At most 60 bytes for an entry besides its key and metadata: 40 in the slab, 8 of order, 2 of placement id,
+//! 6.4 of table (8 after it had to grow), 1.1 of slot state. Cells of keys and metadata are padded to an
+//! even length. A lookup makes three dependent memory steps: table, slab entry, key cell; a batch can make
+//! them for all its keys together ([`Index::warm`]). Tables have room for an even share of all slots from the
+//! start, so they do not grow under a lock.
 
 #![forbid(unsafe_code)]
 
@@ -90,6 +91,8 @@ mod snapshot;
 mod stats;
 mod store;
 mod sync;
+mod table;
+mod warm;
 
 pub use entry::{MAX_KEY_BYTES, MAX_METADATA_BYTES};
 pub use error::IndexError;

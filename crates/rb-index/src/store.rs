@@ -1,10 +1,8 @@
 //! Table, slab and key cells of one shard: finding an entry by key, adding and removing it.
 //! Slots, leases and order are the shard's business.
 //!
-//! The table holds entry numbers only (hashbrown: 4 bytes and a 1-byte tag per bucket). A lookup makes
-//! three dependent memory steps: table, slab entry, key cell.
-
-use hashbrown::HashTable;
+//! The table holds entry numbers only. A lookup makes three dependent memory steps: table, slab entry, key
+//! cell.
 
 use crate::chunked::Chunked;
 use crate::entry::Entry;
@@ -12,12 +10,14 @@ use crate::key_store::KeyStore;
 use crate::lease::Located;
 use crate::put::NewEntry;
 use crate::slots::SlotId;
+use crate::table::Table;
+use crate::warm::Step;
 
 const NONE: u32 = u32::MAX;
 
 #[derive(Debug)]
 pub(crate) struct Store {
-    table: HashTable<u32>,
+    table: Table,
     slab: Chunked<Entry>,
     first_vacant: u32,
     keys: KeyStore,
@@ -27,7 +27,7 @@ impl Store {
     /// `expected` entries fit before the table grows.
     pub(crate) fn new(expected: usize) -> Store {
         Store {
-            table: HashTable::with_capacity(expected),
+            table: Table::new(expected),
             slab: Chunked::new(),
             first_vacant: NONE,
             keys: KeyStore::default(),
@@ -45,8 +45,31 @@ impl Store {
     }
 
     pub(crate) fn find(&self, hash: u64, key: &[u8]) -> Option<u32> {
-        let is_it = |&at: &u32| self.slab[at].hash == hash && self.key(at) == key;
-        self.table.find(spread(hash), is_it).copied()
+        let is_it = |at: u32| self.slab[at].hash == hash && self.key(at) == key;
+        self.table.find(spread(hash), is_it)
+    }
+
+    /// Shows the addresses that a lookup of this hash reads in one of its steps.
+    pub(crate) fn warm(&self, hash: u64, step: Step, fetch: &impl Fn(*const u8)) {
+        let whole = |bytes: &[u8]| {
+            fetch(bytes.as_ptr());
+            // It may lie in two lines.
+            fetch(bytes.as_ptr().wrapping_add(bytes.len().saturating_sub(1)));
+        };
+        match step {
+            Step::Line => fetch(self.table.line_address(spread(hash))),
+            Step::Entry => self.table.each_likely(spread(hash), |at| {
+                let entry = std::ptr::from_ref(&self.slab[at]);
+                fetch(entry.cast());
+                fetch(entry.cast::<u8>().wrapping_add(size_of::<Entry>() - 1));
+            }),
+            Step::Key => self.table.each_likely(spread(hash), |at| {
+                let entry = &self.slab[at];
+                if entry.hash == hash {
+                    whole(self.keys.bytes(entry.cell, entry.bytes_len()));
+                }
+            }),
+        }
     }
 
     /// Adds an entry that is in the table and live. The key must not be in the table, and the lengths
@@ -62,7 +85,7 @@ impl Store {
         let at = self.place(entry);
         let slab = &self.slab;
         self.table
-            .insert_unique(spread(entry.hash), at, |&other| spread(slab[other].hash));
+            .insert(spread(entry.hash), at, |other| spread(slab[other].hash));
         at
     }
 
@@ -88,10 +111,7 @@ impl Store {
 
     /// Takes an entry out of the table; its slab entry and key stay.
     pub(crate) fn unlist(&mut self, at: u32) {
-        let hash = spread(self.slab[at].hash);
-        if let Ok(found) = self.table.find_entry(hash, |&other| other == at) {
-            found.remove();
-        }
+        self.table.remove(spread(self.slab[at].hash), at);
     }
 
     /// Gives the slab entry and the key cell of an unlisted entry back.
@@ -145,8 +165,8 @@ impl Store {
     }
 }
 
-/// The table picks buckets by low bits and tags by the top seven. The top bits chose the shard, so
-/// within it they say little: the multiplication brings all bits into the tag.
+/// The table picks lines by the upper half. The top bits chose the shard, so within it they say little: the
+/// multiplication brings all bits there.
 fn spread(hash: u64) -> u64 {
     hash.wrapping_mul(0x9E37_79B9_7F4A_7C15)
 }

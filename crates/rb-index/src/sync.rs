@@ -59,6 +59,10 @@ mod chosen {
             self.0.lock()
         }
 
+        pub(crate) fn try_lock(&self) -> Option<Guard<'_, T>> {
+            self.0.try_lock()
+        }
+
         /// Locks, and says how long that took if another thread held the lock at first.
         pub(crate) fn lock_counted(&self) -> (Guard<'_, T>, Option<Duration>) {
             if let Some(guard) = self.0.try_lock() {
@@ -94,6 +98,10 @@ mod chosen {
             self.0
                 .lock()
                 .expect("loom locks are not poisoned in a passing model")
+        }
+
+        pub(crate) fn try_lock(&self) -> Option<Guard<'_, T>> {
+            self.0.try_lock().ok()
         }
 
         // A first `try_lock` would double the schedules and changes nothing but a statistic.

@@ -77,6 +77,7 @@ pub use posix::PosixEngine;
 pub use request::{OpKind, Part, PartDone, PlacementId};
 pub use signature::{Signature, find_signatures, wipe_list};
 pub use split::{Span, Spans, split};
+pub use sys::prefetch::prefetch;
 #[cfg(feature = "io-uring")]
 pub use uring::UringEngine;
 pub use wake::Waker;

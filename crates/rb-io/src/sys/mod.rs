@@ -3,6 +3,7 @@
 #[cfg(feature = "io-uring")]
 pub(crate) mod event;
 pub(crate) mod memory;
+pub(crate) mod prefetch;
 #[cfg(feature = "io-uring")]
 pub(crate) mod ring;
 pub(crate) mod transfer;
