@@ -105,8 +105,7 @@ fn lookups() -> Value {
         nanos(start, random.len())
     });
     let miss = rounds(miss_cost);
-    let one = single(&random);
-    let two = rounds(|| {
+    let two_threads = || {
         let barrier = Barrier::new(2);
         let work = |queries: &[Query]| {
             barrier.wait();
@@ -118,7 +117,13 @@ fn lookups() -> Value {
             (work(halves.0), other.join().unwrap_or(f64::NAN))
         });
         a.max(b) / 2.0
-    });
+    };
+    // Side by side, because machines that are shared change their minds.
+    let pairs: Vec<(f64, f64)> = (0..ROUNDS)
+        .map(|_| (time_single(&index, &random), two_threads()))
+        .collect();
+    let of = |figure: fn(&(f64, f64)) -> f64| median(pairs.iter().map(figure).collect());
+    let one = of(|pair| pair.0);
     json!({
         "hot_ns": single(&hot),
         "random_ns": one,
@@ -126,8 +131,8 @@ fn lookups() -> Value {
         "batch_of_32_ns_per_key": batched,
         "miss_ns": miss,
         "random_in_misses": one / miss,
-        "two_threads_ns_per_key": two,
-        "two_threads_speedup": one / two,
+        "two_threads_ns_per_key": of(|pair| pair.1),
+        "two_threads_speedup": of(|pair| pair.0 / pair.1),
     })
 }
 

@@ -15,6 +15,8 @@ use crate::run::wait;
 
 /// What a run takes at most besides its measured time; filling is part of it. One of the peers can hang.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// Values in a call of our store's async form.
+const BATCH: u64 = 4;
 /// The store's own default, if `rb bench` does not say how often it flushes.
 const SYNC_INTERVAL_MS: f64 = 50.0;
 
@@ -67,7 +69,9 @@ pub(super) struct Programs {
 /// Somebody who is measured.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Contender {
+    /// Calls of a few values, as a cache of blocks makes them.
     Ours,
+    OursOnes,
     OursBlocking,
     FioUring,
     FioPsync,
@@ -81,9 +85,9 @@ impl Contender {
     /// In the order of a round: ours first, whose flushes fio repeats.
     pub(super) fn all(programs: &Programs) -> Vec<Contender> {
         use Contender::{
-            Core, FioPsync, FioUring, FoyerPsync, FoyerUring, Ours, OursBlocking, Wheel,
+            Core, FioPsync, FioUring, FoyerPsync, FoyerUring, Ours, OursBlocking, OursOnes, Wheel,
         };
-        let mut all = vec![Ours, OursBlocking];
+        let mut all = vec![Ours, OursOnes, OursBlocking];
         all.extend([FioUring, FioPsync].into_iter().filter(|_| programs.fio));
         let foyer = programs.foyer.is_some();
         all.extend([FoyerUring, FoyerPsync].into_iter().filter(|_| foyer));
@@ -95,6 +99,7 @@ impl Contender {
     pub(super) fn name(self) -> &'static str {
         match self {
             Contender::Ours => "ours",
+            Contender::OursOnes => "ours, calls of 1",
             Contender::OursBlocking => "ours, blocking",
             Contender::FioUring => "fio io_uring",
             Contender::FioPsync => "fio psync",
@@ -127,7 +132,8 @@ impl Run<'_> {
             sync_interval_ms: self.sync_interval_ms(),
         };
         match contender {
-            Contender::Ours => self.ours(&["--depth", &self.case.depth.to_string()]),
+            Contender::Ours => self.ours_async(self.case.depth.min(BATCH)),
+            Contender::OursOnes => self.ours_async(1),
             Contender::OursBlocking => {
                 self.ours(&["--blocking", "--batch", &self.case.depth.to_string()])
             }
@@ -138,6 +144,11 @@ impl Run<'_> {
             Contender::Wheel => self.python(&self.programs.wheel, "lmcache_wheel.py"),
             Contender::Core => self.python(&self.programs.lmcache, "lmcache_core.py"),
         }
+    }
+
+    fn ours_async(&self, batch: u64) -> Result<Value, String> {
+        let (depth, batch) = (self.case.depth.to_string(), batch.to_string());
+        self.ours(&["--depth", &depth, "--batch", &batch])
     }
 
     fn ours(&self, words: &[&str]) -> Result<Value, String> {
