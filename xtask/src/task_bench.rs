@@ -22,6 +22,8 @@ use target::{Kind, Target};
 
 /// What a bench leaves behind.
 const FOLDER: &str = "target/bench";
+/// Bytes of a file in memory at most: far more than caches hold, and quickly written.
+const MEMORY_BYTES_MAX: u64 = 1 << 30;
 
 struct Options {
     targets: Vec<Kind>,
@@ -116,7 +118,11 @@ pub(crate) fn run(args: impl Iterator<Item = String>) -> Result<(), String> {
     for kind in &options.targets {
         // A store has slots of one size, so the cases of a size share a target.
         for same_size in cases.chunk_by(|one, other| one.value_bytes == other.value_bytes) {
-            let made = Target::make(*kind, &options.dir, options.file_bytes);
+            let bytes = match kind {
+                Kind::Disk => options.file_bytes,
+                Kind::Loop | Kind::Tmpfs => options.file_bytes.min(MEMORY_BYTES_MAX),
+            };
+            let made = Target::make(*kind, &options.dir, bytes);
             let target = match made {
                 Ok(target) => target,
                 Err(why) => {

@@ -1,8 +1,9 @@
 //! What a checkpoint costs those who use the store meanwhile.
-//! `cargo run --release -p rb-bench --bin checkpoint_profile -- PATH [ENTRIES] [SECONDS]`
+//! `cargo run --release -p rb-bench --bin checkpoint_profile -- PATH [ENTRIES] [SECONDS] [THREADS] [ENGINE]`
 //!
-//! A file store of 4 KiB values is filled, then two threads get and put, each value verified, in turns: a phase
-//! without checkpoints, and one with a checkpoint after the other.
+//! A file store of 4 KiB values is filled, then one thread or more get and put, each value verified, in turns: a
+//! phase without checkpoints, and one with a checkpoint after the other. With as many threads as there are cores
+//! the checkpoint takes one of them away, and the tail shows the scheduler rather than the store.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -18,7 +19,6 @@ use serde_json::{Value, json};
 
 const VALUE_BYTES: usize = 4096;
 const KEY_BYTES: u32 = 32;
-const THREADS: u64 = 2;
 const ROUNDS: usize = 5;
 /// Gets for each put.
 const GETS: u64 = 3;
@@ -41,12 +41,23 @@ fn run() -> Result<(), Failure> {
     let path = args.next().ok_or("say where the store is to be made")?;
     let entries: u64 = args.next().map_or(Ok(1_000_000), |arg| arg.parse())?;
     let seconds: u64 = args.next().map_or(Ok(5), |arg| arg.parse())?;
+    let threads: u64 = args.next().map_or(Ok(1), |arg| arg.parse())?;
+    let engine: EngineKind = args
+        .next()
+        .map_or(Ok(EngineKind::IoUring), |arg| arg.parse())?;
     let path = Path::new(&path);
-    fill(path, entries)?;
+    let load = Load {
+        path,
+        entries,
+        seconds,
+        threads,
+        engine,
+    };
+    fill(&load)?;
     let (mut ratios, mut rounds) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
-        let without = phase(path, entries, seconds, false)?;
-        let with = phase(path, entries, seconds, true)?;
+        let without = phase(&load, false)?;
+        let with = phase(&load, true)?;
         let tail = |phase: &Value| phase["p999_us"].as_f64().unwrap_or(f64::NAN);
         ratios.push(tail(&with) / tail(&without));
         rounds.push(json!({ "without": without, "with": with }));
@@ -54,12 +65,22 @@ fn run() -> Result<(), Failure> {
     std::fs::remove_file(path)?;
     println!(
         "{:#}",
-        json!({ "entries": entries, "p999_ratio": median(ratios), "rounds": rounds })
+        json!({ "entries": entries, "threads": threads, "engine": engine.to_string(), "p999_ratio": median(ratios), "rounds": rounds })
     );
     Ok(())
 }
 
-fn fill(path: &Path, entries: u64) -> Result<(), Failure> {
+/// What is done.
+struct Load<'a> {
+    path: &'a Path,
+    entries: u64,
+    seconds: u64,
+    threads: u64,
+    engine: EngineKind,
+}
+
+fn fill(load: &Load<'_>) -> Result<(), Failure> {
+    let Load { path, entries, .. } = *load;
     // Room for what is put while entries are replaced.
     let class = ClassRequest {
         slot_bytes: VALUE_BYTES as u64,
@@ -70,7 +91,7 @@ fn fill(path: &Path, entries: u64) -> Result<(), Failure> {
         sparse: true,
         ..FormatOptions::new(path, vec![class])
     })?;
-    let store = open(path)?;
+    let store = open(load)?;
     for first in (0..entries).step_by(512) {
         let ids: Vec<u64> = (first..entries.min(first + 512)).collect();
         put(&store, &ids)?;
@@ -78,12 +99,12 @@ fn fill(path: &Path, entries: u64) -> Result<(), Failure> {
     Ok(store.close()?)
 }
 
-fn open(path: &Path) -> Result<Store, Failure> {
+fn open(load: &Load<'_>) -> Result<Store, Failure> {
     let options = StoreOptions {
-        engine: EngineKind::IoUring,
+        engine: load.engine,
         ..StoreOptions::default()
     };
-    Ok(Store::open(path, options)?)
+    Ok(Store::open(load.path, options)?)
 }
 
 fn put(store: &Store, ids: &[u64]) -> Result<(), Error> {
@@ -102,13 +123,16 @@ fn value(id: u64) -> Vec<u8> {
     id.to_le_bytes().repeat(VALUE_BYTES / 8)
 }
 
-fn phase(path: &Path, entries: u64, seconds: u64, checkpoints: bool) -> Result<Value, Failure> {
-    let store = open(path)?;
+fn phase(load: &Load<'_>, checkpoints: bool) -> Result<Value, Failure> {
+    let Load {
+        entries, seconds, ..
+    } = *load;
+    let store = open(load)?;
     let stop = AtomicBool::new(false);
     let mut latencies = std::thread::scope(|scope| {
         let (store, stop) = (&store, &stop);
         let work = |thread| scope.spawn(move || operate(store, entries, thread, stop));
-        let threads: Vec<_> = (0..THREADS).map(work).collect();
+        let threads: Vec<_> = (0..load.threads).map(work).collect();
         let start = Instant::now();
         let mut failed = None;
         while start.elapsed() < Duration::from_secs(seconds) && failed.is_none() {

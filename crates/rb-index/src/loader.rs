@@ -65,7 +65,9 @@ pub struct LoadReport {
 pub struct Loader<'a> {
     index: &'a Index,
     stores: Box<[Lock<Store>]>,
-    /// For each slot the highest generation that claims it; 0 for none.
+    /// For each slot the highest generation of the claims that no live entry stands for: those of entries
+    /// that were replaced or removed, or came too late. 0 for none. The claim of a live entry is added in
+    /// `finish`, so that loading does not wait for memory at a random slot.
     claims: Box<[Tally]>,
     refused: Tally,
 }
@@ -155,8 +157,12 @@ impl Loader<'_> {
             return false;
         }
         let was_live = entry.is_live();
+        let (slot, former) = (entry.slot, entry.generation);
         entry.generation = generation;
         entry.retire();
+        if was_live {
+            self.claim(slot, former);
+        }
         was_live
     }
 
@@ -179,6 +185,17 @@ impl Loader<'_> {
             refused,
         } = self;
         index.set_recency(recency_now);
+        for store in &stores {
+            let store = store.lock();
+            for at in 0..store.end() {
+                let entry = store.entry(at);
+                if entry.is_live() {
+                    // Nobody else is about, and a plain store lets the processor go on to the next slot.
+                    let claim = &claims[entry.slot as usize];
+                    claim.set(claim.get().max(entry.generation));
+                }
+            }
+        }
         let mut report = LoadReport {
             refused: refused.get(),
             ..LoadReport::default()
@@ -210,6 +227,10 @@ impl Loader<'_> {
         report
     }
 
+    fn claim(&self, slot: u32, generation: u64) {
+        self.claims[slot as usize].raise(generation);
+    }
+
     fn load_into(&self, store: &mut Store, claim: &LoadEntry<'_>) -> Loaded {
         let LoadEntry {
             hash,
@@ -223,16 +244,17 @@ impl Loader<'_> {
             self.refused.add(1);
             return Loaded::Older;
         };
-        // The slot was overwritten by this put, so the claim counts even if the key has moved on.
-        self.claims[entry.slot.0 as usize].raise(generation);
         let mut answer = Loaded::Inserted;
         let later = Entry::live(hash, generation, entry.slot.0, class);
         if let Some(at) = store.find(hash, key) {
             let known = store.entry(at);
             if known.generation > generation || known.generation == generation && known.is_live() {
+                // The slot was overwritten by this put, so the claim counts though the key has moved on.
+                self.claim(entry.slot.0, generation);
                 return Loaded::Older;
             }
             if known.is_live() {
+                self.claim(known.slot, known.generation);
                 answer = Loaded::Replaced(store.located(at));
                 // Most of a log replaces what the base has; this saves half of the memory accesses.
                 if store.renew(at, later, entry) {

@@ -1,6 +1,7 @@
 //! The limit: what fio moves through the same file, with nothing of a store around it.
 //!
-//! Puts are sequential, which is what the disk does best: the stricter limit. A second job flushes beside them, as
+//! Its puts go to random places, as those of a store do that is full: a slot is used again when it comes free. (In
+//! sequence the block layer joins neighbours, which measures the scheduler.) A second job flushes beside them, as
 //! often as our store does. fio's own `fdatasync=N` cannot: with io_uring at depth 32, fio 3.33 sends about twelve
 //! times as many flushes as asked, and with fixed buffers the kernel refuses all but a few of these (EINVAL,
 //! for it leaves a buffer's number in the request), which fio does not report. Seen by the kernel's trace
@@ -103,7 +104,7 @@ impl Fio<'_> {
             command.arg("--rw=randread");
         } else {
             let per_second = (1000.0 / self.sync_interval_ms).ceil().max(1.0);
-            command.args(["--rw=write", "--name=flush", "--rw=write", "--bs=4k"]);
+            command.args(["--rw=randwrite", "--name=flush", "--rw=write", "--bs=4k"]);
             command.args(["--size=4k", "--ioengine=psync", "--fdatasync=1"]);
             command.arg(format!("--rate_iops={per_second}"));
         }
