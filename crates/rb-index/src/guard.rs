@@ -6,7 +6,7 @@ use crate::lease::{Lease, Located};
 use crate::policy::Policy;
 use crate::shard::Shard;
 use crate::slots::State;
-use crate::sync::Guard;
+use crate::sync::{Guard, step_aside};
 
 /// Exclusive access to one shard. Made by [`Index::lock`]; the lock is held until it is dropped.
 ///
@@ -25,6 +25,12 @@ impl ShardGuard<'_> {
     /// The number of the shard.
     pub fn shard(&self) -> usize {
         self.number as usize
+    }
+
+    /// Lets those who wait for the lock have it, and takes it again when they are done. For who would lock it
+    /// again at once: a lock goes to whoever asks first, and a sleeper asks late.
+    pub fn step_aside(&mut self) {
+        step_aside(&mut self.shard);
     }
 
     /// Leases the live entry of a key, which leaves the eviction order until its last lease ends.

@@ -6,7 +6,7 @@
 //! and hints, are the standard library's in both builds ([`Tally`]): nothing relies on them, and
 //! modelling them would multiply the schedules to explore.
 
-pub(crate) use self::chosen::{AtomicU8, Guard, Lock};
+pub(crate) use self::chosen::{AtomicU8, Guard, Lock, step_aside};
 pub(crate) use std::sync::atomic::Ordering;
 
 use std::sync::atomic::AtomicU64;
@@ -44,6 +44,11 @@ mod chosen {
     use std::time::{Duration, Instant};
 
     pub(crate) type Guard<'a, T> = parking_lot::MutexGuard<'a, T>;
+
+    /// Lets whoever waits for the lock have it first.
+    pub(crate) fn step_aside<T>(guard: &mut Guard<'_, T>) {
+        parking_lot::MutexGuard::bump(guard);
+    }
 
     /// A lock that does not poison: a caller's panic while it holds a guard leaves the index usable,
     /// because every method finishes its own transitions.
@@ -85,6 +90,9 @@ mod chosen {
     use std::time::Duration;
 
     pub(crate) type Guard<'a, T> = loom::sync::MutexGuard<'a, T>;
+
+    // Who comes first is what loom tries out anyway.
+    pub(crate) fn step_aside<T>(_: &mut Guard<'_, T>) {}
 
     #[derive(Debug)]
     pub(crate) struct Lock<T>(loom::sync::Mutex<T>);
