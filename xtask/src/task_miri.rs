@@ -18,7 +18,13 @@ const RUNS: [(&str, &[&str]); 5] = [
     ("-p rb-core --no-default-features --test small_store", &[]),
     (
         "-p rb-index --lib",
-        &["free_list::", "memory::", "key_store::", "a_snapshot_shows"],
+        &[
+            "free_list::",
+            "memory::",
+            "key_store::",
+            "table::",
+            "a_snapshot_shows",
+        ],
     ),
     (
         "-p rb-format --no-default-features --lib",

@@ -59,25 +59,31 @@ fn canaries(store: &Store) -> Vec<ValueBuf> {
     taken
 }
 
-#[test]
-fn what_hangs_keeps_its_memory_whoever_goes() {
-    const WHAT: &str = "a store over a file that stalls";
+/// Runs `test` with a store over a file that stalls, on each engine.
+fn on_a_stalling_file(what: &str, test: impl Fn(&StallingFile, Store, EngineKind)) {
     for engine in [EngineKind::Posix, EngineKind::IoUring] {
-        if engine == EngineKind::IoUring && !io_uring_works(WHAT) {
+        if engine == EngineKind::IoUring && !io_uring_works(what) {
             continue;
         }
         let file = match StallingFile::new("stalled::serve_a_stalling_file", 16 << 20) {
             Ok(file) => file,
-            Err(why) => return skip::note(WHAT, &format!("no file system of our own: {why}")),
+            Err(why) => return skip::note(what, &format!("no file system of our own: {why}")),
         };
         formatted(file.path());
         let store = Store::open(file.path(), options(engine)).unwrap();
+        test(&file, store, engine);
+    }
+}
+
+#[test]
+fn what_hangs_keeps_its_memory_whoever_goes() {
+    on_a_stalling_file("a store over a file that stalls", |file, store, engine| {
         for n in 0..2 {
             store.put(&key(n), &value(n, LEN)).unwrap();
         }
         store.sync().unwrap();
         let held = store.get(&key(1)).unwrap().unwrap();
-        drops_in_flight(&file, store, engine);
+        drops_in_flight(file, store, engine);
         assert!(
             held == value(1, LEN)[..],
             "{engine}: a value was overwritten"
@@ -89,7 +95,7 @@ fn what_hangs_keeps_its_memory_whoever_goes() {
             let got = store.get(&key(n)).unwrap();
             assert!(got.unwrap() == value(n, LEN)[..], "{engine}: key {n}");
         }
-    }
+    });
 }
 
 /// One read that is awaited by nobody, two that are late; then the store goes, before they end.
@@ -139,17 +145,7 @@ fn wait_until_free(file: &StallingFile, engine: EngineKind) -> io::Result<()> {
 /// deadline reached it: behind a commit that hung, closing and dropping the store hung too.
 #[test]
 fn a_commit_that_hangs_does_not_keep_the_store_from_closing() {
-    const WHAT: &str = "a commit to a file that stalls";
-    for engine in [EngineKind::Posix, EngineKind::IoUring] {
-        if engine == EngineKind::IoUring && !io_uring_works(WHAT) {
-            continue;
-        }
-        let file = match StallingFile::new("stalled::serve_a_stalling_file", 16 << 20) {
-            Ok(file) => file,
-            Err(why) => return skip::note(WHAT, &format!("no file system of our own: {why}")),
-        };
-        formatted(file.path());
-        let store = Store::open(file.path(), options(engine)).unwrap();
+    on_a_stalling_file("a commit to a file that stalls", |file, store, engine| {
         store.put(&key(0), &value(0, LEN)).unwrap();
         file.hold().unwrap();
         let (syncing, closing) = (store.clone(), store);
@@ -162,8 +158,8 @@ fn a_commit_that_hangs_does_not_keep_the_store_from_closing() {
         });
         assert!(ended, "{engine}: closing hangs");
         file.release().unwrap();
-        wait_until_free(&file, engine).unwrap();
-    }
+        wait_until_free(file, engine).unwrap();
+    });
 }
 
 /// The same with a write, whose buffer is the caller's own until it is put.
