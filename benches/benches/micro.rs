@@ -55,7 +55,7 @@ fn splitting(criterion: &mut Criterion) {
         let parts = (1 << 20) / (kib << 10);
         group.throughput(Throughput::Elements(parts));
         group.bench_function(BenchmarkId::new("1 MiB in parts", parts), |bencher| {
-            bencher.iter(|| split(black_box(4096), 1 << 20, &limits, 4096, 0).count());
+            bencher.iter(|| split(black_box(4096), 1 << 20, &limits, 4096).count());
         });
     }
     group.finish();

@@ -24,9 +24,6 @@ use free::FreeRanges;
 /// The grain of arenas in bytes: sizes and ranges are multiples of it.
 pub const PAGE_BYTES: usize = 4096;
 
-/// The kernel's limit for one registered buffer; arenas are registered in pieces of this size.
-pub const PIECE_BYTES: usize = 1 << 30;
-
 /// Unique among the arenas of a process, and never used again.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct ArenaId(pub u64);

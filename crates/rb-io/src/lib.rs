@@ -64,7 +64,7 @@ mod sys;
 mod uring;
 mod wake;
 
-pub use arena::{Arena, ArenaError, ArenaId, PAGE_BYTES, PIECE_BYTES};
+pub use arena::{Arena, ArenaError, ArenaId, PAGE_BYTES};
 pub use buffer::{Buffer, IoBuf};
 pub use device::{Access, Device, DeviceKind};
 pub use engine::{DEPTH_MAX, Engine, Feature, Issuer, Queue, QueueCounters, QueueOptions};

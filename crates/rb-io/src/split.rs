@@ -26,33 +26,24 @@ struct Rules {
     len_max: u64,
     boundary: u64,
     segments_max: u64,
-    piece_bytes: u64,
 }
 
 /// Cuts `len` bytes at device `offset`, whose memory begins at `buf_offset`, so that each span
 /// * is at most `limits.transfer_max` long and has at most `limits.segments_max` pages,
 /// * does not cross `limits.boundary` on the device,
-/// * does not cross a multiple of `piece_bytes` in memory (0: no pieces), so that it can use one
-///   registered buffer; a block that itself straddles two pieces stays whole,
 /// * begins and ends on a block, if `offset` and `len` do.
 ///
 /// The spans cover the range exactly, in order and without overlap. A `len` of 0 gives none.
-/// `buf_offset` is counted from whatever `piece_bytes` counts from: the start of the arena.
+/// `buf_offset` is counted from the start of a page.
 #[must_use]
-pub fn split(
-    offset: u64,
-    len: u64,
-    limits: &Limits,
-    buf_offset: usize,
-    piece_bytes: usize,
-) -> Spans {
+pub fn split(offset: u64, len: u64, limits: &Limits, buf_offset: usize) -> Spans {
     Spans {
         next: Span {
             offset,
             len,
             buf_offset,
         },
-        rules: Rules::transfer(limits, piece_bytes),
+        rules: Rules::transfer(limits),
     }
 }
 
@@ -69,7 +60,6 @@ pub(crate) fn split_discard(offset: u64, len: u64, limits: &Limits) -> Spans {
         len_max,
         boundary: u64::MAX,
         segments_max: u64::MAX,
-        piece_bytes: u64::MAX,
     };
     Spans {
         next: Span {
@@ -82,7 +72,7 @@ pub(crate) fn split_discard(offset: u64, len: u64, limits: &Limits) -> Spans {
 }
 
 impl Rules {
-    fn transfer(limits: &Limits, piece_bytes: usize) -> Self {
+    fn transfer(limits: &Limits) -> Self {
         let block = u64::from(limits.block.value);
         Self {
             block,
@@ -92,11 +82,6 @@ impl Rules {
             segments_max: limits
                 .segments_max
                 .map_or(u64::MAX, |limit| limit.value.into()),
-            piece_bytes: if piece_bytes == 0 {
-                u64::MAX
-            } else {
-                piece_bytes as u64
-            },
         }
     }
 
@@ -111,8 +96,7 @@ impl Rules {
         let room = self
             .len_max
             .min(self.boundary - span.offset % self.boundary)
-            .min(self.segment_room(memory))
-            .min(self.piece_bytes - memory % self.piece_bytes);
+            .min(self.segment_room(memory));
         // Whole blocks, and at least one so that the walk always advances.
         (room / self.block)
             .max(1)
@@ -171,14 +155,12 @@ mod tests {
             transfer in 1..2000_u64,
             segments in prop::option::of(2..300_u32),
             boundary in prop::option::of(1..500_u64),
-            piece_pages in prop::option::of(1..400_usize),
         ) {
             let limits = limits(transfer * 512, segments, boundary.map(|blocks| blocks * 512));
             prop_assert_eq!(limits.validate(), Ok(()));
             let (offset, len, memory) = (first * 512, blocks * 512, memory * 512);
-            let piece_bytes = piece_pages.map_or(0, |pages| pages * 4096);
             let (mut at, mut buf) = (offset, memory);
-            for span in split(offset, len, &limits, memory, piece_bytes) {
+            for span in split(offset, len, &limits, memory) {
                 prop_assert_eq!((span.offset, span.buf_offset), (at, buf));
                 prop_assert!(span.len > 0 && span.len % 512 == 0);
                 prop_assert!(span.len <= transfer * 512);
@@ -191,8 +173,6 @@ mod tests {
                     let boundary = boundary * 512;
                     prop_assert_eq!(at / boundary, (at + span.len - 1) / boundary);
                 }
-                let piece = |at: usize| at.checked_div(piece_bytes);
-                prop_assert_eq!(piece(buf), piece(end as usize));
                 at += span.len;
                 buf += span.len as usize;
             }
@@ -203,7 +183,7 @@ mod tests {
         #[test]
         fn no_more_spans_than_needed(blocks in 1..5000_u64, transfer in 1..2000_u64) {
             let limits = limits(transfer * 512, None, None);
-            let count = split(0, blocks * 512, &limits, 0, 0).count() as u64;
+            let count = split(0, blocks * 512, &limits, 0).count() as u64;
             prop_assert_eq!(count, blocks.div_ceil(transfer));
         }
     }
@@ -212,18 +192,9 @@ mod tests {
     fn the_end_of_the_address_space_is_no_trap() {
         let limits = limits(1 << 20, Some(17), Some(1 << 19));
         let offset = u64::MAX - 511;
-        let spans: Vec<_> = split(offset, 0, &limits, 0, 1 << 30).collect();
+        let spans: Vec<_> = split(offset, 0, &limits, 0).collect();
         assert_eq!(spans, []);
-        let last = split(u64::MAX - 1023, 512, &limits, usize::MAX - 1023, 1 << 30).count();
+        let last = split(u64::MAX - 1023, 512, &limits, usize::MAX - 1023).count();
         assert_eq!(last, 1);
-    }
-
-    #[test]
-    fn a_block_across_two_pieces_stays_whole() {
-        let limits = Limits::simple(4096, 1 << 20, "test");
-        let spans: Vec<_> = split(0, 8192, &limits, 512, 4096)
-            .map(|span| span.len)
-            .collect();
-        assert_eq!(spans, [4096, 4096]);
     }
 }

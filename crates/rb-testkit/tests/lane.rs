@@ -3,9 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rb_io::{
-    Arena, Engine, IoError, Issuer, Lane, Limits, OpKind, PIECE_BYTES, QueueOptions, Request,
-};
+use rb_io::{Arena, Engine, IoError, Issuer, Lane, Limits, OpKind, QueueOptions, Request};
 use rb_testkit::{MemDevice, MemEngine, values};
 
 const UNIT: usize = 4096;
@@ -243,25 +241,6 @@ fn a_broken_queue_answers_every_request() {
     assert_eq!((started.len(), started[0].tag), (1, 5));
     let later = lane.run(vec![Request::flush()]);
     assert!(matches!(later[0].result, Err(IoError::QueueFailed { .. })));
-}
-
-#[test]
-fn parts_do_not_cross_registered_pieces() {
-    let device = MemDevice::new(1 << 20);
-    // Only the touched pages take memory.
-    let arena = Arena::allocate(PIECE_BYTES + (1 << 20)).unwrap();
-    let mut buffer = arena.take_at(PIECE_BYTES - UNIT, 4 * UNIT).unwrap();
-    values::fill(4, &mut buffer);
-    let mut lane = lane(&device, 4);
-    let done = lane.run(vec![Request::write(0, buffer, 0, 4 * UNIT)]);
-    assert!(done[0].result.is_ok());
-    let parts: Vec<_> = device
-        .log()
-        .iter()
-        .map(|op| (op.offset, op.len as usize))
-        .collect();
-    assert_eq!(parts, [(0, UNIT), (UNIT as u64, 3 * UNIT)]);
-    assert!(values::matches(4, &device.live_image()[..4 * UNIT]));
 }
 
 #[test]

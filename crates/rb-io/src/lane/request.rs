@@ -1,6 +1,5 @@
 //! Requests of any size, and what a lane remembers of them.
 
-use crate::arena::PIECE_BYTES;
 use crate::buffer::{Buffer, IoBuf};
 use crate::error::IoError;
 use crate::lane::part::PartState;
@@ -184,8 +183,6 @@ pub(super) struct Entry {
     owner: Owner,
     pub(super) op: OpKind,
     buf: Option<IoBuf>,
-    /// Where the buffer begins in its arena: spans count from there, because registered pieces do.
-    arena_offset: usize,
     placement: Option<PlacementId>,
     spans: Spans,
     /// A flush has no bytes and still is one part.
@@ -205,16 +202,15 @@ impl Entry {
             buf_offset,
             placement,
         } = request;
-        let arena_offset = buf.as_ref().map_or(0, Buffer::arena_offset);
         let spans = match op {
             OpKind::Discard => split_discard(offset, len, limits),
-            _ => split(offset, len, limits, arena_offset + buf_offset, PIECE_BYTES),
+            // Buffers begin on a page.
+            _ => split(offset, len, limits, buf_offset),
         };
         Self {
             owner,
             op,
             buf: buf.map(Buffer::into_io),
-            arena_offset,
             // A hint is not sent to a device that cannot use it.
             placement: placement.filter(|_| limits.placements.is_some()),
             spans,
@@ -237,15 +233,7 @@ impl Entry {
         };
         self.open_parts += u32::from(span.is_some());
         self.cut = span.is_none() || self.spans.is_empty();
-        let arena_offset = if self.buf.is_some() {
-            self.arena_offset
-        } else {
-            0
-        };
-        span.map(|span| Span {
-            buf_offset: span.buf_offset - arena_offset,
-            ..span
-        })
+        span
     }
 
     /// Whether there are no more parts to start.

@@ -19,7 +19,7 @@ use std::time::Duration;
 use io_uring::types::{Fd, Fixed, SubmitArgs, Timespec};
 use io_uring::{IoUring, Probe, opcode, squeue};
 
-use crate::arena::{Arena, PIECE_BYTES};
+use crate::arena::Arena;
 use crate::device::Device;
 use crate::request::{OpKind, Part};
 use crate::sys::event::EventFd;
@@ -39,6 +39,31 @@ pub(crate) enum Flavour {
     Cooperative,
     /// What Linux 5.11 has.
     Plain,
+}
+
+/// A range of an arena that is one registered buffer.
+#[derive(Debug)]
+pub(crate) struct Window {
+    /// Position of the arena among those of the ring.
+    pub(crate) arena: usize,
+    /// First byte in the arena.
+    pub(crate) offset: usize,
+    pub(crate) len: usize,
+}
+
+impl Window {
+    /// # Errors
+    /// There is no such arena, or it is smaller.
+    fn iovec(&self, arenas: &[Arena]) -> io::Result<libc::iovec> {
+        let end = self.offset.checked_add(self.len);
+        match (arenas.get(self.arena), end) {
+            (Some(arena), Some(end)) if end <= arena.bytes() => Ok(libc::iovec {
+                iov_base: arena.as_ptr().wrapping_add(self.offset).cast(),
+                iov_len: self.len,
+            }),
+            _ => Err(io::Error::other(format!("{self:?} is outside the arenas"))),
+        }
+    }
 }
 
 /// Something that ended.
@@ -123,22 +148,37 @@ impl Ring {
         Ok(())
     }
 
-    /// Registers whole arenas, in their order, in pieces of at most [`PIECE_BYTES`].
-    pub(crate) fn register_arenas(&mut self, arenas: &[Arena]) -> io::Result<()> {
-        let mut pieces = Vec::new();
-        for arena in arenas {
-            for offset in (0..arena.bytes()).step_by(PIECE_BYTES) {
-                pieces.push(libc::iovec {
-                    iov_base: arena.as_ptr().wrapping_add(offset).cast(),
-                    iov_len: PIECE_BYTES.min(arena.bytes() - offset),
-                });
-            }
-        }
+    /// Makes an empty table of `count` registered buffers for windows of `arenas`; Linux 5.19.
+    pub(crate) fn register_sparse(&mut self, arenas: &[Arena], count: usize) -> io::Result<()> {
+        let count = u32::try_from(count).map_err(io::Error::other)?;
+        self.ring.submitter().register_buffers_sparse(count)?;
+        self.registered = arenas.to_vec();
+        Ok(())
+    }
+
+    /// Registers all windows of `arenas` at once, pinned.
+    pub(crate) fn register_arenas(
+        &mut self,
+        arenas: &[Arena],
+        windows: impl Iterator<Item = Window>,
+    ) -> io::Result<()> {
+        let pieces: Vec<_> = windows
+            .map(|window| window.iovec(arenas))
+            .collect::<io::Result<_>>()?;
         // SAFETY: the pieces lie inside the arenas' mappings, which `registered` keeps alive for
         // as long as the ring.
         unsafe { self.ring.submitter().register_buffers(&pieces) }?;
         self.registered = arenas.to_vec();
         Ok(())
+    }
+
+    /// Pins a window in place `index` of the table made by [`register_sparse`](Self::register_sparse).
+    pub(crate) fn pin(&mut self, index: u16, window: Window) -> io::Result<()> {
+        let piece = [window.iovec(&self.registered)?];
+        let submitter = self.ring.submitter();
+        // SAFETY: the piece lies inside the mapping of an arena that `registered` keeps alive for as
+        // long as the ring.
+        unsafe { submitter.register_buffers_update(index.into(), &piece, None) }
     }
 
     /// Parts pushed and not yet popped.

@@ -1,67 +1,152 @@
 //! Which registered buffer a part lies in.
+//!
+//! Arenas are registered in windows. One begins every `stride` bytes and is longer than that by the largest
+//! part, so every part lies inside the window that it begins in. A window is pinned by the first part
+//! that needs it: pinning all at once touches memory that may never be used, and a queue, and with it each
+//! restart of a store, waited for that.
 
-use crate::arena::{Arena, ArenaId, PIECE_BYTES};
+use crate::arena::{Arena, ArenaId};
 use crate::engine::Feature;
 use crate::request::Part;
-use crate::sys::ring::Ring;
+use crate::sys::ring::{Ring, Window};
 
-/// The registered arenas of one ring.
+/// The windows of one ring.
 #[derive(Debug, Default)]
 pub(super) struct Registered {
-    /// Each arena and the number of its first piece.
-    arenas: Vec<(ArenaId, u16)>,
+    /// Each arena, the number of its first window, and its size.
+    arenas: Vec<(ArenaId, usize, usize)>,
+    stride: usize,
+    /// Of a window that the end of its arena does not cut short.
+    length: usize,
+    pinned: Vec<bool>,
+    /// Why no more windows are pinned.
+    refused: Option<String>,
 }
 
 /// The kernel's limit for the number of registered buffers (`IORING_MAX_REG_BUFFERS`).
-const PIECES_MAX: usize = 1 << 14;
+const WINDOWS_MAX: usize = 1 << 14;
+/// Windows are made larger rather than more than these.
+const WINDOWS_WANTED: usize = 1 << 10;
+/// With windows this far apart the largest part adds a quarter at most to what is pinned, and pinning one
+/// is short beside a read into memory that was never touched.
+const STRIDE_MIN: usize = 4 << 20;
+/// The kernel's limit for the bytes of one registered buffer is 1 GiB; half is for the largest part.
+const STRIDE_MAX: usize = 1 << 29;
 
 impl Registered {
-    /// Registers `arenas`, all or none, and says what came of it. Failing is not an error: parts
-    /// then go without, a little slower.
-    pub(super) fn register(ring: &mut Ring, arenas: &[Arena]) -> (Self, Feature) {
-        const NAME: &str = "registered buffers";
+    /// Prepares the windows of `arenas`, for parts of at most `part_max` bytes. With `lazy` none is pinned yet,
+    /// if the kernel can do that (Linux 5.19). Failing is not an error: parts then go without, a
+    /// little slower.
+    pub(super) fn new(ring: &mut Ring, arenas: &[Arena], part_max: u64, lazy: bool) -> Self {
         if arenas.is_empty() {
-            return (Self::default(), Feature::off(NAME, "no arena was given"));
+            return Self::refused("no arena was given".into());
         }
         let bytes: usize = arenas.iter().map(Arena::bytes).sum();
-        let pieces: usize = arenas
-            .iter()
-            .map(|arena| arena.bytes().div_ceil(PIECE_BYTES))
-            .sum();
-        if pieces > PIECES_MAX {
-            let why = format!("{pieces} pieces, and the kernel takes {PIECES_MAX}");
-            return (Self::default(), Feature::off(NAME, why));
-        }
-        if let Err(error) = ring.register_arenas(arenas) {
-            let limit = match rustix::process::getrlimit(rustix::process::Resource::Memlock).current
-            {
-                Some(bytes) => format!("{bytes} bytes"),
-                None => "unlimited".into(),
-            };
-            let why = format!("{bytes} bytes refused: {error}; RLIMIT_MEMLOCK is {limit}");
-            return (Self::default(), Feature::off(NAME, why));
-        }
-        let mut first = 0;
-        let mut registered = Self::default();
+        let stride = (bytes / WINDOWS_WANTED)
+            .next_power_of_two()
+            .clamp(STRIDE_MIN, STRIDE_MAX);
+        let part_max = usize::try_from(part_max).unwrap_or(STRIDE_MAX);
+        let mut windows = Self {
+            stride,
+            length: stride + part_max.min(STRIDE_MAX),
+            ..Self::default()
+        };
+        let mut count = 0;
         for arena in arenas {
-            registered.arenas.push((arena.id(), first));
-            // At most `PIECES_MAX` in all.
-            first += arena.bytes().div_ceil(PIECE_BYTES) as u16;
+            windows.arenas.push((arena.id(), count, arena.bytes()));
+            count += arena.bytes().div_ceil(stride);
         }
-        (
-            registered,
-            Feature::on(NAME, format!("{bytes} bytes in {pieces} pieces")),
-        )
+        if count > WINDOWS_MAX {
+            let why = format!("{bytes} bytes are {count} windows; the kernel takes {WINDOWS_MAX}");
+            return Self::refused(why);
+        }
+        let all = || (0..count).filter_map(|number| windows.window(number));
+        if lazy && ring.register_sparse(arenas, count).is_ok() {
+            windows.pinned = vec![false; count];
+            return windows;
+        }
+        match ring.register_arenas(arenas, all()) {
+            Ok(()) => windows.pinned = vec![true; count],
+            Err(error) => return Self::refused(why_refused(bytes, &error)),
+        }
+        windows
     }
 
-    /// The piece that the part's memory lies in, if it is registered and not across two.
-    pub(super) fn piece_of(&self, part: &Part) -> Option<u16> {
+    fn refused(why: String) -> Self {
+        Self {
+            refused: Some(why),
+            ..Self::default()
+        }
+    }
+
+    /// The window of this number, of all arenas.
+    fn window(&self, number: usize) -> Option<Window> {
+        let (arena, (_, first, bytes)) = self
+            .arenas
+            .iter()
+            .enumerate()
+            .rfind(|(_, (_, first, _))| *first <= number)?;
+        let offset = (number - first) * self.stride;
+        Some(Window {
+            arena,
+            offset,
+            len: self.length.min(bytes.checked_sub(offset)?),
+        })
+    }
+
+    /// The registered buffer that the part's memory lies in, if there is one; pins it if it has to be.
+    pub(super) fn window_of(&mut self, ring: &mut Ring, part: &Part) -> Option<u16> {
         let buf = part.buf.as_ref()?;
         let id = buf.arena().id();
-        let (_, first) = self.arenas.iter().find(|(arena, _)| *arena == id)?;
+        let (_, first, _) = self.arenas.iter().find(|(arena, ..)| *arena == id)?;
         let start = buf.arena_offset() + part.buf_offset;
-        let last = start + (part.len as usize).saturating_sub(1);
-        let piece = start / PIECE_BYTES;
-        (piece == last / PIECE_BYTES).then_some(first + piece as u16)
+        let number = first + start / self.stride;
+        if start % self.stride + part.len as usize > self.length {
+            return None;
+        }
+        // At most `WINDOWS_MAX`.
+        let index = number as u16;
+        if !*self.pinned.get(number)? {
+            if self.refused.is_some() {
+                return None;
+            }
+            let window = self.window(number)?;
+            let len = window.len;
+            if let Err(error) = ring.pin(index, window) {
+                self.refused = Some(why_refused(len, &error));
+                return None;
+            }
+            self.pinned[number] = true;
+        }
+        Some(index)
     }
+
+    /// What came of it so far.
+    pub(super) fn report(&self) -> Feature {
+        const NAME: &str = "registered buffers";
+        let (all, pinned) = (
+            self.pinned.len(),
+            self.pinned.iter().filter(|pinned| **pinned).count(),
+        );
+        let stride = self.stride;
+        match &self.refused {
+            Some(why) if pinned == 0 => Feature::off(NAME, why.clone()),
+            Some(why) => Feature::on(
+                NAME,
+                format!("{pinned} of {all} windows of {stride} bytes; then {why}"),
+            ),
+            None => Feature::on(
+                NAME,
+                format!("{pinned} of {all} windows of {stride} bytes, each pinned when first used"),
+            ),
+        }
+    }
+}
+
+fn why_refused(bytes: usize, error: &std::io::Error) -> String {
+    let limit = match rustix::process::getrlimit(rustix::process::Resource::Memlock).current {
+        Some(bytes) => format!("{bytes} bytes"),
+        None => "unlimited".into(),
+    };
+    format!("{bytes} bytes refused: {error}; RLIMIT_MEMLOCK is {limit}")
 }

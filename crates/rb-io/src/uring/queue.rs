@@ -47,8 +47,9 @@ impl UringQueue {
             Ok(()) => Feature::on("registered file", "one"),
             Err(error) => Feature::off("registered file", error.to_string()),
         };
-        let (registered, buffers) = Registered::register(&mut ring, &options.arenas);
-        let mut report = vec![buffers, file];
+        let part_max = device.limits().transfer_max.value;
+        let registered = Registered::new(&mut ring, &options.arenas, part_max, true);
+        let mut report = vec![file];
         report.extend(flavour_report(ring.flavour(), options));
         report.push(match device.limits().placements {
             Some(max) => Feature::on("placement", format!("{} streams", max.value)),
@@ -165,7 +166,7 @@ impl Queue for UringQueue {
             return Ok(());
         }
         let transfers = matches!(part.op, OpKind::Read | OpKind::Write);
-        let piece = self.registered.piece_of(&part);
+        let piece = self.registered.window_of(&mut self.ring, &part);
         self.ring.push(part, piece)?;
         self.unsubmitted += 1;
         self.counters.fixed_parts += u64::from(transfers && piece.is_some());
@@ -235,7 +236,9 @@ impl Queue for UringQueue {
     }
 
     fn report(&self) -> Vec<Feature> {
-        self.report.clone()
+        let mut report = vec![self.registered.report()];
+        report.extend_from_slice(&self.report);
+        report
     }
 }
 

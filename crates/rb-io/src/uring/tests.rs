@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::UringEngine;
-use crate::{Arena, Device, Engine, Issuer, Lane, QueueOptions, Request};
+use super::arenas::Registered;
+use super::{UringEngine, flavours};
+use crate::sys::ring::{Ended, Ring};
+use crate::{Arena, Device, Engine, Issuer, Lane, OpKind, Part, QueueOptions, Request};
 
 const BLOCK: usize = 4096;
 
@@ -56,6 +58,61 @@ fn one_enter_per_batch() {
         let counters = lane.counters();
         assert_eq!(counters.unregistered_parts, 0, "{:?}", lane.report());
         assert_eq!(counters.fixed_parts, counters.parts);
+    }
+}
+
+/// Buffers at every place of an arena of several windows, the last one cut short, lie in a window whether
+/// windows are pinned when first used or, as before Linux 5.19, all at once.
+#[test]
+fn every_part_lies_in_a_window() {
+    const MIB: usize = 1 << 20;
+    let directory = tempfile::tempdir().unwrap();
+    let Some(engine) = engine(&directory) else {
+        return;
+    };
+    let arenas = [5 * MIB, 9 * MIB + BLOCK].map(|bytes| Arena::allocate(bytes).unwrap());
+    for lazy in [true, false] {
+        let device = Arc::clone(&engine.device);
+        let mut ring = Ring::new(8, &flavours(Issuer::Any), device).unwrap();
+        let mut windows = Registered::new(&mut ring, &arenas, MIB as u64, lazy);
+        let pinned = |windows: &Registered| {
+            let report = windows.report();
+            assert!(report.on, "{report}");
+            report
+                .detail
+                .split(' ')
+                .next()
+                .unwrap()
+                .parse::<u16>()
+                .unwrap()
+        };
+        assert_eq!(pinned(&windows), if lazy { 0 } else { 5 });
+        for arena in &arenas {
+            let last = arena.bytes() - MIB;
+            for at in (0..last).step_by(MIB - BLOCK).chain([last]) {
+                let part = Part {
+                    token: 0,
+                    op: OpKind::Read,
+                    offset: 0,
+                    len: MIB as u32,
+                    buf: Some(arena.take_at(at, MIB).unwrap().into_io()),
+                    buf_offset: 0,
+                    placement: None,
+                };
+                let first = if arena.id() == arenas[0].id() { 0 } else { 2 };
+                let window = windows.window_of(&mut ring, &part);
+                assert_eq!(window, Some(first + (at / (4 * MIB)) as u16), "{at}");
+                // The kernel checks that the memory is in that window.
+                assert!(ring.push(part, window).is_ok());
+                ring.enter(1, None).unwrap();
+                ring.pop_all(|ended| match ended {
+                    Ended::Part(_, moved) => assert_eq!(moved.unwrap(), MIB as u32, "{at}"),
+                    Ended::Wake(_) => unreachable!("there is no waker"),
+                })
+                .unwrap();
+            }
+        }
+        assert_eq!(pinned(&windows), 5);
     }
 }
 
