@@ -6,42 +6,42 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use crate::driver::Job;
+use crate::driver::{Finish, Job};
 use crate::error::Error;
 use crate::gate::Pass;
 use crate::get::{Lookup, lease_all};
 use crate::get_wave::GetWave;
 use crate::inner::Inner;
 use crate::lanes::Wave;
-use crate::operation::{Completer, Operation, operation};
+use crate::operation::{Completer, Operation, Wakes, operation};
 use crate::options::{Durability, PutOptions};
 use crate::put::{PutResult, not_durable};
 use crate::put_plan::{Plan, Planned, Put, plan, settle, waves};
 use crate::put_wave::PutWave;
 
 /// The answer to an operation, given once: by its wave, or when that is late.
-struct Reply<T>(Arc<Mutex<Option<Open<T>>>>);
+struct Reply<T: Send + 'static>(Arc<Mutex<Option<Open<T>>>>);
 
 /// What an operation that is not answered yet holds.
 type Open<T> = (Completer<T>, Pass);
 
-impl<T> Clone for Reply<T> {
+impl<T: Send + 'static> Clone for Reply<T> {
     fn clone(&self) -> Self {
         Reply(Arc::clone(&self.0))
     }
 }
 
-impl<T> Reply<T> {
+impl<T: Send + 'static> Reply<T> {
     fn new(completer: Completer<T>, pass: Pass) -> Reply<T> {
         Reply(Arc::new(Mutex::new(Some((completer, pass)))))
     }
 
-    fn give(&self, answer: T) {
+    fn give(&self, answer: T, wakes: &mut Wakes) {
         let given = self.0.lock().take();
         if let Some((completer, pass)) = given {
             // The operation ends before it is answered: whoever is woken may close the store.
             drop(pass);
-            completer.complete(answer);
+            completer.answer(answer, wakes);
         }
     }
 }
@@ -50,7 +50,10 @@ impl<T: Send + 'static> Reply<Vec<Result<T, Error>>> {
     /// What the driver calls if the wave is late, or cannot be sent.
     fn when_failed(&self, count: usize) -> Box<dyn FnOnce(Error) + Send> {
         let reply = self.clone();
-        Box::new(move |error| reply.give((0..count).map(|_| Err(error.clone())).collect()))
+        Box::new(move |error| {
+            let answers = (0..count).map(|_| Err(error.clone())).collect();
+            reply.give(answers, &mut Wakes::default());
+        })
     }
 }
 
@@ -68,7 +71,8 @@ pub(crate) fn get_many(inner: &Arc<Inner>, keys: &[&[u8]]) -> Operation<Vec<Look
         answers,
         reply: Reply::new(completer, pass),
     };
-    start(inner, getting.job(wave, inner.busy_wait()));
+    let job = getting.job(wave, inner.busy_wait(), &mut Wakes::default());
+    start(inner, job);
     operation
 }
 
@@ -79,21 +83,21 @@ struct Getting {
 
 impl Getting {
     /// The wave as a job, or the answer if there is nothing to read or there are no buffers.
-    fn job(mut self, mut wave: GetWave, wait: Duration) -> Option<Job> {
+    fn job(mut self, mut wave: GetWave, wait: Duration, wakes: &mut Wakes) -> Option<Job> {
         let positions = wave.positions();
         let requests = wave.requests(wait);
         match requests {
             Ok(requests) if !requests.is_empty() => {
                 let fail = self.reply.when_failed(self.answers.len());
-                let finish = Box::new(move |completions| {
+                let finish: Finish = Box::new(move |completions, wakes| {
                     let done = wave.complete(completions);
                     for (at, answer) in done.answers {
                         self.answers[at] = answer;
                     }
                     match done.again {
                         // The driver does not wait for buffers: everyone waits for the driver.
-                        Some(again) => self.job(again, Duration::ZERO),
-                        None => self.finish(),
+                        Some(again) => self.job(again, Duration::ZERO, wakes),
+                        None => self.finish(wakes),
                     }
                 });
                 Some(Job {
@@ -103,18 +107,18 @@ impl Getting {
                     fail,
                 })
             }
-            Ok(_) => self.finish(),
+            Ok(_) => self.finish(wakes),
             Err(error) => {
                 positions
                     .into_iter()
                     .for_each(|at| self.answers[at] = Err(error.clone()));
-                self.finish()
+                self.finish(wakes)
             }
         }
     }
 
-    fn finish(self) -> Option<Job> {
-        self.reply.give(self.answers);
+    fn finish(self, wakes: &mut Wakes) -> Option<Job> {
+        self.reply.give(self.answers, wakes);
         None
     }
 }
@@ -148,7 +152,7 @@ pub(crate) fn put_many(
             };
             match wave {
                 Some((wave, requests)) => start(&inner, Some(putting.job(wave, requests))),
-                None => putting.finish(),
+                None => putting.finish(&mut Wakes::default()),
             }
         }
     }
@@ -211,12 +215,12 @@ impl Putting {
     fn job(mut self, wave: PutWave, requests: Vec<rb_io::Request>) -> Job {
         let sent = wave.sent_flag();
         let fail = self.reply.when_failed(self.answers.len());
-        let finish = Box::new(move |completions| {
+        let finish: Finish = Box::new(move |completions, wakes| {
             let done = wave.complete(completions);
             for (at, answer) in done.answers {
                 self.answers[at] = answer;
             }
-            self.acknowledge(done.ticket);
+            self.acknowledge(done.ticket, wakes);
             None
         });
         Job {
@@ -228,12 +232,12 @@ impl Putting {
     }
 
     /// Step 5, without blocking the driver: the committer answers once the records are durable.
-    fn acknowledge(mut self, ticket: u64) {
+    fn acknowledge(mut self, ticket: u64, wakes: &mut Wakes) {
         let inner = Arc::clone(&self.inner);
         let durability = self.options.durability.unwrap_or(inner.options.durability);
         let each_batch = durability == Durability::EachBatch;
         let Some(writer) = inner.writer.as_ref().filter(|_| each_batch) else {
-            self.finish();
+            self.finish(wakes);
             return;
         };
         let stopped = Arc::downgrade(&inner);
@@ -244,7 +248,7 @@ impl Putting {
                     .map_or(Error::Closed, |inner| inner.stopped(error))
             };
             not_durable(&mut self.answers, outcome.map_err(why));
-            self.finish();
+            self.finish(&mut Wakes::default());
         };
         writer.log.when_durable(ticket, Box::new(durable));
         if inner.is_manual() {
@@ -252,9 +256,9 @@ impl Putting {
         }
     }
 
-    fn finish(mut self) {
+    fn finish(mut self, wakes: &mut Wakes) {
         settle(&mut self.answers, &self.followers);
-        self.reply.give(self.answers);
+        self.reply.give(self.answers, wakes);
     }
 }
 
@@ -309,7 +313,7 @@ fn start(inner: &Arc<Inner>, job: Option<Job>) {
 /// A job's own way to finish, as a wave.
 struct Whole {
     sent: Arc<AtomicBool>,
-    finish: Box<dyn FnOnce(Vec<rb_io::Completion>) -> Option<Job> + Send>,
+    finish: Finish,
 }
 
 impl Wave for Whole {
@@ -320,6 +324,6 @@ impl Wave for Whole {
     }
 
     fn complete(self, completions: Vec<rb_io::Completion>) -> Option<Job> {
-        (self.finish)(completions)
+        (self.finish)(completions, &mut Wakes::default())
     }
 }

@@ -12,6 +12,13 @@ use rb_io::{Completion, Issuer, Lane, Request, Waker};
 
 use crate::error::Error;
 use crate::lanes::Lanes;
+use crate::operation::Wakes;
+
+/// How long an answer may wait for others of its round before its caller is woken.
+const PATIENCE: Duration = Duration::from_micros(50);
+
+/// What follows when all requests of a job are answered; those who are to hear of it go into the wakes.
+pub(crate) type Finish = Box<dyn FnOnce(Vec<Completion>, &mut Wakes) -> Option<Job> + Send>;
 
 /// One wave of an async operation, and what follows when its requests are answered: perhaps
 /// another wave.
@@ -19,7 +26,7 @@ pub(crate) struct Job {
     pub(crate) requests: Vec<Request>,
     /// Set when the requests are about to go out; a job dropped before it moved nothing.
     pub(crate) sent: Arc<AtomicBool>,
-    pub(crate) finish: Box<dyn FnOnce(Vec<Completion>) -> Option<Job> + Send>,
+    pub(crate) finish: Finish,
     /// Called if the answers are late. The job still waits for them: memory, slots and leases stay with it.
     /// Called too if there is no queue for the requests.
     pub(crate) fail: Box<dyn FnOnce(Error) + Send>,
@@ -148,7 +155,7 @@ struct Loop {
 struct Active {
     answers: Vec<Completion>,
     missing: usize,
-    finish: Box<dyn FnOnce(Vec<Completion>) -> Option<Job> + Send>,
+    finish: Finish,
     since: Instant,
     /// None once it was called.
     fail: Option<Box<dyn FnOnce(Error) + Send>>,
@@ -161,9 +168,12 @@ impl Loop {
             let timeout = self.next_deadline();
             // A queue that fails answers everything it holds, and then whatever comes later.
             let failed = self.lane.poll(1, timeout, &mut done).is_err();
+            let mut wakes = Wakes::default();
             for completion in done.drain(..) {
-                self.answer(completion);
+                self.answer(completion, &mut wakes);
+                wakes.tell_after(PATIENCE);
             }
+            drop(wakes);
             if failed && self.is_idle() {
                 self.renew();
             }
@@ -225,7 +235,7 @@ impl Loop {
                 self.inbox.try_recv()
             };
             match next {
-                Ok(job) => self.start(job),
+                Ok(job) => self.start(job, &mut Wakes::default()),
                 Err(TryRecvError::Empty) => return true,
                 Err(TryRecvError::Disconnected) => {
                     self.open = false;
@@ -237,9 +247,9 @@ impl Loop {
         }
     }
 
-    fn start(&mut self, mut job: Job) {
+    fn start(&mut self, mut job: Job, wakes: &mut Wakes) {
         while job.requests.is_empty() {
-            match (job.finish)(Vec::new()) {
+            match (job.finish)(Vec::new(), wakes) {
                 Some(next) => job = next,
                 None => return,
             }
@@ -269,7 +279,7 @@ impl Loop {
         }
     }
 
-    fn answer(&mut self, completion: Completion) {
+    fn answer(&mut self, completion: Completion, wakes: &mut Wakes) {
         let number = (completion.tag >> 32) as usize;
         let Some(active) = self.active.get_mut(number).and_then(Option::as_mut) else {
             return;
@@ -287,8 +297,8 @@ impl Loop {
         {
             self.free.push(number);
             answers.sort_unstable_by_key(|completion| completion.tag);
-            if let Some(job) = finish(answers) {
-                self.start(job);
+            if let Some(job) = finish(answers, wakes) {
+                self.start(job, wakes);
             }
         }
     }

@@ -26,6 +26,10 @@ pub(crate) trait Wave: Send + 'static {
 /// answers, so callers who try again and again would pile them up without end.
 const LATE_MAX: usize = 64;
 
+/// How long the driver waits for more answers after the first. Under load it then sleeps once for several,
+/// which is more than half of what a short operation costs it.
+const LINGER: Duration = Duration::from_micros(100);
+
 pub(crate) struct Lanes {
     engine: Arc<dyn Engine>,
     arenas: Vec<Arena>,
@@ -71,6 +75,10 @@ impl Lanes {
             issuer,
             // The driver must hear of the next operation while a part hangs.
             inline: issuer == Issuer::Any,
+            linger: match issuer {
+                Issuer::OneThread => LINGER,
+                Issuer::Any => Duration::ZERO,
+            },
         };
         let queue = self.engine.queue(&options).map_err(|why| Error::Resource {
             what: "an I/O queue",

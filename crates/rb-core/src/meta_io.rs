@@ -46,6 +46,7 @@ impl MetaIo {
                 issuer: Issuer::Any,
                 // A commit may wait no longer than its deadline, or closing would wait with it.
                 inline: false,
+                linger: Duration::ZERO,
             })
             .map_err(|why| Error::Resource {
                 what: "an I/O queue",

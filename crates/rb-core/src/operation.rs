@@ -18,7 +18,7 @@ pub struct Operation<T> {
 }
 
 /// The other end of an [`Operation`].
-pub(crate) struct Completer<T> {
+pub(crate) struct Completer<T: Send + 'static> {
     slot: Arc<Slot<T>>,
     /// The answer if this is dropped without one, so that nobody waits for ever.
     lost: Option<Box<dyn FnOnce() -> T + Send>>,
@@ -34,15 +34,66 @@ struct Slot<T> {
 struct State<T> {
     answer: Option<T>,
     waker: Option<Waker>,
+    /// Threads blocked until there is an answer: none or one, since waiting consumes the operation.
+    blocked: usize,
+}
+
+/// Those who are to hear of answers that have been given, told when this is dropped.
+///
+/// Waking a thread costs as much as the rest of a short operation, and whoever is woken looks at more
+/// answers than one: who has several to give wakes once after the last of them.
+#[derive(Default)]
+pub(crate) struct Wakes {
+    threads: Vec<Arc<dyn Blocking>>,
+    tasks: Vec<Waker>,
+    /// When the first of them could have been told.
+    since: Option<Instant>,
+}
+
+/// What threads are blocked on.
+trait Blocking: Send + Sync {
+    fn unblock(&self);
+}
+
+impl<T: Send> Blocking for Slot<T> {
+    fn unblock(&self) {
+        self.answered.notify_all();
+    }
+}
+
+impl Wakes {
+    /// Tells them now if the first has waited as long as `patience`.
+    pub(crate) fn tell_after(&mut self, patience: Duration) {
+        if self.since.is_some_and(|since| since.elapsed() >= patience) {
+            self.tell();
+        }
+    }
+
+    pub(crate) fn tell(&mut self) {
+        self.since = None;
+        for thread in self.threads.drain(..) {
+            thread.unblock();
+        }
+        for task in self.tasks.drain(..) {
+            shielded(|| task.wake());
+        }
+    }
+}
+
+impl Drop for Wakes {
+    fn drop(&mut self) {
+        self.tell();
+    }
 }
 
 /// An operation and its completer; `lost` is the answer if the completer is dropped unused.
-pub(crate) fn operation<T: Send>(
+pub(crate) fn operation<T: Send + 'static>(
     lost: impl FnOnce() -> T + Send + 'static,
 ) -> (Operation<T>, Completer<T>) {
     let state = Mutex::new(State {
         answer: None,
         waker: None,
+        blocked: 0,
     });
     let slot = Arc::new(Slot {
         state,
@@ -64,7 +115,9 @@ impl<T> Operation<T> {
             if let Some(answer) = state.answer.take() {
                 return answer;
             }
+            state.blocked += 1;
             self.slot.answered.wait(&mut state);
+            state.blocked -= 1;
         }
     }
 
@@ -84,7 +137,9 @@ impl<T> Operation<T> {
                 drop(state);
                 return Err(self);
             }
+            state.blocked += 1;
             self.slot.answered.wait_for(&mut state, left);
+            state.blocked -= 1;
         }
     }
 
@@ -110,30 +165,36 @@ impl<T> Future for Operation<T> {
     }
 }
 
-impl<T> Completer<T> {
-    pub(crate) fn complete(mut self, answer: T) {
+impl<T: Send + 'static> Completer<T> {
+    pub(crate) fn complete(self, answer: T) {
+        self.answer(answer, &mut Wakes::default());
+    }
+
+    /// Gives the answer; who waits for it hears of it with `wakes`.
+    pub(crate) fn answer(mut self, answer: T, wakes: &mut Wakes) {
         self.lost = None;
-        self.slot.answer(answer);
+        answer_slot(&self.slot, answer, wakes);
     }
 }
 
-impl<T> Slot<T> {
-    fn answer(&self, answer: T) {
-        let mut state = self.state.lock();
-        state.answer = Some(answer);
-        let waker = state.waker.take();
-        self.answered.notify_all();
-        drop(state);
-        if let Some(waker) = waker {
-            shielded(|| waker.wake());
-        }
+fn answer_slot<T: Send + 'static>(slot: &Arc<Slot<T>>, answer: T, wakes: &mut Wakes) {
+    let mut state = slot.state.lock();
+    state.answer = Some(answer);
+    let (waker, blocked) = (state.waker.take(), state.blocked > 0);
+    drop(state);
+    if blocked {
+        wakes.threads.push(Arc::clone(slot) as Arc<dyn Blocking>);
+    }
+    if waker.is_some() || blocked {
+        wakes.tasks.extend(waker);
+        wakes.since.get_or_insert_with(Instant::now);
     }
 }
 
-impl<T> Drop for Completer<T> {
+impl<T: Send + 'static> Drop for Completer<T> {
     fn drop(&mut self) {
         if let Some(lost) = self.lost.take() {
-            self.slot.answer(lost());
+            answer_slot(&self.slot, lost(), &mut Wakes::default());
         }
     }
 }

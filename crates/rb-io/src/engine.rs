@@ -44,6 +44,10 @@ pub struct QueueOptions {
     /// Whether an engine whose requests block may run a lone part in the thread that reaps it. That saves
     /// the hop to another thread, but while such a part hangs neither a timeout nor a wake ends the wait.
     pub inline: bool,
+    /// How long a wait for one part may go on for more of them, if many are in flight and the engine can; zero: not
+    /// at all. Whoever serves many callers from one thread then wakes once for several parts. A wake
+    /// that comes meanwhile may be heard as much later.
+    pub linger: Duration,
 }
 
 /// Which threads use a queue.

@@ -101,6 +101,7 @@ impl Bed {
             },
             issuer,
             inline: issuer == Issuer::Any,
+            linger: Duration::ZERO,
         };
         let queue = self.engine.queue(&options).expect("the queue opens");
         let mut lane = Lane::new(queue, self.engine.limits());
@@ -221,6 +222,49 @@ fn memory_outlives_a_ring_that_another_thread_drops() {
         bed.release();
         drop(done);
     });
+}
+
+/// A queue that lingers for more completions stops when its time is over and there is one, and hears a wake,
+/// however many parts hang.
+#[test]
+fn a_lingering_wait_ends_although_other_parts_hang() {
+    const WHAT: &str = "a lingering wait ends although other parts hang";
+    if let Some(bed) = Bed::new(WHAT, EngineKind::IoUring) {
+        let options = QueueOptions {
+            depth: 64,
+            arenas: Vec::new(),
+            issuer: Issuer::OneThread,
+            inline: false,
+            linger: Duration::from_millis(20),
+        };
+        let queue = bed.engine.queue(&options).expect("the queue opens");
+        let mut lane = Lane::new(queue, bed.engine.limits());
+        let waker = lane.waker();
+        bed.file.hold().expect("it obeys");
+        // The kernel sends a FUSE server twelve at most.
+        let arena = Arena::allocate(10 * 4096).expect("memory");
+        for tag in 0..10 {
+            let buffer = arena.take(4096).expect("room");
+            lane.start(tag, Request::read(tag * 4096, buffer, 0, 4096));
+        }
+        lane.start(10, Request::flush());
+        let mut done = Vec::new();
+        let start = Instant::now();
+        lane.poll(1, Some(WATCHDOG), &mut done).expect("it works");
+        assert_eq!(done.first().map(|done| done.tag), Some(10));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(Duration::from_millis(50));
+                waker.wake();
+            });
+            lane.poll(1, Some(WATCHDOG), &mut done).expect("it works");
+        });
+        assert_eq!(done.len(), 1, "a read has ended");
+        assert!(start.elapsed() < WATCHDOG / 2, "it was the timeout");
+        bed.file.release().expect("it obeys");
+        lane.poll(10, Some(WATCHDOG), &mut done).expect("it works");
+        assert_eq!(done.len(), 11);
+    }
 }
 
 /// A device that has nothing to do with the one under test.

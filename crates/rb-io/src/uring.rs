@@ -83,6 +83,7 @@ impl UringEngine {
             arenas: Vec::new(),
             issuer: Issuer::Any,
             inline: true,
+            linger: Duration::ZERO,
         })?;
         let part = Part {
             token: 0,

@@ -117,6 +117,7 @@ fn options(depth: u32) -> QueueOptions {
         arenas: Vec::new(),
         issuer: Issuer::Any,
         inline: true,
+        linger: std::time::Duration::ZERO,
     }
 }
 

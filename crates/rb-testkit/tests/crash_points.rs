@@ -15,6 +15,7 @@ fn lane(device: &Arc<MemDevice>) -> Lane {
         arenas: vec![],
         issuer: Issuer::Any,
         inline: true,
+        linger: std::time::Duration::ZERO,
     };
     Lane::new(engine.queue(&options).unwrap(), engine.limits())
 }

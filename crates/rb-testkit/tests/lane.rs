@@ -18,6 +18,7 @@ fn lane(device: &Arc<MemDevice>, depth: u32) -> Lane {
         arenas: vec![],
         issuer: Issuer::Any,
         inline: true,
+        linger: Duration::ZERO,
     };
     Lane::new(
         engine.queue(&options).expect("the queue opens"),

@@ -141,6 +141,11 @@ impl Ring {
         Ok(missing)
     }
 
+    /// Whether [`enter`](Self::enter) may be given a time to linger; Linux 6.12.
+    pub(crate) fn can_linger(&self) -> bool {
+        self.ring.params().is_feature_min_timeout()
+    }
+
     pub(crate) fn register_file(&mut self) -> io::Result<()> {
         let fd = self.device.fd().as_raw_fd();
         self.ring.submitter().register_files(&[fd])?;
@@ -232,23 +237,33 @@ impl Ring {
         unsafe { self.ring.submission().push(&entry.user_data(WAKE)) }.is_ok()
     }
 
-    /// Hands queued entries to the kernel and waits for `at_least` completions, or for `timeout`.
+    /// Hands queued entries to the kernel and waits for `at_least` completions, or for `timeout`; with `linger`,
+    /// only until there is one if there are not as many after that time.
     /// Returns the number of entries taken.
-    pub(crate) fn enter(&mut self, at_least: u32, timeout: Option<Duration>) -> io::Result<u32> {
+    pub(crate) fn enter(
+        &mut self,
+        at_least: u32,
+        timeout: Option<Duration>,
+        linger: Option<Duration>,
+    ) -> io::Result<u32> {
         if !self.enabled {
             // From here on the ring belongs to this thread.
             self.ring.submitter().register_enable_rings()?;
             self.enabled = true;
         }
         let timespec = timeout.map(Timespec::from);
+        let linger = linger.map_or(0, |linger| linger.subsec_micros());
+        let submitter = self.ring.submitter();
+        let at_least = at_least as usize;
         let taken = match &timespec {
-            Some(timespec) if at_least > 0 => {
-                let args = SubmitArgs::new().timespec(timespec);
-                self.ring
-                    .submitter()
-                    .submit_with_args(at_least as usize, &args)
+            _ if at_least == 0 || (timespec.is_none() && linger == 0) => {
+                submitter.submit_and_wait(at_least)
             }
-            _ => self.ring.submitter().submit_and_wait(at_least as usize),
+            None => submitter.submit_with_args(at_least, &SubmitArgs::new().min_wait_usec(linger)),
+            Some(timespec) => {
+                let args = SubmitArgs::new().min_wait_usec(linger).timespec(timespec);
+                submitter.submit_with_args(at_least, &args)
+            }
         };
         match taken {
             Ok(taken) => Ok(taken as u32),

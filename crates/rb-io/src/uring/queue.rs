@@ -20,6 +20,8 @@ const DROP_WAIT: Duration = Duration::from_millis(if cfg!(test) { 200 } else { 3
 /// How often the kernel may answer EAGAIN or EBUSY in a row. The sleeps between grow from the
 /// shortest to 64 times that, so together they are a little under a second.
 const REFUSALS_MAX: u32 = 200;
+/// A queue lingers until a quarter of its parts have ended, if there are as many as this.
+const LINGER_DEPTH: u32 = 8;
 const REFUSAL_SLEEP: Duration = Duration::from_micros(100);
 
 pub(super) struct UringQueue {
@@ -28,6 +30,8 @@ pub(super) struct UringQueue {
     registered: Registered,
     wake: WakeSource,
     depth: u32,
+    /// As asked for, if the kernel can.
+    linger: Option<Duration>,
     /// Pushed and not yet taken by the kernel.
     unsubmitted: u32,
     /// Refused without being sent; reaped like any other.
@@ -51,16 +55,23 @@ impl UringQueue {
         let registered = Registered::new(&mut ring, &options.arenas, part_max, true);
         let mut report = vec![file];
         report.extend(flavour_report(ring.flavour(), options));
+        report.push(if ring.can_linger() {
+            Feature::on("lingering", format!("up to {:?}", options.linger))
+        } else {
+            Feature::off("lingering", "this kernel lacks IORING_FEAT_MIN_TIMEOUT")
+        });
         report.push(match device.limits().placements {
             Some(max) => Feature::on("placement", format!("{} streams", max.value)),
             None => Feature::off("placement", "the device has no write streams"),
         });
+        let linger = Some(options.linger).filter(|linger| !linger.is_zero() && ring.can_linger());
         Ok(Self {
             ring,
             device,
             registered,
             wake,
             depth: options.depth,
+            linger,
             unsubmitted: 0,
             invalid: Vec::new(),
             counters: QueueCounters::default(),
@@ -90,10 +101,11 @@ impl UringQueue {
         &mut self,
         at_least: u32,
         timeout: Option<Duration>,
+        linger: Option<Duration>,
         refusals: &mut u32,
     ) -> io::Result<()> {
         self.counters.enters += 1;
-        let error = match self.ring.enter(at_least, timeout) {
+        let error = match self.ring.enter(at_least, timeout, linger) {
             Ok(taken) => {
                 self.counters.submissions += u64::from(taken > 0 && self.unsubmitted > 0);
                 self.unsubmitted = self.unsubmitted.min(self.ring.unsubmitted());
@@ -124,7 +136,7 @@ impl UringQueue {
     fn submit_all(&mut self) -> io::Result<()> {
         let mut refusals = 0;
         while self.unsubmitted > 0 {
-            self.enter(0, None, &mut refusals)?;
+            self.enter(0, None, None, &mut refusals)?;
             if refusals > 0 {
                 // Fetching completions is for `reap`, which has somewhere to put them.
                 break;
@@ -200,7 +212,7 @@ impl Queue for UringQueue {
                 if self.unsubmitted == 0 && !(at_least == 0 && self.ring.has_deferred_work()) {
                     return Ok(());
                 }
-                self.enter(0, None, &mut refusals)?;
+                self.enter(0, None, None, &mut refusals)?;
                 if self.unsubmitted == 0 {
                     return self.drain(done);
                 }
@@ -216,14 +228,24 @@ impl Queue for UringQueue {
                 return self.drain(done);
             }
             // A wake is one completion more, which may come at any time: with a waker about,
-            // each completion is looked at; without one the kernel counts.
-            let wait_for = if self.wake.is_used() || idle {
-                self.wake.arm(&mut self.ring);
-                1
-            } else {
-                missing
+            // each completion is looked at, or all of a short while; without one the kernel counts.
+            let heard = self.wake.is_used() || idle;
+            if heard && !self.wake.arm(&mut self.ring) {
+                self.wake.awake();
+                continue;
+            }
+            let (wait_for, linger) = match self.linger {
+                _ if !heard => (missing, None),
+                Some(linger) if self.in_flight() >= LINGER_DEPTH => {
+                    (self.in_flight() / 4, Some(linger))
+                }
+                _ => (1, None),
             };
-            self.enter(wait_for, left, &mut refusals)?;
+            let entered = self.enter(wait_for, left, linger, &mut refusals);
+            if heard {
+                self.wake.awake();
+            }
+            entered?;
         }
     }
 

@@ -41,6 +41,7 @@ fn one_enter_per_batch() {
             arenas: vec![arena.clone()],
             issuer,
             inline: issuer == Issuer::Any,
+            linger: Duration::ZERO,
         };
         let mut lane = Lane::new(engine.queue(&options).unwrap(), engine.limits());
         // A waker that is gone costs nothing.
@@ -104,7 +105,7 @@ fn every_part_lies_in_a_window() {
                 assert_eq!(window, Some(first + (at / (4 * MIB)) as u16), "{at}");
                 // The kernel checks that the memory is in that window.
                 assert!(ring.push(part, window).is_ok());
-                ring.enter(1, None).unwrap();
+                ring.enter(1, None, None).unwrap();
                 ring.pop_all(|ended| match ended {
                     Ended::Part(_, moved) => assert_eq!(moved.unwrap(), MIB as u32, "{at}"),
                     Ended::Wake(_) => unreachable!("there is no waker"),
@@ -128,6 +129,7 @@ fn a_driver_with_a_waker_still_fills_the_queue_at_once() {
         arenas: vec![],
         issuer: Issuer::OneThread,
         inline: false,
+        linger: Duration::ZERO,
     };
     let mut lane = Lane::new(engine.queue(&options).unwrap(), engine.limits());
     let waker = lane.waker();
@@ -153,6 +155,7 @@ fn another_thread_is_refused_by_a_one_thread_queue() {
         arenas: vec![],
         issuer: Issuer::OneThread,
         inline: false,
+        linger: Duration::ZERO,
     };
     let mut queue = engine.queue(&options).unwrap();
     let deferred = queue
@@ -186,6 +189,7 @@ fn a_device_can_be_opened_again_at_once() {
             arenas: vec![],
             issuer: Issuer::Any,
             inline: true,
+            linger: Duration::ZERO,
         };
         let queue = engine.queue(&options).unwrap();
         drop(engine);

@@ -2,7 +2,7 @@
 //!
 //! A poll on an eventfd is one more request in the ring. It is armed only when a blocking wait
 //! begins while a waker exists, and stays armed until it fires; so a queue without wakers pays
-//! nothing, and an idle one sleeps.
+//! nothing, and an idle one sleeps. A waker calls the kernel only if the owner sleeps there.
 
 use std::io;
 use std::sync::Arc;
@@ -17,6 +17,9 @@ struct Shared {
     event: EventFd,
     /// A wake that no waiting call has consumed.
     pending: AtomicBool,
+    /// The owner is about to wait in the kernel, or does. It sets this before it looks at `pending`, and a
+    /// waker sets `pending` before it looks at this, so one of the two sees the other.
+    asleep: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -30,6 +33,7 @@ impl WakeSource {
         let shared = Shared {
             event: EventFd::new()?,
             pending: AtomicBool::new(false),
+            asleep: AtomicBool::new(false),
         };
         Ok(Self {
             shared: Arc::new(shared),
@@ -41,7 +45,8 @@ impl WakeSource {
         let shared = Arc::clone(&self.shared);
         Waker::new(move || {
             // Only the first of several wakes has to call the kernel.
-            if !shared.pending.swap(true, Ordering::AcqRel) {
+            if !shared.pending.swap(true, Ordering::SeqCst) && shared.asleep.load(Ordering::SeqCst)
+            {
                 shared.event.raise();
             }
         })
@@ -53,11 +58,19 @@ impl WakeSource {
         Arc::strong_count(&self.shared) > 1
     }
 
-    /// Makes sure that the next wake ends a wait in the kernel.
-    pub(super) fn arm(&mut self, ring: &mut Ring) {
+    /// Makes sure that the next wake ends a wait in the kernel, until [`awake`](Self::awake). False if
+    /// there was one already.
+    pub(super) fn arm(&mut self, ring: &mut Ring) -> bool {
         if !self.armed {
             self.armed = ring.push_wake(&self.shared.event);
         }
+        self.shared.asleep.store(true, Ordering::SeqCst);
+        !self.shared.pending.load(Ordering::SeqCst)
+    }
+
+    /// The wait is over. An event that is raised all the same ends the next one for nothing.
+    pub(super) fn awake(&self) {
+        self.shared.asleep.store(false, Ordering::Relaxed);
     }
 
     /// The poll has ended; `fired` unless it was cancelled (its thread has exited).

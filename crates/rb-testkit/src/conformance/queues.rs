@@ -235,6 +235,7 @@ pub(super) fn one_thread(engine: &dyn Engine) {
         arenas: vec![],
         issuer: Issuer::OneThread,
         inline: false,
+        linger: Duration::ZERO,
     };
     // Opened here, used there: the first user is the one thread.
     let lane = Lane::new(
@@ -292,6 +293,7 @@ pub(super) fn registered_and_other_buffers(engine: &dyn Engine) {
         arenas: vec![registered.clone()],
         issuer: Issuer::Any,
         inline: true,
+        linger: Duration::ZERO,
     };
     let queue: Box<dyn Queue> = engine.queue(&options).expect("the queue opens");
     let says_on = queue
