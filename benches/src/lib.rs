@@ -47,7 +47,7 @@ pub fn fill_index(index: &Index, entries: u32) {
         let hash = key_hash(&IDENTITY.uuid, &key);
         loader.load(hash, &key, entry(number), 1 + u64::from(number), number);
     }
-    loader.finish(entries);
+    loader.finish(entries, 1);
 }
 
 /// A full index of `entries` entries in one class.

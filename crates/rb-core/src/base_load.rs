@@ -8,8 +8,8 @@ use crossbeam::channel::bounded;
 use parking_lot::Mutex;
 use rb_format::{
     BaseEntry, BaseHeader, Corruption, DirectoryEntry, FORMAT_BLOCK, Generation, Geometry,
-    KeyLimits, LOG_BLOCK_PAYLOAD, Record, Superblock, decode_directory, decode_section, log_blocks,
-    padded_len,
+    KeyLimits, LOG_BLOCK_PAYLOAD, Record, SectionScratch, Superblock, decode_directory,
+    decode_section_with, log_blocks, padded_len,
 };
 use rb_index::{Index, Loader, NewEntry, SlotId};
 use rb_io::Buffer;
@@ -148,17 +148,17 @@ pub(crate) fn load_base(
         loader.bad_slot(SlotId(slot));
     }
     let limits = limits_of(superblock);
-    let workers = std::thread::available_parallelism()
-        .map_or(1, NonZeroUsize::get)
-        .min(8);
+    let workers = workers();
     let failure = Mutex::new(None);
     std::thread::scope(|scope| {
         let (sections, inbox) = bounded::<(u32, DirectoryEntry, Buffer)>(workers);
         for _ in 0..workers {
             let (inbox, failure) = (inbox.clone(), &failure);
             scope.spawn(move || {
+                let mut scratch = SectionScratch::default();
                 for (number, entry, bytes) in inbox {
-                    let decoded = decode_section(
+                    let decoded = decode_section_with(
+                        &mut scratch,
                         &bytes,
                         &entry,
                         number,
@@ -219,6 +219,13 @@ pub(crate) fn load_base(
         drop(sections);
     });
     failure.into_inner().map_or(Ok(()), Err)
+}
+
+/// Threads that load a base and order what was loaded.
+pub(crate) fn workers() -> usize {
+    std::thread::available_parallelism()
+        .map_or(1, NonZeroUsize::get)
+        .min(8)
 }
 
 /// The lengths that a store's entries keep to.

@@ -14,7 +14,9 @@ use std::time::{Duration, Instant};
 use rb_format::{FORMAT_BLOCK, Geometry, LogPosition, Superblock};
 use rb_index::{Index, SlotId};
 
-use crate::base_load::{FoundBase, Headers, Unusable, empty_index, load_base, read_headers};
+use crate::base_load::{
+    FoundBase, Headers, Unusable, empty_index, load_base, read_headers, workers,
+};
 use crate::checkpoint::BasePlace;
 use crate::error::{Error, OpenError};
 use crate::meta_io::MetaIo;
@@ -269,7 +271,7 @@ pub(crate) fn from_base(
     report.log_time = start.elapsed();
 
     let start = Instant::now();
-    let loaded = loader.finish(replayed.recency);
+    let loaded = loader.finish(replayed.recency, workers());
     report.index_time = start.elapsed();
 
     let Replayed {
@@ -343,7 +345,7 @@ fn without_metadata(
     }
     report.log_time = start.elapsed();
     let start = Instant::now();
-    report.entries = loader.finish(0).entries;
+    report.entries = loader.finish(0, workers()).entries;
     report.index_time = start.elapsed();
     Ok(Recovered {
         index,

@@ -73,8 +73,8 @@ mod tests;
 
 pub use base::{
     BAD_SLOTS_MAX, BaseEntry, BaseHeader, Compression, DirectoryEntry, EncodedDirectory, KeyLimits,
-    SECTION_ENTRIES_MAX, SECTION_RAW_MAX, SectionBuilder, base_region_bytes, decode_directory,
-    decode_section, encode_directory,
+    SECTION_ENTRIES_MAX, SECTION_RAW_MAX, SectionBuilder, SectionScratch, base_region_bytes,
+    decode_directory, decode_section, decode_section_with, encode_directory,
 };
 pub use corruption::Corruption;
 pub use describe::{FieldText, Structure, describe};

@@ -212,7 +212,7 @@ impl fmt::Debug for Index {
 }
 
 /// Room for an even share and four standard deviations, so that tables do not grow under the lock.
-pub(crate) fn expected_per_shard(slots: usize, shards: usize) -> usize {
+fn expected_per_shard(slots: usize, shards: usize) -> usize {
     let share = slots / shards;
     slots.min(share + 4 * share.isqrt() + 4)
 }

@@ -13,12 +13,16 @@
 //! So sections may be loaded in parallel and the log replayed at the same time or after, in order or not. The
 //! price is 8 bytes for each slot and one entry for each removed key of the log until `finish`.
 
+use std::ops::AddAssign;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use crate::entry::Entry;
 use crate::error::IndexError;
 use crate::guard_put::fits;
-use crate::index::{Index, expected_per_shard};
+use crate::index::Index;
 use crate::policy::Policy;
 use crate::put::{Loaded, NewEntry};
+use crate::shard::ShardCell;
 use crate::slots::{NO_SLOT, SlotId, State};
 use crate::store::Store;
 use crate::sync::{Lock, Tally};
@@ -57,6 +61,21 @@ pub struct LoadReport {
     pub duplicate_slots_left: u64,
 }
 
+impl AddAssign for LoadReport {
+    fn add_assign(&mut self, other: LoadReport) {
+        let LoadReport {
+            entries,
+            displaced,
+            refused,
+            duplicate_slots_left,
+        } = other;
+        self.entries += entries;
+        self.displaced += displaced;
+        self.refused += refused;
+        self.duplicate_slots_left += duplicate_slots_left;
+    }
+}
+
 /// Takes claims from several threads at once and makes an index of them. Made by [`Index::loader`].
 ///
 /// The index stays empty until [`Loader::finish`] and must not be used before; a loader that is dropped
@@ -86,15 +105,14 @@ impl Index {
         if in_use > 0 {
             return Err(IndexError::NotEmpty { in_use });
         }
-        let capacity: u64 = classes.iter().map(|class| class.capacity).sum();
-        let expected = expected_per_shard(capacity as usize, self.shards());
+        // The empty stores are taken along, because their tables are as large as they will be.
+        let take = |cell: &ShardCell| {
+            let mut shard = cell.shard.lock();
+            Lock::new(std::mem::replace(&mut shard.store, Store::new(0)))
+        };
         Ok(Loader {
             index: self,
-            stores: self
-                .shards
-                .iter()
-                .map(|_| Lock::new(Store::new(expected)))
-                .collect(),
+            stores: self.shards.iter().map(take).collect(),
             claims: (0..self.slots.end()).map(|_| Tally::default()).collect(),
             refused: Tally::default(),
         })
@@ -172,59 +190,87 @@ impl Loader<'_> {
         self.index.mark_bad(slot) || self.index.slots.state(slot.0) == Some(State::Bad as u8)
     }
 
-    /// Makes the index of what was loaded: settles the slots, orders the entries by their last use (those used
-    /// longest ago are evicted first), and lists the free slots in the order of their numbers.
+    /// Makes the index of what was loaded, on up to `threads` threads: settles the slots, orders the entries by
+    /// their last use (those used longest ago are evicted first), and lists the free slots in the order of
+    /// their numbers.
     ///
     /// `recency_now` is the present stamp, in whose terms the loaded stamps are read; the index's clock goes on
     /// from there.
-    pub fn finish(self, recency_now: u32) -> LoadReport {
-        let Loader {
-            index,
-            stores,
-            claims,
-            refused,
-        } = self;
-        index.set_recency(recency_now);
-        for store in &stores {
+    pub fn finish(self, recency_now: u32, threads: usize) -> LoadReport {
+        self.index.set_recency(recency_now);
+        for store in &self.stores {
             let store = store.lock();
             for at in 0..store.end() {
                 let entry = store.entry(at);
                 if entry.is_live() {
                     // Nobody else is about, and a plain store lets the processor go on to the next slot.
-                    let claim = &claims[entry.slot as usize];
+                    let claim = &self.claims[entry.slot as usize];
                     claim.set(claim.get().max(entry.generation));
                 }
             }
         }
+        let next = AtomicUsize::new(0);
+        let settle_shards = || {
+            let mut report = LoadReport::default();
+            let mut by_age = Vec::new();
+            while let Some(shard) = Some(next.fetch_add(1, Ordering::Relaxed))
+                .filter(|shard| *shard < self.stores.len())
+            {
+                self.settle_shard(shard, recency_now, &mut by_age, &mut report);
+            }
+            report
+        };
         let mut report = LoadReport {
-            refused: refused.get(),
+            refused: self.refused.get(),
             ..LoadReport::default()
         };
-        let mut by_age: Vec<u64> = Vec::new();
-        for (cell, store) in index.shards.iter().zip(stores) {
-            let mut store = store.into_inner();
-            by_age.clear();
-            for at in 0..store.end() {
-                if settle(index, &claims, &mut store, at, &mut report) {
-                    let age = age(store.entry(at).recency(recency_now), recency_now);
-                    by_age.push(u64::from(u32::MAX - age) << 32 | u64::from(at));
+        std::thread::scope(|scope| {
+            let helpers: Vec<_> = (1..threads.min(self.stores.len()))
+                .map(|_| std::thread::Builder::new().spawn_scoped(scope, settle_shards))
+                .collect();
+            report += settle_shards();
+            // What a thread did that could not be started, the others have done.
+            for helper in helpers.into_iter().flatten() {
+                match helper.join() {
+                    Ok(more) => report += more,
+                    Err(panic) => std::panic::resume_unwind(panic),
                 }
             }
-            by_age.sort_unstable();
-            let mut shard = cell.shard.lock();
-            if shard.store.len() > 0 {
-                index.slots.count_illegal();
-            }
-            for &aged in &by_age {
-                let at = aged as u32;
-                shard.policy.insert(store.entry(at).class(), at);
-            }
-            shard.store = store;
-            cell.show_oldest(&shard, recency_now);
-            report.entries += by_age.len() as u64;
-        }
-        index.slots.relist_free();
+        });
+        self.index.slots.relist_free();
         report
+    }
+
+    /// Settles and orders the entries of one shard and gives them to the index.
+    fn settle_shard(
+        &self,
+        number: usize,
+        recency_now: u32,
+        by_age: &mut Vec<u64>,
+        report: &mut LoadReport,
+    ) {
+        let index = self.index;
+        let mut store = std::mem::replace(&mut *self.stores[number].lock(), Store::new(0));
+        by_age.clear();
+        for at in 0..store.end() {
+            if settle(index, &self.claims, &mut store, at, report) {
+                let age = age(store.entry(at).recency(recency_now), recency_now);
+                by_age.push(u64::from(u32::MAX - age) << 32 | u64::from(at));
+            }
+        }
+        by_age.sort_unstable();
+        let cell = &index.shards[number];
+        let mut shard = cell.shard.lock();
+        if shard.store.len() > 0 {
+            index.slots.count_illegal();
+        }
+        for &aged in &*by_age {
+            let at = aged as u32;
+            shard.policy.insert(store.entry(at).class(), at);
+        }
+        shard.store = store;
+        cell.show_oldest(&shard, recency_now);
+        report.entries += by_age.len() as u64;
     }
 
     fn claim(&self, slot: u32, generation: u64) {

@@ -137,7 +137,7 @@ fn any_order_and_any_threads_give_what_the_rules_say() {
             apply(&loader, second);
             assert!(loader.bad_slot(SlotId(bad)));
         });
-        let report = loader.finish(1000);
+        let report = loader.finish(1000, 2);
         let expected = expected(&claims, bad);
         assert_eq!(report.entries as usize, expected.len(), "seed {seed}");
         assert_eq!(
@@ -169,7 +169,7 @@ fn a_removed_generation_does_not_come_back_after_its_remove() {
     assert_eq!(loader.load(1, b"k", new_entry(0), 4, 0), Loaded::Older);
     assert_eq!(loader.load(1, b"k", new_entry(1), 6, 0), Loaded::Inserted);
     assert!(loader.remove(1, b"k", 7));
-    assert_eq!(loader.finish(0).entries, 0);
+    assert_eq!(loader.finish(0, 1).entries, 0);
     index.audit().unwrap();
 }
 
@@ -196,7 +196,7 @@ fn order_follows_the_stamps_over_the_wrap_and_free_slots_are_in_order() {
         })
         .collect();
     loader.load_batch(&claims);
-    assert_eq!(loader.finish(2).entries, 5);
+    assert_eq!(loader.finish(2, 1).entries, 5);
     assert_eq!(index.recency_now(), 2);
     let mut evicted = Vec::new();
     assert_eq!(index.lock(0, Visit::Operation).evict(0, 9, &mut evicted), 5);
@@ -223,7 +223,7 @@ fn impossible_claims_are_refused_and_counted() {
     // The same generation on one slot for two keys: the record is damaged, one of the two is dropped.
     assert_eq!(loader.load(2, b"a", new_entry(3), 4, 0), Loaded::Inserted);
     assert_eq!(loader.load(3, b"b", new_entry(3), 4, 0), Loaded::Inserted);
-    let report = loader.finish(0);
+    let report = loader.finish(0, 1);
     assert_eq!(
         (report.refused, report.duplicate_slots_left, report.entries),
         (3, 1, 1)

@@ -77,10 +77,6 @@ mod chosen {
             let guard = self.0.lock();
             (guard, Some(start.elapsed()))
         }
-
-        pub(crate) fn into_inner(self) -> T {
-            self.0.into_inner()
-        }
     }
 }
 
@@ -115,12 +111,6 @@ mod chosen {
         // A first `try_lock` would double the schedules and changes nothing but a statistic.
         pub(crate) fn lock_counted(&self) -> (Guard<'_, T>, Option<Duration>) {
             (self.lock(), None)
-        }
-
-        pub(crate) fn into_inner(self) -> T {
-            self.0
-                .into_inner()
-                .expect("loom locks are not poisoned in a passing model")
         }
     }
 }

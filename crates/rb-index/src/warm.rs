@@ -55,7 +55,7 @@ mod tests {
             proven: true,
         };
         loader.load(7 << 40 | 1, b"key", entry, 1, 0);
-        loader.finish(0);
+        loader.finish(0, 1);
         let asked = |hash| {
             let count = Cell::new(0);
             index.warm(&[hash], |_| count.set(count.get() + 1));

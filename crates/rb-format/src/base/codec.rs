@@ -1,9 +1,7 @@
 //! Compression of sections.
 
 use super::section::SectionBytes;
-#[cfg(feature = "zstd")]
 use super::section::WHAT;
-#[cfg(feature = "zstd")]
 use crate::Corruption;
 
 /// How a section is compressed when it is written.
@@ -50,16 +48,55 @@ fn zstd_compress(_raw: &[u8], _level: i32) -> Option<Vec<u8>> {
     None
 }
 
-/// Decompresses a zstd frame of exactly `raw_len` bytes, allocating no more than those.
+/// Memory that the decoding of sections reuses from one to the next: a section's is large enough to be mapped
+/// and unmapped each time, which costs more than decompressing into it.
+#[derive(Default)]
+pub struct SectionScratch {
+    #[cfg(feature = "zstd")]
+    raw: Vec<u8>,
+    #[cfg(feature = "zstd")]
+    zstd: Option<zstd::bulk::Decompressor<'static>>,
+}
+
+impl std::fmt::Debug for SectionScratch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SectionScratch")
+    }
+}
+
 #[cfg(feature = "zstd")]
-pub(super) fn zstd_decompress(stored: &[u8], raw_len: usize) -> Result<Vec<u8>, Corruption> {
-    let mut raw = vec![0; raw_len];
-    let decompressed = zstd::bulk::decompress_to_buffer(stored, raw.as_mut_slice());
-    let len = decompressed.map_err(|error| Corruption::Codec {
-        what: WHAT,
-        codec: "zstd",
-        reason: error.to_string(),
-    })?;
-    crate::corruption::equals(WHAT, "decompressed length", raw_len as u64, len as u64)?;
-    Ok(raw)
+impl SectionScratch {
+    /// Decompresses a zstd frame of exactly `raw_len` bytes, allocating no more than those.
+    pub(super) fn decompress(
+        &mut self,
+        stored: &[u8],
+        raw_len: usize,
+    ) -> Result<&[u8], Corruption> {
+        let failed = |error: std::io::Error| Corruption::Codec {
+            what: WHAT,
+            codec: "zstd",
+            reason: error.to_string(),
+        };
+        let zstd = match &mut self.zstd {
+            Some(zstd) => zstd,
+            none => none.insert(zstd::bulk::Decompressor::new().map_err(failed)?),
+        };
+        if self.raw.len() < raw_len {
+            self.raw.resize(raw_len, 0);
+        }
+        let raw = &mut self.raw[..raw_len];
+        let len = zstd.decompress_to_buffer(stored, raw).map_err(failed)?;
+        crate::corruption::equals(WHAT, "decompressed length", raw_len as u64, len as u64)?;
+        Ok(raw)
+    }
+}
+
+#[cfg(not(feature = "zstd"))]
+impl SectionScratch {
+    pub(super) fn decompress(&mut self, _: &[u8], _: usize) -> Result<&[u8], Corruption> {
+        Err(Corruption::CodecDisabled {
+            what: WHAT,
+            codec: "zstd",
+        })
+    }
 }

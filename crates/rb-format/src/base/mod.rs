@@ -21,7 +21,7 @@ mod size;
 #[cfg(test)]
 mod tests;
 
-pub use codec::Compression;
+pub use codec::{Compression, SectionScratch};
 pub(crate) use directory::EntryBytes;
 pub use directory::{DirectoryEntry, EncodedDirectory, decode_directory, encode_directory};
 pub(crate) use header::BaseHeaderBytes;
@@ -29,5 +29,6 @@ pub use header::{BAD_SLOTS_MAX, BaseHeader};
 pub(crate) use section::SectionBytes;
 pub use section::{
     BaseEntry, KeyLimits, SECTION_ENTRIES_MAX, SECTION_RAW_MAX, SectionBuilder, decode_section,
+    decode_section_with,
 };
 pub use size::base_region_bytes;

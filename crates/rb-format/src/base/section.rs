@@ -23,7 +23,7 @@ use crate::{
 
 mod decode;
 
-pub use decode::{KeyLimits, decode_section};
+pub use decode::{KeyLimits, decode_section, decode_section_with};
 
 /// How error messages call this structure.
 pub(super) const WHAT: &str = "base section";

@@ -72,7 +72,7 @@ fn load_speed() {
             loader.load_batch(batch);
         }
         let loaded = start.elapsed();
-        let report = loader.finish(1 << 20);
+        let report = loader.finish(1 << 20, 1);
         let finished = start.elapsed();
         let lease = lease_each(&index, &hashes, &keys);
         println!("lease and release of a random key: {lease:?}");

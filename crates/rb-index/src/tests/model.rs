@@ -323,7 +323,7 @@ impl Model {
             };
             while guard.snapshot(&mut cursor, step, &mut each) {}
         }
-        let report = loader.finish(self.index.recency_now());
+        let report = loader.finish(self.index.recency_now(), 2);
         assert_eq!(report.entries as usize, self.live.len(), "{report:?}");
         for class in 0..CLASSES as u8 {
             let of_class = |key: &&u64| other.class_of(self.live[*key].slot) == Some(class);

@@ -1,12 +1,12 @@
 //! Reads sections, streaming: one section's raw bytes are all that is held.
 
-use std::borrow::Cow;
 use std::mem::size_of;
 
 use zerocopy::FromBytes;
 
 use super::super::codec::CODEC_PLAIN;
 use super::super::codec::CODEC_ZSTD;
+use super::super::codec::SectionScratch;
 use super::super::columns::{self, Planes};
 use super::super::directory::split_padded;
 use super::{BaseEntry, DirectoryEntry, SECTION_ENTRIES_MAX, SECTION_RAW_MAX, SectionBytes, WHAT};
@@ -24,6 +24,32 @@ pub struct KeyLimits {
     pub metadata_len_max: u32,
 }
 
+/// [`decode_section_with`] memory of its own.
+///
+/// # Errors
+/// As there.
+pub fn decode_section(
+    bytes: &[u8],
+    entry: &DirectoryEntry,
+    section: u32,
+    header: &BaseHeader,
+    geometry: &Geometry,
+    limits: KeyLimits,
+    each: &mut dyn FnMut(BaseEntry<'_>),
+) -> Result<(), Corruption> {
+    let mut scratch = SectionScratch::default();
+    decode_section_with(
+        &mut scratch,
+        bytes,
+        entry,
+        section,
+        header,
+        geometry,
+        limits,
+        each,
+    )
+}
+
 /// Reads one section and calls `each` for its entries, in the order they were pushed.
 ///
 /// `bytes` are those read at `entry.offset`; `entry` comes from
@@ -31,12 +57,18 @@ pub struct KeyLimits {
 /// first call the checksum has been checked, over the stored bytes, which name store, epoch,
 /// base and section. Every entry is checked before it is handed out: its slot exists, key and
 /// metadata keep to `limits`, the payload fits the slot, the generation was given out before the
-/// base was taken, the key's hash is in the section's range. Memory: the raw length, at most [`SECTION_RAW_MAX`], besides `bytes`.
+/// base was taken, the key's hash is in the section's range. Memory: the raw length, at most [`SECTION_RAW_MAX`],
+/// in `scratch`, besides `bytes`.
 ///
 /// # Errors
 /// Any [`Corruption`]. If an entry is wrong although the checksum holds (a writer's fault), the
 /// entries before it have been handed out: the caller drops what it built from the base.
-pub fn decode_section(
+#[expect(
+    clippy::too_many_arguments,
+    reason = "what a section is checked against"
+)]
+pub fn decode_section_with(
+    scratch: &mut SectionScratch,
     bytes: &[u8],
     entry: &DirectoryEntry,
     section: u32,
@@ -56,8 +88,8 @@ pub fn decode_section(
         });
     }
     let (codec, body) = check_header(stored, entry, section, header)?;
-    let raw = raw_bytes(codec, body, entry)?;
-    walk(&raw, entry, header, geometry, limits, each)
+    let raw = raw_bytes(scratch, codec, body, entry)?;
+    walk(raw, entry, header, geometry, limits, each)
 }
 
 /// Checks the section header against directory and base; gives codec and body.
@@ -120,25 +152,18 @@ fn check_header<'a>(
 }
 
 fn raw_bytes<'a>(
+    scratch: &'a mut SectionScratch,
     codec: u32,
     body: &'a [u8],
     entry: &DirectoryEntry,
-) -> Result<Cow<'a, [u8]>, Corruption> {
+) -> Result<&'a [u8], Corruption> {
     match codec {
         CODEC_PLAIN => {
             equals(WHAT, "plain length", entry.raw_len, body.len() as u64)?;
-            Ok(Cow::Borrowed(body))
+            Ok(body)
         }
-        #[cfg(feature = "zstd")]
-        CODEC_ZSTD => {
-            // The raw length is at most SECTION_RAW_MAX: check_header() has looked.
-            super::super::codec::zstd_decompress(body, entry.raw_len as usize).map(Cow::Owned)
-        }
-        #[cfg(not(feature = "zstd"))]
-        CODEC_ZSTD => Err(Corruption::CodecDisabled {
-            what: WHAT,
-            codec: "zstd",
-        }),
+        // The raw length is at most SECTION_RAW_MAX: check_header() has looked.
+        CODEC_ZSTD => scratch.decompress(body, entry.raw_len as usize),
         found => Err(Corruption::Field {
             what: WHAT,
             field: "codec",
