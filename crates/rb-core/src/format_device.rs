@@ -9,7 +9,7 @@ use rb_format::{
     Identity, LayoutRequest, LogPosition, METADATA_START, Region, SUPERBLOCK_A_OFFSET,
     SUPERBLOCK_B_OFFSET, Share, StoreUuid, Superblock, device_bytes_for, encode_directory, plan,
 };
-use rb_io::{Access, Device, Engine, EngineKind, wipe_list};
+use rb_io::{Access, Device, DeviceKind, Engine, EngineKind, wipe_list};
 
 use crate::boot::write_superblock;
 use crate::error::{Error, FormatError};
@@ -42,9 +42,18 @@ pub fn format(options: &FormatOptions) -> Result<Superblock, FormatError> {
         }
     };
     let foreign = wipe_list(device.capacity_bytes(), &device.signatures()?);
-    let opened = rb_io::open(device, EngineKind::Posix)?;
+    let kind = simplest_engine(&device);
+    let opened = rb_io::open(device, kind)?;
     write_store(opened.engine.as_ref(), &superblock, &foreign)?;
     Ok(superblock)
+}
+
+/// A few small requests need no more than the engine that works wherever the node does.
+fn simplest_engine(device: &Device) -> EngineKind {
+    match device.kind() {
+        DeviceKind::Char => EngineKind::UringCmd,
+        _ => EngineKind::Posix,
+    }
 }
 
 /// What is at the path now.
@@ -273,7 +282,8 @@ pub fn is_store(path: &Path) -> bool {
         return false;
     };
     let capacity = device.capacity_bytes();
-    let Ok(opened) = rb_io::open(device, EngineKind::Posix) else {
+    let kind = simplest_engine(&device);
+    let Ok(opened) = rb_io::open(device, kind) else {
         return false;
     };
     let deadline = std::time::Duration::from_secs(10);

@@ -120,6 +120,7 @@ pub(crate) fn lease_all(inner: &Arc<Inner>, keys: &[&[u8]], answers: &mut [Looku
                 key: keys[at].into(),
                 metadata: shard.metadata(&lease).into(),
                 whole: !located.proven,
+                proven: None,
                 lease: Some(lease),
             });
         }

@@ -29,6 +29,8 @@ pub(crate) struct Hit {
     pub(crate) metadata: Box<[u8]>,
     /// Read and check the header too.
     pub(crate) whole: bool,
+    /// What its bytes prove, if they were looked at before all of the wave was read.
+    pub(crate) proven: Option<bool>,
 }
 
 /// Hits whose reads are in flight together. Owns their leases.
@@ -130,6 +132,16 @@ enum Verdict {
 
 impl Wave for GetWave {
     type Output = GetAnswers;
+    const EARLY: bool = true;
+
+    fn arrived(&mut self, answer: &Completion) {
+        let hit = usize::try_from(answer.tag)
+            .ok()
+            .and_then(|at| self.hits.get_mut(at));
+        if let (Some(hit), Ok(()), Some(buf)) = (hit, &answer.result, &answer.buf) {
+            hit.proven = Some(hit.is_proven_by(&self.inner, buf));
+        }
+    }
 
     /// Step 4.
     fn complete(mut self, completions: Vec<Completion>) -> GetAnswers {
@@ -141,7 +153,9 @@ impl Wave for GetWave {
         for (mut hit, completion) in hits.into_iter().zip(completions) {
             let at = hit.at;
             match (completion.result, completion.buf) {
-                (Ok(()), Some(buf)) if hit.is_proven_by(&inner, &buf) => {
+                (Ok(()), Some(buf))
+                    if hit.proven.unwrap_or_else(|| hit.is_proven_by(&inner, &buf)) =>
+                {
                     let len = hit.located.payload_len as usize;
                     let metadata = std::mem::take(&mut hit.metadata);
                     let value = Value::new(buf, len, metadata, hit.located.generation);
@@ -153,7 +167,11 @@ impl Wave for GetWave {
                     answers.push((at, Ok(None)));
                     judged.push((hit, Verdict::Disproven));
                 }
-                (Ok(()), _) => again.push(Hit { whole: true, ..hit }),
+                (Ok(()), _) => again.push(Hit {
+                    whole: true,
+                    proven: None,
+                    ..hit
+                }),
                 (Err(error), _) => {
                     add(&inner.counters.read_errors, 1);
                     answers.push((at, Err(error.into())));

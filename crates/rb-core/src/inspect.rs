@@ -86,6 +86,19 @@ pub fn inspect_engine(
     inspect_source(&Source::of_engine(engine), target)
 }
 
+/// Both superblock copies, or in words why one is of no use, read through an engine.
+pub fn superblock_copies(engine: &dyn Engine) -> [Result<Superblock, String>; 2] {
+    let deadline = AuditOptions::default().io_deadline;
+    match MetaIo::new(engine, 4 * FORMAT_BLOCK, 2, deadline) {
+        Ok(mut io) => read_copies(&mut io, engine.capacity_bytes()).map(|copy| {
+            let unreadable = copy.unreadable.as_ref().map(|why| words(why));
+            copy.decoded
+                .map_err(|why| unreadable.unwrap_or_else(|| why.to_string()))
+        }),
+        Err(error) => [Err(words(&error)), Err(words(&error))],
+    }
+}
+
 /// A store to look into.
 struct Look<'a> {
     io: MetaIo,

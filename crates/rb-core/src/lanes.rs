@@ -18,6 +18,10 @@ pub(crate) trait Wave: Send + 'static {
     type Output;
     /// Called when the requests are about to go out; a wave dropped before it moved nothing.
     fn sent(&mut self) {}
+    /// Whether there is something to do with answers while others are under way.
+    const EARLY: bool = false;
+    /// Called with such answers.
+    fn arrived(&mut self, _answer: &Completion) {}
     /// Called once with every answer, in request order.
     fn complete(self, completions: Vec<Completion>) -> Self::Output;
 }
@@ -29,6 +33,10 @@ const LATE_MAX: usize = 64;
 /// How long the driver waits for more answers after the first. Under load it then sleeps once for several,
 /// which is more than half of what a short operation costs it.
 const LINGER: Duration = Duration::from_micros(100);
+
+/// Answers of a large wave are looked at whenever there are as many bytes more: what is done with them, such as
+/// a checksum, takes far longer than a sleep, and the device works on meanwhile. A smaller wave is one sleep.
+const TOGETHER_BYTES: u64 = 2 << 20;
 
 pub(crate) struct Lanes {
     engine: Arc<dyn Engine>,
@@ -158,6 +166,11 @@ impl Lanes {
         let mut lane = self.checkout(wait)?;
         wave.sent();
         let count = requests.len();
+        let bytes: u64 = requests.iter().map(|request| request.len).sum();
+        let together = match W::EARLY {
+            true => count.div_ceil(usize::try_from(bytes / TOGETHER_BYTES).unwrap_or(1).max(1)),
+            false => count,
+        };
         for (tag, request) in requests.into_iter().enumerate() {
             lane.start(tag as u64, request);
         }
@@ -172,9 +185,13 @@ impl Lanes {
                 wait_elsewhere(lane, wave, done, count, late);
                 return Err(Error::TimedOut { waited: deadline });
             }
-            let missing = u32::try_from(count - done.len()).unwrap_or(u32::MAX);
+            let known = done.len();
+            let wanted = u32::try_from((count - known).min(together)).unwrap_or(u32::MAX);
             // A queue that fails answers everything it holds, and is of no more use.
-            healthy &= lane.poll(missing, Some(left), &mut done).is_ok();
+            healthy &= lane.poll(wanted, Some(left), &mut done).is_ok();
+            if done.len() < count {
+                done[known..].iter().for_each(|answer| wave.arrived(answer));
+            }
         }
         match healthy {
             true => self.give_back(lane),

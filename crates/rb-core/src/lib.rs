@@ -82,7 +82,7 @@ pub use error::{Error, FormatError, OpenError};
 pub use events::{DropReason, Event, Events};
 pub use format_device::{format, format_engine, is_store};
 pub use get::Lookup;
-pub use inspect::{Inspected, Side, Target, inspect, inspect_engine};
+pub use inspect::{Inspected, Side, Target, inspect, inspect_engine, superblock_copies};
 pub use operation::Operation;
 pub use options::{
     Background, Durability, ExpectedGeometry, FormatOptions, OnLostMetadata, PutMode, PutOptions,

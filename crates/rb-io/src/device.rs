@@ -4,19 +4,24 @@ mod create;
 mod discover;
 mod holders;
 mod open;
+mod passthrough;
+mod siblings;
 #[cfg(test)]
 mod tests;
 
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use crate::engine::Feature;
 use crate::error::OpenError;
 use crate::limits::Limits;
+use crate::nvme::Namespace;
+use crate::nvme::command::Command;
 use crate::signature::{Signature, find_signatures};
+use crate::sys::nvme::{To, receive};
 
 /// What a device may be opened for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -42,7 +47,7 @@ pub enum DeviceKind {
     Char,
 }
 
-/// An open file or block device. What is said here was read once, when it was opened.
+/// An open file, block device or NVMe namespace. What is said here was read once, when it was opened.
 #[derive(Debug)]
 pub struct Device {
     file: File,
@@ -55,14 +60,20 @@ pub struct Device {
     report: Vec<Feature>,
     /// The file behind a loop device, locked as the device is: its other way in.
     backing: Option<File>,
+    /// The block node of a namespace that is open by its character node, held exclusively.
+    #[expect(dead_code, reason = "it is open, that is what it is for")]
+    block_node: Option<File>,
+    /// What commands need, for a character node.
+    namespace: Option<Namespace>,
 }
 
 impl Device {
-    /// Opens an existing file or block device.
+    /// Opens an existing file, block device, or character node of an NVMe namespace (`/dev/ngXnY`).
     ///
     /// [`Access::ReadWrite`] is exclusive. A block device that is mounted, used as swap, or held by
     /// device mapper, md or another opener is refused (`O_EXCL`); a file, also one behind a loop device, is
-    /// locked (`flock`, without waiting) until the device and every engine over it are gone.
+    /// locked (`flock`, without waiting) until the device and every engine over it are gone. A character node
+    /// is claimed through the block node of the same namespace, which is then as refused as if it were that.
     /// [`Access::ReadOnly`] takes no lock and never writes. [`Access::ReadLocked`] never writes
     /// either, but claims the device as a writer would, except that a file may be read so by
     /// several at once.
@@ -96,7 +107,7 @@ impl Device {
         &self.path
     }
 
-    /// File or block device.
+    /// File, block device or character node.
     #[must_use]
     pub fn kind(&self) -> DeviceKind {
         self.kind
@@ -161,18 +172,58 @@ impl Device {
             .ok_or(io::ErrorKind::OutOfMemory)?;
         let size = self.capacity_bytes;
         find_signatures(size, &mut |offset, out| {
-            read_through(&self.file, &mut buffer, offset, out, size)
+            read_through(self, &mut buffer, offset, out, size)
         })
     }
 
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
     }
+
+    /// What commands need to know, if this is a character node.
+    #[cfg(feature = "io-uring")]
+    pub(crate) fn namespace(&self) -> Option<&Namespace> {
+        self.namespace.as_ref()
+    }
+
+    /// Whether the namespace has left the machine: an open node outlives it.
+    #[cfg(feature = "io-uring")]
+    pub(crate) fn namespace_is_gone(&self) -> bool {
+        let number = self.file.metadata().map(|meta| meta.rdev());
+        !number.is_ok_and(siblings::is_namespace)
+    }
+
+    /// The node through which another kind of engine reaches the same namespace, if there is one.
+    pub(crate) fn sibling(&self) -> Option<PathBuf> {
+        let number = self.file.metadata().ok()?.rdev();
+        let node = match self.kind {
+            DeviceKind::File => None,
+            DeviceKind::Block => siblings::char_node(number),
+            DeviceKind::Char => siblings::block_node(number),
+        };
+        Some(node?.path())
+    }
+
+    /// One read at a place, which may be short.
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let Some(namespace) = &self.namespace else {
+            return self.file.read_at(buffer, offset);
+        };
+        let len = self
+            .capacity_bytes
+            .saturating_sub(offset)
+            .min(self.limits.transfer_max.value)
+            .min(PASSTHROUGH_READ_BYTES)
+            .min(buffer.len() as u64) as usize;
+        let read = Command::read(namespace, offset, len as u32);
+        receive(self.fd(), To::Io, read, &mut buffer[..len])?;
+        Ok(len)
+    }
 }
 
 impl Drop for Device {
     fn drop(&mut self) {
-        if self.kind == DeviceKind::File && self.access != Access::ReadOnly {
+        if self.kind != DeviceKind::Block && self.access != Access::ReadOnly {
             // Closing would do, if nothing else held the open file; a ring that is being taken
             // apart by the kernel does, for a moment. Without a lock this changes nothing.
             let _ = rustix::fs::flock(&self.file, rustix::fs::FlockOperation::Unlock);
@@ -184,10 +235,12 @@ impl Drop for Device {
 }
 
 const SIGNATURE_READ_BYTES: usize = 1 << 20;
+/// Few enough pages for any queue's segments.
+const PASSTHROUGH_READ_BYTES: u64 = 64 << 10;
 
 /// Reads any bytes through an aligned buffer; what lies beyond `size` is zero.
 fn read_through(
-    file: &File,
+    device: &Device,
     buffer: &mut [u8],
     offset: u64,
     out: &mut [u8],
@@ -203,7 +256,7 @@ fn read_through(
         let span = (skip + want)
             .next_multiple_of(GRAIN as usize)
             .min(buffer.len());
-        let filled = read_some(file, &mut buffer[..span], start, size)?;
+        let filled = read_some(device, &mut buffer[..span], start, size)?;
         buffer[filled..span].fill(0);
         out[done..done + want].copy_from_slice(&buffer[skip..skip + want]);
         done += want;
@@ -211,10 +264,10 @@ fn read_through(
     Ok(())
 }
 
-fn read_some(file: &File, buffer: &mut [u8], start: u64, size: u64) -> io::Result<usize> {
+fn read_some(device: &Device, buffer: &mut [u8], start: u64, size: u64) -> io::Result<usize> {
     let mut filled = 0;
     while filled < buffer.len() && start + (filled as u64) < size {
-        match file.read_at(&mut buffer[filled..], start + filled as u64) {
+        match device.read_at(&mut buffer[filled..], start + filled as u64) {
             Ok(0) => break,
             Ok(moved) => filled += moved,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

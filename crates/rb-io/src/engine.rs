@@ -131,6 +131,10 @@ pub struct QueueCounters {
     pub in_flight_max: u32,
     /// Wakes consumed by waiting calls.
     pub wakes: u64,
+    /// How often an engine over a ring waited in the kernel for parts in flight.
+    pub waits: u64,
+    /// Parts in flight whenever it did so, summed: see [`in_flight_average`](Self::in_flight_average).
+    pub in_flight_at_waits: u64,
 }
 
 impl QueueCounters {
@@ -138,6 +142,13 @@ impl QueueCounters {
     pub fn count_push(&mut self, in_flight: u32) {
         self.parts += 1;
         self.in_flight_max = self.in_flight_max.max(in_flight);
+    }
+
+    /// How many parts were in flight on average when the engine began to wait; 0 if it never did, or if it
+    /// has no ring. The last parts of a batch, when there are no more to send, count with the others.
+    #[must_use]
+    pub fn in_flight_average(&self) -> f64 {
+        self.in_flight_at_waits as f64 / self.waits.max(1) as f64
     }
 }
 
@@ -152,6 +163,8 @@ impl std::ops::AddAssign for QueueCounters {
             unregistered_parts,
             in_flight_max,
             wakes,
+            waits,
+            in_flight_at_waits,
         } = other;
         self.parts += parts;
         self.submissions += submissions;
@@ -160,6 +173,8 @@ impl std::ops::AddAssign for QueueCounters {
         self.unregistered_parts += unregistered_parts;
         self.in_flight_max = self.in_flight_max.max(in_flight_max);
         self.wakes += wakes;
+        self.waits += waits;
+        self.in_flight_at_waits += in_flight_at_waits;
     }
 }
 

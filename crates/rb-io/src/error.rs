@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::kind::EngineKind;
+use crate::nvme::status::error_number;
 use crate::request::OpKind;
 
 /// Why a device, an engine or a queue could not be opened.
@@ -31,7 +32,7 @@ pub enum OpenError {
         reason: String,
     },
     /// Neither a regular file nor a device.
-    #[error("{} is a {found}; a regular file or a block device is needed", path.display())]
+    #[error("{} is a {found}; a regular file, a block device or an NVMe namespace is needed", path.display())]
     WrongType {
         /// The path.
         path: PathBuf,
@@ -205,7 +206,7 @@ impl IoError {
     pub fn is_device_gone(&self) -> bool {
         let gone = |source: &io::Error| {
             matches!(
-                source.raw_os_error(),
+                error_number(source),
                 Some(libc::ENODEV | libc::ENXIO | libc::ESHUTDOWN | libc::ENOTCONN)
             )
         };
@@ -222,7 +223,7 @@ impl IoError {
 /// flushes and discards may all be done twice.
 pub(crate) fn is_transient(error: &io::Error) -> bool {
     matches!(
-        error.raw_os_error(),
+        error_number(error),
         Some(libc::EINTR | libc::EAGAIN | libc::EBUSY | libc::ENOMEM | libc::ECANCELED)
     )
 }

@@ -1,10 +1,10 @@
 //! Block I/O engines, registered buffers and request splitting for files and block devices.
 //!
 //! * [`Arena`], [`Buffer`], [`IoBuf`]: page-aligned memory, and types that say who may touch it.
-//! * [`Device`]: an exclusively opened file or block device, with its [`Limits`] and their sources;
+//! * [`Device`]: an exclusively opened file, block device or NVMe namespace, with its [`Limits`] and their sources;
 //!   [`find_signatures`] tells whether it carries someone else's data.
 //! * [`Engine`] and [`Queue`]: the two traits, and [`open`], which chooses an engine by name:
-//!   io_uring (feature `io-uring`, on by default) or posix.
+//!   io_uring and NVMe passthrough (feature `io-uring`, on by default) or posix.
 //! * [`Lane`]: one queue with splitting, retry and joining. Most users need nothing else.
 //!
 //! All unsafe code of the project lives here, in files that say so in their first line. The rule
@@ -54,6 +54,7 @@ mod in_flight_tests;
 mod kind;
 mod lane;
 mod limits;
+mod nvme;
 mod open;
 mod posix;
 mod request;
@@ -62,6 +63,8 @@ mod split;
 mod sys;
 #[cfg(feature = "io-uring")]
 mod uring;
+#[cfg(feature = "io-uring")]
+mod uring_cmd;
 mod wake;
 
 pub use arena::{Arena, ArenaError, ArenaId, PAGE_BYTES};
@@ -80,4 +83,6 @@ pub use split::{Span, Spans, split};
 pub use sys::prefetch::prefetch;
 #[cfg(feature = "io-uring")]
 pub use uring::UringEngine;
+#[cfg(feature = "io-uring")]
+pub use uring_cmd::UringCmdEngine;
 pub use wake::Waker;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::device::Device;
+use crate::device::{Device, DeviceKind};
 use crate::engine::Engine;
 use crate::error::OpenError;
 use crate::kind::EngineKind;
@@ -28,8 +28,8 @@ pub struct Rejected {
 
 /// Opens an engine over a device.
 ///
-/// [`EngineKind::Auto`] tries io_uring, then posix, and says what it rejected and why. An explicit
-/// kind that cannot run is an error, never another engine.
+/// [`EngineKind::Auto`] tries io_uring, then posix, and says what it rejected and why; for a character
+/// node there is NVMe passthrough only. An explicit kind that cannot run is an error, never another engine.
 ///
 /// # Errors
 /// [`OpenError::NotInBuild`], or [`OpenError::Engine`] with the step that failed.
@@ -37,6 +37,7 @@ pub fn open(device: Device, kind: EngineKind) -> Result<Opened, OpenError> {
     let device = Arc::new(device);
     let mut rejected = Vec::new();
     let candidates: &[EngineKind] = match kind {
+        EngineKind::Auto if device.kind() == DeviceKind::Char => &[EngineKind::UringCmd],
         EngineKind::Auto => &[EngineKind::IoUring, EngineKind::Posix],
         _ => &[kind],
     };
@@ -57,13 +58,35 @@ pub fn open(device: Device, kind: EngineKind) -> Result<Opened, OpenError> {
 }
 
 fn open_one(device: &Arc<Device>, kind: EngineKind) -> Result<Arc<dyn Engine>, OpenError> {
+    if device.kind() == DeviceKind::Char && matches!(kind, EngineKind::Posix | EngineKind::IoUring)
+    {
+        return Err(needs_block_node(device, kind));
+    }
     match kind {
         EngineKind::Posix => Ok(Arc::new(PosixEngine::new(Arc::clone(device)))),
         #[cfg(feature = "io-uring")]
         EngineKind::IoUring => Ok(Arc::new(crate::uring::UringEngine::new(Arc::clone(
             device,
         ))?)),
+        #[cfg(feature = "io-uring")]
+        EngineKind::UringCmd => Ok(Arc::new(crate::uring_cmd::UringCmdEngine::new(
+            Arc::clone(device),
+        )?)),
         _ => Err(OpenError::NotInBuild { kind }),
+    }
+}
+
+fn needs_block_node(device: &Device, kind: EngineKind) -> OpenError {
+    let node = device.sibling();
+    let node = node.map_or("the block node".into(), |node| node.display().to_string());
+    OpenError::Engine {
+        kind,
+        step: "choice of the node",
+        reason: format!(
+            "{} is a character node, which only uring_cmd can use; for {kind} give {node}",
+            device.path().display()
+        ),
+        source: None,
     }
 }
 

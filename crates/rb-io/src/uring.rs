@@ -3,6 +3,7 @@
 //!
 //! What the kernel offers differs by version and by what the administrator allows, so it is
 //! probed when the engine is opened, and each queue reports what it uses and why not the rest.
+//! All but the making of entries serves the engine `uring_cmd`, too.
 
 mod arenas;
 mod queue;
@@ -24,6 +25,7 @@ use crate::error::OpenError;
 use crate::kind::EngineKind;
 use crate::limits::Limits;
 use crate::request::{OpKind, Part};
+use crate::sys::encode::{BlockEncoder, Encoder};
 use crate::sys::ring::{Flavour, Ring};
 use queue::UringQueue;
 
@@ -43,65 +45,90 @@ impl UringEngine {
     /// `kernel.io_uring_disabled` or a seccomp filter, too old, or `RLIMIT_MEMLOCK` too small for the
     /// rings that a program makes.
     pub fn new(device: Arc<Device>) -> Result<Self, OpenError> {
-        let mut rings = Vec::new();
-        for _ in 0..PROBE_RINGS {
-            let ring = Ring::new(PROBE_DEPTH, &flavours(Issuer::Any), Arc::clone(&device))
-                .map_err(|source| refused("io_uring_setup", source))?;
-            rings.push(ring);
-        }
-        let ring = &rings[0];
-        let missing = ring
-            .missing()
-            .map_err(|source| refused("probe of operations", source))?;
-        if !missing.is_empty() {
-            return Err(OpenError::Engine {
-                kind: EngineKind::IoUring,
-                step: "probe of operations",
-                reason: format!("this kernel lacks {}", missing.join(", ")),
-                source: None,
-            });
-        }
+        probe_rings(KIND, &device, || BlockEncoder {
+            device: Arc::clone(&device),
+        })?;
         let mut limits = *device.limits();
         // A submission entry has one byte for the stream.
         if let Some(placements) = &mut limits.placements {
             placements.value = placements.value.min(u8::MAX.into());
         }
-        drop(rings);
         let engine = Self { device, limits };
-        engine.read_a_block()?;
+        let memory = block_memory(&engine).map_err(|source| refused(KIND, "memory", source))?;
+        // What the device answers does not matter, that it answers does.
+        read_a_block(&engine, &memory, Vec::new(), KIND)?;
         Ok(engine)
     }
+}
 
-    /// Reads the first block. What the device answers does not matter, that it answers does.
-    fn read_a_block(&self) -> Result<(), OpenError> {
-        let failed = |source| refused("io_uring_enter", source);
-        let out_of_memory = |_| failed(io::ErrorKind::OutOfMemory.into());
-        let len = self.limits.block.value;
-        let arena = Arena::allocate(len as usize).map_err(out_of_memory)?;
-        let mut queue = self.queue(&QueueOptions {
-            depth: 1,
-            arenas: Vec::new(),
-            issuer: Issuer::Any,
-            inline: true,
-            linger: Duration::ZERO,
-        })?;
-        let part = Part {
-            token: 0,
-            op: OpKind::Read,
-            offset: 0,
-            len,
-            buf: arena.take(len as usize).map(Buffer::into_io),
-            buf_offset: 0,
-            placement: None,
-        };
-        let mut done = Vec::new();
-        if queue.push(part).is_ok() {
-            queue
-                .reap(1, Some(PROBE_TIMEOUT), &mut done)
-                .map_err(failed)?;
-        }
-        Ok(())
+const KIND: EngineKind = EngineKind::IoUring;
+
+/// Makes rings as a store does, and asks whether the kernel has the operations that `encoder` needs.
+pub(crate) fn probe_rings<E: Encoder>(
+    kind: EngineKind,
+    device: &Arc<Device>,
+    encoder: impl Fn() -> E,
+) -> Result<(), OpenError> {
+    let mut rings = Vec::new();
+    for _ in 0..PROBE_RINGS {
+        let flavours = flavours(Issuer::Any);
+        let ring = Ring::new(PROBE_DEPTH, &flavours, Arc::clone(device), encoder())
+            .map_err(|source| refused(kind, "io_uring_setup", source))?;
+        rings.push(ring);
     }
+    let missing = rings[0]
+        .missing()
+        .map_err(|source| refused(kind, "probe of operations", source))?;
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(OpenError::Engine {
+        kind,
+        step: "probe of operations",
+        reason: format!("this kernel lacks {}", missing.join(", ")),
+        source: None,
+    })
+}
+
+/// Memory for [`read_a_block`].
+fn block_memory(engine: &dyn Engine) -> io::Result<Arena> {
+    let len = engine.limits().block.value as usize;
+    Arena::allocate(len).map_err(|_| io::ErrorKind::OutOfMemory.into())
+}
+
+/// Reads the first block of the device to the first free range of `memory`, and gives what the device answered;
+/// `None` if it is slow.
+pub(crate) fn read_a_block(
+    engine: &dyn Engine,
+    memory: &Arena,
+    arenas: Vec<Arena>,
+    kind: EngineKind,
+) -> Result<Option<io::Result<u32>>, OpenError> {
+    let failed = |source| refused(kind, "io_uring_enter", source);
+    let len = engine.limits().block.value;
+    let mut queue = engine.queue(&QueueOptions {
+        depth: 1,
+        arenas,
+        issuer: Issuer::Any,
+        inline: true,
+        linger: Duration::ZERO,
+    })?;
+    let part = Part {
+        token: 0,
+        op: OpKind::Read,
+        offset: 0,
+        len,
+        buf: memory.take(len as usize).map(Buffer::into_io),
+        buf_offset: 0,
+        placement: None,
+    };
+    let mut done = Vec::new();
+    if queue.push(part).is_ok() {
+        queue
+            .reap(1, Some(PROBE_TIMEOUT), &mut done)
+            .map_err(failed)?;
+    }
+    Ok(done.pop().map(|done| done.result))
 }
 
 /// Rings of this depth are made at once to see whether the limits of the process allow as many: a
@@ -113,7 +140,7 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Engine for UringEngine {
     fn name(&self) -> &'static str {
-        queue::NAME
+        BlockEncoder::NAME
     }
 
     fn limits(&self) -> &Limits {
@@ -125,19 +152,35 @@ impl Engine for UringEngine {
     }
 
     fn queue(&self, options: &QueueOptions) -> Result<Box<dyn Queue>, OpenError> {
-        let depth = options.depth;
-        if !(1..=DEPTH_MAX).contains(&depth) {
-            return Err(OpenError::Depth {
-                depth,
-                max: DEPTH_MAX,
-            });
-        }
-        let ring = Ring::new(depth, &flavours(options.issuer), Arc::clone(&self.device))
-            .map_err(|source| refused("io_uring_setup", source))?;
-        let queue = UringQueue::new(ring, Arc::clone(&self.device), options)
-            .map_err(|source| refused("eventfd", source))?;
-        Ok(Box::new(queue))
+        let device = Arc::clone(&self.device);
+        open_queue(KIND, &self.device, options, BlockEncoder { device })
     }
+}
+
+/// A queue whose entries `encoder` makes.
+pub(crate) fn open_queue<E: Encoder + 'static>(
+    kind: EngineKind,
+    device: &Arc<Device>,
+    options: &QueueOptions,
+    encoder: E,
+) -> Result<Box<dyn Queue>, OpenError> {
+    let depth = options.depth;
+    if !(1..=DEPTH_MAX).contains(&depth) {
+        return Err(OpenError::Depth {
+            depth,
+            max: DEPTH_MAX,
+        });
+    }
+    let ring = Ring::new(
+        depth,
+        &flavours(options.issuer),
+        Arc::clone(device),
+        encoder,
+    )
+    .map_err(|source| refused(kind, "io_uring_setup", source))?;
+    let queue = UringQueue::new(ring, Arc::clone(device), options)
+        .map_err(|source| refused(kind, "eventfd", source))?;
+    Ok(Box::new(queue))
 }
 
 /// What to ask the kernel for, best first.
@@ -153,7 +196,7 @@ fn flavours(issuer: Issuer) -> Vec<Flavour> {
     }
 }
 
-fn refused(step: &'static str, source: io::Error) -> OpenError {
+fn refused(kind: EngineKind, step: &'static str, source: io::Error) -> OpenError {
     let reason = match source.raw_os_error() {
         Some(libc::EPERM | libc::EACCES) => match disabled_by_sysctl() {
             Some(value) => format!("not permitted: kernel.io_uring_disabled is {value}"),
@@ -165,7 +208,7 @@ fn refused(step: &'static str, source: io::Error) -> OpenError {
         _ => "the kernel refused".into(),
     };
     OpenError::Engine {
-        kind: EngineKind::IoUring,
+        kind,
         step,
         reason,
         source: Some(source),

@@ -2,12 +2,9 @@
 
 mod recovery;
 
-use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use rb_core::{EngineKind, Store, Superblock};
-use rb_format::{FORMAT_BLOCK, SUPERBLOCK_A_OFFSET, SUPERBLOCK_B_OFFSET};
+use rb_core::{EngineKind, Store, Superblock, superblock_copies};
 use serde::Serialize;
 
 use crate::args::InfoArgs;
@@ -111,6 +108,7 @@ impl Info {
     fn of(path: &Path, store: &Store) -> Info {
         let superblock = store.superblock();
         let classes = classes(store);
+        let [copy_a, copy_b] = copy_states(store);
         Info {
             path: path.display().to_string(),
             uuid: superblock.identity.uuid.to_string(),
@@ -128,8 +126,8 @@ impl Info {
             metadata_bytes: superblock.metadata_len_max,
             superblock: SuperblockState {
                 sequence: superblock.sequence,
-                copy_a: copy_state(path, SUPERBLOCK_A_OFFSET, superblock),
-                copy_b: copy_state(path, SUPERBLOCK_B_OFFSET, superblock),
+                copy_a,
+                copy_b,
             },
             regions: Regions::of(superblock),
             slots: store.geometry().slots(),
@@ -295,17 +293,12 @@ fn classes(store: &Store) -> Vec<Class> {
         .collect()
 }
 
-/// What is in the place of one superblock copy. The store opened, so at least one is good; the next
+/// What is in the places of the superblock copies. The store opened, so at least one is good; the next
 /// opening for writing repairs the other.
-fn copy_state(path: &Path, offset: u64, newest: &Superblock) -> String {
-    let mut block = vec![0; FORMAT_BLOCK];
-    let read = File::open(path).and_then(|device| device.read_exact_at(&mut block, offset));
-    if let Err(why) = read {
-        return format!("could not be read apart ({why})");
-    }
-    match Superblock::decode(&block) {
-        Ok(copy) if copy == *newest => "ok".to_owned(),
+fn copy_states(store: &Store) -> [String; 2] {
+    superblock_copies(store.engine()).map(|copy| match copy {
+        Ok(copy) if copy == *store.superblock() => "ok".to_owned(),
         Ok(copy) => format!("older (sequence {})", copy.sequence),
         Err(why) => format!("damaged ({why})"),
-    }
+    })
 }

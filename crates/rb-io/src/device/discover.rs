@@ -96,10 +96,10 @@ fn direct_alignment(file: &File) -> Option<(Limit<u32>, Limit<u32>)> {
 }
 
 /// `/sys/dev/block/MAJOR:MINOR/queue`, which a partition borrows from its drive.
-struct QueueDirectory(String);
+pub(super) struct QueueDirectory(String);
 
 impl QueueDirectory {
-    fn of(rdev: u64) -> Self {
+    pub(super) fn of(rdev: u64) -> Self {
         let device = format!(
             "/sys/dev/block/{}:{}",
             rustix::fs::major(rdev),
@@ -113,7 +113,7 @@ impl QueueDirectory {
         }
     }
 
-    fn number(&self, name: &str) -> Option<u64> {
+    pub(super) fn number(&self, name: &str) -> Option<u64> {
         fs::read_to_string(format!("{}/{name}", self.0))
             .ok()?
             .trim()

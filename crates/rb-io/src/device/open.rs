@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rustix::fs::{FlockOperation, OFlags};
 
-use super::{Access, Device, DeviceKind, discover, holders};
+use super::{Access, Device, DeviceKind, discover, holders, passthrough, siblings};
 use crate::arena::Arena;
 use crate::engine::Feature;
 use crate::error::OpenError;
@@ -16,6 +16,9 @@ use crate::error::OpenError;
 pub(super) fn open(path: &Path, access: Access) -> Result<Device, OpenError> {
     let metadata = std::fs::metadata(path).map_err(|source| failed(path, "stat", source))?;
     let kind = kind_of(path, &metadata)?;
+    if kind == DeviceKind::Char {
+        return passthrough::open(path, access, metadata.rdev());
+    }
     let flags = match (kind, access) {
         (DeviceKind::Block, Access::ReadWrite | Access::ReadLocked) => libc::O_EXCL,
         _ => 0,
@@ -96,6 +99,8 @@ pub(super) fn finish(
         limits,
         report,
         backing: None,
+        block_node: None,
+        namespace: None,
     })
 }
 
@@ -156,8 +161,10 @@ fn kind_of(path: &Path, metadata: &Metadata) -> Result<DeviceKind, OpenError> {
         return Ok(DeviceKind::File);
     } else if file_type.is_block_device() {
         return Ok(DeviceKind::Block);
+    } else if file_type.is_char_device() && siblings::is_namespace(metadata.rdev()) {
+        return Ok(DeviceKind::Char);
     } else if file_type.is_char_device() {
-        "character node, which only a passthrough engine can use"
+        "character node, but not of an NVMe namespace (/dev/ngXnY)"
     } else if file_type.is_dir() {
         "directory"
     } else if file_type.is_fifo() {
@@ -174,7 +181,7 @@ fn kind_of(path: &Path, metadata: &Metadata) -> Result<DeviceKind, OpenError> {
 /// The kernel takes the ring of a process that has gone apart a moment later, and until then the
 /// process's claims stay: a lock on a file, the exclusive opening of a block device. So what is busy
 /// is asked again for a short while, at most a second.
-fn patiently<T>(mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+pub(super) fn patiently<T>(mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     const TRIES: u32 = 100;
     const PAUSE: Duration = Duration::from_millis(10);
     let mut tries = 0;
@@ -189,7 +196,7 @@ fn patiently<T>(mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     }
 }
 
-fn is_busy(error: &io::Error) -> bool {
+pub(super) fn is_busy(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EBUSY | libc::EWOULDBLOCK))
 }
 

@@ -1,8 +1,13 @@
 //! Where the system is spoken to. With `buffer.rs` the only place with unsafe code.
 
 #[cfg(feature = "io-uring")]
+pub(crate) mod encode;
+#[cfg(feature = "io-uring")]
+pub(crate) mod encode_nvme;
+#[cfg(feature = "io-uring")]
 pub(crate) mod event;
 pub(crate) mod memory;
+pub(crate) mod nvme;
 pub(crate) mod prefetch;
 #[cfg(feature = "io-uring")]
 pub(crate) mod ring;

@@ -12,23 +12,23 @@
 
 use std::io;
 use std::mem::ManuallyDrop;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use io_uring::types::{Fd, Fixed, SubmitArgs, Timespec};
-use io_uring::{IoUring, Probe, opcode, squeue};
+use io_uring::squeue::EntryMarker;
+use io_uring::types::{Fd, SubmitArgs, Timespec};
+use io_uring::{IoUring, Probe, cqueue, opcode, squeue};
 
 use crate::arena::Arena;
 use crate::device::Device;
-use crate::request::{OpKind, Part};
+use crate::request::Part;
+use crate::sys::encode::{Encoder, Target};
 use crate::sys::event::EventFd;
 use crate::uring::table::FlightTable;
 
 /// The `user_data` of the poll that waits for a waker; no index and generation look like it.
 const WAKE: u64 = u64::MAX;
-/// The only entry of the registered file table.
-const DEVICE: Fixed = Fixed(0);
 
 /// Which of the kernel's ways of running completions a ring uses.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -73,9 +73,10 @@ pub(crate) enum Ended {
     Wake(bool),
 }
 
-pub(crate) struct Ring {
-    ring: ManuallyDrop<IoUring>,
+pub(crate) struct Ring<E: Encoder> {
+    ring: ManuallyDrop<IoUring<E::Submission, E::Completion>>,
     table: ManuallyDrop<FlightTable>,
+    encoder: E,
     flavour: Flavour,
     /// A deferred ring starts disabled and belongs to the thread that enables it.
     enabled: bool,
@@ -85,9 +86,14 @@ pub(crate) struct Ring {
     registered: Vec<Arena>,
 }
 
-impl Ring {
+impl<E: Encoder> Ring<E> {
     /// A ring for `depth` parts and one wake, of the first flavour that the kernel takes.
-    pub(crate) fn new(depth: u32, wanted: &[Flavour], device: Arc<Device>) -> io::Result<Self> {
+    pub(crate) fn new(
+        depth: u32,
+        wanted: &[Flavour],
+        device: Arc<Device>,
+        encoder: E,
+    ) -> io::Result<Self> {
         let mut refused = io::Error::from_raw_os_error(libc::EINVAL);
         for &flavour in wanted {
             match build(depth + 1, flavour) {
@@ -95,6 +101,7 @@ impl Ring {
                     return Ok(Self {
                         ring: ManuallyDrop::new(ring),
                         table: ManuallyDrop::new(FlightTable::new(depth)),
+                        encoder,
                         flavour,
                         enabled: flavour != Flavour::Deferred,
                         file_is_registered: false,
@@ -118,17 +125,9 @@ impl Ring {
     pub(crate) fn missing(&self) -> io::Result<Vec<&'static str>> {
         let mut probe = Probe::new();
         self.ring.submitter().register_probe(&mut probe)?;
-        let needed = [
-            (opcode::Read::CODE, "IORING_OP_READ"),
-            (opcode::Write::CODE, "IORING_OP_WRITE"),
-            (opcode::ReadFixed::CODE, "IORING_OP_READ_FIXED"),
-            (opcode::WriteFixed::CODE, "IORING_OP_WRITE_FIXED"),
-            (opcode::Fsync::CODE, "IORING_OP_FSYNC"),
-            (opcode::Fallocate::CODE, "IORING_OP_FALLOCATE"),
-            (opcode::PollAdd::CODE, "IORING_OP_POLL_ADD"),
-        ];
+        let poll = (opcode::PollAdd::CODE, "IORING_OP_POLL_ADD");
+        let needed = E::NEEDED.iter().copied().chain([poll]);
         let mut missing: Vec<_> = needed
-            .into_iter()
             .filter(|(code, _)| !probe.is_supported(*code))
             .map(|(_, name)| name)
             .collect();
@@ -203,8 +202,19 @@ impl Ring {
         submission.taskrun() || submission.cq_overflow()
     }
 
+    /// Why no buffer is to be registered, where that would be of no use.
+    pub(crate) fn refuses_registered(&self) -> Option<&str> {
+        self.encoder.refuses_registered()
+    }
+
+    /// Makes a part ready for [`push`](Self::push), or says why it cannot be sent as it stands.
+    pub(crate) fn prepare(&mut self, part: &mut Part) -> io::Result<()> {
+        part.check()?;
+        self.encoder.prepare(part)
+    }
+
     /// Takes a part and queues its entry; `piece` is the registered buffer it lies in, if any.
-    /// The part must have passed [`Part::check`].
+    /// The part must have passed [`prepare`](Self::prepare).
     pub(crate) fn push(&mut self, part: Part, piece: Option<u16>) -> Result<(), Part> {
         if let Err(error) = part.check() {
             debug_assert!(false, "an unchecked part reached the ring: {error}");
@@ -214,11 +224,12 @@ impl Ring {
         let entry = self
             .table
             .get(user_data)
-            .map(|part| self.entry(part, piece));
-        let pushed = entry.is_some_and(|entry| {
-            let entry = entry.user_data(user_data);
-            // SAFETY: the addresses in the entry belong to the part's `IoBuf`, which the table
-            // keeps until the completion; `check` has shown that the range lies inside it.
+            .map(|part| self.encoder.entry(part, piece, self.target()));
+        let pushed = entry.is_some_and(|mut entry| {
+            entry.set_user_data(user_data);
+            // SAFETY: the addresses in the entry belong to the part's `IoBuf`, as every `Encoder`
+            // promises; the table keeps it until the completion, and `check` has shown that the range
+            // lies inside it.
             unsafe { self.ring.submission().push(&entry) }.is_ok()
         });
         match self.table.get(user_data) {
@@ -232,9 +243,11 @@ impl Ring {
 
     /// Queues a poll that ends when `event` is raised.
     pub(crate) fn push_wake(&mut self, event: &EventFd) -> bool {
-        let entry = opcode::PollAdd::new(Fd(event.fd()), libc::POLLIN as u32).build();
+        let entry: squeue::Entry =
+            opcode::PollAdd::new(Fd(event.fd()), libc::POLLIN as u32).build();
+        let entry = entry.user_data(WAKE).into();
         // SAFETY: a poll has no memory, and the kernel holds the file behind the descriptor.
-        unsafe { self.ring.submission().push(&entry.user_data(WAKE)) }.is_ok()
+        unsafe { self.ring.submission().push(&entry) }.is_ok()
     }
 
     /// Hands queued entries to the kernel and waits for `at_least` completions, or for `timeout`; with `linger`,
@@ -281,16 +294,17 @@ impl Ring {
         let completions = self.ring.completion();
         let overflow = completions.overflow();
         for completion in completions {
+            let completion: cqueue::Entry = completion.into();
             let result = completion.result();
             if completion.user_data() == WAKE {
                 ended(Ended::Wake(result >= 0));
                 continue;
             }
-            let Some(part) = self.table.remove(completion.user_data()) else {
+            let Some(mut part) = self.table.remove(completion.user_data()) else {
                 let words = format!("completion of unknown {:#x}", completion.user_data());
                 return Err(io::Error::other(words));
             };
-            let moved = u32::try_from(result).map_err(|_| io::Error::from_raw_os_error(-result));
+            let moved = self.encoder.finish(&mut part, result);
             ended(Ended::Part(part, moved));
         }
         if overflow > 0 {
@@ -301,64 +315,16 @@ impl Ring {
         Ok(())
     }
 
-    fn entry(&self, part: &Part, piece: Option<u16>) -> squeue::Entry {
-        /// The opcode builders take a registered or a plain file, by type.
-        macro_rules! on_device {
-            (|$target:ident| $entry:expr) => {
-                if self.file_is_registered {
-                    let $target = DEVICE;
-                    $entry.build()
-                } else {
-                    let $target = Fd(self.raw_fd());
-                    $entry.build()
-                }
-            };
+    fn target(&self) -> Target {
+        if self.file_is_registered {
+            Target::Registered
+        } else {
+            Target::Descriptor(self.device.fd().as_raw_fd())
         }
-        let (offset, len) = (part.offset, part.len);
-        let address = || {
-            let start = part
-                .buf
-                .as_ref()
-                .map_or(std::ptr::null_mut(), |buf| buf.as_ptr());
-            start.wrapping_add(part.buf_offset)
-        };
-        // The entry has a byte for the stream; the limits keep larger ids away.
-        let stream = part
-            .placement
-            .map_or(0, |id| u8::try_from(id.0.get()).unwrap_or(0));
-        match (part.op, piece) {
-            (OpKind::Read, Some(piece)) => on_device!(|device| {
-                opcode::ReadFixed::new(device, address(), len, piece).offset(offset)
-            }),
-            (OpKind::Read, None) => {
-                on_device!(|device| opcode::Read::new(device, address(), len).offset(offset))
-            }
-            (OpKind::Write, Some(piece)) => on_device!(|device| {
-                let write = opcode::WriteFixed::new(device, address(), len, piece);
-                write.offset(offset).write_stream(stream)
-            }),
-            (OpKind::Write, None) => on_device!(|device| {
-                let write = opcode::Write::new(device, address(), len);
-                write.offset(offset).write_stream(stream)
-            }),
-            (OpKind::Flush, _) => on_device!(|device| {
-                opcode::Fsync::new(device).flags(io_uring::types::FsyncFlags::DATASYNC)
-            }),
-            (OpKind::Discard, _) => on_device!(|device| {
-                let hole = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
-                opcode::Fallocate::new(device, len.into())
-                    .offset(offset)
-                    .mode(hole)
-            }),
-        }
-    }
-
-    fn raw_fd(&self) -> RawFd {
-        self.device.fd().as_raw_fd()
     }
 }
 
-impl Drop for Ring {
+impl<E: Encoder> Drop for Ring<E> {
     fn drop(&mut self) {
         if self.table.len() > 0 {
             // The kernel may still use the memory of these parts, and closing the ring would not
@@ -381,7 +347,10 @@ impl Drop for Ring {
     }
 }
 
-fn build(entries: u32, flavour: Flavour) -> io::Result<IoUring> {
+fn build<S: EntryMarker, C: cqueue::EntryMarker>(
+    entries: u32,
+    flavour: Flavour,
+) -> io::Result<IoUring<S, C>> {
     let mut builder = IoUring::builder();
     builder.dontfork().setup_clamp();
     match flavour {

@@ -8,6 +8,7 @@
 use crate::arena::{Arena, ArenaId};
 use crate::engine::Feature;
 use crate::request::Part;
+use crate::sys::encode::Encoder;
 use crate::sys::ring::{Ring, Window};
 
 /// The windows of one ring.
@@ -37,9 +38,17 @@ impl Registered {
     /// Prepares the windows of `arenas`, for parts of at most `part_max` bytes. With `lazy` none is pinned yet,
     /// if the kernel can do that (Linux 5.19). Failing is not an error: parts then go without, a
     /// little slower.
-    pub(super) fn new(ring: &mut Ring, arenas: &[Arena], part_max: u64, lazy: bool) -> Self {
+    pub(super) fn new<E: Encoder>(
+        ring: &mut Ring<E>,
+        arenas: &[Arena],
+        part_max: u64,
+        lazy: bool,
+    ) -> Self {
         if arenas.is_empty() {
             return Self::refused("no arena was given".into());
+        }
+        if let Some(why) = ring.refuses_registered() {
+            return Self::refused(why.to_owned());
         }
         let bytes: usize = arenas.iter().map(Arena::bytes).sum();
         let stride = (bytes / WINDOWS_WANTED)
@@ -95,7 +104,7 @@ impl Registered {
     }
 
     /// The registered buffer that the part's memory lies in, if there is one; pins it if it has to be.
-    pub(super) fn window_of(&mut self, ring: &mut Ring, part: &Part) -> Option<u16> {
+    pub(super) fn window_of<E: Encoder>(&mut self, ring: &mut Ring<E>, part: &Part) -> Option<u16> {
         let buf = part.buf.as_ref()?;
         let id = buf.arena().id();
         let (_, first, _) = self.arenas.iter().find(|(arena, ..)| *arena == id)?;

@@ -1,4 +1,4 @@
-//! A queue of the io_uring engine.
+//! A queue of the engines over a ring.
 
 use std::io;
 use std::sync::Arc;
@@ -6,14 +6,12 @@ use std::time::{Duration, Instant};
 
 use super::arenas::Registered;
 use super::wake::WakeSource;
-use crate::device::{Device, DeviceKind};
+use crate::device::Device;
 use crate::engine::{Feature, Queue, QueueCounters, QueueOptions};
 use crate::request::{OpKind, Part, PartDone};
+use crate::sys::encode::Encoder;
 use crate::sys::ring::{Ended, Flavour, Ring};
-use crate::sys::transfer;
 use crate::wake::Waker;
-
-pub(super) const NAME: &str = "io_uring";
 
 /// How long a dropped queue waits for its parts before it leaves their memory to the kernel.
 const DROP_WAIT: Duration = Duration::from_millis(if cfg!(test) { 200 } else { 30_000 });
@@ -24,8 +22,8 @@ const REFUSALS_MAX: u32 = 200;
 const LINGER_DEPTH: u32 = 8;
 const REFUSAL_SLEEP: Duration = Duration::from_micros(100);
 
-pub(super) struct UringQueue {
-    ring: Ring,
+pub(super) struct UringQueue<E: Encoder> {
+    ring: Ring<E>,
     device: Arc<Device>,
     registered: Registered,
     wake: WakeSource,
@@ -40,9 +38,9 @@ pub(super) struct UringQueue {
     report: Vec<Feature>,
 }
 
-impl UringQueue {
+impl<E: Encoder> UringQueue<E> {
     pub(super) fn new(
-        mut ring: Ring,
+        mut ring: Ring<E>,
         device: Arc<Device>,
         options: &QueueOptions,
     ) -> io::Result<Self> {
@@ -61,8 +59,8 @@ impl UringQueue {
             Feature::off("lingering", "this kernel lacks IORING_FEAT_MIN_TIMEOUT")
         });
         report.push(match device.limits().placements {
-            Some(max) => Feature::on("placement", format!("{} streams", max.value)),
-            None => Feature::off("placement", "the device has no write streams"),
+            Some(max) => Feature::on("placement", format!("{} ids ({})", max.value, max.source)),
+            None => Feature::off("placement", "the device has none"),
         });
         let linger = Some(options.linger).filter(|linger| !linger.is_zero() && ring.can_linger());
         Ok(Self {
@@ -82,17 +80,14 @@ impl UringQueue {
     /// Moves what has ended to `done`; says whether a wake poll was among it.
     fn drain(&mut self, done: &mut Vec<PartDone>) -> io::Result<()> {
         done.append(&mut self.invalid);
-        let (wake, device) = (&mut self.wake, &self.device);
+        let wake = &mut self.wake;
         self.ring.pop_all(|ended| match ended {
             Ended::Wake(fired) => wake.ended(fired),
-            Ended::Part(part, result) => {
-                let result = finish(device, &part, result);
-                done.push(PartDone {
-                    token: part.token,
-                    buf: part.buf,
-                    result,
-                });
-            }
+            Ended::Part(part, result) => done.push(PartDone {
+                token: part.token,
+                buf: part.buf,
+                result,
+            }),
         })
     }
 
@@ -105,6 +100,10 @@ impl UringQueue {
         refusals: &mut u32,
     ) -> io::Result<()> {
         self.counters.enters += 1;
+        if at_least > 0 && self.ring.in_flight() > 0 {
+            self.counters.waits += 1;
+            self.counters.in_flight_at_waits += u64::from(self.ring.in_flight());
+        }
         let error = match self.ring.enter(at_least, timeout, linger) {
             Ok(taken) => {
                 self.counters.submissions += u64::from(taken > 0 && self.unsubmitted > 0);
@@ -146,9 +145,9 @@ impl UringQueue {
     }
 }
 
-impl Queue for UringQueue {
+impl<E: Encoder> Queue for UringQueue<E> {
     fn engine(&self) -> &'static str {
-        NAME
+        E::NAME
     }
 
     fn capacity_bytes(&self) -> u64 {
@@ -164,11 +163,11 @@ impl Queue for UringQueue {
         self.ring.in_flight() + self.invalid.len() as u32
     }
 
-    fn push(&mut self, part: Part) -> Result<(), Part> {
+    fn push(&mut self, mut part: Part) -> Result<(), Part> {
         if self.in_flight() >= self.depth {
             return Err(part);
         }
-        if let Err(error) = part.check() {
+        if let Err(error) = self.ring.prepare(&mut part) {
             let Part { token, buf, .. } = part;
             self.invalid.push(PartDone {
                 token,
@@ -264,7 +263,7 @@ impl Queue for UringQueue {
     }
 }
 
-impl Drop for UringQueue {
+impl<E: Encoder> Drop for UringQueue<E> {
     fn drop(&mut self) {
         let deadline = Instant::now() + DROP_WAIT;
         let mut done = Vec::new();
@@ -276,24 +275,6 @@ impl Drop for UringQueue {
                 break;
             }
         }
-    }
-}
-
-/// Block devices that cannot punch holes may still discard, which has no ring operation on every
-/// kernel that we run on.
-fn finish(device: &Device, part: &Part, result: io::Result<u32>) -> io::Result<u32> {
-    if part.op != OpKind::Discard {
-        return result;
-    }
-    match result {
-        Err(error)
-            if device.kind() == DeviceKind::Block
-                && error.raw_os_error() == Some(libc::EOPNOTSUPP) =>
-        {
-            let len = u64::from(part.len);
-            transfer::discard_blocks(device.fd(), part.offset, len).map(|()| part.len)
-        }
-        result => result.map(|_| part.len),
     }
 }
 

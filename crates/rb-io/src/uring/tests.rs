@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::arenas::Registered;
 use super::{UringEngine, flavours};
+use crate::sys::encode::BlockEncoder;
 use crate::sys::ring::{Ended, Ring};
 use crate::{Arena, Device, Engine, Issuer, Lane, OpKind, Part, QueueOptions, Request};
 
@@ -74,7 +75,10 @@ fn every_part_lies_in_a_window() {
     let arenas = [5 * MIB, 9 * MIB + BLOCK].map(|bytes| Arena::allocate(bytes).unwrap());
     for lazy in [true, false] {
         let device = Arc::clone(&engine.device);
-        let mut ring = Ring::new(8, &flavours(Issuer::Any), device).unwrap();
+        let encoder = BlockEncoder {
+            device: Arc::clone(&device),
+        };
+        let mut ring = Ring::new(8, &flavours(Issuer::Any), device, encoder).unwrap();
         let mut windows = Registered::new(&mut ring, &arenas, MIB as u64, lazy);
         let pinned = |windows: &Registered| {
             let report = windows.report();

@@ -8,6 +8,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::sys::encode::Encoder;
 use crate::sys::event::EventFd;
 use crate::sys::ring::Ring;
 use crate::wake::Waker;
@@ -60,7 +61,7 @@ impl WakeSource {
 
     /// Makes sure that the next wake ends a wait in the kernel, until [`awake`](Self::awake). False if
     /// there was one already.
-    pub(super) fn arm(&mut self, ring: &mut Ring) -> bool {
+    pub(super) fn arm<E: Encoder>(&mut self, ring: &mut Ring<E>) -> bool {
         if !self.armed {
             self.armed = ring.push_wake(&self.shared.event);
         }

@@ -1,0 +1,359 @@
+//! Opening the character node of an NVMe namespace: what identify says, what the kernel takes, and the claim.
+//!
+//! The kernel knows mounts, swap and exclusive openers of the *block* node only, so a claim opens that one
+//! exclusively and holds it; a store that is open on the block node is then refused here, and the other way
+//! round. Where a namespace has no block node (a command set that the kernel has no driver for) a lock on
+//! the character node is left.
+//!
+//! The kernel does not split passthrough commands: one that is larger than what the queue takes is refused.
+//! So its limits count beside the controller's.
+//!
+//! Rights: any user who may open the node with CAP_SYS_ADMIN; without it since Linux 6.2, where the
+//! controller has a "commands supported and effects" log.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::Path;
+
+use super::discover::QueueDirectory;
+use super::open::{failed, is_busy, lock, patiently};
+use super::siblings::{Node, block_node};
+use super::{Access, Device, DeviceKind, holders};
+use crate::engine::Feature;
+use crate::error::OpenError;
+use crate::limits::{Limit, Limits};
+use crate::nvme::Namespace;
+use crate::nvme::command::{Command, IDENTIFY_BYTES, Identify, TRANSFER_BLOCKS_MAX};
+use crate::nvme::identify::{Answer, Controller, NamespaceForm, command_set};
+use crate::nvme::placement::{HEAD_BYTES, answer_bytes, identifiers};
+use crate::sys::nvme::{To, namespace_id, receive};
+
+pub(super) fn open(path: &Path, access: Access, number: u64) -> Result<Device, OpenError> {
+    let sibling = block_node(number);
+    let claims = access != Access::ReadOnly;
+    let block = match &sibling {
+        Some(node) if claims => Some(claim(path, node)?),
+        _ => None,
+    };
+    let file = OpenOptions::new()
+        .read(true)
+        .write(access == Access::ReadWrite)
+        .open(path)
+        .map_err(|source| failed(path, "open", source))?;
+    let opened = file
+        .metadata()
+        .map_err(|source| failed(path, "stat", source))?;
+    if opened.rdev() != number {
+        // The path was exchanged between the two calls.
+        let source = io::Error::from_raw_os_error(libc::ESTALE);
+        return Err(failed(path, "open", source));
+    }
+    if claims && block.is_none() {
+        lock(path, &file, access)?;
+    }
+    let mut report = vec![
+        Feature::on("direct I/O", "NVMe passthrough"),
+        match &sibling {
+            Some(node) if claims => Feature::on(
+                "claim",
+                format!("{} is held exclusively", node.path().display()),
+            ),
+            Some(_) => Feature::off("claim", "a reader takes none"),
+            None => Feature::off(
+                "claim",
+                "the namespace has no block node: a lock on the character node only",
+            ),
+        },
+    ];
+    let found = Found::ask(path, &file)?;
+    report.extend(found.report());
+    let queue = sibling.map(|node| QueueDirectory::of(node.number()));
+    let limits = found.limits(&|name| queue.as_ref()?.number(name));
+    let unusable = |reason| OpenError::Limits {
+        path: path.into(),
+        reason,
+    };
+    limits.validate().map_err(unusable)?;
+    let capacity_bytes = found.form.capacity_bytes;
+    if capacity_bytes == 0 {
+        return Err(OpenError::TooSmall {
+            path: path.into(),
+            bytes: 0,
+            block_bytes: limits.block.value,
+        });
+    }
+    Ok(Device {
+        file,
+        path: path.to_path_buf(),
+        kind: DeviceKind::Char,
+        access,
+        capacity_bytes,
+        direct: true,
+        limits,
+        report,
+        backing: None,
+        block_node: block,
+        namespace: Some(found.namespace),
+    })
+}
+
+/// Opens the block node exclusively. Read-only is enough for the kernel to refuse others.
+fn claim(path: &Path, node: &Node) -> Result<File, OpenError> {
+    let block = node.path();
+    let name = block.display();
+    let open = || {
+        OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_EXCL)
+            .open(&block)
+    };
+    let file = patiently(open).map_err(|source| {
+        if is_busy(&source) {
+            let reason = format!(
+                "its block node {name}: {}",
+                holders::describe(node.number())
+            );
+            return OpenError::InUse {
+                path: path.into(),
+                reason,
+            };
+        }
+        let source = io::Error::new(source.kind(), format!("{name}: {source}"));
+        failed(path, "claim of its block node", source)
+    })?;
+    // What others wrote through the page cache, and what nobody has flushed because someone has the node open,
+    // must reach the device before it is looked at for a file system, and before it is written to past that cache.
+    file.sync_all()
+        .map_err(|source| failed(path, "flush of its block node", source))?;
+    let same = file
+        .metadata()
+        .is_ok_and(|meta| meta.rdev() == node.number());
+    if !same {
+        let source = io::Error::other(format!("{name} is another device"));
+        return Err(failed(path, "claim of its block node", source));
+    }
+    Ok(file)
+}
+
+fn placement_handles(file: &File, nsid: u32) -> io::Result<Vec<u16>> {
+    let ask = |answer: &mut [u8]| {
+        // At most 128 handles of 32 bytes, and the head.
+        let command = Command::placement_handles(nsid, answer.len() as u32);
+        receive(file.as_fd(), To::Io, command, answer)
+    };
+    let mut head = [0; HEAD_BYTES];
+    ask(&mut head)?;
+    let mut answer = vec![0; answer_bytes(&head)];
+    ask(&mut answer)?;
+    Ok(identifiers(&answer))
+}
+
+/// What the controller answered.
+struct Found {
+    namespace: Namespace,
+    form: NamespaceForm,
+    controller: Controller,
+    nvm: Option<Box<Answer>>,
+    /// Why there are no placement handles, if there could be some.
+    no_handles: Option<io::Error>,
+}
+
+impl Found {
+    fn ask(path: &Path, file: &File) -> Result<Self, OpenError> {
+        let id =
+            namespace_id(file.as_fd()).map_err(|source| failed(path, "NVME_IOCTL_ID", source))?;
+        let identify = |what| {
+            let mut answer = Box::new([0; IDENTIFY_BYTES]);
+            receive(
+                file.as_fd(),
+                To::Admin,
+                Command::identify(what, id),
+                &mut answer[..],
+            )
+            .map(|()| answer)
+        };
+        let controller = identify(Identify::Controller).map_err(|source| {
+            failed(
+                path,
+                "identify (needs CAP_SYS_ADMIN before Linux 6.2)",
+                source,
+            )
+        })?;
+        let controller = Controller::decode(&controller);
+        let answer = identify(Identify::Namespace)
+            .map_err(|source| failed(path, "identify of the namespace", source))?;
+        // Controllers before 2.0 have neither, and the kernel lets only administrators ask for the first.
+        let set = identify(Identify::Descriptors).map_or(0, |answer| command_set(&answer));
+        let nvm = identify(Identify::NvmController).ok();
+        let decoded = match set {
+            0 => NamespaceForm::decode(&answer),
+            2 => Err("it is zoned: its blocks cannot be written in any order".into()),
+            other => Err(format!(
+                "its command set is {other}; only NVM (0) has blocks to read and write"
+            )),
+        };
+        let form = decoded.map_err(|reason| OpenError::Limits {
+            path: path.into(),
+            reason,
+        })?;
+        let mut namespace = Namespace {
+            id,
+            block_shift: form.block_shift,
+            placements: Vec::new(),
+        };
+        let mut no_handles = None;
+        if controller.places {
+            match placement_handles(file, id) {
+                Ok(handles) => namespace.placements = handles,
+                Err(why) => no_handles = Some(why),
+            }
+        }
+        Ok(Self {
+            namespace,
+            form,
+            controller,
+            nvm,
+            no_handles,
+        })
+    }
+
+    fn report(&self) -> Vec<Feature> {
+        const CACHE: &str = "volatile write cache";
+        const HANDLES: &str = "placement handles";
+        let cache = if self.controller.volatile_cache {
+            Feature::on(CACHE, "VWC: a flush makes writes durable")
+        } else {
+            Feature::off(CACHE, "VWC: completed writes are durable")
+        };
+        let handles = match (&self.no_handles, self.namespace.placements.len()) {
+            (Some(why), _) => Feature::off(HANDLES, format!("asking for them failed: {why}")),
+            (None, 0) => Feature::off(HANDLES, "the controller has no flexible data placement"),
+            (None, _) => Feature::on(
+                HANDLES,
+                format!("identifiers {:?}", self.namespace.placements),
+            ),
+        };
+        let serial = Feature::on("serial number", self.controller.serial.clone());
+        vec![serial, cache, handles]
+    }
+
+    /// The smallest of what the controller and the kernel's queue take. `kernel` reads a file below `queue/` of
+    /// the block node.
+    fn limits(&self, kernel: &dyn Fn(&str) -> Option<u64>) -> Limits {
+        let block = Limit::new(1 << self.form.block_shift, "LBADS of Identify Namespace");
+        let unit = u64::from(block.value);
+        let mut transfer_max = Limit::new(
+            TRANSFER_BLOCKS_MAX * unit,
+            "16-bit block count of an NVMe command",
+        );
+        let hardware = kernel("max_hw_sectors_kb").map(|kib| kib.saturating_mul(1024));
+        for (bytes, source) in [
+            (self.controller.transfer_max, "MDTS of Identify Controller"),
+            (hardware, "queue/max_hw_sectors_kb"),
+        ] {
+            if let Some(bytes) = bytes.filter(|bytes| (unit..transfer_max.value).contains(bytes)) {
+                transfer_max = Limit::new(bytes - bytes % unit, source);
+            }
+        }
+        let segments = kernel("max_segments").and_then(|segments| u32::try_from(segments).ok());
+        let chunk = kernel("chunk_sectors").map(|sectors| sectors.saturating_mul(512));
+        let boundary = chunk
+            .filter(|bytes| *bytes > 0)
+            .map(|bytes| Limit::new(bytes, "queue/chunk_sectors"))
+            .or(self
+                .form
+                .boundary
+                .map(|bytes| Limit::new(bytes, "NOIOB of Identify Namespace")));
+        let align =
+            kernel("dma_alignment").and_then(|mask| u32::try_from(mask.checked_add(1)?).ok());
+        Limits {
+            block,
+            memory_align: align.map_or(Limit::new(4, "NVMe PRP entry: dword"), |align| {
+                Limit::new(align.max(4), "queue/dma_alignment")
+            }),
+            transfer_max,
+            // Each page of memory is a segment in the worst case, and the kernel refuses what has too many.
+            segments_max: Some(segments.map_or(
+                Limit::new(127, "assumed: NVME_MAX_SEGS of the kernel"),
+                |segments| Limit::new(segments, "queue/max_segments"),
+            )),
+            boundary: boundary.filter(|limit| limit.value.is_multiple_of(unit)),
+            discard: self.form.discard(&self.controller, self.nvm.as_deref()),
+            // At most 128 handles are read.
+            placements: Some(self.namespace.placements.len() as u16)
+                .filter(|count| *count > 0)
+                .map(|count| Limit::new(count, "reclaim unit handle status (FDP)")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(mdts: u8, noiob: u8) -> Found {
+        let mut answer = [0; IDENTIFY_BYTES];
+        answer[..8].copy_from_slice(&(1_u64 << 18).to_le_bytes());
+        answer[46] = noiob;
+        answer[130] = 12;
+        let form = NamespaceForm::decode(&answer).unwrap();
+        let mut answer = [0; IDENTIFY_BYTES];
+        answer[77] = mdts;
+        Found {
+            namespace: Namespace {
+                id: 1,
+                block_shift: 12,
+                placements: vec![0, 1],
+            },
+            form,
+            controller: Controller::decode(&answer),
+            nvm: None,
+            no_handles: None,
+        }
+    }
+
+    /// Each limit is the smallest there is, and says whose it is.
+    #[test]
+    fn the_smallest_limit_counts() {
+        let kernel = |name: &str| match name {
+            "max_hw_sectors_kb" => Some(256),
+            "max_segments" => Some(33),
+            "chunk_sectors" => Some(2048),
+            "dma_alignment" => Some(511),
+            _ => None,
+        };
+        let limits = found(3, 64).limits(&kernel);
+        assert_eq!(limits.validate(), Ok(()));
+        assert_eq!(
+            (limits.transfer_max.value, limits.transfer_max.source),
+            (32 << 10, "MDTS of Identify Controller")
+        );
+        assert_eq!(limits.segments_max.unwrap().value, 33);
+        assert_eq!(limits.boundary.unwrap().value, 1 << 20);
+        assert_eq!(limits.memory_align.value, 512);
+        assert_eq!(limits.placements.unwrap().value, 2);
+        assert_eq!(limits.discard, None);
+        let limits = found(7, 0).limits(&kernel);
+        assert_eq!(
+            (limits.transfer_max.value, limits.transfer_max.source),
+            (256 << 10, "queue/max_hw_sectors_kb")
+        );
+        // No block node: what the controller says, and what is known of the kernel.
+        let limits = found(0, 64).limits(&|_| None);
+        assert_eq!(limits.transfer_max.value, 256 << 20);
+        assert_eq!(
+            limits.boundary.unwrap().source,
+            "NOIOB of Identify Namespace"
+        );
+        assert_eq!(
+            (
+                limits.segments_max.unwrap().value,
+                limits.memory_align.value
+            ),
+            (127, 4)
+        );
+        assert_eq!(limits.validate(), Ok(()));
+    }
+}

@@ -1,0 +1,264 @@
+//! What identify answers: base specification section 5.17.2, command set specification section 4.1.5.
+//!
+//! Everything is little-endian and at a fixed place. Only what passthrough needs is read.
+
+use super::command::IDENTIFY_BYTES;
+use crate::limits::{DiscardLimits, Limit};
+
+/// The bytes of an answer.
+pub(crate) type Answer = [u8; IDENTIFY_BYTES];
+
+fn u16_at(bytes: &[u8], at: usize) -> u16 {
+    u16::from_le_bytes([bytes[at], bytes[at + 1]])
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from(u16_at(bytes, at)) | u32::from(u16_at(bytes, at + 2)) << 16
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    u64::from(u32_at(bytes, at)) | u64::from(u32_at(bytes, at + 4)) << 32
+}
+
+/// The namespace's form, as Identify Namespace (CNS 00h) tells it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct NamespaceForm {
+    pub(crate) capacity_bytes: u64,
+    pub(crate) block_shift: u32,
+    /// NOIOB in bytes: transfers that cross a multiple of it are slower.
+    pub(crate) boundary: Option<u64>,
+    /// Bytes that a deallocation really gives back.
+    granularity: Limit<u32>,
+}
+
+impl NamespaceForm {
+    /// Reads the answer.
+    ///
+    /// # Errors
+    /// In words, what passthrough cannot do with this namespace: metadata or protection information
+    /// with each block, a block outside of 512 B to 64 KiB, a size that no offset can reach.
+    pub(crate) fn decode(answer: &Answer) -> Result<Self, String> {
+        let blocks = u64_at(answer, 0);
+        let flbas = answer[26];
+        // With more than 16 formats two more bits of the index are in bits 6:5.
+        let high = if answer[25] > 15 { flbas >> 5 & 3 } else { 0 };
+        let format = usize::from(flbas & 0xf | high << 4);
+        let lbaf = 128 + 4 * format;
+        let (metadata, block_shift) = (u16_at(answer, lbaf), u32::from(answer[lbaf + 2]));
+        if metadata != 0 {
+            return Err(format!(
+                "LBA format {format} has {metadata} bytes of metadata with each block (MS of Identify \
+                 Namespace); a format without metadata is needed (nvme format)"
+            ));
+        }
+        let protection = answer[29] & 7;
+        if protection != 0 {
+            return Err(format!(
+                "it has protection information of type {protection} (DPS of Identify Namespace); a format \
+                 without it is needed (nvme format --pi=0)"
+            ));
+        }
+        if !(9..=16).contains(&block_shift) {
+            return Err(format!(
+                "its logical block is 2^{block_shift} bytes (LBADS of Identify Namespace); 2^9 to 2^16 are usable"
+            ));
+        }
+        let capacity_bytes = blocks
+            .checked_mul(1 << block_shift)
+            .filter(|bytes| i64::try_from(*bytes).is_ok())
+            .ok_or_else(|| {
+                format!("{blocks} blocks of 2^{block_shift} bytes (NSZE) are more than an offset can name")
+            })?;
+        let boundary = u64::from(u16_at(answer, 46)) << block_shift;
+        // NPDG counts blocks from zero, and means something only with OPTPERF, bit 4 of NSFEAT.
+        let granularity = if answer[24] & 1 << 4 == 0 {
+            Limit::new(1 << block_shift, "LBADS of Identify Namespace")
+        } else {
+            let blocks = u32::from(u16_at(answer, 68)) + 1;
+            Limit::new(blocks << block_shift, "NPDG of Identify Namespace")
+        };
+        Ok(Self {
+            capacity_bytes,
+            block_shift,
+            boundary: (boundary > 0).then_some(boundary),
+            granularity,
+        })
+    }
+
+    /// What a deallocation may look like on `controller`, whose own limits `nvm` tells if it does.
+    pub(crate) fn discard(
+        &self,
+        controller: &Controller,
+        nvm: Option<&Answer>,
+    ) -> Option<DiscardLimits> {
+        if !controller.deallocates {
+            return None;
+        }
+        let blocks = |blocks: u64| blocks.saturating_mul(1 << self.block_shift);
+        // DMRSL and DMSL: blocks of one range and of one command; 0 is no limit.
+        let told = nvm.map_or([0, 0], |nvm| [u64::from(u32_at(nvm, 4)), u64_at(nvm, 8)]);
+        let mut bytes_max = Limit::new(
+            blocks(u32::MAX.into()),
+            "32-bit length of an NVMe DSM range",
+        );
+        for (told, source) in told.into_iter().zip([
+            "DMRSL of Identify Controller (NVM)",
+            "DMSL of Identify Controller (NVM)",
+        ]) {
+            if told > 0 && blocks(told) < bytes_max.value {
+                bytes_max = Limit::new(blocks(told), source);
+            }
+        }
+        Some(DiscardLimits {
+            granularity: self.granularity,
+            bytes_max,
+        })
+    }
+}
+
+/// The controller's form, as Identify Controller (CNS 01h) tells it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Controller {
+    /// Serial number, without the spaces around it.
+    pub(crate) serial: String,
+    /// MDTS in bytes; `None` is no limit.
+    pub(crate) transfer_max: Option<u64>,
+    /// VWC: completed writes need a flush to be durable.
+    pub(crate) volatile_cache: bool,
+    /// ONCS: the dataset management command is there.
+    deallocates: bool,
+    /// CTRATT: flexible data placement is there (TP4146).
+    pub(crate) places: bool,
+}
+
+/// MDTS counts pages of CAP.MPSMIN bytes, a register that no command reads. No smaller page exists, so
+/// where it is larger this only makes smaller parts.
+const MDTS_PAGE: u64 = 4096;
+
+impl Controller {
+    pub(crate) fn decode(answer: &Answer) -> Self {
+        let mdts = u32::from(answer[77]);
+        Self {
+            serial: String::from_utf8_lossy(&answer[4..24]).trim().to_owned(),
+            transfer_max: MDTS_PAGE
+                .checked_shl(mdts)
+                .filter(|bytes| mdts > 0 && *bytes >= MDTS_PAGE),
+            volatile_cache: answer[525] & 1 != 0,
+            deallocates: u16_at(answer, 520) & 1 << 2 != 0,
+            places: u32_at(answer, 96) & 1 << 19 != 0,
+        }
+    }
+}
+
+/// The command set of a namespace, from its identification descriptors (CNS 03h): 0 is NVM, which is also
+/// meant where none is named (controllers before 2.0).
+pub(crate) fn command_set(descriptors: &Answer) -> u8 {
+    const COMMAND_SET: u8 = 4;
+    let mut rest = descriptors.as_slice();
+    // Type, length, two reserved bytes, then the identifier; a length of 0 ends the list.
+    while let [kind, len, _, _, after @ ..] = rest
+        && *len > 0
+    {
+        if *kind == COMMAND_SET {
+            return after.first().copied().unwrap_or(0);
+        }
+        rest = after.get(usize::from(*len)..).unwrap_or_default();
+    }
+    0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A namespace of 1 GiB in LBA format 1: blocks of 4 KiB.
+    fn namespace() -> Answer {
+        let mut answer = [0; IDENTIFY_BYTES];
+        answer[..8].copy_from_slice(&(1_u64 << 18).to_le_bytes());
+        answer[25] = 1;
+        answer[26] = 1;
+        answer[128 + 2] = 9;
+        answer[132 + 2] = 12;
+        answer
+    }
+
+    fn controller() -> Controller {
+        let mut answer = [0; IDENTIFY_BYTES];
+        answer[4..24].copy_from_slice(b"  SERIAL-1          ");
+        answer[77] = 5;
+        answer[520] = 4;
+        answer[525] = 7;
+        Controller::decode(&answer)
+    }
+
+    #[test]
+    fn the_current_format_is_read() {
+        let mut answer = namespace();
+        answer[46] = 32;
+        let form = NamespaceForm::decode(&answer).unwrap();
+        assert_eq!((form.capacity_bytes, form.block_shift), (1 << 30, 12));
+        assert_eq!(form.boundary, Some(128 << 10));
+        answer[26] = 0;
+        let form = NamespaceForm::decode(&answer).unwrap();
+        assert_eq!((form.capacity_bytes, form.block_shift), (1 << 27, 9));
+        // The high bits of the index count only where there are more than 16 formats.
+        answer[26] = 1 | 1 << 5;
+        assert_eq!(NamespaceForm::decode(&answer).unwrap().block_shift, 12);
+        answer[25] = 17;
+        answer[128 + 17 * 4 + 2] = 13;
+        assert_eq!(NamespaceForm::decode(&answer).unwrap().block_shift, 13);
+    }
+
+    #[test]
+    fn what_passthrough_cannot_do_is_refused_in_words() {
+        let refused = |at: usize, value: u8, words: &str| {
+            let mut answer = namespace();
+            answer[at] = value;
+            let error = NamespaceForm::decode(&answer).unwrap_err();
+            assert!(error.contains(words), "{error}");
+        };
+        refused(132, 8, "8 bytes of metadata");
+        refused(29, 1, "protection information of type 1");
+        refused(134, 8, "2^8 bytes");
+        refused(134, 255, "2^255 bytes");
+        refused(7, 0x7f, "more than an offset can name");
+    }
+
+    #[test]
+    fn controllers_tell_transfers_caches_and_discards() {
+        let form = NamespaceForm::decode(&namespace()).unwrap();
+        let mut controller = controller();
+        assert_eq!(controller.serial, "SERIAL-1");
+        assert_eq!(controller.transfer_max, Some(128 << 10));
+        assert!(controller.volatile_cache && !controller.places);
+        let discard = form.discard(&controller, None).unwrap();
+        assert_eq!(discard.bytes_max.value, u64::from(u32::MAX) << 12);
+        let mut nvm = [0; IDENTIFY_BYTES];
+        nvm[4..8].copy_from_slice(&256_u32.to_le_bytes());
+        nvm[8] = 255;
+        let discard = form.discard(&controller, Some(&nvm)).unwrap();
+        assert_eq!(discard.bytes_max.value, 255 << 12);
+        assert!(discard.bytes_max.source.starts_with("DMSL"));
+        controller.deallocates = false;
+        assert_eq!(form.discard(&controller, None), None);
+        for (mdts, bytes) in [(0, None), (20, Some(1 << 32)), (52, None), (255, None)] {
+            let mut answer = [0; IDENTIFY_BYTES];
+            answer[77] = mdts;
+            assert_eq!(Controller::decode(&answer).transfer_max, bytes, "{mdts}");
+        }
+    }
+
+    #[test]
+    fn the_command_set_is_found_among_descriptors() {
+        let mut answer = [0; IDENTIFY_BYTES];
+        assert_eq!(command_set(&answer), 0);
+        answer[..4].copy_from_slice(&[3, 16, 0, 0]);
+        answer[20..25].copy_from_slice(&[4, 1, 0, 0, 2]);
+        assert_eq!(command_set(&answer), 2);
+        // A list without an end: the walk ends with the bytes.
+        assert_eq!(command_set(&[255; IDENTIFY_BYTES]), 0);
+        let mut cut = [1; IDENTIFY_BYTES];
+        cut[IDENTIFY_BYTES - 1] = 4;
+        assert_eq!(command_set(&cut), 0);
+    }
+}

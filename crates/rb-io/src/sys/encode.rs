@@ -1,0 +1,158 @@
+// UNSAFETY: a ring hands the addresses in an encoder's entries to the kernel, so an encoder vouches for them.
+#![expect(unsafe_code, reason = "an unsafe trait and its implementation")]
+//! How parts become submission entries: the one thing in which the engines over a ring differ.
+
+use std::io;
+use std::os::fd::RawFd;
+use std::sync::Arc;
+
+use io_uring::types::{Fd, Fixed, FsyncFlags};
+use io_uring::{cqueue, opcode, squeue};
+
+use crate::device::{Device, DeviceKind};
+use crate::request::{OpKind, Part};
+use crate::sys::transfer;
+
+/// The only entry of the registered file table.
+pub(super) const DEVICE: Fixed = Fixed(0);
+
+/// How an entry names the device.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Target {
+    /// The first of the registered file table.
+    Registered,
+    Descriptor(RawFd),
+}
+
+/// Makes entries of parts, and results of completions.
+///
+/// # Safety
+/// An entry must name no memory but that of its part's `buf`, in the range that [`Part::check`] has
+/// checked: the ring keeps this memory until the completion, and no other.
+pub(crate) unsafe trait Encoder: Send {
+    type Submission: squeue::EntryMarker;
+    type Completion: cqueue::EntryMarker;
+    /// Name of the engine, for errors and reports.
+    const NAME: &'static str;
+    /// The operations that the engine cannot do without.
+    const NEEDED: &'static [(u8, &'static str)];
+
+    /// Makes a checked part ready: what is refused here ends with the error and is not sent.
+    fn prepare(&mut self, part: &mut Part) -> io::Result<()>;
+
+    /// The entry of a prepared part; `piece` is the registered buffer that its memory lies in.
+    fn entry(&self, part: &Part, piece: Option<u16>, target: Target) -> Self::Submission;
+
+    /// What the result of a completion means; undoes what `prepare` did to the part.
+    fn finish(&mut self, part: &mut Part, result: i32) -> io::Result<u32>;
+
+    /// Why registered buffers are of no use here, if so.
+    fn refuses_registered(&self) -> Option<&str> {
+        None
+    }
+}
+
+/// What a negative result says, or the bytes that were moved.
+pub(super) fn moved(result: i32) -> io::Result<u32> {
+    u32::try_from(result).map_err(|_| io::Error::from_raw_os_error(result.saturating_neg()))
+}
+
+/// Where the part's memory begins.
+pub(super) fn address(part: &Part) -> *mut u8 {
+    let start = part
+        .buf
+        .as_ref()
+        .map_or(std::ptr::null_mut(), |buf| buf.as_ptr());
+    start.wrapping_add(part.buf_offset)
+}
+
+/// Reads and writes of a file or a block device.
+pub(crate) struct BlockEncoder {
+    pub(crate) device: Arc<Device>,
+}
+
+// SAFETY: `address` is that of the part's memory, `len` its length; other operations have none.
+unsafe impl Encoder for BlockEncoder {
+    type Submission = squeue::Entry;
+    type Completion = cqueue::Entry;
+    const NAME: &'static str = "io_uring";
+    const NEEDED: &'static [(u8, &'static str)] = &[
+        (opcode::Read::CODE, "IORING_OP_READ"),
+        (opcode::Write::CODE, "IORING_OP_WRITE"),
+        (opcode::ReadFixed::CODE, "IORING_OP_READ_FIXED"),
+        (opcode::WriteFixed::CODE, "IORING_OP_WRITE_FIXED"),
+        (opcode::Fsync::CODE, "IORING_OP_FSYNC"),
+        (opcode::Fallocate::CODE, "IORING_OP_FALLOCATE"),
+    ];
+
+    fn prepare(&mut self, _part: &mut Part) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn entry(&self, part: &Part, piece: Option<u16>, target: Target) -> squeue::Entry {
+        /// The opcode builders take a registered or a plain file, by type.
+        macro_rules! on_device {
+            (|$target:ident| $entry:expr) => {
+                match target {
+                    Target::Registered => {
+                        let $target = DEVICE;
+                        $entry.build()
+                    }
+                    Target::Descriptor(fd) => {
+                        let $target = Fd(fd);
+                        $entry.build()
+                    }
+                }
+            };
+        }
+        let (offset, len) = (part.offset, part.len);
+        // The entry has a byte for the stream; the limits keep larger ids away.
+        let stream = part
+            .placement
+            .map_or(0, |id| u8::try_from(id.0.get()).unwrap_or(0));
+        match (part.op, piece) {
+            (OpKind::Read, Some(piece)) => on_device!(|device| {
+                opcode::ReadFixed::new(device, address(part), len, piece).offset(offset)
+            }),
+            (OpKind::Read, None) => on_device!(|device| {
+                opcode::Read::new(device, address(part), len).offset(offset)
+            }),
+            (OpKind::Write, Some(piece)) => on_device!(|device| {
+                let write = opcode::WriteFixed::new(device, address(part), len, piece);
+                write.offset(offset).write_stream(stream)
+            }),
+            (OpKind::Write, None) => on_device!(|device| {
+                let write = opcode::Write::new(device, address(part), len);
+                write.offset(offset).write_stream(stream)
+            }),
+            (OpKind::Flush, _) => {
+                on_device!(|device| { opcode::Fsync::new(device).flags(FsyncFlags::DATASYNC) })
+            }
+            (OpKind::Discard, _) => on_device!(|device| {
+                let hole = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+                opcode::Fallocate::new(device, len.into())
+                    .offset(offset)
+                    .mode(hole)
+            }),
+        }
+    }
+
+    /// Block devices that cannot punch holes may still discard, which has no ring operation on every
+    /// kernel that we run on.
+    fn finish(&mut self, part: &mut Part, result: i32) -> io::Result<u32> {
+        let result = moved(result);
+        if part.op != OpKind::Discard {
+            return result;
+        }
+        match result {
+            Err(error)
+                if self.device.kind() == DeviceKind::Block
+                    && error.raw_os_error() == Some(libc::EOPNOTSUPP) =>
+            {
+                let len = u64::from(part.len);
+                transfer::discard_blocks(self.device.fd(), part.offset, len).map(|()| part.len)
+            }
+            result => result.map(|_| part.len),
+        }
+    }
+}
