@@ -23,6 +23,17 @@ pub(crate) fn run() -> Result<(), String> {
     drop(std::fs::remove_file(&skips));
     let skips = skips.to_string_lossy().into_owned();
     cargo_with(&["test", "--workspace"], &[("RB_SKIPS", &skips)])?;
+    // What the feature adds, and no more: the rest was tested without it.
+    let with = "rb-io/libblkio,rb-testkit/libblkio,rb-tests/libblkio";
+    let packages = ["-p", "rb-io", "-p", "rb-testkit", "-p", "rb-tests"];
+    let features = ["--features", with, "--quiet"];
+    let clippy = ["clippy", "--all-targets", "--", "-D", "warnings"];
+    cargo(&[&clippy[..2], &packages[..], &features, &clippy[2..]].concat())?;
+    let only = ["--lib", "--tests", "--", "blkio", "vhost_user"];
+    cargo_with(
+        &[&["test"], &packages[..], &features, &only].concat(),
+        &[("RB_SKIPS", &skips)],
+    )?;
     for library in LIBRARIES {
         // Alone and without default features: what another project may pick.
         cargo(&["test", "-p", library, "--no-default-features", "--quiet"])?;

@@ -37,6 +37,9 @@ pub enum Command {
     Format(FormatArgs),
     /// Show what a store is, holds, and how its last shutdown was. Never writes to it.
     Info(InfoArgs),
+    /// Show what a path offers: every engine, usable or why not, every limit with its source, and what
+    /// to change to get the fast path. Never writes and claims nothing.
+    Probe(ProbeArgs),
     /// Check a store: everything that recovery reads, and every live slot. Never writes to it, unless
     /// told to repair. Exit code 4 if it is damaged, 8 if it is unusable.
     Fsck(FsckArgs),
@@ -91,6 +94,13 @@ pub struct DemoChildArgs {
 #[derive(Debug, Args)]
 pub struct InfoArgs {
     /// The store.
+    pub path: PathBuf,
+}
+
+/// Arguments of `rb probe`.
+#[derive(Debug, Args)]
+pub struct ProbeArgs {
+    /// A file, a device node or a vhost-user socket.
     pub path: PathBuf,
 }
 

@@ -11,7 +11,9 @@ use serde::Serialize;
 use crate::args::{Cli, Command};
 use crate::failure::Failure;
 use crate::output::Output;
-use crate::{bench, demo, entries, format, fsck, get, info, inspect, put, recover_bench, replay};
+use crate::{
+    bench, demo, entries, format, fsck, get, info, inspect, probe, put, recover_bench, replay,
+};
 
 /// How a command ended that did not fail.
 #[derive(Debug)]
@@ -72,6 +74,7 @@ fn dispatch(cli: Cli, output: &mut Output) -> Result<Outcome, Failure> {
         Command::Demo(args) => demo::demo(&args, engine, output),
         Command::Format(args) => format::format(&args, output),
         Command::Info(args) => info::info(&args, engine, output),
+        Command::Probe(args) => probe::probe(&args, output),
         Command::Fsck(args) => fsck::fsck(&args, engine, output),
         Command::Inspect(args) => inspect::inspect(&args, engine, output),
         Command::Put(args) => put::put(&args, engine, output),

@@ -52,6 +52,7 @@ pub fn format(options: &FormatOptions) -> Result<Superblock, FormatError> {
 fn simplest_engine(device: &Device) -> EngineKind {
     match device.kind() {
         DeviceKind::Char => EngineKind::UringCmd,
+        DeviceKind::Socket => EngineKind::Libblkio,
         _ => EngineKind::Posix,
     }
 }

@@ -93,7 +93,10 @@ pub use put_plan::{Payload, Put, Stored};
 pub use query::{EntryInfo, Lock};
 pub use rb_format::{ClassRequest, FieldText, Geometry, Share, Superblock};
 pub use rb_index::{ClassStats, IndexStats};
-pub use rb_io::{Arena, EngineKind, PlacementId, QueueCounters, Rejected};
+pub use rb_io::{
+    Arena, DeviceKind, EngineKind, EngineOffer, EngineProbe, Feature, Limit, Limits, PlacementId,
+    Probe, QueueCounters, Rejected, probe,
+};
 pub use recover::RecoveryReport;
 pub use repair::{RepairReport, repair, repair_engine};
 pub use scan::ScanReport;

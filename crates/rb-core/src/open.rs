@@ -148,7 +148,7 @@ pub(crate) fn open(source: Source, options: StoreOptions) -> Result<Inner, OpenE
             checkpoint_io,
         )?)
     };
-    let arena = buffers(&options, &geometry)?;
+    let arena = buffers(engine.as_ref(), &options, &geometry)?;
     // Registering pins memory, once for each queue, so more than a moderate amount must be asked for.
     let registers = options.buffer_bytes.is_some() || arena.bytes() <= REGISTERED_DEFAULT_MAX;
     let mut arenas = if registers {
@@ -290,7 +290,11 @@ fn check_geometry(
     Ok(())
 }
 
-fn buffers(options: &StoreOptions, geometry: &Geometry) -> Result<Arena, OpenError> {
+fn buffers(
+    engine: &dyn Engine,
+    options: &StoreOptions,
+    geometry: &Geometry,
+) -> Result<Arena, OpenError> {
     let largest = ValueBuf::stride(geometry.largest_value() as usize);
     let bytes = options
         .buffer_bytes
@@ -303,7 +307,7 @@ fn buffers(options: &StoreOptions, geometry: &Geometry) -> Result<Arena, OpenErr
             why,
         });
     }
-    Arena::allocate(bytes).map_err(|why| OpenError::Resource {
+    engine.arena(bytes).map_err(|why| OpenError::Resource {
         what: "buffer memory",
         why: why.to_string(),
     })

@@ -10,6 +10,8 @@ mod free;
 mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -63,6 +65,20 @@ impl Arena {
     /// # Errors
     /// [`ArenaError::Empty`] for 0 bytes, [`ArenaError::Map`] when the system has no memory.
     pub fn allocate(bytes: usize) -> Result<Self, ArenaError> {
+        Self::map(bytes, Mapping::anonymous)
+    }
+
+    /// Allocates as [`allocate`](Self::allocate) does, but memory that another process can be given: a
+    /// sealed memory file, for engines whose device is served by a process. Its pages are small ones
+    /// unless `/sys/kernel/mm/transparent_hugepage/shmem_enabled` says otherwise.
+    ///
+    /// # Errors
+    /// As [`allocate`](Self::allocate).
+    pub fn allocate_shared(bytes: usize) -> Result<Self, ArenaError> {
+        Self::map(bytes, Mapping::shared)
+    }
+
+    fn map(bytes: usize, map: fn(usize) -> io::Result<Mapping>) -> Result<Self, ArenaError> {
         let bytes = round_up(bytes).ok_or(ArenaError::TooLarge {
             wanted: bytes,
             arena: 0,
@@ -70,7 +86,7 @@ impl Arena {
         if bytes == 0 {
             return Err(ArenaError::Empty);
         }
-        Mapping::anonymous(bytes)
+        map(bytes)
             .map(Self::over)
             .map_err(|source| ArenaError::Map { bytes, source })
     }
@@ -117,6 +133,19 @@ impl Arena {
     #[must_use]
     pub fn is_adopted(&self) -> bool {
         self.inner.mapping.is_adopted()
+    }
+
+    /// The file under the memory, from its first byte on, for handing it to another process. `None` but for
+    /// memory of [`allocate_shared`](Self::allocate_shared).
+    #[must_use]
+    pub fn shared_file(&self) -> Option<BorrowedFd<'_>> {
+        self.inner.mapping.file()
+    }
+
+    /// Whether neither another handle nor a buffer keeps the memory.
+    #[cfg(feature = "libblkio")]
+    pub(crate) fn is_only_handle(&self) -> bool {
+        Arc::strong_count(&self.inner) == 1
     }
 
     /// The first address, for registering with the kernel.

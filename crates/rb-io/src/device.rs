@@ -1,11 +1,15 @@
 //! An open file or block device: what it is, how big, who else may have it, what it accepts.
 
+#[cfg(feature = "libblkio")]
+mod by_lane;
 mod create;
 mod discover;
 mod holders;
 mod open;
 mod passthrough;
 mod siblings;
+#[cfg(feature = "libblkio")]
+mod socket;
 #[cfg(test)]
 mod tests;
 
@@ -15,6 +19,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+#[cfg(feature = "libblkio")]
+use crate::blkio::server::Server;
 use crate::engine::Feature;
 use crate::error::OpenError;
 use crate::limits::Limits;
@@ -45,6 +51,8 @@ pub enum DeviceKind {
     Block,
     /// A character node (NVMe passthrough).
     Char,
+    /// A Unix socket behind which a vhost-user-blk server has a disk.
+    Socket,
 }
 
 /// An open file, block device or NVMe namespace. What is said here was read once, when it was opened.
@@ -65,10 +73,14 @@ pub struct Device {
     block_node: Option<File>,
     /// What commands need, for a character node.
     namespace: Option<Namespace>,
+    /// The connection, if it is a socket; `file` then only names the node.
+    #[cfg(feature = "libblkio")]
+    server: Option<Server>,
 }
 
 impl Device {
-    /// Opens an existing file, block device, or character node of an NVMe namespace (`/dev/ngXnY`).
+    /// Opens an existing file, block device, or character node of an NVMe namespace (`/dev/ngXnY`), or connects to
+    /// a vhost-user-blk server (feature `libblkio`) if there is a socket at the path.
     ///
     /// [`Access::ReadWrite`] is exclusive. A block device that is mounted, used as swap, or held by
     /// device mapper, md or another opener is refused (`O_EXCL`); a file, also one behind a loop device, is
@@ -76,7 +88,7 @@ impl Device {
     /// is claimed through the block node of the same namespace, which is then as refused as if it were that.
     /// [`Access::ReadOnly`] takes no lock and never writes. [`Access::ReadLocked`] never writes
     /// either, but claims the device as a writer would, except that a file may be read so by
-    /// several at once.
+    /// several at once. Nothing can claim a socket, which [`report`](Self::report) says.
     ///
     /// Data bypasses the page cache (`O_DIRECT`) where the file system takes it, which is verified
     /// by reading a block; where it does not, I/O is buffered and [`report`](Self::report) says so.
@@ -107,7 +119,7 @@ impl Device {
         &self.path
     }
 
-    /// File, block device or character node.
+    /// File, block device, character node or socket.
     #[must_use]
     pub fn kind(&self) -> DeviceKind {
         self.kind
@@ -164,6 +176,14 @@ impl Device {
     }
 
     fn find_signatures(&self) -> io::Result<Vec<Signature>> {
+        #[cfg(feature = "libblkio")]
+        if let Some(server) = &self.server {
+            let mut lane = server.lane().map_err(io::Error::other)?;
+            let size = self.capacity_bytes;
+            return find_signatures(size, &mut |offset, out| {
+                by_lane::read(&mut lane, size, offset, out)
+            });
+        }
         // A second descriptor without O_DIRECT would see stale pages, so this reads through an
         // aligned buffer with the device's own descriptor.
         let arena = crate::Arena::allocate(SIGNATURE_READ_BYTES).map_err(io::Error::other)?;
@@ -174,6 +194,11 @@ impl Device {
         find_signatures(size, &mut |offset, out| {
             read_through(self, &mut buffer, offset, out, size)
         })
+    }
+
+    #[cfg(feature = "libblkio")]
+    pub(crate) fn server(&self) -> Option<&Server> {
+        self.server.as_ref()
     }
 
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
@@ -197,7 +222,7 @@ impl Device {
     pub(crate) fn sibling(&self) -> Option<PathBuf> {
         let number = self.file.metadata().ok()?.rdev();
         let node = match self.kind {
-            DeviceKind::File => None,
+            DeviceKind::File | DeviceKind::Socket => None,
             DeviceKind::Block => siblings::char_node(number),
             DeviceKind::Char => siblings::block_node(number),
         };

@@ -7,7 +7,7 @@ use std::fmt::Debug;
 use std::io;
 use std::time::Duration;
 
-use crate::arena::Arena;
+use crate::arena::{Arena, ArenaError};
 use crate::error::OpenError;
 use crate::limits::Limits;
 use crate::request::{Part, PartDone};
@@ -21,6 +21,16 @@ pub trait Engine: Send + Sync + Debug {
     fn limits(&self) -> &Limits;
     /// Size of the device in bytes, a multiple of the logical block. It never changes.
     fn capacity_bytes(&self) -> u64;
+    /// Allocates an arena of the memory that suits this engine best, rounded up to whole pages.
+    ///
+    /// Every engine works with every arena; one whose device is served by another process has to copy
+    /// what lies in memory that it cannot share.
+    ///
+    /// # Errors
+    /// As [`Arena::allocate`].
+    fn arena(&self, bytes: usize) -> Result<Arena, ArenaError> {
+        Arena::allocate(bytes)
+    }
     /// Opens a queue.
     ///
     /// # Errors

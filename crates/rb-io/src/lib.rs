@@ -4,7 +4,9 @@
 //! * [`Device`]: an exclusively opened file, block device or NVMe namespace, with its [`Limits`] and their sources;
 //!   [`find_signatures`] tells whether it carries someone else's data.
 //! * [`Engine`] and [`Queue`]: the two traits, and [`open`], which chooses an engine by name:
-//!   io_uring and NVMe passthrough (feature `io-uring`, on by default) or posix.
+//!   io_uring and NVMe passthrough (feature `io-uring`, on by default), posix, or libblkio (feature
+//!   `libblkio`), which also reaches the disk behind a vhost-user socket.
+//! * [`probe`](fn@probe): what a path offers, and what to change.
 //! * [`Lane`]: one queue with splitting, retry and joining. Most users need nothing else.
 //!
 //! All unsafe code of the project lives here, in files that say so in their first line. The rule
@@ -45,10 +47,14 @@
 //! ```
 
 mod arena;
+#[cfg(feature = "libblkio")]
+mod blkio;
 mod buffer;
 mod device;
 mod engine;
 mod error;
+#[cfg(any(feature = "io-uring", feature = "libblkio"))]
+mod flight;
 #[cfg(test)]
 mod in_flight_tests;
 mod kind;
@@ -57,6 +63,7 @@ mod limits;
 mod nvme;
 mod open;
 mod posix;
+mod probe;
 mod request;
 mod signature;
 mod split;
@@ -67,6 +74,8 @@ mod uring;
 mod uring_cmd;
 mod wake;
 
+#[cfg(feature = "libblkio")]
+pub use crate::blkio::LibblkioEngine;
 pub use arena::{Arena, ArenaError, ArenaId, PAGE_BYTES};
 pub use buffer::{Buffer, IoBuf};
 pub use device::{Access, Device, DeviceKind};
@@ -77,6 +86,7 @@ pub use lane::{Completion, Lane, Request};
 pub use limits::{DiscardLimits, Limit, Limits};
 pub use open::{Opened, Rejected, open};
 pub use posix::PosixEngine;
+pub use probe::{EngineOffer, EngineProbe, Probe, probe};
 pub use request::{OpKind, Part, PartDone, PlacementId};
 pub use signature::{Signature, find_signatures, wipe_list};
 pub use split::{Span, Spans, split};

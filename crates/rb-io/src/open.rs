@@ -29,20 +29,20 @@ pub struct Rejected {
 /// Opens an engine over a device.
 ///
 /// [`EngineKind::Auto`] tries io_uring, then posix, and says what it rejected and why; for a character
-/// node there is NVMe passthrough only. An explicit kind that cannot run is an error, never another engine.
+/// node there is NVMe passthrough only, for a socket libblkio. An explicit kind that cannot run is an error,
+/// never another engine.
 ///
 /// # Errors
 /// [`OpenError::NotInBuild`], or [`OpenError::Engine`] with the step that failed.
 pub fn open(device: Device, kind: EngineKind) -> Result<Opened, OpenError> {
     let device = Arc::new(device);
     let mut rejected = Vec::new();
-    let candidates: &[EngineKind] = match kind {
-        EngineKind::Auto if device.kind() == DeviceKind::Char => &[EngineKind::UringCmd],
-        EngineKind::Auto => &[EngineKind::IoUring, EngineKind::Posix],
-        _ => &[kind],
-    };
     let mut last = OpenError::NotInBuild { kind };
-    for &kind in candidates {
+    let kinds = match kind {
+        EngineKind::Auto => candidates(device.kind()),
+        _ => std::slice::from_ref(&kind),
+    };
+    for &kind in kinds {
         match open_one(&device, kind) {
             Ok(engine) => return Ok(Opened { engine, rejected }),
             Err(error) => {
@@ -57,10 +57,30 @@ pub fn open(device: Device, kind: EngineKind) -> Result<Opened, OpenError> {
     Err(last)
 }
 
-fn open_one(device: &Arc<Device>, kind: EngineKind) -> Result<Arc<dyn Engine>, OpenError> {
+/// What `Auto` tries on this kind of node, best first.
+pub(crate) fn candidates(node: DeviceKind) -> &'static [EngineKind] {
+    match node {
+        DeviceKind::Socket => &[EngineKind::Libblkio],
+        DeviceKind::Char => &[EngineKind::UringCmd],
+        _ => &[EngineKind::IoUring, EngineKind::Posix],
+    }
+}
+
+pub(crate) fn open_one(
+    device: &Arc<Device>,
+    kind: EngineKind,
+) -> Result<Arc<dyn Engine>, OpenError> {
     if device.kind() == DeviceKind::Char && matches!(kind, EngineKind::Posix | EngineKind::IoUring)
     {
         return Err(needs_block_node(device, kind));
+    }
+    if device.kind() == DeviceKind::Socket && kind != EngineKind::Libblkio {
+        return Err(OpenError::Engine {
+            kind,
+            step: "choice of the engine",
+            reason: "a vhost-user socket is for engine libblkio".into(),
+            source: None,
+        });
     }
     match kind {
         EngineKind::Posix => Ok(Arc::new(PosixEngine::new(Arc::clone(device)))),
@@ -72,6 +92,10 @@ fn open_one(device: &Arc<Device>, kind: EngineKind) -> Result<Arc<dyn Engine>, O
         EngineKind::UringCmd => Ok(Arc::new(crate::uring_cmd::UringCmdEngine::new(
             Arc::clone(device),
         )?)),
+        #[cfg(feature = "libblkio")]
+        EngineKind::Libblkio => Ok(Arc::new(crate::blkio::LibblkioEngine::new(Arc::clone(
+            device,
+        ))?)),
         _ => Err(OpenError::NotInBuild { kind }),
     }
 }
@@ -91,7 +115,7 @@ fn needs_block_node(device: &Device, kind: EngineKind) -> OpenError {
 }
 
 /// An error and what is behind it, in one line.
-fn reason(error: &OpenError) -> String {
+pub(crate) fn reason(error: &OpenError) -> String {
     let mut words = error.to_string();
     let mut source = std::error::Error::source(error);
     while let Some(error) = source {

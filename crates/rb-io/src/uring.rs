@@ -7,7 +7,6 @@
 
 mod arenas;
 mod queue;
-pub(crate) mod table;
 #[cfg(test)]
 mod tests;
 mod wake;

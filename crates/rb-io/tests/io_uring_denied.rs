@@ -82,6 +82,7 @@ fn auto_falls_back_and_says_so() {
     });
 }
 
+#[cfg(not(feature = "libblkio"))]
 #[test]
 fn engines_that_are_not_built_say_so() {
     let directory = tempfile::tempdir().unwrap();

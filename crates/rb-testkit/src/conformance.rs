@@ -7,21 +7,119 @@
 //! conformance::run("memory", &|| Arc::new(MemEngine::new(MemDevice::new(16 << 20))));
 //! ```
 //!
-//! An engine under test needs [`CAPACITY_MIN`] bytes of device, whose contents are overwritten.
+//! An engine under test needs [`CAPACITY_MIN`] bytes of device, whose contents are overwritten. `run` asks for
+//! a new engine for each check, one at a time, and panics at the end with the names of all that failed.
+//!
+//! # For the author of another engine
+//!
+//! Write a test that calls [`run`] with a closure that opens your engine, and run it over each kind of device
+//! that the engine is for: small limits and large ones, blocks of 512 and of 4096 bytes. The checks are of
+//! four kinds. *Queues*: depth, tokens, buffers, threads, memory, drops in flight, counters and the truth of
+//! the report. *Transfers*: alignment, sizes around every limit, splitting, the edges, batches.
+//! *Waiting*: timeouts, wakes, and that idling is free. *Faults*: one part that fails, short transfers, errors
+//! that mean "again", flushes that fail, and what a crash leaves.
+//!
+//! The last need a device that misbehaves when it is told to. If you have one, hand its control over with
+//! [`run_with_faults`]; what it cannot do is left out, and [`Tally`] says so.
+//!
+//! ```
+//! use std::ops::Range;
+//! use std::sync::Arc;
+//! use rb_io::OpKind;
+//! use rb_testkit::conformance::{self, Faults, Subject};
+//! use rb_testkit::{MemDevice, MemEngine};
+//!
+//! #[derive(Debug)]
+//! struct Bench(Arc<MemDevice>);
+//!
+//! impl Faults for Bench {
+//!     fn fail_next(&self, op: OpKind, range: Range<u64>, errno: i32) -> bool {
+//!         self.0.fail_next(op, range, errno);
+//!         true
+//!     }
+//! }
+//!
+//! let tally = conformance::run_with_faults("my engine", &|| {
+//!     let device = MemDevice::new(16 << 20);
+//!     let engine = Arc::new(MemEngine::new(device.clone()));
+//!     Subject { engine, faults: Some(Box::new(Bench(device))) }
+//! });
+//! // It can fail requests, and neither shorten them nor crash.
+//! assert!(tally.left_out.contains(&"short transfers are completed"));
+//! ```
 
+mod faults;
 mod queues;
+mod ranges;
 mod transfers;
 mod waiting;
 
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use rb_io::{Arena, Buffer, Engine, Issuer, Lane, Queue, QueueOptions, Request};
+use rb_io::{Arena, Buffer, Engine, Issuer, Lane, OpKind, Queue, QueueOptions, Request};
 
 /// Bytes that a device under test has at least.
 pub const CAPACITY_MIN: u64 = 16 << 20;
 
 type Check = (&'static str, fn(&dyn Engine));
+/// False if the fault control cannot do what it needs.
+type FaultCheck = (&'static str, fn(&dyn Engine, &dyn Faults) -> bool);
+
+/// An engine to check.
+#[derive(Debug)]
+pub struct Subject {
+    /// The engine.
+    pub engine: Arc<dyn Engine>,
+    /// Control over what its device does wrong, if there is any.
+    pub faults: Option<Box<dyn Faults>>,
+}
+
+/// What came of a run in which nothing failed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Tally {
+    /// Checks that ran.
+    pub passed: usize,
+    /// Checks that need a fault which cannot be had here.
+    pub left_out: Vec<&'static str>,
+}
+
+/// Makes the device below an engine misbehave. Each order answers whether it can be given; whoever cannot give
+/// one keeps the default.
+pub trait Faults: std::fmt::Debug {
+    /// The next part of this kind that touches `range` fails with this error number and changes nothing. For
+    /// a flush the range means nothing.
+    fn fail_next(&self, op: OpKind, range: Range<u64>, errno: i32) -> bool {
+        let _ = (op, range, errno);
+        false
+    }
+    /// The next part of this kind that touches `range` moves at most so many bytes, and says so.
+    fn short_next(&self, op: OpKind, range: Range<u64>, bytes: u32) -> bool {
+        let _ = (op, range, bytes);
+        false
+    }
+    /// A device with what a loss of power would leave at worst: what was flushed.
+    fn crash(&self) -> Option<Arc<dyn Engine>> {
+        None
+    }
+}
+
+/// The checks that need a device which misbehaves when told to.
+const FAULT_CHECKS: &[FaultCheck] = &[
+    (
+        "a failing part fails its request alone",
+        faults::one_request_fails,
+    ),
+    ("short transfers are completed", faults::short_transfers),
+    ("a transfer without progress fails", faults::no_progress),
+    (
+        "errors that mean again are retried",
+        faults::transient_errors,
+    ),
+    ("a failing flush says so", faults::failing_flush),
+    ("a flush covers what was complete", faults::flush_order),
+];
 
 /// Every check, in the order they run.
 const CHECKS: &[Check] = &[
@@ -67,6 +165,14 @@ const CHECKS: &[Check] = &[
         transfers::larger_than_depth,
     ),
     ("flush and discard", transfers::flush_and_discard),
+    ("memory at every alignment", ranges::memory_alignment),
+    (
+        "parts of a request are in flight together",
+        ranges::parts_together,
+    ),
+    ("requests across the edge", ranges::across_the_edge),
+    ("discards stay inside their range", ranges::discards),
+    ("a flush among writes", ranges::flush_among_writes),
     (
         "random operations agree with a model",
         transfers::random_operations,
@@ -86,29 +192,59 @@ const CHECKS: &[Check] = &[
     ("an idle wait uses no processor", waiting::idle_uses_no_cpu),
 ];
 
-/// Runs the suite over engines made by `factory`, a new one for each check.
+/// Runs the suite over engines made by `factory`, a new one for each check. What needs faults is left out.
 ///
 /// # Panics
 /// If any check fails, after all have run, naming `name` and every failed check.
-pub fn run(name: &str, factory: &dyn Fn() -> Arc<dyn Engine>) {
+pub fn run(name: &str, factory: &dyn Fn() -> Arc<dyn Engine>) -> Tally {
+    run_with_faults(name, &|| Subject {
+        engine: factory(),
+        faults: None,
+    })
+}
+
+/// As [`run`], with control over what the devices do wrong.
+///
+/// # Panics
+/// As [`run`].
+pub fn run_with_faults(name: &str, factory: &dyn Fn() -> Subject) -> Tally {
     let mut failed = Vec::new();
-    for (title, check) in CHECKS {
-        let engine = factory();
-        let capacity = engine.capacity_bytes();
+    let mut tally = Tally {
+        passed: 0,
+        left_out: Vec::new(),
+    };
+    let mut one = |title, check: &dyn Fn(&Subject) -> bool| {
+        let subject = factory();
+        let capacity = subject.engine.capacity_bytes();
         assert!(
             capacity >= CAPACITY_MIN,
             "{name}: the device has only {capacity} bytes"
         );
         // The panic message was printed where it happened; the titles are summed up below.
-        if catch_unwind(AssertUnwindSafe(|| check(&*engine))).is_err() {
-            failed.push(*title);
+        match catch_unwind(AssertUnwindSafe(|| check(&subject))) {
+            Ok(true) => tally.passed += 1,
+            Ok(false) => tally.left_out.push(title),
+            Err(_) => failed.push(title),
         }
+    };
+    for (title, check) in CHECKS {
+        one(title, &|subject| {
+            check(&*subject.engine);
+            true
+        });
+    }
+    for (title, check) in FAULT_CHECKS {
+        one(title, &|subject| match &subject.faults {
+            Some(faults) => check(&*subject.engine, &**faults),
+            None => false,
+        });
     }
     assert!(
         failed.is_empty(),
         "engine {name} failed {} checks: {failed:#?}",
         failed.len()
     );
+    tally
 }
 
 fn options(depth: u32) -> QueueOptions {

@@ -6,6 +6,7 @@
 //! * [`conformance`]: what [`rb_io::Engine`] and [`rb_io::Queue`] promise, as checks that run over
 //!   any engine. Authors of other engines run it too.
 //! * [`StallingFile`]: a file of the real kernel whose requests end when they are told to.
+//! * [`StorageDaemon`]: a disk behind a vhost-user socket, where QEMU's server is installed.
 //! * [`values`]: payloads made from a seed. [`skip`]: tests that a machine cannot run.
 //!
 //! It is *not* a model of a drive's timing, and nothing here belongs in production: it is a crate
@@ -39,6 +40,7 @@ pub mod conformance;
 mod mem;
 pub mod skip;
 mod stall;
+mod storage_daemon;
 pub mod values;
 
 pub use mem::{
@@ -46,3 +48,4 @@ pub use mem::{
     Moment, Recorded,
 };
 pub use stall::StallingFile;
+pub use storage_daemon::StorageDaemon;

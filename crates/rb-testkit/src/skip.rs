@@ -25,12 +25,17 @@ pub fn note(what: &str, why: &str) {
 /// container runtimes does).
 #[must_use]
 pub fn io_uring_works(what: &str, path: &Path) -> bool {
-    let opened = Device::open(path, Access::ReadOnly)
-        .and_then(|device| rb_io::open(device, EngineKind::IoUring));
+    engine_works(EngineKind::IoUring, what, path)
+}
+
+/// Whether an engine works over this file or device; if not, the skip is noted.
+#[must_use]
+pub fn engine_works(kind: EngineKind, what: &str, path: &Path) -> bool {
+    let opened = Device::open(path, Access::ReadOnly).and_then(|device| rb_io::open(device, kind));
     match opened {
         Ok(_) => true,
         Err(why) => {
-            note(what, &format!("io_uring does not work here: {why}"));
+            note(what, &format!("{kind} does not work here: {why}"));
             false
         }
     }

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use rb_io::{Access, Device, Engine, EngineKind, Limit, Limits};
+use rb_io::{Access, Device, EngineKind, Limit, Limits};
+#[cfg(feature = "libblkio")]
+use rb_testkit::StorageDaemon;
+use rb_testkit::conformance::Subject;
 use rb_testkit::{MemDevice, MemEngine, conformance, skip};
 
 const BYTES: u64 = conformance::CAPACITY_MIN;
@@ -10,7 +13,9 @@ const BYTES: u64 = conformance::CAPACITY_MIN;
 fn over_file(kind: EngineKind, directory: &std::path::Path) {
     let file = tempfile::NamedTempFile::new_in(directory).expect("a temporary file");
     Device::create_file(file.path(), BYTES, true).expect("a device of a file");
-    if kind == EngineKind::IoUring && !skip::io_uring_works("conformance on a file", file.path()) {
+    // libblkio's driver for files is one of io_uring.
+    let needs_ring = matches!(kind, EngineKind::IoUring | EngineKind::Libblkio);
+    if needs_ring && !skip::engine_works(kind, "conformance on a file", file.path()) {
         return;
     }
     conformance::run(kind.name(), &|| {
@@ -41,11 +46,54 @@ fn io_uring_on_shared_memory() {
     over_file(EngineKind::IoUring, std::path::Path::new("/dev/shm"));
 }
 
+#[cfg(feature = "libblkio")]
+#[test]
+fn libblkio_on_a_file() {
+    over_file(EngineKind::Libblkio, &std::env::temp_dir());
+}
+
+#[cfg(feature = "libblkio")]
+#[test]
+fn libblkio_on_shared_memory() {
+    over_file(EngineKind::Libblkio, std::path::Path::new("/dev/shm"));
+}
+
+/// One virtqueue that all queues of the engine share, of 512 and of 4096 byte blocks.
+#[cfg(feature = "libblkio")]
+#[test]
+fn libblkio_over_vhost_user() {
+    for block in [512, 4096] {
+        let file = tempfile::NamedTempFile::new().expect("a temporary file");
+        file.as_file().set_len(BYTES).expect("a size");
+        let what = "conformance over vhost-user";
+        let Some(server) = StorageDaemon::serve(what, file.path(), block) else {
+            return;
+        };
+        conformance::run(&format!("libblkio over vhost-user, {block}"), &|| {
+            let device = Device::open(server.socket(), Access::ReadWrite).expect("it connects");
+            assert_eq!(device.limits().block.value, block);
+            let opened = rb_io::open(device, EngineKind::Auto).expect("the engine opens");
+            assert_eq!(opened.engine.name(), EngineKind::Libblkio.name());
+            opened.engine
+        });
+    }
+}
+
+/// The memory engine's device misbehaves in every way that the suite knows, so nothing is left out.
+fn over_memory(name: &str, limits: Limits) {
+    let tally = conformance::run_with_faults(name, &|| {
+        let device = MemDevice::with_limits(BYTES, limits);
+        Subject {
+            engine: Arc::new(MemEngine::new(device.clone())),
+            faults: Some(Box::new(device)),
+        }
+    });
+    assert_eq!(tally.left_out, [""; 0]);
+}
+
 #[test]
 fn memory() {
-    conformance::run("memory", &|| {
-        Arc::new(MemEngine::new(MemDevice::new(BYTES)))
-    });
+    over_memory("memory", Limits::simple(512, 1 << 20, "test"));
 }
 
 /// Limits as small and as odd as drives have them.
@@ -56,7 +104,5 @@ fn memory_with_small_limits() {
         boundary: Some(Limit::new(12 << 10, "test")),
         ..Limits::simple(4096, 8192, "test")
     };
-    conformance::run("memory, small limits", &|| -> Arc<dyn Engine> {
-        Arc::new(MemEngine::new(MemDevice::with_limits(BYTES, limits)))
-    });
+    over_memory("memory, small limits", limits);
 }

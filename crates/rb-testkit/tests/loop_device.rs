@@ -64,6 +64,8 @@ fn engines_on_a_loop_device() {
         let mut kinds = vec![EngineKind::Posix];
         if cfg!(feature = "io-uring") && skip::io_uring_works("a loop device", &node.0) {
             kinds.push(EngineKind::IoUring);
+            // Its driver for block devices is one of io_uring.
+            kinds.extend(cfg!(feature = "libblkio").then_some(EngineKind::Libblkio));
         }
         for kind in kinds {
             conformance::run(&format!("{kind} on a loop device of {sector}"), &|| {

@@ -34,4 +34,6 @@ mod shutdown;
 mod stale;
 mod stalled;
 mod support;
+#[cfg(feature = "libblkio")]
+mod vhost_user;
 mod writers;

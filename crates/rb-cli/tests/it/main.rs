@@ -7,6 +7,7 @@ mod formatting;
 mod fsck;
 mod measuring;
 mod outputs;
+mod probing;
 mod program;
 mod replaying;
 mod round_trip;

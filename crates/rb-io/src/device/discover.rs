@@ -20,7 +20,7 @@ const BUFFERED_BLOCK: Limit<u32> = Limit::new(512, "buffered file");
 pub(super) fn limits(file: &File, kind: DeviceKind, direct: bool) -> io::Result<Limits> {
     match kind {
         DeviceKind::Block => block_limits(file, direct),
-        DeviceKind::File | DeviceKind::Char => file_limits(file, direct),
+        DeviceKind::File | DeviceKind::Char | DeviceKind::Socket => file_limits(file, direct),
     }
 }
 

@@ -15,6 +15,10 @@ use crate::error::OpenError;
 
 pub(super) fn open(path: &Path, access: Access) -> Result<Device, OpenError> {
     let metadata = std::fs::metadata(path).map_err(|source| failed(path, "stat", source))?;
+    #[cfg(feature = "libblkio")]
+    if metadata.file_type().is_socket() {
+        return super::socket::open(path, access);
+    }
     let kind = kind_of(path, &metadata)?;
     if kind == DeviceKind::Char {
         return passthrough::open(path, access, metadata.rdev());
@@ -101,6 +105,8 @@ pub(super) fn finish(
         backing: None,
         block_node: None,
         namespace: None,
+        #[cfg(feature = "libblkio")]
+        server: None,
     })
 }
 
@@ -169,8 +175,10 @@ fn kind_of(path: &Path, metadata: &Metadata) -> Result<DeviceKind, OpenError> {
         "directory"
     } else if file_type.is_fifo() {
         "pipe"
+    } else if file_type.is_socket() {
+        "socket, which only engine libblkio can use and this build has not"
     } else {
-        "socket or other special file"
+        "special file"
     };
     Err(OpenError::WrongType {
         path: path.into(),

@@ -96,6 +96,8 @@ pub(super) fn open(path: &Path, access: Access, number: u64) -> Result<Device, O
         backing: None,
         block_node: block,
         namespace: Some(found.namespace),
+        #[cfg(feature = "libblkio")]
+        server: None,
     })
 }
 

@@ -3,7 +3,9 @@
 //! The eventfd under a waker.
 
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+#[cfg(feature = "io-uring")]
+use std::os::fd::RawFd;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::event::EventfdFlags;
 
@@ -30,7 +32,14 @@ impl EventFd {
         unsafe { libc::eventfd_read(self.0.as_raw_fd(), &raw mut count) };
     }
 
+    #[cfg(feature = "io-uring")]
     pub(crate) fn fd(&self) -> RawFd {
         self.0.as_raw_fd()
+    }
+}
+
+impl AsFd for EventFd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }

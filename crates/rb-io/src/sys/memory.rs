@@ -5,8 +5,10 @@
 use std::any::Any;
 use std::fmt;
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 
+use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 
 use crate::arena::{Arena, ArenaError, PAGE_BYTES};
@@ -25,6 +27,8 @@ enum Source {
     /// Mapped here: `start` and `bytes` of the whole mapping, which may begin before the aligned
     /// part that is used.
     Mapped { start: NonNull<u8>, bytes: usize },
+    /// A mapped memory file, all of it.
+    Shared { file: OwnedFd },
     /// Kept alive by its owner, dropped with the mapping.
     Adopted { _owner: Box<dyn Any + Send + Sync> },
 }
@@ -82,6 +86,43 @@ impl Mapping {
         })
     }
 
+    /// Maps `bytes` (a multiple of the page, not 0) of zeroed memory that another process can map, too.
+    pub(crate) fn shared(bytes: usize) -> io::Result<Self> {
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        let file = rustix::fs::memfd_create("raw-block arena", flags)?;
+        let too_large = |_| io::ErrorKind::OutOfMemory;
+        rustix::fs::ftruncate(&file, u64::try_from(bytes).map_err(too_large)?)?;
+        // Whoever is given the file could cut it, and our next access would be a SIGBUS.
+        let seals = SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
+        rustix::fs::fcntl_add_seals(&file, seals)?;
+        let access = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: a new mapping of a new file at an address of the kernel's choice touches no memory
+        // that exists.
+        let start = unsafe {
+            rustix::mm::mmap(
+                std::ptr::null_mut(),
+                bytes,
+                access,
+                MapFlags::SHARED,
+                &file,
+                0,
+            )
+        }?;
+        Ok(Self {
+            start: NonNull::new(start.cast()).ok_or(io::ErrorKind::OutOfMemory)?,
+            bytes,
+            source: Source::Shared { file },
+        })
+    }
+
+    /// The memory's file, if it has one.
+    pub(crate) fn file(&self) -> Option<BorrowedFd<'_>> {
+        match &self.source {
+            Source::Shared { file } => Some(file.as_fd()),
+            Source::Mapped { .. } | Source::Adopted { .. } => None,
+        }
+    }
+
     pub(crate) fn start(&self) -> NonNull<u8> {
         self.start
     }
@@ -97,7 +138,12 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        if let Source::Mapped { start, bytes } = self.source {
+        let whole = match &self.source {
+            Source::Mapped { start, bytes } => Some((*start, *bytes)),
+            Source::Shared { .. } => Some((self.start, self.bytes)),
+            Source::Adopted { .. } => None,
+        };
+        if let Some((start, bytes)) = whole {
             // SAFETY: this is exactly what was mapped, and with the arena and all of its claims
             // gone nobody has an address inside it.
             let unmapped = unsafe { rustix::mm::munmap(start.as_ptr().cast(), bytes) };

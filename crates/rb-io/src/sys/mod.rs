@@ -1,10 +1,12 @@
 //! Where the system is spoken to. With `buffer.rs` the only place with unsafe code.
 
+#[cfg(feature = "libblkio")]
+pub(crate) mod channel;
 #[cfg(feature = "io-uring")]
 pub(crate) mod encode;
 #[cfg(feature = "io-uring")]
 pub(crate) mod encode_nvme;
-#[cfg(feature = "io-uring")]
+#[cfg(any(feature = "io-uring", feature = "libblkio"))]
 pub(crate) mod event;
 pub(crate) mod memory;
 pub(crate) mod nvme;

@@ -22,10 +22,10 @@ use io_uring::{IoUring, Probe, cqueue, opcode, squeue};
 
 use crate::arena::Arena;
 use crate::device::Device;
+use crate::flight::FlightTable;
 use crate::request::Part;
 use crate::sys::encode::{Encoder, Target};
 use crate::sys::event::EventFd;
-use crate::uring::table::FlightTable;
 
 /// The `user_data` of the poll that waits for a waker; no index and generation look like it.
 const WAKE: u64 = u64::MAX;

@@ -287,7 +287,9 @@ pub(super) fn side_by_side(engine: &dyn Engine) {
 
 pub(super) fn registered_and_other_buffers(engine: &dyn Engine) {
     let unit = unit(engine);
-    let (registered, other) = (arena(16 * unit), arena(16 * unit));
+    // Memory as the engine likes it best, and memory that it never heard of.
+    let registered = engine.arena(16 * unit).expect("memory for an arena");
+    let other = arena(16 * unit);
     let options = QueueOptions {
         depth: 8,
         arenas: vec![registered.clone()],

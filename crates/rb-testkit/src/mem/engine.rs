@@ -1,6 +1,7 @@
 //! The engine: no threads, no time; what was pushed is executed by the next `reap`.
 
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,7 @@ use rb_io::{
 };
 
 use super::device::MemDevice;
+use crate::conformance::Faults;
 
 const NAME: &str = "memory";
 
@@ -64,6 +66,22 @@ impl Engine for MemEngine {
             executed: 0,
             counters: QueueCounters::default(),
         }))
+    }
+}
+
+impl Faults for Arc<MemDevice> {
+    fn fail_next(&self, op: OpKind, range: Range<u64>, errno: i32) -> bool {
+        MemDevice::fail_next(self, op, range, errno);
+        true
+    }
+
+    fn short_next(&self, op: OpKind, range: Range<u64>, bytes: u32) -> bool {
+        MemDevice::short_next(self, op, range, bytes);
+        true
+    }
+
+    fn crash(&self) -> Option<Arc<dyn Engine>> {
+        Some(Arc::new(MemEngine::new(MemDevice::crash(self))))
     }
 }
 

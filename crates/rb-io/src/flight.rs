@@ -2,21 +2,21 @@
 
 use crate::request::Part;
 
-/// Parts in flight, under names that the kernel carries: index and generation, never a pointer.
-/// A name that comes back twice finds nothing, because its generation is over.
+/// Parts in flight, with what an engine adds to them, under names that the kernel or a server carries:
+/// index and generation, never a pointer. A name that comes back twice finds nothing, because its generation is over.
 #[derive(Debug)]
-pub(crate) struct FlightTable {
-    slots: Vec<Slot>,
+pub(crate) struct FlightTable<T = Part> {
+    slots: Vec<Slot<T>>,
     free: Vec<u32>,
 }
 
 #[derive(Debug)]
-struct Slot {
+struct Slot<T> {
     generation: u32,
-    part: Option<Part>,
+    part: Option<T>,
 }
 
-impl FlightTable {
+impl<T> FlightTable<T> {
     pub(crate) fn new(depth: u32) -> Self {
         let slots = (0..depth)
             .map(|_| Slot {
@@ -36,7 +36,7 @@ impl FlightTable {
     }
 
     /// Takes a part and names it; gives it back when the table is full.
-    pub(crate) fn insert(&mut self, part: Part) -> Result<u64, Part> {
+    pub(crate) fn insert(&mut self, part: T) -> Result<u64, T> {
         let Some(index) = self.free.pop() else {
             return Err(part);
         };
@@ -45,14 +45,14 @@ impl FlightTable {
         Ok((u64::from(slot.generation) << 32) | u64::from(index))
     }
 
-    pub(crate) fn get(&self, name: u64) -> Option<&Part> {
+    pub(crate) fn get(&self, name: u64) -> Option<&T> {
         let slot = self.slots.get(index(name))?;
         slot.part
             .as_ref()
             .filter(|_| slot.generation == generation(name))
     }
 
-    pub(crate) fn remove(&mut self, name: u64) -> Option<Part> {
+    pub(crate) fn remove(&mut self, name: u64) -> Option<T> {
         let slot = self.slots.get_mut(index(name))?;
         if slot.generation != generation(name) {
             return None;

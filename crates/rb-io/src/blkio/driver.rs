@@ -1,0 +1,165 @@
+//! One connected instance of libblkio: which driver, what it states, the memory that it was given.
+
+use std::fmt;
+use std::sync::Arc;
+
+use blkio::{Blkio, Blkioq};
+use parking_lot::Mutex;
+
+use super::port::Board;
+use super::refused;
+use crate::arena::{Arena, ArenaId};
+use crate::buffer::IoBuf;
+use crate::device::{Access, Device};
+use crate::error::OpenError;
+use crate::request::Part;
+use crate::sys::channel;
+
+/// Entries of a ring that a driver makes for a queue. The completion ring has twice as many, and libblkio
+/// holds back what does not fit.
+const RING_ENTRIES: u32 = 256;
+
+/// A part while libblkio has it.
+pub(crate) struct Flight {
+    pub(crate) part: Part,
+    /// The memory that is moved instead of the part's own.
+    pub(crate) bounce: Option<IoBuf>,
+    /// Where its end is announced.
+    pub(crate) board: Arc<Board>,
+}
+
+/// Which driver of libblkio.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Kind {
+    IoUring,
+    NvmeIoUring,
+    VhostUser,
+}
+
+impl Kind {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::IoUring => "io_uring",
+            Self::NvmeIoUring => "nvme-io_uring",
+            Self::VhostUser => "virtio-blk-vhost-user",
+        }
+    }
+}
+
+/// A property or a step of libblkio that failed.
+pub(crate) type Step<T> = Result<T, (&'static str, blkio::Error)>;
+
+pub(crate) struct Driver {
+    kind: Kind,
+    blkio: Mutex<Blkio>,
+    /// What the driver was given, alive as long as it may use it.
+    regions: Mutex<Vec<Arena>>,
+}
+
+impl Driver {
+    /// Connects to an open file or node.
+    pub(super) fn over(device: &Device, kind: Kind) -> Result<Self, OpenError> {
+        let connected = || -> Step<Self> {
+            let mut blkio = new(kind, device.access())?;
+            channel::connect_to(&mut blkio, device.fd()).map_err(at("connect"))?;
+            // Queues are made when they are asked for.
+            blkio.set_i32("num-queues", 0).map_err(at("num-queues"))?;
+            let entries = RING_ENTRIES as i32;
+            blkio
+                .set_i32("num-entries", entries)
+                .map_err(at("num-entries"))?;
+            blkio.start().map_err(at("start"))?;
+            Ok(Self::started(kind, blkio))
+        };
+        connected().map_err(refused)
+    }
+
+    pub(super) fn started(kind: Kind, blkio: Blkio) -> Self {
+        Self {
+            kind,
+            blkio: Mutex::new(blkio),
+            regions: Mutex::default(),
+        }
+    }
+
+    pub(super) fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Whether memory must be given to the driver before it is used.
+    pub(super) fn needs_regions(&self) -> bool {
+        self.kind == Kind::VhostUser
+    }
+
+    /// Reads properties.
+    pub(super) fn ask<T>(&self, ask: impl FnOnce(&Blkio) -> T) -> T {
+        ask(&self.blkio.lock())
+    }
+
+    /// A queue of its own, for drivers that make them.
+    pub(super) fn add_queue(&self) -> Step<Blkioq> {
+        self.blkio.lock().add_queue(false).map_err(at("add queue"))
+    }
+
+    /// How many flights a queue of [`add_queue`](Self::add_queue) takes.
+    pub(super) fn ring_depth(&self) -> u32 {
+        2 * RING_ENTRIES
+    }
+
+    /// Gives the driver the arenas that it can use directly, and says which those are. What was given before
+    /// and is not used by anyone else any more is taken back.
+    pub(super) fn map(&self, arenas: &[Arena]) -> (Vec<ArenaId>, Result<(), String>) {
+        let mut regions = self.regions.lock();
+        let mut blkio = self.blkio.lock();
+        regions.retain(|arena| {
+            let used = !arena.is_only_handle();
+            if let (false, Some(region)) = (used, channel::region_of(arena)) {
+                blkio.unmap_mem_region(&region);
+            }
+            used
+        });
+        let (mut mapped, mut outcome) = (Vec::new(), Ok(()));
+        for arena in arenas {
+            let known = regions.iter().any(|given| given.id() == arena.id());
+            let given = match channel::region_of(arena) {
+                _ if known => Ok(()),
+                None => Err("its memory has no file that a server can be given".into()),
+                Some(region) => blkio
+                    .map_mem_region(&region)
+                    .map(|()| regions.push(arena.clone()))
+                    .map_err(|error| error.message().to_owned()),
+            };
+            match given {
+                Ok(()) => mapped.push(arena.id()),
+                Err(why) => outcome = Err(format!("{} bytes: {why}", arena.bytes())),
+            }
+        }
+        (mapped, outcome)
+    }
+}
+
+/// An instance that is not connected yet.
+pub(super) fn new(kind: Kind, access: Access) -> Step<Blkio> {
+    let mut blkio = Blkio::new(kind.name()).map_err(at("driver"))?;
+    // The NVMe driver knows no such property; the node was opened for reading then.
+    if kind == Kind::VhostUser {
+        let read_only = access != Access::ReadWrite;
+        blkio
+            .set_bool("read-only", read_only)
+            .map_err(at("read-only"))?;
+    }
+    Ok(blkio)
+}
+
+/// Names the step that an error belongs to.
+pub(super) fn at(step: &'static str) -> impl Fn(blkio::Error) -> (&'static str, blkio::Error) {
+    move |error| (step, error)
+}
+
+impl fmt::Debug for Driver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Driver")
+            .field("kind", &self.kind)
+            .finish_non_exhaustive()
+    }
+}

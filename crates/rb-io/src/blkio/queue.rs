@@ -1,0 +1,278 @@
+//! A queue of the libblkio engine: parts of one owner, over a port that it may share with others.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::driver::Driver;
+use super::port::{Board, Port, Waiting};
+use crate::arena::{Arena, ArenaId};
+use crate::device::{Device, DeviceKind};
+use crate::engine::{Feature, Queue, QueueCounters, QueueOptions};
+use crate::error::OpenError;
+use crate::kind::EngineKind;
+use crate::request::{OpKind, Part, PartDone};
+use crate::wake::Waker;
+
+pub(super) const NAME: &str = "libblkio";
+
+/// How long a dropped queue waits for its parts before it leaves them to the port.
+const DROP_WAIT: Duration = Duration::from_millis(if cfg!(test) { 200 } else { 30_000 });
+
+/// How often in a row a turn may be refused for the moment, and how long to wait in between. Together a
+/// little under a second.
+const REFUSALS_MAX: u32 = 200;
+const REFUSAL_SLEEP: Duration = Duration::from_millis(4);
+
+pub(super) struct BlkioQueue {
+    port: Arc<Port>,
+    board: Arc<Board>,
+    /// What discards go through where libblkio cannot; none behind a socket.
+    device: Option<Arc<Device>>,
+    capacity_bytes: u64,
+    depth: u32,
+    /// Whether memory must be known to the driver, and the arenas that are.
+    needs_regions: bool,
+    mapped: Vec<ArenaId>,
+    pushed: Vec<Waiting>,
+    /// Refused without being sent; reaped like any other.
+    invalid: Vec<PartDone>,
+    /// With the port, or on the board.
+    started: u32,
+    counters: QueueCounters,
+    report: Vec<Feature>,
+}
+
+impl BlkioQueue {
+    pub(super) fn new(
+        port: Arc<Port>,
+        driver: &Driver,
+        device: Option<Arc<Device>>,
+        capacity_bytes: u64,
+        options: &QueueOptions,
+    ) -> Result<Self, OpenError> {
+        let board = Board::new().map_err(|source| OpenError::Engine {
+            kind: EngineKind::Libblkio,
+            step: "eventfd",
+            reason: "the kernel refused".into(),
+            source: Some(source),
+        })?;
+        let needs_regions = driver.needs_regions();
+        let (mapped, buffers) = match needs_regions {
+            true => map(driver, &options.arenas),
+            false => (
+                Vec::new(),
+                Feature::off("registered buffers", "this driver registers none"),
+            ),
+        };
+        Ok(Self {
+            port,
+            board: Arc::new(board),
+            device,
+            capacity_bytes,
+            depth: options.depth,
+            needs_regions,
+            mapped,
+            pushed: Vec::new(),
+            invalid: Vec::new(),
+            started: 0,
+            counters: QueueCounters::default(),
+            report: vec![
+                buffers,
+                driver.report(),
+                Feature::off("placement", "libblkio cannot pass it on"),
+            ],
+        })
+    }
+
+    /// What makes a part unfit to be sent. libblkio fills what lies behind the end of a file with zeros, and
+    /// grows the file for a write, so the end is guarded here.
+    fn check(&self, part: &Part) -> io::Result<()> {
+        part.check()?;
+        let end = part.offset.checked_add(part.len.into());
+        if part.op == OpKind::Flush || end.is_some_and(|end| end <= self.capacity_bytes) {
+            return Ok(());
+        }
+        let words = format!(
+            "{:?} of {} bytes at {} passes the end of the device, {} bytes",
+            part.op, part.len, part.offset, self.capacity_bytes
+        );
+        Err(io::Error::new(io::ErrorKind::InvalidInput, words))
+    }
+
+    /// A turn of the port, and what it brought.
+    fn turn(&mut self, done: &mut Vec<PartDone>) -> io::Result<()> {
+        if !self.pushed.is_empty() {
+            self.counters.submissions += 1;
+            // At most the depth, which is a u32.
+            self.started += self.pushed.len() as u32;
+        }
+        let mut refusals = 0;
+        loop {
+            let error = match self.port.turn(&self.board, self.pushed.drain(..)) {
+                Ok(()) => break,
+                Err(error) => error,
+            };
+            let again = crate::error::is_transient(&error);
+            if !again || refusals == REFUSALS_MAX {
+                return Err(error);
+            }
+            refusals += 1;
+            if error.kind() != io::ErrorKind::Interrupted {
+                std::thread::sleep(REFUSAL_SLEEP);
+            }
+        }
+        done.append(&mut self.invalid);
+        for mut ended in self.board.take() {
+            self.started -= 1;
+            if let Some(result) = self.discard_elsewhere(&ended.part, &ended.result) {
+                ended.result = result;
+            }
+            done.push(ended.into_done());
+        }
+        Ok(())
+    }
+
+    /// libblkio discards with a flag that kernels from 6.7 on refuse; then the posix way is left.
+    fn discard_elsewhere(&self, part: &Part, result: &io::Result<()>) -> Option<io::Result<()>> {
+        let error = result.as_ref().err()?;
+        let device = self.device.as_deref()?;
+        let unsupported = error.raw_os_error() == Some(libc::EOPNOTSUPP);
+        let plain = matches!(device.kind(), DeviceKind::File | DeviceKind::Block);
+        (part.op == OpKind::Discard && unsupported && plain)
+            .then(|| crate::posix::discard(device, part))
+    }
+}
+
+impl Queue for BlkioQueue {
+    fn engine(&self) -> &'static str {
+        NAME
+    }
+
+    fn capacity_bytes(&self) -> u64 {
+        self.capacity_bytes
+    }
+
+    fn depth(&self) -> u32 {
+        self.depth
+    }
+
+    fn in_flight(&self) -> u32 {
+        // Never above the depth, which is a u32.
+        self.started + (self.pushed.len() + self.invalid.len()) as u32
+    }
+
+    fn push(&mut self, part: Part) -> Result<(), Part> {
+        if self.in_flight() >= self.depth {
+            return Err(part);
+        }
+        if let Err(error) = self.check(&part) {
+            let Part { token, buf, .. } = part;
+            let result = Err(error);
+            self.invalid.push(PartDone { token, buf, result });
+            return Ok(());
+        }
+        let mapped = part
+            .buf
+            .as_ref()
+            .is_some_and(|buf| self.mapped.contains(&buf.arena().id()));
+        if matches!(part.op, OpKind::Read | OpKind::Write) {
+            self.counters.fixed_parts += u64::from(mapped);
+            self.counters.unregistered_parts += u64::from(!mapped);
+        }
+        self.pushed.push(Waiting {
+            direct: mapped || !self.needs_regions || part.buf.is_none(),
+            board: Arc::clone(&self.board),
+            part,
+        });
+        self.counters.count_push(self.in_flight());
+        Ok(())
+    }
+
+    fn submit(&mut self) -> io::Result<()> {
+        let mut done = Vec::new();
+        if !self.pushed.is_empty() {
+            self.turn(&mut done)?;
+        }
+        // What has ended already is for the next `reap`.
+        self.invalid.append(&mut done);
+        Ok(())
+    }
+
+    fn reap(
+        &mut self,
+        at_least: u32,
+        timeout: Option<Duration>,
+        done: &mut Vec<PartDone>,
+    ) -> io::Result<()> {
+        // A timeout too long for the clock is none.
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let before = done.len();
+        loop {
+            self.turn(done)?;
+            let got = u32::try_from(done.len() - before).unwrap_or(u32::MAX);
+            let left = self.in_flight();
+            let idle = at_least > 0 && got == 0 && left == 0;
+            if !idle && got >= at_least.min(got.saturating_add(left)) {
+                return Ok(());
+            }
+            if self.board.consume_wake() {
+                self.counters.wakes += 1;
+                return Ok(());
+            }
+            let wait = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            if wait == Some(Duration::ZERO) {
+                return Ok(());
+            }
+            self.port.sleep(&self.board, left == 0, wait)?;
+        }
+    }
+
+    fn waker(&self) -> Waker {
+        let board = Arc::clone(&self.board);
+        Waker::new(move || board.wake())
+    }
+
+    fn counters(&self) -> QueueCounters {
+        self.counters
+    }
+
+    fn report(&self) -> Vec<Feature> {
+        self.report.clone()
+    }
+}
+
+impl Drop for BlkioQueue {
+    fn drop(&mut self) {
+        let deadline = Instant::now() + DROP_WAIT;
+        let mut done = Vec::new();
+        while self.in_flight() > 0 {
+            let left = deadline.saturating_duration_since(Instant::now());
+            // An error here means that waiting is of no use; the port keeps the memory of its parts.
+            if left.is_zero() || self.reap(u32::MAX, Some(left), &mut done).is_err() {
+                break;
+            }
+        }
+    }
+}
+
+fn map(driver: &Driver, arenas: &[Arena]) -> (Vec<ArenaId>, Feature) {
+    const NAME: &str = "registered buffers";
+    if arenas.is_empty() {
+        return (Vec::new(), Feature::off(NAME, "no arena was given"));
+    }
+    let (mapped, outcome) = driver.map(arenas);
+    let words = match &outcome {
+        Ok(()) => format!("{} arenas mapped by the server", mapped.len()),
+        Err(why) => format!(
+            "{} of {} arenas mapped by the server; what lies elsewhere is copied: {why}",
+            mapped.len(),
+            arenas.len()
+        ),
+    };
+    let feature = match mapped.is_empty() {
+        true => Feature::off(NAME, words),
+        false => Feature::on(NAME, words),
+    };
+    (mapped, feature)
+}

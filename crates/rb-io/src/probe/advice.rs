@@ -1,0 +1,130 @@
+//! What to change, from what was found: a rule each.
+
+use std::fs;
+use std::path::Path;
+
+use super::Probe;
+use crate::device::DeviceKind;
+use crate::engine::Feature;
+use crate::kind::EngineKind;
+
+type Rule = fn(&Probe) -> Option<String>;
+
+const RULES: &[Rule] = &[
+    right_to_write,
+    page_cache,
+    loop_without_direct,
+    io_uring_forbidden,
+    io_uring_missing,
+    locked_memory,
+    old_kernel,
+    passthrough_node,
+];
+
+pub(super) fn advice(probe: &Probe) -> Vec<String> {
+    RULES.iter().filter_map(|rule| rule(probe)).collect()
+}
+
+fn right_to_write(probe: &Probe) -> Option<String> {
+    (!probe.writable).then(|| {
+        "this process may not write here, which a store needs: change the owner or the mode of the node (block devices: group disk)".into()
+    })
+}
+
+fn page_cache(probe: &Probe) -> Option<String> {
+    (!probe.direct).then(|| {
+        "I/O goes through the page cache: use a file system that takes O_DIRECT (ext4, xfs), or a block device"
+            .into()
+    })
+}
+
+/// A loop device that copies through the page cache of the file below.
+fn loop_without_direct(probe: &Probe) -> Option<String> {
+    let name = block_name(probe)?;
+    let setting = fs::read_to_string(format!("/sys/block/{name}/loop/dio")).ok()?;
+    (setting.trim() == "0").then(|| {
+        format!("/dev/{name} goes through the page cache of its file: losetup --direct-io=on /dev/{name}")
+    })
+}
+
+fn io_uring_forbidden(probe: &Probe) -> Option<String> {
+    let setting = fs::read_to_string("/proc/sys/kernel/io_uring_disabled").ok()?;
+    let refused = refusal(probe, EngineKind::IoUring)?;
+    let words = match setting.trim() {
+        "0" if refused.contains("not permitted") => {
+            "io_uring is forbidden to this process: allow io_uring_setup, io_uring_enter and io_uring_register in its seccomp profile".into()
+        }
+        "0" => return None,
+        value => format!(
+            "io_uring is forbidden: sysctl kernel.io_uring_disabled=0 (now {value}; 1 allows it to root and to the group of kernel.io_uring_group)"
+        ),
+    };
+    Some(words)
+}
+
+fn io_uring_missing(probe: &Probe) -> Option<String> {
+    let refused = refusal(probe, EngineKind::IoUring)?;
+    if !cfg!(feature = "io-uring") {
+        return Some("this build has no io_uring: build with the feature io-uring".into());
+    }
+    let lacks = refused.contains("this kernel lacks") || refused.contains("no io_uring");
+    lacks.then(|| format!("io_uring needs Linux 5.11 or newer; this is {}", kernel()))
+}
+
+fn locked_memory(probe: &Probe) -> Option<String> {
+    let refused = features(probe)
+        .find(|feature| feature.name == "registered buffers" && feature.detail.contains("MEMLOCK"));
+    let ring = refusal(probe, EngineKind::IoUring).is_some_and(|why| why.contains("MEMLOCK"));
+    (ring || refused.is_some_and(|feature| !feature.on)).then(|| {
+        "registering buffers needs locked memory: raise RLIMIT_MEMLOCK above the store's buffers (ulimit -l, LimitMEMLOCK= of systemd)".into()
+    })
+}
+
+fn old_kernel(probe: &Probe) -> Option<String> {
+    let refused = features(probe).find(|feature| {
+        feature.name == "deferred task run" && feature.detail.contains("this kernel refused")
+    })?;
+    (!refused.on).then(|| {
+        format!(
+            "Linux 6.1 or newer saves interrupts (IORING_SETUP_DEFER_TASKRUN); this is {}",
+            kernel()
+        )
+    })
+}
+
+/// The character node of the same namespace, whose commands pass the block layer by.
+fn passthrough_node(probe: &Probe) -> Option<String> {
+    let name = block_name(probe)?;
+    let namespace = name
+        .strip_prefix("nvme")
+        .filter(|rest| !rest.contains('p'))?;
+    let node = format!("/dev/ng{namespace}");
+    Path::new(&node).exists().then(|| {
+        format!("NVMe passthrough costs less per request and takes placement ids: use {node} (engine uring_cmd)")
+    })
+}
+
+/// The kernel's name of a block device, such as `loop0`.
+fn block_name(probe: &Probe) -> Option<String> {
+    let node = fs::canonicalize(&probe.path).ok()?;
+    let name = node.file_name()?.to_str()?.to_owned();
+    (probe.kind == DeviceKind::Block).then_some(name)
+}
+
+/// Why an engine that could drive this kind of node does not.
+fn refusal(probe: &Probe, kind: EngineKind) -> Option<&String> {
+    let drives = matches!(probe.kind, DeviceKind::File | DeviceKind::Block);
+    let engine = probe.engines.iter().find(|engine| engine.kind == kind)?;
+    engine.outcome.as_ref().err().filter(|_| drives)
+}
+
+/// What the queues of all usable engines say.
+fn features(probe: &Probe) -> impl Iterator<Item = &Feature> {
+    let offers = probe.engines.iter().flat_map(|engine| &engine.outcome);
+    offers.flat_map(|offer| &offer.features)
+}
+
+fn kernel() -> String {
+    let name = rustix::system::uname();
+    name.release().to_string_lossy().into_owned()
+}

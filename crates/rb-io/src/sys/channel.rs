@@ -1,0 +1,183 @@
+// UNSAFETY: requests carry addresses that a kernel or a server uses until their completion, and what comes
+// back is read from memory that libblkio filled. The channel therefore owns the parts whose addresses it
+// gave away.
+#![expect(
+    unsafe_code,
+    reason = "completions are raw memory, descriptors are raw numbers"
+)]
+//! One queue of libblkio, together with the table of what is in flight in it.
+//!
+//! The rule is that of the ring (`sys/ring.rs`): a request is queued only for a flight that moved into the
+//! table before, and a flight leaves the table only with its completion. A channel that goes while
+//! flights are in it leaks them, with the instance of libblkio that may still be working for them.
+
+use std::io;
+use std::mem::{ManuallyDrop, MaybeUninit};
+use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+
+use blkio::{Blkio, Blkioq, Completion, MemoryRegion, ReqFlags};
+
+use crate::arena::Arena;
+use crate::blkio::driver::{Driver, Flight};
+use crate::flight::FlightTable;
+use crate::request::OpKind;
+
+/// Completions fetched in one call.
+const FETCH: usize = 64;
+
+pub(crate) struct Channel {
+    /// Before `driver`: its rings lie in memory that the driver mapped.
+    queue: ManuallyDrop<Blkioq>,
+    table: ManuallyDrop<FlightTable<Flight>>,
+    driver: Arc<Driver>,
+}
+
+impl Channel {
+    /// A channel over `queue`, which must be one of `driver`'s, for `depth` flights.
+    /// With it comes a descriptor that is readable when something may have ended.
+    pub(crate) fn new(
+        mut queue: Blkioq,
+        driver: Arc<Driver>,
+        depth: u32,
+    ) -> io::Result<(Self, OwnedFd)> {
+        let raw = queue.get_completion_fd();
+        let raw = raw.ok_or_else(|| io::Error::other("a queue without a completion descriptor"))?;
+        // SAFETY: the descriptor is the queue's own, and open as long as the queue.
+        let fd = unsafe { BorrowedFd::borrow_raw(raw) };
+        let completions = fd.try_clone_to_owned()?;
+        queue.set_completion_fd_enabled(true);
+        let channel = Self {
+            queue: ManuallyDrop::new(queue),
+            table: ManuallyDrop::new(FlightTable::new(depth)),
+            driver,
+        };
+        Ok((channel, completions))
+    }
+
+    pub(crate) fn in_flight(&self) -> u32 {
+        self.table.len()
+    }
+
+    /// Takes a flight and queues its request; gives it back when the table is full. Its part must have
+    /// passed [`Part::check`](crate::Part::check), and its bounce buffer, if any, be as long as the part.
+    pub(crate) fn push(&mut self, flight: Flight) -> Result<(), Box<Flight>> {
+        debug_assert!(flight.part.check().is_ok());
+        let name = self.table.insert(flight).map_err(Box::new)?;
+        let Some(Flight { part, bounce, .. }) = self.table.get(name) else {
+            return Ok(());
+        };
+        // The whole name comes back: this is a 64-bit system, or the name would be cut.
+        const { assert!(usize::BITS == u64::BITS) };
+        let (name, offset, len) = (name as usize, part.offset, part.len as usize);
+        let own = part.buf.as_ref().map(|buf| (buf, part.buf_offset));
+        let memory = bounce.as_ref().map(|bounce| (bounce, 0)).or(own);
+        let address = memory.map_or(std::ptr::null_mut(), |(buf, at)| {
+            buf.as_ptr().wrapping_add(at)
+        });
+        // libblkio calls these safe. They are sound because the addresses belong to an `IoBuf` that the
+        // table keeps until the completion, and the range lies inside it.
+        let flags = ReqFlags::empty();
+        match part.op {
+            OpKind::Read => self.queue.read(offset, address, len, name, flags),
+            OpKind::Write => self.queue.write(offset, address, len, name, flags),
+            OpKind::Flush => self.queue.flush(name, flags),
+            OpKind::Discard => self.queue.discard(offset, len as u64, name, flags),
+        }
+        Ok(())
+    }
+
+    /// Starts what was pushed, and shows what has ended. Does not wait.
+    ///
+    /// # Errors
+    /// What the driver answers, or a completion that belongs to nothing in flight.
+    pub(crate) fn turn(&mut self, mut each: impl FnMut(Flight, io::Result<()>)) -> io::Result<()> {
+        loop {
+            let mut done = [const { MaybeUninit::<Completion>::uninit() }; FETCH];
+            let count = self.queue.do_io(&mut done, 0, None, None);
+            let count = count.map_err(|error| from_blkio(&error))?;
+            for completion in done.iter().take(count) {
+                // SAFETY: `do_io` has filled as many as it says.
+                let completion = unsafe { completion.assume_init_ref() };
+                let Some(flight) = self.table.remove(completion.user_data as u64) else {
+                    let words = format!("completion of unknown {:#x}", completion.user_data);
+                    return Err(io::Error::other(words));
+                };
+                each(flight, result_of(completion));
+            }
+            if count < FETCH {
+                return Ok(());
+            }
+        }
+    }
+}
+
+impl Drop for Channel {
+    fn drop(&mut self) {
+        if self.table.len() > 0 {
+            // A kernel or a server may still use the memory of these flights: it stays for ever, and with
+            // it the queue, the rings and the mapped arenas.
+            std::mem::forget(Arc::clone(&self.driver));
+            return;
+        }
+        // SAFETY: dropped here only, and nothing uses the field after its owner's drop.
+        unsafe { ManuallyDrop::drop(&mut self.queue) };
+        // SAFETY: as above.
+        unsafe { ManuallyDrop::drop(&mut self.table) };
+    }
+}
+
+fn result_of(completion: &Completion) -> io::Result<()> {
+    if completion.ret == 0 {
+        return Ok(());
+    }
+    // Its words, where there are any, say less than the number.
+    Err(io::Error::from_raw_os_error(-completion.ret))
+}
+
+/// What libblkio says, with the error number where people look for it.
+pub(crate) fn from_blkio(error: &blkio::Error) -> io::Error {
+    io::Error::from_raw_os_error(error.errno().raw_os_error())
+}
+
+/// Hands `device` to libblkio, which owns the copy from then on, and connects.
+pub(crate) fn connect_to(blkio: &mut Blkio, device: BorrowedFd<'_>) -> blkio::Result<()> {
+    let io_error = |why| blkio::Error::from_io_error(why, blkio::Errno::IO);
+    let copy = device.try_clone_to_owned().map_err(io_error)?;
+    blkio.set_i32("fd", copy.as_raw_fd())?;
+    // From here on the number is libblkio's: it makes a file of it first of all.
+    let _its_own = copy.into_raw_fd();
+    blkio.connect()
+}
+
+/// How libblkio is told of an arena; `None` if it has no file.
+pub(crate) fn region_of(arena: &Arena) -> Option<MemoryRegion> {
+    Some(MemoryRegion {
+        addr: arena.as_ptr().addr(),
+        iova: 0,
+        len: arena.bytes(),
+        fd: arena.shared_file()?.as_raw_fd(),
+        fd_offset: 0,
+        flags: 0,
+    })
+}
+
+/// The stream sockets of this process that are connected to a server's path, by inode. libblkio does not show
+/// its own, so it is found as the one that is there after connecting and was not before.
+pub(crate) fn connections() -> impl Iterator<Item = (u64, UnixStream)> {
+    let entries = std::fs::read_dir("/proc/self/fd").into_iter().flatten();
+    let numbers = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    numbers.filter_map(connection)
+}
+
+fn connection(number: i32) -> Option<(u64, UnixStream)> {
+    // SAFETY: only to copy it, which is harmless whatever the number is: the kernel refuses one that was
+    // closed meanwhile, and a copy of another file is found out below and closed.
+    let copied = unsafe { BorrowedFd::borrow_raw(number) }.try_clone_to_owned();
+    let socket = UnixStream::from(copied.ok()?);
+    let peer = socket.peer_addr().ok()?;
+    peer.as_pathname()?;
+    let stat = rustix::fs::fstat(&socket).ok()?;
+    Some((stat.st_ino, socket))
+}

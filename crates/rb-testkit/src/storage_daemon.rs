@@ -1,0 +1,106 @@
+//! A disk behind a vhost-user socket: QEMU's storage daemon over an image, where it is installed.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, WaitOptions};
+
+use crate::skip;
+
+/// Names the program where it is not in the search path under its own name.
+const PROGRAM: &str = "RB_STORAGE_DAEMON";
+/// How long it may take to listen.
+const WATCHDOG: Duration = Duration::from_secs(20);
+
+/// A running `qemu-storage-daemon`, which serves an image to one client at a time. Ends when dropped.
+#[derive(Debug)]
+pub struct StorageDaemon {
+    child: Child,
+    socket: PathBuf,
+}
+
+impl StorageDaemon {
+    /// Serves the image with this logical block, from `image` with `.socket` behind its name. `None`, and a
+    /// note, where there is no such program.
+    ///
+    /// # Panics
+    /// If the program runs and does not listen.
+    #[must_use]
+    pub fn serve(what: &str, image: &Path, block: u32) -> Option<Self> {
+        let mut socket = image.as_os_str().to_owned();
+        socket.push(".socket");
+        let socket = PathBuf::from(socket);
+        let program = std::env::var_os(PROGRAM);
+        let program = program.unwrap_or_else(|| "qemu-storage-daemon".into());
+        // A comma in a name would have to be doubled; names of temporary files have none.
+        let disk = argument("driver=file,node-name=disk,discard=unmap,filename=", image);
+        let export = format!(
+            "type=vhost-user-blk,id=export,node-name=disk,writable=on,\
+             logical-block-size={block},addr.type=unix,addr.path="
+        );
+        let spawned = Command::new(program)
+            .arg("--blockdev")
+            .arg(disk)
+            .arg("--export")
+            .arg(argument(&export, &socket))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn();
+        let mut child = match spawned {
+            Ok(child) => child,
+            Err(why) => {
+                skip::note(what, &format!("no qemu-storage-daemon ({PROGRAM}): {why}"));
+                return None;
+            }
+        };
+        let start = Instant::now();
+        while !socket.exists() {
+            let ended = child.try_wait().expect("the child can be asked");
+            assert!(ended.is_none(), "qemu-storage-daemon ended: {ended:?}");
+            assert!(start.elapsed() < WATCHDOG, "it does not listen");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Some(Self { child, socket })
+    }
+
+    /// Holds it: it answers nothing until [`go_on`](Self::go_on).
+    pub fn stop(&self) {
+        self.signal(Signal::STOP);
+        // The signal is sent; this is when all threads have stopped.
+        let pid = Pid::from_child(&self.child);
+        let stopped = rustix::process::waitpid(Some(pid), WaitOptions::UNTRACED);
+        stopped.expect("the child has not been waited for");
+    }
+
+    /// Lets it go on.
+    pub fn go_on(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        let sent = rustix::process::kill_process(Pid::from_child(&self.child), signal);
+        sent.expect("the child has not been waited for");
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+}
+
+impl Drop for StorageDaemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = std::fs::remove_file(&self.socket);
+    }
+}
+
+fn argument(words: &str, path: &Path) -> OsString {
+    let mut argument = OsString::from(words);
+    argument.push(path);
+    argument
+}
