@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use rb_core::{ClassRequest, EngineKind};
+use rb_core::{ClassRequest, EngineKind, Placement, PlacementId};
 
 use crate::size::{parse_class, parse_size};
 
@@ -137,6 +137,9 @@ pub struct FormatArgs {
     /// Leave the file's blocks unallocated. A full file system then fails writes later.
     #[arg(long)]
     pub sparse: bool,
+    /// Tell the device that nothing in the slots is needed; a file gives its blocks back, as with --sparse.
+    #[arg(long)]
+    pub discard: bool,
 }
 
 /// Arguments of `rb fsck`.
@@ -228,6 +231,34 @@ pub struct PutArgs {
     /// keys that had been removed may be back.
     #[arg(long)]
     pub accept_lost_metadata: bool,
+    /// Where the device puts it.
+    #[command(flatten)]
+    pub placement: PlacementArgs,
+}
+
+/// Where the device puts what is written.
+#[derive(Clone, Copy, Debug, Default, Args)]
+pub struct PlacementArgs {
+    /// Placement id (1 or more) of the log and the checkpoints, on a device that has such.
+    #[arg(long, value_name = "ID", value_parser = parse_placement)]
+    pub placement_metadata: Option<PlacementId>,
+    /// Placement id (1 or more) of the values, on a device that has such.
+    #[arg(long, value_name = "ID", value_parser = parse_placement)]
+    pub placement_data: Option<PlacementId>,
+}
+
+impl PlacementArgs {
+    pub(crate) fn placement(self) -> Placement {
+        Placement {
+            metadata: self.placement_metadata,
+            lifetimes: self.placement_data.into_iter().collect(),
+        }
+    }
+}
+
+fn parse_placement(text: &str) -> Result<PlacementId, String> {
+    let id = text.parse().map(PlacementId);
+    id.map_err(|_| format!("a placement id is a number from 1 to {}", u16::MAX))
 }
 
 /// Arguments of `rb get`.
@@ -298,6 +329,9 @@ pub struct ReplayArgs {
     /// Agree that what is in --store is destroyed.
     #[arg(long)]
     pub yes: bool,
+    /// Where the device puts what is written.
+    #[command(flatten)]
+    pub placement: PlacementArgs,
 }
 
 /// Arguments of `rb bench`.
@@ -338,6 +372,9 @@ pub struct BenchArgs {
     /// slots are of another size than the values.
     #[arg(long)]
     pub yes: bool,
+    /// Where the device puts what is written.
+    #[command(flatten)]
+    pub placement: PlacementArgs,
 }
 
 /// What `rb bench` measures.

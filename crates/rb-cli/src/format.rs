@@ -11,6 +11,7 @@ use serde::Serialize;
 use crate::args::FormatArgs;
 use crate::failure::Failure;
 use crate::output::Output;
+use crate::progress::told;
 use crate::run::Outcome;
 use crate::size::show_size;
 
@@ -34,7 +35,10 @@ struct Class {
 }
 
 pub(crate) fn format(args: &FormatArgs, output: &mut Output) -> Result<Outcome, Failure> {
-    let options = options(args)?;
+    let mut options = options(args)?;
+    if args.discard && !output.is_json() {
+        options.progress = Some(told("discarding"));
+    }
     let superblock = make(&options)?;
     let made = Formatted::of(&args.path, &superblock);
     if output.is_json() {
@@ -105,6 +109,7 @@ fn options(args: &FormatArgs) -> Result<FormatOptions, Failure> {
         metadata_len_max: args.metadata_bytes,
         log_bytes: args.log_size,
         sparse: args.sparse,
+        discard: args.discard,
         consent: args.yes,
         force: args.force && args.yes,
         ..FormatOptions::new(&args.path, classes)

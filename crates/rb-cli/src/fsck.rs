@@ -5,14 +5,12 @@ mod report;
 use std::io::{BufRead, IsTerminal, Write};
 use std::path::Path;
 
-use rb_core::{
-    AuditOptions, AuditReport, AuditState, EngineKind, OpenError, Progress, RepairReport,
-};
+use rb_core::{AuditOptions, AuditReport, AuditState, EngineKind, OpenError, RepairReport};
 
 use crate::args::FsckArgs;
 use crate::failure::Failure;
 use crate::output::Output;
-use crate::progress::bar;
+use crate::progress::told;
 use crate::run::Outcome;
 use report::Report;
 
@@ -48,13 +46,7 @@ pub(crate) fn fsck(
 }
 
 fn options(args: &FsckArgs, engine: EngineKind, quiet: bool) -> AuditOptions {
-    let progress = (args.deep && !quiet).then(|| {
-        let bar = bar(0, "reading slots");
-        Progress::new(move |done, all| {
-            bar.set_length(all);
-            bar.set_position(done);
-        })
-    });
+    let progress = (args.deep && !quiet).then(|| told("reading slots"));
     AuditOptions {
         engine,
         deep: args.deep,

@@ -1,6 +1,7 @@
 //! Progress bars: on standard error, and only if that is a terminal.
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use rb_core::Progress;
 
 /// A bar over a known number of steps. It draws nothing where nobody would see it.
 pub(crate) fn bar(steps: u64, what: &str) -> ProgressBar {
@@ -11,4 +12,13 @@ pub(crate) fn bar(steps: u64, what: &str) -> ProgressBar {
     }
     bar.set_message(what.to_owned());
     bar
+}
+
+/// A bar for work that says itself how far it is, and how far it has to go.
+pub(crate) fn told(what: &str) -> Progress {
+    let bar = bar(0, what);
+    Progress::new(move |done, all| {
+        bar.set_length(all);
+        bar.set_position(done);
+    })
 }

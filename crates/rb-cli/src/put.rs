@@ -8,14 +8,15 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
 use rb_core::{
-    EngineKind, Error, Geometry, Payload, Put, PutMode, PutOptions, Store, Stored, Superblock,
+    EngineKind, Error, Geometry, Payload, Put, PutMode, PutOptions, Store, StoreOptions, Stored,
+    Superblock,
 };
 use serde::Serialize;
 
 use crate::args::PutArgs;
 use crate::failure::Failure;
 use crate::key::{parse_key_to_change, show_key};
-use crate::open::{close, look_before_writing, open_writing};
+use crate::open::{close, look_before_writing, open, writing};
 use crate::output::Output;
 use crate::run::Outcome;
 
@@ -39,7 +40,11 @@ pub(crate) fn put(
     check(&key, args.metadata.as_bytes(), &superblock).map_err(refused)?;
     let value = input.read(&key, Geometry::new(&superblock).largest_value())?;
 
-    let store = open_writing(&args.path, engine, output)?;
+    let options = StoreOptions {
+        placement: args.placement.placement(),
+        ..writing(engine)
+    };
+    let store = open(&args.path, options, output)?;
     let stored = put_one(&store, &key, &value, args)?;
     let existed = stored == Stored::Existed;
     store.sync().map_err(|source| Failure::Store {

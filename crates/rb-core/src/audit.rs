@@ -67,12 +67,12 @@ impl Default for AuditOptions {
     }
 }
 
-/// Called with the slots read so far, and with how many there are to read.
+/// Called with what is done so far (slots read, or bytes discarded), and with how much there is to do.
 #[derive(Clone)]
 pub struct Progress(Arc<dyn Fn(u64, u64) + Send + Sync>);
 
 impl Progress {
-    /// Calls `tell` after each batch of slots.
+    /// Calls `tell` after each piece of the work.
     pub fn new(tell: impl Fn(u64, u64) + Send + Sync + 'static) -> Progress {
         Progress(Arc::new(tell))
     }

@@ -73,10 +73,12 @@ impl Inner {
         self.poison.check()?;
         let mut committer = writer.committer.lock();
         self.poison.check()?;
+        let freed = self.mark_freed(writer);
         let pending = writer.log.take();
         // After that: a slot that asks for a commit from now on is either settled by this one or gets its own.
         let quarantined = writer.quarantine.lock().waiting();
         if pending.is_none() && quarantined.is_none() {
+            self.freed_is_durable(writer, freed);
             return Ok(Aftermath::default());
         }
         let blocks = pending.as_ref();
@@ -100,6 +102,7 @@ impl Inner {
         match written {
             Ok(()) => {
                 self.counters.commits.fetch_add(1, Ordering::Relaxed);
+                self.freed_is_durable(writer, freed);
                 let bad_slots =
                     quarantined.map_or_else(Vec::new, |waited| self.settle(writer, waited));
                 Ok(Aftermath { waiters, bad_slots })

@@ -60,6 +60,10 @@ impl Duties {
                 crate::checkpoint::run(&inner)
             })?;
         }
+        let discards = |writer: &crate::inner::Writer| writer.discards.is_some();
+        if inner.writer.as_ref().is_some_and(discards) {
+            self.spawn("rb-discard", inner, |inner, _| crate::discard::run(&inner))?;
+        }
         if inner.validator.lock().place.is_some() {
             self.spawn("rb-validate", inner, |inner, stop| validate(&inner, &stop))?;
         }

@@ -47,11 +47,13 @@ pub enum Error {
         /// Length of the caller's memory in bytes.
         given: usize,
     },
-    /// A placement id was asked for that the device did not announce.
-    #[error("placement id {id} is not registered with this store: it announced none")]
-    Placement {
-        /// The id asked for.
-        id: u16,
+    /// The store was opened without a placement id for this lifetime class.
+    #[error("lifetime class {class}: this store was opened with {classes} of them, counted from 0")]
+    Lifetime {
+        /// The class asked for.
+        class: u8,
+        /// How many there are.
+        classes: usize,
     },
     /// Every slot that could hold the value is leased or reserved.
     #[error("no slot of {slot_bytes} bytes is free or can be evicted: all are leased or reserved")]
@@ -253,6 +255,18 @@ pub enum OpenError {
     /// Metadata of this store can no longer be written.
     #[error("the store could not be made writable")]
     Writer(#[source] Error),
+    /// A placement id was asked for that the device does not have.
+    #[error("placement id {id} for {what}: {}", ids(*max, engine))]
+    Placement {
+        /// What is to be written with it.
+        what: String,
+        /// The id.
+        id: u16,
+        /// The highest id there is, and who says so; none if the device takes none through this engine.
+        max: Option<(u16, &'static str)>,
+        /// The engine.
+        engine: &'static str,
+    },
     /// An option has a value that cannot work.
     #[error("option {option} is {value}: {why}")]
     Option {
@@ -271,6 +285,13 @@ pub enum OpenError {
         /// The system's answer.
         why: String,
     },
+}
+
+fn ids(max: Option<(u16, &str)>, engine: &str) -> String {
+    match max {
+        Some((max, source)) => format!("the device has 1 to {max} ({source})"),
+        None => format!("the device takes none through the engine {engine}"),
+    }
 }
 
 fn found(signature: Option<&str>) -> String {
@@ -307,6 +328,12 @@ pub enum FormatError {
         wanted: u64,
         /// Bytes there are.
         existing: u64,
+    },
+    /// The slots were to be discarded.
+    #[error("{path} takes no discards: format it without them")]
+    NoDiscard {
+        /// The device.
+        path: PathBuf,
     },
     /// No layout fits the request.
     #[error(transparent)]

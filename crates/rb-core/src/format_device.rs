@@ -12,6 +12,7 @@ use rb_format::{
 use rb_io::{Access, Device, DeviceKind, Engine, EngineKind, wipe_list};
 
 use crate::boot::write_superblock;
+use crate::discard::discard_all;
 use crate::error::{Error, FormatError};
 use crate::meta_io::MetaIo;
 use crate::options::FormatOptions;
@@ -44,7 +45,7 @@ pub fn format(options: &FormatOptions) -> Result<Superblock, FormatError> {
     let foreign = wipe_list(device.capacity_bytes(), &device.signatures()?);
     let kind = simplest_engine(&device);
     let opened = rb_io::open(device, kind)?;
-    write_store(opened.engine.as_ref(), &superblock, &foreign)?;
+    write_store(opened.engine.as_ref(), &superblock, &foreign, options)?;
     Ok(superblock)
 }
 
@@ -125,7 +126,9 @@ fn make(
     before: u64,
 ) -> Result<Device, FormatError> {
     let existed = path.exists();
-    let made = Device::create_file(path, bytes, !options.sparse);
+    // What is to be discarded need not be allocated first.
+    let allocate = !options.sparse && !options.discard;
+    let made = Device::create_file(path, bytes, allocate);
     let in_use = made.as_ref().is_err_and(rb_io::OpenError::is_in_use);
     if made.is_err() && !in_use {
         // Best effort: the first error is the one to tell.
@@ -153,7 +156,7 @@ pub fn format_engine(
         epoch: 1,
     };
     let superblock = plan(&layout(options, engine.capacity_bytes()), identity)?;
-    write_store(engine.as_ref(), &superblock, &[])?;
+    write_store(engine.as_ref(), &superblock, &[], options)?;
     Ok(superblock)
 }
 
@@ -200,12 +203,29 @@ fn write_store(
     engine: &dyn Engine,
     superblock: &Superblock,
     foreign: &[Range<u64>],
+    options: &FormatOptions,
 ) -> Result<(), FormatError> {
+    let limits = engine.limits();
+    if options.discard && limits.discard.is_none() {
+        let path = options.path.clone();
+        return Err(FormatError::NoDiscard { path });
+    }
     let failed = |what| move |source: Error| FormatError::Io { what, source };
     let deadline = std::time::Duration::from_secs(60);
     let mut io = MetaIo::new(engine, 4 << 20, 8, deadline).map_err(failed("opening a queue"))?;
     wipe(&mut io, foreign).map_err(failed("wiping foreign signatures"))?;
     invalidate(&mut io, superblock).map_err(failed("wiping the old superblocks"))?;
+    if options.discard {
+        let slots = |run: &rb_format::Run| run.first_byte..run.first_byte + run.stride * run.count;
+        let slots: Vec<_> = superblock.runs.iter().map(slots).collect();
+        let tell = |done, all| {
+            options
+                .progress
+                .iter()
+                .for_each(|told| told.tell(done, all))
+        };
+        discard_all(&mut io, limits, &slots, tell).map_err(failed("discarding the slots"))?;
+    }
     let position = LogPosition {
         sequence: 1,
         anchor: 0,

@@ -7,10 +7,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 use rb_format::{Generation, Geometry, Identity, Incarnation, Superblock, key_hash};
 use rb_index::Index;
-use rb_io::{Arena, Engine};
+use rb_io::{Arena, Engine, PlacementId};
 
 use crate::checkpoint::Checkpointer;
 use crate::commit::Committer;
+use crate::discard::Discards;
 use crate::driver::Driver;
 use crate::error::Error;
 use crate::events::{Event, shielded};
@@ -18,7 +19,7 @@ use crate::gate::{Gate, Pass};
 use crate::lanes::Lanes;
 use crate::log::{DeltaLog, Need, Permit};
 use crate::meta_io::MetaIo;
-use crate::options::{Background, StoreOptions};
+use crate::options::{Background, Lifetime, StoreOptions};
 use crate::poison::Poison;
 use crate::quarantine::Quarantine;
 use crate::recover::RecoveryReport;
@@ -62,6 +63,8 @@ pub(crate) struct Writer {
     pub(crate) committer: Mutex<Committer>,
     pub(crate) checkpointer: Mutex<Checkpointer>,
     pub(crate) quarantine: Mutex<Quarantine>,
+    /// None if freed slots are not to be discarded.
+    pub(crate) discards: Option<Discards>,
 }
 
 impl Inner {
@@ -103,6 +106,12 @@ impl Inner {
             });
         }
         Ok(())
+    }
+
+    /// The placement id of values of a lifetime class; none if this store's values have none.
+    pub(crate) fn placement_of(&self, lifetime: Lifetime) -> Option<PlacementId> {
+        let lifetimes = &self.options.placement.lifetimes;
+        lifetimes.get(usize::from(lifetime.0)).copied()
     }
 
     pub(crate) fn is_manual(&self) -> bool {

@@ -37,6 +37,7 @@ mod boot;
 mod checkpoint;
 mod clock;
 mod commit;
+mod discard;
 mod driver;
 mod duties;
 mod error;
@@ -85,8 +86,8 @@ pub use get::Lookup;
 pub use inspect::{Inspected, Side, Target, inspect, inspect_engine, superblock_copies};
 pub use operation::Operation;
 pub use options::{
-    Background, Durability, ExpectedGeometry, FormatOptions, OnLostMetadata, PutMode, PutOptions,
-    Scrub, StoreOptions, Validate,
+    Background, Durability, ExpectedGeometry, FormatOptions, Lifetime, OnLostMetadata, Placement,
+    PutMode, PutOptions, Scrub, StoreOptions, Validate,
 };
 pub use put::PutResult;
 pub use put_plan::{Payload, Put, Stored};
@@ -100,6 +101,6 @@ pub use rb_io::{
 pub use recover::RecoveryReport;
 pub use repair::{RepairReport, repair, repair_engine};
 pub use scan::ScanReport;
-pub use stats::{ScrubStats, StoreStats};
+pub use stats::{DiscardStats, ScrubStats, StoreStats};
 pub use store::Store;
 pub use value::{Value, ValueBuf};

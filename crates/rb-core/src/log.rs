@@ -61,6 +61,7 @@ struct LogState {
     dirty_since: Option<Duration>,
     commit_wanted: bool,
     checkpoint_wanted: bool,
+    discard_wanted: bool,
     /// No more commits: poisoned or closed.
     stopped: bool,
     waiters: Vec<(u64, Waiter)>,
@@ -85,6 +86,7 @@ impl Pending {
 pub(crate) enum Duty {
     Commit,
     Checkpoint,
+    Discard,
     Stop,
 }
 
@@ -154,6 +156,7 @@ impl DeltaLog {
             dirty_since: None,
             commit_wanted: false,
             checkpoint_wanted: false,
+            discard_wanted: false,
             stopped: false,
             waiters: Vec::new(),
         };
@@ -339,6 +342,12 @@ impl DeltaLog {
         self.work.notify_all();
     }
 
+    /// Tells that slots may be discarded now.
+    pub(crate) fn want_discard(&self) {
+        self.state.lock().discard_wanted = true;
+        self.work.notify_all();
+    }
+
     /// Room for one record out of the reserve; for the close record.
     pub(crate) fn admit_reserved(self: &Arc<Self>) -> Result<Permit, Error> {
         let blocks = Need::small().blocks(1);
@@ -448,6 +457,20 @@ impl DeltaLog {
             }
             if state.checkpoint_wanted {
                 return Duty::Checkpoint;
+            }
+            self.work.wait(&mut state);
+        }
+    }
+
+    /// Waits for the discarding duty, and takes over what is wanted of it.
+    pub(crate) fn wait_discard(&self) -> Duty {
+        let mut state = self.state.lock();
+        loop {
+            if state.stopped {
+                return Duty::Stop;
+            }
+            if std::mem::take(&mut state.discard_wanted) {
+                return Duty::Discard;
             }
             self.work.wait(&mut state);
         }

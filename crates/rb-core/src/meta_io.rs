@@ -2,10 +2,14 @@
 //!
 //! Metadata never shares buffers or queue places with values, so neither can starve the other.
 
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use rb_format::FORMAT_BLOCK;
-use rb_io::{Arena, Buffer, Completion, Engine, IoError, Issuer, Lane, QueueOptions, Request};
+use rb_io::{
+    Arena, Buffer, Completion, Engine, IoError, Issuer, Lane, OpKind, PlacementId, QueueOptions,
+    Request,
+};
 
 use crate::error::Error;
 use crate::lanes::drop_elsewhere;
@@ -24,6 +28,8 @@ pub(crate) struct MetaIo {
     arena: Arena,
     depth: usize,
     deadline: Duration,
+    /// Where the device puts what is written.
+    placement: Option<PlacementId>,
 }
 
 impl MetaIo {
@@ -57,7 +63,13 @@ impl MetaIo {
             arena,
             depth: depth as usize,
             deadline,
+            placement: None,
         })
+    }
+
+    /// Writes with this placement id.
+    pub(crate) fn placed(self, placement: Option<PlacementId>) -> MetaIo {
+        MetaIo { placement, ..self }
     }
 
     /// Reads `len` bytes at `offset`; both whole format blocks.
@@ -146,6 +158,36 @@ impl MetaIo {
         }
     }
 
+    /// Discards all of `ranges`, as many in flight as the lane takes, and shows what came of each to `each`, in
+    /// the order of completion. Only a queue that stops answering ends it.
+    pub(crate) fn discard_each(
+        &mut self,
+        ranges: impl IntoIterator<Item = Range<u64>>,
+        mut each: impl FnMut(usize, Result<(), IoError>),
+    ) -> Result<(), Error> {
+        let mut ranges = (0..).zip(ranges);
+        let mut flying = 0;
+        let mut done = Vec::new();
+        loop {
+            while flying < self.depth
+                && let Some((tag, range)) = ranges.next()
+            {
+                let request = Request::discard(range.start, range.end - range.start);
+                self.lane()?.start(tag, request);
+                flying += 1;
+            }
+            if flying == 0 {
+                return Ok(());
+            }
+            self.poll_some(&mut done)?;
+            for completion in done.drain(..) {
+                flying -= 1;
+                let tag = usize::try_from(completion.tag).unwrap_or(usize::MAX);
+                each(tag, completion.result);
+            }
+        }
+    }
+
     /// Reads each of `reads` into a buffer that the caller keeps; answers in request order.
     pub(crate) fn read_many(
         &mut self,
@@ -194,8 +236,10 @@ impl MetaIo {
 
     /// Runs a batch; answers in request order.
     pub(crate) fn run(&mut self, requests: Vec<Request>) -> Result<Vec<Completion>, Error> {
+        let placement = self.placement;
         let (lane, count) = (self.lane()?, requests.len());
-        for (tag, request) in requests.into_iter().enumerate() {
+        for (tag, mut request) in requests.into_iter().enumerate() {
+            request.placement = placement.filter(|_| request.op == OpKind::Write);
             lane.start(tag as u64, request);
         }
         let mut done = Vec::with_capacity(count);

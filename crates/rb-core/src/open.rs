@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use rb_format::{Geometry, Incarnation, LogEncoder, LogPosition, Superblock};
+use rb_format::{FORMAT_BLOCK, Geometry, Incarnation, LogEncoder, LogPosition, Superblock};
 use rb_index::Index;
 use rb_io::{Access, Arena, Device, Engine, EngineKind, Rejected};
 
@@ -17,6 +17,7 @@ use crate::boot::{
 };
 use crate::checkpoint::{BasePlace, Checkpointer};
 use crate::commit::Committer;
+use crate::discard::{self, Discards};
 use crate::error::{Error, OpenError};
 use crate::format_device::write_empty_base;
 use crate::gate::Gate;
@@ -24,7 +25,7 @@ use crate::inner::{Inner, Writer};
 use crate::lanes::Lanes;
 use crate::log::DeltaLog;
 use crate::meta_io::MetaIo;
-use crate::options::{StoreOptions, Validate};
+use crate::options::{Placement, StoreOptions, Validate};
 use crate::quarantine::Quarantine;
 use crate::recover::{Recovered, RecoveryReport, forget_slots, no_base, recover};
 use crate::scrub::Scrubber;
@@ -94,13 +95,14 @@ pub(crate) fn open(source: Source, options: StoreOptions) -> Result<Inner, OpenE
         rejected,
         signature,
     } = source;
+    check_placement(engine.as_ref(), &options.placement)?;
     let meta = |arena, depth| {
-        MetaIo::new(engine.as_ref(), arena, depth, options.io_deadline).map_err(|source| {
-            OpenError::Io {
+        MetaIo::new(engine.as_ref(), arena, depth, options.io_deadline)
+            .map(|io| io.placed(options.placement.metadata))
+            .map_err(|source| OpenError::Io {
                 what: "opening a queue",
                 source,
-            }
-        })
+            })
     };
     let mut io = meta(BOOT_ARENA, options.queue_depth)?;
     let mut found = read_superblocks(&mut io, &path, engine.capacity_bytes(), signature)?;
@@ -131,7 +133,7 @@ pub(crate) fn open(source: Source, options: StoreOptions) -> Result<Inner, OpenE
     };
     recovered.report.clean = recovered.is_clean(newest_opening);
     let superblock = found.newest.clone();
-    let writer = if options.read_only {
+    let mut writer = if options.read_only {
         None
     } else {
         let committer = Committer {
@@ -169,6 +171,11 @@ pub(crate) fn open(source: Source, options: StoreOptions) -> Result<Inner, OpenE
         newest,
         ..
     } = recovered;
+    if let (Some(writer), true) = (&mut writer, options.discard_freed) {
+        let io = meta(FORMAT_BLOCK, discard::DEPTH)?;
+        let discards = Discards::new(engine.limits(), &geometry, &index, io);
+        writer.discards = Some(discards);
+    }
     // A properly closed store was consistent; its entries are proven by their first read.
     let validates = match options.validate {
         Validate::Off => false,
@@ -250,6 +257,30 @@ fn check_options(options: &StoreOptions) -> Result<(), OpenError> {
     }
     if options.start_empty && options.read_only {
         return bad("start_empty", "true".into(), "not together with read_only");
+    }
+    Ok(())
+}
+
+/// Refuses ids that the device does not have; 0 is none by its type.
+fn check_placement(engine: &dyn Engine, placement: &Placement) -> Result<(), OpenError> {
+    let max = engine
+        .limits()
+        .placements
+        .map(|limit| (limit.value, limit.source));
+    let metadata = placement.metadata.iter().map(|id| ("metadata".into(), id));
+    let lifetimes = placement.lifetimes.iter().enumerate();
+    let lifetimes = lifetimes.map(|(class, id)| (format!("lifetime class {class}"), id));
+    for (what, id) in metadata.chain(lifetimes) {
+        let id = id.0.get();
+        if max.is_none_or(|(max, _)| id > max) {
+            let engine = engine.name();
+            return Err(OpenError::Placement {
+                what,
+                id,
+                max,
+                engine,
+            });
+        }
     }
     Ok(())
 }
@@ -415,5 +446,6 @@ fn begin_writing(
         committer: Mutex::new(committer),
         checkpointer: Mutex::new(checkpointer),
         quarantine: Mutex::new(Quarantine::new(std::mem::take(&mut recovered.bad_slots))),
+        discards: None,
     })
 }

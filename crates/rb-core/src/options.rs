@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use rb_io::{Arena, EngineKind, PlacementId};
 
+use crate::audit::Progress;
 use crate::clock::{Clock, Random, SystemClock, SystemRandom};
 use crate::events::Events;
 
@@ -70,6 +71,23 @@ impl Scrub {
     }
 }
 
+/// A lifetime class of values. Those of one class are likely to go at about the same time, so a device that is
+/// told keeps them together. What each number stands for is the caller's business.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Lifetime(pub u8);
+
+/// Where a device that has placement ids puts what the store writes.
+///
+/// Ids are those that the engine announces (`Limits::placements`). Opening fails for any other.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Placement {
+    /// The id of the log, checkpoint bases and all other metadata; none: written without one.
+    pub metadata: Option<PlacementId>,
+    /// The id of the values of each [`Lifetime`], from class 0 on; empty: values are written without one, and
+    /// their class does not matter.
+    pub lifetimes: Vec<PlacementId>,
+}
+
 /// A geometry the caller relies on; opening fails with both values if the device has another.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ExpectedGeometry {
@@ -108,6 +126,15 @@ pub struct StoreOptions {
     /// Whether and how fast whole values are verified in the background. By default they are not: every read
     /// is verified anyway, and an idle store should cost nothing.
     pub scrub: Option<Scrub>,
+    /// Whether slots that become free are discarded, so that the device (or the file system under a file) gets
+    /// their space back. It takes a commit before a slot is discarded, and the slot cannot be used while that
+    /// lasts; see `docs/durability.md`. Slots that are free when the store is opened are not discarded. Where the
+    /// device takes no discards, or none as small as a slot, [`StoreStats::discard`](crate::StoreStats::discard)
+    /// says so.
+    pub discard_freed: bool,
+    /// Where the device puts what is written. A slot is used again for values of the class that it had
+    /// before, as far as there are such; of slots that were free when the store was opened that is not known.
+    pub placement: Placement,
     /// What to do with damaged metadata.
     pub on_lost_metadata: OnLostMetadata,
     /// A geometry the caller relies on.
@@ -141,6 +168,8 @@ impl Default for StoreOptions {
             sync_interval: Duration::from_millis(50),
             validate: Validate::Background,
             scrub: None,
+            discard_freed: false,
+            placement: Placement::default(),
             on_lost_metadata: OnLostMetadata::Scan,
             expected: ExpectedGeometry::default(),
             io_deadline: Duration::from_secs(30),
@@ -163,8 +192,9 @@ pub struct PutOptions {
     pub mode: PutMode,
     /// Overrides the store's durability for this batch.
     pub durability: Option<Durability>,
-    /// Where the device should place the data; must be one that the device announced.
-    pub placement: Option<PlacementId>,
+    /// The lifetime class of the values: below the number of
+    /// [`Placement::lifetimes`], unless there are none.
+    pub lifetime: Lifetime,
 }
 
 impl Default for PutOptions {
@@ -172,7 +202,7 @@ impl Default for PutOptions {
         PutOptions {
             mode: PutMode::Replace,
             durability: None,
-            placement: None,
+            lifetime: Lifetime::default(),
         }
     }
 }
@@ -195,10 +225,15 @@ pub struct FormatOptions {
     pub log_bytes: Option<u64>,
     /// Leave a file's blocks unallocated. A full file system then fails writes later.
     pub sparse: bool,
+    /// Discard all slots: the device, or the file system under a file, hears that nothing there is needed. A
+    /// file's blocks are then unallocated, as with `sparse`.
+    pub discard: bool,
     /// The caller knows that formatting destroys what is there. Not needed for a new file.
     pub consent: bool,
     /// Format even what carries a file-system, partition or foreign signature.
     pub force: bool,
+    /// Told how many bytes have been discarded, and of how many.
+    pub progress: Option<Progress>,
     /// Random bytes, for the UUID.
     pub random: Arc<dyn Random>,
 }
@@ -215,8 +250,10 @@ impl FormatOptions {
             metadata_len_max: 0,
             log_bytes: None,
             sparse: false,
+            discard: false,
             consent: false,
             force: false,
+            progress: None,
             random: Arc::new(SystemRandom),
         }
     }

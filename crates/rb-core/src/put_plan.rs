@@ -157,9 +157,9 @@ fn check(inner: &Inner, put: &Put<'_>, options: PutOptions) -> Result<u8, Error>
             max,
         });
     }
-    if let Some(id) = options.placement {
-        // No engine of this version announces placement ids.
-        return Err(Error::Placement { id: id.0.get() });
+    let (class, classes) = (options.lifetime.0, inner.options.placement.lifetimes.len());
+    if classes > 0 && usize::from(class) >= classes {
+        return Err(Error::Lifetime { class, classes });
     }
     let len = put.payload.len();
     let too_long = Error::ValueLength {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rb_format::{Generation, Record, SlotHeaderRef, payload_checksum};
 use rb_index::{NewEntry, Published, Reservation, SlotId, Visit};
-use rb_io::{Completion, Request};
+use rb_io::{Completion, PlacementId, Request};
 
 use crate::batch::by_shard;
 use crate::error::Error;
@@ -40,6 +40,7 @@ pub(crate) struct PutWave {
     inner: Arc<Inner>,
     writings: Vec<Writing>,
     permit: Permit,
+    placement: Option<PlacementId>,
     sent: Arc<AtomicBool>,
 }
 
@@ -81,11 +82,14 @@ impl PutWave {
                 class: p.class,
             })
             .collect();
-        let taken = take_slots(inner, writer, &wanted, options.mode);
+        let placement = inner.placement_of(options.lifetime);
+        let near = placement.map_or(0, |id| id.0.get());
+        let taken = take_slots(inner, writer, &wanted, options.mode, near);
         let mut wave = PutWave {
             inner: Arc::clone(inner),
             writings: Vec::new(),
             permit,
+            placement,
             sent: Arc::default(),
         };
         let mut requests = Vec::with_capacity(planned.len());
@@ -116,7 +120,6 @@ impl PutWave {
                         memory.copy_from_slice(bytes);
                         add(&inner.counters.bytes_copied, bytes.len());
                     }
-                    let placement = options.placement.map_or(0, |id| id.0.get());
                     let writing = Writing {
                         at,
                         hash,
@@ -128,9 +131,9 @@ impl PutWave {
                         slot,
                         payload_len: 0,
                         payload_checksum: 0,
-                        placement,
+                        placement: near,
                     };
-                    requests.push(wave.add(writing, memory, options));
+                    requests.push(wave.add(writing, memory));
                 }
                 (Ok(None), _) => answers[at] = Ok(Stored::Existed),
                 (Err(error), _) => answers[at] = Err(error),
@@ -140,7 +143,7 @@ impl PutWave {
                         .index
                         .lock(shard, Visit::Operation)
                         .cancel(reservation, key);
-                    inner.index.give_back(&[slot]);
+                    inner.index.give_back_near(&[slot], near);
                     answers[at] = Err(Error::Busy {
                         what: "buffer memory",
                         waited: inner.busy_wait(),
@@ -152,7 +155,7 @@ impl PutWave {
     }
 
     /// Step 3 for one value: checksum, header, request.
-    fn add(&mut self, mut writing: Writing, mut memory: ValueBuf, options: PutOptions) -> Request {
+    fn add(&mut self, mut writing: Writing, mut memory: ValueBuf) -> Request {
         let inner = &self.inner;
         let Writing {
             generation,
@@ -178,7 +181,7 @@ impl PutWave {
         let (buf, stride) = memory.into_sealed();
         let offset = inner.geometry.slot_offset(slot.0).unwrap_or(u64::MAX);
         Request {
-            placement: options.placement,
+            placement: self.placement,
             ..Request::write(offset, buf, 0, stride)
         }
     }

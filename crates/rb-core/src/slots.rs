@@ -24,14 +24,16 @@ pub(crate) struct Wanted<'a> {
 /// A reservation with its slot; none if the key exists and is to be kept.
 pub(crate) type Taken = Result<Option<(Reservation, SlotId)>, Error>;
 
-/// Reserves each key and takes a slot for it. Answers in the order of `wanted`.
+/// Reserves each key and takes a slot for it, if it can be one that was last written with the placement id
+/// `near` (0: none). Answers in the order of `wanted`.
 pub(crate) fn take_slots(
     inner: &Inner,
     writer: &Writer,
     wanted: &[Wanted<'_>],
     mode: PutMode,
+    near: u16,
 ) -> Vec<Taken> {
-    let mut stock = Stock::take(inner, wanted);
+    let mut stock = Stock::take(inner, wanted, near);
     let mut taken: Vec<Taken> = wanted.iter().map(|_| Ok(None)).collect();
     let mut unserved = Vec::new();
     for group in by_shard(wanted.len(), |at| wanted[at].shard) {
@@ -90,11 +92,13 @@ pub(crate) fn take_slots(
 struct Stock {
     slots: Vec<VecDeque<SlotId>>,
     evicted: Vec<Evicted>,
+    /// The placement id that they are taken for.
+    near: u16,
 }
 
 impl Stock {
     /// Takes free slots for every key, one call per class.
-    fn take(inner: &Inner, wanted: &[Wanted<'_>]) -> Stock {
+    fn take(inner: &Inner, wanted: &[Wanted<'_>], near: u16) -> Stock {
         let mut counts = vec![0; inner.geometry.classes()];
         for want in wanted {
             counts[usize::from(want.class)] += 1;
@@ -103,13 +107,14 @@ impl Stock {
         for (class, count) in (0_u8..).zip(counts) {
             let mut free = Vec::with_capacity(count);
             if count > 0 {
-                inner.index.take_free(class, count, &mut free);
+                inner.index.take_free_near(class, count, near, &mut free);
             }
             slots.push(free.into());
         }
         Stock {
             slots,
             evicted: Vec::new(),
+            near,
         }
     }
 
@@ -126,7 +131,10 @@ impl Stock {
         slots.extend(self.evicted[before..].iter().map(|evicted| evicted.slot));
         let mut late = Vec::new();
         if evicted < missing {
-            inner.index.take_free(class, missing - evicted, &mut late);
+            let missing = missing - evicted;
+            inner
+                .index
+                .take_free_near(class, missing, self.near, &mut late);
         }
         slots.extend(late);
     }
@@ -136,7 +144,7 @@ impl Stock {
         for slots in self.slots {
             let slots: Vec<SlotId> = slots.into();
             if !slots.is_empty() {
-                inner.index.give_back(&slots);
+                inner.index.give_back_near(&slots, self.near);
             }
         }
         if inner.options.events.is_some() {

@@ -6,6 +6,8 @@ use std::time::Duration;
 use rb_index::IndexStats;
 use rb_io::QueueCounters;
 
+use crate::discard::Discards;
+use crate::inner::Writer;
 use crate::log::DeltaLog;
 
 #[derive(Debug, Default)]
@@ -25,6 +27,14 @@ pub(crate) struct Counters {
     pub(crate) longest_snapshot_hold: AtomicU64,
     pub(crate) validated: AtomicU64,
     pub(crate) scrub: ScrubCounters,
+    pub(crate) discard: DiscardCounters,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct DiscardCounters {
+    pub(crate) slots: AtomicU64,
+    pub(crate) bytes: AtomicU64,
+    pub(crate) failures: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -80,6 +90,8 @@ pub struct StoreStats {
     pub validated: u64,
     /// What the scrubber did.
     pub scrub: ScrubStats,
+    /// What was discarded of freed slots.
+    pub discard: DiscardStats,
     /// Log blocks that a restart would replay.
     pub replay_blocks: u64,
     /// Log blocks there are.
@@ -106,13 +118,30 @@ pub struct ScrubStats {
     pub passes: u64,
 }
 
+/// What was discarded since the store was opened.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DiscardStats {
+    /// Freed slots whose discard has ended.
+    pub slots: u64,
+    /// Bytes that the device was told of.
+    pub bytes: u64,
+    /// Requests that the device failed. Their slots are free all the same.
+    pub failures: u64,
+    /// Why nothing is discarded any more, or never was, though
+    /// [`StoreOptions::discard_freed`](crate::StoreOptions::discard_freed) asks for it.
+    pub off: Option<String>,
+}
+
 impl Counters {
     pub(crate) fn read(
         &self,
         index: IndexStats,
         queues: QueueCounters,
-        log: Option<&DeltaLog>,
+        writer: Option<&Writer>,
     ) -> StoreStats {
+        let log = writer.map(|writer| &*writer.log);
+        let discards = writer.and_then(|writer| writer.discards.as_ref());
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         StoreStats {
             hits: get(&self.hits),
@@ -135,6 +164,12 @@ impl Counters {
                 dropped: get(&self.scrub.dropped),
                 errors: get(&self.scrub.errors),
                 passes: get(&self.scrub.passes),
+            },
+            discard: DiscardStats {
+                slots: get(&self.discard.slots),
+                bytes: get(&self.discard.bytes),
+                failures: get(&self.discard.failures),
+                off: discards.and_then(Discards::off),
             },
             replay_blocks: log.map_or(0, DeltaLog::replay_blocks),
             log_blocks: log.map_or(0, DeltaLog::ring_blocks),

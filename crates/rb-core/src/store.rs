@@ -322,16 +322,26 @@ impl Store {
         self.inner().scrub_some(count)
     }
 
+    /// Discards some of the slots that became free and whose change a commit has made durable since. Answers
+    /// whether there may be more; false if [`StoreOptions::discard_freed`] is off.
+    ///
+    /// # Errors
+    /// `Poisoned`. What the device says to a discard is counted, and is no error.
+    pub fn step_discard(&self) -> Result<bool, Error> {
+        let (_pass, writer) = self.inner().enter_writing()?;
+        self.inner().discard_some(writer)
+    }
+
     // ---- facts
 
     /// Counters since opening.
     #[must_use]
     pub fn stats(&self) -> StoreStats {
         let inner = self.inner();
-        let log = inner.writer.as_ref().map(|writer| &*writer.log);
+        let writer = inner.writer.as_ref();
         inner
             .counters
-            .read(inner.index.stats(), inner.lanes.counters(), log)
+            .read(inner.index.stats(), inner.lanes.counters(), writer)
     }
 
     /// How this opening found the store.
@@ -393,7 +403,9 @@ impl Handle {
             let permit = writer.log.admit_reserved()?;
             let now = inner.options.clock.now();
             let ticket = writer.log.queue(&permit, [Record::Close], now);
-            inner.make_durable(writer, ticket)
+            inner.make_durable(writer, ticket)?;
+            inner.discard_rest(writer);
+            Ok(())
         });
         self.stop();
         drained.and(written)

@@ -156,6 +156,7 @@ impl Audit<'_> {
                 stats.retired,
                 stats.quarantined,
                 stats.bad,
+                stats.discarding,
             ];
             if counted != *seen || seen.iter().sum::<u64>() != stats.capacity {
                 return Err(format!("class {class}: slots {seen:?}, counters {stats:?}"));

@@ -1,21 +1,42 @@
-//! The free slots of one class: a deque for the order, a set for membership.
+//! The free slots of one class: queues for the order, a set for membership.
 //!
 //! Slots leave in the order in which they came (FIFO), so wear and the age of old headers spread
-//! evenly. The deque holds runs of consecutive slots, not slots: an empty device is a handful of
-//! runs, and a full one has nothing free, so a live entry pays one bit here. The set refuses a slot
-//! that is free already or belongs to another class; refusals are counted, because each is a bug.
+//! evenly. There is a queue for each placement id that free slots were last written with, so that a
+//! write may go where the device keeps its like. The queues hold runs of consecutive slots, not slots:
+//! an empty device is a handful of runs, and a full one has nothing free, so a live entry pays one bit
+//! here. The set refuses a slot that is free already or belongs to another class; refusals are
+//! counted, because each is a bug.
+//!
+//! Where freed slots are to be discarded, they wait in a queue of their own and leave only when no
+//! other is free: whoever needs a slot never waits for a discard.
 
 use std::collections::VecDeque;
 use std::ops::Range;
 
+/// Stands for the placement id of a slot that was written without one, or of which it is not known.
+pub(crate) const ANYWHERE: u16 = 0;
+
 #[derive(Debug)]
 pub(crate) struct FreeList {
-    queue: VecDeque<Range<u32>>,
+    /// By placement id; that of [`ANYWHERE`] is the first.
+    ready: Vec<(u16, Queue)>,
+    /// Freed, and neither discarded nor taken since. None: freed slots are ready at once.
+    undiscarded: Option<Undiscarded>,
     set: Box<[u64]>,
     /// The runs of slot ids of this class, ascending, with the set position of their first slot.
     runs: Box<[(Range<u32>, u32)]>,
     len: u32,
     rejected: u64,
+}
+
+#[derive(Debug, Default)]
+struct Undiscarded {
+    queue: Queue,
+    len: u64,
+    /// Slots that ever came. They leave in their order, so this numbers them.
+    came: u64,
+    /// Those that came before this number may be discarded.
+    due: u64,
 }
 
 impl FreeList {
@@ -30,7 +51,8 @@ impl FreeList {
         let runs = with_positions.collect();
         let set = vec![0; capacity.div_ceil(64) as usize].into_boxed_slice();
         FreeList {
-            queue: VecDeque::new(),
+            ready: vec![(ANYWHERE, Queue::default())],
+            undiscarded: None,
             set,
             runs,
             len: 0,
@@ -47,66 +69,107 @@ impl FreeList {
         self.rejected
     }
 
-    /// Adds a slot at the end; false, and counted, if it is free already or not of this class.
-    pub(crate) fn push(&mut self, slot: u32) -> bool {
-        let Some(position) = self
-            .position(slot)
-            .filter(|&position| !self.is_set(position))
-        else {
-            self.rejected += 1;
-            return false;
-        };
-        self.flip(position);
-        self.len += 1;
-        match self.queue.back_mut() {
-            Some(last) if last.end == slot => last.end += 1,
-            _ => self.queue.push_back(slot..slot + 1),
+    /// Adds a slot at the end of those last written with `placement`; false, and counted, if it is free
+    /// already or not of this class.
+    pub(crate) fn push(&mut self, slot: u32, placement: u16) -> bool {
+        let taken = self.admit(slot);
+        if taken {
+            self.queue_of(placement).push(slot);
         }
-        true
+        taken
     }
 
-    /// Takes the slot that has been free longest.
-    pub(crate) fn pop(&mut self) -> Option<u32> {
-        let first = self.queue.front_mut()?;
-        let slot = first.start;
-        first.start += 1;
-        if first.start == first.end {
-            self.queue.pop_front();
+    /// As [`FreeList::push`], of a slot that holds bytes which nobody needs any more: where such are
+    /// discarded, it waits for that.
+    pub(crate) fn push_used(&mut self, slot: u32, placement: u16) -> bool {
+        if self.undiscarded.is_none() {
+            return self.push(slot, placement);
         }
+        let taken = self.admit(slot);
+        if let (Some(undiscarded), true) = (&mut self.undiscarded, taken) {
+            undiscarded.queue.push(slot);
+            undiscarded.len += 1;
+            undiscarded.came += 1;
+        }
+        taken
+    }
+
+    /// Takes the slot that has been free longest of those last written with `placement`; if there is
+    /// none, of those that were written anywhere, of the others, and of those that wait for their discard.
+    pub(crate) fn pop(&mut self, placement: u16) -> Option<u32> {
+        let own = self.ready.iter().position(|(id, _)| *id == placement);
+        let order = own.into_iter().chain(0..self.ready.len());
+        let mut ready = order.filter_map(|at| self.ready[at].1.pop());
+        let slot = ready.next();
+        let slot = slot.or_else(|| self.undiscarded.as_mut()?.pop())?;
         self.leave(slot);
         Some(slot)
     }
 
+    /// Takes the slot that has waited longest for its discard, if that may be sent now.
+    pub(crate) fn pop_due(&mut self) -> Option<u32> {
+        let undiscarded = self.undiscarded.as_mut()?;
+        if !undiscarded.is_due() {
+            return None;
+        }
+        let slot = undiscarded.pop()?;
+        self.leave(slot);
+        Some(slot)
+    }
+
+    /// The slots that came to be discarded so far, by what [`FreeList::set_due`] is to be told.
+    pub(crate) fn came(&self) -> u64 {
+        self.undiscarded.as_ref().map_or(0, |waiting| waiting.came)
+    }
+
+    /// The slots that had come then may be discarded. Answers whether any is left of those that may.
+    pub(crate) fn set_due(&mut self, came: u64) -> bool {
+        self.undiscarded.as_mut().is_some_and(|undiscarded| {
+            undiscarded.due = undiscarded.due.max(came);
+            undiscarded.is_due()
+        })
+    }
+
+    /// Whether freed slots wait for a discard from now on. What waits is ready when they do no longer.
+    pub(crate) fn set_discards(&mut self, on: bool) {
+        match (on, self.undiscarded.take()) {
+            (true, waiting) => self.undiscarded = Some(waiting.unwrap_or_default()),
+            (false, Some(waiting)) => {
+                let ready = self.queue_of(ANYWHERE);
+                waiting.queue.iter().for_each(|slot| ready.push(slot));
+            }
+            (false, None) => {}
+        }
+    }
+
     /// Takes one named slot out of the middle; false if it is not free. Linear in the number of runs.
     pub(crate) fn remove(&mut self, slot: u32) -> bool {
-        let Some(at) = self.queue.iter().position(|run| run.contains(&slot)) else {
-            return false;
-        };
-        let run = self.queue[at].clone();
-        let (before, after) = (run.start..slot, slot + 1..run.end);
-        match (before.is_empty(), after.is_empty()) {
-            (true, true) => drop(self.queue.remove(at)),
-            (true, false) => self.queue[at] = after,
-            (false, true) => self.queue[at] = before,
-            (false, false) => {
-                self.queue[at] = before;
-                self.queue.insert(at + 1, after);
-            }
+        let mut ready = self.ready.iter_mut();
+        let found = ready.any(|(_, queue)| queue.remove(slot))
+            || self
+                .undiscarded
+                .as_mut()
+                .is_some_and(|waiting| waiting.remove(slot));
+        if found {
+            self.leave(slot);
         }
-        self.leave(slot);
-        true
+        found
     }
 
     /// Forgets everything, to be filled again.
     pub(crate) fn clear(&mut self) {
-        self.queue.clear();
+        self.ready.clear();
+        self.ready.push((ANYWHERE, Queue::default()));
+        self.undiscarded = self.undiscarded.as_ref().map(|_| Undiscarded::default());
         self.set.fill(0);
         self.len = 0;
     }
 
-    /// The free slots, longest free first.
+    /// The free slots: queue by queue, longest free first; those that wait for a discard last.
     pub(crate) fn iter(&self) -> impl Iterator<Item = u32> + '_ {
-        self.queue.iter().flat_map(Clone::clone)
+        let waiting = self.undiscarded.iter().map(|waiting| &waiting.queue);
+        let queues = self.ready.iter().map(|(_, queue)| queue).chain(waiting);
+        queues.flat_map(Queue::iter)
     }
 
     /// Whether deque and set agree. The error says what is wrong.
@@ -137,6 +200,31 @@ impl FreeList {
         Ok(())
     }
 
+    fn queue_of(&mut self, placement: u16) -> &mut Queue {
+        let known = self.ready.iter().position(|(id, _)| *id == placement);
+        let at = known.unwrap_or_else(|| {
+            self.ready.push((placement, Queue::default()));
+            self.ready.len() - 1
+        });
+        &mut self.ready[at].1
+    }
+
+    /// Enters a slot in the set, or counts that it cannot be.
+    fn admit(&mut self, slot: u32) -> bool {
+        let position = self.position(slot);
+        match position.filter(|&position| !self.is_set(position)) {
+            Some(position) => {
+                self.flip(position);
+                self.len += 1;
+                true
+            }
+            None => {
+                self.rejected += 1;
+                false
+            }
+        }
+    }
+
     fn leave(&mut self, slot: u32) {
         if let Some(position) = self.position(slot) {
             self.flip(position);
@@ -158,6 +246,71 @@ impl FreeList {
     fn flip(&mut self, position: u32) {
         let (word, bit) = word_and_bit(position);
         self.set[word] ^= bit;
+    }
+}
+
+impl Undiscarded {
+    /// Whether the next may be discarded.
+    fn is_due(&self) -> bool {
+        self.came - self.len < self.due
+    }
+
+    fn pop(&mut self) -> Option<u32> {
+        let slot = self.queue.pop()?;
+        self.len -= 1;
+        Some(slot)
+    }
+
+    /// The numbers of those behind it shift by one, towards a later discard.
+    fn remove(&mut self, slot: u32) -> bool {
+        let found = self.queue.remove(slot);
+        self.len -= u64::from(found);
+        found
+    }
+}
+
+/// Slots in the order in which they came, as runs of consecutive ones.
+#[derive(Debug, Default)]
+struct Queue(VecDeque<Range<u32>>);
+
+impl Queue {
+    fn push(&mut self, slot: u32) {
+        match self.0.back_mut() {
+            Some(last) if last.end == slot => last.end += 1,
+            _ => self.0.push_back(slot..slot + 1),
+        }
+    }
+
+    fn pop(&mut self) -> Option<u32> {
+        let first = self.0.front_mut()?;
+        let slot = first.start;
+        first.start += 1;
+        if first.start == first.end {
+            self.0.pop_front();
+        }
+        Some(slot)
+    }
+
+    fn remove(&mut self, slot: u32) -> bool {
+        let Some(at) = self.0.iter().position(|run| run.contains(&slot)) else {
+            return false;
+        };
+        let run = self.0[at].clone();
+        let (before, after) = (run.start..slot, slot + 1..run.end);
+        match (before.is_empty(), after.is_empty()) {
+            (true, true) => drop(self.0.remove(at)),
+            (true, false) => self.0[at] = after,
+            (false, true) => self.0[at] = before,
+            (false, false) => {
+                self.0[at] = before;
+                self.0.insert(at + 1, after);
+            }
+        }
+        true
+    }
+
+    fn iter(&self) -> impl Iterator<Item = u32> + '_ {
+        self.0.iter().flat_map(Clone::clone)
     }
 }
 

@@ -69,8 +69,9 @@ impl ShardGuard<'_> {
         }
         if entry.is_retired() {
             let slot = entry.slot;
+            let placement = shard.store.placement(at);
             shard.store.discard(at);
-            self.index.slots.free_from(slot, State::Retired);
+            self.index.slots.free_from(slot, State::Retired, placement);
         } else {
             let class = entry.class();
             shard.policy.unpin(class, at);

@@ -52,7 +52,7 @@ impl ShardGuard<'_> {
             _ => None,
         };
         if let Some(refusal) = refusal {
-            slots.free_from(entry.slot.0, State::Reserved);
+            slots.free_from(entry.slot.0, State::Reserved, entry.placement);
             return refusal;
         }
         self.put_live(&reservation, key, &entry, live)
@@ -141,7 +141,7 @@ impl ShardGuard<'_> {
         } = *reservation;
         if !fits(key, entry) {
             slots.count_illegal();
-            slots.free_from(entry.slot.0, State::Reserved);
+            slots.free_from(entry.slot.0, State::Reserved, entry.placement);
             return Published::Removed;
         }
         let Some(class) = self.index.class_of(entry.slot) else {

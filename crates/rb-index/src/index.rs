@@ -5,6 +5,7 @@ use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
 
 use crate::error::IndexError;
+use crate::free_list::{ANYWHERE, FreeList};
 use crate::guard::ShardGuard;
 use crate::shard::ShardCell;
 use crate::slots::{Fate, SlotId, Slots, State};
@@ -25,6 +26,12 @@ pub struct IndexOptions {
     /// For each slot class its runs of slot ids. Runs must not overlap.
     /// One byte is kept for every id below the highest, so ids should be dense. At most 256 classes.
     pub classes: Vec<Vec<Range<u32>>>,
+}
+
+/// Which slots waited for their discard at some moment. Made by [`Index::mark_freed`].
+#[derive(Clone, Debug)]
+pub struct FreedMark {
+    came: Box<[u64]>,
 }
 
 /// The index of a store: which key is in which slot, who uses it, and which slots are free.
@@ -128,13 +135,76 @@ impl Index {
 
     /// Takes up to `n` free slots of a class, those that have been free longest first, under one lock. They
     /// become reserved. Appends to `out` and returns how many.
+    ///
+    /// Those that wait for their discard are taken last; see [`Index::discard_freed`].
     pub fn take_free(&self, class: u8, n: usize, out: &mut Vec<SlotId>) -> usize {
-        self.slots.take_free(class, n, out)
+        self.take_free_near(class, n, ANYWHERE, out)
     }
 
-    /// Frees reserved slots that were not used, in this order.
+    /// As [`Index::take_free`], for a write with this placement id (0: none): slots that were last written
+    /// with it come first, then those of which that is not known. An index that was loaded knows it of
+    /// the entries only, not of the slots that were free.
+    pub fn take_free_near(
+        &self,
+        class: u8,
+        n: usize,
+        placement: u16,
+        out: &mut Vec<SlotId>,
+    ) -> usize {
+        let pop = |free: &mut FreeList| free.pop(placement);
+        self.slots.take_free(class, n, State::Reserved, pop, out)
+    }
+
+    /// Frees reserved slots that nothing was written to, in this order.
     pub fn give_back(&self, slots: &[SlotId]) {
-        self.slots.free_all(State::Reserved, slots);
+        self.give_back_near(slots, ANYWHERE);
+    }
+
+    /// As [`Index::give_back`], of slots that were taken for this placement id.
+    pub fn give_back_near(&self, slots: &[SlotId], placement: u16) {
+        self.slots.free_all(State::Reserved, slots, placement);
+    }
+
+    /// From now on, slots of the class that an entry leaves, or that were written in vain, wait to be discarded
+    /// ([`Index::take_freed`]), or do so no longer. Slots that are free already do not.
+    pub fn discard_freed(&self, class: u8, on: bool) {
+        if usize::from(class) < self.slots.classes() {
+            self.slots.lock_free(class).set_discards(on);
+        }
+    }
+
+    /// Notes which slots wait for their discard now. The records of all the changes that freed them are queued
+    /// when this returns, if they are queued in the hold of the lock in which the change is made: it takes
+    /// each shard's lock once, so the caller holds none.
+    pub fn mark_freed(&self) -> FreedMark {
+        let came = (0..self.slots.classes()).map(|class| self.slots.lock_free(class as u8).came());
+        let came = came.collect();
+        for cell in &self.shards {
+            drop(cell.shard.lock());
+        }
+        FreedMark { came }
+    }
+
+    /// The slots that waited at a mark may be discarded: nothing that a restart finds will look for what
+    /// they hold. Answers whether any waits still.
+    pub fn allow_discards(&self, mark: &FreedMark) -> bool {
+        let mut any = false;
+        for (class, came) in (0_u8..).zip(&mark.came) {
+            any |= self.slots.lock_free(class).set_due(*came);
+        }
+        any
+    }
+
+    /// Takes up to `n` slots of a class that wait for their discard and may be discarded, those that have waited
+    /// longest first. They are not free until [`Index::discarded`]. Appends to `out` and returns how many.
+    pub fn take_freed(&self, class: u8, n: usize, out: &mut Vec<SlotId>) -> usize {
+        let pop = FreeList::pop_due;
+        self.slots.take_free(class, n, State::Discarding, pop, out)
+    }
+
+    /// Frees slots whose discard has ended.
+    pub fn discarded(&self, slots: &[SlotId]) {
+        self.slots.free_all(State::Discarding, slots, ANYWHERE);
     }
 
     /// Sets a reserved slot aside, because a failed write may still land on it.
@@ -146,7 +216,7 @@ impl Index {
     /// Ends a quarantine.
     pub fn settle_quarantined(&self, slot: SlotId, fate: Fate) {
         match fate {
-            Fate::Free => self.slots.free_from(slot.0, State::Quarantined),
+            Fate::Free => self.slots.free_from(slot.0, State::Quarantined, ANYWHERE),
             Fate::Bad => drop(self.slots.change(slot.0, State::Quarantined, State::Bad)),
         }
     }

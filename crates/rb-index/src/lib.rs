@@ -5,8 +5,8 @@
 //!   takes each touched shard's lock once per phase ([`Index::lock`]).
 //! * **Leases.** A slot being read is neither evicted nor reused, even if its key is removed or replaced
 //!   ([`ShardGuard::lease`]).
-//! * **One owner per slot.** A slot is free, reserved, live, retired, quarantined or bad. Each change has one
-//!   owner, and the counters move in the same step; [`Index::audit`] checks the whole.
+//! * **One owner per slot.** A slot is free, reserved, live, retired, quarantined, bad or discarding. Each change
+//!   has one owner, and the counters move in the same step; [`Index::audit`] checks the whole.
 //! * **Free lists.** One per slot class, FIFO, many slots per call, a slot can not be freed twice.
 //! * **Eviction.** Least recently used first, within a class and shard; exact with one shard.
 //! * **Recovery.** [`Loader`] takes the claims of a fuzzy base and its log, in any order and from several
@@ -97,7 +97,7 @@ mod warm;
 pub use entry::{MAX_KEY_BYTES, MAX_METADATA_BYTES};
 pub use error::IndexError;
 pub use guard::ShardGuard;
-pub use index::{Index, IndexOptions};
+pub use index::{FreedMark, Index, IndexOptions};
 pub use lease::{Lease, Located};
 pub use loader::{LoadEntry, LoadReport, Loader};
 pub use policy::{Lru, Policy};

@@ -65,8 +65,9 @@ impl Shard {
             slots.change(entry.slot, State::Live, State::Retired);
         } else {
             self.policy.remove(entry.class(), at);
+            let placement = self.store.placement(at);
             self.store.discard(at);
-            slots.free_from(entry.slot, State::Live);
+            slots.free_from(entry.slot, State::Live, placement);
         }
     }
 }

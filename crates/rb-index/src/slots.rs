@@ -8,6 +8,8 @@
 //!    bad <--- quarantined <+ quarantine
 //!             | settle
 //!             +--> free
+//!
+//!    free ---- take_freed ---> discarding ---- discarded ----> free
 //! ```
 //!
 //! A state changes by compare-and-exchange from the state its one owner left it in, and the counters
@@ -17,7 +19,7 @@
 use std::ops::Range;
 
 use crate::error::IndexError;
-use crate::free_list::FreeList;
+use crate::free_list::{ANYWHERE, FreeList};
 use crate::stats::ClassStats;
 use crate::sync::{AtomicU8, Guard, Lock, Ordering, Tally};
 
@@ -47,9 +49,10 @@ pub(crate) enum State {
     Retired = 3,
     Quarantined = 4,
     Bad = 5,
+    Discarding = 6,
 }
 
-pub(crate) const STATES: usize = 6;
+pub(crate) const STATES: usize = 7;
 /// The state of a number between the runs that is no slot at all.
 const ABSENT: u8 = u8::MAX;
 
@@ -165,13 +168,21 @@ impl Slots {
         }
     }
 
-    /// Makes a slot free and puts it at the end of its class's free list.
-    pub(crate) fn free_from(&self, slot: u32, from: State) {
-        self.free_all(from, &[SlotId(slot)]);
+    /// Makes a slot free that held bytes, last written with `placement`, and puts it at the end of its
+    /// class's free list.
+    pub(crate) fn free_from(&self, slot: u32, from: State, placement: u16) {
+        let Some(class) = self.class_of(slot) else {
+            self.count_illegal();
+            return;
+        };
+        let mut free = self.lock_free(class);
+        if self.change(slot, from, State::Free) {
+            free.push_used(slot, placement);
+        }
     }
 
-    /// Frees many slots; one lock for each run of slots of the same class.
-    pub(crate) fn free_all(&self, from: State, slots: &[SlotId]) {
+    /// Frees many slots that there is nothing to discard of; one lock for each run of slots of the same class.
+    pub(crate) fn free_all(&self, from: State, slots: &[SlotId], placement: u16) {
         let of_class = slots.chunk_by(|a, b| self.class_of(a.0) == self.class_of(b.0));
         for group in of_class {
             let Some(class) = group.first().and_then(|slot| self.class_of(slot.0)) else {
@@ -181,23 +192,30 @@ impl Slots {
             let mut free = self.lock_free(class);
             for &SlotId(slot) in group {
                 if self.change(slot, from, State::Free) {
-                    free.push(slot);
+                    free.push(slot, placement);
                 }
             }
         }
     }
 
-    /// Takes up to `n` free slots in FIFO order; they become reserved.
-    pub(crate) fn take_free(&self, class: u8, n: usize, out: &mut Vec<SlotId>) -> usize {
+    /// Takes up to `n` free slots, as `pop` chooses them under the lock of their list; they change to `to`.
+    pub(crate) fn take_free(
+        &self,
+        class: u8,
+        n: usize,
+        to: State,
+        mut pop: impl FnMut(&mut FreeList) -> Option<u32>,
+        out: &mut Vec<SlotId>,
+    ) -> usize {
         if n == 0 || usize::from(class) >= self.classes.len() {
             return 0;
         }
         let mut free = self.lock_free(class);
         let mut taken = 0;
         while taken < n
-            && let Some(slot) = free.pop()
+            && let Some(slot) = pop(&mut free)
         {
-            if self.change(slot, State::Free, State::Reserved) {
+            if self.change(slot, State::Free, to) {
                 out.push(SlotId(slot));
                 taken += 1;
             }
@@ -223,7 +241,7 @@ impl Slots {
             let mut free = self.lock_free(run.class);
             for slot in run.slots.clone() {
                 if self.state(slot) == Some(State::Free as u8) {
-                    free.push(slot);
+                    free.push(slot, ANYWHERE);
                 }
             }
         }
@@ -246,6 +264,7 @@ impl Slots {
             retired: of(State::Retired),
             quarantined: of(State::Quarantined),
             bad: of(State::Bad),
+            discarding: of(State::Discarding),
         }
     }
 }
@@ -254,7 +273,7 @@ impl Class {
     fn all_free(runs: &[Range<u32>]) -> Class {
         let mut free = FreeList::new(runs);
         for slot in runs.iter().flat_map(Clone::clone) {
-            free.push(slot);
+            free.push(slot, ANYWHERE);
         }
         let capacity = u64::from(free.len());
         let counts: [Tally; STATES] = std::array::from_fn(|_| Tally::default());

@@ -13,7 +13,7 @@ pub enum Visit {
     Background,
 }
 
-/// The slots of one class by state. At rest, the six states add up to `capacity`; while other threads
+/// The slots of one class by state. At rest, the seven states add up to `capacity`; while other threads
 /// work, the numbers are each right but not of one instant.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct ClassStats {
@@ -31,6 +31,8 @@ pub struct ClassStats {
     pub quarantined: u64,
     /// Slots given up.
     pub bad: u64,
+    /// Slots whose discard has not ended.
+    pub discarding: u64,
 }
 
 /// What the index has and did since it was made.

@@ -149,9 +149,15 @@ impl Store {
             generation: entry.generation,
             payload_len: entry.payload_len,
             payload_checksum: u64::from(entry.payload_checksum),
-            placement: self.keys.placement(entry.cell, entry.bytes_len()),
+            placement: self.placement(at),
             proven: entry.is_proven(),
         }
+    }
+
+    /// The placement id that the entry was written with.
+    pub(crate) fn placement(&self, at: u32) -> u16 {
+        let entry = &self.slab[at];
+        self.keys.placement(entry.cell, entry.bytes_len())
     }
 
     fn place(&mut self, entry: Entry) -> u32 {

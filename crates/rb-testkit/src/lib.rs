@@ -7,6 +7,7 @@
 //!   any engine. Authors of other engines run it too.
 //! * [`StallingFile`]: a file of the real kernel whose requests end when they are told to.
 //! * [`StorageDaemon`]: a disk behind a vhost-user socket, where QEMU's server is installed.
+//! * [`LoopDevice`]: a block device of the real kernel.
 //! * [`values`]: payloads made from a seed. [`skip`]: tests that a machine cannot run.
 //!
 //! It is *not* a model of a drive's timing, and nothing here belongs in production: it is a crate
@@ -37,12 +38,14 @@
 #![forbid(unsafe_code)]
 
 pub mod conformance;
+mod loops;
 mod mem;
 pub mod skip;
 mod stall;
 mod storage_daemon;
 pub mod values;
 
+pub use loops::LoopDevice;
 pub use mem::{
     CrashImage, CrashPoints, FaultRates, Kept, MemCounts, MemDevice, MemEngine, MemOp, MemWrite,
     Moment, Recorded,

@@ -1,55 +1,21 @@
 //! The suite on a loop device, where the machine allows one: limits, alignment, exclusive opening
 //! and discard of a real block device.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
 use rb_io::{Access, Device, DeviceKind, EngineKind};
-use rb_testkit::{conformance, skip};
-
-/// Detached when dropped.
-struct Loop(PathBuf);
-
-impl Loop {
-    fn attach(file: &Path, sector: u32) -> Option<Self> {
-        let output = Command::new("losetup")
-            .args([
-                "--find",
-                "--show",
-                "--direct-io=on",
-                "--sector-size",
-                &sector.to_string(),
-            ])
-            .arg(file)
-            .output()
-            .ok()?;
-        let node = String::from_utf8(output.stdout).ok()?;
-        output
-            .status
-            .success()
-            .then(|| Self(PathBuf::from(node.trim())))
-    }
-}
-
-impl Drop for Loop {
-    fn drop(&mut self) {
-        let _ = Command::new("losetup")
-            .arg("--detach")
-            .arg(&self.0)
-            .status();
-    }
-}
+use rb_testkit::{LoopDevice, conformance, skip};
 
 #[test]
 fn engines_on_a_loop_device() {
     let file = tempfile::NamedTempFile::new().unwrap();
     file.as_file().set_len(conformance::CAPACITY_MIN).unwrap();
     for sector in [512, 4096] {
-        let Some(node) = Loop::attach(file.path(), sector) else {
-            skip::note("conformance on a loop device", "none can be attached here");
+        let what = "conformance on a loop device";
+        let Some(node) = LoopDevice::attach(what, file.path(), sector) else {
             return;
         };
-        let open = || Device::open(&node.0, Access::ReadWrite).expect("the loop device opens");
+        let open = || Device::open(node.path(), Access::ReadWrite).expect("the loop device opens");
         let device = open();
         assert_eq!(
             (device.kind(), device.limits().block.value),
@@ -57,12 +23,12 @@ fn engines_on_a_loop_device() {
         );
         assert_eq!(device.limits().block.source, "BLKSSZGET");
         assert!(device.direct());
-        let refused = Device::open(&node.0, Access::ReadWrite).expect_err("a second writer");
+        let refused = Device::open(node.path(), Access::ReadWrite).expect_err("a second writer");
         assert!(refused.is_in_use(), "{refused}");
-        Device::open(&node.0, Access::ReadOnly).expect("a reader beside the writer");
+        Device::open(node.path(), Access::ReadOnly).expect("a reader beside the writer");
         drop(device);
         let mut kinds = vec![EngineKind::Posix];
-        if cfg!(feature = "io-uring") && skip::io_uring_works("a loop device", &node.0) {
+        if cfg!(feature = "io-uring") && skip::io_uring_works("a loop device", node.path()) {
             kinds.push(EngineKind::IoUring);
             // Its driver for block devices is one of io_uring.
             kinds.extend(cfg!(feature = "libblkio").then_some(EngineKind::Libblkio));
@@ -83,23 +49,25 @@ fn a_file_and_the_loop_devices_over_it_keep_each_other_out() {
     file.as_file().set_len(1 << 20).unwrap();
     let open = |path: &Path, access| Device::open(path, access);
     let held = open(file.path(), Access::ReadWrite).unwrap();
-    let attach = || Loop::attach(file.path(), 512);
+    let attach = || LoopDevice::attach("two loop devices over a file", file.path(), 512);
     let (Some(one), Some(two)) = (attach(), attach()) else {
-        skip::note("two loop devices over a file", "none can be attached here");
         return;
     };
     for access in [Access::ReadWrite, Access::ReadLocked] {
-        assert!(open(&one.0, access).unwrap_err().is_in_use(), "{access:?}");
+        assert!(
+            open(one.path(), access).unwrap_err().is_in_use(),
+            "{access:?}"
+        );
     }
-    open(&one.0, Access::ReadOnly).unwrap();
+    open(one.path(), Access::ReadOnly).unwrap();
     drop(held);
-    let held = open(&one.0, Access::ReadWrite).unwrap();
-    assert!(open(&two.0, Access::ReadWrite).unwrap_err().is_in_use());
+    let held = open(one.path(), Access::ReadWrite).unwrap();
+    assert!(open(two.path(), Access::ReadWrite).unwrap_err().is_in_use());
     assert!(
         open(file.path(), Access::ReadWrite)
             .unwrap_err()
             .is_in_use()
     );
     drop(held);
-    open(&two.0, Access::ReadWrite).unwrap();
+    open(two.path(), Access::ReadWrite).unwrap();
 }

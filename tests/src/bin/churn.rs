@@ -10,7 +10,7 @@ use rb_tests::tally::{conclude, engines};
 /// Readers and writers on one store, against eviction, removal and reuse of slots.
 #[derive(Debug, Parser)]
 struct Args {
-    /// How long, per engine.
+    /// How long, per engine; half of it with freed slots discarded.
     #[arg(long, default_value_t = 60)]
     seconds: u64,
     /// posix, io_uring, or all that work here.
@@ -30,11 +30,13 @@ fn main() -> ExitCode {
 }
 
 fn churn(args: &Args) -> Result<Vec<ChurnReport>, String> {
-    let options = |engine| ChurnOptions {
+    let options = |(engine, discard)| ChurnOptions {
         engine,
-        time: Duration::from_secs(args.seconds),
+        time: Duration::from_secs(args.seconds) / 2,
+        discard,
         seed: args.seed,
     };
     let engines = engines(&args.engine)?.into_iter();
-    engines.map(|engine| run(&options(engine))).collect()
+    let runs = engines.flat_map(|engine| [(engine, false), (engine, true)]);
+    runs.map(|each| run(&options(each))).collect()
 }

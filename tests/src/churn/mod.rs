@@ -36,6 +36,8 @@ pub struct ChurnOptions {
     pub engine: EngineKind,
     /// How long.
     pub time: Duration,
+    /// Whether freed slots are discarded.
+    pub discard: bool,
     /// Decides what each thread does; the machine decides who comes first.
     pub seed: u64,
 }
@@ -45,6 +47,8 @@ pub struct ChurnOptions {
 pub struct ChurnReport {
     /// The engine.
     pub engine: String,
+    /// Whether freed slots were discarded.
+    pub discard: bool,
     /// The seed.
     pub seed: u64,
     /// How long it ran.
@@ -61,6 +65,8 @@ pub struct ChurnReport {
     pub commits: u64,
     /// Checkpoints.
     pub checkpoints: u64,
+    /// Slots discarded.
+    pub discarded: u64,
     /// What must not be, in words: wrong bytes, reused slots under a lease, wrong accounting.
     pub violations: Vec<String>,
 }
@@ -75,9 +81,10 @@ impl fmt::Display for ChurnReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{}: {:.1} s, {WRITERS} writers and {READERS} readers: {} steps, {} reads verified, {} locks held, \
-             {} evictions, {} commits, {} checkpoints; {} violations; seed {}",
+            "{}{}: {:.1} s, {WRITERS} writers and {READERS} readers: {} steps, {} reads verified, {} locks held, \
+             {} evictions, {} commits, {} checkpoints, {} slots discarded; {} violations; seed {}",
             self.engine,
+            if self.discard { ", discarding" } else { "" },
             self.seconds,
             self.steps,
             self.reads,
@@ -85,6 +92,7 @@ impl fmt::Display for ChurnReport {
             self.evictions,
             self.commits,
             self.checkpoints,
+            self.discarded,
             self.violations.len(),
             self.seed
         )?;
@@ -113,6 +121,7 @@ pub fn run(options: &ChurnOptions) -> Result<ChurnReport, String> {
     .map_err(|why| words(&why))?;
     let mut report = ChurnReport {
         engine: options.engine.to_string(),
+        discard: options.discard,
         seed: options.seed,
         ..ChurnReport::default()
     };
@@ -131,9 +140,19 @@ fn churn(path: &Path, options: &ChurnOptions, report: &mut ChurnReport) -> Resul
     report.evictions = stats.index.evictions;
     report.commits = stats.commits;
     report.checkpoints = stats.checkpoints;
+    report.discarded = stats.discard.slots;
+    if stats.discard.failures > 0 || stats.discard.off.is_some() {
+        return Err(format!("discards failed: {:?}", stats.discard));
+    }
+    if options.discard != (report.discarded > 0) {
+        return Err(format!(
+            "{} slots were discarded, asked for: {}",
+            report.discarded, options.discard
+        ));
+    }
     for class in &stats.index.classes {
         let left = [class.reserved, class.retired, class.quarantined, class.bad];
-        if left != [0; 4] || class.live + class.free != class.capacity {
+        if left != [0; 4] || class.live + class.free + class.discarding != class.capacity {
             return Err(format!("slots are not accounted for: {class:?}"));
         }
     }
@@ -165,6 +184,7 @@ fn open(path: &Path, options: &ChurnOptions, events: Option<Arc<Alarm>>) -> Resu
         buffer_bytes: Some(8 << 20),
         queue_depth: 64,
         shards: Some(4),
+        discard_freed: options.discard,
         events: events.map(|alarm| alarm as Arc<dyn Events>),
         ..StoreOptions::default()
     };

@@ -155,6 +155,7 @@ impl Explorer<'_> {
                 .iter()
                 .any(|class| class.quarantined > 0),
         );
+        reach(State::Discarded, stats.discard.slots > 0);
         let mut unproven = false;
         store.for_each(|entry| {
             unproven |= !entry.proven;

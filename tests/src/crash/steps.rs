@@ -26,12 +26,16 @@ impl World {
             66..70 => self.lease(),
             70..73 => self.unlease(),
             73..81 => self.sync(),
-            81..83 => self.commit(),
+            81..83 => {
+                self.commit();
+                self.discard();
+            }
             83..86 => self.checkpoint(),
             86..91 => self.checkpoint_if_due(),
             91..93 => self.validate(),
             93..95 => match self.random(6) {
                 0 => self.break_a_slot(),
+                1 => self.fail_a_discard(),
                 _ => self.fail_a_write(),
             },
             95 => self.damage_a_slot(),
@@ -87,6 +91,7 @@ impl World {
                 self.reach(State::PutInPut, *last == Doing::Put);
                 self.reach(State::PutInCheckpoint, checkpointing);
                 self.reach(State::PutInCommit, committing && !checkpointing);
+                self.reach(State::PutInDiscard, *last == Doing::Discard);
                 self.under(committing, |world| world.put(2, !committing));
             }
             4..6 => self.under(committing, |world| world.remove(2)),
@@ -100,7 +105,8 @@ impl World {
                 self.reach(State::CheckpointInPut, *last == Doing::Put);
                 self.checkpoint();
             }
-            _ => self.unlease(),
+            _ if committing => self.unlease(),
+            _ => self.discard(),
         }
     }
 
@@ -365,6 +371,41 @@ impl World {
         answer
             .map(drop)
             .unwrap_or_else(|error| self.judge("checkpoint", 0, &error));
+    }
+
+    /// Discards freed slots, where the run does that.
+    fn discard(&self) {
+        let Some(store) = self.store() else { return };
+        if self.lock().doing.contains(&Doing::Discard) {
+            return;
+        }
+        let answer = self.during(Doing::Discard, || store.step_discard());
+        self.trace(|| format!("discard: {answer:?} {:?}", store.stats().discard));
+        answer
+            .map(drop)
+            .unwrap_or_else(|error| self.judge("discard", 0, &error));
+    }
+
+    /// A discard fails, and may land all the same; what is put next may be where it lands.
+    fn fail_a_discard(&self) {
+        let Some(places) = self.places() else { return };
+        let late = self.random(3) > 0;
+        match late {
+            true => self.device.late_discard(places.slots, EIO),
+            false => self.device.fail_next(OpKind::Discard, places.slots, EIO),
+        }
+        let failures = || {
+            let store = self.store();
+            store.map_or(0, |store| store.stats().discard.failures)
+        };
+        let before = failures();
+        self.remove(4);
+        self.commit();
+        self.discard();
+        self.reach(State::LateDiscard, late && failures() > before);
+        self.put(5, true);
+        self.sync();
+        self.device.heal();
     }
 
     fn validate(&self) {

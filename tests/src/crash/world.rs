@@ -70,6 +70,7 @@ pub(super) enum Doing {
     Get,
     Commit,
     Checkpoint,
+    Discard,
     /// Another operation at this time would wait for this one.
     Alone,
 }
@@ -230,6 +231,7 @@ impl World {
             shards: Some(2),
             on_lost_metadata: OnLostMetadata::Scan,
             queue_depth: 16,
+            discard_freed: self.seed % 2 == 1,
             ..StoreOptions::default()
         };
         change(&mut options);

@@ -10,13 +10,15 @@ use crate::support::engines;
 #[test]
 fn readers_against_delete_and_reuse() {
     for engine in engines() {
-        let time = Duration::from_secs(2);
-        let options = ChurnOptions {
-            engine,
-            time,
-            seed: 7,
-        };
-        let report = run(&options).unwrap();
-        assert!(report.is_good(), "{report}");
+        for discard in [false, true] {
+            let options = ChurnOptions {
+                engine,
+                time: Duration::from_secs(1),
+                discard,
+                seed: 7,
+            };
+            let report = run(&options).unwrap();
+            assert!(report.is_good(), "{report}");
+        }
     }
 }

@@ -20,7 +20,7 @@ const LONG: Duration = Duration::from_secs(20);
 const EACH_BATCH: PutOptions = PutOptions {
     durability: Some(Durability::EachBatch),
     mode: rb_core::PutMode::Replace,
-    placement: None,
+    lifetime: rb_core::Lifetime(0),
 };
 
 /// A store with threads, three keys that are synced, and a record that is not.

@@ -11,7 +11,7 @@ use rb_core::{
     Share, Store, StoreOptions, Superblock, format, format_engine,
 };
 use rb_format::{FORMAT_BLOCK, Region};
-use rb_io::Engine;
+use rb_io::{Engine, Limits};
 use rb_testkit::{MemDevice, MemEngine, skip};
 use tempfile::TempDir;
 
@@ -114,12 +114,23 @@ impl Sim {
     }
 
     pub(crate) fn with(slots: u64, key_len_max: u32, log_bytes: Option<u64>) -> Sim {
+        let limits = Limits::simple(512, 1 << 20, "memory device");
+        Sim::limited(slots, limits, key_len_max, log_bytes)
+    }
+
+    /// On a device with these limits.
+    pub(crate) fn limited(
+        slots: u64,
+        limits: Limits,
+        key_len_max: u32,
+        log_bytes: Option<u64>,
+    ) -> Sim {
         let classes = vec![ClassRequest {
             slot_bytes: 4096,
             share: Share::Slots(slots),
         }];
         let bytes = rb_format::device_bytes_for(&classes, key_len_max, 0, log_bytes).unwrap();
-        let sim = Sim::on(MemDevice::new(bytes));
+        let sim = Sim::on(MemDevice::with_limits(bytes, limits));
         let options = FormatOptions {
             key_len_max,
             log_bytes,

@@ -48,6 +48,7 @@ pub(super) fn prepare(
     let buffers = 2 * flying * (value_bytes.next_multiple_of(4096) + 4096);
     let options = StoreOptions {
         engine,
+        placement: args.placement.placement(),
         buffer_bytes: Some(buffers.max(4 * CALL_BYTES)),
         queue_depth: u32::try_from(flying.next_power_of_two().clamp(64, 4096)).unwrap_or(4096),
         queues_max: args.threads.max(StoreOptions::default().queues_max),

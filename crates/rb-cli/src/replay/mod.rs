@@ -115,6 +115,7 @@ fn options(args: &ReplayArgs, engine: EngineKind, value_bytes: usize) -> StoreOp
     StoreOptions {
         engine,
         shards: args.shards,
+        placement: args.placement.placement(),
         buffer_bytes: Some(buffer_bytes(value_bytes)),
         expected: ExpectedGeometry {
             slot_bytes: vec![args.slot_bytes],

@@ -22,7 +22,7 @@ fn bad_keys_and_values_are_refused_and_the_store_stays_as_it_was() {
     rb_with_input(place.args(&["put"], &["there", "-"]), b"value").text();
     let before = place.listing();
     let long = "k".repeat(1025);
-    let cases: [(&[&str], &[u8], &[&str]); 8] = [
+    let cases: [(&[&str], &[u8], &[&str]); 9] = [
         (&["", "-"], b"x", &["key of 0 bytes", "1 to 1024"]),
         (&[&long, "-"], b"x", &["key of 1025 bytes", "1 to 1024"]),
         (
@@ -41,6 +41,11 @@ fn bad_keys_and_values_are_refused_and_the_store_stays_as_it_was() {
             b"x",
             &["metadata of 65 bytes", "64"],
         ),
+        (
+            &["k", "-", "--placement-data", "1"],
+            b"x",
+            &["placement id 1 for lifetime class 0", "takes none"],
+        ),
         (&["hex:abc", "-"], b"x", &["hex:abc", "even number"]),
         (
             &["k", "/nonexistent/file"],
@@ -58,6 +63,12 @@ fn bad_keys_and_values_are_refused_and_the_store_stays_as_it_was() {
             words,
         );
         assert_eq!(place.listing(), before, "{args:?}");
+    }
+    for id in ["0", "65536", "x"] {
+        let ran = place.rb(&["put"], &["k", "-", "--placement-data", id]);
+        let said = ran.stderr.lines().next().unwrap();
+        says(said, &[id, "a placement id is a number from 1 to 65535"]);
+        assert_eq!(ran.code, Some(1), "{ran:?}");
     }
     let large = place.file("large", &[1; 70_000]);
     says(

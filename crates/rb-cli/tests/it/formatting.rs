@@ -1,6 +1,7 @@
 //! What `rb format` makes, and what it asks before it destroys something.
 
 use std::fs::File;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -231,4 +232,25 @@ fn an_empty_file_is_as_good_as_none() {
         (&2.into(), &3.into()),
         "{line}"
     );
+}
+
+#[test]
+fn a_format_that_discards_gives_a_files_blocks_back() {
+    let place = Place::formatted();
+    let allocated = || std::fs::metadata(&place.store).unwrap().blocks() * 512;
+    let slots = 64 * (68 << 10);
+    let before = allocated();
+    assert!(before >= slots, "{before} bytes are allocated");
+    let args = [
+        "--slot-bytes",
+        "64KiB",
+        "--slots",
+        "64",
+        "--discard",
+        "--yes",
+    ];
+    place.rb(&["format"], &args).text();
+    let back = before - allocated();
+    assert!(back * 100 >= slots * 95, "{back} of {slots} bytes are back");
+    rb_with_input(place.args(&["put"], &["k", "-"]), b"value").text();
 }

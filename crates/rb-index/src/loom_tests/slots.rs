@@ -108,6 +108,48 @@ fn loom_quarantine_against_a_late_write() {
     });
 }
 
+/// A slot that waits for its discard goes to one owner; what was discarded holds nothing that a restart
+/// would look for, and nobody uses it meanwhile.
+#[test]
+fn loom_discard_against_removes_and_puts() {
+    model(Bounds { quick: 3, full: 5 }, 2, |world| {
+        world.index.discard_freed(0, true);
+        world.put(KEY);
+        let discarder = start(&world, |world| {
+            let mark = world.index.mark_freed();
+            // A commit: what is queued now is durable.
+            let durable = world.log.lock().expect("no model panics with it").len();
+            world.index.allow_discards(&mark);
+            let mut taken = Vec::new();
+            world.index.take_freed(0, 2, &mut taken);
+            let log = world.log.lock().expect("no model panics with it");
+            for &slot in &taken {
+                let owner = log[..durable]
+                    .iter()
+                    .rposition(|record| record.slot == Some(slot));
+                let left = owner.is_none_or(|at| {
+                    let later = &log[at + 1..durable];
+                    later.iter().any(|record| record.key == log[at].key)
+                });
+                assert!(
+                    left,
+                    "a restart would look for {slot:?}, which is discarded"
+                );
+            }
+            drop(log);
+            taken.iter().for_each(|&slot| world.write(slot, GARBAGE));
+            world.index.discarded(&taken);
+        });
+        let writer = start(&world, |world| world.put(OTHER));
+        world.remove(KEY);
+        world.put(KEY);
+        world.get(KEY);
+        discarder.join().unwrap();
+        writer.join().unwrap();
+        assert_eq!(world.counts().discarding, 0);
+    });
+}
+
 #[test]
 fn loom_snapshot_against_writers() {
     model(Bounds { quick: 4, full: 8 }, 4, |world| {

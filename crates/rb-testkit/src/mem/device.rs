@@ -1,11 +1,12 @@
 //! The device: bytes as they are seen, bytes as a crash leaves them, and its orders to misbehave.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
 use parking_lot::{Mutex, MutexGuard};
-use rb_io::{Limits, OpKind, Part, PartDone};
+use rb_io::{Limits, OpKind, Part, PartDone, PlacementId};
 
 use super::crash::{CrashPoints, MemWrite, Recorded, keep_some};
 use super::engine::Board;
@@ -81,6 +82,8 @@ pub struct MemOp {
     pub offset: u64,
     /// Bytes asked for.
     pub len: u32,
+    /// Where it was to be put.
+    pub placement: Option<PlacementId>,
 }
 
 impl MemDevice {
@@ -251,6 +254,15 @@ impl MemDevice {
             .add(OpKind::Write, range, Fault::Late(errno), Some(1));
     }
 
+    /// The next discard that touches `range` fails with `errno`, and lands all the same, as in
+    /// [`late_next`](Self::late_next).
+    pub fn late_discard(&self, range: Range<u64>, errno: i32) {
+        self.state
+            .lock()
+            .faults
+            .add(OpKind::Discard, range, Fault::Late(errno), Some(1));
+    }
+
     /// Requests go wrong by chance, as often as the first region says that holds their first byte.
     pub fn set_rates(&self, seed: u64, regions: Vec<(Range<u64>, FaultRates)>) {
         self.state.lock().chance = Chance::new(seed, regions);
@@ -356,6 +368,17 @@ impl MemDevice {
         self.state.lock().log.clone()
     }
 
+    /// Bytes written so far with each placement id; without one, under none.
+    #[must_use]
+    pub fn bytes_by_placement(&self) -> BTreeMap<Option<PlacementId>, u64> {
+        let mut bytes = BTreeMap::new();
+        let state = self.state.lock();
+        for op in state.log.iter().filter(|op| op.op == OpKind::Write) {
+            *bytes.entry(op.placement).or_default() += u64::from(op.len);
+        }
+        bytes
+    }
+
     /// Executes a batch. Flushes go first: they cover what was complete before they were pushed.
     pub(super) fn run(&self, parts: Vec<Part>, board: &Arc<Board>) -> io::Result<()> {
         let observer = self.state.lock().observer.clone();
@@ -456,7 +479,9 @@ impl MemDevice {
         let one_side = self.limits.boundary.is_none_or(|boundary| {
             !transfer || part.offset / boundary.value == (part.offset + len - 1) / boundary.value
         });
-        if aligned && inside && fits && memory && one_side {
+        let ids = self.limits.placements.map_or(0, |ids| ids.value);
+        let known = part.placement.is_none_or(|id| id.0.get() <= ids);
+        if known && aligned && inside && fits && memory && one_side {
             return Ok(());
         }
         let words = format!("memory device: {part:?} breaks {:?}", self.limits);
@@ -527,6 +552,7 @@ impl MemOp {
             op: part.op,
             offset: part.offset,
             len: part.len,
+            placement: part.placement,
         }
     }
 }

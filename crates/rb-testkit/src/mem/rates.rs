@@ -13,11 +13,11 @@ pub struct FaultRates {
     pub read_error: u16,
     /// A read finds one bit flipped, and so does every later one.
     pub rot: u16,
-    /// A write fails and changes nothing.
+    /// A write or discard fails and changes nothing.
     pub write_error: u16,
-    /// A write fails, and lands all the same before the next flush.
+    /// A write or discard fails, and lands all the same before the next flush.
     pub late_write: u16,
-    /// A write succeeds and is never there.
+    /// A write or discard succeeds and is never there.
     pub lost_write: u16,
     /// A write succeeds and lands in another block of the device.
     pub misdirected_write: u16,
@@ -82,7 +82,12 @@ impl Chance {
                 (rates.lost_write, Mishap::Lost),
                 (rates.misdirected_write, Mishap::Misdirected),
             ],
-            OpKind::Flush | OpKind::Discard => &[],
+            OpKind::Discard => &[
+                (rates.write_error, Mishap::Fails),
+                (rates.late_write, Mishap::Late),
+                (rates.lost_write, Mishap::Lost),
+            ],
+            OpKind::Flush => &[],
         };
         let mut chances = chances.to_vec();
         chances.push((rates.short, Mishap::Short));

@@ -1,0 +1,405 @@
+//! Freed slots are discarded: when, which, how many together; and what becomes of it where the device fails.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use rb_core::{ClassRequest, FormatError, FormatOptions, Share, Store, format_engine};
+use rb_io::{DiscardLimits, Engine, Issuer, Lane, Limit, Limits, OpKind, QueueOptions, Request};
+use rb_testkit::{MemDevice, MemEngine, MemOp, Moment};
+
+use crate::support::{EIO, Sim, key, slots_of, value};
+
+const EOPNOTSUPP: i32 = 95;
+/// Bytes of a slot with its header.
+const STRIDE: u64 = 8192;
+
+fn open(sim: &Sim) -> Store {
+    sim.open_with(|options| options.discard_freed = true)
+}
+
+fn put(store: &Store, keys: std::ops::Range<u64>) {
+    for n in keys {
+        store.put(&key(n), &value(n, 3000)).unwrap();
+    }
+}
+
+fn remove(store: &Store, keys: std::ops::Range<u64>) {
+    for n in keys {
+        assert!(store.remove(&key(n)).unwrap());
+    }
+}
+
+fn step_to_the_end(store: &Store) {
+    while store.step_discard().unwrap() {}
+}
+
+fn discards(sim: &Sim) -> Vec<MemOp> {
+    let mut ops = sim.device.log();
+    ops.retain(|op| op.op == OpKind::Discard);
+    ops
+}
+
+fn bytes(sim: &Sim, op: &MemOp) -> Vec<u8> {
+    let mut bytes = vec![1; op.len as usize];
+    sim.device.peek(op.offset, &mut bytes);
+    bytes
+}
+
+#[test]
+fn slots_side_by_side_are_discarded_together_after_a_commit() {
+    let sim = Sim::new(64);
+    let store = open(&sim);
+    put(&store, 0..64);
+    store.sync().unwrap();
+    remove(&store, 8..24);
+    step_to_the_end(&store);
+    assert_eq!(discards(&sim), [], "no commit says yet why they are free");
+    store.sync().unwrap();
+    step_to_the_end(&store);
+    let sent = discards(&sim);
+    // Eight slots of 64 in a step.
+    assert_eq!(sent.len(), 2, "{sent:?}");
+    let first = store.geometry().slot_offset(8).unwrap();
+    for (op, at) in sent.iter().zip([first, first + 8 * STRIDE]) {
+        assert_eq!((op.offset, u64::from(op.len)), (at, 8 * STRIDE));
+        assert!(bytes(&sim, op).iter().all(|byte| *byte == 0));
+    }
+    let discard = store.stats().discard;
+    assert_eq!((discard.slots, discard.bytes), (16, 16 * STRIDE));
+    assert_eq!((discard.failures, discard.off), (0, None));
+    store.audit().unwrap();
+    // What lives is whole, and what was discarded is not found, after a crash too.
+    let store = open(&sim.crash());
+    for n in 0..64 {
+        let expected = (!(8..24).contains(&n)).then(|| value(n, 3000));
+        let found = store.get(&key(n)).unwrap().map(|value| value.to_vec());
+        assert_eq!(found, expected, "key {n}");
+    }
+}
+
+/// The contract would allow that a replaced value is missing after a crash; a discard must not be the reason.
+#[test]
+fn what_a_restart_may_look_for_is_not_discarded() {
+    let sim = Sim::new(8);
+    let store = open(&sim);
+    put(&store, 0..1);
+    store.sync().unwrap();
+    store.put(&key(0), &value(7, 3000)).unwrap();
+    step_to_the_end(&store);
+    // A crash that keeps whatever was written, discards too.
+    let left = MemDevice::from_image(&sim.device.live_image());
+    let crashed = open(&Sim::on(left));
+    assert_eq!(*crashed.get(&key(0)).unwrap().unwrap(), value(0, 3000));
+    store.sync().unwrap();
+    step_to_the_end(&store);
+    assert_eq!(discards(&sim).len(), 1);
+    assert_eq!(*store.get(&key(0)).unwrap().unwrap(), value(7, 3000));
+}
+
+#[test]
+fn a_slot_under_a_lease_is_discarded_when_the_lease_has_ended() {
+    let sim = Sim::new(8);
+    let store = open(&sim);
+    put(&store, 0..1);
+    let locks = store.lookup_and_lock(&[&key(0)]);
+    remove(&store, 0..1);
+    store.sync().unwrap();
+    step_to_the_end(&store);
+    assert_eq!(discards(&sim), []);
+    store.unlock(locks.into_iter().flatten().collect());
+    store.step_commit().unwrap();
+    step_to_the_end(&store);
+    assert_eq!(discards(&sim).len(), 1);
+}
+
+/// While a discard is on its way, everything else is put: the slot must not be among those that are written.
+#[test]
+fn a_slot_is_not_used_while_its_discard_is_under_way() {
+    let sim = Sim::new(8);
+    let store = open(&sim);
+    put(&store, 0..8);
+    remove(&store, 2..3);
+    store.sync().unwrap();
+    let written = Arc::new(Mutex::new(Vec::new()));
+    let (putter, seen) = (store.clone(), Arc::clone(&written));
+    sim.device.observe(move |moment, ops| {
+        if moment == Moment::Before && ops.iter().any(|op| op.op == OpKind::Discard) {
+            assert_eq!(putter.stats().index.classes[0].discarding, 1);
+            put(&putter, 10..18);
+        }
+        let writes = ops.iter().filter(|op| op.op == OpKind::Write);
+        seen.lock().unwrap().extend(writes.copied());
+    });
+    step_to_the_end(&store);
+    let sent = discards(&sim);
+    let written = written.lock().unwrap();
+    assert!(sent.len() == 1 && written.len() >= 8);
+    assert!(written.iter().all(|op| op.offset != sent[0].offset));
+    // Afterwards it is a slot like any other.
+    let class = store.stats().index.classes[0];
+    assert_eq!((class.discarding, class.free), (0, 1));
+    store.audit().unwrap();
+}
+
+#[test]
+fn puts_take_slots_that_wait_before_they_evict() {
+    let sim = Sim::new(8);
+    let store = open(&sim);
+    put(&store, 0..8);
+    remove(&store, 0..4);
+    put(&store, 10..14);
+    assert_eq!(store.stats().index.evictions, 0);
+    store.sync().unwrap();
+    step_to_the_end(&store);
+    assert_eq!(discards(&sim), [], "they are in use again");
+}
+
+/// A put that keeps what exists gives its slots back unwritten: there is nothing to discard of them.
+#[test]
+fn slots_that_nothing_was_written_to_are_not_discarded() {
+    let sim = Sim::new(8);
+    let store = open(&sim);
+    put(&store, 0..2);
+    let options = rb_core::PutOptions {
+        mode: rb_core::PutMode::KeepExisting,
+        ..rb_core::PutOptions::default()
+    };
+    store.put_many(vec![rb_core::Put::new(&key(0), b"other")], options);
+    store.sync().unwrap();
+    step_to_the_end(&store);
+    assert_eq!(discards(&sim), []);
+}
+
+#[test]
+fn closing_discards_what_waits() {
+    let sim = Sim::new(64);
+    let store = open(&sim);
+    put(&store, 0..64);
+    remove(&store, 0..40);
+    store.close().unwrap();
+    let sent: u64 = discards(&sim).iter().map(|op| u64::from(op.len)).sum();
+    assert_eq!(sent, 40 * STRIDE);
+    assert!(open(&sim).recovery().clean);
+}
+
+#[test]
+fn a_failed_discard_is_counted_and_its_slot_is_free_after_a_flush() {
+    let sim = Sim::new(8);
+    let store = open(&sim);
+    for round in 1..=3 {
+        put(&store, 0..1);
+        remove(&store, 0..1);
+        store.sync().unwrap();
+        sim.device.fail_next(OpKind::Discard, slots_of(&store), EIO);
+        let flushes = sim.device.counts().flushes;
+        step_to_the_end(&store);
+        // It may still land: not after a flush.
+        assert_eq!(sim.device.counts().flushes, flushes + 1);
+        let stats = store.stats();
+        assert_eq!((stats.discard.failures, stats.discard.slots), (round, 0));
+        assert_eq!(stats.index.classes[0].free, 8);
+        assert_eq!(
+            stats.discard.off.is_some(),
+            round == 3,
+            "{:?}",
+            stats.discard
+        );
+    }
+    let off = store.stats().discard.off.unwrap();
+    assert!(off.contains("3 times in a row"), "{off}");
+    // Slots are used as if nobody had asked for discards.
+    put(&store, 0..8);
+    remove(&store, 0..8);
+    store.sync().unwrap();
+    step_to_the_end(&store);
+    assert_eq!(discards(&sim).len(), 3);
+    store.audit().unwrap();
+}
+
+/// That flush failed like any other: nobody knows what is on the device, so writing stops, and all hear of it.
+#[test]
+fn a_failed_flush_after_a_failed_discard_stops_writing() {
+    let sim = Sim::new(8);
+    let store = open(&sim);
+    put(&store, 0..2);
+    remove(&store, 0..1);
+    store.sync().unwrap();
+    sim.device.fail_next(OpKind::Discard, slots_of(&store), EIO);
+    sim.device.fail_next(OpKind::Flush, 0..1, EIO);
+    assert!(store.step_discard().unwrap_err().is_poisoned());
+    assert_eq!(sim.watch.count("Poisoned"), 1);
+    assert!(store.put(&key(5), b"v").unwrap_err().is_poisoned());
+    assert_eq!(*store.get(&key(1)).unwrap().unwrap(), value(1, 3000));
+}
+
+#[test]
+fn a_device_that_knows_no_discard_is_asked_once() {
+    let sim = Sim::new(8);
+    let store = open(&sim);
+    put(&store, 0..4);
+    sim.device
+        .fail_always(OpKind::Discard, slots_of(&store), EOPNOTSUPP);
+    remove(&store, 0..4);
+    store.sync().unwrap();
+    step_to_the_end(&store);
+    let off = store.stats().discard.off.unwrap();
+    assert!(off.contains("takes no discards"), "{off}");
+    assert_eq!(discards(&sim).len(), 1);
+    assert_eq!(store.stats().index.classes[0].free, 8);
+}
+
+/// Nobody knows when a discard lands that does not end: its slot stays out of use, and it does no harm.
+#[test]
+fn a_discard_that_hangs_keeps_its_slot_out_of_use() {
+    let sim = Sim::new(8);
+    let store = sim.open_with(|options| {
+        options.discard_freed = true;
+        options.io_deadline = Duration::from_millis(100);
+    });
+    put(&store, 0..8);
+    remove(&store, 2..3);
+    store.sync().unwrap();
+    let at = store.geometry().slot_offset(2).unwrap();
+    sim.device.hold(at..at + STRIDE);
+    step_to_the_end(&store);
+    let off = store.stats().discard.off.unwrap();
+    assert!(off.contains("did not answer"), "{off}");
+    assert_eq!(store.stats().index.classes[0].discarding, 1);
+    put(&store, 10..20);
+    sim.device.release();
+    for n in 13..20 {
+        assert_eq!(*store.get(&key(n)).unwrap().unwrap(), value(n, 3000));
+    }
+    store.audit().unwrap();
+    store.close().unwrap();
+}
+
+fn limits(discard: Option<DiscardLimits>) -> Limits {
+    Limits {
+        discard,
+        ..Limits::simple(512, 1 << 20, "test")
+    }
+}
+
+fn units(granularity: u32) -> Option<DiscardLimits> {
+    Some(DiscardLimits {
+        granularity: Limit::new(granularity, "test"),
+        bytes_max: Limit::new(1 << 20, "test"),
+    })
+}
+
+#[test]
+fn a_device_without_discards_or_with_too_large_ones_is_named() {
+    for (discard, words) in [
+        (None, "the device takes no discards"),
+        (
+            units(64 << 10),
+            "no less than 65536 bytes (test), more than a slot has",
+        ),
+    ] {
+        let sim = Sim::limited(8, limits(discard), 64, None);
+        let store = open(&sim);
+        let off = store.stats().discard.off.unwrap();
+        assert!(off.contains(words), "{off}");
+        put(&store, 0..8);
+        remove(&store, 0..8);
+        store.sync().unwrap();
+        assert!(!store.step_discard().unwrap());
+        assert_eq!(discards(&sim), []);
+    }
+}
+
+#[test]
+fn a_request_that_a_device_does_not_take_is_refused_with_words() {
+    let engine = MemEngine::new(MemDevice::with_limits(1 << 20, limits(None)));
+    let queue = engine.queue(&QueueOptions {
+        depth: 1,
+        arenas: Vec::new(),
+        issuer: Issuer::Any,
+        inline: true,
+        linger: Duration::ZERO,
+    });
+    let mut lane = Lane::new(queue.unwrap(), engine.limits());
+    let done = lane.run(vec![Request::discard(0, 4096)]);
+    let refused = done[0].result.as_ref().unwrap_err().to_string();
+    assert!(refused.to_lowercase().contains("discard"), "{refused}");
+}
+
+/// Parts of the device's units are left out: it would keep them.
+#[test]
+fn discards_are_whole_units_of_the_device() {
+    // No divisor of a slot, so that most slots begin inside a unit.
+    const UNIT: u64 = 6144;
+    let sim = Sim::limited(64, limits(units(UNIT as u32)), 64, None);
+    let store = open(&sim);
+    put(&store, 0..64);
+    remove(&store, 0..64);
+    store.sync().unwrap();
+    step_to_the_end(&store);
+    let sent = discards(&sim);
+    assert!(!sent.is_empty());
+    assert!(
+        sent.iter()
+            .all(|op| op.offset % UNIT == 0 && u64::from(op.len) % UNIT == 0),
+        "{sent:?}"
+    );
+    let told: u64 = sent.iter().map(|op| u64::from(op.len)).sum();
+    assert_eq!(store.stats().discard.bytes, told);
+    assert_eq!(store.stats().index.classes[0].free, 64);
+}
+
+fn formatted(device: &Arc<MemDevice>) -> Result<rb_core::Superblock, FormatError> {
+    let classes = vec![ClassRequest {
+        slot_bytes: 4096,
+        share: Share::Slots(300),
+    }];
+    let progress = Arc::new(Mutex::new(Vec::new()));
+    let told = Arc::clone(&progress);
+    let options = FormatOptions {
+        discard: true,
+        key_len_max: 64,
+        progress: Some(rb_core::Progress::new(move |done, all| {
+            told.lock().unwrap().push((done, all));
+        })),
+        ..FormatOptions::new("", classes)
+    };
+    let engine: Arc<dyn Engine> = Arc::new(MemEngine::new(Arc::clone(device)));
+    let superblock = format_engine(&engine, &options)?;
+    let progress = progress.lock().unwrap();
+    let (done, all) = *progress.last().unwrap();
+    assert_eq!((done, all), (300 * STRIDE, 300 * STRIDE));
+    assert!(progress.len() > 1 && progress.is_sorted());
+    Ok(superblock)
+}
+
+#[test]
+fn a_format_discards_every_slot_and_nothing_else() {
+    let classes = [ClassRequest {
+        slot_bytes: 4096,
+        share: Share::Slots(300),
+    }];
+    let bytes = rb_format::device_bytes_for(&classes, 64, 0, None).unwrap();
+    let device = MemDevice::with_limits(bytes, limits(units(4096)));
+    let superblock = formatted(&device).unwrap();
+    let sim = Sim::on(device);
+    let mut sent = discards(&sim);
+    sent.sort_unstable_by_key(|op| op.offset);
+    let run = &superblock.runs[0];
+    assert_eq!(sent.first().unwrap().offset, run.first_byte);
+    let last = sent.last().unwrap();
+    assert_eq!(
+        last.offset + u64::from(last.len),
+        run.first_byte + 300 * STRIDE
+    );
+    assert!(sent.iter().all(|op| u64::from(op.len) <= 1 << 20));
+    put(&open(&sim), 0..300);
+
+    // Where it cannot be, nothing is written.
+    let device = MemDevice::with_limits(bytes, limits(None));
+    let refused = formatted(&device).unwrap_err();
+    assert!(
+        refused.to_string().contains("takes no discards"),
+        "{refused}"
+    );
+    assert_eq!(device.counts().writes, 0);
+}
