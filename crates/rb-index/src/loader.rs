@@ -14,7 +14,6 @@
 //! price is 8 bytes for each slot and one entry for each removed key of the log until `finish`.
 
 use std::ops::AddAssign;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::entry::Entry;
 use crate::error::IndexError;
@@ -209,13 +208,11 @@ impl Loader<'_> {
                 }
             }
         }
-        let next = AtomicUsize::new(0);
-        let settle_shards = || {
+        let threads = threads.clamp(1, self.stores.len());
+        let settle_shards = &|first: usize| {
             let mut report = LoadReport::default();
             let mut by_age = Vec::new();
-            while let Some(shard) = Some(next.fetch_add(1, Ordering::Relaxed))
-                .filter(|shard| *shard < self.stores.len())
-            {
+            for shard in (first..self.stores.len()).step_by(threads) {
                 self.settle_shard(shard, recency_now, &mut by_age, &mut report);
             }
             report
@@ -225,12 +222,17 @@ impl Loader<'_> {
             ..LoadReport::default()
         };
         std::thread::scope(|scope| {
-            let helpers: Vec<_> = (1..threads.min(self.stores.len()))
-                .map(|_| std::thread::Builder::new().spawn_scoped(scope, settle_shards))
-                .collect();
-            report += settle_shards();
-            // What a thread did that could not be started, the others have done.
-            for helper in helpers.into_iter().flatten() {
+            let mut helpers = Vec::new();
+            for first in 1..threads {
+                let settle = move || settle_shards(first);
+                match std::thread::Builder::new().spawn_scoped(scope, settle) {
+                    Ok(helper) => helpers.push(helper),
+                    // There is no thread to be had.
+                    Err(_) => report += settle_shards(first),
+                }
+            }
+            report += settle_shards(0);
+            for helper in helpers {
                 match helper.join() {
                     Ok(more) => report += more,
                     Err(panic) => std::panic::resume_unwind(panic),
