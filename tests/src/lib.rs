@@ -4,6 +4,7 @@
 
 pub mod churn;
 pub mod crash;
+pub mod device;
 pub mod kill;
 mod marked;
 pub mod tally;

@@ -2,6 +2,7 @@
 
 mod run;
 mod task_bench;
+mod task_device;
 mod task_fuzz;
 mod task_loom;
 mod task_miri;
@@ -31,6 +32,9 @@ cargo xtask TASK
   miri            what the interpreter of undefined behaviour can run; takes a nightly toolchain with miri
   planted [FILTER] plants each bug of tests/planted in a copy of the tree; its machine must find it;
                   --seconds N for each, --json
+  device-test [OPTIONS] every engine on emulated drives under real kernels, and on loop devices; fetches QEMU
+                  and kernels into target/device-lab; --quick, --machine FILTER (of machine/device/engine),
+                  --json; or on hardware: --device PATH, which asks for the serial number; --serial S
   profile ARGS    a flame graph of `rb bench ARGS`, in target/profile/flame.svg; needs perf
   bench [OPTIONS] our store against fio, foyer and the wheel of LMCache, in turn, on the same files; --quick,
                   --target disk|loop|tmpfs|all, --case FILTER, --rounds N, --seconds S, --dir PATH, --json,
@@ -51,6 +55,7 @@ fn main() -> ExitCode {
         "kill" | "churn" => run_check(&task, &[], args),
         "planted" => task_planted::run(args),
         "bench" => task_bench::run(args),
+        "device-test" => task_device::run(args),
         "fuzz" => task_fuzz::run(args),
         "miri" => task_miri::run(),
         "profile" => task_profile::run(args),

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::run::wait;
+use crate::task_device::FOLDER_VARIABLE;
 
 const PATCHES: &str = "tests/planted";
 /// The copy of the tree; beside it what each machine printed, and what cargo builds.
@@ -39,6 +40,7 @@ enum Machine {
     Crash,
     Churn,
     Loom,
+    Device,
 }
 
 /// Characters of what a machine said that the table shows; the rest is in its file and in the JSON.
@@ -142,7 +144,12 @@ fn read(path: &Path) -> Result<Planted, String> {
         Some("crash") => Machine::Crash,
         Some("churn") => Machine::Churn,
         Some("loom") => Machine::Loom,
-        other => return Err(format!("{other:?} is none of crash, churn and loom")),
+        Some("device-test") => Machine::Device,
+        other => {
+            return Err(format!(
+                "{other:?} is none of crash, churn, loom and device-test"
+            ));
+        }
     };
     Ok(Planted {
         name: path.file_stem().unwrap_or_default().display().to_string(),
@@ -191,6 +198,7 @@ fn plant(bug: &Planted, seconds: u32) -> Result<Answer, String> {
         Machine::Crash => format!("--json --minutes {}", f64::from(seconds) / 60.0),
         Machine::Churn => format!("--json --seconds {seconds}"),
         Machine::Loom => String::new(),
+        Machine::Device => "--json".into(),
     };
     let mut machine = cargo("xtask");
     machine.args(&bug.words).args(limit.split_whitespace());
@@ -217,6 +225,7 @@ impl Machine {
             Machine::Crash => "crash",
             Machine::Churn => "churn",
             Machine::Loom => "loom",
+            Machine::Device => "device",
         }
     }
 
@@ -226,6 +235,7 @@ impl Machine {
             Machine::Crash => "build --release -p rb-tests --bin crash",
             Machine::Churn => "build -p rb-tests --bin churn",
             Machine::Loom => "test -p rb-index --release --lib --target-dir target/loom --no-run",
+            Machine::Device => "build -p rb-tests --bin device",
         }
     }
 
@@ -237,6 +247,9 @@ impl Machine {
         let said = match self {
             Machine::Crash => reports.find_map(|report| text(&report["violation"])),
             Machine::Churn => reports.find_map(|report| text(&report["violations"][0])),
+            Machine::Device => reports
+                .find(|report| report["status"] == "fail")
+                .and_then(|test| text(&test["said"])),
             // The line after the place of the panic.
             Machine::Loom => {
                 let mut lines = output.lines();
@@ -286,6 +299,8 @@ fn cargo(line: &str) -> Command {
     let here = std::env::current_dir().unwrap_or_default();
     command.args(line.split(' ')).current_dir(TREE);
     command.env("CARGO_TARGET_DIR", here.join(FOLDER).join("target"));
+    // What was fetched for the machines is no part of the tree.
+    command.env(FOLDER_VARIABLE, here.join("target/device-lab"));
     command
 }
 

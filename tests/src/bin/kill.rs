@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
-use rb_tests::kill::{KillOptions, KillReport, child, child_options, run};
+use rb_tests::kill::{KillOptions, KillReport, LIFE_MS, child, child_options, run};
 use rb_tests::tally::{conclude, engines};
 
 /// Kills a process at work on a file store, again and again, and checks what it leaves.
@@ -46,7 +46,9 @@ fn kill(args: &Args) -> Result<Vec<KillReport>, String> {
         bar.set_prefix(engine.to_string());
         let options = KillOptions {
             program: program.clone(),
+            store: None,
             rounds: args.rounds,
+            life_ms: LIFE_MS,
             engine,
             seed: args.seed,
         };

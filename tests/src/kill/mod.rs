@@ -36,16 +36,20 @@ use oracle::Oracle;
 pub struct KillOptions {
     /// The program that runs [`child`] when given [`child_args`].
     pub program: PathBuf,
+    /// Where the store is; none: in a file of a folder of its own. What is there is lost.
+    pub store: Option<PathBuf>,
     /// How many kills.
     pub rounds: u64,
+    /// The longest life of a child, in milliseconds; [`LIFE_MS`] where the machine is not a slow one.
+    pub life_ms: u64,
     /// The store's engine.
     pub engine: EngineKind,
     /// Decides what is done, and when the kill comes; the machine decides what that moment hits.
     pub seed: u64,
 }
 
-/// The longest life of a child, in milliseconds: some openings, some work, some closes.
-const LIFE_MS: u64 = 250;
+/// A child's longest life, in milliseconds: some openings, some work, some closes.
+pub const LIFE_MS: u64 = 250;
 /// About as long as a close takes, in milliseconds.
 const CLOSE_MS: u64 = 6;
 
@@ -160,7 +164,7 @@ pub fn run(options: &KillOptions, seen: &mut dyn FnMut(&KillReport)) -> Result<K
     let dir = tempfile::tempdir().map_err(|why| format!("a folder for the store: {why}"))?;
     let mut run = Run {
         options,
-        path: dir.path().join("store"),
+        path: options.store.clone().unwrap_or(dir.path().join("store")),
         state: options.seed,
         oracle: Oracle::new(),
         report: KillReport {
@@ -206,7 +210,7 @@ impl Run<'_> {
         // A close is soon over: now and then the kill waits for one to begin.
         let (moment, micros) = match self.random(6) {
             0 => (Moment::Closing, CLOSE_MS * 1000),
-            _ => (Moment::Started, LIFE_MS * 1000),
+            _ => (Moment::Started, self.options.life_ms * 1000),
         };
         let after = Duration::from_micros(self.random(micros));
         let said = live_and_die(&self.options.program, &child, moment, after)?;

@@ -75,7 +75,9 @@ fn what_was_synced_before_kill_9_is_there_after_it() {
     for engine in engines() {
         let options = KillOptions {
             program: env!("CARGO_BIN_EXE_kill").into(),
+            store: None,
             rounds: 8,
+            life_ms: kill::LIFE_MS,
             engine,
             seed: 1,
         };

@@ -1,0 +1,184 @@
+//! dm-flakey: a device whose writes fail, then one that drops them silently, then one that cannot be read, and
+//! is well again each time, under a store that stays open.
+
+use std::path::{Path, PathBuf};
+
+use rb_io::{Access, Device, DeviceKind};
+
+use super::target::{Entry, KIB, Target, close, entries, expect, get, put, sync, try_put};
+use super::{Cell, Outcome, program};
+use crate::tally::words;
+
+const NAME: &str = "rb-flakey";
+const KEYS: u64 = 24;
+const LEN: usize = 100_000;
+
+type Test = (&'static str, fn(&Flakey) -> Outcome);
+
+/// Runs the tests over a mapping of the target's device.
+pub fn flakey(cell: &mut Cell, target: &Target) {
+    let tests: [Test; 3] = [
+        ("writes fail", writes_fail),
+        ("writes are dropped", writes_are_dropped),
+        ("reads fail", reads_fail),
+    ];
+    for (name, test) in tests {
+        let target = target.clone();
+        cell.test(name, move || test(&Flakey::new(&target)?));
+    }
+}
+
+/// A mapping that can be told to misbehave.
+struct Flakey {
+    device: PathBuf,
+    sectors: u64,
+    target: Target,
+}
+
+impl Flakey {
+    fn new(over: &Target) -> Result<Flakey, String> {
+        let flakey = Flakey {
+            device: over.path.clone(),
+            sectors: sectors(&over.path)?,
+            target: Target {
+                path: Path::new("/dev/mapper").join(NAME),
+                ..over.clone()
+            },
+        };
+        program("dmsetup", &["create", NAME, "--table", &flakey.table("")])?;
+        sectors(&flakey.target.path)?;
+        flakey.target.format(&[(128 * KIB, 3 * KEYS)])?;
+        Ok(flakey)
+    }
+
+    /// A table that is always up, or always down with this feature.
+    fn table(&self, feature: &str) -> String {
+        let (sectors, device) = (self.sectors, self.device.display());
+        match feature {
+            "" => format!("0 {sectors} flakey {device} 0 1000000 0"),
+            _ => format!("0 {sectors} flakey {device} 0 0 1000000 1 {feature}"),
+        }
+    }
+
+    /// Exchanges the table under whoever has the mapping open.
+    fn set(&self, table: &str) -> Result<(), String> {
+        program("dmsetup", &["suspend", "--nolockfs", NAME])?;
+        let loaded = program("dmsetup", &["reload", NAME, "--table", table]);
+        program("dmsetup", &["resume", NAME])?;
+        loaded.map(drop)
+    }
+}
+
+impl Drop for Flakey {
+    fn drop(&mut self) {
+        // Best effort: a test that failed may still hold it open, and then the next test says so.
+        drop(program("dmsetup", &["remove", "--retry", NAME]));
+    }
+}
+
+fn newer(all: &[Entry]) -> Vec<Entry> {
+    let newer = |entry: &Entry| Entry {
+        version: entry.version + 1,
+        ..*entry
+    };
+    all.iter().map(newer).collect()
+}
+
+/// No put is acknowledged, what is there stays readable, and a commit that fails stops writing.
+fn writes_fail(flakey: &Flakey) -> Outcome {
+    let all = entries(0, KEYS, LEN);
+    let store = flakey.target.open()?;
+    put(&store, &all, 8)?;
+    sync(&store)?;
+    flakey.set(&flakey.table("error_writes"))?;
+    let refused = try_put(&store, &newer(&all[..8]));
+    if refused.iter().any(Result::is_ok) {
+        return Err("a put was acknowledged although no write succeeds".into());
+    }
+    expect(&store, &all, 8)?;
+    let removed = store.remove(&all[0].name());
+    let Err(why) = sync(&store) else {
+        return Err(format!(
+            "the remove ({removed:?}) was synced although no write succeeds"
+        ));
+    };
+    expect(&store, &all[1..], 8)?;
+    drop(store);
+    flakey.set(&flakey.table(""))?;
+    let store = flakey.target.open()?;
+    expect(&store, &all[1..], 8)?;
+    put(&store, &newer(&all), 8)?;
+    close(&store)?;
+    drop(store);
+    let store = flakey.target.open_eager(all.len())?;
+    expect(&store, &newer(&all), 8)?;
+    close(&store)?;
+    Ok(format!(
+        "refused: {}; {why}",
+        refused[0].clone().err().unwrap_or_default()
+    ))
+}
+
+/// A device that lies: what it lost is a miss, never other bytes.
+fn writes_are_dropped(flakey: &Flakey) -> Outcome {
+    let all = entries(0, KEYS, LEN);
+    let store = flakey.target.open()?;
+    put(&store, &all, 8)?;
+    sync(&store)?;
+    flakey.set(&flakey.table("drop_writes"))?;
+    let lost = entries(100, KEYS, LEN);
+    put(&store, &lost, 8)?;
+    let mut missed = 0;
+    for found in get(&store, &lost) {
+        missed += u64::from(!found?);
+    }
+    expect(&store, &all, 8)?;
+    drop(store);
+    flakey.set(&flakey.table(""))?;
+    let store = flakey.target.open()?;
+    for found in get(&store, &lost) {
+        if found? {
+            return Err("a value is there that was never written".into());
+        }
+    }
+    expect(&store, &all, 8)?;
+    close(&store)?;
+    match missed {
+        KEYS => Ok(format!("{missed} values that the device lost were misses")),
+        _ => Err(format!("of {KEYS} lost values {missed} were misses")),
+    }
+}
+
+/// Errors, key by key; nothing is forgotten.
+fn reads_fail(flakey: &Flakey) -> Outcome {
+    let all = entries(0, KEYS, LEN);
+    let store = flakey.target.open()?;
+    put(&store, &all, 8)?;
+    sync(&store)?;
+    flakey.set(&format!("0 {} error", flakey.sectors))?;
+    let answers = get(&store, &all);
+    flakey.set(&flakey.table(""))?;
+    if answers.iter().any(Result::is_ok) {
+        return Err(format!(
+            "a get was answered although no read succeeds: {answers:?}"
+        ));
+    }
+    expect(&store, &all, 8)?;
+    put(&store, &newer(&all), 8)?;
+    expect(&store, &newer(&all), 8)?;
+    close(&store)?;
+    Ok("all keys answered with errors, and were there afterwards".into())
+}
+
+/// Size of a block device in sectors of 512 bytes. A mapping without a node would otherwise be taken for a
+/// file that is to be made.
+pub(super) fn sectors(device: &Path) -> Result<u64, String> {
+    let opened = Device::open(device, Access::ReadOnly).map_err(|why| words(&why))?;
+    match opened.kind() {
+        DeviceKind::Block => Ok(opened.capacity_bytes() / 512),
+        other => Err(format!(
+            "{} is no block device but {other:?}",
+            device.display()
+        )),
+    }
+}

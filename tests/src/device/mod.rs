@@ -1,0 +1,166 @@
+//! What every engine must do on a real device: the tests behind `cargo xtask device-test`, which run in its
+//! machines, on loop devices and on real hardware alike.
+//!
+//! A *cell* is one engine on one device. Its tests run one after the other, each under a watchdog, and each
+//! says what came of it in a line of JSON at once, so that a machine that dies has told all but the last.
+//! Everything on the devices named is overwritten.
+
+mod bad_block;
+mod cross;
+mod fdp;
+mod flakey;
+mod log_record;
+mod log_replay;
+mod log_writes;
+mod nodes;
+mod real;
+mod removal;
+mod stores;
+mod suite;
+mod target;
+
+pub use bad_block::{Direction, bad_block};
+pub use cross::cross;
+pub use fdp::fdp;
+pub use flakey::flakey;
+pub use log_record::log_record;
+pub use log_replay::log_replay;
+pub use nodes::node;
+pub use real::real;
+pub use removal::removal;
+pub use suite::suite;
+pub use target::Target;
+
+use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+/// What a line of results begins with, so that nothing else on a console is taken for one.
+pub const MARK: &str = "RB-DEVICE ";
+
+/// After this, by default, a test has hung. Software emulation is slow, and two machines may share it.
+const WATCHDOG: Duration = Duration::from_secs(240);
+
+/// One engine on one device, and how its tests went.
+#[derive(Debug)]
+pub struct Cell {
+    name: String,
+    failed: u32,
+}
+
+/// What a test says: what it saw, or what must not be.
+pub type Outcome = Result<String, String>;
+
+#[derive(Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Line<'a> {
+    Test {
+        cell: &'a str,
+        test: &'a str,
+        status: &'static str,
+        seconds: f64,
+        said: &'a str,
+    },
+    /// All tests of the cell were run or skipped.
+    End { cell: &'a str },
+}
+
+impl Line<'_> {
+    fn say(&self) {
+        let text = serde_json::to_string(self).unwrap_or_default();
+        // In one write, with an end of line before it: a kernel message may be on the line.
+        let line = format!("{MARK}{text}\n");
+        let mut out = std::io::stdout();
+        drop(out.write_all(line.as_bytes()).and_then(|()| out.flush()));
+    }
+}
+
+impl Cell {
+    /// A cell of which nothing has been run.
+    #[must_use]
+    pub fn new(name: &str) -> Cell {
+        Cell {
+            name: name.to_owned(),
+            failed: 0,
+        }
+    }
+
+    /// Runs a test. One that panics has failed. One that does not end ends the process, for what it holds
+    /// stays held.
+    pub fn test(&mut self, name: &str, test: impl FnOnce() -> Outcome + Send + 'static) {
+        let start = Instant::now();
+        let (sender, ended) = mpsc::channel();
+        std::thread::spawn(move || {
+            let outcome = catch_unwind(AssertUnwindSafe(test));
+            let outcome = outcome.unwrap_or_else(|panic| Err(panic_words(panic.as_ref())));
+            // Nobody listens after the watchdog.
+            let _ = sender.send(outcome);
+        });
+        let outcome = ended.recv_timeout(WATCHDOG);
+        let hung = outcome.is_err();
+        let outcome = outcome.unwrap_or_else(|_| Err(format!("no end within {WATCHDOG:?}")));
+        let (status, said) = match &outcome {
+            Ok(said) => ("pass", said),
+            Err(said) => ("fail", said),
+        };
+        self.failed += u32::from(outcome.is_err());
+        self.say(name, status, start.elapsed(), said);
+        if hung {
+            std::process::exit(3);
+        }
+    }
+
+    /// Notes a test that cannot run here.
+    pub fn skip(&mut self, name: &str, why: &str) {
+        self.say(name, "skip", Duration::ZERO, why);
+    }
+
+    /// Notes that the tests could not even begin.
+    pub fn fail(&mut self, why: &str) {
+        self.failed += 1;
+        self.say("begin", "fail", Duration::ZERO, why);
+    }
+
+    fn say(&self, test: &str, status: &'static str, time: Duration, said: &str) {
+        let line = Line::Test {
+            cell: &self.name,
+            test,
+            status,
+            seconds: time.as_secs_f64(),
+            said,
+        };
+        line.say();
+    }
+
+    /// Says that all was run. Answers whether nothing failed.
+    #[must_use]
+    pub fn end(self) -> bool {
+        Line::End { cell: &self.name }.say();
+        self.failed == 0
+    }
+}
+
+fn panic_words(panic: &(dyn std::any::Any + Send)) -> String {
+    let words = panic.downcast_ref::<String>().map(String::as_str);
+    let words = words.or_else(|| panic.downcast_ref::<&str>().copied());
+    format!("panicked: {}", words.unwrap_or("without words"))
+}
+
+/// Runs a program of the machine and answers what it printed.
+fn program(name: &str, args: &[&str]) -> Outcome {
+    let shown = || format!("{name} {}", args.join(" "));
+    let output = std::process::Command::new(name)
+        .args(args)
+        .output()
+        .map_err(|why| format!("{}: {why}", shown()))?;
+    match output.status.success() {
+        true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
+        false => {
+            let said = String::from_utf8_lossy(&output.stderr);
+            Err(format!("{}: {}: {}", shown(), output.status, said.trim()))
+        }
+    }
+}

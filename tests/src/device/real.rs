@@ -1,0 +1,121 @@
+//! The suite on real hardware. Everything on the device is lost, so whoever asks for it must know which device
+//! it is: the serial number has to be typed.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use rb_core::EngineKind;
+use rb_io::{Access, Device};
+
+use super::{Cell, Target, cross, suite};
+use crate::tally::words;
+
+/// Says what the device is, asks for its serial number unless `serial` is it, and runs the suite with each
+/// engine that its node is for, each a cell `NAME/ENGINE`. Answers whether all went well.
+///
+/// # Errors
+/// The device is in use, or the serial number is not the one that was given.
+pub fn real(
+    name: &str,
+    path: &Path,
+    serial: Option<&str>,
+    engines: &[EngineKind],
+) -> Result<bool, String> {
+    // Mounted or otherwise used devices are refused here, before anyone is asked.
+    let device = Device::open(path, Access::ReadLocked).map_err(|why| words(&why))?;
+    let bytes = device.capacity_bytes();
+    let foreign = device.signature().map_err(|why| words(&why))?;
+    drop(device);
+    let about = About::of(path)?;
+    let mut err = std::io::stderr();
+    let mut tell = |text: String| drop(writeln!(err, "{text}"));
+    tell(format!("device  {}", path.display()));
+    tell(format!("model   {}", about.model));
+    tell(format!("serial  {}", about.serial));
+    tell(format!("size    {bytes} bytes"));
+    if let Some(foreign) = foreign {
+        tell(format!(
+            "content {} at byte {}",
+            foreign.name, foreign.offset
+        ));
+    }
+    let answer = match serial {
+        Some(serial) => serial.to_owned(),
+        None => {
+            tell("Everything on it will be overwritten. Type its serial number to go on:".into());
+            let mut line = String::new();
+            std::io::stdin()
+                .read_line(&mut line)
+                .map_err(|why| why.to_string())?;
+            line
+        }
+    };
+    if answer.trim() != about.serial {
+        return Err(format!(
+            "the serial number of {} is {:?}, not {:?}: nothing was written",
+            path.display(),
+            about.serial,
+            answer.trim()
+        ));
+    }
+    let targets: Vec<Target> = engines
+        .iter()
+        .map(|&engine| Target {
+            engine,
+            path: path.into(),
+        })
+        .collect();
+    let mut good = true;
+    for target in &targets {
+        let mut cell = Cell::new(&format!("{name}/{}", target.engine));
+        suite(&mut cell, target);
+        good &= cell.end();
+    }
+    let mut cell = Cell::new(&format!("{name}/cross"));
+    cross(&mut cell, &targets);
+    Ok(good & cell.end())
+}
+
+struct About {
+    model: String,
+    serial: String,
+}
+
+impl About {
+    /// From sysfs: of the drive behind a block node, partition or NVMe character node.
+    fn of(path: &Path) -> Result<About, String> {
+        let found = fs::metadata(path).map_err(|why| format!("{}: {why}", path.display()))?;
+        let number = |number: u64| {
+            // The kernel's dev_t as user space sees it (makedev(3)).
+            let major = number >> 8 & 0xfff | number >> 32 & 0xffff_f000;
+            let minor = number & 0xff | number >> 12 & 0xffff_ff00;
+            format!("{major}:{minor}")
+        };
+        let number = number(found.rdev());
+        let folders =
+            ["block", "char"].map(|kind| PathBuf::from(format!("/sys/dev/{kind}/{number}")));
+        let read = |name: &str| {
+            // The namespace, its controller, and for a partition the same of its drive; a virtual drive says
+            // it itself.
+            let places = ["device", ".", "../device", ".."];
+            let mut files = folders
+                .iter()
+                .flat_map(|folder| places.map(|place| folder.join(place).join(name)));
+            let text = files.find_map(|file| fs::read_to_string(file).ok());
+            text.map(|text| text.trim().to_owned())
+                .filter(|text| !text.is_empty())
+        };
+        let serial = read("serial").ok_or_else(|| {
+            format!(
+                "{} has no serial number that could be asked for",
+                path.display()
+            )
+        })?;
+        Ok(About {
+            model: read("model").unwrap_or_else(|| "unknown".into()),
+            serial,
+        })
+    }
+}

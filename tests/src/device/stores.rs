@@ -1,0 +1,82 @@
+//! The longer tests of a store on a device: killed at work, and used as a server of prefixes uses it.
+
+use std::collections::BTreeSet;
+
+use rb_testkit::values::next_number;
+
+use super::Outcome;
+use super::target::{Entry, KIB, Target, close, get, put};
+use crate::kill::{self, KillOptions};
+use crate::tally::Report;
+
+/// Kills of a child at work, and its longest life: in an emulated machine an opening takes a while.
+const KILLS: u64 = 6;
+const LIFE_MS: u64 = 1500;
+
+pub(super) fn killed(target: &Target) -> Outcome {
+    let program = std::env::current_exe().map_err(|why| why.to_string())?;
+    let options = KillOptions {
+        program,
+        store: Some(target.path.clone()),
+        rounds: KILLS,
+        life_ms: LIFE_MS,
+        engine: target.engine,
+        seed: 5,
+    };
+    let report = kill::run(&options, &mut |_| {})?;
+    match report.is_good() {
+        true => Ok(report.to_string()),
+        false => Err(report.to_string()),
+    }
+}
+
+/// Requests of sessions that grow, as a server of prefixes makes them: look up all blocks of the prompt, then
+/// put those that were missed. Sessions that were used lately come back most.
+pub(super) fn replay(target: &Target) -> Outcome {
+    const REQUESTS: u32 = 90;
+    const SESSIONS: u64 = 24;
+    const BLOCKS: u64 = 16;
+    const BLOCK_BYTES: usize = 64 * KIB;
+    target.format(&[(BLOCK_BYTES, 96)])?;
+    let mut store = target.open()?;
+    let mut state = 11;
+    let mut grown = [0; SESSIONS as usize];
+    let mut seen = BTreeSet::new();
+    let (mut hits, mut misses, mut returned) = (0_u64, 0_u64, 0_u64);
+    for request in 0..REQUESTS {
+        let (a, b) = (next_number(&mut state), next_number(&mut state));
+        let session = (a % SESSIONS).min(b % SESSIONS);
+        let blocks = &mut grown[session as usize];
+        *blocks = (*blocks + 1 + next_number(&mut state) % 4).min(BLOCKS);
+        let entry = |block| Entry {
+            key: session * BLOCKS + block,
+            version: 1,
+            len: BLOCK_BYTES,
+        };
+        let prompt: Vec<Entry> = (0..*blocks).map(entry).collect();
+        let mut missed = Vec::new();
+        for (&entry, found) in prompt.iter().zip(get(&store, &prompt)) {
+            match found? {
+                true => hits += 1,
+                false => missed.push(entry),
+            }
+            returned += u64::from(!seen.insert(entry.key));
+        }
+        misses += missed.len() as u64;
+        put(&store, &missed, missed.len().max(1))?;
+        if request == REQUESTS / 2 {
+            close(&store)?;
+            drop(store);
+            store = target.open()?;
+        }
+    }
+    store.audit().map_err(|why| format!("audit: {why}"))?;
+    close(&store)?;
+    let said = format!(
+        "{REQUESTS} requests: {hits} hits and {misses} misses, {returned} blocks asked for again"
+    );
+    match hits > returned / 2 {
+        true => Ok(said),
+        false => Err(format!("{said}: too few of them hits")),
+    }
+}

@@ -1,0 +1,180 @@
+//! Every engine on real kernels, without hardware: machines in software emulation, whose drives have small and
+//! large blocks and transfers, fail, lie, and go, and on which the same tests run as on a real drive.
+//!
+//! Needs the package tools of Debian and its archive, nothing installed.
+
+mod fetch;
+mod host;
+mod initramfs;
+mod machine;
+mod matrix;
+mod results;
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use fetch::Lab;
+use matrix::{Cell, machines};
+use results::{Results, id};
+
+use crate::run::cargo_output;
+
+/// Where all that is fetched and made stays, unless the environment variable names another folder.
+const FOLDER: &str = "target/device-lab";
+pub(crate) const FOLDER_VARIABLE: &str = "RB_DEVICE_LAB";
+
+/// Crash images of each record of dm-log-writes.
+const POINTS: u32 = 240;
+const POINTS_QUICK: u32 = 60;
+
+/// The engines that a real device may be for, by its node.
+const BLOCK_ENGINES: &str = "posix,io_uring";
+const CHARACTER_ENGINES: &str = "uring_cmd";
+/// What the table calls the machine of `--device`.
+const HARDWARE: &str = "hardware";
+
+#[derive(Default)]
+struct Options {
+    quick: bool,
+    json: bool,
+    /// Only cells whose name, `machine/device/engine`, contains this.
+    filter: String,
+    device: Option<PathBuf>,
+    serial: Option<String>,
+}
+
+/// Runs the matrix: `[--quick] [--machine FILTER] [--json]`, or the suite on hardware:
+/// `--device PATH [--serial S]`.
+///
+/// # Errors
+/// What could not be fetched, built or booted, and every cell that failed or did not run.
+pub(crate) fn run(args: impl Iterator<Item = String>) -> Result<(), String> {
+    let options = parse(args)?;
+    let program = build()?;
+    if let Some(device) = &options.device {
+        return real(&program, device, options.serial.as_deref(), options.json);
+    }
+    let folder = std::env::var_os(FOLDER_VARIABLE).unwrap_or_else(|| FOLDER.into());
+    let lab = Lab::fetch(Path::new(&folder))?;
+    let mut machines = machines();
+    for machine in &mut machines {
+        let name = machine.name;
+        let wanted = |cell: &Cell| id(name, &cell.device, cell.engine).contains(&options.filter);
+        machine
+            .cells
+            .retain(|cell| (cell.quick || !options.quick) && wanted(cell));
+    }
+    machines.retain(|machine| !machine.cells.is_empty());
+    let with_host = host::MACHINE.contains(&options.filter);
+    if machines.is_empty() && !with_host {
+        return Err(format!("no cell has {:?} in its name", options.filter));
+    }
+    let mut results = Results::default();
+    if with_host {
+        host::expect(&mut results);
+    }
+    for machine in &machines {
+        for cell in &machine.cells {
+            let due = if cell.after.is_some() { 2 } else { 1 };
+            results.expect(machine.name, &cell.device, cell.engine, due);
+        }
+    }
+    if with_host {
+        host::run(&lab, &program, &mut results)?;
+    }
+    let points = if options.quick { POINTS_QUICK } else { POINTS };
+    for machine in &machines {
+        machine::run(&lab, &program, machine, &mut results)?;
+        for cell in &machine.cells {
+            host::replay(&lab, &program, (machine, cell), points, &mut results)?;
+        }
+    }
+    conclude(&results, options.json)
+}
+
+fn parse(mut args: impl Iterator<Item = String>) -> Result<Options, String> {
+    let mut options = Options::default();
+    while let Some(arg) = args.next() {
+        let mut value = || args.next().ok_or_else(|| format!("{arg} needs a value"));
+        match arg.as_str() {
+            "--quick" => options.quick = true,
+            "--json" => options.json = true,
+            "--machine" => options.filter = value()?,
+            "--device" => options.device = Some(value()?.into()),
+            "--serial" => options.serial = Some(value()?),
+            other => return Err(format!("no such option: {other}")),
+        }
+    }
+    match (&options.serial, &options.device) {
+        (Some(_), None) => Err("--serial says which device --device is, and there is none".into()),
+        _ => Ok(options),
+    }
+}
+
+/// Builds the program of the tests. Only its last step differs from an ordinary build (it brings the C library
+/// along), so all that it is made of is shared with the other tests. Not a release build: debug assertions
+/// see more.
+fn build() -> Result<PathBuf, String> {
+    let line = "rustc --quiet -p rb-tests --bin device --features libblkio --message-format json-render-diagnostics -- \
+                -C target-feature=+crt-static -C strip=symbols";
+    eprintln!("== cargo {line}");
+    let args: Vec<&str> = line.split_whitespace().collect();
+    let output = cargo_output(&args)?;
+    let messages = String::from_utf8_lossy(&output);
+    let mut programs = messages.lines().filter_map(|line| {
+        let message: serde_json::Value = serde_json::from_str(line).ok()?;
+        Some(PathBuf::from(message["executable"].as_str()?))
+    });
+    programs
+        .next_back()
+        .ok_or_else(|| "cargo named no program that it built".into())
+}
+
+/// Runs the suite on hardware; the program asks for the serial number.
+fn real(program: &Path, device: &Path, serial: Option<&str>, as_json: bool) -> Result<(), String> {
+    use std::os::unix::fs::FileTypeExt;
+    let shown = device.display();
+    let kind = std::fs::metadata(device)
+        .map_err(|why| format!("{shown}: {why}"))?
+        .file_type();
+    let engines = if kind.is_block_device() {
+        BLOCK_ENGINES
+    } else if kind.is_char_device() {
+        CHARACTER_ENGINES
+    } else {
+        return Err(format!(
+            "{shown} is neither a block device nor a character node"
+        ));
+    };
+    let mut results = Results::default();
+    for engine in engines.split(',').chain(["cross"]) {
+        results.expect(HARDWARE, &shown.to_string(), engine, 1);
+    }
+    let mut command = Command::new(program);
+    command.args(["--cell", &format!("{HARDWARE}/{shown}"), "real"]);
+    command.arg(device).args(["--engines", engines]);
+    if let Some(serial) = serial {
+        command.args(["--serial", serial]);
+    }
+    // It asks and answers on the terminal; what it prints are results.
+    let child = command.stdout(Stdio::piped()).spawn();
+    let output = child.and_then(Child::wait_with_output);
+    let output = output.map_err(|why| format!("{}: {why}", program.display()))?;
+    results.take(&String::from_utf8_lossy(&output.stdout));
+    conclude(&results, as_json)
+}
+
+/// Prints what came of it.
+fn conclude(results: &Results, as_json: bool) -> Result<(), String> {
+    let text = match as_json {
+        true => results.json(),
+        false => results.table(),
+    };
+    let printed = std::io::stdout().write_all(text.as_bytes());
+    printed.map_err(|why| why.to_string())?;
+    match results.failures().len() {
+        0 => Ok(()),
+        count => Err(format!("{count} failures in the matrix of devices")),
+    }
+}

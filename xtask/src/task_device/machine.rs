@@ -1,0 +1,165 @@
+//! Booting a machine in software emulation and collecting what its cells say.
+
+use std::fs::{self, File};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::fetch::Lab;
+use super::initramfs;
+use super::matrix::{BAD_BYTE, Drive, Kind, Machine};
+use super::results::{Results, id};
+use crate::run::wait;
+
+/// A machine may take this long to boot and to switch itself off, and this long for each cell. One that takes
+/// longer has hung: the program in it gives up on a test long before.
+const BOOT_TIME: Duration = Duration::from_secs(180);
+const CELL_TIME: Duration = Duration::from_secs(150);
+
+/// Boots the machine, which runs its cells and switches itself off. What it did not say is missing in the
+/// results, and so a failure.
+///
+/// # Errors
+/// The machine could not be made or started.
+pub(super) fn run(
+    lab: &Lab,
+    program: &Path,
+    machine: &Machine,
+    results: &mut Results,
+) -> Result<(), String> {
+    let start = Instant::now();
+    eprintln!("== machine {}: {} cells", machine.name, machine.cells.len());
+    let folder = folder(lab, machine);
+    // Nothing of an earlier run may be taken for this one's.
+    drop(fs::remove_dir_all(&folder));
+    fs::create_dir_all(&folder).map_err(|why| format!("{}: {why}", folder.display()))?;
+    let initrd = folder.join("initrd");
+    let archive = initramfs::make(lab, machine.release, program, &script(machine))?;
+    fs::write(&initrd, archive).map_err(|why| format!("{}: {why}", initrd.display()))?;
+    let (console, said) = (folder.join("console.txt"), folder.join("results.txt"));
+    let mut qemu = lab.tool("usr/bin/qemu-system-x86_64");
+    let share = lab.dir.join("root/usr/share");
+    qemu.args([
+        "-accel",
+        "tcg,thread=multi",
+        "-cpu",
+        "max",
+        "-smp",
+        "2",
+        "-m",
+        "2048",
+    ]);
+    qemu.args([
+        "-nodefaults",
+        "-no-user-config",
+        "-display",
+        "none",
+        "-no-reboot",
+    ]);
+    qemu.arg("-L")
+        .arg(share.join("qemu"))
+        .arg("-L")
+        .arg(share.join("seabios"));
+    qemu.arg("-kernel")
+        .arg(lab.vmlinuz(machine.release)?)
+        .arg("-initrd")
+        .arg(&initrd);
+    qemu.args(["-append", "console=ttyS0 loglevel=5 panic=-1"]);
+    for serial in [&console, &said] {
+        qemu.arg("-serial")
+            .arg(format!("file:{}", serial.display()));
+    }
+    for drive in &machine.drives {
+        add_drive(&mut qemu, drive, &image(&folder, drive.serial))?;
+    }
+    let errors = folder.join("qemu.txt");
+    let output = File::create(&errors).map_err(|why| format!("{}: {why}", errors.display()))?;
+    let mut child = qemu
+        .stdin(std::process::Stdio::null())
+        .stdout(std::process::Stdio::null())
+        .stderr(output)
+        .process_group(0)
+        .spawn()
+        .map_err(|why| format!("QEMU did not start: {why}"))?;
+    let time = BOOT_TIME + CELL_TIME * u32::try_from(machine.cells.len()).unwrap_or(u32::MAX);
+    let ended = wait(&mut child, time).map_err(|why| format!("QEMU: {why}"))?;
+    let text = fs::read(&said).unwrap_or_default();
+    results.take(&String::from_utf8_lossy(&text));
+    let seconds = start.elapsed().as_secs_f64();
+    match ended {
+        Some(status) if status.success() => eprintln!("== {seconds:.1} s"),
+        Some(status) => eprintln!("== QEMU: {status}, see {}", errors.display()),
+        None => eprintln!(
+            "== it was ended after {seconds:.0} s, see {}",
+            console.display()
+        ),
+    }
+    Ok(())
+}
+
+/// Where a machine's drives are, and what it said.
+pub(super) fn folder(lab: &Lab, machine: &Machine) -> PathBuf {
+    lab.dir.join("machines").join(machine.name)
+}
+
+pub(super) fn image(folder: &Path, serial: &str) -> PathBuf {
+    folder.join(format!("{serial}.img"))
+}
+
+/// The second serial line is for results only: the kernel writes to the first.
+fn script(machine: &Machine) -> String {
+    let mut script = machine.setup.to_owned();
+    for cell in &machine.cells {
+        let id = id(machine.name, &cell.device, cell.engine);
+        script.push_str(&format!(
+            "device --cell '{id}' {} > /dev/ttyS1\n",
+            cell.command
+        ));
+    }
+    script
+}
+
+fn add_drive(qemu: &mut std::process::Command, drive: &Drive, path: &Path) -> Result<(), String> {
+    let failed = |why: std::io::Error| format!("{}: {why}", path.display());
+    let file = File::create(path).map_err(failed)?;
+    file.set_len(drive.mib << 20).map_err(failed)?;
+    let (serial, shown) = (drive.serial, path.display());
+    // Commas end a value in QEMU's options, and are written twice.
+    let shown = shown.to_string().replace(',', ",,");
+    let bad = |kind: &str| {
+        format!(
+            "file.driver=blkdebug,file.image.driver=file,file.image.filename={shown},\
+             file.inject-error.0.event=none,file.inject-error.0.iotype={kind},\
+             file.inject-error.0.errno=5,file.inject-error.0.once=off,\
+             file.inject-error.0.sector={}",
+            BAD_BYTE / 512
+        )
+    };
+    let below = match drive.kind {
+        Kind::BadRead => bad("read"),
+        Kind::BadWrite => bad("write"),
+        // What the guest flushed has to outlive the guest, not the host.
+        _ => format!("file.driver=file,file.filename={shown},cache.no-flush=on"),
+    };
+    qemu.arg("-blockdev")
+        .arg(format!("driver=raw,node-name=b{serial},{below}"));
+    let block = drive.block;
+    let sizes = format!("logical_block_size={block},physical_block_size={block}");
+    let mdts = drive.mdts;
+    if drive.kind == Kind::Placement {
+        qemu.arg("-device").arg(format!(
+            "nvme-subsys,id=s{serial},fdp=on,fdp.runs=96M,fdp.nrg=1,fdp.nruh=8"
+        ));
+        qemu.arg("-device").arg(format!(
+            "nvme,id=c{serial},serial={serial},subsys=s{serial},mdts={mdts}"
+        ));
+        qemu.arg("-device").arg(format!(
+            "nvme-ns,bus=c{serial},drive=b{serial},fdp.ruhs=0-7,{sizes}"
+        ));
+    } else {
+        qemu.arg("-device").arg(format!(
+            "nvme,serial={serial},drive=b{serial},mdts={mdts},{sizes}"
+        ));
+    }
+    Ok(())
+}
