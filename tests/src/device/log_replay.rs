@@ -47,20 +47,22 @@ struct Replay {
 
 fn replay(log: &Path, capacity: u64, seed: u64, points: u64) -> Outcome {
     let log = read(log)?;
-    let flushes = log
+    let count =
+        |log: &[Recorded], is: fn(&Recorded) -> bool| log.iter().filter(|entry| is(entry)).count();
+    let marks = count(&log, |entry| matches!(entry, Recorded::Mark(_)));
+    let first = log
         .iter()
-        .filter(|entry| **entry == Recorded::Flush)
-        .count() as u64;
-    let marks = log
-        .iter()
-        .filter(|entry| matches!(entry, Recorded::Mark(_)))
-        .count();
-    if marks == 0 || flushes == 0 {
+        .position(|entry| matches!(entry, Recorded::Mark(_)));
+    // Nothing is due before the first mark.
+    let flushes = count(&log[first.unwrap_or(log.len())..], |entry| {
+        *entry == Recorded::Flush
+    });
+    if flushes == 0 {
         return Err(format!(
-            "a record with {flushes} flushes and {marks} marks says nothing"
+            "a record with {marks} marks and no flush after the first says nothing"
         ));
     }
-    let each = points.div_ceil(flushes).max(2);
+    let each = points.div_ceil(flushes as u64).max(2);
     let mut replay = Replay {
         seed,
         image: vec![0; usize::try_from(capacity).map_err(|why| why.to_string())?],
