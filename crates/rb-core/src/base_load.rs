@@ -39,7 +39,7 @@ pub(crate) enum Unusable {
 
 impl From<Error> for Unusable {
     fn from(error: Error) -> Unusable {
-        match error.is_answer_for_place() {
+        match error.is_damage() {
             true => Unusable::Damage(words(&error)),
             false => Unusable::NoAnswer(error),
         }
@@ -210,8 +210,13 @@ pub(crate) fn load_base(
                     // Sending fails only when every worker has failed.
                     Ok(bytes) => drop(sections.send((number, entry, bytes))),
                     Err(error) => {
-                        let why = format!("section {number}: {}", words(&error));
-                        *failure.lock() = Some(Unusable::Damage(why));
+                        let why = match Unusable::from(Error::from(error)) {
+                            Unusable::Damage(why) => {
+                                Unusable::Damage(format!("section {number}: {why}"))
+                            }
+                            other => other,
+                        };
+                        *failure.lock() = Some(why);
                     }
                 }
             }

@@ -199,7 +199,7 @@ pub(crate) fn read_incarnation_blocks(
             found: 0,
         };
         let read = match io.read(offset, FORMAT_BLOCK) {
-            Err(error) if !error.is_answer_for_place() => return Err(error),
+            Err(error) if !error.is_damage() => return Err(error),
             read => Some(read),
         };
         let decode = |bytes: &[u8]| Incarnation::decode(bytes, identity);

@@ -19,7 +19,7 @@ use rb_format::{FORMAT_BLOCK, Geometry};
 use rb_index::{FreedMark, Index, SlotId};
 use rb_io::{DiscardLimits, IoError, Limits};
 
-use crate::commit::words;
+use crate::commit::{check_writer, words};
 use crate::error::Error;
 use crate::inner::{Inner, Writer};
 use crate::meta_io::MetaIo;
@@ -29,14 +29,21 @@ use crate::stats::add;
 pub(crate) const DEPTH: u32 = 8;
 
 /// Slots of a class that one step takes: an eighth of them, so that puts find others, and no more than this.
+/// A class that has fewer than eight is not discarded.
 const STEP_SLOTS_MAX: u64 = 1024;
 const STEP_SHARE: u64 = 8;
+/// Bytes of a class that one step takes, but at least a slot: whoever closes waits for the step.
+const STEP_BYTES_MAX: u64 = 1 << 30;
 
 /// Steps in a row in which the device failed a discard, after which no more is sent.
 const FAILURES_MAX: u32 = 3;
 
-/// Bytes of one request when a whole store is discarded, so that there is progress to tell.
-const PIECE_MAX: u64 = 1 << 30;
+/// Bytes of one request, but for a slot that is larger. Each answer gives the next as long as the first had, so a
+/// slow device is not taken for one that does not answer; and there is progress to tell.
+const PIECE_MAX: u64 = 128 << 20;
+
+/// What a step needs of buffers: both incarnation blocks.
+pub(crate) const ARENA: usize = 2 * FORMAT_BLOCK;
 
 pub(crate) struct Discards {
     on: AtomicBool,
@@ -70,15 +77,16 @@ impl Discards {
             Some(DiscardLimits { granularity, .. }) => {
                 for (class, stats) in (0_u8..).zip(index.stats().classes) {
                     let stride = geometry.class_capacity(class) + FORMAT_BLOCK as u64;
-                    if stride >= u64::from(granularity.value) {
-                        let step = (stats.capacity / STEP_SHARE).clamp(1, STEP_SLOTS_MAX);
+                    let step = (stats.capacity / STEP_SHARE).min(STEP_SLOTS_MAX);
+                    if stride >= u64::from(granularity.value) && step > 0 {
+                        let step = step.min((STEP_BYTES_MAX / stride).max(1));
                         classes.push((class, usize::try_from(step).unwrap_or(1)));
                         index.discard_freed(class, true);
                     }
                 }
                 classes.is_empty().then(|| {
                     format!(
-                        "the device discards no less than {} bytes ({}), more than a slot has",
+                        "no class has {STEP_SHARE} slots of what the device discards at least, {} bytes ({})",
                         granularity.value, granularity.source
                     )
                 })
@@ -139,7 +147,7 @@ impl Inner {
         let Some(discards) = writer.discards.as_ref().filter(|discards| discards.is_on()) else {
             return Ok(false);
         };
-        let outcome = self.discard_step(discards);
+        let outcome = self.discard_step(writer, discards);
         if outcome.is_err() {
             self.tell_poisoned();
             self.poison.check()?;
@@ -147,10 +155,14 @@ impl Inner {
         outcome
     }
 
-    fn discard_step(&self, discards: &Discards) -> Result<bool, Error> {
+    fn discard_step(&self, writer: &Writer, discards: &Discards) -> Result<bool, Error> {
         let mut work = discards.work.lock();
-        // A device that somebody else writes to is not ours to discard.
         self.poison.check()?;
+        // A device that somebody else writes to is not ours to discard. The last commit may have been long ago.
+        if let Err(error) = check_writer(&mut work.io, &writer.incarnation) {
+            discards.end(&self.index, &work.classes, words(&error));
+            return Ok(false);
+        }
         let (mut slots, mut more) = (Vec::new(), false);
         for &(class, step) in &work.classes {
             more |= self.index.take_freed(class, step, &mut slots) == step;
@@ -266,7 +278,7 @@ fn join(geometry: &Geometry, granularity: u64, slots: &[SlotId]) -> Vec<Joined> 
         };
         let end = start + capacity + FORMAT_BLOCK as u64;
         match joined.last_mut() {
-            Some(last) if last.bytes.end == start => {
+            Some(last) if last.bytes.end == start && end - last.bytes.start <= PIECE_MAX => {
                 last.bytes.end = end;
                 last.slots.end = at + 1;
             }
@@ -328,6 +340,6 @@ pub(crate) fn discard_all(
 pub(crate) fn run(inner: &Inner) {
     let Some(writer) = &inner.writer else { return };
     while writer.log.wait_discard() == crate::log::Duty::Discard {
-        while inner.discard_some(writer).unwrap_or(false) {}
+        while !writer.log.is_stopped() && inner.discard_some(writer).unwrap_or(false) {}
     }
 }

@@ -16,6 +16,8 @@ use crate::operation::Wakes;
 
 /// How long an answer may wait for others of its round before its caller is woken.
 const PATIENCE: Duration = Duration::from_micros(50);
+/// A value of more bytes takes longer than that to verify.
+const LONG_BYTES: usize = 256 << 10;
 
 /// What follows when all requests of a job are answered; those who are to hear of it go into the wakes.
 pub(crate) type Finish = Box<dyn FnOnce(Vec<Completion>, &mut Wakes) -> Option<Job> + Send>;
@@ -170,6 +172,14 @@ impl Loop {
             let failed = self.lane.poll(1, timeout, &mut done).is_err();
             let mut wakes = Wakes::default();
             for completion in done.drain(..) {
+                // Nobody waits until a large value is verified.
+                if completion
+                    .buf
+                    .as_ref()
+                    .is_some_and(|buf| buf.len() > LONG_BYTES)
+                {
+                    wakes.tell();
+                }
                 self.answer(completion, &mut wakes);
                 wakes.tell_after(PATIENCE);
             }

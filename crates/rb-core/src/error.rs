@@ -138,6 +138,12 @@ impl Error {
         }
     }
 
+    /// Whether it says that what is on the device there is lost. "Not now", such as from a drive whose path is
+    /// changing, says nothing about that.
+    pub(crate) fn is_damage(&self) -> bool {
+        self.is_answer_for_place() && !self.is_transient()
+    }
+
     /// Whether writing has stopped for good in this opening.
     #[must_use]
     pub fn is_poisoned(&self) -> bool {

@@ -126,9 +126,8 @@ fn make(
     before: u64,
 ) -> Result<Device, FormatError> {
     let existed = path.exists();
-    // What is to be discarded need not be allocated first.
-    let allocate = !options.sparse && !options.discard;
-    let made = Device::create_file(path, bytes, allocate);
+    // Slots that are discarded are sparse again; the metadata keeps its space.
+    let made = Device::create_file(path, bytes, !options.sparse);
     let in_use = made.as_ref().is_err_and(rb_io::OpenError::is_in_use);
     if made.is_err() && !in_use {
         // Best effort: the first error is the one to tell.
@@ -213,11 +212,17 @@ fn write_store(
     let failed = |what| move |source: Error| FormatError::Io { what, source };
     let deadline = std::time::Duration::from_secs(60);
     let mut io = MetaIo::new(engine, 4 << 20, 8, deadline).map_err(failed("opening a queue"))?;
+    let slots = |run: &rb_format::Run| run.first_byte..run.first_byte + run.stride * run.count;
+    let slots: Vec<_> = superblock.runs.iter().map(slots).collect();
+    if let (true, Some(first)) = (options.discard, superblock.runs.first()) {
+        // What the limits say is no proof: a file system may know no holes. Nothing has been written yet.
+        let one = first.first_byte..first.first_byte + first.stride;
+        discard_all(&mut io, limits, &[one], |_, _| {})
+            .map_err(failed("discarding the first slot"))?;
+    }
     wipe(&mut io, foreign).map_err(failed("wiping foreign signatures"))?;
     invalidate(&mut io, superblock).map_err(failed("wiping the old superblocks"))?;
     if options.discard {
-        let slots = |run: &rb_format::Run| run.first_byte..run.first_byte + run.stride * run.count;
-        let slots: Vec<_> = superblock.runs.iter().map(slots).collect();
         let tell = |done, all| {
             options
                 .progress

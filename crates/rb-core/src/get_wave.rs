@@ -150,8 +150,10 @@ impl Wave for GetWave {
         let mut judged = Vec::with_capacity(hits.len());
         let mut answers = Vec::with_capacity(hits.len());
         let mut again = Vec::new();
-        for (mut hit, completion) in hits.into_iter().zip(completions) {
+        for (position, (mut hit, completion)) in (0..).zip(hits.into_iter().zip(completions)) {
             let at = hit.at;
+            // What was found out early was found out by the tag.
+            hit.proven = hit.proven.filter(|_| completion.tag == position);
             match (completion.result, completion.buf) {
                 (Ok(()), Some(buf))
                     if hit.proven.unwrap_or_else(|| hit.is_proven_by(&inner, &buf)) =>

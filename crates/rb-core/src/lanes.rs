@@ -139,7 +139,8 @@ impl Lanes {
         pool.made -= 1;
         let counters = lane.counters();
         pool.past += counters;
-        self.freed.notify_one();
+        // All: one that may not make a lane would keep the news to itself.
+        self.freed.notify_all();
     }
 
     /// Counters of all lanes that are not in use right now, and of those that are gone.
@@ -179,7 +180,8 @@ impl Lanes {
         let mut healthy = true;
         while done.len() < count {
             let left = deadline.saturating_sub(start.elapsed());
-            if left.is_zero() {
+            // What was done with early answers took time too: those that have ended meanwhile are in time.
+            if left.is_zero() && known_to_be_late(&mut lane, &mut healthy, &mut done, count) {
                 let late = Late::new(self);
                 self.lost(&lane);
                 wait_elsewhere(lane, wave, done, count, late);
@@ -200,6 +202,17 @@ impl Lanes {
         done.sort_unstable_by_key(|completion| completion.tag);
         Ok(wave.complete(done))
     }
+}
+
+/// Takes what has ended without waiting; whether answers are still missing.
+fn known_to_be_late(
+    lane: &mut Lane,
+    healthy: &mut bool,
+    done: &mut Vec<Completion>,
+    count: usize,
+) -> bool {
+    *healthy &= lane.poll(0, None, done).is_ok();
+    done.len() < count
 }
 
 /// A late wave, counted as long as this lives.

@@ -113,7 +113,7 @@ impl<'a> LogReader<'a> {
             let offset = log_block_offset(&self.superblock.log, first + number as u64);
             match io.read(offset, FORMAT_BLOCK) {
                 Ok(read) => block.copy_from_slice(&read[..FORMAT_BLOCK]),
-                Err(error) if error.is_answer_for_place() => unreadable.push(number),
+                Err(error) if error.is_damage() => unreadable.push(number),
                 Err(error) => return Err(error),
             }
         }

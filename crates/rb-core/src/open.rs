@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use rb_format::{FORMAT_BLOCK, Geometry, Incarnation, LogEncoder, LogPosition, Superblock};
+use rb_format::{Geometry, Incarnation, LogEncoder, LogPosition, Superblock};
 use rb_index::Index;
 use rb_io::{Access, Arena, Device, Engine, EngineKind, Rejected};
 
@@ -172,7 +172,7 @@ pub(crate) fn open(source: Source, options: StoreOptions) -> Result<Inner, OpenE
         ..
     } = recovered;
     if let (Some(writer), true) = (&mut writer, options.discard_freed) {
-        let io = meta(FORMAT_BLOCK, discard::DEPTH)?;
+        let io = meta(discard::ARENA, discard::DEPTH)?;
         let discards = Discards::new(engine.limits(), &geometry, &index, io);
         writer.discards = Some(discards);
     }

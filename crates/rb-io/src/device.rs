@@ -240,6 +240,7 @@ impl Device {
             .min(self.limits.transfer_max.value)
             .min(PASSTHROUGH_READ_BYTES)
             .min(buffer.len() as u64) as usize;
+        Command::check_transfer(namespace, offset, len as u32)?;
         let read = Command::read(namespace, offset, len as u32);
         receive(self.fd(), To::Io, read, &mut buffer[..len])?;
         Ok(len)

@@ -2,10 +2,13 @@
 //!
 //! Format writes base 1 into region A; bases then alternate.
 
-use rb_core::Error;
+use rb_core::{Error, OpenError};
 use rb_io::OpKind;
 
-use crate::support::{EIO, Sim, key, value};
+use crate::support::{EIO, Sim, key, range_of, value};
+
+/// "Not now".
+const EAGAIN: i32 = 11;
 
 /// The sequence of a new base was counted from the bases that could be read. One that was written
 /// after metadata was lost so had a lower number than an old one that was readable again later, and
@@ -37,6 +40,27 @@ fn a_base_written_after_lost_metadata_outranks_every_older_one() {
     assert_eq!(store.recovery().lost_metadata, None);
     assert!(!store.contains(b"gone"), "resurrected, unreported");
     assert!(store.get(b"new").unwrap().is_some());
+}
+
+/// A drive whose path was changing answered "not now" for longer than a request is tried again, and that was
+/// taken for damage: the index was rebuilt from slot headers, and removed keys were back.
+#[test]
+fn not_now_is_not_damage() {
+    let sim = Sim::new(8);
+    let store = sim.open();
+    store.put(b"gone", b"gone").unwrap();
+    store.sync().unwrap();
+    store.remove(b"gone").unwrap();
+    store.checkpoint().unwrap();
+    let superblock = store.superblock().clone();
+    for region in [&superblock.base_a, &superblock.base_b, &superblock.log] {
+        let away = sim.crash();
+        away.device
+            .fail_always(OpKind::Read, range_of(region), EAGAIN);
+        let error = away.try_open(|_| {}).unwrap_err();
+        assert!(matches!(error, OpenError::Io { .. }), "{error}");
+        assert!(!sim.crash().open().contains(b"gone"));
+    }
 }
 
 /// A base proves by its position that the log before it was durable. Recovery from the older base did

@@ -294,7 +294,7 @@ fn a_device_without_discards_or_with_too_large_ones_is_named() {
         (None, "the device takes no discards"),
         (
             units(64 << 10),
-            "no less than 65536 bytes (test), more than a slot has",
+            "no class has 8 slots of what the device discards at least, 65536 bytes (test)",
         ),
     ] {
         let sim = Sim::limited(8, limits(discard), 64, None);

@@ -58,9 +58,9 @@ impl NamespaceForm {
                  without it is needed (nvme format --pi=0)"
             ));
         }
-        if !(9..=16).contains(&block_shift) {
+        if !(9..=12).contains(&block_shift) {
             return Err(format!(
-                "its logical block is 2^{block_shift} bytes (LBADS of Identify Namespace); 2^9 to 2^16 are usable"
+                "its logical block is 2^{block_shift} bytes (LBADS of Identify Namespace); 2^9 to 2^12 are usable"
             ));
         }
         let capacity_bytes = blocks
@@ -75,7 +75,8 @@ impl NamespaceForm {
             Limit::new(1 << block_shift, "LBADS of Identify Namespace")
         } else {
             let blocks = u32::from(u16_at(answer, 68)) + 1;
-            Limit::new(blocks << block_shift, "NPDG of Identify Namespace")
+            let bytes = u32::try_from(u64::from(blocks) << block_shift).unwrap_or(u32::MAX);
+            Limit::new(bytes, "NPDG of Identify Namespace")
         };
         Ok(Self {
             capacity_bytes,
@@ -205,8 +206,8 @@ mod tests {
         answer[26] = 1 | 1 << 5;
         assert_eq!(NamespaceForm::decode(&answer).unwrap().block_shift, 12);
         answer[25] = 17;
-        answer[128 + 17 * 4 + 2] = 13;
-        assert_eq!(NamespaceForm::decode(&answer).unwrap().block_shift, 13);
+        answer[128 + 17 * 4 + 2] = 11;
+        assert_eq!(NamespaceForm::decode(&answer).unwrap().block_shift, 11);
     }
 
     #[test]
@@ -220,6 +221,8 @@ mod tests {
         refused(132, 8, "8 bytes of metadata");
         refused(29, 1, "protection information of type 1");
         refused(134, 8, "2^8 bytes");
+        // The store's own blocks have 4096 bytes: a part of a larger one would be moved whole.
+        refused(134, 13, "2^13 bytes");
         refused(134, 255, "2^255 bytes");
         refused(7, 0x7f, "more than an offset can name");
     }

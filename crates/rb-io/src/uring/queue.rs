@@ -8,6 +8,7 @@ use super::arenas::Registered;
 use super::wake::WakeSource;
 use crate::device::Device;
 use crate::engine::{Feature, Queue, QueueCounters, QueueOptions};
+use crate::limits::SEGMENT_BYTES;
 use crate::request::{OpKind, Part, PartDone};
 use crate::sys::encode::Encoder;
 use crate::sys::ring::{Ended, Flavour, Ring};
@@ -49,7 +50,12 @@ impl<E: Encoder> UringQueue<E> {
             Ok(()) => Feature::on("registered file", "one"),
             Err(error) => Feature::off("registered file", error.to_string()),
         };
-        let part_max = device.limits().transfer_max.value;
+        let limits = device.limits();
+        let segments_max = limits.segments_max.map_or(u64::MAX, |segments| {
+            u64::from(segments.value).saturating_mul(SEGMENT_BYTES)
+        });
+        // As long as the splitter makes a part.
+        let part_max = limits.transfer_max.value.min(segments_max);
         let registered = Registered::new(&mut ring, &options.arenas, part_max, true);
         let mut report = vec![file];
         report.extend(flavour_report(ring.flavour(), options));
