@@ -180,20 +180,21 @@ impl Lanes {
         let mut healthy = true;
         while done.len() < count {
             let left = deadline.saturating_sub(start.elapsed());
-            // What was done with early answers took time too: those that have ended meanwhile are in time.
-            if left.is_zero() && known_to_be_late(&mut lane, &mut healthy, &mut done, count) {
+            let known = done.len();
+            let wanted = u32::try_from((count - known).min(together)).unwrap_or(u32::MAX);
+            // A queue that fails answers everything it holds, and is of no more use. With no time left this looks
+            // once: what was done with early answers took time, too, and answers that came meanwhile are in time.
+            healthy &= lane.poll(wanted, Some(left), &mut done).is_ok();
+            if done.len() == count {
+                break;
+            }
+            if left.is_zero() {
                 let late = Late::new(self);
                 self.lost(&lane);
                 wait_elsewhere(lane, wave, done, count, late);
                 return Err(Error::TimedOut { waited: deadline });
             }
-            let known = done.len();
-            let wanted = u32::try_from((count - known).min(together)).unwrap_or(u32::MAX);
-            // A queue that fails answers everything it holds, and is of no more use.
-            healthy &= lane.poll(wanted, Some(left), &mut done).is_ok();
-            if done.len() < count {
-                done[known..].iter().for_each(|answer| wave.arrived(answer));
-            }
+            done[known..].iter().for_each(|answer| wave.arrived(answer));
         }
         match healthy {
             true => self.give_back(lane),
@@ -202,17 +203,6 @@ impl Lanes {
         done.sort_unstable_by_key(|completion| completion.tag);
         Ok(wave.complete(done))
     }
-}
-
-/// Takes what has ended without waiting; whether answers are still missing.
-fn known_to_be_late(
-    lane: &mut Lane,
-    healthy: &mut bool,
-    done: &mut Vec<Completion>,
-    count: usize,
-) -> bool {
-    *healthy &= lane.poll(0, None, done).is_ok();
-    done.len() < count
 }
 
 /// A late wave, counted as long as this lives.

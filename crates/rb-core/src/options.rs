@@ -129,7 +129,7 @@ pub struct StoreOptions {
     /// Whether slots that become free are discarded, so that the device (or the file system under a file) gets
     /// their space back. It takes a commit before a slot is discarded, and the slot cannot be used while that
     /// lasts; see `docs/durability.md`. Slots that are free when the store is opened are not discarded. Where the
-    /// device takes no discards, or none as small as a slot, [`StoreStats::discard`](crate::StoreStats::discard)
+    /// device takes no discards, or none as small as a slot, or where a class has fewer than eight slots, [`StoreStats::discard`](crate::StoreStats::discard)
     /// says so.
     pub discard_freed: bool,
     /// Where the device puts what is written. A slot is used again for values of the class that it had
@@ -225,8 +225,8 @@ pub struct FormatOptions {
     pub log_bytes: Option<u64>,
     /// Leave a file's blocks unallocated. A full file system then fails writes later.
     pub sparse: bool,
-    /// Discard all slots: the device, or the file system under a file, hears that nothing there is needed. A
-    /// file's blocks are then unallocated, as with `sparse`.
+    /// Discard all slots: the device, or the file system under a file, hears that nothing there is needed. The
+    /// blocks of a file's slots are then unallocated, as with `sparse`; its metadata keeps its space.
     pub discard: bool,
     /// The caller knows that formatting destroys what is there. Not needed for a new file.
     pub consent: bool,

@@ -182,6 +182,29 @@ fn closing_discards_what_waits() {
     assert!(open(&sim).recovery().clean);
 }
 
+/// A store that stood still while another took its device over went on discarding slots in which the other
+/// had put values since (C8): nothing but a commit asked whose device it was.
+#[test]
+fn what_another_writer_owns_is_not_discarded() {
+    let sim = Sim::new(8);
+    let store = open(&sim);
+    put(&store, 0..8);
+    store.sync().unwrap();
+    remove(&store, 0..8);
+    store.sync().unwrap();
+    let other = sim.open();
+    put(&other, 0..8);
+    other.sync().unwrap();
+    step_to_the_end(&store);
+    assert_eq!(discards(&sim), []);
+    let off = store.stats().discard.off.unwrap();
+    assert!(off.contains("opened as number"), "{off}");
+    drop(store);
+    for n in 0..8 {
+        assert!(other.get(&key(n)).unwrap().is_some(), "key {n} is gone");
+    }
+}
+
 #[test]
 fn a_failed_discard_is_counted_and_its_slot_is_free_after_a_flush() {
     let sim = Sim::new(8);
