@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 use std::fmt::{self, Display};
 use std::num::NonZeroUsize;
+use std::thread::{Builder, Scope};
 
 use crossbeam::channel::bounded;
 use parking_lot::Mutex;
@@ -152,9 +153,9 @@ pub(crate) fn load_base(
     let failure = Mutex::new(None);
     std::thread::scope(|scope| {
         let (sections, inbox) = bounded::<(u32, DirectoryEntry, Buffer)>(workers);
-        for _ in 0..workers {
+        let spawned = spawn_workers(scope, || {
             let (inbox, failure) = (inbox.clone(), &failure);
-            scope.spawn(move || {
+            move || {
                 let mut scratch = SectionScratch::default();
                 for (number, entry, bytes) in inbox {
                     let decoded = decode_section_with(
@@ -180,7 +181,11 @@ pub(crate) fn load_base(
                         return;
                     }
                 }
-            });
+            }
+        });
+        if let Err(error) = spawned {
+            *failure.lock() = Some(Unusable::NoAnswer(error));
+            return;
         }
         drop(inbox);
         let mut wave = Vec::new();
@@ -231,6 +236,30 @@ pub(crate) fn workers() -> usize {
     std::thread::available_parallelism()
         .map_or(1, NonZeroUsize::get)
         .min(8)
+}
+
+/// Starts as many workers as there should be, or as there are threads to be had: at least one.
+pub(crate) fn spawn_workers<'scope, W>(
+    scope: &'scope Scope<'scope, '_>,
+    worker: impl Fn() -> W,
+) -> Result<(), Error>
+where
+    W: FnOnce() + Send + 'scope,
+{
+    for number in 0..workers() {
+        let spawned = Builder::new()
+            .name("rb-recover".into())
+            .spawn_scoped(scope, worker());
+        if let Err(why) = spawned
+            && number == 0
+        {
+            return Err(Error::Resource {
+                what: "a thread",
+                why: why.to_string(),
+            });
+        }
+    }
+    Ok(())
 }
 
 /// The lengths that a store's entries keep to.

@@ -249,6 +249,7 @@ pub(crate) fn from_base(
     let index = new_index(geometry, shards)?;
     let mut report = RecoveryReport::default();
     let loader = index.loader().map_err(index_error)?;
+    let loader = loader.fetching(rb_io::prefetch);
     let start = Instant::now();
     match load_base(io, superblock, geometry, base, &loader) {
         Ok(()) => {}

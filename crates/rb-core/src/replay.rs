@@ -8,13 +8,12 @@
 //! One thread reads and follows the chain; the records are applied on as many threads as there are.
 //! Their order does not matter: for each key and for each slot the highest generation wins.
 
-use std::num::NonZeroUsize;
-
 use crossbeam::channel::{Receiver, Sender, bounded};
 use parking_lot::Mutex;
 use rb_format::{FORMAT_BLOCK, Geometry, LogBlock, LogPosition, Record, Superblock, key_hash};
 use rb_index::{Loader, NewEntry, SlotId};
 
+use crate::base_load::{spawn_workers, workers};
 use crate::error::Error;
 use crate::log::LOOKAHEAD_BLOCKS;
 use crate::log_reader::{Chunk, LogReader};
@@ -72,19 +71,16 @@ pub(crate) fn replay(
         superblock,
         at: start,
         incarnation: 0,
-        clean: false,
     };
     let mut reader = LogReader::new(superblock);
     let limit = start.sequence + reader.ring();
-    let threads = std::thread::available_parallelism()
-        .map_or(1, NonZeroUsize::get)
-        .min(8);
+    let threads = workers();
     let end_damage = std::thread::scope(|scope| {
         let (links, inbox) = bounded::<(Chunk, usize)>(threads);
-        for _ in 0..threads {
+        spawn_workers(scope, || {
             let (inbox, applier) = (inbox.clone(), &applier);
-            scope.spawn(move || applier.run(&inbox));
-        }
+            move || applier.run(&inbox)
+        })?;
         drop(inbox);
         let mut suspected = None;
         loop {
@@ -103,6 +99,7 @@ pub(crate) fn replay(
     })?;
     let Found {
         records,
+        closed_after,
         bad_slots,
         damage,
     } = applier.found.into_inner();
@@ -114,7 +111,7 @@ pub(crate) fn replay(
         blocks,
         records,
         end: chain.at,
-        clean: chain.clean,
+        clean: closed_after == Some(chain.at.sequence),
         incarnation: chain.incarnation,
         damage: damage.or(end_damage),
         bad_slots,
@@ -210,7 +207,6 @@ struct Chain<'a> {
     superblock: &'a Superblock,
     at: LogPosition,
     incarnation: u32,
-    clean: bool,
 }
 
 impl Chain<'_> {
@@ -254,7 +250,6 @@ impl Chain<'_> {
             return false;
         }
         self.incarnation = self.incarnation.max(block.incarnation);
-        self.clean = matches!(block.records().last(), Some(Record::Close));
         self.at = block.position();
         true
     }
@@ -273,6 +268,8 @@ struct Applier<'a, 'b> {
 #[derive(Default)]
 struct Found {
     records: u64,
+    /// The block after the last one that ends with a close.
+    closed_after: Option<u64>,
     bad_slots: Vec<u32>,
     /// The first.
     damage: Option<Damage>,
@@ -289,19 +286,30 @@ impl Found {
 
 impl Applier<'_, '_> {
     fn run(&self, inbox: &Receiver<(Chunk, usize)>) {
+        let mut hashes = Vec::new();
         for (chunk, count) in inbox {
-            let mut records = 0;
+            let (mut applied, mut closed_after) = (0, None);
+            let mut records = Vec::new();
             for bytes in chunk.blocks().take(count) {
                 // It was decoded before, or it would not be counted.
                 let Ok(block) = LogBlock::decode(bytes, &self.superblock.identity) else {
                     continue;
                 };
                 let stamp = self.stamp(block.sequence);
-                for (number, record) in (0..).zip(block.records()) {
+                // The keys of a log are anywhere, and waiting for memory is most of what applying a record costs.
+                records.clear();
+                records.extend(block.records());
+                hashes.clear();
+                hashes.extend(records.iter().map(|record| self.hash(record)));
+                self.loader.warm(&hashes);
+                if let Some(Record::Close) = records.last() {
+                    closed_after = Some(block.position().sequence);
+                }
+                applied += records.len() as u64;
+                for ((number, record), &hash) in (0..).zip(&records).zip(&hashes) {
                     let eighth = (number / 16).min(STAMPS_PER_BLOCK - 1);
-                    records += 1;
                     let stamp = stamp.wrapping_add(eighth);
-                    if let Err(why) = self.apply(&record, block.incarnation, stamp) {
+                    if let Err(why) = self.apply(record, hash, block.incarnation, stamp) {
                         // The block is whole and ours, so this is no torn write.
                         self.found.lock().damaged(Damage {
                             block: block.sequence,
@@ -310,7 +318,9 @@ impl Applier<'_, '_> {
                     }
                 }
             }
-            self.found.lock().records += records;
+            let mut found = self.found.lock();
+            found.records += applied;
+            found.closed_after = found.closed_after.max(closed_after);
         }
     }
 
@@ -321,7 +331,23 @@ impl Applier<'_, '_> {
             .wrapping_add(block.wrapping_mul(STAMPS_PER_BLOCK))
     }
 
-    fn apply(&self, record: &Record<'_>, incarnation: u32, recency: u32) -> Result<(), String> {
+    /// Of the record's key; 0 if it has none.
+    fn hash(&self, record: &Record<'_>) -> u64 {
+        match *record {
+            Record::Put { key, .. } | Record::Remove { key, .. } => {
+                key_hash(&self.superblock.identity.uuid, key)
+            }
+            Record::BadSlot { .. } | Record::Close => 0,
+        }
+    }
+
+    fn apply(
+        &self,
+        record: &Record<'_>,
+        hash: u64,
+        incarnation: u32,
+        recency: u32,
+    ) -> Result<(), String> {
         if let Record::Put { generation, .. } | Record::Remove { generation, .. } = *record
             && generation.incarnation() != incarnation
         {
@@ -341,7 +367,6 @@ impl Applier<'_, '_> {
                 metadata,
             } => {
                 self.check(key, metadata, slot, payload_len)?;
-                let hash = key_hash(&self.superblock.identity.uuid, key);
                 let slot = SlotId(slot);
                 let entry = NewEntry {
                     slot,
@@ -354,7 +379,6 @@ impl Applier<'_, '_> {
                 self.loader.load(hash, key, entry, generation.0, recency);
             }
             Record::Remove { key, generation } => {
-                let hash = key_hash(&self.superblock.identity.uuid, key);
                 self.loader.remove(hash, key, generation.0);
             }
             Record::BadSlot { slot } => {

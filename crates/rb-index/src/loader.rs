@@ -25,6 +25,7 @@ use crate::shard::ShardCell;
 use crate::slots::{NO_SLOT, SlotId, State};
 use crate::store::Store;
 use crate::sync::{Lock, Tally};
+use crate::warm::Step;
 
 /// Stamps this far ahead of the given present are taken for the present: the log may be a little younger
 /// than the clock that was saved.
@@ -88,7 +89,11 @@ pub struct Loader<'a> {
     /// `finish`, so that loading does not wait for memory at a random slot.
     claims: Box<[Tally]>,
     refused: Tally,
+    fetch: fn(*const u8),
 }
+
+/// Entries between the one that is settled and the one whose slot is fetched.
+const FETCH_AHEAD: u32 = 16;
 
 impl Index {
     /// A loader for this index, which must be empty: every slot free or bad.
@@ -114,11 +119,18 @@ impl Index {
             stores: self.shards.iter().map(take).collect(),
             claims: (0..self.slots.end()).map(|_| Tally::default()).collect(),
             refused: Tally::default(),
+            fetch: |_| {},
         })
     }
 }
 
 impl Loader<'_> {
+    /// Has memory fetched ahead of time by `fetch`, which is as for [`Index::warm`]; without it nothing is.
+    #[must_use]
+    pub fn fetching(self, fetch: fn(*const u8)) -> Self {
+        Loader { fetch, ..self }
+    }
+
     /// Takes one claim. `Replaced` and `Older` speak of the key only: whether the slot is kept is known when
     /// all claims are.
     pub fn load(
@@ -183,6 +195,30 @@ impl Loader<'_> {
         was_live
     }
 
+    /// Prepares [`Loader::load`] and [`Loader::remove`] of keys with these hashes.
+    pub fn warm(&self, hashes: &[u64]) {
+        let each = |step: &dyn Fn(&Store, u64)| {
+            for &hash in hashes {
+                if let Some(store) = self.stores[self.index.shard_of(hash)].try_lock() {
+                    step(&store, hash);
+                }
+            }
+        };
+        for step in Step::ALL {
+            each(&|store, hash| store.warm(hash, step, &self.fetch));
+        }
+        // Whoever has held the key so far leaves a claim.
+        each(&|store, hash| {
+            store.each_of_hash(hash, |entry| self.fetch_claim(entry.slot));
+        });
+    }
+
+    fn fetch_claim(&self, slot: u32) {
+        if let Some(claim) = self.claims.get(slot as usize) {
+            (self.fetch)(std::ptr::from_ref(claim).cast());
+        }
+    }
+
     /// Takes a slot that is remembered as bad: it becomes bad at once, and whatever claims it is displaced.
     /// False if there is no such slot.
     pub fn bad_slot(&self, slot: SlotId) -> bool {
@@ -200,6 +236,9 @@ impl Loader<'_> {
         for store in &self.stores {
             let store = store.lock();
             for at in 0..store.end() {
+                if at + FETCH_AHEAD < store.end() {
+                    self.fetch_claim(store.entry(at + FETCH_AHEAD).slot);
+                }
                 let entry = store.entry(at);
                 if entry.is_live() {
                     // Nobody else is about, and a plain store lets the processor go on to the next slot.
@@ -255,6 +294,11 @@ impl Loader<'_> {
         let mut store = std::mem::replace(&mut *self.stores[number].lock(), Store::new(0));
         by_age.clear();
         for at in 0..store.end() {
+            if at + FETCH_AHEAD < store.end() {
+                let ahead = store.entry(at + FETCH_AHEAD).slot;
+                self.fetch_claim(ahead);
+                index.slots.fetch(ahead, self.fetch);
+            }
             if settle(index, &self.claims, &mut store, at, report) {
                 let age = age(store.entry(at).recency(recency_now), recency_now);
                 by_age.push(u64::from(u32::MAX - age) << 32 | u64::from(at));
@@ -266,9 +310,17 @@ impl Loader<'_> {
         if shard.store.len() > 0 {
             index.slots.count_illegal();
         }
+        let mut of_class = vec![0; index.slots.classes()];
         for &aged in &*by_age {
             let at = aged as u32;
-            shard.policy.insert(store.entry(at).class(), at);
+            let class = store.entry(at).class();
+            shard.policy.insert(class, at);
+            of_class[usize::from(class)] += 1;
+        }
+        for (class, slots) in (0..).zip(of_class) {
+            index
+                .slots
+                .count_changes(class, State::Free, State::Live, slots);
         }
         shard.store = store;
         cell.show_oldest(&shard, recency_now);
@@ -332,7 +384,7 @@ fn add_unclaimed(store: &mut Store, hash: u64, key: &[u8], generation: u64) -> u
     store.add(Entry::live(hash, generation, NO_SLOT, 0), key, &nothing)
 }
 
-/// Whether an entry stays; its slot is live then. Otherwise it is dropped.
+/// Whether an entry stays; its slot is live then, and yet to be counted. Otherwise it is dropped.
 fn settle(
     index: &Index,
     claims: &[Tally],
@@ -346,7 +398,8 @@ fn settle(
     }
     if entry.is_live() {
         let lost = claims[entry.slot as usize].get() != entry.generation;
-        if !lost && index.slots.try_change(entry.slot, State::Free, State::Live) {
+        let (free, live) = (State::Free, State::Live);
+        if !lost && index.slots.try_change_uncounted(entry.slot, free, live) {
             return true;
         }
         if lost || index.slots.state(entry.slot) == Some(State::Bad as u8) {

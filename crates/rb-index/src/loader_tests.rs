@@ -1,5 +1,6 @@
 //! The loader against a naive model: any order of claims, removes and threads gives the same index.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 
 use super::*;
@@ -108,6 +109,7 @@ fn apply(loader: &Loader<'_>, claims: &[Claim]) {
             } => {
                 let key_bytes = key.to_le_bytes();
                 let recency = generation as u32;
+                loader.warm(&[hash_of(key)]);
                 loader.load(
                     hash_of(key),
                     &key_bytes,
@@ -159,6 +161,21 @@ fn any_order_and_any_threads_give_what_the_rules_say() {
             .audit()
             .unwrap_or_else(|wrong| panic!("seed {seed}: {wrong}"));
     }
+}
+
+/// As for lookups, a line, both ends of an entry and of its key; and the place where the slot that the key
+/// leaves is claimed.
+#[test]
+fn what_a_later_put_of_a_key_touches_is_fetched() {
+    thread_local! {
+        static FETCHED: Cell<u32> = const { Cell::new(0) };
+    }
+    let index = index(SLOTS, 1);
+    let loader = index.loader().unwrap();
+    let loader = loader.fetching(|_| FETCHED.set(FETCHED.get() + 1));
+    loader.load(7, b"k", new_entry(0), 1, 0);
+    loader.warm(&[7, 9 << 40]);
+    assert_eq!(FETCHED.get(), (1 + 2 + 2 + 1) + 1);
 }
 
 #[test]

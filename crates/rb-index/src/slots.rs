@@ -133,6 +133,13 @@ impl Slots {
         (state != ABSENT).then_some(state)
     }
 
+    /// Shows the address of a slot's state.
+    pub(crate) fn fetch(&self, slot: u32, fetch: fn(*const u8)) {
+        if let Some(state) = self.states.get(slot as usize) {
+            fetch(std::ptr::from_ref(state).cast());
+        }
+    }
+
     /// Moves a slot from one state to another; a refusal is counted as a bug, and stops a debug build.
     pub(crate) fn change(&self, slot: u32, from: State, to: State) -> bool {
         let changed = self.try_change(slot, from, to);
@@ -144,19 +151,31 @@ impl Slots {
 
     /// As `change`, where a refusal is an answer and no bug.
     pub(crate) fn try_change(&self, slot: u32, from: State, to: State) -> bool {
-        let (Some(state), Some(class)) = (self.states.get(slot as usize), self.class_of(slot))
-        else {
+        let Some(class) = self.class_of(slot) else {
             return false;
         };
-        let exchanged =
-            state.compare_exchange(from as u8, to as u8, Ordering::AcqRel, Ordering::Acquire);
-        if exchanged.is_err() {
-            return false;
+        let changed = self.try_change_uncounted(slot, from, to);
+        self.count_changes(class, from, to, changed.into());
+        changed
+    }
+
+    /// As `try_change`, with the counting left to `count_changes`: threads that change many slots would spend
+    /// more time on the counts, which they share, than on the slots.
+    pub(crate) fn try_change_uncounted(&self, slot: u32, from: State, to: State) -> bool {
+        self.states.get(slot as usize).is_some_and(|state| {
+            let (from, to) = (from as u8, to as u8);
+            let exchanged = state.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire);
+            exchanged.is_ok()
+        })
+    }
+
+    /// Counts `slots` changes of slots of a class.
+    pub(crate) fn count_changes(&self, class: u8, from: State, to: State, slots: u64) {
+        if slots > 0 {
+            let counts = &self.classes[usize::from(class)].counts;
+            counts[from as usize].subtract(slots);
+            counts[to as usize].add(slots);
         }
-        let counts = &self.classes[usize::from(class)].counts;
-        counts[from as usize].subtract(1);
-        counts[to as usize].add(1);
-        true
     }
 
     /// Counts a call that broke the rules of ownership.

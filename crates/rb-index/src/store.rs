@@ -63,13 +63,20 @@ impl Store {
                 fetch(entry.cast());
                 fetch(entry.cast::<u8>().wrapping_add(size_of::<Entry>() - 1));
             }),
-            Step::Key => self.table.each_likely(spread(hash), |at| {
-                let entry = &self.slab[at];
-                if entry.hash == hash {
-                    whole(self.keys.bytes(entry.cell, entry.bytes_len()));
-                }
+            Step::Key => self.each_of_hash(hash, |entry| {
+                whole(self.keys.bytes(entry.cell, entry.bytes_len()));
             }),
         }
+    }
+
+    /// Shows the entries of this hash; not those that had to pass its line of the table.
+    pub(crate) fn each_of_hash(&self, hash: u64, mut each: impl FnMut(&Entry)) {
+        self.table.each_likely(spread(hash), |at| {
+            let entry = &self.slab[at];
+            if entry.hash == hash {
+                each(entry);
+            }
+        });
     }
 
     /// Adds an entry that is in the table and live. The key must not be in the table, and the lengths

@@ -15,12 +15,17 @@ pub(crate) enum Step {
     Key,
 }
 
+impl Step {
+    /// All, in order.
+    pub(crate) const ALL: [Step; 3] = [Step::Line, Step::Entry, Step::Key];
+}
+
 impl Index {
     /// Prepares lookups of keys with these hashes. `fetch` is to start fetching the cache line at an address
     /// and must not read it: the memory may be another's by then. Shards that are locked are left out;
     /// whether a key was prepared or not changes nothing but the time of its lookup.
     pub fn warm(&self, hashes: &[u64], fetch: impl Fn(*const u8)) {
-        for step in [Step::Line, Step::Entry, Step::Key] {
+        for step in Step::ALL {
             for &hash in hashes {
                 if let Some(shard) = self.shards[self.shard_of(hash)].shard.try_lock() {
                     shard.store.warm(hash, step, &fetch);

@@ -22,6 +22,20 @@ pub(crate) const RECENCY: usize = PLACEMENT + 2;
 /// Planes of all columns: bytes of an entry besides key and metadata.
 pub(crate) const PLANES: usize = RECENCY + 4;
 
+const COLUMNS: usize = 8;
+/// Where each column begins, and behind them where the last ends.
+const OFFSETS: [usize; COLUMNS + 1] = [
+    KEY_LEN,
+    METADATA_LEN,
+    SLOT,
+    GENERATION,
+    PAYLOAD_LEN,
+    PAYLOAD_CHECKSUM,
+    PLACEMENT,
+    RECENCY,
+    PLANES,
+];
+
 /// Writes a column as planes behind what `out` has.
 pub(super) fn write<const N: usize>(
     out: &mut Vec<u8>,
@@ -46,8 +60,46 @@ impl<'a> Planes<'a> {
         Some((Planes { bytes, entries }, rest))
     }
 
-    /// The number of entry `entry` in the column that starts at plane `column`.
-    pub(super) fn get<const N: usize>(&self, column: usize, entry: usize) -> [u8; N] {
-        core::array::from_fn(|plane| self.bytes[(column + plane) * self.entries + entry])
+    /// The sum of a column of `width` planes that starts at plane `column`.
+    pub(super) fn sum(&self, column: usize, width: usize) -> u64 {
+        let of_plane = |plane| {
+            let bytes = self.plane(column + plane).iter();
+            bytes.map(|&byte| u64::from(byte)).sum::<u64>() << (8 * plane)
+        };
+        (0..width).map(of_plane).sum()
+    }
+
+    fn plane(&self, plane: usize) -> &[u8] {
+        &self.bytes[plane * self.entries..][..self.entries]
+    }
+}
+
+/// Entries put together at once: plane by plane, so that the processor does many in one instruction, and few
+/// enough to stay in its nearest cache.
+pub(super) const ROWS: usize = 64;
+
+/// The numbers of some successive entries, column by column.
+pub(super) struct Rows([[u64; ROWS]; COLUMNS]);
+
+impl Rows {
+    pub(super) fn new() -> Rows {
+        Rows([[0; ROWS]; COLUMNS])
+    }
+
+    /// Reads the entries from `first` on, as many as there are and fit.
+    pub(super) fn read(&mut self, planes: &Planes<'_>, first: usize) {
+        for (numbers, column) in self.0.iter_mut().zip(OFFSETS.windows(2)) {
+            *numbers = [0; ROWS];
+            for (shift, plane) in (column[0]..column[1]).enumerate() {
+                for (number, &byte) in numbers.iter_mut().zip(&planes.plane(plane)[first..]) {
+                    *number |= u64::from(byte) << (8 * shift);
+                }
+            }
+        }
+    }
+
+    /// The numbers of one entry, in the order of the columns.
+    pub(super) fn get(&self, row: usize) -> [u64; COLUMNS] {
+        self.0.each_ref().map(|numbers| numbers[row])
     }
 }

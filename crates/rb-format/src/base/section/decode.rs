@@ -7,7 +7,7 @@ use zerocopy::FromBytes;
 use super::super::codec::CODEC_PLAIN;
 use super::super::codec::CODEC_ZSTD;
 use super::super::codec::SectionScratch;
-use super::super::columns::{self, Planes};
+use super::super::columns::{self, Planes, ROWS, Rows};
 use super::super::directory::split_padded;
 use super::{BaseEntry, DirectoryEntry, SECTION_ENTRIES_MAX, SECTION_RAW_MAX, SectionBytes, WHAT};
 use crate::base::BaseHeader;
@@ -191,25 +191,47 @@ fn walk(
     };
     let (planes, mut rest) =
         Planes::split(raw, entries).ok_or_else(|| short(columns::PLANES * entries))?;
-    let keys_len = (0..entries)
-        .map(|at| usize::from(u16::from_le_bytes(planes.get(columns::KEY_LEN, at))))
-        .sum();
+    // At most SECTION_ENTRIES_MAX times 65,535.
+    let keys_len = planes.sum(columns::KEY_LEN, columns::METADATA_LEN - columns::KEY_LEN) as usize;
     let mut keys;
     (keys, rest) = rest
         .split_at_checked(keys_len)
         .ok_or_else(|| short(keys_len))?;
+    let mut rows = Rows::new();
     for at in 0..entries {
-        let key_len = u16::from_le_bytes(planes.get(columns::KEY_LEN, at));
-        let metadata_len = u16::from_le_bytes(planes.get(columns::METADATA_LEN, at));
+        if at % ROWS == 0 {
+            rows.read(&planes, at);
+        }
+        let [
+            key_len,
+            metadata_len,
+            slot,
+            generation,
+            payload_len,
+            payload_checksum,
+            placement,
+            recency,
+        ] = rows.get(at % ROWS);
         let (key, metadata);
         // The keys area is as long as all key lengths together.
         (key, keys) = keys
-            .split_at_checked(key_len.into())
+            .split_at_checked(key_len as usize)
             .ok_or_else(|| short(keys_len))?;
         (metadata, rest) = rest
-            .split_at_checked(metadata_len.into())
-            .ok_or_else(|| short(metadata_len.into()))?;
-        let entry_found = read_entry(&planes, at, key, metadata, header);
+            .split_at_checked(metadata_len as usize)
+            .ok_or_else(|| short(metadata_len as usize))?;
+        // No number is longer than its planes.
+        let entry_found = BaseEntry {
+            key,
+            metadata,
+            key_hash: key_hash(&header.identity.uuid, key),
+            slot: slot as u32,
+            generation: Generation(generation),
+            payload_len: payload_len as u32,
+            payload_checksum,
+            placement: placement as u16,
+            recency: recency as u32,
+        };
         check_entry(
             &entry_found,
             entry,
@@ -220,26 +242,6 @@ fn walk(
         each(entry_found);
     }
     equals(WHAT, "bytes after the last entry", 0, rest.len() as u64)
-}
-
-fn read_entry<'a>(
-    planes: &Planes<'_>,
-    at: usize,
-    key: &'a [u8],
-    metadata: &'a [u8],
-    header: &BaseHeader,
-) -> BaseEntry<'a> {
-    BaseEntry {
-        key,
-        metadata,
-        key_hash: key_hash(&header.identity.uuid, key),
-        slot: u32::from_le_bytes(planes.get(columns::SLOT, at)),
-        generation: Generation(u64::from_le_bytes(planes.get(columns::GENERATION, at))),
-        payload_len: u32::from_le_bytes(planes.get(columns::PAYLOAD_LEN, at)),
-        payload_checksum: u64::from_le_bytes(planes.get(columns::PAYLOAD_CHECKSUM, at)),
-        placement: u16::from_le_bytes(planes.get(columns::PLACEMENT, at)),
-        recency: u32::from_le_bytes(planes.get(columns::RECENCY, at)),
-    }
 }
 
 fn check_entry(
