@@ -1,19 +1,21 @@
 //! What a checkpoint costs those who use the store meanwhile.
 //! `cargo run --release -p rb-bench --bin checkpoint_profile -- PATH [ENTRIES] [SECONDS] [THREADS] [ENGINE]`
 //!
-//! A file store of 4 KiB values is filled, then one thread or more get and put, each value verified, in turns: a
-//! phase without checkpoints, and one with a checkpoint after the other. With as many threads as there are cores
-//! the checkpoint takes one of them away, and the tail shows the scheduler rather than the store.
+//! A file store of 4 KiB values is filled, then one thread or more get and put, each value verified. The store
+//! writes checkpoints when it wants to; what was done while it wrote one is told apart from the rest. With as many
+//! threads as there are cores the checkpoint takes one of them away, and the tail shows the scheduler rather than
+//! the store.
 
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
 use rb_bench::{Draws, key, median};
 use rb_core::{
     ClassRequest, EngineKind, Error, FormatOptions, Put, PutOptions, Share, Store, StoreOptions,
-    StoreStats, format,
+    format,
 };
 use serde_json::{Value, json};
 
@@ -21,7 +23,11 @@ const VALUE_BYTES: usize = 4096;
 const KEY_BYTES: u32 = 32;
 const ROUNDS: usize = 5;
 /// Gets for each put.
-const GETS: u64 = 3;
+const GETS: u64 = 1;
+/// A round has at least this many checkpoints, however long that takes.
+const CHECKPOINTS: u64 = 2;
+/// Operations between two looks at whether a checkpoint is being written.
+const LOOK_EVERY: u64 = 32;
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
@@ -56,11 +62,10 @@ fn run() -> Result<(), Failure> {
     fill(&load)?;
     let (mut ratios, mut rounds) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
-        let without = phase(&load, false)?;
-        let with = phase(&load, true)?;
-        let tail = |phase: &Value| phase["p999_us"].as_f64().unwrap_or(f64::NAN);
-        ratios.push(tail(&with) / tail(&without));
-        rounds.push(json!({ "without": without, "with": with }));
+        let round = round(&load)?;
+        let tail = |part: &str| round[part]["p999_us"].as_f64().unwrap_or(f64::NAN);
+        ratios.push(tail("with") / tail("without"));
+        rounds.push(round);
     }
     std::fs::remove_file(path)?;
     println!(
@@ -123,54 +128,72 @@ fn value(id: u64) -> Vec<u8> {
     id.to_le_bytes().repeat(VALUE_BYTES / 8)
 }
 
-fn phase(load: &Load<'_>, checkpoints: bool) -> Result<Value, Failure> {
+/// How long operations took.
+#[derive(Default)]
+struct Latencies {
+    /// While a checkpoint was being written.
+    with: Vec<Duration>,
+    without: Vec<Duration>,
+}
+
+fn round(load: &Load<'_>) -> Result<Value, Failure> {
     let Load {
         entries, seconds, ..
     } = *load;
     let store = open(load)?;
     let stop = AtomicBool::new(false);
-    let mut latencies = std::thread::scope(|scope| {
+    let mut all = std::thread::scope(|scope| {
         let (store, stop) = (&store, &stop);
         let work = |thread| scope.spawn(move || operate(store, entries, thread, stop));
         let threads: Vec<_> = (0..load.threads).map(work).collect();
         let start = Instant::now();
-        let mut failed = None;
-        while start.elapsed() < Duration::from_secs(seconds) && failed.is_none() {
-            match checkpoints {
-                true => failed = store.checkpoint().err(),
-                false => std::thread::sleep(Duration::from_millis(10)),
-            }
+        let idle = |thread: &ScopedJoinHandle<'_, _>| thread.is_finished();
+        while (start.elapsed() < Duration::from_secs(seconds)
+            || store.stats().checkpoints < CHECKPOINTS)
+            && !threads.iter().any(idle)
+        {
+            std::thread::sleep(Duration::from_millis(50));
         }
         stop.store(true, Ordering::Relaxed);
-        let mut all = Vec::new();
+        let mut all = Latencies::default();
         for thread in threads {
-            all.extend(thread.join().map_err(|_| "a thread panicked")??);
+            let of_thread = thread.join().map_err(|_| "a thread panicked")??;
+            all.with.extend(of_thread.with);
+            all.without.extend(of_thread.without);
         }
-        failed.map_or(Ok(all), |error| Err(Failure::from(error)))
+        Ok::<_, Failure>(all)
     })?;
-    latencies.sort_unstable();
     let stats = store.stats();
     store.close()?;
-    Ok(words(&latencies, &stats))
+    Ok(json!({
+        "with": words(&mut all.with),
+        "without": words(&mut all.without),
+        "checkpoints": stats.checkpoints,
+        "longest_snapshot_hold_us": us(stats.longest_snapshot_hold),
+        "longest_lock_wait_us": us(stats.index.longest_wait),
+        "longest_log_wait_us": us(stats.longest_log_wait),
+    }))
 }
 
-fn words(sorted: &[Duration], stats: &StoreStats) -> Value {
-    let us = |part: f64| {
-        let at = (sorted.len() as f64 * part) as usize;
-        sorted
-            .get(at.min(sorted.len().saturating_sub(1)))
-            .map(|time| time.as_secs_f64() * 1e6)
+fn us(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e6
+}
+
+fn words(latencies: &mut [Duration]) -> Value {
+    latencies.sort_unstable();
+    let part = |part: f64| {
+        let at = (latencies.len() as f64 * part) as usize;
+        latencies
+            .get(at.min(latencies.len().saturating_sub(1)))
+            .copied()
+            .map(us)
     };
     json!({
-        "operations": sorted.len(),
-        "p50_us": us(0.5),
-        "p99_us": us(0.99),
-        "p999_us": us(0.999),
-        "max_us": us(1.0),
-        "checkpoints": stats.checkpoints,
-        "longest_snapshot_hold_us": stats.longest_snapshot_hold.as_secs_f64() * 1e6,
-        "longest_lock_wait_us": stats.index.longest_wait.as_secs_f64() * 1e6,
-        "longest_log_wait_us": stats.longest_log_wait.as_secs_f64() * 1e6,
+        "operations": latencies.len(),
+        "p50_us": part(0.5),
+        "p99_us": part(0.99),
+        "p999_us": part(0.999),
+        "max_us": part(1.0),
     })
 }
 
@@ -180,10 +203,15 @@ fn operate(
     entries: u64,
     thread: u64,
     stop: &AtomicBool,
-) -> Result<Vec<Duration>, Failure> {
+) -> Result<Latencies, Failure> {
     let mut draws = Draws::new(thread);
-    let mut latencies = Vec::new();
+    let mut latencies = Latencies::default();
+    let (mut done, mut with) = (0, false);
     while !stop.load(Ordering::Relaxed) {
+        if done % LOOK_EVERY == 0 {
+            with = store.stats().checkpointing;
+        }
+        done += 1;
         let id = draws.below(entries);
         let start = Instant::now();
         if draws.below(GETS + 1) == 0 {
@@ -194,7 +222,11 @@ fn operate(
                 return Err(format!("entry {id} has other bytes").into());
             }
         }
-        latencies.push(start.elapsed());
+        let of = match with {
+            true => &mut latencies.with,
+            false => &mut latencies.without,
+        };
+        of.push(start.elapsed());
     }
     Ok(latencies)
 }

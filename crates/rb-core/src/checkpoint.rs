@@ -15,7 +15,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rb_format::{
     BAD_SLOTS_MAX, BaseEntry, BaseHeader, Compression, DirectoryEntry, FORMAT_BLOCK, Generation,
@@ -35,6 +35,22 @@ const ENTRIES_PER_HOLD: usize = 64;
 /// zstd's fastest regular level: base entries are mostly incompressible keys and checksums, and
 /// higher levels gain little for several times the CPU.
 const COMPRESSION: Compression = Compression::Zstd { level: 1 };
+
+/// How fast a checkpoint is written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Pace {
+    /// As fast as it can be: somebody waits for it.
+    Full,
+    /// With rests between the sections, while the log has room: those who use the store meanwhile share cores and
+    /// device with it.
+    Gentle,
+}
+
+/// A gentle checkpoint rests this many times as long as it works.
+const REST: u32 = 9;
+
+/// The longest rest, so that a device that is slow just now does not stretch a checkpoint without end.
+const REST_MAX: Duration = Duration::from_millis(100);
 
 /// Which base is where.
 #[derive(Clone, Debug)]
@@ -58,11 +74,18 @@ impl Inner {
     /// # Errors
     /// Any failure poisons writing.
     pub(crate) fn checkpoint(&self, writer: &Writer) -> Result<(), Error> {
-        self.checkpoint_if(writer, || true)
+        // One that is being written now comes first.
+        writer.log.hurry_checkpoint();
+        self.checkpoint_if(writer, Pace::Full, || true)
     }
 
     /// Writes a new base if it is `wanted` once no other is being written.
-    fn checkpoint_if(&self, writer: &Writer, wanted: impl Fn() -> bool) -> Result<(), Error> {
+    fn checkpoint_if(
+        &self,
+        writer: &Writer,
+        pace: Pace,
+        wanted: impl Fn() -> bool,
+    ) -> Result<(), Error> {
         self.poison.check()?;
         let mut checkpointer = writer.checkpointer.lock();
         self.poison.check()?;
@@ -70,7 +93,7 @@ impl Inner {
             return Ok(());
         }
         let mut aftermath = Vec::new();
-        let written = self.write_base(writer, &mut checkpointer, &mut aftermath);
+        let written = self.write_base(writer, pace, &mut checkpointer, &mut aftermath);
         if let Err(error) = &written {
             self.poison.set(failed(error));
         }
@@ -92,6 +115,7 @@ impl Inner {
     fn write_base(
         &self,
         writer: &Writer,
+        pace: Pace,
         checkpointer: &mut Checkpointer,
         aftermath: &mut Vec<Aftermath>,
     ) -> Result<(), Error> {
@@ -105,13 +129,16 @@ impl Inner {
         let position = writer.log.start_of_checkpoint();
         let mut sections = SectionWriter {
             inner: self,
+            writer,
+            pace,
+            rested: Instant::now(),
             region: &region,
             base_sequence,
             next: region.offset + FORMAT_BLOCK as u64,
             directory: Vec::new(),
         };
         for shard in 0..self.index.shards() {
-            sections.write_shard(writer, &mut checkpointer.io, shard)?; // 1
+            sections.write_shard(&mut checkpointer.io, shard)?; // 1
         }
         let SectionWriter {
             next: directory_at,
@@ -193,6 +220,10 @@ fn room(region: &Region, at: u64, len: usize) -> Result<(), Error> {
 
 struct SectionWriter<'a> {
     inner: &'a Inner,
+    writer: &'a Writer,
+    pace: Pace,
+    /// When the last rest ended.
+    rested: Instant,
     region: &'a Region,
     base_sequence: u64,
     next: u64,
@@ -201,18 +232,19 @@ struct SectionWriter<'a> {
 
 impl SectionWriter<'_> {
     /// Copies one shard in bounded holds of its lock and writes each section as it fills.
-    fn write_shard(&mut self, writer: &Writer, io: &mut MetaIo, shard: usize) -> Result<(), Error> {
+    fn write_shard(&mut self, io: &mut MetaIo, shard: usize) -> Result<(), Error> {
+        let log = &self.writer.log;
         let range = self.inner.index.hash_range(shard);
         let new_section = |position: LogPosition| SectionBuilder::new(range.clone(), position);
         let mut cursor = Cursor::default();
-        let mut open = new_section(writer.log.position());
+        let mut open = new_section(log.position());
         let mut more = true;
         while more {
             let mut full = Vec::new();
             {
                 let mut guard = self.inner.index.lock(shard, Visit::Background);
                 let held = Instant::now();
-                let position = writer.log.position();
+                let position = log.position();
                 more = guard.snapshot(&mut cursor, ENTRIES_PER_HOLD, &mut |entry| {
                     let entry = BaseEntry {
                         key: entry.key,
@@ -258,6 +290,11 @@ impl SectionWriter<'_> {
         io.write(self.next, &bytes)?;
         self.next += bytes.len() as u64;
         self.directory.push(entry);
+        if self.pace == Pace::Gentle {
+            let worked = self.rested.elapsed();
+            self.writer.log.rest((worked * REST).min(REST_MAX));
+            self.rested = Instant::now();
+        }
         Ok(())
     }
 }
@@ -268,6 +305,7 @@ pub(crate) fn run(inner: &Arc<Inner>) {
     while writer.log.wait_checkpoint() == crate::log::Duty::Checkpoint {
         // A failure has poisoned writing, which stops the log and so this loop. The base that closing
         // writes is the last: one begun behind it could be torn in a store that is marked as closed.
-        drop(inner.checkpoint_if(writer, || writer.log.wants_checkpoint()));
+        let wanted = || writer.log.wants_checkpoint();
+        drop(inner.checkpoint_if(writer, Pace::Gentle, wanted));
     }
 }

@@ -61,6 +61,8 @@ struct LogState {
     dirty_since: Option<Duration>,
     commit_wanted: bool,
     checkpoint_wanted: bool,
+    /// Somebody waits for the checkpoint that is being written.
+    checkpoint_urgent: bool,
     discard_wanted: bool,
     /// No more commits: poisoned or closed.
     stopped: bool,
@@ -156,6 +158,7 @@ impl DeltaLog {
             dirty_since: None,
             commit_wanted: false,
             checkpoint_wanted: false,
+            checkpoint_urgent: false,
             discard_wanted: false,
             stopped: false,
             waiters: Vec::new(),
@@ -210,6 +213,7 @@ impl DeltaLog {
             }
             state.commit_wanted |= !bounded;
             state.checkpoint_wanted |= !room;
+            state.checkpoint_urgent |= !room;
             self.work.notify_all();
             let left = wait.saturating_sub(start.elapsed());
             if left.is_zero() {
@@ -390,6 +394,7 @@ impl DeltaLog {
         state.tail = tail;
         state.newest_base = newest;
         state.checkpoint_wanted = false;
+        state.checkpoint_urgent = false;
         self.moved.notify_all();
     }
 
@@ -462,6 +467,26 @@ impl DeltaLog {
         }
     }
 
+    /// Asks that a checkpoint which is being written no longer rests.
+    pub(crate) fn hurry_checkpoint(&self) {
+        self.state.lock().checkpoint_urgent = true;
+        self.work.notify_all();
+    }
+
+    /// Rests in the middle of a checkpoint. Ends early, or is left out, when somebody waits for it or the log has
+    /// grown by half as much again as when a checkpoint is due.
+    pub(crate) fn rest(&self, time: Duration) {
+        let until = Instant::now() + time;
+        let mut state = self.state.lock();
+        loop {
+            let grown = state.encoder.next_sequence() - state.newest_base;
+            let urgent = state.stopped || state.checkpoint_urgent || grown >= self.blocks * 3 / 8;
+            if urgent || self.work.wait_until(&mut state, until).timed_out() {
+                return;
+            }
+        }
+    }
+
     /// Waits for the discarding duty, and takes over what is wanted of it.
     pub(crate) fn wait_discard(&self) -> Duty {
         let mut state = self.state.lock();
@@ -480,3 +505,7 @@ impl DeltaLog {
         self.state.lock().checkpoint_wanted
     }
 }
+
+#[cfg(test)]
+#[path = "log_tests.rs"]
+mod tests;

@@ -80,8 +80,10 @@ pub struct StoreStats {
     pub dropped: u64,
     /// Group commits.
     pub commits: u64,
-    /// Checkpoints.
+    /// Checkpoints that were written.
     pub checkpoints: u64,
+    /// A checkpoint is being written now.
+    pub checkpointing: bool,
     /// The longest that a checkpoint held a shard's lock.
     pub longest_snapshot_hold: Duration,
     /// The longest that an operation waited for the log: for its lock, or for room in it.
@@ -155,6 +157,7 @@ impl Counters {
             dropped: get(&self.dropped),
             commits: get(&self.commits),
             checkpoints: get(&self.checkpoints),
+            checkpointing: writer.is_some_and(|writer| writer.checkpointer.is_locked()),
             longest_snapshot_hold: Duration::from_nanos(get(&self.longest_snapshot_hold)),
             longest_log_wait: log.map_or(Duration::ZERO, DeltaLog::longest_wait),
             validated: get(&self.validated),

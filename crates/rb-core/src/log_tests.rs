@@ -1,0 +1,75 @@
+//! How long a gentle checkpoint rests.
+
+use rb_format::{Identity, StoreUuid};
+
+use super::*;
+
+const LONG: Duration = Duration::from_secs(60);
+const SHORT: Duration = Duration::from_millis(50);
+
+/// A ring of 64 blocks, whose newest base is this many blocks back.
+fn log(grown: u64) -> Arc<DeltaLog> {
+    let identity = Identity {
+        uuid: StoreUuid([7; 16]),
+        epoch: 1,
+    };
+    let region = Region {
+        offset: 0,
+        bytes: 64 * FORMAT_BLOCK as u64,
+    };
+    let end = LogPosition {
+        sequence: 100,
+        anchor: 0,
+    };
+    let encoder = LogEncoder::new(identity, 1, end);
+    let base = end.sequence - grown;
+    Arc::new(DeltaLog::new(region, encoder, base, base))
+}
+
+fn rested(log: &DeltaLog, time: Duration) -> Duration {
+    let start = Instant::now();
+    log.rest(time);
+    start.elapsed()
+}
+
+#[test]
+fn a_rest_is_as_long_as_it_should_be_while_the_log_has_room() {
+    let log = log(23);
+    // A signal of other work does not end it.
+    let other = Arc::clone(&log);
+    let signals = std::thread::spawn(move || other.want_commit());
+    assert!(rested(&log, SHORT) >= SHORT);
+    signals.join().unwrap();
+}
+
+/// Whoever fills the log, asks for a checkpoint, waits for room or closes must not wait for rests.
+#[test]
+fn nobody_waits_for_a_rest() {
+    // Three eighths of the ring.
+    assert!(rested(&log(24), LONG) < LONG / 2);
+    let ends: [fn(&Arc<DeltaLog>); 3] = [
+        |log| log.hurry_checkpoint(),
+        |log| log.stop(|| Error::Closed),
+        |log| {
+            let mut far_too_much = Need::default();
+            (0..10_000).for_each(|_| far_too_much.add(&[0; 64], &[]));
+            assert!(log.admit(far_too_much, 1, Duration::ZERO).is_err());
+        },
+    ];
+    for end in ends {
+        let log = log(0);
+        let ending = Arc::clone(&log);
+        let ender = std::thread::spawn(move || {
+            std::thread::sleep(SHORT);
+            end(&ending);
+        });
+        assert!(rested(&log, LONG) < LONG / 2);
+        ender.join().unwrap();
+    }
+    let hurried = log(0);
+    hurried.hurry_checkpoint();
+    assert!(rested(&hurried, LONG) < LONG / 2);
+    hurried.retain(0, 100);
+    // The next one is in no hurry.
+    assert!(rested(&hurried, SHORT) >= SHORT);
+}
