@@ -91,6 +91,11 @@ impl Getting {
                 let fail = self.reply.when_failed(self.answers.len());
                 let finish: Finish = Box::new(move |completions, wakes| {
                     let done = wave.complete(completions);
+                    if !done.dropped.is_empty() {
+                        // An observer may be slow, and others' answers are there.
+                        wakes.tell();
+                    }
+                    drop(done.dropped);
                     for (at, answer) in done.answers {
                         self.answers[at] = answer;
                     }

@@ -12,7 +12,7 @@
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use rb_format::{FORMAT_BLOCK, Geometry};
@@ -34,6 +34,9 @@ const STEP_SLOTS_MAX: u64 = 1024;
 const STEP_SHARE: u64 = 8;
 /// Bytes of a class that one step takes, but at least a slot: whoever closes waits for the step.
 const STEP_BYTES_MAX: u64 = 1 << 30;
+
+/// How long a slot may wait for a commit that nothing else asks for.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Steps in a row in which the device failed a discard, after which no more is sent.
 const FAILURES_MAX: u32 = 3;
@@ -134,8 +137,20 @@ impl Inner {
 
     /// That commit ended well.
     pub(crate) fn freed_is_durable(&self, writer: &Writer, mark: Option<FreedMark>) {
-        if mark.is_some_and(|mark| self.index.allow_discards(&mark)) {
+        let Some(mark) = mark else { return };
+        if self.index.allow_discards(&mark) {
             writer.log.want_discard();
+        }
+        self.mark_later(writer);
+    }
+
+    /// Sees to it that another commit follows if slots wait for one, or may become free without a record that brings
+    /// one. It costs no request if there is nothing to write.
+    pub(crate) fn mark_later(&self, writer: &Writer) {
+        let discards = writer.discards.as_ref();
+        if discards.is_some_and(Discards::is_on) && self.index.awaits_mark() {
+            let later = self.options.clock.now().saturating_add(LOOK_AGAIN);
+            writer.log.want_commit_at(later);
         }
     }
 
@@ -189,7 +204,8 @@ impl Inner {
 
 impl Work {
     /// Sends what was joined. A slot is free when its discard has ended; if nobody knows whether it has, the
-    /// slot stays out of use until the store is opened again. Answers why no more are to be sent.
+    /// slot stays out of use until the store is opened again. What a slow device has not come to by the deadline of a
+    /// request is free without: whoever closes waits for the step. Answers why no more are to be sent.
     fn discard(
         &mut self,
         inner: &Inner,
@@ -200,10 +216,14 @@ impl Work {
         let (mut failed, mut lost) = (Vec::new(), None);
         let (empty, sent): (Vec<&Joined>, Vec<&Joined>) =
             joined.iter().partition(|joined| joined.bytes.is_empty());
-        empty
+        let free = |joined: &&Joined| index.discarded(&slots[joined.slots.clone()]);
+        empty.iter().for_each(free);
+        let (mut drawn, start) = (0, Instant::now());
+        let ranges = sent
             .iter()
-            .for_each(|joined| index.discarded(&slots[joined.slots.clone()]));
-        let ranges = sent.iter().map(|joined| joined.bytes.clone());
+            .take_while(|_| start.elapsed() < inner.options.io_deadline)
+            .inspect(|_| drawn += 1)
+            .map(|joined| joined.bytes.clone());
         let driven = self.io.discard_each(ranges, |at, result| {
             let Joined {
                 bytes,
@@ -227,6 +247,7 @@ impl Work {
                 }
             }
         });
+        sent[drawn..].iter().for_each(free);
         if let Err(error) = driven.and(lost.map_or(Ok(()), Err)) {
             return Ok(Some(format!(
                 "the device did not answer a discard: {}",

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use rb_io::{Completion, Issuer, Lane, Request, Waker};
 
 use crate::error::Error;
-use crate::lanes::Lanes;
+use crate::lanes::{Lanes, drop_elsewhere};
 use crate::operation::Wakes;
 
 /// How long an answer may wait for others of its round before its caller is woken.
@@ -205,7 +205,8 @@ impl Loop {
         if let Ok(lane) = self.lanes.make(Issuer::OneThread) {
             // Before the inbox is looked at again: whoever still wakes the former lane has sent its job.
             *self.waker.lock() = lane.waker();
-            self.lane = lane;
+            // What the former one still holds may hang, and nobody else shall wait for that.
+            drop_elsewhere(std::mem::replace(&mut self.lane, lane));
         }
     }
 

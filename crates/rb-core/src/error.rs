@@ -138,6 +138,13 @@ impl Error {
         }
     }
 
+    /// Whether there was no space for a write: the file system under a sparse file, or the pool of a thin device, is
+    /// full. The slot is none the worse for it.
+    #[must_use]
+    pub fn is_out_of_space(&self) -> bool {
+        matches!(self, Error::Io(error) if error.is_out_of_space())
+    }
+
     /// Whether it says that what is on the device there is lost. "Not now", such as from a drive whose path is
     /// changing, says nothing about that.
     pub(crate) fn is_damage(&self) -> bool {

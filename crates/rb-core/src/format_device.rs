@@ -204,20 +204,25 @@ fn write_store(
     foreign: &[Range<u64>],
     options: &FormatOptions,
 ) -> Result<(), FormatError> {
-    let limits = engine.limits();
+    let discards = engine.discards();
+    let discards = discards.as_deref().unwrap_or(engine);
+    let limits = discards.limits();
     if options.discard && limits.discard.is_none() {
         let path = options.path.clone();
         return Err(FormatError::NoDiscard { path });
     }
     let failed = |what| move |source: Error| FormatError::Io { what, source };
     let deadline = std::time::Duration::from_secs(60);
-    let mut io = MetaIo::new(engine, 4 << 20, 8, deadline).map_err(failed("opening a queue"))?;
+    let open =
+        |engine, arena| MetaIo::new(engine, arena, 8, deadline).map_err(failed("opening a queue"));
+    let mut io = open(engine, 4 << 20)?;
+    let mut discarding = open(discards, FORMAT_BLOCK)?;
     let slots = |run: &rb_format::Run| run.first_byte..run.first_byte + run.stride * run.count;
     let slots: Vec<_> = superblock.runs.iter().map(slots).collect();
     if let (true, Some(first)) = (options.discard, superblock.runs.first()) {
         // What the limits say is no proof: a file system may know no holes. Nothing has been written yet.
         let one = first.first_byte..first.first_byte + first.stride;
-        discard_all(&mut io, limits, &[one], |_, _| {})
+        discard_all(&mut discarding, limits, &[one], |_, _| {})
             .map_err(failed("discarding the first slot"))?;
     }
     wipe(&mut io, foreign).map_err(failed("wiping foreign signatures"))?;
@@ -229,7 +234,8 @@ fn write_store(
                 .iter()
                 .for_each(|told| told.tell(done, all))
         };
-        discard_all(&mut io, limits, &slots, tell).map_err(failed("discarding the slots"))?;
+        discard_all(&mut discarding, limits, &slots, tell)
+            .map_err(failed("discarding the slots"))?;
     }
     let position = LogPosition {
         sequence: 1,

@@ -46,6 +46,14 @@ pub(crate) struct GetAnswers {
     pub(crate) answers: Vec<(usize, Lookup)>,
     /// Hits whose proof failed for the first time.
     pub(crate) again: Option<GetWave>,
+    pub(crate) dropped: Dropped,
+}
+
+/// Entries that were dropped. The observer is told when this is dropped: a driver first wakes those whose answers it
+/// holds.
+pub(crate) struct Dropped {
+    inner: Arc<Inner>,
+    hits: Vec<Hit>,
 }
 
 impl GetWave {
@@ -182,23 +190,45 @@ impl Wave for GetWave {
             }
         }
         GetWave::release(&inner, &mut judged);
-        for (hit, verdict) in &judged {
-            if let Verdict::Dropped(true) = verdict {
-                add(&inner.counters.dropped, 1);
-                let (key, generation) = (&*hit.key, hit.located.generation);
-                inner.emit(&Event::Dropped {
-                    key,
-                    generation,
-                    reason: DropReason::FailedProof,
-                });
-            }
-        }
+        let dropped = judged
+            .into_iter()
+            .filter_map(|(hit, verdict)| match verdict {
+                Verdict::Dropped(true) => Some(hit),
+                _ => None,
+            });
+        let dropped = Dropped {
+            inner: Arc::clone(&inner),
+            hits: dropped.collect(),
+        };
+        add(&inner.counters.dropped, dropped.hits.len());
         let again = (!again.is_empty()).then(|| GetWave {
             inner,
             hits: again,
             again: true,
         });
-        GetAnswers { answers, again }
+        GetAnswers {
+            answers,
+            again,
+            dropped,
+        }
+    }
+}
+
+impl Dropped {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.hits.is_empty()
+    }
+}
+
+impl Drop for Dropped {
+    fn drop(&mut self) {
+        for hit in &self.hits {
+            self.inner.emit(&Event::Dropped {
+                key: &hit.key,
+                generation: hit.located.generation,
+                reason: DropReason::FailedProof,
+            });
+        }
     }
 }
 

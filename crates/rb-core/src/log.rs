@@ -59,6 +59,8 @@ struct LogState {
     durable_sequence: u64,
     /// When the oldest record that is not durable was queued.
     dirty_since: Option<Duration>,
+    /// When a commit is due although nothing is queued.
+    look_again: Option<Duration>,
     commit_wanted: bool,
     checkpoint_wanted: bool,
     /// Somebody waits for the checkpoint that is being written.
@@ -156,6 +158,7 @@ impl DeltaLog {
             durable_ticket: 0,
             durable_sequence,
             dirty_since: None,
+            look_again: None,
             commit_wanted: false,
             checkpoint_wanted: false,
             checkpoint_urgent: false,
@@ -311,6 +314,7 @@ impl DeltaLog {
     pub(crate) fn take(&self) -> Option<Pending> {
         let mut state = self.state.lock();
         state.commit_wanted = false;
+        state.look_again = None;
         if state.ticket == state.durable_ticket {
             return None;
         }
@@ -343,6 +347,12 @@ impl DeltaLog {
     /// Asks for a commit although nothing may be queued: a slot waits for a flush.
     pub(crate) fn want_commit(&self) {
         self.state.lock().commit_wanted = true;
+        self.work.notify_all();
+    }
+
+    /// Asks for a commit at this time, unless records that are queued bring one.
+    pub(crate) fn want_commit_at(&self, time: Duration) {
+        self.state.lock().look_again = Some(time);
         self.work.notify_all();
     }
 
@@ -431,7 +441,7 @@ impl DeltaLog {
         self.blocks
     }
 
-    /// Waits for the commit duty: until a commit is wanted, or `interval` after the first record
+    /// Waits for the commit duty: until a commit is wanted, now or at a time, or `interval` after the first record
     /// that is not durable. Uses no CPU while there is nothing to do.
     pub(crate) fn wait_commit(&self, interval: Duration, now: impl Fn() -> Duration) -> Duty {
         let mut state = self.state.lock();
@@ -442,10 +452,11 @@ impl DeltaLog {
             if state.commit_wanted {
                 return Duty::Commit;
             }
-            match state
+            let dirty = state
                 .dirty_since
-                .map(|since| since.saturating_add(interval).saturating_sub(now()))
-            {
+                .map(|since| since.saturating_add(interval));
+            let due = dirty.or(state.look_again);
+            match due.map(|due| due.saturating_sub(now())) {
                 Some(left) if left.is_zero() => return Duty::Commit,
                 Some(left) => drop(self.work.wait_for(&mut state, left)),
                 None => self.work.wait(&mut state),

@@ -159,7 +159,8 @@ impl MetaIo {
     }
 
     /// Discards all of `ranges`, as many in flight as the lane takes, and shows what came of each to `each`, in
-    /// the order of completion. Only a queue that stops answering ends it.
+    /// the order of completion. Only a queue that stops answering ends it; the answers that it gave count, and ranges
+    /// that were not drawn were not sent.
     pub(crate) fn discard_each(
         &mut self,
         ranges: impl IntoIterator<Item = Range<u64>>,
@@ -179,12 +180,13 @@ impl MetaIo {
             if flying == 0 {
                 return Ok(());
             }
-            self.poll_some(&mut done)?;
+            let polled = self.poll_some(&mut done);
             for completion in done.drain(..) {
                 flying -= 1;
                 let tag = usize::try_from(completion.tag).unwrap_or(usize::MAX);
                 each(tag, completion.result);
             }
+            polled?;
         }
     }
 

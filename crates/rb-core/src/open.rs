@@ -42,9 +42,6 @@ const CHECKPOINT_ARENA: usize = 64 << 20;
 /// Buffer memory of a store by default.
 const BUFFERS_DEFAULT: usize = 64 << 20;
 
-/// The most buffer memory that is registered without having been asked for.
-const REGISTERED_DEFAULT_MAX: usize = 256 << 20;
-
 /// What an engine was opened over.
 pub(crate) struct Source {
     pub(crate) path: PathBuf,
@@ -96,14 +93,15 @@ pub(crate) fn open(source: Source, options: StoreOptions) -> Result<Inner, OpenE
         signature,
     } = source;
     check_placement(engine.as_ref(), &options.placement)?;
-    let meta = |arena, depth| {
-        MetaIo::new(engine.as_ref(), arena, depth, options.io_deadline)
+    let meta_on = |engine: &dyn Engine, arena, depth| {
+        MetaIo::new(engine, arena, depth, options.io_deadline)
             .map(|io| io.placed(options.placement.metadata))
             .map_err(|source| OpenError::Io {
                 what: "opening a queue",
                 source,
             })
     };
+    let meta = |arena, depth| meta_on(engine.as_ref(), arena, depth);
     let mut io = meta(BOOT_ARENA, options.queue_depth)?;
     let mut found = read_superblocks(&mut io, &path, engine.capacity_bytes(), signature)?;
     let geometry = Geometry::new(&found.newest);
@@ -151,13 +149,7 @@ pub(crate) fn open(source: Source, options: StoreOptions) -> Result<Inner, OpenE
         )?)
     };
     let arena = buffers(engine.as_ref(), &options, &geometry)?;
-    // Registering pins memory, once for each queue, so more than a moderate amount must be asked for.
-    let registers = options.buffer_bytes.is_some() || arena.bytes() <= REGISTERED_DEFAULT_MAX;
-    let mut arenas = if registers {
-        vec![arena.clone()]
-    } else {
-        Vec::new()
-    };
+    let mut arenas = vec![arena.clone()];
     arenas.extend(options.arenas.iter().cloned());
     let lanes = Lanes::new(
         Arc::clone(&engine),
@@ -172,8 +164,9 @@ pub(crate) fn open(source: Source, options: StoreOptions) -> Result<Inner, OpenE
         ..
     } = recovered;
     if let (Some(writer), true) = (&mut writer, options.discard_freed) {
-        let io = meta(discard::ARENA, discard::DEPTH)?;
-        let discards = Discards::new(engine.limits(), &geometry, &index, io);
+        let by = engine.discards().unwrap_or_else(|| Arc::clone(&engine));
+        let io = meta_on(by.as_ref(), discard::ARENA, discard::DEPTH)?;
+        let discards = Discards::new(by.limits(), &geometry, &index, io);
         writer.discards = Some(discards);
     }
     // A properly closed store was consistent; its entries are proven by their first read.

@@ -110,8 +110,8 @@ pub struct StoreOptions {
     pub queue_depth: u32,
     /// Queues that blocking calls share, at least 1. More callers than queues wait their turn.
     pub queues_max: usize,
-    /// Buffer memory in bytes, registered with each queue (pinned); none: 64 MiB, or two of the largest
-    /// slots if that is more, registered up to 256 MiB.
+    /// Buffer memory in bytes, registered with each queue, which pins what it uses of it; none: 64 MiB, or two of
+    /// the largest slots if that is more.
     pub buffer_bytes: Option<usize>,
     /// Memory that belongs to someone else, to be registered beside the store's own.
     pub arenas: Vec<Arena>,

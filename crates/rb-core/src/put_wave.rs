@@ -143,7 +143,7 @@ impl PutWave {
                         .index
                         .lock(shard, Visit::Operation)
                         .cancel(reservation, key);
-                    inner.index.give_back_near(&[slot], near);
+                    inner.index.give_back(&[slot]);
                     answers[at] = Err(Error::Busy {
                         what: "buffer memory",
                         waited: inner.busy_wait(),
@@ -272,7 +272,7 @@ impl Wave for PutWave {
 fn set_aside(inner: &Inner, writer: &Writer, slot: SlotId, error: &Error) {
     let mut quarantine = writer.quarantine.lock();
     if error.is_answer_for_place() {
-        quarantine.add(&inner.index, slot);
+        quarantine.add(&inner.index, slot, !error.is_out_of_space());
         writer.log.want_commit();
     } else {
         quarantine.add_for_good(&inner.index, slot);
@@ -322,6 +322,9 @@ impl Drop for PutWave {
                 }
                 _ => self.inner.index.give_back(&[writing.slot]),
             }
+        }
+        if let Some(writer) = &self.inner.writer {
+            self.inner.mark_later(writer);
         }
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! A failed write may still land: the device said that it failed, not that it will not happen. So
 //! the slot stays out of use until a later flush has ended, and a slot that fails again and again is
-//! bad for good, which the log remembers.
+//! bad for good, which the log remembers. Only a failure that may be the slot's own counts: a full file system
+//! fails every write to a place that it has not allocated.
 
 use std::collections::HashMap;
 
@@ -29,10 +30,12 @@ impl Quarantine {
         }
     }
 
-    /// A write to the slot failed; the caller still owns the slot as reserved.
-    pub(crate) fn add(&mut self, index: &Index, slot: SlotId) {
+    /// A write to the slot failed, perhaps because the slot is `bad`; the caller still owns it as reserved.
+    pub(crate) fn add(&mut self, index: &Index, slot: SlotId, bad: bool) {
         index.quarantine(slot);
-        *self.failures.entry(slot).or_default() += 1;
+        if bad {
+            *self.failures.entry(slot).or_default() += 1;
+        }
         self.waiting.push(slot);
         self.added += 1;
     }
@@ -105,10 +108,10 @@ mod tests {
         let (index, mut slots) = (index.unwrap(), Vec::new());
         index.take_free(0, 2, &mut slots);
         let mut quarantine = Quarantine::default();
-        quarantine.add(&index, slots[0]);
+        quarantine.add(&index, slots[0], true);
         let (first, second) = (quarantine.waiting(), quarantine.waiting());
         quarantine.settle(&index, first.unwrap());
-        quarantine.add(&index, slots[1]);
+        quarantine.add(&index, slots[1], true);
         quarantine.settle(&index, second.unwrap());
         let class = &index.stats().classes[0];
         assert_eq!((class.free, class.quarantined), (1, 1));

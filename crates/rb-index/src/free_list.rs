@@ -122,6 +122,12 @@ impl FreeList {
         self.undiscarded.as_ref().map_or(0, |waiting| waiting.came)
     }
 
+    /// Whether slots come to be discarded, and if so, whether any waits of which it was not said yet that it may be.
+    pub(crate) fn awaits_due(&self) -> Option<bool> {
+        let waiting = self.undiscarded.as_ref()?;
+        Some(waiting.len > 0 && waiting.came > waiting.due)
+    }
+
     /// The slots that had come then may be discarded. Answers whether any is left of those that may.
     pub(crate) fn set_due(&mut self, came: u64) -> bool {
         self.undiscarded.as_mut().is_some_and(|undiscarded| {

@@ -155,14 +155,12 @@ impl Index {
         self.slots.take_free(class, n, State::Reserved, pop, out)
     }
 
-    /// Frees reserved slots that nothing was written to, in this order.
+    /// Frees reserved slots that are not used after all, in this order. What an entry left in them, if it was
+    /// evicted from there, waits for its discard, and its placement id is forgotten.
     pub fn give_back(&self, slots: &[SlotId]) {
-        self.give_back_near(slots, ANYWHERE);
-    }
-
-    /// As [`Index::give_back`], of slots that were taken for this placement id.
-    pub fn give_back_near(&self, slots: &[SlotId], placement: u16) {
-        self.slots.free_all(State::Reserved, slots, placement);
+        for slot in slots {
+            self.slots.free_from(slot.0, State::Reserved, ANYWHERE);
+        }
     }
 
     /// From now on, slots of the class that an entry leaves, or that were written in vain, wait to be discarded
@@ -195,6 +193,17 @@ impl Index {
         any
     }
 
+    /// Whether slots wait for their discard that no mark has allowed, or may come to do so without any record of it: when
+    /// a lease of an entry that is gone ends, a put under way was in vain, or a quarantine ends.
+    pub fn awaits_mark(&self) -> bool {
+        (0..self.slots.classes()).any(|class| {
+            let stats = self.slots.class_stats(class);
+            let coming = stats.retired + stats.reserved + stats.quarantined > 0;
+            let waiting = self.slots.lock_free(class as u8).awaits_due();
+            waiting.is_some_and(|waiting| waiting || coming)
+        })
+    }
+
     /// Takes up to `n` slots of a class that wait for their discard and may be discarded, those that have waited
     /// longest first. They are not free until [`Index::discarded`]. Appends to `out` and returns how many.
     pub fn take_freed(&self, class: u8, n: usize, out: &mut Vec<SlotId>) -> usize {
@@ -204,7 +213,7 @@ impl Index {
 
     /// Frees slots whose discard has ended.
     pub fn discarded(&self, slots: &[SlotId]) {
-        self.slots.free_all(State::Discarding, slots, ANYWHERE);
+        self.slots.free_discarded(slots);
     }
 
     /// Sets a reserved slot aside, because a failed write may still land on it.

@@ -200,8 +200,8 @@ impl Slots {
         }
     }
 
-    /// Frees many slots that there is nothing to discard of; one lock for each run of slots of the same class.
-    pub(crate) fn free_all(&self, from: State, slots: &[SlotId], placement: u16) {
+    /// Frees slots that were discarded; one lock for each run of slots of the same class.
+    pub(crate) fn free_discarded(&self, slots: &[SlotId]) {
         let of_class = slots.chunk_by(|a, b| self.class_of(a.0) == self.class_of(b.0));
         for group in of_class {
             let Some(class) = group.first().and_then(|slot| self.class_of(slot.0)) else {
@@ -210,8 +210,8 @@ impl Slots {
             };
             let mut free = self.lock_free(class);
             for &SlotId(slot) in group {
-                if self.change(slot, from, State::Free) {
-                    free.push(slot, placement);
+                if self.change(slot, State::Discarding, State::Free) {
+                    free.push(slot, ANYWHERE);
                 }
             }
         }

@@ -30,6 +30,7 @@ use crate::engine::{DEPTH_MAX, Engine, Queue, QueueOptions};
 use crate::error::OpenError;
 use crate::kind::EngineKind;
 use crate::limits::Limits;
+use crate::posix::PosixEngine;
 use driver::{Driver, Kind};
 use port::Port;
 use queue::BlkioQueue;
@@ -67,7 +68,11 @@ impl LibblkioEngine {
             _ => Kind::IoUring,
         };
         let driver = Driver::over(&device, kind)?;
-        let limits = driver.limits(Some(device.limits())).map_err(refused)?;
+        let mut limits = driver.limits(Some(device.limits())).map_err(refused)?;
+        if kind == Kind::IoUring {
+            // It discards with a flag that kernels from 6.7 on refuse.
+            limits.discard = None;
+        }
         limits.validate().map_err(|reason| OpenError::Limits {
             path: device.path().into(),
             reason,
@@ -101,6 +106,11 @@ impl Engine for LibblkioEngine {
             true => Arena::allocate_shared(bytes),
             false => Arena::allocate(bytes),
         }
+    }
+
+    fn discards(&self) -> Option<Arc<dyn Engine>> {
+        let posix = || -> Arc<dyn Engine> { Arc::new(PosixEngine::new(Arc::clone(&self.device))) };
+        matches!(self.device.kind(), DeviceKind::File | DeviceKind::Block).then(posix)
     }
 
     fn queue(&self, options: &QueueOptions) -> Result<Box<dyn Queue>, OpenError> {

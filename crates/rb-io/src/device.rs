@@ -218,6 +218,22 @@ impl Device {
         !number.is_ok_and(siblings::is_namespace)
     }
 
+    /// Whether a hole can be made in it (`FALLOC_FL_PUNCH_HOLE`): a file system may refuse all the same, and a block
+    /// device has to know a command that writes zeroes.
+    #[cfg(feature = "io-uring")]
+    pub(crate) fn punches_holes(&self) -> bool {
+        let number = |meta: std::fs::Metadata| {
+            discover::QueueDirectory::of(meta.rdev()).number("write_zeroes_max_bytes")
+        };
+        self.kind != DeviceKind::Block
+            || self
+                .file
+                .metadata()
+                .ok()
+                .and_then(number)
+                .is_some_and(|bytes| bytes > 0)
+    }
+
     /// The node through which another kind of engine reaches the same namespace, if there is one.
     pub(crate) fn sibling(&self) -> Option<PathBuf> {
         let number = self.file.metadata().ok()?.rdev();

@@ -5,6 +5,7 @@
 
 use std::fmt::Debug;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::arena::{Arena, ArenaError};
@@ -30,6 +31,11 @@ pub trait Engine: Send + Sync + Debug {
     /// As [`Arena::allocate`].
     fn arena(&self, bytes: usize) -> Result<Arena, ArenaError> {
         Arena::allocate(bytes)
+    }
+    /// The engine over the same device that discards are better sent through; none if that is this one. Its limits count
+    /// for them then: this engine's own may be none.
+    fn discards(&self) -> Option<Arc<dyn Engine>> {
+        None
     }
     /// Opens a queue.
     ///

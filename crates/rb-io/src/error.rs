@@ -201,6 +201,16 @@ impl IoError {
         }
     }
 
+    /// Whether there was no space for a write: the file system under a sparse file is full, its quota is used up, or
+    /// so is the pool of a thin device. It says nothing about the place that was to be written.
+    #[must_use]
+    pub fn is_out_of_space(&self) -> bool {
+        let Self::Os { source, .. } = self else {
+            return false;
+        };
+        matches!(error_number(source), Some(libc::ENOSPC | libc::EDQUOT))
+    }
+
     /// Whether the device has gone away, so that nothing will work until it is opened again.
     #[must_use]
     pub fn is_device_gone(&self) -> bool {

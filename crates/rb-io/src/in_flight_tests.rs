@@ -199,6 +199,21 @@ fn a_dropped_lane_waits_for_its_requests() {
     }
 }
 
+/// A probe waited half a minute for a queue that it dropped, or for ever where a plain read hung.
+#[test]
+fn a_probe_of_a_device_that_hangs_ends() {
+    if let Some(bed) = Bed::new("a probe of a device that hangs", EngineKind::Posix) {
+        bed.file.hold().expect("it obeys");
+        let start = Instant::now();
+        let refused = crate::probe::probe_within(bed.file.path(), Duration::from_millis(100));
+        let refused = refused.expect_err("nothing answers");
+        let words = std::error::Error::source(&refused).expect("a reason");
+        assert_eq!(words.to_string(), "no answer from the device within 100ms");
+        assert!(start.elapsed() < WATCHDOG / 2);
+        bed.file.release().expect("it obeys");
+    }
+}
+
 /// A ring of one thread cannot be waited for by another: it keeps the memory and returns at once.
 #[test]
 fn memory_outlives_a_ring_that_another_thread_drops() {

@@ -14,8 +14,8 @@
 //! waiter, queue or lane never frees memory that the kernel may still write.
 //!
 //! It is *not* a store, a cache or a format: it knows nothing of keys or slots. It is not an async
-//! runtime and starts no thread of its own, except the posix engine's workers for batches. It runs
-//! on Linux only.
+//! runtime and starts no thread of its own, except the posix engine's workers for batches and that of a
+//! probe. It runs on Linux only.
 //!
 //! ```
 //! use rb_io::{Arena, Device, EngineKind, Issuer, Lane, QueueOptions, Request};

@@ -19,9 +19,6 @@ use crate::limits::Limits;
 use pool::Pool;
 use queue::PosixQueue;
 
-#[cfg(feature = "libblkio")]
-pub(crate) use execute::discard;
-
 /// Worker threads at most. A worker blocks in the kernel, so this is the device's queue depth as
 /// this engine can make it, not a number of processors.
 const WORKERS_MAX: u32 = 16;

@@ -5,8 +5,10 @@
 
 mod advice;
 
+use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
 
 use rustix::fs::Access as Right;
 
@@ -55,7 +57,7 @@ pub struct EngineProbe {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct EngineOffer {
-    /// Its limits, with their sources. They say how many placement ids there are.
+    /// Its limits, with their sources; for discards, those of [`Engine::discards`]. They say how many placement ids there are.
     pub limits: Limits,
     /// What a queue of it uses, and what not and why.
     pub features: Vec<Feature>,
@@ -66,11 +68,38 @@ const ARENA_BYTES: usize = 64 << 20;
 /// Depth of a probed queue: that of a store by default.
 const DEPTH: u32 = 256;
 
-/// Looks at a file, device node or socket. Writes nothing and claims nothing.
+/// How long a device may take for all of the questions. Opening it reads from it, and a read that hangs in the kernel
+/// cannot be given up by the thread that made it.
+const ANSWER_MAX: Duration = Duration::from_secs(5);
+
+/// Looks at a file, device node or socket, for at most five seconds. Writes nothing and claims nothing.
 ///
 /// # Errors
-/// As [`Device::open`] for reading. An engine that cannot be used is no error.
+/// As [`Device::open`] for reading, and [`OpenError::Path`] if the device does not answer in time: a thread of its own
+/// then goes on waiting for it. An engine that cannot be used is no error.
 pub fn probe(path: &Path) -> Result<Probe, OpenError> {
+    probe_within(path, ANSWER_MAX)
+}
+
+pub(crate) fn probe_within(path: &Path, time: Duration) -> Result<Probe, OpenError> {
+    let (sender, answer) = mpsc::channel();
+    let asked = path.to_path_buf();
+    let thread = std::thread::Builder::new().name("rb-probe".into());
+    let failed = |source| OpenError::Path {
+        path: path.into(),
+        step: "probe",
+        source,
+    };
+    // Whoever waited may have gone.
+    let asking = thread.spawn(move || drop(sender.send(look(&asked))));
+    drop(asking.map_err(failed)?);
+    answer.recv_timeout(time).map_err(|_| {
+        let words = format!("no answer from the device within {time:?}");
+        failed(io::Error::new(io::ErrorKind::TimedOut, words))
+    })?
+}
+
+fn look(path: &Path) -> Result<Probe, OpenError> {
     let device = Arc::new(Device::open(path, Access::ReadOnly)?);
     let mut engines: Vec<_> = EngineKind::ALL
         .into_iter()
@@ -119,10 +148,15 @@ fn offer(device: &Arc<Device>, kind: EngineKind) -> Result<EngineOffer, OpenErro
         arenas: arena.into_iter().collect(),
         issuer: Issuer::OneThread,
         inline: false,
-        linger: std::time::Duration::ZERO,
+        linger: Duration::ZERO,
     })?;
+    let discards = engine.discards();
+    let discard = discards.as_ref().unwrap_or(&engine).limits().discard;
     Ok(EngineOffer {
-        limits: *engine.limits(),
+        limits: Limits {
+            discard,
+            ..*engine.limits()
+        },
         features: queue.report(),
     })
 }

@@ -18,11 +18,12 @@ use std::time::Duration;
 use crate::arena::Arena;
 use crate::buffer::Buffer;
 
-use crate::device::Device;
+use crate::device::{Device, DeviceKind};
 use crate::engine::{DEPTH_MAX, Engine, Issuer, Queue, QueueOptions};
 use crate::error::OpenError;
 use crate::kind::EngineKind;
 use crate::limits::Limits;
+use crate::posix::PosixEngine;
 use crate::request::{OpKind, Part};
 use crate::sys::encode::{BlockEncoder, Encoder};
 use crate::sys::ring::{Flavour, Ring};
@@ -44,13 +45,14 @@ impl UringEngine {
     /// `kernel.io_uring_disabled` or a seccomp filter, too old, or `RLIMIT_MEMLOCK` too small for the
     /// rings that a program makes.
     pub fn new(device: Arc<Device>) -> Result<Self, OpenError> {
-        probe_rings(KIND, &device, || BlockEncoder {
-            device: Arc::clone(&device),
-        })?;
+        probe_rings(KIND, &device, || BlockEncoder)?;
         let mut limits = *device.limits();
         // A submission entry has one byte for the stream.
         if let Some(placements) = &mut limits.placements {
             placements.value = placements.value.min(u8::MAX.into());
+        }
+        if !device.punches_holes() {
+            limits.discard = None;
         }
         let engine = Self { device, limits };
         let memory = block_memory(&engine).map_err(|source| refused(KIND, "memory", source))?;
@@ -150,9 +152,15 @@ impl Engine for UringEngine {
         self.device.capacity_bytes()
     }
 
+    /// The ring has no operation that discards on every kernel that we run on: that which makes a hole in a file has a
+    /// block device write zeroes.
+    fn discards(&self) -> Option<Arc<dyn Engine>> {
+        let posix = || -> Arc<dyn Engine> { Arc::new(PosixEngine::new(Arc::clone(&self.device))) };
+        (self.device.kind() == DeviceKind::Block).then(posix)
+    }
+
     fn queue(&self, options: &QueueOptions) -> Result<Box<dyn Queue>, OpenError> {
-        let device = Arc::clone(&self.device);
-        open_queue(KIND, &self.device, options, BlockEncoder { device })
+        open_queue(KIND, &self.device, options, BlockEncoder)
     }
 }
 

@@ -1,15 +1,21 @@
 //! Freed slots are discarded: when, which, how many together; and what becomes of it where the device fails.
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use rb_core::{ClassRequest, FormatError, FormatOptions, Share, Store, format_engine};
-use rb_io::{DiscardLimits, Engine, Issuer, Lane, Limit, Limits, OpKind, QueueOptions, Request};
+use rb_core::{
+    ClassRequest, FormatError, FormatOptions, Share, Store, StoreOptions, format_engine,
+};
+use rb_io::{
+    DiscardLimits, Engine, Issuer, Lane, Limit, Limits, OpKind, OpenError, Queue, QueueOptions,
+    Request,
+};
 use rb_testkit::{MemDevice, MemEngine, MemOp, Moment};
 
 use crate::support::{EIO, Sim, key, slots_of, value};
 
 const EOPNOTSUPP: i32 = 95;
+const LONG: Duration = Duration::from_secs(20);
 /// Bytes of a slot with its header.
 const STRIDE: u64 = 8192;
 
@@ -154,9 +160,10 @@ fn puts_take_slots_that_wait_before_they_evict() {
     assert_eq!(discards(&sim), [], "they are in use again");
 }
 
-/// A put that keeps what exists gives its slots back unwritten: there is nothing to discard of them.
+/// A put that keeps what exists took slots for all its keys and gave back what it did not need: as slots that
+/// nothing was written to, whatever an entry had left in them.
 #[test]
-fn slots_that_nothing_was_written_to_are_not_discarded() {
+fn a_put_that_needs_no_slot_changes_nothing_about_those_that_are_free() {
     let sim = Sim::new(8);
     let store = open(&sim);
     put(&store, 0..2);
@@ -164,10 +171,17 @@ fn slots_that_nothing_was_written_to_are_not_discarded() {
         mode: rb_core::PutMode::KeepExisting,
         ..rb_core::PutOptions::default()
     };
-    store.put_many(vec![rb_core::Put::new(&key(0), b"other")], options);
+    let keep = || store.put_many(vec![rb_core::Put::new(&key(0), b"other")], options);
+    keep();
     store.sync().unwrap();
     step_to_the_end(&store);
-    assert_eq!(discards(&sim), []);
+    assert_eq!(discards(&sim), [], "nothing was ever written there");
+    put(&store, 2..8);
+    remove(&store, 7..8);
+    keep();
+    store.sync().unwrap();
+    step_to_the_end(&store);
+    assert_eq!(discards(&sim).len(), 1);
 }
 
 #[test]
@@ -297,6 +311,74 @@ fn a_discard_that_hangs_keeps_its_slot_out_of_use() {
     store.close().unwrap();
 }
 
+/// Slots of the same step whose discards had not even been sent stayed out of use with those that hung.
+#[test]
+fn only_what_was_sent_to_a_device_that_hangs_is_out_of_use() {
+    let sim = Sim::new(256);
+    let store = sim.open_with(|options| {
+        options.discard_freed = true;
+        options.io_deadline = Duration::from_millis(100);
+    });
+    put(&store, 0..256);
+    (0..20).for_each(|n| remove(&store, 2 * n..2 * n + 1));
+    store.sync().unwrap();
+    sim.device.hold(slots_of(&store));
+    step_to_the_end(&store);
+    let class = store.stats().index.classes[0];
+    assert_eq!((class.discarding, class.free), (8, 12));
+    sim.device.release();
+    store.audit().unwrap();
+}
+
+/// A device that took its time for each discard, and still answered each in time, kept whoever closed for as many
+/// of them as a step has.
+#[test]
+fn a_step_ends_in_time_on_a_slow_device() {
+    let sim = Sim::new(1024);
+    let store = sim.open_with(|options| {
+        options.discard_freed = true;
+        options.io_deadline = Duration::from_millis(100);
+    });
+    put(&store, 0..256);
+    (0..128).for_each(|n| remove(&store, 2 * n..2 * n + 1));
+    store.sync().unwrap();
+    sim.device.observe(|moment, ops| {
+        if moment == Moment::Before && ops.iter().any(|op| op.op == OpKind::Discard) {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    });
+    store.close().unwrap();
+    let sent = discards(&sim).len();
+    // Eight at a time.
+    assert!((8..=32).contains(&sent), "{sent} were sent");
+    let class = store.stats().index.classes[0];
+    assert_eq!((class.discarding, class.free), (0, 1024 - 128));
+}
+
+/// The slot of an entry that was removed under a lease is free when that ends, which is no change that is recorded:
+/// on a store that was idle from then on it waited for a commit for ever.
+#[test]
+fn an_idle_store_discards_what_a_lease_kept() {
+    let sim = Sim::new(8);
+    let store = sim.open_with(|options| {
+        options.discard_freed = true;
+        options.background = rb_core::Background::Threads;
+        options.sync_interval = Duration::from_millis(1);
+    });
+    put(&store, 0..1);
+    let locks = store.lookup_and_lock(&[&key(0)]);
+    remove(&store, 0..1);
+    store.sync().unwrap();
+    let commits = store.stats().commits;
+    store.unlock(locks.into_iter().flatten().collect());
+    let start = Instant::now();
+    while discards(&sim).is_empty() {
+        assert!(start.elapsed() < LONG, "it still waits");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(store.stats().commits, commits, "there was nothing to write");
+}
+
 fn limits(discard: Option<DiscardLimits>) -> Limits {
     Limits {
         discard,
@@ -372,6 +454,10 @@ fn discards_are_whole_units_of_the_device() {
 }
 
 fn formatted(device: &Arc<MemDevice>) -> Result<rb_core::Superblock, FormatError> {
+    formatted_by(Arc::new(MemEngine::new(Arc::clone(device))))
+}
+
+fn formatted_by(engine: Arc<dyn Engine>) -> Result<rb_core::Superblock, FormatError> {
     let classes = vec![ClassRequest {
         slot_bytes: 4096,
         share: Share::Slots(300),
@@ -386,7 +472,6 @@ fn formatted(device: &Arc<MemDevice>) -> Result<rb_core::Superblock, FormatError
         })),
         ..FormatOptions::new("", classes)
     };
-    let engine: Arc<dyn Engine> = Arc::new(MemEngine::new(Arc::clone(device)));
     let superblock = format_engine(&engine, &options)?;
     let progress = progress.lock().unwrap();
     let (done, all) = *progress.last().unwrap();
@@ -425,4 +510,53 @@ fn a_format_discards_every_slot_and_nothing_else() {
         "{refused}"
     );
     assert_eq!(device.counts().writes, 0);
+}
+
+/// Takes no discards itself.
+#[derive(Debug)]
+struct Elsewhere(Arc<MemEngine>, Limits);
+
+impl Engine for Elsewhere {
+    fn name(&self) -> &'static str {
+        "elsewhere"
+    }
+
+    fn limits(&self) -> &Limits {
+        &self.1
+    }
+
+    fn capacity_bytes(&self) -> u64 {
+        self.0.capacity_bytes()
+    }
+
+    fn discards(&self) -> Option<Arc<dyn Engine>> {
+        Some(self.0.clone())
+    }
+
+    fn queue(&self, options: &QueueOptions) -> Result<Box<dyn Queue>, OpenError> {
+        self.0.queue(options)
+    }
+}
+
+/// A block device's discard was an ioctl in the thread that reaped: whatever hung there, nothing ended its wait.
+#[test]
+fn discards_go_through_the_engine_that_is_named_for_them() {
+    let sim = Sim::limited(300, limits(units(4096)), 64, None);
+    let memory = Arc::new(MemEngine::new(Arc::clone(&sim.device)));
+    let engine = Arc::new(Elsewhere(memory, limits(None)));
+    formatted_by(engine.clone()).unwrap();
+    let formatted = discards(&sim).len();
+    assert!(formatted > 0);
+    let options = StoreOptions {
+        discard_freed: true,
+        background: rb_core::Background::Manual,
+        buffer_bytes: Some(1 << 20),
+        ..StoreOptions::default()
+    };
+    let store = Store::open_engine(engine, options).unwrap();
+    put(&store, 0..1);
+    remove(&store, 0..1);
+    store.sync().unwrap();
+    step_to_the_end(&store);
+    assert_eq!(discards(&sim).len(), formatted + 1);
 }

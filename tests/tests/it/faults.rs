@@ -81,6 +81,30 @@ fn a_slot_that_fails_again_and_again_is_bad_and_stays_so_after_restarts() {
     sim.open().audit().unwrap();
 }
 
+/// The file system under a sparse file, or under one whose slots were discarded, was full for a while: each slot
+/// that was tried three times meanwhile was bad for good.
+#[test]
+fn a_full_file_system_makes_no_slot_bad() {
+    let sim = Sim::new(2);
+    let store = sim.open();
+    sim.device
+        .fail_always(OpKind::Write, slots_of(&store), ENOSPC);
+    for n in 0..20 {
+        let refused = store.put(&key(n), b"v").unwrap_err();
+        assert!(refused.is_out_of_space() && !refused.is_poisoned());
+        let cause = std::error::Error::source(&refused).unwrap();
+        let cause = std::error::Error::source(cause).unwrap().to_string();
+        assert!(cause.contains("No space left"), "{cause}");
+        store.sync().unwrap();
+    }
+    let class = store.stats().index.classes[0];
+    assert_eq!((class.bad, class.quarantined, class.free), (0, 0, 2));
+    assert_eq!(sim.watch.count("BadSlot"), 0);
+    sim.device.heal();
+    assert!(put_many(&store, 0..2).iter().all(Result::is_ok));
+    store.audit().unwrap();
+}
+
 #[test]
 fn a_failed_read_is_an_error_and_forgets_nothing() {
     let sim = Sim::new(32);

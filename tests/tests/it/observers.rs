@@ -3,10 +3,11 @@
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, mpsc};
 use std::task::{Context, Wake, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rb_core::{Background, Event, Events, Store};
 use rb_io::OpKind;
+use rb_testkit::Moment;
 
 use crate::support::{EIO, Sim, ends_within, key};
 
@@ -90,6 +91,58 @@ fn an_observer_of_a_checkpoints_own_commit_may_ask_for_another() {
     });
     assert!(ended, "the checkpoint hangs");
     assert_eq!(*rescuer.1.lock().unwrap(), [true], "it was told once");
+}
+
+/// Takes its time over a dropped entry: until it is told to go on, or two seconds.
+#[derive(Debug)]
+struct Slow(Mutex<mpsc::Receiver<()>>);
+
+impl Events for Slow {
+    fn event(&self, event: &Event<'_>) {
+        if let Event::Dropped { .. } = event {
+            let _told = self.0.lock().unwrap().recv_timeout(Duration::from_secs(2));
+        }
+    }
+}
+
+/// The driver held the wake-ups of a round while it told the observer: whoever waited for an answer that was there
+/// waited for the observer, too.
+#[test]
+fn a_slow_observer_keeps_no_answer_from_others() {
+    let sim = Sim::new(8);
+    let (go_on, slow) = mpsc::channel();
+    let store = sim.open_with(|options| {
+        options.background = Background::Threads;
+        options.events = Some(Arc::new(Slow(Mutex::new(slow))));
+    });
+    for n in 0..2 {
+        store.put(&key(n), b"v").unwrap();
+    }
+    let slot = |n| store.geometry().slot_offset(n).unwrap();
+    sim.device.corrupt(slot(1) + 4096..slot(1) + 4097);
+    // Both gets are answered in one round: the first by its only read, the second by that which follows the read
+    // that proved nothing.
+    sim.device.hold(slot(0)..slot(1));
+    let (device, second) = (sim.device.clone(), slot(1)..slot(2));
+    sim.device.observe(move |moment, ops| {
+        if moment == Moment::After && ops.iter().any(|op| second.contains(&op.offset)) {
+            device.hold(second.clone());
+        }
+    });
+    let whole = store.get_many_async(&[&key(0)]);
+    let rotten = store.get_many_async(&[&key(1)]);
+    let waiter = std::thread::spawn(move || {
+        let start = Instant::now();
+        assert!(whole.wait()[0].as_ref().unwrap().is_some());
+        start.elapsed()
+    });
+    sim.wait_for_held(2);
+    std::thread::sleep(Duration::from_millis(20));
+    sim.device.release();
+    let waited = waiter.join().unwrap();
+    go_on.send(()).unwrap();
+    assert!(waited < Duration::from_secs(1), "{waited:?}");
+    assert!(rotten.wait()[0].as_ref().unwrap().is_none());
 }
 
 /// An executor that polls in place: the woken task puts and syncs.

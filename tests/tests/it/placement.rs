@@ -107,6 +107,27 @@ fn every_write_goes_to_the_id_that_it_should() {
     );
 }
 
+/// Puts that keep what exists took free slots for their own id and gave them back as if written with it.
+#[test]
+fn a_put_that_needs_no_slot_changes_no_id() {
+    let sim = sim(8);
+    let store = open(&sim);
+    for n in 0..8 {
+        put(&store, (n % 2) as u8, n..n + 1).remove(0).unwrap();
+    }
+    let of_class_1 = slots(&store, 7..8);
+    (6..8).for_each(|n| drop(store.remove(&key(n))));
+    let options = PutOptions {
+        mode: rb_core::PutMode::KeepExisting,
+        ..PutOptions::default()
+    };
+    let names = [key(0), key(1)];
+    let puts = names.iter().map(|name| Put::new(name, b"other"));
+    store.put_many(puts.collect(), options);
+    put(&store, 1, 9..10).remove(0).unwrap();
+    assert_eq!(slots(&store, 9..10), of_class_1);
+}
+
 /// After a restart too: a live entry says where its slot was written.
 #[test]
 fn a_freed_slot_goes_to_the_class_that_it_had() {

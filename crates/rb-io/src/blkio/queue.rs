@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::driver::Driver;
 use super::port::{Board, Port, Waiting};
 use crate::arena::{Arena, ArenaId};
-use crate::device::{Device, DeviceKind};
+use crate::device::Device;
 use crate::engine::{Feature, Queue, QueueCounters, QueueOptions};
 use crate::error::OpenError;
 use crate::kind::EngineKind;
@@ -27,7 +27,8 @@ const REFUSAL_SLEEP: Duration = Duration::from_millis(4);
 pub(super) struct BlkioQueue {
     port: Arc<Port>,
     board: Arc<Board>,
-    /// What discards go through where libblkio cannot; none behind a socket.
+    /// Claimed as long as this lives; none behind a socket.
+    #[expect(dead_code, reason = "it is open, that is what it is for")]
     device: Option<Arc<Device>>,
     capacity_bytes: u64,
     depth: u32,
@@ -123,24 +124,11 @@ impl BlkioQueue {
             }
         }
         done.append(&mut self.invalid);
-        for mut ended in self.board.take() {
+        for ended in self.board.take() {
             self.started -= 1;
-            if let Some(result) = self.discard_elsewhere(&ended.part, &ended.result) {
-                ended.result = result;
-            }
             done.push(ended.into_done());
         }
         Ok(())
-    }
-
-    /// libblkio discards with a flag that kernels from 6.7 on refuse; then the posix way is left.
-    fn discard_elsewhere(&self, part: &Part, result: &io::Result<()>) -> Option<io::Result<()>> {
-        let error = result.as_ref().err()?;
-        let device = self.device.as_deref()?;
-        let unsupported = error.raw_os_error() == Some(libc::EOPNOTSUPP);
-        let plain = matches!(device.kind(), DeviceKind::File | DeviceKind::Block);
-        (part.op == OpKind::Discard && unsupported && plain)
-            .then(|| crate::posix::discard(device, part))
     }
 }
 

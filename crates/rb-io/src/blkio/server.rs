@@ -17,7 +17,7 @@ use crate::limits::Limits;
 use crate::sys::channel;
 
 /// How long a server may take for its greeting.
-const GREETING: Duration = Duration::from_millis(if cfg!(test) { 300 } else { 5_000 });
+const GREETING: Duration = Duration::from_millis(if cfg!(test) { 300 } else { 4_000 });
 
 /// Descriptors of the virtqueue, the most first: what QEMU's server takes at most, what libblkio asks for by
 /// itself, and what every server has.

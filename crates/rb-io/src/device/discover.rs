@@ -114,11 +114,12 @@ impl QueueDirectory {
     }
 
     pub(super) fn number(&self, name: &str) -> Option<u64> {
-        fs::read_to_string(format!("{}/{name}", self.0))
-            .ok()?
-            .trim()
-            .parse()
-            .ok()
+        self.text(name)?.parse().ok()
+    }
+
+    pub(super) fn text(&self, name: &str) -> Option<String> {
+        let text = fs::read_to_string(format!("{}/{name}", self.0)).ok()?;
+        Some(text.trim().to_owned())
     }
 
     /// `chunk_sectors`: transfers that cross a multiple are split by the drive, slowly.

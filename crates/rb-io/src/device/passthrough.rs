@@ -67,9 +67,10 @@ pub(super) fn open(path: &Path, access: Access, number: u64) -> Result<Device, O
             ),
         },
     ];
-    let found = Found::ask(path, &file)?;
-    report.extend(found.report());
     let queue = sibling.map(|node| QueueDirectory::of(node.number()));
+    let zoned = queue.as_ref().and_then(|queue| queue.text("zoned"));
+    let found = Found::ask(path, &file, zoned.as_deref())?;
+    report.extend(found.report());
     let limits = found.limits(&|name| queue.as_ref()?.number(name));
     let unusable = |reason| OpenError::Limits {
         path: path.into(),
@@ -152,6 +153,24 @@ fn placement_handles(file: &File, nsid: u32) -> io::Result<Vec<u16>> {
     Ok(identifiers(&answer))
 }
 
+/// Whether the namespace has the command set NVM, as its descriptors say. Those came with 1.3, and the kernel lets only
+/// administrators ask for them; where they are not to be had, a block node says it: the kernel drives no other sets
+/// than NVM and the zoned one.
+fn is_nvm(set: io::Result<u8>, zoned: Option<&str>) -> Result<(), String> {
+    match (set, zoned) {
+        (Ok(0), _) | (Err(_), Some("none")) => Ok(()),
+        (Ok(2), _) | (Err(_), Some(_)) => {
+            Err("it is zoned: its blocks cannot be written in any order".into())
+        }
+        (Ok(other), _) => Err(format!(
+            "its command set is {other}; only NVM (0) has blocks to read and write"
+        )),
+        (Err(why), None) => Err(format!(
+            "its command set is unknown: it has no block node, and its identification descriptors are not to be had: {why}"
+        )),
+    }
+}
+
 /// What the controller answered.
 struct Found {
     namespace: Namespace,
@@ -163,7 +182,8 @@ struct Found {
 }
 
 impl Found {
-    fn ask(path: &Path, file: &File) -> Result<Self, OpenError> {
+    /// `zoned` is what the kernel says so of the block node; none if there is none.
+    fn ask(path: &Path, file: &File, zoned: Option<&str>) -> Result<Self, OpenError> {
         let id =
             namespace_id(file.as_fd()).map_err(|source| failed(path, "NVME_IOCTL_ID", source))?;
         let identify = |what| {
@@ -186,16 +206,10 @@ impl Found {
         let controller = Controller::decode(&controller);
         let answer = identify(Identify::Namespace)
             .map_err(|source| failed(path, "identify of the namespace", source))?;
-        // Controllers before 2.0 have neither, and the kernel lets only administrators ask for the first.
-        let set = identify(Identify::Descriptors).map_or(0, |answer| command_set(&answer));
+        // Controllers before 2.0 need not have it.
         let nvm = identify(Identify::NvmController).ok();
-        let decoded = match set {
-            0 => NamespaceForm::decode(&answer),
-            2 => Err("it is zoned: its blocks cannot be written in any order".into()),
-            other => Err(format!(
-                "its command set is {other}; only NVM (0) has blocks to read and write"
-            )),
-        };
+        let set = identify(Identify::Descriptors).map(|answer| command_set(&answer));
+        let decoded = is_nvm(set, zoned).and_then(|()| NamespaceForm::decode(&answer));
         let form = decoded.map_err(|reason| OpenError::Limits {
             path: path.into(),
             reason,
@@ -313,6 +327,26 @@ mod tests {
             controller: Controller::decode(&answer),
             nvm: None,
             no_handles: None,
+        }
+    }
+
+    /// A namespace whose descriptors could not be read was taken for one of blocks, whatever it was.
+    #[test]
+    fn what_is_not_known_to_be_nvm_is_refused() {
+        let failed = || Err(io::Error::from_raw_os_error(libc::EACCES));
+        for (set, zoned, words) in [
+            (Ok(0), None, None),
+            (Ok(0), Some("none"), None),
+            (failed(), Some("none"), None),
+            (Ok(2), Some("host-managed"), Some("it is zoned")),
+            (failed(), Some("host-managed"), Some("it is zoned")),
+            (Ok(1), None, Some("its command set is 1")),
+            (failed(), None, Some("Permission denied")),
+        ] {
+            let refused = is_nvm(set, zoned).err();
+            let said = refused.as_deref().unwrap_or_default();
+            assert_eq!(refused.is_some(), words.is_some(), "{said}");
+            assert!(said.contains(words.unwrap_or_default()), "{said}");
         }
     }
 

@@ -25,7 +25,7 @@ pub(super) fn execute(device: &Device, part: Part) -> PartDone {
 }
 
 /// A discard in the calling thread.
-pub(crate) fn discard(device: &Device, part: &Part) -> io::Result<()> {
+fn discard(device: &Device, part: &Part) -> io::Result<()> {
     let (offset, len) = (part.offset, u64::from(part.len));
     if device.kind() == DeviceKind::Block {
         return transfer::discard_blocks(device.fd(), offset, len);

@@ -4,14 +4,11 @@
 
 use std::io;
 use std::os::fd::RawFd;
-use std::sync::Arc;
 
 use io_uring::types::{Fd, Fixed, FsyncFlags};
 use io_uring::{cqueue, opcode, squeue};
 
-use crate::device::{Device, DeviceKind};
 use crate::request::{OpKind, Part};
-use crate::sys::transfer;
 
 /// The only entry of the registered file table.
 pub(super) const DEVICE: Fixed = Fixed(0);
@@ -67,9 +64,7 @@ pub(super) fn address(part: &Part) -> *mut u8 {
 }
 
 /// Reads and writes of a file or a block device.
-pub(crate) struct BlockEncoder {
-    pub(crate) device: Arc<Device>,
-}
+pub(crate) struct BlockEncoder;
 
 // SAFETY: `address` is that of the part's memory, `len` its length; other operations have none.
 unsafe impl Encoder for BlockEncoder {
@@ -137,22 +132,10 @@ unsafe impl Encoder for BlockEncoder {
         }
     }
 
-    /// Block devices that cannot punch holes may still discard, which has no ring operation on every
-    /// kernel that we run on.
     fn finish(&mut self, part: &mut Part, result: i32) -> io::Result<u32> {
-        let result = moved(result);
-        if part.op != OpKind::Discard {
-            return result;
-        }
-        match result {
-            Err(error)
-                if self.device.kind() == DeviceKind::Block
-                    && error.raw_os_error() == Some(libc::EOPNOTSUPP) =>
-            {
-                let len = u64::from(part.len);
-                transfer::discard_blocks(self.device.fd(), part.offset, len).map(|()| part.len)
-            }
-            result => result.map(|_| part.len),
-        }
+        moved(result).map(|moved| match part.op {
+            OpKind::Discard => part.len,
+            _ => moved,
+        })
     }
 }

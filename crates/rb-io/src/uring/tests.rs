@@ -75,9 +75,7 @@ fn every_part_lies_in_a_window() {
     let arenas = [5 * MIB, 9 * MIB + BLOCK].map(|bytes| Arena::allocate(bytes).unwrap());
     for lazy in [true, false] {
         let device = Arc::clone(&engine.device);
-        let encoder = BlockEncoder {
-            device: Arc::clone(&device),
-        };
+        let encoder = BlockEncoder;
         let mut ring = Ring::new(8, &flavours(Issuer::Any), device, encoder).unwrap();
         let mut windows = Registered::new(&mut ring, &arenas, MIB as u64, lazy);
         let pinned = |windows: &Registered| {
