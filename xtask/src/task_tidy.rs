@@ -15,7 +15,7 @@ const DIRECTION: [(&str, &[&str]); 10] = [
     ("rb-index", &[]),
     ("rb-testkit", &["rb-io"]),
     ("rb-core", &["rb-format", "rb-io", "rb-index"]),
-    ("rb-cli", &["rb-core", "rb-format"]),
+    ("rb-cli", &["rb-core", "rb-format", "rb-io"]),
     ("rb-tests", &["rb-core", "rb-format", "rb-io", "rb-testkit"]),
     ("rb-fuzz", &["rb-core", "rb-format", "rb-io", "rb-testkit"]),
     (

@@ -404,6 +404,10 @@ pub struct RecoverBenchArgs {
     /// Measure besides how long it takes if no checkpoint was ever written and the log is full.
     #[arg(long)]
     pub full_log: bool,
+    /// Measure each case so often, after a kill anew for each; the round with the median time to the
+    /// first verified get is shown (of an even number the slower of the two in the middle), and the range.
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub rounds: u32,
 }
 
 /// What a store under measurement is filled with.
@@ -421,6 +425,11 @@ pub struct FillArgs {
     /// Length of each value.
     #[arg(long, default_value = "4096", value_parser = parse_size, value_name = "SIZE")]
     pub value_bytes: u64,
+    /// Write only the values of slots whose number is a multiple of N, and leave out the writes of the others, so
+    /// that a sparse file smaller than its values will do. Metadata is written whole. Entries without their
+    /// bytes would not survive a look at them, so above 1 nothing is validated (--validate off).
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub write_every: u64,
     /// How recovered entries are validated when a store is opened that is measured.
     #[arg(long, value_enum, default_value = "lazy")]
     pub validate: ValidateMode,

@@ -24,10 +24,15 @@ pub(crate) fn open(
     output: &mut Output,
 ) -> Result<Store, Failure> {
     let store = open_quietly(path, options)?;
+    warn(&store, output);
+    Ok(store)
+}
+
+/// Warns of what the recovery of a store found.
+pub(crate) fn warn(store: &Store, output: &mut Output) {
     for warning in warnings::of(store.recovery()) {
         output.warn(warning);
     }
-    Ok(store)
 }
 
 /// The options of a store that is opened for writing.

@@ -4,9 +4,10 @@ use std::time::Instant;
 
 use rb_core::{EngineKind, Payload, Put, PutOptions, Store};
 
+use super::thin;
 use crate::args::FillArgs;
 use crate::failure::Failure;
-use crate::open::{close, open_writing};
+use crate::open::{close, warn, writing};
 use crate::output::Output;
 use crate::payload::fill as fill_payload;
 use crate::progress;
@@ -28,7 +29,8 @@ pub(super) fn fill(
     engine: EngineKind,
     output: &mut Output,
 ) -> Result<Filled, Failure> {
-    let store = open_writing(&args.store, engine, output)?;
+    let store = thin::open(args, writing(engine))?;
+    warn(&store, output);
     let start = Instant::now();
     let bar = progress::bar(args.entries, "fill");
     let batch = (BATCH_BYTES / args.value_bytes).clamp(1, BATCH_ENTRIES);
@@ -92,6 +94,11 @@ pub(super) fn put(
         })?;
     }
     Ok(())
+}
+
+/// The entry that has this key; any number for a key that is not from here.
+pub(super) fn id(key: &[u8]) -> u64 {
+    key.first_chunk().map_or(0, |id| u64::from_le_bytes(*id))
 }
 
 /// The key of an entry: its number, then bytes that do not compress, as hashes do not.

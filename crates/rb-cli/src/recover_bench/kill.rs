@@ -7,10 +7,10 @@ use rb_core::{Background, EngineKind, Store, StoreOptions};
 
 use super::fill::put;
 use super::measure::child_args;
+use super::thin;
 use crate::args::{FillArgs, RecoverChurnArgs, Until};
 use crate::child::{Child, said};
 use crate::failure::Failure;
-use crate::open::open_quietly;
 use crate::output::Output;
 use crate::payload::mix;
 use crate::run::Outcome;
@@ -55,7 +55,7 @@ pub(crate) fn churn(
         busy_wait,
         ..StoreOptions::default()
     };
-    let store = open_quietly(&args.fill.store, options)?;
+    let store = thin::open(&args.fill, options)?;
     let mut writer = Writer {
         store: &store,
         fill: &args.fill,

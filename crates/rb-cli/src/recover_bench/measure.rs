@@ -3,10 +3,10 @@
 use std::ffi::OsString;
 use std::time::Instant;
 
-use rb_core::{EngineKind, StoreOptions, Validate};
+use rb_core::{EngineKind, Store, StoreOptions, Validate};
 use serde::{Deserialize, Serialize};
 
-use super::fill::key;
+use super::fill::{id, key};
 use crate::args::{FillArgs, ValidateMode};
 use crate::child::{Child, said};
 use crate::failure::Failure;
@@ -23,7 +23,7 @@ const TRIES: u64 = 1000;
 #[derive(Serialize, Deserialize)]
 pub(super) struct Measured {
     /// All of it, to the first verified get.
-    first_get_seconds: f64,
+    pub(super) first_get_seconds: f64,
     /// The opening, and before it the wait until the kernel let go of a killed process's lock.
     open_seconds: f64,
     base_seconds: f64,
@@ -56,6 +56,7 @@ pub(super) fn child_args(command: &str, fill: &FillArgs, engine: EngineKind) -> 
         ("--entries", fill.entries.to_string()),
         ("--key-bytes", fill.key_bytes.to_string()),
         ("--value-bytes", fill.value_bytes.to_string()),
+        ("--write-every", fill.write_every.to_string()),
         ("--validate", fill.validate.name().to_owned()),
         ("--depth", fill.depth.to_string()),
         ("--engine", engine.to_string()),
@@ -101,29 +102,7 @@ pub(crate) fn probe(
     };
     let store = open_quietly(&fill.store, options)?;
     let open_seconds = start.elapsed().as_secs_f64();
-    let mut missed = 0;
-    loop {
-        let id = mix(missed) % fill.entries.max(1);
-        let key = key(fill, id);
-        let value = store.get(&key).map_err(|source| Failure::Key {
-            what: "getting",
-            key: key.clone(),
-            source,
-        })?;
-        match value {
-            Some(value) if is_payload(id, &value) => break,
-            Some(_) => {
-                return Err(Failure::Contract {
-                    what: format!("entry {id} has other bytes"),
-                });
-            }
-            None => missed += 1,
-        }
-        if missed == TRIES {
-            let what = format!("none of {TRIES} entries of a full store is there after a restart");
-            return Err(Failure::Contract { what });
-        }
-    }
+    let missed = first_get(&store, fill)?;
     let first_get_seconds = start.elapsed().as_secs_f64();
     let report = store.recovery();
     output.json(&Measured {
@@ -145,6 +124,51 @@ pub(crate) fn probe(
     output.flush()?;
     close(&store)?;
     Ok(Outcome::Done)
+}
+
+/// Gets entries until one is there, and answers how many were not.
+///
+/// Of a store that is written in part only those are asked for that have their bytes: a read of any
+/// other is a miss that drops the entry, and the next round would find fewer.
+fn first_get(store: &Store, fill: &FillArgs) -> Result<u64, Failure> {
+    let mut missed = 0;
+    let mut found = None;
+    let mut goes_on = |id| {
+        match is_there(store, fill, id) {
+            Ok(false) => missed += 1,
+            other => found = Some(other),
+        }
+        found.is_none() && missed < TRIES
+    };
+    if fill.write_every == 1 {
+        let mut tries = 0..TRIES;
+        tries.all(|at| goes_on(mix(at) % fill.entries.max(1)));
+    } else {
+        let is_written = |slot| u64::from(slot).is_multiple_of(fill.write_every);
+        store.for_each(|entry| !is_written(entry.slot) || goes_on(id(&entry.key)));
+    }
+    match found {
+        Some(answer) => answer.map(|_| missed),
+        None => Err(Failure::Contract {
+            what: format!("none of {missed} entries of a full store is there after a restart"),
+        }),
+    }
+}
+
+fn is_there(store: &Store, fill: &FillArgs, id: u64) -> Result<bool, Failure> {
+    let key = key(fill, id);
+    match store.get(&key) {
+        Ok(Some(value)) if is_payload(id, &value) => Ok(true),
+        Ok(Some(_)) => Err(Failure::Contract {
+            what: format!("entry {id} has other bytes"),
+        }),
+        Ok(None) => Ok(false),
+        Err(source) => Err(Failure::Key {
+            what: "getting",
+            key,
+            source,
+        }),
+    }
 }
 
 fn is_zero(number: &u64) -> bool {

@@ -3,30 +3,43 @@
 //! Every opening that counts happens in a fresh process, as after a real restart; every kill is a
 //! SIGKILL of a process that writes. A kill leaves the kernel's caches alone, so this measures the
 //! work of a restart, not the durability of what was written: that is what the crash tests are for.
+//!
+//! ```text
+//! fill.rs     the entries
+//! thin.rs     an engine that leaves most of their values out
+//! kill.rs     the process that writes and is killed
+//! measure.rs  the process that is measured
+//! case.rs     one kind of restart, in rounds
+//! ```
 
+mod case;
 mod fill;
 mod kill;
 mod measure;
+mod thin;
 
 use std::path::Path;
 
 use rb_core::{ClassRequest, EngineKind, FormatOptions, Share};
 use serde::Serialize;
 
-use crate::args::{FillArgs, RecoverBenchArgs, Until};
+use crate::args::{FillArgs, RecoverBenchArgs, Until, ValidateMode};
 use crate::failure::Failure;
 use crate::format::make;
 use crate::output::Output;
 use crate::run::Outcome;
 use crate::size::show_size;
 
+use case::Case;
 pub(crate) use kill::churn;
 pub(crate) use measure::probe;
-use measure::{Measured, measure};
 
 /// Fewer entries are not measured. A killed process loses what it had not synced, and what it put
 /// again in that time displaced older entries: up to some thousands, which must be a small part.
 const ENTRIES_MIN: u64 = 20_000;
+
+/// Fewer values are not written: the first is looked for in the time that is measured.
+const WRITTEN_MIN: u64 = 1000;
 
 #[derive(Serialize)]
 struct Bench {
@@ -36,14 +49,15 @@ struct Bench {
     engine: String,
     validate: &'static str,
     depth: u32,
+    write_every: u64,
     log_bytes: u64,
     fill_seconds: f64,
     close_seconds: f64,
-    clean: Measured,
-    killed: Measured,
-    killed_longest: Measured,
+    clean: Case,
+    killed: Case,
+    killed_longest: Case,
     #[serde(skip_serializing_if = "Option::is_none")]
-    killed_full_log: Option<Measured>,
+    killed_full_log: Option<Case>,
 }
 
 pub(crate) fn bench(
@@ -51,8 +65,12 @@ pub(crate) fn bench(
     engine: EngineKind,
     output: &mut Output,
 ) -> Result<Outcome, Failure> {
-    let fill = &args.fill;
-    check(fill)?;
+    let mut fill = args.fill.clone();
+    check(&fill)?;
+    if fill.write_every > 1 {
+        fill.validate = ValidateMode::Off;
+    }
+    let fill = &fill;
     let existed = fill.store.exists();
     let log_bytes = prepare(args)?;
     let _made = Made {
@@ -60,23 +78,14 @@ pub(crate) fn bench(
         remove: !existed && !args.keep,
     };
     let filled = fill::fill(fill, engine, output)?;
-    let clean = measure(fill, engine)?;
-    let killed = kill_and_measure(fill, engine, Until::Quarter)?;
-    let killed_longest = kill_and_measure(fill, engine, Until::Longest)?;
+    let mut case = |until| Case::measure(fill, engine, until, args.rounds, output);
+    let clean = case(None)?;
+    let killed = case(Some(Until::Quarter))?;
+    let killed_longest = case(Some(Until::Longest))?;
     let killed_full_log = match args.full_log {
-        true => Some(kill_and_measure(fill, engine, Until::Full)?),
+        true => Some(case(Some(Until::Full))?),
         false => None,
     };
-    for (name, measured) in [
-        ("clean close", Some(&clean)),
-        ("killed, usual log", Some(&killed)),
-        ("killed, longest log", Some(&killed_longest)),
-        ("killed, full log", killed_full_log.as_ref()),
-    ] {
-        for warning in measured.iter().flat_map(|measured| &measured.warnings) {
-            output.warn(format!("{name}: {warning}"));
-        }
-    }
     let result = Bench {
         entries: fill.entries,
         key_bytes: fill.key_bytes,
@@ -84,6 +93,7 @@ pub(crate) fn bench(
         engine: filled.engine,
         validate: fill.validate.name(),
         depth: fill.depth,
+        write_every: fill.write_every,
         log_bytes,
         fill_seconds: filled.seconds,
         close_seconds: filled.close_seconds,
@@ -116,6 +126,18 @@ fn check(fill: &FillArgs) -> Result<(), Failure> {
             fill.entries
         )));
     }
+    let max = fill.entries / WRITTEN_MIN;
+    if !(1..=max).contains(&fill.write_every) {
+        return Err(Failure::usage(format!(
+            "--write-every is {}: 1 to {max} is possible with {} entries, because the first value is looked for in the time that is measured, and at least {WRITTEN_MIN} are to be there",
+            fill.write_every, fill.entries
+        )));
+    }
+    if fill.write_every > 1 && fill.validate == ValidateMode::Eager {
+        return Err(Failure::usage(
+            "--validate eager drops the entries whose values --write-every leaves out: only off is possible with it",
+        ));
+    }
     Ok(())
 }
 
@@ -136,15 +158,6 @@ fn prepare(args: &RecoverBenchArgs) -> Result<u64, Failure> {
         ..FormatOptions::new(&fill.store, vec![class])
     };
     make(&options).map(|superblock| superblock.log.bytes)
-}
-
-fn kill_and_measure(
-    fill: &FillArgs,
-    engine: EngineKind,
-    until: Until,
-) -> Result<Measured, Failure> {
-    kill::kill(fill, engine, until)?;
-    measure(fill, engine)
 }
 
 /// A store that this run made, to be removed however the run ends.
@@ -174,12 +187,16 @@ impl Bench {
             self.fill_seconds,
             self.close_seconds
         ))?;
+        if self.write_every > 1 {
+            output.line(format!(
+                "values only in each slot whose number is a multiple of {}; nothing is validated",
+                self.write_every
+            ))?;
+        }
         output.line("                    first verified get      open      base       log     index  log blocks")?;
-        self.clean.show("clean close", output)?;
-        self.killed.show("killed, usual log", output)?;
-        self.killed_longest.show("killed, longest log", output)?;
-        if let Some(full) = &self.killed_full_log {
-            full.show("killed, full log", output)?;
+        let measured = [&self.clean, &self.killed, &self.killed_longest];
+        for case in measured.into_iter().chain(&self.killed_full_log) {
+            case.show(output)?;
         }
         Ok(())
     }

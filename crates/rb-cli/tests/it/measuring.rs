@@ -1,9 +1,11 @@
 //! The commands that kill themselves: `rb demo` and `rb recover-bench`.
 
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::MetadataExt;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use rb_core::{Store, StoreOptions};
+use rb_core::{OpenError, Store, StoreOptions};
 use serde_json::Value;
 
 use crate::program::{Place, arg, rb};
@@ -65,6 +67,53 @@ fn restarts_are_measured_after_a_close_and_after_kills() {
     );
 }
 
+/// Of ten million entries' values no memory holds more than a few, and a restart needs but one.
+#[test]
+fn a_store_is_measured_most_of_whose_values_were_never_written() {
+    let place = Place::new();
+    let fill = ["--entries", "20000", "--write-every", "20"];
+    let args = [&fill[..], &["--rounds", "2", "--keep"]].concat();
+    let line = place
+        .rb(&["recover-bench", "--json", "--store"], &args)
+        .json();
+    assert_eq!(
+        (&line["write_every"], &line["validate"]),
+        (&20.into(), &"off".into()),
+        "{line}"
+    );
+    assert_eq!(line["clean"]["entries"], 20_000, "{line}");
+    for name in ["clean", "killed", "killed_longest"] {
+        // To ask for a value that was left out would drop its entry, and the next round had fewer.
+        assert_eq!(line[name]["missed"], 0, "{name}: {line}");
+        let seconds = |value: &Value| value.as_f64().unwrap();
+        let rounds = line[name]["first_get_rounds_seconds"].as_array().unwrap();
+        assert_eq!(rounds.len(), 2, "{name}: {line}");
+        let slower = seconds(&rounds[0]).max(seconds(&rounds[1]));
+        let shown = seconds(&line[name]["first_get_seconds"]);
+        assert_eq!(shown, slower, "{name}: {line}");
+    }
+    let used = std::fs::metadata(&place.store).unwrap().blocks() * 512;
+    let values = 20_000 * 8192;
+    assert!(used < values / 4, "{used} of {values} bytes were written");
+
+    // Who writes so has the store to itself all the same.
+    let args = [&fill[..], &["--until", "quarter"]].concat();
+    let mut churn = Command::new(env!("CARGO_BIN_EXE_rb"))
+        .args(place.args(&["recover-churn", "--store"], &args))
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = String::new();
+    let mut lines = BufReader::new(churn.stdout.take().unwrap());
+    lines.read_line(&mut said).unwrap();
+    let second = Store::open(&place.store, StoreOptions::default());
+    churn.kill().unwrap();
+    churn.wait().unwrap();
+    assert_eq!(said, "ready\n");
+    let refused = second.unwrap_err();
+    assert!(matches!(refused, OpenError::Device(_)), "{refused:?}");
+}
+
 #[test]
 fn a_bench_of_nothing_or_little_is_refused() {
     let place = Place::new();
@@ -77,6 +126,19 @@ fn a_bench_of_nothing_or_little_is_refused() {
         (&["--entries", "0"], "--entries is 0"),
         (&["--entries", "19999"], "at least 20000 are needed"),
         (&["--entries", "19999"], "because"),
+        (&["--entries", "20000", "--write-every", "0"], "1 to 20"),
+        (&["--entries", "20000", "--write-every", "21"], "1 to 20"),
+        (
+            &[
+                "--entries",
+                "20000",
+                "--write-every",
+                "20",
+                "--validate",
+                "eager",
+            ],
+            "only off",
+        ),
     ] {
         let error = place.rb(&["recover-bench", "--store"], args).error();
         assert!(error.contains(words), "{error}");
