@@ -6,6 +6,9 @@ use std::time::{Duration, Instant};
 /// The library crates, leaves first.
 pub(crate) const LIBRARIES: [&str; 5] = ["rb-format", "rb-io", "rb-index", "rb-core", "rb-testkit"];
 
+/// How often a child that is waited for is looked at.
+const WAIT_STEP: Duration = Duration::from_millis(20);
+
 /// Runs cargo and says what and how long.
 pub(crate) fn cargo(args: &[&str]) -> Result<(), String> {
     cargo_with(args, &[])
@@ -59,13 +62,15 @@ pub(crate) fn cargo_output(args: &[&str]) -> Result<Vec<u8>, String> {
 }
 
 /// Waits for a child that has a process group of its own. None if its time was over and the group had to be ended.
+/// The time is counted in steps: one in which the whole machine stood still is no longer than another.
 pub(crate) fn wait(child: &mut Child, time: Duration) -> std::io::Result<Option<ExitStatus>> {
-    let start = Instant::now();
-    while start.elapsed() < time {
+    let mut waited = Duration::ZERO;
+    while waited < time {
         if let Some(status) = child.try_wait()? {
             return Ok(Some(status));
         }
-        std::thread::sleep(Duration::from_millis(20));
+        std::thread::sleep(WAIT_STEP);
+        waited += WAIT_STEP;
     }
     let group = format!("-{}", child.id());
     Command::new("kill")

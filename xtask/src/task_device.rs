@@ -51,7 +51,7 @@ struct Options {
 /// What could not be fetched, built or booted, and every cell that failed or did not run.
 pub(crate) fn run(args: impl Iterator<Item = String>) -> Result<(), String> {
     let options = parse(args)?;
-    let program = build()?;
+    let program = build("rb-tests", "device", &[])?;
     if let Some(device) = &options.device {
         return real(&program, device, options.serial.as_deref(), options.json);
     }
@@ -83,9 +83,18 @@ pub(crate) fn run(args: impl Iterator<Item = String>) -> Result<(), String> {
     if with_host {
         host::run(&lab, &program, &mut results)?;
     }
+    let mut shipped = Vec::new();
+    if machines.iter().any(|machine| machine.shipped) {
+        shipped.push(build("rb-tests", "device", &["--release"])?);
+        shipped.push(build("rb-cli", "rb", &["--release"])?);
+    }
     let points = if options.quick { POINTS_QUICK } else { POINTS };
     for machine in &machines {
-        machine::run(&lab, &program, machine, &mut results)?;
+        let programs = match machine.shipped {
+            true => &shipped[..],
+            false => std::slice::from_ref(&program),
+        };
+        machine::run(&lab, programs, machine, &mut results)?;
         for cell in &machine.cells {
             host::replay(&lab, &program, (machine, cell), points, &mut results)?;
         }
@@ -112,14 +121,26 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Options, String> {
     }
 }
 
-/// Builds the program of the tests. Only its last step differs from an ordinary build (it brings the C library
-/// along), so all that it is made of is shared with the other tests. Not a release build: debug assertions
-/// see more.
-fn build() -> Result<PathBuf, String> {
-    let line = "rustc --quiet -p rb-tests --bin device --features libblkio --message-format json-render-diagnostics -- \
-                -C target-feature=+crt-static -C strip=symbols";
-    eprintln!("== cargo {line}");
-    let args: Vec<&str> = line.split_whitespace().collect();
+/// Builds a program for the machines. Only its last step differs from an ordinary build (it brings the C library
+/// along), so all that it is made of is shared with the other tests. Not a release build where nothing is measured:
+/// debug assertions see more.
+fn build(package: &str, program: &str, profile: &[&str]) -> Result<PathBuf, String> {
+    let mut args = vec!["rustc", "--quiet", "-p", package, "--bin", program];
+    args.extend([
+        "--features",
+        "libblkio",
+        "--message-format",
+        "json-render-diagnostics",
+    ]);
+    args.extend(profile);
+    args.extend([
+        "--",
+        "-C",
+        "target-feature=+crt-static",
+        "-C",
+        "strip=symbols",
+    ]);
+    eprintln!("== cargo {}", args.join(" "));
     let output = cargo_output(&args)?;
     let messages = String::from_utf8_lossy(&output);
     let mut programs = messages.lines().filter_map(|line| {
@@ -162,6 +183,10 @@ fn real(program: &Path, device: &Path, serial: Option<&str>, as_json: bool) -> R
     let output = child.and_then(Child::wait_with_output);
     let output = output.map_err(|why| format!("{}: {why}", program.display()))?;
     results.take(&String::from_utf8_lossy(&output.stdout));
+    // It has said why, and a table of nothing would hide that.
+    if results.is_silent() {
+        return Err(format!("{shown}: no test was begun, nothing was written"));
+    }
     conclude(&results, as_json)
 }
 

@@ -82,8 +82,8 @@ pub enum Failure {
         /// Which metadata, and how.
         why: String,
     },
-    /// A value would be written over the store that it comes from.
-    #[error("{output} is the store itself: a value is not written over it")]
+    /// A value would be written over the store that it comes from, or over another.
+    #[error("{output} is the store itself or another one: a value is not written over it")]
     OverStore {
         /// Where the value was to go.
         output: PathBuf,

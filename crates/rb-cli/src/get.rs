@@ -101,6 +101,12 @@ impl Target<'_> {
         if is("/dev/stdout") {
             return Ok(Target::StandardOutput);
         }
+        // By another name than its node's: an NVMe namespace has two nodes, a loop device a file behind it.
+        let may_hold = |found: &Metadata| found.is_file() || found.file_type().is_block_device();
+        if found.as_ref().is_some_and(may_hold) && rb_core::is_store(path) {
+            let output = path.to_path_buf();
+            return Err(Failure::OverStore { output });
+        }
         let is_open = path
             .to_str()
             .is_some_and(|path| OPEN_FILES.iter().any(|name| path.starts_with(name)));

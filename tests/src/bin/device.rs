@@ -42,6 +42,16 @@ enum What {
     Flakey { engine: EngineKind, device: String },
     /// Placement handles.
     Fdp { engine: EngineKind, device: String },
+    /// Batches of gets beside fio's reads, on a character node.
+    Speed {
+        engine: EngineKind,
+        device: String,
+        /// The share of fio's bandwidth that must be reached.
+        #[arg(long)]
+        least: Option<f64>,
+    },
+    /// The program `rb` on the drive with this serial number.
+    Users { serial: String },
     /// Work on a device, recorded by dm-log-writes.
     LogRecord {
         engine: EngineKind,
@@ -141,6 +151,12 @@ fn run(what: What, name: &str, cell: &mut Cell) -> Result<Option<bool>, String> 
         What::Removal { engine, device } => device::removal(cell, &target(engine, &device)?),
         What::Flakey { engine, device } => device::flakey(cell, &target(engine, &device)?),
         What::Fdp { engine, device } => device::fdp(cell, &target(engine, &device)?),
+        What::Speed {
+            engine,
+            device,
+            least,
+        } => device::speed(cell, &target(engine, &device)?, least),
+        What::Users { serial } => device::users(cell, &serial)?,
         What::LogRecord {
             engine,
             device,

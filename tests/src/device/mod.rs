@@ -15,9 +15,11 @@ mod log_writes;
 mod nodes;
 mod real;
 mod removal;
+mod speed;
 mod stores;
 mod suite;
 mod target;
+mod users;
 
 pub use bad_block::{Direction, bad_block};
 pub use cross::cross;
@@ -28,8 +30,10 @@ pub use log_replay::log_replay;
 pub use nodes::node;
 pub use real::real;
 pub use removal::removal;
+pub use speed::speed;
 pub use suite::suite;
 pub use target::Target;
+pub use users::users;
 
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -41,8 +45,10 @@ use serde::Serialize;
 /// What a line of results begins with, so that nothing else on a console is taken for one.
 pub const MARK: &str = "RB-DEVICE ";
 
-/// After this, by default, a test has hung. Software emulation is slow, and two machines may share it.
-const WATCHDOG: Duration = Duration::from_secs(240);
+/// After so many steps a test has hung. Software emulation is slow, and two machines may share it. Counted in
+/// steps, not by the clock: a host that stood still meanwhile is one long step, and no test that hangs.
+const WATCHDOG_STEPS: u32 = 240;
+const WATCHDOG_STEP: Duration = Duration::from_secs(1);
 
 /// One engine on one device, and how its tests went.
 #[derive(Debug)]
@@ -99,9 +105,16 @@ impl Cell {
             // Nobody listens after the watchdog.
             let _ = sender.send(outcome);
         });
-        let outcome = ended.recv_timeout(WATCHDOG);
-        let hung = outcome.is_err();
-        let outcome = outcome.unwrap_or_else(|_| Err(format!("no end within {WATCHDOG:?}")));
+        let mut steps = 0..WATCHDOG_STEPS;
+        let outcome = steps.find_map(|_| ended.recv_timeout(WATCHDOG_STEP).ok());
+        let hung = outcome.is_none();
+        let late = || {
+            Err(format!(
+                "no end within {:?}",
+                WATCHDOG_STEP * WATCHDOG_STEPS
+            ))
+        };
+        let outcome = outcome.unwrap_or_else(late);
         let (status, said) = match &outcome {
             Ok(said) => ("pass", said),
             Err(said) => ("fail", said),

@@ -13,8 +13,8 @@ use std::process::Command;
 const SUITE: &str = "bookworm";
 const BACKPORTS: &str = "bookworm-backports";
 
-/// Packages whose version in the release is old enough: the guest's tools.
-const FROM_RELEASE: [&str; 3] = ["busybox-static", "nvme-cli", "dmsetup"];
+/// Packages whose version in the release is new enough: the guest's tools.
+const FROM_RELEASE: [&str; 4] = ["busybox-static", "nvme-cli", "dmsetup", "fio"];
 /// QEMU 10 has placement handles. Named with all that must be of the same version.
 const FROM_BACKPORTS: [&str; 5] = [
     "qemu-system-x86",

@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::fetch::{LOADER, Lab, Release, output};
+use super::matrix::Machine;
 
 /// What is loaded, each after what it needs.
 const MODULES: [&str; 8] = [
@@ -22,14 +23,19 @@ const MODULES: [&str; 8] = [
 /// Programs of the packages that come along.
 const TOOLS: [&str; 2] = ["usr/sbin/nvme", "sbin/dmsetup"];
 
+/// What comes along besides where programs are as they are shipped.
+/// The file system asks for the checksum by name when it is mounted, so nothing says that its module is needed.
+const SHIPPED_MODULES: [&str; 2] = ["crc32c_generic", "ext4"];
+const SHIPPED_TOOLS: [&str; 1] = ["usr/bin/fio"];
+
 const REGULAR: u32 = 0o100_755;
 const FOLDER: u32 = 0o040_755;
 
-/// Makes the archive for a kernel; `script` runs when all is loaded, and then the guest is switched off.
+/// Makes the archive for a machine; `script` runs when all is loaded, and then the guest is switched off.
 pub(super) fn make(
     lab: &Lab,
-    release: Release,
-    program: &Path,
+    machine: &Machine,
+    programs: &[PathBuf],
     script: &str,
 ) -> Result<Vec<u8>, String> {
     let mut archive = Archive::default();
@@ -40,17 +46,21 @@ pub(super) fn make(
     }
     let root = lab.dir.join("root");
     archive.add("bin/busybox", REGULAR, &read(&root.join("bin/busybox"))?);
-    archive.add("bin/device", REGULAR, &read(program)?);
+    for program in programs {
+        archive.add_into("bin", program)?;
+    }
+    let (mut tools, mut wanted) = (TOOLS.to_vec(), MODULES.to_vec());
+    if machine.shipped {
+        tools.extend(SHIPPED_TOOLS);
+        wanted.extend(SHIPPED_MODULES);
+    }
     let mut libraries = BTreeSet::new();
-    for tool in TOOLS {
-        let path = root.join(tool);
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        archive.add(&format!("bin/{name}"), REGULAR, &read(&path)?);
+    for tool in tools {
+        archive.add_into("bin", &root.join(tool))?;
         libraries.extend(lab.libraries(tool)?);
     }
     for library in libraries {
-        let name = library.file_name().unwrap_or_default().to_string_lossy();
-        archive.add(&format!("lib/{name}"), REGULAR, &read(&library)?);
+        archive.add_into("lib", &library)?;
     }
     archive.add(
         "lib64/ld-linux-x86-64.so.2",
@@ -58,7 +68,7 @@ pub(super) fn make(
         &read(&root.join(LOADER))?,
     );
     let mut load = String::new();
-    for (name, bytes) in modules(lab, release)? {
+    for (name, bytes) in modules(lab, machine.release, &wanted)? {
         archive.add(&format!("modules/{name}.ko"), REGULAR, &bytes);
         load.push_str(&format!("insmod /modules/{name}.ko\n"));
     }
@@ -83,12 +93,12 @@ fn read(path: &Path) -> Result<Vec<u8>, String> {
 }
 
 /// The modules in load order. One that the kernel has built in has no file.
-fn modules(lab: &Lab, release: Release) -> Result<Vec<(String, Vec<u8>)>, String> {
+fn modules(lab: &Lab, release: Release, wanted: &[&str]) -> Result<Vec<(String, Vec<u8>)>, String> {
     let mut files = BTreeMap::new();
     find(&lab.kernel(release).join("lib/modules"), &mut files)?;
     let mut order = Vec::new();
     let mut seen = BTreeSet::new();
-    for name in MODULES {
+    for name in wanted {
         load(lab, &files, name, &mut seen, &mut order)?;
     }
     Ok(order)
@@ -169,6 +179,13 @@ struct Archive {
 }
 
 impl Archive {
+    /// A program or a library, under its own name.
+    fn add_into(&mut self, folder: &str, file: &Path) -> Result<(), String> {
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        self.add(&format!("{folder}/{name}"), REGULAR, &read(file)?);
+        Ok(())
+    }
+
     fn add(&mut self, name: &str, mode: u32, content: &[u8]) {
         self.files += 1;
         let links = 1;

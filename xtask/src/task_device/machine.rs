@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::fetch::{Lab, Release};
 use super::initramfs;
-use super::matrix::{BAD_BYTE, Drive, Kind, Machine};
+use super::matrix::{BAD_BYTE, Drive, Kind, Machine, SLOW_BYTES};
 use super::results::{Results, id};
 use crate::run::wait;
 
@@ -29,7 +29,7 @@ const APPEND_6_1: &str = "console=ttyS0 loglevel=5 panic=-1 hardened_usercopy=of
 /// The machine could not be made or started.
 pub(super) fn run(
     lab: &Lab,
-    program: &Path,
+    programs: &[PathBuf],
     machine: &Machine,
     results: &mut Results,
 ) -> Result<(), String> {
@@ -40,7 +40,7 @@ pub(super) fn run(
     drop(fs::remove_dir_all(&folder));
     fs::create_dir_all(&folder).map_err(|why| format!("{}: {why}", folder.display()))?;
     let initrd = folder.join("initrd");
-    let archive = initramfs::make(lab, machine.release, program, &script(machine))?;
+    let archive = initramfs::make(lab, machine, programs, &script(machine))?;
     fs::write(&initrd, archive).map_err(|why| format!("{}: {why}", initrd.display()))?;
     let (console, said) = (folder.join("console.txt"), folder.join("results.txt"));
     let mut qemu = lab.tool("usr/bin/qemu-system-x86_64");
@@ -150,8 +150,17 @@ fn add_drive(qemu: &mut std::process::Command, drive: &Drive, path: &Path) -> Re
         // What the guest flushed has to outlive the guest, not the host.
         _ => format!("file.driver=file,file.filename={shown},cache.no-flush=on"),
     };
+    let below = match drive.kind {
+        Kind::Slow => {
+            qemu.arg("-object").arg(format!(
+                r#"{{"qom-type":"throttle-group","id":"t{serial}","limits":{{"bps-read":{SLOW_BYTES}}}}}"#
+            ));
+            format!("driver=throttle,throttle-group=t{serial},{below}")
+        }
+        _ => format!("driver=raw,{below}"),
+    };
     qemu.arg("-blockdev")
-        .arg(format!("driver=raw,node-name=b{serial},{below}"));
+        .arg(format!("{below},node-name=b{serial}"));
     let block = drive.block;
     let sizes = format!("logical_block_size={block},physical_block_size={block}");
     let mdts = drive.mdts;

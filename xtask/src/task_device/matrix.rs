@@ -12,6 +12,8 @@ pub(super) struct Machine {
     pub(super) drives: Vec<Drive>,
     /// Lines of the guest's shell, before the cells.
     pub(super) setup: &'static str,
+    /// Programs are built as they are shipped, not for tests, and `rb` and fio come along.
+    pub(super) shipped: bool,
     pub(super) cells: Vec<Cell>,
 }
 
@@ -36,6 +38,8 @@ pub(super) enum Kind {
     /// Reads, or writes, of [`BAD_BYTE`] fail.
     BadRead,
     BadWrite,
+    /// Reads are held to [`SLOW_BYTES`].
+    Slow,
 }
 
 /// One engine on one device.
@@ -60,9 +64,13 @@ pub(super) struct After {
 /// The byte of a drive that is bad: in one of the first 64 slots of 1 MiB.
 pub(super) const BAD_BYTE: u64 = 40 << 20;
 
+/// Bytes a second of a slow drive: far fewer than an emulated processor makes checksums of.
+pub(super) const SLOW_BYTES: u64 = 32 << 20;
+
 /// The engines of the block layer.
 const BLOCK: [&str; 2] = ["posix", "io_uring"];
 const PASSTHROUGH: &str = "uring_cmd";
+const LIBBLKIO: &str = "libblkio";
 
 const fn drive(serial: &'static str, block: u32, mdts: u32) -> Drive {
     Drive {
@@ -111,12 +119,14 @@ pub(super) fn machines() -> Vec<Machine> {
         faults_of(Release::Linux6_12, "6.12-faults"),
         drives_of(Release::Linux6_1, "6.1-drives"),
         faults_of(Release::Linux6_1, "6.1-faults"),
+        shipped_of(Release::Linux6_12, "6.12-shipped"),
+        shipped_of(Release::Linux6_1, "6.1-shipped"),
     ]
 }
 
 fn node(engine: &str, serial: &str) -> String {
     match engine {
-        PASSTHROUGH => format!("generic:{serial}"),
+        PASSTHROUGH | LIBBLKIO => format!("generic:{serial}"),
         _ => format!("serial:{serial}"),
     }
 }
@@ -127,10 +137,12 @@ fn drives_of(release: Release, name: &'static str) -> Machine {
     let engines = [BLOCK[0], BLOCK[1], PASSTHROUGH];
     let mut cells = Vec::new();
     for (drive, device) in DRIVES {
-        for engine in engines {
+        let all = [engines[0], engines[1], engines[2], LIBBLKIO];
+        for engine in all {
             // On the oldest kernel one drive, on the newest each half of the space once.
             let quick = match (drive.serial, engine) {
                 ("A", _) => !newest && engine != BLOCK[0],
+                (_, LIBBLKIO) => false,
                 ("B", _) => newest,
                 ("C", PASSTHROUGH) => newest,
                 _ => false,
@@ -142,11 +154,13 @@ fn drives_of(release: Release, name: &'static str) -> Machine {
                 quick,
             ));
         }
-        let targets: Vec<String> = engines
+        let quick = newest && drive.serial == "B";
+        // The quick form has the engines that programs are built with by default.
+        let across = if quick { &engines[..] } else { &all };
+        let targets: Vec<String> = across
             .iter()
             .map(|engine| format!("{engine}={}", node(engine, drive.serial)))
             .collect();
-        let quick = newest && drive.serial == "B";
         cells.push(cell(
             device,
             "cross",
@@ -187,6 +201,7 @@ fn drives_of(release: Release, name: &'static str) -> Machine {
         release,
         drives,
         setup: TCP_SETUP,
+        shipped: false,
         cells,
     }
 }
@@ -262,6 +277,34 @@ fn faults_of(release: Release, name: &'static str) -> Machine {
         release,
         drives,
         setup: "",
+        shipped: false,
+        cells,
+    }
+}
+
+/// Programs as they are shipped: `rb` as an operator uses it, and on the newest kernel the store beside fio.
+fn shipped_of(release: Release, name: &'static str) -> Machine {
+    let mut drives = vec![drive("O", 4096, 7)];
+    let mut cells = vec![cell("nvme, both nodes", "rb", "users O", false)];
+    if release == Release::Linux6_12 {
+        for (serial, device, kind, least) in [
+            ("Q", "nvme mdts 128K", Kind::Plain, ""),
+            ("S", "nvme slow mdts 128K", Kind::Slow, " --least 0.9"),
+        ] {
+            drives.push(Drive {
+                kind,
+                ..drive(serial, 4096, 5)
+            });
+            let command = format!("speed {PASSTHROUGH} {}{least}", node(PASSTHROUGH, serial));
+            cells.push(cell(device, PASSTHROUGH, &command, false));
+        }
+    }
+    Machine {
+        name,
+        release,
+        drives,
+        setup: "",
+        shipped: true,
         cells,
     }
 }

@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 /// What a line of results begins with; the same mark is in the program.
 const MARK: &str = "RB-DEVICE ";
 
-/// Characters of a skip's reason that the table shows.
-const SAID_MAX: usize = 160;
+/// Characters that the table shows of a skip's reason, or of what a row's only test saw.
+const SAID_MAX: usize = 220;
 
 /// What the program calls a cell.
 pub(super) fn id(machine: &str, device: &str, engine: &str) -> String {
@@ -95,10 +95,21 @@ impl Results {
         }
     }
 
+    /// Whether no test of any cell has said anything.
+    pub(super) fn is_silent(&self) -> bool {
+        self.rows.iter().all(|row| row.tests.is_empty())
+    }
+
     /// The table, and below it what failed, in words.
     pub(super) fn table(&self) -> String {
         let mut text = line([
-            "machine", "device", "engine", "run", "passed", "failed", "skipped",
+            "machine",
+            "device",
+            "engine",
+            "run",
+            "passed",
+            "failed",
+            "skipped, seen",
         ]);
         for row in &self.rows {
             let count = |status| {
@@ -111,12 +122,14 @@ impl Results {
             let failed = count("fail") + usize::from(row.missing().is_some());
             let run = row.tests.len() - skipped;
             let why = row.tests.iter().find(|test| test.status == "skip");
-            let mut why: String = why.map(|test| test.said.clone()).unwrap_or_default();
-            why = why.chars().take(SAID_MAX).collect();
-            let skipped = match skipped {
-                0 => "0".into(),
-                _ => format!("{skipped}: {why}"),
+            // What a row of one test saw is the row's result; of many it would be too much.
+            let said = match (why, &row.tests[..]) {
+                (Some(why), _) => format!(": {}", why.said),
+                (None, [only]) if only.status == "pass" => format!(", {}", only.said),
+                _ => String::new(),
             };
+            let said: String = said.chars().take(SAID_MAX).collect();
+            let skipped = format!("{skipped}{said}");
             let numbers = [run, passed, failed].map(|number| number.to_string());
             let [run, passed, failed] = numbers.each_ref().map(String::as_str);
             text += &line([

@@ -20,7 +20,11 @@ fn the_store_is_never_the_output() {
     let (link, hard) = (place.path("link"), place.path("hard"));
     symlink(&place.store, &link).unwrap();
     std::fs::hard_link(&place.store, &hard).unwrap();
-    for output in [&place.store, &link, &hard] {
+    // A store under a name that nothing connects with this one: `rb get /dev/ng0n1 KEY -o /dev/nvme0n1` wrote
+    // the value over the store that it came from.
+    let other = place.path("other");
+    std::fs::copy(&place.store, &other).unwrap();
+    for output in [&place.store, &link, &hard, &other] {
         for key in ["k", "nobody"] {
             let error = place.rb(&["get"], &[key, "-o", arg(output)]).error();
             says(&error, &[arg(output), "the store itself"]);
@@ -31,6 +35,7 @@ fn the_store_is_never_the_output() {
     }
     assert!(std::fs::read(&place.store).unwrap() == before);
     assert!(std::fs::read(&hard).unwrap() == before);
+    assert!(std::fs::read(&other).unwrap() == before);
 }
 
 #[test]

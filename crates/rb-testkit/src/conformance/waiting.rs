@@ -141,21 +141,26 @@ pub(super) fn idle_uses_no_cpu(engine: &dyn Engine) {
     queue
         .reap(1, Some(LONG), &mut Vec::new())
         .expect("the queue works");
-    let Some(before) = thread_cpu_ns() else {
-        return;
+    let mut cost = || -> Option<Duration> {
+        let before = thread_cpu_ns()?;
+        for _ in 0..2 {
+            queue
+                .reap(1, Some(WAIT / 2), &mut Vec::new())
+                .expect("the queue works");
+        }
+        Some(Duration::from_nanos(thread_cpu_ns()? - before))
     };
-    for _ in 0..2 {
-        queue
-            .reap(1, Some(WAIT / 2), &mut Vec::new())
-            .expect("the queue works");
+    // An emulated processor charges a thread with the time for which its host gave it to others: 43 ms were seen
+    // in one wait. An engine that polls uses the processor every time.
+    let mut least = Duration::MAX;
+    for _ in 0..3 {
+        let Some(used) = cost() else { return };
+        least = least.min(used);
+        if least < WAIT / 10 {
+            return;
+        }
     }
-    let Some(after) = thread_cpu_ns() else { return };
-    let used = Duration::from_nanos(after - before);
-    assert!(
-        used < WAIT / 10,
-        "an idle wait of {WAIT:?} used {used:?} of a processor"
-    );
-    drop(waker);
+    panic!("idle waits of {WAIT:?} used at least {least:?} of a processor");
 }
 
 /// Nanoseconds on a processor, the first number of `/proc/thread-self/schedstat`.
