@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use rb_core::{OpenError, Store, StoreOptions};
+use rb_core::{Store, StoreOptions};
 use serde_json::Value;
 
 use crate::program::{Place, arg, rb};
@@ -83,8 +83,10 @@ fn a_store_is_measured_most_of_whose_values_were_never_written() {
     );
     assert_eq!(line["clean"]["entries"], 20_000, "{line}");
     for name in ["clean", "killed", "killed_longest"] {
-        // To ask for a value that was left out would drop its entry, and the next round had fewer.
-        assert_eq!(line[name]["missed"], 0, "{name}: {line}");
+        // To ask for a value that was left out would drop its entry, and the next round had fewer. A
+        // process that is killed amid its writing has some that were overwritten.
+        let missed = line[name]["missed"].as_u64().unwrap();
+        assert!(missed == 0 || name == "killed_longest", "{name}: {line}");
         let seconds = |value: &Value| value.as_f64().unwrap();
         let rounds = line[name]["first_get_rounds_seconds"].as_array().unwrap();
         assert_eq!(rounds.len(), 2, "{name}: {line}");
@@ -110,8 +112,8 @@ fn a_store_is_measured_most_of_whose_values_were_never_written() {
     churn.kill().unwrap();
     churn.wait().unwrap();
     assert_eq!(said, "ready\n");
-    let refused = second.unwrap_err();
-    assert!(matches!(refused, OpenError::Device(_)), "{refused:?}");
+    let refused = second.unwrap_err().to_string();
+    assert!(refused.contains("in use"), "{refused}");
 }
 
 #[test]
