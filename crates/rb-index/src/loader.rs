@@ -94,6 +94,8 @@ pub struct Loader<'a> {
 
 /// Entries between the one that is settled and the one whose slot is fetched.
 const FETCH_AHEAD: u32 = 16;
+/// Claims of a batch that are fetched for together: their lines fit the nearest cache.
+const FETCH_TOGETHER: usize = 64;
 
 impl Index {
     /// A loader for this index, which must be empty: every slot free or bad.
@@ -163,8 +165,14 @@ impl Loader<'_> {
         for run in claims.chunk_by(same_shard) {
             let Some(first) = run.first() else { continue };
             let mut store = self.stores[self.index.shard_of(first.hash)].lock();
-            for claim in run {
-                self.load_into(&mut store, claim);
+            for some in run.chunks(FETCH_TOGETHER) {
+                // Most claims are of new keys, and the line of the table that says so is all they wait for.
+                for claim in some {
+                    store.warm(claim.hash, Step::Line, &self.fetch);
+                }
+                for claim in some {
+                    self.load_into(&mut store, claim);
+                }
             }
         }
     }

@@ -175,7 +175,20 @@ fn what_a_later_put_of_a_key_touches_is_fetched() {
     let loader = loader.fetching(|_| FETCHED.set(FETCHED.get() + 1));
     loader.load(7, b"k", new_entry(0), 1, 0);
     loader.warm(&[7, 9 << 40]);
-    assert_eq!(FETCHED.get(), (1 + 2 + 2 + 1) + 1);
+    assert_eq!(FETCHED.take(), (1 + 2 + 2 + 1) + 1);
+    // Claims of a base are of new keys: only their lines.
+    let claims: Vec<LoadEntry<'_>> = (100..300)
+        .map(|hash| LoadEntry {
+            hash,
+            key: b"k",
+            entry: new_entry(1),
+            generation: hash,
+            recency: 0,
+        })
+        .collect();
+    loader.load_batch(&claims);
+    assert_eq!(FETCHED.get(), 200);
+    assert_eq!(loader.finish(0, 1).displaced, 199);
 }
 
 #[test]

@@ -24,7 +24,7 @@ pub struct KeyLimits {
     pub metadata_len_max: u32,
 }
 
-/// [`decode_section_with`] memory of its own.
+/// [`decode_section_with`] memory of its own, and one entry at a time.
 ///
 /// # Errors
 /// As there.
@@ -46,11 +46,11 @@ pub fn decode_section(
         header,
         geometry,
         limits,
-        each,
+        &mut |entries| entries.iter().copied().for_each(&mut *each),
     )
 }
 
-/// Reads one section and calls `each` for its entries, in the order they were pushed.
+/// Reads one section and calls `each` for its entries, some at a time, in the order they were pushed.
 ///
 /// `bytes` are those read at `entry.offset`; `entry` comes from
 /// [`decode_directory`](crate::decode_directory), `section` is its number there. Before the
@@ -61,7 +61,7 @@ pub fn decode_section(
 /// in `scratch`, besides `bytes`.
 ///
 /// # Errors
-/// Any [`Corruption`]. If an entry is wrong although the checksum holds (a writer's fault), the
+/// Any [`Corruption`]. If an entry is wrong although the checksum holds (a writer's fault),
 /// entries before it have been handed out: the caller drops what it built from the base.
 #[expect(
     clippy::too_many_arguments,
@@ -75,7 +75,7 @@ pub fn decode_section_with(
     header: &BaseHeader,
     geometry: &Geometry,
     limits: KeyLimits,
-    each: &mut dyn FnMut(BaseEntry<'_>),
+    each: &mut dyn FnMut(&[BaseEntry<'_>]),
 ) -> Result<(), Corruption> {
     let (stored, padding) = split_padded(WHAT, bytes, entry.stored_len)?;
     block::zero(WHAT, stored.len(), padding)?;
@@ -181,7 +181,7 @@ fn walk(
     header: &BaseHeader,
     geometry: &Geometry,
     limits: KeyLimits,
-    each: &mut dyn FnMut(BaseEntry<'_>),
+    each: &mut dyn FnMut(&[BaseEntry<'_>]),
 ) -> Result<(), Corruption> {
     let entries = entry.entries as usize;
     let short = |needed: usize| Corruption::Truncated {
@@ -198,48 +198,51 @@ fn walk(
         .split_at_checked(keys_len)
         .ok_or_else(|| short(keys_len))?;
     let mut rows = Rows::new();
-    for at in 0..entries {
-        if at % ROWS == 0 {
-            rows.read(&planes, at);
+    let mut together = Vec::with_capacity(ROWS);
+    for first in (0..entries).step_by(ROWS) {
+        rows.read(&planes, first);
+        together.clear();
+        for row in 0..ROWS.min(entries - first) {
+            let [
+                key_len,
+                metadata_len,
+                slot,
+                generation,
+                payload_len,
+                payload_checksum,
+                placement,
+                recency,
+            ] = rows.get(row);
+            let (key, metadata);
+            // The keys area is as long as all key lengths together.
+            (key, keys) = keys
+                .split_at_checked(key_len as usize)
+                .ok_or_else(|| short(keys_len))?;
+            (metadata, rest) = rest
+                .split_at_checked(metadata_len as usize)
+                .ok_or_else(|| short(metadata_len as usize))?;
+            // No number is longer than its planes.
+            let entry_found = BaseEntry {
+                key,
+                metadata,
+                key_hash: key_hash(&header.identity.uuid, key),
+                slot: slot as u32,
+                generation: Generation(generation),
+                payload_len: payload_len as u32,
+                payload_checksum,
+                placement: placement as u16,
+                recency: recency as u32,
+            };
+            check_entry(
+                &entry_found,
+                entry,
+                header.generation_floor,
+                geometry,
+                limits,
+            )?;
+            together.push(entry_found);
         }
-        let [
-            key_len,
-            metadata_len,
-            slot,
-            generation,
-            payload_len,
-            payload_checksum,
-            placement,
-            recency,
-        ] = rows.get(at % ROWS);
-        let (key, metadata);
-        // The keys area is as long as all key lengths together.
-        (key, keys) = keys
-            .split_at_checked(key_len as usize)
-            .ok_or_else(|| short(keys_len))?;
-        (metadata, rest) = rest
-            .split_at_checked(metadata_len as usize)
-            .ok_or_else(|| short(metadata_len as usize))?;
-        // No number is longer than its planes.
-        let entry_found = BaseEntry {
-            key,
-            metadata,
-            key_hash: key_hash(&header.identity.uuid, key),
-            slot: slot as u32,
-            generation: Generation(generation),
-            payload_len: payload_len as u32,
-            payload_checksum,
-            placement: placement as u16,
-            recency: recency as u32,
-        };
-        check_entry(
-            &entry_found,
-            entry,
-            header.generation_floor,
-            geometry,
-            limits,
-        )?;
-        each(entry_found);
+        each(&together);
     }
     equals(WHAT, "bytes after the last entry", 0, rest.len() as u64)
 }
