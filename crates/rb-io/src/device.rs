@@ -94,7 +94,7 @@ impl Device {
     /// by reading a block; where it does not, I/O is buffered and [`report`](Self::report) says so.
     ///
     /// # Errors
-    /// [`OpenError::Path`], [`OpenError::InUse`], [`OpenError::WrongType`],
+    /// [`OpenError::Path`], [`OpenError::InUse`], [`OpenError::WrongType`], [`OpenError::Socket`],
     /// [`OpenError::TooSmall`], [`OpenError::Limits`].
     pub fn open(path: &Path, access: Access) -> Result<Self, OpenError> {
         open::open(path, access)

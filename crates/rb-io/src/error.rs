@@ -31,6 +31,16 @@ pub enum OpenError {
         /// By whom, as far as the system tells.
         reason: String,
     },
+    /// No server of a disk behind a socket.
+    #[error("{} is a socket, and libblkio's {step} failed: {reason}", path.display())]
+    Socket {
+        /// The socket.
+        path: PathBuf,
+        /// What was being done.
+        step: &'static str,
+        /// What libblkio said.
+        reason: String,
+    },
     /// Neither a regular file nor a device.
     #[error("{} is a {found}; a regular file, a block device or an NVMe namespace is needed", path.display())]
     WrongType {

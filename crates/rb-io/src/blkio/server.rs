@@ -8,7 +8,6 @@ use std::time::Duration;
 use super::driver::{Driver, Kind, Step, at, new};
 use super::port::Port;
 use super::queue::BlkioQueue;
-use super::refused;
 use crate::device::Access;
 use crate::engine::{Issuer, QueueOptions};
 use crate::error::OpenError;
@@ -41,7 +40,7 @@ impl Server {
     ///
     /// # Errors
     /// [`OpenError::InUse`] when it does not answer: a server of one client leaves others waiting.
-    /// [`OpenError::Engine`] with what libblkio said.
+    /// [`OpenError::Socket`] with what libblkio said.
     pub(crate) fn connect(path: &Path, access: Access) -> Result<Self, OpenError> {
         let mut last = None;
         for size in QUEUE_SIZES {
@@ -51,14 +50,14 @@ impl Server {
                 Err((step @ "start", error)) if error.errno() != blkio::Errno::ROFS => {
                     last = Some((step, error));
                 }
-                Err(error) => return Err(refused(error)),
+                Err(error) => return Err(of_socket(path, error)),
             }
         }
         Err(last.map_or(
             OpenError::NotInBuild {
                 kind: crate::EngineKind::Libblkio,
             },
-            refused,
+            |error| of_socket(path, error),
         ))
     }
 
@@ -74,6 +73,15 @@ impl Server {
         let port = Arc::clone(&self.port);
         let queue = BlkioQueue::new(port, &self.driver, None, self.capacity_bytes, &options)?;
         Ok(Lane::new(Box::new(queue), &self.limits))
+    }
+}
+
+/// What the server at a socket refused, or libblkio for it.
+fn of_socket(path: &Path, (step, error): (&'static str, blkio::Error)) -> OpenError {
+    OpenError::Socket {
+        path: path.into(),
+        step,
+        reason: error.message().to_owned(),
     }
 }
 
