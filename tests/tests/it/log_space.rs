@@ -1,9 +1,13 @@
 //! Room in the log: what it cannot take waits or is refused, and nothing that recovery still needs
 //! is overwritten (C6).
 
-use rb_core::{Error, Put, PutOptions};
+use std::time::{Duration, Instant};
 
-use crate::support::{Sim, key, long_keys, slices, slots_of, value};
+use rb_core::{Background, Error, Put, PutOptions};
+use rb_io::OpKind;
+use rb_testkit::{MemOp, Moment};
+
+use crate::support::{Sim, key, long_keys, range_of, slices, slots_of, value};
 
 /// One commit held all records of a batch. A batch of many removes needed more memory than a commit
 /// has, and poisoned writing.
@@ -107,4 +111,40 @@ fn room_that_was_promised_to_puts_in_flight_is_not_given_away() {
     assert_eq!(after.recovery().lost_metadata, None);
     let keys = long_keys(0..3 * PUTS);
     assert_eq!(after.longest_prefix(&slices(&keys)), keys.len());
+}
+
+/// A base that is written in nobody's name rests between its sections, here some five seconds in all. Who asks
+/// for a checkpoint meanwhile waits for the writing of it, never for its rests.
+#[test]
+fn who_asks_for_a_checkpoint_waits_for_no_rests() {
+    const SECTION_TAKES: Duration = Duration::from_millis(8);
+    let sim = Sim::with_ring(256, 1024);
+    let store = sim.open_with(|options| {
+        options.background = Background::Threads;
+        options.shards = Some(64);
+    });
+    let superblock = store.superblock().clone();
+    let bases = [&superblock.base_a, &superblock.base_b].map(range_of);
+    sim.device.observe(move |moment, ops| {
+        let of_base = |op: &MemOp| bases.iter().any(|base| base.contains(&op.offset));
+        let written = ops.iter().any(|op| op.op == OpKind::Write && of_base(op));
+        if moment == Moment::Before && written {
+            std::thread::sleep(SECTION_TAKES);
+        }
+    });
+    let mut n = 0;
+    while !store.stats().checkpointing {
+        store.put(&key(n % 256), &value(n, 100)).unwrap();
+        store.sync().unwrap();
+        n += 1;
+    }
+    let before = store.stats().checkpoints;
+    let start = Instant::now();
+    store.checkpoint().unwrap();
+    let (took, written) = (start.elapsed(), store.stats().checkpoints - before);
+    assert_eq!(
+        written, 2,
+        "the one that was under way, and the one that was asked for"
+    );
+    assert!(took < Duration::from_secs(3), "{took:?}");
 }
