@@ -340,13 +340,17 @@ impl MemDevice {
         self.state.lock().holds.push(range);
     }
 
-    /// Ends every hold and executes what was held, in its order.
+    /// Ends every hold and executes what was held, in its order; what is of one queue ends at once.
     pub fn release(&self) {
         let mut state = self.state.lock();
         state.holds.clear();
-        let held = std::mem::take(&mut state.held);
-        for (part, board) in held {
-            board.put(self.execute(&mut state, part));
+        let mut held = std::mem::take(&mut state.held).into_iter().peekable();
+        while let Some((part, board)) = held.next() {
+            let mut done = vec![self.execute(&mut state, part)];
+            while let Some((part, _)) = held.next_if(|(_, other)| Arc::ptr_eq(other, &board)) {
+                done.push(self.execute(&mut state, part));
+            }
+            board.put_all(done);
         }
     }
 

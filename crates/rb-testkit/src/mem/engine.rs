@@ -94,7 +94,12 @@ pub(super) struct Board {
 
 impl Board {
     pub(super) fn put(&self, done: PartDone) {
-        self.state.lock().0.push(done);
+        self.put_all([done]);
+    }
+
+    /// Whoever reaps sees all of them at once.
+    pub(super) fn put_all(&self, done: impl IntoIterator<Item = PartDone>) {
+        self.state.lock().0.extend(done);
         self.changed.notify_all();
     }
 
