@@ -115,6 +115,16 @@ impl SectionBuilder {
         }
     }
 
+    /// Makes room for `entries` more entries whose keys and metadata are no longer than `limits`, as far as the
+    /// section has it: taking them then waits for no memory to be moved.
+    pub fn reserve(&mut self, entries: usize, limits: KeyLimits) {
+        let left = SECTION_RAW_MAX.saturating_sub(self.raw_len());
+        let bytes = |longest: u32| entries.saturating_mul(longest as usize).min(left);
+        self.rows.reserve(entries.min(SECTION_ENTRIES_MAX));
+        self.keys.reserve(bytes(limits.key_len_max));
+        self.metadata.reserve(bytes(limits.metadata_len_max));
+    }
+
     /// Takes an entry; false if the section is full and the entry was not taken.
     ///
     /// # Panics
@@ -233,5 +243,49 @@ impl SectionBuilder {
         raw.extend_from_slice(&self.keys);
         raw.extend_from_slice(&self.metadata);
         raw
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A section grew under the lock of a shard, by moving up to two megabytes.
+    #[test]
+    fn what_was_reserved_moves_no_memory() {
+        let position = LogPosition {
+            sequence: 1,
+            anchor: 0,
+        };
+        let limits = KeyLimits {
+            key_len_max: 512,
+            metadata_len_max: 32,
+        };
+        let mut section = SectionBuilder::new(0..=u64::MAX, position);
+        let (key, metadata) = ([1; 512], [2; 32]);
+        let entry = BaseEntry {
+            key: &key,
+            metadata: &metadata,
+            key_hash: 0,
+            slot: 0,
+            generation: Generation(1),
+            payload_len: 1,
+            payload_checksum: 0,
+            placement: 0,
+            recency: 0,
+        };
+        let mut more = true;
+        while more {
+            section.reserve(64, limits);
+            let room = |s: &SectionBuilder| {
+                let bytes = (s.keys.capacity(), s.metadata.capacity());
+                (s.rows.capacity(), bytes)
+            };
+            let before = room(&section);
+            more = (0..64).all(|_| section.push(&entry));
+            assert_eq!(room(&section), before, "{} entries", section.len());
+        }
+        assert!(section.len() > 6000, "{} entries", section.len());
+        assert!(section.keys.capacity() <= 2 * SECTION_RAW_MAX);
     }
 }
