@@ -10,6 +10,7 @@ use crate::stats::Visit;
 use crate::tests::{Random, repeated};
 
 const SLOTS: u32 = 24;
+const KEYS: u64 = 20;
 
 fn index(slots: u32, shards: u32) -> Index {
     let halves = vec![0..slots / 3, slots / 3..slots];
@@ -80,7 +81,7 @@ fn expected(claims: &[Claim], bad: u32) -> HashMap<u64, (u32, u64)> {
 fn random_claims(random: &mut Random) -> Vec<Claim> {
     let mut claims: Vec<Claim> = (1..=60)
         .map(|generation| {
-            let key = random.below(20);
+            let key = random.below(KEYS);
             match random.below(5) {
                 0 => Claim::Remove { key, generation },
                 _ => Claim::Put {
@@ -99,7 +100,10 @@ fn random_claims(random: &mut Random) -> Vec<Claim> {
     claims
 }
 
+/// Puts alone or several together.
 fn apply(loader: &Loader<'_>, claims: &[Claim]) {
+    let keys: Vec<[u8; 8]> = (0..KEYS).map(u64::to_le_bytes).collect();
+    let mut together = Vec::new();
     for claim in claims {
         match *claim {
             Claim::Put {
@@ -107,22 +111,40 @@ fn apply(loader: &Loader<'_>, claims: &[Claim]) {
                 slot,
                 generation,
             } => {
-                let key_bytes = key.to_le_bytes();
-                let recency = generation as u32;
-                loader.warm(&[hash_of(key)]);
-                loader.load(
-                    hash_of(key),
-                    &key_bytes,
-                    new_entry(slot),
+                together.push(LoadEntry {
+                    hash: hash_of(key),
+                    key: &keys[key as usize],
+                    entry: new_entry(slot),
                     generation,
-                    recency,
-                );
+                    recency: generation as u32,
+                });
+                if generation % 3 == 0 {
+                    load_all(loader, &mut together);
+                }
             }
             Claim::Remove { key, generation } => {
+                load_all(loader, &mut together);
                 loader.remove(hash_of(key), &key.to_le_bytes(), generation);
             }
         }
     }
+    load_all(loader, &mut together);
+}
+
+fn load_all(loader: &Loader<'_>, claims: &mut Vec<LoadEntry<'_>>) {
+    if let [claim] = claims[..] {
+        loader.warm(&[claim.hash]);
+        loader.load(
+            claim.hash,
+            claim.key,
+            claim.entry,
+            claim.generation,
+            claim.recency,
+        );
+    } else {
+        loader.load_batch(claims);
+    }
+    claims.clear();
 }
 
 #[test]

@@ -344,12 +344,15 @@ impl MemDevice {
     pub fn release(&self) {
         let mut state = self.state.lock();
         state.holds.clear();
-        let mut held = std::mem::take(&mut state.held).into_iter().peekable();
-        while let Some((part, board)) = held.next() {
-            let mut done = vec![self.execute(&mut state, part)];
-            while let Some((part, _)) = held.next_if(|(_, other)| Arc::ptr_eq(other, &board)) {
-                done.push(self.execute(&mut state, part));
+        let mut ended: Vec<(Arc<Board>, Vec<PartDone>)> = Vec::new();
+        for (part, board) in std::mem::take(&mut state.held) {
+            let done = self.execute(&mut state, part);
+            match ended.iter_mut().find(|(of, _)| Arc::ptr_eq(of, &board)) {
+                Some((_, all)) => all.push(done),
+                None => ended.push((board, vec![done])),
             }
+        }
+        for (board, done) in ended {
             board.put_all(done);
         }
     }

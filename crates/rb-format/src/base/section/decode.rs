@@ -62,7 +62,7 @@ pub fn decode_section(
 ///
 /// # Errors
 /// Any [`Corruption`]. If an entry is wrong although the checksum holds (a writer's fault),
-/// entries before it have been handed out: the caller drops what it built from the base.
+/// some of the entries before it have been handed out: the caller drops what it built from the base.
 #[expect(
     clippy::too_many_arguments,
     reason = "what a section is checked against"
