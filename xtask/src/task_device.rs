@@ -57,7 +57,7 @@ pub(crate) fn run(args: impl Iterator<Item = String>) -> Result<(), String> {
     }
     let folder = std::env::var_os(FOLDER_VARIABLE).unwrap_or_else(|| FOLDER.into());
     let lab = Lab::fetch(Path::new(&folder))?;
-    let mut machines = machines(options.quick);
+    let mut machines = machines();
     for machine in &mut machines {
         let name = machine.name;
         let wanted = |cell: &Cell| id(name, &cell.device, cell.engine).contains(&options.filter);

@@ -112,13 +112,12 @@ echo transport=tcp,traddr=127.0.0.1,trsvcid=4420,nqn=rb,keep_alive_tmo=300 > /de
 for n in 1 2 3 4 5 6 7 8 9 10; do device node serial:TCP 2>/dev/null && break; sleep 1; done
 ";
 
-/// All machines, quick ones first. In a quick run, one store through every engine leaves libblkio out: programs are
-/// built without it by default.
-pub(super) fn machines(quick_run: bool) -> Vec<Machine> {
+/// All machines, quick ones first.
+pub(super) fn machines() -> Vec<Machine> {
     vec![
-        drives_of(Release::Linux6_12, "6.12-drives", quick_run),
+        drives_of(Release::Linux6_12, "6.12-drives"),
         faults_of(Release::Linux6_12, "6.12-faults"),
-        drives_of(Release::Linux6_1, "6.1-drives", quick_run),
+        drives_of(Release::Linux6_1, "6.1-drives"),
         faults_of(Release::Linux6_1, "6.1-faults"),
         shipped_of(Release::Linux6_12, "6.12-shipped"),
         shipped_of(Release::Linux6_1, "6.1-shipped"),
@@ -133,7 +132,7 @@ fn node(engine: &str, serial: &str) -> String {
 }
 
 /// Every engine on every kind of drive, across nodes, over the network, with placement handles.
-fn drives_of(release: Release, name: &'static str, quick_run: bool) -> Machine {
+fn drives_of(release: Release, name: &'static str) -> Machine {
     let newest = release == Release::Linux6_12;
     let engines = [BLOCK[0], BLOCK[1], PASSTHROUGH];
     let mut cells = Vec::new();
@@ -156,8 +155,7 @@ fn drives_of(release: Release, name: &'static str, quick_run: bool) -> Machine {
             ));
         }
         let quick = newest && drive.serial == "B";
-        let across = if quick_run { &engines[..] } else { &all };
-        let targets: Vec<String> = across
+        let targets: Vec<String> = all
             .iter()
             .map(|engine| format!("{engine}={}", node(engine, drive.serial)))
             .collect();
