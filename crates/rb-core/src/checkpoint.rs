@@ -28,6 +28,7 @@ use crate::commit::{Aftermath, check_writer, words};
 use crate::error::Error;
 use crate::inner::{Inner, Writer};
 use crate::meta_io::MetaIo;
+use crate::simulator::{HeldLock, SwitchPoint};
 use crate::stats::raise;
 
 /// Entries copied per hold of a shard's lock: some 15 us with 32-byte keys.
@@ -88,7 +89,7 @@ impl Inner {
         wanted: impl Fn() -> bool,
     ) -> Result<(), Error> {
         self.poison.check()?;
-        let mut checkpointer = writer.checkpointer.lock();
+        let mut checkpointer = self.lock_over_io(&writer.checkpointer, HeldLock::Checkpointer);
         self.poison.check()?;
         if !wanted() {
             return Ok(());
@@ -100,6 +101,7 @@ impl Inner {
         }
         // Who is told may call the store, and ask for a checkpoint.
         drop(checkpointer);
+        self.switch(SwitchPoint::CheckpointDone);
         aftermath.into_iter().for_each(|commit| commit.tell(self));
         match written {
             Ok(()) => {
@@ -127,6 +129,7 @@ impl Inner {
         let region = [&self.superblock.base_a, &self.superblock.base_b][target].clone();
         let base_sequence = checkpointer.last_sequence + 1;
         check_writer(&mut checkpointer.io, &writer.incarnation)?;
+        self.switch(SwitchPoint::CheckpointBegins);
         let position = writer.log.start_of_checkpoint();
         let mut sections = SectionWriter {
             inner: self,
@@ -146,6 +149,7 @@ impl Inner {
             directory,
             ..
         } = sections;
+        self.switch(SwitchPoint::CheckpointSections);
         let ticket = writer.log.ticket(); // 2
         while !writer.log.is_durable(ticket) {
             aftermath.push(self.commit_untold(writer)?);
@@ -181,9 +185,11 @@ impl Inner {
             io.write(directory_at, &encoded.bytes)?; // 3
         }
         self.flush(io, failed)?;
+        self.switch(SwitchPoint::CheckpointFlushed);
         check_writer(io, &writer.incarnation)?;
         io.write(region.offset, &header.encode()[..])?; // 4
         self.flush(io, failed)?;
+        self.switch(SwitchPoint::CheckpointHeader);
         let tail = checkpointer
             .newest
             .as_ref()
@@ -270,6 +276,7 @@ impl SectionWriter<'_> {
                 raise(&self.inner.counters.longest_snapshot_hold, held.elapsed());
                 guard.step_aside();
             }
+            self.inner.switch(SwitchPoint::CheckpointCopied);
             for section in full {
                 self.write_section(io, section)?;
             }

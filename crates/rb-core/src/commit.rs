@@ -21,6 +21,7 @@ use crate::events::Event;
 use crate::inner::{Inner, Writer};
 use crate::log::{DeltaLog, Need, Pending, Waiter};
 use crate::meta_io::MetaIo;
+use crate::simulator::{HeldLock, SwitchPoint};
 
 pub(crate) struct Committer {
     pub(crate) io: MetaIo,
@@ -71,7 +72,8 @@ impl Inner {
     /// As [`Inner::commit`].
     pub(crate) fn commit_untold(&self, writer: &Writer) -> Result<Aftermath, Error> {
         self.poison.check()?;
-        let mut committer = writer.committer.lock();
+        self.switch(SwitchPoint::CommitBegins);
+        let mut committer = self.lock_over_io(&writer.committer, HeldLock::Committer);
         self.poison.check()?;
         let freed = self.mark_freed(writer);
         let pending = writer.log.take();
@@ -81,6 +83,7 @@ impl Inner {
             self.freed_is_durable(writer, freed);
             return Ok(Aftermath::default());
         }
+        self.switch(SwitchPoint::CommitTaken);
         let blocks = pending.as_ref();
         let blocks = blocks.map_or((0, 0), |pending| (pending.first_sequence, pending.last()));
         let why = |error: &Error| {
@@ -89,16 +92,19 @@ impl Inner {
         };
         let written = committer
             .write(writer, pending.as_ref())
+            .inspect(|()| self.switch(SwitchPoint::CommitWritten))
             .and_then(|()| self.flush(&mut committer.io, why));
         if let Err(error) = &written {
             // Before the next commit may begin, which would otherwise succeed behind a gap in the log.
             self.poison.set(why(error));
         }
+        self.switch(SwitchPoint::CommitFlushed);
         let waiters = match (&written, &pending) {
             (Ok(()), Some(pending)) => writer.log.mark_durable(pending.last(), pending.ticket),
             _ => Vec::new(),
         };
         drop(committer);
+        self.switch(SwitchPoint::CommitDone);
         match written {
             Ok(()) => {
                 self.counters.commits.fetch_add(1, Ordering::Relaxed);

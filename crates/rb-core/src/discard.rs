@@ -23,6 +23,7 @@ use crate::commit::{check_writer, words};
 use crate::error::Error;
 use crate::inner::{Inner, Writer};
 use crate::meta_io::MetaIo;
+use crate::simulator::{HeldLock, SwitchPoint};
 use crate::stats::add;
 
 /// Requests in flight at most.
@@ -171,7 +172,7 @@ impl Inner {
     }
 
     fn discard_step(&self, writer: &Writer, discards: &Discards) -> Result<bool, Error> {
-        let mut work = discards.work.lock();
+        let mut work = self.lock_over_io(&discards.work, HeldLock::Discards);
         self.poison.check()?;
         // A device that somebody else writes to is not ours to discard. The last commit may have been long ago.
         if let Err(error) = check_writer(&mut work.io, &writer.incarnation) {
@@ -185,6 +186,7 @@ impl Inner {
         if slots.is_empty() {
             return Ok(false);
         }
+        self.switch(SwitchPoint::DiscardTaken);
         slots.sort_unstable();
         let joined = join(&self.geometry, work.granularity, &slots);
         if let Some(why) = work.discard(self, &slots, &joined)? {
@@ -248,6 +250,7 @@ impl Work {
             }
         });
         sent[drawn..].iter().for_each(free);
+        inner.switch(SwitchPoint::DiscardEnded);
         if let Err(error) = driven.and(lost.map_or(Ok(()), Err)) {
             return Ok(Some(format!(
                 "the device did not answer a discard: {}",

@@ -20,6 +20,7 @@ use crate::batch::by_shard;
 use crate::error::Error;
 use crate::get_wave::{GetWave, Hit};
 use crate::inner::Inner;
+use crate::simulator::SwitchPoint;
 use crate::stats::add;
 use crate::value::Value;
 
@@ -33,6 +34,7 @@ pub(crate) fn get_many(inner: &Arc<Inner>, keys: &[&[u8]]) -> Vec<Lookup> {
         return keys.iter().map(|_| Err(Error::Closed)).collect();
     };
     let wave = lease_all(inner, keys, &mut answers); // 1
+    inner.switch(SwitchPoint::Leased);
     serve(inner, vec![wave], |at, answer| answers[at] = answer); // 2, 3, 4
     answers
 }

@@ -14,6 +14,7 @@ use crate::get::Lookup;
 use crate::inner::Inner;
 use crate::lanes::Wave;
 use crate::proof::{header_proves, payload_proves};
+use crate::simulator::SwitchPoint;
 use crate::stats::add;
 use crate::value::{Value, ValueBuf};
 
@@ -80,6 +81,7 @@ impl GetWave {
         let inner = &self.inner;
         let strides: Vec<usize> = self.hits.iter().map(Hit::stride).collect();
         let buffers = take_buffers(inner, &strides, wait)?;
+        inner.switch(SwitchPoint::Sending);
         Ok(self
             .hits
             .iter()
@@ -117,7 +119,11 @@ impl GetWave {
                 };
                 match verdict {
                     Verdict::Proven => shard.prove(&lease),
-                    Verdict::Disproven => *verdict = Verdict::Dropped(shard.forget(&lease)),
+                    Verdict::Disproven => {
+                        let live = shard.forget(&lease);
+                        inner.changed_if(live, &hit.key, hit.located.generation);
+                        *verdict = Verdict::Dropped(live);
+                    }
                     Verdict::Unknown | Verdict::Dropped(_) => {}
                 }
                 shard.release(lease);
@@ -154,6 +160,7 @@ impl Wave for GetWave {
     /// Step 4.
     fn complete(mut self, completions: Vec<Completion>) -> GetAnswers {
         let inner = Arc::clone(&self.inner);
+        inner.switch(SwitchPoint::Arrived);
         let hits = std::mem::take(&mut self.hits);
         let mut judged = Vec::with_capacity(hits.len());
         let mut answers = Vec::with_capacity(hits.len());
@@ -189,7 +196,9 @@ impl Wave for GetWave {
                 }
             }
         }
+        inner.switch(SwitchPoint::Verified);
         GetWave::release(&inner, &mut judged);
+        inner.switch(SwitchPoint::Released);
         let dropped = judged
             .into_iter()
             .filter_map(|(hit, verdict)| match verdict {

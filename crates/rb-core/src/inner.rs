@@ -24,6 +24,7 @@ use crate::poison::Poison;
 use crate::quarantine::Quarantine;
 use crate::recover::RecoveryReport;
 use crate::scrub::Scrubber;
+use crate::simulator::HeldLock;
 use crate::stats::Counters;
 use crate::validate::Validator;
 
@@ -141,7 +142,7 @@ impl Inner {
         io: &mut MetaIo,
         why: impl FnOnce(&Error) -> String,
     ) -> Result<(), Error> {
-        let _alone = self.flushing.lock();
+        let _alone = self.lock_over_io(&self.flushing, HeldLock::Flush);
         self.poison.check()?;
         io.flush().inspect_err(|error| self.poison.set(why(error)))
     }

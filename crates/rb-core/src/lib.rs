@@ -68,6 +68,7 @@ mod repair;
 mod replay;
 mod scan;
 mod scrub;
+mod simulator;
 mod slots;
 mod stats;
 mod store;
@@ -101,6 +102,7 @@ pub use rb_io::{
 pub use recover::RecoveryReport;
 pub use repair::{RepairReport, repair, repair_engine};
 pub use scan::ScanReport;
+pub use simulator::{Change, HeldLock, Simulator, SwitchPoint};
 pub use stats::{DiscardStats, ScrubStats, StoreStats};
 pub use store::Store;
 pub use value::{Value, ValueBuf};

@@ -10,6 +10,7 @@ use rb_io::{Arena, EngineKind, PlacementId};
 use crate::audit::Progress;
 use crate::clock::{Clock, Random, SystemClock, SystemRandom};
 use crate::events::Events;
+use crate::simulator::Simulator;
 
 /// When a put or a remove is acknowledged (C2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,6 +152,8 @@ pub struct StoreOptions {
     pub clock: Arc<dyn Clock>,
     /// Random bytes.
     pub random: Arc<dyn Random>,
+    /// Hooks for a simulator.
+    pub simulator: Option<Arc<dyn Simulator>>,
 }
 
 impl Default for StoreOptions {
@@ -178,6 +181,7 @@ impl Default for StoreOptions {
             events: None,
             clock: Arc::new(SystemClock::new()),
             random: Arc::new(SystemRandom),
+            simulator: None,
         }
     }
 }

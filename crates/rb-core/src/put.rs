@@ -18,6 +18,7 @@ use crate::inner::Inner;
 use crate::options::{Durability, PutOptions};
 use crate::put_plan::{Plan, Put, Stored, plan, settle, waves};
 use crate::put_wave::PutWave;
+use crate::simulator::SwitchPoint;
 
 /// One key's answer.
 pub type PutResult = Result<Stored, Error>;
@@ -38,6 +39,7 @@ pub(crate) fn put_many(
         mut answers,
         followers,
     } = plan(inner, puts, options); // 1
+    inner.switch(SwitchPoint::PutPlanned);
     let mut ticket = 0;
     for wave in waves(inner, writer, planned) {
         let positions: Vec<usize> = wave.iter().map(|planned| planned.at).collect();
@@ -56,6 +58,7 @@ pub(crate) fn put_many(
                 for (at, answer) in done.answers {
                     answers[at] = answer;
                 }
+                inner.switch(SwitchPoint::PutWaveDone);
             }
             Err(error) => positions
                 .into_iter()

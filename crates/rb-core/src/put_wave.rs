@@ -16,6 +16,7 @@ use crate::log::{Need, Permit};
 use crate::options::PutOptions;
 use crate::put::PutResult;
 use crate::put_plan::{Payload, Planned, Put, Stored};
+use crate::simulator::{Change, SwitchPoint};
 use crate::slots::take_slots;
 use crate::stats::add;
 use crate::value::ValueBuf;
@@ -82,6 +83,7 @@ impl PutWave {
                 class: p.class,
             })
             .collect();
+        inner.switch(SwitchPoint::PutAdmitted);
         let placement = inner.placement_of(options.lifetime);
         let near = placement.map_or(0, |id| id.0.get());
         let taken = take_slots(inner, writer, &wanted, options.mode, near);
@@ -151,6 +153,7 @@ impl PutWave {
                 }
             }
         }
+        inner.switch(SwitchPoint::Sending);
         Ok((wave, requests))
     }
 
@@ -205,6 +208,7 @@ impl Wave for PutWave {
     /// a key's records is the order of its changes.
     fn complete(mut self, completions: Vec<Completion>) -> PutAnswers {
         let inner = Arc::clone(&self.inner);
+        inner.switch(SwitchPoint::Arrived);
         let mut writings = std::mem::take(&mut self.writings);
         let mut failures: Vec<Option<Error>> = completions
             .into_iter()
@@ -243,6 +247,11 @@ impl Wave for PutWave {
                 }
                 let stored = match shard.publish(reservation, &writing.key, writing.entry()) {
                     Published::Inserted | Published::Replaced { .. } => {
+                        inner.changed(&Change::Put {
+                            key: &writing.key,
+                            generation: writing.generation.0,
+                            slot: writing.slot.0,
+                        });
                         published.push(position);
                         Stored::Stored
                     }
@@ -256,6 +265,8 @@ impl Wave for PutWave {
             ticket = writer
                 .log
                 .queue(&self.permit, records, inner.options.clock.now());
+            drop(shard);
+            inner.switch(SwitchPoint::Published);
         }
         add(&inner.counters.puts, answers.len());
         let went_well = |at: &usize| failures[*at].is_none();

@@ -13,12 +13,14 @@ use crate::error::Error;
 use crate::inner::{Inner, Writer};
 use crate::log::Need;
 use crate::options::Durability;
+use crate::simulator::{Change, SwitchPoint};
 use crate::stats::add;
 
 /// Removes many keys; answers for each whether it was there.
 pub(crate) fn remove_many(inner: &Arc<Inner>, keys: &[&[u8]]) -> Vec<Result<bool, Error>> {
     let answers = inner.enter_writing().and_then(|(_pass, writer)| {
         let (answers, ticket) = remove_all(inner, writer, keys)?;
+        inner.switch(SwitchPoint::RemovesDone);
         if inner.options.durability == Durability::EachBatch {
             inner.make_durable(writer, ticket)?;
         }
@@ -62,6 +64,7 @@ fn remove_some(
     let mut need = Need::default();
     keys.iter().for_each(|key| need.add(key, &[]));
     let permit = inner.admit(writer, need)?;
+    inner.switch(SwitchPoint::RemoveAdmitted);
     let first = answers.len();
     answers.extend(keys.iter().map(|_| Ok(false)));
     let hashes: Vec<u64> = keys.iter().map(|key| inner.hash(key)).collect();
@@ -74,6 +77,10 @@ fn remove_some(
             let key = keys[at];
             answers[first + at] = inner.check_key(key).and_then(|()| {
                 let generation = writer.next_generation()?;
+                inner.changed(&Change::Removed {
+                    key,
+                    generation: generation.0,
+                });
                 records.push(Record::Remove { key, generation });
                 Ok(shard.remove(hashes[at], key, generation.0).is_some())
             });
@@ -81,6 +88,8 @@ fn remove_some(
         ticket = writer
             .log
             .queue(&permit, records, inner.options.clock.now());
+        drop(shard);
+        inner.switch(SwitchPoint::Removed);
     }
     Ok(ticket)
 }

@@ -15,6 +15,7 @@ use crate::inner::Inner;
 use crate::meta_io::{MetaIo, ReadAt};
 use crate::options::Scrub;
 use crate::proof::{header_proves, payload_proves};
+use crate::simulator::{HeldLock, SwitchPoint};
 use crate::stats::add;
 use crate::value::ValueBuf;
 use crate::walk::{Met, Walk};
@@ -61,13 +62,14 @@ impl Inner {
         let Some(scrubber) = &self.scrubber else {
             return Ok(None);
         };
-        let mut scrubber = scrubber.lock();
+        let mut scrubber = self.lock_over_io(scrubber, HeldLock::Scrubber);
         let now = self.options.clock.now();
         let wait = scrubber.begin(now);
         if !wait.is_zero() {
             return Ok(Some(wait));
         }
         let (batch, more) = scrubber.meet(self, count);
+        self.switch(SwitchPoint::ScrubCopied);
         let mut dropped = Vec::new();
         let outcome = scrubber.read(self, &batch, &mut dropped);
         let counters = &self.counters.scrub;

@@ -10,6 +10,7 @@ use crate::batch::by_shard;
 use crate::error::Error;
 use crate::events::Event;
 use crate::inner::{Inner, Writer};
+use crate::simulator::{Change, SwitchPoint};
 
 /// A key that needs a slot.
 pub(crate) struct Wanted<'a> {
@@ -58,6 +59,7 @@ pub(crate) fn take_slots(
             }
         }
     }
+    inner.switch(SwitchPoint::Reserved);
     for (class, reserved) in (0_u8..).zip(reserved) {
         let mut slots = take(inner, class, reserved.len(), near).into_iter();
         for (at, reservation) in reserved {
@@ -84,20 +86,37 @@ pub(crate) fn take_slots(
 fn take(inner: &Inner, class: u8, count: usize, near: u16) -> Vec<SlotId> {
     let mut slots = Vec::with_capacity(count);
     let free = inner.index.take_free_near(class, count, near, &mut slots);
+    inner.switch(SwitchPoint::SlotsTaken);
     if free < count {
         let mut evicted = Vec::new();
         inner.index.evict_oldest(class, count - free, &mut evicted);
         slots.extend(evicted.iter().map(|evicted| evicted.slot));
+        inner.switch(SwitchPoint::Evicted);
         let missing = count - slots.len();
         inner.index.take_free_near(class, missing, near, &mut slots);
         // No lock is held.
         for Evicted {
-            key, generation, ..
+            key,
+            generation,
+            slot,
+            ..
         } in &evicted
         {
-            let generation = *generation;
+            let (generation, slot) = (*generation, slot.0);
+            inner.changed(&Change::Evicted {
+                key,
+                generation,
+                slot,
+            });
             inner.emit(&Event::Evicted { key, generation });
         }
+        inner.switch(SwitchPoint::EvictionsNotified);
+    }
+    for slot in &slots {
+        inner.changed(&Change::Taken {
+            slot: slot.0,
+            early: false,
+        });
     }
     slots
 }

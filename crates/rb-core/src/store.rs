@@ -23,6 +23,7 @@ use crate::put_plan::{Put, Stored};
 use crate::query::{self, EntryInfo, Lock};
 use crate::recover::RecoveryReport;
 use crate::remove;
+use crate::simulator::SwitchPoint;
 use crate::stats::StoreStats;
 use crate::value::{Value, ValueBuf};
 
@@ -399,10 +400,13 @@ impl Handle {
                 // Something hangs. What was acknowledged is still made durable.
                 return inner.make_durable(writer, writer.log.ticket());
             }
+            self.inner.switch(SwitchPoint::CloseDrained);
             inner.checkpoint(writer)?;
+            self.inner.switch(SwitchPoint::CloseCheckpointed);
             let permit = writer.log.admit_reserved()?;
             let now = inner.options.clock.now();
             let ticket = writer.log.queue(&permit, [Record::Close], now);
+            self.inner.switch(SwitchPoint::CloseQueued);
             inner.make_durable(writer, ticket)?;
             inner.discard_rest(writer);
             Ok(())

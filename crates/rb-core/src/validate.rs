@@ -8,6 +8,7 @@ use crate::events::DropReason;
 use crate::inner::Inner;
 use crate::meta_io::{MetaIo, ReadAt};
 use crate::proof::header_proves;
+use crate::simulator::{HeldLock, SwitchPoint};
 use crate::stats::add;
 use crate::walk::{Met, Walk};
 
@@ -25,7 +26,7 @@ impl Inner {
     /// The device or its queue stopped answering. One unreadable header is not an error: the entry
     /// stays unproven and its next read decides.
     pub(crate) fn validate_some(&self, count: usize) -> Result<bool, Error> {
-        let mut validator = self.validator.lock();
+        let mut validator = self.lock_over_io(&self.validator, HeldLock::Validator);
         let Some(walk) = &mut validator.place else {
             return Ok(false);
         };
@@ -41,6 +42,7 @@ impl Inner {
         if !more {
             validator.place = None;
         }
+        self.switch(SwitchPoint::ValidateCopied);
         let mut dropped = Vec::new();
         let outcome = match &mut validator.io {
             Some(io) if !batch.is_empty() => self.validate_batch(io, &batch, &mut dropped),

@@ -74,6 +74,7 @@ impl Met {
     pub(crate) fn forget(&self, inner: &Inner) -> bool {
         let mut guard = inner.index.lock(self.shard, Visit::Background);
         let live = guard.forget_generation(self.hash, &self.key, self.located.generation);
+        inner.changed_if(live, &self.key, self.located.generation);
         add(&inner.counters.dropped, usize::from(live));
         live
     }
