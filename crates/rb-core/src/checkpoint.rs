@@ -21,7 +21,7 @@ use rb_format::{
     BAD_SLOTS_MAX, BaseEntry, BaseHeader, Compression, DirectoryEntry, FORMAT_BLOCK, Generation,
     LogPosition, Region, SectionBuilder, encode_directory,
 };
-use rb_index::{Cursor, Visit};
+use rb_index::{Cursor, SnapshotEntry, Visit};
 
 use crate::base_load::limits_of;
 use crate::commit::{Aftermath, check_writer, words};
@@ -204,6 +204,20 @@ impl Inner {
     }
 }
 
+fn base_entry<'a>(entry: &SnapshotEntry<'a>) -> BaseEntry<'a> {
+    BaseEntry {
+        key: entry.key,
+        metadata: entry.metadata,
+        key_hash: entry.hash,
+        slot: entry.located.slot.0,
+        generation: Generation(entry.located.generation),
+        payload_len: entry.located.payload_len,
+        payload_checksum: entry.located.payload_checksum,
+        placement: entry.located.placement,
+        recency: entry.recency,
+    }
+}
+
 /// Why writing stops after a checkpoint that failed.
 fn failed(error: &Error) -> String {
     format!("the checkpoint failed: {}", words(error))
@@ -255,24 +269,19 @@ impl SectionWriter<'_> {
                 let mut guard = self.inner.index.lock(shard, Visit::Background);
                 let held = Instant::now();
                 let position = log.position();
-                more = guard.snapshot(&mut cursor, ENTRIES_PER_HOLD, &mut |entry| {
-                    let entry = BaseEntry {
-                        key: entry.key,
-                        metadata: entry.metadata,
-                        key_hash: entry.hash,
-                        slot: entry.located.slot.0,
-                        generation: Generation(entry.located.generation),
-                        payload_len: entry.located.payload_len,
-                        payload_checksum: entry.located.payload_checksum,
-                        placement: entry.located.placement,
-                        recency: entry.recency,
-                    };
+                let mut copy = |entry: SnapshotEntry<'_>| {
+                    let entry = base_entry(&entry);
                     if !open.push(&entry) {
                         full.push(std::mem::replace(&mut open, new_section(position)));
                         let taken = open.push(&entry);
                         debug_assert!(taken, "an empty section takes any entry");
                     }
-                });
+                };
+                more = guard.snapshot(&mut cursor, ENTRIES_PER_HOLD, &mut copy);
+                if !more {
+                    // An observer has not been notified of these evictions: the base must not make them durable.
+                    guard.snapshot_evicted(&mut copy);
+                }
                 raise(&self.inner.counters.longest_snapshot_hold, held.elapsed());
                 guard.step_aside();
             }

@@ -158,11 +158,14 @@ pub(crate) fn open(source: Source, options: StoreOptions) -> Result<Inner, OpenE
         options.queues_max,
     );
     let Recovered {
-        index,
+        mut index,
         mut report,
         newest,
         ..
     } = recovered;
+    if options.events.is_some() {
+        index.keep_evicted();
+    }
     if let (Some(writer), true) = (&mut writer, options.discard_freed) {
         let by = engine.discards().unwrap_or_else(|| Arc::clone(&engine));
         let io = meta_on(by.as_ref(), discard::ARENA, discard::DEPTH)?;
