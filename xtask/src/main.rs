@@ -52,7 +52,7 @@ fn main() -> ExitCode {
         "loom" => task_loom::run(args.next().as_deref(), task_loom::Form::Full),
         "crash" => run_check(&task, &["--release"], args),
         // Not a release build: debug assertions see more.
-        "kill" | "churn" => run_check(&task, &[], args),
+        "kill" | "churn" | "race" => run_check(&task, &[], args),
         "planted" => task_planted::run(args),
         "bench" => task_bench::run(args),
         "device-test" => task_device::run(args),
