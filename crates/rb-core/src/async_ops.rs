@@ -257,7 +257,7 @@ impl Putting {
             self.finish(&mut Wakes::default());
         };
         writer.log.when_durable(ticket, Box::new(durable));
-        if inner.is_manual() {
+        if inner.is_manual() && !writer.log.is_durable(ticket) {
             drop(inner.commit(writer));
         }
     }

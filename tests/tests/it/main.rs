@@ -18,6 +18,7 @@ mod damage;
 mod discard;
 mod discard_loop;
 mod durable;
+mod each_batch;
 mod epochs;
 mod evict;
 mod faults;
