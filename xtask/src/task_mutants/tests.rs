@@ -82,9 +82,13 @@ fn dots_stand_for_the_rest_of_a_group() {
     );
     assert_eq!(all("if x {...}"), "fn f() { a(b(1), [2]); a(c, d); w; }");
     has(&misfit(&sources, &edit("f", "a(...)", "")), &["2 times"]);
+    assert_eq!(
+        all("a(b(1, ...), ...);"),
+        "fn f() { w; a(c, d); if x { y(); z } }"
+    );
     has(
-        &misfit(&sources, &edit("f", "b(1, ...)", "")),
-        &["no `b(1, ...)`"],
+        &misfit(&sources, &edit("f", "b(2, ...)", "")),
+        &["no `b(2, ...)`"],
     );
 }
 
