@@ -1,1 +1,3 @@
+//! The oracle against hand-made histories.
+
 
