@@ -1,3 +1,1 @@
 //! The oracle against hand-made histories.
-
-
