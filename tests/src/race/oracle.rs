@@ -25,8 +25,10 @@ struct Change {
     effect: Version,
     begin: u64,
     end: Option<u64>,
-    /// Acknowledged as done: it came after whatever had ended before it began.
-    done: bool,
+    /// It came after all that had ended before this: its begin, or that of a later read that still showed it.
+    since: u64,
+    /// When it was certainly done: it was acknowledged, or read.
+    done: Option<u64>,
     /// Counted as durable.
     durable: bool,
     /// It can never be found again after a crash.
@@ -37,6 +39,9 @@ struct Change {
     /// Evictions that may have been this one's: generation, and when it was recorded.
     evictions: Vec<(u64, u64)>,
 }
+
+/// Operations from this one on are the reads of all keys when the threads of a session have ended.
+pub(super) const LAST_READS: u64 = 1 << 63;
 
 /// What is known of a put's generation.
 #[derive(Clone, Copy, Debug)]
@@ -62,7 +67,8 @@ impl Change {
             effect,
             begin: 0,
             end: Some(0),
-            done: true,
+            since: 0,
+            done: Some(0),
             durable: true,
             dead: false,
             over: None,
@@ -71,16 +77,23 @@ impl Change {
         }
     }
 
-    /// Its value was read by an operation that began at `begin`. Returns what is wrong with that.
-    fn read(&mut self, generation: u64, begin: u64) -> Option<&'static str> {
+    /// Its value was read by an operation that began at `begin` and ends now. Returns what is wrong with that.
+    fn read(&mut self, generation: u64, begin: u64, now: u64) -> Option<&'static str> {
         let was = std::mem::replace(&mut self.generation, Generation::Is(generation));
         self.evictions.retain(|(which, _)| *which == generation);
+        self.since = self.since.max(begin);
+        self.done.get_or_insert(now);
         let is_gone = self.evictions.iter().any(|(_, when)| *when < begin);
         match (was.may_be(generation), is_gone) {
             (true, false) => None,
             (true, true) => Some("a value that had been evicted"),
             (false, _) => Some("another generation of the same value"),
         }
+    }
+
+    /// Whether it certainly came before something that came after all that had ended by `since`.
+    fn is_before(&self, since: u64) -> bool {
+        self.end.is_some_and(|end| end < since) && self.since < since
     }
 
     /// Whether it may have been in force at some moment between the two.
@@ -145,6 +158,8 @@ pub(super) struct Oracle {
     high: u64,
     /// The session acknowledges only what is durable. Then no slot is used again before it may be.
     each_batch: bool,
+    /// Keys that were not there when all operations had ended.
+    absent: Vec<Key>,
     pub(super) counts: Counts,
     pub(super) wrong: Vec<String>,
 }
@@ -162,6 +177,7 @@ impl Oracle {
             now: 0,
             high: 0,
             each_batch: false,
+            absent: Vec::new(),
             counts: Counts::default(),
             wrong: Vec::new(),
         }
@@ -268,6 +284,7 @@ impl Oracle {
             };
         }
         self.open.clear();
+        self.absent.clear();
         self.now = 0;
     }
 
@@ -314,7 +331,8 @@ impl Oracle {
             effect,
             begin: now,
             end: None,
-            done: false,
+            since: now,
+            done: None,
             durable: false,
             dead: false,
             over: None,
@@ -350,12 +368,22 @@ impl Oracle {
             What::Get(keys) | What::Look(keys) => {
                 for (at, (&key, &answer)) in keys.iter().zip(answers).enumerate() {
                     self.seen(key, (op, at), begin, answer);
+                    if op >= LAST_READS && answer == Answer::Absent {
+                        self.absent.push(key);
+                    }
                 }
             }
             What::Checkpoint => {}
-            What::Sync | What::Drop | What::Close => {
+            What::Sync | What::Drop => {
                 self.counts.syncs += u64::from(open.what == What::Sync);
-                (0..self.keys.len() as Key).for_each(|key| self.durable_at(key, begin));
+                self.all_durable_at(begin);
+            }
+            What::Close => {
+                self.all_durable_at(begin);
+                // A close writes down what is there, so what was evicted does not come back.
+                for key in std::mem::take(&mut self.absent) {
+                    *self.changes(key) = vec![Change::found(None, 0)];
+                }
             }
         }
     }
@@ -377,7 +405,8 @@ impl Oracle {
                 self.done(key, id, durable);
                 return;
             }
-            Answer::Existed | Answer::Superseded => {}
+            Answer::Existed => {}
+            Answer::Superseded => self.overtaken(key, id, begin),
             Answer::Refused => self.counts.refused += 1,
             other => self.wrong(format!("the put of {key} was answered {other:?}")),
         }
@@ -392,11 +421,20 @@ impl Oracle {
             self.durable_at(key, begin);
         }
         for change in self.changes(key) {
-            let before = change.end.is_some_and(|end| end < begin);
-            if before && (answer == Answer::Superseded || change.effect.is_none()) {
+            let shown = answer == Answer::Existed && change.effect.is_some();
+            if change.is_before(begin) && !shown {
                 change.dead = true;
                 change.over.get_or_insert(now);
             }
+        }
+    }
+
+    /// Something must have come after a put of which that was said, and it was not there before the put began.
+    fn overtaken(&mut self, key: Key, id: (u64, usize), begin: u64) {
+        let later = |change: &Change| change.id != id && change.end.is_none_or(|end| end > begin);
+        if !self.history(key).iter().any(later) {
+            let words = self.saw(id.0, key, "that it was overtaken, and nothing did that");
+            self.wrong(words);
         }
     }
 
@@ -425,34 +463,35 @@ impl Oracle {
         };
         let change = &mut changes[at];
         change.end = Some(now);
-        change.done = true;
+        change.done.get_or_insert(now);
         change.durable = durable;
-        let begin = change.begin;
-        for change in changes.iter_mut() {
-            if change.end.is_some_and(|end| end < begin) {
-                change.over.get_or_insert(now);
-                // Of others that ended meanwhile nobody knows whether this commit had them.
-                change.dead |= durable;
-            }
+        let since = change.since;
+        for change in changes.iter_mut().filter(|change| change.is_before(since)) {
+            change.over.get_or_insert(now);
+            // Of others that ended meanwhile nobody knows whether this commit had them.
+            change.dead |= durable;
         }
         self.counts.acknowledged += 1;
         self.counts.durable += u64::from(durable);
     }
 
-    /// All of a key that ended before `moment` is durable.
+    fn all_durable_at(&mut self, moment: u64) {
+        (0..self.keys.len() as Key).for_each(|key| self.durable_at(key, moment));
+    }
+
+    /// All of a key that was done before `moment` is durable.
     fn durable_at(&mut self, key: Key, moment: u64) {
         let mut counted = 0;
         let changes = self.changes(key);
-        let is_durable =
-            |change: &Change| change.done && change.end.is_some_and(|end| end < moment);
-        let newest = changes.iter().filter(|change| is_durable(change));
-        let newest = newest.map(|change| change.begin).max().unwrap_or(0);
+        let is_done = |change: &Change| change.done.is_some_and(|done| done < moment);
+        let newest = changes.iter().filter(|change| is_done(change));
+        let newest = newest.map(|change| change.since).max().unwrap_or(0);
         for change in changes {
-            if is_durable(change) && !change.durable {
+            if is_done(change) && !change.durable {
                 change.durable = true;
                 counted += 1;
             }
-            change.dead |= change.end.is_some_and(|end| end < newest);
+            change.dead |= change.is_before(newest);
         }
         self.counts.durable += counted;
     }
@@ -470,7 +509,15 @@ impl Oracle {
                 let shown = shown.into_iter().find(|c| c.effect == Some(version));
                 match shown {
                     None => Some("a value that it did not have then"),
-                    Some(change) => change.read(generation, begin),
+                    Some(change) => {
+                        let wrong = change.read(generation, begin, now);
+                        for change in self.changes(key) {
+                            if change.is_before(begin) && change.effect != Some(version) {
+                                change.over.get_or_insert(now);
+                            }
+                        }
+                        wrong
+                    }
                 }
             }
             Answer::Present => {

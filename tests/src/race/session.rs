@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use rb_core::{EngineKind, Event as StoreEvent, Events, Store, StoreOptions};
 
 use super::journal::{Answer, Event, Journal, What};
+use super::oracle::LAST_READS;
 use super::shape::{Image, Key, Session, number};
 use super::worker::Worker;
 use crate::tally::words;
@@ -100,13 +101,14 @@ fn session(plan: &Plan, journal: &Arc<Journal>) -> Result<(), String> {
         return Err(format!("metadata was lost: {lost}"));
     }
     if plan.reads_first {
-        read_all(plan, &store, journal)?;
+        read_all(plan, &store, journal, FIRST_OP)?;
     }
     at_work.store(true, Ordering::Relaxed);
     work(plan, &store, journal)?;
     if journal.is_wrong() {
         return Ok(());
     }
+    read_all(plan, &store, journal, LAST_READS)?;
     accounts(&store)?;
     let what = match plan.end {
         End::Drop => What::Drop,
@@ -162,10 +164,15 @@ fn work(plan: &Plan, store: &Store, journal: &Arc<Journal>) -> Result<(), String
     outcome
 }
 
-/// Nothing is in use any more.
+/// Nothing is in use any more, and nothing failed.
 fn accounts(store: &Store) -> Result<(), String> {
     store.audit().map_err(|why| format!("audit: {why}"))?;
-    for class in &store.stats().index.classes {
+    let stats = store.stats();
+    let discard = &stats.discard;
+    if discard.failures > 0 {
+        return Err(format!("discards failed: {discard:?}"));
+    }
+    for class in &stats.index.classes {
         if [class.reserved, class.retired, class.quarantined, class.bad] != [0; 4] {
             return Err(format!("slots are not accounted for: {class:?}"));
         }
@@ -173,9 +180,9 @@ fn accounts(store: &Store) -> Result<(), String> {
     Ok(())
 }
 
-fn read_all(plan: &Plan, store: &Store, journal: &Journal) -> Result<(), String> {
+fn read_all(plan: &Plan, store: &Store, journal: &Journal, first: u64) -> Result<(), String> {
     let keys: Vec<Key> = (0..plan.image.keys()).collect();
-    for (op, keys) in (FIRST_OP..).zip(keys.chunks(TOGETHER)) {
+    for (op, keys) in (first..).zip(keys.chunks(TOGETHER)) {
         let what = What::Get(keys.to_vec());
         journal.record(&Event::Begin { op, what });
         let answers = super::read::read(store, &plan.image, keys)?;
