@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
-use rb_tests::race::{Fixed, RaceOptions, RaceReport, child, run};
+use rb_tests::race::{Fixed, RaceOptions, RaceReport, SESSION_MS, child, kept, run};
 use rb_tests::tally::{conclude, engines};
 
 /// Threads on small stores that are dropped, closed and killed; after each, every key is compared with an oracle.
@@ -55,6 +55,7 @@ fn race(args: &Args) -> Result<Vec<RaceReport>, String> {
         bar.set_prefix(engine.to_string());
         let options = RaceOptions {
             program: program.clone(),
+            store: None,
             engine,
             seed: args.seed,
             time: match args.kill_rounds {
@@ -63,6 +64,8 @@ fn race(args: &Args) -> Result<Vec<RaceReport>, String> {
             },
             rounds: args.kill_rounds,
             kills_only: args.kill_rounds.is_some(),
+            session_ms: SESSION_MS,
+            keep: kept(),
             fixed: Fixed {
                 threads: args.threads,
                 each_batch: args.each_batch,

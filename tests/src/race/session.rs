@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use rb_core::{EngineKind, Event as StoreEvent, Events, Store, StoreOptions};
 
-use super::journal::{Answer, Event, Journal, What};
+use super::event::{Answer, Event, What};
+use super::journal::Journal;
 use super::oracle::LAST_READS;
 use super::shape::{Image, Key, Session, number};
 use super::worker::Worker;

@@ -10,7 +10,8 @@ use rb_core::{
 };
 use rb_testkit::values::next_number;
 
-use super::journal::{Answer, Event, Journal, What};
+use super::event::{Answer, Event, What};
+use super::journal::Journal;
 use super::read::{answers, read, refusal, slices};
 use super::session::{Numbers, Plan};
 use super::shape::Key;
