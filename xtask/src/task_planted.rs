@@ -38,7 +38,7 @@ struct Planted {
 #[derive(Clone, Copy)]
 enum Machine {
     Crash,
-    Churn,
+    Race,
     Loom,
     Device,
 }
@@ -142,12 +142,12 @@ fn read(path: &Path) -> Result<Planted, String> {
     let words: Vec<String> = words.ok_or("its second line is not `# found by: cargo xtask …`")?;
     let machine = match words.first().map(String::as_str) {
         Some("crash") => Machine::Crash,
-        Some("churn") => Machine::Churn,
+        Some("race") => Machine::Race,
         Some("loom") => Machine::Loom,
         Some("device-test") => Machine::Device,
         other => {
             return Err(format!(
-                "{other:?} is none of crash, churn, loom and device-test"
+                "{other:?} is none of crash, race, loom and device-test"
             ));
         }
     };
@@ -196,7 +196,7 @@ fn plant(bug: &Planted, seconds: u32) -> Result<Answer, String> {
     }
     let limit = match bug.machine {
         Machine::Crash => format!("--json --minutes {}", f64::from(seconds) / 60.0),
-        Machine::Churn => format!("--json --seconds {seconds}"),
+        Machine::Race => format!("--json --seconds {seconds}"),
         Machine::Loom => String::new(),
         Machine::Device => "--json".into(),
     };
@@ -223,7 +223,7 @@ impl Machine {
     fn name(self) -> &'static str {
         match self {
             Machine::Crash => "crash",
-            Machine::Churn => "churn",
+            Machine::Race => "race",
             Machine::Loom => "loom",
             Machine::Device => "device",
         }
@@ -233,7 +233,7 @@ impl Machine {
     fn build(self) -> &'static str {
         match self {
             Machine::Crash => "build --release -p rb-tests --bin crash",
-            Machine::Churn => "build -p rb-tests --bin churn",
+            Machine::Race => "build -p rb-tests --bin race",
             Machine::Loom => "test -p rb-index --release --lib --target-dir target/loom --no-run",
             Machine::Device => "build -p rb-tests --bin device",
         }
@@ -246,7 +246,7 @@ impl Machine {
             .filter_map(|line| serde_json::from_str::<Value>(line).ok());
         let said = match self {
             Machine::Crash => reports.find_map(|report| text(&report["violation"])),
-            Machine::Churn => reports.find_map(|report| text(&report["violations"][0])),
+            Machine::Race => reports.find_map(|report| text(&report["violations"][0])),
             Machine::Device => reports
                 .find(|report| report["status"] == "fail")
                 .and_then(|test| text(&test["said"])),

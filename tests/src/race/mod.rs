@@ -284,7 +284,7 @@ impl Run<'_> {
                 Err(why) => oracle.wrong.push(why),
             }
         }
-        if ended.whole {
+        if ended.whole && oracle.wrong.is_empty() {
             oracle.ended_whole();
         }
         self.report.violations.append(&mut oracle.wrong);
