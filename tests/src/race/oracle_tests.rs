@@ -1,3 +1,5 @@
+//! The oracle: what it demands, what it allows, and what it cannot know.
+
 use super::*;
 use Verdict::{Exact, Legal, Lost, Resurrected};
 
