@@ -26,7 +26,7 @@ cargo xtask TASK
   crash [OPTIONS] crashes a store on a simulated device at every write, opens and checks what is left;
                   --minutes N, --seed S, --runs N, --trace, --json
   race [OPTIONS]  real threads on small stores that are dropped, closed and killed, for 60 s per engine; compares
-                  every key with an oracle; --seconds N, or --kill-rounds N: rounds that all end with a kill;
+                  every key with an oracle; --seconds N, or --kill-rounds N: until N were killed;
                   --threads N, --each-batch, --engine posix|io_uring|all, --seed S, --json
   fuzz ...        coverage-guided fuzzing of every decoder; needs a C++ compiler
   miri            what the interpreter of undefined behaviour can run; takes a nightly toolchain with miri

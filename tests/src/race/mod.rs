@@ -65,12 +65,10 @@ pub struct RaceOptions {
     pub engine: EngineKind,
     /// Decides what each thread does.
     pub seed: u64,
-    /// How long; none: until `rounds`.
-    pub time: Option<Duration>,
-    /// How many rounds; none: until the time is over.
-    pub rounds: Option<u64>,
-    /// Every round ends with a kill.
-    pub kills_only: bool,
+    /// How long.
+    pub time: Duration,
+    /// Instead: a kill in every round, until there were so many.
+    pub kills: Option<u64>,
     /// The longest time of a session, in milliseconds; [`SESSION_MS`] where the machine is not a slow one.
     pub session_ms: u64,
     /// What is the same in all rounds.
@@ -168,9 +166,11 @@ impl Run<'_> {
     }
 
     fn goes_on(&self, start: Instant) -> bool {
-        let time = self.options.time.is_none_or(|time| start.elapsed() < time);
-        let rounds = self.options.rounds.is_none_or(|rounds| self.round < rounds);
-        time && rounds && self.report.is_good()
+        let is_over = match self.options.kills {
+            Some(kills) => self.report.kills() >= kills,
+            None => start.elapsed() >= self.options.time,
+        };
+        !is_over && self.report.is_good()
     }
 
     /// Some rounds on a new store.
@@ -207,7 +207,7 @@ impl Run<'_> {
     /// A round: a session, its end, and the check.
     fn play(&mut self, store: &mut Played<'_>) -> Result<(), String> {
         let millis = 20 + self.random(self.options.session_ms);
-        let kills = self.options.kills_only || self.random(3) == 0;
+        let kills = self.options.kills.is_some() || self.random(3) == 0;
         let order = Order {
             path: store.path.to_path_buf(),
             engine: self.options.engine,

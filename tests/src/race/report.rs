@@ -82,7 +82,7 @@ impl fmt::Display for RaceReport {
             self.evictions,
             self.dropped,
             self.closed,
-            self.killed_opening + self.killed_working + self.killed_ending,
+            self.kills(),
             self.killed_opening,
             self.killed_working,
             self.killed_ending,
@@ -99,6 +99,12 @@ impl fmt::Display for RaceReport {
 }
 
 impl RaceReport {
+    /// Reopenings after a kill.
+    #[must_use]
+    pub fn kills(&self) -> u64 {
+        self.killed_opening + self.killed_working + self.killed_ending
+    }
+
     pub(super) fn count(&mut self, counts: Counts) {
         let Counts {
             operations,

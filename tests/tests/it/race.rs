@@ -14,9 +14,8 @@ fn options(engine: EngineKind) -> RaceOptions {
         store: None,
         engine,
         seed: 1,
-        time: None,
-        rounds: None,
-        kills_only: false,
+        time: Duration::from_secs(4),
+        kills: None,
         session_ms: 150,
         fixed: Fixed::default(),
         keep: kept(),
@@ -28,11 +27,7 @@ fn options(engine: EngineKind) -> RaceOptions {
 #[test]
 fn threads_on_stores_that_are_dropped_closed_and_killed_lose_nothing() {
     for engine in engines() {
-        let options = RaceOptions {
-            time: Some(Duration::from_secs(4)),
-            ..options(engine)
-        };
-        let report = run(&options, &mut |_| ()).unwrap();
+        let report = run(&options(engine), &mut |_| ()).unwrap();
         assert!(report.is_good(), "{report}");
         let ends = [report.dropped, report.closed, report.killed_working];
         assert!(ends.iter().all(|count| *count > 0), "{report}");
@@ -44,8 +39,7 @@ fn threads_on_stores_that_are_dropped_closed_and_killed_lose_nothing() {
 fn what_was_acknowledged_as_durable_is_there_after_kill_9() {
     for engine in engines() {
         let options = RaceOptions {
-            rounds: Some(20),
-            kills_only: true,
+            kills: Some(20),
             fixed: Fixed {
                 threads: Some(16),
                 each_batch: true,
