@@ -1,6 +1,7 @@
 //! The longer tests of a store on a device: killed at work, and used as a server of prefixes uses it.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use rb_testkit::values::next_number;
 
