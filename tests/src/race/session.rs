@@ -61,9 +61,10 @@ impl Numbers {
 #[derive(Debug)]
 struct Observer {
     journal: Arc<Journal>,
-    calls: AtomicU64,
+    /// Evictions recorded.
+    evicted: AtomicU64,
     /// The threads have begun.
-    at_work: Arc<AtomicBool>,
+    at_work: AtomicBool,
 }
 
 impl Events for Observer {
@@ -72,17 +73,17 @@ impl Events for Observer {
             StoreEvent::Evicted { key, generation } if let Some(key) = number(key) => {
                 let generation = *generation;
                 self.journal.record(&Event::Evicted { key, generation });
+                match self.evicted.fetch_add(1, Ordering::Relaxed) % 64 {
+                    0 => thread::sleep(Duration::from_micros(200)),
+                    1..16 => thread::yield_now(),
+                    _ => {}
+                }
             }
             // An entry whose slot a crash left with other bytes. It was read before the threads began.
             StoreEvent::Dropped { .. } if !self.at_work.load(Ordering::Relaxed) => {}
             other => self
                 .journal
                 .violation(format!("a healthy store has no event like {other:?}")),
-        }
-        match self.calls.fetch_add(1, Ordering::Relaxed) % 64 {
-            0 => thread::sleep(Duration::from_micros(200)),
-            1..16 => thread::yield_now(),
-            _ => {}
         }
     }
 }
@@ -95,8 +96,17 @@ pub(super) fn run(plan: &Plan, journal: &Arc<Journal>) {
 }
 
 fn session(plan: &Plan, journal: &Arc<Journal>) -> Result<(), String> {
-    let at_work = Arc::new(AtomicBool::new(false));
-    let store = open(plan, journal, &at_work)?;
+    let observer = Arc::new(Observer {
+        journal: Arc::clone(journal),
+        evicted: AtomicU64::new(0),
+        at_work: AtomicBool::new(false),
+    });
+    let options = StoreOptions {
+        events: Some(Arc::clone(&observer) as Arc<dyn Events>),
+        ..plan.session.options(plan.engine)
+    };
+    let store = Store::open(&plan.path, options)
+        .map_err(|why| format!("the store did not open: {}", words(&why)))?;
     journal.record(&Event::Serving);
     if let Some(lost) = &store.recovery().lost_metadata {
         return Err(format!("metadata was lost: {lost}"));
@@ -104,13 +114,13 @@ fn session(plan: &Plan, journal: &Arc<Journal>) -> Result<(), String> {
     if plan.reads_first {
         read_all(plan, &store, journal, FIRST_OP)?;
     }
-    at_work.store(true, Ordering::Relaxed);
+    observer.at_work.store(true, Ordering::Relaxed);
     work(plan, &store, journal)?;
     if journal.is_wrong() {
         return Ok(());
     }
     read_all(plan, &store, journal, LAST_READS)?;
-    accounts(&store)?;
+    accounts(&store, &observer)?;
     let what = match plan.end {
         End::Drop => What::Drop,
         End::Close => What::Close,
@@ -127,20 +137,6 @@ fn session(plan: &Plan, journal: &Arc<Journal>) -> Result<(), String> {
         answers: vec![Answer::Done],
     });
     Ok(())
-}
-
-fn open(plan: &Plan, journal: &Arc<Journal>, at_work: &Arc<AtomicBool>) -> Result<Store, String> {
-    let observer = Observer {
-        journal: Arc::clone(journal),
-        calls: AtomicU64::new(0),
-        at_work: Arc::clone(at_work),
-    };
-    let options = StoreOptions {
-        events: Some(Arc::new(observer)),
-        ..plan.session.options(plan.engine)
-    };
-    Store::open(&plan.path, options)
-        .map_err(|why| format!("the store did not open: {}", words(&why)))
 }
 
 fn work(plan: &Plan, store: &Store, journal: &Arc<Journal>) -> Result<(), String> {
@@ -166,9 +162,14 @@ fn work(plan: &Plan, store: &Store, journal: &Arc<Journal>) -> Result<(), String
 }
 
 /// Nothing is in use any more, and nothing failed.
-fn accounts(store: &Store) -> Result<(), String> {
+fn accounts(store: &Store, observer: &Observer) -> Result<(), String> {
     store.audit().map_err(|why| format!("audit: {why}"))?;
     let stats = store.stats();
+    let reported = observer.evicted.load(Ordering::Relaxed);
+    if reported != stats.index.evictions {
+        let evictions = stats.index.evictions;
+        return Err(format!("of {evictions} evictions {reported} were reported"));
+    }
     let discard = &stats.discard;
     if discard.failures > 0 {
         return Err(format!("discards failed: {discard:?}"));
