@@ -26,9 +26,9 @@ cargo xtask TASK
   loom [FILTER]   the concurrency models of rb-index, every interleaving up to a bound; says how many
   crash [OPTIONS] crashes a store on a simulated device at every write, opens and checks what is left;
                   --minutes N, --seed S, --runs N, --trace, --json
-  kill [OPTIONS]  kills a process at work on a file store 300 times per engine and checks what it leaves;
-                  --rounds N, --engine posix|io_uring|all, --seed S, --json
-  churn [OPTIONS] readers against delete and reuse for 60 s per engine; --seconds N, and as for kill
+  race [OPTIONS]  real threads on small stores that are dropped, closed and killed, for 60 s per engine; compares
+                  every key with an oracle; --seconds N, or --kill-rounds N: until N were killed;
+                  --threads N, --each-batch, --engine posix|io_uring|all, --seed S, --json
   fuzz ...        coverage-guided fuzzing of every decoder; needs a C++ compiler
   miri            what the interpreter of undefined behaviour can run; takes a nightly toolchain with miri
   mutants [FILTER] makes each fault of tests/mutants in a copy of the tree; its harness must find it; FILTER is a

@@ -13,21 +13,11 @@ pub(crate) struct Program {
 }
 
 // Only what simulates all is a release build: debug assertions see more.
-const PROGRAMS: [Program; 4] = [
+const PROGRAMS: [Program; 2] = [
     Program {
         name: "crash",
         profile: &["--release"],
         limit: Some(("--minutes", 60.0)),
-    },
-    Program {
-        name: "kill",
-        profile: &[],
-        limit: None,
-    },
-    Program {
-        name: "churn",
-        profile: &[],
-        limit: Some(("--seconds", 1.0)),
     },
     Program {
         name: "race",

@@ -326,8 +326,8 @@ fn a_harness_is_bounded_and_its_report_read() {
         ]
     );
     assert_eq!(
-        harness("churn").words(30),
-        ["xtask", "churn", "--json", "--seconds", "30"]
+        harness("race").words(30),
+        ["xtask", "race", "--json", "--seconds", "30"]
     );
     assert_eq!(
         harness("loom free_list").words(30),
@@ -346,7 +346,7 @@ fn a_harness_is_bounded_and_its_report_read() {
         None
     );
     let reports = "{\"violations\":[]}\n{\"violations\":[\"torn\",\"lost\"]}\n";
-    assert_eq!(harness("churn").violation(reports).unwrap(), "torn");
+    assert_eq!(harness("race").violation(reports).unwrap(), "torn");
     let tests = "{\"status\":\"ok\",\"said\":\"a\"}\n{\"status\":\"fail\",\"said\":\"b\"}\n";
     assert_eq!(harness("device-test").violation(tests).unwrap(), "b");
     let panic = "thread panicked at src/x.rs:1:\ntwo leases\n";
