@@ -7,4 +7,5 @@ pub mod crash;
 pub mod device;
 pub mod kill;
 mod marked;
+pub mod schedule;
 pub mod tally;
