@@ -6,6 +6,7 @@ pub mod churn;
 pub mod crash;
 pub mod device;
 pub mod kill;
+pub mod log_order;
 mod marked;
 pub mod schedule;
 pub mod tally;

@@ -1,6 +1,7 @@
 //! `cargo xtask crash`: tries crashes for some minutes and prints what was tried and seen.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser;
@@ -49,7 +50,9 @@ fn main() -> ExitCode {
         runs: args.runs,
         time: Duration::from_secs_f64(args.minutes.max(0.0) * 60.0),
         threads: args.threads,
-        trace: args.trace,
+        trace: args
+            .trace
+            .then(|| Arc::new(|line: &str| eprintln!("{line}")) as _),
     };
     let report = run(&options, |images| bar.set_position(images));
     bar.finish_and_clear();
