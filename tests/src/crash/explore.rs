@@ -64,8 +64,12 @@ impl Explorer<'_> {
             self.lap_log(&world);
         }
         world.device.record();
-        world.lock().oracle.start_history();
         let from = world.device.recorded();
+        {
+            let mut inside = world.lock();
+            inside.oracle.start_history();
+            inside.pending = from;
+        }
         if seed.is_multiple_of(2) {
             // Several blocks in one commit, over the ring's end.
             (0..6).for_each(|_| world.put(5));
@@ -279,17 +283,17 @@ impl Explorer<'_> {
 
 /// What a crash at this point may leave.
 fn legal_at(world: &World, points: &CrashPoints) -> Legal {
-    let layout = world.lock().layout.clone();
-    let geometry = layout.as_ref().map(Geometry::new);
+    let (geometry, pending) = {
+        let inside = world.lock();
+        (inside.layout.as_ref().map(Geometry::new), inside.pending)
+    };
     let at = points.at();
     // Whether no flush came between a slot's last write before a step and the crash.
     let loses = |slot: u32, before: Step| {
         let offset = geometry
             .as_ref()
             .and_then(|geometry| geometry.slot_offset(slot));
-        let Ok(before) = usize::try_from(before) else {
-            return false;
-        };
+        let before = usize::try_from(before).unwrap_or(pending);
         let (done, _) = points.steps().split_at(at);
         let written = done[..before.min(at)].iter().rposition(
             |step| matches!(step, Recorded::Write(write) if Some(write.offset) == offset),

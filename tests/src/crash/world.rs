@@ -70,6 +70,8 @@ pub(super) struct Inside {
     /// Evictions that no sync covers.
     pub(super) evicted: bool,
     pub(super) log_was_full: bool,
+    /// Writes that were pending when the recording began, which are its first steps.
+    pub(super) pending: usize,
 }
 
 /// A lease that the run holds.
@@ -160,6 +162,7 @@ impl World {
                 rotten: false,
                 evicted: false,
                 log_was_full: false,
+                pending: 0,
             }),
             trace,
             me: Weak::clone(me),
