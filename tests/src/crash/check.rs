@@ -104,7 +104,7 @@ impl Crash<'_> {
         if child.lock().oracle.loose {
             return;
         }
-        let why = self.world.lock().oracle.explain(self.at, key, version);
+        let why = self.world.explain(self.at, key, version);
         let words = format!("after a crash {why}");
         let mut inside = child.lock();
         match &mut inside.violation {

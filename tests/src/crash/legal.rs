@@ -72,23 +72,48 @@ impl Oracle {
         &self.eras[began.saturating_sub(1)]
     }
 
+    /// Whether a crash at this step was one before the store was opened.
+    pub(super) fn is_inherited(&self, at: Step) -> bool {
+        self.inherited
+            .as_ref()
+            .is_some_and(|(until, _)| at < *until)
+    }
+
     /// Why a crash at this step must not have left this version of the key.
     pub(super) fn explain(&self, at: Step, key: usize, found: Version) -> String {
-        let is = match found {
-            ABSENT => format!("key {key} is missing"),
-            version => format!("key {key} is version {version}"),
+        let mut words = match found {
+            ABSENT => format!("key {key} is missing: "),
+            version => format!("key {key} is version {version}: "),
         };
-        if let Some((_, legal)) = self.inherited.as_ref().filter(|(until, _)| at < *until) {
-            let legal = &legal.keys[key];
-            return format!("{is}, and an earlier crash could only leave {legal:?}");
-        }
         let key = &self.era_at(at).keys[key];
-        let mut words = format!("{is}: ");
         match found {
-            ABSENT => key.explain_missing(at, &mut words),
+            ABSENT => {
+                key.explain_missing(at, &mut words);
+                self.explain_owner(at, key, &mut words);
+            }
             version => key.explain(at, version, &mut words),
         }
         words
+    }
+
+    /// Whether recovery may take a former owner of the key's slot for a later one.
+    fn explain_owner(&self, at: Step, key: &Key, words: &mut String) {
+        let (first, ..) = key.range_at(at);
+        let entry = &key.states[first];
+        for (other, states) in self.era_at(at).keys.iter().enumerate() {
+            let mut states = states.states.iter();
+            let former = states.find(|state| {
+                let same_slot = entry.slot.is_some() && state.slot == entry.slot;
+                same_slot && state.at <= entry.at && state.generation > entry.generation
+            });
+            if let Some(former) = former {
+                let _ = write!(
+                    words,
+                    "; its generation {} is lower than {}, that of key {other} which had slot {:?} before",
+                    entry.generation, former.generation, entry.slot
+                );
+            }
+        }
     }
 }
 

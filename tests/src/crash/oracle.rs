@@ -424,8 +424,8 @@ impl Oracle {
     /// A get answered that the key is not there. If it was all the time since, an eviction must be reported by the
     /// time at which no operation is under way.
     pub(super) fn missed(&mut self, key: usize, since: Since) {
-        let states = &self.key(key).states[since.state..];
-        if states.iter().all(State::is_live) {
+        let mut states = self.key(key).states[since.state..].iter();
+        if states.all(|state| state.is_live() && state.damaged.is_none()) {
             let last = self.key(key).last();
             self.owed.push(Owed {
                 key,

@@ -43,6 +43,8 @@ pub(super) struct World {
     inside: Mutex<Inside>,
     trace: Trace,
     me: Weak<World>,
+    /// Which world's crash left the device, and when.
+    parent: Option<(Arc<World>, Step)>,
 }
 
 pub(super) struct Inside {
@@ -106,7 +108,7 @@ impl World {
         let classes = classes();
         let bytes = rb_format::device_bytes_for(&classes, KEY_LEN_MAX, 0, Some(LOG_BYTES));
         let device = MemDevice::new(bytes.unwrap_or_default());
-        let world = World::on(device, Oracle::new(), 1, seed, trace);
+        let world = World::on(device, Oracle::new(), 1, seed, trace, None);
         if let Err(why) = world.format() {
             world.fail(format!("format: {why}"));
         }
@@ -126,8 +128,9 @@ impl World {
     ) -> Arc<World> {
         let inside = self.lock();
         let oracle = Oracle::after_crash(legal, inside.oracle.generations_at(at));
-        let trace = self.trace.clone();
-        let world = World::on(image.device(), oracle, inside.next_version, seed, trace);
+        let (trace, next) = (self.trace.clone(), inside.next_version);
+        let parent = self.me.upgrade().map(|parent| (parent, at));
+        let world = World::on(image.device(), oracle, next, seed, trace, parent);
         world.lock().layout = inside.layout.clone();
         world
     }
@@ -138,6 +141,7 @@ impl World {
         next_version: Version,
         seed: u64,
         trace: Trace,
+        parent: Option<(Arc<World>, Step)>,
     ) -> Arc<World> {
         let world = Arc::new_cyclic(|me| World {
             seed,
@@ -166,6 +170,7 @@ impl World {
             }),
             trace,
             me: Weak::clone(me),
+            parent,
         });
         let baton = Arc::clone(&world.baton);
         world
@@ -201,6 +206,15 @@ impl World {
                 }
                 None
             }
+        }
+    }
+
+    /// Why a crash at this step must not have left this version of the key.
+    pub(super) fn explain(&self, at: Step, key: usize, found: Version) -> String {
+        let inherited = self.lock().oracle.is_inherited(at);
+        match &self.parent {
+            Some((parent, at)) if inherited => parent.explain(*at, key, found),
+            _ => self.lock().oracle.explain(at, key, found),
         }
     }
 
