@@ -15,8 +15,8 @@ impl World {
         match self.random(12) {
             0 => self.break_a_slot(),
             1 | 2 => self.fail_a_discard(),
-            3..6 => self.damage_a_slot(),
-            6..10 => self.drop_and_open(),
+            3 | 4 => self.damage_a_slot(),
+            5..10 => self.drop_and_open(),
             10 => self.empty(),
             _ => self.format_again(),
         }
@@ -76,7 +76,7 @@ impl World {
     }
 
     /// Opens the store with nothing in it.
-    fn empty(&self) {
+    pub(super) fn empty(&self) {
         self.shut();
         self.tell(|oracle, now| oracle.begin_emptying(false, now));
         self.trace(|| "empty".into());
@@ -86,7 +86,7 @@ impl World {
     }
 
     /// Formats the device again, with the old store on it.
-    fn format_again(&self) {
+    pub(super) fn format_again(&self) {
         self.shut();
         self.tell(|oracle, now| oracle.begin_emptying(true, now));
         self.trace(|| "format".into());

@@ -20,7 +20,7 @@ use super::world::{Trace, World};
 /// Restarts in a row, at most.
 const DEPTH_MAX: u32 = 4;
 /// Operations before the recorded part of a run, at most.
-const BEFORE_MAX: u64 = 300;
+const BEFORE_MAX: u64 = 1500;
 
 /// Images that any run has tried.
 pub(super) type Distinct = Mutex<HashSet<u64>>;
@@ -78,6 +78,11 @@ impl Explorer<'_> {
         let facts = Facts::default();
         let plan = Plan::new(&world, 8 + self.below(24), eager);
         plan.with_facts(&facts).run();
+        match seed % 16 {
+            5 => world.format_again(),
+            9 => world.empty(),
+            _ => {}
+        }
         if self.collect(&world) {
             let facts = facts.lock().unwrap_or_else(PoisonError::into_inner);
             self.explore(&world, from, &facts);

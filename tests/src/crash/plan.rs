@@ -27,8 +27,8 @@ const SHARES: &[(Kind, u64)] = &[
     (Kind::Close, 4),
 ];
 
-/// Begins at a place of another operation, on top of what a run draws, until so many have begun there.
-const WANTED: u64 = 3;
+/// Operations begin at a place of another one whenever that is reached, until so many have begun there; then as drawn.
+const WANTED: u64 = Kind::ALL.len() as u64;
 
 /// What is known of the store at a step of the device.
 pub(super) type Fact = (usize, Vec<State>);
@@ -206,9 +206,9 @@ impl Plan {
         if !wanted && !drawn {
             return None;
         }
-        let kind = match self.world.random(2) {
-            0 => self.fitting(self.draw()),
-            _ => self.rarest(number),
+        let kind = match !wanted && self.world.random(2) == 0 {
+            true => self.fitting(self.draw()),
+            false => self.rarest(number),
         };
         self.world.lock().pairs.count(number, kind);
         Some(self.start(kind))
