@@ -11,12 +11,12 @@ use crate::schedule::{Chooser, Next, Place, Standing};
 
 /// How often each sort of operation begins if nothing else asks for one, in all 100.
 const SHARES: &[(Kind, u64)] = &[
-    (Kind::Put, 27),
+    (Kind::Put, 24),
     (Kind::PutEachBatch, 7),
     (Kind::PutKeep, 6),
     (Kind::Remove, 11),
     (Kind::Get, 12),
-    (Kind::Lease, 5),
+    (Kind::Lease, 8),
     (Kind::Unlease, 4),
     (Kind::Sync, 7),
     (Kind::Commit, 3),
@@ -97,8 +97,8 @@ impl Plan {
     fn draw(&self) -> Kind {
         // There is little time in which entries are still validated, and few discards find anything.
         let both = self.world.discards() && self.world.can(Kind::Validate);
-        if both && self.world.random(4) == 0 {
-            return [Kind::Discard, Kind::Commit][self.world.random(2) as usize];
+        if both && self.world.random(2) == 0 {
+            return [Kind::Remove, Kind::Commit, Kind::Discard][self.world.random(3) as usize];
         }
         let mut number = self.world.random(100);
         for &(kind, share) in SHARES {
