@@ -7,4 +7,5 @@ pub mod device;
 pub mod log_order;
 mod marked;
 pub mod race;
+pub mod schedule;
 pub mod tally;
