@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
-use rb_tests::race::{Fixed, RaceOptions, RaceReport, SESSION_MS, child, kept, run};
+use rb_tests::race::{Fixed, RaceOptions, RaceReport, SESSION_MS, Until, child, kept, run};
 use rb_tests::tally::{conclude, engines};
 
 /// Threads on small stores that are dropped, closed and killed; after each, every key is compared with an oracle.
@@ -58,8 +58,10 @@ fn race(args: &Args) -> Result<Vec<RaceReport>, String> {
             store: None,
             engine,
             seed: args.seed,
-            time: Duration::from_secs(args.seconds),
-            kills: args.kill_rounds,
+            until: match args.kill_rounds {
+                None => Until::Time(Duration::from_secs(args.seconds)),
+                Some(kills) => Until::Kills(kills),
+            },
             session_ms: SESSION_MS,
             keep: kept(),
             fixed: Fixed {

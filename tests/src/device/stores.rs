@@ -1,13 +1,12 @@
 //! The longer tests of a store on a device: killed at work, and used as a server of prefixes uses it.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use rb_testkit::values::next_number;
 
 use super::Outcome;
 use super::target::{Entry, KIB, Target, close, get, put};
-use crate::race::{self, Fixed, RaceOptions};
+use crate::race::{self, Fixed, RaceOptions, Until};
 use crate::tally::Report;
 
 /// Kills of a child at work, and the longest that it works: in an emulated machine an opening takes a while.
@@ -21,8 +20,7 @@ pub(super) fn killed(target: &Target) -> Outcome {
         store: Some(target.path.clone()),
         engine: target.engine,
         seed: 5,
-        time: Duration::ZERO,
-        kills: Some(KILLS),
+        until: Until::Kills(KILLS),
         session_ms: SESSION_MS,
         fixed: Fixed::default(),
         keep: std::env::temp_dir(),

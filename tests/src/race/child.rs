@@ -13,7 +13,7 @@ use super::journal::{Journal, Reader};
 use super::session::{End, Plan, run};
 use super::shape::{Fixed, Image, Session};
 
-/// What the parent tells the child: from this both make the same plan.
+/// A session as the parent orders it; parent and child make the same plan of it.
 #[derive(Clone, Debug)]
 pub(super) struct Order {
     pub(super) path: std::path::PathBuf,
@@ -108,7 +108,7 @@ pub fn child(args: &[String]) -> bool {
     true
 }
 
-/// What became of a child.
+/// The end of a child.
 pub(super) struct Life {
     /// Its journal.
     pub(super) journal: Vec<u8>,
@@ -157,7 +157,7 @@ pub(super) fn live_and_die(
         // One that found something that must not be ends without.
         hung = heard.recv_timeout(order.time + WATCHDOG) == Err(RecvTimeoutError::Timeout);
     }
-    // Ends early if the child has ended: then nobody sends any more.
+    // The channel is disconnected when the child has ended.
     let start = Instant::now();
     let mut ended = false;
     while !ended && start.elapsed() < after {

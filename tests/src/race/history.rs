@@ -155,7 +155,7 @@ impl History {
         change.done.get_or_insert(now);
         change.durable = durable;
         let since = change.since;
-        // Of others that ended meanwhile nobody knows whether this commit had them.
+        // Others that ended meanwhile may have missed this commit.
         self.overwrite(since, durable, now, |_| true);
     }
 

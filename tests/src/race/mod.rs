@@ -66,9 +66,7 @@ pub struct RaceOptions {
     /// Decides what each thread does.
     pub seed: u64,
     /// How long.
-    pub time: Duration,
-    /// Instead: a kill in every round, until there were so many.
-    pub kills: Option<u64>,
+    pub until: Until,
     /// The longest time of a session, in milliseconds; [`SESSION_MS`] where the machine is not a slow one.
     pub session_ms: u64,
     /// What is the same in all rounds.
@@ -77,13 +75,24 @@ pub struct RaceOptions {
     pub keep: PathBuf,
 }
 
+/// When a run ends, if it has no violation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Until {
+    /// After this time.
+    Time(Duration),
+    /// After this many rounds.
+    Rounds(u64),
+    /// After this many kills; every round is to end with one.
+    Kills(u64),
+}
+
 /// Where the rounds of this tree are kept that have a violation.
 #[must_use]
 pub fn kept() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("target/race")
 }
 
-/// Runs rounds until the time is over, or one has a violation. `seen` is shown the report after each round.
+/// Runs rounds until it is time, or one has a violation. `seen` is shown the report after each round.
 ///
 /// # Errors
 /// When a store cannot be made or a child not be started. What must not be is in the report.
@@ -153,7 +162,7 @@ struct Run<'a> {
     report: RaceReport,
 }
 
-/// What became of a session.
+/// The end of a session.
 struct Ended {
     journal: Vec<u8>,
     /// None of its operations was cut off.
@@ -166,9 +175,10 @@ impl Run<'_> {
     }
 
     fn goes_on(&self, start: Instant) -> bool {
-        let is_over = match self.options.kills {
-            Some(kills) => self.report.kills() >= kills,
-            None => start.elapsed() >= self.options.time,
+        let is_over = match self.options.until {
+            Until::Time(time) => start.elapsed() >= time,
+            Until::Rounds(rounds) => self.round >= rounds,
+            Until::Kills(kills) => self.report.kills() >= kills,
         };
         !is_over && self.report.is_good()
     }
@@ -207,7 +217,8 @@ impl Run<'_> {
     /// A round: a session, its end, and the check.
     fn play(&mut self, store: &mut Played<'_>) -> Result<(), String> {
         let millis = 20 + self.random(self.options.session_ms);
-        let kills = self.options.kills.is_some() || self.random(3) == 0;
+        let only_kills = matches!(self.options.until, Until::Kills(_));
+        let kills = only_kills || self.random(3) == 0;
         let order = Order {
             path: store.path.to_path_buf(),
             engine: self.options.engine,
@@ -304,7 +315,7 @@ impl Run<'_> {
         }
     }
 
-    /// Keeps the store, and what the threads did and saw, for whoever looks into a violation. Says where.
+    /// Keeps the store, and what the threads did and saw, for an autopsy. Returns where, in words.
     fn keep(&self, order: &Order, journal: &[u8]) -> String {
         let RaceOptions {
             engine, seed, keep, ..
@@ -367,7 +378,7 @@ fn within<T: Send + 'static>(
 ) -> Result<T, String> {
     let (sender, ended) = mpsc::channel();
     std::thread::spawn(move || {
-        // Nobody listens if it took too long.
+        // The receiver is gone if it took too long.
         let _ = sender.send(work());
     });
     ended.recv_timeout(time).map_err(|why| match why {

@@ -115,6 +115,8 @@ fn a_durable_answer_covers_what_it_speaks_of() {
     let kept = |durable| [begin(2, true, durable, &[(0, 2)]), end(2, Answer::Existed)];
     let existed = [&stored(1, 1)[..], &kept(true)].concat();
     assert_eq!(verdicts(&existed), [Lost, Exact, Resurrected]);
+    let newest = [&stored(1, 1)[..], &stored(3, 2), &kept(true)].concat();
+    assert_eq!(verdicts(&newest), [Lost, Resurrected, Exact]);
     let volatile = [&stored(1, 1)[..], &kept(false)].concat();
     assert_eq!(verdicts(&volatile), [Legal, Legal, Resurrected]);
     // Even if that put has no answer yet.
@@ -157,6 +159,11 @@ fn an_eviction_explains_a_miss_of_what_it_may_concern() {
     let read = [get(3), end(3, value(1, 6))];
     let of_another = [&one[..], &read, &[evicted(7)]].concat();
     assert_eq!(verdicts(&of_another), [Lost, Exact, Resurrected]);
+    let of_another_as_read_later = [&one[..], &[evicted(5)], &read].concat();
+    assert_eq!(
+        verdicts(&of_another_as_read_later),
+        [Lost, Exact, Resurrected]
+    );
     // What was evicted does not come back as an older version, nor after a close.
     let replaced = [&gone[..], &stored(3, 2), &synced(4)].concat();
     assert_eq!(verdicts(&replaced), [Lost, Resurrected, Exact]);
@@ -200,6 +207,8 @@ fn answers_are_judged_by_what_may_have_been_then() {
     assert_eq!(wrong(&evicted_before), 1, "read after its eviction");
     let generations = [&read(value(1, 3))[..], &read(value(1, 4))].concat();
     assert_eq!(wrong(&then(&generations)), 1, "one put has one generation");
+    let kept = [begin(2, true, false, &[(0, 2)]), end(2, Answer::Stored)];
+    assert_eq!(wrong(&then(&kept)), 1, "stored although it was to keep");
     let order = then(&[&[put(2, 2)][..], &[end(2, Answer::Superseded)]].concat());
     assert_eq!(wrong(&order), 1, "overtaken by nothing");
     assert_eq!(wrong(&then(&[put(2, 2)])), 1, "never ended");

@@ -18,7 +18,7 @@ use super::shape::Key;
 use crate::marked::{bytes_of, payload};
 use crate::tally::words;
 
-/// Operations of a thread that may be under way besides the one that it waits for.
+/// Async operations of a thread that may be under way at once.
 const WAITING: usize = 3;
 
 pub(super) struct Worker {

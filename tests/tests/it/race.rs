@@ -1,9 +1,7 @@
 //! The quick forms of `cargo xtask race`.
 
-use std::time::Duration;
-
 use rb_core::EngineKind;
-use rb_tests::race::{Fixed, RaceOptions, kept, run};
+use rb_tests::race::{Fixed, RaceOptions, Until, kept, run};
 use rb_tests::tally::Report;
 
 use crate::support::engines;
@@ -14,8 +12,7 @@ fn options(engine: EngineKind) -> RaceOptions {
         store: None,
         engine,
         seed: 1,
-        time: Duration::from_secs(4),
-        kills: None,
+        until: Until::Rounds(16),
         session_ms: 150,
         fixed: Fixed::default(),
         keep: kept(),
@@ -39,7 +36,7 @@ fn threads_on_stores_that_are_dropped_closed_and_killed_lose_nothing() {
 fn what_was_acknowledged_as_durable_is_there_after_kill_9() {
     for engine in engines() {
         let options = RaceOptions {
-            kills: Some(20),
+            until: Until::Kills(20),
             fixed: Fixed {
                 threads: Some(16),
                 each_batch: true,
