@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rb_format::{Generation, Record, SlotHeaderRef, payload_checksum};
+use rb_format::{Generation, MoreSlots, Record, SlotHeaderRef, payload_checksum};
 use rb_index::{NewEntry, Published, Reservation, SlotId, Visit};
 use rb_io::{Completion, PlacementId, Request};
 
@@ -175,10 +175,13 @@ impl PutWave {
         let header = SlotHeaderRef {
             generation,
             slot: slot.0,
+            more: MoreSlots::NONE,
             key_hash: hash,
             payload_len: writing.payload_len,
             payload_checksum: writing.payload_checksum,
             placement: writing.placement,
+            policy: 0,
+            expiry: 0,
             key: &writing.key,
             metadata: &writing.metadata,
         };
@@ -325,10 +328,13 @@ impl Writing {
         Record::Put {
             key: &self.key,
             slot: self.slot.0,
+            more: MoreSlots::NONE,
             generation: self.generation,
             payload_len: self.payload_len,
             payload_checksum: self.payload_checksum,
             placement: self.placement,
+            policy: 0,
+            expiry: 0,
             metadata: &self.metadata,
         }
     }

@@ -211,6 +211,7 @@ impl World {
         let options = FormatOptions {
             key_len_max: KEY_LEN_MAX,
             log_bytes: Some(LOG_BYTES),
+            formatted_at: 0,
             random,
             ..FormatOptions::new("", classes())
         };
