@@ -1,6 +1,5 @@
 //! Loading a checkpoint base: sections are read ahead and decoded on several threads.
 
-use std::cmp::Reverse;
 use std::fmt::{self, Display};
 use std::num::NonZeroUsize;
 use std::thread::{Builder, Scope};
@@ -17,14 +16,8 @@ use rb_io::Buffer;
 
 use crate::commit::words;
 use crate::error::Error;
+use crate::headers::FoundBase;
 use crate::meta_io::MetaIo;
-
-/// A base header that decoded, and where it was.
-#[derive(PartialEq)]
-pub(crate) struct FoundBase {
-    pub(crate) region: usize,
-    pub(crate) header: BaseHeader,
-}
 
 /// Why a part of the metadata cannot be used.
 pub(crate) enum Unusable {
@@ -50,7 +43,7 @@ impl From<Error> for Unusable {
 }
 
 impl Unusable {
-    fn of(what: impl Display, why: Corruption) -> Unusable {
+    pub(crate) fn of(what: impl Display, why: Corruption) -> Unusable {
         let words = format!("{what}: {why}");
         match why {
             Corruption::CodecDisabled { .. } => Unusable::Unreadable(why),
@@ -73,55 +66,6 @@ impl Display for Unusable {
             Unusable::NoAnswer(error) => f.write_str(&words(error)),
         }
     }
-}
-
-/// What the two base headers say.
-pub(crate) struct Headers {
-    /// Those that decode, the newest first.
-    pub(crate) found: Vec<FoundBase>,
-    /// What is wrong with each that is damaged.
-    pub(crate) damaged: Vec<String>,
-    /// Why each other one is not there.
-    pub(crate) absent: Vec<String>,
-}
-
-impl Headers {
-    /// Every bad slot that a header remembers.
-    pub(crate) fn bad_slots(&self) -> Vec<u32> {
-        self.found
-            .iter()
-            .flat_map(|base| base.header.bad_slots.iter().copied())
-            .collect()
-    }
-}
-
-/// Reads both base headers.
-pub(crate) fn read_headers(io: &mut MetaIo, superblock: &Superblock) -> Result<Headers, Unusable> {
-    let (mut found, mut damaged, mut absent) = (Vec::new(), Vec::new(), Vec::new());
-    for (region, name) in [(0, "A"), (1, "B")] {
-        let place = [&superblock.base_a, &superblock.base_b][region];
-        let header = io
-            .read(place.offset, FORMAT_BLOCK)
-            .map_err(Unusable::from)
-            .and_then(|block| {
-                BaseHeader::decode(&block[..FORMAT_BLOCK], &superblock.identity)
-                    .map_err(|why| Unusable::of("header", why))
-            });
-        match header {
-            Ok(header) => found.push(FoundBase { region, header }),
-            Err(Unusable::Damage(why)) => damaged.push(format!("base {name}: {why}")),
-            Err(Unusable::Absent(why)) => absent.push(format!("base {name}: {why}")),
-            Err(other) => return Err(other),
-        }
-    }
-    // After metadata was lost, a base that could not be read then may be readable again, and its
-    // sequence may be higher than that of the new base. The opening that wrote it is not.
-    found.sort_by_key(|base| Reverse((base.header.incarnation, base.header.base_sequence)));
-    Ok(Headers {
-        found,
-        damaged,
-        absent,
-    })
 }
 
 /// Bytes of sections read together. What is read and not yet decoded besides is bounded by the arena,

@@ -8,13 +8,13 @@ use rb_format::{
 use rb_index::{Index, Located, Visit};
 
 use super::{Inspected, Look, Side};
-use crate::base_load::{limits_of, read_directory, read_headers, stored};
+use crate::base_load::{limits_of, read_directory, stored};
 use crate::boot::Placed;
 use crate::commit::words;
 use crate::error::OpenError;
-use crate::options::OnLostMetadata;
+use crate::headers::read_headers;
 use crate::proof::{agrees, payload_proves};
-use crate::recover::{no_base, recover};
+use crate::recover::{RecoverOptions, no_base, recover};
 
 const SIDES: [Side; 2] = [Side::A, Side::B];
 
@@ -277,7 +277,7 @@ impl Look<'_> {
     fn recovered(&mut self) -> Result<Index, OpenError> {
         let shards = Index::default_shards(u64::from(self.geometry.slots()));
         let (sb, geometry) = (self.superblock, self.geometry);
-        Ok(recover(&mut self.io, sb, geometry, shards, OnLostMetadata::Scan)?.index)
+        Ok(recover(&mut self.io, sb, geometry, shards, RecoverOptions::LOOK)?.index)
     }
 
     fn payload_proves(&mut self, key: &[u8], located: &Located) -> Result<bool, String> {
