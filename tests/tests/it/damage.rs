@@ -278,11 +278,13 @@ fn the_log_alone_recovers_everything_that_was_synced() {
 #[test]
 fn the_end_of_the_log_is_an_end_and_its_middle_is_not() {
     let (image, superblock) = logged(20);
-    let block = |sequence: u64| rb_format::log_block_offset(&superblock.log, sequence);
+    let blocks = |sequence: u64| superblock.log_block_offsets(sequence);
 
     // The last block: a crash may leave that, so it is an end.
     let torn = image.image();
-    corrupt(&torn, block(20) + 100, 1);
+    for block in blocks(20) {
+        corrupt(&torn, block + 100, 1);
+    }
     let store = torn.open();
     assert_eq!(store.recovery().lost_metadata, None);
     assert_eq!(hits(&store, 20), 19);
@@ -290,7 +292,9 @@ fn the_end_of_the_log_is_an_end_and_its_middle_is_not() {
     // A block in the middle, damaged or never written: later blocks name it as durable.
     for wipe in [corrupt, zero] {
         let rotten = image.image();
-        wipe(&rotten, block(8), FORMAT_BLOCK);
+        for block in blocks(8) {
+            wipe(&rotten, block, FORMAT_BLOCK);
+        }
         let store = rotten.open();
         let lost = store.recovery().lost_metadata.clone().unwrap();
         assert!(lost.contains("log block 8"), "{lost}");

@@ -33,6 +33,7 @@ mod oracle;
 mod placement;
 mod recover;
 mod repair;
+mod rings;
 mod scrub;
 mod shutdown;
 mod stale;

@@ -198,10 +198,11 @@ impl Sim {
         self.device.corrupt(at..at + 1);
     }
 
-    /// Damages a log block.
+    /// Damages a log block in both rings.
     pub(crate) fn corrupt_log(&self, superblock: &Superblock, sequence: u64) {
-        let at = rb_format::log_block_offset(&superblock.log, sequence) + 100;
-        self.device.corrupt(at..at + 1);
+        for at in superblock.log_block_offsets(sequence) {
+            self.device.corrupt(at + 100..at + 101);
+        }
     }
 
     /// Returns when the device holds so many requests.

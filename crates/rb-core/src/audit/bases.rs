@@ -8,7 +8,7 @@ use super::Audit;
 use super::fixed::{is_zero, severity};
 use super::report::{Severity, Words, nothing};
 use crate::error::OpenError;
-use crate::headers::{BASE_NAMES, FoundBase, HeaderPlace, PlaceState, read_headers};
+use crate::headers::{BASE_NAMES, FoundBase, HeaderPlace, PLACE_NAMES, PlaceState, read_headers};
 use crate::recover::{Recovered, from_base, no_base};
 
 const OTHER_SERVES: &str = "the other base and the log after it hold everything";
@@ -70,7 +70,10 @@ impl Audit<'_> {
                 self.report.add(
                     severity(by_crash),
                     Words {
-                        structure: format!("checkpoint base {name}, {}", place.title()),
+                        structure: format!(
+                            "checkpoint base {name}, {} header",
+                            PLACE_NAMES[place.place]
+                        ),
                         offset: place.offset,
                         wrong,
                         meaning: "the next opening for writing writes it anew",
