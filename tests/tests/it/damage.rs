@@ -5,7 +5,7 @@ use std::os::unix::fs::FileExt;
 use rb_core::{OnLostMetadata, Store, Validate};
 use rb_format::{FORMAT_BLOCK, SUPERBLOCK_A_OFFSET, SUPERBLOCK_B_OFFSET};
 
-use crate::support::{Bed, Watch, corrupt, engines, key, value, zero};
+use crate::support::{Bed, Watch, base_headers, corrupt, engines, key, value, zero};
 
 const LEN: usize = 9000;
 
@@ -181,9 +181,7 @@ fn without_any_base_slot_headers_are_what_is_left() {
     store.close().unwrap();
     let superblock = store.superblock().clone();
     drop(store);
-    for region in [&superblock.base_a, &superblock.base_b] {
-        corrupt(&bed, region.offset, 64);
-    }
+    base_headers(&superblock).for_each(|at| corrupt(&bed, at, 64));
     let empty = bed.image();
 
     let store = bed.open();
@@ -245,9 +243,7 @@ fn a_header_in_another_slots_place_proves_nothing() {
     let elsewhere = geometry.slot_offset(free).unwrap();
     file.write_all_at(&slot, elsewhere).unwrap();
     zero(&bed, own, slot.len());
-    for region in [&superblock.base_a, &superblock.base_b] {
-        corrupt(&bed, region.offset, 64);
-    }
+    base_headers(&superblock).for_each(|at| corrupt(&bed, at, 64));
     let store = bed.open();
     assert_eq!(store.recovery().scanned.unwrap().headers, 9);
     assert!(!store.contains(&key(3)));

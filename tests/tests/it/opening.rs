@@ -69,8 +69,8 @@ fn a_late_answer_is_not_taken_for_another_ones() {
         .hold(after_header..range_of(&superblock.base_a).end);
     let other = Sim::on(Arc::clone(&sim.device));
     let opening = std::thread::spawn(move || other.try_open(impatient).map(drop));
-    // Both are answered as soon as a second one is asked, which should not be.
-    while sim.device.held() < 2 && !opening.is_finished() {
+    // The headers are asked together. All are answered as soon as a further read is asked, which should not be.
+    while sim.device.held() < 4 && !opening.is_finished() {
         std::thread::yield_now();
     }
     sim.device.release();

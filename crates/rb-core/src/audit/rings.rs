@@ -156,6 +156,7 @@ impl Audit<'_> {
         }
         let end = recovered.end.sequence;
         let offsets = self.superblock.log_block_offsets(end);
+        let mut said = false;
         for (ring, offset) in offsets.into_iter().enumerate() {
             let block = match self.io.read(offset, FORMAT_BLOCK) {
                 Ok(block) => block,
@@ -172,7 +173,8 @@ impl Audit<'_> {
                 Err(source) => return Err(failed(source)),
             };
             let decoded = LogBlock::decode(&block[..FORMAT_BLOCK], &self.superblock.identity);
-            if let Err(why @ Corruption::Checksum { .. }) = decoded {
+            if let (Err(why @ Corruption::Checksum { .. }), false) = (decoded, said) {
+                said = true;
                 self.report.remark(Words {
                     structure: format!("log block {end}"),
                     offset,
