@@ -158,11 +158,9 @@ impl Explorer<'_> {
             return;
         }
         let rotten = first + self.below(needed);
-        self.flip(
-            &child.device,
-            log_block_offset(&layout.log, rotten),
-            FORMAT_BLOCK as u64,
-        );
+        for copy in layout.log_block_offsets(rotten) {
+            self.flip(&child.device, copy, FORMAT_BLOCK as u64);
+        }
         self.tally.states.reach(State::LogRot);
         self.tally.restarts += 1;
         let newest = child.lock().next_version - 1;
