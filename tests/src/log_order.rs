@@ -40,6 +40,17 @@ impl fmt::Display for LogRecord {
     }
 }
 
+/// What the log of a store keeps.
+#[derive(Clone, Debug)]
+pub struct Log {
+    /// Its put and remove records, in log order.
+    pub records: Vec<LogRecord>,
+    /// Sequence of the block after its last.
+    pub end: u64,
+    /// Blocks of its ring.
+    pub ring: u64,
+}
+
 /// Two puts into one slot whose generations do not ascend.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Disorder {
@@ -56,16 +67,17 @@ impl fmt::Display for Disorder {
     }
 }
 
-/// Reads the records that the log of the store at `path` keeps, in log order: the chain of blocks from the
-/// position of the older base. The store must not be in use.
+/// Reads the log of the store at `path`: the chain of blocks from the position of the older base. The store must
+/// not be in use.
 ///
 /// # Errors
 /// No superblock or no base is usable, or the file cannot be read.
-pub fn records(path: &Path) -> Result<Vec<LogRecord>, String> {
+pub fn read_log(path: &Path) -> Result<Log, String> {
     let file = File::open(path).map_err(|why| format!("{}: {why}", path.display()))?;
     let superblock = superblock(&file)?;
     let mut at = older_base(&file, &superblock)?;
-    let limit = at.sequence + log_blocks(&superblock.log);
+    let ring = log_blocks(&superblock.log);
+    let limit = at.sequence + ring;
     let mut records = Vec::new();
     while at.sequence < limit {
         let bytes = block_at(&file, log_block_offset(&superblock.log, at.sequence))?;
@@ -97,7 +109,11 @@ pub fn records(path: &Path) -> Result<Vec<LogRecord>, String> {
             })
         }));
     }
-    Ok(records)
+    Ok(Log {
+        records,
+        end: at.sequence,
+        ring,
+    })
 }
 
 /// The first two puts into one slot, in log order, whose generations do not ascend.
@@ -193,7 +209,9 @@ mod tests {
         store.put(b"second", b"value").unwrap();
         store.remove(b"first").unwrap();
         drop(store);
-        let read = records(&path).unwrap();
+        let log = read_log(&path).unwrap();
+        assert_eq!((log.end, log.ring), (102, 64));
+        let read = log.records;
         assert!(read.len() > 16 && read.len() < 64, "{}", read.len());
         let [.., second, removed] = &read[..] else {
             panic!("{read:?}");

@@ -33,6 +33,13 @@ impl Gate {
         Ok(Pass(Arc::clone(self)))
     }
 
+    /// Refuses new operations. Returns whether none is inside.
+    pub(crate) fn refuse(&self) -> bool {
+        let mut state = self.state.lock();
+        state.closed = true;
+        state.inside == 0
+    }
+
     /// Refuses new operations and waits for those inside.
     pub(crate) fn close(&self, wait: Duration) -> Result<(), Error> {
         let start = Instant::now();

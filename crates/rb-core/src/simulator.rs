@@ -15,8 +15,8 @@ pub trait Simulator: Send + Sync + Debug {
     /// thread or in others: no lock is held but those that [`SwitchPoint::holds`] names.
     fn switch(&self, point: SwitchPoint);
 
-    /// Called again and again while an operation waits for a lock that another holds over I/O. Must let that other
-    /// one run.
+    /// Called again and again while an operation waits for what another has: a lock that it holds over I/O, or, to
+    /// close the store, its end. Must let that other one run.
     fn blocked(&self, lock: HeldLock);
 
     /// Called where a change takes effect, under the lock of the key's shard, so that the calls for one key are in the
@@ -40,6 +40,10 @@ pub enum HeldLock {
     Validator,
     /// One step of the scrubber at a time.
     Scrubber,
+    /// One close at a time; later ones share its result.
+    Close,
+    /// No lock: the operations in progress, whose end a close waits for.
+    Gate,
 }
 
 macro_rules! points {
@@ -53,7 +57,8 @@ macro_rules! points {
             /// All points.
             pub const ALL: &[SwitchPoint] = &[$(SwitchPoint::$name,)*];
 
-            /// The locks that the operation holds there; a checkpoint that commits holds its own besides.
+            /// The locks that the operation holds there. A checkpoint that commits holds its own as well, and so does
+            /// a close that commits or writes a checkpoint.
             #[must_use]
             pub const fn holds(self) -> &'static [HeldLock] {
                 match self { $(SwitchPoint::$name => &[$(HeldLock::$lock),*],)* }
@@ -126,11 +131,11 @@ points! {
     /// Entries have been copied to be scrubbed.
     ScrubCopied [Scrubber],
     /// A store that closes takes no more operations.
-    CloseDrained [],
+    CloseDrained [Close],
     /// A store that closes has written its last checkpoint.
-    CloseCheckpointed [],
+    CloseCheckpointed [Close],
     /// A store that closes has queued its close record.
-    CloseQueued [],
+    CloseQueued [Close],
 }
 
 /// A change that took effect.
@@ -219,6 +224,15 @@ impl Inner {
                 return guard;
             }
             simulator.blocked(lock);
+        }
+    }
+
+    /// Waits for the operations in progress, if a simulator runs them.
+    pub(crate) fn drain_simulated(&self) {
+        if let Some(simulator) = &self.options.simulator {
+            while !self.gate.refuse() {
+                simulator.blocked(HeldLock::Gate);
+            }
         }
     }
 }

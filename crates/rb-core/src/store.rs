@@ -23,7 +23,7 @@ use crate::put_plan::{Put, Stored};
 use crate::query::{self, EntryInfo, Lock};
 use crate::recover::RecoveryReport;
 use crate::remove;
-use crate::simulator::SwitchPoint;
+use crate::simulator::{HeldLock, SwitchPoint};
 use crate::stats::StoreStats;
 use crate::value::{Value, ValueBuf};
 
@@ -276,7 +276,9 @@ impl Store {
     /// written. The store is closed either way.
     pub fn close(&self) -> Result<(), Error> {
         // Whoever closes at the same time waits here, and shares the answer.
-        let mut closed = self.handle.closed.lock();
+        let mut closed = self
+            .inner()
+            .lock_over_io(&self.handle.closed, HeldLock::Close);
         closed.get_or_insert_with(|| self.handle.close()).clone()
     }
 
@@ -417,6 +419,7 @@ impl Handle {
 
     /// Refuses new operations and waits for those in progress, for a bounded time.
     fn drain(&self) -> Result<(), Error> {
+        self.inner.drain_simulated();
         let drained = self.inner.gate.close(self.inner.options.io_deadline);
         self.inner.driver.stop(self.inner.options.io_deadline);
         drained

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
-use rb_tests::race::{Fixed, RaceOptions, RaceReport, child, run};
+use rb_tests::race::{Fixed, RaceOptions, RaceReport, SESSION_MS, child, kept, run};
 use rb_tests::tally::{conclude, engines};
 
 /// Threads on small stores that are dropped, closed and killed; after each, every key is compared with an oracle.
@@ -14,7 +14,7 @@ struct Args {
     /// How long, per engine.
     #[arg(long, default_value_t = 60)]
     seconds: u64,
-    /// Instead: so many rounds per engine, each of which ends with a kill.
+    /// Instead: a kill in every round, until there were so many per engine.
     #[arg(long)]
     kill_rounds: Option<u64>,
     /// Threads of each round; otherwise 4 to 16.
@@ -55,14 +55,13 @@ fn race(args: &Args) -> Result<Vec<RaceReport>, String> {
         bar.set_prefix(engine.to_string());
         let options = RaceOptions {
             program: program.clone(),
+            store: None,
             engine,
             seed: args.seed,
-            time: match args.kill_rounds {
-                None => Some(Duration::from_secs(args.seconds)),
-                Some(_) => None,
-            },
-            rounds: args.kill_rounds,
-            kills_only: args.kill_rounds.is_some(),
+            time: Duration::from_secs(args.seconds),
+            kills: args.kill_rounds,
+            session_ms: SESSION_MS,
+            keep: kept(),
             fixed: Fixed {
                 threads: args.threads,
                 each_batch: args.each_batch,
@@ -76,7 +75,7 @@ fn race(args: &Args) -> Result<Vec<RaceReport>, String> {
             bar.set_message(format!("{rounds} rounds, {compared} keys compared"));
             bar.set_position(match args.kill_rounds {
                 None => start.elapsed().as_secs(),
-                Some(_) => *rounds,
+                Some(_) => report.kills(),
             });
         })?;
         bar.finish_and_clear();

@@ -1,22 +1,18 @@
 //! The check after a session: the log's order, the audit, and every key.
 
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
-use std::sync::mpsc;
-use std::time::Duration;
 
 use rb_core::{AuditOptions, AuditState, EngineKind, Severity, Store, StoreOptions, audit};
 use rb_io::{Access, Device};
 
-use super::RaceReport;
-use super::journal::Answer;
-use super::oracle::{Oracle, Verdict};
+use super::event::Answer;
+use super::history::Verdict;
 use super::read::read;
 use super::shape::{Image, Key, number};
-use crate::log_order::{LogRecord, first_disorder, records};
+use super::{Played, RaceReport, WATCHDOG, within};
+use crate::log_order::{LogRecord, first_disorder, read_log};
 use crate::tally::words;
-
-/// After this the check has hung.
-const WATCHDOG: Duration = Duration::from_secs(60);
 
 /// Records of the log that are shown of a key or a slot.
 const SHOWN_MAX: usize = 6;
@@ -46,61 +42,79 @@ pub(super) struct Check<'a> {
 }
 
 impl Check<'_> {
-    /// Reads the store as the session left it, without writing, and judges everything. Returns whether it has
-    /// entries whose bytes are gone. What must not be goes into the report.
-    pub(super) fn run(&self, oracle: &mut Oracle, report: &mut RaceReport) -> bool {
+    /// Reads the store as the session left it, without writing, and judges everything. What must not be goes into
+    /// the report.
+    pub(super) fn run(&self, store: &mut Played<'_>, report: &mut RaceReport) {
         // What a killed process had given to the kernel may still be under way, and then its lock holds.
         if let Err(why) = Device::open(self.path, Access::ReadWrite) {
             let why = words(&why);
-            report
-                .violations
-                .push(format!("the store is still in use: {why}"));
-            return false;
+            let violation = format!("the store is still in use: {why}");
+            report.violations.push(violation);
+            return;
         }
-        let log = match records(self.path) {
-            Ok(log) => log,
-            Err(why) => {
-                report.violations.push(why);
-                Vec::new()
-            }
-        };
-        report.log_records += log.len() as u64;
-        let disorder = first_disorder(&log);
-        report
-            .violations
-            .extend(disorder.map(|disorder| disorder.to_string()));
+        let log = self.log(store, report);
         report.violations.extend(self.audit());
         let found = self.open(true, false);
+        let oracle = &mut store.oracle;
         for &(key, state) in &found.states {
             let version = state.map(|(version, _)| version);
             let verdict = oracle.judge(key, version);
             report.compared += 1;
             report.exact += u64::from(verdict == Verdict::Exact);
             if !matches!(verdict, Verdict::Exact | Verdict::Legal) {
-                let legal = oracle.legal(key);
-                let version =
-                    version.map_or("absent".into(), |version| format!("version {version:#x}"));
+                let is = version.map_or("absent".into(), |version| format!("version {version:#x}"));
+                let (legal, trail) = (oracle.legal(key), trail(key, &log));
+                let hint = match verdict {
+                    Verdict::Lost if oracle.puts_under_way() => {
+                        "; puts were under way, of which one may have evicted it and not reported that"
+                    }
+                    _ => "",
+                };
                 report.violations.push(format!(
-                    "{verdict:?}: key {key} is {version}, and may be {legal}{}",
-                    trail(key, &log)
+                    "{verdict:?}: key {key} is {is}, and may be {legal}{hint}{trail}"
                 ));
             }
         }
         report.violations.extend(found.violations);
         let there = found.states.iter().filter(|(_, state)| state.is_some());
-        let phantoms = there.count() as u64 != found.recovered;
-        oracle.found(&found.states);
+        store.phantoms = there.count() as u64 != found.recovered;
+        store.oracle.found(&found.states);
         if self.after > 0 && report.violations.is_empty() {
-            let again = self.open(false, self.after == 2);
+            let closes = self.after == 2;
+            let again = self.open(false, closes);
             report.violations.extend(again.violations);
             if again.states != found.states {
                 let what = "opening for writing found other states than reading";
                 report.violations.push(what.into());
             }
             // A close writes down what is there.
-            return phantoms && self.after == 1;
+            store.phantoms &= !closes;
         }
-        phantoms
+    }
+
+    /// Reads the log, if the store is where blocks can be read, and checks its order.
+    fn log(&self, store: &mut Played<'_>, report: &mut RaceReport) -> Vec<LogRecord> {
+        let is_character =
+            std::fs::metadata(self.path).is_ok_and(|it| it.file_type().is_char_device());
+        if is_character {
+            return Vec::new();
+        }
+        match read_log(self.path) {
+            Err(why) => {
+                report.violations.push(format!("reading the log: {why}"));
+                Vec::new()
+            }
+            Ok(log) => {
+                let blocks = log.end.saturating_sub(store.log_end);
+                report.ring_turns += blocks as f64 / log.ring as f64;
+                report.log_records += log.records.len() as u64;
+                store.log_end = log.end;
+                let disorder = first_disorder(&log.records);
+                let disorder = disorder.map(|disorder| disorder.to_string());
+                report.violations.extend(disorder);
+                log.records
+            }
+        }
     }
 
     fn audit(&self) -> Vec<String> {
@@ -110,16 +124,17 @@ impl Check<'_> {
             queue_depth: 64,
             ..AuditOptions::default()
         };
-        let report = match audit(self.path, &options) {
+        let path = self.path.to_path_buf();
+        let audited = within(WATCHDOG, "the audit", move || audit(path, &options));
+        let audited = audited.and_then(|audited| audited.map_err(|why| words(&why)));
+        let report = match audited {
             Ok(report) => report,
-            Err(why) => return vec![format!("the audit failed: {}", words(&why))],
+            Err(why) => return vec![format!("the audit failed: {why}")],
         };
         let mut violations = Vec::new();
         if report.state != AuditState::Clean {
-            let damages = report.findings.iter();
-            let first = damages
-                .clone()
-                .find(|found| found.severity == Severity::Damage);
+            let mut damages = report.findings.iter();
+            let first = damages.find(|found| found.severity == Severity::Damage);
             violations.push(format!(
                 "the audit calls it {:?}, {} damages, the first: {first:?}",
                 report.state, report.damages
@@ -134,9 +149,8 @@ impl Check<'_> {
         violations
     }
 
-    /// Opens the store and gets every key. In a thread, so that a hang is seen.
+    /// Opens the store and gets every key.
     fn open(&self, read_only: bool, closes: bool) -> Found {
-        let (sender, receiver) = mpsc::channel();
         let (path, image) = (self.path.to_path_buf(), self.image.clone());
         let options = StoreOptions {
             engine: self.engine,
@@ -145,15 +159,15 @@ impl Check<'_> {
             queue_depth: 64,
             ..StoreOptions::default()
         };
-        std::thread::spawn(move || {
+        let opened = within(WATCHDOG, "the check", move || {
             let mut found = Found::default();
             if let Err(why) = open_into(&path, &image, options, closes, &mut found) {
                 found.violations.push(why);
             }
-            sender.send(found)
+            found
         });
-        receiver.recv_timeout(WATCHDOG).unwrap_or_else(|_| Found {
-            violations: vec![format!("the check did not end within {WATCHDOG:?}")],
+        opened.unwrap_or_else(|why| Found {
+            violations: vec![why],
             ..Found::default()
         })
     }

@@ -3,10 +3,13 @@
 use std::io::Read;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-use super::journal::Journal;
+use super::WATCHDOG;
+use super::event::Event;
+use super::journal::{Journal, Reader};
 use super::session::{End, Plan, run};
 use super::shape::{Fixed, Image, Session};
 
@@ -20,7 +23,7 @@ pub(super) struct Order {
     pub(super) fixed: Fixed,
     pub(super) first_version: u64,
     pub(super) time: Duration,
-    pub(super) closes: bool,
+    pub(super) end: End,
     pub(super) reads_first: bool,
 }
 
@@ -33,10 +36,7 @@ impl Order {
             session: Session::new(self.session_seed, &self.fixed),
             first_version: self.first_version,
             time: self.time,
-            end: match self.closes {
-                true => End::Close,
-                false => End::Drop,
-            },
+            end: self.end,
             reads_first: self.reads_first,
         }
     }
@@ -52,7 +52,7 @@ impl Order {
             self.fixed.each_batch.to_string(),
             self.first_version.to_string(),
             self.time.as_millis().to_string(),
-            self.closes.to_string(),
+            (self.end == End::Close).to_string(),
             self.reads_first.to_string(),
         ]
     }
@@ -87,7 +87,10 @@ impl Order {
             },
             first_version: number(first_version)?,
             time: Duration::from_millis(number(millis)?),
-            closes: closes.parse().ok()?,
+            end: match closes.parse().ok()? {
+                true => End::Close,
+                false => End::Drop,
+            },
             reads_first: reads_first.parse().ok()?,
         })
     }
@@ -113,32 +116,61 @@ pub(super) struct Life {
     pub(super) killed: bool,
 }
 
-/// Starts a child and kills it (SIGKILL) so long after its start, if it has not ended.
+/// From when on a child's time to live counts.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Moment {
+    Started,
+    /// It drops or closes the store.
+    Ending,
+}
+
+/// Starts a child and kills it (SIGKILL) so long `after` the moment, if it has not ended.
 ///
 /// # Errors
-/// It could not be started, or did not end.
-pub(super) fn live_and_die(program: &Path, order: &Order, after: Duration) -> Result<Life, String> {
+/// It could not be started.
+pub(super) fn live_and_die(
+    program: &Path,
+    order: &Order,
+    moment: Moment,
+    after: Duration,
+) -> Result<Life, String> {
     let mut child = Command::new(program)
         .args(order.args())
         .stdout(Stdio::piped())
         .spawn()
         .map_err(|why| format!("starting {}: {why}", program.display()))?;
     let mut output = child.stdout.take().ok_or("no pipe from the child")?;
-    let (sender, ended) = mpsc::channel();
+    let (sender, heard) = mpsc::channel();
     let reader = std::thread::spawn(move || {
-        let mut journal = Vec::new();
-        let read = output.read_to_end(&mut journal);
-        // Only a parent that gave up does not listen.
-        let _ = sender.send(());
-        read.map(|_| journal)
+        let mut reader = Reader::default();
+        let mut bytes = [0; 1 << 16];
+        while let Some(count) = output.read(&mut bytes).ok().filter(|count| *count > 0) {
+            if reader.take(&bytes[..count]) {
+                // Not always waited for.
+                let _ = sender.send(());
+            }
+        }
+        reader.into_bytes()
     });
-    // It ends before its time only if something is wrong or it was given less time.
-    let ended = ended.recv_timeout(after).is_ok();
+    let mut hung = false;
+    if moment == Moment::Ending {
+        // One that found something that must not be ends without.
+        hung = heard.recv_timeout(order.time + WATCHDOG) == Err(RecvTimeoutError::Timeout);
+    }
+    // Ends early if the child has ended: then nobody sends any more.
+    let start = Instant::now();
+    let mut ended = false;
+    while !ended && start.elapsed() < after {
+        let heard = heard.recv_timeout(after.saturating_sub(start.elapsed()));
+        ended = heard == Err(RecvTimeoutError::Disconnected);
+    }
     let killed = end(&mut child, ended)?;
-    let journal = reader
-        .join()
-        .map_err(|_| "the reader of the child panicked")?;
-    let journal = journal.map_err(|why| format!("reading from the child: {why}"))?;
+    let journal = reader.join();
+    let mut journal = journal.map_err(|_| "the reader of the child panicked")?;
+    if hung {
+        let what = format!("a session did not end within {WATCHDOG:?} after its time");
+        journal.extend(Event::Violation(what).encode());
+    }
     Ok(Life { journal, killed })
 }
 

@@ -10,146 +10,77 @@
 
 mod check;
 mod child;
+mod event;
+mod history;
 mod journal;
 mod oracle;
 mod read;
+mod report;
 mod session;
 mod shape;
 mod worker;
 
-use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use rb_core::{EngineKind, format};
+use rb_io::{Access, Device};
 use rb_testkit::values::next_number;
-use serde::Serialize;
+use tempfile::TempDir;
 
 pub use child::child;
+pub use report::RaceReport;
 pub use shape::Fixed;
 
 use crate::tally::{Report, words};
 use check::Check;
-use child::{Order, live_and_die};
-use journal::{Event, Journal, What, events};
+use child::{Moment, Order, live_and_die};
+use event::{Event, What, events};
+use journal::Journal;
 use oracle::Oracle;
+use session::{End, LAST_OP};
 use shape::Image;
 
-/// A session that has not ended so long after its time has hung.
+/// What has not ended so long after its time has hung.
 const WATCHDOG: Duration = Duration::from_secs(60);
-/// The longest time of a session, in milliseconds.
-const SESSION_MS: u64 = 400;
-/// About as long as it takes to open a store, and to close one, in milliseconds.
-const OPEN_MS: u64 = 20;
+/// The longest time of a session, in milliseconds, where the machine is not a slow one.
+pub const SESSION_MS: u64 = 400;
+/// About as long as it takes to open a store, and to close one, as a share of that.
+const OPEN_SHARE: u64 = 20;
 /// Rounds of one store, at most.
 const ROUNDS_MAX: u64 = 8;
+/// Where files are memory: there a flush costs nothing, so threads meet more often.
+const MEMORY: &str = "/dev/shm";
 
 /// How a run is made.
 #[derive(Clone, Debug)]
 pub struct RaceOptions {
     /// The program that calls [`child`] with its arguments.
     pub program: PathBuf,
+    /// Where the stores are; none: in files, most of them in memory. What is there is lost.
+    pub store: Option<PathBuf>,
     /// The store's engine.
     pub engine: EngineKind,
     /// Decides what each thread does.
     pub seed: u64,
-    /// How long; none: until `rounds`.
-    pub time: Option<Duration>,
-    /// How many rounds; none: until the time is over.
-    pub rounds: Option<u64>,
-    /// Every round ends with a kill.
-    pub kills_only: bool,
+    /// How long.
+    pub time: Duration,
+    /// Instead: a kill in every round, until there were so many.
+    pub kills: Option<u64>,
+    /// The longest time of a session, in milliseconds; [`SESSION_MS`] where the machine is not a slow one.
+    pub session_ms: u64,
     /// What is the same in all rounds.
     pub fixed: Fixed,
+    /// Where a round that has a violation is kept.
+    pub keep: PathBuf,
 }
 
-/// What a run came to.
-#[derive(Clone, Debug, Default, Serialize)]
-pub struct RaceReport {
-    /// The engine.
-    pub engine: String,
-    /// The seed.
-    pub seed: u64,
-    /// How long it ran, and how much of it the threads worked.
-    pub seconds: f64,
-    /// Of these, the time of the sessions.
-    pub working_seconds: f64,
-    /// Rounds.
-    pub rounds: u64,
-    /// Stores.
-    pub stores: u64,
-    /// Operations that ended.
-    pub operations: u64,
-    /// Puts and removes acknowledged, key by key.
-    pub acknowledged: u64,
-    /// Of these, durable before the session ended or was killed.
-    pub durable: u64,
-    /// Keys that the store was too full or too busy for.
-    pub refused: u64,
-    /// Syncs.
-    pub syncs: u64,
-    /// Entries evicted.
-    pub evictions: u64,
-    /// Reopenings after a drop.
-    pub dropped: u64,
-    /// Reopenings after a close.
-    pub closed: u64,
-    /// Reopenings after a kill while the store was opened.
-    pub killed_opening: u64,
-    /// Reopenings after a kill while threads worked.
-    pub killed_working: u64,
-    /// Reopenings after a kill while the store was dropped or closed.
-    pub killed_ending: u64,
-    /// Log records whose order was checked.
-    pub log_records: u64,
-    /// Keys compared after a reopening.
-    pub compared: u64,
-    /// Of these, keys that could be one thing only.
-    pub exact: u64,
-    /// What must not be, in words. The run ends with the first round that has any.
-    pub violations: Vec<String>,
-}
-
-impl Report for RaceReport {
-    fn is_good(&self) -> bool {
-        self.violations.is_empty()
-    }
-}
-
-impl fmt::Display for RaceReport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}: {:.1} s, {} rounds on {} stores: {} operations, {:.0}/s, {} acknowledged, {} durable, {} refused, \
-             {} syncs, {} evictions; reopened after {} drops, {} closes, {} kills ({} opening, {} working, \
-             {} ending); {} log records in order, {} keys compared, {} of them exact; {} violations; seed {}",
-            self.engine,
-            self.seconds,
-            self.rounds,
-            self.stores,
-            self.operations,
-            self.operations as f64 / self.working_seconds.max(1e-9),
-            self.acknowledged,
-            self.durable,
-            self.refused,
-            self.syncs,
-            self.evictions,
-            self.dropped,
-            self.closed,
-            self.killed_opening + self.killed_working + self.killed_ending,
-            self.killed_opening,
-            self.killed_working,
-            self.killed_ending,
-            self.log_records,
-            self.compared,
-            self.exact,
-            self.violations.len(),
-            self.seed
-        )?;
-        let mut lines = self.violations.iter();
-        lines.try_for_each(|violation| write!(f, "\n  {violation}"))
-    }
+/// Where the rounds of this tree are kept that have a violation.
+#[must_use]
+pub fn kept() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("target/race")
 }
 
 /// Runs rounds until the time is over, or one has a violation. `seen` is shown the report after each round.
@@ -157,11 +88,10 @@ impl fmt::Display for RaceReport {
 /// # Errors
 /// When a store cannot be made or a child not be started. What must not be is in the report.
 pub fn run(options: &RaceOptions, seen: &mut dyn FnMut(&RaceReport)) -> Result<RaceReport, String> {
-    let dir = tempfile::tempdir().map_err(|why| format!("a folder for the store: {why}"))?;
     let start = Instant::now();
+    let places = Places::new(options)?;
     let mut run = Run {
         options,
-        path: dir.path().join("store"),
         state: options.seed,
         round: 0,
         report: RaceReport {
@@ -171,14 +101,53 @@ pub fn run(options: &RaceOptions, seen: &mut dyn FnMut(&RaceReport)) -> Result<R
         },
     };
     while run.goes_on(start) {
-        run.store(start, seen)?;
+        let path = places.pick(run.random(4));
+        run.store(path, start, seen)?;
     }
     Ok(run.report)
 }
 
+/// Where stores are made.
+struct Places {
+    paths: Vec<PathBuf>,
+    /// Deletes them.
+    _folders: Vec<TempDir>,
+}
+
+impl Places {
+    fn new(options: &RaceOptions) -> Result<Places, String> {
+        if let Some(path) = &options.store {
+            return Ok(Places {
+                paths: vec![path.clone()],
+                _folders: Vec::new(),
+            });
+        }
+        let folder = tempfile::tempdir().map_err(|why| format!("a folder for the store: {why}"))?;
+        let mut folders = vec![folder];
+        let in_memory = tempfile::tempdir_in(MEMORY).ok();
+        folders.extend(in_memory.filter(|folder| works(folder, options.engine)));
+        let path = |folder: &TempDir| folder.path().join("store");
+        Ok(Places {
+            paths: folders.iter().map(path).collect(),
+            _folders: folders,
+        })
+    }
+
+    fn pick(&self, number: u64) -> &Path {
+        &self.paths[(number as usize).min(self.paths.len() - 1)]
+    }
+}
+
+/// Whether the engine works over files of this folder.
+fn works(folder: &TempDir, engine: EngineKind) -> bool {
+    let path = folder.path().join("probe");
+    let made = std::fs::write(&path, [0; 4096]);
+    let opened = || Device::open(&path, Access::ReadWrite).and_then(|it| rb_io::open(it, engine));
+    made.is_ok() && opened().is_ok()
+}
+
 struct Run<'a> {
     options: &'a RaceOptions,
-    path: PathBuf,
     state: u64,
     round: u64,
     report: RaceReport,
@@ -197,24 +166,36 @@ impl Run<'_> {
     }
 
     fn goes_on(&self, start: Instant) -> bool {
-        let time = self.options.time.is_none_or(|time| start.elapsed() < time);
-        let rounds = self.options.rounds.is_none_or(|rounds| self.round < rounds);
-        time && rounds && self.report.is_good()
+        let is_over = match self.options.kills {
+            Some(kills) => self.report.kills() >= kills,
+            None => start.elapsed() >= self.options.time,
+        };
+        !is_over && self.report.is_good()
     }
 
     /// Some rounds on a new store.
-    fn store(&mut self, start: Instant, seen: &mut dyn FnMut(&RaceReport)) -> Result<(), String> {
+    fn store(
+        &mut self,
+        path: &Path,
+        start: Instant,
+        seen: &mut dyn FnMut(&RaceReport),
+    ) -> Result<(), String> {
         let image_seed = self.random(u64::MAX);
         let image = Image::new(image_seed, &self.options.fixed);
-        format(&image.format(&self.path)).map_err(|why| words(&why))?;
+        format(&image.format(path)).map_err(|why| words(&why))?;
         self.report.stores += 1;
-        let mut oracle = Oracle::new(image.keys());
-        let mut phantoms = false;
+        let mut store = Played {
+            path,
+            image_seed,
+            oracle: Oracle::new(image.keys()),
+            phantoms: false,
+            log_end: 1,
+        };
         for _ in 0..=self.random(ROUNDS_MAX) {
             if !self.goes_on(start) {
                 break;
             }
-            phantoms = self.round(image_seed, phantoms, &mut oracle)?;
+            self.play(&mut store)?;
             self.round += 1;
             self.report.rounds += 1;
             self.report.seconds = start.elapsed().as_secs_f64();
@@ -223,65 +204,64 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// A session, its end, and the check. Returns whether the store has entries whose bytes are gone.
-    fn round(
-        &mut self,
-        image_seed: u64,
-        phantoms: bool,
-        oracle: &mut Oracle,
-    ) -> Result<bool, String> {
-        let millis = 20 + self.random(SESSION_MS);
-        let kills = self.options.kills_only || self.random(3) == 0;
+    /// A round: a session, its end, and the check.
+    fn play(&mut self, store: &mut Played<'_>) -> Result<(), String> {
+        let millis = 20 + self.random(self.options.session_ms);
+        let kills = self.options.kills.is_some() || self.random(3) == 0;
         let order = Order {
-            path: self.path.clone(),
+            path: store.path.to_path_buf(),
             engine: self.options.engine,
-            image_seed,
+            image_seed: store.image_seed,
             session_seed: self.random(u64::MAX),
             fixed: self.options.fixed,
             first_version: (self.round + 1) << 24,
             time: Duration::from_millis(millis),
-            closes: self.random(3) == 0,
-            reads_first: phantoms || self.random(2) == 0,
+            end: match self.random(3) {
+                0 => End::Close,
+                _ => End::Drop,
+            },
+            reads_first: store.phantoms || self.random(2) == 0,
         };
         let plan = order.plan();
-        oracle.begin(plan.session.each_batch);
+        store.oracle.begin(plan.session.each_batch);
         let start = Instant::now();
         let ended = match kills {
-            true => {
-                let most = (millis + 2 * OPEN_MS) * 1000;
-                let after = Duration::from_micros(self.random(most));
-                let life = live_and_die(&self.options.program, &order, after)?;
-                Ended {
-                    journal: life.journal,
-                    whole: !life.killed,
-                }
-            }
+            true => self.killed(&order, millis)?,
             false => in_process(plan.clone()),
         };
         self.report.working_seconds += start.elapsed().as_secs_f64();
-        let closed = self.hear(&ended, oracle);
-        let after = self.random(3);
+        let closed = self.hear(&ended, &mut store.oracle);
         let check = Check {
-            path: &self.path,
+            path: store.path,
             engine: self.options.engine,
             image: &plan.image,
             closed,
-            after,
+            after: self.random(3),
         };
-        let phantoms = check.run(oracle, &mut self.report);
-        let counts = oracle.counts;
-        oracle.counts = oracle::Counts::default();
-        self.report.operations += counts.operations;
-        self.report.acknowledged += counts.acknowledged;
-        self.report.durable += counts.durable;
-        self.report.refused += counts.refused;
-        self.report.syncs += counts.syncs;
-        self.report.evictions += counts.evictions;
+        check.run(store, &mut self.report);
+        self.report.count(std::mem::take(&mut store.oracle.counts));
         if !self.report.is_good() {
-            let kept = keep(&self.path, &ended.journal, &order, self.options, self.round);
+            let kept = self.keep(&order, &ended.journal);
             self.report.violations.push(kept);
         }
-        Ok(phantoms)
+        Ok(())
+    }
+
+    /// A session in a process that is killed: mostly at work, now and then while it opens the store, or drops
+    /// or closes it.
+    fn killed(&mut self, order: &Order, millis: u64) -> Result<Ended, String> {
+        let open = (self.options.session_ms / OPEN_SHARE).max(1) * 1000;
+        let (moment, micros) = match self.random(8) {
+            0 => (Moment::Ending, open),
+            1 => (Moment::Started, open),
+            _ => (Moment::Started, millis * 1000 + open),
+        };
+        let after = Duration::from_micros(self.random(micros));
+        let life = live_and_die(&self.options.program, order, moment, after)?;
+        Ok(Ended {
+            journal: life.journal,
+            whole: !life.killed,
+        })
     }
 
     /// Takes in a journal. Returns whether the store was closed; none: a kill came so close that it may be.
@@ -296,7 +276,7 @@ impl Run<'_> {
                             what: what @ (What::Drop | What::Close),
                             ..
                         } => ending = Some(what.clone()),
-                        Event::End { op, .. } => done |= *op == session::LAST_OP,
+                        Event::End { op, .. } => done |= *op == LAST_OP,
                         _ => {}
                     }
                     oracle.hear(event);
@@ -304,7 +284,7 @@ impl Run<'_> {
                 Err(why) => oracle.wrong.push(why),
             }
         }
-        if ended.whole {
+        if ended.whole && oracle.wrong.is_empty() {
             oracle.ended_whole();
         }
         self.report.violations.append(&mut oracle.wrong);
@@ -323,23 +303,52 @@ impl Run<'_> {
             (false, _) => None,
         }
     }
+
+    /// Keeps the store, and what the threads did and saw, for whoever looks into a violation. Says where.
+    fn keep(&self, order: &Order, journal: &[u8]) -> String {
+        let RaceOptions {
+            engine, seed, keep, ..
+        } = self.options;
+        let round = self.round;
+        let folder = keep.join(format!("{engine}-{seed}-{round}"));
+        let lines = events(journal).map(|event| match event {
+            Ok(event) => format!("{event:x?}\n"),
+            Err(why) => format!("{why}\n"),
+        });
+        let text = format!("{order:x?}\n{}", lines.collect::<String>());
+        let kept = std::fs::create_dir_all(&folder)
+            .and_then(|()| std::fs::copy(&order.path, folder.join("store")))
+            .and_then(|_| std::fs::write(folder.join("journal"), text));
+        let place = match kept {
+            Ok(()) => folder.display().to_string(),
+            Err(why) => format!("not kept in {} ({why})", folder.display()),
+        };
+        format!(
+            "round {round} of seed {seed}, which does not repeat exactly; its store and journal: {place}"
+        )
+    }
+}
+
+/// A store over its rounds.
+struct Played<'a> {
+    path: &'a Path,
+    image_seed: u64,
+    oracle: Oracle,
+    /// It has entries whose bytes are gone.
+    phantoms: bool,
+    /// Sequence of the block after the last one of its log.
+    log_end: u64,
 }
 
 /// Runs a session in this process. One that hangs leaves its threads behind.
 fn in_process(plan: session::Plan) -> Ended {
     let journal = Arc::new(Journal::in_memory());
-    let (sender, ended) = mpsc::channel();
-    let time = plan.time;
-    let (shared, own) = (Arc::clone(&journal), plan);
-    std::thread::spawn(move || {
-        session::run(&own, &shared);
-        // Only a parent that gave up does not listen.
-        let _ = sender.send(());
-    });
-    let whole = ended.recv_timeout(time + WATCHDOG).is_ok();
-    if !whole {
-        let what = format!("the session did not end within {WATCHDOG:?} after its time");
-        journal.violation(what);
+    let time = plan.time + WATCHDOG;
+    let shared = Arc::clone(&journal);
+    let ran = within(time, "the session", move || session::run(&plan, &shared));
+    let whole = ran.is_ok();
+    if let Err(why) = ran {
+        journal.violation(why);
     }
     Ended {
         journal: journal.bytes(),
@@ -347,25 +356,22 @@ fn in_process(plan: session::Plan) -> Ended {
     }
 }
 
-/// Keeps the store, and what the threads did and saw, for whoever looks into a violation. Returns where.
-fn keep(store: &Path, journal: &[u8], order: &Order, options: &RaceOptions, round: u64) -> String {
-    let RaceOptions { engine, seed, .. } = options;
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/race");
-    let folder = root.join(format!("{engine}-{seed}-{round}"));
-    let lines = events(journal).map(|event| match event {
-        Ok(event) => format!("{event:x?}\n"),
-        Err(why) => format!("{why}\n"),
+/// Does something in a thread of its own.
+///
+/// # Errors
+/// It did not end in time; then the thread stays behind. Or it panicked.
+fn within<T: Send + 'static>(
+    time: Duration,
+    what: &str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, String> {
+    let (sender, ended) = mpsc::channel();
+    std::thread::spawn(move || {
+        // Nobody listens if it took too long.
+        let _ = sender.send(work());
     });
-    let text = format!("{order:x?}\n{}", lines.collect::<String>());
-    let kept = std::fs::create_dir_all(&folder)
-        .and_then(|()| std::fs::copy(store, folder.join("store")))
-        .and_then(|_| std::fs::write(folder.join("journal"), text));
-    let folder = folder.canonicalize().unwrap_or(folder);
-    let kept = match kept {
-        Ok(()) => folder.display().to_string(),
-        Err(why) => format!("could not be kept in {}: {why}", folder.display()),
-    };
-    format!(
-        "round {round} of seed {seed}; threads do not repeat; the store and its journal: {kept}"
-    )
+    ended.recv_timeout(time).map_err(|why| match why {
+        RecvTimeoutError::Timeout => format!("{what} did not end within {time:?}"),
+        RecvTimeoutError::Disconnected => format!("{what} panicked"),
+    })
 }

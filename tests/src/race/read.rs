@@ -2,7 +2,7 @@
 
 use rb_core::{Error, Lookup, Store};
 
-use super::journal::Answer;
+use super::event::Answer;
 use super::shape::{Image, Key};
 use crate::marked::version_of;
 use crate::tally::words;

@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use rb_core::{EngineKind, Event as StoreEvent, Events, Store, StoreOptions};
 
-use super::journal::{Answer, Event, Journal, What};
+use super::event::{Answer, Event, What};
+use super::journal::Journal;
+use super::oracle::LAST_READS;
 use super::shape::{Image, Key, Session, number};
 use super::worker::Worker;
 use crate::tally::words;
@@ -59,9 +61,10 @@ impl Numbers {
 #[derive(Debug)]
 struct Observer {
     journal: Arc<Journal>,
-    calls: AtomicU64,
+    /// Evictions recorded.
+    evicted: AtomicU64,
     /// The threads have begun.
-    at_work: Arc<AtomicBool>,
+    at_work: AtomicBool,
 }
 
 impl Events for Observer {
@@ -70,17 +73,17 @@ impl Events for Observer {
             StoreEvent::Evicted { key, generation } if let Some(key) = number(key) => {
                 let generation = *generation;
                 self.journal.record(&Event::Evicted { key, generation });
+                match self.evicted.fetch_add(1, Ordering::Relaxed) % 64 {
+                    0 => thread::sleep(Duration::from_micros(200)),
+                    1..16 => thread::yield_now(),
+                    _ => {}
+                }
             }
             // An entry whose slot a crash left with other bytes. It was read before the threads began.
             StoreEvent::Dropped { .. } if !self.at_work.load(Ordering::Relaxed) => {}
             other => self
                 .journal
                 .violation(format!("a healthy store has no event like {other:?}")),
-        }
-        match self.calls.fetch_add(1, Ordering::Relaxed) % 64 {
-            0 => thread::sleep(Duration::from_micros(200)),
-            1..16 => thread::yield_now(),
-            _ => {}
         }
     }
 }
@@ -93,21 +96,31 @@ pub(super) fn run(plan: &Plan, journal: &Arc<Journal>) {
 }
 
 fn session(plan: &Plan, journal: &Arc<Journal>) -> Result<(), String> {
-    let at_work = Arc::new(AtomicBool::new(false));
-    let store = open(plan, journal, &at_work)?;
+    let observer = Arc::new(Observer {
+        journal: Arc::clone(journal),
+        evicted: AtomicU64::new(0),
+        at_work: AtomicBool::new(false),
+    });
+    let options = StoreOptions {
+        events: Some(Arc::clone(&observer) as Arc<dyn Events>),
+        ..plan.session.options(plan.engine)
+    };
+    let store = Store::open(&plan.path, options)
+        .map_err(|why| format!("the store did not open: {}", words(&why)))?;
     journal.record(&Event::Serving);
     if let Some(lost) = &store.recovery().lost_metadata {
         return Err(format!("metadata was lost: {lost}"));
     }
     if plan.reads_first {
-        read_all(plan, &store, journal)?;
+        read_all(plan, &store, journal, FIRST_OP)?;
     }
-    at_work.store(true, Ordering::Relaxed);
+    observer.at_work.store(true, Ordering::Relaxed);
     work(plan, &store, journal)?;
     if journal.is_wrong() {
         return Ok(());
     }
-    accounts(&store)?;
+    read_all(plan, &store, journal, LAST_READS)?;
+    accounts(&store, &observer)?;
     let what = match plan.end {
         End::Drop => What::Drop,
         End::Close => What::Close,
@@ -124,20 +137,6 @@ fn session(plan: &Plan, journal: &Arc<Journal>) -> Result<(), String> {
         answers: vec![Answer::Done],
     });
     Ok(())
-}
-
-fn open(plan: &Plan, journal: &Arc<Journal>, at_work: &Arc<AtomicBool>) -> Result<Store, String> {
-    let observer = Observer {
-        journal: Arc::clone(journal),
-        calls: AtomicU64::new(0),
-        at_work: Arc::clone(at_work),
-    };
-    let options = StoreOptions {
-        events: Some(Arc::new(observer)),
-        ..plan.session.options(plan.engine)
-    };
-    Store::open(&plan.path, options)
-        .map_err(|why| format!("the store did not open: {}", words(&why)))
 }
 
 fn work(plan: &Plan, store: &Store, journal: &Arc<Journal>) -> Result<(), String> {
@@ -162,10 +161,20 @@ fn work(plan: &Plan, store: &Store, journal: &Arc<Journal>) -> Result<(), String
     outcome
 }
 
-/// Nothing is in use any more.
-fn accounts(store: &Store) -> Result<(), String> {
+/// Nothing is in use any more, and nothing failed.
+fn accounts(store: &Store, observer: &Observer) -> Result<(), String> {
     store.audit().map_err(|why| format!("audit: {why}"))?;
-    for class in &store.stats().index.classes {
+    let stats = store.stats();
+    let reported = observer.evicted.load(Ordering::Relaxed);
+    if reported != stats.index.evictions {
+        let evictions = stats.index.evictions;
+        return Err(format!("of {evictions} evictions {reported} were reported"));
+    }
+    let discard = &stats.discard;
+    if discard.failures > 0 {
+        return Err(format!("discards failed: {discard:?}"));
+    }
+    for class in &stats.index.classes {
         if [class.reserved, class.retired, class.quarantined, class.bad] != [0; 4] {
             return Err(format!("slots are not accounted for: {class:?}"));
         }
@@ -173,9 +182,9 @@ fn accounts(store: &Store) -> Result<(), String> {
     Ok(())
 }
 
-fn read_all(plan: &Plan, store: &Store, journal: &Journal) -> Result<(), String> {
+fn read_all(plan: &Plan, store: &Store, journal: &Journal, first: u64) -> Result<(), String> {
     let keys: Vec<Key> = (0..plan.image.keys()).collect();
-    for (op, keys) in (FIRST_OP..).zip(keys.chunks(TOGETHER)) {
+    for (op, keys) in (first..).zip(keys.chunks(TOGETHER)) {
         let what = What::Get(keys.to_vec());
         journal.record(&Event::Begin { op, what });
         let answers = super::read::read(store, &plan.image, keys)?;

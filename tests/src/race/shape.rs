@@ -1,9 +1,12 @@
 //! What a store of a race looks like, and how it is opened: all drawn from a seed.
 
+use std::num::NonZeroU64;
 use std::path::Path;
 use std::time::Duration;
 
-use rb_core::{ClassRequest, Durability, EngineKind, FormatOptions, Share, StoreOptions};
+use rb_core::{
+    ClassRequest, Durability, EngineKind, FormatOptions, Scrub, Share, StoreOptions, Validate,
+};
 use rb_format::FORMAT_BLOCK;
 use rb_testkit::values::next_number;
 
@@ -12,6 +15,9 @@ pub(super) type Key = u64;
 
 /// Slot sizes that classes are drawn from, in bytes.
 const SLOT_BYTES: [u64; 3] = [4096, 8192, 24 << 10];
+
+/// Fast enough to read a whole store in a session.
+const SCRUBBED_PER_SECOND: NonZeroU64 = NonZeroU64::new(64 << 20).unwrap();
 
 /// What a caller fixes; the seed decides the rest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -112,6 +118,10 @@ pub(super) struct Session {
     shards: u32,
     discard: bool,
     sync_ms: u64,
+    busy_ms: u64,
+    queues: usize,
+    validates: bool,
+    scrubs: bool,
     /// Most keys of one operation.
     pub(super) batch: u64,
     /// In a hundred operations: removes, locks, syncs, checkpoints. The rest are puts and gets.
@@ -133,6 +143,10 @@ impl Session {
             shards: 1 << random(7),
             discard: random(3) == 0,
             sync_ms: [1, 50, 1_000_000][random(3) as usize],
+            busy_ms: [1, 5000][random(2) as usize],
+            queues: [1, 3, 8][random(3) as usize],
+            validates: random(2) == 0,
+            scrubs: random(3) == 0,
             batch: [1, 4, 8][random(3) as usize],
             removes: [3, 15, 30][random(3) as usize],
             locks: [0, 2, 10][random(3) as usize],
@@ -153,6 +167,16 @@ impl Session {
                 false => Durability::Interval,
             },
             sync_interval: Duration::from_millis(self.sync_ms),
+            busy_wait: Duration::from_millis(self.busy_ms),
+            queues_max: self.queues,
+            validate: match self.validates {
+                true => Validate::Background,
+                false => Validate::Off,
+            },
+            scrub: self.scrubs.then_some(Scrub {
+                bytes_per_second: SCRUBBED_PER_SECOND,
+                pass_interval: Duration::from_secs(1),
+            }),
             discard_freed: self.discard,
             ..StoreOptions::default()
         }

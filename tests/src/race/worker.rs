@@ -10,7 +10,8 @@ use rb_core::{
 };
 use rb_testkit::values::next_number;
 
-use super::journal::{Answer, Event, Journal, What};
+use super::event::{Answer, Event, What};
+use super::journal::Journal;
 use super::read::{answers, read, refusal, slices};
 use super::session::{Numbers, Plan};
 use super::shape::Key;
@@ -82,7 +83,16 @@ impl Worker {
         self.random(mine) * threads + self.number
     }
 
-    /// Keys of its own, and some of everybody's.
+    /// Keys of anybody's.
+    fn any_keys(&mut self) -> Vec<Key> {
+        let count = 1 + self.random(self.plan.session.batch);
+        let keys: BTreeSet<Key> = (0..count)
+            .map(|_| self.random(self.plan.image.keys()))
+            .collect();
+        keys.into_iter().collect()
+    }
+
+    /// Keys that it may change: its own, and some of everybody's.
     fn some_keys(&mut self) -> Vec<Key> {
         let count = 1 + self.random(self.plan.session.batch);
         let keys: BTreeSet<Key> = (0..count)
@@ -118,11 +128,13 @@ impl Worker {
             session.checkpoints,
         ];
         let mut at = self.random(100);
-        let keys = self.some_keys();
         for (kind, share) in bounds.into_iter().enumerate() {
             if at < share {
                 return match kind {
-                    0 => self.remove(&keys),
+                    0 => {
+                        let keys = self.some_keys();
+                        self.remove(&keys)
+                    }
                     1 => self.lock(),
                     2 => self.sync(),
                     _ => self.checkpoint(),
@@ -131,9 +143,12 @@ impl Worker {
             at -= share;
         }
         match self.random(8) {
-            0..5 => self.put(&keys),
-            5 | 6 => self.get(&keys),
-            _ => self.look(&keys),
+            0..5 => {
+                let keys = self.some_keys();
+                self.put(&keys)
+            }
+            5 | 6 => self.get(),
+            _ => self.look(),
         }
     }
 
@@ -203,25 +218,32 @@ impl Worker {
         Ok(())
     }
 
-    fn get(&mut self, keys: &[Key]) -> Outcome {
+    /// Gets keys of anybody's; half of the time while they are locked.
+    fn get(&mut self) -> Outcome {
+        let keys = self.any_keys();
+        let names = self.names(&keys);
+        let locks = match self.random(2) {
+            0 => self.store.lookup_and_lock(&slices(&names)),
+            _ => Vec::new(),
+        };
         let is_async = self.random(3) == 0;
-        let op = self.begin(What::Get(keys.to_vec()));
+        let op = self.begin(What::Get(keys.clone()));
         if is_async {
-            let names = self.names(keys);
             let started = self.store.get_many_async(&slices(&names));
-            self.waiting
-                .push((op, Started::Get(keys.to_vec(), started)));
-            return Ok(());
+            self.waiting.push((op, Started::Get(keys, started)));
+        } else {
+            let answers = read(&self.store, &self.plan.image, &keys)?;
+            self.end(op, answers);
         }
-        let answers = read(&self.store, &self.plan.image, keys)?;
-        self.end(op, answers);
+        self.store.unlock(locks.into_iter().flatten().collect());
         Ok(())
     }
 
-    fn look(&mut self, keys: &[Key]) -> Outcome {
-        let names = self.names(keys);
+    fn look(&mut self) -> Outcome {
+        let keys = self.any_keys();
+        let names = self.names(&keys);
         let touches = self.random(2) == 0;
-        let op = self.begin(What::Look(keys.to_vec()));
+        let op = self.begin(What::Look(keys));
         let found = match touches {
             true => self.store.touch_many(&slices(&names)),
             false => self.store.contains_many(&slices(&names)),
