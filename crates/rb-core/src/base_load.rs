@@ -68,6 +68,10 @@ impl Display for Unusable {
     }
 }
 
+/// Bytes of entries that one worker loads in less time than others take to start. What one loads is in the order
+/// of the sections: a small store is the same after every restart, which a simulator depends on.
+const LOADED_BY_ONE: u64 = 256 << 10;
+
 /// Bytes of sections read together. What is read and not yet decoded besides is bounded by the arena,
 /// whose buffers come back as sections are decoded.
 const READ_TOGETHER: usize = 6 << 20;
@@ -96,11 +100,12 @@ pub(crate) fn load_base(
         loader.bad_slot(SlotId(slot));
     }
     let limits = limits_of(superblock);
-    let workers = workers();
+    let raw: u64 = directory.iter().map(|section| section.raw_len).sum();
+    let workers = if raw < LOADED_BY_ONE { 1 } else { workers() };
     let failure = Mutex::new(None);
     std::thread::scope(|scope| {
         let (sections, inbox) = bounded::<(u32, DirectoryEntry, Buffer)>(workers);
-        let spawned = spawn_workers(scope, || {
+        let spawned = spawn_workers(scope, workers, || {
             let (inbox, failure) = (inbox.clone(), &failure);
             move || {
                 let mut scratch = SectionScratch::default();
@@ -196,12 +201,13 @@ pub(crate) fn workers() -> usize {
 /// Starts as many workers as there should be, or as there are threads to be had: at least one.
 pub(crate) fn spawn_workers<'scope, W>(
     scope: &'scope Scope<'scope, '_>,
+    workers: usize,
     worker: impl Fn() -> W,
 ) -> Result<(), Error>
 where
     W: FnOnce() + Send + 'scope,
 {
-    for number in 0..workers() {
+    for number in 0..workers {
         let spawned = Builder::new()
             .name("rb-recover".into())
             .spawn_scoped(scope, worker());

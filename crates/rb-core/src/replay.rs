@@ -82,7 +82,7 @@ pub(crate) fn replay(
     let threads = workers();
     let end = std::thread::scope(|scope| {
         let (links, inbox) = bounded::<(Chunk, usize)>(threads);
-        spawn_workers(scope, || {
+        spawn_workers(scope, threads, || {
             let (inbox, applier) = (inbox.clone(), &applier);
             move || applier.run(&inbox)
         })?;
