@@ -18,6 +18,7 @@ mod bases;
 mod entries;
 mod fixed;
 mod report;
+mod rings;
 
 use std::fmt;
 use std::path::Path;
@@ -32,8 +33,7 @@ use crate::boot::{choose_superblock, read_copies};
 use crate::error::OpenError;
 use crate::meta_io::MetaIo;
 use crate::open::{BOOT_ARENA, Source, check_features, open_path};
-use crate::options::OnLostMetadata;
-use crate::recover::recover;
+use crate::recover::{RecoverOptions, recover};
 pub use report::{AuditReport, AuditState, Finding, Severity};
 
 /// How a store is audited.
@@ -182,7 +182,7 @@ pub(crate) fn audit_source(source: &Source, options: &AuditOptions) -> Result<Au
         &found.newest,
         &geometry,
         shards,
-        OnLostMetadata::Scan,
+        RecoverOptions::LOOK,
     )?;
     audit
         .report
@@ -194,6 +194,7 @@ pub(crate) fn audit_source(source: &Source, options: &AuditOptions) -> Result<Au
     audit.openings_agree(&openings, &recovered);
     audit.lost(&recovered);
     audit.bases(&recovered, shards)?;
+    audit.rings(&recovered)?;
     audit.log_end(&recovered)?;
     audit.accounting(&recovered.index);
     // The largest value, header included, must fit, and some of them to keep the device busy.

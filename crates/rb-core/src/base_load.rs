@@ -1,6 +1,5 @@
 //! Loading a checkpoint base: sections are read ahead and decoded on several threads.
 
-use std::cmp::Reverse;
 use std::fmt::{self, Display};
 use std::num::NonZeroUsize;
 use std::thread::{Builder, Scope};
@@ -17,14 +16,8 @@ use rb_io::Buffer;
 
 use crate::commit::words;
 use crate::error::Error;
+use crate::headers::FoundBase;
 use crate::meta_io::MetaIo;
-
-/// A base header that decoded, and where it was.
-#[derive(PartialEq)]
-pub(crate) struct FoundBase {
-    pub(crate) region: usize,
-    pub(crate) header: BaseHeader,
-}
 
 /// Why a part of the metadata cannot be used.
 pub(crate) enum Unusable {
@@ -50,7 +43,7 @@ impl From<Error> for Unusable {
 }
 
 impl Unusable {
-    fn of(what: impl Display, why: Corruption) -> Unusable {
+    pub(crate) fn of(what: impl Display, why: Corruption) -> Unusable {
         let words = format!("{what}: {why}");
         match why {
             Corruption::CodecDisabled { .. } => Unusable::Unreadable(why),
@@ -75,54 +68,9 @@ impl Display for Unusable {
     }
 }
 
-/// What the two base headers say.
-pub(crate) struct Headers {
-    /// Those that decode, the newest first.
-    pub(crate) found: Vec<FoundBase>,
-    /// What is wrong with each that is damaged.
-    pub(crate) damaged: Vec<String>,
-    /// Why each other one is not there.
-    pub(crate) absent: Vec<String>,
-}
-
-impl Headers {
-    /// Every bad slot that a header remembers.
-    pub(crate) fn bad_slots(&self) -> Vec<u32> {
-        self.found
-            .iter()
-            .flat_map(|base| base.header.bad_slots.iter().copied())
-            .collect()
-    }
-}
-
-/// Reads both base headers.
-pub(crate) fn read_headers(io: &mut MetaIo, superblock: &Superblock) -> Result<Headers, Unusable> {
-    let (mut found, mut damaged, mut absent) = (Vec::new(), Vec::new(), Vec::new());
-    for (region, name) in [(0, "A"), (1, "B")] {
-        let place = [&superblock.base_a, &superblock.base_b][region];
-        let header = io
-            .read(place.offset, FORMAT_BLOCK)
-            .map_err(Unusable::from)
-            .and_then(|block| {
-                BaseHeader::decode(&block[..FORMAT_BLOCK], &superblock.identity)
-                    .map_err(|why| Unusable::of("header", why))
-            });
-        match header {
-            Ok(header) => found.push(FoundBase { region, header }),
-            Err(Unusable::Damage(why)) => damaged.push(format!("base {name}: {why}")),
-            Err(Unusable::Absent(why)) => absent.push(format!("base {name}: {why}")),
-            Err(other) => return Err(other),
-        }
-    }
-    // After metadata was lost, a base that could not be read then may be readable again, and its
-    // sequence may be higher than that of the new base. The opening that wrote it is not.
-    found.sort_by_key(|base| Reverse((base.header.incarnation, base.header.base_sequence)));
-    Ok(Headers {
-        found,
-        damaged,
-        absent,
-    })
-}
+/// Bytes of entries that one worker loads in less time than others take to start. What one loads is in the order
+/// of the sections: a small store is the same after every restart, which a simulator depends on.
+const LOADED_BY_ONE: u64 = 256 << 10;
 
 /// Bytes of sections read together. What is read and not yet decoded besides is bounded by the arena,
 /// whose buffers come back as sections are decoded.
@@ -152,11 +100,12 @@ pub(crate) fn load_base(
         loader.bad_slot(SlotId(slot));
     }
     let limits = limits_of(superblock);
-    let workers = workers();
+    let raw: u64 = directory.iter().map(|section| section.raw_len).sum();
+    let workers = if raw < LOADED_BY_ONE { 1 } else { workers() };
     let failure = Mutex::new(None);
     std::thread::scope(|scope| {
         let (sections, inbox) = bounded::<(u32, DirectoryEntry, Buffer)>(workers);
-        let spawned = spawn_workers(scope, || {
+        let spawned = spawn_workers(scope, workers, || {
             let (inbox, failure) = (inbox.clone(), &failure);
             move || {
                 let mut scratch = SectionScratch::default();
@@ -252,12 +201,13 @@ pub(crate) fn workers() -> usize {
 /// Starts as many workers as there should be, or as there are threads to be had: at least one.
 pub(crate) fn spawn_workers<'scope, W>(
     scope: &'scope Scope<'scope, '_>,
+    workers: usize,
     worker: impl Fn() -> W,
 ) -> Result<(), Error>
 where
     W: FnOnce() + Send + 'scope,
 {
-    for number in 0..workers() {
+    for number in 0..workers {
         let spawned = Builder::new()
             .name("rb-recover".into())
             .spawn_scoped(scope, worker());

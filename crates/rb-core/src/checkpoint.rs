@@ -9,55 +9,34 @@
 //! 2. a commit: the log up to the base's position is durable before the base can be chosen, so that
 //!    the older base remains a full way to recover;
 //! 3. directory, flush: what the header will name is there;
-//! 4. header, flush: from here on this base is the newest.
+//! 4. the header in both its places, flush: from here on this base is the newest.
 //!
 //! Only then may the ring forget what only the base before the former newest needed.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
 
 use rb_format::{
-    BAD_SLOTS_MAX, BaseEntry, BaseHeader, Compression, DirectoryEntry, FORMAT_BLOCK, Generation,
-    LifetimeCounters, MoreSlots, Region, SECTION_RANGES, SECTION_RAW_MIN, SectionBuilder,
-    encode_directory, section_range,
+    BAD_SLOTS_MAX, BaseHeader, LifetimeCounters, Region, base_header_offsets, encode_directory,
 };
-use rb_index::{Cursor, SnapshotEntry, Visit};
 
-use crate::base_load::limits_of;
+use crate::base_write::SectionWriter;
 use crate::commit::{Aftermath, check_writer, words};
 use crate::error::Error;
 use crate::inner::{Inner, Writer};
 use crate::meta_io::MetaIo;
 use crate::simulator::{HeldLock, SwitchPoint};
-use crate::stats::raise;
-
-/// Entries copied per hold of a shard's lock: some 15 us with 32-byte keys.
-const ENTRIES_PER_HOLD: usize = 64;
-
-/// zstd's fastest regular level: base entries are mostly incompressible keys and checksums, and
-/// higher levels gain little for several times the CPU.
-const COMPRESSION: Compression = Compression::Zstd { level: 1 };
-
-/// Bytes that unfinished sections hold together: the largest of more than this is no smaller than the smallest
-/// that a base region is sized for.
-const OPEN_SECTIONS_MAX: usize = SECTION_RANGES * SECTION_RAW_MIN;
+use crate::unwritable::FailedWrite;
 
 /// How fast a checkpoint is written.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Pace {
+pub(crate) enum Pace {
     /// As fast as it can be: somebody waits for it.
     Full,
     /// With rests between the sections, while the log has room: those who use the store meanwhile share cores and
     /// device with it.
     Gentle,
 }
-
-/// A gentle checkpoint rests this many times as long as it works.
-const REST: u32 = 9;
-
-/// The longest rest, so that a device that is slow just now does not stretch a checkpoint without end.
-const REST_MAX: Duration = Duration::from_millis(100);
 
 /// Which base is where.
 #[derive(Clone, Debug)]
@@ -136,32 +115,19 @@ impl Inner {
         check_writer(&mut checkpointer.io, &writer.incarnation)?;
         self.switch(SwitchPoint::CheckpointBegins);
         let position = writer.log.start_of_checkpoint();
-        let mut sections = SectionWriter {
-            inner: self,
-            writer,
-            pace,
-            rested: Instant::now(),
-            region: &region,
-            base_sequence,
-            next: region.offset + FORMAT_BLOCK as u64,
-            open: (0..SECTION_RANGES).map(|_| None).collect(),
-            directory: Vec::new(),
-        };
+        let mut sections = SectionWriter::new(self, writer, pace, &region, base_sequence);
         for shard in 0..self.index.shards() {
             sections.write_shard(&mut checkpointer.io, shard)?; // 1
         }
-        sections.write_rest(&mut checkpointer.io)?;
-        let SectionWriter {
-            next: directory_at,
-            directory,
-            ..
-        } = sections;
+        let (directory, mut place) = sections.write_rest(&mut checkpointer.io)?;
         self.switch(SwitchPoint::CheckpointSections);
         let ticket = writer.log.ticket(); // 2
         while !writer.log.is_durable(ticket) {
             aftermath.push(self.commit_untold(writer)?);
         }
         let encoded = encode_directory(&directory, &self.identity, base_sequence);
+        let io = &mut checkpointer.io;
+        let directory_offset = place.write(io, &encoded.bytes, "base directory")?; // 3
         let header = BaseHeader {
             identity: self.identity,
             base_sequence,
@@ -174,11 +140,11 @@ impl Inner {
                 .map(|section| u64::from(section.entries))
                 .sum(),
             sections: u32::try_from(directory.len()).unwrap_or(u32::MAX),
-            directory_offset: directory_at - region.offset,
+            directory_offset,
             directory_len: encoded.len,
             directory_checksum: encoded.checksum,
             lifetime: LifetimeCounters::default(),
-            bad_blocks: Vec::new(),
+            bad_blocks: writer.unwritable.lock().bad(),
             bad_slots: writer
                 .quarantine
                 .lock()
@@ -188,16 +154,13 @@ impl Inner {
                 .take(BAD_SLOTS_MAX)
                 .collect(),
         };
-        room(&region, directory_at, encoded.bytes.len())?;
-        let io = &mut checkpointer.io;
-        if !encoded.bytes.is_empty() {
-            io.write(directory_at, &encoded.bytes)?; // 3
-        }
         self.flush(io, failed)?;
         self.switch(SwitchPoint::CheckpointFlushed);
         check_writer(io, &writer.incarnation)?;
-        io.write(region.offset, &header.encode()[..])?; // 4
+        let mut refused = place.failed;
+        refused.extend(write_header(io, &region, &header)?); // 4
         self.flush(io, failed)?;
+        aftermath.push(Aftermath::of_failed(self.count_failed(writer, refused)));
         self.switch(SwitchPoint::CheckpointHeader);
         let tail = checkpointer
             .newest
@@ -213,145 +176,30 @@ impl Inner {
     }
 }
 
-fn base_entry<'a>(entry: &SnapshotEntry<'a>) -> BaseEntry<'a> {
-    BaseEntry {
-        key: entry.key,
-        metadata: entry.metadata,
-        key_hash: entry.hash,
-        slot: entry.located.slot.0,
-        more: MoreSlots::NONE,
-        generation: Generation(entry.located.generation),
-        payload_len: entry.located.payload_len,
-        payload_checksum: entry.located.payload_checksum,
-        placement: entry.located.placement,
-        policy: 0,
-        expiry: 0,
-        recency: entry.recency,
+/// Writes a header to both its places. Answers the one that the device did not take.
+///
+/// # Errors
+/// It took neither.
+pub(crate) fn write_header(
+    io: &mut MetaIo,
+    region: &Region,
+    header: &BaseHeader,
+) -> Result<Option<FailedWrite>, Error> {
+    let block = header.encode();
+    let places = base_header_offsets(region);
+    let mut failed = io.write_each(&places.map(|offset| (offset, &block[..])))?;
+    match failed.pop() {
+        Some((_, error)) if !failed.is_empty() => Err(error),
+        failed => Ok(failed.map(|(place, _)| FailedWrite {
+            what: "base header",
+            offset: places[place],
+        })),
     }
 }
 
 /// Why writing stops after a checkpoint that failed.
 fn failed(error: &Error) -> String {
     format!("the checkpoint failed: {}", words(error))
-}
-
-/// A base is sized for every slot at the longest key, so running out of room is a bug; it must
-/// still not write past the region.
-fn room(region: &Region, at: u64, len: usize) -> Result<(), Error> {
-    if at + len as u64 > region.offset + region.bytes {
-        let why = format!(
-            "{} bytes at byte {at} of a region of {} bytes",
-            len, region.bytes
-        );
-        return Err(Error::Resource {
-            what: "space for a checkpoint base",
-            why,
-        });
-    }
-    Ok(())
-}
-
-struct SectionWriter<'a> {
-    inner: &'a Inner,
-    writer: &'a Writer,
-    pace: Pace,
-    /// When the last rest ended.
-    rested: Instant,
-    region: &'a Region,
-    base_sequence: u64,
-    next: u64,
-    /// The section of each hash range that still takes entries.
-    open: Vec<Option<SectionBuilder>>,
-    directory: Vec<DirectoryEntry>,
-}
-
-impl SectionWriter<'_> {
-    /// Copies one shard in bounded holds of its lock and writes each section as it fills.
-    fn write_shard(&mut self, io: &mut MetaIo, shard: usize) -> Result<(), Error> {
-        let log = &self.writer.log;
-        let limits = limits_of(&self.inner.superblock);
-        let mut cursor = Cursor::default();
-        let mut more = true;
-        while more {
-            let mut full = Vec::new();
-            // Not under the lock: growing by megabytes takes a millisecond.
-            for open in self.open.iter_mut().flatten() {
-                open.reserve(ENTRIES_PER_HOLD, limits);
-            }
-            {
-                let mut guard = self.inner.index.lock(shard, Visit::Background);
-                let held = Instant::now();
-                let position = log.position();
-                let open = &mut self.open;
-                let mut copy = |entry: SnapshotEntry<'_>| {
-                    let entry = base_entry(&entry);
-                    let range = section_range(entry.key_hash);
-                    let new_section = || SectionBuilder::new(range, position);
-                    let open = open[range].get_or_insert_with(new_section);
-                    if !open.push(&entry) {
-                        full.push(std::mem::replace(open, new_section()));
-                        let taken = open.push(&entry);
-                        debug_assert!(taken, "an empty section takes any entry");
-                    }
-                };
-                more = guard.snapshot(&mut cursor, ENTRIES_PER_HOLD, &mut copy);
-                if !more {
-                    // An observer has not been notified of these evictions: the base must not make them durable.
-                    guard.snapshot_evicted(&mut copy);
-                }
-                raise(&self.inner.counters.longest_snapshot_hold, held.elapsed());
-                guard.step_aside();
-            }
-            self.inner.switch(SwitchPoint::CheckpointCopied);
-            while self.open_bytes() > OPEN_SECTIONS_MAX {
-                let largest = self.open.iter_mut().max_by_key(|open| bytes_of(open));
-                full.extend(largest.and_then(Option::take));
-            }
-            for section in full {
-                self.write_section(io, section)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Writes the sections that still took entries.
-    fn write_rest(&mut self, io: &mut MetaIo) -> Result<(), Error> {
-        for range in 0..self.open.len() {
-            if let Some(section) = self.open[range].take() {
-                self.write_section(io, section)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn open_bytes(&self) -> usize {
-        self.open.iter().map(bytes_of).sum()
-    }
-
-    fn write_section(&mut self, io: &mut MetaIo, section: SectionBuilder) -> Result<(), Error> {
-        let number = u32::try_from(self.directory.len()).unwrap_or(u32::MAX);
-        let (mut entry, bytes) = section.finish(
-            &self.inner.identity,
-            self.base_sequence,
-            number,
-            COMPRESSION,
-        );
-        room(self.region, self.next, bytes.len())?;
-        entry.offset = self.next - self.region.offset;
-        io.write(self.next, &bytes)?;
-        self.next += bytes.len() as u64;
-        self.directory.push(entry);
-        if self.pace == Pace::Gentle {
-            let worked = self.rested.elapsed();
-            self.writer.log.rest((worked * REST).min(REST_MAX));
-            self.rested = Instant::now();
-        }
-        Ok(())
-    }
-}
-
-fn bytes_of(section: &Option<SectionBuilder>) -> usize {
-    section.as_ref().map_or(0, SectionBuilder::raw_len)
 }
 
 /// The checkpoint duty of the store's own threads: until the log stops.

@@ -1,5 +1,8 @@
-//! Group commit: log blocks are written, then one flush covers them and every data write before
-//! them, then the commit is acknowledged.
+//! Group commit: log blocks are written to both rings, then one flush covers them and every data write
+//! before them, then the commit is acknowledged.
+//!
+//! All requests of both rings are in flight together: a commit waits for the slower of two writes, not for both
+//! in turn. A block that one ring did not take is in the other; a block that neither took ends writing.
 //!
 //! Whoever needs durability runs the commit itself, so a `sync` has no thread hop; callers that
 //! come while one runs find their records covered by the next. A record is queued after its data
@@ -22,6 +25,8 @@ use crate::inner::{Inner, Writer};
 use crate::log::{DeltaLog, Need, Pending, Waiter};
 use crate::meta_io::MetaIo;
 use crate::simulator::{HeldLock, SwitchPoint};
+use crate::stats::add;
+use crate::unwritable::FailedWrite;
 
 pub(crate) struct Committer {
     pub(crate) io: MetaIo,
@@ -91,15 +96,15 @@ impl Inner {
         };
         let written = committer
             .write(writer, pending.as_ref())
-            .inspect(|()| self.switch(SwitchPoint::CommitWritten))
-            .and_then(|()| self.flush(&mut committer.io, why));
+            .inspect(|_| self.switch(SwitchPoint::CommitWritten))
+            .and_then(|failed| self.flush(&mut committer.io, why).map(|()| failed));
         if let Err(error) = &written {
             // Before the next commit may begin, which would otherwise succeed behind a gap in the log.
             self.poison.set(why(error));
         }
         self.switch(SwitchPoint::CommitFlushed);
         let waiters = match (&written, &pending) {
-            (Ok(()), Some(pending)) => {
+            (Ok(_), Some(pending)) => {
                 // Before anyone who waits for it goes on: what it freed is free for them.
                 self.index.set_durable(pending.ticket);
                 writer.log.mark_durable(pending.last(), pending.ticket)
@@ -109,15 +114,33 @@ impl Inner {
         drop(committer);
         self.switch(SwitchPoint::CommitDone);
         match written {
-            Ok(()) => {
+            Ok(failed) => {
                 self.counters.commits.fetch_add(1, Ordering::Relaxed);
                 self.look_for_discards(writer);
                 let bad_slots =
                     quarantined.map_or_else(Vec::new, |waited| self.settle(writer, waited));
-                Ok(Aftermath { waiters, bad_slots })
+                let failed = self.count_failed(writer, failed);
+                Ok(Aftermath {
+                    waiters,
+                    bad_slots,
+                    failed,
+                })
             }
             Err(error) => self.poison.check().and(Err(error)),
         }
+    }
+
+    /// Counts blocks of metadata that the device did not take, and answers those to be reported.
+    pub(crate) fn count_failed(
+        &self,
+        writer: &Writer,
+        failed: Vec<FailedWrite>,
+    ) -> Vec<FailedWrite> {
+        if failed.is_empty() {
+            return failed;
+        }
+        add(&self.counters.metadata_write_errors, failed.len());
+        writer.unwritable.lock().unreported(failed)
     }
 
     /// A flush ended well, so writes that failed before it cannot land any more. Answers the slots that
@@ -147,10 +170,22 @@ impl Inner {
 pub(crate) struct Aftermath {
     waiters: Vec<Waiter>,
     bad_slots: Vec<u32>,
+    failed: Vec<FailedWrite>,
 }
 
 impl Aftermath {
+    /// Of blocks that the device did not take.
+    pub(crate) fn of_failed(failed: Vec<FailedWrite>) -> Aftermath {
+        Aftermath {
+            failed,
+            ..Aftermath::default()
+        }
+    }
+
     pub(crate) fn tell(self, inner: &Inner) {
+        for failed in self.failed {
+            inner.emit(&failed.event());
+        }
         for slot in self.bad_slots {
             inner.emit(&Event::BadSlot { slot });
         }
@@ -159,27 +194,94 @@ impl Aftermath {
 }
 
 impl Committer {
-    fn write(&mut self, writer: &Writer, pending: Option<&Pending>) -> Result<(), Error> {
+    /// Writes each block to both rings. Answers the blocks that one of them did not take.
+    fn write(
+        &mut self,
+        writer: &Writer,
+        pending: Option<&Pending>,
+    ) -> Result<Vec<FailedWrite>, Error> {
         check_writer(&mut self.io, &writer.incarnation)?;
-        let mut requests = Vec::new();
-        if let Some(pending) = pending {
-            let mut sequence = pending.first_sequence;
-            let mut rest = &pending.bytes[..];
-            while !rest.is_empty() {
-                let (piece, after) = rest.split_at(piece_len(&writer.log, sequence, rest.len()));
+        let Some(pending) = pending else {
+            return Ok(Vec::new());
+        };
+        let pieces = pieces(&writer.log, pending);
+        let mut requests = Vec::with_capacity(2 * pieces.len());
+        for ring in [0, 1] {
+            for &(sequence, piece) in &pieces {
                 let mut buf = self.io.buffer(piece.len())?;
                 buf[..piece.len()].copy_from_slice(piece);
-                let offset = writer.log.block_offset(sequence);
+                let offset = writer.log.block_offsets(sequence)[ring];
                 requests.push(Request::write(offset, buf, 0, piece.len()));
-                sequence += (piece.len() / FORMAT_BLOCK) as u64;
-                rest = after;
             }
         }
-        for completion in self.io.run(requests)? {
-            completion.result?;
+        let failed = self.io.run_each(requests)?;
+        match failed.is_empty() {
+            true => Ok(Vec::new()),
+            false => self.write_singly(&writer.log, &pieces, failed),
         }
-        Ok(())
     }
+
+    /// Writes the pieces that failed block by block: one bad block must not cost its neighbours their copy.
+    /// `failed` counts the pieces of ring 1, then those of ring 2.
+    fn write_singly(
+        &mut self,
+        log: &DeltaLog,
+        pieces: &[(u64, &[u8])],
+        failed: Vec<(usize, Error)>,
+    ) -> Result<Vec<FailedWrite>, Error> {
+        let mut refused: [Vec<u64>; 2] = Default::default();
+        let mut writes = Vec::new();
+        let mut last = None;
+        for (number, error) in failed {
+            let ring = number / pieces.len();
+            let (sequence, piece) = pieces[number % pieces.len()];
+            if piece.len() == FORMAT_BLOCK {
+                refused[ring].push(sequence);
+            } else {
+                let blocks = (sequence..).zip(piece.chunks_exact(FORMAT_BLOCK));
+                writes.extend(blocks.map(|(sequence, block)| (ring, sequence, block)));
+            }
+            last = Some(error);
+        }
+        let offset = |ring: usize, sequence: u64| log.block_offsets(sequence)[ring];
+        let singly: Vec<_> = writes
+            .iter()
+            .map(|&(ring, sequence, block)| (offset(ring, sequence), block))
+            .collect();
+        for (number, error) in self.io.write_each(&singly)? {
+            let (ring, sequence, _) = writes[number];
+            refused[ring].push(sequence);
+            last = Some(error);
+        }
+        let lost = refused[0]
+            .iter()
+            .any(|sequence| refused[1].contains(sequence));
+        if let (true, Some(error)) = (lost, last) {
+            return Err(error);
+        }
+        let words = ["log block in ring 1", "log block in ring 2"];
+        let failed = refused.iter().enumerate().flat_map(|(ring, sequences)| {
+            sequences.iter().map(move |&sequence| FailedWrite {
+                what: words[ring],
+                offset: offset(ring, sequence),
+            })
+        });
+        Ok(failed.collect())
+    }
+}
+
+/// The blocks of a commit in pieces that lie in one piece on the device, each with the sequence of its first.
+fn pieces<'a>(log: &DeltaLog, pending: &'a Pending) -> Vec<(u64, &'a [u8])> {
+    let mut pieces = Vec::new();
+    let mut sequence = pending.first_sequence;
+    let mut rest = &pending.bytes[..];
+    while !rest.is_empty() {
+        let (piece, after) = rest.split_at(piece_len(log, sequence, rest.len()));
+        pieces.push((sequence, piece));
+        sequence += (piece.len() / FORMAT_BLOCK) as u64;
+        rest = after;
+    }
+    pieces
 }
 
 /// Bytes that lie in one piece on the device: up to the ring's end.

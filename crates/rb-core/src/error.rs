@@ -262,6 +262,13 @@ pub enum OpenError {
         /// Where the value is named.
         what: &'static str,
     },
+    /// The records of a slot are not in the order in which it was owned. Looked for in debug builds and under a
+    /// simulator only; an audit reports it as damage.
+    #[error("the delta log is out of order: {why}")]
+    LogOrder {
+        /// Which slot, blocks and generations.
+        why: String,
+    },
     /// All incarnation numbers are used up.
     #[error("store {uuid}: all {limit} openings are used up; format it again")]
     IncarnationsExhausted {

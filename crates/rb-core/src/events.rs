@@ -40,6 +40,14 @@ pub enum Event<'a> {
         /// Its number.
         slot: u32,
     },
+    /// The device failed to write a block of metadata of which another copy was written, or which was then
+    /// written elsewhere. Nothing is lost. Said once for each place in an opening.
+    MetadataWriteFailed {
+        /// What was being written.
+        what: &'static str,
+        /// Its first byte on the device.
+        offset: u64,
+    },
     /// Writing stopped (C7).
     Poisoned {
         /// The failure that stopped it.

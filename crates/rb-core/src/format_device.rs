@@ -13,6 +13,7 @@ use rb_format::{
 use rb_io::{Access, Device, DeviceKind, Engine, EngineKind, wipe_list};
 
 use crate::boot::write_superblock;
+use crate::checkpoint::write_header;
 use crate::discard::discard_all;
 use crate::error::{Error, FormatError};
 use crate::meta_io::MetaIo;
@@ -253,7 +254,7 @@ fn write_store(
         sequence: 1,
         anchor: 0,
     };
-    write_empty_base(&mut io, superblock, &superblock.base_a, position, &[])
+    write_empty_base(&mut io, superblock, &superblock.base_a, position, &[], &[])
         .map_err(failed("writing the first checkpoint base"))?;
     write_superblock(&mut io, superblock).map_err(failed("writing the superblocks"))
 }
@@ -318,6 +319,7 @@ pub(crate) fn write_empty_base(
     region: &Region,
     position: LogPosition,
     bad_slots: &[u32],
+    bad_blocks: &[u64],
 ) -> Result<(), Error> {
     let base_sequence = 1;
     let directory = encode_directory(&[], &superblock.identity, base_sequence);
@@ -334,10 +336,10 @@ pub(crate) fn write_empty_base(
         directory_len: directory.len,
         directory_checksum: directory.checksum,
         lifetime: LifetimeCounters::default(),
-        bad_blocks: Vec::new(),
+        bad_blocks: bad_blocks.to_vec(),
         bad_slots: bad_slots.to_vec(),
     };
-    io.write(region.offset, &header.encode()[..])?;
+    write_header(io, region, &header)?;
     io.flush()
 }
 

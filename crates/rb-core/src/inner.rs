@@ -26,6 +26,7 @@ use crate::recover::RecoveryReport;
 use crate::scrub::Scrubber;
 use crate::simulator::HeldLock;
 use crate::stats::Counters;
+use crate::unwritable::Unwritable;
 use crate::validate::Validator;
 
 /// Keys from which on a batch is worth preparing.
@@ -61,6 +62,8 @@ pub(crate) struct Writer {
     /// Counter of the next generation.
     pub(crate) counter: AtomicU64,
     pub(crate) log: Arc<DeltaLog>,
+    /// Blocks of the metadata that the device could not write.
+    pub(crate) unwritable: Mutex<Unwritable>,
     pub(crate) committer: Mutex<Committer>,
     pub(crate) checkpointer: Mutex<Checkpointer>,
     pub(crate) quarantine: Mutex<Quarantine>,

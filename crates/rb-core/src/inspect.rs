@@ -2,6 +2,7 @@
 //!
 //! It never writes, and takes no lock: it also looks at a store in use, as it is at that moment.
 
+mod log;
 mod look;
 
 use std::path::Path;
@@ -38,7 +39,7 @@ pub enum Target {
     Base(Option<Side>),
     /// The blocks of the log since the newest base.
     Log,
-    /// One log block with its records, by its sequence.
+    /// One log block with its records, by its sequence, in both rings.
     LogBlock(u64),
     /// A slot's header, by the slot's number.
     Slot(u32),
@@ -132,7 +133,7 @@ fn inspect_source(source: &Source, target: &Target) -> Result<Vec<Inspected>, Op
         Target::Incarnation(side) => look.incarnations(*side),
         Target::Base(side) => look.bases(*side),
         Target::Log => look.log(),
-        Target::LogBlock(sequence) => look.log_block(*sequence).map(|block| vec![block]),
+        Target::LogBlock(sequence) => look.log_block(*sequence),
         Target::Slot(slot) => look.slot(*slot).map(|slot| vec![slot]),
         Target::Key(key) => look.key(key).map(|slot| vec![slot]),
     }

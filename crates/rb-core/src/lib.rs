@@ -29,11 +29,14 @@
 //! `rb-index` (who lives where), `rb-format` (what the bytes mean), `rb-io` (how they move).
 #![forbid(unsafe_code)]
 
+mod apply;
 mod async_ops;
 mod audit;
 mod base_load;
+mod base_write;
 mod batch;
 mod boot;
+mod chain;
 mod checkpoint;
 mod clock;
 mod commit;
@@ -46,11 +49,14 @@ mod format_device;
 mod gate;
 mod get;
 mod get_wave;
+mod headers;
 mod inner;
 mod inspect;
 mod lanes;
 mod log;
+mod log_order;
 mod log_reader;
+mod mend;
 mod meta_io;
 mod open;
 mod operation;
@@ -72,6 +78,7 @@ mod simulator;
 mod slots;
 mod stats;
 mod store;
+mod unwritable;
 mod validate;
 mod value;
 mod walk;

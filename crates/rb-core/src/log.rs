@@ -15,7 +15,8 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use rb_format::{
-    FORMAT_BLOCK, LOG_BLOCK_PAYLOAD, LogEncoder, LogPosition, Record, Region, log_block_offset,
+    FORMAT_BLOCK, LOG_BLOCK_PAYLOAD, LogEncoder, LogPosition, Record, Region, Superblock,
+    log_block_offset,
 };
 
 use crate::error::Error;
@@ -35,7 +36,8 @@ pub(crate) const LOOKAHEAD_BLOCKS: u64 = 2 * COMMIT_BLOCKS_MAX + RESERVED_BLOCKS
 pub(crate) type Waiter = Box<dyn FnOnce(Result<(), Error>) + Send>;
 
 pub(crate) struct DeltaLog {
-    region: Region,
+    rings: [Region; 2],
+    /// Of either ring.
     blocks: u64,
     state: Mutex<LogState>,
     /// Signalled when room appears, the durable ticket moves, or the log stops.
@@ -145,13 +147,13 @@ impl Drop for Permit {
 impl DeltaLog {
     /// `tail` and `newest_base` are the positions of the older and the newest valid base.
     pub(crate) fn new(
-        region: Region,
+        superblock: &Superblock,
         encoder: LogEncoder,
         tail: u64,
         newest_base: u64,
     ) -> DeltaLog {
         let durable_sequence = encoder.next_sequence().saturating_sub(1);
-        let blocks = region.bytes / FORMAT_BLOCK as u64;
+        let blocks = superblock.log_blocks();
         let state = LogState {
             encoder,
             tail,
@@ -170,7 +172,7 @@ impl DeltaLog {
             waiters: Vec::new(),
         };
         let log = DeltaLog {
-            region,
+            rings: superblock.log_rings().map(Region::clone),
             blocks,
             state: Mutex::new(state),
             moved: Condvar::new(),
@@ -429,9 +431,11 @@ impl DeltaLog {
         self.state.lock().stopped
     }
 
-    /// Byte offset of a block on the device.
-    pub(crate) fn block_offset(&self, sequence: u64) -> u64 {
-        log_block_offset(&self.region, sequence)
+    /// Byte offsets of a block on the device, in either ring.
+    pub(crate) fn block_offsets(&self, sequence: u64) -> [u64; 2] {
+        self.rings
+            .each_ref()
+            .map(|ring| log_block_offset(ring, sequence))
     }
 
     /// Blocks between the newest base and the end: what a restart would replay.

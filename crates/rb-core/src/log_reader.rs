@@ -1,6 +1,6 @@
-//! Reading the log's ring ahead, in large pieces.
+//! Reading the rings of the log ahead, in large pieces.
 
-use rb_format::{FORMAT_BLOCK, Superblock, log_block_offset};
+use rb_format::{FORMAT_BLOCK, Superblock};
 use rb_io::Buffer;
 
 use crate::error::Error;
@@ -18,8 +18,9 @@ pub(crate) struct LogReader<'a> {
     ahead: usize,
 }
 
-/// Some successive blocks, whether or not they are valid.
+/// Some successive blocks of one ring, whether or not they are valid.
 pub(crate) struct Chunk {
+    first: u64,
     bytes: Bytes,
     count: usize,
 }
@@ -34,6 +35,11 @@ enum Bytes {
 }
 
 impl Chunk {
+    /// Sequence of the block that belongs in its first place.
+    pub(crate) fn first(&self) -> u64 {
+        self.first
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.count
     }
@@ -55,63 +61,118 @@ impl Chunk {
         };
         bytes.chunks_exact(FORMAT_BLOCK).take(self.count)
     }
+
+    /// The block of this number; empty beyond the last.
+    pub(crate) fn block(&self, number: usize) -> &[u8] {
+        self.blocks().nth(number).unwrap_or_default()
+    }
+
+    /// Takes the other ring's copy of a block.
+    pub(crate) fn patch(&mut self, number: usize, copy: &[u8]) {
+        let bytes = match &mut self.bytes {
+            Bytes::Read(buffer) => &mut buffer[..],
+            Bytes::Pieced { bytes, .. } => &mut bytes[..],
+        };
+        if let Some(block) = bytes.chunks_exact_mut(FORMAT_BLOCK).nth(number) {
+            block.copy_from_slice(&copy[..FORMAT_BLOCK]);
+        }
+    }
 }
 
 impl<'a> LogReader<'a> {
     pub(crate) fn new(superblock: &'a Superblock) -> LogReader<'a> {
-        let ring = superblock.log.bytes / FORMAT_BLOCK as u64;
         LogReader {
             superblock,
-            ring,
+            ring: superblock.log_blocks(),
             ahead: 1,
         }
     }
 
-    /// Blocks of the ring.
+    /// Blocks of either ring.
     pub(crate) fn ring(&self) -> u64 {
         self.ring
     }
 
-    /// Reads the next blocks from `sequence`, not beyond `limit`; none if there are none.
+    /// Reads the next blocks of one ring from `sequence`, not beyond `limit`; none if there are none.
     pub(crate) fn read(
         &mut self,
         io: &mut MetaIo,
+        ring: usize,
         sequence: u64,
         limit: u64,
     ) -> Result<Vec<Chunk>, Error> {
         let mut wanted = Vec::with_capacity(self.ahead);
         let mut next = sequence;
         while wanted.len() < self.ahead && next < limit {
-            let to_end = self.ring - next % self.ring;
-            let count = CHUNK_BLOCKS.min(limit - next).min(to_end);
-            wanted.push((next, count as usize));
-            next += count;
+            let count = self.in_one_piece(next, limit);
+            wanted.push((next, count));
+            next += count as u64;
         }
         self.ahead = CHUNKS;
-        let offset = |sequence| log_block_offset(&self.superblock.log, sequence);
         let reads: Vec<_> = wanted
             .iter()
-            .map(|&(at, count)| (offset(at), count * FORMAT_BLOCK))
+            .map(|&(at, count)| (self.offset(ring, at), count * FORMAT_BLOCK))
             .collect();
         let answers = io.read_many(&reads)?;
         let mut chunks = Vec::with_capacity(answers.len());
-        for ((at, count), answer) in wanted.into_iter().zip(answers) {
+        for ((first, count), answer) in wanted.into_iter().zip(answers) {
             let bytes = match answer {
                 Ok(buffer) => Bytes::Read(buffer),
                 // One bad sector must not hide its neighbours.
-                Err(_) => self.piece_together(io, at, count)?,
+                Err(_) => self.piece_together(io, ring, first, count)?,
             };
-            chunks.push(Chunk { bytes, count });
+            chunks.push(Chunk {
+                first,
+                bytes,
+                count,
+            });
         }
         Ok(chunks)
     }
 
-    fn piece_together(&self, io: &mut MetaIo, first: u64, count: usize) -> Result<Bytes, Error> {
+    /// Reads some blocks of one ring in one request: at least one, at most up to `limit`.
+    pub(crate) fn read_piece(
+        &self,
+        io: &mut MetaIo,
+        ring: usize,
+        first: u64,
+        limit: u64,
+    ) -> Result<Chunk, Error> {
+        let count = self.in_one_piece(first, limit);
+        let bytes = match io.read(self.offset(ring, first), count * FORMAT_BLOCK) {
+            Ok(buffer) => Bytes::Read(buffer),
+            Err(error) if error.is_answer_for_place() => {
+                self.piece_together(io, ring, first, count)?
+            }
+            Err(error) => return Err(error),
+        };
+        Ok(Chunk {
+            first,
+            bytes,
+            count,
+        })
+    }
+
+    fn in_one_piece(&self, first: u64, limit: u64) -> usize {
+        let to_end = self.ring - first % self.ring;
+        CHUNK_BLOCKS.min(limit - first).min(to_end) as usize
+    }
+
+    fn offset(&self, ring: usize, sequence: u64) -> u64 {
+        self.superblock.log_block_offsets(sequence)[ring]
+    }
+
+    fn piece_together(
+        &self,
+        io: &mut MetaIo,
+        ring: usize,
+        first: u64,
+        count: usize,
+    ) -> Result<Bytes, Error> {
         let mut bytes = vec![0; count * FORMAT_BLOCK];
         let mut unreadable = Vec::new();
         for (number, block) in bytes.chunks_exact_mut(FORMAT_BLOCK).enumerate() {
-            let offset = log_block_offset(&self.superblock.log, first + number as u64);
-            match io.read(offset, FORMAT_BLOCK) {
+            match io.read(self.offset(ring, first + number as u64), FORMAT_BLOCK) {
                 Ok(read) => block.copy_from_slice(&read[..FORMAT_BLOCK]),
                 Err(error) if error.is_damage() => unreadable.push(number),
                 Err(error) => return Err(error),

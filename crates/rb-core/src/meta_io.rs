@@ -87,6 +87,40 @@ impl MetaIo {
     /// Writes each `(offset, bytes)`, all in flight together; bytes are whole format blocks, but for the end
     /// of a device that has a part of one there.
     pub(crate) fn write_all(&mut self, writes: &[(u64, &[u8])]) -> Result<(), Error> {
+        let requests = self.requests(writes)?;
+        for completion in self.run(requests)? {
+            completion.result?;
+        }
+        Ok(())
+    }
+
+    /// As [`MetaIo::write_all`], and answers which writes the device failed for their place, by number and why.
+    /// Only a device or queue that does not answer ends it.
+    pub(crate) fn write_each(
+        &mut self,
+        writes: &[(u64, &[u8])],
+    ) -> Result<Vec<(usize, Error)>, Error> {
+        let requests = self.requests(writes)?;
+        self.run_each(requests)
+    }
+
+    /// Runs writes, and answers which of them the device failed for their place.
+    pub(crate) fn run_each(
+        &mut self,
+        requests: Vec<Request>,
+    ) -> Result<Vec<(usize, Error)>, Error> {
+        let mut failed = Vec::new();
+        for (number, completion) in self.run(requests)?.into_iter().enumerate() {
+            match completion.result.map_err(Error::from) {
+                Ok(()) => {}
+                Err(error) if error.is_answer_for_place() => failed.push((number, error)),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(failed)
+    }
+
+    fn requests(&self, writes: &[(u64, &[u8])]) -> Result<Vec<Request>, Error> {
         let mut requests = Vec::with_capacity(writes.len());
         for (offset, bytes) in writes {
             debug_assert!(offset.is_multiple_of(FORMAT_BLOCK as u64));
@@ -94,10 +128,7 @@ impl MetaIo {
             buf[..bytes.len()].copy_from_slice(bytes);
             requests.push(Request::write(*offset, buf, 0, bytes.len()));
         }
-        for completion in self.run(requests)? {
-            completion.result?;
-        }
-        Ok(())
+        Ok(requests)
     }
 
     /// Writes one piece; see [`MetaIo::write_all`].

@@ -10,25 +10,29 @@ use rb_format::{Geometry, Incarnation, LogEncoder, LogPosition, Superblock};
 use rb_index::Index;
 use rb_io::{Access, Arena, Device, Engine, EngineKind, Rejected};
 
-use crate::base_load::{empty_index, read_headers};
+use crate::base_load::empty_index;
 use crate::boot::{
     Superblocks, begin_incarnation, check_numbers, read_incarnations, read_superblocks,
     repair_superblocks, write_superblock,
 };
+use crate::chain::Copies;
 use crate::checkpoint::{BasePlace, Checkpointer};
 use crate::commit::Committer;
 use crate::discard::{self, Discards};
 use crate::error::{Error, OpenError};
 use crate::format_device::write_empty_base;
 use crate::gate::Gate;
+use crate::headers::read_headers;
 use crate::inner::{Inner, Writer};
 use crate::lanes::Lanes;
 use crate::log::DeltaLog;
+use crate::mend::mend;
 use crate::meta_io::MetaIo;
 use crate::options::{Placement, StoreOptions, Validate};
 use crate::quarantine::Quarantine;
-use crate::recover::{Recovered, RecoveryReport, forget_slots, no_base, recover};
+use crate::recover::{RecoverOptions, Recovered, RecoveryReport, forget_slots, no_base, recover};
 use crate::scrub::Scrubber;
+use crate::unwritable::Unwritable;
 use crate::validate::Validator;
 use crate::value::ValueBuf;
 use crate::walk::Walk;
@@ -127,7 +131,10 @@ pub(crate) fn open(source: Source, options: StoreOptions) -> Result<Inner, OpenE
             &found.newest,
             &geometry,
             shards,
-            options.on_lost_metadata,
+            RecoverOptions {
+                on_lost_metadata: options.on_lost_metadata,
+                check_order: cfg!(debug_assertions) || options.simulator.is_some(),
+            },
         )?
     };
     recovered.report.clean = recovered.is_clean(newest_opening);
@@ -370,6 +377,7 @@ fn start_empty(
     ])?;
     let headers = read_headers(io, &found.newest).map_err(no_base)?;
     // What is known of the medium outlives its content.
+    let bad_blocks = headers.bad_blocks();
     let mut bad_slots = headers.bad_slots();
     bad_slots.sort_unstable();
     bad_slots.dedup();
@@ -384,7 +392,7 @@ fn start_empty(
         anchor: 0,
     };
     let place = [&superblock.base_a, &superblock.base_b][region];
-    write_empty_base(io, &superblock, place, position, &bad_slots)
+    write_empty_base(io, &superblock, place, position, &bad_slots, &bad_blocks)
         .map_err(failed("writing the first checkpoint base"))?;
     write_superblock(io, &superblock).map_err(failed("writing the superblocks"))?;
     *found = Superblocks {
@@ -412,7 +420,11 @@ fn start_empty(
         incarnation: floor,
         closed_by: Some(floor),
         bad_slots: Vec::new(),
+        bad_blocks,
         lost_block: None,
+        copies: Copies::default(),
+        refuted: Vec::new(),
+        header_copies: Vec::new(),
     };
     forget_slots(&mut recovered, bad_slots);
     Ok(recovered)
@@ -439,12 +451,17 @@ fn begin_writing(
     let random = options.random.as_ref();
     let floor = recovered.incarnation;
     let incarnation = begin_incarnation(io, superblock.identity, known, floor, random)?;
+    // The first block of this opening names all before it as durable.
+    let mended = mend(io, superblock, &recovered.copies, &recovered.header_copies)
+        .map_err(failed("writing again what was in one place only"))?;
+    recovered.report.copies_rewritten = mended.rewritten;
+    recovered.report.copies_unwritten = mended.failed;
     let encoder = LogEncoder::new(superblock.identity, incarnation.number, recovered.end);
     let newest = recovered
         .newest
         .as_ref()
         .map_or(recovered.end.sequence, |base| base.position);
-    let log = DeltaLog::new(superblock.log.clone(), encoder, recovered.tail, newest);
+    let log = DeltaLog::new(superblock, encoder, recovered.tail, newest);
     let checkpointer = Checkpointer {
         io: checkpoint_io,
         newest: recovered.newest.clone(),
@@ -454,6 +471,7 @@ fn begin_writing(
         incarnation,
         counter: AtomicU64::new(0),
         log: Arc::new(log),
+        unwritable: Mutex::new(Unwritable::new(std::mem::take(&mut recovered.bad_blocks))),
         committer: Mutex::new(committer),
         checkpointer: Mutex::new(checkpointer),
         quarantine: Mutex::new(Quarantine::new(std::mem::take(&mut recovered.bad_slots))),

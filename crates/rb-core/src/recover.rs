@@ -11,17 +11,18 @@
 
 use std::time::{Duration, Instant};
 
-use rb_format::{FORMAT_BLOCK, Geometry, LogPosition, Superblock};
+use rb_format::{Geometry, LogPosition, Superblock};
 use rb_index::{Index, SlotId};
 
-use crate::base_load::{
-    FoundBase, Headers, Unusable, empty_index, load_base, read_headers, workers,
-};
+use crate::base_load::{Unusable, empty_index, load_base, workers};
+use crate::chain::{Copies, Damage};
 use crate::checkpoint::BasePlace;
 use crate::error::{Error, OpenError};
+use crate::headers::{BASE_NAMES, FoundBase, Headers, read_headers};
+use crate::mend::HeaderCopy;
 use crate::meta_io::MetaIo;
 use crate::options::OnLostMetadata;
-use crate::replay::{Damage, Replayed, highest_sequence, replay};
+use crate::replay::{ReplayFrom, Replayed, highest_sequence, replay};
 use crate::scan::{ScanReport, scan};
 
 /// How an opening found the store.
@@ -40,6 +41,12 @@ pub struct RecoveryReport {
     pub log_blocks: u64,
     /// Log records replayed.
     pub log_records: u64,
+    /// Metadata that is damaged or missing in one of its two places, in words: damage that cost nothing.
+    pub one_copy: Vec<String>,
+    /// Blocks of it, and of what a crash left in one place, that this opening wrote again.
+    pub copies_rewritten: u64,
+    /// Blocks of it that the device could not write again.
+    pub copies_unwritten: u64,
     /// Metadata was lost (C3): why. Then `scanned`, or the store starts empty.
     pub lost_metadata: Option<String>,
     /// What slot headers proved, when metadata was lost. A removed key may have returned.
@@ -79,8 +86,16 @@ pub(crate) struct Recovered {
     /// The highest opening seen in any record.
     pub(crate) incarnation: u32,
     pub(crate) bad_slots: Vec<u32>,
+    /// Blocks of the metadata that could not be written once.
+    pub(crate) bad_blocks: Vec<u64>,
     /// The log block at which the log is damaged, if that is how metadata was lost.
     pub(crate) lost_block: Option<u64>,
+    /// Which blocks of the log are in one ring only.
+    pub(crate) copies: Copies,
+    /// Checksums of blocks that are no part of the log, though they are next in its chain.
+    pub(crate) refuted: Vec<u64>,
+    /// Headers that are in one of their two places only.
+    pub(crate) header_copies: Vec<HeaderCopy>,
 }
 
 impl Recovered {
@@ -94,6 +109,22 @@ impl Recovered {
     }
 }
 
+/// How to recover.
+#[derive(Clone, Copy)]
+pub(crate) struct RecoverOptions {
+    pub(crate) on_lost_metadata: OnLostMetadata,
+    /// Whether a log that is out of order is an error; see `log_order.rs`.
+    pub(crate) check_order: bool,
+}
+
+impl RecoverOptions {
+    /// For those who look at what there is: slot headers prove what they can.
+    pub(crate) const LOOK: RecoverOptions = RecoverOptions {
+        on_lost_metadata: OnLostMetadata::Scan,
+        check_order: false,
+    };
+}
+
 /// How often a read-only opening begins anew because the writer beside it has replaced what it read.
 const MOVES_MAX: u32 = 16;
 
@@ -103,11 +134,11 @@ pub(crate) fn recover(
     superblock: &Superblock,
     geometry: &Geometry,
     shards: u32,
-    on_lost_metadata: OnLostMetadata,
+    options: RecoverOptions,
 ) -> Result<Recovered, OpenError> {
     let mut moves = MOVES_MAX;
     loop {
-        let found = recover_once(io, superblock, geometry, shards, on_lost_metadata, moves)?;
+        let found = recover_once(io, superblock, geometry, shards, options, moves)?;
         if let Some(recovered) = found {
             return Ok(recovered);
         }
@@ -122,15 +153,38 @@ fn recover_once(
     superblock: &Superblock,
     geometry: &Geometry,
     shards: u32,
-    on_lost_metadata: OnLostMetadata,
+    options: RecoverOptions,
     moves: u32,
 ) -> Result<Option<Recovered>, OpenError> {
     let headers = read_headers(io, superblock).map_err(no_base)?;
-    let bad_slots = headers.bad_slots();
+    let (bad_slots, bad_blocks) = (headers.bad_slots(), headers.bad_blocks());
+    let weak: Vec<_> = headers
+        .weak()
+        .map(|(place, header)| (place.offset, header.encode()))
+        .collect();
+    let identity = superblock.identity;
+    let weak_places: Vec<_> = headers
+        .weak()
+        .map(|(place, _)| {
+            let words = format!(
+                "the {}: {}",
+                place.title(),
+                place.wrong().unwrap_or_default()
+            );
+            (place.may_be_by_crash(&identity), words)
+        })
+        .collect();
+    let weak_words = |closed: bool| {
+        let damaged = weak_places
+            .iter()
+            .filter(move |(by_crash, _)| closed || !by_crash);
+        damaged.map(|(_, words)| words.clone())
+    };
     let Headers {
         found: bases,
         damaged: mut unusable,
         absent,
+        ..
     } = headers;
     let base_sequence = bases
         .iter()
@@ -145,7 +199,7 @@ fn recover_once(
         .unwrap_or(0);
     let mut lost = None;
     for base in &bases {
-        match from_base(io, superblock, geometry, shards, base)? {
+        match from_base(io, superblock, geometry, shards, base, options.check_order)? {
             Ok((mut recovered, damage)) => {
                 recovered.base_sequence = base_sequence;
                 let end = recovered.end.sequence;
@@ -158,7 +212,13 @@ fn recover_once(
                     break;
                 }
                 recovered.report.base_damage = unusable;
-                let ring = superblock.log.bytes / FORMAT_BLOCK as u64;
+                recovered.report.one_copy = recovered.copies.lost();
+                recovered.header_copies = weak;
+                recovered.bad_blocks = bad_blocks;
+                // Once the store was closed, no crash explains a header that is in one place only.
+                let closed = recovered.closed_by.is_some();
+                recovered.report.one_copy.extend(weak_words(closed));
+                let ring = superblock.log_blocks();
                 recovered.tail = bases
                     .iter()
                     .map(|base| base.header.position.sequence)
@@ -167,7 +227,7 @@ fn recover_once(
                     .fold(recovered.tail, u64::min);
                 return Ok(Some(recovered));
             }
-            Err(why) => unusable.push(format!("base {}: {why}", ["A", "B"][base.region])),
+            Err(why) => unusable.push(format!("base {}: {why}", BASE_NAMES[base.region])),
         }
     }
     if moves > 0 && read_headers(io, superblock).map_err(no_base)?.found != bases {
@@ -180,8 +240,9 @@ fn recover_once(
             (None, format!("no usable checkpoint base ({why})"))
         }
     };
-    let mut recovered = without_metadata(io, superblock, geometry, shards, on_lost_metadata)
-        .map_err(failed("reading slot headers"))?;
+    let mut recovered =
+        without_metadata(io, superblock, geometry, shards, options.on_lost_metadata)
+            .map_err(failed("reading slot headers"))?;
     let known = bases
         .iter()
         .map(|base| base.header.incarnation)
@@ -193,6 +254,7 @@ fn recover_once(
     recovered.end.sequence = recovered.end.sequence.max(proven_end);
     recovered.tail = recovered.end.sequence;
     forget_slots(&mut recovered, bad_slots);
+    recovered.bad_blocks = bad_blocks;
     recovered.report.base_damage = unusable;
     recovered.report.lost_metadata = Some(why);
     recovered.lost_block = lost_block;
@@ -246,7 +308,36 @@ pub(crate) fn from_base(
     geometry: &Geometry,
     shards: u32,
     base: &FoundBase,
+    check_order: bool,
 ) -> Result<FromBase, OpenError> {
+    let mut refuted = Vec::new();
+    loop {
+        match from_base_without(
+            io,
+            superblock,
+            geometry,
+            shards,
+            base,
+            check_order,
+            &refuted,
+        )? {
+            Ok(found) => return Ok(found),
+            // Each is another block, and there is one place for it.
+            Err(checksum) => refuted.push(checksum),
+        }
+    }
+}
+
+/// As [`from_base`], without the blocks of these checksums. The outer error inside is the checksum of one more.
+fn from_base_without(
+    io: &mut MetaIo,
+    superblock: &Superblock,
+    geometry: &Geometry,
+    shards: u32,
+    base: &FoundBase,
+    check_order: bool,
+    refuted: &[u64],
+) -> Result<Result<FromBase, u64>, OpenError> {
     let index = new_index(geometry, shards)?;
     let mut report = RecoveryReport::default();
     let loader = index.loader().map_err(index_error)?;
@@ -254,22 +345,27 @@ pub(crate) fn from_base(
     let start = Instant::now();
     match load_base(io, superblock, geometry, base, &loader) {
         Ok(()) => {}
-        Err(Unusable::Damage(why) | Unusable::Absent(why)) => return Ok(Err(why)),
+        Err(Unusable::Damage(why) | Unusable::Absent(why)) => return Ok(Ok(Err(why))),
         Err(other) => return Err(no_base(other)),
     }
     report.base_time = start.elapsed();
 
     let start = Instant::now();
-    let recency = base.header.recency_now;
-    let replayed = replay(
-        io,
-        superblock,
-        geometry,
-        base.header.position,
-        recency,
-        &loader,
-    )
-    .map_err(failed("reading the delta log"))?;
+    let from = ReplayFrom {
+        start: base.header.position,
+        recency: base.header.recency_now,
+        refuted,
+        check_order,
+    };
+    let replayed = match replay(io, superblock, geometry, from, &loader)
+        .map_err(failed("reading the delta log"))?
+    {
+        Ok(replayed) => replayed,
+        Err(checksum) => return Ok(Err(checksum)),
+    };
+    if let Some(disorder) = replayed.disorder {
+        return Err(OpenError::LogOrder { why: disorder.why });
+    }
     if replayed.several_slots {
         return Err(OpenError::SeveralSlots { what: "delta log" });
     }
@@ -286,13 +382,14 @@ pub(crate) fn from_base(
         clean,
         incarnation,
         damage,
+        copies,
         bad_slots,
         ..
     } = replayed;
     if loaded.refused > 0 || loaded.duplicate_slots_left > 0 {
-        return Ok(Err(format!(
+        return Ok(Ok(Err(format!(
             "it and the log claim what cannot be: {loaded:?}"
-        )));
+        ))));
     }
     report.entries = loaded.entries;
     report.base_sequence = Some(base.header.base_sequence);
@@ -314,9 +411,13 @@ pub(crate) fn from_base(
             .max(base.header.incarnation)
             .max(base.header.generation_floor.incarnation()),
         bad_slots: [base.header.bad_slots.as_slice(), bad_slots.as_slice()].concat(),
+        bad_blocks: Vec::new(),
         lost_block: None,
+        copies,
+        refuted: refuted.to_vec(),
+        header_copies: Vec::new(),
     };
-    Ok(Ok((recovered, damage)))
+    Ok(Ok(Ok((recovered, damage))))
 }
 
 /// What is left when metadata is lost: the slots' own headers, or nothing.
@@ -362,6 +463,10 @@ fn without_metadata(
         base_sequence: 0,
         incarnation,
         bad_slots: Vec::new(),
+        bad_blocks: Vec::new(),
         lost_block: None,
+        copies: Copies::default(),
+        refuted: Vec::new(),
+        header_copies: Vec::new(),
     })
 }

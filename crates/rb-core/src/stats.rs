@@ -23,6 +23,7 @@ pub(crate) struct Counters {
     pub(crate) dropped: AtomicU64,
     pub(crate) commits: AtomicU64,
     pub(crate) checkpoints: AtomicU64,
+    pub(crate) metadata_write_errors: AtomicU64,
     /// In nanoseconds.
     pub(crate) longest_snapshot_hold: AtomicU64,
     pub(crate) validated: AtomicU64,
@@ -82,6 +83,8 @@ pub struct StoreStats {
     pub commits: u64,
     /// Checkpoints that were written.
     pub checkpoints: u64,
+    /// Blocks of metadata that the device failed to write: the other copy was written, or the block elsewhere.
+    pub metadata_write_errors: u64,
     /// A checkpoint is being written now.
     pub checkpointing: bool,
     /// The longest that a checkpoint held a shard's lock.
@@ -157,6 +160,7 @@ impl Counters {
             dropped: get(&self.dropped),
             commits: get(&self.commits),
             checkpoints: get(&self.checkpoints),
+            metadata_write_errors: get(&self.metadata_write_errors),
             checkpointing: writer.is_some_and(|writer| writer.checkpointer.is_locked()),
             longest_snapshot_hold: Duration::from_nanos(get(&self.longest_snapshot_hold)),
             longest_log_wait: log.map_or(Duration::ZERO, DeltaLog::longest_wait),

@@ -164,11 +164,9 @@ impl Explorer<'_> {
             return;
         }
         let rotten = first + self.below(needed);
-        self.flip(
-            &child.device,
-            log_block_offset(&layout.log, rotten),
-            FORMAT_BLOCK as u64,
-        );
+        for copy in layout.log_block_offsets(rotten) {
+            self.flip(&child.device, copy, FORMAT_BLOCK as u64);
+        }
         self.tally.states.reach(State::LogRot);
         self.tally.restarts += 1;
         child.lock().oracle.loose = true;

@@ -12,7 +12,7 @@ use rb_format::{
 };
 use rb_io::OpKind;
 
-use crate::support::{EIO, Sim, key, range_of, value};
+use crate::support::{EIO, Sim, base_headers, key, range_of, value};
 
 const ENTRIES: u64 = 12;
 const BLOCK: u64 = FORMAT_BLOCK as u64;
@@ -294,9 +294,7 @@ fn a_damaged_log_is_lost_metadata_and_its_torn_end_is_not() {
 #[test]
 fn without_any_base_slot_headers_are_counted() {
     let (sim, store) = filled(true);
-    for base in [&store.superblock().base_a, &store.superblock().base_b] {
-        sim.rot(base.offset + 64);
-    }
+    base_headers(store.superblock()).for_each(|at| sim.rot(at + 64));
     let report = sim.audit();
     finds(&report, "checkpoint base");
     // The two that were put anew are there twice.

@@ -3,6 +3,7 @@
 //! Format writes base 1 into region A; bases then alternate.
 
 use rb_core::{Error, OpenError};
+use rb_format::base_header_offsets;
 use rb_io::OpKind;
 
 use crate::support::{EIO, Sim, key, range_of, value};
@@ -26,11 +27,14 @@ fn a_base_written_after_lost_metadata_outranks_every_older_one() {
     let sim = sim.crash();
     assert_eq!(sim.crash().open().recovery().base_sequence, Some(6));
     // The older base, in A, is rotten; the newest one's header cannot be read for a moment.
-    let (older, newest) = (superblock.base_a.offset, superblock.base_b.offset);
-    sim.device.corrupt(older + 100..older + 101);
+    for older in base_header_offsets(&superblock.base_a) {
+        sim.device.corrupt(older + 100..older + 101);
+    }
     // What seems lost is looked at twice.
-    sim.device
-        .fail_times(OpKind::Read, newest..newest + 4096, EIO, 2);
+    for newest in base_header_offsets(&superblock.base_b) {
+        sim.device
+            .fail_times(OpKind::Read, newest..newest + 4096, EIO, 2);
+    }
     let store = sim.open();
     assert!(store.recovery().lost_metadata.is_some());
     store.remove(b"gone").unwrap();

@@ -124,8 +124,9 @@ fn a_write_that_ends_after_writing_has_stopped_publishes_nothing() {
         std::thread::spawn(move || store.put(b"late", b"v"))
     };
     sim.wait_for_held(1);
-    let log = range_of(&store.superblock().log);
-    sim.device.fail_next(OpKind::Write, log, EIO);
+    for log in store.superblock().log_rings() {
+        sim.device.fail_next(OpKind::Write, range_of(log), EIO);
+    }
     assert!(store.sync().unwrap_err().is_poisoned());
     sim.device.release();
     let answer = putting.join().unwrap();

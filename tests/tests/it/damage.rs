@@ -5,7 +5,7 @@ use std::os::unix::fs::FileExt;
 use rb_core::{OnLostMetadata, Store, Validate};
 use rb_format::{FORMAT_BLOCK, SUPERBLOCK_A_OFFSET, SUPERBLOCK_B_OFFSET};
 
-use crate::support::{Bed, Watch, corrupt, engines, key, value, zero};
+use crate::support::{Bed, Watch, base_headers, corrupt, engines, key, value, zero};
 
 const LEN: usize = 9000;
 
@@ -181,9 +181,7 @@ fn without_any_base_slot_headers_are_what_is_left() {
     store.close().unwrap();
     let superblock = store.superblock().clone();
     drop(store);
-    for region in [&superblock.base_a, &superblock.base_b] {
-        corrupt(&bed, region.offset, 64);
-    }
+    base_headers(&superblock).for_each(|at| corrupt(&bed, at, 64));
     let empty = bed.image();
 
     let store = bed.open();
@@ -245,9 +243,7 @@ fn a_header_in_another_slots_place_proves_nothing() {
     let elsewhere = geometry.slot_offset(free).unwrap();
     file.write_all_at(&slot, elsewhere).unwrap();
     zero(&bed, own, slot.len());
-    for region in [&superblock.base_a, &superblock.base_b] {
-        corrupt(&bed, region.offset, 64);
-    }
+    base_headers(&superblock).for_each(|at| corrupt(&bed, at, 64));
     let store = bed.open();
     assert_eq!(store.recovery().scanned.unwrap().headers, 9);
     assert!(!store.contains(&key(3)));
@@ -278,11 +274,13 @@ fn the_log_alone_recovers_everything_that_was_synced() {
 #[test]
 fn the_end_of_the_log_is_an_end_and_its_middle_is_not() {
     let (image, superblock) = logged(20);
-    let block = |sequence: u64| rb_format::log_block_offset(&superblock.log, sequence);
+    let blocks = |sequence: u64| superblock.log_block_offsets(sequence);
 
     // The last block: a crash may leave that, so it is an end.
     let torn = image.image();
-    corrupt(&torn, block(20) + 100, 1);
+    for block in blocks(20) {
+        corrupt(&torn, block + 100, 1);
+    }
     let store = torn.open();
     assert_eq!(store.recovery().lost_metadata, None);
     assert_eq!(hits(&store, 20), 19);
@@ -290,7 +288,9 @@ fn the_end_of_the_log_is_an_end_and_its_middle_is_not() {
     // A block in the middle, damaged or never written: later blocks name it as durable.
     for wipe in [corrupt, zero] {
         let rotten = image.image();
-        wipe(&rotten, block(8), FORMAT_BLOCK);
+        for block in blocks(8) {
+            wipe(&rotten, block, FORMAT_BLOCK);
+        }
         let store = rotten.open();
         let lost = store.recovery().lost_metadata.clone().unwrap();
         assert!(lost.contains("log block 8"), "{lost}");

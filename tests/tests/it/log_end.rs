@@ -4,7 +4,7 @@
 use rb_core::OnLostMetadata;
 use rb_format::{FORMAT_BLOCK, log_block_offset};
 
-use crate::support::{Sim, key, long_keys, slices};
+use crate::support::{Sim, base_headers, key, long_keys, slices};
 
 /// A large batch made a commit of more blocks than recovery looks past an apparent end. Where the
 /// device lost its first block, nothing in sight named that as durable: a removed key was back,
@@ -110,9 +110,7 @@ fn a_block_of_an_earlier_round_does_not_begin_a_new_log() {
         log_block_offset(&superblock.log, RING + 1)
     );
     let sim = sim.crash();
-    for base in [&superblock.base_a, &superblock.base_b] {
-        sim.device.corrupt(base.offset + 50..base.offset + 51);
-    }
+    base_headers(&superblock).for_each(|at| sim.device.corrupt(at + 50..at + 51));
     let store = sim.open_with(|options| options.on_lost_metadata = OnLostMetadata::Empty);
     assert!(store.recovery().lost_metadata.is_some());
     let store = sim.crash().open();

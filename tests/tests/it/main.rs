@@ -33,6 +33,7 @@ mod placement;
 mod race;
 mod recover;
 mod repair;
+mod rings;
 mod scrub;
 mod shutdown;
 mod stale;

@@ -10,7 +10,7 @@ use rb_format::{
 use rb_io::OpKind;
 
 use crate::audit::{filled, last_block, slot_of};
-use crate::support::{EIO, Sim, key, long_keys, slots_of, value};
+use crate::support::{EIO, Sim, base_headers, key, long_keys, slots_of, value};
 
 const ENTRIES: u64 = 12;
 
@@ -104,9 +104,7 @@ fn exactly_the_rotten_entries_are_dropped() {
 #[test]
 fn lost_metadata_is_rebuilt_from_what_slot_headers_prove() {
     let (sim, store) = filled(true);
-    for base in [&store.superblock().base_a, &store.superblock().base_b] {
-        sim.rot(base.offset + 50);
-    }
+    base_headers(store.superblock()).for_each(|at| sim.rot(at + 50));
     sim.rot(slot_of(&store, 5) + 90);
     sim.rot(slot_of(&store, 6) + FORMAT_BLOCK as u64 + 2000);
     let report = repair(&sim, true);

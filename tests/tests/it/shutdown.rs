@@ -8,7 +8,8 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use rb_core::{Background, Durability, OpenError, Put, PutOptions, Store};
+use rb_core::{Background, Durability, OpenError, Put, PutOptions, Store, Superblock};
+use rb_format::{Region, base_header_offsets};
 use rb_io::OpKind;
 use rb_testkit::values::{fill, matches};
 use rb_testkit::{MemDevice, MemOp};
@@ -257,8 +258,8 @@ pub(crate) fn watched(work: impl FnOnce(&dyn Fn(String)) + Send + 'static) {
     assert!(thread.join().is_ok(), "{name}: it panicked");
 }
 
-/// The writes and flushes of a run without faults; besides, where the slots begin.
-fn writes_of(calls: Calls, close: bool) -> (Vec<MemOp>, u64) {
+/// The writes and flushes of a run without faults; besides, the store's layout.
+fn writes_of(calls: Calls, close: bool) -> (Vec<MemOp>, Superblock) {
     let mut run = Run::new(calls);
     let before = run.sim.device.log().len();
     run.whole(close);
@@ -266,19 +267,42 @@ fn writes_of(calls: Calls, close: bool) -> (Vec<MemOp>, u64) {
     writes.retain(|op| op.op != OpKind::Read);
     let store = run.open().unwrap();
     let superblock = store.superblock();
-    for region in [&superblock.base_a, &superblock.base_b, &superblock.log] {
+    let regions = superblock.bases().into_iter().chain(superblock.log_rings());
+    for region in regions {
         let range = range_of(region);
         assert!(
             writes.iter().any(|op| range.contains(&op.offset)),
             "{region:?}"
         );
     }
-    (writes, store.geometry().slot_offset(0).unwrap())
+    (writes, superblock.clone())
+}
+
+/// Whether writing must have stopped once this write or flush has failed like that.
+fn ends_writing(op: &MemOp, words: &str, layout: &Superblock) -> bool {
+    let within = |region: &Region| range_of(region).contains(&op.offset);
+    let [ring_1, ring_2] = layout.log_rings().map(within);
+    let [first, second] = [0, 1].map(|place| {
+        let mut bases = layout.bases().into_iter();
+        bases.any(|base| base_header_offsets(base)[place] == op.offset)
+    });
+    let in_base = layout.bases().into_iter().any(within);
+    let once = ["fails once", "finds no space once", "moves nothing"].contains(&words);
+    match op.op {
+        // A flush moves nothing in any case.
+        OpKind::Flush => words != "moves nothing",
+        // One copy is enough, and the second is the last request of its batch.
+        _ if ring_1 || first => !once,
+        _ if ring_2 || second => !once && words != "fails from now on",
+        // It goes around a bad block, not around a device that is full.
+        _ if in_base => !once || words == "finds no space once",
+        _ => op.offset < layout.runs[0].first_byte,
+    }
 }
 
 fn every_write_fails(calls: Calls) {
     watched(move |now| {
-        let (writes, slots) = writes_of(calls, true);
+        let (writes, layout) = writes_of(calls, true);
         for (number, op) in (0..).zip(writes) {
             for (at, (words, fault)) in (0..).zip(FAULTS) {
                 let close = (number + at) % 2 == 0;
@@ -287,11 +311,7 @@ fn every_write_fails(calls: Calls) {
                 ));
                 let mut run = Run::new(calls);
                 let failed = run.metadata_failed.clone();
-                // A flush moves nothing in any case.
-                let metadata = match op.op {
-                    OpKind::Flush => words != "moves nothing",
-                    _ => op.offset < slots,
-                };
+                let metadata = ends_writing(&op, words, &layout);
                 run.sim.device.before_write(number, move |device| {
                     fault(device, op.op);
                     failed.store(metadata, Ordering::SeqCst);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rb_core::{ClassRequest, Durability, FormatOptions, Put, PutOptions, Share, Store, format};
 
-use crate::support::{Bed, ends_within, engines, key, value, zero};
+use crate::support::{Bed, base_headers, ends_within, engines, key, value, zero};
 
 const LEN: usize = 3500;
 const KEYS: u64 = 60;
@@ -117,9 +117,7 @@ fn no_old_value_after_formatting_again_or_starting_empty() {
                     store.close().unwrap();
                 }
             }
-            for region in [&superblock.base_a, &superblock.base_b] {
-                zero(&bed, region.offset, 4096);
-            }
+            base_headers(&superblock).for_each(|at| zero(&bed, at, 4096));
             let store = bed.open();
             let scanned = store.recovery().scanned.unwrap();
             assert_eq!(scanned.headers, 20, "{when}: {scanned:?}");

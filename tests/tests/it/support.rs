@@ -198,10 +198,11 @@ impl Sim {
         self.device.corrupt(at..at + 1);
     }
 
-    /// Damages a log block.
+    /// Damages a log block in both rings.
     pub(crate) fn corrupt_log(&self, superblock: &Superblock, sequence: u64) {
-        let at = rb_format::log_block_offset(&superblock.log, sequence) + 100;
-        self.device.corrupt(at..at + 1);
+        for at in superblock.log_block_offsets(sequence) {
+            self.device.corrupt(at + 100..at + 101);
+        }
     }
 
     /// Returns when the device holds so many requests.
@@ -212,9 +213,15 @@ impl Sim {
     }
 }
 
+/// Where the headers of all bases are.
+pub(crate) fn base_headers(superblock: &Superblock) -> impl Iterator<Item = u64> {
+    let places = superblock.bases().map(rb_format::base_header_offsets);
+    places.into_iter().flatten()
+}
+
 /// Where all slots are.
 pub(crate) fn slots_of(store: &Store) -> Range<u64> {
-    store.geometry().slot_offset(0).unwrap()..store.engine().capacity_bytes()
+    store.geometry().slot_offset(0).unwrap()..store.superblock().log_2.offset
 }
 
 pub(crate) fn range_of(region: &Region) -> Range<u64> {

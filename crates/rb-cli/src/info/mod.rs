@@ -68,7 +68,8 @@ struct SuperblockState {
 struct Regions {
     base_a: Region,
     base_b: Region,
-    log: Region,
+    log_1: Region,
+    log_2: Region,
     slots: Region,
 }
 
@@ -192,7 +193,8 @@ impl Info {
         for (name, region) in [
             ("base A", &regions.base_a),
             ("base B", &regions.base_b),
-            ("log", &regions.log),
+            ("log ring 1", &regions.log_1),
+            ("log ring 2", &regions.log_2),
             ("slots", &regions.slots),
         ] {
             field(
@@ -262,10 +264,11 @@ impl Regions {
         Regions {
             base_a: region(&superblock.base_a),
             base_b: region(&superblock.base_b),
-            log: region(&superblock.log),
+            log_1: region(&superblock.log),
+            log_2: region(&superblock.log_2),
             slots: Region {
                 offset: first,
-                bytes: superblock.device_bytes - first,
+                bytes: superblock.log_2.offset - first,
             },
         }
     }

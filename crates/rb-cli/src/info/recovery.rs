@@ -12,6 +12,7 @@ pub(super) struct Recovery {
     entries: u64,
     base_sequence: Option<u64>,
     base_damage: Vec<String>,
+    one_copy: Vec<String>,
     log_blocks: u64,
     log_records: u64,
     lost_metadata: Option<String>,
@@ -49,6 +50,7 @@ impl Recovery {
             entries: report.entries,
             base_sequence: report.base_sequence,
             base_damage: report.base_damage.clone(),
+            one_copy: report.one_copy.clone(),
             log_blocks: report.log_blocks,
             log_records: report.log_records,
             lost_metadata: report.lost_metadata.clone(),
@@ -85,6 +87,9 @@ impl Recovery {
         )?;
         for damage in &self.base_damage {
             field("", format!("damaged: {damage}"))?;
+        }
+        for damage in &self.one_copy {
+            field("", format!("damaged at no cost: {damage}"))?;
         }
         if let Some(lost) = &self.lost_metadata {
             field("LOST", format!("metadata was lost: {lost}"))?;

@@ -1,21 +1,16 @@
-//! The two checkpoint bases and the log: recovery needs one base and the log after it; the audit also
-//! looks at what recovery had no need of.
+//! The two checkpoint bases: recovery needs one base and the log after it; the audit also looks at what
+//! recovery had no need of.
 
-use std::collections::BTreeMap;
-
-use rb_format::{BaseHeader, Corruption, FORMAT_BLOCK, LogBlock, Record, log_block_offset};
+use rb_format::Corruption;
 use rb_index::Index;
 
 use super::Audit;
 use super::fixed::{is_zero, severity};
 use super::report::{Severity, Words, nothing};
-use crate::base_load::{FoundBase, read_headers};
-use crate::commit::words;
-use crate::error::{Error, OpenError};
+use crate::error::OpenError;
+use crate::headers::{BASE_NAMES, FoundBase, HeaderPlace, PLACE_NAMES, PlaceState, read_headers};
 use crate::recover::{Recovered, from_base, no_base};
-use crate::replay::each_block_of_ring;
 
-const NAMES: [&str; 2] = ["A", "B"];
 const OTHER_SERVES: &str = "the other base and the log after it hold everything";
 const ONE_LESS: &str =
     "there is one way less to recover until the next checkpoint, which writes it anew";
@@ -30,7 +25,7 @@ impl Audit<'_> {
         let proven = report.scanned.map_or(0, |scanned| scanned.headers);
         let (structure, offset) = match recovered.lost_block {
             Some(block) => {
-                let offset = log_block_offset(&self.superblock.log, block);
+                let [offset, _] = self.superblock.log_block_offsets(block);
                 (format!("log block {block}"), offset)
             }
             None => (
@@ -57,31 +52,67 @@ impl Audit<'_> {
             .found
             .first()
             .map_or(0, |base| base.header.base_sequence);
-        for (region, name) in NAMES.into_iter().enumerate() {
-            let found = headers.found.iter().find(|base| base.region == region);
-            let judged = match found {
-                Some(base) => self.whole_header(recovered, shards, base, &headers.found)?,
-                None => self.no_header(region, newest)?,
-            };
-            let Some((severity, wrong)) = judged else {
+        for (region, name) in BASE_NAMES.into_iter().enumerate() {
+            let places = headers.places.iter().filter(|place| place.region == region);
+            let Some(base) = headers.found.iter().find(|base| base.region == region) else {
+                for place in places {
+                    if let Some((severity, wrong)) = self.no_header(place, newest) {
+                        let structure = format!("checkpoint base {name}");
+                        self.base_finding(recovered, severity, structure, place.offset, wrong);
+                    }
+                }
                 continue;
             };
-            let lost = match recovered.report.lost_metadata {
-                None => nothing(OTHER_SERVES),
-                Some(_) => "what only it and the log knew".to_owned(),
-            };
-            self.report.add(
-                severity,
-                Words {
-                    structure: format!("checkpoint base {name}"),
-                    offset: self.region_offset(region),
-                    wrong,
-                    meaning: ONE_LESS,
-                    lost,
-                },
-            );
+            for place in places {
+                let Some(wrong) = place.wrong() else { continue };
+                let identity = &self.superblock.identity;
+                let by_crash = !self.report.clean && place.may_be_by_crash(identity);
+                self.report.add(
+                    severity(by_crash),
+                    Words {
+                        structure: format!(
+                            "checkpoint base {name}, {} header",
+                            PLACE_NAMES[place.place]
+                        ),
+                        offset: place.offset,
+                        wrong,
+                        meaning: "the next opening for writing writes it anew",
+                        lost: nothing("the other header of this base is whole"),
+                    },
+                );
+            }
+            let judged = self.whole_header(recovered, shards, base, &headers.found)?;
+            if let Some((severity, wrong)) = judged {
+                let structure = format!("checkpoint base {name}");
+                let offset = self.region_offset(region);
+                self.base_finding(recovered, severity, structure, offset, wrong);
+            }
         }
         Ok(())
+    }
+
+    fn base_finding(
+        &mut self,
+        recovered: &Recovered,
+        severity: Severity,
+        structure: String,
+        offset: u64,
+        wrong: String,
+    ) {
+        let lost = match recovered.report.lost_metadata {
+            None => nothing(OTHER_SERVES),
+            Some(_) => "what only it and the log knew".to_owned(),
+        };
+        self.report.add(
+            severity,
+            Words {
+                structure,
+                offset,
+                wrong,
+                meaning: ONE_LESS,
+                lost,
+            },
+        );
     }
 
     fn region_offset(&self, region: usize) -> u64 {
@@ -102,7 +133,7 @@ impl Audit<'_> {
             return Ok(None);
         }
         let (sb, geometry) = (self.superblock, self.geometry);
-        let loaded = from_base(&mut self.io, sb, geometry, shards, base)?;
+        let loaded = from_base(&mut self.io, sb, geometry, shards, base, false)?;
         // The newest, and yet it did not serve: a header is written when all else is there.
         let is_newest = found
             .first()
@@ -129,92 +160,26 @@ impl Audit<'_> {
         })
     }
 
-    /// Judges a base whose header does not decode.
-    fn no_header(
-        &mut self,
-        region: usize,
-        newest: u64,
-    ) -> Result<Option<(Severity, String)>, OpenError> {
-        let identity = self.superblock.identity;
-        let block = match self.io.read(self.region_offset(region), FORMAT_BLOCK) {
-            Ok(block) => block,
-            Err(error) => return self.unreadable(&error).map(Some),
-        };
-        let bytes = &block[..FORMAT_BLOCK];
-        let Err(why) = BaseHeader::decode(bytes, &identity) else {
-            // It could not be read a moment ago.
-            return Ok(Some((Severity::Damage, "it is read at times only".into())));
+    /// Judges one place of a base that has no header.
+    fn no_header(&self, place: &HeaderPlace, newest: u64) -> Option<(Severity, String)> {
+        let identity = &self.superblock.identity;
+        let wrong = place.wrong()?;
+        let PlaceState::Refused { why, bytes } = &place.state else {
+            return Some((Severity::Damage, wrong));
         };
         let by_crash = match why {
             // A "start empty" writes the first base of the next epoch before the superblock.
-            Corruption::WrongEpoch { found, .. } if found == identity.epoch + 1 => true,
+            Corruption::WrongEpoch { found, .. } if *found == identity.epoch + 1 => true,
             // The second base of an epoch goes to the other region, and that is never cleared again.
-            Corruption::WrongEpoch { found, .. } if found < identity.epoch && newest <= 1 => {
-                return Ok(None);
+            Corruption::WrongEpoch { found, .. } if *found < identity.epoch && newest <= 1 => {
+                return None;
             }
-            Corruption::WrongEpoch { .. } | Corruption::WrongStore { .. } => false,
             // As a format leaves it.
-            _ if is_zero(bytes) && newest <= 1 => return Ok(None),
-            _ if is_zero(bytes) => false,
-            _ => !self.report.clean && newest > 0 && BaseHeader::may_be_torn(bytes, &identity),
+            _ if is_zero(bytes) && newest <= 1 => return None,
+            // The crash of the checkpoint that was to write both places tore the other one.
+            _ => !self.report.clean && newest > 0 && place.may_be_by_crash(identity),
         };
-        Ok(Some((severity(by_crash), why.to_string())))
-    }
-
-    fn unreadable(&self, error: &Error) -> Result<(Severity, String), OpenError> {
-        match error.is_answer_for_place() {
-            true => Ok((Severity::Damage, words(error))),
-            false => Err(OpenError::Io {
-                what: "reading a checkpoint base",
-                source: error.clone(),
-            }),
-        }
-    }
-
-    /// The last opening before `closer` of which the ring shows that it did not close the store: its last
-    /// block is no close record, or it has none at all.
-    pub(super) fn last_crash(&mut self, closer: u32) -> Result<Option<u32>, OpenError> {
-        let mut ends: BTreeMap<u32, (u64, bool)> = BTreeMap::new();
-        let read = each_block_of_ring(&mut self.io, self.superblock, |block| {
-            let end = ends.entry(block.incarnation).or_default();
-            if block.sequence >= end.0 {
-                *end = (
-                    block.sequence,
-                    matches!(block.records().last(), Some(Record::Close)),
-                );
-            }
-        });
-        read.map_err(|source| OpenError::Io {
-            what: "reading the delta log",
-            source,
-        })?;
-        let oldest = ends.keys().next().copied().unwrap_or(closer);
-        let closed = |opening: u32| ends.get(&opening).is_some_and(|end| end.1);
-        Ok((oldest..closer).rev().find(|opening| !closed(*opening)))
-    }
-
-    /// Remarks on a torn block at the end of the log.
-    pub(super) fn log_end(&mut self, recovered: &Recovered) -> Result<(), OpenError> {
-        if recovered.report.lost_metadata.is_some() {
-            return Ok(());
-        }
-        let (end, log) = (recovered.end.sequence, &self.superblock.log);
-        let offset = log_block_offset(log, end);
-        // An unreadable block is damage, which recovery has found.
-        let Ok(block) = self.io.read(offset, FORMAT_BLOCK) else {
-            return Ok(());
-        };
-        let decoded = LogBlock::decode(&block[..FORMAT_BLOCK], &self.superblock.identity);
-        if let Err(why @ Corruption::Checksum { .. }) = decoded {
-            self.report.remark(Words {
-                structure: format!("log block {end}"),
-                offset,
-                wrong: why.to_string(),
-                meaning: "the log ends before it: a crash in a commit, or rot in the very last commit",
-                lost: "what that commit held, of which nobody was told that it is durable unless it rotted".into(),
-            });
-        }
-        Ok(())
+        Some((severity(by_crash), wrong))
     }
 
     /// Checks that every slot is in exactly one state, and every entry in a slot that it belongs in.

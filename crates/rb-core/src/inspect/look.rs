@@ -1,20 +1,19 @@
 //! How each structure is found and shown.
 
 use rb_format::{
-    BaseHeader, FORMAT_BLOCK, FieldText, INCARNATION_A_OFFSET, INCARNATION_B_OFFSET, Incarnation,
-    LogBlock, LogPosition, SlotHeader, Structure, Superblock, decode_section, describe, key_hash,
-    log_block_offset, log_blocks, padded_len,
+    BaseHeader, FORMAT_BLOCK, INCARNATION_A_OFFSET, INCARNATION_B_OFFSET, Incarnation, SlotHeader,
+    Structure, Superblock, base_header_offsets, decode_section, describe, key_hash, padded_len,
 };
 use rb_index::{Index, Located, Visit};
 
 use super::{Inspected, Look, Side};
-use crate::base_load::{limits_of, read_directory, read_headers, stored};
+use crate::base_load::{limits_of, read_directory, stored};
 use crate::boot::Placed;
 use crate::commit::words;
 use crate::error::OpenError;
-use crate::options::OnLostMetadata;
+use crate::headers::PLACE_NAMES;
 use crate::proof::{agrees, payload_proves};
-use crate::recover::{no_base, recover};
+use crate::recover::{RecoverOptions, recover};
 
 const SIDES: [Side; 2] = [Side::A, Side::B];
 
@@ -78,19 +77,20 @@ impl Look<'_> {
             Side::A => &superblock.base_a,
             Side::B => &superblock.base_b,
         };
-        let mut header = None;
+        let mut header: Option<BaseHeader> = None;
         let title = |part: String| format!("checkpoint base {side:?}, {part}");
-        let block = self.block(
-            title("header".into()),
-            region.offset,
-            Structure::BaseHeader,
-            |bytes| {
+        for (offset, place) in base_header_offsets(region).into_iter().zip(PLACE_NAMES) {
+            let name = title(format!("{place} header"));
+            let block = self.block(name, offset, Structure::BaseHeader, |bytes| {
                 let decoded = BaseHeader::decode(bytes, &superblock.identity)?;
-                header = Some(decoded);
+                let age = |header: &BaseHeader| (header.incarnation, header.base_sequence);
+                if header.as_ref().is_none_or(|best| age(best) < age(&decoded)) {
+                    header = Some(decoded);
+                }
                 Ok(())
-            },
-        )?;
-        shown.push(block);
+            })?;
+            shown.push(block);
+        }
         // Without a sound header nobody knows where the rest is.
         let Some(header) = header else {
             return Ok(());
@@ -142,79 +142,6 @@ impl Look<'_> {
             shown.push(part);
         }
         Ok(())
-    }
-
-    /// The blocks from the newest base to the log's end. Without a base: every sound one of the ring.
-    pub(super) fn log(&mut self) -> Result<Vec<Inspected>, OpenError> {
-        let (identity, log) = (self.superblock.identity, &self.superblock.log);
-        let headers = read_headers(&mut self.io, self.superblock).map_err(no_base)?;
-        let mut at = headers.found.first().map(|base| base.header.position);
-        let mut shown = Inspected::new("delta log".into(), log.offset);
-        shown.notes.push(match &at {
-            Some(at) => format!("replay starts with block {}", at.sequence),
-            None => {
-                "no base says where replay starts: these are all sound blocks of the ring".into()
-            }
-        });
-        let first = at.map_or(0, |at| at.sequence);
-        for place in first..first.saturating_add(log_blocks(log)) {
-            let offset = log_block_offset(log, place);
-            let Ok(bytes) = self.io.read(offset, FORMAT_BLOCK) else {
-                shown
-                    .notes
-                    .push(format!("the block at byte {offset} cannot be read"));
-                if at.is_some() {
-                    break;
-                }
-                continue;
-            };
-            let decoded = LogBlock::decode(&bytes[..FORMAT_BLOCK], &identity);
-            if let Some(position) = &mut at {
-                match ends_before(*position, &decoded) {
-                    None => {}
-                    Some(why) => {
-                        shown.notes.push(format!(
-                            "the log ends before block {}: {why}",
-                            position.sequence
-                        ));
-                        break;
-                    }
-                }
-            }
-            let Ok(block) = decoded else { continue };
-            at = at.map(|_| block.position());
-            shown.fields.push(FieldText {
-                offset: offset - log.offset,
-                len: FORMAT_BLOCK as u64,
-                name: format!("block {}", block.sequence),
-                value: format!(
-                    "opening {}, {} records, durable to {}",
-                    block.incarnation,
-                    block.records().count(),
-                    block.durable
-                ),
-            });
-        }
-        Ok(vec![shown])
-    }
-
-    pub(super) fn log_block(&mut self, sequence: u64) -> Result<Inspected, OpenError> {
-        let (identity, offset) = (
-            self.superblock.identity,
-            log_block_offset(&self.superblock.log, sequence),
-        );
-        let mut found = None;
-        let title = format!("log block {sequence}");
-        let mut shown = self.block(title, offset, Structure::LogBlock, |bytes| {
-            found = Some(LogBlock::decode(bytes, &identity)?.sequence);
-            Ok(())
-        })?;
-        if let Some(other) = found.filter(|found| *found != sequence) {
-            shown
-                .notes
-                .push(format!("block {other} is in this place of the ring"));
-        }
-        Ok(shown)
     }
 
     pub(super) fn slot(&mut self, slot: u32) -> Result<Inspected, OpenError> {
@@ -277,7 +204,7 @@ impl Look<'_> {
     fn recovered(&mut self) -> Result<Index, OpenError> {
         let shards = Index::default_shards(u64::from(self.geometry.slots()));
         let (sb, geometry) = (self.superblock, self.geometry);
-        Ok(recover(&mut self.io, sb, geometry, shards, OnLostMetadata::Scan)?.index)
+        Ok(recover(&mut self.io, sb, geometry, shards, RecoverOptions::LOOK)?.index)
     }
 
     fn payload_proves(&mut self, key: &[u8], located: &Located) -> Result<bool, String> {
@@ -289,21 +216,6 @@ impl Look<'_> {
         let bytes = self.io.read(offset, len).map_err(|error| words(&error))?;
         let hash = key_hash(&identity.uuid, key);
         Ok(payload_proves(&identity, &bytes, hash, located))
-    }
-}
-
-/// Why the block in the next place does not continue the log; none if it does.
-fn ends_before(
-    position: LogPosition,
-    decoded: &Result<LogBlock<'_>, rb_format::Corruption>,
-) -> Option<String> {
-    match decoded {
-        Err(why) => Some(why.to_string()),
-        Ok(block) if block.continues(&position) => None,
-        Ok(block) => Some(format!(
-            "in its place is block {} with predecessor {:#x}, the one before has {:#x}",
-            block.sequence, block.predecessor, position.anchor
-        )),
     }
 }
 

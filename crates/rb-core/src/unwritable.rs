@@ -1,0 +1,98 @@
+//! Blocks of the metadata that the device could not write. Each has another copy, or went elsewhere.
+
+use std::collections::BTreeSet;
+
+use rb_format::{BAD_BLOCKS_MAX, FORMAT_BLOCK, Region};
+
+use crate::events::Event;
+
+/// Places that are remembered: enough for every block that a base header names, and few enough to be kept.
+const SEEN_MAX: usize = 4096;
+
+pub(crate) struct Unwritable {
+    /// Blocks of base regions, as numbers of format blocks of the device: no base is written to them any more.
+    bad: BTreeSet<u64>,
+    /// Byte offsets that were reported in this opening.
+    reported: BTreeSet<u64>,
+}
+
+/// A block that could not be written, to be reported when no lock is held.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FailedWrite {
+    pub(crate) what: &'static str,
+    pub(crate) offset: u64,
+}
+
+impl FailedWrite {
+    pub(crate) fn event(self) -> Event<'static> {
+        let FailedWrite { what, offset } = self;
+        Event::MetadataWriteFailed { what, offset }
+    }
+}
+
+impl Unwritable {
+    /// `bad` are those that base headers remember.
+    pub(crate) fn new(bad: Vec<u64>) -> Unwritable {
+        Unwritable {
+            bad: bad.into_iter().take(BAD_BLOCKS_MAX).collect(),
+            reported: BTreeSet::new(),
+        }
+    }
+
+    /// Keeps those that were not reported before in this opening.
+    pub(crate) fn unreported(&mut self, failed: Vec<FailedWrite>) -> Vec<FailedWrite> {
+        let reported = &mut self.reported;
+        let is_new =
+            |failed: &FailedWrite| reported.len() < SEEN_MAX && reported.insert(failed.offset);
+        failed.into_iter().filter(is_new).collect()
+    }
+
+    /// Remembers a block of a base region as bad. False if a base header remembers no more of them.
+    pub(crate) fn add_bad(&mut self, offset: u64) -> bool {
+        let number = offset / FORMAT_BLOCK as u64;
+        self.bad.contains(&number) || self.bad.len() < BAD_BLOCKS_MAX && self.bad.insert(number)
+    }
+
+    /// Every bad block, ascending.
+    pub(crate) fn bad(&self) -> Vec<u64> {
+        self.bad.iter().copied().collect()
+    }
+
+    /// The first place from `from` in `region` where `len` bytes meet no bad block; it may be past the end.
+    pub(crate) fn place(&self, region: &Region, from: u64, len: u64) -> u64 {
+        let block = FORMAT_BLOCK as u64;
+        let mut at = from;
+        let inside = region.offset / block..(region.offset + region.bytes) / block;
+        for &bad in self.bad.range(inside) {
+            if bad * block < at {
+                continue;
+            }
+            if bad * block >= at + len {
+                break;
+            }
+            at = (bad + 1) * block;
+        }
+        at
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_meets_no_bad_block_and_is_the_first_that_does_not() {
+        let region = Region {
+            offset: 40960,
+            bytes: 40960,
+        };
+        let bad = Unwritable::new(vec![9, 11, 12, 15, 20]);
+        let place = |from: u64, blocks: u64| bad.place(&region, from * 4096, blocks * 4096) / 4096;
+        assert_eq!(place(10, 1), 10);
+        assert_eq!(place(10, 2), 13);
+        assert_eq!(place(10, 3), 16);
+        assert_eq!(place(12, 1), 13);
+        assert_eq!(place(13, 2), 13);
+        assert_eq!(place(16, 4), 16, "block 20 is beyond the region");
+    }
+}
