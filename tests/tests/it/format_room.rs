@@ -8,10 +8,10 @@ use rb_core::{
     Store, Superblock, Target, audit_engine, format_engine, inspect_engine, repair_engine,
 };
 use rb_format::{
-    BaseEntry, BaseHeader, Compression, FORMAT_BLOCK, Features, Generation, LABEL_LEN, LogBlock,
-    LogEncoder, LogPosition, MoreSlots, Record, SUPERBLOCK_A_OFFSET, SUPERBLOCK_B_OFFSET,
-    SectionBuilder, SlotHeader, base_header_offsets, encode_directory, key_hash, log_block_offset,
-    section_range,
+    BaseEntry, BaseHeader, Compression, Continuation, FORMAT_BLOCK, Features, Generation,
+    LABEL_LEN, LogBlock, LogEncoder, LogPosition, MoreSlots, Record, SUPERBLOCK_A_OFFSET,
+    SUPERBLOCK_B_OFFSET, SectionBuilder, SlotHeader, base_header_offsets, encode_directory,
+    key_hash, log_block_offset, section_range,
 };
 use rb_testkit::MemDevice;
 
@@ -313,4 +313,40 @@ fn a_scan_takes_no_header_of_a_value_of_several_slots() {
     assert_eq!(store.recovery().scanned.as_ref().unwrap().headers, 1);
     assert!(store.get(&key(1)).unwrap().is_some());
     assert!(store.get(&key(2)).unwrap().is_none());
+}
+
+/// A further slot of a value has a header of its own, which is shown as what it is, sound or not.
+#[test]
+fn a_continuation_header_is_shown_as_one() {
+    let (sim, superblock, _) = synced();
+    let geometry = rb_format::Geometry::new(&superblock);
+    let header = Continuation {
+        generation: Generation::new(1, 100).unwrap(),
+        slot: 4,
+        first_slot: SEVERAL.0,
+        number: 2,
+        more_slots: 2,
+    };
+    let mut block = [0; FORMAT_BLOCK];
+    header.encode_into(&superblock.identity, &mut block);
+    let offset = geometry.slot_offset(4).unwrap();
+    sim.device.poke(offset, &block);
+    let look = || {
+        inspect_engine(sim.engine(), &Target::Slot(4))
+            .unwrap()
+            .remove(0)
+    };
+    let first_slot = |shown: &rb_core::Inspected| {
+        let field = shown.fields.iter().find(|field| field.name == "first_slot");
+        field.map(|field| field.value.clone())
+    };
+    let shown = look();
+    assert_eq!(
+        (first_slot(&shown), &shown.refused),
+        (Some("5".to_owned()), &None)
+    );
+    sim.device.poke(offset + 53, &[9]);
+    let shown = look();
+    assert_eq!(first_slot(&shown), Some("5".to_owned()));
+    assert!(shown.refused.unwrap().contains("checksum"));
 }
