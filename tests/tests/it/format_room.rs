@@ -4,8 +4,9 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use rb_core::{
-    AuditOptions, AuditState, ClassRequest, FormatOptions, OpenError, SeededRandom, Share, Side,
-    Store, Superblock, Target, audit_engine, format_engine, inspect_engine, repair_engine,
+    AuditOptions, AuditState, ClassRequest, FormatOptions, OpenError, Put, PutOptions,
+    SeededRandom, Share, Side, Store, Superblock, Target, audit_engine, format_engine,
+    inspect_engine, repair_engine,
 };
 use rb_format::{
     BaseEntry, BaseHeader, Compression, Continuation, FORMAT_BLOCK, Features, Generation,
@@ -352,4 +353,38 @@ fn a_continuation_header_is_shown_as_one() {
     let shown = look();
     assert_eq!(first_slot(&shown), Some("5".to_owned()));
     assert!(shown.refused.unwrap().contains("checksum"));
+}
+
+/// A checkpoint keeps a section open for each hash range; of more than they may hold together the largest is
+/// written although its range goes on. With keys of 1 KiB that is from some 15,800 entries on.
+#[test]
+fn a_base_of_more_than_the_open_sections_hold_is_whole() {
+    const ENTRIES: u64 = 17_000;
+    let long = |n: u64| [key(n), vec![b'.'; 1000]].concat();
+    let sim = Sim::with(ENTRIES + 100, 1024, Some(64 << 20));
+    let store = sim.open_with(|options| options.shards = Some(16));
+    for first in (0..ENTRIES).step_by(100) {
+        let keys: Vec<Vec<u8>> = (first..first + 100).map(long).collect();
+        let puts = keys.iter().map(|key| Put::new(key, b"x")).collect();
+        let stored = store.put_many(puts, PutOptions::default());
+        assert!(stored.into_iter().all(|stored| stored.is_ok()));
+    }
+    store.checkpoint().unwrap();
+    let superblock = store.superblock().clone();
+    let sim = sim.crash();
+    let mut block = [0; FORMAT_BLOCK];
+    let newest = superblock.bases().map(|base| {
+        sim.device.peek(base.offset, &mut block);
+        BaseHeader::decode(&block, &superblock.identity).ok()
+    });
+    let newest = newest
+        .into_iter()
+        .flatten()
+        .max_by_key(|base| base.base_sequence);
+    let newest = newest.unwrap();
+    assert_eq!(newest.entries, ENTRIES);
+    let store = sim.open();
+    assert_eq!(store.recovery().base_damage, [""; 0]);
+    assert_eq!(store.stats().index.entries, ENTRIES);
+    assert!((0..ENTRIES).all(|n| store.contains(&long(n))));
 }
