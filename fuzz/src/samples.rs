@@ -135,7 +135,7 @@ pub(crate) fn log_block() -> Vec<u8> {
 /// Keys whose hashes are in this range.
 pub(crate) fn keys_of(range: usize) -> impl Iterator<Item = [u8; 3]> {
     let keys = (0..=u16::MAX).map(|number| {
-        let [high, low] = number.to_be_bytes();
+        let [low, high] = number.to_le_bytes();
         [b'k', high, low]
     });
     keys.filter(move |key| section_range(key_hash(&ID.uuid, key)) == range)

@@ -59,7 +59,7 @@ fn images() -> Vec<Vec<u8>> {
         image(2, 0x30, &busy, &[]),
         image(1, 8, &[], &[]),
     ];
-    let changes: [&[u8]; 14] = [
+    let changes: [&[u8]; 16] = [
         // A number in a field of a superblock, of base A's header, of the log; sealed.
         &[0, 0x80, 7, 44, 3],
         &[0, 0x84, 7, 24, 3],
@@ -78,12 +78,23 @@ fn images() -> Vec<Vec<u8>> {
             9, 0, 31, 3, 3, 0xc1, 1, 0xc1, 9, 1, 2, 1, 1, 5, 0xc1, 9, 0xc1, 9, 0xc1, 9,
         ],
         &[11, 2, 4, 70, 0, 0xc1, 100, 0xc1, 1],
+        // Values of two slots, in a base and in the log.
+        &[
+            9, 0, 0, 1, 3, 0xf9, 1, 0x40, 0, 0x30, 0, 0, 0xc1, 9, 0xc1, 9,
+        ],
+        &[10, 4, 1, 0, 0xf9, 3, 0, 0x40, 0, 0x30, 0, 0, 0xc1, 9],
     ];
     for sample in 1..3 {
         seeds.extend(changes.map(|change| image(sample, 0, &busy, &[change])));
         // Without either base, what slot headers say is all there is.
         seeds.push(image(sample, 0, &busy, &[&[5, 4], &[5, 5]]));
         seeds.push(image(sample, 1, &busy, &[&[5, 4], &[5, 5]]));
+        // Features that no program knows, in both superblock copies, of each word.
+        for word in [84, 88, 92] {
+            let copies: [&[u8]; 2] = [&[0, 0x80, 7, word, 5], &[0, 0x81, 7, word, 5]];
+            seeds.push(image(sample, 0, &busy, &copies));
+            seeds.push(image(sample, 6, &busy, &copies));
+        }
         // A block of the log that is gone, and the chain made whole around another.
         seeds.push(image(sample, 0, &busy, &[&[5, 12]]));
         seeds.push(image(sample, 0, &busy, &[&[0, 0x8c, 7, 40, 3], &[8]]));

@@ -170,7 +170,7 @@ impl Formatted {
             self.device_bytes
         ))?;
         output.line(format!(
-            "  metadata  2 x {} base, {} log",
+            "  metadata  2 x {} base, 2 x {} log",
             show_size(self.base_bytes),
             show_size(self.log_bytes)
         ))?;

@@ -283,9 +283,7 @@ mod tests {
         }
         // Rot in what a put may have changed looks like a torn write; elsewhere it does not, as far
         // as the first sector goes.
-        let found = told_apart(&bytes[0], |bytes| {
-            Continuation::may_be_torn(bytes, &ID, new.slot)
-        });
+        let found = told_apart(&bytes[0], may);
         for at in [12, 52, 54, 300] {
             assert!(found.contains(&at), "{at}: {found:?}");
         }

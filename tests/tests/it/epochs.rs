@@ -17,6 +17,7 @@ fn format_again(sim: &Sim) -> Option<Superblock> {
     let options = FormatOptions {
         key_len_max: 1024,
         log_bytes: Some(64 * 4096),
+        formatted_at: 0,
         random: Arc::new(SeededRandom::new(2)),
         ..FormatOptions::new("", classes)
     };

@@ -23,6 +23,7 @@ mod evict;
 mod faults;
 mod foreign;
 mod forged;
+mod format_room;
 mod in_flight;
 mod log_end;
 mod log_space;

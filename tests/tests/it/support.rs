@@ -214,7 +214,7 @@ impl Sim {
 
 /// Where all slots are.
 pub(crate) fn slots_of(store: &Store) -> Range<u64> {
-    store.geometry().slot_offset(0).unwrap()..store.engine().capacity_bytes()
+    store.geometry().slot_offset(0).unwrap()..store.superblock().log_2.offset
 }
 
 pub(crate) fn range_of(region: &Region) -> Range<u64> {

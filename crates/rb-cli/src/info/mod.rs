@@ -68,7 +68,9 @@ struct SuperblockState {
 struct Regions {
     base_a: Region,
     base_b: Region,
+    policy: Region,
     log: Region,
+    log_2: Region,
     slots: Region,
 }
 
@@ -192,8 +194,10 @@ impl Info {
         for (name, region) in [
             ("base A", &regions.base_a),
             ("base B", &regions.base_b),
-            ("log", &regions.log),
+            ("policy", &regions.policy),
+            ("log ring 1", &regions.log),
             ("slots", &regions.slots),
+            ("log ring 2", &regions.log_2),
         ] {
             field(
                 name,
@@ -253,19 +257,21 @@ impl Regions {
             offset: region.offset,
             bytes: region.bytes,
         };
-        let first = superblock
-            .runs
+        let runs = &superblock.runs;
+        let first = runs.iter().map(|run| run.first_byte).min().unwrap_or(0);
+        let ends = runs
             .iter()
-            .map(|run| run.first_byte)
-            .min()
-            .unwrap_or(0);
+            .map(|run| run.first_byte + run.stride * run.count);
+        let end = ends.max().unwrap_or(0);
         Regions {
             base_a: region(&superblock.base_a),
             base_b: region(&superblock.base_b),
+            policy: region(&superblock.policy),
             log: region(&superblock.log),
+            log_2: region(&superblock.log_2),
             slots: Region {
                 offset: first,
-                bytes: superblock.device_bytes - first,
+                bytes: end - first,
             },
         }
     }

@@ -1,8 +1,9 @@
 //! How each structure is found and shown.
 
+use rb_format::magic::MAGIC_CONTINUATION;
 use rb_format::{
-    BaseHeader, FORMAT_BLOCK, FieldText, INCARNATION_A_OFFSET, INCARNATION_B_OFFSET, Incarnation,
-    LogBlock, LogPosition, SlotHeader, Structure, Superblock, decode_section, describe, key_hash,
+    AnyHeader, BaseHeader, FORMAT_BLOCK, FieldText, INCARNATION_A_OFFSET, INCARNATION_B_OFFSET,
+    Incarnation, LogBlock, LogPosition, Structure, Superblock, decode_section, describe, key_hash,
     log_block_offset, log_blocks, padded_len,
 };
 use rb_index::{Index, Located, Visit};
@@ -226,12 +227,20 @@ impl Look<'_> {
             });
         };
         let identity = self.superblock.identity;
-        let mut header = None;
+        let (mut header, mut further) = (None, None);
         let title = format!("slot {slot}");
         let mut shown = self.block(title, offset, Structure::SlotHeader, |bytes| {
-            header = Some(SlotHeader::decode(bytes, &identity)?);
+            if bytes.starts_with(&MAGIC_CONTINUATION) {
+                further = Some(describe(Structure::ContinuationHeader, bytes));
+            }
+            if let AnyHeader::First(first) = AnyHeader::decode(bytes, &identity)? {
+                header = Some(first.to_owned());
+            }
             Ok(())
         })?;
+        if let Some(fields) = further {
+            shown.fields = fields;
+        }
         let owner = self.recovered().map(|index| owner_of(&index, slot));
         shown.notes.push(match owner {
             Err(why) => format!("whether it is live is not known: {}", words(&why)),

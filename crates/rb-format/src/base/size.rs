@@ -3,7 +3,7 @@
 use super::columns::PLANES;
 use super::directory::ENTRY_LEN;
 use super::ranges::SECTION_RANGES;
-use super::section::{SECTION_RAW_MAX, SECTION_RAW_MIN, SectionBytes};
+use super::section::{SECTION_RAW_MIN, SectionBytes};
 use crate::{BLOCK, padded_len};
 
 /// A base is fuzzy: a slot that changes hands while the base is taken is in it twice. One in
@@ -25,7 +25,7 @@ const SLACK: u64 = 16;
 /// entry in 16 twice (a base is fuzzy), headers and padding of sections that hold no more than
 /// [`SECTION_RAW_MIN`] bytes each and of one nearly empty section for each of the
 /// [`SECTION_RANGES`] ranges, the directory, and slack: a sixteenth of all that, and at least one
-/// of the longest sections. A value of several slots adds 4 bytes for each further one, which is
+/// section of [`SECTION_RAW_MIN`] bytes and an entry. A value of several slots adds 4 bytes for each further one, which is
 /// less than the entry that the slot could have had. The header has room for
 /// [`BAD_SLOTS_MAX`](crate::BAD_SLOTS_MAX) bad slots. The result is whole format blocks; it
 /// saturates where no device could hold it.
@@ -41,7 +41,7 @@ pub fn base_region_bytes(slots: u64, key_len_max: u32, metadata_len_max: u32) ->
     let content = raw
         .saturating_add(sections.saturating_mul(head + (BLOCK - 1)))
         .saturating_add(padded_len(sections.saturating_mul(ENTRY_LEN)));
-    let longest = padded_len(head + raw.min(SECTION_RAW_MAX as u64));
-    let slack = (content / SLACK).max(longest);
+    let section = raw.min((SECTION_RAW_MIN as u64).saturating_add(entry_len));
+    let slack = (content / SLACK).max(padded_len(head.saturating_add(section)));
     padded_len(content.saturating_add(slack).saturating_add(2 * BLOCK))
 }

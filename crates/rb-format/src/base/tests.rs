@@ -326,7 +326,7 @@ fn the_worst_base_fits_its_region() {
         let directory = vec![listed; sections as usize];
         bytes += encode_directory(&directory, &ID, 1).bytes.len() as u64;
         let entry_len = (columns::PLANES + key_len + metadata_len) as u64;
-        let raw = ((slots + slots / 16) * entry_len).min(SECTION_RAW_MAX as u64);
+        let raw = ((slots + slots / 16) * entry_len).min(SECTION_RAW_MIN as u64 + entry_len);
         let slack = (bytes / 16).max(padded_len(64 + raw));
         let region = base_region_bytes(slots, key_len as u32, metadata_len as u32);
         let needed = bytes + slack + 2 * FORMAT_BLOCK as u64;
