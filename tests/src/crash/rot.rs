@@ -235,6 +235,7 @@ impl Explorer<'_> {
             (base_a, log),
             (base_b, rare),
             (places.log, log),
+            (places.log_2, log),
             (places.slots, often),
         ];
         let seed = self.below(u64::MAX);

@@ -412,6 +412,7 @@ pub(super) struct Places {
     pub(super) incarnations: Range<u64>,
     pub(super) bases: [Range<u64>; 2],
     pub(super) log: Range<u64>,
+    pub(super) log_2: Range<u64>,
     pub(super) slots: Range<u64>,
 }
 
@@ -428,7 +429,8 @@ impl Places {
             incarnations: rb_format::INCARNATION_A_OFFSET..rb_format::INCARNATION_B_OFFSET + block,
             bases: [range(&layout.base_a), range(&layout.base_b)],
             log: range(&layout.log),
-            slots: range(&layout.log).end..layout.device_bytes,
+            log_2: range(&layout.log_2),
+            slots: layout.runs[0].first_byte..layout.log_2.offset,
         }
     }
 }
