@@ -300,11 +300,19 @@ fn legal_at(world: &World, points: &CrashPoints) -> Legal {
             .and_then(|geometry| geometry.slot_offset(slot));
         let before = usize::try_from(before).unwrap_or(pending);
         let (done, _) = points.steps().split_at(at);
-        let written = done[..before.min(at)].iter().rposition(
-            |step| matches!(step, Recorded::Write(write) if Some(write.offset) == offset),
-        );
-        let since = written.map(|written| &done[written..]);
-        since.is_some_and(|since| !since.iter().any(|step| matches!(step, Recorded::Flush)))
+        let is_slot = |step: &Recorded| matches!(step, Recorded::Write(write) if Some(write.offset) == offset);
+        let Some(written) = done[..before.min(at)].iter().rposition(is_slot) else {
+            return false;
+        };
+        let mut later = 0;
+        !done[written + 1..].iter().any(|step| match step {
+            Recorded::Write(_) => {
+                later += 1;
+                false
+            }
+            Recorded::Flush { uncovered } => later >= *uncovered,
+            Recorded::Change(_) => false,
+        })
     };
     let step = Step::try_from(at).unwrap_or(Step::MAX);
     world.lock().oracle.legal_at(step, &loses)

@@ -92,7 +92,10 @@ fn tear(write: &MemWrite, random: &mut u64) -> Kept {
 /// The states that a crash point is in, as its pending writes tell.
 pub(super) fn states_of(points: &CrashPoints, places: &Places) -> Vec<State> {
     let pending = points.pending();
-    let flush_next = matches!(points.steps().get(points.at()), Some(Recorded::Flush));
+    let flush_next = matches!(
+        points.steps().get(points.at()),
+        Some(Recorded::Flush { .. })
+    );
     let within = |range: &Range<u64>| {
         let range = range.clone();
         pending
