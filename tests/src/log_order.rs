@@ -53,3 +53,73 @@ pub fn check(layout: &Superblock, read: impl Fn(u64, &mut [u8])) -> Result<(), S
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use rb_core::{
+        Background, ClassRequest, FormatOptions, Share, Store, StoreOptions, format_engine,
+    };
+    use rb_format::{Generation, LogEncoder};
+    use rb_io::Engine;
+    use rb_testkit::{MemDevice, MemEngine};
+
+    use super::*;
+
+    /// A store whose slots are used in order; then a record of a slot with a generation below that of its owner.
+    #[test]
+    fn a_lower_generation_of_a_slot_is_found() {
+        let (slot_bytes, share) = (4096, Share::Slots(8));
+        let classes = vec![ClassRequest { slot_bytes, share }];
+        let bytes = rb_format::device_bytes_for(&classes, 512, 0, None).unwrap();
+        let device = MemDevice::new(bytes);
+        let engine: Arc<dyn Engine> = Arc::new(MemEngine::new(Arc::clone(&device)));
+        format_engine(&engine, &FormatOptions::new("", classes)).unwrap();
+        let options = StoreOptions {
+            background: Background::Manual,
+            ..StoreOptions::default()
+        };
+        let store = Store::open_engine(engine, options).unwrap();
+        for round in 0..3_u8 {
+            for key in 0..6_u8 {
+                store.put(&[key], &[round; 100]).unwrap();
+            }
+            store.sync().unwrap();
+        }
+        let layout = store.superblock().clone();
+        let check = || check(&layout, |offset, bytes| device.peek(offset, bytes));
+        assert_eq!(check(), Ok(()));
+        let mut block = [0; FORMAT_BLOCK];
+        let mut end = LogPosition::FIRST;
+        loop {
+            device.peek(log_block_offset(&layout.log, end.sequence), &mut block);
+            match LogBlock::decode(&block, &layout.identity) {
+                Ok(found) if found.continues(&end) => end = found.position(),
+                _ => break,
+            }
+        }
+        assert!(end.sequence > 2, "there is a log");
+        let mut encoder = LogEncoder::new(layout.identity, 1, end);
+        let record = Record::Put {
+            key: b"k",
+            slot: 0,
+            generation: Generation(1),
+            payload_len: 1,
+            payload_checksum: 0,
+            placement: 0,
+            metadata: &[],
+        };
+        encoder.push(&record, 0);
+        encoder.seal(0);
+        device.poke(
+            log_block_offset(&layout.log, end.sequence),
+            &encoder.take_sealed().bytes,
+        );
+        let found = check().unwrap_err();
+        assert!(
+            found.starts_with("the log has generation 1 of slot 0 in block"),
+            "{found}"
+        );
+    }
+}

@@ -230,3 +230,7 @@ impl Key {
 fn versions(states: &[State]) -> Vec<Version> {
     states.iter().map(|state| state.version).collect()
 }
+
+#[cfg(test)]
+#[path = "legal_tests.rs"]
+mod tests;
