@@ -6,8 +6,9 @@ use std::sync::Arc;
 use rb_core::{AuditOptions, OpenError, audit_engine};
 use rb_testkit::{CrashImage, MemEngine};
 
+use super::history::Step;
 use super::legal::Legal;
-use super::oracle::{ABSENT, KEYS, Step, Version};
+use super::oracle::{ABSENT, KEYS, Version};
 use super::states::State;
 use super::world::World;
 use crate::log_order;

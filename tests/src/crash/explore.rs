@@ -8,14 +8,15 @@ use rb_io::OpKind;
 use rb_testkit::values::next_number;
 use rb_testkit::{CrashImage, CrashPoints, Recorded};
 
+use super::Trace;
 use super::check::{Crash, audit};
+use super::history::Step;
 use super::images::{choices, states_of, states_of_image};
 use super::legal::Legal;
-use super::oracle::Step;
 use super::pairs::Pairs;
 use super::plan::{Fact, Facts, Plan};
 use super::states::{State, States};
-use super::world::{Trace, World};
+use super::world::World;
 
 /// Restarts in a row, at most.
 const DEPTH_MAX: u32 = 4;
@@ -41,7 +42,7 @@ pub(super) struct Explorer<'a> {
     pub(super) distinct: &'a Distinct,
     pub(super) tally: Tally,
     pub(super) random: u64,
-    pub(super) trace: Trace,
+    pub(super) trace: Option<Trace>,
 }
 
 impl Explorer<'_> {

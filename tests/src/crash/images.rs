@@ -6,8 +6,8 @@ use std::ops::Range;
 use rb_testkit::values::next_number;
 use rb_testkit::{CrashPoints, Kept, MemWrite, Recorded};
 
+use super::places::Places;
 use super::states::State;
-use super::world::Places;
 
 /// Pending writes of which every subset is tried.
 const ALL_SUBSETS_OF: usize = 3;

@@ -2,7 +2,8 @@
 
 use std::fmt::Write;
 
-use super::oracle::{ABSENT, Era, Key, Oracle, State, Step, Version, Why};
+use super::history::{Era, Key, State, Step, Why};
+use super::oracle::{ABSENT, Oracle, Version};
 
 /// What a crash may leave.
 #[derive(Clone, Debug)]

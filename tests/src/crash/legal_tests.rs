@@ -1,6 +1,7 @@
 //! The oracle on histories made by hand: each exception holds, and nothing beyond it.
 
-use super::super::oracle::{ABSENT, KEYS, Oracle, Reuse, State, Step, Version, Why};
+use super::super::history::{Reuse, State, Step, Why};
+use super::super::oracle::{ABSENT, KEYS, Oracle, Version};
 use super::LegalKey;
 
 const SLOT: u32 = 3;
