@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use rb_io::{Arena, Engine, Issuer, Lane, OpKind, QueueOptions, Request};
 use rb_testkit::{FaultRates, Kept, MemDevice, MemEngine};
@@ -64,6 +64,34 @@ fn a_crash_keeps_what_was_flushed_and_any_of_the_rest() {
     assert_ne!(none, all);
     // Equal contents are equal images, however they came about.
     assert_eq!(points.image(&[Kept::Nothing, Kept::All]).hash(), all);
+}
+
+/// What is written between the sending of a flush and its execution was not complete when it was sent: a device may keep
+/// it out.
+#[test]
+fn a_flush_does_not_cover_what_was_written_after_it_was_sent() {
+    let device = MemDevice::new(1 << 20);
+    let arena = Arena::allocate(64 << 10).unwrap();
+    let [mut first, second] = [lane(&device), lane(&device)];
+    let second = Mutex::new(Some((second, arena.clone())));
+    device.record();
+    assert!(write(&mut first, &arena, 0, 1));
+    device.observe(move |_, _| {
+        let other = second.lock().unwrap().take();
+        if let Some((mut lane, arena)) = other {
+            assert!(write(&mut lane, &arena, 4096, 2));
+        }
+    });
+    flush(&mut first);
+    let crashed = device.crash();
+    assert_eq!((byte_at(&crashed, 0), byte_at(&crashed, 4096)), (1, 0));
+    let mut points = device.crash_points().unwrap();
+    while points.advance() {}
+    let [lost, kept] = [Kept::Nothing, Kept::All].map(|kept| points.image(&[kept]).device());
+    assert_eq!((byte_at(&lost, 0), byte_at(&lost, 4096)), (1, 0));
+    assert_eq!(byte_at(&kept, 4096), 2);
+    flush(&mut first);
+    assert_eq!(byte_at(&device.crash(), 4096), 2);
 }
 
 #[test]

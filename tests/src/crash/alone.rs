@@ -3,9 +3,10 @@
 use rb_core::Store;
 use rb_io::OpKind;
 
-use super::oracle::{ABSENT, Why};
+use super::history::Why;
+use super::oracle::ABSENT;
+use super::puts::EIO;
 use super::states::State;
-use super::steps::EIO;
 use super::values::number;
 use super::world::World;
 

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use rb_core::{AuditOptions, OpenError, audit_engine};
 use rb_testkit::{CrashImage, MemEngine};
 
+use super::history::Step;
 use super::legal::Legal;
-use super::log_order;
-use super::oracle::{ABSENT, KEYS, Step, Version};
+use super::oracle::{ABSENT, KEYS, Version};
 use super::states::State;
 use super::world::World;
 use crate::schedule::words;
@@ -115,17 +115,6 @@ impl Crash<'_> {
             }
             Some(_) => {}
             none => *none = Some(words),
-        }
-    }
-
-    /// In the log's order the generations of each slot ascend: a later owner of a slot drew its generation later.
-    pub(super) fn check_log_order(&self, child: &World) {
-        let layout = child.lock().layout.clone();
-        if let Some(layout) = layout
-            && let Err(why) =
-                log_order::check(&layout, |offset, bytes| child.device.peek(offset, bytes))
-        {
-            child.fail(format!("after a crash {why}"));
         }
     }
 }

@@ -6,8 +6,8 @@ use std::ops::Range;
 use rb_testkit::values::next_number;
 use rb_testkit::{CrashPoints, Kept, MemWrite, Recorded};
 
+use super::places::Places;
 use super::states::State;
-use super::world::Places;
 
 /// Pending writes of which every subset is tried.
 const ALL_SUBSETS_OF: usize = 3;
@@ -92,7 +92,10 @@ fn tear(write: &MemWrite, random: &mut u64) -> Kept {
 /// The states that a crash point is in, as its pending writes tell.
 pub(super) fn states_of(points: &CrashPoints, places: &Places) -> Vec<State> {
     let pending = points.pending();
-    let flush_next = matches!(points.steps().get(points.at()), Some(Recorded::Flush));
+    let flush_next = matches!(
+        points.steps().get(points.at()),
+        Some(Recorded::Flush { .. })
+    );
     let within = |range: &Range<u64>| {
         let range = range.clone();
         pending

@@ -2,7 +2,8 @@
 
 use std::fmt::Write;
 
-use super::oracle::{ABSENT, Era, Key, Oracle, State, Step, Version, Why};
+use super::history::{Era, Key, State, Step, Why};
+use super::oracle::{ABSENT, Oracle, Version};
 
 /// What a crash may leave.
 #[derive(Clone, Debug)]
@@ -230,3 +231,7 @@ impl Key {
 fn versions(states: &[State]) -> Vec<Version> {
     states.iter().map(|state| state.version).collect()
 }
+
+#[cfg(test)]
+#[path = "legal_tests.rs"]
+mod tests;

@@ -15,12 +15,15 @@ mod alone;
 mod check;
 mod explore;
 mod facts;
+mod history;
 mod images;
 mod legal;
-mod log_order;
 mod oracle;
 mod pairs;
+mod places;
 mod plan;
+mod puts;
+mod restarts;
 mod rot;
 mod states;
 mod steps;
@@ -37,6 +40,9 @@ pub use states::{State, States};
 
 use explore::{Explorer, Tally};
 
+/// Is shown every operation and change of a run, in words.
+pub type Trace = Arc<dyn Fn(&str) + Send + Sync>;
+
 /// What to try.
 #[derive(Clone)]
 pub struct Options {
@@ -48,8 +54,8 @@ pub struct Options {
     pub time: Duration,
     /// Threads; each run has one.
     pub threads: usize,
-    /// Called with every operation and change, in words.
-    pub trace: Option<Arc<dyn Fn(&str) + Send + Sync>>,
+    /// Who is shown what the runs do.
+    pub trace: Option<Trace>,
 }
 
 /// What was tried and seen.

@@ -12,8 +12,8 @@
 //! * if its bytes were damaged on the medium.
 
 use std::collections::HashMap;
-use std::fmt;
 
+use super::history::{BEFORE, Era, Key, Reuse, State, Step, Why};
 use super::legal::Legal;
 
 /// Number of keys in play.
@@ -25,152 +25,6 @@ pub(super) type Version = u32;
 /// Not there.
 pub(super) const ABSENT: Version = 0;
 
-/// A number of recorded steps of the device; negative before the recording began.
-pub(super) type Step = i64;
-
-/// Before the recording.
-pub(super) const BEFORE: Step = -1;
-
-/// Why a state is known to be durable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Why {
-    Sync,
-    /// A put or remove with `EachBatch`, by its answer.
-    Stored,
-    Existed,
-    Superseded,
-    Close,
-    /// A restart found it.
-    Restart,
-}
-
-impl fmt::Display for Why {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Why::Sync => "a sync",
-            Why::Stored => "the answer of an operation with EachBatch",
-            Why::Existed => "the answer Existed with EachBatch",
-            Why::Superseded => "the answer Superseded with EachBatch",
-            Why::Close => "a close",
-            Why::Restart => "a restart that found it",
-        })
-    }
-}
-
-/// A slot was taken by a put.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Reuse {
-    pub(super) at: Step,
-    pub(super) early: bool,
-}
-
-/// What a change made of a key.
-#[derive(Clone, Debug)]
-pub(super) struct State {
-    pub(super) version: Version,
-    /// Of the value, or of the remove.
-    pub(super) generation: u64,
-    pub(super) slot: Option<u32>,
-    /// A crash with more steps may find it.
-    pub(super) at: Step,
-    /// The change is acknowledged only when it is durable.
-    pub(super) each_batch: bool,
-    /// The number of events before the entry left the index: it was evicted, or dropped.
-    pub(super) gone: Option<u64>,
-    pub(super) evicted: bool,
-    /// When the observer was notified of the eviction.
-    pub(super) notified: Option<Step>,
-    /// From when on its bytes may not be what was put.
-    pub(super) damaged: Option<Step>,
-    /// A restart found it in the index, although the crash could not leave it: its bytes must not prove it.
-    pub(super) illegal: bool,
-    /// Its slot was taken after the next change had freed it.
-    pub(super) reuses: Vec<Reuse>,
-}
-
-impl State {
-    pub(super) fn new(version: Version, generation: u64, slot: Option<u32>, at: Step) -> State {
-        State {
-            version,
-            generation,
-            slot,
-            at,
-            each_batch: false,
-            gone: None,
-            evicted: false,
-            notified: None,
-            damaged: None,
-            illegal: false,
-            reuses: Vec::new(),
-        }
-    }
-
-    fn before(self) -> State {
-        State { at: BEFORE, ..self }
-    }
-
-    /// Whether it is a value that is in the index, if no change came after it.
-    pub(super) fn is_live(&self) -> bool {
-        self.version != ABSENT && self.gone.is_none()
-    }
-}
-
-/// A key's states, in order.
-#[derive(Clone, Debug)]
-pub(super) struct Key {
-    pub(super) states: Vec<State>,
-    /// The last state whose operation has been answered.
-    pub(super) acknowledged: usize,
-    /// From which step on which state is known to be durable, and why.
-    pub(super) durable: Vec<(Step, usize, Why)>,
-}
-
-impl Key {
-    pub(super) fn new(state: State) -> Key {
-        Key {
-            durable: vec![(state.at, 0, Why::Restart)],
-            states: vec![state],
-            acknowledged: 0,
-        }
-    }
-
-    pub(super) fn last(&self) -> usize {
-        self.states.len() - 1
-    }
-
-    pub(super) fn current(&self) -> &State {
-        &self.states[self.last()]
-    }
-
-    fn of_generation(&mut self, generation: u64) -> Option<&mut State> {
-        let mut states = self.states.iter_mut().rev();
-        states.find(|state| state.version != ABSENT && state.generation == generation)
-    }
-}
-
-/// What the store was between two times at which it was emptied.
-#[derive(Clone, Debug)]
-pub(super) struct Era {
-    pub(super) from: Step,
-    /// From then on it is being emptied, by formatting if so.
-    pub(super) emptying: Option<(Step, bool)>,
-    pub(super) keys: Vec<Key>,
-    /// Which key and version each generation belongs to: it never repeats.
-    generations: Generations,
-}
-
-impl Era {
-    fn new(from: Step) -> Era {
-        let absent = || Key::new(State::new(ABSENT, 0, None, from));
-        Era {
-            from,
-            emptying: None,
-            keys: (0..KEYS).map(|_| absent()).collect(),
-            generations: Generations::new(),
-        }
-    }
-}
-
 /// A key's state when an operation began.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Since {
@@ -180,7 +34,7 @@ pub(super) struct Since {
 
 /// A miss of an entry that is there, unless it is reported that it was evicted.
 #[derive(Clone, Copy, Debug)]
-struct Owed {
+pub(super) struct Owed {
     key: usize,
     since: usize,
     last: usize,
@@ -195,9 +49,9 @@ pub(super) struct Oracle {
     /// What is legal at crashes before the store was opened.
     pub(super) inherited: Option<(Step, Legal)>,
     /// Per slot the key and generation of the last value in it.
-    owners: HashMap<u32, (usize, u64)>,
-    events: u64,
-    owed: Vec<Owed>,
+    pub(super) owners: HashMap<u32, (usize, u64)>,
+    pub(super) events: u64,
+    pub(super) owed: Vec<Owed>,
     /// Metadata was lost, or the device errs: nothing is known but whose bytes are whose.
     pub(super) loose: bool,
 }
@@ -223,16 +77,16 @@ impl Oracle {
         oracle
     }
 
-    fn era(&self) -> &Era {
+    pub(super) fn era(&self) -> &Era {
         &self.eras[self.eras.len() - 1]
     }
 
-    fn era_mut(&mut self) -> &mut Era {
+    pub(super) fn era_mut(&mut self) -> &mut Era {
         let last = self.eras.len() - 1;
         &mut self.eras[last]
     }
 
-    fn keys(&mut self) -> &mut Vec<Key> {
+    pub(super) fn keys(&mut self) -> &mut Vec<Key> {
         &mut self.era_mut().keys
     }
 
@@ -294,7 +148,7 @@ impl Oracle {
         (self.push(key, state), was_there)
     }
 
-    fn push(&mut self, key: usize, state: State) -> usize {
+    pub(super) fn push(&mut self, key: usize, state: State) -> usize {
         self.events += 1;
         let key = &mut self.keys()[key];
         key.states.push(state);
@@ -462,111 +316,5 @@ impl Oracle {
             }
         }
         Ok(())
-    }
-
-    // ---- restarts
-
-    /// The store was opened; an entry of each key, as a restart found it: version, generation and slot.
-    pub(super) fn opened(&mut self, found: &[Option<(Version, u64, u32)>], at: Step) {
-        self.owners.clear();
-        self.owed.clear();
-        self.events += 1;
-        // Only at the first opening after a crash.
-        let crash = self.inherited.take_if(|(until, _)| *until == Step::MAX);
-        let inherited = crash.map(|(_, legal)| legal);
-        let empty = found.iter().all(Option::is_none);
-        let emptied = inherited
-            .as_ref()
-            .is_some_and(|legal| legal.or_empty && empty);
-        if let Some(legal) = &inherited {
-            self.inherited = Some((at, legal.clone()));
-        }
-        if emptied {
-            return self.emptied(at);
-        }
-        for (key, found) in found.iter().enumerate() {
-            let (version, generation, slot) = match *found {
-                Some((version, generation, slot)) => (version, generation, Some(slot)),
-                None => (ABSENT, 0, None),
-            };
-            if let Some(slot) = slot {
-                self.owners.insert(slot, (key, generation));
-            }
-            let mut state = State::new(version, generation, slot, at);
-            if self.loose {
-                self.keys()[key] = Key::new(state.before());
-            } else if let Some(legal) = &inherited {
-                let legal = &legal.keys[key];
-                state.illegal = !legal.versions.contains(&version);
-                // Whether the crash lost its bytes is found out when it is read.
-                state.damaged = legal.may_miss(version).then_some(BEFORE);
-                self.keys()[key] = Key::new(state.before());
-            } else {
-                self.reopened(key, state);
-            }
-        }
-    }
-
-    /// The keys of which a restart found what cannot be.
-    pub(super) fn illegal(&self) -> Vec<usize> {
-        let keys = (0..KEYS).filter(|key| self.key(*key).current().illegal);
-        keys.collect()
-    }
-
-    /// A restart without a crash found this state of the key.
-    fn reopened(&mut self, key: usize, mut state: State) {
-        let current = self.key(key).current();
-        let same = (current.version, current.generation) == (state.version, state.generation);
-        let still_absent = state.version == ABSENT && current.version == ABSENT;
-        if still_absent || same && current.is_live() {
-            return;
-        }
-        let legal = self.legal_now(key);
-        state.illegal = !legal.versions.contains(&state.version);
-        // An evicted entry that returns may have lost its slot.
-        state.damaged = legal.may_miss(state.version).then_some(BEFORE);
-        let at = state.at;
-        let index = self.push(key, state);
-        self.durable(key, index, at, Why::Restart);
-        self.answered(key, index);
-    }
-
-    /// The store is being emptied or formatted.
-    pub(super) fn begin_emptying(&mut self, formatting: bool, at: Step) {
-        self.era_mut().emptying = Some((at, formatting));
-    }
-
-    /// It is empty, durably. Another epoch or another store: generations may begin again.
-    pub(super) fn emptied(&mut self, at: Step) {
-        self.eras.push(Era::new(at));
-        self.owners.clear();
-    }
-
-    /// The generations that were seen up to a step.
-    pub(super) fn generations_at(&self, at: Step) -> Generations {
-        let generations = self.era_at(at).generations.iter();
-        let seen = generations.filter(|(_, (.., seen))| *seen <= at);
-        seen.map(|(generation, (key, version, _))| (*generation, (*key, *version, BEFORE)))
-            .collect()
-    }
-
-    /// The recording begins: everything so far was before.
-    pub(super) fn start_history(&mut self) {
-        let last = self.eras.len() - 1;
-        self.eras.drain(..last);
-        self.inherited = None;
-        self.eras[0].from = BEFORE;
-        for key in &mut self.eras[0].keys {
-            for state in &mut key.states {
-                state.at = BEFORE;
-                let times = [&mut state.notified, &mut state.damaged];
-                times.into_iter().flatten().for_each(|time| *time = BEFORE);
-                state.reuses.iter_mut().for_each(|reuse| reuse.at = BEFORE);
-            }
-            key.durable.iter_mut().for_each(|(at, ..)| *at = BEFORE);
-        }
-        for (.., seen) in self.eras[0].generations.values_mut() {
-            *seen = BEFORE;
-        }
     }
 }

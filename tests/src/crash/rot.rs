@@ -18,8 +18,9 @@ use rb_testkit::{FaultRates, Kept, MemDevice};
 
 use super::check::Crash;
 use super::explore::Explorer;
+use super::history::Step;
 use super::legal::Legal;
-use super::oracle::{KEYS, Step};
+use super::oracle::KEYS;
 use super::plan::Plan;
 use super::states::State;
 use super::values::{name, version_of};

@@ -4,7 +4,8 @@ use std::sync::{Arc, Weak};
 
 use rb_core::{Change, Event, Events, HeldLock, Simulator, SwitchPoint};
 
-use super::oracle::{ABSENT, Reuse, State as KeyState};
+use super::history::{Reuse, State as KeyState};
+use super::oracle::ABSENT;
 use super::states::State;
 use super::values::number;
 use super::world::{Locked, World};

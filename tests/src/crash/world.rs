@@ -4,7 +4,6 @@
 
 use std::collections::HashMap;
 use std::num::NonZeroU64;
-use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -16,9 +15,12 @@ use rb_io::Engine;
 use rb_testkit::values::next_number;
 use rb_testkit::{CrashImage, MemDevice, MemEngine};
 
+use super::Trace;
+use super::history::Step;
 use super::legal::Legal;
-use super::oracle::{KEYS, Oracle, Step, Version};
+use super::oracle::{KEYS, Oracle, Version};
 use super::pairs::{Kind, Pairs};
+use super::places::Places;
 use super::states::{State, States};
 use super::values::number;
 use super::watch::Watch;
@@ -32,16 +34,13 @@ pub(super) const CLASSES: [u64; 2] = [4096, 8192];
 const LOG_BYTES: u64 = 64 * 4096;
 const KEY_LEN_MAX: u32 = 1024;
 
-/// Where the operations of a run are printed, or kept.
-pub(super) type Trace = Option<Arc<dyn Fn(&str) + Send + Sync>>;
-
 pub(super) struct World {
     pub(super) seed: u64,
     pub(super) device: Arc<MemDevice>,
     pub(super) baton: Arc<Baton<Kind>>,
     pub(super) clock: Arc<ManualClock>,
     inside: Mutex<Inside>,
-    trace: Trace,
+    trace: Option<Trace>,
     me: Weak<World>,
     /// Which world's crash left the device, and when.
     parent: Option<(Arc<World>, Step)>,
@@ -104,7 +103,7 @@ pub(super) struct Held {
 
 impl World {
     /// A new store, formatted on a new device and open.
-    pub(super) fn new(seed: u64, trace: Trace) -> Arc<World> {
+    pub(super) fn new(seed: u64, trace: Option<Trace>) -> Arc<World> {
         let classes = classes();
         let bytes = rb_format::device_bytes_for(&classes, KEY_LEN_MAX, 0, Some(LOG_BYTES));
         let device = MemDevice::new(bytes.unwrap_or_default());
@@ -140,7 +139,7 @@ impl World {
         oracle: Oracle,
         next_version: Version,
         seed: u64,
-        trace: Trace,
+        trace: Option<Trace>,
         parent: Option<(Arc<World>, Step)>,
     ) -> Arc<World> {
         let world = Arc::new_cyclic(|me| World {
@@ -403,34 +402,4 @@ fn classes() -> Vec<ClassRequest> {
     CLASSES
         .map(|slot_bytes| ClassRequest { slot_bytes, share })
         .to_vec()
-}
-
-/// The parts of a device.
-#[derive(Clone, Debug)]
-pub(super) struct Places {
-    pub(super) superblocks: [Range<u64>; 2],
-    pub(super) incarnations: Range<u64>,
-    pub(super) bases: [Range<u64>; 2],
-    pub(super) log: Range<u64>,
-    pub(super) log_2: Range<u64>,
-    pub(super) slots: Range<u64>,
-}
-
-impl Places {
-    fn new(layout: &Superblock) -> Places {
-        let block = rb_format::FORMAT_BLOCK as u64;
-        let [a, b] = [
-            rb_format::SUPERBLOCK_A_OFFSET,
-            rb_format::SUPERBLOCK_B_OFFSET,
-        ];
-        let range = |region: &rb_format::Region| region.offset..region.offset + region.bytes;
-        Places {
-            superblocks: [a..a + block, b..b + block],
-            incarnations: rb_format::INCARNATION_A_OFFSET..rb_format::INCARNATION_B_OFFSET + block,
-            bases: [range(&layout.base_a), range(&layout.base_b)],
-            log: range(&layout.log),
-            log_2: range(&layout.log_2),
-            slots: layout.runs[0].first_byte..layout.log_2.offset,
-        }
-    }
 }

@@ -71,8 +71,12 @@ pub enum Kept {
 pub enum Recorded {
     /// A write reached the device's cache.
     Write(MemWrite),
-    /// Everything written before is on the medium.
-    Flush,
+    /// Everything written before is on the medium, but for the last `uncovered` writes: they came after the flush was
+    /// sent.
+    Flush {
+        /// Pending writes that it does not cover.
+        uncovered: usize,
+    },
     /// Bytes changed on the medium by themselves, or by a test.
     Change(MemWrite),
 }
@@ -115,8 +119,9 @@ impl CrashPoints {
         self.at += 1;
         match step {
             Recorded::Write(write) => self.pending.push(write.clone()),
-            Recorded::Flush => {
-                for write in self.pending.drain(..) {
+            Recorded::Flush { uncovered } => {
+                let covered = self.pending.len().saturating_sub(*uncovered);
+                for write in self.pending.drain(..covered) {
                     self.hash ^= self.durable.write_hashed(write.offset, &write.bytes);
                 }
             }

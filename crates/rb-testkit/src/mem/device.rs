@@ -102,7 +102,10 @@ impl MemDevice {
         Arc::new(Self {
             limits,
             capacity_bytes,
-            state: Mutex::default(),
+            state: Mutex::new(State {
+                covered: u64::MAX,
+                ..State::default()
+            }),
         })
     }
 
@@ -124,6 +127,7 @@ impl MemDevice {
         let state = State {
             live: pages.clone(),
             durable: pages,
+            covered: u64::MAX,
             ..State::default()
         };
         Arc::new(Self {
@@ -386,9 +390,13 @@ impl MemDevice {
         bytes
     }
 
-    /// Executes a batch. Flushes go first: they cover what was complete before they were pushed.
+    /// Executes a batch. Flushes go first: they cover what was complete before they were pushed, not what the observer
+    /// writes meanwhile.
     pub(super) fn run(&self, parts: Vec<Part>, board: &Arc<Board>) -> io::Result<()> {
-        let observer = self.state.lock().observer.clone();
+        let (observer, sent) = {
+            let state = self.state.lock();
+            (state.observer.clone(), state.written)
+        };
         let ops: Vec<MemOp> = parts.iter().map(MemOp::of).collect();
         let tell = |moment| {
             if let (Some(observer), false) = (&observer, ops.is_empty()) {
@@ -396,12 +404,12 @@ impl MemDevice {
             }
         };
         tell(Moment::Before);
-        let answer = self.run_all(parts, board);
+        let answer = self.run_all(parts, board, sent);
         tell(Moment::After);
         answer
     }
 
-    fn run_all(&self, parts: Vec<Part>, board: &Arc<Board>) -> io::Result<()> {
+    fn run_all(&self, parts: Vec<Part>, board: &Arc<Board>, sent: u64) -> io::Result<()> {
         let mut state = self.state.lock();
         let (flushes, others): (Vec<_>, Vec<_>) =
             parts.into_iter().partition(|part| part.op == OpKind::Flush);
@@ -417,7 +425,9 @@ impl MemDevice {
             } else if state.chance.is_slow(&part) {
                 state.slow.push((part, Arc::clone(board)));
             } else {
+                state.covered = sent;
                 let done = self.execute(&mut state, part);
+                state.covered = u64::MAX;
                 board.put(done);
             }
         }

@@ -22,6 +22,10 @@ pub(super) struct State {
     pub(super) durable: Pages,
     /// Written and not flushed, in order.
     pub(super) pending: Vec<MemWrite>,
+    /// Writes that were ever in the cache.
+    pub(super) written: u64,
+    /// Of these, the next flush covers so many.
+    pub(super) covered: u64,
     /// What was durable when recording began, and all since.
     pub(super) recording: Option<(Pages, Vec<Recorded>)>,
     pub(super) faults: Faults,
@@ -68,6 +72,7 @@ impl State {
             steps.push(Recorded::Write(write.clone()));
         }
         self.pending.push(write);
+        self.written += 1;
     }
 
     /// Fails a write that will land at the next flush; a crash may already find it.
@@ -82,14 +87,20 @@ impl State {
         if self.lost_flushes {
             return;
         }
+        let mut uncovered = usize::try_from(self.written - self.covered.min(self.written))
+            .unwrap_or(usize::MAX)
+            .min(self.pending.len());
         for write in std::mem::take(&mut self.late) {
             self.store(write.offset, &write.bytes);
+            // It lands now, and with it what it lands on.
+            uncovered = 0;
         }
-        for write in self.pending.drain(..) {
+        let covered = self.pending.len() - uncovered;
+        for write in self.pending.drain(..covered) {
             self.durable.write(write.offset, &write.bytes);
         }
         if let Some((_, steps)) = &mut self.recording {
-            steps.push(Recorded::Flush);
+            steps.push(Recorded::Flush { uncovered });
         }
     }
 

@@ -1,0 +1,151 @@
+//! The states that a key has been in, and what is known of each.
+
+use std::fmt;
+
+use super::oracle::{ABSENT, Generations, KEYS, Version};
+
+/// A number of recorded steps of the device; negative before the recording began.
+pub(super) type Step = i64;
+
+/// Before the recording.
+pub(super) const BEFORE: Step = -1;
+
+/// Why a state is known to be durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Why {
+    Sync,
+    /// A put or remove with `EachBatch`, by its answer.
+    Stored,
+    Existed,
+    Superseded,
+    Close,
+    /// A restart found it.
+    Restart,
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Why::Sync => "a sync",
+            Why::Stored => "the answer of an operation with EachBatch",
+            Why::Existed => "the answer Existed with EachBatch",
+            Why::Superseded => "the answer Superseded with EachBatch",
+            Why::Close => "a close",
+            Why::Restart => "a restart that found it",
+        })
+    }
+}
+
+/// A slot was taken by a put.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reuse {
+    pub(super) at: Step,
+    pub(super) early: bool,
+}
+
+/// What a change made of a key.
+#[derive(Clone, Debug)]
+pub(super) struct State {
+    pub(super) version: Version,
+    /// Of the value, or of the remove.
+    pub(super) generation: u64,
+    pub(super) slot: Option<u32>,
+    /// A crash with more steps may find it.
+    pub(super) at: Step,
+    /// The change is acknowledged only when it is durable.
+    pub(super) each_batch: bool,
+    /// The number of events before the entry left the index: it was evicted, or dropped.
+    pub(super) gone: Option<u64>,
+    pub(super) evicted: bool,
+    /// When the observer was notified of the eviction.
+    pub(super) notified: Option<Step>,
+    /// From when on its bytes may not be what was put.
+    pub(super) damaged: Option<Step>,
+    /// A restart found it in the index, although the crash could not leave it: its bytes must not prove it.
+    pub(super) illegal: bool,
+    /// Its slot was taken after the next change had freed it.
+    pub(super) reuses: Vec<Reuse>,
+}
+
+impl State {
+    pub(super) fn new(version: Version, generation: u64, slot: Option<u32>, at: Step) -> State {
+        State {
+            version,
+            generation,
+            slot,
+            at,
+            each_batch: false,
+            gone: None,
+            evicted: false,
+            notified: None,
+            damaged: None,
+            illegal: false,
+            reuses: Vec::new(),
+        }
+    }
+
+    pub(super) fn before(self) -> State {
+        State { at: BEFORE, ..self }
+    }
+
+    /// Whether it is a value that is in the index, if no change came after it.
+    pub(super) fn is_live(&self) -> bool {
+        self.version != ABSENT && self.gone.is_none()
+    }
+}
+
+/// A key's states, in order.
+#[derive(Clone, Debug)]
+pub(super) struct Key {
+    pub(super) states: Vec<State>,
+    /// The last state whose operation has been answered.
+    pub(super) acknowledged: usize,
+    /// From which step on which state is known to be durable, and why.
+    pub(super) durable: Vec<(Step, usize, Why)>,
+}
+
+impl Key {
+    pub(super) fn new(state: State) -> Key {
+        Key {
+            durable: vec![(state.at, 0, Why::Restart)],
+            states: vec![state],
+            acknowledged: 0,
+        }
+    }
+
+    pub(super) fn last(&self) -> usize {
+        self.states.len() - 1
+    }
+
+    pub(super) fn current(&self) -> &State {
+        &self.states[self.last()]
+    }
+
+    pub(super) fn of_generation(&mut self, generation: u64) -> Option<&mut State> {
+        let mut states = self.states.iter_mut().rev();
+        states.find(|state| state.version != ABSENT && state.generation == generation)
+    }
+}
+
+/// What the store was between two times at which it was emptied.
+#[derive(Clone, Debug)]
+pub(super) struct Era {
+    pub(super) from: Step,
+    /// From then on it is being emptied, by formatting if so.
+    pub(super) emptying: Option<(Step, bool)>,
+    pub(super) keys: Vec<Key>,
+    /// Which key and version each generation belongs to: it never repeats.
+    pub(super) generations: Generations,
+}
+
+impl Era {
+    pub(super) fn new(from: Step) -> Era {
+        let absent = || Key::new(State::new(ABSENT, 0, None, from));
+        Era {
+            from,
+            emptying: None,
+            keys: (0..KEYS).map(|_| absent()).collect(),
+            generations: Generations::new(),
+        }
+    }
+}

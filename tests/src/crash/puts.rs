@@ -1,0 +1,128 @@
+//! Puts of a run, and how their answers are judged.
+
+use rb_core::{Durability, Put, PutMode, PutOptions, Stored};
+use rb_io::OpKind;
+
+use super::history::Why;
+use super::oracle::{Since, Version};
+use super::states::State;
+use super::values::{name, value};
+use super::world::{Held, World, Writing};
+
+/// What a device answers that cannot write a place.
+pub(super) const EIO: i32 = 5;
+
+impl World {
+    pub(super) fn put(&self, most: u64) {
+        self.put_with(most, false, false);
+    }
+
+    pub(super) fn put_with(&self, most: u64, each_batch: bool, keep: bool) {
+        let Some(Held { store, opening }) = self.held() else {
+            return;
+        };
+        if self.random(24) == 0 {
+            self.arm_a_write();
+        }
+        let keys = self.some_keys(most);
+        let first = {
+            let mut inside = self.lock();
+            let first = inside.next_version;
+            inside.next_version += keys.len() as Version;
+            first
+        };
+        let names: Vec<_> = keys.iter().map(|key| name(*key)).collect();
+        let values: Vec<_> = (first..)
+            .zip(&keys)
+            .map(|(v, key)| value(*key, v))
+            .collect();
+        let puts: Vec<_> = names
+            .iter()
+            .zip(&values)
+            .map(|(k, v)| Put::new(k, v))
+            .collect();
+        let options = PutOptions {
+            durability: Some(match each_batch {
+                true => Durability::EachBatch,
+                false => Durability::Interval,
+            }),
+            mode: match keep {
+                true => PutMode::KeepExisting,
+                false => PutMode::Replace,
+            },
+            ..PutOptions::default()
+        };
+        let writings = (first..).map(|version| Writing {
+            version,
+            each_batch,
+            made: None,
+            was_there: false,
+        });
+        let since = self.begin(&keys, writings);
+        self.trace(|| format!("put {keys:?} v{first}.. each batch {each_batch} keep {keep}"));
+        let answers = match self.random(4) {
+            0 => self.wait(store.put_many_async(puts, options)),
+            _ => store.put_many(puts, options),
+        };
+        self.trace(|| format!("put {keys:?} v{first}..: {answers:?}"));
+        for ((key, since), answer) in keys.into_iter().zip(since).zip(answers) {
+            let Some(writing) = self.end(key) else {
+                continue;
+            };
+            match answer {
+                Ok(stored) => self.was_answered(key, since, writing, stored),
+                Err(error) => {
+                    self.judge("put", key, &error, opening);
+                    if writing.made.is_some() && !self.lock().oracle.loose {
+                        self.fail(format!(
+                            "the put of key {key} failed and took effect: {error}"
+                        ));
+                    }
+                }
+            }
+        }
+        let late = self.device.late_writes() > 0;
+        self.reach(State::LateWrite, late);
+    }
+
+    /// The next write of a slot fails; it may land all the same.
+    fn arm_a_write(&self) {
+        let Some(places) = self.places() else { return };
+        let times = 1 + self.random(3) as u32;
+        match self.random(2) {
+            0 => self.device.late_next(places.slots, EIO),
+            _ => self
+                .device
+                .fail_times(OpKind::Write, places.slots, EIO, times),
+        }
+    }
+
+    /// A put was answered. What the answer refers to is acknowledged, and durable if that was asked for.
+    fn was_answered(&self, key: usize, since: Since, writing: Writing, stored: Stored) {
+        let outcome = self.tell(|oracle, now| {
+            let Writing {
+                version,
+                each_batch,
+                made,
+                ..
+            } = writing;
+            let (state, why) = match (stored, made) {
+                (Stored::Stored, made) => (made, Why::Stored),
+                (_, Some(_)) => (None, Why::Stored),
+                (Stored::Existed, None) => (oracle.first_live(key, since), Why::Existed),
+                (_, None) => (oracle.first_change(key, since), Why::Superseded),
+            };
+            let Some(state) = state else {
+                return Err(format!(
+                    "the put of key {key} version {version} was answered {stored:?}, which it was not"
+                ));
+            };
+            oracle.answered(key, state);
+            if each_batch {
+                oracle.durable(key, state, now, why);
+            }
+            Ok(())
+        });
+        self.check(outcome);
+    }
+}

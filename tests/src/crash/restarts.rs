@@ -1,0 +1,110 @@
+//! What the oracle makes of a restart, with a crash before it or without, and of a store that is emptied.
+
+use super::history::{BEFORE, Era, Key, State, Step, Why};
+use super::oracle::{ABSENT, Generations, KEYS, Oracle, Version};
+
+impl Oracle {
+    /// The store was opened; an entry of each key, as a restart found it: version, generation and slot.
+    pub(super) fn opened(&mut self, found: &[Option<(Version, u64, u32)>], at: Step) {
+        self.owners.clear();
+        self.owed.clear();
+        self.events += 1;
+        // Only at the first opening after a crash.
+        let crash = self.inherited.take_if(|(until, _)| *until == Step::MAX);
+        let inherited = crash.map(|(_, legal)| legal);
+        let empty = found.iter().all(Option::is_none);
+        let emptied = inherited
+            .as_ref()
+            .is_some_and(|legal| legal.or_empty && empty);
+        if let Some(legal) = &inherited {
+            self.inherited = Some((at, legal.clone()));
+        }
+        if emptied {
+            return self.emptied(at);
+        }
+        for (key, found) in found.iter().enumerate() {
+            let (version, generation, slot) = match *found {
+                Some((version, generation, slot)) => (version, generation, Some(slot)),
+                None => (ABSENT, 0, None),
+            };
+            if let Some(slot) = slot {
+                self.owners.insert(slot, (key, generation));
+            }
+            let mut state = State::new(version, generation, slot, at);
+            if self.loose {
+                self.keys()[key] = Key::new(state.before());
+            } else if let Some(legal) = &inherited {
+                let legal = &legal.keys[key];
+                state.illegal = !legal.versions.contains(&version);
+                // Whether the crash lost its bytes is found out when it is read.
+                state.damaged = legal.may_miss(version).then_some(BEFORE);
+                self.keys()[key] = Key::new(state.before());
+            } else {
+                self.reopened(key, state);
+            }
+        }
+    }
+
+    /// The keys of which a restart found what cannot be.
+    pub(super) fn illegal(&self) -> Vec<usize> {
+        let keys = (0..KEYS).filter(|key| self.key(*key).current().illegal);
+        keys.collect()
+    }
+
+    /// A restart without a crash found this state of the key.
+    fn reopened(&mut self, key: usize, mut state: State) {
+        let current = self.key(key).current();
+        let same = (current.version, current.generation) == (state.version, state.generation);
+        let still_absent = state.version == ABSENT && current.version == ABSENT;
+        if still_absent || same && current.is_live() {
+            return;
+        }
+        let legal = self.legal_now(key);
+        state.illegal = !legal.versions.contains(&state.version);
+        // An evicted entry that returns may have lost its slot.
+        state.damaged = legal.may_miss(state.version).then_some(BEFORE);
+        let at = state.at;
+        let index = self.push(key, state);
+        self.durable(key, index, at, Why::Restart);
+        self.answered(key, index);
+    }
+
+    /// The store is being emptied or formatted.
+    pub(super) fn begin_emptying(&mut self, formatting: bool, at: Step) {
+        self.era_mut().emptying = Some((at, formatting));
+    }
+
+    /// It is empty, durably. Another epoch or another store: generations may begin again.
+    pub(super) fn emptied(&mut self, at: Step) {
+        self.eras.push(Era::new(at));
+        self.owners.clear();
+    }
+
+    /// The generations that were seen up to a step.
+    pub(super) fn generations_at(&self, at: Step) -> Generations {
+        let generations = self.era_at(at).generations.iter();
+        let seen = generations.filter(|(_, (.., seen))| *seen <= at);
+        seen.map(|(generation, (key, version, _))| (*generation, (*key, *version, BEFORE)))
+            .collect()
+    }
+
+    /// The recording begins: everything so far was before.
+    pub(super) fn start_history(&mut self) {
+        let last = self.eras.len() - 1;
+        self.eras.drain(..last);
+        self.inherited = None;
+        self.eras[0].from = BEFORE;
+        for key in &mut self.eras[0].keys {
+            for state in &mut key.states {
+                state.at = BEFORE;
+                let times = [&mut state.notified, &mut state.damaged];
+                times.into_iter().flatten().for_each(|time| *time = BEFORE);
+                state.reuses.iter_mut().for_each(|reuse| reuse.at = BEFORE);
+            }
+            key.durable.iter_mut().for_each(|(at, ..)| *at = BEFORE);
+        }
+        for (.., seen) in self.eras[0].generations.values_mut() {
+            *seen = BEFORE;
+        }
+    }
+}
