@@ -63,6 +63,10 @@ fn f() {
     let sources = self::sources(&[("lib.rs", "fn f() { a(b, c); }")]);
     let wrapped = edit("f", "\na(\n    b, // why\n    c,\n);\n", "d();");
     assert_eq!(self::changed(&sources, &wrapped), "fn f() { d(); }");
+    let documented = "struct A {\n    a: u8,\n    /// Why.\n    b: u8,\n}";
+    let sources = self::sources(&[("lib.rs", documented)]);
+    let both = edit("struct A", "a: u8, b: u8", "c: u8");
+    assert_eq!(self::changed(&sources, &both), "struct A {\n    c: u8,\n}");
 }
 
 #[test]
@@ -137,7 +141,7 @@ fn functions_are_named_by_type_and_trait() {
     let text = "
 trait Wave { fn complete(self); fn sent(&self) { x(0); } }
 struct Put<T>(T);
-impl<T> Put<T> { fn complete() { x(1); } }
+impl<T> Put<T> { fn complete() { x(1); } fn outer() { fn deep() { x(7); } } }
 impl<T: Send> crate::Wave for Put<T> { fn complete(self) { x(2); } }
 impl From<u8> for Put<u8> { fn from(_: u8) -> Self { x(3) } }
 impl From<u16> for Put<u16> { fn from(_: u16) -> Self { x(4) } }
@@ -154,6 +158,8 @@ fn complete() { x(5); fn inner() { x(6); } }";
     assert_eq!(number("<Put as From<u8>>::from"), '3');
     assert_eq!(number("<Put<u16> as From<u16>>::from"), '4');
     assert_eq!(number("complete::inner"), '6');
+    assert_eq!(number("deep"), '7');
+    assert_eq!(number("Put::outer::deep"), '7');
     let both = misfit(&sources, &edit("Put::complete", "x(...)", ""));
     has(
         &both,
