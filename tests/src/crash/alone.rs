@@ -69,7 +69,7 @@ impl World {
 
     /// What a restart without a crash found must be what the store held.
     fn check_found(&self) {
-        let illegal = self.lock().oracle.illegal();
+        let illegal = self.lock().illegal.clone();
         for key in illegal {
             let words = self.lock().oracle.explain_restart(key);
             self.check::<()>(Err(format!("after a restart without a crash {words}")));

@@ -72,7 +72,7 @@ impl Crash<'_> {
 
     /// What recovery has found, before anything is read: an entry that cannot be need not be served.
     fn check_entries(&self, child: &World) {
-        let illegal = child.lock().oracle.illegal();
+        let illegal = child.lock().illegal.clone();
         for key in illegal {
             let version = child.lock().oracle.key(key).current().version;
             if version == ABSENT || !self.legal.keys[key].may_miss(version) {

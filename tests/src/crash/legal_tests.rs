@@ -173,15 +173,14 @@ fn a_restart_without_a_crash_loses_nothing() {
     };
     let mut oracle = replaced(false);
     oracle.durable(0, 2, 8, Why::Close);
-    oracle.opened(&found(Some((2, 2, SLOT + 1))), 9);
-    assert!(oracle.illegal().is_empty());
+    let illegal = oracle.opened(&found(Some((2, 2, SLOT + 1))), 9);
+    assert!(illegal.is_empty());
     for (lost, words) in [
         (None, "key 0 is missing"),
         (Some((1, 1, SLOT)), "key 0 is version 1"),
     ] {
         let mut oracle = oracle.clone();
-        oracle.opened(&found(lost), 9);
-        assert_eq!(oracle.illegal(), [0]);
+        assert_eq!(oracle.opened(&found(lost), 9), [0]);
         let why = oracle.explain_restart(0);
         assert!(
             why.starts_with(words) && why.contains("because of a close"),

@@ -4,8 +4,9 @@ use super::history::{BEFORE, Era, Key, State, Step, Why};
 use super::oracle::{ABSENT, Generations, KEYS, Oracle, Version};
 
 impl Oracle {
-    /// The store was opened; an entry of each key, as a restart found it: version, generation and slot.
-    pub(super) fn opened(&mut self, found: &[Option<(Version, u64, u32)>], at: Step) {
+    /// The store was opened; an entry of each key, as a restart found it: version, generation and slot. Returns the keys
+    /// of which it must not have found that.
+    pub(super) fn opened(&mut self, found: &[Option<(Version, u64, u32)>], at: Step) -> Vec<usize> {
         self.owners.clear();
         self.owed.clear();
         self.events += 1;
@@ -20,8 +21,10 @@ impl Oracle {
             self.inherited = Some((at, legal.clone()));
         }
         if emptied {
-            return self.emptied(at);
+            self.emptied(at);
+            return Vec::new();
         }
+        let mut illegal = Vec::new();
         for (key, found) in found.iter().enumerate() {
             let (version, generation, slot) = match *found {
                 Some((version, generation, slot)) => (version, generation, Some(slot)),
@@ -38,35 +41,32 @@ impl Oracle {
                 state.illegal = !legal.versions.contains(&version);
                 // Whether the crash lost its bytes is found out when it is read.
                 state.damaged = legal.may_miss(version).then_some(BEFORE);
+                illegal.extend(state.illegal.then_some(key));
                 self.keys()[key] = Key::new(state.before());
-            } else {
-                self.reopened(key, state);
+            } else if self.reopened(key, state) {
+                illegal.push(key);
             }
         }
+        illegal
     }
 
-    /// The keys of which a restart found what cannot be.
-    pub(super) fn illegal(&self) -> Vec<usize> {
-        let keys = (0..KEYS).filter(|key| self.key(*key).current().illegal);
-        keys.collect()
-    }
-
-    /// A restart without a crash found this state of the key.
-    fn reopened(&mut self, key: usize, mut state: State) {
+    /// A restart without a crash found this state of the key. Returns whether it must not have.
+    fn reopened(&mut self, key: usize, mut state: State) -> bool {
         let current = self.key(key).current();
         let same = (current.version, current.generation) == (state.version, state.generation);
         let still_absent = state.version == ABSENT && current.version == ABSENT;
         if still_absent || same && current.is_live() {
-            return;
+            return false;
         }
         let legal = self.legal_now(key);
         state.illegal = !legal.versions.contains(&state.version);
         // An evicted entry that returns may have lost its slot.
         state.damaged = legal.may_miss(state.version).then_some(BEFORE);
-        let at = state.at;
+        let (at, illegal) = (state.at, state.illegal);
         let index = self.push(key, state);
         self.durable(key, index, at, Why::Restart);
         self.answered(key, index);
+        illegal
     }
 
     /// The store is being emptied or formatted.

@@ -54,6 +54,8 @@ pub(super) struct Inside {
     pub(super) opening: u64,
     /// The store is being closed.
     pub(super) closing: bool,
+    /// The keys of which the last opening found what cannot be.
+    pub(super) illegal: Vec<usize>,
     /// The validator may have more to do.
     pub(super) validates: bool,
     pub(super) next_version: Version,
@@ -153,6 +155,7 @@ impl World {
                 store: None,
                 opening: 0,
                 closing: false,
+                illegal: Vec::new(),
                 validates: false,
                 next_version,
                 locks: Vec::new(),
@@ -350,8 +353,9 @@ impl World {
             self.tell(|oracle, now| oracle.emptied(now));
         }
         let found = self.entries(&store);
-        self.tell(|oracle, now| oracle.opened(&found, now));
+        let illegal = self.tell(|oracle, now| oracle.opened(&found, now));
         let mut inside = self.lock();
+        inside.illegal = illegal;
         inside.validates = validates;
         inside.opening += 1;
         inside.closing = false;
