@@ -5,6 +5,7 @@
 pub mod churn;
 pub mod crash;
 pub mod device;
+pub mod exhaust;
 pub mod kill;
 mod marked;
 pub mod schedule;

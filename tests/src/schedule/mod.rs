@@ -21,6 +21,7 @@ use rb_core::{HeldLock, SwitchPoint};
 use rb_testkit::Moment;
 
 pub use baton::Baton;
+pub(crate) use baton::words;
 
 /// Where an operation can be suspended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
