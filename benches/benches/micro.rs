@@ -5,8 +5,8 @@ use std::hint::black_box;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use rb_bench::{IDENTITY, base_entry, empty_index, full_index, key};
 use rb_format::{
-    Compression, FORMAT_BLOCK, Generation, LogEncoder, LogPosition, Record, SectionBuilder,
-    SlotHeaderRef, key_hash, payload_checksum,
+    Compression, FORMAT_BLOCK, Generation, LogEncoder, LogPosition, MoreSlots, Record,
+    SectionBuilder, SlotHeaderRef, key_hash, payload_checksum, section_range,
 };
 use rb_index::Visit;
 use rb_io::{Limits, split};
@@ -70,10 +70,13 @@ fn slot_header(criterion: &mut Criterion) {
         generation: Generation(1 << 42),
         key: &key,
         metadata: &[],
+        more: MoreSlots::NONE,
         key_hash: key_hash(&IDENTITY.uuid, &key),
         payload_len: 65_536,
         payload_checksum: 1,
         placement: 0,
+        policy: 0,
+        expiry: 0,
     };
     let mut block = vec![0; FORMAT_BLOCK];
     header.encode_into(&IDENTITY, &mut block);
@@ -111,10 +114,13 @@ fn log(criterion: &mut Criterion) {
         let record = Record::Put {
             key: &key,
             slot: 1,
+            more: MoreSlots::NONE,
             generation: Generation(1 << 42),
             payload_len: 65_536,
             payload_checksum: 0x1234_5678,
             placement: 0,
+            policy: 0,
+            expiry: 0,
             metadata: &[],
         };
         bencher.iter(|| {
@@ -131,14 +137,17 @@ fn section(criterion: &mut Criterion) {
     const ENTRIES: u32 = 8_192;
     let mut group = criterion.benchmark_group("format::section");
     group.throughput(Throughput::Elements(u64::from(ENTRIES)));
-    let keys: Vec<_> = (0..ENTRIES).map(|number| key(u64::from(number))).collect();
+    // A section is of one hash range.
+    let in_range = |key: &[u8]| section_range(key_hash(&IDENTITY.uuid, key)) == 0;
+    let keys = (0_u64..).map(key).filter(|key| in_range(key));
+    let keys: Vec<_> = keys.take(ENTRIES as usize).collect();
     group.bench_function("encode/zstd=1", |bencher| {
         bencher.iter(|| {
             let position = LogPosition {
                 sequence: 1,
                 anchor: 0,
             };
-            let mut section = SectionBuilder::new(0..=u64::MAX, position);
+            let mut section = SectionBuilder::new(0, position);
             for (number, key) in (0..).zip(&keys) {
                 section.push(&base_entry(number, key));
             }

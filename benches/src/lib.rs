@@ -1,6 +1,6 @@
 //! What the benchmarks share: an index full of keys, and records about them.
 
-use rb_format::{BaseEntry, Generation, Identity, StoreUuid, key_hash};
+use rb_format::{BaseEntry, Generation, Identity, MoreSlots, StoreUuid, key_hash};
 use rb_index::{Index, IndexOptions, NewEntry, SlotId};
 
 /// The identity that all records of the benchmarks name.
@@ -108,10 +108,13 @@ pub fn base_entry(number: u32, key: &[u8]) -> BaseEntry<'_> {
         metadata: &[],
         key_hash: key_hash(&IDENTITY.uuid, key),
         slot: number,
+        more: MoreSlots::NONE,
         generation: Generation(1 << 42 | u64::from(number)),
         payload_len: 65_536,
         payload_checksum: u64::from(number.wrapping_mul(0x9E37_79B1)),
         placement: 0,
+        policy: 0,
+        expiry: 0,
         recency: number / 16,
     }
 }

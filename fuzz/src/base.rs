@@ -52,7 +52,7 @@ pub(crate) fn directory(data: &[u8]) {
         assert!(entry.offset >= end && entry.raw_len <= SECTION_RAW_MAX as u64);
         end = entry.offset + entry.padded_len();
         assert!(
-            end <= base.region_bytes,
+            end <= base.region_bytes - 4096,
             "{entry:?} in {}",
             base.region_bytes
         );
@@ -138,7 +138,10 @@ fn check_section(bytes: &[u8], entry: &DirectoryEntry, base: &samples::Base) {
     let mut found = 0_u32;
     let decoded = decode_section(bytes, entry, 0, &base.header, &geometry, limits, &mut |e| {
         found += 1;
-        let capacity = geometry.slot_capacity(e.slot).expect("the slot exists");
+        let slots = [e.slot].into_iter().chain(e.more.iter());
+        let capacity: u64 = slots
+            .map(|slot| geometry.slot_capacity(slot).expect("the slot exists"))
+            .sum();
         assert!((1..=capacity).contains(&e.payload_len.into()));
         assert!((1..=samples::KEY_LEN_MAX as usize).contains(&e.key.len()));
         assert!(e.metadata.len() <= samples::METADATA_LEN_MAX as usize);

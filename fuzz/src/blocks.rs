@@ -2,8 +2,8 @@
 //! every byte of it means something, and was checked.
 
 use rb_format::{
-    BaseHeader, FORMAT_BLOCK, Geometry, Incarnation, KEY_LEN_MAX, LogBlock, LogEncoder,
-    LogPosition, SlotHeader, Superblock, key_hash,
+    BaseHeader, Continuation, FORMAT_BLOCK, Geometry, Incarnation, KEY_LEN_MAX, LogBlock,
+    LogEncoder, LogPosition, SlotHeader, Superblock, VALUE_SLOTS_MAX, key_hash,
 };
 
 use crate::forge::{Forged, forge, seal};
@@ -46,6 +46,12 @@ pub(crate) fn superblock(data: &[u8]) {
         let capacity = geometry.class_capacity(class);
         assert_eq!(geometry.class_for(capacity), Some(class));
     }
+    for area in superblock.unused_areas() {
+        assert!(area.start < area.end && area.end <= superblock.device_bytes);
+    }
+    let longest = geometry.value_len_max();
+    let (_, slots) = geometry.slots_for(longest).expect("the longest value fits");
+    assert!(slots <= VALUE_SLOTS_MAX);
 }
 
 pub(crate) fn incarnation(data: &[u8]) {
@@ -59,9 +65,9 @@ pub(crate) fn slot_header(data: &[u8]) {
     // Half of the forged headers get the right key hash, or none would pass it.
     let fix_hash = data.len().is_multiple_of(2);
     let bytes = block_from(data, &samples::slot_header(), |bytes| {
-        let key_len = usize::from(u16::from_le_bytes([bytes[70], bytes[71]]));
+        let key_len = usize::from(u16::from_le_bytes([bytes[76], bytes[77]]));
         if fix_hash && key_len <= KEY_LEN_MAX {
-            let hash = key_hash(&ID.uuid, &bytes[80..80 + key_len]);
+            let hash = key_hash(&ID.uuid, &bytes[88..88 + key_len]);
             bytes[48..56].copy_from_slice(&hash.to_le_bytes());
         }
     });
@@ -69,6 +75,17 @@ pub(crate) fn slot_header(data: &[u8]) {
         let mut encoded = [0xff; FORMAT_BLOCK];
         header.encode_into(&ID, &mut encoded);
         same(&encoded, &bytes);
+    }
+}
+
+pub(crate) fn continuation(data: &[u8]) {
+    let bytes = block_from(data, &samples::continuation(), |_| {});
+    if let Ok(header) = Continuation::decode(&bytes, &ID) {
+        let mut encoded = [0xff; FORMAT_BLOCK];
+        header.encode_into(&ID, &mut encoded);
+        same(&encoded, &bytes);
+        assert!((1..=header.more_slots).contains(&header.number));
+        assert_ne!(header.slot, header.first_slot);
     }
 }
 

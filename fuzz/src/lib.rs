@@ -42,10 +42,11 @@ const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
 
 /// All targets. The bounds are those of `docs/testing.md`.
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 9] = [
     target("superblock", 64 * KIB, blocks::superblock),
     target("incarnation", 64 * KIB, blocks::incarnation),
     target("slot_header", 64 * KIB, blocks::slot_header),
+    target("continuation", 64 * KIB, blocks::continuation),
     target("log_block", 64 * KIB, blocks::log_block),
     target("base_header", 64 * KIB, blocks::base_header),
     target("base_directory", 64 * KIB, base::directory),

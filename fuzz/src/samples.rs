@@ -1,9 +1,10 @@
 //! One sound value of every structure, always the same, for the fuzzer to change.
 
 use rb_format::{
-    BaseEntry, BaseHeader, ClassRequest, Compression, DirectoryEntry, FORMAT_BLOCK, Generation,
-    Identity, Incarnation, LayoutRequest, LogEncoder, LogPosition, Record, SectionBuilder, Share,
-    SlotHeader, StoreUuid, Superblock, device_bytes_for, encode_directory, key_hash, plan,
+    BaseEntry, BaseHeader, ClassRequest, Compression, Continuation, DirectoryEntry, FORMAT_BLOCK,
+    Generation, Identity, Incarnation, LayoutRequest, LifetimeCounters, LogEncoder, LogPosition,
+    MoreSlots, Record, SectionBuilder, Share, SlotHeader, StoreUuid, Superblock, device_bytes_for,
+    encode_directory, key_hash, plan, section_range,
 };
 
 pub(crate) const ID: Identity = Identity {
@@ -54,13 +55,30 @@ pub(crate) fn slot_header() -> Vec<u8> {
     let key: Box<[u8]> = (*b"key of a slot").into();
     let header = SlotHeader {
         generation: Generation(5 << Generation::COUNTER_BITS | 9),
-        slot: 3,
+        slot: 8,
+        more: [11, 9].into(),
         key_hash: key_hash(&ID.uuid, &key),
-        payload_len: 4000,
+        payload_len: 20_000,
         payload_checksum: 0xdead_beef,
         placement: 1,
+        policy: 2,
+        expiry: 86_400,
         key,
         metadata: (*b"metadata").into(),
+    };
+    let mut bytes = vec![0; FORMAT_BLOCK];
+    header.encode_into(&ID, &mut bytes);
+    bytes
+}
+
+/// The header of the second further slot of that value.
+pub(crate) fn continuation() -> Vec<u8> {
+    let header = Continuation {
+        generation: Generation(5 << Generation::COUNTER_BITS | 9),
+        slot: 9,
+        first_slot: 8,
+        number: 2,
+        more_slots: 2,
     };
     let mut bytes = vec![0; FORMAT_BLOCK];
     header.encode_into(&ID, &mut bytes);
@@ -79,11 +97,26 @@ pub(crate) fn log_block() -> Vec<u8> {
         Record::Put {
             key: b"a key",
             slot: 3,
+            more: MoreSlots::NONE,
             generation,
             payload_len: 100,
             payload_checksum: 77,
             placement: 0,
+            policy: 0,
+            expiry: 0,
             metadata: b"m",
+        },
+        Record::Put {
+            key: b"a key of a large value",
+            slot: 8,
+            more: MoreSlots::from(&[11, 9][..]),
+            generation,
+            payload_len: 20_000,
+            payload_checksum: 78,
+            placement: 1,
+            policy: 2,
+            expiry: 86_400,
+            metadata: b"",
         },
         Record::Remove {
             key: b"another key",
@@ -97,6 +130,15 @@ pub(crate) fn log_block() -> Vec<u8> {
     }
     encoder.seal(98);
     encoder.take_sealed().bytes
+}
+
+/// Keys whose hashes are in this range.
+pub(crate) fn keys_of(range: usize) -> impl Iterator<Item = [u8; 3]> {
+    let keys = (0..=u16::MAX).map(|number| {
+        let [high, low] = number.to_be_bytes();
+        [b'k', high, low]
+    });
+    keys.filter(move |key| section_range(key_hash(&ID.uuid, key)) == range)
 }
 
 /// A base of two sections.
@@ -118,18 +160,27 @@ pub(crate) fn base() -> Base {
     let (mut directory, mut sections) = (Vec::new(), Vec::new());
     let mut offset = FORMAT_BLOCK as u64;
     for section in 0..2_u32 {
-        let mut builder = SectionBuilder::new(0..=u64::MAX, position);
-        for number in 0..6 {
-            let key = [b'k', section as u8, number];
+        let range = section as usize;
+        let mut builder = SectionBuilder::new(range, position);
+        for (number, key) in (0..6_u8).zip(keys_of(range)) {
+            // The last entries of the second section are a value of three slots and one of one.
+            let slot = section * 6 + u32::from(number);
+            let more: &[u32] = match slot {
+                10 => &[8, 9],
+                _ => &[],
+            };
             let entry = BaseEntry {
                 key: &key,
                 metadata: &key[..usize::from(number % 3)],
                 key_hash: key_hash(&ID.uuid, &key),
-                slot: section * 6 + u32::from(number),
+                slot,
+                more: MoreSlots::from(more),
                 generation: Generation(u64::from(number) + 1),
-                payload_len: 100,
+                payload_len: 100 + 8192 * more.len() as u32,
                 payload_checksum: 5,
                 placement: 0,
+                policy: number.into(),
+                expiry: 1000,
                 recency: number.into(),
             };
             builder.push(&entry);
@@ -153,9 +204,15 @@ pub(crate) fn base() -> Base {
         directory_offset: offset,
         directory_len: encoded.len,
         directory_checksum: encoded.checksum,
+        lifetime: LifetimeCounters {
+            puts: 12,
+            openings: 5,
+            ..LifetimeCounters::default()
+        },
+        bad_blocks: vec![513, 700],
         bad_slots: vec![1, 11],
     };
-    let region_bytes = offset + encoded.bytes.len() as u64;
+    let region_bytes = offset + encoded.bytes.len() as u64 + FORMAT_BLOCK as u64;
     Base {
         header,
         directory,

@@ -19,6 +19,7 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
         "superblock" => raw(samples::superblock().encode().to_vec()),
         "incarnation" => raw(samples::incarnation().encode().to_vec()),
         "slot_header" => raw(samples::slot_header()),
+        "continuation" => raw(samples::continuation()),
         "log_block" => raw(samples::log_block()),
         "base_header" => raw(samples::base().header.encode().to_vec()),
         "base_directory" => vec![

@@ -2,11 +2,11 @@
 //! and by the commands of `cargo xtask`. The README's example is compiled here.
 #![cfg_attr(doctest, doc = include_str!("../../README.md"))]
 
-pub mod churn;
 pub mod crash;
 pub mod device;
 pub mod exhaust;
-pub mod kill;
+pub mod log_order;
 mod marked;
+pub mod race;
 pub mod schedule;
 pub mod tally;

@@ -1,37 +1,38 @@
 //! Build tasks: `cargo xtask TASK`. CI calls `cargo xtask test` and nothing else.
 
+mod programs;
 mod run;
 mod task_bench;
 mod task_device;
 mod task_fuzz;
 mod task_loom;
 mod task_miri;
+mod task_mutants;
 mod task_package;
-mod task_planted;
 mod task_profile;
 mod task_test;
 mod task_tidy;
 
 use std::process::ExitCode;
 
-use crate::run::cargo;
+use crate::programs::Program;
 
 const HELP: &str = "\
 cargo xtask TASK
 
   test            everything that needs no special device: format, tidy, lints, tests with each set
                   of features, docs, loom models, packages
-  tidy            house rules: unsafe only in its rooms, dependency direction, module docs
+  tidy            house rules: unsafe only in its rooms, dependency direction, module docs, mutants that match
   loom [FILTER]   the concurrency models of rb-index, every interleaving up to a bound; says how many
   crash [OPTIONS] crashes a store on a simulated device at every write, opens and checks what is left;
                   --minutes N, --seed S, --runs N, --trace, --json
-  kill [OPTIONS]  kills a process at work on a file store 300 times per engine and checks what it leaves;
-                  --rounds N, --engine posix|io_uring|all, --seed S, --json
-  churn [OPTIONS] readers against delete and reuse for 60 s per engine; --seconds N, and as for kill
+  race [OPTIONS]  real threads on small stores that are dropped, closed and killed, for 60 s per engine; compares
+                  every key with an oracle; --seconds N, or --kill-rounds N: until N were killed;
+                  --threads N, --each-batch, --engine posix|io_uring|all, --seed S, --json
   fuzz ...        coverage-guided fuzzing of every decoder; needs a C++ compiler
   miri            what the interpreter of undefined behaviour can run; takes a nightly toolchain with miri
-  planted [FILTER] plants each bug of tests/planted in a copy of the tree; its machine must find it;
-                  --seconds N for each, --json
+  mutants [FILTER] makes each fault of tests/mutants in a copy of the tree; its harness must find it; FILTER is a
+                  part of MUTANT/HARNESS; --seconds N for each, --json
   device-test [OPTIONS] every engine on emulated drives under real kernels, and on loop devices; fetches QEMU
                   and kernels into target/device-lab; --quick, --machine FILTER (of machine/device/engine),
                   --json; or on hardware: --device PATH, which asks for the serial number; --serial S
@@ -50,17 +51,17 @@ fn main() -> ExitCode {
         "test" => task_test::run(),
         "tidy" => task_tidy::run(),
         "loom" => task_loom::run(args.next().as_deref(), task_loom::Form::Full),
-        "crash" => run_check(&task, &["--release"], args),
-        // Not a release build: debug assertions see more.
-        "kill" | "churn" => run_check(&task, &[], args),
-        "planted" => task_planted::run(args),
+        "mutants" => task_mutants::run(args),
         "bench" => task_bench::run(args),
         "device-test" => task_device::run(args),
         "fuzz" => task_fuzz::run(args),
         "miri" => task_miri::run(),
         "profile" => task_profile::run(args),
         "package" => task_package::run(),
-        _ => Err(format!("no such task: {task:?}\n{HELP}")),
+        _ => match Program::named(&task) {
+            Some(program) => program.run(args),
+            None => Err(format!("no such task: {task:?}\n{HELP}")),
+        },
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -69,18 +70,4 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// Runs a program of the whole-store tests.
-fn run_check(
-    program: &str,
-    build: &[&str],
-    args: impl Iterator<Item = String>,
-) -> Result<(), String> {
-    let args: Vec<String> = args.collect();
-    let mut line = vec!["run", "-q", "-p", "rb-tests", "--bin", program];
-    line.extend_from_slice(build);
-    line.push("--");
-    line.extend(args.iter().map(String::as_str));
-    cargo(&line)
 }

@@ -37,12 +37,15 @@ pub(crate) fn run() -> Result<(), String> {
         let text = fs::read_to_string(path).map_err(|why| format!("{}: {why}", path.display()))?;
         check_source(path, &text, &mut breaches);
     }
-    crate::task_planted::check(&mut breaches)?;
+    let mutants = crate::task_mutants::check(&mut breaches)?;
     for breach in &breaches {
         eprintln!("tidy: {breach}");
     }
     if breaches.is_empty() {
-        eprintln!("== tidy: {} files in order", sources.len());
+        eprintln!(
+            "== tidy: {} files and {mutants} mutants in order",
+            sources.len()
+        );
         return Ok(());
     }
     Err(format!("{} house rules broken", breaches.len()))

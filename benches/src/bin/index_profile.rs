@@ -256,19 +256,16 @@ fn get(index: &Index, hash: u64, key: &[u8]) {
 
 fn put(index: &Index, hash: u64, key: &[u8], generation: &AtomicU64) {
     let shard = index.shard_of(hash);
+    let mut slots: Vec<SlotId> = Vec::new();
+    index.take_free(0, 1, &mut slots);
+    let Some(slot) = slots.pop() else { return };
     let reserved = {
         let mut shard = index.lock(shard, Visit::Operation);
         let generation = generation.fetch_add(1, Ordering::Relaxed);
-        shard.reserve(hash, key, generation, PutMode::Replace)
+        shard.reserve(hash, key, slot, generation, PutMode::Replace)
     };
-    let mut slots: Vec<SlotId> = Vec::new();
     let Reserve::Reserved(reservation) = reserved else {
-        return;
-    };
-    index.take_free(0, 1, &mut slots);
-    let Some(slot) = slots.pop() else {
-        index.lock(shard, Visit::Operation).cancel(reservation, key);
-        return;
+        return index.give_back(&[slot]);
     };
     let entry = NewEntry {
         slot,

@@ -156,6 +156,9 @@ pub(crate) fn put_many(
                 options,
             };
             match wave {
+                Some((wave, requests)) if requests.is_empty() => {
+                    putting.acknowledge(wave.ticket(), &mut Wakes::default());
+                }
                 Some((wave, requests)) => start(&inner, Some(putting.job(wave, requests))),
                 None => putting.finish(&mut Wakes::default()),
             }
@@ -199,7 +202,6 @@ fn prepare(inner: &Arc<Inner>, puts: Vec<Put<'_>>, options: PutOptions) -> Resul
         )?),
         None => None,
     };
-    let wave = wave.filter(|(_, requests)| !requests.is_empty());
     Ok(Prepared {
         pass,
         answers,
@@ -239,8 +241,7 @@ impl Putting {
     /// Step 5, without blocking the driver: the committer answers once the records are durable.
     fn acknowledge(mut self, ticket: u64, wakes: &mut Wakes) {
         let inner = Arc::clone(&self.inner);
-        let durability = self.options.durability.unwrap_or(inner.options.durability);
-        let each_batch = durability == Durability::EachBatch;
+        let each_batch = inner.durability(self.options) == Durability::EachBatch;
         let Some(writer) = inner.writer.as_ref().filter(|_| each_batch) else {
             self.finish(wakes);
             return;
@@ -256,7 +257,7 @@ impl Putting {
             self.finish(&mut Wakes::default());
         };
         writer.log.when_durable(ticket, Box::new(durable));
-        if inner.is_manual() {
+        if inner.is_manual() && !writer.log.is_durable(ticket) {
             drop(inner.commit(writer));
         }
     }

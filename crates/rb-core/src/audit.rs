@@ -31,7 +31,7 @@ use rb_io::{Access, Engine, EngineKind};
 use crate::boot::{choose_superblock, read_copies};
 use crate::error::OpenError;
 use crate::meta_io::MetaIo;
-use crate::open::{BOOT_ARENA, Source, open_path};
+use crate::open::{BOOT_ARENA, Source, check_features, open_path};
 use crate::options::OnLostMetadata;
 use crate::recover::recover;
 pub use report::{AuditReport, AuditState, Finding, Severity};
@@ -163,6 +163,7 @@ pub(crate) fn audit_source(source: &Source, options: &AuditOptions) -> Result<Au
             });
         }
     };
+    check_features(&source.path, &found.newest, true)?;
     let geometry = Geometry::new(&found.newest);
     let mut audit = Audit {
         io,

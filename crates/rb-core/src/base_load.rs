@@ -9,7 +9,7 @@ use crossbeam::channel::bounded;
 use parking_lot::Mutex;
 use rb_format::{
     BaseEntry, BaseHeader, Corruption, DirectoryEntry, FORMAT_BLOCK, Generation, Geometry,
-    KeyLimits, LOG_BLOCK_PAYLOAD, Record, SectionScratch, Superblock, decode_directory,
+    KeyLimits, LOG_BLOCK_PAYLOAD, MoreSlots, Record, SectionScratch, Superblock, decode_directory,
     decode_section_with, log_blocks, padded_len,
 };
 use rb_index::{Index, LoadEntry, Loader, NewEntry, SlotId};
@@ -32,6 +32,8 @@ pub(crate) enum Unusable {
     Damage(String),
     /// It may be sound, but this build cannot read it.
     Unreadable(Corruption),
+    /// It names a value of several slots, which this program does not read.
+    SeveralSlots(&'static str),
     /// Nothing of this store and epoch was written there yet.
     Absent(String),
     /// The device or its queue does not answer: that says nothing about what is on it.
@@ -67,6 +69,7 @@ impl Display for Unusable {
         match self {
             Unusable::Damage(why) | Unusable::Absent(why) => f.write_str(why),
             Unusable::Unreadable(why) => why.fmt(f),
+            Unusable::SeveralSlots(what) => write!(f, "{what}: a value of several slots"),
             Unusable::NoAnswer(error) => f.write_str(&words(error)),
         }
     }
@@ -167,6 +170,9 @@ pub(crate) fn load_base(
                         geometry,
                         limits,
                         &mut |entries| {
+                            if entries.iter().any(|entry| !entry.more.is_empty()) {
+                                *failure.lock() = Some(Unusable::SeveralSlots("base section"));
+                            }
                             let claims: Vec<_> = entries.iter().map(claim).collect();
                             loader.load_batch(&claims);
                         },
@@ -281,10 +287,13 @@ fn entries_max(superblock: &Superblock, geometry: &Geometry) -> u64 {
     let shortest = Record::Put {
         key: &[0],
         slot: 0,
+        more: MoreSlots::NONE,
         generation: Generation(1),
         payload_len: 1,
         payload_checksum: 0,
         placement: 0,
+        policy: 0,
+        expiry: 0,
         metadata: &[],
     };
     let in_block = LOG_BLOCK_PAYLOAD / shortest.encoded_len();

@@ -19,9 +19,10 @@ use std::time::{Duration, Instant};
 
 use rb_format::{
     BAD_SLOTS_MAX, BaseEntry, BaseHeader, Compression, DirectoryEntry, FORMAT_BLOCK, Generation,
-    LogPosition, Region, SectionBuilder, encode_directory,
+    LifetimeCounters, MoreSlots, Region, SECTION_RANGES, SECTION_RAW_MIN, SectionBuilder,
+    encode_directory, section_range,
 };
-use rb_index::{Cursor, Visit};
+use rb_index::{Cursor, SnapshotEntry, Visit};
 
 use crate::base_load::limits_of;
 use crate::commit::{Aftermath, check_writer, words};
@@ -37,6 +38,10 @@ const ENTRIES_PER_HOLD: usize = 64;
 /// zstd's fastest regular level: base entries are mostly incompressible keys and checksums, and
 /// higher levels gain little for several times the CPU.
 const COMPRESSION: Compression = Compression::Zstd { level: 1 };
+
+/// Bytes that unfinished sections hold together: the largest of more than this is no smaller than the smallest
+/// that a base region is sized for.
+const OPEN_SECTIONS_MAX: usize = SECTION_RANGES * SECTION_RAW_MIN;
 
 /// How fast a checkpoint is written.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -139,11 +144,13 @@ impl Inner {
             region: &region,
             base_sequence,
             next: region.offset + FORMAT_BLOCK as u64,
+            open: (0..SECTION_RANGES).map(|_| None).collect(),
             directory: Vec::new(),
         };
         for shard in 0..self.index.shards() {
             sections.write_shard(&mut checkpointer.io, shard)?; // 1
         }
+        sections.write_rest(&mut checkpointer.io)?;
         let SectionWriter {
             next: directory_at,
             directory,
@@ -170,6 +177,8 @@ impl Inner {
             directory_offset: directory_at - region.offset,
             directory_len: encoded.len,
             directory_checksum: encoded.checksum,
+            lifetime: LifetimeCounters::default(),
+            bad_blocks: Vec::new(),
             bad_slots: writer
                 .quarantine
                 .lock()
@@ -204,6 +213,23 @@ impl Inner {
     }
 }
 
+fn base_entry<'a>(entry: &SnapshotEntry<'a>) -> BaseEntry<'a> {
+    BaseEntry {
+        key: entry.key,
+        metadata: entry.metadata,
+        key_hash: entry.hash,
+        slot: entry.located.slot.0,
+        more: MoreSlots::NONE,
+        generation: Generation(entry.located.generation),
+        payload_len: entry.located.payload_len,
+        payload_checksum: entry.located.payload_checksum,
+        placement: entry.located.placement,
+        policy: 0,
+        expiry: 0,
+        recency: entry.recency,
+    }
+}
+
 /// Why writing stops after a checkpoint that failed.
 fn failed(error: &Error) -> String {
     format!("the checkpoint failed: {}", words(error))
@@ -234,6 +260,8 @@ struct SectionWriter<'a> {
     region: &'a Region,
     base_sequence: u64,
     next: u64,
+    /// The section of each hash range that still takes entries.
+    open: Vec<Option<SectionBuilder>>,
     directory: Vec<DirectoryEntry>,
 }
 
@@ -242,50 +270,62 @@ impl SectionWriter<'_> {
     fn write_shard(&mut self, io: &mut MetaIo, shard: usize) -> Result<(), Error> {
         let log = &self.writer.log;
         let limits = limits_of(&self.inner.superblock);
-        let range = self.inner.index.hash_range(shard);
-        let new_section = |position: LogPosition| SectionBuilder::new(range.clone(), position);
         let mut cursor = Cursor::default();
-        let mut open = new_section(log.position());
         let mut more = true;
         while more {
             let mut full = Vec::new();
             // Not under the lock: growing by megabytes takes a millisecond.
-            open.reserve(ENTRIES_PER_HOLD, limits);
+            for open in self.open.iter_mut().flatten() {
+                open.reserve(ENTRIES_PER_HOLD, limits);
+            }
             {
                 let mut guard = self.inner.index.lock(shard, Visit::Background);
                 let held = Instant::now();
                 let position = log.position();
-                more = guard.snapshot(&mut cursor, ENTRIES_PER_HOLD, &mut |entry| {
-                    let entry = BaseEntry {
-                        key: entry.key,
-                        metadata: entry.metadata,
-                        key_hash: entry.hash,
-                        slot: entry.located.slot.0,
-                        generation: Generation(entry.located.generation),
-                        payload_len: entry.located.payload_len,
-                        payload_checksum: entry.located.payload_checksum,
-                        placement: entry.located.placement,
-                        recency: entry.recency,
-                    };
+                let open = &mut self.open;
+                let mut copy = |entry: SnapshotEntry<'_>| {
+                    let entry = base_entry(&entry);
+                    let range = section_range(entry.key_hash);
+                    let new_section = || SectionBuilder::new(range, position);
+                    let open = open[range].get_or_insert_with(new_section);
                     if !open.push(&entry) {
-                        full.push(std::mem::replace(&mut open, new_section(position)));
+                        full.push(std::mem::replace(open, new_section()));
                         let taken = open.push(&entry);
                         debug_assert!(taken, "an empty section takes any entry");
                     }
-                });
+                };
+                more = guard.snapshot(&mut cursor, ENTRIES_PER_HOLD, &mut copy);
+                if !more {
+                    // An observer has not been notified of these evictions: the base must not make them durable.
+                    guard.snapshot_evicted(&mut copy);
+                }
                 raise(&self.inner.counters.longest_snapshot_hold, held.elapsed());
                 guard.step_aside();
             }
             self.inner.switch(SwitchPoint::CheckpointCopied);
+            while self.open_bytes() > OPEN_SECTIONS_MAX {
+                let largest = self.open.iter_mut().max_by_key(|open| bytes_of(open));
+                full.extend(largest.and_then(Option::take));
+            }
             for section in full {
                 self.write_section(io, section)?;
             }
         }
-        if open.is_empty() {
-            Ok(())
-        } else {
-            self.write_section(io, open)
+        Ok(())
+    }
+
+    /// Writes the sections that still took entries.
+    fn write_rest(&mut self, io: &mut MetaIo) -> Result<(), Error> {
+        for range in 0..self.open.len() {
+            if let Some(section) = self.open[range].take() {
+                self.write_section(io, section)?;
+            }
         }
+        Ok(())
+    }
+
+    fn open_bytes(&self) -> usize {
+        self.open.iter().map(bytes_of).sum()
     }
 
     fn write_section(&mut self, io: &mut MetaIo, section: SectionBuilder) -> Result<(), Error> {
@@ -308,6 +348,10 @@ impl SectionWriter<'_> {
         }
         Ok(())
     }
+}
+
+fn bytes_of(section: &Option<SectionBuilder>) -> usize {
+    section.as_ref().map_or(0, SectionBuilder::raw_len)
 }
 
 /// The checkpoint duty of the store's own threads: until the log stops.

@@ -75,12 +75,11 @@ impl Inner {
         self.switch(SwitchPoint::CommitBegins);
         let mut committer = self.lock_over_io(&writer.committer, HeldLock::Committer);
         self.poison.check()?;
-        let freed = self.mark_freed(writer);
         let pending = writer.log.take();
         // After that: a slot that asks for a commit from now on is either settled by this one or gets its own.
         let quarantined = writer.quarantine.lock().waiting();
         if pending.is_none() && quarantined.is_none() {
-            self.freed_is_durable(writer, freed);
+            self.look_for_discards(writer);
             return Ok(Aftermath::default());
         }
         self.switch(SwitchPoint::CommitTaken);
@@ -100,7 +99,11 @@ impl Inner {
         }
         self.switch(SwitchPoint::CommitFlushed);
         let waiters = match (&written, &pending) {
-            (Ok(()), Some(pending)) => writer.log.mark_durable(pending.last(), pending.ticket),
+            (Ok(()), Some(pending)) => {
+                // Before anyone who waits for it goes on: what it freed is free for them.
+                self.index.set_durable(pending.ticket);
+                writer.log.mark_durable(pending.last(), pending.ticket)
+            }
             _ => Vec::new(),
         };
         drop(committer);
@@ -108,7 +111,7 @@ impl Inner {
         match written {
             Ok(()) => {
                 self.counters.commits.fetch_add(1, Ordering::Relaxed);
-                self.freed_is_durable(writer, freed);
+                self.look_for_discards(writer);
                 let bad_slots =
                     quarantined.map_or_else(Vec::new, |waited| self.settle(writer, waited));
                 Ok(Aftermath { waiters, bad_slots })

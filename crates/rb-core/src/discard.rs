@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use rb_format::{FORMAT_BLOCK, Geometry};
-use rb_index::{FreedMark, Index, SlotId};
+use rb_index::{Index, SlotId};
 use rb_io::{DiscardLimits, IoError, Limits};
 
 use crate::commit::{check_writer, words};
@@ -129,27 +129,16 @@ impl Discards {
 }
 
 impl Inner {
-    /// Before a commit takes what is queued: the slots whose freeing it makes durable.
-    pub(crate) fn mark_freed(&self, writer: &Writer) -> Option<FreedMark> {
-        let discards = writer.discards.as_ref();
-        let is_on = discards.is_some_and(Discards::is_on);
-        is_on.then(|| self.index.mark_freed())
-    }
-
-    /// That commit ended well.
-    pub(crate) fn freed_is_durable(&self, writer: &Writer, mark: Option<FreedMark>) {
-        let Some(mark) = mark else { return };
-        if self.index.allow_discards(&mark) {
+    /// After a commit: slots may wait for their discard now. If more may come to do so without a record that brings a
+    /// commit, has another one follow, which costs no request if there is nothing to write.
+    pub(crate) fn look_for_discards(&self, writer: &Writer) {
+        if !writer.discards.as_ref().is_some_and(Discards::is_on) {
+            return;
+        }
+        if self.index.has_undiscarded() {
             writer.log.want_discard();
         }
-        self.mark_later(writer);
-    }
-
-    /// Sees to it that another commit follows if slots wait for one, or may become free without a record that brings
-    /// one. It costs no request if there is nothing to write.
-    pub(crate) fn mark_later(&self, writer: &Writer) {
-        let discards = writer.discards.as_ref();
-        if discards.is_some_and(Discards::is_on) && self.index.awaits_mark() {
+        if self.index.awaits_undiscarded() {
             let later = self.options.clock.now().saturating_add(LOOK_AGAIN);
             writer.log.want_commit_at(later);
         }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rb_format::{Corruption, LayoutError, StoreUuid};
+use rb_format::{Corruption, LayoutError, StoreUuid, UnknownFeatures};
 
 /// Why an operation on one key, or on the store as a whole, did not do what was asked.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -216,6 +216,15 @@ pub enum OpenError {
         /// Which version was found and which are readable.
         why: Corruption,
     },
+    /// The store uses features that this program does not know, and which say that it must not open the store, or
+    /// not for writing.
+    #[error("{path}: {why}")]
+    Features {
+        /// The device.
+        path: PathBuf,
+        /// Which features.
+        why: UnknownFeatures,
+    },
     /// The device is smaller than the layout in its superblock.
     #[error(
         "{path}: the layout needs {needed} bytes, the device has {found}: it was truncated, or copied to a smaller one"
@@ -246,6 +255,12 @@ pub enum OpenError {
     Build {
         /// What is missing.
         why: Corruption,
+    },
+    /// The store holds a value of several slots, which this program does not read.
+    #[error("the {what} names a value of several slots: it was written by a newer program")]
+    SeveralSlots {
+        /// Where the value is named.
+        what: &'static str,
     },
     /// All incarnation numbers are used up.
     #[error("store {uuid}: all {limit} openings are used up; format it again")]

@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use rb_format::{
     BaseHeader, ClassRequest, FORMAT_BLOCK, Generation, INCARNATION_A_OFFSET, INCARNATION_B_OFFSET,
-    Identity, LayoutRequest, LogPosition, METADATA_START, Region, SUPERBLOCK_A_OFFSET,
-    SUPERBLOCK_B_OFFSET, Share, StoreUuid, Superblock, device_bytes_for, encode_directory, plan,
+    Identity, LayoutRequest, LifetimeCounters, LogPosition, Region, SUPERBLOCK_A_OFFSET,
+    SUPERBLOCK_B_OFFSET, Share, StoreUuid, Superblock, base_header_offsets, device_bytes_for,
+    encode_directory,
 };
 use rb_io::{Access, Device, DeviceKind, Engine, EngineKind, wipe_list};
 
@@ -16,6 +17,9 @@ use crate::discard::discard_all;
 use crate::error::{Error, FormatError};
 use crate::meta_io::MetaIo;
 use crate::options::FormatOptions;
+
+/// Bytes of an unused area that are looked at and made zero together.
+const ZERO_AT_ONCE: usize = 256 << 10;
 
 /// Formats a device, a file, or a file to be made.
 ///
@@ -29,7 +33,7 @@ pub fn format(options: &FormatOptions) -> Result<Superblock, FormatError> {
     let target = Target::find(path)?;
     // Plan first: a request that cannot work must not touch, make or grow anything.
     let bytes = target.size(options)?;
-    let superblock = plan(&layout(options, bytes), identity)?;
+    let superblock = plan(options, bytes, identity)?;
     let device = match target {
         Target::New | Target::EmptyFile => make(path, bytes, options, 0)?,
         Target::File { bytes: before } => {
@@ -154,7 +158,7 @@ pub fn format_engine(
         uuid: new_uuid(options)?,
         epoch: 1,
     };
-    let superblock = plan(&layout(options, engine.capacity_bytes()), identity)?;
+    let superblock = plan(options, engine.capacity_bytes(), identity)?;
     write_store(engine.as_ref(), &superblock, &[], options)?;
     Ok(superblock)
 }
@@ -174,14 +178,22 @@ fn new_uuid(options: &FormatOptions) -> Result<StoreUuid, FormatError> {
     Ok(StoreUuid(bytes))
 }
 
-fn layout(options: &FormatOptions, device_bytes: u64) -> LayoutRequest {
-    LayoutRequest {
+fn plan(
+    options: &FormatOptions,
+    device_bytes: u64,
+    identity: Identity,
+) -> Result<Superblock, FormatError> {
+    let request = LayoutRequest {
         device_bytes,
         classes: options.classes.clone(),
         key_len_max: options.key_len_max,
         metadata_len_max: options.metadata_len_max,
         log_bytes: options.log_bytes,
-    }
+    };
+    Ok(Superblock {
+        formatted_at: options.formatted_at,
+        ..rb_format::plan(&request, identity)?
+    })
 }
 
 fn check_consent(options: &FormatOptions, device: &Device) -> Result<(), FormatError> {
@@ -260,23 +272,43 @@ fn wipe(io: &mut MetaIo, foreign: &[Range<u64>]) -> Result<(), Error> {
     Ok(())
 }
 
-/// Zeroes the fixed places and the other base's header, the superblocks durably before anything that
-/// they name: a crash leaves the old store whole, or none. The flush of the new base covers the rest, and
-/// only then come the new superblocks. Old records elsewhere name another UUID.
+/// Zeroes the fixed places, the places of base headers and the unused areas, the superblocks durably before
+/// anything that they name: a crash leaves the old store whole, or none. The flush of the new base covers the
+/// rest, and only then come the new superblocks. Old records elsewhere name another UUID.
 fn invalidate(io: &mut MetaIo, superblock: &Superblock) -> Result<(), Error> {
     let zeros = vec![0; FORMAT_BLOCK];
     for offset in [SUPERBLOCK_A_OFFSET, SUPERBLOCK_B_OFFSET] {
         io.write(offset, &zeros)?;
     }
     io.flush()?;
-    let rest = [
-        INCARNATION_A_OFFSET,
-        INCARNATION_B_OFFSET,
-        METADATA_START,
-        superblock.base_b.offset,
-    ];
-    rest.into_iter()
-        .try_for_each(|offset| io.write(offset, &zeros))
+    let headers = superblock.bases().map(base_header_offsets);
+    [INCARNATION_A_OFFSET, INCARNATION_B_OFFSET]
+        .into_iter()
+        .chain(headers.into_iter().flatten())
+        .try_for_each(|offset| io.write(offset, &zeros))?;
+    superblock
+        .unused_areas()
+        .into_iter()
+        .try_for_each(|area| zero(io, area))
+}
+
+/// Makes an area of whole blocks zero, writing only what is not: most devices come that way.
+fn zero(io: &mut MetaIo, area: Range<u64>) -> Result<(), Error> {
+    let zeros = vec![0; ZERO_AT_ONCE];
+    let mut at = area.start;
+    while at < area.end {
+        let len = zeros.len().min((area.end - at) as usize);
+        let is_zero = match io.read(at, len) {
+            Ok(found) => found[..len].iter().all(|byte| *byte == 0),
+            Err(error) if error.is_damage() => false,
+            Err(error) => return Err(error),
+        };
+        if !is_zero {
+            io.write(at, &zeros[..len])?;
+        }
+        at += len as u64;
+    }
+    Ok(())
 }
 
 /// Writes the first base of an epoch, without entries, into a base region.
@@ -301,6 +333,8 @@ pub(crate) fn write_empty_base(
         directory_offset: FORMAT_BLOCK as u64,
         directory_len: directory.len,
         directory_checksum: directory.checksum,
+        lifetime: LifetimeCounters::default(),
+        bad_blocks: Vec::new(),
         bad_slots: bad_slots.to_vec(),
     };
     io.write(region.offset, &header.encode()[..])?;

@@ -19,7 +19,7 @@ use crate::gate::{Gate, Pass};
 use crate::lanes::Lanes;
 use crate::log::{DeltaLog, Need, Permit};
 use crate::meta_io::MetaIo;
-use crate::options::{Background, Lifetime, StoreOptions};
+use crate::options::{Background, Durability, Lifetime, PutOptions, StoreOptions};
 use crate::poison::Poison;
 use crate::quarantine::Quarantine;
 use crate::recover::RecoveryReport;
@@ -113,6 +113,11 @@ impl Inner {
     pub(crate) fn placement_of(&self, lifetime: Lifetime) -> Option<PlacementId> {
         let lifetimes = &self.options.placement.lifetimes;
         lifetimes.get(usize::from(lifetime.0)).copied()
+    }
+
+    /// When a put with these options is acknowledged.
+    pub(crate) fn durability(&self, options: PutOptions) -> Durability {
+        options.durability.unwrap_or(self.options.durability)
     }
 
     pub(crate) fn is_manual(&self) -> bool {

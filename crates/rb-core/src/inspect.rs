@@ -15,7 +15,7 @@ use crate::boot::{choose_superblock, read_copies};
 use crate::commit::words;
 use crate::error::OpenError;
 use crate::meta_io::MetaIo;
-use crate::open::{BOOT_ARENA, Source, open_path};
+use crate::open::{BOOT_ARENA, Source, check_features, open_path};
 
 /// Which of two places.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,6 +120,7 @@ fn inspect_source(source: &Source, target: &Target) -> Result<Vec<Inspected>, Op
     }
     let found = choose_superblock(&copies, &source.path, capacity, source.signature.clone())?;
     drop(copies);
+    check_features(&source.path, &found.newest, true)?;
     let geometry = Geometry::new(&found.newest);
     let mut look = Look {
         io,

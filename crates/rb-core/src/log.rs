@@ -15,8 +15,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use rb_format::{
-    FORMAT_BLOCK, LOG_BLOCK_PAYLOAD, LogEncoder, LogPosition, RECORD_LEN_MAX, Record, Region,
-    log_block_offset,
+    FORMAT_BLOCK, LOG_BLOCK_PAYLOAD, LogEncoder, LogPosition, Record, Region, log_block_offset,
 };
 
 use crate::error::Error;
@@ -99,6 +98,8 @@ pub(crate) enum Duty {
 pub(crate) struct Need {
     bytes: usize,
     records: usize,
+    /// Bytes of the longest record.
+    longest: usize,
 }
 
 impl Need {
@@ -111,15 +112,17 @@ impl Need {
 
     /// One more record, of this key and metadata.
     pub(crate) fn add(&mut self, key: &[u8], metadata: &[u8]) {
-        // What a record adds to key and metadata is at most 64 bytes (`docs/format.md`).
-        self.bytes += RECORD_LEN_MAX.min(64 + key.len() + metadata.len());
+        let record = Record::put_len(key.len(), metadata.len(), 1);
+        self.bytes += record;
         self.records += 1;
+        self.longest = self.longest.max(record);
     }
 
     /// Blocks that they may take: those they fill, and one partly filled for each hold of a shard's
     /// lock, because a commit may seal a block in between.
     fn blocks(self, shards: usize) -> u64 {
-        let filled = self.bytes.div_ceil(LOG_BLOCK_PAYLOAD - RECORD_LEN_MAX);
+        // A block is sealed when the next record does not fit, so less than the longest is left in it.
+        let filled = self.bytes.div_ceil(LOG_BLOCK_PAYLOAD - self.longest);
         (filled + self.records.min(shards) + 1) as u64
     }
 }

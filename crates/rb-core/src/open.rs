@@ -104,6 +104,7 @@ pub(crate) fn open(source: Source, options: StoreOptions) -> Result<Inner, OpenE
     let meta = |arena, depth| meta_on(engine.as_ref(), arena, depth);
     let mut io = meta(BOOT_ARENA, options.queue_depth)?;
     let mut found = read_superblocks(&mut io, &path, engine.capacity_bytes(), signature)?;
+    check_features(&path, &found.newest, options.read_only)?;
     let geometry = Geometry::new(&found.newest);
     check_geometry(&path, &geometry, &options)?;
     let shards = options
@@ -158,11 +159,14 @@ pub(crate) fn open(source: Source, options: StoreOptions) -> Result<Inner, OpenE
         options.queues_max,
     );
     let Recovered {
-        index,
+        mut index,
         mut report,
         newest,
         ..
     } = recovered;
+    if options.events.is_some() {
+        index.keep_evicted();
+    }
     if let (Some(writer), true) = (&mut writer, options.discard_freed) {
         let by = engine.discards().unwrap_or_else(|| Arc::clone(&engine));
         let io = meta_on(by.as_ref(), discard::ARENA, discard::DEPTH)?;
@@ -252,6 +256,20 @@ fn check_options(options: &StoreOptions) -> Result<(), OpenError> {
         return bad("start_empty", "true".into(), "not together with read_only");
     }
     Ok(())
+}
+
+/// Refuses a store that uses what this program does not know, as far as that says.
+pub(crate) fn check_features(
+    path: &Path,
+    superblock: &Superblock,
+    read_only: bool,
+) -> Result<(), OpenError> {
+    let checked = match read_only {
+        true => superblock.features.check_read(),
+        false => superblock.features.check_write(),
+    };
+    let path = path.to_path_buf();
+    checked.map_err(|why| OpenError::Features { path, why })
 }
 
 /// Refuses ids that the device does not have; 0 is none by its type.

@@ -3,7 +3,7 @@
 use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rb_io::{Arena, EngineKind, PlacementId};
 
@@ -238,14 +238,18 @@ pub struct FormatOptions {
     pub force: bool,
     /// Told how many bytes have been discarded, and of how many.
     pub progress: Option<Progress>,
+    /// When the store is formatted, in seconds since the Unix epoch: expiries count from it.
+    pub formatted_at: u64,
     /// Random bytes, for the UUID.
     pub random: Arc<dyn Random>,
 }
 
 impl FormatOptions {
-    /// Options for one class of slots with default limits: keys up to 512 bytes, no metadata.
+    /// Options for one class of slots with default limits: keys up to 512 bytes, no metadata. The time is that
+    /// of the system's clock.
     #[must_use]
     pub fn new(path: impl Into<PathBuf>, classes: Vec<rb_format::ClassRequest>) -> FormatOptions {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         FormatOptions {
             path: path.into(),
             bytes: None,
@@ -258,6 +262,7 @@ impl FormatOptions {
             consent: false,
             force: false,
             progress: None,
+            formatted_at: now.map_or(0, |now| now.as_secs()),
             random: Arc::new(SystemRandom),
         }
     }

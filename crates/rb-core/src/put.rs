@@ -65,8 +65,7 @@ pub(crate) fn put_many(
                 .for_each(|at| answers[at] = Err(error.clone())),
         }
     }
-    let durability = options.durability.unwrap_or(inner.options.durability);
-    if durability == Durability::EachBatch {
+    if inner.durability(options) == Durability::EachBatch {
         let outcome = inner.make_durable(writer, ticket); // 5
         not_durable(&mut answers, outcome);
     }
@@ -75,14 +74,11 @@ pub(crate) fn put_many(
     answers
 }
 
-/// Takes the acknowledgement of what was stored back if its commit failed.
+/// Takes the answers back if the commit failed of what they say or refer to: an existing value, or a later change, may
+/// be gone after a crash like a value that was stored.
 pub(crate) fn not_durable(answers: &mut [PutResult], outcome: Result<(), Error>) {
     if let Err(error) = outcome {
-        for answer in answers
-            .iter_mut()
-            .filter(|answer| matches!(answer, Ok(Stored::Stored)))
-        {
-            *answer = Err(error.clone());
-        }
+        let good = answers.iter_mut().filter(|answer| answer.is_ok());
+        good.for_each(|answer| *answer = Err(error.clone()));
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rb_format::{Generation, Record, SlotHeaderRef, payload_checksum};
+use rb_format::{Generation, MoreSlots, Record, SlotHeaderRef, payload_checksum};
 use rb_index::{NewEntry, Published, Reservation, SlotId, Visit};
 use rb_io::{Completion, PlacementId, Request};
 
@@ -13,11 +13,11 @@ use crate::get_wave::take_buffers;
 use crate::inner::{Inner, Writer};
 use crate::lanes::Wave;
 use crate::log::{Need, Permit};
-use crate::options::PutOptions;
+use crate::options::{Durability, PutOptions};
 use crate::put::PutResult;
 use crate::put_plan::{Payload, Planned, Put, Stored};
 use crate::simulator::{Change, SwitchPoint};
-use crate::slots::take_slots;
+use crate::slots::{Taken, Wanted, take_slots};
 use crate::stats::add;
 use crate::value::ValueBuf;
 
@@ -42,13 +42,17 @@ pub(crate) struct PutWave {
     writings: Vec<Writing>,
     permit: Permit,
     placement: Option<PlacementId>,
+    /// Its puts are acknowledged when they are durable.
+    strict: bool,
+    /// What was answered so far refers to nothing that is not durable with this ticket.
+    ticket: u64,
     sent: Arc<AtomicBool>,
 }
 
 /// What a wave of writes came to.
 pub(crate) struct PutAnswers {
     pub(crate) answers: Vec<(usize, PutResult)>,
-    /// Durable once this ticket is.
+    /// They, and what they refer to, are durable once this ticket is.
     pub(crate) ticket: u64,
 }
 
@@ -76,7 +80,7 @@ impl PutWave {
 
         let wanted: Vec<_> = planned
             .iter()
-            .map(|p| crate::slots::Wanted {
+            .map(|p| Wanted {
                 key: p.put.key,
                 hash: p.hash,
                 shard: p.shard,
@@ -92,6 +96,8 @@ impl PutWave {
             writings: Vec::new(),
             permit,
             placement,
+            strict: inner.durability(options) == Durability::EachBatch,
+            ticket: 0,
             sent: Arc::default(),
         };
         let mut requests = Vec::with_capacity(planned.len());
@@ -116,42 +122,39 @@ impl PutWave {
                     Some(bytes),
                 ),
             };
-            match (taken, memory) {
-                (Ok(Some((reservation, slot))), Some(mut memory)) => {
-                    if let Some(bytes) = foreign {
-                        memory.copy_from_slice(bytes);
-                        add(&inner.counters.bytes_copied, bytes.len());
-                    }
-                    let writing = Writing {
-                        at,
-                        hash,
-                        shard,
-                        key: key.into(),
-                        metadata: metadata.into(),
-                        generation: Generation(reservation.generation()),
-                        reservation: Some(reservation),
-                        slot,
-                        payload_len: 0,
-                        payload_checksum: 0,
-                        placement: near,
-                    };
-                    requests.push(wave.add(writing, memory));
+            let (reservation, slot) = match taken {
+                Taken::Slot(reservation, slot) => (reservation, slot),
+                Taken::Exists(ticket) => {
+                    answers[at] = Ok(Stored::Existed);
+                    wave.ticket = wave.ticket.max(ticket);
+                    continue;
                 }
-                (Ok(None), _) => answers[at] = Ok(Stored::Existed),
-                (Err(error), _) => answers[at] = Err(error),
-                (Ok(Some((reservation, slot))), None) => {
-                    // Unreachable: there is a buffer for each value. Give everything back anyway.
-                    inner
-                        .index
-                        .lock(shard, Visit::Operation)
-                        .cancel(reservation, key);
-                    inner.index.give_back(&[slot]);
-                    answers[at] = Err(Error::Busy {
-                        what: "buffer memory",
-                        waited: inner.busy_wait(),
-                    });
+                Taken::Failed(error) => {
+                    answers[at] = Err(error);
+                    continue;
                 }
+            };
+            let Some(mut memory) = memory else {
+                unreachable!("a buffer was taken for each value in the caller's memory")
+            };
+            if let Some(bytes) = foreign {
+                memory.copy_from_slice(bytes);
+                add(&inner.counters.bytes_copied, bytes.len());
             }
+            let writing = Writing {
+                at,
+                hash,
+                shard,
+                key: key.into(),
+                metadata: metadata.into(),
+                generation: Generation(reservation.generation()),
+                reservation: Some(reservation),
+                slot,
+                payload_len: 0,
+                payload_checksum: 0,
+                placement: near,
+            };
+            requests.push(wave.add(writing, memory));
         }
         inner.switch(SwitchPoint::Sending);
         Ok((wave, requests))
@@ -172,10 +175,13 @@ impl PutWave {
         let header = SlotHeaderRef {
             generation,
             slot: slot.0,
+            more: MoreSlots::NONE,
             key_hash: hash,
             payload_len: writing.payload_len,
             payload_checksum: writing.payload_checksum,
             placement: writing.placement,
+            policy: 0,
+            expiry: 0,
             key: &writing.key,
             metadata: &writing.metadata,
         };
@@ -191,6 +197,11 @@ impl PutWave {
 }
 
 impl PutWave {
+    /// What was answered before anything was sent is durable with this ticket.
+    pub(crate) fn ticket(&self) -> u64 {
+        self.ticket
+    }
+
     /// What [`Wave::sent`] sets, for a driver that does not see the wave.
     pub(crate) fn sent_flag(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.sent)
@@ -224,7 +235,7 @@ impl Wave for PutWave {
             .log
             .is_stopped()
             .then(|| inner.stopped(Error::Closed));
-        let mut ticket = 0;
+        let mut ticket = self.ticket;
         for group in by_shard(writings.len(), |at| writings[at].shard) {
             let mut shard = inner.index.lock(group.shard, Visit::Operation);
             let mut published = Vec::with_capacity(group.positions.len());
@@ -255,16 +266,27 @@ impl Wave for PutWave {
                         published.push(position);
                         Stored::Stored
                     }
-                    Published::Exists => Stored::Existed,
-                    Published::Superseded | Published::Removed => Stored::Superseded,
+                    // The answer refers to what came before it, which may not be durable.
+                    Published::Exists => {
+                        let existing = shard.ticket_of(writing.hash, &writing.key);
+                        ticket = ticket.max(existing);
+                        Stored::Existed
+                    }
+                    Published::Superseded | Published::Removed => {
+                        ticket = ticket.max(shard.last_ticket());
+                        Stored::Superseded
+                    }
                 };
                 add(&inner.counters.bytes_put, writing.payload_len as usize);
                 answers.push((writing.at, Ok(stored)));
             }
-            let records = published.iter().map(|&at| writings[at].record());
-            ticket = writer
-                .log
-                .queue(&self.permit, records, inner.options.clock.now());
+            if !published.is_empty() {
+                let records = published.iter().map(|&at| writings[at].record());
+                let now = inner.options.clock.now();
+                let queued = writer.log.queue(&self.permit, records, now);
+                shard.recorded(queued, self.strict);
+                ticket = ticket.max(queued);
+            }
             drop(shard);
             inner.switch(SwitchPoint::Published);
         }
@@ -306,10 +328,13 @@ impl Writing {
         Record::Put {
             key: &self.key,
             slot: self.slot.0,
+            more: MoreSlots::NONE,
             generation: self.generation,
             payload_len: self.payload_len,
             payload_checksum: self.payload_checksum,
             placement: self.placement,
+            policy: 0,
+            expiry: 0,
             metadata: &self.metadata,
         }
     }
@@ -335,7 +360,7 @@ impl Drop for PutWave {
             }
         }
         if let Some(writer) = &self.inner.writer {
-            self.inner.mark_later(writer);
+            self.inner.look_for_discards(writer);
         }
     }
 }

@@ -205,6 +205,7 @@ pub(crate) fn no_base(why: Unusable) -> OpenError {
     match why {
         Unusable::NoAnswer(source) => OpenError::Io { what, source },
         Unusable::Unreadable(why) => OpenError::Build { why },
+        Unusable::SeveralSlots(what) => OpenError::SeveralSlots { what },
         Unusable::Damage(why) | Unusable::Absent(why) => OpenError::Resource { what, why },
     }
 }
@@ -269,6 +270,9 @@ pub(crate) fn from_base(
         &loader,
     )
     .map_err(failed("reading the delta log"))?;
+    if replayed.several_slots {
+        return Err(OpenError::SeveralSlots { what: "delta log" });
+    }
     report.log_time = start.elapsed();
 
     let start = Instant::now();

@@ -85,9 +85,12 @@ fn remove_some(
                 Ok(shard.remove(hashes[at], key, generation.0).is_some())
             });
         }
-        ticket = writer
-            .log
-            .queue(&permit, records, inner.options.clock.now());
+        if !records.is_empty() {
+            let now = inner.options.clock.now();
+            ticket = writer.log.queue(&permit, records, now);
+            let strict = inner.options.durability == Durability::EachBatch;
+            shard.recorded(ticket, strict);
+        }
         drop(shard);
         inner.switch(SwitchPoint::Removed);
     }

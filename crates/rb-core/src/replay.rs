@@ -33,6 +33,8 @@ pub(crate) struct Replayed {
     /// Proof that the log goes on after its apparent end, or a record that cannot be.
     pub(crate) damage: Option<Damage>,
     pub(crate) bad_slots: Vec<u32>,
+    /// A record names a value of several slots, which this program does not read.
+    pub(crate) several_slots: bool,
     /// The index's clock after the last replayed put.
     pub(crate) recency: u32,
 }
@@ -101,6 +103,7 @@ pub(crate) fn replay(
         records,
         closed_after,
         bad_slots,
+        several_slots,
         damage,
     } = applier.found.into_inner();
     let blocks = chain.at.sequence - start.sequence;
@@ -115,6 +118,7 @@ pub(crate) fn replay(
         incarnation: chain.incarnation,
         damage: damage.or(end_damage),
         bad_slots,
+        several_slots,
         recency: recency.wrapping_add(stamps),
     })
 }
@@ -271,6 +275,7 @@ struct Found {
     /// The block after the last one that ends with a close.
     closed_after: Option<u64>,
     bad_slots: Vec<u32>,
+    several_slots: bool,
     /// The first.
     damage: Option<Damage>,
 }
@@ -360,12 +365,18 @@ impl Applier<'_, '_> {
             Record::Put {
                 key,
                 slot,
+                more,
                 generation,
                 payload_len,
                 payload_checksum,
                 placement,
                 metadata,
+                ..
             } => {
+                if !more.is_empty() {
+                    self.found.lock().several_slots = true;
+                    return Ok(());
+                }
                 self.check(key, metadata, slot, payload_len)?;
                 let slot = SlotId(slot);
                 let entry = NewEntry {

@@ -55,6 +55,7 @@ pub(crate) fn scan(
             || header.key.len() > superblock.key_len_max as usize
             || header.metadata.len() > superblock.metadata_len_max as usize
             || u64::from(header.payload_len) > capacity
+            || !header.more.is_empty()
         {
             return;
         }

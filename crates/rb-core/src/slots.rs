@@ -1,10 +1,13 @@
-//! Step 2 of a put: a reservation and a slot for each key, evicting where nothing is free.
+//! Step 2 of a put: a slot for each key, evicting where nothing is free, then a generation.
+//!
+//! In this order: the former owner of a slot drew its generation before it freed the slot, so the generations of a
+//! slot's owners ascend. Recovery relies on it: of two claims of a slot the higher generation wins.
 //!
 //! Slots come from the free list first, all of a class in one call. What is missing is evicted where
 //! the index says that entries were used longest ago: one shard at a time, counted apart from the
 //! visits that the batch makes for its own keys.
 
-use rb_index::{Evicted, PutMode, Reservation, Reserve, SlotId, Visit};
+use rb_index::{Evicted, PutMode, Reservation, Reserve, ShardGuard, SlotId, Visit};
 
 use crate::batch::by_shard;
 use crate::error::Error;
@@ -20,14 +23,17 @@ pub(crate) struct Wanted<'a> {
     pub(crate) class: u8,
 }
 
-/// A reservation with its slot; none if the key exists and is to be kept.
-pub(crate) type Taken = Result<Option<(Reservation, SlotId)>, Error>;
+/// What a key gets.
+pub(crate) enum Taken {
+    /// A slot, and a generation that was drawn for it.
+    Slot(Reservation, SlotId),
+    /// None: the key exists, is to be kept, and is durable with this ticket.
+    Exists(u64),
+    Failed(Error),
+}
 
-/// Reserves each key and takes a slot for it, if it can be one that was last written with the placement id
+/// Takes a slot for each key and reserves it, if it can be one that was last written with the placement id
 /// `near` (0: none). Answers in the order of `wanted`.
-///
-/// Reservations come first, so that no more slots are taken, and no more is evicted, than are needed: a slot that
-/// is given back has lost its place among the free ones.
 pub(crate) fn take_slots(
     inner: &Inner,
     writer: &Writer,
@@ -35,88 +41,167 @@ pub(crate) fn take_slots(
     mode: PutMode,
     near: u16,
 ) -> Vec<Taken> {
-    let mut taken: Vec<Taken> = wanted.iter().map(|_| Ok(None)).collect();
-    let mut reserved: Vec<Vec<(usize, Reservation)>> = Vec::new();
-    reserved.resize_with(inner.geometry.classes(), Vec::new);
-    for group in by_shard(wanted.len(), |at| wanted[at].shard) {
-        let mut shard = inner.index.lock(group.shard, Visit::Operation);
-        for at in group.positions {
-            let Wanted {
-                key, hash, class, ..
-            } = wanted[at];
-            let generation = match writer.next_generation() {
-                Ok(generation) => generation,
-                Err(error) => {
-                    taken[at] = Err(error);
-                    continue;
-                }
-            };
-            match shard.reserve(hash, key, generation.0, mode) {
-                Reserve::Exists(_) => {}
-                Reserve::Reserved(reservation) => {
-                    reserved[usize::from(class)].push((at, reservation));
+    let no_space = |wanted: &Wanted<'_>| {
+        Taken::Failed(Error::NoSpace {
+            slot_bytes: inner.geometry.class_capacity(wanted.class),
+        })
+    };
+    let mut taken: Vec<Taken> = wanted.iter().map(no_space).collect();
+    let mut needy: Vec<usize> = (0..wanted.len()).collect();
+    if mode == PutMode::KeepExisting {
+        // No entry is evicted for a key that exists. What exists now may be gone when the key is reserved, and the other
+        // way round, so that looks again.
+        each(inner, wanted, &needy, |shard, at| {
+            if let Some(ticket) = existing(shard, &wanted[at]) {
+                taken[at] = Taken::Exists(ticket);
+            }
+        });
+        needy.retain(|&at| !matches!(taken[at], Taken::Exists(_)));
+    }
+    let (mut slots, mut owners) = (vec![None; wanted.len()], Vec::with_capacity(needy.len()));
+    for class in 0..inner.geometry.classes() as u8 {
+        let of_class = needy.iter().filter(|&&at| wanted[at].class == class);
+        let of_class: Vec<usize> = of_class.copied().collect();
+        match take(inner, writer, class, of_class.len(), near) {
+            Ok(found) => {
+                for (at, slot) in of_class.into_iter().zip(found) {
+                    slots[at] = Some(slot);
+                    owners.push(at);
                 }
             }
+            Err(error) => of_class
+                .into_iter()
+                .for_each(|at| taken[at] = Taken::Failed(error.clone())),
         }
     }
+    owners.sort_unstable();
+    let mut unneeded = Vec::new();
+    each(inner, wanted, &owners, |shard, at| {
+        let Some(slot) = slots[at] else { return };
+        let Wanted { key, hash, .. } = wanted[at];
+        let reserved = writer
+            .next_generation()
+            .map(|generation| shard.reserve(hash, key, slot, generation.0, mode));
+        taken[at] = match reserved {
+            Ok(Reserve::Reserved(reservation)) => {
+                return taken[at] = Taken::Slot(reservation, slot);
+            }
+            Ok(Reserve::Exists(_)) => Taken::Exists(shard.ticket_of(hash, key)),
+            Err(error) => Taken::Failed(error),
+        };
+        unneeded.push(slot);
+    });
+    inner.index.give_back(&unneeded);
     inner.switch(SwitchPoint::Reserved);
-    for (class, reserved) in (0_u8..).zip(reserved) {
-        let mut slots = take(inner, class, reserved.len(), near).into_iter();
-        for (at, reservation) in reserved {
-            let Wanted { key, shard, .. } = wanted[at];
-            taken[at] = match slots.next() {
-                Some(slot) => Ok(Some((reservation, slot))),
-                None => {
-                    inner
-                        .index
-                        .lock(shard, Visit::Operation)
-                        .cancel(reservation, key);
-                    Err(Error::NoSpace {
-                        slot_bytes: inner.geometry.class_capacity(class),
-                    })
-                }
-            };
-        }
-    }
     taken
 }
 
+/// The ticket of the key's entry; none if there is no entry.
+fn existing(shard: &mut ShardGuard<'_>, wanted: &Wanted<'_>) -> Option<u64> {
+    let found = shard.get(wanted.hash, wanted.key);
+    found.map(|_| shard.ticket_of(wanted.hash, wanted.key))
+}
+
+/// Visits these positions, with one hold of each shard's lock.
+fn each(
+    inner: &Inner,
+    wanted: &[Wanted<'_>],
+    positions: &[usize],
+    mut visit: impl FnMut(&mut ShardGuard<'_>, usize),
+) {
+    for group in by_shard(positions.len(), |n| wanted[positions[n]].shard) {
+        let mut shard = inner.index.lock(group.shard, Visit::Operation);
+        for n in group.positions {
+            visit(&mut shard, positions[n]);
+        }
+    }
+}
+
 /// Takes up to `count` slots of a class: free ones, all in one call; evicts what is missing, and then looks once
-/// more among the free, where a slot may have arrived meanwhile.
-fn take(inner: &Inner, class: u8, count: usize, near: u16) -> Vec<SlotId> {
+/// more among the free, where a slot may have arrived meanwhile. Where slots wait for a commit and nothing else is
+/// left, it commits.
+fn take(
+    inner: &Inner,
+    writer: &Writer,
+    class: u8,
+    count: usize,
+    near: u16,
+) -> Result<Vec<SlotId>, Error> {
     let mut slots = Vec::with_capacity(count);
-    let free = inner.index.take_free_near(class, count, near, &mut slots);
+    take_free(inner, class, count, near, &mut slots);
+    if slots.len() < count {
+        evict(inner, class, count, &mut slots);
+        take_free(inner, class, count, near, &mut slots);
+    }
+    if slots.len() < count && inner.index.awaits_durability(class) {
+        if let Err(error) = inner.commit(writer) {
+            inner.index.give_back(&slots);
+            return Err(error);
+        }
+        take_free(inner, class, count, near, &mut slots);
+    }
+    Ok(slots)
+}
+
+/// Takes free slots until there are `count`. Those whose former value a crash may still need come last.
+fn take_free(inner: &Inner, class: u8, count: usize, near: u16, slots: &mut Vec<SlotId>) {
+    let before = slots.len();
+    let missing = count - before;
+    if inner.index.take_free_near(class, missing, near, slots) < missing {
+        let early = slots.len();
+        inner.index.take_early(class, count - early, slots);
+        taken(inner, &slots[early..], true);
+        taken(inner, &slots[before..early], false);
+    } else {
+        taken(inner, &slots[before..], false);
+    }
     inner.switch(SwitchPoint::SlotsTaken);
-    if free < count {
-        let mut evicted = Vec::new();
-        inner.index.evict_oldest(class, count - free, &mut evicted);
-        slots.extend(evicted.iter().map(|evicted| evicted.slot));
-        inner.switch(SwitchPoint::Evicted);
-        let missing = count - slots.len();
-        inner.index.take_free_near(class, missing, near, &mut slots);
-        // No lock is held.
-        for Evicted {
+}
+
+fn taken(inner: &Inner, slots: &[SlotId], early: bool) {
+    for slot in slots {
+        let slot = slot.0;
+        inner.changed(&Change::Taken { slot, early });
+    }
+}
+
+/// Evicts entries until there are `count` slots, and notifies the observer before any of that can be durable.
+fn evict(inner: &Inner, class: u8, count: usize, slots: &mut Vec<SlotId>) {
+    let mut evicted = Vec::new();
+    let missing = count - slots.len();
+    inner.index.evict_oldest(class, missing, &mut evicted);
+    for Evicted {
+        key,
+        generation,
+        slot,
+        ..
+    } in &evicted
+    {
+        let (generation, slot) = (*generation, slot.0);
+        inner.changed(&Change::Evicted {
             key,
             generation,
             slot,
+        });
+    }
+    slots.extend(evicted.iter().map(|evicted| evicted.slot));
+    taken(inner, &slots[slots.len() - evicted.len()..], false);
+    inner.switch(SwitchPoint::Evicted);
+    if inner.options.events.is_some() {
+        for Evicted {
+            key,
+            generation,
+            hash,
             ..
         } in &evicted
         {
-            let (generation, slot) = (*generation, slot.0);
-            inner.changed(&Change::Evicted {
-                key,
-                generation,
-                slot,
-            });
+            let generation = *generation;
             inner.emit(&Event::Evicted { key, generation });
+            // From now on a base may leave the entry out.
+            let shard = inner.index.shard_of(*hash);
+            let mut shard = inner.index.lock(shard, Visit::Eviction);
+            shard.delivered(key, generation);
         }
-        inner.switch(SwitchPoint::EvictionsNotified);
     }
-    for slot in &slots {
-        inner.changed(&Change::Taken {
-            slot: slot.0,
-            early: false,
-        });
-    }
-    slots
+    inner.switch(SwitchPoint::EvictionsNotified);
 }

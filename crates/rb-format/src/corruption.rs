@@ -96,6 +96,14 @@ pub enum Corruption {
         /// Its first byte.
         start: u64,
     },
+    /// A value names one slot twice.
+    #[error("{what}: names slot {slot} twice")]
+    SlotTwice {
+        /// The structure.
+        what: &'static str,
+        /// The slot.
+        slot: u32,
+    },
     /// The record belongs to another store.
     #[error("{what}: belongs to store {found}, not to {expected}")]
     WrongStore {

@@ -11,6 +11,7 @@ pub use tables::Structure;
 
 use crate::block::CHECKSUM_OFFSET;
 use crate::log::record_structure;
+use crate::more_slots::MORE_SLOT_LEN;
 use crate::{Generation, RUNS_MAX, StoreUuid};
 
 /// One field of a structure.
@@ -81,19 +82,19 @@ impl Fields {
                         self.walk(Structure::Run, raw, start + run * stride, &name);
                     }
                 }
-                "bad_slots" => {
-                    let count = number_of(structure, bytes, "bad_slot_count") as usize;
-                    let slots: Vec<String> = part
-                        .chunks_exact(4)
-                        .take(count)
-                        .map(|raw| number(raw).to_string())
-                        .collect();
-                    self.push(
-                        start,
-                        4 * slots.len(),
-                        name,
-                        format!("[{}]", slots.join(", ")),
-                    );
+                "bad_slots" | "bad_blocks" => {
+                    let (count, len) = match place.name {
+                        "bad_slots" => ("bad_slot_count", 4),
+                        _ => ("bad_block_count", 8),
+                    };
+                    let count = number_of(structure, bytes, count) as usize;
+                    let listed = &part[..count.saturating_mul(len).min(part.len())];
+                    self.push(start, listed.len(), name, list(listed, len));
+                }
+                "label" => {
+                    let end = part.iter().rposition(|byte| *byte != 0);
+                    let text = part[..end.map_or(0, |end| end + 1)].escape_ascii();
+                    self.push(start, part.len(), name, text.to_string());
                 }
                 "body" => self.key_and_metadata(structure, bytes, part, start, before),
                 "records" => {
@@ -113,7 +114,7 @@ impl Fields {
         }
     }
 
-    /// Key and metadata as long as the structure says, as far as there are bytes.
+    /// Key, metadata and further slots as long as the structure says, as far as there are bytes.
     fn key_and_metadata(
         &mut self,
         structure: Structure,
@@ -131,6 +132,12 @@ impl Fields {
             let text = body[at..at + len].escape_ascii().to_string();
             self.push(start + at, len, format!("{before}{name}"), text);
             at += len;
+        }
+        let more = number_of(structure, bytes, "more_slots") as usize * MORE_SLOT_LEN;
+        let more = &body[at..at + more.min(body.len() - at)];
+        if !more.is_empty() {
+            let text = list(more, MORE_SLOT_LEN);
+            self.push(start + at, more.len(), format!("{before}slots"), text);
         }
     }
 
@@ -172,6 +179,15 @@ fn number_of(structure: Structure, bytes: &[u8], name: &str) -> u64 {
         .map_or(0, number)
 }
 
+/// Numbers of `len` bytes each.
+fn list(bytes: &[u8], len: usize) -> String {
+    let numbers: Vec<String> = bytes
+        .chunks_exact(len)
+        .map(|raw| number(raw).to_string())
+        .collect();
+    format!("[{}]", numbers.join(", "))
+}
+
 /// Up to 8 bytes, the lowest first.
 fn number(bytes: &[u8]) -> u64 {
     bytes
@@ -194,8 +210,17 @@ fn value(name: &str, bytes: &[u8]) -> String {
             format!("{} (opening {opening}, number {counter})", generation.0)
         }
         (
-            "checksum" | "payload_checksum" | "directory_checksum" | "key_hash" | "predecessor"
-            | "log_anchor" | "hash_first" | "hash_last",
+            "checksum"
+            | "payload_checksum"
+            | "directory_checksum"
+            | "key_hash"
+            | "predecessor"
+            | "log_anchor"
+            | "hash_first"
+            | "hash_last"
+            | "features_compatible"
+            | "features_read_only"
+            | "features_incompatible",
             _,
         ) => format!("{:#x}", number(bytes)),
         _ => number(bytes).to_string(),

@@ -3,7 +3,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::{BLOCK, Superblock};
+use crate::corruption::{equals, in_range};
+use crate::{BLOCK, Corruption, MoreSlots, Superblock, VALUE_LEN_MAX, VALUE_SLOTS_MAX};
 
 /// Where every slot lies, derived from a [`Superblock`]. Pure arithmetic, cheap to clone.
 ///
@@ -113,9 +114,80 @@ impl Geometry {
         self.slot_offset(slot)?.checked_add(BLOCK)
     }
 
-    /// The length in bytes of the largest value that any slot holds.
+    /// The length in bytes of the largest value that one slot holds.
     pub fn largest_value(&self) -> u64 {
         self.capacities.last().copied().unwrap_or(0)
+    }
+
+    /// The class and the number of slots that a value of this length takes: the smallest class
+    /// that holds it in one slot, or else as many slots of the largest as it fills. `None` for an
+    /// empty value, and for one longer than [`VALUE_LEN_MAX`] or [`VALUE_SLOTS_MAX`] slots of the
+    /// largest class. Whether the class has so many slots is not looked at.
+    pub fn slots_for(&self, payload_len: u64) -> Option<(u8, usize)> {
+        if !(1..=VALUE_LEN_MAX).contains(&payload_len) {
+            return None;
+        }
+        if let Some(class) = self.class_for(payload_len) {
+            return Some((class, 1));
+        }
+        let largest = self.capacities.len().checked_sub(1)?;
+        let slots = payload_len.div_ceil(*self.capacities.get(largest)?) as usize;
+        (slots <= VALUE_SLOTS_MAX).then_some((largest as u8, slots))
+    }
+
+    /// The longest value in bytes that the slots of this store hold.
+    pub fn value_len_max(&self) -> u64 {
+        let largest = self.capacities.len().saturating_sub(1) as u8;
+        let ranges = self.class_slots(largest);
+        let slots: u64 = ranges.iter().map(|range| range.len() as u64).sum();
+        let slots = slots.min(VALUE_SLOTS_MAX as u64);
+        (slots * self.largest_value()).min(VALUE_LEN_MAX)
+    }
+
+    /// Checks the slots of a value that metadata names: all exist and hold it, and if they are
+    /// several, then of the largest class, each once, and no more than it fills.
+    ///
+    /// # Errors
+    /// [`Corruption`] names `what`, the structure that named the slots.
+    pub fn check_slots(
+        &self,
+        what: &'static str,
+        slot: u32,
+        more: MoreSlots<'_>,
+        payload_len: u32,
+    ) -> Result<(), Corruption> {
+        let last = u64::from(self.slots()).saturating_sub(1);
+        let no_such = |slot: u32| Corruption::Field {
+            what,
+            field: "slot",
+            found: slot.into(),
+            min: 0,
+            max: last,
+        };
+        let capacity = self.slot_capacity(slot).ok_or_else(|| no_such(slot))?;
+        let before = more.len() as u64 * capacity;
+        in_range(
+            what,
+            "payload length",
+            payload_len.into(),
+            before + 1,
+            before + capacity,
+        )?;
+        if more.is_empty() {
+            return Ok(());
+        }
+        let largest = self.largest_value();
+        equals(what, "capacity of a value's first slot", largest, capacity)?;
+        for slot in more.iter() {
+            let capacity = self.slot_capacity(slot).ok_or_else(|| no_such(slot))?;
+            equals(
+                what,
+                "capacity of a value's further slot",
+                largest,
+                capacity,
+            )?;
+        }
+        more.check_distinct(what, slot)
     }
 
     fn run_of(&self, slot: u32) -> Option<&RunSpan> {

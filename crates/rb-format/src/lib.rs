@@ -54,8 +54,10 @@
 
 mod base;
 mod block;
+mod continuation;
 mod corruption;
 mod describe;
+mod features;
 mod generation;
 mod geometry;
 mod identity;
@@ -63,6 +65,7 @@ mod incarnation;
 mod layout;
 mod log;
 pub mod magic;
+mod more_slots;
 mod payload;
 mod slot_header;
 mod superblock;
@@ -72,24 +75,31 @@ mod torn;
 mod tests;
 
 pub use base::{
-    BAD_SLOTS_MAX, BaseEntry, BaseHeader, Compression, DirectoryEntry, EncodedDirectory, KeyLimits,
-    SECTION_ENTRIES_MAX, SECTION_RAW_MAX, SectionBuilder, SectionScratch, base_region_bytes,
-    decode_directory, decode_section, decode_section_with, encode_directory,
+    BAD_BLOCKS_MAX, BAD_SLOTS_MAX, BaseEntry, BaseHeader, Compression, DirectoryEntry,
+    EncodedDirectory, KeyLimits, LifetimeCounters, SECTION_ENTRIES_MAX, SECTION_RANGES,
+    SECTION_RAW_MAX, SECTION_RAW_MIN, SectionBuilder, SectionScratch, base_header_offsets,
+    base_region_bytes, decode_directory, decode_section, decode_section_with, encode_directory,
+    section_hashes, section_range,
 };
+pub use continuation::{AnyHeader, Continuation};
 pub use corruption::Corruption;
 pub use describe::{FieldText, Structure, describe};
+pub use features::{Features, UnknownFeatures};
 pub use generation::Generation;
 pub use geometry::{Geometry, padded_len};
 pub use identity::{Identity, StoreUuid, key_hash};
 pub use incarnation::Incarnation;
-pub use layout::{ClassRequest, LayoutError, LayoutRequest, Share, device_bytes_for, plan};
+pub use layout::{
+    ClassRequest, LayoutError, LayoutRequest, Share, device_bytes_for, plan, policy_region_bytes,
+};
 pub use log::{
     LOG_BLOCK_PAYLOAD, LogBlock, LogEncoder, LogPosition, RECORD_LEN_MAX, Record, Records,
     SealedBlocks, log_block_offset, log_blocks,
 };
+pub use more_slots::{MoreSlots, VALUE_SLOTS_MAX};
 pub use payload::{PayloadChecksum, payload_checksum};
 pub use slot_header::{SlotHeader, SlotHeaderRef};
-pub use superblock::{Region, Run, Superblock};
+pub use superblock::{LABEL_LEN, Region, Run, Superblock};
 
 /// The format version that this crate writes, and the only one that it reads.
 pub const FORMAT_VERSION: u32 = 1;
@@ -117,9 +127,14 @@ pub const INCARNATION_A_OFFSET: u64 = 4096;
 pub const INCARNATION_B_OFFSET: u64 = 8192;
 /// Device byte where base A starts.
 pub const METADATA_START: u64 = 2 << 20;
-/// The largest slot capacity in bytes that the format allows, so that a payload length always
-/// fits 32 bits.
-pub const VALUE_LEN_MAX: u64 = 1 << 30;
+/// Bytes at the end of the layout that are zero and never written: what others leave at the end
+/// of a device is seen there.
+pub const UNUSED_END: u64 = 1 << 20;
+/// The largest slot capacity in bytes that the format allows.
+pub const SLOT_BYTES_MAX: u64 = 1 << 30;
+/// The largest value in bytes that the format allows, in however many slots: a payload length,
+/// and what it is padded to, fit 32 bits.
+pub const VALUE_LEN_MAX: u64 = u32::MAX as u64 + 1 - BLOCK;
 
 /// The format block as a 64-bit number, for device arithmetic.
 pub(crate) const BLOCK: u64 = FORMAT_BLOCK as u64;

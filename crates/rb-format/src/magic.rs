@@ -10,6 +10,8 @@ pub const MAGIC_SUPERBLOCK: [u8; 8] = *b"rbSUPERB";
 pub const MAGIC_INCARNATION: [u8; 8] = *b"rbINCARN";
 /// Slot header.
 pub const MAGIC_SLOT_HEADER: [u8; 8] = *b"rbSLOTHD";
+/// Continuation header: in front of a further slot of a value.
+pub const MAGIC_CONTINUATION: [u8; 8] = *b"rbSLOTCN";
 /// Delta log block.
 pub const MAGIC_LOG_BLOCK: [u8; 8] = *b"rbLOGBLK";
 /// Checkpoint base header.
@@ -20,10 +22,11 @@ pub const MAGIC_DIRECTORY: [u8; 8] = *b"rbBASEDR";
 pub const MAGIC_SECTION: [u8; 8] = *b"rbBASESC";
 
 /// All of them. A test proves that they differ.
-pub const ALL: [[u8; 8]; 7] = [
+pub const ALL: [[u8; 8]; 8] = [
     MAGIC_SUPERBLOCK,
     MAGIC_INCARNATION,
     MAGIC_SLOT_HEADER,
+    MAGIC_CONTINUATION,
     MAGIC_LOG_BLOCK,
     MAGIC_BASE_HEADER,
     MAGIC_DIRECTORY,

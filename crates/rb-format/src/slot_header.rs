@@ -15,9 +15,10 @@ use zerocopy::{
 use crate::block::{self, Block, CHECKSUM_OFFSET};
 use crate::corruption::{equals, in_range};
 use crate::magic::MAGIC_SLOT_HEADER;
+use crate::more_slots::{MORE_SLOT_LEN, MORE_SLOTS_LEN_MAX};
 use crate::{
     Corruption, FORMAT_BLOCK, FORMAT_VERSION, Generation, Identity, KEY_LEN_MAX, METADATA_LEN_MAX,
-    VALUE_LEN_MAX, key_hash,
+    MoreSlots, VALUE_LEN_MAX, key_hash,
 };
 
 const WHAT: &str = "slot header";
@@ -35,23 +36,26 @@ pub(crate) struct SlotHeaderBytes {
     pub(crate) key_hash: U64,
     pub(crate) payload_checksum: U64,
     pub(crate) payload_len: U32,
+    pub(crate) expiry: U32,
     pub(crate) placement: U16,
+    pub(crate) policy: U16,
     pub(crate) key_len: U16,
     pub(crate) metadata_len: U16,
-    pub(crate) reserved: [u8; 6],
-    /// Key, then metadata, then zeros.
+    pub(crate) more_slots: u8,
+    pub(crate) reserved: [u8; 7],
+    /// Key, then metadata, then further slots, then zeros.
     pub(crate) body: [u8; BODY_LEN],
     pub(crate) checksum: U64,
 }
 
-const BODY_LEN: usize = 4008;
+const BODY_LEN: usize = 4000;
 
 const _: () = {
     assert!(size_of::<SlotHeaderBytes>() == size_of::<Block>());
     assert!(offset_of!(SlotHeaderBytes, generation) == 40);
-    assert!(offset_of!(SlotHeaderBytes, body) == 80);
+    assert!(offset_of!(SlotHeaderBytes, body) == 88);
     assert!(offset_of!(SlotHeaderBytes, checksum) == CHECKSUM_OFFSET);
-    assert!(KEY_LEN_MAX + METADATA_LEN_MAX <= BODY_LEN);
+    assert!(KEY_LEN_MAX + METADATA_LEN_MAX + MORE_SLOTS_LEN_MAX <= BODY_LEN);
 };
 
 /// A slot header that owns its key and metadata.
@@ -59,8 +63,10 @@ const _: () = {
 pub struct SlotHeader {
     /// The put that wrote the slot.
     pub generation: Generation,
-    /// The slot that it was meant for.
+    /// The slot that it was meant for: the first of its value.
     pub slot: u32,
+    /// The value's further slots, none for most.
+    pub more: Box<[u32]>,
     /// [`key_hash`] of the key.
     pub key_hash: u64,
     /// Payload length in bytes, 1 to [`VALUE_LEN_MAX`].
@@ -69,6 +75,11 @@ pub struct SlotHeader {
     pub payload_checksum: u64,
     /// Placement id that the write carried, 0 for none.
     pub placement: u16,
+    /// For the eviction policy; 0 until one uses it.
+    pub policy: u16,
+    /// Seconds since [`Superblock::formatted_at`](crate::Superblock::formatted_at) at which the
+    /// value expires, 0 for never.
+    pub expiry: u32,
     /// The full key, 1 to [`KEY_LEN_MAX`] bytes.
     pub key: Box<[u8]>,
     /// Opaque bytes, at most [`METADATA_LEN_MAX`].
@@ -80,8 +91,10 @@ pub struct SlotHeader {
 pub struct SlotHeaderRef<'a> {
     /// The put that wrote the slot.
     pub generation: Generation,
-    /// The slot that it was meant for.
+    /// The slot that it was meant for: the first of its value.
     pub slot: u32,
+    /// The value's further slots, none for most.
+    pub more: MoreSlots<'a>,
     /// [`key_hash`] of the key.
     pub key_hash: u64,
     /// Payload length in bytes, 1 to [`VALUE_LEN_MAX`].
@@ -90,6 +103,11 @@ pub struct SlotHeaderRef<'a> {
     pub payload_checksum: u64,
     /// Placement id that the write carried, 0 for none.
     pub placement: u16,
+    /// For the eviction policy; 0 until one uses it.
+    pub policy: u16,
+    /// Seconds since [`Superblock::formatted_at`](crate::Superblock::formatted_at) at which the
+    /// value expires, 0 for never.
+    pub expiry: u32,
     /// The full key, 1 to [`KEY_LEN_MAX`] bytes.
     pub key: &'a [u8],
     /// Opaque bytes, at most [`METADATA_LEN_MAX`].
@@ -118,10 +136,13 @@ impl SlotHeader {
         SlotHeaderRef {
             generation: self.generation,
             slot: self.slot,
+            more: MoreSlots::from(&*self.more),
             key_hash: self.key_hash,
             payload_len: self.payload_len,
             payload_checksum: self.payload_checksum,
             placement: self.placement,
+            policy: self.policy,
+            expiry: self.expiry,
             key: &self.key,
             metadata: &self.metadata,
         }
@@ -132,8 +153,10 @@ impl<'a> SlotHeaderRef<'a> {
     /// Writes the header into the first format block of `out` (all 4096 bytes of it).
     ///
     /// # Panics
-    /// If `out` is shorter than a format block, the key longer than [`KEY_LEN_MAX`] or the
-    /// metadata longer than [`METADATA_LEN_MAX`]: the caller checked those when it took the put.
+    /// If `out` is shorter than a format block, the key longer than [`KEY_LEN_MAX`], the metadata
+    /// longer than [`METADATA_LEN_MAX`] or the value of more than
+    /// [`VALUE_SLOTS_MAX`](crate::VALUE_SLOTS_MAX) slots: the caller checked those when it took
+    /// the put.
     pub fn encode_into(&self, identity: &Identity, out: &mut [u8]) {
         assert!(
             out.len() >= FORMAT_BLOCK,
@@ -150,6 +173,7 @@ impl<'a> SlotHeaderRef<'a> {
             "metadata of {}",
             self.metadata.len()
         );
+        let more_slots = self.more.count();
         let Some(block) = out.first_chunk_mut::<FORMAT_BLOCK>() else {
             return;
         };
@@ -165,20 +189,25 @@ impl<'a> SlotHeaderRef<'a> {
         raw.key_hash = self.key_hash.into();
         raw.payload_checksum = self.payload_checksum.into();
         raw.payload_len = self.payload_len.into();
+        raw.expiry = self.expiry.into();
         raw.placement = self.placement.into();
+        raw.policy = self.policy.into();
         raw.key_len = (self.key.len() as u16).into();
         raw.metadata_len = (self.metadata.len() as u16).into();
+        raw.more_slots = more_slots;
         let (key, rest) = raw.body.split_at_mut(self.key.len());
         key.copy_from_slice(self.key);
-        rest[..self.metadata.len()].copy_from_slice(self.metadata);
+        let (metadata, rest) = rest.split_at_mut(self.metadata.len());
+        metadata.copy_from_slice(self.metadata);
+        self.more.write(rest);
         block::seal(transmute_mut!(raw));
     }
 
     /// Reads the first format block of `bytes` without copying.
     ///
     /// # Errors
-    /// Any [`Corruption`]; another store or epoch than `identity`, and a key hash that is not
-    /// the key's, are among them.
+    /// Any [`Corruption`]; another store or epoch than `identity`, a key hash that is not the
+    /// key's, and a slot that is named twice are among them.
     pub fn decode(bytes: &'a [u8], identity: &Identity) -> Result<SlotHeaderRef<'a>, Corruption> {
         let raw: &SlotHeaderBytes = transmute_ref!(block::open(WHAT, MAGIC_SLOT_HEADER, bytes)?);
         identity.check(WHAT, raw.uuid, raw.epoch.get())?;
@@ -208,7 +237,9 @@ impl<'a> SlotHeaderRef<'a> {
             u32::MAX.into(),
         )?;
         let (key, rest) = raw.body.split_at(key_len);
-        let (metadata, tail) = rest.split_at(metadata_len);
+        let (metadata, rest) = rest.split_at(metadata_len);
+        let (more, tail) = rest.split_at(usize::from(raw.more_slots) * MORE_SLOT_LEN);
+        let more = MoreSlots::stored(more);
         block::zero(WHAT, CHECKSUM_OFFSET - tail.len(), tail)?;
         equals(
             WHAT,
@@ -216,13 +247,17 @@ impl<'a> SlotHeaderRef<'a> {
             key_hash(&identity.uuid, key),
             raw.key_hash.get(),
         )?;
+        more.check_distinct(WHAT, raw.slot.get())?;
         Ok(SlotHeaderRef {
             generation: Generation(raw.generation.get()),
             slot: raw.slot.get(),
+            more,
             key_hash: raw.key_hash.get(),
             payload_len: raw.payload_len.get(),
             payload_checksum: raw.payload_checksum.get(),
             placement: raw.placement.get(),
+            policy: raw.policy.get(),
+            expiry: raw.expiry.get(),
             key,
             metadata,
         })
@@ -239,10 +274,13 @@ impl<'a> SlotHeaderRef<'a> {
         SlotHeader {
             generation: self.generation,
             slot: self.slot,
+            more: self.more.iter().collect(),
             key_hash: self.key_hash,
             payload_len: self.payload_len,
             payload_checksum: self.payload_checksum,
             placement: self.placement,
+            policy: self.policy,
+            expiry: self.expiry,
             key: self.key.into(),
             metadata: self.metadata.into(),
         }
@@ -270,18 +308,29 @@ mod tests {
             other => panic!("{other}"),
         };
         assert_eq!(field(|b| b[48] ^= 1), "key hash");
-        assert_eq!(field(|b| b[80] ^= 1), "key hash");
+        assert_eq!(field(|b| b[88] ^= 1), "key hash");
         assert_eq!(field(|b| b[60] = 1), "payload checksum");
         assert_eq!(field(|b| b[64..68].fill(0)), "payload length");
-        assert_eq!(field(|b| b[64..68].fill(0x7f)), "payload length");
-        assert_eq!(field(|b| b[70..72].fill(0)), "key length");
-        assert_eq!(field(|b| b[71] = 0x7f), "key length");
-        assert_eq!(field(|b| b[73] = 2), "metadata length");
+        assert_eq!(field(|b| b[64..68].fill(0xff)), "payload length");
+        assert_eq!(field(|b| b[76..78].fill(0)), "key length");
+        assert_eq!(field(|b| b[77] = 0x7f), "key length");
+        assert_eq!(field(|b| b[79] = 2), "metadata length");
+    }
+
+    #[test]
+    fn a_slot_that_is_named_twice_is_refused() {
+        let list = 88 + 26 + 14;
+        let twice = |b: &mut [u8]| {
+            b[80] = 1;
+            b.copy_within(12..16, list);
+        };
+        let slot = samples::slot_header().slot;
+        assert_eq!(forged(twice), Corruption::SlotTwice { what: WHAT, slot });
     }
 
     #[test]
     fn stray_bytes_are_refused() {
-        for at in [74, 79, 80 + 26 + 14, 4087] {
+        for at in [81, 87, 88 + 26 + 14, 4087] {
             let error = forged(|b| b[at] = 1);
             let offset = at as u64;
             assert_eq!(error, Corruption::Reserved { what: WHAT, offset });

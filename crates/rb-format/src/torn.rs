@@ -8,8 +8,10 @@
 //! "May be torn" is no proof of a crash: rot in the checksum looks the same.
 
 use crate::block::{self, Block};
+use crate::magic::MAGIC_CONTINUATION;
 use crate::{
-    BaseHeader, Corruption, FORMAT_BLOCK, Identity, Incarnation, SlotHeaderRef, Superblock,
+    AnyHeader, BaseHeader, Continuation, Corruption, FORMAT_BLOCK, Identity, Incarnation,
+    SlotHeaderRef, Superblock,
 };
 
 /// The smallest unit that a device writes whole, in bytes.
@@ -48,8 +50,8 @@ impl BaseHeader {
     /// Whether a crash in a checkpoint may leave `bytes` in the place of a base header.
     pub fn may_be_torn(bytes: &[u8], identity: &Identity) -> bool {
         holds_but_for_its_checksum(bytes, |block| {
-            // The list of bad slots spans sectors, and may be mixed of two lists.
-            BaseHeader::decode_without_bad_slots(block, identity).err()
+            // The lists of bad blocks and slots span sectors, and may be mixed of two lists.
+            BaseHeader::decode_without_lists(block, identity).err()
         })
     }
 }
@@ -67,6 +69,34 @@ impl SlotHeaderRef<'_> {
             Err(Corruption::Mismatch { .. }) => !SlotHeaderRef::key_ends_within(&resealed, SECTOR),
             Err(Corruption::Field { .. }) => false,
             Err(_) => true,
+        }
+    }
+}
+
+impl Continuation {
+    /// Whether a crash may leave `bytes` in front of slot `slot`, a further one of a value. What was
+    /// there before may be anything, also a slot header.
+    pub fn may_be_torn(bytes: &[u8], identity: &Identity, slot: u32) -> bool {
+        let Some(resealed) = resealed(bytes) else {
+            return true;
+        };
+        // All its fields are in the first sector, so they agree with one another.
+        match Continuation::decode(&resealed[..], identity) {
+            Ok(header) => header.slot == slot,
+            Err(Corruption::Reserved { offset, .. }) => offset >= SECTOR as u64,
+            Err(Corruption::Field { .. } | Corruption::SlotTwice { .. }) => false,
+            Err(_) => true,
+        }
+    }
+}
+
+impl AnyHeader<'_> {
+    /// Whether a crash may leave `bytes` in front of slot `slot`, whichever part of a value is there.
+    pub fn may_be_torn(bytes: &[u8], identity: &Identity, slot: u32) -> bool {
+        if bytes.starts_with(&MAGIC_CONTINUATION) {
+            Continuation::may_be_torn(bytes, identity, slot)
+        } else {
+            SlotHeaderRef::may_be_torn(bytes, identity, slot)
         }
     }
 }
@@ -184,10 +214,13 @@ mod tests {
     fn every_torn_base_header_may_be_torn() {
         let sample = samples::base(&samples::varied_entries(), crate::Compression::Plain);
         let mut old = sample.header;
-        old.bad_slots = (0..900).collect();
+        old.bad_slots = (0..800).collect();
+        old.bad_blocks = (600..660).collect();
         let mut new = old.clone();
         new.base_sequence += 2;
         new.bad_slots = (100..200).collect();
+        new.bad_blocks = (700..710).collect();
+        new.lifetime.puts += 7;
         for old in [old.encode().to_vec(), vec![0; FORMAT_BLOCK]] {
             for bytes in mixtures(&old, &new.encode()[..]) {
                 assert!(BaseHeader::may_be_torn(&bytes, &ID));
@@ -220,8 +253,42 @@ mod tests {
         }
         // Slot, key hash, key and reserved bytes of the first sector give rot away.
         let found = told_apart(&bytes[0], may);
-        for at in [12, 48, 74, 80, 300] {
+        for at in [12, 48, 81, 88, 300] {
             assert!(found.contains(&at), "{at}: {found:?}");
         }
+    }
+
+    #[test]
+    fn every_torn_continuation_may_be_torn() {
+        let new = samples::continuation();
+        let mut bytes = [0; 4].map(|byte| vec![byte; FORMAT_BLOCK]);
+        new.encode_into(&ID, &mut bytes[0]);
+        let earlier = Continuation {
+            generation: crate::Generation(new.generation.0 - 5),
+            first_slot: 9,
+            number: 1,
+            more_slots: 200,
+            ..new
+        };
+        earlier.encode_into(&ID, &mut bytes[1]);
+        let mut first = samples::longest();
+        first.slot = new.slot;
+        first.encode_into(&ID, &mut bytes[2]);
+        bytes[3].fill(0xA5);
+        let may = |bytes: &[u8]| AnyHeader::may_be_torn(bytes, &ID, new.slot);
+        for old in &bytes[1..] {
+            for mixed in mixtures(old, &bytes[0]).chain(mixtures(&bytes[0], old)) {
+                assert!(may(&mixed));
+            }
+        }
+        // Rot in what a put may have changed looks like a torn write; elsewhere it does not, as far
+        // as the first sector goes.
+        let found = told_apart(&bytes[0], |bytes| {
+            Continuation::may_be_torn(bytes, &ID, new.slot)
+        });
+        for at in [12, 52, 54, 300] {
+            assert!(found.contains(&at), "{at}: {found:?}");
+        }
+        assert!(!found.contains(&40) && !found.contains(&4000));
     }
 }

@@ -5,17 +5,21 @@ pub const MAX_KEY_BYTES: usize = 1024;
 /// The most metadata in bytes.
 pub const MAX_METADATA_BYTES: usize = 256;
 
-// info: | class 8 | flags 4 | metadata length 9 | key length 11 |
+// info: | class 6 | flags 6 | metadata length 9 | key length 11 |
 const KEY_BITS: u32 = 11;
 const METADATA_BITS: u32 = 9;
 const METADATA_SHIFT: u32 = KEY_BITS;
-const CLASS_SHIFT: u32 = 24;
+const CLASS_SHIFT: u32 = 26;
+/// Classes that an entry can name.
+pub(crate) const CLASS_LIMIT: usize = 1 << (u32::BITS - CLASS_SHIFT);
 
 const LIVE: u32 = 1 << 20;
 /// In a shard: out of the table, kept by leases. In a loader: a tombstone.
 const RETIRED: u32 = 1 << 21;
 const PROVEN: u32 = 1 << 22;
 const LEASED: u32 = 1 << 23;
+/// Its record may not be durable.
+const VOLATILE: u32 = 1 << 24;
 
 const _: () = {
     assert!(MAX_KEY_BYTES < 1 << KEY_BITS);
@@ -98,6 +102,18 @@ impl Entry {
 
     pub(crate) fn set_proven(&mut self) {
         self.info |= PROVEN;
+    }
+
+    pub(crate) fn is_volatile(&self) -> bool {
+        self.info & VOLATILE != 0
+    }
+
+    pub(crate) fn set_volatile(&mut self, volatile: bool) {
+        self.info = if volatile {
+            self.info | VOLATILE
+        } else {
+            self.info & !VOLATILE
+        };
     }
 
     pub(crate) fn retire(&mut self) {

@@ -10,7 +10,7 @@
 use crate::guard::ShardGuard;
 use crate::index::Index;
 use crate::policy::Policy;
-use crate::put::Evicted;
+use crate::put::{Evicted, KeptEviction};
 use crate::shard::{Shard, ShardCell};
 use crate::slots::{SlotId, State};
 use crate::stats::Visit;
@@ -81,7 +81,16 @@ impl ShardGuard<'_> {
             && let Some(at) = shard.policy.victim(class)
         {
             let entry = *shard.store.entry(at);
-            let key = shard.store.key(at).into();
+            let key: Box<[u8]> = shard.store.key(at).into();
+            if self.index.keeps_evicted {
+                shard.evicted.push(KeptEviction {
+                    hash: entry.hash,
+                    key: key.clone(),
+                    metadata: shard.store.key_and_metadata(at).1.into(),
+                    located: shard.store.located(at),
+                    recency: entry.recency(self.index.recency_now()),
+                });
+            }
             shard.policy.remove(class, at);
             shard.store.unlist(at);
             shard.store.discard(at);
@@ -94,6 +103,7 @@ impl ShardGuard<'_> {
                 out.push(Evicted {
                     slot,
                     class,
+                    hash: entry.hash,
                     key,
                     generation,
                 });
@@ -104,6 +114,12 @@ impl ShardGuard<'_> {
             .evictions
             .add(evicted as u64);
         evicted
+    }
+
+    /// An observer has been notified of the eviction of this entry: snapshots no longer show it.
+    pub fn delivered(&mut self, key: &[u8], generation: u64) {
+        let evicted = &mut self.shard.evicted;
+        evicted.retain(|kept| kept.located.generation != generation || *kept.key != *key);
     }
 
     /// Whether [`Self::evict`] would find something.
@@ -136,6 +152,7 @@ impl ShardCell {
 
 impl Drop for ShardGuard<'_> {
     fn drop(&mut self) {
+        self.record_unrecorded();
         let cell = &self.index.shards[self.number as usize];
         cell.show_oldest(&self.shard, self.index.recency_now());
     }
@@ -175,13 +192,7 @@ mod tests {
                     order.push_back(key);
                     continue;
                 }
-                generation += 1;
                 let name = key.to_le_bytes();
-                let Reserve::Reserved(reservation) =
-                    guard.reserve(hash(key), &name, generation, PutMode::Replace)
-                else {
-                    panic!("seed {seed}: a replacing put is always reserved")
-                };
                 drop(guard);
                 let mut slots = Vec::new();
                 if index.take_free(0, 1, &mut slots) == 0 {
@@ -205,6 +216,14 @@ mod tests {
                         order.push_back(oldest);
                     }
                 }
+                generation += 1;
+                let mut guard = index.lock(index.shard_of(hash(key)), Visit::Operation);
+                let Reserve::Reserved(reservation) =
+                    guard.reserve(hash(key), &name, slots[0], generation, PutMode::Replace)
+                else {
+                    panic!("seed {seed}: a replacing put is always reserved")
+                };
+                drop(guard);
                 let entry = NewEntry {
                     slot: slots[0],
                     payload_len: 1,

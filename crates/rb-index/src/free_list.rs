@@ -7,8 +7,11 @@
 //! here. The set refuses a slot that is free already or belongs to another class; refusals are
 //! counted, because each is a bug.
 //!
-//! Where freed slots are to be discarded, they wait in a queue of their own and leave only when no
-//! other is free: whoever needs a slot never waits for a discard.
+//! A slot that a change freed waits until the record of that change is durable. Until then it is taken
+//! only by who asks for such a slot, and never if the change was to be durable before it was acknowledged.
+//!
+//! Where freed slots are to be discarded, they wait in a queue of their own after that and leave only when no
+//! other is free: a put never waits for a discard.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -16,12 +19,32 @@ use std::ops::Range;
 /// Stands for the placement id of a slot that was written without one, or of which it is not known.
 pub(crate) const ANYWHERE: u16 = 0;
 
+/// When a freed slot may be used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Hold {
+    /// Once this ticket is durable.
+    pub(crate) ticket: u64,
+    /// Not before, even if nothing else is free.
+    pub(crate) strict: bool,
+}
+
+impl Hold {
+    /// At once.
+    pub(crate) const NONE: Hold = Hold {
+        ticket: 0,
+        strict: false,
+    };
+}
+
 #[derive(Debug)]
 pub(crate) struct FreeList {
     /// By placement id; that of [`ANYWHERE`] is the first.
     ready: Vec<(u16, Queue)>,
-    /// Freed, and neither discarded nor taken since. None: freed slots are ready at once.
-    undiscarded: Option<Undiscarded>,
+    /// Freed by changes that are not durable, those that may be taken early and those that may not, in the order
+    /// in which they came, which is nearly that of their tickets.
+    waiting: [VecDeque<Waiting>; 2],
+    /// Freed durably, and neither discarded nor taken since. None: such slots are ready at once.
+    undiscarded: Option<Queue>,
     set: Box<[u64]>,
     /// The runs of slot ids of this class, ascending, with the set position of their first slot.
     runs: Box<[(Range<u32>, u32)]>,
@@ -29,14 +52,11 @@ pub(crate) struct FreeList {
     rejected: u64,
 }
 
-#[derive(Debug, Default)]
-struct Undiscarded {
-    queue: Queue,
-    len: u64,
-    /// Slots that ever came. They leave in their order, so this numbers them.
-    came: u64,
-    /// Those that came before this number may be discarded.
-    due: u64,
+#[derive(Clone, Copy, Debug)]
+struct Waiting {
+    ticket: u64,
+    slot: u32,
+    placement: u16,
 }
 
 impl FreeList {
@@ -52,6 +72,7 @@ impl FreeList {
         let set = vec![0; capacity.div_ceil(64) as usize].into_boxed_slice();
         FreeList {
             ready: vec![(ANYWHERE, Queue::default())],
+            waiting: [VecDeque::new(), VecDeque::new()],
             undiscarded: None,
             set,
             runs,
@@ -79,24 +100,32 @@ impl FreeList {
         taken
     }
 
-    /// As [`FreeList::push`], of a slot that holds bytes which nobody needs any more: where such are
-    /// discarded, it waits for that.
-    pub(crate) fn push_used(&mut self, slot: u32, placement: u16) -> bool {
-        if self.undiscarded.is_none() {
-            return self.push(slot, placement);
-        }
+    /// As [`FreeList::push`], of a slot that holds bytes which nothing needs once `hold` has ended.
+    pub(crate) fn push_used(
+        &mut self,
+        slot: u32,
+        placement: u16,
+        hold: Hold,
+        durable: u64,
+    ) -> bool {
         let taken = self.admit(slot);
-        if let (Some(undiscarded), true) = (&mut self.undiscarded, taken) {
-            undiscarded.queue.push(slot);
-            undiscarded.len += 1;
-            undiscarded.came += 1;
+        if taken && hold.ticket > durable {
+            self.waiting[usize::from(hold.strict)].push_back(Waiting {
+                ticket: hold.ticket,
+                slot,
+                placement,
+            });
+        } else if taken {
+            self.free_durably(slot, placement);
         }
         taken
     }
 
     /// Takes the slot that has been free longest of those last written with `placement`; if there is
     /// none, of those that were written anywhere, of the others, and of those that wait for their discard.
-    pub(crate) fn pop(&mut self, placement: u16) -> Option<u32> {
+    /// None of them waits for a ticket above `durable`.
+    pub(crate) fn pop(&mut self, placement: u16, durable: u64) -> Option<u32> {
+        self.end_holds(durable);
         let own = self.ready.iter().position(|(id, _)| *id == placement);
         let order = own.into_iter().chain(0..self.ready.len());
         let mut ready = order.filter_map(|at| self.ready[at].1.pop());
@@ -106,34 +135,49 @@ impl FreeList {
         Some(slot)
     }
 
-    /// Takes the slot that has waited longest for its discard, if that may be sent now.
-    pub(crate) fn pop_due(&mut self) -> Option<u32> {
-        let undiscarded = self.undiscarded.as_mut()?;
-        if !undiscarded.is_due() {
-            return None;
-        }
-        let slot = undiscarded.pop()?;
+    /// Takes a slot early that waits for its ticket and is not held strictly.
+    pub(crate) fn pop_early(&mut self) -> Option<u32> {
+        let Waiting { slot, .. } = self.waiting[0].pop_front()?;
         self.leave(slot);
         Some(slot)
     }
 
-    /// The slots that came to be discarded so far, by what [`FreeList::set_due`] is to be told.
-    pub(crate) fn came(&self) -> u64 {
-        self.undiscarded.as_ref().map_or(0, |waiting| waiting.came)
+    /// Takes the slot that has waited longest for its discard.
+    pub(crate) fn pop_undiscarded(&mut self, durable: u64) -> Option<u32> {
+        self.end_holds(durable);
+        let slot = self.undiscarded.as_mut()?.pop()?;
+        self.leave(slot);
+        Some(slot)
     }
 
-    /// Whether slots come to be discarded, and if so, whether any waits of which it was not said yet that it may be.
-    pub(crate) fn awaits_due(&self) -> Option<bool> {
-        let waiting = self.undiscarded.as_ref()?;
-        Some(waiting.len > 0 && waiting.came > waiting.due)
+    /// Whether slots wait for tickets above `durable`.
+    pub(crate) fn is_waiting(&mut self, durable: u64) -> bool {
+        self.end_holds(durable);
+        self.waiting.iter().any(|waiting| !waiting.is_empty())
     }
 
-    /// The slots that had come then may be discarded. Answers whether any is left of those that may.
-    pub(crate) fn set_due(&mut self, came: u64) -> bool {
-        self.undiscarded.as_mut().is_some_and(|undiscarded| {
-            undiscarded.due = undiscarded.due.max(came);
-            undiscarded.is_due()
-        })
+    /// Whether slots wait for their discard; none if they are not discarded.
+    pub(crate) fn has_undiscarded(&mut self, durable: u64) -> Option<bool> {
+        self.end_holds(durable);
+        Some(!self.undiscarded.as_ref()?.0.is_empty())
+    }
+
+    fn end_holds(&mut self, durable: u64) {
+        for strict in 0..self.waiting.len() {
+            while let Some(first) = self.waiting[strict].front().copied()
+                && first.ticket <= durable
+            {
+                self.waiting[strict].pop_front();
+                self.free_durably(first.slot, first.placement);
+            }
+        }
+    }
+
+    fn free_durably(&mut self, slot: u32, placement: u16) {
+        match &mut self.undiscarded {
+            Some(undiscarded) => undiscarded.push(slot),
+            None => self.queue_of(placement).push(slot),
+        }
     }
 
     /// Whether freed slots wait for a discard from now on. What waits is ready when they do no longer.
@@ -142,7 +186,7 @@ impl FreeList {
             (true, waiting) => self.undiscarded = Some(waiting.unwrap_or_default()),
             (false, Some(waiting)) => {
                 let ready = self.queue_of(ANYWHERE);
-                waiting.queue.iter().for_each(|slot| ready.push(slot));
+                waiting.iter().for_each(|slot| ready.push(slot));
             }
             (false, None) => {}
         }
@@ -150,12 +194,13 @@ impl FreeList {
 
     /// Takes one named slot out of the middle; false if it is not free. Linear in the number of runs.
     pub(crate) fn remove(&mut self, slot: u32) -> bool {
-        let mut ready = self.ready.iter_mut();
-        let found = ready.any(|(_, queue)| queue.remove(slot))
-            || self
-                .undiscarded
-                .as_mut()
-                .is_some_and(|waiting| waiting.remove(slot));
+        let queues = self.ready.iter_mut().map(|(_, queue)| queue);
+        let mut queues = queues.chain(self.undiscarded.as_mut());
+        let found = queues.any(|queue| queue.remove(slot))
+            || self.waiting.iter_mut().any(|waiting| {
+                let at = waiting.iter().position(|waiting| waiting.slot == slot);
+                at.and_then(|at| waiting.remove(at)).is_some()
+            });
         if found {
             self.leave(slot);
         }
@@ -166,16 +211,18 @@ impl FreeList {
     pub(crate) fn clear(&mut self) {
         self.ready.clear();
         self.ready.push((ANYWHERE, Queue::default()));
-        self.undiscarded = self.undiscarded.as_ref().map(|_| Undiscarded::default());
+        self.waiting.iter_mut().for_each(VecDeque::clear);
+        self.undiscarded = self.undiscarded.as_ref().map(|_| Queue::default());
         self.set.fill(0);
         self.len = 0;
     }
 
-    /// The free slots: queue by queue, longest free first; those that wait for a discard last.
+    /// The free slots: queue by queue, longest free first; those that wait last.
     pub(crate) fn iter(&self) -> impl Iterator<Item = u32> + '_ {
-        let waiting = self.undiscarded.iter().map(|waiting| &waiting.queue);
-        let queues = self.ready.iter().map(|(_, queue)| queue).chain(waiting);
-        queues.flat_map(Queue::iter)
+        let queues = self.ready.iter().map(|(_, queue)| queue);
+        let waiting = self.waiting.iter().flatten().map(|waiting| waiting.slot);
+        let queues = queues.chain(&self.undiscarded).flat_map(Queue::iter);
+        queues.chain(waiting)
     }
 
     /// Whether deque and set agree. The error says what is wrong.
@@ -252,26 +299,6 @@ impl FreeList {
     fn flip(&mut self, position: u32) {
         let (word, bit) = word_and_bit(position);
         self.set[word] ^= bit;
-    }
-}
-
-impl Undiscarded {
-    /// Whether the next may be discarded.
-    fn is_due(&self) -> bool {
-        self.came - self.len < self.due
-    }
-
-    fn pop(&mut self) -> Option<u32> {
-        let slot = self.queue.pop()?;
-        self.len -= 1;
-        Some(slot)
-    }
-
-    /// The numbers of those behind it shift by one, towards a later discard.
-    fn remove(&mut self, slot: u32) -> bool {
-        let found = self.queue.remove(slot);
-        self.len -= u64::from(found);
-        found
     }
 }
 

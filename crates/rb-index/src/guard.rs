@@ -27,6 +27,35 @@ impl ShardGuard<'_> {
         self.number as usize
     }
 
+    /// The records of the changes that were made in this hold are queued, and durable with `ticket`, a number that the
+    /// caller counts up ([`Index::set_durable`]). With `strict` the changes are acknowledged only then: a slot that one of
+    /// them freed is not used before.
+    ///
+    /// A hold that ends without it says that its changes have no records and are durable.
+    pub fn recorded(&mut self, ticket: u64, strict: bool) {
+        self.index.newest.raise(ticket);
+        self.shard.record(&self.index.slots, ticket, strict);
+    }
+
+    /// The ticket of the last change in this shard; 0 if there was none.
+    pub fn last_ticket(&self) -> u64 {
+        self.shard.last_ticket
+    }
+
+    /// The ticket with which the record of the key's entry is durable; 0 if it is already, or there is no entry.
+    pub fn ticket_of(&mut self, hash: u64, key: &[u8]) -> u64 {
+        match self.find(hash, key) {
+            Some(at) => self.shard.ticket_of(&self.index.slots, at),
+            None => 0,
+        }
+    }
+
+    pub(crate) fn record_unrecorded(&mut self) {
+        if !self.shard.freed.is_empty() || !self.shard.fresh.is_empty() {
+            self.shard.record(&self.index.slots, 0, false);
+        }
+    }
+
     /// Lets those who wait for the lock have it, and takes it again when they are done. For who would lock it
     /// again at once: a lock goes to whoever asks first, and a sleeper asks late.
     pub fn step_aside(&mut self) {
@@ -71,7 +100,10 @@ impl ShardGuard<'_> {
             let slot = entry.slot;
             let placement = shard.store.placement(at);
             shard.store.discard(at);
-            self.index.slots.free_from(slot, State::Retired, placement);
+            let hold = shard.hold(&self.index.slots);
+            self.index
+                .slots
+                .free_from(slot, State::Retired, placement, hold);
         } else {
             let class = entry.class();
             shard.policy.unpin(class, at);

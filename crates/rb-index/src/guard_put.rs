@@ -1,6 +1,7 @@
 //! One shard, locked: puts, removes, evictions, and loading entry by entry.
 
 use crate::entry::{Entry, MAX_KEY_BYTES, MAX_METADATA_BYTES};
+use crate::free_list::Hold;
 use crate::guard::ShardGuard;
 use crate::lease::Located;
 use crate::pending::Meanwhile;
@@ -8,16 +9,25 @@ use crate::put::{Loaded, NewEntry, Published, PutMode, Reservation, Reserve};
 use crate::slots::{SlotId, State};
 
 impl ShardGuard<'_> {
-    /// Announces a put, before its slot is taken and its bytes are written.
+    /// Announces a put that has taken its slot, before its bytes are written.
     ///
     /// Generations are the caller's, unique, at least 1, and drawn under this guard (see the crate's page):
-    /// a put with an earlier number than a remove that came before it would be void at recovery.
-    pub fn reserve(&mut self, hash: u64, key: &[u8], generation: u64, mode: PutMode) -> Reserve {
+    /// a put with an earlier number than a remove that came before it would be void at recovery. They are drawn after
+    /// the slot was taken, so those of a slot's owners ascend; a debug build checks that.
+    pub fn reserve(
+        &mut self,
+        hash: u64,
+        key: &[u8],
+        slot: SlotId,
+        generation: u64,
+        mode: PutMode,
+    ) -> Reserve {
         if mode == PutMode::KeepExisting
             && let Some(located) = self.get(hash, key)
         {
             return Reserve::Exists(located);
         }
+        self.index.slots.check_drawn(slot.0, generation);
         Reserve::Reserved(self.shard.pending.enter(hash, key, generation, mode))
     }
 
@@ -52,10 +62,19 @@ impl ShardGuard<'_> {
             _ => None,
         };
         if let Some(refusal) = refusal {
-            slots.free_from(entry.slot.0, State::Reserved, entry.placement);
+            slots.free_from(entry.slot.0, State::Reserved, entry.placement, Hold::NONE);
             return refusal;
         }
         self.put_live(&reservation, key, &entry, live)
+    }
+
+    /// A change of the key makes its evictions history: a snapshot that still showed them would undo the change, whose
+    /// record may lie before the snapshot's position.
+    fn strike_evicted(&mut self, hash: u64, key: &[u8]) {
+        let evicted = &mut self.shard.evicted;
+        if !evicted.is_empty() {
+            evicted.retain(|kept| kept.hash != hash || *kept.key != *key);
+        }
     }
 
     /// Takes back an announced put whose bytes were not written. No slot is touched.
@@ -76,6 +95,7 @@ impl ShardGuard<'_> {
         self.shard
             .pending
             .tell(hash, key, generation, Meanwhile::Removed);
+        self.strike_evicted(hash, key);
         let at = self.find(hash, key)?;
         let located = self.shard.store.located(at);
         if located.generation >= generation {
@@ -141,7 +161,7 @@ impl ShardGuard<'_> {
         } = *reservation;
         if !fits(key, entry) {
             slots.count_illegal();
-            slots.free_from(entry.slot.0, State::Reserved, entry.placement);
+            slots.free_from(entry.slot.0, State::Reserved, entry.placement, Hold::NONE);
             return Published::Removed;
         }
         let Some(class) = self.index.class_of(entry.slot) else {
@@ -155,6 +175,7 @@ impl ShardGuard<'_> {
         self.shard
             .pending
             .tell(hash, key, generation, Meanwhile::Superseded);
+        self.strike_evicted(hash, key);
         let gone = displaced.map(|at| *self.shard.store.entry(at));
         if let Some(at) = displaced {
             self.shard.retire(slots, at);

@@ -5,7 +5,7 @@ use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
 
 use crate::error::IndexError;
-use crate::free_list::{ANYWHERE, FreeList};
+use crate::free_list::{ANYWHERE, FreeList, Hold};
 use crate::guard::ShardGuard;
 use crate::shard::ShardCell;
 use crate::slots::{Fate, SlotId, Slots, State};
@@ -24,14 +24,8 @@ pub struct IndexOptions {
     /// Number of shards: a power of two in 1..=1024. With 1, eviction order is exact over all keys.
     pub shards: u32,
     /// For each slot class its runs of slot ids. Runs must not overlap.
-    /// One byte is kept for every id below the highest, so ids should be dense. At most 256 classes.
+    /// One byte is kept for every id below the highest, so ids should be dense. At most 64 classes.
     pub classes: Vec<Vec<Range<u32>>>,
-}
-
-/// Which slots waited for their discard at some moment. Made by [`Index::mark_freed`].
-#[derive(Clone, Debug)]
-pub struct FreedMark {
-    came: Box<[u64]>,
 }
 
 /// The index of a store: which key is in which slot, who uses it, and which slots are free.
@@ -44,6 +38,10 @@ pub struct Index {
     shard_bits: u32,
     pub(crate) slots: Slots,
     tick: Tally,
+    /// The highest ticket of any change.
+    pub(crate) newest: Tally,
+    /// Whether evicted entries are kept until their eviction has been delivered.
+    pub(crate) keeps_evicted: bool,
 }
 
 impl Index {
@@ -68,6 +66,8 @@ impl Index {
             shard_bits: shards.ilog2(),
             slots,
             tick: Tally::default(),
+            newest: Tally::default(),
+            keeps_evicted: false,
         })
     }
 
@@ -76,6 +76,17 @@ impl Index {
     pub fn default_shards(smallest_class_slots: u64) -> u32 {
         let wanted = (smallest_class_slots / SLOTS_PER_SHARD).clamp(1, DEFAULT_SHARDS_MAX);
         1 << wanted.ilog2()
+    }
+
+    /// Keeps evicted entries in snapshots until [`ShardGuard::delivered`], so that a base cannot make an eviction
+    /// durable before an observer has been notified of it.
+    pub fn keep_evicted(&mut self) {
+        self.keeps_evicted = true;
+    }
+
+    /// The changes up to this ticket are durable ([`ShardGuard::recorded`]): the slots that they freed are ready.
+    pub fn set_durable(&self, ticket: u64) {
+        self.slots.durable.raise(ticket);
     }
 
     /// Number of shards.
@@ -136,7 +147,8 @@ impl Index {
     /// Takes up to `n` free slots of a class, those that have been free longest first, under one lock. They
     /// become reserved. Appends to `out` and returns how many.
     ///
-    /// Those that wait for their discard are taken last; see [`Index::discard_freed`].
+    /// Slots that changes freed are not among them until these are durable ([`Index::take_early`]). Those that wait
+    /// for their discard are taken last; see [`Index::discard_freed`].
     pub fn take_free(&self, class: u8, n: usize, out: &mut Vec<SlotId>) -> usize {
         self.take_free_near(class, n, ANYWHERE, out)
     }
@@ -151,19 +163,43 @@ impl Index {
         placement: u16,
         out: &mut Vec<SlotId>,
     ) -> usize {
-        let pop = |free: &mut FreeList| free.pop(placement);
+        let durable = self.slots.durable.get();
+        let pop = |free: &mut FreeList| free.pop(placement, durable);
         self.slots.take_free(class, n, State::Reserved, pop, out)
+    }
+
+    /// Takes up to `n` slots of a class that changes freed which are not durable: a crash may lose both the slot's
+    /// former value and what came after it. Slots freed by changes recorded as `strict` are never taken.
+    /// Appends to `out` and returns how many.
+    pub fn take_early(&self, class: u8, n: usize, out: &mut Vec<SlotId>) -> usize {
+        let taken = self
+            .slots
+            .take_free(class, n, State::Reserved, FreeList::pop_early, out);
+        self.slots.count_early(class, taken as u64);
+        taken
+    }
+
+    /// Whether slots of the class wait for changes that are not durable.
+    pub fn awaits_durability(&self, class: u8) -> bool {
+        let durable = self.slots.durable.get();
+        usize::from(class) < self.slots.classes() && self.slots.lock_free(class).is_waiting(durable)
     }
 
     /// Frees reserved slots that are not used after all, in this order. What an entry left in them, if it was
     /// evicted from there, waits for its discard, and its placement id is forgotten.
     pub fn give_back(&self, slots: &[SlotId]) {
+        // A slot that was taken early still waits for what freed it, whose ticket is not known any more.
+        let hold = Hold {
+            ticket: self.newest.get(),
+            strict: false,
+        };
         for slot in slots {
-            self.slots.free_from(slot.0, State::Reserved, ANYWHERE);
+            self.slots
+                .free_from(slot.0, State::Reserved, ANYWHERE, hold);
         }
     }
 
-    /// From now on, slots of the class that an entry leaves, or that were written in vain, wait to be discarded
+    /// From now on, slots of the class that an entry leaves, or that were written for nothing, wait to be discarded
     /// ([`Index::take_freed`]), or do so no longer. Slots that are free already do not.
     pub fn discard_freed(&self, class: u8, on: bool) {
         if usize::from(class) < self.slots.classes() {
@@ -171,43 +207,33 @@ impl Index {
         }
     }
 
-    /// Notes which slots wait for their discard now. The records of all the changes that freed them are queued
-    /// when this returns, if they are queued in the hold of the lock in which the change is made: it takes
-    /// each shard's lock once, so the caller holds none.
-    pub fn mark_freed(&self) -> FreedMark {
-        let came = (0..self.slots.classes()).map(|class| self.slots.lock_free(class as u8).came());
-        let came = came.collect();
-        for cell in &self.shards {
-            drop(cell.shard.lock());
-        }
-        FreedMark { came }
+    /// Whether any slot waits for its discard and may be discarded: nothing that a restart finds looks for what it
+    /// holds.
+    pub fn has_undiscarded(&self) -> bool {
+        self.each_list(|free, durable| free.has_undiscarded(durable) == Some(true))
     }
 
-    /// The slots that waited at a mark may be discarded: nothing that a restart finds will look for what
-    /// they hold. Answers whether any waits still.
-    pub fn allow_discards(&self, mark: &FreedMark) -> bool {
-        let mut any = false;
-        for (class, came) in (0_u8..).zip(&mark.came) {
-            any |= self.slots.lock_free(class).set_due(*came);
-        }
-        any
-    }
-
-    /// Whether slots wait for their discard that no mark has allowed, or may come to do so without any record of it: when
-    /// a lease of an entry that is gone ends, a put under way was in vain, or a quarantine ends.
-    pub fn awaits_mark(&self) -> bool {
+    /// Whether slots of classes that are discarded may come to wait for it without a record that brings a commit: when
+    /// a lease of an entry that is gone ends, a put under way was for nothing, or a quarantine ends.
+    pub fn awaits_undiscarded(&self) -> bool {
         (0..self.slots.classes()).any(|class| {
             let stats = self.slots.class_stats(class);
             let coming = stats.retired + stats.reserved + stats.quarantined > 0;
-            let waiting = self.slots.lock_free(class as u8).awaits_due();
-            waiting.is_some_and(|waiting| waiting || coming)
+            let mut free = self.slots.lock_free(class as u8);
+            let discards = free.has_undiscarded(self.slots.durable.get()).is_some();
+            discards && (coming || free.is_waiting(self.slots.durable.get()))
         })
     }
 
-    /// Takes up to `n` slots of a class that wait for their discard and may be discarded, those that have waited
-    /// longest first. They are not free until [`Index::discarded`]. Appends to `out` and returns how many.
+    fn each_list(&self, any: impl Fn(&mut FreeList, u64) -> bool) -> bool {
+        let durable = self.slots.durable.get();
+        (0..self.slots.classes()).any(|class| any(&mut self.slots.lock_free(class as u8), durable))
+    }
+
+    /// Takes up to `n` slots of a class that wait for their discard, those that have waited longest first. They are not free until [`Index::discarded`]. Appends to `out` and returns how many.
     pub fn take_freed(&self, class: u8, n: usize, out: &mut Vec<SlotId>) -> usize {
-        let pop = FreeList::pop_due;
+        let durable = self.slots.durable.get();
+        let pop = |free: &mut FreeList| free.pop_undiscarded(durable);
         self.slots.take_free(class, n, State::Discarding, pop, out)
     }
 
@@ -225,7 +251,10 @@ impl Index {
     /// Ends a quarantine.
     pub fn settle_quarantined(&self, slot: SlotId, fate: Fate) {
         match fate {
-            Fate::Free => self.slots.free_from(slot.0, State::Quarantined, ANYWHERE),
+            Fate::Free => {
+                self.slots
+                    .free_from(slot.0, State::Quarantined, ANYWHERE, Hold::NONE);
+            }
             Fate::Bad => drop(self.slots.change(slot.0, State::Quarantined, State::Bad)),
         }
     }

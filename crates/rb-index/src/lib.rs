@@ -8,6 +8,8 @@
 //! * **One owner per slot.** A slot is free, reserved, live, retired, quarantined, bad or discarding. Each change
 //!   has one owner, and the counters move in the same step; [`Index::audit`] checks the whole.
 //! * **Free lists.** One per slot class, FIFO, many slots per call, a slot can not be freed twice.
+//! * **Durability.** A slot that a change freed is not used again before the record of that change is durable
+//!   ([`ShardGuard::recorded`], [`Index::set_durable`]), unless the caller has no other ([`Index::take_early`]).
 //! * **Eviction.** Least recently used first, within a class and shard; exact with one shard.
 //! * **Recovery.** [`Loader`] takes the claims of a fuzzy base and its log, in any order and from several
 //!   threads, and settles them: the highest generation wins for a key and for a slot.
@@ -20,7 +22,8 @@
 //! The caller numbers its puts and removes; numbers never repeat. **Draw a number while the guard of the key's
 //! shard is held**, in the same hold as [`ShardGuard::reserve`] or [`ShardGuard::remove`]: then the numbers of
 //! a key are in the order of its operations, and "the later one wins" means the same here, in the log, and at
-//! recovery.
+//! recovery. A put draws its number after it has taken its slot: the former owner drew before it freed the slot, so the
+//! numbers of a slot's owners ascend, too, published or not.
 //!
 //! # Example
 //!
@@ -32,11 +35,11 @@
 //! let (hash, key) = (0x5EED_u64 << 40, b"layer 0, block 17");
 //! let shard = index.shard_of(hash);
 //!
-//! // Put: announce the key, take a slot, write the value there (not shown), publish.
-//! let reserved = index.lock(shard, Visit::Operation).reserve(hash, key, 1, PutMode::Replace);
-//! let Reserve::Reserved(reservation) = reserved else { unreachable!("Replace always reserves") };
+//! // Put: take a slot, announce the key, write the value there (not shown), publish.
 //! let mut slots = Vec::new();
 //! assert_eq!(index.take_free(0, 1, &mut slots), 1);
+//! let reserved = index.lock(shard, Visit::Operation).reserve(hash, key, slots[0], 1, PutMode::Replace);
+//! let Reserve::Reserved(reservation) = reserved else { unreachable!("Replace always reserves") };
 //! let entry = NewEntry {
 //!     slot: slots[0],
 //!     payload_len: 65_536,
@@ -97,7 +100,7 @@ mod warm;
 pub use entry::{MAX_KEY_BYTES, MAX_METADATA_BYTES};
 pub use error::IndexError;
 pub use guard::ShardGuard;
-pub use index::{FreedMark, Index, IndexOptions};
+pub use index::{Index, IndexOptions};
 pub use lease::{Lease, Located};
 pub use loader::{LoadEntry, LoadReport, Loader};
 pub use policy::{Lru, Policy};

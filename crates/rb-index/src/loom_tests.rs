@@ -40,6 +40,8 @@ struct World {
     /// What the slots hold.
     held: Vec<Cell<u64>>,
     log: Mutex<Vec<Record>>,
+    /// Records of the log that are durable.
+    durable: AtomicU64,
     /// The standard library's: drawing numbers is the caller's business and always under the shard's lock.
     generations: AtomicU64,
 }
@@ -54,6 +56,7 @@ impl World {
             index: Index::new(options).expect("the options are right"),
             held: (0..slots).map(|_| Cell::new(0)).collect(),
             log: Mutex::new(Vec::new()),
+            durable: AtomicU64::new(0),
             generations: AtomicU64::new(0),
         }
     }
@@ -67,22 +70,50 @@ impl World {
         1 + self.generations.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Announces a put.
-    fn reserve(&self, key: &[u8], mode: PutMode) -> Option<Reservation> {
+    /// Announces a put that has its slot.
+    fn reserve(&self, key: &[u8], slot: SlotId, mode: PutMode) -> Option<Reservation> {
         let mut guard = self.guard(key);
-        match guard.reserve(hash(key), key, self.generation(), mode) {
+        match guard.reserve(hash(key), key, slot, self.generation(), mode) {
             Reserve::Reserved(reservation) => Some(reservation),
             Reserve::Exists(_) => None,
         }
     }
 
-    /// A free slot or, where there is none, an evicted one.
+    /// A free slot, if it must be one whose former value is not needed any more or, where there is none, one that was
+    /// freed by a change that is not durable, or an evicted one.
     fn take_slot(&self) -> Option<SlotId> {
         let (mut taken, mut evicted) = (Vec::new(), Vec::new());
-        if self.index.take_free(0, 1, &mut taken) == 0 {
+        if self.index.take_free(0, 1, &mut taken) == 1 {
+            self.assert_unneeded(taken[0]);
+        } else if self.index.take_early(0, 1, &mut taken) == 0 {
             self.index.evict_oldest(0, 1, &mut evicted);
         }
         taken.pop().or_else(|| Some(evicted.pop()?.slot))
+    }
+
+    /// A slot that is handed out as free holds nothing that a restart would look for now, unless it was evicted:
+    /// evictions leave no record.
+    fn assert_unneeded(&self, slot: SlotId) {
+        let log = self.log.lock().expect("no model panics with it");
+        let durable = self.durable.load(Ordering::Relaxed) as usize;
+        let in_slot = |record: &Record| record.slot == Some(slot);
+        let Some(owner) = log[..durable].iter().rposition(in_slot) else {
+            return;
+        };
+        let overtakes = |record: &Record| record.key == log[owner].key;
+        let (durably, later) = log[owner + 1..].split_at(durable - owner - 1);
+        let needed = later.iter().any(overtakes) && !durably.iter().any(overtakes);
+        assert!(
+            !needed,
+            "{slot:?} is free, and a restart would look for what it holds"
+        );
+    }
+
+    /// A commit: what is queued now is durable.
+    fn commit(&self) {
+        let queued = self.log.lock().expect("no model panics with it").len() as u64;
+        self.durable.fetch_max(queued, Ordering::Relaxed);
+        self.index.set_durable(queued);
     }
 
     /// The way of a put; its generation and what became of it, or none if there was no slot.
@@ -91,25 +122,18 @@ impl World {
     }
 
     fn put_as(&self, key: &'static [u8], mode: PutMode) -> Option<(u64, Published)> {
-        let reservation = self.reserve(key, mode)?;
-        let Some(slot) = self.take_slot() else {
-            self.guard(key).cancel(reservation, key);
+        let slot = self.take_slot()?;
+        let Some(reservation) = self.reserve(key, slot, mode) else {
+            self.index.give_back(&[slot]);
             return None;
         };
         let generation = reservation.generation();
         self.write(slot, generation);
-        let entry = NewEntry {
-            slot,
-            payload_len: 1,
-            payload_checksum: 0,
-            placement: 0,
-            metadata: &[],
-            proven: true,
-        };
         let mut guard = self.guard(key);
-        let published = guard.publish(reservation, key, entry);
+        let published = guard.publish(reservation, key, entry(slot));
         if matches!(published, Published::Inserted | Published::Replaced { .. }) {
-            self.record(key, generation, Some(slot));
+            let ticket = self.record(key, generation, Some(slot));
+            guard.recorded(ticket, false);
         }
         Some((generation, published))
     }
@@ -119,21 +143,21 @@ impl World {
         let mut guard = self.guard(key);
         let generation = self.generation();
         guard.remove(hash(key), key, generation);
-        self.record(key, generation, None);
+        let ticket = self.record(key, generation, None);
+        guard.recorded(ticket, false);
         generation
     }
 
-    /// Called under the shard's lock.
-    fn record(&self, key: &'static [u8], generation: u64, slot: Option<SlotId>) {
+    /// Called under the shard's lock. Returns the record's ticket.
+    fn record(&self, key: &'static [u8], generation: u64, slot: Option<SlotId>) -> u64 {
         let record = Record {
             key,
             generation,
             slot,
         };
-        self.log
-            .lock()
-            .expect("no model panics with it")
-            .push(record);
+        let mut log = self.log.lock().expect("no model panics with it");
+        log.push(record);
+        log.len() as u64
     }
 
     fn write(&self, slot: SlotId, what: u64) {
@@ -173,6 +197,7 @@ impl World {
         assert_eq!(self.guard(FAR).pending_puts(), 0);
         self.index.audit().expect("the index must be whole");
         let log = self.log.lock().expect("no model panics with it");
+        let replayed = self.replay(&log);
         for key in [KEY, OTHER, FAR] {
             let records: Vec<_> = log.iter().filter(|record| record.key == key).collect();
             assert!(
@@ -185,8 +210,57 @@ impl World {
                 let told = (last.generation, last.slot);
                 assert_eq!(told, (live.generation, Some(live.slot)), "{key:?}");
                 assert_eq!(self.held[live.slot.0 as usize].get(), live.generation);
+                let shard = replayed.shard_of(hash(key));
+                let found = replayed.lock(shard, Visit::Operation).get(hash(key), key);
+                let found = found.map(|found| (found.generation, found.slot));
+                assert_eq!(
+                    found,
+                    Some((live.generation, live.slot)),
+                    "a replay of the log does not find {key:?}"
+                );
             }
         }
+        for slot in 0..self.held.len() as u32 {
+            let owners = log
+                .iter()
+                .filter(|record| record.slot == Some(SlotId(slot)));
+            assert!(
+                owners.is_sorted_by_key(|record| record.generation),
+                "the generations of the owners of slot {slot} do not ascend in the log"
+            );
+        }
+    }
+
+    /// What recovery makes of the log.
+    fn replay(&self, log: &[Record]) -> Index {
+        let options = IndexOptions {
+            shards: 2,
+            classes: vec![vec![0..self.held.len() as u32]],
+        };
+        let index = Index::new(options).expect("the options are right");
+        let loader = index.loader().expect("the index is empty");
+        for record in log {
+            let Record {
+                key, generation, ..
+            } = *record;
+            match record.slot {
+                Some(slot) => drop(loader.load(hash(key), key, entry(slot), generation, 0)),
+                None => drop(loader.remove(hash(key), key, generation)),
+            }
+        }
+        loader.finish(0, 1);
+        index
+    }
+}
+
+fn entry(slot: SlotId) -> NewEntry<'static> {
+    NewEntry {
+        slot,
+        payload_len: 1,
+        payload_checksum: 0,
+        placement: 0,
+        metadata: &[],
+        proven: true,
     }
 }
 

@@ -88,10 +88,22 @@ pub struct Evicted {
     pub slot: SlotId,
     /// The slot's class.
     pub class: u8,
+    /// The hash of the key.
+    pub hash: u64,
     /// The key that is no longer live.
     pub key: Box<[u8]>,
     /// The generation that was evicted.
     pub generation: u64,
+}
+
+/// An evicted entry that snapshots still show.
+#[derive(Debug)]
+pub(crate) struct KeptEviction {
+    pub(crate) hash: u64,
+    pub(crate) key: Box<[u8]>,
+    pub(crate) metadata: Box<[u8]>,
+    pub(crate) located: Located,
+    pub(crate) recency: u32,
 }
 
 /// The answer to [`crate::ShardGuard::load`] and [`crate::Loader::load`].

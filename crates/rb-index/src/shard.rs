@@ -1,8 +1,12 @@
 //! The state behind one shard's lock, and the step that every way of losing an entry shares.
 
+use std::collections::VecDeque;
+
 use crate::entry::Entry;
+use crate::free_list::Hold;
 use crate::pending::Pending;
 use crate::policy::{Lru, Policy};
+use crate::put::KeptEviction;
 use crate::put::NewEntry;
 use crate::slots::{Slots, State};
 use crate::store::Store;
@@ -13,6 +17,18 @@ pub(crate) struct Shard {
     pub(crate) store: Store,
     pub(crate) policy: Lru,
     pub(crate) pending: Pending,
+    /// Slots that changes of this hold of the lock have freed, with their placement ids; their state is retired
+    /// until the hold is recorded.
+    pub(crate) freed: Vec<(u32, u16)>,
+    /// Entries that this hold has made live.
+    pub(crate) fresh: Vec<u32>,
+    /// Entries whose record was not durable when last looked at: ticket, entry and generation.
+    volatile: VecDeque<(u64, u32, u64)>,
+    /// The ticket of the last change, and of the last one that was to be durable before it was acknowledged.
+    pub(crate) last_ticket: u64,
+    strict_ticket: u64,
+    /// Evicted entries of which no observer has been notified.
+    pub(crate) evicted: Vec<KeptEviction>,
 }
 
 /// A shard with its lock and its counters; aligned so that two shards do not share a cache line.
@@ -37,6 +53,12 @@ impl ShardCell {
                 store: Store::new(expected),
                 policy: Lru::new(classes),
                 pending: Pending::default(),
+                freed: Vec::new(),
+                fresh: Vec::new(),
+                volatile: VecDeque::new(),
+                last_ticket: 0,
+                strict_ticket: 0,
+                evicted: Vec::new(),
             }),
             visits: std::array::from_fn(|_| Tally::default()),
             contended: Tally::default(),
@@ -54,20 +76,79 @@ impl Shard {
         let at = self.store.add(entry, key, new);
         self.store.entry_mut(at).stamp(now);
         self.policy.insert(class, at);
+        self.fresh.push(at);
     }
 
-    /// Takes a live entry out of the index; its slot becomes free, or retired if it is leased.
+    /// Takes a live entry out of the index. Its slot is free once this hold is recorded, or if it is leased, after the
+    /// last lease ends.
     pub(crate) fn retire(&mut self, slots: &Slots, at: u32) {
         let entry = *self.store.entry(at);
         self.store.unlist(at);
+        slots.change(entry.slot, State::Live, State::Retired);
         if entry.leases() > 0 {
             self.store.entry_mut(at).retire();
-            slots.change(entry.slot, State::Live, State::Retired);
         } else {
             self.policy.remove(entry.class(), at);
             let placement = self.store.placement(at);
             self.store.discard(at);
-            slots.free_from(entry.slot, State::Live, placement);
+            self.freed.push((entry.slot, placement));
+        }
+    }
+
+    /// The changes of this hold are durable with `ticket`.
+    pub(crate) fn record(&mut self, slots: &Slots, ticket: u64, strict: bool) {
+        self.last_ticket = self.last_ticket.max(ticket);
+        if strict {
+            self.strict_ticket = self.last_ticket;
+        }
+        let hold = Hold { ticket, strict };
+        for (slot, placement) in self.freed.drain(..) {
+            slots.free_from(slot, State::Retired, placement, hold);
+        }
+        let durable = slots.durable.get();
+        for at in self.fresh.drain(..) {
+            if ticket > durable {
+                let entry = self.store.entry_mut(at);
+                entry.set_volatile(true);
+                self.volatile.push_back((ticket, at, entry.generation));
+            }
+        }
+        self.settle(durable);
+    }
+
+    /// Unmarks the entries whose records are durable by now.
+    fn settle(&mut self, durable: u64) {
+        while let Some(&(ticket, at, generation)) = self.volatile.front()
+            && ticket <= durable
+        {
+            self.volatile.pop_front();
+            let entry = self.store.entry_mut(at);
+            if !entry.is_vacant() && entry.generation == generation {
+                entry.set_volatile(false);
+            }
+        }
+    }
+
+    /// The ticket with which the record of an entry is durable; 0 if it is already.
+    pub(crate) fn ticket_of(&mut self, slots: &Slots, at: u32) -> u64 {
+        self.settle(slots.durable.get());
+        let entry = self.store.entry(at);
+        if !entry.is_volatile() {
+            return 0;
+        }
+        let is_it = |&&(_, other, generation): &&(u64, u32, u64)| {
+            other == at && generation == entry.generation
+        };
+        let waiting = self.volatile.iter().rev().find(is_it);
+        debug_assert!(waiting.is_some(), "a volatile entry has no ticket");
+        waiting.map_or(self.last_ticket, |waiting| waiting.0)
+    }
+
+    /// When the slot of a retired entry may be used again whose last lease ends now.
+    pub(crate) fn hold(&self, slots: &Slots) -> Hold {
+        Hold {
+            ticket: self.last_ticket,
+            strict: self.strict_ticket > slots.durable.get(),
         }
     }
 }

@@ -12,14 +12,18 @@
 //!    free ---- take_freed ---> discarding ---- discarded ----> free
 //! ```
 //!
+//! A slot that a replaced or removed entry leaves is free, and yet waits until the record of that change is durable
+//! ([`crate::free_list`]): a crash before that would find neither the old value nor the new one.
+//!
 //! A state changes by compare-and-exchange from the state its one owner left it in, and the counters
 //! move in the same step. A transition from any other state is a bug of the caller: it is refused,
 //! counted, and reported by the audit.
 
 use std::ops::Range;
 
+use crate::entry::CLASS_LIMIT;
 use crate::error::IndexError;
-use crate::free_list::{ANYWHERE, FreeList};
+use crate::free_list::{ANYWHERE, FreeList, Hold};
 use crate::stats::ClassStats;
 use crate::sync::{AtomicU8, Guard, Lock, Ordering, Tally};
 
@@ -38,7 +42,6 @@ pub enum Fate {
 
 /// Stands for "no slot": ends of runs are exclusive, so no run can hold it.
 pub(crate) const NO_SLOT: u32 = u32::MAX;
-const CLASS_LIMIT: usize = 256;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
@@ -67,6 +70,8 @@ struct Run {
 #[derive(Debug)]
 struct Class {
     free: Lock<FreeList>,
+    /// Slots taken although what freed them was not durable.
+    early: Tally,
     counts: [Tally; STATES],
     capacity: u64,
 }
@@ -78,6 +83,11 @@ pub(crate) struct Slots {
     runs: Box<[Run]>,
     classes: Box<[Class]>,
     illegal: Tally,
+    /// The highest ticket whose changes are durable. It only rises, and who reads an old value waits longer.
+    pub(crate) durable: Tally,
+    /// The generation last drawn for each slot.
+    #[cfg(debug_assertions)]
+    drawn: Box<[Tally]>,
 }
 
 impl Slots {
@@ -93,6 +103,9 @@ impl Slots {
             Class::all_free(&of_class.map(|run| run.slots.clone()).collect::<Vec<_>>())
         });
         Ok(Slots {
+            #[cfg(debug_assertions)]
+            drawn: states.iter().map(|_| Tally::default()).collect(),
+            durable: Tally::default(),
             classes: owned.collect(),
             states: states.into_iter().map(AtomicU8::new).collect(),
             runs: runs.into_boxed_slice(),
@@ -178,6 +191,12 @@ impl Slots {
         }
     }
 
+    pub(crate) fn count_early(&self, class: u8, slots: u64) {
+        if let Some(class) = self.classes.get(usize::from(class)) {
+            class.early.add(slots);
+        }
+    }
+
     /// Counts a call that broke the rules of ownership.
     pub(crate) fn count_illegal(&self) {
         self.illegal.add(1);
@@ -188,15 +207,15 @@ impl Slots {
     }
 
     /// Makes a slot free that held bytes, last written with `placement`, and puts it at the end of its
-    /// class's free list.
-    pub(crate) fn free_from(&self, slot: u32, from: State, placement: u16) {
+    /// class's free list, or of those that wait for `hold`.
+    pub(crate) fn free_from(&self, slot: u32, from: State, placement: u16, hold: Hold) {
         let Some(class) = self.class_of(slot) else {
             self.count_illegal();
             return;
         };
         let mut free = self.lock_free(class);
         if self.change(slot, from, State::Free) {
-            free.push_used(slot, placement);
+            free.push_used(slot, placement, hold, self.durable.get());
         }
     }
 
@@ -215,6 +234,26 @@ impl Slots {
                 }
             }
         }
+    }
+
+    /// Checks that a generation is drawn for a slot which its put owns, and after those of all former owners.
+    pub(crate) fn check_drawn(&self, slot: u32, generation: u64) {
+        debug_assert_eq!(
+            self.state(slot),
+            Some(State::Reserved as u8),
+            "a generation is drawn for slot {slot}, which no put has taken"
+        );
+        #[cfg(debug_assertions)]
+        if let Some(drawn) = self.drawn.get(slot as usize) {
+            let former = drawn.get();
+            assert!(
+                former < generation,
+                "generation {generation} is drawn for slot {slot}, whose former owner has {former}"
+            );
+            drawn.set(generation);
+        }
+        #[cfg(not(debug_assertions))]
+        let _ = generation;
     }
 
     /// Takes up to `n` free slots, as `pop` chooses them under the lock of their list; they change to `to`.
@@ -272,11 +311,15 @@ impl Slots {
 
     pub(crate) fn class_stats(&self, class: usize) -> ClassStats {
         let Class {
-            counts, capacity, ..
+            counts,
+            capacity,
+            early,
+            ..
         } = &self.classes[class];
         let of = |state: State| counts[state as usize].get();
         ClassStats {
             capacity: *capacity,
+            taken_early: early.get(),
             free: of(State::Free),
             reserved: of(State::Reserved),
             live: of(State::Live),
@@ -299,6 +342,7 @@ impl Class {
         counts[State::Free as usize].set(capacity);
         Class {
             free: Lock::new(free),
+            early: Tally::default(),
             counts,
             capacity,
         }

@@ -60,4 +60,19 @@ impl ShardGuard<'_> {
         cursor.next = cursor.next.max(end);
         cursor.next < store.end()
     }
+
+    /// Shows the entries whose eviction no observer has been notified of ([`crate::Index::keep_evicted`]). To be called in the
+    /// hold in which the last step of a snapshot ends; some of them may have been shown before.
+    pub fn snapshot_evicted(&self, each: &mut dyn FnMut(SnapshotEntry<'_>)) {
+        for kept in &self.shard.evicted {
+            each(SnapshotEntry {
+                hash: kept.hash,
+                key: &kept.key,
+                metadata: &kept.metadata,
+                located: kept.located,
+                recency: kept.recency,
+                leases: 0,
+            });
+        }
+    }
 }

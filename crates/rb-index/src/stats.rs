@@ -33,6 +33,8 @@ pub struct ClassStats {
     pub bad: u64,
     /// Slots whose discard has not ended.
     pub discarding: u64,
+    /// How often a slot was taken before the change that freed it was durable ([`crate::Index::take_early`]).
+    pub taken_early: u64,
 }
 
 /// What the index has and did since it was made.

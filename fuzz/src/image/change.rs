@@ -2,8 +2,9 @@
 //! forged metadata that no damage would make.
 
 use rb_format::{
-    BaseEntry, BaseHeader, Compression, FORMAT_BLOCK, Generation, LogEncoder, LogPosition, Record,
-    SectionBuilder, SlotHeader, encode_directory, key_hash, log_block_offset,
+    BaseEntry, BaseHeader, Compression, FORMAT_BLOCK, Generation, LogEncoder, LogPosition,
+    MoreSlots, Record, SECTION_RANGES, SectionBuilder, SlotHeader, encode_directory, key_hash,
+    log_block_offset, section_range,
 };
 
 use super::device::Image;
@@ -17,6 +18,15 @@ const BLOCK: u64 = FORMAT_BLOCK as u64;
 const CHANGES_MAX: usize = 12;
 /// Sections of a base that a change looks at.
 const SECTIONS_MAX: u64 = 8;
+
+/// The further slots of a value in this slot: rarely some, and one of them beyond the last.
+fn more_of(slot: u8) -> Vec<u32> {
+    match slot >> 4 {
+        14 => vec![u32::from(slot).wrapping_sub(1) % 16, 16],
+        15 => vec![u32::from(slot).wrapping_add(1) % 16],
+        _ => Vec::new(),
+    }
+}
 
 /// What was done.
 #[derive(Default)]
@@ -222,31 +232,39 @@ impl Work<'_> {
         if other & 16 != 0 {
             header.bad_slots = vec![u32::from(input.byte() % 16)];
         }
-        let mut builder = SectionBuilder::new(0..=u64::MAX, header.position);
+        let mut builders: Vec<SectionBuilder> = (0..SECTION_RANGES)
+            .map(|range| SectionBuilder::new(range, header.position))
+            .collect();
         for _ in 0..input.byte() % 16 {
             let key = key(input.byte() % KEYS);
+            let slot = input.byte();
+            let more = more_of(slot);
             let entry = BaseEntry {
                 key: &key,
                 metadata: &[],
                 key_hash: key_hash(&identity.uuid, &key),
-                slot: u32::from(input.byte() % 16),
+                slot: u32::from(slot % 16),
+                more: MoreSlots::from(&more[..]),
                 generation: Generation(self.number_near_generations(input)),
                 payload_len: input.number() as u32,
                 payload_checksum: input.number() & u64::from(u32::MAX),
                 placement: 0,
+                policy: 0,
+                expiry: 0,
                 recency: input.number() as u32,
             };
-            builder.push(&entry);
+            builders[section_range(entry.key_hash)].push(&entry);
         }
         let (mut directory, mut bytes) = (Vec::new(), Vec::new());
-        header.entries = builder.len() as u64;
-        if !builder.is_empty() {
+        header.entries = builders.iter().map(|builder| builder.len() as u64).sum();
+        for builder in builders.into_iter().filter(|builder| !builder.is_empty()) {
             let compression = Compression::Zstd { level: 1 };
+            let number = directory.len() as u32;
             let (mut entry, stored) =
-                builder.finish(identity, header.base_sequence, 0, compression);
-            entry.offset = BLOCK;
+                builder.finish(identity, header.base_sequence, number, compression);
+            entry.offset = BLOCK + bytes.len() as u64;
             directory.push(entry);
-            bytes = stored;
+            bytes.extend(stored);
         }
         let encoded = encode_directory(&directory, identity, header.base_sequence);
         header.sections = directory.len() as u32;
@@ -277,16 +295,21 @@ impl Work<'_> {
         );
         for _ in 0..=shape >> 1 & 15 {
             let key = key(input.byte() % KEYS);
-            let slot = u32::from(input.byte() % 16);
+            let slot = input.byte();
+            let more = more_of(slot);
+            let slot = u32::from(slot % 16);
             let generation = Generation(self.number_near_generations(input));
             let record = match input.byte() % 8 {
                 0..=3 => Record::Put {
                     key: &key,
                     slot,
+                    more: MoreSlots::from(&more[..]),
                     generation,
                     payload_len: (input.number() as u32 % (1 << 30)).max(1),
                     payload_checksum: input.number() & u64::from(u32::MAX),
                     placement: 0,
+                    policy: 0,
+                    expiry: 0,
                     metadata: &[],
                 },
                 4 | 5 => Record::Remove {
@@ -324,10 +347,13 @@ impl Work<'_> {
         let header = SlotHeader {
             generation: Generation(self.number_near_generations(input)),
             slot: u32::from(input.byte()).wrapping_add(slot) % 16,
+            more: more_of(slot as u8).into(),
             key_hash: key_hash(&identity.uuid, &key),
             payload_len: (input.number() as u32 % (1 << 30)).max(1),
             payload_checksum: input.number() & u64::from(u32::MAX),
             placement: 0,
+            policy: 0,
+            expiry: 0,
             key: key.into(),
             metadata: Box::default(),
         };

@@ -85,6 +85,7 @@ fn formatted() -> Arc<MemDevice> {
         key_len_max: KEY_LEN_MAX,
         metadata_len_max: METADATA_LEN_MAX,
         log_bytes: Some(LOG_BYTES),
+        formatted_at: 0,
         random: Arc::new(SeededRandom::new(2)),
         ..FormatOptions::new("", classes())
     };

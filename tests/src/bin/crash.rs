@@ -1,11 +1,12 @@
 //! `cargo xtask crash`: tries crashes for some minutes and prints what was tried and seen.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
-use rb_tests::crash::{Options, Report, run};
+use rb_tests::crash::{Kind, Options, Report, run};
 
 /// Crashes a store on a simulated device at every write, and checks what is left.
 #[derive(Parser)]
@@ -49,12 +50,14 @@ fn main() -> ExitCode {
         runs: args.runs,
         time: Duration::from_secs_f64(args.minutes.max(0.0) * 60.0),
         threads: args.threads,
-        trace: args.trace,
+        trace: args
+            .trace
+            .then(|| Arc::new(|line: &str| eprintln!("{line}")) as _),
     };
     let report = run(&options, |images| bar.set_position(images));
     bar.finish_and_clear();
-    let missed = report.states.missed();
-    let ok = report.violation.is_none() && (missed.is_empty() || args.allow_missed);
+    let all_reached = report.states.missed().is_empty() && report.pairs.rarest().0 > 0;
+    let ok = report.violation.is_none() && (all_reached || args.allow_missed);
     let text = if args.json {
         json(&report, ok)
     } else {
@@ -80,6 +83,16 @@ fn json(report: &Report, ok: bool) -> String {
         .map(|(state, count)| (state.to_string(), count.into()))
         .collect();
     let violation = report.violation.as_ref();
+    let kinds = || Kind::ALL.iter().map(Kind::to_string);
+    let pairs: serde_json::Map<_, _> = report
+        .pairs
+        .rows()
+        .map(|(place, counts)| {
+            let counts = counts.iter().map(|count| serde_json::Value::from(*count));
+            let row: serde_json::Map<_, _> = kinds().zip(counts).collect();
+            (place, row.into())
+        })
+        .collect();
     serde_json::json!({
         "ok": ok,
         "runs": report.runs,
@@ -92,6 +105,7 @@ fn json(report: &Report, ok: bool) -> String {
         "violation": violation.map(|(_, why)| why),
         "seconds": report.time.as_secs_f64(),
         "states": states,
+        "pairs": pairs,
     })
     .to_string()
 }
@@ -120,5 +134,33 @@ fn table(report: &Report) -> String {
         let note = if count == 0 { "   NEVER REACHED" } else { "" };
         text.push_str(&format!("{count:>10}  {state}{note}\n"));
     }
+    text.push_str(&pairs(report));
+    text
+}
+
+/// How often each operation began at each place of another.
+fn pairs(report: &Report) -> String {
+    let mut text = String::from("\nOperations that began at a place of another:\n");
+    for (kinds, first) in Kind::ALL.chunks(5).zip((1..).step_by(5)) {
+        for (number, kind) in (first..).zip(kinds) {
+            text.push_str(&format!("{number:>4} {kind:<16}"));
+        }
+        text.push('\n');
+    }
+    text.push_str(&format!("{:24}", ""));
+    (1..=Kind::ALL.len()).for_each(|number| text.push_str(&format!("{number:>7}")));
+    text.push('\n');
+    for (place, counts) in report.pairs.rows() {
+        text.push_str(&format!("{place:<24}"));
+        for count in counts {
+            text.push_str(&format!("{count:>7}"));
+        }
+        text.push('\n');
+    }
+    let (count, place, kind) = report.pairs.rarest();
+    let note = if count == 0 { "   NEVER REACHED" } else { "" };
+    text.push_str(&format!(
+        "{count:>8} times or more; least: {kind}, {place}{note}\n"
+    ));
     text
 }

@@ -1,27 +1,31 @@
 //! One seed: a run, every crash point of its last part, images of each, and what follows.
 
 use std::collections::HashSet;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rb_core::{AuditOptions, OpenError, audit_engine};
-use rb_format::FORMAT_BLOCK;
+use rb_format::{FORMAT_BLOCK, Geometry};
 use rb_io::OpKind;
 use rb_testkit::values::next_number;
-use rb_testkit::{CrashImage, MemEngine};
+use rb_testkit::{CrashImage, CrashPoints, Recorded};
 
+use super::check::{Crash, audit};
 use super::images::{choices, states_of, states_of_image};
-use super::oracle::{ABSENT, KEYS, Legal, Oracle};
+use super::legal::Legal;
+use super::oracle::Step;
+use super::pairs::Pairs;
+use super::plan::{Fact, Facts, Plan};
 use super::states::{State, States};
-use super::world::{World, name};
+use super::world::{Trace, World};
 
 /// Restarts in a row, at most.
 const DEPTH_MAX: u32 = 4;
+/// Operations before the recorded part of a run, at most.
+const BEFORE_MAX: u64 = 1500;
 
 /// Images that any run has tried.
 pub(super) type Distinct = Mutex<HashSet<u64>>;
 
-/// What came of a seed.
+/// What a seed came to.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Tally {
     pub(super) points: u64,
@@ -29,6 +33,7 @@ pub(super) struct Tally {
     pub(super) distinct: u64,
     pub(super) restarts: u64,
     pub(super) states: States,
+    pub(super) pairs: Pairs,
     pub(super) violation: Option<String>,
 }
 
@@ -36,41 +41,50 @@ pub(super) struct Explorer<'a> {
     pub(super) distinct: &'a Distinct,
     pub(super) tally: Tally,
     pub(super) random: u64,
-    pub(super) trace: bool,
+    pub(super) trace: Trace,
 }
 
 impl Explorer<'_> {
     /// Everything that one seed decides.
     pub(super) fn run(&mut self, seed: u64) {
         self.random = seed;
-        let world = World::new(seed, self.trace);
+        let world = World::new(seed, self.trace.clone());
         // Where the run is when exploring begins: a log that has wrapped, full classes, …
-        let eager = self.below(3);
+        let eager = [0, 4, 1][self.below(3) as usize];
         match self.below(3) {
             0 => self.fill_log(&world),
             1 => self.lap_log(&world),
             _ => {}
         }
-        for _ in 0..self.below(100) {
-            self.step(&world, eager);
+        Plan::new(&world, self.below(BEFORE_MAX), eager).run();
+        if !self.collect(&world) {
+            return;
         }
         if seed.is_multiple_of(2) {
             self.lap_log(&world);
         }
         world.device.record();
-        world.lock().oracle.start_history();
         let from = world.device.recorded();
-        let mut facts = Vec::new();
+        {
+            let mut inside = world.lock();
+            inside.oracle.start_history();
+            inside.pending = from;
+        }
         if seed.is_multiple_of(2) {
             // Several blocks in one commit, over the ring's end.
-            (0..6).for_each(|_| world.put(5, false));
+            (0..6).for_each(|_| world.put(5));
             world.commit();
         }
-        for _ in 0..8 + self.below(24) {
-            facts.push((world.device.recorded(), self.facts(&world)));
-            self.step(&world, eager);
+        let facts = Facts::default();
+        let plan = Plan::new(&world, 8 + self.below(24), eager);
+        plan.with_facts(&facts).run();
+        match seed % 16 {
+            5 => world.format_again(),
+            9 => world.empty(),
+            _ => {}
         }
         if self.collect(&world) {
+            let facts = facts.lock().unwrap_or_else(PoisonError::into_inner);
             self.explore(&world, from, &facts);
         }
         if self.tally.violation.is_none() {
@@ -87,7 +101,7 @@ impl Explorer<'_> {
             if world.lock().log_was_full {
                 return;
             }
-            world.put(5, true);
+            world.put(5);
             world.commit();
         }
     }
@@ -102,29 +116,21 @@ impl Explorer<'_> {
             if last.is_some_and(|op| places.log.end - op.offset <= 2 * FORMAT_BLOCK as u64) {
                 return;
             }
-            world.put(5, true);
+            world.put(5);
             world.commit();
             world.checkpoint_if_due();
         }
     }
 
-    /// A step of a run; `eager` runs checkpoints as they are due, sometimes or never.
-    fn step(&mut self, world: &World, eager: u64) {
-        let work = || {
-            world.step();
-            if eager == 2 || eager == 1 && world.random(4) == 0 {
-                world.checkpoint_if_due();
-            }
-        };
-        if let Err(why) = catch_unwind(AssertUnwindSafe(work)) {
-            world.fail(format!("a panic: {}", words(why.as_ref())));
-        }
-    }
-
     /// Takes over what a world has seen; false if that was a violation.
     pub(super) fn collect(&mut self, world: &World) -> bool {
-        let states = std::mem::take(&mut world.lock().states);
+        let (states, pairs) = {
+            let mut inside = world.lock();
+            let states = std::mem::take(&mut inside.states);
+            (states, std::mem::take(&mut inside.pairs))
+        };
         self.tally.states.add(&states);
+        self.tally.pairs.add(&pairs);
         if let (Some(why), None) = (world.violation(), &self.tally.violation) {
             self.tally.violation = Some(why);
         }
@@ -135,55 +141,8 @@ impl Explorer<'_> {
         next_number(&mut self.random) % limit.max(1)
     }
 
-    /// What can be said of the store between two steps.
-    fn facts(&self, world: &World) -> Vec<State> {
-        let mut facts = Vec::new();
-        let Some(store) = world.store() else {
-            return facts;
-        };
-        let mut reach = |state, reached: bool| facts.extend(reached.then_some(state));
-        let stats = store.stats();
-        reach(
-            State::ClassFull,
-            stats.index.classes.iter().any(|class| class.free == 0),
-        );
-        reach(
-            State::Quarantined,
-            stats
-                .index
-                .classes
-                .iter()
-                .any(|class| class.quarantined > 0),
-        );
-        reach(State::Discarded, stats.discard.slots > 0);
-        let mut unproven = false;
-        store.for_each(|entry| {
-            unproven |= !entry.proven;
-            !unproven
-        });
-        reach(State::Unproven, unproven);
-        let inside = world.lock();
-        reach(State::Evicted, inside.evicted);
-        reach(State::Leased, !inside.locks.is_empty());
-        reach(State::LogFull, inside.log_was_full);
-        drop(inside);
-        let written: u64 = world.places().map_or(0, |places| {
-            let ops = world.device.log();
-            let writes = ops.iter().filter(|op| places.log.contains(&op.offset));
-            writes
-                .filter(|op| op.op == OpKind::Write)
-                .map(|op| u64::from(op.len))
-                .sum()
-        });
-        let ring = world
-            .places()
-            .map_or(u64::MAX, |places| places.log.end - places.log.start);
-        reach(State::LogLapped, written > ring);
-        facts
-    }
-
     /// Every crash point from `from` on.
-    fn explore(&mut self, world: &World, from: usize, facts: &[(usize, Vec<State>)]) {
+    fn explore(&mut self, world: &World, from: usize, facts: &[Fact]) {
         let Some(mut points) = world.device.crash_points() else {
             return;
         };
@@ -191,7 +150,8 @@ impl Explorer<'_> {
         loop {
             self.tally.points += 1;
             let at = points.at();
-            let legal = world.lock().oracle.legal_at(at);
+            let step = Step::try_from(at).unwrap_or(Step::MAX);
+            let legal = legal_at(world, &points);
             let known = facts.partition_point(|(steps, _)| *steps <= at);
             let mut states = known
                 .checked_sub(1)
@@ -210,9 +170,12 @@ impl Explorer<'_> {
                 self.tally.violation = Some(why);
                 return;
             }
-            states
-                .into_iter()
-                .for_each(|state| self.tally.states.reach(state));
+            self.reach_all(states);
+            let crash = Crash {
+                world,
+                at: step,
+                legal: &legal,
+            };
             let log = places.as_ref().map_or(0..0, |places| places.log.clone());
             for kept in choices(&points, &log, &mut self.random) {
                 let states = match &places {
@@ -220,10 +183,8 @@ impl Explorer<'_> {
                     None => Vec::new(),
                 };
                 let gap = states.contains(&State::LogGap);
-                states
-                    .into_iter()
-                    .for_each(|state| self.tally.states.reach(state));
-                self.crash(world, &points.image(&kept), at, &legal, 1, gap);
+                self.reach_all(states);
+                self.crash(&crash, &points.image(&kept), 1, gap);
                 self.collect(world);
                 if let Some(why) = &mut self.tally.violation {
                     why.push_str(&format!("; crash at step {at}, kept {kept:?}"));
@@ -236,17 +197,15 @@ impl Explorer<'_> {
         }
     }
 
+    fn reach_all(&mut self, states: Vec<State>) {
+        for state in states {
+            self.tally.states.reach(state);
+        }
+    }
+
     /// Opens what a crash left, checks it, and sometimes goes on from there.
     /// After a `gap` in the log it goes on in any case.
-    fn crash(
-        &mut self,
-        world: &World,
-        image: &CrashImage,
-        at: usize,
-        legal: &Legal,
-        depth: u32,
-        gap: bool,
-    ) {
+    fn crash(&mut self, crash: &Crash<'_>, image: &CrashImage, depth: u32, gap: bool) {
         self.tally.images += 1;
         let seen = {
             let mut distinct = self.distinct.lock().unwrap_or_else(PoisonError::into_inner);
@@ -256,25 +215,30 @@ impl Explorer<'_> {
             return;
         }
         self.tally.distinct += 1;
+        let Crash { world, at, legal } = crash;
         if depth == 1 && !legal.or_no_store && self.below(4) == 0 {
             audit(world, image);
         }
         let seed = next_number(&mut self.random);
-        let child = world.crashed(image, at, legal.clone(), seed);
+        let child = world.crashed(image, *at, (*legal).clone(), seed);
         let goes_on = depth < DEPTH_MAX && (gap || self.below(5) == 0);
         // Sometimes nothing is read, so that the next crash finds entries that nobody has proven.
         let reads = !goes_on || gap || legal.or_empty || self.below(2) == 0;
-        let opens = self.open_after_crash(&child, legal, reads);
+        self.tally.restarts += 1;
+        let opens = crash.open(&child, reads);
+        if opens {
+            crash.check_log_order(&child);
+        }
         let opened_at = child.device.recorded();
         if !self.collect(&child) || !opens || !goes_on {
             return;
         }
         if gap {
             // One block, where the lost one was.
-            child.put(1, false);
+            child.put(1);
             child.sync();
         } else {
-            (0..self.below(10)).for_each(|_| self.step(&child, 1));
+            Plan::new(&child, self.below(10), 4).run();
         }
         if !self.collect(&child) {
             return;
@@ -298,12 +262,18 @@ impl Explorer<'_> {
             if at < opened_at {
                 self.tally.states.reach(State::RecoveryAgain);
             }
-            let legal = world.lock().oracle.legal_at(at);
+            let step = Step::try_from(at).unwrap_or(Step::MAX);
+            let legal = legal_at(world, &points);
+            let crash = Crash {
+                world,
+                at: step,
+                legal: &legal,
+            };
             let log = world.places().map_or(0..0, |places| places.log);
             let mut all = choices(&points, &log, &mut self.random);
             for _ in 0..2 {
                 let kept = all.swap_remove(self.below(all.len() as u64) as usize);
-                self.crash(world, &points.image(&kept), at, &legal, depth, false);
+                self.crash(&crash, &points.image(&kept), depth, false);
                 if let Some(why) = &mut self.tally.violation {
                     why.push_str(&format!("; crash {depth} at step {at}, kept {kept:?}"));
                     return;
@@ -314,104 +284,28 @@ impl Explorer<'_> {
             }
         }
     }
-
-    /// Opens a store after a crash and checks what is there. False if there is none, legally.
-    pub(super) fn open_after_crash(&mut self, world: &World, legal: &Legal, reads: bool) -> bool {
-        self.tally.restarts += 1;
-        let opened = catch_unwind(AssertUnwindSafe(|| world.open(|_| {})));
-        match opened {
-            Err(why) => world.fail(format!("a panic: {}", words(why.as_ref()))),
-            Ok(Err(OpenError::NotAStore { .. } | OpenError::Superblock { .. }))
-                if legal.or_no_store =>
-            {
-                return false;
-            }
-            Ok(Err(why)) => world.fail(format!("opening after a crash: {why}")),
-            Ok(Ok(())) => self.check(world, legal, reads),
-        }
-        true
-    }
-
-    fn check(&mut self, world: &World, legal: &Legal, reads: bool) {
-        let Some(store) = world.store() else { return };
-        let report = store.recovery();
-        if let Some(lost) = &report.lost_metadata {
-            world.fail(format!("a crash lost the metadata: {lost}"));
-        }
-        // A torn header is no base yet. A sound one must name what is there.
-        if let Some(why) = report
-            .base_damage
-            .iter()
-            .find(|why| !why.contains(": header"))
-        {
-            world.fail(format!("a crash left a base that is not whole: {why}"));
-        }
-        world.reach(State::OlderBase, !report.base_damage.is_empty());
-        world.reach(State::Closed, report.clean && report.log_records > 0);
-        if reads {
-            let check = || check_all(world, legal);
-            if let Err(why) = catch_unwind(AssertUnwindSafe(check)) {
-                world.fail(format!("a panic: {}", words(why.as_ref())));
-            }
-        }
-        if let Err(why) = store.audit() {
-            world.fail(format!("accounting after a crash: {why}"));
-        }
-    }
 }
 
-/// What a crash leaves is never called damage: an audit that cries wolf is not read.
-fn audit(world: &World, image: &CrashImage) {
-    if world.lock().rotten {
-        return;
-    }
-    let deep = AuditOptions {
-        deep: true,
-        ..AuditOptions::default()
+/// What a crash at this point may leave.
+fn legal_at(world: &World, points: &CrashPoints) -> Legal {
+    let (geometry, pending) = {
+        let inside = world.lock();
+        (inside.layout.as_ref().map(Geometry::new), inside.pending)
     };
-    match audit_engine(Arc::new(MemEngine::new(image.device())), &deep) {
-        Ok(report) if report.damages == 0 => {}
-        Ok(report) => world.fail(format!("a crash was called damage: {report:?}")),
-        Err(why) => world.fail(format!("a crash cannot be audited: {why}")),
-    }
-}
-
-/// Reads every key: each must be what the crash may have left.
-pub(super) fn check_all(world: &World, legal: &Legal) {
-    let Some(store) = world.store() else { return };
-    let mut found = Vec::new();
-    for key in 0..KEYS {
-        let version = match store.get(&name(key)) {
-            Ok(Some(value)) => world.identify(key, &value, value.generation()),
-            Ok(None) => Some(ABSENT),
-            Err(error) => {
-                world.fail(format!("get of key {key} after a crash: {error}"));
-                None
-            }
-        };
-        found.push(version.unwrap_or(ABSENT));
-    }
-    if legal.or_empty && found.iter().all(|version| *version == ABSENT) {
-        return world.tell(Oracle::emptied);
-    }
-    world.tell(Oracle::is_there);
-    for (key, version) in found.into_iter().enumerate() {
-        let set = &legal.keys[key];
-        world.trace(|| format!("after the crash key {key} is v{version}, legal {set:?}"));
-        if !world.tell(|oracle| oracle.found(key, version)) {
-            world.fail(format!(
-                "after a crash key {key} is version {version}, legal {set:?}"
-            ));
-        }
-        let unsure = set.len() > 1;
-        world.reach(State::UnsyncedKept, unsure && Some(&version) == set.last());
-        world.reach(State::UnsyncedLost, unsure && Some(&version) != set.last());
-    }
-}
-
-/// What a panic said.
-fn words(why: &(dyn std::any::Any + Send)) -> String {
-    let text = why.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| why.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "without words".to_owned())
+    let at = points.at();
+    // Whether no flush came between a slot's last write before a step and the crash.
+    let loses = |slot: u32, before: Step| {
+        let offset = geometry
+            .as_ref()
+            .and_then(|geometry| geometry.slot_offset(slot));
+        let before = usize::try_from(before).unwrap_or(pending);
+        let (done, _) = points.steps().split_at(at);
+        let written = done[..before.min(at)].iter().rposition(
+            |step| matches!(step, Recorded::Write(write) if Some(write.offset) == offset),
+        );
+        let since = written.map(|written| &done[written..]);
+        since.is_some_and(|since| !since.iter().any(|step| matches!(step, Recorded::Flush)))
+    };
+    let step = Step::try_from(at).unwrap_or(Step::MAX);
+    world.lock().oracle.legal_at(step, &loses)
 }

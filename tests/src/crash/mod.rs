@@ -1,32 +1,44 @@
 //! Crashes, tried by the hundred thousand: a store on a simulated device, an oracle that knows what each key
 //! may hold, and every moment at which the power may go.
 //!
-//! A *run* is a random sequence of operations, some of them inside others (`world.rs`, `steps.rs`), with an
-//! oracle (`oracle.rs`). At every write and flush of its last part, images of what a crash can leave are made
-//! (`images.rs`), opened and checked, and some go on and crash again, in recovery too (`explore.rs`). At its end one
-//! thing in turn is damaged on the medium, and some runs go on with a device that errs by chance (`rot.rs`).
-//! `states.rs` lists the situations that this is about.
+//! A *run* is a random sequence of operations (`steps.rs`, `alone.rs`), up to five of them at the same time: at every
+//! place where one holds no lock another may begin or go on, as the seed draws (`plan.rs`). The store reports each
+//! change where it takes effect (`watch.rs`) to an oracle (`oracle.rs`) that knows what a crash may leave (`legal.rs`).
+//! At every write and flush of the run's last part, images of what a crash can leave are made (`images.rs`), opened and
+//! checked (`check.rs`), and some go on and crash again, in recovery too (`explore.rs`). At its end one thing in turn is
+//! damaged on the medium, and some runs go on with a device that errs by chance (`rot.rs`). `states.rs` lists the
+//! situations that this is about, `pairs.rs` counts which operations began at which places of others.
 //!
 //! A run is a function of its seed.
 
+mod alone;
+mod check;
 mod explore;
+mod facts;
 mod images;
+mod legal;
+mod log_order;
 mod oracle;
+mod pairs;
+mod plan;
 mod rot;
 mod states;
 mod steps;
+mod values;
+mod watch;
 mod world;
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+pub use pairs::{Kind, Pairs};
 pub use states::{State, States};
 
 use explore::{Explorer, Tally};
 
 /// What to try.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Options {
     /// The first seed.
     pub seed: u64,
@@ -36,8 +48,8 @@ pub struct Options {
     pub time: Duration,
     /// Threads; each run has one.
     pub threads: usize,
-    /// Print every operation.
-    pub trace: bool,
+    /// Called with every operation and change, in words.
+    pub trace: Option<Arc<dyn Fn(&str) + Send + Sync>>,
 }
 
 /// What was tried and seen.
@@ -57,6 +69,8 @@ pub struct Report {
     pub violation: Option<(u64, String)>,
     /// How often each state was reached.
     pub states: States,
+    /// How often each operation began at each place of another.
+    pub pairs: Pairs,
     /// How long it took.
     pub time: Duration,
 }
@@ -79,7 +93,7 @@ pub fn run(options: &Options, progress: impl Fn(u64) + Sync) -> Report {
                 distinct: &distinct,
                 tally: Tally::default(),
                 random: seed,
-                trace: options.trace,
+                trace: options.trace.clone(),
             };
             explorer.run(seed);
             let tally = explorer.tally;
@@ -108,6 +122,7 @@ impl Report {
         self.distinct += tally.distinct;
         self.restarts += tally.restarts;
         self.states.add(&tally.states);
+        self.pairs.add(&tally.pairs);
         let earlier = self
             .violation
             .as_ref()

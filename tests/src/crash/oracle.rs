@@ -1,11 +1,20 @@
 //! What each key may hold, now and after a crash at any moment of the run (C1 to C3).
 //!
-//! `current` is what a get may answer now. `legal` is what may be found after a crash: whatever was
-//! current at the last sync or later, and what was evicted since it was put, because an eviction leaves
-//! no record (an evicted key may return with the bytes it had). Operations overlap, one inside the other:
-//! a *window* collects everything that was current while an operation ran.
+//! The store reports each change where it takes effect, so the oracle knows each key's *states* in order, and which slot
+//! each value was in. A crash may leave the state of the last change that is known to be durable, or any later one that
+//! had taken effect. A key may also be missing, but only
+//!
+//! * if its entry was evicted, and the observer notified of that, before the crash; the entry may as well return, with the
+//!   bytes it had, because an eviction leaves no record;
+//! * if the slot of a former value was used again before the change that freed it was durable, the store reported that
+//!   (`early`), and the change was not one that is acknowledged only when it is durable (C2);
+//! * if the record of a later change reached the device and the bytes did not, because no flush came between them;
+//! * if its bytes were damaged on the medium.
 
 use std::collections::HashMap;
+use std::fmt;
+
+use super::legal::Legal;
 
 /// Number of keys in play.
 pub(super) const KEYS: usize = 24;
@@ -16,308 +25,548 @@ pub(super) type Version = u32;
 /// Not there.
 pub(super) const ABSENT: Version = 0;
 
-/// The versions that are possible, sorted.
-pub(super) type Set = Vec<Version>;
+/// A number of recorded steps of the device; negative before the recording began.
+pub(super) type Step = i64;
 
-fn add(set: &mut Set, version: Version) {
-    if let Err(at) = set.binary_search(&version) {
-        set.insert(at, version);
+/// Before the recording.
+pub(super) const BEFORE: Step = -1;
+
+/// Why a state is known to be durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Why {
+    Sync,
+    /// A put or remove with `EachBatch`, by its answer.
+    Stored,
+    Existed,
+    Superseded,
+    Close,
+    /// A restart found it.
+    Restart,
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Why::Sync => "a sync",
+            Why::Stored => "the answer of an operation with EachBatch",
+            Why::Existed => "the answer Existed with EachBatch",
+            Why::Superseded => "the answer Superseded with EachBatch",
+            Why::Close => "a close",
+            Why::Restart => "a restart that found it",
+        })
     }
 }
 
-fn join(set: &mut Set, other: &Set) {
-    other.iter().for_each(|version| add(set, *version));
+/// A slot was taken by a put.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reuse {
+    pub(super) at: Step,
+    pub(super) early: bool,
 }
 
-/// What a crash may leave.
+/// What a change made of a key.
 #[derive(Clone, Debug)]
-pub(super) struct Legal {
-    /// Per key.
-    pub(super) keys: Vec<Set>,
-    /// Or nothing at all: the store is being emptied or formatted.
-    pub(super) or_empty: bool,
-    /// Or no store at all: it is being formatted.
-    pub(super) or_no_store: bool,
+pub(super) struct State {
+    pub(super) version: Version,
+    /// Of the value, or of the remove.
+    pub(super) generation: u64,
+    pub(super) slot: Option<u32>,
+    /// A crash with more steps may find it.
+    pub(super) at: Step,
+    /// The change is acknowledged only when it is durable.
+    pub(super) each_batch: bool,
+    /// The number of events before the entry left the index: it was evicted, or dropped.
+    pub(super) gone: Option<u64>,
+    pub(super) evicted: bool,
+    /// When the observer was notified of the eviction.
+    pub(super) notified: Option<Step>,
+    /// From when on its bytes may not be what was put.
+    pub(super) damaged: Option<Step>,
+    /// A restart found it in the index, although the crash could not leave it: its bytes must not prove it.
+    pub(super) illegal: bool,
+    /// Its slot was taken after the next change had freed it.
+    pub(super) reuses: Vec<Reuse>,
 }
 
-impl Legal {
-    fn new(keys: Vec<Set>) -> Legal {
-        Legal {
-            keys,
-            or_empty: false,
-            or_no_store: false,
+impl State {
+    pub(super) fn new(version: Version, generation: u64, slot: Option<u32>, at: Step) -> State {
+        State {
+            version,
+            generation,
+            slot,
+            at,
+            each_batch: false,
+            gone: None,
+            evicted: false,
+            notified: None,
+            damaged: None,
+            illegal: false,
+            reuses: Vec::new(),
         }
     }
 
-    fn is_empty(&self) -> bool {
-        self.keys.iter().all(|set| *set == [ABSENT])
+    fn before(self) -> State {
+        State { at: BEFORE, ..self }
     }
 
-    /// What both allow.
-    fn intersect(mut self, other: &Legal) -> Legal {
-        if self.or_empty && other.is_empty() {
-            return other.clone();
-        }
-        for (set, other) in self.keys.iter_mut().zip(&other.keys) {
-            set.retain(|version| other.contains(version));
-        }
-        self.or_empty &= other.or_empty;
-        self.or_no_store &= other.or_no_store;
-        self
+    /// Whether it is a value that is in the index, if no change came after it.
+    pub(super) fn is_live(&self) -> bool {
+        self.version != ABSENT && self.gone.is_none()
     }
 }
 
-/// What was current while an operation ran.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Window {
-    pub(super) current: Vec<Set>,
-    /// Evicted before: it may return until what replaced it is durable.
-    ghosts: Vec<Set>,
-    changed: Vec<bool>,
-}
-
-/// A put or remove that has begun and not been answered.
-#[must_use]
-pub(super) struct InFlight {
-    key: usize,
-    version: Version,
-}
-
+/// A key's states, in order.
 #[derive(Clone, Debug)]
-pub(super) struct Oracle {
-    current: Vec<Set>,
-    /// Evicted, so not current, and yet it may return.
-    ghosts: Vec<Set>,
-    legal: Legal,
-    /// Changes that are made durable before they are answered.
-    in_flight: Vec<(usize, Version)>,
-    windows: Vec<Window>,
-    /// What was legal from which recorded step of the device on.
-    history: Vec<(usize, Legal)>,
+pub(super) struct Key {
+    pub(super) states: Vec<State>,
+    /// The last state whose operation has been answered.
+    pub(super) acknowledged: usize,
+    /// From which step on which state is known to be durable, and why.
+    pub(super) durable: Vec<(Step, usize, Why)>,
+}
+
+impl Key {
+    pub(super) fn new(state: State) -> Key {
+        Key {
+            durable: vec![(state.at, 0, Why::Restart)],
+            states: vec![state],
+            acknowledged: 0,
+        }
+    }
+
+    pub(super) fn last(&self) -> usize {
+        self.states.len() - 1
+    }
+
+    pub(super) fn current(&self) -> &State {
+        &self.states[self.last()]
+    }
+
+    fn of_generation(&mut self, generation: u64) -> Option<&mut State> {
+        let mut states = self.states.iter_mut().rev();
+        states.find(|state| state.version != ABSENT && state.generation == generation)
+    }
+}
+
+/// What the store was between two times at which it was emptied.
+#[derive(Clone, Debug)]
+pub(super) struct Era {
+    pub(super) from: Step,
+    /// From then on it is being emptied, by formatting if so.
+    pub(super) emptying: Option<(Step, bool)>,
+    pub(super) keys: Vec<Key>,
     /// Which key and version each generation belongs to: it never repeats.
     generations: Generations,
 }
 
+impl Era {
+    fn new(from: Step) -> Era {
+        let absent = || Key::new(State::new(ABSENT, 0, None, from));
+        Era {
+            from,
+            emptying: None,
+            keys: (0..KEYS).map(|_| absent()).collect(),
+            generations: Generations::new(),
+        }
+    }
+}
+
+/// A key's state when an operation began.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Since {
+    pub(super) state: usize,
+    pub(super) events: u64,
+}
+
+/// A miss of an entry that is there, unless it is reported that it was evicted.
+#[derive(Clone, Copy, Debug)]
+struct Owed {
+    key: usize,
+    since: usize,
+    last: usize,
+}
+
 /// Per generation its key and version, and the device's step when it was first seen.
-pub(super) type Generations = HashMap<u64, (usize, Version, usize)>;
+pub(super) type Generations = HashMap<u64, (usize, Version, Step)>;
+
+#[derive(Clone, Debug)]
+pub(super) struct Oracle {
+    pub(super) eras: Vec<Era>,
+    /// What is legal at crashes before the store was opened.
+    pub(super) inherited: Option<(Step, Legal)>,
+    /// Per slot the key and generation of the last value in it.
+    owners: HashMap<u32, (usize, u64)>,
+    events: u64,
+    owed: Vec<Owed>,
+    /// Metadata was lost, or the device errs: nothing is known but whose bytes are whose.
+    pub(super) loose: bool,
+}
 
 impl Oracle {
     /// Every key is absent.
     pub(super) fn new() -> Oracle {
-        let nothing = vec![vec![ABSENT]; KEYS];
-        Oracle::after_crash(Legal::new(nothing), Generations::new())
-    }
-
-    /// A store that a crash has left: all that is legal is possible.
-    pub(super) fn after_crash(legal: Legal, generations: Generations) -> Oracle {
         Oracle {
-            current: legal.keys.clone(),
-            ghosts: vec![Set::new(); KEYS],
-            history: vec![(0, legal.clone())],
-            legal,
-            in_flight: Vec::new(),
-            windows: Vec::new(),
-            generations,
+            eras: vec![Era::new(BEFORE)],
+            inherited: None,
+            owners: HashMap::new(),
+            events: 0,
+            owed: Vec::new(),
+            loose: false,
         }
     }
 
-    pub(super) fn current(&self, key: usize) -> &Set {
-        &self.current[key]
+    /// A store that a crash has left, and that is not open yet.
+    pub(super) fn after_crash(legal: Legal, generations: Generations) -> Oracle {
+        let mut oracle = Oracle::new();
+        oracle.eras[0].generations = generations;
+        oracle.inherited = Some((Step::MAX, legal));
+        oracle
     }
 
-    /// What may be found after a crash when `steps` of the device were done. Where several answers
-    /// were true at that step, all of them hold: the device was the same.
-    pub(super) fn legal_at(&self, steps: usize) -> Legal {
-        let last = self.history.partition_point(|(at, _)| *at < steps);
-        let before = self.history[last.saturating_sub(1)].1.clone();
-        let (_, same) = self.history.split_at(last);
-        same.iter()
-            .take_while(|(at, _)| *at == steps)
-            .fold(before, |legal, (_, more)| legal.intersect(more))
+    fn era(&self) -> &Era {
+        &self.eras[self.eras.len() - 1]
     }
 
-    /// Remembers what is legal from this step on. Called after every change.
-    pub(super) fn mark(&mut self, steps: usize) {
-        self.history.push((steps, self.legal.clone()));
+    fn era_mut(&mut self) -> &mut Era {
+        let last = self.eras.len() - 1;
+        &mut self.eras[last]
     }
 
-    /// A change of the key has begun. If it is made durable before it is answered, it may be found
-    /// after a crash from now on.
-    pub(super) fn begin(&mut self, key: usize, version: Version, durable: bool) -> InFlight {
-        if durable {
-            self.in_flight.push((key, version));
-            add(&mut self.legal.keys[key], version);
-            add(&mut self.legal.keys[key], ABSENT);
+    fn keys(&mut self) -> &mut Vec<Key> {
+        &mut self.era_mut().keys
+    }
+
+    pub(super) fn key(&self, key: usize) -> &Key {
+        &self.era().keys[key]
+    }
+
+    /// Which key and version a generation belongs to.
+    pub(super) fn owner(&self, generation: u64) -> Option<(usize, Version)> {
+        let owner = self.era().generations.get(&generation);
+        owner.map(|(key, version, _)| (*key, *version))
+    }
+
+    /// The generation of the key's value, if it has one.
+    pub(super) fn live(&self, key: usize) -> Option<&State> {
+        Some(self.key(key).current()).filter(|state| state.is_live())
+    }
+
+    // ---- changes, where they take effect
+
+    /// A put became the key's value. Returns its state.
+    pub(super) fn put(&mut self, key: usize, state: State) -> Result<usize, String> {
+        let State {
+            version,
+            generation,
+            slot,
+            at,
+            ..
+        } = state;
+        let former = self
+            .key(key)
+            .states
+            .iter()
+            .map(|state| state.generation)
+            .max();
+        if former.is_some_and(|former| former >= generation) {
+            return Err(format!(
+                "generation {generation} of key {key} comes after {former:?}"
+            ));
         }
-        InFlight { key, version }
-    }
-
-    /// It was answered; `happened` if it took effect, after everything else that did.
-    pub(super) fn end(&mut self, change: InFlight, happened: bool) {
-        let InFlight { key, version } = change;
-        if let Some(at) = self.in_flight.iter().position(|c| *c == (key, version)) {
-            self.in_flight.swap_remove(at);
+        let owner = self
+            .era_mut()
+            .generations
+            .insert(generation, (key, version, at));
+        if let Some((owner, of, _)) = owner {
+            return Err(format!(
+                "generation {generation} of key {key} version {version} was that of key {owner} version {of}"
+            ));
         }
-        if happened {
-            self.set(key, vec![version]);
-            self.ghosts[key].clear();
-        } else if version != ABSENT {
-            self.legal.keys[key].retain(|legal| *legal != version);
+        if let Some(slot) = slot {
+            self.owners.insert(slot, (key, generation));
         }
+        Ok(self.push(key, state))
     }
 
-    /// Until the next sync the key may also be missing: the slot of what was replaced is free, and
-    /// the record that says so is not durable.
-    fn set(&mut self, key: usize, set: Set) {
-        join(&mut self.legal.keys[key], &set);
-        add(&mut self.legal.keys[key], ABSENT);
-        for window in &mut self.windows {
-            join(&mut window.current[key], &set);
-            window.changed[key] = true;
-        }
-        self.current[key] = set;
+    /// The key was removed. Returns its state, and whether there was a value.
+    pub(super) fn removed(&mut self, key: usize, state: State) -> (usize, bool) {
+        let was_there = self.live(key).is_some();
+        (self.push(key, state), was_there)
     }
 
-    /// The key lost its slot.
-    pub(super) fn evicted(&mut self, key: usize) {
-        let was = std::mem::take(&mut self.current[key]);
-        self.set(key, vec![ABSENT]);
-        join(&mut self.ghosts[key], &was);
+    fn push(&mut self, key: usize, state: State) -> usize {
+        self.events += 1;
+        let key = &mut self.keys()[key];
+        key.states.push(state);
+        key.last()
     }
 
-    /// The store forgot the key because its bytes are not there. False if it had no right to.
-    pub(super) fn dropped(&mut self, key: usize) -> bool {
-        let legal = self.current[key].contains(&ABSENT);
-        self.set(key, vec![ABSENT]);
-        legal
+    /// An entry left the index: it was evicted.
+    pub(super) fn evicted(&mut self, key: usize, generation: u64) -> Result<(), String> {
+        self.events += 1;
+        let events = self.events;
+        let Some(state) = self.keys()[key].of_generation(generation) else {
+            return Err(format!(
+                "generation {generation} of key {key} was evicted, and never put"
+            ));
+        };
+        state.evicted = true;
+        state.gone = Some(events);
+        Ok(())
     }
 
-    /// The key's bytes were damaged on the medium: it may be missing.
-    pub(super) fn damaged(&mut self, key: usize) {
-        let mut set = self.current[key].clone();
-        add(&mut set, ABSENT);
-        self.set(key, set);
-        // A ghost or an older base may still name it.
-        add(&mut self.ghosts[key], ABSENT);
-    }
-
-    /// Any version that was ever put may be found, or none: metadata was lost and it was said so.
-    pub(super) fn lost_metadata(&mut self, newest: Version) {
-        for key in 0..KEYS {
-            self.set(key, (ABSENT..=newest).collect());
+    /// The observer was notified of an eviction.
+    pub(super) fn notified(&mut self, key: usize, generation: u64, at: Step) -> Result<(), String> {
+        match self.keys()[key].of_generation(generation) {
+            Some(state) if state.evicted => {
+                state.notified.get_or_insert(at);
+                Ok(())
+            }
+            _ => Err(format!(
+                "the observer was notified that generation {generation} of key {key} was evicted, and it was not"
+            )),
         }
     }
 
-    /// Starts to collect what is current.
-    pub(super) fn open_window(&mut self) {
-        self.windows.push(Window {
-            current: self.current.clone(),
-            ghosts: self.ghosts.clone(),
-            changed: vec![false; KEYS],
+    /// The store dropped an entry because its bytes are not there.
+    pub(super) fn dropped(&mut self, key: usize, generation: u64) -> Result<(), String> {
+        self.events += 1;
+        let events = self.events;
+        let Some(state) = self.keys()[key].of_generation(generation) else {
+            return Err(format!(
+                "generation {generation} of key {key} was dropped, and never put"
+            ));
+        };
+        state.gone = Some(events);
+        match state.damaged {
+            Some(_) => Ok(()),
+            None => Err(format!(
+                "key {key} was dropped, and its bytes must be there"
+            )),
+        }
+    }
+
+    /// A put took a slot.
+    pub(super) fn taken(&mut self, slot: u32, reuse: Reuse) -> Result<(), String> {
+        let Some(&(key, generation)) = self.owners.get(&slot) else {
+            return Ok(());
+        };
+        let key_ = &mut self.keys()[key];
+        let last = key_.last();
+        let mut states = key_.states.iter_mut().enumerate().rev();
+        let found =
+            states.find(|(_, state)| state.version != ABSENT && state.generation == generation);
+        match found {
+            Some((at, state)) if at == last && state.is_live() => Err(format!(
+                "slot {slot} was taken, and the value of key {key} is in it"
+            )),
+            Some((_, state)) => {
+                state.reuses.push(reuse);
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// The bytes of the key's value were damaged on the medium.
+    pub(super) fn damaged(&mut self, key: usize, at: Step) {
+        let key = &mut self.keys()[key];
+        let last = key.last();
+        key.states[last].damaged.get_or_insert(at);
+    }
+
+    // ---- answers
+
+    /// An operation begins: what the keys are now.
+    pub(super) fn since(&self, keys: &[usize]) -> Vec<Since> {
+        let since = |key: &usize| Since {
+            state: self.key(*key).last(),
+            events: self.events,
+        };
+        keys.iter().map(since).collect()
+    }
+
+    /// The operation that made this state of the key was answered.
+    pub(super) fn answered(&mut self, key: usize, state: usize) {
+        let key = &mut self.keys()[key];
+        key.acknowledged = key.acknowledged.max(state);
+    }
+
+    /// The key's states up to this one are durable.
+    pub(super) fn durable(&mut self, key: usize, state: usize, at: Step, why: Why) {
+        let key = &mut self.keys()[key];
+        if key
+            .durable
+            .last()
+            .is_none_or(|(_, known, _)| *known < state)
+        {
+            key.durable.push((at, state, why));
+        }
+    }
+
+    /// The last answered state of each key.
+    pub(super) fn acknowledged(&self) -> Vec<usize> {
+        let keys = self.era().keys.iter();
+        keys.map(|key| key.acknowledged).collect()
+    }
+
+    /// A get answered a value. Whether that was the key's value at a moment since.
+    pub(super) fn was(&self, key: usize, since: Since, version: Version, generation: u64) -> bool {
+        let mut states = self.key(key).states[since.state..].iter();
+        states.any(|state| {
+            let gone_before = state.gone.is_some_and(|gone| gone <= since.events);
+            (state.version, state.generation) == (version, generation)
+                && !gone_before
+                && !state.illegal
+        })
+    }
+
+    /// A get answered that the key is not there. If it was all the time since, an eviction must be reported by the
+    /// time at which no operation is under way.
+    pub(super) fn missed(&mut self, key: usize, since: Since) {
+        let mut states = self.key(key).states[since.state..].iter();
+        if states.all(|state| state.is_live() && state.damaged.is_none()) {
+            let last = self.key(key).last();
+            self.owed.push(Owed {
+                key,
+                since: since.state,
+                last,
+            });
+        }
+    }
+
+    /// The first state since in which the key had a value.
+    pub(super) fn first_live(&self, key: usize, since: Since) -> Option<usize> {
+        let states = self.key(key).states.iter().enumerate().skip(since.state);
+        let mut live = states.filter(|(_, state)| {
+            state.version != ABSENT && state.gone.is_none_or(|gone| gone > since.events)
         });
+        live.next().map(|(at, _)| at)
     }
 
-    /// What was current since the window was opened. Windows nest.
-    pub(super) fn close_window(&mut self) -> Window {
-        self.windows.pop().unwrap_or_default()
+    /// The first change of the key since.
+    pub(super) fn first_change(&self, key: usize, since: Since) -> Option<usize> {
+        Some(since.state + 1).filter(|at| *at <= self.key(key).last())
     }
 
-    /// Everything acknowledged before the window was opened is durable.
-    pub(super) fn synced(&mut self, window: Window) {
-        self.legal.keys = window.current;
-        for (key, set) in self.legal.keys.iter_mut().enumerate() {
-            join(set, &window.ghosts[key]);
-            join(set, &self.ghosts[key]);
-            if window.changed[key] {
-                add(set, ABSENT);
+    /// No operation is under way: every miss must be explained.
+    pub(super) fn settle(&mut self) -> Result<(), String> {
+        for Owed { key, since, last } in std::mem::take(&mut self.owed) {
+            let states = &self.key(key).states;
+            // A change that came before the report of an eviction makes the report superfluous.
+            if states.len() == last + 1 && states[since..].iter().all(State::is_live) {
+                let version = states[last].version;
+                return Err(format!(
+                    "a get missed key {key} version {version}, which was not evicted"
+                ));
             }
         }
-        for (key, version) in &self.in_flight {
-            add(&mut self.legal.keys[*key], *version);
-            add(&mut self.legal.keys[*key], ABSENT);
+        Ok(())
+    }
+
+    // ---- restarts
+
+    /// The store was opened; an entry of each key, as a restart found it: version, generation and slot.
+    pub(super) fn opened(&mut self, found: &[Option<(Version, u64, u32)>], at: Step) {
+        self.owners.clear();
+        self.owed.clear();
+        self.events += 1;
+        // Only at the first opening after a crash.
+        let crash = self.inherited.take_if(|(until, _)| *until == Step::MAX);
+        let inherited = crash.map(|(_, legal)| legal);
+        let empty = found.iter().all(Option::is_none);
+        let emptied = inherited
+            .as_ref()
+            .is_some_and(|legal| legal.or_empty && empty);
+        if let Some(legal) = &inherited {
+            self.inherited = Some((at, legal.clone()));
+        }
+        if emptied {
+            return self.emptied(at);
+        }
+        for (key, found) in found.iter().enumerate() {
+            let (version, generation, slot) = match *found {
+                Some((version, generation, slot)) => (version, generation, Some(slot)),
+                None => (ABSENT, 0, None),
+            };
+            if let Some(slot) = slot {
+                self.owners.insert(slot, (key, generation));
+            }
+            let mut state = State::new(version, generation, slot, at);
+            if self.loose {
+                self.keys()[key] = Key::new(state.before());
+            } else if let Some(legal) = &inherited {
+                let legal = &legal.keys[key];
+                state.illegal = !legal.versions.contains(&version);
+                // Whether the crash lost its bytes is found out when it is read.
+                state.damaged = legal.may_miss(version).then_some(BEFORE);
+                self.keys()[key] = Key::new(state.before());
+            } else {
+                self.reopened(key, state);
+            }
         }
     }
 
-    /// One key's last change is durable.
-    pub(super) fn synced_key(&mut self, key: usize, version: Version) {
-        if self.current[key] == [version] && self.ghosts[key].is_empty() {
-            self.legal.keys[key] = vec![version];
+    /// The keys of which a restart found what cannot be.
+    pub(super) fn illegal(&self) -> Vec<usize> {
+        let keys = (0..KEYS).filter(|key| self.key(*key).current().illegal);
+        keys.collect()
+    }
+
+    /// A restart without a crash found this state of the key.
+    fn reopened(&mut self, key: usize, mut state: State) {
+        let current = self.key(key).current();
+        let same = (current.version, current.generation) == (state.version, state.generation);
+        let still_absent = state.version == ABSENT && current.version == ABSENT;
+        if still_absent || same && current.is_live() {
+            return;
         }
-    }
-
-    /// A get answered: the key was this at a moment of `window`.
-    pub(super) fn observed(&mut self, key: usize, version: Version, window: &Window) -> bool {
-        let landing = self.in_flight.contains(&(key, version));
-        let still = self.current[key] == window.current[key];
-        if still && window.current[key].contains(&version) {
-            self.current[key] = vec![version];
-        }
-        landing || window.current[key].contains(&version)
-    }
-
-    /// There is a store, and it is not empty.
-    pub(super) fn is_there(&mut self) {
-        self.legal.or_empty = false;
-        self.legal.or_no_store = false;
-    }
-
-    /// First read after a crash: what is found now is what the crash left.
-    pub(super) fn found(&mut self, key: usize, version: Version) -> bool {
-        let legal = self.legal.keys[key].contains(&version);
-        self.current[key] = vec![version];
-        self.legal.keys[key] = vec![version];
-        legal
+        let legal = self.legal_now(key);
+        state.illegal = !legal.versions.contains(&state.version);
+        // An evicted entry that returns may have lost its slot.
+        state.damaged = legal.may_miss(state.version).then_some(BEFORE);
+        let at = state.at;
+        let index = self.push(key, state);
+        self.durable(key, index, at, Why::Restart);
+        self.answered(key, index);
     }
 
     /// The store is being emptied or formatted.
-    pub(super) fn begin_emptying(&mut self, formatting: bool) {
-        self.legal.or_empty = true;
-        self.legal.or_no_store = formatting;
+    pub(super) fn begin_emptying(&mut self, formatting: bool, at: Step) {
+        self.era_mut().emptying = Some((at, formatting));
     }
 
-    /// It is empty, durably.
-    pub(super) fn emptied(&mut self) {
-        self.legal = Legal::new(vec![vec![ABSENT]; KEYS]);
-        self.current = self.legal.keys.clone();
-        self.ghosts = vec![Set::new(); KEYS];
-        // Another epoch or another store: generations may begin anew.
-        self.generations.clear();
-    }
-
-    /// The store is opened again without a crash: what it knew in memory alone may have changed.
-    pub(super) fn reopened(&mut self) {
-        for (current, legal) in self.current.iter_mut().zip(&self.legal.keys) {
-            *current = legal.clone();
-        }
-    }
-
-    /// Notes whose a generation is; false if it was somebody else's.
-    pub(super) fn owns(
-        &mut self,
-        generation: u64,
-        key: usize,
-        version: Version,
-        steps: usize,
-    ) -> bool {
-        let owner = self
-            .generations
-            .entry(generation)
-            .or_insert((key, version, steps));
-        (owner.0, owner.1) == (key, version)
+    /// It is empty, durably. Another epoch or another store: generations may begin again.
+    pub(super) fn emptied(&mut self, at: Step) {
+        self.eras.push(Era::new(at));
+        self.owners.clear();
     }
 
     /// The generations that were seen up to a step.
-    pub(super) fn generations_at(&self, steps: usize) -> Generations {
-        let seen = self.generations.iter().filter(|(_, (.., at))| *at <= steps);
-        seen.map(|(generation, (key, version, _))| (*generation, (*key, *version, 0)))
+    pub(super) fn generations_at(&self, at: Step) -> Generations {
+        let generations = self.era_at(at).generations.iter();
+        let seen = generations.filter(|(_, (.., seen))| *seen <= at);
+        seen.map(|(generation, (key, version, _))| (*generation, (*key, *version, BEFORE)))
             .collect()
     }
 
-    /// Forgets the past; what is legal now is legal from the first step of a new recording on.
+    /// The recording begins: everything so far was before.
     pub(super) fn start_history(&mut self) {
-        self.history = vec![(0, self.legal.clone())];
-        for owner in self.generations.values_mut() {
-            owner.2 = 0;
+        let last = self.eras.len() - 1;
+        self.eras.drain(..last);
+        self.inherited = None;
+        self.eras[0].from = BEFORE;
+        for key in &mut self.eras[0].keys {
+            for state in &mut key.states {
+                state.at = BEFORE;
+                let times = [&mut state.notified, &mut state.damaged];
+                times.into_iter().flatten().for_each(|time| *time = BEFORE);
+                state.reuses.iter_mut().for_each(|reuse| reuse.at = BEFORE);
+            }
+            key.durable.iter_mut().for_each(|(at, ..)| *at = BEFORE);
+        }
+        for (.., seen) in self.eras[0].generations.values_mut() {
+            *seen = BEFORE;
         }
     }
 }

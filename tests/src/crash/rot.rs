@@ -16,10 +16,14 @@ use rb_core::Superblock;
 use rb_format::{BaseHeader, FORMAT_BLOCK, Incarnation, LogBlock, log_block_offset};
 use rb_testkit::{FaultRates, Kept, MemDevice};
 
-use super::explore::{Explorer, check_all};
-use super::oracle::{KEYS, Legal};
+use super::check::Crash;
+use super::explore::Explorer;
+use super::legal::Legal;
+use super::oracle::{KEYS, Step};
+use super::plan::Plan;
 use super::states::State;
-use super::world::{World, name};
+use super::values::{name, version_of};
+use super::world::World;
 
 impl Explorer<'_> {
     /// Damages one thing on what a run has left, in turn, and opens it.
@@ -31,12 +35,12 @@ impl Explorer<'_> {
             // Sometimes so much log that only what no base needs may have been overwritten: more between the
             // bases than the log keeps in reserve, and after them as much as it takes.
             let (between, after) = [(1, 1), (16, 64)][world.random(2) as usize];
-            let write = |count| (0..count).for_each(|_| (world.put(3, false), world.sync()).1);
+            let write = |count| (0..count).for_each(|_| (world.put(3), world.sync()).1);
             write(between);
             world.checkpoint();
             write(after);
             world.remove(3);
-            world.put(5, false);
+            world.put(5);
             world.sync();
         }));
         if done.is_err() {
@@ -60,7 +64,7 @@ impl Explorer<'_> {
         layout: &Superblock,
         damage: fn(&mut Self, &MemDevice, &Superblock) -> Option<State>,
     ) {
-        let Some((child, legal)) = self.last(world) else {
+        let Some((child, at, legal)) = self.last(world) else {
             return;
         };
         let Some(state) = damage(self, &child.device, layout) else {
@@ -76,7 +80,8 @@ impl Explorer<'_> {
                 {
                     child.fail(format!("{state}, yet: {lost}"));
                 }
-                check_all(&child, &legal);
+                let legal = &legal;
+                Crash { world, at, legal }.check_values(&child);
             }
             Err(why) => child.fail(format!("{state}, yet: {why}")),
         }
@@ -84,14 +89,15 @@ impl Explorer<'_> {
     }
 
     /// The store as it is, on a device of its own.
-    fn last(&mut self, world: &World) -> Option<(std::sync::Arc<World>, Legal)> {
+    fn last(&mut self, world: &World) -> Option<(std::sync::Arc<World>, Step, Legal)> {
         let mut points = world.device.crash_points()?;
         while points.advance() {}
         let all = vec![Kept::All; points.pending().len()];
-        let legal = world.lock().oracle.legal_at(points.at());
+        let at = Step::try_from(points.at()).unwrap_or(Step::MAX);
+        let legal = world.lock().oracle.legal_at(at, &|_, _| false);
         let seed = self.below(u64::MAX);
-        let child = world.crashed(&points.image(&all), points.at(), legal.clone(), seed);
-        Some((child, legal))
+        let child = world.crashed(&points.image(&all), at, legal.clone(), seed);
+        Some((child, at, legal))
     }
 
     fn rot_superblock(&mut self, device: &MemDevice, _: &Superblock) -> Option<State> {
@@ -136,7 +142,7 @@ impl Explorer<'_> {
 
     /// A block of the log that a later one names as durable, and that recovery needs.
     fn rot_log(&mut self, world: &World, layout: &Superblock) {
-        let Some((child, _)) = self.last(world) else {
+        let Some((child, ..)) = self.last(world) else {
             return;
         };
         let Some((_, header)) = newest_base(&child.device, layout) else {
@@ -165,8 +171,7 @@ impl Explorer<'_> {
         );
         self.tally.states.reach(State::LogRot);
         self.tally.restarts += 1;
-        let newest = child.lock().next_version - 1;
-        child.tell(|oracle| oracle.lost_metadata(newest));
+        child.lock().oracle.loose = true;
         match child.open(|_| {}) {
             Ok(()) => {
                 let told = child
@@ -193,13 +198,12 @@ impl Explorer<'_> {
 
     /// Goes on with the run on a device that errs; then it is healed and the store opened again.
     pub(super) fn err_by_chance(&mut self, world: &World) {
-        let Some((child, _)) = self.last(world) else {
+        let Some((child, ..)) = self.last(world) else {
             return;
         };
         self.tally.states.reach(State::FaultyRun);
         child.lock().faulty = true;
-        let newest = child.lock().next_version + 1000;
-        child.tell(|oracle| oracle.lost_metadata(newest));
+        child.lock().oracle.loose = true;
         let Some(places) = child.places() else { return };
         let rare = FaultRates {
             read_error: 40,
@@ -239,9 +243,7 @@ impl Explorer<'_> {
         let work = || {
             child.device.set_rates(seed, regions);
             if child.open(|_| {}).is_ok() {
-                for _ in 0..60 {
-                    child.step_on_faulty_device();
-                }
+                Plan::new(&child, 60, 0).faulty().run();
             }
             child.shut();
             child.device.heal();
@@ -262,8 +264,9 @@ impl Explorer<'_> {
 fn serve(world: &World) {
     let Some(store) = world.store() else { return };
     for key in 0..KEYS {
+        let next = world.lock().next_version;
         if let Ok(Some(value)) = store.get(&name(key))
-            && world.version_of(key, &value).is_none()
+            && version_of(key, &value, next).is_none()
         {
             world.fail(format!("key {key} has bytes that were never put for it"));
         }

@@ -1,128 +1,53 @@
-//! What a run does with its store: one random operation at a time, and others inside it.
-//!
-//! An operation inside another must not need a lock that the outer one holds over its I/O: a commit
-//! keeps other commits out, a checkpoint other checkpoints.
+//! What a run does with its store: operations that may begin in one another, and how their answers are judged.
 
-use rb_core::{Durability, Error, Put, PutMode, PutOptions, Stored};
+use std::time::Duration;
+
+use rb_core::{Durability, Error, Operation, Put, PutMode, PutOptions, Stored, Value};
 use rb_io::OpKind;
-use rb_testkit::{MemOp, Moment};
 
-use super::oracle::{ABSENT, KEYS, Version};
+use super::oracle::{ABSENT, KEYS, Since, Version, Why};
+use super::pairs::Kind;
 use super::states::State;
-use super::world::{Doing, Locked, World, name, number, value};
+use super::values::{name, value, version_of};
+use super::world::{Held, Locked, World, Writing};
+use crate::schedule::Wait;
 
-/// Operations inside operations, at most.
-const NESTED_MAX: usize = 2;
+/// Leases that a run holds at the same time, at most.
+const LOCKS_MAX: usize = 4;
 /// What a device answers that cannot write a place.
-const EIO: i32 = 5;
+pub(super) const EIO: i32 = 5;
 
 impl World {
-    /// One random operation.
-    pub(super) fn step(&self) {
-        match self.random(100) {
-            0..42 => self.put(5, true),
-            42..53 => self.remove(4),
-            53..66 => self.get(4),
-            66..70 => self.lease(),
-            70..73 => self.unlease(),
-            73..81 => self.sync(),
-            81..83 => {
-                self.commit();
-                self.discard();
-            }
-            83..86 => self.checkpoint(),
-            86..91 => self.checkpoint_if_due(),
-            91..93 => self.validate(),
-            93..95 => match self.random(6) {
-                0 => self.break_a_slot(),
-                1 => self.fail_a_discard(),
-                _ => self.fail_a_write(),
-            },
-            95 => self.damage_a_slot(),
-            96..98 => self.reopen(true),
-            98 => self.reopen(false),
-            _ => match self.random(2) {
-                0 => self.empty(),
-                _ => self.format_again(),
-            },
-        }
-        self.check_accounting();
-    }
-
-    /// One random operation that a device with faults may fail.
-    pub(super) fn step_on_faulty_device(&self) {
-        match self.random(10) {
-            0..4 => self.put(5, true),
-            4 => self.remove(4),
-            5..7 => self.get(4),
-            7 => self.sync(),
-            8 => self.checkpoint(),
-            _ => self.validate(),
-        }
-        self.check_accounting();
-    }
-
-    /// Perhaps runs another operation, now that requests are about to be executed or were.
-    pub(super) fn intrude(&self, moment: Moment, ops: &[MemOp]) {
-        let Some(places) = self.places() else { return };
-        let doing = self.lock().doing.clone();
-        let Some(last) = doing.last() else { return };
-        let in_open = self.store().is_none();
-        if in_open || doing.len() > NESTED_MAX || doing.contains(&Doing::Alone) {
-            return;
-        }
-        if self.random(8) != 0 {
-            return;
-        }
-        let in_commit = |op: &MemOp| {
-            op.op == OpKind::Flush
-                || places.log.contains(&op.offset)
-                || places.incarnations.contains(&op.offset)
-        };
-        let committing = doing.contains(&Doing::Commit) || ops.iter().any(in_commit);
-        let checkpointing = doing.contains(&Doing::Checkpoint);
-        self.trace(|| format!("{moment:?} in {last:?} {}", ops.len()));
-        match self.random(12) {
-            // Whether the outer put or what runs now came first could not be told.
-            _ if doing.contains(&Doing::PutDurably) && committing => {
-                self.under(true, |world| world.get(2));
-            }
-            0..4 => {
-                self.reach(State::PutInPut, *last == Doing::Put);
-                self.reach(State::PutInCheckpoint, checkpointing);
-                self.reach(State::PutInCommit, committing && !checkpointing);
-                self.reach(State::PutInDiscard, *last == Doing::Discard);
-                self.under(committing, |world| world.put(2, !committing));
-            }
-            4..6 => self.under(committing, |world| world.remove(2)),
-            6..8 => self.under(committing, |world| world.get(2)),
-            8 => self.lease(),
-            9 if !committing => {
-                self.reach(State::SyncInPut, *last == Doing::Put);
-                self.sync();
-            }
-            10 | 11 if !committing && !checkpointing => {
-                self.reach(State::CheckpointInPut, *last == Doing::Put);
-                self.checkpoint();
-            }
-            _ if committing => self.unlease(),
-            _ => self.discard(),
+    /// Whether an operation of this sort has something to do now.
+    pub(super) fn can(&self, kind: Kind) -> bool {
+        let inside = self.lock();
+        match kind {
+            Kind::Unlease => !inside.locks.is_empty(),
+            Kind::Validate => inside.validates,
+            Kind::Discard => self.discards(),
+            _ => true,
         }
     }
 
-    /// Whatever runs inside a commit must know that it does.
-    fn under(&self, committing: bool, work: impl FnOnce(&World)) {
-        match committing {
-            true => self.during(Doing::Commit, || work(self)),
-            false => work(self),
+    /// One operation.
+    pub(super) fn operate(&self, kind: Kind) {
+        match kind {
+            Kind::Put => self.put_with(5, false, false),
+            Kind::PutEachBatch => self.put_with(5, true, self.random(3) == 0),
+            Kind::PutKeep => self.put_with(5, false, true),
+            Kind::Remove => self.remove(4),
+            Kind::Get => self.get(4),
+            Kind::Lease => self.lease(),
+            Kind::Unlease => self.unlease(),
+            Kind::Sync => self.sync(),
+            Kind::Commit => self.commit(),
+            Kind::Checkpoint => self.checkpoint(),
+            Kind::Validate => self.validate(),
+            Kind::Scrub => self.scrub(),
+            Kind::Discard => self.discard(),
+            Kind::Close => self.close(),
+            Kind::Alone => self.alone(),
         }
-    }
-
-    fn during<T>(&self, doing: Doing, work: impl FnOnce() -> T) -> T {
-        self.lock().doing.push(doing);
-        let answer = work();
-        self.lock().doing.pop();
-        answer
     }
 
     fn some_keys(&self, most: u64) -> Vec<usize> {
@@ -137,11 +62,40 @@ impl World {
         keys
     }
 
-    pub(super) fn put(&self, most: u64, may_sync: bool) {
-        let Some(store) = self.store() else { return };
+    /// Waits for an async operation as another operation would: others go on meanwhile.
+    fn wait<T>(&self, operation: Operation<T>) -> T {
+        self.baton.wait_until(Wait::Answer, || operation.is_done());
+        operation.wait()
+    }
+
+    /// An operation is about to change these keys.
+    fn begin(&self, keys: &[usize], writings: impl Iterator<Item = Writing>) -> Vec<Since> {
+        let current = self.baton.current();
+        let mut inside = self.lock();
+        for (key, writing) in keys.iter().zip(writings) {
+            inside.writes.insert((current, *key), writing);
+        }
+        inside.oracle.since(keys)
+    }
+
+    /// It has ended: what it has made of a key.
+    fn end(&self, key: usize) -> Option<Writing> {
+        let current = self.baton.current();
+        self.lock().writes.remove(&(current, key))
+    }
+
+    pub(super) fn put(&self, most: u64) {
+        self.put_with(most, false, false);
+    }
+
+    fn put_with(&self, most: u64, each_batch: bool, keep: bool) {
+        let Some(Held { store, opening }) = self.held() else {
+            return;
+        };
+        if self.random(24) == 0 {
+            self.arm_a_write();
+        }
         let keys = self.some_keys(most);
-        let durably = may_sync && self.random(6) == 0;
-        let keep = self.random(6) == 0;
         let first = {
             let mut inside = self.lock();
             let first = inside.next_version;
@@ -159,265 +113,51 @@ impl World {
             .map(|(k, v)| Put::new(k, v))
             .collect();
         let options = PutOptions {
-            durability: durably.then_some(Durability::EachBatch),
-            mode: if keep {
-                PutMode::KeepExisting
-            } else {
-                PutMode::Replace
+            durability: Some(match each_batch {
+                true => Durability::EachBatch,
+                false => Durability::Interval,
+            }),
+            mode: match keep {
+                true => PutMode::KeepExisting,
+                false => PutMode::Replace,
             },
             ..PutOptions::default()
         };
-        let changes: Vec<_> = (first..)
-            .zip(&keys)
-            .map(|(version, key)| self.tell(|oracle| oracle.begin(*key, version, durably)))
-            .collect();
-        let doing = if durably {
-            Doing::PutDurably
-        } else {
-            Doing::Put
-        };
-        let answers = self.during(doing, || match self.random(4) {
-            0 => store.put_many_async(puts, options).wait(),
+        let writings = (first..).map(|version| Writing {
+            version,
+            each_batch,
+            made: None,
+            was_there: false,
+        });
+        let since = self.begin(&keys, writings);
+        self.trace(|| format!("put {keys:?} v{first}.. each batch {each_batch} keep {keep}"));
+        let answers = match self.random(4) {
+            0 => self.wait(store.put_many_async(puts, options)),
             _ => store.put_many(puts, options),
-        });
-        for (((key, version), change), answer) in
-            keys.into_iter().zip(first..).zip(changes).zip(answers)
-        {
-            self.trace(|| {
-                format!("put {key} v{version} durably {durably} keep {keep}: {answer:?}")
-            });
-            let stored = matches!(answer, Ok(Stored::Stored));
-            let unsure = matches!(answer, Err(Error::Poisoned { .. }));
-            self.tell(|oracle| {
-                oracle.end(change, stored || unsure);
-                if stored && durably {
-                    oracle.synced_key(key, version);
-                }
-            });
-            if let Err(error) = answer {
-                self.judge("put", key, &error);
-            }
-        }
-        self.census();
-    }
-
-    pub(super) fn remove(&self, most: u64) {
-        let Some(store) = self.store() else { return };
-        let keys = self.some_keys(most);
-        let names: Vec<_> = keys.iter().map(|key| name(*key)).collect();
-        let asked: Vec<&[u8]> = names.iter().map(|name| &name[..]).collect();
-        let answers = self.during(Doing::Put, || store.remove_many(&asked));
-        for (key, answer) in keys.into_iter().zip(answers) {
-            self.trace(|| format!("remove {key}: {answer:?}"));
-            match answer {
-                Ok(_) => {
-                    let leased = self.lock().locks.iter().any(|lock| lock.key == key);
-                    self.reach(State::LeasedRemoved, leased);
-                    self.tell(|oracle| {
-                        let change = oracle.begin(key, ABSENT, false);
-                        oracle.end(change, true);
-                    });
-                }
-                Err(error) => self.judge("remove", key, &error),
-            }
-        }
-    }
-
-    pub(super) fn get(&self, most: u64) {
-        let Some(store) = self.store() else { return };
-        let keys = self.some_keys(most);
-        let names: Vec<_> = keys.iter().map(|key| name(*key)).collect();
-        let asked: Vec<&[u8]> = names.iter().map(|name| &name[..]).collect();
-        self.tell(super::oracle::Oracle::open_window);
-        let answers = self.during(Doing::Get, || match self.random(4) {
-            0 => store.get_many_async(&asked).wait(),
-            _ => store.get_many(&asked),
-        });
-        let window = self.tell(super::oracle::Oracle::close_window);
-        for (key, answer) in keys.into_iter().zip(answers) {
-            let found = match &answer {
-                Ok(Some(value)) => self.identify(key, value, value.generation()),
-                Ok(None) => Some(ABSENT),
-                Err(error) => {
-                    self.judge("get", key, error);
-                    continue;
-                }
+        };
+        self.trace(|| format!("put {keys:?} v{first}..: {answers:?}"));
+        for ((key, since), answer) in keys.into_iter().zip(since).zip(answers) {
+            let Some(writing) = self.end(key) else {
+                continue;
             };
-            let Some(version) = found else { continue };
-            self.trace(|| format!("get {key}: v{version}"));
-            if !self.tell(|oracle| oracle.observed(key, version, &window)) && !self.lock().faulty {
-                let legal = &window.current[key];
-                self.fail(format!(
-                    "key {key} is version {version}, legal now {legal:?}"
-                ));
+            match answer {
+                Ok(stored) => self.was_answered(key, since, writing, stored),
+                Err(error) => {
+                    self.judge("put", key, &error, opening);
+                    if writing.made.is_some() && !self.lock().oracle.loose {
+                        self.fail(format!(
+                            "the put of key {key} failed and took effect: {error}"
+                        ));
+                    }
+                }
             }
         }
-    }
-
-    /// The version of bytes that a get answered.
-    pub(super) fn identify(&self, key: usize, bytes: &[u8], generation: u64) -> Option<Version> {
-        let Some(version) = self.version_of(key, bytes) else {
-            self.fail(format!("key {key} has bytes that were never put for it"));
-            return None;
-        };
-        let steps = self.device.recorded();
-        if !self.lock().oracle.owns(generation, key, version, steps) {
-            self.fail(format!(
-                "generation {generation} of key {key} version {version} was used before"
-            ));
-        }
-        Some(version)
-    }
-
-    /// Notes the generation of every entry whose version is certain.
-    fn census(&self) {
-        let Some(store) = self.store() else { return };
-        if self.lock().faulty {
-            return;
-        }
-        let steps = self.device.recorded();
-        let mut entries = Vec::new();
-        store.for_each(|entry| {
-            entries.push((entry.key, entry.generation));
-            true
-        });
-        for (key, generation) in entries {
-            let Some(key) = number(&key) else { continue };
-            let mut inside = self.lock();
-            if let [version] = inside.oracle.current(key)[..]
-                && version != ABSENT
-                && !inside.oracle.owns(generation, key, version, steps)
-            {
-                drop(inside);
-                self.fail(format!(
-                    "generation {generation} of key {key} was used before"
-                ));
-            }
-        }
-    }
-
-    /// Whether an operation may answer this.
-    fn judge(&self, what: &str, key: usize, error: &Error) {
-        let full = matches!(error, Error::Busy { what, .. } if what.contains("delta log"));
-        self.lock().log_was_full |= full;
-        let legal = full
-            || matches!(error, Error::NoSpace { .. })
-            || (what == "put" && matches!(error, Error::Io(_)))
-            || self.lock().faulty;
-        if !legal {
-            self.fail(format!("{what} of key {key} failed: {error}"));
-        }
-    }
-
-    fn lease(&self) {
-        let Some(store) = self.store() else { return };
-        if self.lock().locks.len() >= 3 {
-            return self.unlease();
-        }
-        let key = self.random(KEYS as u64) as usize;
-        if let Some(lock) = store.lookup_and_lock(&[&name(key)]).pop().flatten() {
-            self.trace(|| format!("lease {key}"));
-            let mut inside = self.lock();
-            let version = inside.oracle.current(key).clone();
-            inside.locks.push(Locked {
-                key,
-                version,
-                _lock: lock,
-            });
-        }
-    }
-
-    fn unlease(&self) {
-        let lock = self.lock().locks.pop();
-        drop(lock);
-    }
-
-    pub(super) fn sync(&self) {
-        self.sync_as(Doing::Commit);
-    }
-
-    fn sync_as(&self, doing: Doing) {
-        let Some(store) = self.store() else { return };
-        self.tell(super::oracle::Oracle::open_window);
-        let answer = self.during(doing, || store.sync());
-        let window = self.tell(super::oracle::Oracle::close_window);
-        self.trace(|| format!("sync: {answer:?}"));
-        match answer {
-            Ok(()) => {
-                self.tell(|oracle| oracle.synced(window));
-                self.lock().evicted = false;
-            }
-            Err(error) => self.judge("sync", 0, &error),
-        }
-    }
-
-    pub(super) fn commit(&self) {
-        let Some(store) = self.store() else { return };
-        let answer = self.during(Doing::Commit, || store.step_commit());
-        self.trace(|| format!("commit: {answer:?}"));
-        answer.unwrap_or_else(|error| self.judge("commit", 0, &error));
-    }
-
-    pub(super) fn checkpoint(&self) {
-        let Some(store) = self.store() else { return };
-        let answer = self.during(Doing::Checkpoint, || store.checkpoint());
-        self.trace(|| format!("checkpoint: {answer:?}"));
-        answer.unwrap_or_else(|error| self.judge("checkpoint", 0, &error));
-    }
-
-    pub(super) fn checkpoint_if_due(&self) {
-        let Some(store) = self.store() else { return };
-        let answer = self.during(Doing::Checkpoint, || store.step_checkpoint());
-        answer
-            .map(drop)
-            .unwrap_or_else(|error| self.judge("checkpoint", 0, &error));
-    }
-
-    /// Discards freed slots, where the run does that.
-    fn discard(&self) {
-        let Some(store) = self.store() else { return };
-        if self.lock().doing.contains(&Doing::Discard) {
-            return;
-        }
-        let answer = self.during(Doing::Discard, || store.step_discard());
-        self.trace(|| format!("discard: {answer:?} {:?}", store.stats().discard));
-        answer
-            .map(drop)
-            .unwrap_or_else(|error| self.judge("discard", 0, &error));
-    }
-
-    /// A discard fails, and may land all the same; what is put next may be where it lands.
-    fn fail_a_discard(&self) {
-        let Some(places) = self.places() else { return };
-        let late = self.random(3) > 0;
-        match late {
-            true => self.device.late_discard(places.slots, EIO),
-            false => self.device.fail_next(OpKind::Discard, places.slots, EIO),
-        }
-        let failures = || {
-            let store = self.store();
-            store.map_or(0, |store| store.stats().discard.failures)
-        };
-        let before = failures();
-        self.remove(4);
-        self.commit();
-        self.discard();
-        self.reach(State::LateDiscard, late && failures() > before);
-        self.put(5, true);
-        self.sync();
-        self.device.heal();
-    }
-
-    fn validate(&self) {
-        let Some(store) = self.store() else { return };
-        let answer = self.during(Doing::Alone, || store.step_validate(4));
-        answer
-            .map(drop)
-            .unwrap_or_else(|error| self.judge("validation", 0, &error));
+        let late = self.device.late_writes() > 0;
+        self.reach(State::LateWrite, late);
     }
 
     /// The next write of a slot fails; it may land all the same.
-    fn fail_a_write(&self) {
+    fn arm_a_write(&self) {
         let Some(places) = self.places() else { return };
         let times = 1 + self.random(3) as u32;
         match self.random(2) {
@@ -426,140 +166,292 @@ impl World {
                 .device
                 .fail_times(OpKind::Write, places.slots, EIO, times),
         }
-        self.put(3, false);
-        let late = self.device.late_writes() > 0;
-        self.reach(State::LateWrite, late);
     }
 
-    /// A slot fails every write, until it is given up or the run has had enough.
-    fn break_a_slot(&self) {
-        let Some(store) = self.store() else { return };
-        let slots = u64::from(store.geometry().slots());
-        let Some(offset) = store.geometry().slot_offset(self.random(slots) as u32) else {
-            return;
-        };
-        let bad = || {
-            store
-                .stats()
-                .index
-                .classes
-                .iter()
-                .map(|class| class.bad)
-                .sum::<u64>()
-        };
-        let before = bad();
-        self.device
-            .fail_always(OpKind::Write, offset..offset + 1, EIO);
-        for _ in 0..24 {
-            self.put(3, false);
-            self.sync();
-            if bad() > before {
-                break;
+    /// A put was answered. What the answer refers to is acknowledged, and durable if that was asked for.
+    fn was_answered(&self, key: usize, since: Since, writing: Writing, stored: Stored) {
+        let outcome = self.tell(|oracle, now| {
+            let Writing {
+                version,
+                each_batch,
+                made,
+                ..
+            } = writing;
+            let (state, why) = match (stored, made) {
+                (Stored::Stored, made) => (made, Why::Stored),
+                (_, Some(_)) => (None, Why::Stored),
+                (Stored::Existed, None) => (oracle.first_live(key, since), Why::Existed),
+                (_, None) => (oracle.first_change(key, since), Why::Superseded),
+            };
+            let Some(state) = state else {
+                return Err(format!(
+                    "the put of key {key} version {version} was answered {stored:?}, which it was not"
+                ));
+            };
+            oracle.answered(key, state);
+            if each_batch {
+                oracle.durable(key, state, now, why);
             }
-        }
-        self.device.heal();
-    }
-
-    /// One byte of an entry rots on the medium.
-    fn damage_a_slot(&self) {
-        let Some(store) = self.store() else { return };
-        // What is still in the cache would be written again, whole. A put inside this sync would leave
-        // its value there.
-        self.sync_as(Doing::Alone);
-        let mut entries = Vec::new();
-        store.for_each(|entry| {
-            // Of those that must be there: what rots at the same byte a second time is whole again.
-            let sound = |key: &usize| self.tell(|oracle| !oracle.current(*key).contains(&ABSENT));
-            if let Some(key) = number(&entry.key).filter(sound) {
-                entries.push((key, entry.slot, entry.len));
-            }
-            true
+            Ok(())
         });
-        if entries.is_empty() {
-            return;
-        }
-        let (key, slot, len) = entries.swap_remove(self.random(entries.len() as u64) as usize);
-        let Some(offset) = store.geometry().payload_offset(slot) else {
+        self.check(outcome);
+    }
+
+    pub(super) fn remove(&self, most: u64) {
+        let Some(Held { store, opening }) = self.held() else {
             return;
         };
-        let at = offset + self.random(u64::from(len));
-        self.trace(|| format!("rot in {key}"));
-        self.tell(|oracle| oracle.damaged(key));
-        self.device.corrupt(at..at + 1);
-        self.lock().rotten = true;
-        self.reach(State::SlotRot, true);
-        self.get_one(key);
-    }
-
-    fn get_one(&self, key: usize) {
-        let Some(store) = self.store() else { return };
-        match self.during(Doing::Alone, || store.get(&name(key))) {
-            Ok(Some(_)) => self.fail(format!("key {key} was served, and its bytes are rotten")),
-            Ok(None) => {}
-            Err(error) => self.judge("get", key, &error),
-        }
-    }
-
-    /// Closes the store, or drops it, and opens it again. No crash, so nothing may be missing.
-    fn reopen(&self, close: bool) {
-        let Some(store) = self.store() else { return };
-        self.tell(super::oracle::Oracle::open_window);
-        let closed = match close {
-            true => store.close(),
-            false => Ok(()),
+        let keys = self.some_keys(most);
+        let names: Vec<_> = keys.iter().map(|key| name(*key)).collect();
+        let asked: Vec<&[u8]> = names.iter().map(|name| &name[..]).collect();
+        let writing = Writing {
+            version: ABSENT,
+            each_batch: self.removes_each_batch(),
+            made: None,
+            was_there: false,
         };
-        drop(store);
-        self.shut();
-        self.trace(|| format!("close {close}: {closed:?}"));
-        let window = self.tell(super::oracle::Oracle::close_window);
-        match closed {
-            Ok(()) => self.tell(|oracle| oracle.synced(window)),
-            Err(error) => return self.fail(format!("close failed: {error}")),
-        }
-        self.tell(super::oracle::Oracle::reopened);
-        match self.open(|_| {}) {
-            Ok(()) => self.check_recovery(close),
-            Err(why) => self.fail(format!("reopening: {why}")),
-        }
-    }
-
-    fn check_recovery(&self, closed: bool) {
-        let Some(store) = self.store() else { return };
-        let report = store.recovery();
-        if let Some(lost) = &report.lost_metadata {
-            self.fail(format!("metadata lost without a crash: {lost}"));
-        }
-        if closed && !report.clean {
-            self.fail("a store that was closed is not clean".into());
-        }
-    }
-
-    /// Opens the store anew, empty.
-    fn empty(&self) {
-        self.shut();
-        self.tell(|oracle| oracle.begin_emptying(false));
-        self.trace(|| "empty".into());
-        match self.open(|options| options.start_empty = true) {
-            Ok(()) => self.tell(super::oracle::Oracle::emptied),
-            Err(why) => self.fail(format!("starting empty: {why}")),
-        }
-    }
-
-    /// Formats the device again, with the old store on it.
-    fn format_again(&self) {
-        self.shut();
-        self.tell(|oracle| oracle.begin_emptying(true));
-        self.trace(|| "format".into());
-        if let Err(why) = self.format() {
-            return self.fail(format!("formatting again: {why}"));
-        }
-        self.tell(super::oracle::Oracle::emptied);
-        if let Err(why) = self.open(|_| {}) {
-            self.fail(format!("opening after a format: {why}"));
+        self.begin(&keys, std::iter::repeat(writing));
+        self.trace(|| format!("remove {keys:?}"));
+        let answers = store.remove_many(&asked);
+        self.trace(|| format!("remove {keys:?}: {answers:?}"));
+        for (key, answer) in keys.into_iter().zip(answers) {
+            let Some(Writing {
+                each_batch,
+                made,
+                was_there,
+                ..
+            }) = self.end(key)
+            else {
+                continue;
+            };
+            match (answer, made) {
+                (Ok(there), Some(state)) => {
+                    let leased = self.lock().locks.iter().any(|lock| lock.key == key);
+                    self.reach(State::LeasedRemoved, leased);
+                    self.tell(|oracle, now| {
+                        oracle.answered(key, state);
+                        if each_batch {
+                            oracle.durable(key, state, now, Why::Stored);
+                        }
+                    });
+                    if there && !was_there {
+                        self.check::<()>(Err(format!("key {key} was removed, and was not there")));
+                    }
+                }
+                (Ok(_), None) => {
+                    self.fail(format!(
+                        "the remove of key {key} was answered and did nothing"
+                    ));
+                }
+                (Err(error), _) => self.judge("remove", key, &error, opening),
+            }
         }
     }
 
-    fn check_accounting(&self) {
+    pub(super) fn get(&self, most: u64) {
+        let keys = self.some_keys(most);
+        drop(self.get_keys(&keys));
+    }
+
+    /// Reads keys; the version of each that was answered.
+    pub(super) fn get_keys(&self, keys: &[usize]) -> Vec<Option<Version>> {
+        let Some(Held { store, opening }) = self.held() else {
+            return Vec::new();
+        };
+        let names: Vec<_> = keys.iter().map(|key| name(*key)).collect();
+        let asked: Vec<&[u8]> = names.iter().map(|name| &name[..]).collect();
+        let since = self.lock().oracle.since(keys);
+        self.trace(|| format!("get {keys:?}"));
+        let answers = match self.random(4) {
+            0 => self.wait(store.get_many_async(&asked)),
+            _ => store.get_many(&asked),
+        };
+        let mut found = Vec::new();
+        for ((key, since), answer) in keys.iter().zip(since).zip(answers) {
+            let version = match answer {
+                Ok(Some(value)) => self.identify(*key, since, &value),
+                Ok(None) => {
+                    self.tell(|oracle, _| oracle.missed(*key, since));
+                    Some(ABSENT)
+                }
+                Err(error) => {
+                    self.judge("get", *key, &error, opening);
+                    None
+                }
+            };
+            self.trace(|| format!("get {key}: {version:?}"));
+            found.push(version);
+        }
+        found
+    }
+
+    /// The version of a value that a get answered.
+    fn identify(&self, key: usize, since: Since, value: &Value) -> Option<Version> {
+        let (generation, next) = (value.generation(), self.lock().next_version);
+        let Some(version) = version_of(key, value, next) else {
+            self.fail(format!("key {key} has bytes that were never put for it"));
+            return None;
+        };
+        let was = self.lock().oracle.was(key, since, version, generation);
+        if !was {
+            self.check::<()>(Err(format!(
+                "key {key} is version {version} of generation {generation}, and was not at any time since"
+            )));
+        }
+        Some(version)
+    }
+
+    /// Whether an operation may answer this.
+    pub(super) fn judge(&self, what: &str, key: usize, error: &Error, opening: u64) {
+        let full = matches!(error, Error::Busy { what, .. } if what.contains("delta log"));
+        let legal = {
+            let mut inside = self.lock();
+            inside.log_was_full |= full;
+            let closed = inside.closing || inside.opening != opening;
+            full || inside.faulty
+                || matches!(error, Error::NoSpace { .. })
+                || (what == "put" && matches!(error, Error::Io(_)))
+                || (closed && matches!(error, Error::Closed))
+        };
+        if !legal {
+            self.fail(format!("{what} of key {key} failed: {error}"));
+        }
+    }
+
+    /// A key, mostly one that is there.
+    fn a_key(&self) -> usize {
+        let first = self.random(KEYS as u64) as usize;
+        let all = (0..KEYS).map(|at| (first + at) % KEYS);
+        let mut there = all.filter(|key| self.lock().oracle.live(*key).is_some());
+        match self.random(4) {
+            0 => first,
+            _ => there.next().unwrap_or(first),
+        }
+    }
+
+    fn lease(&self) {
+        let Some(Held { store, opening }) = self.held() else {
+            return;
+        };
+        let key = self.a_key();
+        let since = self.lock().oracle.since(&[key])[0];
+        let lock = store.lookup_and_lock(&[&name(key)]).pop().flatten();
+        let Some(lock) = lock else {
+            return self.tell(|oracle, _| oracle.missed(key, since));
+        };
+        self.trace(|| format!("lease {key}"));
+        let mut inside = self.lock();
+        let live = inside
+            .oracle
+            .live(key)
+            .map(|state| (state.generation, state.slot));
+        let superfluous = match live {
+            Some((generation, slot)) if inside.opening == opening && !inside.closing => {
+                inside.locks.push(Locked {
+                    key,
+                    generation,
+                    slot,
+                    _lock: lock,
+                });
+                let full = inside.locks.len() > LOCKS_MAX;
+                full.then(|| inside.locks.remove(0)._lock)
+            }
+            _ => Some(lock),
+        };
+        drop(inside);
+        drop(superfluous);
+        if live.is_none() {
+            self.check::<()>(Err(format!("key {key} was leased, and is not there")));
+        }
+    }
+
+    fn unlease(&self) {
+        let count = self.lock().locks.len() as u64;
+        if count > 0 {
+            let at = self.random(count) as usize;
+            let lock = self.lock().locks.swap_remove(at);
+            self.trace(|| format!("unlease {}", lock.key));
+            drop(lock);
+        }
+    }
+
+    pub(super) fn sync(&self) {
+        let Some(Held { store, opening }) = self.held() else {
+            return;
+        };
+        let acknowledged = self.lock().oracle.acknowledged();
+        self.trace(|| "sync".into());
+        let answer = match self.random(4) {
+            0 => self.wait(store.sync_async()),
+            _ => store.sync(),
+        };
+        self.trace(|| format!("sync: {answer:?}"));
+        match answer {
+            Ok(()) => self.are_durable(&acknowledged, Why::Sync),
+            Err(error) => self.judge("sync", 0, &error, opening),
+        }
+    }
+
+    /// These states of the keys are durable.
+    pub(super) fn are_durable(&self, states: &[usize], why: Why) {
+        self.tell(|oracle, now| {
+            for (key, state) in states.iter().enumerate() {
+                oracle.durable(key, *state, now, why);
+            }
+        });
+        self.lock().evicted = false;
+    }
+
+    pub(super) fn commit(&self) {
+        self.step("commit", |held| held.store.step_commit());
+    }
+
+    pub(super) fn checkpoint(&self) {
+        self.step("checkpoint", |held| held.store.checkpoint());
+    }
+
+    pub(super) fn checkpoint_if_due(&self) {
+        self.step("checkpoint if due", |held| {
+            held.store.step_checkpoint().map(drop)
+        });
+    }
+
+    /// Discards freed slots, where the run does that.
+    pub(super) fn discard(&self) {
+        self.step("discard", |held| held.store.step_discard().map(drop));
+    }
+
+    fn validate(&self) {
+        self.step("validate", |Held { store, opening }| {
+            let more = store.step_validate(1)?;
+            let mut inside = self.lock();
+            if inside.opening == *opening {
+                inside.validates = more;
+            }
+            Ok(())
+        });
+    }
+
+    fn scrub(&self) {
+        // A new pass may begin.
+        self.clock.advance(Duration::from_secs(2));
+        self.step("scrub", |held| held.store.step_scrub(4).map(drop));
+    }
+
+    fn step(&self, what: &str, step: impl FnOnce(&Held) -> Result<(), Error>) {
+        let Some(held) = self.held() else { return };
+        self.trace(|| what.to_owned());
+        let answer = step(&held);
+        self.trace(|| format!("{what}: {answer:?}"));
+        if let Err(error) = answer {
+            self.judge(what, 0, &error, held.opening);
+        }
+    }
+
+    /// The accounting, and what must be explained when no operation is under way.
+    pub(super) fn settle(&self) {
+        let settled = self.tell(|oracle, _| oracle.settle());
+        self.check(settled);
         if let Some(store) = self.store()
             && let Err(why) = store.audit()
         {

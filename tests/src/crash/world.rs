@@ -1,22 +1,28 @@
 //! A store on a simulated device, its oracle, and one source of randomness for both.
 //!
-//! Everything happens in one thread, so a run is exact from its seed. What other callers would do at the
-//! same time happens *inside* an operation: whenever the store sends requests, and again before it learns of
-//! their end, another operation may run from start to end (`steps.rs`).
+//! Operations run one at a time, in threads of their own (`schedule`), so a run is exact from its seed.
 
+use std::collections::HashMap;
+use std::num::NonZeroU64;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use rb_core::{
-    Background, ClassRequest, Event, Events, FormatOptions, Lock, ManualClock, OnLostMetadata,
-    OpenError, SeededRandom, Share, Store, StoreOptions, Superblock, format_engine,
+    Background, ClassRequest, Durability, FormatOptions, Lock, ManualClock, OnLostMetadata,
+    OpenError, Scrub, SeededRandom, Share, Store, StoreOptions, Superblock, format_engine,
 };
 use rb_io::Engine;
-use rb_testkit::values::{fill, matches, next_number};
+use rb_testkit::values::next_number;
 use rb_testkit::{CrashImage, MemDevice, MemEngine};
 
-use super::oracle::{ABSENT, KEYS, Legal, Oracle, Version};
+use super::legal::Legal;
+use super::oracle::{KEYS, Oracle, Step, Version};
+use super::pairs::{Kind, Pairs};
 use super::states::{State, States};
+use super::values::number;
+use super::watch::Watch;
+use crate::schedule::{Baton, Outcome, Place};
 
 /// Slots of each of the two classes.
 const SLOTS: u64 = 8;
@@ -26,62 +32,83 @@ pub(super) const CLASSES: [u64; 2] = [4096, 8192];
 const LOG_BYTES: u64 = 64 * 4096;
 const KEY_LEN_MAX: u32 = 1024;
 
+/// Where the operations of a run are printed, or kept.
+pub(super) type Trace = Option<Arc<dyn Fn(&str) + Send + Sync>>;
+
 pub(super) struct World {
     pub(super) seed: u64,
     pub(super) device: Arc<MemDevice>,
+    pub(super) baton: Arc<Baton<Kind>>,
+    pub(super) clock: Arc<ManualClock>,
     inside: Mutex<Inside>,
+    trace: Trace,
     me: Weak<World>,
+    /// Which world's crash left the device, and when.
+    parent: Option<(Arc<World>, Step)>,
 }
 
 pub(super) struct Inside {
     random: u64,
     pub(super) oracle: Oracle,
-    pub(super) store: Option<Store>,
+    store: Option<Store>,
+    /// Counts openings.
+    pub(super) opening: u64,
+    /// The store is being closed.
+    pub(super) closing: bool,
+    /// The validator may have more to do.
+    pub(super) validates: bool,
     pub(super) next_version: Version,
     pub(super) locks: Vec<Locked>,
-    pub(super) doing: Vec<Doing>,
+    /// What each operation writes, by key.
+    pub(super) writes: HashMap<(Option<u64>, usize), Writing>,
     pub(super) states: States,
+    pub(super) pairs: Pairs,
     pub(super) violation: Option<String>,
     pub(super) layout: Option<Superblock>,
-    /// The device errs, so answers may be errors and entries may be missing.
+    /// The device errs, so operations may answer errors.
     pub(super) faulty: bool,
     /// Bytes were damaged that an entry may need.
     pub(super) rotten: bool,
     /// Evictions that no sync covers.
     pub(super) evicted: bool,
     pub(super) log_was_full: bool,
-    trace: bool,
+    /// Writes that were pending when the recording began, which are its first steps.
+    pub(super) pending: usize,
 }
 
 /// A lease that the run holds.
 pub(super) struct Locked {
     pub(super) key: usize,
-    pub(super) version: Vec<Version>,
+    pub(super) generation: u64,
+    pub(super) slot: Option<u32>,
     /// Held for its drop.
     pub(super) _lock: Lock,
 }
 
-/// What the store is in the middle of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Doing {
-    Put,
-    /// It is made durable before it is answered.
-    PutDurably,
-    Get,
-    Commit,
-    Checkpoint,
-    Discard,
-    /// Another operation at this time would wait for this one.
-    Alone,
+/// A change that an operation has asked for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Writing {
+    pub(super) version: Version,
+    pub(super) each_batch: bool,
+    /// The state that it made of its key.
+    pub(super) made: Option<usize>,
+    /// Whether there was a value before.
+    pub(super) was_there: bool,
+}
+
+/// A store as an operation found it.
+pub(super) struct Held {
+    pub(super) store: Store,
+    pub(super) opening: u64,
 }
 
 impl World {
     /// A new store, formatted on a new device and open.
-    pub(super) fn new(seed: u64, trace: bool) -> Arc<World> {
+    pub(super) fn new(seed: u64, trace: Trace) -> Arc<World> {
         let classes = classes();
         let bytes = rb_format::device_bytes_for(&classes, KEY_LEN_MAX, 0, Some(LOG_BYTES));
         let device = MemDevice::new(bytes.unwrap_or_default());
-        let world = World::on(device, Oracle::new(), 1, seed, trace);
+        let world = World::on(device, Oracle::new(), 1, seed, trace, None);
         if let Err(why) = world.format() {
             world.fail(format!("format: {why}"));
         }
@@ -95,19 +122,15 @@ impl World {
     pub(super) fn crashed(
         &self,
         image: &CrashImage,
-        steps: usize,
+        at: Step,
         legal: Legal,
         seed: u64,
     ) -> Arc<World> {
         let inside = self.lock();
-        let oracle = Oracle::after_crash(legal, inside.oracle.generations_at(steps));
-        let world = World::on(
-            image.device(),
-            oracle,
-            inside.next_version,
-            seed,
-            inside.trace,
-        );
+        let oracle = Oracle::after_crash(legal, inside.oracle.generations_at(at));
+        let (trace, next) = (self.trace.clone(), inside.next_version);
+        let parent = self.me.upgrade().map(|parent| (parent, at));
+        let world = World::on(image.device(), oracle, next, seed, trace, parent);
         world.lock().layout = inside.layout.clone();
         world
     }
@@ -117,38 +140,46 @@ impl World {
         oracle: Oracle,
         next_version: Version,
         seed: u64,
-        trace: bool,
+        trace: Trace,
+        parent: Option<(Arc<World>, Step)>,
     ) -> Arc<World> {
         let world = Arc::new_cyclic(|me| World {
             seed,
             device,
+            baton: Arc::default(),
+            clock: Arc::default(),
             inside: Mutex::new(Inside {
                 random: seed,
                 oracle,
                 store: None,
+                opening: 0,
+                closing: false,
+                validates: false,
                 next_version,
                 locks: Vec::new(),
-                doing: Vec::new(),
+                writes: HashMap::new(),
                 states: States::default(),
+                pairs: Pairs::default(),
                 violation: None,
                 layout: None,
                 faulty: false,
                 rotten: false,
                 evicted: false,
                 log_was_full: false,
-                trace,
+                pending: 0,
             }),
+            trace,
             me: Weak::clone(me),
+            parent,
         });
-        let me = Arc::downgrade(&world);
-        world.device.observe(move |moment, ops| {
-            if let Some(world) = me.upgrade() {
-                world.intrude(moment, ops);
-            }
-        });
+        let baton = Arc::clone(&world.baton);
+        world
+            .device
+            .observe(move |moment, _| baton.reach(Place::Device(moment)));
         world
     }
 
+    /// The guard must be dropped before the store is called: the store reports changes to the world.
     pub(super) fn lock(&self) -> MutexGuard<'_, Inside> {
         // A panic of the store is caught as a violation elsewhere.
         self.inside.lock().unwrap_or_else(PoisonError::into_inner)
@@ -165,15 +196,47 @@ impl World {
         self.lock().violation.get_or_insert(words);
     }
 
+    /// A violation, unless nothing is known.
+    pub(super) fn check<T>(&self, outcome: Result<T, String>) -> Option<T> {
+        match outcome {
+            Ok(value) => Some(value),
+            Err(words) => {
+                if !self.lock().oracle.loose {
+                    self.fail(words);
+                }
+                None
+            }
+        }
+    }
+
+    /// Why a crash at this step must not have left this version of the key.
+    pub(super) fn explain(&self, at: Step, key: usize, found: Version) -> String {
+        let inherited = self.lock().oracle.is_inherited(at);
+        match &self.parent {
+            Some((parent, at)) if inherited => parent.explain(*at, key, found),
+            _ => self.lock().oracle.explain(at, key, found),
+        }
+    }
+
     pub(super) fn violation(&self) -> Option<String> {
         self.lock().violation.clone()
     }
 
+    /// Panics of operations and deadlocks are violations.
+    pub(super) fn judge_run(&self, outcome: Outcome) {
+        for words in outcome.failures {
+            self.fail(words);
+        }
+    }
+
     pub(super) fn trace(&self, words: impl FnOnce() -> String) {
-        let inside = self.lock();
-        if inside.trace {
-            let indent = "  ".repeat(inside.doing.len());
-            eprintln!("{:5} {indent}{}", self.device.recorded(), words());
+        if let Some(trace) = &self.trace {
+            let operation = match self.baton.current() {
+                Some(id) => format!("#{id}"),
+                None => String::new(),
+            };
+            let step = self.device.recorded();
+            trace(&format!("{step:5} {operation:>5} {}", words()));
         }
     }
 
@@ -181,20 +244,34 @@ impl World {
         self.lock().states.reach_if(state, reached);
     }
 
-    /// Changes the oracle and remembers from which step of the device on.
-    pub(super) fn tell<T>(&self, change: impl FnOnce(&mut Oracle) -> T) -> T {
-        let steps = self.device.recorded();
-        let mut inside = self.lock();
-        let answer = change(&mut inside.oracle);
-        inside.oracle.mark(steps);
-        answer
+    /// Steps of the device so far.
+    pub(super) fn now(&self) -> Step {
+        Step::try_from(self.device.recorded()).unwrap_or(Step::MAX)
+    }
+
+    /// Shows the oracle something, and the step of the device.
+    pub(super) fn tell<T>(&self, change: impl FnOnce(&mut Oracle, Step) -> T) -> T {
+        let now = self.now();
+        change(&mut self.lock().oracle, now)
+    }
+
+    /// The store, if it is open.
+    pub(super) fn held(&self) -> Option<Held> {
+        let inside = self.lock();
+        let store = inside.store.clone()?;
+        let opening = inside.opening;
+        Some(Held { store, opening })
     }
 
     pub(super) fn store(&self) -> Option<Store> {
-        self.lock().store.clone()
+        self.held().map(|held| held.store)
     }
 
-    /// Drops the store and every lease on it, with no lock held: their end may be told to the observer.
+    pub(super) fn is_open(&self) -> bool {
+        self.lock().store.is_some()
+    }
+
+    /// Drops the store and every lease on it, with no lock held: their end may be reported to the observer.
     pub(super) fn shut(&self) {
         let locks = std::mem::take(&mut self.lock().locks);
         drop(locks);
@@ -211,6 +288,7 @@ impl World {
         let options = FormatOptions {
             key_len_max: KEY_LEN_MAX,
             log_bytes: Some(LOG_BYTES),
+            formatted_at: 0,
             random,
             ..FormatOptions::new("", classes())
         };
@@ -219,28 +297,90 @@ impl World {
         Ok(())
     }
 
-    /// Opens the store.
+    /// The durability of removes, and of puts that do not ask for another.
+    fn durability(&self) -> Durability {
+        match self.seed % 8 {
+            0 => Durability::EachBatch,
+            _ => Durability::Interval,
+        }
+    }
+
+    /// Whether a remove is answered only when it is durable.
+    pub(super) fn removes_each_batch(&self) -> bool {
+        self.durability() == Durability::EachBatch
+    }
+
+    /// Whether freed slots are discarded.
+    pub(super) fn discards(&self) -> bool {
+        self.seed % 2 == 1
+    }
+
+    /// Opens the store, and notes what is there.
     pub(super) fn open(&self, change: impl FnOnce(&mut StoreOptions)) -> Result<(), OpenError> {
         let random = Arc::new(SeededRandom::new(self.random(u64::MAX)));
+        let watch = Arc::new(Watch(Weak::clone(&self.me)));
         let mut options = StoreOptions {
             background: Background::Manual,
-            buffer_bytes: Some(256 << 10),
-            events: Some(Arc::new(Watch(Weak::clone(&self.me)))),
-            clock: Arc::new(ManualClock::new()),
+            buffer_bytes: Some(512 << 10),
+            events: Some(Arc::clone(&watch) as _),
+            simulator: Some(watch),
+            clock: Arc::clone(&self.clock) as _,
             random,
             shards: Some(2),
+            durability: self.durability(),
             on_lost_metadata: OnLostMetadata::Scan,
             queue_depth: 16,
-            discard_freed: self.seed % 2 == 1,
+            discard_freed: self.discards(),
+            scrub: Some(Scrub {
+                bytes_per_second: NonZeroU64::MAX,
+                pass_interval: Duration::from_secs(1),
+            }),
             ..StoreOptions::default()
         };
         change(&mut options);
+        let empty = options.start_empty;
         let store = Store::open_engine(self.engine(), options)?;
-        self.trace(|| format!("open {:?}", store.recovery()));
+        let report = store.recovery();
+        self.trace(|| {
+            let what = (report.clean, report.base_sequence, &report.base_damage);
+            let log = (report.log_blocks, report.log_records, &report.lost_metadata);
+            format!("open: {} entries, {what:?}, {log:?}", report.entries)
+        });
+        let validates = !report.clean;
+        if empty {
+            self.tell(|oracle, now| oracle.emptied(now));
+        }
+        let found = self.entries(&store);
+        self.tell(|oracle, now| oracle.opened(&found, now));
         let mut inside = self.lock();
+        inside.validates = validates;
+        inside.opening += 1;
+        inside.closing = false;
         inside.layout = Some(store.superblock().clone());
         inside.store = Some(store);
         Ok(())
+    }
+
+    /// Each key's entry: version, generation and slot.
+    fn entries(&self, store: &Store) -> Vec<Option<(Version, u64, u32)>> {
+        let mut entries = Vec::new();
+        store.for_each(|entry| {
+            entries.push((entry.key, entry.generation, entry.slot));
+            true
+        });
+        let mut found = vec![None; KEYS];
+        for (name, generation, slot) in entries {
+            let owner = self.lock().oracle.owner(generation);
+            match (number(&name), owner) {
+                (Some(key), Some((owner, version))) if owner == key => {
+                    found[key] = Some((version, generation, slot));
+                }
+                (key, owner) => drop(self.check::<()>(Err(format!(
+                    "an entry of key {key:?} has generation {generation}, which is that of {owner:?}"
+                )))),
+            }
+        }
+        found
     }
 
     /// Where things are on the device.
@@ -248,53 +388,14 @@ impl World {
         let inside = self.lock();
         inside.layout.as_ref().map(Places::new)
     }
+}
 
-    /// Which version the bytes are, if they were ever put for the key.
-    pub(super) fn version_of(&self, key: usize, bytes: &[u8]) -> Option<Version> {
-        let head = bytes.get(..4)?;
-        let version = Version::from_le_bytes([head[0], head[1], head[2], head[3]]);
-        let rest = bytes.get(4..)?;
-        let known = (ABSENT + 1..self.lock().next_version).contains(&version);
-        (known && bytes.len() == length(version) && matches(content(key, version), rest))
-            .then_some(version)
+impl std::fmt::Debug for World {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("World")
+            .field("seed", &self.seed)
+            .finish_non_exhaustive()
     }
-}
-
-/// The length of a version's value: most are small, of any length; some need the larger class.
-fn length(version: Version) -> usize {
-    let mut random = u64::from(version);
-    let number = next_number(&mut random) as usize;
-    match number % 4 {
-        0 => CLASSES[0] as usize + 1 + number / 4 % (CLASSES[1] - CLASSES[0]) as usize,
-        1 => 100 + number / 4 % 400,
-        _ => 100 + number / 4 % (CLASSES[0] as usize - 99),
-    }
-}
-
-fn content(key: usize, version: Version) -> u64 {
-    (key as u64) << 32 | u64::from(version)
-}
-
-/// A version's bytes.
-pub(super) fn value(key: usize, version: Version) -> Vec<u8> {
-    let mut bytes = vec![0; length(version)];
-    bytes[..4].copy_from_slice(&version.to_le_bytes());
-    fill(content(key, version), &mut bytes[4..]);
-    bytes
-}
-
-/// A key's name: every third is so long that three records fill a log block.
-pub(super) fn name(key: usize) -> Vec<u8> {
-    let mut name = vec![b'k'; if key.is_multiple_of(3) { 1000 } else { 8 }];
-    name[0] = key as u8;
-    name
-}
-
-/// The key that a name belongs to.
-pub(super) fn number(name: &[u8]) -> Option<usize> {
-    name.first()
-        .map(|key| usize::from(*key))
-        .filter(|key| *key < KEYS)
 }
 
 fn classes() -> Vec<ClassRequest> {
@@ -328,62 +429,6 @@ impl Places {
             bases: [range(&layout.base_a), range(&layout.base_b)],
             log: range(&layout.log),
             slots: range(&layout.log).end..layout.device_bytes,
-        }
-    }
-}
-
-/// Tells the oracle what vanishes without being asked.
-#[derive(Debug)]
-struct Watch(Weak<World>);
-
-impl std::fmt::Debug for World {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("World")
-            .field("seed", &self.seed)
-            .finish_non_exhaustive()
-    }
-}
-
-impl Events for Watch {
-    fn event(&self, event: &Event<'_>) {
-        let Some(world) = self.0.upgrade() else {
-            return;
-        };
-        match event {
-            Event::Evicted { key, .. } => {
-                let Some(key) = number(key) else { return };
-                let leased = {
-                    let inside = world.lock();
-                    let current = inside.oracle.current(key);
-                    let holds = |lock: &Locked| lock.key == key && lock.version == *current;
-                    current.len() == 1 && inside.locks.iter().any(holds)
-                };
-                world.trace(|| format!("evicted {key}"));
-                if leased {
-                    world.fail(format!("key {key} was evicted under a lease"));
-                }
-                world.tell(|oracle| oracle.evicted(key));
-                world.lock().evicted = true;
-            }
-            Event::Dropped { key, reason, .. } => {
-                let Some(key) = number(key) else { return };
-                world.trace(|| format!("dropped {key} {reason:?}"));
-                let legal = world.tell(|oracle| oracle.dropped(key));
-                if !legal && !world.lock().faulty {
-                    world.fail(format!(
-                        "key {key} was dropped ({reason:?}) and must be there"
-                    ));
-                }
-                world.reach(State::DataLost, legal);
-            }
-            Event::BadSlot { .. } => world.reach(State::BadSlot, true),
-            Event::Poisoned { reason } => {
-                world.trace(|| format!("poisoned {reason}"));
-                if !world.lock().faulty {
-                    world.fail(format!("poisoned: {reason}"));
-                }
-            }
-            _ => {}
         }
     }
 }

@@ -1,29 +1,33 @@
 //! The longer tests of a store on a device: killed at work, and used as a server of prefixes uses it.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use rb_testkit::values::next_number;
 
 use super::Outcome;
 use super::target::{Entry, KIB, Target, close, get, put};
-use crate::kill::{self, KillOptions};
+use crate::race::{self, Fixed, RaceOptions};
 use crate::tally::Report;
 
-/// Kills of a child at work, and its longest life: in an emulated machine an opening takes a while.
+/// Kills of a child at work, and the longest that it works: in an emulated machine an opening takes a while.
 const KILLS: u64 = 6;
-const LIFE_MS: u64 = 1500;
+const SESSION_MS: u64 = 1500;
 
 pub(super) fn killed(target: &Target) -> Outcome {
     let program = std::env::current_exe().map_err(|why| why.to_string())?;
-    let options = KillOptions {
+    let options = RaceOptions {
         program,
         store: Some(target.path.clone()),
-        rounds: KILLS,
-        life_ms: LIFE_MS,
         engine: target.engine,
         seed: 5,
+        time: Duration::ZERO,
+        kills: Some(KILLS),
+        session_ms: SESSION_MS,
+        fixed: Fixed::default(),
+        keep: std::env::temp_dir(),
     };
-    let report = kill::run(&options, &mut |_| {})?;
+    let report = race::run(&options, &mut |_| {})?;
     match report.is_good() {
         true => Ok(report.to_string()),
         false => Err(report.to_string()),

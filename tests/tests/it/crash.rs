@@ -10,7 +10,7 @@ fn runs(seed: u64, runs: u64, threads: usize) -> Report {
         runs,
         time: Duration::from_secs(600),
         threads,
-        trace: false,
+        trace: None,
     };
     run(&options, |_| {})
 }

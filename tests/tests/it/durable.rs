@@ -1,12 +1,10 @@
-//! Durability: sync, batches that are durable when answered, process death (C2).
+//! Durability: sync, batches that are durable when answered (C2).
 
 use std::time::Duration;
 
 use rb_core::Durability;
-use rb_tests::kill::{self, KillOptions};
-use rb_tests::tally::Report;
 
-use crate::support::{Bed, engines};
+use crate::support::Bed;
 
 #[test]
 fn what_was_synced_is_there_after_a_crash() {
@@ -67,21 +65,4 @@ fn a_store_dropped_without_close_loses_nothing() {
     let store = bed.open();
     assert!(!store.recovery().clean);
     assert!(store.get(b"k").unwrap().unwrap() == b"v"[..]);
-}
-
-/// The quick form of `cargo xtask kill`.
-#[test]
-fn what_was_synced_before_kill_9_is_there_after_it() {
-    for engine in engines() {
-        let options = KillOptions {
-            program: env!("CARGO_BIN_EXE_kill").into(),
-            store: None,
-            rounds: 8,
-            life_ms: kill::LIFE_MS,
-            engine,
-            seed: 1,
-        };
-        let report = kill::run(&options, &mut |_| ()).unwrap();
-        assert!(report.is_good(), "{report}");
-    }
 }

@@ -115,7 +115,12 @@ fn a_crash_while_formatting_leaves_no_half_of_the_old_store() {
         for seed in 0..24 {
             let opened = sim.crash_seeded(seed).try_open(|_| {});
             if let Ok(store) = &opened {
-                assert_eq!(store.superblock(), &new, "cut {cut}, seed {seed}");
+                // Each format notes its own time.
+                assert_eq!(
+                    store.superblock().identity,
+                    new.identity,
+                    "cut {cut}, seed {seed}"
+                );
                 assert_eq!(store.recovery().lost_metadata, None);
                 assert_eq!(store.stats().index.entries, 0);
             }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use rb_core::{Stored, Superblock};
 use rb_format::{
-    BaseHeader, FORMAT_BLOCK, Generation, LogBlock, LogEncoder, Record, Region, SEQUENCE_MAX,
-    log_block_offset,
+    BaseHeader, FORMAT_BLOCK, Generation, LogBlock, LogEncoder, MoreSlots, Record, Region,
+    SEQUENCE_MAX, log_block_offset,
 };
 use rb_testkit::MemDevice;
 
@@ -60,10 +60,13 @@ fn a_record_of_a_generation_that_its_writer_had_not_is_damage() {
         let record = Record::Put {
             key: &key(1),
             slot,
+            more: MoreSlots::NONE,
             generation,
             payload_len: 100,
             payload_checksum: 1,
             placement: 0,
+            policy: 0,
+            expiry: 0,
             metadata: &[],
         };
         encoder.push(&record, 0);

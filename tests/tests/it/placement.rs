@@ -117,6 +117,8 @@ fn a_put_that_needs_no_slot_changes_no_id() {
     }
     let of_class_1 = slots(&store, 7..8);
     (6..8).for_each(|n| drop(store.remove(&key(n))));
+    // Until the removes are durable their slots are not free for any class.
+    store.sync().unwrap();
     let options = PutOptions {
         mode: rb_core::PutMode::KeepExisting,
         ..PutOptions::default()
@@ -154,6 +156,7 @@ fn a_freed_slot_goes_to_the_class_that_it_had() {
         for n in 0..16 {
             assert!(store.remove(&key(n)).unwrap());
         }
+        store.sync().unwrap();
         // The class that comes first finds its own, not what was freed first.
         for class in [1, 0] {
             for n in (0..16).filter(|n| keep(*n) == u64::from(class)) {

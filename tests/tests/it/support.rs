@@ -134,6 +134,7 @@ impl Sim {
         let options = FormatOptions {
             key_len_max,
             log_bytes,
+            formatted_at: 0,
             random: Arc::new(SeededRandom::new(1)),
             ..FormatOptions::new("", classes)
         };

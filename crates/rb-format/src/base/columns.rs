@@ -6,8 +6,8 @@
 //!
 //! ```text
 //! key_len 2 | metadata_len 2 | slot 4 | generation 8 | payload_len 4 | payload_checksum 8
-//! | placement 2 | recency 4     (planes of `entries` bytes each)
-//! | keys one after another | metadata one after another
+//! | placement 2 | recency 4 | policy 2 | expiry 4 | more_slots 1     (planes of `entries` bytes each)
+//! | keys one after another | metadata one after another | further slots one after another
 //! ```
 
 /// Offsets of the columns in planes, in the order in which they are stored.
@@ -19,10 +19,13 @@ pub(crate) const PAYLOAD_LEN: usize = GENERATION + 8;
 pub(crate) const PAYLOAD_CHECKSUM: usize = PAYLOAD_LEN + 4;
 pub(crate) const PLACEMENT: usize = PAYLOAD_CHECKSUM + 8;
 pub(crate) const RECENCY: usize = PLACEMENT + 2;
-/// Planes of all columns: bytes of an entry besides key and metadata.
-pub(crate) const PLANES: usize = RECENCY + 4;
+pub(crate) const POLICY: usize = RECENCY + 4;
+pub(crate) const EXPIRY: usize = POLICY + 2;
+pub(crate) const MORE_SLOTS: usize = EXPIRY + 4;
+/// Planes of all columns: bytes of an entry besides key, metadata and further slots.
+pub(crate) const PLANES: usize = MORE_SLOTS + 1;
 
-const COLUMNS: usize = 8;
+const COLUMNS: usize = 11;
 /// Where each column begins, and behind them where the last ends.
 const OFFSETS: [usize; COLUMNS + 1] = [
     KEY_LEN,
@@ -33,6 +36,9 @@ const OFFSETS: [usize; COLUMNS + 1] = [
     PAYLOAD_CHECKSUM,
     PLACEMENT,
     RECENCY,
+    POLICY,
+    EXPIRY,
+    MORE_SLOTS,
     PLANES,
 ];
 

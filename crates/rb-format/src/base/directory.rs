@@ -10,6 +10,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::codec::stored_len_max;
 use super::header::BaseHeader;
+use super::ranges::{section_hashes, section_range};
 use super::section::{SECTION_ENTRIES_MAX, SECTION_RAW_MAX, SectionBytes};
 use crate::corruption::{equals, in_range, whole_blocks};
 use crate::magic::MAGIC_DIRECTORY;
@@ -49,12 +50,12 @@ pub struct DirectoryEntry {
     pub raw_len: u64,
     /// Number of entries, at least 1.
     pub entries: u32,
-    /// The lowest key hash that the section speaks for.
+    /// The lowest key hash that the section speaks for: that of its range.
     pub hash_first: u64,
     /// The highest.
     pub hash_last: u64,
-    /// Sequence of the open log block when the section's shard was read: what came before is in
-    /// the section, what came later is in this block or after it.
+    /// Sequence of the open log block when the first of the section's entries was read: what came
+    /// before is in the section, what came later is in this block or after it.
     pub log_sequence: u64,
     /// Checksum of the stored bytes and their identity.
     pub checksum: u64,
@@ -110,7 +111,8 @@ pub fn encode_directory(
 }
 
 /// Reads a directory and checks that every section lies inside the region of `region_bytes`,
-/// behind the header, in order, apart from the others and from the directory itself.
+/// between its two headers, in order, apart from the others and from the directory itself, and
+/// that each speaks for one of the fixed hash ranges.
 ///
 /// `bytes` are those read at `header.directory_offset`; what they hold beyond the padded
 /// directory is not looked at.
@@ -124,6 +126,8 @@ pub fn decode_directory(
 ) -> Result<Vec<DirectoryEntry>, Corruption> {
     let len = header.directory_len;
     equals(WHAT, "length", u64::from(header.sections) * ENTRY_LEN, len)?;
+    // The last block of the region is the second header's.
+    let region_bytes = region_bytes.saturating_sub(BLOCK);
     let room = region_bytes.saturating_sub(header.directory_offset);
     in_range(WHAT, "padded length", padded_len(len), 0, room)?;
     let (entries, padding) = split_padded(WHAT, bytes, len)?;
@@ -204,13 +208,9 @@ fn decode_entry(bytes: &[u8]) -> Result<DirectoryEntry, Corruption> {
         stored_min,
         stored_len_max(raw_len),
     )?;
-    in_range(
-        WHAT,
-        "first hash",
-        raw.hash_first.get(),
-        0,
-        raw.hash_last.get(),
-    )?;
+    let hashes = section_hashes(section_range(raw.hash_first.get()));
+    equals(WHAT, "first hash", *hashes.start(), raw.hash_first.get())?;
+    equals(WHAT, "last hash", *hashes.end(), raw.hash_last.get())?;
     whole_blocks(WHAT, "section offset", raw.offset.get())?;
     Ok(DirectoryEntry {
         offset: raw.offset.get(),

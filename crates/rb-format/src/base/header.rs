@@ -11,7 +11,7 @@ use crate::block::{self, Block, CHECKSUM_OFFSET};
 use crate::corruption::{in_range, whole_blocks};
 use crate::magic::MAGIC_BASE_HEADER;
 use crate::{
-    BLOCK, Corruption, FORMAT_BLOCK, FORMAT_VERSION, Generation, Identity, LogPosition,
+    BLOCK, Corruption, FORMAT_BLOCK, FORMAT_VERSION, Generation, Identity, LogPosition, Region,
     SEQUENCE_MAX,
 };
 
@@ -19,7 +19,17 @@ use crate::{
 pub(super) const WHAT: &str = "base header";
 
 /// Bad slots that a base remembers. A device that loses more should be replaced.
-pub const BAD_SLOTS_MAX: usize = 992;
+pub const BAD_SLOTS_MAX: usize = 832;
+/// Bad blocks of the metadata that a base remembers.
+pub const BAD_BLOCKS_MAX: usize = 64;
+
+/// The device bytes of the two headers of a base region: its first block and its last.
+pub fn base_header_offsets(region: &Region) -> [u64; 2] {
+    [
+        region.offset,
+        region.offset + region.bytes.saturating_sub(BLOCK),
+    ]
+}
 
 /// The bytes of a base header.
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
@@ -41,7 +51,17 @@ pub(crate) struct BaseHeaderBytes {
     pub(crate) recency_now: U32,
     pub(crate) sections: U32,
     pub(crate) bad_slot_count: U32,
-    pub(crate) reserved: [u8; 4],
+    pub(crate) bad_block_count: U32,
+    pub(crate) lifetime_slot_bytes: U64,
+    pub(crate) lifetime_log_bytes: U64,
+    pub(crate) lifetime_base_bytes: U64,
+    pub(crate) lifetime_discarded_bytes: U64,
+    pub(crate) lifetime_puts: U64,
+    pub(crate) lifetime_removes: U64,
+    pub(crate) lifetime_evictions: U64,
+    pub(crate) lifetime_openings: U64,
+    pub(crate) reserved: [u8; 64],
+    pub(crate) bad_blocks: [U64; BAD_BLOCKS_MAX],
     pub(crate) bad_slots: [U32; BAD_SLOTS_MAX],
     pub(crate) checksum: U64,
 }
@@ -49,9 +69,31 @@ pub(crate) struct BaseHeaderBytes {
 const _: () = {
     assert!(size_of::<BaseHeaderBytes>() == size_of::<Block>());
     assert!(offset_of!(BaseHeaderBytes, log_sequence) == 48);
-    assert!(offset_of!(BaseHeaderBytes, bad_slots) == 120);
+    assert!(offset_of!(BaseHeaderBytes, bad_slots) == 760);
     assert!(offset_of!(BaseHeaderBytes, checksum) == CHECKSUM_OFFSET);
 };
+
+/// What was ever done to a store, up to when the base was taken. Each counts from the format on, and
+/// stops at its highest number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LifetimeCounters {
+    /// Bytes written to slots, headers and padding included.
+    pub slot_bytes: u64,
+    /// Bytes written to the log, both rings.
+    pub log_bytes: u64,
+    /// Bytes written to checkpoint bases.
+    pub base_bytes: u64,
+    /// Bytes discarded.
+    pub discarded_bytes: u64,
+    /// Values put.
+    pub puts: u64,
+    /// Keys removed.
+    pub removes: u64,
+    /// Entries evicted.
+    pub evictions: u64,
+    /// Openings for writing.
+    pub openings: u64,
+}
 
 /// What a checkpoint base is and where replay starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,6 +120,11 @@ pub struct BaseHeader {
     pub directory_len: u64,
     /// Its checksum, as [`encode_directory`](crate::encode_directory) gave it.
     pub directory_checksum: u64,
+    /// What was ever done to the store.
+    pub lifetime: LifetimeCounters,
+    /// Blocks of the metadata that could not be written, as numbers of format blocks of the device,
+    /// ascending, each once, at most [`BAD_BLOCKS_MAX`].
+    pub bad_blocks: Vec<u64>,
     /// Bad slots, ascending, each once, at most [`BAD_SLOTS_MAX`]. The decoder does not know how
     /// many slots there are: the caller ignores numbers beyond them.
     pub bad_slots: Vec<u32>,
@@ -86,13 +133,13 @@ pub struct BaseHeader {
 impl BaseHeader {
     /// The block as it is written.
     ///
-    /// Bad slots are stored ascending and each once; those beyond the [`BAD_SLOTS_MAX`] lowest
-    /// are left out, which costs no more than finding them bad again.
+    /// Bad slots and blocks are stored ascending and each once; those beyond the
+    /// [`BAD_SLOTS_MAX`] and [`BAD_BLOCKS_MAX`] lowest are left out, which costs no more than
+    /// finding them bad again.
     pub fn encode(&self) -> Box<[u8; FORMAT_BLOCK]> {
-        let mut bad_slots = self.bad_slots.clone();
-        bad_slots.sort_unstable();
-        bad_slots.dedup();
-        bad_slots.truncate(BAD_SLOTS_MAX);
+        let bad_blocks = lowest(&self.bad_blocks, BAD_BLOCKS_MAX);
+        let bad_slots = lowest(&self.bad_slots, BAD_SLOTS_MAX);
+        let lifetime = &self.lifetime;
         let mut block = block::zeroed();
         let raw: &mut BaseHeaderBytes = transmute_mut!(&mut *block);
         raw.magic = MAGIC_BASE_HEADER;
@@ -111,6 +158,18 @@ impl BaseHeader {
         raw.recency_now = self.recency_now.into();
         raw.sections = self.sections.into();
         raw.bad_slot_count = (bad_slots.len() as u32).into();
+        raw.bad_block_count = (bad_blocks.len() as u32).into();
+        raw.lifetime_slot_bytes = lifetime.slot_bytes.into();
+        raw.lifetime_log_bytes = lifetime.log_bytes.into();
+        raw.lifetime_base_bytes = lifetime.base_bytes.into();
+        raw.lifetime_discarded_bytes = lifetime.discarded_bytes.into();
+        raw.lifetime_puts = lifetime.puts.into();
+        raw.lifetime_removes = lifetime.removes.into();
+        raw.lifetime_evictions = lifetime.evictions.into();
+        raw.lifetime_openings = lifetime.openings.into();
+        for (out, block) in raw.bad_blocks.iter_mut().zip(bad_blocks) {
+            *out = block.into();
+        }
         for (out, slot) in raw.bad_slots.iter_mut().zip(bad_slots) {
             *out = slot.into();
         }
@@ -123,14 +182,16 @@ impl BaseHeader {
     /// # Errors
     /// Any [`Corruption`]; another store or epoch than `identity` is among them.
     pub fn decode(bytes: &[u8], identity: &Identity) -> Result<BaseHeader, Corruption> {
-        let mut header = BaseHeader::decode_without_bad_slots(bytes, identity)?;
+        let mut header = BaseHeader::decode_without_lists(bytes, identity)?;
         let raw: &BaseHeaderBytes = transmute_ref!(block::open(WHAT, MAGIC_BASE_HEADER, bytes)?);
+        header.bad_blocks = decode_bad_blocks(raw)?;
         header.bad_slots = decode_bad_slots(raw)?;
         Ok(header)
     }
 
-    /// Everything but the list of bad slots, which is not looked at.
-    pub(crate) fn decode_without_bad_slots(
+    /// Everything but the lists of bad blocks and slots, which are not looked at. All of it is in
+    /// the first sector.
+    pub(crate) fn decode_without_lists(
         bytes: &[u8],
         identity: &Identity,
     ) -> Result<BaseHeader, Corruption> {
@@ -172,9 +233,40 @@ impl BaseHeader {
             directory_offset: raw.directory_offset.get(),
             directory_len: raw.directory_len.get(),
             directory_checksum: raw.directory_checksum.get(),
+            lifetime: LifetimeCounters {
+                slot_bytes: raw.lifetime_slot_bytes.get(),
+                log_bytes: raw.lifetime_log_bytes.get(),
+                base_bytes: raw.lifetime_base_bytes.get(),
+                discarded_bytes: raw.lifetime_discarded_bytes.get(),
+                puts: raw.lifetime_puts.get(),
+                removes: raw.lifetime_removes.get(),
+                evictions: raw.lifetime_evictions.get(),
+                openings: raw.lifetime_openings.get(),
+            },
+            bad_blocks: Vec::new(),
             bad_slots: Vec::new(),
         })
     }
+}
+
+/// The `max` lowest of some numbers, ascending and each once.
+fn lowest<T: Copy + Ord>(numbers: &[T], max: usize) -> Vec<T> {
+    let mut numbers = numbers.to_vec();
+    numbers.sort_unstable();
+    numbers.dedup();
+    numbers.truncate(max);
+    numbers
+}
+
+fn decode_bad_blocks(raw: &BaseHeaderBytes) -> Result<Vec<u64>, Corruption> {
+    let count = raw.bad_block_count.get();
+    in_range(WHAT, "bad blocks", count.into(), 0, BAD_BLOCKS_MAX as u64)?;
+    let (used, unused) = raw.bad_blocks.split_at(count as usize);
+    let unused_offset = offset_of!(BaseHeaderBytes, bad_blocks) + size_of_val(used);
+    block::zero(WHAT, unused_offset, unused.as_bytes())?;
+    let blocks: Vec<u64> = used.iter().map(|block| block.get()).collect();
+    ascending("bad block", blocks.iter().copied(), i64::MAX as u64 / BLOCK)?;
+    Ok(blocks)
 }
 
 fn decode_bad_slots(raw: &BaseHeaderBytes) -> Result<Vec<u32>, Corruption> {
@@ -184,14 +276,24 @@ fn decode_bad_slots(raw: &BaseHeaderBytes) -> Result<Vec<u32>, Corruption> {
     let unused_offset = offset_of!(BaseHeaderBytes, bad_slots) + size_of_val(used);
     block::zero(WHAT, unused_offset, unused.as_bytes())?;
     let slots: Vec<u32> = used.iter().map(|slot| slot.get()).collect();
-    for pair in slots.windows(2) {
-        in_range(
-            WHAT,
-            "bad slot",
-            pair[1].into(),
-            u64::from(pair[0]) + 1,
-            u32::MAX.into(),
-        )?;
-    }
+    ascending(
+        "bad slot",
+        slots.iter().map(|&slot| slot.into()),
+        u32::MAX.into(),
+    )?;
     Ok(slots)
+}
+
+/// Checks that each number is above the one before it, and none above `max`.
+fn ascending(
+    field: &'static str,
+    numbers: impl Iterator<Item = u64>,
+    max: u64,
+) -> Result<(), Corruption> {
+    let mut least = 0;
+    for number in numbers {
+        in_range(WHAT, field, number, least, max)?;
+        least = number + 1;
+    }
+    Ok(())
 }

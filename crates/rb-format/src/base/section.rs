@@ -16,9 +16,12 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 use super::codec::{CODEC_PLAIN, CODEC_ZSTD, Compression, compress};
 use super::columns::{self, PLANES};
 use super::directory::DirectoryEntry;
+use super::ranges::section_hashes;
 use crate::magic::MAGIC_SECTION;
+use crate::more_slots::{MORE_SLOT_LEN, MORE_SLOTS_LEN_MAX};
 use crate::{
-    FORMAT_VERSION, Generation, Identity, KEY_LEN_MAX, LogPosition, METADATA_LEN_MAX, padded_len,
+    FORMAT_VERSION, Generation, Identity, KEY_LEN_MAX, LogPosition, METADATA_LEN_MAX, MoreSlots,
+    padded_len,
 };
 
 mod decode;
@@ -32,6 +35,13 @@ pub(super) const WHAT: &str = "base section";
 pub const SECTION_ENTRIES_MAX: usize = 16384;
 /// Bytes that the entries of a section have at most before compression.
 pub const SECTION_RAW_MAX: usize = 4 << 20;
+/// Bytes before compression from which on a writer may finish a section although more entries of
+/// its range follow, to bound its memory. What the region of a base is sized for reckons with it:
+/// of each range at most one section is smaller.
+pub const SECTION_RAW_MIN: usize = 256 << 10;
+
+/// Bytes that one entry has at most before compression.
+const ENTRY_LEN_MAX: usize = PLANES + KEY_LEN_MAX + METADATA_LEN_MAX + MORE_SLOTS_LEN_MAX;
 
 /// The bytes of a section header.
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
@@ -51,7 +61,10 @@ pub(crate) struct SectionBytes {
 const _: () = {
     assert!(size_of::<SectionBytes>() == 64);
     // Even entries of the greatest length fill a section with many.
-    assert!((PLANES + KEY_LEN_MAX + METADATA_LEN_MAX) * 1024 < SECTION_RAW_MAX);
+    assert!(ENTRY_LEN_MAX * 1024 < SECTION_RAW_MAX);
+    // A section that takes no more entries is not smaller than one may be.
+    assert!((PLANES + 1) * SECTION_ENTRIES_MAX >= SECTION_RAW_MIN);
+    assert!(SECTION_RAW_MAX - ENTRY_LEN_MAX >= SECTION_RAW_MIN);
 };
 
 /// An index entry in a checkpoint base.
@@ -64,8 +77,10 @@ pub struct BaseEntry<'a> {
     /// [`key_hash`](crate::key_hash) of the key. Not stored: the decoder computes it, to check
     /// the section's hash range.
     pub key_hash: u64,
-    /// The slot.
+    /// The slot, or the first of several.
     pub slot: u32,
+    /// The further slots, none for most values.
+    pub more: MoreSlots<'a>,
     /// The number of the put.
     pub generation: Generation,
     /// Payload length in bytes, at least 1.
@@ -74,6 +89,10 @@ pub struct BaseEntry<'a> {
     pub payload_checksum: u64,
     /// Placement id of the write, 0 for none.
     pub placement: u16,
+    /// For the eviction policy; 0 until one uses it.
+    pub policy: u16,
+    /// Seconds since the format at which the value expires, 0 for never.
+    pub expiry: u32,
     /// When the entry was last used, on the scale of [`BaseHeader::recency_now`](crate::BaseHeader).
     pub recency: u32,
 }
@@ -89,29 +108,34 @@ struct Row {
     payload_checksum: u64,
     placement: u16,
     recency: u32,
+    policy: u16,
+    expiry: u32,
+    more_slots: u8,
 }
 
 /// Collects entries of one hash range until a section is full.
 #[derive(Debug)]
 pub struct SectionBuilder {
-    hash_range: RangeInclusive<u64>,
+    hashes: RangeInclusive<u64>,
     position: LogPosition,
     rows: Vec<Row>,
     keys: Vec<u8>,
     metadata: Vec<u8>,
+    more_slots: Vec<u8>,
 }
 
 impl SectionBuilder {
-    /// A section for keys whose hashes are in `hash_range`; `position` is that of the log, read
-    /// under the lock of the shard that the entries come from.
-    pub fn new(hash_range: RangeInclusive<u64>, position: LogPosition) -> SectionBuilder {
-        let (rows, keys, metadata) = (Vec::new(), Vec::new(), Vec::new());
+    /// A section of the hash range `range` (see [`section_range`](crate::section_range));
+    /// `position` is that of the log, read under the lock of the shard that the first entry comes
+    /// from.
+    pub fn new(range: usize, position: LogPosition) -> SectionBuilder {
         SectionBuilder {
-            hash_range,
+            hashes: section_hashes(range),
             position,
-            rows,
-            keys,
-            metadata,
+            rows: Vec::new(),
+            keys: Vec::new(),
+            metadata: Vec::new(),
+            more_slots: Vec::new(),
         }
     }
 
@@ -128,9 +152,10 @@ impl SectionBuilder {
     /// Takes an entry; false if the section is full and the entry was not taken.
     ///
     /// # Panics
-    /// If the key is empty or longer than [`KEY_LEN_MAX`] or the metadata longer than
-    /// [`METADATA_LEN_MAX`]: the index holds no such entry. In debug builds also if the key hash
-    /// is outside the range.
+    /// If the key is empty or longer than [`KEY_LEN_MAX`], the metadata longer than
+    /// [`METADATA_LEN_MAX`] or the value of more than [`VALUE_SLOTS_MAX`](crate::VALUE_SLOTS_MAX)
+    /// slots: the index holds no such entry. In debug builds also if the key hash is outside the
+    /// range.
     pub fn push(&mut self, e: &BaseEntry<'_>) -> bool {
         assert!(
             (1..=KEY_LEN_MAX).contains(&e.key.len()),
@@ -143,10 +168,12 @@ impl SectionBuilder {
             e.metadata.len()
         );
         debug_assert!(
-            self.hash_range.contains(&e.key_hash),
+            self.hashes.contains(&e.key_hash),
             "key hash outside the section"
         );
-        let raw_len = self.raw_len() + PLANES + e.key.len() + e.metadata.len();
+        let more_slots = e.more.count();
+        let more_len = e.more.len() * MORE_SLOT_LEN;
+        let raw_len = self.raw_len() + PLANES + e.key.len() + e.metadata.len() + more_len;
         if self.rows.len() == SECTION_ENTRIES_MAX || raw_len > SECTION_RAW_MAX {
             return false;
         }
@@ -159,9 +186,13 @@ impl SectionBuilder {
             payload_checksum: e.payload_checksum,
             placement: e.placement,
             recency: e.recency,
+            policy: e.policy,
+            expiry: e.expiry,
+            more_slots,
         });
         self.keys.extend_from_slice(e.key);
         self.metadata.extend_from_slice(e.metadata);
+        e.more.append(&mut self.more_slots);
         true
     }
 
@@ -212,8 +243,8 @@ impl SectionBuilder {
             stored_len: stored_len as u64,
             raw_len: raw.len() as u64,
             entries: self.rows.len() as u32,
-            hash_first: *self.hash_range.start(),
-            hash_last: *self.hash_range.end(),
+            hash_first: *self.hashes.start(),
+            hash_last: *self.hashes.end(),
             log_sequence: self.position.sequence,
             checksum: u64::from(crc32fast::hash(&bytes)),
         };
@@ -221,8 +252,10 @@ impl SectionBuilder {
         (entry, bytes)
     }
 
-    fn raw_len(&self) -> usize {
-        self.rows.len() * PLANES + self.keys.len() + self.metadata.len()
+    /// Bytes of the entries taken, before compression.
+    pub fn raw_len(&self) -> usize {
+        let behind_planes = self.keys.len() + self.metadata.len() + self.more_slots.len();
+        self.rows.len() * PLANES + behind_planes
     }
 
     /// The raw form. The order is that of the offsets in [`columns`].
@@ -240,8 +273,12 @@ impl SectionBuilder {
         );
         columns::write(&mut raw, rows().map(|row| row.placement.to_le_bytes()));
         columns::write(&mut raw, rows().map(|row| row.recency.to_le_bytes()));
+        columns::write(&mut raw, rows().map(|row| row.policy.to_le_bytes()));
+        columns::write(&mut raw, rows().map(|row| row.expiry.to_le_bytes()));
+        columns::write(&mut raw, rows().map(|row| [row.more_slots]));
         raw.extend_from_slice(&self.keys);
         raw.extend_from_slice(&self.metadata);
+        raw.extend_from_slice(&self.more_slots);
         raw
     }
 }
@@ -261,17 +298,20 @@ mod tests {
             key_len_max: 512,
             metadata_len_max: 32,
         };
-        let mut section = SectionBuilder::new(0..=u64::MAX, position);
+        let mut section = SectionBuilder::new(0, position);
         let (key, metadata) = ([1; 512], [2; 32]);
         let entry = BaseEntry {
             key: &key,
             metadata: &metadata,
             key_hash: 0,
             slot: 0,
+            more: MoreSlots::NONE,
             generation: Generation(1),
             payload_len: 1,
             payload_checksum: 0,
             placement: 0,
+            policy: 0,
+            expiry: 0,
             recency: 0,
         };
         let mut more = true;

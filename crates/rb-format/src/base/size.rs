@@ -2,22 +2,31 @@
 
 use super::columns::PLANES;
 use super::directory::ENTRY_LEN;
-use super::section::{SECTION_ENTRIES_MAX, SECTION_RAW_MAX, SectionBytes};
+use super::ranges::SECTION_RANGES;
+use super::section::{SECTION_RAW_MAX, SECTION_RAW_MIN, SectionBytes};
 use crate::{BLOCK, padded_len};
 
-/// Hash ranges whose last section may be nearly empty: the most shards that the size allows for.
-const SHARDS: u64 = 64;
 /// A base is fuzzy: a slot that changes hands while the base is taken is in it twice. One in
 /// this many slots may do so; it is far more at worst than keys of the full declared length,
 /// incompressible, are less in practice.
 const DOUBLE_CLAIMS: u64 = 16;
 
+// A further slot of a value takes less of a base than an entry of its own, so values of several slots
+// make no base larger.
+const _: () = assert!(crate::more_slots::MORE_SLOT_LEN <= PLANES);
+
+/// One in this many bytes is slack, for sections that cannot be written where they should be.
+const SLACK: u64 = 16;
+
 /// Bytes of a base region that holds an index of every slot at the declared lengths, even if
 /// nothing of it compresses.
 ///
-/// That is: the header block, every entry at `key_len_max` and `metadata_len_max`, one entry in
-/// 16 twice (a base is fuzzy), the padding of all sections, a nearly empty last section for each
-/// of 64 shards, and the directory. The header has room for
+/// That is: a header block at each end, every entry at `key_len_max` and `metadata_len_max`, one
+/// entry in 16 twice (a base is fuzzy), headers and padding of sections that hold no more than
+/// [`SECTION_RAW_MIN`] bytes each and of one nearly empty section for each of the
+/// [`SECTION_RANGES`] ranges, the directory, and slack: a sixteenth of all that, and at least one
+/// of the longest sections. A value of several slots adds 4 bytes for each further one, which is
+/// less than the entry that the slot could have had. The header has room for
 /// [`BAD_SLOTS_MAX`](crate::BAD_SLOTS_MAX) bad slots. The result is whole format blocks; it
 /// saturates where no device could hold it.
 pub fn base_region_bytes(slots: u64, key_len_max: u32, metadata_len_max: u32) -> u64 {
@@ -26,17 +35,13 @@ pub fn base_region_bytes(slots: u64, key_len_max: u32, metadata_len_max: u32) ->
         .saturating_add(metadata_len_max.into());
     let entries = slots.saturating_add(slots / DOUBLE_CLAIMS);
     let raw = entries.saturating_mul(entry_len);
-    // A section is full when it has all its entries, or when one more of any length might not
-    // fit, so full ones are at least this large.
-    let full_raw = (SECTION_RAW_MAX as u64).saturating_sub(entry_len).max(1);
-    let sections = (entries / SECTION_ENTRIES_MAX as u64)
-        .saturating_add(raw / full_raw)
-        .saturating_add(SHARDS);
-    let per_section = size_of::<SectionBytes>() as u64 + (BLOCK - 1);
-    let directory = padded_len(sections.saturating_mul(ENTRY_LEN));
-    padded_len(
-        raw.saturating_add(sections.saturating_mul(per_section))
-            .saturating_add(directory)
-            .saturating_add(BLOCK),
-    )
+    // Every section but the last of its range holds at least this much.
+    let sections = (raw / SECTION_RAW_MIN as u64).saturating_add(SECTION_RANGES as u64);
+    let head = size_of::<SectionBytes>() as u64;
+    let content = raw
+        .saturating_add(sections.saturating_mul(head + (BLOCK - 1)))
+        .saturating_add(padded_len(sections.saturating_mul(ENTRY_LEN)));
+    let longest = padded_len(head + raw.min(SECTION_RAW_MAX as u64));
+    let slack = (content / SLACK).max(longest);
+    padded_len(content.saturating_add(slack).saturating_add(2 * BLOCK))
 }

@@ -4,6 +4,7 @@
 use std::mem::{offset_of, size_of};
 
 use crate::base::{BaseHeaderBytes, EntryBytes, SectionBytes};
+use crate::continuation::ContinuationBytes;
 use crate::incarnation::IncarnationBytes;
 use crate::log::{BadSlotBytes, CloseBytes, LogBlockBytes, PutBytes, RemoveBytes};
 use crate::slot_header::SlotHeaderBytes;
@@ -20,6 +21,8 @@ pub enum Structure {
     Incarnation,
     /// The block in front of a payload.
     SlotHeader,
+    /// The block in front of a further part of a payload.
+    ContinuationHeader,
     /// A block of the delta log.
     LogBlock,
     /// A put in a log block.
@@ -63,11 +66,12 @@ macro_rules! places {
 impl Structure {
     /// All structures.
     #[cfg(test)]
-    pub(crate) const ALL: [Structure; 12] = [
+    pub(crate) const ALL: [Structure; 13] = [
         Structure::Superblock,
         Structure::Run,
         Structure::Incarnation,
         Structure::SlotHeader,
+        Structure::ContinuationHeader,
         Structure::LogBlock,
         Structure::PutRecord,
         Structure::RemoveRecord,
@@ -86,6 +90,7 @@ impl Structure {
             Structure::Run => "Run",
             Structure::Incarnation => "Incarnation block",
             Structure::SlotHeader => "Slot header",
+            Structure::ContinuationHeader => "Continuation header",
             Structure::LogBlock => "Log block",
             Structure::PutRecord => "Put record",
             Structure::RemoveRecord => "Remove record",
@@ -97,7 +102,7 @@ impl Structure {
         }
     }
 
-    /// Its length in bytes, without a key, metadata or body that follows it.
+    /// Its length in bytes, without key, metadata, further slots or body that follow it.
     #[must_use]
     pub const fn bytes(self) -> usize {
         match self {
@@ -105,6 +110,7 @@ impl Structure {
             Structure::Run => size_of::<RunBytes>(),
             Structure::Incarnation => size_of::<IncarnationBytes>(),
             Structure::SlotHeader => size_of::<SlotHeaderBytes>(),
+            Structure::ContinuationHeader => size_of::<ContinuationBytes>(),
             Structure::LogBlock => size_of::<LogBlockBytes>(),
             Structure::PutRecord => size_of::<PutBytes>(),
             Structure::RemoveRecord => size_of::<RemoveBytes>(),
@@ -122,8 +128,10 @@ impl Structure {
             Structure::Superblock => {
                 places!(SuperblockBytes: magic, version, checksum_kind, sequence, uuid, epoch,
                 set_uuid, member_index, member_count, key_len_max, metadata_len_max, device_bytes,
-                base_a_offset, base_a_bytes, base_b_offset, base_b_bytes, log_offset, log_bytes,
-                run_count, format_block, runs, reserved, checksum)
+                base_a_offset, base_a_bytes, base_b_offset, base_b_bytes, policy_offset,
+                policy_bytes, log_offset, log_2_offset, log_bytes, formatted_at,
+                features_compatible, features_read_only, features_incompatible, run_count,
+                format_block, label, runs, reserved, checksum)
             }
             Structure::Run => places!(RunBytes: first_byte, stride, count, class, reserved),
             Structure::Incarnation => {
@@ -132,16 +140,20 @@ impl Structure {
             }
             Structure::SlotHeader => {
                 places!(SlotHeaderBytes: magic, version, slot, uuid, epoch, generation, key_hash,
-                payload_checksum, payload_len, placement, key_len, metadata_len, reserved, body,
-                checksum)
+                payload_checksum, payload_len, expiry, placement, policy, key_len, metadata_len,
+                more_slots, reserved, body, checksum)
+            }
+            Structure::ContinuationHeader => {
+                places!(ContinuationBytes: magic, version, slot, uuid, epoch, generation,
+                first_slot, number, more_slots, reserved, checksum)
             }
             Structure::LogBlock => {
                 places!(LogBlockBytes: magic, version, incarnation, uuid, epoch, sequence,
                 predecessor, durable, record_bytes, record_count, reserved, records, checksum)
             }
             Structure::PutRecord => {
-                places!(PutBytes: kind, reserved, key_len, slot, generation, payload_len,
-                payload_checksum, placement, metadata_len)
+                places!(PutBytes: kind, more_slots, key_len, slot, generation, payload_len,
+                payload_checksum, expiry, placement, policy, metadata_len)
             }
             Structure::RemoveRecord => {
                 places!(RemoveBytes: kind, reserved, key_len, generation)
@@ -152,7 +164,9 @@ impl Structure {
                 places!(BaseHeaderBytes: magic, version, incarnation, uuid, epoch, base_sequence,
                 log_sequence, log_anchor, generation_floor, entries, directory_offset,
                 directory_len, directory_checksum, recency_now, sections, bad_slot_count,
-                reserved, bad_slots, checksum)
+                bad_block_count, lifetime_slot_bytes, lifetime_log_bytes, lifetime_base_bytes,
+                lifetime_discarded_bytes, lifetime_puts, lifetime_removes, lifetime_evictions,
+                lifetime_openings, reserved, bad_blocks, bad_slots, checksum)
             }
             Structure::DirectoryEntry => {
                 places!(EntryBytes: offset, stored_len, raw_len, hash_first, hash_last,

@@ -1,9 +1,12 @@
 //! Planning: from a device size and wishes to a superblock.
 //!
 //! ```text
-//! | superblocks, incarnations | base A | base B | log | … 1 MiB | class 0 | class 1 | … |
-//! 0                           2 MiB                      slots start
+//! | superblocks, incarnations | base A | base B | policy | ring 1 | … 1 MiB | class 0 | … | ring 2 | unused |
+//! 0                           2 MiB                                 slots start                1 MiB
 //! ```
+//!
+//! The rings of the log lie at both ends of the slots: whatever damages one place of a device, or
+//! overwrites its start or its end, leaves one of them.
 //!
 //! The bases grow with the number of slots and the slots get what the bases leave, so the space
 //! for slots is found by bisection.
@@ -18,10 +21,12 @@ mod tests;
 
 pub use error::LayoutError;
 pub use request::{ClassRequest, LayoutRequest, Share};
+pub use sizes::policy_region_bytes;
 
 use crate::{Identity, Superblock};
 
-/// Plans a store: sequence 1, member 0 of 1, one run per class, classes numbered by capacity.
+/// Plans a store: sequence 1, member 0 of 1, one run per class, classes numbered by capacity, no
+/// features, no label and formatted at 0, for the caller to set.
 ///
 /// The superblock's `device_bytes` is what the layout needs, at most `request.device_bytes`.
 ///

@@ -2,7 +2,7 @@
 
 use super::LayoutError;
 use crate::superblock::LOG_BLOCKS_MIN;
-use crate::{BLOCK, CLASSES_MAX, KEY_LEN_MAX, METADATA_LEN_MAX, VALUE_LEN_MAX};
+use crate::{BLOCK, CLASSES_MAX, KEY_LEN_MAX, METADATA_LEN_MAX, SLOT_BYTES_MAX};
 
 /// What to plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,7 +15,7 @@ pub struct LayoutRequest {
     pub key_len_max: u32,
     /// The longest metadata in bytes, 0 to [`METADATA_LEN_MAX`].
     pub metadata_len_max: u32,
-    /// Bytes of the delta log: a multiple of the format block, at least 64 of them. `None` for
+    /// Bytes of each of the two rings of the delta log: a multiple of the format block, at least 64 of them. `None` for
     /// room for one put record per slot (with keys of 64 bytes), from 1 MiB to 1 GiB.
     pub log_bytes: Option<u64>,
 }
@@ -24,7 +24,7 @@ pub struct LayoutRequest {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClassRequest {
     /// Bytes of payload that a slot holds: a multiple of the format block, up to
-    /// [`VALUE_LEN_MAX`].
+    /// [`SLOT_BYTES_MAX`].
     pub slot_bytes: u64,
     /// How many slots.
     pub share: Share,
@@ -117,11 +117,11 @@ fn check_log(log_bytes: Option<u64>) -> Result<(), LayoutError> {
 
 fn check_class(class: &ClassRequest) -> Result<(), LayoutError> {
     let slot_bytes = class.slot_bytes;
-    if !(BLOCK..=VALUE_LEN_MAX).contains(&slot_bytes) {
+    if !(BLOCK..=SLOT_BYTES_MAX).contains(&slot_bytes) {
         return Err(LayoutError::SlotBytes {
             slot_bytes,
             min: BLOCK,
-            max: VALUE_LEN_MAX,
+            max: SLOT_BYTES_MAX,
         });
     }
     if !slot_bytes.is_multiple_of(BLOCK) {

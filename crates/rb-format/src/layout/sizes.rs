@@ -3,7 +3,10 @@
 use super::request::Wishes;
 use crate::log::{LOG_BLOCK_PAYLOAD, PUT_HEAD_LEN};
 use crate::superblock::LOG_BLOCKS_MIN;
-use crate::{BLOCK, Identity, METADATA_START, Region, Run, Superblock, base_region_bytes};
+use crate::{
+    BLOCK, Features, Identity, LABEL_LEN, METADATA_START, Region, Run, Superblock, UNUSED_END,
+    base_region_bytes, padded_len,
+};
 
 /// The first slot starts at a multiple of this, so that slots of whole megabytes stay aligned
 /// with erase units and RAID stripes as well as their headers allow.
@@ -19,10 +22,26 @@ const LOG_BYTES_MAX: u64 = 1 << 30;
 
 const _: () = assert!(LOG_BYTES_MIN >= LOG_BLOCKS_MIN * BLOCK);
 
+/// What a policy may keep for each slot, in bytes.
+const POLICY_BYTES_PER_SLOT: u64 = 8;
+/// The least that all slots together get.
+const POLICY_SLOTS_MIN: u64 = 64 << 10;
+/// What a policy may keep besides: tables of what it learned.
+const POLICY_TABLES: u64 = 64 << 10;
+
+/// Bytes of the policy region of a store of so many slots: 8 bytes a slot in whole format blocks,
+/// at least 64 KiB, and 64 KiB for tables. It saturates where no device could hold it.
+pub fn policy_region_bytes(slots: u64) -> u64 {
+    let of_slots = slots.saturating_mul(POLICY_BYTES_PER_SLOT);
+    padded_len(of_slots.max(POLICY_SLOTS_MIN).saturating_add(POLICY_TABLES))
+}
+
 /// The places of the metadata areas. Sums saturate: what is too large for 64 bits is too large
 /// for any device, and is refused as such.
 pub(super) struct Areas {
     base_bytes: u64,
+    policy_bytes: u64,
+    /// Of each ring.
     log_bytes: u64,
 }
 
@@ -33,6 +52,7 @@ impl Areas {
             .fold(0_u64, |sum, &count| sum.saturating_add(count));
         Areas {
             base_bytes: base_region_bytes(slots, wishes.key_len_max, wishes.metadata_len_max),
+            policy_bytes: policy_region_bytes(slots),
             log_bytes: wishes.log_bytes.unwrap_or_else(|| default_log_bytes(slots)),
         }
     }
@@ -41,15 +61,22 @@ impl Areas {
     pub(super) fn slots_start(&self) -> u64 {
         self.base_bytes
             .saturating_mul(2)
+            .saturating_add(self.policy_bytes)
             .saturating_add(self.log_bytes)
             .saturating_add(METADATA_START)
             .checked_next_multiple_of(SLOTS_ALIGN)
             .unwrap_or(u64::MAX)
     }
 
-    /// First byte past the last slot; `None` above 2^63.
+    /// Bytes behind the slots.
+    pub(super) fn behind_slots(&self) -> u64 {
+        self.log_bytes.saturating_add(UNUSED_END)
+    }
+
+    /// First byte past the layout; `None` above 2^63.
     pub(super) fn end(&self, wishes: &Wishes, counts: &[u64]) -> Option<u64> {
-        let end = u128::from(self.slots_start()) + slot_space(wishes, counts);
+        let around = u128::from(self.slots_start()) + u128::from(self.behind_slots());
+        let end = around + slot_space(wishes, counts);
         i64::try_from(end).ok().map(i64::cast_unsigned)
     }
 
@@ -68,8 +95,12 @@ impl Areas {
             offset: METADATA_START + self.base_bytes,
             bytes: self.base_bytes,
         };
-        let log = Region {
+        let policy = Region {
             offset: base_b.offset + self.base_bytes,
+            bytes: self.policy_bytes,
+        };
+        let log = Region {
+            offset: policy.offset + self.policy_bytes,
             bytes: self.log_bytes,
         };
         let mut next = self.slots_start();
@@ -92,10 +123,18 @@ impl Areas {
             member_count: 1,
             key_len_max: wishes.key_len_max,
             metadata_len_max: wishes.metadata_len_max,
-            device_bytes: next,
+            device_bytes: next + self.behind_slots(),
             base_a,
             base_b,
+            policy,
             log,
+            log_2: Region {
+                offset: next,
+                bytes: self.log_bytes,
+            },
+            formatted_at: 0,
+            features: Features::default(),
+            label: [0; LABEL_LEN],
             runs,
         }
     }

@@ -12,8 +12,10 @@ pub(super) fn counts(wishes: &Wishes, device_bytes: u64) -> Result<Vec<u64>, Lay
     // is kept a space that was really seen to fit.
     let starts_within = |space_blocks: u64| {
         let counts = share_out(wishes, space_blocks * BLOCK);
-        Areas::of(wishes, &counts)
+        let areas = Areas::of(wishes, &counts);
+        areas
             .slots_start()
+            .saturating_add(areas.behind_slots())
             .saturating_add(space_blocks * BLOCK)
             <= device_bytes
     };

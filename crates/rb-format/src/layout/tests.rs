@@ -58,6 +58,10 @@ proptest! {
         let slots: u64 = counts(&sb).iter().sum();
         let needed = crate::base_region_bytes(slots, key_len_max, metadata_len_max);
         prop_assert_eq!((sb.base_a.bytes, sb.base_b.bytes), (needed, needed));
+        prop_assert_eq!(sb.policy.bytes, policy_region_bytes(slots));
+        // The two rings lie at both ends of the slots.
+        prop_assert!(sb.log.offset + sb.log.bytes <= sb.runs[0].first_byte);
+        prop_assert!(sb.log_2.offset > sb.runs.last().unwrap().first_byte);
         if let Some(log_bytes) = log_bytes {
             prop_assert_eq!(sb.log.bytes, log_bytes);
         }
@@ -120,7 +124,8 @@ proptest! {
             prop_assert_eq!(geometry.slot_capacity(slot), Some(geometry.class_capacity(class)));
             end += geometry.class_capacity(class) + 4096;
         }
-        prop_assert_eq!(end, sb.device_bytes);
+        prop_assert_eq!(end, sb.log_2.offset);
+        prop_assert_eq!(end + sb.log.bytes + crate::UNUSED_END, sb.device_bytes);
         prop_assert_eq!(geometry.slot_offset(geometry.slots()), None);
         prop_assert_eq!(geometry.class_of(u32::MAX), None);
     }
@@ -135,7 +140,7 @@ fn percentages_are_of_the_space_for_slots() {
     ];
     let device_bytes = 64 << 30;
     let sb = plan(&request(device_bytes, classes), ID).unwrap();
-    let space = device_bytes - sb.runs[0].first_byte;
+    let space = device_bytes - sb.runs[0].first_byte - sb.log_2.bytes - crate::UNUSED_END;
     let percent = |run: &crate::Run| run.count as f64 * run.stride as f64 * 100.0 / space as f64;
     let found: Vec<f64> = sb.runs.iter().map(percent).collect();
     for (found, asked) in found.iter().zip([25.0, 25.0, 50.0]) {
@@ -159,6 +164,13 @@ fn classes_are_sorted_and_matched_by_capacity() {
     assert_eq!(geometry.class_for((64 << 10) + 1), Some(1));
     assert_eq!(geometry.class_for((1 << 20) + 1), None);
     assert_eq!(geometry.largest_value(), 1 << 20);
+    assert_eq!(geometry.slots_for(0), None);
+    assert_eq!(geometry.slots_for(1 << 20), Some((1, 1)));
+    assert_eq!(geometry.slots_for((1 << 20) + 1), Some((1, 2)));
+    assert_eq!(geometry.slots_for(256 << 20), Some((1, 256)));
+    assert_eq!(geometry.slots_for((256 << 20) + 1), None);
+    // There are three such slots.
+    assert_eq!(geometry.value_len_max(), 3 << 20);
     assert_eq!(geometry.class_slots(1), vec![5..8]);
     assert_eq!(geometry.class_slots(2), vec![]);
 }
@@ -170,9 +182,29 @@ fn default_log_follows_the_slots() {
         plan(&request(1 << 45, classes), ID).unwrap().log.bytes
     };
     assert_eq!(log_bytes(1), 1 << 20);
-    // 100,000 records, 41 to a block of 4016 bytes.
-    assert_eq!(log_bytes(100_000), 100_000_u64.div_ceil(41) * 4096);
+    // 100,000 records, 39 to a block of 4016 bytes.
+    assert_eq!(log_bytes(100_000), 100_000_u64.div_ceil(39) * 4096);
     assert_eq!(log_bytes(100_000_000), 1 << 30);
+}
+
+#[test]
+fn the_longest_value_is_bounded_by_the_format_too() {
+    let classes = vec![class(1 << 30, Share::Slots(300))];
+    let device_bytes = device_bytes_for(&classes, 512, 0, None).unwrap();
+    let geometry = Geometry::new(&plan(&request(device_bytes, classes), ID).unwrap());
+    assert_eq!(geometry.value_len_max(), crate::VALUE_LEN_MAX);
+    assert_eq!(geometry.slots_for(crate::VALUE_LEN_MAX), Some((0, 4)));
+    assert_eq!(geometry.slots_for(crate::VALUE_LEN_MAX + 1), None);
+}
+
+#[test]
+fn the_policy_region_follows_the_slots() {
+    let k64 = 64 << 10;
+    assert_eq!(policy_region_bytes(1), 2 * k64);
+    assert_eq!(policy_region_bytes(8192), 2 * k64);
+    assert_eq!(policy_region_bytes(8193), 2 * k64 + 4096);
+    assert_eq!(policy_region_bytes(1 << 20), (8 << 20) + k64);
+    assert_eq!(policy_region_bytes(u64::MAX) % 4096, 0);
 }
 
 #[test]

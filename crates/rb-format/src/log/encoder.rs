@@ -56,9 +56,10 @@ impl LogEncoder {
     /// as the highest sequence known durable.
     ///
     /// # Panics
-    /// If the key is empty or longer than [`KEY_LEN_MAX`], or the metadata longer than
-    /// [`METADATA_LEN_MAX`]: such a record would make the whole block undecodable, and the
-    /// caller checked both when it took the operation.
+    /// If the key is empty or longer than [`KEY_LEN_MAX`], the metadata longer than
+    /// [`METADATA_LEN_MAX`] or the value of more than [`VALUE_SLOTS_MAX`](crate::VALUE_SLOTS_MAX)
+    /// slots: such a record would make the whole block undecodable, and the caller checked all
+    /// three when it took the operation.
     pub fn push(&mut self, record: &Record<'_>, durable: u64) {
         assert_encodable(record);
         if self.records.len() + record.encoded_len() > LOG_BLOCK_PAYLOAD {

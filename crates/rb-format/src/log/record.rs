@@ -10,8 +10,10 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::bytes::{LOG_BLOCK_PAYLOAD, WHAT};
 use crate::corruption::in_range;
+use crate::more_slots::{MORE_SLOT_LEN, MORE_SLOTS_LEN_MAX};
 use crate::{
-    Corruption, Generation, KEY_LEN_MAX, METADATA_LEN_MAX, Structure, VALUE_LEN_MAX, block,
+    Corruption, Generation, KEY_LEN_MAX, METADATA_LEN_MAX, MoreSlots, Structure, VALUE_LEN_MAX,
+    block,
 };
 
 const KIND_PUT: u8 = 1;
@@ -21,21 +23,24 @@ const KIND_CLOSE: u8 = 4;
 
 /// Bytes of a put record before its key.
 pub(crate) const PUT_HEAD_LEN: usize = size_of::<PutBytes>();
-/// The longest record in bytes: a put with the longest key and metadata.
-pub const RECORD_LEN_MAX: usize = PUT_HEAD_LEN + KEY_LEN_MAX + METADATA_LEN_MAX;
+/// The longest record in bytes: a put with the longest key and metadata and the most slots.
+pub const RECORD_LEN_MAX: usize =
+    PUT_HEAD_LEN + KEY_LEN_MAX + METADATA_LEN_MAX + MORE_SLOTS_LEN_MAX;
 
-/// The bytes of a put record; key and metadata follow.
+/// The bytes of a put record; key, metadata and further slots follow.
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 pub(crate) struct PutBytes {
     pub(crate) kind: u8,
-    pub(crate) reserved: u8,
+    pub(crate) more_slots: u8,
     pub(crate) key_len: U16,
     pub(crate) slot: U32,
     pub(crate) generation: U64,
     pub(crate) payload_len: U32,
     pub(crate) payload_checksum: U64,
+    pub(crate) expiry: U32,
     pub(crate) placement: U16,
+    pub(crate) policy: U16,
     pub(crate) metadata_len: U16,
 }
 
@@ -67,7 +72,7 @@ pub(crate) struct CloseBytes {
 }
 
 const _: () = {
-    assert!(size_of::<PutBytes>() == 32);
+    assert!(size_of::<PutBytes>() == 38);
     assert!(size_of::<RemoveBytes>() == 12);
     assert!(size_of::<BadSlotBytes>() == 8);
     assert!(size_of::<CloseBytes>() == 4);
@@ -83,8 +88,10 @@ pub enum Record<'a> {
     Put {
         /// The key, 1 to [`KEY_LEN_MAX`] bytes.
         key: &'a [u8],
-        /// The slot.
+        /// The slot, or the first of several.
         slot: u32,
+        /// The further slots, none for most values.
+        more: MoreSlots<'a>,
         /// The number of the put.
         generation: Generation,
         /// Payload length in bytes, 1 to [`VALUE_LEN_MAX`].
@@ -93,6 +100,10 @@ pub enum Record<'a> {
         payload_checksum: u64,
         /// Placement id of the write, 0 for none.
         placement: u16,
+        /// For the eviction policy; 0 until one uses it.
+        policy: u16,
+        /// Seconds since the format at which the value expires, 0 for never.
+        expiry: u32,
         /// Opaque bytes, at most [`METADATA_LEN_MAX`].
         metadata: &'a [u8],
     },
@@ -116,11 +127,21 @@ impl<'a> Record<'a> {
     /// Bytes of this record in a log block, at most [`RECORD_LEN_MAX`].
     pub fn encoded_len(&self) -> usize {
         match self {
-            Record::Put { key, metadata, .. } => PUT_HEAD_LEN + key.len() + metadata.len(),
+            Record::Put {
+                key,
+                metadata,
+                more,
+                ..
+            } => Record::put_len(key.len(), metadata.len(), 1 + more.len()),
             Record::Remove { key, .. } => size_of::<RemoveBytes>() + key.len(),
             Record::BadSlot { .. } => size_of::<BadSlotBytes>(),
             Record::Close => size_of::<CloseBytes>(),
         }
+    }
+
+    /// Bytes of the record of a put whose key, metadata and number of slots are these.
+    pub const fn put_len(key_len: usize, metadata_len: usize, slots: usize) -> usize {
+        PUT_HEAD_LEN + key_len + metadata_len + slots.saturating_sub(1) * MORE_SLOT_LEN
     }
 
     /// Appends the record to `out`.
@@ -129,26 +150,32 @@ impl<'a> Record<'a> {
             Record::Put {
                 key,
                 slot,
+                more,
                 generation,
                 payload_len,
                 payload_checksum,
                 placement,
+                policy,
+                expiry,
                 metadata,
             } => {
                 let head = PutBytes {
                     kind: KIND_PUT,
-                    reserved: 0,
+                    more_slots: more.count(),
                     key_len: (key.len() as u16).into(),
                     slot: slot.into(),
                     generation: generation.0.into(),
                     payload_len: payload_len.into(),
                     payload_checksum: payload_checksum.into(),
+                    expiry: expiry.into(),
                     placement: placement.into(),
+                    policy: policy.into(),
                     metadata_len: (metadata.len() as u16).into(),
                 };
                 out.extend_from_slice(head.as_bytes());
                 out.extend_from_slice(key);
                 out.extend_from_slice(metadata);
+                more.append(out);
             }
             Record::Remove { key, generation } => {
                 let head = RemoveBytes {
@@ -238,7 +265,6 @@ pub(crate) fn record_structure(bytes: &[u8]) -> Result<Option<(Structure, usize)
 fn decode_put(bytes: &[u8]) -> Result<(Record<'_>, &[u8]), Corruption> {
     const PUT: &str = "put record";
     let (head, rest) = head::<PutBytes>(bytes)?;
-    block::zero(PUT, 1, &[head.reserved])?;
     in_range(
         PUT,
         "payload length",
@@ -263,13 +289,19 @@ fn decode_put(bytes: &[u8]) -> Result<(Record<'_>, &[u8]), Corruption> {
     )?;
     let (key, rest) = take_key(rest, head.key_len)?;
     let (metadata, rest) = take(rest, metadata_len.into())?;
+    let (more, rest) = take(rest, usize::from(head.more_slots) * MORE_SLOT_LEN)?;
+    let more = MoreSlots::stored(more);
+    more.check_distinct(PUT, head.slot.get())?;
     let record = Record::Put {
         key,
         slot: head.slot.get(),
+        more,
         generation: Generation(head.generation.get()),
         payload_len: head.payload_len.get(),
         payload_checksum: head.payload_checksum.get(),
         placement: head.placement.get(),
+        policy: head.policy.get(),
+        expiry: head.expiry.get(),
         metadata,
     };
     Ok((record, rest))

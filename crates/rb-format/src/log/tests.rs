@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::tests::samples::{self, ID};
-use crate::{Corruption, FORMAT_BLOCK, Generation};
+use crate::{Corruption, FORMAT_BLOCK, Generation, MoreSlots};
 
 fn remove(key: &[u8]) -> Record<'_> {
     Record::Remove {
@@ -152,18 +152,10 @@ fn lengths_are_what_is_encoded() {
             );
         }
     }
-    let (key, metadata) = (&[1; 1024][..], &[2; 256][..]);
-    let generation = Generation(u64::MAX);
-    let longest = Record::Put {
-        key,
-        slot: 0,
-        generation,
-        payload_len: 1,
-        payload_checksum: 0,
-        placement: 0,
-        metadata,
-    };
+    let longest = samples::longest();
+    let longest = samples::longest_record(&longest);
     assert_eq!(longest.encoded_len(), RECORD_LEN_MAX);
+    assert_eq!(Record::put_len(1024, 256, 256), RECORD_LEN_MAX);
 }
 
 /// Changes a sound block with one put record, makes the checksum right again and decodes.
@@ -205,14 +197,14 @@ fn forged_fields_are_refused_by_name() {
         "key length"
     );
     assert_eq!(field(|b| b[88..92].fill(0)), "payload length");
-    assert_eq!(field(|b| b[91] = 0xff), "payload length");
+    assert_eq!(field(|b| b[89..92].fill(0xff)), "payload length");
     assert_eq!(field(|b| b[96] = 1), "payload checksum");
-    assert_eq!(field(|b| b[103] = 2), "metadata length");
+    assert_eq!(field(|b| b[109] = 2), "metadata length");
 }
 
 #[test]
 fn stray_bytes_are_refused() {
-    for at in [68, 73, 4087] {
+    for at in [68, 4087] {
         let error = forged(|b| b[at] = 1);
         assert!(
             matches!(error, Corruption::Reserved { .. }),
@@ -223,6 +215,44 @@ fn stray_bytes_are_refused() {
         forged(|b| b[74] += 1),
         Corruption::Truncated { .. }
     ));
+    assert!(matches!(
+        forged(|b| b[73] = 1),
+        Corruption::Truncated { .. }
+    ));
+}
+
+#[test]
+fn a_slot_that_is_named_twice_is_refused() {
+    let Record::Put { slot, metadata, .. } = samples::records()[0] else {
+        unreachable!("the first sample is a put")
+    };
+    // Its metadata become the list: one further slot, which is the first again.
+    assert_eq!(metadata.len(), 4);
+    let twice = forged(|b| {
+        let list = 72 + PUT_HEAD_LEN + 12;
+        (b[73], b[108]) = (1, 0);
+        b.copy_within(76..80, list);
+    });
+    let what = "put record";
+    assert_eq!(twice, Corruption::SlotTwice { what, slot });
+}
+
+#[test]
+#[should_panic(expected = "a value of 257 slots")]
+fn too_many_slots_are_a_fault_of_the_program() {
+    let record = Record::Put {
+        key: b"key",
+        slot: 1000,
+        more: MoreSlots::from(&[1; 256][..]),
+        generation: Generation(1),
+        payload_len: 1,
+        payload_checksum: 0,
+        placement: 0,
+        policy: 0,
+        expiry: 0,
+        metadata: &[],
+    };
+    LogEncoder::new(ID, 1, LogPosition::FIRST).push(&record, 0);
 }
 
 #[test]

@@ -7,11 +7,13 @@ use zerocopy::{
     FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, transmute_mut, transmute_ref,
 };
 
-use super::{Region, Run, Superblock};
+use super::{LABEL_LEN, Region, Run, Superblock};
 use crate::block::{self, Block, CHECKSUM_OFFSET};
 use crate::corruption::{equals, in_range};
 use crate::magic::MAGIC_SUPERBLOCK;
-use crate::{BLOCK, Corruption, FORMAT_BLOCK, FORMAT_VERSION, Identity, RUNS_MAX, StoreUuid};
+use crate::{
+    BLOCK, Corruption, FORMAT_BLOCK, FORMAT_VERSION, Features, Identity, RUNS_MAX, StoreUuid,
+};
 
 /// How error messages call this structure.
 pub(super) const WHAT: &str = "superblock";
@@ -38,12 +40,20 @@ pub(crate) struct SuperblockBytes {
     pub(crate) base_a_bytes: U64,
     pub(crate) base_b_offset: U64,
     pub(crate) base_b_bytes: U64,
+    pub(crate) policy_offset: U64,
+    pub(crate) policy_bytes: U64,
     pub(crate) log_offset: U64,
+    pub(crate) log_2_offset: U64,
     pub(crate) log_bytes: U64,
+    pub(crate) formatted_at: U64,
+    pub(crate) features_compatible: U64,
+    pub(crate) features_read_only: U64,
+    pub(crate) features_incompatible: U64,
     pub(crate) run_count: U32,
     pub(crate) format_block: U32,
+    pub(crate) label: [u8; LABEL_LEN],
     pub(crate) runs: [RunBytes; RUNS_MAX],
-    pub(crate) reserved: [u8; 1896],
+    pub(crate) reserved: [u8; 1584],
     pub(crate) checksum: U64,
 }
 
@@ -62,11 +72,15 @@ const _: () = {
     assert!(size_of::<RunBytes>() == 32);
     assert!(size_of::<SuperblockBytes>() == size_of::<Block>());
     assert!(offset_of!(SuperblockBytes, device_bytes) == 80);
-    assert!(offset_of!(SuperblockBytes, runs) == 144);
+    assert!(offset_of!(SuperblockBytes, runs) == 456);
     assert!(offset_of!(SuperblockBytes, checksum) == CHECKSUM_OFFSET);
 };
 
 pub(super) fn encode(sb: &Superblock) -> Box<Block> {
+    assert_eq!(
+        sb.log.bytes, sb.log_2.bytes,
+        "the rings of the log are of one length"
+    );
     assert!(
         sb.runs.len() <= RUNS_MAX,
         "{} runs, a superblock holds {RUNS_MAX}",
@@ -90,8 +104,16 @@ pub(super) fn encode(sb: &Superblock) -> Box<Block> {
     raw.base_a_bytes = sb.base_a.bytes.into();
     raw.base_b_offset = sb.base_b.offset.into();
     raw.base_b_bytes = sb.base_b.bytes.into();
+    raw.policy_offset = sb.policy.offset.into();
+    raw.policy_bytes = sb.policy.bytes.into();
     raw.log_offset = sb.log.offset.into();
+    raw.log_2_offset = sb.log_2.offset.into();
     raw.log_bytes = sb.log.bytes.into();
+    raw.formatted_at = sb.formatted_at.into();
+    raw.features_compatible = sb.features.compatible.into();
+    raw.features_read_only = sb.features.read_only_compatible.into();
+    raw.features_incompatible = sb.features.incompatible.into();
+    raw.label = sb.label;
     raw.run_count = (sb.runs.len() as u32).into();
     raw.format_block = (FORMAT_BLOCK as u32).into();
     for (out, run) in raw.runs.iter_mut().zip(&sb.runs) {
@@ -129,7 +151,16 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Superblock, Corruption> {
         device_bytes: raw.device_bytes.get(),
         base_a: region(raw.base_a_offset, raw.base_a_bytes),
         base_b: region(raw.base_b_offset, raw.base_b_bytes),
+        policy: region(raw.policy_offset, raw.policy_bytes),
         log: region(raw.log_offset, raw.log_bytes),
+        log_2: region(raw.log_2_offset, raw.log_bytes),
+        formatted_at: raw.formatted_at.get(),
+        features: Features {
+            compatible: raw.features_compatible.get(),
+            read_only_compatible: raw.features_read_only.get(),
+            incompatible: raw.features_incompatible.get(),
+        },
+        label: raw.label,
         runs: decode_runs(raw)?,
     })
 }

@@ -13,7 +13,15 @@ mod tests;
 pub(crate) use bytes::{RunBytes, SuperblockBytes};
 pub(crate) use validate::LOG_BLOCKS_MIN;
 
-use crate::{Corruption, FORMAT_BLOCK, Identity, StoreUuid};
+use std::ops::Range;
+
+use crate::{
+    BLOCK, Corruption, FORMAT_BLOCK, Features, INCARNATION_B_OFFSET, Identity, METADATA_START,
+    SUPERBLOCK_B_OFFSET, StoreUuid, UNUSED_END, log_block_offset, log_blocks,
+};
+
+/// Bytes of a store's label.
+pub const LABEL_LEN: usize = 256;
 
 /// Slots of one class in a row: `count` slots of `stride` bytes from device byte `first_byte`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,8 +68,18 @@ pub struct Superblock {
     pub base_a: Region,
     /// Checkpoint base B.
     pub base_b: Region,
-    /// The delta log ring.
+    /// The region for the state of an eviction policy.
+    pub policy: Region,
+    /// Ring 1 of the delta log.
     pub log: Region,
+    /// Ring 2, of the same length: every block is written to the same place of both.
+    pub log_2: Region,
+    /// When the store was formatted, in seconds since the Unix epoch: expiries count from it.
+    pub formatted_at: u64,
+    /// What the store uses that not every program knows.
+    pub features: Features,
+    /// Whatever the store's owner wants to find again; the format gives it no meaning.
+    pub label: [u8; LABEL_LEN],
     /// The slots: 1 to [`RUNS_MAX`](crate::RUNS_MAX) runs, in the order of slot numbers.
     pub runs: Vec<Run>,
 }
@@ -70,15 +88,18 @@ impl Superblock {
     /// The block as both copies are written.
     ///
     /// # Panics
-    /// If there are more than [`RUNS_MAX`](crate::RUNS_MAX) runs, which neither
-    /// [`plan`](crate::plan) nor [`Superblock::decode`] ever gives.
+    /// If there are more than [`RUNS_MAX`](crate::RUNS_MAX) runs or the rings of the log differ in
+    /// length, which neither [`plan`](crate::plan) nor [`Superblock::decode`] ever gives.
     pub fn encode(&self) -> Box<[u8; FORMAT_BLOCK]> {
         bytes::encode(self)
     }
 
     /// Reads the first format block of `bytes` and checks that everything in it fits together:
-    /// whole blocks, all areas inside `device_bytes` and disjoint, classes numbered densely from
-    /// 0 in increasing capacity, slot numbers within 32 bits.
+    /// whole blocks, all areas inside `device_bytes` and disjoint, none in an unused area, classes
+    /// numbered densely from 0 in increasing capacity, slot numbers within 32 bits.
+    ///
+    /// A feature that this crate does not know is no error here, so that a tool can say what the
+    /// store is. Opening a store asks [`Features`].
     ///
     /// # Errors
     /// Any [`Corruption`].
@@ -86,5 +107,37 @@ impl Superblock {
         let superblock = bytes::decode(bytes)?;
         validate::validate(&superblock)?;
         Ok(superblock)
+    }
+
+    /// Base regions A and B.
+    pub fn bases(&self) -> [&Region; 2] {
+        [&self.base_a, &self.base_b]
+    }
+
+    /// Both rings of the delta log.
+    pub fn log_rings(&self) -> [&Region; 2] {
+        [&self.log, &self.log_2]
+    }
+
+    /// Number of blocks of either ring.
+    pub fn log_blocks(&self) -> u64 {
+        log_blocks(&self.log)
+    }
+
+    /// The device bytes of log block `sequence`: its place in ring 1 and that in ring 2.
+    pub fn log_block_offsets(&self, sequence: u64) -> [u64; 2] {
+        self.log_rings()
+            .map(|ring| log_block_offset(ring, sequence))
+    }
+
+    /// The ranges of device bytes that format zeroes and nothing of this store ever writes: from
+    /// the incarnations to superblock B, from there to the metadata, and the end of the layout.
+    /// What is found there is somebody else's.
+    pub fn unused_areas(&self) -> [Range<u64>; 3] {
+        [
+            INCARNATION_B_OFFSET + BLOCK..SUPERBLOCK_B_OFFSET,
+            SUPERBLOCK_B_OFFSET + BLOCK..METADATA_START,
+            self.device_bytes.saturating_sub(UNUSED_END)..self.device_bytes,
+        ]
     }
 }

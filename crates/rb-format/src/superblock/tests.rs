@@ -1,7 +1,7 @@
 //! Every rule of the superblock, broken once.
 
-use crate::tests::samples::superblock_of_three_runs;
-use crate::{Corruption, Region, Superblock};
+use crate::tests::samples::{superblock, superblock_of_three_runs};
+use crate::{Corruption, Region, Superblock, UNUSED_END};
 
 /// What the decoder says to the sample superblock after `change`.
 fn refusal(change: impl FnOnce(&mut Superblock)) -> Corruption {
@@ -44,11 +44,16 @@ fn counts_and_limits() {
 fn regions_are_whole_blocks_inside_the_device() {
     refused_field("region offset", |sb| sb.base_a.offset += 512);
     refused_field("region length", |sb| sb.base_b.bytes += 1);
-    refused_field("region length", |sb| sb.base_a.bytes = 0);
+    refused_field("base bytes", |sb| sb.base_a.bytes = 0);
+    refused_field("base bytes", |sb| sb.base_b.bytes = 4096);
+    refused_field("region length", |sb| sb.policy.bytes = 0);
     refused_field("region offset", |sb| sb.base_a.offset = 0);
     refused_field("region offset", |sb| sb.log.offset = sb.device_bytes);
-    refused_field("region length", |sb| sb.base_b.bytes = u64::MAX - 4095);
-    refused_field("log bytes", |sb| sb.log.bytes = 63 * 4096);
+    refused_field("region length", |sb| sb.policy.bytes = u64::MAX - 4095);
+    refused_field("base bytes", |sb| sb.base_b.bytes = u64::MAX - 4095);
+    refused_field("log bytes", |sb| {
+        (sb.log.bytes, sb.log_2.bytes) = (63 * 4096, 63 * 4096);
+    });
 }
 
 #[test]
@@ -63,7 +68,8 @@ fn runs_are_whole_blocks_inside_the_device() {
     refused_field("run count", |sb| sb.runs[2].count = 1 << 20);
     // The last run ends with the device, and then is one slot too long.
     let mut exact = superblock_of_three_runs();
-    exact.device_bytes = exact.runs[2].first_byte + 30 * exact.runs[2].stride;
+    let end = exact.runs[2].first_byte + 30 * exact.runs[2].stride;
+    exact.device_bytes = end + UNUSED_END;
     assert!(Superblock::decode(&exact.encode()[..]).is_ok());
     exact.runs[2].count += 1;
     refused_field("run count", |sb| *sb = exact);
@@ -71,6 +77,56 @@ fn runs_are_whole_blocks_inside_the_device() {
     refused_field("run count", |sb| {
         sb.runs[2].count = u64::MAX / sb.runs[2].stride + 1
     });
+}
+
+#[test]
+fn the_end_of_the_device_is_unused() {
+    let last = |sb: &Superblock| sb.device_bytes - UNUSED_END - sb.log_2.bytes;
+    let mut sb = superblock_of_three_runs();
+    sb.log_2.offset = last(&sb);
+    assert_eq!(Superblock::decode(&sb.encode()[..]), Ok(sb));
+    refused_field("region length", |sb| sb.log_2.offset = last(sb) + 4096);
+    refused_field("region offset", |sb| {
+        sb.log_2.offset = sb.device_bytes - UNUSED_END
+    });
+}
+
+#[test]
+fn unused_areas_touch_no_area_and_lie_between_all() {
+    let sb = superblock();
+    let [start, middle, end] = sb.unused_areas();
+    assert_eq!(start, 12_288..1 << 20);
+    assert_eq!(middle, (1 << 20) + 4096..2 << 20);
+    assert_eq!(end, sb.device_bytes - (1 << 20)..sb.device_bytes);
+    assert_eq!(middle.end, sb.base_a.offset);
+    assert_eq!(end.start, sb.log_2.offset + sb.log_2.bytes);
+}
+
+#[test]
+fn both_rings_hold_a_block_at_the_same_place() {
+    let sb = superblock_of_three_runs();
+    assert_eq!(sb.log_blocks(), 256);
+    let at = |sequence| sb.log_block_offsets(sequence);
+    assert_eq!(at(0), [sb.log.offset, sb.log_2.offset]);
+    assert_eq!(at(257), [sb.log.offset + 4096, sb.log_2.offset + 4096]);
+}
+
+#[test]
+#[should_panic(expected = "of one length")]
+fn rings_of_two_lengths_are_a_fault_of_the_program() {
+    let mut sb = superblock_of_three_runs();
+    sb.log_2.bytes += 4096;
+    sb.encode();
+}
+
+/// Feature words, label and time are what they were, known to this program or not.
+#[test]
+fn unknown_features_are_read_and_kept() {
+    let mut sb = superblock_of_three_runs();
+    sb.features.incompatible = u64::MAX;
+    let decoded = Superblock::decode(&sb.encode()[..]).unwrap();
+    assert_eq!(decoded, sb);
+    assert!(decoded.features.check_read().is_err());
 }
 
 #[test]
@@ -83,7 +139,11 @@ fn areas_are_disjoint() {
                 bytes: 1 << 20,
             }
         },
-        |sb| sb.log.bytes = 4 << 20,
+        |sb| (sb.log.bytes, sb.log_2.bytes) = (4 << 20, 4 << 20),
+        |sb| sb.log_2.offset = sb.log.offset,
+        |sb| sb.log_2.offset = sb.runs[2].first_byte,
+        |sb| sb.policy.offset = sb.base_a.offset,
+        |sb| sb.policy.bytes += 4096,
         |sb| sb.runs[1].first_byte = sb.runs[0].first_byte + 4096,
         |sb| sb.runs[0].first_byte = sb.log.offset,
     ] {
@@ -113,6 +173,7 @@ fn slot_numbers_fit_32_bits() {
     refused_field("slots", |sb| {
         sb.device_bytes = 1 << 46;
         sb.runs.truncate(2);
+        sb.log_2.offset = 35 << 20;
         sb.runs[1].stride = 8192;
         sb.runs[1].count = u32::MAX.into();
     });

@@ -7,12 +7,15 @@ use super::{Region, Run, Superblock};
 use crate::corruption::{equals, in_range, whole_blocks};
 use crate::{
     BLOCK, CLASSES_MAX, Corruption, KEY_LEN_MAX, METADATA_LEN_MAX, METADATA_START, SEQUENCE_MAX,
-    VALUE_LEN_MAX,
+    SLOT_BYTES_MAX, UNUSED_END,
 };
 
 /// The shortest delta log in format blocks: enough for a group commit and the blocks that two
 /// checkpoints must keep, in even the smallest store.
 pub(crate) const LOG_BLOCKS_MIN: u64 = 64;
+
+/// The shortest base region: a header at each end.
+const BASE_BYTES_MIN: u64 = 2 * BLOCK;
 
 /// The largest device the format addresses: signed 64-bit file offsets.
 const DEVICE_BYTES_MAX: u64 = i64::MAX as u64;
@@ -37,7 +40,12 @@ pub(super) fn validate(sb: &Superblock) -> Result<(), Corruption> {
         device_bytes,
         base_a,
         base_b,
+        policy,
         log,
+        log_2,
+        formatted_at: _,
+        features: _,
+        label: _,
         runs,
     } = sb;
     in_range(WHAT, "sequence", *sequence, 0, SEQUENCE_MAX)?;
@@ -75,7 +83,7 @@ pub(super) fn validate(sb: &Superblock) -> Result<(), Corruption> {
         WHAT,
         "device bytes",
         *device_bytes,
-        METADATA_START,
+        METADATA_START + BLOCK + UNUSED_END,
         DEVICE_BYTES_MAX,
     )?;
     whole_blocks(WHAT, "device bytes", *device_bytes)?;
@@ -86,14 +94,27 @@ pub(super) fn validate(sb: &Superblock) -> Result<(), Corruption> {
         LOG_BLOCKS_MIN * BLOCK,
         *device_bytes,
     )?;
+    for base in [base_a, base_b] {
+        in_range(
+            WHAT,
+            "base bytes",
+            base.bytes,
+            BASE_BYTES_MIN,
+            *device_bytes,
+        )?;
+    }
 
+    // Areas lie between the unused ones.
+    let end = *device_bytes - UNUSED_END;
     let mut areas = vec![
-        region_area("base A", base_a, *device_bytes)?,
-        region_area("base B", base_b, *device_bytes)?,
-        region_area("log", log, *device_bytes)?,
+        region_area("base A", base_a, end)?,
+        region_area("base B", base_b, end)?,
+        region_area("the policy region", policy, end)?,
+        region_area("log ring 1", log, end)?,
+        region_area("log ring 2", log_2, end)?,
     ];
     for run in runs {
-        areas.push(run_area(run, *device_bytes)?);
+        areas.push(run_area(run, end)?);
     }
     disjoint(areas)?;
     classes(runs)?;
@@ -103,7 +124,7 @@ pub(super) fn validate(sb: &Superblock) -> Result<(), Corruption> {
     in_range(WHAT, "slots", slots, 1, u32::MAX.into())
 }
 
-fn region_area(name: &'static str, region: &Region, device_bytes: u64) -> Result<Area, Corruption> {
+fn region_area(name: &'static str, region: &Region, areas_end: u64) -> Result<Area, Corruption> {
     let Region { offset, bytes } = *region;
     whole_blocks(WHAT, "region offset", offset)?;
     whole_blocks(WHAT, "region length", bytes)?;
@@ -112,9 +133,9 @@ fn region_area(name: &'static str, region: &Region, device_bytes: u64) -> Result
         "region offset",
         offset,
         METADATA_START,
-        device_bytes - BLOCK,
+        areas_end - BLOCK,
     )?;
-    in_range(WHAT, "region length", bytes, BLOCK, device_bytes - offset)?;
+    in_range(WHAT, "region length", bytes, BLOCK, areas_end - offset)?;
     Ok(Area {
         name,
         start: offset,
@@ -122,7 +143,7 @@ fn region_area(name: &'static str, region: &Region, device_bytes: u64) -> Result
     })
 }
 
-fn run_area(run: &Run, device_bytes: u64) -> Result<Area, Corruption> {
+fn run_area(run: &Run, areas_end: u64) -> Result<Area, Corruption> {
     let Run {
         class,
         first_byte,
@@ -132,13 +153,19 @@ fn run_area(run: &Run, device_bytes: u64) -> Result<Area, Corruption> {
     in_range(WHAT, "run class", class.into(), 0, CLASSES_MAX as u64 - 1)?;
     whole_blocks(WHAT, "run first byte", first_byte)?;
     whole_blocks(WHAT, "run stride", stride)?;
-    in_range(WHAT, "run stride", stride, 2 * BLOCK, VALUE_LEN_MAX + BLOCK)?;
+    in_range(
+        WHAT,
+        "run stride",
+        stride,
+        2 * BLOCK,
+        SLOT_BYTES_MAX + BLOCK,
+    )?;
     in_range(
         WHAT,
         "run first byte",
         first_byte,
         METADATA_START,
-        device_bytes - BLOCK,
+        areas_end - BLOCK,
     )?;
     // The division keeps count * stride from overflowing, whatever the count says.
     in_range(
@@ -146,7 +173,7 @@ fn run_area(run: &Run, device_bytes: u64) -> Result<Area, Corruption> {
         "run count",
         count,
         1,
-        (device_bytes - first_byte) / stride,
+        (areas_end - first_byte) / stride,
     )?;
     Ok(Area {
         name: "run",

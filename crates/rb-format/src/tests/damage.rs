@@ -36,6 +36,14 @@ fn any_damaged_byte_of_a_block_is_noticed() {
     each_byte_matters("slot header", &header, |b| {
         SlotHeader::decode(b, &ID).is_ok()
     });
+    samples::longest().encode_into(&ID, &mut header);
+    each_byte_matters("longest slot header", &header, |b| {
+        SlotHeader::decode(b, &ID).is_ok()
+    });
+    samples::continuation().encode_into(&ID, &mut header);
+    each_byte_matters("continuation header", &header, |b| {
+        Continuation::decode(b, &ID).is_ok()
+    });
     each_byte_matters("log block", &samples::log_block(), |b| {
         LogBlock::decode(b, &ID).is_ok()
     });
@@ -69,6 +77,8 @@ fn another_store_and_another_epoch_are_told_apart() {
     let is_epoch = |e: &Corruption| matches!(e, Corruption::WrongEpoch { .. });
     let mut slot = [0; FORMAT_BLOCK];
     samples::slot_header().encode_into(&ID, &mut slot);
+    let mut part = [0; FORMAT_BLOCK];
+    samples::continuation().encode_into(&ID, &mut part);
     let base = samples::base(&samples::varied_entries(), Compression::Plain);
     for (identity, is_right) in [
         (
@@ -87,6 +97,7 @@ fn another_store_and_another_epoch_are_told_apart() {
         let errors = [
             Incarnation::decode(&samples::incarnation().encode()[..], &identity).unwrap_err(),
             SlotHeader::decode(&slot, &identity).unwrap_err(),
+            Continuation::decode(&part, &identity).unwrap_err(),
             LogBlock::decode(&samples::log_block(), &identity).unwrap_err(),
             BaseHeader::decode(&base.header.encode()[..], &identity).unwrap_err(),
         ];
@@ -108,6 +119,7 @@ fn decode_as_everything(bytes: &[u8]) {
     let _ = Superblock::decode(bytes);
     let _ = Incarnation::decode(bytes, &ID);
     let _ = SlotHeader::decode(bytes, &ID);
+    let _ = Continuation::decode(bytes, &ID);
     if let Ok(block) = LogBlock::decode(bytes, &ID) {
         assert!(block.records().count() > 0);
     }
@@ -125,7 +137,7 @@ proptest! {
     /// Hostile bytes behind a right magic, version, identity and checksum.
     #[test]
     fn forged_blocks_never_panic(
-        which in 0..5_usize,
+        which in 0..6_usize,
         patches in prop::collection::vec((12..4088_usize, any::<u8>()), 1..6),
         low in prop::collection::vec((12..160_usize, any::<u8>()), 0..4),
     ) {
@@ -135,8 +147,12 @@ proptest! {
         let mut bytes = match which {
             0 => samples::superblock_of_three_runs().encode().to_vec(),
             1 => samples::incarnation().encode().to_vec(),
-            2 => slot,
+            2 => slot.clone(),
             3 => samples::log_block(),
+            4 => {
+                samples::continuation().encode_into(&ID, &mut slot);
+                slot
+            }
             _ => base.header.encode().to_vec(),
         };
         for (at, byte) in patches.into_iter().chain(low) {
@@ -178,7 +194,9 @@ proptest! {
         entry.checksum = crc32fast::hash(&bytes[..entry.stored_len as usize]).into();
         let geometry = Geometry::new(&samples::superblock());
         let _ = decode_section(&bytes, &entry, 0, &base.header, &geometry, LIMITS, &mut |e| {
-            assert!(geometry.slot_capacity(e.slot).unwrap() >= e.payload_len.into());
+            let slots = [e.slot].into_iter().chain(e.more.iter());
+            let capacity: u64 = slots.map(|slot| geometry.slot_capacity(slot).unwrap()).sum();
+            assert!(capacity >= e.payload_len.into());
         });
     }
 

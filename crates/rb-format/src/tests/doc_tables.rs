@@ -37,6 +37,9 @@ fn code_tables() -> BTreeMap<&'static str, Vec<Row>> {
         ("payload_checksum", columns::PAYLOAD_CHECKSUM),
         ("placement", columns::PLACEMENT),
         ("recency", columns::RECENCY),
+        ("policy", columns::POLICY),
+        ("expiry", columns::EXPIRY),
+        ("more_slots", columns::MORE_SLOTS),
         ("", columns::PLANES),
     ];
     let column = |pair: &[(&str, usize)]| (pair[0].1, pair[1].1 - pair[0].1, pair[0].0.to_owned());
@@ -101,20 +104,26 @@ fn magics_and_limits_match_the_code() {
             "magic {name} is not in docs/format.md"
         );
     }
-    let limits: [(&str, u64); 13] = [
+    let limits: [(&str, u64); 19] = [
         ("FORMAT_VERSION", FORMAT_VERSION.into()),
         ("FORMAT_BLOCK", FORMAT_BLOCK as u64),
         ("KEY_LEN_MAX", KEY_LEN_MAX as u64),
         ("METADATA_LEN_MAX", METADATA_LEN_MAX as u64),
         ("RUNS_MAX", RUNS_MAX as u64),
         ("CLASSES_MAX", CLASSES_MAX as u64),
+        ("SLOT_BYTES_MAX", SLOT_BYTES_MAX),
+        ("VALUE_SLOTS_MAX", VALUE_SLOTS_MAX as u64),
         ("VALUE_LEN_MAX", VALUE_LEN_MAX),
+        ("LABEL_LEN", LABEL_LEN as u64),
+        ("SECTION_RANGES", SECTION_RANGES as u64),
+        ("SECTION_RAW_MIN", SECTION_RAW_MIN as u64),
         ("SEQUENCE_MAX", SEQUENCE_MAX),
         ("LOG_BLOCK_PAYLOAD", LOG_BLOCK_PAYLOAD as u64),
         ("RECORD_LEN_MAX", RECORD_LEN_MAX as u64),
         ("SECTION_ENTRIES_MAX", SECTION_ENTRIES_MAX as u64),
         ("SECTION_RAW_MAX", SECTION_RAW_MAX as u64),
         ("BAD_SLOTS_MAX", BAD_SLOTS_MAX as u64),
+        ("BAD_BLOCKS_MAX", BAD_BLOCKS_MAX as u64),
     ];
     for (name, value) in limits {
         let row = format!("| `{name}` | {value} |");

@@ -50,6 +50,84 @@ fn slot_header() {
 }
 
 #[test]
+fn continuation() {
+    let sample = samples::continuation();
+    let mut now = [0xff; FORMAT_BLOCK];
+    sample.encode_into(&samples::ID, &mut now);
+    let bytes = image("v1-continuation.bin", &now);
+    assert_eq!(Continuation::decode(&bytes, &samples::ID), Ok(sample));
+    assert_eq!(now[..], bytes[..]);
+}
+
+/// All headers of a value of 256 scattered slots with the longest key and metadata.
+#[test]
+fn headers_of_the_longest_value() {
+    let (first, rest) = (samples::longest(), samples::longest_continuations());
+    let mut now = vec![0xff; FORMAT_BLOCK * VALUE_SLOTS_MAX];
+    let (head, tail) = now.split_at_mut(FORMAT_BLOCK);
+    first.encode_into(&samples::ID, head);
+    for (part, out) in rest.iter().zip(tail.chunks_mut(FORMAT_BLOCK)) {
+        part.encode_into(&samples::ID, out);
+    }
+    let bytes = image("v1-longest-headers.bin", &now);
+    assert_eq!(now, bytes);
+    let mut blocks = bytes.chunks(FORMAT_BLOCK);
+    let found = SlotHeader::decode(blocks.next().unwrap(), &samples::ID);
+    assert_eq!(found.as_ref(), Ok(&first));
+    let decode = |block| Continuation::decode(block, &samples::ID).unwrap();
+    assert!(blocks.map(decode).eq(rest.iter().copied()));
+    // Each slot's own header agrees with the list of the first.
+    let geometry = Geometry::new(&samples::superblock());
+    let more = MoreSlots::from(&*first.more);
+    let checked = geometry.check_slots("value", first.slot, more, first.payload_len);
+    assert_eq!(checked, Ok(()));
+    assert!(rest.iter().map(|part| part.slot).eq(more.iter()));
+}
+
+/// The record of that value, which is the longest there is.
+#[test]
+fn log_block_of_the_longest_value() {
+    let header = samples::longest();
+    let record = samples::longest_record(&header);
+    assert_eq!(record.encoded_len(), RECORD_LEN_MAX);
+    let start = LogPosition {
+        sequence: 12,
+        anchor: 0x0a0b_0c0d,
+    };
+    let mut encoder = LogEncoder::new(samples::ID, 3, start);
+    encoder.push(&record, 0);
+    encoder.seal(11);
+    let bytes = image("v1-longest-log-block.bin", &encoder.take_sealed().bytes);
+    let block = LogBlock::decode(&bytes, &samples::ID).unwrap();
+    assert!(block.records().eq([record]));
+    let mut again = LogEncoder::new(samples::ID, block.incarnation, start);
+    again.push(&record, 0);
+    again.seal(block.durable);
+    assert_eq!(again.take_sealed().bytes, bytes);
+}
+
+/// The entry of that value in a base.
+#[test]
+fn section_of_the_longest_value() {
+    let header = samples::longest();
+    let entry = samples::longest_entry(&header);
+    let sample = samples::base(std::slice::from_ref(&entry), Compression::Plain);
+    let bytes = image("v1-longest-base-section.bin", &sample.sections[0]);
+    assert_eq!(bytes, sample.sections[0]);
+    let (geometry, mut found) = (Geometry::new(&samples::superblock()), Vec::new());
+    let limits = KeyLimits {
+        key_len_max: KEY_LEN_MAX as u32,
+        metadata_len_max: METADATA_LEN_MAX as u32,
+    };
+    let (listed, base) = (&sample.directory[0], &sample.header);
+    decode_section(&bytes, listed, 0, base, &geometry, limits, &mut |e| {
+        found.push(samples::OwnedEntry::of(e));
+    })
+    .unwrap();
+    assert_eq!(found, [entry]);
+}
+
+#[test]
 fn payload_checksum_is_pinned() {
     let header = samples::slot_header();
     let payload: Vec<u8> = (0..65_000_u32).map(|i| ((i * 31) >> 3) as u8).collect();
@@ -101,9 +179,15 @@ fn decode_image(
     bytes: &[u8],
     sample: &samples::SampleBase,
 ) -> Result<Vec<samples::OwnedEntry>, Corruption> {
-    // The stored length is not in the section: zeros at its end are padding, and no stored
-    // section ends with a zero byte by construction of the sample.
-    let stored_len = bytes.iter().rposition(|&byte| byte != 0).unwrap() + 1;
+    // The stored length is not in an image: it is the plain one's, or ends with the last byte that
+    // is not padding, which a zstd frame of the sample does not end with.
+    let plain = bytes[60..64] == [0; 4];
+    let padding_at = bytes.iter().rposition(|&byte| byte != 0).unwrap() + 1;
+    let stored_len = if plain {
+        64 + sample.directory[0].raw_len as usize
+    } else {
+        padding_at
+    };
     let checksum = crc32fast::hash(&bytes[..stored_len]).into();
     let entry = DirectoryEntry {
         stored_len: stored_len as u64,

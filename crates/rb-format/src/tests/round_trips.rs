@@ -15,9 +15,19 @@ fn metadata() -> impl Strategy<Value = Vec<u8>> {
     len.prop_flat_map(|len| prop::collection::vec(any::<u8>(), len))
 }
 
+/// The first slot and further ones, each once.
+fn slots() -> impl Strategy<Value = (u32, Vec<u32>)> {
+    let more = prop_oneof![4 => Just(0), 2 => 1..9_usize, 1 => Just(VALUE_SLOTS_MAX - 1)];
+    (any::<u32>(), 1..1_000_000_u32, more).prop_map(|(first, step, more)| {
+        // At most 255 steps of less than 2^20: no slot comes round again.
+        let slots = (1..=more as u32).map(|n| first.wrapping_add(n * step));
+        (first, slots.collect())
+    })
+}
+
 #[derive(Clone, Debug)]
 enum Op {
-    Put(Vec<u8>, Vec<u8>, u32, u64, u32, u32, u16),
+    Put(Vec<u8>, Vec<u8>, (u32, Vec<u32>), u64, u32, u32, [u16; 4]),
     Remove(Vec<u8>, u64),
     BadSlot(u32),
     Close,
@@ -26,13 +36,16 @@ enum Op {
 impl Op {
     fn record(&self) -> Record<'_> {
         match self {
-            Op::Put(key, metadata, slot, generation, len, checksum, placement) => Record::Put {
+            Op::Put(key, metadata, (slot, more), generation, len, checksum, small) => Record::Put {
                 key,
                 slot: *slot,
+                more: MoreSlots::from(&more[..]),
                 generation: Generation(*generation),
                 payload_len: *len,
                 payload_checksum: (*checksum).into(),
-                placement: *placement,
+                placement: small[0],
+                policy: small[1],
+                expiry: u32::from(small[2]) << 16 | u32::from(small[3]),
                 metadata,
             },
             Op::Remove(key, generation) => Record::Remove {
@@ -48,7 +61,7 @@ impl Op {
 fn op() -> impl Strategy<Value = Op> {
     let len = 1..=VALUE_LEN_MAX as u32;
     prop_oneof![
-        4 => (key(), metadata(), any::<u32>(), any::<u64>(), len, any::<u32>(), any::<u16>())
+        4 => (key(), metadata(), slots(), any::<u64>(), len, any::<u32>(), any::<[u16; 4]>())
             .prop_map(|(k, m, s, g, l, c, p)| Op::Put(k, m, s, g, l, c, p)),
         2 => (key(), any::<u64>()).prop_map(|(k, g)| Op::Remove(k, g)),
         1 => any::<u32>().prop_map(Op::BadSlot),
@@ -80,16 +93,22 @@ proptest! {
 
     #[test]
     fn slot_headers(
-        key in key(), metadata in metadata(), slot: u32, generation: u64,
-        payload_len in 1..=VALUE_LEN_MAX as u32, checksum: u32, placement: u16,
+        key in key(), metadata in metadata(), slots in slots(), generation: u64,
+        payload_len in 1..=VALUE_LEN_MAX as u32, checksum: u32,
+        placement: u16, policy: u16,
+        expiry: u32,
     ) {
+        let (slot, more) = slots;
         let header = SlotHeader {
             generation: Generation(generation),
             slot,
+            more: more.into(),
             key_hash: key_hash(&ID.uuid, &key),
             payload_len,
             payload_checksum: checksum.into(),
             placement,
+            policy,
+            expiry,
             key: key.into(),
             metadata: metadata.into(),
         };
@@ -98,6 +117,44 @@ proptest! {
         header.encode_into(&ID, &mut bytes);
         prop_assert_eq!(&bytes[FORMAT_BLOCK..], &[0xff; 3]);
         prop_assert_eq!(SlotHeader::decode(&bytes, &ID), Ok(header));
+    }
+
+    #[test]
+    fn continuations(
+        slot: u32, step in 1..u32::MAX, generation: u64, more_slots in 1..=u8::MAX,
+        number: u8,
+    ) {
+        let header = Continuation {
+            generation: Generation(generation),
+            slot,
+            first_slot: slot.wrapping_add(step),
+            number: number % more_slots + 1,
+            more_slots,
+        };
+        let mut bytes = vec![0xff; FORMAT_BLOCK];
+        header.encode_into(&ID, &mut bytes);
+        prop_assert_eq!(Continuation::decode(&bytes, &ID), Ok(header));
+    }
+
+    /// What a value needs is what its slots are checked for, and one slot more or fewer is refused.
+    #[test]
+    fn slots_of_values(payload_len in 1..=VALUE_LEN_MAX) {
+        let geometry = Geometry::new(&samples::superblock());
+        let Some((class, count)) = geometry.slots_for(payload_len) else {
+            prop_assert!(payload_len > 256 << 20);
+            return Ok(());
+        };
+        let first = geometry.class_slots(class)[0].start;
+        let more: Vec<u32> = (1..count as u32).map(|n| first + n).collect();
+        let check = |more: &[u32]| {
+            geometry.check_slots("value", first, MoreSlots::from(more), payload_len as u32)
+        };
+        prop_assert_eq!(check(&more), Ok(()));
+        if let Some(fewer) = count.checked_sub(2) {
+            prop_assert!(check(&more[..fewer]).is_err());
+        }
+        let one_more = [more, vec![first + count as u32]].concat();
+        prop_assert!(check(&one_more).is_err());
     }
 
     /// All records come back in order, whatever is sealed when, and the blocks form a chain.
@@ -141,7 +198,13 @@ proptest! {
         (sequence, anchor, floor, entries) in (1..=SEQUENCE_MAX, any::<u64>(), any::<u64>(), any::<u64>()),
         (recency_now, sections, blocks) in (any::<u32>(), any::<u32>(), 1..1_000_000_u64),
         bad_slots in prop::collection::btree_set(any::<u32>(), 0..40),
+        bad_blocks in prop::collection::btree_set(0..=i64::MAX as u64 / 4096, 0..=BAD_BLOCKS_MAX),
+        lifetime: [u64; 8],
     ) {
+        let [slot_bytes, log_bytes, base_bytes, discarded_bytes, puts, removes, evictions, openings] = lifetime;
+        let lifetime = LifetimeCounters {
+            slot_bytes, log_bytes, base_bytes, discarded_bytes, puts, removes, evictions, openings,
+        };
         let header = BaseHeader {
             identity: ID,
             base_sequence: sequence,
@@ -154,6 +217,8 @@ proptest! {
             directory_offset: blocks * FORMAT_BLOCK as u64,
             directory_len: entries,
             directory_checksum: anchor,
+            lifetime,
+            bad_blocks: bad_blocks.into_iter().collect(),
             bad_slots: bad_slots.into_iter().collect(),
         };
         prop_assert_eq!(BaseHeader::decode(&header.encode()[..], &ID), Ok(header));
@@ -161,26 +226,33 @@ proptest! {
 
     #[test]
     fn sections(
-        keys in prop::collection::vec((key(), metadata(), any::<u64>(), any::<u32>()), 1..60),
+        keys in prop::collection::vec((key(), metadata(), any::<u64>(), any::<u32>(), 0..6_u32), 1..60),
         zstd: bool,
     ) {
         let sb = samples::superblock();
         let geometry = Geometry::new(&sb);
         let entries: Vec<_> = keys
             .into_iter()
-            .map(|(key, metadata, number, small)| {
+            .map(|(key, metadata, number, small, more)| {
+                // The last slots are those of the largest class.
+                let last = geometry.slots() - 1;
+                let slot = if more == 0 { small % geometry.slots() } else { last };
+                let more: Vec<u32> = (1..=more).map(|n| last - n * 7).collect();
                 let entry = BaseEntry {
                     key: &[],
                     metadata: &[],
                     key_hash: key_hash(&ID.uuid, &key),
-                    slot: small % geometry.slots(),
+                    slot,
+                    more: MoreSlots::NONE,
                     generation: Generation(1 + number % (3 << Generation::COUNTER_BITS)),
-                    payload_len: 1 + small % 65_536,
+                    payload_len: ((more.len() as u32) << 20) + 1 + small % 65_536,
                     payload_checksum: number >> 32,
                     placement: small as u16,
+                    policy: number as u16,
+                    expiry: small ^ number as u32,
                     recency: small,
                 };
-                samples::OwnedEntry { key, metadata, entry }
+                samples::OwnedEntry { key, metadata, more, entry }
             })
             .collect();
         let compression = if zstd { Compression::Zstd { level: 3 } } else { Compression::Plain };
@@ -194,6 +266,6 @@ proptest! {
             decode_section(bytes, entry, number as u32, &base.header, &geometry, limits, &mut each)
                 .unwrap();
         }
-        prop_assert_eq!(found, entries);
+        prop_assert_eq!(found, samples::by_range(entries));
     }
 }

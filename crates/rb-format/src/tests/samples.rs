@@ -52,10 +52,25 @@ pub(crate) fn superblock_of_three_runs() -> Superblock {
             offset: 5 * MIB,
             bytes: 3 * MIB,
         },
-        log: Region {
+        policy: Region {
             offset: 8 * MIB,
             bytes: MIB,
         },
+        log: Region {
+            offset: 9 * MIB,
+            bytes: MIB,
+        },
+        log_2: Region {
+            offset: 110 * MIB,
+            bytes: MIB,
+        },
+        formatted_at: 1_767_225_600,
+        features: Features {
+            compatible: 1 << 40,
+            read_only_compatible: 3,
+            incompatible: 1 << 63,
+        },
+        label: core::array::from_fn(|i| i as u8 ^ 0x3c),
         runs: vec![
             run(1, 10 * MIB, MIB + 4096, 20),
             run(0, 40 * MIB, 68 << 10, 1000),
@@ -77,26 +92,127 @@ pub(crate) fn slot_header() -> SlotHeader {
     SlotHeader {
         generation: Generation::new(7, 123_456).unwrap(),
         slot: 4711,
+        more: Box::default(),
         key_hash: key_hash(&ID.uuid, &key),
         payload_len: 65_000,
         payload_checksum: 0xdead_beef,
         placement: 3,
+        policy: 0x1234,
+        expiry: 86_400,
         key,
         metadata: (*b"bf16[2,16,128]").into(),
     }
 }
 
+/// The third of four slots of a value.
+pub(crate) fn continuation() -> Continuation {
+    Continuation {
+        generation: Generation::new(7, 123_456).unwrap(),
+        slot: 40_123,
+        first_slot: 4711,
+        number: 2,
+        more_slots: 3,
+    }
+}
+
+/// The header of the longest value there is: the longest key and metadata, and as many slots as a
+/// value can have, scattered over the larger class of [`superblock`].
+pub(crate) fn longest() -> SlotHeader {
+    let mut numbers = Numbers(256);
+    let mut bytes = |len| -> Box<[u8]> { (0..len).map(|_| numbers.next() as u8).collect() };
+    let (key, metadata) = (bytes(KEY_LEN_MAX), bytes(METADATA_LEN_MAX));
+    // 389 and 1000 have no common factor, so no slot comes twice.
+    let slot = |n: u32| 40_000 + n * 389 % 1000;
+    SlotHeader {
+        generation: Generation::new(3, 99).unwrap(),
+        slot: slot(0),
+        more: (1..256).map(slot).collect(),
+        key_hash: key_hash(&ID.uuid, &key),
+        payload_len: (255 << 20) + 12_345,
+        payload_checksum: 0x0102_0304,
+        placement: 2,
+        policy: 0xffff,
+        expiry: u32::MAX,
+        key,
+        metadata,
+    }
+}
+
+/// The headers of its further slots, in order.
+pub(crate) fn longest_continuations() -> Vec<Continuation> {
+    let first = longest();
+    (1..=u8::MAX)
+        .zip(first.more.iter())
+        .map(|(number, &slot)| Continuation {
+            generation: first.generation,
+            slot,
+            first_slot: first.slot,
+            number,
+            more_slots: 255,
+        })
+        .collect()
+}
+
+/// Its record in the log.
+pub(crate) fn longest_record(header: &SlotHeader) -> Record<'_> {
+    Record::Put {
+        key: &header.key,
+        slot: header.slot,
+        more: MoreSlots::from(&*header.more),
+        generation: header.generation,
+        payload_len: header.payload_len,
+        payload_checksum: header.payload_checksum,
+        placement: header.placement,
+        policy: header.policy,
+        expiry: header.expiry,
+        metadata: &header.metadata,
+    }
+}
+
+/// Its entry in a base.
+pub(crate) fn longest_entry(header: &SlotHeader) -> OwnedEntry {
+    OwnedEntry::of(BaseEntry {
+        key: &header.key,
+        metadata: &header.metadata,
+        key_hash: header.key_hash,
+        slot: header.slot,
+        more: MoreSlots::from(&*header.more),
+        generation: header.generation,
+        payload_len: header.payload_len,
+        payload_checksum: header.payload_checksum,
+        placement: header.placement,
+        policy: header.policy,
+        expiry: header.expiry,
+        recency: 4,
+    })
+}
+
 /// Every kind of record.
-pub(crate) fn records() -> [Record<'static>; 4] {
+pub(crate) fn records() -> [Record<'static>; 5] {
     [
         Record::Put {
             key: b"key of a put",
             slot: 12,
+            more: MoreSlots::NONE,
             generation: Generation::new(7, 1).unwrap(),
             payload_len: 4096,
             payload_checksum: 0x0bad_cafe,
             placement: 1,
+            policy: 0x0201,
+            expiry: 77,
             metadata: b"meta",
+        },
+        Record::Put {
+            key: b"key of a large put",
+            slot: 40_012,
+            more: MoreSlots::from(&[40_900, 40_001][..]),
+            generation: Generation::new(7, 3).unwrap(),
+            payload_len: 3 << 20,
+            payload_checksum: 0x0bad_cafe,
+            placement: 0,
+            policy: 0,
+            expiry: 0,
+            metadata: b"",
         },
         Record::Remove {
             key: b"key of a remove",
@@ -141,6 +257,7 @@ impl Numbers {
 pub(crate) struct OwnedEntry {
     pub(crate) key: Vec<u8>,
     pub(crate) metadata: Vec<u8>,
+    pub(crate) more: Vec<u32>,
     pub(crate) entry: BaseEntry<'static>,
 }
 
@@ -149,9 +266,11 @@ impl OwnedEntry {
         OwnedEntry {
             key: e.key.to_vec(),
             metadata: e.metadata.to_vec(),
+            more: e.more.iter().collect(),
             entry: BaseEntry {
                 key: &[],
                 metadata: &[],
+                more: MoreSlots::NONE,
                 ..e
             },
         }
@@ -161,6 +280,7 @@ impl OwnedEntry {
         BaseEntry {
             key: &self.key,
             metadata: &self.metadata,
+            more: MoreSlots::from(&*self.more),
             ..self.entry
         }
     }
@@ -177,15 +297,19 @@ pub(crate) fn entries(count: usize, slots: u32, seed: u64) -> Vec<OwnedEntry> {
             metadata: &[],
             key_hash: key_hash(&ID.uuid, &key),
             slot: (numbers.next() % u64::from(slots)) as u32,
+            more: MoreSlots::NONE,
             generation: Generation::new(3, numbers.next() % (4 * count as u64)).unwrap(),
             payload_len: 65_536,
             payload_checksum: numbers.next() >> 32,
             placement: 0,
+            policy: 0,
+            expiry: 0,
             recency: (numbers.next() % count as u64) as u32,
         };
         OwnedEntry {
             key,
             metadata: Vec::new(),
+            more: Vec::new(),
             entry,
         }
     };
@@ -206,7 +330,13 @@ pub(crate) struct SampleBase {
     pub(crate) region_bytes: u64,
 }
 
-/// Puts `entries` into as many sections as they need.
+/// The same entries in the order of their hash ranges, as a base has them.
+pub(crate) fn by_range(mut entries: Vec<OwnedEntry>) -> Vec<OwnedEntry> {
+    entries.sort_by_key(|e| section_range(e.entry.key_hash));
+    entries
+}
+
+/// Puts `entries` into as many sections as they need, range by range.
 pub(crate) fn base(entries: &[OwnedEntry], compression: Compression) -> SampleBase {
     let position = LogPosition {
         sequence: 50,
@@ -214,11 +344,14 @@ pub(crate) fn base(entries: &[OwnedEntry], compression: Compression) -> SampleBa
     };
     let (mut directory, mut sections) = (Vec::new(), Vec::new());
     let mut offset = FORMAT_BLOCK as u64;
-    let mut left = entries;
-    while !left.is_empty() {
-        let mut builder = SectionBuilder::new(0..=u64::MAX, position);
+    let ordered = by_range(entries.to_vec());
+    let mut left = &ordered[..];
+    while let Some(first) = left.first() {
+        let range = section_range(first.entry.key_hash);
+        let mut builder = SectionBuilder::new(range, position);
         let taken = left
             .iter()
+            .take_while(|e| section_range(e.entry.key_hash) == range)
             .take_while(|e| builder.push(&e.borrowed()))
             .count();
         left = &left[taken..];
@@ -242,9 +375,20 @@ pub(crate) fn base(entries: &[OwnedEntry], compression: Compression) -> SampleBa
         directory_offset: offset,
         directory_len: encoded.len,
         directory_checksum: encoded.checksum,
+        lifetime: LifetimeCounters {
+            slot_bytes: 1 << 50,
+            log_bytes: 1 << 40,
+            base_bytes: 1 << 41,
+            discarded_bytes: 1 << 42,
+            puts: 1_000_001,
+            removes: 1002,
+            evictions: 900_003,
+            openings: 4,
+        },
+        bad_blocks: vec![520, 100_000],
         bad_slots: vec![5, 77, 40_999],
     };
-    let region_bytes = offset + encoded.bytes.len() as u64;
+    let region_bytes = offset + encoded.bytes.len() as u64 + FORMAT_BLOCK as u64;
     SampleBase {
         header,
         directory,
@@ -254,15 +398,28 @@ pub(crate) fn base(entries: &[OwnedEntry], compression: Compression) -> SampleBa
     }
 }
 
-/// A few entries of differing lengths, with metadata.
+/// A few entries of differing lengths, with metadata, some of several slots, all of the first hash
+/// range.
 pub(crate) fn varied_entries() -> Vec<OwnedEntry> {
+    let mut numbers = Numbers(1);
     let mut entries = entries(100, 41_000, 42);
     for (i, e) in entries.iter_mut().enumerate() {
         e.key.truncate(1 + i % 32);
+        while section_range(key_hash(&ID.uuid, &e.key)) != 0 {
+            e.key.fill_with(|| numbers.next() as u8);
+        }
         e.metadata = vec![i as u8; i % 33];
         e.entry.key_hash = key_hash(&ID.uuid, &e.key);
         e.entry.payload_len = 1 + i as u32;
         e.entry.placement = i as u16 % 3;
+        e.entry.policy = (i as u16 % 4) << 8;
+        e.entry.expiry = (i as u32 % 2) * 100_000;
+        if i % 10 == 9 {
+            let slot = 40_000 + i as u32;
+            e.entry.slot = slot;
+            e.more = (1..=i as u32 / 10).map(|n| slot + 100 * n).collect();
+            e.entry.payload_len = (e.more.len() << 20) as u32 + 1 + i as u32;
+        }
     }
     entries
 }

@@ -88,12 +88,13 @@ fn loom_free_list_hands_a_slot_to_one_owner() {
 fn loom_quarantine_against_a_late_write() {
     model(Bounds { quick: 3, full: 5 }, 2, |world| {
         let failing = start(&world, |world| {
-            let reservation = world.reserve(KEY, PutMode::Replace);
-            let slot = world.take_slot();
+            let Some(slot) = world.take_slot() else {
+                return;
+            };
+            let reservation = world.reserve(KEY, slot, PutMode::Replace);
             world
                 .guard(KEY)
                 .cancel(reservation.expect("it replaces"), KEY);
-            let Some(slot) = slot else { return };
             world.index.quarantine(slot);
             world.write(slot, GARBAGE);
             world.index.settle_quarantined(slot, Fate::Free);
@@ -116,13 +117,11 @@ fn loom_discard_against_removes_and_puts() {
         world.index.discard_freed(0, true);
         world.put(KEY);
         let discarder = start(&world, |world| {
-            let mark = world.index.mark_freed();
-            // A commit: what is queued now is durable.
-            let durable = world.log.lock().expect("no model panics with it").len();
-            world.index.allow_discards(&mark);
+            world.commit();
             let mut taken = Vec::new();
             world.index.take_freed(0, 2, &mut taken);
             let log = world.log.lock().expect("no model panics with it");
+            let durable = world.durable.load(Ordering::Relaxed) as usize;
             for &slot in &taken {
                 let owner = log[..durable]
                     .iter()
@@ -178,5 +177,61 @@ fn loom_snapshot_against_writers() {
                 .all(|&shown| shown == 1 || Some(shown) == new),
             "only what was there is shown"
         );
+    });
+}
+
+/// A put drew its generation before it took its slot, so a later owner of a slot could have the lower one. Recovery takes
+/// the highest claim of a slot, and dropped a value that was acknowledged and synced.
+#[test]
+fn loom_the_owners_of_a_slot_ascend() {
+    model(Bounds { quick: 4, full: 6 }, 1, |world| {
+        let others = [
+            start(&world, |world| world.put(KEY)),
+            start(&world, |world| world.put(FAR)),
+        ];
+        world.put(OTHER);
+        world.remove(OTHER);
+        others.into_iter().for_each(|other| drop(other.join()));
+        world.put(OTHER);
+    });
+}
+
+/// A put that takes a slot, fails before it writes and gives the slot back leaves what a replay finds as it is.
+#[test]
+fn loom_take_fail_give_back() {
+    model(Bounds { quick: 3, full: 5 }, 2, |world| {
+        let failing = start(&world, |world| {
+            let Some(slot) = world.take_slot() else {
+                return;
+            };
+            if let Some(reservation) = world.reserve(KEY, slot, PutMode::Replace) {
+                world.guard(KEY).cancel(reservation, KEY);
+            }
+            world.index.give_back(&[slot]);
+        });
+        let writer = start(&world, |world| world.put(FAR));
+        world.put(KEY);
+        world.remove(KEY);
+        world.put(OTHER);
+        failing.join().unwrap();
+        writer.join().unwrap();
+        assert_eq!(world.counts().reserved, 0);
+    });
+}
+
+/// The slot that a replacement or a remove frees waits for their record: each slot that is handed out as free is looked
+/// up in what is durable.
+#[test]
+fn loom_freed_slots_wait_for_their_records() {
+    model(Bounds { quick: 3, full: 5 }, 3, |world| {
+        world.put(KEY);
+        world.commit();
+        let committer = start(&world, World::commit);
+        let other = start(&world, |world| world.put(FAR));
+        world.put(KEY);
+        world.remove(KEY);
+        world.put(OTHER);
+        committer.join().unwrap();
+        other.join().unwrap();
     });
 }

@@ -32,7 +32,7 @@ struct Step {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    (0..12_u8, 0..KEYS, any::<u16>()).prop_map(|(what, key, pick)| Step {
+    (0..13_u8, 0..KEYS, any::<u16>()).prop_map(|(what, key, pick)| Step {
         what,
         key,
         pick: pick.into(),
@@ -45,9 +45,12 @@ struct Model {
     /// Keys without a lease, least recently used first.
     order: Vec<u64>,
     leases: Vec<(u64, Lease)>,
-    /// Announced puts with whether the model expects a refusal.
-    puts: Vec<(u64, Reservation, Option<Published>)>,
+    /// Announced puts with their slots, and whether the model expects a refusal.
+    puts: Vec<(u64, SlotId, Reservation, Option<Published>)>,
     generation: u64,
+    /// The ticket that is durable, and for each slot the one that it waits for and whether strictly.
+    durable: u64,
+    holds: HashMap<SlotId, (u64, bool)>,
 }
 
 impl Model {
@@ -60,6 +63,8 @@ impl Model {
             leases: Vec::new(),
             puts: Vec::new(),
             generation: 0,
+            durable: 0,
+            holds: HashMap::new(),
         }
     }
 
@@ -74,43 +79,43 @@ impl Model {
         self.generation += 1;
         let Step { what, key, pick } = step;
         match what {
-            0..=1 => self.announce(key),
+            0..=1 => self.announce(pick, key),
             2..=4 => self.publish(pick),
-            5 => self.remove(key),
+            5 => self.remove(pick, key),
             6 => self.lease(key),
             7 => self.release(pick),
             8 => self.touch(key),
             9 => self.evict_oldest((pick % 2) as u8),
             10 => self.cancel(pick),
+            11 => self.make_durable(pick),
             _ => self.forget(pick, key),
         }
     }
 
-    fn announce(&mut self, key: u64) {
+    fn announce(&mut self, pick: usize, key: u64) {
+        let Some(slot) = self.slot((pick % 2) as u8, key) else {
+            return;
+        };
         let reserve = self.guard(key).reserve(
             hash_of(key),
             &key.to_le_bytes(),
+            slot,
             self.generation,
             PutMode::Replace,
         );
         let Reserve::Reserved(reservation) = reserve else {
             panic!("Replace always reserves")
         };
-        self.puts.push((key, reservation, None));
+        self.puts.push((key, slot, reservation, None));
     }
 
-    /// Publishes a random announced put in a slot that is taken or made free by eviction.
+    /// Publishes a random announced put.
     fn publish(&mut self, pick: usize) {
         if self.puts.is_empty() {
             return;
         }
         let at = pick / 2 % self.puts.len();
-        let (key, reservation, refusal) = self.puts.swap_remove(at);
-        let class = (pick % 2) as u8;
-        let Some(slot) = self.slot(class, key) else {
-            self.guard(key).cancel(reservation, &key.to_le_bytes());
-            return;
-        };
+        let (key, slot, reservation, refusal) = self.puts.swap_remove(at);
         let generation = reservation.generation();
         let live = self.live.get(&key).copied();
         let expected = match (refusal, live) {
@@ -123,11 +128,25 @@ impl Model {
             _ => Published::Inserted,
         };
         let bytes = key.to_le_bytes();
-        let published = self
-            .guard(key)
-            .publish(reservation, &bytes, new_entry(slot));
+        let strict = pick.is_multiple_of(2);
+        let mut guard = self.guard(key);
+        let published = guard.publish(reservation, &bytes, new_entry(slot));
+        guard.recorded(self.generation, strict);
+        let waits = (self.generation > self.durable).then_some(self.generation);
+        let inserted = matches!(published, Published::Inserted | Published::Replaced { .. });
+        if inserted {
+            assert_eq!(
+                guard.ticket_of(hash_of(key), &bytes),
+                waits.unwrap_or(0),
+                "the entry is durable with its record"
+            );
+        }
+        drop(guard);
         assert_eq!(published, expected);
-        if matches!(published, Published::Inserted | Published::Replaced { .. }) {
+        if inserted {
+            if let Published::Replaced { slot, .. } = published {
+                self.hold(slot, strict);
+            }
             self.drop_live(key);
             self.live.insert(
                 key,
@@ -142,9 +161,29 @@ impl Model {
         }
     }
 
+    fn hold(&mut self, slot: SlotId, strict: bool) {
+        self.holds.insert(slot, (self.generation, strict));
+    }
+
+    /// Some of the changes so far are durable.
+    fn make_durable(&mut self, pick: usize) {
+        self.durable = self
+            .durable
+            .max(self.generation - self.generation.min(pick as u64 % 4));
+        self.index.set_durable(self.durable);
+    }
+
+    /// A slot that waits for what freed it is taken last, or not at all.
     fn slot(&mut self, class: u8, key: u64) -> Option<SlotId> {
         let mut taken = Vec::new();
         if self.index.take_free(class, 1, &mut taken) == 1 {
+            let (ticket, _) = self.holds.remove(&taken[0]).unwrap_or_default();
+            assert!(ticket <= self.durable, "{taken:?} waits for {ticket}");
+            return taken.pop();
+        }
+        if self.index.take_early(class, 1, &mut taken) == 1 {
+            let (_, strict) = self.holds.remove(&taken[0]).unwrap_or_default();
+            assert!(!strict, "{taken:?} was taken although it is held");
             return taken.pop();
         }
         let shard = self.index.shard_of(hash_of(key));
@@ -165,6 +204,7 @@ impl Model {
             (known.slot, known.generation)
         );
         self.drop_live(victim);
+        self.holds.remove(&known.slot);
         Some(known.slot)
     }
 
@@ -172,8 +212,9 @@ impl Model {
     fn cancel(&mut self, pick: usize) {
         if !self.puts.is_empty() {
             let at = pick % self.puts.len();
-            let (key, reservation, _) = self.puts.swap_remove(at);
+            let (key, slot, reservation, _) = self.puts.swap_remove(at);
             self.guard(key).cancel(reservation, &key.to_le_bytes());
+            self.index.give_back(&[slot]);
         }
     }
 
@@ -191,10 +232,14 @@ impl Model {
         }
     }
 
-    fn remove(&mut self, key: u64) {
-        let removed = self
-            .guard(key)
-            .remove(hash_of(key), &key.to_le_bytes(), self.generation);
+    fn remove(&mut self, pick: usize, key: u64) {
+        let mut guard = self.guard(key);
+        let removed = guard.remove(hash_of(key), &key.to_le_bytes(), self.generation);
+        guard.recorded(self.generation, pick.is_multiple_of(2));
+        drop(guard);
+        if let Some(removed) = &removed {
+            self.hold(removed.slot, pick.is_multiple_of(2));
+        }
         assert_eq!(
             removed.map(|r| r.generation),
             self.live.get(&key).map(|k| k.generation)
@@ -268,7 +313,7 @@ impl Model {
     }
 
     fn settle_puts(&mut self, key: u64, generation: u64, what: Published) {
-        for (other, reservation, refusal) in &mut self.puts {
+        for (other, _, reservation, refusal) in &mut self.puts {
             if *other == key && reservation.generation() < generation && refusal.is_none() {
                 *refusal = Some(what);
             }
@@ -295,7 +340,7 @@ impl Model {
             total(&|c| c.free),
         );
         let (live, retired) = (self.live.len() as u64, retired.len() as u64);
-        let capacity = CLASSES * u64::from(SLOTS_PER_CLASS);
+        let capacity = CLASSES * u64::from(SLOTS_PER_CLASS) - self.puts.len() as u64;
         let expected = (live, retired, capacity - live - retired);
         if seen != expected {
             return Err(format!(

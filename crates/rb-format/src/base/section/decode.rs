@@ -13,7 +13,8 @@ use super::{BaseEntry, DirectoryEntry, SECTION_ENTRIES_MAX, SECTION_RAW_MAX, Sec
 use crate::base::BaseHeader;
 use crate::corruption::{equals, in_range};
 use crate::magic::MAGIC_SECTION;
-use crate::{Corruption, FORMAT_VERSION, Generation, Geometry, block, key_hash};
+use crate::more_slots::MORE_SLOT_LEN;
+use crate::{Corruption, FORMAT_VERSION, Generation, Geometry, MoreSlots, block, key_hash};
 
 /// The longest key and metadata that a store takes, from its superblock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,9 +56,9 @@ pub fn decode_section(
 /// `bytes` are those read at `entry.offset`; `entry` comes from
 /// [`decode_directory`](crate::decode_directory), `section` is its number there. Before the
 /// first call the checksum has been checked, over the stored bytes, which name store, epoch,
-/// base and section. Every entry is checked before it is handed out: its slot exists, key and
-/// metadata keep to `limits`, the payload fits the slot, the generation was given out before the
-/// base was taken, the key's hash is in the section's range. Memory: the raw length, at most [`SECTION_RAW_MAX`],
+/// base and section. Every entry is checked before it is handed out: its slots exist and hold its
+/// payload ([`Geometry::check_slots`]), key and metadata keep to `limits`, the generation was given
+/// out before the base was taken, the key's hash is in the section's range. Memory: the raw length, at most [`SECTION_RAW_MAX`],
 /// in `scratch`, besides `bytes`.
 ///
 /// # Errors
@@ -193,10 +194,15 @@ fn walk(
         Planes::split(raw, entries).ok_or_else(|| short(columns::PLANES * entries))?;
     // At most SECTION_ENTRIES_MAX times 65,535.
     let keys_len = planes.sum(columns::KEY_LEN, columns::METADATA_LEN - columns::KEY_LEN) as usize;
-    let mut keys;
+    let metadata_len = columns::SLOT - columns::METADATA_LEN;
+    let metadata_len = planes.sum(columns::METADATA_LEN, metadata_len) as usize;
+    let (mut keys, mut metadata_left);
     (keys, rest) = rest
         .split_at_checked(keys_len)
         .ok_or_else(|| short(keys_len))?;
+    (metadata_left, rest) = rest
+        .split_at_checked(metadata_len)
+        .ok_or_else(|| short(metadata_len))?;
     let mut rows = Rows::new();
     let mut together = Vec::with_capacity(ROWS);
     for first in (0..entries).step_by(ROWS) {
@@ -212,25 +218,35 @@ fn walk(
                 payload_checksum,
                 placement,
                 recency,
+                policy,
+                expiry,
+                more_slots,
             ] = rows.get(row);
-            let (key, metadata);
+            let (key, metadata, more);
             // The keys area is as long as all key lengths together.
             (key, keys) = keys
                 .split_at_checked(key_len as usize)
                 .ok_or_else(|| short(keys_len))?;
-            (metadata, rest) = rest
+            (metadata, metadata_left) = metadata_left
                 .split_at_checked(metadata_len as usize)
                 .ok_or_else(|| short(metadata_len as usize))?;
+            let more_len = more_slots as usize * MORE_SLOT_LEN;
+            (more, rest) = rest
+                .split_at_checked(more_len)
+                .ok_or_else(|| short(more_len))?;
             // No number is longer than its planes.
             let entry_found = BaseEntry {
                 key,
                 metadata,
                 key_hash: key_hash(&header.identity.uuid, key),
                 slot: slot as u32,
+                more: MoreSlots::stored(more),
                 generation: Generation(generation),
                 payload_len: payload_len as u32,
                 payload_checksum,
                 placement: placement as u16,
+                policy: policy as u16,
+                expiry: expiry as u32,
                 recency: recency as u32,
             };
             check_entry(
@@ -272,24 +288,7 @@ fn check_entry(
         0,
         metadata_len_max.into(),
     )?;
-    let Some(capacity) = geometry.slot_capacity(found.slot) else {
-        let max = u64::from(geometry.slots()).saturating_sub(1);
-        let slot = found.slot.into();
-        return Err(Corruption::Field {
-            what: WHAT,
-            field: "slot",
-            found: slot,
-            min: 0,
-            max,
-        });
-    };
-    in_range(
-        WHAT,
-        "payload length",
-        found.payload_len.into(),
-        1,
-        capacity,
-    )?;
+    geometry.check_slots(WHAT, found.slot, found.more, found.payload_len)?;
     in_range(
         WHAT,
         "payload checksum",

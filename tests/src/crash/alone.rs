@@ -1,0 +1,187 @@
+//! What needs the store for itself: restarts, emptying, and faults that a run brings about step by step.
+
+use rb_core::Store;
+use rb_io::OpKind;
+
+use super::oracle::{ABSENT, Why};
+use super::states::State;
+use super::steps::EIO;
+use super::values::number;
+use super::world::World;
+
+impl World {
+    /// One of them.
+    pub(super) fn alone(&self) {
+        match self.random(12) {
+            0 => self.break_a_slot(),
+            1 | 2 => self.fail_a_discard(),
+            3 | 4 => self.damage_a_slot(),
+            5..10 => self.drop_and_open(),
+            10 => self.empty(),
+            _ => self.format_again(),
+        }
+    }
+
+    /// Closes the store and opens it again, while others may run. No crash, so nothing may be missing. A close during
+    /// another shares its answer.
+    pub(super) fn close(&self) {
+        let Some(store) = self.store() else { return };
+        let others = std::mem::replace(&mut self.lock().closing, true);
+        self.trace(|| "close".into());
+        let closed = store.close();
+        drop(store);
+        self.trace(|| format!("close: {closed:?}"));
+        if let Err(error) = &closed {
+            self.fail(format!("close failed: {error}"));
+        }
+        if !others {
+            self.shut();
+            let acknowledged = self.lock().oracle.acknowledged();
+            self.are_durable(&acknowledged, Why::Close);
+            self.reopen(true);
+        }
+    }
+
+    /// Drops the store and opens it again. That commits what was acknowledged.
+    fn drop_and_open(&self) {
+        let acknowledged = self.lock().oracle.acknowledged();
+        self.trace(|| "drop".into());
+        self.shut();
+        self.are_durable(&acknowledged, Why::Close);
+        self.reopen(false);
+    }
+
+    fn reopen(&self, closed: bool) {
+        if let Err(why) = self.open(|_| {}) {
+            return self.fail(format!("reopening: {why}"));
+        }
+        let Some(store) = self.store() else { return };
+        let report = store.recovery();
+        if let Some(lost) = &report.lost_metadata {
+            self.fail(format!("metadata lost without a crash: {lost}"));
+        }
+        if closed && !report.clean {
+            self.fail("a store that was closed is not clean".into());
+        }
+        self.check_found();
+    }
+
+    /// What a restart without a crash found must be what the store held.
+    fn check_found(&self) {
+        let illegal = self.lock().oracle.illegal();
+        for key in illegal {
+            let words = self.lock().oracle.explain_restart(key);
+            self.check::<()>(Err(format!("after a restart without a crash {words}")));
+        }
+    }
+
+    /// Opens the store with nothing in it.
+    pub(super) fn empty(&self) {
+        self.shut();
+        self.tell(|oracle, now| oracle.begin_emptying(false, now));
+        self.trace(|| "empty".into());
+        if let Err(why) = self.open(|options| options.start_empty = true) {
+            self.fail(format!("starting empty: {why}"));
+        }
+    }
+
+    /// Formats the device again, with the old store on it.
+    pub(super) fn format_again(&self) {
+        self.shut();
+        self.tell(|oracle, now| oracle.begin_emptying(true, now));
+        self.trace(|| "format".into());
+        if let Err(why) = self.format() {
+            return self.fail(format!("formatting again: {why}"));
+        }
+        self.tell(|oracle, now| oracle.emptied(now));
+        if let Err(why) = self.open(|_| {}) {
+            self.fail(format!("opening after a format: {why}"));
+        }
+    }
+
+    /// A discard fails, and may land all the same; what is put next may be where it lands.
+    fn fail_a_discard(&self) {
+        let Some(places) = self.places() else { return };
+        let late = self.random(3) > 0;
+        match late {
+            true => self.device.late_discard(places.slots, EIO),
+            false => self.device.fail_next(OpKind::Discard, places.slots, EIO),
+        }
+        let failures = || {
+            let store = self.store();
+            store.map_or(0, |store| store.stats().discard.failures)
+        };
+        let before = failures();
+        self.remove(4);
+        self.commit();
+        self.discard();
+        self.reach(State::LateDiscard, late && failures() > before);
+        self.put(5);
+        self.sync();
+        self.device.heal();
+    }
+
+    /// A slot fails every write, until it is given up or the run has had enough.
+    fn break_a_slot(&self) {
+        let Some(store) = self.store() else { return };
+        let slots = u64::from(store.geometry().slots());
+        let Some(offset) = store.geometry().slot_offset(self.random(slots) as u32) else {
+            return;
+        };
+        let before = bad(&store);
+        self.device
+            .fail_always(OpKind::Write, offset..offset + 1, EIO);
+        for _ in 0..24 {
+            self.put(3);
+            self.sync();
+            if bad(&store) > before {
+                break;
+            }
+        }
+        self.device.heal();
+    }
+
+    /// One byte of an entry rots on the medium.
+    fn damage_a_slot(&self) {
+        let Some(store) = self.store() else { return };
+        // What is still in the cache would be written again, whole.
+        self.sync();
+        let mut entries = Vec::new();
+        store.for_each(|entry| {
+            // Of those that must be there: what rots at the same byte a second time is whole again.
+            let sound = |key: &usize| {
+                let inside = self.lock();
+                inside
+                    .oracle
+                    .live(*key)
+                    .is_some_and(|state| state.damaged.is_none())
+            };
+            if let Some(key) = number(&entry.key).filter(sound) {
+                entries.push((key, entry.slot, entry.len));
+            }
+            true
+        });
+        if entries.is_empty() {
+            return;
+        }
+        let (key, slot, len) = entries.swap_remove(self.random(entries.len() as u64) as usize);
+        let Some(offset) = store.geometry().payload_offset(slot) else {
+            return;
+        };
+        let at = offset + self.random(u64::from(len));
+        self.trace(|| format!("rot in {key}"));
+        self.tell(|oracle, now| oracle.damaged(key, now));
+        self.device.corrupt(at..at + 1);
+        self.lock().rotten = true;
+        self.reach(State::SlotRot, true);
+        if self.get_keys(&[key]) != [Some(ABSENT)] {
+            self.fail(format!("key {key} was served, and its bytes are rotten"));
+        }
+    }
+}
+
+/// Slots that are not used any more.
+fn bad(store: &Store) -> u64 {
+    let stats = store.stats();
+    stats.index.classes.iter().map(|class| class.bad).sum()
+}

@@ -1,0 +1,53 @@
+//! Keys and values: every version of a value has bytes of its own.
+
+use rb_testkit::values::{fill, matches, next_number};
+
+use super::oracle::{ABSENT, KEYS, Version};
+use super::world::CLASSES;
+
+/// The length of a version's value: most are small, of any length; some need the larger class.
+fn length(version: Version) -> usize {
+    let mut random = u64::from(version);
+    let number = next_number(&mut random) as usize;
+    match number % 4 {
+        0 => CLASSES[0] as usize + 1 + number / 4 % (CLASSES[1] - CLASSES[0]) as usize,
+        1 => 100 + number / 4 % 400,
+        _ => 100 + number / 4 % (CLASSES[0] as usize - 99),
+    }
+}
+
+fn content(key: usize, version: Version) -> u64 {
+    (key as u64) << 32 | u64::from(version)
+}
+
+/// A version's bytes.
+pub(super) fn value(key: usize, version: Version) -> Vec<u8> {
+    let mut bytes = vec![0; length(version)];
+    bytes[..4].copy_from_slice(&version.to_le_bytes());
+    fill(content(key, version), &mut bytes[4..]);
+    bytes
+}
+
+/// Which version below `next` the bytes are, if they were ever put for the key.
+pub(super) fn version_of(key: usize, bytes: &[u8], next: Version) -> Option<Version> {
+    let head = bytes.get(..4)?;
+    let version = Version::from_le_bytes([head[0], head[1], head[2], head[3]]);
+    let rest = bytes.get(4..)?;
+    let known = (ABSENT + 1..next).contains(&version);
+    (known && bytes.len() == length(version) && matches(content(key, version), rest))
+        .then_some(version)
+}
+
+/// A key's name: every third is so long that three records fill a log block.
+pub(super) fn name(key: usize) -> Vec<u8> {
+    let mut name = vec![b'k'; if key.is_multiple_of(3) { 1000 } else { 8 }];
+    name[0] = key as u8;
+    name
+}
+
+/// The key that a name belongs to.
+pub(super) fn number(name: &[u8]) -> Option<usize> {
+    name.first()
+        .map(|key| usize::from(*key))
+        .filter(|key| *key < KEYS)
+}

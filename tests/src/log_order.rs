@@ -1,0 +1,226 @@
+//! The records of a store's log, read from its file without the store, and their order.
+//!
+//! A slot has one owner at a time, and each owner draws its generation while the slot is its own. So, in log
+//! order, the generations of each slot ascend. Where they do not, recovery, for which the highest generation of
+//! a slot wins, drops a value that was acknowledged.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use rb_format::{
+    BaseHeader, FORMAT_BLOCK, Generation, LogBlock, LogPosition, Record, SUPERBLOCK_A_OFFSET,
+    SUPERBLOCK_B_OFFSET, Superblock, log_block_offset, log_blocks,
+};
+
+/// A put or remove record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogRecord {
+    /// Sequence of its block.
+    pub block: u64,
+    /// The key.
+    pub key: Vec<u8>,
+    /// The slot of a put; none: a remove.
+    pub slot: Option<u32>,
+    /// Its generation.
+    pub generation: Generation,
+}
+
+impl fmt::Display for LogRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let key = String::from_utf8_lossy(&self.key);
+        write!(f, "block {}: ", self.block)?;
+        match self.slot {
+            Some(slot) => write!(f, "put of {key} in slot {slot}, ")?,
+            None => write!(f, "remove of {key}, ")?,
+        }
+        write!(f, "generation {}", self.generation)
+    }
+}
+
+/// What the log of a store keeps.
+#[derive(Clone, Debug)]
+pub struct Log {
+    /// Its put and remove records, in log order.
+    pub records: Vec<LogRecord>,
+    /// Sequence of the block after its last.
+    pub end: u64,
+    /// Blocks of its ring.
+    pub ring: u64,
+}
+
+/// Two puts into one slot whose generations do not ascend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Disorder {
+    /// The former owner, as the log has it.
+    pub former: LogRecord,
+    /// The later owner, with a lower or the same generation.
+    pub later: LogRecord,
+}
+
+impl fmt::Display for Disorder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Disorder { former, later } = self;
+        write!(f, "the log is out of order: {former}; then {later}")
+    }
+}
+
+/// Reads the log of the store at `path`: the chain of blocks from the position of the older base. The store must
+/// not be in use.
+///
+/// # Errors
+/// No superblock or no base is usable, or the file cannot be read.
+pub fn read_log(path: &Path) -> Result<Log, String> {
+    let file = File::open(path).map_err(|why| format!("{}: {why}", path.display()))?;
+    let superblock = superblock(&file)?;
+    let mut at = older_base(&file, &superblock)?;
+    let ring = log_blocks(&superblock.log);
+    let limit = at.sequence + ring;
+    let mut records = Vec::new();
+    while at.sequence < limit {
+        let bytes = block_at(&file, log_block_offset(&superblock.log, at.sequence))?;
+        let Ok(block) = LogBlock::decode(&bytes, &superblock.identity) else {
+            break;
+        };
+        if !block.continues(&at) {
+            break;
+        }
+        at = block.position();
+        records.extend(block.records().filter_map(|record| {
+            let (key, slot, generation) = match record {
+                Record::Put {
+                    key,
+                    slot,
+                    generation,
+                    ..
+                } => (key, Some(slot), generation),
+                Record::Remove {
+                    key, generation, ..
+                } => (key, None, generation),
+                _ => return None,
+            };
+            Some(LogRecord {
+                block: block.sequence,
+                key: key.to_vec(),
+                slot,
+                generation,
+            })
+        }));
+    }
+    Ok(Log {
+        records,
+        end: at.sequence,
+        ring,
+    })
+}
+
+/// The first two puts into one slot, in log order, whose generations do not ascend.
+#[must_use]
+pub fn first_disorder(records: &[LogRecord]) -> Option<Disorder> {
+    let mut owners: BTreeMap<u32, &LogRecord> = BTreeMap::new();
+    records.iter().find_map(|record| {
+        let former = owners.insert(record.slot?, record)?;
+        (former.generation >= record.generation).then(|| Disorder {
+            former: former.clone(),
+            later: record.clone(),
+        })
+    })
+}
+
+/// The higher of the usable copies.
+fn superblock(file: &File) -> Result<Superblock, String> {
+    let mut usable = Vec::new();
+    for offset in [SUPERBLOCK_A_OFFSET, SUPERBLOCK_B_OFFSET] {
+        usable.extend(Superblock::decode(&block_at(file, offset)?).ok());
+    }
+    let newest = usable.into_iter().max_by_key(|copy| copy.sequence);
+    newest.ok_or_else(|| "no superblock is usable".into())
+}
+
+/// Where the log of the older base begins: of the only one, if there is one.
+fn older_base(file: &File, superblock: &Superblock) -> Result<LogPosition, String> {
+    let mut positions = Vec::new();
+    for region in [&superblock.base_a, &superblock.base_b] {
+        let block = block_at(file, region.offset)?;
+        let header = BaseHeader::decode(&block, &superblock.identity).ok();
+        positions.extend(header.map(|header| header.position));
+    }
+    let older = positions.into_iter().min_by_key(|at| at.sequence);
+    older.ok_or_else(|| "no base is usable".into())
+}
+
+fn block_at(file: &File, offset: u64) -> Result<Vec<u8>, String> {
+    let mut bytes = vec![0; FORMAT_BLOCK];
+    let read = file.read_exact_at(&mut bytes, offset);
+    read.map_err(|why| format!("reading the block at byte {offset}: {why}"))?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use rb_core::{ClassRequest, FormatOptions, Share, Store, StoreOptions, format};
+
+    use super::*;
+
+    fn put(slot: u32, generation: u64) -> LogRecord {
+        LogRecord {
+            block: generation,
+            key: b"key".to_vec(),
+            slot: Some(slot),
+            generation: Generation(generation),
+        }
+    }
+
+    #[test]
+    fn the_generations_of_a_slot_must_ascend_and_those_of_two_need_not() {
+        let remove = LogRecord {
+            slot: None,
+            ..put(0, 1)
+        };
+        let ordered = [put(1, 5), put(2, 3), remove, put(1, 6), put(2, 4)];
+        assert_eq!(first_disorder(&ordered), None);
+        let disorder = first_disorder(&[put(1, 5), put(2, 3), put(1, 4), put(2, 1)]).unwrap();
+        assert_eq!((disorder.former, disorder.later), (put(1, 5), put(1, 4)));
+        assert!(first_disorder(&[put(1, 5), put(1, 5)]).is_some());
+    }
+
+    /// Also after the ring has gone round, when it begins in the middle.
+    #[test]
+    fn the_log_of_a_file_is_read_from_the_older_base_to_its_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("store");
+        let class = ClassRequest {
+            slot_bytes: 4096,
+            share: Share::Slots(4),
+        };
+        let options = FormatOptions::new(&path, vec![class]);
+        format(&FormatOptions {
+            log_bytes: Some(64 * FORMAT_BLOCK as u64),
+            ..options
+        })
+        .unwrap();
+        let store = Store::open(&path, StoreOptions::default()).unwrap();
+        for _ in 0..100 {
+            store.put(b"first", b"value").unwrap();
+            store.sync().unwrap();
+        }
+        store.put(b"second", b"value").unwrap();
+        store.remove(b"first").unwrap();
+        drop(store);
+        let log = read_log(&path).unwrap();
+        assert_eq!((log.end, log.ring), (102, 64));
+        let read = log.records;
+        assert!(read.len() > 16 && read.len() < 64, "{}", read.len());
+        let [.., second, removed] = &read[..] else {
+            panic!("{read:?}");
+        };
+        assert_eq!(
+            (&second.key[..], second.slot.is_some()),
+            (&b"second"[..], true)
+        );
+        assert_eq!((&removed.key[..], removed.slot), (&b"first"[..], None));
+        assert_eq!(first_disorder(&read), None);
+    }
+}

@@ -1,0 +1,228 @@
+//! The check after a session: the log's order, the audit, and every key.
+
+use std::os::unix::fs::FileTypeExt;
+use std::path::Path;
+
+use rb_core::{AuditOptions, AuditState, EngineKind, Severity, Store, StoreOptions, audit};
+use rb_io::{Access, Device};
+
+use super::event::Answer;
+use super::history::Verdict;
+use super::read::read;
+use super::shape::{Image, Key, number};
+use super::{Played, RaceReport, WATCHDOG, within};
+use crate::log_order::{LogRecord, first_disorder, read_log};
+use crate::tally::words;
+
+/// Records of the log that are shown of a key or a slot.
+const SHOWN_MAX: usize = 6;
+
+/// A key's version and generation, if it is there.
+type State = (Key, Option<(u64, u64)>);
+
+/// What an opening found.
+#[derive(Debug, Default)]
+struct Found {
+    states: Vec<State>,
+    /// Entries that recovery took for live, those included whose bytes are gone.
+    recovered: u64,
+    violations: Vec<String>,
+}
+
+/// What is checked.
+pub(super) struct Check<'a> {
+    pub(super) path: &'a Path,
+    pub(super) engine: EngineKind,
+    pub(super) image: &'a Image,
+    /// Whether the store was closed, if that is known.
+    pub(super) closed: Option<bool>,
+    /// Afterwards: 0 leaves the store as the session left it, 1 opens and drops, 2 opens and closes it, which
+    /// must change nothing.
+    pub(super) after: u64,
+}
+
+impl Check<'_> {
+    /// Reads the store as the session left it, without writing, and judges everything. What must not be goes into
+    /// the report.
+    pub(super) fn run(&self, store: &mut Played<'_>, report: &mut RaceReport) {
+        // What a killed process had given to the kernel may still be under way, and then its lock holds.
+        if let Err(why) = Device::open(self.path, Access::ReadWrite) {
+            let why = words(&why);
+            let violation = format!("the store is still in use: {why}");
+            report.violations.push(violation);
+            return;
+        }
+        let log = self.log(store, report);
+        report.violations.extend(self.audit());
+        let found = self.open(true, false);
+        let oracle = &mut store.oracle;
+        for &(key, state) in &found.states {
+            let version = state.map(|(version, _)| version);
+            let verdict = oracle.judge(key, version);
+            report.compared += 1;
+            report.exact += u64::from(verdict == Verdict::Exact);
+            if !matches!(verdict, Verdict::Exact | Verdict::Legal) {
+                let is = version.map_or("absent".into(), |version| format!("version {version:#x}"));
+                let (legal, trail) = (oracle.legal(key), trail(key, &log));
+                let hint = match verdict {
+                    Verdict::Lost if oracle.puts_under_way() => {
+                        "; puts were under way, of which one may have evicted it and not reported that"
+                    }
+                    _ => "",
+                };
+                report.violations.push(format!(
+                    "{verdict:?}: key {key} is {is}, and may be {legal}{hint}{trail}"
+                ));
+            }
+        }
+        report.violations.extend(found.violations);
+        let there = found.states.iter().filter(|(_, state)| state.is_some());
+        store.phantoms = there.count() as u64 != found.recovered;
+        store.oracle.found(&found.states);
+        if self.after > 0 && report.violations.is_empty() {
+            let closes = self.after == 2;
+            let again = self.open(false, closes);
+            report.violations.extend(again.violations);
+            if again.states != found.states {
+                let what = "opening for writing found other states than reading";
+                report.violations.push(what.into());
+            }
+            // A close writes down what is there.
+            store.phantoms &= !closes;
+        }
+    }
+
+    /// Reads the log, if the store is where blocks can be read, and checks its order.
+    fn log(&self, store: &mut Played<'_>, report: &mut RaceReport) -> Vec<LogRecord> {
+        let is_character =
+            std::fs::metadata(self.path).is_ok_and(|it| it.file_type().is_char_device());
+        if is_character {
+            return Vec::new();
+        }
+        match read_log(self.path) {
+            Err(why) => {
+                report.violations.push(format!("reading the log: {why}"));
+                Vec::new()
+            }
+            Ok(log) => {
+                let blocks = log.end.saturating_sub(store.log_end);
+                report.ring_turns += blocks as f64 / log.ring as f64;
+                report.log_records += log.records.len() as u64;
+                store.log_end = log.end;
+                let disorder = first_disorder(&log.records);
+                let disorder = disorder.map(|disorder| disorder.to_string());
+                report.violations.extend(disorder);
+                log.records
+            }
+        }
+    }
+
+    fn audit(&self) -> Vec<String> {
+        let options = AuditOptions {
+            engine: self.engine,
+            deep: true,
+            queue_depth: 64,
+            ..AuditOptions::default()
+        };
+        let path = self.path.to_path_buf();
+        let audited = within(WATCHDOG, "the audit", move || audit(path, &options));
+        let audited = audited.and_then(|audited| audited.map_err(|why| words(&why)));
+        let report = match audited {
+            Ok(report) => report,
+            Err(why) => return vec![format!("the audit failed: {why}")],
+        };
+        let mut violations = Vec::new();
+        if report.state != AuditState::Clean {
+            let mut damages = report.findings.iter();
+            let first = damages.find(|found| found.severity == Severity::Damage);
+            violations.push(format!(
+                "the audit calls it {:?}, {} damages, the first: {first:?}",
+                report.state, report.damages
+            ));
+        }
+        if let Some(closed) = self.closed
+            && closed != report.clean
+        {
+            let clean = report.clean;
+            violations.push(format!("closed: {closed}, the audit says {clean}"));
+        }
+        violations
+    }
+
+    /// Opens the store and gets every key.
+    fn open(&self, read_only: bool, closes: bool) -> Found {
+        let (path, image) = (self.path.to_path_buf(), self.image.clone());
+        let options = StoreOptions {
+            engine: self.engine,
+            read_only,
+            buffer_bytes: Some(4 << 20),
+            queue_depth: 64,
+            ..StoreOptions::default()
+        };
+        let opened = within(WATCHDOG, "the check", move || {
+            let mut found = Found::default();
+            if let Err(why) = open_into(&path, &image, options, closes, &mut found) {
+                found.violations.push(why);
+            }
+            found
+        });
+        opened.unwrap_or_else(|why| Found {
+            violations: vec![why],
+            ..Found::default()
+        })
+    }
+}
+
+fn open_into(
+    path: &Path,
+    image: &Image,
+    options: StoreOptions,
+    closes: bool,
+    found: &mut Found,
+) -> Result<(), String> {
+    let store = Store::open(path, options).map_err(|why| words(&why))?;
+    if let Some(lost) = &store.recovery().lost_metadata {
+        return Err(format!("metadata was lost: {lost}"));
+    }
+    found.recovered = store.recovery().entries;
+    let keys: Vec<Key> = (0..image.keys()).collect();
+    for keys in keys.chunks(64) {
+        for (&key, answer) in keys.iter().zip(read(&store, image, keys)?) {
+            let state = match answer {
+                Answer::Value {
+                    version,
+                    generation,
+                } => Some((version, generation)),
+                Answer::Absent => None,
+                other => return Err(format!("key {key} was answered {other:?}")),
+            };
+            found.states.push((key, state));
+        }
+    }
+    store.audit().map_err(|why| format!("audit: {why}"))?;
+    if closes {
+        let closed = store.close();
+        closed.map_err(|why| format!("close: {}", words(&why)))?;
+    }
+    Ok(())
+}
+
+/// What the log says of a key, and of the slot that its newest put had.
+fn trail(key: Key, log: &[LogRecord]) -> String {
+    let of_key = log.iter().filter(|record| number(&record.key) == Some(key));
+    let newest = of_key.clone().filter(|record| record.slot.is_some());
+    let slot = newest.max_by_key(|record| record.generation);
+    let of_slot = log.iter().filter(|record| {
+        slot.is_some_and(|newest| {
+            record.slot == newest.slot && record.generation >= newest.generation
+        })
+    });
+    let lines = |records: Vec<&LogRecord>| {
+        let last = records.iter().skip(records.len().saturating_sub(SHOWN_MAX));
+        last.map(|record| format!("\n      {record}"))
+            .collect::<String>()
+    };
+    let of_key = lines(of_key.collect());
+    let of_slot = lines(of_slot.collect());
+    format!("\n    its last records:{of_key}\n    its slot from its newest put on:{of_slot}")
+}

@@ -1,0 +1,323 @@
+//! What one key may hold: the changes that operations made, or may have made.
+
+use super::event::Answer;
+
+/// A version of a key's value; none is "not there".
+pub(super) type Version = Option<u64>;
+
+/// An operation, and the position in it.
+pub(super) type Id = (u64, usize);
+
+/// Something that happened, or may have happened, to a key. Times are places in the journal.
+#[derive(Clone, Debug)]
+struct Change {
+    id: Id,
+    effect: Version,
+    begin: u64,
+    end: Option<u64>,
+    /// It came after all that had ended before this: its begin, or that of a later read that still showed it.
+    since: u64,
+    /// When it was certainly done: it was acknowledged, or read.
+    done: Option<u64>,
+    /// Counted as durable.
+    durable: bool,
+    /// It can never be found again after a crash.
+    dead: bool,
+    /// When it was certainly overwritten.
+    over: Option<u64>,
+    generation: Generation,
+    /// Evictions that may have been this one's: generation, and when it was recorded.
+    evictions: Vec<(u64, u64)>,
+}
+
+/// What is known of a put's generation.
+#[derive(Clone, Copy, Debug)]
+enum Generation {
+    Is(u64),
+    /// It was drawn after this one had been seen.
+    Above(u64),
+}
+
+impl Generation {
+    fn may_be(self, other: u64) -> bool {
+        match self {
+            Generation::Is(own) => own == other,
+            Generation::Above(floor) => floor < other,
+        }
+    }
+}
+
+impl Change {
+    fn found(effect: Version, generation: u64) -> Change {
+        Change {
+            id: (0, 0),
+            effect,
+            begin: 0,
+            end: Some(0),
+            since: 0,
+            done: Some(0),
+            durable: true,
+            dead: false,
+            over: None,
+            generation: Generation::Is(generation),
+            evictions: Vec::new(),
+        }
+    }
+
+    /// Its value was read by an operation that began at `begin` and ends now. Returns what is wrong with that.
+    fn read(&mut self, generation: u64, begin: u64, now: u64) -> Option<&'static str> {
+        let was = std::mem::replace(&mut self.generation, Generation::Is(generation));
+        self.evictions.retain(|(which, _)| *which == generation);
+        self.since = self.since.max(begin);
+        self.done.get_or_insert(now);
+        let is_gone = self.evictions.iter().any(|(_, when)| *when < begin);
+        match (was.may_be(generation), is_gone) {
+            (true, false) => None,
+            (true, true) => Some("a value that had been evicted"),
+            (false, _) => Some("another generation of the same value"),
+        }
+    }
+
+    /// Whether it certainly came before something that came after all that had ended by `since`.
+    fn is_before(&self, since: u64) -> bool {
+        self.end.is_some_and(|end| end < since) && self.since < since
+    }
+
+    /// Whether it may have been in force at some moment between the two.
+    fn may_show(&self, begin: u64, end: u64) -> bool {
+        self.begin < end && self.over.is_none_or(|over| over > begin)
+    }
+}
+
+/// A key that was not there although nothing said so yet: its eviction must still be recorded.
+#[derive(Clone, Debug)]
+struct Doubt {
+    puts: Vec<Generation>,
+    what: String,
+}
+
+/// What a key's state after a session means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// The only thing that it could be.
+    Exact,
+    /// One of several things that it may be.
+    Legal,
+    /// It was durable, and is not there.
+    Lost,
+    /// It was removed or replaced, that was durable, and it is back; or it was never put.
+    Resurrected,
+}
+
+/// What a key may hold.
+#[derive(Clone, Debug)]
+pub(super) struct History {
+    changes: Vec<Change>,
+    doubts: Vec<Doubt>,
+}
+
+impl History {
+    /// Of a key in which this was found, with its generation.
+    pub(super) fn found(version: Version, generation: u64) -> History {
+        History {
+            changes: vec![Change::found(version, generation)],
+            doubts: Vec::new(),
+        }
+    }
+
+    /// Operation `id` begins now, whose generation will be above `floor`. The oldest operation that is under way
+    /// began at `oldest`.
+    pub(super) fn begin(&mut self, id: Id, effect: Version, floor: u64, oldest: u64, now: u64) {
+        // What no answer and no crash can show any more.
+        let is_past = |change: &Change| change.dead && change.over.is_none_or(|over| over < oldest);
+        self.changes.retain(|change| !is_past(change));
+        self.changes.push(Change {
+            id,
+            effect,
+            begin: now,
+            end: None,
+            since: now,
+            done: None,
+            durable: false,
+            dead: false,
+            over: None,
+            generation: Generation::Above(floor),
+            evictions: Vec::new(),
+        });
+    }
+
+    /// Operation `id` was acknowledged; if so `durable`ly, what came before it can never be found again.
+    pub(super) fn done(&mut self, id: Id, durable: bool, now: u64) {
+        let Some(change) = self.changes.iter_mut().find(|change| change.id == id) else {
+            return;
+        };
+        change.end = Some(now);
+        change.done.get_or_insert(now);
+        change.durable = durable;
+        let since = change.since;
+        // Of others that ended meanwhile nobody knows whether this commit had them.
+        self.overwrite(since, durable, now, |_| true);
+    }
+
+    /// Operation `id` came to nothing: nothing of it can ever be seen.
+    pub(super) fn undone(&mut self, id: Id) {
+        self.changes.retain(|change| change.id != id);
+    }
+
+    /// A put that began at `begin` was kept out, and that answer is durable: so is a value that is there.
+    pub(super) fn existed_durably(&mut self, begin: u64, now: u64) -> u64 {
+        let counted = self.durable_at(begin);
+        self.overwrite(begin, true, now, |effect| effect.is_none());
+        counted
+    }
+
+    /// A put that began at `begin` was overtaken, and that answer is durable: so is what overtook it.
+    pub(super) fn superseded_durably(&mut self, begin: u64, now: u64) {
+        self.overwrite(begin, true, now, |_| true);
+    }
+
+    /// Whether anything may have overtaken a put that began at `begin`.
+    pub(super) fn was_overtaken(&self, id: Id, begin: u64) -> bool {
+        let later = |change: &Change| change.id != id && change.end.is_none_or(|end| end > begin);
+        self.changes.iter().any(later)
+    }
+
+    /// What had ended before `since` is overwritten now.
+    fn overwrite(&mut self, since: u64, durably: bool, now: u64, which: impl Fn(Version) -> bool) {
+        for change in &mut self.changes {
+            if change.is_before(since) && which(change.effect) {
+                change.over.get_or_insert(now);
+                change.dead |= durably;
+            }
+        }
+    }
+
+    /// All that was done before `moment` is durable. Returns how many changes that were acknowledged were not
+    /// known to be durable before.
+    pub(super) fn durable_at(&mut self, moment: u64) -> u64 {
+        let is_done = |change: &Change| change.done.is_some_and(|done| done < moment);
+        let newest = self.changes.iter().filter(|change| is_done(change));
+        let newest = newest.map(|change| change.since).max().unwrap_or(0);
+        let mut counted = 0;
+        for change in &mut self.changes {
+            if is_done(change) && change.end.is_some() && !change.durable {
+                change.durable = true;
+                counted += 1;
+            }
+            change.dead |= change.is_before(newest);
+        }
+        counted
+    }
+
+    /// Judges what operation `id`, which began at `begin` and ends now, saw. Returns what is wrong with it.
+    pub(super) fn seen(
+        &mut self,
+        id: Id,
+        begin: u64,
+        now: u64,
+        answer: Answer,
+    ) -> Option<&'static str> {
+        let shown = |change: &&mut Change| change.id != id && change.may_show(begin, now);
+        let mut shown = self.changes.iter_mut().filter(shown);
+        match answer {
+            Answer::Value {
+                version,
+                generation,
+            } => {
+                let Some(change) = shown.find(|change| change.effect == Some(version)) else {
+                    return Some("a value that it did not have then");
+                };
+                let wrong = change.read(generation, begin, now);
+                self.overwrite(begin, false, now, |effect| effect != Some(version));
+                wrong
+            }
+            Answer::Present => {
+                let is_there = shown.any(|change| change.effect.is_some());
+                (!is_there).then_some("something where nothing was")
+            }
+            Answer::Absent => {
+                let mut puts = Vec::new();
+                for change in shown {
+                    if change.effect.is_none() || !change.evictions.is_empty() {
+                        return None;
+                    }
+                    puts.push(change.generation);
+                }
+                let what = format!(
+                    "op {:#x} saw nothing, and no eviction says why; it may be {}",
+                    id.0,
+                    self.legal()
+                );
+                self.doubts.push(Doubt { puts, what });
+                None
+            }
+            Answer::Refused => None,
+            _ => Some("an answer that it has no use for"),
+        }
+    }
+
+    /// The eviction of a generation was recorded.
+    pub(super) fn evicted(&mut self, generation: u64, now: u64) {
+        for change in &mut self.changes {
+            if change.effect.is_some() && change.generation.may_be(generation) {
+                change.evictions.push((generation, now));
+            }
+        }
+        let explains = |doubt: &Doubt| doubt.puts.iter().any(|put| put.may_be(generation));
+        self.doubts.retain(|doubt| !explains(doubt));
+    }
+
+    /// What was seen that nothing explains, when nothing more is recorded.
+    pub(super) fn doubts(&mut self) -> impl Iterator<Item = String> + use<'_> {
+        self.doubts.drain(..).map(|doubt| doubt.what)
+    }
+
+    /// Judges what is found after the session. If slots may have been `reused` before a change was durable, the
+    /// value before that change may be gone.
+    pub(super) fn judge(&self, found: Version, reused: bool) -> Verdict {
+        let changes = || self.changes.iter().filter(|change| !change.dead);
+        let is_evicted = changes().any(|change| !change.evictions.is_empty());
+        let is_single = changes().count() == 1;
+        if changes().any(|change| change.effect == found) {
+            let is_only = changes().all(|change| change.effect == found);
+            return match is_only && !is_evicted {
+                true => Verdict::Exact,
+                false => Verdict::Legal,
+            };
+        }
+        match found {
+            Some(_) => Verdict::Resurrected,
+            None if is_evicted || reused && !is_single => Verdict::Legal,
+            None => Verdict::Lost,
+        }
+    }
+
+    /// What may be found, in words.
+    pub(super) fn legal(&self) -> String {
+        let mut words: Vec<String> = Vec::new();
+        for change in self.changes.iter().filter(|change| !change.dead) {
+            let Change {
+                id: (op, _),
+                effect,
+                end,
+                durable,
+                evictions,
+                generation,
+                ..
+            } = change;
+            let effect = effect.map_or("absent".into(), |version| format!("version {version:#x}"));
+            let end = match (end, durable) {
+                (None, _) => "not acknowledged",
+                (Some(_), false) => "acknowledged",
+                (Some(_), true) => "durable",
+            };
+            let evicted = evictions.iter();
+            let evicted = evicted.map(|(which, _)| format!(", {which:#x} evicted"));
+            let evicted: String = evicted.collect();
+            words.push(format!(
+                "{effect} (op {op:#x}, {end}, generation {generation:x?}{evicted})"
+            ));
+        }
+        words.join(" or ")
+    }
+}

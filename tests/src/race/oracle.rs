@@ -1,0 +1,284 @@
+//! What each key may hold, from what the threads did and saw.
+//!
+//! An operation begins and ends at places of the journal. One that ended before another began came before it;
+//! otherwise either may have come last. So the state of a key that only one thread changes is known exactly, and
+//! that of a shared key up to the order of overlapping operations that no read decides.
+//!
+//! The oracle judges twice: each answer during the session (a value that was overwritten before the get began is
+//! wrong, and so is a miss that no remove and no eviction explains), and each key after its end. What was
+//! certainly overwritten by something durable can never be found again. An eviction leaves no record, so an
+//! evicted value may be found again, or not; it names a generation, and so the put that it may concern.
+
+use std::collections::BTreeMap;
+
+use super::event::{Answer, Event, What};
+use super::history::{History, Id, Verdict, Version};
+use super::shape::Key;
+
+/// Operations from this one on are the reads of all keys when the threads of a session have ended.
+pub(super) const LAST_READS: u64 = 1 << 63;
+
+/// What was counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    pub(super) operations: u64,
+    pub(super) syncs: u64,
+    pub(super) evictions: u64,
+    /// Puts and removes acknowledged, key by key, and those of them that were durable before the session ended.
+    pub(super) acknowledged: u64,
+    pub(super) durable: u64,
+    /// Keys that the store was too full or too busy for.
+    pub(super) refused: u64,
+}
+
+/// An operation without an answer yet.
+#[derive(Clone, Debug)]
+struct Open {
+    what: What,
+    begin: u64,
+}
+
+/// What each key may hold.
+#[derive(Debug)]
+pub(super) struct Oracle {
+    keys: Vec<History>,
+    open: BTreeMap<u64, Open>,
+    now: u64,
+    /// The highest generation that was seen.
+    high: u64,
+    /// The session acknowledges only what is durable.
+    each_batch: bool,
+    /// Keys that were not there when all operations had ended.
+    absent: Vec<Key>,
+    pub(super) counts: Counts,
+    pub(super) wrong: Vec<String>,
+}
+
+impl Oracle {
+    /// An empty store.
+    pub(super) fn new(keys: u64) -> Oracle {
+        Oracle {
+            keys: vec![History::found(None, 0); keys as usize],
+            open: BTreeMap::new(),
+            now: 0,
+            high: 0,
+            each_batch: false,
+            absent: Vec::new(),
+            counts: Counts::default(),
+            wrong: Vec::new(),
+        }
+    }
+
+    /// A session begins.
+    pub(super) fn begin(&mut self, each_batch: bool) {
+        self.each_batch = each_batch;
+    }
+
+    /// Takes in the next record.
+    pub(super) fn hear(&mut self, event: Event) {
+        self.now += 1;
+        match event {
+            Event::Serving => {}
+            Event::Begin { op, what } => self.began(op, what),
+            Event::End { op, answers } => match self.open.remove(&op) {
+                Some(open) => self.ended(op, &open, &answers),
+                None => self
+                    .wrong
+                    .push(format!("operation {op:#x} ended and never began")),
+            },
+            Event::Evicted { key, generation } => {
+                self.counts.evictions += 1;
+                self.high = self.high.max(generation);
+                let now = self.now;
+                match self.keys.get_mut(key as usize) {
+                    Some(history) => history.evicted(generation, now),
+                    None => self.wrong.push(format!("no key {key} can be evicted")),
+                }
+            }
+            Event::Violation(what) => self.wrong.push(what),
+        }
+    }
+
+    /// The session ended by itself: every operation has its answer, every eviction is recorded.
+    pub(super) fn ended_whole(&mut self) {
+        if let Some((op, Open { what, .. })) = self.open.first_key_value() {
+            let what = format!("operation {op:#x} never ended: {what:?}");
+            self.wrong.push(what);
+        }
+        for (key, history) in self.keys.iter_mut().enumerate() {
+            let doubts = history.doubts();
+            self.wrong
+                .extend(doubts.map(|doubt| format!("key {key}: {doubt}")));
+        }
+    }
+
+    /// Judges what a key holds after the session.
+    pub(super) fn judge(&self, key: Key, found: Version) -> Verdict {
+        self.keys[key as usize].judge(found, self.reuse_recorded(key))
+    }
+
+    /// Whether the slot of a value of `key` may hold something else although the key's next change is not
+    /// durable yet. Where only durable changes are acknowledged that must not be (C2). Elsewhere the store may do
+    /// so and does not report it yet: any key with such a change may be missing.
+    fn reuse_recorded(&self, _key: Key) -> bool {
+        !self.each_batch
+    }
+
+    /// What a key may hold, in words.
+    pub(super) fn legal(&self, key: Key) -> String {
+        self.keys[key as usize].legal()
+    }
+
+    /// Whether the session was cut off in the middle of puts.
+    pub(super) fn puts_under_way(&self) -> bool {
+        let mut open = self.open.values();
+        open.any(|open| matches!(open.what, What::Put { .. }))
+    }
+
+    /// Goes on from what was found: versions and their generations.
+    pub(super) fn found(&mut self, states: &[(Key, Option<(u64, u64)>)]) {
+        for &(key, state) in states {
+            let (version, generation) = state.unzip();
+            let generation = generation.unwrap_or(0);
+            self.high = self.high.max(generation);
+            self.keys[key as usize] = History::found(version, generation);
+        }
+        self.open.clear();
+        self.absent.clear();
+        self.now = 0;
+    }
+
+    fn began(&mut self, op: u64, what: What) {
+        let (now, high) = (self.now, self.high);
+        let begins = self.open.values().map(|open| open.begin);
+        let oldest = begins.min().unwrap_or(now);
+        let mut begin = |at, key: Key, effect| {
+            self.keys[key as usize].begin((op, at), effect, high, oldest, now);
+        };
+        match &what {
+            What::Put { puts, .. } => {
+                let puts = puts.iter().enumerate();
+                puts.for_each(|(at, &(key, version))| begin(at, key, Some(version)));
+            }
+            What::Remove { keys, .. } => {
+                let keys = keys.iter().enumerate();
+                keys.for_each(|(at, &key)| begin(at, key, None));
+            }
+            _ => {}
+        }
+        self.open.insert(op, Open { what, begin: now });
+    }
+
+    fn ended(&mut self, op: u64, open: &Open, answers: &[Answer]) {
+        self.counts.operations += 1;
+        let begin = open.begin;
+        match &open.what {
+            What::Put {
+                keeps,
+                durable,
+                puts,
+            } => {
+                for (at, (&(key, _), &answer)) in puts.iter().zip(answers).enumerate() {
+                    let first = !puts[..at].iter().any(|(other, _)| *other == key);
+                    let seen = match answer {
+                        Answer::Stored if *keeps => Some(Answer::Absent),
+                        // A later put of the key is kept out by the first one of its batch, which a remove may
+                        // have overtaken before anything else could see it.
+                        Answer::Existed if first => Some(Answer::Present),
+                        _ => None,
+                    };
+                    if let Some(seen) = seen {
+                        self.seen(key, (op, at), begin, seen);
+                    }
+                    self.put_ended(key, (op, at), *durable, begin, answer);
+                }
+            }
+            What::Remove { durable, keys } => {
+                for (at, (&key, &answer)) in keys.iter().zip(answers).enumerate() {
+                    self.seen(key, (op, at), begin, answer);
+                    // One that was refused may have been done in part: it stays without an end.
+                    if answer != Answer::Refused {
+                        self.done(key, (op, at), *durable);
+                    }
+                }
+            }
+            What::Get(keys) | What::Look(keys) => {
+                for (at, (&key, &answer)) in keys.iter().zip(answers).enumerate() {
+                    self.seen(key, (op, at), begin, answer);
+                    if op >= LAST_READS && answer == Answer::Absent {
+                        self.absent.push(key);
+                    }
+                }
+            }
+            What::Checkpoint => {}
+            What::Sync | What::Drop => {
+                self.counts.syncs += u64::from(open.what == What::Sync);
+                self.all_durable_at(begin);
+            }
+            What::Close => {
+                self.all_durable_at(begin);
+                // A close writes down what is there, so what was evicted does not come back.
+                for key in std::mem::take(&mut self.absent) {
+                    self.keys[key as usize] = History::found(None, 0);
+                }
+            }
+        }
+    }
+
+    fn put_ended(&mut self, key: Key, id: Id, durable: bool, begin: u64, answer: Answer) {
+        let now = self.now;
+        if answer == Answer::Stored {
+            self.done(key, id, durable);
+            return;
+        }
+        let history = &mut self.keys[key as usize];
+        let was_overtaken = history.was_overtaken(id, begin);
+        history.undone(id);
+        match answer {
+            Answer::Existed if durable => {
+                self.counts.durable += history.existed_durably(begin, now);
+            }
+            Answer::Superseded if !was_overtaken => {
+                self.wrong(id.0, key, "that it was overtaken, and nothing did that");
+            }
+            Answer::Superseded if durable => history.superseded_durably(begin, now),
+            Answer::Existed | Answer::Superseded => {}
+            Answer::Refused => self.counts.refused += 1,
+            _ => self.wrong(id.0, key, "an answer that no put has"),
+        }
+    }
+
+    fn done(&mut self, key: Key, id: Id, durable: bool) {
+        self.keys[key as usize].done(id, durable, self.now);
+        self.counts.acknowledged += 1;
+        self.counts.durable += u64::from(durable);
+    }
+
+    fn all_durable_at(&mut self, moment: u64) {
+        let histories = self.keys.iter_mut();
+        let counted: u64 = histories.map(|history| history.durable_at(moment)).sum();
+        self.counts.durable += counted;
+    }
+
+    fn seen(&mut self, key: Key, id: Id, begin: u64, answer: Answer) {
+        self.counts.refused += u64::from(answer == Answer::Refused);
+        if let Answer::Value { generation, .. } = answer {
+            self.high = self.high.max(generation);
+        }
+        let wrong = self.keys[key as usize].seen(id, begin, self.now, answer);
+        if let Some(wrong) = wrong {
+            self.wrong(id.0, key, wrong);
+        }
+    }
+
+    fn wrong(&mut self, op: u64, key: Key, what: &str) {
+        let (legal, now) = (self.legal(key), self.now);
+        self.wrong.push(format!(
+            "op {op:#x} saw of key {key} {what}, at record {now}; it may be {legal}"
+        ));
+    }
+}
+
+#[cfg(test)]
+#[path = "oracle_tests.rs"]
+mod tests;

@@ -1,0 +1,218 @@
+//! What `EachBatch` promises beyond its own writes: answers that refer to something durable, and the value that was
+//! there before (C2). And evictions, which an observer hears of before a base makes them durable.
+
+use std::fmt;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use rb_core::{
+    Durability, Event, Events, Put, PutMode, PutOptions, PutResult, Store, StoreOptions, Stored,
+};
+use rb_io::OpKind;
+use rb_testkit::Moment;
+
+use crate::support::{Sim, slots_of};
+
+const EACH: PutOptions = PutOptions {
+    mode: PutMode::Replace,
+    durability: Some(Durability::EachBatch),
+    lifetime: rb_core::Lifetime(0),
+};
+const KEEP: PutOptions = PutOptions {
+    mode: PutMode::KeepExisting,
+    ..EACH
+};
+
+fn put(store: &Store, key: &[u8], value: &[u8], options: PutOptions) -> PutResult {
+    store
+        .put_many(vec![Put::new(key, value)], options)
+        .remove(0)
+}
+
+fn put_async(store: &Store, key: &[u8], value: &[u8], options: PutOptions) -> PutResult {
+    let operation = store.put_many_async(vec![Put::new(key, value)], options);
+    operation.wait().remove(0)
+}
+
+fn found(sim: &Sim, key: &[u8]) -> Option<Vec<u8>> {
+    let found = sim.crash().open().get(key).unwrap();
+    found.map(|value| value.to_vec())
+}
+
+type PutAs = fn(&Store, &[u8], &[u8], PutOptions) -> PutResult;
+const WAYS: [PutAs; 2] = [put, put_async];
+
+/// A put that keeps what exists was answered at once. After a crash the value that it referred to was gone, and the
+/// caller, who had been told that it exists, never put it again.
+#[test]
+fn a_key_that_is_said_to_exist_is_there_after_a_crash() {
+    for put_as in WAYS {
+        let sim = Sim::new(4);
+        let store = sim.open();
+        store.put(b"k", b"first").unwrap();
+        let answer = put_as(&store, b"k", b"second", KEEP).unwrap();
+        assert_eq!(answer, Stored::Existed);
+        assert_eq!(found(&sim, b"k").as_deref(), Some(&b"first"[..]));
+    }
+}
+
+/// If every duplicate flushed, an engine that stores what it already has would wait for the device each time.
+#[test]
+fn a_durable_key_is_said_to_exist_without_a_flush() {
+    let sim = Sim::new(4);
+    let store = sim.open();
+    store.put(b"k", b"first").unwrap();
+    store.sync().unwrap();
+    // Neither its shard's other keys nor the rest of the log matter.
+    store.put(b"other", b"not durable").unwrap();
+    let flushes = sim.device.counts().flushes;
+    for put_as in WAYS {
+        assert_eq!(
+            put_as(&store, b"k", b"second", KEEP).unwrap(),
+            Stored::Existed
+        );
+    }
+    assert_eq!(sim.device.counts().flushes, flushes);
+}
+
+/// A put that was overtaken while it was written was answered before what overtook it was durable.
+#[test]
+fn what_overtook_a_put_is_there_after_a_crash() {
+    for (removes, put_as) in [
+        (false, put as PutAs),
+        (true, put),
+        (false, put_async),
+        (true, put_async),
+    ] {
+        let sim = Sim::new(4);
+        let store = sim.open();
+        put(&store, b"k", b"former", EACH).unwrap();
+        let overtaking = Mutex::new(Some(store.clone()));
+        let slots = slots_of(&store);
+        sim.device.observe(move |moment, ops| {
+            let writes =
+                |op: &rb_testkit::MemOp| op.op == OpKind::Write && slots.contains(&op.offset);
+            if moment == Moment::Before && ops.iter().any(writes) {
+                let Some(store) = overtaking.lock().unwrap().take() else {
+                    return;
+                };
+                match removes {
+                    true => drop(store.remove(b"k").unwrap()),
+                    false => drop(store.put(b"k", b"later").unwrap()),
+                }
+            }
+        });
+        let answer = put_as(&store, b"k", b"overtaken", EACH).unwrap();
+        assert_eq!(answer, Stored::Superseded);
+        let expected = (!removes).then_some(&b"later"[..]);
+        assert_eq!(found(&sim, b"k").as_deref(), expected);
+    }
+}
+
+/// The slot of the former value was free as soon as its replacement was published. Another put wrote over it before the
+/// replacement was durable: a crash then found neither.
+#[test]
+fn the_former_value_stays_until_its_replacement_is_durable() {
+    let sim = Sim::new(3);
+    let store = sim.open();
+    put(&store, b"k", b"former", EACH).unwrap();
+    // Nothing but flushes touches this byte.
+    sim.device.hold(0..1);
+    let replacing = {
+        let store = store.clone();
+        std::thread::spawn(move || put(&store, b"k", b"replacement", EACH))
+    };
+    sim.wait_for_held(1);
+    for key in [b"a", b"b"] {
+        put(&store, key, b"another", PutOptions::default()).unwrap();
+    }
+    assert_eq!(
+        store.stats().index.evictions,
+        1,
+        "rather than write over it"
+    );
+    assert_eq!(found(&sim, b"k").as_deref(), Some(&b"former"[..]));
+    sim.device.release();
+    assert_eq!(replacing.join().unwrap().unwrap(), Stored::Stored);
+}
+
+/// Where every other slot is leased, a put commits rather than fail: the slots that wait are free then.
+#[test]
+fn a_put_commits_for_slots_that_wait_for_nothing_else() {
+    let sim = Sim::new(2);
+    let store = sim.open_with(|options| options.durability = Durability::EachBatch);
+    store.put(b"a", b"1").unwrap();
+    store.put(b"b", b"1").unwrap();
+    let locks = store.lookup_and_lock(&[b"a"]);
+    assert!(locks[0].is_some());
+    sim.device.hold(0..1);
+    let (removing, putting) = (store.clone(), store.clone());
+    let removing = std::thread::spawn(move || removing.remove(b"b"));
+    sim.wait_for_held(1);
+    let putting = std::thread::spawn(move || putting.put(b"c", b"1"));
+    // It waits for the commit that is under way.
+    std::thread::sleep(Duration::from_millis(100));
+    assert!(!putting.is_finished());
+    sim.device.release();
+    assert!(removing.join().unwrap().unwrap());
+    assert_eq!(putting.join().unwrap().unwrap(), Stored::Stored);
+    let index = store.stats().index;
+    assert_eq!((index.evictions, index.classes[0].taken_early), (0, 0));
+}
+
+/// Acts when it hears of an eviction, once.
+struct OnEviction(Mutex<Option<Box<dyn FnOnce() + Send>>>);
+
+impl fmt::Debug for OnEviction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OnEviction")
+    }
+}
+
+impl Events for OnEviction {
+    fn event(&self, event: &Event<'_>) {
+        if let Event::Evicted { key, .. } = event {
+            assert_eq!(*key, b"evicted");
+            let act = self.0.lock().unwrap().take();
+            act.into_iter().for_each(|act| act());
+        }
+    }
+}
+
+/// What a crash leaves of `evicted` at the moment when the observer hears of its eviction and `act` has run.
+fn after_eviction(act: fn(&Store)) -> Option<Vec<u8>> {
+    let sim = Arc::new(Sim::new(2));
+    let observer = Arc::new(OnEviction(Mutex::new(None)));
+    let events = Arc::clone(&observer);
+    let store = sim.open_with(|options: &mut StoreOptions| options.events = Some(events));
+    store.put(b"evicted", b"1").unwrap();
+    store.put(b"stays", b"1").unwrap();
+    store.sync().unwrap();
+    let seen = Arc::new(Mutex::new(None));
+    let (crashed, result, acting) = (Arc::clone(&sim), Arc::clone(&seen), store.clone());
+    *observer.0.lock().unwrap() = Some(Box::new(move || {
+        act(&acting);
+        *result.lock().unwrap() = Some(found(&crashed, b"evicted"));
+    }));
+    store.put(b"new", b"1").unwrap();
+    let seen = seen.lock().unwrap().take();
+    seen.expect("the observer was notified")
+}
+
+/// A checkpoint that came between an eviction and its notification made the eviction durable: after a crash the key was
+/// gone, and no observer had heard of it.
+#[test]
+fn a_base_keeps_what_is_evicted_until_the_observer_knows() {
+    let left = after_eviction(|store| store.checkpoint().unwrap());
+    assert_eq!(left.as_deref(), Some(&b"1"[..]));
+}
+
+/// The base that still has the evicted entry must not undo a remove whose record lies before its position.
+#[test]
+fn a_base_does_not_undo_a_remove_of_what_is_evicted() {
+    let left = after_eviction(|store| {
+        store.remove(b"evicted").unwrap();
+        store.checkpoint().unwrap();
+    });
+    assert_eq!(left, None);
+}

@@ -1,0 +1,206 @@
+//! Mutants: deliberate faults, each of which its harness must find.
+//!
+//! A harness that finds nothing says something only if it would have found what is there. Each file of
+//! `tests/mutants` breaks one statement that matters. It names a function and a statement, not a file and a line,
+//! so the code around may change and move. The edits are made in a copy of the tree, never in the tree itself.
+
+mod harness;
+mod misfit;
+mod mutant;
+mod name;
+mod sources;
+#[cfg(test)]
+mod tests;
+mod tokens;
+mod tree;
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use harness::Harness;
+use mutant::Mutant;
+use sources::Sources;
+
+/// A harness that has not ended so long after its time has hung.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// A build that takes longer has hung.
+const BUILD_TIME: Duration = Duration::from_secs(1800);
+
+/// Characters of what a harness said that the table shows; the rest is in its file and in the JSON.
+const SAID_MAX: usize = 100;
+/// Characters of a harness's command that the table shows.
+const LINE_MAX: usize = 20;
+
+/// What a harness said of one mutant.
+struct Answer {
+    found: bool,
+    seconds: f64,
+    said: String,
+}
+
+/// Makes each mutant and runs its harnesses: `[FILTER] [--seconds N] [--json]`. The filter is a part of
+/// `MUTANT/HARNESS`, such as `flush-commit/crash`.
+///
+/// # Errors
+/// A mutant that was not found, does not match or does not build, or a filter that matches none.
+pub(crate) fn run(mut args: impl Iterator<Item = String>) -> Result<(), String> {
+    let (mut filter, mut seconds, mut as_json) = (String::new(), 60, false);
+    while let Some(arg) = args.next() {
+        match arg.as_str() {
+            "--json" => as_json = true,
+            "--seconds" => {
+                let number = args.next().unwrap_or_default();
+                let bad = |why| format!("--seconds {number:?}: {why}");
+                seconds = number.parse().map_err(bad)?;
+            }
+            option if option.starts_with('-') => return Err(format!("no such option: {option}")),
+            _ => filter = arg,
+        }
+    }
+    let mutants: Result<Vec<Mutant>, String> = mutant::all()?.into_iter().collect();
+    let mutants = mutants?;
+    let pairs = mutants.iter().flat_map(|mutant| {
+        let with = move |harness| (mutant, harness);
+        mutant.found_by.iter().map(with)
+    });
+    let pairs: Vec<(&Mutant, &Harness)> = pairs
+        .filter(|(mutant, harness)| id(mutant, harness).contains(&filter))
+        .collect();
+    if pairs.is_empty() {
+        return Err(format!("no mutant has {filter:?} in its name or harness"));
+    }
+    let mut missed = 0;
+    let mut lines = Vec::new();
+    for (at, (mutant, harness)) in pairs.iter().enumerate() {
+        let (number, count) = (at + 1, pairs.len());
+        eprintln!(
+            "== {number} of {count}, {}: {}",
+            id(mutant, harness),
+            mutant.what
+        );
+        let answer = try_one(mutant, harness, seconds).unwrap_or_else(|why| Answer {
+            found: false,
+            seconds: 0.0,
+            said: why,
+        });
+        missed += usize::from(!answer.found);
+        lines.push(match as_json {
+            true => answer.json(mutant, harness),
+            false => answer.line(mutant, harness),
+        });
+    }
+    tree::refresh()?;
+    lines.sort_unstable();
+    if !as_json {
+        lines.insert(0, row("mutant", "found by", "after", "it said"));
+    }
+    let text = lines.join("\n");
+    writeln!(std::io::stdout(), "{text}").map_err(|why| why.to_string())?;
+    match missed {
+        0 => Ok(()),
+        _ => Err(format!("{missed} of {} mutants not found", pairs.len())),
+    }
+}
+
+/// Checks that each mutant still matches the sources exactly. Returns how many there are.
+///
+/// # Errors
+/// The mutants cannot be read.
+pub(crate) fn check(breaches: &mut Vec<String>) -> Result<usize, String> {
+    let mutants = mutant::all()?;
+    let count = mutants.len();
+    let mut crates: BTreeMap<(String, Option<String>), Result<Sources, String>> = BTreeMap::new();
+    for mutant in mutants {
+        let mutant = match mutant {
+            Ok(mutant) => mutant,
+            Err(why) => {
+                breaches.push(why);
+                continue;
+            }
+        };
+        let sources = crates
+            .entry((mutant.package.clone(), mutant.tests.clone()))
+            .or_insert_with(|| Sources::load(&mutant.package, mutant.tests.as_deref()));
+        let misfits = match sources {
+            Ok(sources) => mutant.apply(sources).err().unwrap_or_default(),
+            Err(why) => vec![why.clone()],
+        };
+        let (folder, name) = (mutant::FOLDER, &mutant.name);
+        let shown = misfits
+            .iter()
+            .map(|why| format!("{folder}/{name}.toml: {why}"));
+        breaches.extend(shown);
+    }
+    Ok(count)
+}
+
+/// How a filter selects.
+fn id(mutant: &Mutant, harness: &Harness) -> String {
+    format!("{}/{}", mutant.name, harness.line)
+}
+
+/// Makes the mutant in the copy, builds the harness there and runs it.
+fn try_one(mutant: &Mutant, harness: &Harness, seconds: u32) -> Result<Answer, String> {
+    tree::refresh()?;
+    let files = mutant.apply(&Sources::load(&mutant.package, mutant.tests.as_deref())?);
+    for (path, text) in files.map_err(|misfits| misfits.join("; "))? {
+        tree::write(&path, text.as_bytes())?;
+    }
+    let id = id(mutant, harness);
+    let xtask: (_, &[(&str, &str)]) = (vec!["build", "-p", "xtask"], &[]);
+    for (words, environment) in [xtask, harness.build()] {
+        let mut build = tree::cargo();
+        build.args(words).envs(environment.iter().copied());
+        let (status, output) = tree::run_to_file(&mut build, &id, BUILD_TIME)?;
+        if !status.is_some_and(|status| status.success()) {
+            return Err(format!("it does not build: {output}"));
+        }
+    }
+    let mut command = tree::cargo();
+    command.args(harness.words(seconds));
+    let start = Instant::now();
+    let time = Duration::from_secs(seconds.into()) + PATIENCE;
+    let (status, output) = tree::run_to_file(&mut command, &id, time)?;
+    let seconds = start.elapsed().as_secs_f64();
+    let (found, said) = match (status, harness.violation(&output)) {
+        (None, _) => (false, "it hung".to_owned()),
+        (Some(status), Some(said)) => (!status.success(), said),
+        (Some(status), None) => (false, format!("no violation, {status}")),
+    };
+    Ok(Answer {
+        found,
+        seconds,
+        said,
+    })
+}
+
+impl Answer {
+    fn json(&self, mutant: &Mutant, harness: &Harness) -> String {
+        json!({
+            "mutant": mutant.name,
+            "what": mutant.what,
+            "harness": harness.line,
+            "found": self.found,
+            "seconds": self.seconds,
+            "said": self.said,
+        })
+        .to_string()
+    }
+
+    fn line(&self, mutant: &Mutant, harness: &Harness) -> String {
+        let after = match self.found {
+            true => format!("{:.1} s", self.seconds),
+            false => "NOT FOUND".to_owned(),
+        };
+        row(&mutant.name, &harness.line, &after, &self.said)
+    }
+}
+
+fn row(mutant: &str, line: &str, after: &str, said: &str) -> String {
+    let line: String = line.chars().take(LINE_MAX).collect();
+    let said: String = said.chars().take(SAID_MAX).collect();
+    format!("{mutant:28} {line:LINE_MAX$} {after:>11}  {said}")
+}
