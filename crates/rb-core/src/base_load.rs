@@ -3,9 +3,10 @@
 use std::cmp::Reverse;
 use std::fmt::{self, Display};
 use std::num::NonZeroUsize;
+use std::sync::OnceLock;
 use std::thread::{Builder, Scope};
 
-use crossbeam::channel::bounded;
+use crossbeam::channel::{Receiver, Sender, bounded};
 use parking_lot::Mutex;
 use rb_format::{
     BaseEntry, BaseHeader, Corruption, DirectoryEntry, FORMAT_BLOCK, Generation, Geometry,
@@ -152,13 +153,11 @@ pub(crate) fn load_base(
         loader.bad_slot(SlotId(slot));
     }
     let limits = limits_of(superblock);
-    let workers = workers();
     let failure = Mutex::new(None);
     std::thread::scope(|scope| {
-        let (sections, inbox) = bounded::<(u32, DirectoryEntry, Buffer)>(workers);
-        let spawned = spawn_workers(scope, || {
-            let (inbox, failure) = (inbox.clone(), &failure);
-            move || {
+        let mut sections = Crew::new(scope, || {
+            let failure = &failure;
+            move |inbox: Receiver<(u32, DirectoryEntry, Buffer)>| {
                 let mut scratch = SectionScratch::default();
                 for (number, entry, bytes) in inbox {
                     let decoded = decode_section_with(
@@ -184,14 +183,9 @@ pub(crate) fn load_base(
                 }
             }
         });
-        if let Err(error) = spawned {
-            *failure.lock() = Some(Unusable::NoAnswer(error));
-            return;
-        }
-        drop(inbox);
         let mut wave = Vec::new();
         let numbered: Vec<(u32, &DirectoryEntry)> = (0..).zip(&directory).collect();
-        let mut rest = apart(numbered.len(), workers)
+        let mut rest = apart(numbered.len(), workers())
             .map(|at| numbered[at])
             .peekable();
         while rest.peek().is_some() && failure.lock().is_none() {
@@ -216,8 +210,12 @@ pub(crate) fn load_base(
             };
             for ((number, entry), answer) in wave.drain(..).zip(answers) {
                 match answer {
-                    // Sending fails only when every worker has failed.
-                    Ok(bytes) => drop(sections.send((number, entry, bytes))),
+                    Ok(bytes) => {
+                        if let Err(error) = sections.send((number, entry, bytes)) {
+                            *failure.lock() = Some(Unusable::NoAnswer(error));
+                            return;
+                        }
+                    }
                     Err(error) => {
                         let why = match Unusable::from(Error::from(error)) {
                             Unusable::Damage(why) => {
@@ -230,7 +228,7 @@ pub(crate) fn load_base(
                 }
             }
         }
-        drop(sections);
+        sections.end();
     });
     failure.into_inner().map_or(Ok(()), Err)
 }
@@ -242,35 +240,87 @@ fn apart(count: usize, workers: usize) -> impl Iterator<Item = usize> {
     (0..part).flat_map(move |at| (at..count).step_by(part))
 }
 
-/// Threads that load a base and order what was loaded.
+/// Threads that load a base, replay a log and order what was loaded, at most.
 pub(crate) fn workers() -> usize {
-    std::thread::available_parallelism()
-        .map_or(1, NonZeroUsize::get)
-        .min(8)
+    // Asking takes system calls for longer than a small store takes to open.
+    static WORKERS: OnceLock<usize> = OnceLock::new();
+    let count = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    *WORKERS.get_or_init(|| count().min(8))
 }
 
-/// Starts as many workers as there should be, or as there are threads to be had: at least one.
-pub(crate) fn spawn_workers<'scope, W>(
-    scope: &'scope Scope<'scope, '_>,
-    worker: impl Fn() -> W,
-) -> Result<(), Error>
+/// Entries for which another thread pays off.
+const ENTRIES_PER_WORKER: usize = 4096;
+
+/// Threads that order so many entries.
+pub(crate) fn workers_for(entries: u32) -> usize {
+    workers().min(1 + entries as usize / ENTRIES_PER_WORKER)
+}
+
+/// Pieces of work for several threads. They start with the second piece: a small store has one, and opens without
+/// threads.
+pub(crate) struct Crew<'scope, 'env, T, W> {
+    scope: &'scope Scope<'scope, 'env>,
+    pieces: Sender<T>,
+    /// None once the threads have it.
+    inbox: Option<Receiver<T>>,
+    /// Makes what each thread runs.
+    worker: W,
+}
+
+impl<'scope, 'env, T, W, R> Crew<'scope, 'env, T, W>
 where
-    W: FnOnce() + Send + 'scope,
+    T: Send + 'scope,
+    W: Fn() -> R,
+    R: FnOnce(Receiver<T>) + Send + 'scope,
 {
-    for number in 0..workers() {
-        let spawned = Builder::new()
-            .name("rb-recover".into())
-            .spawn_scoped(scope, worker());
-        if let Err(why) = spawned
-            && number == 0
-        {
-            return Err(Error::Resource {
-                what: "a thread",
-                why: why.to_string(),
-            });
+    pub(crate) fn new(scope: &'scope Scope<'scope, 'env>, worker: W) -> Self {
+        let (pieces, inbox) = bounded(workers());
+        Crew {
+            scope,
+            pieces,
+            inbox: Some(inbox),
+            worker,
         }
     }
-    Ok(())
+
+    /// Hands a piece out; waits while as many are waiting as there are threads.
+    pub(crate) fn send(&mut self, piece: T) -> Result<(), Error> {
+        if !self.pieces.is_empty()
+            && let Some(inbox) = self.inbox.take()
+        {
+            self.start(&inbox)?;
+        }
+        // Sending fails only when every thread has stopped.
+        drop(self.pieces.send(piece));
+        Ok(())
+    }
+
+    /// There are no more pieces.
+    pub(crate) fn end(self) {
+        drop(self.pieces);
+        if let Some(inbox) = self.inbox {
+            (self.worker)()(inbox);
+        }
+    }
+
+    /// Starts as many threads as there should be, or as there are to be had: at least one.
+    fn start(&self, inbox: &Receiver<T>) -> Result<(), Error> {
+        for number in 0..workers() {
+            let (worker, inbox) = ((self.worker)(), inbox.clone());
+            let spawned = Builder::new()
+                .name("rb-recover".into())
+                .spawn_scoped(self.scope, move || worker(inbox));
+            if let Err(why) = spawned
+                && number == 0
+            {
+                return Err(Error::Resource {
+                    what: "a thread",
+                    why: why.to_string(),
+                });
+            }
+        }
+        Ok(())
+    }
 }
 
 /// The lengths that a store's entries keep to.

@@ -15,7 +15,7 @@ use rb_format::{FORMAT_BLOCK, Geometry, LogPosition, Superblock};
 use rb_index::{Index, SlotId};
 
 use crate::base_load::{
-    FoundBase, Headers, Unusable, empty_index, load_base, read_headers, workers,
+    FoundBase, Headers, Unusable, empty_index, load_base, read_headers, workers_for,
 };
 use crate::checkpoint::BasePlace;
 use crate::error::{Error, OpenError};
@@ -276,7 +276,7 @@ pub(crate) fn from_base(
     report.log_time = start.elapsed();
 
     let start = Instant::now();
-    let loaded = loader.finish(replayed.recency, workers());
+    let loaded = loader.finish(replayed.recency, workers_for(geometry.slots()));
     report.index_time = start.elapsed();
 
     let Replayed {
@@ -350,7 +350,7 @@ fn without_metadata(
     }
     report.log_time = start.elapsed();
     let start = Instant::now();
-    report.entries = loader.finish(0, workers()).entries;
+    report.entries = loader.finish(0, workers_for(geometry.slots())).entries;
     report.index_time = start.elapsed();
     Ok(Recovered {
         index,

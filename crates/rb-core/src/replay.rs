@@ -8,12 +8,12 @@
 //! One thread reads and follows the chain; the records are applied on as many threads as there are.
 //! Their order does not matter: for each key and for each slot the highest generation wins.
 
-use crossbeam::channel::{Receiver, Sender, bounded};
+use crossbeam::channel::Receiver;
 use parking_lot::Mutex;
 use rb_format::{FORMAT_BLOCK, Geometry, LogBlock, LogPosition, Record, Superblock, key_hash};
 use rb_index::{Loader, NewEntry, SlotId};
 
-use crate::base_load::{spawn_workers, workers};
+use crate::base_load::Crew;
 use crate::error::Error;
 use crate::log::LOOKAHEAD_BLOCKS;
 use crate::log_reader::{Chunk, LogReader};
@@ -76,28 +76,28 @@ pub(crate) fn replay(
     };
     let mut reader = LogReader::new(superblock);
     let limit = start.sequence + reader.ring();
-    let threads = workers();
     let end_damage = std::thread::scope(|scope| {
-        let (links, inbox) = bounded::<(Chunk, usize)>(threads);
-        spawn_workers(scope, || {
-            let (inbox, applier) = (inbox.clone(), &applier);
-            move || applier.run(&inbox)
-        })?;
-        drop(inbox);
+        let applier = &applier;
+        let mut links = Crew::new(scope, || {
+            move |inbox: Receiver<(Chunk, usize)>| applier.run(&inbox)
+        });
         let mut suspected = None;
-        loop {
-            let unreadable = chain.follow(io, &mut reader, limit, &links)?;
+        let damage = loop {
+            let link = |chunk, count| links.send((chunk, count));
+            let unreadable = chain.follow(io, &mut reader, limit, link)?;
             if unreadable.is_some() {
-                return Ok::<_, Error>(unreadable);
+                break unreadable;
             }
             let damage = look_past_end(io, superblock, &mut reader, chain.at, limit)?;
-            // The writer beside a read-only opening may have gone on since: only an end that has not moved
+            // The writer next to a read-only opening may have gone on since: only an end that has not moved
             // when it is looked at again is one.
             if damage.is_none() || suspected == Some(chain.at.sequence) {
-                return Ok(damage);
+                break damage;
             }
             suspected = Some(chain.at.sequence);
-        }
+        };
+        links.end();
+        Ok::<_, Error>(damage)
     })?;
     let Found {
         records,
@@ -221,7 +221,7 @@ impl Chain<'_> {
         io: &mut MetaIo,
         reader: &mut LogReader<'_>,
         limit: u64,
-        links: &Sender<(Chunk, usize)>,
+        mut link: impl FnMut(Chunk, usize) -> Result<(), Error>,
     ) -> Result<Option<Damage>, Error> {
         loop {
             let chunks = reader.read(io, self.at.sequence, limit)?;
@@ -236,8 +236,7 @@ impl Chain<'_> {
                     block: self.at.sequence,
                     why: format!("log block {} cannot be read", self.at.sequence),
                 });
-                // Sending fails only when every applier has stopped, which they do not.
-                drop(links.send((chunk, count)));
+                link(chunk, count)?;
                 if !whole {
                     return Ok(unreadable);
                 }

@@ -6,7 +6,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use rb_core::Store;
 use rb_format::{
     BaseHeader, FORMAT_BLOCK, Geometry, LogBlock, LogPosition, Record, SlotHeader, Superblock,
-    log_block_offset, log_blocks,
 };
 use rb_testkit::CrashImage;
 
@@ -151,7 +150,7 @@ impl Log {
     fn read(image: &CrashImage, layout: &Superblock) -> Result<Log, String> {
         let mut block = [0; FORMAT_BLOCK];
         let mut positions: Vec<LogPosition> = Vec::new();
-        for region in [&layout.base_a, &layout.base_b] {
+        for region in layout.bases() {
             image.read(region.offset, &mut block);
             let header = BaseHeader::decode(&block, &layout.identity);
             positions.extend(header.ok().map(|header| header.position));
@@ -159,12 +158,17 @@ impl Log {
         positions.sort_by_key(|position| position.sequence);
         let mut from = positions.first().copied().unwrap_or(LogPosition::FIRST);
         let (mut puts, mut owners) = (Vec::new(), BTreeMap::new());
-        for _ in 0..log_blocks(&layout.log) {
-            image.read(log_block_offset(&layout.log, from.sequence), &mut block);
-            let found = LogBlock::decode(&block, &layout.identity);
-            let Some(found) = found.ok().filter(|found| found.continues(&from)) else {
-                break;
-            };
+        for _ in 0..layout.log_blocks() {
+            // In whichever ring it is.
+            let mut blocks = [[0; FORMAT_BLOCK]; 2];
+            let offsets = layout.log_block_offsets(from.sequence);
+            let mut found = None;
+            for (block, offset) in blocks.iter_mut().zip(offsets) {
+                image.read(offset, block);
+                let decoded = LogBlock::decode(block, &layout.identity).ok();
+                found = found.or(decoded.filter(|decoded| decoded.continues(&from)));
+            }
+            let Some(found) = found else { break };
             for record in found.records() {
                 let Record::Put {
                     key,

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rb_core::{
     Background, Change, ClassRequest, Durability, Error, Event, Events, FormatOptions, HeldLock,
     ManualClock, OpenError, Put, PutMode, PutOptions, SeededRandom, Share, Simulator, Store,
-    StoreOptions, Stored, Superblock, SwitchPoint, format_engine,
+    StoreOptions, Stored, Superblock, SwitchPoint, Validate, format_engine,
 };
 use rb_io::{Engine, OpKind};
 use rb_testkit::{CrashImage, MemDevice, MemEngine, MemOp, Moment};
@@ -130,6 +130,8 @@ pub(super) fn open(
         random: Arc::new(SeededRandom::new(2)),
         shards: Some(2),
         queue_depth: 4,
+        // Reads verify anyway.
+        validate: Validate::Off,
         durability: match each_batch {
             true => Durability::EachBatch,
             false => Durability::Interval,
