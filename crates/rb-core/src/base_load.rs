@@ -6,7 +6,7 @@ use std::num::NonZeroUsize;
 use std::sync::OnceLock;
 use std::thread::{Builder, Scope};
 
-use crossbeam::channel::{Receiver, Sender, bounded};
+use crossbeam::channel::{Sender, bounded};
 use parking_lot::Mutex;
 use rb_format::{
     BaseEntry, BaseHeader, Corruption, DirectoryEntry, FORMAT_BLOCK, Generation, Geometry,
@@ -157,29 +157,29 @@ pub(crate) fn load_base(
     std::thread::scope(|scope| {
         let mut sections = Crew::new(scope, || {
             let failure = &failure;
-            move |inbox: Receiver<(u32, DirectoryEntry, Buffer)>| {
-                let mut scratch = SectionScratch::default();
-                for (number, entry, bytes) in inbox {
-                    let decoded = decode_section_with(
-                        &mut scratch,
-                        &bytes,
-                        &entry,
-                        number,
-                        header,
-                        geometry,
-                        limits,
-                        &mut |entries| {
-                            if entries.iter().any(|entry| !entry.more.is_empty()) {
-                                *failure.lock() = Some(Unusable::SeveralSlots("base section"));
-                            }
-                            let claims: Vec<_> = entries.iter().map(claim).collect();
-                            loader.load_batch(&claims);
-                        },
-                    );
-                    if let Err(why) = decoded {
-                        *failure.lock() = Some(Unusable::of(format!("section {number}"), why));
-                        return;
-                    }
+            let mut scratch = SectionScratch::default();
+            move |(number, entry, bytes): (u32, DirectoryEntry, Buffer)| {
+                if failure.lock().is_some() {
+                    return;
+                }
+                let decoded = decode_section_with(
+                    &mut scratch,
+                    &bytes,
+                    &entry,
+                    number,
+                    header,
+                    geometry,
+                    limits,
+                    &mut |entries| {
+                        if entries.iter().any(|entry| !entry.more.is_empty()) {
+                            *failure.lock() = Some(Unusable::SeveralSlots("base section"));
+                        }
+                        let claims: Vec<_> = entries.iter().map(claim).collect();
+                        loader.load_batch(&claims);
+                    },
+                );
+                if let Err(why) = decoded {
+                    *failure.lock() = Some(Unusable::of(format!("section {number}"), why));
                 }
             }
         });
@@ -260,56 +260,70 @@ pub(crate) fn workers_for(entries: u32) -> usize {
 /// threads.
 pub(crate) struct Crew<'scope, 'env, T, W> {
     scope: &'scope Scope<'scope, 'env>,
-    pieces: Sender<T>,
-    /// None once the threads have it.
-    inbox: Option<Receiver<T>>,
-    /// Makes what each thread runs.
+    /// Makes what a thread does with each piece.
     worker: W,
+    /// The first piece, while there are no threads.
+    held: Option<T>,
+    pieces: Option<Sender<T>>,
 }
 
 impl<'scope, 'env, T, W, R> Crew<'scope, 'env, T, W>
 where
     T: Send + 'scope,
     W: Fn() -> R,
-    R: FnOnce(Receiver<T>) + Send + 'scope,
+    R: FnMut(T) + Send + 'scope,
 {
     pub(crate) fn new(scope: &'scope Scope<'scope, 'env>, worker: W) -> Self {
-        let (pieces, inbox) = bounded(workers());
         Crew {
             scope,
-            pieces,
-            inbox: Some(inbox),
             worker,
+            held: None,
+            pieces: None,
         }
     }
 
     /// Hands a piece out; waits while as many are waiting as there are threads.
+    ///
+    /// # Errors
+    /// The system has no thread.
     pub(crate) fn send(&mut self, piece: T) -> Result<(), Error> {
-        if !self.pieces.is_empty()
-            && let Some(inbox) = self.inbox.take()
-        {
-            self.start(&inbox)?;
-        }
+        let pieces = match &self.pieces {
+            Some(pieces) => pieces,
+            None => {
+                let Some(first) = self.held.take() else {
+                    self.held = Some(piece);
+                    return Ok(());
+                };
+                let pieces = self.pieces.insert(self.start()?);
+                drop(pieces.send(first));
+                pieces
+            }
+        };
         // Sending fails only when every thread has stopped.
-        drop(self.pieces.send(piece));
+        drop(pieces.send(piece));
         Ok(())
     }
 
-    /// There are no more pieces.
-    pub(crate) fn end(self) {
-        drop(self.pieces);
-        if let Some(inbox) = self.inbox {
-            (self.worker)()(inbox);
+    /// Does here what no thread has been started for, so that its memory comes back.
+    pub(crate) fn catch_up(&mut self) {
+        if let Some(piece) = self.held.take() {
+            (self.worker)()(piece);
         }
     }
 
+    /// There are no more pieces.
+    pub(crate) fn end(mut self) {
+        self.catch_up();
+    }
+
     /// Starts as many threads as there should be, or as there are to be had: at least one.
-    fn start(&self, inbox: &Receiver<T>) -> Result<(), Error> {
+    fn start(&self) -> Result<Sender<T>, Error> {
+        let (pieces, inbox) = bounded(workers());
         for number in 0..workers() {
-            let (worker, inbox) = ((self.worker)(), inbox.clone());
+            let (mut work, inbox) = ((self.worker)(), inbox.clone());
             let spawned = Builder::new()
                 .name("rb-recover".into())
-                .spawn_scoped(self.scope, move || worker(inbox));
+                .spawn_scoped(self.scope, move || inbox.into_iter().for_each(&mut work));
             if let Err(why) = spawned
                 && number == 0
             {
@@ -319,7 +333,7 @@ where
                 });
             }
         }
-        Ok(())
+        Ok(pieces)
     }
 }
 

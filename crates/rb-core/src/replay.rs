@@ -8,7 +8,6 @@
 //! One thread reads and follows the chain; the records are applied on as many threads as there are.
 //! Their order does not matter: for each key and for each slot the highest generation wins.
 
-use crossbeam::channel::Receiver;
 use parking_lot::Mutex;
 use rb_format::{FORMAT_BLOCK, Geometry, LogBlock, LogPosition, Record, Superblock, key_hash};
 use rb_index::{Loader, NewEntry, SlotId};
@@ -78,13 +77,12 @@ pub(crate) fn replay(
     let limit = start.sequence + reader.ring();
     let end_damage = std::thread::scope(|scope| {
         let applier = &applier;
-        let mut links = Crew::new(scope, || {
-            move |inbox: Receiver<(Chunk, usize)>| applier.run(&inbox)
-        });
+        let mut links = Crew::new(scope, || applier.work());
         let mut suspected = None;
         let damage = loop {
             let link = |chunk, count| links.send((chunk, count));
             let unreadable = chain.follow(io, &mut reader, limit, link)?;
+            links.catch_up();
             if unreadable.is_some() {
                 break unreadable;
             }
@@ -289,9 +287,10 @@ impl Found {
 }
 
 impl Applier<'_, '_> {
-    fn run(&self, inbox: &Receiver<(Chunk, usize)>) {
+    /// Applies one piece after another: the first blocks of each, as many as are named.
+    fn work(&self) -> impl FnMut((Chunk, usize)) + '_ {
         let mut hashes = Vec::new();
-        for (chunk, count) in inbox {
+        move |(chunk, count)| {
             let (mut applied, mut closed_after) = (0, None);
             let mut records = Vec::new();
             for bytes in chunk.blocks().take(count) {
