@@ -42,6 +42,7 @@ mod driver;
 mod duties;
 mod error;
 mod events;
+mod fingerprint;
 mod format_device;
 mod gate;
 mod get;

@@ -52,14 +52,6 @@ impl Operation {
         all
     }
 
-    /// The key that it changes.
-    pub(super) fn key(self) -> Option<usize> {
-        match self {
-            Operation::Put { key, .. } | Operation::Remove { key, .. } => Some(key),
-            _ => None,
-        }
-    }
-
     pub(super) fn is_each_batch(self) -> bool {
         matches!(
             self,

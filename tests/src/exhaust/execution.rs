@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use rb_core::{HeldLock, Store, SwitchPoint};
-use rb_testkit::{CrashPoints, MemDevice};
+use rb_testkit::CrashPoints;
 
 use super::config::{Config, Operation};
 use super::fiber::{Fiber, Stacks, Stood};
+use super::search::Failure;
+use super::state::{Before, observed};
 use super::world::{Prepared, Running, World, name, open, value};
 use crate::schedule::{Place, Wait};
 
@@ -16,8 +18,7 @@ const ROUNDS_MAX: u32 = 10_000;
 pub(super) struct Execution {
     pub(super) world: Arc<World>,
     pub(super) points: CrashPoints,
-    device: Arc<MemDevice>,
-    store: Store,
+    pub(super) store: Store,
     fibers: Vec<Option<Fiber>>,
 }
 
@@ -43,7 +44,6 @@ impl Execution {
             fibers: config.operations.iter().map(|_| None).collect(),
             world,
             points,
-            device,
             store,
         })
     }
@@ -57,13 +57,16 @@ impl Execution {
             .collect()
     }
 
-    /// Whether all operations have ended.
-    pub(super) fn is_over(&self) -> bool {
-        self.world
-            .lock()
-            .operations
-            .iter()
-            .all(|running| running.ended)
+    /// What is wrong so far, after this schedule.
+    pub(super) fn verdict(&self, schedule: &[usize]) -> Result<(), Failure> {
+        let violation = self.world.lock().violation.clone();
+        violation.map_or(Ok(()), |what| {
+            Err(Failure {
+                what,
+                schedule: schedule.to_vec(),
+                ..Failure::default()
+            })
+        })
     }
 
     /// Runs an operation to its next place.
@@ -72,6 +75,8 @@ impl Execution {
             let (world, store) = (Arc::clone(&self.world), self.store.clone());
             self.fibers[at] = Some(stacks.fiber(move || world.operate(at, &store)));
         }
+        let running = self.world.lock().operations[at].clone();
+        let before = Before::new(&self.store, &running);
         self.world.lock().current = Some(at);
         let stood = self.fibers[at].as_mut().map(Fiber::resume);
         match stood {
@@ -83,6 +88,9 @@ impl Execution {
             }
         }
         self.world.lock().current = None;
+        let running = self.world.lock().operations[at].clone();
+        let observed = observed(&self.store, before, &running);
+        self.world.lock().operations[at].observe(observed);
         if self.world.lock().operations[at].ended {
             self.fibers[at]
                 .take()
@@ -92,9 +100,13 @@ impl Execution {
         self.points.catch_up();
     }
 
-    /// All operations have ended: the store must be sound, and have what it should.
+    /// No operation can do a step: all must have ended, and the store must be sound and have what it should.
     pub(super) fn check_end(&self) {
         let inside = self.world.lock();
+        if !inside.operations.iter().all(|running| running.ended) {
+            drop(inside);
+            return self.world.fail("a deadlock".into());
+        }
         let closed = inside
             .operations
             .iter()
@@ -142,10 +154,6 @@ impl Execution {
         let fibers = std::mem::take(&mut self.fibers);
         fibers.into_iter().flatten().for_each(Fiber::abandon);
         std::mem::forget(self);
-    }
-
-    pub(super) fn device(&self) -> &Arc<MemDevice> {
-        &self.device
     }
 }
 

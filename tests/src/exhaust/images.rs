@@ -7,6 +7,9 @@
 //! the rest must be noticed. Two torn blocks at once are left out: the second would only be missed as one that is lost
 //! is, but for what had been there before.
 
+use std::fmt;
+use std::str::FromStr;
+
 use rb_format::FORMAT_BLOCK;
 use rb_testkit::{CrashImage, CrashPoints};
 
@@ -18,9 +21,54 @@ pub(super) const BLOCKS_MAX: usize = 12;
 
 /// Which of the pending blocks are kept, and which is torn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Kept {
-    pub(super) blocks: u32,
-    pub(super) torn: Option<usize>,
+pub struct Kept {
+    blocks: u32,
+    torn: Option<usize>,
+}
+
+impl fmt::Display for Kept {
+    /// As `1011`, `10t1` or `none`: of each block, in the order of the writes, whether it is kept, torn or lost.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let count = (u32::BITS - self.blocks.leading_zeros()) as usize;
+        if count == 0 {
+            return f.write_str("none");
+        }
+        (0..count).try_for_each(|block| {
+            f.write_str(match self.blocks >> block & 1 {
+                0 => "0",
+                _ if self.torn == Some(block) => "t",
+                _ => "1",
+            })
+        })
+    }
+}
+
+impl FromStr for Kept {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Kept, String> {
+        let mut kept = Kept {
+            blocks: 0,
+            torn: None,
+        };
+        if text == "none" {
+            return Ok(kept);
+        }
+        for (block, letter) in text.chars().take(BLOCKS_MAX).enumerate() {
+            match letter {
+                '0' => continue,
+                't' => kept.torn = Some(block),
+                '1' => {}
+                _ => {
+                    return Err(format!(
+                        "{text}: what is kept is none, or 0, 1 or t for each block"
+                    ));
+                }
+            }
+            kept.blocks |= 1 << block;
+        }
+        Ok(kept)
+    }
 }
 
 /// The pending blocks, each the number of its write and of the block in it.

@@ -11,6 +11,8 @@ mod fiber;
 mod images;
 mod oracle;
 mod search;
+mod state;
+mod story;
 mod world;
 
 use std::sync::Mutex;
@@ -18,9 +20,13 @@ use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-pub use config::{Config, Initial, Operation};
-pub use search::Violation;
+use rb_testkit::values::next_number;
 
+pub use config::{Config, Initial, Operation};
+pub use images::Kept;
+pub use story::{Repeat, Violation};
+
+use fiber::Stacks;
 use search::{End, Search, Seen, Tally};
 use world::Prepared;
 
@@ -31,6 +37,10 @@ pub struct Options {
     pub operations: usize,
     /// Among these.
     pub among: Vec<Operation>,
+    /// Only over what is there before; none: over each.
+    pub initial: Option<Initial>,
+    /// Shuffles the configurations, so that a part of them is another one for each seed.
+    pub seed: Option<u64>,
     /// When to stop, though there is more to try.
     pub time: Option<Duration>,
     /// Threads.
@@ -44,11 +54,15 @@ pub struct Report {
     pub complete: usize,
     /// Configurations there are.
     pub configs: usize,
-    /// Runs of the store: one for each schedule, or part of one that leads to a state seen before.
+    /// Schedules that were run to their end; all others lead to a state that was seen.
+    pub schedules: u64,
+    /// Runs of the store.
     pub executions: u64,
-    /// Distinct states.
+    /// Distinct states, summed over configurations.
     pub states: u64,
-    /// Moments at which the power went, with different outcomes.
+    /// Executions that went on behind a state that was seen, and saw what was seen there before.
+    pub looked_behind: u64,
+    /// Moments at which the power went: distinct contents and pending writes, or what is legal there.
     pub points: u64,
     /// Images made of them.
     pub images: u64,
@@ -57,7 +71,7 @@ pub struct Report {
     /// Moments with more pending blocks than are tried in all combinations.
     pub capped: u64,
     /// The first violation.
-    pub violation: Option<Box<Violation>>,
+    pub violation: Option<Violation>,
     /// How long it took.
     pub time: Duration,
 }
@@ -77,8 +91,15 @@ impl Report {
 pub fn run(options: &Options, progress: impl Fn(&Report) + Sync) -> Result<Report, String> {
     let start = Instant::now();
     let prepared = Prepared::new()?;
-    let layout = prepared.layout().clone();
-    let configs = Config::all(options.operations, &options.among);
+    let mut configs = Config::all(options.operations, &options.among);
+    configs.retain(|config| {
+        options
+            .initial
+            .is_none_or(|initial| initial == config.initial)
+    });
+    if let Some(seed) = options.seed {
+        shuffle(&mut configs, seed);
+    }
     let seen = Seen::default();
     let (next, found) = (AtomicUsize::new(0), AtomicBool::new(false));
     let report = Mutex::new(Report {
@@ -89,9 +110,9 @@ pub fn run(options: &Options, progress: impl Fn(&Report) + Sync) -> Result<Repor
     let worker = || {
         let mut search = Search {
             prepared: &prepared,
-            layout: &layout,
+            layout: prepared.layout(),
             seen: &seen,
-            stacks: fiber::Stacks::default(),
+            stacks: Stacks::default(),
             tally: Tally::default(),
             until,
         };
@@ -105,9 +126,10 @@ pub fn run(options: &Options, progress: impl Fn(&Report) + Sync) -> Result<Repor
             match end {
                 End::Complete => report.complete += 1,
                 End::Stopped => return,
-                End::Violation(violation) => {
+                End::Failed(failure) => {
                     found.store(true, Ordering::Relaxed);
-                    report.violation.get_or_insert(violation);
+                    let violation = || Violation::of(&prepared, config, &failure);
+                    report.violation.get_or_insert_with(violation);
                 }
             }
             progress(&report);
@@ -123,10 +145,33 @@ pub fn run(options: &Options, progress: impl Fn(&Report) + Sync) -> Result<Repor
     Ok(report)
 }
 
+/// Runs one schedule again. Returns what is wrong, if something is, and what happened.
+///
+/// # Errors
+/// The device could not be prepared, or there is no such schedule.
+pub fn repeat(repeat: &Repeat) -> Result<(Option<String>, Vec<String>), String> {
+    let operations = repeat.config.operations.len();
+    if repeat.schedule.iter().any(|step| *step >= operations) {
+        return Err(format!(
+            "the schedule has steps of operations that are not below {operations}"
+        ));
+    }
+    Ok(repeat.run(&Prepared::new()?))
+}
+
+fn shuffle(configs: &mut [Config], seed: u64) {
+    let mut random = seed;
+    for at in (1..configs.len()).rev() {
+        configs.swap(at, next_number(&mut random) as usize % (at + 1));
+    }
+}
+
 impl Report {
     fn add(&mut self, tally: &Tally) {
+        self.schedules += tally.schedules;
         self.executions += tally.executions;
         self.states += tally.states;
+        self.looked_behind += tally.looked_behind;
         self.points += tally.points;
         self.images += tally.images;
         self.distinct += tally.distinct;

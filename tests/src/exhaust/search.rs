@@ -1,33 +1,37 @@
 //! Every schedule of one configuration, depth first.
 //!
 //! The search is stateless: it runs the real store again from the prepared device for each schedule that it has not
-//! tried, and follows it until all operations have ended or it comes to a state that was seen before.
+//! tried, and follows it until all operations have ended or it comes to a state that it has seen (`state.rs`).
 
-use std::collections::HashSet;
-use std::hash::{Hash, Hasher};
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use rb_format::Superblock;
-use xxhash_rust::xxh3::Xxh3;
+use rb_testkit::values::next_number;
 
 use super::check::check;
 use super::config::Config;
 use super::execution::Execution;
 use super::fiber::Stacks;
-use super::images::{BLOCKS_MAX, Kept, blocks, choices, image, words};
-use super::oracle::Legal;
+use super::images::{BLOCKS_MAX, Kept, blocks, choices as all_kept, image};
+use super::state;
 use super::world::Prepared;
 
 /// One image in so many is used after it was checked, and crashes again.
 const GOES_ON: u64 = 8;
 
+/// One cut in so many is looked behind: the execution goes on, and each step must lead where the same step from the same
+/// state led before.
+const LOOKS_BEHIND: u64 = 16;
+
 /// What was tried.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Tally {
     pub(super) executions: u64,
+    pub(super) schedules: u64,
     pub(super) states: u64,
-    pub(super) steps: u64,
+    pub(super) looked_behind: u64,
     pub(super) points: u64,
     pub(super) images: u64,
     pub(super) distinct: u64,
@@ -35,40 +39,16 @@ pub(super) struct Tally {
     pub(super) capped: u64,
 }
 
-impl Tally {
-    pub(super) fn add(&mut self, other: &Tally) {
-        let Tally {
-            executions,
-            states,
-            steps,
-            points,
-            images,
-            distinct,
-            capped,
-        } = other;
-        self.executions += executions;
-        self.states += states;
-        self.steps += steps;
-        self.points += points;
-        self.images += images;
-        self.distinct += distinct;
-        self.capped += capped;
-    }
-}
-
-/// What breaks the contract, and how to see it again.
-#[derive(Clone, Debug)]
-pub struct Violation {
-    /// What is wrong.
-    pub what: String,
-    /// The operations and what was there before.
-    pub config: Config,
+/// What breaks the contract, and the way to it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Failure {
+    pub(super) what: String,
     /// Which operation did each step.
-    pub schedule: Vec<usize>,
+    pub(super) schedule: Vec<usize>,
     /// What the crash left, if it was one.
     pub(super) kept: Option<Kept>,
-    /// What happened, step by step.
-    pub story: Vec<String>,
+    /// Another schedule to the same state, from which the same last step led elsewhere.
+    pub(super) other: Option<Vec<usize>>,
 }
 
 /// Images and crash points that were seen, by any search.
@@ -78,12 +58,10 @@ pub(super) struct Seen {
     points: Mutex<HashSet<u64>>,
 }
 
-impl Seen {
-    fn is_new(set: &Mutex<HashSet<u64>>, hash: u64) -> bool {
-        set.lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(hash)
-    }
+fn is_new(set: &Mutex<HashSet<u64>>, hash: u64) -> bool {
+    set.lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .insert(hash)
 }
 
 pub(super) struct Search<'a> {
@@ -100,31 +78,70 @@ pub(super) enum End {
     Complete,
     /// There was no time left.
     Stopped,
-    Violation(Box<Violation>),
+    Failed(Failure),
+}
+
+/// What is known of one configuration.
+#[derive(Default)]
+struct Known {
+    states: HashSet<u64>,
+    /// Where a step of an operation leads from a state, and the schedule that showed it.
+    steps: HashMap<(u64, usize), (u64, Vec<usize>)>,
+    /// States behind cuts.
+    behind: HashMap<u64, Vec<usize>>,
+}
+
+impl Known {
+    /// A step leads from a state to another.
+    fn step(&mut self, from: u64, to: u64, schedule: &[usize]) -> Result<(), Failure> {
+        let last = schedule.last().copied().unwrap_or_default();
+        let (led, way) = self
+            .steps
+            .entry((from, last))
+            .or_insert_with(|| (to, schedule.to_vec()));
+        if *led == to {
+            return Ok(());
+        }
+        Err(Failure {
+            what: "the search cannot tell states apart: the same step led elsewhere".into(),
+            schedule: schedule.to_vec(),
+            other: Some(way.clone()),
+            ..Failure::default()
+        })
+    }
+}
+
+/// A place in a schedule: its state, the operations that can do a step, and the one that does.
+struct Choice {
+    state: u64,
+    able: Vec<usize>,
+    tried: usize,
+}
+
+fn schedule_of(choices: &[Choice]) -> Vec<usize> {
+    choices
+        .iter()
+        .map(|choice| choice.able[choice.tried])
+        .collect()
 }
 
 impl Search<'_> {
     /// Tries every schedule of a configuration.
     pub(super) fn run(&mut self, config: &Config) -> End {
-        let mut states: HashSet<u64> = HashSet::new();
-        // Per step of the schedule the operations that could do it, and which was tried last.
-        let mut choices: Vec<(Vec<usize>, usize)> = Vec::new();
+        let mut known = Known::default();
+        let mut choices: Vec<Choice> = Vec::new();
         loop {
             if self.until.is_some_and(|until| Instant::now() >= until) {
                 return End::Stopped;
             }
-            let violation = match self.execute(config, &mut choices, &mut states) {
-                Ok(()) => None,
-                Err(violation) => Some(violation),
-            };
-            if let Some(violation) = violation {
-                return End::Violation(Box::new(self.tell(violation)));
+            if let Err(failure) = self.execute(config, &mut choices, &mut known) {
+                return End::Failed(failure);
             }
             loop {
                 match choices.last_mut() {
-                    None => return End::Complete,
-                    Some((able, tried)) if *tried + 1 < able.len() => {
-                        *tried += 1;
+                    None => return self.completed(&known),
+                    Some(choice) if choice.tried + 1 < choice.able.len() => {
+                        choice.tried += 1;
                         break;
                     }
                     Some(_) => drop(choices.pop()),
@@ -133,114 +150,132 @@ impl Search<'_> {
         }
     }
 
+    fn completed(&mut self, known: &Known) -> End {
+        let mut behind = known.behind.iter();
+        let missed = behind.find(|(state, _)| !known.states.contains(state));
+        missed.map_or(End::Complete, |(_, schedule)| {
+            End::Failed(Failure {
+                what: "the search has left out a state behind one that it had seen".into(),
+                schedule: schedule.clone(),
+                ..Failure::default()
+            })
+        })
+    }
+
     /// Runs the schedule so far, and goes on in the first way that is new.
     fn execute(
         &mut self,
         config: &Config,
-        choices: &mut Vec<(Vec<usize>, usize)>,
-        states: &mut HashSet<u64>,
-    ) -> Result<(), Violation> {
+        choices: &mut Vec<Choice>,
+        known: &mut Known,
+    ) -> Result<(), Failure> {
         self.tally.executions += 1;
-        let violation = |what: String, choices: &[(Vec<usize>, usize)], kept| Violation {
+        let new = Execution::new(self.prepared, config, false);
+        let mut execution = new.map_err(|what| Failure {
             what,
-            config: config.clone(),
-            schedule: choices.iter().map(|(able, tried)| able[*tried]).collect(),
-            kept,
-            story: Vec::new(),
-        };
-        let mut execution = Execution::new(self.prepared, config, false)
-            .map_err(|why| violation(why, choices, None))?;
-        for (able, tried) in choices.iter() {
-            execution.step(&mut self.stacks, able[*tried]);
+            ..Failure::default()
+        })?;
+        for step in schedule_of(choices) {
+            execution.step(&mut self.stacks, step);
         }
-        let outcome = loop {
-            self.tally.steps += 1;
-            if let Some(what) = execution.world.lock().violation.clone() {
-                break Err(violation(what, choices, None));
-            }
-            if !states.insert(hash_of(&execution, choices)) {
-                break Ok(());
-            }
-            self.tally.states += 1;
-            if let Err((what, kept)) = self.crash(&execution) {
-                break Err(violation(what, choices, Some(kept)));
-            }
-            let able = execution.enabled();
-            let Some(first) = able.first().copied() else {
-                if execution.is_over() {
-                    execution.check_end();
-                } else {
-                    execution.world.fail("a deadlock".into());
-                }
-                let what = execution.world.lock().violation.clone();
-                break what.map_or(Ok(()), |what| Err(violation(what, choices, None)));
-            };
-            choices.push((able, 0));
-            execution.step(&mut self.stacks, first);
-        };
+        let outcome = self.go_on(&mut execution, choices, known);
         execution.finish(&mut self.stacks);
         outcome
     }
 
+    fn go_on(
+        &mut self,
+        execution: &mut Execution,
+        choices: &mut Vec<Choice>,
+        known: &mut Known,
+    ) -> Result<(), Failure> {
+        loop {
+            let schedule = schedule_of(choices);
+            execution.verdict(&schedule)?;
+            let state = state::hash(execution);
+            if let Some(choice) = choices.last() {
+                known.step(choice.state, state, &schedule)?;
+            }
+            if !known.states.insert(state) {
+                return match self.tally.executions.is_multiple_of(LOOKS_BEHIND) {
+                    true => self.look_behind(execution, state, schedule, known),
+                    false => Ok(()),
+                };
+            }
+            self.tally.states += 1;
+            self.crash(execution, &schedule)?;
+            let able = execution.enabled();
+            let Some(first) = able.first().copied() else {
+                self.tally.schedules += 1;
+                execution.check_end();
+                return execution.verdict(&schedule);
+            };
+            choices.push(Choice {
+                state,
+                able,
+                tried: 0,
+            });
+            execution.step(&mut self.stacks, first);
+        }
+    }
+
+    /// Goes on behind a state that was seen, somehow.
+    fn look_behind(
+        &mut self,
+        execution: &mut Execution,
+        mut state: u64,
+        mut schedule: Vec<usize>,
+        known: &mut Known,
+    ) -> Result<(), Failure> {
+        self.tally.looked_behind += 1;
+        let mut random = state;
+        loop {
+            let able = execution.enabled();
+            if able.is_empty() {
+                execution.check_end();
+                return execution.verdict(&schedule);
+            }
+            let next = able[next_number(&mut random) as usize % able.len()];
+            execution.step(&mut self.stacks, next);
+            schedule.push(next);
+            execution.verdict(&schedule)?;
+            let from = std::mem::replace(&mut state, state::hash(execution));
+            known.step(from, state, &schedule)?;
+            known
+                .behind
+                .entry(state)
+                .or_insert_with(|| schedule.clone());
+        }
+    }
+
     /// Tries all that a crash now can leave.
-    fn crash(&mut self, execution: &Execution) -> Result<(), (String, Kept)> {
+    fn crash(&mut self, execution: &Execution, schedule: &[usize]) -> Result<(), Failure> {
         let legal = execution.world.lock().oracle.legal();
-        let point = mix(execution.points.hash(), &legal);
-        if !Seen::is_new(&self.seen.points, point) {
+        if !is_new(
+            &self.seen.points,
+            state::with_legal(execution.points.hash(), &legal),
+        ) {
             return Ok(());
         }
         self.tally.points += 1;
         let blocks = blocks(&execution.points);
         self.tally.capped += u64::from(blocks.len() > BLOCKS_MAX);
-        for kept in choices(blocks.len()) {
+        for kept in all_kept(blocks.len()) {
             self.tally.images += 1;
             let image = image(&execution.points, &blocks, kept);
-            let hash = mix(image.hash(), &legal);
-            if !Seen::is_new(&self.seen.images, hash) {
+            let hash = state::with_legal(image.hash(), &legal);
+            if !is_new(&self.seen.images, hash) {
                 continue;
             }
             self.tally.distinct += 1;
             let goes_on = hash.is_multiple_of(GOES_ON);
-            check(&image, self.layout, &legal, goes_on).map_err(|what| (what, kept))?;
+            check(&image, self.layout, &legal, goes_on).map_err(|what| Failure {
+                what,
+                schedule: schedule.to_vec(),
+                kept: Some(kept),
+                other: None,
+            })?;
         }
         Ok(())
     }
-
-    /// Repeats a violation, and writes down what happens.
-    pub(super) fn tell(&mut self, violation: Violation) -> Violation {
-        let (config, schedule) = (&violation.config, &violation.schedule);
-        let mut story = Vec::new();
-        match Execution::new(self.prepared, config, true) {
-            Err(why) => story.push(why),
-            Ok(mut execution) => {
-                schedule
-                    .iter()
-                    .for_each(|at| execution.step(&mut self.stacks, *at));
-                if let Some(kept) = violation.kept {
-                    let words = words(&execution.points, kept);
-                    execution.world.trace(|| format!("the crash: {words}"));
-                } else if execution.enabled().is_empty() && execution.is_over() {
-                    execution.check_end();
-                }
-                story.extend(execution.world.lock().trace.take().unwrap_or_default());
-                execution.finish(&mut self.stacks);
-            }
-        }
-        Violation { story, ..violation }
-    }
-}
-
-fn mix(hash: u64, legal: &Legal) -> u64 {
-    let mut hasher = Xxh3::with_seed(hash);
-    legal.hash(&mut hasher);
-    hasher.finish()
-}
-
-/// What tells a state from others.
-fn hash_of(_: &Execution, choices: &[(Vec<usize>, usize)]) -> u64 {
-    let mut hasher = Xxh3::new();
-    choices
-        .iter()
-        .for_each(|(able, tried)| able[*tried].hash(&mut hasher));
-    hasher.finish()
 }

@@ -1,6 +1,7 @@
 //! One execution: a store over a prepared device, its operations, and the oracle that its hooks keep.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rb_core::{
@@ -10,6 +11,8 @@ use rb_core::{
 };
 use rb_io::{Engine, OpKind};
 use rb_testkit::{CrashImage, MemDevice, MemEngine, MemOp, Moment};
+
+use xxhash_rust::xxh3::Xxh3;
 
 use super::config::{Initial, KEYS, Operation};
 use super::fiber;
@@ -178,6 +181,17 @@ pub(super) struct Running {
     pub(super) since: [usize; KEYS],
     /// The last acknowledged state of each key when it began.
     pub(super) acknowledged: [usize; KEYS],
+    /// A hash of all that it has seen of the store.
+    pub(super) observed: u64,
+}
+
+impl Running {
+    /// It has seen something.
+    pub(super) fn observe(&mut self, what: impl Hash) {
+        let mut hasher = Xxh3::with_seed(self.observed);
+        what.hash(&mut hasher);
+        self.observed = hasher.finish();
+    }
 }
 
 impl World {
@@ -192,6 +206,7 @@ impl World {
             made: None,
             since: [0; KEYS],
             acknowledged: [0; KEYS],
+            observed: 0,
         };
         Arc::new(World {
             inside: Mutex::new(Inside {
@@ -246,8 +261,12 @@ impl World {
             let (since, acknowledged) = (inside.oracle.last(), inside.oracle.acknowledged());
             let running = &mut inside.operations[at];
             running.began = true;
-            running.since = since;
-            running.acknowledged = acknowledged;
+            // Only what it will need: it tells states apart.
+            match running.operation {
+                Operation::Sync => running.acknowledged = acknowledged,
+                Operation::Put { .. } => running.since = since,
+                _ => {}
+            }
             running.operation
         };
         self.trace(|| format!("{operation} begins"));
@@ -378,10 +397,8 @@ impl World {
             if !waits && (ending || !is_visible(running.operation, place)) {
                 return;
             }
-            // A wait that goes on is no progress.
-            if !(waits && running.place == Some(place)) {
-                running.stops += 1;
-            }
+            // A wait is no progress.
+            running.stops += u32::from(!waits);
             running.place = Some(place);
         }
         if fiber::is_inside() {
@@ -422,7 +439,14 @@ impl Simulator for World {
 
     fn changed(&self, change: &Change<'_>) {
         self.trace(|| format!("  {change:?}"));
-        let current = self.lock().current;
+        let current = {
+            let inside = &mut *self.lock();
+            let running = inside.current.and_then(|at| inside.operations.get_mut(at));
+            running
+                .into_iter()
+                .for_each(|running| running.observe(words(change)));
+            inside.current
+        };
         self.changed_by(|oracle, operation| match *change {
             Change::Put {
                 key,
@@ -450,6 +474,26 @@ impl Simulator for World {
             )),
             _ => Ok(None),
         });
+    }
+}
+
+/// A change for a hash.
+fn words(change: &Change<'_>) -> (u8, Option<usize>, u64, u32) {
+    match *change {
+        Change::Put {
+            key,
+            generation,
+            slot,
+        } => (0, Some(number(key)), generation, slot),
+        Change::Removed { key, generation } => (1, Some(number(key)), generation, 0),
+        Change::Evicted {
+            key,
+            generation,
+            slot,
+        } => (2, Some(number(key)), generation, slot),
+        Change::Dropped { key, generation } => (3, Some(number(key)), generation, 0),
+        Change::Taken { slot, early } => (4, None, u64::from(early), slot),
+        _ => (5, None, 0, 0),
     }
 }
 
@@ -505,6 +549,7 @@ fn is_visible(operation: Operation, place: Place) -> bool {
         Place::Waits(_) => true,
         Place::Device(moment) => moment == Moment::After,
         Place::At(SwitchPoint::Published | SwitchPoint::Removed) => each_batch,
+        Place::At(SwitchPoint::CommitDone) => operation != Operation::Sync,
         Place::At(point) => !matches!(
             point,
             PutPlanned
