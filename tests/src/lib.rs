@@ -4,6 +4,7 @@
 
 pub mod crash;
 pub mod device;
+pub mod exhaust;
 pub mod log_order;
 mod marked;
 pub mod race;

@@ -45,6 +45,7 @@ mod driver;
 mod duties;
 mod error;
 mod events;
+mod fingerprint;
 mod format_device;
 mod gate;
 mod get;

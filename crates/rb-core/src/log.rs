@@ -519,6 +519,54 @@ impl DeltaLog {
         }
     }
 
+    /// Shows its state; not its size, and not how long anyone waited.
+    pub(crate) fn each_part(&self, show: &mut dyn FnMut(&str, std::fmt::Arguments<'_>)) {
+        let DeltaLog {
+            rings: _,
+            blocks: _,
+            state,
+            moved: _,
+            work: _,
+            longest_wait: _,
+        } = self;
+        let LogState {
+            encoder,
+            tail,
+            newest_base,
+            promised,
+            ticket,
+            durable_ticket,
+            durable_sequence,
+            dirty_since,
+            look_again,
+            commit_wanted,
+            checkpoint_wanted,
+            checkpoint_urgent,
+            discard_wanted,
+            stopped,
+            waiters,
+        } = &*state.lock();
+        show("ticket", format_args!("{ticket}"));
+        show(
+            "log",
+            format_args!(
+                "{:?}",
+                (
+                    (
+                        encoder,
+                        tail,
+                        newest_base,
+                        promised,
+                        durable_ticket,
+                        durable_sequence
+                    ),
+                    (dirty_since, look_again, commit_wanted, checkpoint_wanted),
+                    (checkpoint_urgent, discard_wanted, stopped, waiters.len()),
+                )
+            ),
+        );
+    }
+
     pub(crate) fn wants_checkpoint(&self) -> bool {
         self.state.lock().checkpoint_wanted
     }

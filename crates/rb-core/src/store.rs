@@ -89,8 +89,13 @@ impl Store {
         Ok(store)
     }
 
-    fn inner(&self) -> &Arc<Inner> {
+    pub(crate) fn inner(&self) -> &Arc<Inner> {
         &self.handle.inner
+    }
+
+    /// A close is under way.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.handle.closed.is_locked()
     }
 
     // ---- values

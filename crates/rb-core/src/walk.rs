@@ -12,7 +12,7 @@ use crate::inner::Inner;
 use crate::stats::add;
 
 /// How far a walk over all shards has come.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Walk {
     shard: usize,
     cursor: Cursor,

@@ -35,9 +35,9 @@ pub struct IndexOptions {
 /// which takes all in ascending order.
 pub struct Index {
     pub(crate) shards: Box<[ShardCell]>,
-    shard_bits: u32,
+    pub(crate) shard_bits: u32,
     pub(crate) slots: Slots,
-    tick: Tally,
+    pub(crate) tick: Tally,
     /// The highest ticket of any change.
     pub(crate) newest: Tally,
     /// Whether evicted entries are kept until their eviction has been delivered.

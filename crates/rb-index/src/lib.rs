@@ -78,6 +78,7 @@ mod chunked;
 mod entry;
 mod error;
 mod evict;
+mod fingerprint;
 mod free_list;
 mod guard;
 mod guard_put;

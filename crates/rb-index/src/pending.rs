@@ -70,6 +70,14 @@ impl Pending {
         }
     }
 
+    /// All puts under way in the order in which they began, and how many ever began.
+    pub(crate) fn sorted(&self) -> (Vec<impl std::fmt::Debug + '_>, u64) {
+        let Pending { puts, tickets } = self;
+        let mut puts: Vec<&Put> = puts.iter().collect();
+        puts.sort_unstable_by_key(|put| put.ticket);
+        (puts, *tickets)
+    }
+
     /// Puts under way.
     pub(crate) fn len(&self) -> usize {
         self.puts.len()

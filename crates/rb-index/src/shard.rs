@@ -23,10 +23,10 @@ pub(crate) struct Shard {
     /// Entries that this hold has made live.
     pub(crate) fresh: Vec<u32>,
     /// Entries whose record was not durable when last looked at: ticket, entry and generation.
-    volatile: VecDeque<(u64, u32, u64)>,
+    pub(crate) volatile: VecDeque<(u64, u32, u64)>,
     /// The ticket of the last change, and of the last one that was to be durable before it was acknowledged.
     pub(crate) last_ticket: u64,
-    strict_ticket: u64,
+    pub(crate) strict_ticket: u64,
     /// Evicted entries of which no observer has been notified.
     pub(crate) evicted: Vec<KeptEviction>,
 }

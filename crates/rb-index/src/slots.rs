@@ -113,6 +113,32 @@ impl Slots {
         })
     }
 
+    /// Shows every part of the state by its name; what is only reported is left out.
+    pub(crate) fn each_part(&self, show: &mut dyn FnMut(&str, std::fmt::Arguments<'_>)) {
+        let Slots {
+            states,
+            runs: _,
+            classes,
+            illegal,
+            durable,
+            #[cfg(debug_assertions)]
+                drawn: _,
+        } = self;
+        for (number, class) in classes.iter().enumerate() {
+            let Class {
+                free,
+                early: _,
+                counts,
+                capacity: _,
+            } = class;
+            show(
+                &format!("class {number}"),
+                format_args!("{:?}", (&*free.lock(), counts)),
+            );
+        }
+        show("slots", format_args!("{:?}", (states, illegal, durable)));
+    }
+
     pub(crate) fn classes(&self) -> usize {
         self.classes.len()
     }

@@ -34,6 +34,11 @@ impl Store {
         }
     }
 
+    /// The vacant entry that is used next, or a number that is none.
+    pub(crate) fn first_vacant(&self) -> u32 {
+        self.first_vacant
+    }
+
     /// Entries in the table.
     pub(crate) fn len(&self) -> usize {
         self.table.len()

@@ -6,8 +6,10 @@
 
 use std::sync::Arc;
 
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
 use super::device::MemDevice;
-use super::pages::{Pages, SECTOR};
+use super::pages::{PAGE, Pages, SECTOR};
 use crate::values::next_number;
 
 /// A write as a device was given it.
@@ -111,6 +113,53 @@ impl CrashPoints {
         &self.pending
     }
 
+    /// Takes over what its device has recorded since, and goes to the end of it.
+    pub fn catch_up(&mut self) {
+        self.steps
+            .extend(self.device.recorded_since(self.steps.len()));
+        while self.advance() {}
+    }
+
+    /// Equal for equal durable contents and equal pending writes, and hardly ever for others. In which order writes
+    /// to different places are pending does not matter.
+    #[must_use]
+    pub fn hash(&self) -> u64 {
+        let pages = |write: &MemWrite| {
+            let first = write.offset / PAGE as u64;
+            first..(write.offset + write.bytes.len() as u64).div_ceil(PAGE as u64)
+        };
+        let mut hash = self.hash;
+        for (at, write) in self.pending.iter().enumerate() {
+            let touches = |other: &&MemWrite| {
+                let (one, other) = (pages(write), pages(other));
+                one.start < other.end && other.start < one.end
+            };
+            let before = self.pending[..at].iter().filter(touches).count() as u64;
+            let place = xxh3_64_with_seed(&write.offset.to_le_bytes(), before);
+            hash ^= xxh3_64_with_seed(&write.bytes, place);
+        }
+        hash
+    }
+
+    /// What is left if of each pending write those sectors are kept for which `keep` answers true: it is asked with
+    /// the number of the write and of the sector in it.
+    #[must_use]
+    pub fn image_of(&self, mut keep: impl FnMut(usize, usize) -> bool) -> CrashImage {
+        let (mut pages, mut hash) = (self.durable.clone(), self.hash);
+        for (number, write) in self.pending.iter().enumerate() {
+            let sectors = write.bytes.chunks(SECTOR).enumerate();
+            for (sector, bytes) in sectors.filter(|(sector, _)| keep(number, *sector)) {
+                let offset = write.offset + (sector * SECTOR) as u64;
+                hash ^= pages.write_hashed(offset, bytes);
+            }
+        }
+        CrashImage {
+            like: Arc::clone(&self.device),
+            pages,
+            hash,
+        }
+    }
+
     /// Goes past the next step; false at the end of the run.
     pub fn advance(&mut self) -> bool {
         let Some(step) = self.steps.get(self.at) else {
@@ -163,6 +212,26 @@ impl CrashImage {
     #[must_use]
     pub fn hash(&self) -> u64 {
         self.hash
+    }
+
+    /// Reads bytes of it.
+    pub fn read(&self, offset: u64, out: &mut [u8]) {
+        self.pages.read(offset, out);
+    }
+
+    /// A device with this content, as [`device`](Self::device), and a walk over what it will record.
+    #[must_use]
+    pub fn recording(&self) -> (Arc<MemDevice>, CrashPoints) {
+        let device = self.device();
+        let points = CrashPoints {
+            device: Arc::clone(&device),
+            durable: self.pages.clone(),
+            hash: self.hash,
+            pending: Vec::new(),
+            steps: Vec::new(),
+            at: 0,
+        };
+        (device, points)
     }
 
     /// A device with this content and the limits of the one that crashed, which records from now on.

@@ -179,6 +179,13 @@ impl MemDevice {
         state.recording.as_ref().map_or(0, |(_, steps)| steps.len())
     }
 
+    /// The steps that were recorded, without the first `count`.
+    pub(super) fn recorded_since(&self, count: usize) -> Vec<Recorded> {
+        let state = self.state.lock();
+        let steps = state.recording.as_ref().map_or(&[][..], |(_, steps)| steps);
+        steps.get(count..).unwrap_or_default().to_vec()
+    }
+
     /// The crash points of what was recorded, from the first on; none without a recording.
     #[must_use]
     pub fn crash_points(self: &Arc<Self>) -> Option<CrashPoints> {

@@ -1,0 +1,179 @@
+//! Runs operations of one configuration step by step, as a schedule says.
+
+use std::sync::Arc;
+
+use rb_core::{HeldLock, Store, SwitchPoint};
+use rb_testkit::CrashPoints;
+
+use super::config::{Config, Operation};
+use super::fiber::{Fiber, Stacks, Stood};
+use super::search::Failure;
+use super::state::{Before, observed};
+use super::world::{Prepared, Running, World, name, open, value};
+use crate::schedule::{Place, Wait};
+
+/// Rounds in which suspended operations must come to their end.
+const ROUNDS_MAX: u32 = 10_000;
+
+pub(super) struct Execution {
+    pub(super) world: Arc<World>,
+    pub(super) points: CrashPoints,
+    pub(super) store: Store,
+    fibers: Vec<Option<Fiber>>,
+}
+
+impl Execution {
+    /// A store over what is there before, with no operation begun.
+    ///
+    /// # Errors
+    /// The store does not open, in words.
+    pub(super) fn new(
+        prepared: &Prepared,
+        config: &Config,
+        trace: bool,
+    ) -> Result<Execution, String> {
+        let (device, mut points) = prepared.image(config.initial).recording();
+        let world = World::new(&config.operations, trace);
+        let store = open(&device, config.is_each_batch(), Some(&world));
+        let store = store.map_err(|why| format!("the store does not open: {why}"))?;
+        world.opened(&store);
+        let hooks = Arc::clone(&world);
+        device.observe(move |moment, requests| hooks.device(moment, requests));
+        points.catch_up();
+        Ok(Execution {
+            fibers: config.operations.iter().map(|_| None).collect(),
+            world,
+            points,
+            store,
+        })
+    }
+
+    /// The operations that can do a step.
+    pub(super) fn enabled(&self) -> Vec<usize> {
+        let inside = self.world.lock();
+        let all = &inside.operations;
+        (0..all.len())
+            .filter(|at| !all[*at].ended && !is_stuck(all, *at))
+            .collect()
+    }
+
+    /// What is wrong so far, after this schedule.
+    pub(super) fn verdict(&self, schedule: &[usize]) -> Result<(), Failure> {
+        let violation = self.world.lock().violation.clone();
+        violation.map_or(Ok(()), |what| {
+            Err(Failure {
+                what,
+                schedule: schedule.to_vec(),
+                ..Failure::default()
+            })
+        })
+    }
+
+    /// Runs an operation to its next place.
+    pub(super) fn step(&mut self, stacks: &mut Stacks, at: usize) {
+        if self.fibers[at].is_none() {
+            let (world, store) = (Arc::clone(&self.world), self.store.clone());
+            self.fibers[at] = Some(stacks.fiber(move || world.operate(at, &store)));
+        }
+        let running = self.world.lock().operations[at].clone();
+        let before = Before::new(&self.store, &running);
+        self.world.lock().current = Some(at);
+        let stood = self.fibers[at].as_mut().map(Fiber::resume);
+        match stood {
+            Some(Stood::At(place)) => self.world.trace(|| format!("stops at {place:?}")),
+            Some(Stood::Ended) | None => {}
+            Some(Stood::Panicked(words)) => {
+                self.world.fail(format!("a panic: {words}"));
+                self.world.lock().operations[at].ended = true;
+            }
+        }
+        self.world.lock().current = None;
+        let running = self.world.lock().operations[at].clone();
+        let observed = observed(&self.store, before, &running);
+        self.world.lock().operations[at].observe(observed);
+        if self.world.lock().operations[at].ended {
+            self.fibers[at]
+                .take()
+                .into_iter()
+                .for_each(|fiber| stacks.give_back(fiber));
+        }
+        self.points.catch_up();
+    }
+
+    /// No operation can do a step: all must have ended, and the store must be sound and have what it should.
+    pub(super) fn check_end(&self) {
+        let inside = self.world.lock();
+        if !inside.operations.iter().all(|running| running.ended) {
+            drop(inside);
+            return self.world.fail("a deadlock".into());
+        }
+        let closed = inside
+            .operations
+            .iter()
+            .any(|running| running.operation == Operation::Close);
+        let oracle = inside.oracle.clone();
+        drop(inside);
+        if let Err(why) = self.store.audit() {
+            self.world
+                .fail(format!("the accounting after the last operation: {why}"));
+        }
+        for key in (0..super::config::KEYS).filter(|_| !closed) {
+            let wanted = oracle.current(key);
+            let found = match self.store.get(&name(key)) {
+                Ok(found) => found.map(|found| (found.to_vec(), found.generation())),
+                Err(why) => return self.world.fail(format!("get of key {key}: {why}")),
+            };
+            let wanted = wanted.map(|(version, generation)| (value(version), generation));
+            if found != wanted {
+                let found = found.map(|(bytes, generation)| (bytes[1], generation));
+                self.world.fail(format!(
+                    "key {key} is {found:?} after the last operation, and should be {:?}",
+                    oracle.current(key)
+                ));
+            }
+        }
+    }
+
+    /// Brings all that has begun to its end, and drops the store.
+    pub(super) fn finish(mut self, stacks: &mut Stacks) {
+        self.world.lock().ending = true;
+        let begun = |execution: &Execution| -> Vec<usize> {
+            let fibers = execution.fibers.iter().enumerate();
+            fibers
+                .filter_map(|(at, fiber)| fiber.as_ref().map(|_| at))
+                .collect()
+        };
+        for _ in 0..ROUNDS_MAX {
+            let left = begun(&self);
+            if left.is_empty() {
+                return;
+            }
+            left.into_iter().for_each(|at| self.step(stacks, at));
+        }
+        // A deadlock. What holds the store stays as it is.
+        let fibers = std::mem::take(&mut self.fibers);
+        fibers.into_iter().flatten().for_each(Fiber::abandon);
+        std::mem::forget(self);
+    }
+}
+
+/// Whether an operation waits for what another one surely has.
+fn is_stuck(all: &[Running], at: usize) -> bool {
+    let Some(Place::Waits(Wait::Lock(lock))) = all[at].place else {
+        return false;
+    };
+    let mut others = all
+        .iter()
+        .enumerate()
+        .filter(|(other, running)| *other != at && running.began && !running.ended);
+    others.any(|(_, running)| match lock {
+        HeldLock::Gate => !matches!(
+            running.place,
+            Some(Place::Waits(Wait::Lock(HeldLock::Gate)))
+        ),
+        HeldLock::Close => running.operation == Operation::Close && running.place != all[at].place,
+        lock => running
+            .passed
+            .is_some_and(|point: SwitchPoint| point.holds().contains(&lock)),
+    })
+}

@@ -1,0 +1,88 @@
+//! Operations as coroutines: one thread runs all operations of an execution, and whoever decides resumes one until it
+//! stops at its next place.
+//!
+//! The baton of [`schedule`](crate::schedule) gives each operation a thread; to hand over then costs a wake-up, which is
+//! too much for millions of steps. Nothing else differs: an operation holds no lock where it stops but those that it holds
+//! over I/O, and those it only tries to take.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use generator::{Generator, Gn};
+
+use crate::schedule::Place;
+
+/// Words of 8 bytes in a stack.
+const STACK: usize = 0x1_0000;
+
+/// Why an operation gave control back.
+enum Stop {
+    At(Place),
+    Ended(Result<(), String>),
+}
+
+/// Stops the operation that runs in the calling thread, until it is resumed.
+#[expect(
+    deprecated,
+    reason = "the recommended form wants its scope passed down, which would have to go through the store"
+)]
+pub(super) fn stop(place: Place) {
+    generator::yield_with(Stop::At(place));
+}
+
+/// Whether the caller is an operation that can stop.
+pub(super) fn is_inside() -> bool {
+    generator::is_generator()
+}
+
+/// Where a resumed operation is now.
+pub(super) enum Stood {
+    At(Place),
+    Ended,
+    /// It panicked, in words.
+    Panicked(String),
+}
+
+/// An operation that has begun.
+pub(super) struct Fiber(Generator<'static, (), Stop>);
+
+impl Fiber {
+    pub(super) fn resume(&mut self) -> Stood {
+        match self.0.resume() {
+            Some(Stop::At(place)) => Stood::At(place),
+            Some(Stop::Ended(Ok(()))) => Stood::Ended,
+            Some(Stop::Ended(Err(words))) => Stood::Panicked(words),
+            None => Stood::Panicked("it was resumed after its end".into()),
+        }
+    }
+
+    /// Leaves it where it stands, with all it holds: it would go on if it were dropped.
+    pub(super) fn abandon(self) {
+        std::mem::forget(self);
+    }
+}
+
+/// Stacks, used again and again.
+#[derive(Default)]
+pub(super) struct Stacks(Vec<Generator<'static, (), Stop>>);
+
+impl Stacks {
+    /// An operation that does `work`; it begins when it is resumed.
+    pub(super) fn fiber(&mut self, work: impl FnOnce() + Send + 'static) -> Fiber {
+        let body = move || {
+            let ended = catch_unwind(AssertUnwindSafe(work));
+            Stop::Ended(ended.map_err(|why| crate::schedule::words(why.as_ref())))
+        };
+        match self.0.pop() {
+            Some(mut used) => {
+                used.init_code(body);
+                Fiber(used)
+            }
+            None => Fiber(Gn::new_opt(STACK, body)),
+        }
+    }
+
+    /// Takes the stack of an operation that has ended.
+    pub(super) fn give_back(&mut self, fiber: Fiber) {
+        self.0.push(fiber.0);
+    }
+}

@@ -1,0 +1,180 @@
+//! Every schedule of a few operations over a tiny store, and every crash in each of them.
+//!
+//! The store is the real one, with two slots and two keys. Its operations stop at every place where others could go on,
+//! and the search (`search.rs`) tries every order of their steps. After each step it makes everything that a crash there
+//! can leave (`images.rs`), opens it, and compares it with an exact oracle (`oracle.rs`, `check.rs`).
+
+mod check;
+mod config;
+mod execution;
+mod fiber;
+mod images;
+mod oracle;
+mod search;
+mod state;
+mod story;
+mod world;
+
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use rb_testkit::values::next_number;
+
+pub use config::{Config, Initial, Operation};
+pub use images::Kept;
+pub use story::{Repeat, Violation};
+
+use fiber::Stacks;
+use search::{End, Search, Seen, Tally};
+use world::Prepared;
+
+/// What to try.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Operations at the same time.
+    pub operations: usize,
+    /// Among these.
+    pub among: Vec<Operation>,
+    /// Only over what is there before; none: over each.
+    pub initial: Option<Initial>,
+    /// Shuffles the configurations, so that a part of them is another one for each seed.
+    pub seed: Option<u64>,
+    /// When to stop, though there is more to try.
+    pub time: Option<Duration>,
+    /// Threads.
+    pub threads: usize,
+}
+
+/// What was tried.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// Configurations whose schedules were all tried.
+    pub complete: usize,
+    /// Configurations there are.
+    pub configs: usize,
+    /// Schedules that were run to their end; all others lead to a state that was seen.
+    pub schedules: u64,
+    /// Runs of the store.
+    pub executions: u64,
+    /// Distinct states, summed over configurations.
+    pub states: u64,
+    /// Executions that went on behind a state that was seen, and saw what was seen there before.
+    pub looked_behind: u64,
+    /// Moments at which the power went: distinct contents and pending writes, or what is legal there.
+    pub points: u64,
+    /// Images made of them.
+    pub images: u64,
+    /// Images that differ from all others, or in what is legal; each was opened and checked.
+    pub distinct: u64,
+    /// Moments with more pending blocks than are tried in all combinations.
+    pub capped: u64,
+    /// The first violation.
+    pub violation: Option<Violation>,
+    /// How long it took.
+    pub time: Duration,
+}
+
+impl Report {
+    /// Whether all there is was tried.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.complete == self.configs && self.capped == 0
+    }
+}
+
+/// Tries every configuration.
+///
+/// # Errors
+/// The device could not be prepared.
+pub fn run(options: &Options, progress: impl Fn(&Report) + Sync) -> Result<Report, String> {
+    let start = Instant::now();
+    let prepared = Prepared::new()?;
+    let mut configs = Config::all(options.operations, &options.among);
+    configs.retain(|config| {
+        options
+            .initial
+            .is_none_or(|initial| initial == config.initial)
+    });
+    if let Some(seed) = options.seed {
+        shuffle(&mut configs, seed);
+    }
+    let seen = Seen::default();
+    let (next, found) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let report = Mutex::new(Report {
+        configs: configs.len(),
+        ..Report::default()
+    });
+    let until = options.time.map(|time| start + time);
+    let worker = || {
+        let mut search = Search {
+            prepared: &prepared,
+            layout: prepared.layout(),
+            seen: &seen,
+            stacks: Stacks::default(),
+            tally: Tally::default(),
+            until,
+        };
+        while !found.load(Ordering::Relaxed) {
+            let Some(config) = configs.get(next.fetch_add(1, Ordering::Relaxed)) else {
+                return;
+            };
+            let end = search.run(config);
+            let mut report = report.lock().unwrap_or_else(PoisonError::into_inner);
+            report.add(&std::mem::take(&mut search.tally));
+            match end {
+                End::Complete => report.complete += 1,
+                End::Stopped => return,
+                End::Failed(failure) => {
+                    found.store(true, Ordering::Relaxed);
+                    let violation = || Violation::of(&prepared, config, &failure);
+                    report.violation.get_or_insert_with(violation);
+                }
+            }
+            progress(&report);
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..options.threads.max(1) {
+            scope.spawn(worker);
+        }
+    });
+    let mut report = report.into_inner().unwrap_or_else(PoisonError::into_inner);
+    report.time = start.elapsed();
+    Ok(report)
+}
+
+/// Runs one schedule again. Returns what is wrong, if something is, and what happened.
+///
+/// # Errors
+/// The device could not be prepared, or there is no such schedule.
+pub fn repeat(repeat: &Repeat) -> Result<(Option<String>, Vec<String>), String> {
+    let operations = repeat.config.operations.len();
+    if repeat.schedule.iter().any(|step| *step >= operations) {
+        return Err(format!(
+            "the schedule has steps of operations that are not below {operations}"
+        ));
+    }
+    Ok(repeat.run(&Prepared::new()?))
+}
+
+fn shuffle(configs: &mut [Config], seed: u64) {
+    let mut random = seed;
+    for at in (1..configs.len()).rev() {
+        configs.swap(at, next_number(&mut random) as usize % (at + 1));
+    }
+}
+
+impl Report {
+    fn add(&mut self, tally: &Tally) {
+        self.schedules += tally.schedules;
+        self.executions += tally.executions;
+        self.states += tally.states;
+        self.looked_behind += tally.looked_behind;
+        self.points += tally.points;
+        self.images += tally.images;
+        self.distinct += tally.distinct;
+        self.capped += tally.capped;
+    }
+}

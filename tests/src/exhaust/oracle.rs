@@ -1,0 +1,252 @@
+//! What each key may hold now, and after a crash now (C1 to C3).
+//!
+//! The store reports each change where it takes effect, so each key's states are known in order. A crash leaves the last
+//! state that is known to be durable, or a later one. It may leave nothing instead of a value only if
+//!
+//! * the entry was evicted, and the observer notified; it may also be there still, because an eviction leaves no record;
+//! * its slot was reused `early`, before the change that freed it was durable, and that change was not `EachBatch`;
+//! * its record reached the device and its bytes did not, because no flush came after either (seen in the image itself,
+//!   by `check.rs`).
+
+use std::collections::BTreeMap;
+
+use super::config::KEYS;
+
+/// A version of a key's value; 0 is "not there".
+pub(super) type Version = u8;
+
+/// Not there.
+pub(super) const ABSENT: Version = 0;
+
+/// What a change made of a key.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct State {
+    pub(super) version: Version,
+    pub(super) generation: u64,
+    pub(super) slot: Option<u32>,
+    /// The change is acknowledged only when it is durable.
+    each_batch: bool,
+    evicted: bool,
+    /// The observer was notified of the eviction.
+    notified: bool,
+    /// Its slot was taken before the change that freed it was durable.
+    early: bool,
+}
+
+/// A key's states, in order.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Key {
+    states: Vec<State>,
+    /// The last state that is acknowledged.
+    acknowledged: usize,
+    /// The last state that is known to be durable.
+    durable: usize,
+}
+
+impl Key {
+    fn last(&self) -> usize {
+        self.states.len() - 1
+    }
+}
+
+/// What a crash may leave of a key.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Candidate {
+    pub(super) version: Version,
+    pub(super) generation: u64,
+    pub(super) slot: Option<u32>,
+    /// Nothing may be left instead.
+    pub(super) may_miss: bool,
+    /// It is not known to be durable.
+    pub(super) volatile: bool,
+}
+
+/// What a crash may leave, per key.
+pub(super) type Legal = Vec<Vec<Candidate>>;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Oracle {
+    keys: Vec<Key>,
+    /// Per slot the key and state of its last value.
+    owners: BTreeMap<u32, (usize, usize)>,
+}
+
+impl Oracle {
+    /// A restart found these entries: version, generation and slot.
+    pub(super) fn new(found: [Option<(Version, u64, u32)>; KEYS]) -> Oracle {
+        let mut owners = BTreeMap::new();
+        let keys = found.iter().enumerate().map(|(key, found)| {
+            let (version, generation, slot) = match *found {
+                Some((version, generation, slot)) => (version, generation, Some(slot)),
+                None => (ABSENT, 0, None),
+            };
+            owners.extend(slot.map(|slot| (slot, (key, 0))));
+            Key {
+                states: vec![State::new(version, generation, slot, true)],
+                acknowledged: 0,
+                durable: 0,
+            }
+        });
+        let keys = keys.collect();
+        Oracle { keys, owners }
+    }
+
+    // ---- changes, where they take effect
+
+    /// A put became the key's value. Returns its state.
+    pub(super) fn put(
+        &mut self,
+        key: usize,
+        version: Version,
+        generation: u64,
+        slot: u32,
+        each_batch: bool,
+    ) -> Result<usize, String> {
+        let at = self.push(key, State::new(version, generation, Some(slot), each_batch))?;
+        self.owners.insert(slot, (key, at));
+        Ok(at)
+    }
+
+    /// The key was removed. Returns its state.
+    pub(super) fn removed(
+        &mut self,
+        key: usize,
+        generation: u64,
+        each_batch: bool,
+    ) -> Result<usize, String> {
+        self.push(key, State::new(ABSENT, generation, None, each_batch))
+    }
+
+    fn push(&mut self, key: usize, state: State) -> Result<usize, String> {
+        let states = &mut self.keys[key].states;
+        let former = states.iter().map(|state| state.generation).max();
+        if former.is_some_and(|former| former >= state.generation) {
+            let generation = state.generation;
+            return Err(format!("generation {generation} comes after {former:?}"));
+        }
+        states.push(state);
+        Ok(states.len() - 1)
+    }
+
+    fn of_generation(&mut self, key: usize, generation: u64) -> Result<&mut State, String> {
+        let mut states = self.keys[key].states.iter_mut().rev();
+        let found = states.find(|state| state.version != ABSENT && state.generation == generation);
+        found.ok_or_else(|| format!("generation {generation} was never put"))
+    }
+
+    pub(super) fn evicted(&mut self, key: usize, generation: u64) -> Result<(), String> {
+        self.of_generation(key, generation)?.evicted = true;
+        Ok(())
+    }
+
+    /// The observer was notified.
+    pub(super) fn notified(&mut self, key: usize, generation: u64) -> Result<(), String> {
+        let state = self.of_generation(key, generation)?;
+        if !state.evicted {
+            return Err(format!(
+                "the observer is notified that generation {generation} was evicted, and it was not"
+            ));
+        }
+        state.notified = true;
+        Ok(())
+    }
+
+    /// A put took a slot.
+    pub(super) fn taken(&mut self, slot: u32, early: bool) -> Result<(), String> {
+        let Some(&(key, at)) = self.owners.get(&slot) else {
+            return Ok(());
+        };
+        let states = &mut self.keys[key].states;
+        let freed_by = states.get(at + 1).cloned();
+        let state = &mut states[at];
+        match freed_by {
+            None if !state.evicted => Err(format!("slot {slot} is taken, and has a value")),
+            Some(next) if early && next.each_batch => Err(format!(
+                "slot {slot} is taken early, and was freed by a change with EachBatch"
+            )),
+            _ => {
+                state.early |= early;
+                Ok(())
+            }
+        }
+    }
+
+    // ---- answers
+
+    /// The operation that made this state has been answered; it is durable, if that was asked.
+    pub(super) fn answered(&mut self, key: usize, state: usize, durable: bool) {
+        let key = &mut self.keys[key];
+        key.acknowledged = key.acknowledged.max(state);
+        if durable {
+            key.durable = key.durable.max(state);
+        }
+    }
+
+    /// An answer that was only to be given when it is durable refers to this state.
+    pub(super) fn refers_to(&mut self, key: usize, state: usize) {
+        let key = &mut self.keys[key];
+        key.durable = key.durable.max(state.min(key.last()));
+    }
+
+    /// The last acknowledged state of each key.
+    pub(super) fn acknowledged(&self) -> [usize; KEYS] {
+        std::array::from_fn(|key| self.keys[key].acknowledged)
+    }
+
+    /// The last state of each key.
+    pub(super) fn last(&self) -> [usize; KEYS] {
+        std::array::from_fn(|key| self.keys[key].last())
+    }
+
+    /// These states are durable.
+    pub(super) fn durable(&mut self, states: [usize; KEYS]) {
+        for (key, state) in self.keys.iter_mut().zip(states) {
+            key.durable = key.durable.max(state);
+        }
+    }
+
+    /// Of the states of a key since one, the first in which it had a value.
+    pub(super) fn first_value(&self, key: usize, since: usize) -> Option<usize> {
+        let states = &self.keys[key].states;
+        (since..states.len()).find(|at| states[*at].version != ABSENT)
+    }
+
+    // ---- questions
+
+    /// What a crash may leave now.
+    pub(super) fn legal(&self) -> Legal {
+        let of_key = |key: &Key| {
+            let states = key.states.iter().enumerate().skip(key.durable);
+            let candidates = states.map(|(at, state)| Candidate {
+                version: state.version,
+                generation: state.generation,
+                slot: state.slot,
+                may_miss: state.version == ABSENT || state.notified || state.early,
+                volatile: at > key.durable,
+            });
+            candidates.collect()
+        };
+        self.keys.iter().map(of_key).collect()
+    }
+
+    /// What a get must return now: version and generation.
+    pub(super) fn current(&self, key: usize) -> Option<(Version, u64)> {
+        let state = self.keys[key].states.last()?;
+        let is_there = state.version != ABSENT && !state.evicted;
+        is_there.then_some((state.version, state.generation))
+    }
+}
+
+impl State {
+    fn new(version: Version, generation: u64, slot: Option<u32>, each_batch: bool) -> State {
+        State {
+            version,
+            generation,
+            slot,
+            each_batch,
+            evicted: false,
+            notified: false,
+            early: false,
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! Every schedule of one configuration, depth first.
+//!
+//! The search is stateless: it runs the real store again from the prepared device for each schedule that it has not
+//! tried, and follows it until all operations have ended or it comes to a state that it has seen (`state.rs`).
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+use rb_format::Superblock;
+use rb_testkit::values::next_number;
+
+use super::check::check;
+use super::config::Config;
+use super::execution::Execution;
+use super::fiber::Stacks;
+use super::images::{BLOCKS_MAX, Kept, blocks, choices as all_kept, image};
+use super::state;
+use super::world::Prepared;
+
+/// One image in so many is used after it was checked, and crashes again.
+const GOES_ON: u64 = 8;
+
+/// One cut in so many is looked behind: the execution goes on, and each step must lead where the same step from the same
+/// state led before.
+const LOOKS_BEHIND: u64 = 16;
+
+/// What was tried.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Tally {
+    pub(super) executions: u64,
+    pub(super) schedules: u64,
+    pub(super) states: u64,
+    pub(super) looked_behind: u64,
+    pub(super) points: u64,
+    pub(super) images: u64,
+    pub(super) distinct: u64,
+    /// Crash points with more pending blocks than are tried in all combinations.
+    pub(super) capped: u64,
+}
+
+/// What breaks the contract, and the way to it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Failure {
+    pub(super) what: String,
+    /// Which operation did each step.
+    pub(super) schedule: Vec<usize>,
+    /// What the crash left, if it was one.
+    pub(super) kept: Option<Kept>,
+    /// Another schedule to the same state, from which the same last step led elsewhere.
+    pub(super) other: Option<Vec<usize>>,
+}
+
+/// Images and crash points that were seen, by any search.
+#[derive(Default)]
+pub(super) struct Seen {
+    images: Mutex<HashSet<u64>>,
+    points: Mutex<HashSet<u64>>,
+}
+
+fn is_new(set: &Mutex<HashSet<u64>>, hash: u64) -> bool {
+    set.lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .insert(hash)
+}
+
+pub(super) struct Search<'a> {
+    pub(super) prepared: &'a Prepared,
+    pub(super) layout: &'a Superblock,
+    pub(super) seen: &'a Seen,
+    pub(super) stacks: Stacks,
+    pub(super) tally: Tally,
+    pub(super) until: Option<Instant>,
+}
+
+/// How a search ended.
+pub(super) enum End {
+    Complete,
+    /// There was no time left.
+    Stopped,
+    Failed(Failure),
+}
+
+/// What is known of one configuration.
+#[derive(Default)]
+struct Known {
+    states: HashSet<u64>,
+    /// Where a step of an operation leads from a state, and the schedule that showed it.
+    steps: HashMap<(u64, usize), (u64, Vec<usize>)>,
+    /// States behind cuts.
+    behind: HashMap<u64, Vec<usize>>,
+}
+
+impl Known {
+    /// A step leads from a state to another.
+    fn step(&mut self, from: u64, to: u64, schedule: &[usize]) -> Result<(), Failure> {
+        let last = schedule.last().copied().unwrap_or_default();
+        let (led, way) = self
+            .steps
+            .entry((from, last))
+            .or_insert_with(|| (to, schedule.to_vec()));
+        if *led == to {
+            return Ok(());
+        }
+        Err(Failure {
+            what: "the search cannot tell states apart: the same step led elsewhere".into(),
+            schedule: schedule.to_vec(),
+            other: Some(way.clone()),
+            ..Failure::default()
+        })
+    }
+}
+
+/// A place in a schedule: its state, the operations that can do a step, and the one that does.
+struct Choice {
+    state: u64,
+    able: Vec<usize>,
+    tried: usize,
+}
+
+fn schedule_of(choices: &[Choice]) -> Vec<usize> {
+    choices
+        .iter()
+        .map(|choice| choice.able[choice.tried])
+        .collect()
+}
+
+impl Search<'_> {
+    /// Tries every schedule of a configuration.
+    pub(super) fn run(&mut self, config: &Config) -> End {
+        let mut known = Known::default();
+        let mut choices: Vec<Choice> = Vec::new();
+        loop {
+            if self.until.is_some_and(|until| Instant::now() >= until) {
+                return End::Stopped;
+            }
+            if let Err(failure) = self.execute(config, &mut choices, &mut known) {
+                return End::Failed(failure);
+            }
+            loop {
+                match choices.last_mut() {
+                    None => return self.completed(&known),
+                    Some(choice) if choice.tried + 1 < choice.able.len() => {
+                        choice.tried += 1;
+                        break;
+                    }
+                    Some(_) => drop(choices.pop()),
+                }
+            }
+        }
+    }
+
+    fn completed(&mut self, known: &Known) -> End {
+        let mut behind = known.behind.iter();
+        let missed = behind.find(|(state, _)| !known.states.contains(state));
+        missed.map_or(End::Complete, |(_, schedule)| {
+            End::Failed(Failure {
+                what: "the search has left out a state behind one that it had seen".into(),
+                schedule: schedule.clone(),
+                ..Failure::default()
+            })
+        })
+    }
+
+    /// Runs the schedule so far, and goes on in the first way that is new.
+    fn execute(
+        &mut self,
+        config: &Config,
+        choices: &mut Vec<Choice>,
+        known: &mut Known,
+    ) -> Result<(), Failure> {
+        self.tally.executions += 1;
+        let new = Execution::new(self.prepared, config, false);
+        let mut execution = new.map_err(|what| Failure {
+            what,
+            ..Failure::default()
+        })?;
+        for step in schedule_of(choices) {
+            execution.step(&mut self.stacks, step);
+        }
+        let outcome = self.go_on(&mut execution, choices, known);
+        execution.finish(&mut self.stacks);
+        outcome
+    }
+
+    fn go_on(
+        &mut self,
+        execution: &mut Execution,
+        choices: &mut Vec<Choice>,
+        known: &mut Known,
+    ) -> Result<(), Failure> {
+        loop {
+            let schedule = schedule_of(choices);
+            execution.verdict(&schedule)?;
+            let state = state::hash(execution);
+            if let Some(choice) = choices.last() {
+                known.step(choice.state, state, &schedule)?;
+            }
+            if !known.states.insert(state) {
+                return match self.tally.executions.is_multiple_of(LOOKS_BEHIND) {
+                    true => self.look_behind(execution, state, schedule, known),
+                    false => Ok(()),
+                };
+            }
+            self.tally.states += 1;
+            self.crash(execution, &schedule)?;
+            let able = execution.enabled();
+            let Some(first) = able.first().copied() else {
+                self.tally.schedules += 1;
+                execution.check_end();
+                return execution.verdict(&schedule);
+            };
+            choices.push(Choice {
+                state,
+                able,
+                tried: 0,
+            });
+            execution.step(&mut self.stacks, first);
+        }
+    }
+
+    /// Goes on behind a state that was seen, somehow.
+    fn look_behind(
+        &mut self,
+        execution: &mut Execution,
+        mut state: u64,
+        mut schedule: Vec<usize>,
+        known: &mut Known,
+    ) -> Result<(), Failure> {
+        self.tally.looked_behind += 1;
+        let mut random = state;
+        loop {
+            let able = execution.enabled();
+            if able.is_empty() {
+                execution.check_end();
+                return execution.verdict(&schedule);
+            }
+            let next = able[next_number(&mut random) as usize % able.len()];
+            execution.step(&mut self.stacks, next);
+            schedule.push(next);
+            execution.verdict(&schedule)?;
+            let from = std::mem::replace(&mut state, state::hash(execution));
+            known.step(from, state, &schedule)?;
+            known
+                .behind
+                .entry(state)
+                .or_insert_with(|| schedule.clone());
+        }
+    }
+
+    /// Tries all that a crash now can leave.
+    fn crash(&mut self, execution: &Execution, schedule: &[usize]) -> Result<(), Failure> {
+        let legal = execution.world.lock().oracle.legal();
+        if !is_new(
+            &self.seen.points,
+            state::with_legal(execution.points.hash(), &legal),
+        ) {
+            return Ok(());
+        }
+        self.tally.points += 1;
+        let blocks = blocks(&execution.points);
+        self.tally.capped += u64::from(blocks.len() > BLOCKS_MAX);
+        for kept in all_kept(blocks.len()) {
+            self.tally.images += 1;
+            let image = image(&execution.points, &blocks, kept);
+            let hash = state::with_legal(image.hash(), &legal);
+            if !is_new(&self.seen.images, hash) {
+                continue;
+            }
+            self.tally.distinct += 1;
+            let goes_on = hash.is_multiple_of(GOES_ON);
+            check(&image, self.layout, &legal, goes_on).map_err(|what| Failure {
+                what,
+                schedule: schedule.to_vec(),
+                kept: Some(kept),
+                other: None,
+            })?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,175 @@
+//! What tells the states of an execution apart.
+//!
+//! Two executions of one configuration that come to the same state have the same future, so one of them can be cut off.
+//! A state is
+//!
+//! * the device: what is durable, and the pending writes;
+//! * the store in memory, all of it ([`Store::each_part`]);
+//! * the oracle, which decides what is legal later;
+//! * of each operation, which it is, whether it has begun or ended, where it stands, how many places it has stopped at,
+//!   and what it knows: the memory of an operation is a function of what it has read of the rest. What it has taken,
+//!   evicted, put or removed is reported as it happens. What else it read is taken over from the store's state when it
+//!   read it ([`observed`]): often more than it read, which only tells more states apart.
+//!
+//! Nothing else can differ: time stands still, and randomness is the same in each execution. That the list is complete is
+//! not left to this text. Now and then a search goes on behind a state that it has seen, and each step from there must
+//! lead where the same step led the first time (`search.rs`).
+
+use std::fmt::{self, Write};
+use std::hash::{Hash, Hasher};
+
+use rb_core::{HeldLock, Store, SwitchPoint};
+use xxhash_rust::xxh3::Xxh3;
+
+use super::config::Operation;
+use super::execution::Execution;
+use super::oracle::Legal;
+use super::world::Running;
+use crate::schedule::{Place, Wait};
+
+/// Hashes text.
+struct Text(Xxh3);
+
+impl Write for Text {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0.update(text.as_bytes());
+        Ok(())
+    }
+}
+
+/// Hashes those parts of a store's state whose names are wanted.
+fn parts(store: &Store, wanted: impl Fn(&str) -> bool) -> u64 {
+    let mut text = Text(Xxh3::new());
+    store.each_part(&mut |name, part| {
+        if wanted(name) {
+            // Hashing does not fail.
+            text.write_fmt(format_args!("{name} {part}\n"))
+                .unwrap_or_default();
+        }
+    });
+    text.0.digest()
+}
+
+/// What an operation may read in its next step and keep in memory.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Before {
+    /// The records that a commit takes.
+    log: u64,
+    /// The entries that a checkpoint copies, and from which position of the log on.
+    entries: u64,
+    /// What a checkpoint's header says.
+    header: u64,
+}
+
+impl Before {
+    pub(super) fn new(store: &Store, running: &Running) -> Before {
+        let commits = matches!(
+            running.place,
+            Some(
+                Place::At(SwitchPoint::CommitBegins)
+                    | Place::Waits(Wait::Lock(HeldLock::Committer))
+            )
+        );
+        let copies = writes_base(running)
+            && matches!(
+                running.passed,
+                None | Some(SwitchPoint::CheckpointCopied | SwitchPoint::CloseDrained)
+            );
+        let heads = writes_base(running) && running.passed == Some(SwitchPoint::CommitDone);
+        let parts_if = |wanted: bool, names: &[&str]| match wanted {
+            true => parts(store, |name| {
+                names.iter().any(|wanted| name.starts_with(wanted))
+            }),
+            false => 0,
+        };
+        Before {
+            log: parts_if(commits, &["log", "ticket", "quarantine"]),
+            entries: parts_if(copies, &["shard", "log"]),
+            header: parts_if(heads, &["generation", "index", "quarantine"]),
+        }
+    }
+}
+
+fn writes_base(running: &Running) -> bool {
+    matches!(running.operation, Operation::Checkpoint | Operation::Close)
+}
+
+/// What an operation has read in the step that led it to where it stands, and keeps in memory.
+pub(super) fn observed(store: &Store, before: Before, running: &Running) -> u64 {
+    let ticket = || parts(store, |name| name == "ticket");
+    let tickets = || parts(store, |name| name == "ticket" || name.starts_with("shard"));
+    let point = match running.place {
+        Some(Place::At(point)) => Some(point),
+        _ => None,
+    };
+    let other = before.log ^ before.header;
+    other
+        ^ match point {
+            // The generation that it has drawn.
+            Some(SwitchPoint::Reserved) => parts(store, |name| name == "generation"),
+            Some(SwitchPoint::CheckpointCopied) => before.entries,
+            // The ticket that it waits for: of its own record, of another one's that its answer refers to, or of all.
+            Some(SwitchPoint::Published | SwitchPoint::Removed) if running.made.is_some() => {
+                ticket()
+            }
+            Some(SwitchPoint::Published | SwitchPoint::Removed) => tickets(),
+            Some(SwitchPoint::CommitBegins) => match running.operation {
+                Operation::Put { .. } if running.made.is_none() => tickets(),
+                _ => ticket(),
+            },
+            _ => 0,
+        }
+}
+
+/// A number that tells this state from others.
+pub(super) fn hash(execution: &Execution) -> u64 {
+    let mut hasher = Xxh3::new();
+    execution.points.hash().hash(&mut hasher);
+    parts(&execution.store, |_| true).hash(&mut hasher);
+    let inside = execution.world.lock();
+    inside.oracle.hash(&mut hasher);
+    for running in &inside.operations {
+        let Running {
+            operation: _,
+            began,
+            ended,
+            place,
+            passed,
+            stops,
+            made,
+            since,
+            acknowledged,
+            observed,
+        } = running;
+        (began, ended).hash(&mut hasher);
+        if !ended {
+            (format!("{:?}", (place, passed)), stops, made).hash(&mut hasher);
+            (since, acknowledged, observed).hash(&mut hasher);
+        }
+    }
+    hasher.finish()
+}
+
+/// A number that tells contents of a device apart, and what is legal there.
+pub(super) fn with_legal(content: u64, legal: &Legal) -> u64 {
+    let mut hasher = Xxh3::with_seed(content);
+    legal.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// The state in words, to see in what two differ.
+pub(super) fn words(execution: &Execution) -> Vec<String> {
+    let mut words = vec![format!("device {:x}", execution.points.hash())];
+    execution
+        .store
+        .each_part(&mut |name, part| words.push(format!("{name} {part}")));
+    let inside = execution.world.lock();
+    words.push(format!("{:?}", inside.oracle));
+    words.extend(
+        inside
+            .operations
+            .iter()
+            .map(|running| format!("{running:?}")),
+    );
+    words
+}

@@ -1,0 +1,571 @@
+//! One execution: a store over a prepared device, its operations, and the oracle that its hooks keep.
+
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rb_core::{
+    Background, Change, ClassRequest, Durability, Error, Event, Events, FormatOptions, HeldLock,
+    ManualClock, OpenError, Put, PutMode, PutOptions, SeededRandom, Share, Simulator, Store,
+    StoreOptions, Stored, Superblock, SwitchPoint, Validate, format_engine,
+};
+use rb_io::{Engine, OpKind};
+use rb_testkit::{CrashImage, MemDevice, MemEngine, MemOp, Moment};
+
+use xxhash_rust::xxh3::Xxh3;
+
+use super::config::{Initial, KEYS, Operation};
+use super::fiber;
+use super::oracle::{Oracle, Version};
+use crate::schedule::{Place, Wait};
+
+/// Capacity of the slots: one block.
+const SLOT_BYTES: u64 = 4096;
+/// Slots, of one class.
+const SLOTS: u64 = 2;
+/// The smallest ring there is.
+const LOG_BYTES: u64 = 64 * 4096;
+const KEY_LEN_MAX: u32 = 16;
+/// Several sectors, and not the whole block.
+const VALUE_LEN: usize = 2000;
+
+/// The key's name.
+pub(super) fn name(key: usize) -> [u8; 4] {
+    // One in each of two shards.
+    [b"a000", b"b000"][key].to_owned()
+}
+
+fn number(name: &[u8]) -> usize {
+    usize::from(name[0] - b'a')
+}
+
+/// The bytes of a version.
+pub(super) fn value(version: Version) -> Vec<u8> {
+    let mut bytes = vec![version; VALUE_LEN];
+    (0_u8..)
+        .zip(bytes.chunks_mut(512))
+        .for_each(|(at, sector)| sector[0] ^= at.wrapping_add(1));
+    bytes
+}
+
+/// The version of an operation's value.
+pub(super) fn version_of(operation: usize) -> Version {
+    operation as Version + 1
+}
+
+/// The version of a key's value that was there before.
+fn initial_version(key: usize) -> Version {
+    key as Version + 100
+}
+
+/// Devices to begin with.
+pub(super) struct Prepared {
+    images: Vec<CrashImage>,
+    layout: Superblock,
+}
+
+impl Prepared {
+    /// Formats a device, and puts what is there before.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub(super) fn new() -> Result<Prepared, String> {
+        let classes = vec![ClassRequest {
+            slot_bytes: SLOT_BYTES,
+            share: Share::Slots(SLOTS),
+        }];
+        let bytes = rb_format::device_bytes_for(&classes, KEY_LEN_MAX, 0, Some(LOG_BYTES));
+        let device = MemDevice::new(bytes.map_err(|why| why.to_string())?);
+        let options = FormatOptions {
+            key_len_max: KEY_LEN_MAX,
+            log_bytes: Some(LOG_BYTES),
+            random: Arc::new(SeededRandom::new(1)),
+            ..FormatOptions::new("", classes)
+        };
+        let layout = format_engine(&engine(&device), &options).map_err(|why| why.to_string())?;
+        let prepare = |initial: Initial| {
+            let device = device.crash();
+            device.record();
+            let open = open(&device, false, None).map_err(|why| why.to_string());
+            let put = |store: Store| -> Result<(), Error> {
+                for key in 0..initial.values() {
+                    store.put(&name(key), &value(initial_version(key)))?;
+                    store.sync()?;
+                }
+                Ok(())
+            };
+            put(open?).map_err(|why| why.to_string())?;
+            let mut points = device.crash_points().ok_or("nothing was recorded")?;
+            while points.advance() {}
+            Ok::<_, String>(points.image(&[]))
+        };
+        let images = Initial::ALL.iter().map(|initial| prepare(*initial));
+        Ok(Prepared {
+            images: images.collect::<Result<_, _>>()?,
+            layout,
+        })
+    }
+
+    /// Where things are on the device.
+    pub(super) fn layout(&self) -> &Superblock {
+        &self.layout
+    }
+
+    pub(super) fn image(&self, initial: Initial) -> &CrashImage {
+        &self.images[initial.values()]
+    }
+}
+
+pub(super) fn engine(device: &Arc<MemDevice>) -> Arc<dyn Engine> {
+    Arc::new(MemEngine::new(Arc::clone(device)))
+}
+
+/// Opens the store on a device, watched if there is a world.
+pub(super) fn open(
+    device: &Arc<MemDevice>,
+    each_batch: bool,
+    world: Option<&Arc<World>>,
+) -> Result<Store, OpenError> {
+    let options = StoreOptions {
+        background: Background::Manual,
+        buffer_bytes: Some(64 << 10),
+        clock: Arc::new(ManualClock::new()),
+        random: Arc::new(SeededRandom::new(2)),
+        shards: Some(2),
+        queue_depth: 4,
+        // Reads verify anyway.
+        validate: Validate::Off,
+        durability: match each_batch {
+            true => Durability::EachBatch,
+            false => Durability::Interval,
+        },
+        events: world.map(|world| Arc::clone(world) as _),
+        simulator: world.map(|world| Arc::clone(world) as _),
+        ..StoreOptions::default()
+    };
+    Store::open_engine(engine(device), options)
+}
+
+/// The hooks of the store, and what is known from them.
+pub(super) struct World {
+    inside: Mutex<Inside>,
+}
+
+pub(super) struct Inside {
+    pub(super) oracle: Oracle,
+    pub(super) operations: Vec<Running>,
+    /// The operation that runs.
+    pub(super) current: Option<usize>,
+    /// Operations no longer stop where they could go on: the execution is only brought to its end.
+    pub(super) ending: bool,
+    pub(super) violation: Option<String>,
+    /// What happened, in words, if that is wanted.
+    pub(super) trace: Option<Vec<String>>,
+}
+
+/// An operation of an execution.
+#[derive(Clone, Debug)]
+pub(super) struct Running {
+    pub(super) operation: Operation,
+    pub(super) began: bool,
+    pub(super) ended: bool,
+    /// Where it stands.
+    pub(super) place: Option<Place>,
+    /// The last point of the store that it passed.
+    pub(super) passed: Option<SwitchPoint>,
+    /// How often it stopped.
+    pub(super) stops: u32,
+    /// The state that it made of its key.
+    pub(super) made: Option<usize>,
+    /// The last state of each key when it began.
+    pub(super) since: [usize; KEYS],
+    /// The last acknowledged state of each key when it began.
+    pub(super) acknowledged: [usize; KEYS],
+    /// A hash of all that it has seen of the store.
+    pub(super) observed: u64,
+}
+
+impl Running {
+    /// It has seen something.
+    pub(super) fn observe(&mut self, what: impl Hash) {
+        let mut hasher = Xxh3::with_seed(self.observed);
+        what.hash(&mut hasher);
+        self.observed = hasher.finish();
+    }
+}
+
+impl World {
+    pub(super) fn new(operations: &[Operation], trace: bool) -> Arc<World> {
+        let running = |operation: &Operation| Running {
+            operation: *operation,
+            began: false,
+            ended: false,
+            place: None,
+            passed: None,
+            stops: 0,
+            made: None,
+            since: [0; KEYS],
+            acknowledged: [0; KEYS],
+            observed: 0,
+        };
+        Arc::new(World {
+            inside: Mutex::new(Inside {
+                oracle: Oracle::new([None; KEYS]),
+                operations: operations.iter().map(running).collect(),
+                current: None,
+                ending: false,
+                violation: None,
+                trace: trace.then(Vec::new),
+            }),
+        })
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Inside> {
+        // A panic of an operation is a violation, reported elsewhere.
+        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The store is open: what is there is known.
+    pub(super) fn opened(&self, store: &Store) {
+        let mut found = [None; KEYS];
+        store.for_each(|entry| {
+            let key = number(&entry.key);
+            found[key] = Some((initial_version(key), entry.generation, entry.slot));
+            true
+        });
+        self.lock().oracle = Oracle::new(found);
+    }
+
+    pub(super) fn fail(&self, words: String) {
+        self.trace(|| format!("VIOLATION {words}"));
+        self.lock().violation.get_or_insert(words);
+    }
+
+    fn check<T>(&self, outcome: Result<T, String>) -> Option<T> {
+        outcome.map_err(|words| self.fail(words)).ok()
+    }
+
+    pub(super) fn trace(&self, words: impl FnOnce() -> String) {
+        let mut inside = self.lock();
+        let operation = inside.current;
+        if let Some(trace) = &mut inside.trace {
+            let who = operation.map_or(String::new(), |operation| format!("#{operation}"));
+            trace.push(format!("{who:>4} {}", words()));
+        }
+    }
+
+    /// Does an operation of an execution.
+    pub(super) fn operate(&self, at: usize, store: &Store) {
+        let operation = {
+            let mut inside = self.lock();
+            let (since, acknowledged) = (inside.oracle.last(), inside.oracle.acknowledged());
+            let running = &mut inside.operations[at];
+            running.began = true;
+            // Only what it will need: it tells states apart.
+            match running.operation {
+                Operation::Sync => running.acknowledged = acknowledged,
+                Operation::Put { .. } => running.since = since,
+                _ => {}
+            }
+            running.operation
+        };
+        self.trace(|| format!("{operation} begins"));
+        match operation {
+            Operation::Put {
+                key,
+                keeps,
+                each_batch,
+            } => {
+                let options = PutOptions {
+                    mode: match keeps {
+                        true => PutMode::KeepExisting,
+                        false => PutMode::Replace,
+                    },
+                    durability: Some(match each_batch {
+                        true => Durability::EachBatch,
+                        false => Durability::Interval,
+                    }),
+                    ..PutOptions::default()
+                };
+                let bytes = value(version_of(at));
+                let answer = store
+                    .put_many(vec![Put::new(&name(key), &bytes)], options)
+                    .pop();
+                self.trace(|| format!("{operation} ends: {answer:?}"));
+                self.put_answered(at, key, each_batch, &answer.unwrap_or(Err(Error::Closed)));
+            }
+            Operation::Remove { key, each_batch } => {
+                let answer = store.remove(&name(key));
+                self.trace(|| format!("{operation} ends: {answer:?}"));
+                let mut inside = self.lock();
+                match (answer, inside.operations[at].made) {
+                    (Ok(_), Some(made)) => inside.oracle.answered(key, made, each_batch),
+                    (Err(Error::Closed), None) => {}
+                    (answer, made) => {
+                        drop(inside);
+                        self.fail(format!("{operation} made {made:?} and answered {answer:?}"));
+                    }
+                }
+            }
+            Operation::Sync => {
+                let answer = store.sync();
+                self.trace(|| format!("sync ends: {answer:?}"));
+                let covered = self.lock().operations[at].acknowledged;
+                self.committed(answer, covered);
+            }
+            Operation::Checkpoint => {
+                let answer = store.checkpoint();
+                self.trace(|| format!("checkpoint ends: {answer:?}"));
+                self.committed(answer, [0; KEYS]);
+            }
+            Operation::Close => {
+                let answer = store.close();
+                self.trace(|| format!("close ends: {answer:?}"));
+                // It has waited for all others.
+                let covered = self.lock().oracle.acknowledged();
+                self.committed(answer, covered);
+            }
+        }
+        self.lock().operations[at].ended = true;
+    }
+
+    fn put_answered(
+        &self,
+        at: usize,
+        key: usize,
+        each_batch: bool,
+        answer: &Result<Stored, Error>,
+    ) {
+        let mut inside = self.lock();
+        let Running { made, since, .. } = inside.operations[at];
+        let since = since[key];
+        let is_put = |running: &&Running| {
+            running.began && matches!(running.operation, Operation::Put { .. })
+        };
+        let puts = inside.operations.iter().filter(is_put).count();
+        let wrong = match (answer, made) {
+            (Ok(Stored::Stored), Some(made)) => {
+                inside.oracle.answered(key, made, each_batch);
+                false
+            }
+            (Ok(Stored::Existed), None) => {
+                let existing = inside.oracle.first_value(key, since);
+                if let (Some(existing), true) = (existing, each_batch) {
+                    inside.oracle.refers_to(key, existing);
+                }
+                existing.is_none()
+            }
+            (Ok(Stored::Superseded), None) => {
+                let later = since + 1;
+                if each_batch {
+                    inside.oracle.refers_to(key, later);
+                }
+                later > inside.oracle.last()[key]
+            }
+            // Both slots are reserved by others.
+            (Err(Error::NoSpace { .. }), None) => puts <= SLOTS as usize,
+            (Err(Error::Closed), None) => false,
+            _ => true,
+        };
+        drop(inside);
+        if wrong {
+            self.fail(format!("a put made state {made:?} and answered {answer:?}"));
+        }
+    }
+
+    fn committed(&self, answer: Result<(), Error>, covered: [usize; KEYS]) {
+        match answer {
+            Ok(()) => self.lock().oracle.durable(covered),
+            Err(Error::Closed) => {}
+            Err(why) => self.fail(format!("a commit failed: {why}")),
+        }
+    }
+
+    /// The running operation stands at a place, and may be suspended there.
+    fn reach(&self, place: Place) {
+        {
+            let mut inside = self.lock();
+            let Some(current) = inside.current else {
+                return;
+            };
+            let ending = inside.ending;
+            let running = &mut inside.operations[current];
+            if let Place::At(point) = place {
+                running.passed = Some(point);
+            }
+            let waits = matches!(place, Place::Waits(_));
+            if !waits && (ending || !is_visible(running.operation, place)) {
+                return;
+            }
+            // A wait is no progress.
+            running.stops += u32::from(!waits);
+            running.place = Some(place);
+        }
+        if fiber::is_inside() {
+            fiber::stop(place);
+        }
+    }
+
+    /// What an oracle of a change says, with the operation that made it.
+    fn changed_by(
+        &self,
+        change: impl FnOnce(&mut Oracle, Operation) -> Result<Option<usize>, String>,
+    ) {
+        let outcome = {
+            let inside = &mut *self.lock();
+            let Some(current) = inside.current else {
+                return;
+            };
+            let running = &mut inside.operations[current];
+            let made = change(&mut inside.oracle, running.operation);
+            made.map(|made| running.made = made.or(running.made))
+        };
+        self.check(outcome);
+    }
+}
+
+impl Simulator for World {
+    fn switch(&self, point: SwitchPoint) {
+        self.reach(Place::At(point));
+    }
+
+    fn blocked(&self, lock: HeldLock) {
+        assert!(
+            fiber::is_inside(),
+            "{lock:?} is held, and no operation runs that has it"
+        );
+        self.reach(Place::Waits(Wait::Lock(lock)));
+    }
+
+    fn changed(&self, change: &Change<'_>) {
+        self.trace(|| format!("  {change:?}"));
+        let current = {
+            let inside = &mut *self.lock();
+            let running = inside.current.and_then(|at| inside.operations.get_mut(at));
+            running
+                .into_iter()
+                .for_each(|running| running.observe(words(change)));
+            inside.current
+        };
+        self.changed_by(|oracle, operation| match *change {
+            Change::Put {
+                key,
+                generation,
+                slot,
+            } => {
+                let version = version_of(current.unwrap_or_default());
+                let each_batch = operation.is_each_batch();
+                let made = oracle.put(number(key), version, generation, slot, each_batch);
+                made.map(Some)
+            }
+            Change::Removed { key, generation } => {
+                let each_batch = operation.is_each_batch();
+                oracle
+                    .removed(number(key), generation, each_batch)
+                    .map(Some)
+            }
+            Change::Evicted {
+                key, generation, ..
+            } => oracle.evicted(number(key), generation).map(|()| None),
+            Change::Taken { slot, early } => oracle.taken(slot, early).map(|()| None),
+            Change::Dropped { key, generation } => Err(format!(
+                "generation {generation} of key {} was dropped, and its bytes must be there",
+                number(key)
+            )),
+            _ => Ok(None),
+        });
+    }
+}
+
+/// A change for a hash.
+fn words(change: &Change<'_>) -> (u8, Option<usize>, u64, u32) {
+    match *change {
+        Change::Put {
+            key,
+            generation,
+            slot,
+        } => (0, Some(number(key)), generation, slot),
+        Change::Removed { key, generation } => (1, Some(number(key)), generation, 0),
+        Change::Evicted {
+            key,
+            generation,
+            slot,
+        } => (2, Some(number(key)), generation, slot),
+        Change::Dropped { key, generation } => (3, Some(number(key)), generation, 0),
+        Change::Taken { slot, early } => (4, None, u64::from(early), slot),
+        _ => (5, None, 0, 0),
+    }
+}
+
+impl Events for World {
+    fn event(&self, event: &Event<'_>) {
+        match *event {
+            Event::Evicted { key, generation } => {
+                self.trace(|| format!("  the observer is notified: {event:?}"));
+                let key = number(key);
+                let outcome = self.lock().oracle.notified(key, generation);
+                self.check(outcome);
+            }
+            _ => self.fail(format!("{event:?}")),
+        }
+    }
+}
+
+impl fmt::Debug for World {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("World")
+    }
+}
+
+impl World {
+    /// The device is at work for the running operation.
+    pub(super) fn device(&self, moment: Moment, requests: &[MemOp]) {
+        // Reads are of blocks that nobody writes while the store is open.
+        if requests.iter().any(|request| request.op != OpKind::Read) {
+            self.reach(Place::Device(moment));
+        }
+    }
+}
+
+/// Whether operations are switched at a place. Where they are not, the step behind it commutes with every step of
+/// every other operation, or the one before it does, and changes nothing that a crash would show; so an order that
+/// switches there has the same outcome as one that does not.
+///
+/// * Planning, log space and buffers: there is enough of both for all, and what is counted is added. The recency clock
+///   moves, but stamps are its sixteenths, and no execution has so many operations.
+/// * Between the reservation of a put and its write, and between the end of the write and what comes of it, it works on
+///   its own memory, and takes and gives back one of enough lanes.
+/// * An operation that has made its last change only returns: the sooner it is acknowledged, the more is promised.
+/// * A lock that is held over I/O is taken at one of these places and not switched at: nothing is done with it before
+///   the next.
+fn is_visible(operation: Operation, place: Place) -> bool {
+    use SwitchPoint::{
+        Arrived, CheckpointBegins, CheckpointDone, CheckpointFlushed, CheckpointHeader,
+        CheckpointSections, CommitFlushed, CommitWritten, PutAdmitted, PutPlanned, PutWaveDone,
+        RemoveAdmitted, RemovesDone, Sending,
+    };
+    let each_batch = operation.is_each_batch();
+    match place {
+        Place::Waits(_) => true,
+        Place::Device(moment) => moment == Moment::After,
+        Place::At(SwitchPoint::Published | SwitchPoint::Removed) => each_batch,
+        Place::At(SwitchPoint::CommitDone) => operation != Operation::Sync,
+        Place::At(point) => !matches!(
+            point,
+            PutPlanned
+                | PutAdmitted
+                | Sending
+                | Arrived
+                | PutWaveDone
+                | RemoveAdmitted
+                | RemovesDone
+                | CommitWritten
+                | CommitFlushed
+                | CheckpointBegins
+                | CheckpointSections
+                | CheckpointFlushed
+                | CheckpointHeader
+                | CheckpointDone
+        ),
+    }
+}
