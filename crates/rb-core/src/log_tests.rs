@@ -23,7 +23,7 @@ fn log(grown: u64) -> Arc<DeltaLog> {
     };
     let encoder = LogEncoder::new(identity, 1, end);
     let base = end.sequence - grown;
-    Arc::new(DeltaLog::new(region, encoder, base, base))
+    Arc::new(DeltaLog::new([region.clone(), region], encoder, base, base))
 }
 
 fn rested(log: &DeltaLog, time: Duration) -> Duration {
