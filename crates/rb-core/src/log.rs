@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use rb_format::{
-    FORMAT_BLOCK, LOG_BLOCK_PAYLOAD, LogEncoder, LogPosition, Record, Region, Superblock,
-    log_block_offset,
+    FORMAT_BLOCK, LOG_BLOCK_PAYLOAD, LogEncoder, LogPosition, Record, Region, log_block_offset,
+    log_blocks,
 };
 
 use crate::error::Error;
@@ -147,13 +147,13 @@ impl Drop for Permit {
 impl DeltaLog {
     /// `tail` and `newest_base` are the positions of the older and the newest valid base.
     pub(crate) fn new(
-        superblock: &Superblock,
+        rings: [Region; 2],
         encoder: LogEncoder,
         tail: u64,
         newest_base: u64,
     ) -> DeltaLog {
         let durable_sequence = encoder.next_sequence().saturating_sub(1);
-        let blocks = superblock.log_blocks();
+        let blocks = log_blocks(&rings[0]);
         let state = LogState {
             encoder,
             tail,
@@ -172,7 +172,7 @@ impl DeltaLog {
             waiters: Vec::new(),
         };
         let log = DeltaLog {
-            rings: superblock.log_rings().map(Region::clone),
+            rings,
             blocks,
             state: Mutex::new(state),
             moved: Condvar::new(),

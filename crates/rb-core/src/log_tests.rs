@@ -1,6 +1,6 @@
 //! How long a gentle checkpoint rests.
 
-use rb_format::{ClassRequest, Identity, LayoutRequest, Share, StoreUuid, plan};
+use rb_format::{Identity, StoreUuid};
 
 use super::*;
 
@@ -13,24 +13,17 @@ fn log(grown: u64) -> Arc<DeltaLog> {
         uuid: StoreUuid([7; 16]),
         epoch: 1,
     };
-    let request = LayoutRequest {
-        device_bytes: 64 << 20,
-        classes: vec![ClassRequest {
-            slot_bytes: 4096,
-            share: Share::Slots(8),
-        }],
-        key_len_max: 64,
-        metadata_len_max: 0,
-        log_bytes: Some(64 * FORMAT_BLOCK as u64),
+    let region = Region {
+        offset: 0,
+        bytes: 64 * FORMAT_BLOCK as u64,
     };
-    let superblock = plan(&request, identity).unwrap();
     let end = LogPosition {
         sequence: 100,
         anchor: 0,
     };
     let encoder = LogEncoder::new(identity, 1, end);
     let base = end.sequence - grown;
-    Arc::new(DeltaLog::new(&superblock, encoder, base, base))
+    Arc::new(DeltaLog::new([region.clone(), region], encoder, base, base))
 }
 
 fn rested(log: &DeltaLog, time: Duration) -> Duration {

@@ -461,7 +461,8 @@ fn begin_writing(
         .newest
         .as_ref()
         .map_or(recovered.end.sequence, |base| base.position);
-    let log = DeltaLog::new(superblock, encoder, recovered.tail, newest);
+    let rings = superblock.log_rings().map(rb_format::Region::clone);
+    let log = DeltaLog::new(rings, encoder, recovered.tail, newest);
     let checkpointer = Checkpointer {
         io: checkpoint_io,
         newest: recovered.newest.clone(),

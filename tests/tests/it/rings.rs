@@ -258,6 +258,10 @@ fn the_last_block_is_made_whole_before_the_log_goes_on() {
         let store = sim.open();
         assert_eq!(store.recovery().one_copy, [""; 0], "a crash can leave that");
         assert_eq!(store.recovery().copies_rewritten, 1);
+        // Durably, before a block can name it as durable.
+        let at_once = sim.crash();
+        at_once.device.corrupt(block_at(offsets[1 - ring]));
+        is_whole(&at_once.open(), "a crash right after the opening");
         goes_on(&store, false, "one copy of the last block");
         let sim = sim.crash();
         sim.device.corrupt(block_at(offsets[1 - ring]));
