@@ -135,11 +135,12 @@ impl Plan {
         let counts = self.world.lock().pairs.of(place).to_vec();
         let first = self.world.random(counts.len() as u64) as usize;
         let all = (0..counts.len()).map(|at| (first + at) % counts.len());
-        // A close ends what validation there is to be had.
+        // There is little to validate: a close ends it, and each step uses some of it up.
         let spared = self.world.can(Kind::Validate) && self.world.random(4) != 0;
         let able = all.filter(|at| {
             let kind = Kind::ALL[*at];
-            self.fitting(kind) == kind && !(spared && kind == Kind::Close)
+            let again = kind == Kind::Validate && counts[*at] > 0;
+            self.fitting(kind) == kind && !(spared && (again || kind == Kind::Close))
         });
         let rarest = able.min_by_key(|at| counts[*at]);
         rarest.map_or(Kind::Put, |at| Kind::ALL[at])
