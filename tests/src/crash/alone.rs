@@ -50,6 +50,11 @@ impl World {
         self.shut();
         self.are_durable(&acknowledged, Why::Close);
         self.reopen(false);
+        // So that there are leases to end, and slots to discard, while the entries are validated.
+        self.lease();
+        self.lease();
+        self.remove(4);
+        self.commit();
     }
 
     fn reopen(&self, closed: bool) {

@@ -27,9 +27,6 @@ const SHARES: &[(Kind, u64)] = &[
     (Kind::Close, 4),
 ];
 
-/// Operations begin at a place of another one whenever that is reached, until so many have begun there; then as drawn.
-const WANTED: u64 = Kind::ALL.len() as u64;
-
 /// What is known of the store at a step of the device.
 pub(super) type Fact = (usize, Vec<State>);
 
@@ -130,14 +127,20 @@ impl Plan {
         }
     }
 
-    /// The sort that began least often at a place of this run; the seed decides between equals.
-    fn rarest(&self, place: usize) -> Kind {
+    /// The sort that began least often at a place of this run, and how often; the seed decides between equals.
+    fn rarest(&self, place: usize) -> (Kind, u64) {
         let counts = self.world.lock().pairs.of(place).to_vec();
         let first = self.world.random(counts.len() as u64) as usize;
         let all = (0..counts.len()).map(|at| (first + at) % counts.len());
-        let able = all.filter(|at| self.fitting(Kind::ALL[*at]) == Kind::ALL[*at]);
+        // There is little to validate: a close ends it, and each step uses some of it up.
+        let spared = self.world.can(Kind::Validate) && self.world.random(4) != 0;
+        let able = all.filter(|at| {
+            let kind = Kind::ALL[*at];
+            let again = kind == Kind::Validate && counts[*at] > 0;
+            self.fitting(kind) == kind && !(spared && (again || kind == Kind::Close))
+        });
         let rarest = able.min_by_key(|at| counts[*at]);
-        rarest.map_or(Kind::Put, |at| Kind::ALL[at])
+        rarest.map_or((Kind::Put, u64::MAX), |at| (Kind::ALL[at], counts[at]))
     }
 
     fn start(&mut self, kind: Kind) -> Next<Kind> {
@@ -192,17 +195,15 @@ impl Plan {
             return None;
         }
         let number = Pairs::number(place)?;
-        let (begun, closing) = {
-            let inside = self.world.lock();
-            let begun: u64 = inside.pairs.of(number).iter().sum();
-            (begun, inside.closing)
-        };
+        let closing = self.world.lock().closing;
         // What begins in a close is refused, so little of it is enough.
         let open = match place {
             Place::At(point) => !closing || point.holds().contains(&HeldLock::Close),
             _ => !closing,
         };
-        let wanted = open && begun < WANTED && live <= self.most.max(2);
+        // Each sort begins as soon as it can where it never did, then as drawn.
+        let (rarest, count) = self.rarest(number);
+        let wanted = open && count == 0 && live <= self.most.max(2);
         let often = match open {
             true => self.often,
             false => 8 * self.often,
@@ -213,7 +214,7 @@ impl Plan {
         }
         let kind = match !wanted && self.world.random(2) == 0 {
             true => self.fitting(self.draw()),
-            false => self.rarest(number),
+            false => rarest,
         };
         self.world.lock().pairs.count(number, kind);
         Some(self.start(kind))

@@ -218,7 +218,7 @@ impl World {
         }
     }
 
-    fn lease(&self) {
+    pub(super) fn lease(&self) {
         let Some(Held { store, opening }) = self.held() else {
             return;
         };
