@@ -89,8 +89,11 @@ impl Execution {
         }
         self.world.lock().current = None;
         let running = self.world.lock().operations[at].clone();
-        let observed = observed(&self.store, before, &running);
-        self.world.lock().operations[at].observe(observed);
+        // A wait sees nothing, however often it looks.
+        if !matches!(running.place, Some(Place::Waits(_))) {
+            let observed = observed(&self.store, before, &running);
+            self.world.lock().operations[at].observe(observed);
+        }
         if self.world.lock().operations[at].ended {
             self.fibers[at]
                 .take()
