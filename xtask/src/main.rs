@@ -26,6 +26,8 @@ cargo xtask TASK
   loom [FILTER]   the concurrency models of rb-index, every interleaving up to a bound; says how many
   crash [OPTIONS] crashes a store on a simulated device at every write, opens and checks what is left;
                   --minutes N, --seed S, --runs N, --trace, --json
+  exhaust [OPTIONS] every schedule of a few operations over a store of two slots, with every crash in each;
+                  --operations N, --only LIST, --initial empty|one|both, --seconds N, --seed S, --json
   race [OPTIONS]  real threads on small stores that are dropped, closed and killed, for 60 s per engine; compares
                   every key with an oracle; --seconds N, or --kill-rounds N: until N were killed;
                   --threads N, --each-batch, --engine posix|io_uring|all, --seed S, --json

@@ -13,11 +13,16 @@ pub(crate) struct Program {
 }
 
 // Only what simulates all is a release build: debug assertions see more.
-const PROGRAMS: [Program; 2] = [
+const PROGRAMS: [Program; 3] = [
     Program {
         name: "crash",
         profile: &["--release"],
         limit: Some(("--minutes", 60.0)),
+    },
+    Program {
+        name: "exhaust",
+        profile: &["--release"],
+        limit: Some(("--seconds", 1.0)),
     },
     Program {
         name: "race",

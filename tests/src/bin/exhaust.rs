@@ -15,7 +15,7 @@ struct Args {
     #[arg(long, default_value_t = 2)]
     operations: usize,
     /// Among these, separated by commas; all by default.
-    #[arg(long, value_delimiter = ',')]
+    #[arg(long = "only", value_delimiter = ',')]
     among: Vec<Operation>,
     /// What is there before: empty, one or both; each by default.
     #[arg(long)]
@@ -29,7 +29,7 @@ struct Args {
     /// Threads.
     #[arg(long, default_value_t = std::thread::available_parallelism().map_or(1, std::num::NonZero::get))]
     threads: usize,
-    /// Runs one schedule of the operations of --among again: the operation of each step, a digit each.
+    /// Runs one schedule of the operations of --only again: the operation of each step, a digit each.
     #[arg(long, requires = "initial")]
     schedule: Option<String>,
     /// With --schedule: what the crash leaves.
@@ -99,7 +99,11 @@ fn work(args: &Args) -> Result<(bool, String), String> {
         bar.set_message(format!("{} images", report.distinct));
     })?;
     bar.finish_and_clear();
-    let text = if args.json { json(&report) } else { table(&report) };
+    let text = if args.json {
+        json(&report)
+    } else {
+        table(&report)
+    };
     Ok((report.violation.is_none(), text))
 }
 
@@ -151,7 +155,10 @@ fn table(report: &Report) -> String {
             .story
             .iter()
             .for_each(|line| text.push_str(&format!("  {line}\n")));
-        text.push_str(&format!("repeat with: cargo xtask exhaust {}", violation.options));
+        text.push_str(&format!(
+            "repeat with: cargo xtask exhaust {}",
+            violation.options
+        ));
     }
     text
 }

@@ -20,6 +20,7 @@ mod durable;
 mod each_batch;
 mod epochs;
 mod evict;
+mod exhaust;
 mod faults;
 mod foreign;
 mod forged;
