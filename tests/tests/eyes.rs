@@ -96,7 +96,7 @@ fn removes_before_a_portion_of_bad_keys_are_durable() {
 /// two slots at least were neither leased nor reserved by others.
 #[test]
 fn a_put_finds_a_slot_where_other_puts_reserve_fewer_than_there_are() {
-    const THREADS: usize = 4;
+    const THREADS: usize = 8;
     let sim = Sim::new(THREADS as u64 + 1, None);
     sim.0.observe(|moment, ops| {
         if moment == Moment::Before && ops.iter().any(|op| op.op == OpKind::Flush) {
@@ -113,8 +113,16 @@ fn a_put_finds_a_slot_where_other_puts_reserve_fewer_than_there_are() {
         for thread in 0..THREADS {
             let (store, puts, failed) = (&store, &puts, &failed);
             scope.spawn(move || {
-                let key = [thread as u8];
+                let mut state = thread as u64 + 1;
                 while Instant::now() < end {
+                    state = state
+                        .wrapping_mul(6_364_136_223_846_793_005)
+                        .wrapping_add(1);
+                    let key = [(state >> 40) as u8 % 8];
+                    if state >> 60 < 7 {
+                        store.remove(&key).unwrap();
+                        continue;
+                    }
                     match store.put(&key, b"value") {
                         Ok(_) => puts.fetch_add(1, Ordering::Relaxed),
                         Err(Error::NoSpace { .. }) => failed.fetch_add(1, Ordering::Relaxed),
