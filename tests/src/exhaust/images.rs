@@ -2,7 +2,7 @@
 //!
 //! A pending write is cut into blocks of 4096 bytes, and any subset of the blocks of all pending writes may be kept. That
 //! is more than a device does whose writes are whole. Every structure of the format is covered by a checksum per block
-//! or per value, so a block that is torn is neither the old one nor the new one to whoever reads it, wherever the tear is:
+//! or per value, so a block that is torn is neither the old one nor the new one to its reader, wherever the tear is:
 //! one variant of each torn block is enough, and it keeps the first sector of 512 bytes, the one with the header, so that
 //! the rest must be noticed. Two torn blocks at once are left out: the second would only be missed as one that is lost
 //! is, but for what had been there before.

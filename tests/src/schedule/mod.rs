@@ -67,7 +67,7 @@ pub enum Next<K> {
     Resume(u64),
     /// A new one.
     Start(K, Work),
-    /// Nobody: all operations have ended.
+    /// None: all operations have ended.
     Stop,
 }
 
