@@ -34,6 +34,7 @@ use crate::error::OpenError;
 use crate::meta_io::MetaIo;
 use crate::open::{BOOT_ARENA, Source, check_features, open_path};
 use crate::recover::{RecoverOptions, recover};
+use crate::take_over::read_openings;
 pub use report::{AuditReport, AuditState, Finding, Severity};
 
 /// How a store is audited.
@@ -152,7 +153,7 @@ pub(crate) fn audit_source(source: &Source, options: &AuditOptions) -> Result<Au
     let mut io = new_io(BOOT_ARENA)?;
     let copies = read_copies(&mut io, capacity);
     let chosen = choose_superblock(&copies, &source.path, capacity, source.signature.clone());
-    let found = match chosen {
+    let mut found = match chosen {
         Ok(found) => found,
         Err(why) => {
             let mut report = fixed::without_superblock(&mut io, &copies, capacity, why)?;
@@ -164,6 +165,7 @@ pub(crate) fn audit_source(source: &Source, options: &AuditOptions) -> Result<Au
         }
     };
     check_features(&source.path, &found.newest, true)?;
+    let known = read_openings(&mut io, &mut found)?;
     let geometry = Geometry::new(&found.newest);
     let mut audit = Audit {
         io,
@@ -173,9 +175,7 @@ pub(crate) fn audit_source(source: &Source, options: &AuditOptions) -> Result<Au
         report: AuditReport::new(Some(found.newest.clone()), options.deep),
         settled_from: None,
     };
-    let openings = audit.incarnations()?;
-    audit.copies(&copies, openings.newest.is_some());
-    drop(copies);
+    let openings = audit.incarnations(&known);
     let shards = Index::default_shards(u64::from(geometry.slots()));
     let recovered = recover(
         &mut audit.io,
@@ -184,6 +184,8 @@ pub(crate) fn audit_source(source: &Source, options: &AuditOptions) -> Result<Au
         shards,
         RecoverOptions::LOOK,
     )?;
+    // An opening that wrote more than its incarnation block had repaired both before.
+    audit.copies(&copies, recovered.incarnation > 0);
     audit
         .report
         .recovered(&recovered, recovered.is_clean(openings.newest));

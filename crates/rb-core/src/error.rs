@@ -225,6 +225,13 @@ pub enum OpenError {
         /// Which features.
         why: UnknownFeatures,
     },
+    /// Another host opens the device for writing at the same time. It has the store, or neither has: opening it again
+    /// decides.
+    #[error("another host opens the store at the same time: {why}")]
+    Contended {
+        /// What was seen of it.
+        why: String,
+    },
     /// The device is smaller than the layout in its superblock.
     #[error(
         "{path}: the layout needs {needed} bytes, the device has {found}: it was truncated, or copied to a smaller one"

@@ -18,6 +18,7 @@ use crate::discard::discard_all;
 use crate::error::{Error, FormatError};
 use crate::meta_io::MetaIo;
 use crate::options::FormatOptions;
+use crate::unwritable::FailedWrite;
 
 /// Bytes of an unused area that are looked at and made zero together.
 const ZERO_AT_ONCE: usize = 256 << 10;
@@ -256,7 +257,18 @@ fn write_store(
     };
     write_empty_base(&mut io, superblock, &superblock.base_a, position, &[], &[])
         .map_err(failed("writing the first checkpoint base"))?;
-    write_superblock(&mut io, superblock).map_err(failed("writing the superblocks"))
+    let refused =
+        write_superblock(&mut io, superblock).map_err(failed("writing the superblocks"))?;
+    match refused.first() {
+        None => Ok(()),
+        // A store can do with one copy. One that begins with it would not survive the first bad block.
+        Some(FailedWrite { what, offset }) => {
+            Err(failed("writing the superblocks")(Error::Resource {
+                what: "space for both superblock copies",
+                why: format!("the device does not take the {what} at byte {offset}"),
+            }))
+        }
+    }
 }
 
 /// Zeroes what something else would recognise, at both ends, in whole format blocks but for the very end.

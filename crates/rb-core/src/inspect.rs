@@ -17,6 +17,7 @@ use crate::commit::words;
 use crate::error::OpenError;
 use crate::meta_io::MetaIo;
 use crate::open::{BOOT_ARENA, Source, check_features, open_path};
+use crate::take_over::read_openings;
 
 /// Which of two places.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,9 +120,10 @@ fn inspect_source(source: &Source, target: &Target) -> Result<Vec<Inspected>, Op
     if let Target::Superblock(side) = target {
         return Ok(look::superblocks(&copies, *side));
     }
-    let found = choose_superblock(&copies, &source.path, capacity, source.signature.clone())?;
+    let mut found = choose_superblock(&copies, &source.path, capacity, source.signature.clone())?;
     drop(copies);
     check_features(&source.path, &found.newest, true)?;
+    read_openings(&mut io, &mut found)?;
     let geometry = Geometry::new(&found.newest);
     let mut look = Look {
         io,

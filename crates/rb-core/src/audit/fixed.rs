@@ -7,10 +7,11 @@ use rb_format::{
 
 use super::report::{AuditState, Severity, Words, nothing};
 use super::{Audit, AuditReport};
-use crate::boot::{Placed, read_incarnation_blocks};
 use crate::commit::words;
 use crate::error::OpenError;
+use crate::incarnations::{Pair, newest_number};
 use crate::meta_io::MetaIo;
+use crate::placed::Placed;
 use crate::recover::Recovered;
 
 const NAMES: [&str; 2] = ["A", "B"];
@@ -81,16 +82,20 @@ pub(super) fn without_superblock(
 }
 
 impl Audit<'_> {
-    /// Compares the copies with the one that counts. `opened`: an opening of this epoch is on record,
-    /// and it repaired both before it wrote anything else.
+    /// Compares the copies with the one that counts. `opened`: an opening of this epoch repaired both, or could not
+    /// write one of them.
     pub(super) fn copies(&mut self, copies: &[Placed<Superblock>; 2], opened: bool) {
+        let newest = self.superblock;
+        let neither_is_newest = copies
+            .iter()
+            .all(|copy| copy.decoded.as_ref() != Ok(newest));
         for (copy, name) in copies.iter().zip(NAMES) {
-            let newest = self.superblock;
             let (severity, wrong) = match &copy.decoded {
                 Ok(found) if found == newest => continue,
-                // B is written first: an older A is what a crash between the two leaves.
+                // B is written first: an older A is what a crash between the two leaves. Both are older after one in a
+                // start with an empty store.
                 Ok(found) => {
-                    let by_crash = name == "A" && !opened;
+                    let by_crash = !opened && (name == "A" || neither_is_newest);
                     let wrong = format!(
                         "it is of sequence {}, the other copy of {}",
                         found.sequence, newest.sequence
@@ -117,17 +122,9 @@ impl Audit<'_> {
     }
 
     /// Looks at the incarnation blocks, and answers what they say.
-    pub(super) fn incarnations(&mut self) -> Result<Openings, OpenError> {
+    pub(super) fn incarnations(&mut self, blocks: &Pair) -> Openings {
         let identity = self.superblock.identity;
-        let blocks =
-            read_incarnation_blocks(&mut self.io, &identity).map_err(|source| OpenError::Io {
-                what: "reading the incarnation blocks",
-                source,
-            })?;
-        let found = blocks
-            .iter()
-            .filter_map(|block| block.decoded.as_ref().ok());
-        let newest = found.map(|found| found.number).max();
+        let newest = newest_number(blocks);
         for (block, name) in blocks.iter().zip(NAMES) {
             let (severity, wrong) = match &block.decoded {
                 Ok(found) if found.offset() == block.offset => continue,
@@ -157,7 +154,7 @@ impl Audit<'_> {
                 },
             );
         }
-        Ok(Openings { newest })
+        Openings { newest }
     }
 
     /// An opening makes its incarnation block durable before it writes anything else.
