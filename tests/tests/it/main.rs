@@ -42,6 +42,7 @@ mod shutdown;
 mod stale;
 mod stalled;
 mod support;
+mod two_hosts;
 #[cfg(feature = "libblkio")]
 mod vhost_user;
 mod writers;
