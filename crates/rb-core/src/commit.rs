@@ -14,7 +14,7 @@
 
 use std::sync::atomic::Ordering;
 
-use rb_format::{FORMAT_BLOCK, Record};
+use rb_format::{BAD_SLOTS_MAX, FORMAT_BLOCK, Record};
 use rb_io::Request;
 
 use crate::error::Error;
@@ -33,6 +33,11 @@ pub(crate) struct Committer {
 
 /// Most bytes of log written in one piece.
 const PIECE: usize = 1 << 20;
+
+/// Bad slots with which writing goes on: as many as a base remembers, and not more than an eighth of a small store.
+fn bad_slots_limit(slots: u32) -> usize {
+    BAD_SLOTS_MAX.min((slots as usize / 8).max(16))
+}
 
 impl Inner {
     /// Returns once everything queued up to `ticket` is durable.
@@ -66,7 +71,8 @@ impl Inner {
             self.tell_poisoned();
         }
         committed?.tell(self);
-        Ok(())
+        self.tell_poisoned();
+        self.poison.check()
     }
 
     /// A commit by a caller who holds a lock: it tells who waited, or that writing stopped, when it has let go
@@ -149,7 +155,18 @@ impl Inner {
     /// A flush ended well, so writes that failed before it cannot land any more. Answers the slots that
     /// are out of use from now on.
     fn settle(&self, writer: &Writer, waited: u64) -> Vec<u32> {
-        let bad = writer.quarantine.lock().settle(&self.index, waited);
+        let (bad, all) = {
+            let mut quarantine = writer.quarantine.lock();
+            let bad = quarantine.settle(&self.index, waited);
+            (bad, quarantine.bad().len())
+        };
+        let limit = bad_slots_limit(self.geometry.slots());
+        if !bad.is_empty() && all > limit {
+            let slots = self.geometry.slots();
+            self.poison.set(format!(
+                "{all} of {slots} slots do not take writes, more than {limit}: it is the device, not the slots"
+            ));
+        }
         for &slot in &bad {
             // Remembered by the next base as well, should there be no room for the record now.
             if let Ok(permit) = writer

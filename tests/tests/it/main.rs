@@ -8,6 +8,7 @@
 mod api;
 mod audit;
 mod bad_input;
+mod bad_metadata;
 mod base_choice;
 mod close;
 mod commits;

@@ -12,7 +12,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use rb_io::OpKind;
 use rb_testkit::{MemDevice, MemOp, Moment};
 
-use crate::support::{Sim, key, range_of, slots_of, value};
+use crate::support::{Sim, is_long, key, range_of, slots_of, value};
 
 thread_local! {
     static HOST: Cell<Option<usize>> = const { Cell::new(None) };
@@ -285,10 +285,7 @@ fn every_interleaving(switches: usize, step: usize) -> Counts {
 /// log, and acknowledged entries were lost.
 #[test]
 fn of_two_hosts_that_open_at_once_one_wins_and_keeps_what_both_acknowledged() {
-    let step = match std::env::var("RB_LONG") {
-        Ok(_) => 1,
-        Err(_) => 4,
-    };
+    let step = if is_long() { 1 } else { 4 };
     let counts = every_interleaving(3, step);
     println!("{counts:?}");
     assert!(
