@@ -55,7 +55,8 @@ impl Pages {
             .fold(0, |sum, hash| sum ^ hash)
     }
 
-    fn hash_of(&self, sectors: std::ops::Range<u64>) -> u64 {
+    /// What these sectors add to [`hash`](Self::hash).
+    pub(super) fn hash_of(&self, sectors: std::ops::Range<u64>) -> u64 {
         let mut bytes = [0; SECTOR];
         sectors.fold(0, |sum, sector| {
             self.read(sector * SECTOR as u64, &mut bytes);
