@@ -100,11 +100,7 @@ impl Spots<'_> {
     }
 
     /// Every choice among the contents of these spots, at most one of them torn. What is kept of others is as in `kept`.
-    pub(super) fn choices(
-        &self,
-        spots: impl IntoIterator<Item = usize>,
-        kept: &Kept,
-    ) -> Vec<Kept> {
+    pub(super) fn choices(&self, spots: impl IntoIterator<Item = usize>, kept: &Kept) -> Vec<Kept> {
         let mut choices = vec![(kept.clone(), false)];
         for spot in spots {
             let contents = self.all[spot].contents.iter().enumerate();
@@ -124,7 +120,11 @@ impl Spots<'_> {
 
     /// What is left.
     pub(super) fn image(&self, kept: &Kept) -> CrashImage {
-        let chosen = self.all.iter().zip(&kept.0).filter(|(_, number)| **number > 0);
+        let chosen = self
+            .all
+            .iter()
+            .zip(&kept.0)
+            .filter(|(_, number)| **number > 0);
         self.points.image_with(
             chosen.map(|(spot, number)| (spot.offset, &spot.contents[*number].bytes[..])),
         )
@@ -180,13 +180,20 @@ impl Spot {
                     spot.add(torn, true, words);
                 }
             }
-            spot.add(new.to_vec(), false, format!("is as in pending write {number}"));
+            spot.add(
+                new.to_vec(),
+                false,
+                format!("is as in pending write {number}"),
+            );
         }
         spot
     }
 
     fn add(&mut self, bytes: Vec<u8>, torn: bool, words: String) {
-        let same = self.contents.iter_mut().find(|content| content.bytes == bytes);
+        let same = self
+            .contents
+            .iter_mut()
+            .find(|content| content.bytes == bytes);
         match same {
             // The same bytes without a tear.
             Some(same) => same.torn &= torn,

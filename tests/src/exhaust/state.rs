@@ -23,7 +23,6 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::config::Operation;
 use super::execution::Execution;
-use super::oracle::Legal;
 use super::world::Running;
 use crate::schedule::{Place, Wait};
 
@@ -75,7 +74,11 @@ impl Before {
                 running.passed,
                 None | Some(SwitchPoint::CheckpointCopied | SwitchPoint::CloseDrained)
             );
-        let heads = writes_base(running) && running.passed == Some(SwitchPoint::CommitDone);
+        let heads = writes_base(running)
+            && matches!(
+                running.passed,
+                Some(SwitchPoint::CheckpointCopied | SwitchPoint::CommitDone)
+            );
         let parts_if = |wanted: bool, names: &[&str]| match wanted {
             true => parts(store, |name| {
                 names.iter().any(|wanted| name.starts_with(wanted))
@@ -102,7 +105,13 @@ pub(super) fn observed(store: &Store, before: Before, running: &Running) -> u64 
         Some(Place::At(point)) => Some(point),
         _ => None,
     };
-    let other = before.log ^ before.header;
+    // The header follows the commit, or the last section if there is nothing to commit.
+    let heads = writes_base(running)
+        && matches!(
+            running.passed,
+            Some(SwitchPoint::CheckpointSections | SwitchPoint::CommitDone)
+        );
+    let other = before.log ^ if heads { before.header } else { 0 };
     other
         ^ match point {
             // The generation that it has drawn.
@@ -150,10 +159,10 @@ pub(super) fn hash(execution: &Execution) -> u64 {
     hasher.finish()
 }
 
-/// A number that tells contents of a device apart, and what is legal there.
-pub(super) fn with_legal(content: u64, legal: &Legal) -> u64 {
-    let mut hasher = Xxh3::with_seed(content);
-    legal.hash(&mut hasher);
+/// A number that tells something apart.
+pub(super) fn digest(of: impl Hash) -> u64 {
+    let mut hasher = Xxh3::new();
+    of.hash(&mut hasher);
     hasher.finish()
 }
 

@@ -35,7 +35,7 @@ pub(super) fn name(key: usize) -> [u8; 4] {
     [b"a000", b"b000"][key].to_owned()
 }
 
-fn number(name: &[u8]) -> usize {
+pub(super) fn number(name: &[u8]) -> usize {
     usize::from(name[0] - b'a')
 }
 

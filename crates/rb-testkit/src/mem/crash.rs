@@ -220,7 +220,10 @@ impl CrashImage {
     #[must_use]
     pub fn hash_without(&self, range: Range<u64>) -> u64 {
         let sector = SECTOR as u64;
-        self.hash ^ self.pages.hash_of(range.start / sector..range.end.div_ceil(sector))
+        self.hash
+            ^ self
+                .pages
+                .hash_of(range.start / sector..range.end.div_ceil(sector))
     }
 
     /// Reads bytes of it.
