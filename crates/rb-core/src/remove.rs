@@ -42,16 +42,23 @@ fn remove_all(
     while !rest.is_empty() {
         let mut need = Need::default();
         let fits = |key: &&&[u8]| {
-            need.add(key, &[]);
+            reckon(inner, &mut need, key);
             writer.log.takes_at_once(need, inner.index.shards())
         };
         let count = rest.iter().take_while(fits).count().max(1);
         let (now, later) = rest.split_at(count);
-        ticket = remove_some(inner, writer, now, &mut answers)?;
+        ticket = ticket.max(remove_some(inner, writer, now, &mut answers)?);
         rest = later;
     }
     add(&inner.counters.removes, keys.len());
     Ok((answers, ticket))
+}
+
+/// A key that is refused gets no record. It may be longer than a log block.
+fn reckon(inner: &Inner, need: &mut Need, key: &[u8]) {
+    if inner.check_key(key).is_ok() {
+        need.add(key, &[]);
+    }
 }
 
 /// Removes the keys under one permit and adds their answers. Answers the ticket.
@@ -62,7 +69,7 @@ fn remove_some(
     answers: &mut Vec<Result<bool, Error>>,
 ) -> Result<u64, Error> {
     let mut need = Need::default();
-    keys.iter().for_each(|key| need.add(key, &[]));
+    keys.iter().for_each(|key| reckon(inner, &mut need, key));
     let permit = inner.admit(writer, need)?;
     inner.switch(SwitchPoint::RemoveAdmitted);
     let first = answers.len();

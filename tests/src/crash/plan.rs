@@ -11,7 +11,7 @@ use crate::schedule::{Chooser, Next, Place, Standing};
 
 /// How often each sort of operation begins if nothing else asks for one, in all 100.
 const SHARES: &[(Kind, u64)] = &[
-    (Kind::Put, 24),
+    (Kind::Put, 22),
     (Kind::PutEachBatch, 7),
     (Kind::PutKeep, 6),
     (Kind::Remove, 11),
@@ -23,7 +23,7 @@ const SHARES: &[(Kind, u64)] = &[
     (Kind::Checkpoint, 4),
     (Kind::Validate, 3),
     (Kind::Scrub, 3),
-    (Kind::Discard, 4),
+    (Kind::Discard, 6),
     (Kind::Close, 4),
 ];
 
@@ -43,6 +43,8 @@ pub(super) struct Plan {
     eager: u64,
     /// Whether a checkpoint may be due was looked at since the last operation.
     looked: bool,
+    /// More operations than a look at what a crash left.
+    is_long: bool,
     /// One operation in so many is alone; 0: none.
     alone: u64,
     /// What is known at each beginning, if that is wanted.
@@ -64,6 +66,7 @@ impl Plan {
             often: 2 << world.random(4),
             eager,
             looked: true,
+            is_long: count > 10,
             alone: 16,
             facts: None,
             faulty: false,
@@ -127,7 +130,8 @@ impl Plan {
         }
     }
 
-    /// The sort that began least often at a place of this run, and how often; the seed decides between equals.
+    /// The sort that began least often at a place of this run, and how often. Between equals the seed decides; in a long
+    /// run one that seldom has something to do comes first.
     fn rarest(&self, place: usize) -> (Kind, u64) {
         let counts = self.world.lock().pairs.of(place).to_vec();
         let first = self.world.random(counts.len() as u64) as usize;
@@ -139,7 +143,8 @@ impl Plan {
             let again = kind == Kind::Validate && counts[*at] > 0;
             self.fitting(kind) == kind && !(spared && (again || kind == Kind::Close))
         });
-        let rarest = able.min_by_key(|at| counts[*at]);
+        let seldom = |kind| matches!(kind, Kind::Validate | Kind::Unlease | Kind::Discard);
+        let rarest = able.min_by_key(|at| (counts[*at], !self.is_long || !seldom(Kind::ALL[*at])));
         rarest.map_or((Kind::Put, u64::MAX), |at| (Kind::ALL[at], counts[at]))
     }
 

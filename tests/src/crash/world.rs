@@ -314,7 +314,7 @@ impl World {
 
     /// Whether freed slots are discarded.
     pub(super) fn discards(&self) -> bool {
-        self.seed % 2 == 1
+        !self.seed.is_multiple_of(3)
     }
 
     /// Opens the store, and notes what is there.

@@ -1,0 +1,169 @@
+//! Threads and callers against what C2, C5, C6 and C9 promise.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use rb_core::{
+    Background, ClassRequest, Durability, Error, FormatOptions, Put, PutMode, PutOptions,
+    SeededRandom, Share, Store, StoreOptions, format_engine,
+};
+use rb_format::FORMAT_BLOCK;
+use rb_io::{Engine, Limits, OpKind};
+use rb_testkit::{MemDevice, MemEngine, Moment};
+
+struct Sim(Arc<MemDevice>);
+
+impl Sim {
+    fn new(slots: u64, log_blocks: Option<u64>) -> Sim {
+        let classes = vec![ClassRequest {
+            slot_bytes: 4096,
+            share: Share::Slots(slots),
+        }];
+        let limits = Limits::simple(512, 1 << 20, "memory device");
+        let log_bytes = log_blocks.map(|blocks| blocks * FORMAT_BLOCK as u64);
+        let bytes = rb_format::device_bytes_for(&classes, 1024, 0, log_bytes).unwrap();
+        let sim = Sim(MemDevice::with_limits(bytes, limits));
+        let options = FormatOptions {
+            key_len_max: 1024,
+            log_bytes,
+            formatted_at: 0,
+            random: Arc::new(SeededRandom::new(1)),
+            ..FormatOptions::new("", classes)
+        };
+        format_engine(&sim.engine(), &options).unwrap();
+        sim
+    }
+
+    fn engine(&self) -> Arc<dyn Engine> {
+        Arc::new(MemEngine::new(Arc::clone(&self.0)))
+    }
+
+    fn open(&self, change: impl FnOnce(&mut StoreOptions)) -> Store {
+        let mut options = StoreOptions {
+            background: Background::Manual,
+            buffer_bytes: Some(4 << 20),
+            ..StoreOptions::default()
+        };
+        change(&mut options);
+        Store::open_engine(self.engine(), options).unwrap()
+    }
+}
+
+/// A remove reckoned its log space before it looked at the key: a key about as long as a log block divided by zero, a
+/// longer one underflowed.
+#[test]
+fn removing_a_key_of_any_length_is_an_answer() {
+    let sim = Sim::new(4, None);
+    let store = sim.open(|_| {});
+    store.put(b"k", b"v").unwrap();
+    let mut panicked = Vec::new();
+    for len in 3000..6000 {
+        let key = vec![b'x'; len];
+        let call = std::panic::AssertUnwindSafe(|| store.remove(&key).is_err());
+        match std::panic::catch_unwind(call) {
+            Ok(refused) => assert!(refused, "a key of {len} bytes"),
+            Err(_) => panicked.push(len),
+        }
+    }
+    let ends = (panicked.first(), panicked.last());
+    assert!(
+        panicked.is_empty(),
+        "{} lengths panic, {ends:?}",
+        panicked.len()
+    );
+}
+
+/// The keys of a remove go to the log in portions, and the ticket of the last was taken for that of all: if all keys of
+/// the last were refused, `EachBatch` acknowledged removes that were not durable, and the values were back after a crash.
+#[test]
+fn removes_before_a_portion_of_bad_keys_are_durable() {
+    let sim = Sim::new(64, Some(64));
+    let store = sim.open(|options| options.durability = Durability::EachBatch);
+    store.put(b"k", b"v").unwrap();
+    store.put(b"l", b"v").unwrap();
+    let bad = vec![b'x'; 1025];
+    let mut keys: Vec<&[u8]> = vec![b"k", b"l"];
+    keys.extend((0..200).map(|_| &bad[..]));
+    let answers = store.remove_many(&keys);
+    assert!(matches!(answers[0], Ok(true)), "{:?}", answers[0]);
+    let after = Sim(sim.0.crash()).open(|_| {});
+    assert!(after.get(b"k").unwrap().is_none(), "a removed key is back");
+}
+
+/// A put that commits because slots wait for it looked among the free ones afterwards, not for an entry to evict, which
+/// another put had made meanwhile, and not for slots that another replacement made wait: it failed although
+/// two slots at least were neither leased nor reserved by others.
+#[test]
+fn a_put_finds_a_slot_where_other_puts_reserve_fewer_than_there_are() {
+    const THREADS: usize = 8;
+    let sim = Sim::new(THREADS as u64 + 1, None);
+    sim.0.observe(|moment, ops| {
+        if moment == Moment::Before && ops.iter().any(|op| op.op == OpKind::Flush) {
+            std::thread::sleep(Duration::from_micros(300));
+        }
+    });
+    let store = sim.open(|options| {
+        options.durability = Durability::EachBatch;
+        options.background = Background::Threads;
+    });
+    let (puts, failed) = (AtomicU64::new(0), AtomicU64::new(0));
+    let end = Instant::now() + Duration::from_secs(3);
+    std::thread::scope(|scope| {
+        for thread in 0..THREADS {
+            let (store, puts, failed) = (&store, &puts, &failed);
+            scope.spawn(move || {
+                let mut state = thread as u64 + 1;
+                while Instant::now() < end {
+                    state = state
+                        .wrapping_mul(6_364_136_223_846_793_005)
+                        .wrapping_add(1);
+                    let key = [(state >> 40) as u8 % 8];
+                    if state >> 60 < 7 {
+                        store.remove(&key).unwrap();
+                        continue;
+                    }
+                    match store.put(&key, b"value") {
+                        Ok(_) => puts.fetch_add(1, Ordering::Relaxed),
+                        Err(Error::NoSpace { .. }) => failed.fetch_add(1, Ordering::Relaxed),
+                        Err(error) => panic!("{error}"),
+                    };
+                }
+            });
+        }
+    });
+    store.audit().unwrap();
+    let (puts, failed) = (puts.into_inner(), failed.into_inner());
+    assert_eq!(failed, 0, "beside {puts} puts that went well");
+}
+
+/// Each key that exists and is not durable was looked for in a queue of all changes that are not durable.
+#[test]
+fn duplicates_of_what_is_not_durable_cost_no_walk() {
+    let sim = Sim::new(20_000, None);
+    let store = sim.open(|options| options.shards = Some(1));
+    let names: Vec<[u8; 8]> = (0..16_000_u64).map(u64::to_le_bytes).collect();
+    let keep = PutOptions {
+        mode: PutMode::KeepExisting,
+        ..PutOptions::default()
+    };
+    let mut times = Vec::new();
+    for count in [1_000, 16_000] {
+        for names in names[..count].chunks(256) {
+            let puts = names.iter().map(|name| Put::new(name, b"v")).collect();
+            assert!(store.put_many(puts, keep).iter().all(Result::is_ok));
+        }
+        // Ever the first keys: the queue is searched from its end.
+        let start = Instant::now();
+        for _ in 0..4 {
+            let puts = names[..256]
+                .iter()
+                .map(|name| Put::new(name, b"v"))
+                .collect();
+            drop(store.put_many(puts, keep));
+        }
+        times.push(start.elapsed() / 1024);
+    }
+    eprintln!("a duplicate costs {times:?} with 1,000 and 16,000 changes that are not durable");
+    assert!(times[1] < times[0] * 5, "{times:?}");
+}
