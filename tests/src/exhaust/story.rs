@@ -50,7 +50,9 @@ impl Violation {
             story.extend(differences(prepared, config, [schedule, other]));
         }
         let steps: String = schedule.iter().map(ToString::to_string).collect();
-        let kept = kept.as_ref().map_or(String::new(), |kept| format!(" --kept {kept}"));
+        let kept = kept
+            .as_ref()
+            .map_or(String::new(), |kept| format!(" --kept {kept}"));
         Violation {
             what: what.clone(),
             story,
