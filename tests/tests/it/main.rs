@@ -40,6 +40,7 @@ mod scrub;
 mod shutdown;
 mod stale;
 mod stalled;
+mod state_parts;
 mod support;
 #[cfg(feature = "libblkio")]
 mod vhost_user;
