@@ -20,7 +20,7 @@ const FAILURES_MAX: u64 = 64;
 /// A base header to be written again: its place, and its bytes.
 pub(crate) type HeaderCopy = (u64, Box<[u8; FORMAT_BLOCK]>);
 
-/// What came of it.
+/// Its outcome.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Mended {
     pub(crate) rewritten: u64,

@@ -15,6 +15,9 @@ use crate::events::Event;
 use crate::inner::{Inner, Writer};
 use crate::simulator::{Change, SwitchPoint};
 
+/// Commits of a put that finds no slot but those that wait for one. Other puts may take what each of them frees.
+const COMMITS_MAX: usize = 16;
+
 /// A key that needs a slot.
 pub(crate) struct Wanted<'a> {
     pub(crate) key: &'a [u8],
@@ -119,7 +122,7 @@ fn each(
 
 /// Takes up to `count` slots of a class: free ones, all in one call; evicts what is missing, and then looks once
 /// more among the free, where a slot may have arrived meanwhile. Where slots wait for a commit and nothing else is
-/// left, it commits.
+/// left, it commits and looks again.
 fn take(
     inner: &Inner,
     writer: &Writer,
@@ -128,17 +131,19 @@ fn take(
     near: u16,
 ) -> Result<Vec<SlotId>, Error> {
     let mut slots = Vec::with_capacity(count);
-    take_free(inner, class, count, near, &mut slots);
-    if slots.len() < count {
-        evict(inner, class, count, &mut slots);
+    for _ in 0..COMMITS_MAX {
         take_free(inner, class, count, near, &mut slots);
-    }
-    if slots.len() < count && inner.index.awaits_durability(class) {
+        if slots.len() < count {
+            evict(inner, class, count, &mut slots);
+            take_free(inner, class, count, near, &mut slots);
+        }
+        if slots.len() == count || !inner.index.awaits_durability(class) {
+            break;
+        }
         if let Err(error) = inner.commit(writer) {
             inner.index.give_back(&slots);
             return Err(error);
         }
-        take_free(inner, class, count, near, &mut slots);
     }
     Ok(slots)
 }

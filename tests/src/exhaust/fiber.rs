@@ -1,4 +1,4 @@
-//! Operations as coroutines: one thread runs all operations of an execution, and whoever decides resumes one until it
+//! Operations as coroutines: one thread runs all operations of an execution, and the search resumes one until it
 //! stops at its next place.
 //!
 //! The baton of [`schedule`](crate::schedule) gives each operation a thread; to hand over then costs a wake-up, which is

@@ -520,7 +520,7 @@ impl fmt::Debug for World {
 impl World {
     /// The device is at work for the running operation.
     pub(super) fn device(&self, moment: Moment, requests: &[MemOp]) {
-        // Reads are of blocks that nobody writes while the store is open.
+        // Reads are of blocks that are not written while the store is open.
         if requests.iter().any(|request| request.op != OpKind::Read) {
             self.reach(Place::Device(moment));
         }

@@ -1,4 +1,4 @@
-//! The baton: whoever holds it runs.
+//! The baton: the operation that holds it runs.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -167,7 +167,7 @@ impl<K: Kind> Baton<K> {
         seat.inspect(|seat| seat.wait());
     }
 
-    /// Runs an operation in this thread, which has the baton, and others that begin when it has ended. Returns whom to
+    /// Runs an operation in this thread, which has the baton, and others that begin when it has ended. Returns which to
     /// give the baton.
     fn work(self: &Arc<Self>, kind: K, work: Work) -> Option<Arc<Seat>> {
         let (mut kind, mut work) = (kind, work);

@@ -2,7 +2,7 @@
 //! who goes on.
 //!
 //! A [`Baton`] is held by exactly one operation. The operation gives it up only at a [`Place`]: a
-//! [`SwitchPoint`](rb_core::SwitchPoint) of the store, a moment of the simulated device, or a wait for what another
+//! [`rb_core::SwitchPoint`] of the store, a moment of the simulated device, or a wait for what another
 //! operation has. There a [`Chooser`] says which operation goes on: the same, a suspended one, or a new one. So every
 //! interleaving of the steps between these places can be run, and a run is a function of the chooser's answers.
 //!
@@ -67,7 +67,7 @@ pub enum Next<K> {
     Resume(u64),
     /// A new one.
     Start(K, Work),
-    /// Nobody: all operations have ended.
+    /// None: all operations have ended.
     Stop,
 }
 

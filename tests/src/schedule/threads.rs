@@ -33,7 +33,7 @@ impl Seat {
     }
 }
 
-/// What a thread does; returns whom to wake when the thread can be used again.
+/// What a thread does; returns which one to wake when the thread can be used again.
 pub(super) type Job = Box<dyn FnOnce() -> Option<Arc<Seat>> + Send>;
 
 /// A thread that has nothing to do.

@@ -32,6 +32,7 @@ mod observers;
 mod opening;
 mod oracle;
 mod placement;
+mod promises;
 mod race;
 mod recover;
 mod repair;

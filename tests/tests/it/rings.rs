@@ -51,7 +51,7 @@ fn block_at(offset: u64) -> Range<u64> {
 }
 
 /// A store that crashed: each of its six log blocks was synced, and the last one replaces a value and the one
-/// before removes a key. Besides, its superblock, and the sequence of its last log block.
+/// before removes a key. Also its superblock, and the sequence of its last log block.
 fn crashed() -> (Sim, Superblock, u64) {
     let sim = Sim::new(64);
     let store = sim.open();

@@ -258,7 +258,7 @@ pub(crate) fn watched(work: impl FnOnce(&dyn Fn(String)) + Send + 'static) {
     assert!(thread.join().is_ok(), "{name}: it panicked");
 }
 
-/// The writes and flushes of a run without faults; besides, the store's layout.
+/// The writes and flushes of a run without faults, and the store's layout.
 fn writes_of(calls: Calls, close: bool) -> (Vec<MemOp>, Superblock) {
     let mut run = Run::new(calls);
     let before = run.sim.device.log().len();

@@ -30,7 +30,7 @@ impl Misfit<'_> {
                 near.push((distance, name.len(), item));
             }
         }
-        // Of those equally near the shortest, which has the least besides.
+        // Of those equally near the shortest, which has the least else.
         near.sort_by_key(|(distance, length, _)| (*distance, *length));
         near.truncate(OFFERS_MAX);
         let near = self.offers("; nearest", near.into_iter().map(|(_, _, item)| item));

@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::run::wait;
 use crate::task_device::FOLDER_VARIABLE;
 
-/// The copy; beside it what each harness printed, and what cargo builds.
+/// The copy; next to it what each harness printed, and what cargo builds.
 const FOLDER: &str = "target/mutants";
 const TREE: &str = "target/mutants/tree";
 /// What cargo builds in the copy itself.

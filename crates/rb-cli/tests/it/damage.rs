@@ -15,9 +15,13 @@ fn filled() -> (Place, Value) {
     (place, info)
 }
 
-fn damage_base(place: &Place, info: &Value, name: &str) {
-    let offset = info["regions"][name]["offset"].as_u64().unwrap();
-    place.overwrite(offset + 64, &[0xA5; 16]);
+/// Damages the header of a base in both of its places.
+pub(crate) fn damage_base(place: &Place, info: &Value, name: &str) {
+    let number = |field: &str| info["regions"][name][field].as_u64().unwrap();
+    // Its header is in two places: the region's first block and its last.
+    for block in [0, number("bytes") - 4096] {
+        place.overwrite(number("offset") + block + 64, &[0xA5; 16]);
+    }
 }
 
 #[track_caller]

@@ -116,8 +116,7 @@ fn a_repair_needs_consent_and_says_what_it_did() {
         "a clean store is left alone: {line}"
     );
     for name in ["base_a", "base_b"] {
-        let offset = info["regions"][name]["offset"].as_u64().unwrap();
-        place.overwrite(offset + 64, &[0xA5; 16]);
+        crate::damage::damage_base(&place, &info, name);
     }
     says(&place.rb(&["fsck", "--repair"], &[]).error(), &["--yes"]);
     says(

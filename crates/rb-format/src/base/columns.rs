@@ -22,7 +22,7 @@ pub(crate) const RECENCY: usize = PLACEMENT + 2;
 pub(crate) const POLICY: usize = RECENCY + 4;
 pub(crate) const EXPIRY: usize = POLICY + 2;
 pub(crate) const MORE_SLOTS: usize = EXPIRY + 4;
-/// Planes of all columns: bytes of an entry besides key, metadata and further slots.
+/// Planes of all columns: bytes of an entry without key, metadata and further slots.
 pub(crate) const PLANES: usize = MORE_SLOTS + 1;
 
 const COLUMNS: usize = 11;

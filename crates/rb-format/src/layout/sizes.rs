@@ -26,7 +26,7 @@ const _: () = assert!(LOG_BYTES_MIN >= LOG_BLOCKS_MIN * BLOCK);
 const POLICY_BYTES_PER_SLOT: u64 = 8;
 /// The least that all slots together get.
 const POLICY_SLOTS_MIN: u64 = 64 << 10;
-/// What a policy may keep besides: tables of what it learned.
+/// What a policy may keep in addition: tables of what it learned.
 const POLICY_TABLES: u64 = 64 << 10;
 
 /// Bytes of the policy region of a store of so many slots: 8 bytes a slot in whole format blocks,
