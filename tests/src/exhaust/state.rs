@@ -77,7 +77,11 @@ impl Before {
         let heads = writes_base(running)
             && matches!(
                 running.passed,
-                Some(SwitchPoint::CheckpointCopied | SwitchPoint::CommitDone)
+                Some(
+                    SwitchPoint::CheckpointCopied
+                        | SwitchPoint::CheckpointSections
+                        | SwitchPoint::CommitDone
+                )
             );
         let parts_if = |wanted: bool, names: &[&str]| match wanted {
             true => parts(store, |name| {
@@ -105,8 +109,10 @@ pub(super) fn observed(store: &Store, before: Before, running: &Running) -> u64 
         Some(Place::At(point)) => Some(point),
         _ => None,
     };
-    // The header follows the commit, or the last section if there is nothing to commit.
-    let heads = writes_base(running)
+    // The header is made before the flush that follows the directory. What comes before that is the commit, or the last
+    // section if there is nothing to commit.
+    let heads = running.flushes
+        && writes_base(running)
         && matches!(
             running.passed,
             Some(SwitchPoint::CheckpointSections | SwitchPoint::CommitDone)
@@ -145,6 +151,7 @@ pub(super) fn hash(execution: &Execution) -> u64 {
             place,
             passed,
             stops,
+            flushes,
             made,
             since,
             acknowledged,
@@ -152,7 +159,7 @@ pub(super) fn hash(execution: &Execution) -> u64 {
         } = running;
         (began, ended).hash(&mut hasher);
         if !ended {
-            (format!("{:?}", (place, passed)), stops, made).hash(&mut hasher);
+            (format!("{:?}", (place, passed)), stops, flushes, made).hash(&mut hasher);
             (since, acknowledged, observed).hash(&mut hasher);
         }
     }

@@ -175,6 +175,8 @@ pub(super) struct Running {
     pub(super) passed: Option<SwitchPoint>,
     /// How often it stopped.
     pub(super) stops: u32,
+    /// The last requests that changed the device were a flush.
+    pub(super) flushes: bool,
     /// The state that it made of its key.
     pub(super) made: Option<usize>,
     /// The last state of each key when it began.
@@ -203,6 +205,7 @@ impl World {
             place: None,
             passed: None,
             stops: 0,
+            flushes: false,
             made: None,
             since: [0; KEYS],
             acknowledged: [0; KEYS],
@@ -522,6 +525,12 @@ impl World {
     pub(super) fn device(&self, moment: Moment, requests: &[MemOp]) {
         // Reads are of blocks that are not written while the store is open.
         if requests.iter().any(|request| request.op != OpKind::Read) {
+            {
+                let inside = &mut *self.lock();
+                if let Some(running) = inside.current.and_then(|at| inside.operations.get_mut(at)) {
+                    running.flushes = requests.iter().any(|request| request.op == OpKind::Flush);
+                }
+            }
             self.reach(Place::Device(moment));
         }
     }
