@@ -18,13 +18,23 @@ pub(super) struct Pages {
 
 impl Pages {
     pub(super) fn read(&self, offset: u64, out: &mut [u8]) {
-        for (page, at, range) in pieces(offset, out.len()) {
-            let out = &mut out[range];
-            match self.pages.get(&page) {
-                Some(bytes) => out.copy_from_slice(&bytes[at..at + out.len()]),
-                None => out.fill(0),
-            }
+        for (range, bytes) in self.pieces(offset, out.len()) {
+            out[range].copy_from_slice(bytes);
         }
+    }
+
+    /// The bytes of a range, piece by piece, each with its place in the range.
+    pub(super) fn pieces(
+        &self,
+        offset: u64,
+        len: usize,
+    ) -> impl Iterator<Item = (std::ops::Range<usize>, &[u8])> {
+        const ZERO: &[u8; PAGE] = &[0; PAGE];
+        pieces(offset, len).map(|(page, at, range)| {
+            let bytes = self.pages.get(&page).map_or(ZERO, |bytes| bytes);
+            let len = range.len();
+            (range, &bytes[at..at + len])
+        })
     }
 
     pub(super) fn write(&mut self, offset: u64, bytes: &[u8]) {
