@@ -97,13 +97,18 @@ struct Choice {
     state: u64,
     able: Vec<usize>,
     tried: usize,
+    /// What that operation had seen after its step.
+    seen: u64,
+}
+
+impl Choice {
+    fn step(&self) -> usize {
+        self.able[self.tried]
+    }
 }
 
 fn schedule_of(choices: &[Choice]) -> Vec<usize> {
-    choices
-        .iter()
-        .map(|choice| choice.able[choice.tried])
-        .collect()
+    choices.iter().map(Choice::step).collect()
 }
 
 impl Search<'_> {
@@ -156,8 +161,12 @@ impl Search<'_> {
             what,
             ..Failure::default()
         })?;
-        for step in schedule_of(choices) {
-            execution.step(&mut self.stacks, step);
+        // Only the last step is another one than before.
+        if let Some((last, others)) = choices.split_last_mut() {
+            for choice in others {
+                execution.repeat(&mut self.stacks, choice.step(), choice.seen);
+            }
+            last.seen = execution.step(&mut self.stacks, last.step());
         }
         let outcome = self.go_on(&mut execution, choices, known);
         execution.finish(&mut self.stacks);
@@ -195,8 +204,8 @@ impl Search<'_> {
                 state,
                 able,
                 tried: 0,
+                seen: execution.step(&mut self.stacks, first),
             });
-            execution.step(&mut self.stacks, first);
         }
     }
 

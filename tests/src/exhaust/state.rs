@@ -23,7 +23,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::config::Operation;
 use super::execution::Execution;
-use super::world::Running;
+use super::world::{Running, name};
 use crate::schedule::{Place, Wait};
 
 /// Hashes text.
@@ -120,8 +120,12 @@ pub(super) fn observed(store: &Store, before: Before, running: &Running) -> u64 
     let other = before.log ^ if heads { before.header } else { 0 };
     other
         ^ match point {
-            // The generation that it has drawn.
-            Some(SwitchPoint::Reserved) => parts(store, |name| name == "generation"),
+            // The generation that it has drawn, and whether there was something to keep.
+            Some(SwitchPoint::Reserved) => {
+                parts(store, |name| name == "generation") ^ kept(store, running)
+            }
+            // The first stop of a put: it has looked for something to keep.
+            Some(SwitchPoint::SlotsTaken) if running.stops == 1 => kept(store, running),
             Some(SwitchPoint::CheckpointCopied) => before.entries,
             // The ticket that it waits for: of its own record, of another one's that its answer refers to, or of all.
             Some(SwitchPoint::Published | SwitchPoint::Removed) if running.made.is_some() => {
@@ -134,6 +138,22 @@ pub(super) fn observed(store: &Store, before: Before, running: &Running) -> u64 
             },
             _ => 0,
         }
+}
+
+/// What a put that keeps has found: whether the key exists, and the ticket that an answer would wait for.
+fn kept(store: &Store, running: &Running) -> u64 {
+    match running.operation {
+        Operation::Put {
+            key,
+            keeps: true,
+            each_batch,
+        } => {
+            let exists = store.contains(&name(key));
+            let tickets = || parts(store, |name| name.starts_with("shard"));
+            digest((exists, (exists && each_batch).then(tickets)))
+        }
+        _ => 0,
+    }
 }
 
 /// A number that tells this state from others.
