@@ -53,6 +53,10 @@ impl Execution {
     pub(super) fn enabled(&self) -> Vec<usize> {
         let inside = self.world.lock();
         let all = &inside.operations;
+        let goes_on = |running: &Running| !running.ended && running.goes_on();
+        if let Some(at) = all.iter().position(goes_on) {
+            return vec![at];
+        }
         let begins_later = |at: usize| {
             let mut before = all[..at].iter();
             !all[at].began

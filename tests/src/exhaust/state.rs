@@ -172,6 +172,7 @@ pub(super) fn hash(execution: &Execution) -> u64 {
             passed,
             stops,
             flushes,
+            has_slot,
             made,
             since,
             acknowledged,
@@ -179,8 +180,8 @@ pub(super) fn hash(execution: &Execution) -> u64 {
         } = running;
         (began, ended).hash(&mut hasher);
         if !ended {
-            (format!("{:?}", (place, passed)), stops, flushes, made).hash(&mut hasher);
-            (since, acknowledged, observed).hash(&mut hasher);
+            (format!("{:?}", (place, passed)), stops, made).hash(&mut hasher);
+            (flushes, has_slot, since, acknowledged, observed).hash(&mut hasher);
         }
     }
     hasher.finish()
