@@ -1,6 +1,5 @@
 //! Applying the records of the log to the index, on several threads.
 
-use crossbeam::channel::Receiver;
 use parking_lot::Mutex;
 use rb_format::{Geometry, LogBlock, LogPosition, Record, Superblock, key_hash};
 use rb_index::{Loader, NewEntry, SlotId};
@@ -44,9 +43,10 @@ impl Found {
 }
 
 impl Applier<'_, '_> {
-    pub(crate) fn run(&self, inbox: &Receiver<(Chunk, usize)>) {
+    /// Applies one piece after another: the first blocks of each, as many as are named.
+    pub(crate) fn work(&self) -> impl FnMut((Chunk, usize)) + Send + '_ {
         let mut hashes = Vec::new();
-        for (chunk, count) in inbox {
+        move |(chunk, count)| {
             let (mut applied, mut closed_after) = (0, None);
             let mut records = Vec::new();
             for bytes in chunk.blocks().take(count) {

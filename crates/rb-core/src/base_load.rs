@@ -1,10 +1,7 @@
 //! Loading a checkpoint base: sections are read ahead and decoded on several threads.
 
 use std::fmt::{self, Display};
-use std::num::NonZeroUsize;
-use std::thread::{Builder, Scope};
 
-use crossbeam::channel::bounded;
 use parking_lot::Mutex;
 use rb_format::{
     BaseEntry, BaseHeader, Corruption, DirectoryEntry, FORMAT_BLOCK, Generation, Geometry,
@@ -15,6 +12,7 @@ use rb_index::{Index, LoadEntry, Loader, NewEntry, SlotId};
 use rb_io::Buffer;
 
 use crate::commit::words;
+use crate::crew::{Crew, workers};
 use crate::error::Error;
 use crate::headers::FoundBase;
 use crate::meta_io::MetaIo;
@@ -101,46 +99,40 @@ pub(crate) fn load_base(
     }
     let limits = limits_of(superblock);
     let raw: u64 = directory.iter().map(|section| section.raw_len).sum();
-    let workers = if raw < LOADED_BY_ONE { 1 } else { workers() };
+    let workers = if raw < LOADED_BY_ONE { 0 } else { workers() };
     let failure = Mutex::new(None);
     std::thread::scope(|scope| {
-        let (sections, inbox) = bounded::<(u32, DirectoryEntry, Buffer)>(workers);
-        let spawned = spawn_workers(scope, workers, || {
-            let (inbox, failure) = (inbox.clone(), &failure);
-            move || {
-                let mut scratch = SectionScratch::default();
-                for (number, entry, bytes) in inbox {
-                    let decoded = decode_section_with(
-                        &mut scratch,
-                        &bytes,
-                        &entry,
-                        number,
-                        header,
-                        geometry,
-                        limits,
-                        &mut |entries| {
-                            if entries.iter().any(|entry| !entry.more.is_empty()) {
-                                *failure.lock() = Some(Unusable::SeveralSlots("base section"));
-                            }
-                            let claims: Vec<_> = entries.iter().map(claim).collect();
-                            loader.load_batch(&claims);
-                        },
-                    );
-                    if let Err(why) = decoded {
-                        *failure.lock() = Some(Unusable::of(format!("section {number}"), why));
-                        return;
-                    }
+        let mut sections = Crew::new(scope, workers, || {
+            let failure = &failure;
+            let mut scratch = SectionScratch::default();
+            move |(number, entry, bytes): (u32, DirectoryEntry, Buffer)| {
+                if failure.lock().is_some() {
+                    return;
+                }
+                let decoded = decode_section_with(
+                    &mut scratch,
+                    &bytes,
+                    &entry,
+                    number,
+                    header,
+                    geometry,
+                    limits,
+                    &mut |entries| {
+                        if entries.iter().any(|entry| !entry.more.is_empty()) {
+                            *failure.lock() = Some(Unusable::SeveralSlots("base section"));
+                        }
+                        let claims: Vec<_> = entries.iter().map(claim).collect();
+                        loader.load_batch(&claims);
+                    },
+                );
+                if let Err(why) = decoded {
+                    *failure.lock() = Some(Unusable::of(format!("section {number}"), why));
                 }
             }
         });
-        if let Err(error) = spawned {
-            *failure.lock() = Some(Unusable::NoAnswer(error));
-            return;
-        }
-        drop(inbox);
         let mut wave = Vec::new();
         let numbered: Vec<(u32, &DirectoryEntry)> = (0..).zip(&directory).collect();
-        let mut rest = apart(numbered.len(), workers)
+        let mut rest = apart(numbered.len(), workers.max(1))
             .map(|at| numbered[at])
             .peekable();
         while rest.peek().is_some() && failure.lock().is_none() {
@@ -165,8 +157,12 @@ pub(crate) fn load_base(
             };
             for ((number, entry), answer) in wave.drain(..).zip(answers) {
                 match answer {
-                    // Sending fails only when every worker has failed.
-                    Ok(bytes) => drop(sections.send((number, entry, bytes))),
+                    Ok(bytes) => {
+                        if let Err(error) = sections.send((number, entry, bytes)) {
+                            *failure.lock() = Some(Unusable::NoAnswer(error));
+                            return;
+                        }
+                    }
                     Err(error) => {
                         let why = match Unusable::from(Error::from(error)) {
                             Unusable::Damage(why) => {
@@ -179,7 +175,7 @@ pub(crate) fn load_base(
                 }
             }
         }
-        drop(sections);
+        sections.end();
     });
     failure.into_inner().map_or(Ok(()), Err)
 }
@@ -189,38 +185,6 @@ pub(crate) fn load_base(
 fn apart(count: usize, workers: usize) -> impl Iterator<Item = usize> {
     let part = count.div_ceil(workers).max(1);
     (0..part).flat_map(move |at| (at..count).step_by(part))
-}
-
-/// Threads that load a base and order what was loaded.
-pub(crate) fn workers() -> usize {
-    std::thread::available_parallelism()
-        .map_or(1, NonZeroUsize::get)
-        .min(8)
-}
-
-/// Starts as many workers as there should be, or as there are threads to be had: at least one.
-pub(crate) fn spawn_workers<'scope, W>(
-    scope: &'scope Scope<'scope, '_>,
-    workers: usize,
-    worker: impl Fn() -> W,
-) -> Result<(), Error>
-where
-    W: FnOnce() + Send + 'scope,
-{
-    for number in 0..workers {
-        let spawned = Builder::new()
-            .name("rb-recover".into())
-            .spawn_scoped(scope, worker());
-        if let Err(why) = spawned
-            && number == 0
-        {
-            return Err(Error::Resource {
-                what: "a thread",
-                why: why.to_string(),
-            });
-        }
-    }
-    Ok(())
 }
 
 /// The lengths that a store's entries keep to.

@@ -143,7 +143,7 @@ impl<'a> Chain<'a> {
         io: &mut MetaIo,
         reader: &mut LogReader<'_>,
         limit: u64,
-        mut each: impl FnMut(Chunk, usize),
+        mut each: impl FnMut(Chunk, usize) -> Result<(), Error>,
     ) -> Result<Option<Damage>, Error> {
         loop {
             let chunks = reader.read(io, 0, self.at.sequence, limit)?;
@@ -153,7 +153,7 @@ impl<'a> Chain<'a> {
             for mut chunk in chunks {
                 let (count, unreadable) = self.take_chunk(io, reader, &mut chunk)?;
                 let whole = count == chunk.len();
-                each(chunk, count);
+                each(chunk, count)?;
                 if !whole {
                     return Ok(unreadable);
                 }

@@ -14,9 +14,10 @@ use std::time::{Duration, Instant};
 use rb_format::{Geometry, LogPosition, Superblock};
 use rb_index::{Index, SlotId};
 
-use crate::base_load::{Unusable, empty_index, load_base, workers};
+use crate::base_load::{Unusable, empty_index, load_base};
 use crate::chain::{Copies, Damage};
 use crate::checkpoint::BasePlace;
+use crate::crew::workers_for;
 use crate::error::{Error, OpenError};
 use crate::headers::{BASE_NAMES, FoundBase, Headers, read_headers};
 use crate::mend::HeaderCopy;
@@ -372,7 +373,7 @@ fn from_base_without(
     report.log_time = start.elapsed();
 
     let start = Instant::now();
-    let loaded = loader.finish(replayed.recency, workers());
+    let loaded = loader.finish(replayed.recency, workers_for(geometry.slots()));
     report.index_time = start.elapsed();
 
     let Replayed {
@@ -451,7 +452,7 @@ fn without_metadata(
     }
     report.log_time = start.elapsed();
     let start = Instant::now();
-    report.entries = loader.finish(0, workers()).entries;
+    report.entries = loader.finish(0, workers_for(geometry.slots())).entries;
     report.index_time = start.elapsed();
     Ok(Recovered {
         index,

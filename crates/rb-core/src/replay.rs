@@ -8,18 +8,17 @@
 //! One thread reads and follows the chain; the records are applied on as many threads as there are.
 //! Their order does not matter: for each key and for each slot the highest generation wins.
 
-use crossbeam::channel::bounded;
 use parking_lot::Mutex;
 use rb_format::{Geometry, LogBlock, LogPosition, Superblock};
 use rb_index::Loader;
 
 use crate::apply::{Applier, Found, STAMPS_PER_BLOCK};
-use crate::base_load::{spawn_workers, workers};
 use crate::chain::{Chain, Copies, Damage, End};
+use crate::crew::{Crew, workers};
 use crate::error::Error;
 use crate::log::LOOKAHEAD_BLOCKS;
 use crate::log_order::{LogOrder, Violation};
-use crate::log_reader::{Chunk, LogReader};
+use crate::log_reader::LogReader;
 use crate::meta_io::MetaIo;
 use crate::recover::Recovered;
 
@@ -81,31 +80,27 @@ pub(crate) fn replay(
     chain.order = from.check_order.then(LogOrder::default);
     let mut reader = LogReader::new(superblock);
     let limit = start.sequence + reader.ring();
-    let threads = workers();
     let end = std::thread::scope(|scope| {
-        let (links, inbox) = bounded::<(Chunk, usize)>(threads);
-        spawn_workers(scope, threads, || {
-            let (inbox, applier) = (inbox.clone(), &applier);
-            move || applier.run(&inbox)
-        })?;
-        drop(inbox);
+        let mut links = Crew::new(scope, workers(), || applier.work());
         let mut suspected = None;
-        loop {
-            let unreadable = chain.follow(io, &mut reader, limit, |chunk, count| {
-                // Sending fails only when every applier has stopped, which they do not.
-                drop(links.send((chunk, count)));
-            })?;
+        let end = loop {
+            let link = |chunk, count| links.send((chunk, count));
+            let unreadable = chain.follow(io, &mut reader, limit, link)?;
+            // In its memory more is read.
+            links.catch_up();
             if let Some(unreadable) = unreadable {
-                return Ok::<_, Error>(End::Damaged(unreadable));
+                break End::Damaged(unreadable);
             }
             let end = chain.settle(io, &mut reader, limit)?;
             // The writer next to a read-only opening may have gone on since: only an end that has not moved
             // when it is looked at again is one.
             if !matches!(end, End::Damaged(_)) || suspected == Some(chain.at.sequence) {
-                return Ok(end);
+                break end;
             }
             suspected = Some(chain.at.sequence);
-        }
+        };
+        links.end();
+        Ok::<_, Error>(end)
     })?;
     let end_damage = match end {
         End::Whole => None,

@@ -122,7 +122,7 @@ fn each(
 
 /// Takes up to `count` slots of a class: free ones, all in one call; evicts what is missing, and then looks once
 /// more among the free, where a slot may have arrived meanwhile. Where slots wait for a commit and nothing else is
-/// left, it commits and looks again.
+/// left, it commits and looks again; where none waits any more, it looks a last time.
 fn take(
     inner: &Inner,
     writer: &Writer,
@@ -137,7 +137,12 @@ fn take(
             evict(inner, class, count, &mut slots);
             take_free(inner, class, count, near, &mut slots);
         }
-        if slots.len() == count || !inner.index.awaits_durability(class) {
+        if slots.len() == count {
+            break;
+        }
+        if !inner.index.awaits_durability(class) {
+            // Slots that waited at the last look may have become free by another's commit since.
+            take_free(inner, class, count, near, &mut slots);
             break;
         }
         if let Err(error) = inner.commit(writer) {

@@ -1,198 +1,413 @@
-//! Opens what a crash left, and compares it with what is legal.
+//! Every image of a crash point, opened and compared with what is legal.
+//!
+//! What recovery makes of an image depends on its metadata alone, and what a get answers on the entry that recovery found
+//! and on the bytes of its slot. So each metadata that a crash leaves is opened once, with the real store; each entry is
+//! read once with each content that its slot may have; and an image is legal if the answer for each key is. Both halves of
+//! the first sentence are looked at while that is done, in the requests that reach the device, and of each crash point
+//! one image is drawn that is opened and read as a whole.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rb_core::Store;
-use rb_format::{
-    BaseHeader, FORMAT_BLOCK, Geometry, LogBlock, LogPosition, Record, SlotHeader, Superblock,
-};
-use rb_testkit::CrashImage;
+use rb_format::{BaseHeader, FORMAT_BLOCK, Geometry, LogBlock, LogPosition, Record, Superblock};
+use rb_testkit::values::next_number;
+use rb_testkit::{CrashImage, CrashPoints, MemDevice};
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::config::KEYS;
-use super::oracle::{ABSENT, Candidate, Legal};
-use super::world::{name, open, value};
+use super::images::{Kept, Spots};
+use super::oracle::{ABSENT, Candidate, Legal, Version};
+use super::state::digest;
+use super::world::{name, number, open, value};
 
-/// Checks an image. `goes_on`: puts something, too, and crashes again.
-///
-/// # Errors
-/// What is wrong, in words.
-pub(super) fn check(
-    image: &CrashImage,
-    layout: &Superblock,
-    legal: &Legal,
-    goes_on: bool,
-) -> Result<(), String> {
-    let checked = catch_unwind(AssertUnwindSafe(|| {
-        let log = Log::read(image, layout)?;
-        opens(image, layout, &log, legal, goes_on)
-    }));
-    checked.unwrap_or_else(|why| Err(format!("a panic: {}", crate::schedule::words(why.as_ref()))))
+/// One metadata in so many is used after it was checked, and crashes again.
+const GOES_ON: u64 = 8;
+
+/// A key's version and generation, as a get returns them.
+type Found = Option<(Version, u64)>;
+
+/// What recovery made of a metadata.
+struct Recovered {
+    entries: [Option<Entry>; KEYS],
 }
 
-fn opens(
-    image: &CrashImage,
-    layout: &Superblock,
-    log: &Log,
-    legal: &Legal,
-    goes_on: bool,
-) -> Result<(), String> {
-    let device = image.device();
-    let store = open(&device, false, None).map_err(|why| format!("it does not open: {why}"))?;
-    let report = store.recovery();
-    if let Some(lost) = &report.lost_metadata {
-        return Err(format!("the crash lost the metadata: {lost}"));
-    }
-    // A torn header is no base yet. A sound one must name what is there.
-    if let Some(why) = report
-        .base_damage
-        .iter()
-        .find(|why| !why.contains(": header"))
-    {
-        return Err(format!("the crash left a base that is not whole: {why}"));
-    }
-    for (key, candidates) in legal.iter().enumerate() {
-        let found = found(&store, key)?;
-        if !is_legal(image, layout, log, candidates, key, &found) {
-            let found = found.map(|(bytes, generation)| (bytes.get(1).copied(), generation));
-            return Err(format!(
-                "key {key} is {found:?} (version, generation); legal is one of {candidates:?}; in the log are {:?}",
-                log.puts
-            ));
+#[derive(Clone, Copy)]
+struct Entry {
+    slot: u32,
+    generation: u64,
+    /// Tells it from all others, of other executions too.
+    id: u64,
+}
+
+/// What was looked at.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Looked {
+    pub(super) images: u64,
+    /// Distinct metadata, each opened.
+    pub(super) metadata: u64,
+    /// Distinct contents of an entry's slot, each read.
+    pub(super) contents: u64,
+    /// Images that were opened and read as a whole.
+    pub(super) whole: u64,
+}
+
+/// Checks crash points, and remembers what it has opened.
+pub(super) struct Checker<'a> {
+    layout: &'a Superblock,
+    slots: Vec<Range<u64>>,
+    recovered: Mutex<HashMap<u64, Arc<Recovered>>>,
+    found: Mutex<HashMap<(u64, u64), Found>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Checker<'_> {
+    pub(super) fn new(layout: &Superblock) -> Checker<'_> {
+        let geometry = Geometry::new(layout);
+        let slots = (0..geometry.slots()).filter_map(|slot| {
+            let from = geometry.slot_offset(slot)?;
+            let to = geometry.payload_offset(slot)? + geometry.slot_capacity(slot)?;
+            Some(from..to)
+        });
+        Checker {
+            layout,
+            slots: slots.collect(),
+            recovered: Mutex::default(),
+            found: Mutex::default(),
         }
     }
-    store
-        .audit()
-        .map_err(|why| format!("the accounting: {why}"))?;
-    if goes_on {
-        let bytes = value(99);
-        let put = store.put(&name(0), &bytes).and_then(|_| store.sync());
-        put.map_err(|why| format!("it cannot be used: {why}"))?;
-        let crashed = device.crash();
-        drop(store);
-        let again = open(&crashed, false, None);
-        let again = again.map_err(|why| format!("it does not open a second time: {why}"))?;
-        if found(&again, 0)?.map(|(bytes, _)| bytes) != Some(bytes) {
-            return Err(
-                "what was put and synced after the crash is not there after another".into(),
-            );
-        }
+
+    /// All slots: they lie together.
+    fn slot_area(&self) -> Range<u64> {
+        let from = self.slots.iter().map(|slot| slot.start).min();
+        let to = self.slots.iter().map(|slot| slot.end).max();
+        from.unwrap_or(0)..to.unwrap_or(0)
     }
-    Ok(())
-}
 
-/// A key's bytes and generation.
-fn found(store: &Store, key: usize) -> Result<Option<(Vec<u8>, u64)>, String> {
-    let found = store
-        .get(&name(key))
-        .map_err(|why| format!("get of key {key}: {why}"))?;
-    Ok(found.map(|found| (found.to_vec(), found.generation())))
-}
-
-fn is_legal(
-    image: &CrashImage,
-    layout: &Superblock,
-    log: &Log,
-    candidates: &[Candidate],
-    key: usize,
-    found: &Option<(Vec<u8>, u64)>,
-) -> bool {
-    candidates.iter().any(|candidate| match found {
-        Some((bytes, generation)) => {
-            candidate.version != ABSENT
-                && candidate.generation == *generation
-                && *bytes == value(candidate.version)
+    /// Every image of a crash point.
+    ///
+    /// # Errors
+    /// What is wrong, in words, and what was kept.
+    pub(super) fn point(
+        &self,
+        points: &CrashPoints,
+        legal: &Legal,
+        looked: &mut Looked,
+    ) -> Result<(), (String, Kept)> {
+        let spots = Spots::new(points);
+        let in_slots = spots.within(self.slot_area());
+        let metadata = (0..spots.len()).filter(|spot| !in_slots.contains(spot));
+        let all = spots.choices(metadata, &spots.nothing());
+        let mut images = all.len() as u64;
+        for slot in &self.slots {
+            images *= spots
+                .choices(spots.within(slot.clone()), &spots.nothing())
+                .len() as u64;
         }
-        None => {
-            candidate.may_miss
-                || candidate.volatile && lost_bytes(image, layout, log, candidate, key)
-        }
-    })
-}
-
-/// Whether the record of a put reached the device and its bytes did not.
-fn lost_bytes(
-    image: &CrashImage,
-    layout: &Superblock,
-    log: &Log,
-    candidate: &Candidate,
-    key: usize,
-) -> bool {
-    let recorded = |slot: u32| {
-        log.puts
-            .contains(&(name(key)[0], slot, candidate.generation))
-    };
-    let Some(slot) = candidate.slot.filter(|slot| recorded(*slot)) else {
-        return false;
-    };
-    let geometry = Geometry::new(layout);
-    let mut header = [0; FORMAT_BLOCK];
-    let mut bytes = value(candidate.version);
-    image.read(geometry.slot_offset(slot).unwrap_or_default(), &mut header);
-    image.read(
-        geometry.payload_offset(slot).unwrap_or_default(),
-        &mut bytes,
-    );
-    let proven = SlotHeader::decode(&header, &layout.identity)
-        .is_ok_and(|header| header.generation.0 == candidate.generation);
-    !proven || bytes != value(candidate.version)
-}
-
-/// The log of an image, from the older of its bases to its end.
-struct Log {
-    /// First byte of the key, slot and generation of each put.
-    puts: Vec<(u8, u32, u64)>,
-}
-
-impl Log {
-    /// Reads it. In its order the generations of each slot ascend: recovery relies on it, because of two claims on a
-    /// slot the higher generation wins.
-    fn read(image: &CrashImage, layout: &Superblock) -> Result<Log, String> {
-        let mut block = [0; FORMAT_BLOCK];
-        let mut positions: Vec<LogPosition> = Vec::new();
-        for region in layout.bases() {
-            image.read(region.offset, &mut block);
-            let header = BaseHeader::decode(&block, &layout.identity);
-            positions.extend(header.ok().map(|header| header.position));
-        }
-        positions.sort_by_key(|position| position.sequence);
-        let mut from = positions.first().copied().unwrap_or(LogPosition::FIRST);
-        let (mut puts, mut owners) = (Vec::new(), BTreeMap::new());
-        for _ in 0..layout.log_blocks() {
-            // In whichever ring it is.
-            let mut blocks = [[0; FORMAT_BLOCK]; 2];
-            let offsets = layout.log_block_offsets(from.sequence);
-            let mut found = None;
-            for (block, offset) in blocks.iter_mut().zip(offsets) {
-                image.read(offset, block);
-                let decoded = LogBlock::decode(block, &layout.identity).ok();
-                found = found.or(decoded.filter(|decoded| decoded.continues(&from)));
-            }
-            let Some(found) = found else { break };
-            for record in found.records() {
-                let Record::Put {
-                    key,
-                    slot,
-                    generation,
-                    ..
-                } = record
-                else {
+        looked.images += images;
+        for kept in &all {
+            let image = spots.image(kept);
+            let recovered = self
+                .recover(&image, looked)
+                .map_err(|why| (why, kept.clone()))?;
+            for (key, entry) in recovered.entries.iter().enumerate() {
+                let Some(entry) = entry else {
+                    judge(&legal[key], key, None, None).map_err(|why| (why, kept.clone()))?;
                     continue;
                 };
-                puts.push((key[0], slot, generation.0));
-                if let Some(former) = owners.insert(slot, generation.0)
-                    && former >= generation.0
-                {
+                let slot = self.slots[entry.slot as usize].clone();
+                for kept in spots.choices(spots.within(slot), kept) {
+                    let found = self.read(&spots, &kept, key, entry, looked);
+                    let judged =
+                        found.and_then(|found| judge(&legal[key], key, Some(entry), found));
+                    judged.map_err(|why| (why, kept))?;
+                }
+            }
+        }
+        self.whole(&spots, &all, points.hash(), looked)
+    }
+
+    /// One image, kept as given: all of it.
+    ///
+    /// # Errors
+    /// What is wrong, in words.
+    pub(super) fn image(
+        &self,
+        points: &CrashPoints,
+        kept: &Kept,
+        legal: &Legal,
+    ) -> Result<(), String> {
+        let spots = Spots::new(points);
+        if !spots.has(kept) {
+            return Err(format!(
+                "there is nothing pending of which {kept} could be kept"
+            ));
+        }
+        let mut looked = Looked::default();
+        let recovered = self.recover(&spots.image(kept), &mut looked)?;
+        for (key, entry) in recovered.entries.iter().enumerate() {
+            let found = match entry {
+                Some(entry) => self.read(&spots, kept, key, entry, &mut looked)?,
+                None => None,
+            };
+            judge(&legal[key], key, entry.as_ref(), found)?;
+        }
+        Ok(())
+    }
+
+    /// One image of a crash point, drawn: what the whole of it answers must be what its parts do.
+    fn whole(
+        &self,
+        spots: &Spots<'_>,
+        metadata: &[Kept],
+        seed: u64,
+        looked: &mut Looked,
+    ) -> Result<(), (String, Kept)> {
+        let mut random = seed;
+        let mut draw =
+            |among: &[Kept]| among[next_number(&mut random) as usize % among.len()].clone();
+        let mut kept = draw(metadata);
+        for slot in &self.slots {
+            kept = draw(&spots.choices(spots.within(slot.clone()), &kept));
+        }
+        looked.whole += 1;
+        let check = || {
+            let image = spots.image(&kept);
+            let recovered = self.recover(&image, looked)?;
+            let store = open(&image.device(), false, None).map_err(|why| why.to_string())?;
+            for (key, entry) in recovered.entries.iter().enumerate() {
+                let parts = match entry {
+                    Some(entry) => self.read(spots, &kept, key, entry, looked)?,
+                    None => None,
+                };
+                let found = get(&store, key)?;
+                if found != parts {
                     return Err(format!(
-                        "the log has generation {} of slot {slot} after generation {former}",
-                        generation.0
+                        "key {key} is {found:?} in the image as a whole, and {parts:?} by its parts"
                     ));
                 }
             }
-            from = found.position();
+            Ok(())
+        };
+        shielded(check).map_err(|why| (why, kept.clone()))
+    }
+
+    /// What recovery makes of the metadata of an image.
+    fn recover(&self, image: &CrashImage, looked: &mut Looked) -> Result<Arc<Recovered>, String> {
+        let metadata = image.hash_without(self.slot_area());
+        if let Some(known) = lock(&self.recovered).get(&metadata) {
+            return Ok(Arc::clone(known));
         }
-        Ok(Log { puts })
+        looked.metadata += 1;
+        let recovered = shielded(|| self.open(image, metadata))?;
+        let recovered = Arc::new(recovered);
+        lock(&self.recovered).insert(metadata, Arc::clone(&recovered));
+        Ok(recovered)
+    }
+
+    fn open(&self, image: &CrashImage, metadata: u64) -> Result<Recovered, String> {
+        let checksums = read_log(image, self.layout)?;
+        let device = image.device();
+        let store = open(&device, false, None).map_err(|why| format!("it does not open: {why}"))?;
+        self.reads_only(&device, 0, None)?;
+        let report = store.recovery();
+        if let Some(lost) = &report.lost_metadata {
+            return Err(format!("the crash lost the metadata: {lost}"));
+        }
+        // A torn header is no base yet. A sound one must name what is there.
+        if let Some(why) = report
+            .base_damage
+            .iter()
+            .find(|why| !why.contains(": header"))
+        {
+            return Err(format!("the crash left a base that is not whole: {why}"));
+        }
+        store
+            .audit()
+            .map_err(|why| format!("the accounting: {why}"))?;
+        let mut entries = [None; KEYS];
+        store.for_each(|entry| {
+            let (key, slot, generation) = (number(&entry.key), entry.slot, entry.generation);
+            // Without a record of its put the metadata tells it from others.
+            let known = checksums.get(&(slot, generation)).copied();
+            let id = digest((key, slot, generation, known, known.map_or(metadata, |_| 0)));
+            entries[key] = Some(Entry {
+                slot,
+                generation,
+                id,
+            });
+            true
+        });
+        if metadata.is_multiple_of(GOES_ON) {
+            goes_on(&device, store)?;
+        }
+        Ok(Recovered { entries })
+    }
+
+    /// What a get returns of an entry, with what is kept of its slot.
+    fn read(
+        &self,
+        spots: &Spots<'_>,
+        kept: &Kept,
+        key: usize,
+        entry: &Entry,
+        looked: &mut Looked,
+    ) -> Result<Found, String> {
+        let slot = self.slots[entry.slot as usize].clone();
+        let content = xxh3_64(&spots.bytes(slot.clone(), kept));
+        if let Some(known) = lock(&self.found).get(&(entry.id, content)) {
+            return Ok(*known);
+        }
+        looked.contents += 1;
+        let found = shielded(|| {
+            let device = spots.image(kept).device();
+            let store = open(&device, false, None).map_err(|why| why.to_string())?;
+            let opened = device.log().len();
+            let found = get(&store, key)?;
+            self.reads_only(&device, opened, Some(&slot))?;
+            Ok(found)
+        })?;
+        lock(&self.found).insert((entry.id, content), found);
+        Ok(found)
+    }
+
+    /// Requests since some were made touch no slot, or only this one.
+    fn reads_only(
+        &self,
+        device: &MemDevice,
+        since: usize,
+        slot: Option<&Range<u64>>,
+    ) -> Result<(), String> {
+        let area = self.slot_area();
+        let requests = device.log();
+        let mut others = requests[since..].iter().filter(|request| {
+            let end = request.offset + u64::from(request.len);
+            let touches = request.offset < area.end && area.start < end;
+            let within = |slot: &Range<u64>| slot.start <= request.offset && end <= slot.end;
+            touches != slot.is_some() || slot.is_some_and(|slot| !within(slot))
+        });
+        match others.next() {
+            None => Ok(()),
+            Some(other) => Err(format!(
+                "images cannot be checked in parts: {other:?} of an opening, or of a get of slot {slot:?}"
+            )),
+        }
     }
 }
 
-const _: () = assert!(KEYS == 2, "names differ in their first byte");
+/// Puts something after a crash, and crashes again.
+fn goes_on(device: &Arc<MemDevice>, store: Store) -> Result<(), String> {
+    let bytes = value(99);
+    let put = store.put(&name(0), &bytes).and_then(|_| store.sync());
+    put.map_err(|why| format!("it cannot be used: {why}"))?;
+    let crashed = device.crash();
+    drop(store);
+    let again = open(&crashed, false, None);
+    let again = again.map_err(|why| format!("it does not open a second time: {why}"))?;
+    match get(&again, 0)? {
+        Some((99, _)) => Ok(()),
+        found => Err(format!(
+            "version 99 was put and synced, and {found:?} is there"
+        )),
+    }
+}
+
+fn shielded<T>(check: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    let checked = catch_unwind(AssertUnwindSafe(check));
+    checked.unwrap_or_else(|why| Err(format!("a panic: {}", crate::schedule::words(why.as_ref()))))
+}
+
+fn get(store: &Store, key: usize) -> Result<Found, String> {
+    let found = store
+        .get(&name(key))
+        .map_err(|why| format!("get of key {key}: {why}"))?;
+    let Some(found) = found else { return Ok(None) };
+    let version = found.get(1).copied().unwrap_or(ABSENT);
+    match version != ABSENT && found[..] == value(version) {
+        true => Ok(Some((version, found.generation()))),
+        false => Err(format!("key {key} has bytes that were never put")),
+    }
+}
+
+/// Whether a crash may leave this.
+fn judge(
+    candidates: &[Candidate],
+    key: usize,
+    entry: Option<&Entry>,
+    found: Found,
+) -> Result<(), String> {
+    let legal = candidates.iter().any(|candidate| match found {
+        Some(found) => {
+            candidate.version != ABSENT && (candidate.version, candidate.generation) == found
+        }
+        // Its record reached the device, and its bytes did not.
+        None => {
+            let lost = entry.is_some_and(|entry| entry.generation == candidate.generation);
+            candidate.may_miss || candidate.volatile && lost
+        }
+    });
+    if legal {
+        return Ok(());
+    }
+    let entry = entry.map(|entry| (entry.generation, entry.slot));
+    Err(format!(
+        "key {key} is {found:?} (version, generation) after the crash, its entry {entry:?} (generation, slot); legal is one of {candidates:?}"
+    ))
+}
+
+/// Walks the log of an image from the older of its bases to its end. Returns the payload checksum of each put, by slot and
+/// generation.
+///
+/// In its order the generations of each slot ascend: recovery relies on it, because of two claims on a slot the higher
+/// generation wins.
+fn read_log(image: &CrashImage, layout: &Superblock) -> Result<HashMap<(u32, u64), u64>, String> {
+    let mut block = [0; FORMAT_BLOCK];
+    let mut positions: Vec<LogPosition> = Vec::new();
+    for region in layout.bases() {
+        image.read(region.offset, &mut block);
+        let header = BaseHeader::decode(&block, &layout.identity);
+        positions.extend(header.ok().map(|header| header.position));
+    }
+    positions.sort_by_key(|position| position.sequence);
+    let mut from = positions.first().copied().unwrap_or(LogPosition::FIRST);
+    let (mut checksums, mut owners) = (HashMap::new(), BTreeMap::new());
+    for _ in 0..layout.log_blocks() {
+        // In whichever ring it is.
+        let mut blocks = [[0; FORMAT_BLOCK]; 2];
+        let offsets = layout.log_block_offsets(from.sequence);
+        let mut found = None;
+        for (block, offset) in blocks.iter_mut().zip(offsets) {
+            image.read(offset, block);
+            let decoded = LogBlock::decode(block, &layout.identity).ok();
+            found = found.or(decoded.filter(|decoded| decoded.continues(&from)));
+        }
+        let Some(found) = found else { break };
+        for record in found.records() {
+            let Record::Put {
+                slot,
+                generation,
+                payload_checksum,
+                ..
+            } = record
+            else {
+                continue;
+            };
+            checksums.insert((slot, generation.0), payload_checksum);
+            if let Some(former) = owners.insert(slot, generation.0)
+                && former >= generation.0
+            {
+                return Err(format!(
+                    "the log has generation {} of slot {slot} after generation {former}",
+                    generation.0
+                ));
+            }
+        }
+        from = found.position();
+    }
+    Ok(checksums)
+}

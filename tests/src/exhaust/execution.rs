@@ -48,12 +48,22 @@ impl Execution {
         })
     }
 
-    /// The operations that can do a step.
+    /// The operations that can do a step. Of equal operations the first begins first: in every other order they only
+    /// swap their values, and nothing depends on the bytes of a value.
     pub(super) fn enabled(&self) -> Vec<usize> {
         let inside = self.world.lock();
         let all = &inside.operations;
+        let goes_on = |running: &Running| !running.ended && running.goes_on();
+        if let Some(at) = all.iter().position(goes_on) {
+            return vec![at];
+        }
+        let begins_later = |at: usize| {
+            let mut before = all[..at].iter();
+            !all[at].began
+                && before.any(|other| !other.began && other.operation == all[at].operation)
+        };
         (0..all.len())
-            .filter(|at| !all[*at].ended && !is_stuck(all, *at))
+            .filter(|at| !all[*at].ended && !begins_later(*at) && !is_stuck(all, *at))
             .collect()
     }
 
@@ -69,14 +79,31 @@ impl Execution {
         })
     }
 
-    /// Runs an operation to its next place.
-    pub(super) fn step(&mut self, stacks: &mut Stacks, at: usize) {
+    /// Runs an operation to its next place. Returns a hash of all that it has seen of the store.
+    pub(super) fn step(&mut self, stacks: &mut Stacks, at: usize) -> u64 {
+        let running = self.world.lock().operations[at].clone();
+        let before = Before::new(&self.store, &running);
+        self.resume(stacks, at);
+        let running = self.world.lock().operations[at].clone();
+        // A wait sees nothing, however often it looks.
+        if !matches!(running.place, Some(Place::Waits(_))) {
+            let observed = observed(&self.store, before, &running);
+            self.world.lock().operations[at].observe(observed);
+        }
+        self.world.lock().operations[at].observed
+    }
+
+    /// Runs an operation to its next place as another execution did, in which it had then seen this.
+    pub(super) fn repeat(&mut self, stacks: &mut Stacks, at: usize, seen: u64) {
+        self.resume(stacks, at);
+        self.world.lock().operations[at].observed = seen;
+    }
+
+    fn resume(&mut self, stacks: &mut Stacks, at: usize) {
         if self.fibers[at].is_none() {
             let (world, store) = (Arc::clone(&self.world), self.store.clone());
             self.fibers[at] = Some(stacks.fiber(move || world.operate(at, &store)));
         }
-        let running = self.world.lock().operations[at].clone();
-        let before = Before::new(&self.store, &running);
         self.world.lock().current = Some(at);
         let stood = self.fibers[at].as_mut().map(Fiber::resume);
         match stood {
@@ -88,12 +115,6 @@ impl Execution {
             }
         }
         self.world.lock().current = None;
-        let running = self.world.lock().operations[at].clone();
-        // A wait sees nothing, however often it looks.
-        if !matches!(running.place, Some(Place::Waits(_))) {
-            let observed = observed(&self.store, before, &running);
-            self.world.lock().operations[at].observe(observed);
-        }
         if self.world.lock().operations[at].ended {
             self.fibers[at]
                 .take()
@@ -151,7 +172,7 @@ impl Execution {
             if left.is_empty() {
                 return;
             }
-            left.into_iter().for_each(|at| self.step(stacks, at));
+            left.into_iter().for_each(|at| self.resume(stacks, at));
         }
         // A deadlock. What holds the store stays as it is.
         let fibers = std::mem::take(&mut self.fibers);

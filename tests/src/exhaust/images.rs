@@ -1,45 +1,46 @@
-//! All that a crash can leave: of what is not flushed any blocks, and one of them torn.
+//! All that a crash can leave of what is not flushed.
 //!
-//! A pending write is cut into blocks of 4096 bytes, and any subset of the blocks of all pending writes may be kept. That
-//! is more than a device does whose writes are whole. Every structure of the format is covered by a checksum per block
-//! or per value, so a block that is torn is neither the old one nor the new one to its reader, wherever the tear is:
-//! one variant of each torn block is enough, and it keeps the first sector of 512 bytes, the one with the header, so that
-//! the rest must be noticed. Two torn blocks at once are left out: the second would only be missed as one that is lost
-//! is, but for what had been there before.
+//! The unit is a block of 4096 bytes: of each block that has pending writes the crash keeps what was durable or any of
+//! the writes, whatever it keeps of other blocks, also of the same request. That is more than a device does that keeps
+//! requests whole. A block may be torn as well: its first sector of 512 bytes is of a write and the rest is what was
+//! there before. Every structure is under a checksum that covers its whole block, or its whole value, so a torn block is
+//! neither the old nor the new one to its reader, wherever the tear is; the first sector has what tells the structures
+//! apart, so the rest must be noticed. At most one block of the metadata is torn, and one of each slot: a second one would
+//! be missed like one that is lost.
 
 use std::fmt;
+use std::ops::Range;
 use std::str::FromStr;
 
 use rb_format::FORMAT_BLOCK;
 use rb_testkit::{CrashImage, CrashPoints};
 
 const SECTOR: usize = 512;
-const SECTORS: usize = FORMAT_BLOCK / SECTOR;
 
-/// Pending blocks at most: 2^BLOCKS_MAX subsets.
-pub(super) const BLOCKS_MAX: usize = 12;
-
-/// Which of the pending blocks are kept, and which is torn.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Kept {
-    blocks: u32,
-    torn: Option<usize>,
+/// A block with pending writes.
+struct Spot {
+    offset: u64,
+    /// What may be there; first what was durable.
+    contents: Vec<Content>,
 }
 
+struct Content {
+    bytes: Vec<u8>,
+    torn: bool,
+    words: String,
+}
+
+/// A choice among the contents of all blocks with pending writes: a number for each.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Kept(Vec<usize>);
+
 impl fmt::Display for Kept {
-    /// As `1011`, `10t1` or `none`: of each block, in the order of the writes, whether it is kept, torn or lost.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let count = (u32::BITS - self.blocks.leading_zeros()) as usize;
-        if count == 0 {
-            return f.write_str("none");
+        let numbers: Vec<_> = self.0.iter().map(ToString::to_string).collect();
+        match numbers.is_empty() {
+            true => f.write_str("none"),
+            false => f.write_str(&numbers.join(",")),
         }
-        (0..count).try_for_each(|block| {
-            f.write_str(match self.blocks >> block & 1 {
-                0 => "0",
-                _ if self.torn == Some(block) => "t",
-                _ => "1",
-            })
-        })
     }
 }
 
@@ -47,82 +48,156 @@ impl FromStr for Kept {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Kept, String> {
-        let mut kept = Kept {
-            blocks: 0,
-            torn: None,
-        };
         if text == "none" {
-            return Ok(kept);
+            return Ok(Kept(Vec::new()));
         }
-        for (block, letter) in text.chars().take(BLOCKS_MAX).enumerate() {
-            match letter {
-                '0' => continue,
-                't' => kept.torn = Some(block),
-                '1' => {}
-                _ => {
-                    return Err(format!(
-                        "{text}: what is kept is none, or 0, 1 or t for each block"
-                    ));
-                }
-            }
-            kept.blocks |= 1 << block;
-        }
-        Ok(kept)
+        let numbers: Result<_, _> = text.split(',').map(str::parse).collect();
+        let wrong = |why| format!("what is kept is none, or a list of numbers: {why}");
+        numbers.map(Kept).map_err(wrong)
     }
 }
 
-/// The pending blocks, each the number of its write and of the block in it.
-pub(super) fn blocks(points: &CrashPoints) -> Vec<(usize, usize)> {
-    let writes = points.pending().iter().enumerate();
-    let of_write = writes.flat_map(|(write, pending)| {
-        let count = pending.bytes().len().div_ceil(FORMAT_BLOCK);
-        (0..count).map(move |block| (write, block))
-    });
-    of_write.collect()
+/// The blocks with pending writes of a crash point, in the order of their offsets.
+pub(super) struct Spots<'a> {
+    points: &'a CrashPoints,
+    all: Vec<Spot>,
 }
 
-/// Every choice among so many blocks.
-pub(super) fn choices(blocks: usize) -> impl Iterator<Item = Kept> {
-    let blocks = blocks.min(BLOCKS_MAX);
-    (0..1_u32 << blocks).flat_map(move |kept| {
-        let torn = (0..blocks)
-            .filter(move |block| kept >> block & 1 == 1)
-            .map(Some);
-        [None]
-            .into_iter()
-            .chain(torn)
-            .map(move |torn| Kept { blocks: kept, torn })
-    })
-}
+impl Spots<'_> {
+    pub(super) fn new(points: &CrashPoints) -> Spots<'_> {
+        let mut offsets: Vec<u64> = Vec::new();
+        for write in points.pending() {
+            let end = write.offset + write.bytes().len() as u64;
+            offsets.extend((write.offset..end).step_by(FORMAT_BLOCK));
+        }
+        offsets.sort_unstable();
+        offsets.dedup();
+        let all = offsets.into_iter().map(|offset| Spot::new(points, offset));
+        let all = all.collect();
+        Spots { points, all }
+    }
 
-/// What a crash leaves.
-pub(super) fn image(points: &CrashPoints, blocks: &[(usize, usize)], kept: Kept) -> CrashImage {
-    points.image_of(|write, sector| {
-        let of = (write, sector / SECTORS);
-        let number = blocks.iter().position(|block| *block == of);
-        number.is_some_and(|number| {
-            kept.blocks >> number & 1 == 1 && (kept.torn != Some(number) || sector % SECTORS == 0)
-        })
-    })
-}
+    pub(super) fn len(&self) -> usize {
+        self.all.len()
+    }
 
-/// A choice, in words.
-pub(super) fn words(points: &CrashPoints, kept: Kept) -> String {
-    let blocks = blocks(points)
-        .into_iter()
-        .enumerate()
-        .map(|(number, (write, block))| {
-            let offset = points.pending()[write].offset + (block * FORMAT_BLOCK) as u64;
-            let fate = match kept.blocks >> number & 1 {
-                0 => "lost",
-                _ if kept.torn == Some(number) => "torn",
-                _ => "kept",
-            };
-            format!("the block at byte {offset} {fate}")
+    /// Whether this is a choice among the contents of these spots.
+    pub(super) fn has(&self, kept: &Kept) -> bool {
+        let mut both = self.all.iter().zip(&kept.0);
+        kept.0.len() == self.all.len() && both.all(|(spot, number)| *number < spot.contents.len())
+    }
+
+    /// The spots in a range of the device.
+    pub(super) fn within(&self, range: Range<u64>) -> Range<usize> {
+        let from = self.all.partition_point(|spot| spot.offset < range.start);
+        let to = self.all.partition_point(|spot| spot.offset < range.end);
+        from..to
+    }
+
+    /// Nothing of what is pending is kept.
+    pub(super) fn nothing(&self) -> Kept {
+        Kept(vec![0; self.all.len()])
+    }
+
+    /// Every choice among the contents of these spots, at most one of them torn. What is kept of others is as in `kept`.
+    pub(super) fn choices(&self, spots: impl IntoIterator<Item = usize>, kept: &Kept) -> Vec<Kept> {
+        let mut choices = vec![(kept.clone(), false)];
+        for spot in spots {
+            let contents = self.all[spot].contents.iter().enumerate();
+            choices = contents
+                .flat_map(|(number, content)| {
+                    let able = choices.iter().filter(|(_, torn)| !(*torn && content.torn));
+                    able.map(move |(kept, torn)| {
+                        let mut kept = kept.clone();
+                        kept.0[spot] = number;
+                        (kept, torn | content.torn)
+                    })
+                })
+                .collect();
+        }
+        choices.into_iter().map(|(kept, _)| kept).collect()
+    }
+
+    /// What is left.
+    pub(super) fn image(&self, kept: &Kept) -> CrashImage {
+        let chosen = self
+            .all
+            .iter()
+            .zip(&kept.0)
+            .filter(|(_, number)| **number > 0);
+        self.points.image_with(
+            chosen.map(|(spot, number)| (spot.offset, &spot.contents[*number].bytes[..])),
+        )
+    }
+
+    /// What is left of a range of whole blocks.
+    pub(super) fn bytes(&self, range: Range<u64>, kept: &Kept) -> Vec<u8> {
+        let mut bytes = vec![0; (range.end - range.start) as usize];
+        self.points.read_durable(range.start, &mut bytes);
+        for at in self.within(range.clone()) {
+            let spot = &self.all[at];
+            let from = (spot.offset - range.start) as usize;
+            bytes[from..from + FORMAT_BLOCK].copy_from_slice(&spot.contents[kept.0[at]].bytes);
+        }
+        bytes
+    }
+
+    /// A choice, in words.
+    pub(super) fn words(&self, kept: &Kept) -> String {
+        let blocks = self.all.iter().zip(&kept.0).map(|(spot, number)| {
+            let words = &spot.contents[*number].words;
+            format!("the block at byte {} {words}", spot.offset)
         });
-    let blocks: Vec<_> = blocks.collect();
-    match blocks.is_empty() {
-        true => "nothing is pending".into(),
-        false => blocks.join(", "),
+        let blocks: Vec<_> = blocks.collect();
+        match blocks.is_empty() {
+            true => "nothing is pending".into(),
+            false => blocks.join(", "),
+        }
+    }
+}
+
+impl Spot {
+    fn new(points: &CrashPoints, offset: u64) -> Spot {
+        let mut durable = vec![0; FORMAT_BLOCK];
+        points.read_durable(offset, &mut durable);
+        let mut spot = Spot {
+            offset,
+            contents: Vec::new(),
+        };
+        spot.add(durable, false, "is as it was".into());
+        for (number, write) in points.pending().iter().enumerate() {
+            let end = write.offset + write.bytes().len() as u64;
+            if offset < write.offset || offset + FORMAT_BLOCK as u64 > end {
+                continue;
+            }
+            let at = (offset - write.offset) as usize;
+            let new = &write.bytes()[at..at + FORMAT_BLOCK];
+            for before in 0..spot.contents.len() {
+                if !spot.contents[before].torn {
+                    let mut torn = spot.contents[before].bytes.clone();
+                    torn[..SECTOR].copy_from_slice(&new[..SECTOR]);
+                    let words = format!("has the first sector of pending write {number}");
+                    spot.add(torn, true, words);
+                }
+            }
+            spot.add(
+                new.to_vec(),
+                false,
+                format!("is as in pending write {number}"),
+            );
+        }
+        spot
+    }
+
+    fn add(&mut self, bytes: Vec<u8>, torn: bool, words: String) {
+        let same = self
+            .contents
+            .iter_mut()
+            .find(|content| content.bytes == bytes);
+        match same {
+            // The same bytes without a tear.
+            Some(same) => same.torn &= torn,
+            None => self.contents.push(Content { bytes, torn, words }),
+        }
     }
 }

@@ -26,8 +26,9 @@ pub use config::{Config, Initial, Operation};
 pub use images::Kept;
 pub use story::{Repeat, Violation};
 
+use check::Checker;
 use fiber::Stacks;
-use search::{End, Search, Seen, Tally};
+use search::{End, Search, Tally};
 use world::Prepared;
 
 /// What to try.
@@ -64,12 +65,14 @@ pub struct Report {
     pub looked_behind: u64,
     /// Moments at which the power went: distinct contents and pending writes, or what is legal there.
     pub points: u64,
-    /// Images made of them.
+    /// Images that these can leave, all of them checked, summed over the moments.
     pub images: u64,
-    /// Images that differ from all others, or in what is legal; each was opened and checked.
-    pub distinct: u64,
-    /// Moments with more pending blocks than are tried in all combinations.
-    pub capped: u64,
+    /// Distinct metadata of images, each opened by the store.
+    pub metadata: u64,
+    /// Distinct contents of a slot with an entry, each read by the store.
+    pub contents: u64,
+    /// Images that were opened and read as a whole, to compare them with their parts.
+    pub whole: u64,
     /// The first violation.
     pub violation: Option<Violation>,
     /// How long it took.
@@ -80,7 +83,7 @@ impl Report {
     /// Whether all there is was tried.
     #[must_use]
     pub fn is_complete(&self) -> bool {
-        self.complete == self.configs && self.capped == 0
+        self.complete == self.configs
     }
 }
 
@@ -100,7 +103,7 @@ pub fn run(options: &Options, progress: impl Fn(&Report) + Sync) -> Result<Repor
     if let Some(seed) = options.seed {
         shuffle(&mut configs, seed);
     }
-    let seen = Seen::default();
+    let (checker, seen) = (Checker::new(prepared.layout()), Mutex::default());
     let (next, found) = (AtomicUsize::new(0), AtomicBool::new(false));
     let report = Mutex::new(Report {
         configs: configs.len(),
@@ -110,7 +113,7 @@ pub fn run(options: &Options, progress: impl Fn(&Report) + Sync) -> Result<Repor
     let worker = || {
         let mut search = Search {
             prepared: &prepared,
-            layout: prepared.layout(),
+            checker: &checker,
             seen: &seen,
             stacks: Stacks::default(),
             tally: Tally::default(),
@@ -173,8 +176,9 @@ impl Report {
         self.states += tally.states;
         self.looked_behind += tally.looked_behind;
         self.points += tally.points;
-        self.images += tally.images;
-        self.distinct += tally.distinct;
-        self.capped += tally.capped;
+        self.images += tally.looked.images;
+        self.metadata += tally.looked.metadata;
+        self.contents += tally.looked.contents;
+        self.whole += tally.looked.whole;
     }
 }

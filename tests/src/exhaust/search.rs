@@ -7,19 +7,15 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use rb_format::Superblock;
 use rb_testkit::values::next_number;
 
-use super::check::check;
+use super::check::{Checker, Looked};
 use super::config::Config;
 use super::execution::Execution;
 use super::fiber::Stacks;
-use super::images::{BLOCKS_MAX, Kept, blocks, choices as all_kept, image};
+use super::images::Kept;
 use super::state;
 use super::world::Prepared;
-
-/// One image in so many is used after it was checked, and crashes again.
-const GOES_ON: u64 = 8;
 
 /// One cut in so many is looked behind: the execution goes on, and each step must lead where the same step from the same
 /// state led before.
@@ -33,10 +29,7 @@ pub(super) struct Tally {
     pub(super) states: u64,
     pub(super) looked_behind: u64,
     pub(super) points: u64,
-    pub(super) images: u64,
-    pub(super) distinct: u64,
-    /// Crash points with more pending blocks than are tried in all combinations.
-    pub(super) capped: u64,
+    pub(super) looked: Looked,
 }
 
 /// What breaks the contract, and the way to it.
@@ -51,23 +44,11 @@ pub(super) struct Failure {
     pub(super) other: Option<Vec<usize>>,
 }
 
-/// Images and crash points that were seen, by any search.
-#[derive(Default)]
-pub(super) struct Seen {
-    images: Mutex<HashSet<u64>>,
-    points: Mutex<HashSet<u64>>,
-}
-
-fn is_new(set: &Mutex<HashSet<u64>>, hash: u64) -> bool {
-    set.lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .insert(hash)
-}
-
 pub(super) struct Search<'a> {
     pub(super) prepared: &'a Prepared,
-    pub(super) layout: &'a Superblock,
-    pub(super) seen: &'a Seen,
+    pub(super) checker: &'a Checker<'a>,
+    /// Crash points that were seen, by any search.
+    pub(super) seen: &'a Mutex<HashSet<u64>>,
     pub(super) stacks: Stacks,
     pub(super) tally: Tally,
     pub(super) until: Option<Instant>,
@@ -116,13 +97,18 @@ struct Choice {
     state: u64,
     able: Vec<usize>,
     tried: usize,
+    /// What that operation had seen after its step.
+    seen: u64,
+}
+
+impl Choice {
+    fn step(&self) -> usize {
+        self.able[self.tried]
+    }
 }
 
 fn schedule_of(choices: &[Choice]) -> Vec<usize> {
-    choices
-        .iter()
-        .map(|choice| choice.able[choice.tried])
-        .collect()
+    choices.iter().map(Choice::step).collect()
 }
 
 impl Search<'_> {
@@ -175,8 +161,12 @@ impl Search<'_> {
             what,
             ..Failure::default()
         })?;
-        for step in schedule_of(choices) {
-            execution.step(&mut self.stacks, step);
+        // Only the last step is another one than before.
+        if let Some((last, others)) = choices.split_last_mut() {
+            for choice in others {
+                execution.repeat(&mut self.stacks, choice.step(), choice.seen);
+            }
+            last.seen = execution.step(&mut self.stacks, last.step());
         }
         let outcome = self.go_on(&mut execution, choices, known);
         execution.finish(&mut self.stacks);
@@ -214,8 +204,8 @@ impl Search<'_> {
                 state,
                 able,
                 tried: 0,
+                seen: execution.step(&mut self.stacks, first),
             });
-            execution.step(&mut self.stacks, first);
         }
     }
 
@@ -251,31 +241,20 @@ impl Search<'_> {
     /// Tries all that a crash now can leave.
     fn crash(&mut self, execution: &Execution, schedule: &[usize]) -> Result<(), Failure> {
         let legal = execution.world.lock().oracle.legal();
-        if !is_new(
-            &self.seen.points,
-            state::with_legal(execution.points.hash(), &legal),
-        ) {
+        let point = state::digest((execution.points.hash(), &legal));
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if !seen.insert(point) {
             return Ok(());
         }
+        drop(seen);
         self.tally.points += 1;
-        let blocks = blocks(&execution.points);
-        self.tally.capped += u64::from(blocks.len() > BLOCKS_MAX);
-        for kept in all_kept(blocks.len()) {
-            self.tally.images += 1;
-            let image = image(&execution.points, &blocks, kept);
-            let hash = state::with_legal(image.hash(), &legal);
-            if !is_new(&self.seen.images, hash) {
-                continue;
-            }
-            self.tally.distinct += 1;
-            let goes_on = hash.is_multiple_of(GOES_ON);
-            check(&image, self.layout, &legal, goes_on).map_err(|what| Failure {
-                what,
-                schedule: schedule.to_vec(),
-                kept: Some(kept),
-                other: None,
-            })?;
-        }
-        Ok(())
+        let looked = &mut self.tally.looked;
+        let checked = self.checker.point(&execution.points, &legal, looked);
+        checked.map_err(|(what, kept)| Failure {
+            what,
+            schedule: schedule.to_vec(),
+            kept: Some(kept),
+            other: None,
+        })
     }
 }

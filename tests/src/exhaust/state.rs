@@ -23,8 +23,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::config::Operation;
 use super::execution::Execution;
-use super::oracle::Legal;
-use super::world::Running;
+use super::world::{Running, name};
 use crate::schedule::{Place, Wait};
 
 /// Hashes text.
@@ -75,7 +74,15 @@ impl Before {
                 running.passed,
                 None | Some(SwitchPoint::CheckpointCopied | SwitchPoint::CloseDrained)
             );
-        let heads = writes_base(running) && running.passed == Some(SwitchPoint::CommitDone);
+        let heads = writes_base(running)
+            && matches!(
+                running.passed,
+                Some(
+                    SwitchPoint::CheckpointCopied
+                        | SwitchPoint::CheckpointSections
+                        | SwitchPoint::CommitDone
+                )
+            );
         let parts_if = |wanted: bool, names: &[&str]| match wanted {
             true => parts(store, |name| {
                 names.iter().any(|wanted| name.starts_with(wanted))
@@ -102,11 +109,23 @@ pub(super) fn observed(store: &Store, before: Before, running: &Running) -> u64 
         Some(Place::At(point)) => Some(point),
         _ => None,
     };
-    let other = before.log ^ before.header;
+    // The header is made before the flush that follows the directory. What comes before that is the commit, or the last
+    // section if there is nothing to commit.
+    let heads = running.flushes
+        && writes_base(running)
+        && matches!(
+            running.passed,
+            Some(SwitchPoint::CheckpointSections | SwitchPoint::CommitDone)
+        );
+    let other = before.log ^ if heads { before.header } else { 0 };
     other
         ^ match point {
-            // The generation that it has drawn.
-            Some(SwitchPoint::Reserved) => parts(store, |name| name == "generation"),
+            // The generation that it has drawn, and whether there was something to keep.
+            Some(SwitchPoint::Reserved) => {
+                parts(store, |name| name == "generation") ^ kept(store, running)
+            }
+            // The first stop of a put: it has looked for something to keep.
+            Some(SwitchPoint::SlotsTaken) if running.stops == 1 => kept(store, running),
             Some(SwitchPoint::CheckpointCopied) => before.entries,
             // The ticket that it waits for: of its own record, of another one's that its answer refers to, or of all.
             Some(SwitchPoint::Published | SwitchPoint::Removed) if running.made.is_some() => {
@@ -119,6 +138,22 @@ pub(super) fn observed(store: &Store, before: Before, running: &Running) -> u64 
             },
             _ => 0,
         }
+}
+
+/// What a put that keeps has found: whether the key exists, and the ticket that an answer would wait for.
+fn kept(store: &Store, running: &Running) -> u64 {
+    match running.operation {
+        Operation::Put {
+            key,
+            keeps: true,
+            each_batch,
+        } => {
+            let exists = store.contains(&name(key));
+            let tickets = || parts(store, |name| name.starts_with("shard"));
+            digest((exists, (exists && each_batch).then(tickets)))
+        }
+        _ => 0,
+    }
 }
 
 /// A number that tells this state from others.
@@ -136,6 +171,8 @@ pub(super) fn hash(execution: &Execution) -> u64 {
             place,
             passed,
             stops,
+            flushes,
+            has_slot,
             made,
             since,
             acknowledged,
@@ -144,16 +181,16 @@ pub(super) fn hash(execution: &Execution) -> u64 {
         (began, ended).hash(&mut hasher);
         if !ended {
             (format!("{:?}", (place, passed)), stops, made).hash(&mut hasher);
-            (since, acknowledged, observed).hash(&mut hasher);
+            (flushes, has_slot, since, acknowledged, observed).hash(&mut hasher);
         }
     }
     hasher.finish()
 }
 
-/// A number that tells contents of a device apart, and what is legal there.
-pub(super) fn with_legal(content: u64, legal: &Legal) -> u64 {
-    let mut hasher = Xxh3::with_seed(content);
-    legal.hash(&mut hasher);
+/// A number that tells something apart.
+pub(super) fn digest(of: impl Hash) -> u64 {
+    let mut hasher = Xxh3::new();
+    of.hash(&mut hasher);
     hasher.finish()
 }
 

@@ -1,10 +1,10 @@
 //! A violation in words, and how to see it again.
 
-use super::check::check;
+use super::check::Checker;
 use super::config::Config;
 use super::execution::Execution;
 use super::fiber::Stacks;
-use super::images::{Kept, blocks, image, words};
+use super::images::{Kept, Spots};
 use super::search::Failure;
 use super::state;
 use super::world::Prepared;
@@ -43,14 +43,16 @@ impl Violation {
         let repeat = Repeat {
             config: config.clone(),
             schedule: schedule.clone(),
-            kept: *kept,
+            kept: kept.clone(),
         };
         let mut story = repeat.run(prepared).1;
         if let Some(other) = other {
             story.extend(differences(prepared, config, [schedule, other]));
         }
         let steps: String = schedule.iter().map(ToString::to_string).collect();
-        let kept = kept.map_or(String::new(), |kept| format!(" --kept {kept}"));
+        let kept = kept
+            .as_ref()
+            .map_or(String::new(), |kept| format!(" --kept {kept}"));
         Violation {
             what: what.clone(),
             story,
@@ -71,12 +73,15 @@ impl Repeat {
             execution.step(&mut stacks, step);
         }
         let mut wrong = None;
-        if let Some(kept) = self.kept {
+        if let Some(kept) = &self.kept {
             let legal = execution.world.lock().oracle.legal();
-            let image = image(&execution.points, &blocks(&execution.points), kept);
-            let words = words(&execution.points, kept);
-            execution.world.trace(|| format!("the crash: {words}"));
-            wrong = check(&image, prepared.layout(), &legal, true).err();
+            let spots = Spots::new(&execution.points);
+            if spots.has(kept) {
+                let words = spots.words(kept);
+                execution.world.trace(|| format!("the crash: {words}"));
+            }
+            let checker = Checker::new(prepared.layout());
+            wrong = checker.image(&execution.points, kept, &legal).err();
         } else if execution.enabled().is_empty() {
             execution.check_end();
         }

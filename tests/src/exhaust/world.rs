@@ -35,7 +35,7 @@ pub(super) fn name(key: usize) -> [u8; 4] {
     [b"a000", b"b000"][key].to_owned()
 }
 
-fn number(name: &[u8]) -> usize {
+pub(super) fn number(name: &[u8]) -> usize {
     usize::from(name[0] - b'a')
 }
 
@@ -175,6 +175,10 @@ pub(super) struct Running {
     pub(super) passed: Option<SwitchPoint>,
     /// How often it stopped.
     pub(super) stops: u32,
+    /// The last requests that changed the device were a flush.
+    pub(super) flushes: bool,
+    /// It has taken a slot.
+    pub(super) has_slot: bool,
     /// The state that it made of its key.
     pub(super) made: Option<usize>,
     /// The last state of each key when it began.
@@ -186,6 +190,26 @@ pub(super) struct Running {
 }
 
 impl Running {
+    /// Whether its next step comes before any step of another operation. Either the step before it could as well have
+    /// come right before it, or the next could have come right after that one: each order of the steps has its like here.
+    ///
+    /// * It has written what was decided before, where no other writes or reads: its value, blocks of the log, sections or
+    ///   the header of a base. Had it done so later, whatever others have flushed meanwhile, a crash could have left the
+    ///   same, and more. What a crash leaves before its next step is looked at in any case. A directory is not among these:
+    ///   the step that writes it may look at the log first.
+    /// * It has notified the observer of evictions, and has its slot: all that it does next is to take no more.
+    pub(super) fn goes_on(&self) -> bool {
+        use SwitchPoint::{CheckpointCopied, CheckpointFlushed, CommitTaken, Sending};
+        match self.place {
+            Some(Place::Device(Moment::After)) => {
+                let decided = [CheckpointCopied, CheckpointFlushed, CommitTaken, Sending];
+                !self.flushes && self.passed.is_some_and(|point| decided.contains(&point))
+            }
+            Some(Place::At(SwitchPoint::EvictionsNotified)) => self.has_slot,
+            _ => false,
+        }
+    }
+
     /// It has seen something.
     pub(super) fn observe(&mut self, what: impl Hash) {
         let mut hasher = Xxh3::with_seed(self.observed);
@@ -203,6 +227,8 @@ impl World {
             place: None,
             passed: None,
             stops: 0,
+            flushes: false,
+            has_slot: false,
             made: None,
             since: [0; KEYS],
             acknowledged: [0; KEYS],
@@ -442,9 +468,10 @@ impl Simulator for World {
         let current = {
             let inside = &mut *self.lock();
             let running = inside.current.and_then(|at| inside.operations.get_mut(at));
-            running
-                .into_iter()
-                .for_each(|running| running.observe(words(change)));
+            if let Some(running) = running {
+                running.observe(words(change));
+                running.has_slot |= matches!(change, Change::Taken { .. });
+            }
             inside.current
         };
         self.changed_by(|oracle, operation| match *change {
@@ -522,6 +549,12 @@ impl World {
     pub(super) fn device(&self, moment: Moment, requests: &[MemOp]) {
         // Reads are of blocks that are not written while the store is open.
         if requests.iter().any(|request| request.op != OpKind::Read) {
+            {
+                let inside = &mut *self.lock();
+                if let Some(running) = inside.current.and_then(|at| inside.operations.get_mut(at)) {
+                    running.flushes = requests.iter().any(|request| request.op == OpKind::Flush);
+                }
+            }
             self.reach(Place::Device(moment));
         }
     }

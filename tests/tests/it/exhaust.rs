@@ -16,7 +16,7 @@ fn search(operations: usize, time: Option<Duration>) -> rb_tests::exhaust::Repor
     let report = run(&options, |_| {}).unwrap();
     let wrong = report.violation.as_ref();
     assert!(wrong.is_none(), "{wrong:?}");
-    assert!(report.distinct > 100 && report.states > 100, "{report:?}");
+    assert!(report.images > 100 && report.states > 100, "{report:?}");
     report
 }
 

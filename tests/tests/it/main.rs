@@ -42,6 +42,7 @@ mod scrub;
 mod shutdown;
 mod stale;
 mod stalled;
+mod state_parts;
 mod support;
 mod two_hosts;
 #[cfg(feature = "libblkio")]

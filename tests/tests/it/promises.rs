@@ -1,12 +1,13 @@
 //! Threads and callers against what C2, C5, C6 and C9 promise.
 
-use std::sync::Arc;
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
 use rb_core::{
-    Background, ClassRequest, Durability, Error, FormatOptions, SeededRandom, Share, Store,
-    StoreOptions, format_engine,
+    Background, Change, ClassRequest, Durability, Error, FormatOptions, HeldLock, SeededRandom,
+    Share, Simulator, Store, StoreOptions, SwitchPoint, format_engine,
 };
 use rb_format::FORMAT_BLOCK;
 use rb_io::{Engine, Limits, OpKind};
@@ -135,4 +136,73 @@ fn a_put_finds_a_slot_where_other_puts_reserve_fewer_than_there_are() {
     store.audit().unwrap();
     let (puts, failed) = (puts.into_inner(), failed.into_inner());
     assert_eq!(failed, 0, "{puts} puts went well");
+}
+
+/// Lets a remove commit right after a put has looked a second time among the free slots.
+struct CommitsBetween {
+    looks: AtomicU64,
+    removed: Barrier,
+    go: Barrier,
+    durable: Barrier,
+}
+
+const REMOVER: &str = "remover";
+
+fn is_remover() -> bool {
+    std::thread::current().name() == Some(REMOVER)
+}
+
+impl Simulator for CommitsBetween {
+    fn switch(&self, point: SwitchPoint) {
+        match point {
+            SwitchPoint::CommitBegins if is_remover() => {
+                self.removed.wait();
+                self.go.wait();
+            }
+            SwitchPoint::SlotsTaken if self.looks.fetch_add(1, Ordering::Relaxed) == 1 => {
+                self.go.wait();
+                self.durable.wait();
+            }
+            _ => {}
+        }
+    }
+
+    fn blocked(&self, _: HeldLock) {}
+
+    fn changed(&self, _: &Change<'_>) {}
+}
+
+impl fmt::Debug for CommitsBetween {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("CommitsBetween")
+    }
+}
+
+/// A put that found no slot asked whether some wait for a commit. If another's commit had ended between its look and that
+/// question, none did: it failed, although a slot was free. The exhaustive search found it.
+#[test]
+fn a_put_finds_a_slot_that_anothers_commit_has_freed_after_its_look() {
+    let sim = Sim::new(1, None);
+    sim.open(|_| {}).put(b"b", b"1").unwrap();
+    let between = Arc::new(CommitsBetween {
+        looks: AtomicU64::new(0),
+        removed: Barrier::new(2),
+        go: Barrier::new(2),
+        durable: Barrier::new(2),
+    });
+    let store = sim.open(|options| {
+        options.durability = Durability::EachBatch;
+        options.simulator = Some(Arc::clone(&between) as _);
+    });
+    std::thread::scope(|scope| {
+        let remove = || {
+            assert!(store.remove(b"b").unwrap());
+            between.durable.wait();
+        };
+        let named = std::thread::Builder::new().name(REMOVER.into());
+        named.spawn_scoped(scope, remove).unwrap();
+        between.removed.wait();
+        store.put(b"a", b"1").unwrap();
+    });
+    assert!(store.contains(b"a"));
 }

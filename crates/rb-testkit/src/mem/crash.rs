@@ -4,6 +4,7 @@
 //! A write that was flushed is there. Of the others the device may have kept any sectors, in any
 //! order: for a sector that was written several times since the flush, any of its versions.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
@@ -141,17 +142,18 @@ impl CrashPoints {
         hash
     }
 
-    /// What is left if of each pending write those sectors are kept for which `keep` answers true: it is asked with
-    /// the number of the write and of the sector in it.
+    /// Reads durable bytes.
+    pub fn read_durable(&self, offset: u64, out: &mut [u8]) {
+        self.durable.read(offset, out);
+    }
+
+    /// What is left if nothing of what is pending is kept but these bytes, each with its first byte on the device: whole
+    /// sectors.
     #[must_use]
-    pub fn image_of(&self, mut keep: impl FnMut(usize, usize) -> bool) -> CrashImage {
+    pub fn image_with<'a>(&self, kept: impl IntoIterator<Item = (u64, &'a [u8])>) -> CrashImage {
         let (mut pages, mut hash) = (self.durable.clone(), self.hash);
-        for (number, write) in self.pending.iter().enumerate() {
-            let sectors = write.bytes.chunks(SECTOR).enumerate();
-            for (sector, bytes) in sectors.filter(|(sector, _)| keep(number, *sector)) {
-                let offset = write.offset + (sector * SECTOR) as u64;
-                hash ^= pages.write_hashed(offset, bytes);
-            }
+        for (offset, bytes) in kept {
+            hash ^= pages.write_hashed(offset, bytes);
         }
         CrashImage {
             like: Arc::clone(&self.device),
@@ -212,6 +214,16 @@ impl CrashImage {
     #[must_use]
     pub fn hash(&self) -> u64 {
         self.hash
+    }
+
+    /// The hash of all that is not in a range of whole sectors.
+    #[must_use]
+    pub fn hash_without(&self, range: Range<u64>) -> u64 {
+        let sector = SECTOR as u64;
+        self.hash
+            ^ self
+                .pages
+                .hash_of(range.start / sector..range.end.div_ceil(sector))
     }
 
     /// Reads bytes of it.

@@ -540,24 +540,20 @@ impl MemDevice {
     }
 
     fn apply(&self, state: &mut State, part: &Part, len: u32) -> io::Result<u32> {
-        let mut bytes = vec![
-            0;
-            if part.op == OpKind::Flush {
-                0
-            } else {
-                len as usize
-            }
-        ];
+        let zeros = || vec![0; len as usize];
         match (part.op, &part.buf) {
+            // No memory in between: openings read much, and most of it was never written.
             (OpKind::Read, Some(buf)) => {
-                state.live.read(part.offset, &mut bytes);
-                buf.copy_from(part.buf_offset, &bytes)?;
+                for (range, bytes) in state.live.pieces(part.offset, len as usize) {
+                    buf.copy_from(part.buf_offset + range.start, bytes)?;
+                }
             }
             (OpKind::Write, Some(buf)) => {
+                let mut bytes = zeros();
                 buf.copy_to(part.buf_offset, &mut bytes)?;
                 state.store(part.offset, &bytes);
             }
-            (OpKind::Discard, _) => state.store(part.offset, &bytes),
+            (OpKind::Discard, _) => state.store(part.offset, &zeros()),
             _ => state.flush(),
         }
         Ok(len)

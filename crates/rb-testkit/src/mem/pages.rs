@@ -18,13 +18,23 @@ pub(super) struct Pages {
 
 impl Pages {
     pub(super) fn read(&self, offset: u64, out: &mut [u8]) {
-        for (page, at, range) in pieces(offset, out.len()) {
-            let out = &mut out[range];
-            match self.pages.get(&page) {
-                Some(bytes) => out.copy_from_slice(&bytes[at..at + out.len()]),
-                None => out.fill(0),
-            }
+        for (range, bytes) in self.pieces(offset, out.len()) {
+            out[range].copy_from_slice(bytes);
         }
+    }
+
+    /// The bytes of a range, piece by piece, each with its place in the range.
+    pub(super) fn pieces(
+        &self,
+        offset: u64,
+        len: usize,
+    ) -> impl Iterator<Item = (std::ops::Range<usize>, &[u8])> {
+        const ZERO: &[u8; PAGE] = &[0; PAGE];
+        pieces(offset, len).map(|(page, at, range)| {
+            let bytes = self.pages.get(&page).map_or(ZERO, |bytes| bytes);
+            let len = range.len();
+            (range, &bytes[at..at + len])
+        })
     }
 
     pub(super) fn write(&mut self, offset: u64, bytes: &[u8]) {
@@ -55,7 +65,8 @@ impl Pages {
             .fold(0, |sum, hash| sum ^ hash)
     }
 
-    fn hash_of(&self, sectors: std::ops::Range<u64>) -> u64 {
+    /// What these sectors add to [`hash`](Self::hash).
+    pub(super) fn hash_of(&self, sectors: std::ops::Range<u64>) -> u64 {
         let mut bytes = [0; SECTOR];
         sectors.fold(0, |sum, sector| {
             self.read(sector * SECTOR as u64, &mut bytes);
