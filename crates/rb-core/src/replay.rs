@@ -164,7 +164,7 @@ pub(crate) fn log_went_on(
     let mut chain = Chain::new(superblock, end, &recovered.refuted);
     let mut reader = LogReader::new(superblock);
     let limit = end.sequence + 1 + LOOKAHEAD_BLOCKS.min(reader.ring() - 1);
-    chain.follow(io, &mut reader, limit, |_, _| {})?;
+    chain.follow(io, &mut reader, limit, |_, _| Ok(()))?;
     if chain.at.sequence != end.sequence {
         return Ok(true);
     }
