@@ -4,7 +4,7 @@ use std::error::Error as StdError;
 use std::io;
 use std::path::PathBuf;
 
-use rb_core::{FormatError, OpenError};
+use rb_core::{Foreign, FormatError, OpenError};
 
 use crate::key::{KeyError, show_key};
 use crate::size::SizeError;
@@ -54,6 +54,17 @@ pub enum Failure {
         /// Why.
         #[source]
         source: OpenError,
+    },
+    /// The device shows to be somebody else's.
+    #[error(
+        "{path} carries {}; writing to the store may destroy what that belongs to: say --force (of put, rm, or fsck --repair, which writes over it) if the device is the store's",
+        list(found)
+    )]
+    Foreign {
+        /// The device or file.
+        path: PathBuf,
+        /// What was found, and where.
+        found: Vec<Foreign>,
     },
     /// A store that is to be audited moves.
     #[error(
@@ -191,6 +202,11 @@ impl Failure {
         }
         text.split_whitespace().collect::<Vec<_>>().join(" ")
     }
+}
+
+fn list(found: &[Foreign]) -> String {
+    let words: Vec<_> = found.iter().map(ToString::to_string).collect();
+    words.join(", ")
 }
 
 impl From<SizeError> for Failure {

@@ -17,6 +17,16 @@ pub(crate) fn of(report: &RecoveryReport) -> Vec<String> {
     for damage in &report.base_damage {
         found.push(format!("a checkpoint base is damaged: {damage}"));
     }
+    for foreign in &report.foreign {
+        found.push(format!(
+            "the device carries {foreign}, which is not the store's"
+        ));
+    }
+    for copy in &report.superblock_left {
+        found.push(format!(
+            "the superblock copy {copy}; no crash leaves that, so it is left alone (`rb fsck --repair --force` writes it anew)"
+        ));
+    }
     if report.superblock_repaired {
         found.push("a damaged or older copy of the superblock was written anew".to_owned());
     }
@@ -38,8 +48,14 @@ mod tests {
         report.lost_metadata = Some("both bases".to_owned());
         report.base_damage = vec!["base A: rot".to_owned(), "base B: rot".to_owned()];
         report.superblock_repaired = true;
+        report.superblock_left = vec!["at byte 0: rot".to_owned()];
+        report.foreign = vec![rb_core::Foreign {
+            what: "swap".to_owned(),
+            offset: 4086,
+        }];
         let found = of(&report);
-        assert_eq!(found.len(), 4, "{found:?}");
+        assert_eq!(found.len(), 6, "{found:?}");
+        assert!(found[3].contains("swap at byte 4086"), "{found:?}");
         assert!(found[0].contains("both bases") && found[0].contains("starts empty"));
         report.scanned = Some(rb_core::ScanReport::default());
         assert!(of(&report)[0].contains("a removed key may have returned"));

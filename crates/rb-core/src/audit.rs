@@ -29,11 +29,12 @@ use rb_format::{Geometry, Superblock};
 use rb_index::Index;
 use rb_io::{Access, Engine, EngineKind};
 
-use crate::boot::{choose_superblock, read_copies};
+use crate::boot::{check_size, choose_superblock, read_copies};
 use crate::error::OpenError;
 use crate::meta_io::MetaIo;
 use crate::open::{BOOT_ARENA, Source, check_features, open_path};
 use crate::recover::{RecoverOptions, recover};
+use crate::whose;
 pub use report::{AuditReport, AuditState, Finding, Severity};
 
 /// How a store is audited.
@@ -46,6 +47,8 @@ pub struct AuditOptions {
     /// Look at a store though someone has it open for writing. What is read then moves meanwhile, and
     /// findings may be false.
     pub in_use: bool,
+    /// For a repair: write over what shows the device to be somebody else's.
+    pub force: bool,
     /// Requests in flight, 1 to 4096.
     pub queue_depth: u32,
     /// How long a request may take before the audit gives up.
@@ -60,6 +63,7 @@ impl Default for AuditOptions {
             engine: EngineKind::Auto,
             deep: false,
             in_use: false,
+            force: false,
             queue_depth: 256,
             io_deadline: Duration::from_secs(30),
             progress: None,
@@ -151,7 +155,10 @@ pub(crate) fn audit_source(source: &Source, options: &AuditOptions) -> Result<Au
     };
     let mut io = new_io(BOOT_ARENA)?;
     let copies = read_copies(&mut io, capacity);
-    let chosen = choose_superblock(&copies, &source.path, capacity, source.signature.clone());
+    let chosen = choose_superblock(&mut io, &copies, &source.path, capacity).and_then(|found| {
+        check_size(&source.path, &found.newest, capacity)?;
+        Ok(found)
+    });
     let found = match chosen {
         Ok(found) => found,
         Err(why) => {
@@ -175,6 +182,7 @@ pub(crate) fn audit_source(source: &Source, options: &AuditOptions) -> Result<Au
     };
     let openings = audit.incarnations()?;
     audit.copies(&copies, openings.newest.is_some());
+    let mut foreign = audit.foreign(&copies, &openings.blocks, capacity)?;
     drop(copies);
     let shards = Index::default_shards(u64::from(geometry.slots()));
     let recovered = recover(
@@ -192,6 +200,10 @@ pub(crate) fn audit_source(source: &Source, options: &AuditOptions) -> Result<Au
         audit.settled_from = Some(crashed.map_or(0, |crashed| crashed + 1));
     }
     audit.openings_agree(&openings, &recovered);
+    let identity = &found.newest.identity;
+    let lost = whose::lost_incarnations(&openings.blocks, identity, recovered.incarnation > 0);
+    foreign.extend(lost);
+    audit.report.foreign = foreign;
     audit.lost(&recovered);
     audit.bases(&recovered, shards)?;
     audit.rings(&recovered)?;

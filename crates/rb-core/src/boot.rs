@@ -11,12 +11,13 @@ use rb_io::Buffer;
 use crate::clock::Random;
 use crate::error::{Error, OpenError};
 use crate::meta_io::MetaIo;
+use crate::whose;
 
 /// What the superblock copies say.
 pub(crate) struct Superblocks {
     /// The newer valid copy.
     pub(crate) newest: Superblock,
-    /// Whether copy A, B needs to be rewritten: damaged, or older.
+    /// Whether copy A, B is to be written again; see [`whose::is_to_repair`].
     pub(crate) repair: [bool; 2],
 }
 
@@ -33,6 +34,12 @@ pub(crate) struct Placed<T> {
 }
 
 impl<T> Placed<T> {
+    /// Its place and its block, if it could be read.
+    pub(crate) fn part(&self) -> Option<(u64, &[u8])> {
+        let bytes = self.bytes.as_ref()?;
+        Some((self.offset, &bytes[..FORMAT_BLOCK]))
+    }
+
     fn of(
         offset: u64,
         read: Option<Result<Buffer, Error>>,
@@ -61,9 +68,9 @@ pub(crate) fn read_superblocks(
     io: &mut MetaIo,
     path: &Path,
     capacity: u64,
-    signature: Option<String>,
 ) -> Result<Superblocks, OpenError> {
-    choose_superblock(&read_copies(io, capacity), path, capacity, signature)
+    let copies = read_copies(io, capacity);
+    choose_superblock(io, &copies, path, capacity)
 }
 
 /// Reads both superblock copies.
@@ -81,13 +88,18 @@ pub(crate) fn read_copies(io: &mut MetaIo, capacity: u64) -> [Placed<Superblock>
     })
 }
 
-/// Takes the newer of two superblock copies.
+/// Takes the newer of two superblock copies. Whether the device is as large as it says is for
+/// [`check_size`].
 pub(crate) fn choose_superblock(
+    io: &mut MetaIo,
     copies: &[Placed<Superblock>; 2],
     path: &Path,
     capacity: u64,
-    signature: Option<String>,
 ) -> Result<Superblocks, OpenError> {
+    let mut signature = || {
+        let what = "looking for signatures";
+        whose::first_signature(io, capacity).map_err(|source| OpenError::Io { what, source })
+    };
     let unreadable = copies.iter().find_map(|copy| copy.unreadable.clone());
     let [a, b] = [&copies[0], &copies[1]].map(|copy| copy.decoded.clone());
     let path = path.to_path_buf();
@@ -99,52 +111,50 @@ pub(crate) fn choose_superblock(
     }) {
         return Err(OpenError::Version { path, why });
     }
-    let found = match (a, b) {
-        (Ok(a), Ok(b)) if a == b => Superblocks {
-            newest: a,
-            repair: [false, false],
-        },
+    let newest = match (a, b) {
         // No crash leaves that: a format wipes both copies before it writes one.
         (Ok(a), Ok(b)) if a.identity.uuid != b.identity.uuid => {
             let stores = [a.identity.uuid, b.identity.uuid];
             return Err(OpenError::Mixed { path, stores });
         }
         // A differing pair is what a crash between the two writes leaves; B is written first.
-        (Ok(a), Ok(b)) if a.sequence > b.sequence => Superblocks {
-            newest: a,
-            repair: [false, true],
-        },
-        (_, Ok(b)) => Superblocks {
-            newest: b,
-            repair: [true, false],
-        },
-        (Ok(a), Err(_)) => Superblocks {
-            newest: a,
-            repair: [false, true],
-        },
+        (Ok(a), Ok(b)) if a.sequence > b.sequence => a,
+        (_, Ok(b)) => b,
+        (Ok(a), Err(_)) => a,
         (Err(_), Err(_)) if let Some(source) = unreadable => {
             let what = "reading the superblocks";
             return Err(OpenError::Io { what, source });
         }
         (Err(a), Err(b)) if was_never_written(&a) && was_never_written(&b) => {
+            let signature = signature()?;
             return Err(OpenError::NotAStore { path, signature });
         }
         (Err(a), Err(b)) => {
             return Err(OpenError::Superblock {
                 path,
                 copies: Box::new([a, b]),
+                signature: signature()?,
             });
         }
     };
-    let (needed, found_bytes) = (found.newest.device_bytes, capacity);
-    if needed > found_bytes {
-        return Err(OpenError::Truncated {
-            path,
-            needed,
-            found: found_bytes,
-        });
+    let repair = [0, 1].map(|copy| whose::is_to_repair(&copies[copy], &newest));
+    Ok(Superblocks { newest, repair })
+}
+
+/// Refuses a device that is smaller than the layout in its superblock.
+pub(crate) fn check_size(
+    path: &Path,
+    superblock: &Superblock,
+    capacity: u64,
+) -> Result<(), OpenError> {
+    if superblock.device_bytes <= capacity {
+        return Ok(());
     }
-    Ok(found)
+    Err(OpenError::Truncated {
+        path: path.to_path_buf(),
+        needed: superblock.device_bytes,
+        found: capacity,
+    })
 }
 
 /// Whether a place holds nothing of ours, or is not there at all.
@@ -162,7 +172,7 @@ pub(crate) fn write_superblock(io: &mut MetaIo, superblock: &Superblock) -> Resu
     Ok(())
 }
 
-/// Rewrites the copy that differs from the newest. The opening's incarnation block is flushed next, and this
+/// Rewrites a copy that is to be repaired. The opening's incarnation block is flushed next, and this
 /// with it.
 pub(crate) fn repair_superblocks(io: &mut MetaIo, found: &Superblocks) -> Result<bool, Error> {
     let block = found.newest.encode();
@@ -172,18 +182,6 @@ pub(crate) fn repair_superblocks(io: &mut MetaIo, found: &Superblocks) -> Result
         }
     }
     Ok(found.repair.contains(&true))
-}
-
-/// Reads the incarnation blocks that are valid for this store.
-pub(crate) fn read_incarnations(
-    io: &mut MetaIo,
-    identity: &Identity,
-) -> Result<Vec<Incarnation>, Error> {
-    let blocks = read_incarnation_blocks(io, identity)?;
-    Ok(blocks
-        .into_iter()
-        .filter_map(|block| block.decoded.ok())
-        .collect())
 }
 
 /// Reads both incarnation blocks.

@@ -18,9 +18,7 @@ use crate::discard::discard_all;
 use crate::error::{Error, FormatError};
 use crate::meta_io::MetaIo;
 use crate::options::FormatOptions;
-
-/// Bytes of an unused area that are looked at and made zero together.
-const ZERO_AT_ONCE: usize = 256 << 10;
+use crate::whose;
 
 /// Formats a device, a file, or a file to be made.
 ///
@@ -290,26 +288,7 @@ fn invalidate(io: &mut MetaIo, superblock: &Superblock) -> Result<(), Error> {
     superblock
         .unused_areas()
         .into_iter()
-        .try_for_each(|area| zero(io, area))
-}
-
-/// Makes an area of whole blocks zero, writing only what is not: most devices come that way.
-fn zero(io: &mut MetaIo, area: Range<u64>) -> Result<(), Error> {
-    let zeros = vec![0; ZERO_AT_ONCE];
-    let mut at = area.start;
-    while at < area.end {
-        let len = zeros.len().min((area.end - at) as usize);
-        let is_zero = match io.read(at, len) {
-            Ok(found) => found[..len].iter().all(|byte| *byte == 0),
-            Err(error) if error.is_damage() => false,
-            Err(error) => return Err(error),
-        };
-        if !is_zero {
-            io.write(at, &zeros[..len])?;
-        }
-        at += len as u64;
-    }
-    Ok(())
+        .try_for_each(|area| whose::zero(io, area))
 }
 
 /// Writes the first base of an epoch, without entries, into a base region.
@@ -358,5 +337,5 @@ pub fn is_store(path: &Path) -> bool {
     let Ok(mut io) = MetaIo::new(opened.engine.as_ref(), 1 << 20, 4, deadline) else {
         return false;
     };
-    crate::boot::read_superblocks(&mut io, path, capacity, None).is_ok()
+    crate::boot::read_superblocks(&mut io, path, capacity).is_ok()
 }

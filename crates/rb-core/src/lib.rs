@@ -83,6 +83,7 @@ mod unwritable;
 mod validate;
 mod value;
 mod walk;
+mod whose;
 
 pub use audit::{
     AuditOptions, AuditReport, AuditState, Finding, Progress, Severity, audit, audit_engine,
@@ -114,3 +115,4 @@ pub use simulator::{Change, HeldLock, Simulator, SwitchPoint};
 pub use stats::{DiscardStats, ScrubStats, StoreStats};
 pub use store::Store;
 pub use value::{Value, ValueBuf};
+pub use whose::Foreign;

@@ -12,8 +12,8 @@ use rb_io::{Access, Arena, Device, Engine, EngineKind, Rejected};
 
 use crate::base_load::empty_index;
 use crate::boot::{
-    Superblocks, begin_incarnation, check_numbers, read_incarnations, read_superblocks,
-    repair_superblocks, write_superblock,
+    Superblocks, begin_incarnation, check_numbers, check_size, choose_superblock, read_copies,
+    read_incarnation_blocks, repair_superblocks, write_superblock,
 };
 use crate::chain::Copies;
 use crate::checkpoint::{BasePlace, Checkpointer};
@@ -36,6 +36,7 @@ use crate::unwritable::Unwritable;
 use crate::validate::Validator;
 use crate::value::ValueBuf;
 use crate::walk::Walk;
+use crate::whose;
 
 /// Buffers for recovery: log windows and sections read ahead.
 pub(crate) const BOOT_ARENA: usize = 64 << 20;
@@ -51,7 +52,6 @@ pub(crate) struct Source {
     pub(crate) path: PathBuf,
     pub(crate) engine: Arc<dyn Engine>,
     pub(crate) rejected: Vec<Rejected>,
-    pub(crate) signature: Option<String>,
 }
 
 impl Source {
@@ -61,7 +61,6 @@ impl Source {
             path: PathBuf::from(engine.name()),
             engine,
             rejected: Vec::new(),
-            signature: None,
         }
     }
 }
@@ -73,16 +72,12 @@ pub(crate) fn open_path(
     engine: EngineKind,
 ) -> Result<Source, OpenError> {
     let device = Device::open(path, access)?;
-    let signature = device
-        .signature()?
-        .map(|s| format!("{} at byte {}", s.name, s.offset));
     let opened = rb_io::open(device, engine)?;
     let path = path.to_path_buf();
     Ok(Source {
         path,
         engine: opened.engine,
         rejected: opened.rejected,
-        signature,
     })
 }
 
@@ -94,7 +89,6 @@ pub(crate) fn open(source: Source, options: StoreOptions) -> Result<Inner, OpenE
         path,
         engine,
         rejected,
-        signature,
     } = source;
     check_placement(engine.as_ref(), &options.placement)?;
     let meta_on = |engine: &dyn Engine, arena, depth| {
@@ -107,23 +101,37 @@ pub(crate) fn open(source: Source, options: StoreOptions) -> Result<Inner, OpenE
     };
     let meta = |arena, depth| meta_on(engine.as_ref(), arena, depth);
     let mut io = meta(BOOT_ARENA, options.queue_depth)?;
-    let mut found = read_superblocks(&mut io, &path, engine.capacity_bytes(), signature)?;
+    let capacity = engine.capacity_bytes();
+    let copies = read_copies(&mut io, capacity);
+    let mut found = choose_superblock(&mut io, &copies, &path, capacity)?;
     check_features(&path, &found.newest, options.read_only)?;
+    // By its size first: the end of a device that was cut is in the middle of the layout.
+    check_size(&path, &found.newest, capacity)?;
     let geometry = Geometry::new(&found.newest);
     check_geometry(&path, &geometry, &options)?;
     let shards = options
         .shards
         .unwrap_or_else(|| Index::default_shards(u64::from(geometry.slots())));
 
-    let known =
-        read_incarnations(&mut io, &found.newest.identity).map_err(|source| OpenError::Io {
-            what: "reading the incarnation blocks",
-            source,
-        })?;
+    let identity = found.newest.identity;
+    let blocks = read_incarnation_blocks(&mut io, &identity).map_err(|source| OpenError::Io {
+        what: "reading the incarnation blocks",
+        source,
+    })?;
+    let mut foreign =
+        whose::look(&mut io, capacity, &found.newest, &copies, &blocks).map_err(looking_failed)?;
+    let superblock_left = whose::left_alone(&copies, &found.newest);
+    let known: Vec<_> = blocks
+        .iter()
+        .filter_map(|block| block.decoded.as_ref().ok().copied())
+        .collect();
     let newest_opening = known.iter().map(|known| known.number).max();
     let mut recovered = if options.start_empty && !options.read_only {
         // The number goes on, so that a former writer finds that it is not the newest any more.
         let floor = newest_opening.unwrap_or(0);
+        let opened = whose::was_opened(&mut io, &found.newest).map_err(no_base)?;
+        foreign.extend(whose::lost_incarnations(&blocks, &identity, opened));
+        whose::check(&path, &foreign, options.force)?;
         start_empty(&mut io, &mut found, &geometry, shards, floor)?
     } else {
         recover(
@@ -137,6 +145,15 @@ pub(crate) fn open(source: Source, options: StoreOptions) -> Result<Inner, OpenE
             },
         )?
     };
+    if !recovered.report.started_empty {
+        let opened = recovered.incarnation > 0;
+        foreign.extend(whose::lost_incarnations(&blocks, &identity, opened));
+    }
+    if !options.read_only {
+        whose::check(&path, &foreign, options.force)?;
+    }
+    recovered.report.foreign = foreign;
+    recovered.report.superblock_left = superblock_left;
     recovered.report.clean = recovered.is_clean(newest_opening);
     let superblock = found.newest.clone();
     let mut writer = if options.read_only {
@@ -236,6 +253,11 @@ pub(crate) fn open(source: Source, options: StoreOptions) -> Result<Inner, OpenE
         inner.checkpoint(writer).map_err(OpenError::Writer)?;
     }
     Ok(inner)
+}
+
+fn looking_failed(source: Error) -> OpenError {
+    let what = "looking at the unused areas";
+    OpenError::Io { what, source }
 }
 
 fn check_options(options: &StoreOptions) -> Result<(), OpenError> {

@@ -28,6 +28,7 @@ mod format_room;
 mod in_flight;
 mod log_end;
 mod log_space;
+mod marks;
 mod observers;
 mod opening;
 mod oracle;
@@ -44,4 +45,5 @@ mod stalled;
 mod support;
 #[cfg(feature = "libblkio")]
 mod vhost_user;
+mod whose;
 mod writers;

@@ -12,13 +12,16 @@ use crate::commit::words;
 use crate::error::OpenError;
 use crate::meta_io::MetaIo;
 use crate::recover::Recovered;
+use crate::whose::{self, Foreign};
 
 const NAMES: [&str; 2] = ["A", "B"];
 const NEXT_OPENING: &str = "the next opening for writing writes it anew";
+const LEFT_ALONE: &str = "no crash leaves that, so it is left alone and the other copy serves; a repair by force writes it anew";
 const FORMAT: &str = "the store does not open; `rb format` makes a new, empty one";
 
 /// What the incarnation blocks say.
 pub(super) struct Openings {
+    pub(super) blocks: Vec<Placed<Incarnation>>,
     /// The newest opening that is named.
     pub(super) newest: Option<u32>,
 }
@@ -34,8 +37,13 @@ pub(super) fn without_superblock(
     let mut report = AuditReport::new(None, false);
     match &why {
         OpenError::Superblock {
-            copies: refused, ..
+            copies: refused,
+            signature,
+            ..
         } => {
+            if let Some(signature) = signature {
+                report.damage(carries(signature));
+            }
             for (copy, (name, why)) in copies.iter().zip(NAMES.iter().zip(refused.iter())) {
                 report.damage(Words {
                     structure: format!("superblock copy {name}"),
@@ -56,7 +64,7 @@ pub(super) fn without_superblock(
                 needed - found
             ),
         }),
-        OpenError::NotAStore { .. } => {
+        OpenError::NotAStore { signature, .. } => {
             let traces = [INCARNATION_A_OFFSET, INCARNATION_B_OFFSET, METADATA_START];
             let found = traces.into_iter().find(|offset| {
                 let is_there = offset + FORMAT_BLOCK as u64 <= capacity;
@@ -66,6 +74,9 @@ pub(super) fn without_superblock(
             let Some(offset) = found else {
                 return Err(why);
             };
+            if let Some(signature) = signature {
+                report.damage(carries(signature));
+            }
             report.damage(Words {
                 structure: "superblock copies A and B".into(),
                 offset: 0,
@@ -86,6 +97,10 @@ impl Audit<'_> {
     pub(super) fn copies(&mut self, copies: &[Placed<Superblock>; 2], opened: bool) {
         for (copy, name) in copies.iter().zip(NAMES) {
             let newest = self.superblock;
+            let meaning = match whose::is_to_repair(copy, newest) {
+                true => NEXT_OPENING,
+                false => LEFT_ALONE,
+            };
             let (severity, wrong) = match &copy.decoded {
                 Ok(found) if found == newest => continue,
                 // B is written first: an older A is what a crash between the two leaves.
@@ -109,7 +124,7 @@ impl Audit<'_> {
                     structure: format!("superblock copy {name}"),
                     offset: copy.offset,
                     wrong,
-                    meaning: NEXT_OPENING,
+                    meaning,
                     lost: nothing("the other copy is whole"),
                 },
             );
@@ -157,7 +172,31 @@ impl Audit<'_> {
                 },
             );
         }
-        Ok(Openings { newest })
+        Ok(Openings { blocks, newest })
+    }
+
+    /// What shows that the device is somebody else's.
+    pub(super) fn foreign(
+        &mut self,
+        copies: &[Placed<Superblock>; 2],
+        blocks: &[Placed<Incarnation>],
+        capacity: u64,
+    ) -> Result<Vec<Foreign>, OpenError> {
+        let found = whose::look(&mut self.io, capacity, self.superblock, copies, blocks);
+        let found = found.map_err(|source| OpenError::Io {
+            what: "looking at the unused areas",
+            source,
+        })?;
+        for foreign in &found {
+            self.report.damage(Words {
+                structure: "device".into(),
+                offset: foreign.offset,
+                wrong: format!("it carries {}", foreign.what),
+                meaning: "it was given to something else, which opening the store for writing would harm: that is refused, unless forced",
+                lost: nothing("the store does not use that place"),
+            });
+        }
+        Ok(found)
     }
 
     /// An opening makes its incarnation block durable before it writes anything else.
@@ -175,6 +214,16 @@ impl Audit<'_> {
                 lost: nothing("no entry depends on it"),
             });
         }
+    }
+}
+
+fn carries(signature: &str) -> Words {
+    Words {
+        structure: "device".into(),
+        offset: 0,
+        wrong: format!("it carries {signature}"),
+        meaning: "it was given to something else; what is left of the store is told below",
+        lost: nothing("what is not there is told below"),
     }
 }
 
