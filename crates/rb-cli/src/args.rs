@@ -279,6 +279,12 @@ pub struct GetArgs {
     /// replaced, with mode 0600, only when the whole value is written.
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
+    /// Agree that the value is written over what is on a block device given with -o.
+    #[arg(long, requires = "output")]
+    pub yes: bool,
+    /// Write even over a file system, a partition table or another foreign signature.
+    #[arg(long, requires = "output")]
+    pub force: bool,
 }
 
 /// Arguments of `rb rm`.

@@ -99,6 +99,26 @@ pub enum Failure {
         /// Where the value was to go.
         output: PathBuf,
     },
+    /// A value would be written over a device, and nobody agreed to that.
+    #[error(
+        "{path} is a device ({found}), and the value would be written over what is on it: say --yes if that is meant"
+    )]
+    OverDevice {
+        /// The device.
+        path: PathBuf,
+        /// What is there.
+        found: &'static str,
+    },
+    /// A value would be written over something that is somebody's.
+    #[error(
+        "{path} carries {found}; the value would be written over it: say --yes --force if that is meant"
+    )]
+    OverForeign {
+        /// The device.
+        path: PathBuf,
+        /// What is there.
+        found: String,
+    },
     /// Some gets or puts of a replay failed, so that its numbers are not those of the trace.
     #[error("{gets} gets and {puts} puts failed; the first: {first}")]
     Replay {

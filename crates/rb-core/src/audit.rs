@@ -201,7 +201,9 @@ pub(crate) fn audit_source(source: &Source, options: &AuditOptions) -> Result<Au
     }
     audit.openings_agree(&openings, &recovered);
     let identity = &found.newest.identity;
-    let lost = whose::lost_incarnations(&openings.blocks, identity, recovered.incarnation > 0);
+    let lost = whose::lost_incarnations(&openings.blocks, identity, recovered.incarnation);
+    audit.somebody_elses(&foreign);
+    // The finding about the incarnation blocks says it already.
     foreign.extend(lost);
     audit.report.foreign = foreign;
     audit.lost(&recovered);

@@ -98,7 +98,7 @@ pub(crate) fn choose_superblock(
 ) -> Result<Superblocks, OpenError> {
     let mut signature = || {
         let what = "looking for signatures";
-        whose::first_signature(io, capacity).map_err(|source| OpenError::Io { what, source })
+        whose::signatures(io, capacity).map_err(|source| OpenError::Io { what, source })
     };
     let unreadable = copies.iter().find_map(|copy| copy.unreadable.clone());
     let [a, b] = [&copies[0], &copies[1]].map(|copy| copy.decoded.clone());

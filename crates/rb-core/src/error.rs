@@ -187,7 +187,7 @@ pub enum OpenError {
     NotAStore {
         /// The device.
         path: PathBuf,
-        /// A foreign signature found there.
+        /// The foreign signatures found there.
         signature: Option<String>,
     },
     /// Both superblocks are unusable, though at least one was once written.
@@ -197,7 +197,7 @@ pub enum OpenError {
         path: PathBuf,
         /// What is wrong with each copy.
         copies: Box<[Corruption; 2]>,
-        /// A foreign signature found there.
+        /// The foreign signatures found there.
         signature: Option<String>,
     },
     /// The device was given to something else since the store last wrote to it, as far as its fixed blocks and
@@ -362,10 +362,12 @@ pub enum FormatError {
         found: String,
     },
     /// Consent was not given.
-    #[error("formatting destroys everything on {path}: say so with `consent`")]
+    #[error("formatting destroys everything on {path} ({found}): say so with `consent`")]
     Consent {
         /// The device.
         path: PathBuf,
+        /// What is there, in words.
+        found: &'static str,
     },
     /// More was asked for than the device has.
     #[error("{path}: {wanted} bytes were asked for, the device has {existing}")]

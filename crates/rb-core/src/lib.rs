@@ -91,7 +91,7 @@ pub use audit::{
 pub use clock::{Clock, ManualClock, Random, SeededRandom, SystemClock, SystemRandom};
 pub use error::{Error, FormatError, OpenError};
 pub use events::{DropReason, Event, Events};
-pub use format_device::{format, format_engine, is_store};
+pub use format_device::{claim_device, format, format_engine, is_store};
 pub use get::Lookup;
 pub use inspect::{Inspected, Side, Target, inspect, inspect_engine, superblock_copies};
 pub use operation::Operation;

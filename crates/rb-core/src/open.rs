@@ -129,8 +129,8 @@ pub(crate) fn open(source: Source, options: StoreOptions) -> Result<Inner, OpenE
     let mut recovered = if options.start_empty && !options.read_only {
         // The number goes on, so that a former writer finds that it is not the newest any more.
         let floor = newest_opening.unwrap_or(0);
-        let opened = whose::was_opened(&mut io, &found.newest).map_err(no_base)?;
-        foreign.extend(whose::lost_incarnations(&blocks, &identity, opened));
+        let last = whose::last_opening(&mut io, &found.newest).map_err(no_base)?;
+        foreign.extend(whose::lost_incarnations(&blocks, &identity, last));
         whose::check(&path, &foreign, options.force)?;
         start_empty(&mut io, &mut found, &geometry, shards, floor)?
     } else {
@@ -146,8 +146,8 @@ pub(crate) fn open(source: Source, options: StoreOptions) -> Result<Inner, OpenE
         )?
     };
     if !recovered.report.started_empty {
-        let opened = recovered.incarnation > 0;
-        foreign.extend(whose::lost_incarnations(&blocks, &identity, opened));
+        let last = recovered.incarnation;
+        foreign.extend(whose::lost_incarnations(&blocks, &identity, last));
     }
     if !options.read_only {
         whose::check(&path, &foreign, options.force)?;

@@ -55,11 +55,10 @@ pub(crate) fn list(found: &[Foreign]) -> String {
     words.join(", ")
 }
 
-/// The first signature on a device that holds no usable superblock, in words.
-pub(crate) fn first_signature(io: &mut MetaIo, capacity: u64) -> Result<Option<String>, Error> {
-    Ok(all_signatures(io, capacity)?
-        .first()
-        .map(Foreign::to_string))
+/// The signatures on a device that holds no usable superblock, in words.
+pub(crate) fn signatures(io: &mut MetaIo, capacity: u64) -> Result<Option<String>, Error> {
+    let found = all_signatures(io, capacity)?;
+    Ok((!found.is_empty()).then(|| list(&found)))
 }
 
 /// Every signature on a device that holds no usable superblock.
@@ -124,24 +123,23 @@ pub(crate) fn check(path: &Path, found: &[Foreign], force: bool) -> Result<(), O
     })
 }
 
-/// Whether an opening of this epoch wrote to the store, by what it left elsewhere than in the incarnation
-/// blocks: for a caller that does not recover. The first block of the log is an opening's first.
-pub(crate) fn was_opened(io: &mut MetaIo, superblock: &Superblock) -> Result<bool, Unusable> {
+/// The highest opening of this epoch that wrote to the store, by what it left elsewhere than in the incarnation
+/// blocks, as far as that tells without recovery: the first block of the log is an opening's first.
+pub(crate) fn last_opening(io: &mut MetaIo, superblock: &Superblock) -> Result<u32, Unusable> {
     let headers = read_headers(io, superblock)?;
-    let first = headers.found.first().map(|base| base.header.position);
-    if headers.found.iter().any(|base| base.header.incarnation > 0) {
-        return Ok(true);
+    let in_bases = headers.found.iter().map(|base| base.header.incarnation);
+    let mut last = in_bases.max().unwrap_or(0);
+    if let Some(base) = headers.found.first() {
+        let places = superblock
+            .log_block_offsets(base.header.position.sequence)
+            .map(|at| (at, FORMAT_BLOCK));
+        for block in io.read_many(&places)?.iter().flatten() {
+            if let Ok(block) = LogBlock::decode(&block[..FORMAT_BLOCK], &superblock.identity) {
+                last = last.max(block.incarnation);
+            }
+        }
     }
-    let places = first.map_or_else(Vec::new, |first| {
-        let offsets = superblock.log_block_offsets(first.sequence);
-        offsets.map(|at| (at, FORMAT_BLOCK)).to_vec()
-    });
-    let is_log = |block: &[u8]| LogBlock::decode(block, &superblock.identity).is_ok();
-    let answers = io.read_many(&places)?;
-    Ok(answers
-        .iter()
-        .flatten()
-        .any(|block| is_log(&block[..FORMAT_BLOCK])))
+    Ok(last)
 }
 
 /// Superblock copies that are neither whole nor to be repaired, in words.
@@ -157,19 +155,25 @@ pub(crate) fn left_alone(copies: &[Placed<Superblock>; 2], newest: &Superblock) 
 }
 
 /// Both incarnation blocks are gone, although an opening wrote to the store: a crash leaves one of them.
+/// `last` is the highest opening that left a trace elsewhere.
 pub(crate) fn lost_incarnations(
     incarnations: &[Placed<Incarnation>],
     identity: &Identity,
-    was_opened: bool,
+    last: u32,
 ) -> Option<Foreign> {
     let is_ours = |block: &Placed<Incarnation>| {
         let torn = |bytes: &[u8]| {
             bytes.starts_with(&magic::MAGIC_INCARNATION)
                 && Incarnation::may_be_torn(bytes, identity)
         };
-        is_sound(&block.decoded) || block.part().is_some_and(|(_, bytes)| torn(bytes))
+        // Until the second opening, block A is as the format left it: one bad block more must not cost the store.
+        let untouched = |bytes: &[u8]| {
+            last < 2 && block.offset == INCARNATION_A_OFFSET && bytes.iter().all(|byte| *byte == 0)
+        };
+        let is_left = |bytes| torn(bytes) || untouched(bytes);
+        is_sound(&block.decoded) || block.part().is_some_and(|(_, bytes)| is_left(bytes))
     };
-    let lost = was_opened && !incarnations.iter().any(is_ours);
+    let lost = last > 0 && !incarnations.iter().any(is_ours);
     lost.then(|| Foreign {
         what: "something else in the place of both incarnation blocks".to_owned(),
         offset: INCARNATION_A_OFFSET,

@@ -183,20 +183,22 @@ impl Audit<'_> {
         capacity: u64,
     ) -> Result<Vec<Foreign>, OpenError> {
         let found = whose::look(&mut self.io, capacity, self.superblock, copies, blocks);
-        let found = found.map_err(|source| OpenError::Io {
+        found.map_err(|source| OpenError::Io {
             what: "looking at the unused areas",
             source,
-        })?;
-        for foreign in &found {
+        })
+    }
+
+    pub(super) fn somebody_elses(&mut self, found: &[Foreign]) {
+        for foreign in found {
             self.report.damage(Words {
                 structure: "device".into(),
                 offset: foreign.offset,
                 wrong: format!("it carries {}", foreign.what),
                 meaning: "it was given to something else, which opening the store for writing would harm: that is refused, unless forced",
-                lost: nothing("the store does not use that place"),
+                lost: nothing("the store keeps no entry there"),
             });
         }
-        Ok(found)
     }
 
     /// An opening makes its incarnation block durable before it writes anything else.
