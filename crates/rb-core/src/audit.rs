@@ -30,6 +30,7 @@ use rb_index::Index;
 use rb_io::{Access, Engine, EngineKind};
 
 use crate::boot::{check_size, choose_superblock, read_copies};
+use crate::cut;
 use crate::error::OpenError;
 use crate::meta_io::MetaIo;
 use crate::open::{BOOT_ARENA, Source, check_features, open_path};
@@ -156,7 +157,9 @@ pub(crate) fn audit_source(source: &Source, options: &AuditOptions) -> Result<Au
     let mut io = new_io(BOOT_ARENA)?;
     let copies = read_copies(&mut io, capacity);
     let chosen = choose_superblock(&mut io, &copies, &source.path, capacity).and_then(|found| {
-        check_size(&source.path, &found.newest, capacity)?;
+        if !cut::holds_metadata(&found.newest, capacity) {
+            check_size(&source.path, &found.newest, capacity)?;
+        }
         Ok(found)
     });
     let found = match chosen {
@@ -208,7 +211,11 @@ pub(crate) fn audit_source(source: &Source, options: &AuditOptions) -> Result<Au
     audit.report.foreign = foreign;
     audit.lost(&recovered);
     audit.bases(&recovered, shards)?;
-    audit.rings(&recovered)?;
+    if found.newest.device_bytes > capacity {
+        audit.cut(&recovered, capacity);
+    } else {
+        audit.rings(&recovered)?;
+    }
     audit.log_end(&recovered)?;
     audit.accounting(&recovered.index);
     // The largest value, header included, must fit, and some of them to keep the device busy.

@@ -10,7 +10,8 @@
 //! missing (a crash before that flush ended) fails its proof and is a miss.
 //!
 //! Before anything is written the incarnation blocks are read again: a number or nonce that is not ours
-//! means that somebody else opened the device for writing, and then nothing more may be written (C8).
+//! means that somebody else opened the device for writing, and then nothing more may be written (C8). After the
+//! flush the size of the device is asked for: a file that was cut meanwhile may have lost any of it.
 
 use std::sync::atomic::Ordering;
 
@@ -49,6 +50,8 @@ impl Inner {
     /// failed before.
     pub(crate) fn sync(&self, writer: &Writer) -> Result<(), Error> {
         self.make_durable(writer, writer.log.ticket())?;
+        // What was durable before may be cut off since.
+        self.check_size().inspect_err(|_| self.tell_poisoned())?;
         let quarantined = writer.quarantine.lock().waiting();
         if quarantined.is_some() {
             self.commit(writer)
@@ -97,7 +100,8 @@ impl Inner {
         let written = committer
             .write(writer, pending.as_ref())
             .inspect(|_| self.switch(SwitchPoint::CommitWritten))
-            .and_then(|failed| self.flush(&mut committer.io, why).map(|()| failed));
+            .and_then(|failed| self.flush(&mut committer.io, why).map(|()| failed))
+            .and_then(|failed| self.check_size().map(|()| failed));
         if let Err(error) = &written {
             // Before the next commit may begin, which would otherwise succeed behind a gap in the log.
             self.poison.set(why(error));

@@ -14,6 +14,7 @@ use rb_io::{Access, Engine, EngineKind};
 use crate::audit::AuditOptions;
 use crate::boot::{Placed, check_size, choose_superblock, read_copies, read_incarnation_blocks};
 use crate::commit::words;
+use crate::cut;
 use crate::error::OpenError;
 use crate::meta_io::MetaIo;
 use crate::open::{BOOT_ARENA, Source, check_features, open_path};
@@ -123,7 +124,9 @@ fn inspect_source(source: &Source, target: &Target) -> Result<Vec<Inspected>, Op
         return Ok(shown);
     }
     let found = choose_superblock(&mut io, &copies, &source.path, capacity)?;
-    check_size(&source.path, &found.newest, capacity)?;
+    if !cut::holds_metadata(&found.newest, capacity) {
+        check_size(&source.path, &found.newest, capacity)?;
+    }
     drop(copies);
     check_features(&source.path, &found.newest, true)?;
     let geometry = Geometry::new(&found.newest);

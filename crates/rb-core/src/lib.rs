@@ -40,6 +40,7 @@ mod chain;
 mod checkpoint;
 mod clock;
 mod commit;
+mod cut;
 mod discard;
 mod driver;
 mod duties;

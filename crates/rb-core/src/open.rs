@@ -18,6 +18,7 @@ use crate::boot::{
 use crate::chain::Copies;
 use crate::checkpoint::{BasePlace, Checkpointer};
 use crate::commit::Committer;
+use crate::cut;
 use crate::discard::{self, Discards};
 use crate::error::{Error, OpenError};
 use crate::format_device::write_empty_base;
@@ -52,6 +53,8 @@ pub(crate) struct Source {
     pub(crate) path: PathBuf,
     pub(crate) engine: Arc<dyn Engine>,
     pub(crate) rejected: Vec<Rejected>,
+    /// The size of a file that was cut and has just been grown again.
+    pub(crate) cut_to: Option<u64>,
 }
 
 impl Source {
@@ -61,6 +64,7 @@ impl Source {
             path: PathBuf::from(engine.name()),
             engine,
             rejected: Vec::new(),
+            cut_to: None,
         }
     }
 }
@@ -71,13 +75,23 @@ pub(crate) fn open_path(
     access: Access,
     engine: EngineKind,
 ) -> Result<Source, OpenError> {
-    let device = Device::open(path, access)?;
+    let mut device = Arc::new(Device::open(path, access)?);
+    let mut cut_to = None;
+    if access == Access::ReadWrite {
+        cut_to = cut::grow_again(path, &device)?;
+        if cut_to.is_some() {
+            // It was judged and grown while it was held. Whatever happens now, the opening judges it again.
+            drop(device);
+            device = Arc::new(Device::open(path, access)?);
+        }
+    }
     let opened = rb_io::open(device, engine)?;
     let path = path.to_path_buf();
     Ok(Source {
         path,
         engine: opened.engine,
         rejected: opened.rejected,
+        cut_to,
     })
 }
 
@@ -89,6 +103,7 @@ pub(crate) fn open(source: Source, options: StoreOptions) -> Result<Inner, OpenE
         path,
         engine,
         rejected,
+        cut_to,
     } = source;
     check_placement(engine.as_ref(), &options.placement)?;
     let meta_on = |engine: &dyn Engine, arena, depth| {
@@ -106,7 +121,9 @@ pub(crate) fn open(source: Source, options: StoreOptions) -> Result<Inner, OpenE
     let mut found = choose_superblock(&mut io, &copies, &path, capacity)?;
     check_features(&path, &found.newest, options.read_only)?;
     // By its size first: the end of a device that was cut is in the middle of the layout.
-    check_size(&path, &found.newest, capacity)?;
+    if !options.read_only || !cut::holds_metadata(&found.newest, capacity) {
+        check_size(&path, &found.newest, capacity)?;
+    }
     let geometry = Geometry::new(&found.newest);
     check_geometry(&path, &geometry, &options)?;
     let shards = options
@@ -152,6 +169,8 @@ pub(crate) fn open(source: Source, options: StoreOptions) -> Result<Inner, OpenE
     if !options.read_only {
         whose::check(&path, &foreign, options.force)?;
     }
+    cut::check_recovered(&path, &found.newest, &geometry, capacity, &recovered)?;
+    recovered.report.cut_to = cut_to.or((found.newest.device_bytes > capacity).then_some(capacity));
     recovered.report.foreign = foreign;
     recovered.report.superblock_left = superblock_left;
     recovered.report.clean = recovered.is_clean(newest_opening);

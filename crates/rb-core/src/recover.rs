@@ -57,6 +57,9 @@ pub struct RecoveryReport {
     /// What the device carries that the store did not leave there. Not empty only if the store was opened
     /// read-only, or by force.
     pub foreign: Vec<Foreign>,
+    /// Bytes that the device has, or had until this opening grew it again, if that is less than the layout needs. No
+    /// entry was in the part that is gone.
+    pub cut_to: Option<u64>,
     /// Superblock copies that are neither whole nor as a crash leaves them, in words: they are left alone.
     pub superblock_left: Vec<String>,
     /// Everything was dropped because the options asked to start empty.

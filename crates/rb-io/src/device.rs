@@ -242,6 +242,17 @@ impl Device {
         }
     }
 
+    /// Grows a file to `bytes`, with space reserved for what is there from `from` on, where the file system can. What this
+    /// device says of its size stays as it is; open it again.
+    ///
+    /// # Errors
+    /// There is no space, or a system call failed.
+    pub fn extend(&self, bytes: u64, from: u64) -> Result<(), OpenError> {
+        let failed = |source| open::failed(&self.path, "grow", source);
+        self.file.set_len(bytes).map_err(failed)?;
+        claim::reserve(&self.path, &self.file, from, bytes.saturating_sub(from)).map(drop)
+    }
+
     /// Grows a file to `bytes`, and measures it again.
     fn grow(&mut self, bytes: u64) -> Result<(), OpenError> {
         let path = self.path.clone();

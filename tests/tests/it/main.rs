@@ -11,6 +11,7 @@ mod bad_input;
 mod base_choice;
 mod close;
 mod commits;
+mod consent;
 mod counts;
 mod crash;
 mod damage;

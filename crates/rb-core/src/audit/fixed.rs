@@ -9,6 +9,7 @@ use super::report::{AuditState, Severity, Words, nothing};
 use super::{Audit, AuditReport};
 use crate::boot::{Placed, read_incarnation_blocks};
 use crate::commit::words;
+use crate::cut;
 use crate::error::OpenError;
 use crate::meta_io::MetaIo;
 use crate::recover::Recovered;
@@ -198,6 +199,35 @@ impl Audit<'_> {
                 meaning: "it was given to something else, which opening the store for writing would harm: that is refused, unless forced",
                 lost: nothing("the store keeps no entry there"),
             });
+        }
+    }
+
+    /// What the part of the layout costs that the device does not have.
+    pub(super) fn cut(&mut self, recovered: &Recovered, capacity: u64) {
+        let cut = cut::cost(&recovered.index, self.geometry, capacity);
+        let opens = cut.lost == 0 && recovered.report.lost_metadata.is_none();
+        let (meaning, lost) = match opens {
+            true => (
+                "readers open it as it is; an opening for writing grows a file again",
+                nothing("no entry was there, and log ring 1 has the whole log"),
+            ),
+            false => (
+                "the store does not open until all of it is there",
+                format!("{} of {} entries", cut.lost, cut.entries),
+            ),
+        };
+        self.report.damage(Words {
+            structure: "device".into(),
+            offset: capacity,
+            wrong: format!(
+                "the layout needs {} bytes, the device has {capacity}",
+                self.superblock.device_bytes
+            ),
+            meaning,
+            lost,
+        });
+        if !opens {
+            self.report.state = AuditState::Unusable;
         }
     }
 

@@ -121,7 +121,7 @@ impl Claim {
         }
         device.grow(bytes)?;
         if allocate {
-            let space = reserve(&path, &device.file, bytes)?;
+            let space = reserve(&path, &device.file, 0, bytes)?;
             device.report.push(space);
         }
         Ok(())
@@ -189,13 +189,18 @@ fn folder(path: &Path) -> &Path {
     parent.unwrap_or(Path::new("."))
 }
 
-fn reserve(path: &Path, file: &File, bytes: u64) -> Result<Feature, OpenError> {
+pub(super) fn reserve(
+    path: &Path,
+    file: &File,
+    from: u64,
+    bytes: u64,
+) -> Result<Feature, OpenError> {
     const NAME: &str = "reserved space";
     if bytes == 0 {
         return Ok(Feature::off(NAME, "nothing to reserve"));
     }
     loop {
-        match rustix::fs::fallocate(file, FallocateFlags::KEEP_SIZE, 0, bytes) {
+        match rustix::fs::fallocate(file, FallocateFlags::KEEP_SIZE, from, bytes) {
             Ok(()) => return Ok(Feature::on(NAME, format!("{bytes} bytes"))),
             Err(Errno::INTR) => {}
             Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
