@@ -215,8 +215,8 @@ pub(crate) fn audit_source(source: &Source, options: &AuditOptions) -> Result<Au
         audit.cut(&recovered, capacity);
     } else {
         audit.rings(&recovered)?;
+        audit.log_end(&recovered)?;
     }
-    audit.log_end(&recovered)?;
     audit.accounting(&recovered.index);
     // The largest value, header included, must fit, and some of them to keep the device busy.
     let largest = crate::value::ValueBuf::stride(geometry.largest_value() as usize);

@@ -296,6 +296,7 @@ fn a_file_that_is_cut_while_it_is_open_stops_writing() {
     for engine in engines() {
         let write = |store: &Store| store.put(b"new", b"value").map(drop);
         let sync = |store: &Store| store.sync();
+        let later = |store: &Store| store.sync_async().wait();
         let close = |store: &Store| store.close();
         let each = |store: &Store| {
             let options = PutOptions {
@@ -308,8 +309,9 @@ fn a_file_that_is_cut_while_it_is_open_stops_writing() {
                 .map(drop)
         };
         let checkpoint = |store: &Store| store.checkpoint();
-        let ways: [(&str, &dyn Fn(&Store) -> Result<(), Error>); 4] = [
+        let ways: [(&str, &dyn Fn(&Store) -> Result<(), Error>); 5] = [
             ("sync", &sync),
+            ("sync_async", &later),
             ("close", &close),
             ("EachBatch", &each),
             ("checkpoint", &checkpoint),
