@@ -123,7 +123,7 @@ const KINDS: &[(&str, &str, &[Put])] = &[
     ("vfat without a name of the file system in its boot sector", "", &[]),
 ];
 
-/// NILFS2, OCFS2 and VMFS were in the table and not recognised, 39 kinds were not in it.
+/// Of 89 kinds 43 were recognised. NILFS2, OCFS2 and VMFS were in the table, with a wrong magic or one of several places.
 #[test]
 fn of_the_kinds_that_blkid_is_tested_with_nearly_all_are_recognised() {
     let mut missed = Vec::new();
