@@ -77,7 +77,7 @@ enum Target<'a> {
     /// What standard output is too: after what was said there before.
     StandardOutput,
     /// A block device, held since it was judged.
-    Device { path: &'a Path, held: Device },
+    Device { path: &'a Path, held: Box<Device> },
     /// A pipe, another node, or a file that is open already: straight into it.
     Straight(&'a Path),
     /// A file, made whole beside its name and then given it.
@@ -133,7 +133,10 @@ impl Target<'_> {
             FormatError::Occupied { path, found } => Failure::OverForeign { path, found },
             source => Failure::Format { source },
         })?;
-        Ok(Target::Device { path, held })
+        Ok(Target::Device {
+            path,
+            held: Box::new(held),
+        })
     }
 
     fn write(&self, value: &[u8], output: &mut Output) -> Result<(), Failure> {

@@ -118,11 +118,11 @@ pub(super) fn apple_map(head: &[u8]) -> bool {
     head.starts_with(b"ER")
 }
 
-/// The words of the sector cancel out.
+/// The words of the sector cancel out, in either byte order.
 pub(super) fn sun_label(sector: &[u8]) -> bool {
     sector
         .chunks_exact(2)
-        .fold(0, |sum, word| sum ^ u16::from_be_bytes([word[0], word[1]]))
+        .fold(0, |sum, word| sum ^ u16::from_le_bytes([word[0], word[1]]))
         == 0
 }
 
