@@ -83,7 +83,9 @@ fn formats_that_fail_leave_the_others_store() {
             let threads = [(); 3].map(|()| scope.spawn(fails));
             start.wait();
             let made = format(&options(&path)).unwrap();
-            threads.map(|thread| thread.join().unwrap());
+            for thread in threads {
+                thread.join().unwrap();
+            }
             made
         });
         let store = Store::open(&path, StoreOptions::default()).unwrap();

@@ -290,6 +290,9 @@ fn a_cut_file_opens_if_nothing_that_lives_was_cut_off() {
     );
 }
 
+/// A call that needs its work to be durable.
+type Way<'a> = &'a dyn Fn(&Store) -> Result<(), Error>;
+
 /// `sync` and `close` answered Ok after the file had been cut, and the store did not open any more.
 #[test]
 fn a_file_that_is_cut_while_it_is_open_stops_writing() {
@@ -309,7 +312,7 @@ fn a_file_that_is_cut_while_it_is_open_stops_writing() {
                 .map(drop)
         };
         let checkpoint = |store: &Store| store.checkpoint();
-        let ways: [(&str, &dyn Fn(&Store) -> Result<(), Error>); 5] = [
+        let ways: [(&str, Way<'_>); 5] = [
             ("sync", &sync),
             ("sync_async", &later),
             ("close", &close),

@@ -32,7 +32,9 @@ fn bed() -> Bed {
     }];
     let bed = Bed::with(classes, |_| {});
     let store = bed.open();
-    (0..KEYS).for_each(|n| drop(store.put(&key(n), &value(n, LEN)).unwrap()));
+    for n in 0..KEYS {
+        store.put(&key(n), &value(n, LEN)).unwrap();
+    }
     store.close().unwrap();
     drop(store);
     // Now both incarnation blocks are there.
@@ -243,7 +245,9 @@ fn values_that_look_like_signatures_are_values() {
         block[..from.len()].copy_from_slice(from);
     }
     let store = bed.open();
-    (0..1100).for_each(|n| drop(store.put(&key(n), &value).unwrap()));
+    for n in 0..1100 {
+        store.put(&key(n), &value).unwrap();
+    }
     store.close().unwrap();
     drop(store);
     let store = bed.open();
