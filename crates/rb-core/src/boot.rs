@@ -10,12 +10,13 @@ use crate::error::{Error, OpenError};
 use crate::meta_io::MetaIo;
 use crate::placed::Placed;
 use crate::unwritable::FailedWrite;
+use crate::whose;
 
 /// What the superblock copies say.
 pub(crate) struct Superblocks {
     /// The newer valid copy.
     pub(crate) newest: Superblock,
-    /// Whether copy A, B needs to be rewritten: damaged, or older.
+    /// Whether copy A, B is to be written again; see [`whose::is_to_repair`].
     pub(crate) repair: [bool; 2],
 }
 
@@ -26,9 +27,9 @@ pub(crate) fn read_superblocks(
     io: &mut MetaIo,
     path: &Path,
     capacity: u64,
-    signature: Option<String>,
 ) -> Result<Superblocks, OpenError> {
-    choose_superblock(&read_copies(io, capacity), path, capacity, signature)
+    let copies = read_copies(io, capacity);
+    choose_superblock(io, &copies, path, capacity)
 }
 
 /// Reads both superblock copies.
@@ -47,13 +48,18 @@ pub(crate) fn read_copies(io: &mut MetaIo, capacity: u64) -> [Placed<Superblock>
     })
 }
 
-/// Takes the newer of two superblock copies.
+/// Takes the newer of two superblock copies. Whether the device is as large as it says is for
+/// [`check_size`].
 pub(crate) fn choose_superblock(
+    io: &mut MetaIo,
     copies: &[Placed<Superblock>; 2],
     path: &Path,
     capacity: u64,
-    signature: Option<String>,
 ) -> Result<Superblocks, OpenError> {
+    let mut signature = || {
+        let what = "looking for signatures";
+        whose::signatures(io, capacity).map_err(|source| OpenError::Io { what, source })
+    };
     let unreadable = copies.iter().find_map(|copy| copy.unreadable.clone());
     let [a, b] = [&copies[0], &copies[1]].map(|copy| copy.decoded.clone());
     let path = path.to_path_buf();
@@ -65,52 +71,50 @@ pub(crate) fn choose_superblock(
     }) {
         return Err(OpenError::Version { path, why });
     }
-    let found = match (a, b) {
-        (Ok(a), Ok(b)) if a == b => Superblocks {
-            newest: a,
-            repair: [false, false],
-        },
+    let newest = match (a, b) {
         // No crash leaves that: a format wipes both copies before it writes one.
         (Ok(a), Ok(b)) if a.identity.uuid != b.identity.uuid => {
             let stores = [a.identity.uuid, b.identity.uuid];
             return Err(OpenError::Mixed { path, stores });
         }
         // A differing pair is what a crash between the two writes leaves; B is written first.
-        (Ok(a), Ok(b)) if a.sequence > b.sequence => Superblocks {
-            newest: a,
-            repair: [false, true],
-        },
-        (_, Ok(b)) => Superblocks {
-            newest: b,
-            repair: [true, false],
-        },
-        (Ok(a), Err(_)) => Superblocks {
-            newest: a,
-            repair: [false, true],
-        },
+        (Ok(a), Ok(b)) if a.sequence > b.sequence => a,
+        (_, Ok(b)) => b,
+        (Ok(a), Err(_)) => a,
         (Err(_), Err(_)) if let Some(source) = unreadable => {
             let what = "reading the superblocks";
             return Err(OpenError::Io { what, source });
         }
         (Err(a), Err(b)) if was_never_written(&a) && was_never_written(&b) => {
+            let signature = signature()?;
             return Err(OpenError::NotAStore { path, signature });
         }
         (Err(a), Err(b)) => {
             return Err(OpenError::Superblock {
                 path,
                 copies: Box::new([a, b]),
+                signature: signature()?,
             });
         }
     };
-    let (needed, found_bytes) = (found.newest.device_bytes, capacity);
-    if needed > found_bytes {
-        return Err(OpenError::Truncated {
-            path,
-            needed,
-            found: found_bytes,
-        });
+    let repair = [0, 1].map(|copy| whose::is_to_repair(&copies[copy], &newest));
+    Ok(Superblocks { newest, repair })
+}
+
+/// Refuses a device that is smaller than the layout in its superblock.
+pub(crate) fn check_size(
+    path: &Path,
+    superblock: &Superblock,
+    capacity: u64,
+) -> Result<(), OpenError> {
+    if superblock.device_bytes <= capacity {
+        return Ok(());
     }
-    Ok(found)
+    Err(OpenError::Truncated {
+        path: path.to_path_buf(),
+        needed: superblock.device_bytes,
+        found: capacity,
+    })
 }
 
 /// Whether a place holds nothing of ours, or is not there at all.

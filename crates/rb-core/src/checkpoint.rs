@@ -80,7 +80,9 @@ impl Inner {
             return Ok(());
         }
         let mut aftermath = Vec::new();
-        let written = self.write_base(writer, pace, &mut checkpointer, &mut aftermath);
+        let written = self
+            .write_base(writer, pace, &mut checkpointer, &mut aftermath)
+            .and_then(|()| self.check_size());
         if let Err(error) = &written {
             self.poison.set(failed(error));
         }

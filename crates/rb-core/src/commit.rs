@@ -10,7 +10,8 @@
 //! missing (a crash before that flush ended) fails its proof and is a miss.
 //!
 //! Before anything is written, and before it is acknowledged, the incarnation blocks are read: a number or nonce that
-//! is not ours means that another host opened the device for writing, and then nothing more may be written (C8).
+//! is not ours means that another host opened the device for writing, and then nothing more may be written (C8). After
+//! the flush the size of the device is asked for too: a file that was cut meanwhile may have lost any of it.
 
 use std::sync::atomic::Ordering;
 
@@ -53,6 +54,8 @@ impl Inner {
     /// failed before.
     pub(crate) fn sync(&self, writer: &Writer) -> Result<(), Error> {
         self.make_durable(writer, writer.log.ticket())?;
+        // What was durable before may be cut off since.
+        self.check_size().inspect_err(|_| self.tell_poisoned())?;
         let quarantined = writer.quarantine.lock().waiting();
         if quarantined.is_some() {
             self.commit(writer)
@@ -106,7 +109,8 @@ impl Inner {
             .and_then(|failed| {
                 // Before anything is acknowledged: what another opening may not have found is not promised.
                 check_writer(&mut committer.io, &writer.incarnation).map(|()| failed)
-            });
+            })
+            .and_then(|failed| self.check_size().map(|()| failed));
         if let Err(error) = &written {
             // Before the next commit may begin, which would otherwise succeed behind a gap in the log.
             self.poison.set(why(error));

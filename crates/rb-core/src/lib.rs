@@ -41,6 +41,7 @@ mod checkpoint;
 mod clock;
 mod commit;
 mod crew;
+mod cut;
 mod discard;
 mod driver;
 mod duties;
@@ -87,6 +88,7 @@ mod unwritable;
 mod validate;
 mod value;
 mod walk;
+mod whose;
 
 pub use audit::{
     AuditOptions, AuditReport, AuditState, Finding, Progress, Severity, audit, audit_engine,
@@ -94,7 +96,7 @@ pub use audit::{
 pub use clock::{Clock, ManualClock, Random, SeededRandom, SystemClock, SystemRandom};
 pub use error::{Error, FormatError, OpenError};
 pub use events::{DropReason, Event, Events};
-pub use format_device::{format, format_engine, is_store};
+pub use format_device::{claim_device, format, format_engine, is_store};
 pub use get::Lookup;
 pub use inspect::{Inspected, Side, Target, inspect, inspect_engine, superblock_copies};
 pub use operation::Operation;
@@ -118,3 +120,4 @@ pub use simulator::{Change, HeldLock, Simulator, SwitchPoint};
 pub use stats::{DiscardStats, ScrubStats, StoreStats};
 pub use store::Store;
 pub use value::{Value, ValueBuf};
+pub use whose::Foreign;

@@ -10,9 +10,12 @@ use rb_format::{Geometry, Incarnation, LogEncoder, Superblock};
 use rb_index::Index;
 use rb_io::{Access, Arena, Device, Engine, EngineKind, Rejected};
 
-use crate::boot::{Superblocks, check_numbers, read_superblocks, repair_superblocks};
+use crate::boot::{
+    Superblocks, check_numbers, check_size, choose_superblock, read_copies, repair_superblocks,
+};
 use crate::checkpoint::Checkpointer;
 use crate::commit::{Aftermath, Committer};
+use crate::cut;
 use crate::discard::{self, Discards};
 use crate::error::{Error, OpenError};
 use crate::gate::Gate;
@@ -45,7 +48,8 @@ pub(crate) struct Source {
     pub(crate) path: PathBuf,
     pub(crate) engine: Arc<dyn Engine>,
     pub(crate) rejected: Vec<Rejected>,
-    pub(crate) signature: Option<String>,
+    /// The size of a file that was cut and has just been grown again.
+    pub(crate) cut_to: Option<u64>,
 }
 
 impl Source {
@@ -55,7 +59,7 @@ impl Source {
             path: PathBuf::from(engine.name()),
             engine,
             rejected: Vec::new(),
-            signature: None,
+            cut_to: None,
         }
     }
 }
@@ -66,17 +70,23 @@ pub(crate) fn open_path(
     access: Access,
     engine: EngineKind,
 ) -> Result<Source, OpenError> {
-    let device = Device::open(path, access)?;
-    let signature = device
-        .signature()?
-        .map(|s| format!("{} at byte {}", s.name, s.offset));
+    let mut device = Arc::new(Device::open(path, access)?);
+    let mut cut_to = None;
+    if access == Access::ReadWrite {
+        cut_to = cut::grow_again(path, &device)?;
+        if cut_to.is_some() {
+            // It was judged and grown while it was held. Whatever happens now, the opening judges it again.
+            drop(device);
+            device = Arc::new(Device::open(path, access)?);
+        }
+    }
     let opened = rb_io::open(device, engine)?;
     let path = path.to_path_buf();
     Ok(Source {
         path,
         engine: opened.engine,
         rejected: opened.rejected,
-        signature,
+        cut_to,
     })
 }
 
@@ -88,7 +98,7 @@ pub(crate) fn open(source: Source, options: StoreOptions) -> Result<Inner, OpenE
         path,
         engine,
         rejected,
-        signature,
+        cut_to,
     } = source;
     check_placement(engine.as_ref(), &options.placement)?;
     let meta_on = |engine: &dyn Engine, arena, depth| {
@@ -101,8 +111,14 @@ pub(crate) fn open(source: Source, options: StoreOptions) -> Result<Inner, OpenE
     };
     let meta = |arena, depth| meta_on(engine.as_ref(), arena, depth);
     let mut io = meta(BOOT_ARENA, options.queue_depth)?;
-    let mut found = read_superblocks(&mut io, &path, engine.capacity_bytes(), signature)?;
+    let capacity = engine.capacity_bytes();
+    let copies = read_copies(&mut io, capacity);
+    let mut found = choose_superblock(&mut io, &copies, &path, capacity)?;
     check_features(&path, &found.newest, options.read_only)?;
+    // By its size first: the end of a device that was cut is in the middle of the layout.
+    if !options.read_only || !cut::holds_metadata(&found.newest, capacity) {
+        check_size(&path, &found.newest, capacity)?;
+    }
     let geometry = Geometry::new(&found.newest);
     check_geometry(&path, &geometry, &options)?;
     let shards = options
@@ -110,6 +126,9 @@ pub(crate) fn open(source: Source, options: StoreOptions) -> Result<Inner, OpenE
         .unwrap_or_else(|| Index::default_shards(u64::from(geometry.slots())));
 
     let opening = Opening {
+        path: &path,
+        capacity,
+        copies: &copies,
         geometry: &geometry,
         shards,
         options: &options,
@@ -138,6 +157,7 @@ pub(crate) fn open(source: Source, options: StoreOptions) -> Result<Inner, OpenE
             (recovered, Some(writer), refused)
         }
     };
+    drop(copies);
     let superblock = found.newest.clone();
     let arena = buffers(engine.as_ref(), &options, &geometry)?;
     let mut arenas = vec![arena.clone()];
@@ -154,6 +174,7 @@ pub(crate) fn open(source: Source, options: StoreOptions) -> Result<Inner, OpenE
         newest,
         ..
     } = recovered;
+    report.cut_to = cut_to.or(report.cut_to);
     if options.events.is_some() {
         index.keep_evicted();
     }

@@ -15,6 +15,11 @@ pub(crate) struct Placed<T> {
 }
 
 impl<T> Placed<T> {
+    /// Its place and its block, if it could be read.
+    pub(crate) fn part(&self) -> Option<(u64, &[u8])> {
+        Some((self.offset, self.bytes.as_deref()?))
+    }
+
     /// `read` is none for a place beyond the device, which has `missing` instead.
     pub(crate) fn of(
         offset: u64,

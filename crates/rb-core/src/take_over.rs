@@ -1,26 +1,34 @@
 //! What an opening finds, and for writing, how it takes the store over: the steps of [`crate::incarnations`].
 
+use std::path::Path;
+
 use rb_format::{Geometry, Incarnation, LogPosition, Superblock};
 
 use crate::base_load::empty_index;
 use crate::boot::{Superblocks, check_numbers, write_superblock};
 use crate::chain::Copies;
 use crate::checkpoint::BasePlace;
+use crate::cut;
 use crate::error::OpenError;
 use crate::format_device::write_empty_base;
 use crate::headers::read_headers;
 use crate::incarnations::{Pair, agree, begin, later_epoch, newest_number, read_pair};
 use crate::meta_io::MetaIo;
 use crate::options::StoreOptions;
+use crate::placed::Placed;
 use crate::recover::{RecoverOptions, Recovered, RecoveryReport, forget_slots, no_base, recover};
 use crate::replay::log_went_on;
 use crate::unwritable::FailedWrite;
+use crate::whose::{self, Foreign};
 
 /// How often an opening for writing recovers because another host goes on writing or opens the store too.
 const ATTEMPTS: usize = 3;
 
 /// How a store is to be opened.
 pub(crate) struct Opening<'a> {
+    pub(crate) path: &'a Path,
+    pub(crate) capacity: u64,
+    pub(crate) copies: &'a [Placed<Superblock>; 2],
     pub(crate) geometry: &'a Geometry,
     pub(crate) shards: u32,
     pub(crate) options: &'a StoreOptions,
@@ -41,9 +49,10 @@ impl Opening<'_> {
         io: &mut MetaIo,
         found: &mut Superblocks,
     ) -> Result<Recovered, OpenError> {
-        let known = read_openings(io, found)?;
+        let known = read_openings(io, self.copies, found)?;
+        let foreign = self.foreign(io, &found.newest, &known)?;
         let mut recovered = self.recover(io, &found.newest)?;
-        recovered.report.clean = recovered.is_clean(newest_number(&known));
+        self.report(&mut recovered, &found.newest, &known, foreign)?;
         Ok(recovered)
     }
 
@@ -61,8 +70,11 @@ impl Opening<'_> {
         }
         let random = self.options.random.as_ref();
         for _ in 0..ATTEMPTS {
-            let known = read_openings(io, found)?; // 1
+            let known = read_openings(io, self.copies, found)?; // 1
+            let foreign = self.foreign(io, &found.newest, &known)?;
             let mut recovered = self.recover(io, &found.newest)?; // 2
+            self.report(&mut recovered, &found.newest, &known, foreign.clone())?;
+            whose::check(self.path, &recovered.report.foreign, self.options.force)?;
             if !agree(&known, &read(io, &found.newest)?) {
                 continue; // 3
             }
@@ -79,7 +91,6 @@ impl Opening<'_> {
                     OpenError::Io { what, source }
                 })?;
                 if !went_on {
-                    recovered.report.clean = recovered.is_clean(newest_number(&known));
                     return Ok(Taken {
                         recovered,
                         incarnation,
@@ -87,10 +98,53 @@ impl Opening<'_> {
                     });
                 }
                 recovered = self.recover(io, &found.newest)?; // 6
+                self.report(&mut recovered, &found.newest, &known, foreign.clone())?;
             }
             return Err(contended("its log has grown with each look at it"));
         }
         Err(contended("it was opened again during each look at it"))
+    }
+
+    /// What shows that the device was given to something else, without what only recovery shows.
+    fn foreign(
+        &self,
+        io: &mut MetaIo,
+        superblock: &Superblock,
+        known: &Pair,
+    ) -> Result<Vec<Foreign>, OpenError> {
+        whose::look(io, self.capacity, superblock, self.copies, known).map_err(|source| {
+            let what = "looking at the unused areas";
+            OpenError::Io { what, source }
+        })
+    }
+
+    /// Completes the report.
+    ///
+    /// # Errors
+    /// The device is too small for what was recovered.
+    fn report(
+        &self,
+        recovered: &mut Recovered,
+        superblock: &Superblock,
+        known: &Pair,
+        mut foreign: Vec<Foreign>,
+    ) -> Result<(), OpenError> {
+        let last = recovered.incarnation;
+        foreign.extend(whose::lost_incarnations(known, &superblock.identity, last));
+        cut::check_recovered(
+            self.path,
+            superblock,
+            self.geometry,
+            self.capacity,
+            recovered,
+        )?;
+        let clean = recovered.is_clean(newest_number(known));
+        let report = &mut recovered.report;
+        report.cut_to = (superblock.device_bytes > self.capacity).then_some(self.capacity);
+        report.foreign = foreign;
+        report.superblock_left = whose::left_alone(self.copies, superblock);
+        report.clean = clean;
+        Ok(())
     }
 
     fn recover(&self, io: &mut MetaIo, superblock: &Superblock) -> Result<Recovered, OpenError> {
@@ -108,7 +162,15 @@ impl Opening<'_> {
     /// the one that was written does not bring the former epoch back.
     fn start_empty(&self, io: &mut MetaIo, found: &mut Superblocks) -> Result<Taken, OpenError> {
         let failed = |what| move |source| OpenError::Io { what, source };
-        let known = read_openings(io, found)?;
+        let known = read_openings(io, self.copies, found)?;
+        let mut foreign = self.foreign(io, &found.newest, &known)?;
+        let last = whose::last_opening(io, &found.newest).map_err(no_base)?;
+        foreign.extend(whose::lost_incarnations(
+            &known,
+            &found.newest.identity,
+            last,
+        ));
+        whose::check(self.path, &foreign, self.options.force)?;
         check_numbers(&[
             ("superblock sequence", found.newest.sequence),
             ("epoch", found.newest.identity.epoch),
@@ -148,6 +210,7 @@ impl Opening<'_> {
         let report = RecoveryReport {
             started_empty: true,
             clean: true,
+            foreign,
             ..RecoveryReport::default()
         };
         let mut recovered = Recovered {
@@ -186,8 +249,12 @@ fn read(io: &mut MetaIo, superblock: &Superblock) -> Result<Pair, OpenError> {
 }
 
 /// Reads the incarnation blocks, and follows a start with an empty store that was cut short: then the superblock is the
-/// one that it was about to write.
-pub(crate) fn read_openings(io: &mut MetaIo, found: &mut Superblocks) -> Result<Pair, OpenError> {
+/// one that it was about to write, and those of the `copies` are to be repaired that it would have written over.
+pub(crate) fn read_openings(
+    io: &mut MetaIo,
+    copies: &[Placed<Superblock>; 2],
+    found: &mut Superblocks,
+) -> Result<Pair, OpenError> {
     let known = read(io, &found.newest)?;
     let Some(epoch) = later_epoch(&known, &found.newest.identity) else {
         return Ok(known);
@@ -195,7 +262,7 @@ pub(crate) fn read_openings(io: &mut MetaIo, found: &mut Superblocks) -> Result<
     let superblock = &mut found.newest;
     superblock.sequence += epoch - superblock.identity.epoch;
     superblock.identity.epoch = epoch;
-    found.repair = [true, true];
+    found.repair = [0, 1].map(|copy| whose::is_to_repair(&copies[copy], &found.newest));
     read(io, &found.newest)
 }
 
