@@ -213,6 +213,7 @@ pub(crate) fn audit_source(source: &Source, options: &AuditOptions) -> Result<Au
     foreign.extend(lost);
     audit.report.foreign = foreign;
     audit.lost(&recovered);
+    audit.bad_blocks(&recovered);
     audit.bases(&recovered, shards)?;
     if found.newest.device_bytes > capacity {
         audit.cut(&recovered, capacity);

@@ -11,7 +11,7 @@
 
 use std::time::{Duration, Instant};
 
-use rb_format::{Geometry, LogPosition, Superblock};
+use rb_format::{FORMAT_BLOCK, Geometry, LogPosition, Superblock};
 use rb_index::{Index, SlotId};
 
 use crate::base_load::{Unusable, empty_index, load_base};
@@ -49,6 +49,10 @@ pub struct RecoveryReport {
     pub copies_rewritten: u64,
     /// Blocks of it that the device could not write again.
     pub copies_unwritten: u64,
+    /// Blocks of the metadata that the device once did not take, in bytes from its start: as many as a base remembers.
+    pub bad_blocks: Vec<u64>,
+    /// Slots that are out of use because the device did not take their writes.
+    pub bad_slots: usize,
     /// Metadata was lost (C3): why. Then `scanned`, or the store starts empty.
     pub lost_metadata: Option<String>,
     /// What slot headers proved, when metadata was lost. A removed key may have returned.
@@ -109,6 +113,15 @@ pub(crate) struct Recovered {
 }
 
 impl Recovered {
+    /// Puts what is known of the medium into the report.
+    pub(crate) fn report_bad(&mut self) {
+        let blocks = self.bad_blocks.iter();
+        self.report.bad_blocks = blocks.map(|block| block * FORMAT_BLOCK as u64).collect();
+        self.report.bad_blocks.sort_unstable();
+        self.report.bad_blocks.dedup();
+        self.report.bad_slots = self.bad_slots.len();
+    }
+
     /// Whether the newest of the openings that incarnation blocks name closed the log, or there never
     /// was one.
     pub(crate) fn is_clean(&self, newest_opening: Option<u32>) -> bool {

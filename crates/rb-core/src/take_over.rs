@@ -138,6 +138,7 @@ impl Opening<'_> {
             self.capacity,
             recovered,
         )?;
+        recovered.report_bad();
         let clean = recovered.is_clean(newest_number(known));
         let report = &mut recovered.report;
         report.cut_to = (superblock.device_bytes > self.capacity).then_some(self.capacity);
@@ -233,6 +234,7 @@ impl Opening<'_> {
             header_copies: Vec::new(),
         };
         forget_slots(&mut recovered, bad_slots);
+        recovered.report_bad();
         Ok(Taken {
             recovered,
             incarnation,

@@ -61,7 +61,7 @@ fn metadata(sim: &Sim) -> Vec<u64> {
 fn each_bad_block_of_the_metadata_costs_nothing() {
     let image = used().device.live_image();
     let blocks = metadata(&Sim::on(MemDevice::from_image(&image)));
-    let mut reported = 0;
+    let (mut reported, mut remembers) = (0, 0);
     let ways = [
         &[OpKind::Read][..],
         &[OpKind::Write],
@@ -102,8 +102,12 @@ fn each_bad_block_of_the_metadata_costs_nothing() {
                 work().unwrap_or_else(|why| panic!("{context}, session {session}: {why}"));
                 later = Some(seed);
                 let recovery = store.recovery();
+                let remembered = &recovery.bad_blocks;
                 let seen = recovery.copies_unwritten + store.stats().metadata_write_errors;
                 reported += usize::from(seen > 0 && session == 0);
+                if session > 0 && remembered.contains(&block) {
+                    remembers += 1;
+                }
                 // Closed and crashed in turn.
                 if session % 2 == 0 {
                     store
@@ -117,5 +121,5 @@ fn each_bad_block_of_the_metadata_costs_nothing() {
         "{} blocks, {reported} reported in the first session",
         blocks.len()
     );
-    assert!(reported > 0);
+    assert!(reported > 0 && remembers > 0, "{remembers} remembered");
 }

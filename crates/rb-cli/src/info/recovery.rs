@@ -13,6 +13,8 @@ pub(super) struct Recovery {
     base_sequence: Option<u64>,
     base_damage: Vec<String>,
     one_copy: Vec<String>,
+    bad_metadata_offsets: Vec<u64>,
+    bad_slots: usize,
     foreign: Vec<String>,
     log_blocks: u64,
     log_records: u64,
@@ -52,6 +54,8 @@ impl Recovery {
             base_sequence: report.base_sequence,
             base_damage: report.base_damage.clone(),
             one_copy: report.one_copy.clone(),
+            bad_metadata_offsets: report.bad_blocks.clone(),
+            bad_slots: report.bad_slots,
             foreign: report.foreign.iter().map(ToString::to_string).collect(),
             log_blocks: report.log_blocks,
             log_records: report.log_records,
@@ -92,6 +96,18 @@ impl Recovery {
         }
         for damage in &self.one_copy {
             field("", format!("damaged at no cost: {damage}"))?;
+        }
+        if !self.bad_metadata_offsets.is_empty() || self.bad_slots > 0 {
+            let offsets = self.bad_metadata_offsets.iter().map(ToString::to_string);
+            let at = match self.bad_metadata_offsets.len() {
+                0 => String::new(),
+                _ => format!(", at bytes {}", offsets.collect::<Vec<_>>().join(", ")),
+            };
+            let (blocks, slots) = (self.bad_metadata_offsets.len(), self.bad_slots);
+            field(
+                "bad places",
+                format!("{slots} slots and {blocks} blocks of the metadata{at}"),
+            )?;
         }
         for foreign in &self.foreign {
             field("FOREIGN", format!("the device carries {foreign}"))?;

@@ -190,6 +190,22 @@ impl Audit<'_> {
         }
     }
 
+    /// Blocks that the device once did not take, as a base remembers.
+    pub(super) fn bad_blocks(&mut self, recovered: &Recovered) {
+        for block in &recovered.bad_blocks {
+            self.report.add(
+                Severity::Remark,
+                Words {
+                    structure: "metadata block".into(),
+                    offset: block * FORMAT_BLOCK as u64,
+                    wrong: "the device has failed a write of it".into(),
+                    meaning: "another copy or place serves; a drive that has more and more of them is failing",
+                    lost: nothing("it has another copy, or went elsewhere"),
+                },
+            );
+        }
+    }
+
     /// What the part of the layout costs that the device does not have.
     pub(super) fn cut(&mut self, recovered: &Recovered, capacity: u64) {
         let cut = cut::cost(&recovered.index, self.geometry, capacity);
