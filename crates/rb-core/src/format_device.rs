@@ -204,7 +204,7 @@ fn occupied(device: &Device) -> Result<Occupied, FormatError> {
 /// as long as the answer is.
 ///
 /// # Errors
-/// As [`format`]: it is in use, carries something, or consent was not given.
+/// As [`format()`]: it is in use, carries something, or consent was not given.
 pub fn claim_device(path: &Path, consent: bool, force: bool) -> Result<Device, FormatError> {
     let device = Device::open(path, Access::ReadWrite)?;
     let path = path.to_path_buf();

@@ -280,6 +280,15 @@ impl Device {
         if self.capacity_bytes > 0 {
             return Ok(());
         }
+        // The kernel gives a namespace no capacity whose metadata it cannot handle.
+        if self.kind == DeviceKind::Block {
+            return Err(OpenError::Unfit {
+                path: self.path.clone(),
+                reason: "the kernel gives it 0 bytes, as it does to an NVMe namespace with metadata in each block that it \
+                         does not know; a format without metadata is needed (nvme format)"
+                    .into(),
+            });
+        }
         let found = self.file.metadata();
         Err(OpenError::TooSmall {
             path: self.path.clone(),

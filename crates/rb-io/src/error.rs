@@ -49,6 +49,14 @@ pub enum OpenError {
         /// What is there.
         found: &'static str,
     },
+    /// A kind of device that no store can be on.
+    #[error("{} cannot hold a store: {reason}", path.display())]
+    Unfit {
+        /// The node.
+        path: PathBuf,
+        /// What it is, and what the system calls it.
+        reason: String,
+    },
     /// Too small to hold a single block.
     #[error("{} has {bytes} bytes, less than one block of {block_bytes}", path.display())]
     TooSmall {

@@ -36,6 +36,12 @@ enum What {
         direction: Fails,
         at: u64,
     },
+    /// A drive of a kind that no store can be on: opening and formatting it say so in these words.
+    Unfit {
+        engine: EngineKind,
+        device: String,
+        words: String,
+    },
     /// A drive that is pulled out.
     Removal { engine: EngineKind, device: String },
     /// Under dm-flakey.
@@ -147,6 +153,11 @@ fn run(what: What, name: &str, cell: &mut Cell) -> Result<Option<bool>, String> 
             };
             device::bad_block(cell, &target(engine, &device)?, direction, at);
         }
+        What::Unfit {
+            engine,
+            device,
+            words,
+        } => device::unfit(cell, &target(engine, &device)?, &words),
         What::Removal { engine, device } => device::removal(cell, &target(engine, &device)?),
         What::Flakey { engine, device } => device::flakey(cell, &target(engine, &device)?),
         What::Fdp { engine, device } => device::fdp(cell, &target(engine, &device)?),

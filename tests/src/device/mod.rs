@@ -19,6 +19,7 @@ mod speed;
 mod stores;
 mod suite;
 mod target;
+mod unfit;
 mod users;
 
 pub use bad_block::{Direction, bad_block};
@@ -33,6 +34,7 @@ pub use removal::removal;
 pub use speed::speed;
 pub use suite::suite;
 pub use target::Target;
+pub use unfit::unfit;
 pub use users::users;
 
 use std::io::Write;

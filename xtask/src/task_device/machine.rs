@@ -174,6 +174,17 @@ fn add_drive(qemu: &mut std::process::Command, drive: &Drive, path: &Path) -> Re
         qemu.arg("-device").arg(format!(
             "nvme-ns,bus=c{serial},drive=b{serial},fdp.ruhs=0-7,{sizes}"
         ));
+    } else if let Some(kind) = match drive.kind {
+        Kind::Zoned => Some("zoned=on,zoned.zone_size=16M"),
+        Kind::Metadata => Some("ms=16"),
+        Kind::Protected => Some("ms=8,pi=1"),
+        _ => None,
+    } {
+        qemu.arg("-device")
+            .arg(format!("nvme,id=c{serial},serial={serial},mdts={mdts}"));
+        qemu.arg("-device").arg(format!(
+            "nvme-ns,bus=c{serial},drive=b{serial},{kind},{sizes}"
+        ));
     } else {
         qemu.arg("-device").arg(format!(
             "nvme,serial={serial},drive=b{serial},mdts={mdts},{sizes}"

@@ -38,6 +38,11 @@ pub(super) enum Kind {
     /// Reads, or writes, of [`BAD_BYTE`] fail.
     BadRead,
     BadWrite,
+    /// With zones.
+    Zoned,
+    /// With metadata in each block, or protection information in it.
+    Metadata,
+    Protected,
     /// Reads are held to [`SLOW_BYTES`].
     Slow,
 }
@@ -258,6 +263,41 @@ fn faults_of(release: Release, name: &'static str) -> Machine {
                 &command,
                 quick,
             ));
+        }
+    }
+    for (serial, device, kind, by_kernel, by_drive) in [
+        (
+            "ZN",
+            "nvme zoned",
+            Kind::Zoned,
+            "it is a zoned device",
+            "zone",
+        ),
+        (
+            "MD",
+            "nvme metadata",
+            Kind::Metadata,
+            "0 bytes",
+            "metadata with each block",
+        ),
+        (
+            "PI",
+            "nvme protected",
+            Kind::Protected,
+            "",
+            "metadata with each block",
+        ),
+    ] {
+        drives.push(Drive {
+            kind,
+            ..drive(serial, 4096, 7)
+        });
+        for (engine, words) in [(BLOCK[1], by_kernel), (PASSTHROUGH, by_drive)] {
+            // The kernel makes and checks protection information by itself, so a store can be on such a block device.
+            if !words.is_empty() {
+                let command = format!("unfit {engine} {} '{words}'", node(engine, serial));
+                cells.push(cell(device, engine, &command, newest));
+            }
         }
     }
     for (serial, engine) in REMOVED {

@@ -122,6 +122,14 @@ impl QueueDirectory {
         Some(text.trim().to_owned())
     }
 
+    /// Why no store can be there, if none can.
+    pub(super) fn unfit(&self) -> Option<String> {
+        let model = self.text("zoned").filter(|model| model != "none")?;
+        Some(format!(
+            "it is a zoned device (queue/zoned: {model}), whose zones are written from their start on, and a store writes anywhere"
+        ))
+    }
+
     /// `chunk_sectors`: transfers that cross a multiple are split by the drive, slowly.
     fn chunk_boundary(&self, block: u32) -> Option<Limit<u64>> {
         let bytes = self.number("chunk_sectors")?.saturating_mul(512);

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use rustix::fs::{FlockOperation, OFlags};
 
+use super::discover::QueueDirectory;
 use super::{Access, Device, DeviceKind, discover, holders, passthrough, siblings};
 use crate::arena::Arena;
 use crate::engine::Feature;
@@ -37,6 +38,12 @@ pub(super) fn open(path: &Path, access: Access) -> Result<Device, OpenError> {
         // The path was exchanged between the two calls.
         let source = io::Error::from_raw_os_error(libc::ESTALE);
         return Err(failed(path, "open", source));
+    }
+    if kind == DeviceKind::Block
+        && let Some(reason) = QueueDirectory::of(opened.rdev()).unfit()
+    {
+        let path = path.into();
+        return Err(OpenError::Unfit { path, reason });
     }
     if kind == DeviceKind::File && access != Access::ReadOnly {
         lock(path, &file, access)?;
