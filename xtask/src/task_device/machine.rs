@@ -176,7 +176,7 @@ fn add_drive(qemu: &mut std::process::Command, drive: &Drive, path: &Path) -> Re
         ));
     } else if let Some(kind) = match drive.kind {
         Kind::Zoned => Some("zoned=on,zoned.zone_size=16M"),
-        Kind::Metadata => Some("ms=16"),
+        Kind::Metadata => Some("ms=16,mset=1"),
         Kind::Protected => Some("ms=8,pi=1"),
         _ => None,
     } {

@@ -40,7 +40,7 @@ pub(super) enum Kind {
     BadWrite,
     /// With zones.
     Zoned,
-    /// With metadata in each block, or protection information in it.
+    /// With metadata behind each block, in the same transfer, or protection information in metadata of its own.
     Metadata,
     Protected,
     /// Reads are held to [`SLOW_BYTES`].
