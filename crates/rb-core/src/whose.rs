@@ -244,6 +244,12 @@ pub(crate) fn zero(io: &mut MetaIo, area: Range<u64>) -> Result<(), Error> {
     Ok(())
 }
 
+/// Whether all bytes are zero; block by block without a branch in between, which is as fast as memory.
+fn is_zero(bytes: &[u8]) -> bool {
+    let zero = |block: &[u8]| block.iter().fold(0, |all, byte| all | byte) == 0;
+    bytes.chunks(FORMAT_BLOCK).all(zero)
+}
+
 /// The device as far as it may be looked at; the rest of it reads as zeros.
 #[derive(Default)]
 struct View {
@@ -257,16 +263,24 @@ impl View {
 
     /// Adds what is not zero of an area, and answers its first byte. A block that cannot be read says nothing.
     fn add_area(&mut self, io: &mut MetaIo, area: Range<u64>) -> Result<Option<u64>, Error> {
+        let starts = area.clone().step_by(PIECE);
+        let pieces: Vec<_> = starts
+            .map(|at| (at, PIECE.min((area.end - at) as usize)))
+            .collect();
         let mut first = None;
-        let mut at = area.start;
-        while at < area.end {
-            let len = PIECE.min((area.end - at) as usize);
-            let bytes = read(io, at, len)?;
+        for (&(at, len), answer) in pieces.iter().zip(io.read_many(&pieces)?) {
+            // Every opening does this, and finds zeros.
+            if matches!(&answer, Ok(bytes) if is_zero(&bytes[..len])) {
+                continue;
+            }
+            let bytes = match answer {
+                Ok(bytes) => bytes[..len].to_vec(),
+                Err(_) => read(io, at, len)?,
+            };
             if let Some(position) = bytes.iter().position(|byte| *byte != 0) {
                 first = first.or(Some(at + position as u64));
                 self.parts.push((at, bytes));
             }
-            at += len as u64;
         }
         Ok(first)
     }
