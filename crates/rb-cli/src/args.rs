@@ -160,8 +160,9 @@ pub struct FsckArgs {
     #[arg(long, requires = "repair")]
     pub yes: bool,
     /// Look at the store though another process has it open for writing. It changes meanwhile, so
-    /// findings may be false.
-    #[arg(long, conflicts_with = "repair")]
+    /// findings may be false. With --repair something else: write over what shows the device to be somebody
+    /// else's, a superblock copy that is as no crash leaves it included.
+    #[arg(long)]
     pub force: bool,
 }
 
@@ -231,6 +232,11 @@ pub struct PutArgs {
     /// keys that had been removed may be back.
     #[arg(long)]
     pub accept_lost_metadata: bool,
+    /// Write to the store although the device shows to be somebody else's: a partition table, a file system or
+    /// bytes of unknown origin where the store leaves nothing. What is there stays as far as the store does
+    /// not write to its place.
+    #[arg(long)]
+    pub force: bool,
     /// Where the device puts it.
     #[command(flatten)]
     pub placement: PlacementArgs,
@@ -273,6 +279,12 @@ pub struct GetArgs {
     /// replaced, with mode 0600, only when the whole value is written.
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
+    /// Agree that the value is written over what is on a block device given with -o.
+    #[arg(long, requires = "output")]
+    pub yes: bool,
+    /// Write even over a file system, a partition table or another foreign signature.
+    #[arg(long, requires = "output")]
+    pub force: bool,
 }
 
 /// Arguments of `rb rm`.
@@ -287,6 +299,11 @@ pub struct RmArgs {
     /// keys that had been removed may be back.
     #[arg(long)]
     pub accept_lost_metadata: bool,
+    /// Write to the store although the device shows to be somebody else's: a partition table, a file system or
+    /// bytes of unknown origin where the store leaves nothing. What is there stays as far as the store does
+    /// not write to its place.
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// Arguments of `rb ls`.

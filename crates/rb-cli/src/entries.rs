@@ -1,12 +1,12 @@
 //! `rb ls` and `rb rm`: the keys of a store.
 
-use rb_core::EngineKind;
+use rb_core::{EngineKind, StoreOptions};
 use serde::Serialize;
 
 use crate::args::{LsArgs, RmArgs};
 use crate::failure::Failure;
 use crate::key::{parse_key, parse_key_to_change, show_key};
-use crate::open::{close, look_before_writing, open_reading, open_writing};
+use crate::open::{Agreed, close, look_before_writing, open, open_reading, writing};
 use crate::output::Output;
 use crate::run::Outcome;
 
@@ -86,8 +86,16 @@ pub(crate) fn remove(
         .iter()
         .map(|key| parse_key_to_change(key))
         .collect::<Result<Vec<_>, _>>()?;
-    look_before_writing(&args.path, engine, args.accept_lost_metadata, output)?;
-    let store = open_writing(&args.path, engine, output)?;
+    let agreed = Agreed {
+        accept_lost_metadata: args.accept_lost_metadata,
+        force: args.force,
+    };
+    look_before_writing(&args.path, engine, agreed, output)?;
+    let options = StoreOptions {
+        force: args.force,
+        ..writing(engine)
+    };
+    let store = open(&args.path, options, output)?;
     let borrowed: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
     let mut removed = 0;
     let mut failure = None;

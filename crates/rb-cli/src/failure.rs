@@ -4,7 +4,7 @@ use std::error::Error as StdError;
 use std::io;
 use std::path::PathBuf;
 
-use rb_core::{FormatError, OpenError};
+use rb_core::{Foreign, FormatError, OpenError};
 
 use crate::key::{KeyError, show_key};
 use crate::size::SizeError;
@@ -55,6 +55,17 @@ pub enum Failure {
         #[source]
         source: OpenError,
     },
+    /// The device shows to be somebody else's.
+    #[error(
+        "{path} carries {}; writing to the store may destroy what that belongs to: say --force (of put, rm, or fsck --repair, which writes over it) if the device is the store's",
+        list(found)
+    )]
+    Foreign {
+        /// The device or file.
+        path: PathBuf,
+        /// What was found, and where.
+        found: Vec<Foreign>,
+    },
     /// A store that is to be audited moves.
     #[error(
         "{path} is in use, and an audit of what moves finds damage that is not there: stop the writer, or say --force to look all the same"
@@ -87,6 +98,26 @@ pub enum Failure {
     OverStore {
         /// Where the value was to go.
         output: PathBuf,
+    },
+    /// A value would be written over a device, and nobody agreed to that.
+    #[error(
+        "{path} is a device ({found}), and the value would be written over what is on it: say --yes if that is meant"
+    )]
+    OverDevice {
+        /// The device.
+        path: PathBuf,
+        /// What is there.
+        found: &'static str,
+    },
+    /// A value would be written over something that is somebody's.
+    #[error(
+        "{path} carries {found}; the value would be written over it: say --yes --force if that is meant"
+    )]
+    OverForeign {
+        /// The device.
+        path: PathBuf,
+        /// What is there.
+        found: String,
     },
     /// Some gets or puts of a replay failed, so that its numbers are not those of the trace.
     #[error("{gets} gets and {puts} puts failed; the first: {first}")]
@@ -191,6 +222,11 @@ impl Failure {
         }
         text.split_whitespace().collect::<Vec<_>>().join(" ")
     }
+}
+
+fn list(found: &[Foreign]) -> String {
+    let words: Vec<_> = found.iter().map(ToString::to_string).collect();
+    words.join(", ")
 }
 
 impl From<SizeError> for Failure {

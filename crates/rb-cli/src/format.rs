@@ -2,10 +2,7 @@
 
 use std::path::Path;
 
-use rb_core::{
-    ClassRequest, FormatError, FormatOptions, Geometry, OpenError, Share, Store, StoreOptions,
-    Superblock,
-};
+use rb_core::{ClassRequest, FormatError, FormatOptions, Geometry, Share, Superblock};
 use serde::Serialize;
 
 use crate::args::FormatArgs;
@@ -51,45 +48,11 @@ pub(crate) fn format(args: &FormatArgs, output: &mut Output) -> Result<Outcome, 
 
 /// Formats, with errors that speak of this program's options.
 pub(crate) fn make(options: &FormatOptions) -> Result<Superblock, Failure> {
-    if let (false, Some(found)) = (options.force, unreadable_store(&options.path)) {
-        let path = options.path.clone();
-        return Err(Failure::Occupied { path, found });
-    }
     rb_core::format(options).map_err(|error| match error {
-        FormatError::Consent { path } => {
-            let found = if rb_core::is_store(&path) {
-                "it holds a store"
-            } else {
-                "unknown data"
-            };
-            Failure::Consent { path, found }
-        }
+        FormatError::Consent { path, found } => Failure::Consent { path, found },
         FormatError::Occupied { path, found } => Failure::Occupied { path, found },
         source => Failure::Format { source },
     })
-}
-
-/// A store that is there though this program cannot open it: of a newer version, or with both its
-/// superblocks damaged. It may be of worth to someone, so it is named and not called unknown data.
-fn unreadable_store(path: &Path) -> Option<String> {
-    if rb_core::is_store(path) {
-        return None;
-    }
-    let options = StoreOptions {
-        read_only: true,
-        ..StoreOptions::default()
-    };
-    match Store::open(path, options) {
-        Err(OpenError::Version { why, .. }) => Some(format!("a raw-block store: {why}")),
-        Err(OpenError::Mixed { stores: [a, b], .. }) => {
-            Some(format!("parts of two raw-block stores, {a} and {b}"))
-        }
-        Err(OpenError::Superblock { copies, .. }) => Some(format!(
-            "a raw-block store without a usable superblock (copy A: {}; copy B: {})",
-            copies[0], copies[1]
-        )),
-        _ => None,
-    }
 }
 
 fn options(args: &FormatArgs) -> Result<FormatOptions, Failure> {

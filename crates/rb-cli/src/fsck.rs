@@ -9,6 +9,7 @@ use rb_core::{AuditOptions, AuditReport, AuditState, EngineKind, OpenError, Repa
 
 use crate::args::FsckArgs;
 use crate::failure::Failure;
+use crate::open::refused;
 use crate::output::Output;
 use crate::progress::told;
 use crate::run::Outcome;
@@ -50,7 +51,8 @@ fn options(args: &FsckArgs, engine: EngineKind, quiet: bool) -> AuditOptions {
     AuditOptions {
         engine,
         deep: args.deep,
-        in_use: args.force,
+        in_use: args.force && !args.repair,
+        force: args.force && args.repair,
         progress,
         ..AuditOptions::default()
     }
@@ -116,6 +118,6 @@ fn failed(path: &Path, source: OpenError) -> Failure {
             path,
             source: OpenError::Device(why),
         },
-        source => Failure::Open { path, source },
+        source => refused(&path, source),
     }
 }

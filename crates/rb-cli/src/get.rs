@@ -5,7 +5,8 @@ use std::io::{self, Write};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use rb_core::{EngineKind, Value};
+use rb_core::{EngineKind, FormatError, Value};
+use rb_io::Device;
 use serde::Serialize;
 
 use crate::args::GetArgs;
@@ -42,7 +43,7 @@ pub(crate) fn get(
     }
     let key = parse_key(&args.key)?;
     let target = match &args.output {
-        Some(path) => Some(Target::find(path, &args.path)?),
+        Some(path) => Some(Target::find(path, args)?),
         None => None,
     };
     let store = open_reading(&args.path, engine, output)?;
@@ -75,7 +76,9 @@ pub(crate) fn get(
 enum Target<'a> {
     /// What standard output is too: after what was said there before.
     StandardOutput,
-    /// A device, a pipe, or a file that is open already: straight into it.
+    /// A block device, held since it was judged.
+    Device { path: &'a Path, held: Box<Device> },
+    /// A pipe, another node, or a file that is open already: straight into it.
     Straight(&'a Path),
     /// A file, made whole beside its name and then given it.
     File {
@@ -86,7 +89,8 @@ enum Target<'a> {
 }
 
 impl Target<'_> {
-    fn find<'a>(path: &'a Path, store: &Path) -> Result<Target<'a>, Failure> {
+    fn find<'a>(path: &'a Path, args: &GetArgs) -> Result<Target<'a>, Failure> {
+        let store = &args.path;
         let found = std::fs::metadata(path).ok();
         let is = |other: &str| match (&found, std::fs::metadata(other)) {
             (Some(found), Ok(other)) => same(found, &other),
@@ -110,6 +114,10 @@ impl Target<'_> {
         let is_open = path
             .to_str()
             .is_some_and(|path| OPEN_FILES.iter().any(|name| path.starts_with(name)));
+        let is_block = |found: &Metadata| found.file_type().is_block_device();
+        if !is_open && found.as_ref().is_some_and(is_block) {
+            return Target::device(path, args);
+        }
         if is_open || found.is_some_and(|found| !found.is_file()) {
             return Ok(Target::Straight(path));
         }
@@ -117,10 +125,25 @@ impl Target<'_> {
         Ok(Target::File { given: path, real })
     }
 
+    /// A block device is asked for as a format does: held first, then judged.
+    fn device<'a>(path: &'a Path, args: &GetArgs) -> Result<Target<'a>, Failure> {
+        let held = rb_core::claim_device(path, args.yes, args.force && args.yes);
+        let held = held.map_err(|why| match why {
+            FormatError::Consent { path, found } => Failure::OverDevice { path, found },
+            FormatError::Occupied { path, found } => Failure::OverForeign { path, found },
+            source => Failure::Format { source },
+        })?;
+        Ok(Target::Device {
+            path,
+            held: Box::new(held),
+        })
+    }
+
     fn write(&self, value: &[u8], output: &mut Output) -> Result<(), Failure> {
         let (path, written) = match self {
             Target::StandardOutput => return output.bytes(value),
             Target::Straight(path) => (path, write_straight(path, value)),
+            Target::Device { path, held } => (path, write_device(path, held, value)),
             Target::File { given, real } => (given, write_whole(real, value)),
         };
         written.map_err(|source| Failure::File {
@@ -148,6 +171,24 @@ fn write_straight(path: &Path, value: &[u8]) -> io::Result<()> {
     let append = std::fs::metadata(path).is_ok_and(|meta| meta.is_file());
     let mut file = File::options().write(true).append(append).open(path)?;
     file.write_all(value)
+}
+
+/// `held` keeps others away, but only this writes any number of bytes.
+fn write_device(path: &Path, held: &Device, value: &[u8]) -> io::Result<()> {
+    if value.len() as u64 > held.capacity_bytes() {
+        let why = format!(
+            "the value has {} bytes, the device {}",
+            value.len(),
+            held.capacity_bytes()
+        );
+        return Err(io::Error::other(why));
+    }
+    let mut file = File::options().write(true).open(path)?;
+    if file.metadata()?.rdev() != held.device_number()? {
+        return Err(io::Error::other("the node was exchanged"));
+    }
+    file.write_all(value)?;
+    file.sync_data()
 }
 
 /// The name gets the whole value or stays what it was, whatever happens. Values are people's

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use rb_core::{EngineKind, Store, StoreOptions, Superblock};
+use rb_core::{EngineKind, OpenError, Store, StoreOptions, Superblock};
 
 use crate::failure::Failure;
 use crate::output::Output;
@@ -11,10 +11,18 @@ use crate::warnings;
 /// Opens a store and says nothing about what its recovery found. One whose writer was killed just
 /// now is waited for below us: the kernel lets go of its lock a moment later.
 pub(crate) fn open_quietly(path: &Path, options: StoreOptions) -> Result<Store, Failure> {
-    Store::open(path, options).map_err(|source| Failure::Open {
-        path: path.to_path_buf(),
-        source,
-    })
+    Store::open(path, options).map_err(|source| refused(path, source))
+}
+
+/// An opening that failed, in words that speak of this program's options.
+pub(crate) fn refused(path: &Path, source: OpenError) -> Failure {
+    match source {
+        OpenError::Foreign { path, found } => Failure::Foreign { path, found },
+        source => Failure::Open {
+            path: path.to_path_buf(),
+            source,
+        },
+    }
 }
 
 /// Opens a store, and warns of what its recovery found.
@@ -43,15 +51,6 @@ pub(crate) fn writing(engine: EngineKind) -> StoreOptions {
     }
 }
 
-/// Opens a store for reading and writing.
-pub(crate) fn open_writing(
-    path: &Path,
-    engine: EngineKind,
-    output: &mut Output,
-) -> Result<Store, Failure> {
-    open(path, writing(engine), output)
-}
-
 /// Opens a store without ever writing to it. It may be in use by another process.
 pub(crate) fn open_reading(
     path: &Path,
@@ -66,6 +65,13 @@ pub(crate) fn open_reading(
     open(path, options, output)
 }
 
+/// What the user agreed to.
+#[derive(Clone, Copy)]
+pub(crate) struct Agreed {
+    pub(crate) accept_lost_metadata: bool,
+    pub(crate) force: bool,
+}
+
 /// Looks at a store that is to be written to, without writing to it, and answers what it is.
 ///
 /// Opening for writing makes a loss of metadata final: what the slots' headers prove is written down
@@ -73,15 +79,25 @@ pub(crate) fn open_reading(
 pub(crate) fn look_before_writing(
     path: &Path,
     engine: EngineKind,
-    accept_lost_metadata: bool,
+    agreed: Agreed,
     output: &mut Output,
 ) -> Result<Superblock, Failure> {
-    let store = open_reading(path, engine, output)?;
+    let options = StoreOptions {
+        read_only: true,
+        ..writing(engine)
+    };
+    let store = open_quietly(path, options)?;
+    let found = &store.recovery().foreign;
+    if !found.is_empty() && !agreed.force {
+        let (path, found) = (path.to_path_buf(), found.clone());
+        return Err(Failure::Foreign { path, found });
+    }
+    warn(&store, output);
     let lost = store.recovery().lost_metadata.clone();
     let superblock = store.superblock().clone();
     close(&store)?;
     match lost {
-        Some(why) if !accept_lost_metadata => Err(Failure::LostMetadata {
+        Some(why) if !agreed.accept_lost_metadata => Err(Failure::LostMetadata {
             path: path.to_path_buf(),
             why,
         }),

@@ -16,7 +16,7 @@ use serde::Serialize;
 use crate::args::PutArgs;
 use crate::failure::Failure;
 use crate::key::{parse_key_to_change, show_key};
-use crate::open::{close, look_before_writing, open, writing};
+use crate::open::{Agreed, close, look_before_writing, open, writing};
 use crate::output::Output;
 use crate::run::Outcome;
 
@@ -35,13 +35,18 @@ pub(crate) fn put(
 ) -> Result<Outcome, Failure> {
     let key = parse_key_to_change(&args.key)?;
     let input = Input::open(&args.file)?;
-    let superblock = look_before_writing(&args.path, engine, args.accept_lost_metadata, output)?;
+    let agreed = Agreed {
+        accept_lost_metadata: args.accept_lost_metadata,
+        force: args.force,
+    };
+    let superblock = look_before_writing(&args.path, engine, agreed, output)?;
     let refused = |source| failed(&key, source);
     check(&key, args.metadata.as_bytes(), &superblock).map_err(refused)?;
     let value = input.read(&key, Geometry::new(&superblock).largest_value())?;
 
     let options = StoreOptions {
         placement: args.placement.placement(),
+        force: args.force,
         ..writing(engine)
     };
     let store = open(&args.path, options, output)?;

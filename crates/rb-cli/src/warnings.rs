@@ -17,6 +17,21 @@ pub(crate) fn of(report: &RecoveryReport) -> Vec<String> {
     for damage in &report.base_damage {
         found.push(format!("a checkpoint base is damaged: {damage}"));
     }
+    if let Some(bytes) = report.cut_to {
+        found.push(format!(
+            "the device had been cut to {bytes} bytes; no entry was in the part that is gone, and opening a file for writing grows it again"
+        ));
+    }
+    for foreign in &report.foreign {
+        found.push(format!(
+            "the device carries {foreign}, which is not the store's"
+        ));
+    }
+    for copy in &report.superblock_left {
+        found.push(format!(
+            "the superblock copy {copy}; no crash leaves that, so it is left alone (`rb fsck --repair --force` writes it anew)"
+        ));
+    }
     if report.superblock_repaired {
         found.push("a damaged or older copy of the superblock was written anew".to_owned());
     }
@@ -38,8 +53,15 @@ mod tests {
         report.lost_metadata = Some("both bases".to_owned());
         report.base_damage = vec!["base A: rot".to_owned(), "base B: rot".to_owned()];
         report.superblock_repaired = true;
+        report.cut_to = Some(4096);
+        report.superblock_left = vec!["at byte 0: rot".to_owned()];
+        report.foreign = vec![rb_core::Foreign {
+            what: "swap".to_owned(),
+            offset: 4086,
+        }];
         let found = of(&report);
-        assert_eq!(found.len(), 4, "{found:?}");
+        assert_eq!(found.len(), 7, "{found:?}");
+        assert!(found[4].contains("swap at byte 4086"), "{found:?}");
         assert!(found[0].contains("both bases") && found[0].contains("starts empty"));
         report.scanned = Some(rb_core::ScanReport::default());
         assert!(of(&report)[0].contains("a removed key may have returned"));

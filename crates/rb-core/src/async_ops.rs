@@ -277,10 +277,13 @@ pub(crate) fn sync(inner: &Arc<Inner>) -> Operation<Result<(), Error>> {
             let ticket = writer.log.ticket();
             let stopped = Arc::downgrade(inner);
             let waiter = move |outcome: Result<(), Error>| {
-                let outcome = outcome.map_err(|error| match stopped.upgrade() {
-                    Some(inner) => inner.stopped(error),
-                    None => error,
-                });
+                let outcome = match stopped.upgrade() {
+                    // What was durable before may be cut off since.
+                    Some(inner) => outcome
+                        .and_then(|()| inner.check_size().inspect_err(|_| inner.tell_poisoned()))
+                        .map_err(|error| inner.stopped(error)),
+                    None => outcome,
+                };
                 drop(pass);
                 completer.complete(outcome);
             };

@@ -29,11 +29,15 @@ use rb_format::{Geometry, Superblock};
 use rb_index::Index;
 use rb_io::{Access, Engine, EngineKind};
 
-use crate::boot::{choose_superblock, read_copies};
+use crate::boot::{check_size, choose_superblock, read_copies};
+use crate::cut;
 use crate::error::OpenError;
+use crate::incarnations::newest_number;
 use crate::meta_io::MetaIo;
 use crate::open::{BOOT_ARENA, Source, check_features, open_path};
 use crate::recover::{RecoverOptions, recover};
+use crate::take_over::read_openings;
+use crate::whose;
 pub use report::{AuditReport, AuditState, Finding, Severity};
 
 /// How a store is audited.
@@ -46,6 +50,8 @@ pub struct AuditOptions {
     /// Look at a store though someone has it open for writing. What is read then moves meanwhile, and
     /// findings may be false.
     pub in_use: bool,
+    /// For a repair: write over what shows the device to be somebody else's.
+    pub force: bool,
     /// Requests in flight, 1 to 4096.
     pub queue_depth: u32,
     /// How long a request may take before the audit gives up.
@@ -60,6 +66,7 @@ impl Default for AuditOptions {
             engine: EngineKind::Auto,
             deep: false,
             in_use: false,
+            force: false,
             queue_depth: 256,
             io_deadline: Duration::from_secs(30),
             progress: None,
@@ -151,8 +158,13 @@ pub(crate) fn audit_source(source: &Source, options: &AuditOptions) -> Result<Au
     };
     let mut io = new_io(BOOT_ARENA)?;
     let copies = read_copies(&mut io, capacity);
-    let chosen = choose_superblock(&copies, &source.path, capacity, source.signature.clone());
-    let found = match chosen {
+    let chosen = choose_superblock(&mut io, &copies, &source.path, capacity).and_then(|found| {
+        if !cut::holds_metadata(&found.newest, capacity) {
+            check_size(&source.path, &found.newest, capacity)?;
+        }
+        Ok(found)
+    });
+    let mut found = match chosen {
         Ok(found) => found,
         Err(why) => {
             let mut report = fixed::without_superblock(&mut io, &copies, capacity, why)?;
@@ -164,6 +176,7 @@ pub(crate) fn audit_source(source: &Source, options: &AuditOptions) -> Result<Au
         }
     };
     check_features(&source.path, &found.newest, true)?;
+    let known = read_openings(&mut io, &copies, &mut found)?;
     let geometry = Geometry::new(&found.newest);
     let mut audit = Audit {
         io,
@@ -173,9 +186,8 @@ pub(crate) fn audit_source(source: &Source, options: &AuditOptions) -> Result<Au
         report: AuditReport::new(Some(found.newest.clone()), options.deep),
         settled_from: None,
     };
-    let openings = audit.incarnations()?;
-    audit.copies(&copies, openings.newest.is_some());
-    drop(copies);
+    audit.incarnations(&known);
+    let mut foreign = audit.foreign(&copies, &known, capacity)?;
     let shards = Index::default_shards(u64::from(geometry.slots()));
     let recovered = recover(
         &mut audit.io,
@@ -184,18 +196,30 @@ pub(crate) fn audit_source(source: &Source, options: &AuditOptions) -> Result<Au
         shards,
         RecoverOptions::LOOK,
     )?;
+    // An opening that wrote more than its incarnation block had repaired both before.
+    audit.copies(&copies, recovered.incarnation > 0);
     audit
         .report
-        .recovered(&recovered, recovered.is_clean(openings.newest));
+        .recovered(&recovered, recovered.is_clean(newest_number(&known)));
     if let (true, Some(closer)) = (audit.report.clean, recovered.closed_by) {
         let crashed = audit.last_crash(closer)?;
         audit.settled_from = Some(crashed.map_or(0, |crashed| crashed + 1));
     }
-    audit.openings_agree(&openings, &recovered);
+    audit.openings_agree(&known, &recovered);
+    let identity = &found.newest.identity;
+    let lost = whose::lost_incarnations(&known, identity, recovered.incarnation);
+    audit.somebody_elses(&foreign);
+    // The finding about the incarnation blocks says it already.
+    foreign.extend(lost);
+    audit.report.foreign = foreign;
     audit.lost(&recovered);
     audit.bases(&recovered, shards)?;
-    audit.rings(&recovered)?;
-    audit.log_end(&recovered)?;
+    if found.newest.device_bytes > capacity {
+        audit.cut(&recovered, capacity);
+    } else {
+        audit.rings(&recovered)?;
+        audit.log_end(&recovered)?;
+    }
     audit.accounting(&recovered.index);
     // The largest value, header included, must fit, and some of them to keep the device busy.
     let largest = crate::value::ValueBuf::stride(geometry.largest_value() as usize);

@@ -1,69 +1,35 @@
-//! The fixed places of a device: superblock copies and incarnation blocks.
+//! The superblock copies.
 
 use std::path::Path;
 
 use rb_format::{
-    Corruption, FORMAT_BLOCK, Generation, INCARNATION_A_OFFSET, INCARNATION_B_OFFSET, Identity,
-    Incarnation, SEQUENCE_MAX, SUPERBLOCK_A_OFFSET, SUPERBLOCK_B_OFFSET, Superblock,
+    Corruption, FORMAT_BLOCK, SEQUENCE_MAX, SUPERBLOCK_A_OFFSET, SUPERBLOCK_B_OFFSET, Superblock,
 };
-use rb_io::Buffer;
 
-use crate::clock::Random;
 use crate::error::{Error, OpenError};
 use crate::meta_io::MetaIo;
+use crate::placed::Placed;
+use crate::unwritable::FailedWrite;
+use crate::whose;
 
 /// What the superblock copies say.
 pub(crate) struct Superblocks {
     /// The newer valid copy.
     pub(crate) newest: Superblock,
-    /// Whether copy A, B needs to be rewritten: damaged, or older.
+    /// Whether copy A, B is to be written again; see [`whose::is_to_repair`].
     pub(crate) repair: [bool; 2],
 }
 
 const COPIES: [u64; 2] = [SUPERBLOCK_A_OFFSET, SUPERBLOCK_B_OFFSET];
-
-/// A block in its place, and what its decoder says.
-pub(crate) struct Placed<T> {
-    pub(crate) offset: u64,
-    /// None if it could not be read, or lies beyond the device.
-    pub(crate) bytes: Option<Buffer>,
-    /// Why it could not be read.
-    pub(crate) unreadable: Option<Error>,
-    pub(crate) decoded: Result<T, Corruption>,
-}
-
-impl<T> Placed<T> {
-    fn of(
-        offset: u64,
-        read: Option<Result<Buffer, Error>>,
-        missing: Corruption,
-        decode: impl FnOnce(&[u8]) -> Result<T, Corruption>,
-    ) -> Placed<T> {
-        let (bytes, unreadable) = match read {
-            Some(Ok(bytes)) => (Some(bytes), None),
-            Some(Err(error)) => (None, Some(error)),
-            None => (None, None),
-        };
-        let decoded = bytes
-            .as_ref()
-            .map_or(Err(missing), |bytes| decode(&bytes[..FORMAT_BLOCK]));
-        Placed {
-            offset,
-            bytes,
-            unreadable,
-            decoded,
-        }
-    }
-}
 
 /// Reads both superblock copies and takes the newer.
 pub(crate) fn read_superblocks(
     io: &mut MetaIo,
     path: &Path,
     capacity: u64,
-    signature: Option<String>,
 ) -> Result<Superblocks, OpenError> {
-    choose_superblock(&read_copies(io, capacity), path, capacity, signature)
+    let copies = read_copies(io, capacity);
+    choose_superblock(io, &copies, path, capacity)
 }
 
 /// Reads both superblock copies.
@@ -77,17 +43,23 @@ pub(crate) fn read_copies(io: &mut MetaIo, capacity: u64) -> [Placed<Superblock>
         };
         let is_there = offset + FORMAT_BLOCK as u64 <= capacity;
         let read = is_there.then(|| io.read(offset, FORMAT_BLOCK));
+        let read = read.map(|read| read.map(|bytes| bytes[..FORMAT_BLOCK].into()));
         Placed::of(offset, read, missing, Superblock::decode)
     })
 }
 
-/// Takes the newer of two superblock copies.
+/// Takes the newer of two superblock copies. Whether the device is as large as it says is for
+/// [`check_size`].
 pub(crate) fn choose_superblock(
+    io: &mut MetaIo,
     copies: &[Placed<Superblock>; 2],
     path: &Path,
     capacity: u64,
-    signature: Option<String>,
 ) -> Result<Superblocks, OpenError> {
+    let mut signature = || {
+        let what = "looking for signatures";
+        whose::signatures(io, capacity).map_err(|source| OpenError::Io { what, source })
+    };
     let unreadable = copies.iter().find_map(|copy| copy.unreadable.clone());
     let [a, b] = [&copies[0], &copies[1]].map(|copy| copy.decoded.clone());
     let path = path.to_path_buf();
@@ -99,52 +71,50 @@ pub(crate) fn choose_superblock(
     }) {
         return Err(OpenError::Version { path, why });
     }
-    let found = match (a, b) {
-        (Ok(a), Ok(b)) if a == b => Superblocks {
-            newest: a,
-            repair: [false, false],
-        },
+    let newest = match (a, b) {
         // No crash leaves that: a format wipes both copies before it writes one.
         (Ok(a), Ok(b)) if a.identity.uuid != b.identity.uuid => {
             let stores = [a.identity.uuid, b.identity.uuid];
             return Err(OpenError::Mixed { path, stores });
         }
         // A differing pair is what a crash between the two writes leaves; B is written first.
-        (Ok(a), Ok(b)) if a.sequence > b.sequence => Superblocks {
-            newest: a,
-            repair: [false, true],
-        },
-        (_, Ok(b)) => Superblocks {
-            newest: b,
-            repair: [true, false],
-        },
-        (Ok(a), Err(_)) => Superblocks {
-            newest: a,
-            repair: [false, true],
-        },
+        (Ok(a), Ok(b)) if a.sequence > b.sequence => a,
+        (_, Ok(b)) => b,
+        (Ok(a), Err(_)) => a,
         (Err(_), Err(_)) if let Some(source) = unreadable => {
             let what = "reading the superblocks";
             return Err(OpenError::Io { what, source });
         }
         (Err(a), Err(b)) if was_never_written(&a) && was_never_written(&b) => {
+            let signature = signature()?;
             return Err(OpenError::NotAStore { path, signature });
         }
         (Err(a), Err(b)) => {
             return Err(OpenError::Superblock {
                 path,
                 copies: Box::new([a, b]),
+                signature: signature()?,
             });
         }
     };
-    let (needed, found_bytes) = (found.newest.device_bytes, capacity);
-    if needed > found_bytes {
-        return Err(OpenError::Truncated {
-            path,
-            needed,
-            found: found_bytes,
-        });
+    let repair = [0, 1].map(|copy| whose::is_to_repair(&copies[copy], &newest));
+    Ok(Superblocks { newest, repair })
+}
+
+/// Refuses a device that is smaller than the layout in its superblock.
+pub(crate) fn check_size(
+    path: &Path,
+    superblock: &Superblock,
+    capacity: u64,
+) -> Result<(), OpenError> {
+    if superblock.device_bytes <= capacity {
+        return Ok(());
     }
-    Ok(found)
+    Err(OpenError::Truncated {
+        path: path.to_path_buf(),
+        needed: superblock.device_bytes,
+        found: capacity,
+    })
 }
 
 /// Whether a place holds nothing of ours, or is not there at all.
@@ -152,60 +122,56 @@ fn was_never_written(why: &Corruption) -> bool {
     why.is_absent() || matches!(why, Corruption::Truncated { .. })
 }
 
-/// Writes a superblock: copy B, flush, copy A, flush, so that one whole copy is there at any time.
-pub(crate) fn write_superblock(io: &mut MetaIo, superblock: &Superblock) -> Result<(), Error> {
+/// Writes a superblock: copy B, flush, copy A, flush, so that one whole copy is there at any time. Answers the
+/// copy that the device did not take.
+///
+/// # Errors
+/// It took neither.
+pub(crate) fn write_superblock(
+    io: &mut MetaIo,
+    superblock: &Superblock,
+) -> Result<Vec<FailedWrite>, Error> {
     let block = superblock.encode();
+    let mut refused = Vec::new();
     for offset in [COPIES[1], COPIES[0]] {
-        io.write(offset, &block[..])?;
-        io.flush()?;
-    }
-    Ok(())
-}
-
-/// Rewrites the copy that differs from the newest. The opening's incarnation block is flushed next, and this
-/// with it.
-pub(crate) fn repair_superblocks(io: &mut MetaIo, found: &Superblocks) -> Result<bool, Error> {
-    let block = found.newest.encode();
-    for (offset, repair) in COPIES.into_iter().zip(found.repair) {
-        if repair {
-            io.write(offset, &block[..])?;
+        let failed = io.write_each(&[(offset, &block[..])])?;
+        match failed.into_iter().next() {
+            None => io.flush()?,
+            Some((_, error)) if !refused.is_empty() => return Err(error),
+            Some(_) => refused.push(superblock_copy(offset)),
         }
     }
-    Ok(found.repair.contains(&true))
+    Ok(refused)
 }
 
-/// Reads the incarnation blocks that are valid for this store.
-pub(crate) fn read_incarnations(
+/// Rewrites the copy that differs from the newest. The flush that follows covers it. Answers whether it did, and
+/// the copy that the device did not take.
+pub(crate) fn repair_superblocks(
     io: &mut MetaIo,
-    identity: &Identity,
-) -> Result<Vec<Incarnation>, Error> {
-    let blocks = read_incarnation_blocks(io, identity)?;
-    Ok(blocks
-        .into_iter()
-        .filter_map(|block| block.decoded.ok())
-        .collect())
-}
-
-/// Reads both incarnation blocks.
-pub(crate) fn read_incarnation_blocks(
-    io: &mut MetaIo,
-    identity: &Identity,
-) -> Result<Vec<Placed<Incarnation>>, Error> {
-    let mut found = Vec::new();
-    for offset in [INCARNATION_A_OFFSET, INCARNATION_B_OFFSET] {
-        let missing = Corruption::Truncated {
-            what: "incarnation block",
-            needed: FORMAT_BLOCK as u64,
-            found: 0,
-        };
-        let read = match io.read(offset, FORMAT_BLOCK) {
-            Err(error) if !error.is_damage() => return Err(error),
-            read => Some(read),
-        };
-        let decode = |bytes: &[u8]| Incarnation::decode(bytes, identity);
-        found.push(Placed::of(offset, read, missing, decode));
+    found: &Superblocks,
+) -> Result<(bool, Vec<FailedWrite>), Error> {
+    if found.repair == [true, true] {
+        // Both at once could both be torn.
+        return Ok((true, write_superblock(io, &found.newest)?));
     }
-    Ok(found)
+    let block = found.newest.encode();
+    let to_repair = COPIES.into_iter().zip(found.repair);
+    let writes: Vec<_> = to_repair
+        .filter_map(|(offset, repair)| repair.then_some((offset, &block[..])))
+        .collect();
+    let failed = io.write_each(&writes)?;
+    let refused: Vec<_> = failed
+        .iter()
+        .map(|(number, _)| superblock_copy(writes[*number].0))
+        .collect();
+    Ok((refused.len() < writes.len(), refused))
+}
+
+fn superblock_copy(offset: u64) -> FailedWrite {
+    FailedWrite {
+        what: "superblock copy",
+        offset,
+    }
 }
 
 /// Refuses to write a store whose numbers leave no room to count on: what it then wrote, no decoder would
@@ -216,44 +182,4 @@ pub(crate) fn check_numbers(numbers: &[(&'static str, u64)]) -> Result<(), OpenE
         None => Ok(()),
         Some(&(what, found)) => Err(OpenError::NumbersExhausted { what, found, limit }),
     }
-}
-
-/// Makes a new incarnation durable before anything else of this opening is written.
-///
-/// `floor` is the highest number seen anywhere on the device. The newest valid block is not
-/// overwritten, so a crash here leaves it in place.
-pub(crate) fn begin_incarnation(
-    io: &mut MetaIo,
-    identity: Identity,
-    known: &[Incarnation],
-    floor: u32,
-    random: &dyn Random,
-) -> Result<Incarnation, OpenError> {
-    let newest = known.iter().max_by_key(|incarnation| incarnation.number);
-    let mut number = newest.map_or(0, |newest| newest.number).max(floor) + 1;
-    if newest.is_some_and(|newest| newest.number % 2 == number % 2) {
-        number += 1;
-    }
-    if number > Generation::INCARNATION_MAX {
-        let (uuid, limit) = (identity.uuid, Generation::INCARNATION_MAX);
-        return Err(OpenError::IncarnationsExhausted { uuid, limit });
-    }
-    let mut nonce = [0; 16];
-    random.fill(&mut nonce).map_err(|why| OpenError::Resource {
-        what: "random bytes",
-        why: why.to_string(),
-    })?;
-    let incarnation = Incarnation {
-        identity,
-        number,
-        nonce,
-    };
-    let failed = |source| OpenError::Io {
-        what: "writing the incarnation block",
-        source,
-    };
-    io.write(incarnation.offset(), &incarnation.encode()[..])
-        .map_err(failed)?;
-    io.flush().map_err(failed)?;
-    Ok(incarnation)
 }

@@ -21,8 +21,9 @@ use rb_format::{
 };
 
 use crate::base_write::SectionWriter;
-use crate::commit::{Aftermath, check_writer, words};
+use crate::commit::{Aftermath, words};
 use crate::error::Error;
+use crate::incarnations::check_writer;
 use crate::inner::{Inner, Writer};
 use crate::meta_io::MetaIo;
 use crate::simulator::{HeldLock, SwitchPoint};
@@ -79,7 +80,9 @@ impl Inner {
             return Ok(());
         }
         let mut aftermath = Vec::new();
-        let written = self.write_base(writer, pace, &mut checkpointer, &mut aftermath);
+        let written = self
+            .write_base(writer, pace, &mut checkpointer, &mut aftermath)
+            .and_then(|()| self.check_size());
         if let Err(error) = &written {
             self.poison.set(failed(error));
         }
@@ -160,6 +163,7 @@ impl Inner {
         let mut refused = place.failed;
         refused.extend(write_header(io, &region, &header)?); // 4
         self.flush(io, failed)?;
+        check_writer(io, &writer.incarnation)?;
         aftermath.push(Aftermath::of_failed(self.count_failed(writer, refused)));
         self.switch(SwitchPoint::CheckpointHeader);
         let tail = checkpointer

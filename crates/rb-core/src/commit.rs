@@ -9,18 +9,18 @@
 //! write completed, so the flush after the log write covers both. A durable record whose data is
 //! missing (a crash before that flush ended) fails its proof and is a miss.
 //!
-//! Before anything is written the incarnation blocks are read again: a number or nonce that is not ours
-//! means that somebody else opened the device for writing, and then nothing more may be written (C8).
+//! Before anything is written, and before it is acknowledged, the incarnation blocks are read: a number or nonce that
+//! is not ours means that another host opened the device for writing, and then nothing more may be written (C8). After
+//! the flush the size of the device is asked for too: a file that was cut meanwhile may have lost any of it.
 
 use std::sync::atomic::Ordering;
 
-use rb_format::{
-    Corruption, FORMAT_BLOCK, INCARNATION_A_OFFSET, INCARNATION_B_OFFSET, Incarnation, Record,
-};
+use rb_format::{BAD_SLOTS_MAX, FORMAT_BLOCK, Record};
 use rb_io::Request;
 
 use crate::error::Error;
 use crate::events::Event;
+use crate::incarnations::check_writer;
 use crate::inner::{Inner, Writer};
 use crate::log::{DeltaLog, Need, Pending, Waiter};
 use crate::meta_io::MetaIo;
@@ -34,6 +34,11 @@ pub(crate) struct Committer {
 
 /// Most bytes of log written in one piece.
 const PIECE: usize = 1 << 20;
+
+/// Bad slots with which writing goes on: as many as a base remembers, and not more than an eighth of a small store.
+fn bad_slots_limit(slots: u32) -> usize {
+    BAD_SLOTS_MAX.min((slots as usize / 8).max(16))
+}
 
 impl Inner {
     /// Returns once everything queued up to `ticket` is durable.
@@ -49,6 +54,8 @@ impl Inner {
     /// failed before.
     pub(crate) fn sync(&self, writer: &Writer) -> Result<(), Error> {
         self.make_durable(writer, writer.log.ticket())?;
+        // What was durable before may be cut off since.
+        self.check_size().inspect_err(|_| self.tell_poisoned())?;
         let quarantined = writer.quarantine.lock().waiting();
         if quarantined.is_some() {
             self.commit(writer)
@@ -67,7 +74,8 @@ impl Inner {
             self.tell_poisoned();
         }
         committed?.tell(self);
-        Ok(())
+        self.tell_poisoned();
+        self.poison.check()
     }
 
     /// A commit by a caller who holds a lock: it tells who waited, or that writing stopped, when it has let go
@@ -97,7 +105,12 @@ impl Inner {
         let written = committer
             .write(writer, pending.as_ref())
             .inspect(|_| self.switch(SwitchPoint::CommitWritten))
-            .and_then(|failed| self.flush(&mut committer.io, why).map(|()| failed));
+            .and_then(|failed| self.flush(&mut committer.io, why).map(|()| failed))
+            .and_then(|failed| {
+                // Before anything is acknowledged: what another opening may not have found is not promised.
+                check_writer(&mut committer.io, &writer.incarnation).map(|()| failed)
+            })
+            .and_then(|failed| self.check_size().map(|()| failed));
         if let Err(error) = &written {
             // Before the next commit may begin, which would otherwise succeed behind a gap in the log.
             self.poison.set(why(error));
@@ -146,7 +159,18 @@ impl Inner {
     /// A flush ended well, so writes that failed before it cannot land any more. Answers the slots that
     /// are out of use from now on.
     fn settle(&self, writer: &Writer, waited: u64) -> Vec<u32> {
-        let bad = writer.quarantine.lock().settle(&self.index, waited);
+        let (bad, all) = {
+            let mut quarantine = writer.quarantine.lock();
+            let bad = quarantine.settle(&self.index, waited);
+            (bad, quarantine.bad().len())
+        };
+        let limit = bad_slots_limit(self.geometry.slots());
+        if !bad.is_empty() && all > limit {
+            let slots = self.geometry.slots();
+            self.poison.set(format!(
+                "{all} of {slots} slots do not take writes, more than {limit}: it is the device, not the slots"
+            ));
+        }
         for &slot in &bad {
             // Remembered by the next base as well, should there be no room for the record now.
             if let Ok(permit) = writer
@@ -288,46 +312,6 @@ fn pieces<'a>(log: &DeltaLog, pending: &'a Pending) -> Vec<(u64, &'a [u8])> {
 fn piece_len(log: &DeltaLog, sequence: u64, wanted: usize) -> usize {
     let to_end = (log.ring_blocks() - sequence % log.ring_blocks()) as usize;
     wanted.min(PIECE).min(to_end.saturating_mul(FORMAT_BLOCK))
-}
-
-/// Fails unless the newest incarnation on the device is ours: before every commit and checkpoint.
-pub(crate) fn check_writer(io: &mut MetaIo, ours: &Incarnation) -> Result<(), Error> {
-    let mut newest: Option<Incarnation> = None;
-    for answer in io.read_many(&[
-        (INCARNATION_A_OFFSET, FORMAT_BLOCK),
-        (INCARNATION_B_OFFSET, FORMAT_BLOCK),
-    ])? {
-        match Incarnation::decode(&answer?[..FORMAT_BLOCK], &ours.identity) {
-            Ok(found)
-                if newest
-                    .as_ref()
-                    .is_none_or(|newest| newest.number < found.number) =>
-            {
-                newest = Some(found);
-            }
-            Err(Corruption::WrongStore { found, .. }) => {
-                return Err(foreign(format!("it was formatted as store {found}")));
-            }
-            Err(Corruption::WrongEpoch { found, .. }) if found > ours.identity.epoch => {
-                return Err(foreign(format!("it was emptied, and is in epoch {found}")));
-            }
-            Ok(_) | Err(_) => {}
-        }
-    }
-    match newest {
-        Some(found) if found == *ours => Ok(()),
-        Some(found) => Err(foreign(format!(
-            "it was opened as number {}, this opening is number {}",
-            found.number, ours.number
-        ))),
-        None => Err(foreign("its incarnation blocks are gone".into())),
-    }
-}
-
-fn foreign(found: String) -> Error {
-    Error::Poisoned {
-        reason: format!("another writer has the device: {found}"),
-    }
 }
 
 /// An error with all its sources, on one line.

@@ -19,8 +19,9 @@ use rb_format::{FORMAT_BLOCK, Geometry};
 use rb_index::{Index, SlotId};
 use rb_io::{DiscardLimits, IoError, Limits};
 
-use crate::commit::{check_writer, words};
+use crate::commit::words;
 use crate::error::Error;
+use crate::incarnations::check_writer;
 use crate::inner::{Inner, Writer};
 use crate::meta_io::MetaIo;
 use crate::simulator::{HeldLock, SwitchPoint};

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use rb_format::{Corruption, LayoutError, StoreUuid, UnknownFeatures};
 
+use crate::whose::{Foreign, list};
+
 /// Why an operation on one key, or on the store as a whole, did not do what was asked.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -185,16 +187,27 @@ pub enum OpenError {
     NotAStore {
         /// The device.
         path: PathBuf,
-        /// A foreign signature found there.
+        /// The foreign signatures found there.
         signature: Option<String>,
     },
     /// Both superblocks are unusable, though at least one was once written.
-    #[error("{path}: no usable superblock; copy A: {}; copy B: {}", copies[0], copies[1])]
+    #[error("{path}: no usable superblock; copy A: {}; copy B: {}{}", copies[0], copies[1], found(.signature.as_deref()))]
     Superblock {
         /// The device.
         path: PathBuf,
         /// What is wrong with each copy.
         copies: Box<[Corruption; 2]>,
+        /// The foreign signatures found there.
+        signature: Option<String>,
+    },
+    /// The device was given to something else since the store last wrote to it, as far as its fixed blocks and
+    /// unused areas show. Nothing was written.
+    #[error("{path} carries {}; writing to the store may destroy what that belongs to: say so with `force`", list(.found))]
+    Foreign {
+        /// The device.
+        path: PathBuf,
+        /// What was found, and where.
+        found: Vec<Foreign>,
     },
     /// Both superblocks are whole, and of different stores: what the device holds besides may be of either.
     #[error(
@@ -224,6 +237,13 @@ pub enum OpenError {
         path: PathBuf,
         /// Which features.
         why: UnknownFeatures,
+    },
+    /// Another host opens the device for writing at the same time. It has the store, or neither has: opening it again
+    /// decides.
+    #[error("another host opens the store at the same time: {why}")]
+    Contended {
+        /// What was seen of it.
+        why: String,
     },
     /// The device is smaller than the layout in its superblock.
     #[error(
@@ -349,10 +369,12 @@ pub enum FormatError {
         found: String,
     },
     /// Consent was not given.
-    #[error("formatting destroys everything on {path}: say so with `consent`")]
+    #[error("formatting destroys everything on {path} ({found}): say so with `consent`")]
     Consent {
         /// The device.
         path: PathBuf,
+        /// What is there, in words.
+        found: &'static str,
     },
     /// More was asked for than the device has.
     #[error("{path}: {wanted} bytes were asked for, the device has {existing}")]

@@ -10,7 +10,7 @@ use rb_format::{
     SUPERBLOCK_B_OFFSET, Share, StoreUuid, Superblock, base_header_offsets, device_bytes_for,
     encode_directory,
 };
-use rb_io::{Access, Device, DeviceKind, Engine, EngineKind, wipe_list};
+use rb_io::{Access, Claim, Device, DeviceKind, Engine, EngineKind, wipe_list};
 
 use crate::boot::write_superblock;
 use crate::checkpoint::write_header;
@@ -18,39 +18,37 @@ use crate::discard::discard_all;
 use crate::error::{Error, FormatError};
 use crate::meta_io::MetaIo;
 use crate::options::FormatOptions;
-
-/// Bytes of an unused area that are looked at and made zero together.
-const ZERO_AT_ONCE: usize = 256 << 10;
+use crate::unwritable::FailedWrite;
+use crate::whose;
 
 /// Formats a device, a file, or a file to be made.
 ///
+/// What is there is judged when it is held, by the descriptor that holds it. If the format fails, a file that it made is
+/// removed, and one that it grew has its size again.
+///
 /// # Errors
-/// Refuses without consent, on a mounted or otherwise used device, on a foreign signature unless
-/// forced, and when no layout fits. See [`FormatError`].
+/// Refuses without consent, on a mounted or otherwise used device, on a foreign signature or a store that cannot be
+/// read unless forced, and when no layout fits. See [`FormatError`].
 pub fn format(options: &FormatOptions) -> Result<Superblock, FormatError> {
-    let path = &options.path;
     let uuid = new_uuid(options)?;
     let identity = Identity { uuid, epoch: 1 };
-    let target = Target::find(path)?;
-    // Plan first: a request that cannot work must not touch, make or grow anything.
-    let bytes = target.size(options)?;
+    let mut claim = Claim::take(&options.path)?;
+    // Plan first: a request that cannot work must not touch or grow anything.
+    let bytes = size(&claim, options)?;
     let superblock = plan(options, bytes, identity)?;
-    let device = match target {
-        Target::New | Target::EmptyFile => make(path, bytes, options, 0)?,
-        Target::File { bytes: before } => {
-            check_consent(options, &Device::open(path, Access::ReadWrite)?)?;
-            make(path, bytes, options, before)?
-        }
-        Target::Device { .. } => {
-            let device = Device::open(path, Access::ReadWrite)?;
-            check_consent(options, &device)?;
-            device
-        }
+    check_consent(options, &claim)?;
+    if is_file(&claim) {
+        // Slots that are discarded are sparse again; the metadata keeps its space.
+        claim.grow(bytes, !options.sparse)?;
+    }
+    let Some(device) = claim.device().map(Arc::clone) else {
+        return Ok(superblock);
     };
     let foreign = wipe_list(device.capacity_bytes(), &device.signatures()?);
     let kind = simplest_engine(&device);
     let opened = rb_io::open(device, kind)?;
     write_store(opened.engine.as_ref(), &superblock, &foreign, options)?;
+    drop(claim.keep());
     Ok(superblock)
 }
 
@@ -63,88 +61,36 @@ fn simplest_engine(device: &Device) -> EngineKind {
     }
 }
 
-/// What is at the path now.
-enum Target {
-    New,
-    /// As `mktemp` makes them; there is nothing to destroy.
-    EmptyFile,
-    File {
-        bytes: u64,
-    },
-    Device {
-        bytes: u64,
-    },
+fn is_file(claim: &Claim) -> bool {
+    claim
+        .device()
+        .is_some_and(|device| device.kind() == DeviceKind::File)
 }
 
-impl Target {
-    fn find(path: &Path) -> Result<Target, FormatError> {
-        match std::fs::metadata(path) {
-            Err(_) => Ok(Target::New),
-            Ok(meta) if meta.is_file() && meta.len() == 0 => Ok(Target::EmptyFile),
-            Ok(meta) if meta.is_file() => Ok(Target::File { bytes: meta.len() }),
-            Ok(_) => {
-                let bytes = Device::open(path, Access::ReadOnly)?.capacity_bytes();
-                Ok(Target::Device { bytes })
-            }
+/// How large the store is to be. Files are grown as asked and never shrunk.
+fn size(claim: &Claim, options: &FormatOptions) -> Result<u64, FormatError> {
+    let exact = |class: &ClassRequest| matches!(class.share, Share::Slots(_));
+    let (existing, is_device) = (claim.bytes(), !is_file(claim));
+    match options.bytes {
+        Some(wanted) if is_device && wanted > existing => {
+            let path = options.path.clone();
+            Err(FormatError::DeviceSize {
+                path,
+                wanted,
+                existing,
+            })
         }
-    }
-
-    /// How large the store is to be. Files are grown as asked and never shrunk.
-    fn size(&self, options: &FormatOptions) -> Result<u64, FormatError> {
-        let exact = |class: &ClassRequest| matches!(class.share, Share::Slots(_));
-        let (existing, is_device) = match *self {
-            Target::New | Target::EmptyFile => (0, false),
-            Target::File { bytes } => (bytes, false),
-            Target::Device { bytes } => (bytes, true),
-        };
-        match options.bytes {
-            Some(wanted) if is_device && wanted > existing => {
-                let path = options.path.clone();
-                Err(FormatError::DeviceSize {
-                    path,
-                    wanted,
-                    existing,
-                })
-            }
-            Some(wanted) => Ok(wanted),
-            None if !is_device
-                && !options.classes.is_empty()
-                && options.classes.iter().all(exact) =>
-            {
-                Ok(device_bytes_for(
-                    &options.classes,
-                    options.key_len_max,
-                    options.metadata_len_max,
-                    options.log_bytes,
-                )?)
-            }
-            None => Ok(existing),
+        Some(wanted) => Ok(wanted),
+        None if !is_device && !options.classes.is_empty() && options.classes.iter().all(exact) => {
+            Ok(device_bytes_for(
+                &options.classes,
+                options.key_len_max,
+                options.metadata_len_max,
+                options.log_bytes,
+            )?)
         }
+        None => Ok(existing),
     }
-}
-
-/// Makes or grows the file. If that fails half way, what was there before is there again.
-fn make(
-    path: &Path,
-    bytes: u64,
-    options: &FormatOptions,
-    before: u64,
-) -> Result<Device, FormatError> {
-    let existed = path.exists();
-    // Slots that are discarded are sparse again; the metadata keeps its space.
-    let made = Device::create_file(path, bytes, !options.sparse);
-    let in_use = made.as_ref().is_err_and(rb_io::OpenError::is_in_use);
-    if made.is_err() && !in_use {
-        // Best effort: the first error is the one to tell.
-        if !existed {
-            drop(std::fs::remove_file(path));
-        } else if let Ok(file) = std::fs::OpenOptions::new().write(true).open(path)
-            && file.metadata().is_ok_and(|meta| meta.len() > before)
-        {
-            drop(file.set_len(before));
-        }
-    }
-    Ok(made?)
 }
 
 /// Formats whatever an engine reaches; for simulated devices. There is nobody to ask for consent.
@@ -197,17 +143,83 @@ fn plan(
     })
 }
 
-fn check_consent(options: &FormatOptions, device: &Device) -> Result<(), FormatError> {
+/// A file that is new or empty has nothing to lose.
+fn check_consent(options: &FormatOptions, claim: &Claim) -> Result<(), FormatError> {
+    let Some(device) = claim.device().filter(|_| claim.bytes() > 0) else {
+        return Ok(());
+    };
     let path = options.path.clone();
-    let signature = device.signature()?;
-    if let (Some(signature), false) = (&signature, options.force) {
-        let found = format!("{} (at byte {})", signature.name, signature.offset);
-        return Err(FormatError::Occupied { path, found });
+    let found = match occupied(device)? {
+        Occupied::By(found) if !options.force => return Err(FormatError::Occupied { path, found }),
+        Occupied::ByStore => "it holds a store",
+        Occupied::By(_) | Occupied::ByNothingKnown => "unknown data",
+    };
+    match options.consent || options.force {
+        true => Ok(()),
+        false => Err(FormatError::Consent { path, found }),
     }
-    if !options.consent && !options.force {
-        return Err(FormatError::Consent { path });
+}
+
+/// What writing over a whole device destroys.
+enum Occupied {
+    /// Somebody else's data, or a store that cannot be read and may be of worth to someone, in words.
+    By(String),
+    ByStore,
+    ByNothingKnown,
+}
+
+fn occupied(device: &Device) -> Result<Occupied, FormatError> {
+    if let Some(found) = device.signature()? {
+        let found = format!("{} (at byte {})", found.name, found.offset);
+        return Ok(Occupied::By(found));
     }
-    Ok(())
+    let [a, b] = [SUPERBLOCK_A_OFFSET, SUPERBLOCK_B_OFFSET].map(|offset| {
+        let mut block = vec![0; FORMAT_BLOCK];
+        // What cannot be read is not there.
+        let _ = device.peek(offset, &mut block);
+        Superblock::decode(&block)
+    });
+    let versions = [&a, &b].map(|copy| copy.as_ref().err());
+    if let Some(why) = versions
+        .into_iter()
+        .flatten()
+        .find(|why| why.is_unknown_version())
+    {
+        return Ok(Occupied::By(format!("a raw-block store: {why}")));
+    }
+    Ok(match (a, b) {
+        (Ok(a), Ok(b)) if a.identity.uuid != b.identity.uuid => {
+            let [a, b] = [a.identity.uuid, b.identity.uuid];
+            Occupied::By(format!("parts of two raw-block stores, {a} and {b}"))
+        }
+        (Ok(_), _) | (_, Ok(_)) => Occupied::ByStore,
+        (Err(a), Err(b)) if a.is_absent() && b.is_absent() => Occupied::ByNothingKnown,
+        (Err(a), Err(b)) => Occupied::By(format!(
+            "a raw-block store without a usable superblock (copy A: {a}; copy B: {b})"
+        )),
+    })
+}
+
+/// Whether a device may be written over as a whole by something that is not a store, as a format asks: the device is held
+/// as long as the answer is.
+///
+/// # Errors
+/// As [`format`]: it is in use, carries something, or consent was not given.
+pub fn claim_device(path: &Path, consent: bool, force: bool) -> Result<Device, FormatError> {
+    let device = Device::open(path, Access::ReadWrite)?;
+    let path = path.to_path_buf();
+    match occupied(&device)? {
+        Occupied::By(found) if !force => Err(FormatError::Occupied { path, found }),
+        Occupied::ByStore => {
+            let found = "a raw-block store".to_owned();
+            Err(FormatError::Occupied { path, found })
+        }
+        Occupied::ByNothingKnown if !(consent || force) => {
+            let found = "unknown data";
+            Err(FormatError::Consent { path, found })
+        }
+        _ => Ok(device),
+    }
 }
 
 /// Writes an empty store: an interrupted format leaves no store, never half of one.
@@ -256,7 +268,18 @@ fn write_store(
     };
     write_empty_base(&mut io, superblock, &superblock.base_a, position, &[], &[])
         .map_err(failed("writing the first checkpoint base"))?;
-    write_superblock(&mut io, superblock).map_err(failed("writing the superblocks"))
+    let refused =
+        write_superblock(&mut io, superblock).map_err(failed("writing the superblocks"))?;
+    match refused.first() {
+        None => Ok(()),
+        // A store can do with one copy. One that begins with it would not survive the first bad block.
+        Some(FailedWrite { what, offset }) => {
+            Err(failed("writing the superblocks")(Error::Resource {
+                what: "space for both superblock copies",
+                why: format!("the device does not take the {what} at byte {offset}"),
+            }))
+        }
+    }
 }
 
 /// Zeroes what something else would recognise, at both ends, in whole format blocks but for the very end.
@@ -290,26 +313,7 @@ fn invalidate(io: &mut MetaIo, superblock: &Superblock) -> Result<(), Error> {
     superblock
         .unused_areas()
         .into_iter()
-        .try_for_each(|area| zero(io, area))
-}
-
-/// Makes an area of whole blocks zero, writing only what is not: most devices come that way.
-fn zero(io: &mut MetaIo, area: Range<u64>) -> Result<(), Error> {
-    let zeros = vec![0; ZERO_AT_ONCE];
-    let mut at = area.start;
-    while at < area.end {
-        let len = zeros.len().min((area.end - at) as usize);
-        let is_zero = match io.read(at, len) {
-            Ok(found) => found[..len].iter().all(|byte| *byte == 0),
-            Err(error) if error.is_damage() => false,
-            Err(error) => return Err(error),
-        };
-        if !is_zero {
-            io.write(at, &zeros[..len])?;
-        }
-        at += len as u64;
-    }
-    Ok(())
+        .try_for_each(|area| whose::zero(io, area))
 }
 
 /// Writes the first base of an epoch, without entries, into a base region.
@@ -358,5 +362,5 @@ pub fn is_store(path: &Path) -> bool {
     let Ok(mut io) = MetaIo::new(opened.engine.as_ref(), 1 << 20, 4, deadline) else {
         return false;
     };
-    crate::boot::read_superblocks(&mut io, path, capacity, None).is_ok()
+    crate::boot::read_superblocks(&mut io, path, capacity).is_ok()
 }

@@ -12,11 +12,16 @@ use rb_format::{Corruption, FORMAT_BLOCK, FieldText, Geometry, Structure, Superb
 use rb_io::{Access, Engine, EngineKind};
 
 use crate::audit::AuditOptions;
-use crate::boot::{choose_superblock, read_copies};
+use crate::boot::{check_size, choose_superblock, read_copies};
 use crate::commit::words;
+use crate::cut;
 use crate::error::OpenError;
+use crate::incarnations::read_pair;
 use crate::meta_io::MetaIo;
 use crate::open::{BOOT_ARENA, Source, check_features, open_path};
+use crate::placed::Placed;
+use crate::take_over::read_openings;
+use crate::whose;
 
 /// Which of two places.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,9 +122,15 @@ fn inspect_source(source: &Source, target: &Target) -> Result<Vec<Inspected>, Op
     })?;
     let copies = read_copies(&mut io, capacity);
     if let Target::Superblock(side) = target {
-        return Ok(look::superblocks(&copies, *side));
+        let mut shown = look::superblocks(&copies, *side);
+        name_foreign(&mut shown, &mut io, capacity, &copies)?;
+        return Ok(shown);
     }
-    let found = choose_superblock(&copies, &source.path, capacity, source.signature.clone())?;
+    let mut found = choose_superblock(&mut io, &copies, &source.path, capacity)?;
+    if !cut::holds_metadata(&found.newest, capacity) {
+        check_size(&source.path, &found.newest, capacity)?;
+    }
+    read_openings(&mut io, &copies, &mut found)?;
     drop(copies);
     check_features(&source.path, &found.newest, true)?;
     let geometry = Geometry::new(&found.newest);
@@ -130,13 +141,55 @@ fn inspect_source(source: &Source, target: &Target) -> Result<Vec<Inspected>, Op
     };
     match target {
         Target::Superblock(_) => Ok(Vec::new()),
-        Target::Incarnation(side) => look.incarnations(*side),
+        Target::Incarnation(side) => {
+            let mut shown = look.incarnations(*side)?;
+            let copies = read_copies(&mut look.io, capacity);
+            name_foreign(&mut shown, &mut look.io, capacity, &copies)?;
+            Ok(shown)
+        }
         Target::Base(side) => look.bases(*side),
         Target::Log => look.log(),
         Target::LogBlock(sequence) => look.log_block(*sequence),
         Target::Slot(slot) => look.slot(*slot).map(|slot| vec![slot]),
         Target::Key(key) => look.key(key).map(|slot| vec![slot]),
     }
+}
+
+/// Notes what is somebody else's: with the structure in whose place it is, else with the last one.
+fn name_foreign(
+    shown: &mut [Inspected],
+    io: &mut MetaIo,
+    capacity: u64,
+    copies: &[Placed<Superblock>; 2],
+) -> Result<(), OpenError> {
+    let failed = |source| {
+        let what = "looking at the unused areas";
+        OpenError::Io { what, source }
+    };
+    let newest = copies
+        .iter()
+        .filter_map(|copy| copy.decoded.as_ref().ok())
+        .max_by_key(|found| found.sequence);
+    let found = match newest {
+        Some(newest) => {
+            let blocks = read_pair(io, &newest.identity).map_err(failed)?;
+            whose::look(io, capacity, newest, copies, &blocks).map_err(failed)?
+        }
+        None => whose::all_signatures(io, capacity).map_err(failed)?,
+    };
+    for foreign in found {
+        let is_in = |part: &Inspected| {
+            (part.offset..part.offset + FORMAT_BLOCK as u64).contains(&foreign.offset)
+        };
+        let place = shown
+            .iter()
+            .position(is_in)
+            .unwrap_or(shown.len().saturating_sub(1));
+        if let Some(part) = shown.get_mut(place) {
+            part.notes.push(format!("the device carries {foreign}"));
+        }
+    }
+    Ok(())
 }
 
 impl Inspected {

@@ -6,23 +6,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use rb_format::{Geometry, Incarnation, LogEncoder, LogPosition, Superblock};
+use rb_format::{Geometry, Incarnation, LogEncoder, Superblock};
 use rb_index::Index;
 use rb_io::{Access, Arena, Device, Engine, EngineKind, Rejected};
 
-use crate::base_load::empty_index;
 use crate::boot::{
-    Superblocks, begin_incarnation, check_numbers, read_incarnations, read_superblocks,
-    repair_superblocks, write_superblock,
+    Superblocks, check_numbers, check_size, choose_superblock, read_copies, repair_superblocks,
 };
-use crate::chain::Copies;
-use crate::checkpoint::{BasePlace, Checkpointer};
-use crate::commit::Committer;
+use crate::checkpoint::Checkpointer;
+use crate::commit::{Aftermath, Committer};
+use crate::cut;
 use crate::discard::{self, Discards};
 use crate::error::{Error, OpenError};
-use crate::format_device::write_empty_base;
 use crate::gate::Gate;
-use crate::headers::read_headers;
 use crate::inner::{Inner, Writer};
 use crate::lanes::Lanes;
 use crate::log::DeltaLog;
@@ -30,9 +26,10 @@ use crate::mend::mend;
 use crate::meta_io::MetaIo;
 use crate::options::{Placement, StoreOptions, Validate};
 use crate::quarantine::Quarantine;
-use crate::recover::{RecoverOptions, Recovered, RecoveryReport, forget_slots, no_base, recover};
+use crate::recover::Recovered;
 use crate::scrub::Scrubber;
-use crate::unwritable::Unwritable;
+use crate::take_over::{Opening, Taken};
+use crate::unwritable::{FailedWrite, Unwritable};
 use crate::validate::Validator;
 use crate::value::ValueBuf;
 use crate::walk::Walk;
@@ -51,7 +48,8 @@ pub(crate) struct Source {
     pub(crate) path: PathBuf,
     pub(crate) engine: Arc<dyn Engine>,
     pub(crate) rejected: Vec<Rejected>,
-    pub(crate) signature: Option<String>,
+    /// The size of a file that was cut and has just been grown again.
+    pub(crate) cut_to: Option<u64>,
 }
 
 impl Source {
@@ -61,7 +59,7 @@ impl Source {
             path: PathBuf::from(engine.name()),
             engine,
             rejected: Vec::new(),
-            signature: None,
+            cut_to: None,
         }
     }
 }
@@ -72,17 +70,23 @@ pub(crate) fn open_path(
     access: Access,
     engine: EngineKind,
 ) -> Result<Source, OpenError> {
-    let device = Device::open(path, access)?;
-    let signature = device
-        .signature()?
-        .map(|s| format!("{} at byte {}", s.name, s.offset));
+    let mut device = Arc::new(Device::open(path, access)?);
+    let mut cut_to = None;
+    if access == Access::ReadWrite {
+        cut_to = cut::grow_again(path, &device)?;
+        if cut_to.is_some() {
+            // It was judged and grown while it was held. Whatever happens now, the opening judges it again.
+            drop(device);
+            device = Arc::new(Device::open(path, access)?);
+        }
+    }
     let opened = rb_io::open(device, engine)?;
     let path = path.to_path_buf();
     Ok(Source {
         path,
         engine: opened.engine,
         rejected: opened.rejected,
-        signature,
+        cut_to,
     })
 }
 
@@ -94,7 +98,7 @@ pub(crate) fn open(source: Source, options: StoreOptions) -> Result<Inner, OpenE
         path,
         engine,
         rejected,
-        signature,
+        cut_to,
     } = source;
     check_placement(engine.as_ref(), &options.placement)?;
     let meta_on = |engine: &dyn Engine, arena, depth| {
@@ -107,55 +111,54 @@ pub(crate) fn open(source: Source, options: StoreOptions) -> Result<Inner, OpenE
     };
     let meta = |arena, depth| meta_on(engine.as_ref(), arena, depth);
     let mut io = meta(BOOT_ARENA, options.queue_depth)?;
-    let mut found = read_superblocks(&mut io, &path, engine.capacity_bytes(), signature)?;
+    let capacity = engine.capacity_bytes();
+    let copies = read_copies(&mut io, capacity);
+    let mut found = choose_superblock(&mut io, &copies, &path, capacity)?;
     check_features(&path, &found.newest, options.read_only)?;
+    // By its size first: the end of a device that was cut is in the middle of the layout.
+    if !options.read_only || !cut::holds_metadata(&found.newest, capacity) {
+        check_size(&path, &found.newest, capacity)?;
+    }
     let geometry = Geometry::new(&found.newest);
     check_geometry(&path, &geometry, &options)?;
     let shards = options
         .shards
         .unwrap_or_else(|| Index::default_shards(u64::from(geometry.slots())));
 
-    let known =
-        read_incarnations(&mut io, &found.newest.identity).map_err(|source| OpenError::Io {
-            what: "reading the incarnation blocks",
-            source,
-        })?;
-    let newest_opening = known.iter().map(|known| known.number).max();
-    let mut recovered = if options.start_empty && !options.read_only {
-        // The number goes on, so that a former writer finds that it is not the newest any more.
-        let floor = newest_opening.unwrap_or(0);
-        start_empty(&mut io, &mut found, &geometry, shards, floor)?
-    } else {
-        recover(
-            &mut io,
-            &found.newest,
-            &geometry,
-            shards,
-            RecoverOptions {
-                on_lost_metadata: options.on_lost_metadata,
-                check_order: cfg!(debug_assertions) || options.simulator.is_some(),
-            },
-        )?
+    let opening = Opening {
+        path: &path,
+        capacity,
+        copies: &copies,
+        geometry: &geometry,
+        shards,
+        options: &options,
     };
-    recovered.report.clean = recovered.is_clean(newest_opening);
+    let (recovered, mut writer, refused) = match options.read_only {
+        true => (opening.look(&mut io, &mut found)?, None, Vec::new()),
+        false => {
+            let Taken {
+                mut recovered,
+                incarnation,
+                mut refused,
+            } = opening.take_over(&mut io, &mut found)?;
+            let committer = Committer {
+                io: meta(COMMIT_ARENA, 64)?,
+            };
+            let checkpoint_io = meta(CHECKPOINT_ARENA, 16)?;
+            let writer = begin_writing(
+                &mut io,
+                &found,
+                &mut recovered,
+                incarnation,
+                &mut refused,
+                committer,
+                checkpoint_io,
+            )?;
+            (recovered, Some(writer), refused)
+        }
+    };
+    drop(copies);
     let superblock = found.newest.clone();
-    let mut writer = if options.read_only {
-        None
-    } else {
-        let committer = Committer {
-            io: meta(COMMIT_ARENA, 64)?,
-        };
-        let checkpoint_io = meta(CHECKPOINT_ARENA, 16)?;
-        Some(begin_writing(
-            &mut io,
-            &found,
-            &mut recovered,
-            &known,
-            &options,
-            committer,
-            checkpoint_io,
-        )?)
-    };
     let arena = buffers(engine.as_ref(), &options, &geometry)?;
     let mut arenas = vec![arena.clone()];
     arenas.extend(options.arenas.iter().cloned());
@@ -171,6 +174,7 @@ pub(crate) fn open(source: Source, options: StoreOptions) -> Result<Inner, OpenE
         newest,
         ..
     } = recovered;
+    report.cut_to = cut_to.or(report.cut_to);
     if options.events.is_some() {
         index.keep_evicted();
     }
@@ -230,6 +234,10 @@ pub(crate) fn open(source: Source, options: StoreOptions) -> Result<Inner, OpenE
         inner.recovery.validated = inner.counters.validated.load(Ordering::Relaxed);
         inner.recovery.validation_time = validation.elapsed();
         inner.recovery.total_time = start.elapsed();
+    }
+    if let Some(writer) = &inner.writer {
+        let refused = inner.count_failed(writer, refused);
+        Aftermath::of_failed(refused).tell(&inner);
     }
     if let (Some(writer), None) = (&inner.writer, &newest) {
         // Metadata was lost: what was found is written down before anything else changes.
@@ -362,81 +370,13 @@ fn buffers(
     })
 }
 
-/// Drops everything by a new epoch: every older record then belongs to another store.
-fn start_empty(
-    io: &mut MetaIo,
-    found: &mut Superblocks,
-    geometry: &Geometry,
-    shards: u32,
-    floor: u32,
-) -> Result<Recovered, OpenError> {
-    let failed = |what| move |source| OpenError::Io { what, source };
-    check_numbers(&[
-        ("superblock sequence", found.newest.sequence),
-        ("epoch", found.newest.identity.epoch),
-    ])?;
-    let headers = read_headers(io, &found.newest).map_err(no_base)?;
-    // What is known of the medium outlives its content.
-    let bad_blocks = headers.bad_blocks();
-    let mut bad_slots = headers.bad_slots();
-    bad_slots.sort_unstable();
-    bad_slots.dedup();
-    // The new epoch's base first, and not over the newest of the old one: until the superblock names
-    // the new epoch, a crash leaves the old store whole.
-    let region = headers.found.first().map_or(0, |newest| 1 - newest.region);
-    let mut superblock = found.newest.clone();
-    superblock.sequence += 1;
-    superblock.identity.epoch += 1;
-    let position = LogPosition {
-        sequence: 1,
-        anchor: 0,
-    };
-    let place = [&superblock.base_a, &superblock.base_b][region];
-    write_empty_base(io, &superblock, place, position, &bad_slots, &bad_blocks)
-        .map_err(failed("writing the first checkpoint base"))?;
-    write_superblock(io, &superblock).map_err(failed("writing the superblocks"))?;
-    *found = Superblocks {
-        newest: superblock,
-        repair: [false, false],
-    };
-    let index = empty_index(geometry, shards).map_err(|why| OpenError::Resource {
-        what: "the index",
-        why: why.to_string(),
-    })?;
-    let report = RecoveryReport {
-        started_empty: true,
-        ..RecoveryReport::default()
-    };
-    let mut recovered = Recovered {
-        index,
-        report,
-        end: position,
-        newest: Some(BasePlace {
-            region,
-            position: 1,
-        }),
-        tail: 1,
-        base_sequence: 1,
-        incarnation: floor,
-        closed_by: Some(floor),
-        bad_slots: Vec::new(),
-        bad_blocks,
-        lost_block: None,
-        copies: Copies::default(),
-        refuted: Vec::new(),
-        header_copies: Vec::new(),
-    };
-    forget_slots(&mut recovered, bad_slots);
-    Ok(recovered)
-}
-
-/// The first writes of an opening: superblock repair, then the incarnation.
+/// The first writes of an opening, once the store is its own.
 fn begin_writing(
     io: &mut MetaIo,
     found: &Superblocks,
     recovered: &mut Recovered,
-    known: &[Incarnation],
-    options: &StoreOptions,
+    incarnation: Incarnation,
+    refused: &mut Vec<FailedWrite>,
     committer: Committer,
     checkpoint_io: MetaIo,
 ) -> Result<Writer, OpenError> {
@@ -446,16 +386,18 @@ fn begin_writing(
         ("log sequence", recovered.end.sequence),
         ("base sequence", recovered.base_sequence),
     ])?;
-    recovered.report.superblock_repaired =
-        repair_superblocks(io, found).map_err(failed("repairing the superblock"))?;
-    let random = options.random.as_ref();
-    let floor = recovered.incarnation;
-    let incarnation = begin_incarnation(io, superblock.identity, known, floor, random)?;
+    let failed_repair = failed("repairing the superblock");
+    let (repaired, unwritten) = repair_superblocks(io, found).map_err(&failed_repair)?;
+    if repaired {
+        io.flush().map_err(&failed_repair)?;
+    }
+    recovered.report.superblock_repaired |= repaired;
+    refused.extend(unwritten);
     // The first block of this opening names all before it as durable.
     let mended = mend(io, superblock, &recovered.copies, &recovered.header_copies)
         .map_err(failed("writing again what was in one place only"))?;
     recovered.report.copies_rewritten = mended.rewritten;
-    recovered.report.copies_unwritten = mended.failed;
+    recovered.report.copies_unwritten = mended.failed + refused.len() as u64;
     let encoder = LogEncoder::new(superblock.identity, incarnation.number, recovered.end);
     let newest = recovered
         .newest
@@ -468,11 +410,16 @@ fn begin_writing(
         newest: recovered.newest.clone(),
         last_sequence: recovered.base_sequence,
     };
+    let mut unwritable = Unwritable::new(std::mem::take(&mut recovered.bad_blocks));
+    for refused in &*refused {
+        // If a base header remembers no more, the next opening finds it out again.
+        let _ = unwritable.add_bad(refused.offset);
+    }
     Ok(Writer {
         incarnation,
         counter: AtomicU64::new(0),
         log: Arc::new(log),
-        unwritable: Mutex::new(Unwritable::new(std::mem::take(&mut recovered.bad_blocks))),
+        unwritable: Mutex::new(unwritable),
         committer: Mutex::new(committer),
         checkpointer: Mutex::new(checkpointer),
         quarantine: Mutex::new(Quarantine::new(std::mem::take(&mut recovered.bad_slots))),

@@ -107,6 +107,9 @@ pub struct StoreOptions {
     pub read_only: bool,
     /// Drop everything the store holds when opening it. Costs two superblock writes, whatever its size.
     pub start_empty: bool,
+    /// Write to a device although it shows to be somebody else's; see [`OpenError::Foreign`](crate::OpenError::Foreign).
+    /// What was found there stays as far as the store does not write to it.
+    pub force: bool,
     /// Requests in flight per queue, 1 to 4096.
     pub queue_depth: u32,
     /// Queues that blocking calls share, at least 1. More callers than queues wait their turn.
@@ -162,6 +165,7 @@ impl Default for StoreOptions {
             engine: EngineKind::Auto,
             read_only: false,
             start_empty: false,
+            force: false,
             queue_depth: 256,
             queues_max: 8,
             buffer_bytes: None,

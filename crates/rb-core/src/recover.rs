@@ -25,6 +25,7 @@ use crate::meta_io::MetaIo;
 use crate::options::OnLostMetadata;
 use crate::replay::{ReplayFrom, Replayed, highest_sequence, replay};
 use crate::scan::{ScanReport, scan};
+use crate::whose::Foreign;
 
 /// How an opening found the store.
 #[derive(Clone, Debug, Default)]
@@ -54,6 +55,14 @@ pub struct RecoveryReport {
     pub scanned: Option<ScanReport>,
     /// A superblock copy was rewritten.
     pub superblock_repaired: bool,
+    /// What the device carries that the store did not leave there. Not empty only if the store was opened
+    /// read-only, or by force.
+    pub foreign: Vec<Foreign>,
+    /// Bytes that the device has, or had until this opening grew it again, if that is less than the layout needs. No
+    /// entry was in the part that is gone.
+    pub cut_to: Option<u64>,
+    /// Superblock copies that are neither whole nor as a crash leaves them, in words: they are left alone.
+    pub superblock_left: Vec<String>,
     /// Everything was dropped because the options asked to start empty.
     pub started_empty: bool,
     /// Time spent on loading the base.

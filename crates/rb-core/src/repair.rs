@@ -10,15 +10,20 @@ use std::sync::Arc;
 use rb_io::{Access, Engine};
 
 use crate::audit::{AuditOptions, AuditReport, AuditState, Audited, audit_source};
+use crate::boot::{choose_superblock, read_copies};
 use crate::error::{Error, OpenError};
+use crate::meta_io::MetaIo;
 use crate::open::{Source, open_path};
 use crate::options::{Background, OnLostMetadata, StoreOptions, Validate};
 use crate::store::Store;
+use crate::take_over::read_openings;
+use crate::whose;
 
 /// Entries removed at once.
 const BATCH: usize = 256;
 /// The second round writes the place that the first left alone, of the incarnation blocks.
 const ROUNDS: usize = 2;
+const RECLAIM_ARENA: usize = 4 << 20;
 
 /// What a repair did.
 #[derive(Clone, Debug)]
@@ -41,7 +46,8 @@ pub struct RepairReport {
 /// The device is held for writing all the while, so nobody else changes it between audit and repair.
 ///
 /// # Errors
-/// As [`audit`](crate::audit()), and when the repair itself fails.
+/// As [`audit`](crate::audit()), and when the repair itself fails. [`OpenError::Foreign`], with nothing written, if the
+/// device shows to be somebody else's, unless the options say `force`.
 pub fn repair(
     path: impl AsRef<Path>,
     options: &AuditOptions,
@@ -75,8 +81,15 @@ fn repair_source(
         dropped: 0,
         rebuilt: audited.report.lost_metadata.is_some(),
     };
+    if done.before.state == AuditState::Damaged {
+        // Before anyone is asked: agreeing to a repair is no agreement to that.
+        whose::check(&source.path, &done.before.foreign, options.force)?;
+    }
     if done.before.state != AuditState::Damaged || !consent(&done.before) {
         return Ok(done);
+    }
+    if options.force {
+        reclaim(source, options)?;
     }
     for _ in 0..ROUNDS {
         done.dropped += round(source, options, &audited)?;
@@ -90,6 +103,21 @@ fn repair_source(
     Ok(done)
 }
 
+/// Makes the fixed blocks and the unused areas the store's again.
+fn reclaim(source: &Source, options: &AuditOptions) -> Result<(), OpenError> {
+    let failed = |source| {
+        let what = "writing over what is not the store's";
+        OpenError::Io { what, source }
+    };
+    let engine = source.engine.as_ref();
+    let mut io = MetaIo::new(engine, RECLAIM_ARENA, 8, options.io_deadline).map_err(failed)?;
+    let capacity = engine.capacity_bytes();
+    let copies = read_copies(&mut io, capacity);
+    let mut found = choose_superblock(&mut io, &copies, &source.path, capacity)?;
+    let blocks = read_openings(&mut io, &copies, &mut found)?;
+    whose::reclaim(&mut io, &found.newest, &copies, &blocks).map_err(failed)
+}
+
 /// One opening that takes out what is unproven, and leaves both bases new. Answers how many entries went.
 fn round(source: &Source, options: &AuditOptions, audited: &Audited) -> Result<u64, OpenError> {
     let store = Store::open_engine(
@@ -98,6 +126,7 @@ fn round(source: &Source, options: &AuditOptions, audited: &Audited) -> Result<u
             background: Background::Manual,
             validate: Validate::Off,
             on_lost_metadata: OnLostMetadata::Scan,
+            force: options.force,
             queue_depth: options.queue_depth,
             io_deadline: options.io_deadline,
             ..StoreOptions::default()

@@ -16,9 +16,11 @@ use crate::apply::{Applier, Found, STAMPS_PER_BLOCK};
 use crate::chain::{Chain, Copies, Damage, End};
 use crate::crew::{Crew, workers};
 use crate::error::Error;
+use crate::log::LOOKAHEAD_BLOCKS;
 use crate::log_order::{LogOrder, Violation};
 use crate::log_reader::LogReader;
 use crate::meta_io::MetaIo;
+use crate::recover::Recovered;
 
 /// What the log held.
 #[derive(Debug)]
@@ -150,6 +152,26 @@ pub(crate) fn highest_sequence(
         sequence += superblock.log_blocks();
     }
     Ok((sequence, incarnation))
+}
+
+/// Whether the log has grown since it was recovered, or its end has changed.
+pub(crate) fn log_went_on(
+    io: &mut MetaIo,
+    superblock: &Superblock,
+    recovered: &Recovered,
+) -> Result<bool, Error> {
+    let end = recovered.end;
+    let mut chain = Chain::new(superblock, end, &recovered.refuted);
+    let mut reader = LogReader::new(superblock);
+    let limit = end.sequence + 1 + LOOKAHEAD_BLOCKS.min(reader.ring() - 1);
+    chain.follow(io, &mut reader, limit, |_, _| Ok(()))?;
+    if chain.at.sequence != end.sequence {
+        return Ok(true);
+    }
+    // Damage there was there before, or recovery would have said so.
+    let end_now = chain.settle(io, &mut reader, limit)?;
+    let is_damaged = matches!(end_now, End::Damaged(_));
+    Ok(is_damaged && recovered.report.lost_metadata.is_none())
 }
 
 /// Shows every valid block of both rings, whether or not it belongs to the log any more. Answers

@@ -44,6 +44,13 @@ impl Incarnation {
     pub fn may_be_torn(bytes: &[u8], identity: &Identity) -> bool {
         holds_but_for_its_checksum(bytes, |block| Incarnation::decode(block, identity).err())
     }
+
+    /// The number in a block that a crash has torn, of this epoch: that of the opening that was being written, or of
+    /// the one whose block was there before.
+    pub fn torn_number(bytes: &[u8], identity: &Identity) -> Option<u32> {
+        let torn = Incarnation::decode(&resealed(bytes)?[..], identity);
+        torn.ok().map(|torn| torn.number)
+    }
 }
 
 impl BaseHeader {
@@ -200,6 +207,15 @@ mod tests {
         for old in old {
             for bytes in mixtures(&old, &new.encode()[..]) {
                 assert!(Incarnation::may_be_torn(&bytes, &ID));
+                let number = Incarnation::torn_number(&bytes, &ID);
+                let is_new = bytes[..SECTOR] == new.encode()[..SECTOR];
+                let old = Incarnation::decode(&old, &ID).ok();
+                let expected = if is_new {
+                    Some(7)
+                } else {
+                    old.map(|old| old.number)
+                };
+                assert_eq!(number, expected);
             }
         }
         let found = told_apart(&new.encode()[..], |bytes| {

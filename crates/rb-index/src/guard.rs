@@ -42,7 +42,7 @@ impl ShardGuard<'_> {
         self.shard.last_ticket
     }
 
-    /// The ticket with which the record of the key's entry is durable; 0 if it is already, or there is no entry.
+    /// A ticket with which the record of the key's entry is durable; 0 if it is already, or there is no entry.
     pub fn ticket_of(&mut self, hash: u64, key: &[u8]) -> u64 {
         match self.find(hash, key) {
             Some(at) => self.shard.ticket_of(&self.index.slots, at),

@@ -129,19 +129,16 @@ impl Shard {
         }
     }
 
-    /// The ticket with which the record of an entry is durable; 0 if it is already.
+    /// A ticket with which the record of an entry is durable; 0 if it is already.
+    ///
+    /// It is that of the shard's last change, which may be later than the entry's own: to find that one among all that
+    /// are not durable took longer than the commit that is waited for does more.
     pub(crate) fn ticket_of(&mut self, slots: &Slots, at: u32) -> u64 {
         self.settle(slots.durable.get());
-        let entry = self.store.entry(at);
-        if !entry.is_volatile() {
-            return 0;
+        match self.store.entry(at).is_volatile() {
+            true => self.last_ticket,
+            false => 0,
         }
-        let is_it = |&&(_, other, generation): &&(u64, u32, u64)| {
-            other == at && generation == entry.generation
-        };
-        let waiting = self.volatile.iter().rev().find(is_it);
-        debug_assert!(waiting.is_some(), "a volatile entry has no ticket");
-        waiting.map_or(self.last_ticket, |waiting| waiting.0)
     }
 
     /// When the slot of a retired entry may be used again whose last lease ends now.

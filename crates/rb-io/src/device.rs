@@ -2,7 +2,7 @@
 
 #[cfg(feature = "libblkio")]
 mod by_lane;
-mod create;
+mod claim;
 mod discover;
 mod holders;
 mod open;
@@ -13,11 +13,14 @@ mod socket;
 #[cfg(test)]
 mod tests;
 
+pub use claim::Claim;
+
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 #[cfg(feature = "libblkio")]
 use crate::blkio::server::Server;
@@ -110,7 +113,22 @@ impl Device {
     /// As [`open`](Self::open); also when the path exists and is no regular file, when there is no
     /// space, and when someone else holds the file (which is then left as it was).
     pub fn create_file(path: &Path, bytes: u64, allocate: bool) -> Result<Self, OpenError> {
-        create::create(path, bytes, allocate)
+        let mut claim = Claim::take(path)?;
+        if claim
+            .device()
+            .is_some_and(|device| device.kind != DeviceKind::File)
+        {
+            return Err(OpenError::WrongType {
+                path: path.into(),
+                found: "node that is not a file",
+            });
+        }
+        claim.grow(bytes, allocate)?;
+        let device = claim.keep().and_then(Arc::into_inner);
+        let device =
+            device.ok_or_else(|| open::failed(path, "create", io::ErrorKind::Other.into()))?;
+        device.check_size()?;
+        Ok(device)
     }
 
     /// The path it was opened by.
@@ -175,14 +193,29 @@ impl Device {
         })
     }
 
+    /// Fills `out` with the bytes at `offset`, without an engine; what lies beyond the end is zero. For a look at a few
+    /// places before it is known what the device is.
+    ///
+    /// # Errors
+    /// The device could not be read there.
+    pub fn peek(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.with_reader(|read| read(offset, out))
+    }
+
     fn find_signatures(&self) -> io::Result<Vec<Signature>> {
+        self.with_reader(|read| find_signatures(self.capacity_bytes, read))
+    }
+
+    /// Gives `work` a function that reads any bytes.
+    fn with_reader<T>(
+        &self,
+        work: impl FnOnce(&mut dyn FnMut(u64, &mut [u8]) -> io::Result<()>) -> io::Result<T>,
+    ) -> io::Result<T> {
+        let size = self.capacity_bytes;
         #[cfg(feature = "libblkio")]
         if let Some(server) = &self.server {
             let mut lane = server.lane().map_err(io::Error::other)?;
-            let size = self.capacity_bytes;
-            return find_signatures(size, &mut |offset, out| {
-                by_lane::read(&mut lane, size, offset, out)
-            });
+            return work(&mut |offset, out| by_lane::read(&mut lane, size, offset, out));
         }
         // A second descriptor without O_DIRECT would see stale pages, so this reads through an
         // aligned buffer with the device's own descriptor.
@@ -190,10 +223,77 @@ impl Device {
         let mut buffer = arena
             .take(SIGNATURE_READ_BYTES)
             .ok_or(io::ErrorKind::OutOfMemory)?;
-        let size = self.capacity_bytes;
-        find_signatures(size, &mut |offset, out| {
-            read_through(self, &mut buffer, offset, out, size)
+        work(&mut |offset, out| read_through(self, &mut buffer, offset, out, size))
+    }
+
+    /// Its size now, rounded down as [`capacity_bytes`](Self::capacity_bytes), which stays what it was when it was
+    /// opened. A character node or a socket is not asked again.
+    ///
+    /// # Errors
+    /// The system call failed.
+    pub fn capacity_now(&self) -> io::Result<u64> {
+        match self.kind {
+            DeviceKind::File | DeviceKind::Block => {
+                // The end as lseek sees it is right for files and for block devices; no request uses the position.
+                let bytes = rustix::fs::seek(&self.file, rustix::fs::SeekFrom::End(0))?;
+                Ok(bytes - bytes % u64::from(self.limits.block.value))
+            }
+            DeviceKind::Char | DeviceKind::Socket => Ok(self.capacity_bytes),
+        }
+    }
+
+    /// Grows a file to `bytes`, with space reserved for what is there from `from` on, where the file system can. What this
+    /// device says of its size stays as it is; open it again.
+    ///
+    /// # Errors
+    /// There is no space, or a system call failed.
+    pub fn extend(&self, bytes: u64, from: u64) -> Result<(), OpenError> {
+        let failed = |source| open::failed(&self.path, "grow", source);
+        self.file.set_len(bytes).map_err(failed)?;
+        claim::reserve(&self.path, &self.file, from, bytes.saturating_sub(from)).map(drop)
+    }
+
+    /// Grows a file to `bytes`, and measures it again.
+    fn grow(&mut self, bytes: u64) -> Result<(), OpenError> {
+        let path = self.path.clone();
+        let step = |step| {
+            let path = &path;
+            move |source| open::failed(path, step, source)
+        };
+        let meta = self.file.metadata().map_err(step("stat"))?;
+        if meta.len() < bytes {
+            self.file.set_len(bytes).map_err(step("grow"))?;
+        }
+        if self.direct && meta.len() < bytes {
+            // A file that was too short could not prove it.
+            self.direct =
+                open::settle_direct(&self.path, &self.file, bytes, Ok(()), &mut self.report)?;
+            self.limits = open::limits(&self.path, &self.file, self.kind, self.direct)?;
+        }
+        let bytes = bytes.max(meta.len());
+        self.capacity_bytes = bytes - bytes % u64::from(self.limits.block.value);
+        Ok(())
+    }
+
+    /// Refuses one that holds not a single block.
+    fn check_size(&self) -> Result<(), OpenError> {
+        if self.capacity_bytes > 0 {
+            return Ok(());
+        }
+        let found = self.file.metadata();
+        Err(OpenError::TooSmall {
+            path: self.path.clone(),
+            bytes: found.map_or(0, |found| found.len()),
+            block_bytes: self.limits.block.value,
         })
+    }
+
+    /// The number of its node (`st_rdev`); 0 of a file.
+    ///
+    /// # Errors
+    /// The system call failed.
+    pub fn device_number(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.rdev())
     }
 
     #[cfg(feature = "libblkio")]

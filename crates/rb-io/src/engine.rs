@@ -22,6 +22,14 @@ pub trait Engine: Send + Sync + Debug {
     fn limits(&self) -> &Limits;
     /// Size of the device in bytes, a multiple of the logical block. It never changes.
     fn capacity_bytes(&self) -> u64;
+    /// Size that the device has at this moment, if the engine can ask for it: files are cut and volumes shrunk while
+    /// they are open.
+    ///
+    /// # Errors
+    /// The system call failed.
+    fn capacity_now(&self) -> io::Result<u64> {
+        Ok(self.capacity_bytes())
+    }
     /// Allocates an arena of the memory that suits this engine best, rounded up to whole pages.
     ///
     /// Every engine works with every arena; one whose device is served by another process has to copy

@@ -34,8 +34,8 @@ pub struct Rejected {
 ///
 /// # Errors
 /// [`OpenError::NotInBuild`], or [`OpenError::Engine`] with the step that failed.
-pub fn open(device: Device, kind: EngineKind) -> Result<Opened, OpenError> {
-    let device = Arc::new(device);
+pub fn open(device: impl Into<Arc<Device>>, kind: EngineKind) -> Result<Opened, OpenError> {
+    let device = device.into();
     let mut rejected = Vec::new();
     let mut last = OpenError::NotInBuild { kind };
     let kinds = match kind {

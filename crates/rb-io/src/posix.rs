@@ -60,6 +60,9 @@ impl Engine for PosixEngine {
     fn capacity_bytes(&self) -> u64 {
         self.device.capacity_bytes()
     }
+    fn capacity_now(&self) -> std::io::Result<u64> {
+        self.device.capacity_now()
+    }
 
     fn queue(&self, options: &QueueOptions) -> Result<Box<dyn Queue>, OpenError> {
         let depth = options.depth;

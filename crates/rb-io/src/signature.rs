@@ -7,6 +7,8 @@
 //! superblock, at the end.
 
 mod checks;
+#[cfg(test)]
+mod kinds;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -14,7 +16,7 @@ mod tests;
 use std::io;
 use std::ops::Range;
 
-use table::{At, PROBES, Probe};
+use table::{At, Check, PROBES, Probe};
 
 /// A sign of someone else's data.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -35,6 +37,7 @@ impl std::fmt::Display for Signature {
 /// begins exactly there.
 const HEAD_BYTES: u64 = (1 << 20) + (64 << 10);
 const TAIL_BYTES: u64 = 1 << 20;
+const SECTOR: u64 = 512;
 
 /// Looks for every known signature on a device of `device_bytes`, sorted by offset.
 ///
@@ -72,6 +75,10 @@ pub fn find_signatures(
                 })
             }),
     );
+    found.extend(checks::first_xfs_log(&view.head).map(|offset| Signature {
+        name: checks::XFS_LOG,
+        offset,
+    }));
     found.sort_by_key(|signature| (signature.offset, signature.name));
     found.dedup();
     Ok(found)
@@ -163,7 +170,17 @@ impl View {
                 bytes == probe.magic
             }
         };
-        Ok(same && probe.check.is_none_or(|check| check(&self.head)))
+        if !same {
+            return Ok(false);
+        }
+        Ok(match probe.check {
+            Check::None => true,
+            Check::Head(check) => check(&self.head),
+            Check::Sector(check) => {
+                let start = offset / SECTOR * SECTOR;
+                self.get(start, SECTOR).is_some_and(check)
+            }
+        })
     }
 }
 

@@ -151,6 +151,9 @@ impl Engine for UringEngine {
     fn capacity_bytes(&self) -> u64 {
         self.device.capacity_bytes()
     }
+    fn capacity_now(&self) -> io::Result<u64> {
+        self.device.capacity_now()
+    }
 
     /// The ring has no operation that discards on every kernel that we run on: that which makes a hole in a file has a
     /// block device write zeroes.

@@ -1,8 +1,13 @@
 //! dm-flakey: a device whose writes fail, then one that drops them silently, then one that cannot be read, and
-//! is well again each time, under a store that stays open.
+//! is well again each time, under a store that stays open. Then one with a bad block in each region of the metadata in
+//! turn.
 
 use std::path::{Path, PathBuf};
 
+use rb_format::{
+    FORMAT_BLOCK, INCARNATION_A_OFFSET, INCARNATION_B_OFFSET, SUPERBLOCK_A_OFFSET,
+    SUPERBLOCK_B_OFFSET, base_header_offsets,
+};
 use rb_io::{Access, Device, DeviceKind};
 
 use super::target::{Entry, KIB, Target, close, entries, expect, get, put, sync, try_put};
@@ -17,10 +22,11 @@ type Test = (&'static str, fn(&Flakey) -> Outcome);
 
 /// Runs the tests over a mapping of the target's device.
 pub fn flakey(cell: &mut Cell, target: &Target) {
-    let tests: [Test; 3] = [
+    let tests: [Test; 4] = [
         ("writes fail", writes_fail),
         ("writes are dropped", writes_are_dropped),
         ("reads fail", reads_fail),
+        ("a bad block in each region", each_region_has_a_bad_block),
     ];
     for (name, test) in tests {
         let target = target.clone();
@@ -58,6 +64,21 @@ impl Flakey {
             "" => format!("0 {sectors} flakey {device} 0 1000000 0"),
             _ => format!("0 {sectors} flakey {device} 0 0 1000000 1 {feature}"),
         }
+    }
+
+    /// A table in which one block can neither be read nor be written.
+    fn without_block(&self, offset: u64) -> String {
+        let (device, at, len) = (
+            self.device.display(),
+            offset / 512,
+            FORMAT_BLOCK as u64 / 512,
+        );
+        let (after, rest) = (at + len, self.sectors - at - len);
+        let before = match at {
+            0 => String::new(),
+            _ => format!("0 {at} linear {device} 0\n"),
+        };
+        format!("{before}{at} {len} error\n{after} {rest} linear {device} {after}")
     }
 
     /// Exchanges the table under whoever has the mapping open.
@@ -168,6 +189,50 @@ fn reads_fail(flakey: &Flakey) -> Outcome {
     expect(&store, &newer(&all), 8)?;
     close(&store)?;
     Ok("all keys answered with errors, and were there afterwards".into())
+}
+
+/// The store opens, serves, writes, commits and checkpoints around it, and loses nothing.
+fn each_region_has_a_bad_block(flakey: &Flakey) -> Outcome {
+    let mut all = entries(0, KEYS, LEN);
+    let store = flakey.target.open()?;
+    put(&store, &all, 8)?;
+    let superblock = store.superblock().clone();
+    close(&store)?;
+    drop(store);
+    let [a, b] = superblock
+        .bases()
+        .map(|base| (base_header_offsets(base), base.offset));
+    let rings = superblock.log_block_offsets(2);
+    let blocks = [
+        ("superblock copy A", SUPERBLOCK_A_OFFSET),
+        ("superblock copy B", SUPERBLOCK_B_OFFSET),
+        ("incarnation block A", INCARNATION_A_OFFSET),
+        ("incarnation block B", INCARNATION_B_OFFSET),
+        ("first header of base A", a.0[0]),
+        ("second header of base A", a.0[1]),
+        ("the section of base A", a.1 + FORMAT_BLOCK as u64),
+        ("first header of base B", b.0[0]),
+        ("second header of base B", b.0[1]),
+        ("the section of base B", b.1 + FORMAT_BLOCK as u64),
+        ("log ring 1", rings[0]),
+        ("log ring 2", rings[1]),
+    ];
+    for (what, offset) in blocks {
+        let failed = |why: String| format!("{what}, byte {offset}: {why}");
+        flakey.set(&flakey.without_block(offset))?;
+        for _ in 0..2 {
+            let store = flakey.target.open().map_err(failed)?;
+            expect(&store, &all, 8).map_err(failed)?;
+            all = newer(&all);
+            put(&store, &all, 8).map_err(failed)?;
+            sync(&store).map_err(failed)?;
+            store.checkpoint().map_err(|why| failed(words(&why)))?;
+            expect(&store, &all, 8).map_err(failed)?;
+            close(&store).map_err(failed)?;
+        }
+        flakey.set(&flakey.table(""))?;
+    }
+    Ok(format!("{} blocks cost nothing", blocks.len()))
 }
 
 /// Size of a block device in sectors of 512 bytes. A mapping without a node would otherwise be taken for a

@@ -129,7 +129,8 @@ impl History {
     /// began at `oldest`.
     pub(super) fn begin(&mut self, id: Id, effect: Version, floor: u64, oldest: u64, now: u64) {
         // What no answer and no crash can show any more.
-        let is_past = |change: &Change| change.dead && change.over.is_none_or(|over| over < oldest);
+        let is_past =
+            |change: &Change| change.dead && change.over.is_some_and(|over| over < oldest);
         self.changes.retain(|change| !is_past(change));
         self.changes.push(Change {
             id,
@@ -166,7 +167,7 @@ impl History {
 
     /// A put that began at `begin` was kept out, and that answer is durable: so is a value that is there.
     pub(super) fn existed_durably(&mut self, begin: u64, now: u64) -> u64 {
-        let counted = self.durable_at(begin);
+        let counted = self.durable_at(begin, now);
         self.overwrite(begin, true, now, |effect| effect.is_none());
         counted
     }
@@ -194,7 +195,7 @@ impl History {
 
     /// All that was done before `moment` is durable. Returns how many changes that were acknowledged were not
     /// known to be durable before.
-    pub(super) fn durable_at(&mut self, moment: u64) -> u64 {
+    pub(super) fn durable_at(&mut self, moment: u64, now: u64) -> u64 {
         let is_done = |change: &Change| change.done.is_some_and(|done| done < moment);
         let newest = self.changes.iter().filter(|change| is_done(change));
         let newest = newest.map(|change| change.since).max().unwrap_or(0);
@@ -204,7 +205,10 @@ impl History {
                 change.durable = true;
                 counted += 1;
             }
-            change.dead |= change.is_before(newest);
+            if change.is_before(newest) {
+                change.over.get_or_insert(now);
+                change.dead = true;
+            }
         }
         counted
     }

@@ -255,8 +255,9 @@ impl Oracle {
     }
 
     fn all_durable_at(&mut self, moment: u64) {
-        let histories = self.keys.iter_mut();
-        let counted: u64 = histories.map(|history| history.durable_at(moment)).sum();
+        let (histories, now) = (self.keys.iter_mut(), self.now);
+        let counted = histories.map(|history| history.durable_at(moment, now));
+        let counted: u64 = counted.sum();
         self.counts.durable += counted;
     }
 

@@ -77,6 +77,21 @@ fn verdicts(events: &[Event]) -> [Verdict; 3] {
     FOUND.map(|found| oracle.judge(0, found))
 }
 
+/// A get that was slow to answer held a value that had been replaced durably meanwhile. The oracle had forgotten that the
+/// value was ever there, and called the answer wrong.
+#[test]
+fn a_slow_get_may_answer_what_was_durably_replaced_after_it_began() {
+    let events = [
+        vec![put(1, 1), get(2), end(1, Answer::Stored)],
+        vec![put(3, 2), get(4), end(4, value(2, 9))],
+        synced(5).to_vec(),
+        // Here what is past is forgotten.
+        vec![put(6, 7)],
+        vec![end(2, value(1, 8))],
+    ];
+    assert_eq!(after(&events.concat()).wrong, [""; 0]);
+}
+
 /// What is wrong with the answers of a session that ended by itself.
 fn wrong(events: &[Event]) -> usize {
     let mut oracle = after(events);

@@ -312,9 +312,9 @@ fn a_store_that_cannot_be_opened_is_unusable_and_no_store_is_an_error() {
     for at in [SUPERBLOCK_A_OFFSET, SUPERBLOCK_B_OFFSET] {
         erased.device.poke(at, &[0; FORMAT_BLOCK]);
     }
-    let bytes = store.superblock().device_bytes as usize;
+    let bytes = store.superblock().runs[0].first_byte as usize + 8192;
     let short = Sim::on(rb_testkit::MemDevice::from_image(
-        &sim.device.live_image()[..bytes - 4096],
+        &sim.device.live_image()[..bytes],
     ));
     for sim in [rotten, erased, short] {
         let report = sim.audit();

@@ -124,7 +124,7 @@ fn validation_drops_exactly_what_a_stale_header_disproves() {
 fn one_superblock_is_enough_and_the_other_is_repaired() {
     for offset in [SUPERBLOCK_A_OFFSET, SUPERBLOCK_B_OFFSET] {
         let bed = filled(5);
-        corrupt(&bed, offset, FORMAT_BLOCK);
+        zero(&bed, offset, FORMAT_BLOCK);
         let store = bed.open();
         assert!(store.recovery().superblock_repaired);
         assert_eq!(hits(&store, 5), 5);

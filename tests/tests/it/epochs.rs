@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
-use rb_core::{ClassRequest, FormatOptions, SeededRandom, Share, Superblock, format_engine};
+use rb_core::{
+    ClassRequest, FormatOptions, OpenError, SeededRandom, Share, Store, Superblock, format_engine,
+};
 use rb_format::{SUPERBLOCK_A_OFFSET, SUPERBLOCK_B_OFFSET};
 use rb_io::OpKind;
+use rb_testkit::MemDevice;
 
 use crate::support::{Sim, key, value};
 
@@ -36,6 +39,11 @@ fn used() -> Sim {
     sim
 }
 
+/// Opens a store without writing to it.
+fn look(sim: &Sim) -> Store {
+    sim.open_with(|options| options.read_only = true)
+}
+
 /// The superblock writes and the flushes that the device has executed since `from` operations.
 fn superblock_writes(sim: &Sim, from: usize) -> String {
     let log = sim.device.log();
@@ -57,8 +65,8 @@ fn superblock_copies_are_written_one_after_the_other() {
     let from = sim.device.log().len();
     drop(sim.open_with(|options| options.start_empty = true));
     let order = superblock_writes(&sim, from);
-    // The new epoch's base is durable before the first superblock that names it.
-    assert!(order.starts_with("|B|A|"), "starting empty: {order}");
+    // The new epoch's base and its incarnation block are durable before the first superblock that names it.
+    assert!(order.starts_with("||B|A|"), "starting empty: {order}");
     let from = sim.device.log().len();
     format_again(&sim).unwrap();
     let order = superblock_writes(&sim, from);
@@ -91,6 +99,46 @@ fn a_crash_while_starting_empty_leaves_the_old_store_or_an_empty_one() {
     }
 }
 
+/// A crash between the two copies, then rot of the one that was written: only the former epoch's copy was left, and
+/// the store came back as it was before it was emptied.
+#[test]
+fn rot_of_a_superblock_copy_after_a_crash_while_starting_empty_brings_nothing_back() {
+    let mut cases = 0;
+    for cut in 0.. {
+        let sim = used();
+        sim.device.cut_power_after(cut);
+        let done = sim.try_open(|options| options.start_empty = true).is_ok();
+        for seed in 0..16 {
+            let crashed = sim.crash_seeded(seed);
+            if look(&crashed).superblock().identity.epoch == 2 {
+                continue;
+            }
+            for copy in [SUPERBLOCK_A_OFFSET, SUPERBLOCK_B_OFFSET] {
+                let rotten = Sim::on(MemDevice::from_image(&crashed.device.live_image()));
+                rotten.device.poke(copy, &[0xA5; 64]);
+                // The crash has torn the one copy, and the other one rots: nothing is left to open.
+                let seen = match rotten.try_open(|options| options.read_only = true) {
+                    Err(OpenError::Superblock { .. }) => continue,
+                    seen => seen.unwrap(),
+                };
+                assert_eq!(
+                    seen.superblock().identity.epoch,
+                    3,
+                    "cut {cut}, seed {seed}"
+                );
+                for store in [seen, rotten.open(), rotten.crash().open()] {
+                    assert!((0..6).all(|n| store.get(&key(n)).unwrap().is_none()));
+                    cases += 1;
+                }
+            }
+        }
+        if done {
+            assert!(cases > 100, "{cases}");
+            return;
+        }
+    }
+}
+
 /// A format that is cut short must not leave a superblock of the former store over regions that are
 /// already the new one's. Its first flush ends the former store, its last one begins the new.
 #[test]
@@ -98,7 +146,7 @@ fn a_crash_while_formatting_leaves_no_half_of_the_old_store() {
     let old = used();
     let former = old.open().superblock().identity.uuid;
     let image = old.device.live_image();
-    let again = || Sim::on(rb_testkit::MemDevice::from_image(&image));
+    let again = || Sim::on(MemDevice::from_image(&image));
     let whole = again();
     let new = format_again(&whole).unwrap();
     assert_ne!(new.identity.uuid, former);
@@ -139,7 +187,7 @@ fn a_crash_before_the_first_flush_of_a_format_leaves_the_old_store_whole_or_none
     let former = old.open().superblock().identity.uuid;
     let image = old.device.live_image();
     for cut in 0..7 {
-        let sim = Sim::on(rb_testkit::MemDevice::from_image(&image));
+        let sim = Sim::on(MemDevice::from_image(&image));
         sim.device.cut_power_after(cut);
         assert!(format_again(&sim).is_none());
         for seed in 0..64 {

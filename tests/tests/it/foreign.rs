@@ -9,7 +9,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use rb_core::{
-    ClassRequest, FormatOptions, OpenError, Share, Store, StoreOptions, Superblock, format,
+    AuditState, Background, ClassRequest, Durability, Error, FormatOptions, OpenError, Put,
+    PutOptions, Share, Store, StoreOptions, Superblock, format,
 };
 use rb_format::{
     FORMAT_BLOCK, INCARNATION_A_OFFSET, METADATA_START, SUPERBLOCK_A_OFFSET, SUPERBLOCK_B_OFFSET,
@@ -194,11 +195,33 @@ fn superblocks_of_two_stores_are_refused_and_stay() {
     }
 }
 
+/// The end of the last live slot's value.
+fn live_end(bed: &Bed) -> u64 {
+    let store = bed.open_with(|options| options.read_only = true);
+    let mut end = 0;
+    store.for_each(|entry| {
+        let start = store.geometry().slot_offset(entry.slot).unwrap();
+        end = end.max(start + BLOCK + rb_format::padded_len(u64::from(entry.len)));
+        true
+    });
+    end
+}
+
+/// A store was refused because unused bytes at the end of its file were gone, though no value was there.
 #[test]
-fn cut_files_are_refused_by_their_sizes() {
+fn a_cut_file_opens_if_nothing_that_lives_was_cut_off() {
     let bed = store_of_age(1);
-    let whole = len(&bed.path());
-    let mut ends = vec![whole - 1, whole - BLOCK, BLOCK, BLOCK - 1, 1, 0];
+    let (whole, live) = (len(&bed.path()), live_end(&bed));
+    let mut ends = vec![
+        whole - 1,
+        whole - BLOCK,
+        live,
+        live - 1,
+        BLOCK,
+        BLOCK - 1,
+        1,
+        0,
+    ];
     for (_, place) in parts(&bed) {
         ends.extend([
             place.start,
@@ -207,9 +230,39 @@ fn cut_files_are_refused_by_their_sizes() {
             place.end - 1,
         ]);
     }
+    let audit = |bed: &Bed| rb_core::audit(bed.path(), &rb_core::AuditOptions::default());
+    let mut opened = 0;
     for end in ends.into_iter().filter(|end| *end < whole) {
         let cut = bed.image();
         set_len(&cut.path(), end);
+        if end - end % 512 >= live {
+            opened += 1;
+            let found = audit(&cut).unwrap();
+            assert_eq!(found.state, AuditState::Damaged, "cut to {end}: {found:#?}");
+            assert_eq!(
+                (found.damages, found.unproven),
+                (1, 0),
+                "cut to {end}: {found:#?}"
+            );
+            let reader = cut.open_with(|options| options.read_only = true);
+            assert_eq!(ages(&reader, "cut, read-only"), all(1));
+            drop(reader);
+            assert_eq!(len(&cut.path()), end, "a reader changes nothing");
+            let store = cut.open();
+            assert_eq!(store.recovery().cut_to, Some(end - end % 512));
+            assert_eq!(ages(&store, "cut"), all(1));
+            fill(&store, 2);
+            store.close().unwrap();
+            drop(store);
+            assert_eq!(len(&cut.path()), whole);
+            assert_eq!(
+                audit(&cut).unwrap().state,
+                AuditState::Clean,
+                "cut to {end}"
+            );
+            assert_eq!(ages(&cut.open(), "grown again"), all(2));
+            continue;
+        }
         let words = refusal(&cut.path());
         let reason = match end {
             0..512 => "less than one block".into(),
@@ -221,6 +274,73 @@ fn cut_files_are_refused_by_their_sizes() {
         };
         assert!(words.contains(&reason), "cut to {end}: {words}");
         assert_eq!(len(&cut.path()), end, "it stays as it was");
+    }
+    assert!(opened >= 5, "{opened} cuts cost nothing");
+    // What is lost is said.
+    let cut = bed.image();
+    set_len(&cut.path(), live - 1);
+    let found = audit(&cut).unwrap();
+    assert_eq!(found.state, AuditState::Unusable);
+    assert!(
+        found
+            .findings
+            .iter()
+            .any(|found| found.lost == "1 of 24 entries"),
+        "{found:#?}"
+    );
+}
+
+/// A call that needs its work to be durable.
+type Way<'a> = &'a dyn Fn(&Store) -> Result<(), Error>;
+
+/// `sync` and `close` answered Ok after the file had been cut, and the store did not open any more.
+#[test]
+fn a_file_that_is_cut_while_it_is_open_stops_writing() {
+    for engine in engines() {
+        let write = |store: &Store| store.put(b"new", b"value").map(drop);
+        let sync = |store: &Store| store.sync();
+        let later = |store: &Store| store.sync_async().wait();
+        let close = |store: &Store| store.close();
+        let each = |store: &Store| {
+            let options = PutOptions {
+                durability: Some(Durability::EachBatch),
+                ..PutOptions::default()
+            };
+            store
+                .put_many(vec![Put::new(b"new", b"value")], options)
+                .remove(0)
+                .map(drop)
+        };
+        let checkpoint = |store: &Store| store.checkpoint();
+        let ways: [(&str, Way<'_>); 5] = [
+            ("sync", &sync),
+            ("sync_async", &later),
+            ("close", &close),
+            ("EachBatch", &each),
+            ("checkpoint", &checkpoint),
+        ];
+        for (name, way) in ways {
+            for pending in [false, true] {
+                let bed = store_of_age(1).on(engine);
+                let store = bed.open_with(|options| options.background = Background::Manual);
+                if pending {
+                    write(&store).unwrap();
+                }
+                set_len(&bed.path(), len(&bed.path()) - BLOCK);
+                let words = way(&store).unwrap_err().to_string();
+                assert!(
+                    words.contains("shrunk") && words.contains("store"),
+                    "{name}: {words}"
+                );
+                if name != "close" {
+                    assert!(
+                        write(&store).is_err_and(|error| error.is_poisoned()),
+                        "{name}"
+                    );
+                    assert_eq!(ages(&store, name), all(1), "verified reads go on");
+                }
+            }
+        }
     }
 }
 

@@ -8,9 +8,11 @@
 mod api;
 mod audit;
 mod bad_input;
+mod bad_metadata;
 mod base_choice;
 mod close;
 mod commits;
+mod consent;
 mod counts;
 mod crash;
 mod damage;
@@ -28,6 +30,7 @@ mod format_room;
 mod in_flight;
 mod log_end;
 mod log_space;
+mod marks;
 mod observers;
 mod opening;
 mod oracle;
@@ -43,6 +46,8 @@ mod stale;
 mod stalled;
 mod state_parts;
 mod support;
+mod two_hosts;
 #[cfg(feature = "libblkio")]
 mod vhost_user;
+mod whose;
 mod writers;

@@ -3,15 +3,14 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Barrier};
-use std::time::{Duration, Instant};
 
 use rb_core::{
-    Background, Change, ClassRequest, Durability, Error, FormatOptions, HeldLock, SeededRandom,
-    Share, Simulator, Store, StoreOptions, SwitchPoint, format_engine,
+    Background, Change, ClassRequest, Durability, FormatOptions, HeldLock, SeededRandom, Share,
+    Simulator, Store, StoreOptions, SwitchPoint, format_engine,
 };
 use rb_format::FORMAT_BLOCK;
-use rb_io::{Engine, Limits, OpKind};
-use rb_testkit::{MemDevice, MemEngine, Moment};
+use rb_io::{Engine, Limits};
+use rb_testkit::{MemDevice, MemEngine};
 
 struct Sim(Arc<MemDevice>);
 
@@ -90,52 +89,6 @@ fn removes_before_a_portion_of_bad_keys_are_durable() {
     assert!(matches!(answers[0], Ok(true)), "{:?}", answers[0]);
     let after = Sim(sim.0.crash()).open(|_| {});
     assert!(after.get(b"k").unwrap().is_none(), "a removed key is back");
-}
-
-/// A put that commits because slots wait for it looked among the free ones afterwards, not for an entry to evict, which
-/// another put had made meanwhile, and not for slots that another replacement made wait: it failed although
-/// two slots at least were neither leased nor reserved by others.
-#[test]
-fn a_put_finds_a_slot_where_other_puts_reserve_fewer_than_there_are() {
-    const THREADS: usize = 8;
-    let sim = Sim::new(THREADS as u64 + 1, None);
-    sim.0.observe(|moment, ops| {
-        if moment == Moment::Before && ops.iter().any(|op| op.op == OpKind::Flush) {
-            std::thread::sleep(Duration::from_micros(300));
-        }
-    });
-    let store = sim.open(|options| {
-        options.durability = Durability::EachBatch;
-        options.background = Background::Threads;
-    });
-    let (puts, failed) = (AtomicU64::new(0), AtomicU64::new(0));
-    let end = Instant::now() + Duration::from_secs(3);
-    std::thread::scope(|scope| {
-        for thread in 0..THREADS {
-            let (store, puts, failed) = (&store, &puts, &failed);
-            scope.spawn(move || {
-                let mut state = thread as u64 + 1;
-                while Instant::now() < end {
-                    state = state
-                        .wrapping_mul(6_364_136_223_846_793_005)
-                        .wrapping_add(1);
-                    let key = [(state >> 40) as u8 % 8];
-                    if state >> 60 < 7 {
-                        store.remove(&key).unwrap();
-                        continue;
-                    }
-                    match store.put(&key, b"value") {
-                        Ok(_) => puts.fetch_add(1, Ordering::Relaxed),
-                        Err(Error::NoSpace { .. }) => failed.fetch_add(1, Ordering::Relaxed),
-                        Err(error) => panic!("{error}"),
-                    };
-                }
-            });
-        }
-    });
-    store.audit().unwrap();
-    let (puts, failed) = (puts.into_inner(), failed.into_inner());
-    assert_eq!(failed, 0, "{puts} puts went well");
 }
 
 /// Lets a remove commit right after a put has looked a second time among the free slots.

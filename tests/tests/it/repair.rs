@@ -15,8 +15,13 @@ use crate::support::{EIO, Sim, base_headers, key, long_keys, slots_of, value};
 const ENTRIES: u64 = 12;
 
 fn repair(sim: &Sim, consent: bool) -> RepairReport {
+    repair_by(sim, consent, false)
+}
+
+fn repair_by(sim: &Sim, consent: bool, force: bool) -> RepairReport {
     let options = AuditOptions {
         deep: true,
+        force,
         ..AuditOptions::default()
     };
     repair_engine(sim.engine(), &options, |_| consent).unwrap()
@@ -82,7 +87,8 @@ fn metadata_with_another_copy_is_mended_without_loss() {
     for places in damages {
         let sim = sim.crash();
         places.iter().for_each(|at| sim.rot(*at));
-        let report = repair(&sim, true);
+        // Rot in a fixed block may be somebody's: that is written over by force only.
+        let report = repair_by(&sim, true, places[0] < sb.base_a.offset);
         let after = report.after.unwrap();
         assert_eq!(after.state, AuditState::Clean, "{places:?}: {after:#?}");
         assert_eq!((report.dropped, report.rebuilt), (0, false));

@@ -296,7 +296,8 @@ fn ends_writing(op: &MemOp, words: &str, layout: &Superblock) -> bool {
         _ if ring_2 || second => !once && words != "fails from now on",
         // It goes around a bad block, not around a device that is full.
         _ if in_base => !once || words == "finds no space once",
-        _ => op.offset < layout.runs[0].first_byte,
+        // Of the incarnation blocks and the superblock's copies one is enough as well.
+        _ => op.offset < layout.runs[0].first_byte && !once,
     }
 }
 

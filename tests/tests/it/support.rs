@@ -323,3 +323,8 @@ impl Events for Watch {
         self.0.lock().unwrap().push(line);
     }
 }
+
+/// Whether tests take the time for all that they have: the variable `RB_LONG` is set. Otherwise they take a part.
+pub(crate) fn is_long() -> bool {
+    std::env::var_os("RB_LONG").is_some()
+}

@@ -299,8 +299,7 @@ fn classes(store: &Store) -> Vec<Class> {
         .collect()
 }
 
-/// What is in the places of the superblock copies. The store opened, so at least one is good; the next
-/// opening for writing repairs the other.
+/// What is in the places of the superblock copies. The store opened, so at least one is good.
 fn copy_states(store: &Store) -> [String; 2] {
     superblock_copies(store.engine()).map(|copy| match copy {
         Ok(copy) if copy == *store.superblock() => "ok".to_owned(),

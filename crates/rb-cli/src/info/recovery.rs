@@ -13,6 +13,7 @@ pub(super) struct Recovery {
     base_sequence: Option<u64>,
     base_damage: Vec<String>,
     one_copy: Vec<String>,
+    foreign: Vec<String>,
     log_blocks: u64,
     log_records: u64,
     lost_metadata: Option<String>,
@@ -51,6 +52,7 @@ impl Recovery {
             base_sequence: report.base_sequence,
             base_damage: report.base_damage.clone(),
             one_copy: report.one_copy.clone(),
+            foreign: report.foreign.iter().map(ToString::to_string).collect(),
             log_blocks: report.log_blocks,
             log_records: report.log_records,
             lost_metadata: report.lost_metadata.clone(),
@@ -90,6 +92,9 @@ impl Recovery {
         }
         for damage in &self.one_copy {
             field("", format!("damaged at no cost: {damage}"))?;
+        }
+        for foreign in &self.foreign {
+            field("FOREIGN", format!("the device carries {foreign}"))?;
         }
         if let Some(lost) = &self.lost_metadata {
             field("LOST", format!("metadata was lost: {lost}"))?;

@@ -210,7 +210,7 @@ fn a_truncated_store_says_so() {
         .write(true)
         .open(&place.store)
         .unwrap();
-    file.set_len(len - 65536).unwrap();
+    file.set_len(2 << 20).unwrap();
     says(
         &place.rb(&["info"], &[]).error(),
         &["truncated", &len.to_string()],

@@ -129,7 +129,7 @@ fn a_damaged_base_is_said_and_loses_nothing() {
 #[test]
 fn a_repaired_superblock_is_said() {
     let (place, _) = filled();
-    place.overwrite((1 << 20) + 100, &[0xA5; 8]);
+    place.overwrite(1 << 20, &[0; 4096]);
     let ran = rb_with_input(place.args(&["put", "--json"], &["k2", "-"]), b"x");
     let line = ran.json();
     assert!(warnings(&line)[0].contains("superblock"), "{line}");

@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod damage;
+mod foreign;
 mod formatting;
 mod fsck;
 mod measuring;

@@ -177,7 +177,13 @@ fn info_sees_a_damaged_superblock_copy_and_writes_nothing() {
         "info wrote to the store"
     );
 
-    // The next opening for writing repairs it.
+    // Rot is no crash: an opening for writing leaves it alone. A copy that is gone is written again.
+    place.rb(&["rm"], &["k"]).text();
+    assert_eq!(
+        place.rb(&["info", "--json"], &[]).json()["superblock"]["copy_b"],
+        copy
+    );
+    place.overwrite(1 << 20, &[0; 4096]);
     assert_eq!(place.rb(&["rm"], &["k"]).text(), "removed 0 of 1\n");
     let info = place.rb(&["info", "--json"], &[]).json();
     assert_eq!(info["superblock"]["copy_b"], "ok");

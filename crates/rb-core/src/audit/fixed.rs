@@ -7,21 +7,19 @@ use rb_format::{
 
 use super::report::{AuditState, Severity, Words, nothing};
 use super::{Audit, AuditReport};
-use crate::boot::{Placed, read_incarnation_blocks};
 use crate::commit::words;
+use crate::cut;
 use crate::error::OpenError;
+use crate::incarnations::{Pair, newest_number};
 use crate::meta_io::MetaIo;
+use crate::placed::Placed;
 use crate::recover::Recovered;
+use crate::whose::{self, Foreign};
 
 const NAMES: [&str; 2] = ["A", "B"];
 const NEXT_OPENING: &str = "the next opening for writing writes it anew";
+const LEFT_ALONE: &str = "no crash leaves that, so it is left alone and the other copy serves; a repair by force writes it anew";
 const FORMAT: &str = "the store does not open; `rb format` makes a new, empty one";
-
-/// What the incarnation blocks say.
-pub(super) struct Openings {
-    /// The newest opening that is named.
-    pub(super) newest: Option<u32>,
-}
 
 /// The report on a store whose superblocks do not serve; the error, if it is no store at all.
 pub(super) fn without_superblock(
@@ -34,8 +32,13 @@ pub(super) fn without_superblock(
     let mut report = AuditReport::new(None, false);
     match &why {
         OpenError::Superblock {
-            copies: refused, ..
+            copies: refused,
+            signature,
+            ..
         } => {
+            if let Some(signature) = signature {
+                report.damage(carries(signature));
+            }
             for (copy, (name, why)) in copies.iter().zip(NAMES.iter().zip(refused.iter())) {
                 report.damage(Words {
                     structure: format!("superblock copy {name}"),
@@ -56,7 +59,7 @@ pub(super) fn without_superblock(
                 needed - found
             ),
         }),
-        OpenError::NotAStore { .. } => {
+        OpenError::NotAStore { signature, .. } => {
             let traces = [INCARNATION_A_OFFSET, INCARNATION_B_OFFSET, METADATA_START];
             let found = traces.into_iter().find(|offset| {
                 let is_there = offset + FORMAT_BLOCK as u64 <= capacity;
@@ -66,6 +69,9 @@ pub(super) fn without_superblock(
             let Some(offset) = found else {
                 return Err(why);
             };
+            if let Some(signature) = signature {
+                report.damage(carries(signature));
+            }
             report.damage(Words {
                 structure: "superblock copies A and B".into(),
                 offset: 0,
@@ -81,16 +87,24 @@ pub(super) fn without_superblock(
 }
 
 impl Audit<'_> {
-    /// Compares the copies with the one that counts. `opened`: an opening of this epoch is on record,
-    /// and it repaired both before it wrote anything else.
+    /// Compares the copies with the one that counts. `opened`: an opening of this epoch repaired both, or could not
+    /// write one of them.
     pub(super) fn copies(&mut self, copies: &[Placed<Superblock>; 2], opened: bool) {
+        let newest = self.superblock;
+        let neither_is_newest = copies
+            .iter()
+            .all(|copy| copy.decoded.as_ref() != Ok(newest));
         for (copy, name) in copies.iter().zip(NAMES) {
-            let newest = self.superblock;
+            let meaning = match whose::is_to_repair(copy, newest) {
+                true => NEXT_OPENING,
+                false => LEFT_ALONE,
+            };
             let (severity, wrong) = match &copy.decoded {
                 Ok(found) if found == newest => continue,
-                // B is written first: an older A is what a crash between the two leaves.
+                // B is written first: an older A is what a crash between the two leaves. Both are older after one in a
+                // start with an empty store.
                 Ok(found) => {
-                    let by_crash = name == "A" && !opened;
+                    let by_crash = !opened && (name == "A" || neither_is_newest);
                     let wrong = format!(
                         "it is of sequence {}, the other copy of {}",
                         found.sequence, newest.sequence
@@ -109,25 +123,16 @@ impl Audit<'_> {
                     structure: format!("superblock copy {name}"),
                     offset: copy.offset,
                     wrong,
-                    meaning: NEXT_OPENING,
+                    meaning,
                     lost: nothing("the other copy is whole"),
                 },
             );
         }
     }
 
-    /// Looks at the incarnation blocks, and answers what they say.
-    pub(super) fn incarnations(&mut self) -> Result<Openings, OpenError> {
+    /// Looks at the incarnation blocks.
+    pub(super) fn incarnations(&mut self, blocks: &Pair) {
         let identity = self.superblock.identity;
-        let blocks =
-            read_incarnation_blocks(&mut self.io, &identity).map_err(|source| OpenError::Io {
-                what: "reading the incarnation blocks",
-                source,
-            })?;
-        let found = blocks
-            .iter()
-            .filter_map(|block| block.decoded.as_ref().ok());
-        let newest = found.map(|found| found.number).max();
         for (block, name) in blocks.iter().zip(NAMES) {
             let (severity, wrong) = match &block.decoded {
                 Ok(found) if found.offset() == block.offset => continue,
@@ -157,14 +162,69 @@ impl Audit<'_> {
                 },
             );
         }
-        Ok(Openings { newest })
+    }
+
+    /// What shows that the device is somebody else's.
+    pub(super) fn foreign(
+        &mut self,
+        copies: &[Placed<Superblock>; 2],
+        blocks: &Pair,
+        capacity: u64,
+    ) -> Result<Vec<Foreign>, OpenError> {
+        let found = whose::look(&mut self.io, capacity, self.superblock, copies, blocks);
+        found.map_err(|source| OpenError::Io {
+            what: "looking at the unused areas",
+            source,
+        })
+    }
+
+    pub(super) fn somebody_elses(&mut self, found: &[Foreign]) {
+        for foreign in found {
+            self.report.damage(Words {
+                structure: "device".into(),
+                offset: foreign.offset,
+                wrong: format!("it carries {}", foreign.what),
+                meaning: "it was given to something else, which opening the store for writing would harm: that is refused, unless forced",
+                lost: nothing("the store keeps no entry there"),
+            });
+        }
+    }
+
+    /// What the part of the layout costs that the device does not have.
+    pub(super) fn cut(&mut self, recovered: &Recovered, capacity: u64) {
+        let cut = cut::cost(&recovered.index, self.geometry, capacity);
+        let opens = cut.lost == 0 && recovered.report.lost_metadata.is_none();
+        let (meaning, lost) = match opens {
+            true => (
+                "readers open it as it is; an opening for writing grows a file again",
+                nothing("no entry was there, and log ring 1 has the whole log"),
+            ),
+            false => (
+                "the store does not open until all of it is there",
+                format!("{} of {} entries", cut.lost, cut.entries),
+            ),
+        };
+        self.report.damage(Words {
+            structure: "device".into(),
+            offset: capacity,
+            wrong: format!(
+                "the layout needs {} bytes, the device has {capacity}",
+                self.superblock.device_bytes
+            ),
+            meaning,
+            lost,
+        });
+        if !opens {
+            self.report.state = AuditState::Unusable;
+        }
     }
 
     /// An opening makes its incarnation block durable before it writes anything else.
-    pub(super) fn openings_agree(&mut self, openings: &Openings, recovered: &Recovered) {
+    pub(super) fn openings_agree(&mut self, blocks: &Pair, recovered: &Recovered) {
+        let newest = newest_number(blocks);
         let wrote = recovered.incarnation;
-        if openings.newest.unwrap_or(0) < wrote {
-            let named = openings.newest.map_or("no opening".to_owned(), |newest| {
+        if newest.unwrap_or(0) < wrote {
+            let named = newest.map_or("no opening".to_owned(), |newest| {
                 format!("opening {newest} as the last")
             });
             self.report.damage(Words {
@@ -175,6 +235,16 @@ impl Audit<'_> {
                 lost: nothing("no entry depends on it"),
             });
         }
+    }
+}
+
+fn carries(signature: &str) -> Words {
+    Words {
+        structure: "device".into(),
+        offset: 0,
+        wrong: format!("it carries {signature}"),
+        meaning: "it was given to something else; what is left of the store is told below",
+        lost: nothing("what is not there is told below"),
     }
 }
 

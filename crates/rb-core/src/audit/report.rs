@@ -7,6 +7,7 @@ use rb_index::IndexStats;
 
 use crate::recover::Recovered;
 use crate::scan::ScanReport;
+use crate::whose::Foreign;
 
 /// Findings kept in full; further ones are only counted.
 const FINDINGS_MAX: usize = 1000;
@@ -82,6 +83,8 @@ pub struct AuditReport {
     pub payloads_read: u64,
     /// Live entries that did not prove themselves: each is a miss when it is read.
     pub unproven: u64,
+    /// What the device carries that the store did not leave there: opening it for writing is refused.
+    pub foreign: Vec<Foreign>,
     /// Whether payloads were to be read.
     pub deep: bool,
     /// How long it took.
@@ -106,6 +109,7 @@ impl AuditReport {
             headers_read: 0,
             payloads_read: 0,
             unproven: 0,
+            foreign: Vec::new(),
             deep,
             time: Duration::ZERO,
         }

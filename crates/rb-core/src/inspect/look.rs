@@ -9,10 +9,10 @@ use rb_index::{Index, Located, Visit};
 
 use super::{Inspected, Look, Side};
 use crate::base_load::{limits_of, read_directory, stored};
-use crate::boot::Placed;
 use crate::commit::words;
 use crate::error::OpenError;
 use crate::headers::PLACE_NAMES;
+use crate::placed::Placed;
 use crate::proof::{agrees, payload_proves};
 use crate::recover::{RecoverOptions, recover};
 

@@ -12,6 +12,7 @@ use super::{Access, Device, DeviceKind, discover, holders, passthrough, siblings
 use crate::arena::Arena;
 use crate::engine::Feature;
 use crate::error::OpenError;
+use crate::limits::Limits;
 
 pub(super) fn open(path: &Path, access: Access) -> Result<Device, OpenError> {
     let metadata = std::fs::metadata(path).map_err(|source| failed(path, "stat", source))?;
@@ -49,10 +50,11 @@ pub(super) fn open(path: &Path, access: Access) -> Result<Device, OpenError> {
     };
     let mut device = finish(path, file, kind, access, direct)?;
     device.backing = backing;
+    device.check_size()?;
     Ok(device)
 }
 
-/// The rest, once the file is open and exclusive.
+/// The rest, once the file is open and exclusive. It may be empty.
 pub(super) fn finish(
     path: &Path,
     mut file: File,
@@ -65,33 +67,9 @@ pub(super) fn finish(
         .seek(SeekFrom::End(0))
         .map_err(|source| failed(path, "lseek to the end", source))?;
     let mut report = Vec::new();
-    let direct = match direct.and_then(|()| prove_direct(&file, bytes)) {
-        Ok(()) => {
-            report.push(Feature::on("direct I/O", "O_DIRECT"));
-            true
-        }
-        Err(error) => {
-            clear_direct(&file).map_err(|source| failed(path, "clear O_DIRECT", source))?;
-            let why = format!("O_DIRECT refused, I/O goes through the page cache: {error}");
-            report.push(Feature::off("direct I/O", why));
-            false
-        }
-    };
-    let limits = discover::limits(&file, kind, direct)
-        .map_err(|source| failed(path, "reading the limits", source))?;
-    limits.validate().map_err(|reason| OpenError::Limits {
-        path: path.into(),
-        reason,
-    })?;
-    let block_bytes = limits.block.value;
-    let capacity_bytes = bytes - bytes % u64::from(block_bytes);
-    if capacity_bytes == 0 {
-        return Err(OpenError::TooSmall {
-            path: path.into(),
-            bytes,
-            block_bytes,
-        });
-    }
+    let direct = settle_direct(path, &file, bytes, direct, &mut report)?;
+    let limits = limits(path, &file, kind, direct)?;
+    let capacity_bytes = bytes - bytes % u64::from(limits.block.value);
     let path = path.to_path_buf();
     Ok(Device {
         file,
@@ -108,6 +86,45 @@ pub(super) fn finish(
         #[cfg(feature = "libblkio")]
         server: None,
     })
+}
+
+/// Decides whether I/O is direct, and says so in the report.
+pub(super) fn settle_direct(
+    path: &Path,
+    file: &File,
+    bytes: u64,
+    direct: io::Result<()>,
+    report: &mut Vec<Feature>,
+) -> Result<bool, OpenError> {
+    const NAME: &str = "direct I/O";
+    report.retain(|feature| feature.name != NAME);
+    match direct.and_then(|()| prove_direct(file, bytes)) {
+        Ok(()) => {
+            report.push(Feature::on(NAME, "O_DIRECT"));
+            Ok(true)
+        }
+        Err(error) => {
+            clear_direct(file).map_err(|source| failed(path, "clear O_DIRECT", source))?;
+            let why = format!("O_DIRECT refused, I/O goes through the page cache: {error}");
+            report.push(Feature::off(NAME, why));
+            Ok(false)
+        }
+    }
+}
+
+pub(super) fn limits(
+    path: &Path,
+    file: &File,
+    kind: DeviceKind,
+    direct: bool,
+) -> Result<Limits, OpenError> {
+    let limits = discover::limits(file, kind, direct)
+        .map_err(|source| failed(path, "reading the limits", source))?;
+    limits.validate().map_err(|reason| OpenError::Limits {
+        path: path.into(),
+        reason,
+    })?;
+    Ok(limits)
 }
 
 /// A file behind a loop device has two ways in, and only the block device knows of mounts.

@@ -25,6 +25,40 @@ fn satisfy(name: &str, offset: usize, image: &mut [u8]) {
             image[1024 + 0x18] = 2;
             image[1024 + 0x4c] = 1;
         }
+        "ext external journal" => image[1024 + 0x60] = 8,
+        "NILFS2" => {
+            image[1024] = 2;
+            image[1024 + 8..1024 + 10].copy_from_slice(&[0x18, 1]);
+        }
+        "minix" if offset == 1024 + 0x18 => {
+            image[1024 + 6] = 1;
+            image[1024 + 8] = 1;
+        }
+        "minix" => {
+            // Numbers that are as good in either byte order.
+            for at in [0, 1, 4, 5, 6, 7] {
+                image[1024 + at] = 1;
+            }
+        }
+        "HFS" => image[1024 + 22] = 2,
+        "FileVault" => {
+            image[8] = 1;
+            image[10] = 0x10;
+            image[90] = 1;
+        }
+        "Apple partition map" => image[..2].copy_from_slice(b"ER"),
+        "Sun disk label" => image[510..512].copy_from_slice(&[0xda, 0xbe]),
+        "Atari partition table" => {
+            image[0x1c2..0x1c6].copy_from_slice(&[0, 0, 32, 0]);
+            image[0x1c6..0x1d2].copy_from_slice(b"\x01GEM\0\0\0\x02\0\0\x10\0");
+        }
+        "JMicron RAID" => image[offset + 3] = 1,
+        "VIA RAID" => image[offset + 50] = 0xff,
+        // The word of the magic is 0x2f00.
+        "Silicon Image RAID" => {
+            let checksum = offset - 0x60 + 0x13e;
+            image[checksum..checksum + 2].copy_from_slice(&0xd100_u16.to_le_bytes());
+        }
         "MBR partition table" => {
             image[446 + 4] = 0x83;
             image[446 + 12] = 8;

@@ -1,0 +1,215 @@
+//! Taking a path to make something new of it: it is opened and locked before anything about it is judged, all is
+//! judged by that descriptor, and it is put back as it was if nothing comes of it.
+
+use std::fs::{File, Metadata, OpenOptions, Permissions};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::{FallocateFlags, OFlags};
+use rustix::io::Errno;
+
+use super::open::{failed, finish, lock, refuse_loop_backing};
+use super::{Access, Device, DeviceKind};
+use crate::engine::Feature;
+use crate::error::OpenError;
+
+/// How often a file may be exchanged or removed between opening and locking it.
+const TRIES: u32 = 100;
+
+/// A device, or a file that may just have been made, held exclusively. Unless it is kept, dropping it removes a
+/// file that it made, and cuts one that it grew.
+#[derive(Debug)]
+pub struct Claim {
+    /// None once it is kept.
+    device: Option<Arc<Device>>,
+    /// The path without a symbolic link to nothing.
+    real: PathBuf,
+    /// It made the file, and was the first to lock it.
+    is_new: bool,
+    found: u64,
+}
+
+impl Claim {
+    /// Opens what is at `path` for writing, exclusively, or makes an empty file (mode 0600) if there is nothing.
+    /// Nothing else of it is changed.
+    ///
+    /// # Errors
+    /// As [`Device::open`], but for [`OpenError::TooSmall`] of a file.
+    pub fn take(path: &Path) -> Result<Claim, OpenError> {
+        let mut real = path.to_path_buf();
+        for _ in 0..TRIES {
+            // Opening a pipe would block, and a device is not locked by flock.
+            if std::fs::metadata(&real).is_ok_and(|found| !found.is_file()) {
+                let device = Device::open(path, Access::ReadWrite)?;
+                return Ok(Claim {
+                    found: device.capacity_bytes(),
+                    device: Some(Arc::new(device)),
+                    real,
+                    is_new: false,
+                });
+            }
+            let (file, made) = match open_or_make(&real) {
+                Ok(opened) => opened,
+                Err(gone) if gone.kind() == ErrorKind::NotFound => {
+                    if let Ok(target) = std::fs::read_link(&real) {
+                        real = real.parent().unwrap_or(Path::new("")).join(target);
+                        continue;
+                    }
+                    match folder(&real).exists() {
+                        true => continue,
+                        false => return Err(failed(path, "create", gone)),
+                    }
+                }
+                Err(error) => return Err(failed(path, "create", error)),
+            };
+            lock(path, &file, Access::ReadWrite)?;
+            let opened = file
+                .metadata()
+                .map_err(|source| failed(path, "stat", source))?;
+            if !is_at(&real, &opened) {
+                // Another claim failed, and removed what it had made.
+                continue;
+            }
+            refuse_loop_backing(path, &opened)?;
+            let direct = set_direct(&file);
+            let device = finish(path, file, DeviceKind::File, Access::ReadWrite, direct)?;
+            return Ok(Claim {
+                device: Some(Arc::new(device)),
+                real,
+                is_new: made && opened.len() == 0,
+                found: opened.len(),
+            });
+        }
+        let source = io::Error::from_raw_os_error(libc::ESTALE);
+        Err(failed(path, "lock", source))
+    }
+
+    /// What was claimed.
+    #[must_use]
+    pub fn device(&self) -> Option<&Arc<Device>> {
+        self.device.as_ref()
+    }
+
+    /// Bytes that were there when the lock was held: 0 of a file that is new or empty.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.found
+    }
+
+    /// Grows a file to `bytes`; with `allocate`, space for them is reserved, where the file system can. A larger one
+    /// keeps its size. Nothing may use the device yet.
+    ///
+    /// # Errors
+    /// There is no space, or a system call failed.
+    pub fn grow(&mut self, bytes: u64, allocate: bool) -> Result<(), OpenError> {
+        let found = self.found;
+        let Some(device) = self.device.as_mut().and_then(Arc::get_mut) else {
+            let source = io::Error::from_raw_os_error(libc::EBUSY);
+            return Err(failed(&self.real, "grow", source));
+        };
+        let path = device.path.clone();
+        if found == 0 {
+            // A new file, or an empty one that something else made with other rights.
+            device
+                .file
+                .set_permissions(Permissions::from_mode(0o600))
+                .map_err(|source| failed(&path, "chmod", source))?;
+            sync_folder(&self.real)
+                .map_err(|source| failed(&path, "flush of its folder", source))?;
+        }
+        device.grow(bytes)?;
+        if allocate {
+            let space = reserve(&path, &device.file, 0, bytes)?;
+            device.report.push(space);
+        }
+        Ok(())
+    }
+
+    /// What was made of it stays.
+    #[must_use]
+    pub fn keep(mut self) -> Option<Arc<Device>> {
+        self.device.take()
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        let Some(device) = self.device.take() else {
+            return;
+        };
+        let Ok(now) = device.file.metadata() else {
+            return;
+        };
+        // Best effort: the error that led here is the one to report. The lock is still held.
+        if self.is_new && is_at(&self.real, &now) {
+            let _ = std::fs::remove_file(&self.real);
+        } else if device.kind == DeviceKind::File && now.len() > self.found {
+            let _ = device.file.set_len(self.found);
+        }
+    }
+}
+
+/// Whether the path names this file.
+fn is_at(path: &Path, file: &Metadata) -> bool {
+    std::fs::metadata(path)
+        .is_ok_and(|found| (found.dev(), found.ino()) == (file.dev(), file.ino()))
+}
+
+/// Opens the file, or makes it; and whether it was made.
+fn open_or_make(path: &Path) -> io::Result<(File, bool)> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true);
+    // Cached blocks are people's prompts: nobody else may read them.
+    let made = options.clone().create_new(true).mode(0o600).open(path);
+    match made {
+        Err(there) if there.kind() == ErrorKind::AlreadyExists => {
+            options.open(path).map(|file| (file, false))
+        }
+        made => made.map(|file| (file, true)),
+    }
+}
+
+/// Some file systems make a file and then refuse to open it with the flag, so it comes afterwards.
+fn set_direct(file: &File) -> io::Result<()> {
+    let flags = rustix::fs::fcntl_getfl(file)?;
+    Ok(rustix::fs::fcntl_setfl(file, flags | OFlags::DIRECT)?)
+}
+
+/// Makes the file's name durable, or a crash might leave a store without one.
+fn sync_folder(path: &Path) -> io::Result<()> {
+    File::open(folder(path))?.sync_all()
+}
+
+fn folder(path: &Path) -> &Path {
+    let parent = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    parent.unwrap_or(Path::new("."))
+}
+
+pub(super) fn reserve(
+    path: &Path,
+    file: &File,
+    from: u64,
+    bytes: u64,
+) -> Result<Feature, OpenError> {
+    const NAME: &str = "reserved space";
+    if bytes == 0 {
+        return Ok(Feature::off(NAME, "nothing to reserve"));
+    }
+    loop {
+        match rustix::fs::fallocate(file, FallocateFlags::KEEP_SIZE, from, bytes) {
+            Ok(()) => return Ok(Feature::on(NAME, format!("{bytes} bytes"))),
+            Err(Errno::INTR) => {}
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
+                return Ok(Feature::off(
+                    NAME,
+                    "the file system has no fallocate: sparse file",
+                ));
+            }
+            Err(error) => return Err(failed(path, "fallocate", error.into())),
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! Each block of the metadata in turn cannot be read, or not be written, or neither (C7): it costs nothing.
+
+use std::ops::Range;
+
+use rb_format::FORMAT_BLOCK;
+use rb_io::OpKind;
+use rb_testkit::MemDevice;
+
+use crate::support::{Sim, is_long, key, range_of, value};
+
+const EIO: i32 = 5;
+const KEYS: u64 = 12;
+
+/// A store that was used, closed and opened again, and crashed.
+fn used() -> Sim {
+    let sim = Sim::with_ring(16, 64);
+    for round in 0..2 {
+        let store = sim.open();
+        for n in 0..KEYS {
+            store.put(&key(n), &value(n + round, 300)).unwrap();
+        }
+        store.checkpoint().unwrap();
+        store.remove(&key(3)).unwrap();
+        store.put(&key(4), &value(99, 300)).unwrap();
+        store.sync().unwrap();
+        if round == 0 {
+            store.close().unwrap();
+        }
+    }
+    sim
+}
+
+/// What is in the store: each key with the seed of its value.
+fn expected(later: Option<u64>) -> impl Iterator<Item = (u64, Option<u64>)> {
+    (0..KEYS).map(move |n| match n {
+        3 => (n, None),
+        4 => (n, Some(99)),
+        5 if later.is_some() => (n, later),
+        _ => (n, Some(n + 1)),
+    })
+}
+
+/// The blocks that hold metadata, or will.
+fn metadata(sim: &Sim) -> Vec<u64> {
+    let store = sim.open_with(|options| options.read_only = true);
+    let superblock = store.superblock();
+    let regions = superblock.bases().into_iter().chain(superblock.log_rings());
+    let fixed: [Range<u64>; 2] = [
+        0..3 * FORMAT_BLOCK as u64,
+        rb_format::SUPERBLOCK_B_OFFSET..rb_format::SUPERBLOCK_B_OFFSET + FORMAT_BLOCK as u64,
+    ];
+    let ranges = fixed.into_iter().chain(regions.map(range_of));
+    ranges
+        .flat_map(|range| range.step_by(FORMAT_BLOCK))
+        .collect()
+}
+
+/// Superblock copy unwritable: the store did not open. Incarnation block unreadable: each session ended at its first
+/// commit; unwritable: the store did not open. A base's block unwritable: each checkpoint ended writing.
+#[test]
+fn each_bad_block_of_the_metadata_costs_nothing() {
+    let image = used().device.live_image();
+    let blocks = metadata(&Sim::on(MemDevice::from_image(&image)));
+    let mut reported = 0;
+    let ways = [
+        &[OpKind::Read][..],
+        &[OpKind::Write],
+        &[OpKind::Read, OpKind::Write],
+    ];
+    // Here each block is bad in one of the ways; the long form has all ways for each.
+    let all = is_long();
+    for (number, &block) in blocks.iter().enumerate() {
+        let numbered = ways.into_iter().enumerate();
+        for (_, bad) in numbered.filter(|(way, _)| all || number % 3 == *way) {
+            let device = MemDevice::from_image(&image);
+            for op in bad {
+                device.fail_always(*op, block..block + FORMAT_BLOCK as u64, EIO);
+            }
+            let sim = Sim::on(device);
+            let context = format!("block {}, {bad:?}", block / FORMAT_BLOCK as u64);
+            let mut later = None;
+            for session in 0..3 {
+                let store = sim
+                    .try_open(|_| {})
+                    .unwrap_or_else(|why| panic!("{context}, session {session}: {why}"));
+                assert_eq!(store.recovery().lost_metadata, None, "{context}");
+                for (n, seed) in expected(later) {
+                    let found = store.get(&key(n)).unwrap();
+                    let seed = seed.map(|seed| value(seed, 300));
+                    assert_eq!(
+                        found.as_deref(),
+                        seed.as_deref(),
+                        "{context}, session {session}, key {n}"
+                    );
+                }
+                let seed = 200 + session;
+                let work = || {
+                    store.put(&key(5), &value(seed, 300))?;
+                    store.sync()?;
+                    store.checkpoint()
+                };
+                work().unwrap_or_else(|why| panic!("{context}, session {session}: {why}"));
+                later = Some(seed);
+                let recovery = store.recovery();
+                let seen = recovery.copies_unwritten + store.stats().metadata_write_errors;
+                reported += usize::from(seen > 0 && session == 0);
+                // Closed and crashed in turn.
+                if session % 2 == 0 {
+                    store
+                        .close()
+                        .unwrap_or_else(|why| panic!("{context}: {why}"));
+                }
+            }
+        }
+    }
+    println!(
+        "{} blocks, {reported} reported in the first session",
+        blocks.len()
+    );
+    assert!(reported > 0);
+}
