@@ -75,14 +75,7 @@ impl Before {
                 None | Some(SwitchPoint::CheckpointCopied | SwitchPoint::CloseDrained)
             );
         let heads = writes_base(running)
-            && matches!(
-                running.passed,
-                Some(
-                    SwitchPoint::CheckpointCopied
-                        | SwitchPoint::CheckpointSections
-                        | SwitchPoint::CommitDone
-                )
-            );
+            && (running.passed == Some(SwitchPoint::CheckpointCopied) || has_sections(running));
         let parts_if = |wanted: bool, names: &[&str]| match wanted {
             true => parts(store, |name| {
                 names.iter().any(|wanted| name.starts_with(wanted))
@@ -101,6 +94,15 @@ fn writes_base(running: &Running) -> bool {
     matches!(running.operation, Operation::Checkpoint | Operation::Close)
 }
 
+/// Whether a checkpoint has passed its sections, and not its first flush. What it passes between depends on whether there
+/// is something to commit, and on whether another operation commits it.
+fn has_sections(running: &Running) -> bool {
+    matches!(
+        running.passed,
+        Some(SwitchPoint::CheckpointSections | SwitchPoint::CommitBegins | SwitchPoint::CommitDone)
+    )
+}
+
 /// What an operation has read in the step that led it to where it stands, and keeps in memory.
 pub(super) fn observed(store: &Store, before: Before, running: &Running) -> u64 {
     let ticket = || parts(store, |name| name == "ticket");
@@ -109,14 +111,8 @@ pub(super) fn observed(store: &Store, before: Before, running: &Running) -> u64 
         Some(Place::At(point)) => Some(point),
         _ => None,
     };
-    // The header is made before the flush that follows the directory. What comes before that is the commit, or the last
-    // section if there is nothing to commit.
-    let heads = running.flushes
-        && writes_base(running)
-        && matches!(
-            running.passed,
-            Some(SwitchPoint::CheckpointSections | SwitchPoint::CommitDone)
-        );
+    // The header is made before the flush that follows the directory.
+    let heads = running.flushes && writes_base(running) && has_sections(running);
     let other = before.log ^ if heads { before.header } else { 0 };
     other
         ^ match point {
