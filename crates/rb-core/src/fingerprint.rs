@@ -20,6 +20,7 @@ impl Store {
             path: _,
             engine: _,
             rejected: _,
+            reservation: _,
             superblock: _,
             identity: _,
             geometry: _,

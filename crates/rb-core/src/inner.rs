@@ -36,6 +36,8 @@ pub(crate) struct Inner {
     pub(crate) path: PathBuf,
     pub(crate) engine: Arc<dyn Engine>,
     pub(crate) rejected: Vec<rb_io::Rejected>,
+    #[expect(dead_code, reason = "it is held, that is what it is for")]
+    pub(crate) reservation: Option<rb_io::Reservation>,
     pub(crate) superblock: Superblock,
     pub(crate) identity: Identity,
     pub(crate) geometry: Geometry,

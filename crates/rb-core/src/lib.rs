@@ -101,8 +101,8 @@ pub use get::Lookup;
 pub use inspect::{Inspected, Side, Target, inspect, inspect_engine, superblock_copies};
 pub use operation::Operation;
 pub use options::{
-    Background, Durability, ExpectedGeometry, FormatOptions, Lifetime, OnLostMetadata, Placement,
-    PutMode, PutOptions, Scrub, StoreOptions, Validate,
+    Background, Durability, Exclusive, ExpectedGeometry, FormatOptions, Lifetime, OnLostMetadata,
+    Placement, PutMode, PutOptions, Scrub, StoreOptions, Validate,
 };
 pub use put::PutResult;
 pub use put_plan::{Payload, Put, Stored};

@@ -8,12 +8,13 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use rb_format::{Geometry, Incarnation, LogEncoder, Superblock};
 use rb_index::Index;
-use rb_io::{Access, Arena, Device, Engine, EngineKind, Rejected};
+use rb_io::{Access, Arena, Device, Engine, EngineKind, Rejected, Reservation};
 
 use crate::boot::{
     Superblocks, check_numbers, check_size, choose_superblock, read_copies, repair_superblocks,
 };
 use crate::checkpoint::Checkpointer;
+use crate::clock::Random;
 use crate::commit::{Aftermath, Committer};
 use crate::cut;
 use crate::discard::{self, Discards};
@@ -50,6 +51,9 @@ pub(crate) struct Source {
     pub(crate) rejected: Vec<Rejected>,
     /// The size of a file that was cut and has just been grown again.
     pub(crate) cut_to: Option<u64>,
+    /// None behind a simulated device's engine.
+    pub(crate) device: Option<Arc<Device>>,
+    pub(crate) reservation: Option<Reservation>,
 }
 
 impl Source {
@@ -60,6 +64,8 @@ impl Source {
             engine,
             rejected: Vec::new(),
             cut_to: None,
+            device: None,
+            reservation: None,
         }
     }
 }
@@ -80,14 +86,41 @@ pub(crate) fn open_path(
             device = Arc::new(Device::open(path, access)?);
         }
     }
-    let opened = rb_io::open(device, engine)?;
+    let opened = rb_io::open(Arc::clone(&device), engine)?;
     let path = path.to_path_buf();
     Ok(Source {
         path,
         engine: opened.engine,
         rejected: opened.rejected,
         cut_to,
+        device: Some(device),
+        reservation: None,
     })
+}
+
+impl Source {
+    /// Reserves the device for this host.
+    ///
+    /// # Errors
+    /// It cannot be reserved, or there are no random bytes for a key.
+    pub(crate) fn reserve(&mut self, random: &dyn Random) -> Result<(), OpenError> {
+        let Some(device) = self.device.clone() else {
+            return Err(OpenError::Option {
+                option: "exclusive",
+                value: "Reserve".into(),
+                why: "Lock, for what is no device",
+            });
+        };
+        let mut key = [0; 8];
+        random.fill(&mut key).map_err(|why| OpenError::Resource {
+            what: "random bytes",
+            why: why.to_string(),
+        })?;
+        // 0 stands for no key.
+        let key = u64::from_le_bytes(key).max(1);
+        self.reservation = Some(Reservation::new(device, key)?);
+        Ok(())
+    }
 }
 
 /// Opens a store over an engine.
@@ -99,6 +132,8 @@ pub(crate) fn open(source: Source, options: StoreOptions) -> Result<Inner, OpenE
         engine,
         rejected,
         cut_to,
+        device: _,
+        reservation,
     } = source;
     check_placement(engine.as_ref(), &options.placement)?;
     let meta_on = |engine: &dyn Engine, arena, depth| {
@@ -207,6 +242,7 @@ pub(crate) fn open(source: Source, options: StoreOptions) -> Result<Inner, OpenE
         path,
         engine,
         rejected,
+        reservation,
         identity: superblock.identity,
         superblock,
         geometry,

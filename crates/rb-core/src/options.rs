@@ -32,6 +32,18 @@ pub enum Validate {
     Off,
 }
 
+/// What keeps others from writing to a store that is open for writing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exclusive {
+    /// A lock, which keeps out the processes of this host. Another host is found when it has opened the store, and one of
+    /// the two stops writing; what that one has sent before may still land.
+    Lock,
+    /// Besides, a persistent reservation of the device (SCSI, NVMe), which refuses the writes of other hosts. A device that
+    /// has none, a partition and a file are refused. The reservation outlives a kill, and then this host alone can open
+    /// the store, until it has closed it.
+    Reserve,
+}
+
 /// What to do when the device's metadata is damaged (C3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnLostMetadata {
@@ -110,6 +122,8 @@ pub struct StoreOptions {
     /// Write to a device although it shows to be somebody else's; see [`OpenError::Foreign`](crate::OpenError::Foreign).
     /// What was found there stays as far as the store does not write to it.
     pub force: bool,
+    /// What keeps others from writing while the store is open for writing.
+    pub exclusive: Exclusive,
     /// Requests in flight per queue, 1 to 4096.
     pub queue_depth: u32,
     /// Queues that blocking calls share, at least 1. More callers than queues wait their turn.
@@ -166,6 +180,7 @@ impl Default for StoreOptions {
             read_only: false,
             start_empty: false,
             force: false,
+            exclusive: Exclusive::Lock,
             queue_depth: 256,
             queues_max: 8,
             buffer_bytes: None,

@@ -17,7 +17,7 @@ use crate::get_wave::take_buffers;
 use crate::inner::Inner;
 use crate::open::{Source, open, open_path};
 use crate::operation::Operation;
-use crate::options::{Background, PutOptions, StoreOptions};
+use crate::options::{Background, Exclusive, PutOptions, StoreOptions};
 use crate::put::{self, PutResult};
 use crate::put_plan::{Put, Stored};
 use crate::query::{self, EntryInfo, Lock};
@@ -55,7 +55,10 @@ impl Store {
             true => Access::ReadOnly,
             false => Access::ReadWrite,
         };
-        let source = open_path(path.as_ref(), access, options.engine)?;
+        let mut source = open_path(path.as_ref(), access, options.engine)?;
+        if options.exclusive == Exclusive::Reserve && !options.read_only {
+            source.reserve(options.random.as_ref())?;
+        }
         Store::over(source, options)
     }
 
@@ -64,7 +67,11 @@ impl Store {
     /// # Errors
     /// As [`Store::open`].
     pub fn open_engine(engine: Arc<dyn Engine>, options: StoreOptions) -> Result<Store, OpenError> {
-        Store::over(Source::of_engine(engine), options)
+        let mut source = Source::of_engine(engine);
+        if options.exclusive == Exclusive::Reserve && !options.read_only {
+            source.reserve(options.random.as_ref())?;
+        }
+        Store::over(source, options)
     }
 
     fn over(source: Source, options: StoreOptions) -> Result<Store, OpenError> {

@@ -7,6 +7,7 @@ mod discover;
 mod holders;
 mod open;
 mod passthrough;
+mod reserve;
 mod siblings;
 #[cfg(feature = "libblkio")]
 mod socket;
@@ -14,6 +15,7 @@ mod socket;
 mod tests;
 
 pub use claim::Claim;
+pub use reserve::Reservation;
 
 use std::fs::File;
 use std::io;
@@ -72,7 +74,6 @@ pub struct Device {
     /// The file behind a loop device, locked as the device is: its other way in.
     backing: Option<File>,
     /// The block node of a namespace that is open by its character node, held exclusively.
-    #[expect(dead_code, reason = "it is open, that is what it is for")]
     block_node: Option<File>,
     /// What commands need, for a character node.
     namespace: Option<Namespace>,

@@ -57,6 +57,14 @@ pub enum OpenError {
         /// What it is, and what the system calls it.
         reason: String,
     },
+    /// It cannot be reserved for this host.
+    #[error("{} cannot be reserved: {reason}", path.display())]
+    Reserve {
+        /// The node.
+        path: PathBuf,
+        /// By whom it is reserved, or what the device lacks.
+        reason: String,
+    },
     /// Too small to hold a single block.
     #[error("{} has {bytes} bytes, less than one block of {block_bytes}", path.display())]
     TooSmall {

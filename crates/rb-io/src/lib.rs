@@ -78,7 +78,7 @@ mod wake;
 pub use crate::blkio::LibblkioEngine;
 pub use arena::{Arena, ArenaError, ArenaId, PAGE_BYTES};
 pub use buffer::{Buffer, IoBuf};
-pub use device::{Access, Claim, Device, DeviceKind};
+pub use device::{Access, Claim, Device, DeviceKind, Reservation};
 pub use engine::{DEPTH_MAX, Engine, Feature, Issuer, Queue, QueueCounters, QueueOptions};
 pub use error::{IoError, OpenError};
 pub use kind::{EngineKind, UnknownEngine};

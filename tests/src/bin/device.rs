@@ -42,6 +42,12 @@ enum What {
         device: String,
         words: String,
     },
+    /// A disk that one of two hosts has reserved; `other` is the other host's way to it.
+    Reserved {
+        engine: EngineKind,
+        device: String,
+        other: String,
+    },
     /// A drive that is pulled out.
     Removal { engine: EngineKind, device: String },
     /// Under dm-flakey.
@@ -158,6 +164,11 @@ fn run(what: What, name: &str, cell: &mut Cell) -> Result<Option<bool>, String> 
             device,
             words,
         } => device::unfit(cell, &target(engine, &device)?, &words),
+        What::Reserved {
+            engine,
+            device,
+            other,
+        } => device::reserved(cell, &target(engine, &device)?, &target(engine, &other)?),
         What::Removal { engine, device } => device::removal(cell, &target(engine, &device)?),
         What::Flakey { engine, device } => device::flakey(cell, &target(engine, &device)?),
         What::Fdp { engine, device } => device::fdp(cell, &target(engine, &device)?),

@@ -18,6 +18,9 @@ const MODULES: [&str; 8] = [
     "dm_log_writes",
     "loop",
     "configfs",
+    "sd_mod",
+    "target_core_mod",
+    "tcm_loop",
 ];
 
 /// Programs of the packages that come along.

@@ -117,6 +117,23 @@ echo transport=tcp,traddr=127.0.0.1,trsvcid=4420,nqn=rb,keep_alive_tmo=300 > /de
 for n in 1 2 3 4 5 6 7 8 9 10; do device node serial:TCP 2>/dev/null && break; sleep 1; done
 ";
 
+/// A SCSI disk in memory with two ways to it, as two hosts have them. The target keeps reservations in a file.
+const SCSI_SETUP: &str = "\
+mkdir -p /var/target/pr
+cd /sys/kernel/config/target
+mkdir -p core/rd_mcp_0/disk
+echo rd_pages=16384 > core/rd_mcp_0/disk/control
+echo rb-disk > core/rd_mcp_0/disk/wwn/vpd_unit_serial
+echo 1 > core/rd_mcp_0/disk/enable
+for host in 1 2; do
+mkdir -p loopback/naa.600140500000000$host/tpgt_1/lun/lun_0
+echo naa.600140500000001$host > loopback/naa.600140500000000$host/tpgt_1/nexus
+ln -s /sys/kernel/config/target/core/rd_mcp_0/disk loopback/naa.600140500000000$host/tpgt_1/lun/lun_0/port
+done
+cd /
+for n in 1 2 3 4 5 6 7 8 9 10; do test -b /dev/sdb && break; sleep 1; done
+";
+
 /// All machines, quick ones first.
 pub(super) fn machines() -> Vec<Machine> {
     vec![
@@ -265,6 +282,11 @@ fn faults_of(release: Release, name: &'static str) -> Machine {
             ));
         }
     }
+    for engine in [BLOCK[1], BLOCK[0]] {
+        let command = format!("reserved {engine} /dev/sda /dev/sdb");
+        let quick = newest && engine == BLOCK[1];
+        cells.push(cell("scsi of two hosts", engine, &command, quick));
+    }
     for (serial, device, kind, by_kernel, by_drive) in [
         (
             "ZN",
@@ -314,7 +336,7 @@ fn faults_of(release: Release, name: &'static str) -> Machine {
         name,
         release,
         drives,
-        setup: "",
+        setup: SCSI_SETUP,
         shipped: false,
         cells,
     }

@@ -11,6 +11,7 @@ pub(crate) mod event;
 pub(crate) mod memory;
 pub(crate) mod nvme;
 pub(crate) mod prefetch;
+pub(crate) mod reserve;
 #[cfg(feature = "io-uring")]
 pub(crate) mod ring;
 pub(crate) mod transfer;
