@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rb_core::{OnLostMetadata, StoreOptions};
+use rb_core::{Exclusive, OnLostMetadata, Store, StoreOptions};
 use rb_format::{FORMAT_BLOCK, SUPERBLOCK_A_OFFSET, log_block_offset};
 use rb_io::OpKind;
 
-use crate::support::{EIO, Sim, range_of};
+use crate::support::{Bed, EIO, Sim, range_of};
 
 /// Where damage costs the most.
 fn strict(options: &mut StoreOptions) {
@@ -103,4 +103,26 @@ fn an_unreadable_log_block_is_not_the_end_of_the_log() {
     let lost = store.recovery().lost_metadata.clone().unwrap();
     assert!(lost.contains("log block 2 cannot be read"), "{lost}");
     assert!(store.get(b"late").unwrap().unwrap() == b"late"[..]);
+}
+
+/// What cannot be reserved is refused in words, and left as it was: a file, and a device without an engine of its own.
+#[test]
+fn only_a_device_with_reservations_is_reserved() {
+    let bed = Bed::new(4096, 8);
+    bed.open().close().unwrap();
+    let before = std::fs::read(bed.path()).unwrap();
+    let options = StoreOptions {
+        exclusive: Exclusive::Reserve,
+        ..bed.options()
+    };
+    let refused = Store::open(bed.path(), options).unwrap_err().to_string();
+    assert!(
+        refused.contains("only a block device can be reserved"),
+        "{refused}"
+    );
+    assert!(std::fs::read(bed.path()).unwrap() == before);
+    let simulated = Sim::new(8).try_open(|options| options.exclusive = Exclusive::Reserve);
+    let refused = simulated.unwrap_err().to_string();
+    assert!(refused.contains("exclusive"), "{refused}");
+    bed.open_with(|options| options.exclusive = Exclusive::Lock);
 }

@@ -9,7 +9,7 @@ use super::fetch::{LOADER, Lab, Release, output};
 use super::matrix::Machine;
 
 /// What is loaded, each after what it needs.
-const MODULES: [&str; 8] = [
+const MODULES: [&str; 11] = [
     "nvme",
     "nvme_tcp",
     "nvmet",
