@@ -49,7 +49,7 @@ fn test(ours: &Target, theirs: &Target) -> Outcome {
     expect(&store, &more, 4)?;
     close(&store)?;
     drop(store);
-    let small = entries(200, 1, MIB as usize / 64);
+    let small = entries(200, 1, MIB / 64);
     let store = open(ours, Exclusive::Lock)?;
     put(&store, &small, 1)?;
     close(&store)?;
