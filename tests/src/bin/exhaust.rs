@@ -43,9 +43,6 @@ struct Args {
 fn main() -> ExitCode {
     // A panic of the store is a violation, reported at the end with its schedule.
     std::panic::set_hook(Box::new(|_| {}));
-    // Each opening maps its buffers again, and uses little of them: with huge pages a third of the time is spent on
-    // zeroing them. A kernel that has none is as well.
-    rustix::thread::disable_transparent_huge_pages(true).unwrap_or_default();
     let (good, text) = match work(&Args::parse()) {
         Ok(outcome) => outcome,
         Err(why) => {

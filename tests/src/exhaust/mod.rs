@@ -10,6 +10,7 @@ mod execution;
 mod fiber;
 mod images;
 mod oracle;
+mod order;
 mod search;
 mod state;
 mod story;

@@ -1,0 +1,73 @@
+//! Which orders of steps need not be tried: each has its like among those that are.
+
+use rb_core::SwitchPoint;
+use rb_testkit::Moment;
+
+use super::config::Operation;
+use super::world::Running;
+use crate::schedule::Place;
+
+impl Running {
+    /// Whether its next step comes before any step of another operation. Either the step before it could as well have
+    /// come right before it, or the next could have come right after that one: each order of the steps has its like here.
+    ///
+    /// * It has written what was decided before, where no other writes or reads: its value, blocks of the log, sections or
+    ///   the header of a base. Had it done so later, whatever others have flushed meanwhile, a crash could have left the
+    ///   same, and more. What a crash leaves before its next step is looked at in any case. A directory is not among these:
+    ///   the step that writes it may look at the log first.
+    /// * It has notified the observer of evictions, and has its slot: all that it does next is to take no more.
+    pub(super) fn goes_on(&self) -> bool {
+        use SwitchPoint::{CheckpointCopied, CheckpointFlushed, CommitTaken, Sending};
+        match self.place {
+            Some(Place::Device(Moment::After)) => {
+                let decided = [CheckpointCopied, CheckpointFlushed, CommitTaken, Sending];
+                !self.flushes && self.passed.is_some_and(|point| decided.contains(&point))
+            }
+            Some(Place::At(SwitchPoint::EvictionsNotified)) => self.has_slot,
+            _ => false,
+        }
+    }
+}
+
+/// Whether operations are switched at a place. Where they are not, the step behind it commutes with every step of
+/// every other operation, or the one before it does, and changes nothing that a crash would show; so an order that
+/// switches there has the same outcome as one that does not.
+///
+/// * Planning, log space and buffers: there is enough of both for all, and what is counted is added. The recency clock
+///   moves, but stamps are its sixteenths, and no execution has so many operations.
+/// * Between the reservation of a put and its write, and between the end of the write and what comes of it, it works on
+///   its own memory, and takes and gives back one of enough lanes.
+/// * An operation that has made its last change only returns: the sooner it is acknowledged, the more is promised.
+/// * A lock that is held over I/O is taken at one of these places and not switched at: nothing is done with it before
+///   the next.
+pub(super) fn is_visible(operation: Operation, place: Place) -> bool {
+    use SwitchPoint::{
+        Arrived, CheckpointBegins, CheckpointDone, CheckpointFlushed, CheckpointHeader,
+        CheckpointSections, CommitFlushed, CommitWritten, PutAdmitted, PutPlanned, PutWaveDone,
+        RemoveAdmitted, RemovesDone, Sending,
+    };
+    let each_batch = operation.is_each_batch();
+    match place {
+        Place::Waits(_) => true,
+        Place::Device(moment) => moment == Moment::After,
+        Place::At(SwitchPoint::Published | SwitchPoint::Removed) => each_batch,
+        Place::At(SwitchPoint::CommitDone) => operation != Operation::Sync,
+        Place::At(point) => !matches!(
+            point,
+            PutPlanned
+                | PutAdmitted
+                | Sending
+                | Arrived
+                | PutWaveDone
+                | RemoveAdmitted
+                | RemovesDone
+                | CommitWritten
+                | CommitFlushed
+                | CheckpointBegins
+                | CheckpointSections
+                | CheckpointFlushed
+                | CheckpointHeader
+                | CheckpointDone
+        ),
+    }
+}
