@@ -122,26 +122,65 @@ fn was_never_written(why: &Corruption) -> bool {
     why.is_absent() || matches!(why, Corruption::Truncated { .. })
 }
 
-/// Writes a superblock: copy B, flush, copy A, flush, so that one whole copy is there at any time. Answers the
-/// copy that the device did not take.
-///
-/// # Errors
-/// It took neither.
+/// Writes a superblock: copy B, flush, copy A, flush, or first the one that is not sound, so that one whole copy is
+/// there at any time. Answers the
+/// copies that the device did not take. A copy that cannot be read back was not taken, and then the other one is left
+/// as it is: it may be the only one.
 pub(crate) fn write_superblock(
     io: &mut MetaIo,
     superblock: &Superblock,
 ) -> Result<Vec<FailedWrite>, Error> {
     let block = superblock.encode();
     let mut refused = Vec::new();
-    for offset in [COPIES[1], COPIES[0]] {
-        let failed = io.write_each(&[(offset, &block[..])])?;
-        match failed.into_iter().next() {
-            None => io.flush()?,
-            Some((_, error)) if !refused.is_empty() => return Err(error),
-            Some(_) => refused.push(superblock_copy(offset)),
+    let mut order = [COPIES[1], COPIES[0]];
+    // If only B is sound, A goes first.
+    let mut is_sound = |offset| matches!(io.read(offset, FORMAT_BLOCK), Ok(found) if Superblock::decode(&found[..FORMAT_BLOCK]).is_ok());
+    if is_sound(COPIES[1]) && !is_sound(COPIES[0]) {
+        order.reverse();
+    }
+    for offset in order {
+        if !refused.is_empty() {
+            break;
+        }
+        if io.write_each(&[(offset, &block[..])])?.is_empty() {
+            io.flush()?;
+        }
+        let is_there = match io.read(offset, FORMAT_BLOCK) {
+            Ok(found) => found[..FORMAT_BLOCK] == block[..],
+            Err(error) if error.is_damage() => false,
+            Err(error) => return Err(error),
+        };
+        if !is_there {
+            refused.push(superblock_copy(offset));
         }
     }
     Ok(refused)
+}
+
+/// Refuses a device whose superblock is newer than the one that an opening began with, or another store's: someone has
+/// emptied or formatted it meanwhile.
+pub(crate) fn check_unchanged(
+    io: &mut MetaIo,
+    capacity: u64,
+    began_with: &Superblock,
+) -> Result<(), OpenError> {
+    for copy in read_copies(io, capacity) {
+        if let Some(source) = copy.unreadable.filter(|error| !error.is_damage()) {
+            let what = "reading the superblocks";
+            return Err(OpenError::Io { what, source });
+        }
+        if let Ok(found) = copy.decoded
+            && (found.identity.uuid != began_with.identity.uuid
+                || found.sequence > began_with.sequence)
+        {
+            let why = format!(
+                "its superblock names store {} in epoch {}",
+                found.identity.uuid, found.identity.epoch
+            );
+            return Err(OpenError::Contended { why });
+        }
+    }
+    Ok(())
 }
 
 /// Rewrites the copy that differs from the newest. The flush that follows covers it. Answers whether it did, and

@@ -183,6 +183,11 @@ fn is_there(io: &mut MetaIo, ours: &Incarnation, known: &Pair) -> Result<bool, O
             (_, Err(Corruption::WrongEpoch { found, .. })) if *found > ours.identity.epoch => {
                 return Err(contended(format!("it emptied it, and is in epoch {found}")));
             }
+            (before, Err(why @ Corruption::WrongStore { .. }))
+                if before.as_ref().err() != Some(why) =>
+            {
+                return Err(contended("it formatted the device".into()));
+            }
             // Zeros, another epoch's, what is torn or cannot be read: as before, or the device did not keep ours.
             (_, Err(_)) => {}
         }

@@ -5,13 +5,13 @@ use std::path::Path;
 use rb_format::{Geometry, Incarnation, LogPosition, Superblock};
 
 use crate::base_load::empty_index;
-use crate::boot::{Superblocks, check_numbers, write_superblock};
+use crate::boot::{Superblocks, check_numbers, check_unchanged, write_superblock};
 use crate::chain::Copies;
 use crate::checkpoint::BasePlace;
 use crate::cut;
 use crate::error::OpenError;
 use crate::format_device::write_empty_base;
-use crate::headers::read_headers;
+use crate::headers::{HeaderPlace, PlaceState, read_headers};
 use crate::incarnations::{Pair, agree, begin, later_epoch, newest_number, read_pair};
 use crate::meta_io::MetaIo;
 use crate::options::StoreOptions;
@@ -85,6 +85,7 @@ impl Opening<'_> {
             let identity = found.newest.identity;
             let (incarnation, refused) =
                 begin(io, identity, &known, recovered.incarnation, random)?; // 4, 5
+            check_unchanged(io, self.capacity, &found.newest)?;
             for _ in 0..ATTEMPTS {
                 let went_on = log_went_on(io, &found.newest, &recovered).map_err(|source| {
                     let what = "reading on at the end of the log";
@@ -99,6 +100,9 @@ impl Opening<'_> {
                 }
                 recovered = self.recover(io, &found.newest)?; // 6
                 self.report(&mut recovered, &found.newest, &known, foreign.clone())?;
+                if recovered.incarnation >= incarnation.number {
+                    return Err(contended("it had the same number, and has written with it"));
+                }
             }
             return Err(contended("its log has grown with each look at it"));
         }
@@ -193,10 +197,24 @@ impl Opening<'_> {
         let place = superblock.bases()[region];
         write_empty_base(io, &superblock, place, position, &bad_slots, &bad_blocks)
             .map_err(failed("writing the first checkpoint base"))?;
+        if !agree(&known, &read(io, &found.newest)?) {
+            return Err(contended("it was opened while it was to be emptied"));
+        }
         // The number goes on, so that a former writer finds that it is not the newest any more.
         let floor = newest_number(&known).unwrap_or(0);
         let random = self.options.random.as_ref();
         let (incarnation, mut refused) = begin(io, superblock.identity, &known, floor, random)?;
+        check_unchanged(io, self.capacity, &found.newest)?;
+        // Another opening of the former epoch may have written a base over it until then.
+        let written = read_headers(io, &superblock).map_err(no_base)?;
+        let is_ours = |place: &HeaderPlace| {
+            place.region != region
+                || matches!(place.state, PlaceState::Whole | PlaceState::Unreadable(_))
+        };
+        if !written.places.iter().all(is_ours) {
+            write_empty_base(io, &superblock, place, position, &bad_slots, &bad_blocks)
+                .map_err(failed("writing the first checkpoint base"))?;
+        }
         let unwritten =
             write_superblock(io, &superblock).map_err(failed("writing the superblocks"))?;
         refused.extend(unwritten);
@@ -261,9 +279,24 @@ pub(crate) fn read_openings(
     let Some(epoch) = later_epoch(&known, &found.newest.identity) else {
         return Ok(known);
     };
-    let superblock = &mut found.newest;
-    superblock.sequence += epoch - superblock.identity.epoch;
+    let mut superblock = found.newest.clone();
+    let later = epoch - superblock.identity.epoch;
+    superblock.sequence = superblock.sequence.saturating_add(later);
     superblock.identity.epoch = epoch;
+    let numbers = [
+        ("superblock sequence", superblock.sequence),
+        ("epoch", epoch),
+    ];
+    // Its base is durable before the block. Without one, or beyond what is written, the block is no opening's of this store.
+    if check_numbers(&numbers).is_err()
+        || read_headers(io, &superblock)
+            .map_err(no_base)?
+            .found
+            .is_empty()
+    {
+        return Ok(known);
+    }
+    found.newest = superblock;
     found.repair = [0, 1].map(|copy| whose::is_to_repair(&copies[copy], &found.newest));
     read(io, &found.newest)
 }

@@ -160,7 +160,8 @@ fn a_crash_while_formatting_leaves_no_half_of_the_old_store() {
     for cut in first_flush.unwrap() + 1..=changes.len() {
         let sim = again();
         sim.device.cut_power_after(cut as u64);
-        assert_eq!(format_again(&sim).is_some(), cut == changes.len());
+        // After its last flush it reads the copies back, which needs power.
+        assert_eq!(format_again(&sim), None, "cut {cut}");
         for seed in 0..24 {
             let opened = sim.crash_seeded(seed).try_open(|_| {});
             if let Ok(store) = &opened {

@@ -46,6 +46,7 @@ mod stale;
 mod stalled;
 mod state_parts;
 mod support;
+mod take_over;
 mod two_hosts;
 #[cfg(feature = "libblkio")]
 mod vhost_user;
