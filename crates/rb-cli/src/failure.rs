@@ -55,7 +55,7 @@ pub enum Failure {
         #[source]
         source: OpenError,
     },
-    /// The device shows to be somebody else's.
+    /// The device holds another program's data.
     #[error(
         "{path} carries {}; writing to the store may destroy what that belongs to: say --force (of put, rm, or fsck --repair, which writes over it) if the device is the store's",
         list(found)
@@ -99,7 +99,7 @@ pub enum Failure {
         /// Where the value was to go.
         output: PathBuf,
     },
-    /// A value would be written over a device, and nobody agreed to that.
+    /// A value would be written over a device without consent.
     #[error(
         "{path} is a device ({found}), and the value would be written over what is on it: say --yes if that is meant"
     )]
@@ -109,7 +109,7 @@ pub enum Failure {
         /// What is there.
         found: &'static str,
     },
-    /// A value would be written over something that is somebody's.
+    /// A value would be written over another program's data.
     #[error(
         "{path} carries {found}; the value would be written over it: say --yes --force if that is meant"
     )]

@@ -50,7 +50,7 @@ pub struct AuditOptions {
     /// Look at a store though someone has it open for writing. What is read then moves meanwhile, and
     /// findings may be false.
     pub in_use: bool,
-    /// For a repair: write over what shows the device to be somebody else's.
+    /// For a repair: write over what shows the device to belong to another program.
     pub force: bool,
     /// Requests in flight, 1 to 4096.
     pub queue_depth: u32,

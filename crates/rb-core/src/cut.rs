@@ -78,7 +78,7 @@ pub(crate) fn check_recovered(
 
 /// Grows a file that was cut, if nothing that lives was in the part that is gone. Answers its size before.
 ///
-/// The device is held for writing. Whatever is wrong besides is for the opening that follows to say.
+/// The device is held for writing. The opening that follows reports every other fault.
 pub(crate) fn grow_again(path: &Path, device: &Arc<Device>) -> Result<Option<u64>, OpenError> {
     let capacity = device.capacity_bytes();
     let copies = [SUPERBLOCK_A_OFFSET, SUPERBLOCK_B_OFFSET].map(|offset| {

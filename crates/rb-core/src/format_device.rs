@@ -162,7 +162,7 @@ fn check_consent(options: &FormatOptions, claim: &Claim) -> Result<(), FormatErr
 
 /// What writing over a whole device destroys.
 enum Occupied {
-    /// Somebody else's data, or a store that cannot be read and may be of worth to someone, in words.
+    /// Another program's data, or a store that cannot be read, in words.
     By(String),
     ByStore,
     ByNothingKnown,

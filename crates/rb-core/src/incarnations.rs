@@ -4,7 +4,7 @@
 //!
 //! 1. reads both blocks;
 //! 2. recovers;
-//! 3. reads them again: nobody else has opened meanwhile;
+//! 3. reads them again: no other host has opened the store since;
 //! 4. writes its own, with a new number and a random nonce, and flushes;
 //! 5. reads both: its own is there, the other is as it was;
 //! 6. reads on where the log ended: what a former writer acknowledged before it could see 4 is there, and is

@@ -155,7 +155,7 @@ fn inspect_source(source: &Source, target: &Target) -> Result<Vec<Inspected>, Op
     }
 }
 
-/// Notes what is somebody else's: with the structure in whose place it is, else with the last one.
+/// Notes what belongs to another program: with the structure in whose place it is, else with the last one.
 fn name_foreign(
     shown: &mut [Inspected],
     io: &mut MetaIo,

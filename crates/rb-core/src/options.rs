@@ -38,7 +38,7 @@ pub enum Exclusive {
     /// A lock, which keeps out the processes of this host. Another host is found when it has opened the store, and one of
     /// the two stops writing; what that one has sent before may still land.
     Lock,
-    /// Besides, a persistent reservation of the device (SCSI, NVMe), which refuses the writes of other hosts. A device that
+    /// The lock, and a persistent reservation of the device (SCSI, NVMe), which refuses the writes of other hosts. A device that
     /// has none, a partition and a file are refused. The reservation outlives a kill, and then this host alone can open
     /// the store, until it has closed it.
     Reserve,
@@ -119,7 +119,7 @@ pub struct StoreOptions {
     pub read_only: bool,
     /// Drop everything the store holds when opening it. Costs two superblock writes, whatever its size.
     pub start_empty: bool,
-    /// Write to a device although it shows to be somebody else's; see [`OpenError::Foreign`](crate::OpenError::Foreign).
+    /// Write to a device although it shows to belong to another program; see [`OpenError::Foreign`](crate::OpenError::Foreign).
     /// What was found there stays as far as the store does not write to it.
     pub force: bool,
     /// What keeps others from writing while the store is open for writing.

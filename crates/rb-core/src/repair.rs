@@ -47,7 +47,7 @@ pub struct RepairReport {
 ///
 /// # Errors
 /// As [`audit`](crate::audit()), and when the repair itself fails. [`OpenError::Foreign`], with nothing written, if the
-/// device shows to be somebody else's, unless the options say `force`.
+/// device shows to belong to another program, unless the options say `force`.
 pub fn repair(
     path: impl AsRef<Path>,
     options: &AuditOptions,

@@ -1,4 +1,4 @@
-//! Whose device it is: what the fixed blocks and the unused areas show to be somebody else's (C8).
+//! Whose device it is: what the fixed blocks and the unused areas show to belong to another program (C8).
 //!
 //! A format leaves the unused areas zero, and no crash of ours leaves in a fixed block what another program's
 //! tools write there. So what is found there says that the device was given to someone else since. Slots, bases
@@ -67,7 +67,7 @@ pub(crate) fn all_signatures(io: &mut MetaIo, capacity: u64) -> Result<Vec<Forei
     Ok(found.into_iter().map(Foreign::from).collect())
 }
 
-/// What the fixed blocks that are not whole and the unused areas show to be somebody else's.
+/// What the fixed blocks that are not whole and the unused areas show to belong to another program.
 ///
 /// Signatures behind the layout count as well: a device may be larger than its slots fill, and what marks it as a part
 /// of something else may stand at its very end.
@@ -112,7 +112,7 @@ pub(crate) fn look(
     Ok(found)
 }
 
-/// Refuses to write where somebody else's data is.
+/// Refuses to write where another program's data is.
 pub(crate) fn check(path: &Path, found: &[Foreign], force: bool) -> Result<(), OpenError> {
     if found.is_empty() || force {
         return Ok(());
@@ -186,7 +186,7 @@ fn is_sound(decoded: &Result<Incarnation, Corruption>) -> bool {
 }
 
 /// Whether an opening for writing writes this copy again: a crash, or a device that lost it, can leave it so.
-/// Anything else may be somebody's.
+/// Anything else may be another program's.
 pub(crate) fn is_to_repair(copy: &Placed<Superblock>, newest: &Superblock) -> bool {
     match (&copy.decoded, copy.part()) {
         (Ok(found), _) => found.sequence < newest.sequence,

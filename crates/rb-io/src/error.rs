@@ -62,7 +62,7 @@ pub enum OpenError {
     Reserve {
         /// The node.
         path: PathBuf,
-        /// By whom it is reserved, or what the device lacks.
+        /// Who holds the reservation, or what the device lacks.
         reason: String,
     },
     /// Too small to hold a single block.

@@ -1,4 +1,4 @@
-//! Openings for writing beside others, paused before a chosen write, and with bad fixed blocks. `two_hosts.rs` has every
+//! Openings for writing at the same time as others, paused before a chosen write, and with bad fixed blocks. `two_hosts.rs` has every
 //! interleaving of two plain openings; here are those with a start-empty, a format, the same keys.
 
 #![expect(
@@ -33,7 +33,7 @@ fn image() -> Vec<u8> {
 }
 
 /// Opens A; before its first write that `at` says yes to, runs `b`.
-fn beside<T: Send>(
+fn next_to<T: Send>(
     at: fn(u64) -> bool,
     a_empty: bool,
     b: impl FnOnce(&Sim) -> T + Send,
@@ -99,7 +99,7 @@ fn is(store: &Store, k: u64, v: Option<u64>, when: &str) -> bool {
 #[test]
 fn same_number_same_generations() {
     for removes in [true, false] {
-        let (sim, a, _b) = beside(incarnation, false, |sim| {
+        let (sim, a, _b) = next_to(incarnation, false, |sim| {
             let b = open_b(sim, false);
             for v in 1..4 {
                 b.put(&key(1), &value(v, 500)).unwrap();
@@ -145,7 +145,7 @@ fn same_number_same_generations() {
 /// A opened while B emptied the store, and wrote over B's block of the later epoch: what both then acknowledged was gone.
 #[test]
 fn opening_over_a_start_empty() {
-    let (sim, a, b) = beside(incarnation, false, |sim| {
+    let (sim, a, b) = next_to(incarnation, false, |sim| {
         let b = open_b(sim, true);
         b.put(&key(1), &value(1, 500)).unwrap();
         b.sync().unwrap();
@@ -183,7 +183,7 @@ fn opening_over_a_start_empty() {
 /// A emptied the store while B, of the former epoch, checkpointed over A's base.
 #[test]
 fn start_empty_loses_its_base_to_another() {
-    let (sim, a, _b) = beside(incarnation, true, |sim| {
+    let (sim, a, _b) = next_to(incarnation, true, |sim| {
         let b = open_b(sim, false);
         b.put(&key(1), &value(1, 500)).unwrap();
         b.checkpoint().unwrap();
@@ -214,7 +214,7 @@ fn start_empty_loses_its_base_to_another() {
 fn two_start_empty() {
     let mut ok = true;
     for puts in [false, true] {
-        let (sim, a, _b) = beside(incarnation, true, |sim| {
+        let (sim, a, _b) = next_to(incarnation, true, |sim| {
             let b = open_b(sim, true);
             for n in 1..4 {
                 b.put(&key(n), &value(n, 500)).unwrap();
@@ -251,7 +251,7 @@ fn two_start_empty() {
     assert!(ok);
 }
 
-/// A forged or stray incarnation block of a far epoch was taken for a start-empty: the superblocks were written anew with a
+/// A forged or stray incarnation block of a far epoch was taken for a start-empty: the superblocks were rewritten with a
 /// number that no decoder takes.
 #[test]
 fn far_epoch() {
@@ -434,7 +434,7 @@ fn a_bad_incarnation_block_and_crashes() {
 /// A pauses before it writes the superblock of its new epoch; B starts empty too.
 #[test]
 fn late_superblock() {
-    let (sim, a, _b) = beside(
+    let (sim, a, _b) = next_to(
         |at| at == 0 || at == rb_format::SUPERBLOCK_B_OFFSET,
         true,
         |sim| {
@@ -462,7 +462,7 @@ fn late_superblock() {
 #[test]
 fn opening_over_a_format() {
     use rb_core::{ClassRequest, FormatOptions, SeededRandom, Share, format_engine};
-    let (sim, a, b) = beside(incarnation, false, |sim| {
+    let (sim, a, b) = next_to(incarnation, false, |sim| {
         let classes = vec![ClassRequest {
             slot_bytes: 4096,
             share: Share::Slots(8),

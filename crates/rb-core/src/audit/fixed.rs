@@ -164,7 +164,7 @@ impl Audit<'_> {
         }
     }
 
-    /// What shows that the device is somebody else's.
+    /// What shows that the device belongs to another program.
     pub(super) fn foreign(
         &mut self,
         copies: &[Placed<Superblock>; 2],

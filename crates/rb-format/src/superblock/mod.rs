@@ -132,7 +132,7 @@ impl Superblock {
 
     /// The ranges of device bytes that format zeroes and nothing of this store ever writes: from
     /// the incarnations to superblock B, from there to the metadata, and the end of the layout.
-    /// What is found there is somebody else's.
+    /// What is found there is another program's.
     pub fn unused_areas(&self) -> [Range<u64>; 3] {
         [
             INCARNATION_B_OFFSET + BLOCK..SUPERBLOCK_B_OFFSET,

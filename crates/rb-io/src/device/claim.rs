@@ -161,7 +161,7 @@ fn is_at(path: &Path, file: &Metadata) -> bool {
 fn open_or_make(path: &Path) -> io::Result<(File, bool)> {
     let mut options = OpenOptions::new();
     options.read(true).write(true);
-    // Cached blocks are people's prompts: nobody else may read them.
+    // Cached blocks are people's prompts: other users may not read them.
     let made = options.clone().create_new(true).mode(0o600).open(path);
     match made {
         Err(there) if there.kind() == ErrorKind::AlreadyExists => {

@@ -23,7 +23,7 @@ pub(super) struct Probe {
     pub(super) check: Check,
 }
 
-/// What has to hold besides the magic.
+/// What has to hold in addition to the magic.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Check {
     None,

@@ -70,8 +70,8 @@ fn held(fd: BorrowedFd<'_>, request: libc::Ioctl, key: u64) -> io::Result<()> {
     answer(unsafe { libc::ioctl(fd.as_raw_fd(), request, &raw const argument) })
 }
 
-/// Zero, -1 with an error number, or the device's own status: that of a reservation conflict is EBADE to whoever asks
-/// through the block layer.
+/// Zero, -1 with an error number, or the device's own status: the block layer answers EBADE for a
+/// reservation conflict.
 fn answer(answer: libc::c_int) -> io::Result<()> {
     match answer {
         0 => Ok(()),
