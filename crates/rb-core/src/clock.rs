@@ -9,6 +9,9 @@ use std::time::{Duration, Instant};
 pub trait Clock: Send + Sync + Debug {
     /// Time since some fixed point; never goes back.
     fn now(&self) -> Duration;
+
+    /// Returns when `time` has passed.
+    fn sleep(&self, time: Duration);
 }
 
 /// The system's monotonic clock.
@@ -33,9 +36,13 @@ impl Clock for SystemClock {
     fn now(&self) -> Duration {
         self.0.elapsed()
     }
+
+    fn sleep(&self, time: Duration) {
+        std::thread::sleep(time);
+    }
 }
 
-/// A clock that moves only when told to.
+/// A clock that moves only by [`ManualClock::advance`] and [`Clock::sleep`].
 #[derive(Debug, Default)]
 pub struct ManualClock(AtomicU64);
 
@@ -56,6 +63,11 @@ impl ManualClock {
 impl Clock for ManualClock {
     fn now(&self) -> Duration {
         Duration::from_nanos(self.0.load(Ordering::Relaxed))
+    }
+
+    /// Moves the clock forward.
+    fn sleep(&self, time: Duration) {
+        self.advance(time);
     }
 }
 

@@ -14,6 +14,7 @@
 //! the flush the size of the device is asked for too: a file that was cut meanwhile may have lost any of it.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use rb_format::{BAD_SLOTS_MAX, FORMAT_BLOCK, Record};
 use rb_io::Request;
@@ -29,8 +30,17 @@ use crate::stats::add;
 use crate::unwritable::FailedWrite;
 
 pub(crate) struct Committer {
-    pub(crate) io: MetaIo,
+    io: MetaIo,
+    /// When the store was taken over.
+    taken_over_at: Duration,
+    /// When the last reading of the incarnation blocks began that showed no other writer.
+    alone_at: Option<Duration>,
 }
+
+/// How old a reading of the incarnation blocks may be for a commit to write after it. Commits that follow one another
+/// read once each: what one reads before it acknowledges serves the next one before it writes. An opening writes its first log
+/// block no sooner after its nonce was durable, so it overwrites what a former writer wrote after such a reading.
+const READING_SERVES: Duration = Duration::from_micros(250);
 
 /// Most bytes of log written in one piece.
 const PIECE: usize = 1 << 20;
@@ -103,12 +113,12 @@ impl Inner {
             format!("the commit of log blocks {first}..={last} failed: {error}")
         };
         let written = committer
-            .write(writer, pending.as_ref())
+            .write(self, writer, pending.as_ref())
             .inspect(|_| self.switch(SwitchPoint::CommitWritten))
             .and_then(|failed| self.flush(&mut committer.io, why).map(|()| failed))
             .and_then(|failed| {
                 // Before anything is acknowledged: what another opening may not have found is not promised.
-                check_writer(&mut committer.io, &writer.incarnation).map(|()| failed)
+                committer.check_writer(self, writer).map(|()| failed)
             })
             .and_then(|failed| self.check_size().map(|()| failed));
         if let Err(error) = &written {
@@ -173,10 +183,7 @@ impl Inner {
         }
         for &slot in &bad {
             // Remembered by the next base as well, should there be no room for the record now.
-            if let Ok(permit) = writer
-                .log
-                .admit(Need::small(), 1, std::time::Duration::ZERO)
-            {
+            if let Ok(permit) = writer.log.admit(Need::small(), 1, Duration::ZERO) {
                 writer.log.queue(
                     &permit,
                     [Record::BadSlot { slot }],
@@ -218,13 +225,38 @@ impl Aftermath {
 }
 
 impl Committer {
+    /// Of a store that was taken over before `now`.
+    pub(crate) fn new(io: MetaIo, now: Duration) -> Committer {
+        Committer {
+            io,
+            taken_over_at: now,
+            alone_at: None,
+        }
+    }
+
+    /// Reads the incarnation blocks; fails if another opening has written one.
+    fn check_writer(&mut self, inner: &Inner, writer: &Writer) -> Result<(), Error> {
+        let began = inner.options.clock.now();
+        check_writer(&mut self.io, &writer.incarnation)?;
+        self.alone_at = Some(began);
+        Ok(())
+    }
+
     /// Writes each block to both rings. Answers the blocks that one of them did not take.
     fn write(
         &mut self,
+        inner: &Inner,
         writer: &Writer,
         pending: Option<&Pending>,
     ) -> Result<Vec<FailedWrite>, Error> {
-        check_writer(&mut self.io, &writer.incarnation)?;
+        let clock = &inner.options.clock;
+        let age = |at: Duration| clock.now().saturating_sub(at);
+        if self.alone_at.is_none() {
+            clock.sleep(READING_SERVES.saturating_sub(age(self.taken_over_at)));
+        }
+        if self.alone_at.is_none_or(|at| age(at) >= READING_SERVES) {
+            self.check_writer(inner, writer)?;
+        }
         let Some(pending) = pending else {
             return Ok(Vec::new());
         };

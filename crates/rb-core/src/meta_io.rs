@@ -276,22 +276,28 @@ impl MetaIo {
             lane.start(tag as u64, request);
         }
         let mut done = Vec::with_capacity(count);
-        while done.len() < count {
-            self.poll_some(&mut done)?;
-        }
+        self.poll_until(count, &mut done)?;
         done.sort_unstable_by_key(|completion| completion.tag);
         Ok(done)
     }
 
+    /// Waits for at least one more completion.
     fn poll_some(&mut self, done: &mut Vec<Completion>) -> Result<(), Error> {
-        let (before, start) = (done.len(), Instant::now());
-        while done.len() == before {
+        self.poll_until(done.len() + 1, done)
+    }
+
+    /// Waits until `done` has `count`, in one wait where the queue can: each wake of this thread costs as much as a
+    /// small request.
+    fn poll_until(&mut self, count: usize, done: &mut Vec<Completion>) -> Result<(), Error> {
+        let start = Instant::now();
+        while done.len() < count {
             let left = self.deadline.saturating_sub(start.elapsed());
             if left.is_zero() {
                 let waited = self.deadline;
                 return Err(self.die(Error::TimedOut { waited }));
             }
-            if let Err(error) = self.lane()?.poll(1, Some(left), done) {
+            let missing = u32::try_from(count - done.len()).unwrap_or(u32::MAX);
+            if let Err(error) = self.lane()?.poll(missing, Some(left), done) {
                 return Err(self.die(error.into()));
             }
         }

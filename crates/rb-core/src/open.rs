@@ -176,9 +176,7 @@ pub(crate) fn open(source: Source, options: StoreOptions) -> Result<Inner, OpenE
                 incarnation,
                 mut refused,
             } = opening.take_over(&mut io, &mut found)?;
-            let committer = Committer {
-                io: meta(COMMIT_ARENA, 64)?,
-            };
+            let committer = Committer::new(meta(COMMIT_ARENA, 64)?, options.clock.now());
             let checkpoint_io = meta(CHECKPOINT_ARENA, 16)?;
             let writer = begin_writing(
                 &mut io,

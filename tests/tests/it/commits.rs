@@ -86,6 +86,8 @@ impl Clock for Between {
         }
         Duration::ZERO
     }
+
+    fn sleep(&self, _: Duration) {}
 }
 
 /// A put's entry and its record appear in one hold of the shard's lock. Otherwise a remove and a

@@ -1,10 +1,16 @@
 //! Who may write: a number and a nonce for each opening, which every commit and checkpoint reads
 //! again (C8), and which never come a second time.
 
-use rb_core::Store;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rb_core::{ManualClock, Store};
 use rb_format::{
     FORMAT_BLOCK, Generation, INCARNATION_A_OFFSET, INCARNATION_B_OFFSET, Identity, Incarnation,
 };
+
+use rb_io::OpKind;
+use rb_testkit::MemOp;
 
 use crate::support::{Sim, key};
 
@@ -174,4 +180,48 @@ fn the_last_whole_incarnation_block_is_never_overwritten() {
         assert_eq!(b, Some(1), "seed {seed}");
         assert!([None, Some(4)].contains(&a), "seed {seed}: {a:?}");
     }
+}
+
+/// Each commit read the incarnation blocks twice, and what it read before it wrote was what the one before it had just
+/// read. A reading that is young enough serves both.
+#[test]
+fn commits_that_follow_one_another_read_the_incarnation_blocks_once() {
+    let sim = Sim::new(32);
+    let clock = Arc::new(ManualClock::new());
+    let store = sim.open_with(|options| options.clock = clock.clone());
+    let readings_of_a_commit = || {
+        let before = sim.device.log().len();
+        store.put(b"k", b"v").unwrap();
+        store.sync().unwrap();
+        let of_a_reading = |op: &&MemOp| op.op == OpKind::Read && op.offset == INCARNATION_A_OFFSET;
+        sim.device.log()[before..]
+            .iter()
+            .filter(of_a_reading)
+            .count()
+    };
+    assert_eq!(readings_of_a_commit(), 2, "the first commit");
+    assert_eq!(readings_of_a_commit(), 1, "at once");
+    clock.advance(Duration::from_micros(249));
+    assert_eq!(readings_of_a_commit(), 1, "soon");
+    clock.advance(Duration::from_micros(250));
+    assert_eq!(readings_of_a_commit(), 2, "later");
+}
+
+/// A commit that relies on the reading of the one before it can write after another host has taken the store over. The other
+/// host's first log block is written later still, so nothing that it acknowledged is overwritten.
+#[test]
+fn a_new_writer_begins_when_no_reading_from_before_it_serves_any_more() {
+    let sim = Sim::new(32);
+    let clock = Arc::new(ManualClock::new());
+    let open = || sim.open_with(|options| options.clock = clock.clone());
+    let first = open();
+    first.put(b"k", b"first").unwrap();
+    first.sync().unwrap();
+    let second = open();
+    second.put(b"l", b"second").unwrap();
+    second.sync().unwrap();
+    first.put(b"m", b"first").unwrap();
+    assert!(first.sync().unwrap_err().is_poisoned());
+    let store = sim.crash().open();
+    assert!(store.get(b"l").unwrap().unwrap() == b"second"[..]);
 }
