@@ -1,5 +1,8 @@
 //! House rules that no compiler checks.
 
+mod floors;
+mod imports;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -29,6 +32,7 @@ const DIRECTION: [(&str, &[&str]); 10] = [
 pub(crate) fn run() -> Result<(), String> {
     let mut breaches = Vec::new();
     check_direction(&mut breaches)?;
+    floors::check(&mut breaches)?;
     let mut sources = Vec::new();
     for root in ["crates", "tests", "benches", "fuzz", "xtask"] {
         collect(Path::new(root), &mut sources)?;

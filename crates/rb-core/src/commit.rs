@@ -19,6 +19,7 @@ use std::time::Duration;
 use rb_format::{BAD_SLOTS_MAX, FORMAT_BLOCK, Record};
 use rb_io::Request;
 
+use crate::clock::Clock;
 use crate::error::Error;
 use crate::events::Event;
 use crate::incarnations::check_writer;
@@ -234,6 +235,13 @@ impl Committer {
         }
     }
 
+    /// The last reading is young enough to write after it.
+    pub(crate) fn reading_serves(&self, clock: &dyn Clock) -> bool {
+        let now = clock.now();
+        let serves = |at| now.saturating_sub(at) < READING_SERVES;
+        self.alone_at.is_some_and(serves)
+    }
+
     /// Reads the incarnation blocks; fails if another opening has written one.
     fn check_writer(&mut self, inner: &Inner, writer: &Writer) -> Result<(), Error> {
         let began = inner.options.clock.now();
@@ -249,12 +257,12 @@ impl Committer {
         writer: &Writer,
         pending: Option<&Pending>,
     ) -> Result<Vec<FailedWrite>, Error> {
-        let clock = &inner.options.clock;
-        let age = |at: Duration| clock.now().saturating_sub(at);
+        let clock = inner.options.clock.as_ref();
         if self.alone_at.is_none() {
-            clock.sleep(READING_SERVES.saturating_sub(age(self.taken_over_at)));
+            let since = clock.now().saturating_sub(self.taken_over_at);
+            clock.sleep(READING_SERVES.saturating_sub(since));
         }
-        if self.alone_at.is_none_or(|at| age(at) >= READING_SERVES) {
+        if !self.reading_serves(clock) {
             self.check_writer(inner, writer)?;
         }
         let Some(pending) = pending else {

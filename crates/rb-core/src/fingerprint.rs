@@ -5,6 +5,7 @@
 use std::fmt;
 use std::sync::atomic::Ordering;
 
+use crate::clock::Clock;
 use crate::inner::{Inner, Writer};
 use crate::log::DeltaLog;
 use crate::store::Store;
@@ -24,7 +25,7 @@ impl Store {
             superblock: _,
             identity: _,
             geometry: _,
-            options: _,
+            options,
             index,
             arena: _,
             lanes: _,
@@ -53,13 +54,13 @@ impl Store {
         let scrubs = scrubber.as_ref().map(|scrubber| scrubber.is_locked());
         show("duties", format_args!("{:?}", (places, scrubs)));
         if let Some(writer) = writer {
-            writer.each_part(show);
+            writer.each_part(options.clock.as_ref(), show);
         }
     }
 }
 
 impl Writer {
-    fn each_part(&self, show: &mut dyn FnMut(&str, fmt::Arguments<'_>)) {
+    fn each_part(&self, clock: &dyn Clock, show: &mut dyn FnMut(&str, fmt::Arguments<'_>)) {
         let Writer {
             incarnation: _,
             counter,
@@ -75,7 +76,10 @@ impl Writer {
             format_args!("{}", counter.load(Ordering::Relaxed)),
         );
         DeltaLog::each_part(log, show);
-        show("committer", format_args!("{}", committer.is_locked()));
+        let serves = committer
+            .try_lock()
+            .map(|committer| committer.reading_serves(clock));
+        show("committer", format_args!("{serves:?}"));
         let bases = checkpointer.try_lock();
         let bases = bases.map(|bases| (bases.newest.clone(), bases.last_sequence));
         show("checkpointer", format_args!("{bases:?}"));

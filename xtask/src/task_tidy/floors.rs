@@ -1,0 +1,115 @@
+//! No circles among the files of a crate, and the floors of rb-core: a file imports from its own folder or from below.
+
+use std::path::Path;
+
+use super::imports::Imports;
+
+/// The folders of rb-core, from the roof down. `store` is the one file of its floor; other files in `src` itself are the
+/// words that everybody uses.
+const FLOORS: [&str; 8] = [
+    "check",
+    "store",
+    "open",
+    "ops",
+    "background",
+    "core",
+    "log",
+    "io",
+];
+
+/// Crates in which there are circles still: they are counted, and break no rule.
+const CIRCLING: [&str; 8] = [
+    "rb-format",
+    "rb-io",
+    "rb-index",
+    "rb-core",
+    "rb-testkit",
+    "rb-cli",
+    "rb-tests",
+    "xtask",
+];
+
+/// Checks every crate and prints what each is made of.
+pub(super) fn check(breaches: &mut Vec<String>) -> Result<(), String> {
+    let folders = [
+        ("rb-format", "crates/rb-format"),
+        ("rb-io", "crates/rb-io"),
+        ("rb-index", "crates/rb-index"),
+        ("rb-core", "crates/rb-core"),
+        ("rb-testkit", "crates/rb-testkit"),
+        ("rb-cli", "crates/rb-cli"),
+        ("rb-tests", "tests"),
+        ("rb-bench", "benches"),
+        ("xtask", "xtask"),
+    ];
+    for (name, folder) in folders {
+        let Some(imports) = Imports::read(name, Path::new(folder))? else {
+            return Err(format!("{folder} has neither src/lib.rs nor src/main.rs"));
+        };
+        let mut found = Vec::new();
+        check_circles(&imports, &mut found);
+        if name == "rb-core" {
+            check_floors(&imports, &mut found);
+        }
+        if !CIRCLING.contains(&name) {
+            breaches.append(&mut found);
+        }
+    }
+    Ok(())
+}
+
+fn check_circles(imports: &Imports, breaches: &mut Vec<String>) {
+    let circling = imports.in_circles();
+    let (files, count) = (imports.files.len(), imports.count());
+    let (widest, most) = imports.widest().unwrap_or((Path::new("-"), 0));
+    eprintln!(
+        "   {:<10} {files:>3} files, {count:>3} imports, {} in circles; most imports: {most} ({})",
+        imports.name,
+        circling.len(),
+        widest.display()
+    );
+    let mut said: Vec<&Path> = Vec::new();
+    for file in circling {
+        // One circle names all its files.
+        if said.contains(&file) {
+            continue;
+        }
+        let way = imports.circle(file).unwrap_or_default();
+        let words: Vec<_> = way.iter().map(|file| file.display().to_string()).collect();
+        breaches.push(format!(
+            "{}: a circle of imports: {}",
+            imports.name,
+            words.join(" -> ")
+        ));
+        said.extend(way);
+    }
+}
+
+/// The floor of a file: 0 is the roof, and the words are below all.
+fn floor(file: &Path) -> usize {
+    let first = file.components().next();
+    let name = first.map(|first| Path::new(first.as_os_str()).with_extension(""));
+    let at = |name: &Path| FLOORS.iter().position(|floor| Path::new(floor) == name);
+    name.and_then(|name| at(&name)).unwrap_or(FLOORS.len())
+}
+
+fn check_floors(imports: &Imports, breaches: &mut Vec<String>) {
+    let name = |floor: usize| FLOORS.get(floor).copied().unwrap_or("the words");
+    for (file, imported) in &imports.files {
+        if file == Path::new("lib.rs") {
+            continue;
+        }
+        for import in imported {
+            let (from, to) = (floor(file), floor(import));
+            if to < from {
+                breaches.push(format!(
+                    "rb-core: {} ({}) imports {}, which is above it ({})",
+                    file.display(),
+                    name(from),
+                    import.display(),
+                    name(to)
+                ));
+            }
+        }
+    }
+}
