@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rb_format::{Corruption, LayoutError, StoreUuid, UnknownFeatures};
 
-use crate::whose::{Foreign, list};
+use crate::io::whose::{Foreign, list};
 
 /// Why an operation on one key, or on the store as a whole, did not do what was asked.
 #[derive(Clone, Debug, thiserror::Error)]

@@ -25,99 +25,55 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! The way of a get is in `get.rs`, that of a put in `put.rs`; each step calls one lower crate:
+//! The way of a get is in `ops/get.rs`, that of a put in `ops/put.rs`; each step calls one lower crate:
 //! `rb-index` (who lives where), `rb-format` (what the bytes mean), `rb-io` (how they move).
 #![forbid(unsafe_code)]
 
-mod apply;
-mod async_ops;
-mod audit;
-mod base_load;
-mod base_write;
-mod batch;
-mod boot;
-mod chain;
-mod checkpoint;
+mod background;
+mod check;
 mod clock;
-mod commit;
-mod crew;
-mod cut;
-mod discard;
-mod driver;
-mod duties;
+mod core;
 mod error;
 mod events;
-mod fingerprint;
-mod format_device;
-mod gate;
-mod get;
-mod get_wave;
-mod headers;
-mod incarnations;
-mod inner;
-mod inspect;
-mod lanes;
+mod io;
 mod log;
-mod log_order;
-mod log_reader;
-mod mend;
-mod meta_io;
 mod open;
 mod operation;
+mod ops;
 mod options;
-mod placed;
-mod poison;
-mod proof;
-mod put;
-mod put_plan;
-mod put_wave;
-mod quarantine;
-mod query;
-mod recover;
-mod remove;
-mod repair;
-mod replay;
-mod scan;
-mod scrub;
 mod simulator;
-mod slots;
 mod stats;
 mod store;
-mod take_over;
-mod unwritable;
-mod validate;
 mod value;
-mod walk;
-mod whose;
 
-pub use audit::{
+pub use check::audit::{
     AuditOptions, AuditReport, AuditState, Finding, Progress, Severity, audit, audit_engine,
 };
+pub use check::inspect::{Inspected, Side, Target, inspect, inspect_engine, superblock_copies};
+pub use check::repair::{RepairReport, repair, repair_engine};
 pub use clock::{Clock, ManualClock, Random, SeededRandom, SystemClock, SystemRandom};
 pub use error::{Error, FormatError, OpenError};
 pub use events::{DropReason, Event, Events};
-pub use format_device::{claim_device, format, format_engine, is_store};
-pub use get::Lookup;
-pub use inspect::{Inspected, Side, Target, inspect, inspect_engine, superblock_copies};
+pub use io::whose::Foreign;
+pub use open::format_device::{claim_device, format, format_engine, is_store};
+pub use open::recover::RecoveryReport;
+pub use open::scan::ScanReport;
 pub use operation::Operation;
+pub use ops::get::Lookup;
+pub use ops::put::PutResult;
+pub use ops::put_plan::{Payload, Put, Stored};
+pub use ops::query::{EntryInfo, Lock};
 pub use options::{
     Background, Durability, Exclusive, ExpectedGeometry, FormatOptions, Lifetime, OnLostMetadata,
     Placement, PutMode, PutOptions, Scrub, StoreOptions, Validate,
 };
-pub use put::PutResult;
-pub use put_plan::{Payload, Put, Stored};
-pub use query::{EntryInfo, Lock};
 pub use rb_format::{ClassRequest, FieldText, Geometry, Share, Superblock};
 pub use rb_index::{ClassStats, IndexStats};
 pub use rb_io::{
     Arena, DeviceKind, EngineKind, EngineOffer, EngineProbe, Feature, Limit, Limits, PlacementId,
     Probe, QueueCounters, Rejected, probe,
 };
-pub use recover::RecoveryReport;
-pub use repair::{RepairReport, repair, repair_engine};
-pub use scan::ScanReport;
 pub use simulator::{Change, HeldLock, Simulator, SwitchPoint};
 pub use stats::{DiscardStats, ScrubStats, StoreStats};
 pub use store::Store;
 pub use value::{Value, ValueBuf};
-pub use whose::Foreign;

@@ -1,5 +1,15 @@
 //! Opening a store: engine, superblock, recovery, incarnation, then serve.
 
+pub(crate) mod apply;
+pub(crate) mod base_load;
+pub(crate) mod crew;
+pub(crate) mod cut;
+pub(crate) mod format_device;
+pub(crate) mod recover;
+pub(crate) mod replay;
+pub(crate) mod scan;
+pub(crate) mod take_over;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,30 +20,29 @@ use rb_format::{Geometry, Incarnation, LogEncoder, Superblock};
 use rb_index::Index;
 use rb_io::{Access, Arena, Device, Engine, EngineKind, Rejected, Reservation};
 
-use crate::boot::{
+use crate::background::checkpoint::Checkpointer;
+use crate::background::discard::{self, Discards};
+use crate::background::scrub::Scrubber;
+use crate::background::validate::Validator;
+use crate::clock::Random;
+use crate::core::commit::{Aftermath, Committer};
+use crate::core::gate::Gate;
+use crate::core::inner::{Inner, Writer};
+use crate::core::walk::Walk;
+use crate::error::{Error, OpenError};
+use crate::io::boot::{
     Superblocks, check_numbers, check_size, choose_superblock, read_copies, repair_superblocks,
 };
-use crate::checkpoint::Checkpointer;
-use crate::clock::Random;
-use crate::commit::{Aftermath, Committer};
-use crate::cut;
-use crate::discard::{self, Discards};
-use crate::error::{Error, OpenError};
-use crate::gate::Gate;
-use crate::inner::{Inner, Writer};
-use crate::lanes::Lanes;
-use crate::log::DeltaLog;
-use crate::mend::mend;
-use crate::meta_io::MetaIo;
+use crate::io::lanes::Lanes;
+use crate::io::meta_io::MetaIo;
+use crate::io::unwritable::{FailedWrite, Unwritable};
+use crate::log::delta::DeltaLog;
+use crate::log::mend::mend;
+use crate::log::quarantine::Quarantine;
+use crate::open::recover::Recovered;
+use crate::open::take_over::{Opening, Taken};
 use crate::options::{Placement, StoreOptions, Validate};
-use crate::quarantine::Quarantine;
-use crate::recover::Recovered;
-use crate::scrub::Scrubber;
-use crate::take_over::{Opening, Taken};
-use crate::unwritable::{FailedWrite, Unwritable};
-use crate::validate::Validator;
 use crate::value::ValueBuf;
-use crate::walk::Walk;
 
 /// Buffers for recovery: log windows and sections read ahead.
 pub(crate) const BOOT_ARENA: usize = 64 << 20;
@@ -248,9 +257,9 @@ pub(crate) fn open(source: Source, options: StoreOptions) -> Result<Inner, OpenE
         index,
         arena,
         lanes: Arc::new(lanes),
-        driver: crate::driver::Driver::default(),
+        driver: crate::io::driver::Driver::default(),
         gate: Arc::new(Gate::default()),
-        poison: crate::poison::Poison::default(),
+        poison: crate::core::poison::Poison::default(),
         flushing: Mutex::default(),
         counters: crate::stats::Counters::default(),
         validator: Mutex::new(validator),

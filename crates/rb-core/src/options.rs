@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use rb_io::{Arena, EngineKind, PlacementId};
 
-use crate::audit::Progress;
+use crate::check::audit::Progress;
 use crate::clock::{Clock, Random, SystemClock, SystemRandom};
 use crate::events::Events;
 use crate::simulator::Simulator;

@@ -7,7 +7,7 @@ use std::fmt::Debug;
 
 use parking_lot::{Mutex, MutexGuard};
 
-use crate::inner::Inner;
+use crate::core::inner::Inner;
 
 /// Watches and schedules the operations of a store; see [`StoreOptions::simulator`](crate::StoreOptions::simulator).
 pub trait Simulator: Send + Sync + Debug {

@@ -6,9 +6,9 @@ use std::time::Duration;
 use rb_index::IndexStats;
 use rb_io::QueueCounters;
 
-use crate::discard::Discards;
-use crate::inner::Writer;
-use crate::log::DeltaLog;
+use crate::background::discard::Discards;
+use crate::core::inner::Writer;
+use crate::log::delta::DeltaLog;
 
 #[derive(Debug, Default)]
 pub(crate) struct Counters {

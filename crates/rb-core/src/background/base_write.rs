@@ -1,0 +1,255 @@
+//! Writing the sections of a checkpoint base, and where they go.
+
+use std::time::{Duration, Instant};
+
+use rb_format::{
+    BaseEntry, Compression, DirectoryEntry, FORMAT_BLOCK, Generation, MoreSlots, Region,
+    SECTION_RANGES, SECTION_RAW_MIN, SectionBuilder, section_range,
+};
+use rb_index::{Cursor, SnapshotEntry, Visit};
+
+use crate::background::checkpoint::Pace;
+use crate::core::inner::{Inner, Writer};
+use crate::error::Error;
+use crate::io::meta_io::MetaIo;
+use crate::io::unwritable::FailedWrite;
+use crate::open::base_load::limits_of;
+use crate::simulator::SwitchPoint;
+use crate::stats::raise;
+
+/// Entries copied per hold of a shard's lock: some 15 us with 32-byte keys.
+const ENTRIES_PER_HOLD: usize = 64;
+
+/// zstd's fastest regular level: base entries are mostly incompressible keys and checksums, and
+/// higher levels gain little for several times the CPU.
+const COMPRESSION: Compression = Compression::Zstd { level: 1 };
+
+/// Bytes that unfinished sections hold together: the largest of more than this is no smaller than the smallest
+/// that a base region is sized for.
+const OPEN_SECTIONS_MAX: usize = SECTION_RANGES * SECTION_RAW_MIN;
+
+/// A gentle checkpoint rests this many times as long as it works.
+const REST: u32 = 9;
+
+/// The longest rest, so that a device that is slow just now does not stretch a checkpoint without end.
+const REST_MAX: Duration = Duration::from_millis(100);
+
+pub(crate) struct SectionWriter<'a> {
+    inner: &'a Inner,
+    writer: &'a Writer,
+    pace: Pace,
+    /// When the last rest ended.
+    rested: Instant,
+    place: RegionWriter<'a>,
+    base_sequence: u64,
+    /// The section of each hash range that still takes entries.
+    open: Vec<Option<SectionBuilder>>,
+    directory: Vec<DirectoryEntry>,
+}
+
+impl<'a> SectionWriter<'a> {
+    pub(crate) fn new(
+        inner: &'a Inner,
+        writer: &'a Writer,
+        pace: Pace,
+        region: &'a Region,
+        base_sequence: u64,
+    ) -> SectionWriter<'a> {
+        SectionWriter {
+            inner,
+            writer,
+            pace,
+            rested: Instant::now(),
+            place: RegionWriter {
+                writer,
+                region,
+                next: region.offset + FORMAT_BLOCK as u64,
+                failed: Vec::new(),
+            },
+            base_sequence,
+            open: (0..SECTION_RANGES).map(|_| None).collect(),
+            directory: Vec::new(),
+        }
+    }
+
+    /// Copies one shard in bounded holds of its lock and writes each section as it fills.
+    pub(crate) fn write_shard(&mut self, io: &mut MetaIo, shard: usize) -> Result<(), Error> {
+        let log = &self.writer.log;
+        let limits = limits_of(&self.inner.superblock);
+        let mut cursor = Cursor::default();
+        let mut more = true;
+        while more {
+            let mut full = Vec::new();
+            // Not under the lock: growing by megabytes takes a millisecond.
+            for open in self.open.iter_mut().flatten() {
+                open.reserve(ENTRIES_PER_HOLD, limits);
+            }
+            {
+                let mut guard = self.inner.index.lock(shard, Visit::Background);
+                let held = Instant::now();
+                let position = log.position();
+                let open = &mut self.open;
+                let mut copy = |entry: SnapshotEntry<'_>| {
+                    let entry = base_entry(&entry);
+                    let range = section_range(entry.key_hash);
+                    let new_section = || SectionBuilder::new(range, position);
+                    let open = open[range].get_or_insert_with(new_section);
+                    if !open.push(&entry) {
+                        full.push(std::mem::replace(open, new_section()));
+                        let taken = open.push(&entry);
+                        debug_assert!(taken, "an empty section takes any entry");
+                    }
+                };
+                more = guard.snapshot(&mut cursor, ENTRIES_PER_HOLD, &mut copy);
+                if !more {
+                    // An observer has not been notified of these evictions: the base must not make them durable.
+                    guard.snapshot_evicted(&mut copy);
+                }
+                raise(&self.inner.counters.longest_snapshot_hold, held.elapsed());
+                guard.step_aside();
+            }
+            self.inner.switch(SwitchPoint::CheckpointCopied);
+            while self.open_bytes() > OPEN_SECTIONS_MAX {
+                let largest = self.open.iter_mut().max_by_key(|open| bytes_of(open));
+                full.extend(largest.and_then(Option::take));
+            }
+            for section in full {
+                self.write_section(io, section)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the sections that still took entries. Answers the directory, and where it goes.
+    pub(crate) fn write_rest(
+        mut self,
+        io: &mut MetaIo,
+    ) -> Result<(Vec<DirectoryEntry>, RegionWriter<'a>), Error> {
+        for range in 0..self.open.len() {
+            if let Some(section) = self.open[range].take() {
+                self.write_section(io, section)?;
+            }
+        }
+        Ok((self.directory, self.place))
+    }
+
+    fn open_bytes(&self) -> usize {
+        self.open.iter().map(bytes_of).sum()
+    }
+
+    fn write_section(&mut self, io: &mut MetaIo, section: SectionBuilder) -> Result<(), Error> {
+        let number = u32::try_from(self.directory.len()).unwrap_or(u32::MAX);
+        let (mut entry, bytes) = section.finish(
+            &self.inner.identity,
+            self.base_sequence,
+            number,
+            COMPRESSION,
+        );
+        entry.offset = self.place.write(io, &bytes, "base section")?;
+        self.directory.push(entry);
+        if self.pace == Pace::Gentle {
+            let worked = self.rested.elapsed();
+            self.writer.log.rest((worked * REST).min(REST_MAX));
+            self.rested = Instant::now();
+        }
+        Ok(())
+    }
+}
+
+fn bytes_of(section: &Option<SectionBuilder>) -> usize {
+    section.as_ref().map_or(0, SectionBuilder::raw_len)
+}
+
+fn base_entry<'a>(entry: &SnapshotEntry<'a>) -> BaseEntry<'a> {
+    BaseEntry {
+        key: entry.key,
+        metadata: entry.metadata,
+        key_hash: entry.hash,
+        slot: entry.located.slot.0,
+        more: MoreSlots::NONE,
+        generation: Generation(entry.located.generation),
+        payload_len: entry.located.payload_len,
+        payload_checksum: entry.located.payload_checksum,
+        placement: entry.located.placement,
+        policy: 0,
+        expiry: 0,
+        recency: entry.recency,
+    }
+}
+
+/// Writes a base region from its start on, around what the device does not take.
+pub(crate) struct RegionWriter<'a> {
+    writer: &'a Writer,
+    region: &'a Region,
+    next: u64,
+    /// Blocks that the device did not take.
+    pub(crate) failed: Vec<FailedWrite>,
+}
+
+impl RegionWriter<'_> {
+    /// Writes whole blocks at the next place where the device takes them. Answers where, from the region's start.
+    ///
+    /// # Errors
+    /// The region is full, or has more bad blocks than a header remembers. Each further attempt has found another bad
+    /// block, so that is also the bound on attempts.
+    pub(crate) fn write(
+        &mut self,
+        io: &mut MetaIo,
+        bytes: &[u8],
+        what: &'static str,
+    ) -> Result<u64, Error> {
+        let len = bytes.len() as u64;
+        loop {
+            let unwritable = &self.writer.unwritable;
+            let at = unwritable.lock().place(self.region, self.next, len);
+            room(self.region, at, len)?;
+            let written = match bytes.is_empty() {
+                true => Ok(()),
+                false => io.write(at, bytes),
+            };
+            match written {
+                Ok(()) => {
+                    self.next = at + len;
+                    return Ok(at - self.region.offset);
+                }
+                Err(error) if !error.is_damage() || error.is_out_of_space() => return Err(error),
+                Err(error) => {
+                    for offset in bad_blocks(io, at, bytes)? {
+                        if !unwritable.lock().add_bad(offset) {
+                            return Err(error);
+                        }
+                        self.failed.push(FailedWrite { what, offset });
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Which blocks of a write that failed the device does not take; the first of them if it takes each alone.
+fn bad_blocks(io: &mut MetaIo, at: u64, bytes: &[u8]) -> Result<Vec<u64>, Error> {
+    let offsets = (at..).step_by(FORMAT_BLOCK);
+    let writes: Vec<_> = offsets.zip(bytes.chunks_exact(FORMAT_BLOCK)).collect();
+    let failed = io.write_each(&writes)?;
+    let bad = failed.iter().map(|(number, _)| writes[*number].0);
+    Ok(match failed.is_empty() {
+        true => vec![at],
+        false => bad.collect(),
+    })
+}
+
+/// A base is sized for every slot at the longest key, so running out of room is a bug, or the region has too
+/// many bad blocks; it must still not write past the region. Its last block is the second header's.
+fn room(region: &Region, at: u64, len: u64) -> Result<(), Error> {
+    if at + len > region.offset + region.bytes - FORMAT_BLOCK as u64 {
+        let why = format!(
+            "{len} bytes at byte {at} of a region of {} bytes",
+            region.bytes
+        );
+        return Err(Error::Resource {
+            what: "space for a checkpoint base",
+            why,
+        });
+    }
+    Ok(())
+}

@@ -1,0 +1,359 @@
+//! Freed slots are discarded: the device hears that what they hold is no longer needed.
+//!
+//! A slot that an entry has left waits for two things. First for a commit that makes durable why it is
+//! free: a restart must not look for a value whose bytes are gone. The contract would allow that (the proof
+//! fails, and a replaced value may be missing), but it would lose what a crash need not. Then for its turn:
+//! each step takes what has waited longest, joins what lies side by side, and sends it, a bounded number of
+//! requests at a time. A slot that waits is taken by a put that finds nothing else free; one whose discard is
+//! under way is not, because the discard could land on the put's bytes.
+//!
+//! Discarding helps the device and promises nothing. So its errors fail no operation: they are counted, and
+//! where they say that discarding cannot work here, it ends for this opening.
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use rb_format::{FORMAT_BLOCK, Geometry};
+use rb_index::{Index, SlotId};
+use rb_io::{DiscardLimits, IoError, Limits};
+
+use crate::core::commit::words;
+use crate::core::inner::{Inner, Writer};
+use crate::error::Error;
+use crate::io::meta_io::MetaIo;
+use crate::log::incarnations::check_writer;
+use crate::simulator::{HeldLock, SwitchPoint};
+use crate::stats::add;
+
+/// Requests in flight at most.
+pub(crate) const DEPTH: u32 = 8;
+
+/// Slots of a class that one step takes: an eighth of them, so that puts find others, and no more than this.
+/// A class that has fewer than eight is not discarded.
+const STEP_SLOTS_MAX: u64 = 1024;
+const STEP_SHARE: u64 = 8;
+/// Bytes of a class that one step takes, but at least a slot: whoever closes waits for the step.
+const STEP_BYTES_MAX: u64 = 1 << 30;
+
+/// How long a slot may wait for a commit that nothing else asks for.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// Steps in a row in which the device failed a discard, after which no more is sent.
+const FAILURES_MAX: u32 = 3;
+
+/// Bytes of one request, but for a slot that is larger. Each answer gives the next as long as the first had, so a
+/// slow device is not taken for one that does not answer; and there is progress to tell.
+const PIECE_MAX: u64 = 128 << 20;
+
+/// What a step needs of buffers: both incarnation blocks.
+pub(crate) const ARENA: usize = 2 * FORMAT_BLOCK;
+
+pub(crate) struct Discards {
+    on: AtomicBool,
+    /// Why they have ended, or never began.
+    off: Mutex<Option<String>>,
+    work: Mutex<Work>,
+}
+
+/// Held while requests are in flight.
+struct Work {
+    io: MetaIo,
+    /// Each class that is discarded, and the slots of it that a step takes.
+    classes: Vec<(u8, usize)>,
+    granularity: u64,
+    failures: u32,
+}
+
+/// Slots that lie side by side.
+struct Joined {
+    bytes: Range<u64>,
+    /// Their positions among the slots of the step.
+    slots: Range<usize>,
+}
+
+impl Discards {
+    /// Has freed slots of `index` wait for their discard, as far as the device takes any.
+    pub(crate) fn new(limits: &Limits, geometry: &Geometry, index: &Index, io: MetaIo) -> Discards {
+        let mut classes = Vec::new();
+        let off = match limits.discard {
+            None => Some("the device takes no discards".to_owned()),
+            Some(DiscardLimits { granularity, .. }) => {
+                for (class, stats) in (0_u8..).zip(index.stats().classes) {
+                    let stride = geometry.class_capacity(class) + FORMAT_BLOCK as u64;
+                    let step = (stats.capacity / STEP_SHARE).min(STEP_SLOTS_MAX);
+                    if stride >= u64::from(granularity.value) && step > 0 {
+                        let step = step.min((STEP_BYTES_MAX / stride).max(1));
+                        classes.push((class, usize::try_from(step).unwrap_or(1)));
+                        index.discard_freed(class, true);
+                    }
+                }
+                classes.is_empty().then(|| {
+                    format!(
+                        "no class has {STEP_SHARE} slots of what the device discards at least, {} bytes ({})",
+                        granularity.value, granularity.source
+                    )
+                })
+            }
+        };
+        Discards {
+            on: AtomicBool::new(off.is_none()),
+            off: Mutex::new(off),
+            work: Mutex::new(Work {
+                io,
+                classes,
+                granularity: limits
+                    .discard
+                    .map_or(1, |discard| discard.granularity.value.into()),
+                failures: 0,
+            }),
+        }
+    }
+
+    /// Why nothing is discarded; none if it is.
+    pub(crate) fn off(&self) -> Option<String> {
+        self.off.lock().clone()
+    }
+
+    fn is_on(&self) -> bool {
+        self.on.load(Ordering::Relaxed)
+    }
+
+    fn end(&self, index: &Index, classes: &[(u8, usize)], why: String) {
+        self.on.store(false, Ordering::Relaxed);
+        self.off.lock().get_or_insert(why);
+        for (class, _) in classes {
+            index.discard_freed(*class, false);
+        }
+    }
+}
+
+impl Inner {
+    /// After a commit: slots may wait for their discard now. If more may come to do so without a record that brings a
+    /// commit, has another one follow, which costs no request if there is nothing to write.
+    pub(crate) fn look_for_discards(&self, writer: &Writer) {
+        if !writer.discards.as_ref().is_some_and(Discards::is_on) {
+            return;
+        }
+        if self.index.has_undiscarded() {
+            writer.log.want_discard();
+        }
+        if self.index.awaits_undiscarded() {
+            let later = self.options.clock.now().saturating_add(LOOK_AGAIN);
+            writer.log.want_commit_at(later);
+        }
+    }
+
+    /// Discards some of the slots that may be. Answers whether there may be more.
+    ///
+    /// # Errors
+    /// `Poisoned`, also if a flush failed that a failed discard had made necessary.
+    pub(crate) fn discard_some(&self, writer: &Writer) -> Result<bool, Error> {
+        let Some(discards) = writer.discards.as_ref().filter(|discards| discards.is_on()) else {
+            return Ok(false);
+        };
+        let outcome = self.discard_step(writer, discards);
+        if outcome.is_err() {
+            self.tell_poisoned();
+            self.poison.check()?;
+        }
+        outcome
+    }
+
+    fn discard_step(&self, writer: &Writer, discards: &Discards) -> Result<bool, Error> {
+        let mut work = self.lock_over_io(&discards.work, HeldLock::Discards);
+        self.poison.check()?;
+        // A device that somebody else writes to is not ours to discard. The last commit may have been long ago.
+        if let Err(error) = check_writer(&mut work.io, &writer.incarnation) {
+            discards.end(&self.index, &work.classes, words(&error));
+            return Ok(false);
+        }
+        let (mut slots, mut more) = (Vec::new(), false);
+        for &(class, step) in &work.classes {
+            more |= self.index.take_freed(class, step, &mut slots) == step;
+        }
+        if slots.is_empty() {
+            return Ok(false);
+        }
+        self.switch(SwitchPoint::DiscardTaken);
+        slots.sort_unstable();
+        let joined = join(&self.geometry, work.granularity, &slots);
+        if let Some(why) = work.discard(self, &slots, &joined)? {
+            discards.end(&self.index, &work.classes, why);
+        }
+        Ok(more && discards.is_on())
+    }
+
+    /// Discards all that may be, for a bounded time: the last of an opening.
+    pub(crate) fn discard_rest(&self, writer: &Writer) {
+        let start = Instant::now();
+        while start.elapsed() < self.options.io_deadline
+            && self.discard_some(writer).unwrap_or(false)
+        {}
+    }
+}
+
+impl Work {
+    /// Sends what was joined. A slot is free when its discard has ended; if nobody knows whether it has, the
+    /// slot stays out of use until the store is opened again. What a slow device has not come to by the deadline of a
+    /// request is free without: whoever closes waits for the step. Answers why no more are to be sent.
+    fn discard(
+        &mut self,
+        inner: &Inner,
+        slots: &[SlotId],
+        joined: &[Joined],
+    ) -> Result<Option<String>, Error> {
+        let (counters, index) = (&inner.counters.discard, &inner.index);
+        let (mut failed, mut lost) = (Vec::new(), None);
+        let (empty, sent): (Vec<&Joined>, Vec<&Joined>) =
+            joined.iter().partition(|joined| joined.bytes.is_empty());
+        let free = |joined: &&Joined| index.discarded(&slots[joined.slots.clone()]);
+        empty.iter().for_each(free);
+        let (mut drawn, start) = (0, Instant::now());
+        let ranges = sent
+            .iter()
+            .take_while(|_| start.elapsed() < inner.options.io_deadline)
+            .inspect(|_| drawn += 1)
+            .map(|joined| joined.bytes.clone());
+        let driven = self.io.discard_each(ranges, |at, result| {
+            let Joined {
+                bytes,
+                slots: range,
+            } = sent[at];
+            let of_it = &slots[range.clone()];
+            match result.map_err(Error::from) {
+                Ok(()) => {
+                    add(&counters.slots, of_it.len());
+                    counters
+                        .bytes
+                        .fetch_add(bytes.end - bytes.start, Ordering::Relaxed);
+                    index.discarded(of_it);
+                }
+                Err(error) => {
+                    add(&counters.failures, 1);
+                    match error.is_answer_for_place() {
+                        true => failed.push((of_it, error)),
+                        false => lost = Some(error),
+                    }
+                }
+            }
+        });
+        sent[drawn..].iter().for_each(free);
+        inner.switch(SwitchPoint::DiscardEnded);
+        if let Err(error) = driven.and(lost.map_or(Ok(()), Err)) {
+            return Ok(Some(format!(
+                "the device did not answer a discard: {}",
+                words(&error)
+            )));
+        }
+        let Some((_, first)) = failed.first() else {
+            self.failures = 0;
+            return Ok(None);
+        };
+        let (unsupported, text) = (is_unsupported(first), words(first));
+        // Like a failed write, a failed discard may still land: not after a flush.
+        inner.flush(&mut self.io, |error| {
+            format!("the flush after a failed discard failed: {}", words(error))
+        })?;
+        failed.iter().for_each(|(slots, _)| index.discarded(slots));
+        self.failures += 1;
+        let often = self.failures >= FAILURES_MAX;
+        Ok(match (unsupported, often) {
+            (true, _) => Some(format!("the device takes no discards: {text}")),
+            (false, true) => Some(format!(
+                "discards failed {FAILURES_MAX} times in a row: {text}"
+            )),
+            (false, false) => None,
+        })
+    }
+}
+
+fn is_unsupported(error: &Error) -> bool {
+    match error {
+        Error::Io(error) => match &**error {
+            IoError::Unsupported { .. } => true,
+            IoError::Os { source, .. } => source.kind() == std::io::ErrorKind::Unsupported,
+            _ => false,
+        },
+        _ => false,
+    }
+}
+
+/// Joins slots, which are in the order of their numbers, where their bytes are side by side, and leaves out
+/// what the device would not give back: parts of its units at both ends.
+fn join(geometry: &Geometry, granularity: u64, slots: &[SlotId]) -> Vec<Joined> {
+    let mut joined: Vec<Joined> = Vec::new();
+    for (at, slot) in slots.iter().enumerate() {
+        let (Some(start), Some(capacity)) =
+            (geometry.slot_offset(slot.0), geometry.slot_capacity(slot.0))
+        else {
+            continue;
+        };
+        let end = start + capacity + FORMAT_BLOCK as u64;
+        match joined.last_mut() {
+            Some(last) if last.bytes.end == start && end - last.bytes.start <= PIECE_MAX => {
+                last.bytes.end = end;
+                last.slots.end = at + 1;
+            }
+            _ => joined.push(Joined {
+                bytes: start..end,
+                slots: at..at + 1,
+            }),
+        }
+    }
+    for Joined { bytes, .. } in &mut joined {
+        *bytes = whole_units(bytes, granularity);
+    }
+    joined
+}
+
+/// The part of a range that is whole units; empty if there is none.
+fn whole_units(bytes: &Range<u64>, unit: u64) -> Range<u64> {
+    let unit = unit.max(1);
+    let end = bytes.end - bytes.end % unit;
+    bytes.start.next_multiple_of(unit).min(end)..end
+}
+
+/// Discards all of `ranges`, in pieces that are in flight together, and tells after each piece how many bytes
+/// are done. Answers the bytes.
+pub(crate) fn discard_all(
+    io: &mut MetaIo,
+    limits: &Limits,
+    ranges: &[Range<u64>],
+    mut progress: impl FnMut(u64, u64),
+) -> Result<u64, Error> {
+    let Some(discard) = limits.discard else {
+        let op = rb_io::OpKind::Discard;
+        return Err(IoError::Unsupported { op }.into());
+    };
+    let unit = u64::from(discard.granularity.value);
+    let piece = PIECE_MAX
+        .min(discard.bytes_max.value)
+        .next_multiple_of(unit.max(1));
+    let pieces = ranges.iter().flat_map(|range| {
+        let range = whole_units(range, unit);
+        let starts = (range.start..range.end).step_by(usize::try_from(piece).unwrap_or(usize::MAX));
+        starts.map(move |start| start..range.end.min(start.saturating_add(piece)))
+    });
+    let pieces: Vec<Range<u64>> = pieces.collect();
+    let len = |piece: &Range<u64>| piece.end - piece.start;
+    let all = pieces.iter().map(len).sum();
+    let (mut done, mut failure) = (0, None);
+    io.discard_each(pieces.iter().cloned(), |at, result| match result {
+        Ok(()) => {
+            done += len(&pieces[at]);
+            progress(done, all);
+        }
+        Err(error) => drop(failure.get_or_insert(error)),
+    })?;
+    failure.map_or(Ok(all), |error| Err(error.into()))
+}
+
+/// The discarding duty of the store's own threads: after each commit that has freed slots, until the log stops.
+pub(crate) fn run(inner: &Inner) {
+    let Some(writer) = &inner.writer else { return };
+    while writer.log.wait_discard() == crate::log::delta::Duty::Discard {
+        while !writer.log.is_stopped() && inner.discard_some(writer).unwrap_or(false) {}
+    }
+}

@@ -1,0 +1,276 @@
+//! The scrubber: reads whole values at a limited rate, proves each, and drops what is rotten.
+//!
+//! A pass meets every live entry once. A step reads what the rate allows now, as one wave of requests over
+//! a queue and buffers of its own, so it takes nothing that gets and puts need but the device's time.
+//! A failed proof is read once more and then forgets exactly that generation; a failed read forgets nothing.
+
+use std::num::NonZeroU64;
+use std::time::Duration;
+
+use rb_format::FORMAT_BLOCK;
+
+use crate::core::inner::Inner;
+use crate::core::proof::{header_proves, payload_proves};
+use crate::core::walk::{Met, Walk};
+use crate::error::Error;
+use crate::events::DropReason;
+use crate::io::meta_io::{MetaIo, ReadAt};
+use crate::options::Scrub;
+use crate::simulator::{HeldLock, SwitchPoint};
+use crate::stats::add;
+use crate::value::ValueBuf;
+
+/// Buffers of the scrubber, unless the largest value needs more.
+const ARENA_MIN: usize = 4 << 20;
+
+/// Requests in flight at most.
+const DEPTH: u32 = 16;
+
+/// Positions of the index looked at in one step, so that a step over an empty index ends too.
+const POSITIONS_MAX: usize = 4096;
+
+/// Time that the rate may save up, so that small values are read in batches. Whoever comes later than
+/// that does not catch up.
+const SAVED_MAX: Duration = Duration::from_millis(100);
+
+/// The least wait for the rate, for the same reason.
+const WAIT_MIN: Duration = Duration::from_millis(50);
+
+/// How long a device is left alone that did not answer.
+pub(crate) const WAIT_AFTER_SILENCE: Duration = Duration::from_secs(60);
+
+pub(crate) struct Scrubber {
+    options: Scrub,
+    allowance: Allowance,
+    /// None between passes.
+    walk: Option<Walk>,
+    next_pass: Duration,
+    /// When a pass that the device interrupted goes on.
+    silent_until: Duration,
+    /// Made with a pass. Given up, with what hangs in it, when the device does not answer.
+    io: Option<MetaIo>,
+}
+
+impl Inner {
+    /// Scrubs up to `count` entries, as the rate allows. Answers the time until there is more to do; none
+    /// if this store is not scrubbed.
+    ///
+    /// # Errors
+    /// The device or its queue stopped answering, or there was no queue or memory to be had. The pass
+    /// goes on after a while; what was not read is read by the next one.
+    pub(crate) fn scrub_some(&self, count: usize) -> Result<Option<Duration>, Error> {
+        let Some(scrubber) = &self.scrubber else {
+            return Ok(None);
+        };
+        let mut scrubber = self.lock_over_io(scrubber, HeldLock::Scrubber);
+        let now = self.options.clock.now();
+        let wait = scrubber.begin(now);
+        if !wait.is_zero() {
+            return Ok(Some(wait));
+        }
+        let (batch, more) = scrubber.meet(self, count);
+        self.switch(SwitchPoint::ScrubCopied);
+        let mut dropped = Vec::new();
+        let outcome = scrubber.read(self, &batch, &mut dropped);
+        let counters = &self.counters.scrub;
+        add(&counters.dropped, dropped.len());
+        if outcome.is_err() {
+            add(&counters.errors, 1);
+            scrubber.io = None;
+            scrubber.silent_until = now + WAIT_AFTER_SILENCE;
+        }
+        if !more {
+            add(&counters.passes, usize::from(outcome.is_ok()));
+            scrubber.io = None;
+            scrubber.walk = None;
+        }
+        let wait = scrubber.begin(now);
+        // An observer may call the store.
+        drop(scrubber);
+        for at in dropped {
+            batch[at].tell_dropped(self, DropReason::FailedScrub);
+        }
+        outcome.map(|()| Some(wait))
+    }
+}
+
+impl Scrubber {
+    /// Begins its first pass at once.
+    pub(crate) fn new(options: Scrub, now: Duration) -> Scrubber {
+        Scrubber {
+            options,
+            allowance: Allowance::new(options.bytes_per_second, now),
+            walk: None,
+            next_pass: now,
+            silent_until: now,
+            io: None,
+        }
+    }
+
+    /// The time until something may be read. If it is zero, a pass is under way.
+    fn begin(&mut self, now: Duration) -> Duration {
+        let mut earliest = self.silent_until;
+        if self.walk.is_none() {
+            earliest = earliest.max(self.next_pass);
+        }
+        if now < earliest {
+            return earliest - now;
+        }
+        if self.walk.is_none() {
+            self.walk = Some(Walk::default());
+            self.next_pass = now.saturating_add(self.options.pass_interval);
+        }
+        self.allowance.wait(now)
+    }
+
+    /// The entries to read next: up to `count`, no more than the rate and the buffers allow. Besides,
+    /// whether the pass goes on after them.
+    fn meet(&mut self, inner: &Inner, count: usize) -> (Vec<Met>, bool) {
+        let Scrubber {
+            walk: Some(walk),
+            allowance,
+            ..
+        } = self
+        else {
+            return (Vec::new(), false);
+        };
+        let (mut batch, mut bytes) = (Vec::new(), 0);
+        for _ in 0..POSITIONS_MAX {
+            if batch.len() >= count || bytes >= arena_bytes(inner) || allowance.is_spent() {
+                break;
+            }
+            // One position at a time: what the walk has passed must be read.
+            let more = walk.step(&inner.index, 1, &mut |entry| {
+                let entry = Met::new(&inner.index, &entry);
+                bytes += stride(&entry);
+                allowance.spend(stride(&entry));
+                batch.push(entry);
+            });
+            if !more {
+                return (batch, false);
+            }
+        }
+        (batch, true)
+    }
+
+    /// Reads and judges the entries. Adds the positions of those that were dropped to `dropped`.
+    fn read(
+        &mut self,
+        inner: &Inner,
+        batch: &[Met],
+        dropped: &mut Vec<usize>,
+    ) -> Result<(), Error> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let io = match &mut self.io {
+            Some(io) => io,
+            none => none.insert(MetaIo::new(
+                inner.engine.as_ref(),
+                arena_bytes(inner),
+                DEPTH,
+                inner.options.io_deadline,
+            )?),
+        };
+        let counters = &inner.counters.scrub;
+        let mut round: Vec<usize> = (0..batch.len()).collect();
+        for again in [false, true] {
+            let reads = round.iter().filter_map(|&tag| {
+                let offset = inner.geometry.slot_offset(batch[tag].located.slot.0)?;
+                let len = stride(&batch[tag]);
+                Some(ReadAt { tag, offset, len })
+            });
+            let mut doubtful = Vec::new();
+            io.read_each(reads, |at, bytes| {
+                let entry = &batch[at];
+                let Ok(bytes) = bytes else {
+                    add(&counters.errors, 1);
+                    return;
+                };
+                add(&counters.bytes, stride(entry));
+                if is_proven_by(inner, entry, bytes) {
+                    entry.prove(&inner.index);
+                    add(&counters.entries, 1);
+                } else if !again {
+                    doubtful.push(at);
+                } else if entry.forget(inner) {
+                    add(&counters.entries, 1);
+                    dropped.push(at);
+                }
+            })?;
+            // Most doubts are about entries that were replaced meanwhile.
+            doubtful.retain(|&at| batch[at].is_live(&inner.index));
+            for &at in &doubtful {
+                self.allowance.spend(stride(&batch[at]));
+            }
+            round = doubtful;
+        }
+        Ok(())
+    }
+}
+
+fn arena_bytes(inner: &Inner) -> usize {
+    ARENA_MIN.max(ValueBuf::stride(inner.geometry.largest_value() as usize))
+}
+
+/// Header and padded payload: what is read of an entry.
+fn stride(entry: &Met) -> usize {
+    ValueBuf::stride(entry.located.payload_len as usize)
+}
+
+fn is_proven_by(inner: &Inner, entry: &Met, bytes: &[u8]) -> bool {
+    let located = &entry.located;
+    let payload = &bytes[FORMAT_BLOCK..FORMAT_BLOCK + located.payload_len as usize];
+    header_proves(&inner.identity, &bytes[..FORMAT_BLOCK], &entry.key, located)
+        && payload_proves(&inner.identity, payload, entry.hash, located)
+}
+
+/// What the rate allows: a bucket of bytes that fills with time. It may go into debt by one entry, so that
+/// the largest is read at the lowest rate, and counts in bytes times nanoseconds, so that nothing is rounded.
+struct Allowance {
+    bytes_per_second: i128,
+    balance: i128,
+    at: Duration,
+}
+
+const SECOND: i128 = 1_000_000_000;
+
+impl Allowance {
+    fn new(bytes_per_second: NonZeroU64, now: Duration) -> Allowance {
+        let mut full = Allowance {
+            bytes_per_second: bytes_per_second.get().into(),
+            balance: 0,
+            at: now,
+        };
+        full.balance = full.earned_in(SAVED_MAX);
+        full
+    }
+
+    /// The time until the debt is paid; zero if there is none.
+    fn wait(&mut self, now: Duration) -> Duration {
+        let gained = now.saturating_sub(self.at);
+        self.at = now;
+        self.balance = self
+            .balance
+            .saturating_add(self.earned_in(gained))
+            .min(self.earned_in(SAVED_MAX));
+        if !self.is_spent() {
+            return Duration::ZERO;
+        }
+        let nanos = (-self.balance + self.bytes_per_second - 1) / self.bytes_per_second;
+        Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX)).max(WAIT_MIN)
+    }
+
+    fn earned_in(&self, time: Duration) -> i128 {
+        let nanos = i128::try_from(time.as_nanos()).unwrap_or(i128::MAX);
+        nanos.saturating_mul(self.bytes_per_second)
+    }
+
+    fn is_spent(&self) -> bool {
+        self.balance < 0
+    }
+
+    fn spend(&mut self, bytes: usize) {
+        self.balance -= bytes as i128 * SECOND;
+    }
+}

@@ -1,0 +1,238 @@
+//! The audit: reads everything that recovery reads, and more, and says what it found, what that means and
+//! what is lost. It never writes.
+//!
+//! What would be recovered is decided by recovery itself, so the audit and an opening cannot disagree.
+//! The audit adds what recovery has no need to look at: the copy that was not needed, the slots'
+//! headers, with `deep` the payloads.
+//!
+//! **Damage** is what no crash leaves behind, wherever it strikes. What a crash can leave (a torn end
+//! of the log, an unfinished base, an entry whose bytes never landed) is a **remark**. Where both are
+//! possible it is a remark: an audit that cries wolf is not read. So after a crash more remains
+//! undecided than in a store that was closed.
+//!
+//! In a store that was closed every entry must be whole that was put since the last crash of which the
+//! log still knows. A crash so long ago that the log's ring has come round since is not known, and what
+//! it left that was neither read nor validated nor evicted since passes for damage.
+
+mod bases;
+mod entries;
+mod fixed;
+mod report;
+mod rings;
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rb_format::{Geometry, Superblock};
+use rb_index::Index;
+use rb_io::{Access, Engine, EngineKind};
+
+use crate::error::OpenError;
+use crate::io::boot::{check_size, choose_superblock, read_copies};
+use crate::io::meta_io::MetaIo;
+use crate::io::whose;
+use crate::log::incarnations::newest_number;
+use crate::open::cut;
+use crate::open::recover::{RecoverOptions, recover};
+use crate::open::take_over::read_openings;
+use crate::open::{BOOT_ARENA, Source, check_features, open_path};
+pub use report::{AuditReport, AuditState, Finding, Severity};
+
+/// How a store is audited.
+#[derive(Clone, Debug)]
+pub struct AuditOptions {
+    /// How the device is reached.
+    pub engine: EngineKind,
+    /// Read the payload of every live entry too, not only its header.
+    pub deep: bool,
+    /// Look at a store though someone has it open for writing. What is read then moves meanwhile, and
+    /// findings may be false.
+    pub in_use: bool,
+    /// For a repair: write over what shows the device to belong to another program.
+    pub force: bool,
+    /// Requests in flight, 1 to 4096.
+    pub queue_depth: u32,
+    /// How long a request may take before the audit gives up.
+    pub io_deadline: Duration,
+    /// Told how far the reading of slots has come.
+    pub progress: Option<Progress>,
+}
+
+impl Default for AuditOptions {
+    fn default() -> Self {
+        AuditOptions {
+            engine: EngineKind::Auto,
+            deep: false,
+            in_use: false,
+            force: false,
+            queue_depth: 256,
+            io_deadline: Duration::from_secs(30),
+            progress: None,
+        }
+    }
+}
+
+/// Called with what is done so far (slots read, or bytes discarded), and with how much there is to do.
+#[derive(Clone)]
+pub struct Progress(Arc<dyn Fn(u64, u64) + Send + Sync>);
+
+impl Progress {
+    /// Calls `tell` after each piece of the work.
+    pub fn new(tell: impl Fn(u64, u64) + Send + Sync + 'static) -> Progress {
+        Progress(Arc::new(tell))
+    }
+
+    pub(crate) fn tell(&self, done: u64, all: u64) {
+        (self.0)(done, all);
+    }
+}
+
+impl fmt::Debug for Progress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Progress")
+    }
+}
+
+/// Audits the store at `path`. Never writes, and keeps writers out meanwhile, unless `in_use` is set.
+///
+/// # Errors
+/// What makes an answer impossible: nothing of ours is there, it is in use, of another version, or
+/// the device does not answer. A store that is there and beyond use is not an error but
+/// [`AuditState::Unusable`].
+pub fn audit(path: impl AsRef<Path>, options: &AuditOptions) -> Result<AuditReport, OpenError> {
+    let access = match options.in_use {
+        true => Access::ReadOnly,
+        false => Access::ReadLocked,
+    };
+    let source = open_path(path.as_ref(), access, options.engine)?;
+    Ok(audit_source(&source, options)?.report)
+}
+
+/// Audits what an engine reaches; for simulated devices.
+///
+/// # Errors
+/// As [`audit`].
+pub fn audit_engine(
+    engine: Arc<dyn Engine>,
+    options: &AuditOptions,
+) -> Result<AuditReport, OpenError> {
+    Ok(audit_source(&Source::of_engine(engine), options)?.report)
+}
+
+/// A report, and the keys of the live entries that are not what the index says of them.
+pub(crate) struct Audited {
+    pub(crate) report: AuditReport,
+    pub(crate) unproven: Vec<Box<[u8]>>,
+}
+
+/// What the parts of an audit share.
+struct Audit<'a> {
+    io: MetaIo,
+    superblock: &'a Superblock,
+    geometry: &'a Geometry,
+    options: &'a AuditOptions,
+    report: AuditReport,
+    /// Entries of this opening and later ones must be whole.
+    settled_from: Option<u32>,
+}
+
+pub(crate) fn audit_source(source: &Source, options: &AuditOptions) -> Result<Audited, OpenError> {
+    let start = Instant::now();
+    if !(1..=4096).contains(&options.queue_depth) {
+        return Err(OpenError::Option {
+            option: "queue_depth",
+            value: options.queue_depth.to_string(),
+            why: "1 to 4096",
+        });
+    }
+    let (engine, capacity) = (source.engine.as_ref(), source.engine.capacity_bytes());
+    let new_io = |arena| {
+        MetaIo::new(engine, arena, options.queue_depth, options.io_deadline).map_err(|source| {
+            OpenError::Io {
+                what: "opening a queue",
+                source,
+            }
+        })
+    };
+    let mut io = new_io(BOOT_ARENA)?;
+    let copies = read_copies(&mut io, capacity);
+    let chosen = choose_superblock(&mut io, &copies, &source.path, capacity).and_then(|found| {
+        if !cut::holds_metadata(&found.newest, capacity) {
+            check_size(&source.path, &found.newest, capacity)?;
+        }
+        Ok(found)
+    });
+    let mut found = match chosen {
+        Ok(found) => found,
+        Err(why) => {
+            let mut report = fixed::without_superblock(&mut io, &copies, capacity, why)?;
+            report.time = start.elapsed();
+            return Ok(Audited {
+                report,
+                unproven: Vec::new(),
+            });
+        }
+    };
+    check_features(&source.path, &found.newest, true)?;
+    let known = read_openings(&mut io, &copies, &mut found)?;
+    let geometry = Geometry::new(&found.newest);
+    let mut audit = Audit {
+        io,
+        superblock: &found.newest,
+        geometry: &geometry,
+        options,
+        report: AuditReport::new(Some(found.newest.clone()), options.deep),
+        settled_from: None,
+    };
+    audit.incarnations(&known);
+    let mut foreign = audit.foreign(&copies, &known, capacity)?;
+    let shards = Index::default_shards(u64::from(geometry.slots()));
+    let recovered = recover(
+        &mut audit.io,
+        &found.newest,
+        &geometry,
+        shards,
+        RecoverOptions::LOOK,
+    )?;
+    // An opening that wrote more than its incarnation block had repaired both before.
+    audit.copies(&copies, recovered.incarnation > 0);
+    audit
+        .report
+        .recovered(&recovered, recovered.is_clean(newest_number(&known)));
+    if let (true, Some(closer)) = (audit.report.clean, recovered.closed_by) {
+        let crashed = audit.last_crash(closer)?;
+        audit.settled_from = Some(crashed.map_or(0, |crashed| crashed + 1));
+    }
+    audit.openings_agree(&known, &recovered);
+    let identity = &found.newest.identity;
+    let lost = whose::lost_incarnations(&known, identity, recovered.incarnation);
+    audit.somebody_elses(&foreign);
+    // The finding about the incarnation blocks says it already.
+    foreign.extend(lost);
+    audit.report.foreign = foreign;
+    audit.lost(&recovered);
+    audit.bad_blocks(&recovered);
+    audit.bases(&recovered, shards)?;
+    if found.newest.device_bytes > capacity {
+        audit.cut(&recovered, capacity);
+    } else {
+        audit.rings(&recovered)?;
+        audit.log_end(&recovered)?;
+    }
+    audit.accounting(&recovered.index);
+    // The largest value, header included, must fit, and some of them to keep the device busy.
+    let largest = crate::value::ValueBuf::stride(geometry.largest_value() as usize);
+    if options.deep && 8 * largest > BOOT_ARENA {
+        audit.io = new_io(
+            BOOT_ARENA
+                .max(largest * 8)
+                .min((256 << 20).max(2 * largest)),
+        )?;
+    }
+    let unproven = audit.entries(&recovered.index)?;
+    let Audit { mut report, .. } = audit;
+    report.time = start.elapsed();
+    Ok(Audited { report, unproven })
+}

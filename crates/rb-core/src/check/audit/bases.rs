@@ -1,0 +1,208 @@
+//! The two checkpoint bases: recovery needs one base and the log after it; the audit also looks at what
+//! recovery had no need of.
+
+use rb_format::Corruption;
+use rb_index::Index;
+
+use super::Audit;
+use super::fixed::{is_zero, severity};
+use super::report::{Severity, Words, nothing};
+use crate::error::OpenError;
+use crate::io::headers::{
+    BASE_NAMES, FoundBase, HeaderPlace, PLACE_NAMES, PlaceState, read_headers,
+};
+use crate::open::recover::{Recovered, from_base, no_base};
+
+const OTHER_SERVES: &str = "the other base and the log after it hold everything";
+const ONE_LESS: &str =
+    "there is one way less to recover until the next checkpoint, which writes it anew";
+
+impl Audit<'_> {
+    /// Says that metadata is lost, if it is.
+    pub(super) fn lost(&mut self, recovered: &Recovered) {
+        let report = &recovered.report;
+        let Some(why) = &report.lost_metadata else {
+            return;
+        };
+        let proven = report.scanned.map_or(0, |scanned| scanned.headers);
+        let (structure, offset) = match recovered.lost_block {
+            Some(block) => {
+                let [offset, _] = self.superblock.log_block_offsets(block);
+                (format!("log block {block}"), offset)
+            }
+            None => (
+                "checkpoint bases A and B".into(),
+                self.superblock.base_a.offset,
+            ),
+        };
+        self.report.damage(Words {
+            structure,
+            offset,
+            wrong: why.clone(),
+            meaning: "metadata is lost: the headers of the slots decide what is there, and a removed key may return",
+            lost: format!(
+                "all metadata; slot headers prove {proven} entries, of which {} are the newest of their keys",
+                report.entries
+            ),
+        });
+    }
+
+    /// Looks at both bases, whether or not they were needed.
+    pub(super) fn bases(&mut self, recovered: &Recovered, shards: u32) -> Result<(), OpenError> {
+        let headers = read_headers(&mut self.io, self.superblock).map_err(no_base)?;
+        let newest = headers
+            .found
+            .first()
+            .map_or(0, |base| base.header.base_sequence);
+        for (region, name) in BASE_NAMES.into_iter().enumerate() {
+            let places = headers.places.iter().filter(|place| place.region == region);
+            let Some(base) = headers.found.iter().find(|base| base.region == region) else {
+                for place in places {
+                    if let Some((severity, wrong)) = self.no_header(place, newest) {
+                        let structure = format!("checkpoint base {name}");
+                        self.base_finding(recovered, severity, structure, place.offset, wrong);
+                    }
+                }
+                continue;
+            };
+            for place in places {
+                let Some(wrong) = place.wrong() else { continue };
+                let identity = &self.superblock.identity;
+                let by_crash = !self.report.clean && place.may_be_by_crash(identity);
+                self.report.add(
+                    severity(by_crash),
+                    Words {
+                        structure: format!(
+                            "checkpoint base {name}, {} header",
+                            PLACE_NAMES[place.place]
+                        ),
+                        offset: place.offset,
+                        wrong,
+                        meaning: "the next opening for writing writes it anew",
+                        lost: nothing("the other header of this base is whole"),
+                    },
+                );
+            }
+            let judged = self.whole_header(recovered, shards, base, &headers.found)?;
+            if let Some((severity, wrong)) = judged {
+                let structure = format!("checkpoint base {name}");
+                let offset = self.region_offset(region);
+                self.base_finding(recovered, severity, structure, offset, wrong);
+            }
+        }
+        Ok(())
+    }
+
+    fn base_finding(
+        &mut self,
+        recovered: &Recovered,
+        severity: Severity,
+        structure: String,
+        offset: u64,
+        wrong: String,
+    ) {
+        let lost = match recovered.report.lost_metadata {
+            None => nothing(OTHER_SERVES),
+            Some(_) => "what only it and the log knew".to_owned(),
+        };
+        self.report.add(
+            severity,
+            Words {
+                structure,
+                offset,
+                wrong,
+                meaning: ONE_LESS,
+                lost,
+            },
+        );
+    }
+
+    fn region_offset(&self, region: usize) -> u64 {
+        [&self.superblock.base_a, &self.superblock.base_b][region].offset
+    }
+
+    /// Judges a base whose header decodes.
+    fn whole_header(
+        &mut self,
+        recovered: &Recovered,
+        shards: u32,
+        base: &FoundBase,
+        found: &[FoundBase],
+    ) -> Result<Option<(Severity, String)>, OpenError> {
+        let used_region = recovered.newest.as_ref().map(|used| used.region);
+        let used = found.iter().find(|used| Some(used.region) == used_region);
+        if used_region == Some(base.region) {
+            return Ok(None);
+        }
+        let (sb, geometry) = (self.superblock, self.geometry);
+        let loaded = from_base(&mut self.io, sb, geometry, shards, base, false)?;
+        // The newest, and yet it did not serve: a header is written when all else is there.
+        let is_newest = found
+            .first()
+            .is_some_and(|newest| newest.region == base.region);
+        Ok(match loaded {
+            Err(why) => Some((severity(!is_newest && !self.report.clean), why)),
+            // Its log is said to be damaged already.
+            Ok(_) if used.is_none() => None,
+            Ok((other, damage)) => {
+                let short = other.end.sequence != recovered.end.sequence;
+                let why = damage.map(|damage| damage.why).or(short.then(|| {
+                    format!(
+                        "the log after it ends at block {} already",
+                        other.end.sequence
+                    )
+                }));
+                // After a loss the log began anew, and what is older than that cannot reach it.
+                let began_anew = used.is_some_and(|used| {
+                    let position = used.header.position;
+                    position.anchor == 0 && other.end.sequence <= position.sequence
+                });
+                why.map(|why| (severity(began_anew), why))
+            }
+        })
+    }
+
+    /// Judges one place of a base that has no header.
+    fn no_header(&self, place: &HeaderPlace, newest: u64) -> Option<(Severity, String)> {
+        let identity = &self.superblock.identity;
+        let wrong = place.wrong()?;
+        let PlaceState::Refused { why, bytes } = &place.state else {
+            return Some((Severity::Damage, wrong));
+        };
+        let by_crash = match why {
+            // A "start empty" writes the first base of the next epoch before the superblock.
+            Corruption::WrongEpoch { found, .. } if *found == identity.epoch + 1 => true,
+            // The second base of an epoch goes to the other region, and that is never cleared again.
+            Corruption::WrongEpoch { found, .. } if *found < identity.epoch && newest <= 1 => {
+                return None;
+            }
+            // As a format leaves it.
+            _ if is_zero(bytes) && newest <= 1 => return None,
+            // The crash of the checkpoint that was to write both places tore the other one.
+            _ => !self.report.clean && newest > 0 && place.may_be_by_crash(identity),
+        };
+        Some((severity(by_crash), wrong))
+    }
+
+    /// Checks that every slot is in exactly one state, and every entry in a slot that it belongs in.
+    pub(super) fn accounting(&mut self, index: &Index) {
+        let slots = u64::from(self.geometry.slots());
+        let counted: u64 = index
+            .stats()
+            .classes
+            .iter()
+            .map(|class| class.capacity)
+            .sum();
+        let short = (counted != slots)
+            .then(|| format!("free, live, retired and bad slots are {counted} of {slots}"));
+        if let Some(why) = index.audit().err().or(short) {
+            self.report.damage(Words {
+                structure: "index".into(),
+                offset: self.superblock.base_a.offset,
+                wrong: why,
+                meaning: "the slots do not add up: this is a fault of the program, keep the store's bytes and report it",
+                lost: "unknown".into(),
+            });
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! Whether the live entries are what the index says of them: their headers, with `deep` their payloads,
+//! read in batches at full queue depth. Slots that are not live are not judged: old headers in them are
+//! as they should be.
+
+use rb_format::{Corruption, FORMAT_BLOCK, Generation, SlotHeader, SlotHeaderRef, padded_len};
+use rb_index::{Index, Located};
+
+use super::Audit;
+use super::fixed::severity;
+use super::report::{Severity, Words};
+use crate::core::commit::words;
+use crate::core::proof::{agrees, payload_proves};
+use crate::core::walk::{Met, Walk};
+use crate::error::OpenError;
+use crate::io::meta_io::ReadAt;
+
+/// Entries whose reads are in flight together at most; their keys are held meanwhile.
+const BATCH: usize = 16384;
+
+impl Audit<'_> {
+    /// Reads every live entry. Answers the keys of those that do not prove themselves.
+    pub(super) fn entries(&mut self, index: &Index) -> Result<Vec<Box<[u8]>>, OpenError> {
+        let mut unproven = Vec::new();
+        let all = index.stats().entries;
+        let (mut walk, mut more) = (Walk::default(), true);
+        while more {
+            let mut batch = Vec::new();
+            more = walk.step(index, BATCH, &mut |entry| {
+                batch.push(Met::new(index, &entry))
+            });
+            // In the order of the device, which rotating and networked ones like best.
+            batch.sort_unstable_by_key(|entry| entry.located.slot);
+            self.batch(&batch, &mut unproven)?;
+            if let Some(progress) = &self.options.progress {
+                progress.tell(self.report.headers_read, all);
+            }
+        }
+        self.report.unproven = unproven.len() as u64;
+        Ok(unproven)
+    }
+
+    fn batch(&mut self, batch: &[Met], unproven: &mut Vec<Box<[u8]>>) -> Result<(), OpenError> {
+        let (geometry, deep) = (self.geometry, self.options.deep);
+        let reads = batch.iter().enumerate().filter_map(|(tag, entry)| {
+            let payload = match deep {
+                true => padded_len(u64::from(entry.located.payload_len)) as usize,
+                false => 0,
+            };
+            Some(ReadAt {
+                tag,
+                offset: geometry.slot_offset(entry.located.slot.0)?,
+                len: FORMAT_BLOCK + payload,
+            })
+        });
+        let mut judged = Vec::new();
+        let identity = self.superblock.identity;
+        let read = self.io.read_each(reads, |tag, answer| {
+            let entry = &batch[tag];
+            let wrong = match answer {
+                Err(error) => Some(Wrong::Unreadable(words(&error))),
+                Ok(bytes) => wrong_with(entry, bytes, deep, &identity),
+            };
+            judged.extend(wrong.map(|wrong| (tag, wrong)));
+        });
+        read.map_err(|source| OpenError::Io {
+            what: "reading slots",
+            source,
+        })?;
+        self.report.headers_read += batch.len() as u64;
+        self.report.payloads_read += if deep { batch.len() as u64 } else { 0 };
+        judged.sort_unstable_by_key(|(tag, _)| *tag);
+        for (tag, wrong) in judged {
+            let entry = &batch[tag];
+            self.say(entry, &wrong);
+            unproven.push(entry.key.clone());
+        }
+        for entry in batch {
+            self.class(entry);
+        }
+        Ok(())
+    }
+
+    fn say(&mut self, entry: &Met, wrong: &Wrong) {
+        let Located {
+            slot, generation, ..
+        } = entry.located;
+        let opening = Generation(generation).incarnation();
+        let settled = self.settled_from.is_some_and(|first| opening >= first);
+        let (severity, wrong) = match wrong {
+            Wrong::Unreadable(why) | Wrong::Impossible(why) => (Severity::Damage, why),
+            Wrong::Undecided(why) => (severity(!settled), why),
+        };
+        let meaning = match severity {
+            Severity::Damage => "it is a miss when it is read, and then forgotten",
+            Severity::Remark => {
+                "it never landed or was overwritten before a crash, or it is rotten; it is a miss when it is read"
+            }
+        };
+        let key = entry.key.escape_ascii();
+        self.report.add(
+            severity,
+            Words {
+                structure: format!("slot {}", slot.0),
+                offset: self.geometry.slot_offset(slot.0).unwrap_or(0),
+                wrong: wrong.clone(),
+                meaning,
+                lost: format!("1 entry: key {key}, {} bytes", entry.located.payload_len),
+            },
+        );
+    }
+
+    /// A value goes to the smallest slots that hold it.
+    fn class(&mut self, entry: &Met) {
+        let Located {
+            slot, payload_len, ..
+        } = entry.located;
+        let wanted = self.geometry.class_for(u64::from(payload_len));
+        if wanted != Some(entry.located.class) {
+            self.report.damage(Words {
+                structure: format!("slot {}", slot.0),
+                offset: self.geometry.slot_offset(slot.0).unwrap_or(0),
+                wrong: format!(
+                    "an entry of {payload_len} bytes is in class {}, it belongs in {wanted:?}",
+                    entry.located.class
+                ),
+                meaning: "no writer of this version puts it there; it is served nevertheless",
+                lost: super::report::nothing("it is whole"),
+            });
+        }
+    }
+}
+
+/// What is wrong with an entry.
+enum Wrong {
+    Unreadable(String),
+    /// Neither a write that was torn nor one that was lost leaves this.
+    Impossible(String),
+    /// A crash may leave this where it struck before everything was flushed.
+    Undecided(String),
+}
+
+fn wrong_with(
+    entry: &Met,
+    bytes: &[u8],
+    deep: bool,
+    identity: &rb_format::Identity,
+) -> Option<Wrong> {
+    let Located {
+        slot, generation, ..
+    } = entry.located;
+    let (header, payload) = bytes.split_at(FORMAT_BLOCK);
+    let found = match SlotHeader::decode(header, identity) {
+        Ok(found) => found,
+        Err(why) => {
+            let torn = SlotHeaderRef::may_be_torn(header, identity, slot.0);
+            let other = matches!(
+                why,
+                Corruption::WrongStore { .. } | Corruption::WrongEpoch { .. }
+            );
+            let why = why.to_string();
+            return Some(match torn || other {
+                true => Wrong::Undecided(why),
+                false => Wrong::Impossible(why),
+            });
+        }
+    };
+    if agrees(&found, &entry.key, &entry.located) {
+        let rotten = deep && !payload_proves(identity, payload, entry.hash, &entry.located);
+        return rotten.then(|| {
+            Wrong::Undecided("the header is right, the payload does not match its checksum".into())
+        });
+    }
+    let why = format!(
+        "its header is that of generation {} in slot {}, the index says {generation}",
+        found.generation.0, found.slot
+    );
+    // Of one generation there is one put, and a header lies in the slot that it names.
+    let impossible = found.slot != slot.0 || found.generation.0 == generation;
+    Some(match impossible {
+        true => Wrong::Impossible(why),
+        false => Wrong::Undecided(why),
+    })
+}

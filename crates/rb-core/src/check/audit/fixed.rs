@@ -1,0 +1,286 @@
+//! The fixed places: superblock copies and incarnation blocks.
+
+use rb_format::{
+    Corruption, FORMAT_BLOCK, INCARNATION_A_OFFSET, INCARNATION_B_OFFSET, Incarnation,
+    METADATA_START, Superblock, magic,
+};
+
+use super::report::{AuditState, Severity, Words, nothing};
+use super::{Audit, AuditReport};
+use crate::core::commit::words;
+use crate::error::OpenError;
+use crate::io::meta_io::MetaIo;
+use crate::io::placed::Placed;
+use crate::io::whose::{self, Foreign};
+use crate::log::incarnations::{Pair, newest_number};
+use crate::open::cut;
+use crate::open::recover::Recovered;
+
+const NAMES: [&str; 2] = ["A", "B"];
+const NEXT_OPENING: &str = "the next opening for writing writes it anew";
+const LEFT_ALONE: &str = "no crash leaves that, so it is left alone and the other copy serves; a repair by force writes it anew";
+const FORMAT: &str = "the store does not open; `rb format` makes a new, empty one";
+
+/// The report on a store whose superblocks do not serve; the error, if it is no store at all.
+pub(super) fn without_superblock(
+    io: &mut MetaIo,
+    copies: &[Placed<Superblock>; 2],
+    capacity: u64,
+    why: OpenError,
+) -> Result<AuditReport, OpenError> {
+    let lost = "all metadata, and with it every entry".to_owned();
+    let mut report = AuditReport::new(None, false);
+    match &why {
+        OpenError::Superblock {
+            copies: refused,
+            signature,
+            ..
+        } => {
+            if let Some(signature) = signature {
+                report.damage(carries(signature));
+            }
+            for (copy, (name, why)) in copies.iter().zip(NAMES.iter().zip(refused.iter())) {
+                report.damage(Words {
+                    structure: format!("superblock copy {name}"),
+                    offset: copy.offset,
+                    wrong: why.to_string(),
+                    meaning: FORMAT,
+                    lost: lost.clone(),
+                });
+            }
+        }
+        OpenError::Truncated { needed, found, .. } => report.damage(Words {
+            structure: "device".into(),
+            offset: *found,
+            wrong: format!("the layout needs {needed} bytes, the device has {found}"),
+            meaning: "the store does not open until all of it is there",
+            lost: format!(
+                "what lies in the last {} bytes of the layout",
+                needed - found
+            ),
+        }),
+        OpenError::NotAStore { signature, .. } => {
+            let traces = [INCARNATION_A_OFFSET, INCARNATION_B_OFFSET, METADATA_START];
+            let found = traces.into_iter().find(|offset| {
+                let is_there = offset + FORMAT_BLOCK as u64 <= capacity;
+                let block = is_there.then(|| io.read(*offset, FORMAT_BLOCK));
+                matches!(block, Some(Ok(block)) if magic::ALL.iter().any(|magic| block.starts_with(magic)))
+            });
+            let Some(offset) = found else {
+                return Err(why);
+            };
+            if let Some(signature) = signature {
+                report.damage(carries(signature));
+            }
+            report.damage(Words {
+                structure: "superblock copies A and B".into(),
+                offset: 0,
+                wrong: format!("neither is there, yet a structure of a store is at byte {offset}"),
+                meaning: "they were erased, or a format did not end; `rb format` makes a new, empty store",
+                lost,
+            });
+        }
+        _ => return Err(why),
+    }
+    report.state = AuditState::Unusable;
+    Ok(report)
+}
+
+impl Audit<'_> {
+    /// Compares the copies with the one that counts. `opened`: an opening of this epoch repaired both, or could not
+    /// write one of them.
+    pub(super) fn copies(&mut self, copies: &[Placed<Superblock>; 2], opened: bool) {
+        let newest = self.superblock;
+        let neither_is_newest = copies
+            .iter()
+            .all(|copy| copy.decoded.as_ref() != Ok(newest));
+        for (copy, name) in copies.iter().zip(NAMES) {
+            let meaning = match whose::is_to_repair(copy, newest) {
+                true => NEXT_OPENING,
+                false => LEFT_ALONE,
+            };
+            let (severity, wrong) = match &copy.decoded {
+                Ok(found) if found == newest => continue,
+                // B is written first: an older A is what a crash between the two leaves. Both are older after one in a
+                // start with an empty store.
+                Ok(found) => {
+                    let by_crash = !opened && (name == "A" || neither_is_newest);
+                    let wrong = format!(
+                        "it is of sequence {}, the other copy of {}",
+                        found.sequence, newest.sequence
+                    );
+                    (severity(by_crash), wrong)
+                }
+                Err(why) => {
+                    let bytes = copy.bytes.as_deref();
+                    let by_crash = bytes.is_some_and(|bytes| newest.may_be_torn(bytes));
+                    (severity(by_crash), reason(why, copy))
+                }
+            };
+            self.report.add(
+                severity,
+                Words {
+                    structure: format!("superblock copy {name}"),
+                    offset: copy.offset,
+                    wrong,
+                    meaning,
+                    lost: nothing("the other copy is whole"),
+                },
+            );
+        }
+    }
+
+    /// Looks at the incarnation blocks.
+    pub(super) fn incarnations(&mut self, blocks: &Pair) {
+        let identity = self.superblock.identity;
+        for (block, name) in blocks.iter().zip(NAMES) {
+            let (severity, wrong) = match &block.decoded {
+                Ok(found) if found.offset() == block.offset => continue,
+                Ok(found) => {
+                    let wrong = format!("opening {} belongs in the other place", found.number);
+                    (Severity::Damage, wrong)
+                }
+                // Those of an epoch before this one stay until they are written over.
+                Err(Corruption::WrongEpoch { found, .. }) if *found < identity.epoch => continue,
+                // A format clears both places.
+                Err(_) if block.bytes.as_deref().is_some_and(is_zero) => continue,
+                Err(why) => {
+                    let torn = |bytes: &[u8]| Incarnation::may_be_torn(bytes, &identity);
+                    let newer = matches!(why, Corruption::WrongEpoch { .. });
+                    let by_crash = !newer && block.bytes.as_deref().is_some_and(torn);
+                    (severity(by_crash), reason(why, block))
+                }
+            };
+            self.report.add(
+                severity,
+                Words {
+                    structure: format!("incarnation block {name}"),
+                    offset: block.offset,
+                    wrong,
+                    meaning: "it tells writers apart; the next openings for writing write it anew",
+                    lost: nothing("no entry depends on it"),
+                },
+            );
+        }
+    }
+
+    /// What shows that the device belongs to another program.
+    pub(super) fn foreign(
+        &mut self,
+        copies: &[Placed<Superblock>; 2],
+        blocks: &Pair,
+        capacity: u64,
+    ) -> Result<Vec<Foreign>, OpenError> {
+        let found = whose::look(&mut self.io, capacity, self.superblock, copies, blocks);
+        found.map_err(|source| OpenError::Io {
+            what: "looking at the unused areas",
+            source,
+        })
+    }
+
+    pub(super) fn somebody_elses(&mut self, found: &[Foreign]) {
+        for foreign in found {
+            self.report.damage(Words {
+                structure: "device".into(),
+                offset: foreign.offset,
+                wrong: format!("it carries {}", foreign.what),
+                meaning: "it was given to something else, which opening the store for writing would harm: that is refused, unless forced",
+                lost: nothing("the store keeps no entry there"),
+            });
+        }
+    }
+
+    /// Blocks that the device once did not take, as a base remembers.
+    pub(super) fn bad_blocks(&mut self, recovered: &Recovered) {
+        for block in &recovered.bad_blocks {
+            self.report.add(
+                Severity::Remark,
+                Words {
+                    structure: "metadata block".into(),
+                    offset: block * FORMAT_BLOCK as u64,
+                    wrong: "the device has failed a write of it".into(),
+                    meaning: "another copy or place serves; a drive that has more and more of them is failing",
+                    lost: nothing("it has another copy, or went elsewhere"),
+                },
+            );
+        }
+    }
+
+    /// What the part of the layout costs that the device does not have.
+    pub(super) fn cut(&mut self, recovered: &Recovered, capacity: u64) {
+        let cut = cut::cost(&recovered.index, self.geometry, capacity);
+        let opens = cut.lost == 0 && recovered.report.lost_metadata.is_none();
+        let (meaning, lost) = match opens {
+            true => (
+                "readers open it as it is; an opening for writing grows a file again",
+                nothing("no entry was there, and log ring 1 has the whole log"),
+            ),
+            false => (
+                "the store does not open until all of it is there",
+                format!("{} of {} entries", cut.lost, cut.entries),
+            ),
+        };
+        self.report.damage(Words {
+            structure: "device".into(),
+            offset: capacity,
+            wrong: format!(
+                "the layout needs {} bytes, the device has {capacity}",
+                self.superblock.device_bytes
+            ),
+            meaning,
+            lost,
+        });
+        if !opens {
+            self.report.state = AuditState::Unusable;
+        }
+    }
+
+    /// An opening makes its incarnation block durable before it writes anything else.
+    pub(super) fn openings_agree(&mut self, blocks: &Pair, recovered: &Recovered) {
+        let newest = newest_number(blocks);
+        let wrote = recovered.incarnation;
+        if newest.unwrap_or(0) < wrote {
+            let named = newest.map_or("no opening".to_owned(), |newest| {
+                format!("opening {newest} as the last")
+            });
+            self.report.damage(Words {
+                structure: "incarnation blocks".into(),
+                offset: INCARNATION_A_OFFSET,
+                wrong: format!("they name {named}, yet opening {wrote} wrote to the store"),
+                meaning: "the block of the last opening was lost; numbers go on after the highest seen anywhere",
+                lost: nothing("no entry depends on it"),
+            });
+        }
+    }
+}
+
+fn carries(signature: &str) -> Words {
+    Words {
+        structure: "device".into(),
+        offset: 0,
+        wrong: format!("it carries {signature}"),
+        meaning: "it was given to something else; what is left of the store is told below",
+        lost: nothing("what is not there is told below"),
+    }
+}
+
+/// Damage, unless a crash can leave it.
+pub(super) fn severity(by_crash: bool) -> Severity {
+    match by_crash {
+        true => Severity::Remark,
+        false => Severity::Damage,
+    }
+}
+
+/// Whether a block is as a format leaves it.
+pub(super) fn is_zero(bytes: &[u8]) -> bool {
+    bytes.iter().take(FORMAT_BLOCK).all(|byte| *byte == 0)
+}
+
+/// What a decoder said, or the device if it could not read the block.
+fn reason<T>(why: &Corruption, placed: &Placed<T>) -> String {
+    match &placed.unreadable {
+        Some(error) => words(error),
+        None => why.to_string(),
+    }
+}

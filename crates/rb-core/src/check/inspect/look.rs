@@ -1,0 +1,243 @@
+//! How each structure is found and shown.
+
+use rb_format::magic::MAGIC_CONTINUATION;
+use rb_format::{
+    AnyHeader, BaseHeader, FORMAT_BLOCK, INCARNATION_A_OFFSET, INCARNATION_B_OFFSET, Incarnation,
+    Structure, Superblock, base_header_offsets, decode_section, describe, key_hash, padded_len,
+};
+use rb_index::{Index, Located, Visit};
+
+use super::{Inspected, Look, Side};
+use crate::core::commit::words;
+use crate::core::proof::{agrees, payload_proves};
+use crate::error::OpenError;
+use crate::io::headers::PLACE_NAMES;
+use crate::io::placed::Placed;
+use crate::open::base_load::{limits_of, read_directory, stored};
+use crate::open::recover::{RecoverOptions, recover};
+
+const SIDES: [Side; 2] = [Side::A, Side::B];
+
+pub(super) fn superblocks(
+    copies: &[Placed<Superblock>; 2],
+    wanted: Option<Side>,
+) -> Vec<Inspected> {
+    let chosen = copies
+        .iter()
+        .zip(SIDES)
+        .filter(|(_, side)| is_wanted(*side, wanted));
+    chosen
+        .map(|(copy, side)| Inspected {
+            fields: copy.bytes.as_ref().map_or_else(Vec::new, |bytes| {
+                describe(Structure::Superblock, &bytes[..FORMAT_BLOCK])
+            }),
+            refused: match (&copy.unreadable, &copy.decoded) {
+                (Some(error), _) => Some(words(error)),
+                (None, decoded) => decoded.as_ref().err().map(ToString::to_string),
+            },
+            ..Inspected::new(format!("superblock copy {side:?}"), copy.offset)
+        })
+        .collect()
+}
+
+fn is_wanted(side: Side, wanted: Option<Side>) -> bool {
+    wanted.is_none_or(|wanted| wanted == side)
+}
+
+impl Look<'_> {
+    pub(super) fn incarnations(
+        &mut self,
+        wanted: Option<Side>,
+    ) -> Result<Vec<Inspected>, OpenError> {
+        let identity = self.superblock.identity;
+        let places = [INCARNATION_A_OFFSET, INCARNATION_B_OFFSET];
+        let chosen = places
+            .into_iter()
+            .zip(SIDES)
+            .filter(|(_, side)| is_wanted(*side, wanted));
+        chosen
+            .map(|(offset, side)| {
+                let title = format!("incarnation block {side:?}");
+                let decode = |bytes: &[u8]| Incarnation::decode(bytes, &identity);
+                self.block(title, offset, Structure::Incarnation, decode)
+            })
+            .collect()
+    }
+
+    pub(super) fn bases(&mut self, wanted: Option<Side>) -> Result<Vec<Inspected>, OpenError> {
+        let mut shown = Vec::new();
+        for side in SIDES.into_iter().filter(|side| is_wanted(*side, wanted)) {
+            self.base(side, &mut shown)?;
+        }
+        Ok(shown)
+    }
+
+    fn base(&mut self, side: Side, shown: &mut Vec<Inspected>) -> Result<(), OpenError> {
+        let (superblock, geometry) = (self.superblock, self.geometry);
+        let region = match side {
+            Side::A => &superblock.base_a,
+            Side::B => &superblock.base_b,
+        };
+        let mut header: Option<BaseHeader> = None;
+        let title = |part: String| format!("checkpoint base {side:?}, {part}");
+        for (offset, place) in base_header_offsets(region).into_iter().zip(PLACE_NAMES) {
+            let name = title(format!("{place} header"));
+            let block = self.block(name, offset, Structure::BaseHeader, |bytes| {
+                let decoded = BaseHeader::decode(bytes, &superblock.identity)?;
+                let age = |header: &BaseHeader| (header.incarnation, header.base_sequence);
+                if header.as_ref().is_none_or(|best| age(best) < age(&decoded)) {
+                    header = Some(decoded);
+                }
+                Ok(())
+            })?;
+            shown.push(block);
+        }
+        // Without a sound header nobody knows where the rest is.
+        let Some(header) = header else {
+            return Ok(());
+        };
+        let mut part = Inspected::new(
+            title("directory".into()),
+            region.offset + header.directory_offset,
+        );
+        let directory = match read_directory(&mut self.io, region.offset, region.bytes, &header) {
+            Ok(directory) => directory,
+            Err(why) => {
+                part.refused = Some(why.to_string());
+                shown.push(part);
+                return Ok(());
+            }
+        };
+        if header.directory_len > 0 {
+            let padded = padded_len(header.directory_len) as usize;
+            if let Ok(bytes) = self.io.read(part.offset, padded) {
+                let entries = &bytes[..header.directory_len as usize];
+                part.fields = describe(Structure::DirectoryEntry, entries);
+            }
+        }
+        shown.push(part);
+        for (number, entry) in (0..).zip(&directory) {
+            let offset = region.offset + entry.offset;
+            let title = title(format!("section {number}"));
+            let len = stored(entry);
+            let part = match self.io.read(offset, len) {
+                Ok(bytes) => {
+                    let limits = limits_of(superblock);
+                    let bytes = &bytes[..len];
+                    let decoded = decode_section(
+                        bytes,
+                        entry,
+                        number,
+                        &header,
+                        geometry,
+                        limits,
+                        &mut |_| {},
+                    );
+                    Inspected::of(title, offset, Structure::SectionHeader, bytes, decoded)
+                }
+                Err(error) => Inspected {
+                    refused: Some(words(&error)),
+                    ..Inspected::new(title, offset)
+                },
+            };
+            shown.push(part);
+        }
+        Ok(())
+    }
+
+    pub(super) fn slot(&mut self, slot: u32) -> Result<Inspected, OpenError> {
+        let Some(offset) = self.geometry.slot_offset(slot) else {
+            return Err(OpenError::Option {
+                option: "slot",
+                value: slot.to_string(),
+                why: "this store has fewer slots; they are numbered from 0",
+            });
+        };
+        let identity = self.superblock.identity;
+        let (mut header, mut further) = (None, None);
+        let title = format!("slot {slot}");
+        let mut shown = self.block(title, offset, Structure::SlotHeader, |bytes| {
+            if bytes.starts_with(&MAGIC_CONTINUATION) {
+                further = Some(describe(Structure::ContinuationHeader, bytes));
+            }
+            if let AnyHeader::First(first) = AnyHeader::decode(bytes, &identity)? {
+                header = Some(first.to_owned());
+            }
+            Ok(())
+        })?;
+        if let Some(fields) = further {
+            shown.fields = fields;
+        }
+        let owner = self.recovered().map(|index| owner_of(&index, slot));
+        shown.notes.push(match owner {
+            Err(why) => format!("whether it is live is not known: {}", words(&why)),
+            Ok(None) => "not live: whatever it holds is old".into(),
+            Ok(Some((key, located))) => {
+                let agreed = header.is_some_and(|header| agrees(&header, &key, &located));
+                let state = match (agreed, self.payload_proves(&key, &located)) {
+                    (false, _) => {
+                        "the header is not that of the entry: a read is a miss".to_owned()
+                    }
+                    (true, Ok(true)) => "header and payload prove it".to_owned(),
+                    (true, Ok(false)) => "the payload does not match: a read is a miss".to_owned(),
+                    (true, Err(why)) => format!("the payload could not be read: {why}"),
+                };
+                format!(
+                    "live: key {}, generation {}, {} bytes; {state}",
+                    key.escape_ascii(),
+                    located.generation,
+                    located.payload_len
+                )
+            }
+        });
+        Ok(shown)
+    }
+
+    pub(super) fn key(&mut self, key: &[u8]) -> Result<Inspected, OpenError> {
+        let hash = key_hash(&self.superblock.identity.uuid, key);
+        let index = self.recovered()?;
+        let found = index
+            .lock(index.shard_of(hash), Visit::Background)
+            .get(hash, key);
+        match found {
+            Some(located) => self.slot(located.slot.0),
+            None => Err(OpenError::Option {
+                option: "key",
+                value: key.escape_ascii().to_string(),
+                why: "it is not in the store",
+            }),
+        }
+    }
+
+    /// The index as an opening would make it.
+    fn recovered(&mut self) -> Result<Index, OpenError> {
+        let shards = Index::default_shards(u64::from(self.geometry.slots()));
+        let (sb, geometry) = (self.superblock, self.geometry);
+        Ok(recover(&mut self.io, sb, geometry, shards, RecoverOptions::LOOK)?.index)
+    }
+
+    fn payload_proves(&mut self, key: &[u8], located: &Located) -> Result<bool, String> {
+        let identity = self.superblock.identity;
+        let Some(offset) = self.geometry.payload_offset(located.slot.0) else {
+            return Ok(false);
+        };
+        let len = padded_len(u64::from(located.payload_len)) as usize;
+        let bytes = self.io.read(offset, len).map_err(|error| words(&error))?;
+        let hash = key_hash(&identity.uuid, key);
+        Ok(payload_proves(&identity, &bytes, hash, located))
+    }
+}
+
+/// The live entry in a slot.
+fn owner_of(index: &Index, slot: u32) -> Option<(Box<[u8]>, Located)> {
+    let mut owner = None;
+    for shard in 0..index.shards() {
+        let guard = index.lock(shard, Visit::Background);
+        guard.snapshot(&mut rb_index::Cursor::default(), usize::MAX, &mut |entry| {
+            if entry.located.slot.0 == slot {
+                owner = Some((entry.key.into(), entry.located));
+            }
+        });
+    }
+    owner
+}

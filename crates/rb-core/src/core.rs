@@ -1,0 +1,8 @@
+//! What every operation of an open store shares.
+
+pub(crate) mod commit;
+pub(crate) mod gate;
+pub(crate) mod inner;
+pub(crate) mod poison;
+pub(crate) mod proof;
+pub(crate) mod walk;

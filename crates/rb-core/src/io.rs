@@ -1,0 +1,10 @@
+//! What the store asks of the device: lanes of requests, metadata, the fixed blocks.
+
+pub(crate) mod boot;
+pub(crate) mod driver;
+pub(crate) mod headers;
+pub(crate) mod lanes;
+pub(crate) mod meta_io;
+pub(crate) mod placed;
+pub(crate) mod unwritable;
+pub(crate) mod whose;

@@ -1,0 +1,306 @@
+//! Reading and writing of metadata: one lane with its own small arena.
+//!
+//! Metadata never shares buffers or queue places with values, so neither can starve the other.
+
+use std::ops::Range;
+use std::time::{Duration, Instant};
+
+use rb_format::FORMAT_BLOCK;
+use rb_io::{
+    Arena, Buffer, Completion, Engine, IoError, Issuer, Lane, OpKind, PlacementId, QueueOptions,
+    Request,
+};
+
+use crate::error::Error;
+use crate::io::lanes::drop_elsewhere;
+
+/// One request's worth of work in [`MetaIo::read_each`].
+pub(crate) struct ReadAt {
+    pub(crate) tag: usize,
+    pub(crate) offset: u64,
+    pub(crate) len: usize,
+}
+
+pub(crate) struct MetaIo {
+    /// An error once a request was late or the queue failed. An answer that comes after all could be taken
+    /// for that of another request, so nothing more is asked.
+    lane: Result<Lane, Error>,
+    arena: Arena,
+    depth: usize,
+    deadline: Duration,
+    /// Where the device puts what is written.
+    placement: Option<PlacementId>,
+}
+
+impl MetaIo {
+    /// A lane of `depth` requests over `arena_bytes` of buffers. Each wait ends at `deadline`.
+    pub(crate) fn new(
+        engine: &dyn Engine,
+        arena_bytes: usize,
+        depth: u32,
+        deadline: Duration,
+    ) -> Result<MetaIo, Error> {
+        let arena = Arena::allocate(arena_bytes).map_err(|why| Error::Resource {
+            what: "buffer memory",
+            why: why.to_string(),
+        })?;
+        // Not registered: metadata moves rarely, and pinning would cost more than it saves.
+        let queue = engine
+            .queue(&QueueOptions {
+                depth,
+                arenas: Vec::new(),
+                issuer: Issuer::Any,
+                // A commit may wait no longer than its deadline, or closing would wait with it.
+                inline: false,
+                linger: Duration::ZERO,
+            })
+            .map_err(|why| Error::Resource {
+                what: "an I/O queue",
+                why: why.to_string(),
+            })?;
+        Ok(MetaIo {
+            lane: Ok(Lane::new(queue, engine.limits())),
+            arena,
+            depth: depth as usize,
+            deadline,
+            placement: None,
+        })
+    }
+
+    /// Writes with this placement id.
+    pub(crate) fn placed(self, placement: Option<PlacementId>) -> MetaIo {
+        MetaIo { placement, ..self }
+    }
+
+    /// Reads `len` bytes at `offset`; both whole format blocks.
+    pub(crate) fn read(&mut self, offset: u64, len: usize) -> Result<Buffer, Error> {
+        let buf = self.buffer(len)?;
+        let mut done = self.run(vec![Request::read(offset, buf, 0, len)])?;
+        let completion = done.remove(0);
+        completion.result?;
+        completion.buf.ok_or(Error::Resource {
+            what: "the buffer of a read",
+            why: "the engine kept it".into(),
+        })
+    }
+
+    /// Writes each `(offset, bytes)`, all in flight together; bytes are whole format blocks, but for the end
+    /// of a device that has a part of one there.
+    pub(crate) fn write_all(&mut self, writes: &[(u64, &[u8])]) -> Result<(), Error> {
+        let requests = self.requests(writes)?;
+        for completion in self.run(requests)? {
+            completion.result?;
+        }
+        Ok(())
+    }
+
+    /// As [`MetaIo::write_all`], and answers which writes the device failed for their place, by number and why.
+    /// Only a device or queue that does not answer ends it.
+    pub(crate) fn write_each(
+        &mut self,
+        writes: &[(u64, &[u8])],
+    ) -> Result<Vec<(usize, Error)>, Error> {
+        let requests = self.requests(writes)?;
+        self.run_each(requests)
+    }
+
+    /// Runs writes, and answers which of them the device failed for their place.
+    pub(crate) fn run_each(
+        &mut self,
+        requests: Vec<Request>,
+    ) -> Result<Vec<(usize, Error)>, Error> {
+        let mut failed = Vec::new();
+        for (number, completion) in self.run(requests)?.into_iter().enumerate() {
+            match completion.result.map_err(Error::from) {
+                Ok(()) => {}
+                Err(error) if error.is_answer_for_place() => failed.push((number, error)),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(failed)
+    }
+
+    fn requests(&self, writes: &[(u64, &[u8])]) -> Result<Vec<Request>, Error> {
+        let mut requests = Vec::with_capacity(writes.len());
+        for (offset, bytes) in writes {
+            debug_assert!(offset.is_multiple_of(FORMAT_BLOCK as u64));
+            let mut buf = self.buffer(bytes.len())?;
+            buf[..bytes.len()].copy_from_slice(bytes);
+            requests.push(Request::write(*offset, buf, 0, bytes.len()));
+        }
+        Ok(requests)
+    }
+
+    /// Writes one piece; see [`MetaIo::write_all`].
+    pub(crate) fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Error> {
+        self.write_all(&[(offset, bytes)])
+    }
+
+    /// Makes every completed write durable.
+    pub(crate) fn flush(&mut self) -> Result<(), Error> {
+        for completion in self.run(vec![Request::flush()])? {
+            completion.result?;
+        }
+        Ok(())
+    }
+
+    /// Reads all of `reads` at full queue depth and shows each to `each`, in the order of
+    /// completion. A failed read is shown as its error; only a queue that stops answering ends it.
+    pub(crate) fn read_each(
+        &mut self,
+        reads: impl IntoIterator<Item = ReadAt>,
+        mut each: impl FnMut(usize, Result<&[u8], IoError>),
+    ) -> Result<(), Error> {
+        let mut reads = reads.into_iter().peekable();
+        let mut flying = 0;
+        let mut done = Vec::new();
+        loop {
+            while flying < self.depth
+                && let Some(next) = reads.peek()
+            {
+                let Some(buf) = self.arena.take(next.len) else {
+                    break;
+                };
+                let (tag, offset, len) = (next.tag, next.offset, next.len);
+                self.lane()?
+                    .start(tag as u64, Request::read(offset, buf, 0, len));
+                flying += 1;
+                reads.next();
+            }
+            if flying == 0 {
+                return match reads.peek() {
+                    None => Ok(()),
+                    Some(read) => Err(Error::BatchTooLarge {
+                        needed: read.len,
+                        limit: self.arena.bytes(),
+                    }),
+                };
+            }
+            self.poll_some(&mut done)?;
+            for completion in done.drain(..) {
+                flying -= 1;
+                let tag = usize::try_from(completion.tag).unwrap_or(usize::MAX);
+                match (completion.result, &completion.buf) {
+                    (Ok(()), Some(buf)) => each(tag, Ok(buf)),
+                    (Err(error), _) => each(tag, Err(error)),
+                    (Ok(()), None) => {}
+                }
+            }
+        }
+    }
+
+    /// Discards all of `ranges`, as many in flight as the lane takes, and shows what came of each to `each`, in
+    /// the order of completion. Only a queue that stops answering ends it; the answers that it gave count, and ranges
+    /// that were not drawn were not sent.
+    pub(crate) fn discard_each(
+        &mut self,
+        ranges: impl IntoIterator<Item = Range<u64>>,
+        mut each: impl FnMut(usize, Result<(), IoError>),
+    ) -> Result<(), Error> {
+        let mut ranges = (0..).zip(ranges);
+        let mut flying = 0;
+        let mut done = Vec::new();
+        loop {
+            while flying < self.depth
+                && let Some((tag, range)) = ranges.next()
+            {
+                let request = Request::discard(range.start, range.end - range.start);
+                self.lane()?.start(tag, request);
+                flying += 1;
+            }
+            if flying == 0 {
+                return Ok(());
+            }
+            let polled = self.poll_some(&mut done);
+            for completion in done.drain(..) {
+                flying -= 1;
+                let tag = usize::try_from(completion.tag).unwrap_or(usize::MAX);
+                each(tag, completion.result);
+            }
+            polled?;
+        }
+    }
+
+    /// Reads each of `reads` into a buffer that the caller keeps; answers in request order.
+    pub(crate) fn read_many(
+        &mut self,
+        reads: &[(u64, usize)],
+    ) -> Result<Vec<Result<Buffer, IoError>>, Error> {
+        let mut requests = Vec::with_capacity(reads.len());
+        for &(offset, len) in reads {
+            requests.push(Request::read(offset, self.buffer(len)?, 0, len));
+        }
+        let answers =
+            self.run(requests)?
+                .into_iter()
+                .filter_map(|done| match (done.result, done.buf) {
+                    (Ok(()), buf) => buf.map(Ok),
+                    (Err(error), _) => Some(Err(error)),
+                });
+        Ok(answers.collect())
+    }
+
+    /// A buffer of this lane's arena; waits for those that others still hold.
+    pub(crate) fn buffer(&self, len: usize) -> Result<Buffer, Error> {
+        let limit = self.arena.bytes();
+        if len > limit {
+            return Err(Error::BatchTooLarge { needed: len, limit });
+        }
+        let taken = self.arena.take_many(&[len], self.deadline);
+        taken
+            .ok()
+            .and_then(|mut buffers| buffers.pop())
+            .ok_or(Error::Busy {
+                what: "metadata buffer",
+                waited: self.deadline,
+            })
+    }
+
+    fn lane(&mut self) -> Result<&mut Lane, Error> {
+        self.lane.as_mut().map_err(|error| error.clone())
+    }
+
+    fn die(&mut self, error: Error) -> Error {
+        if let Ok(lane) = std::mem::replace(&mut self.lane, Err(error.clone())) {
+            drop_elsewhere(lane);
+        }
+        error
+    }
+
+    /// Runs a batch; answers in request order.
+    pub(crate) fn run(&mut self, requests: Vec<Request>) -> Result<Vec<Completion>, Error> {
+        let placement = self.placement;
+        let (lane, count) = (self.lane()?, requests.len());
+        for (tag, mut request) in requests.into_iter().enumerate() {
+            request.placement = placement.filter(|_| request.op == OpKind::Write);
+            lane.start(tag as u64, request);
+        }
+        let mut done = Vec::with_capacity(count);
+        self.poll_until(count, &mut done)?;
+        done.sort_unstable_by_key(|completion| completion.tag);
+        Ok(done)
+    }
+
+    /// Waits for at least one more completion.
+    fn poll_some(&mut self, done: &mut Vec<Completion>) -> Result<(), Error> {
+        self.poll_until(done.len() + 1, done)
+    }
+
+    /// Waits until `done` has `count`, in one wait where the queue can: each wake of this thread costs as much as a
+    /// small request.
+    fn poll_until(&mut self, count: usize, done: &mut Vec<Completion>) -> Result<(), Error> {
+        let start = Instant::now();
+        while done.len() < count {
+            let left = self.deadline.saturating_sub(start.elapsed());
+            if left.is_zero() {
+                let waited = self.deadline;
+                return Err(self.die(Error::TimedOut { waited }));
+            }
+            let missing = u32::try_from(count - done.len()).unwrap_or(u32::MAX);
+            if let Err(error) = self.lane()?.poll(missing, Some(left), done) {
+                return Err(self.die(error.into()));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,577 @@
+//! The delta log's memory side: what is queued, what is durable, and how much room the ring has.
+//!
+//! Lock order: shard lock, then this log's lock. Records are packed into blocks as they arrive, so
+//! that a commit only seals the open block and writes what is ready. A *ticket* is the number of
+//! records queued so far: `sync` waits until the durable ticket has reached the one it took.
+//!
+//! Room is promised before a record can arise: a record must be queued in the same hold of the
+//! shard's lock that publishes its entry, and there nothing may wait or fail. A [`Permit`] covers
+//! the worst case of its records, which is one partly filled block per touched shard besides the
+//! blocks that the records fill.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex, MutexGuard};
+use rb_format::{
+    FORMAT_BLOCK, LOG_BLOCK_PAYLOAD, LogEncoder, LogPosition, Record, Region, log_block_offset,
+    log_blocks,
+};
+
+use crate::error::Error;
+use crate::stats::raise;
+
+/// Blocks kept free for the close record and for commits that seal a block early.
+const RESERVED_BLOCKS: u64 = 8;
+
+/// Most blocks queued for one commit (with what is promised), 2 MiB. It bounds the memory of a
+/// commit and how far past an apparent end recovery must look for a block that proves damage.
+pub(crate) const COMMIT_BLOCKS_MAX: u64 = 512;
+
+/// How far recovery looks past an apparent end: the blocks of the commit that was being written,
+/// and those of the one after it, whose blocks name the former as durable.
+pub(crate) const LOOKAHEAD_BLOCKS: u64 = 2 * COMMIT_BLOCKS_MAX + RESERVED_BLOCKS;
+
+pub(crate) type Waiter = Box<dyn FnOnce(Result<(), Error>) + Send>;
+
+pub(crate) struct DeltaLog {
+    rings: [Region; 2],
+    /// Of either ring.
+    blocks: u64,
+    state: Mutex<LogState>,
+    /// Signalled when room appears, the durable ticket moves, or the log stops.
+    moved: Condvar,
+    /// Signalled when a background thread has something to do.
+    work: Condvar,
+    /// Of an operation, in nanoseconds.
+    longest_wait: AtomicU64,
+}
+
+struct LogState {
+    encoder: LogEncoder,
+    /// First block that the older of the two valid bases still needs.
+    tail: u64,
+    /// Where replay would start: the newest base's position.
+    newest_base: u64,
+    promised: u64,
+    ticket: u64,
+    durable_ticket: u64,
+    durable_sequence: u64,
+    /// When the oldest record that is not durable was queued.
+    dirty_since: Option<Duration>,
+    /// When a commit is due although nothing is queued.
+    look_again: Option<Duration>,
+    commit_wanted: bool,
+    checkpoint_wanted: bool,
+    /// Somebody waits for the checkpoint that is being written.
+    checkpoint_urgent: bool,
+    discard_wanted: bool,
+    /// No more commits: poisoned or closed.
+    stopped: bool,
+    waiters: Vec<(u64, Waiter)>,
+}
+
+/// What a commit has to write.
+pub(crate) struct Pending {
+    pub(crate) first_sequence: u64,
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) ticket: u64,
+}
+
+impl Pending {
+    /// Sequence of its last block.
+    pub(crate) fn last(&self) -> u64 {
+        self.first_sequence + (self.bytes.len() / FORMAT_BLOCK) as u64 - 1
+    }
+}
+
+/// What a background thread should do next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Duty {
+    Commit,
+    Checkpoint,
+    Discard,
+    Stop,
+}
+
+/// The records that a batch will queue, at most.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Need {
+    bytes: usize,
+    records: usize,
+    /// Bytes of the longest record.
+    longest: usize,
+}
+
+impl Need {
+    /// One record without a key.
+    pub(crate) fn small() -> Need {
+        let mut need = Need::default();
+        need.add(&[], &[]);
+        need
+    }
+
+    /// One more record, of this key and metadata.
+    pub(crate) fn add(&mut self, key: &[u8], metadata: &[u8]) {
+        let record = Record::put_len(key.len(), metadata.len(), 1);
+        self.bytes += record;
+        self.records += 1;
+        self.longest = self.longest.max(record);
+    }
+
+    /// Blocks that they may take: those they fill, and one partly filled for each hold of a shard's
+    /// lock, because a commit may seal a block in between.
+    fn blocks(self, shards: usize) -> u64 {
+        // A block is sealed when the next record does not fit, so less than the longest is left in it.
+        let filled = self.bytes.div_ceil(LOG_BLOCK_PAYLOAD - self.longest);
+        (filled + self.records.min(shards) + 1) as u64
+    }
+}
+
+/// A promise of room for records, given back when dropped.
+#[must_use]
+pub(crate) struct Permit {
+    log: Arc<DeltaLog>,
+    blocks: u64,
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let mut state = self.log.state.lock();
+        state.promised -= self.blocks;
+        self.log.moved.notify_all();
+    }
+}
+
+impl DeltaLog {
+    /// `tail` and `newest_base` are the positions of the older and the newest valid base.
+    pub(crate) fn new(
+        rings: [Region; 2],
+        encoder: LogEncoder,
+        tail: u64,
+        newest_base: u64,
+    ) -> DeltaLog {
+        let durable_sequence = encoder.next_sequence().saturating_sub(1);
+        let blocks = log_blocks(&rings[0]);
+        let state = LogState {
+            encoder,
+            tail,
+            newest_base,
+            promised: 0,
+            ticket: 0,
+            durable_ticket: 0,
+            durable_sequence,
+            dirty_since: None,
+            look_again: None,
+            commit_wanted: false,
+            checkpoint_wanted: false,
+            checkpoint_urgent: false,
+            discard_wanted: false,
+            stopped: false,
+            waiters: Vec::new(),
+        };
+        let log = DeltaLog {
+            rings,
+            blocks,
+            state: Mutex::new(state),
+            moved: Condvar::new(),
+            work: Condvar::new(),
+            longest_wait: AtomicU64::new(0),
+        };
+        let full = log.is_checkpoint_due(&log.state.lock());
+        log.state.lock().checkpoint_wanted = full;
+        log
+    }
+
+    /// Whether a batch with this need is small enough for one permit. One record always is.
+    pub(crate) fn takes_at_once(&self, need: Need, shards: usize) -> bool {
+        need.records <= 1 || need.blocks(shards) <= COMMIT_BLOCKS_MAX.min(self.blocks / 4)
+    }
+
+    /// Promises room for these records, queued in at most one hold of each shard's lock.
+    ///
+    /// Waits up to `wait` for room; a zero wait answers at once.
+    pub(crate) fn admit(
+        self: &Arc<Self>,
+        need: Need,
+        shards: usize,
+        wait: Duration,
+    ) -> Result<Permit, Error> {
+        let blocks = need.blocks(shards);
+        let start = Instant::now();
+        let mut state = self.lock_timed();
+        let mut waited = false;
+        loop {
+            let used = state.encoder.next_sequence() + 1 - state.tail;
+            let room = used + state.promised + blocks + RESERVED_BLOCKS <= self.blocks;
+            let bounded = self.is_bounded(&state, blocks);
+            if state.stopped {
+                return Err(Error::Closed);
+            }
+            if room && bounded {
+                if waited {
+                    raise(&self.longest_wait, start.elapsed());
+                }
+                state.promised += blocks;
+                return Ok(Permit {
+                    log: Arc::clone(self),
+                    blocks,
+                });
+            }
+            state.commit_wanted |= !bounded;
+            state.checkpoint_wanted |= !room;
+            state.checkpoint_urgent |= !room;
+            self.work.notify_all();
+            let left = wait.saturating_sub(start.elapsed());
+            if left.is_zero() {
+                return Err(Error::Busy {
+                    what: "space in the delta log",
+                    waited: wait,
+                });
+            }
+            waited = true;
+            self.moved.wait_for(&mut state, left);
+        }
+    }
+
+    /// Queues records, in order, under the caller's shard lock and permit. Returns the ticket that
+    /// is durable once they are.
+    pub(crate) fn queue<'a>(
+        &self,
+        _permit: &Permit,
+        records: impl IntoIterator<Item = Record<'a>>,
+        now: Duration,
+    ) -> u64 {
+        let mut state = self.lock_timed();
+        let state = &mut *state;
+        let durable = state.durable_sequence;
+        let before = state.ticket;
+        for record in records {
+            state.encoder.push(&record, durable);
+            state.ticket += 1;
+        }
+        if state.ticket != before && state.dirty_since.is_none() {
+            state.dirty_since = Some(now);
+            self.work.notify_all();
+        }
+        if self.is_checkpoint_due(state) && !state.checkpoint_wanted {
+            state.checkpoint_wanted = true;
+            self.work.notify_all();
+        }
+        state.ticket
+    }
+
+    /// The lock of an operation, which remembers how long it waited for it.
+    fn lock_timed(&self) -> MutexGuard<'_, LogState> {
+        if let Some(state) = self.state.try_lock() {
+            return state;
+        }
+        let start = Instant::now();
+        let state = self.state.lock();
+        raise(&self.longest_wait, start.elapsed());
+        state
+    }
+
+    pub(crate) fn longest_wait(&self) -> Duration {
+        Duration::from_nanos(self.longest_wait.load(Ordering::Relaxed))
+    }
+
+    /// A quarter of the ring since the newest base: at that pace the older base is never further
+    /// back than half of it, which leaves the other half for the time a checkpoint takes.
+    fn is_checkpoint_due(&self, state: &LogState) -> bool {
+        state.encoder.next_sequence() - state.newest_base >= self.blocks / 4
+    }
+
+    /// Where a snapshot stands, read under a shard's lock: every record that is queued later is in
+    /// this block or a later one.
+    pub(crate) fn position(&self) -> LogPosition {
+        self.state.lock().encoder.position()
+    }
+
+    /// Where a checkpoint starts: everything queued so far is in blocks before this one. So its base
+    /// proves, by naming the position, that all before it was durable.
+    pub(crate) fn start_of_checkpoint(&self) -> LogPosition {
+        let mut state = self.state.lock();
+        let durable = state.durable_sequence;
+        state.encoder.seal(durable);
+        state.encoder.position()
+    }
+
+    /// Whether a batch must wait for a commit before it is admitted.
+    pub(crate) fn needs_commit_for(&self, need: Need, shards: usize) -> bool {
+        !self.is_bounded(&self.state.lock(), need.blocks(shards))
+    }
+
+    fn is_bounded(&self, state: &LogState, blocks: u64) -> bool {
+        state.encoder.sealed_blocks() as u64 + state.promised + blocks <= COMMIT_BLOCKS_MAX
+    }
+
+    pub(crate) fn ticket(&self) -> u64 {
+        self.state.lock().ticket
+    }
+
+    pub(crate) fn is_durable(&self, ticket: u64) -> bool {
+        self.state.lock().durable_ticket >= ticket
+    }
+
+    /// Seals and takes what a commit must write; none if everything queued is durable.
+    pub(crate) fn take(&self) -> Option<Pending> {
+        let mut state = self.state.lock();
+        state.commit_wanted = false;
+        state.look_again = None;
+        if state.ticket == state.durable_ticket {
+            return None;
+        }
+        let durable = state.durable_sequence;
+        state.encoder.seal(durable);
+        let sealed = state.encoder.take_sealed();
+        state.dirty_since = None;
+        Some(Pending {
+            first_sequence: sealed.first_sequence,
+            bytes: sealed.bytes,
+            ticket: state.ticket,
+        })
+    }
+
+    /// Records that everything up to `ticket` is durable. Answers who waited for it, to be told when
+    /// the caller holds no lock: they may call the store.
+    #[must_use]
+    pub(crate) fn mark_durable(&self, last_sequence: u64, ticket: u64) -> Vec<Waiter> {
+        let mut state = self.state.lock();
+        state.durable_sequence = state.durable_sequence.max(last_sequence);
+        state.durable_ticket = state.durable_ticket.max(ticket);
+        let durable = state.durable_ticket;
+        self.moved.notify_all();
+        let ready = state
+            .waiters
+            .extract_if(.., |(wanted, _)| *wanted <= durable);
+        ready.map(|(_, waiter)| waiter).collect()
+    }
+
+    /// Asks for a commit although nothing may be queued: a slot waits for a flush.
+    pub(crate) fn want_commit(&self) {
+        self.state.lock().commit_wanted = true;
+        self.work.notify_all();
+    }
+
+    /// Asks for a commit at this time, unless records that are queued bring one.
+    pub(crate) fn want_commit_at(&self, time: Duration) {
+        self.state.lock().look_again = Some(time);
+        self.work.notify_all();
+    }
+
+    /// Tells that slots may be discarded now.
+    pub(crate) fn want_discard(&self) {
+        self.state.lock().discard_wanted = true;
+        self.work.notify_all();
+    }
+
+    /// Room for one record out of the reserve; for the close record.
+    pub(crate) fn admit_reserved(self: &Arc<Self>) -> Result<Permit, Error> {
+        let blocks = Need::small().blocks(1);
+        let mut state = self.state.lock();
+        let used = state.encoder.next_sequence() + 1 - state.tail;
+        if state.stopped || used + state.promised + blocks > self.blocks {
+            let waited = Duration::ZERO;
+            return Err(Error::Busy {
+                what: "space in the delta log",
+                waited,
+            });
+        }
+        state.promised += blocks;
+        Ok(Permit {
+            log: Arc::clone(self),
+            blocks,
+        })
+    }
+
+    /// Calls `waiter` once `ticket` is durable, or when the log stops.
+    pub(crate) fn when_durable(&self, ticket: u64, waiter: Waiter) {
+        let mut state = self.state.lock();
+        let answer = if state.durable_ticket >= ticket {
+            Ok(())
+        } else if state.stopped {
+            Err(Error::Closed)
+        } else {
+            state.waiters.push((ticket, waiter));
+            state.commit_wanted = true;
+            self.work.notify_all();
+            return;
+        };
+        drop(state);
+        waiter(answer);
+    }
+
+    /// A new base is durable: replay starts at `newest`, and the ring keeps all since `tail`.
+    pub(crate) fn retain(&self, tail: u64, newest: u64) {
+        let mut state = self.state.lock();
+        state.tail = tail;
+        state.newest_base = newest;
+        state.checkpoint_wanted = false;
+        state.checkpoint_urgent = false;
+        self.moved.notify_all();
+    }
+
+    /// Ends all waiting. Nothing is queued or committed afterwards.
+    pub(crate) fn stop(&self, why: impl Fn() -> Error) {
+        let waiters = {
+            let mut state = self.state.lock();
+            state.stopped = true;
+            self.moved.notify_all();
+            self.work.notify_all();
+            std::mem::take(&mut state.waiters)
+        };
+        for (_, waiter) in waiters {
+            waiter(Err(why()));
+        }
+    }
+
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.state.lock().stopped
+    }
+
+    /// Byte offsets of a block on the device, in either ring.
+    pub(crate) fn block_offsets(&self, sequence: u64) -> [u64; 2] {
+        self.rings
+            .each_ref()
+            .map(|ring| log_block_offset(ring, sequence))
+    }
+
+    /// Blocks between the newest base and the end: what a restart would replay.
+    pub(crate) fn replay_blocks(&self) -> u64 {
+        let state = self.state.lock();
+        state.encoder.next_sequence() - state.newest_base
+    }
+
+    pub(crate) fn ring_blocks(&self) -> u64 {
+        self.blocks
+    }
+
+    /// Waits for the commit duty: until a commit is wanted, now or at a time, or `interval` after the first record
+    /// that is not durable. Uses no CPU while there is nothing to do.
+    pub(crate) fn wait_commit(&self, interval: Duration, now: impl Fn() -> Duration) -> Duty {
+        let mut state = self.state.lock();
+        loop {
+            if state.stopped {
+                return Duty::Stop;
+            }
+            if state.commit_wanted {
+                return Duty::Commit;
+            }
+            let dirty = state
+                .dirty_since
+                .map(|since| since.saturating_add(interval));
+            let due = dirty.or(state.look_again);
+            match due.map(|due| due.saturating_sub(now())) {
+                Some(left) if left.is_zero() => return Duty::Commit,
+                Some(left) => drop(self.work.wait_for(&mut state, left)),
+                None => self.work.wait(&mut state),
+            }
+        }
+    }
+
+    /// Waits for the checkpoint duty.
+    pub(crate) fn wait_checkpoint(&self) -> Duty {
+        let mut state = self.state.lock();
+        loop {
+            if state.stopped {
+                return Duty::Stop;
+            }
+            if state.checkpoint_wanted {
+                return Duty::Checkpoint;
+            }
+            self.work.wait(&mut state);
+        }
+    }
+
+    /// Asks that a checkpoint which is being written no longer rests.
+    pub(crate) fn hurry_checkpoint(&self) {
+        self.state.lock().checkpoint_urgent = true;
+        self.work.notify_all();
+    }
+
+    /// Rests in the middle of a checkpoint. Ends early, or is left out, when somebody waits for it or the log has
+    /// grown by half as much again as when a checkpoint is due.
+    pub(crate) fn rest(&self, time: Duration) {
+        let until = Instant::now() + time;
+        let mut state = self.state.lock();
+        loop {
+            let grown = state.encoder.next_sequence() - state.newest_base;
+            let urgent = state.stopped || state.checkpoint_urgent || grown >= self.blocks * 3 / 8;
+            if urgent || self.work.wait_until(&mut state, until).timed_out() {
+                return;
+            }
+        }
+    }
+
+    /// Waits for the discarding duty, and takes over what is wanted of it.
+    pub(crate) fn wait_discard(&self) -> Duty {
+        let mut state = self.state.lock();
+        loop {
+            if state.stopped {
+                return Duty::Stop;
+            }
+            if std::mem::take(&mut state.discard_wanted) {
+                return Duty::Discard;
+            }
+            self.work.wait(&mut state);
+        }
+    }
+
+    /// Shows its state; not its size, and not how long anyone waited.
+    pub(crate) fn each_part(&self, show: &mut dyn FnMut(&str, std::fmt::Arguments<'_>)) {
+        let DeltaLog {
+            rings: _,
+            blocks: _,
+            state,
+            moved: _,
+            work: _,
+            longest_wait: _,
+        } = self;
+        let LogState {
+            encoder,
+            tail,
+            newest_base,
+            promised,
+            ticket,
+            durable_ticket,
+            durable_sequence,
+            dirty_since,
+            look_again,
+            commit_wanted,
+            checkpoint_wanted,
+            checkpoint_urgent,
+            discard_wanted,
+            stopped,
+            waiters,
+        } = &*state.lock();
+        show("ticket", format_args!("{ticket}"));
+        show(
+            "log",
+            format_args!(
+                "{:?}",
+                (
+                    (
+                        encoder,
+                        tail,
+                        newest_base,
+                        promised,
+                        durable_ticket,
+                        durable_sequence
+                    ),
+                    (dirty_since, look_again, commit_wanted, checkpoint_wanted),
+                    (checkpoint_urgent, discard_wanted, stopped, waiters.len()),
+                )
+            ),
+        );
+    }
+
+    pub(crate) fn wants_checkpoint(&self) -> bool {
+        self.state.lock().checkpoint_wanted
+    }
+}
+
+#[cfg(test)]
+#[path = "delta_tests.rs"]
+mod tests;

@@ -1,0 +1,247 @@
+//! Who has the store open for writing (C8): the incarnation blocks, and how an opening takes the store over.
+//!
+//! A lock keeps out the processes of one host. Between hosts that share a device, an opening for writing
+//!
+//! 1. reads both blocks;
+//! 2. recovers;
+//! 3. reads them again: no other host has opened the store since;
+//! 4. writes its own, with a new number and a random nonce, and flushes;
+//! 5. reads both: its own is there, the other is as it was;
+//! 6. reads on where the log ended: what a former writer acknowledged before it could see 4 is there, and is
+//!    recovered too.
+//!
+//! A writer reads the blocks before it writes, and once more after the flush, before it acknowledges. So whatever it
+//! acknowledges was durable before the next writer's step 4, which therefore finds it in step 6.
+//!
+//! Number n belongs in block A if it is even, in B if it is odd, so a crash in step 4 leaves the former block whole.
+//! Where that block cannot be written and read back, the next number goes to the other one.
+
+use rb_format::{
+    Corruption, FORMAT_BLOCK, Generation, INCARNATION_A_OFFSET, INCARNATION_B_OFFSET, Identity,
+    Incarnation,
+};
+
+use crate::clock::Random;
+use crate::error::{Error, OpenError};
+use crate::io::meta_io::MetaIo;
+use crate::io::placed::Placed;
+use crate::io::unwritable::FailedWrite;
+
+const OFFSETS: [u64; 2] = [INCARNATION_A_OFFSET, INCARNATION_B_OFFSET];
+const _: () = assert!(OFFSETS[0] + FORMAT_BLOCK as u64 == OFFSETS[1]);
+
+/// Block A, block B.
+pub(crate) type Pair = [Placed<Incarnation>; 2];
+
+/// A block's bytes, or why it could not be read.
+type Block = Result<Box<[u8]>, Error>;
+
+/// Reads both blocks.
+///
+/// # Errors
+/// The device does not answer. A block that cannot be read is no error.
+pub(crate) fn read_pair(io: &mut MetaIo, identity: &Identity) -> Result<Pair, Error> {
+    let mut read = read_both(io)?.into_iter();
+    Ok(OFFSETS.map(|offset| {
+        let missing = Corruption::Truncated {
+            what: "incarnation block",
+            needed: FORMAT_BLOCK as u64,
+            found: 0,
+        };
+        let decode = |bytes: &[u8]| Incarnation::decode(bytes, identity);
+        Placed::of(offset, read.next(), missing, decode)
+    }))
+}
+
+/// Reads both blocks in one request, and each by itself if that fails, which is a second attempt for the one that
+/// failed it.
+fn read_both(io: &mut MetaIo) -> Result<[Block; 2], Error> {
+    match io.read(OFFSETS[0], 2 * FORMAT_BLOCK) {
+        Ok(both) => Ok([0, FORMAT_BLOCK].map(|at| Ok(both[at..at + FORMAT_BLOCK].into()))),
+        Err(error) if error.is_damage() => {
+            let mut read_one = |offset| match io.read(offset, FORMAT_BLOCK) {
+                Err(error) if !error.is_damage() => Err(error),
+                read => Ok(read.map(|bytes| bytes[..FORMAT_BLOCK].into())),
+            };
+            Ok([read_one(OFFSETS[0])?, read_one(OFFSETS[1])?])
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// The number of the newest opening that the blocks name.
+pub(crate) fn newest_number(pair: &Pair) -> Option<u32> {
+    let sound = pair.iter().filter_map(|block| block.decoded.as_ref().ok());
+    sound.map(|found| found.number).max()
+}
+
+/// The epoch in which the store is empty, if a block names a later one than the superblock: a start with an empty store
+/// has begun, and was cut short after its base and this block were durable.
+pub(crate) fn later_epoch(pair: &Pair, identity: &Identity) -> Option<u64> {
+    let later = pair.iter().filter_map(|block| match block.decoded {
+        Err(Corruption::WrongEpoch { found, .. }) => Some(found),
+        _ => None,
+    });
+    later.max().filter(|epoch| *epoch > identity.epoch)
+}
+
+/// Whether both readings of the blocks say the same. A block that could not be read says nothing.
+pub(crate) fn agree(before: &Pair, after: &Pair) -> bool {
+    let same = |(before, after): (&Placed<Incarnation>, &Placed<Incarnation>)| match (
+        &before.bytes,
+        &after.bytes,
+    ) {
+        (Some(before), Some(after)) => before == after,
+        _ => true,
+    };
+    before.iter().zip(after).all(same)
+}
+
+/// Makes a new incarnation durable, before anything else of an opening is written: steps 4 and 5. Answers it, and the
+/// block that the device did not take.
+///
+/// `floor` is the highest number seen anywhere on the device.
+pub(crate) fn begin(
+    io: &mut MetaIo,
+    identity: Identity,
+    known: &Pair,
+    floor: u32,
+    random: &dyn Random,
+) -> Result<(Incarnation, Vec<FailedWrite>), OpenError> {
+    let newest = newest_number(known);
+    // What a crash tore was of an opening that wrote nothing else, or is that of the one before it.
+    let torn = known.iter().filter_map(|block| {
+        let bytes = block.bytes.as_deref()?;
+        Incarnation::torn_number(bytes, &identity)
+    });
+    let seen = torn.chain(newest).max().unwrap_or(0);
+    let mut number = seen.max(floor).saturating_add(1);
+    if newest.is_some_and(|newest| newest % 2 == number % 2) {
+        number = number.saturating_add(1);
+    }
+    let mut nonce = [0; 16];
+    random.fill(&mut nonce).map_err(|why| OpenError::Resource {
+        what: "random bytes",
+        why: why.to_string(),
+    })?;
+    let mut refused = Vec::new();
+    for number in [number, number.saturating_add(1)] {
+        if number > Generation::INCARNATION_MAX {
+            let (uuid, limit) = (identity.uuid, Generation::INCARNATION_MAX);
+            return Err(OpenError::IncarnationsExhausted { uuid, limit });
+        }
+        let ours = Incarnation {
+            identity,
+            number,
+            nonce,
+        };
+        if is_there(io, &ours, known)? {
+            return Ok((ours, refused));
+        }
+        refused.push(FailedWrite {
+            what: "incarnation block",
+            offset: ours.offset(),
+        });
+    }
+    Err(OpenError::Io {
+        what: "writing the incarnation block",
+        source: Error::Resource {
+            what: "a block that the device keeps",
+            why: "neither of the two can be written and read back".into(),
+        },
+    })
+}
+
+/// Writes the block of this opening and looks at what is there then; false if the device did not keep it.
+///
+/// # Errors
+/// Another host opens the store at the same time.
+fn is_there(io: &mut MetaIo, ours: &Incarnation, known: &Pair) -> Result<bool, OpenError> {
+    let failed = |source| OpenError::Io {
+        what: "writing the incarnation block",
+        source,
+    };
+    let refused = io
+        .write_each(&[(ours.offset(), &ours.encode()[..])])
+        .map_err(failed)?;
+    if refused.is_empty() {
+        io.flush().map_err(failed)?;
+    }
+    let pair = read_pair(io, &ours.identity).map_err(failed)?;
+    for (before, found) in known.iter().zip(&pair) {
+        match (&before.decoded, &found.decoded) {
+            (_, Ok(found)) if found.nonce == ours.nonce => {}
+            (Ok(known), Ok(found)) if known == found => {}
+            // It could not be read before.
+            (Err(_), Ok(found)) if before.unreadable.is_some() && found.number < ours.number => {}
+            (_, Ok(found)) => {
+                return Err(contended(format!(
+                    "it opened it as number {}, this opening is number {}",
+                    found.number, ours.number
+                )));
+            }
+            (_, Err(Corruption::WrongEpoch { found, .. })) if *found > ours.identity.epoch => {
+                return Err(contended(format!("it emptied it, and is in epoch {found}")));
+            }
+            (before, Err(why @ Corruption::WrongStore { .. }))
+                if before.as_ref().err() != Some(why) =>
+            {
+                return Err(contended("it formatted the device".into()));
+            }
+            // Zeros, another epoch's, what is torn or cannot be read: as before, or the device did not keep ours.
+            (_, Err(_)) => {}
+        }
+    }
+    let mine = pair.iter().find(|block| block.offset == ours.offset());
+    Ok(refused.is_empty() && mine.is_some_and(|block| block.decoded.as_ref() == Ok(ours)))
+}
+
+fn contended(why: String) -> OpenError {
+    OpenError::Contended { why }
+}
+
+/// Fails unless the newest incarnation on the device is ours: before a commit, a checkpoint or a discard writes, and
+/// before what it wrote is acknowledged.
+///
+/// A block that cannot be read is no verdict: the other one shows any other opening that kept to the order of numbers.
+pub(crate) fn check_writer(io: &mut MetaIo, ours: &Incarnation) -> Result<(), Error> {
+    let mut unreadable = 0;
+    let mut is_there = false;
+    for (offset, read) in OFFSETS.into_iter().zip(read_both(io)?) {
+        let Ok(bytes) = read else {
+            unreadable += 1;
+            continue;
+        };
+        match Incarnation::decode(&bytes, &ours.identity) {
+            Ok(found) if found == *ours => is_there = true,
+            Ok(found) if found.number >= ours.number || offset == ours.offset() => {
+                return Err(foreign(format!(
+                    "it was opened as number {}, this opening is number {}",
+                    found.number, ours.number
+                )));
+            }
+            Err(Corruption::WrongStore { found, .. }) => {
+                return Err(foreign(format!("it was formatted as store {found}")));
+            }
+            Err(Corruption::WrongEpoch { found, .. }) if found > ours.identity.epoch => {
+                return Err(foreign(format!("it was emptied, and is in epoch {found}")));
+            }
+            Err(_) if offset == ours.offset() => {
+                return Err(foreign("its incarnation block is gone".into()));
+            }
+            Ok(_) | Err(_) => {}
+        }
+    }
+    match is_there || unreadable == 1 {
+        true => Ok(()),
+        false => Err(foreign(
+            "neither of its incarnation blocks can be read".into(),
+        )),
+    }
+}
+
+fn foreign(found: String) -> Error {
+    Error::Poisoned {
+        reason: format!("another writer has the device: {found}"),
+    }
+}

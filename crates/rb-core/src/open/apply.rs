@@ -1,0 +1,192 @@
+//! Applying the records of the log to the index, on several threads.
+
+use parking_lot::Mutex;
+use rb_format::{Geometry, LogBlock, LogPosition, Record, Superblock, key_hash};
+use rb_index::{Loader, NewEntry, SlotId};
+
+use crate::log::chain::Damage;
+use crate::log::reader::Chunk;
+
+/// Steps of the recency clock per replayed block, so that puts keep the order of their blocks, and
+/// within a block of its eighths. A step stands for 16 uses, and a block rarely has more than 100
+/// records.
+pub(crate) const STAMPS_PER_BLOCK: u32 = 8;
+
+/// Applies the records of blocks that belong to the chain, on several threads.
+pub(crate) struct Applier<'a, 'b> {
+    pub(crate) superblock: &'a Superblock,
+    pub(crate) geometry: &'a Geometry,
+    pub(crate) loader: &'a Loader<'b>,
+    pub(crate) recency: u32,
+    pub(crate) start: LogPosition,
+    pub(crate) found: Mutex<Found>,
+}
+
+#[derive(Default)]
+pub(crate) struct Found {
+    pub(crate) records: u64,
+    /// The block after the last one that ends with a close.
+    pub(crate) closed_after: Option<u64>,
+    pub(crate) bad_slots: Vec<u32>,
+    pub(crate) several_slots: bool,
+    /// The first.
+    pub(crate) damage: Option<Damage>,
+}
+
+impl Found {
+    fn damaged(&mut self, damage: Damage) {
+        let first = self.damage.as_ref();
+        if first.is_none_or(|first| damage.block < first.block) {
+            self.damage = Some(damage);
+        }
+    }
+}
+
+impl Applier<'_, '_> {
+    /// Applies one piece after another: the first blocks of each, as many as are named.
+    pub(crate) fn work(&self) -> impl FnMut((Chunk, usize)) + Send + '_ {
+        let mut hashes = Vec::new();
+        move |(chunk, count)| {
+            let (mut applied, mut closed_after) = (0, None);
+            let mut records = Vec::new();
+            for bytes in chunk.blocks().take(count) {
+                // It was decoded before, or it would not be counted.
+                let Ok(block) = LogBlock::decode(bytes, &self.superblock.identity) else {
+                    continue;
+                };
+                let stamp = self.stamp(block.sequence);
+                // The keys of a log are anywhere, and waiting for memory is most of what applying a record costs.
+                records.clear();
+                records.extend(block.records());
+                hashes.clear();
+                hashes.extend(records.iter().map(|record| self.hash(record)));
+                self.loader.warm(&hashes);
+                if let Some(Record::Close) = records.last() {
+                    closed_after = Some(block.position().sequence);
+                }
+                applied += records.len() as u64;
+                for ((number, record), &hash) in (0..).zip(&records).zip(&hashes) {
+                    let eighth = (number / 16).min(STAMPS_PER_BLOCK - 1);
+                    let stamp = stamp.wrapping_add(eighth);
+                    if let Err(why) = self.apply(record, hash, block.incarnation, stamp) {
+                        // The block is whole and ours, so this is no torn write.
+                        self.found.lock().damaged(Damage {
+                            block: block.sequence,
+                            why: format!("log block {}: {why}", block.sequence),
+                        });
+                    }
+                }
+            }
+            let mut found = self.found.lock();
+            found.records += applied;
+            found.closed_after = found.closed_after.max(closed_after);
+        }
+    }
+
+    fn stamp(&self, sequence: u64) -> u32 {
+        let block = (sequence - self.start.sequence) as u32;
+        self.recency
+            .wrapping_add(1)
+            .wrapping_add(block.wrapping_mul(STAMPS_PER_BLOCK))
+    }
+
+    /// Of the record's key; 0 if it has none.
+    fn hash(&self, record: &Record<'_>) -> u64 {
+        match *record {
+            Record::Put { key, .. } | Record::Remove { key, .. } => {
+                key_hash(&self.superblock.identity.uuid, key)
+            }
+            Record::BadSlot { .. } | Record::Close => 0,
+        }
+    }
+
+    fn apply(
+        &self,
+        record: &Record<'_>,
+        hash: u64,
+        incarnation: u32,
+        recency: u32,
+    ) -> Result<(), String> {
+        if let Record::Put { generation, .. } | Record::Remove { generation, .. } = *record
+            && generation.incarnation() != incarnation
+        {
+            // A higher one would outlive every later put of its key.
+            return Err(format!(
+                "generation {generation} was not given out by opening {incarnation}, which wrote it"
+            ));
+        }
+        match *record {
+            Record::Put {
+                key,
+                slot,
+                more,
+                generation,
+                payload_len,
+                payload_checksum,
+                placement,
+                metadata,
+                ..
+            } => {
+                if !more.is_empty() {
+                    self.found.lock().several_slots = true;
+                    return Ok(());
+                }
+                self.check(key, metadata, slot, payload_len)?;
+                let slot = SlotId(slot);
+                let entry = NewEntry {
+                    slot,
+                    payload_len,
+                    payload_checksum,
+                    placement,
+                    metadata,
+                    proven: false,
+                };
+                self.loader.load(hash, key, entry, generation.0, recency);
+            }
+            Record::Remove { key, generation } => {
+                self.loader.remove(hash, key, generation.0);
+            }
+            Record::BadSlot { slot } => {
+                self.loader.bad_slot(SlotId(slot));
+                self.found.lock().bad_slots.push(slot);
+            }
+            Record::Close => {}
+        }
+        Ok(())
+    }
+
+    fn check(
+        &self,
+        key: &[u8],
+        metadata: &[u8],
+        slot: u32,
+        payload_len: u32,
+    ) -> Result<(), String> {
+        let class = self.geometry.class_of(slot);
+        let capacity = class.map_or(0, |class| self.geometry.class_capacity(class));
+        let limits = [
+            (
+                "slot",
+                u64::from(slot),
+                u64::from(self.geometry.slots()).saturating_sub(1),
+            ),
+            (
+                "key",
+                key.len() as u64,
+                u64::from(self.superblock.key_len_max),
+            ),
+            (
+                "metadata",
+                metadata.len() as u64,
+                u64::from(self.superblock.metadata_len_max),
+            ),
+            ("payload", u64::from(payload_len), capacity),
+        ];
+        match limits.iter().find(|(_, found, limit)| found > limit) {
+            None => Ok(()),
+            Some((what, found, limit)) => {
+                Err(format!("{what} {found} is over its limit of {limit}"))
+            }
+        }
+    }
+}

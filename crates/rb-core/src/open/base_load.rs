@@ -1,0 +1,310 @@
+//! Loading a checkpoint base: sections are read ahead and decoded on several threads.
+
+use std::fmt::{self, Display};
+
+use parking_lot::Mutex;
+use rb_format::{
+    BaseEntry, BaseHeader, Corruption, DirectoryEntry, FORMAT_BLOCK, Generation, Geometry,
+    KeyLimits, LOG_BLOCK_PAYLOAD, MoreSlots, Record, SectionScratch, Superblock, decode_directory,
+    decode_section_with, log_blocks, padded_len,
+};
+use rb_index::{Index, LoadEntry, Loader, NewEntry, SlotId};
+use rb_io::Buffer;
+
+use crate::core::commit::words;
+use crate::error::Error;
+use crate::io::headers::FoundBase;
+use crate::io::meta_io::MetaIo;
+use crate::open::crew::{Crew, workers};
+
+/// Why a part of the metadata cannot be used.
+pub(crate) enum Unusable {
+    /// It is damaged, or on a place that the device cannot read: another copy may serve.
+    Damage(String),
+    /// It may be sound, but this build cannot read it.
+    Unreadable(Corruption),
+    /// It names a value of several slots, which this program does not read.
+    SeveralSlots(&'static str),
+    /// Nothing of this store and epoch was written there yet.
+    Absent(String),
+    /// The device or its queue does not answer: that says nothing about what is on it.
+    NoAnswer(Error),
+}
+
+impl From<Error> for Unusable {
+    fn from(error: Error) -> Unusable {
+        match error.is_damage() {
+            true => Unusable::Damage(words(&error)),
+            false => Unusable::NoAnswer(error),
+        }
+    }
+}
+
+impl Unusable {
+    pub(crate) fn of(what: impl Display, why: Corruption) -> Unusable {
+        let words = format!("{what}: {why}");
+        match why {
+            Corruption::CodecDisabled { .. } => Unusable::Unreadable(why),
+            why if why.is_unknown_version() => Unusable::Unreadable(why),
+            Corruption::WrongEpoch { .. } | Corruption::WrongStore { .. } => {
+                Unusable::Absent(words)
+            }
+            why if why.is_absent() => Unusable::Absent(words),
+            _ => Unusable::Damage(words),
+        }
+    }
+}
+
+impl Display for Unusable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Unusable::Damage(why) | Unusable::Absent(why) => f.write_str(why),
+            Unusable::Unreadable(why) => why.fmt(f),
+            Unusable::SeveralSlots(what) => write!(f, "{what}: a value of several slots"),
+            Unusable::NoAnswer(error) => f.write_str(&words(error)),
+        }
+    }
+}
+
+/// Bytes of entries that one worker loads in less time than others take to start. What one loads is in the order
+/// of the sections: a small store is the same after every restart, which a simulator depends on.
+const LOADED_BY_ONE: u64 = 256 << 10;
+
+/// Bytes of sections read together. What is read and not yet decoded besides is bounded by the arena,
+/// whose buffers come back as sections are decoded.
+const READ_TOGETHER: usize = 6 << 20;
+
+/// Loads every entry of a base into an empty index.
+///
+/// # Errors
+/// What makes the base unusable.
+pub(crate) fn load_base(
+    io: &mut MetaIo,
+    superblock: &Superblock,
+    geometry: &Geometry,
+    base: &FoundBase,
+    loader: &Loader<'_>,
+) -> Result<(), Unusable> {
+    let region = [&superblock.base_a, &superblock.base_b][base.region];
+    let header = &base.header;
+    let most = entries_max(superblock, geometry);
+    if header.entries > most {
+        let found = header.entries;
+        let words = format!("it names {found} entries, and no base has more than {most}");
+        return Err(Unusable::Damage(words));
+    }
+    let directory = read_directory(io, region.offset, region.bytes, header)?;
+    for &slot in &header.bad_slots {
+        loader.bad_slot(SlotId(slot));
+    }
+    let limits = limits_of(superblock);
+    let raw: u64 = directory.iter().map(|section| section.raw_len).sum();
+    let workers = if raw < LOADED_BY_ONE { 0 } else { workers() };
+    let failure = Mutex::new(None);
+    std::thread::scope(|scope| {
+        let mut sections = Crew::new(scope, workers, || {
+            let failure = &failure;
+            let mut scratch = SectionScratch::default();
+            move |(number, entry, bytes): (u32, DirectoryEntry, Buffer)| {
+                if failure.lock().is_some() {
+                    return;
+                }
+                let decoded = decode_section_with(
+                    &mut scratch,
+                    &bytes,
+                    &entry,
+                    number,
+                    header,
+                    geometry,
+                    limits,
+                    &mut |entries| {
+                        if entries.iter().any(|entry| !entry.more.is_empty()) {
+                            *failure.lock() = Some(Unusable::SeveralSlots("base section"));
+                        }
+                        let claims: Vec<_> = entries.iter().map(claim).collect();
+                        loader.load_batch(&claims);
+                    },
+                );
+                if let Err(why) = decoded {
+                    *failure.lock() = Some(Unusable::of(format!("section {number}"), why));
+                }
+            }
+        });
+        let mut wave = Vec::new();
+        let numbered: Vec<(u32, &DirectoryEntry)> = (0..).zip(&directory).collect();
+        let mut rest = apart(numbered.len(), workers.max(1))
+            .map(|at| numbered[at])
+            .peekable();
+        while rest.peek().is_some() && failure.lock().is_none() {
+            wave.clear();
+            let mut bytes = 0;
+            while let Some((number, entry)) =
+                rest.next_if(|(_, entry)| bytes == 0 || bytes + stored(entry) <= READ_TOGETHER)
+            {
+                bytes += stored(entry);
+                wave.push((number, *entry));
+            }
+            let reads: Vec<_> = wave
+                .iter()
+                .map(|(_, e)| (region.offset + e.offset, stored(e)))
+                .collect();
+            let answers = match io.read_many(&reads) {
+                Ok(answers) => answers,
+                Err(error) => {
+                    *failure.lock() = Some(error.into());
+                    return;
+                }
+            };
+            for ((number, entry), answer) in wave.drain(..).zip(answers) {
+                match answer {
+                    Ok(bytes) => {
+                        if let Err(error) = sections.send((number, entry, bytes)) {
+                            *failure.lock() = Some(Unusable::NoAnswer(error));
+                            return;
+                        }
+                    }
+                    Err(error) => {
+                        let why = match Unusable::from(Error::from(error)) {
+                            Unusable::Damage(why) => {
+                                Unusable::Damage(format!("section {number}: {why}"))
+                            }
+                            other => other,
+                        };
+                        *failure.lock() = Some(why);
+                    }
+                }
+            }
+        }
+        sections.end();
+    });
+    failure.into_inner().map_or(Ok(()), Err)
+}
+
+/// The numbers below `count`, so that `workers` who take them in turns are far from one another: neighbouring
+/// sections are of one shard, whose lock only one can hold.
+fn apart(count: usize, workers: usize) -> impl Iterator<Item = usize> {
+    let part = count.div_ceil(workers).max(1);
+    (0..part).flat_map(move |at| (at..count).step_by(part))
+}
+
+/// The lengths that a store's entries keep to.
+pub(crate) fn limits_of(superblock: &Superblock) -> KeyLimits {
+    KeyLimits {
+        key_len_max: superblock.key_len_max,
+        metadata_len_max: superblock.metadata_len_max,
+    }
+}
+
+/// The most entries that a base can have: one for each slot, and one for each put while it was taken, whose
+/// records the ring still held. It bounds the memory of recovery, which compressed sections do not.
+fn entries_max(superblock: &Superblock, geometry: &Geometry) -> u64 {
+    let shortest = Record::Put {
+        key: &[0],
+        slot: 0,
+        more: MoreSlots::NONE,
+        generation: Generation(1),
+        payload_len: 1,
+        payload_checksum: 0,
+        placement: 0,
+        policy: 0,
+        expiry: 0,
+        metadata: &[],
+    };
+    let in_block = LOG_BLOCK_PAYLOAD / shortest.encoded_len();
+    u64::from(geometry.slots()) + log_blocks(&superblock.log) * in_block as u64
+}
+
+/// Bytes that a section takes on the device.
+pub(crate) fn stored(entry: &DirectoryEntry) -> usize {
+    (entry.stored_len as usize).next_multiple_of(FORMAT_BLOCK)
+}
+
+/// Reads and checks the directory of a base.
+pub(crate) fn read_directory(
+    io: &mut MetaIo,
+    region_offset: u64,
+    region_bytes: u64,
+    header: &BaseHeader,
+) -> Result<Vec<DirectoryEntry>, Unusable> {
+    let decode = |bytes: &[u8]| {
+        decode_directory(bytes, header, region_bytes).map_err(|why| Unusable::of("directory", why))
+    };
+    let padded = padded_len(header.directory_len);
+    let room = region_bytes.saturating_sub(header.directory_offset);
+    // What does not fit its region need not be read to be refused.
+    if padded == 0 || padded > room {
+        return decode(&[]);
+    }
+    let padded = padded as usize;
+    let bytes = io.read(region_offset + header.directory_offset, padded)?;
+    decode(&bytes[..padded])
+}
+
+fn claim<'a>(entry: &BaseEntry<'a>) -> LoadEntry<'a> {
+    LoadEntry {
+        hash: entry.key_hash,
+        key: entry.key,
+        entry: NewEntry {
+            slot: SlotId(entry.slot),
+            payload_len: entry.payload_len,
+            payload_checksum: entry.payload_checksum,
+            placement: entry.placement,
+            metadata: entry.metadata,
+            proven: false,
+        },
+        generation: entry.generation.0,
+        recency: entry.recency,
+    }
+}
+
+/// An index for this store, every slot free.
+pub(crate) fn empty_index(geometry: &Geometry, shards: u32) -> Result<Index, rb_index::IndexError> {
+    let classes = (0..geometry.classes())
+        .map(|class| geometry.class_slots(u8::try_from(class).unwrap_or(u8::MAX)))
+        .collect();
+    Index::new(rb_index::IndexOptions { shards, classes })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Both of two workers were always in the same shard once a shard had several sections, and held each other
+    /// up: of ten million entries each took 0.3 us or more, of a million 0.1.
+    #[test]
+    fn workers_are_far_apart_and_leave_nothing_out() {
+        for (count, workers) in [(0, 2), (1, 8), (7, 3), (640, 2), (641, 8)] {
+            let mut order: Vec<usize> = apart(count, workers).collect();
+            let near = |pair: &&[usize]| pair[0].abs_diff(pair[1]) < count / workers - 1;
+            if workers < count {
+                assert_eq!(
+                    order.windows(2).filter(near).count(),
+                    0,
+                    "{count}/{workers}"
+                );
+            }
+            order.sort_unstable();
+            assert!(order.into_iter().eq(0..count), "{count}/{workers}");
+        }
+    }
+
+    /// A build without zstd once took a sound, compressed base for damage, rebuilt the index from slot
+    /// headers and so brought removed keys back, without a word.
+    #[test]
+    fn what_this_build_cannot_read_is_not_damage() {
+        let why = Corruption::CodecDisabled {
+            what: "base section",
+            codec: "zstd",
+        };
+        assert!(matches!(
+            Unusable::of("section 0", why),
+            Unusable::Unreadable(_)
+        ));
+        let error = crate::open::recover::no_base(Unusable::Unreadable(Corruption::Version {
+            what: "base header",
+            found: 2,
+            supported: 1,
+        }));
+        assert!(matches!(error, crate::error::OpenError::Build { .. }));
+    }
+}

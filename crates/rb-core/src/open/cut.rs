@@ -1,0 +1,143 @@
+//! A file that lost its end, and a device that shrank.
+//!
+//! The end of the layout is log ring 2 and what is unused; before it lie the slots. So a store whose live slots are all
+//! inside has lost nothing: ring 1 has the whole log. It is served as it is to readers, and a file is grown again before
+//! it is written to. While a store is open its size is asked for with each commit.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rb_format::{FORMAT_BLOCK, Geometry, SUPERBLOCK_A_OFFSET, SUPERBLOCK_B_OFFSET, Superblock};
+use rb_index::Index;
+use rb_io::{Device, DeviceKind, EngineKind};
+
+use crate::core::commit::words;
+use crate::core::inner::Inner;
+use crate::core::walk::Walk;
+use crate::error::{Error, OpenError};
+use crate::io::boot::{check_size, read_copies};
+use crate::io::meta_io::MetaIo;
+use crate::io::whose;
+use crate::log::incarnations::read_pair;
+use crate::open::BOOT_ARENA;
+use crate::open::recover::{RecoverOptions, Recovered, recover};
+
+/// Entries looked at in one lock hold.
+const STEP: usize = 4096;
+
+/// What a device that is too small costs.
+pub(crate) struct Cut {
+    /// Live entries whose slot is not wholly there.
+    pub(crate) lost: u64,
+    pub(crate) entries: u64,
+}
+
+/// Whether all metadata but log ring 2 lies within `capacity`.
+pub(crate) fn holds_metadata(superblock: &Superblock, capacity: u64) -> bool {
+    let first = superblock.runs.iter().map(|run| run.first_byte).min();
+    first.is_some_and(|first| first <= capacity)
+}
+
+/// Counts the entries that a device of `capacity` bytes does not hold.
+pub(crate) fn cost(index: &Index, geometry: &Geometry, capacity: u64) -> Cut {
+    let mut cut = Cut {
+        lost: 0,
+        entries: 0,
+    };
+    let (mut walk, mut more) = (Walk::default(), true);
+    while more {
+        more = walk.step(index, STEP, &mut |entry| {
+            let payload = rb_format::padded_len(u64::from(entry.located.payload_len));
+            let start = geometry.slot_offset(entry.located.slot.0);
+            let end = start.map(|start| start + FORMAT_BLOCK as u64 + payload);
+            cut.entries += 1;
+            cut.lost += u64::from(end.is_none_or(|end| end > capacity));
+        });
+    }
+    cut
+}
+
+/// Refuses a store that is too small to hold what it recovered.
+pub(crate) fn check_recovered(
+    path: &Path,
+    superblock: &Superblock,
+    geometry: &Geometry,
+    capacity: u64,
+    recovered: &Recovered,
+) -> Result<(), OpenError> {
+    if superblock.device_bytes <= capacity {
+        return Ok(());
+    }
+    let whole = recovered.report.lost_metadata.is_none()
+        && cost(&recovered.index, geometry, capacity).lost == 0;
+    match whole {
+        true => Ok(()),
+        false => check_size(path, superblock, capacity),
+    }
+}
+
+/// Grows a file that was cut, if nothing that lives was in the part that is gone. Answers its size before.
+///
+/// The device is held for writing. The opening that follows reports every other fault.
+pub(crate) fn grow_again(path: &Path, device: &Arc<Device>) -> Result<Option<u64>, OpenError> {
+    let capacity = device.capacity_bytes();
+    let copies = [SUPERBLOCK_A_OFFSET, SUPERBLOCK_B_OFFSET].map(|offset| {
+        let mut block = vec![0; FORMAT_BLOCK];
+        device.peek(offset, &mut block).ok()?;
+        Superblock::decode(&block).ok()
+    });
+    let newest = copies
+        .into_iter()
+        .flatten()
+        .max_by_key(|copy| copy.sequence);
+    let Some(superblock) = newest.filter(|newest| {
+        device.kind() == DeviceKind::File
+            && newest.device_bytes > capacity
+            && holds_metadata(newest, capacity)
+            && newest.features.check_write().is_ok()
+    }) else {
+        return Ok(None);
+    };
+    let opened = rb_io::open(Arc::clone(device), EngineKind::Posix)?;
+    let failed = |source| {
+        let what = "looking at a file that was cut";
+        OpenError::Io { what, source }
+    };
+    let deadline = std::time::Duration::from_secs(30);
+    let mut io = MetaIo::new(opened.engine.as_ref(), BOOT_ARENA, 16, deadline).map_err(failed)?;
+    let blocks = read_pair(&mut io, &superblock.identity).map_err(failed)?;
+    let copies = read_copies(&mut io, capacity);
+    let foreign = whose::look(&mut io, capacity, &superblock, &copies, &blocks).map_err(failed)?;
+    let geometry = Geometry::new(&superblock);
+    let shards = Index::default_shards(u64::from(geometry.slots()));
+    let recovered = recover(
+        &mut io,
+        &superblock,
+        &geometry,
+        shards,
+        RecoverOptions::LOOK,
+    )?;
+    let whole = check_recovered(path, &superblock, &geometry, capacity, &recovered).is_ok();
+    if !whole || !foreign.is_empty() {
+        return Ok(None);
+    }
+    device.extend(superblock.device_bytes, superblock.log_2.offset)?;
+    Ok(Some(capacity))
+}
+
+impl Inner {
+    /// Stops writing if the device has become smaller than the store: what is acknowledged from now on might be gone.
+    pub(crate) fn check_size(&self) -> Result<(), Error> {
+        let needed = self.superblock.device_bytes;
+        let wrong = match self.engine.capacity_now() {
+            Ok(bytes) if bytes >= needed => return Ok(()),
+            Ok(bytes) => format!(
+                "{} has shrunk to {bytes} bytes while it was open, the store needs {needed}",
+                self.path.display()
+            ),
+            Err(error) => format!("its size cannot be read: {}", words(&error)),
+        };
+        self.poison.set(wrong);
+        self.poison.check()
+    }
+}

@@ -1,0 +1,366 @@
+//! Making a store on a device or in a new file (C8: nothing is destroyed by accident).
+
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+use rb_format::{
+    BaseHeader, ClassRequest, FORMAT_BLOCK, Generation, INCARNATION_A_OFFSET, INCARNATION_B_OFFSET,
+    Identity, LayoutRequest, LifetimeCounters, LogPosition, Region, SUPERBLOCK_A_OFFSET,
+    SUPERBLOCK_B_OFFSET, Share, StoreUuid, Superblock, base_header_offsets, device_bytes_for,
+    encode_directory,
+};
+use rb_io::{Access, Claim, Device, DeviceKind, Engine, EngineKind, wipe_list};
+
+use crate::background::checkpoint::write_header;
+use crate::background::discard::discard_all;
+use crate::error::{Error, FormatError};
+use crate::io::boot::write_superblock;
+use crate::io::meta_io::MetaIo;
+use crate::io::unwritable::FailedWrite;
+use crate::io::whose;
+use crate::options::FormatOptions;
+
+/// Formats a device, a file, or a file to be made.
+///
+/// What is there is judged when it is held, by the descriptor that holds it. If the format fails, a file that it made is
+/// removed, and one that it grew has its size again.
+///
+/// # Errors
+/// Refuses without consent, on a mounted or otherwise used device, on a foreign signature or a store that cannot be
+/// read unless forced, and when no layout fits. See [`FormatError`].
+pub fn format(options: &FormatOptions) -> Result<Superblock, FormatError> {
+    let uuid = new_uuid(options)?;
+    let identity = Identity { uuid, epoch: 1 };
+    let mut claim = Claim::take(&options.path)?;
+    // Plan first: a request that cannot work must not touch or grow anything.
+    let bytes = size(&claim, options)?;
+    let superblock = plan(options, bytes, identity)?;
+    check_consent(options, &claim)?;
+    if is_file(&claim) {
+        // Slots that are discarded are sparse again; the metadata keeps its space.
+        claim.grow(bytes, !options.sparse)?;
+    }
+    let Some(device) = claim.device().map(Arc::clone) else {
+        return Ok(superblock);
+    };
+    let foreign = wipe_list(device.capacity_bytes(), &device.signatures()?);
+    let kind = simplest_engine(&device);
+    let opened = rb_io::open(device, kind)?;
+    write_store(opened.engine.as_ref(), &superblock, &foreign, options)?;
+    drop(claim.keep());
+    Ok(superblock)
+}
+
+/// A few small requests need no more than the engine that works wherever the node does.
+fn simplest_engine(device: &Device) -> EngineKind {
+    match device.kind() {
+        DeviceKind::Char => EngineKind::UringCmd,
+        DeviceKind::Socket => EngineKind::Libblkio,
+        _ => EngineKind::Posix,
+    }
+}
+
+fn is_file(claim: &Claim) -> bool {
+    claim
+        .device()
+        .is_some_and(|device| device.kind() == DeviceKind::File)
+}
+
+/// How large the store is to be. Files are grown as asked and never shrunk.
+fn size(claim: &Claim, options: &FormatOptions) -> Result<u64, FormatError> {
+    let exact = |class: &ClassRequest| matches!(class.share, Share::Slots(_));
+    let (existing, is_device) = (claim.bytes(), !is_file(claim));
+    match options.bytes {
+        Some(wanted) if is_device && wanted > existing => {
+            let path = options.path.clone();
+            Err(FormatError::DeviceSize {
+                path,
+                wanted,
+                existing,
+            })
+        }
+        Some(wanted) => Ok(wanted),
+        None if !is_device && !options.classes.is_empty() && options.classes.iter().all(exact) => {
+            Ok(device_bytes_for(
+                &options.classes,
+                options.key_len_max,
+                options.metadata_len_max,
+                options.log_bytes,
+            )?)
+        }
+        None => Ok(existing),
+    }
+}
+
+/// Formats whatever an engine reaches; for simulated devices. There is nobody to ask for consent.
+///
+/// # Errors
+/// When no layout fits the engine's capacity, or a request fails.
+pub fn format_engine(
+    engine: &Arc<dyn Engine>,
+    options: &FormatOptions,
+) -> Result<Superblock, FormatError> {
+    let identity = Identity {
+        uuid: new_uuid(options)?,
+        epoch: 1,
+    };
+    let superblock = plan(options, engine.capacity_bytes(), identity)?;
+    write_store(engine.as_ref(), &superblock, &[], options)?;
+    Ok(superblock)
+}
+
+fn new_uuid(options: &FormatOptions) -> Result<StoreUuid, FormatError> {
+    let mut bytes = [0; 16];
+    options
+        .random
+        .fill(&mut bytes)
+        .map_err(|why| FormatError::Resource {
+            what: "random bytes",
+            why: why.to_string(),
+        })?;
+    // Version 4, variant 1: RFC 9562 section 5.4.
+    bytes[6] = bytes[6] & 0x0F | 0x40;
+    bytes[8] = bytes[8] & 0x3F | 0x80;
+    Ok(StoreUuid(bytes))
+}
+
+fn plan(
+    options: &FormatOptions,
+    device_bytes: u64,
+    identity: Identity,
+) -> Result<Superblock, FormatError> {
+    let request = LayoutRequest {
+        device_bytes,
+        classes: options.classes.clone(),
+        key_len_max: options.key_len_max,
+        metadata_len_max: options.metadata_len_max,
+        log_bytes: options.log_bytes,
+    };
+    Ok(Superblock {
+        formatted_at: options.formatted_at,
+        ..rb_format::plan(&request, identity)?
+    })
+}
+
+/// A file that is new or empty has nothing to lose.
+fn check_consent(options: &FormatOptions, claim: &Claim) -> Result<(), FormatError> {
+    let Some(device) = claim.device().filter(|_| claim.bytes() > 0) else {
+        return Ok(());
+    };
+    let path = options.path.clone();
+    let found = match occupied(device)? {
+        Occupied::By(found) if !options.force => return Err(FormatError::Occupied { path, found }),
+        Occupied::ByStore => "it holds a store",
+        Occupied::By(_) | Occupied::ByNothingKnown => "unknown data",
+    };
+    match options.consent || options.force {
+        true => Ok(()),
+        false => Err(FormatError::Consent { path, found }),
+    }
+}
+
+/// What writing over a whole device destroys.
+enum Occupied {
+    /// Another program's data, or a store that cannot be read, in words.
+    By(String),
+    ByStore,
+    ByNothingKnown,
+}
+
+fn occupied(device: &Device) -> Result<Occupied, FormatError> {
+    if let Some(found) = device.signature()? {
+        let found = format!("{} (at byte {})", found.name, found.offset);
+        return Ok(Occupied::By(found));
+    }
+    let [a, b] = [SUPERBLOCK_A_OFFSET, SUPERBLOCK_B_OFFSET].map(|offset| {
+        let mut block = vec![0; FORMAT_BLOCK];
+        // What cannot be read is not there.
+        let _ = device.peek(offset, &mut block);
+        Superblock::decode(&block)
+    });
+    let versions = [&a, &b].map(|copy| copy.as_ref().err());
+    if let Some(why) = versions
+        .into_iter()
+        .flatten()
+        .find(|why| why.is_unknown_version())
+    {
+        return Ok(Occupied::By(format!("a raw-block store: {why}")));
+    }
+    Ok(match (a, b) {
+        (Ok(a), Ok(b)) if a.identity.uuid != b.identity.uuid => {
+            let [a, b] = [a.identity.uuid, b.identity.uuid];
+            Occupied::By(format!("parts of two raw-block stores, {a} and {b}"))
+        }
+        (Ok(_), _) | (_, Ok(_)) => Occupied::ByStore,
+        (Err(a), Err(b)) if a.is_absent() && b.is_absent() => Occupied::ByNothingKnown,
+        (Err(a), Err(b)) => Occupied::By(format!(
+            "a raw-block store without a usable superblock (copy A: {a}; copy B: {b})"
+        )),
+    })
+}
+
+/// Whether a device may be written over as a whole by something that is not a store, as a format asks: the device is held
+/// as long as the answer is.
+///
+/// # Errors
+/// As [`format()`]: it is in use, carries something, or consent was not given.
+pub fn claim_device(path: &Path, consent: bool, force: bool) -> Result<Device, FormatError> {
+    let device = Device::open(path, Access::ReadWrite)?;
+    let path = path.to_path_buf();
+    match occupied(&device)? {
+        Occupied::By(found) if !force => Err(FormatError::Occupied { path, found }),
+        Occupied::ByStore => {
+            let found = "a raw-block store".to_owned();
+            Err(FormatError::Occupied { path, found })
+        }
+        Occupied::ByNothingKnown if !(consent || force) => {
+            let found = "unknown data";
+            Err(FormatError::Consent { path, found })
+        }
+        _ => Ok(device),
+    }
+}
+
+/// Writes an empty store: an interrupted format leaves no store, never half of one.
+fn write_store(
+    engine: &dyn Engine,
+    superblock: &Superblock,
+    foreign: &[Range<u64>],
+    options: &FormatOptions,
+) -> Result<(), FormatError> {
+    let discards = engine.discards();
+    let discards = discards.as_deref().unwrap_or(engine);
+    let limits = discards.limits();
+    if options.discard && limits.discard.is_none() {
+        let path = options.path.clone();
+        return Err(FormatError::NoDiscard { path });
+    }
+    let failed = |what| move |source: Error| FormatError::Io { what, source };
+    let deadline = std::time::Duration::from_secs(60);
+    let open =
+        |engine, arena| MetaIo::new(engine, arena, 8, deadline).map_err(failed("opening a queue"));
+    let mut io = open(engine, 4 << 20)?;
+    let mut discarding = open(discards, FORMAT_BLOCK)?;
+    let slots = |run: &rb_format::Run| run.first_byte..run.first_byte + run.stride * run.count;
+    let slots: Vec<_> = superblock.runs.iter().map(slots).collect();
+    if let (true, Some(first)) = (options.discard, superblock.runs.first()) {
+        // What the limits say is no proof: a file system may know no holes. Nothing has been written yet.
+        let one = first.first_byte..first.first_byte + first.stride;
+        discard_all(&mut discarding, limits, &[one], |_, _| {})
+            .map_err(failed("discarding the first slot"))?;
+    }
+    wipe(&mut io, foreign).map_err(failed("wiping foreign signatures"))?;
+    invalidate(&mut io, superblock).map_err(failed("wiping the old superblocks"))?;
+    if options.discard {
+        let tell = |done, all| {
+            options
+                .progress
+                .iter()
+                .for_each(|told| told.tell(done, all))
+        };
+        discard_all(&mut discarding, limits, &slots, tell)
+            .map_err(failed("discarding the slots"))?;
+    }
+    let position = LogPosition {
+        sequence: 1,
+        anchor: 0,
+    };
+    write_empty_base(&mut io, superblock, &superblock.base_a, position, &[], &[])
+        .map_err(failed("writing the first checkpoint base"))?;
+    let refused =
+        write_superblock(&mut io, superblock).map_err(failed("writing the superblocks"))?;
+    match refused.first() {
+        None => Ok(()),
+        // A store can do with one copy. One that begins with it would not survive the first bad block.
+        Some(FailedWrite { what, offset }) => {
+            Err(failed("writing the superblocks")(Error::Resource {
+                what: "space for both superblock copies",
+                why: format!("the device does not take the {what} at byte {offset}"),
+            }))
+        }
+    }
+}
+
+/// Zeroes what something else would recognise, at both ends, in whole format blocks but for the very end.
+fn wipe(io: &mut MetaIo, foreign: &[Range<u64>]) -> Result<(), Error> {
+    let block = FORMAT_BLOCK as u64;
+    let zeros = vec![0; FORMAT_BLOCK];
+    for range in foreign {
+        for number in range.start / block..range.end.div_ceil(block) {
+            let at = number * block;
+            // The last block of a device may be a part of one.
+            io.write(at, &zeros[..block.min(range.end - at) as usize])?;
+        }
+    }
+    Ok(())
+}
+
+/// Zeroes the fixed places, the places of base headers and the unused areas, the superblocks durably before
+/// anything that they name: a crash leaves the old store whole, or none. The flush of the new base covers the
+/// rest, and only then come the new superblocks. Old records elsewhere name another UUID.
+fn invalidate(io: &mut MetaIo, superblock: &Superblock) -> Result<(), Error> {
+    let zeros = vec![0; FORMAT_BLOCK];
+    for offset in [SUPERBLOCK_A_OFFSET, SUPERBLOCK_B_OFFSET] {
+        io.write(offset, &zeros)?;
+    }
+    io.flush()?;
+    let headers = superblock.bases().map(base_header_offsets);
+    [INCARNATION_A_OFFSET, INCARNATION_B_OFFSET]
+        .into_iter()
+        .chain(headers.into_iter().flatten())
+        .try_for_each(|offset| io.write(offset, &zeros))?;
+    superblock
+        .unused_areas()
+        .into_iter()
+        .try_for_each(|area| whose::zero(io, area))
+}
+
+/// Writes the first base of an epoch, without entries, into a base region.
+pub(crate) fn write_empty_base(
+    io: &mut MetaIo,
+    superblock: &Superblock,
+    region: &Region,
+    position: LogPosition,
+    bad_slots: &[u32],
+    bad_blocks: &[u64],
+) -> Result<(), Error> {
+    let base_sequence = 1;
+    let directory = encode_directory(&[], &superblock.identity, base_sequence);
+    let header = BaseHeader {
+        identity: superblock.identity,
+        base_sequence,
+        incarnation: 0,
+        position,
+        generation_floor: Generation(0),
+        recency_now: 0,
+        entries: 0,
+        sections: 0,
+        directory_offset: FORMAT_BLOCK as u64,
+        directory_len: directory.len,
+        directory_checksum: directory.checksum,
+        lifetime: LifetimeCounters::default(),
+        bad_blocks: bad_blocks.to_vec(),
+        bad_slots: bad_slots.to_vec(),
+    };
+    write_header(io, region, &header)?;
+    io.flush()
+}
+
+/// Whether something at `path` is a store, for callers that decide what to ask.
+#[must_use]
+pub fn is_store(path: &Path) -> bool {
+    let Ok(device) = Device::open(path, Access::ReadOnly) else {
+        return false;
+    };
+    let capacity = device.capacity_bytes();
+    let kind = simplest_engine(&device);
+    let Ok(opened) = rb_io::open(device, kind) else {
+        return false;
+    };
+    let deadline = std::time::Duration::from_secs(10);
+    let Ok(mut io) = MetaIo::new(opened.engine.as_ref(), 1 << 20, 4, deadline) else {
+        return false;
+    };
+    crate::io::boot::read_superblocks(&mut io, path, capacity).is_ok()
+}

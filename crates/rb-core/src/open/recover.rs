@@ -1,0 +1,495 @@
+//! Recovery: the newest usable base, the log after it, then serve.
+//!
+//! Nothing here writes. If the newest base is damaged the older one and a longer stretch of log
+//! give the same result. If neither is usable, or the log is damaged where a later block proves it
+//! was whole once, metadata is lost, and the options say what then.
+//!
+//! Memory is bounded whatever the device says: besides the opening's fixed buffers, one decoded section for
+//! each thread, 8 bytes for each slot, and an index entry for each claim. A base makes at most one claim for
+//! each slot and each put record that the ring has room for, the log at most one for each of its records.
+//! So a small device never asks for much.
+
+use std::time::{Duration, Instant};
+
+use rb_format::{FORMAT_BLOCK, Geometry, LogPosition, Superblock};
+use rb_index::{Index, SlotId};
+
+use crate::background::checkpoint::BasePlace;
+use crate::error::{Error, OpenError};
+use crate::io::headers::{BASE_NAMES, FoundBase, Headers, read_headers};
+use crate::io::meta_io::MetaIo;
+use crate::io::whose::Foreign;
+use crate::log::chain::{Copies, Damage};
+use crate::log::mend::HeaderCopy;
+use crate::open::base_load::{Unusable, empty_index, load_base};
+use crate::open::crew::workers_for;
+use crate::open::replay::{ReplayFrom, Replayed, highest_sequence, replay};
+use crate::open::scan::{ScanReport, scan};
+use crate::options::OnLostMetadata;
+
+/// How an opening found the store.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct RecoveryReport {
+    /// Live entries recovered.
+    pub entries: u64,
+    /// The log ended with a close record: the store was closed properly.
+    pub clean: bool,
+    /// Sequence of the base that was loaded.
+    pub base_sequence: Option<u64>,
+    /// Why a newer base was not usable.
+    pub base_damage: Vec<String>,
+    /// Log blocks replayed.
+    pub log_blocks: u64,
+    /// Log records replayed.
+    pub log_records: u64,
+    /// Metadata that is damaged or missing in one of its two places, in words: damage that cost nothing.
+    pub one_copy: Vec<String>,
+    /// Blocks of it, and of what a crash left in one place, that this opening wrote again.
+    pub copies_rewritten: u64,
+    /// Blocks of it that the device could not write again.
+    pub copies_unwritten: u64,
+    /// Blocks of the metadata that the device once did not take, in bytes from its start: as many as a base remembers.
+    pub bad_blocks: Vec<u64>,
+    /// Slots that are out of use because the device did not take their writes.
+    pub bad_slots: usize,
+    /// Metadata was lost (C3): why. Then `scanned`, or the store starts empty.
+    pub lost_metadata: Option<String>,
+    /// What slot headers proved, when metadata was lost. A removed key may have returned.
+    pub scanned: Option<ScanReport>,
+    /// A superblock copy was rewritten.
+    pub superblock_repaired: bool,
+    /// What the device carries that the store did not leave there. Not empty only if the store was opened
+    /// read-only, or by force.
+    pub foreign: Vec<Foreign>,
+    /// Bytes that the device has, or had until this opening grew it again, if that is less than the layout needs. No
+    /// entry was in the part that is gone.
+    pub cut_to: Option<u64>,
+    /// Superblock copies that are neither whole nor as a crash leaves them, in words: they are left alone.
+    pub superblock_left: Vec<String>,
+    /// Everything was dropped because the options asked to start empty.
+    pub started_empty: bool,
+    /// Time spent on loading the base.
+    pub base_time: Duration,
+    /// Time spent on replaying the log, or on scanning headers.
+    pub log_time: Duration,
+    /// Time spent on finishing the index: recency, free lists.
+    pub index_time: Duration,
+    /// Entries that were validated before `open` returned, with [`Validate::Eager`](crate::Validate::Eager).
+    pub validated: u64,
+    /// Time spent on that.
+    pub validation_time: Duration,
+    /// Time from the start of `open` until it could serve.
+    pub total_time: Duration,
+}
+
+/// What recovery hands to the open store.
+pub(crate) struct Recovered {
+    pub(crate) index: Index,
+    pub(crate) report: RecoveryReport,
+    /// Where the log goes on.
+    pub(crate) end: LogPosition,
+    /// The base that replay started from; none if a new one must be written first.
+    pub(crate) newest: Option<BasePlace>,
+    /// The first block that the ring must keep: the older valid base's position.
+    pub(crate) tail: u64,
+    /// The highest base sequence seen.
+    pub(crate) base_sequence: u64,
+    /// The opening that ended the log with a close record.
+    pub(crate) closed_by: Option<u32>,
+    /// The highest opening seen in any record.
+    pub(crate) incarnation: u32,
+    pub(crate) bad_slots: Vec<u32>,
+    /// Blocks of the metadata that could not be written once.
+    pub(crate) bad_blocks: Vec<u64>,
+    /// The log block at which the log is damaged, if that is how metadata was lost.
+    pub(crate) lost_block: Option<u64>,
+    /// Which blocks of the log are in one ring only.
+    pub(crate) copies: Copies,
+    /// Checksums of blocks that are no part of the log, though they are next in its chain.
+    pub(crate) refuted: Vec<u64>,
+    /// Headers that are in one of their two places only.
+    pub(crate) header_copies: Vec<HeaderCopy>,
+}
+
+impl Recovered {
+    /// Puts what is known of the medium into the report.
+    pub(crate) fn report_bad(&mut self) {
+        let blocks = self.bad_blocks.iter();
+        self.report.bad_blocks = blocks.map(|block| block * FORMAT_BLOCK as u64).collect();
+        self.report.bad_blocks.sort_unstable();
+        self.report.bad_blocks.dedup();
+        self.report.bad_slots = self.bad_slots.len();
+    }
+
+    /// Whether the newest of the openings that incarnation blocks name closed the log, or there never
+    /// was one.
+    pub(crate) fn is_clean(&self, newest_opening: Option<u32>) -> bool {
+        match self.closed_by {
+            Some(closer) => newest_opening.is_none_or(|newest| newest <= closer),
+            None => newest_opening.is_none() && self.report.lost_metadata.is_none(),
+        }
+    }
+}
+
+/// How to recover.
+#[derive(Clone, Copy)]
+pub(crate) struct RecoverOptions {
+    pub(crate) on_lost_metadata: OnLostMetadata,
+    /// Whether a log that is out of order is an error; see `log/order.rs`.
+    pub(crate) check_order: bool,
+}
+
+impl RecoverOptions {
+    /// For those who look at what there is: slot headers prove what they can.
+    pub(crate) const LOOK: RecoverOptions = RecoverOptions {
+        on_lost_metadata: OnLostMetadata::Scan,
+        check_order: false,
+    };
+}
+
+/// How often a read-only opening begins anew because the writer beside it has replaced what it read.
+const MOVES_MAX: u32 = 16;
+
+/// Recovers the index. Reads only.
+pub(crate) fn recover(
+    io: &mut MetaIo,
+    superblock: &Superblock,
+    geometry: &Geometry,
+    shards: u32,
+    options: RecoverOptions,
+) -> Result<Recovered, OpenError> {
+    let mut moves = MOVES_MAX;
+    loop {
+        let found = recover_once(io, superblock, geometry, shards, options, moves)?;
+        if let Some(recovered) = found {
+            return Ok(recovered);
+        }
+        moves -= 1;
+    }
+}
+
+/// One attempt; none if metadata seems lost, yet the base headers are not those that it began with, and
+/// there are `moves` left.
+fn recover_once(
+    io: &mut MetaIo,
+    superblock: &Superblock,
+    geometry: &Geometry,
+    shards: u32,
+    options: RecoverOptions,
+    moves: u32,
+) -> Result<Option<Recovered>, OpenError> {
+    let headers = read_headers(io, superblock).map_err(no_base)?;
+    let (bad_slots, bad_blocks) = (headers.bad_slots(), headers.bad_blocks());
+    let weak: Vec<_> = headers
+        .weak()
+        .map(|(place, header)| (place.offset, header.encode()))
+        .collect();
+    let identity = superblock.identity;
+    let weak_places: Vec<_> = headers
+        .weak()
+        .map(|(place, _)| {
+            let words = format!(
+                "the {}: {}",
+                place.title(),
+                place.wrong().unwrap_or_default()
+            );
+            (place.may_be_by_crash(&identity), words)
+        })
+        .collect();
+    let weak_words = |closed: bool| {
+        let damaged = weak_places
+            .iter()
+            .filter(move |(by_crash, _)| closed || !by_crash);
+        damaged.map(|(_, words)| words.clone())
+    };
+    let Headers {
+        found: bases,
+        damaged: mut unusable,
+        absent,
+        ..
+    } = headers;
+    let base_sequence = bases
+        .iter()
+        .map(|base| base.header.base_sequence)
+        .max()
+        .unwrap_or(0);
+    // Before a base's header was written, the log up to its position was made durable.
+    let proven_end = bases
+        .iter()
+        .map(|base| base.header.position.sequence)
+        .max()
+        .unwrap_or(0);
+    let mut lost = None;
+    for base in &bases {
+        match from_base(io, superblock, geometry, shards, base, options.check_order)? {
+            Ok((mut recovered, damage)) => {
+                recovered.base_sequence = base_sequence;
+                let end = recovered.end.sequence;
+                let short = (end < proven_end).then(|| Damage {
+                    block: end,
+                    why: format!("the log ends at block {end}, yet a base names all before {proven_end} as durable"),
+                });
+                lost = damage.or(short);
+                if lost.is_some() {
+                    break;
+                }
+                recovered.report.base_damage = unusable;
+                recovered.report.one_copy = recovered.copies.lost();
+                recovered.header_copies = weak;
+                recovered.bad_blocks = bad_blocks;
+                // Once the store was closed, no crash explains a header that is in one place only.
+                let closed = recovered.closed_by.is_some();
+                recovered.report.one_copy.extend(weak_words(closed));
+                let ring = superblock.log_blocks();
+                recovered.tail = bases
+                    .iter()
+                    .map(|base| base.header.position.sequence)
+                    // A base from before a lost log is of no use any more, and keeps nothing.
+                    .filter(|position| end.saturating_sub(*position) < ring)
+                    .fold(recovered.tail, u64::min);
+                return Ok(Some(recovered));
+            }
+            Err(why) => unusable.push(format!("base {}: {why}", BASE_NAMES[base.region])),
+        }
+    }
+    if moves > 0 && read_headers(io, superblock).map_err(no_base)?.found != bases {
+        return Ok(None);
+    }
+    let (lost_block, why) = match lost {
+        Some(Damage { block, why }) => (Some(block), why),
+        None => {
+            let why = [unusable.as_slice(), absent.as_slice()].concat().join("; ");
+            (None, format!("no usable checkpoint base ({why})"))
+        }
+    };
+    let mut recovered =
+        without_metadata(io, superblock, geometry, shards, options.on_lost_metadata)
+            .map_err(failed("reading slot headers"))?;
+    let known = bases
+        .iter()
+        .map(|base| base.header.incarnation)
+        .max()
+        .unwrap_or(0);
+    recovered.incarnation = recovered.incarnation.max(known);
+    recovered.base_sequence = base_sequence;
+    // Nor may it start before what any base names as durable: the next recovery would miss all up to there.
+    recovered.end.sequence = recovered.end.sequence.max(proven_end);
+    recovered.tail = recovered.end.sequence;
+    forget_slots(&mut recovered, bad_slots);
+    recovered.bad_blocks = bad_blocks;
+    recovered.report.base_damage = unusable;
+    recovered.report.lost_metadata = Some(why);
+    recovered.lost_block = lost_block;
+    Ok(Some(recovered))
+}
+
+/// Why opening must stop rather than go on without a base.
+pub(crate) fn no_base(why: Unusable) -> OpenError {
+    let what = "reading a checkpoint base";
+    match why {
+        Unusable::NoAnswer(source) => OpenError::Io { what, source },
+        Unusable::Unreadable(why) => OpenError::Build { why },
+        Unusable::SeveralSlots(what) => OpenError::SeveralSlots { what },
+        Unusable::Damage(why) | Unusable::Absent(why) => OpenError::Resource { what, why },
+    }
+}
+
+/// Takes slots out of use that are known to be bad, though the metadata that said so is gone.
+pub(crate) fn forget_slots(recovered: &mut Recovered, bad_slots: Vec<u32>) {
+    for slot in bad_slots {
+        // False for a slot that an entry holds: its header could be read, so it is not bad, and calling
+        // it so in the next base would drop the entry at the opening after.
+        if recovered.index.mark_bad(SlotId(slot)) {
+            recovered.bad_slots.push(slot);
+        }
+    }
+}
+
+fn failed(what: &'static str) -> impl Fn(Error) -> OpenError {
+    move |source| OpenError::Io { what, source }
+}
+
+fn new_index(geometry: &Geometry, shards: u32) -> Result<Index, OpenError> {
+    empty_index(geometry, shards).map_err(index_error)
+}
+
+fn index_error(why: rb_index::IndexError) -> OpenError {
+    OpenError::Resource {
+        what: "the index",
+        why: why.to_string(),
+    }
+}
+
+pub(crate) type FromBase = Result<(Recovered, Option<Damage>), String>;
+
+/// Loads one base and replays the log after it. The inner error says why the base is not usable;
+/// the damage beside the result says how the log is damaged.
+pub(crate) fn from_base(
+    io: &mut MetaIo,
+    superblock: &Superblock,
+    geometry: &Geometry,
+    shards: u32,
+    base: &FoundBase,
+    check_order: bool,
+) -> Result<FromBase, OpenError> {
+    let mut refuted = Vec::new();
+    loop {
+        match from_base_without(
+            io,
+            superblock,
+            geometry,
+            shards,
+            base,
+            check_order,
+            &refuted,
+        )? {
+            Ok(found) => return Ok(found),
+            // Each is another block, and there is one place for it.
+            Err(checksum) => refuted.push(checksum),
+        }
+    }
+}
+
+/// As [`from_base`], without the blocks of these checksums. The outer error inside is the checksum of one more.
+fn from_base_without(
+    io: &mut MetaIo,
+    superblock: &Superblock,
+    geometry: &Geometry,
+    shards: u32,
+    base: &FoundBase,
+    check_order: bool,
+    refuted: &[u64],
+) -> Result<Result<FromBase, u64>, OpenError> {
+    let index = new_index(geometry, shards)?;
+    let mut report = RecoveryReport::default();
+    let loader = index.loader().map_err(index_error)?;
+    let loader = loader.fetching(rb_io::prefetch);
+    let start = Instant::now();
+    match load_base(io, superblock, geometry, base, &loader) {
+        Ok(()) => {}
+        Err(Unusable::Damage(why) | Unusable::Absent(why)) => return Ok(Ok(Err(why))),
+        Err(other) => return Err(no_base(other)),
+    }
+    report.base_time = start.elapsed();
+
+    let start = Instant::now();
+    let from = ReplayFrom {
+        start: base.header.position,
+        recency: base.header.recency_now,
+        refuted,
+        check_order,
+    };
+    let replayed = match replay(io, superblock, geometry, from, &loader)
+        .map_err(failed("reading the delta log"))?
+    {
+        Ok(replayed) => replayed,
+        Err(checksum) => return Ok(Err(checksum)),
+    };
+    if let Some(disorder) = replayed.disorder {
+        return Err(OpenError::LogOrder { why: disorder.why });
+    }
+    if replayed.several_slots {
+        return Err(OpenError::SeveralSlots { what: "delta log" });
+    }
+    report.log_time = start.elapsed();
+
+    let start = Instant::now();
+    let loaded = loader.finish(replayed.recency, workers_for(geometry.slots()));
+    report.index_time = start.elapsed();
+
+    let Replayed {
+        blocks,
+        records,
+        end,
+        clean,
+        incarnation,
+        damage,
+        copies,
+        bad_slots,
+        ..
+    } = replayed;
+    if loaded.refused > 0 || loaded.duplicate_slots_left > 0 {
+        return Ok(Ok(Err(format!(
+            "it and the log claim what cannot be: {loaded:?}"
+        ))));
+    }
+    report.entries = loaded.entries;
+    report.base_sequence = Some(base.header.base_sequence);
+    report.log_blocks = blocks;
+    report.log_records = records;
+    let position = base.header.position;
+    let recovered = Recovered {
+        index,
+        report,
+        end,
+        newest: Some(BasePlace {
+            region: base.region,
+            position: position.sequence,
+        }),
+        tail: position.sequence,
+        closed_by: clean.then_some(incarnation),
+        base_sequence: base.header.base_sequence,
+        incarnation: incarnation
+            .max(base.header.incarnation)
+            .max(base.header.generation_floor.incarnation()),
+        bad_slots: [base.header.bad_slots.as_slice(), bad_slots.as_slice()].concat(),
+        bad_blocks: Vec::new(),
+        lost_block: None,
+        copies,
+        refuted: refuted.to_vec(),
+        header_copies: Vec::new(),
+    };
+    Ok(Ok(Ok((recovered, damage))))
+}
+
+/// What is left when metadata is lost: the slots' own headers, or nothing.
+fn without_metadata(
+    io: &mut MetaIo,
+    superblock: &Superblock,
+    geometry: &Geometry,
+    shards: u32,
+    on_lost_metadata: OnLostMetadata,
+) -> Result<Recovered, Error> {
+    let index = empty_index(geometry, shards).map_err(|why| Error::Resource {
+        what: "the index",
+        why: why.to_string(),
+    })?;
+    let mut report = RecoveryReport::default();
+    // A new log starts after every block that may still be in the ring, so none can join its chain.
+    let start = Instant::now();
+    let (sequence, mut incarnation) = highest_sequence(io, superblock)?;
+    let end = LogPosition {
+        sequence: sequence + 1,
+        anchor: 0,
+    };
+    let loader = index.loader().map_err(|why| Error::Resource {
+        what: "the index",
+        why: why.to_string(),
+    })?;
+    if on_lost_metadata == OnLostMetadata::Scan {
+        let (scanned, newest) = scan(io, superblock, geometry, &loader)?;
+        report.scanned = Some(scanned);
+        incarnation = incarnation.max(newest);
+    }
+    report.log_time = start.elapsed();
+    let start = Instant::now();
+    report.entries = loader.finish(0, workers_for(geometry.slots())).entries;
+    report.index_time = start.elapsed();
+    Ok(Recovered {
+        index,
+        report,
+        end,
+        newest: None,
+        tail: end.sequence,
+        closed_by: None,
+        base_sequence: 0,
+        incarnation,
+        bad_slots: Vec::new(),
+        bad_blocks: Vec::new(),
+        lost_block: None,
+        copies: Copies::default(),
+        refuted: Vec::new(),
+        header_copies: Vec::new(),
+    })
+}

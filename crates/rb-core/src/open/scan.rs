@@ -1,0 +1,75 @@
+//! Rebuilding the index from slot headers, when metadata is lost.
+//!
+//! A header proves that its key was put into its slot in this epoch; it cannot prove that the key
+//! was not removed since. So a removed key may return, which the report says.
+
+use rb_format::{FORMAT_BLOCK, Geometry, SlotHeader, Superblock};
+use rb_index::{Loader, NewEntry, SlotId};
+
+use crate::error::Error;
+use crate::io::meta_io::{MetaIo, ReadAt};
+
+/// What the headers said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ScanReport {
+    /// Slots read.
+    pub slots: u64,
+    /// Slots whose header is of this store and epoch.
+    pub headers: u64,
+    /// Slots that could not be read.
+    pub unreadable: u64,
+}
+
+/// Loads what every slot's header proves. Answers the highest incarnation seen besides.
+pub(crate) fn scan(
+    io: &mut MetaIo,
+    superblock: &Superblock,
+    geometry: &Geometry,
+    loader: &Loader<'_>,
+) -> Result<(ScanReport, u32), Error> {
+    let mut report = ScanReport {
+        slots: u64::from(geometry.slots()),
+        ..ScanReport::default()
+    };
+    let mut incarnation = 0;
+    let reads = (0..geometry.slots()).filter_map(|slot| {
+        let offset = geometry.slot_offset(slot)?;
+        Some(ReadAt {
+            tag: slot as usize,
+            offset,
+            len: FORMAT_BLOCK,
+        })
+    });
+    io.read_each(reads, |tag, block| {
+        let Ok(block) = block else {
+            report.unreadable += 1;
+            return;
+        };
+        let Ok(header) = SlotHeader::decode(&block[..FORMAT_BLOCK], &superblock.identity) else {
+            return;
+        };
+        let capacity = geometry
+            .class_of(header.slot)
+            .map_or(0, |class| geometry.class_capacity(class));
+        if header.slot as usize != tag
+            || header.key.len() > superblock.key_len_max as usize
+            || header.metadata.len() > superblock.metadata_len_max as usize
+            || u64::from(header.payload_len) > capacity
+            || !header.more.is_empty()
+        {
+            return;
+        }
+        report.headers += 1;
+        incarnation = incarnation.max(header.generation.incarnation());
+        let entry = NewEntry {
+            slot: SlotId(header.slot),
+            payload_len: header.payload_len,
+            payload_checksum: header.payload_checksum,
+            placement: header.placement,
+            metadata: &header.metadata,
+            proven: false,
+        };
+        loader.load(header.key_hash, &header.key, entry, header.generation.0, 0);
+    })?;
+    Ok((report, incarnation))
+}

@@ -1,0 +1,195 @@
+//! Step 1 of a put: what was asked, and whether it can be.
+
+use std::collections::HashMap;
+
+use rb_index::PutMode;
+
+use crate::core::inner::{Inner, Writer};
+use crate::error::Error;
+use crate::log::delta::Need;
+use crate::ops::put::PutResult;
+use crate::options::PutOptions;
+use crate::value::ValueBuf;
+
+/// One value to put.
+#[derive(Debug)]
+pub struct Put<'a> {
+    /// The key, 1 byte to the store's longest.
+    pub key: &'a [u8],
+    /// The value.
+    pub payload: Payload<'a>,
+    /// Opaque bytes kept with the value and in memory, up to the store's longest.
+    pub metadata: &'a [u8],
+}
+
+impl<'a> Put<'a> {
+    /// A value without metadata in the caller's memory.
+    #[must_use]
+    pub fn new(key: &'a [u8], value: &'a [u8]) -> Put<'a> {
+        Put {
+            key,
+            payload: Payload::Bytes(value),
+            metadata: &[],
+        }
+    }
+}
+
+/// Where a value to put is.
+#[derive(Debug)]
+pub enum Payload<'a> {
+    /// In the caller's memory; copied once.
+    Bytes(&'a [u8]),
+    /// In memory of the store; not copied.
+    Buffer(ValueBuf),
+}
+
+impl Payload<'_> {
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Payload::Bytes(bytes) => bytes.len(),
+            Payload::Buffer(buffer) => buffer.len(),
+        }
+    }
+}
+
+/// What became of a put.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Stored {
+    /// The value is there.
+    Stored,
+    /// The key was there and was to be kept.
+    Existed,
+    /// The value was written, but a later put or remove of the key overtook it.
+    Superseded,
+}
+
+/// A valid put that has not started.
+pub(crate) struct Planned<'a> {
+    pub(crate) at: usize,
+    pub(crate) hash: u64,
+    pub(crate) shard: usize,
+    pub(crate) class: u8,
+    pub(crate) put: Put<'a>,
+}
+
+impl Planned<'_> {
+    /// Bytes of buffer memory that it takes.
+    pub(crate) fn stride(&self) -> usize {
+        ValueBuf::stride(self.put.payload.len())
+    }
+}
+
+/// A checked batch.
+pub(crate) struct Plan<'a> {
+    pub(crate) planned: Vec<Planned<'a>>,
+    pub(crate) answers: Vec<PutResult>,
+    /// Puts of a key that another put of the batch writes: their positions, and that put's.
+    pub(crate) followers: Vec<(usize, usize)>,
+}
+
+/// Completes the answers, once those of the planned puts are known. A put that another one overtook
+/// shares its failure: nothing of the key was written then.
+pub(crate) fn settle(answers: &mut [PutResult], followers: &[(usize, usize)]) {
+    for &(follower, writer) in followers {
+        if let Err(error) = answers[writer].clone() {
+            answers[follower] = Err(error);
+        }
+    }
+}
+
+/// Step 1. Of the puts of one key in one batch only one is written: the last if they replace, the
+/// first if they keep; the others are answered as overtaken.
+pub(crate) fn plan<'a>(inner: &Inner, puts: Vec<Put<'a>>, options: PutOptions) -> Plan<'a> {
+    inner.index.begin_batch(puts.len());
+    let mut answers = Vec::with_capacity(puts.len());
+    let mut writers: HashMap<&'a [u8], usize> = HashMap::with_capacity(puts.len());
+    let mut valid = Vec::with_capacity(puts.len());
+    for (at, put) in puts.into_iter().enumerate() {
+        match check(inner, &put, options) {
+            Err(error) => answers.push(Err(error)),
+            Ok(class) => {
+                match options.mode {
+                    PutMode::Replace => drop(writers.insert(put.key, at)),
+                    PutMode::KeepExisting => drop(writers.entry(put.key).or_insert(at)),
+                }
+                answers.push(Ok(Stored::Stored));
+                valid.push((at, class, put));
+            }
+        }
+    }
+    let mut planned = Vec::with_capacity(valid.len());
+    let mut followers = Vec::new();
+    for (at, class, put) in valid {
+        let writer = writers.get(put.key).copied().unwrap_or(at);
+        if writer == at {
+            let hash = inner.hash(put.key);
+            let shard = inner.index.shard_of(hash);
+            planned.push(Planned {
+                at,
+                hash,
+                shard,
+                class,
+                put,
+            });
+        } else {
+            followers.push((at, writer));
+            answers[at] = Ok(match options.mode {
+                PutMode::Replace => Stored::Superseded,
+                PutMode::KeepExisting => Stored::Existed,
+            });
+        }
+    }
+    Plan {
+        planned,
+        answers,
+        followers,
+    }
+}
+
+/// C9: what is wrong with this put, or the class its value goes to.
+fn check(inner: &Inner, put: &Put<'_>, options: PutOptions) -> Result<u8, Error> {
+    inner.check_key(put.key)?;
+    let max = inner.superblock.metadata_len_max as usize;
+    if put.metadata.len() > max {
+        return Err(Error::MetadataLength {
+            len: put.metadata.len(),
+            max,
+        });
+    }
+    let (class, classes) = (options.lifetime.0, inner.options.placement.lifetimes.len());
+    if classes > 0 && usize::from(class) >= classes {
+        return Err(Error::Lifetime { class, classes });
+    }
+    let len = put.payload.len();
+    let too_long = Error::ValueLength {
+        len,
+        max: inner.geometry.largest_value() as usize,
+    };
+    match len {
+        0 => Err(too_long),
+        _ => inner.geometry.class_for(len as u64).ok_or(too_long),
+    }
+}
+
+/// Cuts a batch into waves of at most half the buffer memory, and as many records as the log takes
+/// at once; later keys first.
+pub(crate) fn waves<'a>(
+    inner: &Inner,
+    writer: &Writer,
+    mut planned: Vec<Planned<'a>>,
+) -> Vec<Vec<Planned<'a>>> {
+    let shards = inner.index.shards();
+    let mut waves = Vec::new();
+    while !planned.is_empty() {
+        let (mut bytes, mut need) = (0, Need::default());
+        let fits = |planned: &&Planned<'_>| {
+            bytes += planned.stride();
+            need.add(planned.put.key, planned.put.metadata);
+            bytes <= inner.arena.bytes() / 2 && writer.log.takes_at_once(need, shards)
+        };
+        let count = planned.iter().rev().take_while(fits).count().max(1);
+        waves.push(planned.split_off(planned.len() - count));
+    }
+    waves
+}

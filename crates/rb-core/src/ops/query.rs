@@ -1,0 +1,166 @@
+//! What needs no I/O: presence, prefixes, recency, locks, iteration.
+
+use std::fmt;
+use std::sync::Arc;
+
+use rb_index::{Lease, Visit};
+
+use crate::core::inner::Inner;
+use crate::core::walk::Walk;
+use crate::ops::batch::by_shard;
+
+/// What the store knows of a live entry without reading it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct EntryInfo {
+    /// The key.
+    pub key: Box<[u8]>,
+    /// Length of the value in bytes.
+    pub len: u32,
+    /// Slot number on the device.
+    pub slot: u32,
+    /// Slot class.
+    pub class: u8,
+    /// Which put it came from.
+    pub generation: u64,
+    /// The metadata put with it.
+    pub metadata: Box<[u8]>,
+    /// Whether its header on the device has been verified in this opening.
+    pub proven: bool,
+    /// Whether a lease holds it now.
+    pub leased: bool,
+}
+
+/// A lease on an entry taken by `lookup_and_lock`: until it is unlocked or dropped, the entry's slot
+/// is neither evicted nor reused.
+#[must_use = "dropping it unlocks the entry"]
+pub struct Lock {
+    inner: Arc<Inner>,
+    lease: Option<Lease>,
+    len: usize,
+    shard: usize,
+}
+
+impl Lock {
+    /// Length of the locked value in bytes.
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "values are never empty")]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+}
+
+impl fmt::Debug for Lock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lock")
+            .field("lease", &self.lease)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        if let Some(lease) = self.lease.take() {
+            self.inner
+                .index
+                .lock(self.shard, Visit::Operation)
+                .release(lease);
+        }
+    }
+}
+
+/// Leases each key that is there. Per touched shard, once.
+pub(crate) fn lookup_and_lock(inner: &Arc<Inner>, keys: &[&[u8]]) -> Vec<Option<Lock>> {
+    inner.index.begin_batch(keys.len());
+    let mut locks: Vec<Option<Lock>> = keys.iter().map(|_| None).collect();
+    each(inner, keys, |shard_number, shard, at, hash| {
+        locks[at] = shard.lease(hash, keys[at]).map(|lease| Lock {
+            inner: Arc::clone(inner),
+            len: lease.located().payload_len as usize,
+            shard: shard_number,
+            lease: Some(lease),
+        });
+    });
+    locks
+}
+
+/// Ends leases. Per touched shard, once; the first lock of the batch ends as the most recently used.
+pub(crate) fn unlock(inner: &Arc<Inner>, locks: Vec<Lock>) {
+    // A lock of another store would be released in the wrong index; it releases itself instead.
+    let mut locks: Vec<Lock> = locks
+        .into_iter()
+        .filter(|lock| Arc::ptr_eq(&lock.inner, inner))
+        .collect();
+    inner.index.begin_batch(locks.len());
+    for group in by_shard(locks.len(), |at| locks[at].shard) {
+        let mut shard = inner.index.lock(group.shard, Visit::Operation);
+        for at in group.positions {
+            if let Some(lease) = locks[at].lease.take() {
+                shard.release(lease);
+            }
+        }
+    }
+}
+
+/// Whether each key is there. Recency does not change.
+pub(crate) fn contains_many(inner: &Inner, keys: &[&[u8]]) -> Vec<bool> {
+    let mut found = vec![false; keys.len()];
+    each(inner, keys, |_, shard, at, hash| {
+        found[at] = shard.get(hash, keys[at]).is_some()
+    });
+    found
+}
+
+/// Makes each key that is there recently used, the batch's first the most. Answers which were.
+pub(crate) fn touch_many(inner: &Inner, keys: &[&[u8]]) -> Vec<bool> {
+    inner.index.begin_batch(keys.len());
+    let mut found = vec![false; keys.len()];
+    each(inner, keys, |_, shard, at, hash| {
+        found[at] = shard.touch(hash, keys[at])
+    });
+    found
+}
+
+fn each(
+    inner: &Inner,
+    keys: &[&[u8]],
+    mut visit: impl FnMut(usize, &mut rb_index::ShardGuard<'_>, usize, u64),
+) {
+    let hashes: Vec<u64> = keys.iter().map(|key| inner.hash(key)).collect();
+    inner.warm(&hashes);
+    for group in by_shard(keys.len(), |at| inner.index.shard_of(hashes[at])) {
+        let mut shard = inner.index.lock(group.shard, Visit::Operation);
+        for at in group.positions {
+            visit(group.shard, &mut shard, at, hashes[at]);
+        }
+    }
+}
+
+/// Entries copied per hold of a shard's lock.
+const ENTRIES_PER_HOLD: usize = 256;
+
+/// Shows every live entry once, in no particular order, without holding a lock meanwhile. Entries
+/// that come or go during the walk may or may not be shown. Ends when `visit` answers false.
+pub(crate) fn for_each(inner: &Inner, visit: &mut dyn FnMut(EntryInfo) -> bool) {
+    let (mut walk, mut more) = (Walk::default(), true);
+    while more {
+        let mut held = Vec::new();
+        more = walk.step(&inner.index, ENTRIES_PER_HOLD, &mut |entry| {
+            held.push(EntryInfo {
+                key: entry.key.into(),
+                len: entry.located.payload_len,
+                slot: entry.located.slot.0,
+                class: entry.located.class,
+                generation: entry.located.generation,
+                metadata: entry.metadata.into(),
+                proven: entry.located.proven,
+                leased: entry.leases > 0,
+            });
+        });
+        for info in held {
+            if !visit(info) {
+                return;
+            }
+        }
+    }
+}
