@@ -5,4 +5,22 @@ pub(crate) mod checkpoint;
 pub(crate) mod discard;
 pub(crate) mod duties;
 pub(crate) mod scrub;
+pub(crate) mod snapshot;
 pub(crate) mod validate;
+
+use checkpoint::Checkpointer;
+use discard::Discards;
+use scrub::Scrubber;
+use validate::Validator;
+
+/// The services of an open store. Each owns its state; their steps are called by the store's threads, or by a
+/// simulator.
+pub(crate) struct Services {
+    /// None if the store is read-only.
+    pub(crate) checkpointer: Option<Checkpointer>,
+    pub(crate) validator: Validator,
+    /// None if the store is not scrubbed.
+    pub(crate) scrubber: Option<Scrubber>,
+    /// None if freed slots are not to be discarded.
+    pub(crate) discards: Option<Discards>,
+}

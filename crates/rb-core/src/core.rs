@@ -5,4 +5,5 @@ pub(crate) mod gate;
 pub(crate) mod inner;
 pub(crate) mod poison;
 pub(crate) mod proof;
+pub(crate) mod switch;
 pub(crate) mod walk;

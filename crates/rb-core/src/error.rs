@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rb_format::{Corruption, LayoutError, StoreUuid, UnknownFeatures};
 
-use crate::io::whose::{Foreign, list};
+use crate::report::{Foreign, list};
 
 /// Why an operation on one key, or on the store as a whole, did not do what was asked.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -412,4 +412,16 @@ pub enum FormatError {
         /// The system's answer.
         why: String,
     },
+}
+
+/// An error with all its sources, on one line.
+pub(crate) fn error_chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
 }

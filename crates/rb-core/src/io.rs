@@ -6,5 +6,6 @@ pub(crate) mod headers;
 pub(crate) mod lanes;
 pub(crate) mod meta_io;
 pub(crate) mod placed;
+pub(crate) mod unusable;
 pub(crate) mod unwritable;
 pub(crate) mod whose;

@@ -33,6 +33,7 @@ mod background;
 mod check;
 mod clock;
 mod core;
+mod counters;
 mod error;
 mod events;
 mod io;
@@ -41,23 +42,22 @@ mod open;
 mod operation;
 mod ops;
 mod options;
+mod progress;
+mod report;
 mod simulator;
 mod stats;
 mod store;
 mod value;
 
 pub use check::audit::{
-    AuditOptions, AuditReport, AuditState, Finding, Progress, Severity, audit, audit_engine,
+    AuditOptions, AuditReport, AuditState, Finding, Severity, audit, audit_engine,
 };
 pub use check::inspect::{Inspected, Side, Target, inspect, inspect_engine, superblock_copies};
 pub use check::repair::{RepairReport, repair, repair_engine};
 pub use clock::{Clock, ManualClock, Random, SeededRandom, SystemClock, SystemRandom};
 pub use error::{Error, FormatError, OpenError};
 pub use events::{DropReason, Event, Events};
-pub use io::whose::Foreign;
 pub use open::format_device::{claim_device, format, format_engine, is_store};
-pub use open::recover::RecoveryReport;
-pub use open::scan::ScanReport;
 pub use operation::Operation;
 pub use ops::get::Lookup;
 pub use ops::put::PutResult;
@@ -67,12 +67,14 @@ pub use options::{
     Background, Durability, Exclusive, ExpectedGeometry, FormatOptions, Lifetime, OnLostMetadata,
     Placement, PutMode, PutOptions, Scrub, StoreOptions, Validate,
 };
+pub use progress::Progress;
 pub use rb_format::{ClassRequest, FieldText, Geometry, Share, Superblock};
 pub use rb_index::{ClassStats, IndexStats};
 pub use rb_io::{
     Arena, DeviceKind, EngineKind, EngineOffer, EngineProbe, Feature, Limit, Limits, PlacementId,
     Probe, QueueCounters, Rejected, probe,
 };
+pub use report::{Foreign, RecoveryReport, ScanReport};
 pub use simulator::{Change, HeldLock, Simulator, SwitchPoint};
 pub use stats::{DiscardStats, ScrubStats, StoreStats};
 pub use store::Store;

@@ -12,7 +12,7 @@ pub(crate) mod take_over;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -20,15 +20,15 @@ use rb_format::{Geometry, Incarnation, LogEncoder, Superblock};
 use rb_index::Index;
 use rb_io::{Access, Arena, Device, Engine, EngineKind, Rejected, Reservation};
 
+use crate::background::Services;
 use crate::background::checkpoint::Checkpointer;
 use crate::background::discard::{self, Discards};
 use crate::background::scrub::Scrubber;
 use crate::background::validate::Validator;
 use crate::clock::Random;
-use crate::core::commit::{Aftermath, Committer};
+use crate::core::commit::Aftermath;
 use crate::core::gate::Gate;
 use crate::core::inner::{Inner, Writer};
-use crate::core::walk::Walk;
 use crate::error::{Error, OpenError};
 use crate::io::boot::{
     Superblocks, check_numbers, check_size, choose_superblock, read_copies, repair_superblocks,
@@ -36,6 +36,7 @@ use crate::io::boot::{
 use crate::io::lanes::Lanes;
 use crate::io::meta_io::MetaIo;
 use crate::io::unwritable::{FailedWrite, Unwritable};
+use crate::log::committer::Committer;
 use crate::log::delta::DeltaLog;
 use crate::log::mend::mend;
 use crate::log::quarantine::Quarantine;
@@ -50,6 +51,8 @@ pub(crate) const BOOT_ARENA: usize = 64 << 20;
 const COMMIT_ARENA: usize = 8 << 20;
 /// Buffers for a checkpoint: the largest section, and the directory.
 const CHECKPOINT_ARENA: usize = 64 << 20;
+/// Buffers for validation: headers of as many entries as the queue is deep.
+const VALIDATION_ARENA: usize = 4 << 20;
 /// Buffer memory of a store by default.
 const BUFFERS_DEFAULT: usize = 64 << 20;
 
@@ -133,7 +136,7 @@ impl Source {
 }
 
 /// Opens a store over an engine.
-pub(crate) fn open(source: Source, options: StoreOptions) -> Result<Inner, OpenError> {
+pub(crate) fn open(source: Source, options: StoreOptions) -> Result<(Inner, Services), OpenError> {
     let start = Instant::now();
     check_options(&options)?;
     let Source {
@@ -177,7 +180,7 @@ pub(crate) fn open(source: Source, options: StoreOptions) -> Result<Inner, OpenE
         shards,
         options: &options,
     };
-    let (recovered, mut writer, refused) = match options.read_only {
+    let (recovered, writing, refused) = match options.read_only {
         true => (opening.look(&mut io, &mut found)?, None, Vec::new()),
         false => {
             let Taken {
@@ -187,7 +190,7 @@ pub(crate) fn open(source: Source, options: StoreOptions) -> Result<Inner, OpenE
             } = opening.take_over(&mut io, &mut found)?;
             let committer = Committer::new(meta(COMMIT_ARENA, 64)?, options.clock.now());
             let checkpoint_io = meta(CHECKPOINT_ARENA, 16)?;
-            let writer = begin_writing(
+            let writing = begin_writing(
                 &mut io,
                 &found,
                 &mut recovered,
@@ -196,9 +199,10 @@ pub(crate) fn open(source: Source, options: StoreOptions) -> Result<Inner, OpenE
                 committer,
                 checkpoint_io,
             )?;
-            (recovered, Some(writer), refused)
+            (recovered, Some(writing), refused)
         }
     };
+    let (writer, checkpointer) = writing.unzip();
     drop(copies);
     let superblock = found.newest.clone();
     let arena = buffers(engine.as_ref(), &options, &geometry)?;
@@ -220,29 +224,34 @@ pub(crate) fn open(source: Source, options: StoreOptions) -> Result<Inner, OpenE
     if options.events.is_some() {
         index.keep_evicted();
     }
-    if let (Some(writer), true) = (&mut writer, options.discard_freed) {
-        let by = engine.discards().unwrap_or_else(|| Arc::clone(&engine));
-        let io = meta_on(by.as_ref(), discard::ARENA, discard::DEPTH)?;
-        let discards = Discards::new(by.limits(), &geometry, &index, io);
-        writer.discards = Some(discards);
-    }
+    let discards = match &writer {
+        Some(writer) if options.discard_freed => {
+            let by = engine.discards().unwrap_or_else(|| Arc::clone(&engine));
+            let io = meta_on(by.as_ref(), discard::ARENA, discard::DEPTH)?;
+            let limits = by.limits();
+            Some(Discards::new(limits, &geometry, &index, writer, io))
+        }
+        _ => None,
+    };
     // A properly closed store was consistent; its entries are proven by their first read.
     let validates = match options.validate {
         Validate::Off => false,
         Validate::Eager => true,
         Validate::Background => !report.clean && !options.read_only,
     };
-    let validator = Validator {
-        place: validates.then(Walk::default),
-        io: if validates {
-            Some(meta(4 << 20, options.queue_depth)?)
-        } else {
-            None
-        },
+    let validator = match validates {
+        true => Validator::new(meta(VALIDATION_ARENA, options.queue_depth)?),
+        false => Validator::off(),
     };
     let scrubber = options
         .scrub
-        .map(|scrub| Mutex::new(Scrubber::new(scrub, options.clock.now())));
+        .map(|scrub| Scrubber::new(scrub, options.clock.now()));
+    let background = Services {
+        checkpointer,
+        validator,
+        scrubber,
+        discards,
+    };
     report.total_time = start.elapsed();
     let eager = options.validate == Validate::Eager;
     let mut inner = Inner {
@@ -261,9 +270,7 @@ pub(crate) fn open(source: Source, options: StoreOptions) -> Result<Inner, OpenE
         gate: Arc::new(Gate::default()),
         poison: crate::core::poison::Poison::default(),
         flushing: Mutex::default(),
-        counters: crate::stats::Counters::default(),
-        validator: Mutex::new(validator),
-        scrubber,
+        counters: crate::counters::Counters::default(),
         recovery: report,
         writer,
     };
@@ -273,7 +280,7 @@ pub(crate) fn open(source: Source, options: StoreOptions) -> Result<Inner, OpenE
             source,
         };
         let validation = Instant::now();
-        while inner.validate_some(4096).map_err(failed)? {}
+        while background.validator.step(&inner, 4096).map_err(failed)? {}
         inner.recovery.validated = inner.counters.validated.load(Ordering::Relaxed);
         inner.recovery.validation_time = validation.elapsed();
         inner.recovery.total_time = start.elapsed();
@@ -282,11 +289,15 @@ pub(crate) fn open(source: Source, options: StoreOptions) -> Result<Inner, OpenE
         let refused = inner.count_failed(writer, refused);
         Aftermath::of_failed(refused).tell(&inner);
     }
-    if let (Some(writer), None) = (&inner.writer, &newest) {
+    if let (Some(writer), Some(checkpointer), None) =
+        (&inner.writer, &background.checkpointer, &newest)
+    {
         // Metadata was lost: what was found is written down before anything else changes.
-        inner.checkpoint(writer).map_err(OpenError::Writer)?;
+        checkpointer
+            .run(&inner, writer)
+            .map_err(OpenError::Writer)?;
     }
-    Ok(inner)
+    Ok((inner, background))
 }
 
 fn check_options(options: &StoreOptions) -> Result<(), OpenError> {
@@ -422,7 +433,7 @@ fn begin_writing(
     refused: &mut Vec<FailedWrite>,
     committer: Committer,
     checkpoint_io: MetaIo,
-) -> Result<Writer, OpenError> {
+) -> Result<(Writer, Checkpointer), OpenError> {
     let superblock: &Superblock = &found.newest;
     let failed = |what| move |source: Error| OpenError::Io { what, source };
     check_numbers(&[
@@ -448,24 +459,22 @@ fn begin_writing(
         .map_or(recovered.end.sequence, |base| base.position);
     let rings = superblock.log_rings().map(rb_format::Region::clone);
     let log = DeltaLog::new(rings, encoder, recovered.tail, newest);
-    let checkpointer = Checkpointer {
-        io: checkpoint_io,
-        newest: recovered.newest.clone(),
-        last_sequence: recovered.base_sequence,
-    };
+    let bases = (recovered.newest.clone(), recovered.base_sequence);
+    let checkpointer = Checkpointer::new(checkpoint_io, bases.0, bases.1);
     let mut unwritable = Unwritable::new(std::mem::take(&mut recovered.bad_blocks));
     for refused in &*refused {
         // If a base header remembers no more, the next opening finds it out again.
         let _ = unwritable.add_bad(refused.offset);
     }
-    Ok(Writer {
+    let bad_slots = std::mem::take(&mut recovered.bad_slots);
+    let writer = Writer {
         incarnation,
         counter: AtomicU64::new(0),
         log: Arc::new(log),
         unwritable: Mutex::new(unwritable),
         committer: Mutex::new(committer),
-        checkpointer: Mutex::new(checkpointer),
-        quarantine: Mutex::new(Quarantine::new(std::mem::take(&mut recovered.bad_slots))),
-        discards: None,
-    })
+        quarantine: Mutex::new(Quarantine::new(bad_slots)),
+        discards_freed: AtomicBool::new(false),
+    };
+    Ok((writer, checkpointer))
 }

@@ -7,9 +7,9 @@ use std::time::{Duration, SystemTime};
 
 use rb_io::{Arena, EngineKind, PlacementId};
 
-use crate::check::audit::Progress;
 use crate::clock::{Clock, Random, SystemClock, SystemRandom};
 use crate::events::Events;
+use crate::progress::Progress;
 use crate::simulator::Simulator;
 
 /// When a put or a remove is acknowledged (C2).

@@ -1,61 +1,9 @@
 //! Counters, as a plain struct to read.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rb_index::IndexStats;
 use rb_io::QueueCounters;
-
-use crate::background::discard::Discards;
-use crate::core::inner::Writer;
-use crate::log::delta::DeltaLog;
-
-#[derive(Debug, Default)]
-pub(crate) struct Counters {
-    pub(crate) hits: AtomicU64,
-    pub(crate) misses: AtomicU64,
-    pub(crate) puts: AtomicU64,
-    pub(crate) removes: AtomicU64,
-    pub(crate) bytes_put: AtomicU64,
-    pub(crate) bytes_got: AtomicU64,
-    pub(crate) bytes_copied: AtomicU64,
-    pub(crate) read_errors: AtomicU64,
-    pub(crate) dropped: AtomicU64,
-    pub(crate) commits: AtomicU64,
-    pub(crate) checkpoints: AtomicU64,
-    pub(crate) metadata_write_errors: AtomicU64,
-    /// In nanoseconds.
-    pub(crate) longest_snapshot_hold: AtomicU64,
-    pub(crate) validated: AtomicU64,
-    pub(crate) scrub: ScrubCounters,
-    pub(crate) discard: DiscardCounters,
-}
-
-#[derive(Debug, Default)]
-pub(crate) struct DiscardCounters {
-    pub(crate) slots: AtomicU64,
-    pub(crate) bytes: AtomicU64,
-    pub(crate) failures: AtomicU64,
-}
-
-#[derive(Debug, Default)]
-pub(crate) struct ScrubCounters {
-    pub(crate) entries: AtomicU64,
-    pub(crate) bytes: AtomicU64,
-    pub(crate) dropped: AtomicU64,
-    pub(crate) errors: AtomicU64,
-    pub(crate) passes: AtomicU64,
-}
-
-pub(crate) fn add(counter: &AtomicU64, count: usize) {
-    counter.fetch_add(count as u64, Ordering::Relaxed);
-}
-
-/// Raises a counter of nanoseconds to `time` if that is longer.
-pub(crate) fn raise(counter: &AtomicU64, time: Duration) {
-    let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-    counter.fetch_max(nanos, Ordering::Relaxed);
-}
 
 /// What happened since the store was opened.
 #[derive(Clone, Debug)]
@@ -136,52 +84,4 @@ pub struct DiscardStats {
     /// Why nothing is discarded any more, or never was, though
     /// [`StoreOptions::discard_freed`](crate::StoreOptions::discard_freed) asks for it.
     pub off: Option<String>,
-}
-
-impl Counters {
-    pub(crate) fn read(
-        &self,
-        index: IndexStats,
-        queues: QueueCounters,
-        writer: Option<&Writer>,
-    ) -> StoreStats {
-        let log = writer.map(|writer| &*writer.log);
-        let discards = writer.and_then(|writer| writer.discards.as_ref());
-        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        StoreStats {
-            hits: get(&self.hits),
-            misses: get(&self.misses),
-            puts: get(&self.puts),
-            removes: get(&self.removes),
-            bytes_put: get(&self.bytes_put),
-            bytes_got: get(&self.bytes_got),
-            bytes_copied: get(&self.bytes_copied),
-            read_errors: get(&self.read_errors),
-            dropped: get(&self.dropped),
-            commits: get(&self.commits),
-            checkpoints: get(&self.checkpoints),
-            metadata_write_errors: get(&self.metadata_write_errors),
-            checkpointing: writer.is_some_and(|writer| writer.checkpointer.is_locked()),
-            longest_snapshot_hold: Duration::from_nanos(get(&self.longest_snapshot_hold)),
-            longest_log_wait: log.map_or(Duration::ZERO, DeltaLog::longest_wait),
-            validated: get(&self.validated),
-            scrub: ScrubStats {
-                entries: get(&self.scrub.entries),
-                bytes: get(&self.scrub.bytes),
-                dropped: get(&self.scrub.dropped),
-                errors: get(&self.scrub.errors),
-                passes: get(&self.scrub.passes),
-            },
-            discard: DiscardStats {
-                slots: get(&self.discard.slots),
-                bytes: get(&self.discard.bytes),
-                failures: get(&self.discard.failures),
-                off: discards.and_then(Discards::off),
-            },
-            replay_blocks: log.map_or(0, DeltaLog::replay_blocks),
-            log_blocks: log.map_or(0, DeltaLog::ring_blocks),
-            index,
-            queues,
-        }
-    }
 }

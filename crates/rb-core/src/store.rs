@@ -9,10 +9,12 @@ use parking_lot::Mutex;
 use rb_format::{Geometry, Record, Superblock};
 use rb_io::{Access, Engine};
 
+use crate::background::Services;
+use crate::background::checkpoint::Checkpointer;
 use crate::background::duties::Duties;
+use crate::background::snapshot;
 use crate::core::inner::Inner;
 use crate::error::{Error, OpenError};
-use crate::open::recover::RecoveryReport;
 use crate::open::{Source, open, open_path};
 use crate::operation::Operation;
 use crate::ops::async_ops;
@@ -23,6 +25,7 @@ use crate::ops::put_plan::{Put, Stored};
 use crate::ops::query::{self, EntryInfo, Lock};
 use crate::ops::remove;
 use crate::options::{Background, Exclusive, PutOptions, StoreOptions};
+use crate::report::RecoveryReport;
 use crate::simulator::{HeldLock, SwitchPoint};
 use crate::stats::StoreStats;
 use crate::value::{Value, ValueBuf};
@@ -39,6 +42,7 @@ pub struct Store {
 
 struct Handle {
     inner: Arc<Inner>,
+    background: Arc<Services>,
     duties: Mutex<Duties>,
     /// The answer of the first close.
     closed: Mutex<Option<Result<(), Error>>>,
@@ -75,10 +79,11 @@ impl Store {
     }
 
     fn over(source: Source, options: StoreOptions) -> Result<Store, OpenError> {
-        let inner = Arc::new(open(source, options)?);
+        let (inner, background) = open(source, options)?;
         let store = Store {
             handle: Arc::new(Handle {
-                inner,
+                inner: Arc::new(inner),
+                background: Arc::new(background),
                 duties: Mutex::default(),
                 closed: Mutex::new(None),
             }),
@@ -86,7 +91,7 @@ impl Store {
         if store.inner().options.background == Background::Threads {
             // Where the system has threads for some duties only, dropping the store stops those.
             let mut duties = store.handle.duties.lock();
-            let started = duties.start(store.inner());
+            let started = duties.start(store.inner(), store.background());
             drop(duties);
             started.map_err(|why| OpenError::Resource {
                 what: "a thread",
@@ -98,6 +103,10 @@ impl Store {
 
     pub(crate) fn inner(&self) -> &Arc<Inner> {
         &self.handle.inner
+    }
+
+    pub(crate) fn background(&self) -> &Arc<Services> {
+        &self.handle.background
     }
 
     /// A close is under way.
@@ -277,7 +286,7 @@ impl Store {
     /// `Poisoned` if a write or flush failed.
     pub fn checkpoint(&self) -> Result<(), Error> {
         let (_pass, writer) = self.inner().enter_writing()?;
-        self.inner().checkpoint(writer)
+        self.handle.checkpointer()?.run(self.inner(), writer)
     }
 
     /// Refuses new operations, finishes those in progress, writes a checkpoint and the mark of a
@@ -311,11 +320,7 @@ impl Store {
     /// `Poisoned` if it failed.
     pub fn step_checkpoint(&self) -> Result<bool, Error> {
         let (_pass, writer) = self.inner().enter_writing()?;
-        let wanted = writer.log.wants_checkpoint();
-        if wanted {
-            self.inner().checkpoint(writer)?;
-        }
-        Ok(wanted)
+        self.handle.checkpointer()?.step(self.inner(), writer)
     }
 
     /// Validates up to `count` recovered entries. Answers whether there may be more.
@@ -324,7 +329,7 @@ impl Store {
     /// The device stopped answering.
     pub fn step_validate(&self, count: usize) -> Result<bool, Error> {
         let _pass = self.inner().enter()?;
-        self.inner().validate_some(count)
+        self.background().validator.step(self.inner(), count)
     }
 
     /// Scrubs up to `count` entries, as the rate of [`StoreOptions::scrub`] allows now. Answers the time until
@@ -334,7 +339,10 @@ impl Store {
     /// The device stopped answering. The pass goes on after a minute.
     pub fn step_scrub(&self, count: usize) -> Result<Option<Duration>, Error> {
         let _pass = self.inner().enter()?;
-        self.inner().scrub_some(count)
+        let scrubber = self.background().scrubber.as_ref();
+        scrubber
+            .map(|scrubber| scrubber.step(self.inner(), count))
+            .transpose()
     }
 
     /// Discards some of the slots that became free and whose change a commit has made durable since. Answers
@@ -344,7 +352,8 @@ impl Store {
     /// `Poisoned`. What the device says to a discard is counted, and is no error.
     pub fn step_discard(&self) -> Result<bool, Error> {
         let (_pass, writer) = self.inner().enter_writing()?;
-        self.inner().discard_some(writer)
+        let discards = self.background().discards.as_ref();
+        discards.map_or(Ok(false), |discards| discards.step(self.inner(), writer))
     }
 
     // ---- facts
@@ -352,11 +361,7 @@ impl Store {
     /// Counters since opening.
     #[must_use]
     pub fn stats(&self) -> StoreStats {
-        let inner = self.inner();
-        let writer = inner.writer.as_ref();
-        inner
-            .counters
-            .read(inner.index.stats(), inner.lanes.counters(), writer)
+        snapshot::take(self.inner(), self.background())
     }
 
     /// How this opening found the store.
@@ -405,6 +410,10 @@ impl Store {
 }
 
 impl Handle {
+    fn checkpointer(&self) -> Result<&Checkpointer, Error> {
+        self.background.checkpointer.as_ref().ok_or(Error::ReadOnly)
+    }
+
     fn close(&self) -> Result<(), Error> {
         let inner = &self.inner;
         let drained = self.drain();
@@ -415,14 +424,16 @@ impl Handle {
                 return inner.make_durable(writer, writer.log.ticket());
             }
             self.inner.switch(SwitchPoint::CloseDrained);
-            inner.checkpoint(writer)?;
+            self.checkpointer()?.run(inner, writer)?;
             self.inner.switch(SwitchPoint::CloseCheckpointed);
             let permit = writer.log.admit_reserved()?;
             let now = inner.options.clock.now();
             let ticket = writer.log.queue(&permit, [Record::Close], now);
             self.inner.switch(SwitchPoint::CloseQueued);
             inner.make_durable(writer, ticket)?;
-            inner.discard_rest(writer);
+            if let Some(discards) = &self.background.discards {
+                discards.rest(inner, writer);
+            }
             Ok(())
         });
         self.stop();

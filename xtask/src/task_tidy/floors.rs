@@ -18,11 +18,10 @@ const FLOORS: [&str; 8] = [
 ];
 
 /// Crates in which there are circles still: they are counted, and break no rule.
-const CIRCLING: [&str; 8] = [
+const CIRCLING: [&str; 7] = [
     "rb-format",
     "rb-io",
     "rb-index",
-    "rb-core",
     "rb-testkit",
     "rb-cli",
     "rb-tests",

@@ -8,14 +8,13 @@ use rb_format::{
 };
 use rb_index::{Cursor, SnapshotEntry, Visit};
 
-use crate::background::checkpoint::Pace;
 use crate::core::inner::{Inner, Writer};
+use crate::counters::raise;
 use crate::error::Error;
+use crate::io::headers::limits_of;
 use crate::io::meta_io::MetaIo;
 use crate::io::unwritable::FailedWrite;
-use crate::open::base_load::limits_of;
 use crate::simulator::SwitchPoint;
-use crate::stats::raise;
 
 /// Entries copied per hold of a shard's lock: some 15 us with 32-byte keys.
 const ENTRIES_PER_HOLD: usize = 64;
@@ -33,6 +32,16 @@ const REST: u32 = 9;
 
 /// The longest rest, so that a device that is slow just now does not stretch a checkpoint without end.
 const REST_MAX: Duration = Duration::from_millis(100);
+
+/// How fast a checkpoint is written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pace {
+    /// As fast as it can be: somebody waits for it.
+    Full,
+    /// With rests between the sections, while the log has room: those who use the store meanwhile share cores and
+    /// device with it.
+    Gentle,
+}
 
 pub(crate) struct SectionWriter<'a> {
     inner: &'a Inner,

@@ -13,31 +13,23 @@
 //!
 //! Only then may the ring forget what only the base before the former newest needed.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use parking_lot::Mutex;
 use rb_format::{
     BAD_SLOTS_MAX, BaseHeader, LifetimeCounters, Region, base_header_offsets, encode_directory,
 };
 
-use crate::background::base_write::SectionWriter;
-use crate::core::commit::{Aftermath, words};
+use crate::background::base_write::{Pace, SectionWriter};
+use crate::core::commit::Aftermath;
 use crate::core::inner::{Inner, Writer};
 use crate::error::Error;
+use crate::error::error_chain;
 use crate::io::meta_io::MetaIo;
 use crate::io::unwritable::FailedWrite;
+use crate::log::delta::Duty;
 use crate::log::incarnations::check_writer;
 use crate::simulator::{HeldLock, SwitchPoint};
-
-/// How fast a checkpoint is written.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Pace {
-    /// As fast as it can be: somebody waits for it.
-    Full,
-    /// With rests between the sections, while the log has room: those who use the store meanwhile share cores and
-    /// device with it.
-    Gentle,
-}
 
 /// Which base is where.
 #[derive(Clone, Debug)]
@@ -47,97 +39,136 @@ pub(crate) struct BasePlace {
     pub(crate) position: u64,
 }
 
+/// Writes checkpoint bases, one at a time.
 pub(crate) struct Checkpointer {
-    pub(crate) io: MetaIo,
-    /// The newest base; none after metadata was lost, until the first checkpoint.
-    pub(crate) newest: Option<BasePlace>,
-    /// The highest base sequence seen, whether or not that base was usable.
-    pub(crate) last_sequence: u64,
+    bases: Mutex<Bases>,
 }
 
-impl Inner {
+struct Bases {
+    io: MetaIo,
+    /// The newest base; none after metadata was lost, until the first checkpoint.
+    newest: Option<BasePlace>,
+    /// The highest base sequence seen, whether or not that base was usable.
+    last_sequence: u64,
+}
+
+impl Checkpointer {
+    /// Of a store whose bases are known; `last_sequence` is the highest seen, whether or not that base was usable.
+    pub(crate) fn new(io: MetaIo, newest: Option<BasePlace>, last_sequence: u64) -> Checkpointer {
+        Checkpointer {
+            bases: Mutex::new(Bases {
+                io,
+                newest,
+                last_sequence,
+            }),
+        }
+    }
+
+    /// A base is being written now.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.bases.is_locked()
+    }
+
+    /// The newest base and the last sequence, in words; none while a base is being written.
+    pub(crate) fn state(&self) -> Option<String> {
+        let bases = self.bases.try_lock()?;
+        Some(format!("{:?}", (&bases.newest, bases.last_sequence)))
+    }
+
     /// Writes a new base.
     ///
     /// # Errors
     /// Any failure poisons writing.
-    pub(crate) fn checkpoint(&self, writer: &Writer) -> Result<(), Error> {
+    pub(crate) fn run(&self, inner: &Inner, writer: &Writer) -> Result<(), Error> {
         // One that is being written now comes first.
         writer.log.hurry_checkpoint();
-        self.checkpoint_if(writer, Pace::Full, || true)
+        self.run_if(inner, writer, Pace::Full, || true)
+    }
+
+    /// Writes a new base if the log has grown enough to want one. Returns whether it did.
+    ///
+    /// # Errors
+    /// Any failure poisons writing.
+    pub(crate) fn step(&self, inner: &Inner, writer: &Writer) -> Result<bool, Error> {
+        let wanted = writer.log.wants_checkpoint();
+        if wanted {
+            self.run(inner, writer)?;
+        }
+        Ok(wanted)
     }
 
     /// Writes a new base if it is `wanted` once no other is being written.
-    fn checkpoint_if(
+    fn run_if(
         &self,
+        inner: &Inner,
         writer: &Writer,
         pace: Pace,
         wanted: impl Fn() -> bool,
     ) -> Result<(), Error> {
-        self.poison.check()?;
-        let mut checkpointer = self.lock_over_io(&writer.checkpointer, HeldLock::Checkpointer);
-        self.poison.check()?;
+        inner.poison.check()?;
+        let mut bases = inner.lock_over_io(&self.bases, HeldLock::Checkpointer);
+        inner.poison.check()?;
         if !wanted() {
             return Ok(());
         }
         let mut aftermath = Vec::new();
-        let written = self
-            .write_base(writer, pace, &mut checkpointer, &mut aftermath)
-            .and_then(|()| self.check_size());
+        let written = bases
+            .write_base(inner, writer, pace, &mut aftermath)
+            .and_then(|()| inner.check_size());
         if let Err(error) = &written {
-            self.poison.set(failed(error));
+            inner.poison.set(failed(error));
         }
         // Who is told may call the store, and ask for a checkpoint.
-        drop(checkpointer);
-        self.switch(SwitchPoint::CheckpointDone);
-        aftermath.into_iter().for_each(|commit| commit.tell(self));
+        drop(bases);
+        inner.switch(SwitchPoint::CheckpointDone);
+        aftermath.into_iter().for_each(|commit| commit.tell(inner));
         match written {
             Ok(()) => {
-                self.counters.checkpoints.fetch_add(1, Ordering::Relaxed);
+                inner.counters.checkpoints.fetch_add(1, Ordering::Relaxed);
                 Ok(())
             }
             Err(_) => {
-                self.tell_poisoned();
-                self.poison.check()
+                inner.tell_poisoned();
+                inner.poison.check()
             }
         }
     }
+}
 
+impl Bases {
     fn write_base(
-        &self,
+        &mut self,
+        inner: &Inner,
         writer: &Writer,
         pace: Pace,
-        checkpointer: &mut Checkpointer,
         aftermath: &mut Vec<Aftermath>,
     ) -> Result<(), Error> {
-        let target = checkpointer
-            .newest
-            .as_ref()
-            .map_or(0, |newest| 1 - newest.region);
-        let region = [&self.superblock.base_a, &self.superblock.base_b][target].clone();
-        let base_sequence = checkpointer.last_sequence + 1;
-        check_writer(&mut checkpointer.io, &writer.incarnation)?;
-        self.switch(SwitchPoint::CheckpointBegins);
+        let target = self.newest.as_ref().map_or(0, |newest| 1 - newest.region);
+        let region = [&inner.superblock.base_a, &inner.superblock.base_b][target].clone();
+        let base_sequence = self.last_sequence + 1;
+        check_writer(&mut self.io, &writer.incarnation)?;
+        inner.switch(SwitchPoint::CheckpointBegins);
         let position = writer.log.start_of_checkpoint();
-        let mut sections = SectionWriter::new(self, writer, pace, &region, base_sequence);
-        for shard in 0..self.index.shards() {
-            sections.write_shard(&mut checkpointer.io, shard)?; // 1
+        let mut sections = SectionWriter::new(inner, writer, pace, &region, base_sequence);
+        for shard in 0..inner.index.shards() {
+            sections.write_shard(&mut self.io, shard)?; // 1
         }
-        let (directory, mut place) = sections.write_rest(&mut checkpointer.io)?;
-        self.switch(SwitchPoint::CheckpointSections);
+        let (directory, mut place) = sections.write_rest(&mut self.io)?;
+        inner.switch(SwitchPoint::CheckpointSections);
         let ticket = writer.log.ticket(); // 2
         while !writer.log.is_durable(ticket) {
-            aftermath.push(self.commit_untold(writer)?);
+            aftermath.push(inner.commit_untold(writer)?);
         }
-        let encoded = encode_directory(&directory, &self.identity, base_sequence);
-        let io = &mut checkpointer.io;
+        let encoded = encode_directory(&directory, &inner.identity, base_sequence);
+        let io = &mut self.io;
         let directory_offset = place.write(io, &encoded.bytes, "base directory")?; // 3
         let header = BaseHeader {
-            identity: self.identity,
+            identity: inner.identity,
             base_sequence,
             incarnation: writer.incarnation.number,
             position,
             generation_floor: writer.generation_floor(),
-            recency_now: self.index.recency_now(),
+            recency_now: inner.index.recency_now(),
             entries: directory
                 .iter()
                 .map(|section| u64::from(section.entries))
@@ -157,24 +188,24 @@ impl Inner {
                 .take(BAD_SLOTS_MAX)
                 .collect(),
         };
-        self.flush(io, failed)?;
-        self.switch(SwitchPoint::CheckpointFlushed);
+        inner.flush(io, failed)?;
+        inner.switch(SwitchPoint::CheckpointFlushed);
         check_writer(io, &writer.incarnation)?;
         let mut refused = place.failed;
         refused.extend(write_header(io, &region, &header)?); // 4
-        self.flush(io, failed)?;
+        inner.flush(io, failed)?;
         check_writer(io, &writer.incarnation)?;
-        aftermath.push(Aftermath::of_failed(self.count_failed(writer, refused)));
-        self.switch(SwitchPoint::CheckpointHeader);
-        let tail = checkpointer
+        aftermath.push(Aftermath::of_failed(inner.count_failed(writer, refused)));
+        inner.switch(SwitchPoint::CheckpointHeader);
+        let tail = self
             .newest
             .as_ref()
             .map_or(position.sequence, |newest| newest.position);
-        checkpointer.newest = Some(BasePlace {
+        self.newest = Some(BasePlace {
             region: target,
             position: position.sequence,
         });
-        checkpointer.last_sequence = base_sequence;
+        self.last_sequence = base_sequence;
         writer.log.retain(tail, position.sequence);
         Ok(())
     }
@@ -203,16 +234,17 @@ pub(crate) fn write_header(
 
 /// Why writing stops after a checkpoint that failed.
 fn failed(error: &Error) -> String {
-    format!("the checkpoint failed: {}", words(error))
+    format!("the checkpoint failed: {}", error_chain(error))
 }
 
-/// The checkpoint duty of the store's own threads: until the log stops.
-pub(crate) fn run(inner: &Arc<Inner>) {
-    let Some(writer) = &inner.writer else { return };
-    while writer.log.wait_checkpoint() == crate::log::delta::Duty::Checkpoint {
-        // A failure has poisoned writing, which stops the log and so this loop. The base that closing
-        // writes is the last: one begun behind it could be torn in a store that is marked as closed.
-        let wanted = || writer.log.wants_checkpoint();
-        drop(inner.checkpoint_if(writer, Pace::Gentle, wanted));
+impl Checkpointer {
+    /// The duty of the store's own thread: until the log stops.
+    pub(crate) fn serve(&self, inner: &Inner, writer: &Writer) {
+        while writer.log.wait_checkpoint() == Duty::Checkpoint {
+            // A failure has poisoned writing, which stops the log and so this loop. The base that closing
+            // writes is the last: one begun behind it could be torn in a store that is marked as closed.
+            let wanted = || writer.log.wants_checkpoint();
+            drop(self.run_if(inner, writer, Pace::Gentle, wanted));
+        }
     }
 }

@@ -11,21 +11,22 @@
 //! where they say that discarding cannot work here, it ends for this opening.
 
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use parking_lot::Mutex;
 use rb_format::{FORMAT_BLOCK, Geometry};
 use rb_index::{Index, SlotId};
 use rb_io::{DiscardLimits, IoError, Limits};
 
-use crate::core::commit::words;
 use crate::core::inner::{Inner, Writer};
+use crate::counters::add;
 use crate::error::Error;
+use crate::error::error_chain;
 use crate::io::meta_io::MetaIo;
+use crate::log::delta::Duty;
 use crate::log::incarnations::check_writer;
 use crate::simulator::{HeldLock, SwitchPoint};
-use crate::stats::add;
 
 /// Requests in flight at most.
 pub(crate) const DEPTH: u32 = 8;
@@ -37,9 +38,6 @@ const STEP_SHARE: u64 = 8;
 /// Bytes of a class that one step takes, but at least a slot: whoever closes waits for the step.
 const STEP_BYTES_MAX: u64 = 1 << 30;
 
-/// How long a slot may wait for a commit that nothing else asks for.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
-
 /// Steps in a row in which the device failed a discard, after which no more is sent.
 const FAILURES_MAX: u32 = 3;
 
@@ -50,8 +48,8 @@ const PIECE_MAX: u64 = 128 << 20;
 /// What a step needs of buffers: both incarnation blocks.
 pub(crate) const ARENA: usize = 2 * FORMAT_BLOCK;
 
+/// Discards freed slots, some at a time.
 pub(crate) struct Discards {
-    on: AtomicBool,
     /// Why they have ended, or never began.
     off: Mutex<Option<String>>,
     work: Mutex<Work>,
@@ -75,7 +73,13 @@ struct Joined {
 
 impl Discards {
     /// Has freed slots of `index` wait for their discard, as far as the device takes any.
-    pub(crate) fn new(limits: &Limits, geometry: &Geometry, index: &Index, io: MetaIo) -> Discards {
+    pub(crate) fn new(
+        limits: &Limits,
+        geometry: &Geometry,
+        index: &Index,
+        writer: &Writer,
+        io: MetaIo,
+    ) -> Discards {
         let mut classes = Vec::new();
         let off = match limits.discard {
             None => Some("the device takes no discards".to_owned()),
@@ -97,8 +101,10 @@ impl Discards {
                 })
             }
         };
+        writer
+            .discards_freed
+            .store(off.is_none(), Ordering::Relaxed);
         Discards {
-            on: AtomicBool::new(off.is_none()),
             off: Mutex::new(off),
             work: Mutex::new(Work {
                 io,
@@ -116,32 +122,11 @@ impl Discards {
         self.off.lock().clone()
     }
 
-    fn is_on(&self) -> bool {
-        self.on.load(Ordering::Relaxed)
-    }
-
-    fn end(&self, index: &Index, classes: &[(u8, usize)], why: String) {
-        self.on.store(false, Ordering::Relaxed);
+    fn end(&self, inner: &Inner, writer: &Writer, classes: &[(u8, usize)], why: String) {
+        writer.discards_freed.store(false, Ordering::Relaxed);
         self.off.lock().get_or_insert(why);
         for (class, _) in classes {
-            index.discard_freed(*class, false);
-        }
-    }
-}
-
-impl Inner {
-    /// After a commit: slots may wait for their discard now. If more may come to do so without a record that brings a
-    /// commit, has another one follow, which costs no request if there is nothing to write.
-    pub(crate) fn look_for_discards(&self, writer: &Writer) {
-        if !writer.discards.as_ref().is_some_and(Discards::is_on) {
-            return;
-        }
-        if self.index.has_undiscarded() {
-            writer.log.want_discard();
-        }
-        if self.index.awaits_undiscarded() {
-            let later = self.options.clock.now().saturating_add(LOOK_AGAIN);
-            writer.log.want_commit_at(later);
+            inner.index.discard_freed(*class, false);
         }
     }
 
@@ -149,47 +134,47 @@ impl Inner {
     ///
     /// # Errors
     /// `Poisoned`, also if a flush failed that a failed discard had made necessary.
-    pub(crate) fn discard_some(&self, writer: &Writer) -> Result<bool, Error> {
-        let Some(discards) = writer.discards.as_ref().filter(|discards| discards.is_on()) else {
+    pub(crate) fn step(&self, inner: &Inner, writer: &Writer) -> Result<bool, Error> {
+        if !writer.discards_freed.load(Ordering::Relaxed) {
             return Ok(false);
-        };
-        let outcome = self.discard_step(writer, discards);
+        }
+        let outcome = self.discard_some(inner, writer);
         if outcome.is_err() {
-            self.tell_poisoned();
-            self.poison.check()?;
+            inner.tell_poisoned();
+            inner.poison.check()?;
         }
         outcome
     }
 
-    fn discard_step(&self, writer: &Writer, discards: &Discards) -> Result<bool, Error> {
-        let mut work = self.lock_over_io(&discards.work, HeldLock::Discards);
-        self.poison.check()?;
+    fn discard_some(&self, inner: &Inner, writer: &Writer) -> Result<bool, Error> {
+        let mut work = inner.lock_over_io(&self.work, HeldLock::Discards);
+        inner.poison.check()?;
         // A device that somebody else writes to is not ours to discard. The last commit may have been long ago.
         if let Err(error) = check_writer(&mut work.io, &writer.incarnation) {
-            discards.end(&self.index, &work.classes, words(&error));
+            self.end(inner, writer, &work.classes, error_chain(&error));
             return Ok(false);
         }
         let (mut slots, mut more) = (Vec::new(), false);
         for &(class, step) in &work.classes {
-            more |= self.index.take_freed(class, step, &mut slots) == step;
+            more |= inner.index.take_freed(class, step, &mut slots) == step;
         }
         if slots.is_empty() {
             return Ok(false);
         }
-        self.switch(SwitchPoint::DiscardTaken);
+        inner.switch(SwitchPoint::DiscardTaken);
         slots.sort_unstable();
-        let joined = join(&self.geometry, work.granularity, &slots);
-        if let Some(why) = work.discard(self, &slots, &joined)? {
-            discards.end(&self.index, &work.classes, why);
+        let joined = join(&inner.geometry, work.granularity, &slots);
+        if let Some(why) = work.discard(inner, &slots, &joined)? {
+            self.end(inner, writer, &work.classes, why);
         }
-        Ok(more && discards.is_on())
+        Ok(more && writer.discards_freed.load(Ordering::Relaxed))
     }
 
     /// Discards all that may be, for a bounded time: the last of an opening.
-    pub(crate) fn discard_rest(&self, writer: &Writer) {
+    pub(crate) fn rest(&self, inner: &Inner, writer: &Writer) {
         let start = Instant::now();
-        while start.elapsed() < self.options.io_deadline
-            && self.discard_some(writer).unwrap_or(false)
+        while start.elapsed() < inner.options.io_deadline
+            && self.step(inner, writer).unwrap_or(false)
         {}
     }
 }
@@ -244,17 +229,20 @@ impl Work {
         if let Err(error) = driven.and(lost.map_or(Ok(()), Err)) {
             return Ok(Some(format!(
                 "the device did not answer a discard: {}",
-                words(&error)
+                error_chain(&error)
             )));
         }
         let Some((_, first)) = failed.first() else {
             self.failures = 0;
             return Ok(None);
         };
-        let (unsupported, text) = (is_unsupported(first), words(first));
+        let (unsupported, text) = (is_unsupported(first), error_chain(first));
         // Like a failed write, a failed discard may still land: not after a flush.
         inner.flush(&mut self.io, |error| {
-            format!("the flush after a failed discard failed: {}", words(error))
+            format!(
+                "the flush after a failed discard failed: {}",
+                error_chain(error)
+            )
         })?;
         failed.iter().for_each(|(slots, _)| index.discarded(slots));
         self.failures += 1;
@@ -350,10 +338,11 @@ pub(crate) fn discard_all(
     failure.map_or(Ok(all), |error| Err(error.into()))
 }
 
-/// The discarding duty of the store's own threads: after each commit that has freed slots, until the log stops.
-pub(crate) fn run(inner: &Inner) {
-    let Some(writer) = &inner.writer else { return };
-    while writer.log.wait_discard() == crate::log::delta::Duty::Discard {
-        while !writer.log.is_stopped() && inner.discard_some(writer).unwrap_or(false) {}
+impl Discards {
+    /// The duty of the store's own thread: after each commit that has freed slots, until the log stops.
+    pub(crate) fn serve(&self, inner: &Inner, writer: &Writer) {
+        while writer.log.wait_discard() == Duty::Discard {
+            while !writer.log.is_stopped() && self.step(inner, writer).unwrap_or(false) {}
+        }
     }
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
+use crate::background::Services;
 use crate::background::scrub::WAIT_AFTER_SILENCE;
 use crate::core::inner::Inner;
 use crate::error::Error;
@@ -53,24 +54,23 @@ impl Stop {
 
 impl Duties {
     /// Starts the threads; after an error, those that it could.
-    pub(crate) fn start(&mut self, inner: &Arc<Inner>) -> Result<(), Error> {
+    pub(crate) fn start(
+        &mut self,
+        inner: &Arc<Inner>,
+        background: &Arc<Services>,
+    ) -> Result<(), Error> {
         if inner.writer.is_some() {
-            self.spawn("rb-commit", inner, |inner, _| commit(&inner))?;
-            self.spawn("rb-checkpoint", inner, |inner, _| {
-                crate::background::checkpoint::run(&inner)
-            })?;
+            self.spawn("rb-commit", inner, background, commit)?;
+            self.spawn("rb-checkpoint", inner, background, checkpoint)?;
         }
-        let discards = |writer: &crate::core::inner::Writer| writer.discards.is_some();
-        if inner.writer.as_ref().is_some_and(discards) {
-            self.spawn("rb-discard", inner, |inner, _| {
-                crate::background::discard::run(&inner)
-            })?;
+        if background.discards.is_some() {
+            self.spawn("rb-discard", inner, background, discard)?;
         }
-        if inner.validator.lock().place.is_some() {
-            self.spawn("rb-validate", inner, |inner, stop| validate(&inner, &stop))?;
+        if !background.validator.is_done() {
+            self.spawn("rb-validate", inner, background, validate)?;
         }
-        if inner.scrubber.is_some() {
-            self.spawn("rb-scrub", inner, |inner, stop| scrub(&inner, &stop))?;
+        if background.scrubber.is_some() {
+            self.spawn("rb-scrub", inner, background, scrub)?;
         }
         Ok(())
     }
@@ -79,12 +79,14 @@ impl Duties {
         &mut self,
         name: &str,
         inner: &Arc<Inner>,
-        duty: impl FnOnce(Arc<Inner>, Arc<Stop>) + Send + 'static,
+        background: &Arc<Services>,
+        duty: fn(&Inner, &Services, &Stop),
     ) -> Result<(), Error> {
-        let (inner, stop) = (Arc::clone(inner), Arc::clone(&self.stop));
+        let (inner, background) = (Arc::clone(inner), Arc::clone(background));
+        let stop = Arc::clone(&self.stop);
         let thread = std::thread::Builder::new()
             .name(name.into())
-            .spawn(move || duty(inner, stop))
+            .spawn(move || duty(&inner, &background, &stop))
             .map_err(|why| Error::Resource {
                 what: "a thread",
                 why: why.to_string(),
@@ -106,12 +108,16 @@ impl Duties {
 }
 
 /// Validates at half speed: after each step it pauses for as long as the step took.
-fn validate(inner: &Arc<Inner>, stop: &Stop) {
+fn validate(inner: &Inner, background: &Services, stop: &Stop) {
     let mut pause = READ_AFTER;
     while stop.pause(pause) {
         let start = Instant::now();
         // An error ends the validator; each entry's first read still proves it.
-        if !inner.validate_some(VALIDATE_STEP).unwrap_or(false) {
+        if !background
+            .validator
+            .step(inner, VALIDATE_STEP)
+            .unwrap_or(false)
+        {
             return;
         }
         pause = start.elapsed();
@@ -119,19 +125,19 @@ fn validate(inner: &Arc<Inner>, stop: &Stop) {
 }
 
 /// Scrubs as the rate allows. Between passes the thread sleeps.
-fn scrub(inner: &Arc<Inner>, stop: &Stop) {
+fn scrub(inner: &Inner, background: &Services, stop: &Stop) {
+    let Some(scrubber) = &background.scrubber else {
+        return;
+    };
     let mut pause = READ_AFTER;
     while stop.pause(pause) {
-        pause = match inner.scrub_some(SCRUB_STEP) {
-            Ok(None) => return,
-            Ok(Some(wait)) => wait,
-            // It was counted; the device may come back.
-            Err(_) => WAIT_AFTER_SILENCE,
-        };
+        // An error was counted; the device may come back.
+        let wait = scrubber.step(inner, SCRUB_STEP);
+        pause = wait.unwrap_or(WAIT_AFTER_SILENCE);
     }
 }
 
-fn commit(inner: &Arc<Inner>) {
+fn commit(inner: &Inner, _: &Services, _: &Stop) {
     let Some(writer) = &inner.writer else { return };
     let interval = inner.options.sync_interval;
     while writer
@@ -140,5 +146,17 @@ fn commit(inner: &Arc<Inner>) {
         == Duty::Commit
     {
         drop(inner.commit(writer));
+    }
+}
+
+fn checkpoint(inner: &Inner, background: &Services, _: &Stop) {
+    if let (Some(writer), Some(checkpointer)) = (&inner.writer, &background.checkpointer) {
+        checkpointer.serve(inner, writer);
+    }
+}
+
+fn discard(inner: &Inner, background: &Services, _: &Stop) {
+    if let (Some(writer), Some(discards)) = (&inner.writer, &background.discards) {
+        discards.serve(inner, writer);
     }
 }

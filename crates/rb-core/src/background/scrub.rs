@@ -7,17 +7,18 @@
 use std::num::NonZeroU64;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use rb_format::FORMAT_BLOCK;
 
 use crate::core::inner::Inner;
 use crate::core::proof::{header_proves, payload_proves};
 use crate::core::walk::{Met, Walk};
+use crate::counters::add;
 use crate::error::Error;
 use crate::events::DropReason;
 use crate::io::meta_io::{MetaIo, ReadAt};
 use crate::options::Scrub;
 use crate::simulator::{HeldLock, SwitchPoint};
-use crate::stats::add;
 use crate::value::ValueBuf;
 
 /// Buffers of the scrubber, unless the largest value needs more.
@@ -39,7 +40,12 @@ const WAIT_MIN: Duration = Duration::from_millis(50);
 /// How long a device is left alone that did not answer.
 pub(crate) const WAIT_AFTER_SILENCE: Duration = Duration::from_secs(60);
 
+/// Reads whole values at a limited rate, one batch at a time.
 pub(crate) struct Scrubber {
+    pass: Mutex<Pass>,
+}
+
+struct Pass {
     options: Scrub,
     allowance: Allowance,
     /// None between passes.
@@ -51,53 +57,60 @@ pub(crate) struct Scrubber {
     io: Option<MetaIo>,
 }
 
-impl Inner {
-    /// Scrubs up to `count` entries, as the rate allows. Answers the time until there is more to do; none
-    /// if this store is not scrubbed.
-    ///
-    /// # Errors
-    /// The device or its queue stopped answering, or there was no queue or memory to be had. The pass
-    /// goes on after a while; what was not read is read by the next one.
-    pub(crate) fn scrub_some(&self, count: usize) -> Result<Option<Duration>, Error> {
-        let Some(scrubber) = &self.scrubber else {
-            return Ok(None);
-        };
-        let mut scrubber = self.lock_over_io(scrubber, HeldLock::Scrubber);
-        let now = self.options.clock.now();
-        let wait = scrubber.begin(now);
-        if !wait.is_zero() {
-            return Ok(Some(wait));
-        }
-        let (batch, more) = scrubber.meet(self, count);
-        self.switch(SwitchPoint::ScrubCopied);
-        let mut dropped = Vec::new();
-        let outcome = scrubber.read(self, &batch, &mut dropped);
-        let counters = &self.counters.scrub;
-        add(&counters.dropped, dropped.len());
-        if outcome.is_err() {
-            add(&counters.errors, 1);
-            scrubber.io = None;
-            scrubber.silent_until = now + WAIT_AFTER_SILENCE;
-        }
-        if !more {
-            add(&counters.passes, usize::from(outcome.is_ok()));
-            scrubber.io = None;
-            scrubber.walk = None;
-        }
-        let wait = scrubber.begin(now);
-        // An observer may call the store.
-        drop(scrubber);
-        for at in dropped {
-            batch[at].tell_dropped(self, DropReason::FailedScrub);
-        }
-        outcome.map(|()| Some(wait))
-    }
-}
-
 impl Scrubber {
     /// Begins its first pass at once.
     pub(crate) fn new(options: Scrub, now: Duration) -> Scrubber {
         Scrubber {
+            pass: Mutex::new(Pass::new(options, now)),
+        }
+    }
+
+    /// A step is under way.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.pass.is_locked()
+    }
+
+    /// Scrubs up to `count` entries, as the rate allows. Answers the time until there is more to do.
+    ///
+    /// # Errors
+    /// The device or its queue stopped answering, or there was no queue or memory to be had. The pass
+    /// goes on after a while; what was not read is read by the next one.
+    pub(crate) fn step(&self, inner: &Inner, count: usize) -> Result<Duration, Error> {
+        let mut pass = inner.lock_over_io(&self.pass, HeldLock::Scrubber);
+        let now = inner.options.clock.now();
+        let wait = pass.begin(now);
+        if !wait.is_zero() {
+            return Ok(wait);
+        }
+        let (batch, more) = pass.meet(inner, count);
+        inner.switch(SwitchPoint::ScrubCopied);
+        let mut dropped = Vec::new();
+        let outcome = pass.read(inner, &batch, &mut dropped);
+        let counters = &inner.counters.scrub;
+        add(&counters.dropped, dropped.len());
+        if outcome.is_err() {
+            add(&counters.errors, 1);
+            pass.io = None;
+            pass.silent_until = now + WAIT_AFTER_SILENCE;
+        }
+        if !more {
+            add(&counters.passes, usize::from(outcome.is_ok()));
+            pass.io = None;
+            pass.walk = None;
+        }
+        let wait = pass.begin(now);
+        // An observer may call the store.
+        drop(pass);
+        for at in dropped {
+            batch[at].tell_dropped(inner, DropReason::FailedScrub);
+        }
+        outcome.map(|()| wait)
+    }
+}
+
+impl Pass {
+    fn new(options: Scrub, now: Duration) -> Pass {
+        Pass {
             options,
             allowance: Allowance::new(options.bytes_per_second, now),
             walk: None,
@@ -126,7 +139,7 @@ impl Scrubber {
     /// The entries to read next: up to `count`, no more than the rate and the buffers allow. Besides,
     /// whether the pass goes on after them.
     fn meet(&mut self, inner: &Inner, count: usize) -> (Vec<Met>, bool) {
-        let Scrubber {
+        let Pass {
             walk: Some(walk),
             allowance,
             ..

@@ -20,7 +20,6 @@ mod fixed;
 mod report;
 mod rings;
 
-use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -38,6 +37,7 @@ use crate::open::cut;
 use crate::open::recover::{RecoverOptions, recover};
 use crate::open::take_over::read_openings;
 use crate::open::{BOOT_ARENA, Source, check_features, open_path};
+use crate::progress::Progress;
 pub use report::{AuditReport, AuditState, Finding, Severity};
 
 /// How a store is audited.
@@ -71,27 +71,6 @@ impl Default for AuditOptions {
             io_deadline: Duration::from_secs(30),
             progress: None,
         }
-    }
-}
-
-/// Called with what is done so far (slots read, or bytes discarded), and with how much there is to do.
-#[derive(Clone)]
-pub struct Progress(Arc<dyn Fn(u64, u64) + Send + Sync>);
-
-impl Progress {
-    /// Calls `tell` after each piece of the work.
-    pub fn new(tell: impl Fn(u64, u64) + Send + Sync + 'static) -> Progress {
-        Progress(Arc::new(tell))
-    }
-
-    pub(crate) fn tell(&self, done: u64, all: u64) {
-        (self.0)(done, all);
-    }
-}
-
-impl fmt::Debug for Progress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Progress")
     }
 }
 

@@ -5,6 +5,9 @@
 use std::fmt;
 use std::sync::atomic::Ordering;
 
+use crate::background::Services;
+use crate::background::checkpoint::Checkpointer;
+use crate::background::scrub::Scrubber;
 use crate::clock::Clock;
 use crate::core::inner::{Inner, Writer};
 use crate::log::delta::DeltaLog;
@@ -34,25 +37,25 @@ impl Store {
             poison,
             flushing,
             counters: _,
-            validator,
-            scrubber,
             recovery: _,
             writer,
         } = &**self.inner();
         index.each_part(show);
         show("gate", format_args!("{gate:?}"));
         show("poison", format_args!("{poison:?}"));
-        let held = (
-            flushing.is_locked(),
-            self.is_closing(),
-            validator.is_locked(),
-        );
+        let held = (flushing.is_locked(), self.is_closing());
         show("held", format_args!("{held:?}"));
-        let places = validator
-            .try_lock()
-            .map(|validator| validator.place.clone());
-        let scrubs = scrubber.as_ref().map(|scrubber| scrubber.is_locked());
-        show("duties", format_args!("{:?}", (places, scrubs)));
+        let Services {
+            checkpointer,
+            validator,
+            scrubber,
+            discards,
+        } = &**self.background();
+        let bases = checkpointer.as_ref().map(Checkpointer::state);
+        show("checkpointer", format_args!("{bases:?}"));
+        let scrubs = scrubber.as_ref().map(Scrubber::is_busy);
+        let duties = (validator.place(), scrubs, discards.is_some());
+        show("duties", format_args!("{duties:?}"));
         if let Some(writer) = writer {
             writer.each_part(options.clock.as_ref(), show);
         }
@@ -66,9 +69,8 @@ impl Writer {
             counter,
             log,
             committer,
-            checkpointer,
             quarantine,
-            discards,
+            discards_freed,
             unwritable,
         } = self;
         show(
@@ -80,11 +82,8 @@ impl Writer {
             .try_lock()
             .map(|committer| committer.reading_serves(clock));
         show("committer", format_args!("{serves:?}"));
-        let bases = checkpointer.try_lock();
-        let bases = bases.map(|bases| (bases.newest.clone(), bases.last_sequence));
-        show("checkpointer", format_args!("{bases:?}"));
         show("quarantine", format_args!("{:?}", quarantine.lock()));
-        show("discards", format_args!("{}", discards.is_some()));
+        show("discards", format_args!("{discards_freed:?}"));
         show("unwritable", format_args!("{:?}", unwritable.lock().bad()));
     }
 }

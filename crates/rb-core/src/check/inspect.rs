@@ -12,8 +12,8 @@ use rb_format::{Corruption, FORMAT_BLOCK, FieldText, Geometry, Structure, Superb
 use rb_io::{Access, Engine, EngineKind};
 
 use crate::check::audit::AuditOptions;
-use crate::core::commit::words;
 use crate::error::OpenError;
+use crate::error::error_chain;
 use crate::io::boot::{check_size, choose_superblock, read_copies};
 use crate::io::meta_io::MetaIo;
 use crate::io::placed::Placed;
@@ -97,11 +97,11 @@ pub fn superblock_copies(engine: &dyn Engine) -> [Result<Superblock, String>; 2]
     let deadline = AuditOptions::default().io_deadline;
     match MetaIo::new(engine, 4 * FORMAT_BLOCK, 2, deadline) {
         Ok(mut io) => read_copies(&mut io, engine.capacity_bytes()).map(|copy| {
-            let unreadable = copy.unreadable.as_ref().map(|why| words(why));
+            let unreadable = copy.unreadable.as_ref().map(|why| error_chain(why));
             copy.decoded
                 .map_err(|why| unreadable.unwrap_or_else(|| why.to_string()))
         }),
-        Err(error) => [Err(words(&error)), Err(words(&error))],
+        Err(error) => [Err(error_chain(&error)), Err(error_chain(&error))],
     }
 }
 
@@ -240,7 +240,7 @@ impl Look<'_> {
                 ))
             }
             Err(error) if error.is_answer_for_place() => Ok(Inspected {
-                refused: Some(words(&error)),
+                refused: Some(error_chain(&error)),
                 ..Inspected::new(title, offset)
             }),
             Err(source) => {

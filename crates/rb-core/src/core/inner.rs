@@ -2,32 +2,28 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use rb_format::{Generation, Geometry, Identity, Incarnation, Superblock, key_hash};
 use rb_index::Index;
 use rb_io::{Arena, Engine, PlacementId};
 
-use crate::background::checkpoint::Checkpointer;
-use crate::background::discard::Discards;
-use crate::background::scrub::Scrubber;
-use crate::background::validate::Validator;
-use crate::core::commit::Committer;
 use crate::core::gate::{Gate, Pass};
 use crate::core::poison::Poison;
-use crate::error::Error;
+use crate::counters::Counters;
+use crate::error::{Error, error_chain};
 use crate::events::{Event, shielded};
 use crate::io::driver::Driver;
 use crate::io::lanes::Lanes;
 use crate::io::meta_io::MetaIo;
 use crate::io::unwritable::Unwritable;
+use crate::log::committer::Committer;
 use crate::log::delta::{DeltaLog, Need, Permit};
 use crate::log::quarantine::Quarantine;
-use crate::open::recover::RecoveryReport;
 use crate::options::{Background, Durability, Lifetime, PutOptions, StoreOptions};
+use crate::report::RecoveryReport;
 use crate::simulator::HeldLock;
-use crate::stats::Counters;
 
 /// Keys from which on a batch is worth preparing.
 const WARM_MIN: usize = 4;
@@ -51,9 +47,6 @@ pub(crate) struct Inner {
     /// Held during a flush.
     pub(crate) flushing: Mutex<()>,
     pub(crate) counters: Counters,
-    pub(crate) validator: Mutex<Validator>,
-    /// None if the store is not scrubbed.
-    pub(crate) scrubber: Option<Mutex<Scrubber>>,
     pub(crate) recovery: RecoveryReport,
     /// What a store opened for writing has besides.
     pub(crate) writer: Option<Writer>,
@@ -67,10 +60,9 @@ pub(crate) struct Writer {
     /// Blocks of the metadata that the device could not write.
     pub(crate) unwritable: Mutex<Unwritable>,
     pub(crate) committer: Mutex<Committer>,
-    pub(crate) checkpointer: Mutex<Checkpointer>,
     pub(crate) quarantine: Mutex<Quarantine>,
-    /// None if freed slots are not to be discarded.
-    pub(crate) discards: Option<Discards>,
+    /// Freed slots wait for their discard.
+    pub(crate) discards_freed: AtomicBool,
 }
 
 impl Inner {
@@ -189,6 +181,21 @@ impl Inner {
             (Error::Closed, Err(poisoned)) => poisoned,
             (error, _) => error,
         }
+    }
+
+    /// Stops writing if the device has become smaller than the store: what is acknowledged from now on might be gone.
+    pub(crate) fn check_size(&self) -> Result<(), Error> {
+        let needed = self.superblock.device_bytes;
+        let wrong = match self.engine.capacity_now() {
+            Ok(bytes) if bytes >= needed => return Ok(()),
+            Ok(bytes) => format!(
+                "{} has shrunk to {bytes} bytes while it was open, the store needs {needed}",
+                self.path.display()
+            ),
+            Err(error) => format!("its size cannot be read: {}", error_chain(&error)),
+        };
+        self.poison.set(wrong);
+        self.poison.check()
     }
 }
 

@@ -8,8 +8,8 @@
 use rb_index::{Cursor, Index, Located, SnapshotEntry, Visit};
 
 use crate::core::inner::Inner;
+use crate::counters::add;
 use crate::events::{DropReason, Event};
-use crate::stats::add;
 
 /// How far a walk over all shards has come.
 #[derive(Clone, Debug, Default)]

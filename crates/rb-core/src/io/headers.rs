@@ -5,12 +5,14 @@
 
 use std::cmp::Reverse;
 
-use rb_format::{BaseHeader, Corruption, FORMAT_BLOCK, Identity, Superblock, base_header_offsets};
+use rb_format::{
+    BaseHeader, Corruption, FORMAT_BLOCK, Identity, KeyLimits, Superblock, base_header_offsets,
+};
 
-use crate::core::commit::words;
 use crate::error::Error;
+use crate::error::error_chain;
 use crate::io::meta_io::MetaIo;
-use crate::open::base_load::Unusable;
+use crate::io::unusable::Unusable;
 
 pub(crate) const BASE_NAMES: [&str; 2] = ["A", "B"];
 pub(crate) const PLACE_NAMES: [&str; 2] = ["first", "second"];
@@ -48,7 +50,7 @@ impl HeaderPlace {
         match &self.state {
             PlaceState::Whole => None,
             PlaceState::Refused { why, .. } => Some(why.to_string()),
-            PlaceState::Unreadable(error) => Some(words(error)),
+            PlaceState::Unreadable(error) => Some(error_chain(error)),
             PlaceState::Older(sequence) => Some(format!(
                 "it is of base {sequence}, the other one of a newer base"
             )),
@@ -211,7 +213,7 @@ impl Headers {
         for (_, state) in read {
             match state {
                 Ok(_) | Err(PlaceState::Whole | PlaceState::Older(_)) => {}
-                Err(PlaceState::Unreadable(error)) => damaged.push(words(error)),
+                Err(PlaceState::Unreadable(error)) => damaged.push(error_chain(error)),
                 Err(PlaceState::Refused { why, .. }) => match Unusable::of("header", why.clone()) {
                     Unusable::Damage(why) => damaged.push(why),
                     Unusable::Absent(why) => absent.push(why),
@@ -227,5 +229,13 @@ impl Headers {
         let name = BASE_NAMES[region];
         list.push(format!("base {name}: {}", why.join("; second place: ")));
         Ok(())
+    }
+}
+
+/// The lengths that a store's entries keep to.
+pub(crate) fn limits_of(superblock: &Superblock) -> KeyLimits {
+    KeyLimits {
+        key_len_max: superblock.key_len_max,
+        metadata_len_max: superblock.metadata_len_max,
     }
 }

@@ -4,7 +4,6 @@
 //! tools write there. So what is found there says that the device was given to someone else since. Slots, bases
 //! and logs are never looked at: values may look like anything. Looking never writes.
 
-use std::fmt;
 use std::io;
 use std::ops::Range;
 use std::path::Path;
@@ -19,41 +18,12 @@ use crate::error::{Error, OpenError};
 use crate::io::headers::read_headers;
 use crate::io::meta_io::MetaIo;
 use crate::io::placed::Placed;
-use crate::open::base_load::Unusable;
+use crate::io::unusable::Unusable;
+use crate::report::{Foreign, list};
 
 /// Bytes that are read at once.
 const PIECE: usize = 256 << 10;
 const BLOCK: u64 = FORMAT_BLOCK as u64;
-
-/// Something on the device that the store did not leave there.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Foreign {
-    /// What it is, in words.
-    pub what: String,
-    /// Where, in bytes from the start of the device.
-    pub offset: u64,
-}
-
-impl fmt::Display for Foreign {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} at byte {}", self.what, self.offset)
-    }
-}
-
-impl From<Signature> for Foreign {
-    fn from(found: Signature) -> Foreign {
-        Foreign {
-            what: found.name.to_owned(),
-            offset: found.offset,
-        }
-    }
-}
-
-/// All of them in one line.
-pub(crate) fn list(found: &[Foreign]) -> String {
-    let words: Vec<_> = found.iter().map(ToString::to_string).collect();
-    words.join(", ")
-}
 
 /// The signatures on a device that holds no usable superblock, in words.
 pub(crate) fn signatures(io: &mut MetaIo, capacity: u64) -> Result<Option<String>, Error> {

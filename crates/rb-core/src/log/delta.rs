@@ -19,8 +19,8 @@ use rb_format::{
     log_blocks,
 };
 
+use crate::counters::raise;
 use crate::error::Error;
-use crate::stats::raise;
 
 /// Blocks kept free for the close record and for commits that seal a block early.
 const RESERVED_BLOCKS: u64 = 8;

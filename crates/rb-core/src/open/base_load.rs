@@ -1,70 +1,20 @@
 //! Loading a checkpoint base: sections are read ahead and decoded on several threads.
 
-use std::fmt::{self, Display};
-
 use parking_lot::Mutex;
 use rb_format::{
-    BaseEntry, BaseHeader, Corruption, DirectoryEntry, FORMAT_BLOCK, Generation, Geometry,
-    KeyLimits, LOG_BLOCK_PAYLOAD, MoreSlots, Record, SectionScratch, Superblock, decode_directory,
-    decode_section_with, log_blocks, padded_len,
+    BaseEntry, BaseHeader, DirectoryEntry, FORMAT_BLOCK, Generation, Geometry, LOG_BLOCK_PAYLOAD,
+    MoreSlots, Record, SectionScratch, Superblock, decode_directory, decode_section_with,
+    log_blocks, padded_len,
 };
 use rb_index::{Index, LoadEntry, Loader, NewEntry, SlotId};
 use rb_io::Buffer;
 
-use crate::core::commit::words;
 use crate::error::Error;
 use crate::io::headers::FoundBase;
+use crate::io::headers::limits_of;
 use crate::io::meta_io::MetaIo;
+use crate::io::unusable::Unusable;
 use crate::open::crew::{Crew, workers};
-
-/// Why a part of the metadata cannot be used.
-pub(crate) enum Unusable {
-    /// It is damaged, or on a place that the device cannot read: another copy may serve.
-    Damage(String),
-    /// It may be sound, but this build cannot read it.
-    Unreadable(Corruption),
-    /// It names a value of several slots, which this program does not read.
-    SeveralSlots(&'static str),
-    /// Nothing of this store and epoch was written there yet.
-    Absent(String),
-    /// The device or its queue does not answer: that says nothing about what is on it.
-    NoAnswer(Error),
-}
-
-impl From<Error> for Unusable {
-    fn from(error: Error) -> Unusable {
-        match error.is_damage() {
-            true => Unusable::Damage(words(&error)),
-            false => Unusable::NoAnswer(error),
-        }
-    }
-}
-
-impl Unusable {
-    pub(crate) fn of(what: impl Display, why: Corruption) -> Unusable {
-        let words = format!("{what}: {why}");
-        match why {
-            Corruption::CodecDisabled { .. } => Unusable::Unreadable(why),
-            why if why.is_unknown_version() => Unusable::Unreadable(why),
-            Corruption::WrongEpoch { .. } | Corruption::WrongStore { .. } => {
-                Unusable::Absent(words)
-            }
-            why if why.is_absent() => Unusable::Absent(words),
-            _ => Unusable::Damage(words),
-        }
-    }
-}
-
-impl Display for Unusable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Unusable::Damage(why) | Unusable::Absent(why) => f.write_str(why),
-            Unusable::Unreadable(why) => why.fmt(f),
-            Unusable::SeveralSlots(what) => write!(f, "{what}: a value of several slots"),
-            Unusable::NoAnswer(error) => f.write_str(&words(error)),
-        }
-    }
-}
 
 /// Bytes of entries that one worker loads in less time than others take to start. What one loads is in the order
 /// of the sections: a small store is the same after every restart, which a simulator depends on.
@@ -187,14 +137,6 @@ fn apart(count: usize, workers: usize) -> impl Iterator<Item = usize> {
     (0..part).flat_map(move |at| (at..count).step_by(part))
 }
 
-/// The lengths that a store's entries keep to.
-pub(crate) fn limits_of(superblock: &Superblock) -> KeyLimits {
-    KeyLimits {
-        key_len_max: superblock.key_len_max,
-        metadata_len_max: superblock.metadata_len_max,
-    }
-}
-
 /// The most entries that a base can have: one for each slot, and one for each put while it was taken, whose
 /// records the ring still held. It bounds the memory of recovery, which compressed sections do not.
 fn entries_max(superblock: &Superblock, geometry: &Geometry) -> u64 {
@@ -267,6 +209,8 @@ pub(crate) fn empty_index(geometry: &Geometry, shards: u32) -> Result<Index, rb_
 
 #[cfg(test)]
 mod tests {
+    use rb_format::Corruption;
+
     use super::*;
 
     /// Both of two workers were always in the same shard once a shard had several sections, and held each other

@@ -11,10 +11,8 @@ use rb_format::{FORMAT_BLOCK, Geometry, SUPERBLOCK_A_OFFSET, SUPERBLOCK_B_OFFSET
 use rb_index::Index;
 use rb_io::{Device, DeviceKind, EngineKind};
 
-use crate::core::commit::words;
-use crate::core::inner::Inner;
 use crate::core::walk::Walk;
-use crate::error::{Error, OpenError};
+use crate::error::OpenError;
 use crate::io::boot::{check_size, read_copies};
 use crate::io::meta_io::MetaIo;
 use crate::io::whose;
@@ -123,21 +121,4 @@ pub(crate) fn grow_again(path: &Path, device: &Arc<Device>) -> Result<Option<u64
     }
     device.extend(superblock.device_bytes, superblock.log_2.offset)?;
     Ok(Some(capacity))
-}
-
-impl Inner {
-    /// Stops writing if the device has become smaller than the store: what is acknowledged from now on might be gone.
-    pub(crate) fn check_size(&self) -> Result<(), Error> {
-        let needed = self.superblock.device_bytes;
-        let wrong = match self.engine.capacity_now() {
-            Ok(bytes) if bytes >= needed => return Ok(()),
-            Ok(bytes) => format!(
-                "{} has shrunk to {bytes} bytes while it was open, the store needs {needed}",
-                self.path.display()
-            ),
-            Err(error) => format!("its size cannot be read: {}", words(&error)),
-        };
-        self.poison.set(wrong);
-        self.poison.check()
-    }
 }

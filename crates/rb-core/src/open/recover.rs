@@ -9,7 +9,7 @@
 //! each slot and each put record that the ring has room for, the log at most one for each of its records.
 //! So a small device never asks for much.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rb_format::{FORMAT_BLOCK, Geometry, LogPosition, Superblock};
 use rb_index::{Index, SlotId};
@@ -18,70 +18,15 @@ use crate::background::checkpoint::BasePlace;
 use crate::error::{Error, OpenError};
 use crate::io::headers::{BASE_NAMES, FoundBase, Headers, read_headers};
 use crate::io::meta_io::MetaIo;
-use crate::io::whose::Foreign;
+use crate::io::unusable::Unusable;
 use crate::log::chain::{Copies, Damage};
 use crate::log::mend::HeaderCopy;
-use crate::open::base_load::{Unusable, empty_index, load_base};
+use crate::open::base_load::{empty_index, load_base};
 use crate::open::crew::workers_for;
 use crate::open::replay::{ReplayFrom, Replayed, highest_sequence, replay};
-use crate::open::scan::{ScanReport, scan};
+use crate::open::scan::scan;
 use crate::options::OnLostMetadata;
-
-/// How an opening found the store.
-#[derive(Clone, Debug, Default)]
-#[non_exhaustive]
-pub struct RecoveryReport {
-    /// Live entries recovered.
-    pub entries: u64,
-    /// The log ended with a close record: the store was closed properly.
-    pub clean: bool,
-    /// Sequence of the base that was loaded.
-    pub base_sequence: Option<u64>,
-    /// Why a newer base was not usable.
-    pub base_damage: Vec<String>,
-    /// Log blocks replayed.
-    pub log_blocks: u64,
-    /// Log records replayed.
-    pub log_records: u64,
-    /// Metadata that is damaged or missing in one of its two places, in words: damage that cost nothing.
-    pub one_copy: Vec<String>,
-    /// Blocks of it, and of what a crash left in one place, that this opening wrote again.
-    pub copies_rewritten: u64,
-    /// Blocks of it that the device could not write again.
-    pub copies_unwritten: u64,
-    /// Blocks of the metadata that the device once did not take, in bytes from its start: as many as a base remembers.
-    pub bad_blocks: Vec<u64>,
-    /// Slots that are out of use because the device did not take their writes.
-    pub bad_slots: usize,
-    /// Metadata was lost (C3): why. Then `scanned`, or the store starts empty.
-    pub lost_metadata: Option<String>,
-    /// What slot headers proved, when metadata was lost. A removed key may have returned.
-    pub scanned: Option<ScanReport>,
-    /// A superblock copy was rewritten.
-    pub superblock_repaired: bool,
-    /// What the device carries that the store did not leave there. Not empty only if the store was opened
-    /// read-only, or by force.
-    pub foreign: Vec<Foreign>,
-    /// Bytes that the device has, or had until this opening grew it again, if that is less than the layout needs. No
-    /// entry was in the part that is gone.
-    pub cut_to: Option<u64>,
-    /// Superblock copies that are neither whole nor as a crash leaves them, in words: they are left alone.
-    pub superblock_left: Vec<String>,
-    /// Everything was dropped because the options asked to start empty.
-    pub started_empty: bool,
-    /// Time spent on loading the base.
-    pub base_time: Duration,
-    /// Time spent on replaying the log, or on scanning headers.
-    pub log_time: Duration,
-    /// Time spent on finishing the index: recency, free lists.
-    pub index_time: Duration,
-    /// Entries that were validated before `open` returned, with [`Validate::Eager`](crate::Validate::Eager).
-    pub validated: u64,
-    /// Time spent on that.
-    pub validation_time: Duration,
-    /// Time from the start of `open` until it could serve.
-    pub total_time: Duration,
-}
+use crate::report::RecoveryReport;
 
 /// What recovery hands to the open store.
 pub(crate) struct Recovered {

@@ -8,17 +8,7 @@ use rb_index::{Loader, NewEntry, SlotId};
 
 use crate::error::Error;
 use crate::io::meta_io::{MetaIo, ReadAt};
-
-/// What the headers said.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ScanReport {
-    /// Slots read.
-    pub slots: u64,
-    /// Slots whose header is of this store and epoch.
-    pub headers: u64,
-    /// Slots that could not be read.
-    pub unreadable: u64,
-}
+use crate::report::ScanReport;
 
 /// Loads what every slot's header proves. Answers the highest incarnation seen besides.
 pub(crate) fn scan(

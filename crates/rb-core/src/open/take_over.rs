@@ -11,17 +11,16 @@ use crate::io::headers::{HeaderPlace, PlaceState, read_headers};
 use crate::io::meta_io::MetaIo;
 use crate::io::placed::Placed;
 use crate::io::unwritable::FailedWrite;
-use crate::io::whose::{self, Foreign};
+use crate::io::whose;
 use crate::log::chain::Copies;
 use crate::log::incarnations::{Pair, agree, begin, later_epoch, newest_number, read_pair};
 use crate::open::base_load::empty_index;
 use crate::open::cut;
 use crate::open::format_device::write_empty_base;
-use crate::open::recover::{
-    RecoverOptions, Recovered, RecoveryReport, forget_slots, no_base, recover,
-};
+use crate::open::recover::{RecoverOptions, Recovered, forget_slots, no_base, recover};
 use crate::open::replay::log_went_on;
 use crate::options::StoreOptions;
+use crate::report::{Foreign, RecoveryReport};
 
 /// How often an opening for writing recovers because another host goes on writing or opens the store too.
 const ATTEMPTS: usize = 3;

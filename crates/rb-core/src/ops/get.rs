@@ -17,11 +17,11 @@ use std::sync::Arc;
 use rb_index::Visit;
 
 use crate::core::inner::Inner;
+use crate::counters::add;
 use crate::error::Error;
 use crate::ops::batch::by_shard;
 use crate::ops::get_wave::{GetWave, Hit};
 use crate::simulator::SwitchPoint;
-use crate::stats::add;
 use crate::value::Value;
 
 /// One key's answer: a value, a miss, or what went wrong.

@@ -9,13 +9,13 @@ use rb_io::{Buffer, Completion, Request};
 
 use crate::core::inner::Inner;
 use crate::core::proof::{header_proves, payload_proves};
+use crate::counters::add;
 use crate::error::Error;
 use crate::events::{DropReason, Event};
 use crate::io::lanes::Wave;
 use crate::ops::batch::by_shard;
 use crate::ops::get::Lookup;
 use crate::simulator::SwitchPoint;
-use crate::stats::add;
 use crate::value::{Value, ValueBuf};
 
 /// A hit on its way: leased in the index, to be read and proven.

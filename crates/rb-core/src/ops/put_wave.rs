@@ -8,6 +8,7 @@ use rb_index::{NewEntry, Published, Reservation, SlotId, Visit};
 use rb_io::{Completion, PlacementId, Request};
 
 use crate::core::inner::{Inner, Writer};
+use crate::counters::add;
 use crate::error::Error;
 use crate::io::lanes::Wave;
 use crate::log::delta::{Need, Permit};
@@ -18,7 +19,6 @@ use crate::ops::put_plan::{Payload, Planned, Put, Stored};
 use crate::ops::slots::{Taken, Wanted, take_slots};
 use crate::options::{Durability, PutOptions};
 use crate::simulator::{Change, SwitchPoint};
-use crate::stats::add;
 use crate::value::ValueBuf;
 
 /// A put in flight. Owns its reservation, slot and memory.

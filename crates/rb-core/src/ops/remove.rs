@@ -9,12 +9,12 @@ use rb_format::Record;
 use rb_index::Visit;
 
 use crate::core::inner::{Inner, Writer};
+use crate::counters::add;
 use crate::error::Error;
 use crate::log::delta::Need;
 use crate::ops::batch::by_shard;
 use crate::options::Durability;
 use crate::simulator::{Change, SwitchPoint};
-use crate::stats::add;
 
 /// Removes many keys; answers for each whether it was there.
 pub(crate) fn remove_many(inner: &Arc<Inner>, keys: &[&[u8]]) -> Vec<Result<bool, Error>> {

@@ -8,10 +8,10 @@ use rb_index::{Index, Located};
 use super::Audit;
 use super::fixed::severity;
 use super::report::{Severity, Words};
-use crate::core::commit::words;
 use crate::core::proof::{agrees, payload_proves};
 use crate::core::walk::{Met, Walk};
 use crate::error::OpenError;
+use crate::error::error_chain;
 use crate::io::meta_io::ReadAt;
 
 /// Entries whose reads are in flight together at most; their keys are held meanwhile.
@@ -57,7 +57,7 @@ impl Audit<'_> {
         let read = self.io.read_each(reads, |tag, answer| {
             let entry = &batch[tag];
             let wrong = match answer {
-                Err(error) => Some(Wrong::Unreadable(words(&error))),
+                Err(error) => Some(Wrong::Unreadable(error_chain(&error))),
                 Ok(bytes) => wrong_with(entry, bytes, deep, &identity),
             };
             judged.extend(wrong.map(|wrong| (tag, wrong)));

@@ -7,14 +7,15 @@ use rb_format::{
 
 use super::report::{AuditState, Severity, Words, nothing};
 use super::{Audit, AuditReport};
-use crate::core::commit::words;
 use crate::error::OpenError;
+use crate::error::error_chain;
 use crate::io::meta_io::MetaIo;
 use crate::io::placed::Placed;
-use crate::io::whose::{self, Foreign};
+use crate::io::whose;
 use crate::log::incarnations::{Pair, newest_number};
 use crate::open::cut;
 use crate::open::recover::Recovered;
+use crate::report::Foreign;
 
 const NAMES: [&str; 2] = ["A", "B"];
 const NEXT_OPENING: &str = "the next opening for writing writes it anew";
@@ -280,7 +281,7 @@ pub(super) fn is_zero(bytes: &[u8]) -> bool {
 /// What a decoder said, or the device if it could not read the block.
 fn reason<T>(why: &Corruption, placed: &Placed<T>) -> String {
     match &placed.unreadable {
-        Some(error) => words(error),
+        Some(error) => error_chain(error),
         None => why.to_string(),
     }
 }

@@ -5,9 +5,9 @@ use std::time::Duration;
 use rb_format::Superblock;
 use rb_index::IndexStats;
 
-use crate::io::whose::Foreign;
 use crate::open::recover::Recovered;
-use crate::open::scan::ScanReport;
+use crate::report::Foreign;
+use crate::report::ScanReport;
 
 /// Findings kept in full; further ones are only counted.
 const FINDINGS_MAX: usize = 1000;

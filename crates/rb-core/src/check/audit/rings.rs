@@ -9,7 +9,7 @@ use rb_format::{Corruption, FORMAT_BLOCK, LogBlock, LogPosition, Record};
 use super::Audit;
 use super::fixed::severity;
 use super::report::{Words, nothing};
-use crate::core::commit::words;
+use crate::error::error_chain;
 use crate::error::{Error, OpenError};
 use crate::io::headers::read_headers;
 use crate::log::chain::Chain;
@@ -164,7 +164,7 @@ impl Audit<'_> {
                     self.report.damage(Words {
                         structure: format!("log block {end}"),
                         offset,
-                        wrong: format!("ring {}: {}", ring + 1, words(&error)),
+                        wrong: format!("ring {}: {}", ring + 1, error_chain(&error)),
                         meaning: "the log ends before it, and the next commit writes it",
                         lost: nothing("the other ring shows that the log ends there"),
                     });

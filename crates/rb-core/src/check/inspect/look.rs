@@ -8,12 +8,13 @@ use rb_format::{
 use rb_index::{Index, Located, Visit};
 
 use super::{Inspected, Look, Side};
-use crate::core::commit::words;
 use crate::core::proof::{agrees, payload_proves};
 use crate::error::OpenError;
+use crate::error::error_chain;
 use crate::io::headers::PLACE_NAMES;
+use crate::io::headers::limits_of;
 use crate::io::placed::Placed;
-use crate::open::base_load::{limits_of, read_directory, stored};
+use crate::open::base_load::{read_directory, stored};
 use crate::open::recover::{RecoverOptions, recover};
 
 const SIDES: [Side; 2] = [Side::A, Side::B];
@@ -32,7 +33,7 @@ pub(super) fn superblocks(
                 describe(Structure::Superblock, &bytes[..FORMAT_BLOCK])
             }),
             refused: match (&copy.unreadable, &copy.decoded) {
-                (Some(error), _) => Some(words(error)),
+                (Some(error), _) => Some(error_chain(error)),
                 (None, decoded) => decoded.as_ref().err().map(ToString::to_string),
             },
             ..Inspected::new(format!("superblock copy {side:?}"), copy.offset)
@@ -136,7 +137,7 @@ impl Look<'_> {
                     Inspected::of(title, offset, Structure::SectionHeader, bytes, decoded)
                 }
                 Err(error) => Inspected {
-                    refused: Some(words(&error)),
+                    refused: Some(error_chain(&error)),
                     ..Inspected::new(title, offset)
                 },
             };
@@ -170,7 +171,7 @@ impl Look<'_> {
         }
         let owner = self.recovered().map(|index| owner_of(&index, slot));
         shown.notes.push(match owner {
-            Err(why) => format!("whether it is live is not known: {}", words(&why)),
+            Err(why) => format!("whether it is live is not known: {}", error_chain(&why)),
             Ok(None) => "not live: whatever it holds is old".into(),
             Ok(Some((key, located))) => {
                 let agreed = header.is_some_and(|header| agrees(&header, &key, &located));
@@ -222,7 +223,10 @@ impl Look<'_> {
             return Ok(false);
         };
         let len = padded_len(u64::from(located.payload_len)) as usize;
-        let bytes = self.io.read(offset, len).map_err(|error| words(&error))?;
+        let bytes = self
+            .io
+            .read(offset, len)
+            .map_err(|error| error_chain(&error))?;
         let hash = key_hash(&identity.uuid, key);
         Ok(payload_proves(&identity, &bytes, hash, located))
     }

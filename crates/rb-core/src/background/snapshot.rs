@@ -1,0 +1,53 @@
+//! Reads the counters of an open store.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::background::Services;
+use crate::background::checkpoint::Checkpointer;
+use crate::background::discard::Discards;
+use crate::core::inner::Inner;
+use crate::log::delta::DeltaLog;
+use crate::stats::{DiscardStats, ScrubStats, StoreStats};
+
+pub(crate) fn take(inner: &Inner, background: &Services) -> StoreStats {
+    let counters = &inner.counters;
+    let log = inner.writer.as_ref().map(|writer| &*writer.log);
+    let checkpointer = background.checkpointer.as_ref();
+    let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    StoreStats {
+        hits: get(&counters.hits),
+        misses: get(&counters.misses),
+        puts: get(&counters.puts),
+        removes: get(&counters.removes),
+        bytes_put: get(&counters.bytes_put),
+        bytes_got: get(&counters.bytes_got),
+        bytes_copied: get(&counters.bytes_copied),
+        read_errors: get(&counters.read_errors),
+        dropped: get(&counters.dropped),
+        commits: get(&counters.commits),
+        checkpoints: get(&counters.checkpoints),
+        metadata_write_errors: get(&counters.metadata_write_errors),
+        checkpointing: checkpointer.is_some_and(Checkpointer::is_busy),
+        longest_snapshot_hold: Duration::from_nanos(get(&counters.longest_snapshot_hold)),
+        longest_log_wait: log.map_or(Duration::ZERO, DeltaLog::longest_wait),
+        validated: get(&counters.validated),
+        scrub: ScrubStats {
+            entries: get(&counters.scrub.entries),
+            bytes: get(&counters.scrub.bytes),
+            dropped: get(&counters.scrub.dropped),
+            errors: get(&counters.scrub.errors),
+            passes: get(&counters.scrub.passes),
+        },
+        discard: DiscardStats {
+            slots: get(&counters.discard.slots),
+            bytes: get(&counters.discard.bytes),
+            failures: get(&counters.discard.failures),
+            off: background.discards.as_ref().and_then(Discards::off),
+        },
+        replay_blocks: log.map_or(0, DeltaLog::replay_blocks),
+        log_blocks: log.map_or(0, DeltaLog::ring_blocks),
+        index: inner.index.stats(),
+        queues: inner.lanes.counters(),
+    }
+}

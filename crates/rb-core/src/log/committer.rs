@@ -1,0 +1,162 @@
+//! Writes log blocks to both rings, as the writer that the incarnation blocks name.
+
+use std::time::Duration;
+
+use rb_format::{FORMAT_BLOCK, Incarnation};
+use rb_io::Request;
+
+use crate::clock::Clock;
+use crate::error::Error;
+use crate::io::meta_io::MetaIo;
+use crate::io::unwritable::FailedWrite;
+use crate::log::delta::{DeltaLog, Pending};
+use crate::log::incarnations::check_writer;
+
+pub(crate) struct Committer {
+    pub(crate) io: MetaIo,
+    /// When the store was taken over.
+    taken_over_at: Duration,
+    /// When the last reading of the incarnation blocks began that showed no other writer.
+    alone_at: Option<Duration>,
+}
+
+/// How old a reading of the incarnation blocks may be for a commit to write after it. Commits that follow one another
+/// read once each: what one reads before it acknowledges serves the next one before it writes. An opening writes its first log
+/// block no sooner after its nonce was durable, so it overwrites what a former writer wrote after such a reading.
+const READING_SERVES: Duration = Duration::from_micros(250);
+
+/// Most bytes of log written in one piece.
+const PIECE: usize = 1 << 20;
+
+impl Committer {
+    /// Of a store that was taken over before `now`.
+    pub(crate) fn new(io: MetaIo, now: Duration) -> Committer {
+        Committer {
+            io,
+            taken_over_at: now,
+            alone_at: None,
+        }
+    }
+
+    /// The last reading is young enough to write after it.
+    pub(crate) fn reading_serves(&self, clock: &dyn Clock) -> bool {
+        let now = clock.now();
+        let serves = |at| now.saturating_sub(at) < READING_SERVES;
+        self.alone_at.is_some_and(serves)
+    }
+
+    /// Reads the incarnation blocks; fails if another opening has written one.
+    pub(crate) fn check_writer(
+        &mut self,
+        clock: &dyn Clock,
+        ours: &Incarnation,
+    ) -> Result<(), Error> {
+        let began = clock.now();
+        check_writer(&mut self.io, ours)?;
+        self.alone_at = Some(began);
+        Ok(())
+    }
+
+    /// Writes each block to both rings. Answers the blocks that one of them did not take.
+    pub(crate) fn write(
+        &mut self,
+        clock: &dyn Clock,
+        ours: &Incarnation,
+        log: &DeltaLog,
+        pending: Option<&Pending>,
+    ) -> Result<Vec<FailedWrite>, Error> {
+        if self.alone_at.is_none() {
+            let since = clock.now().saturating_sub(self.taken_over_at);
+            clock.sleep(READING_SERVES.saturating_sub(since));
+        }
+        if !self.reading_serves(clock) {
+            self.check_writer(clock, ours)?;
+        }
+        let Some(pending) = pending else {
+            return Ok(Vec::new());
+        };
+        let pieces = pieces(log, pending);
+        let mut requests = Vec::with_capacity(2 * pieces.len());
+        for ring in [0, 1] {
+            for &(sequence, piece) in &pieces {
+                let mut buf = self.io.buffer(piece.len())?;
+                buf[..piece.len()].copy_from_slice(piece);
+                let offset = log.block_offsets(sequence)[ring];
+                requests.push(Request::write(offset, buf, 0, piece.len()));
+            }
+        }
+        let failed = self.io.run_each(requests)?;
+        match failed.is_empty() {
+            true => Ok(Vec::new()),
+            false => self.write_singly(log, &pieces, failed),
+        }
+    }
+
+    /// Writes the pieces that failed block by block: one bad block must not cost its neighbours their copy.
+    /// `failed` counts the pieces of ring 1, then those of ring 2.
+    fn write_singly(
+        &mut self,
+        log: &DeltaLog,
+        pieces: &[(u64, &[u8])],
+        failed: Vec<(usize, Error)>,
+    ) -> Result<Vec<FailedWrite>, Error> {
+        let mut refused: [Vec<u64>; 2] = Default::default();
+        let mut writes = Vec::new();
+        let mut last = None;
+        for (number, error) in failed {
+            let ring = number / pieces.len();
+            let (sequence, piece) = pieces[number % pieces.len()];
+            if piece.len() == FORMAT_BLOCK {
+                refused[ring].push(sequence);
+            } else {
+                let blocks = (sequence..).zip(piece.chunks_exact(FORMAT_BLOCK));
+                writes.extend(blocks.map(|(sequence, block)| (ring, sequence, block)));
+            }
+            last = Some(error);
+        }
+        let offset = |ring: usize, sequence: u64| log.block_offsets(sequence)[ring];
+        let singly: Vec<_> = writes
+            .iter()
+            .map(|&(ring, sequence, block)| (offset(ring, sequence), block))
+            .collect();
+        for (number, error) in self.io.write_each(&singly)? {
+            let (ring, sequence, _) = writes[number];
+            refused[ring].push(sequence);
+            last = Some(error);
+        }
+        let lost = refused[0]
+            .iter()
+            .any(|sequence| refused[1].contains(sequence));
+        if let (true, Some(error)) = (lost, last) {
+            return Err(error);
+        }
+        let words = ["log block in ring 1", "log block in ring 2"];
+        let failed = refused.iter().enumerate().flat_map(|(ring, sequences)| {
+            sequences.iter().map(move |&sequence| FailedWrite {
+                what: words[ring],
+                offset: offset(ring, sequence),
+            })
+        });
+        Ok(failed.collect())
+    }
+}
+
+/// The blocks of a commit in pieces that lie in one piece on the device, each with the sequence of its first.
+fn pieces<'a>(log: &DeltaLog, pending: &'a Pending) -> Vec<(u64, &'a [u8])> {
+    let mut pieces = Vec::new();
+    let mut sequence = pending.first_sequence;
+    let mut rest = &pending.bytes[..];
+    while !rest.is_empty() {
+        let (piece, after) = rest.split_at(piece_len(log, sequence, rest.len()));
+        pieces.push((sequence, piece));
+        sequence += (piece.len() / FORMAT_BLOCK) as u64;
+        rest = after;
+    }
+    pieces
+}
+
+/// Bytes that lie in one piece on the device: up to the ring's end.
+fn piece_len(log: &DeltaLog, sequence: u64, wanted: usize) -> usize {
+    let to_end = (log.ring_blocks() - sequence % log.ring_blocks()) as usize;
+    wanted.min(PIECE).min(to_end.saturating_mul(FORMAT_BLOCK))
+}
