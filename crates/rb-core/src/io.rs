@@ -1,7 +1,6 @@
 //! What the store asks of the device: lanes of requests, metadata, the fixed blocks.
 
 pub(crate) mod boot;
-pub(crate) mod driver;
 pub(crate) mod headers;
 pub(crate) mod lanes;
 pub(crate) mod meta_io;

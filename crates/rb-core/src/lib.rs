@@ -59,9 +59,7 @@ pub use error::{Error, FormatError, OpenError};
 pub use events::{DropReason, Event, Events};
 pub use open::format_device::{claim_device, format, format_engine, is_store};
 pub use operation::Operation;
-pub use ops::get::Lookup;
-pub use ops::put::PutResult;
-pub use ops::put_plan::{Payload, Put, Stored};
+pub use ops::put_plan::{Payload, Put, PutResult, Stored};
 pub use ops::query::{EntryInfo, Lock};
 pub use options::{
     Background, Durability, Exclusive, ExpectedGeometry, FormatOptions, Lifetime, OnLostMetadata,
@@ -78,4 +76,4 @@ pub use report::{Foreign, RecoveryReport, ScanReport};
 pub use simulator::{Change, HeldLock, Simulator, SwitchPoint};
 pub use stats::{DiscardStats, ScrubStats, StoreStats};
 pub use store::Store;
-pub use value::{Value, ValueBuf};
+pub use value::{Lookup, Value, ValueBuf};

@@ -266,7 +266,6 @@ pub(crate) fn open(source: Source, options: StoreOptions) -> Result<(Inner, Serv
         index,
         arena,
         lanes: Arc::new(lanes),
-        driver: crate::io::driver::Driver::default(),
         gate: Arc::new(Gate::default()),
         poison: crate::core::poison::Poison::default(),
         flushing: Mutex::default(),

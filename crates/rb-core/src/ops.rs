@@ -1,12 +1,14 @@
 //! The operations: get, put, remove and queries.
 
-pub(crate) mod async_ops;
 pub(crate) mod batch;
+pub(crate) mod driver;
 pub(crate) mod get;
-pub(crate) mod get_wave;
+pub(crate) mod get_batch;
+pub(crate) mod groups;
 pub(crate) mod put;
+pub(crate) mod put_batch;
 pub(crate) mod put_plan;
-pub(crate) mod put_wave;
 pub(crate) mod query;
 pub(crate) mod remove;
 pub(crate) mod slots;
+pub(crate) mod sync;

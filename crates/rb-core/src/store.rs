@@ -17,18 +17,18 @@ use crate::core::inner::Inner;
 use crate::error::{Error, OpenError};
 use crate::open::{Source, open, open_path};
 use crate::operation::Operation;
-use crate::ops::async_ops;
-use crate::ops::get::{self, Lookup};
-use crate::ops::get_wave::take_buffers;
-use crate::ops::put::{self, PutResult};
-use crate::ops::put_plan::{Put, Stored};
+use crate::ops::driver::Driver;
+use crate::ops::get;
+use crate::ops::put;
+use crate::ops::put_plan::{Put, PutResult, Stored};
 use crate::ops::query::{self, EntryInfo, Lock};
 use crate::ops::remove;
+use crate::ops::sync::sync_async;
 use crate::options::{Background, Exclusive, PutOptions, StoreOptions};
 use crate::report::RecoveryReport;
 use crate::simulator::{HeldLock, SwitchPoint};
 use crate::stats::StoreStats;
-use crate::value::{Value, ValueBuf};
+use crate::value::{Lookup, Value, ValueBuf};
 
 /// An open store. Clones share it.
 ///
@@ -43,6 +43,7 @@ pub struct Store {
 struct Handle {
     inner: Arc<Inner>,
     background: Arc<Services>,
+    driver: Driver,
     duties: Mutex<Duties>,
     /// The answer of the first close.
     closed: Mutex<Option<Result<(), Error>>>,
@@ -84,6 +85,7 @@ impl Store {
             handle: Arc::new(Handle {
                 inner: Arc::new(inner),
                 background: Arc::new(background),
+                driver: Driver::default(),
                 duties: Mutex::default(),
                 closed: Mutex::new(None),
             }),
@@ -158,7 +160,7 @@ impl Store {
 
     /// Starts looking up many keys. The operation can be waited on or awaited.
     pub fn get_many_async(&self, keys: &[&[u8]]) -> Operation<Vec<Lookup>> {
-        async_ops::get_many(self.inner(), keys)
+        get::get_many_async(self.inner(), &self.handle.driver, keys)
     }
 
     /// Puts one value, replacing what is there.
@@ -182,7 +184,7 @@ impl Store {
         puts: Vec<Put<'_>>,
         options: PutOptions,
     ) -> Operation<Vec<PutResult>> {
-        async_ops::put_many(self.inner(), puts, options)
+        put::put_many_async(self.inner(), &self.handle.driver, puts, options)
     }
 
     /// Memory for a value of `len` bytes, to be filled and put without a copy. Its content is
@@ -195,11 +197,8 @@ impl Store {
         if len == 0 || len > max {
             return Err(Error::ValueLength { len, max });
         }
-        let mut buffers = take_buffers(
-            self.inner(),
-            &[ValueBuf::stride(len)],
-            self.inner().busy_wait(),
-        )?;
+        let wait = self.inner().busy_wait();
+        let mut buffers = self.inner().take_buffers(&[ValueBuf::stride(len)], wait)?;
         let buf = buffers.pop().ok_or(Error::Closed)?;
         Ok(ValueBuf::new(buf, len))
     }
@@ -277,7 +276,7 @@ impl Store {
 
     /// Starts a sync.
     pub fn sync_async(&self) -> Operation<Result<(), Error>> {
-        async_ops::sync(self.inner())
+        sync_async(self.inner())
     }
 
     /// Writes a checkpoint now. The store does so by itself whenever the log has grown by a quarter.
@@ -444,7 +443,7 @@ impl Handle {
     fn drain(&self) -> Result<(), Error> {
         self.inner.drain_simulated();
         let drained = self.inner.gate.close(self.inner.options.io_deadline);
-        self.inner.driver.stop(self.inner.options.io_deadline);
+        self.driver.stop(self.inner.options.io_deadline);
         drained
     }
 

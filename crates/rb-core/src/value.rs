@@ -6,6 +6,11 @@ use std::ops::{Deref, DerefMut};
 use rb_format::{FORMAT_BLOCK, padded_len};
 use rb_io::Buffer;
 
+use crate::error::Error;
+
+/// One key's answer: a value, a miss, or what went wrong.
+pub type Lookup = Result<Option<Value>, Error>;
+
 /// A value that was read and verified. It owns its memory, not the slot: the lease has ended, and
 /// the entry may be evicted or replaced while this lives.
 pub struct Value {

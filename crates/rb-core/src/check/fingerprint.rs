@@ -32,7 +32,6 @@ impl Store {
             index,
             arena: _,
             lanes: _,
-            driver: _,
             gate,
             poison,
             flushing,

@@ -3,18 +3,18 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use rb_format::{Generation, Geometry, Identity, Incarnation, Superblock, key_hash};
-use rb_index::Index;
-use rb_io::{Arena, Engine, PlacementId};
+use rb_index::{Index, SlotId};
+use rb_io::{Arena, Buffer, Engine, PlacementId};
 
 use crate::core::gate::{Gate, Pass};
 use crate::core::poison::Poison;
 use crate::counters::Counters;
 use crate::error::{Error, error_chain};
 use crate::events::{Event, shielded};
-use crate::io::driver::Driver;
 use crate::io::lanes::Lanes;
 use crate::io::meta_io::MetaIo;
 use crate::io::unwritable::Unwritable;
@@ -41,7 +41,6 @@ pub(crate) struct Inner {
     pub(crate) index: Index,
     pub(crate) arena: Arena,
     pub(crate) lanes: Arc<Lanes>,
-    pub(crate) driver: Driver,
     pub(crate) gate: Arc<Gate>,
     pub(crate) poison: Poison,
     /// Held during a flush.
@@ -95,6 +94,32 @@ impl Inner {
         }
     }
 
+    /// Takes the buffers of a batch, all or none.
+    pub(crate) fn take_buffers(
+        &self,
+        strides: &[usize],
+        wait: Duration,
+    ) -> Result<Vec<Buffer>, Error> {
+        let (needed, limit) = (strides.iter().sum(), self.arena.bytes());
+        if needed > limit {
+            return Err(Error::BatchTooLarge { needed, limit });
+        }
+        let taken = self.arena.take_many(strides, wait);
+        taken.map_err(|_| Error::Busy {
+            what: "buffer memory",
+            waited: wait,
+        })
+    }
+
+    /// Where a slot begins on the device.
+    ///
+    /// # Panics
+    /// The slot is none of the store's: entries with such slots are not loaded, and no others are made.
+    pub(crate) fn slot_offset(&self, slot: SlotId) -> u64 {
+        let offset = self.geometry.slot_offset(slot.0);
+        offset.expect("an entry's slot lies within the layout")
+    }
+
     pub(crate) fn check_key(&self, key: &[u8]) -> Result<(), Error> {
         let max = self.superblock.key_len_max as usize;
         if key.is_empty() || key.len() > max {
@@ -122,9 +147,9 @@ impl Inner {
     }
 
     /// How long to wait for something that only another thread can give. A simulator has none.
-    pub(crate) fn busy_wait(&self) -> std::time::Duration {
+    pub(crate) fn busy_wait(&self) -> Duration {
         if self.is_manual() {
-            std::time::Duration::ZERO
+            Duration::ZERO
         } else {
             self.options.busy_wait
         }

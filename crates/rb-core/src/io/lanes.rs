@@ -1,42 +1,20 @@
-//! Queues for blocking calls, and the way a wave of requests is driven to its end.
-//!
-//! A blocking call takes a lane out of a small pool and drives it itself: no thread hop, no wake-up.
-//! A wave that misses its deadline leaves with its lane: a thread of its own waits for the kernel,
-//! because buffers, leases and reservations belong to the wave until the last request is answered.
+//! A small pool of lanes for blocking calls.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
-use rb_io::{Arena, Completion, Engine, Issuer, Lane, QueueCounters, QueueOptions, Request};
+use rb_io::{Arena, Engine, Issuer, Lane, QueueCounters, QueueOptions};
 
 use crate::error::Error;
 
-/// Requests that belong together, and what to do when all are answered. It owns everything that
-/// must outlive the requests.
-pub(crate) trait Wave: Send + 'static {
-    type Output;
-    /// Called when the requests are about to go out; a wave dropped before it moved nothing.
-    fn sent(&mut self) {}
-    /// Whether there is something to do with answers while others are under way.
-    const EARLY: bool = false;
-    /// Called with such answers.
-    fn arrived(&mut self, _answer: &Completion) {}
-    /// Called once with every answer, in request order.
-    fn complete(self, completions: Vec<Completion>) -> Self::Output;
-}
-
-/// Late waves at most before their lanes are not replaced. Each has a thread and a queue until the device
+/// Late batches at most before their lanes are not replaced. Each has a thread and a queue until the device
 /// answers, so callers who try again and again would pile them up without end.
 const LATE_MAX: usize = 64;
 
 /// How long the driver waits for more answers after the first. Under load it then sleeps once for several,
 /// which is more than half of what a short operation costs it.
 const LINGER: Duration = Duration::from_micros(100);
-
-/// Answers of a large wave are looked at whenever there are as many bytes more: what is done with them, such as
-/// a checksum, takes far longer than a sleep, and the device works on meanwhile. A smaller wave is one sleep.
-const TOGETHER_BYTES: u64 = 2 << 20;
 
 pub(crate) struct Lanes {
     engine: Arc<dyn Engine>,
@@ -52,7 +30,7 @@ struct Pool {
     idle: Vec<Lane>,
     /// Idle and in use.
     made: usize,
-    /// Gone with waves that missed their deadline and still wait for the device.
+    /// Gone with batches that missed their deadline and still wait for the device.
     late: usize,
     /// Counters of lanes that are gone.
     past: QueueCounters,
@@ -95,7 +73,11 @@ impl Lanes {
         Ok(Lane::new(queue, self.engine.limits()))
     }
 
-    fn checkout(&self, wait: Duration) -> Result<Lane, Error> {
+    /// A lane of the pool, for a round of requests.
+    ///
+    /// # Errors
+    /// `Busy` when none came free within `wait`.
+    pub(crate) fn checkout(&self, wait: Duration) -> Result<Lane, Error> {
         let start = Instant::now();
         let mut pool = self.pool.lock();
         let mut may_make = true;
@@ -129,18 +111,26 @@ impl Lanes {
         }
     }
 
-    fn give_back(&self, lane: Lane) {
+    pub(crate) fn give_back(&self, lane: Lane) {
         self.pool.lock().idle.push(lane);
         self.freed.notify_one();
     }
 
-    fn lost(&self, lane: &Lane) {
+    /// The lane does not come back.
+    pub(crate) fn lost(&self, lane: &Lane) {
         let mut pool = self.pool.lock();
         pool.made -= 1;
         let counters = lane.counters();
         pool.past += counters;
         // All: one that may not make a lane would keep the news to itself.
         self.freed.notify_all();
+    }
+
+    /// The lane leaves with a batch that missed its deadline.
+    pub(crate) fn late(self: &Arc<Self>, lane: &Lane) -> Late {
+        self.pool.lock().late += 1;
+        self.lost(lane);
+        Late(Arc::clone(self))
     }
 
     /// Counters of all lanes that are not in use right now, and of those that are gone.
@@ -152,68 +142,10 @@ impl Lanes {
         }
         sum
     }
-
-    /// Runs a wave on a lane of the pool, in the calling thread.
-    ///
-    /// # Errors
-    /// `Busy` when no lane came free within `wait`; the wave is dropped unsent. `TimedOut` when the device did not answer by `deadline`.
-    pub(crate) fn drive<W: Wave>(
-        self: &Arc<Self>,
-        mut wave: W,
-        requests: Vec<Request>,
-        wait: Duration,
-        deadline: Duration,
-    ) -> Result<W::Output, Error> {
-        let mut lane = self.checkout(wait)?;
-        wave.sent();
-        let count = requests.len();
-        let bytes: u64 = requests.iter().map(|request| request.len).sum();
-        let together = match W::EARLY {
-            true => count.div_ceil(usize::try_from(bytes / TOGETHER_BYTES).unwrap_or(1).max(1)),
-            false => count,
-        };
-        for (tag, request) in requests.into_iter().enumerate() {
-            lane.start(tag as u64, request);
-        }
-        let start = Instant::now();
-        let mut done = Vec::with_capacity(count);
-        let mut healthy = true;
-        while done.len() < count {
-            let left = deadline.saturating_sub(start.elapsed());
-            let known = done.len();
-            let wanted = u32::try_from((count - known).min(together)).unwrap_or(u32::MAX);
-            // A queue that fails answers everything it holds, and is of no more use. With no time left this looks
-            // once: what was done with early answers took time, too, and answers that came meanwhile are in time.
-            healthy &= lane.poll(wanted, Some(left), &mut done).is_ok();
-            if done.len() == count {
-                break;
-            }
-            if left.is_zero() {
-                let late = Late::new(self);
-                self.lost(&lane);
-                wait_elsewhere(lane, wave, done, count, late);
-                return Err(Error::TimedOut { waited: deadline });
-            }
-            done[known..].iter().for_each(|answer| wave.arrived(answer));
-        }
-        match healthy {
-            true => self.give_back(lane),
-            false => self.lost(&lane),
-        }
-        done.sort_unstable_by_key(|completion| completion.tag);
-        Ok(wave.complete(done))
-    }
 }
 
-/// A late wave, counted as long as this lives.
-struct Late(Arc<Lanes>);
-
-impl Late {
-    fn new(lanes: &Arc<Lanes>) -> Late {
-        lanes.pool.lock().late += 1;
-        Late(Arc::clone(lanes))
-    }
-}
+/// A late batch, counted as long as this lives.
+pub(crate) struct Late(Arc<Lanes>);
 
 impl Drop for Late {
     fn drop(&mut self) {
@@ -234,31 +166,10 @@ pub(crate) fn drop_elsewhere(mut lane: Lane) {
     });
 }
 
-/// Waits for the rest of a late wave in a thread of its own, however long the device takes.
-fn wait_elsewhere<W: Wave>(
-    mut lane: Lane,
-    wave: W,
-    mut done: Vec<Completion>,
-    count: usize,
-    late: Late,
-) {
-    elsewhere(move || {
-        while done.len() < count {
-            let missing = u32::try_from(count - done.len()).unwrap_or(u32::MAX);
-            if lane.poll(missing, None, &mut done).is_err() {
-                break;
-            }
-        }
-        done.sort_unstable_by_key(|completion| completion.tag);
-        wave.complete(done);
-        // The lane's memory goes first.
-        drop(lane);
-        drop(late);
-    });
-}
-
-fn elsewhere(wait: impl FnOnce() + Send + 'static) {
+/// Runs `wait`, which may never end, in a thread of its own.
+pub(crate) fn elsewhere(wait: impl FnOnce() + Send + 'static) {
     let thread = std::thread::Builder::new().name("rb-late".into());
-    // Without a thread the closure is dropped with the lane in it, whose queue keeps the memory.
+    // Without a thread the closure is dropped with what is in it: a lane's queue keeps the memory, and leases and slots
+    // stay out of use until the store is opened again.
     drop(thread.spawn(wait));
 }

@@ -1,34 +1,130 @@
-//! Grouping the keys of a batch by shard, so that each phase takes each shard's lock once.
+//! A batch of requests in flight, and how the caller's thread drives it. The driver thread drives the same batches for
+//! async operations.
+//!
+//! ```text
+//! requests -> arrived, for each -> complete -> requests of the next round, or none: the answers are there
+//! ```
+//!
+//! A blocking call takes a lane out of a pool and drives it itself: no thread hop, no wake-up. A batch that misses its
+//! deadline leaves with its lane: a thread of its own waits for the kernel, because buffers, leases and reservations
+//! belong to the batch until the last request is answered.
 
-/// The positions of a batch's keys that live in one shard. Within a group the last key of the batch
-/// comes first: whoever walks it makes the batch's first key the most recently used.
-pub(crate) struct Group {
-    pub(crate) shard: usize,
-    pub(crate) positions: Vec<usize>,
+use std::time::{Duration, Instant};
+
+use rb_io::{Completion, Lane, Request};
+
+use crate::core::inner::Inner;
+use crate::error::Error;
+use crate::io::lanes::{Late, elsewhere};
+
+/// Requests that belong together, and what to do when they are answered. It owns everything that must outlive the requests,
+/// and gives it back in `complete` or `refused`: one of the two follows each `requests`.
+pub(crate) trait Batch: Send + 'static {
+    type Answers: Send + 'static;
+
+    /// The requests of the next round, with their buffers; waits for those at most so long. None once everything is
+    /// answered.
+    fn requests(&mut self, wait: Duration) -> Vec<Request>;
+
+    /// One request of the round was answered; its tag is its position. Others may be under way.
+    fn arrived(&mut self, answer: Completion);
+
+    /// No request of the round is under way any more. Calls `before_observer` before an observer is called, which may be
+    /// slow.
+    fn complete(&mut self, before_observer: &mut dyn FnMut());
+
+    /// No request of the round was sent.
+    fn refused(&mut self, error: &Error);
+
+    /// The answers, once. What is not answered yet gets `late`.
+    fn answers(&mut self, late: Option<&Error>) -> Self::Answers;
 }
 
-/// Groups positions by the shard that `shard_of` names for each.
-pub(crate) fn by_shard(count: usize, shard_of: impl Fn(usize) -> usize) -> Vec<Group> {
-    let mut order: Vec<(usize, usize)> = (0..count).map(|at| (shard_of(at), at)).collect();
-    order.sort_unstable_by_key(|&(shard, at)| (shard, usize::MAX - at));
-    let groups = order.chunk_by(|a, b| a.0 == b.0);
-    groups
-        .map(|group| Group {
-            shard: group[0].0,
-            positions: group.iter().map(|&(_, at)| at).collect(),
-        })
-        .collect()
-}
+/// Answers of a large batch are looked at whenever there are as many bytes more: what is done with them, such as
+/// a checksum, takes far longer than a sleep, and the device works on meanwhile. A smaller batch is one sleep.
+const TOGETHER_BYTES: u64 = 2 << 20;
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn groups_hold_each_position_once_and_the_last_first() {
-        let groups = by_shard(7, |at| at % 3);
-        let seen: Vec<(usize, Vec<usize>)> =
-            groups.into_iter().map(|g| (g.shard, g.positions)).collect();
-        assert_eq!(seen, [(0, vec![6, 3, 0]), (1, vec![4, 1]), (2, vec![5, 2])]);
+/// Runs a batch in the calling thread.
+pub(crate) fn run<B: Batch>(inner: &Inner, mut batch: B) -> B::Answers {
+    loop {
+        let requests = batch.requests(inner.busy_wait());
+        if requests.is_empty() {
+            return batch.answers(None);
+        }
+        let lane = match inner.lanes.checkout(inner.options.busy_wait) {
+            Ok(lane) => lane,
+            Err(error) => {
+                batch.refused(&error);
+                continue;
+            }
+        };
+        match drive(inner, lane, batch, requests) {
+            Ok(driven) => batch = driven,
+            Err(answers) => return answers,
+        }
     }
+}
+
+/// Drives one round to its end; fails with the answers if the device is late.
+fn drive<B: Batch>(
+    inner: &Inner,
+    mut lane: Lane,
+    mut batch: B,
+    requests: Vec<Request>,
+) -> Result<B, B::Answers> {
+    let deadline = inner.options.io_deadline;
+    let mut missing = requests.len();
+    let bytes: u64 = requests.iter().map(|request| request.len).sum();
+    let parts = usize::try_from(bytes / TOGETHER_BYTES).unwrap_or(1).max(1);
+    let together = missing.div_ceil(parts);
+    for (tag, request) in (0..).zip(requests) {
+        lane.start(tag, request);
+    }
+    let start = Instant::now();
+    let mut arrived = Vec::with_capacity(together);
+    let mut healthy = true;
+    while missing > 0 {
+        let left = deadline.saturating_sub(start.elapsed());
+        let wanted = u32::try_from(missing.min(together)).unwrap_or(u32::MAX);
+        // Polls once even at the deadline: completions that arrived while earlier ones were verified are in time.
+        healthy &= lane.poll(wanted, Some(left), &mut arrived).is_ok();
+        missing -= arrived.len();
+        arrived.drain(..).for_each(|answer| batch.arrived(answer));
+        if missing > 0 && left.is_zero() {
+            let late = inner.lanes.late(&lane);
+            let answers = batch.answers(Some(&Error::TimedOut { waited: deadline }));
+            wait_elsewhere(lane, batch, missing, late);
+            return Err(answers);
+        }
+    }
+    match healthy {
+        true => inner.lanes.give_back(lane),
+        false => inner.lanes.lost(&lane),
+    }
+    batch.complete(&mut || {});
+    Ok(batch)
+}
+
+/// Waits for the rest of a late batch in a thread of its own, however long the device takes.
+fn wait_elsewhere<B: Batch>(mut lane: Lane, mut batch: B, mut missing: usize, late: Late) {
+    elsewhere(move || {
+        let mut arrived = Vec::new();
+        while missing > 0 {
+            let wanted = u32::try_from(missing).unwrap_or(u32::MAX);
+            let failed = lane.poll(wanted, None, &mut arrived).is_err();
+            missing -= arrived.len();
+            arrived.drain(..).for_each(|answer| batch.arrived(answer));
+            if failed {
+                break;
+            }
+        }
+        batch.complete(&mut || {});
+        // Of a further round, nobody waits for the answers.
+        if !batch.requests(Duration::ZERO).is_empty() {
+            batch.refused(&Error::Closed);
+        }
+        // The lane's memory goes first.
+        drop(lane);
+        drop(late);
+    });
 }

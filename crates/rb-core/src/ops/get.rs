@@ -19,46 +19,70 @@ use rb_index::Visit;
 use crate::core::inner::Inner;
 use crate::counters::add;
 use crate::error::Error;
-use crate::ops::batch::by_shard;
-use crate::ops::get_wave::{GetWave, Hit};
+use crate::operation::{Operation, operation};
+use crate::ops::batch::run;
+use crate::ops::driver::Driver;
+use crate::ops::get_batch::{GetBatch, Hit, Read};
+use crate::ops::groups::by_shard;
 use crate::simulator::SwitchPoint;
-use crate::value::Value;
-
-/// One key's answer: a value, a miss, or what went wrong.
-pub type Lookup = Result<Option<Value>, Error>;
+use crate::value::{Lookup, Value};
 
 /// Looks up many keys in the calling thread.
 pub(crate) fn get_many(inner: &Arc<Inner>, keys: &[&[u8]]) -> Vec<Lookup> {
-    let mut answers: Vec<Lookup> = keys.iter().map(|_| Ok(None)).collect();
     let Ok(_pass) = inner.enter() else {
         return keys.iter().map(|_| Err(Error::Closed)).collect();
     };
-    let wave = lease_all(inner, keys, &mut answers); // 1
-    inner.switch(SwitchPoint::Leased);
-    serve(inner, vec![wave], |at, answer| answers[at] = answer); // 2, 3, 4
+    let (mut answers, batch) = lease(inner, keys); // 1
+    for (at, answer) in run(inner, batch) {
+        answers[at] = answer; // 2, 3, 4
+    }
     answers
 }
 
-/// Looks up many keys and copies each value into the caller's memory, in waves if the batch is
+/// Starts looking up many keys: the driver thread does steps 3 and 4.
+pub(crate) fn get_many_async(
+    inner: &Arc<Inner>,
+    driver: &Driver,
+    keys: &[&[u8]],
+) -> Operation<Vec<Lookup>> {
+    let count = keys.len();
+    let (operation, completer) =
+        operation(move || (0..count).map(|_| Err(Error::Closed)).collect());
+    let Ok(pass) = inner.enter() else {
+        return operation;
+    };
+    let (mut answers, batch) = lease(inner, keys);
+    driver.start(inner, batch, move |read, wakes| {
+        for (at, answer) in read {
+            answers[at] = answer;
+        }
+        // The operation ends before it is answered: whoever is woken may close the store.
+        drop(pass);
+        completer.answer(answers, wakes);
+    });
+    operation
+}
+
+/// Looks up many keys and copies each value into the caller's memory, in several batches if they are
 /// larger than the buffers. Answers the length of each hit.
 pub(crate) fn get_many_into(
     inner: &Arc<Inner>,
     keys: &[&[u8]],
     outputs: &mut [&mut [u8]],
 ) -> Vec<Result<Option<usize>, Error>> {
-    let mut answers: Vec<Lookup> = keys.iter().map(|_| Ok(None)).collect();
     let Ok(_pass) = inner.enter() else {
         return keys.iter().map(|_| Err(Error::Closed)).collect();
     };
-    let all = lease_all(inner, keys, &mut answers);
-    // Misses and bad keys are answered; what is left to answer are the hits.
-    let mut lengths: Vec<_> = answers
-        .into_iter()
-        .map(|answer| answer.map(|_| None))
-        .collect();
-    serve(inner, all.split(inner.arena.bytes() / 2), |at, answer| {
-        lengths[at] = answer.and_then(|hit| hit.map(|value| copy(&value, outputs[at])).transpose());
-    });
+    let (answers, all) = lease(inner, keys);
+    let answered = answers.into_iter().map(|answer| answer.map(|_| None));
+    let mut lengths: Vec<_> = answered.collect();
+    // The last first, so that the first key ends as the most recently used.
+    for batch in all.split(inner.arena.bytes() / 2).into_iter().rev() {
+        for (at, answer) in run(inner, batch) {
+            let copied = |value| copy(&value, outputs[at]);
+            lengths[at] = answer.and_then(|hit| hit.map(copied).transpose());
+        }
+    }
     lengths
 }
 
@@ -71,35 +95,10 @@ fn copy(value: &Value, output: &mut [u8]) -> Result<usize, Error> {
     Ok(needed)
 }
 
-/// Steps 2 to 4 for each wave, the last one first, so that the batch's first key ends as the most
-/// recently used.
-fn serve(inner: &Arc<Inner>, mut waves: Vec<GetWave>, mut answer: impl FnMut(usize, Lookup)) {
-    while let Some(mut wave) = waves.pop() {
-        if wave.is_empty() {
-            continue;
-        }
-        let positions = wave.positions();
-        let (wait, deadline) = (inner.options.busy_wait, inner.options.io_deadline);
-        let outcome = wave
-            .requests(inner.busy_wait()) // 2
-            .and_then(|requests| inner.lanes.drive(wave, requests, wait, deadline)); // 3, 4
-        match outcome {
-            Ok(done) => {
-                done.answers
-                    .into_iter()
-                    .for_each(|(at, lookup)| answer(at, lookup));
-                waves.extend(done.again);
-            }
-            Err(error) => positions
-                .into_iter()
-                .for_each(|at| answer(at, Err(error.clone()))),
-        }
-    }
-}
-
 /// Step 1: answers bad keys and misses, leases the hits.
-pub(crate) fn lease_all(inner: &Arc<Inner>, keys: &[&[u8]], answers: &mut [Lookup]) -> GetWave {
+fn lease(inner: &Arc<Inner>, keys: &[&[u8]]) -> (Vec<Lookup>, GetBatch) {
     inner.index.begin_batch(keys.len());
+    let mut answers: Vec<Lookup> = keys.iter().map(|_| Ok(None)).collect();
     let hashes: Vec<u64> = keys.iter().map(|key| inner.hash(key)).collect();
     inner.warm(&hashes);
     let mut hits = Vec::with_capacity(keys.len());
@@ -113,21 +112,19 @@ pub(crate) fn lease_all(inner: &Arc<Inner>, keys: &[&[u8]], answers: &mut [Looku
             let Some(lease) = shard.lease(hashes[at], keys[at]) else {
                 continue;
             };
-            let located = *lease.located();
             hits.push(Hit {
                 at,
-                located,
-                hash: hashes[at],
                 shard: group.shard,
                 key: keys[at].into(),
                 metadata: shard.metadata(&lease).into(),
-                whole: !located.proven,
-                proven: None,
-                lease: Some(lease),
+                whole: !lease.located().proven,
+                read: Read::Open,
+                lease,
             });
         }
     }
     add(&inner.counters.hits, hits.len());
     add(&inner.counters.misses, keys.len() - hits.len());
-    GetWave::new(inner, hits)
+    inner.switch(SwitchPoint::Leased);
+    (answers, GetBatch::new(inner, hits))
 }

@@ -1,5 +1,6 @@
 //! Step 1 of a put: what was asked, and whether it can be.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 
 use rb_index::PutMode;
@@ -7,8 +8,8 @@ use rb_index::PutMode;
 use crate::core::inner::{Inner, Writer};
 use crate::error::Error;
 use crate::log::delta::Need;
-use crate::ops::put::PutResult;
 use crate::options::PutOptions;
+use crate::simulator::SwitchPoint;
 use crate::value::ValueBuf;
 
 /// One value to put.
@@ -64,6 +65,9 @@ pub enum Stored {
     Superseded,
 }
 
+/// One key's answer.
+pub type PutResult = Result<Stored, Error>;
+
 /// A valid put that has not started.
 pub(crate) struct Planned<'a> {
     pub(crate) at: usize,
@@ -77,6 +81,11 @@ impl Planned<'_> {
     /// Bytes of buffer memory that it takes.
     pub(crate) fn stride(&self) -> usize {
         ValueBuf::stride(self.put.payload.len())
+    }
+
+    /// Its value is in the caller's memory.
+    pub(crate) fn needs_buffer(&self) -> bool {
+        matches!(self.put.payload, Payload::Bytes(_))
     }
 }
 
@@ -140,6 +149,7 @@ pub(crate) fn plan<'a>(inner: &Inner, puts: Vec<Put<'a>>, options: PutOptions) -
             });
         }
     }
+    inner.switch(SwitchPoint::PutPlanned);
     Plan {
         planned,
         answers,
@@ -172,15 +182,15 @@ fn check(inner: &Inner, put: &Put<'_>, options: PutOptions) -> Result<u8, Error>
     }
 }
 
-/// Cuts a batch into waves of at most half the buffer memory, and as many records as the log takes
-/// at once; later keys first.
-pub(crate) fn waves<'a>(
+/// Cuts a batch into parts of at most half the buffer memory, and as many records as the log takes
+/// at once; later keys first. Each part is grouped by shard, within one the last key first.
+pub(crate) fn parts<'a>(
     inner: &Inner,
     writer: &Writer,
     mut planned: Vec<Planned<'a>>,
 ) -> Vec<Vec<Planned<'a>>> {
     let shards = inner.index.shards();
-    let mut waves = Vec::new();
+    let mut parts = Vec::new();
     while !planned.is_empty() {
         let (mut bytes, mut need) = (0, Need::default());
         let fits = |planned: &&Planned<'_>| {
@@ -189,7 +199,9 @@ pub(crate) fn waves<'a>(
             bytes <= inner.arena.bytes() / 2 && writer.log.takes_at_once(need, shards)
         };
         let count = planned.iter().rev().take_while(fits).count().max(1);
-        waves.push(planned.split_off(planned.len() - count));
+        let mut part = planned.split_off(planned.len() - count);
+        part.sort_unstable_by_key(|planned| (planned.shard, Reverse(planned.at)));
+        parts.push(part);
     }
-    waves
+    parts
 }

@@ -7,7 +7,7 @@ use rb_index::{Lease, Visit};
 
 use crate::core::inner::Inner;
 use crate::core::walk::Walk;
-use crate::ops::batch::by_shard;
+use crate::ops::groups::by_shard;
 
 /// What the store knows of a live entry without reading it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use crate::core::inner::{Inner, Writer};
 use crate::counters::add;
 use crate::error::Error;
 use crate::log::delta::Need;
-use crate::ops::batch::by_shard;
+use crate::ops::groups::by_shard;
 use crate::options::Durability;
 use crate::simulator::{Change, SwitchPoint};
 

@@ -12,19 +12,11 @@ use rb_index::{Evicted, PutMode, Reservation, Reserve, ShardGuard, SlotId, Visit
 use crate::core::inner::{Inner, Writer};
 use crate::error::Error;
 use crate::events::Event;
-use crate::ops::batch::by_shard;
+use crate::ops::put_plan::Planned;
 use crate::simulator::{Change, SwitchPoint};
 
 /// Commits of a put that finds no slot but those that wait for one. Other puts may take what each of them frees.
 const COMMITS_MAX: usize = 16;
-
-/// A key that needs a slot.
-pub(crate) struct Wanted<'a> {
-    pub(crate) key: &'a [u8],
-    pub(crate) hash: u64,
-    pub(crate) shard: usize,
-    pub(crate) class: u8,
-}
 
 /// What a key gets.
 pub(crate) enum Taken {
@@ -40,11 +32,11 @@ pub(crate) enum Taken {
 pub(crate) fn take_slots(
     inner: &Inner,
     writer: &Writer,
-    wanted: &[Wanted<'_>],
+    wanted: &[Planned<'_>],
     mode: PutMode,
     near: u16,
 ) -> Vec<Taken> {
-    let no_space = |wanted: &Wanted<'_>| {
+    let no_space = |wanted: &Planned<'_>| {
         Taken::Failed(Error::NoSpace {
             slot_bytes: inner.geometry.class_capacity(wanted.class),
         })
@@ -61,7 +53,7 @@ pub(crate) fn take_slots(
         });
         needy.retain(|&at| !matches!(taken[at], Taken::Exists(_)));
     }
-    let (mut slots, mut owners) = (vec![None; wanted.len()], Vec::with_capacity(needy.len()));
+    let mut slots = vec![None; wanted.len()];
     for class in 0..inner.geometry.classes() as u8 {
         let of_class = needy.iter().filter(|&&at| wanted[at].class == class);
         let of_class: Vec<usize> = of_class.copied().collect();
@@ -69,7 +61,6 @@ pub(crate) fn take_slots(
             Ok(found) => {
                 for (at, slot) in of_class.into_iter().zip(found) {
                     slots[at] = Some(slot);
-                    owners.push(at);
                 }
             }
             Err(error) => of_class
@@ -77,11 +68,11 @@ pub(crate) fn take_slots(
                 .for_each(|at| taken[at] = Taken::Failed(error.clone())),
         }
     }
-    owners.sort_unstable();
+    needy.retain(|&at| slots[at].is_some());
     let mut unneeded = Vec::new();
-    each(inner, wanted, &owners, |shard, at| {
+    each(inner, wanted, &needy, |shard, at| {
         let Some(slot) = slots[at] else { return };
-        let Wanted { key, hash, .. } = wanted[at];
+        let (key, hash) = (wanted[at].put.key, wanted[at].hash);
         let reserved = writer
             .next_generation()
             .map(|generation| shard.reserve(hash, key, slot, generation.0, mode));
@@ -100,23 +91,21 @@ pub(crate) fn take_slots(
 }
 
 /// The ticket of the key's entry; none if there is no entry.
-fn existing(shard: &mut ShardGuard<'_>, wanted: &Wanted<'_>) -> Option<u64> {
-    let found = shard.get(wanted.hash, wanted.key);
-    found.map(|_| shard.ticket_of(wanted.hash, wanted.key))
+fn existing(shard: &mut ShardGuard<'_>, wanted: &Planned<'_>) -> Option<u64> {
+    let found = shard.get(wanted.hash, wanted.put.key);
+    found.map(|_| shard.ticket_of(wanted.hash, wanted.put.key))
 }
 
-/// Visits these positions, with one hold of each shard's lock.
+/// Visits these positions, which are grouped by shard, with one hold of each shard's lock.
 fn each(
     inner: &Inner,
-    wanted: &[Wanted<'_>],
+    wanted: &[Planned<'_>],
     positions: &[usize],
     mut visit: impl FnMut(&mut ShardGuard<'_>, usize),
 ) {
-    for group in by_shard(positions.len(), |n| wanted[positions[n]].shard) {
-        let mut shard = inner.index.lock(group.shard, Visit::Operation);
-        for n in group.positions {
-            visit(&mut shard, positions[n]);
-        }
+    for group in positions.chunk_by(|&one, &other| wanted[one].shard == wanted[other].shard) {
+        let mut shard = inner.index.lock(wanted[group[0]].shard, Visit::Operation);
+        group.iter().for_each(|&at| visit(&mut shard, at));
     }
 }
 

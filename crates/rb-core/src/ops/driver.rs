@@ -1,8 +1,7 @@
-//! The thread behind async operations: it owns one queue for its whole life, so the ring can be
+//! The thread that drives the batches of async operations: it owns one queue for its whole life, so the ring can be
 //! single-issuer, and no request depends on a caller's thread that may exit.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -10,28 +9,62 @@ use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bound
 use parking_lot::Mutex;
 use rb_io::{Completion, Issuer, Lane, Request, Waker};
 
+use crate::core::inner::Inner;
 use crate::error::Error;
 use crate::io::lanes::{Lanes, drop_elsewhere};
 use crate::operation::Wakes;
+use crate::ops::batch::{Batch, run};
 
 /// How long an answer may wait for others of its round before its caller is woken.
 const PATIENCE: Duration = Duration::from_micros(50);
 /// A value of more bytes takes longer than that to verify.
 const LONG_BYTES: usize = 256 << 10;
 
-/// What follows when all requests of a job are answered; those who are to hear of it go into the wakes.
-pub(crate) type Finish = Box<dyn FnOnce(Vec<Completion>, &mut Wakes) -> Option<Job> + Send>;
+/// A batch that the driver drives, and who hears of its answers.
+trait Driven: Send {
+    fn requests(&mut self) -> Vec<Request>;
+    fn arrived(&mut self, answer: Completion);
+    fn complete(&mut self, wakes: &mut Wakes);
+    fn refused(&mut self, error: &Error);
+    /// Gives the answers, unless that was done when they were late.
+    fn reply(&mut self, late: Option<&Error>, wakes: &mut Wakes);
+}
 
-/// One wave of an async operation, and what follows when its requests are answered: perhaps
-/// another wave.
-pub(crate) struct Job {
-    pub(crate) requests: Vec<Request>,
-    /// Set when the requests are about to go out; a job dropped before it moved nothing.
-    pub(crate) sent: Arc<AtomicBool>,
-    pub(crate) finish: Finish,
-    /// Called if the answers are late. The job still waits for them: memory, slots and leases stay with it.
-    /// Called too if there is no queue for the requests.
-    pub(crate) fail: Box<dyn FnOnce(Error) + Send>,
+struct Replying<B, R> {
+    batch: B,
+    /// None once it was called.
+    reply: Option<R>,
+}
+
+impl<B: Batch, R: FnOnce(B::Answers, &mut Wakes) + Send> Driven for Replying<B, R> {
+    fn requests(&mut self) -> Vec<Request> {
+        // The driver does not wait for buffers: everyone waits for the driver.
+        self.batch.requests(Duration::ZERO)
+    }
+
+    fn arrived(&mut self, answer: Completion) {
+        self.batch.arrived(answer);
+    }
+
+    fn complete(&mut self, wakes: &mut Wakes) {
+        self.batch.complete(&mut || wakes.tell());
+    }
+
+    fn refused(&mut self, error: &Error) {
+        self.batch.refused(error);
+    }
+
+    fn reply(&mut self, late: Option<&Error>, wakes: &mut Wakes) {
+        if let Some(reply) = self.reply.take() {
+            reply(self.batch.answers(late), wakes);
+        }
+    }
+}
+
+/// A round of a batch that is to be sent.
+struct Job {
+    requests: Vec<Request>,
+    batch: Box<dyn Driven>,
 }
 
 /// Starts its thread with the first job.
@@ -50,29 +83,38 @@ struct Running {
 }
 
 impl Driver {
-    /// Hands a job to the driver thread. If there is none to be had, the job fails here and now.
-    pub(crate) fn start(&self, lanes: &Arc<Lanes>, job: Job, deadline: Duration) {
+    /// Has the driver thread run a batch, and `reply` hear of the answers there. A simulator's store runs it here and now.
+    pub(crate) fn start<B: Batch>(
+        &self,
+        inner: &Inner,
+        mut batch: B,
+        reply: impl FnOnce(B::Answers, &mut Wakes) + Send + 'static,
+    ) {
+        if inner.is_manual() {
+            return reply(run(inner, batch), &mut Wakes::default());
+        }
+        let requests = batch.requests(inner.busy_wait());
+        let reply = Some(reply);
+        let mut batch = Box::new(Replying { batch, reply });
+        if requests.is_empty() {
+            return batch.reply(None, &mut Wakes::default());
+        }
         let mut running = self.running.lock();
         if running.is_none() {
-            match spawn(Arc::clone(lanes), deadline) {
+            match spawn(Arc::clone(&inner.lanes), inner.options.io_deadline) {
                 Ok(spawned) => *running = Some(spawned),
                 Err(error) => {
                     drop(running);
-                    let Job {
-                        requests,
-                        finish,
-                        fail,
-                        ..
-                    } = job;
-                    // What they hold is free again before anybody hears of it.
-                    drop((requests, finish));
-                    return fail(error);
+                    // What the requests hold is free again before anybody hears of it.
+                    drop(requests);
+                    batch.refused(&error);
+                    return batch.reply(None, &mut Wakes::default());
                 }
             }
         }
         if let Some(running) = running.as_ref() {
             // The receiver lives as long as the thread, which ends only when this sender is gone.
-            drop(running.jobs.send(job));
+            drop(running.jobs.send(Job { requests, batch }));
             running.waker.lock().wake();
         }
     }
@@ -155,12 +197,11 @@ struct Loop {
 }
 
 struct Active {
-    answers: Vec<Completion>,
+    batch: Box<dyn Driven>,
     missing: usize,
-    finish: Finish,
     since: Instant,
-    /// None once it was called.
-    fail: Option<Box<dyn FnOnce(Error) + Send>>,
+    /// It has answered that it is late.
+    late: bool,
 }
 
 impl Loop {
@@ -180,7 +221,7 @@ impl Loop {
                 {
                     wakes.tell();
                 }
-                self.answer(completion, &mut wakes);
+                self.arrived(completion, &mut wakes);
                 wakes.tell_after(PATIENCE);
             }
             drop(wakes);
@@ -212,22 +253,18 @@ impl Loop {
 
     /// Time until the first job is late; none if none can be.
     fn next_deadline(&self) -> Option<Duration> {
-        let in_time = self
-            .active
-            .iter()
-            .flatten()
-            .filter(|active| active.fail.is_some());
+        let in_time = self.active.iter().flatten().filter(|active| !active.late);
         let oldest = in_time.map(|active| active.since).min()?;
         Some(self.deadline.saturating_sub(oldest.elapsed()))
     }
 
     fn tell_the_late(&mut self) {
         for active in self.active.iter_mut().flatten() {
-            if active.since.elapsed() >= self.deadline
-                && let Some(fail) = active.fail.take()
-            {
+            if active.since.elapsed() >= self.deadline && !active.late {
+                active.late = true;
                 let waited = self.deadline;
-                fail(Error::TimedOut { waited });
+                let late = Error::TimedOut { waited };
+                active.batch.reply(Some(&late), &mut Wakes::default());
             }
         }
     }
@@ -246,7 +283,7 @@ impl Loop {
                 self.inbox.try_recv()
             };
             match next {
-                Ok(job) => self.start(job, &mut Wakes::default()),
+                Ok(job) => self.start(job),
                 Err(TryRecvError::Empty) => return true,
                 Err(TryRecvError::Disconnected) => {
                     self.open = false;
@@ -258,31 +295,16 @@ impl Loop {
         }
     }
 
-    fn start(&mut self, mut job: Job, wakes: &mut Wakes) {
-        while job.requests.is_empty() {
-            match (job.finish)(Vec::new(), wakes) {
-                Some(next) => job = next,
-                None => return,
-            }
-        }
-        let Job {
-            requests,
-            sent,
-            finish,
-            fail,
-        } = job;
-        sent.store(true, Ordering::Relaxed);
+    fn start(&mut self, Job { requests, batch }: Job) {
         let number = self.free.pop().unwrap_or_else(|| {
             self.active.push(None);
             self.active.len() - 1
         });
-        let answers = Vec::with_capacity(requests.len());
         self.active[number] = Some(Active {
-            answers,
+            batch,
             missing: requests.len(),
-            finish,
             since: Instant::now(),
-            fail: Some(fail),
+            late: false,
         });
         for (position, request) in requests.into_iter().enumerate() {
             self.lane
@@ -290,27 +312,31 @@ impl Loop {
         }
     }
 
-    fn answer(&mut self, completion: Completion, wakes: &mut Wakes) {
-        let number = (completion.tag >> 32) as usize;
+    fn arrived(&mut self, answer: Completion, wakes: &mut Wakes) {
+        let (number, position) = (
+            (answer.tag >> 32) as usize,
+            answer.tag & u64::from(u32::MAX),
+        );
         let Some(active) = self.active.get_mut(number).and_then(Option::as_mut) else {
             return;
         };
-        active.answers.push(completion);
+        active.batch.arrived(Completion {
+            tag: position,
+            ..answer
+        });
         active.missing -= 1;
         if active.missing > 0 {
             return;
         }
-        if let Some(Active {
-            mut answers,
-            finish,
-            ..
-        }) = self.active[number].take()
-        {
-            self.free.push(number);
-            answers.sort_unstable_by_key(|completion| completion.tag);
-            if let Some(job) = finish(answers, wakes) {
-                self.start(job, wakes);
-            }
+        let Some(Active { mut batch, .. }) = self.active[number].take() else {
+            return;
+        };
+        self.free.push(number);
+        batch.complete(wakes);
+        let requests = batch.requests();
+        match requests.is_empty() {
+            true => batch.reply(None, wakes),
+            false => self.start(Job { requests, batch }),
         }
     }
 }

@@ -1,0 +1,227 @@
+//! Steps 2 to 4 of a get: hits whose reads are in flight together, and their proof.
+
+use std::cmp::Reverse;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rb_format::{FORMAT_BLOCK, padded_len};
+use rb_index::{Lease, Visit};
+use rb_io::{Buffer, Completion, Request};
+
+use crate::core::inner::Inner;
+use crate::core::proof::{header_proves, payload_proves};
+use crate::counters::add;
+use crate::error::Error;
+use crate::events::{DropReason, Event};
+use crate::ops::batch::Batch;
+use crate::simulator::SwitchPoint;
+use crate::value::{Lookup, Value, ValueBuf};
+
+/// A hit: leased in the index, to be read and proven.
+pub(crate) struct Hit {
+    /// Position of the key in the call.
+    pub(crate) at: usize,
+    pub(crate) lease: Lease,
+    pub(crate) shard: usize,
+    pub(crate) key: Box<[u8]>,
+    pub(crate) metadata: Box<[u8]>,
+    /// Read and check the header too.
+    pub(crate) whole: bool,
+    pub(crate) read: Read,
+}
+
+/// What the read of a hit came to.
+pub(crate) enum Read {
+    /// Nothing yet.
+    Open,
+    /// The bytes are what was put.
+    Proven(Buffer),
+    /// They are not.
+    Disproven,
+    Failed(Error),
+}
+
+/// Hits whose reads are in flight together. It owns their leases.
+pub(crate) struct GetBatch {
+    inner: Arc<Inner>,
+    /// Not answered yet, grouped by shard.
+    hits: Vec<Hit>,
+    /// These were read before, and the proof failed.
+    again: bool,
+    answers: Vec<(usize, Lookup)>,
+}
+
+impl GetBatch {
+    /// A batch of hits that were not read before, grouped by shard.
+    pub(crate) fn new(inner: &Arc<Inner>, hits: Vec<Hit>) -> GetBatch {
+        GetBatch {
+            inner: Arc::clone(inner),
+            answers: Vec::with_capacity(hits.len()),
+            hits,
+            again: false,
+        }
+    }
+
+    /// Cuts the batch into batches of at most `bytes` of buffers, but at least one hit, later keys last.
+    pub(crate) fn split(mut self, bytes: usize) -> Vec<GetBatch> {
+        if self.hits.iter().map(Hit::stride).sum::<usize>() <= bytes {
+            return vec![self];
+        }
+        self.hits.sort_unstable_by_key(|hit| hit.at);
+        let mut batches = Vec::new();
+        while !self.hits.is_empty() {
+            let mut sum = 0;
+            let fits = |hit: &&Hit| {
+                sum += hit.stride();
+                sum <= bytes
+            };
+            let count = self.hits.iter().take_while(fits).count().max(1);
+            let mut hits: Vec<_> = self.hits.drain(..count).collect();
+            hits.sort_unstable_by_key(|hit| (hit.shard, Reverse(hit.at)));
+            batches.push(GetBatch::new(&self.inner, hits));
+        }
+        batches
+    }
+
+    /// Answers what is known of the hits and ends their leases, with one hold of each shard's lock. Hits that are to be
+    /// read again stay. Returns the keys and generations of entries that it dropped.
+    fn settle(&mut self) -> Vec<(Box<[u8]>, u64)> {
+        let inner = &self.inner;
+        let (mut again, mut dropped) = (Vec::new(), Vec::new());
+        let mut hits = std::mem::take(&mut self.hits).into_iter().peekable();
+        while let Some(number) = hits.peek().map(|hit| hit.shard) {
+            let mut shard = inner.index.lock(number, Visit::Operation);
+            while let Some(mut hit) = hits.next_if(|hit| hit.shard == number) {
+                let located = *hit.lease.located();
+                let answer = match std::mem::replace(&mut hit.read, Read::Open) {
+                    Read::Proven(buf) => {
+                        shard.prove(&hit.lease);
+                        let len = located.payload_len as usize;
+                        add(&inner.counters.bytes_got, len);
+                        Ok(Some(Value::new(buf, len, hit.metadata, located.generation)))
+                    }
+                    Read::Disproven if !self.again => {
+                        hit.whole = true;
+                        again.push(hit);
+                        continue;
+                    }
+                    Read::Disproven => {
+                        if shard.forget(&hit.lease) {
+                            inner.changed_if(true, &hit.key, located.generation);
+                            dropped.push((hit.key, located.generation));
+                        }
+                        Ok(None)
+                    }
+                    Read::Failed(error) => {
+                        add(&inner.counters.read_errors, 1);
+                        Err(error)
+                    }
+                    // Its queue failed and did not answer it.
+                    Read::Open => Err(Error::Closed),
+                };
+                shard.release(hit.lease);
+                self.answers.push((hit.at, answer));
+            }
+        }
+        self.hits = again;
+        dropped
+    }
+}
+
+impl Batch for GetBatch {
+    type Answers = Vec<(usize, Lookup)>;
+
+    /// Steps 2 and 3: one read per hit, with the buffers of all taken at once.
+    fn requests(&mut self, wait: Duration) -> Vec<Request> {
+        if self.hits.is_empty() {
+            return Vec::new();
+        }
+        let strides: Vec<usize> = self.hits.iter().map(Hit::stride).collect();
+        let buffers = match self.inner.take_buffers(&strides, wait) {
+            Ok(buffers) => buffers,
+            Err(error) => {
+                self.refused(&error);
+                return Vec::new();
+            }
+        };
+        self.inner.switch(SwitchPoint::Sending);
+        let hits = self.hits.iter().zip(buffers);
+        hits.map(|(hit, buf)| hit.request(&self.inner, buf))
+            .collect()
+    }
+
+    /// Step 4, the proof: while others are read.
+    fn arrived(&mut self, answer: Completion) {
+        let hit = &mut self.hits[answer.tag as usize];
+        hit.read = match (answer.result, answer.buf) {
+            (Ok(()), Some(buf)) if hit.is_proven_by(&self.inner, &buf) => Read::Proven(buf),
+            (Ok(()), _) => Read::Disproven,
+            (Err(error), _) => Read::Failed(error.into()),
+        };
+    }
+
+    /// Step 4, the leases and the answers.
+    fn complete(&mut self, before_observer: &mut dyn FnMut()) {
+        self.inner.switch(SwitchPoint::Arrived);
+        self.inner.switch(SwitchPoint::Verified);
+        let dropped = self.settle();
+        self.again = true;
+        self.inner.switch(SwitchPoint::Released);
+        add(&self.inner.counters.dropped, dropped.len());
+        if !dropped.is_empty() {
+            before_observer();
+        }
+        for (key, generation) in &dropped {
+            self.inner.emit(&Event::Dropped {
+                key,
+                generation: *generation,
+                reason: DropReason::FailedProof,
+            });
+        }
+    }
+
+    fn refused(&mut self, error: &Error) {
+        let mut hits = std::mem::take(&mut self.hits).into_iter().peekable();
+        while let Some(number) = hits.peek().map(|hit| hit.shard) {
+            let mut shard = self.inner.index.lock(number, Visit::Operation);
+            while let Some(hit) = hits.next_if(|hit| hit.shard == number) {
+                shard.release(hit.lease);
+                self.answers.push((hit.at, Err(error.clone())));
+            }
+        }
+    }
+
+    fn answers(&mut self, late: Option<&Error>) -> Self::Answers {
+        let mut answers = std::mem::take(&mut self.answers);
+        for hit in &self.hits {
+            let late = late.expect("a batch whose rounds are over has answered every hit");
+            answers.push((hit.at, Err(late.clone())));
+        }
+        answers
+    }
+}
+
+impl Hit {
+    /// Bytes of buffer memory that it takes.
+    fn stride(&self) -> usize {
+        ValueBuf::stride(self.lease.located().payload_len as usize)
+    }
+
+    /// Step 2: where to read. The payload lands behind one block of head room either way.
+    fn request(&self, inner: &Inner, buf: Buffer) -> Request {
+        let located = self.lease.located();
+        let slot = inner.slot_offset(located.slot);
+        let payload = padded_len(u64::from(located.payload_len)) as usize;
+        match self.whole {
+            true => Request::read(slot, buf, 0, FORMAT_BLOCK + payload),
+            false => Request::read(slot + FORMAT_BLOCK as u64, buf, FORMAT_BLOCK, payload),
+        }
+    }
+
+    fn is_proven_by(&self, inner: &Inner, buf: &[u8]) -> bool {
+        let (identity, located) = (&inner.identity, self.lease.located());
+        let (header, payload) = buf.split_at(FORMAT_BLOCK);
+        (!self.whole || header_proves(identity, header, &self.key, located))
+            && payload_proves(identity, payload, self.lease.hash(), located)
+    }
+}

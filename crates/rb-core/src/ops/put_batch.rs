@@ -1,0 +1,354 @@
+//! Steps 2 to 4 of a put: values whose writes are in flight together.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rb_format::{Generation, MoreSlots, Record, SlotHeaderRef, payload_checksum};
+use rb_index::{NewEntry, Published, Reservation, ShardGuard, SlotId, Visit};
+use rb_io::{Buffer, Completion, PlacementId, Request};
+
+use crate::core::inner::{Inner, Writer};
+use crate::counters::add;
+use crate::error::Error;
+use crate::log::delta::{Need, Permit};
+use crate::ops::batch::Batch;
+use crate::ops::put_plan::{Payload, Planned, PutResult, Stored};
+use crate::ops::slots::{Taken, take_slots};
+use crate::options::{Durability, PutOptions};
+use crate::simulator::{Change, SwitchPoint};
+use crate::value::ValueBuf;
+
+/// A put in flight. Owns its reservation and its slot.
+struct Writing {
+    at: usize,
+    hash: u64,
+    shard: usize,
+    key: Box<[u8]>,
+    metadata: Box<[u8]>,
+    generation: Generation,
+    /// Taken when the write has ended.
+    reservation: Option<Reservation>,
+    slot: SlotId,
+    payload_len: u32,
+    payload_checksum: u64,
+    placement: u16,
+    /// None until the device has answered.
+    written: Option<Result<(), Error>>,
+}
+
+/// Puts whose writes are in flight together.
+pub(crate) struct PutBatch {
+    inner: Arc<Inner>,
+    permit: Permit,
+    placement: Option<PlacementId>,
+    /// Its puts are acknowledged when they are durable.
+    strict: bool,
+    /// Not answered yet, grouped by shard.
+    writings: Vec<Writing>,
+    /// One for each of `writings`, until they are sent.
+    requests: Vec<Request>,
+    done: PutAnswers,
+}
+
+/// What a batch of writes came to.
+#[derive(Default)]
+pub(crate) struct PutAnswers {
+    pub(crate) answers: Vec<(usize, PutResult)>,
+    /// They, and what they refer to, are durable once this ticket is.
+    pub(crate) ticket: u64,
+}
+
+impl PutBatch {
+    /// Steps 2 and 3. Everything that can be refused is taken before a slot is: log space, buffers. The puts are grouped by
+    /// shard.
+    pub(crate) fn prepare(
+        inner: &Arc<Inner>,
+        writer: &Writer,
+        planned: Vec<Planned<'_>>,
+        options: PutOptions,
+    ) -> Result<PutBatch, Error> {
+        let permit = log_space(inner, writer, &planned)?;
+        let mut buffers = buffers(inner, &planned)?.into_iter();
+        inner.switch(SwitchPoint::PutAdmitted);
+        let placement = inner.placement_of(options.lifetime);
+        let near = placement.map_or(0, |id| id.0.get());
+        let taken = take_slots(inner, writer, &planned, options.mode, near); // 2
+        let mut batch = PutBatch {
+            inner: Arc::clone(inner),
+            permit,
+            placement,
+            strict: inner.durability(options) == Durability::EachBatch,
+            writings: Vec::with_capacity(planned.len()),
+            requests: Vec::with_capacity(planned.len()),
+            done: PutAnswers::default(),
+        };
+        for (planned, taken) in planned.into_iter().zip(taken) {
+            // The buffer is taken in any case, so that each goes to the value it was cut for.
+            let buffer = planned.needs_buffer().then(|| buffers.next());
+            match taken {
+                Taken::Slot(reservation, slot) => {
+                    let memory = batch.fill(planned.put.payload, buffer.flatten());
+                    let writing = Writing {
+                        at: planned.at,
+                        hash: planned.hash,
+                        shard: planned.shard,
+                        key: planned.put.key.into(),
+                        metadata: planned.put.metadata.into(),
+                        generation: Generation(reservation.generation()),
+                        reservation: Some(reservation),
+                        slot,
+                        payload_len: 0,
+                        payload_checksum: 0,
+                        placement: near,
+                        written: None,
+                    };
+                    batch.add(writing, memory); // 3
+                }
+                Taken::Exists(ticket) => batch.answer(planned.at, Ok(Stored::Existed), ticket),
+                Taken::Failed(error) => batch.answer(planned.at, Err(error), 0),
+            }
+        }
+        Ok(batch)
+    }
+
+    fn answer(&mut self, at: usize, answer: PutResult, ticket: u64) {
+        self.done.answers.push((at, answer));
+        self.done.ticket = self.done.ticket.max(ticket);
+    }
+
+    /// The value in memory that can be written from.
+    fn fill(&self, payload: Payload<'_>, buffer: Option<Buffer>) -> ValueBuf {
+        match payload {
+            Payload::Buffer(memory) => memory,
+            Payload::Bytes(bytes) => {
+                let buffer =
+                    buffer.expect("a buffer was taken for each value in the caller's memory");
+                let mut memory = ValueBuf::new(buffer, bytes.len());
+                memory.copy_from_slice(bytes);
+                add(&self.inner.counters.bytes_copied, bytes.len());
+                memory
+            }
+        }
+    }
+
+    /// Step 3 for one value: checksum, header, request.
+    fn add(&mut self, mut writing: Writing, mut memory: ValueBuf) {
+        let inner = &self.inner;
+        let Writing {
+            generation,
+            slot,
+            hash,
+            ..
+        } = writing;
+        writing.payload_len = u32::try_from(memory.len()).expect("a slot holds less than 4 GiB");
+        writing.payload_checksum =
+            payload_checksum(&inner.identity, generation, slot.0, hash, &memory);
+        let header = SlotHeaderRef {
+            generation,
+            slot: slot.0,
+            more: MoreSlots::NONE,
+            key_hash: hash,
+            payload_len: writing.payload_len,
+            payload_checksum: writing.payload_checksum,
+            placement: writing.placement,
+            policy: 0,
+            expiry: 0,
+            key: &writing.key,
+            metadata: &writing.metadata,
+        };
+        header.encode_into(&inner.identity, memory.parts().0);
+        self.writings.push(writing);
+        let (buf, stride) = memory.into_sealed();
+        let offset = inner.slot_offset(slot);
+        self.requests.push(Request {
+            placement: self.placement,
+            ..Request::write(offset, buf, 0, stride)
+        });
+    }
+
+    /// Step 4 for the puts of one shard, under its lock. An entry and its record appear in one hold of it, so that the order
+    /// of a key's records is the order of its changes.
+    fn publish(
+        &mut self,
+        writer: &Writer,
+        shard: &mut ShardGuard<'_>,
+        group: &mut [Writing],
+        stopped: Option<&Error>,
+    ) {
+        let inner = Arc::clone(&self.inner);
+        let mut published = Vec::with_capacity(group.len());
+        for (number, writing) in group.iter_mut().enumerate() {
+            let reservation = writing.reservation.take();
+            let reservation = reservation.expect("a put in flight holds its reservation");
+            let failed = writing
+                .written
+                .as_ref()
+                .map_or(Some(&Error::Closed), |written| written.as_ref().err());
+            if let Some(error) = failed {
+                shard.cancel(reservation, &writing.key);
+                set_aside(&inner, writer, writing.slot, error);
+                self.done.answers.push((writing.at, Err(error.clone())));
+                continue;
+            }
+            if let Some(error) = stopped {
+                shard.cancel(reservation, &writing.key);
+                inner.index.give_back(&[writing.slot]);
+                self.done.answers.push((writing.at, Err(error.clone())));
+                continue;
+            }
+            let (stored, ticket) = match shard.publish(reservation, &writing.key, writing.entry()) {
+                Published::Inserted | Published::Replaced { .. } => {
+                    inner.changed(&Change::Put {
+                        key: &writing.key,
+                        generation: writing.generation.0,
+                        slot: writing.slot.0,
+                    });
+                    published.push(number);
+                    (Stored::Stored, 0)
+                }
+                // The answer refers to what came before it, which may not be durable.
+                Published::Exists => {
+                    let existing = shard.ticket_of(writing.hash, &writing.key);
+                    (Stored::Existed, existing)
+                }
+                Published::Superseded | Published::Removed => {
+                    (Stored::Superseded, shard.last_ticket())
+                }
+            };
+            add(&inner.counters.bytes_put, writing.payload_len as usize);
+            self.answer(writing.at, Ok(stored), ticket);
+        }
+        if !published.is_empty() {
+            let records = published.iter().map(|&number| group[number].record());
+            let now = inner.options.clock.now();
+            let queued = writer.log.queue(&self.permit, records, now);
+            shard.recorded(queued, self.strict);
+            self.done.ticket = self.done.ticket.max(queued);
+        }
+    }
+}
+
+impl Batch for PutBatch {
+    type Answers = PutAnswers;
+
+    fn requests(&mut self, _: Duration) -> Vec<Request> {
+        if !self.requests.is_empty() {
+            self.inner.switch(SwitchPoint::Sending);
+        }
+        std::mem::take(&mut self.requests)
+    }
+
+    fn arrived(&mut self, answer: Completion) {
+        let writing = &mut self.writings[answer.tag as usize];
+        writing.written = Some(answer.result.map_err(Error::from));
+    }
+
+    /// Step 4.
+    fn complete(&mut self, _: &mut dyn FnMut()) {
+        let inner = Arc::clone(&self.inner);
+        inner.switch(SwitchPoint::Arrived);
+        let writer = inner.writer.as_ref().expect("puts have a writer");
+        // Late writes of a batch that missed its deadline may end after the store was closed.
+        let stopped = writer
+            .log
+            .is_stopped()
+            .then(|| inner.stopped(Error::Closed));
+        let mut writings = std::mem::take(&mut self.writings);
+        for group in writings.chunk_by_mut(|one, other| one.shard == other.shard) {
+            let mut shard = inner.index.lock(group[0].shard, Visit::Operation);
+            self.publish(writer, &mut shard, group, stopped.as_ref());
+            drop(shard);
+            inner.switch(SwitchPoint::Published);
+        }
+        add(&inner.counters.puts, writings.len());
+        let well = writings
+            .iter()
+            .filter(|writing| matches!(writing.written, Some(Ok(()))));
+        writer
+            .quarantine
+            .lock()
+            .forgive(well.map(|writing| writing.slot));
+    }
+
+    /// The puts give their keys and slots back.
+    fn refused(&mut self, error: &Error) {
+        let inner = Arc::clone(&self.inner);
+        for writing in std::mem::take(&mut self.writings) {
+            let reservation = writing.reservation;
+            let reservation = reservation.expect("a put in flight holds its reservation");
+            let mut shard = inner.index.lock(writing.shard, Visit::Operation);
+            shard.cancel(reservation, &writing.key);
+            drop(shard);
+            inner.index.give_back(&[writing.slot]);
+            self.answer(writing.at, Err(error.clone()), 0);
+        }
+        if let Some(writer) = &inner.writer {
+            inner.look_for_discards(writer);
+        }
+    }
+
+    fn answers(&mut self, late: Option<&Error>) -> PutAnswers {
+        let mut done = std::mem::take(&mut self.done);
+        for writing in &self.writings {
+            let late = late.expect("a batch whose rounds are over has answered every put");
+            done.answers.push((writing.at, Err(late.clone())));
+        }
+        done
+    }
+}
+
+/// Room in the log for the records of these puts.
+fn log_space(inner: &Inner, writer: &Writer, planned: &[Planned<'_>]) -> Result<Permit, Error> {
+    let mut need = Need::default();
+    for Planned { put, .. } in planned {
+        need.add(put.key, put.metadata);
+    }
+    inner.admit(writer, need)
+}
+
+/// Buffers for the values that are in the caller's memory.
+fn buffers(inner: &Inner, planned: &[Planned<'_>]) -> Result<Vec<Buffer>, Error> {
+    let copied = planned.iter().filter(|planned| planned.needs_buffer());
+    let strides: Vec<usize> = copied.map(Planned::stride).collect();
+    inner.take_buffers(&strides, inner.busy_wait())
+}
+
+/// Takes a slot out of use whose write failed. If the failure was the device's answer, until a later
+/// flush ends; if the queue failed, nobody will ever know.
+fn set_aside(inner: &Inner, writer: &Writer, slot: SlotId, error: &Error) {
+    let mut quarantine = writer.quarantine.lock();
+    if error.is_answer_for_place() {
+        quarantine.add(&inner.index, slot, !error.is_out_of_space());
+        writer.log.want_commit();
+    } else {
+        quarantine.add_for_good(&inner.index, slot);
+    }
+}
+
+impl Writing {
+    fn entry(&self) -> NewEntry<'_> {
+        NewEntry {
+            slot: self.slot,
+            payload_len: self.payload_len,
+            payload_checksum: self.payload_checksum,
+            placement: self.placement,
+            metadata: &self.metadata,
+            proven: true,
+        }
+    }
+
+    fn record(&self) -> Record<'_> {
+        Record::Put {
+            key: &self.key,
+            slot: self.slot.0,
+            more: MoreSlots::NONE,
+            generation: self.generation,
+            payload_len: self.payload_len,
+            payload_checksum: self.payload_checksum,
+            placement: self.placement,
+            policy: 0,
+            expiry: 0,
+            metadata: &self.metadata,
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! A sync that is awaited.
+
+use std::sync::Arc;
+
+use crate::core::inner::Inner;
+use crate::error::Error;
+use crate::operation::{Operation, operation};
+
+/// Starts a sync.
+pub(crate) fn sync_async(inner: &Arc<Inner>) -> Operation<Result<(), Error>> {
+    let (operation, completer) = operation(|| Err(Error::Closed));
+    match inner.enter_writing() {
+        Err(error) => completer.complete(Err(error)),
+        Ok((pass, writer)) => {
+            let ticket = writer.log.ticket();
+            let stopped = Arc::downgrade(inner);
+            let waiter = move |outcome: Result<(), Error>| {
+                let outcome = match stopped.upgrade() {
+                    // What was durable before may be cut off since.
+                    Some(inner) => outcome
+                        .and_then(|()| inner.check_size().inspect_err(|_| inner.tell_poisoned()))
+                        .map_err(|error| inner.stopped(error)),
+                    None => outcome,
+                };
+                drop(pass);
+                completer.complete(outcome);
+            };
+            writer.log.when_durable(ticket, Box::new(waiter));
+            if inner.is_manual() {
+                drop(inner.commit(writer));
+            }
+        }
+    }
+    operation
+}
