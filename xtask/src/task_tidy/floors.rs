@@ -49,12 +49,27 @@ pub(super) fn check(breaches: &mut Vec<String>) -> Result<(), String> {
         check_circles(&imports, &mut found);
         if name == "rb-core" {
             check_floors(&imports, &mut found);
+            check_width(&imports, &mut found);
         }
         if !CIRCLING.contains(&name) {
             breaches.append(&mut found);
         }
     }
     Ok(())
+}
+
+/// Most files of rb-core that one of them imports, besides lib.rs, which names all that is public.
+const IMPORTS_MAX: usize = 12;
+
+fn check_width(imports: &Imports, breaches: &mut Vec<String>) {
+    for (file, imported) in &imports.files {
+        let (shown, count) = (file.display(), imported.len());
+        if count > IMPORTS_MAX && file != Path::new("lib.rs") {
+            breaches.push(format!(
+                "rb-core: {shown} imports {count} files, more than {IMPORTS_MAX}"
+            ));
+        }
+    }
 }
 
 fn check_circles(imports: &Imports, breaches: &mut Vec<String>) {

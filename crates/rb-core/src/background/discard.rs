@@ -16,7 +16,7 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 use rb_format::{FORMAT_BLOCK, Geometry};
-use rb_index::{Index, SlotId};
+use rb_index::SlotId;
 use rb_io::{DiscardLimits, IoError, Limits};
 
 use crate::core::inner::{Inner, Writer};
@@ -72,14 +72,9 @@ struct Joined {
 }
 
 impl Discards {
-    /// Has freed slots of `index` wait for their discard, as far as the device takes any.
-    pub(crate) fn new(
-        limits: &Limits,
-        geometry: &Geometry,
-        index: &Index,
-        writer: &Writer,
-        io: MetaIo,
-    ) -> Discards {
+    /// Has freed slots wait for their discard, as far as the device takes any.
+    pub(crate) fn new(limits: &Limits, inner: &Inner, writer: &Writer, io: MetaIo) -> Discards {
+        let (geometry, index) = (&inner.geometry, &inner.index);
         let mut classes = Vec::new();
         let off = match limits.discard {
             None => Some("the device takes no discards".to_owned()),

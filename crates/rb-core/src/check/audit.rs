@@ -19,60 +19,29 @@ mod entries;
 mod fixed;
 mod report;
 mod rings;
+mod shared;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use rb_format::{Geometry, Superblock};
+use rb_format::Geometry;
 use rb_index::Index;
-use rb_io::{Access, Engine, EngineKind};
+use rb_io::{Access, Engine};
 
 use crate::error::OpenError;
 use crate::io::boot::{check_size, choose_superblock, read_copies};
-use crate::io::meta_io::MetaIo;
+use crate::io::meta_io::{BOOT_ARENA, MetaIo};
 use crate::io::whose;
 use crate::log::incarnations::newest_number;
+use crate::open::checks::check_features;
 use crate::open::cut;
 use crate::open::recover::{RecoverOptions, recover};
+use crate::open::source::{Source, open_path};
 use crate::open::take_over::read_openings;
-use crate::open::{BOOT_ARENA, Source, check_features, open_path};
-use crate::progress::Progress;
 pub use report::{AuditReport, AuditState, Finding, Severity};
-
-/// How a store is audited.
-#[derive(Clone, Debug)]
-pub struct AuditOptions {
-    /// How the device is reached.
-    pub engine: EngineKind,
-    /// Read the payload of every live entry too, not only its header.
-    pub deep: bool,
-    /// Look at a store though someone has it open for writing. What is read then moves meanwhile, and
-    /// findings may be false.
-    pub in_use: bool,
-    /// For a repair: write over what shows the device to belong to another program.
-    pub force: bool,
-    /// Requests in flight, 1 to 4096.
-    pub queue_depth: u32,
-    /// How long a request may take before the audit gives up.
-    pub io_deadline: Duration,
-    /// Told how far the reading of slots has come.
-    pub progress: Option<Progress>,
-}
-
-impl Default for AuditOptions {
-    fn default() -> Self {
-        AuditOptions {
-            engine: EngineKind::Auto,
-            deep: false,
-            in_use: false,
-            force: false,
-            queue_depth: 256,
-            io_deadline: Duration::from_secs(30),
-            progress: None,
-        }
-    }
-}
+use shared::Audit;
+pub use shared::AuditOptions;
 
 /// Audits the store at `path`. Never writes, and keeps writers out meanwhile, unless `in_use` is set.
 ///
@@ -104,17 +73,6 @@ pub fn audit_engine(
 pub(crate) struct Audited {
     pub(crate) report: AuditReport,
     pub(crate) unproven: Vec<Box<[u8]>>,
-}
-
-/// What the parts of an audit share.
-struct Audit<'a> {
-    io: MetaIo,
-    superblock: &'a Superblock,
-    geometry: &'a Geometry,
-    options: &'a AuditOptions,
-    report: AuditReport,
-    /// Entries of this opening and later ones must be whole.
-    settled_from: Option<u32>,
 }
 
 pub(crate) fn audit_source(source: &Source, options: &AuditOptions) -> Result<Audited, OpenError> {

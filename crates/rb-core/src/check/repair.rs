@@ -14,8 +14,8 @@ use crate::error::{Error, OpenError};
 use crate::io::boot::{choose_superblock, read_copies};
 use crate::io::meta_io::MetaIo;
 use crate::io::whose;
+use crate::open::source::{Source, open_path};
 use crate::open::take_over::read_openings;
-use crate::open::{Source, open_path};
 use crate::options::{Background, OnLostMetadata, StoreOptions, Validate};
 use crate::store::Store;
 

@@ -11,8 +11,12 @@ use rb_io::{
     Request,
 };
 
-use crate::error::Error;
+use crate::error::{Error, OpenError};
 use crate::io::lanes::drop_elsewhere;
+use crate::options::StoreOptions;
+
+/// Buffers for recovery: log windows and sections read ahead.
+pub(crate) const BOOT_ARENA: usize = 64 << 20;
 
 /// One request's worth of work in [`MetaIo::read_each`].
 pub(crate) struct ReadAt {
@@ -67,9 +71,20 @@ impl MetaIo {
         })
     }
 
-    /// Writes with this placement id.
-    pub(crate) fn placed(self, placement: Option<PlacementId>) -> MetaIo {
-        MetaIo { placement, ..self }
+    /// As [`MetaIo::new`], as the options of a store say.
+    pub(crate) fn of_store(
+        engine: &dyn Engine,
+        arena_bytes: usize,
+        depth: u32,
+        options: &StoreOptions,
+    ) -> Result<MetaIo, OpenError> {
+        let made = MetaIo::new(engine, arena_bytes, depth, options.io_deadline);
+        let mut io = made.map_err(|source| OpenError::Io {
+            what: "opening a queue",
+            source,
+        })?;
+        io.placement = options.placement.metadata;
+        Ok(io)
     }
 
     /// Reads `len` bytes at `offset`; both whole format blocks.

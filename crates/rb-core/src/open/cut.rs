@@ -14,11 +14,11 @@ use rb_io::{Device, DeviceKind, EngineKind};
 use crate::core::walk::Walk;
 use crate::error::OpenError;
 use crate::io::boot::{check_size, read_copies};
-use crate::io::meta_io::MetaIo;
+use crate::io::meta_io::{BOOT_ARENA, MetaIo};
 use crate::io::whose;
 use crate::log::incarnations::read_pair;
-use crate::open::BOOT_ARENA;
-use crate::open::recover::{RecoverOptions, Recovered, recover};
+use crate::open::recover::{RecoverOptions, recover};
+use crate::open::recovered::Recovered;
 
 /// Entries looked at in one lock hold.
 const STEP: usize = 4096;

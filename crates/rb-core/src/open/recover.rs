@@ -11,7 +11,7 @@
 
 use std::time::Instant;
 
-use rb_format::{FORMAT_BLOCK, Geometry, LogPosition, Superblock};
+use rb_format::{Geometry, LogPosition, Superblock};
 use rb_index::{Index, SlotId};
 
 use crate::background::checkpoint::BasePlace;
@@ -20,62 +20,13 @@ use crate::io::headers::{BASE_NAMES, FoundBase, Headers, read_headers};
 use crate::io::meta_io::MetaIo;
 use crate::io::unusable::Unusable;
 use crate::log::chain::{Copies, Damage};
-use crate::log::mend::HeaderCopy;
 use crate::open::base_load::{empty_index, load_base};
 use crate::open::crew::workers_for;
+use crate::open::recovered::Recovered;
 use crate::open::replay::{ReplayFrom, Replayed, highest_sequence, replay};
 use crate::open::scan::scan;
 use crate::options::OnLostMetadata;
 use crate::report::RecoveryReport;
-
-/// What recovery hands to the open store.
-pub(crate) struct Recovered {
-    pub(crate) index: Index,
-    pub(crate) report: RecoveryReport,
-    /// Where the log goes on.
-    pub(crate) end: LogPosition,
-    /// The base that replay started from; none if a new one must be written first.
-    pub(crate) newest: Option<BasePlace>,
-    /// The first block that the ring must keep: the older valid base's position.
-    pub(crate) tail: u64,
-    /// The highest base sequence seen.
-    pub(crate) base_sequence: u64,
-    /// The opening that ended the log with a close record.
-    pub(crate) closed_by: Option<u32>,
-    /// The highest opening seen in any record.
-    pub(crate) incarnation: u32,
-    pub(crate) bad_slots: Vec<u32>,
-    /// Blocks of the metadata that could not be written once.
-    pub(crate) bad_blocks: Vec<u64>,
-    /// The log block at which the log is damaged, if that is how metadata was lost.
-    pub(crate) lost_block: Option<u64>,
-    /// Which blocks of the log are in one ring only.
-    pub(crate) copies: Copies,
-    /// Checksums of blocks that are no part of the log, though they are next in its chain.
-    pub(crate) refuted: Vec<u64>,
-    /// Headers that are in one of their two places only.
-    pub(crate) header_copies: Vec<HeaderCopy>,
-}
-
-impl Recovered {
-    /// Puts what is known of the medium into the report.
-    pub(crate) fn report_bad(&mut self) {
-        let blocks = self.bad_blocks.iter();
-        self.report.bad_blocks = blocks.map(|block| block * FORMAT_BLOCK as u64).collect();
-        self.report.bad_blocks.sort_unstable();
-        self.report.bad_blocks.dedup();
-        self.report.bad_slots = self.bad_slots.len();
-    }
-
-    /// Whether the newest of the openings that incarnation blocks name closed the log, or there never
-    /// was one.
-    pub(crate) fn is_clean(&self, newest_opening: Option<u32>) -> bool {
-        match self.closed_by {
-            Some(closer) => newest_opening.is_none_or(|newest| newest <= closer),
-            None => newest_opening.is_none() && self.report.lost_metadata.is_none(),
-        }
-    }
-}
 
 /// How to recover.
 #[derive(Clone, Copy)]

@@ -20,7 +20,7 @@ use crate::log::order::{LogOrder, Violation};
 use crate::log::reader::LogReader;
 use crate::open::apply::{Applier, Found, STAMPS_PER_BLOCK};
 use crate::open::crew::{Crew, workers};
-use crate::open::recover::Recovered;
+use crate::open::recovered::Recovered;
 
 /// What the log held.
 #[derive(Debug)]

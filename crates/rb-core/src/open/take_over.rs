@@ -17,7 +17,8 @@ use crate::log::incarnations::{Pair, agree, begin, later_epoch, newest_number, r
 use crate::open::base_load::empty_index;
 use crate::open::cut;
 use crate::open::format_device::write_empty_base;
-use crate::open::recover::{RecoverOptions, Recovered, forget_slots, no_base, recover};
+use crate::open::recover::{RecoverOptions, forget_slots, no_base, recover};
+use crate::open::recovered::Recovered;
 use crate::open::replay::log_went_on;
 use crate::options::StoreOptions;
 use crate::report::{Foreign, RecoveryReport};

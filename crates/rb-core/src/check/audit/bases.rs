@@ -4,14 +4,15 @@
 use rb_format::Corruption;
 use rb_index::Index;
 
-use super::Audit;
 use super::fixed::{is_zero, severity};
 use super::report::{Severity, Words, nothing};
+use super::shared::Audit;
 use crate::error::OpenError;
 use crate::io::headers::{
     BASE_NAMES, FoundBase, HeaderPlace, PLACE_NAMES, PlaceState, read_headers,
 };
-use crate::open::recover::{Recovered, from_base, no_base};
+use crate::open::recover::{from_base, no_base};
+use crate::open::recovered::Recovered;
 
 const OTHER_SERVES: &str = "the other base and the log after it hold everything";
 const ONE_LESS: &str =

@@ -5,9 +5,9 @@
 use rb_format::{Corruption, FORMAT_BLOCK, Generation, SlotHeader, SlotHeaderRef, padded_len};
 use rb_index::{Index, Located};
 
-use super::Audit;
 use super::fixed::severity;
 use super::report::{Severity, Words};
+use super::shared::Audit;
 use crate::core::proof::{agrees, payload_proves};
 use crate::core::walk::{Met, Walk};
 use crate::error::OpenError;

@@ -5,8 +5,8 @@ use rb_format::{
     METADATA_START, Superblock, magic,
 };
 
-use super::report::{AuditState, Severity, Words, nothing};
-use super::{Audit, AuditReport};
+use super::report::{AuditReport, AuditState, Severity, Words, nothing};
+use super::shared::Audit;
 use crate::error::OpenError;
 use crate::error::error_chain;
 use crate::io::meta_io::MetaIo;
@@ -14,7 +14,7 @@ use crate::io::placed::Placed;
 use crate::io::whose;
 use crate::log::incarnations::{Pair, newest_number};
 use crate::open::cut;
-use crate::open::recover::Recovered;
+use crate::open::recovered::Recovered;
 use crate::report::Foreign;
 
 const NAMES: [&str; 2] = ["A", "B"];

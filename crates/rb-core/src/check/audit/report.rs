@@ -5,7 +5,7 @@ use std::time::Duration;
 use rb_format::Superblock;
 use rb_index::IndexStats;
 
-use crate::open::recover::Recovered;
+use crate::open::recovered::Recovered;
 use crate::report::Foreign;
 use crate::report::ScanReport;
 

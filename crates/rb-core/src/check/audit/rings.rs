@@ -6,16 +6,17 @@ use std::ops::Range;
 
 use rb_format::{Corruption, FORMAT_BLOCK, LogBlock, LogPosition, Record};
 
-use super::Audit;
 use super::fixed::severity;
 use super::report::{Words, nothing};
+use super::shared::Audit;
 use crate::error::error_chain;
 use crate::error::{Error, OpenError};
 use crate::io::headers::read_headers;
 use crate::log::chain::Chain;
 use crate::log::order::LogOrder;
 use crate::log::reader::LogReader;
-use crate::open::recover::{Recovered, no_base};
+use crate::open::recover::no_base;
+use crate::open::recovered::Recovered;
 use crate::open::replay::each_block_of_rings;
 
 fn failed(source: Error) -> OpenError {

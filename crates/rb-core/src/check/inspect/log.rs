@@ -2,7 +2,7 @@
 
 use rb_format::{Corruption, FORMAT_BLOCK, FieldText, LogBlock, LogPosition, Structure};
 
-use super::{Inspected, Look};
+use super::structure::{Inspected, Look};
 use crate::error::OpenError;
 use crate::io::headers::read_headers;
 use crate::open::recover::no_base;

@@ -7,7 +7,7 @@ use rb_format::{
 };
 use rb_index::{Index, Located, Visit};
 
-use super::{Inspected, Look, Side};
+use super::structure::{Inspected, Look, Side};
 use crate::core::proof::{agrees, payload_proves};
 use crate::error::OpenError;
 use crate::error::error_chain;

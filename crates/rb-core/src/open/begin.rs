@@ -1,0 +1,139 @@
+//! The first writes of an opening, once the store is its own.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+
+use parking_lot::Mutex;
+use rb_format::{Incarnation, LogEncoder, Superblock};
+use rb_io::Engine;
+
+use crate::background::checkpoint::Checkpointer;
+use crate::core::inner::Writer;
+use crate::error::{Error, OpenError};
+use crate::io::boot::{Superblocks, check_numbers, repair_superblocks};
+use crate::io::meta_io::MetaIo;
+use crate::io::unwritable::{FailedWrite, Unwritable};
+use crate::log::committer::Committer;
+use crate::log::delta::DeltaLog;
+use crate::log::mend::mend;
+use crate::log::quarantine::Quarantine;
+use crate::open::recovered::Recovered;
+use crate::open::take_over::{Opening, Taken};
+
+/// Buffers for a commit: a full one, its incarnation blocks, and slack for splitting at the ring's end.
+const COMMIT_ARENA: usize = 8 << 20;
+/// Buffers for a checkpoint: the largest section, and the directory.
+const CHECKPOINT_ARENA: usize = 64 << 20;
+
+/// A store that is recovered and, to be written, taken over.
+pub(crate) struct Begun {
+    pub(crate) recovered: Recovered,
+    /// None if the store is read-only.
+    pub(crate) writing: Option<(Writer, Checkpointer)>,
+    /// Blocks that the device did not take.
+    pub(crate) refused: Vec<FailedWrite>,
+}
+
+impl Begun {
+    /// A store that is only read.
+    pub(crate) fn reading(recovered: Recovered) -> Begun {
+        Begun {
+            recovered,
+            writing: None,
+            refused: Vec::new(),
+        }
+    }
+
+    /// Takes a store over to write to it.
+    pub(crate) fn writing(
+        engine: &dyn Engine,
+        io: &mut MetaIo,
+        opening: &Opening<'_>,
+        found: &mut Superblocks,
+    ) -> Result<Begun, OpenError> {
+        let options = opening.options;
+        let Taken {
+            mut recovered,
+            incarnation,
+            mut refused,
+        } = opening.take_over(io, found)?;
+        let commit_io = MetaIo::of_store(engine, COMMIT_ARENA, 64, options)?;
+        let committer = Committer::new(commit_io, options.clock.now());
+        let checkpoint_io = MetaIo::of_store(engine, CHECKPOINT_ARENA, 16, options)?;
+        repair(io, found, &mut recovered, &mut refused)?;
+        let bases = (recovered.newest.clone(), recovered.base_sequence);
+        let checkpointer = Checkpointer::new(checkpoint_io, bases.0, bases.1);
+        let writer = writer(
+            &found.newest,
+            incarnation,
+            &mut recovered,
+            &refused,
+            committer,
+        );
+        Ok(Begun {
+            recovered,
+            writing: Some((writer, checkpointer)),
+            refused,
+        })
+    }
+}
+
+/// Repairs what a crash left. Adds what the device did not take to `refused`.
+fn repair(
+    io: &mut MetaIo,
+    found: &Superblocks,
+    recovered: &mut Recovered,
+    refused: &mut Vec<FailedWrite>,
+) -> Result<(), OpenError> {
+    let superblock: &Superblock = &found.newest;
+    let failed = |what| move |source: Error| OpenError::Io { what, source };
+    check_numbers(&[
+        ("log sequence", recovered.end.sequence),
+        ("base sequence", recovered.base_sequence),
+    ])?;
+    let failed_repair = failed("repairing the superblock");
+    let (repaired, unwritten) = repair_superblocks(io, found).map_err(&failed_repair)?;
+    if repaired {
+        io.flush().map_err(&failed_repair)?;
+    }
+    recovered.report.superblock_repaired |= repaired;
+    refused.extend(unwritten);
+    // The first block of this opening names all before it as durable.
+    let mended = mend(io, superblock, &recovered.copies, &recovered.header_copies)
+        .map_err(failed("writing again what was in one place only"))?;
+    recovered.report.copies_rewritten = mended.rewritten;
+    recovered.report.copies_unwritten = mended.failed + refused.len() as u64;
+    Ok(())
+}
+
+/// The writer of the store, whose log goes on where recovery found its end.
+fn writer(
+    superblock: &Superblock,
+    incarnation: Incarnation,
+    recovered: &mut Recovered,
+    refused: &[FailedWrite],
+    committer: Committer,
+) -> Writer {
+    let encoder = LogEncoder::new(superblock.identity, incarnation.number, recovered.end);
+    let newest = recovered
+        .newest
+        .as_ref()
+        .map_or(recovered.end.sequence, |base| base.position);
+    let rings = superblock.log_rings().map(rb_format::Region::clone);
+    let log = DeltaLog::new(rings, encoder, recovered.tail, newest);
+    let mut unwritable = Unwritable::new(std::mem::take(&mut recovered.bad_blocks));
+    for refused in refused {
+        // If a base header remembers no more, the next opening finds it out again.
+        let _ = unwritable.add_bad(refused.offset);
+    }
+    let bad_slots = std::mem::take(&mut recovered.bad_slots);
+    Writer {
+        incarnation,
+        counter: AtomicU64::new(0),
+        log: Arc::new(log),
+        unwritable: Mutex::new(unwritable),
+        committer: Mutex::new(committer),
+        quarantine: Mutex::new(Quarantine::new(bad_slots)),
+        discards_freed: AtomicBool::new(false),
+    }
+}

@@ -1,0 +1,43 @@
+//! The buffer memory of a store, and the queues that use it.
+
+use std::sync::Arc;
+
+use rb_format::Geometry;
+use rb_io::{Arena, Engine};
+
+use crate::error::OpenError;
+use crate::io::lanes::Lanes;
+use crate::options::StoreOptions;
+use crate::value::ValueBuf;
+
+/// Buffer memory of a store by default.
+const BUFFERS_DEFAULT: usize = 64 << 20;
+
+/// Buffers, and lanes that may use them and the caller's arenas.
+pub(crate) fn buffers(
+    engine: &Arc<dyn Engine>,
+    options: &StoreOptions,
+    geometry: &Geometry,
+) -> Result<(Arena, Lanes), OpenError> {
+    let largest = ValueBuf::stride(geometry.largest_value() as usize);
+    let bytes = options
+        .buffer_bytes
+        .unwrap_or(BUFFERS_DEFAULT.max(2 * largest));
+    if bytes < 2 * largest {
+        let why = "at least two slots of the largest class with their headers";
+        return Err(OpenError::Option {
+            option: "buffer_bytes",
+            value: bytes.to_string(),
+            why,
+        });
+    }
+    let arena = engine.arena(bytes).map_err(|why| OpenError::Resource {
+        what: "buffer memory",
+        why: why.to_string(),
+    })?;
+    let mut arenas = vec![arena.clone()];
+    arenas.extend(options.arenas.iter().cloned());
+    let (depth, max) = (options.queue_depth, options.queues_max);
+    let lanes = Lanes::new(Arc::clone(engine), arenas, depth, max);
+    Ok((arena, lanes))
+}

@@ -1,0 +1,111 @@
+//! Refuses options that do not fit the store or the device.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rb_format::{Geometry, Superblock};
+use rb_io::Engine;
+
+use crate::error::OpenError;
+use crate::options::{Placement, StoreOptions};
+
+pub(crate) fn check_options(options: &StoreOptions) -> Result<(), OpenError> {
+    let bad = |option, value: String, why| Err(OpenError::Option { option, value, why });
+    if !(1..=4096).contains(&options.queue_depth) {
+        return bad("queue_depth", options.queue_depth.to_string(), "1 to 4096");
+    }
+    if options.queues_max == 0 {
+        return bad("queues_max", "0".into(), "at least 1");
+    }
+    if options
+        .shards
+        .is_some_and(|shards| !shards.is_power_of_two() || shards > 1024)
+    {
+        let value = format!("{:?}", options.shards);
+        return bad("shards", value, "a power of two from 1 to 1024");
+    }
+    if let Some(scrub) = options.scrub
+        && scrub.pass_interval < Duration::from_secs(1)
+    {
+        let value = format!("{:?}", scrub.pass_interval);
+        return bad("scrub.pass_interval", value, "at least one second");
+    }
+    if options.start_empty && options.read_only {
+        return bad("start_empty", "true".into(), "not together with read_only");
+    }
+    Ok(())
+}
+
+/// Refuses a store that uses what this program does not know, as far as that says.
+pub(crate) fn check_features(
+    path: &Path,
+    superblock: &Superblock,
+    read_only: bool,
+) -> Result<(), OpenError> {
+    let checked = match read_only {
+        true => superblock.features.check_read(),
+        false => superblock.features.check_write(),
+    };
+    let path = path.to_path_buf();
+    checked.map_err(|why| OpenError::Features { path, why })
+}
+
+/// Refuses ids that the device does not have; 0 is none by its type.
+pub(crate) fn check_placement(engine: &dyn Engine, placement: &Placement) -> Result<(), OpenError> {
+    let max = engine
+        .limits()
+        .placements
+        .map(|limit| (limit.value, limit.source));
+    let metadata = placement.metadata.iter().map(|id| ("metadata".into(), id));
+    let lifetimes = placement.lifetimes.iter().enumerate();
+    let lifetimes = lifetimes.map(|(class, id)| (format!("lifetime class {class}"), id));
+    for (what, id) in metadata.chain(lifetimes) {
+        let id = id.0.get();
+        if max.is_none_or(|(max, _)| id > max) {
+            let engine = engine.name();
+            return Err(OpenError::Placement {
+                what,
+                id,
+                max,
+                engine,
+            });
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn check_geometry(
+    path: &Path,
+    geometry: &Geometry,
+    options: &StoreOptions,
+) -> Result<(), OpenError> {
+    let differs = |field, found: String, expected: String| {
+        Err(OpenError::Geometry {
+            path: path.to_path_buf(),
+            field,
+            found,
+            expected,
+        })
+    };
+    let found: Vec<u64> = (0..geometry.classes())
+        .map(|class| geometry.class_capacity(u8::try_from(class).unwrap_or(u8::MAX)))
+        .collect();
+    let expected = &options.expected;
+    if !expected.slot_bytes.is_empty() && expected.slot_bytes != found {
+        return differs(
+            "slot_bytes",
+            format!("{found:?}"),
+            format!("{:?}", expected.slot_bytes),
+        );
+    }
+    if let Some(slots) = expected.slots
+        && slots != u64::from(geometry.slots())
+    {
+        return differs(
+            "the number of slots",
+            geometry.slots().to_string(),
+            slots.to_string(),
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,75 @@
+//! The services of a store that is open.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use crate::background::Services;
+use crate::background::checkpoint::Checkpointer;
+use crate::background::discard::{self, Discards};
+use crate::background::scrub::Scrubber;
+use crate::background::validate::Validator;
+use crate::core::inner::Inner;
+use crate::error::OpenError;
+use crate::io::meta_io::MetaIo;
+use crate::options::Validate;
+
+/// Buffers for validation: headers of as many entries as the queue is deep.
+const VALIDATION_ARENA: usize = 4 << 20;
+
+/// Entries validated at once before an eager opening ends.
+const EAGER_STEP: usize = 4096;
+
+/// Makes the services that the options ask for.
+pub(crate) fn services(
+    inner: &Inner,
+    checkpointer: Option<Checkpointer>,
+) -> Result<Services, OpenError> {
+    let options = &inner.options;
+    let discards = match &inner.writer {
+        Some(writer) if options.discard_freed => {
+            let by = inner.engine.discards();
+            let by = by.unwrap_or_else(|| Arc::clone(&inner.engine));
+            let io = MetaIo::of_store(by.as_ref(), discard::ARENA, discard::DEPTH, options)?;
+            Some(Discards::new(by.limits(), inner, writer, io))
+        }
+        _ => None,
+    };
+    // A properly closed store was consistent; its entries are proven by their first read.
+    let validates = match options.validate {
+        Validate::Off => false,
+        Validate::Eager => true,
+        Validate::Background => !inner.recovery.clean && !options.read_only,
+    };
+    let engine = inner.engine.as_ref();
+    let validator = match validates {
+        true => {
+            let io = MetaIo::of_store(engine, VALIDATION_ARENA, options.queue_depth, options)?;
+            Validator::new(io)
+        }
+        false => Validator::off(),
+    };
+    let scrubber = options
+        .scrub
+        .map(|scrub| Scrubber::new(scrub, options.clock.now()));
+    Ok(Services {
+        checkpointer,
+        validator,
+        scrubber,
+        discards,
+    })
+}
+
+/// Validates every entry, and reports that.
+pub(crate) fn validate_all(inner: &mut Inner, services: &Services) -> Result<(), OpenError> {
+    let failed = |source| OpenError::Io {
+        what: "validating slot headers",
+        source,
+    };
+    let start = Instant::now();
+    while services.validator.step(inner, EAGER_STEP).map_err(failed)? {}
+    inner.recovery.validated = inner.counters.validated.load(Ordering::Relaxed);
+    inner.recovery.validation_time = start.elapsed();
+    inner.recovery.total_time += start.elapsed();
+    Ok(())
+}
