@@ -134,7 +134,7 @@ impl Inner {
         let header = BaseHeader {
             identity: self.identity,
             base_sequence,
-            incarnation: writer.incarnation.number,
+            incarnation: writer.incarnation.number(),
             position,
             generation_floor: writer.generation_floor(),
             recency_now: self.index.recency_now(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
-use rb_format::{Generation, Geometry, Identity, Incarnation, Superblock, key_hash};
+use rb_format::{Generation, Geometry, Identity, Superblock, key_hash};
 use rb_index::Index;
 use rb_io::{Arena, Engine, PlacementId};
 
@@ -16,6 +16,7 @@ use crate::driver::Driver;
 use crate::error::Error;
 use crate::events::{Event, shielded};
 use crate::gate::{Gate, Pass};
+use crate::incarnations::Opened;
 use crate::lanes::Lanes;
 use crate::log::{DeltaLog, Need, Permit};
 use crate::meta_io::MetaIo;
@@ -60,7 +61,7 @@ pub(crate) struct Inner {
 }
 
 pub(crate) struct Writer {
-    pub(crate) incarnation: Incarnation,
+    pub(crate) incarnation: Opened,
     /// Counter of the next generation.
     pub(crate) counter: AtomicU64,
     pub(crate) log: Arc<DeltaLog>,
@@ -197,7 +198,7 @@ impl Writer {
     /// generations of one key is the order of its changes.
     pub(crate) fn next_generation(&self) -> Result<Generation, Error> {
         let counter = self.counter.fetch_add(1, Ordering::Relaxed);
-        Generation::new(self.incarnation.number, counter).ok_or(Error::GenerationsExhausted {
+        Generation::new(self.incarnation.number(), counter).ok_or(Error::GenerationsExhausted {
             limit: Generation::COUNTER_MAX,
         })
     }
@@ -206,7 +207,7 @@ impl Writer {
     pub(crate) fn generation_floor(&self) -> Generation {
         let counter = self.counter.load(Ordering::Relaxed).saturating_sub(1);
         Generation::new(
-            self.incarnation.number,
+            self.incarnation.number(),
             counter.min(Generation::COUNTER_MAX),
         )
         .unwrap_or(Generation(0))

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use rb_format::{Geometry, Incarnation, LogEncoder, Superblock};
+use rb_format::{Geometry, LogEncoder, Superblock};
 use rb_index::Index;
 use rb_io::{Access, Arena, Device, Engine, EngineKind, Rejected, Reservation};
 
@@ -20,6 +20,7 @@ use crate::cut;
 use crate::discard::{self, Discards};
 use crate::error::{Error, OpenError};
 use crate::gate::Gate;
+use crate::incarnations::Opened;
 use crate::inner::{Inner, Writer};
 use crate::lanes::Lanes;
 use crate::log::DeltaLog;
@@ -409,7 +410,7 @@ fn begin_writing(
     io: &mut MetaIo,
     found: &Superblocks,
     recovered: &mut Recovered,
-    incarnation: Incarnation,
+    incarnation: Opened,
     refused: &mut Vec<FailedWrite>,
     committer: Committer,
     checkpoint_io: MetaIo,
@@ -432,7 +433,7 @@ fn begin_writing(
         .map_err(failed("writing again what was in one place only"))?;
     recovered.report.copies_rewritten = mended.rewritten;
     recovered.report.copies_unwritten = mended.failed + refused.len() as u64;
-    let encoder = LogEncoder::new(superblock.identity, incarnation.number, recovered.end);
+    let encoder = LogEncoder::new(superblock.identity, incarnation.number(), recovered.end);
     let newest = recovered
         .newest
         .as_ref()

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use rb_format::{Geometry, Incarnation, LogPosition, Superblock};
+use rb_format::{Geometry, LogPosition, Superblock};
 
 use crate::base_load::empty_index;
 use crate::boot::{Superblocks, check_numbers, check_unchanged, write_superblock};
@@ -12,7 +12,9 @@ use crate::cut;
 use crate::error::OpenError;
 use crate::format_device::write_empty_base;
 use crate::headers::{HeaderPlace, PlaceState, read_headers};
-use crate::incarnations::{Pair, agree, begin, later_epoch, newest_number, read_pair};
+use crate::incarnations::{
+    Opened, Pair, agree, begin, begin_twice, later_epoch, newest_number, read_pair,
+};
 use crate::meta_io::MetaIo;
 use crate::options::StoreOptions;
 use crate::placed::Placed;
@@ -37,7 +39,7 @@ pub(crate) struct Opening<'a> {
 /// A store that is this opening's own to write.
 pub(crate) struct Taken {
     pub(crate) recovered: Recovered,
-    pub(crate) incarnation: Incarnation,
+    pub(crate) incarnation: Opened,
     /// Blocks that the device did not take.
     pub(crate) refused: Vec<FailedWrite>,
 }
@@ -100,7 +102,7 @@ impl Opening<'_> {
                 }
                 recovered = self.recover(io, &found.newest)?; // 6
                 self.report(&mut recovered, &found.newest, &known, foreign.clone())?;
-                if recovered.incarnation >= incarnation.number {
+                if recovered.incarnation >= incarnation.number() {
                     return Err(contended("it had the same number, and has written with it"));
                 }
             }
@@ -203,7 +205,7 @@ impl Opening<'_> {
         // The number goes on, so that a former writer finds that it is not the newest any more.
         let floor = newest_number(&known).unwrap_or(0);
         let random = self.options.random.as_ref();
-        let (incarnation, mut refused) = begin(io, superblock.identity, &known, floor, random)?;
+        let (mut incarnation, mut refused) = begin(io, superblock.identity, &known, floor, random)?;
         check_unchanged(io, self.capacity, &found.newest)?;
         // Another opening of the former epoch may have written a base over it until then.
         let written = read_headers(io, &superblock).map_err(no_base)?;
@@ -217,6 +219,9 @@ impl Opening<'_> {
         }
         let unwritten =
             write_superblock(io, &superblock).map_err(failed("writing the superblocks"))?;
+        if !unwritten.is_empty() {
+            incarnation = begin_twice(io, incarnation, &mut refused)?;
+        }
         refused.extend(unwritten);
         *found = Superblocks {
             newest: superblock,
@@ -242,7 +247,7 @@ impl Opening<'_> {
             }),
             tail: 1,
             base_sequence: 1,
-            incarnation: incarnation.number,
+            incarnation: incarnation.number(),
             closed_by: None,
             bad_slots: Vec::new(),
             bad_blocks,
