@@ -287,7 +287,7 @@ pub(crate) fn sync(inner: &Arc<Inner>) -> Operation<Result<(), Error>> {
                 drop(pass);
                 completer.complete(outcome);
             };
-            writer.log.when_durable(ticket, Box::new(waiter));
+            writer.log.when_synced(ticket, Box::new(waiter));
             if inner.is_manual() {
                 drop(inner.commit(writer));
             }

@@ -11,6 +11,7 @@ use rb_index::{Cursor, SnapshotEntry, Visit};
 use crate::base_load::limits_of;
 use crate::checkpoint::Pace;
 use crate::error::Error;
+use crate::incarnations::check_writer;
 use crate::inner::{Inner, Writer};
 use crate::meta_io::MetaIo;
 use crate::simulator::SwitchPoint;
@@ -34,12 +35,17 @@ const REST: u32 = 9;
 /// The longest rest, so that a device that is slow just now does not stretch a checkpoint without end.
 const REST_MAX: Duration = Duration::from_millis(100);
 
+/// How long sections are written without a look for other writers.
+const LOOK_AFTER: Duration = Duration::from_millis(1);
+
 pub(crate) struct SectionWriter<'a> {
     inner: &'a Inner,
     writer: &'a Writer,
     pace: Pace,
     /// When the last rest ended.
     rested: Instant,
+    /// When the incarnation blocks were last looked at, by the store's clock.
+    looked: Duration,
     place: RegionWriter<'a>,
     base_sequence: u64,
     /// The section of each hash range that still takes entries.
@@ -60,6 +66,7 @@ impl<'a> SectionWriter<'a> {
             writer,
             pace,
             rested: Instant::now(),
+            looked: inner.options.clock.now(),
             place: RegionWriter {
                 writer,
                 region,
@@ -138,6 +145,12 @@ impl<'a> SectionWriter<'a> {
     }
 
     fn write_section(&mut self, io: &mut MetaIo, section: SectionBuilder) -> Result<(), Error> {
+        // A checkpoint may take minutes: long after another opening it would write over the base of that one.
+        let now = self.inner.options.clock.now();
+        if now.saturating_sub(self.looked) >= LOOK_AFTER {
+            check_writer(io, &self.writer.incarnation)?;
+            self.looked = now;
+        }
         let number = u32::try_from(self.directory.len()).unwrap_or(u32::MAX);
         let (mut entry, bytes) = section.finish(
             &self.inner.identity,

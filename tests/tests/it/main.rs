@@ -32,6 +32,7 @@ mod log_end;
 mod log_space;
 mod marks;
 mod observers;
+mod opened_over;
 mod opening;
 mod oracle;
 mod placement;
