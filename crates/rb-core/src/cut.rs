@@ -11,14 +11,14 @@ use rb_format::{FORMAT_BLOCK, Geometry, SUPERBLOCK_A_OFFSET, SUPERBLOCK_B_OFFSET
 use rb_index::Index;
 use rb_io::{Device, DeviceKind, EngineKind};
 
-use crate::boot::{check_size, read_copies};
+use crate::boot::{Superblocks, check_size, read_copies};
 use crate::commit::words;
 use crate::error::{Error, OpenError};
-use crate::incarnations::read_pair;
 use crate::inner::Inner;
 use crate::meta_io::MetaIo;
 use crate::open::BOOT_ARENA;
 use crate::recover::{RecoverOptions, Recovered, recover};
+use crate::take_over::read_openings;
 use crate::walk::Walk;
 use crate::whose;
 
@@ -105,8 +105,14 @@ pub(crate) fn grow_again(path: &Path, device: &Arc<Device>) -> Result<Option<u64
     };
     let deadline = std::time::Duration::from_secs(30);
     let mut io = MetaIo::new(opened.engine.as_ref(), BOOT_ARENA, 16, deadline).map_err(failed)?;
-    let blocks = read_pair(&mut io, &superblock.identity).map_err(failed)?;
     let copies = read_copies(&mut io, capacity);
+    let mut found = Superblocks {
+        newest: superblock,
+        repair: [false, false],
+    };
+    // The epoch in force decides what lives.
+    let blocks = read_openings(&mut io, &copies, &mut found)?;
+    let superblock = found.newest;
     let foreign = whose::look(&mut io, capacity, &superblock, &copies, &blocks).map_err(failed)?;
     let geometry = Geometry::new(&superblock);
     let shards = Index::default_shards(u64::from(geometry.slots()));

@@ -197,7 +197,7 @@ impl Opening<'_> {
             anchor: 0,
         };
         let place = superblock.bases()[region];
-        write_empty_base(io, &superblock, place, position, &bad_slots, &bad_blocks)
+        let header = write_empty_base(io, &superblock, place, position, &bad_slots, &bad_blocks)
             .map_err(failed("writing the first checkpoint base"))?;
         if !agree(&known, &read(io, &found.newest)?) {
             return Err(contended("it was opened while it was to be emptied"));
@@ -222,7 +222,7 @@ impl Opening<'_> {
         if !unwritten.is_empty() {
             incarnation = begin_twice(io, incarnation, &mut refused)?;
         }
-        refused.extend(unwritten);
+        refused.extend(unwritten.into_iter().chain(header));
         *found = Superblocks {
             newest: superblock,
             repair: [false, false],

@@ -15,6 +15,7 @@ mod commits;
 mod consent;
 mod counts;
 mod crash;
+mod cut;
 mod damage;
 mod discard;
 mod discard_loop;
