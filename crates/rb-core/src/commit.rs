@@ -163,7 +163,8 @@ impl Inner {
                 self.index.set_durable(pending.ticket);
                 writer.log.mark_durable(pending.last(), pending.ticket)
             }
-            _ => Vec::new(),
+            (Ok(_), None) => writer.log.take_ready(),
+            (Err(_), _) => Vec::new(),
         };
         drop(committer);
         self.switch(SwitchPoint::CommitDone);

@@ -9,7 +9,7 @@ use rb_core::{Put, PutMode, PutOptions, Stored};
 use rb_io::OpKind;
 use rb_testkit::Moment;
 
-use crate::support::{Sim, base_headers, key, range_of, value};
+use crate::support::{EIO, Sim, base_headers, key, range_of, slots_of, value};
 
 /// With nothing to commit, a sync looked for no other writer: it promised values that another host had dropped.
 #[test]
@@ -94,4 +94,17 @@ fn a_long_checkpoint_stops_soon_after_the_store_was_opened_over() {
     assert!(checkpointing.is_err());
     // The one that it was about to write, and no more.
     assert_eq!(sections.load(Ordering::Relaxed), 3);
+}
+
+/// A sync that had no record to wait for, only a slot whose write had failed, was never answered.
+#[test]
+fn a_sync_that_waits_for_a_flush_only_is_answered() {
+    let sim = Sim::with_ring(8, 64);
+    let store = sim.open();
+    store.sync().unwrap();
+    sim.device.fail_always(OpKind::Write, slots_of(&store), EIO);
+    store.put(&key(2), &value(2, 500)).unwrap_err();
+    let synced = store.sync_async();
+    assert!(synced.is_done());
+    synced.wait().unwrap();
 }
