@@ -71,7 +71,10 @@ impl Opening<'_> {
             return self.start_empty(io, found);
         }
         let random = self.options.random.as_ref();
+        let began_with = found.clone();
         for _ in 0..ATTEMPTS {
+            // A later epoch that the last attempt saw may be no more.
+            found.clone_from(&began_with);
             let known = read_openings(io, self.copies, found)?; // 1
             let foreign = self.foreign(io, &found.newest, &known)?;
             let mut recovered = self.recover(io, &found.newest)?; // 2

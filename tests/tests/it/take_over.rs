@@ -558,3 +558,44 @@ fn a_start_empty_with_a_bad_superblock_copy_outlives_a_late_block() {
         }
     }
 }
+
+/// An opening found a start-empty that had been cut short, and began again because a late opening of the former epoch had
+/// written over it meanwhile. It kept to the epoch that was no more, and dropped what the late one had acknowledged.
+#[test]
+fn an_opening_that_begins_again_forgets_the_epoch_it_saw() {
+    let copies = [0, rb_format::SUPERBLOCK_B_OFFSET];
+    let before = image();
+    let emptied = Sim::on(MemDevice::from_image(&before));
+    drop(open_b(&emptied, true));
+    for copy in copies.map(|at| at as usize) {
+        emptied.device.poke(copy as u64, &before[copy..copy + 4096]);
+    }
+    let late = Sim::on(MemDevice::from_image(&before));
+    let store = late.open();
+    store.put(&key(1), &value(1, 500)).unwrap();
+    store.checkpoint().unwrap();
+    store.sync().unwrap();
+    let header = rb_format::base_header_offsets(&store.superblock().base_a)[0];
+    drop(store);
+    let after = late.device.live_image();
+
+    let sim = Sim::on(MemDevice::from_image(&emptied.device.live_image()));
+    let seen = std::sync::atomic::AtomicUsize::new(0);
+    let device = Arc::clone(&sim.device);
+    sim.device.observe(move |moment, ops| {
+        let reads = ops
+            .iter()
+            .any(|op| op.op == OpKind::Read && op.offset == header);
+        // The first reading proves the later epoch, the second one is of recovery.
+        if moment == Moment::Before
+            && reads
+            && seen.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 1
+        {
+            device.poke(0, &after);
+        }
+    });
+    let store = sim.open();
+    assert_eq!(store.superblock().identity.epoch, 1);
+    assert_eq!(store.recovery().lost_metadata, None);
+    assert!(is(&store, 1, Some(1), "the late one's"));
+}
