@@ -179,7 +179,7 @@ pub(crate) fn begin_twice(
     }
     let ours = Incarnation {
         number,
-        ..opened.ours.clone()
+        ..opened.ours
     };
     let what = "writing the incarnation block";
     let known = read_pair(io, &ours.identity).map_err(|source| OpenError::Io { what, source })?;

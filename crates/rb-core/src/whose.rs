@@ -239,12 +239,10 @@ pub(crate) fn zero(io: &mut MetaIo, area: Range<u64>) -> Result<Option<Error>, E
             Err(error) if error.is_damage() => false,
             Err(error) => return Err(error),
         };
-        if !is_zero {
-            if !io.write_each(&[(at, &zeros[..len])])?.is_empty() {
-                let blocks = (at..).step_by(FORMAT_BLOCK);
-                let blocks: Vec<_> = blocks.zip(zeros[..len].chunks(FORMAT_BLOCK)).collect();
-                refused = refused.or(io.write_each(&blocks)?.pop().map(|(_, why)| why));
-            }
+        if !is_zero && !io.write_each(&[(at, &zeros[..len])])?.is_empty() {
+            let blocks = (at..).step_by(FORMAT_BLOCK);
+            let blocks: Vec<_> = blocks.zip(zeros[..len].chunks(FORMAT_BLOCK)).collect();
+            refused = refused.or(io.write_each(&blocks)?.pop().map(|(_, why)| why));
         }
         at += len as u64;
     }
