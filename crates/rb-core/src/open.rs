@@ -17,12 +17,15 @@ pub(crate) mod checks;
 pub(crate) mod crew;
 pub(crate) mod cut;
 pub(crate) mod format_device;
+pub(crate) mod opening;
+pub(crate) mod openings;
 pub(crate) mod recover;
 pub(crate) mod recovered;
 pub(crate) mod replay;
 pub(crate) mod scan;
 pub(crate) mod services;
 pub(crate) mod source;
+pub(crate) mod start_empty;
 pub(crate) mod take_over;
 
 use std::sync::Arc;
@@ -39,8 +42,8 @@ use crate::io::boot::{check_size, choose_superblock, read_copies};
 use crate::io::meta_io::{BOOT_ARENA, MetaIo};
 use crate::options::{StoreOptions, Validate};
 use begin::Begun;
+use opening::Opening;
 use source::Source;
-use take_over::Opening;
 
 /// Opens a store over an engine.
 pub(crate) fn open(source: Source, options: StoreOptions) -> Result<(Inner, Services), OpenError> {

@@ -250,8 +250,9 @@ impl Device {
     /// There is no space, or a system call failed.
     pub fn extend(&self, bytes: u64, from: u64) -> Result<(), OpenError> {
         let failed = |source| open::failed(&self.path, "grow", source);
-        self.file.set_len(bytes).map_err(failed)?;
-        claim::reserve(&self.path, &self.file, from, bytes.saturating_sub(from)).map(drop)
+        // Space first: a file that was grown without is taken for a whole one.
+        claim::reserve(&self.path, &self.file, from, bytes.saturating_sub(from))?;
+        self.file.set_len(bytes).map_err(failed)
     }
 
     /// Grows a file to `bytes`, and measures it again.

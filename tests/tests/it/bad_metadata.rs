@@ -2,11 +2,12 @@
 
 use std::ops::Range;
 
+use rb_core::{AuditOptions, repair_engine};
 use rb_format::FORMAT_BLOCK;
 use rb_io::OpKind;
 use rb_testkit::MemDevice;
 
-use crate::support::{Sim, is_long, key, range_of, value};
+use crate::support::{Sim, base_headers, is_long, key, range_of, value};
 
 const EIO: i32 = 5;
 const KEYS: u64 = 12;
@@ -122,4 +123,54 @@ fn each_bad_block_of_the_metadata_costs_nothing() {
         blocks.len()
     );
     assert!(reported > 0 && remembers > 0, "{remembers} remembered");
+}
+
+/// A start-empty that could write the header of its first base in one place only said nothing of it.
+#[test]
+fn a_header_that_a_start_empty_cannot_write_is_reported() {
+    let image = used().device.live_image();
+    let look = Sim::on(MemDevice::from_image(&image));
+    let look = look.open_with(|options| options.read_only = true);
+    let mut reported = 0;
+    for block in base_headers(look.superblock()) {
+        let sim = Sim::on(MemDevice::from_image(&image));
+        sim.device
+            .fail_always(OpKind::Write, block..block + FORMAT_BLOCK as u64, EIO);
+        let store = sim.open_with(|options| options.start_empty = true);
+        let seen = usize::from(sim.watch.count("MetadataWriteFailed") == 1);
+        assert_eq!(store.stats().metadata_write_errors as usize, seen);
+        assert_eq!(store.recovery().copies_unwritten as usize, seen);
+        reported += seen;
+    }
+    // Those of the region that it wrote to.
+    assert_eq!(reported, 2);
+}
+
+/// A forced repair ended with an error, each time, where one block of what it takes back could not be written.
+#[test]
+fn a_forced_repair_goes_on_where_a_block_cannot_be_written() {
+    let sim = used();
+    sim.open().close().unwrap();
+    let image = sim.device.live_image();
+    let look = sim.open_with(|options| options.read_only = true);
+    let unused = look.superblock().unused_areas();
+    let last = unused.last().unwrap().start;
+    drop(look);
+    let fixed = [0, 4096, 8192, 12288, rb_format::SUPERBLOCK_B_OFFSET, last];
+    for block in fixed {
+        let sim = Sim::on(MemDevice::from_image(&image));
+        sim.device.poke(65536, b"somebody else's");
+        sim.device.poke(block + 100, &[7; 1000]);
+        sim.device
+            .fail_always(OpKind::Write, block..block + FORMAT_BLOCK as u64, EIO);
+        let options = AuditOptions {
+            force: true,
+            ..AuditOptions::default()
+        };
+        let done = repair_engine(sim.engine(), &options, |_| true);
+        done.unwrap_or_else(|why| panic!("block at {block}: {why}"));
+        let mut bytes = [0; 15];
+        sim.device.peek(65536, &mut bytes);
+        assert_eq!(bytes, [0; 15], "block at {block}");
+    }
 }

@@ -504,3 +504,98 @@ fn opening_over_a_format() {
         Err(why) => panic!("{why}"),
     }
 }
+
+/// A, late, wrote its block over that of a third opening and was refused. The second one, which had been opened over,
+/// then found its own number to be the highest again, and wrote over what the third had acknowledged.
+#[test]
+fn a_late_block_revives_no_former_opening() {
+    let (sim, a, (former, last)) = next_to(incarnation, false, |sim| {
+        let open = |seed| {
+            let random = Arc::new(rb_core::SeededRandom::new(seed));
+            sim.open_with(|options| options.random = random)
+        };
+        drop(open(1));
+        let former = open(2);
+        let last = open(3);
+        last.put(&key(1), &value(1, 500)).unwrap();
+        last.sync().unwrap();
+        last.put(&key(1), &value(2, 500)).unwrap();
+        last.sync().unwrap();
+        (former, last)
+    });
+    assert!(matches!(a, Err(OpenError::Contended { .. })), "{a:?}");
+    let put = former.put(&key(2), &value(2, 500));
+    let synced = put.and_then(|_| former.sync());
+    assert!(synced.is_err(), "the former one was acknowledged");
+    assert!(former.checkpoint().is_err());
+    drop(last);
+    let after = sim.crash().open();
+    assert_eq!(after.recovery().lost_metadata, None);
+    assert!(is(&after, 1, Some(2), "the last one's, after a crash"));
+}
+
+/// With one superblock copy bad, the epoch that B began was in its incarnation block alone. A, late, wrote over that:
+/// the former epoch was back, and what B had acknowledged was gone.
+#[test]
+fn a_start_empty_with_a_bad_superblock_copy_outlives_a_late_block() {
+    for copy in [0, rb_format::SUPERBLOCK_B_OFFSET] {
+        for a_empty in [false, true] {
+            let (sim, a, _b) = next_to(incarnation, a_empty, |sim| {
+                sim.device.fail_always(OpKind::Write, copy..copy + 4096, 5);
+                sim.device.fail_always(OpKind::Read, copy..copy + 4096, 5);
+                let b = open_b(sim, true);
+                for v in 1..4 {
+                    b.put(&key(1), &value(v, 500)).unwrap();
+                    b.sync().unwrap();
+                }
+                b
+            });
+            assert!(matches!(a, Err(OpenError::Contended { .. })), "{a:?}");
+            let after = sim.crash().open();
+            assert_eq!(after.recovery().lost_metadata, None);
+            assert!(is(&after, 1, Some(3), "B's, after a crash"));
+            assert!(is(&after, 9, None, "of the former epoch"));
+        }
+    }
+}
+
+/// An opening found a start-empty that had been cut short, and began again because a late opening of the former epoch had
+/// written over it meanwhile. It kept to the epoch that was no more, and dropped what the late one had acknowledged.
+#[test]
+fn an_opening_that_begins_again_forgets_the_epoch_it_saw() {
+    let copies = [0, rb_format::SUPERBLOCK_B_OFFSET];
+    let before = image();
+    let emptied = Sim::on(MemDevice::from_image(&before));
+    drop(open_b(&emptied, true));
+    for copy in copies.map(|at| at as usize) {
+        emptied.device.poke(copy as u64, &before[copy..copy + 4096]);
+    }
+    let late = Sim::on(MemDevice::from_image(&before));
+    let store = late.open();
+    store.put(&key(1), &value(1, 500)).unwrap();
+    store.checkpoint().unwrap();
+    store.sync().unwrap();
+    let header = rb_format::base_header_offsets(&store.superblock().base_a)[0];
+    drop(store);
+    let after = late.device.live_image();
+
+    let sim = Sim::on(MemDevice::from_image(&emptied.device.live_image()));
+    let seen = std::sync::atomic::AtomicUsize::new(0);
+    let device = Arc::clone(&sim.device);
+    sim.device.observe(move |moment, ops| {
+        let reads = ops
+            .iter()
+            .any(|op| op.op == OpKind::Read && op.offset == header);
+        // The first reading proves the later epoch, the second one is of recovery.
+        if moment == Moment::Before
+            && reads
+            && seen.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 1
+        {
+            device.poke(0, &after);
+        }
+    });
+    let store = sim.open();
+    assert_eq!(store.superblock().identity.epoch, 1);
+    assert_eq!(store.recovery().lost_metadata, None);
+    assert!(is(&store, 1, Some(1), "the late one's"));
+}

@@ -14,6 +14,7 @@ use crate::error::Error;
 use crate::io::headers::limits_of;
 use crate::io::meta_io::MetaIo;
 use crate::io::unwritable::FailedWrite;
+use crate::log::incarnations::check_writer;
 use crate::simulator::SwitchPoint;
 
 /// Entries copied per hold of a shard's lock: some 15 us with 32-byte keys.
@@ -33,6 +34,9 @@ const REST: u32 = 9;
 /// The longest rest, so that a device that is slow just now does not stretch a checkpoint without end.
 const REST_MAX: Duration = Duration::from_millis(100);
 
+/// How long sections are written without a look for other writers.
+const LOOK_AFTER: Duration = Duration::from_millis(1);
+
 /// How fast a checkpoint is written.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Pace {
@@ -49,6 +53,8 @@ pub(crate) struct SectionWriter<'a> {
     pace: Pace,
     /// When the last rest ended.
     rested: Instant,
+    /// When the incarnation blocks were last looked at, by the store's clock.
+    looked: Duration,
     place: RegionWriter<'a>,
     base_sequence: u64,
     /// The section of each hash range that still takes entries.
@@ -69,6 +75,7 @@ impl<'a> SectionWriter<'a> {
             writer,
             pace,
             rested: Instant::now(),
+            looked: inner.options.clock.now(),
             place: RegionWriter {
                 writer,
                 region,
@@ -147,6 +154,12 @@ impl<'a> SectionWriter<'a> {
     }
 
     fn write_section(&mut self, io: &mut MetaIo, section: SectionBuilder) -> Result<(), Error> {
+        // A checkpoint may take minutes: long after another opening it would write over the base of that one.
+        let now = self.inner.options.clock.now();
+        if now.saturating_sub(self.looked) >= LOOK_AFTER {
+            check_writer(io, &self.writer.incarnation)?;
+            self.looked = now;
+        }
         let number = u32::try_from(self.directory.len()).unwrap_or(u32::MAX);
         let (mut entry, bytes) = section.finish(
             &self.inner.identity,

@@ -165,7 +165,7 @@ impl Bases {
         let header = BaseHeader {
             identity: inner.identity,
             base_sequence,
-            incarnation: writer.incarnation.number,
+            incarnation: writer.incarnation.number(),
             position,
             generation_floor: writer.generation_floor(),
             recency_now: inner.index.recency_now(),

@@ -25,8 +25,8 @@ use crate::io::whose;
 use crate::log::incarnations::read_pair;
 use crate::open::checks::check_features;
 use crate::open::cut;
+use crate::open::openings::read_openings;
 use crate::open::source::{Source, open_path};
-use crate::open::take_over::read_openings;
 
 /// Shows a structure of the store at `path`.
 ///

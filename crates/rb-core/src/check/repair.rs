@@ -7,15 +7,15 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use rb_io::{Access, Engine};
+use rb_io::{Access, Device, Engine};
 
 use crate::check::audit::{AuditOptions, AuditReport, AuditState, Audited, audit_source};
 use crate::error::{Error, OpenError};
 use crate::io::boot::{choose_superblock, read_copies};
 use crate::io::meta_io::MetaIo;
 use crate::io::whose;
+use crate::open::openings::read_openings;
 use crate::open::source::{Source, open_path};
-use crate::open::take_over::read_openings;
 use crate::options::{Background, OnLostMetadata, StoreOptions, Validate};
 use crate::store::Store;
 
@@ -53,8 +53,9 @@ pub fn repair(
     options: &AuditOptions,
     consent: impl FnOnce(&AuditReport) -> bool,
 ) -> Result<RepairReport, OpenError> {
-    let source = open_path(path.as_ref(), Access::ReadWrite, options.engine)?;
-    repair_source(&source, options, consent)
+    let device = Arc::new(Device::open(path.as_ref(), Access::ReadWrite)?);
+    let source = Source::of_device(path.as_ref(), device, options.engine)?;
+    repair_source(source, options, consent)
 }
 
 /// Repairs what an engine reaches; for simulated devices.
@@ -66,15 +67,15 @@ pub fn repair_engine(
     options: &AuditOptions,
     consent: impl FnOnce(&AuditReport) -> bool,
 ) -> Result<RepairReport, OpenError> {
-    repair_source(&Source::of_engine(engine), options, consent)
+    repair_source(Source::of_engine(engine), options, consent)
 }
 
 fn repair_source(
-    source: &Source,
+    mut source: Source,
     options: &AuditOptions,
     consent: impl FnOnce(&AuditReport) -> bool,
 ) -> Result<RepairReport, OpenError> {
-    let mut audited = audit_source(source, options)?;
+    let mut audited = audit_source(&source, options)?;
     let mut done = RepairReport {
         before: audited.report.clone(),
         after: None,
@@ -88,12 +89,21 @@ fn repair_source(
     if done.before.state != AuditState::Damaged || !consent(&done.before) {
         return Ok(done);
     }
+    let needed = done.before.superblock.as_ref();
+    let needed = needed.map_or(0, |superblock| superblock.device_bytes);
+    if source.device.is_some() && needed > source.engine.capacity_bytes() {
+        // Growing a file is the first thing that is written, and needs the agreement too.
+        let path = source.path.clone();
+        drop(source);
+        source = open_path(&path, Access::ReadWrite, options.engine)?;
+        audited = audit_source(&source, options)?;
+    }
     if options.force {
-        reclaim(source, options)?;
+        reclaim(&source, options)?;
     }
     for _ in 0..ROUNDS {
-        done.dropped += round(source, options, &audited)?;
-        audited = audit_source(source, options)?;
+        done.dropped += round(&source, options, &audited)?;
+        audited = audit_source(&source, options)?;
         let state = audited.report.state;
         done.after = Some(audited.report.clone());
         if state != AuditState::Damaged {

@@ -24,6 +24,7 @@ use crate::error::Error;
 use crate::error::error_chain;
 use crate::events::Event;
 use crate::io::unwritable::FailedWrite;
+use crate::log::committer::Committer;
 use crate::log::delta::{Need, Waiter};
 use crate::simulator::{HeldLock, SwitchPoint};
 
@@ -48,7 +49,12 @@ impl Inner {
     /// Makes everything acknowledged so far durable, and ends the quarantine of slots whose write
     /// failed before.
     pub(crate) fn sync(&self, writer: &Writer) -> Result<(), Error> {
-        self.make_durable(writer, writer.log.ticket())?;
+        let ticket = writer.log.ticket();
+        let was_durable = writer.log.is_durable(ticket);
+        self.make_durable(writer, ticket)?;
+        if was_durable {
+            self.check_alone(writer)?;
+        }
         // What was durable before may be cut off since.
         self.check_size().inspect_err(|_| self.tell_poisoned())?;
         let quarantined = writer.quarantine.lock().waiting();
@@ -57,6 +63,26 @@ impl Inner {
         } else {
             Ok(())
         }
+    }
+
+    /// Stops writing if another opening has the device: what was durable before may be gone by its hand, so a sync that
+    /// finds nothing to commit does not promise it.
+    fn check_alone(&self, writer: &Writer) -> Result<(), Error> {
+        let checked = {
+            let mut committer = self.lock_over_io(&writer.committer, HeldLock::Committer);
+            self.poison.check()?;
+            self.look_for_others(writer, &mut committer)
+        };
+        checked.inspect_err(|_| self.tell_poisoned())
+    }
+
+    fn look_for_others(&self, writer: &Writer, committer: &mut Committer) -> Result<(), Error> {
+        committer
+            .check_writer(self.options.clock.as_ref(), &writer.incarnation)
+            .or_else(|error| {
+                self.poison.set(error_chain(&error));
+                self.poison.check()
+            })
     }
 
     /// One commit of everything queued. Does nothing if all is durable and no slot waits for a flush.
@@ -87,8 +113,16 @@ impl Inner {
         // After that: a slot that asks for a commit from now on is either settled by this one or gets its own.
         let quarantined = writer.quarantine.lock().waiting();
         if pending.is_none() && quarantined.is_none() {
+            let mut waiters = Vec::new();
+            if writer.log.has_ready() {
+                self.look_for_others(writer, &mut committer)?;
+                waiters = writer.log.take_ready();
+            }
             self.look_for_discards(writer);
-            return Ok(Aftermath::default());
+            return Ok(Aftermath {
+                waiters,
+                ..Aftermath::default()
+            });
         }
         self.switch(SwitchPoint::CommitTaken);
         let blocks = pending.as_ref();
@@ -120,7 +154,8 @@ impl Inner {
                 self.index.set_durable(pending.ticket);
                 writer.log.mark_durable(pending.last(), pending.ticket)
             }
-            _ => Vec::new(),
+            (Ok(_), None) => writer.log.take_ready(),
+            (Err(_), _) => Vec::new(),
         };
         drop(committer);
         self.switch(SwitchPoint::CommitDone);

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use rb_format::{Generation, Geometry, Identity, Incarnation, Superblock, key_hash};
+use rb_format::{Generation, Geometry, Identity, Superblock, key_hash};
 use rb_index::{Index, SlotId};
 use rb_io::{Arena, Buffer, Engine, PlacementId};
 
@@ -20,6 +20,7 @@ use crate::io::meta_io::MetaIo;
 use crate::io::unwritable::Unwritable;
 use crate::log::committer::Committer;
 use crate::log::delta::{DeltaLog, Need, Permit};
+use crate::log::incarnations::Opened;
 use crate::log::quarantine::Quarantine;
 use crate::options::{Background, Durability, Lifetime, PutOptions, StoreOptions};
 use crate::report::RecoveryReport;
@@ -52,7 +53,7 @@ pub(crate) struct Inner {
 }
 
 pub(crate) struct Writer {
-    pub(crate) incarnation: Incarnation,
+    pub(crate) incarnation: Opened,
     /// Counter of the next generation.
     pub(crate) counter: AtomicU64,
     pub(crate) log: Arc<DeltaLog>,
@@ -229,7 +230,7 @@ impl Writer {
     /// generations of one key is the order of its changes.
     pub(crate) fn next_generation(&self) -> Result<Generation, Error> {
         let counter = self.counter.fetch_add(1, Ordering::Relaxed);
-        Generation::new(self.incarnation.number, counter).ok_or(Error::GenerationsExhausted {
+        Generation::new(self.incarnation.number(), counter).ok_or(Error::GenerationsExhausted {
             limit: Generation::COUNTER_MAX,
         })
     }
@@ -238,7 +239,7 @@ impl Writer {
     pub(crate) fn generation_floor(&self) -> Generation {
         let counter = self.counter.load(Ordering::Relaxed).saturating_sub(1);
         Generation::new(
-            self.incarnation.number,
+            self.incarnation.number(),
             counter.min(Generation::COUNTER_MAX),
         )
         .unwrap_or(Generation(0))

@@ -13,6 +13,7 @@ use crate::io::unwritable::FailedWrite;
 use crate::io::whose;
 
 /// What the superblock copies say.
+#[derive(Clone)]
 pub(crate) struct Superblocks {
     /// The newer valid copy.
     pub(crate) newest: Superblock,

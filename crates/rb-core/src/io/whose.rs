@@ -178,7 +178,8 @@ pub(crate) fn reclaim(
         .iter()
         .filter(|block| !is_sound(&block.decoded))
     {
-        io.write(block.offset, &zeros)?;
+        // A place that the device does not write stays as it is, here and below: nothing depends on it.
+        io.write_each(&[(block.offset, &zeros)])?;
     }
     for area in superblock.unused_areas() {
         zero(io, area)?;
@@ -189,15 +190,17 @@ pub(crate) fn reclaim(
         .zip([SUPERBLOCK_A_OFFSET, SUPERBLOCK_B_OFFSET])
     {
         if copy.decoded.as_ref() != Ok(superblock) {
-            io.write(offset, &block[..])?;
+            io.write_each(&[(offset, &block[..])])?;
         }
     }
     io.flush()
 }
 
-/// Makes an area of whole blocks zero, writing only what is not: most devices come that way.
-pub(crate) fn zero(io: &mut MetaIo, area: Range<u64>) -> Result<(), Error> {
+/// Makes an area of whole blocks zero, writing only what is not: most devices come that way. Answers why blocks could
+/// not be written, if there are any.
+pub(crate) fn zero(io: &mut MetaIo, area: Range<u64>) -> Result<Option<Error>, Error> {
     let zeros = vec![0; PIECE];
+    let mut refused = None;
     let mut at = area.start;
     while at < area.end {
         let len = PIECE.min((area.end - at) as usize);
@@ -206,12 +209,14 @@ pub(crate) fn zero(io: &mut MetaIo, area: Range<u64>) -> Result<(), Error> {
             Err(error) if error.is_damage() => false,
             Err(error) => return Err(error),
         };
-        if !is_zero {
-            io.write(at, &zeros[..len])?;
+        if !is_zero && !io.write_each(&[(at, &zeros[..len])])?.is_empty() {
+            let blocks = (at..).step_by(FORMAT_BLOCK);
+            let blocks: Vec<_> = blocks.zip(zeros[..len].chunks(FORMAT_BLOCK)).collect();
+            refused = refused.or(io.write_each(&blocks)?.pop().map(|(_, why)| why));
         }
         at += len as u64;
     }
-    Ok(())
+    Ok(refused)
 }
 
 /// Whether all bytes are zero; block by block without a branch in between, which is as fast as memory.

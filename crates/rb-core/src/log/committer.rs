@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rb_format::{FORMAT_BLOCK, Incarnation};
+use rb_format::FORMAT_BLOCK;
 use rb_io::Request;
 
 use crate::clock::Clock;
@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::io::meta_io::MetaIo;
 use crate::io::unwritable::FailedWrite;
 use crate::log::delta::{DeltaLog, Pending};
-use crate::log::incarnations::check_writer;
+use crate::log::incarnations::{Opened, check_writer};
 
 pub(crate) struct Committer {
     pub(crate) io: MetaIo,
@@ -46,11 +46,7 @@ impl Committer {
     }
 
     /// Reads the incarnation blocks; fails if another opening has written one.
-    pub(crate) fn check_writer(
-        &mut self,
-        clock: &dyn Clock,
-        ours: &Incarnation,
-    ) -> Result<(), Error> {
+    pub(crate) fn check_writer(&mut self, clock: &dyn Clock, ours: &Opened) -> Result<(), Error> {
         let began = clock.now();
         check_writer(&mut self.io, ours)?;
         self.alone_at = Some(began);
@@ -61,7 +57,7 @@ impl Committer {
     pub(crate) fn write(
         &mut self,
         clock: &dyn Clock,
-        ours: &Incarnation,
+        ours: &Opened,
         log: &DeltaLog,
         pending: Option<&Pending>,
     ) -> Result<Vec<FailedWrite>, Error> {

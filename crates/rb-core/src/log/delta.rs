@@ -341,12 +341,8 @@ impl DeltaLog {
         let mut state = self.state.lock();
         state.durable_sequence = state.durable_sequence.max(last_sequence);
         state.durable_ticket = state.durable_ticket.max(ticket);
-        let durable = state.durable_ticket;
         self.moved.notify_all();
-        let ready = state
-            .waiters
-            .extract_if(.., |(wanted, _)| *wanted <= durable);
-        ready.map(|(_, waiter)| waiter).collect()
+        take_ready(&mut state)
     }
 
     /// Asks for a commit although nothing may be queued: a slot waits for a flush.
@@ -401,6 +397,32 @@ impl DeltaLog {
         };
         drop(state);
         waiter(answer);
+    }
+
+    /// As [`DeltaLog::when_durable`], but not before a commit has looked for other writers.
+    pub(crate) fn when_synced(&self, ticket: u64, waiter: Waiter) {
+        let mut state = self.state.lock();
+        if state.stopped {
+            drop(state);
+            return waiter(Err(Error::Closed));
+        }
+        state.waiters.push((ticket, waiter));
+        state.commit_wanted = true;
+        self.work.notify_all();
+    }
+
+    /// Whether somebody waits for what is durable.
+    pub(crate) fn has_ready(&self) -> bool {
+        let state = self.state.lock();
+        let durable = state.durable_ticket;
+        state.waiters.iter().any(|(wanted, _)| *wanted <= durable)
+    }
+
+    /// Those who wait for what is durable.
+    #[must_use]
+    pub(crate) fn take_ready(&self) -> Vec<Waiter> {
+        let mut state = self.state.lock();
+        take_ready(&mut state)
     }
 
     /// A new base is durable: replay starts at `newest`, and the ring keeps all since `tail`.
@@ -570,6 +592,14 @@ impl DeltaLog {
     pub(crate) fn wants_checkpoint(&self) -> bool {
         self.state.lock().checkpoint_wanted
     }
+}
+
+fn take_ready(state: &mut LogState) -> Vec<Waiter> {
+    let durable = state.durable_ticket;
+    let ready = state
+        .waiters
+        .extract_if(.., |(wanted, _)| *wanted <= durable);
+    ready.map(|(_, waiter)| waiter).collect()
 }
 
 #[cfg(test)]

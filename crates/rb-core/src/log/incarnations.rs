@@ -33,6 +33,19 @@ const _: () = assert!(OFFSETS[0] + FORMAT_BLOCK as u64 == OFFSETS[1]);
 /// Block A, block B.
 pub(crate) type Pair = [Placed<Incarnation>; 2];
 
+/// An opening that has the store, and what stood in the place of the other block when it took it.
+pub(crate) struct Opened {
+    ours: Incarnation,
+    /// None if it could not be read.
+    other: Decoded,
+}
+
+impl Opened {
+    pub(crate) fn number(&self) -> u32 {
+        self.ours.number
+    }
+}
+
 /// A block's bytes, or why it could not be read.
 type Block = Result<Box<[u8]>, Error>;
 
@@ -107,7 +120,7 @@ pub(crate) fn begin(
     known: &Pair,
     floor: u32,
     random: &dyn Random,
-) -> Result<(Incarnation, Vec<FailedWrite>), OpenError> {
+) -> Result<(Opened, Vec<FailedWrite>), OpenError> {
     let newest = newest_number(known);
     // What a crash tore was of an opening that wrote nothing else, or is that of the one before it.
     let torn = known.iter().filter_map(|block| {
@@ -135,8 +148,8 @@ pub(crate) fn begin(
             number,
             nonce,
         };
-        if is_there(io, &ours, known)? {
-            return Ok((ours, refused));
+        if let Some(other) = is_there(io, &ours, known)? {
+            return Ok((Opened { ours, other }, refused));
         }
         refused.push(FailedWrite {
             what: "incarnation block",
@@ -152,11 +165,50 @@ pub(crate) fn begin(
     })
 }
 
-/// Writes the block of this opening and looks at what is there then; false if the device did not keep it.
+/// Writes the next number of the same opening into the other place: where one superblock copy is bad, the blocks alone
+/// name a new epoch, and one of them may be written over or go bad. Answers the opening by that number, if the device
+/// kept it.
+pub(crate) fn begin_twice(
+    io: &mut MetaIo,
+    opened: Opened,
+    refused: &mut Vec<FailedWrite>,
+) -> Result<Opened, OpenError> {
+    let number = opened.ours.number.saturating_add(1);
+    if number > Generation::INCARNATION_MAX {
+        return Ok(opened);
+    }
+    let ours = Incarnation {
+        number,
+        ..opened.ours
+    };
+    let what = "writing the incarnation block";
+    let known = read_pair(io, &ours.identity).map_err(|source| OpenError::Io { what, source })?;
+    check_writer(io, &opened).map_err(|why| contended(why.to_string()))?;
+    Ok(match is_there(io, &ours, &known)? {
+        Some(other) => Opened { ours, other },
+        None => {
+            refused.push(FailedWrite {
+                what: "incarnation block",
+                offset: ours.offset(),
+            });
+            opened
+        }
+    })
+}
+
+/// What a block decodes to; none if it could not be read.
+type Decoded = Option<Result<Incarnation, Corruption>>;
+
+/// Writes the block of this opening and looks at what is there then: answers the other block, or none if the device did
+/// not keep this one.
 ///
 /// # Errors
 /// Another host opens the store at the same time.
-fn is_there(io: &mut MetaIo, ours: &Incarnation, known: &Pair) -> Result<bool, OpenError> {
+fn is_there(
+    io: &mut MetaIo,
+    ours: &Incarnation,
+    known: &Pair,
+) -> Result<Option<Decoded>, OpenError> {
     let failed = |source| OpenError::Io {
         what: "writing the incarnation block",
         source,
@@ -193,7 +245,12 @@ fn is_there(io: &mut MetaIo, ours: &Incarnation, known: &Pair) -> Result<bool, O
         }
     }
     let mine = pair.iter().find(|block| block.offset == ours.offset());
-    Ok(refused.is_empty() && mine.is_some_and(|block| block.decoded.as_ref() == Ok(ours)))
+    if !refused.is_empty() || mine.is_none_or(|block| block.decoded.as_ref() != Ok(ours)) {
+        return Ok(None);
+    }
+    let mut readings = pair.iter().chain(known);
+    let other = readings.find(|block| block.offset != ours.offset() && block.unreadable.is_none());
+    Ok(Some(other.map(|block| block.decoded.clone())))
 }
 
 fn contended(why: String) -> OpenError {
@@ -203,8 +260,11 @@ fn contended(why: String) -> OpenError {
 /// Fails unless the newest incarnation on the device is ours: before a commit, a checkpoint or a discard writes, and
 /// before what it wrote is acknowledged.
 ///
-/// A block that cannot be read is no verdict: the other one shows any other opening that kept to the order of numbers.
-pub(crate) fn check_writer(io: &mut MetaIo, ours: &Incarnation) -> Result<(), Error> {
+/// Nor may the other block be another one than it was: a late opening of a lower number can have written over that of
+/// the opening after ours. A block that cannot be read is no verdict: the other one shows any other opening that kept to
+/// the order of numbers.
+pub(crate) fn check_writer(io: &mut MetaIo, opened: &Opened) -> Result<(), Error> {
+    let ours = &opened.ours;
     let mut unreadable = 0;
     let mut is_there = false;
     for (offset, read) in OFFSETS.into_iter().zip(read_both(io)?) {
@@ -212,9 +272,18 @@ pub(crate) fn check_writer(io: &mut MetaIo, ours: &Incarnation) -> Result<(), Er
             unreadable += 1;
             continue;
         };
-        match Incarnation::decode(&bytes, &ours.identity) {
+        let is_ours = offset == ours.offset();
+        let decoded = Incarnation::decode(&bytes, &ours.identity);
+        if !is_ours && opened.other.as_ref() == Some(&decoded) {
+            continue;
+        }
+        match decoded {
             Ok(found) if found == *ours => is_there = true,
-            Ok(found) if found.number >= ours.number || offset == ours.offset() => {
+            // It was refused, and landed after all.
+            Ok(found) if !is_ours && found.nonce == ours.nonce => {}
+            // It could not be read before.
+            Ok(found) if !is_ours && opened.other.is_none() && found.number < ours.number => {}
+            Ok(found) => {
                 return Err(foreign(format!(
                     "it was opened as number {}, this opening is number {}",
                     found.number, ours.number
@@ -226,10 +295,13 @@ pub(crate) fn check_writer(io: &mut MetaIo, ours: &Incarnation) -> Result<(), Er
             Err(Corruption::WrongEpoch { found, .. }) if found > ours.identity.epoch => {
                 return Err(foreign(format!("it was emptied, and is in epoch {found}")));
             }
-            Err(_) if offset == ours.offset() => {
+            Err(Corruption::WrongEpoch { found, .. }) if opened.other.is_some() => {
+                return Err(foreign(format!("it was opened in epoch {found}")));
+            }
+            Err(_) if is_ours => {
                 return Err(foreign("its incarnation block is gone".into()));
             }
-            Ok(_) | Err(_) => {}
+            Err(_) => {}
         }
     }
     match is_there || unreadable == 1 {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use parking_lot::Mutex;
-use rb_format::{Incarnation, LogEncoder, Superblock};
+use rb_format::{LogEncoder, Superblock};
 use rb_io::Engine;
 
 use crate::background::checkpoint::Checkpointer;
@@ -15,10 +15,12 @@ use crate::io::meta_io::MetaIo;
 use crate::io::unwritable::{FailedWrite, Unwritable};
 use crate::log::committer::Committer;
 use crate::log::delta::DeltaLog;
+use crate::log::incarnations::Opened;
 use crate::log::mend::mend;
 use crate::log::quarantine::Quarantine;
+use crate::open::opening::{Opening, Taken};
 use crate::open::recovered::Recovered;
-use crate::open::take_over::{Opening, Taken};
+use crate::open::take_over::take_over;
 
 /// Buffers for a commit: a full one, its incarnation blocks, and slack for splitting at the ring's end.
 const COMMIT_ARENA: usize = 8 << 20;
@@ -56,11 +58,11 @@ impl Begun {
             mut recovered,
             incarnation,
             mut refused,
-        } = opening.take_over(io, found)?;
+        } = take_over(opening, io, found)?;
         let commit_io = MetaIo::of_store(engine, COMMIT_ARENA, 64, options)?;
         let committer = Committer::new(commit_io, options.clock.now());
         let checkpoint_io = MetaIo::of_store(engine, CHECKPOINT_ARENA, 16, options)?;
-        repair(io, found, &mut recovered, &mut refused)?;
+        repair_copies(io, found, &mut recovered, &mut refused)?;
         let bases = (recovered.newest.clone(), recovered.base_sequence);
         let checkpointer = Checkpointer::new(checkpoint_io, bases.0, bases.1);
         let writer = writer(
@@ -79,7 +81,7 @@ impl Begun {
 }
 
 /// Repairs what a crash left. Adds what the device did not take to `refused`.
-fn repair(
+fn repair_copies(
     io: &mut MetaIo,
     found: &Superblocks,
     recovered: &mut Recovered,
@@ -109,12 +111,12 @@ fn repair(
 /// The writer of the store, whose log goes on where recovery found its end.
 fn writer(
     superblock: &Superblock,
-    incarnation: Incarnation,
+    incarnation: Opened,
     recovered: &mut Recovered,
     refused: &[FailedWrite],
     committer: Committer,
 ) -> Writer {
-    let encoder = LogEncoder::new(superblock.identity, incarnation.number, recovered.end);
+    let encoder = LogEncoder::new(superblock.identity, incarnation.number(), recovered.end);
     let newest = recovered
         .newest
         .as_ref()

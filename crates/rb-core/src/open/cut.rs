@@ -13,10 +13,10 @@ use rb_io::{Device, DeviceKind, EngineKind};
 
 use crate::core::walk::Walk;
 use crate::error::OpenError;
-use crate::io::boot::{check_size, read_copies};
+use crate::io::boot::{Superblocks, check_size, read_copies};
 use crate::io::meta_io::{BOOT_ARENA, MetaIo};
 use crate::io::whose;
-use crate::log::incarnations::read_pair;
+use crate::open::openings::read_openings;
 use crate::open::recover::{RecoverOptions, recover};
 use crate::open::recovered::Recovered;
 
@@ -103,8 +103,14 @@ pub(crate) fn grow_again(path: &Path, device: &Arc<Device>) -> Result<Option<u64
     };
     let deadline = std::time::Duration::from_secs(30);
     let mut io = MetaIo::new(opened.engine.as_ref(), BOOT_ARENA, 16, deadline).map_err(failed)?;
-    let blocks = read_pair(&mut io, &superblock.identity).map_err(failed)?;
     let copies = read_copies(&mut io, capacity);
+    let mut found = Superblocks {
+        newest: superblock,
+        repair: [false, false],
+    };
+    // The epoch in force decides what lives.
+    let blocks = read_openings(&mut io, &copies, &mut found)?;
+    let superblock = found.newest;
     let foreign = whose::look(&mut io, capacity, &superblock, &copies, &blocks).map_err(failed)?;
     let geometry = Geometry::new(&superblock);
     let shards = Index::default_shards(u64::from(geometry.slots()));

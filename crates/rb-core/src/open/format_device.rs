@@ -313,10 +313,11 @@ fn invalidate(io: &mut MetaIo, superblock: &Superblock) -> Result<(), Error> {
     superblock
         .unused_areas()
         .into_iter()
-        .try_for_each(|area| whose::zero(io, area))
+        .try_for_each(|area| whose::zero(io, area)?.map_or(Ok(()), Err))
 }
 
-/// Writes the first base of an epoch, without entries, into a base region.
+/// Writes the first base of an epoch, without entries, into a base region. Answers the place of its header that the device
+/// did not take.
 pub(crate) fn write_empty_base(
     io: &mut MetaIo,
     superblock: &Superblock,
@@ -324,7 +325,7 @@ pub(crate) fn write_empty_base(
     position: LogPosition,
     bad_slots: &[u32],
     bad_blocks: &[u64],
-) -> Result<(), Error> {
+) -> Result<Option<FailedWrite>, Error> {
     let base_sequence = 1;
     let directory = encode_directory(&[], &superblock.identity, base_sequence);
     let header = BaseHeader {
@@ -343,8 +344,9 @@ pub(crate) fn write_empty_base(
         bad_blocks: bad_blocks.to_vec(),
         bad_slots: bad_slots.to_vec(),
     };
-    write_header(io, region, &header)?;
-    io.flush()
+    let refused = write_header(io, region, &header)?;
+    io.flush()?;
+    Ok(refused)
 }
 
 /// Whether something at `path` is a store, for callers that decide what to ask.

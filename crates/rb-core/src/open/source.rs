@@ -22,6 +22,23 @@ pub(crate) struct Source {
 }
 
 impl Source {
+    /// A device that is held.
+    pub(crate) fn of_device(
+        path: &Path,
+        device: Arc<Device>,
+        engine: EngineKind,
+    ) -> Result<Source, OpenError> {
+        let opened = rb_io::open(Arc::clone(&device), engine)?;
+        Ok(Source {
+            path: path.to_path_buf(),
+            engine: opened.engine,
+            rejected: opened.rejected,
+            cut_to: None,
+            device: Some(device),
+            reservation: None,
+        })
+    }
+
     /// What a simulated device's engine reaches.
     pub(crate) fn of_engine(engine: Arc<dyn Engine>) -> Source {
         Source {
@@ -35,7 +52,7 @@ impl Source {
     }
 }
 
-/// Opens the device at `path`.
+/// Opens the device at `path`, and grows a file that was cut if it is opened for writing.
 pub(crate) fn open_path(
     path: &Path,
     access: Access,
@@ -51,16 +68,8 @@ pub(crate) fn open_path(
             device = Arc::new(Device::open(path, access)?);
         }
     }
-    let opened = rb_io::open(Arc::clone(&device), engine)?;
-    let path = path.to_path_buf();
-    Ok(Source {
-        path,
-        engine: opened.engine,
-        rejected: opened.rejected,
-        cut_to,
-        device: Some(device),
-        reservation: None,
-    })
+    let source = Source::of_device(path, device, engine)?;
+    Ok(Source { cut_to, ..source })
 }
 
 impl Source {

@@ -25,7 +25,7 @@ pub(crate) fn sync_async(inner: &Arc<Inner>) -> Operation<Result<(), Error>> {
                 drop(pass);
                 completer.complete(outcome);
             };
-            writer.log.when_durable(ticket, Box::new(waiter));
+            writer.log.when_synced(ticket, Box::new(waiter));
             if inner.is_manual() {
                 drop(inner.commit(writer));
             }

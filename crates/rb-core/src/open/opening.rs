@@ -1,0 +1,107 @@
+//! How a store is to be opened, and what every opening finds out.
+
+use std::path::Path;
+
+use rb_format::{Geometry, Superblock};
+
+use crate::error::OpenError;
+use crate::io::boot::Superblocks;
+use crate::io::meta_io::MetaIo;
+use crate::io::placed::Placed;
+use crate::io::unwritable::FailedWrite;
+use crate::io::whose;
+use crate::log::incarnations::{Opened, Pair, newest_number};
+use crate::open::cut;
+use crate::open::openings::read_openings;
+use crate::open::recover::{RecoverOptions, recover};
+use crate::open::recovered::Recovered;
+use crate::options::StoreOptions;
+use crate::report::Foreign;
+
+/// How a store is to be opened.
+pub(crate) struct Opening<'a> {
+    pub(crate) path: &'a Path,
+    pub(crate) capacity: u64,
+    pub(crate) copies: &'a [Placed<Superblock>; 2],
+    pub(crate) geometry: &'a Geometry,
+    pub(crate) shards: u32,
+    pub(crate) options: &'a StoreOptions,
+}
+
+/// A store that is this opening's own to write.
+pub(crate) struct Taken {
+    pub(crate) recovered: Recovered,
+    pub(crate) incarnation: Opened,
+    /// Blocks that the device did not take.
+    pub(crate) refused: Vec<FailedWrite>,
+}
+
+impl Opening<'_> {
+    /// Recovers, and writes nothing.
+    pub(crate) fn look(
+        &self,
+        io: &mut MetaIo,
+        found: &mut Superblocks,
+    ) -> Result<Recovered, OpenError> {
+        let known = read_openings(io, self.copies, found)?;
+        let foreign = self.foreign(io, &found.newest, &known)?;
+        let mut recovered = self.recover(io, &found.newest)?;
+        self.report(&mut recovered, &found.newest, &known, foreign)?;
+        Ok(recovered)
+    }
+
+    /// What shows that the device was given to something else, without what only recovery shows.
+    pub(crate) fn foreign(
+        &self,
+        io: &mut MetaIo,
+        superblock: &Superblock,
+        known: &Pair,
+    ) -> Result<Vec<Foreign>, OpenError> {
+        whose::look(io, self.capacity, superblock, self.copies, known).map_err(|source| {
+            let what = "looking at the unused areas";
+            OpenError::Io { what, source }
+        })
+    }
+
+    /// Completes the report.
+    ///
+    /// # Errors
+    /// The device is too small for what was recovered.
+    pub(crate) fn report(
+        &self,
+        recovered: &mut Recovered,
+        superblock: &Superblock,
+        known: &Pair,
+        mut foreign: Vec<Foreign>,
+    ) -> Result<(), OpenError> {
+        let last = recovered.incarnation;
+        foreign.extend(whose::lost_incarnations(known, &superblock.identity, last));
+        cut::check_recovered(
+            self.path,
+            superblock,
+            self.geometry,
+            self.capacity,
+            recovered,
+        )?;
+        recovered.report_bad();
+        let clean = recovered.is_clean(newest_number(known));
+        let report = &mut recovered.report;
+        report.cut_to = (superblock.device_bytes > self.capacity).then_some(self.capacity);
+        report.foreign = foreign;
+        report.superblock_left = whose::left_alone(self.copies, superblock);
+        report.clean = clean;
+        Ok(())
+    }
+
+    pub(crate) fn recover(
+        &self,
+        io: &mut MetaIo,
+        superblock: &Superblock,
+    ) -> Result<Recovered, OpenError> {
+        let options = RecoverOptions {
+            on_lost_metadata: self.options.on_lost_metadata,
+            check_order: cfg!(debug_assertions) || self.options.simulator.is_some(),
+        };
+        recover(io, superblock, self.geometry, self.shards, options)
+    }
+}

@@ -1,0 +1,126 @@
+//! Starting with an empty store: a new epoch.
+
+use rb_format::LogPosition;
+
+use crate::background::checkpoint::BasePlace;
+use crate::error::OpenError;
+use crate::io::boot::{Superblocks, check_numbers, check_unchanged, write_superblock};
+use crate::io::headers::{HeaderPlace, PlaceState, read_headers};
+use crate::io::meta_io::MetaIo;
+use crate::io::whose;
+use crate::log::chain::Copies;
+use crate::log::incarnations::{agree, begin, begin_twice, newest_number};
+use crate::open::base_load::empty_index;
+use crate::open::format_device::write_empty_base;
+use crate::open::opening::{Opening, Taken};
+use crate::open::openings::{contended, read_blocks, read_openings};
+use crate::open::recover::{forget_slots, no_base};
+use crate::open::recovered::Recovered;
+use crate::report::RecoveryReport;
+
+/// Drops everything by a new epoch: every older record then belongs to another store.
+///
+/// The new epoch's base comes first, over the older one of the former epoch. Then the incarnation block: from there on
+/// an opening finds the store empty, and finishes this if it was cut short. The superblock's copies come last: rot of
+/// the one that was written does not bring the former epoch back.
+pub(crate) fn start_empty(
+    opening: &Opening<'_>,
+    io: &mut MetaIo,
+    found: &mut Superblocks,
+) -> Result<Taken, OpenError> {
+    let failed = |what| move |source| OpenError::Io { what, source };
+    let known = read_openings(io, opening.copies, found)?;
+    let mut foreign = opening.foreign(io, &found.newest, &known)?;
+    let last = whose::last_opening(io, &found.newest).map_err(no_base)?;
+    foreign.extend(whose::lost_incarnations(
+        &known,
+        &found.newest.identity,
+        last,
+    ));
+    whose::check(opening.path, &foreign, opening.options.force)?;
+    check_numbers(&[
+        ("superblock sequence", found.newest.sequence),
+        ("epoch", found.newest.identity.epoch),
+    ])?;
+    let headers = read_headers(io, &found.newest).map_err(no_base)?;
+    // What is known of the medium outlives its content.
+    let bad_blocks = headers.bad_blocks();
+    let mut bad_slots = headers.bad_slots();
+    bad_slots.sort_unstable();
+    bad_slots.dedup();
+    let region = headers.found.first().map_or(0, |newest| 1 - newest.region);
+    let mut superblock = found.newest.clone();
+    superblock.sequence += 1;
+    superblock.identity.epoch += 1;
+    let position = LogPosition {
+        sequence: 1,
+        anchor: 0,
+    };
+    let place = superblock.bases()[region];
+    let header = write_empty_base(io, &superblock, place, position, &bad_slots, &bad_blocks)
+        .map_err(failed("writing the first checkpoint base"))?;
+    if !agree(&known, &read_blocks(io, &found.newest)?) {
+        return Err(contended("it was opened while it was to be emptied"));
+    }
+    // The number goes on, so that a former writer finds that it is not the newest any more.
+    let floor = newest_number(&known).unwrap_or(0);
+    let random = opening.options.random.as_ref();
+    let (mut incarnation, mut refused) = begin(io, superblock.identity, &known, floor, random)?;
+    check_unchanged(io, opening.capacity, &found.newest)?;
+    // Another opening of the former epoch may have written a base over it until then.
+    let written = read_headers(io, &superblock).map_err(no_base)?;
+    let is_ours = |place: &HeaderPlace| {
+        place.region != region
+            || matches!(place.state, PlaceState::Whole | PlaceState::Unreadable(_))
+    };
+    if !written.places.iter().all(is_ours) {
+        write_empty_base(io, &superblock, place, position, &bad_slots, &bad_blocks)
+            .map_err(failed("writing the first checkpoint base"))?;
+    }
+    let unwritten = write_superblock(io, &superblock).map_err(failed("writing the superblocks"))?;
+    if !unwritten.is_empty() {
+        incarnation = begin_twice(io, incarnation, &mut refused)?;
+    }
+    refused.extend(unwritten.into_iter().chain(header));
+    *found = Superblocks {
+        newest: superblock,
+        repair: [false, false],
+    };
+    let index =
+        empty_index(opening.geometry, opening.shards).map_err(|why| OpenError::Resource {
+            what: "the index",
+            why: why.to_string(),
+        })?;
+    let report = RecoveryReport {
+        started_empty: true,
+        clean: true,
+        foreign,
+        ..RecoveryReport::default()
+    };
+    let mut recovered = Recovered {
+        index,
+        report,
+        end: position,
+        newest: Some(BasePlace {
+            region,
+            position: 1,
+        }),
+        tail: 1,
+        base_sequence: 1,
+        incarnation: incarnation.number(),
+        closed_by: None,
+        bad_slots: Vec::new(),
+        bad_blocks,
+        lost_block: None,
+        copies: Copies::default(),
+        refuted: Vec::new(),
+        header_copies: Vec::new(),
+    };
+    forget_slots(&mut recovered, bad_slots);
+    recovered.report_bad();
+    Ok(Taken {
+        recovered,
+        incarnation,
+        refused,
+    })
+}
