@@ -237,13 +237,14 @@ impl IoError {
         matches!(error_number(source), Some(libc::ENOSPC | libc::EDQUOT))
     }
 
-    /// Whether the device has gone away, so that nothing will work until it is opened again.
+    /// Whether the device has gone away, or is reserved for another host (EBADE), so that nothing will work until it is
+    /// opened again.
     #[must_use]
     pub fn is_device_gone(&self) -> bool {
         let gone = |source: &io::Error| {
             matches!(
                 error_number(source),
-                Some(libc::ENODEV | libc::ENXIO | libc::ESHUTDOWN | libc::ENOTCONN)
+                Some(libc::ENODEV | libc::ENXIO | libc::ESHUTDOWN | libc::ENOTCONN | libc::EBADE)
             )
         };
         match self {

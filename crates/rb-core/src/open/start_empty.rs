@@ -9,7 +9,7 @@ use crate::io::headers::{HeaderPlace, PlaceState, read_headers};
 use crate::io::meta_io::MetaIo;
 use crate::io::whose;
 use crate::log::chain::Copies;
-use crate::log::incarnations::{agree, begin, begin_twice, newest_number};
+use crate::log::incarnations::{agree, begin, begin_twice, check_writer, newest_number};
 use crate::open::base_load::empty_index;
 use crate::open::format_device::write_empty_base;
 use crate::open::opening::{Opening, Taken};
@@ -57,11 +57,18 @@ pub(crate) fn start_empty(
         anchor: 0,
     };
     let place = superblock.bases()[region];
+    let check_alone = |io: &mut MetaIo| {
+        let unchanged = agree(&known, &read_blocks(io, &found.newest)?);
+        match unchanged {
+            true => Ok(()),
+            false => Err(contended("it was opened while it was to be emptied")),
+        }
+    };
+    // The region is that of the older base only as long as nobody else writes bases.
+    check_alone(io)?;
     let header = write_empty_base(io, &superblock, place, position, &bad_slots, &bad_blocks)
         .map_err(failed("writing the first checkpoint base"))?;
-    if !agree(&known, &read_blocks(io, &found.newest)?) {
-        return Err(contended("it was opened while it was to be emptied"));
-    }
+    check_alone(io)?;
     // The number goes on, so that a former writer finds that it is not the newest any more.
     let floor = newest_number(&known).unwrap_or(0);
     let random = opening.options.random.as_ref();
@@ -77,6 +84,8 @@ pub(crate) fn start_empty(
         write_empty_base(io, &superblock, place, position, &bad_slots, &bad_blocks)
             .map_err(failed("writing the first checkpoint base"))?;
     }
+    // What an opening of the former epoch has acknowledged since is not to be taken from it.
+    check_writer(io, &incarnation).map_err(|why| contended(&why.to_string()))?;
     let unwritten = write_superblock(io, &superblock).map_err(failed("writing the superblocks"))?;
     if !unwritten.is_empty() {
         incarnation = begin_twice(io, incarnation, &mut refused)?;
