@@ -18,9 +18,9 @@ use rb_testkit::{CrashImage, CrashPoints, MemDevice};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::config::KEYS;
+use super::digest::digest;
 use super::images::{Kept, Spots};
 use super::oracle::{ABSENT, Candidate, Legal, Version};
-use super::state::digest;
 use super::world::{name, number, open, value};
 
 /// One metadata in so many is used after it was checked, and crashes again.

@@ -6,10 +6,11 @@ use rb_core::{HeldLock, Store, SwitchPoint};
 use rb_testkit::CrashPoints;
 
 use super::config::{Config, Operation};
+use super::failure::Failure;
 use super::fiber::{Fiber, Stacks, Stood};
-use super::search::Failure;
-use super::state::{Before, observed};
-use super::world::{Prepared, Running, World, name, open, value};
+use super::observed::{Before, observed};
+use super::running::Running;
+use super::world::{Prepared, World, name, open, value};
 use crate::schedule::{Place, Wait};
 
 /// Rounds in which suspended operations must come to their end.

@@ -6,11 +6,15 @@
 
 mod check;
 mod config;
+mod digest;
 mod execution;
+mod failure;
 mod fiber;
 mod images;
+mod observed;
 mod oracle;
 mod order;
+mod running;
 mod search;
 mod state;
 mod story;

@@ -3,9 +3,9 @@
 use super::check::Checker;
 use super::config::Config;
 use super::execution::Execution;
+use super::failure::Failure;
 use super::fiber::Stacks;
 use super::images::{Kept, Spots};
-use super::search::Failure;
 use super::state;
 use super::world::Prepared;
 

@@ -1,7 +1,6 @@
 //! One execution: a store over a prepared device, its operations, and the oracle that its hooks keep.
 
 use std::fmt;
-use std::hash::{Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rb_core::{
@@ -12,12 +11,11 @@ use rb_core::{
 use rb_io::{Engine, OpKind};
 use rb_testkit::{CrashImage, MemDevice, MemEngine, MemOp, Moment};
 
-use xxhash_rust::xxh3::Xxh3;
-
 use super::config::{Initial, KEYS, Operation};
 use super::fiber;
 use super::oracle::{Oracle, Version};
 use super::order::is_visible;
+use super::running::Running;
 use crate::schedule::{Place, Wait};
 
 /// Capacity of the slots: one block.
@@ -162,41 +160,6 @@ pub(super) struct Inside {
     pub(super) violation: Option<String>,
     /// What happened, in words, if that is wanted.
     pub(super) trace: Option<Vec<String>>,
-}
-
-/// An operation of an execution.
-#[derive(Clone, Debug)]
-pub(super) struct Running {
-    pub(super) operation: Operation,
-    pub(super) began: bool,
-    pub(super) ended: bool,
-    /// Where it stands.
-    pub(super) place: Option<Place>,
-    /// The last point of the store that it passed.
-    pub(super) passed: Option<SwitchPoint>,
-    /// How often it stopped.
-    pub(super) stops: u32,
-    /// The last requests that changed the device were a flush.
-    pub(super) flushes: bool,
-    /// It has taken a slot.
-    pub(super) has_slot: bool,
-    /// The state that it made of its key.
-    pub(super) made: Option<usize>,
-    /// The last state of each key when it began.
-    pub(super) since: [usize; KEYS],
-    /// The last acknowledged state of each key when it began.
-    pub(super) acknowledged: [usize; KEYS],
-    /// A hash of all that it has seen of the store.
-    pub(super) observed: u64,
-}
-
-impl Running {
-    /// It has seen something.
-    pub(super) fn observe(&mut self, what: impl Hash) {
-        let mut hasher = Xxh3::with_seed(self.observed);
-        what.hash(&mut hasher);
-        self.observed = hasher.finish();
-    }
 }
 
 impl World {
