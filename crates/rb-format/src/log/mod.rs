@@ -27,4 +27,4 @@ pub use record::{RECORD_LEN_MAX, Record};
 pub use bytes::LOG_BLOCK_PAYLOAD;
 pub(crate) use bytes::LogBlockBytes;
 pub(crate) use record::PUT_HEAD_LEN;
-pub(crate) use record::{BadSlotBytes, CloseBytes, PutBytes, RemoveBytes, record_structure};
+pub(crate) use record::{BadSlotBytes, CloseBytes, PutBytes, RemoveBytes};
