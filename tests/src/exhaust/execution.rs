@@ -9,8 +9,10 @@ use super::config::{Config, Operation};
 use super::failure::Failure;
 use super::fiber::{Fiber, Stacks, Stood};
 use super::observed::{Before, observed};
+use super::prepared::{Prepared, open};
 use super::running::Running;
-use super::world::{Prepared, World, name, open, value};
+use super::values::{name, value};
+use super::world::World;
 use crate::schedule::{Place, Wait};
 
 /// Rounds in which suspended operations must come to their end.

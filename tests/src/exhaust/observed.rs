@@ -5,7 +5,7 @@ use rb_core::{HeldLock, Store, SwitchPoint};
 use super::config::Operation;
 use super::digest::{digest, parts};
 use super::running::Running;
-use super::world::name;
+use super::values::name;
 use crate::schedule::{Place, Wait};
 
 /// What an operation may read in its next step and keep in memory.

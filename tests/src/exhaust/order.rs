@@ -4,7 +4,30 @@ use rb_core::SwitchPoint;
 use rb_testkit::Moment;
 
 use super::config::Operation;
+use super::running::Running;
 use crate::schedule::Place;
+
+impl Running {
+    /// Whether its next step comes before any step of another operation. Either the step before it could as well have
+    /// come right before it, or the next could have come right after that one: each order of the steps has its like here.
+    ///
+    /// * It has written what was decided before, where no other writes or reads: its value, blocks of the log, sections or
+    ///   the header of a base. Had it done so later, whatever others have flushed meanwhile, a crash could have left the
+    ///   same, and more. What a crash leaves before its next step is looked at in any case. A directory is not among these:
+    ///   the step that writes it may look at the log first.
+    /// * It has notified the observer of evictions, and has its slot: all that it does next is to take no more.
+    pub(super) fn goes_on(&self) -> bool {
+        use SwitchPoint::{CheckpointCopied, CheckpointFlushed, CommitTaken, Sending};
+        match self.place {
+            Some(Place::Device(Moment::After)) => {
+                let decided = [CheckpointCopied, CheckpointFlushed, CommitTaken, Sending];
+                !self.flushes && self.passed.is_some_and(|point| decided.contains(&point))
+            }
+            Some(Place::At(SwitchPoint::EvictionsNotified)) => self.has_slot,
+            _ => false,
+        }
+    }
+}
 
 /// Whether operations are switched at a place. Where they are not, the step behind it commutes with every step of
 /// every other operation, or the one before it does, and changes nothing that a crash would show; so an order that

@@ -15,8 +15,8 @@ use super::digest::digest;
 use super::execution::Execution;
 use super::failure::Failure;
 use super::fiber::Stacks;
+use super::prepared::Prepared;
 use super::state;
-use super::world::Prepared;
 
 /// One cut in so many is looked behind: the execution goes on, and each step must lead where the same step from the same
 /// state led before.

@@ -6,8 +6,8 @@ use super::execution::Execution;
 use super::failure::Failure;
 use super::fiber::Stacks;
 use super::images::{Kept, Spots};
+use super::prepared::Prepared;
 use super::state;
-use super::world::Prepared;
 
 /// What breaks the contract, and how to see it again.
 #[derive(Clone, Debug)]
