@@ -3,8 +3,10 @@
 //! Speed is only ever a ratio to somebody else in the same round: the machine's disk and its neighbours change
 //! from minute to minute. `benches/peers` holds what runs the peers.
 
+mod case;
 mod contender;
 mod fio;
+mod program;
 mod report;
 mod setup;
 mod summary;
@@ -16,12 +18,12 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use contender::{Case, Contender, Op, Programs, Run};
+use case::{Case, Op};
+use contender::{Contender, Programs, Run};
+use program::FOLDER;
 use summary::Rounds;
 use target::{Kind, Target};
 
-/// What a bench leaves behind.
-const FOLDER: &str = "target/bench";
 /// Bytes of a file in memory at most: far more than caches hold, and quickly written.
 const MEMORY_BYTES_MAX: u64 = 1 << 30;
 

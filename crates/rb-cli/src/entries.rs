@@ -7,8 +7,8 @@ use crate::args::{LsArgs, RmArgs};
 use crate::failure::Failure;
 use crate::key::{parse_key, parse_key_to_change, show_key};
 use crate::open::{Agreed, close, look_before_writing, open, open_reading, writing};
+use crate::outcome::Outcome;
 use crate::output::Output;
-use crate::run::Outcome;
 
 #[derive(Serialize)]
 struct Listing {

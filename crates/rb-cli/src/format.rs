@@ -7,9 +7,9 @@ use serde::Serialize;
 
 use crate::args::FormatArgs;
 use crate::failure::Failure;
+use crate::outcome::Outcome;
 use crate::output::Output;
 use crate::progress::told;
-use crate::run::Outcome;
 use crate::size::show_size;
 
 #[derive(Serialize)]

@@ -10,9 +10,9 @@ use rb_core::{AuditOptions, AuditReport, AuditState, EngineKind, OpenError, Repa
 use crate::args::FsckArgs;
 use crate::failure::Failure;
 use crate::open::refused;
+use crate::outcome::Outcome;
 use crate::output::Output;
 use crate::progress::told;
-use crate::run::Outcome;
 use report::Report;
 
 pub(crate) fn fsck(

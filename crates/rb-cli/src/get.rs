@@ -13,8 +13,8 @@ use crate::args::GetArgs;
 use crate::failure::Failure;
 use crate::key::{parse_key, show_key};
 use crate::open::{close, open_reading};
+use crate::outcome::Outcome;
 use crate::output::Output;
-use crate::run::Outcome;
 
 /// Names of files that this process has open already: what is behind them is written as it is.
 const OPEN_FILES: [&str; 4] = ["/dev/fd/", "/dev/stdout", "/dev/stderr", "/proc/"];

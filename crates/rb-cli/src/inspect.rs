@@ -6,8 +6,8 @@ use serde::Serialize;
 use crate::args::{InspectArgs, Structure, Which};
 use crate::failure::Failure;
 use crate::key::parse_key;
+use crate::outcome::Outcome;
 use crate::output::Output;
-use crate::run::Outcome;
 
 #[derive(Serialize)]
 struct Line {

@@ -35,6 +35,7 @@ mod get;
 mod info;
 mod inspect;
 mod open;
+mod outcome;
 mod probe;
 mod progress;
 mod put;

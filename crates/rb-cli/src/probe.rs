@@ -5,8 +5,8 @@ use serde::Serialize;
 
 use crate::args::ProbeArgs;
 use crate::failure::Failure;
+use crate::outcome::Outcome;
 use crate::output::Output;
-use crate::run::Outcome;
 use crate::size::show_size;
 
 #[derive(Serialize)]

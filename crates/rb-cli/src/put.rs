@@ -17,8 +17,8 @@ use crate::args::PutArgs;
 use crate::failure::Failure;
 use crate::key::{parse_key_to_change, show_key};
 use crate::open::{Agreed, close, look_before_writing, open, writing};
+use crate::outcome::Outcome;
 use crate::output::Output;
-use crate::run::Outcome;
 
 #[derive(Serialize)]
 struct PutLine {

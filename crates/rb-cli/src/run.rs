@@ -10,26 +10,11 @@ use serde::Serialize;
 
 use crate::args::{Cli, Command};
 use crate::failure::Failure;
+use crate::outcome::Outcome;
 use crate::output::Output;
 use crate::{
     bench, demo, entries, format, fsck, get, info, inspect, probe, put, recover_bench, replay,
 };
-
-/// How a command ended that did not fail.
-#[derive(Debug)]
-pub(crate) enum Outcome {
-    /// It did what was asked.
-    Done,
-    /// The key is not there.
-    Miss,
-    /// It audited a store and found it damaged.
-    Damaged,
-    /// It audited a store and found that it cannot be opened.
-    Unusable,
-    /// It measured what it was to measure, and found the store broken. A JSON result says so in its
-    /// `error`, so that there is one line whatever happens.
-    Broken(Failure),
-}
 
 const ERROR: u8 = 1;
 const MISS: u8 = 2;

@@ -1,6 +1,7 @@
 //! What a decoder says about bytes that it does not accept.
 
-use crate::{StoreUuid, magic};
+use crate::identity::{Identity, StoreUuid};
+use crate::magic;
 
 /// Why bytes from a device are not the record they should be.
 ///
@@ -166,6 +167,33 @@ impl Corruption {
     /// be left alone and not be taken for damage.
     pub fn is_unknown_version(&self) -> bool {
         matches!(self, Corruption::Version { .. })
+    }
+}
+
+impl Identity {
+    /// Checks that a record names this identity.
+    pub(crate) fn check(
+        &self,
+        what: &'static str,
+        uuid: [u8; 16],
+        epoch: u64,
+    ) -> Result<(), Corruption> {
+        let found = StoreUuid(uuid);
+        if found != self.uuid {
+            return Err(Corruption::WrongStore {
+                what,
+                expected: self.uuid,
+                found,
+            });
+        }
+        if epoch != self.epoch {
+            return Err(Corruption::WrongEpoch {
+                what,
+                expected: self.epoch,
+                found: epoch,
+            });
+        }
+        Ok(())
     }
 }
 

@@ -10,9 +10,9 @@ mod tests;
 pub use tables::Structure;
 
 use crate::block::CHECKSUM_OFFSET;
-use crate::log::record_structure;
+use crate::log::Record;
 use crate::more_slots::MORE_SLOT_LEN;
-use crate::{Generation, RUNS_MAX, StoreUuid};
+use crate::{Corruption, Generation, RUNS_MAX, StoreUuid};
 
 /// One field of a structure.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -168,6 +168,21 @@ impl Fields {
             }
         }
     }
+}
+
+/// Which structure the first record of `bytes` is, and its length; none at the end.
+fn record_structure(bytes: &[u8]) -> Result<Option<(Structure, usize)>, Corruption> {
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    let (record, rest) = Record::decode(bytes)?;
+    let structure = match record {
+        Record::Put { .. } => Structure::PutRecord,
+        Record::Remove { .. } => Structure::RemoveRecord,
+        Record::BadSlot { .. } => Structure::BadSlotRecord,
+        Record::Close => Structure::CloseRecord,
+    };
+    Ok(Some((structure, bytes.len() - rest.len())))
 }
 
 /// A field of a structure as a number; 0 if the bytes end before it.

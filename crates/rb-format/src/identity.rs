@@ -4,8 +4,6 @@ use std::fmt;
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::Corruption;
-
 /// The 16 random bytes that name a store. Shown as the usual 8-4-4-4-12 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct StoreUuid(pub [u8; 16]);
@@ -30,33 +28,6 @@ pub struct Identity {
     /// Changes at every format and every "start empty", so that what was written before is
     /// recognisably old.
     pub epoch: u64,
-}
-
-impl Identity {
-    /// Checks that a record names this identity.
-    pub(crate) fn check(
-        &self,
-        what: &'static str,
-        uuid: [u8; 16],
-        epoch: u64,
-    ) -> Result<(), Corruption> {
-        let found = StoreUuid(uuid);
-        if found != self.uuid {
-            return Err(Corruption::WrongStore {
-                what,
-                expected: self.uuid,
-                found,
-            });
-        }
-        if epoch != self.epoch {
-            return Err(Corruption::WrongEpoch {
-                what,
-                expected: self.epoch,
-                found: epoch,
-            });
-        }
-        Ok(())
-    }
 }
 
 /// The stable 64-bit hash of a key: XXH3-64, seeded with the first 8 bytes of the UUID taken as

@@ -6,6 +6,7 @@ use crate::lease::{Lease, Located};
 use crate::policy::Policy;
 use crate::shard::Shard;
 use crate::slots::State;
+use crate::stats::Visit;
 use crate::sync::{Guard, step_aside};
 
 /// Exclusive access to one shard. Made by [`Index::lock`]; the lock is held until it is dropped.
@@ -19,6 +20,30 @@ pub struct ShardGuard<'a> {
     pub(crate) index: &'a Index,
     pub(crate) number: u32,
     pub(crate) shard: Guard<'a, Shard>,
+}
+
+impl Index {
+    /// Locks a shard.
+    ///
+    /// # Panics
+    /// If there is no such shard.
+    pub fn lock(&self, shard: usize, visit: Visit) -> ShardGuard<'_> {
+        let cell = &self.shards[shard];
+        let (guard, waited) = cell.shard.lock_counted();
+        cell.visits[visit as usize].add(1);
+        if let Some(waited) = waited {
+            cell.contended.add(1);
+            if visit != Visit::Background {
+                let nanos = u64::try_from(waited.as_nanos()).unwrap_or(u64::MAX);
+                cell.longest_wait.raise(nanos);
+            }
+        }
+        ShardGuard {
+            index: self,
+            number: shard as u32,
+            shard: guard,
+        }
+    }
 }
 
 impl ShardGuard<'_> {

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use crate::error::IndexError;
 use crate::free_list::{ANYWHERE, FreeList, Hold};
-use crate::guard::ShardGuard;
 use crate::shard::ShardCell;
 use crate::slots::{Fate, SlotId, Slots, State};
 use crate::stats::{IndexStats, Visit};
@@ -30,7 +29,7 @@ pub struct IndexOptions {
 
 /// The index of a store: which key is in which slot, who uses it, and which slots are free.
 ///
-/// All methods may be called from any thread. Those that need a shard are on [`ShardGuard`].
+/// All methods may be called from any thread. Those that need a shard are on [`ShardGuard`](crate::ShardGuard).
 /// Locks are taken in the order shard, then free list, never two of a kind, except by [`Index::audit`],
 /// which takes all in ascending order.
 pub struct Index {
@@ -78,13 +77,13 @@ impl Index {
         1 << wanted.ilog2()
     }
 
-    /// Keeps evicted entries in snapshots until [`ShardGuard::delivered`], so that a base cannot make an eviction
+    /// Keeps evicted entries in snapshots until [`ShardGuard::delivered`](crate::ShardGuard::delivered), so that a base cannot make an eviction
     /// durable before an observer has been notified of it.
     pub fn keep_evicted(&mut self) {
         self.keeps_evicted = true;
     }
 
-    /// The changes up to this ticket are durable ([`ShardGuard::recorded`]): the slots that they freed are ready.
+    /// The changes up to this ticket are durable ([`ShardGuard::recorded`](crate::ShardGuard::recorded)): the slots that they freed are ready.
     pub fn set_durable(&self, ticket: u64) {
         self.slots.durable.raise(ticket);
     }
@@ -115,28 +114,6 @@ impl Index {
             .checked_shl(u64::BITS - self.shard_bits)
             .unwrap_or(0);
         first..=first + span
-    }
-
-    /// Locks a shard.
-    ///
-    /// # Panics
-    /// If there is no such shard.
-    pub fn lock(&self, shard: usize, visit: Visit) -> ShardGuard<'_> {
-        let cell = &self.shards[shard];
-        let (guard, waited) = cell.shard.lock_counted();
-        cell.visits[visit as usize].add(1);
-        if let Some(waited) = waited {
-            cell.contended.add(1);
-            if visit != Visit::Background {
-                let nanos = u64::try_from(waited.as_nanos()).unwrap_or(u64::MAX);
-                cell.longest_wait.raise(nanos);
-            }
-        }
-        ShardGuard {
-            index: self,
-            number: shard as u32,
-            shard: guard,
-        }
     }
 
     /// The class of a slot; `None` if there is no such slot.

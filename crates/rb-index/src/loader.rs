@@ -23,9 +23,8 @@ use crate::policy::Policy;
 use crate::put::{Loaded, NewEntry};
 use crate::shard::ShardCell;
 use crate::slots::{NO_SLOT, SlotId, State};
-use crate::store::Store;
+use crate::store::{Step, Store};
 use crate::sync::{Lock, Tally};
-use crate::warm::Step;
 
 /// Stamps this far ahead of the given present are taken for the present: the log may be a little younger
 /// than the clock that was saved.

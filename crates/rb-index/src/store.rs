@@ -11,9 +11,21 @@ use crate::lease::Located;
 use crate::put::NewEntry;
 use crate::slots::SlotId;
 use crate::table::Table;
-use crate::warm::Step;
 
 const NONE: u32 = u32::MAX;
+
+/// One of the three steps in which a lookup reads memory.
+#[derive(Clone, Copy)]
+pub(crate) enum Step {
+    Line,
+    Entry,
+    Key,
+}
+
+impl Step {
+    /// All, in order.
+    pub(crate) const ALL: [Step; 3] = [Step::Line, Step::Entry, Step::Key];
+}
 
 #[derive(Debug)]
 pub(crate) struct Store {

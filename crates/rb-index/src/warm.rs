@@ -6,19 +6,7 @@
 //! three times a key.
 
 use crate::index::Index;
-
-/// One of the three steps.
-#[derive(Clone, Copy)]
-pub(crate) enum Step {
-    Line,
-    Entry,
-    Key,
-}
-
-impl Step {
-    /// All, in order.
-    pub(crate) const ALL: [Step; 3] = [Step::Line, Step::Entry, Step::Key];
-}
+use crate::store::Step;
 
 impl Index {
     /// Prepares lookups of keys with these hashes. `fetch` is to start fetching the cache line at an address

@@ -14,11 +14,15 @@
 //! memory, and the server maps those that a queue names when it is opened, for as long as the connection
 //! lasts; everything else is copied through a bounce arena of a fixed size.
 
+mod board;
 pub(crate) mod driver;
+pub(crate) mod flight;
+mod lane;
 mod limits;
 mod port;
 mod queue;
 pub(crate) mod server;
+mod step;
 #[cfg(test)]
 mod tests;
 
@@ -28,12 +32,12 @@ use crate::arena::{Arena, ArenaError};
 use crate::device::{Device, DeviceKind};
 use crate::engine::{DEPTH_MAX, Engine, Queue, QueueOptions};
 use crate::error::OpenError;
-use crate::kind::EngineKind;
 use crate::limits::Limits;
 use crate::posix::PosixEngine;
 use driver::{Driver, Kind};
 use port::Port;
 use queue::BlkioQueue;
+use step::refused;
 
 /// What libblkio drives, on a device.
 #[derive(Debug)]
@@ -67,7 +71,7 @@ impl LibblkioEngine {
             DeviceKind::Char => Kind::NvmeIoUring,
             _ => Kind::IoUring,
         };
-        let driver = Driver::over(&device, kind)?;
+        let driver = Driver::over(device.fd(), device.access(), kind)?;
         let mut limits = driver.limits(Some(device.limits())).map_err(refused)?;
         if kind == Kind::IoUring {
             // It discards with a flag that kernels from 6.7 on refuse.
@@ -129,21 +133,5 @@ impl Engine for LibblkioEngine {
         let capacity = self.capacity_bytes;
         let queue = BlkioQueue::new(port, &self.driver, device, capacity, options)?;
         Ok(Box::new(queue))
-    }
-}
-
-/// What libblkio refused.
-fn refused((step, error): (&'static str, blkio::Error)) -> OpenError {
-    let source = crate::sys::channel::from_blkio(&error);
-    let reason = match error.message() {
-        // Often it has no more to say than the number.
-        words if words == source.to_string() => "refused".to_owned(),
-        words => words.to_owned(),
-    };
-    OpenError::Engine {
-        kind: EngineKind::Libblkio,
-        step,
-        reason,
-        source: Some(source),
     }
 }

@@ -1,7 +1,7 @@
 //! What can go wrong: opening ([`OpenError`]) and I/O ([`IoError`]).
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::kind::EngineKind;
@@ -263,4 +263,13 @@ pub(crate) fn is_transient(error: &io::Error) -> bool {
         error_number(error),
         Some(libc::EINTR | libc::EAGAIN | libc::EBUSY | libc::ENOMEM | libc::ECANCELED)
     )
+}
+
+/// A step on a path that the system refused.
+pub(crate) fn failed(path: &Path, step: &'static str, source: io::Error) -> OpenError {
+    OpenError::Path {
+        path: path.into(),
+        step,
+        source,
+    }
 }

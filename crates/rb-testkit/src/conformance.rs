@@ -51,14 +51,17 @@
 mod faults;
 mod queues;
 mod ranges;
+mod setup;
+mod subject;
 mod transfers;
 mod waiting;
 
-use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use rb_io::{Arena, Buffer, Engine, Issuer, Lane, OpKind, Queue, QueueOptions, Request};
+use rb_io::Engine;
+
+pub use subject::{Faults, Subject};
 
 /// Bytes that a device under test has at least.
 pub const CAPACITY_MIN: u64 = 16 << 20;
@@ -67,15 +70,6 @@ type Check = (&'static str, fn(&dyn Engine));
 /// False if the fault control cannot do what it needs.
 type FaultCheck = (&'static str, fn(&dyn Engine, &dyn Faults) -> bool);
 
-/// An engine to check.
-#[derive(Debug)]
-pub struct Subject {
-    /// The engine.
-    pub engine: Arc<dyn Engine>,
-    /// Control over what its device does wrong, if there is any.
-    pub faults: Option<Box<dyn Faults>>,
-}
-
 /// What came of a run in which nothing failed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Tally {
@@ -83,26 +77,6 @@ pub struct Tally {
     pub passed: usize,
     /// Checks that need a fault which cannot be had here.
     pub left_out: Vec<&'static str>,
-}
-
-/// Makes the device below an engine misbehave. Each order answers whether it can be given; whoever cannot give
-/// one keeps the default.
-pub trait Faults: std::fmt::Debug {
-    /// The next part of this kind that touches `range` fails with this error number and changes nothing. For
-    /// a flush the range means nothing.
-    fn fail_next(&self, op: OpKind, range: Range<u64>, errno: i32) -> bool {
-        let _ = (op, range, errno);
-        false
-    }
-    /// The next part of this kind that touches `range` moves at most so many bytes, and says so.
-    fn short_next(&self, op: OpKind, range: Range<u64>, bytes: u32) -> bool {
-        let _ = (op, range, bytes);
-        false
-    }
-    /// A device with what a loss of power would leave at worst: what was flushed.
-    fn crash(&self) -> Option<Arc<dyn Engine>> {
-        None
-    }
 }
 
 /// The checks that need a device which misbehaves when told to.
@@ -245,52 +219,4 @@ pub fn run_with_faults(name: &str, factory: &dyn Fn() -> Subject) -> Tally {
         failed.len()
     );
     tally
-}
-
-fn options(depth: u32) -> QueueOptions {
-    QueueOptions {
-        depth,
-        arenas: Vec::new(),
-        issuer: Issuer::Any,
-        inline: true,
-        linger: std::time::Duration::ZERO,
-    }
-}
-
-#[track_caller]
-fn queue(engine: &dyn Engine, depth: u32) -> Box<dyn Queue> {
-    engine.queue(&options(depth)).expect("the queue opens")
-}
-
-#[track_caller]
-fn lane(engine: &dyn Engine, depth: u32) -> Lane {
-    Lane::new(queue(engine, depth), engine.limits())
-}
-
-#[track_caller]
-fn arena(bytes: usize) -> Arena {
-    Arena::allocate(bytes).expect("memory for an arena")
-}
-
-#[track_caller]
-fn buffer(arena: &Arena, bytes: usize) -> Buffer {
-    arena.take(bytes).expect("room in the arena")
-}
-
-/// Runs one request and returns its buffer.
-#[track_caller]
-fn run_one(lane: &mut Lane, request: Request) -> Option<Buffer> {
-    let mut done = lane.run(vec![request]);
-    let done = done.pop().expect("a completion");
-    done.result.expect("the request succeeds");
-    done.buf
-}
-
-fn block(engine: &dyn Engine) -> usize {
-    engine.limits().block.value as usize
-}
-
-/// Bytes that are whole blocks and whole pages.
-fn unit(engine: &dyn Engine) -> usize {
-    block(engine).max(4096)
 }

@@ -17,10 +17,9 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-const SIZE_VARIABLE: &str = "RB_STALL_BYTES";
-/// Before what the server says; the test harness around it talks, too.
-const MARK: &str = "rb-stall ";
+use server::MARK;
 
+const SIZE_VARIABLE: &str = "RB_STALL_BYTES";
 /// One file whose reads and writes can be held. Goes when dropped, and what was held then ends; it
 /// must not outlive the thread that made it.
 #[derive(Debug)]

@@ -4,10 +4,10 @@ use rb_core::Store;
 use rb_io::OpKind;
 
 use super::history::Why;
-use super::oracle::ABSENT;
 use super::puts::EIO;
 use super::states::State;
 use super::values::number;
+use super::version::ABSENT;
 use super::world::World;
 
 impl World {

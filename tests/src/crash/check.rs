@@ -8,8 +8,8 @@ use rb_testkit::{CrashImage, MemEngine};
 
 use super::history::Step;
 use super::legal::Legal;
-use super::oracle::{ABSENT, KEYS, Version};
 use super::states::State;
+use super::version::{ABSENT, KEYS, Version};
 use super::world::World;
 use crate::schedule::words;
 

@@ -8,7 +8,6 @@ use rb_io::OpKind;
 use rb_testkit::values::next_number;
 use rb_testkit::{CrashImage, CrashPoints, Recorded};
 
-use super::Trace;
 use super::check::{Crash, audit};
 use super::history::Step;
 use super::images::{choices, states_of, states_of_image};
@@ -16,7 +15,7 @@ use super::legal::Legal;
 use super::pairs::Pairs;
 use super::plan::{Fact, Facts, Plan};
 use super::states::{State, States};
-use super::world::World;
+use super::world::{Trace, World};
 
 /// Restarts in a row, at most.
 const DEPTH_MAX: u32 = 4;

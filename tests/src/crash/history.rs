@@ -1,8 +1,9 @@
 //! The states that a key has been in, and what is known of each.
 
+use std::collections::HashMap;
 use std::fmt;
 
-use super::oracle::{ABSENT, Generations, KEYS, Version};
+use super::version::{ABSENT, KEYS, Version};
 
 /// A number of recorded steps of the device; negative before the recording began.
 pub(super) type Step = i64;
@@ -126,6 +127,9 @@ impl Key {
         states.find(|state| state.version != ABSENT && state.generation == generation)
     }
 }
+
+/// Per generation its key and version, and the device's step when it was first seen.
+pub(super) type Generations = HashMap<u64, (usize, Version, Step)>;
 
 /// What the store was between two times at which it was emptied.
 #[derive(Clone, Debug)]

@@ -1,8 +1,9 @@
 //! The oracle on histories made by hand: each exception holds, and nothing beyond it.
 
 use super::super::history::{Reuse, State, Step, Why};
-use super::super::oracle::{ABSENT, KEYS, Oracle, Version};
-use super::LegalKey;
+use super::super::legal::LegalKey;
+use super::super::oracle::Oracle;
+use super::super::version::{ABSENT, KEYS, Version};
 
 const SLOT: u32 = 3;
 

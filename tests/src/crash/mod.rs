@@ -3,7 +3,7 @@
 //!
 //! A *run* is a random sequence of operations (`steps.rs`, `alone.rs`), up to five of them at the same time: at every
 //! place where one holds no lock another may begin or go on, as the seed draws (`plan.rs`). The store reports each
-//! change where it takes effect (`watch.rs`) to an oracle (`oracle.rs`) that knows what a crash may leave (`legal.rs`).
+//! change where it takes effect (`watch.rs`) to an oracle (`oracle.rs`) that knows what a crash may leave (`legal_at.rs`).
 //! At every write and flush of the run's last part, images of what a crash can leave are made (`images.rs`), opened and
 //! checked (`check.rs`), and some go on and crash again, in recovery too (`explore.rs`). At its end one thing in turn is
 //! damaged on the medium, and some runs go on with a device that errs by chance (`rot.rs`). `states.rs` lists the
@@ -18,6 +18,8 @@ mod facts;
 mod history;
 mod images;
 mod legal;
+mod legal_at;
+mod opening;
 mod oracle;
 mod pairs;
 mod places;
@@ -28,20 +30,19 @@ mod rot;
 mod states;
 mod steps;
 mod values;
+mod version;
 mod watch;
 mod world;
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 pub use pairs::{Kind, Pairs};
 pub use states::{State, States};
+pub use world::Trace;
 
 use explore::{Explorer, Tally};
-
-/// Is shown every operation and change of a run, in words.
-pub type Trace = Arc<dyn Fn(&str) + Send + Sync>;
 
 /// What to try.
 #[derive(Clone)]

@@ -13,17 +13,9 @@
 
 use std::collections::HashMap;
 
-use super::history::{BEFORE, Era, Key, Reuse, State, Step, Why};
+use super::history::{BEFORE, Era, Generations, Key, Reuse, State, Step, Why};
 use super::legal::Legal;
-
-/// Number of keys in play.
-pub(super) const KEYS: usize = 24;
-
-/// A version of a key's value; 0 is "not there".
-pub(super) type Version = u32;
-
-/// Not there.
-pub(super) const ABSENT: Version = 0;
+use super::version::{ABSENT, Version};
 
 /// A key's state when an operation began.
 #[derive(Clone, Copy, Debug)]
@@ -39,9 +31,6 @@ pub(super) struct Owed {
     since: usize,
     last: usize,
 }
-
-/// Per generation its key and version, and the device's step when it was first seen.
-pub(super) type Generations = HashMap<u64, (usize, Version, Step)>;
 
 #[derive(Clone, Debug)]
 pub(super) struct Oracle {

@@ -4,9 +4,10 @@ use rb_core::{Durability, Put, PutMode, PutOptions, Stored};
 use rb_io::OpKind;
 
 use super::history::Why;
-use super::oracle::{Since, Version};
+use super::oracle::Since;
 use super::states::State;
 use super::values::{name, value};
+use super::version::Version;
 use super::world::{Held, World, Writing};
 
 /// What a device answers that cannot write a place.

@@ -1,7 +1,8 @@
 //! What the oracle makes of a restart, with a crash before it or without, and of a store that is emptied.
 
-use super::history::{BEFORE, Era, Key, State, Step, Why};
-use super::oracle::{ABSENT, Generations, Oracle, Version};
+use super::history::{BEFORE, Era, Generations, Key, State, Step, Why};
+use super::oracle::Oracle;
+use super::version::{ABSENT, Version};
 
 impl Oracle {
     /// The store was opened; an entry of each key, as a restart found it: version, generation and slot. Returns the keys

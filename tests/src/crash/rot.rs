@@ -20,10 +20,10 @@ use super::check::Crash;
 use super::explore::Explorer;
 use super::history::Step;
 use super::legal::Legal;
-use super::oracle::KEYS;
 use super::plan::Plan;
 use super::states::State;
 use super::values::{name, version_of};
+use super::version::KEYS;
 use super::world::World;
 
 impl Explorer<'_> {

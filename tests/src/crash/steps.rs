@@ -5,10 +5,11 @@ use std::time::Duration;
 use rb_core::{Error, Operation, Value};
 
 use super::history::Why;
-use super::oracle::{ABSENT, KEYS, Since, Version};
+use super::oracle::Since;
 use super::pairs::Kind;
 use super::states::State;
 use super::values::{name, version_of};
+use super::version::{ABSENT, KEYS, Version};
 use super::world::{Held, Locked, World, Writing};
 use crate::schedule::Wait;
 

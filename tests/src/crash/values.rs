@@ -2,8 +2,10 @@
 
 use rb_testkit::values::{fill, matches, next_number};
 
-use super::oracle::{ABSENT, KEYS, Version};
-use super::world::CLASSES;
+use super::version::{ABSENT, KEYS, Version};
+
+/// Capacities of the store's classes in bytes.
+pub(super) const CLASSES: [u64; 2] = [4096, 8192];
 
 /// The length of a version's value: most are small, of any length; some need the larger class.
 fn length(version: Version) -> usize {

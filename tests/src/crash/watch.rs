@@ -5,9 +5,9 @@ use std::sync::{Arc, Weak};
 use rb_core::{Change, Event, Events, HeldLock, Simulator, SwitchPoint};
 
 use super::history::{Reuse, State as KeyState};
-use super::oracle::ABSENT;
 use super::states::State;
 use super::values::number;
+use super::version::ABSENT;
 use super::world::{Locked, World};
 use crate::schedule::{Place, Wait};
 

@@ -3,36 +3,22 @@
 //! Operations run one at a time, in threads of their own (`schedule`), so a run is exact from its seed.
 
 use std::collections::HashMap;
-use std::num::NonZeroU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Duration;
 
-use rb_core::{
-    Background, ClassRequest, Durability, FormatOptions, Lock, ManualClock, OnLostMetadata,
-    OpenError, Scrub, SeededRandom, Share, Store, StoreOptions, Superblock, format_engine,
-};
-use rb_io::Engine;
+use rb_core::{Durability, Lock, ManualClock, Store, Superblock};
+use rb_testkit::MemDevice;
 use rb_testkit::values::next_number;
-use rb_testkit::{CrashImage, MemDevice, MemEngine};
 
-use super::Trace;
 use super::history::Step;
-use super::legal::Legal;
-use super::oracle::{KEYS, Oracle, Version};
+use super::oracle::Oracle;
 use super::pairs::{Kind, Pairs};
 use super::places::Places;
 use super::states::{State, States};
-use super::values::number;
-use super::watch::Watch;
+use super::version::Version;
 use crate::schedule::{Baton, Outcome, Place};
 
-/// Slots of each of the two classes.
-const SLOTS: u64 = 8;
-/// Capacities of the classes in bytes.
-pub(super) const CLASSES: [u64; 2] = [4096, 8192];
-/// The smallest ring there is, so that it wraps and fills often.
-const LOG_BYTES: u64 = 64 * 4096;
-const KEY_LEN_MAX: u32 = 1024;
+/// Is shown every operation and change of a run, in words.
+pub type Trace = Arc<dyn Fn(&str) + Send + Sync>;
 
 pub(super) struct World {
     pub(super) seed: u64,
@@ -40,16 +26,16 @@ pub(super) struct World {
     pub(super) baton: Arc<Baton<Kind>>,
     pub(super) clock: Arc<ManualClock>,
     inside: Mutex<Inside>,
-    trace: Option<Trace>,
-    me: Weak<World>,
+    pub(super) trace: Option<Trace>,
+    pub(super) me: Weak<World>,
     /// Which world's crash left the device, and when.
-    parent: Option<(Arc<World>, Step)>,
+    pub(super) parent: Option<(Arc<World>, Step)>,
 }
 
 pub(super) struct Inside {
     random: u64,
     pub(super) oracle: Oracle,
-    store: Option<Store>,
+    pub(super) store: Option<Store>,
     /// Counts openings.
     pub(super) opening: u64,
     /// The store is being closed.
@@ -104,39 +90,7 @@ pub(super) struct Held {
 }
 
 impl World {
-    /// A new store, formatted on a new device and open.
-    pub(super) fn new(seed: u64, trace: Option<Trace>) -> Arc<World> {
-        let classes = classes();
-        let bytes = rb_format::device_bytes_for(&classes, KEY_LEN_MAX, 0, Some(LOG_BYTES));
-        let device = MemDevice::new(bytes.unwrap_or_default());
-        let world = World::on(device, Oracle::new(), 1, seed, trace, None);
-        if let Err(why) = world.format() {
-            world.fail(format!("format: {why}"));
-        }
-        if let Err(why) = world.open(|_| {}) {
-            world.fail(format!("the first opening: {why}"));
-        }
-        world
-    }
-
-    /// What a crash left; not open yet.
-    pub(super) fn crashed(
-        &self,
-        image: &CrashImage,
-        at: Step,
-        legal: Legal,
-        seed: u64,
-    ) -> Arc<World> {
-        let inside = self.lock();
-        let oracle = Oracle::after_crash(legal, inside.oracle.generations_at(at));
-        let (trace, next) = (self.trace.clone(), inside.next_version);
-        let parent = self.me.upgrade().map(|parent| (parent, at));
-        let world = World::on(image.device(), oracle, next, seed, trace, parent);
-        world.lock().layout = inside.layout.clone();
-        world
-    }
-
-    fn on(
+    pub(super) fn on(
         device: Arc<MemDevice>,
         oracle: Oracle,
         next_version: Version,
@@ -281,26 +235,8 @@ impl World {
         drop(store);
     }
 
-    fn engine(&self) -> Arc<dyn Engine> {
-        Arc::new(MemEngine::new(Arc::clone(&self.device)))
-    }
-
-    pub(super) fn format(&self) -> Result<(), String> {
-        let random = Arc::new(SeededRandom::new(self.random(u64::MAX)));
-        let options = FormatOptions {
-            key_len_max: KEY_LEN_MAX,
-            log_bytes: Some(LOG_BYTES),
-            formatted_at: 0,
-            random,
-            ..FormatOptions::new("", classes())
-        };
-        let superblock = format_engine(&self.engine(), &options).map_err(|why| why.to_string())?;
-        self.lock().layout = Some(superblock);
-        Ok(())
-    }
-
     /// The durability of removes, and of puts that do not ask for another.
-    fn durability(&self) -> Durability {
+    pub(super) fn durability(&self) -> Durability {
         match self.seed % 8 {
             0 => Durability::EachBatch,
             _ => Durability::Interval,
@@ -317,75 +253,6 @@ impl World {
         !self.seed.is_multiple_of(3)
     }
 
-    /// Opens the store, and notes what is there.
-    pub(super) fn open(&self, change: impl FnOnce(&mut StoreOptions)) -> Result<(), OpenError> {
-        let random = Arc::new(SeededRandom::new(self.random(u64::MAX)));
-        let watch = Arc::new(Watch(Weak::clone(&self.me)));
-        let mut options = StoreOptions {
-            background: Background::Manual,
-            buffer_bytes: Some(512 << 10),
-            events: Some(Arc::clone(&watch) as _),
-            simulator: Some(watch),
-            clock: Arc::clone(&self.clock) as _,
-            random,
-            shards: Some(2),
-            durability: self.durability(),
-            on_lost_metadata: OnLostMetadata::Scan,
-            queue_depth: 16,
-            discard_freed: self.discards(),
-            scrub: Some(Scrub {
-                bytes_per_second: NonZeroU64::MAX,
-                pass_interval: Duration::from_secs(1),
-            }),
-            ..StoreOptions::default()
-        };
-        change(&mut options);
-        let empty = options.start_empty;
-        let store = Store::open_engine(self.engine(), options)?;
-        let report = store.recovery();
-        self.trace(|| {
-            let what = (report.clean, report.base_sequence, &report.base_damage);
-            let log = (report.log_blocks, report.log_records, &report.lost_metadata);
-            format!("open: {} entries, {what:?}, {log:?}", report.entries)
-        });
-        let validates = !report.clean;
-        if empty {
-            self.tell(|oracle, now| oracle.emptied(now));
-        }
-        let found = self.entries(&store);
-        let illegal = self.tell(|oracle, now| oracle.opened(&found, now));
-        let mut inside = self.lock();
-        inside.illegal = illegal;
-        inside.validates = validates;
-        inside.opening += 1;
-        inside.closing = false;
-        inside.layout = Some(store.superblock().clone());
-        inside.store = Some(store);
-        Ok(())
-    }
-
-    /// Each key's entry: version, generation and slot.
-    fn entries(&self, store: &Store) -> Vec<Option<(Version, u64, u32)>> {
-        let mut entries = Vec::new();
-        store.for_each(|entry| {
-            entries.push((entry.key, entry.generation, entry.slot));
-            true
-        });
-        let mut found = vec![None; KEYS];
-        for (name, generation, slot) in entries {
-            let owner = self.lock().oracle.owner(generation);
-            match (number(&name), owner) {
-                (Some(key), Some((owner, version))) if owner == key => {
-                    found[key] = Some((version, generation, slot));
-                }
-                (key, owner) => drop(self.check::<()>(Err(format!(
-                    "an entry of key {key:?} has generation {generation}, which is that of {owner:?}"
-                )))),
-            }
-        }
-        found
-    }
-
     /// Where things are on the device.
     pub(super) fn places(&self) -> Option<Places> {
         let inside = self.lock();
@@ -399,11 +266,4 @@ impl std::fmt::Debug for World {
             .field("seed", &self.seed)
             .finish_non_exhaustive()
     }
-}
-
-fn classes() -> Vec<ClassRequest> {
-    let share = Share::Slots(SLOTS);
-    CLASSES
-        .map(|slot_bytes| ClassRequest { slot_bytes, share })
-        .to_vec()
 }

@@ -1,7 +1,7 @@
 //! A drive with one bad block: exactly one key of a batch fails, and the store stays healthy (C7).
 
+use super::cell::{Cell, Outcome};
 use super::target::{MIB, Target, close, entries, expect, get, put, sync, try_put};
-use super::{Cell, Outcome};
 
 /// What the bad block refuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 
 use rb_io::{Access, Device};
 
-use super::Cell;
-use super::Outcome;
+use super::cell::{Cell, Outcome};
 use super::target::{Entry, KIB, MIB, Target, close, entries, expect, put};
 use crate::tally::words;
 

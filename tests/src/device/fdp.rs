@@ -7,8 +7,9 @@ use std::path::Path;
 use rb_core::{Lifetime, Placement, PlacementId, Put, PutOptions};
 use serde_json::Value;
 
+use super::cell::{Cell, Outcome};
+use super::program::program;
 use super::target::{Entry, MIB, Target, close, entries, expect};
-use super::{Cell, Outcome, program};
 use crate::marked::bytes_of;
 use crate::tally::words;
 

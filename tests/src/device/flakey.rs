@@ -10,8 +10,9 @@ use rb_format::{
 };
 use rb_io::{Access, Device, DeviceKind};
 
+use super::cell::{Cell, Outcome};
+use super::program::program;
 use super::target::{Entry, KIB, Target, close, entries, expect, get, put, sync, try_put};
-use super::{Cell, Outcome, program};
 use crate::tally::words;
 
 const NAME: &str = "rb-flakey";

@@ -9,9 +9,10 @@ use std::path::Path;
 use rb_core::{Durability, Put, PutOptions, Store};
 use rb_testkit::values::next_number;
 
+use super::cell::{Cell, Outcome};
 use super::flakey::sectors;
+use super::program::program;
 use super::target::{Entry, Target, close, sync};
-use super::{Cell, Outcome, program};
 use crate::marked::bytes_of;
 use crate::tally::words;
 

@@ -10,10 +10,10 @@ use rb_io::Engine;
 use rb_testkit::values::next_number;
 use rb_testkit::{MemDevice, MemEngine};
 
+use super::cell::{Cell, Outcome};
 use super::log_record::{Change, KEYS, changes, mark};
 use super::log_writes::{Recorded, read};
 use super::target::Entry;
-use super::{Cell, Outcome};
 use crate::marked::version_of;
 use crate::tally::words;
 

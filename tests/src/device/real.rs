@@ -9,7 +9,10 @@ use std::path::{Path, PathBuf};
 use rb_core::EngineKind;
 use rb_io::{Access, Device};
 
-use super::{Cell, Target, cross, suite};
+use super::cell::Cell;
+use super::cross::cross;
+use super::suite::suite;
+use super::target::Target;
 use crate::tally::words;
 
 /// Says what the device is, asks for its serial number unless `serial` is it, and runs the suite with each

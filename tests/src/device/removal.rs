@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use rb_core::StoreOptions;
 
+use super::cell::{Cell, Outcome};
 use super::target::{Entry, KIB, Target, entries, get, put, sync, try_put};
-use super::{Cell, Outcome};
 use crate::tally::words;
 
 const THREADS: u64 = 4;

@@ -2,8 +2,8 @@
 
 use rb_core::{Exclusive, Store};
 
+use super::cell::{Cell, Outcome};
 use super::target::{KIB, MIB, Target, close, entries, expect, put, sync};
-use super::{Cell, Outcome};
 
 const KEYS: u64 = 16;
 

@@ -11,8 +11,9 @@ use rb_format::{Generation, Identity, StoreUuid, payload_checksum};
 use rb_io::{Access, Arena, Device, Issuer, Lane, QueueCounters, QueueOptions, Request};
 use serde_json::Value;
 
+use super::cell::{Cell, Outcome};
+use super::program::program;
 use super::target::{KIB, MIB, Target, close, entries, expect, put};
-use super::{Cell, Outcome, program};
 use crate::tally::words;
 
 /// The batch: 64 values of 256 KiB.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use rb_testkit::values::next_number;
 
-use super::Outcome;
+use super::cell::Outcome;
 use super::target::{Entry, KIB, Target, close, get, put};
 use crate::race::{self, Fixed, RaceOptions, Until};
 use crate::tally::Report;

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use rb_io::{Access, Device, Engine};
 use rb_testkit::conformance;
 
+use super::cell::{Cell, Outcome};
+use super::stores;
 use super::target::{Entry, KIB, MIB, Target, close, entries, expect, get, put, sync, try_put};
-use super::{Cell, Outcome, stores};
 use crate::tally::words;
 
 /// Values in a batch whose parts must be in flight together.

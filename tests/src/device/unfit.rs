@@ -1,7 +1,7 @@
 //! Drives of a kind that no store can be on: zones, or metadata with each block. They are named, and not called damaged.
 
+use super::cell::{Cell, Outcome};
 use super::target::{MIB, Target};
-use super::{Cell, Outcome};
 
 /// Runs the test. What the device is must be said in `expected`.
 pub fn unfit(cell: &mut Cell, target: &Target, expected: &str) {

@@ -4,7 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::{Cell, Outcome, node, program};
+use super::cell::{Cell, Outcome};
+use super::nodes::node;
+use super::program::program;
 use crate::marked::bytes_of;
 
 /// Where the guest mounts a file system that must survive, and a file on it.

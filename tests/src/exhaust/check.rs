@@ -6,22 +6,24 @@
 //! the first sentence are looked at while that is done, in the requests that reach the device, and of each crash point
 //! one image is drawn that is opened and read as a whole.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rb_core::Store;
-use rb_format::{BaseHeader, FORMAT_BLOCK, Geometry, LogBlock, LogPosition, Record, Superblock};
+use rb_format::{Geometry, Superblock};
 use rb_testkit::values::next_number;
 use rb_testkit::{CrashImage, CrashPoints, MemDevice};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::config::KEYS;
+use super::digest::digest;
 use super::images::{Kept, Spots};
+use super::log::read_log;
 use super::oracle::{ABSENT, Candidate, Legal, Version};
-use super::state::digest;
-use super::world::{name, number, open, value};
+use super::prepared::open;
+use super::values::{name, number, value};
 
 /// One metadata in so many is used after it was checked, and crashes again.
 const GOES_ON: u64 = 8;
@@ -358,56 +360,4 @@ fn judge(
     Err(format!(
         "key {key} is {found:?} (version, generation) after the crash, its entry {entry:?} (generation, slot); legal is one of {candidates:?}"
     ))
-}
-
-/// Walks the log of an image from the older of its bases to its end. Returns the payload checksum of each put, by slot and
-/// generation.
-///
-/// In its order the generations of each slot ascend: recovery relies on it, because of two claims on a slot the higher
-/// generation wins.
-fn read_log(image: &CrashImage, layout: &Superblock) -> Result<HashMap<(u32, u64), u64>, String> {
-    let mut block = [0; FORMAT_BLOCK];
-    let mut positions: Vec<LogPosition> = Vec::new();
-    for region in layout.bases() {
-        image.read(region.offset, &mut block);
-        let header = BaseHeader::decode(&block, &layout.identity);
-        positions.extend(header.ok().map(|header| header.position));
-    }
-    positions.sort_by_key(|position| position.sequence);
-    let mut from = positions.first().copied().unwrap_or(LogPosition::FIRST);
-    let (mut checksums, mut owners) = (HashMap::new(), BTreeMap::new());
-    for _ in 0..layout.log_blocks() {
-        // In whichever ring it is.
-        let mut blocks = [[0; FORMAT_BLOCK]; 2];
-        let offsets = layout.log_block_offsets(from.sequence);
-        let mut found = None;
-        for (block, offset) in blocks.iter_mut().zip(offsets) {
-            image.read(offset, block);
-            let decoded = LogBlock::decode(block, &layout.identity).ok();
-            found = found.or(decoded.filter(|decoded| decoded.continues(&from)));
-        }
-        let Some(found) = found else { break };
-        for record in found.records() {
-            let Record::Put {
-                slot,
-                generation,
-                payload_checksum,
-                ..
-            } = record
-            else {
-                continue;
-            };
-            checksums.insert((slot, generation.0), payload_checksum);
-            if let Some(former) = owners.insert(slot, generation.0)
-                && former >= generation.0
-            {
-                return Err(format!(
-                    "the log has generation {} of slot {slot} after generation {former}",
-                    generation.0
-                ));
-            }
-        }
-        from = found.position();
-    }
-    Ok(checksums)
 }

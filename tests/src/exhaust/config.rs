@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 /// Keys: a and b.
 pub(super) const KEYS: usize = 2;
+/// Slots, of one class.
+pub(super) const SLOTS: u64 = 2;
 
 /// An operation of a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -6,10 +6,13 @@ use rb_core::{HeldLock, Store, SwitchPoint};
 use rb_testkit::CrashPoints;
 
 use super::config::{Config, Operation};
+use super::failure::Failure;
 use super::fiber::{Fiber, Stacks, Stood};
-use super::search::Failure;
-use super::state::{Before, observed};
-use super::world::{Prepared, Running, World, name, open, value};
+use super::observed::{Before, observed};
+use super::prepared::{Prepared, open};
+use super::running::Running;
+use super::values::{name, value};
+use super::world::World;
 use crate::schedule::{Place, Wait};
 
 /// Rounds in which suspended operations must come to their end.

@@ -6,14 +6,21 @@
 
 mod check;
 mod config;
+mod digest;
 mod execution;
+mod failure;
 mod fiber;
 mod images;
+mod log;
+mod observed;
 mod oracle;
 mod order;
+mod prepared;
+mod running;
 mod search;
 mod state;
 mod story;
+mod values;
 mod world;
 
 use std::sync::Mutex;
@@ -29,8 +36,8 @@ pub use story::{Repeat, Violation};
 
 use check::Checker;
 use fiber::Stacks;
+use prepared::Prepared;
 use search::{End, Search, Tally};
-use world::Prepared;
 
 /// What to try.
 #[derive(Clone, Debug)]

@@ -4,7 +4,7 @@ use rb_core::SwitchPoint;
 use rb_testkit::Moment;
 
 use super::config::Operation;
-use super::world::Running;
+use super::running::Running;
 use crate::schedule::Place;
 
 impl Running {

@@ -11,11 +11,12 @@ use rb_testkit::values::next_number;
 
 use super::check::{Checker, Looked};
 use super::config::Config;
+use super::digest::digest;
 use super::execution::Execution;
+use super::failure::Failure;
 use super::fiber::Stacks;
-use super::images::Kept;
+use super::prepared::Prepared;
 use super::state;
-use super::world::Prepared;
 
 /// One cut in so many is looked behind: the execution goes on, and each step must lead where the same step from the same
 /// state led before.
@@ -30,18 +31,6 @@ pub(super) struct Tally {
     pub(super) looked_behind: u64,
     pub(super) points: u64,
     pub(super) looked: Looked,
-}
-
-/// What breaks the contract, and the way to it.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Failure {
-    pub(super) what: String,
-    /// Which operation did each step.
-    pub(super) schedule: Vec<usize>,
-    /// What the crash left, if it was one.
-    pub(super) kept: Option<Kept>,
-    /// Another schedule to the same state, from which the same last step led elsewhere.
-    pub(super) other: Option<Vec<usize>>,
 }
 
 pub(super) struct Search<'a> {
@@ -241,7 +230,7 @@ impl Search<'_> {
     /// Tries all that a crash now can leave.
     fn crash(&mut self, execution: &Execution, schedule: &[usize]) -> Result<(), Failure> {
         let legal = execution.world.lock().oracle.legal();
-        let point = state::digest((execution.points.hash(), &legal));
+        let point = digest((execution.points.hash(), &legal));
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         if !seen.insert(point) {
             return Ok(());

@@ -3,11 +3,11 @@
 use super::check::Checker;
 use super::config::Config;
 use super::execution::Execution;
+use super::failure::Failure;
 use super::fiber::Stacks;
 use super::images::{Kept, Spots};
-use super::search::Failure;
+use super::prepared::Prepared;
 use super::state;
-use super::world::Prepared;
 
 /// What breaks the contract, and how to see it again.
 #[derive(Clone, Debug)]

@@ -1,151 +1,22 @@
 //! One execution: a store over a prepared device, its operations, and the oracle that its hooks keep.
 
 use std::fmt;
-use std::hash::{Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rb_core::{
-    Background, Change, ClassRequest, Durability, Error, Event, Events, FormatOptions, HeldLock,
-    ManualClock, OpenError, Put, PutMode, PutOptions, SeededRandom, Share, Simulator, Store,
-    StoreOptions, Stored, Superblock, SwitchPoint, Validate, format_engine,
+    Change, Durability, Error, Event, Events, HeldLock, Put, PutMode, PutOptions, Simulator, Store,
+    Stored, SwitchPoint,
 };
-use rb_io::{Engine, OpKind};
-use rb_testkit::{CrashImage, MemDevice, MemEngine, MemOp, Moment};
+use rb_io::OpKind;
+use rb_testkit::{MemOp, Moment};
 
-use xxhash_rust::xxh3::Xxh3;
-
-use super::config::{Initial, KEYS, Operation};
+use super::config::{KEYS, Operation, SLOTS};
 use super::fiber;
-use super::oracle::{Oracle, Version};
+use super::oracle::Oracle;
 use super::order::is_visible;
+use super::running::Running;
+use super::values::{initial_version, name, number, value, version_of};
 use crate::schedule::{Place, Wait};
-
-/// Capacity of the slots: one block.
-const SLOT_BYTES: u64 = 4096;
-/// Slots, of one class.
-const SLOTS: u64 = 2;
-/// The smallest ring there is.
-const LOG_BYTES: u64 = 64 * 4096;
-const KEY_LEN_MAX: u32 = 16;
-/// Several sectors, and not the whole block.
-const VALUE_LEN: usize = 2000;
-
-/// The key's name.
-pub(super) fn name(key: usize) -> [u8; 4] {
-    // One in each of two shards.
-    [b"a000", b"b000"][key].to_owned()
-}
-
-pub(super) fn number(name: &[u8]) -> usize {
-    usize::from(name[0] - b'a')
-}
-
-/// The bytes of a version.
-pub(super) fn value(version: Version) -> Vec<u8> {
-    let mut bytes = vec![version; VALUE_LEN];
-    (0_u8..)
-        .zip(bytes.chunks_mut(512))
-        .for_each(|(at, sector)| sector[0] ^= at.wrapping_add(1));
-    bytes
-}
-
-/// The version of an operation's value.
-pub(super) fn version_of(operation: usize) -> Version {
-    operation as Version + 1
-}
-
-/// The version of a key's value that was there before.
-fn initial_version(key: usize) -> Version {
-    key as Version + 100
-}
-
-/// Devices to begin with.
-pub(super) struct Prepared {
-    images: Vec<CrashImage>,
-    layout: Superblock,
-}
-
-impl Prepared {
-    /// Formats a device, and puts what is there before.
-    ///
-    /// # Errors
-    /// What the store says.
-    pub(super) fn new() -> Result<Prepared, String> {
-        let classes = vec![ClassRequest {
-            slot_bytes: SLOT_BYTES,
-            share: Share::Slots(SLOTS),
-        }];
-        let bytes = rb_format::device_bytes_for(&classes, KEY_LEN_MAX, 0, Some(LOG_BYTES));
-        let device = MemDevice::new(bytes.map_err(|why| why.to_string())?);
-        let options = FormatOptions {
-            key_len_max: KEY_LEN_MAX,
-            log_bytes: Some(LOG_BYTES),
-            random: Arc::new(SeededRandom::new(1)),
-            ..FormatOptions::new("", classes)
-        };
-        let layout = format_engine(&engine(&device), &options).map_err(|why| why.to_string())?;
-        let prepare = |initial: Initial| {
-            let device = device.crash();
-            device.record();
-            let open = open(&device, false, None).map_err(|why| why.to_string());
-            let put = |store: Store| -> Result<(), Error> {
-                for key in 0..initial.values() {
-                    store.put(&name(key), &value(initial_version(key)))?;
-                    store.sync()?;
-                }
-                Ok(())
-            };
-            put(open?).map_err(|why| why.to_string())?;
-            let mut points = device.crash_points().ok_or("nothing was recorded")?;
-            while points.advance() {}
-            Ok::<_, String>(points.image(&[]))
-        };
-        let images = Initial::ALL.iter().map(|initial| prepare(*initial));
-        Ok(Prepared {
-            images: images.collect::<Result<_, _>>()?,
-            layout,
-        })
-    }
-
-    /// Where things are on the device.
-    pub(super) fn layout(&self) -> &Superblock {
-        &self.layout
-    }
-
-    pub(super) fn image(&self, initial: Initial) -> &CrashImage {
-        &self.images[initial.values()]
-    }
-}
-
-pub(super) fn engine(device: &Arc<MemDevice>) -> Arc<dyn Engine> {
-    Arc::new(MemEngine::new(Arc::clone(device)))
-}
-
-/// Opens the store on a device, watched if there is a world.
-pub(super) fn open(
-    device: &Arc<MemDevice>,
-    each_batch: bool,
-    world: Option<&Arc<World>>,
-) -> Result<Store, OpenError> {
-    let options = StoreOptions {
-        background: Background::Manual,
-        buffer_bytes: Some(64 << 10),
-        clock: Arc::new(ManualClock::new()),
-        random: Arc::new(SeededRandom::new(2)),
-        shards: Some(2),
-        queue_depth: 4,
-        // Reads verify anyway.
-        validate: Validate::Off,
-        durability: match each_batch {
-            true => Durability::EachBatch,
-            false => Durability::Interval,
-        },
-        events: world.map(|world| Arc::clone(world) as _),
-        simulator: world.map(|world| Arc::clone(world) as _),
-        ..StoreOptions::default()
-    };
-    Store::open_engine(engine(device), options)
-}
 
 /// The hooks of the store, and what is known from them.
 pub(super) struct World {
@@ -162,41 +33,6 @@ pub(super) struct Inside {
     pub(super) violation: Option<String>,
     /// What happened, in words, if that is wanted.
     pub(super) trace: Option<Vec<String>>,
-}
-
-/// An operation of an execution.
-#[derive(Clone, Debug)]
-pub(super) struct Running {
-    pub(super) operation: Operation,
-    pub(super) began: bool,
-    pub(super) ended: bool,
-    /// Where it stands.
-    pub(super) place: Option<Place>,
-    /// The last point of the store that it passed.
-    pub(super) passed: Option<SwitchPoint>,
-    /// How often it stopped.
-    pub(super) stops: u32,
-    /// The last requests that changed the device were a flush.
-    pub(super) flushes: bool,
-    /// It has taken a slot.
-    pub(super) has_slot: bool,
-    /// The state that it made of its key.
-    pub(super) made: Option<usize>,
-    /// The last state of each key when it began.
-    pub(super) since: [usize; KEYS],
-    /// The last acknowledged state of each key when it began.
-    pub(super) acknowledged: [usize; KEYS],
-    /// A hash of all that it has seen of the store.
-    pub(super) observed: u64,
-}
-
-impl Running {
-    /// It has seen something.
-    pub(super) fn observe(&mut self, what: impl Hash) {
-        let mut hasher = Xxh3::with_seed(self.observed);
-        what.hash(&mut hasher);
-        self.observed = hasher.finish();
-    }
 }
 
 impl World {

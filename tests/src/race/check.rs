@@ -9,9 +9,11 @@ use rb_io::{Access, Device};
 
 use super::event::Answer;
 use super::history::Verdict;
+use super::played::Played;
 use super::read::read;
+use super::report::RaceReport;
 use super::shape::{Image, Key, number};
-use super::{Played, RaceReport, WATCHDOG, within};
+use super::watchdog::{WATCHDOG, within};
 use crate::log_order::{LogRecord, first_disorder, read_log};
 use crate::tally::words;
 

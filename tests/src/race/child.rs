@@ -7,11 +7,12 @@ use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-use super::WATCHDOG;
 use super::event::Event;
 use super::journal::{Journal, Reader};
-use super::session::{End, Plan, run};
+use super::plan::{End, Plan};
+use super::session::run;
 use super::shape::{Fixed, Image, Session};
+use super::watchdog::WATCHDOG;
 
 /// A session as the parent orders it; parent and child make the same plan of it.
 #[derive(Clone, Debug)]

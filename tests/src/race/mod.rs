@@ -14,15 +14,17 @@ mod event;
 mod history;
 mod journal;
 mod oracle;
+mod plan;
+mod played;
 mod read;
 mod report;
 mod session;
 mod shape;
+mod watchdog;
 mod worker;
 
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::RecvTimeoutError;
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rb_core::{EngineKind, format};
@@ -40,11 +42,12 @@ use child::{Moment, Order, live_and_die};
 use event::{Event, What, events};
 use journal::Journal;
 use oracle::Oracle;
-use session::{End, LAST_OP};
+use plan::{End, Plan};
+use played::Played;
+use session::LAST_OP;
 use shape::Image;
+use watchdog::{WATCHDOG, within};
 
-/// What has not ended so long after its time has hung.
-const WATCHDOG: Duration = Duration::from_secs(60);
 /// The longest time of a session, in milliseconds, where the machine is not a slow one.
 pub const SESSION_MS: u64 = 400;
 /// About as long as it takes to open a store, and to close one, as a share of that.
@@ -340,19 +343,8 @@ impl Run<'_> {
     }
 }
 
-/// A store over its rounds.
-struct Played<'a> {
-    path: &'a Path,
-    image_seed: u64,
-    oracle: Oracle,
-    /// It has entries whose bytes are gone.
-    phantoms: bool,
-    /// Sequence of the block after the last one of its log.
-    log_end: u64,
-}
-
 /// Runs a session in this process. One that hangs leaves its threads behind.
-fn in_process(plan: session::Plan) -> Ended {
+fn in_process(plan: Plan) -> Ended {
     let journal = Arc::new(Journal::in_memory());
     let time = plan.time + WATCHDOG;
     let shared = Arc::clone(&journal);
@@ -365,24 +357,4 @@ fn in_process(plan: session::Plan) -> Ended {
         journal: journal.bytes(),
         whole,
     }
-}
-
-/// Does something in a thread of its own.
-///
-/// # Errors
-/// It did not end in time; then the thread stays behind. Or it panicked.
-fn within<T: Send + 'static>(
-    time: Duration,
-    what: &str,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, String> {
-    let (sender, ended) = mpsc::channel();
-    std::thread::spawn(move || {
-        // The receiver is gone if it took too long.
-        let _ = sender.send(work());
-    });
-    ended.recv_timeout(time).map_err(|why| match why {
-        RecvTimeoutError::Timeout => format!("{what} did not end within {time:?}"),
-        RecvTimeoutError::Disconnected => format!("{what} panicked"),
-    })
 }

@@ -1,17 +1,17 @@
 //! One opening of a store: threads work on it until the time is over, then it is dropped or closed.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rb_core::{EngineKind, Event as StoreEvent, Events, Store, StoreOptions};
+use rb_core::{Event as StoreEvent, Events, Store, StoreOptions};
 
 use super::event::{Answer, Event, What};
 use super::journal::Journal;
 use super::oracle::LAST_READS;
-use super::shape::{Image, Key, Session, number};
+use super::plan::{End, Numbers, Plan};
+use super::shape::{Key, number};
 use super::worker::Worker;
 use crate::tally::words;
 
@@ -20,41 +20,6 @@ const TOGETHER: usize = 64;
 /// The first of the operations that read all keys, and the one that ends the session. 0 is what was found.
 const FIRST_OP: u64 = 1;
 pub(super) const LAST_OP: u64 = u64::MAX;
-
-/// How a session ends, unless it is killed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum End {
-    /// The last handle is dropped.
-    Drop,
-    Close,
-}
-
-/// What a session is made of.
-#[derive(Clone, Debug)]
-pub(super) struct Plan {
-    pub(super) path: PathBuf,
-    pub(super) engine: EngineKind,
-    pub(super) image: Image,
-    pub(super) session: Session,
-    /// The first version that it may put; each is put once in a run.
-    pub(super) first_version: u64,
-    pub(super) time: Duration,
-    pub(super) end: End,
-    /// Every key is read before the threads begin, so that entries are gone whose bytes are.
-    pub(super) reads_first: bool,
-}
-
-/// Numbers for all threads.
-#[derive(Debug)]
-pub(super) struct Numbers {
-    version: AtomicU64,
-}
-
-impl Numbers {
-    pub(super) fn versions(&self, count: usize) -> u64 {
-        self.version.fetch_add(count as u64, Ordering::Relaxed)
-    }
-}
 
 /// Records evictions, in the thread of the put, before it writes the slot; and now and then makes that thread
 /// wait there, between two locks.

@@ -12,8 +12,8 @@ use rb_testkit::values::next_number;
 
 use super::event::{Answer, Event, What};
 use super::journal::Journal;
+use super::plan::{Numbers, Plan};
 use super::read::{answers, read, refusal, slices};
-use super::session::{Numbers, Plan};
 use super::shape::Key;
 use crate::marked::{bytes_of, payload};
 use crate::tally::words;

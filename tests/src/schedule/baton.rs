@@ -5,8 +5,9 @@ use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 
+use super::chooser::{Chooser, Kind, Next, Standing, Work};
+use super::place::{Place, Wait};
 use super::threads::{Seat, lock, spawn};
-use super::{Chooser, Kind, Next, Outcome, Place, Standing, Wait, Work};
 
 /// Steps of one run, at most: more means that operations only wait for one another.
 const STEPS_MAX: u64 = 10_000_000;
@@ -14,6 +15,16 @@ const STEPS_MAX: u64 = 10_000_000;
 thread_local! {
     /// The baton and the number of the operation that runs in this thread.
     static CURRENT: Cell<Option<(usize, u64)>> = const { Cell::new(None) };
+}
+
+/// What a run came to.
+#[derive(Clone, Debug, Default)]
+pub struct Outcome {
+    /// Panics of operations, and why the run could not go on, in words.
+    pub failures: Vec<String>,
+    /// The run could not go on. Its suspended operations stay suspended until the process ends, so what they work on
+    /// must not be touched any more.
+    pub broken: bool,
 }
 
 /// Runs operations one at a time. One run after another, not two at the same time.

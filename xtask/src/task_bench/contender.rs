@@ -1,59 +1,19 @@
 //! Who is measured, and one measurement of one of them.
 
-use std::fs;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 use serde_json::Value;
 
-use super::FOLDER;
+use super::case::Case;
 use super::fio::Fio;
+use super::program::run;
 use super::target::Target;
-use crate::run::wait;
 
-/// What a run takes at most besides its measured time; filling is part of it. One of the peers can hang.
-const PATIENCE: Duration = Duration::from_secs(120);
 /// Values in a call of our store's async form.
 const BATCH: u64 = 4;
 /// The store's own default, if `rb bench` does not say how often it flushes.
 const SYNC_INTERVAL_MS: f64 = 50.0;
-
-/// An operation.
-#[derive(Clone, Copy, PartialEq)]
-pub(super) enum Op {
-    Get,
-    Put,
-}
-
-impl Op {
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Op::Get => "get",
-            Op::Put => "put",
-        }
-    }
-}
-
-/// One load, the same for all contenders.
-pub(super) struct Case {
-    pub(super) op: Op,
-    pub(super) value_bytes: u64,
-    /// Values in flight, or in one batch for who has only that.
-    pub(super) depth: u64,
-}
-
-impl Case {
-    /// As in `get-64KiB-32`.
-    pub(super) fn name(&self) -> String {
-        let size = match self.value_bytes {
-            bytes if bytes.is_multiple_of(1 << 20) => format!("{}MiB", bytes >> 20),
-            bytes => format!("{}KiB", bytes >> 10),
-        };
-        format!("{}-{size}-{}", self.op.name(), self.depth)
-    }
-}
 
 /// The programs to be measured; those of peers that were not asked for are missing.
 pub(super) struct Programs {
@@ -201,31 +161,5 @@ impl Run<'_> {
         let said = self.ours.and_then(|ours| ours["sync_interval_ms"].as_f64());
         said.filter(|interval| *interval > 0.0)
             .unwrap_or(SYNC_INTERVAL_MS)
-    }
-}
-
-/// Runs a command that measures for so long, and returns what it printed: output and errors.
-pub(super) fn run(command: &mut Command, seconds: f64) -> Result<(String, String), String> {
-    let name = command.get_program().to_string_lossy().into_owned();
-    let failed = |why: std::io::Error| format!("{name}: {why}");
-    let paths = ["out.txt", "err.txt"].map(|name| Path::new(FOLDER).join(name));
-    let [out, err] = paths.each_ref().map(fs::File::create);
-    let mut child = command
-        .stdout(out.map_err(failed)?)
-        .stderr(err.map_err(failed)?)
-        .process_group(0)
-        .spawn()
-        .map_err(failed)?;
-    let time = PATIENCE + Duration::from_secs_f64(seconds);
-    let status = wait(&mut child, time).map_err(failed)?;
-    let [out, err] = paths.map(|path| fs::read(path).unwrap_or_default());
-    let [out, err] = [out, err].map(|text| String::from_utf8_lossy(&text).into_owned());
-    match status {
-        Some(status) if status.success() => Ok((out, err)),
-        Some(status) => {
-            let said = err.lines().chain(out.lines()).last().unwrap_or_default();
-            Err(format!("{name}: {status}: {said}"))
-        }
-        None => Err(format!("{name}: it hung")),
     }
 }

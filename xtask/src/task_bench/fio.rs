@@ -12,7 +12,8 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use super::contender::{Case, Op, run};
+use super::case::{Case, Op};
+use super::program::run;
 
 /// What a slot has besides its payload.
 const FORMAT_BLOCK: u64 = 4096;

@@ -5,8 +5,9 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use super::FOLDER;
-use super::contender::{Case, Programs, run};
+use super::case::Case;
+use super::contender::Programs;
+use super::program::{FOLDER, run};
 use crate::run::{cargo, program_with};
 
 /// Reading more memory than a cache holds takes no longer than this.

@@ -7,15 +7,15 @@ use std::path::Path;
 use rb_core::EngineKind;
 
 use super::serve::{self, Served};
-use super::workload::Workload;
-use super::{BLOCKS_BEFORE_KILL, SEED};
+use super::sizes::BLOCKS_BEFORE_KILL;
+use super::workload::{SEED, Workload};
 use crate::args::DemoChildArgs;
 use crate::child::Child;
 use crate::failure::Failure;
 use crate::open::{open_quietly, writing};
+use crate::outcome::Outcome;
 use crate::output::Output;
 use crate::progress;
-use crate::run::Outcome;
 
 /// What the child had acknowledged when it was gone.
 pub(super) struct Killed {

@@ -16,6 +16,7 @@
 mod child;
 mod report;
 mod serve;
+mod sizes;
 mod verify;
 mod workload;
 
@@ -28,26 +29,18 @@ use crate::args::DemoArgs;
 use crate::failure::Failure;
 use crate::format::make;
 use crate::open::{close, writing};
+use crate::outcome::Outcome;
 use crate::output::Output;
 use crate::progress;
-use crate::run::Outcome;
 use report::Report;
 use serve::Served;
-use workload::Workload;
+use sizes::{SLOTS, VALUE_BYTES};
+use workload::{SEED, Workload};
 
 pub(crate) use child::child;
 
-/// Bytes of each block.
-const VALUE_BYTES: usize = 256 << 10;
-/// Slots: a store of about 1 GiB.
-const SLOTS: u64 = 4000;
-/// Blocks put before the kill: well below the slots, so that nothing of them is ever evicted.
-const BLOCKS_BEFORE_KILL: u64 = 3000;
 /// Time for the second half, so that the whole stays below a minute.
 const SECOND_HALF_MAX: Duration = Duration::from_secs(20);
-/// The conversations are the same in every run.
-const SEED: u64 = 20_250_101;
-
 pub(crate) fn demo(
     args: &DemoArgs,
     engine: EngineKind,

@@ -6,8 +6,8 @@ use serde::Serialize;
 
 use super::child::Killed;
 use super::serve::Served;
+use super::sizes::{SLOTS, VALUE_BYTES};
 use super::verify::{Restart, Verified};
-use super::{SLOTS, VALUE_BYTES};
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::rates::{gbps, ratio};

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use rb_core::{Payload, Put, PutOptions, Store};
 
-use super::VALUE_BYTES;
+use super::sizes::VALUE_BYTES;
 use super::workload::Turn;
 use crate::failure::Failure;
 use crate::payload::{fill, is_payload};

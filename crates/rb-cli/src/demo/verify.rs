@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rb_core::{Store, StoreOptions};
 
-use super::VALUE_BYTES;
+use super::sizes::VALUE_BYTES;
 use super::workload::Workload;
 use crate::failure::Failure;
 use crate::open::open;

@@ -8,6 +8,8 @@
 
 use crate::payload::mix;
 
+/// The conversations are the same in every run.
+pub(super) const SEED: u64 = 20_250_101;
 /// Conversations going on at one time.
 const ACTIVE: usize = 240;
 /// System prompts to begin with.

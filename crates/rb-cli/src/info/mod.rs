@@ -10,8 +10,8 @@ use serde::Serialize;
 use crate::args::InfoArgs;
 use crate::failure::Failure;
 use crate::open::{close, open_reading};
+use crate::outcome::Outcome;
 use crate::output::Output;
-use crate::run::Outcome;
 use crate::size::show_size;
 use recovery::Recovery;
 

@@ -11,9 +11,9 @@ use super::thin;
 use crate::args::{FillArgs, RecoverChurnArgs, Until};
 use crate::child::{Child, said};
 use crate::failure::Failure;
+use crate::outcome::Outcome;
 use crate::output::Output;
 use crate::payload::mix;
-use crate::run::Outcome;
 
 /// Entries put again in one batch: small, so that the log grows in small steps.
 const BATCH: u64 = 64;

@@ -11,9 +11,9 @@ use crate::args::{FillArgs, ValidateMode};
 use crate::child::{Child, said};
 use crate::failure::Failure;
 use crate::open::{close, open_quietly, writing};
+use crate::outcome::Outcome;
 use crate::output::Output;
 use crate::payload::{is_payload, mix};
-use crate::run::Outcome;
 use crate::warnings;
 
 /// Keys tried for the first hit. After a kill the newest entries may be missing (C2).

@@ -26,8 +26,8 @@ use serde::Serialize;
 use crate::args::{FillArgs, RecoverBenchArgs, Until, ValidateMode};
 use crate::failure::Failure;
 use crate::format::make;
+use crate::outcome::Outcome;
 use crate::output::Output;
-use crate::run::Outcome;
 use crate::size::show_size;
 
 use case::Case;

@@ -22,9 +22,9 @@ use crate::args::ReplayArgs;
 use crate::failure::Failure;
 use crate::format::make;
 use crate::open::{close, open};
+use crate::outcome::Outcome;
 use crate::output::Output;
 use crate::progress;
-use crate::run::Outcome;
 use drive::Driver;
 use tally::{Setting, Tally};
 

@@ -1,7 +1,6 @@
 //! Compression of sections.
 
-use super::section::SectionBytes;
-use super::section::WHAT;
+use super::section::bytes::{SectionBytes, WHAT};
 use crate::Corruption;
 
 /// How a section is compressed when it is written.

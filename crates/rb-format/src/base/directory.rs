@@ -11,7 +11,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 use super::codec::stored_len_max;
 use super::header::BaseHeader;
 use super::ranges::{section_hashes, section_range};
-use super::section::{SECTION_ENTRIES_MAX, SECTION_RAW_MAX, SectionBytes};
+use super::section::bytes::{SECTION_ENTRIES_MAX, SECTION_RAW_MAX, SectionBytes};
 use crate::corruption::{equals, in_range, whole_blocks};
 use crate::magic::MAGIC_DIRECTORY;
 use crate::{BLOCK, Corruption, Identity, SEQUENCE_MAX, block, padded_len};

@@ -3,7 +3,7 @@
 use super::columns::PLANES;
 use super::directory::ENTRY_LEN;
 use super::ranges::SECTION_RANGES;
-use super::section::{SECTION_RAW_MIN, SectionBytes};
+use super::section::bytes::{SECTION_RAW_MIN, SectionBytes};
 use crate::{BLOCK, padded_len};
 
 /// A base is fuzzy: a slot that changes hands while the base is taken is in it twice. One in

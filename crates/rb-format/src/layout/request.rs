@@ -1,6 +1,6 @@
 //! What a layout is asked to be, and the checks that need no device.
 
-use super::LayoutError;
+use super::error::LayoutError;
 use crate::superblock::LOG_BLOCKS_MIN;
 use crate::{BLOCK, CLASSES_MAX, KEY_LEN_MAX, METADATA_LEN_MAX, SLOT_BYTES_MAX};
 

@@ -1,8 +1,8 @@
 //! How many slots of each class fit a device.
 
-use super::request::Wishes;
+use super::error::LayoutError;
+use super::request::{Share, Wishes};
 use super::sizes::{Areas, slot_space};
-use super::{LayoutError, Share};
 use crate::BLOCK;
 
 /// The number of slots of each class on a device of `device_bytes`.

@@ -5,7 +5,8 @@ use std::mem::offset_of;
 use zerocopy::transmute_ref;
 
 use super::bytes::{LOG_BLOCK_PAYLOAD, LogBlockBytes, WHAT};
-use super::{LogPosition, Record};
+use super::position::LogPosition;
+use super::record::Record;
 use crate::corruption::{equals, in_range};
 use crate::magic::MAGIC_LOG_BLOCK;
 use crate::{Corruption, Generation, Identity, SEQUENCE_MAX, block};

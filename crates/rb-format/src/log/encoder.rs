@@ -3,13 +3,14 @@
 use zerocopy::transmute_mut;
 
 use super::bytes::{LOG_BLOCK_PAYLOAD, LogBlockBytes};
-use super::{LogPosition, Record};
+use super::position::LogPosition;
+use super::record::Record;
 use crate::block;
 use crate::magic::MAGIC_LOG_BLOCK;
 use crate::{FORMAT_BLOCK, FORMAT_VERSION, Identity, KEY_LEN_MAX, METADATA_LEN_MAX};
 
 /// Sealed blocks in a row, ready to be written at
-/// [`log_block_offset`](super::log_block_offset) of each.
+/// [`log_block_offset`](crate::log_block_offset) of each.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SealedBlocks {
     /// Sequence of the first block; of the open block if there are none.

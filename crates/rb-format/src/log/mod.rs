@@ -13,6 +13,7 @@
 mod block;
 mod bytes;
 mod encoder;
+pub(crate) mod position;
 mod record;
 
 #[cfg(test)]
@@ -20,40 +21,10 @@ mod tests;
 
 pub use block::{LogBlock, Records};
 pub use encoder::{LogEncoder, SealedBlocks};
+pub use position::{LogPosition, log_block_offset, log_blocks};
 pub use record::{RECORD_LEN_MAX, Record};
 
 pub use bytes::LOG_BLOCK_PAYLOAD;
 pub(crate) use bytes::LogBlockBytes;
 pub(crate) use record::PUT_HEAD_LEN;
-pub(crate) use record::{BadSlotBytes, CloseBytes, PutBytes, RemoveBytes, record_structure};
-
-use crate::{BLOCK, Region};
-
-/// A place in the log: the next block to be written or read, and what must come before it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LogPosition {
-    /// Sequence of the block, at least 1.
-    pub sequence: u64,
-    /// Checksum of block `sequence - 1`; 0 for the first block of an epoch.
-    pub anchor: u64,
-}
-
-impl LogPosition {
-    /// Where the log of an epoch starts.
-    pub const FIRST: LogPosition = LogPosition {
-        sequence: 1,
-        anchor: 0,
-    };
-}
-
-/// Number of blocks of the ring.
-pub fn log_blocks(log: &Region) -> u64 {
-    log.bytes / BLOCK
-}
-
-/// The device byte of block `sequence`.
-///
-/// A region shorter than one block, which no superblock has, counts as one block.
-pub fn log_block_offset(log: &Region, sequence: u64) -> u64 {
-    log.offset + sequence % log_blocks(log).max(1) * BLOCK
-}
+pub(crate) use record::{BadSlotBytes, CloseBytes, PutBytes, RemoveBytes};

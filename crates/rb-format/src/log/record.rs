@@ -12,8 +12,7 @@ use super::bytes::{LOG_BLOCK_PAYLOAD, WHAT};
 use crate::corruption::in_range;
 use crate::more_slots::{MORE_SLOT_LEN, MORE_SLOTS_LEN_MAX};
 use crate::{
-    Corruption, Generation, KEY_LEN_MAX, METADATA_LEN_MAX, MoreSlots, Structure, VALUE_LEN_MAX,
-    block,
+    Corruption, Generation, KEY_LEN_MAX, METADATA_LEN_MAX, MoreSlots, VALUE_LEN_MAX, block,
 };
 
 const KIND_PUT: u8 = 1;
@@ -206,7 +205,7 @@ impl<'a> Record<'a> {
     }
 
     /// Reads the first record of `bytes` and gives what comes after it.
-    pub(super) fn decode(bytes: &'a [u8]) -> Result<(Record<'a>, &'a [u8]), Corruption> {
+    pub(crate) fn decode(bytes: &'a [u8]) -> Result<(Record<'a>, &'a [u8]), Corruption> {
         match bytes.first().copied().unwrap_or(0) {
             KIND_PUT => decode_put(bytes),
             KIND_REMOVE => {
@@ -245,21 +244,6 @@ impl<'a> Record<'a> {
             }),
         }
     }
-}
-
-/// Which structure the first record of `bytes` is, and its length; none at the end.
-pub(crate) fn record_structure(bytes: &[u8]) -> Result<Option<(Structure, usize)>, Corruption> {
-    if bytes.is_empty() {
-        return Ok(None);
-    }
-    let (record, rest) = Record::decode(bytes)?;
-    let structure = match record {
-        Record::Put { .. } => Structure::PutRecord,
-        Record::Remove { .. } => Structure::RemoveRecord,
-        Record::BadSlot { .. } => Structure::BadSlotRecord,
-        Record::Close => Structure::CloseRecord,
-    };
-    Ok(Some((structure, bytes.len() - rest.len())))
 }
 
 fn decode_put(bytes: &[u8]) -> Result<(Record<'_>, &[u8]), Corruption> {

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::tests::samples::{self, ID};
-use crate::{Corruption, FORMAT_BLOCK, Generation, MoreSlots};
+use crate::{Corruption, FORMAT_BLOCK, Generation, MoreSlots, Region};
 
 fn remove(key: &[u8]) -> Record<'_> {
     Record::Remove {

@@ -7,7 +7,8 @@ use zerocopy::{
     FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, transmute_mut, transmute_ref,
 };
 
-use super::{LABEL_LEN, Region, Run, Superblock};
+use super::fields::{LABEL_LEN, Run, Superblock};
+use super::region::Region;
 use crate::block::{self, Block, CHECKSUM_OFFSET};
 use crate::corruption::{equals, in_range};
 use crate::magic::MAGIC_SUPERBLOCK;

@@ -3,7 +3,8 @@
 //! After this no arithmetic on regions and runs can overflow, and no two areas share a byte.
 
 use super::bytes::WHAT;
-use super::{Region, Run, Superblock};
+use super::fields::{Run, Superblock};
+use super::region::Region;
 use crate::corruption::{equals, in_range, whole_blocks};
 use crate::{
     BLOCK, CLASSES_MAX, Corruption, KEY_LEN_MAX, METADATA_LEN_MAX, METADATA_START, SEQUENCE_MAX,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::PAGE_BYTES;
+use super::page::PAGE_BYTES;
 
 /// Why an arena could not be made, or could not give what was asked for.
 #[derive(Debug, thiserror::Error)]

@@ -1,32 +1,20 @@
 //! One connected instance of libblkio: which driver, what it states, the memory that it was given.
 
 use std::fmt;
-use std::sync::Arc;
+use std::os::fd::BorrowedFd;
 
 use blkio::{Blkio, Blkioq};
 use parking_lot::Mutex;
 
-use super::port::Board;
-use super::refused;
+use super::step::{Step, at, refused};
 use crate::arena::{Arena, ArenaId};
-use crate::buffer::IoBuf;
-use crate::device::{Access, Device};
+use crate::device::access::Access;
 use crate::error::OpenError;
-use crate::request::Part;
-use crate::sys::channel;
+use crate::sys::libblkio::{connect_to, region_of};
 
 /// Entries of a ring that a driver makes for a queue. The completion ring has twice as many, and libblkio
 /// holds back what does not fit.
 const RING_ENTRIES: u32 = 256;
-
-/// A part while libblkio has it.
-pub(crate) struct Flight {
-    pub(crate) part: Part,
-    /// The memory that is moved instead of the part's own.
-    pub(crate) bounce: Option<IoBuf>,
-    /// Where its end is announced.
-    pub(crate) board: Arc<Board>,
-}
 
 /// Which driver of libblkio.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -46,9 +34,6 @@ impl Kind {
     }
 }
 
-/// A property or a step of libblkio that failed.
-pub(crate) type Step<T> = Result<T, (&'static str, blkio::Error)>;
-
 pub(crate) struct Driver {
     kind: Kind,
     blkio: Mutex<Blkio>,
@@ -58,10 +43,14 @@ pub(crate) struct Driver {
 
 impl Driver {
     /// Connects to an open file or node.
-    pub(super) fn over(device: &Device, kind: Kind) -> Result<Self, OpenError> {
+    pub(super) fn over(
+        device: BorrowedFd<'_>,
+        access: Access,
+        kind: Kind,
+    ) -> Result<Self, OpenError> {
         let connected = || -> Step<Self> {
-            let mut blkio = new(kind, device.access())?;
-            channel::connect_to(&mut blkio, device.fd()).map_err(at("connect"))?;
+            let mut blkio = new(kind, access)?;
+            connect_to(&mut blkio, device).map_err(at("connect"))?;
             // Queues are made when they are asked for.
             blkio.set_i32("num-queues", 0).map_err(at("num-queues"))?;
             let entries = RING_ENTRIES as i32;
@@ -113,7 +102,7 @@ impl Driver {
         let mut blkio = self.blkio.lock();
         regions.retain(|arena| {
             let used = !arena.is_only_handle();
-            if let (false, Some(region)) = (used, channel::region_of(arena)) {
+            if let (false, Some(region)) = (used, region_of(arena)) {
                 blkio.unmap_mem_region(&region);
             }
             used
@@ -121,7 +110,7 @@ impl Driver {
         let (mut mapped, mut outcome) = (Vec::new(), Ok(()));
         for arena in arenas {
             let known = regions.iter().any(|given| given.id() == arena.id());
-            let given = match channel::region_of(arena) {
+            let given = match region_of(arena) {
                 _ if known => Ok(()),
                 None => Err("its memory has no file that a server can be given".into()),
                 Some(region) => blkio
@@ -149,11 +138,6 @@ pub(super) fn new(kind: Kind, access: Access) -> Step<Blkio> {
             .map_err(at("read-only"))?;
     }
     Ok(blkio)
-}
-
-/// Names the step that an error belongs to.
-pub(super) fn at(step: &'static str) -> impl Fn(blkio::Error) -> (&'static str, blkio::Error) {
-    move |error| (step, error)
 }
 
 impl fmt::Debug for Driver {

@@ -2,7 +2,8 @@
 
 use blkio::Blkio;
 
-use super::driver::{Driver, Step, at};
+use super::driver::Driver;
+use super::step::{Step, at};
 use crate::engine::Feature;
 use crate::limits::{DiscardLimits, Limit, Limits};
 

@@ -10,21 +10,21 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 
-use super::driver::{Driver, Flight, Step, at};
-use super::refused;
+use super::board::{Board, Ended};
+use super::driver::Driver;
+use super::flight::Flight;
+use super::step::{Step, at, refused};
 use crate::arena::Arena;
 use crate::buffer::{Buffer, IoBuf};
 use crate::error::OpenError;
-use crate::request::{OpKind, Part, PartDone};
+use crate::request::{OpKind, Part};
 use crate::sys::channel::Channel;
-use crate::sys::event::EventFd;
 
 /// Memory that a server can see, for parts in memory that it cannot. It bounds how many of those are in
 /// flight.
@@ -243,72 +243,6 @@ fn finish(flight: Flight, result: io::Result<()>, own: &Arc<Board>) {
         (result, _, _) => result,
     };
     board.put(Ended { part, result }, own);
-}
-
-/// A part that libblkio is done with: all of it was moved, or it failed.
-pub(super) struct Ended {
-    pub(super) part: Part,
-    pub(super) result: io::Result<()>,
-}
-
-impl Ended {
-    pub(super) fn into_done(self) -> PartDone {
-        let Part {
-            token, buf, len, ..
-        } = self.part;
-        PartDone {
-            token,
-            buf,
-            result: self.result.map(|()| len),
-        }
-    }
-}
-
-/// Where the parts of one of our queues are announced, and its waiter is woken.
-#[derive(Debug)]
-pub(crate) struct Board {
-    ended: Mutex<Vec<Ended>>,
-    event: EventFd,
-    woken: AtomicBool,
-}
-
-impl Board {
-    pub(super) fn new() -> io::Result<Self> {
-        Ok(Self {
-            ended: Mutex::default(),
-            event: EventFd::new()?,
-            woken: AtomicBool::new(false),
-        })
-    }
-
-    /// Announces the end of a part; `own` is the board of whoever does it, who needs no call.
-    fn put(self: &Arc<Self>, ended: Ended, own: &Arc<Self>) {
-        self.ended.lock().push(ended);
-        if !Arc::ptr_eq(self, own) {
-            self.event.raise();
-        }
-    }
-
-    pub(super) fn take(&self) -> Vec<Ended> {
-        std::mem::take(&mut *self.ended.lock())
-    }
-
-    pub(super) fn wake(&self) {
-        // Only the first of several wakes has to call the kernel.
-        if !self.woken.swap(true, Ordering::AcqRel) {
-            self.event.raise();
-        }
-    }
-
-    pub(super) fn consume_wake(&self) -> bool {
-        self.woken.swap(false, Ordering::AcqRel)
-    }
-}
-
-impl fmt::Debug for Ended {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Ended({:?}, {:?})", self.part.op, self.result)
-    }
 }
 
 impl fmt::Debug for Port {

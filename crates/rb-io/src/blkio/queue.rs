@@ -4,8 +4,9 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::board::Board;
 use super::driver::Driver;
-use super::port::{Board, Port, Waiting};
+use super::port::{Port, Waiting};
 use crate::arena::{Arena, ArenaId};
 use crate::device::Device;
 use crate::engine::{Feature, Queue, QueueCounters, QueueOptions};

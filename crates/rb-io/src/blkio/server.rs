@@ -5,15 +5,14 @@ use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use super::driver::{Driver, Kind, Step, at, new};
+use super::driver::{Driver, Kind, new};
 use super::port::Port;
-use super::queue::BlkioQueue;
-use crate::device::Access;
-use crate::engine::{Issuer, QueueOptions};
+use super::step::{Step, at};
+use crate::device::access::Access;
 use crate::error::OpenError;
-use crate::lane::Lane;
+use crate::kind::EngineKind;
 use crate::limits::Limits;
-use crate::sys::channel;
+use crate::sys::libblkio::connections;
 
 /// How long a server may take for its greeting.
 const GREETING: Duration = Duration::from_millis(if cfg!(test) { 300 } else { 4_000 });
@@ -55,24 +54,10 @@ impl Server {
         }
         Err(last.map_or(
             OpenError::NotInBuild {
-                kind: crate::EngineKind::Libblkio,
+                kind: EngineKind::Libblkio,
             },
             |error| of_socket(path, error),
         ))
-    }
-
-    /// A lane for looking at the disk before there is an engine.
-    pub(crate) fn lane(&self) -> Result<Lane, OpenError> {
-        let options = QueueOptions {
-            depth: 4,
-            arenas: Vec::new(),
-            issuer: Issuer::Any,
-            inline: true,
-            linger: Duration::ZERO,
-        };
-        let port = Arc::clone(&self.port);
-        let queue = BlkioQueue::new(port, &self.driver, None, self.capacity_bytes, &options)?;
-        Ok(Lane::new(Box::new(queue), &self.limits))
     }
 }
 
@@ -114,7 +99,7 @@ fn connect(socket: &str, access: Access, queue_size: u32) -> Step<Server> {
     let mut blkio = new(Kind::VhostUser, access)?;
     blkio.set_str("path", socket).map_err(at("path"))?;
     // Their numbers only: a copy would keep a connection of someone else open while this one waits.
-    let before: Vec<u64> = channel::connections().map(|(inode, _)| inode).collect();
+    let before: Vec<u64> = connections().map(|(inode, _)| inode).collect();
     blkio.connect().map_err(at("connect"))?;
     let hangup = new_connection(&before);
     let size = i32::try_from(queue_size).unwrap_or(i32::MAX);
@@ -138,7 +123,7 @@ fn connect(socket: &str, access: Access, queue_size: u32) -> Step<Server> {
 
 /// The connection that was made since; none if another was, too.
 fn new_connection(before: &[u64]) -> Option<UnixStream> {
-    let mut new = channel::connections().filter(|(inode, _)| !before.contains(inode));
+    let mut new = connections().filter(|(inode, _)| !before.contains(inode));
     let (_, connection) = new.next()?;
     new.next().is_none().then_some(connection)
 }

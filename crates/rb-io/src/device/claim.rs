@@ -7,13 +7,15 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{FallocateFlags, OFlags};
-use rustix::io::Errno;
+use rustix::fs::OFlags;
 
-use super::open::{failed, finish, lock, refuse_loop_backing};
-use super::{Access, Device, DeviceKind};
-use crate::engine::Feature;
-use crate::error::OpenError;
+use super::access::Access;
+use super::exclusive::{lock, refuse_loop_backing};
+use super::grow::reserve;
+use super::handle::Device;
+use super::kind::DeviceKind;
+use super::open::{self, finish};
+use crate::error::{OpenError, failed};
 
 /// How often a file may be exchanged or removed between opening and locking it.
 const TRIES: u32 = 100;
@@ -42,7 +44,7 @@ impl Claim {
         for _ in 0..TRIES {
             // Opening a pipe would block, and a device is not locked by flock.
             if std::fs::metadata(&real).is_ok_and(|found| !found.is_file()) {
-                let device = Device::open(path, Access::ReadWrite)?;
+                let device = open::open(path, Access::ReadWrite)?;
                 return Ok(Claim {
                     found: device.capacity_bytes(),
                     device: Some(Arc::new(device)),
@@ -187,29 +189,4 @@ fn folder(path: &Path) -> &Path {
         .parent()
         .filter(|parent| !parent.as_os_str().is_empty());
     parent.unwrap_or(Path::new("."))
-}
-
-pub(super) fn reserve(
-    path: &Path,
-    file: &File,
-    from: u64,
-    bytes: u64,
-) -> Result<Feature, OpenError> {
-    const NAME: &str = "reserved space";
-    if bytes == 0 {
-        return Ok(Feature::off(NAME, "nothing to reserve"));
-    }
-    loop {
-        match rustix::fs::fallocate(file, FallocateFlags::KEEP_SIZE, from, bytes) {
-            Ok(()) => return Ok(Feature::on(NAME, format!("{bytes} bytes"))),
-            Err(Errno::INTR) => {}
-            Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
-                return Ok(Feature::off(
-                    NAME,
-                    "the file system has no fallocate: sparse file",
-                ));
-            }
-            Err(error) => return Err(failed(path, "fallocate", error.into())),
-        }
-    }
 }

@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 
 use rustix::fs::{AtFlags, StatxFlags};
 
-use super::DeviceKind;
+use super::kind::DeviceKind;
 use crate::limits::{DiscardLimits, Limit, Limits};
 
 /// A bio holds at most 256 pages (`BIO_MAX_VECS`), so scattered memory moves 1 MiB at a time

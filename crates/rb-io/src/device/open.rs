@@ -1,19 +1,18 @@
 //! Opening: exclusive where it writes, direct where that works.
 
-use std::fs::{File, Metadata, OpenOptions};
+use std::fs::{File, Metadata};
 use std::io::{self, Seek, SeekFrom};
-use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
-use std::time::Duration;
 
-use rustix::fs::{FlockOperation, OFlags};
-
+use super::access::Access;
+use super::direct::{limits, open_direct, settle_direct};
 use super::discover::QueueDirectory;
-use super::{Access, Device, DeviceKind, discover, holders, passthrough, siblings};
-use crate::arena::Arena;
-use crate::engine::Feature;
-use crate::error::OpenError;
-use crate::limits::Limits;
+use super::exclusive::{lock, lock_loop_backing, patiently, refuse_loop_backing};
+use super::handle::Device;
+use super::kind::DeviceKind;
+use super::{holders, passthrough, siblings};
+use crate::error::{OpenError, failed};
 
 pub(super) fn open(path: &Path, access: Access) -> Result<Device, OpenError> {
     let metadata = std::fs::metadata(path).map_err(|source| failed(path, "stat", source))?;
@@ -95,96 +94,6 @@ pub(super) fn finish(
     })
 }
 
-/// Decides whether I/O is direct, and says so in the report.
-pub(super) fn settle_direct(
-    path: &Path,
-    file: &File,
-    bytes: u64,
-    direct: io::Result<()>,
-    report: &mut Vec<Feature>,
-) -> Result<bool, OpenError> {
-    const NAME: &str = "direct I/O";
-    report.retain(|feature| feature.name != NAME);
-    match direct.and_then(|()| prove_direct(file, bytes)) {
-        Ok(()) => {
-            report.push(Feature::on(NAME, "O_DIRECT"));
-            Ok(true)
-        }
-        Err(error) => {
-            clear_direct(file).map_err(|source| failed(path, "clear O_DIRECT", source))?;
-            let why = format!("O_DIRECT refused, I/O goes through the page cache: {error}");
-            report.push(Feature::off(NAME, why));
-            Ok(false)
-        }
-    }
-}
-
-pub(super) fn limits(
-    path: &Path,
-    file: &File,
-    kind: DeviceKind,
-    direct: bool,
-) -> Result<Limits, OpenError> {
-    let limits = discover::limits(file, kind, direct)
-        .map_err(|source| failed(path, "reading the limits", source))?;
-    limits.validate().map_err(|reason| OpenError::Limits {
-        path: path.into(),
-        reason,
-    })?;
-    Ok(limits)
-}
-
-/// A file behind a loop device has two ways in, and only the block device knows of mounts.
-pub(super) fn refuse_loop_backing(path: &Path, file: &Metadata) -> Result<(), OpenError> {
-    match holders::loop_device_over(file.dev(), file.ino()) {
-        None => Ok(()),
-        Some(name) => Err(OpenError::InUse {
-            path: path.into(),
-            reason: format!("it is behind /dev/{name}: use that, or detach it (losetup -d)"),
-        }),
-    }
-}
-
-/// The file may have been opened before the loop device was set up, and several of those may be over it.
-fn lock_loop_backing(
-    path: &Path,
-    device: &Metadata,
-    access: Access,
-) -> Result<Option<File>, OpenError> {
-    let backing = holders::file_behind_loop(device.rdev());
-    let backing = backing.filter(|path| std::fs::metadata(path).is_ok_and(|meta| meta.is_file()));
-    // One that is gone, or out of reach, has no other way in that we know of.
-    let Some(file) = backing.and_then(|backing| File::open(backing).ok()) else {
-        return Ok(None);
-    };
-    lock(path, &file, access)?;
-    Ok(Some(file))
-}
-
-pub(super) fn lock(path: &Path, file: &File, access: Access) -> Result<(), OpenError> {
-    let operation = match access {
-        Access::ReadLocked => FlockOperation::NonBlockingLockShared,
-        _ => FlockOperation::NonBlockingLockExclusive,
-    };
-    let lock = || Ok(rustix::fs::flock(file, operation)?);
-    match patiently(lock) {
-        Ok(()) => Ok(()),
-        Err(error) if is_busy(&error) => Err(OpenError::InUse {
-            path: path.into(),
-            reason: "another opener holds its lock (flock)".into(),
-        }),
-        Err(error) => Err(failed(path, "lock", error)),
-    }
-}
-
-pub(super) fn failed(path: &Path, step: &'static str, source: io::Error) -> OpenError {
-    OpenError::Path {
-        path: path.into(),
-        step,
-        source,
-    }
-}
-
 fn kind_of(path: &Path, metadata: &Metadata) -> Result<DeviceKind, OpenError> {
     let file_type = metadata.file_type();
     let found = if file_type.is_file() {
@@ -208,71 +117,6 @@ fn kind_of(path: &Path, metadata: &Metadata) -> Result<DeviceKind, OpenError> {
         path: path.into(),
         found,
     })
-}
-
-/// The kernel takes the ring of a process that has gone apart a moment later, and until then the
-/// process's claims stay: a lock on a file, the exclusive opening of a block device. So what is busy
-/// is asked again for a short while, at most a second.
-pub(super) fn patiently<T>(mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-    const TRIES: u32 = 100;
-    const PAUSE: Duration = Duration::from_millis(10);
-    let mut tries = 0;
-    loop {
-        match attempt() {
-            Err(busy) if is_busy(&busy) && tries < TRIES => {
-                tries += 1;
-                std::thread::sleep(PAUSE);
-            }
-            result => return result,
-        }
-    }
-}
-
-pub(super) fn is_busy(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EBUSY | libc::EWOULDBLOCK))
-}
-
-/// Opens with O_DIRECT, or without it where the file system refuses it at once.
-fn open_direct(
-    path: &Path,
-    access: Access,
-    flags: i32,
-) -> io::Result<(File, Result<(), io::Error>)> {
-    let open = |flags| {
-        OpenOptions::new()
-            .read(true)
-            .write(access == Access::ReadWrite)
-            .custom_flags(flags)
-            .open(path)
-    };
-    match open(flags | libc::O_DIRECT) {
-        Ok(file) => Ok((file, Ok(()))),
-        Err(refused) if refused.raw_os_error() == Some(libc::EINVAL) => {
-            Ok((open(flags)?, Err(refused)))
-        }
-        Err(error) => Err(error),
-    }
-}
-
-/// Some file systems take the flag and then refuse the I/O, so only a read proves it.
-fn prove_direct(file: &File, bytes: u64) -> io::Result<()> {
-    const PROBE_BYTES: usize = 4096;
-    if bytes < PROBE_BYTES as u64 {
-        return Ok(());
-    }
-    let arena = Arena::allocate(PROBE_BYTES).map_err(io::Error::other)?;
-    let mut buffer = arena.take(PROBE_BYTES).ok_or(io::ErrorKind::OutOfMemory)?;
-    match file.read_at(&mut buffer, 0) {
-        // A bad first block says nothing about O_DIRECT.
-        Err(error) if error.raw_os_error() == Some(libc::EIO) => Ok(()),
-        Err(error) => Err(error),
-        Ok(_) => Ok(()),
-    }
-}
-
-fn clear_direct(file: &File) -> io::Result<()> {
-    let flags = rustix::fs::fcntl_getfl(file)?;
-    Ok(rustix::fs::fcntl_setfl(file, flags - OFlags::DIRECT)?)
 }
 
 fn explain_open(path: &Path, device_number: u64, source: io::Error) -> OpenError {

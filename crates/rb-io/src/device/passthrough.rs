@@ -17,12 +17,15 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
+use super::access::Access;
 use super::discover::QueueDirectory;
-use super::open::{failed, is_busy, lock, patiently};
+use super::exclusive::{is_busy, lock, patiently};
+use super::handle::Device;
+use super::holders;
+use super::kind::DeviceKind;
 use super::siblings::{Node, block_node};
-use super::{Access, Device, DeviceKind, holders};
 use crate::engine::Feature;
-use crate::error::OpenError;
+use crate::error::{OpenError, failed};
 use crate::limits::{Limit, Limits};
 use crate::nvme::Namespace;
 use crate::nvme::command::{Command, IDENTIFY_BYTES, Identify, TRANSFER_BLOCKS_MAX};

@@ -6,7 +6,8 @@ use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::{Device, DeviceKind};
+use super::handle::Device;
+use super::kind::DeviceKind;
 use crate::error::OpenError;
 use crate::sys::reserve::{register, release, reserve};
 

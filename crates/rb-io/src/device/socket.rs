@@ -4,11 +4,12 @@ use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use super::open::failed;
-use super::{Access, Device, DeviceKind};
+use super::access::Access;
+use super::handle::Device;
+use super::kind::DeviceKind;
 use crate::blkio::server::Server;
 use crate::engine::Feature;
-use crate::error::OpenError;
+use crate::error::{OpenError, failed};
 
 pub(super) fn open(path: &Path, access: Access) -> Result<Device, OpenError> {
     // The node as such, which cannot be read or written: I/O is for the connection.

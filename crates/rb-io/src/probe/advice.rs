@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use super::Probe;
+use super::found::Probe;
 use crate::device::DeviceKind;
 use crate::engine::Feature;
 use crate::kind::EngineKind;

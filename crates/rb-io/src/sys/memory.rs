@@ -11,8 +11,6 @@ use std::ptr::NonNull;
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 
-use crate::arena::{Arena, ArenaError, PAGE_BYTES};
-
 /// x86-64 and most arm64 kernels: a huge page needs an aligned address of this size.
 const HUGE_PAGE_BYTES: usize = 2 << 20;
 
@@ -115,6 +113,22 @@ impl Mapping {
         })
     }
 
+    /// Takes over memory that someone else mapped; `owner` is dropped with the mapping.
+    ///
+    /// # Safety
+    /// As [`Arena::adopt`](crate::Arena::adopt), for the arena over this mapping.
+    pub(super) unsafe fn adopted(
+        start: NonNull<u8>,
+        bytes: usize,
+        owner: Box<dyn Any + Send + Sync>,
+    ) -> Self {
+        Self {
+            start,
+            bytes,
+            source: Source::Adopted { _owner: owner },
+        }
+    }
+
     /// The memory's file, if it has one.
     pub(crate) fn file(&self) -> Option<BorrowedFd<'_>> {
         match &self.source {
@@ -158,39 +172,5 @@ impl fmt::Debug for Mapping {
             .field("bytes", &self.bytes)
             .field("adopted", &self.is_adopted())
             .finish_non_exhaustive()
-    }
-}
-
-impl Arena {
-    /// Makes an arena of memory that belongs to someone else; `owner` is dropped when the arena
-    /// and every buffer of it are gone.
-    ///
-    /// # Errors
-    /// [`ArenaError::Misaligned`] unless `start` and `bytes` are multiples of
-    /// [`PAGE_BYTES`], [`ArenaError::Empty`] for 0 bytes.
-    ///
-    /// # Safety
-    /// Until `owner` is dropped, the `bytes` at `start` must lie in one allocation and stay mapped,
-    /// readable and writable, must be initialised, and nobody may read or write a range while it is
-    /// out as a [`Buffer`](crate::Buffer) or [`IoBuf`](crate::IoBuf), nor adopt it a second time.
-    pub unsafe fn adopt(
-        start: NonNull<u8>,
-        bytes: usize,
-        owner: Box<dyn Any + Send + Sync>,
-    ) -> Result<Self, ArenaError> {
-        let address = start.addr().get();
-        for (what, value) in [("adopted address", address), ("adopted length", bytes)] {
-            if !value.is_multiple_of(PAGE_BYTES) {
-                return Err(ArenaError::Misaligned { what, value });
-            }
-        }
-        if bytes == 0 {
-            return Err(ArenaError::Empty);
-        }
-        Ok(Self::over(Mapping {
-            start,
-            bytes,
-            source: Source::Adopted { _owner: owner },
-        }))
     }
 }

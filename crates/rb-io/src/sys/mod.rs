@@ -1,5 +1,6 @@
 //! Where the system is spoken to. With `buffer.rs` the only place with unsafe code.
 
+mod adopt;
 #[cfg(feature = "libblkio")]
 pub(crate) mod channel;
 #[cfg(feature = "io-uring")]
@@ -8,6 +9,8 @@ pub(crate) mod encode;
 pub(crate) mod encode_nvme;
 #[cfg(any(feature = "io-uring", feature = "libblkio"))]
 pub(crate) mod event;
+#[cfg(feature = "libblkio")]
+pub(crate) mod libblkio;
 pub(crate) mod memory;
 pub(crate) mod nvme;
 pub(crate) mod prefetch;

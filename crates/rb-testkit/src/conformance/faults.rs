@@ -2,7 +2,8 @@
 
 use rb_io::{Engine, IoError, Lane, OpKind, Request};
 
-use super::{Faults, arena, block, buffer, lane, run_one, unit};
+use super::setup::{arena, block, buffer, lane, run_one, unit};
+use super::subject::Faults;
 use crate::values::{fill, matches};
 
 const EIO: i32 = 5;
@@ -160,7 +161,7 @@ pub(super) fn flush_order(engine: &dyn Engine, faults: &dyn Faults) -> bool {
         let Some(left) = faults.crash() else {
             return false;
         };
-        let mut after = super::lane(&*left, 4);
+        let mut after = super::setup::lane(&*left, 4);
         let data = run_one(&mut after, Request::read(0, buffer(&room, unit), 0, unit));
         assert!(matches(seed, &data.expect("the buffer")), "it was flushed");
     }

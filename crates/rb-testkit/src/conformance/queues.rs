@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use rb_io::{Engine, IoBuf, Issuer, Lane, OpKind, OpenError, Part, Queue, QueueOptions, Request};
 
-use super::{arena, block, buffer, lane, options, queue, unit};
+use super::setup::{arena, block, buffer, lane, options, queue, unit};
 use crate::values::{fill, matches};
 
 fn part(token: u64, op: OpKind, offset: u64, buf: &IoBuf, len: usize) -> Part {

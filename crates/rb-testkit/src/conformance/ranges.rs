@@ -2,7 +2,7 @@
 
 use rb_io::{Buffer, Engine, IoError, Request, split};
 
-use super::{arena, block, buffer, lane, run_one, unit};
+use super::setup::{arena, block, buffer, lane, run_one, unit};
 use crate::values::{fill, matches};
 
 pub(super) fn memory_alignment(engine: &dyn Engine) {

@@ -2,7 +2,7 @@
 
 use rb_io::{Buffer, Engine, IoError, OpKind, Request};
 
-use super::{arena, block, buffer, lane, run_one, unit};
+use super::setup::{arena, block, buffer, lane, run_one, unit};
 use crate::values::{fill, matches, next_number};
 
 /// Bytes outside of a transfer, in memory and on the device, that must stay as they are.

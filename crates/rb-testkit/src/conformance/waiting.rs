@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use rb_io::{Engine, OpKind, Part, Request};
 
-use super::{arena, buffer, lane, queue, unit};
+use super::setup::{arena, buffer, lane, queue, unit};
 
 /// Longer than any scheduler's mood, for waits that must have ended by then.
 const LONG: Duration = Duration::from_secs(20);

@@ -9,79 +9,47 @@ use std::sync::Arc;
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::device::MemDevice;
 use super::pages::{PAGE, Pages, SECTOR};
-use crate::values::next_number;
+use super::record::{Kept, MemWrite, Recorded, keep_some};
+use super::state::MemDevice;
 
-/// A write as a device was given it.
-#[derive(Clone, Debug)]
-pub struct MemWrite {
-    /// First byte on the device.
-    pub offset: u64,
-    pub(super) bytes: Arc<[u8]>,
-}
-
-impl MemWrite {
-    /// Its bytes.
+impl MemDevice {
+    /// What a crash now would leave at worst: flushed bytes only.
     #[must_use]
-    pub fn bytes(&self) -> &[u8] {
-        &self.bytes
+    pub fn crash_image(&self) -> Vec<u8> {
+        self.image(&self.state.lock().durable)
     }
 
-    fn keep(&self, kept: Kept, mut write: impl FnMut(u64, &[u8])) {
-        let count = self.bytes.len().div_ceil(SECTOR);
-        let mut random = match kept {
-            Kept::Some(seed) => seed,
-            _ => 0,
-        };
-        let (mut word, mut bits) = (0, 0);
-        for (number, sector) in self.bytes.chunks(SECTOR).enumerate() {
-            if bits == 0 {
-                (word, bits) = (next_number(&mut random), 64);
-            }
-            let is_kept = match kept {
-                Kept::Nothing => false,
-                Kept::All => true,
-                Kept::First(sectors) => number < sectors,
-                Kept::Last(sectors) => number + sectors >= count,
-                Kept::Some(_) => word & 1 == 1,
-            };
-            (word, bits) = (word >> 1, bits - 1);
-            if is_kept {
-                write(self.offset + (number * SECTOR) as u64, sector);
-            }
-        }
+    /// What a crash now might leave: of each unflushed write nothing, all, or single sectors, as
+    /// `seed` decides.
+    #[must_use]
+    pub fn crash_image_seeded(&self, seed: u64) -> Vec<u8> {
+        let state = self.state.lock();
+        let mut pages = state.durable.clone();
+        keep_some(&state.pending, &mut pages, seed);
+        self.image(&pages)
     }
-}
 
-/// What a crash leaves of one write, in sectors of 512 bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kept {
-    /// Nothing.
-    Nothing,
-    /// Everything.
-    All,
-    /// The first so many sectors.
-    First(usize),
-    /// The last so many sectors.
-    Last(usize),
-    /// Those that a seed chooses.
-    Some(u64),
-}
+    /// The crash points of what was recorded, from the first on; none without a recording.
+    #[must_use]
+    pub fn crash_points(self: &Arc<Self>) -> Option<CrashPoints> {
+        let (durable, steps) = self.state.lock().recording.clone()?;
+        Some(CrashPoints {
+            device: Arc::clone(self),
+            hash: durable.hash(),
+            durable,
+            pending: Vec::new(),
+            steps,
+            at: 0,
+        })
+    }
 
-/// A step of a recorded run that changes what a crash leaves.
-#[derive(Clone, Debug)]
-pub enum Recorded {
-    /// A write reached the device's cache.
-    Write(MemWrite),
-    /// Everything written before is on the medium, but for the last `uncovered` writes: they came after the flush was
-    /// sent.
-    Flush {
-        /// Pending writes that it does not cover.
-        uncovered: usize,
-    },
-    /// Bytes changed on the medium by themselves, or by a test.
-    Change(MemWrite),
+    /// A new device with what a crash of this one leaves, and the same limits, without its
+    /// faults. Sparse, so it suits devices larger than an image should be.
+    #[must_use]
+    pub fn crash(&self) -> Arc<Self> {
+        self.with_pages(self.state.lock().durable.clone())
+    }
 }
 
 /// A walk over a recorded run, from one crash point to the next.
@@ -252,18 +220,5 @@ impl CrashImage {
         let device = self.like.with_pages(self.pages.clone());
         device.record();
         device
-    }
-}
-
-/// Applies what a seed chooses: of each write nothing, all, or single sectors.
-pub(super) fn keep_some(pending: &[MemWrite], pages: &mut Pages, seed: u64) {
-    let mut random = seed;
-    for write in pending {
-        let kept = match next_number(&mut random) % 3 {
-            0 => Kept::Nothing,
-            1 => Kept::All,
-            _ => Kept::Some(next_number(&mut random)),
-        };
-        write.keep(kept, |offset, sector| pages.write(offset, sector));
     }
 }

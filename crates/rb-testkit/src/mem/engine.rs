@@ -5,13 +5,13 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
 use rb_io::{
     DEPTH_MAX, Engine, Feature, Limits, OpKind, OpenError, Part, PartDone, Queue, QueueCounters,
     QueueOptions, Waker,
 };
 
-use super::device::MemDevice;
+use super::board::Board;
+use super::state::MemDevice;
 use crate::conformance::Faults;
 
 const NAME: &str = "memory";
@@ -82,29 +82,6 @@ impl Faults for Arc<MemDevice> {
 
     fn crash(&self) -> Option<Arc<dyn Engine>> {
         Some(Arc::new(MemEngine::new(MemDevice::crash(self))))
-    }
-}
-
-/// Where executed parts wait for their queue, which may have gone.
-#[derive(Debug, Default)]
-pub(super) struct Board {
-    state: Mutex<(Vec<PartDone>, bool)>,
-    changed: Condvar,
-}
-
-impl Board {
-    pub(super) fn put(&self, done: PartDone) {
-        self.put_all([done]);
-    }
-
-    /// Whoever reaps sees all of them at once.
-    pub(super) fn put_all(&self, done: impl IntoIterator<Item = PartDone>) {
-        self.state.lock().0.extend(done);
-        self.changed.notify_all();
-    }
-
-    fn len(&self) -> usize {
-        self.state.lock().0.len()
     }
 }
 

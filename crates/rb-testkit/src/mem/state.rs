@@ -4,17 +4,42 @@ use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
-use rb_io::{OpKind, Part};
+use parking_lot::Mutex;
+use rb_io::{Limits, OpKind, Part};
 
-use super::crash::{MemWrite, Recorded};
-use super::device::{MemCounts, MemOp, Observer, Trap};
-use super::engine::Board;
+use super::board::Board;
 use super::faults::Faults;
+use super::operation::{MemCounts, MemOp, Observer};
 use super::pages::Pages;
 use super::rates::Chance;
+use super::record::{MemWrite, Recorded};
 
 /// The same on every architecture that Linux runs on.
 pub(super) const EIO: i32 = 5;
+
+/// A device in memory with a volatile cache and scripted faults.
+///
+/// Writes are visible at once; a crash keeps what was flushed. A flush covers the writes that were
+/// complete when it was *pushed*, no more: writes in flight beside it stay volatile, so a test
+/// that relies on them fails.
+#[derive(Debug)]
+pub struct MemDevice {
+    pub(super) limits: Limits,
+    pub(super) capacity_bytes: u64,
+    pub(super) state: Mutex<State>,
+}
+
+/// Something to happen before a write or flush, after so many others.
+pub(super) struct Trap {
+    pub(super) left: u64,
+    pub(super) act: Box<dyn FnOnce(&MemDevice) + Send>,
+}
+
+impl std::fmt::Debug for Trap {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Trap after {}", self.left)
+    }
+}
 
 #[derive(Debug, Default)]
 pub(super) struct State {
@@ -44,19 +69,6 @@ pub(super) struct State {
     pub(super) counts: MemCounts,
     pub(super) log: Vec<MemOp>,
     pub(super) observer: Option<Observer>,
-}
-
-impl MemWrite {
-    pub(super) fn of(part: &Part) -> io::Result<Self> {
-        let mut bytes = vec![0; part.len as usize];
-        if let Some(buf) = &part.buf {
-            buf.copy_to(part.buf_offset, &mut bytes)?;
-        }
-        Ok(Self {
-            offset: part.offset,
-            bytes: bytes.into(),
-        })
-    }
 }
 
 impl State {

@@ -11,7 +11,10 @@ use rustix::fs::{Mode, OFlags};
 use rustix::mount::{MountFlags, UnmountFlags};
 use rustix::process::Signal;
 
-use super::{MARK, wire};
+use super::wire;
+
+/// Before what the server says; the test harness around it talks, too.
+pub(super) const MARK: &str = "rb-stall ";
 
 #[derive(Debug)]
 struct Server {

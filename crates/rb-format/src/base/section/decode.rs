@@ -4,26 +4,16 @@ use std::mem::size_of;
 
 use zerocopy::FromBytes;
 
-use super::super::codec::CODEC_PLAIN;
-use super::super::codec::CODEC_ZSTD;
-use super::super::codec::SectionScratch;
+use super::super::codec::{CODEC_PLAIN, CODEC_ZSTD, SectionScratch};
 use super::super::columns::{self, Planes, ROWS, Rows};
-use super::super::directory::split_padded;
-use super::{BaseEntry, DirectoryEntry, SECTION_ENTRIES_MAX, SECTION_RAW_MAX, SectionBytes, WHAT};
-use crate::base::BaseHeader;
+use super::super::directory::{DirectoryEntry, split_padded};
+use super::super::header::BaseHeader;
+use super::bytes::{SECTION_ENTRIES_MAX, SECTION_RAW_MAX, SectionBytes, WHAT};
+use super::entry::{BaseEntry, KeyLimits};
 use crate::corruption::{equals, in_range};
 use crate::magic::MAGIC_SECTION;
 use crate::more_slots::MORE_SLOT_LEN;
 use crate::{Corruption, FORMAT_VERSION, Generation, Geometry, MoreSlots, block, key_hash};
-
-/// The longest key and metadata that a store takes, from its superblock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct KeyLimits {
-    /// The longest key in bytes.
-    pub key_len_max: u32,
-    /// The longest metadata in bytes.
-    pub metadata_len_max: u32,
-}
 
 /// [`decode_section_with`] memory of its own, and one entry at a time.
 ///

@@ -1,0 +1,154 @@
+//! Taking ranges of an arena: one, several at once, or one at a place.
+
+use std::time::{Duration, Instant};
+
+use super::error::ArenaError;
+use super::handle::Arena;
+use super::page::{PAGE_BYTES, round_up};
+use crate::buffer::{Buffer, Claim};
+
+impl Arena {
+    /// Takes one range of `len` bytes, rounded up to [`PAGE_BYTES`], without waiting.
+    ///
+    /// `None` if `len` is 0, if there is no such range, or if callers of [`take_many`] wait: to
+    /// pass them would starve the large ones.
+    ///
+    /// The bytes are whatever the range held before; they are initialised, not cleared.
+    ///
+    /// [`take_many`]: Self::take_many
+    #[must_use]
+    pub fn take(&self, len: usize) -> Option<Buffer> {
+        let len = round_up(len).filter(|len| *len > 0)?;
+        let mut state = self.inner.state.lock();
+        if !state.line.is_empty() {
+            return None;
+        }
+        let offset = state.take(len)?;
+        drop(state);
+        Some(self.buffer(offset, len))
+    }
+
+    /// Takes a range for each of `lens` (each rounded up to [`PAGE_BYTES`]), all or none, so that
+    /// two batches cannot hold half of what they need and wait for each other.
+    ///
+    /// Waits up to `wait` for buffers to come back. Callers are served in the order they came; a
+    /// caller behind a large one waits although its own ranges are free. A thread that waits here
+    /// while it holds buffers of the same arena waits for itself until `wait` ends.
+    ///
+    /// # Errors
+    /// [`ArenaError::TooLarge`] at once when the whole arena is smaller, [`ArenaError::Empty`] for
+    /// a length of 0, [`ArenaError::TimedOut`].
+    pub fn take_many(&self, lens: &[usize], wait: Duration) -> Result<Vec<Buffer>, ArenaError> {
+        let lens = self.round_all(lens)?;
+        if lens.is_empty() {
+            // Whoever needs nothing stands in no line: it may hold what those in it wait for.
+            return Ok(Vec::new());
+        }
+        let wanted = lens.iter().sum();
+        let started = Instant::now();
+        // A wait too long for the clock is a wait without end.
+        let deadline = started.checked_add(wait);
+        let mut state = self.inner.state.lock();
+        let ticket = state.join_line();
+        let offsets = loop {
+            if state.line.front() == Some(&ticket)
+                && let Some(offsets) = state.take_all(&lens)
+            {
+                break Some(offsets);
+            }
+            let timed_out = match deadline {
+                Some(deadline) => self
+                    .inner
+                    .changed
+                    .wait_until(&mut state, deadline)
+                    .timed_out(),
+                None => {
+                    self.inner.changed.wait(&mut state);
+                    false
+                }
+            };
+            if timed_out {
+                // What came back in the last moment is still taken.
+                let first = state.line.front() == Some(&ticket);
+                break if first { state.take_all(&lens) } else { None };
+            }
+        };
+        state.line.retain(|waiting| *waiting != ticket);
+        let available = state.free.bytes();
+        let others_wait = !state.line.is_empty();
+        drop(state);
+        if others_wait {
+            self.inner.changed.notify_all();
+        }
+        match offsets {
+            Some(offsets) => Ok(offsets
+                .into_iter()
+                .zip(lens)
+                .map(|(at, len)| self.buffer(at, len))
+                .collect()),
+            None => Err(ArenaError::TimedOut {
+                wanted,
+                available,
+                arena: self.bytes(),
+                waited: started.elapsed(),
+            }),
+        }
+    }
+
+    /// Takes the range of `len` bytes at `offset`, for adopted memory whose owner decides where
+    /// what goes. It does not stand in line behind [`take_many`](Self::take_many).
+    ///
+    /// # Errors
+    /// [`ArenaError::Misaligned`] unless both are multiples of [`PAGE_BYTES`],
+    /// [`ArenaError::Empty`], [`ArenaError::OutOfRange`], [`ArenaError::Overlap`].
+    pub fn take_at(&self, offset: usize, len: usize) -> Result<Buffer, ArenaError> {
+        if len == 0 {
+            return Err(ArenaError::Empty);
+        }
+        for (what, value) in [("offset", offset), ("length", len)] {
+            if !value.is_multiple_of(PAGE_BYTES) {
+                return Err(ArenaError::Misaligned { what, value });
+            }
+        }
+        let arena = self.bytes();
+        let end = offset.checked_add(len).filter(|end| *end <= arena);
+        let end = end.ok_or(ArenaError::OutOfRange { offset, len, arena })?;
+        let mut state = self.inner.state.lock();
+        if !state.take_at(offset, len) {
+            // The range is inside the arena and not free, so a buffer that is out overlaps it:
+            // the last one that begins before the end of the range.
+            let other = state.out.range(..end).next_back();
+            let (other_offset, other_len) = other.map_or((offset, len), |(at, len)| (*at, *len));
+            return Err(ArenaError::Overlap {
+                offset,
+                len,
+                other_offset,
+                other_len,
+            });
+        }
+        drop(state);
+        Ok(self.buffer(offset, len))
+    }
+
+    fn buffer(&self, offset: usize, len: usize) -> Buffer {
+        Buffer::new(Claim::new(self.clone(), offset, len))
+    }
+
+    fn round_all(&self, lens: &[usize]) -> Result<Vec<usize>, ArenaError> {
+        let arena = self.bytes();
+        let mut wanted = 0_usize;
+        let mut rounded = Vec::with_capacity(lens.len());
+        for &len in lens {
+            if len == 0 {
+                return Err(ArenaError::Empty);
+            }
+            let len = round_up(len).ok_or(ArenaError::TooLarge { wanted: len, arena })?;
+            wanted = wanted.saturating_add(len);
+            rounded.push(len);
+        }
+        if wanted > arena {
+            return Err(ArenaError::TooLarge { wanted, arena });
+        }
+        Ok(rounded)
+    }
+}

@@ -1,0 +1,72 @@
+//! Growing the file of a device, and reserving space for it.
+
+use std::fs::File;
+use std::path::Path;
+
+use rustix::fs::FallocateFlags;
+use rustix::io::Errno;
+
+use super::direct::{limits, settle_direct};
+use super::handle::Device;
+use crate::engine::Feature;
+use crate::error::{OpenError, failed};
+
+impl Device {
+    /// Grows a file to `bytes`, with space reserved for what is there from `from` on, where the file system can. What this
+    /// device says of its size stays as it is; open it again.
+    ///
+    /// # Errors
+    /// There is no space, or a system call failed.
+    pub fn extend(&self, bytes: u64, from: u64) -> Result<(), OpenError> {
+        let failed = |source| failed(&self.path, "grow", source);
+        // Space first: a file that was grown without is taken for a whole one.
+        reserve(&self.path, &self.file, from, bytes.saturating_sub(from))?;
+        self.file.set_len(bytes).map_err(failed)
+    }
+
+    /// Grows a file to `bytes`, and measures it again.
+    pub(super) fn grow(&mut self, bytes: u64) -> Result<(), OpenError> {
+        let path = self.path.clone();
+        let step = |step| {
+            let path = &path;
+            move |source| failed(path, step, source)
+        };
+        let meta = self.file.metadata().map_err(step("stat"))?;
+        if meta.len() < bytes {
+            self.file.set_len(bytes).map_err(step("grow"))?;
+        }
+        if self.direct && meta.len() < bytes {
+            // A file that was too short could not prove it.
+            self.direct = settle_direct(&self.path, &self.file, bytes, Ok(()), &mut self.report)?;
+            self.limits = limits(&self.path, &self.file, self.kind, self.direct)?;
+        }
+        let bytes = bytes.max(meta.len());
+        self.capacity_bytes = bytes - bytes % u64::from(self.limits.block.value);
+        Ok(())
+    }
+}
+
+pub(super) fn reserve(
+    path: &Path,
+    file: &File,
+    from: u64,
+    bytes: u64,
+) -> Result<Feature, OpenError> {
+    const NAME: &str = "reserved space";
+    if bytes == 0 {
+        return Ok(Feature::off(NAME, "nothing to reserve"));
+    }
+    loop {
+        match rustix::fs::fallocate(file, FallocateFlags::KEEP_SIZE, from, bytes) {
+            Ok(()) => return Ok(Feature::on(NAME, format!("{bytes} bytes"))),
+            Err(Errno::INTR) => {}
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
+                return Ok(Feature::off(
+                    NAME,
+                    "the file system has no fallocate: sparse file",
+                ));
+            }
+            Err(error) => return Err(failed(path, "fallocate", error.into())),
+        }
+    }
+}

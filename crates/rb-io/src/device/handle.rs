@@ -1,0 +1,193 @@
+//! An open device: what was read of it when it was opened, and its descriptors.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use super::access::Access;
+#[cfg(feature = "io-uring")]
+use super::discover::QueueDirectory;
+use super::kind::DeviceKind;
+use super::siblings;
+#[cfg(feature = "libblkio")]
+use crate::blkio::server::Server;
+use crate::engine::Feature;
+use crate::error::OpenError;
+use crate::limits::Limits;
+use crate::nvme::Namespace;
+
+/// An open file, block device or NVMe namespace. What is said here was read once, when it was opened.
+#[derive(Debug)]
+pub struct Device {
+    pub(super) file: File,
+    pub(super) path: PathBuf,
+    pub(super) kind: DeviceKind,
+    pub(super) access: Access,
+    pub(super) capacity_bytes: u64,
+    pub(super) direct: bool,
+    pub(super) limits: Limits,
+    pub(super) report: Vec<Feature>,
+    /// The file behind a loop device, locked as the device is: its other way in.
+    pub(super) backing: Option<File>,
+    /// The block node of a namespace that is open by its character node, held exclusively.
+    pub(super) block_node: Option<File>,
+    /// What commands need, for a character node.
+    pub(super) namespace: Option<Namespace>,
+    /// The connection, if it is a socket; `file` then only names the node.
+    #[cfg(feature = "libblkio")]
+    pub(super) server: Option<Server>,
+}
+
+impl Device {
+    /// The path it was opened by.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// File, block device, character node or socket.
+    #[must_use]
+    pub fn kind(&self) -> DeviceKind {
+        self.kind
+    }
+
+    /// What it was opened for.
+    #[must_use]
+    pub fn access(&self) -> Access {
+        self.access
+    }
+
+    /// Size in bytes, rounded down to whole logical blocks.
+    #[must_use]
+    pub fn capacity_bytes(&self) -> u64 {
+        self.capacity_bytes
+    }
+
+    /// Whether I/O bypasses the page cache.
+    #[must_use]
+    pub fn direct(&self) -> bool {
+        self.direct
+    }
+
+    /// What it accepts in one transfer.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// What is in use and what is not, with the reason.
+    #[must_use]
+    pub fn report(&self) -> &[Feature] {
+        &self.report
+    }
+
+    /// Its size now, rounded down as [`capacity_bytes`](Self::capacity_bytes), which stays what it was when it was
+    /// opened. A character node or a socket is not asked again.
+    ///
+    /// # Errors
+    /// The system call failed.
+    pub fn capacity_now(&self) -> io::Result<u64> {
+        match self.kind {
+            DeviceKind::File | DeviceKind::Block => {
+                // The end as lseek sees it is right for files and for block devices; no request uses the position.
+                let bytes = rustix::fs::seek(&self.file, rustix::fs::SeekFrom::End(0))?;
+                Ok(bytes - bytes % u64::from(self.limits.block.value))
+            }
+            DeviceKind::Char | DeviceKind::Socket => Ok(self.capacity_bytes),
+        }
+    }
+
+    /// Refuses one that holds not a single block.
+    pub(super) fn check_size(&self) -> Result<(), OpenError> {
+        if self.capacity_bytes > 0 {
+            return Ok(());
+        }
+        // The kernel gives a namespace no capacity whose metadata it cannot handle.
+        if self.kind == DeviceKind::Block {
+            return Err(OpenError::Unfit {
+                path: self.path.clone(),
+                reason: "the kernel gives it 0 bytes, as it does to an NVMe namespace with metadata in each block that it \
+                         does not know; a format without metadata is needed (nvme format)"
+                    .into(),
+            });
+        }
+        let found = self.file.metadata();
+        Err(OpenError::TooSmall {
+            path: self.path.clone(),
+            bytes: found.map_or(0, |found| found.len()),
+            block_bytes: self.limits.block.value,
+        })
+    }
+
+    /// The number of its node (`st_rdev`); 0 of a file.
+    ///
+    /// # Errors
+    /// The system call failed.
+    pub fn device_number(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.rdev())
+    }
+
+    #[cfg(feature = "libblkio")]
+    pub(crate) fn server(&self) -> Option<&Server> {
+        self.server.as_ref()
+    }
+
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+
+    /// What commands need to know, if this is a character node.
+    #[cfg(feature = "io-uring")]
+    pub(crate) fn namespace(&self) -> Option<&Namespace> {
+        self.namespace.as_ref()
+    }
+
+    /// Whether the namespace has left the machine: an open node outlives it.
+    #[cfg(feature = "io-uring")]
+    pub(crate) fn namespace_is_gone(&self) -> bool {
+        let number = self.file.metadata().map(|meta| meta.rdev());
+        !number.is_ok_and(siblings::is_namespace)
+    }
+
+    /// Whether a hole can be made in it (`FALLOC_FL_PUNCH_HOLE`): a file system may refuse all the same, and a block
+    /// device has to know a command that writes zeroes.
+    #[cfg(feature = "io-uring")]
+    pub(crate) fn punches_holes(&self) -> bool {
+        let number = |meta: std::fs::Metadata| {
+            QueueDirectory::of(meta.rdev()).number("write_zeroes_max_bytes")
+        };
+        self.kind != DeviceKind::Block
+            || self
+                .file
+                .metadata()
+                .ok()
+                .and_then(number)
+                .is_some_and(|bytes| bytes > 0)
+    }
+
+    /// The node through which another kind of engine reaches the same namespace, if there is one.
+    pub(crate) fn sibling(&self) -> Option<PathBuf> {
+        let number = self.file.metadata().ok()?.rdev();
+        let node = match self.kind {
+            DeviceKind::File | DeviceKind::Socket => None,
+            DeviceKind::Block => siblings::char_node(number),
+            DeviceKind::Char => siblings::block_node(number),
+        };
+        Some(node?.path())
+    }
+}
+
+impl Drop for Device {
+    fn drop(&mut self) {
+        if self.kind != DeviceKind::Block && self.access != Access::ReadOnly {
+            // Closing would do, if nothing else held the open file; a ring that is being taken
+            // apart by the kernel does, for a moment. Without a lock this changes nothing.
+            let _ = rustix::fs::flock(&self.file, rustix::fs::FlockOperation::Unlock);
+        }
+        if let Some(backing) = &self.backing {
+            let _ = rustix::fs::flock(backing, rustix::fs::FlockOperation::Unlock);
+        }
+    }
+}

@@ -1,0 +1,40 @@
+// UNSAFETY: an arena is made of memory that someone else mapped, whose owner promises what makes it usable.
+#![expect(unsafe_code, reason = "adopted memory")]
+//! Arenas of memory that belongs to someone else.
+
+use std::any::Any;
+use std::ptr::NonNull;
+
+use super::memory::Mapping;
+use crate::arena::{Arena, ArenaError, PAGE_BYTES};
+
+impl Arena {
+    /// Makes an arena of memory that belongs to someone else; `owner` is dropped when the arena
+    /// and every buffer of it are gone.
+    ///
+    /// # Errors
+    /// [`ArenaError::Misaligned`] unless `start` and `bytes` are multiples of
+    /// [`PAGE_BYTES`], [`ArenaError::Empty`] for 0 bytes.
+    ///
+    /// # Safety
+    /// Until `owner` is dropped, the `bytes` at `start` must lie in one allocation and stay mapped,
+    /// readable and writable, must be initialised, and nobody may read or write a range while it is
+    /// out as a [`Buffer`](crate::Buffer) or [`IoBuf`](crate::IoBuf), nor adopt it a second time.
+    pub unsafe fn adopt(
+        start: NonNull<u8>,
+        bytes: usize,
+        owner: Box<dyn Any + Send + Sync>,
+    ) -> Result<Self, ArenaError> {
+        let address = start.addr().get();
+        for (what, value) in [("adopted address", address), ("adopted length", bytes)] {
+            if !value.is_multiple_of(PAGE_BYTES) {
+                return Err(ArenaError::Misaligned { what, value });
+            }
+        }
+        if bytes == 0 {
+            return Err(ArenaError::Empty);
+        }
+        // SAFETY: the caller promises what `adopted` asks for.
+        Ok(Self::over(unsafe { Mapping::adopted(start, bytes, owner) }))
+    }
+}

@@ -1,0 +1,108 @@
+//! Devices to begin with, and opening the store on one.
+
+use std::sync::Arc;
+
+use rb_core::{
+    Background, ClassRequest, Durability, Error, FormatOptions, ManualClock, OpenError,
+    SeededRandom, Share, Store, StoreOptions, Superblock, Validate, format_engine,
+};
+use rb_io::Engine;
+use rb_testkit::{CrashImage, MemDevice, MemEngine};
+
+use super::config::{Initial, SLOTS};
+use super::values::{initial_version, name, value};
+use super::world::World;
+
+/// Capacity of the slots: one block.
+const SLOT_BYTES: u64 = 4096;
+/// The smallest ring there is.
+const LOG_BYTES: u64 = 64 * 4096;
+const KEY_LEN_MAX: u32 = 16;
+
+/// Devices to begin with.
+pub(super) struct Prepared {
+    images: Vec<CrashImage>,
+    layout: Superblock,
+}
+
+impl Prepared {
+    /// Formats a device, and puts what is there before.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub(super) fn new() -> Result<Prepared, String> {
+        let classes = vec![ClassRequest {
+            slot_bytes: SLOT_BYTES,
+            share: Share::Slots(SLOTS),
+        }];
+        let bytes = rb_format::device_bytes_for(&classes, KEY_LEN_MAX, 0, Some(LOG_BYTES));
+        let device = MemDevice::new(bytes.map_err(|why| why.to_string())?);
+        let options = FormatOptions {
+            key_len_max: KEY_LEN_MAX,
+            log_bytes: Some(LOG_BYTES),
+            random: Arc::new(SeededRandom::new(1)),
+            ..FormatOptions::new("", classes)
+        };
+        let layout = format_engine(&engine(&device), &options).map_err(|why| why.to_string())?;
+        let prepare = |initial: Initial| {
+            let device = device.crash();
+            device.record();
+            let open = open(&device, false, None).map_err(|why| why.to_string());
+            let put = |store: Store| -> Result<(), Error> {
+                for key in 0..initial.values() {
+                    store.put(&name(key), &value(initial_version(key)))?;
+                    store.sync()?;
+                }
+                Ok(())
+            };
+            put(open?).map_err(|why| why.to_string())?;
+            let mut points = device.crash_points().ok_or("nothing was recorded")?;
+            while points.advance() {}
+            Ok::<_, String>(points.image(&[]))
+        };
+        let images = Initial::ALL.iter().map(|initial| prepare(*initial));
+        Ok(Prepared {
+            images: images.collect::<Result<_, _>>()?,
+            layout,
+        })
+    }
+
+    /// Where things are on the device.
+    pub(super) fn layout(&self) -> &Superblock {
+        &self.layout
+    }
+
+    pub(super) fn image(&self, initial: Initial) -> &CrashImage {
+        &self.images[initial.values()]
+    }
+}
+
+pub(super) fn engine(device: &Arc<MemDevice>) -> Arc<dyn Engine> {
+    Arc::new(MemEngine::new(Arc::clone(device)))
+}
+
+/// Opens the store on a device, watched if there is a world.
+pub(super) fn open(
+    device: &Arc<MemDevice>,
+    each_batch: bool,
+    world: Option<&Arc<World>>,
+) -> Result<Store, OpenError> {
+    let options = StoreOptions {
+        background: Background::Manual,
+        buffer_bytes: Some(64 << 10),
+        clock: Arc::new(ManualClock::new()),
+        random: Arc::new(SeededRandom::new(2)),
+        shards: Some(2),
+        queue_depth: 4,
+        // Reads verify anyway.
+        validate: Validate::Off,
+        durability: match each_batch {
+            true => Durability::EachBatch,
+            false => Durability::Interval,
+        },
+        events: world.map(|world| Arc::clone(world) as _),
+        simulator: world.map(|world| Arc::clone(world) as _),
+        ..StoreOptions::default()
+    };
+    Store::open_engine(engine(device), options)
+}
