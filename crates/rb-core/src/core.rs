@@ -7,3 +7,4 @@ pub(crate) mod poison;
 pub(crate) mod proof;
 pub(crate) mod switch;
 pub(crate) mod walk;
+pub(crate) mod writer;

@@ -35,10 +35,9 @@ use rb_format::Geometry;
 use rb_index::Index;
 
 use crate::background::Services;
-use crate::core::commit::Aftermath;
 use crate::core::inner::Inner;
 use crate::error::OpenError;
-use crate::io::boot::{check_size, choose_superblock, read_copies};
+use crate::io::boot::{choose_superblock, read_copies};
 use crate::io::meta_io::{BOOT_ARENA, MetaIo};
 use crate::options::{StoreOptions, Validate};
 use begin::Begun;
@@ -58,9 +57,7 @@ pub(crate) fn open(source: Source, options: StoreOptions) -> Result<(Inner, Serv
     let mut found = choose_superblock(&mut io, &copies, path, capacity)?;
     checks::check_features(path, &found.newest, options.read_only)?;
     // By its size first: the end of a device that was cut is in the middle of the layout.
-    if !options.read_only || !cut::holds_metadata(&found.newest, capacity) {
-        check_size(path, &found.newest, capacity)?;
-    }
+    checks::check_capacity(path, &found.newest, capacity, options.read_only)?;
     let geometry = Geometry::new(&found.newest);
     checks::check_geometry(path, &geometry, &options)?;
 
@@ -116,7 +113,7 @@ pub(crate) fn open(source: Source, options: StoreOptions) -> Result<(Inner, Serv
         services::validate_all(&mut inner, &services)?; // 6
     }
     if let (Some(writer), Some(checkpointer)) = (&inner.writer, &services.checkpointer) {
-        Aftermath::of_failed(inner.count_failed(writer, refused)).tell(&inner);
+        inner.tell_failed(writer, refused);
         if recovered.newest.is_none() {
             // Metadata was lost: what was found is written down before anything else changes.
             let written = checkpointer.run(&inner, writer);

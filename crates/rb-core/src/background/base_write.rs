@@ -8,7 +8,8 @@ use rb_format::{
 };
 use rb_index::{Cursor, SnapshotEntry, Visit};
 
-use crate::core::inner::{Inner, Writer};
+use crate::core::inner::Inner;
+use crate::core::writer::Writer;
 use crate::counters::raise;
 use crate::error::Error;
 use crate::io::headers::limits_of;

@@ -22,7 +22,8 @@ use rb_format::{
 
 use crate::background::base_write::{Pace, SectionWriter};
 use crate::core::commit::Aftermath;
-use crate::core::inner::{Inner, Writer};
+use crate::core::inner::Inner;
+use crate::core::writer::Writer;
 use crate::error::Error;
 use crate::error::error_chain;
 use crate::io::meta_io::MetaIo;

@@ -19,7 +19,8 @@ use rb_format::{FORMAT_BLOCK, Geometry};
 use rb_index::SlotId;
 use rb_io::{DiscardLimits, IoError, Limits};
 
-use crate::core::inner::{Inner, Writer};
+use crate::core::inner::Inner;
+use crate::core::writer::Writer;
 use crate::counters::add;
 use crate::error::Error;
 use crate::error::error_chain;

@@ -30,12 +30,10 @@ use rb_index::Index;
 use rb_io::{Access, Engine};
 
 use crate::error::OpenError;
-use crate::io::boot::{check_size, choose_superblock, read_copies};
+use crate::io::boot::{choose_superblock, read_copies};
 use crate::io::meta_io::{BOOT_ARENA, MetaIo};
-use crate::io::whose;
 use crate::log::incarnations::newest_number;
-use crate::open::checks::check_features;
-use crate::open::cut;
+use crate::open::checks::{check_capacity, check_features};
 use crate::open::openings::read_openings;
 use crate::open::recover::{RecoverOptions, recover};
 use crate::open::source::{Source, open_path};
@@ -96,9 +94,7 @@ pub(crate) fn audit_source(source: &Source, options: &AuditOptions) -> Result<Au
     let mut io = new_io(BOOT_ARENA)?;
     let copies = read_copies(&mut io, capacity);
     let chosen = choose_superblock(&mut io, &copies, &source.path, capacity).and_then(|found| {
-        if !cut::holds_metadata(&found.newest, capacity) {
-            check_size(&source.path, &found.newest, capacity)?;
-        }
+        check_capacity(&source.path, &found.newest, capacity, true)?;
         Ok(found)
     });
     let mut found = match chosen {
@@ -143,8 +139,7 @@ pub(crate) fn audit_source(source: &Source, options: &AuditOptions) -> Result<Au
         audit.settled_from = Some(crashed.map_or(0, |crashed| crashed + 1));
     }
     audit.openings_agree(&known, &recovered);
-    let identity = &found.newest.identity;
-    let lost = whose::lost_incarnations(&known, identity, recovered.incarnation);
+    let lost = audit.lost_incarnations(&known, &recovered);
     audit.somebody_elses(&foreign);
     // The finding about the incarnation blocks says it already.
     foreign.extend(lost);

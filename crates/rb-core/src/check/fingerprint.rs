@@ -9,7 +9,8 @@ use crate::background::Services;
 use crate::background::checkpoint::Checkpointer;
 use crate::background::scrub::Scrubber;
 use crate::clock::Clock;
-use crate::core::inner::{Inner, Writer};
+use crate::core::inner::Inner;
+use crate::core::writer::Writer;
 use crate::log::delta::DeltaLog;
 use crate::store::Store;
 

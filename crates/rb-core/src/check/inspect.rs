@@ -18,13 +18,12 @@ pub use structure::{Inspected, Side, Target};
 use crate::check::audit::AuditOptions;
 use crate::error::OpenError;
 use crate::error::error_chain;
-use crate::io::boot::{check_size, choose_superblock, read_copies};
+use crate::io::boot::{choose_superblock, read_copies};
 use crate::io::meta_io::{BOOT_ARENA, MetaIo};
 use crate::io::placed::Placed;
 use crate::io::whose;
 use crate::log::incarnations::read_pair;
-use crate::open::checks::check_features;
-use crate::open::cut;
+use crate::open::checks::{check_capacity, check_features};
 use crate::open::openings::read_openings;
 use crate::open::source::{Source, open_path};
 
@@ -80,9 +79,7 @@ fn inspect_source(source: &Source, target: &Target) -> Result<Vec<Inspected>, Op
         return Ok(shown);
     }
     let mut found = choose_superblock(&mut io, &copies, &source.path, capacity)?;
-    if !cut::holds_metadata(&found.newest, capacity) {
-        check_size(&source.path, &found.newest, capacity)?;
-    }
+    check_capacity(&source.path, &found.newest, capacity, true)?;
     read_openings(&mut io, &copies, &mut found)?;
     drop(copies);
     check_features(&source.path, &found.newest, true)?;

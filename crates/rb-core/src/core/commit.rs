@@ -18,7 +18,8 @@ use std::time::Duration;
 
 use rb_format::{BAD_SLOTS_MAX, Record};
 
-use crate::core::inner::{Inner, Writer};
+use crate::core::inner::Inner;
+use crate::core::writer::Writer;
 use crate::counters::add;
 use crate::error::Error;
 use crate::error::error_chain;
@@ -202,6 +203,11 @@ impl Inner {
         }
         add(&self.counters.metadata_write_errors, failed.len());
         writer.unwritable.lock().unreported(failed)
+    }
+
+    /// Counts and reports blocks of metadata that the device did not take. The caller holds no lock.
+    pub(crate) fn tell_failed(&self, writer: &Writer, failed: Vec<FailedWrite>) {
+        Aftermath::of_failed(self.count_failed(writer, failed)).tell(self);
     }
 
     /// A flush ended well, so writes that failed before it cannot land any more. Answers the slots that

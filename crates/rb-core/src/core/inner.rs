@@ -2,26 +2,22 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use rb_format::{Generation, Geometry, Identity, Superblock, key_hash};
+use rb_format::{Geometry, Identity, Superblock, key_hash};
 use rb_index::{Index, SlotId};
 use rb_io::{Arena, Buffer, Engine, PlacementId};
 
 use crate::core::gate::{Gate, Pass};
 use crate::core::poison::Poison;
+use crate::core::writer::Writer;
 use crate::counters::Counters;
 use crate::error::{Error, error_chain};
 use crate::events::{Event, shielded};
 use crate::io::lanes::Lanes;
 use crate::io::meta_io::MetaIo;
-use crate::io::unwritable::Unwritable;
-use crate::log::committer::Committer;
-use crate::log::delta::{DeltaLog, Need, Permit};
-use crate::log::incarnations::Opened;
-use crate::log::quarantine::Quarantine;
+use crate::log::delta::{Need, Permit};
 use crate::options::{Background, Durability, Lifetime, PutOptions, StoreOptions};
 use crate::report::RecoveryReport;
 use crate::simulator::HeldLock;
@@ -50,19 +46,6 @@ pub(crate) struct Inner {
     pub(crate) recovery: RecoveryReport,
     /// What a store opened for writing has besides.
     pub(crate) writer: Option<Writer>,
-}
-
-pub(crate) struct Writer {
-    pub(crate) incarnation: Opened,
-    /// Counter of the next generation.
-    pub(crate) counter: AtomicU64,
-    pub(crate) log: Arc<DeltaLog>,
-    /// Blocks of the metadata that the device could not write.
-    pub(crate) unwritable: Mutex<Unwritable>,
-    pub(crate) committer: Mutex<Committer>,
-    pub(crate) quarantine: Mutex<Quarantine>,
-    /// Freed slots wait for their discard.
-    pub(crate) discards_freed: AtomicBool,
 }
 
 impl Inner {
@@ -222,26 +205,5 @@ impl Inner {
         };
         self.poison.set(wrong);
         self.poison.check()
-    }
-}
-
-impl Writer {
-    /// A generation that nobody had before. Called under the key's shard lock, so that the order of
-    /// generations of one key is the order of its changes.
-    pub(crate) fn next_generation(&self) -> Result<Generation, Error> {
-        let counter = self.counter.fetch_add(1, Ordering::Relaxed);
-        Generation::new(self.incarnation.number(), counter).ok_or(Error::GenerationsExhausted {
-            limit: Generation::COUNTER_MAX,
-        })
-    }
-
-    /// The highest generation given out so far.
-    pub(crate) fn generation_floor(&self) -> Generation {
-        let counter = self.counter.load(Ordering::Relaxed).saturating_sub(1);
-        Generation::new(
-            self.incarnation.number(),
-            counter.min(Generation::COUNTER_MAX),
-        )
-        .unwrap_or(Generation(0))
     }
 }

@@ -1,25 +1,19 @@
 //! The first writes of an opening, once the store is its own.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
-
-use parking_lot::Mutex;
-use rb_format::{LogEncoder, Superblock};
+use rb_format::Superblock;
 use rb_io::Engine;
 
 use crate::background::checkpoint::Checkpointer;
-use crate::core::inner::Writer;
+use crate::core::writer::Writer;
 use crate::error::{Error, OpenError};
 use crate::io::boot::{Superblocks, check_numbers, repair_superblocks};
 use crate::io::meta_io::MetaIo;
 use crate::io::unwritable::{FailedWrite, Unwritable};
 use crate::log::committer::Committer;
-use crate::log::delta::DeltaLog;
 use crate::log::incarnations::Opened;
 use crate::log::mend::mend;
-use crate::log::quarantine::Quarantine;
-use crate::open::opening::{Opening, Taken};
-use crate::open::recovered::Recovered;
+use crate::open::opening::Opening;
+use crate::open::recovered::{Recovered, Taken};
 use crate::open::take_over::take_over;
 
 /// Buffers for a commit: a full one, its incarnation blocks, and slack for splitting at the ring's end.
@@ -116,26 +110,22 @@ fn writer(
     refused: &[FailedWrite],
     committer: Committer,
 ) -> Writer {
-    let encoder = LogEncoder::new(superblock.identity, incarnation.number(), recovered.end);
     let newest = recovered
         .newest
         .as_ref()
         .map_or(recovered.end.sequence, |base| base.position);
-    let rings = superblock.log_rings().map(rb_format::Region::clone);
-    let log = DeltaLog::new(rings, encoder, recovered.tail, newest);
     let mut unwritable = Unwritable::new(std::mem::take(&mut recovered.bad_blocks));
     for refused in refused {
         // If a base header remembers no more, the next opening finds it out again.
         let _ = unwritable.add_bad(refused.offset);
     }
-    let bad_slots = std::mem::take(&mut recovered.bad_slots);
-    Writer {
+    Writer::new(
+        superblock,
         incarnation,
-        counter: AtomicU64::new(0),
-        log: Arc::new(log),
-        unwritable: Mutex::new(unwritable),
-        committer: Mutex::new(committer),
-        quarantine: Mutex::new(Quarantine::new(bad_slots)),
-        discards_freed: AtomicBool::new(false),
-    }
+        committer,
+        recovered.end,
+        [recovered.tail, newest],
+        unwritable,
+        std::mem::take(&mut recovered.bad_slots),
+    )
 }

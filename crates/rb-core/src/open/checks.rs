@@ -7,6 +7,8 @@ use rb_format::{Geometry, Superblock};
 use rb_io::Engine;
 
 use crate::error::OpenError;
+use crate::io::boot::check_size;
+use crate::open::cut;
 use crate::options::{Placement, StoreOptions};
 
 pub(crate) fn check_options(options: &StoreOptions) -> Result<(), OpenError> {
@@ -108,4 +110,17 @@ pub(crate) fn check_geometry(
         );
     }
     Ok(())
+}
+
+/// Refuses a device that is smaller than the store. To look at, it serves if it holds all metadata.
+pub(crate) fn check_capacity(
+    path: &Path,
+    superblock: &Superblock,
+    capacity: u64,
+    to_look: bool,
+) -> Result<(), OpenError> {
+    match to_look && cut::holds_metadata(superblock, capacity) {
+        true => Ok(()),
+        false => check_size(path, superblock, capacity),
+    }
 }

@@ -8,9 +8,8 @@ use crate::error::OpenError;
 use crate::io::boot::Superblocks;
 use crate::io::meta_io::MetaIo;
 use crate::io::placed::Placed;
-use crate::io::unwritable::FailedWrite;
 use crate::io::whose;
-use crate::log::incarnations::{Opened, Pair, newest_number};
+use crate::log::incarnations::{Pair, newest_number};
 use crate::open::cut;
 use crate::open::openings::read_openings;
 use crate::open::recover::{RecoverOptions, recover};
@@ -26,14 +25,6 @@ pub(crate) struct Opening<'a> {
     pub(crate) geometry: &'a Geometry,
     pub(crate) shards: u32,
     pub(crate) options: &'a StoreOptions,
-}
-
-/// A store that is this opening's own to write.
-pub(crate) struct Taken {
-    pub(crate) recovered: Recovered,
-    pub(crate) incarnation: Opened,
-    /// Blocks that the device did not take.
-    pub(crate) refused: Vec<FailedWrite>,
 }
 
 impl Opening<'_> {

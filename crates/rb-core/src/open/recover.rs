@@ -14,7 +14,6 @@ use std::time::Instant;
 use rb_format::{Geometry, LogPosition, Superblock};
 use rb_index::{Index, SlotId};
 
-use crate::background::checkpoint::BasePlace;
 use crate::error::{Error, OpenError};
 use crate::io::headers::{BASE_NAMES, FoundBase, Headers, read_headers};
 use crate::io::meta_io::MetaIo;
@@ -319,10 +318,7 @@ fn from_base_without(
         index,
         report,
         end,
-        newest: Some(BasePlace {
-            region: base.region,
-            position: position.sequence,
-        }),
+        newest: Some(Recovered::place_of(base)),
         tail: position.sequence,
         closed_by: clean.then_some(incarnation),
         base_sequence: base.header.base_sequence,

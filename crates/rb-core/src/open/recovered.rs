@@ -4,9 +4,12 @@ use rb_format::{FORMAT_BLOCK, LogPosition};
 use rb_index::Index;
 
 use crate::background::checkpoint::BasePlace;
+use crate::io::headers::FoundBase;
+use crate::io::unwritable::FailedWrite;
 use crate::log::chain::Copies;
+use crate::log::incarnations::Opened;
 use crate::log::mend::HeaderCopy;
-use crate::report::RecoveryReport;
+use crate::report::{Foreign, RecoveryReport};
 
 /// The index, and where the log and the bases go on.
 pub(crate) struct Recovered {
@@ -38,6 +41,46 @@ pub(crate) struct Recovered {
 }
 
 impl Recovered {
+    /// An empty store, whose first base lies in `region`.
+    pub(crate) fn empty(
+        index: Index,
+        region: usize,
+        end: LogPosition,
+        incarnation: u32,
+        foreign: Vec<Foreign>,
+    ) -> Recovered {
+        let position = end.sequence;
+        Recovered {
+            index,
+            report: RecoveryReport {
+                started_empty: true,
+                clean: true,
+                foreign,
+                ..RecoveryReport::default()
+            },
+            end,
+            newest: Some(BasePlace { region, position }),
+            tail: position,
+            base_sequence: 1,
+            closed_by: None,
+            incarnation,
+            bad_slots: Vec::new(),
+            bad_blocks: Vec::new(),
+            lost_block: None,
+            copies: Copies::default(),
+            refuted: Vec::new(),
+            header_copies: Vec::new(),
+        }
+    }
+
+    /// Where a base is that replay starts from.
+    pub(crate) fn place_of(base: &FoundBase) -> BasePlace {
+        BasePlace {
+            region: base.region,
+            position: base.header.position.sequence,
+        }
+    }
+
     /// Puts what is known of the medium into the report.
     pub(crate) fn report_bad(&mut self) {
         let blocks = self.bad_blocks.iter();
@@ -55,4 +98,12 @@ impl Recovered {
             None => newest_opening.is_none() && self.report.lost_metadata.is_none(),
         }
     }
+}
+
+/// A store that is this opening's own to write.
+pub(crate) struct Taken {
+    pub(crate) recovered: Recovered,
+    pub(crate) incarnation: Opened,
+    /// Blocks that the device did not take.
+    pub(crate) refused: Vec<FailedWrite>,
 }

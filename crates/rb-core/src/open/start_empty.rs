@@ -2,21 +2,18 @@
 
 use rb_format::LogPosition;
 
-use crate::background::checkpoint::BasePlace;
 use crate::error::OpenError;
 use crate::io::boot::{Superblocks, check_numbers, check_unchanged, write_superblock};
 use crate::io::headers::{HeaderPlace, PlaceState, read_headers};
 use crate::io::meta_io::MetaIo;
 use crate::io::whose;
-use crate::log::chain::Copies;
 use crate::log::incarnations::{agree, begin, begin_twice, check_writer, newest_number};
 use crate::open::base_load::empty_index;
 use crate::open::format_device::write_empty_base;
-use crate::open::opening::{Opening, Taken};
+use crate::open::opening::Opening;
 use crate::open::openings::{contended, read_blocks, read_openings};
 use crate::open::recover::{forget_slots, no_base};
-use crate::open::recovered::Recovered;
-use crate::report::RecoveryReport;
+use crate::open::recovered::{Recovered, Taken};
 
 /// Drops everything by a new epoch: every older record then belongs to another store.
 ///
@@ -100,31 +97,8 @@ pub(crate) fn start_empty(
             what: "the index",
             why: why.to_string(),
         })?;
-    let report = RecoveryReport {
-        started_empty: true,
-        clean: true,
-        foreign,
-        ..RecoveryReport::default()
-    };
-    let mut recovered = Recovered {
-        index,
-        report,
-        end: position,
-        newest: Some(BasePlace {
-            region,
-            position: 1,
-        }),
-        tail: 1,
-        base_sequence: 1,
-        incarnation: incarnation.number(),
-        closed_by: None,
-        bad_slots: Vec::new(),
-        bad_blocks,
-        lost_block: None,
-        copies: Copies::default(),
-        refuted: Vec::new(),
-        header_copies: Vec::new(),
-    };
+    let mut recovered = Recovered::empty(index, region, position, incarnation.number(), foreign);
+    recovered.bad_blocks = bad_blocks;
     forget_slots(&mut recovered, bad_slots);
     recovered.report_bad();
     Ok(Taken {

@@ -5,8 +5,9 @@ use crate::io::boot::{Superblocks, check_numbers, check_unchanged};
 use crate::io::meta_io::MetaIo;
 use crate::io::whose;
 use crate::log::incarnations::{agree, begin};
-use crate::open::opening::{Opening, Taken};
+use crate::open::opening::Opening;
 use crate::open::openings::{contended, read_blocks, read_openings};
+use crate::open::recovered::Taken;
 use crate::open::replay::log_went_on;
 use crate::open::start_empty::start_empty;
 

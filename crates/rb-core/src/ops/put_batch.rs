@@ -7,7 +7,8 @@ use rb_format::{Generation, MoreSlots, Record, SlotHeaderRef, payload_checksum};
 use rb_index::{NewEntry, Published, Reservation, ShardGuard, SlotId, Visit};
 use rb_io::{Buffer, Completion, PlacementId, Request};
 
-use crate::core::inner::{Inner, Writer};
+use crate::core::inner::Inner;
+use crate::core::writer::Writer;
 use crate::counters::add;
 use crate::error::Error;
 use crate::log::delta::{Need, Permit};

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 
 use rb_index::PutMode;
 
-use crate::core::inner::{Inner, Writer};
+use crate::core::inner::Inner;
+use crate::core::writer::Writer;
 use crate::error::Error;
 use crate::log::delta::Need;
 use crate::options::PutOptions;

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use rb_format::Record;
 use rb_index::Visit;
 
-use crate::core::inner::{Inner, Writer};
+use crate::core::inner::Inner;
+use crate::core::writer::Writer;
 use crate::counters::add;
 use crate::error::Error;
 use crate::log::delta::Need;

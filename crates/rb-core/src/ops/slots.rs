@@ -9,7 +9,8 @@
 
 use rb_index::{Evicted, PutMode, Reservation, Reserve, ShardGuard, SlotId, Visit};
 
-use crate::core::inner::{Inner, Writer};
+use crate::core::inner::Inner;
+use crate::core::writer::Writer;
 use crate::error::Error;
 use crate::events::Event;
 use crate::ops::put_plan::Planned;

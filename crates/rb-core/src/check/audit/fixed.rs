@@ -236,6 +236,12 @@ impl Audit<'_> {
         }
     }
 
+    /// Both incarnation blocks are gone of a store that was opened.
+    pub(super) fn lost_incarnations(&self, known: &Pair, recovered: &Recovered) -> Option<Foreign> {
+        let identity = &self.superblock.identity;
+        whose::lost_incarnations(known, identity, recovered.incarnation)
+    }
+
     /// An opening makes its incarnation block durable before it writes anything else.
     pub(super) fn openings_agree(&mut self, blocks: &Pair, recovered: &Recovered) {
         let newest = newest_number(blocks);

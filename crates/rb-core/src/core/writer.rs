@@ -1,0 +1,73 @@
+//! What a store that is open for writing has in addition.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use rb_format::{Generation, LogEncoder, LogPosition, Region, Superblock};
+
+use crate::error::Error;
+use crate::io::unwritable::Unwritable;
+use crate::log::committer::Committer;
+use crate::log::delta::DeltaLog;
+use crate::log::incarnations::Opened;
+use crate::log::quarantine::Quarantine;
+
+/// The write side of an open store.
+pub(crate) struct Writer {
+    pub(crate) incarnation: Opened,
+    /// Counter of the next generation.
+    pub(crate) counter: AtomicU64,
+    pub(crate) log: Arc<DeltaLog>,
+    /// Blocks of the metadata that the device could not write.
+    pub(crate) unwritable: Mutex<Unwritable>,
+    pub(crate) committer: Mutex<Committer>,
+    pub(crate) quarantine: Mutex<Quarantine>,
+    /// Freed slots wait for their discard.
+    pub(crate) discards_freed: AtomicBool,
+}
+
+impl Writer {
+    /// The writer of a store that was taken over. Its log goes on at `end`; the ring keeps all since `tail`, and replay starts at
+    /// `newest`.
+    pub(crate) fn new(
+        superblock: &Superblock,
+        incarnation: Opened,
+        committer: Committer,
+        end: LogPosition,
+        [tail, newest]: [u64; 2],
+        unwritable: Unwritable,
+        bad_slots: Vec<u32>,
+    ) -> Writer {
+        let encoder = LogEncoder::new(superblock.identity, incarnation.number(), end);
+        let rings = superblock.log_rings().map(Region::clone);
+        Writer {
+            incarnation,
+            counter: AtomicU64::new(0),
+            log: Arc::new(DeltaLog::new(rings, encoder, tail, newest)),
+            unwritable: Mutex::new(unwritable),
+            committer: Mutex::new(committer),
+            quarantine: Mutex::new(Quarantine::new(bad_slots)),
+            discards_freed: AtomicBool::new(false),
+        }
+    }
+
+    /// A generation that nobody had before. Called under the key's shard lock, so that the order of
+    /// generations of one key is the order of its changes.
+    pub(crate) fn next_generation(&self) -> Result<Generation, Error> {
+        let counter = self.counter.fetch_add(1, Ordering::Relaxed);
+        Generation::new(self.incarnation.number(), counter).ok_or(Error::GenerationsExhausted {
+            limit: Generation::COUNTER_MAX,
+        })
+    }
+
+    /// The highest generation given out so far.
+    pub(crate) fn generation_floor(&self) -> Generation {
+        let counter = self.counter.load(Ordering::Relaxed).saturating_sub(1);
+        Generation::new(
+            self.incarnation.number(),
+            counter.min(Generation::COUNTER_MAX),
+        )
+        .unwrap_or(Generation(0))
+    }
+}

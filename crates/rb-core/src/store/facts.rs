@@ -1,0 +1,61 @@
+//! What a store says of itself.
+
+use rb_format::{Geometry, Superblock};
+use rb_io::Engine;
+
+use crate::background::snapshot;
+use crate::report::RecoveryReport;
+use crate::stats::StoreStats;
+use crate::store::Store;
+
+impl Store {
+    /// Counters since opening.
+    #[must_use]
+    pub fn stats(&self) -> StoreStats {
+        snapshot::take(self.inner(), self.background())
+    }
+
+    /// How this opening found the store.
+    #[must_use]
+    pub fn recovery(&self) -> &RecoveryReport {
+        &self.inner().recovery
+    }
+
+    /// The store's superblock: identity, limits, layout.
+    #[must_use]
+    pub fn superblock(&self) -> &Superblock {
+        &self.inner().superblock
+    }
+
+    /// Slot arithmetic.
+    #[must_use]
+    pub fn geometry(&self) -> &Geometry {
+        &self.inner().geometry
+    }
+
+    /// The engine that runs.
+    #[must_use]
+    pub fn engine(&self) -> &dyn Engine {
+        self.inner().engine.as_ref()
+    }
+
+    /// Engines that `auto` rejected, and why.
+    #[must_use]
+    pub fn rejected_engines(&self) -> &[rb_io::Rejected] {
+        &self.inner().rejected
+    }
+
+    /// Index shards.
+    #[must_use]
+    pub fn shards(&self) -> usize {
+        self.inner().index.shards()
+    }
+
+    /// Checks the index's accounting: every slot in exactly one state.
+    ///
+    /// # Errors
+    /// What does not add up, in words.
+    pub fn audit(&self) -> Result<(), String> {
+        self.inner().index.audit()
+    }
+}
