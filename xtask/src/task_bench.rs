@@ -75,7 +75,7 @@ impl Options {
                         .retain(|kind| name == "all" || kind.name() == name);
                     if options.targets.is_empty() {
                         return Err(format!(
-                            "--target {name:?} is none of disk, loop, tmpfs, all"
+                            "--target {name:?} is none of disk, loop, tmpfs, all, or alone null"
                         ));
                     }
                 }
@@ -111,7 +111,20 @@ fn number<T: std::str::FromStr<Err: std::fmt::Display>>(
 /// # Errors
 /// A bad option, a build that fails, a contender that fails or serves wrong bytes.
 pub(crate) fn run(args: impl Iterator<Item = String>) -> Result<(), String> {
-    let options = Options::parse(args)?;
+    let args: Vec<String> = args.collect();
+    // An engine that completes at once is a program of its own: no peer can use it.
+    if args == ["--target", "null"] {
+        let program = [
+            "run",
+            "--release",
+            "-p",
+            "rb-bench",
+            "--bin",
+            "async_profile",
+        ];
+        return crate::run::cargo(&program);
+    }
+    let options = Options::parse(args.into_iter())?;
     let cases = cases(&options.filter)?;
     fs::create_dir_all(FOLDER).map_err(|why| format!("{FOLDER}: {why}"))?;
     let programs = setup::programs(options.rb.clone(), &options.peers, options.lmcache)?;

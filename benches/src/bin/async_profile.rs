@@ -1,0 +1,254 @@
+//! What an async call costs more than a blocking one, with an engine that completes at once.
+//! `cargo run --release -p rb-bench --bin async_profile -- [SECONDS]`
+//!
+//! The engine copies to and from memory, in the thread that asks. So the software is all there is: its CPU time for each
+//! value of 64 KiB, in calls of one and of four, blocking and with 32 values in flight. The copy and the checksum are in both.
+
+use std::collections::VecDeque;
+use std::io;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+
+use rb_bench::key;
+use rb_core::{ClassRequest, FormatOptions, Limits, Share, Store, StoreOptions, format_engine};
+use rb_io::{
+    Engine, Feature, OpKind, OpenError, Part, PartDone, Queue, QueueCounters, QueueOptions, Waker,
+};
+
+use serde_json::json;
+
+const VALUE_BYTES: usize = 64 << 10;
+const VALUES: u64 = 512;
+const DEVICE_BYTES: usize = 128 << 20;
+/// Values in flight of async calls.
+const IN_FLIGHT: usize = 32;
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+#[derive(Debug)]
+struct Memory {
+    bytes: Mutex<Vec<u8>>,
+    limits: Limits,
+}
+
+#[derive(Debug)]
+struct NullEngine(Arc<Memory>);
+
+impl Engine for NullEngine {
+    fn name(&self) -> &'static str {
+        "null"
+    }
+
+    fn limits(&self) -> &Limits {
+        &self.0.limits
+    }
+
+    fn capacity_bytes(&self) -> u64 {
+        DEVICE_BYTES as u64
+    }
+
+    fn queue(&self, options: &QueueOptions) -> Result<Box<dyn Queue>, OpenError> {
+        Ok(Box::new(NullQueue {
+            memory: Arc::clone(&self.0),
+            depth: options.depth,
+            done: Vec::new(),
+            woken: Arc::default(),
+        }))
+    }
+}
+
+struct NullQueue {
+    memory: Arc<Memory>,
+    depth: u32,
+    done: Vec<PartDone>,
+    woken: Arc<(Mutex<bool>, Condvar)>,
+}
+
+impl NullQueue {
+    fn execute(&self, part: &Part) -> io::Result<u32> {
+        let at = part.offset as usize;
+        let range = at..at + part.len as usize;
+        let mut bytes = self.memory.bytes.lock();
+        match (part.op, &part.buf) {
+            (OpKind::Read, Some(buf)) => buf.copy_from(part.buf_offset, &bytes[range])?,
+            (OpKind::Write, Some(buf)) => buf.copy_to(part.buf_offset, &mut bytes[range])?,
+            _ => {}
+        }
+        Ok(part.len)
+    }
+}
+
+impl Queue for NullQueue {
+    fn engine(&self) -> &'static str {
+        "null"
+    }
+
+    fn capacity_bytes(&self) -> u64 {
+        DEVICE_BYTES as u64
+    }
+
+    fn depth(&self) -> u32 {
+        self.depth
+    }
+
+    fn in_flight(&self) -> u32 {
+        self.done.len() as u32
+    }
+
+    fn push(&mut self, part: Part) -> Result<(), Part> {
+        if self.in_flight() >= self.depth {
+            return Err(part);
+        }
+        let result = self.execute(&part);
+        let Part { token, buf, .. } = part;
+        self.done.push(PartDone { token, buf, result });
+        Ok(())
+    }
+
+    fn submit(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn reap(
+        &mut self,
+        at_least: u32,
+        timeout: Option<Duration>,
+        done: &mut Vec<PartDone>,
+    ) -> io::Result<()> {
+        let (woken, changed) = &*self.woken;
+        if self.done.is_empty() && at_least > 0 {
+            let mut woken = woken.lock();
+            if !*woken {
+                match timeout {
+                    Some(timeout) => drop(changed.wait_for(&mut woken, timeout)),
+                    None => changed.wait(&mut woken),
+                }
+            }
+            *woken = false;
+        }
+        done.append(&mut self.done);
+        Ok(())
+    }
+
+    fn waker(&self) -> Waker {
+        let woken = Arc::clone(&self.woken);
+        Waker::new(move || {
+            *woken.0.lock() = true;
+            woken.1.notify_all();
+        })
+    }
+
+    fn counters(&self) -> QueueCounters {
+        QueueCounters::default()
+    }
+
+    fn report(&self) -> Vec<Feature> {
+        Vec::new()
+    }
+}
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("async_profile: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "the result of a program")]
+fn run() -> Result<(), Failure> {
+    let seconds: f64 = std::env::args().nth(1).map_or(Ok(1.0), |arg| arg.parse())?;
+    let time = Duration::from_secs_f64(seconds);
+    let engine: Arc<dyn Engine> = Arc::new(NullEngine(Arc::new(Memory {
+        bytes: Mutex::new(vec![0; DEVICE_BYTES]),
+        limits: Limits::simple(4096, 1 << 30, "null engine"),
+    })));
+    let class = ClassRequest {
+        slot_bytes: VALUE_BYTES as u64,
+        share: Share::Slots(VALUES * 2),
+    };
+    format_engine(&engine, &FormatOptions::new("", vec![class]))?;
+    let store = Store::open_engine(engine, StoreOptions::default())?;
+    let value = vec![7; VALUE_BYTES];
+    let keys: Vec<_> = (0..VALUES).map(key).collect();
+    for key in &keys {
+        store.put(key, &value)?;
+    }
+    let mut measured = Vec::new();
+    for size in [1, 4] {
+        let calls: Vec<Vec<&[u8]>> = keys
+            .chunks(size)
+            .map(|keys| keys.iter().map(|key| &key[..]).collect())
+            .collect();
+        let blocking = cpu_of(time, &calls, |calls| {
+            for keys in calls {
+                store
+                    .get_many(keys)
+                    .into_iter()
+                    .try_for_each(|found| found.map(drop))?;
+            }
+            Ok(())
+        })?;
+        let pending = cpu_of(time, &calls, |calls| {
+            let mut flying = VecDeque::new();
+            for keys in calls {
+                flying.push_back(store.get_many_async(keys));
+                if flying.len() * size >= IN_FLIGHT
+                    && let Some(first) = flying.pop_front()
+                {
+                    first
+                        .wait()
+                        .into_iter()
+                        .try_for_each(|found| found.map(drop))?;
+                }
+            }
+            for operation in flying {
+                operation
+                    .wait()
+                    .into_iter()
+                    .try_for_each(|found| found.map(drop))?;
+            }
+            Ok(())
+        })?;
+        measured.push(json!({
+            "keys_per_call": size,
+            "blocking_cpu_us_per_value": blocking,
+            "async_cpu_us_per_value": pending,
+            "difference_us": pending - blocking,
+        }));
+    }
+    println!("{:#}", json!(measured));
+    store.close()?;
+    Ok(())
+}
+
+/// Microseconds of CPU time for each value, of all threads.
+fn cpu_of(
+    time: Duration,
+    calls: &[Vec<&[u8]>],
+    mut round: impl FnMut(&[Vec<&[u8]>]) -> Result<(), rb_core::Error>,
+) -> Result<f64, Failure> {
+    round(calls)?;
+    let (start, before, mut values) = (Instant::now(), cpu()?, 0);
+    while start.elapsed() < time {
+        round(calls)?;
+        values += calls.iter().map(Vec::len).sum::<usize>();
+    }
+    Ok((cpu()? - before).as_secs_f64() * 1e6 / values as f64)
+}
+
+/// CPU time of this process, in the resolution of the scheduler's account.
+fn cpu() -> Result<Duration, Failure> {
+    let mut all = Duration::ZERO;
+    for task in std::fs::read_dir("/proc/self/task")? {
+        let stat = std::fs::read_to_string(task?.path().join("schedstat"))?;
+        let nanos = stat.split(' ').next().ok_or("no time in schedstat")?;
+        all += Duration::from_nanos(nanos.parse()?);
+    }
+    Ok(all)
+}
