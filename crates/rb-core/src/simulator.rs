@@ -66,7 +66,7 @@ macro_rules! points {
 points! {
     /// A put is planned; nothing is taken yet.
     PutPlanned [],
-    /// A wave of a put has log space and buffers.
+    /// A batch of a put has log space and buffers.
     PutAdmitted [],
     /// A put has taken free slots, and may have to evict for more.
     SlotsTaken [],
@@ -76,13 +76,13 @@ points! {
     EvictionsNotified [],
     /// A put has its slots and its generation, and nothing was written.
     Reserved [],
-    /// A wave's requests are about to be sent.
+    /// A batch's requests are about to be sent.
     Sending [],
-    /// A wave's requests have completed, and nothing came of it yet.
+    /// A batch's requests have completed, and nothing came of it yet.
     Arrived [],
     /// A put has published its entries in one shard.
     Published [],
-    /// A wave of a put is done.
+    /// A batch of a put is done.
     PutWaveDone [],
     /// A remove has log space.
     RemoveAdmitted [],
