@@ -17,7 +17,7 @@ use crate::outcome::Outcome;
 use crate::output::Output;
 
 /// Names of files that this process has open already: what is behind them is written as it is.
-const OPEN_FILES: [&str; 4] = ["/dev/fd/", "/dev/stdout", "/dev/stderr", "/proc/"];
+const OPEN_FILES: [&str; 4] = ["/dev/fd/", "/dev/stdout", "/dev/stderr", "/proc/self/fd/"];
 
 #[derive(Serialize)]
 struct GetLine<'a> {

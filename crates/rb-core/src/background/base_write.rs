@@ -161,7 +161,8 @@ impl<'a> SectionWriter<'a> {
             check_writer(io, &self.writer.incarnation)?;
             self.looked = now;
         }
-        let number = u32::try_from(self.directory.len()).unwrap_or(u32::MAX);
+        let number =
+            u32::try_from(self.directory.len()).expect("a base region has room for few sections");
         let (mut entry, bytes) = section.finish(
             &self.inner.identity,
             self.base_sequence,

@@ -174,7 +174,8 @@ impl Bases {
                 .iter()
                 .map(|section| u64::from(section.entries))
                 .sum(),
-            sections: u32::try_from(directory.len()).unwrap_or(u32::MAX),
+            sections: u32::try_from(directory.len())
+                .expect("a base region has room for few sections"),
             directory_offset,
             directory_len: encoded.len,
             directory_checksum: encoded.checksum,

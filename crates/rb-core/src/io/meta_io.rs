@@ -18,6 +18,9 @@ use crate::options::StoreOptions;
 /// Buffers for recovery: log windows and sections read ahead.
 pub(crate) const BOOT_ARENA: usize = 64 << 20;
 
+/// What a lane holds to: only requests that failed may keep their memory.
+const READ_BUFFER: &str = "a read that succeeded gives its buffer back";
+
 /// One request's worth of work in [`MetaIo::read_each`].
 pub(crate) struct ReadAt {
     pub(crate) tag: usize,
@@ -93,10 +96,7 @@ impl MetaIo {
         let mut done = self.run(vec![Request::read(offset, buf, 0, len)])?;
         let completion = done.remove(0);
         completion.result?;
-        completion.buf.ok_or(Error::Resource {
-            what: "the buffer of a read",
-            why: "the engine kept it".into(),
-        })
+        Ok(completion.buf.expect(READ_BUFFER))
     }
 
     /// Writes each `(offset, bytes)`, all in flight together; bytes are whole format blocks, but for the end
@@ -194,11 +194,10 @@ impl MetaIo {
             self.poll_some(&mut done)?;
             for completion in done.drain(..) {
                 flying -= 1;
-                let tag = usize::try_from(completion.tag).unwrap_or(usize::MAX);
-                match (completion.result, &completion.buf) {
-                    (Ok(()), Some(buf)) => each(tag, Ok(buf)),
-                    (Err(error), _) => each(tag, Err(error)),
-                    (Ok(()), None) => {}
+                let tag = completion.tag as usize;
+                match completion.result {
+                    Ok(()) => each(tag, Ok(&completion.buf.expect(READ_BUFFER))),
+                    Err(error) => each(tag, Err(error)),
                 }
             }
         }
@@ -229,7 +228,7 @@ impl MetaIo {
             let polled = self.poll_some(&mut done);
             for completion in done.drain(..) {
                 flying -= 1;
-                let tag = usize::try_from(completion.tag).unwrap_or(usize::MAX);
+                let tag = completion.tag as usize;
                 each(tag, completion.result);
             }
             polled?;
@@ -245,14 +244,9 @@ impl MetaIo {
         for &(offset, len) in reads {
             requests.push(Request::read(offset, self.buffer(len)?, 0, len));
         }
-        let answers =
-            self.run(requests)?
-                .into_iter()
-                .filter_map(|done| match (done.result, done.buf) {
-                    (Ok(()), buf) => buf.map(Ok),
-                    (Err(error), _) => Some(Err(error)),
-                });
-        Ok(answers.collect())
+        let done = self.run(requests)?.into_iter();
+        let answer = |done: Completion| done.result.map(|()| done.buf.expect(READ_BUFFER));
+        Ok(done.map(answer).collect())
     }
 
     /// A buffer of this lane's arena; waits for those that others still hold.

@@ -201,8 +201,9 @@ fn claim<'a>(entry: &BaseEntry<'a>) -> LoadEntry<'a> {
 
 /// An index for this store, every slot free.
 pub(crate) fn empty_index(geometry: &Geometry, shards: u32) -> Result<Index, rb_index::IndexError> {
-    let classes = (0..geometry.classes())
-        .map(|class| geometry.class_slots(u8::try_from(class).unwrap_or(u8::MAX)))
+    let classes = (0..=u8::MAX)
+        .take(geometry.classes())
+        .map(|class| geometry.class_slots(class))
         .collect();
     Index::new(rb_index::IndexOptions { shards, classes })
 }

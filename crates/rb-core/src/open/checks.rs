@@ -89,8 +89,9 @@ pub(crate) fn check_geometry(
             expected,
         })
     };
-    let found: Vec<u64> = (0..geometry.classes())
-        .map(|class| geometry.class_capacity(u8::try_from(class).unwrap_or(u8::MAX)))
+    let found: Vec<u64> = (0..=u8::MAX)
+        .take(geometry.classes())
+        .map(|class| geometry.class_capacity(class))
         .collect();
     let expected = &options.expected;
     if !expected.slot_bytes.is_empty() && expected.slot_bytes != found {

@@ -10,15 +10,16 @@ use crate::options::PutOptions;
 use crate::store::Store;
 use crate::value::{Lookup, Value, ValueBuf};
 
+/// What every batch call holds to.
+const ONE_ANSWER: &str = "a batch has one answer for each key";
+
 impl Store {
     /// Looks up one key: the value, or none if the key is not there.
     ///
     /// # Errors
     /// A bad key; a failed or late request; buffers that stayed in use; a closed store.
     pub fn get(&self, key: &[u8]) -> Result<Option<Value>, Error> {
-        get::get_many(self.inner(), &[key])
-            .pop()
-            .unwrap_or(Ok(None))
+        get::get_many(self.inner(), &[key]).pop().expect(ONE_ANSWER)
     }
 
     /// Looks up many keys in one batch of reads; answers in the order of `keys`. The values
@@ -35,7 +36,7 @@ impl Store {
     pub fn get_into(&self, key: &[u8], output: &mut [u8]) -> Result<Option<usize>, Error> {
         get::get_many_into(self.inner(), &[key], &mut [output])
             .pop()
-            .unwrap_or(Ok(None))
+            .expect(ONE_ANSWER)
     }
 
     /// Looks up many keys into the caller's memory, one piece per key.
@@ -62,7 +63,7 @@ impl Store {
     /// See [`Error`]; the value is then not there, and what was there still is.
     pub fn put(&self, key: &[u8], value: &[u8]) -> Result<Stored, Error> {
         let answers = self.put_many(vec![Put::new(key, value)], PutOptions::default());
-        answers.into_iter().next().unwrap_or(Err(Error::Closed))
+        answers.into_iter().next().expect(ONE_ANSWER)
     }
 
     /// Puts many values in one batch of writes; answers in the order of `puts`.
@@ -101,7 +102,7 @@ impl Store {
     /// # Errors
     /// A bad key, or a store that cannot be written.
     pub fn remove(&self, key: &[u8]) -> Result<bool, Error> {
-        self.remove_many(&[key]).pop().unwrap_or(Ok(false))
+        self.remove_many(&[key]).pop().expect(ONE_ANSWER)
     }
 
     /// Removes many keys; answers for each whether it was there. An entry under a lease is gone at
