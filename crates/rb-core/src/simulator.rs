@@ -83,7 +83,7 @@ points! {
     /// A put has published its entries in one shard.
     Published [],
     /// A batch of a put is done.
-    PutWaveDone [],
+    PutPartDone [],
     /// A remove has log space.
     RemoveAdmitted [],
     /// A remove has removed its keys in one shard.

@@ -43,7 +43,7 @@ impl Running {
 pub(super) fn is_visible(operation: Operation, place: Place) -> bool {
     use SwitchPoint::{
         Arrived, CheckpointBegins, CheckpointDone, CheckpointFlushed, CheckpointHeader,
-        CheckpointSections, CommitFlushed, CommitWritten, PutAdmitted, PutPlanned, PutWaveDone,
+        CheckpointSections, CommitFlushed, CommitWritten, PutAdmitted, PutPartDone, PutPlanned,
         RemoveAdmitted, RemovesDone, Sending,
     };
     let each_batch = operation.is_each_batch();
@@ -58,7 +58,7 @@ pub(super) fn is_visible(operation: Operation, place: Place) -> bool {
                 | PutAdmitted
                 | Sending
                 | Arrived
-                | PutWaveDone
+                | PutPartDone
                 | RemoveAdmitted
                 | RemovesDone
                 | CommitWritten

@@ -158,7 +158,8 @@ impl Drop for Late {
 /// Drops a lane of which nothing more is wanted in a thread of its own: requests that hang would keep the
 /// caller, and after some time the queue would give its memory up for lost.
 pub(crate) fn drop_elsewhere(mut lane: Lane) {
-    elsewhere(move || {
+    // Without a thread it is dropped here; its queue waits for a bounded time, and keeps the memory of what hangs.
+    let _ = elsewhere(move || {
         let mut done = Vec::new();
         while lane.unfinished() > 0 && lane.poll(1, None, &mut done).is_ok() {
             done.clear();
@@ -166,10 +167,8 @@ pub(crate) fn drop_elsewhere(mut lane: Lane) {
     });
 }
 
-/// Runs `wait`, which may never end, in a thread of its own.
-pub(crate) fn elsewhere(wait: impl FnOnce() + Send + 'static) {
+/// Runs `wait`, which may never end, in a thread of its own. False if there is no thread to be had; then `wait` is dropped.
+pub(crate) fn elsewhere(wait: impl FnOnce() + Send + 'static) -> bool {
     let thread = std::thread::Builder::new().name("rb-late".into());
-    // Without a thread the closure is dropped with what is in it: a lane's queue keeps the memory, and leases and slots
-    // stay out of use until the store is opened again.
-    drop(thread.spawn(wait));
+    thread.spawn(wait).is_ok()
 }

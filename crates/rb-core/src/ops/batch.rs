@@ -9,8 +9,10 @@
 //! deadline leaves with its lane: a thread of its own waits for the kernel, because buffers, leases and reservations
 //! belong to the batch until the last request is answered.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use rb_io::{Completion, Lane, Request};
 
 use crate::core::inner::Inner;
@@ -18,9 +20,12 @@ use crate::error::Error;
 use crate::io::lanes::{Late, elsewhere};
 
 /// Requests that belong together, and what to do when they are answered. It owns everything that must outlive the requests,
-/// and gives it back in `complete` or `refused`: one of the two follows each `requests`.
+/// and gives it back in `complete` or `refused`, but for what the next round needs: one of the two follows each `requests`.
 pub(crate) trait Batch: Send + 'static {
     type Answers: Send + 'static;
+
+    /// `arrived` takes its time: the device is to work on meanwhile.
+    const LOOKS_EARLY: bool;
 
     /// The requests of the next round, with their buffers; waits for those at most so long. None once everything is
     /// answered.
@@ -75,8 +80,10 @@ fn drive<B: Batch>(
     let deadline = inner.options.io_deadline;
     let mut missing = requests.len();
     let bytes: u64 = requests.iter().map(|request| request.len).sum();
-    let parts = usize::try_from(bytes / TOGETHER_BYTES).unwrap_or(1).max(1);
-    let together = missing.div_ceil(parts);
+    let together = match B::LOOKS_EARLY {
+        true => missing.div_ceil((bytes / TOGETHER_BYTES).max(1) as usize),
+        false => missing,
+    };
     for (tag, request) in (0..).zip(requests) {
         lane.start(tag, request);
     }
@@ -106,25 +113,43 @@ fn drive<B: Batch>(
 }
 
 /// Waits for the rest of a late batch in a thread of its own, however long the device takes.
-fn wait_elsewhere<B: Batch>(mut lane: Lane, mut batch: B, mut missing: usize, late: Late) {
-    elsewhere(move || {
-        let mut arrived = Vec::new();
-        while missing > 0 {
-            let wanted = u32::try_from(missing).unwrap_or(u32::MAX);
-            let failed = lane.poll(wanted, None, &mut arrived).is_err();
-            missing -= arrived.len();
-            arrived.drain(..).for_each(|answer| batch.arrived(answer));
-            if failed {
-                break;
-            }
-        }
-        batch.complete(&mut || {});
-        // Of a further round, nobody waits for the answers.
-        if !batch.requests(Duration::ZERO).is_empty() {
-            batch.refused(&Error::Closed);
-        }
+fn wait_elsewhere<B: Batch>(lane: Lane, batch: B, missing: usize, late: Late) {
+    let parked = Arc::new(Mutex::new(Some((lane, batch))));
+    let waiting = Arc::clone(&parked);
+    let started = elsewhere(move || {
+        let Some((mut lane, mut batch)) = waiting.lock().take() else {
+            return;
+        };
+        wait_for(&mut lane, &mut batch, missing);
         // The lane's memory goes first.
         drop(lane);
         drop(late);
     });
+    if !started && let Some((lane, mut batch)) = parked.lock().take() {
+        // No thread to wait in. The lane keeps the memory, and what it did not answer counts as failed.
+        end(&mut batch);
+        drop(lane);
+    }
+}
+
+fn wait_for<B: Batch>(lane: &mut Lane, batch: &mut B, mut missing: usize) {
+    let mut arrived = Vec::new();
+    while missing > 0 {
+        let wanted = u32::try_from(missing).unwrap_or(u32::MAX);
+        let failed = lane.poll(wanted, None, &mut arrived).is_err();
+        missing -= arrived.len();
+        arrived.drain(..).for_each(|answer| batch.arrived(answer));
+        if failed {
+            break;
+        }
+    }
+    end(batch);
+}
+
+/// Ends a batch whose answers nobody waits for.
+fn end<B: Batch>(batch: &mut B) {
+    batch.complete(&mut || {});
+    if !batch.requests(Duration::ZERO).is_empty() {
+        batch.refused(&Error::Closed);
+    }
 }

@@ -33,8 +33,9 @@ pub(crate) fn get_many(inner: &Arc<Inner>, keys: &[&[u8]]) -> Vec<Lookup> {
         return keys.iter().map(|_| Err(Error::Closed)).collect();
     };
     let (mut answers, batch) = lease(inner, keys); // 1
-    for (at, answer) in run(inner, batch) {
-        answers[at] = answer; // 2, 3, 4
+    let read = run(inner, batch); // 2, 3, 4
+    for (at, answer) in read {
+        answers[at] = answer;
     }
     answers
 }

@@ -46,8 +46,8 @@ pub(crate) struct GetBatch {
     inner: Arc<Inner>,
     /// Not answered yet, grouped by shard.
     hits: Vec<Hit>,
-    /// These were read before, and the proof failed.
-    again: bool,
+    /// The hits were read before, and the proof failed.
+    is_second: bool,
     answers: Vec<(usize, Lookup)>,
 }
 
@@ -58,7 +58,7 @@ impl GetBatch {
             inner: Arc::clone(inner),
             answers: Vec::with_capacity(hits.len()),
             hits,
-            again: false,
+            is_second: false,
         }
     }
 
@@ -85,7 +85,7 @@ impl GetBatch {
 
     /// Answers what is known of the hits and ends their leases, with one hold of each shard's lock. Hits that are to be
     /// read again stay. Returns the keys and generations of entries that it dropped.
-    fn settle(&mut self) -> Vec<(Box<[u8]>, u64)> {
+    fn end_leases(&mut self) -> Vec<(Box<[u8]>, u64)> {
         let inner = &self.inner;
         let (mut again, mut dropped) = (Vec::new(), Vec::new());
         let mut hits = std::mem::take(&mut self.hits).into_iter().peekable();
@@ -100,7 +100,7 @@ impl GetBatch {
                         add(&inner.counters.bytes_got, len);
                         Ok(Some(Value::new(buf, len, hit.metadata, located.generation)))
                     }
-                    Read::Disproven if !self.again => {
+                    Read::Disproven if !self.is_second => {
                         hit.whole = true;
                         again.push(hit);
                         continue;
@@ -130,6 +130,7 @@ impl GetBatch {
 
 impl Batch for GetBatch {
     type Answers = Vec<(usize, Lookup)>;
+    const LOOKS_EARLY: bool = true;
 
     /// Steps 2 and 3: one read per hit, with the buffers of all taken at once.
     fn requests(&mut self, wait: Duration) -> Vec<Request> {
@@ -164,8 +165,8 @@ impl Batch for GetBatch {
     fn complete(&mut self, before_observer: &mut dyn FnMut()) {
         self.inner.switch(SwitchPoint::Arrived);
         self.inner.switch(SwitchPoint::Verified);
-        let dropped = self.settle();
-        self.again = true;
+        let dropped = self.end_leases();
+        self.is_second = true;
         self.inner.switch(SwitchPoint::Released);
         add(&self.inner.counters.dropped, dropped.len());
         if !dropped.is_empty() {

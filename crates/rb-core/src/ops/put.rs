@@ -42,15 +42,15 @@ pub(crate) fn put_many(
     let mut ticket = 0;
     for part in parts(inner, writer, planned) {
         let positions: Vec<usize> = part.iter().map(|planned| planned.at).collect();
-        match PutBatch::prepare(inner, writer, part, options) {
-            // 2, 3
+        let prepared = PutBatch::prepare(inner, writer, part, options); // 2, 3
+        match prepared {
             Ok(batch) => {
-                let done = run(inner, batch); // 3, 4
+                let done = run(inner, batch); // the writes of 3, and 4
                 ticket = ticket.max(done.ticket);
                 for (at, answer) in done.answers {
                     answers[at] = answer;
                 }
-                inner.switch(SwitchPoint::PutWaveDone);
+                inner.switch(SwitchPoint::PutPartDone);
             }
             Err(error) => positions
                 .into_iter()
@@ -89,6 +89,11 @@ pub(crate) fn put_many_async(
         mut answers,
         followers,
     } = plan(inner, puts, options);
+    if planned.is_empty() {
+        settle(&mut answers, &followers);
+        completer.complete(answers);
+        return operation;
+    }
     let prepared = only_part(parts(inner, writer, planned))
         .and_then(|part| PutBatch::prepare(inner, writer, part, options));
     let batch = match prepared {

@@ -231,7 +231,9 @@ impl PutBatch {
 
 impl Batch for PutBatch {
     type Answers = PutAnswers;
+    const LOOKS_EARLY: bool = false;
 
+    /// Buffers were taken before the slots, in `prepare`.
     fn requests(&mut self, _: Duration) -> Vec<Request> {
         if !self.requests.is_empty() {
             self.inner.switch(SwitchPoint::Sending);
@@ -269,6 +271,7 @@ impl Batch for PutBatch {
             .quarantine
             .lock()
             .forgive(well.map(|writing| writing.slot));
+        inner.look_for_discards(writer);
     }
 
     /// The puts give their keys and slots back.

@@ -57,7 +57,9 @@ pub(crate) fn take_slots(
     let mut slots = vec![None; wanted.len()];
     for class in 0..inner.geometry.classes() as u8 {
         let of_class = needy.iter().filter(|&&at| wanted[at].class == class);
-        let of_class: Vec<usize> = of_class.copied().collect();
+        let mut of_class: Vec<usize> = of_class.copied().collect();
+        // By key: where slots are short the last keys go without, and neighbours in a batch are neighbours on the device.
+        of_class.sort_unstable_by_key(|&at| wanted[at].at);
         match take(inner, writer, class, of_class.len(), near) {
             Ok(found) => {
                 for (at, slot) in of_class.into_iter().zip(found) {
