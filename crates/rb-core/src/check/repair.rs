@@ -46,7 +46,7 @@ pub struct RepairReport {
 /// The device is held for writing all the while, so nobody else changes it between audit and repair.
 ///
 /// # Errors
-/// As [`audit`](crate::check::audit()), and when the repair itself fails. [`OpenError::Foreign`], with nothing written, if the
+/// As [`audit`](crate::audit()), and when the repair itself fails. [`OpenError::Foreign`], with nothing written, if the
 /// device shows to belong to another program, unless the options say `force`.
 pub fn repair(
     path: impl AsRef<Path>,

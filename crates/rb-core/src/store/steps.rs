@@ -61,7 +61,7 @@ impl Store {
         self.background().validator.step(self.inner(), count)
     }
 
-    /// Scrubs up to `count` entries, as the rate of [`StoreOptions::scrub`] allows now. Answers the time until
+    /// Scrubs up to `count` entries, as the rate of [`StoreOptions::scrub`](crate::StoreOptions::scrub) allows now. Answers the time until
     /// there is more to do, zero if there is at once; none if this store is not scrubbed.
     ///
     /// # Errors
@@ -75,7 +75,7 @@ impl Store {
     }
 
     /// Discards some of the slots that became free and whose change a commit has made durable since. Answers
-    /// whether there may be more; false if [`StoreOptions::discard_freed`] is off.
+    /// whether there may be more; false if [`StoreOptions::discard_freed`](crate::StoreOptions::discard_freed) is off.
     ///
     /// # Errors
     /// `Poisoned`. What the device says to a discard is counted, and is no error.
