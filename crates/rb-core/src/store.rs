@@ -54,10 +54,7 @@ impl Store {
             true => Access::ReadOnly,
             false => Access::ReadWrite,
         };
-        let mut source = open_path(path.as_ref(), access, options.engine)?;
-        if options.exclusive == Exclusive::Reserve && !options.read_only {
-            source.reserve(options.random.as_ref())?;
-        }
+        let source = open_path(path.as_ref(), access, options.engine)?;
         Store::over(source, options)
     }
 
@@ -66,14 +63,13 @@ impl Store {
     /// # Errors
     /// As [`Store::open`].
     pub fn open_engine(engine: Arc<dyn Engine>, options: StoreOptions) -> Result<Store, OpenError> {
-        let mut source = Source::of_engine(engine);
+        Store::over(Source::of_engine(engine), options)
+    }
+
+    fn over(mut source: Source, options: StoreOptions) -> Result<Store, OpenError> {
         if options.exclusive == Exclusive::Reserve && !options.read_only {
             source.reserve(options.random.as_ref())?;
         }
-        Store::over(source, options)
-    }
-
-    fn over(source: Source, options: StoreOptions) -> Result<Store, OpenError> {
         let (inner, background) = open(source, options)?;
         let store = Store {
             handle: Arc::new(Handle {

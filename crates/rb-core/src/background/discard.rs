@@ -36,7 +36,7 @@ pub(crate) const DEPTH: u32 = 8;
 /// A class that has fewer than eight is not discarded.
 const STEP_SLOTS_MAX: u64 = 1024;
 const STEP_SHARE: u64 = 8;
-/// Bytes of a class that one step takes, but at least a slot: whoever closes waits for the step.
+/// Bytes of a class that one step takes, but at least a slot: a close waits for the step.
 const STEP_BYTES_MAX: u64 = 1 << 30;
 
 /// Steps in a row in which the device failed a discard, after which no more is sent.
@@ -176,9 +176,9 @@ impl Discards {
 }
 
 impl Work {
-    /// Sends what was joined. A slot is free when its discard has ended; if nobody knows whether it has, the
+    /// Sends what was joined. A slot is free when its discard has ended; if that is not known, the
     /// slot stays out of use until the store is opened again. What a slow device has not come to by the deadline of a
-    /// request is free without: whoever closes waits for the step. Answers why no more are to be sent.
+    /// request is free without: a close waits for the step. Answers why no more are to be sent.
     fn discard(
         &mut self,
         inner: &Inner,

@@ -30,7 +30,7 @@ const DEPTH: u32 = 16;
 /// Positions of the index looked at in one step, so that a step over an empty index ends too.
 const POSITIONS_MAX: usize = 4096;
 
-/// Time that the rate may save up, so that small values are read in batches. Whoever comes later than
+/// Time that the rate may save up, so that small values are read in batches. A step that comes later than
 /// that does not catch up.
 const SAVED_MAX: Duration = Duration::from_millis(100);
 
@@ -136,7 +136,7 @@ impl Pass {
         self.allowance.wait(now)
     }
 
-    /// The entries to read next: up to `count`, no more than the rate and the buffers allow. Besides,
+    /// The entries to read next: up to `count`, no more than the rate and the buffers allow. Also returns
     /// whether the pass goes on after them.
     fn meet(&mut self, inner: &Inner, count: usize) -> (Vec<Met>, bool) {
         let Pass {

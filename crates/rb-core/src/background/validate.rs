@@ -91,7 +91,7 @@ impl Validator {
             batch[at].tell_dropped(inner, DropReason::FailedValidation);
         }
         outcome?;
-        // Whoever sees the count has been told what was dropped.
+        // After the observer was notified of what was dropped: a reader of the count relies on it.
         add(&inner.counters.validated, batch.len());
         Ok(more)
     }

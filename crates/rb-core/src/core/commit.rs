@@ -4,7 +4,7 @@
 //! All requests of both rings are in flight together: a commit waits for the slower of two writes, not for both
 //! in turn. A block that one ring did not take is in the other; a block that neither took ends writing.
 //!
-//! Whoever needs durability runs the commit itself, so a `sync` has no thread hop; callers that
+//! A caller that needs durability runs the commit itself, so a `sync` has no thread hop; callers that
 //! come while one runs find their records covered by the next. A record is queued after its data
 //! write completed, so the flush after the log write covers both. A durable record whose data is
 //! missing (a crash before that flush ended) fails its proof and is a miss.
@@ -89,7 +89,7 @@ impl Inner {
     /// One commit of everything queued. Does nothing if all is durable and no slot waits for a flush.
     ///
     /// # Errors
-    /// Any failure poisons writing: nobody knows what of it is on the device.
+    /// Any failure poisons writing: what of it is on the device is unknown.
     pub(crate) fn commit(&self, writer: &Writer) -> Result<(), Error> {
         let committed = self.commit_untold(writer);
         if committed.is_err() {

@@ -44,7 +44,7 @@ pub(crate) struct Inner {
     pub(crate) flushing: Mutex<()>,
     pub(crate) counters: Counters,
     pub(crate) recovery: RecoveryReport,
-    /// What a store opened for writing has besides.
+    /// Write-side state; `None` if the store is read-only.
     pub(crate) writer: Option<Writer>,
 }
 

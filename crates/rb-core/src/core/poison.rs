@@ -1,10 +1,10 @@
 //! The latch that stops writing after a failed metadata write or flush (C7).
 //!
-//! After a failed flush nobody knows which of the writes before it are on the device, and a second
+//! After a failed flush it is unknown which of the writes before it are on the device, and a second
 //! flush that succeeds says nothing about them. So writing stops until the store is reopened and
 //! recovery has read what is really there. Verified reads go on.
 //!
-//! It is set before the lock under which the failure happened is let go: whoever comes next finds it. Who is
+//! It is set before the lock under which the failure happened is released, so that the next holder sees it. Who is
 //! to be told may call the store, and is told when no lock is held any more.
 
 use std::sync::OnceLock;
@@ -24,7 +24,7 @@ impl Poison {
         self.reason.get_or_init(|| reason);
     }
 
-    /// The reason, once: for whoever tells the others.
+    /// The reason, once: for the caller that notifies the others.
     pub(crate) fn to_tell(&self) -> Option<&str> {
         self.reason()
             .filter(|_| !self.told.swap(true, Ordering::Relaxed))

@@ -52,7 +52,7 @@ impl Writer {
         }
     }
 
-    /// A generation that nobody had before. Called under the key's shard lock, so that the order of
+    /// A generation that was never drawn before. Called under the key's shard lock, so that the order of
     /// generations of one key is the order of its changes.
     pub(crate) fn next_generation(&self) -> Result<Generation, Error> {
         let counter = self.counter.fetch_add(1, Ordering::Relaxed);

@@ -6,7 +6,7 @@
 //!
 //! Room is promised before a record can arise: a record must be queued in the same hold of the
 //! shard's lock that publishes its entry, and there nothing may wait or fail. A [`Permit`] covers
-//! the worst case of its records, which is one partly filled block per touched shard besides the
+//! the worst case of its records, which is one partly filled block per touched shard in addition to the
 //! blocks that the records fill.
 
 use std::sync::Arc;

@@ -42,7 +42,7 @@ fn a_rest_is_as_long_as_it_should_be_while_the_log_has_room() {
     signals.join().unwrap();
 }
 
-/// Whoever fills the log, asks for a checkpoint, waits for room or closes must not wait for rests.
+/// A caller that fills the log, asks for a checkpoint, waits for room or closes must not wait for rests.
 #[test]
 fn nobody_waits_for_a_rest() {
     // Three eighths of the ring.

@@ -40,7 +40,7 @@ impl Quarantine {
         self.added += 1;
     }
 
-    /// Nobody knows whether the write to the slot ended: its queue failed, or it was given up. It
+    /// Whether the write to the slot ended is unknown: its queue failed, or it was given up. It
     /// stays out of use until the store is opened again.
     pub(crate) fn add_for_good(&mut self, index: &Index, slot: SlotId) {
         index.quarantine(slot);

@@ -20,7 +20,7 @@ use crate::open::crew::{Crew, workers};
 /// of the sections: a small store is the same after every restart, which a simulator depends on.
 const LOADED_BY_ONE: u64 = 256 << 10;
 
-/// Bytes of sections read together. What is read and not yet decoded besides is bounded by the arena,
+/// Bytes of sections read together. What is read and not yet decoded is bounded by the arena,
 /// whose buffers come back as sections are decoded.
 const READ_TOGETHER: usize = 6 << 20;
 

@@ -93,7 +93,7 @@ fn size(claim: &Claim, options: &FormatOptions) -> Result<u64, FormatError> {
     }
 }
 
-/// Formats whatever an engine reaches; for simulated devices. There is nobody to ask for consent.
+/// Formats whatever an engine reaches; for simulated devices. Consent is not asked for.
 ///
 /// # Errors
 /// When no layout fits the engine's capacity, or a request fails.

@@ -4,7 +4,7 @@
 //! give the same result. If neither is usable, or the log is damaged where a later block proves it
 //! was whole once, metadata is lost, and the options say what then.
 //!
-//! Memory is bounded whatever the device says: besides the opening's fixed buffers, one decoded section for
+//! Memory is bounded whatever the device says: the opening's fixed buffers, one decoded section for
 //! each thread, 8 bytes for each slot, and an index entry for each claim. A base makes at most one claim for
 //! each slot and each put record that the ring has room for, the log at most one for each of its records.
 //! So a small device never asks for much.
@@ -43,7 +43,7 @@ impl RecoverOptions {
     };
 }
 
-/// How often a read-only opening begins anew because the writer beside it has replaced what it read.
+/// How often a read-only opening starts over because a concurrent writer has replaced what it read.
 const MOVES_MAX: u32 = 16;
 
 /// Recovers the index. Reads only.
@@ -219,7 +219,7 @@ fn index_error(why: rb_index::IndexError) -> OpenError {
 pub(crate) type FromBase = Result<(Recovered, Option<Damage>), String>;
 
 /// Loads one base and replays the log after it. The inner error says why the base is not usable;
-/// the damage beside the result says how the log is damaged.
+/// the damage next to the result says how the log is damaged.
 pub(crate) fn from_base(
     io: &mut MetaIo,
     superblock: &Superblock,

@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::io::meta_io::{MetaIo, ReadAt};
 use crate::report::ScanReport;
 
-/// Loads what every slot's header proves. Answers the highest incarnation seen besides.
+/// Loads what every slot's header proves. Also returns the highest incarnation seen.
 pub(crate) fn scan(
     io: &mut MetaIo,
     superblock: &Superblock,

@@ -61,7 +61,7 @@ pub(crate) fn start_empty(
             false => Err(contended("it was opened while it was to be emptied")),
         }
     };
-    // The region is that of the older base only as long as nobody else writes bases.
+    // The region is that of the older base only as long as no other host writes bases.
     check_alone(io)?;
     let header = write_empty_base(io, &superblock, place, position, &bad_slots, &bad_blocks)
         .map_err(failed("writing the first checkpoint base"))?;

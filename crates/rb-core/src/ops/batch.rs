@@ -146,7 +146,7 @@ fn wait_for<B: Batch>(lane: &mut Lane, batch: &mut B, mut missing: usize) {
     end(batch);
 }
 
-/// Ends a batch whose answers nobody waits for.
+/// Ends a batch whose answers are no longer awaited.
 fn end<B: Batch>(batch: &mut B) {
     batch.complete(&mut || {});
     if !batch.requests(Duration::ZERO).is_empty() {

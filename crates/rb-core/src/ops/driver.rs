@@ -213,7 +213,7 @@ impl Loop {
             let failed = self.lane.poll(1, timeout, &mut done).is_err();
             let mut wakes = Wakes::default();
             for completion in done.drain(..) {
-                // Nobody waits until a large value is verified.
+                // Wake waiters first: verifying a large value takes long.
                 if completion
                     .buf
                     .as_ref()
@@ -244,9 +244,9 @@ impl Loop {
     /// to be answered with the failure.
     fn renew(&mut self) {
         if let Ok(lane) = self.lanes.make(Issuer::OneThread) {
-            // Before the inbox is looked at again: whoever still wakes the former lane has sent its job.
+            // Before the inbox is looked at again: a caller that still wakes the former lane has sent its job.
             *self.waker.lock() = lane.waker();
-            // What the former one still holds may hang, and nobody else shall wait for that.
+            // What the former one still holds may hang, and no other job is to wait for that.
             drop_elsewhere(std::mem::replace(&mut self.lane, lane));
         }
     }

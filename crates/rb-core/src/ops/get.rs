@@ -57,7 +57,7 @@ pub(crate) fn get_many_async(
         for (at, answer) in read {
             answers[at] = answer;
         }
-        // The operation ends before it is answered: whoever is woken may close the store.
+        // The operation ends before it is answered: the woken caller may close the store.
         drop(pass);
         completer.answer(answers, wakes);
     });

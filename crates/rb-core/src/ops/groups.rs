@@ -1,7 +1,7 @@
 //! Grouping the keys of a batch by shard, so that each phase takes each shard's lock once.
 
 /// The positions of a batch's keys that live in one shard. Within a group the last key of the batch
-/// comes first: whoever walks it makes the batch's first key the most recently used.
+/// comes first: walking it in order makes the batch's first key the most recently used.
 pub(crate) struct Group {
     pub(crate) shard: usize,
     pub(crate) positions: Vec<usize>,

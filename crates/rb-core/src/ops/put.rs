@@ -164,7 +164,7 @@ impl Reply {
 
     fn give(mut self, wakes: &mut Wakes) {
         settle(&mut self.answers, &self.followers);
-        // The operation ends before it is answered: whoever is woken may close the store.
+        // The operation ends before it is answered: the woken caller may close the store.
         drop(self.pass);
         self.completer.answer(self.answers, wakes);
     }

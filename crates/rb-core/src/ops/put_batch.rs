@@ -318,7 +318,7 @@ fn buffers(inner: &Inner, planned: &[Planned<'_>]) -> Result<Vec<Buffer>, Error>
 }
 
 /// Takes a slot out of use whose write failed. If the failure was the device's answer, until a later
-/// flush ends; if the queue failed, nobody will ever know.
+/// flush ends; if the queue failed, the outcome stays unknown.
 fn set_aside(inner: &Inner, writer: &Writer, slot: SlotId, error: &Error) {
     let mut quarantine = writer.quarantine.lock();
     if error.is_answer_for_place() {

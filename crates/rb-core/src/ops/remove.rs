@@ -30,8 +30,8 @@ pub(crate) fn remove_many(inner: &Arc<Inner>, keys: &[&[u8]]) -> Vec<Result<bool
     answers.unwrap_or_else(|error| vec![Err(error); keys.len()])
 }
 
-/// Removes many keys without waiting for durability, as many at once as the log takes. Answers the
-/// ticket besides.
+/// Removes many keys without waiting for durability, as many at once as the log takes. Also returns
+/// the ticket.
 fn remove_all(
     inner: &Inner,
     writer: &Writer,

@@ -41,7 +41,7 @@ impl Arena {
     pub fn take_many(&self, lens: &[usize], wait: Duration) -> Result<Vec<Buffer>, ArenaError> {
         let lens = self.round_all(lens)?;
         if lens.is_empty() {
-            // Whoever needs nothing stands in no line: it may hold what those in it wait for.
+            // An empty request skips the queue: its caller may hold buffers that queued callers wait for.
             return Ok(Vec::new());
         }
         let wanted = lens.iter().sum();

@@ -46,7 +46,7 @@ impl Board {
         })
     }
 
-    /// Announces the end of a part; `own` is the board of whoever does it, who needs no call.
+    /// Announces the end of a part; `own` is the board of the caller, which needs no call.
     pub(super) fn put(self: &Arc<Self>, ended: Ended, own: &Arc<Self>) {
         self.ended.lock().push(ended);
         if !Arc::ptr_eq(self, own) {

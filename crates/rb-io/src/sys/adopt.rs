@@ -18,7 +18,7 @@ impl Arena {
     ///
     /// # Safety
     /// Until `owner` is dropped, the `bytes` at `start` must lie in one allocation and stay mapped,
-    /// readable and writable, must be initialised, and nobody may read or write a range while it is
+    /// readable and writable, must be initialised, and no one else may read or write a range while it is
     /// out as a [`Buffer`](crate::Buffer) or [`IoBuf`](crate::IoBuf), nor adopt it a second time.
     pub unsafe fn adopt(
         start: NonNull<u8>,
