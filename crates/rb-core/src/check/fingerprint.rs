@@ -78,9 +78,7 @@ impl Writer {
             format_args!("{}", counter.load(Ordering::Relaxed)),
         );
         DeltaLog::each_part(log, show);
-        let serves = committer
-            .try_lock()
-            .map(|committer| committer.reading_serves(clock));
+        let serves = committer.try_lock().map(|committer| committer.state(clock));
         show("committer", format_args!("{serves:?}"));
         show("quarantine", format_args!("{:?}", quarantine.lock()));
         show("discards", format_args!("{discards_freed:?}"));

@@ -9,7 +9,8 @@
 //! write completed, so the flush after the log write covers both. A durable record whose data is
 //! missing (a crash before that flush ended) fails its proof and is a miss.
 //!
-//! Before anything is written, and before it is acknowledged, the incarnation blocks are read: a number or nonce that
+//! Before anything is written, if the last reading is not young enough to serve, and before it is acknowledged, the
+//! incarnation blocks are read: a number or nonce that
 //! is not ours means that another host opened the device for writing, and then nothing more may be written (C8). After
 //! the flush the size of the device is asked for too: a file that was cut meanwhile may have lost any of it.
 

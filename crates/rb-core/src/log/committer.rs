@@ -14,8 +14,8 @@ use crate::log::incarnations::{Opened, check_writer};
 
 pub(crate) struct Committer {
     pub(crate) io: MetaIo,
-    /// When the store was taken over.
-    taken_over_at: Duration,
+    /// When the store was taken over; none once something was written.
+    taken_over_at: Option<Duration>,
     /// When the last reading of the incarnation blocks began that showed no other writer.
     alone_at: Option<Duration>,
 }
@@ -33,13 +33,18 @@ impl Committer {
     pub(crate) fn new(io: MetaIo, now: Duration) -> Committer {
         Committer {
             io,
-            taken_over_at: now,
+            taken_over_at: Some(now),
             alone_at: None,
         }
     }
 
+    /// Whether a reading serves, and whether the first write is still to come: what the next commit does.
+    pub(crate) fn state(&self, clock: &dyn Clock) -> (bool, bool) {
+        (self.reading_serves(clock), self.taken_over_at.is_some())
+    }
+
     /// The last reading is young enough to write after it.
-    pub(crate) fn reading_serves(&self, clock: &dyn Clock) -> bool {
+    fn reading_serves(&self, clock: &dyn Clock) -> bool {
         let now = clock.now();
         let serves = |at| now.saturating_sub(at) < READING_SERVES;
         self.alone_at.is_some_and(serves)
@@ -61,8 +66,8 @@ impl Committer {
         log: &DeltaLog,
         pending: Option<&Pending>,
     ) -> Result<Vec<FailedWrite>, Error> {
-        if self.alone_at.is_none() {
-            let since = clock.now().saturating_sub(self.taken_over_at);
+        if let Some(at) = self.taken_over_at.take() {
+            let since = clock.now().saturating_sub(at);
             clock.sleep(READING_SERVES.saturating_sub(since));
         }
         if !self.reading_serves(clock) {
