@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
-use rb_tests::exhaust::{Config, Initial, Kept, Operation, Options, Repeat, Report, repeat, run};
+use rb_tests::exhaust::{
+    Config, Initial, Kept, Operation, Options, Part, Repeat, Report, repeat, run,
+};
 
 /// Runs every schedule of a few operations over a store of two slots, with a crash wherever one can come.
 #[derive(Debug, Parser)]
@@ -26,6 +28,9 @@ struct Args {
     /// Tries the configurations in another order for each seed.
     #[arg(long)]
     seed: Option<u64>,
+    /// Tries only one part of the configurations: 2/5 is the second of five.
+    #[arg(long)]
+    part: Option<Part>,
     /// Threads.
     #[arg(long, default_value_t = std::thread::available_parallelism().map_or(1, std::num::NonZero::get))]
     threads: usize,
@@ -90,6 +95,7 @@ fn work(args: &Args) -> Result<(bool, String), String> {
         },
         initial: args.initial,
         seed: args.seed,
+        part: args.part.unwrap_or(Part::WHOLE),
         time: args.seconds.map(Duration::from_secs),
         threads: args.threads,
     };

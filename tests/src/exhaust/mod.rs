@@ -23,6 +23,7 @@ mod story;
 mod values;
 mod world;
 
+use std::str::FromStr;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -50,10 +51,47 @@ pub struct Options {
     pub initial: Option<Initial>,
     /// Shuffles the configurations, so that a part of them is another one for each seed.
     pub seed: Option<u64>,
+    /// Only this part of the configurations.
+    pub part: Part,
     /// When to stop, though there is more to try.
     pub time: Option<Duration>,
     /// Threads.
     pub threads: usize,
+}
+
+/// One part of the configurations, of several of about the same size: the whole of a search that takes hours can be run
+/// in pieces, each to its end.
+#[derive(Clone, Copy, Debug)]
+pub struct Part {
+    /// Which one, from 1.
+    pub number: usize,
+    /// Of how many.
+    pub of: usize,
+}
+
+impl Part {
+    /// All configurations.
+    pub const WHOLE: Part = Part { number: 1, of: 1 };
+
+    fn of(self, configs: Vec<Config>) -> Vec<Config> {
+        configs
+            .into_iter()
+            .skip(self.number - 1)
+            .step_by(self.of)
+            .collect()
+    }
+}
+
+impl FromStr for Part {
+    type Err = String;
+
+    fn from_str(words: &str) -> Result<Part, String> {
+        let numbers = words.split_once('/').and_then(|(number, of)| {
+            let (number, of) = (number.parse().ok()?, of.parse().ok()?);
+            (1..=of).contains(&number).then_some(Part { number, of })
+        });
+        numbers.ok_or_else(|| format!("{words:?} is not a part like 2/5"))
+    }
 }
 
 /// What was tried.
@@ -111,6 +149,7 @@ pub fn run(options: &Options, progress: impl Fn(&Report) + Sync) -> Result<Repor
     if let Some(seed) = options.seed {
         shuffle(&mut configs, seed);
     }
+    let configs = options.part.of(configs);
     let (checker, seen) = (Checker::new(prepared.layout()), Mutex::default());
     let (next, found) = (AtomicUsize::new(0), AtomicBool::new(false));
     let report = Mutex::new(Report {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rb_tests::exhaust::{Operation, Options, run};
+use rb_tests::exhaust::{Operation, Options, Part, run};
 
 fn search(operations: usize, time: Option<Duration>) -> rb_tests::exhaust::Report {
     let options = Options {
@@ -10,6 +10,7 @@ fn search(operations: usize, time: Option<Duration>) -> rb_tests::exhaust::Repor
         among: Operation::all(),
         initial: None,
         seed: Some(1),
+        part: Part::WHOLE,
         time,
         threads: 2,
     };
