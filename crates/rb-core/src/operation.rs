@@ -33,6 +33,8 @@ struct Slot<T> {
 #[derive(Debug)]
 struct State<T> {
     answer: Option<T>,
+    /// A poll took the answer.
+    taken: bool,
     waker: Option<Waker>,
     /// Threads blocked until there is an answer: none or one, since waiting consumes the operation.
     blocked: usize,
@@ -92,6 +94,7 @@ pub(crate) fn operation<T: Send + 'static>(
 ) -> (Operation<T>, Completer<T>) {
     let state = Mutex::new(State {
         answer: None,
+        taken: false,
         waker: None,
         blocked: 0,
     });
@@ -150,14 +153,23 @@ impl<T> Operation<T> {
     }
 }
 
+/// # Panics
+/// A poll after the answer.
 impl<T> Future for Operation<T> {
     type Output = T;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
         let mut state = self.slot.state.lock();
         match state.answer.take() {
-            Some(answer) => Poll::Ready(answer),
+            Some(answer) => {
+                state.taken = true;
+                Poll::Ready(answer)
+            }
             None => {
+                assert!(
+                    !state.taken,
+                    "an operation was polled after it had given its answer"
+                );
                 state.waker = Some(context.waker().clone());
                 Poll::Pending
             }
@@ -225,5 +237,16 @@ mod tests {
         assert!(Pin::new(&mut op).poll(&mut context).is_pending());
         completer.complete(9);
         assert_eq!(Pin::new(&mut op).poll(&mut context), Poll::Ready(9));
+    }
+
+    /// It was pending for ever: an executor that polled once too often hung without a word.
+    #[test]
+    #[should_panic = "polled after it had given its answer"]
+    fn a_poll_after_the_answer_says_so() {
+        let (mut op, completer) = operation(|| 0);
+        completer.complete(9);
+        let mut context = Context::from_waker(Waker::noop());
+        assert_eq!(Pin::new(&mut op).poll(&mut context), Poll::Ready(9));
+        let _ = Pin::new(&mut op).poll(&mut context);
     }
 }

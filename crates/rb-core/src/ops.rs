@@ -12,3 +12,4 @@ pub(crate) mod query;
 pub(crate) mod remove;
 pub(crate) mod slots;
 pub(crate) mod sync;
+pub(crate) mod worker;

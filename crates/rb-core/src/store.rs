@@ -8,19 +8,22 @@ mod values;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use rb_format::Record;
-use rb_io::{Access, Engine};
+use rb_io::{Access, Engine, Patience};
 
 use crate::background::Services;
 use crate::background::checkpoint::Checkpointer;
 use crate::background::duties::Duties;
 use crate::core::inner::Inner;
+use crate::core::thread::Thread;
 use crate::error::{Error, OpenError};
 use crate::open::open;
 use crate::open::source::{Source, open_path};
-use crate::ops::driver::Driver;
+use crate::operation::{Operation, operation};
+use crate::ops::worker::AsyncThreads;
 use crate::options::{Background, Exclusive, StoreOptions};
 use crate::simulator::{HeldLock, SwitchPoint};
 
@@ -34,14 +37,23 @@ pub struct Store {
     handle: Arc<Handle>,
 }
 
+/// What the clones share. The last of them closes the store when it is dropped.
 struct Handle {
+    open: Arc<Open>,
+}
+
+/// An open store, its services and threads.
+struct Open {
     inner: Arc<Inner>,
     background: Arc<Services>,
-    driver: Driver,
+    threads: AsyncThreads,
     duties: Mutex<Duties>,
     /// The answer of the first close.
     closed: Mutex<Option<Result<(), Error>>>,
 }
+
+/// How long dropping the last clone waits for the device. What takes longer goes on in a thread of its own.
+const DROP_WAIT: Duration = Duration::from_secs(1);
 
 impl Store {
     /// Opens the store on a device or in a file.
@@ -73,16 +85,18 @@ impl Store {
         let (inner, background) = open(source, options)?;
         let store = Store {
             handle: Arc::new(Handle {
-                inner: Arc::new(inner),
-                background: Arc::new(background),
-                driver: Driver::default(),
-                duties: Mutex::default(),
-                closed: Mutex::new(None),
+                open: Arc::new(Open {
+                    inner: Arc::new(inner),
+                    background: Arc::new(background),
+                    threads: AsyncThreads::default(),
+                    duties: Mutex::default(),
+                    closed: Mutex::new(None),
+                }),
             }),
         };
         if store.inner().options.background == Background::Threads {
             // Where the system has threads for some duties only, dropping the store stops those.
-            let mut duties = store.handle.duties.lock();
+            let mut duties = store.open_store().duties.lock();
             let started = duties.start(store.inner(), store.background());
             drop(duties);
             started.map_err(|why| OpenError::Resource {
@@ -93,40 +107,68 @@ impl Store {
         Ok(store)
     }
 
+    fn open_store(&self) -> &Open {
+        &self.handle.open
+    }
+
     pub(crate) fn inner(&self) -> &Arc<Inner> {
-        &self.handle.inner
+        &self.open_store().inner
     }
 
     pub(crate) fn background(&self) -> &Arc<Services> {
-        &self.handle.background
+        &self.open_store().background
+    }
+
+    pub(crate) fn threads(&self) -> &AsyncThreads {
+        &self.open_store().threads
+    }
+
+    pub(crate) fn checkpointer(&self) -> Result<&Checkpointer, Error> {
+        self.open_store().checkpointer()
     }
 
     /// A close is under way.
     pub(crate) fn is_closing(&self) -> bool {
-        self.handle.closed.is_locked()
+        self.open_store().closed.is_locked()
     }
 
     /// Refuses new operations, finishes those in progress, writes a checkpoint and the mark of a
     /// clean shutdown. Closing twice is not an error.
     ///
+    /// Waits at most [`StoreOptions::io_deadline`] for operations in progress, and as long for each request of its own: of a
+    /// device that does not answer it waits for one, and leaves the rest alone.
+    ///
     /// # Errors
     /// `TimedOut` when operations did not end in time, `Poisoned` when the metadata could not be
     /// written. The store is closed either way.
     pub fn close(&self) -> Result<(), Error> {
-        // Whoever closes at the same time waits here, and shares the answer.
-        let mut closed = self
-            .inner()
-            .lock_over_io(&self.handle.closed, HeldLock::Close);
-        closed.get_or_insert_with(|| self.handle.close()).clone()
+        self.open_store().close()
+    }
+
+    /// Starts to close, in a thread of its own.
+    pub fn close_async(&self) -> Operation<Result<(), Error>> {
+        let (operation, completer) = operation(|| Err(Error::Closed));
+        let open = Arc::clone(&self.handle.open);
+        // Without a thread the completer is dropped, and answers.
+        drop(Thread::spawn("rb-close", move || {
+            completer.complete(open.close())
+        }));
+        operation
     }
 }
 
-impl Handle {
+impl Open {
+    fn close(&self) -> Result<(), Error> {
+        // A thread that closes at the same time waits here, and shares the answer.
+        let mut closed = self.inner.lock_over_io(&self.closed, HeldLock::Close);
+        closed.get_or_insert_with(|| self.close_now()).clone()
+    }
+
     fn checkpointer(&self) -> Result<&Checkpointer, Error> {
         self.background.checkpointer.as_ref().ok_or(Error::ReadOnly)
     }
 
-    fn close(&self) -> Result<(), Error> {
+    fn close_now(&self) -> Result<(), Error> {
         let inner = &self.inner;
         let drained = self.drain();
         let written = inner.writer.as_ref().map_or(Ok(()), |writer| {
@@ -155,30 +197,73 @@ impl Handle {
     /// Refuses new operations and waits for those in progress, for a bounded time.
     fn drain(&self) -> Result<(), Error> {
         self.inner.drain_simulated();
-        let drained = self.inner.gate.close(self.inner.options.io_deadline);
-        self.driver.stop(self.inner.options.io_deadline);
-        drained
+        let deadline = self.inner.options.io_deadline;
+        let drained = self.inner.gate.close(deadline);
+        // Threads whose work hangs are not waited for a second time.
+        let mut patience = match drained {
+            Ok(()) => Patience::new(deadline),
+            Err(_) => Patience::none(),
+        };
+        match self.threads.stop(&mut patience) {
+            true => drained,
+            false => drained.and(Err(Error::TimedOut { waited: deadline })),
+        }
     }
 
     fn stop(&self) {
         if let Some(writer) = &self.inner.writer {
             writer.log.stop(|| Error::Closed);
         }
-        self.duties.lock().stop();
+        let mut patience = Patience::new(self.inner.options.io_deadline);
+        self.duties.lock().stop(&mut patience);
+    }
+
+    /// What dropping the last clone does: commits what was acknowledged, and ends the threads.
+    fn abandon(&self) {
+        let mut closed = self.closed.lock();
+        if closed.is_some() {
+            return;
+        }
+        *closed = Some(Err(Error::Closed));
+        drop(self.drain());
+        if let Some(writer) = &self.inner.writer {
+            // There is no caller to answer a failure to; recovery will say what is there.
+            drop(self.inner.make_durable(writer, writer.log.ticket()));
+        }
+        self.stop();
+    }
+
+    /// Whether the caller runs in one of the store's threads.
+    fn has_current_thread(&self) -> bool {
+        self.threads.has_current() || self.duties.lock().has_current()
     }
 }
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        if self.closed.get_mut().is_some() {
+        let open = Arc::clone(&self.open);
+        let is_open = open
+            .closed
+            .try_lock()
+            .is_some_and(|closed| closed.is_none());
+        if !is_open {
             return;
         }
-        drop(self.drain());
-        if let Some(writer) = &self.inner.writer {
-            // Nobody is left to hear of a failure; recovery will say what is there.
-            drop(self.inner.make_durable(writer, writer.log.ticket()));
+        if open.inner.is_manual() {
+            return open.abandon();
         }
-        self.stop();
+        // One of the store's own threads cannot wait for its own end; nor may a caller hang with the device.
+        let mut patience = match open.has_current_thread() {
+            true => Patience::none(),
+            false => Patience::new(DROP_WAIT.min(open.inner.options.io_deadline)),
+        };
+        let leaving = Arc::clone(&open);
+        match Thread::spawn("rb-drop", move || leaving.abandon()) {
+            Ok(thread) => {
+                let _ = thread.join(&mut patience);
+            }
+            Err(_) => open.abandon(),
+        }
     }
 }
 

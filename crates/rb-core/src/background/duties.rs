@@ -2,14 +2,15 @@
 //! simulator calls itself.
 
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
+use rb_io::Patience;
 
 use crate::background::Services;
 use crate::background::scrub::WAIT_AFTER_SILENCE;
 use crate::core::inner::Inner;
+use crate::core::thread::Thread;
 use crate::error::Error;
 use crate::log::delta::Duty;
 
@@ -25,7 +26,7 @@ const READ_AFTER: Duration = Duration::from_millis(500);
 
 #[derive(Debug, Default)]
 pub(crate) struct Duties {
-    threads: Vec<JoinHandle<()>>,
+    threads: Vec<Thread>,
     stop: Arc<Stop>,
 }
 
@@ -84,26 +85,22 @@ impl Duties {
     ) -> Result<(), Error> {
         let (inner, background) = (Arc::clone(inner), Arc::clone(background));
         let stop = Arc::clone(&self.stop);
-        let thread = std::thread::Builder::new()
-            .name(name.into())
-            .spawn(move || duty(&inner, &background, &stop))
-            .map_err(|why| Error::Resource {
-                what: "a thread",
-                why: why.to_string(),
-            })?;
+        let thread = Thread::spawn(name, move || duty(&inner, &background, &stop))?;
         self.threads.push(thread);
         Ok(())
     }
 
-    /// Waits for the threads; the log must have been stopped.
-    pub(crate) fn stop(&mut self) {
+    /// Waits for the threads; the log must have been stopped. A thread that hangs is left behind.
+    pub(crate) fn stop(&mut self, patience: &mut Patience) {
         self.stop.tell();
         for thread in self.threads.drain(..) {
-            // The last owner of a store may be one of them, in an observer's call.
-            if thread.thread().id() != std::thread::current().id() {
-                drop(thread.join());
-            }
+            let _ = thread.join(patience);
         }
+    }
+
+    /// Whether the caller runs in one of them.
+    pub(crate) fn has_current(&self) -> bool {
+        self.threads.iter().any(Thread::is_current)
     }
 }
 

@@ -14,10 +14,12 @@
 //! is not ours means that another host opened the device for writing, and then nothing more may be written (C8). After
 //! the flush the size of the device is asked for too: a file that was cut meanwhile may have lost any of it.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rb_format::{BAD_SLOTS_MAX, Record};
+use rb_io::Patience;
 
 use crate::core::inner::Inner;
 use crate::core::writer::Writer;
@@ -46,6 +48,27 @@ impl Inner {
             self.commit(writer)?;
         }
         Ok(())
+    }
+
+    /// Calls `then` once everything queued up to `ticket` is durable, or when it never will be. A simulator's store commits
+    /// here and now.
+    pub(crate) fn when_durable(
+        self: &Arc<Self>,
+        writer: &Writer,
+        ticket: u64,
+        then: impl FnOnce(Result<(), Error>) + Send + 'static,
+    ) {
+        let store = Arc::downgrade(self);
+        let waiter = move |outcome: Result<(), Error>| {
+            then(outcome.map_err(|error| match store.upgrade() {
+                Some(inner) => inner.stopped(error),
+                None => Error::Closed,
+            }));
+        };
+        writer.log.when_durable(ticket, Box::new(waiter));
+        if self.is_manual() && !writer.log.is_durable(ticket) {
+            drop(self.commit(writer));
+        }
     }
 
     /// Makes everything acknowledged so far durable, and ends the quarantine of slots whose write
@@ -228,7 +251,7 @@ impl Inner {
         }
         for &slot in &bad {
             // Remembered by the next base as well, should there be no room for the record now.
-            if let Ok(permit) = writer.log.admit(Need::small(), 1, Duration::ZERO) {
+            if let Ok(permit) = writer.log.admit(Need::small(), 1, &mut Patience::none()) {
                 writer.log.queue(
                     &permit,
                     [Record::BadSlot { slot }],

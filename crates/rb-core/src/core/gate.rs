@@ -1,9 +1,10 @@
 //! Counts operations in progress, so that `close` can wait for them and refuse new ones.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
+use rb_io::Patience;
 
 use crate::error::Error;
 
@@ -42,15 +43,14 @@ impl Gate {
 
     /// Refuses new operations and waits for those inside.
     pub(crate) fn close(&self, wait: Duration) -> Result<(), Error> {
-        let start = Instant::now();
+        let mut patience = Patience::new(wait);
         let mut state = self.state.lock();
         state.closed = true;
         while state.inside > 0 {
-            let left = wait.saturating_sub(start.elapsed());
-            if left.is_zero() {
+            if patience.is_over() {
                 return Err(Error::TimedOut { waited: wait });
             }
-            self.left.wait_for(&mut state, left);
+            patience.spend(|step| self.left.wait_for(&mut state, step));
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use rb_format::{Geometry, Identity, Superblock, key_hash};
 use rb_index::{Index, SlotId};
-use rb_io::{Arena, Buffer, Engine, PlacementId};
+use rb_io::{Arena, Buffer, Engine, Patience, PlacementId};
 
 use crate::core::gate::{Gate, Pass};
 use crate::core::poison::Poison;
@@ -82,16 +82,16 @@ impl Inner {
     pub(crate) fn take_buffers(
         &self,
         strides: &[usize],
-        wait: Duration,
+        patience: &mut Patience,
     ) -> Result<Vec<Buffer>, Error> {
         let (needed, limit) = (strides.iter().sum(), self.arena.bytes());
         if needed > limit {
             return Err(Error::BatchTooLarge { needed, limit });
         }
-        let taken = self.arena.take_many(strides, wait);
+        let taken = self.arena.take_many(strides, patience);
         taken.map_err(|_| Error::Busy {
             what: "buffer memory",
-            waited: wait,
+            waited: patience.limit(),
         })
     }
 
@@ -173,14 +173,19 @@ impl Inner {
 
     /// Room in the log for a batch. Where too much is queued already, this commits it first, in the
     /// calling thread, rather than wait for another to do so.
-    pub(crate) fn admit(&self, writer: &Writer, need: Need) -> Result<Permit, Error> {
+    pub(crate) fn admit(
+        &self,
+        writer: &Writer,
+        need: Need,
+        patience: &mut Patience,
+    ) -> Result<Permit, Error> {
         let shards = self.index.shards();
         if writer.log.needs_commit_for(need, shards) {
             self.commit(writer)?;
         }
         writer
             .log
-            .admit(need, shards, self.busy_wait())
+            .admit(need, shards, patience)
             .map_err(|error| self.stopped(error))
     }
 

@@ -1,10 +1,10 @@
 //! A small pool of lanes for blocking calls.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
-use rb_io::{Arena, Engine, Issuer, Lane, QueueCounters, QueueOptions};
+use rb_io::{Arena, Engine, Issuer, Lane, Patience, QueueCounters, QueueOptions};
 
 use crate::error::Error;
 
@@ -76,9 +76,8 @@ impl Lanes {
     /// A lane of the pool, for a round of requests.
     ///
     /// # Errors
-    /// `Busy` when none came free within `wait`.
-    pub(crate) fn checkout(&self, wait: Duration) -> Result<Lane, Error> {
-        let start = Instant::now();
+    /// `Busy` when none came free while `patience` lasted.
+    pub(crate) fn checkout(&self, patience: &mut Patience) -> Result<Lane, Error> {
         let mut pool = self.pool.lock();
         let mut may_make = true;
         loop {
@@ -100,14 +99,13 @@ impl Lanes {
                 }
                 continue;
             }
-            let left = wait.saturating_sub(start.elapsed());
-            if left.is_zero() {
+            if patience.is_over() {
                 return Err(Error::Busy {
                     what: "I/O queue",
-                    waited: wait,
+                    waited: patience.limit(),
                 });
             }
-            self.freed.wait_for(&mut pool, left);
+            patience.spend(|step| self.freed.wait_for(&mut pool, step));
         }
     }
 

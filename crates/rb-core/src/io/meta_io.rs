@@ -3,12 +3,12 @@
 //! Metadata never shares buffers or queue places with values, so neither can starve the other.
 
 use std::ops::Range;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rb_format::FORMAT_BLOCK;
 use rb_io::{
-    Arena, Buffer, Completion, Engine, IoError, Issuer, Lane, OpKind, PlacementId, QueueOptions,
-    Request,
+    Arena, Buffer, Completion, Engine, IoError, Issuer, Lane, OpKind, Patience, PlacementId,
+    QueueOptions, Request,
 };
 
 use crate::error::{Error, OpenError};
@@ -255,7 +255,8 @@ impl MetaIo {
         if len > limit {
             return Err(Error::BatchTooLarge { needed: len, limit });
         }
-        let taken = self.arena.take_many(&[len], self.deadline);
+        let mut patience = Patience::new(self.deadline);
+        let taken = self.arena.take_many(&[len], &mut patience);
         taken
             .ok()
             .and_then(|mut buffers| buffers.pop())
@@ -298,16 +299,18 @@ impl MetaIo {
     /// Waits until `done` has `count`, in one wait where the queue can: each wake of this thread costs as much as a
     /// small request.
     fn poll_until(&mut self, count: usize, done: &mut Vec<Completion>) -> Result<(), Error> {
-        let start = Instant::now();
+        let mut patience = Patience::new(self.deadline);
         while done.len() < count {
-            let left = self.deadline.saturating_sub(start.elapsed());
-            if left.is_zero() {
+            let last = patience.is_over();
+            let missing = u32::try_from(count - done.len()).unwrap_or(u32::MAX);
+            let lane = self.lane()?;
+            let polled = patience.spend(|step| lane.poll(missing, Some(step), done));
+            if let Err(error) = polled {
+                return Err(self.die(error.into()));
+            }
+            if last && done.len() < count {
                 let waited = self.deadline;
                 return Err(self.die(Error::TimedOut { waited }));
-            }
-            let missing = u32::try_from(count - done.len()).unwrap_or(u32::MAX);
-            if let Err(error) = self.lane()?.poll(missing, Some(left), done) {
-                return Err(self.die(error.into()));
             }
         }
         Ok(())

@@ -9,6 +9,7 @@
 //! the worst case of its records, which is one partly filled block per touched shard in addition to the
 //! blocks that the records fill.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -18,6 +19,7 @@ use rb_format::{
     FORMAT_BLOCK, LOG_BLOCK_PAYLOAD, LogEncoder, LogPosition, Record, Region, log_block_offset,
     log_blocks,
 };
+use rb_io::Patience;
 
 use crate::counters::raise;
 use crate::error::Error;
@@ -55,6 +57,11 @@ struct LogState {
     /// Where replay would start: the newest base's position.
     newest_base: u64,
     promised: u64,
+    /// Callers that wait for room, in the order in which they came. Only the first may take it: a large batch would
+    /// starve behind small ones that pass it.
+    line: VecDeque<u64>,
+    /// The place of the next who comes.
+    next_place: u64,
     ticket: u64,
     durable_ticket: u64,
     durable_sequence: u64,
@@ -159,6 +166,8 @@ impl DeltaLog {
             tail,
             newest_base,
             promised: 0,
+            line: VecDeque::new(),
+            next_place: 0,
             ticket: 0,
             durable_ticket: 0,
             durable_sequence,
@@ -191,47 +200,64 @@ impl DeltaLog {
 
     /// Promises room for these records, queued in at most one hold of each shard's lock.
     ///
-    /// Waits up to `wait` for room; a zero wait answers at once.
+    /// Waits for room as long as `patience` lasts, behind those who came before.
     pub(crate) fn admit(
         self: &Arc<Self>,
         need: Need,
         shards: usize,
-        wait: Duration,
+        patience: &mut Patience,
     ) -> Result<Permit, Error> {
         let blocks = need.blocks(shards);
-        let start = Instant::now();
         let mut state = self.lock_timed();
-        let mut waited = false;
-        loop {
-            let used = state.encoder.next_sequence() + 1 - state.tail;
-            let room = used + state.promised + blocks + RESERVED_BLOCKS <= self.blocks;
-            let bounded = self.is_bounded(&state, blocks);
+        if !state.stopped && state.line.is_empty() && self.has_room(&mut state, blocks) {
+            return Ok(self.promise(&mut state, blocks));
+        }
+        let start = Instant::now();
+        let place = state.next_place;
+        state.next_place += 1;
+        state.line.push_back(place);
+        let admitted = loop {
             if state.stopped {
-                return Err(Error::Closed);
+                break Err(Error::Closed);
             }
-            if room && bounded {
-                if waited {
-                    raise(&self.longest_wait, start.elapsed());
-                }
-                state.promised += blocks;
-                return Ok(Permit {
-                    log: Arc::clone(self),
-                    blocks,
+            if state.line.front() == Some(&place) && self.has_room(&mut state, blocks) {
+                break Ok(());
+            }
+            if patience.is_over() {
+                break Err(Error::Busy {
+                    what: "space in the delta log",
+                    waited: patience.limit(),
                 });
             }
+            patience.spend(|step| self.moved.wait_for(&mut state, step));
+        };
+        state.line.retain(|waiting| *waiting != place);
+        // There may be room for the next.
+        self.moved.notify_all();
+        admitted?;
+        raise(&self.longest_wait, start.elapsed());
+        Ok(self.promise(&mut state, blocks))
+    }
+
+    /// Whether there is room now. If not, asks for what makes room.
+    fn has_room(&self, state: &mut LogState, blocks: u64) -> bool {
+        let used = state.encoder.next_sequence() + 1 - state.tail;
+        let room = used + state.promised + blocks + RESERVED_BLOCKS <= self.blocks;
+        let bounded = self.is_bounded(state, blocks);
+        if !room || !bounded {
             state.commit_wanted |= !bounded;
             state.checkpoint_wanted |= !room;
             state.checkpoint_urgent |= !room;
             self.work.notify_all();
-            let left = wait.saturating_sub(start.elapsed());
-            if left.is_zero() {
-                return Err(Error::Busy {
-                    what: "space in the delta log",
-                    waited: wait,
-                });
-            }
-            waited = true;
-            self.moved.wait_for(&mut state, left);
+        }
+        room && bounded
+    }
+
+    fn promise(self: &Arc<Self>, state: &mut LogState, blocks: u64) -> Permit {
+        state.promised += blocks;
+        Permit {
+            log: Arc::clone(self),
+            blocks,
         }
     }
 
@@ -556,6 +582,8 @@ impl DeltaLog {
             tail,
             newest_base,
             promised,
+            line,
+            next_place: _,
             ticket,
             durable_ticket,
             durable_sequence,
@@ -583,7 +611,12 @@ impl DeltaLog {
                         durable_sequence
                     ),
                     (dirty_since, look_again, commit_wanted, checkpoint_wanted),
-                    (checkpoint_urgent, discard_wanted, stopped, waiters.len()),
+                    (
+                        checkpoint_urgent,
+                        discard_wanted,
+                        stopped,
+                        (waiters.len(), line.len())
+                    ),
                 )
             ),
         );

@@ -53,7 +53,7 @@ fn nobody_waits_for_a_rest() {
         |log| {
             let mut far_too_much = Need::default();
             (0..10_000).for_each(|_| far_too_much.add(&[0; 64], &[]));
-            assert!(log.admit(far_too_much, 1, Duration::ZERO).is_err());
+            assert!(log.admit(far_too_much, 1, &mut Patience::none()).is_err());
         },
     ];
     for end in ends {

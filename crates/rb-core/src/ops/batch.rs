@@ -10,12 +10,12 @@
 //! belong to the batch until the last request is answered.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use rb_io::{Completion, Lane, Request};
+use rb_io::{Completion, Lane, Patience, Request};
 
 use crate::core::inner::Inner;
+use crate::core::waits::Waits;
 use crate::error::Error;
 use crate::io::lanes::{Late, elsewhere};
 
@@ -27,9 +27,9 @@ pub(crate) trait Batch: Send + 'static {
     /// `arrived` takes its time: the device is to work on meanwhile.
     const LOOKS_EARLY: bool;
 
-    /// The requests of the next round, with their buffers; waits for those at most so long. None once everything is
-    /// answered.
-    fn requests(&mut self, wait: Duration) -> Vec<Request>;
+    /// The requests of the next round, with their buffers; waits for those as long as `patience` lasts. None once
+    /// everything is answered.
+    fn requests(&mut self, patience: &mut Patience) -> Vec<Request>;
 
     /// One request of the round was answered; its tag is its position. Others may be under way.
     fn arrived(&mut self, answer: Completion);
@@ -50,24 +50,33 @@ pub(crate) trait Batch: Send + 'static {
 const TOGETHER_BYTES: u64 = 2 << 20;
 
 /// Runs a batch in the calling thread.
-pub(crate) fn run<B: Batch>(inner: &Inner, mut batch: B) -> B::Answers {
+pub(crate) fn run<B: Batch>(inner: &Inner, mut batch: B, waits: &mut Waits) -> B::Answers {
     loop {
-        let requests = batch.requests(inner.busy_wait());
+        let requests = batch.requests(&mut waits.resources);
         if requests.is_empty() {
             return batch.answers(None);
         }
-        let lane = match inner.lanes.checkout(inner.options.busy_wait) {
+        let lane = match lane(inner, waits) {
             Ok(lane) => lane,
             Err(error) => {
                 batch.refused(&error);
                 continue;
             }
         };
-        match drive(inner, lane, batch, requests) {
+        match drive(inner, lane, batch, requests, &mut waits.device) {
             Ok(driven) => batch = driven,
             Err(answers) => return answers,
         }
     }
+}
+
+/// A lane for the next round, which is not begun after the call's deadline.
+fn lane(inner: &Inner, waits: &mut Waits) -> Result<Lane, Error> {
+    if waits.device.is_over() {
+        let waited = waits.device.limit();
+        return Err(Error::TimedOut { waited });
+    }
+    inner.lanes.checkout(&mut waits.resources)
 }
 
 /// Drives one round to its end; fails with the answers if the device is late.
@@ -76,8 +85,8 @@ fn drive<B: Batch>(
     mut lane: Lane,
     mut batch: B,
     requests: Vec<Request>,
+    patience: &mut Patience,
 ) -> Result<B, B::Answers> {
-    let deadline = inner.options.io_deadline;
     let mut missing = requests.len();
     let bytes: u64 = requests.iter().map(|request| request.len).sum();
     let together = match B::LOOKS_EARLY {
@@ -87,19 +96,20 @@ fn drive<B: Batch>(
     for (tag, request) in (0..).zip(requests) {
         lane.start(tag, request);
     }
-    let start = Instant::now();
     let mut arrived = Vec::with_capacity(together);
     let mut healthy = true;
     while missing > 0 {
-        let left = deadline.saturating_sub(start.elapsed());
         let wanted = u32::try_from(missing.min(together)).unwrap_or(u32::MAX);
         // Polls once even at the deadline: completions that arrived while earlier ones were verified are in time.
-        healthy &= lane.poll(wanted, Some(left), &mut arrived).is_ok();
+        let last = patience.is_over();
+        let polled = patience.spend(|step| lane.poll(wanted, Some(step), &mut arrived));
+        healthy &= polled.is_ok();
         missing -= arrived.len();
         arrived.drain(..).for_each(|answer| batch.arrived(answer));
-        if missing > 0 && left.is_zero() {
+        if missing > 0 && last {
             let late = inner.lanes.late(&lane);
-            let answers = batch.answers(Some(&Error::TimedOut { waited: deadline }));
+            let waited = patience.limit();
+            let answers = batch.answers(Some(&Error::TimedOut { waited }));
             wait_elsewhere(lane, batch, missing, late);
             return Err(answers);
         }
@@ -149,7 +159,7 @@ fn wait_for<B: Batch>(lane: &mut Lane, batch: &mut B, mut missing: usize) {
 /// Ends a batch whose answers are no longer awaited.
 fn end<B: Batch>(batch: &mut B) {
     batch.complete(&mut || {});
-    if !batch.requests(Duration::ZERO).is_empty() {
+    if !batch.requests(&mut Patience::none()).is_empty() {
         batch.refused(&Error::Closed);
     }
 }

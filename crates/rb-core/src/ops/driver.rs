@@ -2,18 +2,18 @@
 //! single-issuer, and no request depends on a caller's thread that may exit.
 
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded, unbounded};
+use crossbeam::channel::{Receiver, Sender, TryRecvError, bounded, unbounded};
 use parking_lot::Mutex;
-use rb_io::{Completion, Issuer, Lane, Request, Waker};
+use rb_io::{Completion, Issuer, Lane, Patience, Request, Waker};
 
 use crate::core::inner::Inner;
+use crate::core::thread::Thread;
 use crate::error::Error;
 use crate::io::lanes::{Lanes, drop_elsewhere};
 use crate::operation::Wakes;
-use crate::ops::batch::{Batch, run};
+use crate::ops::batch::Batch;
 
 /// How long an answer may wait for others of its round before its caller is woken.
 const PATIENCE: Duration = Duration::from_micros(50);
@@ -38,8 +38,8 @@ struct Replying<B, R> {
 
 impl<B: Batch, R: FnOnce(B::Answers, &mut Wakes) + Send> Driven for Replying<B, R> {
     fn requests(&mut self) -> Vec<Request> {
-        // The driver does not wait for buffers: everyone waits for the driver.
-        self.batch.requests(Duration::ZERO)
+        // The driver does not wait for buffers: all async operations wait for the driver.
+        self.batch.requests(&mut Patience::none())
     }
 
     fn arrived(&mut self, answer: Completion) {
@@ -77,23 +77,18 @@ struct Running {
     jobs: Sender<Job>,
     /// That of the lane in use.
     waker: Arc<Mutex<Waker>>,
-    thread: JoinHandle<()>,
-    /// Disconnected when the thread ends.
-    ended: Receiver<()>,
+    thread: Thread,
 }
 
 impl Driver {
-    /// Has the driver thread run a batch, and `reply` hear of the answers there. A simulator's store runs it here and now.
+    /// Has the driver thread run a batch that needs no more buffers, and `reply` hear of the answers there.
     pub(crate) fn start<B: Batch>(
         &self,
         inner: &Inner,
         mut batch: B,
         reply: impl FnOnce(B::Answers, &mut Wakes) + Send + 'static,
     ) {
-        if inner.is_manual() {
-            return reply(run(inner, batch), &mut Wakes::default());
-        }
-        let requests = batch.requests(inner.busy_wait());
+        let requests = batch.requests(&mut Patience::none());
         let reply = Some(reply);
         let mut batch = Box::new(Replying { batch, reply });
         if requests.is_empty() {
@@ -119,60 +114,57 @@ impl Driver {
         }
     }
 
-    /// Finishes every job and ends the thread. If requests hang beyond `wait`, the thread is left
+    /// Whether the caller runs in its thread.
+    pub(crate) fn is_current(&self) -> bool {
+        let running = self.running.lock();
+        running
+            .as_ref()
+            .is_some_and(|running| running.thread.is_current())
+    }
+
+    /// Finishes every job and ends the thread; answers whether it did in time. If requests hang, the thread is left
     /// behind with what belongs to them.
-    pub(crate) fn stop(&self, wait: Duration) {
+    pub(crate) fn stop(&self, patience: &mut Patience) -> bool {
+        let running = self.running.lock().take();
         let Some(Running {
             jobs,
             waker,
             thread,
-            ended,
-        }) = self.running.lock().take()
+        }) = running
         else {
-            return;
+            return true;
         };
         drop(jobs);
         waker.lock().wake();
-        // The last owner of a store may be the driver itself, finishing that owner's job.
-        let own = thread.thread().id() == std::thread::current().id();
-        if !own && ended.recv_timeout(wait) != Err(RecvTimeoutError::Timeout) {
-            drop(thread.join());
-        }
+        thread.join(patience)
     }
 }
 
 fn spawn(lanes: Arc<Lanes>, deadline: Duration) -> Result<Running, Error> {
     let (jobs, inbox) = unbounded();
-    let (ending, ended) = bounded(0);
     let (started, waker) = bounded(1);
-    let thread = std::thread::Builder::new()
-        .name("rb-driver".into())
-        .spawn(move || {
-            let _ending: Sender<()> = ending;
-            // The lane is made here because a single-issuer ring belongs to the thread that made it.
-            match lanes.make(Issuer::OneThread) {
-                Ok(lane) => {
-                    let waker = Arc::new(Mutex::new(lane.waker()));
-                    drop(started.send(Ok(Arc::clone(&waker))));
-                    Loop {
-                        lanes,
-                        lane,
-                        waker,
-                        inbox,
-                        active: Vec::new(),
-                        free: Vec::new(),
-                        open: true,
-                        deadline,
-                    }
-                    .run();
+    let thread = Thread::spawn("rb-driver", move || {
+        // The lane is made here because a single-issuer ring belongs to the thread that made it.
+        match lanes.make(Issuer::OneThread) {
+            Ok(lane) => {
+                let waker = Arc::new(Mutex::new(lane.waker()));
+                drop(started.send(Ok(Arc::clone(&waker))));
+                Loop {
+                    lanes,
+                    lane,
+                    waker,
+                    inbox,
+                    active: Vec::new(),
+                    free: Vec::new(),
+                    open: true,
+                    deadline,
+                    now: Duration::ZERO,
                 }
-                Err(error) => drop(started.send(Err(error))),
+                .run();
             }
-        })
-        .map_err(|why| Error::Resource {
-            what: "a driver thread",
-            why: why.to_string(),
-        })?;
+            Err(error) => drop(started.send(Err(error))),
+        }
+    })?;
     let waker = waker.recv().map_err(|why| Error::Resource {
         what: "a driver thread",
         why: why.to_string(),
@@ -181,7 +173,6 @@ fn spawn(lanes: Arc<Lanes>, deadline: Duration) -> Result<Running, Error> {
         jobs,
         waker,
         thread,
-        ended,
     })
 }
 
@@ -194,12 +185,15 @@ struct Loop {
     free: Vec<usize>,
     open: bool,
     deadline: Duration,
+    /// Time that it has spent with jobs in flight. Each wait counts as its limit at most: a process that was stopped has
+    /// not waited for the device.
+    now: Duration,
 }
 
 struct Active {
     batch: Box<dyn Driven>,
     missing: usize,
-    since: Instant,
+    since: Duration,
     /// It has answered that it is late.
     late: bool,
 }
@@ -208,9 +202,12 @@ impl Loop {
     fn run(mut self) {
         let mut done = Vec::new();
         while self.take_jobs() {
-            let timeout = self.next_deadline();
+            let left = self.next_deadline();
+            let step = left.map(|left| left.min(Patience::new(self.deadline).step()));
+            let start = Instant::now();
             // A queue that fails answers everything it holds, and then whatever comes later.
-            let failed = self.lane.poll(1, timeout, &mut done).is_err();
+            let failed = self.lane.poll(1, step, &mut done).is_err();
+            self.now += start.elapsed().min(step.unwrap_or_default());
             let mut wakes = Wakes::default();
             for completion in done.drain(..) {
                 // Wake waiters first: verifying a large value takes long.
@@ -228,7 +225,7 @@ impl Loop {
             if failed && self.is_idle() {
                 self.renew();
             }
-            if timeout.is_some_and(|timeout| timeout.is_zero()) {
+            if left.is_some_and(|left| left.is_zero()) {
                 self.tell_the_late();
             }
         }
@@ -255,12 +252,12 @@ impl Loop {
     fn next_deadline(&self) -> Option<Duration> {
         let in_time = self.active.iter().flatten().filter(|active| !active.late);
         let oldest = in_time.map(|active| active.since).min()?;
-        Some(self.deadline.saturating_sub(oldest.elapsed()))
+        Some((oldest + self.deadline).saturating_sub(self.now))
     }
 
     fn tell_the_late(&mut self) {
         for active in self.active.iter_mut().flatten() {
-            if active.since.elapsed() >= self.deadline && !active.late {
+            if self.now - active.since >= self.deadline && !active.late {
                 active.late = true;
                 let waited = self.deadline;
                 let late = Error::TimedOut { waited };
@@ -303,7 +300,7 @@ impl Loop {
         self.active[number] = Some(Active {
             batch,
             missing: requests.len(),
-            since: Instant::now(),
+            since: self.now,
             late: false,
         });
         for (position, request) in requests.into_iter().enumerate() {

@@ -15,15 +15,17 @@
 use std::sync::Arc;
 
 use rb_index::Visit;
+use rb_io::Patience;
 
 use crate::core::inner::Inner;
+use crate::core::waits::Waits;
 use crate::counters::add;
 use crate::error::Error;
-use crate::operation::{Operation, operation};
-use crate::ops::batch::run;
-use crate::ops::driver::Driver;
+use crate::operation::{Operation, Wakes, operation};
+use crate::ops::batch::{Batch, run};
 use crate::ops::get_batch::{GetBatch, Hit, Read};
 use crate::ops::groups::by_shard;
+use crate::ops::worker::AsyncThreads;
 use crate::simulator::SwitchPoint;
 use crate::value::{Lookup, Value};
 
@@ -33,34 +35,50 @@ pub(crate) fn get_many(inner: &Arc<Inner>, keys: &[&[u8]]) -> Vec<Lookup> {
         return keys.iter().map(|_| Err(Error::Closed)).collect();
     };
     let (mut answers, batch) = lease(inner, keys); // 1
-    let read = run(inner, batch); // 2, 3, 4
+    let read = run(inner, batch, &mut Waits::of(inner)); // 2, 3, 4
     for (at, answer) in read {
         answers[at] = answer;
     }
     answers
 }
 
-/// Starts looking up many keys: the driver thread does steps 3 and 4.
-pub(crate) fn get_many_async(
+/// Starts looking up many keys: the driver thread does steps 3 and 4. A worker waits for buffers, if there are none now.
+pub(crate) fn get_many_async<T: Send + 'static>(
     inner: &Arc<Inner>,
-    driver: &Driver,
+    threads: &AsyncThreads,
     keys: &[&[u8]],
-) -> Operation<Vec<Lookup>> {
+    shape: fn(Vec<Lookup>) -> T,
+) -> Operation<T> {
     let count = keys.len();
     let (operation, completer) =
-        operation(move || (0..count).map(|_| Err(Error::Closed)).collect());
+        operation(move || shape((0..count).map(|_| Err(Error::Closed)).collect()));
     let Ok(pass) = inner.enter() else {
         return operation;
     };
-    let (mut answers, batch) = lease(inner, keys);
-    driver.start(inner, batch, move |read, wakes| {
+    let (mut answers, mut batch) = lease(inner, keys);
+    let reply = move |read: Vec<(usize, Lookup)>, wakes: &mut Wakes| {
         for (at, answer) in read {
             answers[at] = answer;
         }
         // The operation ends before it is answered: the woken caller may close the store.
         drop(pass);
-        completer.answer(answers, wakes);
-    });
+        completer.answer(shape(answers), wakes);
+    };
+    let mut waits = Waits::of(inner);
+    if inner.is_manual() {
+        reply(run(inner, batch, &mut waits), &mut Wakes::default());
+    } else if batch.take_buffers(&mut Patience::none()).is_ok() {
+        threads.driver.start(inner, batch, reply);
+    } else {
+        let (inner, driver) = (Arc::clone(inner), Arc::clone(&threads.driver));
+        threads.gets.run(waits, move |waits| {
+            let taken = waits.and_then(|waits| batch.take_buffers(&mut waits.resources));
+            if let Err(error) = taken {
+                batch.refused(&error);
+            }
+            driver.start(&inner, batch, reply);
+        });
+    }
     operation
 }
 
@@ -74,12 +92,13 @@ pub(crate) fn get_many_into(
     let Ok(_pass) = inner.enter() else {
         return keys.iter().map(|_| Err(Error::Closed)).collect();
     };
+    let mut waits = Waits::of(inner);
     let (answers, all) = lease(inner, keys);
     let answered = answers.into_iter().map(|answer| answer.map(|_| None));
     let mut lengths: Vec<_> = answered.collect();
     // The last first, so that the first key ends as the most recently used.
     for batch in all.split(inner.arena.bytes() / 2).into_iter().rev() {
-        for (at, answer) in run(inner, batch) {
+        for (at, answer) in run(inner, batch, &mut waits) {
             let copied = |value| copy(&value, outputs[at]);
             lengths[at] = answer.and_then(|hit| hit.map(copied).transpose());
         }

@@ -2,11 +2,10 @@
 
 use std::cmp::Reverse;
 use std::sync::Arc;
-use std::time::Duration;
 
 use rb_format::{FORMAT_BLOCK, padded_len};
 use rb_index::{Lease, Visit};
-use rb_io::{Buffer, Completion, Request};
+use rb_io::{Buffer, Completion, Patience, Request};
 
 use crate::core::inner::Inner;
 use crate::core::proof::{header_proves, payload_proves};
@@ -46,6 +45,8 @@ pub(crate) struct GetBatch {
     inner: Arc<Inner>,
     /// Not answered yet, grouped by shard.
     hits: Vec<Hit>,
+    /// Taken for the next round: one for each hit, or none.
+    buffers: Vec<Buffer>,
     /// The hits were read before, and the proof failed.
     is_second: bool,
     answers: Vec<(usize, Lookup)>,
@@ -58,8 +59,18 @@ impl GetBatch {
             inner: Arc::clone(inner),
             answers: Vec::with_capacity(hits.len()),
             hits,
+            buffers: Vec::new(),
             is_second: false,
         }
+    }
+
+    /// Takes the buffers of the next round, all at once.
+    pub(crate) fn take_buffers(&mut self, patience: &mut Patience) -> Result<(), Error> {
+        if self.buffers.len() < self.hits.len() {
+            let strides: Vec<usize> = self.hits.iter().map(Hit::stride).collect();
+            self.buffers = self.inner.take_buffers(&strides, patience)?;
+        }
+        Ok(())
     }
 
     /// Cuts the batch into batches of at most `bytes` of buffers, but at least one hit, later keys last.
@@ -132,20 +143,17 @@ impl Batch for GetBatch {
     type Answers = Vec<(usize, Lookup)>;
     const LOOKS_EARLY: bool = true;
 
-    /// Steps 2 and 3: one read per hit, with the buffers of all taken at once.
-    fn requests(&mut self, wait: Duration) -> Vec<Request> {
+    /// Steps 2 and 3: one read per hit.
+    fn requests(&mut self, patience: &mut Patience) -> Vec<Request> {
         if self.hits.is_empty() {
             return Vec::new();
         }
-        let strides: Vec<usize> = self.hits.iter().map(Hit::stride).collect();
-        let buffers = match self.inner.take_buffers(&strides, wait) {
-            Ok(buffers) => buffers,
-            Err(error) => {
-                self.refused(&error);
-                return Vec::new();
-            }
-        };
+        if let Err(error) = self.take_buffers(patience) {
+            self.refused(&error);
+            return Vec::new();
+        }
         self.inner.switch(SwitchPoint::Sending);
+        let buffers = std::mem::take(&mut self.buffers);
         let hits = self.hits.iter().zip(buffers);
         hits.map(|(hit, buf)| hit.request(&self.inner, buf))
             .collect()

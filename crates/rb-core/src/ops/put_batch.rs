@@ -1,19 +1,19 @@
 //! Steps 2 to 4 of a put: values whose writes are in flight together.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use rb_format::{Generation, MoreSlots, Record, SlotHeaderRef, payload_checksum};
 use rb_index::{NewEntry, Published, Reservation, ShardGuard, SlotId, Visit};
-use rb_io::{Buffer, Completion, PlacementId, Request};
+use rb_io::{Completion, Patience, PlacementId, Request};
 
 use crate::core::inner::Inner;
+use crate::core::waits::Waits;
 use crate::core::writer::Writer;
 use crate::counters::add;
 use crate::error::Error;
 use crate::log::delta::{Need, Permit};
 use crate::ops::batch::Batch;
-use crate::ops::put_plan::{Payload, Planned, PutResult, Stored};
+use crate::ops::put_plan::{Planned, PutResult, Stored, fill, take_buffers};
 use crate::ops::slots::{Taken, take_slots};
 use crate::options::{Durability, PutOptions};
 use crate::simulator::{Change, SwitchPoint};
@@ -67,9 +67,11 @@ impl PutBatch {
         writer: &Writer,
         planned: Vec<Planned<'_>>,
         options: PutOptions,
+        waits: &mut Waits,
     ) -> Result<PutBatch, Error> {
-        let permit = log_space(inner, writer, &planned)?;
-        let mut buffers = buffers(inner, &planned)?.into_iter();
+        let mut buffers = take_buffers(inner, &planned, &mut waits.resources)?.into_iter();
+        // Last: log space is short, and nothing is waited for while it is held.
+        let permit = log_space(inner, writer, &planned, &mut waits.resources)?;
         inner.switch(SwitchPoint::PutAdmitted);
         let placement = inner.placement_of(options.lifetime);
         let near = placement.map_or(0, |id| id.0.get());
@@ -88,13 +90,13 @@ impl PutBatch {
             let buffer = planned.needs_buffer().then(|| buffers.next());
             match taken {
                 Taken::Slot(reservation, slot) => {
-                    let memory = batch.fill(planned.put.payload, buffer.flatten());
+                    let memory = fill(inner, planned.payload, buffer.flatten());
                     let writing = Writing {
                         at: planned.at,
                         hash: planned.hash,
                         shard: planned.shard,
-                        key: planned.put.key.into(),
-                        metadata: planned.put.metadata.into(),
+                        key: planned.key.into(),
+                        metadata: planned.metadata.into(),
                         generation: Generation(reservation.generation()),
                         reservation: Some(reservation),
                         slot,
@@ -115,21 +117,6 @@ impl PutBatch {
     fn answer(&mut self, at: usize, answer: PutResult, ticket: u64) {
         self.done.answers.push((at, answer));
         self.done.ticket = self.done.ticket.max(ticket);
-    }
-
-    /// The value in memory that can be written from.
-    fn fill(&self, payload: Payload<'_>, buffer: Option<Buffer>) -> ValueBuf {
-        match payload {
-            Payload::Buffer(memory) => memory,
-            Payload::Bytes(bytes) => {
-                let buffer =
-                    buffer.expect("a buffer was taken for each value in the caller's memory");
-                let mut memory = ValueBuf::new(buffer, bytes.len());
-                memory.copy_from_slice(bytes);
-                add(&self.inner.counters.bytes_copied, bytes.len());
-                memory
-            }
-        }
     }
 
     /// Step 3 for one value: checksum, header, request.
@@ -234,7 +221,7 @@ impl Batch for PutBatch {
     const LOOKS_EARLY: bool = false;
 
     /// Buffers were taken before the slots, in `prepare`.
-    fn requests(&mut self, _: Duration) -> Vec<Request> {
+    fn requests(&mut self, _: &mut Patience) -> Vec<Request> {
         if !self.requests.is_empty() {
             self.inner.switch(SwitchPoint::Sending);
         }
@@ -302,19 +289,17 @@ impl Batch for PutBatch {
 }
 
 /// Room in the log for the records of these puts.
-fn log_space(inner: &Inner, writer: &Writer, planned: &[Planned<'_>]) -> Result<Permit, Error> {
+fn log_space(
+    inner: &Inner,
+    writer: &Writer,
+    planned: &[Planned<'_>],
+    patience: &mut Patience,
+) -> Result<Permit, Error> {
     let mut need = Need::default();
-    for Planned { put, .. } in planned {
-        need.add(put.key, put.metadata);
+    for put in planned {
+        need.add(&put.key, &put.metadata);
     }
-    inner.admit(writer, need)
-}
-
-/// Buffers for the values that are in the caller's memory.
-fn buffers(inner: &Inner, planned: &[Planned<'_>]) -> Result<Vec<Buffer>, Error> {
-    let copied = planned.iter().filter(|planned| planned.needs_buffer());
-    let strides: Vec<usize> = copied.map(Planned::stride).collect();
-    inner.take_buffers(&strides, inner.busy_wait())
+    inner.admit(writer, need, patience)
 }
 
 /// Takes a slot out of use whose write failed. If the failure was the device's answer, until a later

@@ -1,12 +1,15 @@
 //! Step 1 of a put: what was asked, and whether it can be.
 
+use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::collections::HashMap;
 
 use rb_index::PutMode;
+use rb_io::{Buffer, Patience};
 
 use crate::core::inner::Inner;
 use crate::core::writer::Writer;
+use crate::counters::add;
 use crate::error::Error;
 use crate::log::delta::Need;
 use crate::options::PutOptions;
@@ -41,6 +44,8 @@ impl<'a> Put<'a> {
 pub enum Payload<'a> {
     /// In the caller's memory; copied once.
     Bytes(&'a [u8]),
+    /// Given away; copied once.
+    Owned(Vec<u8>),
     /// In memory of the store; not copied.
     Buffer(ValueBuf),
 }
@@ -49,6 +54,7 @@ impl Payload<'_> {
     pub(crate) fn len(&self) -> usize {
         match self {
             Payload::Bytes(bytes) => bytes.len(),
+            Payload::Owned(bytes) => bytes.len(),
             Payload::Buffer(buffer) => buffer.len(),
         }
     }
@@ -75,18 +81,64 @@ pub(crate) struct Planned<'a> {
     pub(crate) hash: u64,
     pub(crate) shard: usize,
     pub(crate) class: u8,
-    pub(crate) put: Put<'a>,
+    pub(crate) key: Cow<'a, [u8]>,
+    pub(crate) metadata: Cow<'a, [u8]>,
+    pub(crate) payload: Payload<'a>,
 }
 
 impl Planned<'_> {
     /// Bytes of buffer memory that it takes.
     pub(crate) fn stride(&self) -> usize {
-        ValueBuf::stride(self.put.payload.len())
+        ValueBuf::stride(self.payload.len())
     }
 
-    /// Its value is in the caller's memory.
+    /// Its value is not in a buffer yet.
     pub(crate) fn needs_buffer(&self) -> bool {
-        matches!(self.put.payload, Payload::Bytes(_))
+        !matches!(self.payload, Payload::Buffer(_))
+    }
+
+    /// The same put with nothing in the caller's memory: its value in `buffer`, if there is one.
+    pub(crate) fn into_owned(self, inner: &Inner, buffer: Option<Buffer>) -> Planned<'static> {
+        Planned {
+            at: self.at,
+            hash: self.hash,
+            shard: self.shard,
+            class: self.class,
+            key: Cow::Owned(self.key.into_owned()),
+            metadata: Cow::Owned(self.metadata.into_owned()),
+            payload: match (self.payload, buffer) {
+                (Payload::Bytes(bytes), None) => Payload::Owned(bytes.to_vec()),
+                (Payload::Owned(bytes), None) => Payload::Owned(bytes),
+                (payload, buffer) => Payload::Buffer(fill(inner, payload, buffer)),
+            },
+        }
+    }
+}
+
+/// Takes buffers for the values that are in none, all at once; one for each, in order.
+pub(crate) fn take_buffers(
+    inner: &Inner,
+    planned: &[Planned<'_>],
+    patience: &mut Patience,
+) -> Result<Vec<Buffer>, Error> {
+    let copied = planned.iter().filter(|planned| planned.needs_buffer());
+    let strides: Vec<usize> = copied.map(Planned::stride).collect();
+    inner.take_buffers(&strides, patience)
+}
+
+/// The value in memory that can be written from: its own, or in `buffer`.
+pub(crate) fn fill(inner: &Inner, payload: Payload<'_>, buffer: Option<Buffer>) -> ValueBuf {
+    let copy = |bytes: &[u8]| {
+        let buffer = buffer.expect("a buffer was taken for each value that is in none");
+        let mut memory = ValueBuf::new(buffer, bytes.len());
+        memory.copy_from_slice(bytes);
+        add(&inner.counters.bytes_copied, bytes.len());
+        memory
+    };
+    match payload {
+        Payload::Bytes(bytes) => copy(bytes),
+        Payload::Owned(bytes) => copy(&bytes),
+        Payload::Buffer(memory) => memory,
     }
 }
 
@@ -140,7 +192,9 @@ pub(crate) fn plan<'a>(inner: &Inner, puts: Vec<Put<'a>>, options: PutOptions) -
                 hash,
                 shard,
                 class,
-                put,
+                key: put.key.into(),
+                metadata: put.metadata.into(),
+                payload: put.payload,
             });
         } else {
             followers.push((at, writer));
@@ -196,7 +250,7 @@ pub(crate) fn parts<'a>(
         let (mut bytes, mut need) = (0, Need::default());
         let fits = |planned: &&Planned<'_>| {
             bytes += planned.stride();
-            need.add(planned.put.key, planned.put.metadata);
+            need.add(&planned.key, &planned.metadata);
             bytes <= inner.arena.bytes() / 2 && writer.log.takes_at_once(need, shards)
         };
         let count = planned.iter().rev().take_while(fits).count().max(1);

@@ -9,34 +9,84 @@ use rb_format::Record;
 use rb_index::Visit;
 
 use crate::core::inner::Inner;
+use crate::core::waits::Waits;
 use crate::core::writer::Writer;
 use crate::counters::add;
 use crate::error::Error;
 use crate::log::delta::Need;
+use crate::operation::{Operation, operation};
 use crate::ops::groups::by_shard;
+use crate::ops::put::not_durable;
+use crate::ops::worker::AsyncThreads;
 use crate::options::Durability;
 use crate::simulator::{Change, SwitchPoint};
 
-/// Removes many keys; answers for each whether it was there.
-pub(crate) fn remove_many(inner: &Arc<Inner>, keys: &[&[u8]]) -> Vec<Result<bool, Error>> {
-    let answers = inner.enter_writing().and_then(|(_pass, writer)| {
-        let (answers, ticket) = remove_all(inner, writer, keys)?;
-        inner.switch(SwitchPoint::RemovesDone);
-        if inner.options.durability == Durability::EachBatch {
-            inner.make_durable(writer, ticket)?;
-        }
-        Ok(answers)
-    });
-    answers.unwrap_or_else(|error| vec![Err(error); keys.len()])
+/// One key's answer: whether it was there.
+pub(crate) type Removed = Result<bool, Error>;
+
+/// Removes many keys in the calling thread; answers for each whether it was there.
+pub(crate) fn remove_many(inner: &Arc<Inner>, keys: &[&[u8]]) -> Vec<Removed> {
+    let (_pass, writer) = match inner.enter_writing() {
+        Ok(entered) => entered,
+        Err(error) => return vec![Err(error); keys.len()],
+    };
+    let (mut answers, ticket) = remove_all(inner, writer, keys, &mut Waits::of(inner));
+    inner.switch(SwitchPoint::RemovesDone);
+    if inner.options.durability == Durability::EachBatch {
+        not_durable(&mut answers, inner.make_durable(writer, ticket));
+    }
+    answers
 }
 
-/// Removes many keys without waiting for durability, as many at once as the log takes. Also returns
-/// the ticket.
+/// Starts removing many keys: a worker does it, for it may wait for log space.
+pub(crate) fn remove_many_async(
+    inner: &Arc<Inner>,
+    threads: &AsyncThreads,
+    keys: &[&[u8]],
+) -> Operation<Vec<Removed>> {
+    let count = keys.len();
+    let (operation, completer) = operation(move || vec![Err(Error::Closed); count]);
+    let pass = match inner.enter_writing() {
+        Ok((pass, _)) => pass,
+        Err(error) => {
+            completer.complete(vec![Err(error); count]);
+            return operation;
+        }
+    };
+    if inner.is_manual() {
+        completer.complete(remove_many(inner, keys));
+        return operation;
+    }
+    let keys: Vec<Box<[u8]>> = keys.iter().map(|key| Box::from(*key)).collect();
+    let store = Arc::clone(inner);
+    threads.writes.run(Waits::of(inner), move |waits| {
+        let writer = store.writer.as_ref().expect("removes have a writer");
+        let keys: Vec<&[u8]> = keys.iter().map(AsRef::as_ref).collect();
+        let (mut answers, ticket) = match waits {
+            Ok(waits) => remove_all(&store, writer, &keys, waits),
+            Err(error) => (vec![Err(error); count], 0),
+        };
+        let give = move |outcome| {
+            not_durable(&mut answers, outcome);
+            drop(pass);
+            completer.complete(answers);
+        };
+        match store.options.durability {
+            Durability::EachBatch => store.when_durable(writer, ticket, give),
+            Durability::Interval => give(Ok(())),
+        }
+    });
+    operation
+}
+
+/// Removes the keys without waiting for durability, as many at once as the log takes. Also returns the ticket. Keys that
+/// were removed before a failure keep their answers.
 fn remove_all(
     inner: &Inner,
     writer: &Writer,
     keys: &[&[u8]],
-) -> Result<(Vec<Result<bool, Error>>, u64), Error> {
+    waits: &mut Waits,
+) -> (Vec<Removed>, u64) {
     let mut answers = Vec::with_capacity(keys.len());
     let mut ticket = 0;
     let mut rest = keys;
@@ -48,11 +98,17 @@ fn remove_all(
         };
         let count = rest.iter().take_while(fits).count().max(1);
         let (now, later) = rest.split_at(count);
-        ticket = ticket.max(remove_some(inner, writer, now, &mut answers)?);
+        match remove_some(inner, writer, now, &mut answers, waits) {
+            Ok(queued) => ticket = ticket.max(queued),
+            Err(error) => {
+                answers.extend(rest.iter().map(|_| Err(error.clone())));
+                break;
+            }
+        }
         rest = later;
     }
     add(&inner.counters.removes, keys.len());
-    Ok((answers, ticket))
+    (answers, ticket)
 }
 
 /// A key that is refused gets no record. It may be longer than a log block.
@@ -67,11 +123,12 @@ fn remove_some(
     inner: &Inner,
     writer: &Writer,
     keys: &[&[u8]],
-    answers: &mut Vec<Result<bool, Error>>,
+    answers: &mut Vec<Removed>,
+    waits: &mut Waits,
 ) -> Result<u64, Error> {
     let mut need = Need::default();
     keys.iter().for_each(|key| reckon(inner, &mut need, key));
-    let permit = inner.admit(writer, need)?;
+    let permit = inner.admit(writer, need, &mut waits.resources)?;
     inner.switch(SwitchPoint::RemoveAdmitted);
     let first = answers.len();
     answers.extend(keys.iter().map(|_| Ok(false)));

@@ -75,7 +75,7 @@ pub(crate) fn take_slots(
     let mut unneeded = Vec::new();
     each(inner, wanted, &needy, |shard, at| {
         let Some(slot) = slots[at] else { return };
-        let (key, hash) = (wanted[at].put.key, wanted[at].hash);
+        let (key, hash) = (&wanted[at].key[..], wanted[at].hash);
         let reserved = writer
             .next_generation()
             .map(|generation| shard.reserve(hash, key, slot, generation.0, mode));
@@ -95,8 +95,8 @@ pub(crate) fn take_slots(
 
 /// The ticket of the key's entry; none if there is no entry.
 fn existing(shard: &mut ShardGuard<'_>, wanted: &Planned<'_>) -> Option<u64> {
-    let found = shard.get(wanted.hash, wanted.put.key);
-    found.map(|_| shard.ticket_of(wanted.hash, wanted.put.key))
+    let found = shard.get(wanted.hash, &wanted.key);
+    found.map(|_| shard.ticket_of(wanted.hash, &wanted.key))
 }
 
 /// Visits these positions, which are grouped by shard, with one hold of each shard's lock.

@@ -28,7 +28,7 @@ impl Store {
     /// `Poisoned` if a write or flush failed.
     pub fn checkpoint(&self) -> Result<(), Error> {
         let (_pass, writer) = self.inner().enter_writing()?;
-        self.handle.checkpointer()?.run(self.inner(), writer)
+        self.checkpointer()?.run(self.inner(), writer)
     }
 }
 
@@ -49,7 +49,7 @@ impl Store {
     /// `Poisoned` if it failed.
     pub fn step_checkpoint(&self) -> Result<bool, Error> {
         let (_pass, writer) = self.inner().enter_writing()?;
-        self.handle.checkpointer()?.step(self.inner(), writer)
+        self.checkpointer()?.step(self.inner(), writer)
     }
 
     /// Validates up to `count` recovered entries. Answers whether there may be more.

@@ -1,5 +1,6 @@
 //! Values: get, put, remove, each one line into its own room.
 
+use crate::core::waits::Waits;
 use crate::error::Error;
 use crate::operation::Operation;
 use crate::ops::get;
@@ -13,13 +14,17 @@ use crate::value::{Lookup, Value, ValueBuf};
 /// What every batch call holds to.
 const ONE_ANSWER: &str = "a batch has one answer for each key";
 
+fn only<T>(mut answers: Vec<T>) -> T {
+    answers.pop().expect(ONE_ANSWER)
+}
+
 impl Store {
     /// Looks up one key: the value, or none if the key is not there.
     ///
     /// # Errors
     /// A bad key; a failed or late request; buffers that stayed in use; a closed store.
     pub fn get(&self, key: &[u8]) -> Result<Option<Value>, Error> {
-        get::get_many(self.inner(), &[key]).pop().expect(ONE_ANSWER)
+        only(get::get_many(self.inner(), &[key]))
     }
 
     /// Looks up many keys in one batch of reads; answers in the order of `keys`. The values
@@ -34,9 +39,7 @@ impl Store {
     /// # Errors
     /// As [`Store::get`].
     pub fn get_into(&self, key: &[u8], output: &mut [u8]) -> Result<Option<usize>, Error> {
-        get::get_many_into(self.inner(), &[key], &mut [output])
-            .pop()
-            .expect(ONE_ANSWER)
+        only(get::get_many_into(self.inner(), &[key], &mut [output]))
     }
 
     /// Looks up many keys into the caller's memory, one piece per key.
@@ -52,9 +55,15 @@ impl Store {
         get::get_many_into(self.inner(), keys, outputs)
     }
 
-    /// Starts looking up many keys. The operation can be waited on or awaited.
+    /// Starts looking up many keys. The operation can be waited on or awaited. The call waits for nothing: where there are no
+    /// buffers, the operation stands in line, and is answered with `Busy` after [`StoreOptions::busy_wait`](crate::StoreOptions::busy_wait).
     pub fn get_many_async(&self, keys: &[&[u8]]) -> Operation<Vec<Lookup>> {
-        get::get_many_async(self.inner(), &self.handle.driver, keys)
+        get::get_many_async(self.inner(), self.threads(), keys, |answers| answers)
+    }
+
+    /// Starts looking up one key; see [`Store::get_many_async`].
+    pub fn get_async(&self, key: &[u8]) -> Operation<Lookup> {
+        get::get_many_async(self.inner(), self.threads(), &[key], only)
     }
 
     /// Puts one value, replacing what is there.
@@ -62,8 +71,7 @@ impl Store {
     /// # Errors
     /// See [`Error`]; the value is then not there, and what was there still is.
     pub fn put(&self, key: &[u8], value: &[u8]) -> Result<Stored, Error> {
-        let answers = self.put_many(vec![Put::new(key, value)], PutOptions::default());
-        answers.into_iter().next().expect(ONE_ANSWER)
+        only(self.put_many(vec![Put::new(key, value)], PutOptions::default()))
     }
 
     /// Puts many values in one batch of writes; answers in the order of `puts`.
@@ -71,14 +79,24 @@ impl Store {
         put::put_many(self.inner(), puts, options)
     }
 
-    /// Starts putting many values. Values in the caller's memory are copied before this returns. A
-    /// batch may take half the buffer memory.
+    /// Starts putting many values. Values in the caller's memory are copied before this returns, and nothing else is done
+    /// with them: neither buffers nor log space nor checksums are waited for. A batch may take half the buffer memory, and
+    /// copies that wait for buffers as much as there is of those; beyond that the answers are `Busy` at once.
     pub fn put_many_async(
         &self,
         puts: Vec<Put<'_>>,
         options: PutOptions,
     ) -> Operation<Vec<PutResult>> {
-        put::put_many_async(self.inner(), &self.handle.driver, puts, options)
+        put::put_many_async(self.inner(), self.threads(), puts, options, |answers| {
+            answers
+        })
+    }
+
+    /// Starts putting one value, replacing what is there; see [`Store::put_many_async`].
+    pub fn put_async(&self, key: &[u8], value: &[u8]) -> Operation<PutResult> {
+        let puts = vec![Put::new(key, value)];
+        let options = PutOptions::default();
+        put::put_many_async(self.inner(), self.threads(), puts, options, only)
     }
 
     /// Memory for a value of `len` bytes, to be filled and put without a copy. Its content is
@@ -91,8 +109,10 @@ impl Store {
         if len == 0 || len > max {
             return Err(Error::ValueLength { len, max });
         }
-        let wait = self.inner().busy_wait();
-        let mut buffers = self.inner().take_buffers(&[ValueBuf::stride(len)], wait)?;
+        let mut patience = Waits::of(self.inner()).resources;
+        let mut buffers = self
+            .inner()
+            .take_buffers(&[ValueBuf::stride(len)], &mut patience)?;
         let buf = buffers.pop().ok_or(Error::Closed)?;
         Ok(ValueBuf::new(buf, len))
     }
@@ -102,12 +122,17 @@ impl Store {
     /// # Errors
     /// A bad key, or a store that cannot be written.
     pub fn remove(&self, key: &[u8]) -> Result<bool, Error> {
-        self.remove_many(&[key]).pop().expect(ONE_ANSWER)
+        only(self.remove_many(&[key]))
     }
 
     /// Removes many keys; answers for each whether it was there. An entry under a lease is gone at
     /// once; its slot is free when the lease ends.
     pub fn remove_many(&self, keys: &[&[u8]]) -> Vec<Result<bool, Error>> {
         remove::remove_many(self.inner(), keys)
+    }
+
+    /// Starts removing many keys. The operation can be waited on or awaited.
+    pub fn remove_many_async(&self, keys: &[&[u8]]) -> Operation<Vec<Result<bool, Error>>> {
+        remove::remove_many_async(self.inner(), self.threads(), keys)
     }
 }

@@ -1,11 +1,10 @@
 //! Taking ranges of an arena: one, several at once, or one at a place.
 
-use std::time::{Duration, Instant};
-
 use super::error::ArenaError;
 use super::handle::Arena;
 use super::page::{PAGE_BYTES, round_up};
 use crate::buffer::{Buffer, Claim};
+use crate::patience::Patience;
 
 impl Arena {
     /// Takes one range of `len` bytes, rounded up to [`PAGE_BYTES`], without waiting.
@@ -31,23 +30,25 @@ impl Arena {
     /// Takes a range for each of `lens` (each rounded up to [`PAGE_BYTES`]), all or none, so that
     /// two batches cannot hold half of what they need and wait for each other.
     ///
-    /// Waits up to `wait` for buffers to come back. Callers are served in the order they came; a
+    /// Waits for buffers to come back as long as `patience` lasts. Callers are served in the order they came; a
     /// caller behind a large one waits although its own ranges are free. A thread that waits here
-    /// while it holds buffers of the same arena waits for itself until `wait` ends.
+    /// while it holds buffers of the same arena waits for itself until it is over.
     ///
     /// # Errors
     /// [`ArenaError::TooLarge`] at once when the whole arena is smaller, [`ArenaError::Empty`] for
     /// a length of 0, [`ArenaError::TimedOut`].
-    pub fn take_many(&self, lens: &[usize], wait: Duration) -> Result<Vec<Buffer>, ArenaError> {
+    pub fn take_many(
+        &self,
+        lens: &[usize],
+        patience: &mut Patience,
+    ) -> Result<Vec<Buffer>, ArenaError> {
         let lens = self.round_all(lens)?;
         if lens.is_empty() {
             // An empty request skips the queue: its caller may hold buffers that queued callers wait for.
             return Ok(Vec::new());
         }
         let wanted = lens.iter().sum();
-        let started = Instant::now();
-        // A wait too long for the clock is a wait without end.
-        let deadline = started.checked_add(wait);
+        let before = patience.left();
         let mut state = self.inner.state.lock();
         let ticket = state.join_line();
         let offsets = loop {
@@ -56,22 +57,10 @@ impl Arena {
             {
                 break Some(offsets);
             }
-            let timed_out = match deadline {
-                Some(deadline) => self
-                    .inner
-                    .changed
-                    .wait_until(&mut state, deadline)
-                    .timed_out(),
-                None => {
-                    self.inner.changed.wait(&mut state);
-                    false
-                }
-            };
-            if timed_out {
-                // What came back in the last moment is still taken.
-                let first = state.line.front() == Some(&ticket);
-                break if first { state.take_all(&lens) } else { None };
+            if patience.is_over() {
+                break None;
             }
+            patience.spend(|step| self.inner.changed.wait_for(&mut state, step));
         };
         state.line.retain(|waiting| *waiting != ticket);
         let available = state.free.bytes();
@@ -90,7 +79,7 @@ impl Arena {
                 wanted,
                 available,
                 arena: self.bytes(),
-                waited: started.elapsed(),
+                waited: before - patience.left(),
             }),
         }
     }

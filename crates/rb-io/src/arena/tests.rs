@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::{Arena, ArenaError, PAGE_BYTES};
+use crate::patience::Patience;
 
 const PAGE: usize = PAGE_BYTES;
 const NOT_LONG: Duration = Duration::from_millis(40);
@@ -47,7 +48,9 @@ fn large_arenas_are_aligned_and_usable_to_the_end() {
 fn many_are_taken_all_or_none() {
     let arena = Arena::allocate(4 * PAGE).unwrap();
     let held = arena.take(2 * PAGE).unwrap();
-    let refused = arena.take_many(&[PAGE, 2 * PAGE], NOT_LONG).unwrap_err();
+    let refused = arena
+        .take_many(&[PAGE, 2 * PAGE], &mut Patience::new(NOT_LONG))
+        .unwrap_err();
     assert!(
         matches!(refused, ArenaError::TimedOut { wanted, available, .. }
         if wanted == 3 * PAGE && available == 2 * PAGE),
@@ -61,28 +64,43 @@ fn many_are_taken_all_or_none() {
     assert!(arena.take(PAGE).is_some(), "nor does it stay in the line");
     drop(held);
     let taken = arena
-        .take_many(&[PAGE, 1, 2 * PAGE], Duration::ZERO)
+        .take_many(&[PAGE, 1, 2 * PAGE], &mut Patience::new(Duration::ZERO))
         .unwrap();
     assert_eq!(
         taken.iter().map(|buffer| buffer.len()).collect::<Vec<_>>(),
         [PAGE, PAGE, 2 * PAGE]
     );
-    assert!(arena.take_many(&[], Duration::ZERO).unwrap().is_empty());
+    assert!(
+        arena
+            .take_many(&[], &mut Patience::new(Duration::ZERO))
+            .unwrap()
+            .is_empty()
+    );
 }
 
 #[test]
 fn more_than_the_arena_is_refused_at_once() {
     let arena = Arena::allocate(4 * PAGE).unwrap();
     let started = Instant::now();
-    let refused = arena.take_many(&[3 * PAGE, PAGE + 1], LONG).unwrap_err();
+    let refused = arena
+        .take_many(&[3 * PAGE, PAGE + 1], &mut Patience::new(LONG))
+        .unwrap_err();
     assert!(started.elapsed() < LONG);
     let words = refused.to_string();
     assert!(
         words.contains("20480") && words.contains("16384"),
         "{words}"
     );
-    assert!(arena.take_many(&[usize::MAX], LONG).is_err());
-    assert!(arena.take_many(&[PAGE, 0], LONG).is_err());
+    assert!(
+        arena
+            .take_many(&[usize::MAX], &mut Patience::new(LONG))
+            .is_err()
+    );
+    assert!(
+        arena
+            .take_many(&[PAGE, 0], &mut Patience::new(LONG))
+            .is_err()
+    );
 }
 
 #[test]
@@ -93,7 +111,11 @@ fn two_batches_do_not_starve_each_other() {
             scope.spawn(|| {
                 for _ in 0..if cfg!(miri) { 2 } else { 200 } {
                     // Each needs more than half: taken by halves, two would wait for ever.
-                    drop(arena.take_many(&[PAGE; 5], LONG).unwrap());
+                    drop(
+                        arena
+                            .take_many(&[PAGE; 5], &mut Patience::new(LONG))
+                            .unwrap(),
+                    );
                 }
             });
         }
@@ -106,13 +128,17 @@ fn a_large_request_is_not_starved_by_small_ones() {
     let arena = Arena::allocate(4 * PAGE).unwrap();
     let first = arena.take(PAGE).unwrap();
     std::thread::scope(|scope| {
-        let large = scope.spawn(|| arena.take_many(&[4 * PAGE], LONG).map(drop));
+        let large = scope.spawn(|| {
+            arena
+                .take_many(&[4 * PAGE], &mut Patience::new(LONG))
+                .map(drop)
+        });
         while arena.inner.state.lock().line.is_empty() {
             std::thread::yield_now();
         }
         // Three pages are free, and belong to the one who came first.
         assert!(arena.take(PAGE).is_none());
-        let small = scope.spawn(|| arena.take_many(&[PAGE], LONG).map(drop));
+        let small = scope.spawn(|| arena.take_many(&[PAGE], &mut Patience::new(LONG)).map(drop));
         while arena.inner.state.lock().line.len() < 2 {
             std::thread::yield_now();
         }
@@ -234,11 +260,20 @@ fn whoever_needs_nothing_stands_in_no_line() {
     let arena = Arena::allocate(PAGE).unwrap();
     let held = arena.take(PAGE).unwrap();
     let behind = arena.clone();
-    let waits = std::thread::spawn(move || behind.take_many(&[PAGE], LONG).map(drop));
+    let waits = std::thread::spawn(move || {
+        behind
+            .take_many(&[PAGE], &mut Patience::new(LONG))
+            .map(drop)
+    });
     while arena.inner.state.lock().line.is_empty() {
         std::thread::yield_now();
     }
-    assert!(arena.take_many(&[], Duration::ZERO).unwrap().is_empty());
+    assert!(
+        arena
+            .take_many(&[], &mut Patience::new(Duration::ZERO))
+            .unwrap()
+            .is_empty()
+    );
     drop(held);
     waits.join().unwrap().unwrap();
 }

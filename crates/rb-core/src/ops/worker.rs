@@ -1,0 +1,151 @@
+//! The threads in which operations wait for what their async calls may not wait for: buffers, log space, locks that are
+//! held over I/O, and the checksums of values.
+//!
+//! Each worker does one piece of work after another, in the order of the calls. So the oldest operation waits first, and
+//! its deadline is over first.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use crossbeam::channel::{Sender, unbounded};
+use parking_lot::Mutex;
+use rb_io::Patience;
+
+use crate::core::thread::Thread;
+use crate::core::waits::Waits;
+use crate::error::Error;
+use crate::ops::driver::Driver;
+
+type Work = Box<dyn FnOnce(Result<(), Error>) + Send>;
+
+/// What async operations run in.
+pub(crate) struct AsyncThreads {
+    pub(crate) driver: Arc<Driver>,
+    /// Gets wait here, so that they never wait for log space.
+    pub(crate) gets: Worker,
+    pub(crate) writes: Worker,
+    /// Bytes of values that wait for buffers in memory of their own.
+    queued: Arc<AtomicUsize>,
+}
+
+/// Bytes of values that wait for buffers, as long as this lives.
+pub(crate) struct Queued {
+    all: Arc<AtomicUsize>,
+    bytes: usize,
+}
+
+impl Drop for Queued {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+impl Default for AsyncThreads {
+    fn default() -> AsyncThreads {
+        AsyncThreads {
+            driver: Arc::default(),
+            gets: Worker::new("rb-gets"),
+            writes: Worker::new("rb-writes"),
+            queued: Arc::default(),
+        }
+    }
+}
+
+impl AsyncThreads {
+    /// Counts bytes of values that wait for buffers, of which there may be `limit` in all.
+    ///
+    /// # Errors
+    /// `Busy`, at once: there are too many.
+    pub(crate) fn queue_bytes(&self, bytes: usize, limit: usize) -> Result<Queued, Error> {
+        let more = |all: usize| all.checked_add(bytes).filter(|all| *all <= limit);
+        let (set, get) = (Ordering::Relaxed, Ordering::Relaxed);
+        match self.queued.fetch_update(set, get, more) {
+            Ok(_) => Ok(Queued {
+                all: Arc::clone(&self.queued),
+                bytes,
+            }),
+            Err(_) => Err(Error::Busy {
+                what: "memory for values that wait for buffers",
+                waited: Duration::ZERO,
+            }),
+        }
+    }
+
+    /// Ends the threads, each after all that it has; answers whether they did in time.
+    pub(crate) fn stop(&self, patience: &mut Patience) -> bool {
+        // The workers first: they give the driver work.
+        let workers = self.gets.stop(patience) & self.writes.stop(patience);
+        self.driver.stop(patience) & workers
+    }
+
+    /// Whether the caller runs in one of them.
+    pub(crate) fn has_current(&self) -> bool {
+        self.gets.is_current() || self.writes.is_current() || self.driver.is_current()
+    }
+}
+
+/// Starts its thread with the first piece of work.
+pub(crate) struct Worker {
+    name: &'static str,
+    running: Mutex<Option<Running>>,
+}
+
+struct Running {
+    inbox: Sender<Work>,
+    thread: Thread,
+}
+
+impl Worker {
+    pub(crate) fn new(name: &'static str) -> Worker {
+        let running = Mutex::new(None);
+        Worker { name, running }
+    }
+
+    /// Has the thread do `work`, with what is then left of `waits`. Without a thread `work` gets the error, here and now.
+    pub(crate) fn run(
+        &self,
+        mut waits: Waits,
+        work: impl FnOnce(Result<&mut Waits, Error>) + Send + 'static,
+    ) {
+        let since = Instant::now();
+        let work: Work = Box::new(move |outcome| {
+            waits.resources.charge(since.elapsed());
+            work(outcome.map(|()| &mut waits));
+        });
+        let mut running = self.running.lock();
+        if running.is_none() {
+            let (inbox, works) = unbounded::<Work>();
+            let spawned = Thread::spawn(self.name, move || {
+                works.iter().for_each(|work| work(Ok(())));
+            });
+            match spawned {
+                Ok(thread) => *running = Some(Running { inbox, thread }),
+                Err(error) => {
+                    drop(running);
+                    return work(Err(error));
+                }
+            }
+        }
+        if let Some(running) = running.as_ref() {
+            // The thread ends only when this sender is gone.
+            drop(running.inbox.send(work));
+        }
+    }
+
+    fn is_current(&self) -> bool {
+        let running = self.running.lock();
+        running
+            .as_ref()
+            .is_some_and(|running| running.thread.is_current())
+    }
+
+    /// Ends the thread after all work; answers whether that came in time.
+    pub(crate) fn stop(&self, patience: &mut Patience) -> bool {
+        let Some(Running { inbox, thread }) = self.running.lock().take() else {
+            return true;
+        };
+        drop(inbox);
+        thread.join(patience)
+    }
+}
