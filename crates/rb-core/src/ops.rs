@@ -6,6 +6,7 @@ pub(crate) mod get;
 pub(crate) mod get_batch;
 pub(crate) mod groups;
 pub(crate) mod put;
+pub(crate) mod put_async;
 pub(crate) mod put_batch;
 pub(crate) mod put_plan;
 pub(crate) mod query;

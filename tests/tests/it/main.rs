@@ -29,6 +29,7 @@ mod foreign;
 mod forged;
 mod format_room;
 mod in_flight;
+mod liveness;
 mod log_end;
 mod log_space;
 mod marks;

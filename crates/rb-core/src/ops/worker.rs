@@ -1,7 +1,7 @@
 //! The threads in which operations wait for what their async calls may not wait for: buffers, log space, locks that are
 //! held over I/O, and the checksums of values.
 //!
-//! Each worker does one piece of work after another, in the order of the calls. So the oldest operation waits first, and
+//! One worker for each thing to wait for, so that operations that need no buffers do not stand behind those that do. A worker does one piece of work after another, in the order of the calls. So the oldest operation waits first, and
 //! its deadline is over first.
 
 use std::sync::Arc;
@@ -22,9 +22,10 @@ type Work = Box<dyn FnOnce(Result<(), Error>) + Send>;
 /// What async operations run in.
 pub(crate) struct AsyncThreads {
     pub(crate) driver: Arc<Driver>,
-    /// Gets wait here, so that they never wait for log space.
-    pub(crate) gets: Worker,
-    pub(crate) writes: Worker,
+    /// Here they wait for buffers.
+    pub(crate) buffers: Worker,
+    /// Here those that have them wait for log space.
+    pub(crate) writes: Arc<Worker>,
     /// Bytes of values that wait for buffers in memory of their own.
     queued: Arc<AtomicUsize>,
 }
@@ -45,8 +46,8 @@ impl Default for AsyncThreads {
     fn default() -> AsyncThreads {
         AsyncThreads {
             driver: Arc::default(),
-            gets: Worker::new("rb-gets"),
-            writes: Worker::new("rb-writes"),
+            buffers: Worker::new("rb-buffers"),
+            writes: Arc::new(Worker::new("rb-writes")),
             queued: Arc::default(),
         }
     }
@@ -74,14 +75,14 @@ impl AsyncThreads {
 
     /// Ends the threads, each after all that it has; answers whether they did in time.
     pub(crate) fn stop(&self, patience: &mut Patience) -> bool {
-        // The workers first: they give the driver work.
-        let workers = self.gets.stop(patience) & self.writes.stop(patience);
+        // Each before those that it gives work.
+        let workers = self.buffers.stop(patience) & self.writes.stop(patience);
         self.driver.stop(patience) & workers
     }
 
     /// Whether the caller runs in one of them.
     pub(crate) fn has_current(&self) -> bool {
-        self.gets.is_current() || self.writes.is_current() || self.driver.is_current()
+        self.buffers.is_current() || self.writes.is_current() || self.driver.is_current()
     }
 }
 
@@ -106,12 +107,12 @@ impl Worker {
     pub(crate) fn run(
         &self,
         mut waits: Waits,
-        work: impl FnOnce(Result<&mut Waits, Error>) + Send + 'static,
+        work: impl FnOnce(Waits, Result<(), Error>) + Send + 'static,
     ) {
         let since = Instant::now();
         let work: Work = Box::new(move |outcome| {
             waits.resources.charge(since.elapsed());
-            work(outcome.map(|()| &mut waits));
+            work(waits, outcome);
         });
         let mut running = self.running.lock();
         if running.is_none() {

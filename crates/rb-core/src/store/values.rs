@@ -5,6 +5,7 @@ use crate::error::Error;
 use crate::operation::Operation;
 use crate::ops::get;
 use crate::ops::put;
+use crate::ops::put_async;
 use crate::ops::put_plan::{Put, PutResult, Stored};
 use crate::ops::remove;
 use crate::options::PutOptions;
@@ -87,7 +88,7 @@ impl Store {
         puts: Vec<Put<'_>>,
         options: PutOptions,
     ) -> Operation<Vec<PutResult>> {
-        put::put_many_async(self.inner(), self.threads(), puts, options, |answers| {
+        put_async::put_many_async(self.inner(), self.threads(), puts, options, |answers| {
             answers
         })
     }
@@ -96,7 +97,7 @@ impl Store {
     pub fn put_async(&self, key: &[u8], value: &[u8]) -> Operation<PutResult> {
         let puts = vec![Put::new(key, value)];
         let options = PutOptions::default();
-        put::put_many_async(self.inner(), self.threads(), puts, options, only)
+        put_async::put_many_async(self.inner(), self.threads(), puts, options, only)
     }
 
     /// Memory for a value of `len` bytes, to be filled and put without a copy. Its content is

@@ -1,0 +1,227 @@
+//! A put that is awaited. The call does step 1 of `put.rs`, and copies what is in the caller's memory.
+//!
+//! ```text
+//! buffers, if there are none now     the worker of those that wait for buffers
+//! steps 2 and 3                      the worker of those that write
+//! step 4                             the driver
+//! step 5                             the committer
+//! ```
+
+use std::sync::Arc;
+
+use rb_io::{Buffer, Patience};
+
+use crate::core::gate::Pass;
+use crate::core::inner::Inner;
+use crate::core::waits::Waits;
+use crate::error::Error;
+use crate::operation::{Completer, Operation, Wakes, operation};
+use crate::ops::batch::run;
+use crate::ops::driver::Driver;
+use crate::ops::put::not_durable;
+use crate::ops::put_batch::{PutAnswers, PutBatch};
+use crate::ops::put_plan::{
+    Payload, Plan, Planned, Put, PutResult, parts, plan, settle, take_buffers,
+};
+use crate::ops::worker::AsyncThreads;
+use crate::options::{Durability, PutOptions};
+
+/// Starts putting many values: a worker does steps 2 and 3, the driver thread step 4, the committer step 5. Values in the
+/// caller's memory are copied before this returns; where there are no buffers for them, another worker waits for those. A
+/// batch that does not fit in one part is refused.
+pub(crate) fn put_many_async<T: Send + 'static>(
+    inner: &Arc<Inner>,
+    threads: &AsyncThreads,
+    puts: Vec<Put<'_>>,
+    options: PutOptions,
+    shape: fn(Vec<PutResult>) -> T,
+) -> Operation<T> {
+    let count = puts.len();
+    let (operation, completer) =
+        operation(move || shape((0..count).map(|_| Err(Error::Closed)).collect()));
+    let (pass, writer) = match inner.enter_writing() {
+        Ok(entered) => entered,
+        Err(error) => {
+            completer.complete(shape(vec![Err(error); count]));
+            return operation;
+        }
+    };
+    let Plan {
+        planned,
+        answers,
+        followers,
+    } = plan(inner, puts, options); // 1
+    let reply = Reply {
+        answers,
+        followers,
+        pass,
+        completer,
+        shape,
+    };
+    let part = match only_part(parts(inner, writer, planned)) {
+        Ok(part) if part.is_empty() => {
+            reply.give(&mut Wakes::default());
+            return operation;
+        }
+        Ok(part) => part,
+        Err(error) => {
+            reply.refuse(error);
+            return operation;
+        }
+    };
+    let now = take_buffers(inner, &part, &mut Patience::none());
+    if inner.is_manual() {
+        let part = now.map(|buffers| own(inner, part, buffers));
+        write(
+            inner,
+            &threads.driver,
+            Waits::of(inner),
+            part,
+            options,
+            reply,
+        );
+        return operation;
+    }
+    let (store, driver) = (Arc::clone(inner), Arc::clone(&threads.driver));
+    let write = move |waits: Waits, part| write(&store, &driver, waits, part, options, reply);
+    let queued = match now {
+        Ok(buffers) => {
+            let part = own(inner, part, buffers);
+            threads.writes.run(Waits::of(inner), move |waits, outcome| {
+                write(waits, outcome.map(|()| part));
+            });
+            return operation;
+        }
+        Err(_) => threads.queue_bytes(copied(&part), inner.arena.bytes()),
+    };
+    let queued = match queued {
+        Ok(queued) => queued,
+        Err(error) => {
+            write(Waits::of(inner), Err(error));
+            return operation;
+        }
+    };
+    let part = own(inner, part, Vec::new());
+    let (inner, writes) = (Arc::clone(inner), Arc::clone(&threads.writes));
+    let waits = Waits::of(&inner);
+    threads.buffers.run(waits, move |mut waits, outcome| {
+        let taken = outcome.and_then(|()| take_buffers(&inner, &part, &mut waits.resources));
+        let part = taken.map(|buffers| own(&inner, part, buffers));
+        drop(queued);
+        match part {
+            Ok(part) => writes.run(waits, move |waits, outcome| {
+                write(waits, outcome.map(|()| part));
+            }),
+            Err(error) => write(waits, Err(error)),
+        }
+    });
+    operation
+}
+
+/// Bytes that are to be copied from the caller's memory.
+fn copied(part: &[Planned<'_>]) -> usize {
+    let bytes = part.iter().map(|put| match put.payload {
+        Payload::Bytes(bytes) => bytes.len(),
+        Payload::Owned(_) | Payload::Buffer(_) => 0,
+    });
+    bytes.sum()
+}
+
+/// Copies what is in the caller's memory: to these buffers if there are any, or else to memory of its own.
+fn own(inner: &Inner, part: Vec<Planned<'_>>, buffers: Vec<Buffer>) -> Vec<Planned<'static>> {
+    let mut buffers = buffers.into_iter();
+    let owned = part.into_iter().map(|planned| {
+        let buffer = planned.needs_buffer().then(|| buffers.next()).flatten();
+        planned.into_owned(inner, buffer)
+    });
+    owned.collect()
+}
+
+/// Steps 2 to 5 of an async put.
+fn write<T: Send + 'static>(
+    inner: &Arc<Inner>,
+    driver: &Driver,
+    mut waits: Waits,
+    part: Result<Vec<Planned<'static>>, Error>,
+    options: PutOptions,
+    reply: Reply<T>,
+) {
+    let writer = inner.writer.as_ref().expect("puts have a writer");
+    let prepared =
+        part.and_then(|part| PutBatch::prepare(inner, writer, part, options, &mut waits)); // 2, 3
+    match prepared {
+        Ok(batch) if inner.is_manual() => {
+            let done = run(inner, batch, &mut waits); // 4
+            reply.written(inner, options, done, &mut Wakes::default()); // 5
+        }
+        Ok(batch) => {
+            let store = Arc::clone(inner);
+            driver.start(inner, batch, move |done, wakes| {
+                reply.written(&store, options, done, wakes);
+            });
+        }
+        Err(error) => reply.refuse(error),
+    }
+}
+
+fn only_part(mut parts: Vec<Vec<Planned<'_>>>) -> Result<Vec<Planned<'_>>, Error> {
+    let bytes = |part: &[Planned<'_>]| part.iter().map(Planned::stride).sum::<usize>();
+    let last = parts.pop().unwrap_or_default();
+    match parts.is_empty() {
+        true => Ok(last),
+        false => Err(Error::BatchTooLarge {
+            needed: bytes(&last) + parts.iter().map(|part| bytes(part)).sum::<usize>(),
+            limit: bytes(&last),
+        }),
+    }
+}
+
+/// The answers of an async put, once they are known.
+struct Reply<T: Send + 'static> {
+    answers: Vec<PutResult>,
+    followers: Vec<(usize, usize)>,
+    pass: Pass,
+    completer: Completer<T>,
+    shape: fn(Vec<PutResult>) -> T,
+}
+
+impl<T: Send + 'static> Reply<T> {
+    /// The writes have ended: step 5, if it is wanted, and the answers.
+    fn written(
+        mut self,
+        inner: &Arc<Inner>,
+        options: PutOptions,
+        done: PutAnswers,
+        wakes: &mut Wakes,
+    ) {
+        for (at, answer) in done.answers {
+            self.answers[at] = answer;
+        }
+        match inner.durability(options) {
+            Durability::EachBatch => self.when_durable(inner, done.ticket),
+            Durability::Interval => self.give(wakes),
+        }
+    }
+
+    /// None of the puts was begun.
+    fn refuse(mut self, error: Error) {
+        not_durable(&mut self.answers, Err(error));
+        self.give(&mut Wakes::default());
+    }
+
+    /// Step 5, without blocking the driver: the committer gives the answers once the records are durable.
+    fn when_durable(mut self, inner: &Arc<Inner>, ticket: u64) {
+        let writer = inner.writer.as_ref().expect("puts have a writer");
+        inner.when_durable(writer, ticket, move |outcome| {
+            not_durable(&mut self.answers, outcome);
+            self.give(&mut Wakes::default());
+        });
+    }
+
+    fn give(mut self, wakes: &mut Wakes) {
+        settle(&mut self.answers, &self.followers);
+        // The operation ends before it is answered: the woken caller may close the store.
+        drop(self.pass);
+        self.completer.answer((self.shape)(self.answers), wakes);
+    }
+}
