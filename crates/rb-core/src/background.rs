@@ -24,3 +24,19 @@ pub(crate) struct Services {
     /// None if freed slots are not to be discarded.
     pub(crate) discards: Option<Discards>,
 }
+
+impl Services {
+    /// Gives their queues back; what hangs keeps its own.
+    pub(crate) fn release(&self) {
+        if let Some(checkpointer) = &self.checkpointer {
+            checkpointer.release();
+        }
+        self.validator.release();
+        if let Some(scrubber) = &self.scrubber {
+            scrubber.release();
+        }
+        if let Some(discards) = &self.discards {
+            discards.release();
+        }
+    }
+}

@@ -2,6 +2,7 @@
 
 pub(crate) mod boot;
 pub(crate) mod headers;
+pub(crate) mod hold;
 pub(crate) mod lanes;
 pub(crate) mod meta_io;
 pub(crate) mod placed;

@@ -38,6 +38,7 @@ use crate::background::Services;
 use crate::core::inner::Inner;
 use crate::error::OpenError;
 use crate::io::boot::{choose_superblock, read_copies};
+use crate::io::hold::Hold;
 use crate::io::meta_io::{BOOT_ARENA, MetaIo};
 use crate::options::{StoreOptions, Validate};
 use begin::Begun;
@@ -90,9 +91,8 @@ pub(crate) fn open(source: Source, options: StoreOptions) -> Result<(Inner, Serv
     }
     let mut inner = Inner {
         path: source.path,
-        engine: source.engine,
+        device: Hold::new(source.engine, source.reservation),
         rejected: source.rejected,
-        reservation: source.reservation,
         identity: found.newest.identity,
         superblock: found.newest,
         geometry,

@@ -216,6 +216,23 @@ impl Open {
         }
         let mut patience = Patience::new(self.inner.options.io_deadline);
         self.duties.lock().stop(&mut patience);
+        self.release();
+    }
+
+    /// Gives the device back, whatever clones, locks and values there still are. What hangs gives back its part when it
+    /// ends.
+    fn release(&self) {
+        self.background.release();
+        if let Some(mut committer) = self
+            .inner
+            .writer
+            .as_ref()
+            .and_then(|writer| writer.committer.try_lock())
+        {
+            committer.io.close();
+        }
+        self.inner.lanes.close();
+        self.inner.device.release();
     }
 
     /// What dropping the last clone does: commits what was acknowledged, and ends the threads.
@@ -271,7 +288,7 @@ impl fmt::Debug for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Store")
             .field("path", &self.inner().path)
-            .field("engine", &self.inner().engine.name())
+            .field("engine", &self.inner().device.name())
             .field("uuid", &self.inner().identity.uuid)
             .finish_non_exhaustive()
     }

@@ -40,7 +40,14 @@ fn place(target: &Target) -> Outcome {
             lifetimes: (1..handles).filter_map(placement_id).collect(),
         };
     })?;
-    let block = u64::from(store.engine().limits().block.value);
+    let block = u64::from(
+        store
+            .engine()
+            .map_err(|why| why.to_string())?
+            .limits()
+            .block
+            .value,
+    );
     let mut all = Vec::new();
     let mut metadata = 0;
     for id in 1..handles {
@@ -98,7 +105,11 @@ fn refuse(target: &Target) -> Outcome {
 /// How many placement ids the engine announces.
 fn handles(target: &Target) -> Result<u16, String> {
     let store = target.open()?;
-    let handles = store.engine().limits().placements;
+    let handles = store
+        .engine()
+        .map_err(|why| why.to_string())?
+        .limits()
+        .placements;
     close(&store)?;
     let handles = handles.ok_or("the engine announces no placement ids")?;
     Ok(handles.value)

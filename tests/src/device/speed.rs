@@ -53,7 +53,11 @@ fn compare(target: &Target, least: f64) -> Outcome {
     put(&store, &all, 16)?;
     // From now on all is proven, and a get reads nothing but the value.
     expect(&store, &all, all.len())?;
-    let transfer = store.engine().limits().transfer_max;
+    let transfer = store
+        .engine()
+        .map_err(|why| why.to_string())?
+        .limits()
+        .transfer_max;
     let first = store.geometry().payload_offset(0).ok_or("no slot")?;
     let names: Vec<_> = all.iter().map(|entry| entry.name()).collect();
     let names: Vec<&[u8]> = names.iter().map(Vec::as_slice).collect();

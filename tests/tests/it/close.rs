@@ -157,3 +157,43 @@ fn a_write_that_ends_after_the_close_publishes_nothing() {
     assert_eq!((class().live, class().free), (0, 4));
     assert!(matches!(store.get(b"late"), Err(Error::Closed)));
 }
+
+/// A closed store kept its device as long as a clone, a lock or a value of it lived: it could not be opened again, and a
+/// block device stayed in use.
+#[test]
+fn a_closed_store_gives_its_device_back_whatever_is_left_of_it() {
+    for engine in crate::support::engines() {
+        let bed = crate::support::Bed::new(4096, 16).on(engine);
+        let store = bed.open_with(|options| {
+            options.scrub = Some(rb_core::Scrub {
+                bytes_per_second: std::num::NonZero::new(1 << 20).unwrap(),
+                pass_interval: Duration::from_secs(1),
+            });
+            options.discard_freed = true;
+        });
+        store.put(&key(0), b"v").unwrap();
+        let (clone, value) = (store.clone(), store.get(&key(0)).unwrap().unwrap());
+        let locks = store.lookup_and_lock(&[&key(0)]);
+        let buffer = store.buffer(100).unwrap();
+        drop(store.get_async(&key(0)).wait().unwrap());
+        store.close().unwrap();
+        assert!(matches!(clone.engine(), Err(Error::Closed)));
+        let again = bed.open();
+        assert!(again.recovery().clean);
+        // What is left of the first is of no harm to the second, and answers that it is closed.
+        let is_closed = |answer: Option<Error>| matches!(answer, Some(Error::Closed));
+        assert!(is_closed(clone.get(&key(0)).err()) && is_closed(clone.put(&key(1), b"v").err()));
+        assert!(is_closed(clone.remove(&key(0)).err()) && is_closed(clone.sync().err()));
+        assert!(is_closed(clone.checkpoint().err()) && is_closed(clone.buffer(1).err()));
+        assert!(is_closed(clone.get_async(&key(0)).wait().err()));
+        assert!(is_closed(clone.put_async(&key(1), b"v").wait().err()));
+        assert!(is_closed(clone.sync_async().wait().err()));
+        let removed = clone.remove_many_async(&[&key(0)]).wait();
+        assert!(matches!(removed[..], [Err(Error::Closed)]));
+        assert!(!clone.contains(&key(0)) && clone.lookup_and_lock(&[&key(0)])[0].is_none());
+        assert_eq!(value[..], *b"v");
+        drop((locks, buffer, value, clone, store));
+        assert!(again.get(&key(0)).unwrap().is_some());
+        again.close().unwrap();
+    }
+}

@@ -144,7 +144,7 @@ impl Line {
                 BenchOp::Put => "put",
                 BenchOp::Idle => "idle",
             },
-            engine: prepared.store.engine().name().to_owned(),
+            engine: prepared.store.engine_name().to_owned(),
             value_bytes: args.value_bytes,
             batch: args.batch,
             depth: if args.blocking {

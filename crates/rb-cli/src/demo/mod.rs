@@ -83,7 +83,7 @@ pub(crate) fn demo(
     let served = go_on(&store, &mut workload, args.turns)?;
     let after = start.elapsed();
     let stats = store.stats();
-    let engine_name = store.engine().name().to_owned();
+    let engine_name = store.engine_name().to_owned();
     let close_time = finish(store)?;
     say(
         output,

@@ -96,7 +96,9 @@ pub(crate) fn info(
     output: &mut Output,
 ) -> Result<Outcome, Failure> {
     let store = open_reading(&args.path, engine, output)?;
-    let info = Info::of(&args.path, &store);
+    let device = store.engine().expect("an open store has its device");
+    let info = Info::of(&args.path, &store, device.as_ref());
+    drop(device);
     close(&store)?;
     if output.is_json() {
         output.json(&info)?;
@@ -107,10 +109,10 @@ pub(crate) fn info(
 }
 
 impl Info {
-    fn of(path: &Path, store: &Store) -> Info {
+    fn of(path: &Path, store: &Store, device: &dyn rb_io::Engine) -> Info {
         let superblock = store.superblock();
         let classes = classes(store);
-        let [copy_a, copy_b] = copy_states(store);
+        let [copy_a, copy_b] = copy_states(store, device);
         Info {
             path: path.display().to_string(),
             uuid: superblock.identity.uuid.to_string(),
@@ -120,10 +122,10 @@ impl Info {
                 superblock.member_index + 1,
                 superblock.member_count
             ),
-            device_bytes: store.engine().capacity_bytes(),
+            device_bytes: device.capacity_bytes(),
             layout_bytes: superblock.device_bytes,
             engine: Engine::of(store),
-            limits: Limits::of(store),
+            limits: Limits::of(device.limits()),
             key_bytes: superblock.key_len_max,
             metadata_bytes: superblock.metadata_len_max,
             superblock: SuperblockState {
@@ -233,15 +235,14 @@ impl Engine {
             })
             .collect();
         Engine {
-            name: store.engine().name(),
+            name: store.engine_name(),
             rejected,
         }
     }
 }
 
 impl Limits {
-    fn of(store: &Store) -> Limits {
-        let limits = store.engine().limits();
+    fn of(limits: &rb_io::Limits) -> Limits {
         Limits {
             block_bytes: limits.block.value,
             block_source: limits.block.source,
@@ -300,8 +301,8 @@ fn classes(store: &Store) -> Vec<Class> {
 }
 
 /// What is in the places of the superblock copies. The store opened, so at least one is good.
-fn copy_states(store: &Store) -> [String; 2] {
-    superblock_copies(store.engine()).map(|copy| match copy {
+fn copy_states(store: &Store, device: &dyn rb_io::Engine) -> [String; 2] {
+    superblock_copies(device).map(|copy| match copy {
         Ok(copy) if copy == *store.superblock() => "ok".to_owned(),
         Ok(copy) => format!("older (sequence {})", copy.sequence),
         Err(why) => format!("damaged ({why})"),

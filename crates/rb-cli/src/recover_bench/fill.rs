@@ -51,7 +51,7 @@ pub(super) fn fill(
         );
         return Err(Failure::Contract { what });
     }
-    let engine = store.engine().name().to_owned();
+    let engine = store.engine_name().to_owned();
     let start = Instant::now();
     close(&store)?;
     Ok(Filled {

@@ -146,7 +146,7 @@ pub(super) struct Setting {
 impl Setting {
     pub(super) fn of(store: &Store, args: &ReplayArgs, value_bytes: usize) -> Setting {
         Setting {
-            engine: store.engine().name().to_owned(),
+            engine: store.engine_name().to_owned(),
             shards: store.shards(),
             slots: store.geometry().slots(),
             slot_bytes: args.slot_bytes,

@@ -65,6 +65,13 @@ impl Checkpointer {
         }
     }
 
+    /// Gives its queue back, unless it is at work.
+    pub(crate) fn release(&self) {
+        if let Some(mut bases) = self.bases.try_lock() {
+            bases.io.close();
+        }
+    }
+
     /// A base is being written now.
     pub(crate) fn is_busy(&self) -> bool {
         self.bases.is_locked()

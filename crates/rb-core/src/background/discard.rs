@@ -73,6 +73,13 @@ struct Joined {
 }
 
 impl Discards {
+    /// Gives its queue back, unless it is at work.
+    pub(crate) fn release(&self) {
+        if let Some(mut work) = self.work.try_lock() {
+            work.io.close();
+        }
+    }
+
     /// Has freed slots wait for their discard, as far as the device takes any.
     pub(crate) fn new(limits: &Limits, inner: &Inner, writer: &Writer, io: MetaIo) -> Discards {
         let (geometry, index) = (&inner.geometry, &inner.index);

@@ -70,6 +70,13 @@ impl Scrubber {
         self.pass.is_locked()
     }
 
+    /// Gives its queue back, unless it is at work.
+    pub(crate) fn release(&self) {
+        if let Some(mut pass) = self.pass.try_lock() {
+            pass.io = None;
+        }
+    }
+
     /// Scrubs up to `count` entries, as the rate allows. Answers the time until there is more to do.
     ///
     /// # Errors
@@ -179,7 +186,7 @@ impl Pass {
         let io = match &mut self.io {
             Some(io) => io,
             none => none.insert(MetaIo::new(
-                inner.engine.as_ref(),
+                inner.device.engine()?.as_ref(),
                 arena_bytes(inner),
                 DEPTH,
                 inner.options.io_deadline,

@@ -49,6 +49,13 @@ impl Validator {
         self.left.try_lock().map(|left| left.place.clone())
     }
 
+    /// Gives its queue back, unless it is at work.
+    pub(crate) fn release(&self) {
+        if let Some(mut left) = self.left.try_lock() {
+            left.io = None;
+        }
+    }
+
     /// Nothing is left to validate.
     pub(crate) fn is_done(&self) -> bool {
         self.left.lock().place.is_none()

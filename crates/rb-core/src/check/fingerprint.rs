@@ -23,9 +23,8 @@ impl Store {
     pub fn each_part(&self, show: &mut dyn FnMut(&str, fmt::Arguments<'_>)) {
         let Inner {
             path: _,
-            engine: _,
+            device: _,
             rejected: _,
-            reservation: _,
             superblock: _,
             identity: _,
             geometry: _,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use rb_format::{Geometry, Identity, Superblock, key_hash};
 use rb_index::{Index, SlotId};
-use rb_io::{Arena, Buffer, Engine, Patience, PlacementId};
+use rb_io::{Arena, Buffer, Patience, PlacementId};
 
 use crate::core::gate::{Gate, Pass};
 use crate::core::poison::Poison;
@@ -15,6 +15,7 @@ use crate::core::writer::Writer;
 use crate::counters::Counters;
 use crate::error::{Error, error_chain};
 use crate::events::{Event, shielded};
+use crate::io::hold::Hold;
 use crate::io::lanes::Lanes;
 use crate::io::meta_io::MetaIo;
 use crate::log::delta::{Need, Permit};
@@ -27,10 +28,8 @@ const WARM_MIN: usize = 4;
 
 pub(crate) struct Inner {
     pub(crate) path: PathBuf,
-    pub(crate) engine: Arc<dyn Engine>,
+    pub(crate) device: Hold,
     pub(crate) rejected: Vec<rb_io::Rejected>,
-    #[expect(dead_code, reason = "it is held, that is what it is for")]
-    pub(crate) reservation: Option<rb_io::Reservation>,
     pub(crate) superblock: Superblock,
     pub(crate) identity: Identity,
     pub(crate) geometry: Geometry,
@@ -200,7 +199,7 @@ impl Inner {
     /// Stops writing if the device has become smaller than the store: what is acknowledged from now on might be gone.
     pub(crate) fn check_size(&self) -> Result<(), Error> {
         let needed = self.superblock.device_bytes;
-        let wrong = match self.engine.capacity_now() {
+        let wrong = match self.device.engine()?.capacity_now() {
             Ok(bytes) if bytes >= needed => return Ok(()),
             Ok(bytes) => format!(
                 "{} has shrunk to {bytes} bytes while it was open, the store needs {needed}",

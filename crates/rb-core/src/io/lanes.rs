@@ -17,7 +17,8 @@ const LATE_MAX: usize = 64;
 const LINGER: Duration = Duration::from_micros(100);
 
 pub(crate) struct Lanes {
-    engine: Arc<dyn Engine>,
+    /// None once closed.
+    engine: Mutex<Option<Arc<dyn Engine>>>,
     arenas: Vec<Arena>,
     depth: u32,
     max: usize,
@@ -44,7 +45,7 @@ impl Lanes {
         max: usize,
     ) -> Lanes {
         Lanes {
-            engine,
+            engine: Mutex::new(Some(engine)),
             arenas,
             depth,
             max,
@@ -66,11 +67,12 @@ impl Lanes {
                 Issuer::Any => Duration::ZERO,
             },
         };
-        let queue = self.engine.queue(&options).map_err(|why| Error::Resource {
+        let engine = self.engine.lock().clone().ok_or(Error::Closed)?;
+        let queue = engine.queue(&options).map_err(|why| Error::Resource {
             what: "an I/O queue",
             why: why.to_string(),
         })?;
-        Ok(Lane::new(queue, self.engine.limits()))
+        Ok(Lane::new(queue, engine.limits()))
     }
 
     /// A lane of the pool, for a round of requests.
@@ -110,8 +112,34 @@ impl Lanes {
     }
 
     pub(crate) fn give_back(&self, lane: Lane) {
-        self.pool.lock().idle.push(lane);
+        let mut pool = self.pool.lock();
+        // After the close there is no one to reuse it, and it would keep the device.
+        let is_closed = self.engine.lock().is_none();
+        let unused = match is_closed {
+            true => Some(lane),
+            false => {
+                pool.idle.push(lane);
+                None
+            }
+        };
+        drop(pool);
+        drop(unused);
         self.freed.notify_one();
+    }
+
+    /// Gives the queues back that are not in use; those that are follow.
+    pub(crate) fn close(&self) {
+        let mut pool = self.pool.lock();
+        let engine = self.engine.lock().take();
+        let idle = std::mem::take(&mut pool.idle);
+        for lane in &idle {
+            let counters = lane.counters();
+            pool.past += counters;
+        }
+        pool.made -= idle.len();
+        drop(pool);
+        drop((idle, engine));
+        self.freed.notify_all();
     }
 
     /// The lane does not come back.

@@ -270,6 +270,11 @@ impl MetaIo {
         self.lane.as_mut().map_err(|error| error.clone())
     }
 
+    /// Gives its queue back. Everything that it is asked from now on is `Closed`.
+    pub(crate) fn close(&mut self) {
+        self.lane = Err(Error::Closed);
+    }
+
     fn die(&mut self, error: Error) -> Error {
         if let Ok(lane) = std::mem::replace(&mut self.lane, Err(error.clone())) {
             drop_elsewhere(lane);

@@ -26,10 +26,11 @@ pub(crate) fn services(
     checkpointer: Option<Checkpointer>,
 ) -> Result<Services, OpenError> {
     let options = &inner.options;
+    let engine = inner.device.engine().map_err(OpenError::Writer)?;
     let discards = match &inner.writer {
         Some(writer) if options.discard_freed => {
-            let by = inner.engine.discards();
-            let by = by.unwrap_or_else(|| Arc::clone(&inner.engine));
+            let by = engine.discards();
+            let by = by.unwrap_or_else(|| Arc::clone(&engine));
             let io = MetaIo::of_store(by.as_ref(), discard::ARENA, discard::DEPTH, options)?;
             Some(Discards::new(by.limits(), inner, writer, io))
         }
@@ -41,10 +42,14 @@ pub(crate) fn services(
         Validate::Eager => true,
         Validate::Background => !inner.recovery.clean && !options.read_only,
     };
-    let engine = inner.engine.as_ref();
     let validator = match validates {
         true => {
-            let io = MetaIo::of_store(engine, VALIDATION_ARENA, options.queue_depth, options)?;
+            let io = MetaIo::of_store(
+                engine.as_ref(),
+                VALIDATION_ARENA,
+                options.queue_depth,
+                options,
+            )?;
             Validator::new(io)
         }
         false => Validator::off(),

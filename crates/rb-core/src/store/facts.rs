@@ -1,9 +1,12 @@
 //! What a store says of itself.
 
+use std::sync::Arc;
+
 use rb_format::{Geometry, Superblock};
 use rb_io::Engine;
 
 use crate::background::snapshot;
+use crate::error::Error;
 use crate::report::RecoveryReport;
 use crate::stats::StoreStats;
 use crate::store::Store;
@@ -33,10 +36,18 @@ impl Store {
         &self.inner().geometry
     }
 
-    /// The engine that runs.
+    /// The name of the engine that runs.
     #[must_use]
-    pub fn engine(&self) -> &dyn Engine {
-        self.inner().engine.as_ref()
+    pub fn engine_name(&self) -> &'static str {
+        self.inner().device.name()
+    }
+
+    /// The engine that runs. As long as the caller keeps it, the device is in use.
+    ///
+    /// # Errors
+    /// `Closed`: the store has given the device back.
+    pub fn engine(&self) -> Result<Arc<dyn Engine>, Error> {
+        self.inner().device.engine()
     }
 
     /// Engines that `auto` rejected, and why.

@@ -106,6 +106,7 @@ impl Store {
     /// # Errors
     /// `ValueLength` for 0 or more than the largest slot, `Busy` when no buffers came free.
     pub fn buffer(&self, len: usize) -> Result<ValueBuf, Error> {
+        let _pass = self.inner().enter()?;
         let max = self.inner().geometry.largest_value() as usize;
         if len == 0 || len > max {
             return Err(Error::ValueLength { len, max });
