@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 
 use rb_bench::key;
-use rb_core::{ClassRequest, FormatOptions, Limits, Share, Store, StoreOptions, format_engine};
+use rb_core::{ClassRequest, FormatOptions, Limits, Share, Store, StoreOptions, format};
 use rb_io::{
     Engine, Feature, OpKind, OpenError, Part, PartDone, Queue, QueueCounters, QueueOptions, Waker,
 };
@@ -172,8 +172,8 @@ fn run() -> Result<(), Failure> {
         slot_bytes: VALUE_BYTES as u64,
         share: Share::Slots(VALUES * 2),
     };
-    format_engine(&engine, &FormatOptions::new("", vec![class]))?;
-    let store = Store::open_engine(engine, StoreOptions::default())?;
+    format(&FormatOptions::new(Arc::clone(&engine), vec![class]))?;
+    let store = Store::open(engine, StoreOptions::default())?;
     let value = vec![7; VALUE_BYTES];
     let keys: Vec<_> = (0..VALUES).map(key).collect();
     for key in &keys {

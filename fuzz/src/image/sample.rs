@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rb_core::{
     Background, FormatOptions, OnLostMetadata, SeededRandom, Store, StoreOptions, Superblock,
-    Validate, format_engine,
+    Validate, format,
 };
 use rb_format::{
     BaseHeader, Geometry, INCARNATION_A_OFFSET, INCARNATION_B_OFFSET, LogBlock, LogPosition,
@@ -76,7 +76,7 @@ pub(super) fn open(
     device: &Arc<MemDevice>,
     options: StoreOptions,
 ) -> Result<Store, rb_core::OpenError> {
-    Store::open_engine(Arc::new(MemEngine::new(Arc::clone(device))), options)
+    Store::open(Arc::new(MemEngine::new(Arc::clone(device))), options)
 }
 
 fn formatted() -> Arc<MemDevice> {
@@ -87,10 +87,9 @@ fn formatted() -> Arc<MemDevice> {
         log_bytes: Some(LOG_BYTES),
         formatted_at: 0,
         random: Arc::new(SeededRandom::new(2)),
-        ..FormatOptions::new("", classes())
+        ..FormatOptions::new(Arc::new(MemEngine::new(Arc::clone(&device))), classes())
     };
-    let engine: Arc<dyn rb_io::Engine> = Arc::new(MemEngine::new(Arc::clone(&device)));
-    format_engine(&engine, &options).expect("formatting memory works");
+    format(&options).expect("formatting memory works");
     device
 }
 
