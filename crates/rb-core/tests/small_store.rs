@@ -30,9 +30,7 @@ fn open(device: &Arc<MemDevice>) -> Store {
 }
 
 fn value(seed: u64) -> Vec<u8> {
-    let mut bytes = vec![0; 1500];
-    values::fill(seed, &mut bytes);
-    bytes
+    values::bytes(seed, 1500)
 }
 
 #[test]

@@ -52,9 +52,7 @@ pub(super) fn key(number: u8) -> Vec<u8> {
 /// The value of a key's version: its length and its bytes tell both.
 pub(super) fn value(number: u8, version: u8) -> Vec<u8> {
     let len = 1 + (usize::from(number) * 1777 + usize::from(version) * 2903) % 8192;
-    let mut bytes = vec![0; len];
-    values::fill(u64::from(number) << 8 | u64::from(version), &mut bytes);
-    bytes
+    values::bytes(u64::from(number) << 8 | u64::from(version), len)
 }
 
 pub(super) fn options() -> StoreOptions {

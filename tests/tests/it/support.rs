@@ -281,9 +281,7 @@ pub(crate) fn zero(bed: &Bed, offset: u64, len: usize) {
 
 /// A value of `len` bytes that is a function of `seed`.
 pub(crate) fn value(seed: u64, len: usize) -> Vec<u8> {
-    let mut bytes = vec![0; len];
-    rb_testkit::values::fill(seed, &mut bytes);
-    bytes
+    rb_testkit::values::bytes(seed, len)
 }
 
 pub(crate) fn key(n: u64) -> Vec<u8> {
