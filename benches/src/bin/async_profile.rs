@@ -10,12 +10,13 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 
 use rb_bench::key;
-use rb_core::{ClassRequest, FormatOptions, Limits, Share, Store, StoreOptions, format_engine};
+use rb_core::{ClassRequest, FormatOptions, Limits, Share, Store, StoreOptions, format};
 use rb_io::{
-    Engine, Feature, OpKind, OpenError, Part, PartDone, Queue, QueueCounters, QueueOptions, Waker,
+    Board, Engine, Feature, OpKind, OpenError, Part, PartDone, Queue, QueueCounters, QueueOptions,
+    Wait, Waker,
 };
 
 use serde_json::json;
@@ -54,8 +55,8 @@ impl Engine for NullEngine {
         Ok(Box::new(NullQueue {
             memory: Arc::clone(&self.0),
             depth: options.depth,
-            done: Vec::new(),
-            woken: Arc::default(),
+            board: Arc::default(),
+            started: 0,
         }))
     }
 }
@@ -63,8 +64,8 @@ impl Engine for NullEngine {
 struct NullQueue {
     memory: Arc<Memory>,
     depth: u32,
-    done: Vec<PartDone>,
-    woken: Arc<(Mutex<bool>, Condvar)>,
+    board: Arc<Board>,
+    started: u32,
 }
 
 impl NullQueue {
@@ -95,7 +96,7 @@ impl Queue for NullQueue {
     }
 
     fn in_flight(&self) -> u32 {
-        self.done.len() as u32
+        self.started
     }
 
     fn push(&mut self, part: Part) -> Result<(), Part> {
@@ -104,7 +105,8 @@ impl Queue for NullQueue {
         }
         let result = self.execute(&part);
         let Part { token, buf, .. } = part;
-        self.done.push(PartDone { token, buf, result });
+        self.board.put([PartDone { token, buf, result }]);
+        self.started += 1;
         Ok(())
     }
 
@@ -118,27 +120,15 @@ impl Queue for NullQueue {
         timeout: Option<Duration>,
         done: &mut Vec<PartDone>,
     ) -> io::Result<()> {
-        let (woken, changed) = &*self.woken;
-        if self.done.is_empty() && at_least > 0 {
-            let mut woken = woken.lock();
-            if !*woken {
-                match timeout {
-                    Some(timeout) => drop(changed.wait_for(&mut woken, timeout)),
-                    None => changed.wait(&mut woken),
-                }
-            }
-            *woken = false;
-        }
-        done.append(&mut self.done);
+        let (count, _) = self
+            .board
+            .reap(Wait::new(at_least, timeout), self.started, done);
+        self.started -= count;
         Ok(())
     }
 
     fn waker(&self) -> Waker {
-        let woken = Arc::clone(&self.woken);
-        Waker::new(move || {
-            *woken.0.lock() = true;
-            woken.1.notify_all();
-        })
+        self.board.waker()
     }
 
     fn counters(&self) -> QueueCounters {
@@ -172,8 +162,8 @@ fn run() -> Result<(), Failure> {
         slot_bytes: VALUE_BYTES as u64,
         share: Share::Slots(VALUES * 2),
     };
-    format_engine(&engine, &FormatOptions::new("", vec![class]))?;
-    let store = Store::open_engine(engine, StoreOptions::default())?;
+    format(&FormatOptions::new(Arc::clone(&engine), vec![class]))?;
+    let store = Store::open(engine, StoreOptions::default())?;
     let value = vec![7; VALUE_BYTES];
     let keys: Vec<_> = (0..VALUES).map(key).collect();
     for key in &keys {

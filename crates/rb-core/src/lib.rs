@@ -45,19 +45,18 @@ mod options;
 mod progress;
 mod report;
 mod simulator;
+mod source;
 mod stats;
 mod store;
 mod value;
 
-pub use check::audit::{
-    AuditOptions, AuditReport, AuditState, Finding, Severity, audit, audit_engine,
-};
-pub use check::inspect::{Inspected, Side, Target, inspect, inspect_engine, superblock_copies};
-pub use check::repair::{RepairReport, repair, repair_engine};
+pub use check::audit::{AuditOptions, AuditReport, AuditState, Finding, Severity, audit};
+pub use check::inspect::{Inspected, Side, Target, inspect, superblock_copies};
+pub use check::repair::{RepairReport, repair};
 pub use clock::{Clock, ManualClock, Random, SeededRandom, SystemClock, SystemRandom};
 pub use error::{Error, FormatError, OpenError};
 pub use events::{DropReason, Event, Events};
-pub use open::format_device::{claim_device, format, format_engine, is_store};
+pub use open::format_device::{claim_device, format, is_store};
 pub use operation::Operation;
 pub use ops::put_plan::{Payload, Put, PutResult, Stored};
 pub use ops::query::{EntryInfo, Lock};
@@ -74,6 +73,7 @@ pub use rb_io::{
 };
 pub use report::{Foreign, RecoveryReport, ScanReport};
 pub use simulator::{Change, HeldLock, Simulator, SwitchPoint};
+pub use source::Source;
 pub use stats::{DiscardStats, ScrubStats, StoreStats};
 pub use store::Store;
 pub use value::{Lookup, Value, ValueBuf};

@@ -17,6 +17,7 @@ pub(crate) mod checks;
 pub(crate) mod crew;
 pub(crate) mod cut;
 pub(crate) mod format_device;
+pub(crate) mod opened;
 pub(crate) mod opening;
 pub(crate) mod openings;
 pub(crate) mod recover;
@@ -24,7 +25,6 @@ pub(crate) mod recovered;
 pub(crate) mod replay;
 pub(crate) mod scan;
 pub(crate) mod services;
-pub(crate) mod source;
 pub(crate) mod start_empty;
 pub(crate) mod take_over;
 
@@ -42,11 +42,11 @@ use crate::io::hold::Hold;
 use crate::io::meta_io::{BOOT_ARENA, MetaIo};
 use crate::options::{StoreOptions, Validate};
 use begin::Begun;
+use opened::Opened;
 use opening::Opening;
-use source::Source;
 
 /// Opens a store over an engine.
-pub(crate) fn open(source: Source, options: StoreOptions) -> Result<(Inner, Services), OpenError> {
+pub(crate) fn open(source: Opened, options: StoreOptions) -> Result<(Inner, Services), OpenError> {
     let start = Instant::now();
     let (engine, path) = (&source.engine, &source.path);
     checks::check_options(&options)?; // 1

@@ -1,7 +1,6 @@
 //! What a caller may choose. Every field has a default; nothing is read from the environment.
 
 use std::num::NonZeroU64;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -11,6 +10,7 @@ use crate::clock::{Clock, Random, SystemClock, SystemRandom};
 use crate::events::Events;
 use crate::progress::Progress;
 use crate::simulator::Simulator;
+use crate::source::Source;
 
 /// When a put or a remove is acknowledged (C2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,7 +113,7 @@ pub struct ExpectedGeometry {
 /// How a store is opened.
 #[derive(Clone, Debug)]
 pub struct StoreOptions {
-    /// The I/O engine. Only `Auto` may fall back, and it says what it rejected.
+    /// The I/O engine of a device or file. Only `Auto` may fall back, and it says what it rejected.
     pub engine: EngineKind,
     /// Never write to the device and take no lock on it.
     pub read_only: bool,
@@ -233,8 +233,8 @@ impl Default for PutOptions {
 /// How a device is formatted.
 #[derive(Clone, Debug)]
 pub struct FormatOptions {
-    /// The device, or a file to be made.
-    pub path: PathBuf,
+    /// The device, a file to be made or formatted, or an engine.
+    pub source: Source,
     /// Size of a file to be made or grown, in bytes; none: the device's or file's own size, or
     /// just what the classes need when all of them name a number of slots.
     pub bytes: Option<u64>,
@@ -267,10 +267,10 @@ impl FormatOptions {
     /// Options for one class of slots with default limits: keys up to 512 bytes, no metadata. The time is that
     /// of the system's clock.
     #[must_use]
-    pub fn new(path: impl Into<PathBuf>, classes: Vec<rb_format::ClassRequest>) -> FormatOptions {
+    pub fn new(source: impl Into<Source>, classes: Vec<rb_format::ClassRequest>) -> FormatOptions {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         FormatOptions {
-            path: path.into(),
+            source: source.into(),
             bytes: None,
             classes,
             key_len_max: 512,

@@ -6,13 +6,12 @@ mod steps;
 mod values;
 
 use std::fmt;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use rb_format::Record;
-use rb_io::{Access, Engine, Patience};
+use rb_io::{Access, Patience};
 
 use crate::background::Services;
 use crate::background::checkpoint::Checkpointer;
@@ -21,11 +20,12 @@ use crate::core::inner::Inner;
 use crate::core::thread::Thread;
 use crate::error::{Error, OpenError};
 use crate::open::open;
-use crate::open::source::{Source, open_path};
+use crate::open::opened::Opened;
 use crate::operation::{Operation, operation};
 use crate::ops::worker::AsyncThreads;
 use crate::options::{Background, Exclusive, StoreOptions};
 use crate::simulator::{HeldLock, SwitchPoint};
+use crate::source::Source;
 
 /// An open store. Clones share it.
 ///
@@ -56,29 +56,17 @@ struct Open {
 const DROP_WAIT: Duration = Duration::from_secs(1);
 
 impl Store {
-    /// Opens the store on a device or in a file.
+    /// Opens the store on a device, in a file, or on what an engine reaches.
     ///
     /// # Errors
     /// See [`OpenError`]: no store, in use, a newer format, another geometry than expected,
     /// truncated, or unreadable.
-    pub fn open(path: impl AsRef<Path>, options: StoreOptions) -> Result<Store, OpenError> {
+    pub fn open(source: impl Into<Source>, options: StoreOptions) -> Result<Store, OpenError> {
         let access = match options.read_only {
             true => Access::ReadOnly,
             false => Access::ReadWrite,
         };
-        let source = open_path(path.as_ref(), access, options.engine)?;
-        Store::over(source, options)
-    }
-
-    /// Opens the store that an engine reaches; for simulated devices.
-    ///
-    /// # Errors
-    /// As [`Store::open`].
-    pub fn open_engine(engine: Arc<dyn Engine>, options: StoreOptions) -> Result<Store, OpenError> {
-        Store::over(Source::of_engine(engine), options)
-    }
-
-    fn over(mut source: Source, options: StoreOptions) -> Result<Store, OpenError> {
+        let mut source = Opened::new(source.into(), access, options.engine)?;
         if options.exclusive == Exclusive::Reserve && !options.read_only {
             source.reserve(options.random.as_ref())?;
         }

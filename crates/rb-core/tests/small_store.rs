@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use rb_core::{
     Background, ClassRequest, FormatOptions, Payload, Put, PutOptions, SeededRandom, Share, Store,
-    StoreOptions, format_engine,
+    StoreOptions, format,
 };
 use rb_testkit::{MemDevice, MemEngine, values};
 
@@ -26,13 +26,11 @@ fn open(device: &Arc<MemDevice>) -> Store {
         queue_depth: 4,
         ..StoreOptions::default()
     };
-    Store::open_engine(Arc::new(MemEngine::new(Arc::clone(device))), options).unwrap()
+    Store::open(Arc::new(MemEngine::new(Arc::clone(device))), options).unwrap()
 }
 
 fn value(seed: u64) -> Vec<u8> {
-    let mut bytes = vec![0; 1500];
-    values::fill(seed, &mut bytes);
-    bytes
+    values::bytes(seed, 1500)
 }
 
 #[test]
@@ -47,10 +45,9 @@ fn a_small_store_lives_twice() {
         key_len_max: 32,
         log_bytes: Some(LOG_BYTES),
         random: Arc::new(SeededRandom::new(1)),
-        ..FormatOptions::new("", classes)
+        ..FormatOptions::new(Arc::new(MemEngine::new(Arc::clone(&device))), classes)
     };
-    let engine: Arc<dyn rb_io::Engine> = Arc::new(MemEngine::new(Arc::clone(&device)));
-    format_engine(&engine, &options).unwrap();
+    format(&options).unwrap();
 
     let store = open(&device);
     for n in 0..=SLOTS {

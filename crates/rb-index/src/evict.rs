@@ -122,11 +122,6 @@ impl ShardGuard<'_> {
         evicted.retain(|kept| kept.located.generation != generation || *kept.key != *key);
     }
 
-    /// Whether [`Self::evict`] would find something.
-    pub fn can_evict(&self, class: u8) -> bool {
-        self.shard.policy.victim(class).is_some()
-    }
-
     /// How long ago what would be evicted next was used.
     fn age(&self, class: u8) -> Option<u32> {
         let now = self.index.recency_now();

@@ -144,15 +144,6 @@ impl ShardGuard<'_> {
         }
     }
 
-    /// The key of a leased entry; empty for a lease that is not of this shard.
-    pub fn key(&self, lease: &Lease) -> &[u8] {
-        if self.holds(lease) {
-            self.shard.store.key(lease.entry)
-        } else {
-            &[]
-        }
-    }
-
     /// What is live for a key. Not a use of it.
     pub fn get(&self, hash: u64, key: &[u8]) -> Option<Located> {
         Some(self.shard.store.located(self.find(hash, key)?))

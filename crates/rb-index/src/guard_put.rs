@@ -5,7 +5,7 @@ use crate::free_list::Hold;
 use crate::guard::ShardGuard;
 use crate::lease::Located;
 use crate::pending::Meanwhile;
-use crate::put::{Loaded, NewEntry, Published, PutMode, Reservation, Reserve};
+use crate::put::{NewEntry, Published, PutMode, Reservation, Reserve};
 use crate::slots::{SlotId, State};
 
 impl ShardGuard<'_> {
@@ -85,7 +85,8 @@ impl ShardGuard<'_> {
     }
 
     /// Puts announced in this shard and neither published nor cancelled.
-    pub fn pending_puts(&self) -> usize {
+    #[cfg(test)]
+    pub(crate) fn pending_puts(&self) -> usize {
         self.shard.pending.len()
     }
 
@@ -99,49 +100,6 @@ impl ShardGuard<'_> {
         let at = self.find(hash, key)?;
         let located = self.shard.store.located(at);
         if located.generation >= generation {
-            return None;
-        }
-        self.shard.retire(&self.index.slots, at);
-        Some(located)
-    }
-
-    /// Adds an entry that a record tells of, if it is later than what is known of the key. The slot must be
-    /// free and becomes live. Entries become most recently used in the order they are loaded.
-    ///
-    /// This is for few entries; [`crate::Loader`] loads many and settles slots that are claimed twice.
-    pub fn load(
-        &mut self,
-        hash: u64,
-        key: &[u8],
-        entry: NewEntry<'_>,
-        generation: u64,
-        recency: u32,
-    ) -> Loaded {
-        let known = self.find(hash, key);
-        let Some(class) = self.index.class_of(entry.slot) else {
-            return Loaded::Older;
-        };
-        if !fits(key, &entry)
-            || known.is_some_and(|at| self.shard.store.entry(at).generation >= generation)
-            || !self.index.slots.take_named(entry.slot.0, State::Live)
-        {
-            return Loaded::Older;
-        }
-        let replaced = known.map(|at| self.shard.store.located(at));
-        if let Some(at) = known {
-            self.shard.retire(&self.index.slots, at);
-        }
-        let new = Entry::live(hash, generation, entry.slot.0, class);
-        self.shard.admit(new, key, &entry, recency);
-        replaced.map_or(Loaded::Inserted, Loaded::Replaced)
-    }
-
-    /// Takes back a loaded entry of this generation or an older one: the replay of a remove, or of a put
-    /// that took the entry's slot. Its slot becomes free.
-    pub fn unload(&mut self, hash: u64, key: &[u8], generation: u64) -> Option<Located> {
-        let at = self.find(hash, key)?;
-        let located = self.shard.store.located(at);
-        if located.generation > generation {
             return None;
         }
         self.shard.retire(&self.index.slots, at);

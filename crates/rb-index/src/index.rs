@@ -1,7 +1,7 @@
 //! The index: shards, slots and the clock of recency.
 
 use std::fmt;
-use std::ops::{Range, RangeInclusive};
+use std::ops::Range;
 use std::time::Duration;
 
 use crate::error::IndexError;
@@ -97,23 +97,6 @@ impl Index {
     pub fn shard_of(&self, hash: u64) -> usize {
         // A shift by all 64 bits is not a shift, so one shard is a case of its own.
         hash.checked_shr(u64::BITS - self.shard_bits).unwrap_or(0) as usize
-    }
-
-    /// The hashes of a shard. Shards in ascending order have ascending ranges.
-    ///
-    /// # Panics
-    /// If there is no such shard.
-    pub fn hash_range(&self, shard: usize) -> RangeInclusive<u64> {
-        assert!(
-            shard < self.shards.len(),
-            "shard {shard} of {}",
-            self.shards.len()
-        );
-        let span = u64::MAX >> self.shard_bits;
-        let first = (shard as u64)
-            .checked_shl(u64::BITS - self.shard_bits)
-            .unwrap_or(0);
-        first..=first + span
     }
 
     /// The class of a slot; `None` if there is no such slot.

@@ -79,6 +79,7 @@ impl Pending {
     }
 
     /// Puts under way.
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.puts.len()
     }

@@ -106,7 +106,7 @@ pub(crate) struct KeptEviction {
     pub(crate) recency: u32,
 }
 
-/// The answer to [`crate::ShardGuard::load`] and [`crate::Loader::load`].
+/// The answer to [`crate::Loader::load`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Loaded {
     /// The key was not known and now is.

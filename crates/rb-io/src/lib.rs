@@ -49,6 +49,7 @@
 mod arena;
 #[cfg(feature = "libblkio")]
 mod blkio;
+mod board;
 mod buffer;
 mod device;
 mod engine;
@@ -78,6 +79,7 @@ mod wake;
 #[cfg(feature = "libblkio")]
 pub use crate::blkio::LibblkioEngine;
 pub use arena::{Arena, ArenaError, ArenaId, PAGE_BYTES};
+pub use board::{Board, Wait};
 pub use buffer::{Buffer, IoBuf};
 pub use device::{Access, Claim, Device, DeviceKind, Reservation};
 pub use engine::{DEPTH_MAX, Engine, Feature, Issuer, Queue, QueueCounters, QueueOptions};

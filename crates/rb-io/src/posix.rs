@@ -5,7 +5,6 @@
 //! of one thread has other callers to serve, and never does so). A batch goes to a bounded pool of workers that all queues of the engine share; they are started
 //! when first needed, sleep when there is nothing to do, and end with the engine.
 
-mod board;
 mod execute;
 mod pool;
 mod queue;

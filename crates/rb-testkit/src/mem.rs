@@ -1,6 +1,5 @@
 //! A device in memory and the engine over it.
 
-mod board;
 mod crash;
 mod device;
 mod engine;

@@ -17,6 +17,14 @@ pub fn fill(seed: u64, out: &mut [u8]) {
     rest.copy_from_slice(&last[..rest.len()]);
 }
 
+/// The payload of `seed`, `len` bytes of it.
+#[must_use]
+pub fn bytes(seed: u64, len: usize) -> Vec<u8> {
+    let mut bytes = vec![0; len];
+    fill(seed, &mut bytes);
+    bytes
+}
+
 /// Whether `bytes` are exactly what [`fill`] makes of `seed`.
 #[must_use]
 pub fn matches(seed: u64, bytes: &[u8]) -> bool {
@@ -65,13 +73,12 @@ fn word_at(base: u64, position: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{fill, matches};
+    use super::{bytes, matches};
 
     #[test]
     fn every_changed_byte_is_seen() {
         for len in [1, 7, 8, 9, 4096, 4099, 10_000] {
-            let mut bytes = vec![0; len];
-            fill(42, &mut bytes);
+            let mut bytes = bytes(42, len);
             assert!(matches(42, &bytes), "{len}");
             assert!(!matches(43, &bytes), "{len}");
             for at in [0, len / 2, len - 1] {
@@ -84,8 +91,7 @@ mod tests {
 
     #[test]
     fn moved_bytes_are_seen() {
-        let mut bytes = vec![0; 8192];
-        fill(1, &mut bytes);
+        let mut bytes = bytes(1, 8192);
         bytes.rotate_left(4096);
         assert!(!matches(1, &bytes));
     }

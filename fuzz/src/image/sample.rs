@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rb_core::{
     Background, FormatOptions, OnLostMetadata, SeededRandom, Store, StoreOptions, Superblock,
-    Validate, format_engine,
+    Validate, format,
 };
 use rb_format::{
     BaseHeader, Geometry, INCARNATION_A_OFFSET, INCARNATION_B_OFFSET, LogBlock, LogPosition,
@@ -52,9 +52,7 @@ pub(super) fn key(number: u8) -> Vec<u8> {
 /// The value of a key's version: its length and its bytes tell both.
 pub(super) fn value(number: u8, version: u8) -> Vec<u8> {
     let len = 1 + (usize::from(number) * 1777 + usize::from(version) * 2903) % 8192;
-    let mut bytes = vec![0; len];
-    values::fill(u64::from(number) << 8 | u64::from(version), &mut bytes);
-    bytes
+    values::bytes(u64::from(number) << 8 | u64::from(version), len)
 }
 
 pub(super) fn options() -> StoreOptions {
@@ -76,7 +74,7 @@ pub(super) fn open(
     device: &Arc<MemDevice>,
     options: StoreOptions,
 ) -> Result<Store, rb_core::OpenError> {
-    Store::open_engine(Arc::new(MemEngine::new(Arc::clone(device))), options)
+    Store::open(Arc::new(MemEngine::new(Arc::clone(device))), options)
 }
 
 fn formatted() -> Arc<MemDevice> {
@@ -87,10 +85,9 @@ fn formatted() -> Arc<MemDevice> {
         log_bytes: Some(LOG_BYTES),
         formatted_at: 0,
         random: Arc::new(SeededRandom::new(2)),
-        ..FormatOptions::new("", classes())
+        ..FormatOptions::new(Arc::new(MemEngine::new(Arc::clone(&device))), classes())
     };
-    let engine: Arc<dyn rb_io::Engine> = Arc::new(MemEngine::new(Arc::clone(&device)));
-    format_engine(&engine, &options).expect("formatting memory works");
+    format(&options).expect("formatting memory works");
     device
 }
 

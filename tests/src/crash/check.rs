@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use rb_core::{AuditOptions, OpenError, audit_engine};
+use rb_core::{AuditOptions, OpenError};
 use rb_testkit::{CrashImage, MemEngine};
 
 use super::history::Step;
@@ -128,7 +128,7 @@ pub(super) fn audit(world: &World, image: &CrashImage) {
         deep: true,
         ..AuditOptions::default()
     };
-    match audit_engine(Arc::new(MemEngine::new(image.device())), &deep) {
+    match rb_core::audit(Arc::new(MemEngine::new(image.device())), &deep) {
         Ok(report) if report.damages == 0 => {}
         Ok(report) => world.fail(format!("a crash was called damage: {report:?}")),
         Err(why) => world.fail(format!("a crash cannot be audited: {why}")),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rb_core::{
     Background, ClassRequest, FormatOptions, OnLostMetadata, OpenError, Scrub, SeededRandom, Share,
-    Store, StoreOptions, format_engine,
+    Store, StoreOptions, format,
 };
 use rb_io::Engine;
 use rb_testkit::{CrashImage, MemDevice, MemEngine};
@@ -69,9 +69,9 @@ impl World {
             log_bytes: Some(LOG_BYTES),
             formatted_at: 0,
             random,
-            ..FormatOptions::new("", classes())
+            ..FormatOptions::new(self.engine(), classes())
         };
-        let superblock = format_engine(&self.engine(), &options).map_err(|why| why.to_string())?;
+        let superblock = format(&options).map_err(|why| why.to_string())?;
         self.lock().layout = Some(superblock);
         Ok(())
     }
@@ -100,7 +100,7 @@ impl World {
         };
         change(&mut options);
         let empty = options.start_empty;
-        let store = Store::open_engine(self.engine(), options)?;
+        let store = Store::open(self.engine(), options)?;
         let report = store.recovery();
         self.trace(|| {
             let what = (report.clean, report.base_sequence, &report.base_damage);

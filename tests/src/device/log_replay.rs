@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use rb_core::{AuditOptions, Background, Store, StoreOptions, audit_engine};
+use rb_core::{AuditOptions, Background, Store, StoreOptions, audit};
 use rb_io::Engine;
 use rb_testkit::values::next_number;
 use rb_testkit::{MemDevice, MemEngine};
@@ -155,7 +155,7 @@ impl Replay {
     fn check(&self, image: &[u8]) -> Result<(), String> {
         let device = MemDevice::from_image(image);
         let engine = || -> Arc<dyn Engine> { Arc::new(MemEngine::new(Arc::clone(&device))) };
-        let report = audit_engine(
+        let report = audit(
             engine(),
             &AuditOptions {
                 deep: true,
@@ -171,7 +171,7 @@ impl Replay {
             buffer_bytes: Some(1 << 20),
             ..StoreOptions::default()
         };
-        let store = Store::open_engine(engine(), options);
+        let store = Store::open(engine(), options);
         let store = store.map_err(|why| format!("it does not open: {}", words(&why)))?;
         for key in 0..KEYS {
             let name = Entry {

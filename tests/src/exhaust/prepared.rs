@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rb_core::{
     Background, ClassRequest, Durability, Error, FormatOptions, ManualClock, OpenError,
-    SeededRandom, Share, Store, StoreOptions, Superblock, Validate, format_engine,
+    SeededRandom, Share, Store, StoreOptions, Superblock, Validate, format,
 };
 use rb_io::Engine;
 use rb_testkit::{CrashImage, MemDevice, MemEngine};
@@ -41,9 +41,9 @@ impl Prepared {
             key_len_max: KEY_LEN_MAX,
             log_bytes: Some(LOG_BYTES),
             random: Arc::new(SeededRandom::new(1)),
-            ..FormatOptions::new("", classes)
+            ..FormatOptions::new(engine(&device), classes)
         };
-        let layout = format_engine(&engine(&device), &options).map_err(|why| why.to_string())?;
+        let layout = format(&options).map_err(|why| why.to_string())?;
         let prepare = |initial: Initial| {
             let device = device.crash();
             device.record();
@@ -104,5 +104,5 @@ pub(super) fn open(
         simulator: world.map(|world| Arc::clone(world) as _),
         ..StoreOptions::default()
     };
-    Store::open_engine(engine(device), options)
+    Store::open(engine(device), options)
 }

@@ -3,8 +3,8 @@
 use std::ops::Range;
 
 use rb_core::{
-    AuditOptions, AuditReport, AuditState, FormatOptions, OpenError, Severity, Side, Store,
-    Superblock, Target, audit_engine, format_engine, inspect_engine,
+    AuditOptions, AuditReport, AuditState, EngineKind, FormatOptions, OpenError, Severity, Side,
+    Store, Superblock, Target, audit, format, inspect,
 };
 use rb_format::{
     FORMAT_BLOCK, INCARNATION_A_OFFSET, INCARNATION_B_OFFSET, SUPERBLOCK_A_OFFSET,
@@ -28,7 +28,7 @@ impl Sim {
             ..AuditOptions::default()
         };
         let before = self.device.counts();
-        let report = audit_engine(self.engine(), &options).unwrap();
+        let report = audit(self.engine(), &options).unwrap();
         let after = self.device.counts();
         assert_eq!(
             (before.writes, before.flushes, before.discards),
@@ -321,7 +321,7 @@ fn a_store_that_cannot_be_opened_is_unusable_and_no_store_is_an_error() {
         assert_eq!(report.state, AuditState::Unusable, "{report:#?}");
     }
     let nothing = Sim::on(rb_testkit::MemDevice::new(8 << 20));
-    let error = audit_engine(nothing.engine(), &AuditOptions::default()).unwrap_err();
+    let error = audit(nothing.engine(), &AuditOptions::default()).unwrap_err();
     assert!(matches!(error, OpenError::NotAStore { .. }), "{error}");
 }
 
@@ -359,9 +359,9 @@ fn crashes_in_opening_closing_and_formatting_leave_no_damage() {
             }];
             let options = FormatOptions {
                 key_len_max: 64,
-                ..FormatOptions::new("", classes)
+                ..FormatOptions::new(sim.engine(), classes)
             };
-            format_engine(&sim.engine(), &options).is_ok()
+            format(&options).is_ok()
         },
     ];
     let (full, _) = filled(false);
@@ -376,7 +376,7 @@ fn crashes_in_opening_closing_and_formatting_leave_no_damage() {
                     deep: true,
                     ..AuditOptions::default()
                 };
-                let audited = audit_engine(sim.engine(), &options);
+                let audited = audit(sim.engine(), &options);
                 let legal = match &audited {
                     Ok(report) => report.damages == 0,
                     Err(_) => false,
@@ -403,7 +403,7 @@ fn crashes_in_opening_closing_and_formatting_leave_no_damage() {
 fn every_structure_can_be_looked_at() {
     let (sim, store) = filled(true);
     let sb = store.superblock().clone();
-    let look = |target: Target| inspect_engine(sim.engine(), &target).unwrap();
+    let look = |target: Target| inspect(sim.engine(), EngineKind::Auto, &target).unwrap();
     let one = |target: Target| look(target).remove(0);
     let within = |range: Range<u64>, at: u64| assert!(range.contains(&at), "{range:?} {at}");
     sim.rot(SUPERBLOCK_B_OFFSET + 88);
@@ -450,6 +450,6 @@ fn every_structure_can_be_looked_at() {
     );
     let free = one(Target::Slot(15));
     assert!(free.notes[0].contains("not live"), "{free:#?}");
-    assert!(inspect_engine(sim.engine(), &Target::Slot(16)).is_err());
-    assert!(inspect_engine(sim.engine(), &Target::Key(b"no".to_vec())).is_err());
+    assert!(inspect(sim.engine(), EngineKind::Auto, &Target::Slot(16)).is_err());
+    assert!(inspect(sim.engine(), EngineKind::Auto, &Target::Key(b"no".to_vec())).is_err());
 }

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use rb_core::{AuditOptions, repair_engine};
+use rb_core::{AuditOptions, repair};
 use rb_format::FORMAT_BLOCK;
 use rb_io::OpKind;
 use rb_testkit::MemDevice;
@@ -167,7 +167,7 @@ fn a_forced_repair_goes_on_where_a_block_cannot_be_written() {
             force: true,
             ..AuditOptions::default()
         };
-        let done = repair_engine(sim.engine(), &options, |_| true);
+        let done = repair(sim.engine(), &options, |_| true);
         done.unwrap_or_else(|why| panic!("block at {block}: {why}"));
         let mut bytes = [0; 15];
         sim.device.peek(65536, &mut bytes);

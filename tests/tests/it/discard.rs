@@ -3,9 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use rb_core::{
-    ClassRequest, FormatError, FormatOptions, Share, Store, StoreOptions, format_engine,
-};
+use rb_core::{ClassRequest, FormatError, FormatOptions, Share, Store, StoreOptions, format};
 use rb_io::{
     DiscardLimits, Engine, Issuer, Lane, Limit, Limits, OpKind, OpenError, Queue, QueueOptions,
     Request,
@@ -470,9 +468,9 @@ fn formatted_by(engine: Arc<dyn Engine>) -> Result<rb_core::Superblock, FormatEr
         progress: Some(rb_core::Progress::new(move |done, all| {
             told.lock().unwrap().push((done, all));
         })),
-        ..FormatOptions::new("", classes)
+        ..FormatOptions::new(engine, classes)
     };
-    let superblock = format_engine(&engine, &options)?;
+    let superblock = format(&options)?;
     let progress = progress.lock().unwrap();
     let (done, all) = *progress.last().unwrap();
     assert_eq!((done, all), (300 * STRIDE, 300 * STRIDE));
@@ -553,7 +551,7 @@ fn discards_go_through_the_engine_that_is_named_for_them() {
         buffer_bytes: Some(1 << 20),
         ..StoreOptions::default()
     };
-    let store = Store::open_engine(engine, options).unwrap();
+    let store = Store::open(engine, options).unwrap();
     put(&store, 0..1);
     remove(&store, 0..1);
     store.sync().unwrap();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use rb_core::{
-    ClassRequest, FormatOptions, OpenError, SeededRandom, Share, Store, Superblock, format_engine,
+    ClassRequest, FormatOptions, OpenError, SeededRandom, Share, Store, Superblock, format,
 };
 use rb_format::{SUPERBLOCK_A_OFFSET, SUPERBLOCK_B_OFFSET};
 use rb_io::OpKind;
@@ -22,9 +22,9 @@ fn format_again(sim: &Sim) -> Option<Superblock> {
         log_bytes: Some(64 * 4096),
         formatted_at: 0,
         random: Arc::new(SeededRandom::new(2)),
-        ..FormatOptions::new("", classes)
+        ..FormatOptions::new(sim.engine(), classes)
     };
-    format_engine(&sim.engine(), &options).ok()
+    format(&options).ok()
 }
 
 /// A store with some keys, in its second epoch.

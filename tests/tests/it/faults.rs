@@ -356,7 +356,7 @@ fn an_async_put_without_a_queue_gives_its_slots_back() {
             buffer_bytes: Some(1 << 20),
             ..StoreOptions::default()
         };
-        let store = Store::open_engine(Arc::new(engine), options).unwrap();
+        let store = Store::open(Arc::new(engine), options).unwrap();
         let put = store.put_many_async(vec![Put::new(b"k", b"v")], PutOptions::default());
         let error = put.wait().remove(0).unwrap_err();
         assert!(error.to_string().contains("I/O queue"), "{error}");

@@ -4,9 +4,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use rb_core::{
-    AuditOptions, AuditState, ClassRequest, FormatOptions, OpenError, Put, PutOptions,
-    SeededRandom, Share, Side, Store, Superblock, Target, audit_engine, format_engine,
-    inspect_engine, repair_engine,
+    AuditOptions, AuditState, ClassRequest, EngineKind, FormatOptions, OpenError, Put, PutOptions,
+    SeededRandom, Share, Side, Store, Superblock, Target, audit, format, inspect, repair,
 };
 use rb_format::{
     BaseEntry, BaseHeader, Compression, Continuation, FORMAT_BLOCK, Features, Generation,
@@ -74,7 +73,7 @@ fn unknown_read_only_features_refuse_writing_and_nothing_else() {
     let store = sim.open_with(|options| options.read_only = true);
     assert!(store.get(&key(1)).unwrap().unwrap() == value(1, 100)[..]);
     drop(store);
-    let report = audit_engine(sim.engine(), &AuditOptions::default()).unwrap();
+    let report = audit(sim.engine(), &AuditOptions::default()).unwrap();
     assert_eq!(
         (report.state, report.findings.len()),
         (AuditState::Clean, 0)
@@ -84,7 +83,7 @@ fn unknown_read_only_features_refuse_writing_and_nothing_else() {
     let store = Superblock::decode(&first).unwrap();
     sim.device.poke(store.base_a.offset, &[0xff; FORMAT_BLOCK]);
     let damaged = sim.device.live_image();
-    let repaired = repair_engine(sim.engine(), &AuditOptions::default(), |_| true);
+    let repaired = repair(sim.engine(), &AuditOptions::default(), |_| true);
     refused(repaired, words);
     assert!(
         sim.device.live_image() == damaged && first == before,
@@ -100,13 +99,18 @@ fn unknown_incompatible_features_refuse_every_opening() {
     refused(sim.try_open(|_| {}), words);
     refused(sim.try_open(|options| options.read_only = true), words);
     refused(sim.try_open(|options| options.start_empty = true), words);
-    refused(audit_engine(sim.engine(), &AuditOptions::default()), words);
-    refused(inspect_engine(sim.engine(), &Target::Log), words);
-    let repaired = repair_engine(sim.engine(), &AuditOptions::default(), |_| true);
+    refused(audit(sim.engine(), &AuditOptions::default()), words);
+    refused(inspect(sim.engine(), EngineKind::Auto, &Target::Log), words);
+    let repaired = repair(sim.engine(), &AuditOptions::default(), |_| true);
     refused(repaired, words);
     assert!(sim.device.live_image() == before, "nothing was written");
     // What it is can still be looked at.
-    let shown = inspect_engine(sim.engine(), &Target::Superblock(Some(Side::A))).unwrap();
+    let shown = inspect(
+        sim.engine(),
+        EngineKind::Auto,
+        &Target::Superblock(Some(Side::A)),
+    )
+    .unwrap();
     assert_eq!(shown[0].refused, None);
     let field = |name: &str| shown[0].fields.iter().find(|field| field.name == name);
     let word = &field("features_incompatible").unwrap().value;
@@ -155,9 +159,9 @@ fn format_zeroes_what_stays_unused() {
     let options = FormatOptions {
         formatted_at: 77,
         random: Arc::new(SeededRandom::new(1)),
-        ..FormatOptions::new("", classes)
+        ..FormatOptions::new(sim.engine(), classes)
     };
-    let superblock = format_engine(&sim.engine(), &options).unwrap();
+    let superblock = format(&options).unwrap();
     assert_eq!(
         (superblock.formatted_at, superblock.label),
         (77, [0; LABEL_LEN])
@@ -336,7 +340,7 @@ fn a_continuation_header_is_shown_as_one() {
     let offset = geometry.slot_offset(4).unwrap();
     sim.device.poke(offset, &block);
     let look = || {
-        inspect_engine(sim.engine(), &Target::Slot(4))
+        inspect(sim.engine(), EngineKind::Auto, &Target::Slot(4))
             .unwrap()
             .remove(0)
     };

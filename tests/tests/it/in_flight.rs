@@ -216,7 +216,8 @@ fn a_caller_that_panics_leaves_nothing_behind() {
         let store = with_synced_keys(&sim, LONG);
         let caller = store.clone();
         assert!(std::thread::spawn(move || call(&caller)).join().is_err());
-        // The operations in flight go on without him, in their order.
+        // The operations in flight go on without the caller, gets in their order, and puts.
+        put_async(&store, EACH_BATCH).wait().remove(0).unwrap();
         let last = store.get_many_async(&[&key(2)]).wait().remove(0);
         assert!(last.unwrap().is_some());
         store.sync().unwrap();

@@ -320,7 +320,7 @@ fn serve_a_paused_store() {
     };
     let engine = std::env::var("RB_PAUSED_ENGINE").unwrap().parse().unwrap();
     let store = Store::open(
-        path,
+        std::path::PathBuf::from(path),
         StoreOptions {
             engine,
             io_deadline: DEADLINE,

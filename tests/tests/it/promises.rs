@@ -6,7 +6,7 @@ use std::sync::{Arc, Barrier};
 
 use rb_core::{
     Background, Change, ClassRequest, Durability, FormatOptions, HeldLock, SeededRandom, Share,
-    Simulator, Store, StoreOptions, SwitchPoint, format_engine,
+    Simulator, Store, StoreOptions, SwitchPoint, format,
 };
 use rb_format::FORMAT_BLOCK;
 use rb_io::{Engine, Limits};
@@ -29,9 +29,9 @@ impl Sim {
             log_bytes,
             formatted_at: 0,
             random: Arc::new(SeededRandom::new(1)),
-            ..FormatOptions::new("", classes)
+            ..FormatOptions::new(sim.engine(), classes)
         };
-        format_engine(&sim.engine(), &options).unwrap();
+        format(&options).unwrap();
         sim
     }
 
@@ -46,7 +46,7 @@ impl Sim {
             ..StoreOptions::default()
         };
         change(&mut options);
-        Store::open_engine(self.engine(), options).unwrap()
+        Store::open(self.engine(), options).unwrap()
     }
 }
 

@@ -1,7 +1,7 @@
 //! What a repair does: it mends without loss what can be, drops exactly what is rotten, and leaves a
 //! store alone that needs none.
 
-use rb_core::{AuditOptions, AuditState, RepairReport, repair_engine};
+use rb_core::{AuditOptions, AuditState, RepairReport};
 use rb_format::{
     FORMAT_BLOCK, INCARNATION_A_OFFSET, INCARNATION_B_OFFSET, SUPERBLOCK_A_OFFSET,
     SUPERBLOCK_B_OFFSET,
@@ -24,7 +24,7 @@ fn repair_by(sim: &Sim, consent: bool, force: bool) -> RepairReport {
         force,
         ..AuditOptions::default()
     };
-    repair_engine(sim.engine(), &options, |_| consent).unwrap()
+    rb_core::repair(sim.engine(), &options, |_| consent).unwrap()
 }
 
 /// The numbers of the keys that are not there; every other has its bytes.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use rb_core::{Background, Durability, OpenError, Put, PutOptions, Store, Superblock};
 use rb_format::{Region, base_header_offsets};
 use rb_io::OpKind;
-use rb_testkit::values::{fill, matches};
+use rb_testkit::values::{bytes, matches};
 use rb_testkit::{MemDevice, MemOp};
 
 use crate::oracle::{Evictions, Oracle, content};
@@ -122,8 +122,7 @@ impl Run {
             .clone()
             .zip(first..)
             .map(|(key, version)| {
-                let mut bytes = vec![0; 3000];
-                fill(content(key, version), &mut bytes);
+                let bytes = bytes(content(key, version), 3000);
                 (key.to_le_bytes(), bytes)
             })
             .collect();

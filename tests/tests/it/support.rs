@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rb_core::{
     Background, ClassRequest, EngineKind, Event, Events, FormatOptions, OpenError, SeededRandom,
-    Share, Store, StoreOptions, Superblock, format, format_engine,
+    Share, Store, StoreOptions, Superblock, format,
 };
 use rb_format::{FORMAT_BLOCK, Region};
 use rb_io::{Engine, Limits};
@@ -136,9 +136,9 @@ impl Sim {
             log_bytes,
             formatted_at: 0,
             random: Arc::new(SeededRandom::new(1)),
-            ..FormatOptions::new("", classes)
+            ..FormatOptions::new(sim.engine(), classes)
         };
-        format_engine(&sim.engine(), &options).unwrap();
+        format(&options).unwrap();
         sim
     }
 
@@ -189,7 +189,7 @@ impl Sim {
             ..StoreOptions::default()
         };
         change(&mut options);
-        Store::open_engine(self.engine(), options)
+        Store::open(self.engine(), options)
     }
 
     /// Damages the first section of a base; its header stays whole.
@@ -281,9 +281,7 @@ pub(crate) fn zero(bed: &Bed, offset: u64, len: usize) {
 
 /// A value of `len` bytes that is a function of `seed`.
 pub(crate) fn value(seed: u64, len: usize) -> Vec<u8> {
-    let mut bytes = vec![0; len];
-    rb_testkit::values::fill(seed, &mut bytes);
-    bytes
+    rb_testkit::values::bytes(seed, len)
 }
 
 pub(crate) fn key(n: u64) -> Vec<u8> {

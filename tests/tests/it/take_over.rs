@@ -461,7 +461,7 @@ fn late_superblock() {
 /// A opened while the device was formatted, and B opened the new store: A wrote its log into it.
 #[test]
 fn opening_over_a_format() {
-    use rb_core::{ClassRequest, FormatOptions, SeededRandom, Share, format_engine};
+    use rb_core::{ClassRequest, FormatOptions, SeededRandom, Share, format};
     let (sim, a, b) = next_to(incarnation, false, |sim| {
         let classes = vec![ClassRequest {
             slot_bytes: 4096,
@@ -472,9 +472,9 @@ fn opening_over_a_format() {
             log_bytes: Some(64 * 4096),
             formatted_at: 0,
             random: Arc::new(SeededRandom::new(2)),
-            ..FormatOptions::new("", classes)
+            ..FormatOptions::new(sim.engine(), classes)
         };
-        format_engine(&sim.engine(), &options).unwrap();
+        format(&options).unwrap();
         let b = open_b(sim, false);
         b.put(&key(1), &value(1, 500)).unwrap();
         b.sync().unwrap();

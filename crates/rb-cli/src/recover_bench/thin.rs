@@ -42,7 +42,7 @@ fn thin(path: &Path, write_every: u64, options: StoreOptions) -> Result<Store, O
         run: a.or(b).ok().and_then(|found| found.runs.into_iter().next()),
         write_every,
     };
-    Store::open_engine(Arc::new(ThinEngine { engine, left_out }), options)
+    Store::open(Arc::new(ThinEngine { engine, left_out }), options)
 }
 
 /// The slots that are not written: those of the store's only run whose number is no multiple.

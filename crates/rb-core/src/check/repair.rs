@@ -4,19 +4,19 @@
 //! the base that is whole, and where metadata is lost goes by what slot headers prove. What is left to do
 //! is to take out exactly the entries that do not prove themselves, and to write both bases anew.
 
-use std::path::Path;
 use std::sync::Arc;
 
-use rb_io::{Access, Device, Engine};
+use rb_io::Access;
 
-use crate::check::audit::{AuditOptions, AuditReport, AuditState, Audited, audit_source};
+use crate::check::audit::{AuditOptions, AuditReport, AuditState, Audited, audit_opened};
 use crate::error::{Error, OpenError};
 use crate::io::boot::{choose_superblock, read_copies};
 use crate::io::meta_io::MetaIo;
 use crate::io::whose;
+use crate::open::opened::Opened;
 use crate::open::openings::read_openings;
-use crate::open::source::{Source, open_path};
 use crate::options::{Background, OnLostMetadata, StoreOptions, Validate};
+use crate::source::Source;
 use crate::store::Store;
 
 /// Entries removed at once.
@@ -40,42 +40,22 @@ pub struct RepairReport {
     pub rebuilt: bool,
 }
 
-/// Audits the store at `path` and repairs it if it is damaged and `consent`, shown what was found, agrees.
+/// Audits a store and repairs it if it is damaged and `consent`, shown what was found, agrees.
 /// A store that is clean or unusable is left as it is.
 ///
-/// The device is held for writing all the while, so nobody else changes it between audit and repair.
+/// A device or file is held for writing all the while, so nobody else changes it between audit and repair.
 ///
 /// # Errors
 /// As [`audit`](crate::audit()), and when the repair itself fails. [`OpenError::Foreign`], with nothing written, if the
 /// device shows to belong to another program, unless the options say `force`.
 pub fn repair(
-    path: impl AsRef<Path>,
+    source: impl Into<Source>,
     options: &AuditOptions,
     consent: impl FnOnce(&AuditReport) -> bool,
 ) -> Result<RepairReport, OpenError> {
-    let device = Arc::new(Device::open(path.as_ref(), Access::ReadWrite)?);
-    let source = Source::of_device(path.as_ref(), device, options.engine)?;
-    repair_source(source, options, consent)
-}
-
-/// Repairs what an engine reaches; for simulated devices.
-///
-/// # Errors
-/// As [`repair`].
-pub fn repair_engine(
-    engine: Arc<dyn Engine>,
-    options: &AuditOptions,
-    consent: impl FnOnce(&AuditReport) -> bool,
-) -> Result<RepairReport, OpenError> {
-    repair_source(Source::of_engine(engine), options, consent)
-}
-
-fn repair_source(
-    mut source: Source,
-    options: &AuditOptions,
-    consent: impl FnOnce(&AuditReport) -> bool,
-) -> Result<RepairReport, OpenError> {
-    let mut audited = audit_source(&source, options)?;
+    // A cut file is grown only with consent.
+    let mut source = Opened::as_it_is(source.into(), Access::ReadWrite, options.engine)?;
+    let mut audited = audit_opened(&source, options)?;
     let mut done = RepairReport {
         before: audited.report.clone(),
         after: None,
@@ -95,15 +75,15 @@ fn repair_source(
         // Growing a file is the first thing that is written, and needs the agreement too.
         let path = source.path.clone();
         drop(source);
-        source = open_path(&path, Access::ReadWrite, options.engine)?;
-        audited = audit_source(&source, options)?;
+        source = Opened::new(path.into(), Access::ReadWrite, options.engine)?;
+        audited = audit_opened(&source, options)?;
     }
     if options.force {
         reclaim(&source, options)?;
     }
     for _ in 0..ROUNDS {
         done.dropped += round(&source, options, &audited)?;
-        audited = audit_source(&source, options)?;
+        audited = audit_opened(&source, options)?;
         let state = audited.report.state;
         done.after = Some(audited.report.clone());
         if state != AuditState::Damaged {
@@ -114,7 +94,7 @@ fn repair_source(
 }
 
 /// Makes the fixed blocks and the unused areas the store's again.
-fn reclaim(source: &Source, options: &AuditOptions) -> Result<(), OpenError> {
+fn reclaim(source: &Opened, options: &AuditOptions) -> Result<(), OpenError> {
     let failed = |source| {
         let what = "writing over what is not the store's";
         OpenError::Io { what, source }
@@ -129,8 +109,8 @@ fn reclaim(source: &Source, options: &AuditOptions) -> Result<(), OpenError> {
 }
 
 /// One opening that takes out what is unproven, and leaves both bases new. Answers how many entries went.
-fn round(source: &Source, options: &AuditOptions, audited: &Audited) -> Result<u64, OpenError> {
-    let store = Store::open_engine(
+fn round(source: &Opened, options: &AuditOptions, audited: &Audited) -> Result<u64, OpenError> {
+    let store = Store::open(
         Arc::clone(&source.engine),
         StoreOptions {
             background: Background::Manual,

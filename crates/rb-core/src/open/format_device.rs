@@ -20,11 +20,12 @@ use crate::io::meta_io::MetaIo;
 use crate::io::unwritable::FailedWrite;
 use crate::io::whose;
 use crate::options::FormatOptions;
+use crate::source::Source;
 
-/// Formats a device, a file, or a file to be made.
+/// Formats a device, a file, a file to be made, or what an engine reaches.
 ///
-/// What is there is judged when it is held, by the descriptor that holds it. If the format fails, a file that it made is
-/// removed, and one that it grew has its size again.
+/// What is on a device or in a file is judged when it is held, by the descriptor that holds it. If the format fails, a file that it made is
+/// removed, and one that it grew has its size again. An engine is formatted as large as it is, and no consent is asked for.
 ///
 /// # Errors
 /// Refuses without consent, on a mounted or otherwise used device, on a foreign signature or a store that cannot be
@@ -32,7 +33,15 @@ use crate::options::FormatOptions;
 pub fn format(options: &FormatOptions) -> Result<Superblock, FormatError> {
     let uuid = new_uuid(options)?;
     let identity = Identity { uuid, epoch: 1 };
-    let mut claim = Claim::take(&options.path)?;
+    let path = match &options.source {
+        Source::Path(path) => path,
+        Source::Engine(engine) => {
+            let superblock = plan(options, engine.capacity_bytes(), identity)?;
+            write_store(engine.as_ref(), &superblock, &[], options)?;
+            return Ok(superblock);
+        }
+    };
+    let mut claim = Claim::take(path)?;
     // Plan first: a request that cannot work must not touch or grow anything.
     let bytes = size(&claim, options)?;
     let superblock = plan(options, bytes, identity)?;
@@ -73,7 +82,7 @@ fn size(claim: &Claim, options: &FormatOptions) -> Result<u64, FormatError> {
     let (existing, is_device) = (claim.bytes(), !is_file(claim));
     match options.bytes {
         Some(wanted) if is_device && wanted > existing => {
-            let path = options.path.clone();
+            let path = options.source.path().to_path_buf();
             Err(FormatError::DeviceSize {
                 path,
                 wanted,
@@ -91,23 +100,6 @@ fn size(claim: &Claim, options: &FormatOptions) -> Result<u64, FormatError> {
         }
         None => Ok(existing),
     }
-}
-
-/// Formats whatever an engine reaches; for simulated devices. Consent is not asked for.
-///
-/// # Errors
-/// When no layout fits the engine's capacity, or a request fails.
-pub fn format_engine(
-    engine: &Arc<dyn Engine>,
-    options: &FormatOptions,
-) -> Result<Superblock, FormatError> {
-    let identity = Identity {
-        uuid: new_uuid(options)?,
-        epoch: 1,
-    };
-    let superblock = plan(options, engine.capacity_bytes(), identity)?;
-    write_store(engine.as_ref(), &superblock, &[], options)?;
-    Ok(superblock)
 }
 
 fn new_uuid(options: &FormatOptions) -> Result<StoreUuid, FormatError> {
@@ -148,7 +140,7 @@ fn check_consent(options: &FormatOptions, claim: &Claim) -> Result<(), FormatErr
     let Some(device) = claim.device().filter(|_| claim.bytes() > 0) else {
         return Ok(());
     };
-    let path = options.path.clone();
+    let path = options.source.path().to_path_buf();
     let found = match occupied(device)? {
         Occupied::By(found) if !options.force => return Err(FormatError::Occupied { path, found }),
         Occupied::ByStore => "it holds a store",
@@ -233,7 +225,7 @@ fn write_store(
     let discards = discards.as_deref().unwrap_or(engine);
     let limits = discards.limits();
     if options.discard && limits.discard.is_none() {
-        let path = options.path.clone();
+        let path = options.source.path().to_path_buf();
         return Err(FormatError::NoDiscard { path });
     }
     let failed = |what| move |source: Error| FormatError::Io { what, source };

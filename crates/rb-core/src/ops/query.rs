@@ -121,11 +121,13 @@ pub(crate) fn touch_many(inner: &Inner, keys: &[&[u8]]) -> Vec<bool> {
     found
 }
 
+/// Visits each key under its shard's lock; none if the store is closed.
 fn each(
     inner: &Inner,
     keys: &[&[u8]],
     mut visit: impl FnMut(usize, &mut rb_index::ShardGuard<'_>, usize, u64),
 ) {
+    let Ok(_pass) = inner.enter() else { return };
     let hashes: Vec<u64> = keys.iter().map(|key| inner.hash(key)).collect();
     inner.warm(&hashes);
     for group in by_shard(keys.len(), |at| inner.index.shard_of(hashes[at])) {
@@ -140,10 +142,11 @@ fn each(
 const ENTRIES_PER_HOLD: usize = 256;
 
 /// Shows every live entry once, in no particular order, without holding a lock meanwhile. Entries
-/// that come or go during the walk may or may not be shown. Ends when `visit` answers false.
+/// that come or go during the walk may or may not be shown. Ends when `visit` answers false, or when the store is closed.
 pub(crate) fn for_each(inner: &Inner, visit: &mut dyn FnMut(EntryInfo) -> bool) {
     let (mut walk, mut more) = (Walk::default(), true);
-    while more {
+    // Not inside while the caller visits, who may close the store.
+    while more && inner.enter().is_ok() {
         let mut held = Vec::new();
         more = walk.step(&inner.index, ENTRIES_PER_HOLD, &mut |entry| {
             held.push(EntryInfo {

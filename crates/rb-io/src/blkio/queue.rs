@@ -8,6 +8,7 @@ use super::board::Board;
 use super::driver::Driver;
 use super::port::{Port, Waiting};
 use crate::arena::{Arena, ArenaId};
+use crate::board::Wait;
 use crate::device::Device;
 use crate::engine::{Feature, Queue, QueueCounters, QueueOptions};
 use crate::error::OpenError;
@@ -194,26 +195,23 @@ impl Queue for BlkioQueue {
         timeout: Option<Duration>,
         done: &mut Vec<PartDone>,
     ) -> io::Result<()> {
-        // A timeout too long for the clock is none.
-        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let wait = Wait::new(at_least, timeout);
         let before = done.len();
         loop {
             self.turn(done)?;
-            let got = u32::try_from(done.len() - before).unwrap_or(u32::MAX);
             let left = self.in_flight();
-            let idle = at_least > 0 && got == 0 && left == 0;
-            if !idle && got >= at_least.min(got.saturating_add(left)) {
+            if wait.missing(done.len() - before, left) == 0 {
                 return Ok(());
             }
             if self.board.consume_wake() {
                 self.counters.wakes += 1;
                 return Ok(());
             }
-            let wait = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-            if wait == Some(Duration::ZERO) {
+            let time = wait.time_left();
+            if time == Some(Duration::ZERO) {
                 return Ok(());
             }
-            self.port.sleep(&self.board, left == 0, wait)?;
+            self.port.sleep(&self.board, left == 0, time)?;
         }
     }
 

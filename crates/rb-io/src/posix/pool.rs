@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{Receiver, Sender, unbounded};
 use parking_lot::Mutex;
 
-use super::board::Board;
 use super::execute::execute;
+use crate::board::Board;
 use crate::device::Device;
 use crate::request::Part;
 
@@ -26,7 +26,7 @@ pub(super) struct Job {
 
 impl Job {
     fn run(self) {
-        self.board.put(execute(&self.device, self.part));
+        self.board.put([execute(&self.device, self.part)]);
     }
 }
 

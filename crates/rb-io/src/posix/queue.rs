@@ -2,11 +2,11 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::board::Board;
 use super::execute::execute;
 use super::pool::{Job, Pool};
+use crate::board::{Board, Wait};
 use crate::device::Device;
 use crate::engine::{Feature, Queue, QueueCounters, QueueOptions};
 use crate::request::{OpKind, Part, PartDone};
@@ -26,7 +26,7 @@ pub(super) struct PosixQueue {
     inline: bool,
     pushed: Vec<Part>,
     /// With the workers or on the board.
-    started: usize,
+    started: u32,
     counters: QueueCounters,
 }
 
@@ -49,7 +49,8 @@ impl PosixQueue {
             return;
         }
         self.counters.submissions += 1;
-        self.started += self.pushed.len();
+        // At most the depth, which is a u32.
+        self.started += self.pushed.len() as u32;
         let Self {
             device,
             pool,
@@ -88,7 +89,7 @@ impl Queue for PosixQueue {
 
     fn in_flight(&self) -> u32 {
         // Never above the depth, which is a u32.
-        (self.pushed.len() + self.started) as u32
+        self.pushed.len() as u32 + self.started
     }
 
     fn push(&mut self, part: Part) -> Result<(), Part> {
@@ -114,33 +115,20 @@ impl Queue for PosixQueue {
         timeout: Option<Duration>,
         done: &mut Vec<PartDone>,
     ) -> io::Result<()> {
-        // A timeout too long for the clock is none.
-        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let wait = Wait::new(at_least, timeout);
         if self.inline && at_least > 0 && self.started == 0 && self.pushed.len() == 1 {
             self.run_inline(done);
             return Ok(());
         }
         self.start_all();
-        let mut count = self.board.take(done);
-        let wanted = (at_least as usize).min(self.started);
-        let idle = at_least > 0 && self.started == 0;
-        if count < wanted || idle {
-            let missing = if idle { usize::MAX } else { wanted - count };
-            let (more, woken) = self.board.wait(missing, deadline, done);
-            count += more;
-            self.counters.wakes += u64::from(woken);
-        }
+        let (count, woken) = self.board.reap(wait, self.started, done);
+        self.counters.wakes += u64::from(woken);
         self.started -= count;
         Ok(())
     }
 
     fn waker(&self) -> Waker {
-        let board = Arc::downgrade(&self.board);
-        Waker::new(move || {
-            if let Some(board) = board.upgrade() {
-                board.wake();
-            }
-        })
+        self.board.waker()
     }
 
     fn counters(&self) -> QueueCounters {
@@ -158,12 +146,10 @@ impl Queue for PosixQueue {
 
 impl Drop for PosixQueue {
     fn drop(&mut self) {
-        let Some(deadline) = Instant::now().checked_add(DROP_WAIT) else {
-            return;
-        };
+        let wait = Wait::new(u32::MAX, Some(DROP_WAIT));
         let mut done = Vec::new();
-        while self.started > 0 && Instant::now() < deadline {
-            let (count, _) = self.board.wait(self.started, Some(deadline), &mut done);
+        while self.started > 0 && wait.time_left() != Some(Duration::ZERO) {
+            let (count, _) = self.board.reap(wait, self.started, &mut done);
             self.started -= count;
         }
     }

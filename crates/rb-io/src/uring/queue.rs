@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::arenas::Registered;
 use super::wake::WakeSource;
+use crate::board::Wait;
 use crate::device::Device;
 use crate::engine::{Feature, Queue, QueueCounters, QueueOptions};
 use crate::limits::SEGMENT_BYTES;
@@ -202,18 +203,13 @@ impl<E: Encoder> Queue for UringQueue<E> {
         timeout: Option<Duration>,
         done: &mut Vec<PartDone>,
     ) -> io::Result<()> {
-        // A timeout too long for the clock is none.
-        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let wait = Wait::new(at_least, timeout);
         let before = done.len();
         let mut refusals = 0;
         loop {
             self.drain(done)?;
-            let got = u32::try_from(done.len() - before).unwrap_or(u32::MAX);
-            let idle = at_least > 0 && got == 0 && self.in_flight() == 0;
-            let missing = at_least
-                .min(got.saturating_add(self.in_flight()))
-                .saturating_sub(got);
-            if missing == 0 && !idle {
+            let missing = wait.missing(done.len() - before, self.in_flight());
+            if missing == 0 {
                 if self.unsubmitted == 0 && !(at_least == 0 && self.ring.has_deferred_work()) {
                     return Ok(());
                 }
@@ -227,14 +223,14 @@ impl<E: Encoder> Queue for UringQueue<E> {
                 self.counters.wakes += 1;
                 return self.submit_all();
             }
-            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            let left = wait.time_left();
             if left == Some(Duration::ZERO) {
                 self.submit_all()?;
                 return self.drain(done);
             }
             // A wake is one completion more, which may come at any time: with a waker about,
             // each completion is looked at, or all of a short while; without one the kernel counts.
-            let heard = self.wake.is_used() || idle;
+            let heard = self.wake.is_used() || self.in_flight() == 0;
             if heard && !self.wake.arm(&mut self.ring) {
                 self.wake.awake();
                 continue;

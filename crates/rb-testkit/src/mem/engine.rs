@@ -3,14 +3,13 @@
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rb_io::{
-    DEPTH_MAX, Engine, Feature, Limits, OpKind, OpenError, Part, PartDone, Queue, QueueCounters,
-    QueueOptions, Waker,
+    Board, DEPTH_MAX, Engine, Feature, Limits, OpKind, OpenError, Part, PartDone, Queue,
+    QueueCounters, QueueOptions, Wait, Waker,
 };
 
-use super::board::Board;
 use super::state::MemDevice;
 use crate::conformance::Faults;
 
@@ -147,45 +146,18 @@ impl Queue for MemQueue {
         // A depth is a u32.
         self.executed += parts.len() as u32;
         self.device.run(parts, &self.board)?;
-        if self.board.len() < at_least as usize {
+        if self.board.ready() < at_least as usize {
             self.device.run_slow();
         }
-        let wanted = at_least.min(self.executed) as usize;
-        let idle = at_least > 0 && self.executed == 0;
-        // A timeout too long for the clock is none.
-        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        let mut state = self.board.state.lock();
-        while (state.0.len() < wanted || idle) && !state.1 {
-            match deadline {
-                Some(deadline) => {
-                    if self
-                        .board
-                        .changed
-                        .wait_until(&mut state, deadline)
-                        .timed_out()
-                    {
-                        break;
-                    }
-                }
-                None => self.board.changed.wait(&mut state),
-            }
-        }
-        if at_least > 0 && std::mem::take(&mut state.1) {
-            self.counters.wakes += 1;
-        }
-        self.executed -= state.0.len() as u32;
-        done.append(&mut state.0);
+        let wait = Wait::new(at_least, timeout);
+        let (count, woken) = self.board.reap(wait, self.executed, done);
+        self.counters.wakes += u64::from(woken);
+        self.executed -= count;
         Ok(())
     }
 
     fn waker(&self) -> Waker {
-        let board = Arc::downgrade(&self.board);
-        Waker::new(move || {
-            if let Some(board) = board.upgrade() {
-                board.state.lock().1 = true;
-                board.changed.notify_all();
-            }
-        })
+        self.board.waker()
     }
 
     fn counters(&self) -> QueueCounters {

@@ -4,9 +4,8 @@ use std::io;
 use std::sync::Arc;
 
 use parking_lot::MutexGuard;
-use rb_io::{Limits, OpKind, Part, PartDone};
+use rb_io::{Board, Limits, OpKind, Part, PartDone};
 
-use super::board::Board;
 use super::faults::{Fault, touches};
 use super::operation::{MemOp, Moment};
 use super::pages::PAGE;
@@ -28,7 +27,7 @@ impl MemDevice {
             }
         }
         for (board, done) in ended {
-            board.put_all(done);
+            board.put(done);
         }
     }
 
@@ -70,11 +69,11 @@ impl MemDevice {
                 state.covered = sent;
                 let done = self.execute(&mut state, part);
                 state.covered = u64::MAX;
-                board.put(done);
+                board.put([done]);
             }
         }
         for (part, board) in slow {
-            board.put(self.execute(&mut state, part));
+            board.put([self.execute(&mut state, part)]);
         }
         let broken = state.queue_errno;
         broken.map_or(Ok(()), |errno| Err(io::Error::from_raw_os_error(errno)))
@@ -84,7 +83,7 @@ impl MemDevice {
     pub(super) fn run_slow(&self) {
         let mut state = self.state.lock();
         for (part, board) in std::mem::take(&mut state.slow) {
-            board.put(self.execute(&mut state, part));
+            board.put([self.execute(&mut state, part)]);
         }
     }
 

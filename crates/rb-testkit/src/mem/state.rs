@@ -5,9 +5,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use rb_io::{Limits, OpKind, Part};
+use rb_io::{Board, Limits, OpKind, Part};
 
-use super::board::Board;
 use super::faults::Faults;
 use super::operation::{MemCounts, MemOp, Observer};
 use super::pages::Pages;

@@ -12,7 +12,7 @@ use crate::progress::Progress;
 /// How a store is audited.
 #[derive(Clone, Debug)]
 pub struct AuditOptions {
-    /// How the device is reached.
+    /// How a device or file is reached.
     pub engine: EngineKind,
     /// Read the payload of every live entry too, not only its header.
     pub deep: bool,

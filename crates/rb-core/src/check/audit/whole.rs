@@ -1,0 +1,93 @@
+//! An audit from the superblocks to the last entry.
+
+use std::time::Instant;
+
+use rb_format::Geometry;
+use rb_index::Index;
+
+use super::fixed;
+use super::report::AuditReport;
+use super::shared::{Audit, AuditOptions};
+use crate::error::OpenError;
+use crate::io::boot::{choose_superblock, read_copies};
+use crate::io::meta_io::{BOOT_ARENA, MetaIo};
+use crate::open::checks::{check_capacity, check_features};
+use crate::open::opened::Opened;
+use crate::open::openings::read_openings;
+
+/// A report, and the keys of the live entries that are not what the index says of them.
+pub(crate) struct Audited {
+    pub(crate) report: AuditReport,
+    pub(crate) unproven: Vec<Box<[u8]>>,
+}
+
+pub(crate) fn audit_opened(source: &Opened, options: &AuditOptions) -> Result<Audited, OpenError> {
+    let start = Instant::now();
+    if !(1..=4096).contains(&options.queue_depth) {
+        return Err(OpenError::Option {
+            option: "queue_depth",
+            value: options.queue_depth.to_string(),
+            why: "1 to 4096",
+        });
+    }
+    let (engine, capacity) = (source.engine.as_ref(), source.engine.capacity_bytes());
+    let new_io = |arena| {
+        MetaIo::new(engine, arena, options.queue_depth, options.io_deadline).map_err(|source| {
+            OpenError::Io {
+                what: "opening a queue",
+                source,
+            }
+        })
+    };
+    let mut io = new_io(BOOT_ARENA)?;
+    let copies = read_copies(&mut io, capacity);
+    let chosen = choose_superblock(&mut io, &copies, &source.path, capacity).and_then(|found| {
+        check_capacity(&source.path, &found.newest, capacity, true)?;
+        Ok(found)
+    });
+    let mut found = match chosen {
+        Ok(found) => found,
+        Err(why) => {
+            let mut report = fixed::without_superblock(&mut io, &copies, capacity, why)?;
+            report.time = start.elapsed();
+            return Ok(Audited {
+                report,
+                unproven: Vec::new(),
+            });
+        }
+    };
+    check_features(&source.path, &found.newest, true)?;
+    let known = read_openings(&mut io, &copies, &mut found)?;
+    let geometry = Geometry::new(&found.newest);
+    let mut audit = Audit {
+        io,
+        superblock: &found.newest,
+        geometry: &geometry,
+        options,
+        report: AuditReport::new(Some(found.newest.clone()), options.deep),
+        settled_from: None,
+    };
+    let shards = Index::default_shards(u64::from(geometry.slots()));
+    let recovered = audit.metadata(&copies, &known, capacity, shards)?;
+    audit.bases(&recovered, shards)?;
+    if found.newest.device_bytes > capacity {
+        audit.cut(&recovered, capacity);
+    } else {
+        audit.rings(&recovered)?;
+        audit.log_end(&recovered)?;
+    }
+    audit.accounting(&recovered.index);
+    // The largest value, header included, must fit, and some of them to keep the device busy.
+    let largest = crate::value::ValueBuf::stride(geometry.largest_value() as usize);
+    if options.deep && 8 * largest > BOOT_ARENA {
+        audit.io = new_io(
+            BOOT_ARENA
+                .max(largest * 8)
+                .min((256 << 20).max(2 * largest)),
+        )?;
+    }
+    let unproven = audit.entries(&recovered.index)?;
+    let Audit { mut report, .. } = audit;
+    report.time = start.elapsed();
+    Ok(Audited { report, unproven })
+}

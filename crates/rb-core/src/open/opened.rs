@@ -1,0 +1,103 @@
+//! A source that is opened: its engine, and the device behind it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rb_io::{Access, Device, Engine, EngineKind, Rejected, Reservation};
+
+use crate::clock::Random;
+use crate::error::OpenError;
+use crate::open::cut;
+use crate::source::Source;
+
+/// A source with its engine.
+pub(crate) struct Opened {
+    pub(crate) path: PathBuf,
+    pub(crate) engine: Arc<dyn Engine>,
+    pub(crate) rejected: Vec<Rejected>,
+    /// The size of a file that was cut and has just been grown again.
+    pub(crate) cut_to: Option<u64>,
+    /// None behind an engine that the caller made.
+    pub(crate) device: Option<Arc<Device>>,
+    pub(crate) reservation: Option<Reservation>,
+}
+
+impl Opened {
+    /// Opens a source, and grows a file that was cut if it is opened for writing. `kind` chooses the engine of a path.
+    pub(crate) fn new(
+        source: Source,
+        access: Access,
+        kind: EngineKind,
+    ) -> Result<Opened, OpenError> {
+        let path = match source {
+            Source::Path(path) if access == Access::ReadWrite => path,
+            source => return Opened::as_it_is(source, access, kind),
+        };
+        let device = Arc::new(Device::open(&path, access)?);
+        let cut_to = cut::grow_again(&path, &device)?;
+        if cut_to.is_none() {
+            return Opened::over(path, device, kind);
+        }
+        // It was judged and grown while it was held. Whatever happens now, the opening judges it again.
+        drop(device);
+        let opened = Opened::as_it_is(Source::Path(path), access, kind)?;
+        Ok(Opened { cut_to, ..opened })
+    }
+
+    /// Opens a source; a file that was cut stays as it is.
+    pub(crate) fn as_it_is(
+        source: Source,
+        access: Access,
+        kind: EngineKind,
+    ) -> Result<Opened, OpenError> {
+        match source {
+            Source::Path(path) => {
+                let device = Arc::new(Device::open(&path, access)?);
+                Opened::over(path, device, kind)
+            }
+            Source::Engine(engine) => Ok(Opened {
+                path: PathBuf::from(engine.name()),
+                engine,
+                rejected: Vec::new(),
+                cut_to: None,
+                device: None,
+                reservation: None,
+            }),
+        }
+    }
+
+    fn over(path: PathBuf, device: Arc<Device>, kind: EngineKind) -> Result<Opened, OpenError> {
+        let opened = rb_io::open(Arc::clone(&device), kind)?;
+        Ok(Opened {
+            path,
+            engine: opened.engine,
+            rejected: opened.rejected,
+            cut_to: None,
+            device: Some(device),
+            reservation: None,
+        })
+    }
+
+    /// Reserves the device for this host.
+    ///
+    /// # Errors
+    /// It cannot be reserved, or there are no random bytes for a key.
+    pub(crate) fn reserve(&mut self, random: &dyn Random) -> Result<(), OpenError> {
+        let Some(device) = self.device.clone() else {
+            return Err(OpenError::Option {
+                option: "exclusive",
+                value: "Reserve".into(),
+                why: "Lock, for what is no device",
+            });
+        };
+        let mut key = [0; 8];
+        random.fill(&mut key).map_err(|why| OpenError::Resource {
+            what: "random bytes",
+            why: why.to_string(),
+        })?;
+        // 0 stands for no key.
+        let key = u64::from_le_bytes(key).max(1);
+        self.reservation = Some(Reservation::new(device, key)?);
+        Ok(())
+    }
+}

@@ -1,0 +1,121 @@
+//! Where parts that ended elsewhere wait for the queue's owner, and how long the owner waits for them.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::request::PartDone;
+use crate::wake::Waker;
+
+/// What a call of [`Queue::reap`](crate::Queue::reap) waits for; for authors of engines.
+#[derive(Clone, Copy, Debug)]
+pub struct Wait {
+    at_least: u32,
+    /// None: without limit.
+    deadline: Option<Instant>,
+}
+
+impl Wait {
+    /// With the arguments of the call.
+    #[must_use]
+    pub fn new(at_least: u32, timeout: Option<Duration>) -> Wait {
+        // A timeout too long for the clock is none.
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        Wait { at_least, deadline }
+    }
+
+    /// How many completions are missing if `got` are there and `left` more are in flight. [`u32::MAX`] with nothing in
+    /// flight: only a wake or the timeout ends the wait.
+    #[must_use]
+    pub fn missing(&self, got: usize, left: u32) -> u32 {
+        if self.at_least > 0 && got == 0 && left == 0 {
+            return u32::MAX;
+        }
+        let got = u32::try_from(got).unwrap_or(u32::MAX);
+        self.at_least
+            .min(got.saturating_add(left))
+            .saturating_sub(got)
+    }
+
+    /// The time that is left; none: no limit.
+    #[must_use]
+    pub fn time_left(&self) -> Option<Duration> {
+        self.deadline
+            .map(|deadline| deadline.saturating_duration_since(Instant::now()))
+    }
+}
+
+/// Where threads leave the parts they have done, and the queue's owner waits for them; for authors of engines.
+#[derive(Debug, Default)]
+pub struct Board {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    ready: Vec<PartDone>,
+    woken: bool,
+    /// What the waiter waits for; 0 without one. Saves waking it for every single part.
+    wanted: usize,
+}
+
+impl Board {
+    /// Leaves parts that have ended, all at once.
+    pub fn put(&self, done: impl IntoIterator<Item = PartDone>) {
+        let mut state = self.state.lock();
+        state.ready.extend(done);
+        let enough = state.wanted > 0 && state.ready.len() >= state.wanted;
+        drop(state);
+        if enough {
+            self.changed.notify_one();
+        }
+    }
+
+    /// The number of parts that can be taken without waiting.
+    #[must_use]
+    pub fn ready(&self) -> usize {
+        self.state.lock().ready.len()
+    }
+
+    /// Wakes the queue's owner as long as the board is there.
+    #[must_use]
+    pub fn waker(self: &Arc<Self>) -> Waker {
+        let board = Arc::downgrade(self);
+        Waker::new(move || {
+            if let Some(board) = board.upgrade() {
+                board.state.lock().woken = true;
+                board.changed.notify_one();
+            }
+        })
+    }
+
+    /// Waits as `wait` says and moves what is ready to `done`. `started` is the number of parts that were put or will be.
+    /// Returns how many were moved, and whether a wake was consumed: only a call that had to wait consumes one.
+    pub fn reap(&self, wait: Wait, started: u32, done: &mut Vec<PartDone>) -> (u32, bool) {
+        let mut state = self.state.lock();
+        // At most the depth, which is a u32.
+        let left = started.saturating_sub(state.ready.len() as u32);
+        let missing = wait.missing(state.ready.len(), left);
+        let mut woken = false;
+        if missing > 0 {
+            let wanted = state.ready.len().saturating_add(missing as usize);
+            state.wanted = wanted;
+            let mut timed_out = false;
+            while state.ready.len() < wanted && !state.woken && !timed_out {
+                match wait.deadline {
+                    Some(deadline) => {
+                        timed_out = self.changed.wait_until(&mut state, deadline).timed_out();
+                    }
+                    None => self.changed.wait(&mut state),
+                }
+            }
+            state.wanted = 0;
+            woken = std::mem::take(&mut state.woken);
+        }
+        let count = state.ready.len() as u32;
+        done.append(&mut state.ready);
+        (count, woken)
+    }
+}
