@@ -38,7 +38,6 @@ use crate::background::Services;
 use crate::core::inner::Inner;
 use crate::error::OpenError;
 use crate::io::boot::{choose_superblock, read_copies};
-use crate::io::hold::Hold;
 use crate::io::meta_io::{BOOT_ARENA, MetaIo};
 use crate::options::{StoreOptions, Validate};
 use begin::Begun;
@@ -91,7 +90,7 @@ pub(crate) fn open(source: Opened, options: StoreOptions) -> Result<(Inner, Serv
     }
     let mut inner = Inner {
         path: source.path,
-        device: Hold::new(source.engine, source.reservation),
+        device: Opened::hold(source.engine, source.reservation),
         rejected: source.rejected,
         identity: found.newest.identity,
         superblock: found.newest,

@@ -27,6 +27,7 @@ use crate::counters::add;
 use crate::error::Error;
 use crate::error::error_chain;
 use crate::events::Event;
+use crate::io::meta_io::MetaIo;
 use crate::io::unwritable::FailedWrite;
 use crate::log::committer::Committer;
 use crate::log::delta::{Need, Waiter};
@@ -69,6 +70,19 @@ impl Inner {
         if self.is_manual() && !writer.log.is_durable(ticket) {
             drop(self.commit(writer));
         }
+    }
+
+    /// Flushes the device; `why` is the reason for which a failure stops writing. No flush begins beside
+    /// another nor after one that failed: it could succeed, and would say nothing about what the failed one
+    /// was to cover.
+    pub(crate) fn flush(
+        &self,
+        io: &mut MetaIo,
+        why: impl FnOnce(&Error) -> String,
+    ) -> Result<(), Error> {
+        let _alone = self.lock_over_io(&self.flushing, HeldLock::Flush);
+        self.poison.check()?;
+        io.flush().inspect_err(|error| self.poison.set(why(error)))
     }
 
     /// Makes everything acknowledged so far durable, and ends the quarantine of slots whose write

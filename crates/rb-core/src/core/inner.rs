@@ -17,11 +17,9 @@ use crate::error::{Error, error_chain};
 use crate::events::{Event, shielded};
 use crate::io::hold::Hold;
 use crate::io::lanes::Lanes;
-use crate::io::meta_io::MetaIo;
 use crate::log::delta::{Need, Permit};
 use crate::options::{Background, Durability, Lifetime, PutOptions, StoreOptions};
 use crate::report::RecoveryReport;
-use crate::simulator::HeldLock;
 
 /// Keys from which on a batch is worth preparing.
 const WARM_MIN: usize = 4;
@@ -142,19 +140,6 @@ impl Inner {
         if let Some(events) = &self.options.events {
             shielded(|| events.event(event));
         }
-    }
-
-    /// Flushes the device; `why` is the reason for which a failure stops writing. No flush begins beside
-    /// another nor after one that failed: it could succeed, and would say nothing about what the failed one
-    /// was to cover.
-    pub(crate) fn flush(
-        &self,
-        io: &mut MetaIo,
-        why: impl FnOnce(&Error) -> String,
-    ) -> Result<(), Error> {
-        let _alone = self.lock_over_io(&self.flushing, HeldLock::Flush);
-        self.poison.check()?;
-        io.flush().inspect_err(|error| self.poison.set(why(error)))
     }
 
     /// Tells everyone who waits for writing that it has stopped, if it has. The caller holds no lock.

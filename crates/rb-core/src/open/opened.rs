@@ -7,6 +7,7 @@ use rb_io::{Access, Device, Engine, EngineKind, Rejected, Reservation};
 
 use crate::clock::Random;
 use crate::error::OpenError;
+use crate::io::hold::Hold;
 use crate::open::cut;
 use crate::source::Source;
 
@@ -23,6 +24,11 @@ pub(crate) struct Opened {
 }
 
 impl Opened {
+    /// What the open store has of it until it is closed.
+    pub(crate) fn hold(engine: Arc<dyn Engine>, reservation: Option<Reservation>) -> Hold {
+        Hold::new(engine, reservation)
+    }
+
     /// Opens a source, and grows a file that was cut if it is opened for writing. `kind` chooses the engine of a path.
     pub(crate) fn new(
         source: Source,

@@ -142,11 +142,10 @@ fn each(
 const ENTRIES_PER_HOLD: usize = 256;
 
 /// Shows every live entry once, in no particular order, without holding a lock meanwhile. Entries
-/// that come or go during the walk may or may not be shown. Ends when `visit` answers false, or when the store is closed.
+/// that come or go during the walk may or may not be shown. Ends when `visit` answers false.
 pub(crate) fn for_each(inner: &Inner, visit: &mut dyn FnMut(EntryInfo) -> bool) {
     let (mut walk, mut more) = (Walk::default(), true);
-    // Not inside while the caller visits, who may close the store.
-    while more && inner.enter().is_ok() {
+    while more {
         let mut held = Vec::new();
         more = walk.step(&inner.index, ENTRIES_PER_HOLD, &mut |entry| {
             held.push(EntryInfo {

@@ -1,0 +1,143 @@
+//! The end of a store: closed, or dropped.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rb_format::Record;
+use rb_io::Patience;
+
+use crate::background::checkpoint::Checkpointer;
+use crate::core::thread::Thread;
+use crate::error::Error;
+use crate::simulator::{HeldLock, SwitchPoint};
+use crate::store::{Handle, Open};
+
+/// How long dropping the last clone waits for the device. What takes longer goes on in a thread of its own.
+const DROP_WAIT: Duration = Duration::from_secs(1);
+
+impl Open {
+    pub(super) fn close(&self) -> Result<(), Error> {
+        // A thread that closes at the same time waits here, and shares the answer.
+        let mut closed = self.inner.lock_over_io(&self.closed, HeldLock::Close);
+        closed.get_or_insert_with(|| self.close_now()).clone()
+    }
+
+    pub(super) fn checkpointer(&self) -> Result<&Checkpointer, Error> {
+        self.background.checkpointer.as_ref().ok_or(Error::ReadOnly)
+    }
+
+    fn close_now(&self) -> Result<(), Error> {
+        let inner = &self.inner;
+        let drained = self.drain();
+        let written = inner.writer.as_ref().map_or(Ok(()), |writer| {
+            inner.poison.check()?;
+            if drained.is_err() {
+                // Something hangs. What was acknowledged is still made durable.
+                return inner.make_durable(writer, writer.log.ticket());
+            }
+            self.inner.switch(SwitchPoint::CloseDrained);
+            self.checkpointer()?.run(inner, writer)?;
+            self.inner.switch(SwitchPoint::CloseCheckpointed);
+            let permit = writer.log.admit_reserved()?;
+            let now = inner.options.clock.now();
+            let ticket = writer.log.queue(&permit, [Record::Close], now);
+            self.inner.switch(SwitchPoint::CloseQueued);
+            inner.make_durable(writer, ticket)?;
+            if let Some(discards) = &self.background.discards {
+                discards.rest(inner, writer);
+            }
+            Ok(())
+        });
+        self.stop();
+        drained.and(written)
+    }
+
+    /// Refuses new operations and waits for those in progress, for a bounded time.
+    fn drain(&self) -> Result<(), Error> {
+        self.inner.drain_simulated();
+        let deadline = self.inner.options.io_deadline;
+        let drained = self.inner.gate.close(deadline);
+        // Threads whose work hangs are not waited for a second time.
+        let mut patience = match drained {
+            Ok(()) => Patience::new(deadline),
+            Err(_) => Patience::none(),
+        };
+        match self.threads.stop(&mut patience) {
+            true => drained,
+            false => drained.and(Err(Error::TimedOut { waited: deadline })),
+        }
+    }
+
+    fn stop(&self) {
+        if let Some(writer) = &self.inner.writer {
+            writer.log.stop(|| Error::Closed);
+        }
+        let mut patience = Patience::new(self.inner.options.io_deadline);
+        self.duties.lock().stop(&mut patience);
+        self.release();
+    }
+
+    /// Gives the device back, whatever clones, locks and values there still are. What hangs gives back its part when it
+    /// ends.
+    fn release(&self) {
+        self.background.release();
+        if let Some(mut committer) = self
+            .inner
+            .writer
+            .as_ref()
+            .and_then(|writer| writer.committer.try_lock())
+        {
+            committer.io.close();
+        }
+        self.inner.lanes.close();
+        self.inner.device.release();
+    }
+
+    /// What dropping the last clone does: commits what was acknowledged, and ends the threads.
+    fn abandon(&self) {
+        let mut closed = self.closed.lock();
+        if closed.is_some() {
+            return;
+        }
+        *closed = Some(Err(Error::Closed));
+        drop(self.drain());
+        if let Some(writer) = &self.inner.writer {
+            // There is no caller to answer a failure to; recovery will say what is there.
+            drop(self.inner.make_durable(writer, writer.log.ticket()));
+        }
+        self.stop();
+    }
+
+    /// Whether the caller runs in one of the store's threads.
+    fn has_current_thread(&self) -> bool {
+        self.threads.has_current() || self.duties.lock().has_current()
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        let open = Arc::clone(&self.open);
+        let is_open = open
+            .closed
+            .try_lock()
+            .is_some_and(|closed| closed.is_none());
+        if !is_open {
+            return;
+        }
+        if open.inner.is_manual() {
+            return open.abandon();
+        }
+        // One of the store's own threads cannot wait for its own end; nor may a caller hang with the device.
+        let mut patience = match open.has_current_thread() {
+            true => Patience::none(),
+            false => Patience::new(DROP_WAIT.min(open.inner.options.io_deadline)),
+        };
+        let leaving = Arc::clone(&open);
+        match Thread::spawn("rb-drop", move || leaving.abandon()) {
+            Ok(thread) => {
+                let _ = thread.join(&mut patience);
+            }
+            Err(_) => open.abandon(),
+        }
+    }
+}
