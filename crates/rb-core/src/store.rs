@@ -8,6 +8,7 @@ mod values;
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 use rb_io::Access;
@@ -27,7 +28,8 @@ use crate::source::Source;
 
 /// An open store. Clones share it.
 ///
-/// Dropping the last clone stops the threads and commits what was acknowledged; only
+/// Dropping the last clone stops the threads and commits what was acknowledged, and waits for that for a second at most:
+/// on a device that takes longer, threads go on with it. Only
 /// [`Store::close`] writes a checkpoint with recency and the mark of a clean shutdown, and only it
 /// says whether that worked.
 #[derive(Clone)]
@@ -46,6 +48,8 @@ struct Open {
     background: Arc<Services>,
     threads: AsyncThreads,
     duties: Mutex<Duties>,
+    /// A thread is to close it.
+    closing: AtomicBool,
     /// The answer of the first close.
     closed: Mutex<Option<Result<(), Error>>>,
 }
@@ -73,6 +77,7 @@ impl Store {
                     background: Arc::new(background),
                     threads: AsyncThreads::default(),
                     duties: Mutex::default(),
+                    closing: AtomicBool::new(false),
                     closed: Mutex::new(None),
                 }),
             }),
@@ -132,10 +137,12 @@ impl Store {
     pub fn close_async(&self) -> Operation<Result<(), Error>> {
         let (operation, completer) = operation(|| Err(Error::Closed));
         let open = Arc::clone(&self.handle.open);
+        // Before the caller can drop the store: that would end it without a checkpoint.
+        self.open_store().closing.store(true, Ordering::Relaxed);
+        let closing = Thread::spawn("rb-close", move || completer.complete(open.close()));
         // Without a thread the completer is dropped, and answers.
-        drop(Thread::spawn("rb-close", move || {
-            completer.complete(open.close())
-        }));
+        let began = closing.is_ok();
+        self.open_store().closing.store(began, Ordering::Relaxed);
         operation
     }
 }

@@ -197,3 +197,17 @@ fn a_closed_store_gives_its_device_back_whatever_is_left_of_it() {
         again.close().unwrap();
     }
 }
+
+/// The last clone was dropped before the thread that was to close the store had begun, and ended it without a checkpoint.
+#[test]
+fn a_store_that_is_dropped_after_close_async_is_closed() {
+    for _ in 0..50 {
+        let sim = Sim::new(16);
+        let store = sim.open_with(|options| options.background = Background::Threads);
+        store.put(&key(0), b"v").unwrap();
+        let closing = store.close_async();
+        drop(store);
+        closing.wait().unwrap();
+        assert!(sim.crash().open().recovery().clean);
+    }
+}

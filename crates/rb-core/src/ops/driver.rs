@@ -159,6 +159,7 @@ fn spawn(lanes: Arc<Lanes>, deadline: Duration) -> Result<Running, Error> {
                     open: true,
                     deadline,
                     now: Duration::ZERO,
+                    counted: Instant::now(),
                 }
                 .run();
             }
@@ -185,9 +186,11 @@ struct Loop {
     free: Vec<usize>,
     open: bool,
     deadline: Duration,
-    /// Time that it has spent with jobs in flight. Each wait counts as its limit at most: a process that was stopped has
-    /// not waited for the device.
+    /// Time that it has spent with jobs in flight. Each turn counts as a step of patience at most: a process that was
+    /// stopped has not waited for the device.
     now: Duration,
+    /// Up to here.
+    counted: Instant,
 }
 
 struct Active {
@@ -203,11 +206,12 @@ impl Loop {
         let mut done = Vec::new();
         while self.take_jobs() {
             let left = self.next_deadline();
-            let step = left.map(|left| left.min(Patience::new(self.deadline).step()));
-            let start = Instant::now();
+            let longest = Patience::new(self.deadline).step();
+            let step = left.map(|left| left.min(longest));
             // A queue that fails answers everything it holds, and then whatever comes later.
             let failed = self.lane.poll(1, step, &mut done).is_err();
-            self.now += start.elapsed().min(step.unwrap_or_default());
+            let counted = std::mem::replace(&mut self.counted, Instant::now());
+            self.now += (self.counted - counted).min(longest);
             let mut wakes = Wakes::default();
             for completion in done.drain(..) {
                 // Wake waiters first: verifying a large value takes long.
@@ -275,7 +279,9 @@ impl Loop {
                 return false;
             }
             let next = if idle {
-                self.inbox.recv().map_err(|_| TryRecvError::Disconnected)
+                let next = self.inbox.recv();
+                self.counted = Instant::now();
+                next.map_err(|_| TryRecvError::Disconnected)
             } else {
                 self.inbox.try_recv()
             };

@@ -1,6 +1,7 @@
 //! The end of a store: closed, or dropped.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rb_format::Record;
@@ -121,7 +122,7 @@ impl Drop for Handle {
             .closed
             .try_lock()
             .is_some_and(|closed| closed.is_none());
-        if !is_open {
+        if !is_open || open.closing.load(Ordering::Relaxed) {
             return;
         }
         if open.inner.is_manual() {
