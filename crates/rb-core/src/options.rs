@@ -157,9 +157,11 @@ pub struct StoreOptions {
     pub on_lost_metadata: OnLostMetadata,
     /// A geometry the caller relies on.
     pub expected: ExpectedGeometry,
-    /// How long a request may take before its key is answered with `TimedOut`.
+    /// How long a call waits for the device, all rounds of its requests together, before keys are answered with
+    /// `TimedOut`. A background request may take as long. Time in which the process was stopped counts as an eighth at most.
     pub io_deadline: Duration,
-    /// How long an operation waits for buffers or log space before it is answered with `Busy`.
+    /// How long a call waits for buffers, log space and an I/O queue together before keys are answered with `Busy`. An
+    /// async call waits for nothing; its operation is answered so.
     pub busy_wait: Duration,
     /// Who runs the background duties.
     pub background: Background,
