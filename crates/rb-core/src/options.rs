@@ -157,6 +157,9 @@ pub struct StoreOptions {
     pub on_lost_metadata: OnLostMetadata,
     /// A geometry the caller relies on.
     pub expected: ExpectedGeometry,
+    /// How long opening waits for another opener to give the device back: the kernel needs a moment, rarely seconds, to end
+    /// a process that was killed with requests in flight. Looks at least once a second; 1 s is the least.
+    pub lock_wait: Duration,
     /// How long a call waits for the device, all rounds of its requests together, before keys are answered with
     /// `TimedOut`. A background request may take as long. Time in which the process was stopped counts as an eighth at most.
     pub io_deadline: Duration,
@@ -196,6 +199,7 @@ impl Default for StoreOptions {
             placement: Placement::default(),
             on_lost_metadata: OnLostMetadata::Scan,
             expected: ExpectedGeometry::default(),
+            lock_wait: Duration::from_secs(2),
             io_deadline: Duration::from_secs(30),
             busy_wait: Duration::from_secs(5),
             background: Background::Threads,

@@ -9,6 +9,7 @@ mod values;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use parking_lot::Mutex;
 use rb_io::Access;
@@ -65,7 +66,7 @@ impl Store {
             true => Access::ReadOnly,
             false => Access::ReadWrite,
         };
-        let mut source = Opened::new(source.into(), access, options.engine)?;
+        let mut source = open_patiently(&source.into(), access, &options)?;
         if options.exclusive == Exclusive::Reserve && !options.read_only {
             source.reserve(options.random.as_ref())?;
         }
@@ -144,6 +145,23 @@ impl Store {
         let began = closing.is_ok();
         self.open_store().closing.store(began, Ordering::Relaxed);
         operation
+    }
+}
+
+/// Opens the source as soon as its former opener is gone.
+fn open_patiently(
+    source: &Source,
+    access: Access,
+    options: &StoreOptions,
+) -> Result<Opened, OpenError> {
+    let since = Instant::now();
+    loop {
+        match Opened::new(source.clone(), access, options.engine) {
+            // It has waited for a second.
+            Err(OpenError::Device(why))
+                if why.is_in_use() && since.elapsed() < options.lock_wait => {}
+            opened => return opened,
+        }
     }
 }
 

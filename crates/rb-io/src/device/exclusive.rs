@@ -49,7 +49,14 @@ pub(super) fn lock(path: &Path, file: &File, access: Access) -> Result<(), OpenE
         Ok(()) => Ok(()),
         Err(error) if is_busy(&error) => Err(OpenError::InUse {
             path: path.into(),
-            reason: "another opener holds its lock (flock)".into(),
+            reason: match file
+                .metadata()
+                .ok()
+                .and_then(|file| holders::process_with_lock(&file))
+            {
+                Some(pid) => format!("process {pid} holds its lock (flock)"),
+                None => "another opener holds its lock (flock)".into(),
+            },
         }),
         Err(error) => Err(failed(path, "lock", error)),
     }

@@ -85,6 +85,23 @@ fn swaps() -> Vec<u64> {
         .collect()
 }
 
+/// The process that locked a file with `flock`, if the system tells (`/proc/locks`: number, kind, mode, access, process,
+/// `major:minor:inode` with the device in hexadecimal, range). Those of other containers have no number here.
+pub(super) fn process_with_lock(file: &fs::Metadata) -> Option<u32> {
+    let locks = fs::read_to_string("/proc/locks").ok()?;
+    let device = file.dev();
+    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+    let wanted = format!("{major:02x}:{minor:02x}:{}", file.ino());
+    locks.lines().find_map(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let [_, "FLOCK", _, _, process, place, ..] = fields[..] else {
+            return None;
+        };
+        let process = (place == wanted).then(|| process.parse().ok())?;
+        process.filter(|process| *process > 0)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     #[test]

@@ -159,3 +159,19 @@ fn a_signature_is_seen_at_an_odd_end() {
     let found = device.signature().unwrap().unwrap();
     assert_eq!((found.name, found.offset), ("GPT", 3 << 20));
 }
+
+/// A refusal named no one, and the operator had to look for the process.
+#[test]
+fn a_refused_opening_names_the_process_that_has_the_lock() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    file.as_file().set_len(1 << 20).unwrap();
+    let _held = Device::open(file.path(), Access::ReadWrite).unwrap();
+    let refused = Device::open(file.path(), Access::ReadWrite).unwrap_err();
+    let named = format!("process {} holds its lock", std::process::id());
+    // A system that shows no locks, or those of another file system's numbers, names no one.
+    let locks = std::fs::read_to_string("/proc/locks").unwrap_or_default();
+    if locks.contains(&format!(" {} ", std::process::id())) {
+        assert!(refused.to_string().contains(&named), "{refused}");
+    }
+    assert!(refused.is_in_use());
+}
