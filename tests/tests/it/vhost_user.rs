@@ -82,7 +82,7 @@ fn a_store_is_the_same_through_the_server_and_on_its_image() {
         format(&options).unwrap();
 
         let store = open(socket, EngineKind::Auto, Validate::Background);
-        assert_eq!(store.engine().name(), "libblkio");
+        assert_eq!(store.engine_name(), "libblkio");
         let expected = change(&store, u64::from(block));
         let queues = store.stats().queues;
         assert!(queues.fixed_parts > 0, "values go without a copy");
