@@ -196,7 +196,8 @@ fn is_stuck(all: &[Running], at: usize) -> bool {
     others.any(|(_, running)| match lock {
         HeldLock::Gate => !matches!(
             running.place,
-            Some(Place::Waits(Wait::Lock(HeldLock::Gate)))
+            // A second close is not inside: it waits for the first.
+            Some(Place::Waits(Wait::Lock(HeldLock::Gate | HeldLock::Close)))
         ),
         HeldLock::Close => running.operation == Operation::Close && running.place != all[at].place,
         lock => running
