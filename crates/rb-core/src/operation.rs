@@ -239,7 +239,7 @@ mod tests {
         assert_eq!(Pin::new(&mut op).poll(&mut context), Poll::Ready(9));
     }
 
-    /// It was pending for ever: an executor that polled once too often hung without a word.
+    /// The operation stayed pending: an executor that polled once too often hung without an error.
     #[test]
     #[should_panic = "polled after it had given its answer"]
     fn a_poll_after_the_answer_says_so() {

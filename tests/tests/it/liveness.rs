@@ -64,7 +64,7 @@ fn a_call_that_returns_an_operation_waits_for_nothing() {
         assert!(is_busy(&get.wait()[0]) && is_busy(&put.wait()));
         let took = start.elapsed();
         assert!(took < BUSY_WAIT + MORE, "{engine}: both took {took:?}");
-        // What stands in line goes on with what comes free.
+        // Operations that wait go on when buffers come free.
         let get = store.get_async(&key(0));
         let put = store.put_async(&key(9), &bytes);
         let remove = store.remove_many_async(&[&key(1)]);
@@ -100,7 +100,7 @@ fn copies_that_wait_for_buffers_take_no_more_memory_than_the_buffers() {
     }
 }
 
-/// Each part of a batch waited anew: 20 values took 20 times `busy_wait`.
+/// Each part of a batch had a deadline of its own: 20 values took 20 times `busy_wait`.
 #[test]
 fn a_call_has_one_deadline_however_many_parts_it_has() {
     for engine in engines() {
@@ -147,8 +147,8 @@ fn a_call_of_several_rounds_waits_for_a_dead_device_once() {
     });
 }
 
-/// A remove of many keys needs a quarter of the ring at once. Beside threads that put single keys it failed with `Busy`
-/// after five seconds, although the ring was nearly empty: each of them passed it.
+/// A remove of many keys needs a quarter of the ring at once. While other threads put single keys it failed with `Busy`
+/// after five seconds, although the ring was nearly empty: each put passed it.
 #[test]
 fn a_large_batch_does_not_starve_behind_small_ones() {
     watched(|now| {

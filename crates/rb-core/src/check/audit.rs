@@ -32,8 +32,8 @@ pub use report::{AuditReport, AuditState, Finding, Severity};
 pub use shared::AuditOptions;
 pub(crate) use whole::{Audited, audit_opened};
 
-/// Audits the store on a device, in a file, or on what an engine reaches. Never writes, and keeps the writers of a device or
-/// file out meanwhile, unless `in_use` is set.
+/// Audits the store on a device, in a file, or on what an engine reaches. Never writes. No other process can open a device
+/// or file for writing until it ends, unless `in_use` is set.
 ///
 /// # Errors
 /// What makes an answer impossible: nothing of ours is there, it is in use, of another version, or

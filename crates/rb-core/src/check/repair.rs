@@ -43,7 +43,7 @@ pub struct RepairReport {
 /// Audits a store and repairs it if it is damaged and `consent`, shown what was found, agrees.
 /// A store that is clean or unusable is left as it is.
 ///
-/// A device or file is held for writing all the while, so nobody else changes it between audit and repair.
+/// A device or file is held for writing from the audit to the end of the repair, so no other process changes it in between.
 ///
 /// # Errors
 /// As [`audit`](crate::audit()), and when the repair itself fails. [`OpenError::Foreign`], with nothing written, if the

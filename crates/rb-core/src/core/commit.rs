@@ -72,9 +72,8 @@ impl Inner {
         }
     }
 
-    /// Flushes the device; `why` is the reason for which a failure stops writing. No flush begins beside
-    /// another nor after one that failed: it could succeed, and would say nothing about what the failed one
-    /// was to cover.
+    /// Flushes the device; `why` is the reason for which a failure stops writing. No flush begins while another runs, nor
+    /// after one that failed: it could succeed, and would prove nothing about the writes that the failed one was to cover.
     pub(crate) fn flush(
         &self,
         io: &mut MetaIo,

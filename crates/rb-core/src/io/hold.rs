@@ -11,11 +11,12 @@ use crate::error::Error;
 pub(crate) struct Hold {
     name: &'static str,
     held: Mutex<Option<Held>>,
+    /// Kept until the last batch in flight has dropped what every operation shares.
+    hanging: Mutex<Option<Reservation>>,
 }
 
 struct Held {
     engine: Arc<dyn Engine>,
-    #[expect(dead_code, reason = "it is held, that is what it is for")]
     reservation: Option<Reservation>,
 }
 
@@ -27,6 +28,7 @@ impl Hold {
                 engine,
                 reservation,
             })),
+            hanging: Mutex::default(),
         }
     }
 
@@ -43,9 +45,22 @@ impl Hold {
         engine.ok_or(Error::Closed)
     }
 
-    /// Gives the device back.
+    /// Gives the device back. Its reservation stays as long as requests of a queue that hangs may still reach it: until
+    /// then no other host may have it.
     pub(crate) fn release(&self) {
-        let held = self.held.lock().take();
-        drop(held);
+        let Some(Held {
+            engine,
+            reservation,
+        }) = self.held.lock().take()
+        else {
+            return;
+        };
+        drop(engine);
+        if let Some(reservation) = reservation {
+            match reservation.is_sole_user() {
+                true => drop(reservation),
+                false => *self.hanging.lock() = Some(reservation),
+            }
+        }
     }
 }

@@ -81,7 +81,7 @@ struct Running {
 }
 
 impl Driver {
-    /// Has the driver thread run a batch that needs no more buffers, and `reply` hear of the answers there.
+    /// Gives the driver thread a batch that needs no more buffers. `reply` is called there with the answers.
     pub(crate) fn start<B: Batch>(
         &self,
         inner: &Inner,

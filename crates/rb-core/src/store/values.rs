@@ -57,7 +57,7 @@ impl Store {
     }
 
     /// Starts looking up many keys. The operation can be waited on or awaited. The call waits for nothing: where there are no
-    /// buffers, the operation stands in line, and is answered with `Busy` after [`StoreOptions::busy_wait`](crate::StoreOptions::busy_wait).
+    /// buffers, the operation waits in order, and is answered with `Busy` after [`StoreOptions::busy_wait`](crate::StoreOptions::busy_wait).
     pub fn get_many_async(&self, keys: &[&[u8]]) -> Operation<Vec<Lookup>> {
         get::get_many_async(self.inner(), self.threads(), keys, |answers| answers)
     }

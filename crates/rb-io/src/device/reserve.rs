@@ -37,6 +37,12 @@ impl Reservation {
             Err(why) => Err(refused(path, in_words(&why))),
         }
     }
+
+    /// Whether nothing else has the device open here: no engine and no queue, whose requests may still be under way.
+    #[must_use]
+    pub fn is_sole_user(&self) -> bool {
+        Arc::strong_count(&self.device) == 1
+    }
 }
 
 impl Drop for Reservation {
