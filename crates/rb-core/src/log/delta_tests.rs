@@ -73,3 +73,27 @@ fn nobody_waits_for_a_rest() {
     // The next one is in no hurry.
     assert!(rested(&hurried, SHORT) >= SHORT);
 }
+
+/// A batch that needs a quarter of the ring waited behind small ones, each of which passed it, until it was `Busy`.
+#[test]
+fn no_caller_passes_one_that_waits_for_room() {
+    let need = |records: usize| {
+        let mut need = Need::default();
+        (0..records).for_each(|_| need.add(&[0; 1000], &[]));
+        need
+    };
+    let log = log(0);
+    let held = log.admit(need(60), 1, &mut Patience::none()).unwrap();
+    let large = Arc::clone(&log);
+    let waits = std::thread::spawn(move || large.admit(need(120), 1, &mut Patience::new(LONG)));
+    while log.state.lock().line.is_empty() {
+        std::thread::yield_now();
+    }
+    // There is room for this one, but not for both.
+    let small = log.admit(need(1), 1, &mut Patience::none());
+    assert!(matches!(small, Err(Error::Busy { .. })));
+    drop(held);
+    drop(waits.join().unwrap().unwrap());
+    drop(log.admit(need(1), 1, &mut Patience::none()).unwrap());
+    assert!(log.state.lock().line.is_empty());
+}
