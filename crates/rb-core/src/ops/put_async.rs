@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! buffers, if there are none now     the worker of those that wait for buffers
-//! steps 2 and 3                      the worker of those that write
+//! steps 2 and 3                      the call, if it has nothing to wait for and little to checksum; else the worker of
+//!                                    those that write
 //! step 4                             the driver
 //! step 5                             the committer
 //! ```
@@ -26,7 +27,7 @@ use crate::ops::put_plan::{
 use crate::ops::worker::AsyncThreads;
 use crate::options::{Durability, PutOptions};
 
-/// Starts putting many values: a worker does steps 2 and 3, the driver thread step 4, the committer step 5. Values in the
+/// Starts putting many values: the call or a worker does steps 2 and 3, the driver thread step 4, the committer step 5. Values in the
 /// caller's memory are copied before this returns; where there are no buffers for them, another worker waits for those. A
 /// batch that does not fit in one part is refused.
 pub(crate) fn put_many_async<T: Send + 'static>(
@@ -82,39 +83,48 @@ pub(crate) fn put_many_async<T: Send + 'static>(
         );
         return operation;
     }
-    let (store, driver) = (Arc::clone(inner), Arc::clone(&threads.driver));
-    let write = move |waits: Waits, part| write(&store, &driver, waits, part, options, reply);
-    let queued = match now {
+    // With buffers the call goes on as far as it need not wait; without, it copies what waits for them.
+    let (part, queued) = match now {
         Ok(buffers) => {
             let part = own(inner, part, buffers);
-            threads.writes.run(Waits::of(inner), move |waits, outcome| {
-                write(waits, outcome.map(|()| part));
+            match PutBatch::prepare_now(inner, writer, part, options) {
+                Ok(batch) => {
+                    start(inner, &threads.driver, batch, options, reply);
+                    return operation;
+                }
+                Err(part) => (part, None),
+            }
+        }
+        Err(_) => match threads.queue_bytes(copied(&part), inner.arena.bytes()) {
+            Ok(queued) => (own(inner, part, Vec::new()), Some(queued)),
+            Err(error) => {
+                reply.refuse(error);
+                return operation;
+            }
+        },
+    };
+    let (waits, store) = (Waits::of(inner), Arc::clone(inner));
+    let (inner, driver) = (Arc::clone(inner), Arc::clone(&threads.driver));
+    let writes = Arc::clone(&threads.writes);
+    let write = move |waits, part| {
+        writes.run(waits, move |waits, outcome| {
+            let part = outcome.and(part);
+            write(&inner, &driver, waits, part, options, reply);
+        });
+    };
+    match queued {
+        None => write(waits, Ok(part)),
+        Some(queued) => {
+            let inner = Arc::clone(&store);
+            threads.buffers.run(waits, move |mut waits, outcome| {
+                let taken =
+                    outcome.and_then(|()| take_buffers(&inner, &part, &mut waits.resources));
+                let part = taken.map(|buffers| own(&inner, part, buffers));
+                drop(queued);
+                write(waits, part);
             });
-            return operation;
         }
-        Err(_) => threads.queue_bytes(copied(&part), inner.arena.bytes()),
-    };
-    let queued = match queued {
-        Ok(queued) => queued,
-        Err(error) => {
-            write(Waits::of(inner), Err(error));
-            return operation;
-        }
-    };
-    let part = own(inner, part, Vec::new());
-    let (inner, writes) = (Arc::clone(inner), Arc::clone(&threads.writes));
-    let waits = Waits::of(&inner);
-    threads.buffers.run(waits, move |mut waits, outcome| {
-        let taken = outcome.and_then(|()| take_buffers(&inner, &part, &mut waits.resources));
-        let part = taken.map(|buffers| own(&inner, part, buffers));
-        drop(queued);
-        match part {
-            Ok(part) => writes.run(waits, move |waits, outcome| {
-                write(waits, outcome.map(|()| part));
-            }),
-            Err(error) => write(waits, Err(error)),
-        }
-    });
+    }
     operation
 }
 
@@ -154,14 +164,23 @@ fn write<T: Send + 'static>(
             let done = run(inner, batch, &mut waits); // 4
             reply.written(inner, options, done, &mut Wakes::default()); // 5
         }
-        Ok(batch) => {
-            let store = Arc::clone(inner);
-            driver.start(inner, batch, move |done, wakes| {
-                reply.written(&store, options, done, wakes);
-            });
-        }
+        Ok(batch) => start(inner, driver, batch, options, reply),
         Err(error) => reply.refuse(error),
     }
+}
+
+/// Steps 4 and 5 of an async put.
+fn start<T: Send + 'static>(
+    inner: &Arc<Inner>,
+    driver: &Driver,
+    batch: PutBatch,
+    options: PutOptions,
+    reply: Reply<T>,
+) {
+    let store = Arc::clone(inner);
+    driver.start(inner, batch, move |done, wakes| {
+        reply.written(&store, options, done, wakes);
+    });
 }
 
 fn only_part(mut parts: Vec<Vec<Planned<'_>>>) -> Result<Vec<Planned<'_>>, Error> {

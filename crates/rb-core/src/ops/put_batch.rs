@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rb_format::{Generation, MoreSlots, Record, SlotHeaderRef, payload_checksum};
 use rb_index::{NewEntry, Published, Reservation, ShardGuard, SlotId, Visit};
-use rb_io::{Completion, Patience, PlacementId, Request};
+use rb_io::{Buffer, Completion, Patience, PlacementId, Request};
 
 use crate::core::inner::Inner;
 use crate::core::waits::Waits;
@@ -18,6 +18,10 @@ use crate::ops::slots::{Taken, take_slots};
 use crate::options::{Durability, PutOptions};
 use crate::simulator::{Change, SwitchPoint};
 use crate::value::ValueBuf;
+
+/// Bytes whose checksums an async call computes itself, about 10 us: a thread that is woken for it costs more CPU time
+/// than a value of 64 KiB.
+const NOW_BYTES: usize = 256 << 10;
 
 /// A put in flight. Owns its reservation and its slot.
 struct Writing {
@@ -69,17 +73,68 @@ impl PutBatch {
         options: PutOptions,
         waits: &mut Waits,
     ) -> Result<PutBatch, Error> {
-        let mut buffers = take_buffers(inner, &planned, &mut waits.resources)?.into_iter();
+        let buffers = take_buffers(inner, &planned, &mut waits.resources)?;
         // Last: log space is short, and nothing is waited for while it is held.
-        let permit = log_space(inner, writer, &planned, &mut waits.resources)?;
+        let permit = inner.admit(writer, need(&planned), &mut waits.resources)?;
         inner.switch(SwitchPoint::PutAdmitted);
-        let placement = inner.placement_of(options.lifetime);
-        let near = placement.map_or(0, |id| id.0.get());
-        let taken = take_slots(inner, writer, &planned, options.mode, near); // 2
+        let near = near(inner, options);
+        let taken = take_slots(inner, writer, &planned, options.mode, near, true); // 2
+        Ok(PutBatch::fill(
+            inner, permit, options, planned, taken, buffers,
+        )) // 3
+    }
+
+    /// As `prepare`, for values that are in buffers, if there is nothing to wait for and not much to checksum; otherwise the
+    /// puts are given back.
+    pub(crate) fn prepare_now<'a>(
+        inner: &Arc<Inner>,
+        writer: &Writer,
+        planned: Vec<Planned<'a>>,
+        options: PutOptions,
+    ) -> Result<PutBatch, Vec<Planned<'a>>> {
+        let bytes: usize = planned.iter().map(|planned| planned.payload.len()).sum();
+        if bytes > NOW_BYTES {
+            return Err(planned);
+        }
+        let (need, shards) = (need(&planned), inner.index.shards());
+        let Ok(permit) = writer.log.admit(need, shards, &mut Patience::none()) else {
+            return Err(planned);
+        };
+        let near = near(inner, options);
+        let taken = take_slots(inner, writer, &planned, options.mode, near, false);
+        let is_busy = |taken: &Taken| matches!(taken, Taken::Failed(Error::Busy { .. }));
+        if taken.iter().any(is_busy) {
+            for (planned, taken) in planned.iter().zip(taken) {
+                if let Taken::Slot(reservation, slot) = taken {
+                    give_back(inner, planned.shard, &planned.key, reservation, slot);
+                }
+            }
+            return Err(planned);
+        }
+        Ok(PutBatch::fill(
+            inner,
+            permit,
+            options,
+            planned,
+            taken,
+            Vec::new(),
+        ))
+    }
+
+    /// Step 3: each value in memory that can be written from, its header, its request.
+    fn fill(
+        inner: &Arc<Inner>,
+        permit: Permit,
+        options: PutOptions,
+        planned: Vec<Planned<'_>>,
+        taken: Vec<Taken>,
+        buffers: Vec<Buffer>,
+    ) -> PutBatch {
+        let (mut buffers, near) = (buffers.into_iter(), near(inner, options));
         let mut batch = PutBatch {
             inner: Arc::clone(inner),
             permit,
-            placement,
+            placement: inner.placement_of(options.lifetime),
             strict: inner.durability(options) == Durability::EachBatch,
             writings: Vec::with_capacity(planned.len()),
             requests: Vec::with_capacity(planned.len()),
@@ -111,7 +166,7 @@ impl PutBatch {
                 Taken::Failed(error) => batch.answer(planned.at, Err(error), 0),
             }
         }
-        Ok(batch)
+        batch
     }
 
     fn answer(&mut self, at: usize, answer: PutResult, ticket: u64) {
@@ -267,10 +322,13 @@ impl Batch for PutBatch {
         for writing in std::mem::take(&mut self.writings) {
             let reservation = writing.reservation;
             let reservation = reservation.expect("a put in flight holds its reservation");
-            let mut shard = inner.index.lock(writing.shard, Visit::Operation);
-            shard.cancel(reservation, &writing.key);
-            drop(shard);
-            inner.index.give_back(&[writing.slot]);
+            give_back(
+                &inner,
+                writing.shard,
+                &writing.key,
+                reservation,
+                writing.slot,
+            );
             self.answer(writing.at, Err(error.clone()), 0);
         }
         if let Some(writer) = &inner.writer {
@@ -288,18 +346,27 @@ impl Batch for PutBatch {
     }
 }
 
-/// Room in the log for the records of these puts.
-fn log_space(
-    inner: &Inner,
-    writer: &Writer,
-    planned: &[Planned<'_>],
-    patience: &mut Patience,
-) -> Result<Permit, Error> {
+/// The records that these puts will queue.
+fn need(planned: &[Planned<'_>]) -> Need {
     let mut need = Need::default();
     for put in planned {
         need.add(&put.key, &put.metadata);
     }
-    inner.admit(writer, need, patience)
+    need
+}
+
+/// The placement id near which slots are looked for; 0: none.
+fn near(inner: &Inner, options: PutOptions) -> u16 {
+    let placement = inner.placement_of(options.lifetime);
+    placement.map_or(0, |id| id.0.get())
+}
+
+/// Gives back the key and the slot of a put that is not sent.
+fn give_back(inner: &Inner, shard: usize, key: &[u8], reservation: Reservation, slot: SlotId) {
+    let mut shard = inner.index.lock(shard, Visit::Operation);
+    shard.cancel(reservation, key);
+    drop(shard);
+    inner.index.give_back(&[slot]);
 }
 
 /// Takes a slot out of use whose write failed. If the failure was the device's answer, until a later

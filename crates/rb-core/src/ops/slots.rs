@@ -7,6 +7,8 @@
 //! the index says that entries were used longest ago: one shard at a time, counted apart from the
 //! visits that the batch makes for its own keys.
 
+use std::time::Duration;
+
 use rb_index::{Evicted, PutMode, Reservation, Reserve, ShardGuard, SlotId, Visit};
 
 use crate::core::inner::Inner;
@@ -29,13 +31,15 @@ pub(crate) enum Taken {
 }
 
 /// Takes a slot for each key and reserves it, if it can be one that was last written with the placement id
-/// `near` (0: none). Answers in the order of `wanted`.
+/// `near` (0: none). Answers in the order of `wanted`. Unless it `may_commit`, keys whose slots wait for a commit have
+/// failed with `Busy`.
 pub(crate) fn take_slots(
     inner: &Inner,
     writer: &Writer,
     wanted: &[Planned<'_>],
     mode: PutMode,
     near: u16,
+    may_commit: bool,
 ) -> Vec<Taken> {
     let no_space = |wanted: &Planned<'_>| {
         Taken::Failed(Error::NoSpace {
@@ -60,7 +64,7 @@ pub(crate) fn take_slots(
         let mut of_class: Vec<usize> = of_class.copied().collect();
         // By key: where slots are short the last keys go without, and neighbours in a batch are neighbours on the device.
         of_class.sort_unstable_by_key(|&at| wanted[at].at);
-        match take(inner, writer, class, of_class.len(), near) {
+        match take(inner, writer, class, of_class.len(), near, may_commit) {
             Ok(found) => {
                 for (at, slot) in of_class.into_iter().zip(found) {
                     slots[at] = Some(slot);
@@ -121,6 +125,7 @@ fn take(
     class: u8,
     count: usize,
     near: u16,
+    may_commit: bool,
 ) -> Result<Vec<SlotId>, Error> {
     let mut slots = Vec::with_capacity(count);
     for _ in 0..COMMITS_MAX {
@@ -137,7 +142,14 @@ fn take(
             take_free(inner, class, count, near, &mut slots);
             break;
         }
-        if let Err(error) = inner.commit(writer) {
+        let committed = match may_commit {
+            true => inner.commit(writer),
+            false => Err(Error::Busy {
+                what: "slots that wait for a commit",
+                waited: Duration::ZERO,
+            }),
+        };
+        if let Err(error) = committed {
             inner.index.give_back(&slots);
             return Err(error);
         }
