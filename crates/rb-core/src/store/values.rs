@@ -80,8 +80,8 @@ impl Store {
         put::put_many(self.inner(), puts, options)
     }
 
-    /// Starts putting many values. Values in the caller's memory are copied before this returns, and nothing else is done
-    /// with them: neither buffers nor log space nor checksums are waited for. A batch may take half the buffer memory, and
+    /// Starts putting many values. Values in the caller's memory are copied before this returns, and their checksums
+    /// are computed before that up to 256 KiB. The call waits for nothing: neither buffers, log space nor a commit. A batch may take half the buffer memory, and
     /// copies that wait for buffers as much as there is of those; beyond that the answers are `Busy` at once.
     pub fn put_many_async(
         &self,
