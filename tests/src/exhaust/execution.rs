@@ -88,7 +88,10 @@ impl Execution {
         let before = Before::new(&self.store, &running);
         self.resume(stacks, at);
         let running = self.world.lock().operations[at].clone();
-        // A wait sees nothing, however often it looks.
+        if let Some(header) = before.header_made(&running) {
+            self.world.lock().operations[at].observe(header);
+        }
+        // Otherwise a wait sees nothing, however often it looks.
         if !matches!(running.place, Some(Place::Waits(_))) {
             let observed = observed(&self.store, before, &running);
             self.world.lock().operations[at].observe(observed);

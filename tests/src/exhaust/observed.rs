@@ -34,7 +34,8 @@ impl Before {
                 None | Some(SwitchPoint::CheckpointCopied | SwitchPoint::CloseDrained)
             );
         let heads = writes_base(running)
-            && (running.passed == Some(SwitchPoint::CheckpointCopied) || has_sections(running));
+            && (running.passed == Some(SwitchPoint::CheckpointCopied) || has_sections(running))
+            && !has_header(running);
         let parts_if = |wanted: bool, names: &[&str]| match wanted {
             true => parts(store, |name| {
                 names.iter().any(|wanted| name.starts_with(wanted))
@@ -46,6 +47,11 @@ impl Before {
             entries: parts_if(copies, &["shard", "log"]),
             header: parts_if(heads, &["generation", "index", "quarantine"]),
         }
+    }
+
+    /// What the header says, if the step that led it here has made it.
+    pub(super) fn header_made(self, running: &Running) -> Option<u64> {
+        (self.header != 0 && has_header(running)).then_some(self.header)
     }
 }
 
@@ -62,6 +68,17 @@ fn has_sections(running: &Running) -> bool {
     )
 }
 
+/// Whether a checkpoint has made its header, and not written it. It is made before the flush that follows the directory,
+/// and so before a wait for the flush of another operation.
+fn has_header(running: &Running) -> bool {
+    let flushes = match running.place {
+        Some(Place::Waits(Wait::Lock(HeldLock::Flush))) => true,
+        Some(Place::Device(_)) => running.flushes,
+        _ => false,
+    };
+    flushes && writes_base(running) && has_sections(running)
+}
+
 /// What an operation has read in the step that led it to where it stands, and keeps in memory.
 pub(super) fn observed(store: &Store, before: Before, running: &Running) -> u64 {
     let ticket = || parts(store, |name| name == "ticket");
@@ -70,10 +87,7 @@ pub(super) fn observed(store: &Store, before: Before, running: &Running) -> u64 
         Some(Place::At(point)) => Some(point),
         _ => None,
     };
-    // The header is made before the flush that follows the directory.
-    let heads = running.flushes && writes_base(running) && has_sections(running);
-    let other = before.log ^ if heads { before.header } else { 0 };
-    other
+    before.log
         ^ match point {
             // The generation that it has drawn, and whether there was something to keep.
             Some(SwitchPoint::Reserved) => {
