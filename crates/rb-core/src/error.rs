@@ -99,6 +99,14 @@ pub enum Error {
     /// The store was closed.
     #[error("the store is closed")]
     Closed,
+    /// This process is a fork of the one that opened the store.
+    #[error(
+        "the store was opened by process {opened_by}, of which this is a fork: open it in this process"
+    )]
+    Forked {
+        /// The process that opened it.
+        opened_by: u32,
+    },
     /// The store was opened read-only.
     #[error("the store was opened read-only")]
     ReadOnly,

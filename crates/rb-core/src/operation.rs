@@ -1,5 +1,6 @@
 //! An operation that can be waited on or awaited, without any async runtime.
 
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -7,12 +8,14 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
+use rb_io::Process;
 
+use crate::error::Error;
 use crate::events::shielded;
 
-/// An operation in progress. Dropping it abandons the answer, never the work or its memory.
+/// An operation in progress. Dropping it abandons the answer, never the work or its memory. In a forked child of the process
+/// that began it, the answer is an error at once.
 #[must_use = "the answer is lost when this is dropped"]
-#[derive(Debug)]
 pub struct Operation<T> {
     slot: Arc<Slot<T>>,
 }
@@ -20,12 +23,14 @@ pub struct Operation<T> {
 /// The other end of an [`Operation`].
 pub(crate) struct Completer<T: Send + 'static> {
     slot: Arc<Slot<T>>,
-    /// The answer if this is dropped without one, so that nobody waits for ever.
-    lost: Option<Box<dyn FnOnce() -> T + Send>>,
+    answered: bool,
 }
 
-#[derive(Debug)]
+/// What both ends share.
 struct Slot<T> {
+    process: Process,
+    /// The answer of one that ends with an error: dropped without an answer, or waited for in a forked child.
+    lost: Box<dyn Fn(Error) -> T + Send + Sync>,
     state: Mutex<State<T>>,
     answered: Condvar,
 }
@@ -88,9 +93,10 @@ impl Drop for Wakes {
     }
 }
 
-/// An operation and its completer; `lost` is the answer if the completer is dropped unused.
+/// An operation and its completer; `lost` is the answer of all that ends with an error, `Closed` if the completer is dropped
+/// unused.
 pub(crate) fn operation<T: Send + 'static>(
-    lost: impl FnOnce() -> T + Send + 'static,
+    lost: impl Fn(Error) -> T + Send + Sync + 'static,
 ) -> (Operation<T>, Completer<T>) {
     let state = Mutex::new(State {
         answer: None,
@@ -99,20 +105,37 @@ pub(crate) fn operation<T: Send + 'static>(
         blocked: 0,
     });
     let slot = Arc::new(Slot {
+        process: Process::current(),
+        lost: Box::new(lost),
         state,
         answered: Condvar::new(),
     });
     let completer = Completer {
         slot: Arc::clone(&slot),
-        lost: Some(Box::new(lost)),
+        answered: false,
     };
     (Operation { slot }, completer)
+}
+
+impl<T> Slot<T> {
+    /// The answer in a forked child, which has none of the threads that would give another, and may have the lock of one.
+    fn forked(&self) -> Option<T> {
+        let forked = !self.process.is_current();
+        forked.then(|| {
+            (self.lost)(Error::Forked {
+                opened_by: self.process.id(),
+            })
+        })
+    }
 }
 
 impl<T> Operation<T> {
     /// Blocks until the answer is there.
     #[must_use]
     pub fn wait(self) -> T {
+        if let Some(answer) = self.slot.forked() {
+            return answer;
+        }
         let mut state = self.slot.state.lock();
         loop {
             if let Some(answer) = state.answer.take() {
@@ -129,6 +152,9 @@ impl<T> Operation<T> {
     /// # Errors
     /// The operation itself, still in progress.
     pub fn wait_for(self, timeout: Duration) -> Result<T, Operation<T>> {
+        if let Some(answer) = self.slot.forked() {
+            return Ok(answer);
+        }
         let start = Instant::now();
         let mut state = self.slot.state.lock();
         loop {
@@ -149,7 +175,7 @@ impl<T> Operation<T> {
     /// Whether the answer is there.
     #[must_use]
     pub fn is_done(&self) -> bool {
-        self.slot.state.lock().answer.is_some()
+        !self.slot.process.is_current() || self.slot.state.lock().answer.is_some()
     }
 }
 
@@ -159,6 +185,9 @@ impl<T> Future for Operation<T> {
     type Output = T;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
+        if let Some(answer) = self.slot.forked() {
+            return Poll::Ready(answer);
+        }
         let mut state = self.slot.state.lock();
         match state.answer.take() {
             Some(answer) => {
@@ -177,6 +206,14 @@ impl<T> Future for Operation<T> {
     }
 }
 
+impl<T> fmt::Debug for Operation<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Operation")
+            .field("is_done", &self.is_done())
+            .finish()
+    }
+}
+
 impl<T: Send + 'static> Completer<T> {
     pub(crate) fn complete(self, answer: T) {
         self.answer(answer, &mut Wakes::default());
@@ -184,7 +221,7 @@ impl<T: Send + 'static> Completer<T> {
 
     /// Gives the answer; who waits for it hears of it with `wakes`.
     pub(crate) fn answer(mut self, answer: T, wakes: &mut Wakes) {
-        self.lost = None;
+        self.answered = true;
         answer_slot(&self.slot, answer, wakes);
     }
 }
@@ -205,8 +242,9 @@ fn answer_slot<T: Send + 'static>(slot: &Arc<Slot<T>>, answer: T, wakes: &mut Wa
 
 impl<T: Send + 'static> Drop for Completer<T> {
     fn drop(&mut self) {
-        if let Some(lost) = self.lost.take() {
-            answer_slot(&self.slot, lost(), &mut Wakes::default());
+        if !self.answered {
+            let answer = (self.slot.lost)(Error::Closed);
+            answer_slot(&self.slot, answer, &mut Wakes::default());
         }
     }
 }
@@ -217,14 +255,14 @@ mod tests {
 
     #[test]
     fn a_completer_that_is_dropped_answers_all_the_same() {
-        let (operation, completer) = operation(|| "lost");
+        let (operation, completer) = operation(|_| "lost");
         drop(completer);
         assert_eq!(operation.wait(), "lost");
     }
 
     #[test]
     fn waits_and_polls_see_the_answer() {
-        let (op, completer) = operation(|| 0);
+        let (op, completer) = operation(|_| 0);
         let Err(op) = op.wait_for(Duration::from_millis(1)) else {
             panic!("nobody answered yet")
         };
@@ -232,7 +270,7 @@ mod tests {
         assert_eq!(op.wait(), 7);
         thread.join().unwrap();
 
-        let (mut op, completer) = operation(|| 0);
+        let (mut op, completer) = operation(|_| 0);
         let mut context = Context::from_waker(Waker::noop());
         assert!(Pin::new(&mut op).poll(&mut context).is_pending());
         completer.complete(9);
@@ -243,7 +281,7 @@ mod tests {
     #[test]
     #[should_panic = "polled after it had given its answer"]
     fn a_poll_after_the_answer_says_so() {
-        let (mut op, completer) = operation(|| 0);
+        let (mut op, completer) = operation(|_| 0);
         completer.complete(9);
         let mut context = Context::from_waker(Waker::noop());
         assert_eq!(Pin::new(&mut op).poll(&mut context), Poll::Ready(9));

@@ -6,7 +6,7 @@ use rb_index::IndexStats;
 use rb_io::QueueCounters;
 
 /// What happened since the store was opened.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct StoreStats {
     /// Keys that gets found in the index.

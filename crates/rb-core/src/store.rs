@@ -131,12 +131,17 @@ impl Store {
     /// `TimedOut` when operations did not end in time, `Poisoned` when the metadata could not be
     /// written. The store is closed either way.
     pub fn close(&self) -> Result<(), Error> {
+        self.inner().check_process()?;
         self.open_store().close()
     }
 
     /// Starts to close, in a thread of its own.
     pub fn close_async(&self) -> Operation<Result<(), Error>> {
-        let (operation, completer) = operation(|| Err(Error::Closed));
+        let (operation, completer) = operation(Err);
+        if let Err(error) = self.inner().check_process() {
+            completer.complete(Err(error));
+            return operation;
+        }
         let open = Arc::clone(&self.handle.open);
         // Before the caller can drop the store: that would end it without a checkpoint.
         self.open_store().closing.store(true, Ordering::Relaxed);

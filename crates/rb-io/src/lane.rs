@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 use crate::engine::{Feature, Queue, QueueCounters};
 use crate::error::IoError;
 use crate::limits::Limits;
+use crate::process::Process;
 use crate::request::PartDone;
 use crate::wake::Waker;
 use part::{After, PartState};
@@ -52,6 +53,7 @@ pub struct Lane {
     /// Parts were pushed since the last `reap`.
     unstarted: bool,
     failure: Option<Arc<io::Error>>,
+    process: Process,
 }
 
 impl Lane {
@@ -72,6 +74,7 @@ impl Lane {
             serial: 0,
             unstarted: false,
             failure: None,
+            process: Process::current(),
         }
     }
 
@@ -99,6 +102,7 @@ impl Lane {
     ) -> Result<(), IoError> {
         // A timeout too long for the clock is none.
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        self.check_process();
         let at_least = at_least as usize;
         let mut stepped = false;
         loop {
@@ -193,6 +197,7 @@ impl Lane {
     }
 
     fn admit(&mut self, owner: Owner, request: Request) {
+        self.check_process();
         let checked = match &self.failure {
             Some(_) => Err(self.queue_failed()),
             None => request.check(&self.limits, self.queue.capacity_bytes()),
@@ -212,6 +217,15 @@ impl Lane {
             .requests
             .insert(Entry::new(owner, request, &self.limits));
         self.to_cut.push_back(index);
+    }
+
+    /// The queue does nothing in a forked child, which shares it with its parent.
+    fn check_process(&mut self) {
+        if self.failure.is_none() && !self.process.is_current() {
+            self.fail(io::Error::other(
+                "this process is a fork of the one that made the queue",
+            ));
+        }
     }
 
     /// Fills the queue: parts whose turn to be tried again has come, then new ones.

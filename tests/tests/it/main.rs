@@ -27,6 +27,7 @@ mod exhaust;
 mod faults;
 mod foreign;
 mod forged;
+mod fork;
 mod format_room;
 mod in_flight;
 mod liveness;

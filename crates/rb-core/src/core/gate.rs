@@ -1,15 +1,16 @@
-//! Counts operations in progress, so that `close` can wait for them and refuse new ones.
+//! Counts operations in progress, so that `close` can wait for them and refuse new ones. Refuses all in a forked child.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
-use rb_io::Patience;
+use rb_io::{Patience, Process};
 
 use crate::error::Error;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Gate {
+    process: Process,
     state: Mutex<State>,
     left: Condvar,
 }
@@ -24,8 +25,32 @@ struct State {
 #[derive(Debug)]
 pub(crate) struct Pass(Arc<Gate>);
 
+impl Default for Gate {
+    fn default() -> Gate {
+        Gate {
+            process: Process::current(),
+            state: Mutex::default(),
+            left: Condvar::new(),
+        }
+    }
+}
+
 impl Gate {
+    /// # Errors
+    /// `Forked`: in a child of the process that opened the store, locks may be held by threads that are not there.
+    pub(crate) fn check_process(&self) -> Result<(), Error> {
+        match self.process.is_current() {
+            true => Ok(()),
+            false => Err(Error::Forked {
+                opened_by: self.process.id(),
+            }),
+        }
+    }
+
+    /// # Errors
+    /// `Forked`, `Closed`.
     pub(crate) fn enter(self: &Arc<Self>) -> Result<Pass, Error> {
+        self.check_process()?;
         let mut state = self.state.lock();
         if state.closed {
             return Err(Error::Closed);
@@ -58,6 +83,9 @@ impl Gate {
 
 impl Drop for Pass {
     fn drop(&mut self) {
+        if self.0.check_process().is_err() {
+            return;
+        }
         let mut state = self.0.state.lock();
         state.inside -= 1;
         if state.inside == 0 {

@@ -50,6 +50,12 @@ impl Inner {
         key_hash(&self.identity.uuid, key)
     }
 
+    /// # Errors
+    /// `Forked`: this process is a fork of the one that opened the store.
+    pub(crate) fn check_process(&self) -> Result<(), Error> {
+        self.gate.check_process()
+    }
+
     /// A reading operation may go on unless the store is closed.
     pub(crate) fn enter(&self) -> Result<Pass, Error> {
         self.gate.enter()

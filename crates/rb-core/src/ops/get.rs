@@ -31,8 +31,9 @@ use crate::value::{Lookup, Value};
 
 /// Looks up many keys in the calling thread.
 pub(crate) fn get_many(inner: &Arc<Inner>, keys: &[&[u8]]) -> Vec<Lookup> {
-    let Ok(_pass) = inner.enter() else {
-        return keys.iter().map(|_| Err(Error::Closed)).collect();
+    let _pass = match inner.enter() {
+        Ok(pass) => pass,
+        Err(error) => return refused(keys.len(), &error),
     };
     let (mut answers, batch) = lease(inner, keys); // 1
     let read = run(inner, batch, &mut Waits::of(inner)); // 2, 3, 4
@@ -50,10 +51,13 @@ pub(crate) fn get_many_async<T: Send + 'static>(
     shape: fn(Vec<Lookup>) -> T,
 ) -> Operation<T> {
     let count = keys.len();
-    let (operation, completer) =
-        operation(move || shape((0..count).map(|_| Err(Error::Closed)).collect()));
-    let Ok(pass) = inner.enter() else {
-        return operation;
+    let (operation, completer) = operation(move |error| shape(refused(count, &error)));
+    let pass = match inner.enter() {
+        Ok(pass) => pass,
+        Err(error) => {
+            completer.complete(shape(refused(count, &error)));
+            return operation;
+        }
     };
     let (mut answers, mut batch) = lease(inner, keys);
     let reply = move |read: Vec<(usize, Lookup)>, wakes: &mut Wakes| {
@@ -89,8 +93,9 @@ pub(crate) fn get_many_into(
     keys: &[&[u8]],
     outputs: &mut [&mut [u8]],
 ) -> Vec<Result<Option<usize>, Error>> {
-    let Ok(_pass) = inner.enter() else {
-        return keys.iter().map(|_| Err(Error::Closed)).collect();
+    let _pass = match inner.enter() {
+        Ok(pass) => pass,
+        Err(error) => return refused(keys.len(), &error),
     };
     let mut waits = Waits::of(inner);
     let (answers, all) = lease(inner, keys);
@@ -104,6 +109,11 @@ pub(crate) fn get_many_into(
         }
     }
     lengths
+}
+
+/// The same answer for each key.
+fn refused<T>(count: usize, error: &Error) -> Vec<Result<T, Error>> {
+    (0..count).map(|_| Err(error.clone())).collect()
 }
 
 fn copy(value: &Value, output: &mut [u8]) -> Result<usize, Error> {

@@ -38,8 +38,7 @@ pub(crate) fn put_many_async<T: Send + 'static>(
     shape: fn(Vec<PutResult>) -> T,
 ) -> Operation<T> {
     let count = puts.len();
-    let (operation, completer) =
-        operation(move || shape((0..count).map(|_| Err(Error::Closed)).collect()));
+    let (operation, completer) = operation(move |error| shape(vec![Err(error); count]));
     let (pass, writer) = match inner.enter_writing() {
         Ok(entered) => entered,
         Err(error) => {

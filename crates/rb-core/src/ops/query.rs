@@ -60,11 +60,17 @@ impl fmt::Debug for Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        if let Some(lease) = self.lease.take() {
-            self.inner
+        let Some(lease) = self.lease.take() else {
+            return;
+        };
+        match self.inner.check_process() {
+            Ok(()) => self
+                .inner
                 .index
                 .lock(self.shard, Visit::Operation)
-                .release(lease);
+                .release(lease),
+            // It is the parent's of this forked child, with the store.
+            Err(_) => std::mem::forget((lease, Arc::clone(&self.inner))),
         }
     }
 }
@@ -86,6 +92,9 @@ pub(crate) fn lookup_and_lock(inner: &Arc<Inner>, keys: &[&[u8]]) -> Vec<Option<
 
 /// Ends leases. Per touched shard, once; the first lock of the batch ends as the most recently used.
 pub(crate) fn unlock(inner: &Arc<Inner>, locks: Vec<Lock>) {
+    if inner.check_process().is_err() {
+        return;
+    }
     // A lock of another store would be released in the wrong index; it releases itself instead.
     let mut locks: Vec<Lock> = locks
         .into_iter()
@@ -142,10 +151,11 @@ fn each(
 const ENTRIES_PER_HOLD: usize = 256;
 
 /// Shows every live entry once, in no particular order, without holding a lock meanwhile. Entries
-/// that come or go during the walk may or may not be shown. Ends when `visit` answers false.
+/// that come or go during the walk may or may not be shown. Ends when `visit` answers false, or the store is closed.
 pub(crate) fn for_each(inner: &Inner, visit: &mut dyn FnMut(EntryInfo) -> bool) {
     let (mut walk, mut more) = (Walk::default(), true);
     while more {
+        let Ok(pass) = inner.enter() else { return };
         let mut held = Vec::new();
         more = walk.step(&inner.index, ENTRIES_PER_HOLD, &mut |entry| {
             held.push(EntryInfo {
@@ -159,6 +169,8 @@ pub(crate) fn for_each(inner: &Inner, visit: &mut dyn FnMut(EntryInfo) -> bool) 
                 leased: entry.leases > 0,
             });
         });
+        // The visitor may close the store.
+        drop(pass);
         for info in held {
             if !visit(info) {
                 return;

@@ -45,7 +45,7 @@ pub(crate) fn remove_many_async(
     keys: &[&[u8]],
 ) -> Operation<Vec<Removed>> {
     let count = keys.len();
-    let (operation, completer) = operation(move || vec![Err(Error::Closed); count]);
+    let (operation, completer) = operation(move |error| vec![Err(error); count]);
     let pass = match inner.enter_writing() {
         Ok((pass, _)) => pass,
         Err(error) => {

@@ -8,7 +8,7 @@ use crate::operation::{Operation, operation};
 
 /// Starts a sync.
 pub(crate) fn sync_async(inner: &Arc<Inner>) -> Operation<Result<(), Error>> {
-    let (operation, completer) = operation(|| Err(Error::Closed));
+    let (operation, completer) = operation(Err);
     match inner.enter_writing() {
         Err(error) => completer.complete(Err(error)),
         Ok((pass, writer)) => {

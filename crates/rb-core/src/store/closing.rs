@@ -118,6 +118,10 @@ impl Open {
 impl Drop for Handle {
     fn drop(&mut self) {
         let open = Arc::clone(&self.open);
+        if open.inner.check_process().is_err() {
+            // All of it belongs to the parent of this forked child.
+            return std::mem::forget(open);
+        }
         let is_open = open
             .closed
             .try_lock()

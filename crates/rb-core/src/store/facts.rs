@@ -12,9 +12,12 @@ use crate::stats::StoreStats;
 use crate::store::Store;
 
 impl Store {
-    /// Counters since opening.
+    /// Counters since opening; all 0 in a forked child of the process that opened the store.
     #[must_use]
     pub fn stats(&self) -> StoreStats {
+        if self.inner().check_process().is_err() {
+            return StoreStats::default();
+        }
         snapshot::take(self.inner(), self.background())
     }
 
@@ -47,6 +50,7 @@ impl Store {
     /// # Errors
     /// `Closed`: the store has given the device back.
     pub fn engine(&self) -> Result<Arc<dyn Engine>, Error> {
+        self.inner().check_process()?;
         self.inner().device.engine()
     }
 
@@ -67,6 +71,9 @@ impl Store {
     /// # Errors
     /// What does not add up, in words.
     pub fn audit(&self) -> Result<(), String> {
+        self.inner()
+            .check_process()
+            .map_err(|error| error.to_string())?;
         self.inner().index.audit()
     }
 }

@@ -11,6 +11,7 @@ use parking_lot::{Condvar, Mutex};
 use super::error::ArenaError;
 use super::free::FreeRanges;
 use super::page::round_up;
+use crate::process::Process;
 use crate::sys::memory::Mapping;
 
 /// Unique among the arenas of a process, and never used again.
@@ -30,6 +31,7 @@ pub struct Arena {
 pub(super) struct ArenaInner {
     mapping: Mapping,
     id: ArenaId,
+    process: Process,
     pub(super) state: Mutex<State>,
     /// Signalled when ranges come back or the head of the line moves on.
     pub(super) changed: Condvar,
@@ -90,6 +92,7 @@ impl Arena {
         let inner = ArenaInner {
             mapping,
             id,
+            process: Process::current(),
             state: Mutex::new(state),
             changed: Condvar::new(),
         };
@@ -142,6 +145,10 @@ impl Arena {
     }
 
     pub(crate) fn give_back(&self, offset: usize, len: usize) {
+        if !self.inner.process.is_current() {
+            // In a forked child a thread that is not there may hold the lock, and nothing takes the range.
+            return;
+        }
         let mut state = self.inner.state.lock();
         state.out.remove(&offset);
         state.free.give(offset, len);

@@ -13,6 +13,7 @@ use crate::device::Device;
 use crate::engine::{Feature, Queue, QueueCounters, QueueOptions};
 use crate::error::OpenError;
 use crate::kind::EngineKind;
+use crate::process::Process;
 use crate::request::{OpKind, Part, PartDone};
 use crate::wake::Waker;
 
@@ -27,6 +28,7 @@ const REFUSALS_MAX: u32 = 200;
 const REFUSAL_SLEEP: Duration = Duration::from_millis(4);
 
 pub(super) struct BlkioQueue {
+    process: Process,
     port: Arc<Port>,
     board: Arc<Board>,
     /// Claimed as long as this lives; none behind a socket.
@@ -69,6 +71,7 @@ impl BlkioQueue {
             ),
         };
         Ok(Self {
+            process: Process::current(),
             port,
             board: Arc::new(board),
             device,
@@ -231,6 +234,10 @@ impl Queue for BlkioQueue {
 
 impl Drop for BlkioQueue {
     fn drop(&mut self) {
+        if !self.process.is_current() {
+            // A forked child shares the queue with its parent, and has none of the threads that would end its parts.
+            return;
+        }
         let deadline = Instant::now() + DROP_WAIT;
         let mut done = Vec::new();
         while self.in_flight() > 0 {

@@ -17,10 +17,12 @@ use crate::engine::Feature;
 use crate::error::OpenError;
 use crate::limits::Limits;
 use crate::nvme::Namespace;
+use crate::process::Process;
 
 /// An open file, block device or NVMe namespace. What is said here was read once, when it was opened.
 #[derive(Debug)]
 pub struct Device {
+    pub(super) process: Process,
     pub(super) file: File,
     pub(super) path: PathBuf,
     pub(super) kind: DeviceKind,
@@ -51,6 +53,11 @@ impl Device {
     #[must_use]
     pub fn kind(&self) -> DeviceKind {
         self.kind
+    }
+
+    /// Whether this process opened it, not one of which this is a forked child.
+    pub(crate) fn is_here(&self) -> bool {
+        self.process.is_current()
     }
 
     /// What it was opened for.
@@ -181,6 +188,10 @@ impl Device {
 
 impl Drop for Device {
     fn drop(&mut self) {
+        if !self.is_here() {
+            // A forked child shares the lock with its parent.
+            return;
+        }
         if self.kind != DeviceKind::Block && self.access != Access::ReadOnly {
             // Closing would do, if nothing else held the open file; a ring that is being taken
             // apart by the kernel does, for a moment. Without a lock this changes nothing.

@@ -13,6 +13,7 @@ use super::handle::Device;
 use super::kind::DeviceKind;
 use super::{holders, passthrough, siblings};
 use crate::error::{OpenError, failed};
+use crate::process::Process;
 
 pub(super) fn open(path: &Path, access: Access) -> Result<Device, OpenError> {
     let metadata = std::fs::metadata(path).map_err(|source| failed(path, "stat", source))?;
@@ -78,6 +79,7 @@ pub(super) fn finish(
     let capacity_bytes = bytes - bytes % u64::from(limits.block.value);
     let path = path.to_path_buf();
     Ok(Device {
+        process: Process::current(),
         file,
         path,
         kind,

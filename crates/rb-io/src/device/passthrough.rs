@@ -31,6 +31,7 @@ use crate::nvme::Namespace;
 use crate::nvme::command::{Command, IDENTIFY_BYTES, Identify, TRANSFER_BLOCKS_MAX};
 use crate::nvme::identify::{Answer, Controller, NamespaceForm, command_set};
 use crate::nvme::placement::{HEAD_BYTES, answer_bytes, identifiers};
+use crate::process::Process;
 use crate::sys::nvme::{To, namespace_id, receive};
 
 pub(super) fn open(path: &Path, access: Access, number: u64) -> Result<Device, OpenError> {
@@ -89,6 +90,7 @@ pub(super) fn open(path: &Path, access: Access, number: u64) -> Result<Device, O
         });
     }
     Ok(Device {
+        process: Process::current(),
         file,
         path: path.to_path_buf(),
         kind: DeviceKind::Char,

@@ -47,6 +47,9 @@ impl Reservation {
 
 impl Drop for Reservation {
     fn drop(&mut self) {
+        if !self.device.is_here() {
+            return;
+        }
         if let Some(file) = block_file(&self.device) {
             // A device that is gone keeps nothing, and one that does not answer keeps this host's key, which may come back.
             let released = release(file.as_fd(), self.key);

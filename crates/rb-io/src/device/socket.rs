@@ -10,6 +10,7 @@ use super::kind::DeviceKind;
 use crate::blkio::server::Server;
 use crate::engine::Feature;
 use crate::error::{OpenError, failed};
+use crate::process::Process;
 
 pub(super) fn open(path: &Path, access: Access) -> Result<Device, OpenError> {
     // The node as such, which cannot be read or written: I/O is for the connection.
@@ -33,6 +34,7 @@ pub(super) fn open(path: &Path, access: Access) -> Result<Device, OpenError> {
     }
     let claim = "a socket cannot be claimed: its server decides how many clients it has";
     Ok(Device {
+        process: Process::current(),
         file,
         path: path.into(),
         kind: DeviceKind::Socket,

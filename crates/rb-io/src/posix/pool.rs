@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use super::execute::execute;
 use crate::board::Board;
 use crate::device::Device;
+use crate::process::Process;
 use crate::request::Part;
 
 /// How long an engine that is dropped waits for jobs of which the queue was told, or gave up on.
@@ -31,6 +32,7 @@ impl Job {
 }
 
 pub(super) struct Pool {
+    process: Process,
     sender: Option<Sender<Job>>,
     receiver: Receiver<Job>,
     workers: Mutex<Vec<JoinHandle<()>>>,
@@ -44,6 +46,7 @@ impl Pool {
         // The depths of the queues bound what is in the channel.
         let (sender, receiver) = unbounded();
         Self {
+            process: Process::current(),
             sender: Some(sender),
             receiver,
             workers: Mutex::new(Vec::new()),
@@ -102,6 +105,12 @@ impl Pool {
 
 impl Drop for Pool {
     fn drop(&mut self) {
+        if !self.process.is_current() {
+            // A forked child has none of the threads, and must not touch what it knows of them.
+            std::mem::forget(std::mem::take(self.workers.get_mut()));
+            std::mem::forget((self.sender.take(), self.receiver.clone()));
+            return;
+        }
         // Without a sender the workers finish what was sent and end.
         self.sender = None;
         // The queues have waited for their jobs. What has not ended by now is stuck in the kernel: its

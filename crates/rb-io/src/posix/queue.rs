@@ -146,6 +146,10 @@ impl Queue for PosixQueue {
 
 impl Drop for PosixQueue {
     fn drop(&mut self) {
+        if !self.device.is_here() {
+            // A forked child has none of the threads that would end its parts.
+            return;
+        }
         let wait = Wait::new(u32::MAX, Some(DROP_WAIT));
         let mut done = Vec::new();
         while self.started > 0 && wait.time_left() != Some(Duration::ZERO) {

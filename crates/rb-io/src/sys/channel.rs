@@ -22,6 +22,7 @@ use super::libblkio::from_blkio;
 use crate::blkio::driver::Driver;
 use crate::blkio::flight::Flight;
 use crate::flight::FlightTable;
+use crate::process::Process;
 use crate::request::OpKind;
 
 /// Completions fetched in one call.
@@ -32,6 +33,7 @@ pub(crate) struct Channel {
     queue: ManuallyDrop<Blkioq>,
     table: ManuallyDrop<FlightTable<Flight>>,
     driver: Arc<Driver>,
+    process: Process,
 }
 
 impl Channel {
@@ -52,8 +54,14 @@ impl Channel {
             queue: ManuallyDrop::new(queue),
             table: ManuallyDrop::new(FlightTable::new(depth)),
             driver,
+            process: Process::current(),
         };
         Ok((channel, completions))
+    }
+
+    /// Whether this process made it, not one of which this is a forked child.
+    pub(crate) fn is_here(&self) -> bool {
+        self.process.is_current()
     }
 
     pub(crate) fn in_flight(&self) -> u32 {
@@ -115,8 +123,8 @@ impl Channel {
 
 impl Drop for Channel {
     fn drop(&mut self) {
-        if self.table.len() > 0 {
-            // A kernel or a server may still use the memory of these flights: it stays for ever, and with
+        if self.table.len() > 0 || !self.is_here() {
+            // A kernel, a server or the parent of this forked child may still use the memory of these flights: it stays for ever, and with
             // it the queue, the rings and the mapped arenas.
             std::mem::forget(Arc::clone(&self.driver));
             return;

@@ -14,6 +14,7 @@ pub(crate) mod libblkio;
 pub(crate) mod memory;
 pub(crate) mod nvme;
 pub(crate) mod prefetch;
+pub(crate) mod process;
 pub(crate) mod reserve;
 #[cfg(feature = "io-uring")]
 pub(crate) mod ring;

@@ -186,6 +186,11 @@ impl<E: Encoder> Ring<E> {
     }
 
     /// Parts pushed and not yet popped.
+    /// Whether this process made it, not one of which this is a forked child.
+    pub(crate) fn is_here(&self) -> bool {
+        self.device.is_here()
+    }
+
     pub(crate) fn in_flight(&self) -> u32 {
         self.table.len()
     }
@@ -326,9 +331,10 @@ impl<E: Encoder> Ring<E> {
 
 impl<E: Encoder> Drop for Ring<E> {
     fn drop(&mut self) {
-        if self.table.len() > 0 {
+        if self.table.len() > 0 || !self.is_here() {
             // The kernel may still use the memory of these parts, and closing the ring would not
-            // wait for it: both stay for ever, and with them their arenas and the device's lock.
+            // wait for it: both stay for ever, and with them their arenas and the device's lock. A forked child shares the
+            // ring with its parent: it must not unregister what is the parent's.
             std::mem::forget(Arc::clone(&self.device));
             // The kernel has the registered memory, too, as long as it has the ring.
             std::mem::forget(std::mem::take(&mut self.registered));

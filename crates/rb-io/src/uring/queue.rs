@@ -267,6 +267,10 @@ impl<E: Encoder> Queue for UringQueue<E> {
 
 impl<E: Encoder> Drop for UringQueue<E> {
     fn drop(&mut self) {
+        if !self.ring.is_here() {
+            // A forked child shares the ring with its parent, and would take completions away from it.
+            return;
+        }
         let deadline = Instant::now() + DROP_WAIT;
         let mut done = Vec::new();
         while self.ring.in_flight() > 0 {

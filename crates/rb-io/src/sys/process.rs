@@ -1,0 +1,39 @@
+// UNSAFETY: a page that the kernel clears in a forked child is mapped, and read through a reference.
+#![expect(unsafe_code, reason = "mmap and madvise of one page")]
+//! A number that a forked child does not inherit.
+
+use std::sync::OnceLock;
+use std::sync::atomic::AtomicU64;
+
+use rustix::mm::{Advice, MapFlags, ProtFlags};
+
+use crate::arena::PAGE_BYTES;
+
+/// A number that is 0 in a process that has not set it, also if it is the child of one that has. None if the kernel has no
+/// such memory (`MADV_WIPEONFORK`, Linux 4.14).
+pub(crate) fn mark() -> Option<&'static AtomicU64> {
+    static MARK: OnceLock<Option<&'static AtomicU64>> = OnceLock::new();
+    *MARK.get_or_init(|| {
+        // Miri knows no such advice.
+        if cfg!(miri) {
+            return None;
+        }
+        let access = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: a new private mapping at an address of the kernel's choice touches no memory that exists.
+        let page = unsafe {
+            let anywhere = std::ptr::null_mut();
+            rustix::mm::mmap_anonymous(anywhere, PAGE_BYTES, access, MapFlags::PRIVATE)
+        };
+        let page = page.ok()?;
+        // SAFETY: the range is the mapping of above, which nothing else knows.
+        let wiped = unsafe { rustix::mm::madvise(page, PAGE_BYTES, Advice::LinuxWipeOnFork) };
+        if wiped.is_err() {
+            // SAFETY: as above; it has been given to nothing.
+            let _ = unsafe { rustix::mm::munmap(page, PAGE_BYTES) };
+            return None;
+        }
+        // SAFETY: the page is aligned, readable, writable and zeroed, which is a valid number, and it is never unmapped. The
+        // kernel clears it in a child before the child runs.
+        Some(unsafe { &*page.cast::<AtomicU64>() })
+    })
+}
