@@ -7,7 +7,8 @@ use std::sync::atomic::AtomicU64;
 
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 
-use crate::arena::PAGE_BYTES;
+/// The kernel rounds this up to a page.
+const MARK_BYTES: usize = size_of::<AtomicU64>();
 
 /// A number that is 0 in a process that has not set it, also if it is the child of one that has. None if the kernel has no
 /// such memory (`MADV_WIPEONFORK`, Linux 4.14).
@@ -22,17 +23,17 @@ pub(crate) fn mark() -> Option<&'static AtomicU64> {
         // SAFETY: a new private mapping at an address of the kernel's choice touches no memory that exists.
         let page = unsafe {
             let anywhere = std::ptr::null_mut();
-            rustix::mm::mmap_anonymous(anywhere, PAGE_BYTES, access, MapFlags::PRIVATE)
+            rustix::mm::mmap_anonymous(anywhere, MARK_BYTES, access, MapFlags::PRIVATE)
         };
         let page = page.ok()?;
         // SAFETY: the range is the mapping of above, which nothing else knows.
-        let wiped = unsafe { rustix::mm::madvise(page, PAGE_BYTES, Advice::LinuxWipeOnFork) };
+        let wiped = unsafe { rustix::mm::madvise(page, MARK_BYTES, Advice::LinuxWipeOnFork) };
         if wiped.is_err() {
             // SAFETY: as above; it has been given to nothing.
-            let _ = unsafe { rustix::mm::munmap(page, PAGE_BYTES) };
+            let _ = unsafe { rustix::mm::munmap(page, MARK_BYTES) };
             return None;
         }
-        // SAFETY: the page is aligned, readable, writable and zeroed, which is a valid number, and it is never unmapped. The
+        // SAFETY: the mapping begins on a page, is readable, writable and zeroed, which is a valid number, and never goes. The
         // kernel clears it in a child before the child runs.
         Some(unsafe { &*page.cast::<AtomicU64>() })
     })
