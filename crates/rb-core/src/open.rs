@@ -23,6 +23,7 @@ pub(crate) mod openings;
 pub(crate) mod recover;
 pub(crate) mod recovered;
 pub(crate) mod replay;
+pub(crate) mod retest;
 pub(crate) mod scan;
 pub(crate) mod services;
 pub(crate) mod start_empty;

@@ -31,6 +31,8 @@ pub struct RecoveryReport {
     pub bad_blocks: Vec<u64>,
     /// Slots that are out of use because the device did not take their writes.
     pub bad_slots: usize,
+    /// Slots that were out of use, and that the device takes writes to again.
+    pub forgiven_slots: usize,
     /// Metadata was lost (C3): why. Then `scanned`, or the store starts empty.
     pub lost_metadata: Option<String>,
     /// What slot headers proved, when metadata was lost. A removed key may have returned.

@@ -219,6 +219,22 @@ impl Index {
         }
     }
 
+    /// Whether the slot is bad.
+    #[must_use]
+    pub fn is_bad(&self, slot: SlotId) -> bool {
+        self.slots.state(slot.0) == Some(State::Bad as u8)
+    }
+
+    /// Frees a bad slot that has taken a write again; false if it is not bad.
+    pub fn forgive_bad(&self, slot: SlotId) -> bool {
+        let bad = self.is_bad(slot);
+        if bad {
+            self.slots
+                .free_from(slot.0, State::Bad, ANYWHERE, Hold::NONE);
+        }
+        bad
+    }
+
     /// Gives up a free slot that is remembered as bad; false if it is not free.
     pub fn mark_bad(&self, slot: SlotId) -> bool {
         self.slots.take_named(slot.0, State::Bad)

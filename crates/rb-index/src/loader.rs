@@ -13,6 +13,7 @@
 //! So sections may be loaded in parallel and the log replayed at the same time or after, in order or not. The
 //! price is 8 bytes for each slot and one entry for each removed key of the log until `finish`.
 
+use std::collections::HashMap;
 use std::ops::AddAssign;
 
 use crate::entry::Entry;
@@ -88,6 +89,8 @@ pub struct Loader<'a> {
     /// `finish`, so that loading does not wait for memory at a random slot.
     claims: Box<[Tally]>,
     refused: Tally,
+    /// Slots that are remembered as bad, and the last generation that does not speak against it.
+    bad: Lock<HashMap<u32, u64>>,
     fetch: fn(*const u8),
 }
 
@@ -120,6 +123,7 @@ impl Index {
             stores: self.shards.iter().map(take).collect(),
             claims: (0..self.slots.end()).map(|_| Tally::default()).collect(),
             refused: Tally::default(),
+            bad: Lock::new(HashMap::new()),
             fetch: |_| {},
         })
     }
@@ -226,10 +230,26 @@ impl Loader<'_> {
         }
     }
 
-    /// Takes a slot that is remembered as bad: it becomes bad at once, and whatever claims it is displaced.
+    /// Takes a slot that is remembered as bad since some put with generation `last` or an earlier one. Whatever claims it is
+    /// displaced, unless it was put later: the slot was found good again, and used.
     /// False if there is no such slot.
-    pub fn bad_slot(&self, slot: SlotId) -> bool {
-        self.index.mark_bad(slot) || self.index.slots.state(slot.0) == Some(State::Bad as u8)
+    pub fn bad_slot(&self, slot: SlotId, last: u64) -> bool {
+        let known = self.index.mark_bad(slot) || self.index.is_bad(slot);
+        if known {
+            let mut bad = self.bad.lock();
+            let since = bad.entry(slot.0).or_default();
+            *since = last.max(*since);
+        }
+        known
+    }
+
+    /// Slots that were used after they had been bad are not.
+    fn forgive(&self) {
+        for (&slot, &last) in &*self.bad.lock() {
+            if self.claims[slot as usize].get() > last {
+                self.index.slots.change(slot, State::Bad, State::Free);
+            }
+        }
     }
 
     /// Makes the index of what was loaded, on up to `threads` threads: settles the slots, orders the entries by
@@ -254,6 +274,7 @@ impl Loader<'_> {
                 }
             }
         }
+        self.forgive();
         let threads = threads.clamp(1, self.stores.len());
         let settle_shards = &|first: usize| {
             let mut report = LoadReport::default();

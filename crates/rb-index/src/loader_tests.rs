@@ -159,7 +159,7 @@ fn any_order_and_any_threads_give_what_the_rules_say() {
         std::thread::scope(|scope| {
             scope.spawn(|| apply(&loader, first));
             apply(&loader, second);
-            assert!(loader.bad_slot(SlotId(bad)));
+            assert!(loader.bad_slot(SlotId(bad), u64::MAX));
         });
         let report = loader.finish(1000, 2);
         let expected = expected(&claims, bad);
@@ -271,7 +271,7 @@ fn impossible_claims_are_refused_and_counted() {
     );
     assert_eq!(loader.load(1, &long, new_entry(0), 1, 0), Loaded::Older);
     assert!(!loader.remove(1, &long, 9));
-    assert!(!loader.bad_slot(SlotId(SLOTS)));
+    assert!(!loader.bad_slot(SlotId(SLOTS), 0));
     // The same generation on one slot for two keys: the record is damaged, one of the two is dropped.
     assert_eq!(loader.load(2, b"a", new_entry(3), 4, 0), Loaded::Inserted);
     assert_eq!(loader.load(3, b"b", new_entry(3), 4, 0), Loaded::Inserted);
@@ -297,4 +297,23 @@ fn only_an_empty_index_can_be_loaded() {
     index.give_back(&taken[1..]);
     drop(index.loader().unwrap());
     index.audit().unwrap();
+}
+
+/// A slot that was bad, was found good again, and was used: no record says so but the put.
+#[test]
+fn a_later_put_in_a_bad_slot_says_that_it_is_good_again() {
+    for (last, stays_bad) in [(9, false), (10, true)] {
+        let index = index(SLOTS, 1);
+        let loader = index.loader().unwrap();
+        assert!(loader.bad_slot(SlotId(3), last));
+        loader.load(hash_of(1), &1_u64.to_le_bytes(), new_entry(3), 10, 0);
+        // An older header that says so, too.
+        assert!(loader.bad_slot(SlotId(3), 2));
+        let report = loader.finish(0, 1);
+        assert_eq!(
+            (report.entries, index.is_bad(SlotId(3))),
+            (u64::from(!stays_bad), stays_bad)
+        );
+        index.audit().unwrap();
+    }
 }

@@ -6,8 +6,9 @@
 //!     |  <------------     |   <---------    |  --------------------------->
 //!     |    give_back       |     evict          remove, replace, forget
 //!    bad <--- quarantined <+ quarantine
-//!             | settle
-//!             +--> free
+//!     |       | settle
+//!     |       +--> free
+//!     +--- forgive ----> free
 //!
 //!    free ---- take_freed ---> discarding ---- discarded ----> free
 //! ```

@@ -16,6 +16,7 @@ mod passthrough;
 mod read;
 mod reserve;
 mod siblings;
+mod size_limit;
 #[cfg(feature = "libblkio")]
 mod socket;
 #[cfg(test)]

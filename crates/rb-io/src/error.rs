@@ -65,6 +65,19 @@ pub enum OpenError {
         /// Who holds the reservation, or what the device lacks.
         reason: String,
     },
+    /// The process may not write files of this size.
+    #[error(
+        "{} has {bytes} bytes, and this process may write only the first {limit} of a file (`ulimit -f`, RLIMIT_FSIZE)",
+        path.display()
+    )]
+    FileSizeLimit {
+        /// The file.
+        path: PathBuf,
+        /// Its size, or the one that is wanted.
+        bytes: u64,
+        /// How far the process may write.
+        limit: u64,
+    },
     /// Too small to hold a single block.
     #[error("{} has {bytes} bytes, less than one block of {block_bytes}", path.display())]
     TooSmall {
@@ -228,13 +241,16 @@ impl IoError {
     }
 
     /// Whether there was no space for a write: the file system under a sparse file is full, its quota is used up, or
-    /// so is the pool of a thin device. It says nothing about the place that was to be written.
+    /// so is the pool of a thin device, or the process may not write so large a file. It says nothing about the place that was to be written.
     #[must_use]
     pub fn is_out_of_space(&self) -> bool {
         let Self::Os { source, .. } = self else {
             return false;
         };
-        matches!(error_number(source), Some(libc::ENOSPC | libc::EDQUOT))
+        matches!(
+            error_number(source),
+            Some(libc::ENOSPC | libc::EDQUOT | libc::EFBIG)
+        )
     }
 
     /// Whether the device has gone away, or is reserved for another host (EBADE), so that nothing will work until it is

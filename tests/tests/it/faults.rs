@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use rb_core::{Background, Error, Put, PutOptions, Store, StoreOptions, Validate};
+use rb_core::{Background, Error, ManualClock, Put, PutOptions, Store, StoreOptions, Validate};
 use rb_io::{Engine, Limits, OpKind, Queue, QueueOptions};
 
 use crate::support::{EIO, Sim, key, range_of, slots_of, value};
@@ -25,7 +25,7 @@ fn put_many(store: &Store, numbers: std::ops::Range<u64>) -> Vec<rb_core::PutRes
 #[test]
 fn one_failed_write_fails_one_key_and_its_slot_waits_for_a_flush() {
     let sim = Sim::new(32);
-    let store = sim.open();
+    let (store, clock) = with_clock(&sim);
     let bad = store.geometry().slot_offset(3).unwrap();
     sim.device.fail_next(OpKind::Write, bad..bad + 8192, EIO);
     let answers = put_many(&store, 0..8);
@@ -35,11 +35,10 @@ fn one_failed_write_fails_one_key_and_its_slot_waits_for_a_flush() {
     let class = || store.stats().index.classes[0];
     assert_eq!((class().quarantined, class().live), (1, 7));
     store.sync().unwrap();
-    assert_eq!(
-        (class().quarantined, class().free),
-        (0, 25),
-        "free again after the flush"
-    );
+    assert_eq!((class().quarantined, class().free), (1, 24), "it rests");
+    clock.advance(RESTED);
+    store.sync().unwrap();
+    assert_eq!((class().quarantined, class().free), (0, 25));
     store.audit().unwrap();
     // The store is healthy, the failed key is a miss, the others are there.
     let hits = (0..8)
@@ -48,37 +47,74 @@ fn one_failed_write_fails_one_key_and_its_slot_waits_for_a_flush() {
     assert_eq!(hits, 7);
 }
 
+/// Longer than a slot rests after a failed write.
+const RESTED: Duration = Duration::from_secs(11);
+
+/// A store on a clock of its own.
+fn with_clock(sim: &Sim) -> (Store, Arc<ManualClock>) {
+    let clock = Arc::new(ManualClock::new());
+    let of_store = Arc::clone(&clock);
+    (sim.open_with(|options| options.clock = of_store), clock)
+}
+
 #[test]
-fn a_slot_that_fails_again_and_again_is_bad_and_stays_so_after_restarts() {
-    let sim = Sim::new(2);
-    let store = sim.open();
+fn a_slot_that_fails_again_and_again_is_bad_until_it_takes_writes() {
+    let sim = Sim::new(8);
+    let (store, clock) = with_clock(&sim);
     let bad = store.geometry().slot_offset(1).unwrap();
     sim.device.fail_always(OpKind::Write, bad..bad + 8192, EIO);
-    for n in 0..20 {
+    for n in 0..60 {
         drop(store.put(&key(n), b"v"));
         store.sync().unwrap();
+        clock.advance(RESTED / 8);
     }
     assert_eq!(store.stats().index.classes[0].bad, 1);
     assert_eq!(sim.watch.count("BadSlot"), 1);
-    sim.device.heal();
+    store.sync().unwrap();
+    // Once after a crash, then after proper closes.
+    let sim = sim.crash();
+    sim.device.fail_always(OpKind::Write, bad..bad + 8192, EIO);
     for restart in 0..3 {
-        // Once after a crash, then after proper closes.
-        if restart > 0 {
-            sim.open().close().unwrap();
-        } else {
-            store.sync().unwrap();
-            drop(store.clone());
-        }
-        if restart == 0 {
-            continue;
-        }
-        assert_eq!(
-            sim.open().stats().index.classes[0].bad,
-            1,
-            "restart {restart}"
-        );
+        let store = sim.open();
+        assert_eq!(store.stats().index.classes[0].bad, 1, "restart {restart}");
+        assert_eq!(store.recovery().bad_slots, 1);
+        store.close().unwrap();
     }
-    sim.open().audit().unwrap();
+    // The device takes its writes again. It is used, crashes, and is still no bad slot.
+    sim.device.heal();
+    let store = sim.open();
+    assert_eq!(store.recovery().forgiven_slots, 1);
+    assert_eq!(store.stats().index.classes[0].bad, 0);
+    for n in 0..16 {
+        store.put(&key(n), b"v").unwrap();
+    }
+    store.sync().unwrap();
+    let again = sim.crash().open();
+    assert_eq!(again.recovery().forgiven_slots, 0);
+    let class = again.stats().index.classes[0];
+    assert_eq!((class.bad, class.live), (0, 8));
+    again.audit().unwrap();
+}
+
+/// Seconds in which a device failed every write made hundreds of slots bad for good: each that was tried three times.
+#[test]
+fn a_device_in_trouble_for_some_time_makes_no_slot_bad() {
+    let sim = Sim::new(128);
+    let (store, clock) = with_clock(&sim);
+    sim.device.fail_always(OpKind::Write, slots_of(&store), EIO);
+    for n in 0..1000 {
+        assert!(store.put(&key(n), b"v").is_err());
+        store.sync().unwrap();
+        clock.advance(Duration::from_millis(60));
+    }
+    sim.device.heal();
+    clock.advance(RESTED);
+    store.sync().unwrap();
+    let class = store.stats().index.classes[0];
+    assert_eq!((class.bad, class.quarantined, class.free), (0, 0, 128));
+    assert_eq!(sim.watch.count("BadSlot"), 0);
+    assert!(put_many(&store, 0..64).iter().all(Result::is_ok));
+    store.audit().unwrap();
 }
 
 /// The file system under a sparse file, or under one whose slots were discarded, was full for a while: each slot

@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use rb_core::{Stored, Superblock};
 use rb_format::{
-    BaseHeader, FORMAT_BLOCK, Generation, LogBlock, LogEncoder, MoreSlots, Record, Region,
-    SEQUENCE_MAX, log_block_offset,
+    BaseHeader, FORMAT_BLOCK, Generation, Geometry, LogBlock, LogEncoder, MoreSlots, Record,
+    Region, SEQUENCE_MAX, log_block_offset,
 };
+use rb_io::OpKind;
 use rb_testkit::MemDevice;
 
-use crate::support::{Sim, key, value};
+use crate::support::{EIO, Sim, key, value};
 
 /// Changes a base's header and makes its checksum right.
 fn forge_header(
@@ -144,6 +145,8 @@ fn an_entry_found_in_a_bad_slot_survives_the_next_clean_restart() {
             header.entries += 1;
         });
     }
+    let bad = Geometry::new(&superblock).slot_offset(slot + 1).unwrap();
+    sim.device.fail_always(OpKind::Write, bad..bad + 4096, EIO);
     for found in ["by the scan", "after a clean restart"] {
         let store = sim.open();
         assert_eq!(store.stats().index.classes[0].bad, 1, "{found}");

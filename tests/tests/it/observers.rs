@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::task::{Context, Wake, Waker};
 use std::time::{Duration, Instant};
 
-use rb_core::{Background, Event, Events, Store};
+use rb_core::{Background, Event, Events, ManualClock, Store};
 use rb_io::OpKind;
 use rb_testkit::Moment;
 
@@ -75,15 +75,22 @@ impl Events for Rescuer {
 /// for a checkpoint waited for itself.
 #[test]
 fn an_observer_of_a_checkpoints_own_commit_may_ask_for_another() {
-    let sim = Sim::new(2);
+    let sim = Sim::new(8);
     let rescuer = Arc::new(Rescuer::default());
     let events = rescuer.clone();
-    let store = sim.open_with(|options| options.events = Some(events));
+    let clock = Arc::new(ManualClock::new());
+    let of_store = clock.clone();
+    let store = sim.open_with(|options| {
+        options.events = Some(events);
+        options.clock = of_store;
+    });
     let bad = store.geometry().slot_offset(1).unwrap();
     sim.device.fail_always(OpKind::Write, bad..bad + 8192, EIO);
     *rescuer.0.lock().unwrap() = Some(store.clone());
     let ended = ends_within(LONG, move || {
-        for n in 0..20 {
+        for n in 0..60 {
+            // A slot whose write failed rests for ten seconds.
+            clock.advance(Duration::from_secs(2));
             drop(store.put(&key(n), b"v"));
             store.put(b"to commit", b"v").ok();
             store.checkpoint().unwrap();

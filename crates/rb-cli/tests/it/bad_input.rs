@@ -1,5 +1,7 @@
 //! Bad input is one clear line and changes nothing (C8, C9).
 
+use std::path::Path;
+
 use rb_core::{Store, StoreOptions};
 
 use crate::program::{Place, arg, rb, rb_with_input};
@@ -247,4 +249,29 @@ fn an_engine_that_cannot_run_here_is_an_error() {
         &place.rb(&["info", "--engine", "uring_cmd"], &[]).error(),
         &["uring_cmd"],
     );
+}
+
+/// A write beyond `ulimit -f` ended the process with SIGXFSZ, in the middle of a put.
+#[test]
+fn a_store_beyond_the_file_size_limit_is_refused_in_words() {
+    let place = Place::formatted();
+    let store = place.path("store");
+    let before = std::fs::read(&store).unwrap();
+    let limited = |command: &str, path: &Path, after: &str| {
+        let script = format!("ulimit -f 100; exec \"$0\" {command} \"$1\" {after}");
+        let mut shell = std::process::Command::new("sh");
+        let shell = shell.args(["-c", &script, env!("CARGO_BIN_EXE_rb"), arg(path)]);
+        let refused = shell.output().unwrap();
+        assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+        String::from_utf8(refused.stderr).unwrap()
+    };
+    let words = ["ulimit -f", "only the first"];
+    says(limited("rm", &store, "gone").trim(), &words);
+    let new = place.path("new");
+    says(
+        limited("format", &new, "--slot-bytes 64K --size 16M").trim(),
+        &words,
+    );
+    assert!(!new.exists());
+    assert_eq!(std::fs::read(&store).unwrap(), before);
 }

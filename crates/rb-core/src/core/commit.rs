@@ -95,7 +95,7 @@ impl Inner {
         }
         // What was durable before may be cut off since.
         self.check_size().inspect_err(|_| self.tell_poisoned())?;
-        let quarantined = writer.quarantine.lock().waiting();
+        let quarantined = writer.quarantine.lock().waiting(self.options.clock.now());
         if quarantined.is_some() {
             self.commit(writer)
         } else {
@@ -149,7 +149,8 @@ impl Inner {
         self.poison.check()?;
         let pending = writer.log.take();
         // After that: a slot that asks for a commit from now on is either settled by this one or gets its own.
-        let quarantined = writer.quarantine.lock().waiting();
+        let now = self.options.clock.now();
+        let quarantined = writer.quarantine.lock().waiting(now);
         if pending.is_none() && quarantined.is_none() {
             let mut waiters = Vec::new();
             if writer.log.has_ready() {
@@ -203,6 +204,10 @@ impl Inner {
                 self.look_for_discards(writer);
                 let bad_slots =
                     quarantined.map_or_else(Vec::new, |waited| self.settle(writer, waited));
+                let rest_ends = writer.quarantine.lock().rest_ends();
+                if let Some(rest_ends) = rest_ends {
+                    writer.log.want_commit_at(rest_ends);
+                }
                 let failed = self.count_failed(writer, failed);
                 Ok(Aftermath {
                     waiters,
@@ -250,9 +255,10 @@ impl Inner {
     /// A flush ended well, so writes that failed before it cannot land any more. Answers the slots that
     /// are out of use from now on.
     fn settle(&self, writer: &Writer, waited: u64) -> Vec<u32> {
+        let now = self.options.clock.now();
         let (bad, all) = {
             let mut quarantine = writer.quarantine.lock();
-            let bad = quarantine.settle(&self.index, waited);
+            let bad = quarantine.settle(&self.index, waited, now);
             (bad, quarantine.bad().len())
         };
         let limit = bad_slots_limit(self.geometry.slots());

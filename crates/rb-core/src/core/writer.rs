@@ -38,6 +38,7 @@ impl Writer {
         [tail, newest]: [u64; 2],
         unwritable: Unwritable,
         bad_slots: Vec<u32>,
+        slots: u32,
     ) -> Writer {
         let encoder = LogEncoder::new(superblock.identity, incarnation.number(), end);
         let rings = superblock.log_rings().map(Region::clone);
@@ -47,7 +48,7 @@ impl Writer {
             log: Arc::new(DeltaLog::new(rings, encoder, tail, newest)),
             unwritable: Mutex::new(unwritable),
             committer: Mutex::new(committer),
-            quarantine: Mutex::new(Quarantine::new(bad_slots)),
+            quarantine: Mutex::new(Quarantine::new(bad_slots, slots)),
             discards_freed: AtomicBool::new(false),
         }
     }

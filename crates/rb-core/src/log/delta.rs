@@ -379,7 +379,10 @@ impl DeltaLog {
 
     /// Asks for a commit at this time, unless records that are queued bring one.
     pub(crate) fn want_commit_at(&self, time: Duration) {
-        self.state.lock().look_again = Some(time);
+        let mut state = self.state.lock();
+        let sooner = state.look_again.filter(|already| *already < time);
+        state.look_again = Some(sooner.unwrap_or(time));
+        drop(state);
         self.work.notify_all();
     }
 

@@ -6,6 +6,7 @@ use rb_index::{Loader, NewEntry, SlotId};
 
 use crate::log::chain::Damage;
 use crate::log::reader::Chunk;
+use crate::open::retest::last_generation;
 
 /// Steps of the recency clock per replayed block, so that puts keep the order of their blocks, and
 /// within a block of its eighths. A step stands for 16 uses, and a block rarely has more than 100
@@ -147,7 +148,8 @@ impl Applier<'_, '_> {
                 self.loader.remove(hash, key, generation.0);
             }
             Record::BadSlot { slot } => {
-                self.loader.bad_slot(SlotId(slot));
+                let last = last_generation(incarnation);
+                self.loader.bad_slot(SlotId(slot), last);
                 self.found.lock().bad_slots.push(slot);
             }
             Record::Close => {}

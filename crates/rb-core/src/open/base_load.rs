@@ -15,6 +15,7 @@ use crate::io::headers::limits_of;
 use crate::io::meta_io::MetaIo;
 use crate::io::unusable::Unusable;
 use crate::open::crew::{Crew, workers};
+use crate::open::retest::last_generation;
 
 /// Bytes of entries that one worker loads in less time than others take to start. What one loads is in the order
 /// of the sections: a small store is the same after every restart, which a simulator depends on.
@@ -45,7 +46,7 @@ pub(crate) fn load_base(
     }
     let directory = read_directory(io, region.offset, region.bytes, header)?;
     for &slot in &header.bad_slots {
-        loader.bad_slot(SlotId(slot));
+        loader.bad_slot(SlotId(slot), last_generation(header.incarnation));
     }
     let limits = limits_of(superblock);
     let raw: u64 = directory.iter().map(|section| section.raw_len).sum();

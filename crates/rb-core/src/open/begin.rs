@@ -14,6 +14,7 @@ use crate::log::incarnations::Opened;
 use crate::log::mend::mend;
 use crate::open::opening::Opening;
 use crate::open::recovered::{Recovered, Taken};
+use crate::open::retest::retest;
 use crate::open::take_over::take_over;
 
 /// Buffers for a commit: a full one, its incarnation blocks, and slack for splitting at the ring's end.
@@ -57,6 +58,14 @@ impl Begun {
         let committer = Committer::new(commit_io, options.clock.now());
         let checkpoint_io = MetaIo::of_store(engine, CHECKPOINT_ARENA, 16, options)?;
         repair_copies(io, found, &mut recovered, &mut refused)?;
+        let Recovered {
+            index,
+            bad_slots,
+            report,
+            ..
+        } = &mut recovered;
+        report.forgiven_slots = retest(engine, opening.geometry, index, bad_slots, options);
+        report.bad_slots = bad_slots.len();
         let bases = (recovered.newest.clone(), recovered.base_sequence);
         let checkpointer = Checkpointer::new(checkpoint_io, bases.0, bases.1);
         let writer = writer(
@@ -65,6 +74,7 @@ impl Begun {
             &mut recovered,
             &refused,
             committer,
+            opening.geometry.slots(),
         );
         Ok(Begun {
             recovered,
@@ -109,6 +119,7 @@ fn writer(
     recovered: &mut Recovered,
     refused: &[FailedWrite],
     committer: Committer,
+    slots: u32,
 ) -> Writer {
     let newest = recovered
         .newest
@@ -127,5 +138,6 @@ fn writer(
         [recovered.tail, newest],
         unwritable,
         std::mem::take(&mut recovered.bad_slots),
+        slots,
     )
 }

@@ -374,7 +374,8 @@ fn give_back(inner: &Inner, shard: usize, key: &[u8], reservation: Reservation, 
 fn set_aside(inner: &Inner, writer: &Writer, slot: SlotId, error: &Error) {
     let mut quarantine = writer.quarantine.lock();
     if error.is_answer_for_place() {
-        quarantine.add(&inner.index, slot, !error.is_out_of_space());
+        let counts = error.is_damage() && !error.is_out_of_space();
+        quarantine.add(&inner.index, slot, counts, inner.options.clock.now());
         writer.log.want_commit();
     } else {
         quarantine.add_for_good(&inner.index, slot);

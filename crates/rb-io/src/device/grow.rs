@@ -8,6 +8,7 @@ use rustix::io::Errno;
 
 use super::direct::{limits, settle_direct};
 use super::handle::Device;
+use super::size_limit::check_size_limit;
 use crate::engine::Feature;
 use crate::error::{OpenError, failed};
 
@@ -19,6 +20,7 @@ impl Device {
     /// There is no space, or a system call failed.
     pub fn extend(&self, bytes: u64, from: u64) -> Result<(), OpenError> {
         let failed = |source| failed(&self.path, "grow", source);
+        check_size_limit(&self.path, bytes)?;
         // Space first: a file that was grown without is taken for a whole one.
         reserve(&self.path, &self.file, from, bytes.saturating_sub(from))?;
         self.file.set_len(bytes).map_err(failed)
@@ -33,6 +35,7 @@ impl Device {
         };
         let meta = self.file.metadata().map_err(step("stat"))?;
         if meta.len() < bytes {
+            check_size_limit(&path, bytes)?;
             self.file.set_len(bytes).map_err(step("grow"))?;
         }
         if self.direct && meta.len() < bytes {

@@ -11,6 +11,7 @@ use super::discover::QueueDirectory;
 use super::exclusive::{lock, lock_loop_backing, patiently, refuse_loop_backing};
 use super::handle::Device;
 use super::kind::DeviceKind;
+use super::size_limit::check_size_limit;
 use super::{holders, passthrough, siblings};
 use crate::error::{OpenError, failed};
 use crate::process::Process;
@@ -56,6 +57,9 @@ pub(super) fn open(path: &Path, access: Access) -> Result<Device, OpenError> {
         _ => None,
     };
     let mut device = finish(path, file, kind, access, direct)?;
+    if kind == DeviceKind::File && access != Access::ReadOnly {
+        check_size_limit(path, device.capacity_bytes)?;
+    }
     device.backing = backing;
     device.check_size()?;
     Ok(device)
