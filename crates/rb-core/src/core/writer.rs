@@ -37,8 +37,7 @@ impl Writer {
         end: LogPosition,
         [tail, newest]: [u64; 2],
         unwritable: Unwritable,
-        bad_slots: Vec<u32>,
-        slots: u32,
+        quarantine: Quarantine,
     ) -> Writer {
         let encoder = LogEncoder::new(superblock.identity, incarnation.number(), end);
         let rings = superblock.log_rings().map(Region::clone);
@@ -48,7 +47,7 @@ impl Writer {
             log: Arc::new(DeltaLog::new(rings, encoder, tail, newest)),
             unwritable: Mutex::new(unwritable),
             committer: Mutex::new(committer),
-            quarantine: Mutex::new(Quarantine::new(bad_slots, slots)),
+            quarantine: Mutex::new(quarantine),
             discards_freed: AtomicBool::new(false),
         }
     }

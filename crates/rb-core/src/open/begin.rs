@@ -14,7 +14,6 @@ use crate::log::incarnations::Opened;
 use crate::log::mend::mend;
 use crate::open::opening::Opening;
 use crate::open::recovered::{Recovered, Taken};
-use crate::open::retest::retest;
 use crate::open::take_over::take_over;
 
 /// Buffers for a commit: a full one, its incarnation blocks, and slack for splitting at the ring's end.
@@ -58,14 +57,7 @@ impl Begun {
         let committer = Committer::new(commit_io, options.clock.now());
         let checkpoint_io = MetaIo::of_store(engine, CHECKPOINT_ARENA, 16, options)?;
         repair_copies(io, found, &mut recovered, &mut refused)?;
-        let Recovered {
-            index,
-            bad_slots,
-            report,
-            ..
-        } = &mut recovered;
-        report.forgiven_slots = retest(engine, opening.geometry, index, bad_slots, options);
-        report.bad_slots = bad_slots.len();
+        recovered.forgive_slots(engine, opening.geometry, options);
         let bases = (recovered.newest.clone(), recovered.base_sequence);
         let checkpointer = Checkpointer::new(checkpoint_io, bases.0, bases.1);
         let writer = writer(
@@ -137,7 +129,6 @@ fn writer(
         recovered.end,
         [recovered.tail, newest],
         unwritable,
-        std::mem::take(&mut recovered.bad_slots),
-        slots,
+        recovered.take_quarantine(slots),
     )
 }

@@ -1,7 +1,8 @@
 //! What recovery hands to the open store.
 
-use rb_format::{FORMAT_BLOCK, LogPosition};
+use rb_format::{FORMAT_BLOCK, Geometry, LogPosition};
 use rb_index::Index;
+use rb_io::Engine;
 
 use crate::background::checkpoint::BasePlace;
 use crate::io::headers::FoundBase;
@@ -9,6 +10,9 @@ use crate::io::unwritable::FailedWrite;
 use crate::log::chain::Copies;
 use crate::log::incarnations::Opened;
 use crate::log::mend::HeaderCopy;
+use crate::log::quarantine::Quarantine;
+use crate::open::retest::retest;
+use crate::options::StoreOptions;
 use crate::report::{Foreign, RecoveryReport};
 
 /// The index, and where the log and the bases go on.
@@ -79,6 +83,28 @@ impl Recovered {
             region: base.region,
             position: base.header.position.sequence,
         }
+    }
+
+    /// Tests the slots that are known to be bad, and uses those that take writes again. The store is the opening's own.
+    pub(crate) fn forgive_slots(
+        &mut self,
+        engine: &dyn Engine,
+        geometry: &Geometry,
+        options: &StoreOptions,
+    ) {
+        let Recovered {
+            index,
+            bad_slots,
+            report,
+            ..
+        } = self;
+        report.forgiven_slots = retest(engine, geometry, index, bad_slots, options);
+        report.bad_slots = bad_slots.len();
+    }
+
+    /// The slots that stay out of use, of so many.
+    pub(crate) fn take_quarantine(&mut self, slots: u32) -> Quarantine {
+        Quarantine::new(std::mem::take(&mut self.bad_slots), slots)
     }
 
     /// Puts what is known of the medium into the report.
