@@ -2,8 +2,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rb_core::{Error, Put, PutOptions, Store, StoreOptions};
 
@@ -148,40 +147,4 @@ fn operations_in_line_do_not_lose_the_time_of_a_pause() {
         assert_eq!(said.as_deref(), Some("None"), "{engine}");
         assert!(child.wait().unwrap().success());
     }
-}
-
-/// A thread that gave its I/O queue back and wanted one again took it before the thread that had been woken for it: of 16
-/// threads on one queue some waited for 90 to 300 ms while the others were given thousands of values.
-///
-/// The machine adds to each wait what it likes, so the best of several runs counts.
-#[test]
-fn no_thread_starves_in_front_of_the_queues() {
-    for engine in engines() {
-        let bed = Bed::new(4 * KIB as u64, 64).on(engine);
-        let store = bed.open_with(|options| options.queues_max = 1);
-        store.put(&key(0), b"v").unwrap();
-        let waits: Vec<_> = (0..6).map(|_| longest_get(&store)).collect();
-        let best = waits.iter().min().unwrap();
-        assert!(*best < Duration::from_millis(25), "{engine}: {waits:?}");
-    }
-}
-
-/// Of 16 threads that get values for half a second.
-fn longest_get(store: &Store) -> Duration {
-    let (stop, longest) = (AtomicBool::new(false), AtomicU64::new(0));
-    std::thread::scope(|scope| {
-        for _ in 0..16 {
-            scope.spawn(|| {
-                while !stop.load(Ordering::Relaxed) {
-                    let start = Instant::now();
-                    store.get(&key(0)).unwrap();
-                    let took = start.elapsed().as_micros() as u64;
-                    longest.fetch_max(took, Ordering::Relaxed);
-                }
-            });
-        }
-        std::thread::sleep(Duration::from_millis(500));
-        stop.store(true, Ordering::Relaxed);
-    });
-    Duration::from_micros(longest.into_inner())
 }
