@@ -131,6 +131,9 @@ impl<T> Slot<T> {
 
 impl<T> Operation<T> {
     /// Blocks until the answer is there.
+    ///
+    /// # Panics
+    /// A poll has taken the answer.
     #[must_use]
     pub fn wait(self) -> T {
         if let Some(answer) = self.slot.forked() {
@@ -138,7 +141,7 @@ impl<T> Operation<T> {
         }
         let mut state = self.slot.state.lock();
         loop {
-            if let Some(answer) = state.answer.take() {
+            if let Some(answer) = state.take() {
                 return answer;
             }
             state.blocked += 1;
@@ -151,6 +154,9 @@ impl<T> Operation<T> {
     ///
     /// # Errors
     /// The operation itself, still in progress.
+    ///
+    /// # Panics
+    /// A poll has taken the answer.
     pub fn wait_for(self, timeout: Duration) -> Result<T, Operation<T>> {
         if let Some(answer) = self.slot.forked() {
             return Ok(answer);
@@ -158,7 +164,7 @@ impl<T> Operation<T> {
         let start = Instant::now();
         let mut state = self.slot.state.lock();
         loop {
-            if let Some(answer) = state.answer.take() {
+            if let Some(answer) = state.take() {
                 return Ok(answer);
             }
             let left = timeout.saturating_sub(start.elapsed());
@@ -172,10 +178,28 @@ impl<T> Operation<T> {
         }
     }
 
-    /// Whether the answer is there.
+    /// Whether the answer was given: nothing that takes it would wait.
     #[must_use]
     pub fn is_done(&self) -> bool {
-        !self.slot.process.is_current() || self.slot.state.lock().answer.is_some()
+        if !self.slot.process.is_current() {
+            return true;
+        }
+        let state = self.slot.state.lock();
+        state.answer.is_some() || state.taken
+    }
+}
+
+impl<T> State<T> {
+    /// # Panics
+    /// The answer was taken before.
+    fn take(&mut self) -> Option<T> {
+        assert!(
+            !self.taken,
+            "an operation was polled or waited for after it had given its answer"
+        );
+        let answer = self.answer.take();
+        self.taken = answer.is_some();
+        answer
     }
 }
 
@@ -188,21 +212,16 @@ impl<T> Future for Operation<T> {
         if let Some(answer) = self.slot.forked() {
             return Poll::Ready(answer);
         }
+        // Code of the executor, as the drop of the former one below: neither runs under the lock.
+        let waker = context.waker().clone();
         let mut state = self.slot.state.lock();
-        match state.answer.take() {
-            Some(answer) => {
-                state.taken = true;
-                Poll::Ready(answer)
-            }
-            None => {
-                assert!(
-                    !state.taken,
-                    "an operation was polled after it had given its answer"
-                );
-                state.waker = Some(context.waker().clone());
-                Poll::Pending
-            }
+        if let Some(answer) = state.take() {
+            return Poll::Ready(answer);
         }
+        let former = state.waker.replace(waker);
+        drop(state);
+        drop(former);
+        Poll::Pending
     }
 }
 
@@ -279,12 +298,47 @@ mod tests {
 
     /// The operation stayed pending: an executor that polled once too often hung without an error.
     #[test]
-    #[should_panic = "polled after it had given its answer"]
+    #[should_panic = "after it had given its answer"]
     fn a_poll_after_the_answer_says_so() {
         let (mut op, completer) = operation(|_| 0);
         completer.complete(9);
         let mut context = Context::from_waker(Waker::noop());
         assert_eq!(Pin::new(&mut op).poll(&mut context), Poll::Ready(9));
         let _ = Pin::new(&mut op).poll(&mut context);
+    }
+
+    /// Only a second poll said so: a thread that waited for an operation whose answer a poll had taken hung.
+    #[test]
+    #[should_panic = "after it had given its answer"]
+    fn a_wait_after_the_answer_says_so() {
+        let (mut op, completer) = operation(|_| 0);
+        completer.complete(9);
+        let mut context = Context::from_waker(Waker::noop());
+        assert_eq!(Pin::new(&mut op).poll(&mut context), Poll::Ready(9));
+        assert!(op.is_done());
+        drop(op.wait_for(Duration::from_millis(1)));
+    }
+
+    /// The drop of a waker is code of the executor. It ran under the lock that the answer needs.
+    #[test]
+    fn a_waker_that_is_replaced_may_look_at_the_operation() {
+        struct Looks(Mutex<Option<Arc<Slot<i32>>>>);
+        impl std::task::Wake for Looks {
+            fn wake(self: Arc<Self>) {}
+        }
+        impl Drop for Looks {
+            fn drop(&mut self) {
+                let slot = self.0.lock().take();
+                assert!(slot.is_some_and(|slot| slot.state.try_lock().is_some()));
+            }
+        }
+        let (mut op, _completer) = operation(|_| 0);
+        let looks = Looks(Mutex::new(Some(Arc::clone(&op.slot))));
+        let waker = Waker::from(Arc::new(looks));
+        let polled = Pin::new(&mut op).poll(&mut Context::from_waker(&waker));
+        assert!(polled.is_pending());
+        drop(waker);
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(Pin::new(&mut op).poll(&mut context).is_pending());
     }
 }

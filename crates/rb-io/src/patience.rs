@@ -13,14 +13,16 @@ const STEPS: u32 = 8;
 pub struct Patience {
     limit: Duration,
     spent: Duration,
+    /// What waits took beyond their steps.
+    lost: Duration,
 }
 
 impl Patience {
     /// Patience for waits of `limit` together.
     #[must_use]
     pub fn new(limit: Duration) -> Patience {
-        let spent = Duration::ZERO;
-        Patience { limit, spent }
+        let (spent, lost) = (Duration::ZERO, Duration::ZERO);
+        Patience { limit, spent, lost }
     }
 
     /// Patience for no wait at all.
@@ -39,6 +41,12 @@ impl Patience {
     #[must_use]
     pub fn left(&self) -> Duration {
         self.limit.saturating_sub(self.spent)
+    }
+
+    /// Time that its waits took and that was not counted: the process was stopped.
+    #[must_use]
+    pub fn lost(&self) -> Duration {
+        self.lost
     }
 
     /// Whether it is spent. The caller looks once more for what it waited for before it says that it was late.
@@ -65,7 +73,9 @@ impl Patience {
         let step = self.step();
         let start = Instant::now();
         let outcome = wait(step);
-        self.spent += start.elapsed().min(step);
+        let took = start.elapsed();
+        self.spent += took.min(step);
+        self.lost += took.saturating_sub(step);
         outcome
     }
 }
@@ -84,6 +94,7 @@ mod tests {
             std::thread::sleep(2 * LIMIT);
         });
         assert_eq!(patience.left(), LIMIT - LIMIT / 8);
+        assert!(patience.lost() >= 2 * LIMIT - LIMIT / 8);
     }
 
     #[test]

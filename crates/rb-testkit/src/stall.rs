@@ -1,4 +1,4 @@
-//! A file in a real file system whose reads and writes do not end until they are told to.
+//! A file in a real file system whose reads, writes and flushes do not end until they are told to.
 //!
 //! What a kernel does with the memory of a request that hangs can only be seen in a kernel. This is
 //! one file served through FUSE: as long as its server gives no answer, a request is in flight, with
@@ -20,7 +20,7 @@ use parking_lot::Mutex;
 use server::MARK;
 
 const SIZE_VARIABLE: &str = "RB_STALL_BYTES";
-/// One file whose reads and writes can be held. Goes when dropped, and what was held then ends; it
+/// One file whose reads, writes and flushes can be held. Goes when dropped, and what was held then ends; it
 /// must not outlive the thread that made it.
 #[derive(Debug)]
 pub struct StallingFile {
@@ -71,12 +71,20 @@ impl StallingFile {
         &self.path
     }
 
-    /// From now on reads and writes do not end.
+    /// From now on reads, writes and flushes do not end.
     ///
     /// # Errors
     /// The server is gone.
     pub fn hold(&self) -> io::Result<()> {
         self.ask("hold").map(drop)
+    }
+
+    /// From now on flushes do not end; reads and writes do.
+    ///
+    /// # Errors
+    /// The server is gone.
+    pub fn hold_flushes(&self) -> io::Result<()> {
+        self.ask("hold flushes").map(drop)
     }
 
     /// Executes and answers what is held, and holds no more.
@@ -87,7 +95,7 @@ impl StallingFile {
         self.ask("release").map(drop)
     }
 
-    /// Reads and writes that wait for [`release`](Self::release); 0 if the server is gone.
+    /// Requests that wait for [`release`](Self::release); 0 if the server is gone.
     #[must_use]
     pub fn held(&self) -> usize {
         let answer = self.ask("held").unwrap_or_default();

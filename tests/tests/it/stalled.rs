@@ -37,7 +37,7 @@ fn options(engine: EngineKind) -> StoreOptions {
     }
 }
 
-fn formatted(file: &Path) {
+pub(crate) fn formatted(file: &Path) {
     let class = ClassRequest {
         slot_bytes: 64 * KIB as u64,
         share: Share::Slots(SLOTS),

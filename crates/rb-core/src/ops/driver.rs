@@ -70,7 +70,15 @@ struct Job {
 /// Starts its thread with the first job.
 #[derive(Default)]
 pub(crate) struct Driver {
-    running: Mutex<Option<Running>>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    running: Option<Running>,
+    /// No thread is started any more: an operation that outlives the close would make one that has a queue of the device,
+    /// and that nothing ends.
+    stopped: bool,
 }
 
 struct Running {
@@ -94,12 +102,16 @@ impl Driver {
         if requests.is_empty() {
             return batch.reply(None, &mut Wakes::default());
         }
-        let mut running = self.running.lock();
-        if running.is_none() {
-            match spawn(Arc::clone(&inner.lanes), inner.options.io_deadline) {
-                Ok(spawned) => *running = Some(spawned),
+        let mut state = self.state.lock();
+        if state.running.is_none() {
+            let spawned = match state.stopped {
+                true => Err(Error::Closed),
+                false => spawn(Arc::clone(&inner.lanes), inner.options.io_deadline),
+            };
+            match spawned {
+                Ok(spawned) => state.running = Some(spawned),
                 Err(error) => {
-                    drop(running);
+                    drop(state);
                     // What the requests hold is free again before anybody hears of it.
                     drop(requests);
                     batch.refused(&error);
@@ -107,7 +119,7 @@ impl Driver {
                 }
             }
         }
-        if let Some(running) = running.as_ref() {
+        if let Some(running) = &state.running {
             // The receiver lives as long as the thread, which ends only when this sender is gone.
             drop(running.jobs.send(Job { requests, batch }));
             running.waker.lock().wake();
@@ -116,16 +128,19 @@ impl Driver {
 
     /// Whether the caller runs in its thread.
     pub(crate) fn is_current(&self) -> bool {
-        let running = self.running.lock();
-        running
-            .as_ref()
-            .is_some_and(|running| running.thread.is_current())
+        let state = self.state.lock();
+        let running = state.running.as_ref();
+        running.is_some_and(|running| running.thread.is_current())
     }
 
-    /// Finishes every job and ends the thread; answers whether it did in time. If requests hang, the thread is left
+    /// Finishes every job and ends the thread; answers whether it did in time. Jobs that come later are refused. If requests hang, the thread is left
     /// behind with what belongs to them.
     pub(crate) fn stop(&self, patience: &mut Patience) -> bool {
-        let running = self.running.lock().take();
+        let running = {
+            let mut state = self.state.lock();
+            state.stopped = true;
+            state.running.take()
+        };
         let Some(Running {
             jobs,
             waker,

@@ -75,7 +75,7 @@ pub(crate) fn get_many_async<T: Send + 'static>(
         threads.driver.start(inner, batch, reply);
     } else {
         let (inner, driver) = (Arc::clone(inner), Arc::clone(&threads.driver));
-        threads.buffers.run(waits, move |mut waits, outcome| {
+        threads.buffers.run(waits, move |waits, outcome| {
             let taken = outcome.and_then(|()| batch.take_buffers(&mut waits.resources));
             if let Err(error) = taken {
                 batch.refused(&error);

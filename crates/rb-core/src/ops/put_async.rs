@@ -75,7 +75,7 @@ pub(crate) fn put_many_async<T: Send + 'static>(
         write(
             inner,
             &threads.driver,
-            Waits::of(inner),
+            &mut Waits::of(inner),
             part,
             options,
             reply,
@@ -115,12 +115,12 @@ pub(crate) fn put_many_async<T: Send + 'static>(
         None => write(waits, Ok(part)),
         Some(queued) => {
             let inner = Arc::clone(&store);
-            threads.buffers.run(waits, move |mut waits, outcome| {
+            threads.buffers.run(waits, move |waits, outcome| {
                 let taken =
                     outcome.and_then(|()| take_buffers(&inner, &part, &mut waits.resources));
                 let part = taken.map(|buffers| own(&inner, part, buffers));
                 drop(queued);
-                write(waits, part);
+                write(*waits, part);
             });
         }
     }
@@ -150,17 +150,16 @@ fn own(inner: &Inner, part: Vec<Planned<'_>>, buffers: Vec<Buffer>) -> Vec<Plann
 fn write<T: Send + 'static>(
     inner: &Arc<Inner>,
     driver: &Driver,
-    mut waits: Waits,
+    waits: &mut Waits,
     part: Result<Vec<Planned<'static>>, Error>,
     options: PutOptions,
     reply: Reply<T>,
 ) {
     let writer = inner.writer.as_ref().expect("puts have a writer");
-    let prepared =
-        part.and_then(|part| PutBatch::prepare(inner, writer, part, options, &mut waits)); // 2, 3
+    let prepared = part.and_then(|part| PutBatch::prepare(inner, writer, part, options, waits)); // 2, 3
     match prepared {
         Ok(batch) if inner.is_manual() => {
-            let done = run(inner, batch, &mut waits); // 4
+            let done = run(inner, batch, waits); // 4
             reply.written(inner, options, done, &mut Wakes::default()); // 5
         }
         Ok(batch) => start(inner, driver, batch, options, reply),

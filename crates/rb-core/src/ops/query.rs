@@ -151,14 +151,12 @@ fn each(
 const ENTRIES_PER_HOLD: usize = 256;
 
 /// Shows every live entry once, in no particular order, without holding a lock meanwhile. Entries
-/// that come or go during the walk may or may not be shown. Ends when `visit` answers false.
+/// that come or go during the walk may or may not be shown. Ends when `visit` answers false, or the store is closed.
 pub(crate) fn for_each(inner: &Inner, visit: &mut dyn FnMut(EntryInfo) -> bool) {
-    if inner.check_process().is_err() {
-        return;
-    }
     let (mut walk, mut more) = (Walk::default(), true);
     while more {
         let mut held = Vec::new();
+        let Ok(pass) = inner.enter() else { return };
         more = walk.step(&inner.index, ENTRIES_PER_HOLD, &mut |entry| {
             held.push(EntryInfo {
                 key: entry.key.into(),
@@ -171,6 +169,8 @@ pub(crate) fn for_each(inner: &Inner, visit: &mut dyn FnMut(EntryInfo) -> bool) 
                 leased: entry.leases > 0,
             });
         });
+        // What is shown may close the store.
+        drop(pass);
         for info in held {
             if !visit(info) {
                 return;

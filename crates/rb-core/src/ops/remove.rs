@@ -59,25 +59,23 @@ pub(crate) fn remove_many_async(
     }
     let keys: Vec<Box<[u8]>> = keys.iter().map(|key| Box::from(*key)).collect();
     let store = Arc::clone(inner);
-    threads
-        .writes
-        .run(Waits::of(inner), move |mut waits, outcome| {
-            let writer = store.writer.as_ref().expect("removes have a writer");
-            let keys: Vec<&[u8]> = keys.iter().map(AsRef::as_ref).collect();
-            let (mut answers, ticket) = match outcome {
-                Ok(()) => remove_all(&store, writer, &keys, &mut waits),
-                Err(error) => (vec![Err(error); count], 0),
-            };
-            let give = move |outcome| {
-                not_durable(&mut answers, outcome);
-                drop(pass);
-                completer.complete(answers);
-            };
-            match store.options.durability {
-                Durability::EachBatch => store.when_durable(writer, ticket, give),
-                Durability::Interval => give(Ok(())),
-            }
-        });
+    threads.writes.run(Waits::of(inner), move |waits, outcome| {
+        let writer = store.writer.as_ref().expect("removes have a writer");
+        let keys: Vec<&[u8]> = keys.iter().map(AsRef::as_ref).collect();
+        let (mut answers, ticket) = match outcome {
+            Ok(()) => remove_all(&store, writer, &keys, waits),
+            Err(error) => (vec![Err(error); count], 0),
+        };
+        let give = move |outcome| {
+            not_durable(&mut answers, outcome);
+            drop(pass);
+            completer.complete(answers);
+        };
+        match store.options.durability {
+            Durability::EachBatch => store.when_durable(writer, ticket, give),
+            Durability::Interval => give(Ok(())),
+        }
+    });
     operation
 }
 

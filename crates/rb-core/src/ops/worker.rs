@@ -17,7 +17,8 @@ use crate::core::waits::Waits;
 use crate::error::Error;
 use crate::ops::driver::Driver;
 
-type Work = Box<dyn FnOnce(Result<(), Error>) + Send>;
+/// Answers how much of the time that it took is not to be counted.
+type Work = Box<dyn FnOnce(Result<(), Error>) -> Duration + Send>;
 
 /// What async operations run in.
 pub(crate) struct AsyncThreads {
@@ -89,7 +90,15 @@ impl AsyncThreads {
 /// Starts its thread with the first piece of work.
 pub(crate) struct Worker {
     name: &'static str,
-    running: Mutex<Option<Running>>,
+    state: Mutex<State>,
+    time: Arc<Mutex<Time>>,
+}
+
+#[derive(Default)]
+struct State {
+    running: Option<Running>,
+    /// No thread is started any more.
+    stopped: bool,
 }
 
 struct Running {
@@ -97,53 +106,93 @@ struct Running {
     thread: Thread,
 }
 
+/// The time that the thread has spent on its work. A process that was stopped has not worked: an operation that stood in
+/// line meanwhile has lost none of its patience.
+#[derive(Default)]
+struct Time {
+    counted: Duration,
+    /// When it began what it does now.
+    began: Option<Instant>,
+}
+
+impl Time {
+    fn now(&self) -> Duration {
+        self.counted + self.began.map_or(Duration::ZERO, |began| began.elapsed())
+    }
+}
+
 impl Worker {
     pub(crate) fn new(name: &'static str) -> Worker {
-        let running = Mutex::new(None);
-        Worker { name, running }
+        let (state, time) = (Mutex::default(), Arc::default());
+        Worker { name, state, time }
     }
 
     /// Has the thread do `work`, with what is then left of `waits`. Without a thread `work` gets the error, here and now.
     pub(crate) fn run(
         &self,
         mut waits: Waits,
-        work: impl FnOnce(Waits, Result<(), Error>) + Send + 'static,
+        work: impl FnOnce(&mut Waits, Result<(), Error>) + Send + 'static,
     ) {
-        let since = Instant::now();
+        let since = self.time.lock().now();
+        let time = Arc::clone(&self.time);
         let work: Work = Box::new(move |outcome| {
-            waits.resources.charge(since.elapsed());
-            work(waits, outcome);
+            let waited = time.lock().counted.saturating_sub(since);
+            waits.resources.charge(waited);
+            let before = waits.lost();
+            work(&mut waits, outcome);
+            waits.lost() - before
         });
-        let mut running = self.running.lock();
-        if running.is_none() {
-            let (inbox, works) = unbounded::<Work>();
-            let spawned = Thread::spawn(self.name, move || {
-                works.iter().for_each(|work| work(Ok(())));
-            });
-            match spawned {
-                Ok(thread) => *running = Some(Running { inbox, thread }),
+        let mut state = self.state.lock();
+        if state.running.is_none() {
+            let started = match state.stopped {
+                true => Err(Error::Closed),
+                false => self.start(),
+            };
+            match started {
+                Ok(running) => state.running = Some(running),
                 Err(error) => {
-                    drop(running);
-                    return work(Err(error));
+                    drop(state);
+                    work(Err(error));
+                    return;
                 }
             }
         }
-        if let Some(running) = running.as_ref() {
+        if let Some(running) = &state.running {
             // The thread ends only when this sender is gone.
             drop(running.inbox.send(work));
         }
     }
 
-    fn is_current(&self) -> bool {
-        let running = self.running.lock();
-        running
-            .as_ref()
-            .is_some_and(|running| running.thread.is_current())
+    fn start(&self) -> Result<Running, Error> {
+        let (inbox, works) = unbounded::<Work>();
+        let time = Arc::clone(&self.time);
+        let thread = Thread::spawn(self.name, move || {
+            for work in works {
+                let began = Instant::now();
+                time.lock().began = Some(began);
+                let lost = work(Ok(()));
+                let mut time = time.lock();
+                time.began = None;
+                time.counted += began.elapsed().saturating_sub(lost);
+            }
+        })?;
+        Ok(Running { inbox, thread })
     }
 
-    /// Ends the thread after all work; answers whether that came in time.
+    fn is_current(&self) -> bool {
+        let state = self.state.lock();
+        let running = state.running.as_ref();
+        running.is_some_and(|running| running.thread.is_current())
+    }
+
+    /// Ends the thread after all work, and refuses what comes later; answers whether the end came in time.
     pub(crate) fn stop(&self, patience: &mut Patience) -> bool {
-        let Some(Running { inbox, thread }) = self.running.lock().take() else {
+        let running = {
+            let mut state = self.state.lock();
+            state.stopped = true;
+            state.running.take()
+        };
+        let Some(Running { inbox, thread }) = running else {
             return true;
         };
         drop(inbox);

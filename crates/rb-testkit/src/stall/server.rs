@@ -25,9 +25,26 @@ struct Server {
 #[derive(Debug)]
 struct State {
     bytes: Vec<u8>,
-    holding: bool,
-    /// Reads and writes without an answer, as they came.
+    holding: Holding,
+    /// Requests without an answer, as they came.
     held: Vec<Vec<u8>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Holding {
+    Nothing,
+    Flushes,
+    Everything,
+}
+
+impl Holding {
+    fn takes(self, request: &[u8]) -> bool {
+        match self {
+            Holding::Nothing => false,
+            Holding::Flushes => wire::is_flush(request),
+            Holding::Everything => wire::is_flush(request) || wire::is_transfer(request),
+        }
+    }
 }
 
 /// Serves a file of `bytes` zeros until the standard input ends.
@@ -60,7 +77,7 @@ fn mount(bytes: usize) -> io::Result<(Arc<Server>, OwnedFd)> {
         fuse,
         state: Mutex::new(State {
             bytes: vec![0; bytes],
-            holding: false,
+            holding: Holding::Nothing,
             held: Vec::new(),
         }),
     });
@@ -81,9 +98,10 @@ impl Server {
     fn obey(&self, what: &str) -> usize {
         let mut state = self.state.lock();
         match what {
-            "hold" => state.holding = true,
+            "hold" => state.holding = Holding::Everything,
+            "hold flushes" => state.holding = Holding::Flushes,
             "release" => {
-                state.holding = false;
+                state.holding = Holding::Nothing;
                 for request in std::mem::take(&mut state.held) {
                     self.answer(&request, &mut state.bytes);
                 }
@@ -104,7 +122,7 @@ impl Server {
             };
             let request = &request[..len];
             let mut state = self.state.lock();
-            if state.holding && wire::is_transfer(request) {
+            if state.holding.takes(request) {
                 state.held.push(request.to_vec());
             } else {
                 self.answer(request, &mut state.bytes);

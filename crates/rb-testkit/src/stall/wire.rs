@@ -15,6 +15,7 @@ const OPEN: u32 = 14;
 const READ: u32 = 15;
 const WRITE: u32 = 16;
 const RELEASE: u32 = 18;
+const FSYNC: u32 = 20;
 const INIT: u32 = 26;
 const INTERRUPT: u32 = 36;
 const BATCH_FORGET: u32 = 42;
@@ -33,6 +34,10 @@ const OPEN_FLAGS: u32 = 1 | 1 << 5 | 1 << 6;
 
 pub(super) fn is_transfer(request: &[u8]) -> bool {
     matches!(number(request, 4..8) as u32, READ | WRITE)
+}
+
+pub(super) fn is_flush(request: &[u8]) -> bool {
+    number(request, 4..8) as u32 == FSYNC
 }
 
 /// Executes a request; none where the kernel wants no answer.
@@ -56,8 +61,8 @@ pub(super) fn answer(request: &[u8], bytes: &mut [u8]) -> Option<Vec<u8>> {
             bytes[range].copy_from_slice(&from[..len as usize]);
             Ok(words32(&[len, 0]))
         }
-        RELEASE => Ok(Vec::new()),
-        // The kernel does not ask again, and flushing succeeds.
+        // An answer that it is not known would be the last question: the kernel would flush nothing from then on.
+        RELEASE | FSYNC => Ok(Vec::new()),
         _ => Err(ENOSYS),
     };
     let (error, told) = match told {

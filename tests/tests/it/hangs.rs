@@ -1,0 +1,214 @@
+//! The end of a store over a file of a real file system that answers no flush, on each engine of the kernel (C4, C6).
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rb_core::{EngineKind, Error, Store, StoreOptions};
+use rb_testkit::{StallingFile, skip};
+
+use crate::shutdown::watched;
+use crate::stalled::formatted;
+use crate::support::{Bed, KIB, ends_within, engines, key, value};
+
+const DEADLINE: Duration = Duration::from_millis(200);
+/// What a machine with two cores may add to a wait.
+const MORE: Duration = Duration::from_millis(300);
+const LONG: Duration = Duration::from_secs(20);
+const LEN: usize = 60 * KIB;
+
+fn options(engine: EngineKind) -> StoreOptions {
+    StoreOptions {
+        engine,
+        buffer_bytes: Some(512 * KIB),
+        queue_depth: 8,
+        busy_wait: DEADLINE,
+        io_deadline: DEADLINE,
+        lock_wait: Duration::ZERO,
+        ..StoreOptions::default()
+    }
+}
+
+/// Its words, and how a store ends.
+type End = (&'static str, fn(&Store) -> Option<Error>);
+
+const ENDS: [End; 3] = [
+    ("close", |store| store.close().err()),
+    ("close_async", |store| store.close_async().wait().err()),
+    ("a sync, then close", |store| {
+        assert!(store.sync().is_err());
+        store.close().err()
+    }),
+];
+
+/// `close` and `drop` hung as long as a flush did that the device never answered: the memory device shows it, but has no
+/// kernel whose request keeps the thread that gave it. Until the flush has ended the file stays locked, and then it is free
+/// whatever clones there are.
+#[test]
+fn a_flush_that_hangs_keeps_no_store_from_ending() {
+    watched(|now| {
+        for engine in engines() {
+            for end in ENDS.map(Some).into_iter().chain([None]) {
+                now(format!(
+                    "{engine}, {}",
+                    end.map_or("drop", |(words, _)| words)
+                ));
+                ends_although_a_flush_hangs(engine, end);
+            }
+        }
+    });
+}
+
+fn ends_although_a_flush_hangs(engine: EngineKind, end: Option<End>) {
+    let words = end.map_or("drop", |(words, _)| words);
+    let Some(file) = stalling_file("a store over a file that flushes nothing") else {
+        return;
+    };
+    formatted(file.path());
+    let store = Store::open(file.path(), options(engine)).unwrap();
+    store.put(&key(0), &value(0, LEN)).unwrap();
+    store.sync().unwrap();
+    file.hold_flushes().unwrap();
+    store.put(&key(1), &value(1, LEN)).unwrap();
+    let start = Instant::now();
+    let kept = match end {
+        Some((_, end)) => {
+            assert!(end(&store).is_some(), "{engine}, {words}: no error");
+            Some(store)
+        }
+        None => {
+            drop(store);
+            None
+        }
+    };
+    let took = start.elapsed();
+    assert!(took < 4 * DEADLINE + MORE, "{engine}, {words}: {took:?}");
+    assert!(file.wait_for_held(1, LONG), "{engine}, {words}");
+    let refused = Store::open(file.path(), options(engine)).unwrap_err();
+    let pid = format!("process {}", std::process::id());
+    let said = std::error::Error::source(&refused)
+        .map_or(refused.to_string(), |why| format!("{refused}: {why}"));
+    assert!(said.contains(&pid), "{engine}, {words}: {said}");
+    file.release().unwrap();
+    let store = opens(file.path(), engine, words);
+    assert!(store.get(&key(0)).unwrap().unwrap() == value(0, LEN)[..]);
+    drop((kept, store));
+}
+
+/// None, noted, where the machine has no file system of our own.
+fn stalling_file(what: &str) -> Option<StallingFile> {
+    let file = StallingFile::new("stalled::serve_a_stalling_file", 16 << 20);
+    file.inspect_err(|why| skip::note(what, &format!("no file system of our own: {why}")))
+        .ok()
+}
+
+fn opens(file: &Path, engine: EngineKind, words: &str) -> Store {
+    let start = Instant::now();
+    loop {
+        match Store::open(file, options(engine)) {
+            Ok(store) => return store,
+            Err(why) => assert!(start.elapsed() < LONG, "{engine}, {words}: {why}"),
+        }
+    }
+}
+
+const HOLDER: &str = "RB_HOLDING_STORE";
+
+/// Does nothing unless started by the test below: opens the store, and keeps it until its input ends.
+#[test]
+fn hold_a_store() {
+    let Some(path) = std::env::var_os(HOLDER) else {
+        return;
+    };
+    let store = Store::open(std::path::PathBuf::from(path), StoreOptions::default()).unwrap();
+    store.put(&key(0), b"v").unwrap();
+    println!("begun");
+    drop(std::io::stdin().lines().next());
+}
+
+fn holder(bed: &Bed) -> Child {
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "hangs::hold_a_store", "--nocapture"])
+        .env(HOLDER, bed.path())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().ends_with("begun")));
+    child
+}
+
+/// Opening waited for a second for the lock of a process that was killed, whatever the caller wanted, and did not say who
+/// had it.
+#[test]
+fn opening_waits_for_a_lock_as_long_as_it_may() {
+    for engine in engines() {
+        let bed = Bed::new(4096, 16).on(engine);
+        let mut child = holder(&bed);
+        let mut options = bed.options();
+        options.lock_wait = Duration::ZERO;
+        let start = Instant::now();
+        let refused = Store::open(bed.path(), options).unwrap_err();
+        let took = start.elapsed();
+        assert!(took < Duration::from_millis(1500), "{engine}: {took:?}");
+        let said = std::error::Error::source(&refused)
+            .map_or(refused.to_string(), |why| format!("{refused}: {why}"));
+        let pid = format!("process {} ", child.id());
+        assert!(said.contains(&pid), "{engine}: {said}");
+        // It is killed long after the second in which each look ends.
+        let killer = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(2200));
+            child.kill().unwrap();
+            child.wait().unwrap();
+        });
+        let start = Instant::now();
+        let store = bed.open_with(|options| options.lock_wait = LONG);
+        let took = start.elapsed();
+        assert!(took > Duration::from_millis(1500), "{engine}: {took:?}");
+        assert!(took < Duration::from_secs(5), "{engine}: {took:?}");
+        killer.join().unwrap();
+        drop(store);
+    }
+}
+
+/// Operations that waited for buffers when the store was closed went on after it, and started the driver thread once more,
+/// which kept a queue of the device as long as a clone lived.
+#[test]
+fn an_operation_that_outlives_the_close_does_not_take_the_device_again() {
+    let what = "a close with operations in the air";
+    for engine in engines() {
+        let Some(file) = stalling_file(what) else {
+            return;
+        };
+        formatted(file.path());
+        let mut options = options(engine);
+        options.buffer_bytes = Some(256 * KIB);
+        options.busy_wait = LONG;
+        options.sync_interval = Duration::from_secs(3600);
+        let store = Store::open(file.path(), options).unwrap();
+        store.put(&key(0), &value(0, LEN)).unwrap();
+        store.sync().unwrap();
+        let held: Vec<_> = (0..4).map(|_| store.buffer(LEN).unwrap()).collect();
+        let late = [store.get_async(&key(0)), store.get_async(&key(0))];
+        let put = store.put_async(&key(1), &value(1, LEN));
+        // What the close makes durable hangs, so that the buffers come free in the middle of it.
+        file.hold_flushes().unwrap();
+        store.remove(&key(0)).unwrap();
+        let closing = store.close_async();
+        std::thread::sleep(DEADLINE + DEADLINE / 2);
+        assert!(!closing.is_done(), "{engine}: too early to tell");
+        drop(held);
+        assert!(closing.wait().is_err());
+        for get in late {
+            assert!(matches!(get.wait(), Err(Error::Closed)), "{engine}");
+        }
+        assert!(put.wait().is_err(), "{engine}");
+        file.release().unwrap();
+        let again = opens(file.path(), engine, what);
+        again.audit().unwrap();
+        drop((again, store));
+        assert!(ends_within(LONG, move || drop(file)));
+    }
+}
