@@ -63,6 +63,9 @@ impl Audit<'_> {
             if entry.is_live() != listed || entry.is_live() == entry.is_retired() {
                 return Err(format!("{place}: live or retired, and the table disagrees"));
             }
+            if store.owner(at) != at {
+                return Err(format!("{place}: its key cell is another entry's"));
+            }
             if self.index.shard_of(entry.hash) != number {
                 return Err(format!("{place}: its hash is of another shard"));
             }

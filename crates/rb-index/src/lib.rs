@@ -83,6 +83,7 @@ mod free_list;
 mod guard;
 mod guard_put;
 mod index;
+mod key_pool;
 mod key_store;
 mod lease;
 mod loader;
