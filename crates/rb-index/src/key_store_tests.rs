@@ -90,7 +90,7 @@ fn cells_of_many_lengths_keep_their_bytes_while_others_go_and_move() {
 #[test]
 fn memory_follows_what_is_live_whatever_the_lengths_were() {
     let (mut model, mut random) = (Model::default(), Random::new(1));
-    let mut within = |model: &Model, when: &str| {
+    let within = |model: &Model, when: &str| {
         let (live, held) = model.live_and_held();
         let share = held as f64 / live as f64;
         assert!(share < 1.7, "{when}: {held} bytes held for {live} live");
@@ -115,6 +115,8 @@ fn memory_follows_what_is_live_whatever_the_lengths_were() {
 fn a_freed_cell_is_used_again_and_nothing_moves() {
     let mut store = KeyStore::default();
     let cells: Vec<u32> = (0..64).map(|at| store.insert(at, 1, b"key", b"")).collect();
-    store.remove(cells[7], 3, |_, _| panic!("one of 64 is free: nothing moves"));
+    store.remove(cells[7], 3, |_, _| {
+        panic!("one of 64 is free: nothing moves")
+    });
     assert_eq!(store.insert(64, 2, b"abc", b""), cells[7]);
 }

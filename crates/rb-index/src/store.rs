@@ -8,6 +8,7 @@ use crate::chunked::Chunked;
 use crate::entry::Entry;
 use crate::key_store::KeyStore;
 use crate::lease::Located;
+use crate::memory::NoMemory;
 use crate::put::NewEntry;
 use crate::slots::SlotId;
 use crate::table::Table;
@@ -37,9 +38,18 @@ pub(crate) struct Store {
 
 impl Store {
     /// `expected` entries fit before the table grows.
-    pub(crate) fn new(expected: usize) -> Store {
+    pub(crate) fn new(expected: usize) -> Result<Store, NoMemory> {
+        Table::new(expected).map(Store::over)
+    }
+
+    /// A store without room, to stand where another was taken from.
+    pub(crate) fn placeholder() -> Store {
+        Store::over(Table::tiny())
+    }
+
+    fn over(table: Table) -> Store {
         Store {
-            table: Table::new(expected),
+            table,
             slab: Chunked::new(),
             first_vacant: NONE,
             keys: KeyStore::default(),

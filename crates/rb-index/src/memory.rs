@@ -1,0 +1,96 @@
+//! Memory that is asked for in one piece: how much that is, and asking for it so that a refusal is an error.
+//!
+//! What grows with the entries, a piece of at most 16 KiB at a time, is asked for together before they are loaded
+//! ([`crate::Loader::room_for`]).
+
+use crate::entry::Entry;
+use crate::error::IndexError;
+use crate::index::{Index, IndexOptions, expected_per_shard};
+use crate::loader::Loader;
+use crate::shard::ShardCell;
+use crate::table;
+
+/// The allocator has not as much.
+#[derive(Debug)]
+pub(crate) struct NoMemory;
+
+/// A slab entry, its links in the order of eviction, and the head of its key cell with its padding.
+const ENTRY_BYTES: u64 = size_of::<Entry>() as u64 + 8 + 7;
+/// A state, and a bit of the free set.
+const SLOT_BITS: u64 = 9;
+/// A claim, until loading has ended.
+const CLAIM_BYTES: u64 = 8;
+
+impl IndexOptions {
+    /// Bytes that [`Index::new`] asks for, whatever will be in the index: up to 8.2 for each slot, and 1 KiB for each shard.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        let shards = self.shards.max(1);
+        let slots = self.slots();
+        let table = table::bytes(expected_per_shard(slots as usize, shards as usize));
+        let shard = (size_of::<ShardCell>() + 64 * self.classes.len()) as u64;
+        self.end() * SLOT_BITS / 8 + u64::from(shards) * (table + shard)
+    }
+
+    /// Bytes that [`Index::loader`] asks for until [`Loader::finish`].
+    #[must_use]
+    pub fn loader_bytes(&self) -> u64 {
+        self.end() * CLAIM_BYTES
+    }
+
+    pub(crate) fn slots(&self) -> u64 {
+        let runs = self.classes.iter().flatten();
+        runs.map(|run| u64::from(run.end.saturating_sub(run.start)))
+            .sum()
+    }
+
+    /// One more than the highest slot id.
+    fn end(&self) -> u64 {
+        let ends = self.classes.iter().flatten().map(|run| run.end);
+        u64::from(ends.max().unwrap_or(0))
+    }
+}
+
+impl Index {
+    /// At most the bytes that `entries` entries take, with `key_bytes` bytes of keys and metadata in all, besides what
+    /// [`Index::new`] asked for.
+    #[must_use]
+    pub fn entries_bytes(entries: u64, key_bytes: u64) -> u64 {
+        // A pool of key cells holds a quarter more than is live, and is a quarter larger than that.
+        let cells = key_bytes.saturating_add(entries.saturating_mul(7));
+        let slack = cells / 16 * 9;
+        let entries = entries.saturating_mul(ENTRY_BYTES - 7);
+        entries.saturating_add(cells).saturating_add(slack)
+    }
+}
+
+impl Loader<'_> {
+    /// Finds out whether the memory for more entries can be had, before they are loaded.
+    ///
+    /// # Errors
+    /// [`IndexError::Memory`].
+    pub fn room_for(&self, entries: u64, key_bytes: u64) -> Result<(), IndexError> {
+        let need = Index::entries_bytes(entries, key_bytes);
+        let refused = || IndexError::Memory {
+            what: "the entries of the index",
+            need,
+        };
+        let bytes = usize::try_from(need).map_err(|_| refused())?;
+        let mut room: Vec<u8> = Vec::new();
+        room.try_reserve_exact(bytes).map_err(|_| refused())
+    }
+}
+
+/// Zeros in a fresh box: pages that are never written to take no memory.
+pub(crate) fn zeroed<T: zerocopy::FromZeros>(len: usize) -> Result<Box<[T]>, NoMemory> {
+    let zeros = T::new_vec_zeroed(len).map_err(|_| NoMemory)?;
+    Ok(zeros.into_boxed_slice())
+}
+
+/// `len` times the same.
+pub(crate) fn filled<T: Clone>(value: T, len: usize) -> Result<Vec<T>, NoMemory> {
+    let mut all = Vec::new();
+    all.try_reserve_exact(len).map_err(|_| NoMemory)?;
+    all.resize(len, value);
+    Ok(all)
+}
