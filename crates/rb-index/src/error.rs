@@ -41,7 +41,7 @@ pub enum IndexError {
         second: u8,
     },
     /// Memory that was computed to be needed could not be had.
-    #[error("{what} needs {need} bytes of memory, which could not be had")]
+    #[error("{what} could not be had: {need} bytes are needed")]
     Memory {
         /// What it is for.
         what: &'static str,

@@ -60,7 +60,7 @@ impl Index {
         let classes = &options.classes;
         let runs = checked_runs(classes)?;
         let refused = |NoMemory| IndexError::Memory {
-            what: "the index",
+            what: "memory for the index",
             need: options.bytes(),
         };
         let slots = Slots::new(runs, classes.len()).map_err(refused)?;

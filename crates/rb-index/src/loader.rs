@@ -112,7 +112,7 @@ impl Index {
             return Err(IndexError::NotEmpty { in_use });
         }
         let claims = zeroed(self.slots.end() as usize).map_err(|NoMemory| IndexError::Memory {
-            what: "loading the index",
+            what: "memory for loading the index",
             need: u64::from(self.slots.end()) * size_of::<Tally>() as u64,
         })?;
         // The empty stores are taken along, because their tables are as large as they will be.

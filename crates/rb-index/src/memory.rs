@@ -72,7 +72,7 @@ impl Loader<'_> {
     pub fn room_for(&self, entries: u64, key_bytes: u64) -> Result<(), IndexError> {
         let need = Index::entries_bytes(entries, key_bytes);
         let refused = || IndexError::Memory {
-            what: "the entries of the index",
+            what: "memory for the entries of the index",
             need,
         };
         let bytes = usize::try_from(need).map_err(|_| refused())?;

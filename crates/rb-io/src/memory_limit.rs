@@ -1,0 +1,33 @@
+//! How much memory this process may have, and who says so.
+
+use rustix::process::{Resource, getrlimit};
+
+use crate::limits::Limit;
+
+/// The smallest limit on the memory of this process in bytes, what it has already included: `RLIMIT_AS`, `RLIMIT_DATA`,
+/// the control group's `memory.max`, or what the machine has with its swap. `None` if the system names none.
+#[must_use]
+pub fn memory_limit() -> Option<Limit<u64>> {
+    let resource = |which, source| Some(Limit::new(getrlimit(which).current?, source));
+    let limits = [
+        resource(Resource::As, "RLIMIT_AS"),
+        resource(Resource::Data, "RLIMIT_DATA"),
+        control_group().map(|bytes| Limit::new(bytes, "memory.max of the control group")),
+        machine().map(|bytes| Limit::new(bytes, "memory and swap of the machine")),
+    ];
+    limits.into_iter().flatten().min_by_key(|limit| limit.value)
+}
+
+/// `memory.max` of the group of this process (version 2); what groups above it allow is not looked at.
+fn control_group() -> Option<u64> {
+    let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
+    let group = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    let file = format!("/sys/fs/cgroup/{group}/memory.max");
+    std::fs::read_to_string(file).ok()?.trim().parse().ok()
+}
+
+fn machine() -> Option<u64> {
+    let system = rustix::system::sysinfo();
+    let units = system.totalram.checked_add(system.totalswap)?;
+    units.checked_mul(u64::from(system.mem_unit))
+}
