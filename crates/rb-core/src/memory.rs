@@ -1,7 +1,8 @@
 //! Memory whose size a device or a caller decides: what it needs is computed first and compared with what there is,
 //! so that too much is an error and no abort.
 
-use rb_index::IndexError;
+use rb_index::{Index, IndexError};
+use rb_io::Arena;
 
 use crate::error::Error;
 
@@ -16,13 +17,18 @@ pub(crate) fn check(what: &'static str, need: u64) -> Result<(), Error> {
     let with_slack = need.saturating_add(SLACK);
     let limit = rb_io::memory_limit();
     let fits = limit.is_none_or(|limit| with_slack <= limit.value);
-    let mut room: Vec<u8> = Vec::new();
-    let there =
-        usize::try_from(with_slack).is_ok_and(|bytes| room.try_reserve_exact(bytes).is_ok());
+    // Mapped and given back: nothing touches it.
+    let there = usize::try_from(with_slack).is_ok_and(|bytes| Arena::allocate(bytes).is_ok());
     match fits && there {
         true => Ok(()),
         false => Err(refused(what, need)),
     }
+}
+
+/// As [`check`], for entries that are about to be loaded.
+pub(crate) fn check_entries(entries: u64, key_bytes: u64) -> Result<(), Error> {
+    let need = Index::entries_bytes(entries, key_bytes);
+    check("memory for the entries of the index", need)
 }
 
 fn refused(what: &'static str, need: u64) -> Error {

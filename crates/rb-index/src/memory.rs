@@ -1,12 +1,9 @@
 //! Memory that is asked for in one piece: how much that is, and asking for it so that a refusal is an error.
 //!
-//! What grows with the entries, a piece of at most 16 KiB at a time, is asked for together before they are loaded
-//! ([`crate::Loader::room_for`]).
+//! What grows with the entries grows by at most 16 KiB at a time; [`Index::entries_bytes`] says how much it comes to.
 
 use crate::entry::Entry;
-use crate::error::IndexError;
 use crate::index::{Index, IndexOptions, expected_per_shard};
-use crate::loader::Loader;
 use crate::shard::ShardCell;
 use crate::table;
 
@@ -29,7 +26,12 @@ impl IndexOptions {
         let slots = self.slots();
         let table = table::bytes(expected_per_shard(slots as usize, shards as usize));
         let shard = (size_of::<ShardCell>() + 64 * self.classes.len()) as u64;
-        self.end() * SLOT_BITS / 8 + u64::from(shards) * (table + shard)
+        let debug = if cfg!(debug_assertions) {
+            8 * self.end()
+        } else {
+            0
+        };
+        debug + self.end() * SLOT_BITS / 8 + u64::from(shards) * (table + shard)
     }
 
     /// Bytes that [`Index::loader`] asks for until [`Loader::finish`].
@@ -61,23 +63,6 @@ impl Index {
         let slack = cells / 16 * 9;
         let entries = entries.saturating_mul(ENTRY_BYTES - 7);
         entries.saturating_add(cells).saturating_add(slack)
-    }
-}
-
-impl Loader<'_> {
-    /// Finds out whether the memory for more entries can be had, before they are loaded.
-    ///
-    /// # Errors
-    /// [`IndexError::Memory`].
-    pub fn room_for(&self, entries: u64, key_bytes: u64) -> Result<(), IndexError> {
-        let need = Index::entries_bytes(entries, key_bytes);
-        let refused = || IndexError::Memory {
-            what: "memory for the entries of the index",
-            need,
-        };
-        let bytes = usize::try_from(need).map_err(|_| refused())?;
-        let mut room: Vec<u8> = Vec::new();
-        room.try_reserve_exact(bytes).map_err(|_| refused())
     }
 }
 

@@ -50,8 +50,7 @@ pub(crate) fn load_base(
     }
     let limits = limits_of(superblock);
     let raw: u64 = directory.iter().map(|section| section.raw_len).sum();
-    let room = loader.room_for(header.entries, raw);
-    room.map_err(memory::index_error)?;
+    memory::check_entries(header.entries, raw)?;
     let workers = if raw < LOADED_BY_ONE { 0 } else { workers() };
     let failure = Mutex::new(None);
     std::thread::scope(|scope| {

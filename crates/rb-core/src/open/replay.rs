@@ -18,7 +18,7 @@ use crate::log::chain::{Chain, Copies, Damage, End};
 use crate::log::delta::LOOKAHEAD_BLOCKS;
 use crate::log::order::{LogOrder, Violation};
 use crate::log::reader::LogReader;
-use crate::memory::index_error;
+use crate::memory::check_entries;
 use crate::open::apply::{Applier, Found, STAMPS_PER_BLOCK};
 use crate::open::base_load::records_in_block;
 use crate::open::crew::{Crew, workers};
@@ -87,7 +87,7 @@ pub(crate) fn replay(
         let mut suspected = None;
         let end = loop {
             let link = |chunk, count| {
-                has_room(loader, count)?;
+                has_room(count)?;
                 links.send((chunk, count))
             };
             let unreadable = chain.follow(io, &mut reader, limit, link)?;
@@ -142,11 +142,10 @@ pub(crate) fn replay(
 }
 
 /// Whether there is memory for the records of so many blocks, those of pieces that are not applied yet included.
-fn has_room(loader: &Loader<'_>, blocks: usize) -> Result<(), Error> {
+fn has_room(blocks: usize) -> Result<(), Error> {
     let blocks = blocks as u64 * (2 * workers() as u64 + 1);
     let records = blocks * records_in_block();
-    let room = loader.room_for(records, blocks * LOG_BLOCK_PAYLOAD as u64);
-    room.map_err(index_error)
+    check_entries(records, blocks * LOG_BLOCK_PAYLOAD as u64)
 }
 
 /// The highest sequence that a block of either ring can have, and the highest opening of any; for starting a

@@ -8,7 +8,7 @@ use rb_index::{Loader, NewEntry, SlotId};
 
 use crate::error::Error;
 use crate::io::meta_io::{MetaIo, ReadAt};
-use crate::memory::index_error;
+use crate::memory::check_entries;
 use crate::report::ScanReport;
 
 /// Headers for whose entries memory is asked for together.
@@ -55,7 +55,7 @@ pub(crate) fn scan(
             return;
         }
         if report.headers.is_multiple_of(TOGETHER) && refused.is_none() {
-            refused = loader.room_for(TOGETHER, TOGETHER * bytes_max).err();
+            refused = check_entries(TOGETHER, TOGETHER * bytes_max).err();
         }
         if refused.is_some() {
             return;
@@ -73,7 +73,7 @@ pub(crate) fn scan(
         loader.load(header.key_hash, &header.key, entry, header.generation.0, 0);
     })?;
     match refused {
-        Some(why) => Err(index_error(why)),
+        Some(why) => Err(why),
         None => Ok((report, incarnation)),
     }
 }
