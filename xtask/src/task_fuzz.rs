@@ -15,7 +15,7 @@ use serde_json::json;
 use crate::run::{cargo_output, cargo_with};
 
 pub(crate) const HELP: &str = "\
-cargo xtask fuzz TARGET|all [--seconds N] [--jobs J] [--json]    runs targets, N seconds each (60)
+cargo xtask fuzz TARGET[,TARGET]|all [--seconds N] [--jobs J] [--json]    runs targets, N seconds each (60)
                             [--memory-limit MIB]                 each process with that much address space
 cargo xtask fuzz TARGET --repeat FILE                            runs one input
 cargo xtask fuzz TARGET|all --keep                               adds to the corpus what was found
@@ -85,16 +85,14 @@ pub(crate) fn run(mut args: impl Iterator<Item = String>) -> Result<(), String> 
 fn parse(args: &mut impl Iterator<Item = String>) -> Result<Options, String> {
     let known = targets()?;
     let target = args.next().unwrap_or_default();
-    let targets = match target.as_str() {
-        "all" => known,
-        name if known.iter().any(|other| other == name) => vec![target],
-        _ => {
-            return Err(format!(
-                "no such target: {target:?}; there are {}",
-                known.join(", ")
-            ));
-        }
+    let targets: Vec<String> = match target.as_str() {
+        "all" => known.clone(),
+        names => names.split(',').map(str::to_owned).collect(),
     };
+    if let Some(target) = targets.iter().find(|target| !known.contains(target)) {
+        let known = known.join(", ");
+        return Err(format!("no such target: {target:?}; there are {known}"));
+    }
     let mut options = Options {
         targets,
         seconds: 60,
