@@ -91,6 +91,7 @@ mod key_store;
 mod lease;
 mod loader;
 mod memory;
+mod need;
 mod pending;
 mod policy;
 mod put;

@@ -220,6 +220,11 @@ pub(crate) fn empty_index(geometry: &Geometry, shards: u32) -> Result<Index, Err
     Index::new(options).map_err(memory::index_error)
 }
 
+/// What fills an empty index.
+pub(crate) fn loader(index: &Index) -> Result<Loader<'_>, Error> {
+    index.loader().map_err(memory::index_error)
+}
+
 #[cfg(test)]
 mod tests {
     use rb_format::Corruption;

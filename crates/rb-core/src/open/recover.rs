@@ -19,8 +19,7 @@ use crate::io::headers::{BASE_NAMES, FoundBase, Headers, read_headers};
 use crate::io::meta_io::MetaIo;
 use crate::io::unusable::Unusable;
 use crate::log::chain::{Copies, Damage};
-use crate::memory::index_error;
-use crate::open::base_load::{empty_index, load_base};
+use crate::open::base_load::{empty_index, load_base, loader};
 use crate::open::crew::workers_for;
 use crate::open::recovered::Recovered;
 use crate::open::replay::{ReplayFrom, Replayed, highest_sequence, replay};
@@ -249,8 +248,7 @@ fn from_base_without(
     let failed_index = failed("making the index");
     let index = empty_index(geometry, shards).map_err(&failed_index)?;
     let mut report = RecoveryReport::default();
-    let loader = index.loader().map_err(index_error);
-    let loader = loader.map_err(&failed_index)?;
+    let loader = loader(&index).map_err(&failed_index)?;
     let loader = loader.fetching(rb_io::prefetch);
     let start = Instant::now();
     match load_base(io, superblock, geometry, base, &loader) {
@@ -344,7 +342,7 @@ fn without_metadata(
         sequence: sequence + 1,
         anchor: 0,
     };
-    let loader = index.loader().map_err(index_error)?;
+    let loader = loader(&index)?;
     if on_lost_metadata == OnLostMetadata::Scan {
         let (scanned, newest) = scan(io, superblock, geometry, &loader)?;
         report.scanned = Some(scanned);
