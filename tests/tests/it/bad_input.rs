@@ -6,8 +6,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use rb_core::{
-    ClassRequest, Error, ExpectedGeometry, FormatError, FormatOptions, OpenError, PlacementId,
-    Scrub, Share, Store, StoreOptions, format,
+    ClassRequest, Error, ExpectedGeometry, FormatError, FormatOptions, OpenError, Scrub, Share,
+    Store, StoreOptions, format,
 };
 
 use crate::support::{Bed, KIB, ends_within, engines};
