@@ -15,7 +15,8 @@ use serde_json::json;
 use crate::run::{cargo_output, cargo_with};
 
 pub(crate) const HELP: &str = "\
-cargo xtask fuzz TARGET|all [--seconds N] [--jobs J] [--json]    runs targets, N seconds each (60)
+cargo xtask fuzz TARGET[,TARGET]|all [--seconds N] [--jobs J] [--json]    runs targets, N seconds each (60)
+                            [--memory-limit MIB]                 each process with that much address space
 cargo xtask fuzz TARGET --repeat FILE                            runs one input
 cargo xtask fuzz TARGET|all --keep                               adds to the corpus what was found
 
@@ -44,6 +45,8 @@ struct Options {
     json: bool,
     keep: bool,
     repeat: Option<String>,
+    /// Address space of each process, in MiB.
+    memory_limit: Option<u64>,
 }
 
 /// Builds the fuzzer and does what the arguments say.
@@ -51,7 +54,7 @@ pub(crate) fn run(mut args: impl Iterator<Item = String>) -> Result<(), String> 
     let options = parse(&mut args).map_err(|why| format!("{why}\n{HELP}"))?;
     let program = build()?;
     if let Some(file) = &options.repeat {
-        return finished(command(&program, &options.targets[0]).arg(file));
+        return finished(command(&program, &options.targets[0], options.memory_limit).arg(file));
     }
     let waiting = Mutex::new(options.targets.iter());
     let failures = Mutex::new(Vec::new());
@@ -82,16 +85,14 @@ pub(crate) fn run(mut args: impl Iterator<Item = String>) -> Result<(), String> 
 fn parse(args: &mut impl Iterator<Item = String>) -> Result<Options, String> {
     let known = targets()?;
     let target = args.next().unwrap_or_default();
-    let targets = match target.as_str() {
-        "all" => known,
-        name if known.iter().any(|other| other == name) => vec![target],
-        _ => {
-            return Err(format!(
-                "no such target: {target:?}; there are {}",
-                known.join(", ")
-            ));
-        }
+    let targets: Vec<String> = match target.as_str() {
+        "all" => known.clone(),
+        names => names.split(',').map(str::to_owned).collect(),
     };
+    if let Some(target) = targets.iter().find(|target| !known.contains(target)) {
+        let known = known.join(", ");
+        return Err(format!("no such target: {target:?}; there are {known}"));
+    }
     let mut options = Options {
         targets,
         seconds: 60,
@@ -99,6 +100,7 @@ fn parse(args: &mut impl Iterator<Item = String>) -> Result<Options, String> {
         json: false,
         keep: false,
         repeat: None,
+        memory_limit: None,
     };
     while let Some(arg) = args.next() {
         let mut value = || args.next().ok_or(format!("{arg} needs a value"));
@@ -111,6 +113,7 @@ fn parse(args: &mut impl Iterator<Item = String>) -> Result<Options, String> {
             "--seconds" => options.seconds = number(value()?)?,
             "--jobs" => options.jobs = number(value()?)?.clamp(1, 64) as usize,
             "--repeat" => options.repeat = Some(value()?),
+            "--memory-limit" => options.memory_limit = Some(number(value()?)?),
             "--json" => options.json = true,
             "--keep" => options.keep = true,
             _ => return Err(format!("no such option: {arg:?}")),
@@ -153,8 +156,19 @@ fn build() -> Result<PathBuf, String> {
     Ok(Path::new("target/fuzz").join(host).join("release/rb-fuzz"))
 }
 
-fn command(program: &Path, target: &str) -> Command {
-    let mut command = Command::new(program);
+/// A run of a target. With a limit, memory that is not there is an error of the allocator, as for a process in a
+/// container or under `ulimit -v`: what aborts then is a failure.
+fn command(program: &Path, target: &str, memory_limit_mib: Option<u64>) -> Command {
+    let mut command = match memory_limit_mib {
+        None => Command::new(program),
+        Some(mib) => {
+            let mut shell = Command::new("sh");
+            let limited = "ulimit -v \"$0\" && exec \"$@\"";
+            shell.args(["-c", limited]).arg((mib * 1024).to_string());
+            shell.arg(program);
+            shell
+        }
+    };
     command
         .env("RB_FUZZ_TARGET", target)
         .arg(format!("-timeout={TIMEOUT_S}"))
@@ -188,7 +202,7 @@ fn folders(target: &str) -> Result<[PathBuf; 3], String> {
 fn fuzz(program: &Path, target: &str, options: &Options) -> Result<(), String> {
     let [seeds, found, failed] = folders(target)?;
     let before = inputs(&failed);
-    let mut child = command(program, target)
+    let mut child = command(program, target, options.memory_limit)
         .arg(format!("-max_total_time={}", options.seconds))
         .arg(format!("-artifact_prefix={}/", failed.display()))
         .args(["-print_final_stats=1"])
@@ -232,7 +246,11 @@ fn inputs(folder: &Path) -> Vec<PathBuf> {
 fn keep(program: &Path, target: &str) -> Result<(), String> {
     let [seeds, found, _] = folders(target)?;
     let rules = ["-set_cover_merge=1", "-use_counters=0"];
-    finished(command(program, target).args(rules).args([&seeds, &found]))
+    finished(
+        command(program, target, None)
+            .args(rules)
+            .args([&seeds, &found]),
+    )
 }
 
 /// What libFuzzer printed, as numbers.
@@ -267,7 +285,8 @@ impl Report {
         if let Some(corpus) = after("corp:") {
             corpus.clone_into(&mut self.corpus);
         }
-        let fails = line.contains("panicked at") || line.contains("ERROR: libFuzzer");
+        let fails = ["panicked at", "ERROR: libFuzzer", "memory allocation of"];
+        let fails = fails.iter().any(|words| line.contains(words));
         if fails || (!self.failure.is_empty() && self.failure.len() < 12) {
             self.failure.push(line.to_owned());
         }

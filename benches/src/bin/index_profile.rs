@@ -82,6 +82,7 @@ fn lookups() -> Value {
         }
         nanos(start, random.len())
     });
+    let replaced = puts(&random);
     let batched = rounds(|| {
         let start = Instant::now();
         let mut found = Vec::with_capacity(BATCH);
@@ -136,12 +137,27 @@ fn lookups() -> Value {
         "hot_ns": single(&hot),
         "random_ns": one,
         "random_lease_and_release_ns": leased,
+        "random_replacing_put_ns": replaced,
         "batch_of_32_ns_per_key": batched,
         "miss_ns": miss,
         "random_in_misses": one / miss,
         "two_threads_ns_per_key": of(|times| times[1]),
         "two_threads_speedup": of(|times| times[0] / times[1]),
         "two_threads_on_two_indexes_speedup": of(|times| times[0] / times[2]),
+    })
+}
+
+/// One put in place of another, of random keys of a full index with a few slots to spare.
+fn puts(queries: &[Query]) -> f64 {
+    let index = empty_index(ENTRIES + 1_000, SHARDS);
+    fill_index(&index, ENTRIES);
+    let generation = AtomicU64::new(u64::from(ENTRIES) + 2_000);
+    rounds(|| {
+        let start = Instant::now();
+        for (hash, key) in queries {
+            put(&index, *hash, key, &generation);
+        }
+        nanos(start, queries.len())
     })
 }
 

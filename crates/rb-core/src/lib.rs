@@ -38,6 +38,7 @@ mod error;
 mod events;
 mod io;
 mod log;
+mod memory;
 mod open;
 mod operation;
 mod ops;

@@ -1,9 +1,14 @@
 //! Walks everything and compares: what must hold between two calls, in one place.
 
+use std::fmt;
+use std::ops::Range;
+
+use crate::bits::Bits;
 use crate::free_list::FreeList;
 use crate::index::Index;
+use crate::memory::NoMemory;
 use crate::shard::Shard;
-use crate::slots::{STATES, State};
+use crate::slots::{Run, STATES, State};
 use crate::sync::Guard;
 
 impl Index {
@@ -21,7 +26,7 @@ impl Index {
             .collect();
         let mut audit = Audit {
             index: self,
-            owned: vec![false; self.slots.end() as usize],
+            owned: Bits::new(self.slots.end()).map_err(|NoMemory| "no memory for an audit")?,
             entries: [0; 2],
         };
         for (number, shard) in shards.iter().enumerate() {
@@ -44,7 +49,7 @@ impl Index {
 struct Audit<'a> {
     index: &'a Index,
     /// Slots that an entry or a free list was seen to own.
-    owned: Vec<bool>,
+    owned: Bits,
     /// Live and retired entries seen.
     entries: [u64; 2],
 }
@@ -63,6 +68,9 @@ impl Audit<'_> {
             if entry.is_live() != listed || entry.is_live() == entry.is_retired() {
                 return Err(format!("{place}: live or retired, and the table disagrees"));
             }
+            if store.owner(at) != at {
+                return Err(format!("{place}: its key cell is another entry's"));
+            }
             if self.index.shard_of(entry.hash) != number {
                 return Err(format!("{place}: its hash is of another shard"));
             }
@@ -77,7 +85,7 @@ impl Audit<'_> {
             } else {
                 State::Retired
             };
-            self.own(entry.slot, state, &place)?;
+            self.own(entry.slot..entry.slot + 1, state, format_args!("{place}"))?;
             self.entries[usize::from(entry.is_retired())] += 1;
             live += usize::from(entry.is_live());
             evictable += usize::from(entry.is_live() && entry.leases() == 0);
@@ -114,37 +122,44 @@ impl Audit<'_> {
     fn free_list(&mut self, class: usize, list: &FreeList) -> Result<(), String> {
         list.check()
             .map_err(|wrong| format!("class {class}: {wrong}"))?;
-        for slot in list.iter() {
-            self.own(
-                slot,
-                State::Free,
-                &format!("class {class}, free slot {slot}"),
-            )?;
+        for slots in list.iter_runs() {
+            let place = format_args!("class {class}, free slots {slots:?}");
+            self.own(slots.clone(), State::Free, place)?;
         }
         Ok(())
     }
 
-    fn own(&mut self, slot: u32, wanted: State, place: &str) -> Result<(), String> {
-        let state = self.index.slots.state(slot);
-        if state != Some(wanted as u8) {
+    /// Notes that slots have an owner.
+    fn own(
+        &mut self,
+        mut slots: Range<u32>,
+        wanted: State,
+        place: fmt::Arguments<'_>,
+    ) -> Result<(), String> {
+        let all = slots.clone();
+        let state = |slot: u32| self.index.slots.state(slot);
+        if let Some(slot) = slots.find(|&slot| state(slot) != Some(wanted as u8)) {
+            let state = state(slot);
             return Err(format!(
-                "{place}: must be {wanted:?}, but its state is {state:?}"
+                "{place}: must be {wanted:?}, but the state of {slot} is {state:?}"
             ));
         }
-        match self.owned.get_mut(slot as usize) {
-            Some(owned) if !*owned => *owned = true,
-            _ => return Err(format!("{place}: the slot has two owners")),
+        match self.owned.add(all) {
+            true => Ok(()),
+            false => Err(format!("{place}: a slot has two owners")),
         }
-        Ok(())
     }
 
     /// The counters say what the states say, and every free, live or retired slot has an owner.
     fn counters(&self, lists: &[Guard<'_, FreeList>]) -> Result<(), String> {
         let mut by_state = vec![[0_u64; STATES]; lists.len()];
-        for slot in 0..self.index.slots.end() {
-            let state = self.index.slots.state(slot).map(usize::from);
-            if let (Some(state), Some(class)) = (state, self.index.slots.class_of(slot)) {
-                by_state[usize::from(class)][state] += 1;
+        for Run { slots, class } in self.index.slots.runs() {
+            let seen = &mut by_state[usize::from(*class)];
+            for state in slots
+                .clone()
+                .filter_map(|slot| self.index.slots.state(slot))
+            {
+                seen[usize::from(state)] += 1;
             }
         }
         for (class, (seen, list)) in by_state.iter().zip(lists).enumerate() {

@@ -40,6 +40,14 @@ pub enum IndexError {
         /// The class of the run that starts inside it.
         second: u8,
     },
+    /// Memory that was computed to be needed could not be had.
+    #[error("{what} could not be had: {need} bytes are needed")]
+    Memory {
+        /// What it is for.
+        what: &'static str,
+        /// Bytes.
+        need: u64,
+    },
     /// A loader was asked for while slots are in use.
     #[error("{in_use} slots are in use already: only an empty index can be loaded")]
     NotEmpty {

@@ -16,6 +16,9 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
+use crate::bits::Bits;
+use crate::memory::NoMemory;
+
 /// Stands for the placement id of a slot that was written without one, or of which it is not known.
 pub(crate) const ANYWHERE: u16 = 0;
 
@@ -45,7 +48,7 @@ pub(crate) struct FreeList {
     waiting: [VecDeque<Waiting>; 2],
     /// Freed durably, and neither discarded nor taken since. None: such slots are ready at once.
     undiscarded: Option<Queue>,
-    set: Box<[u64]>,
+    set: Bits,
     /// The runs of slot ids of this class, ascending, with the set position of their first slot.
     runs: Box<[(Range<u32>, u32)]>,
     len: u32,
@@ -61,7 +64,7 @@ struct Waiting {
 
 impl FreeList {
     /// An empty list for the slots in `runs`, which are ascending and disjoint.
-    pub(crate) fn new(runs: &[Range<u32>]) -> FreeList {
+    pub(crate) fn new(runs: &[Range<u32>]) -> Result<FreeList, NoMemory> {
         let mut capacity = 0_u32;
         let with_positions = runs.iter().map(|run| {
             let position = capacity;
@@ -69,16 +72,15 @@ impl FreeList {
             (run.clone(), position)
         });
         let runs = with_positions.collect();
-        let set = vec![0; capacity.div_ceil(64) as usize].into_boxed_slice();
-        FreeList {
+        Ok(FreeList {
             ready: vec![(ANYWHERE, Queue::default())],
             waiting: [VecDeque::new(), VecDeque::new()],
             undiscarded: None,
-            set,
+            set: Bits::new(capacity)?,
             runs,
             len: 0,
             rejected: 0,
-        }
+        })
     }
 
     pub(crate) fn len(&self) -> u32 {
@@ -98,6 +100,22 @@ impl FreeList {
             self.queue_of(placement).push(slot);
         }
         taken
+    }
+
+    /// Adds slots of one run at the end, as they were before any was written.
+    pub(crate) fn push_run(&mut self, slots: Range<u32>) {
+        let Some(first) = self.position(slots.start) else {
+            self.rejected += u64::from(slots.end - slots.start);
+            return;
+        };
+        let len = slots.end - slots.start;
+        match self.set.add(first..first + len) {
+            true => {
+                self.len += len;
+                self.queue_of(ANYWHERE).push_run(slots);
+            }
+            false => self.rejected += u64::from(len),
+        }
     }
 
     /// As [`FreeList::push`], of a slot that holds bytes which nothing needs once `hold` has ended.
@@ -213,37 +231,54 @@ impl FreeList {
         self.ready.push((ANYWHERE, Queue::default()));
         self.waiting.iter_mut().for_each(VecDeque::clear);
         self.undiscarded = self.undiscarded.as_ref().map(|_| Queue::default());
-        self.set.fill(0);
+        self.set.clear();
         self.len = 0;
     }
 
-    /// The free slots: queue by queue, longest free first; those that wait last.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = u32> + '_ {
+    /// The free slots as runs: queue by queue, longest free first; those that wait last.
+    pub(crate) fn iter_runs(&self) -> impl Iterator<Item = Range<u32>> + '_ {
         let queues = self.ready.iter().map(|(_, queue)| queue);
-        let waiting = self.waiting.iter().flatten().map(|waiting| waiting.slot);
-        let queues = queues.chain(&self.undiscarded).flat_map(Queue::iter);
+        let waiting = self
+            .waiting
+            .iter()
+            .flatten()
+            .map(|waiting| waiting.slot..waiting.slot + 1);
+        let queues = queues
+            .chain(&self.undiscarded)
+            .flat_map(|queue| queue.0.iter().cloned());
         queues.chain(waiting)
     }
 
     /// Whether deque and set agree. The error says what is wrong.
     pub(crate) fn check(&self) -> Result<(), String> {
-        let mut seen = vec![0_u64; self.set.len()];
-        for slot in self.iter() {
-            let Some(position) = self.position(slot) else {
+        let slots = self
+            .runs
+            .last()
+            .map_or(0, |(run, first)| first + (run.end - run.start));
+        let seen = Bits::new(slots);
+        let mut seen = seen.map_err(|NoMemory| format!("no memory to check {slots} slots"))?;
+        for run in self.iter_runs() {
+            // Slots of one queued run may be of neighbouring runs of the class.
+            let Some(first) = self.position(run.start) else {
                 return Err(format!(
-                    "slot {slot} is queued as free in a class it is not of"
+                    "slot {} is queued as free in a class it is not of",
+                    run.start
                 ));
             };
-            let (word, bit) = word_and_bit(position);
-            if seen[word] & bit != 0 {
-                return Err(format!("slot {slot} is queued as free twice"));
+            let last = first + (run.end - 1 - run.start);
+            if self.position(run.end - 1) != Some(last) {
+                return Err(format!(
+                    "slots {run:?} are queued as free in a class they are not all of"
+                ));
             }
-            seen[word] |= bit;
+            if !seen.add(first..last + 1) {
+                return Err(format!("one of the slots {run:?} is queued as free twice"));
+            }
         }
-        if seen[..] != self.set[..] {
+        if seen != self.set {
             return Err("the queue of free slots and the set of free slots differ".to_string());
         }
-        let counted: u32 = seen.iter().map(|word| word.count_ones()).sum();
+        let counted = seen.count();
         if counted != self.len {
             return Err(format!(
                 "{counted} slots are free, but {} are counted",
@@ -292,13 +327,11 @@ impl FreeList {
     }
 
     fn is_set(&self, position: u32) -> bool {
-        let (word, bit) = word_and_bit(position);
-        self.set[word] & bit != 0
+        self.set.contains(position)
     }
 
     fn flip(&mut self, position: u32) {
-        let (word, bit) = word_and_bit(position);
-        self.set[word] ^= bit;
+        self.set.flip(position);
     }
 }
 
@@ -308,9 +341,13 @@ struct Queue(VecDeque<Range<u32>>);
 
 impl Queue {
     fn push(&mut self, slot: u32) {
+        self.push_run(slot..slot + 1);
+    }
+
+    fn push_run(&mut self, slots: Range<u32>) {
         match self.0.back_mut() {
-            Some(last) if last.end == slot => last.end += 1,
-            _ => self.0.push_back(slot..slot + 1),
+            Some(last) if last.end == slots.start => last.end = slots.end,
+            _ => self.0.push_back(slots),
         }
     }
 
@@ -345,10 +382,6 @@ impl Queue {
     fn iter(&self) -> impl Iterator<Item = u32> + '_ {
         self.0.iter().flat_map(Clone::clone)
     }
-}
-
-fn word_and_bit(position: u32) -> (usize, u64) {
-    ((position / 64) as usize, 1 << (position % 64))
 }
 
 #[cfg(test)]

@@ -86,7 +86,7 @@ proptest! {
     #[test]
     fn agrees_with_a_naive_model(steps in prop::collection::vec(step(), 0..200)) {
         let runs = [3..11, 11..14, 20..33];
-        let mut list = FreeList::new(&runs);
+        let mut list = FreeList::new(&runs).unwrap();
         let mut model = Naive::default();
         let mut rejected = 0;
         for step in steps {
@@ -156,7 +156,7 @@ proptest! {
                     model.free = ready;
                 }
             }
-            let mut slots: Vec<u32> = list.iter().collect();
+            let mut slots: Vec<u32> = list.iter_runs().flatten().collect();
             let mut known: Vec<u32> = model.free.iter().map(|(slot, _)| *slot).collect();
             slots.sort_unstable();
             known.sort_unstable();

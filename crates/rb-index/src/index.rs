@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use crate::error::IndexError;
 use crate::free_list::{ANYWHERE, FreeList, Hold};
+use crate::memory::NoMemory;
 use crate::shard::ShardCell;
-use crate::slots::{Fate, SlotId, Slots, State};
+use crate::slots::{Fate, SlotId, Slots, State, checked_runs};
 use crate::stats::{IndexStats, Visit};
 use crate::sync::Tally;
 
@@ -47,21 +48,27 @@ impl Index {
     /// An empty index in which every slot is free.
     ///
     /// # Errors
-    /// Options out of range, or runs that overlap.
+    /// Options out of range, runs that overlap, or [`IndexError::Memory`].
     pub fn new(options: IndexOptions) -> Result<Index, IndexError> {
-        let IndexOptions { shards, classes } = options;
+        let shards = options.shards;
         if !shards.is_power_of_two() || shards > SHARD_LIMIT {
             return Err(IndexError::ShardCount {
                 shards,
                 limit: SHARD_LIMIT,
             });
         }
-        let slots = Slots::new(&classes)?;
-        let total: usize = classes.iter().flatten().map(ExactSizeIterator::len).sum();
-        let expected = expected_per_shard(total, shards as usize);
+        let classes = &options.classes;
+        let runs = checked_runs(classes)?;
+        let refused = |NoMemory| IndexError::Memory {
+            what: "memory for the index",
+            need: options.bytes(),
+        };
+        let slots = Slots::new(runs, classes.len()).map_err(refused)?;
+        let expected = expected_per_shard(options.slots() as usize, shards as usize);
         let cell = |_| ShardCell::new(classes.len(), expected);
+        let cells: Result<_, _> = (0..shards).map(cell).collect();
         Ok(Index {
-            shards: (0..shards).map(cell).collect(),
+            shards: cells.map_err(refused)?,
             shard_bits: shards.ilog2(),
             slots,
             tick: Tally::default(),
@@ -296,7 +303,7 @@ impl fmt::Debug for Index {
 }
 
 /// Room for an even share and four standard deviations, so that tables do not grow under the lock.
-fn expected_per_shard(slots: usize, shards: usize) -> usize {
+pub(crate) fn expected_per_shard(slots: usize, shards: usize) -> usize {
     let share = slots / shards;
     slots.min(share + 4 * share.isqrt() + 4)
 }

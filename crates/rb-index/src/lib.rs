@@ -65,15 +65,18 @@
 //!
 //! # Memory
 //!
-//! At most 60 bytes for an entry besides its key and metadata: 40 in the slab, 8 of order, 2 of placement id,
-//! 6.4 of table (8 after it had to grow), 1.1 of slot state. Cells of keys and metadata are padded to an
-//! even length. A lookup makes three dependent memory steps: table, slab entry, key cell; a batch can make
-//! them for all its keys together ([`Index::warm`]). Tables have room for an even share of all slots from the
-//! start, so they do not grow under a lock.
+//! At most 64 bytes for an entry besides its key and metadata: 40 in the slab, 8 of order, 6 of entry number and
+//! placement id in its key cell, 6.4 of table (8 after it had to grow), 1.1 of slot state. Cells of keys and metadata
+//! are padded to an even length, and a quarter as many as are in use may be free. A lookup makes three dependent memory
+//! steps: table, slab entry, key cell; a batch can make them for all its keys together ([`Index::warm`]). Tables have
+//! room for an even share of all slots from the start, so they do not grow under a lock.
+//!
+//! What an index takes at once is known before ([`IndexOptions::bytes`]), and an error if it cannot be had.
 
 #![forbid(unsafe_code)]
 
 mod audit;
+mod bits;
 mod chunked;
 mod entry;
 mod error;
@@ -83,9 +86,12 @@ mod free_list;
 mod guard;
 mod guard_put;
 mod index;
+mod key_pool;
 mod key_store;
 mod lease;
 mod loader;
+mod memory;
+mod need;
 mod pending;
 mod policy;
 mod put;

@@ -20,6 +20,7 @@ use crate::entry::Entry;
 use crate::error::IndexError;
 use crate::guard_put::fits;
 use crate::index::Index;
+use crate::memory::{NoMemory, zeroed};
 use crate::policy::Policy;
 use crate::put::{Loaded, NewEntry};
 use crate::shard::ShardCell;
@@ -103,7 +104,7 @@ impl Index {
     /// A loader for this index, which must be empty: every slot free or bad.
     ///
     /// # Errors
-    /// [`IndexError::NotEmpty`].
+    /// [`IndexError::NotEmpty`] and [`IndexError::Memory`].
     pub fn loader(&self) -> Result<Loader<'_>, IndexError> {
         let classes = self.stats().classes;
         let in_use = classes
@@ -113,15 +114,19 @@ impl Index {
         if in_use > 0 {
             return Err(IndexError::NotEmpty { in_use });
         }
+        let claims = zeroed(self.slots.end() as usize).map_err(|NoMemory| IndexError::Memory {
+            what: "memory for loading the index",
+            need: u64::from(self.slots.end()) * size_of::<Tally>() as u64,
+        })?;
         // The empty stores are taken along, because their tables are as large as they will be.
         let take = |cell: &ShardCell| {
             let mut shard = cell.shard.lock();
-            Lock::new(std::mem::replace(&mut shard.store, Store::new(0)))
+            Lock::new(std::mem::replace(&mut shard.store, Store::placeholder()))
         };
         Ok(Loader {
             index: self,
             stores: self.shards.iter().map(take).collect(),
-            claims: (0..self.slots.end()).map(|_| Tally::default()).collect(),
+            claims,
             refused: Tally::default(),
             bad: Lock::new(HashMap::new()),
             fetch: |_| {},
@@ -319,7 +324,7 @@ impl Loader<'_> {
         report: &mut LoadReport,
     ) {
         let index = self.index;
-        let mut store = std::mem::replace(&mut *self.stores[number].lock(), Store::new(0));
+        let mut store = std::mem::replace(&mut *self.stores[number].lock(), Store::placeholder());
         by_age.clear();
         for at in 0..store.end() {
             if at + FETCH_AHEAD < store.end() {

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use crate::entry::Entry;
 use crate::free_list::Hold;
+use crate::memory::NoMemory;
 use crate::pending::Pending;
 use crate::policy::{Lru, Policy};
 use crate::put::KeptEviction;
@@ -47,10 +48,10 @@ pub(crate) struct ShardCell {
 }
 
 impl ShardCell {
-    pub(crate) fn new(classes: usize, expected: usize) -> ShardCell {
-        ShardCell {
+    pub(crate) fn new(classes: usize, expected: usize) -> Result<ShardCell, NoMemory> {
+        Ok(ShardCell {
             shard: Lock::new(Shard {
-                store: Store::new(expected),
+                store: Store::new(expected)?,
                 policy: Lru::new(classes),
                 pending: Pending::default(),
                 freed: Vec::new(),
@@ -65,7 +66,7 @@ impl ShardCell {
             longest_wait: Tally::default(),
             evictions: Tally::default(),
             oldest: (0..classes).map(|_| Tally::default()).collect(),
-        }
+        })
     }
 }
 

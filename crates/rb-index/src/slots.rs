@@ -25,8 +25,9 @@ use std::ops::Range;
 use crate::entry::CLASS_LIMIT;
 use crate::error::IndexError;
 use crate::free_list::{ANYWHERE, FreeList, Hold};
+use crate::memory::NoMemory;
 use crate::stats::ClassStats;
-use crate::sync::{AtomicU8, Guard, Lock, Ordering, Tally};
+use crate::sync::{AtomicU8, Guard, Lock, Ordering, Tally, zeros};
 
 /// A slot of the store, by number. Which bytes of the device it stands for is the layout's business.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
@@ -59,11 +60,12 @@ pub(crate) enum State {
 pub(crate) const STATES: usize = 7;
 /// The state of a number between the runs that is no slot at all.
 const ABSENT: u8 = u8::MAX;
+const _: () = assert!(State::Free as u8 == 0, "fresh states are zeros");
 
 #[derive(Clone, Debug)]
-struct Run {
-    slots: Range<u32>,
-    class: u8,
+pub(crate) struct Run {
+    pub(crate) slots: Range<u32>,
+    pub(crate) class: u8,
 }
 
 /// What one class owns; aligned so that two classes do not share a cache line.
@@ -92,23 +94,27 @@ pub(crate) struct Slots {
 }
 
 impl Slots {
-    pub(crate) fn new(classes: &[Vec<Range<u32>>]) -> Result<Slots, IndexError> {
-        let runs = checked_runs(classes)?;
-        let end = runs.last().map_or(0, |run| run.slots.end);
-        let mut states = vec![ABSENT; end as usize];
-        for run in &runs {
-            states[run.slots.start as usize..run.slots.end as usize].fill(State::Free as u8);
+    /// Every slot of these runs is free; see [`checked_runs`].
+    pub(crate) fn new(runs: Vec<Run>, classes: usize) -> Result<Slots, NoMemory> {
+        let end = runs.last().map_or(0, |run| run.slots.end) as usize;
+        let states = zeros(end)?;
+        let mut before = 0;
+        for Run { slots, .. } in &runs {
+            for between in &states[before..slots.start as usize] {
+                between.store(ABSENT, Ordering::Relaxed);
+            }
+            before = slots.end as usize;
         }
-        let owned = (0..classes.len()).map(|class| {
+        let owned = (0..classes).map(|class| {
             let of_class = runs.iter().filter(|run| usize::from(run.class) == class);
             Class::all_free(&of_class.map(|run| run.slots.clone()).collect::<Vec<_>>())
         });
         Ok(Slots {
             #[cfg(debug_assertions)]
-            drawn: states.iter().map(|_| Tally::default()).collect(),
+            drawn: crate::memory::zeroed(end)?,
             durable: Tally::default(),
-            classes: owned.collect(),
-            states: states.into_iter().map(AtomicU8::new).collect(),
+            classes: owned.collect::<Result<_, _>>()?,
+            states,
             runs: runs.into_boxed_slice(),
             illegal: Tally::default(),
         })
@@ -322,14 +328,20 @@ impl Slots {
         for class in &self.classes {
             class.free.lock().clear();
         }
-        for run in &self.runs {
-            let mut free = self.lock_free(run.class);
-            for slot in run.slots.clone() {
-                if self.state(slot) == Some(State::Free as u8) {
-                    free.push(slot, ANYWHERE);
-                }
+        for Run { slots, class } in &self.runs {
+            let mut list = self.lock_free(*class);
+            let is_free = |slot: u32| self.state(slot) == Some(State::Free as u8);
+            let mut rest = slots.clone();
+            while let Some(first) = rest.find(|&slot| is_free(slot)) {
+                let end = rest.find(|&slot| !is_free(slot)).unwrap_or(slots.end);
+                list.push_run(first..end);
             }
         }
+    }
+
+    /// The runs in slot order.
+    pub(crate) fn runs(&self) -> &[Run] {
+        &self.runs
     }
 
     pub(crate) fn lock_free(&self, class: u8) -> Guard<'_, FreeList> {
@@ -359,25 +371,25 @@ impl Slots {
 }
 
 impl Class {
-    fn all_free(runs: &[Range<u32>]) -> Class {
-        let mut free = FreeList::new(runs);
-        for slot in runs.iter().flat_map(Clone::clone) {
-            free.push(slot, ANYWHERE);
+    fn all_free(runs: &[Range<u32>]) -> Result<Class, NoMemory> {
+        let mut free = FreeList::new(runs)?;
+        for run in runs {
+            free.push_run(run.clone());
         }
         let capacity = u64::from(free.len());
         let counts: [Tally; STATES] = std::array::from_fn(|_| Tally::default());
         counts[State::Free as usize].set(capacity);
-        Class {
+        Ok(Class {
             free: Lock::new(free),
             early: Tally::default(),
             counts,
             capacity,
-        }
+        })
     }
 }
 
 /// The runs of all classes in slot order, none empty, none overlapping.
-fn checked_runs(classes: &[Vec<Range<u32>>]) -> Result<Vec<Run>, IndexError> {
+pub(crate) fn checked_runs(classes: &[Vec<Range<u32>>]) -> Result<Vec<Run>, IndexError> {
     if classes.is_empty() || classes.len() > CLASS_LIMIT {
         return Err(IndexError::ClassCount {
             classes: classes.len(),

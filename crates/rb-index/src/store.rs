@@ -8,6 +8,7 @@ use crate::chunked::Chunked;
 use crate::entry::Entry;
 use crate::key_store::KeyStore;
 use crate::lease::Located;
+use crate::memory::NoMemory;
 use crate::put::NewEntry;
 use crate::slots::SlotId;
 use crate::table::Table;
@@ -37,9 +38,18 @@ pub(crate) struct Store {
 
 impl Store {
     /// `expected` entries fit before the table grows.
-    pub(crate) fn new(expected: usize) -> Store {
+    pub(crate) fn new(expected: usize) -> Result<Store, NoMemory> {
+        Table::new(expected).map(Store::over)
+    }
+
+    /// A store without room, to stand where another was taken from.
+    pub(crate) fn placeholder() -> Store {
+        Store::over(Table::tiny())
+    }
+
+    fn over(table: Table) -> Store {
         Store {
-            table: Table::new(expected),
+            table,
             slab: Chunked::new(),
             first_vacant: NONE,
             keys: KeyStore::default(),
@@ -102,11 +112,11 @@ impl Store {
         entry.set_lengths(key.len(), new.metadata.len());
         entry.payload_len = new.payload_len;
         entry.payload_checksum = checksum_of(new);
-        entry.cell = self.keys.insert(new.placement, key, new.metadata);
         if new.proven {
             entry.set_proven();
         }
         let at = self.place(entry);
+        self.slab[at].cell = self.keys.insert(at, new.placement, key, new.metadata);
         let slab = &self.slab;
         self.table
             .insert(spread(entry.hash), at, |other| spread(slab[other].hash));
@@ -141,7 +151,9 @@ impl Store {
     /// Gives the slab entry and the key cell of an unlisted entry back.
     pub(crate) fn discard(&mut self, at: u32) {
         let entry = self.slab[at];
-        self.keys.remove(entry.cell, entry.bytes_len());
+        let slab = &mut self.slab;
+        let moved = |owner: u32, cell| slab[owner].cell = cell;
+        self.keys.remove(entry.cell, entry.bytes_len(), moved);
         self.slab[at] = Entry::vacant(self.first_vacant);
         self.first_vacant = at;
     }
@@ -182,6 +194,12 @@ impl Store {
     pub(crate) fn placement(&self, at: u32) -> u16 {
         let entry = &self.slab[at];
         self.keys.placement(entry.cell, entry.bytes_len())
+    }
+
+    /// The entry that the key cell of an entry names: itself.
+    pub(crate) fn owner(&self, at: u32) -> u32 {
+        let entry = &self.slab[at];
+        self.keys.owner(entry.cell, entry.bytes_len())
     }
 
     fn place(&mut self, entry: Entry) -> u32 {

@@ -6,13 +6,13 @@
 //! and hints, are the standard library's in both builds ([`Tally`]): nothing relies on them, and
 //! modelling them would multiply the schedules to explore.
 
-pub(crate) use self::chosen::{AtomicU8, Guard, Lock, step_aside};
+pub(crate) use self::chosen::{AtomicU8, Guard, Lock, step_aside, zeros};
 pub(crate) use std::sync::atomic::Ordering;
 
 use std::sync::atomic::AtomicU64;
 
 /// A number that is only reported, or a hint of where to look first; nothing relies on it.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, zerocopy::FromZeros)]
 pub(crate) struct Tally(AtomicU64);
 
 impl Tally {
@@ -44,6 +44,11 @@ mod chosen {
     use std::time::{Duration, Instant};
 
     pub(crate) type Guard<'a, T> = parking_lot::MutexGuard<'a, T>;
+
+    /// `len` bytes of zero.
+    pub(crate) fn zeros(len: usize) -> Result<Box<[AtomicU8]>, crate::memory::NoMemory> {
+        crate::memory::zeroed(len)
+    }
 
     /// Lets whoever waits for the lock have it first.
     pub(crate) fn step_aside<T>(guard: &mut Guard<'_, T>) {
@@ -86,6 +91,10 @@ mod chosen {
     use std::time::Duration;
 
     pub(crate) type Guard<'a, T> = loom::sync::MutexGuard<'a, T>;
+
+    pub(crate) fn zeros(len: usize) -> Result<Box<[AtomicU8]>, crate::memory::NoMemory> {
+        Ok((0..len).map(|_| AtomicU8::new(0)).collect())
+    }
 
     // Who comes first is what loom tries out anyway.
     pub(crate) fn step_aside<T>(_: &mut Guard<'_, T>) {}

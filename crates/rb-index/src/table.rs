@@ -9,6 +9,8 @@
 //! Source of the scheme: Bronson, Shi, "Open-sourcing F14 for faster, more memory-efficient hash tables",
 //! Meta Engineering, 2019; there the count is of eight bits, and lines have fourteen places.
 
+use crate::memory::{NoMemory, filled};
+
 /// Places of a line.
 const PLACES: usize = 12;
 /// Entries for each hundred places at most, when the table is made.
@@ -44,11 +46,15 @@ pub(crate) struct Table {
 
 impl Table {
     /// `expected` entries fit before the table grows.
-    pub(crate) fn new(expected: usize) -> Table {
-        Table {
-            lines: lines_for(expected),
-            len: 0,
-        }
+    pub(crate) fn new(expected: usize) -> Result<Table, NoMemory> {
+        let lines = filled(EMPTY, lines_for(expected))?;
+        Ok(Table { lines, len: 0 })
+    }
+
+    /// The smallest there is.
+    pub(crate) fn tiny() -> Table {
+        let lines = vec![EMPTY];
+        Table { lines, len: 0 }
     }
 
     /// Entries in the table.
@@ -82,6 +88,10 @@ impl Table {
         if (self.len + 1) * 100 > self.lines.len() * PLACES * GROW_PERCENT {
             self.grow(hash_of);
         }
+        assert!(
+            self.len < self.lines.len() * PLACES,
+            "no memory for a larger table of a shard, and the table is full"
+        );
         self.add(hash, entry);
     }
 
@@ -135,9 +145,13 @@ impl Table {
         }
     }
 
+    /// Makes the table larger. Without memory for that it gets fuller, and the next insertion tries again.
     fn grow(&mut self, hash_of: impl Fn(u32) -> u64) {
-        let former =
-            std::mem::replace(&mut self.lines, lines_for(self.len + self.len / 4 + PLACES));
+        let wanted = lines_for(self.len + self.len / 4 + PLACES);
+        let Ok(lines) = filled(EMPTY, wanted) else {
+            return;
+        };
+        let former = std::mem::replace(&mut self.lines, lines);
         self.len = 0;
         for line in &former {
             for (tag, entry) in line.tags.iter().zip(line.entries) {
@@ -162,8 +176,13 @@ impl Table {
     }
 }
 
-fn lines_for(expected: usize) -> Vec<Line> {
-    vec![EMPTY; (expected * 100).div_ceil(PLACES * LOAD_PERCENT).max(1)]
+/// Bytes of a table for this many entries.
+pub(crate) fn bytes(expected: usize) -> u64 {
+    (lines_for(expected) * size_of::<Line>()) as u64
+}
+
+fn lines_for(expected: usize) -> usize {
+    (expected * 100).div_ceil(PLACES * LOAD_PERCENT).max(1)
 }
 
 /// From the lower half of the hash: the upper one has chosen the line.
@@ -193,7 +212,7 @@ mod tests {
         for seed in 0..20 {
             let mut random = Random::new(seed);
             let expected = random.below(200) as usize;
-            let mut table = Table::new(expected);
+            let mut table = Table::new(expected).unwrap();
             let mut model: HashMap<u32, u64> = HashMap::new();
             for step in 0..4000_u32 {
                 let hash = random.next() << (32 + random.below(8)) | random.below(4);
@@ -227,7 +246,7 @@ mod tests {
     #[test]
     fn what_is_expected_fits_without_growing() {
         for expected in [0, 1, 11, 12, 13, 1000, 15_625] {
-            let mut table = Table::new(expected);
+            let mut table = Table::new(expected).unwrap();
             let lines = table.lines.len();
             let mut random = Random::new(7);
             for entry in 0..expected as u32 {

@@ -358,3 +358,29 @@ fn a_signature_at_an_odd_end_is_wiped() {
     file.as_file().read_exact_at(&mut end, BYTES).unwrap();
     assert_eq!(end, [0; 8]);
 }
+
+/// Buffers of any size were mapped without a look at what there is: without a limit of the system the process was
+/// killed when it used them.
+#[test]
+fn buffers_that_cannot_be_had_are_refused_with_need_and_limit() {
+    let bed = Bed::new(4096, 8);
+    for bytes in [usize::MAX, usize::MAX / 2, 1 << 62, 1 << 46] {
+        let mut options = bed.options();
+        options.buffer_bytes = Some(bytes);
+        let refused = words(&Store::open(bed.path(), options).unwrap_err());
+        for part in [
+            &*format!("{bytes} bytes are needed"),
+            "the limit is",
+            "buffer_bytes",
+        ] {
+            assert!(refused.contains(part), "{part:?} is missing in: {refused}");
+        }
+    }
+    bed.open().put(b"k", b"v").unwrap();
+}
+
+/// An error with its causes.
+fn words(error: &dyn std::error::Error) -> String {
+    let cause = error.source().map_or_else(String::new, words);
+    format!("{error}; {cause}")
+}

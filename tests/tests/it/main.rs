@@ -46,6 +46,7 @@ mod recover;
 mod repair;
 mod rings;
 mod scrub;
+mod shards;
 mod shutdown;
 mod stale;
 mod stalled;

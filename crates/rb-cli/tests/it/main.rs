@@ -7,6 +7,7 @@ mod foreign;
 mod formatting;
 mod fsck;
 mod measuring;
+mod memory;
 mod outputs;
 mod probing;
 mod program;

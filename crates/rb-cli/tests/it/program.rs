@@ -30,6 +30,26 @@ impl fmt::Debug for Ran {
 }
 
 impl Ran {
+    /// Runs a command with something on its standard input.
+    pub(crate) fn of(command: &mut Command, input: &[u8]) -> Ran {
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        // It may end without having read all of it.
+        drop(stdin.write_all(input));
+        drop(stdin);
+        let output = child.wait_with_output().unwrap();
+        Ran {
+            code: output.status.code(),
+            stdout: output.stdout,
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
     /// Expects success; the output as text.
     #[track_caller]
     pub(crate) fn text(&self) -> String {
@@ -79,23 +99,7 @@ pub(crate) fn rb_with_input<S: AsRef<OsStr>>(
     args: impl IntoIterator<Item = S>,
     input: &[u8],
 ) -> Ran {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_rb"))
-        .args(args)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    // It may end without having read all of it.
-    drop(stdin.write_all(input));
-    drop(stdin);
-    let output = child.wait_with_output().unwrap();
-    Ran {
-        code: output.status.code(),
-        stdout: output.stdout,
-        stderr: String::from_utf8(output.stderr).unwrap(),
-    }
+    Ran::of(Command::new(env!("CARGO_BIN_EXE_rb")).args(args), input)
 }
 
 /// A folder with a path for a store.

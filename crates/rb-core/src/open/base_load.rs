@@ -14,6 +14,7 @@ use crate::io::headers::FoundBase;
 use crate::io::headers::limits_of;
 use crate::io::meta_io::MetaIo;
 use crate::io::unusable::Unusable;
+use crate::memory;
 use crate::open::crew::{Crew, workers};
 use crate::open::retest::last_generation;
 
@@ -50,6 +51,7 @@ pub(crate) fn load_base(
     }
     let limits = limits_of(superblock);
     let raw: u64 = directory.iter().map(|section| section.raw_len).sum();
+    memory::check_entries(header.entries, raw)?;
     let workers = if raw < LOADED_BY_ONE { 0 } else { workers() };
     let failure = Mutex::new(None);
     std::thread::scope(|scope| {
@@ -141,6 +143,11 @@ fn apart(count: usize, workers: usize) -> impl Iterator<Item = usize> {
 /// The most entries that a base can have: one for each slot, and one for each put while it was taken, whose
 /// records the ring still held. It bounds the memory of recovery, which compressed sections do not.
 fn entries_max(superblock: &Superblock, geometry: &Geometry) -> u64 {
+    u64::from(geometry.slots()) + log_blocks(&superblock.log) * records_in_block()
+}
+
+/// Put records that a block of the log has room for.
+pub(crate) fn records_in_block() -> u64 {
     let shortest = Record::Put {
         key: &[0],
         slot: 0,
@@ -153,8 +160,7 @@ fn entries_max(superblock: &Superblock, geometry: &Geometry) -> u64 {
         expiry: 0,
         metadata: &[],
     };
-    let in_block = LOG_BLOCK_PAYLOAD / shortest.encoded_len();
-    u64::from(geometry.slots()) + log_blocks(&superblock.log) * in_block as u64
+    (LOG_BLOCK_PAYLOAD / shortest.encoded_len()) as u64
 }
 
 /// Bytes that a section takes on the device.
@@ -201,12 +207,23 @@ fn claim<'a>(entry: &BaseEntry<'a>) -> LoadEntry<'a> {
 }
 
 /// An index for this store, every slot free.
-pub(crate) fn empty_index(geometry: &Geometry, shards: u32) -> Result<Index, rb_index::IndexError> {
+///
+/// # Errors
+/// There is no memory for it and for loading it.
+pub(crate) fn empty_index(geometry: &Geometry, shards: u32) -> Result<Index, Error> {
     let classes = (0..=u8::MAX)
         .take(geometry.classes())
         .map(|class| geometry.class_slots(class))
         .collect();
-    Index::new(rb_index::IndexOptions { shards, classes })
+    let options = rb_index::IndexOptions { shards, classes };
+    let need = options.bytes() + options.loader_bytes();
+    memory::check("memory for the index", need)?;
+    Index::new(options).map_err(memory::index_error)
+}
+
+/// What fills an empty index.
+pub(crate) fn loader(index: &Index) -> Result<Loader<'_>, Error> {
+    index.loader().map_err(memory::index_error)
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use rb_io::{Arena, Engine};
 
 use crate::error::OpenError;
 use crate::io::lanes::Lanes;
+use crate::memory;
 use crate::options::StoreOptions;
 use crate::value::ValueBuf;
 
@@ -31,6 +32,10 @@ pub(crate) fn buffers(
             why,
         });
     }
+    memory::check("buffer memory", bytes as u64).map_err(|source| OpenError::Io {
+        what: "option buffer_bytes",
+        source,
+    })?;
     let arena = engine.arena(bytes).map_err(|why| OpenError::Resource {
         what: "buffer memory",
         why: why.to_string(),

@@ -4,22 +4,22 @@
 //! give the same result. If neither is usable, or the log is damaged where a later block proves it
 //! was whole once, metadata is lost, and the options say what then.
 //!
-//! Memory is bounded whatever the device says: the opening's fixed buffers, one decoded section for
-//! each thread, 8 bytes for each slot, and an index entry for each claim. A base makes at most one claim for
+//! Memory is bounded whatever the device says, and asked for before it is used: the opening's fixed buffers, one
+//! decoded section for each thread, 8 bytes for each slot, and an index entry for each claim. A base makes at most one claim for
 //! each slot and each put record that the ring has room for, the log at most one for each of its records.
 //! So a small device never asks for much.
 
 use std::time::Instant;
 
 use rb_format::{Geometry, LogPosition, Superblock};
-use rb_index::{Index, SlotId};
+use rb_index::SlotId;
 
 use crate::error::{Error, OpenError};
 use crate::io::headers::{BASE_NAMES, FoundBase, Headers, read_headers};
 use crate::io::meta_io::MetaIo;
 use crate::io::unusable::Unusable;
 use crate::log::chain::{Copies, Damage};
-use crate::open::base_load::{empty_index, load_base};
+use crate::open::base_load::{empty_index, load_base, loader};
 use crate::open::crew::workers_for;
 use crate::open::recovered::Recovered;
 use crate::open::replay::{ReplayFrom, Replayed, highest_sequence, replay};
@@ -205,17 +205,6 @@ fn failed(what: &'static str) -> impl Fn(Error) -> OpenError {
     move |source| OpenError::Io { what, source }
 }
 
-fn new_index(geometry: &Geometry, shards: u32) -> Result<Index, OpenError> {
-    empty_index(geometry, shards).map_err(index_error)
-}
-
-fn index_error(why: rb_index::IndexError) -> OpenError {
-    OpenError::Resource {
-        what: "the index",
-        why: why.to_string(),
-    }
-}
-
 pub(crate) type FromBase = Result<(Recovered, Option<Damage>), String>;
 
 /// Loads one base and replays the log after it. The inner error says why the base is not usable;
@@ -256,9 +245,10 @@ fn from_base_without(
     check_order: bool,
     refuted: &[u64],
 ) -> Result<Result<FromBase, u64>, OpenError> {
-    let index = new_index(geometry, shards)?;
+    let failed_index = failed("making the index");
+    let index = empty_index(geometry, shards).map_err(&failed_index)?;
     let mut report = RecoveryReport::default();
-    let loader = index.loader().map_err(index_error)?;
+    let loader = loader(&index).map_err(&failed_index)?;
     let loader = loader.fetching(rb_io::prefetch);
     let start = Instant::now();
     match load_base(io, superblock, geometry, base, &loader) {
@@ -343,10 +333,7 @@ fn without_metadata(
     shards: u32,
     on_lost_metadata: OnLostMetadata,
 ) -> Result<Recovered, Error> {
-    let index = empty_index(geometry, shards).map_err(|why| Error::Resource {
-        what: "the index",
-        why: why.to_string(),
-    })?;
+    let index = empty_index(geometry, shards)?;
     let mut report = RecoveryReport::default();
     // A new log starts after every block that may still be in the ring, so none can join its chain.
     let start = Instant::now();
@@ -355,10 +342,7 @@ fn without_metadata(
         sequence: sequence + 1,
         anchor: 0,
     };
-    let loader = index.loader().map_err(|why| Error::Resource {
-        what: "the index",
-        why: why.to_string(),
-    })?;
+    let loader = loader(&index)?;
     if on_lost_metadata == OnLostMetadata::Scan {
         let (scanned, newest) = scan(io, superblock, geometry, &loader)?;
         report.scanned = Some(scanned);

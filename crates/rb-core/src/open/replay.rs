@@ -9,7 +9,7 @@
 //! Their order does not matter: for each key and for each slot the highest generation wins.
 
 use parking_lot::Mutex;
-use rb_format::{Geometry, LogBlock, LogPosition, Superblock};
+use rb_format::{Geometry, LOG_BLOCK_PAYLOAD, LogBlock, LogPosition, Superblock};
 use rb_index::Loader;
 
 use crate::error::Error;
@@ -18,7 +18,9 @@ use crate::log::chain::{Chain, Copies, Damage, End};
 use crate::log::delta::LOOKAHEAD_BLOCKS;
 use crate::log::order::{LogOrder, Violation};
 use crate::log::reader::LogReader;
+use crate::memory::check_entries;
 use crate::open::apply::{Applier, Found, STAMPS_PER_BLOCK};
+use crate::open::base_load::records_in_block;
 use crate::open::crew::{Crew, workers};
 use crate::open::recovered::Recovered;
 
@@ -84,7 +86,10 @@ pub(crate) fn replay(
         let mut links = Crew::new(scope, workers(), || applier.work());
         let mut suspected = None;
         let end = loop {
-            let link = |chunk, count| links.send((chunk, count));
+            let link = |chunk, count| {
+                has_room(count)?;
+                links.send((chunk, count))
+            };
             let unreadable = chain.follow(io, &mut reader, limit, link)?;
             // In its memory more is read.
             links.catch_up();
@@ -134,6 +139,13 @@ pub(crate) fn replay(
         recency: recency.wrapping_add(stamps),
         disorder,
     }))
+}
+
+/// Whether there is memory for the records of so many blocks, those of pieces that are not applied yet included.
+fn has_room(blocks: usize) -> Result<(), Error> {
+    let blocks = blocks as u64 * (2 * workers() as u64 + 1);
+    let records = blocks * records_in_block();
+    check_entries(records, blocks * LOG_BLOCK_PAYLOAD as u64)
 }
 
 /// The highest sequence that a block of either ring can have, and the highest opening of any; for starting a

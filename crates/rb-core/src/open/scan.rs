@@ -8,7 +8,11 @@ use rb_index::{Loader, NewEntry, SlotId};
 
 use crate::error::Error;
 use crate::io::meta_io::{MetaIo, ReadAt};
+use crate::memory::check_entries;
 use crate::report::ScanReport;
+
+/// Headers for whose entries memory is asked for together.
+const TOGETHER: u64 = 4096;
 
 /// Loads what every slot's header proves. Also returns the highest incarnation seen.
 pub(crate) fn scan(
@@ -21,7 +25,8 @@ pub(crate) fn scan(
         slots: u64::from(geometry.slots()),
         ..ScanReport::default()
     };
-    let mut incarnation = 0;
+    let (mut incarnation, mut refused) = (0, None);
+    let bytes_max = u64::from(superblock.key_len_max) + u64::from(superblock.metadata_len_max);
     let reads = (0..geometry.slots()).filter_map(|slot| {
         let offset = geometry.slot_offset(slot)?;
         Some(ReadAt {
@@ -49,6 +54,12 @@ pub(crate) fn scan(
         {
             return;
         }
+        if report.headers.is_multiple_of(TOGETHER) && refused.is_none() {
+            refused = check_entries(TOGETHER, TOGETHER * bytes_max).err();
+        }
+        if refused.is_some() {
+            return;
+        }
         report.headers += 1;
         incarnation = incarnation.max(header.generation.incarnation());
         let entry = NewEntry {
@@ -61,5 +72,8 @@ pub(crate) fn scan(
         };
         loader.load(header.key_hash, &header.key, entry, header.generation.0, 0);
     })?;
-    Ok((report, incarnation))
+    match refused {
+        Some(why) => Err(why),
+        None => Ok((report, incarnation)),
+    }
 }

@@ -39,6 +39,9 @@ pub(crate) fn start_empty(
         ("superblock sequence", found.newest.sequence),
         ("epoch", found.newest.identity.epoch),
     ])?;
+    // Before anything is written: without memory for an empty index the store stays as it is.
+    let index =
+        empty_index(opening.geometry, opening.shards).map_err(failed("making the index"))?;
     let headers = read_headers(io, &found.newest).map_err(no_base)?;
     // What is known of the medium outlives its content.
     let bad_blocks = headers.bad_blocks();
@@ -92,11 +95,6 @@ pub(crate) fn start_empty(
         newest: superblock,
         repair: [false, false],
     };
-    let index =
-        empty_index(opening.geometry, opening.shards).map_err(|why| OpenError::Resource {
-            what: "the index",
-            why: why.to_string(),
-        })?;
     let mut recovered = Recovered::empty(index, region, position, incarnation.number(), foreign);
     recovered.bad_blocks = bad_blocks;
     forget_slots(&mut recovered, bad_slots);

@@ -11,6 +11,7 @@ use crate::error::OpenError;
 use crate::io::headers::{
     BASE_NAMES, FoundBase, HeaderPlace, PLACE_NAMES, PlaceState, read_headers,
 };
+use crate::memory;
 use crate::open::recover::{from_base, no_base};
 use crate::open::recovered::Recovered;
 
@@ -186,8 +187,13 @@ impl Audit<'_> {
     }
 
     /// Checks that every slot is in exactly one state, and every entry in a slot that it belongs in.
-    pub(super) fn accounting(&mut self, index: &Index) {
+    pub(super) fn accounting(&mut self, index: &Index) -> Result<(), OpenError> {
         let slots = u64::from(self.geometry.slots());
+        // Two bits for each slot. Without them nothing is known, which is no damage.
+        memory::check("memory for the accounting", slots / 4).map_err(|source| OpenError::Io {
+            what: "checking the accounting",
+            source,
+        })?;
         let counted: u64 = index
             .stats()
             .classes
@@ -205,5 +211,6 @@ impl Audit<'_> {
                 lost: "unknown".into(),
             });
         }
+        Ok(())
     }
 }

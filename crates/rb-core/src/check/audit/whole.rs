@@ -76,7 +76,7 @@ pub(crate) fn audit_opened(source: &Opened, options: &AuditOptions) -> Result<Au
         audit.rings(&recovered)?;
         audit.log_end(&recovered)?;
     }
-    audit.accounting(&recovered.index);
+    audit.accounting(&recovered.index)?;
     // The largest value, header included, must fit, and some of them to keep the device busy.
     let largest = crate::value::ValueBuf::stride(geometry.largest_value() as usize);
     if options.deep && 8 * largest > BOOT_ARENA {
