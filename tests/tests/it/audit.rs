@@ -67,10 +67,16 @@ pub(crate) fn filled(closed: bool) -> (Sim, Store) {
     (sim.crash(), store)
 }
 
-pub(crate) fn slot_of(store: &Store, wanted: u64) -> u64 {
+/// Where the value of a key is, in what a crash leaves.
+pub(crate) fn slot_of(sim: &Sim, wanted: u64) -> u64 {
+    slot_of_key(sim, &key(wanted))
+}
+
+fn slot_of_key(sim: &Sim, wanted: &[u8]) -> u64 {
+    let store = sim.crash().open();
     let mut found = None;
     store.for_each(|entry| {
-        if *entry.key == key(wanted) {
+        if *entry.key == *wanted {
             found = store.geometry().slot_offset(entry.slot);
         }
         true
@@ -132,7 +138,7 @@ fn sound_stores_are_clean() {
 fn damage_is_found_in_each_structure() {
     let (sim, store) = filled(true);
     let sb = store.superblock().clone();
-    let slot = slot_of(&store, 3);
+    let slot = slot_of(&sim, 3);
     let cases = [
         (SUPERBLOCK_A_OFFSET + 100, "superblock copy A"),
         (SUPERBLOCK_B_OFFSET + 2000, "superblock copy B"),
@@ -169,8 +175,8 @@ fn damage_is_found_in_each_structure() {
 
 #[test]
 fn rot_in_a_payload_is_found_by_a_deep_audit() {
-    let (sim, store) = filled(true);
-    sim.rot(slot_of(&store, 7) + BLOCK + 1000);
+    let (sim, _store) = filled(true);
+    sim.rot(slot_of(&sim, 7) + BLOCK + 1000);
     assert_eq!(sim.audit().state, AuditState::Clean);
     let report = sim.audit_with(true);
     finds(&report, "slot");
@@ -182,8 +188,8 @@ fn rot_in_a_payload_is_found_by_a_deep_audit() {
 /// called damage; what no torn write explains still is.
 #[test]
 fn after_a_crash_only_what_no_crash_explains_is_damage() {
-    let (sim, store) = filled(false);
-    let slot = slot_of(&store, 7);
+    let (sim, _store) = filled(false);
+    let slot = slot_of(&sim, 7);
     let payload = sim.crash();
     payload.rot(slot + BLOCK + 1000);
     let report = payload.audit_with(true);
@@ -197,7 +203,7 @@ fn after_a_crash_only_what_no_crash_explains_is_damage() {
     // The header of another slot.
     let misdirected = sim.crash();
     let image = sim.device.live_image();
-    let other = slot_of(&store, 8) as usize;
+    let other = slot_of(&sim, 8) as usize;
     misdirected
         .device
         .poke(slot, &image[other..other + FORMAT_BLOCK]);
@@ -208,31 +214,25 @@ fn after_a_crash_only_what_no_crash_explains_is_damage() {
 /// must be whole; before there was a crash, everything must.
 #[test]
 fn a_closed_store_is_held_to_what_was_put_since_the_last_crash() {
-    let (sim, store) = filled(true);
+    let (sim, _store) = filled(true);
     let rotten = sim.crash();
     rotten.open().close().unwrap();
-    rotten.rot(slot_of(&store, 7) + BLOCK + 1000);
+    rotten.rot(slot_of(&sim, 7) + BLOCK + 1000);
     finds(&rotten.audit_with(true), "slot");
 
-    let (sim, store) = filled(false);
+    let (sim, _store) = filled(false);
     let again = sim.open();
     again.put(b"later", &value(99, 3000)).unwrap();
     again.close().unwrap();
     let before = sim.crash();
-    before.rot(slot_of(&store, 7) + BLOCK + 1000);
+    before.rot(slot_of(&sim, 7) + BLOCK + 1000);
     let report = before.audit_with(true);
     assert_eq!(
         (report.clean, report.damages, report.remarks),
         (true, 0, 1),
         "{report:#?}"
     );
-    let mut slot = 0;
-    again.for_each(|entry| {
-        if *entry.key == *b"later" {
-            slot = again.geometry().slot_offset(entry.slot).unwrap();
-        }
-        true
-    });
+    let slot = slot_of_key(&sim, b"later");
     sim.rot(slot + BLOCK + 1000);
     finds(&sim.audit_with(true), "slot");
 }
@@ -437,7 +437,7 @@ fn every_structure_can_be_looked_at() {
             .any(|field| field.name == "records[0].kind")
     );
     let slot = one(Target::Key(key(3)));
-    assert_eq!(slot.offset, slot_of(&store, 3));
+    assert_eq!(slot.offset, slot_of(&sim, 3));
     assert!(
         slot.notes[0].contains("header and payload prove it"),
         "{slot:#?}"

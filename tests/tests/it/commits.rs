@@ -10,7 +10,7 @@ use rb_core::{Clock, Store};
 use rb_io::OpKind;
 use rb_testkit::Moment;
 
-use crate::support::{EIO, Sim, ends_within, key, range_of, slots_of};
+use crate::support::{EIO, ENOSPC, Sim, ends_within, key, range_of, slots_of};
 
 /// A record that is queued while a commit writes is not in that commit, so the next sync must write
 /// it.
@@ -48,7 +48,9 @@ fn a_flush_does_not_free_a_slot_whose_write_failed_meanwhile() {
         std::thread::spawn(move || store.step_commit())
     };
     sim.wait_for_held(1);
-    sim.device.fail_next(OpKind::Write, slots_of(&store), EIO);
+    // For lack of space: after an error of its own a slot rests longer than the flush.
+    sim.device
+        .fail_next(OpKind::Write, slots_of(&store), ENOSPC);
     assert!(store.put(&key(1), b"v").is_err());
     sim.device.release();
     committing.join().unwrap().unwrap();

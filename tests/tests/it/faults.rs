@@ -7,9 +7,7 @@ use std::time::{Duration, Instant};
 use rb_core::{Background, Error, ManualClock, Put, PutOptions, Store, StoreOptions, Validate};
 use rb_io::{Engine, Limits, OpKind, Queue, QueueOptions};
 
-use crate::support::{EIO, Sim, key, range_of, slots_of, value};
-
-const ENOSPC: i32 = 28;
+use crate::support::{EIO, ENOSPC, Sim, key, range_of, slots_of, value};
 
 fn put_many(store: &Store, numbers: std::ops::Range<u64>) -> Vec<rb_core::PutResult> {
     let keys: Vec<_> = numbers.clone().map(key).collect();

@@ -8,7 +8,8 @@ use std::task::{Context, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use rb_core::{
-    Background, Durability, Error, Event, Events, Operation, Put, PutOptions, PutResult, Store,
+    Background, Durability, Error, Event, Events, ManualClock, Operation, Put, PutOptions,
+    PutResult, Store,
 };
 use rb_io::OpKind;
 use rb_testkit::MemDevice;
@@ -244,11 +245,14 @@ impl Events for Panicking {
 #[test]
 fn an_observer_that_panics_takes_nothing_with_it() {
     let events = Arc::new(Panicking::default());
+    let clock = Arc::new(ManualClock::new());
+    let of_store = clock.clone();
     let sim = Sim::new(8);
     let store = sim.open_with(|options| {
         options.background = Background::Threads;
         options.events = Some(events.clone());
         options.sync_interval = Duration::from_millis(5);
+        options.clock = of_store;
     });
     let told = || *events.0.lock().unwrap();
     // By puts: evictions.
@@ -272,6 +276,8 @@ fn an_observer_that_panics_takes_nothing_with_it() {
     let start = Instant::now();
     while told() == 20 {
         drop(store.put(b"k", b"v"));
+        // A slot rests for ten seconds after a failure.
+        clock.advance(Duration::from_secs(11));
         assert!(start.elapsed() < LONG, "no slot went bad");
     }
     sim.device.heal();
@@ -281,6 +287,7 @@ fn an_observer_that_panics_takes_nothing_with_it() {
         .unwrap();
     let start = Instant::now();
     while !sim.crash().open().contains(b"in flight") {
+        clock.advance(Duration::from_secs(1));
         assert!(start.elapsed() < LONG, "nobody commits any more");
     }
     nothing_is_left_behind(&store, 7);

@@ -80,9 +80,9 @@ fn every_write_goes_to_the_id_that_it_should() {
     }
     store.sync().unwrap();
     store.checkpoint().unwrap();
-    store.close().unwrap();
     let area = slots_of(&store);
     let of = [slots(&store, 0..8), slots(&store, 8..16)];
+    store.close().unwrap();
     let (mut metadata, mut values) = (0, 0);
     for op in writes(&sim, formatted) {
         let told = op.placement.map(|id| id.0.get());

@@ -44,14 +44,14 @@ fn missing(sim: &Sim) -> Vec<u64> {
 
 #[test]
 fn without_damage_or_consent_nothing_changes() {
-    let (sim, store) = filled(true);
+    let (sim, _store) = filled(true);
     let before = sim.device.live_image();
     assert!(repair(&sim, true).after.is_none());
     assert!(
         sim.device.live_image() == before,
         "a clean store is left alone"
     );
-    sim.rot(slot_of(&store, 3) + 90);
+    sim.rot(slot_of(&sim, 3) + 90);
     let before = sim.device.live_image();
     assert!(repair(&sim, false).after.is_none());
     assert!(sim.device.live_image() == before, "nobody agreed");
@@ -98,9 +98,9 @@ fn metadata_with_another_copy_is_mended_without_loss() {
 
 #[test]
 fn exactly_the_rotten_entries_are_dropped() {
-    let (sim, store) = filled(true);
-    sim.rot(slot_of(&store, 3) + 90);
-    sim.rot(slot_of(&store, 7) + FORMAT_BLOCK as u64 + 2000);
+    let (sim, _store) = filled(true);
+    sim.rot(slot_of(&sim, 3) + 90);
+    sim.rot(slot_of(&sim, 7) + FORMAT_BLOCK as u64 + 2000);
     let report = repair(&sim, true);
     assert_eq!((report.dropped, report.before.unproven), (2, 2));
     assert_eq!(report.after.unwrap().state, AuditState::Clean);
@@ -111,8 +111,8 @@ fn exactly_the_rotten_entries_are_dropped() {
 fn lost_metadata_is_rebuilt_from_what_slot_headers_prove() {
     let (sim, store) = filled(true);
     base_headers(store.superblock()).for_each(|at| sim.rot(at + 50));
-    sim.rot(slot_of(&store, 5) + 90);
-    sim.rot(slot_of(&store, 6) + FORMAT_BLOCK as u64 + 2000);
+    sim.rot(slot_of(&sim, 5) + 90);
+    sim.rot(slot_of(&sim, 6) + FORMAT_BLOCK as u64 + 2000);
     let report = repair(&sim, true);
     assert!(report.rebuilt);
     assert_eq!(report.before.scanned.unwrap().headers, ENTRIES + 2 - 1);

@@ -15,9 +15,8 @@ use rb_testkit::values::{bytes, matches};
 use rb_testkit::{MemDevice, MemOp};
 
 use crate::oracle::{Evictions, Oracle, content};
-use crate::support::{EIO, Sim, range_of};
+use crate::support::{EIO, ENOSPC, Sim, range_of};
 
-const ENOSPC: i32 = 28;
 const ENODEV: i32 = 19;
 const LONG: Duration = Duration::from_secs(60);
 const KEYS: u64 = 12;

@@ -31,6 +31,8 @@ pub(crate) fn io_uring_works(what: &str) -> bool {
 pub(crate) const KIB: usize = 1024;
 /// What a device answers that cannot read or write a place.
 pub(crate) const EIO: i32 = 5;
+/// What it answers that has no space.
+pub(crate) const ENOSPC: i32 = 28;
 
 /// A file store in a folder that goes when this is dropped.
 pub(crate) struct Bed {
