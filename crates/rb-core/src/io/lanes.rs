@@ -32,6 +32,8 @@ pub(crate) struct Lanes {
 
 #[derive(Default)]
 struct Pool {
+    /// None is handed out any more.
+    closed: bool,
     idle: Vec<Lane>,
     /// Callers that wait for a lane, in the order in which they came.
     line: VecDeque<Arc<Waiting>>,
@@ -122,12 +124,15 @@ impl Lanes {
     /// A lane of the pool, for a round of requests.
     ///
     /// # Errors
-    /// `Busy` when none came free while `patience` lasted.
+    /// `Busy` when none came free while `patience` lasted, `Closed` after the close.
     pub(crate) fn checkout(&self, patience: &mut Patience) -> Result<Lane, Error> {
         let mut pool = self.pool.lock();
         let mut may_make = true;
         let mut place: Option<Arc<Waiting>> = None;
         let outcome = loop {
+            if pool.closed {
+                break Err(Error::Closed);
+            }
             if !pool.is_kept(place.as_ref()) {
                 if let Some(lane) = pool.idle.pop() {
                     break Ok(lane);
@@ -168,8 +173,7 @@ impl Lanes {
     pub(crate) fn give_back(&self, lane: Lane) {
         let mut pool = self.pool.lock();
         // After the close there is no one to reuse it, and it would keep the device.
-        let is_closed = self.engine.lock().is_none();
-        let unused = match is_closed {
+        let unused = match pool.closed {
             true => Some(lane),
             false => {
                 pool.idle.push(lane);
@@ -184,6 +188,7 @@ impl Lanes {
     /// Gives the queues back that are not in use; those that are follow.
     pub(crate) fn close(&self) {
         let mut pool = self.pool.lock();
+        pool.closed = true;
         let engine = self.engine.lock().take();
         let idle = std::mem::take(&mut pool.idle);
         for lane in &idle {
@@ -191,7 +196,7 @@ impl Lanes {
             pool.past += counters;
         }
         pool.made -= idle.len();
-        pool.tell();
+        pool.tell_all();
         drop(pool);
         drop((idle, engine));
     }
@@ -254,6 +259,9 @@ pub(crate) fn elsewhere(wait: impl FnOnce() + Send + 'static) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use rb_io::Limits;
+    use rb_testkit::{MemDevice, MemEngine};
+
     use super::*;
 
     /// A thread that gave its queue back took it again before the thread that had been woken for it: of 16 threads on one
@@ -267,5 +275,27 @@ mod tests {
         assert!(pool.is_kept(None), "by one that has just come");
         assert!(pool.is_kept(Some(&second)), "by one that came later");
         assert!(!pool.is_kept(Some(&first)));
+    }
+
+    /// A queue that came back after the close was dropped, and who waited for it waited on for its whole patience.
+    #[test]
+    fn a_wait_for_a_lane_ends_with_the_close() {
+        let device = MemDevice::with_limits(1 << 20, Limits::simple(512, 1 << 20, "memory device"));
+        let engine = Arc::new(MemEngine::new(device));
+        let lanes = Arc::new(Lanes::new(engine, Vec::new(), 1, 1));
+        lanes.pool.lock().made = 1;
+        let waits = Arc::clone(&lanes);
+        let waits = std::thread::spawn(move || {
+            let start = Instant::now();
+            let lane = waits.checkout(&mut Patience::new(Duration::from_secs(60)));
+            (lane.err(), start.elapsed())
+        });
+        while lanes.pool.lock().line.is_empty() {
+            std::thread::yield_now();
+        }
+        lanes.close();
+        let (why, waited) = waits.join().expect("it does not panic");
+        assert!(matches!(why, Some(Error::Closed)), "{why:?}");
+        assert!(waited < Duration::from_secs(30), "{waited:?}");
     }
 }
