@@ -17,6 +17,7 @@ mod counts;
 mod crash;
 mod cut;
 mod damage;
+mod descriptors;
 mod discard;
 mod discard_loop;
 mod durable;
