@@ -39,6 +39,7 @@ mod marks;
 mod observers;
 mod opened_over;
 mod opening;
+mod openings;
 mod oracle;
 mod placement;
 mod promises;
