@@ -32,6 +32,7 @@ mod fork;
 mod format_room;
 mod hangs;
 mod in_flight;
+mod large_blocks;
 mod liveness;
 mod log_end;
 mod log_space;

@@ -34,7 +34,7 @@ fn right_to_write(probe: &Probe) -> Option<String> {
 
 fn page_cache(probe: &Probe) -> Option<String> {
     (!probe.direct).then(|| {
-        "I/O goes through the page cache: use a file system that takes O_DIRECT (ext4, xfs), or a block device"
+        "I/O goes through the page cache: use a file system that takes O_DIRECT in blocks of 4096 bytes or less (ext4, xfs), or a block device"
             .into()
     })
 }
