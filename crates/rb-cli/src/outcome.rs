@@ -11,7 +11,7 @@ pub(crate) enum Outcome {
     Miss,
     /// It audited a store and found it damaged.
     Damaged,
-    /// It audited a store and found that it cannot be opened.
+    /// It audited a store and found that it cannot be opened, or looked at a place where no store can be.
     Unusable,
     /// It measured what it was to measure, and found the store broken. A JSON result says so in its
     /// `error`, so that there is one line whatever happens.

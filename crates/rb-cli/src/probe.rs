@@ -14,6 +14,8 @@ struct Probed {
     path: String,
     kind: &'static str,
     capacity_bytes: u64,
+    /// Whether a store can be there through any engine.
+    usable: bool,
     writable: bool,
     direct: bool,
     features: Vec<Line>,
@@ -61,7 +63,10 @@ pub(crate) fn probe(args: &ProbeArgs, output: &mut Output) -> Result<Outcome, Fa
     } else {
         probed.show(output)?;
     }
-    Ok(Outcome::Done)
+    Ok(match probed.usable {
+        true => Outcome::Done,
+        false => Outcome::Unusable,
+    })
 }
 
 impl Probed {
@@ -76,6 +81,7 @@ impl Probed {
                 _ => "node",
             },
             capacity_bytes: found.capacity_bytes,
+            usable: found.engines.iter().any(|engine| engine.outcome.is_ok()),
             writable: found.writable,
             direct: found.direct,
             features: lines(found.features),

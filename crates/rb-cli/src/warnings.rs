@@ -35,6 +35,12 @@ pub(crate) fn of(report: &RecoveryReport) -> Vec<String> {
     if report.superblock_repaired {
         found.push("a damaged or older copy of the superblock was written anew".to_owned());
     }
+    if let Some(left) = report.few_openings_left() {
+        found.push(format!(
+            "{left} of {} openings for writing are left; then the store opens for reading only, until it is started empty or formatted again",
+            RecoveryReport::openings_max()
+        ));
+    }
     found
 }
 
@@ -59,8 +65,10 @@ mod tests {
             what: "swap".to_owned(),
             offset: 4086,
         }];
+        report.openings = RecoveryReport::openings_max() - 5;
         let found = of(&report);
-        assert_eq!(found.len(), 7, "{found:?}");
+        assert_eq!(found.len(), 8, "{found:?}");
+        assert!(found[7].contains("5 of 4194303 openings"), "{found:?}");
         assert!(found[4].contains("swap at byte 4086"), "{found:?}");
         assert!(found[0].contains("both bases") && found[0].contains("starts empty"));
         report.scanned = Some(rb_core::ScanReport::default());

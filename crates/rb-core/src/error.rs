@@ -297,8 +297,10 @@ pub enum OpenError {
         /// Which slot, blocks and generations.
         why: String,
     },
-    /// All incarnation numbers are used up.
-    #[error("store {uuid}: all {limit} openings are used up; format it again")]
+    /// All incarnation numbers of the store's epoch are used up. It can be read on.
+    #[error(
+        "store {uuid}: all {limit} openings for writing are used up; it still opens for reading, and starting it empty (StoreOptions::start_empty, which drops every entry) or formatting it gives it as many again"
+    )]
     IncarnationsExhausted {
         /// The store.
         uuid: StoreUuid,

@@ -57,6 +57,7 @@ pub use check::repair::{RepairReport, repair};
 pub use clock::{Clock, ManualClock, Random, SeededRandom, SystemClock, SystemRandom};
 pub use error::{Error, FormatError, OpenError};
 pub use events::{DropReason, Event, Events};
+pub use open::block_size::probe;
 pub use open::format_device::{claim_device, format, is_store};
 pub use operation::Operation;
 pub use ops::put_plan::{Payload, Put, PutResult, Stored};
@@ -70,7 +71,7 @@ pub use rb_format::{ClassRequest, FieldText, Geometry, Share, Superblock};
 pub use rb_index::{ClassStats, IndexStats};
 pub use rb_io::{
     Arena, DeviceKind, EngineKind, EngineOffer, EngineProbe, Feature, Limit, Limits, PlacementId,
-    Probe, QueueCounters, Rejected, probe,
+    Probe, QueueCounters, Rejected,
 };
 pub use report::{Foreign, RecoveryReport, ScanReport};
 pub use simulator::{Change, HeldLock, Simulator, SwitchPoint};

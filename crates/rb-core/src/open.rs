@@ -12,6 +12,7 @@
 pub(crate) mod apply;
 pub(crate) mod base_load;
 pub(crate) mod begin;
+pub(crate) mod block_size;
 pub(crate) mod buffers;
 pub(crate) mod checks;
 pub(crate) mod crew;

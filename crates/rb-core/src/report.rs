@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use rb_format::Generation;
 use rb_io::Signature;
 
 /// How an opening found the store.
@@ -47,6 +48,9 @@ pub struct RecoveryReport {
     pub cut_to: Option<u64>,
     /// Superblock copies that are neither whole nor as a crash leaves them, in words: they are left alone.
     pub superblock_left: Vec<String>,
+    /// Openings for writing since the store was formatted or started empty, this one included if it is one. One that finds
+    /// [`openings_max`](Self::openings_max) is refused.
+    pub openings: u32,
     /// Everything was dropped because the options asked to start empty.
     pub started_empty: bool,
     /// Time spent on loading the base.
@@ -61,6 +65,23 @@ pub struct RecoveryReport {
     pub validation_time: Duration,
     /// Time from the start of `open` until it could serve.
     pub total_time: Duration,
+}
+
+impl RecoveryReport {
+    /// How often a store can be opened for writing before it has to be formatted or started empty: once a second for 48
+    /// days.
+    #[must_use]
+    pub const fn openings_max() -> u32 {
+        Generation::INCARNATION_MAX
+    }
+
+    /// How many openings for writing are left, if seven eighths or more are used up.
+    #[must_use]
+    pub fn few_openings_left(&self) -> Option<u32> {
+        let max = RecoveryReport::openings_max();
+        let few = self.openings >= max - max / 8;
+        few.then(|| max.saturating_sub(self.openings))
+    }
 }
 
 /// What the headers said.

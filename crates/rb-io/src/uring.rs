@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use crate::arena::Arena;
 use crate::buffer::Buffer;
-
+use crate::descriptors;
 use crate::device::{Device, DeviceKind};
 use crate::engine::{DEPTH_MAX, Engine, Issuer, Queue, QueueOptions};
 use crate::error::OpenError;
@@ -26,6 +26,7 @@ use crate::limits::Limits;
 use crate::posix::PosixEngine;
 use crate::request::{OpKind, Part};
 use crate::sys::encode::{BlockEncoder, Encoder};
+use crate::sys::event::EventFd;
 use crate::sys::ring::{Flavour, Ring};
 use queue::UringQueue;
 
@@ -42,8 +43,8 @@ impl UringEngine {
     ///
     /// # Errors
     /// [`OpenError::Engine`] with the step and the reason: not in this kernel, forbidden by
-    /// `kernel.io_uring_disabled` or a seccomp filter, too old, or `RLIMIT_MEMLOCK` too small for the
-    /// rings that a program makes.
+    /// `kernel.io_uring_disabled` or a seccomp filter, too old, or `RLIMIT_MEMLOCK` or `RLIMIT_NOFILE` too small for
+    /// the rings that a program makes.
     pub fn new(device: Arc<Device>) -> Result<Self, OpenError> {
         probe_rings(KIND, &device, || BlockEncoder)?;
         let mut limits = *device.limits();
@@ -77,6 +78,8 @@ pub(crate) fn probe_rings<E: Encoder>(
             .map_err(|source| refused(kind, "io_uring_setup", source))?;
         rings.push(ring);
     }
+    spare_descriptors(rings.len())
+        .map_err(|source| refused(kind, "descriptors for a store's queues", source))?;
     let missing = rings[0]
         .missing()
         .map_err(|source| refused(kind, "probe of operations", source))?;
@@ -89,6 +92,15 @@ pub(crate) fn probe_rings<E: Encoder>(
         reason: format!("this kernel lacks {}", missing.join(", ")),
         source: None,
     })
+}
+
+/// Asks for the descriptors that the queues of a store take beyond these rings, and gives them back.
+fn spare_descriptors(rings: usize) -> io::Result<()> {
+    let mut spare = Vec::new();
+    for _ in rings..QUEUES * QUEUE_DESCRIPTORS {
+        spare.push(EventFd::new()?);
+    }
+    Ok(())
 }
 
 /// Memory for [`read_a_block`].
@@ -136,6 +148,11 @@ pub(crate) fn read_a_block(
 /// store has queues for its callers, its commits, its checkpoints and its recovery.
 const PROBE_RINGS: usize = 4;
 const PROBE_DEPTH: u32 = 256;
+/// Queues of a store that is in use: recovery, commits, checkpoints, validation, discards, a blocking caller, and async
+/// operations. With fewer descriptors the opening failed, or the first call, where posix works.
+const QUEUES: usize = 7;
+/// A ring and an eventfd.
+const QUEUE_DESCRIPTORS: usize = 2;
 /// A device that takes longer for one block is not probed further; its requests have deadlines.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -214,8 +231,7 @@ fn refused(kind: EngineKind, step: &'static str, source: io::Error) -> OpenError
         },
         Some(libc::ENOSYS) => "this kernel has no io_uring, or a seccomp filter hides it".into(),
         Some(libc::ENOMEM) => "no memory, or RLIMIT_MEMLOCK is too small for the ring".into(),
-        Some(libc::EMFILE | libc::ENFILE) => "no file descriptor is left".into(),
-        _ => "the kernel refused".into(),
+        _ => descriptors::none_left(&source).unwrap_or_else(|| "the kernel refused".into()),
     };
     OpenError::Engine {
         kind,

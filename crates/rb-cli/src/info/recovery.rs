@@ -9,6 +9,8 @@ use crate::failure::Failure;
 pub(super) struct Recovery {
     shutdown: &'static str,
     clean: bool,
+    openings: u32,
+    openings_max: u32,
     entries: u64,
     base_sequence: Option<u64>,
     base_damage: Vec<String>,
@@ -50,6 +52,8 @@ impl Recovery {
         Recovery {
             shutdown: shutdown(report),
             clean: report.clean,
+            openings: report.openings,
+            openings_max: RecoveryReport::openings_max(),
             entries: report.entries,
             base_sequence: report.base_sequence,
             base_damage: report.base_damage.clone(),
@@ -81,6 +85,10 @@ impl Recovery {
             _ => "",
         };
         field("shutdown", format!("{}{hint}", self.shutdown))?;
+        field(
+            "openings",
+            format!("{} of {} for writing", self.openings, self.openings_max),
+        )?;
         let base = self
             .base_sequence
             .map_or("none".to_owned(), |base| base.to_string());

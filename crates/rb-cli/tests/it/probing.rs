@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
+use std::process::Command;
 
 use serde_json::Value;
 
@@ -19,7 +20,10 @@ fn every_engine_is_usable_or_says_why_not() {
     // A writer beside it is none of its business.
     let probed = rb(["probe".as_ref(), "--json".as_ref(), place.store.as_os_str()]).json();
     assert_eq!(probed["kind"], "file");
-    assert_eq!(probed["writable"], true);
+    assert_eq!(
+        (&probed["usable"], &probed["writable"]),
+        (&true.into(), &true.into())
+    );
     assert_eq!(probed["capacity_bytes"], before.len());
     let posix = engine(&probed, "posix");
     assert_eq!(posix["usable"], true);
@@ -85,4 +89,50 @@ fn advice_says_what_to_change() {
         advice.iter().any(|words| cached(&words)),
         probed["direct"] == false
     );
+}
+
+/// Detaches a loop device.
+struct Detach(String);
+
+impl Drop for Detach {
+    fn drop(&mut self) {
+        drop(Command::new("losetup").args(["-d", &self.0]).status());
+    }
+}
+
+/// `rb probe` found the device usable, and `rb format` then failed with "not a multiple of 16384". Where no loop device can
+/// have such blocks there is nothing to see.
+#[test]
+fn a_device_with_large_blocks_is_not_usable() {
+    let place = Place::new();
+    let file = File::create(&place.store).unwrap();
+    file.set_len(64 << 20).unwrap();
+    let mut losetup = Command::new("losetup");
+    losetup.args(["--find", "--show", "--sector-size", "16384"]);
+    let output = losetup.arg(&place.store).output();
+    let Some(output) = output.ok().filter(|output| output.status.success()) else {
+        println!("no loop device with blocks of 16 KiB can be attached here");
+        return;
+    };
+    let node = String::from_utf8(output.stdout).unwrap().trim().to_owned();
+    let detach = Detach(node.clone());
+    let reason = "its blocks are 16384 bytes (BLKSSZGET) and the store's format block is 4096";
+    let ran = rb(["probe", "--json", &node]);
+    assert_eq!(ran.code, Some(8), "{ran:?}");
+    let probed = ran.json_line();
+    assert_eq!(probed["usable"], false);
+    let posix = engine(&probed, "posix");
+    assert_eq!(posix["usable"], false);
+    assert!(
+        posix["reason"].as_str().unwrap().contains(reason),
+        "{posix}"
+    );
+    let ran = rb(["probe", &node]);
+    assert_eq!(ran.code, Some(8), "{ran:?}");
+    let text = String::from_utf8(ran.stdout).unwrap();
+    let line = format!("engine posix: not usable: {reason}");
+    assert!(text.contains(&line), "{text}");
+    let error = rb(["format", &node, "--slot-bytes", "64KiB", "--yes"]).error();
+    assert!(error.contains(reason), "{error}");
+    drop(detach);
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 use rb_io::{Arena, Engine, Issuer, Lane, Patience, QueueCounters, QueueOptions};
 
-use crate::error::Error;
+use crate::error::{Error, error_chain};
 
 /// Late batches at most before their lanes are not replaced. Each has a thread and a queue until the device
 /// answers, so callers who try again and again would pile them up without end.
@@ -116,7 +116,7 @@ impl Lanes {
         let engine = self.engine.lock().clone().ok_or(Error::Closed)?;
         let queue = engine.queue(&options).map_err(|why| Error::Resource {
             what: "an I/O queue",
-            why: why.to_string(),
+            why: error_chain(&why),
         })?;
         Ok(Lane::new(queue, engine.limits()))
     }

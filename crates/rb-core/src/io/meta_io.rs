@@ -11,7 +11,7 @@ use rb_io::{
     QueueOptions, Request,
 };
 
-use crate::error::{Error, OpenError};
+use crate::error::{Error, OpenError, error_chain};
 use crate::io::lanes::drop_elsewhere;
 use crate::options::StoreOptions;
 
@@ -63,7 +63,7 @@ impl MetaIo {
             })
             .map_err(|why| Error::Resource {
                 what: "an I/O queue",
-                why: why.to_string(),
+                why: error_chain(&why),
             })?;
         Ok(MetaIo {
             lane: Ok(Lane::new(queue, engine.limits())),

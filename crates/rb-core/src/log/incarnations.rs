@@ -82,10 +82,15 @@ fn read_both(io: &mut MetaIo) -> Result<[Block; 2], Error> {
     }
 }
 
+/// The newest opening that the blocks name.
+fn newest(pair: &Pair) -> Option<&Incarnation> {
+    let sound = pair.iter().filter_map(|block| block.decoded.as_ref().ok());
+    sound.max_by_key(|found| found.number)
+}
+
 /// The number of the newest opening that the blocks name.
 pub(crate) fn newest_number(pair: &Pair) -> Option<u32> {
-    let sound = pair.iter().filter_map(|block| block.decoded.as_ref().ok());
-    sound.map(|found| found.number).max()
+    newest(pair).map(|found| found.number)
 }
 
 /// The epoch in which the store is empty, if a block names a later one than the superblock: a start with an empty store
@@ -113,7 +118,9 @@ pub(crate) fn agree(before: &Pair, after: &Pair) -> bool {
 /// Makes a new incarnation durable, before anything else of an opening is written: steps 4 and 5. Answers it, and the
 /// block that the device did not take.
 ///
-/// `floor` is the highest number seen anywhere on the device.
+/// `floor` is the highest number of this epoch seen anywhere on the device. A new epoch counts from 1 again: blocks,
+/// generations and records carry the epoch, and a writer of the former one sees that of the blocks before their number.
+/// Only the place of the newest block of the former epoch is left alone.
 pub(crate) fn begin(
     io: &mut MetaIo,
     identity: Identity,
@@ -121,15 +128,17 @@ pub(crate) fn begin(
     floor: u32,
     random: &dyn Random,
 ) -> Result<(Opened, Vec<FailedWrite>), OpenError> {
-    let newest = newest_number(known);
+    let newest = newest(known);
+    let of_epoch = newest.filter(|newest| newest.identity == identity);
     // What a crash tore was of an opening that wrote nothing else, or is that of the one before it.
     let torn = known.iter().filter_map(|block| {
         let bytes = block.bytes.as_deref()?;
         Incarnation::torn_number(bytes, &identity)
     });
-    let seen = torn.chain(newest).max().unwrap_or(0);
+    let of_epoch = of_epoch.map(|newest| newest.number);
+    let seen = torn.chain(of_epoch).max().unwrap_or(0);
     let mut number = seen.max(floor).saturating_add(1);
-    if newest.is_some_and(|newest| newest % 2 == number % 2) {
+    if newest.is_some_and(|newest| newest.number % 2 == number % 2) {
         number = number.saturating_add(1);
     }
     let mut nonce = [0; 16];

@@ -19,6 +19,7 @@ use crate::io::boot::write_superblock;
 use crate::io::meta_io::MetaIo;
 use crate::io::unwritable::FailedWrite;
 use crate::io::whose;
+use crate::open::block_size::check_block;
 use crate::options::FormatOptions;
 use crate::source::Source;
 
@@ -36,6 +37,7 @@ pub fn format(options: &FormatOptions) -> Result<Superblock, FormatError> {
     let path = match &options.source {
         Source::Path(path) => path,
         Source::Engine(engine) => {
+            check_block(options.source.path(), engine.limits())?;
             let superblock = plan(options, engine.capacity_bytes(), identity)?;
             write_store(engine.as_ref(), &superblock, &[], options)?;
             return Ok(superblock);
@@ -43,6 +45,9 @@ pub fn format(options: &FormatOptions) -> Result<Superblock, FormatError> {
     };
     let mut claim = Claim::take(path)?;
     // Plan first: a request that cannot work must not touch or grow anything.
+    if let Some(device) = claim.device() {
+        check_block(path, device.limits())?;
+    }
     let bytes = size(&claim, options)?;
     let superblock = plan(options, bytes, identity)?;
     check_consent(options, &claim)?;

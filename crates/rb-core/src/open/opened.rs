@@ -8,6 +8,7 @@ use rb_io::{Access, Device, Engine, EngineKind, Rejected, Reservation};
 use crate::clock::Random;
 use crate::error::OpenError;
 use crate::io::hold::Hold;
+use crate::open::block_size::check_block;
 use crate::open::cut;
 use crate::source::Source;
 
@@ -61,19 +62,24 @@ impl Opened {
                 let device = Arc::new(Device::open(&path, access)?);
                 Opened::over(path, device, kind)
             }
-            Source::Engine(engine) => Ok(Opened {
-                path: PathBuf::from(engine.name()),
-                engine,
-                rejected: Vec::new(),
-                cut_to: None,
-                device: None,
-                reservation: None,
-            }),
+            Source::Engine(engine) => {
+                let path = PathBuf::from(engine.name());
+                check_block(&path, engine.limits())?;
+                Ok(Opened {
+                    path,
+                    engine,
+                    rejected: Vec::new(),
+                    cut_to: None,
+                    device: None,
+                    reservation: None,
+                })
+            }
         }
     }
 
     fn over(path: PathBuf, device: Arc<Device>, kind: EngineKind) -> Result<Opened, OpenError> {
         let opened = rb_io::open(Arc::clone(&device), kind)?;
+        check_block(&path, opened.engine.limits())?;
         Ok(Opened {
             path,
             engine: opened.engine,

@@ -75,8 +75,10 @@ impl Opening<'_> {
             recovered,
         )?;
         recovered.report_bad();
-        let clean = recovered.is_clean(newest_number(known));
+        let newest = newest_number(known);
+        let clean = recovered.is_clean(newest);
         let report = &mut recovered.report;
+        report.openings = last.max(newest.unwrap_or(0));
         report.cut_to = (superblock.device_bytes > self.capacity).then_some(self.capacity);
         report.foreign = foreign;
         report.superblock_left = whose::left_alone(self.copies, superblock);

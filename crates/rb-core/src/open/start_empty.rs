@@ -7,7 +7,7 @@ use crate::io::boot::{Superblocks, check_numbers, check_unchanged, write_superbl
 use crate::io::headers::{HeaderPlace, PlaceState, read_headers};
 use crate::io::meta_io::MetaIo;
 use crate::io::whose;
-use crate::log::incarnations::{agree, begin, begin_twice, check_writer, newest_number};
+use crate::log::incarnations::{agree, begin, begin_twice, check_writer};
 use crate::open::base_load::empty_index;
 use crate::open::format_device::write_empty_base;
 use crate::open::opening::Opening;
@@ -69,10 +69,8 @@ pub(crate) fn start_empty(
     let header = write_empty_base(io, &superblock, place, position, &bad_slots, &bad_blocks)
         .map_err(failed("writing the first checkpoint base"))?;
     check_alone(io)?;
-    // The number goes on, so that a former writer finds that it is not the newest any more.
-    let floor = newest_number(&known).unwrap_or(0);
     let random = opening.options.random.as_ref();
-    let (mut incarnation, mut refused) = begin(io, superblock.identity, &known, floor, random)?;
+    let (mut incarnation, mut refused) = begin(io, superblock.identity, &known, 0, random)?;
     check_unchanged(io, opening.capacity, &found.newest)?;
     // Another opening of the former epoch may have written a base over it until then.
     let written = read_headers(io, &superblock).map_err(no_base)?;

@@ -9,6 +9,7 @@ use super::driver::Driver;
 use super::port::{Port, Waiting};
 use crate::arena::{Arena, ArenaId};
 use crate::board::Wait;
+use crate::descriptors;
 use crate::device::Device;
 use crate::engine::{Feature, Queue, QueueCounters, QueueOptions};
 use crate::error::OpenError;
@@ -59,7 +60,7 @@ impl BlkioQueue {
         let board = Board::new().map_err(|source| OpenError::Engine {
             kind: EngineKind::Libblkio,
             step: "eventfd",
-            reason: "the kernel refused".into(),
+            reason: descriptors::none_left(&source).unwrap_or_else(|| "the kernel refused".into()),
             source: Some(source),
         })?;
         let needs_regions = driver.needs_regions();

@@ -13,31 +13,55 @@ use super::kind::DeviceKind;
 use crate::arena::Arena;
 use crate::engine::Feature;
 use crate::error::{OpenError, failed};
-use crate::limits::Limits;
+use crate::limits::{Limit, Limits};
 
 /// Decides whether I/O is direct, and says so in the report.
 pub(super) fn settle_direct(
     path: &Path,
     file: &File,
+    kind: DeviceKind,
     bytes: u64,
     direct: io::Result<()>,
     report: &mut Vec<Feature>,
 ) -> Result<bool, OpenError> {
     const NAME: &str = "direct I/O";
     report.retain(|feature| feature.name != NAME);
-    match direct.and_then(|()| prove_direct(file, bytes)) {
-        Ok(()) => {
-            report.push(Feature::on(NAME, "O_DIRECT"));
-            Ok(true)
-        }
-        Err(error) => {
-            clear_direct(file).map_err(|source| failed(path, "clear O_DIRECT", source))?;
-            let why = format!("O_DIRECT refused, I/O goes through the page cache: {error}");
-            report.push(Feature::off(NAME, why));
-            Ok(false)
-        }
-    }
+    let alignment = discover::direct_alignment(file);
+    let why = match too_coarse(kind, alignment) {
+        Some(why) => why,
+        None => match direct.and_then(|()| prove_direct(file, kind, bytes)) {
+            Ok(()) => {
+                report.push(Feature::on(NAME, "O_DIRECT"));
+                return Ok(true);
+            }
+            Err(error) => format!("O_DIRECT refused, I/O goes through the page cache: {error}"),
+        },
+    };
+    clear_direct(file).map_err(|source| failed(path, "clear O_DIRECT", source))?;
+    report.push(Feature::off(NAME, why));
+    Ok(false)
 }
+
+/// Why a file is not read and written past the page cache although its file system could. The page cache takes smaller
+/// pieces: it fills the rest of a block with what is there. That is safe in a file, of which nothing else writes a part. On a
+/// device a cache would hide from this host what others write, and the device's own blocks stay what they are.
+fn too_coarse(kind: DeviceKind, alignment: Option<(Limit<u32>, Limit<u32>)>) -> Option<String> {
+    let (memory, offset) = alignment.filter(|_| kind == DeviceKind::File)?;
+    let coarsest = match memory.value > offset.value {
+        true => memory,
+        false => offset,
+    };
+    let Limit { value, source } = coarsest;
+    (value > FILE_ALIGN_MAX).then(|| {
+        format!(
+            "I/O goes through the page cache: past it, this file system takes multiples of {value} bytes only ({source}), more than {FILE_ALIGN_MAX}"
+        )
+    })
+}
+
+/// A file that needs a larger alignment for direct I/O is used through the page cache: the blocks of stores are this long,
+/// and so are pages.
+const FILE_ALIGN_MAX: u32 = 4096;
 
 pub(super) fn limits(
     path: &Path,
@@ -77,13 +101,18 @@ pub(super) fn open_direct(
 }
 
 /// Some file systems take the flag and then refuse the I/O, so only a read proves it.
-fn prove_direct(file: &File, bytes: u64) -> io::Result<()> {
-    const PROBE_BYTES: usize = 4096;
-    if bytes < PROBE_BYTES as u64 {
+fn prove_direct(file: &File, kind: DeviceKind, bytes: u64) -> io::Result<()> {
+    // A device with larger blocks refuses less than one of them, which says nothing about O_DIRECT.
+    let block = match kind {
+        DeviceKind::Block => rustix::fs::ioctl_blksszget(file)?,
+        _ => 0,
+    };
+    let len = block.max(FILE_ALIGN_MAX) as usize;
+    if bytes < len as u64 {
         return Ok(());
     }
-    let arena = Arena::allocate(PROBE_BYTES).map_err(io::Error::other)?;
-    let mut buffer = arena.take(PROBE_BYTES).ok_or(io::ErrorKind::OutOfMemory)?;
+    let arena = Arena::allocate(len).map_err(io::Error::other)?;
+    let mut buffer = arena.take(len).ok_or(io::ErrorKind::OutOfMemory)?;
     match file.read_at(&mut buffer, 0) {
         // A bad first block says nothing about O_DIRECT.
         Err(error) if error.raw_os_error() == Some(libc::EIO) => Ok(()),
@@ -95,4 +124,30 @@ fn prove_direct(file: &File, bytes: u64) -> io::Result<()> {
 fn clear_direct(file: &File) -> io::Result<()> {
     let flags = rustix::fs::fcntl_getfl(file)?;
     Ok(rustix::fs::fcntl_setfl(file, flags - OFlags::DIRECT)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn alignment(memory: u32, offset: u32) -> Option<(Limit<u32>, Limit<u32>)> {
+        let offset = Limit::new(offset, "statx dio_offset_align");
+        Some((Limit::new(memory, "statx dio_mem_align"), offset))
+    }
+
+    /// Files on a file system with blocks of 16 KiB were opened past the page cache, and then refused every write of 4 KiB.
+    #[test]
+    fn a_file_with_a_coarse_alignment_goes_through_the_page_cache() {
+        let why = |kind, memory, offset| too_coarse(kind, alignment(memory, offset));
+        for offset in [8192, 16384, 65536] {
+            let words = why(DeviceKind::File, 512, offset).unwrap();
+            assert!(words.contains(&format!("multiples of {offset} bytes")));
+            assert!(words.contains("dio_offset_align"), "{words}");
+            assert_eq!(why(DeviceKind::Block, 512, offset), None);
+        }
+        let words = why(DeviceKind::File, 16384, 512).unwrap();
+        assert!(words.contains("dio_mem_align"), "{words}");
+        assert_eq!(why(DeviceKind::File, 4096, 4096), None);
+        assert_eq!(too_coarse(DeviceKind::File, None), None);
+    }
 }

@@ -82,7 +82,7 @@ fn file_limits(file: &File, direct: bool) -> io::Result<Limits> {
 }
 
 /// Memory and offset alignment of direct I/O; `STATX_DIOALIGN`, Linux 6.1.
-fn direct_alignment(file: &File) -> Option<(Limit<u32>, Limit<u32>)> {
+pub(super) fn direct_alignment(file: &File) -> Option<(Limit<u32>, Limit<u32>)> {
     let statx = rustix::fs::statx(file, "", AtFlags::EMPTY_PATH, StatxFlags::DIOALIGN).ok()?;
     let told = statx.stx_mask & StatxFlags::DIOALIGN.bits() != 0;
     let sane = |align: u32| align.is_power_of_two() && align <= 65536;

@@ -40,7 +40,8 @@ impl Device {
         }
         if self.direct && meta.len() < bytes {
             // A file that was too short could not prove it.
-            self.direct = settle_direct(&self.path, &self.file, bytes, Ok(()), &mut self.report)?;
+            let (kind, report) = (self.kind, &mut self.report);
+            self.direct = settle_direct(&self.path, &self.file, kind, bytes, Ok(()), report)?;
             self.limits = limits(&self.path, &self.file, self.kind, self.direct)?;
         }
         let bytes = bytes.max(meta.len());

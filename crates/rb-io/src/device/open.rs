@@ -78,7 +78,7 @@ pub(super) fn finish(
         .seek(SeekFrom::End(0))
         .map_err(|source| failed(path, "lseek to the end", source))?;
     let mut report = Vec::new();
-    let direct = settle_direct(path, &file, bytes, direct, &mut report)?;
+    let direct = settle_direct(path, &file, kind, bytes, direct, &mut report)?;
     let limits = limits(path, &file, kind, direct)?;
     let capacity_bytes = bytes - bytes % u64::from(limits.block.value);
     let path = path.to_path_buf();

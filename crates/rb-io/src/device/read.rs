@@ -96,15 +96,15 @@ fn read_through(
     out: &mut [u8],
     size: u64,
 ) -> io::Result<()> {
-    const GRAIN: u64 = 4096;
+    let grain = u64::from(device.limits.block.value).max(4096);
     let mut done = 0;
     while done < out.len() {
         let at = offset + done as u64;
-        let start = at / GRAIN * GRAIN;
+        let start = at / grain * grain;
         let skip = (at - start) as usize;
         let want = (out.len() - done).min(buffer.len() - skip);
         let span = (skip + want)
-            .next_multiple_of(GRAIN as usize)
+            .next_multiple_of(grain as usize)
             .min(buffer.len());
         let filled = read_some(device, &mut buffer[..span], start, size)?;
         buffer[filled..span].fill(0);

@@ -17,6 +17,7 @@ const RULES: &[Rule] = &[
     io_uring_forbidden,
     io_uring_missing,
     locked_memory,
+    descriptors,
     old_kernel,
     passthrough_node,
 ];
@@ -33,7 +34,7 @@ fn right_to_write(probe: &Probe) -> Option<String> {
 
 fn page_cache(probe: &Probe) -> Option<String> {
     (!probe.direct).then(|| {
-        "I/O goes through the page cache: use a file system that takes O_DIRECT (ext4, xfs), or a block device"
+        "I/O goes through the page cache: use a file system that takes O_DIRECT in blocks of 4096 bytes or less (ext4, xfs), or a block device"
             .into()
     })
 }
@@ -77,6 +78,13 @@ fn locked_memory(probe: &Probe) -> Option<String> {
     let ring = refusal(probe, EngineKind::IoUring).is_some_and(|why| why.contains("MEMLOCK"));
     (ring || refused.is_some_and(|feature| !feature.on)).then(|| {
         "registering buffers needs locked memory: raise RLIMIT_MEMLOCK above the store's buffers (ulimit -l, LimitMEMLOCK= of systemd)".into()
+    })
+}
+
+fn descriptors(probe: &Probe) -> Option<String> {
+    let refused = refusal(probe, EngineKind::IoUring)?;
+    refused.contains("RLIMIT_NOFILE").then(|| {
+        "io_uring takes two file descriptors for each queue of a store: raise RLIMIT_NOFILE (ulimit -n, LimitNOFILE= of systemd)".into()
     })
 }
 

@@ -15,7 +15,7 @@ use crate::io::whose;
 use crate::log::incarnations::{Pair, newest_number};
 use crate::open::cut;
 use crate::open::recovered::Recovered;
-use crate::report::Foreign;
+use crate::report::{Foreign, RecoveryReport};
 
 const NAMES: [&str; 2] = ["A", "B"];
 const NEXT_OPENING: &str = "the next opening for writing writes it anew";
@@ -258,6 +258,26 @@ impl Audit<'_> {
                 lost: nothing("no entry depends on it"),
             });
         }
+        self.few_openings(newest.unwrap_or(0).max(wrote));
+    }
+
+    /// Numbers of openings that run out.
+    fn few_openings(&mut self, openings: u32) {
+        let report = RecoveryReport {
+            openings,
+            ..RecoveryReport::default()
+        };
+        let Some(left) = report.few_openings_left() else {
+            return;
+        };
+        let max = RecoveryReport::openings_max();
+        self.report.remark(Words {
+            structure: "incarnation blocks".into(),
+            offset: INCARNATION_A_OFFSET,
+            wrong: format!("{openings} of {max} openings for writing are used up"),
+            meaning: "without any left the store opens for reading only; starting it empty or formatting it gives it as many again",
+            lost: nothing(&format!("{left} openings are left")),
+        });
     }
 }
 

@@ -1,0 +1,77 @@
+//! Devices whose blocks are larger than the format's: no store can be on them.
+
+use std::path::Path;
+
+use rb_format::FORMAT_BLOCK;
+use rb_io::{Limits, OpenError, Probe};
+
+const LARGER_BLOCKS: &str = "blocks of 512 or 4096 bytes are needed: format an NVMe namespace with them (nvme format --lbaf), \
+     or put the store in a file of a file system on the device";
+
+/// Why no store can be where transfers have these limits, if that is so.
+fn too_large(limits: &Limits) -> Option<String> {
+    let block = limits.block;
+    (block.value as usize > FORMAT_BLOCK).then(|| {
+        format!(
+            "its blocks are {} bytes ({}) and the store's format block is {FORMAT_BLOCK}, which it cannot write by itself",
+            block.value, block.source
+        )
+    })
+}
+
+/// Refuses a device, before anything of it is changed.
+///
+/// # Errors
+/// `Unfit`: its blocks are larger than those of the format.
+pub(crate) fn check_block(path: &Path, limits: &Limits) -> Result<(), OpenError> {
+    let path = path.to_path_buf();
+    too_large(limits).map_or(Ok(()), |reason| Err(OpenError::Unfit { path, reason }))
+}
+
+/// Looks at a path as [`rb_io::probe`] does, and for a store: no engine is usable on a device with blocks larger than
+/// 4096 bytes.
+///
+/// # Errors
+/// As [`rb_io::probe`].
+pub fn probe(path: &Path) -> Result<Probe, OpenError> {
+    let mut probe = rb_io::probe(path)?;
+    judge(&mut probe);
+    Ok(probe)
+}
+
+fn judge(probe: &mut Probe) {
+    let mut refused = false;
+    for engine in &mut probe.engines {
+        let limits = engine.outcome.as_ref().map(|offer| &offer.limits);
+        if let Some(why) = limits.ok().and_then(too_large) {
+            engine.outcome = Err(why);
+            engine.auto = false;
+            refused = true;
+        }
+    }
+    if refused {
+        probe.advice.push(LARGER_BLOCKS.into());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_blocks_larger_than_the_format_are_refused() {
+        let check = |block| {
+            let limits = Limits::simple(block, 1 << 20, "BLKSSZGET");
+            check_block(Path::new("/dev/x"), &limits).map_err(|error| error.to_string())
+        };
+        for block in [512, 4096] {
+            assert_eq!(check(block), Ok(()));
+        }
+        for block in [8192, 16384, 65536] {
+            let words = format!(
+                "/dev/x cannot hold a store: its blocks are {block} bytes (BLKSSZGET) and the store's format block is 4096, which it cannot write by itself"
+            );
+            assert_eq!(check(block), Err(words));
+        }
+    }
+}
