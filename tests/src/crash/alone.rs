@@ -1,5 +1,7 @@
 //! What needs the store for itself: restarts, emptying, and faults that a run brings about step by step.
 
+use std::time::Duration;
+
 use rb_core::Store;
 use rb_io::OpKind;
 
@@ -138,6 +140,8 @@ impl World {
         self.device
             .fail_always(OpKind::Write, offset..offset + 1, EIO);
         for _ in 0..24 {
+            // Its failures count ten seconds apart.
+            self.clock.advance(Duration::from_secs(11));
             self.put(3);
             self.sync();
             if bad(&store) > before {
