@@ -255,7 +255,7 @@ fn a_lingering_wait_ends_although_other_parts_hang() {
         let queue = bed.engine.queue(&options).expect("the queue opens");
         let mut lane = Lane::new(queue, bed.engine.limits());
         let waker = lane.waker();
-        bed.file.hold().expect("it obeys");
+        bed.file.hold_transfers().expect("it obeys");
         // The kernel sends a FUSE server twelve at most.
         let arena = Arena::allocate(10 * 4096).expect("memory");
         for tag in 0..10 {

@@ -87,6 +87,14 @@ impl StallingFile {
         self.ask("hold flushes").map(drop)
     }
 
+    /// From now on reads and writes do not end; flushes do.
+    ///
+    /// # Errors
+    /// The server is gone.
+    pub fn hold_transfers(&self) -> io::Result<()> {
+        self.ask("hold transfers").map(drop)
+    }
+
     /// Executes and answers what is held, and holds no more.
     ///
     /// # Errors

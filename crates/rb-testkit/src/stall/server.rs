@@ -34,6 +34,7 @@ struct State {
 enum Holding {
     Nothing,
     Flushes,
+    Transfers,
     Everything,
 }
 
@@ -42,6 +43,7 @@ impl Holding {
         match self {
             Holding::Nothing => false,
             Holding::Flushes => wire::is_flush(request),
+            Holding::Transfers => wire::is_transfer(request),
             Holding::Everything => wire::is_flush(request) || wire::is_transfer(request),
         }
     }
@@ -100,6 +102,7 @@ impl Server {
         match what {
             "hold" => state.holding = Holding::Everything,
             "hold flushes" => state.holding = Holding::Flushes,
+            "hold transfers" => state.holding = Holding::Transfers,
             "release" => {
                 state.holding = Holding::Nothing;
                 for request in std::mem::take(&mut state.held) {
