@@ -98,10 +98,11 @@ fn an_async_operation_without_descriptors_names_the_limit() {
         ..bed.options()
     };
     let store = Store::open(bed.path(), options).unwrap();
+    store.put(&key(2), &value(2, 9000)).unwrap();
     let before = getrlimit(Resource::Nofile).current.unwrap();
     limit_to(0);
     let put = store.put_async(&key(1), &value(1, 9000)).wait();
-    let got = store.get_async(&key(1)).wait();
+    let got = store.get_async(&key(2)).wait();
     let second = Store::open(bed.path(), StoreOptions::default()).unwrap_err();
     let formatted = format(&FormatOptions::new(bed.path(), Vec::new())).unwrap_err();
     // Before the limit is another one: such an error reads it when it is shown.
