@@ -18,3 +18,8 @@ pub(crate) fn none_left(error: &io::Error) -> Option<String> {
         _ => None,
     }
 }
+
+/// The same, as the end of a sentence that says what failed; empty for any other error.
+pub(crate) fn hint(error: &io::Error) -> String {
+    none_left(error).map_or_else(String::new, |words| format!(", {words}"))
+}

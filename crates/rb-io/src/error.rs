@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::descriptors;
 use crate::kind::EngineKind;
 use crate::nvme::status::error_number;
 use crate::request::OpKind;
@@ -13,7 +14,7 @@ use crate::request::OpKind;
 #[non_exhaustive]
 pub enum OpenError {
     /// A system call on the path failed.
-    #[error("{}: {step} failed", path.display())]
+    #[error("{}: {step} failed{}", path.display(), descriptors::hint(source))]
     Path {
         /// The file or node.
         path: PathBuf,

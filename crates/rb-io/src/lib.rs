@@ -51,7 +51,6 @@ mod arena;
 mod blkio;
 mod board;
 mod buffer;
-#[cfg(any(feature = "io-uring", feature = "libblkio"))]
 mod descriptors;
 mod device;
 mod engine;

@@ -3,7 +3,7 @@
 
 use std::process::Command;
 
-use rb_core::{EngineKind, Store, StoreOptions};
+use rb_core::{EngineKind, FormatOptions, Store, StoreOptions, format};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::support::{Bed, KIB, key, value};
@@ -98,15 +98,23 @@ fn an_async_operation_without_descriptors_names_the_limit() {
         ..bed.options()
     };
     let store = Store::open(bed.path(), options).unwrap();
+    store.put(&key(2), &value(2, 9000)).unwrap();
     let before = getrlimit(Resource::Nofile).current.unwrap();
     limit_to(0);
     let put = store.put_async(&key(1), &value(1, 9000)).wait();
-    let got = store.get_async(&key(1)).wait();
-    let got_many = store.get_many_async(&[&key(1)]).wait();
+    let got = store.get_async(&key(2)).wait();
+    let second = Store::open(bed.path(), StoreOptions::default()).unwrap_err();
+    let formatted = format(&FormatOptions::new(bed.path(), Vec::new())).unwrap_err();
+    // Before the limit is another one: such an error reads it when it is shown.
+    let opened = [second.to_string(), formatted.to_string()];
     limit_to(before);
+    for words in opened {
+        assert!(words.contains("RLIMIT_NOFILE is 0"), "{words}");
+    }
     if store.engine_name() == "io_uring" {
         let words = put.unwrap_err().to_string();
-        println!("{words}; {got:?}; {got_many:?}");
+        let got = got.unwrap_err().to_string();
+        assert!(got.contains("RLIMIT_NOFILE is 0"), "{got}");
         assert!(words.contains("RLIMIT_NOFILE is 0"), "{words}");
         assert!(words.contains("os error 24"), "{words}");
         assert!(!words.contains("MEMLOCK"), "{words}");
