@@ -30,7 +30,7 @@ impl IndexOptions {
         debug + self.end() * SLOT_BITS / 8 + u64::from(shards) * (table + shard)
     }
 
-    /// Bytes that [`Index::loader`] asks for until [`Loader::finish`].
+    /// Bytes that [`Index::loader`] asks for until [`Loader::finish`](crate::Loader::finish).
     #[must_use]
     pub fn loader_bytes(&self) -> u64 {
         self.end() * CLAIM_BYTES
