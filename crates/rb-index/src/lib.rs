@@ -65,7 +65,7 @@
 //!
 //! # Memory
 //!
-//! At most 64 bytes for an entry besides its key and metadata: 40 in the slab, 8 of order, 6 of entry number and
+//! At most 64 bytes for an entry without its key and metadata: 40 in the slab, 8 of order, 6 of entry number and
 //! placement id in its key cell, 6.4 of table (8 after it had to grow), 1.1 of slot state. Cells of keys and metadata
 //! are padded to an even length, and a quarter as many as are in use may be free. A lookup makes three dependent memory
 //! steps: table, slab entry, key cell; a batch can make them for all its keys together ([`Index::warm`]). Tables have

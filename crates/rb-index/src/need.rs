@@ -50,7 +50,7 @@ impl IndexOptions {
 }
 
 impl Index {
-    /// At most the bytes that `entries` entries take, with `key_bytes` bytes of keys and metadata in all, besides what
+    /// At most the bytes that `entries` entries take, with `key_bytes` bytes of keys and metadata in all, without what
     /// [`Index::new`] asked for.
     #[must_use]
     pub fn entries_bytes(entries: u64, key_bytes: u64) -> u64 {

@@ -1,8 +1,7 @@
 //! The end of a store over a file of a real file system that answers no flush, on each engine of the kernel (C4, C6).
 
-use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
 use std::time::{Duration, Instant};
 
 use rb_core::{EngineKind, Error, Store, StoreOptions};
@@ -10,7 +9,7 @@ use rb_testkit::{StallingFile, skip};
 
 use crate::shutdown::watched;
 use crate::stalled::formatted;
-use crate::support::{Bed, KIB, ends_within, engines, key, value};
+use crate::support::{Bed, KIB, ends_within, engines, key, serve, value};
 
 const DEADLINE: Duration = Duration::from_millis(200);
 /// What a machine with two cores may add to a wait.
@@ -128,16 +127,11 @@ fn hold_a_store() {
 }
 
 fn holder(bed: &Bed) -> Child {
-    let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "hangs::hold_a_store", "--nocapture"])
-        .env(HOLDER, bed.path())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    assert!(lines.any(|line| line.unwrap().ends_with("begun")));
-    child
+    serve(
+        "hangs::hold_a_store",
+        [(HOLDER, bed.path().display().to_string())],
+    )
+    .0
 }
 
 /// Opening waited for a second for the lock of a process that was killed, whatever the caller wanted, and did not say who

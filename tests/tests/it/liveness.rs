@@ -1,8 +1,6 @@
 //! No call waits where it may not, nor longer than it may (C4, C6).
 
 use std::future::Future;
-use std::io::{BufRead, BufReader};
-use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Wake, Waker};
@@ -12,7 +10,7 @@ use rb_core::{Background, Durability, Error, Operation, Put, PutOptions, Store, 
 use rb_io::EngineKind;
 
 use crate::shutdown::{EVERYWHERE, watched};
-use crate::support::{Bed, KIB, Sim, engines, is_long, key, long_keys, slices, value};
+use crate::support::{Bed, KIB, Sim, engines, is_long, key, long_keys, serve, slices, value};
 
 const LEN: usize = 60 * KIB;
 /// How long calls wait for buffers and log space.
@@ -369,17 +367,11 @@ fn serve_a_paused_store() {
 fn a_paused_process_is_not_a_dead_device() {
     for engine in engines() {
         let bed = Bed::new(64 * KIB as u64, 64).on(engine);
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "liveness::serve_a_paused_store", "--nocapture"])
-            .env(PAUSED, bed.path())
-            .env("RB_PAUSED_ENGINE", engine.to_string())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let begun = lines.any(|line| line.unwrap().ends_with("begun"));
-        assert!(begun, "{engine}: the child has not begun");
+        let envs = [
+            (PAUSED, bed.path().display().to_string()),
+            ("RB_PAUSED_ENGINE", engine.to_string()),
+        ];
+        let (mut child, mut lines) = serve("liveness::serve_a_paused_store", envs);
         let pid = rustix::process::Pid::from_child(&child);
         let signal = |signal| rustix::process::kill_process(pid, signal).unwrap();
         for _ in 0..if is_long() { 20 } else { 3 } {

@@ -149,7 +149,7 @@ fn work(store: Store, thread: u64, cycle: u64, stop: &AtomicBool) {
             }
             6 => store.sync_async().wait(),
             7 => {
-                // Nobody waits for these.
+                // Their answers are not waited for.
                 left.push(store.get_async(&key));
                 drop(store.put_async(&key, &bytes));
                 drop(store.remove_many_async(&[&key]));

@@ -1,8 +1,10 @@
 //! What the tests share: small stores in files and in memory, deterministic values, an observer.
 
+use std::io::{BufRead, BufReader, Lines};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
@@ -252,7 +254,7 @@ pub(crate) fn slices(keys: &[Vec<u8>]) -> Vec<&[u8]> {
 }
 
 fn copy_sparse(from: &Path, to: &Path) {
-    let done = std::process::Command::new("cp")
+    let done = Command::new("cp")
         .args(["--sparse=always".as_ref(), from.as_os_str(), to.as_os_str()])
         .status()
         .unwrap();
@@ -327,4 +329,23 @@ impl Events for Watch {
 /// Whether tests take the time for all that they have: the variable `RB_LONG` is set. Otherwise they take a part.
 pub(crate) fn is_long() -> bool {
     std::env::var_os("RB_LONG").is_some()
+}
+
+/// Runs one test of this program alone, in a process of its own that serves a store until its input ends: returns when it
+/// says that it has begun, with the lines that follow.
+pub(crate) fn serve<const N: usize>(
+    test: &str,
+    envs: [(&str, String); N],
+) -> (Child, Lines<BufReader<ChildStdout>>) {
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--nocapture"])
+        .envs(envs)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let begun = lines.any(|line| line.unwrap().ends_with("begun"));
+    assert!(begun, "{test} has not begun");
+    (child, lines)
 }

@@ -1,12 +1,11 @@
 //! Who stands in line gets what is there in time, and a closed store says so (C6).
 
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Command, Stdio};
+use std::io::Write;
 use std::time::Duration;
 
 use rb_core::{Error, Put, PutOptions, Store, StoreOptions};
 
-use crate::support::{Bed, KIB, engines, key, value};
+use crate::support::{Bed, KIB, engines, key, serve, value};
 
 const LEN: usize = 60 * KIB;
 
@@ -119,20 +118,11 @@ fn stand_in_line_in_a_paused_process() {
 fn operations_in_line_do_not_lose_the_time_of_a_pause() {
     for engine in engines() {
         let bed = Bed::new(64 * KIB as u64, 64).on(engine);
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args([
-                "--exact",
-                "waiting::stand_in_line_in_a_paused_process",
-                "--nocapture",
-            ])
-            .env(LINE, bed.path())
-            .env("RB_PAUSED_ENGINE", engine.to_string())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        assert!(lines.any(|line| line.unwrap().ends_with("begun")));
+        let envs = [
+            (LINE, bed.path().display().to_string()),
+            ("RB_PAUSED_ENGINE", engine.to_string()),
+        ];
+        let (mut child, mut lines) = serve("waiting::stand_in_line_in_a_paused_process", envs);
         let pid = rustix::process::Pid::from_child(&child);
         let signal = |signal| rustix::process::kill_process(pid, signal).unwrap();
         signal(rustix::process::Signal::STOP);

@@ -1,4 +1,4 @@
-//! The memory goal: at most 64 bytes for an entry besides its key and metadata bytes.
+//! The memory goal: at most 64 bytes for an entry without its key and metadata bytes.
 
 use crate::entry::Entry;
 use crate::tests::Random;

@@ -124,8 +124,8 @@ impl Channel {
 impl Drop for Channel {
     fn drop(&mut self) {
         if self.table.len() > 0 || !self.is_here() {
-            // A kernel, a server or the parent of this forked child may still use the memory of these flights: it stays for ever, and with
-            // it the queue, the rings and the mapped arenas.
+            // A kernel, a server or the parent of this forked child may still use the memory of these flights: it is never
+            // freed, nor are the queue, the rings and the mapped arenas.
             std::mem::forget(Arc::clone(&self.driver));
             return;
         }

@@ -333,7 +333,7 @@ impl<E: Encoder> Drop for Ring<E> {
     fn drop(&mut self) {
         if self.table.len() > 0 || !self.is_here() {
             // The kernel may still use the memory of these parts, and closing the ring would not
-            // wait for it: both stay for ever, and with them their arenas and the device's lock. A forked child shares the
+            // wait for it: neither is ever freed, nor are their arenas and the lock of the device. A forked child shares the
             // ring with its parent: it must not unregister what is the parent's.
             std::mem::forget(Arc::clone(&self.device));
             // The kernel has the registered memory, too, as long as it has the ring.
