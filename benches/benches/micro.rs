@@ -21,7 +21,7 @@ fn index(criterion: &mut Criterion) {
             bencher.iter(|| {
                 number = (number + 7_919) % u64::from(entries);
                 let key = key(number);
-                let hash = key_hash(&IDENTITY.uuid, &key);
+                let hash = index.hash(&key);
                 let mut shard = index.lock(index.shard_of(hash), Visit::Operation);
                 if let Some(lease) = shard.lease(hash, &key) {
                     shard.release(lease);

@@ -32,6 +32,7 @@ pub fn empty_index(slots: u32, shards: u32) -> Index {
     let options = IndexOptions {
         shards,
         classes: vec![vec![0..slots]],
+        secret: [0; 16],
     };
     Index::new(options).unwrap_or_else(|why| panic!("{why}"))
 }
@@ -44,7 +45,7 @@ pub fn fill_index(index: &Index, entries: u32) {
     let loader = index.loader().unwrap_or_else(|why| panic!("{why}"));
     for number in 0..entries {
         let key = key(u64::from(number));
-        let hash = key_hash(&IDENTITY.uuid, &key);
+        let hash = index.hash(&key);
         loader.load(hash, &key, entry(number), 1 + u64::from(number), number);
     }
     loader.finish(entries, 1);

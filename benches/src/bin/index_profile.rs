@@ -7,8 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use peak_alloc::PeakAlloc;
-use rb_bench::{Draws, IDENTITY, empty_index, fill_index, key, median};
-use rb_format::key_hash;
+use rb_bench::{Draws, empty_index, fill_index, key, median};
 use rb_index::{Index, NewEntry, PutMode, Reserve, SlotId, Visit};
 use serde_json::{Value, json};
 
@@ -69,8 +68,8 @@ fn memory() -> Value {
 fn lookups() -> Value {
     let index = empty_index(ENTRIES, SHARDS);
     fill_index(&index, ENTRIES);
-    let hot = queries(1, HOT);
-    let random = queries(2, u64::from(ENTRIES));
+    let hot = queries(&index, 1, HOT);
+    let random = queries(&index, 2, u64::from(ENTRIES));
     let single = |queries: &[Query]| rounds(|| time_single(&index, queries));
     let leased = rounds(|| {
         let start = Instant::now();
@@ -174,12 +173,12 @@ fn time_single(index: &Index, queries: &[Query]) -> f64 {
 }
 
 /// Keys of entries below `below`, in a random order.
-fn queries(seed: u64, below: u64) -> Vec<Query> {
+fn queries(index: &Index, seed: u64, below: u64) -> Vec<Query> {
     let mut draws = Draws::new(seed);
     (0..LOOKUPS)
         .map(|_| {
             let key = key(draws.below(below));
-            (key_hash(&IDENTITY.uuid, &key), key)
+            (index.hash(&key), key)
         })
         .collect()
 }
@@ -239,7 +238,7 @@ fn mixed(shards: u32) -> (f64, f64) {
                 barrier.wait();
                 for _ in 0..OPERATIONS / THREADS {
                     let key = key(draws.below(KEYS));
-                    let hash = key_hash(&IDENTITY.uuid, &key);
+                    let hash = index.hash(&key);
                     match draws.below(10) {
                         0..=6 => get(index, hash, &key),
                         7..=8 => put(index, hash, &key, generation),

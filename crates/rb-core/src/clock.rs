@@ -5,6 +5,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::error::OpenError;
+
 /// A monotonic clock.
 pub trait Clock: Send + Sync + Debug {
     /// Time since some fixed point; never goes back.
@@ -78,6 +80,19 @@ pub trait Random: Send + Sync + Debug {
     /// # Errors
     /// The system's error when it has no randomness to give.
     fn fill(&self, out: &mut [u8]) -> std::io::Result<()>;
+}
+
+/// Bytes drawn from `random`.
+///
+/// # Errors
+/// The system has no randomness to give.
+pub(crate) fn draw<const N: usize>(random: &dyn Random) -> Result<[u8; N], OpenError> {
+    let mut drawn = [0; N];
+    random.fill(&mut drawn).map_err(|why| OpenError::Resource {
+        what: "random bytes",
+        why: why.to_string(),
+    })?;
+    Ok(drawn)
 }
 
 /// The operating system's random source.

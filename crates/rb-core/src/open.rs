@@ -22,6 +22,7 @@ pub(crate) mod opened;
 pub(crate) mod opening;
 pub(crate) mod openings;
 pub(crate) mod recover;
+pub(crate) mod recover_options;
 pub(crate) mod recovered;
 pub(crate) mod replay;
 pub(crate) mod retest;
@@ -34,7 +35,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use rb_format::Geometry;
-use rb_index::Index;
 
 use crate::background::Services;
 use crate::core::inner::Inner;
@@ -63,16 +63,7 @@ pub(crate) fn open(source: Opened, options: StoreOptions) -> Result<(Inner, Serv
     let geometry = Geometry::new(&found.newest);
     checks::check_geometry(path, &geometry, &options)?;
 
-    let opening = Opening {
-        path,
-        capacity,
-        copies: &copies,
-        geometry: &geometry,
-        shards: options
-            .shards
-            .unwrap_or_else(|| Index::default_shards(u64::from(geometry.slots()))),
-        options: &options,
-    };
+    let opening = Opening::new(path, capacity, &copies, &geometry, &options)?;
     let Begun {
         mut recovered,
         writing,

@@ -167,7 +167,12 @@ mod tests {
     fn eviction_over_many_shards_is_in_the_order_of_use() {
         for seed in 1..=repeated(50) {
             let classes = vec![vec![0..64]];
-            let index = Index::new(IndexOptions { shards: 8, classes }).unwrap();
+            let index = Index::new(IndexOptions {
+                shards: 8,
+                classes,
+                secret: [0; 16],
+            })
+            .unwrap();
             let mut state = seed;
             let mut random = |below: u64| {
                 state = state
@@ -241,6 +246,7 @@ mod tests {
         let index = Index::new(IndexOptions {
             shards: 4,
             classes: vec![vec![0..4]],
+            secret: [0; 16],
         })
         .unwrap();
         assert_eq!(index.evict_oldest(0, 1, &mut Vec::new()), 0);

@@ -19,6 +19,7 @@ impl Index {
         let Index {
             shards,
             shard_bits: _,
+            hasher: _,
             slots,
             tick: _,
             newest,

@@ -98,7 +98,6 @@ impl ShardGuard<'_> {
         let located = shard.store.located(at);
         Some(Lease {
             located,
-            hash,
             shard: self.number,
             entry: at,
         })

@@ -4,6 +4,8 @@ use std::fmt;
 use std::ops::Range;
 use std::time::Duration;
 
+use siphasher::sip::SipHasher13;
+
 use crate::error::IndexError;
 use crate::free_list::{ANYWHERE, FreeList, Hold};
 use crate::memory::NoMemory;
@@ -26,6 +28,9 @@ pub struct IndexOptions {
     /// For each slot class its runs of slot ids. Runs must not overlap.
     /// One byte is kept for every id below the highest, so ids should be dense. At most 64 classes.
     pub classes: Vec<Vec<Range<u32>>>,
+    /// The key of [`Index::hash`]. Random and unknown to those who choose keys, so that they cannot choose keys of one
+    /// place.
+    pub secret: [u8; 16],
 }
 
 /// The index of a store: which key is in which slot, who uses it, and which slots are free.
@@ -36,6 +41,7 @@ pub struct IndexOptions {
 pub struct Index {
     pub(crate) shards: Box<[ShardCell]>,
     pub(crate) shard_bits: u32,
+    pub(crate) hasher: SipHasher13,
     pub(crate) slots: Slots,
     pub(crate) tick: Tally,
     /// The highest ticket of any change.
@@ -70,6 +76,7 @@ impl Index {
         Ok(Index {
             shards: cells.map_err(refused)?,
             shard_bits: shards.ilog2(),
+            hasher: SipHasher13::new_with_key(&options.secret),
             slots,
             tick: Tally::default(),
             newest: Tally::default(),
@@ -98,6 +105,11 @@ impl Index {
     /// Number of shards.
     pub fn shards(&self) -> usize {
         self.shards.len()
+    }
+
+    /// The hash of a key, which names its shard and its place there: SipHash-1-3 with the secret of the options.
+    pub fn hash(&self, key: &[u8]) -> u64 {
+        self.hasher.hash(key)
     }
 
     /// The shard of a hash: its top bits.

@@ -29,7 +29,6 @@ pub struct Located {
 #[derive(Debug)]
 pub struct Lease {
     pub(crate) located: Located,
-    pub(crate) hash: u64,
     pub(crate) shard: u32,
     pub(crate) entry: u32,
 }
@@ -38,11 +37,6 @@ impl Lease {
     /// The entry as it was when the lease began.
     pub fn located(&self) -> &Located {
         &self.located
-    }
-
-    /// The hash of the key.
-    pub fn hash(&self) -> u64 {
-        self.hash
     }
 
     /// The shard whose guard must release the lease.

@@ -1,8 +1,9 @@
 //! The in-memory index of a store: which key is in which slot, who is using it, which slots are free, and
 //! what to evict.
 //!
-//! * **Sharded.** A key's hash (the caller's, 64 bits) names its shard; each shard has one lock, and a batch
-//!   takes each touched shard's lock once per phase ([`Index::lock`]).
+//! * **Sharded.** A key's hash, keyed with a secret, names its shard and its place there ([`Index::hash`]): keys of one place
+//!   cannot be chosen. Each shard has one lock, and a batch takes each touched shard's lock once per phase
+//!   ([`Index::lock`]).
 //! * **Leases.** A slot being read is neither evicted nor reused, even if its key is removed or replaced
 //!   ([`ShardGuard::lease`]).
 //! * **One owner per slot.** A slot is free, reserved, live, retired, quarantined, bad or discarding. Each change
@@ -14,8 +15,8 @@
 //! * **Recovery.** [`Loader`] takes the claims of a fuzzy base and its log, in any order and from several
 //!   threads, and settles them: the highest generation wins for a key and for a slot.
 //!
-//! It is *not* a cache: it holds no values, does no I/O, knows no device, starts no thread, computes no
-//! hash, and never waits for a reader.
+//! It is *not* a cache: it holds no values, does no I/O, knows no device, starts no thread, and never
+//! waits for a reader.
 //!
 //! # Generations
 //!
@@ -31,8 +32,9 @@
 //! use rb_index::{Index, IndexOptions, NewEntry, Published, PutMode, Reserve, Visit};
 //!
 //! // One class of 100 slots.
-//! let index = Index::new(IndexOptions { shards: 4, classes: vec![vec![0..100]] })?;
-//! let (hash, key) = (0x5EED_u64 << 40, b"layer 0, block 17");
+//! let index = Index::new(IndexOptions { shards: 4, classes: vec![vec![0..100]], secret: [0x5E; 16] })?;
+//! let key = b"layer 0, block 17";
+//! let hash = index.hash(key);
 //! let shard = index.shard_of(hash);
 //!
 //! // Put: take a slot, announce the key, write the value there (not shown), publish.
@@ -77,6 +79,7 @@
 
 mod audit;
 mod bits;
+mod by_shard;
 mod chunked;
 mod entry;
 mod error;

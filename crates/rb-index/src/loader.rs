@@ -16,6 +16,7 @@
 use std::collections::HashMap;
 use std::ops::AddAssign;
 
+use crate::by_shard::ByShard;
 use crate::entry::Entry;
 use crate::error::IndexError;
 use crate::guard_put::fits;
@@ -84,7 +85,7 @@ impl AddAssign for LoadReport {
 #[derive(Debug)]
 pub struct Loader<'a> {
     index: &'a Index,
-    stores: Box<[Lock<Store>]>,
+    stores: Box<[StoreCell]>,
     /// For each slot the highest generation of the claims that no live entry stands for: those of entries
     /// that were replaced or removed, or came too late. 0 for none. The claim of a live entry is added in
     /// `finish`, so that loading does not wait for memory at a random slot.
@@ -94,6 +95,11 @@ pub struct Loader<'a> {
     bad: Lock<HashMap<u32, u64>>,
     fetch: fn(*const u8),
 }
+
+/// The store of a shard while it is loaded; aligned so that two shards do not share a cache line.
+#[derive(Debug)]
+#[repr(align(128))]
+struct StoreCell(Lock<Store>);
 
 /// Entries between the one that is settled and the one whose slot is fetched.
 const FETCH_AHEAD: u32 = 16;
@@ -121,7 +127,10 @@ impl Index {
         // The empty stores are taken along, because their tables are as large as they will be.
         let take = |cell: &ShardCell| {
             let mut shard = cell.shard.lock();
-            Lock::new(std::mem::replace(&mut shard.store, Store::placeholder()))
+            StoreCell(Lock::new(std::mem::replace(
+                &mut shard.store,
+                Store::placeholder(),
+            )))
         };
         Ok(Loader {
             index: self,
@@ -135,6 +144,11 @@ impl Index {
 }
 
 impl Loader<'_> {
+    /// As [`Index::hash`].
+    pub fn hash(&self, key: &[u8]) -> u64 {
+        self.index.hash(key)
+    }
+
     /// Has memory fetched ahead of time by `fetch`, which is as for [`Index::warm`]; without it nothing is.
     #[must_use]
     pub fn fetching(self, fetch: fn(*const u8)) -> Self {
@@ -151,7 +165,7 @@ impl Loader<'_> {
         generation: u64,
         recency: u32,
     ) -> Loaded {
-        let mut store = self.stores[self.index.shard_of(hash)].lock();
+        let mut store = self.stores[self.index.shard_of(hash)].0.lock();
         self.load_into(
             &mut store,
             &LoadEntry {
@@ -164,23 +178,34 @@ impl Loader<'_> {
         )
     }
 
-    /// Takes many claims, with one lock for each run of claims of one shard: claims sorted by hash cost
-    /// least.
+    /// Takes many claims, with one lock for each shard: a thousand together cost least. Shards that another thread
+    /// loads just now come last.
     pub fn load_batch(&self, claims: &[LoadEntry<'_>]) {
-        let same_shard = |a: &LoadEntry<'_>, b: &LoadEntry<'_>| {
-            self.index.shard_of(a.hash) == self.index.shard_of(b.hash)
-        };
-        for run in claims.chunk_by(same_shard) {
-            let Some(first) = run.first() else { continue };
-            let mut store = self.stores[self.index.shard_of(first.hash)].lock();
-            for some in run.chunks(FETCH_TOGETHER) {
-                // Most claims are of new keys, and the line of the table that says so is all they wait for.
-                for claim in some {
-                    store.warm(claim.hash, Step::Line, &self.fetch);
-                }
-                for claim in some {
-                    self.load_into(&mut store, claim);
-                }
+        let shard_of = |at: usize| self.index.shard_of(claims[at].hash);
+        let by_shard = ByShard::new(claims.len(), self.stores.len(), shard_of);
+        // Threads with a batch each begin at different shards, and then do not meet.
+        let first = claims.first().map_or(0, |_| shard_of(0));
+        let mut busy = Vec::new();
+        for (shard, positions) in by_shard.groups(first) {
+            match self.stores[shard].0.try_lock() {
+                Some(mut store) => self.load_all(&mut store, claims, positions),
+                None => busy.push((shard, positions)),
+            }
+        }
+        for (shard, positions) in busy {
+            self.load_all(&mut self.stores[shard].0.lock(), claims, positions);
+        }
+    }
+
+    /// Takes the claims at these positions, all of the store's shard.
+    fn load_all(&self, store: &mut Store, claims: &[LoadEntry<'_>], positions: &[u32]) {
+        for some in positions.chunks(FETCH_TOGETHER) {
+            // Most claims are of new keys, and the line of the table that says so is all they wait for.
+            for &at in some {
+                store.warm(claims[at as usize].hash, Step::Line, &self.fetch);
+            }
+            for &at in some {
+                self.load_into(store, &claims[at as usize]);
             }
         }
     }
@@ -188,7 +213,7 @@ impl Loader<'_> {
     /// Takes a remove: puts of the key with a generation before `generation` are void, whether they came
     /// already or will. Returns whether one was known.
     pub fn remove(&self, hash: u64, key: &[u8], generation: u64) -> bool {
-        let mut store = self.stores[self.index.shard_of(hash)].lock();
+        let mut store = self.stores[self.index.shard_of(hash)].0.lock();
         let known = store.find(hash, key);
         let Some(at) = known else {
             if key.len() <= crate::MAX_KEY_BYTES {
@@ -215,7 +240,7 @@ impl Loader<'_> {
     pub fn warm(&self, hashes: &[u64]) {
         let each = |step: &dyn Fn(&Store, u64)| {
             for &hash in hashes {
-                if let Some(store) = self.stores[self.index.shard_of(hash)].try_lock() {
+                if let Some(store) = self.stores[self.index.shard_of(hash)].0.try_lock() {
                     step(&store, hash);
                 }
             }
@@ -265,7 +290,7 @@ impl Loader<'_> {
     /// from there.
     pub fn finish(self, recency_now: u32, threads: usize) -> LoadReport {
         self.index.set_recency(recency_now);
-        for store in &self.stores {
+        for StoreCell(store) in &self.stores {
             let store = store.lock();
             for at in 0..store.end() {
                 if at + FETCH_AHEAD < store.end() {
@@ -324,7 +349,7 @@ impl Loader<'_> {
         report: &mut LoadReport,
     ) {
         let index = self.index;
-        let mut store = std::mem::replace(&mut *self.stores[number].lock(), Store::placeholder());
+        let mut store = std::mem::replace(&mut *self.stores[number].0.lock(), Store::placeholder());
         by_age.clear();
         for at in 0..store.end() {
             if at + FETCH_AHEAD < store.end() {

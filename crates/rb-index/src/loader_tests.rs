@@ -17,6 +17,7 @@ fn index(slots: u32, shards: u32) -> Index {
     Index::new(IndexOptions {
         shards,
         classes: vec![halves],
+        secret: [0; 16],
     })
     .unwrap()
 }

@@ -51,6 +51,7 @@ impl World {
         let options = IndexOptions {
             shards: 2,
             classes: vec![vec![0..slots]],
+            secret: [0; 16],
         };
         World {
             index: Index::new(options).expect("the options are right"),
@@ -236,6 +237,7 @@ impl World {
         let options = IndexOptions {
             shards: 2,
             classes: vec![vec![0..self.held.len() as u32]],
+            secret: [0; 16],
         };
         let index = Index::new(options).expect("the options are right");
         let loader = index.loader().expect("the index is empty");

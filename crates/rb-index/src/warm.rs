@@ -36,6 +36,7 @@ mod tests {
         let options = IndexOptions {
             shards: 1,
             classes: vec![vec![0..8]],
+            secret: [0; 16],
         };
         let index = Index::new(options).unwrap();
         let loader = index.loader().unwrap();

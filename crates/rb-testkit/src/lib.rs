@@ -37,6 +37,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod colliding;
 pub mod conformance;
 mod loops;
 mod mem;

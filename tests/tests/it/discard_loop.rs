@@ -19,7 +19,10 @@ const KEPT: u64 = 9;
 
 /// Bytes that the file system keeps for the file.
 fn allocated(file: &Path) -> u64 {
-    std::fs::metadata(file).unwrap().blocks() * 512
+    let file = std::fs::File::open(file).unwrap();
+    // What the loop device wrote may have no blocks yet.
+    file.sync_all().unwrap();
+    file.metadata().unwrap().blocks() * 512
 }
 
 fn format_discarding(path: &Path) -> Result<(), FormatError> {

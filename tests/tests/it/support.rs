@@ -190,6 +190,8 @@ impl Sim {
             background: Background::Manual,
             buffer_bytes: Some(1 << 20),
             events: Some(self.watch.clone()),
+            // Another at each opening of a device, and the same in each run of a test.
+            random: Arc::new(SeededRandom::new(self.device.log().len() as u64)),
             ..StoreOptions::default()
         };
         change(&mut options);

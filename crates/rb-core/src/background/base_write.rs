@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use rb_format::{
     BaseEntry, Compression, DirectoryEntry, FORMAT_BLOCK, Generation, MoreSlots, Region,
-    SECTION_RANGES, SECTION_RAW_MIN, SectionBuilder, section_range,
+    SECTION_RANGES, SECTION_RAW_MIN, SectionBuilder, StoreUuid, key_hash, section_range,
 };
 use rb_index::{Cursor, SnapshotEntry, Visit};
 
@@ -107,7 +107,7 @@ impl<'a> SectionWriter<'a> {
                 let position = log.position();
                 let open = &mut self.open;
                 let mut copy = |entry: SnapshotEntry<'_>| {
-                    let entry = base_entry(&entry);
+                    let entry = base_entry(&entry, self.inner.identity.uuid);
                     let range = section_range(entry.key_hash);
                     let new_section = || SectionBuilder::new(range, position);
                     let open = open[range].get_or_insert_with(new_section);
@@ -184,11 +184,11 @@ fn bytes_of(section: &Option<SectionBuilder>) -> usize {
     section.as_ref().map_or(0, SectionBuilder::raw_len)
 }
 
-fn base_entry<'a>(entry: &SnapshotEntry<'a>) -> BaseEntry<'a> {
+fn base_entry<'a>(entry: &SnapshotEntry<'a>, uuid: StoreUuid) -> BaseEntry<'a> {
     BaseEntry {
         key: entry.key,
         metadata: entry.metadata,
-        key_hash: entry.hash,
+        key_hash: key_hash(&uuid, entry.key),
         slot: entry.located.slot.0,
         more: MoreSlots::NONE,
         generation: Generation(entry.located.generation),

@@ -242,7 +242,7 @@ fn is_proven_by(inner: &Inner, entry: &Met, bytes: &[u8]) -> bool {
     let located = &entry.located;
     let payload = &bytes[FORMAT_BLOCK..FORMAT_BLOCK + located.payload_len as usize];
     header_proves(&inner.identity, &bytes[..FORMAT_BLOCK], &entry.key, located)
-        && payload_proves(&inner.identity, payload, entry.hash, located)
+        && payload_proves(&inner.identity, payload, &entry.key, located)
 }
 
 /// What the rate allows: a bucket of bytes that fills with time. It may go into debt by one entry, so that

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use rb_format::{Geometry, Identity, Superblock, key_hash};
+use rb_format::{Geometry, Identity, Superblock};
 use rb_index::{Index, SlotId};
 use rb_io::{Arena, Buffer, Patience, PlacementId};
 
@@ -46,8 +46,9 @@ pub(crate) struct Inner {
 }
 
 impl Inner {
+    /// Where the index has a key; see [`Index::hash`].
     pub(crate) fn hash(&self, key: &[u8]) -> u64 {
-        key_hash(&self.identity.uuid, key)
+        self.index.hash(key)
     }
 
     /// # Errors

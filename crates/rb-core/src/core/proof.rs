@@ -1,7 +1,7 @@
 //! What proves an entry: the bytes of its slot say what the index says (C1). Gets, the validator, the
 //! scrubber and the audit judge by this and by nothing else.
 
-use rb_format::{Generation, Identity, SlotHeader, payload_checksum};
+use rb_format::{Generation, Identity, SlotHeader, key_hash, payload_checksum};
 use rb_index::Located;
 
 /// Whether these bytes are the slot header of exactly this entry.
@@ -28,9 +28,10 @@ pub(crate) fn agrees(header: &SlotHeader, key: &[u8], entry: &Located) -> bool {
 pub(crate) fn payload_proves(
     identity: &Identity,
     payload: &[u8],
-    hash: u64,
+    key: &[u8],
     entry: &Located,
 ) -> bool {
+    let hash = key_hash(&identity.uuid, key);
     let (generation, slot) = (Generation(entry.generation), entry.slot.0);
     payload
         .get(..entry.payload_len as usize)

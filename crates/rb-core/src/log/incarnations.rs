@@ -21,7 +21,7 @@ use rb_format::{
     Incarnation,
 };
 
-use crate::clock::Random;
+use crate::clock::{Random, draw};
 use crate::error::{Error, OpenError};
 use crate::io::meta_io::MetaIo;
 use crate::io::placed::Placed;
@@ -141,11 +141,7 @@ pub(crate) fn begin(
     if newest.is_some_and(|newest| newest.number % 2 == number % 2) {
         number = number.saturating_add(1);
     }
-    let mut nonce = [0; 16];
-    random.fill(&mut nonce).map_err(|why| OpenError::Resource {
-        what: "random bytes",
-        why: why.to_string(),
-    })?;
+    let nonce = draw(random)?;
     let mut refused = Vec::new();
     for number in [number, number.saturating_add(1)] {
         if number > Generation::INCARNATION_MAX {

@@ -150,6 +150,7 @@ mod tests {
         let index = Index::new(IndexOptions {
             shards: 1,
             classes: vec![vec![0..2]],
+            secret: [0; 16],
         });
         let (index, mut slots) = (index.unwrap(), Vec::new());
         index.take_free(0, 2, &mut slots);

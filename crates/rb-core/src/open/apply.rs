@@ -1,7 +1,7 @@
 //! Applying the records of the log to the index, on several threads.
 
 use parking_lot::Mutex;
-use rb_format::{Geometry, LogBlock, LogPosition, Record, Superblock, key_hash};
+use rb_format::{Geometry, LogBlock, LogPosition, Record, Superblock};
 use rb_index::{Loader, NewEntry, SlotId};
 
 use crate::log::chain::Damage;
@@ -94,9 +94,7 @@ impl Applier<'_, '_> {
     /// Of the record's key; 0 if it has none.
     fn hash(&self, record: &Record<'_>) -> u64 {
         match *record {
-            Record::Put { key, .. } | Record::Remove { key, .. } => {
-                key_hash(&self.superblock.identity.uuid, key)
-            }
+            Record::Put { key, .. } | Record::Remove { key, .. } => self.loader.hash(key),
             Record::BadSlot { .. } | Record::Close => 0,
         }
     }

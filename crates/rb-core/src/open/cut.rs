@@ -17,7 +17,7 @@ use crate::io::boot::{Superblocks, check_size, read_copies};
 use crate::io::meta_io::{BOOT_ARENA, MetaIo};
 use crate::io::whose;
 use crate::open::openings::read_openings;
-use crate::open::recover::{RecoverOptions, recover};
+use crate::open::recover_options::RecoverOptions;
 use crate::open::recovered::Recovered;
 
 /// Entries looked at in one lock hold.
@@ -113,14 +113,8 @@ pub(crate) fn grow_again(path: &Path, device: &Arc<Device>) -> Result<Option<u64
     let superblock = found.newest;
     let foreign = whose::look(&mut io, capacity, &superblock, &copies, &blocks).map_err(failed)?;
     let geometry = Geometry::new(&superblock);
-    let shards = Index::default_shards(u64::from(geometry.slots()));
-    let recovered = recover(
-        &mut io,
-        &superblock,
-        &geometry,
-        shards,
-        RecoverOptions::LOOK,
-    )?;
+    let how = RecoverOptions::look(&geometry)?;
+    let recovered = how.recover(&mut io, &superblock, &geometry)?;
     let whole = check_recovered(path, &superblock, &geometry, capacity, &recovered).is_ok();
     if !whole || !foreign.is_empty() {
         return Ok(None);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rb_io::{Access, Device, Engine, EngineKind, Rejected, Reservation};
 
-use crate::clock::Random;
+use crate::clock::{Random, draw};
 use crate::error::OpenError;
 use crate::io::hold::Hold;
 use crate::open::block_size::check_block;
@@ -102,13 +102,8 @@ impl Opened {
                 why: "Lock, for what is no device",
             });
         };
-        let mut key = [0; 8];
-        random.fill(&mut key).map_err(|why| OpenError::Resource {
-            what: "random bytes",
-            why: why.to_string(),
-        })?;
         // 0 stands for no key.
-        let key = u64::from_le_bytes(key).max(1);
+        let key = u64::from_le_bytes(draw(random)?).max(1);
         self.reservation = Some(Reservation::new(device, key)?);
         Ok(())
     }

@@ -12,7 +12,7 @@ use crate::io::whose;
 use crate::log::incarnations::{Pair, newest_number};
 use crate::open::cut;
 use crate::open::openings::read_openings;
-use crate::open::recover::{RecoverOptions, recover};
+use crate::open::recover_options::RecoverOptions;
 use crate::open::recovered::Recovered;
 use crate::options::StoreOptions;
 use crate::report::Foreign;
@@ -23,11 +23,28 @@ pub(crate) struct Opening<'a> {
     pub(crate) capacity: u64,
     pub(crate) copies: &'a [Placed<Superblock>; 2],
     pub(crate) geometry: &'a Geometry,
-    pub(crate) shards: u32,
+    pub(crate) how: RecoverOptions,
     pub(crate) options: &'a StoreOptions,
 }
 
-impl Opening<'_> {
+impl<'a> Opening<'a> {
+    pub(crate) fn new(
+        path: &'a Path,
+        capacity: u64,
+        copies: &'a [Placed<Superblock>; 2],
+        geometry: &'a Geometry,
+        options: &'a StoreOptions,
+    ) -> Result<Opening<'a>, OpenError> {
+        Ok(Opening {
+            path,
+            capacity,
+            copies,
+            geometry,
+            how: RecoverOptions::new(geometry, options)?,
+            options,
+        })
+    }
+
     /// Recovers, and writes nothing.
     pub(crate) fn look(
         &self,
@@ -91,10 +108,6 @@ impl Opening<'_> {
         io: &mut MetaIo,
         superblock: &Superblock,
     ) -> Result<Recovered, OpenError> {
-        let options = RecoverOptions {
-            on_lost_metadata: self.options.on_lost_metadata,
-            check_order: cfg!(debug_assertions) || self.options.simulator.is_some(),
-        };
-        recover(io, superblock, self.geometry, self.shards, options)
+        self.how.recover(io, superblock, self.geometry)
     }
 }

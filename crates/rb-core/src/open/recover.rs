@@ -19,48 +19,33 @@ use crate::io::headers::{BASE_NAMES, FoundBase, Headers, read_headers};
 use crate::io::meta_io::MetaIo;
 use crate::io::unusable::Unusable;
 use crate::log::chain::{Copies, Damage};
-use crate::open::base_load::{empty_index, load_base, loader};
+use crate::open::base_load::load_base;
 use crate::open::crew::workers_for;
+use crate::open::recover_options::{RecoverOptions, loader};
 use crate::open::recovered::Recovered;
 use crate::open::replay::{ReplayFrom, Replayed, highest_sequence, replay};
 use crate::open::scan::scan;
-use crate::options::OnLostMetadata;
 use crate::report::RecoveryReport;
-
-/// How to recover.
-#[derive(Clone, Copy)]
-pub(crate) struct RecoverOptions {
-    pub(crate) on_lost_metadata: OnLostMetadata,
-    /// Whether a log that is out of order is an error; see `log/order.rs`.
-    pub(crate) check_order: bool,
-}
-
-impl RecoverOptions {
-    /// For those who look at what there is: slot headers prove what they can.
-    pub(crate) const LOOK: RecoverOptions = RecoverOptions {
-        on_lost_metadata: OnLostMetadata::Scan,
-        check_order: false,
-    };
-}
 
 /// How often a read-only opening starts over because a concurrent writer has replaced what it read.
 const MOVES_MAX: u32 = 16;
 
-/// Recovers the index. Reads only.
-pub(crate) fn recover(
-    io: &mut MetaIo,
-    superblock: &Superblock,
-    geometry: &Geometry,
-    shards: u32,
-    options: RecoverOptions,
-) -> Result<Recovered, OpenError> {
-    let mut moves = MOVES_MAX;
-    loop {
-        let found = recover_once(io, superblock, geometry, shards, options, moves)?;
-        if let Some(recovered) = found {
-            return Ok(recovered);
+impl RecoverOptions {
+    /// Recovers the index. Reads only.
+    pub(crate) fn recover(
+        &self,
+        io: &mut MetaIo,
+        superblock: &Superblock,
+        geometry: &Geometry,
+    ) -> Result<Recovered, OpenError> {
+        let mut moves = MOVES_MAX;
+        loop {
+            let found = recover_once(io, superblock, geometry, self, moves)?;
+            if let Some(recovered) = found {
+                return Ok(recovered);
+            }
+            moves -= 1;
         }
-        moves -= 1;
     }
 }
 
@@ -70,8 +55,7 @@ fn recover_once(
     io: &mut MetaIo,
     superblock: &Superblock,
     geometry: &Geometry,
-    shards: u32,
-    options: RecoverOptions,
+    options: &RecoverOptions,
     moves: u32,
 ) -> Result<Option<Recovered>, OpenError> {
     let headers = read_headers(io, superblock).map_err(no_base)?;
@@ -117,7 +101,7 @@ fn recover_once(
         .unwrap_or(0);
     let mut lost = None;
     for base in &bases {
-        match from_base(io, superblock, geometry, shards, base, options.check_order)? {
+        match from_base(io, superblock, geometry, base, options)? {
             Ok((mut recovered, damage)) => {
                 recovered.base_sequence = base_sequence;
                 let end = recovered.end.sequence;
@@ -158,9 +142,8 @@ fn recover_once(
             (None, format!("no usable checkpoint base ({why})"))
         }
     };
-    let mut recovered =
-        without_metadata(io, superblock, geometry, shards, options.on_lost_metadata)
-            .map_err(failed("reading slot headers"))?;
+    let mut recovered = without_metadata(io, superblock, geometry, options)
+        .map_err(failed("reading slot headers"))?;
     let known = bases
         .iter()
         .map(|base| base.header.incarnation)
@@ -213,21 +196,12 @@ pub(crate) fn from_base(
     io: &mut MetaIo,
     superblock: &Superblock,
     geometry: &Geometry,
-    shards: u32,
     base: &FoundBase,
-    check_order: bool,
+    options: &RecoverOptions,
 ) -> Result<FromBase, OpenError> {
     let mut refuted = Vec::new();
     loop {
-        match from_base_without(
-            io,
-            superblock,
-            geometry,
-            shards,
-            base,
-            check_order,
-            &refuted,
-        )? {
+        match from_base_without(io, superblock, geometry, base, options, &refuted)? {
             Ok(found) => return Ok(found),
             // Each is another block, and there is one place for it.
             Err(checksum) => refuted.push(checksum),
@@ -240,16 +214,14 @@ fn from_base_without(
     io: &mut MetaIo,
     superblock: &Superblock,
     geometry: &Geometry,
-    shards: u32,
     base: &FoundBase,
-    check_order: bool,
+    options: &RecoverOptions,
     refuted: &[u64],
 ) -> Result<Result<FromBase, u64>, OpenError> {
     let failed_index = failed("making the index");
-    let index = empty_index(geometry, shards).map_err(&failed_index)?;
+    let index = options.empty_index(geometry).map_err(&failed_index)?;
     let mut report = RecoveryReport::default();
     let loader = loader(&index).map_err(&failed_index)?;
-    let loader = loader.fetching(rb_io::prefetch);
     let start = Instant::now();
     match load_base(io, superblock, geometry, base, &loader) {
         Ok(()) => {}
@@ -263,7 +235,7 @@ fn from_base_without(
         start: base.header.position,
         recency: base.header.recency_now,
         refuted,
-        check_order,
+        check_order: options.check_order,
     };
     let replayed = match replay(io, superblock, geometry, from, &loader)
         .map_err(failed("reading the delta log"))?
@@ -330,10 +302,9 @@ fn without_metadata(
     io: &mut MetaIo,
     superblock: &Superblock,
     geometry: &Geometry,
-    shards: u32,
-    on_lost_metadata: OnLostMetadata,
+    options: &RecoverOptions,
 ) -> Result<Recovered, Error> {
-    let index = empty_index(geometry, shards)?;
+    let index = options.empty_index(geometry)?;
     let mut report = RecoveryReport::default();
     // A new log starts after every block that may still be in the ring, so none can join its chain.
     let start = Instant::now();
@@ -343,7 +314,7 @@ fn without_metadata(
         anchor: 0,
     };
     let loader = loader(&index)?;
-    if on_lost_metadata == OnLostMetadata::Scan {
+    if options.scans {
         let (scanned, newest) = scan(io, superblock, geometry, &loader)?;
         report.scanned = Some(scanned);
         incarnation = incarnation.max(newest);

@@ -70,7 +70,13 @@ pub(crate) fn scan(
             metadata: &header.metadata,
             proven: false,
         };
-        loader.load(header.key_hash, &header.key, entry, header.generation.0, 0);
+        loader.load(
+            loader.hash(&header.key),
+            &header.key,
+            entry,
+            header.generation.0,
+            0,
+        );
     })?;
     match refused {
         Some(why) => Err(why),

@@ -8,7 +8,6 @@ use crate::io::headers::{HeaderPlace, PlaceState, read_headers};
 use crate::io::meta_io::MetaIo;
 use crate::io::whose;
 use crate::log::incarnations::{agree, begin, begin_twice, check_writer};
-use crate::open::base_load::empty_index;
 use crate::open::format_device::write_empty_base;
 use crate::open::opening::Opening;
 use crate::open::openings::{contended, read_blocks, read_openings};
@@ -40,8 +39,10 @@ pub(crate) fn start_empty(
         ("epoch", found.newest.identity.epoch),
     ])?;
     // Before anything is written: without memory for an empty index the store stays as it is.
-    let index =
-        empty_index(opening.geometry, opening.shards).map_err(failed("making the index"))?;
+    let index = opening
+        .how
+        .empty_index(opening.geometry)
+        .map_err(failed("making the index"))?;
     let headers = read_headers(io, &found.newest).map_err(no_base)?;
     // What is known of the medium outlives its content.
     let bad_blocks = headers.bad_blocks();

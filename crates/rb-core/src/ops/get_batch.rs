@@ -231,6 +231,6 @@ impl Hit {
         let (identity, located) = (&inner.identity, self.lease.located());
         let (header, payload) = buf.split_at(FORMAT_BLOCK);
         (!self.whole || header_proves(identity, header, &self.key, located))
-            && payload_proves(identity, payload, self.lease.hash(), located)
+            && payload_proves(identity, payload, &self.key, located)
     }
 }

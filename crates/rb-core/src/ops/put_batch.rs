@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rb_format::{Generation, MoreSlots, Record, SlotHeaderRef, payload_checksum};
+use rb_format::{Generation, MoreSlots, Record, SlotHeaderRef, key_hash, payload_checksum};
 use rb_index::{NewEntry, Published, Reservation, ShardGuard, SlotId, Visit};
 use rb_io::{Buffer, Completion, Patience, PlacementId, Request};
 
@@ -178,11 +178,9 @@ impl PutBatch {
     fn add(&mut self, mut writing: Writing, mut memory: ValueBuf) {
         let inner = &self.inner;
         let Writing {
-            generation,
-            slot,
-            hash,
-            ..
+            generation, slot, ..
         } = writing;
+        let hash = key_hash(&inner.identity.uuid, &writing.key);
         writing.payload_len = u32::try_from(memory.len()).expect("a slot holds less than 4 GiB");
         writing.payload_checksum =
             payload_checksum(&inner.identity, generation, slot.0, hash, &memory);

@@ -64,6 +64,7 @@ fn load_speed() {
         let options = IndexOptions {
             shards: 64,
             classes: vec![vec![0..ENTRIES + 1000]],
+            secret: [0; 16],
         };
         let index = Index::new(options).unwrap();
         let start = std::time::Instant::now();
@@ -105,6 +106,7 @@ fn too_many_slots_are_an_error_with_the_need() {
     let most = IndexOptions {
         shards: 1024,
         classes: vec![vec![0..u32::MAX]],
+        secret: [0; 16],
     };
     let bytes = most.bytes();
     // The states and the set are 1 1/8 bytes for each, the tables 6.4.

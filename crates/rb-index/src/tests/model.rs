@@ -57,7 +57,12 @@ impl Model {
     fn new(shards: u32) -> Model {
         let classes = vec![vec![0..2, 8..12], vec![2..8]];
         Model {
-            index: Index::new(IndexOptions { shards, classes }).unwrap(),
+            index: Index::new(IndexOptions {
+                shards,
+                classes,
+                secret: [0; 16],
+            })
+            .unwrap(),
             live: HashMap::new(),
             order: Vec::new(),
             leases: Vec::new(),
@@ -358,7 +363,12 @@ impl Model {
         // Leased entries count as used now, which is later than any other use.
         self.index.begin_batch(16);
         let classes = vec![vec![0..2, 8..12], vec![2..8]];
-        let other = Index::new(IndexOptions { shards, classes }).unwrap();
+        let other = Index::new(IndexOptions {
+            shards,
+            classes,
+            secret: [0; 16],
+        })
+        .unwrap();
         let loader = other.loader().unwrap();
         for shard in 0..self.index.shards() {
             let guard = self.index.lock(shard, Visit::Background);

@@ -1,5 +1,7 @@
 //! The rules one by one: reservations, leases, slot states, stats.
 
+use std::collections::HashSet;
+
 use crate::*;
 
 pub(crate) fn new_entry(slot: SlotId) -> NewEntry<'static> {
@@ -17,6 +19,7 @@ fn index(slots: u32) -> Index {
     Index::new(IndexOptions {
         shards: 1,
         classes: vec![vec![0..slots]],
+        secret: [0; 16],
     })
     .unwrap()
 }
@@ -267,6 +270,7 @@ fn hashes_are_divided_evenly_among_the_shards() {
         let index = Index::new(IndexOptions {
             shards,
             classes: vec![vec![0..8]],
+            secret: [0; 16],
         })
         .unwrap();
         // Each has as many hashes, in ascending order.
@@ -281,9 +285,43 @@ fn hashes_are_divided_evenly_among_the_shards() {
     assert_eq!(counts, [1, 1, 1, 1, 2, 64, 64]);
 }
 
+/// Where a key lies follows from the secret: keys that meet under one do not under another.
+#[test]
+fn the_secret_places_keys() {
+    let make = |secret| {
+        let classes = vec![vec![0..1]];
+        Index::new(IndexOptions {
+            shards: 1024,
+            classes,
+            secret,
+        })
+        .unwrap()
+    };
+    let shards_of = |secret| {
+        let index = make(secret);
+        let shard_of = |key: u32| index.shard_of(index.hash(&key.to_le_bytes()));
+        (0..1000).map(shard_of).collect::<Vec<usize>>()
+    };
+    let (one, same, other) = (shards_of([1; 16]), shards_of([1; 16]), shards_of([2; 16]));
+    assert_eq!(one, same);
+    let met = one.iter().zip(&other).filter(|(one, other)| one == other);
+    // About one of 1000 by chance.
+    assert!(met.count() < 20);
+    let used: HashSet<_> = one.iter().collect();
+    // 1000 keys in 1024 places at random take about 638.
+    assert!(used.len() > 500, "{}", used.len());
+}
+
 #[test]
 fn wrong_options_are_named() {
-    let make = |shards, classes| Index::new(IndexOptions { shards, classes }).unwrap_err();
+    let make = |shards, classes| {
+        Index::new(IndexOptions {
+            shards,
+            classes,
+            secret: [0; 16],
+        })
+        .unwrap_err()
+    };
     assert_eq!(
         make(3, vec![vec![0..1]]),
         IndexError::ShardCount {

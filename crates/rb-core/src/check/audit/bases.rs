@@ -13,6 +13,7 @@ use crate::io::headers::{
 };
 use crate::memory;
 use crate::open::recover::{from_base, no_base};
+use crate::open::recover_options::RecoverOptions;
 use crate::open::recovered::Recovered;
 
 const OTHER_SERVES: &str = "the other base and the log after it hold everything";
@@ -50,7 +51,11 @@ impl Audit<'_> {
     }
 
     /// Looks at both bases, whether or not they were needed.
-    pub(super) fn bases(&mut self, recovered: &Recovered, shards: u32) -> Result<(), OpenError> {
+    pub(super) fn bases(
+        &mut self,
+        recovered: &Recovered,
+        how: &RecoverOptions,
+    ) -> Result<(), OpenError> {
         let headers = read_headers(&mut self.io, self.superblock).map_err(no_base)?;
         let newest = headers
             .found
@@ -85,7 +90,7 @@ impl Audit<'_> {
                     },
                 );
             }
-            let judged = self.whole_header(recovered, shards, base, &headers.found)?;
+            let judged = self.whole_header(recovered, how, base, &headers.found)?;
             if let Some((severity, wrong)) = judged {
                 let structure = format!("checkpoint base {name}");
                 let offset = self.region_offset(region);
@@ -127,7 +132,7 @@ impl Audit<'_> {
     fn whole_header(
         &mut self,
         recovered: &Recovered,
-        shards: u32,
+        how: &RecoverOptions,
         base: &FoundBase,
         found: &[FoundBase],
     ) -> Result<Option<(Severity, String)>, OpenError> {
@@ -137,7 +142,7 @@ impl Audit<'_> {
             return Ok(None);
         }
         let (sb, geometry) = (self.superblock, self.geometry);
-        let loaded = from_base(&mut self.io, sb, geometry, shards, base, false)?;
+        let loaded = from_base(&mut self.io, sb, geometry, base, how)?;
         // The newest, and yet it did not serve: a header is written when all else is there.
         let is_newest = found
             .first()

@@ -165,7 +165,7 @@ fn wrong_with(
         }
     };
     if agrees(&found, &entry.key, &entry.located) {
-        let rotten = deep && !payload_proves(identity, payload, entry.hash, &entry.located);
+        let rotten = deep && !payload_proves(identity, payload, &entry.key, &entry.located);
         return rotten.then(|| {
             Wrong::Undecided("the header is right, the payload does not match its checksum".into())
         });

@@ -6,7 +6,7 @@ use super::shared::Audit;
 use crate::error::OpenError;
 use crate::io::placed::Placed;
 use crate::log::incarnations::{Pair, newest_number};
-use crate::open::recover::{RecoverOptions, recover};
+use crate::open::recover_options::RecoverOptions;
 use crate::open::recovered::Recovered;
 
 impl Audit<'_> {
@@ -16,17 +16,11 @@ impl Audit<'_> {
         copies: &[Placed<Superblock>; 2],
         known: &Pair,
         capacity: u64,
-        shards: u32,
+        how: &RecoverOptions,
     ) -> Result<Recovered, OpenError> {
         self.incarnations(known);
         let mut foreign = self.foreign(copies, known, capacity)?;
-        let recovered = recover(
-            &mut self.io,
-            self.superblock,
-            self.geometry,
-            shards,
-            RecoverOptions::LOOK,
-        )?;
+        let recovered = how.recover(&mut self.io, self.superblock, self.geometry)?;
         // An opening that wrote more than its incarnation block had repaired both before.
         self.copies(copies, recovered.incarnation > 0);
         self.report

@@ -3,7 +3,6 @@
 use std::time::Instant;
 
 use rb_format::Geometry;
-use rb_index::Index;
 
 use super::fixed;
 use super::report::AuditReport;
@@ -14,6 +13,7 @@ use crate::io::meta_io::{BOOT_ARENA, MetaIo};
 use crate::open::checks::{check_capacity, check_features};
 use crate::open::opened::Opened;
 use crate::open::openings::read_openings;
+use crate::open::recover_options::RecoverOptions;
 
 /// A report, and the keys of the live entries that are not what the index says of them.
 pub(crate) struct Audited {
@@ -67,9 +67,9 @@ pub(crate) fn audit_opened(source: &Opened, options: &AuditOptions) -> Result<Au
         report: AuditReport::new(Some(found.newest.clone()), options.deep),
         settled_from: None,
     };
-    let shards = Index::default_shards(u64::from(geometry.slots()));
-    let recovered = audit.metadata(&copies, &known, capacity, shards)?;
-    audit.bases(&recovered, shards)?;
+    let how = RecoverOptions::look(&geometry)?;
+    let recovered = audit.metadata(&copies, &known, capacity, &how)?;
+    audit.bases(&recovered, &how)?;
     if found.newest.device_bytes > capacity {
         audit.cut(&recovered, capacity);
     } else {

@@ -3,7 +3,7 @@
 use rb_format::magic::MAGIC_CONTINUATION;
 use rb_format::{
     AnyHeader, BaseHeader, FORMAT_BLOCK, INCARNATION_A_OFFSET, INCARNATION_B_OFFSET, Incarnation,
-    Structure, Superblock, base_header_offsets, decode_section, describe, key_hash, padded_len,
+    Structure, Superblock, base_header_offsets, decode_section, describe, padded_len,
 };
 use rb_index::{Index, Located, Visit};
 
@@ -15,7 +15,7 @@ use crate::io::headers::PLACE_NAMES;
 use crate::io::headers::limits_of;
 use crate::io::placed::Placed;
 use crate::open::base_load::{read_directory, stored};
-use crate::open::recover::{RecoverOptions, recover};
+use crate::open::recover_options::RecoverOptions;
 
 const SIDES: [Side; 2] = [Side::A, Side::B];
 
@@ -195,8 +195,8 @@ impl Look<'_> {
     }
 
     pub(super) fn key(&mut self, key: &[u8]) -> Result<Inspected, OpenError> {
-        let hash = key_hash(&self.superblock.identity.uuid, key);
         let index = self.recovered()?;
+        let hash = index.hash(key);
         let found = index
             .lock(index.shard_of(hash), Visit::Background)
             .get(hash, key);
@@ -212,9 +212,9 @@ impl Look<'_> {
 
     /// The index as an opening would make it.
     fn recovered(&mut self) -> Result<Index, OpenError> {
-        let shards = Index::default_shards(u64::from(self.geometry.slots()));
-        let (sb, geometry) = (self.superblock, self.geometry);
-        Ok(recover(&mut self.io, sb, geometry, shards, RecoverOptions::LOOK)?.index)
+        let how = RecoverOptions::look(self.geometry)?;
+        let recovered = how.recover(&mut self.io, self.superblock, self.geometry)?;
+        Ok(recovered.index)
     }
 
     fn payload_proves(&mut self, key: &[u8], located: &Located) -> Result<bool, String> {
@@ -227,8 +227,7 @@ impl Look<'_> {
             .io
             .read(offset, len)
             .map_err(|error| error_chain(&error))?;
-        let hash = key_hash(&identity.uuid, key);
-        Ok(payload_proves(&identity, &bytes, hash, located))
+        Ok(payload_proves(&identity, &bytes, key, located))
     }
 }
 

@@ -58,15 +58,15 @@ pub fn decode_section(
     clippy::too_many_arguments,
     reason = "what a section is checked against"
 )]
-pub fn decode_section_with(
-    scratch: &mut SectionScratch,
-    bytes: &[u8],
+pub fn decode_section_with<'a>(
+    scratch: &'a mut SectionScratch,
+    bytes: &'a [u8],
     entry: &DirectoryEntry,
     section: u32,
     header: &BaseHeader,
     geometry: &Geometry,
     limits: KeyLimits,
-    each: &mut dyn FnMut(&[BaseEntry<'_>]),
+    each: &mut dyn FnMut(&[BaseEntry<'a>]),
 ) -> Result<(), Corruption> {
     let (stored, padding) = split_padded(WHAT, bytes, entry.stored_len)?;
     block::zero(WHAT, stored.len(), padding)?;
@@ -166,13 +166,13 @@ fn raw_bytes<'a>(
 }
 
 /// Walks the columns and the keys and metadata behind them in step.
-fn walk(
-    raw: &[u8],
+fn walk<'a>(
+    raw: &'a [u8],
     entry: &DirectoryEntry,
     header: &BaseHeader,
     geometry: &Geometry,
     limits: KeyLimits,
-    each: &mut dyn FnMut(&[BaseEntry<'_>]),
+    each: &mut dyn FnMut(&[BaseEntry<'a>]),
 ) -> Result<(), Corruption> {
     let entries = entry.entries as usize;
     let short = |needed: usize| Corruption::Truncated {

@@ -1,0 +1,92 @@
+//! How a store is recovered, and the index that the recovery fills.
+
+use rb_format::Geometry;
+use rb_index::{Index, Loader};
+
+use crate::clock::{Random, SystemRandom, draw};
+use crate::error::{Error, OpenError};
+use crate::memory;
+use crate::options::{OnLostMetadata, StoreOptions};
+
+/// How to recover.
+#[derive(Clone, Copy)]
+pub(crate) struct RecoverOptions {
+    shards: u32,
+    /// The secret of [`rb_index::IndexOptions`]. Keys come from outside: with a hash that anyone can compute, some thousand
+    /// of them could be chosen for one line of one shard's table, and each operation on one would look at all.
+    secret: [u8; 16],
+    /// Whether slot headers prove what they can when metadata is lost.
+    pub(crate) scans: bool,
+    /// Whether a log that is out of order is an error; see `log/order.rs`.
+    pub(crate) check_order: bool,
+}
+
+impl RecoverOptions {
+    /// For an opening.
+    pub(crate) fn new(
+        geometry: &Geometry,
+        options: &StoreOptions,
+    ) -> Result<RecoverOptions, OpenError> {
+        let default = || Index::default_shards(u64::from(geometry.slots()));
+        let shards = options.shards.unwrap_or_else(default);
+        let options = RecoverOptions {
+            scans: options.on_lost_metadata == OnLostMetadata::Scan,
+            check_order: cfg!(debug_assertions) || options.simulator.is_some(),
+            ..RecoverOptions::of(shards, options.random.as_ref())?
+        };
+        Ok(options)
+    }
+
+    /// For a look at what there is.
+    pub(crate) fn look(geometry: &Geometry) -> Result<RecoverOptions, OpenError> {
+        let shards = Index::default_shards(u64::from(geometry.slots()));
+        RecoverOptions::of(shards, &SystemRandom)
+    }
+
+    fn of(shards: u32, random: &dyn Random) -> Result<RecoverOptions, OpenError> {
+        let secret = draw(random)?;
+        Ok(RecoverOptions {
+            shards,
+            secret,
+            scans: true,
+            check_order: false,
+        })
+    }
+
+    /// An index for this store, every slot free.
+    ///
+    /// # Errors
+    /// There is no memory for it and for loading it.
+    pub(crate) fn empty_index(&self, geometry: &Geometry) -> Result<Index, Error> {
+        let classes = (0..=u8::MAX)
+            .take(geometry.classes())
+            .map(|class| geometry.class_slots(class))
+            .collect();
+        let options = rb_index::IndexOptions {
+            shards: self.shards,
+            classes,
+            secret: self.secret,
+        };
+        let need = options.bytes() + options.loader_bytes();
+        memory::check("memory for the index", need)?;
+        Index::new(options).map_err(memory::index_error)
+    }
+}
+
+/// What fills an empty index.
+pub(crate) fn loader(index: &Index) -> Result<Loader<'_>, Error> {
+    let loader = index.loader().map_err(memory::index_error)?;
+    Ok(loader.fetching(rb_io::prefetch))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A secret that is known in advance is none.
+    #[test]
+    fn each_opening_draws_its_own_secret() {
+        let secrets = [(); 2].map(|()| RecoverOptions::of(1, &SystemRandom).unwrap().secret);
+        assert_ne!(secrets[0], secrets[1]);
+    }
+}
