@@ -37,6 +37,7 @@ mod large_blocks;
 mod liveness;
 mod log_end;
 mod log_space;
+mod many_keys;
 mod marks;
 mod observers;
 mod opened_over;
