@@ -15,7 +15,7 @@ use rb_core::{EngineKind, Error, Lock, Lookup, Operation, Put, PutOptions, Store
 use rb_io::{Arena, Device, Issuer, Lane, QueueOptions, Request};
 use rustix::process::{Signal, kill_process};
 
-use crate::support::{Bed, KIB, engines, is_long, key, value};
+use crate::support::{Bed, KIB, engines, is_long, key, resident_kib, value};
 
 const LEN: usize = 64 * KIB;
 const SLOTS: u64 = 64;
@@ -196,7 +196,7 @@ fn a_forked_child_is_refused_and_the_parent_goes_on() {
 const FORKS: &str = "RB_FORKS";
 
 /// Forks while other threads put, get and sync: no child hangs on a lock that one of them held, and none of them sees it.
-/// Descriptors and threads are in the end what they were at the start.
+/// Descriptors, threads and memory are in the end what they were at the start.
 #[test]
 fn forks_beside_busy_threads_disturb_nothing() {
     let Ok(forks) = std::env::var(FORKS) else {
@@ -210,10 +210,15 @@ fn forks_beside_busy_threads_disturb_nothing() {
     for engine in engines() {
         // Once before it counts: the first use of a thing may open what stays.
         fork_storm(engine, 1);
-        let before = open_things();
+        let (before, resident) = (open_things(), resident_kib());
         fork_storm(engine, forks.parse().unwrap());
         let same = || (0..100).any(|_| open_things() == before || ends_slowly());
         assert!(same(), "{engine}: {before:?} -> {:?}", open_things());
+        let after = resident_kib();
+        assert!(
+            after < resident + (16 << 10),
+            "{engine}: {resident} -> {after} KiB"
+        );
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rb_core::{Durability, Error, Operation, Put, PutOptions, Store};
 
-use crate::support::{Bed, KIB, engines, is_long, key, value};
+use crate::support::{Bed, KIB, engines, is_long, key, resident_kib, value};
 
 const STORM: &str = "RB_STORM";
 const LEN: usize = 20 * KIB;
@@ -40,7 +40,7 @@ fn open_and_close() {
     };
     let engine = engine.to_str().unwrap().parse().unwrap();
     let bed = Bed::new(32 * KIB as u64, 64).on(engine);
-    let cycles = if is_long() { 500 } else { 60 };
+    let cycles = if is_long() { 2_000 } else { 60 };
     let mut first = None;
     let mut longest = Duration::ZERO;
     for cycle in 0..cycles {
@@ -62,13 +62,10 @@ fn settled(wanted: Option<(usize, usize, usize)>) -> (usize, usize, usize) {
     let count = |folder| std::fs::read_dir(folder).unwrap().count();
     let start = Instant::now();
     loop {
-        let status = std::fs::read_to_string("/proc/self/status").unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmRSS:"));
-        let resident = line.unwrap().split_whitespace().nth(1).unwrap();
         let now = (
             count("/proc/self/task"),
             count("/proc/self/fd"),
-            resident.parse().unwrap(),
+            resident_kib(),
         );
         let few = wanted.is_some_and(|wanted| now.0 <= wanted.0 && now.1 <= wanted.1);
         if few || start.elapsed() > Duration::from_secs(2) {

@@ -329,6 +329,14 @@ impl Events for Watch {
 }
 
 /// Whether tests take the time for all that they have: the variable `RB_LONG` is set. Otherwise they take a part.
+/// Memory of this process that is resident, in KiB.
+pub(crate) fn resident_kib() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+    let resident = line.unwrap().split_whitespace().nth(1);
+    resident.unwrap().parse().unwrap()
+}
+
 pub(crate) fn is_long() -> bool {
     std::env::var_os("RB_LONG").is_some()
 }
