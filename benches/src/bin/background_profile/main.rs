@@ -12,9 +12,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use load::{Latencies, Load};
-use service::{Bed, Service};
 use rb_bench::median;
 use serde_json::{Value, json};
+use service::{Bed, Service};
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 

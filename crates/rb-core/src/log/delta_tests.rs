@@ -28,7 +28,7 @@ fn log(grown: u64) -> Arc<DeltaLog> {
 
 fn rested(log: &DeltaLog, time: Duration) -> Duration {
     let start = Instant::now();
-    log.rest(time);
+    log.rest_checkpoint(time);
     start.elapsed()
 }
 
