@@ -1,5 +1,6 @@
 //! Threads that get values, and how long each get took.
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -58,12 +59,12 @@ impl Latencies {
     }
 }
 
-/// Gets values `0..values` while `during` runs; it is called when the threads have begun.
+/// Gets values `0..values` while `during` runs. What it is given begins the measurement.
 pub(crate) fn get_during<T>(
     store: &Store,
     load: Load,
     values: u64,
-    during: impl FnOnce() -> Result<T, Failure>,
+    during: impl FnOnce(&dyn Fn()) -> Result<T, Failure>,
 ) -> Result<(Latencies, T), Failure> {
     let (threads, pause) = load.shape();
     let (counts, stop) = (AtomicBool::new(false), AtomicBool::new(false));
@@ -92,10 +93,12 @@ pub(crate) fn get_during<T>(
         let spawn = |seed| scope.spawn(move || reader(seed));
         let readers: Vec<_> = (0..threads).map(spawn).collect();
         std::thread::sleep(Duration::from_millis(200));
-        counts.store(true, Ordering::Relaxed);
-        let start = Instant::now();
-        let outcome = during();
-        let time = start.elapsed();
+        let start = Cell::new(Instant::now());
+        let outcome = during(&|| {
+            start.set(Instant::now());
+            counts.store(true, Ordering::Relaxed);
+        });
+        let time = start.get().elapsed();
         stop.store(true, Ordering::Relaxed);
         let mut sorted = Vec::new();
         for reader in readers {

@@ -25,8 +25,8 @@ const FILLER_BYTES: usize = 4096;
 const FILLER_KEY_BYTES: usize = 480;
 const DEVICE_BYTES: usize = 512 << 20;
 
-/// Slots that are freed for discards, and puts for a checkpoint.
-const FREED: u64 = 8 << 10;
+/// Slots that are freed for discards: what their records take of the log makes no checkpoint due.
+const FREED: u64 = 2 << 10;
 /// Services that read leave a store alone that was just opened.
 const FIRST_LOOK: Duration = Duration::from_millis(520);
 
@@ -77,7 +77,7 @@ impl Bed {
         };
         // The smallest, so that few puts make a checkpoint due.
         let options = FormatOptions {
-            log_bytes: Some(4 << 20),
+            log_bytes: Some(8 << 20),
             ..FormatOptions::new(bed.source(), classes.to_vec())
         };
         format(&options)?;
@@ -112,7 +112,8 @@ impl Bed {
         };
         let store = Store::open(self.source(), off.clone())?;
         self.engine.set_timed(true);
-        let (without, ()) = get_during(&store, load, VALUES, || {
+        let (without, ()) = get_during(&store, load, VALUES, |begin| {
+            begin();
             std::thread::sleep(time);
             Ok(())
         })?;
@@ -127,6 +128,10 @@ impl Bed {
                 .then(|| NonZeroU64::new(1 << 30).map(Scrub::daily))
                 .flatten(),
             discard_freed: service == Service::Discard,
+            sync_interval: match service {
+                Service::Discard => Duration::from_secs(3600),
+                _ => off.sync_interval,
+            },
             validate: match service {
                 Service::Validate => Validate::Background,
                 _ => Validate::Off,
@@ -134,8 +139,11 @@ impl Bed {
             ..off
         };
         let store = Store::open(self.source(), with)?;
+        self.prepare(&store, service)?;
         self.engine.set_timed(true);
-        let (with, done) = get_during(&store, load, VALUES, || self.serve(&store, service, time))?;
+        let (with, done) = get_during(&store, load, VALUES, |begin| {
+            self.serve(&store, service, time, begin)
+        })?;
         self.engine.set_timed(false);
         if service == Service::Discard {
             let value = vec![7; FILLER_BYTES];
@@ -149,12 +157,45 @@ impl Bed {
         Ok((without, with, done))
     }
 
-    /// Gives the service something to do and waits until it is done, or `time` is over.
+    /// All but the last of what gives the service something to do.
+    fn prepare(&mut self, store: &Store, service: Service) -> Result<(), Failure> {
+        match service {
+            Service::Scrub | Service::Validate => {}
+            Service::Discard => {
+                // Not side by side, as in a store that has been in use.
+                let mut number = self.draws.below(FILLERS);
+                for _ in 0..FREED {
+                    store.remove(&filler(number))?;
+                    number = (number + 12_345) % FILLERS;
+                }
+            }
+            Service::Checkpoint => {
+                let nearly = store.stats().log_blocks / 4 - 16;
+                while store.stats().replay_blocks < nearly {
+                    self.change(store, 8)?;
+                }
+                store.sync()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Replaces so many entries.
+    fn change(&mut self, store: &Store, entries: u64) -> Result<(), Failure> {
+        for _ in 0..entries {
+            let number = self.draws.below(FILLERS);
+            store.put(&filler(number), &[7; FILLER_BYTES])?;
+        }
+        Ok(())
+    }
+
+    /// Gives the service the rest and waits until it is done, or `time` is over.
     fn serve(
         &mut self,
         store: &Store,
         service: Service,
         time: Duration,
+        begin: &dyn Fn(),
     ) -> Result<(f64, Duration), Failure> {
         let entries = (VALUES + FILLERS) as f64;
         let part = |of: f64| {
@@ -173,31 +214,21 @@ impl Bed {
             Service::Discard => FREED as f64,
             Service::Checkpoint => 1.0,
         };
-        let mut number = self.draws.below(FILLERS);
-        let start = match service {
+        match service {
             Service::Scrub | Service::Validate => {
                 std::thread::sleep(FIRST_LOOK.saturating_sub(Duration::from_millis(200)));
-                Instant::now()
             }
-            Service::Discard => {
-                // Not side by side, as in a store that has been in use.
-                for _ in 0..FREED {
-                    store.remove(&filler(number))?;
-                    number = (number + 12_345) % FILLERS;
-                }
-                let start = Instant::now();
-                store.sync()?;
-                start
-            }
+            // They begin with the commit.
+            Service::Discard => store.sync()?,
             Service::Checkpoint => {
                 while !store.stats().checkpointing {
-                    store.remove(&filler(number))?;
-                    store.put(&filler(number), &[7; FILLER_BYTES])?;
-                    number = (number + 12_345) % FILLERS;
+                    self.change(store, 8)?;
                 }
-                Instant::now()
+                store.sync()?;
             }
-        };
+        }
+        begin();
+        let start = Instant::now();
         while start.elapsed() < time && part(all) < 0.999 {
             std::thread::sleep(Duration::from_millis(5));
         }

@@ -21,7 +21,7 @@ pub(crate) const TURN_REQUESTS: usize = 4;
 pub(crate) const TURN_DISCARD_BYTES: u64 = 8 << 20;
 
 /// A service rests this many times as long as a turn took.
-const REST: u32 = 19;
+const REST: u32 = 9;
 
 /// The longest rest, so that a device that is slow just now does not keep a service from its work.
 const REST_MAX: Duration = Duration::from_secs(1);
