@@ -143,3 +143,7 @@ impl Yielding<'_> {
             .is_some_and(|at| now.saturating_sub(at) < QUIET_AFTER)
     }
 }
+
+#[cfg(test)]
+#[path = "pace_tests.rs"]
+mod tests;

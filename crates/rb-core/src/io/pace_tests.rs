@@ -1,0 +1,182 @@
+//! A service beside readers on a drive that is the bottleneck, in simulated time: nothing here depends on the machine.
+
+use std::cell::RefCell;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use rb_io::OpKind;
+use rb_testkit::values::next_number;
+use rb_testkit::{DriveSpeed, DriveTimes};
+
+use super::*;
+use crate::clock::ManualClock;
+
+/// What a reader reads.
+const VALUE_BYTES: u64 = 68 << 10;
+
+const SECONDS: u64 = 4;
+
+/// Readers with their drive.
+struct World<'a> {
+    load: &'a Load,
+    clock: &'a ManualClock,
+    drive: DriveTimes,
+    /// When each reader does something next, and since when it waits for the drive; none: it pauses.
+    next: BinaryHeap<Reverse<(Duration, u64, Option<Duration>)>>,
+    pause: Duration,
+    random: u64,
+    took: Vec<Duration>,
+}
+
+impl World<'_> {
+    /// Runs the readers up to a moment, which is then now.
+    fn run_until(&mut self, moment: Duration) {
+        while let Some(&Reverse((at, reader, since))) = self.next.peek()
+            && at <= moment
+        {
+            self.next.pop();
+            self.set_clock(at);
+            let next = match since {
+                Some(since) => {
+                    self.load.end();
+                    self.took.push(at - since);
+                    (at + self.draw_pause(), reader, None)
+                }
+                None => {
+                    self.load.begin();
+                    let ends = self.drive.ends(at, OpKind::Read, VALUE_BYTES);
+                    (ends, reader, Some(at))
+                }
+            };
+            self.next.push(Reverse(next));
+        }
+        self.set_clock(moment);
+    }
+
+    fn set_clock(&self, now: Duration) {
+        self.clock.advance(now.saturating_sub(self.clock.now()));
+    }
+
+    /// An exponential distribution: requests come at random.
+    fn draw_pause(&mut self) -> Duration {
+        let drawn = (1 + next_number(&mut self.random) % 1_000_000) as f64 / 1e6;
+        self.pause.mul_f64(-drawn.ln())
+    }
+}
+
+/// What came of some seconds.
+struct Outcome {
+    p99: Duration,
+    /// The part of the time in which a turn was under way, and of its last quarter.
+    share: f64,
+}
+
+/// Readers with pauses of that length on average, and a service that always has something to write.
+fn run(readers: u64, pause: Duration, serves: bool) -> Outcome {
+    let (load, clock) = (Load::default(), ManualClock::new());
+    let seed = 11;
+    let world = RefCell::new(World {
+        load: &load,
+        clock: &clock,
+        drive: DriveTimes::new(DriveSpeed::ssd(1)),
+        next: (0..readers)
+            .map(|reader| Reverse((Duration::ZERO, reader, None)))
+            .collect(),
+        pause,
+        random: seed,
+        took: Vec::new(),
+    });
+    let end = Duration::from_secs(SECONDS);
+    let mut busy = Duration::ZERO;
+    if serves {
+        let wait = |time| {
+            let until = clock.now() + time;
+            world.borrow_mut().run_until(until);
+            true
+        };
+        let mut pace = Pace::yielding(&load, &clock, &wait);
+        world.borrow_mut().run_until(Duration::from_millis(1));
+        while clock.now() < end {
+            let began = clock.now();
+            pace.begin();
+            let bytes = match pace.yields() {
+                true => TURN_BYTES,
+                false => 1 << 20,
+            };
+            let mut world = world.borrow_mut();
+            let ends = world.drive.ends(began, OpKind::Write, bytes as u64);
+            world.run_until(ends);
+            drop(world);
+            busy += ends - began;
+            pace.rest();
+        }
+    }
+    let mut world = world.into_inner();
+    world.run_until(end);
+    world.took.sort_unstable();
+    assert!(world.took.len() > 10_000, "{}", world.took.len());
+    Outcome {
+        p99: world.took[world.took.len() * 99 / 100],
+        share: busy.as_secs_f64() / clock.now().as_secs_f64(),
+    }
+}
+
+/// A checkpoint, a scrub, a validation or discards made the p99 of gets on a busy drive up to ten times as long.
+#[test]
+fn a_service_adds_at_most_a_quarter_to_the_p99_of_readers() {
+    // Three quarters of the drive's time, all of it, and far more than that.
+    for (readers, pause) in [(12, 360), (16, 0), (64, 0)] {
+        let pause = Duration::from_micros(pause);
+        let without = run(readers, pause, false);
+        let with = run(readers, pause, true);
+        let ratio = with.p99.as_secs_f64() / without.p99.as_secs_f64();
+        let case = format!(
+            "{readers} readers: p99 {:?}, {:?} with the service, x{ratio:.3}; its share {:.3}",
+            without.p99, with.p99, with.share
+        );
+        assert!(ratio <= 1.25, "{case}");
+        // It neither takes more than a tenth of the time nor starves.
+        assert!((0.09..=0.101).contains(&with.share), "{case}");
+    }
+}
+
+#[test]
+fn a_service_neither_rests_nor_works_in_turns_while_no_caller_uses_the_device() {
+    let (load, clock) = (Load::default(), ManualClock::new());
+    let wait = |_| panic!("it rests");
+    let mut pace = Pace::yielding(&load, &clock, &wait);
+    pace.begin();
+    clock.advance(Duration::from_secs(1));
+    assert!(!pace.yields());
+    pace.rest();
+    // A call that has ended long ago is seen late, and for a while only.
+    drop(load.using());
+    assert!(pace.yields());
+    clock.advance(QUIET_AFTER);
+    assert!(!pace.yields());
+    pace.rest();
+    let using = load.using();
+    clock.advance(Duration::from_secs(3600));
+    assert!(pace.yields());
+    drop(using);
+}
+
+#[test]
+fn a_service_that_is_to_hurry_rests_no_more() {
+    let (load, clock) = (Load::default(), ManualClock::new());
+    let rests = RefCell::new(Vec::new());
+    let wait = |time| {
+        rests.borrow_mut().push(time);
+        rests.borrow().len() < 3
+    };
+    let _using = load.using();
+    let mut pace = Pace::yielding(&load, &clock, &wait);
+    for millis in [1, 1000, 2, 3] {
+        assert_eq!(pace.yields(), rests.borrow().len() < 3);
+        pace.begin();
+        clock.advance(Duration::from_millis(millis));
+        pace.rest();
+    }
+    let expected = [Duration::from_millis(9), REST_MAX, Duration::from_millis(18)];
+    assert_eq!(*rests.borrow(), expected);
+}
