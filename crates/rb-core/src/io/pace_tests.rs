@@ -177,6 +177,10 @@ fn a_service_that_is_to_hurry_rests_no_more() {
         clock.advance(Duration::from_millis(millis));
         pace.rest();
     }
-    let expected = [Duration::from_millis(9), REST_MAX, Duration::from_millis(18)];
+    let expected = [
+        Duration::from_millis(9),
+        REST_MAX,
+        Duration::from_millis(18),
+    ];
     assert_eq!(*rests.borrow(), expected);
 }

@@ -57,10 +57,8 @@ fn rests_of_a_checkpoint_are_shorter_the_fuller_the_log() {
 /// A close waited for the rests of the discards under way.
 #[test]
 fn rests_of_discards_end_when_the_store_closes() {
-    let ends: [fn(&Arc<DeltaLog>); 2] = [
-        |log| log.hurry_discards(),
-        |log| log.stop(|| Error::Closed),
-    ];
+    let ends: [fn(&Arc<DeltaLog>); 2] =
+        [|log| log.hurry_discards(), |log| log.stop(|| Error::Closed)];
     for end in ends {
         let log = log(0);
         assert!(log.rest_discards(SHORT));
