@@ -67,7 +67,7 @@ impl World<'_> {
 /// What came of some seconds.
 struct Outcome {
     p99: Duration,
-    /// The part of the time in which a turn was under way, and of its last quarter.
+    /// The part of the time in which a turn was under way.
     share: f64,
 }
 
