@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rb_io::{Feature, Part, PartDone, Queue, QueueCounters, Wait, Waker};
 
-use super::{Bell, Drive, NAME};
+use super::shared::{Bell, Drive, NAME};
 
 pub(super) struct DriveQueue {
     drive: Arc<Drive>,
