@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rb_io::{Feature, Part, PartDone, Queue, QueueCounters, Wait, Waker};
+use rb_io::{Feature, OpKind, Part, PartDone, Queue, QueueCounters, Wait, Waker};
 
 use super::shared::{Bell, Drive, NAME};
 
@@ -79,12 +79,16 @@ impl Queue for DriveQueue {
         if self.in_flight() >= self.depth {
             return Err(part);
         }
+        if matches!(part.op, OpKind::Read | OpKind::Write) {
+            self.counters.unregistered_parts += 1;
+        }
         self.pushed.push(part);
         self.counters.count_push(self.in_flight());
         Ok(())
     }
 
     fn submit(&mut self) -> io::Result<()> {
+        self.counters.submissions += u64::from(!self.pushed.is_empty());
         for part in self.pushed.drain(..) {
             let due = self.drive.due(&part, self.registered, &self.bell);
             let result = self.drive.execute(&part);
