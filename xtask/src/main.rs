@@ -40,7 +40,9 @@ cargo xtask TASK
                   --json; or on hardware: --device PATH, which asks for the serial number; --serial S
   profile ARGS    a flame graph of `rb bench ARGS`, in target/profile/flame.svg; needs perf
   bench [OPTIONS] our store against fio, foyer and the wheel of LMCache, in turn, on the same files; --quick,
-                  --target disk|loop|tmpfs|all, or null alone: what an async call costs more; --case FILTER, --rounds N, --seconds S, --dir PATH, --json,
+                  --target disk|loop|tmpfs|all, or null alone: what an async call costs more,
+                  or background first: what the store's own work adds to gets on a drive that is the bottleneck, with
+                  --service FILTER, --rounds N, --seconds S, --json; --case FILTER, --rounds N, --seconds S, --dir PATH, --json,
                   --peers fio,foyer,wheel, --lmcache (its whole core too: installs torch, 7 GB),
                   --rb PROGRAM (to measure instead of a build of ours)
   package         packages each library crate and builds it from its package

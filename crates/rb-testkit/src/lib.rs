@@ -5,12 +5,13 @@
 //!   volatile cache, so a test can ask what a crash would leave, and obeys scripted faults.
 //! * [`conformance`]: what [`rb_io::Engine`] and [`rb_io::Queue`] promise, as checks that run over
 //!   any engine. Authors of other engines run it too.
+//! * [`DriveEngine`]: a drive in memory that takes its time, so that requests wait for one another.
 //! * [`StallingFile`]: a file of the real kernel whose requests end when they are told to.
 //! * [`StorageDaemon`]: a disk behind a vhost-user socket, where QEMU's server is installed.
 //! * [`LoopDevice`]: a block device of the real kernel.
 //! * [`values`]: payloads made from a seed. [`skip`]: tests that a machine cannot run.
 //!
-//! It is *not* a model of a drive's timing, and nothing here belongs in production: it is a crate
+//! Nothing here belongs in production: it is a crate
 //! of its own so that no production crate needs a feature for tests.
 //!
 //! ```
@@ -39,6 +40,7 @@
 
 pub mod colliding;
 pub mod conformance;
+mod drive;
 mod loops;
 mod mem;
 pub mod skip;
@@ -46,6 +48,7 @@ mod stall;
 mod storage_daemon;
 pub mod values;
 
+pub use drive::{DriveEngine, DriveSpeed, DriveTimes, Use};
 pub use loops::LoopDevice;
 pub use mem::{
     CrashImage, CrashPoints, FaultRates, Kept, MemCounts, MemDevice, MemEngine, MemOp, MemWrite,

@@ -6,7 +6,7 @@ use rb_io::{Access, Device, EngineKind, Limit, Limits};
 #[cfg(feature = "libblkio")]
 use rb_testkit::StorageDaemon;
 use rb_testkit::conformance::Subject;
-use rb_testkit::{MemDevice, MemEngine, conformance, skip};
+use rb_testkit::{DriveEngine, DriveSpeed, MemDevice, MemEngine, conformance, skip};
 
 const BYTES: u64 = conformance::CAPACITY_MIN;
 
@@ -105,4 +105,11 @@ fn memory_with_small_limits() {
         ..Limits::simple(4096, 8192, "test")
     };
     over_memory("memory, small limits", limits);
+}
+
+#[test]
+fn a_drive_with_a_speed() {
+    conformance::run("drive", &|| {
+        Arc::new(DriveEngine::new(BYTES as usize, DriveSpeed::ssd(1)))
+    });
 }

@@ -65,3 +65,4 @@ mod vhost_user;
 mod waiting;
 mod whose;
 mod writers;
+mod yields;

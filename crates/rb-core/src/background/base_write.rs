@@ -8,12 +8,14 @@ use rb_format::{
 };
 use rb_index::{Cursor, SnapshotEntry, Visit};
 
+use crate::clock::Clock;
 use crate::core::inner::Inner;
 use crate::core::writer::Writer;
 use crate::counters::raise;
 use crate::error::Error;
 use crate::io::headers::limits_of;
 use crate::io::meta_io::MetaIo;
+use crate::io::pace::{Pace, TURN_BYTES};
 use crate::io::unwritable::FailedWrite;
 use crate::log::incarnations::check_writer;
 use crate::simulator::SwitchPoint;
@@ -29,56 +31,36 @@ const COMPRESSION: Compression = Compression::Zstd { level: 1 };
 /// that a base region is sized for.
 const OPEN_SECTIONS_MAX: usize = SECTION_RANGES * SECTION_RAW_MIN;
 
-/// A gentle checkpoint rests this many times as long as it works.
-const REST: u32 = 9;
-
-/// The longest rest, so that a device that is slow just now does not stretch a checkpoint without end.
-const REST_MAX: Duration = Duration::from_millis(100);
-
 /// How long sections are written without a look for other writers.
 const LOOK_AFTER: Duration = Duration::from_millis(1);
 
-/// How fast a checkpoint is written.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Pace {
-    /// As fast as it can be: somebody waits for it.
-    Full,
-    /// With rests between the sections, while the log has room: those who use the store meanwhile share cores and
-    /// device with it.
-    Gentle,
-}
-
-pub(crate) struct SectionWriter<'a> {
+pub(crate) struct SectionWriter<'a, 'p> {
     inner: &'a Inner,
     writer: &'a Writer,
-    pace: Pace,
-    /// When the last rest ended.
-    rested: Instant,
-    /// When the incarnation blocks were last looked at, by the store's clock.
-    looked: Duration,
-    place: RegionWriter<'a>,
+    place: RegionWriter<'a, 'p>,
     base_sequence: u64,
     /// The section of each hash range that still takes entries.
     open: Vec<Option<SectionBuilder>>,
     directory: Vec<DirectoryEntry>,
 }
 
-impl<'a> SectionWriter<'a> {
+impl<'a, 'p> SectionWriter<'a, 'p> {
     pub(crate) fn new(
         inner: &'a Inner,
         writer: &'a Writer,
-        pace: Pace,
+        pace: &'a mut Pace<'p>,
         region: &'a Region,
         base_sequence: u64,
-    ) -> SectionWriter<'a> {
+    ) -> SectionWriter<'a, 'p> {
+        pace.begin();
         SectionWriter {
             inner,
             writer,
-            pace,
-            rested: Instant::now(),
-            looked: inner.options.clock.now(),
             place: RegionWriter {
                 writer,
+                pace,
+                clock: inner.options.clock.as_ref(),
+                looked: inner.options.clock.now(),
                 region,
                 next: region.offset + FORMAT_BLOCK as u64,
                 failed: Vec::new(),
@@ -141,7 +123,7 @@ impl<'a> SectionWriter<'a> {
     pub(crate) fn write_rest(
         mut self,
         io: &mut MetaIo,
-    ) -> Result<(Vec<DirectoryEntry>, RegionWriter<'a>), Error> {
+    ) -> Result<(Vec<DirectoryEntry>, RegionWriter<'a, 'p>), Error> {
         for range in 0..self.open.len() {
             if let Some(section) = self.open[range].take() {
                 self.write_section(io, section)?;
@@ -155,12 +137,6 @@ impl<'a> SectionWriter<'a> {
     }
 
     fn write_section(&mut self, io: &mut MetaIo, section: SectionBuilder) -> Result<(), Error> {
-        // A checkpoint may take minutes: long after another opening it would write over the base of that one.
-        let now = self.inner.options.clock.now();
-        if now.saturating_sub(self.looked) >= LOOK_AFTER {
-            check_writer(io, &self.writer.incarnation)?;
-            self.looked = now;
-        }
         let number =
             u32::try_from(self.directory.len()).expect("a base region has room for few sections");
         let (mut entry, bytes) = section.finish(
@@ -169,13 +145,10 @@ impl<'a> SectionWriter<'a> {
             number,
             COMPRESSION,
         );
+        // Copying and compressing were a turn, too: callers share the cores with it.
+        self.place.pace.rest();
         entry.offset = self.place.write(io, &bytes, "base section")?;
         self.directory.push(entry);
-        if self.pace == Pace::Gentle {
-            let worked = self.rested.elapsed();
-            self.writer.log.rest((worked * REST).min(REST_MAX));
-            self.rested = Instant::now();
-        }
         Ok(())
     }
 }
@@ -202,15 +175,19 @@ fn base_entry<'a>(entry: &SnapshotEntry<'a>, uuid: StoreUuid) -> BaseEntry<'a> {
 }
 
 /// Writes a base region from its start on, around what the device does not take.
-pub(crate) struct RegionWriter<'a> {
+pub(crate) struct RegionWriter<'a, 'p> {
     writer: &'a Writer,
+    pace: &'a mut Pace<'p>,
+    clock: &'a dyn Clock,
+    /// When the incarnation blocks were last looked at.
+    looked: Duration,
     region: &'a Region,
     next: u64,
     /// Blocks that the device did not take.
     pub(crate) failed: Vec<FailedWrite>,
 }
 
-impl RegionWriter<'_> {
+impl RegionWriter<'_, '_> {
     /// Writes whole blocks at the next place where the device takes them. Answers where, from the region's start.
     ///
     /// # Errors
@@ -229,7 +206,7 @@ impl RegionWriter<'_> {
             room(self.region, at, len)?;
             let written = match bytes.is_empty() {
                 true => Ok(()),
-                false => io.write(at, bytes),
+                false => self.write_in_turns(io, at, bytes),
             };
             match written {
                 Ok(()) => {
@@ -247,6 +224,29 @@ impl RegionWriter<'_> {
                 }
             }
         }
+    }
+}
+
+impl RegionWriter<'_, '_> {
+    fn write_in_turns(&mut self, io: &mut MetaIo, at: u64, bytes: &[u8]) -> Result<(), Error> {
+        let mut done = 0;
+        while done < bytes.len() {
+            // A checkpoint may take minutes: long after another opening it would write over the base of that one.
+            let now = self.clock.now();
+            if now.saturating_sub(self.looked) >= LOOK_AFTER {
+                check_writer(io, &self.writer.incarnation)?;
+                self.looked = now;
+            }
+            let left = bytes.len() - done;
+            let len = match self.pace.yields() {
+                true => left.min(TURN_BYTES),
+                false => left,
+            };
+            io.write(at + done as u64, &bytes[done..done + len])?;
+            done += len;
+            self.pace.rest();
+        }
+        Ok(())
     }
 }
 

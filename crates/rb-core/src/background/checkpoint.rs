@@ -20,13 +20,14 @@ use rb_format::{
     BAD_SLOTS_MAX, BaseHeader, LifetimeCounters, Region, base_header_offsets, encode_directory,
 };
 
-use crate::background::base_write::{Pace, SectionWriter};
+use crate::background::base_write::SectionWriter;
 use crate::core::commit::Aftermath;
 use crate::core::inner::Inner;
 use crate::core::writer::Writer;
 use crate::error::Error;
 use crate::error::error_chain;
 use crate::io::meta_io::MetaIo;
+use crate::io::pace::Pace;
 use crate::io::unwritable::FailedWrite;
 use crate::log::delta::Duty;
 use crate::log::incarnations::check_writer;
@@ -90,7 +91,7 @@ impl Checkpointer {
     pub(crate) fn run(&self, inner: &Inner, writer: &Writer) -> Result<(), Error> {
         // One that is being written now comes first.
         writer.log.hurry_checkpoint();
-        self.run_if(inner, writer, Pace::Full, || true)
+        self.run_if(inner, writer, &mut Pace::full(), || true)
     }
 
     /// Writes a new base if the log has grown enough to want one. Returns whether it did.
@@ -110,7 +111,7 @@ impl Checkpointer {
         &self,
         inner: &Inner,
         writer: &Writer,
-        pace: Pace,
+        pace: &mut Pace<'_>,
         wanted: impl Fn() -> bool,
     ) -> Result<(), Error> {
         inner.poison.check()?;
@@ -148,7 +149,7 @@ impl Bases {
         &mut self,
         inner: &Inner,
         writer: &Writer,
-        pace: Pace,
+        pace: &mut Pace<'_>,
         aftermath: &mut Vec<Aftermath>,
     ) -> Result<(), Error> {
         let target = self.newest.as_ref().map_or(0, |newest| 1 - newest.region);
@@ -253,7 +254,10 @@ impl Checkpointer {
             // A failure has poisoned writing, which stops the log and so this loop. The base that closing
             // writes is the last: one begun behind it could be torn in a store that is marked as closed.
             let wanted = || writer.log.wants_checkpoint();
-            drop(self.run_if(inner, writer, Pace::Gentle, wanted));
+            let wait = |time| writer.log.rest_checkpoint(time);
+            let clock = inner.options.clock.as_ref();
+            let mut pace = Pace::yielding(&inner.lanes.load, clock, &wait);
+            drop(self.run_if(inner, writer, &mut pace, wanted));
         }
     }
 }

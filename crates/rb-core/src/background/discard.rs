@@ -25,6 +25,7 @@ use crate::counters::add;
 use crate::error::Error;
 use crate::error::error_chain;
 use crate::io::meta_io::MetaIo;
+use crate::io::pace::Pace;
 use crate::log::delta::Duty;
 use crate::log::incarnations::check_writer;
 use crate::simulator::{HeldLock, SwitchPoint};
@@ -36,6 +37,8 @@ pub(crate) const DEPTH: u32 = 8;
 /// A class that has fewer than eight is not discarded.
 const STEP_SLOTS_MAX: u64 = 1024;
 const STEP_SHARE: u64 = 8;
+/// The same while discards yield to callers: a step then takes long, and its slots are out of use meanwhile.
+const STEP_SLOTS_YIELDING: usize = 64;
 /// Bytes of a class that one step takes, but at least a slot: a close waits for the step.
 const STEP_BYTES_MAX: u64 = 1 << 30;
 
@@ -137,11 +140,16 @@ impl Discards {
     ///
     /// # Errors
     /// `Poisoned`, also if a flush failed that a failed discard had made necessary.
-    pub(crate) fn step(&self, inner: &Inner, writer: &Writer) -> Result<bool, Error> {
+    pub(crate) fn step(
+        &self,
+        inner: &Inner,
+        writer: &Writer,
+        pace: &mut Pace<'_>,
+    ) -> Result<bool, Error> {
         if !writer.discards_freed.load(Ordering::Relaxed) {
             return Ok(false);
         }
-        let outcome = self.discard_some(inner, writer);
+        let outcome = self.discard_some(inner, writer, pace);
         if outcome.is_err() {
             inner.tell_poisoned();
             inner.poison.check()?;
@@ -149,7 +157,12 @@ impl Discards {
         outcome
     }
 
-    fn discard_some(&self, inner: &Inner, writer: &Writer) -> Result<bool, Error> {
+    fn discard_some(
+        &self,
+        inner: &Inner,
+        writer: &Writer,
+        pace: &mut Pace<'_>,
+    ) -> Result<bool, Error> {
         let mut work = inner.lock_over_io(&self.work, HeldLock::Discards);
         inner.poison.check()?;
         // A device that somebody else writes to is not ours to discard. The last commit may have been long ago.
@@ -159,6 +172,10 @@ impl Discards {
         }
         let (mut slots, mut more) = (Vec::new(), false);
         for &(class, step) in &work.classes {
+            let step = match pace.yields() {
+                true => step.min(STEP_SLOTS_YIELDING),
+                false => step,
+            };
             more |= inner.index.take_freed(class, step, &mut slots) == step;
         }
         if slots.is_empty() {
@@ -167,7 +184,7 @@ impl Discards {
         inner.switch(SwitchPoint::DiscardTaken);
         slots.sort_unstable();
         let joined = join(&inner.geometry, work.granularity, &slots);
-        if let Some(why) = work.discard(inner, &slots, &joined)? {
+        if let Some(why) = work.discard(inner, pace, &slots, &joined)? {
             self.end(inner, writer, &work.classes, why);
         }
         Ok(more && writer.discards_freed.load(Ordering::Relaxed))
@@ -175,9 +192,11 @@ impl Discards {
 
     /// Discards all that may be, for a bounded time: the last of an opening.
     pub(crate) fn rest(&self, inner: &Inner, writer: &Writer) {
-        let start = Instant::now();
+        // The thread may be at rest, and holds what this takes.
+        writer.log.hurry_discards();
+        let (start, mut pace) = (Instant::now(), Pace::full());
         while start.elapsed() < inner.options.io_deadline
-            && self.step(inner, writer).unwrap_or(false)
+            && self.step(inner, writer, &mut pace).unwrap_or(false)
         {}
     }
 }
@@ -189,6 +208,7 @@ impl Work {
     fn discard(
         &mut self,
         inner: &Inner,
+        pace: &mut Pace<'_>,
         slots: &[SlotId],
         joined: &[Joined],
     ) -> Result<Option<String>, Error> {
@@ -204,29 +224,31 @@ impl Work {
             .take_while(|_| start.elapsed() < inner.options.io_deadline)
             .inspect(|_| drawn += 1)
             .map(|joined| joined.bytes.clone());
-        let driven = self.io.discard_each(ranges, |at, result| {
-            let Joined {
-                bytes,
-                slots: range,
-            } = sent[at];
-            let of_it = &slots[range.clone()];
-            match result.map_err(Error::from) {
-                Ok(()) => {
-                    add(&counters.slots, of_it.len());
-                    counters
-                        .bytes
-                        .fetch_add(bytes.end - bytes.start, Ordering::Relaxed);
-                    index.discarded(of_it);
-                }
-                Err(error) => {
-                    add(&counters.failures, 1);
-                    match error.is_answer_for_place() {
-                        true => failed.push((of_it, error)),
-                        false => lost = Some(error),
+        let driven = self
+            .io
+            .discard_each(pace, self.granularity, ranges, |at, result| {
+                let Joined {
+                    bytes,
+                    slots: range,
+                } = sent[at];
+                let of_it = &slots[range.clone()];
+                match result.map_err(Error::from) {
+                    Ok(()) => {
+                        add(&counters.slots, of_it.len());
+                        counters
+                            .bytes
+                            .fetch_add(bytes.end - bytes.start, Ordering::Relaxed);
+                        index.discarded(of_it);
+                    }
+                    Err(error) => {
+                        add(&counters.failures, 1);
+                        match error.is_answer_for_place() {
+                            true => failed.push((of_it, error)),
+                            false => lost = Some(error),
+                        }
                     }
                 }
-            }
-        });
+            });
         sent[drawn..].iter().for_each(free);
         inner.switch(SwitchPoint::DiscardEnded);
         if let Err(error) = driven.and(lost.map_or(Ok(()), Err)) {
@@ -331,21 +353,29 @@ pub(crate) fn discard_all(
     let len = |piece: &Range<u64>| piece.end - piece.start;
     let all = pieces.iter().map(len).sum();
     let (mut done, mut failure) = (0, None);
-    io.discard_each(pieces.iter().cloned(), |at, result| match result {
-        Ok(()) => {
-            done += len(&pieces[at]);
-            progress(done, all);
-        }
-        Err(error) => drop(failure.get_or_insert(error)),
-    })?;
+    io.discard_each(
+        &mut Pace::full(),
+        unit,
+        pieces.iter().cloned(),
+        |at, result| match result {
+            Ok(()) => {
+                done += len(&pieces[at]);
+                progress(done, all);
+            }
+            Err(error) => drop(failure.get_or_insert(error)),
+        },
+    )?;
     failure.map_or(Ok(all), |error| Err(error.into()))
 }
 
 impl Discards {
     /// The duty of the store's own thread: after each commit that has freed slots, until the log stops.
     pub(crate) fn serve(&self, inner: &Inner, writer: &Writer) {
+        let wait = |time| writer.log.rest_discards(time);
+        let mut pace = Pace::yielding(&inner.lanes.load, inner.options.clock.as_ref(), &wait);
         while writer.log.wait_discard() == Duty::Discard {
-            while !writer.log.is_stopped() && self.step(inner, writer).unwrap_or(false) {}
+            while !writer.log.is_stopped() && self.step(inner, writer, &mut pace).unwrap_or(false) {
+            }
         }
     }
 }

@@ -12,6 +12,7 @@ use crate::background::scrub::WAIT_AFTER_SILENCE;
 use crate::core::inner::Inner;
 use crate::core::thread::Thread;
 use crate::error::Error;
+use crate::io::pace::Pace;
 use crate::log::delta::Duty;
 
 /// Entries validated per step; between steps the thread can be stopped.
@@ -104,20 +105,25 @@ impl Duties {
     }
 }
 
-/// Validates at half speed: after each step it pauses for as long as the step took.
+/// Validates at half speed while no caller uses the device: after each step it pauses for as long as the step took.
 fn validate(inner: &Inner, background: &Services, stop: &Stop) {
     let mut pause = READ_AFTER;
+    let wait = |time| stop.pause(time);
+    let mut pace = Pace::yielding(&inner.lanes.load, inner.options.clock.as_ref(), &wait);
     while stop.pause(pause) {
         let start = Instant::now();
         // An error ends the validator; each entry's first read still proves it.
         if !background
             .validator
-            .step(inner, VALIDATE_STEP)
+            .step(inner, VALIDATE_STEP, &mut pace)
             .unwrap_or(false)
         {
             return;
         }
-        pause = start.elapsed();
+        pause = match pace.yields() {
+            true => Duration::ZERO,
+            false => start.elapsed(),
+        };
     }
 }
 
@@ -127,9 +133,11 @@ fn scrub(inner: &Inner, background: &Services, stop: &Stop) {
         return;
     };
     let mut pause = READ_AFTER;
+    let wait = |time| stop.pause(time);
+    let mut pace = Pace::yielding(&inner.lanes.load, inner.options.clock.as_ref(), &wait);
     while stop.pause(pause) {
         // An error was counted; the device may come back.
-        let wait = scrubber.step(inner, SCRUB_STEP);
+        let wait = scrubber.step(inner, SCRUB_STEP, &mut pace);
         pause = wait.unwrap_or(WAIT_AFTER_SILENCE);
     }
 }

@@ -17,6 +17,7 @@ use crate::counters::add;
 use crate::error::Error;
 use crate::events::DropReason;
 use crate::io::meta_io::{MetaIo, ReadAt};
+use crate::io::pace::Pace;
 use crate::options::Scrub;
 use crate::simulator::{HeldLock, SwitchPoint};
 use crate::value::ValueBuf;
@@ -82,7 +83,12 @@ impl Scrubber {
     /// # Errors
     /// The device or its queue stopped answering, or there was no queue or memory to be had. The pass
     /// goes on after a while; what was not read is read by the next one.
-    pub(crate) fn step(&self, inner: &Inner, count: usize) -> Result<Duration, Error> {
+    pub(crate) fn step(
+        &self,
+        inner: &Inner,
+        count: usize,
+        pace: &mut Pace<'_>,
+    ) -> Result<Duration, Error> {
         let mut pass = inner.lock_over_io(&self.pass, HeldLock::Scrubber);
         let now = inner.options.clock.now();
         let wait = pass.begin(now);
@@ -92,7 +98,9 @@ impl Scrubber {
         let (batch, more) = pass.meet(inner, count);
         inner.switch(SwitchPoint::ScrubCopied);
         let mut dropped = Vec::new();
-        let outcome = pass.read(inner, &batch, &mut dropped);
+        let outcome = pass.read(inner, pace, &batch, &mut dropped);
+        // Turns have rests.
+        let now = inner.options.clock.now();
         let counters = &inner.counters.scrub;
         add(&counters.dropped, dropped.len());
         if outcome.is_err() {
@@ -177,6 +185,7 @@ impl Pass {
     fn read(
         &mut self,
         inner: &Inner,
+        pace: &mut Pace<'_>,
         batch: &[Met],
         dropped: &mut Vec<usize>,
     ) -> Result<(), Error> {
@@ -201,7 +210,7 @@ impl Pass {
                 Some(ReadAt { tag, offset, len })
             });
             let mut doubtful = Vec::new();
-            io.read_each(reads, |at, bytes| {
+            io.read_each(pace, reads, |at, bytes| {
                 let entry = &batch[at];
                 let Ok(bytes) = bytes else {
                     add(&counters.errors, 1);

@@ -11,6 +11,7 @@ use crate::counters::add;
 use crate::error::Error;
 use crate::events::DropReason;
 use crate::io::meta_io::{MetaIo, ReadAt};
+use crate::io::pace::Pace;
 use crate::simulator::{HeldLock, SwitchPoint};
 
 /// Validates recovered entries, one batch at a time.
@@ -66,7 +67,12 @@ impl Validator {
     /// # Errors
     /// The device or its queue stopped answering. One unreadable header is not an error: the entry
     /// stays unproven and its next read decides.
-    pub(crate) fn step(&self, inner: &Inner, count: usize) -> Result<bool, Error> {
+    pub(crate) fn step(
+        &self,
+        inner: &Inner,
+        count: usize,
+        pace: &mut Pace<'_>,
+    ) -> Result<bool, Error> {
         let mut left = inner.lock_over_io(&self.left, HeldLock::Validator);
         let Some(walk) = &mut left.place else {
             return Ok(false);
@@ -86,7 +92,7 @@ impl Validator {
         inner.switch(SwitchPoint::ValidateCopied);
         let mut dropped = Vec::new();
         let outcome = match &mut left.io {
-            Some(io) if !batch.is_empty() => validate_batch(inner, io, &batch, &mut dropped),
+            Some(io) if !batch.is_empty() => validate_batch(inner, io, pace, &batch, &mut dropped),
             _ => Ok(()),
         };
         if !more {
@@ -108,6 +114,7 @@ impl Validator {
 fn validate_batch(
     inner: &Inner,
     io: &mut MetaIo,
+    pace: &mut Pace<'_>,
     batch: &[Met],
     dropped: &mut Vec<usize>,
 ) -> Result<(), Error> {
@@ -119,7 +126,7 @@ fn validate_batch(
             len: FORMAT_BLOCK,
         })
     });
-    io.read_each(reads, |tag, header| {
+    io.read_each(pace, reads, |tag, header| {
         let entry = &batch[tag];
         match header {
             Err(_) => add(&inner.counters.read_errors, 1),

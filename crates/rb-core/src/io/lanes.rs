@@ -8,6 +8,7 @@ use parking_lot::{Condvar, Mutex};
 use rb_io::{Arena, Engine, Issuer, Lane, Patience, QueueCounters, QueueOptions};
 
 use crate::error::{Error, error_chain};
+use crate::io::pace::Load;
 
 /// Late batches at most before their lanes are not replaced. Each has a thread and a queue until the device
 /// answers, so callers who try again and again would pile them up without end.
@@ -28,6 +29,8 @@ pub(crate) struct Lanes {
     depth: u32,
     max: usize,
     pool: Mutex<Pool>,
+    /// What background work yields to.
+    pub(crate) load: Load,
 }
 
 #[derive(Default)]
@@ -97,6 +100,7 @@ impl Lanes {
             depth,
             max,
             pool: Mutex::default(),
+            load: Load::default(),
         }
     }
 

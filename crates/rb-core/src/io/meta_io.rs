@@ -13,13 +13,14 @@ use rb_io::{
 
 use crate::error::{Error, OpenError, error_chain};
 use crate::io::lanes::drop_elsewhere;
+use crate::io::pace::Pace;
 use crate::options::StoreOptions;
 
 /// Buffers for recovery: log windows and sections read ahead.
 pub(crate) const BOOT_ARENA: usize = 64 << 20;
 
 /// What a lane holds to: only requests that failed may keep their memory.
-const READ_BUFFER: &str = "a read that succeeded gives its buffer back";
+pub(super) const READ_BUFFER: &str = "a read that succeeded gives its buffer back";
 
 /// One request's worth of work in [`MetaIo::read_each`].
 pub(crate) struct ReadAt {
@@ -159,10 +160,11 @@ impl MetaIo {
         Ok(())
     }
 
-    /// Reads all of `reads` at full queue depth and shows each to `each`, in the order of
-    /// completion. A failed read is shown as its error; only a queue that stops answering ends it.
+    /// Reads all of `reads` and shows each to `each`, in the order of completion: at full queue depth, or in turns while
+    /// `pace` yields. A failed read is shown as its error; only a queue that stops answering ends it.
     pub(crate) fn read_each(
         &mut self,
+        pace: &mut Pace<'_>,
         reads: impl IntoIterator<Item = ReadAt>,
         mut each: impl FnMut(usize, Result<&[u8], IoError>),
     ) -> Result<(), Error> {
@@ -170,7 +172,13 @@ impl MetaIo {
         let mut flying = 0;
         let mut done = Vec::new();
         loop {
-            while flying < self.depth
+            let yields = pace.yields();
+            if yields && flying == 0 && reads.peek().is_some() {
+                self.read_turn(pace, &mut reads, &mut each)?;
+                continue;
+            }
+            while !yields
+                && flying < self.depth
                 && let Some(next) = reads.peek()
             {
                 let Some(buf) = self.arena.take(next.len) else {
@@ -203,11 +211,13 @@ impl MetaIo {
         }
     }
 
-    /// Discards all of `ranges`, as many in flight as the lane takes, and shows what came of each to `each`, in
-    /// the order of completion. Only a queue that stops answering ends it; the answers that it gave count, and ranges
+    /// Discards all of `ranges`, which are whole `units`, and shows what came of each to `each`, in the order of
+    /// completion: as many in flight as the lane takes, or in turns while `pace` yields. Only a queue that stops answering ends it; the answers that it gave count, and ranges
     /// that were not drawn were not sent.
     pub(crate) fn discard_each(
         &mut self,
+        pace: &mut Pace<'_>,
+        unit: u64,
         ranges: impl IntoIterator<Item = Range<u64>>,
         mut each: impl FnMut(usize, Result<(), IoError>),
     ) -> Result<(), Error> {
@@ -215,7 +225,16 @@ impl MetaIo {
         let mut flying = 0;
         let mut done = Vec::new();
         loop {
-            while flying < self.depth
+            let yields = pace.yields();
+            if yields
+                && flying == 0
+                && let Some((tag, range)) = ranges.next()
+            {
+                each(tag as usize, self.discard_in_turns(pace, &range, unit)?);
+                continue;
+            }
+            while !yields
+                && flying < self.depth
                 && let Some((tag, range)) = ranges.next()
             {
                 let request = Request::discard(range.start, range.end - range.start);

@@ -74,6 +74,8 @@ struct LogState {
     /// Somebody waits for the checkpoint that is being written.
     checkpoint_urgent: bool,
     discard_wanted: bool,
+    /// The store closes, and waits for the discards under way.
+    discards_urgent: bool,
     /// No more commits: poisoned or closed.
     stopped: bool,
     waiters: Vec<(u64, Waiter)>,
@@ -177,6 +179,7 @@ impl DeltaLog {
             checkpoint_wanted: false,
             checkpoint_urgent: false,
             discard_wanted: false,
+            discards_urgent: false,
             stopped: false,
             waiters: Vec::new(),
         };
@@ -542,18 +545,44 @@ impl DeltaLog {
         self.work.notify_all();
     }
 
-    /// Rests in the middle of a checkpoint. Ends early, or is left out, when somebody waits for it or the log has
-    /// grown by half as much again as when a checkpoint is due.
-    pub(crate) fn rest(&self, time: Duration) {
-        let until = Instant::now() + time;
+    /// Rests in the middle of a checkpoint; as much shorter as the log has grown since a checkpoint was due, and not at all
+    /// once it has grown by half as much again. Returns false at once when the checkpoint is to hurry: also if somebody
+    /// waits for it.
+    pub(crate) fn rest_checkpoint(&self, time: Duration) -> bool {
+        let start = Instant::now();
         let mut state = self.state.lock();
         loop {
             let grown = state.encoder.next_sequence() - state.newest_base;
-            let urgent = state.stopped || state.checkpoint_urgent || grown >= self.blocks * 3 / 8;
-            if urgent || self.work.wait_until(&mut state, until).timed_out() {
-                return;
+            let left = (self.blocks * 3 / 8).saturating_sub(grown);
+            if state.stopped || state.checkpoint_urgent || left == 0 {
+                return false;
+            }
+            let part = left as f64 / (self.blocks / 8).max(1) as f64;
+            let until = start + time.mul_f64(part.min(1.0));
+            if self.work.wait_until(&mut state, until).timed_out() {
+                return true;
             }
         }
+    }
+
+    /// Rests between discards. Returns false at once when they are to hurry.
+    pub(crate) fn rest_discards(&self, time: Duration) -> bool {
+        let until = Instant::now() + time;
+        let mut state = self.state.lock();
+        loop {
+            if state.stopped || state.discards_urgent {
+                return false;
+            }
+            if self.work.wait_until(&mut state, until).timed_out() {
+                return true;
+            }
+        }
+    }
+
+    /// Asks that discards no longer rest.
+    pub(crate) fn hurry_discards(&self) {
+        self.state.lock().discards_urgent = true;
+        self.work.notify_all();
     }
 
     /// Waits for the discarding duty, and takes over what is wanted of it.
@@ -596,6 +625,7 @@ impl DeltaLog {
             checkpoint_wanted,
             checkpoint_urgent,
             discard_wanted,
+            discards_urgent,
             stopped,
             waiters,
         } = &*state.lock();
@@ -617,6 +647,7 @@ impl DeltaLog {
                     (
                         checkpoint_urgent,
                         discard_wanted,
+                        discards_urgent,
                         stopped,
                         (waiters.len(), line.len())
                     ),

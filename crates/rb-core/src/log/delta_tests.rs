@@ -28,18 +28,50 @@ fn log(grown: u64) -> Arc<DeltaLog> {
 
 fn rested(log: &DeltaLog, time: Duration) -> Duration {
     let start = Instant::now();
-    log.rest(time);
+    log.rest_checkpoint(time);
     start.elapsed()
 }
 
 #[test]
 fn a_rest_is_as_long_as_it_should_be_while_the_log_has_room() {
-    let log = log(23);
+    let log = log(16);
     // A signal of other work does not end it.
     let other = Arc::clone(&log);
     let signals = std::thread::spawn(move || other.want_commit());
     assert!(rested(&log, SHORT) >= SHORT);
     signals.join().unwrap();
+}
+
+/// A checkpoint that goes on resting while the log fills would end in callers that wait for room.
+#[test]
+fn rests_of_a_checkpoint_are_shorter_the_fuller_the_log() {
+    // Half and an eighth of the way from where a checkpoint is due to three eighths of the ring.
+    for (grown, part) in [(20, 2), (23, 8)] {
+        let rested = rested(&log(grown), SHORT * part);
+        assert!(rested >= SHORT, "{rested:?}");
+        let rested = self::rested(&log(grown), LONG / 100);
+        assert!(rested < LONG / 100, "{rested:?}");
+    }
+}
+
+/// A close waited for the rests of the discards under way.
+#[test]
+fn rests_of_discards_end_when_the_store_closes() {
+    let ends: [fn(&Arc<DeltaLog>); 2] =
+        [|log| log.hurry_discards(), |log| log.stop(|| Error::Closed)];
+    for end in ends {
+        let log = log(0);
+        assert!(log.rest_discards(SHORT));
+        let ending = Arc::clone(&log);
+        let ender = std::thread::spawn(move || {
+            std::thread::sleep(SHORT);
+            end(&ending);
+        });
+        let start = Instant::now();
+        assert!(!log.rest_discards(LONG));
+        assert!(start.elapsed() < LONG / 2);
+        ender.join().unwrap();
+    }
 }
 
 /// A caller that fills the log, asks for a checkpoint, waits for room or closes must not wait for rests.

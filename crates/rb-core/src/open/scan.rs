@@ -8,6 +8,7 @@ use rb_index::{Loader, NewEntry, SlotId};
 
 use crate::error::Error;
 use crate::io::meta_io::{MetaIo, ReadAt};
+use crate::io::pace::Pace;
 use crate::memory::check_entries;
 use crate::report::ScanReport;
 
@@ -35,7 +36,7 @@ pub(crate) fn scan(
             len: FORMAT_BLOCK,
         })
     });
-    io.read_each(reads, |tag, block| {
+    io.read_each(&mut Pace::full(), reads, |tag, block| {
         let Ok(block) = block else {
             report.unreadable += 1;
             return;

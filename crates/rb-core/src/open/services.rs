@@ -12,6 +12,7 @@ use crate::background::validate::Validator;
 use crate::core::inner::Inner;
 use crate::error::OpenError;
 use crate::io::meta_io::MetaIo;
+use crate::io::pace::Pace;
 use crate::options::Validate;
 
 /// Buffers for validation: headers of as many entries as the queue is deep.
@@ -72,7 +73,11 @@ pub(crate) fn validate_all(inner: &mut Inner, services: &Services) -> Result<(),
         source,
     };
     let start = Instant::now();
-    while services.validator.step(inner, EAGER_STEP).map_err(failed)? {}
+    while services
+        .validator
+        .step(inner, EAGER_STEP, &mut Pace::full())
+        .map_err(failed)?
+    {}
     inner.recovery.validated = inner.counters.validated.load(Ordering::Relaxed);
     inner.recovery.validation_time = start.elapsed();
     inner.recovery.total_time += start.elapsed();

@@ -51,6 +51,7 @@ const TOGETHER_BYTES: u64 = 2 << 20;
 
 /// Runs a batch in the calling thread.
 pub(crate) fn run<B: Batch>(inner: &Inner, mut batch: B, waits: &mut Waits) -> B::Answers {
+    let _using = inner.lanes.load.using();
     loop {
         let requests = batch.requests(&mut waits.resources);
         if requests.is_empty() {

@@ -318,6 +318,7 @@ impl Loop {
             self.active.push(None);
             self.active.len() - 1
         });
+        self.lanes.load.begin();
         self.active[number] = Some(Active {
             batch,
             missing: requests.len(),
@@ -350,6 +351,7 @@ impl Loop {
             return;
         };
         self.free.push(number);
+        self.lanes.load.end();
         batch.complete(wakes);
         let requests = batch.requests();
         match requests.is_empty() {

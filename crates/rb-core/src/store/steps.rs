@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::error::Error;
+use crate::io::pace::Pace;
 use crate::operation::Operation;
 use crate::ops::sync::sync_async;
 use crate::store::Store;
@@ -58,7 +59,9 @@ impl Store {
     /// The device stopped answering.
     pub fn step_validate(&self, count: usize) -> Result<bool, Error> {
         let _pass = self.inner().enter()?;
-        self.background().validator.step(self.inner(), count)
+        self.background()
+            .validator
+            .step(self.inner(), count, &mut Pace::full())
     }
 
     /// Scrubs up to `count` entries, as the rate of [`StoreOptions::scrub`](crate::StoreOptions::scrub) allows now. Answers the time until
@@ -70,7 +73,7 @@ impl Store {
         let _pass = self.inner().enter()?;
         let scrubber = self.background().scrubber.as_ref();
         scrubber
-            .map(|scrubber| scrubber.step(self.inner(), count))
+            .map(|scrubber| scrubber.step(self.inner(), count, &mut Pace::full()))
             .transpose()
     }
 
@@ -82,6 +85,8 @@ impl Store {
     pub fn step_discard(&self) -> Result<bool, Error> {
         let (_pass, writer) = self.inner().enter_writing()?;
         let discards = self.background().discards.as_ref();
-        discards.map_or(Ok(false), |discards| discards.step(self.inner(), writer))
+        discards.map_or(Ok(false), |discards| {
+            discards.step(self.inner(), writer, &mut Pace::full())
+        })
     }
 }

@@ -13,6 +13,7 @@ use crate::core::walk::{Met, Walk};
 use crate::error::OpenError;
 use crate::error::error_chain;
 use crate::io::meta_io::ReadAt;
+use crate::io::pace::Pace;
 
 /// Entries whose reads are in flight together at most; their keys are held meanwhile.
 const BATCH: usize = 16384;
@@ -54,7 +55,7 @@ impl Audit<'_> {
         });
         let mut judged = Vec::new();
         let identity = self.superblock.identity;
-        let read = self.io.read_each(reads, |tag, answer| {
+        let read = self.io.read_each(&mut Pace::full(), reads, |tag, answer| {
             let entry = &batch[tag];
             let wrong = match answer {
                 Err(error) => Some(Wrong::Unreadable(error_chain(&error))),

@@ -1,0 +1,145 @@
+//! What the store's own work adds to gets on a drive that is the bottleneck.
+//! `cargo run --release -p rb-bench --bin background_profile -- [--rounds N] [--seconds S] [--service NAME] [--json]`
+//!
+//! The drive is a model in memory that serves requests in their order, 20 times slower than an SSD so that the cores are
+//! not the bottleneck (`DriveSpeed::ssd`). Threads get values of 64 KiB, once with pauses that leave the drive a quarter of
+//! its time, once without pauses. Each round opens the store without the service and with it, and compares.
+
+mod load;
+mod service;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use load::{Latencies, Load};
+use rb_bench::median;
+use serde_json::{Value, json};
+use service::{Bed, Service};
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+struct Options {
+    rounds: usize,
+    time: Duration,
+    service: String,
+    as_json: bool,
+}
+
+fn options() -> Result<Options, Failure> {
+    let mut options = Options {
+        rounds: 5,
+        time: Duration::from_secs(4),
+        service: String::new(),
+        as_json: false,
+    };
+    let mut args = std::env::args().skip(1);
+    while let Some(arg) = args.next() {
+        let mut value = || args.next().ok_or_else(|| format!("{arg} wants a value"));
+        match arg.as_str() {
+            "--rounds" => options.rounds = value()?.parse()?,
+            "--seconds" => options.time = Duration::from_secs_f64(value()?.parse()?),
+            "--service" => options.service = value()?,
+            "--json" => options.as_json = true,
+            _ => return Err(format!("no such option: {arg}").into()),
+        }
+    }
+    Ok(options)
+}
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("background_profile: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "the result of a program")]
+fn run() -> Result<(), Failure> {
+    let options = options()?;
+    let mut bed = Bed::new()?;
+    let mut lines = Vec::new();
+    for service in Service::ALL {
+        if !service.name().contains(&options.service) {
+            continue;
+        }
+        for load in Load::ALL {
+            let mut rounds = Vec::new();
+            for _ in 0..options.rounds {
+                let (without, with, done) = bed.round(service, load, options.time)?;
+                rounds.push(Round {
+                    without,
+                    with,
+                    done,
+                });
+            }
+            let line = summary(service, load, &rounds);
+            if !options.as_json {
+                println!("{}", shown(&line));
+            }
+            lines.push(line);
+        }
+    }
+    if options.as_json {
+        println!("{:#}", json!(lines));
+    }
+    Ok(())
+}
+
+/// The store without the service and with it, one after the other.
+struct Round {
+    without: Latencies,
+    with: Latencies,
+    /// How far the service came, and in which time.
+    done: (f64, Duration),
+}
+
+fn summary(service: Service, load: Load, rounds: &[Round]) -> Value {
+    let of = |figure: &dyn Fn(&Round) -> f64| median(rounds.iter().map(figure).collect());
+    let ratio = |quantile: f64| {
+        let mut all: Vec<f64> = rounds
+            .iter()
+            .map(|round| round.with.micros(quantile) / round.without.micros(quantile))
+            .collect();
+        all.sort_unstable_by(f64::total_cmp);
+        json!({ "median": median(all.clone()), "min": all.first(), "max": all.last() })
+    };
+    json!({
+        "service": service.name(),
+        "load": load.name(),
+        "gets_per_second_without": of(&|round| round.without.per_second()),
+        "gets_per_second_with": of(&|round| round.with.per_second()),
+        "gets_with": of(&|round| round.with.count() as f64),
+        "p50_us_without": of(&|round| round.without.micros(0.5)),
+        "p50_us_with": of(&|round| round.with.micros(0.5)),
+        "p99_us_without": of(&|round| round.without.micros(0.99)),
+        "p99_us_with": of(&|round| round.with.micros(0.99)),
+        "p50_ratio": ratio(0.5),
+        "p99_ratio": ratio(0.99),
+        "done": of(&|round| round.done.0),
+        "service_seconds": of(&|round| round.done.1.as_secs_f64()),
+    })
+}
+
+fn shown(line: &Value) -> String {
+    let number = |name: &str| line[name].as_f64().unwrap_or(f64::NAN);
+    let spread = |name: &str| {
+        let at = |which: &str| line[name][which].as_f64().unwrap_or(f64::NAN);
+        format!("{:.2} [{:.2}-{:.2}]", at("median"), at("min"), at("max"))
+    };
+    format!(
+        "{:10} {:9} p50 x{} p99 x{}  p99 {:6.0} -> {:6.0} us  gets/s {:5.0} -> {:5.0}  done {:5.1} % in {:.2} s",
+        line["service"].as_str().unwrap_or_default(),
+        line["load"].as_str().unwrap_or_default(),
+        spread("p50_ratio"),
+        spread("p99_ratio"),
+        number("p99_us_without"),
+        number("p99_us_with"),
+        number("gets_per_second_without"),
+        number("gets_per_second_with"),
+        number("done") * 100.0,
+        number("service_seconds"),
+    )
+}

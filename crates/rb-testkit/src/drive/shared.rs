@@ -1,0 +1,133 @@
+//! What the queues of a drive share.
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+use rb_io::{Limits, OpKind, Part};
+
+use super::times::DriveTimes;
+
+pub(super) const NAME: &str = "drive";
+
+/// A drive.
+#[derive(Debug)]
+pub(super) struct Drive {
+    pub(super) limits: Limits,
+    pub(super) bytes: Mutex<Vec<u8>>,
+    pub(super) times: Mutex<DriveTimes>,
+    pub(super) start: Instant,
+    /// Requests take time.
+    pub(super) timed: AtomicBool,
+    pub(super) state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct State {
+    /// Reads within it by callers do not end.
+    pub(super) held: Option<Range<u64>>,
+    /// Reads that are held.
+    pub(super) holds: usize,
+    pub(super) unregistered: Use,
+    /// Of queues that may hold something.
+    pub(super) bells: Vec<Weak<Bell>>,
+}
+
+/// What queues without registered arenas did since [`DriveEngine::forget_use`](super::DriveEngine::forget_use).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Use {
+    /// Requests under way now.
+    pub under_way: usize,
+    /// The most requests under way at one time.
+    pub under_way_max: usize,
+    /// Bytes of the longest transfer.
+    pub transfer_max: u64,
+    /// Bytes of the longest discard.
+    pub discard_max: u64,
+    /// Requests that have ended.
+    pub requests: u64,
+    /// Time in which at least one was under way.
+    pub busy: Duration,
+    pub(super) since: Option<Instant>,
+}
+
+/// Wakes the owner of a queue.
+#[derive(Debug, Default)]
+pub(super) struct Bell {
+    pub(super) rung: Mutex<Rung>,
+    pub(super) ring: Condvar,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Rung {
+    pub(super) woken: bool,
+    pub(super) released: bool,
+}
+
+impl Drive {
+    /// Moves the bytes of a part.
+    pub(super) fn execute(&self, part: &Part) -> std::io::Result<u32> {
+        part.check()?;
+        let mut bytes = self.bytes.lock();
+        let at = usize::try_from(part.offset).unwrap_or(usize::MAX);
+        let range = at..at.saturating_add(part.len as usize);
+        let end = || std::io::Error::new(std::io::ErrorKind::InvalidInput, "beyond the drive");
+        let bytes = match part.op {
+            OpKind::Flush => return Ok(0),
+            _ => bytes.get_mut(range).ok_or_else(end)?,
+        };
+        match (part.op, &part.buf) {
+            (OpKind::Read, Some(buf)) => buf.copy_from(part.buf_offset, bytes)?,
+            (OpKind::Write, Some(buf)) => buf.copy_to(part.buf_offset, bytes)?,
+            _ => bytes.fill(0),
+        }
+        Ok(part.len)
+    }
+
+    /// When a part that is sent now ends; none if it is held.
+    pub(super) fn due(&self, part: &Part, registered: bool, bell: &Arc<Bell>) -> Option<Instant> {
+        let mut state = self.state.lock();
+        if registered {
+            let held = state.held.as_ref();
+            if part.op == OpKind::Read && held.is_some_and(|held| held.contains(&part.offset)) {
+                state.holds += 1;
+                state.bells.push(Arc::downgrade(bell));
+                return None;
+            }
+        } else {
+            state.unregistered.begin(part);
+        }
+        drop(state);
+        if !self.timed.load(Ordering::Relaxed) {
+            return Some(Instant::now());
+        }
+        let now = self.start.elapsed();
+        let ends = self.times.lock().ends(now, part.op, part.len.into());
+        Some(self.start + ends)
+    }
+}
+
+impl Use {
+    pub(super) fn begin(&mut self, part: &Part) {
+        self.under_way += 1;
+        self.under_way_max = self.under_way_max.max(self.under_way);
+        self.since.get_or_insert_with(Instant::now);
+        let most = match part.op {
+            OpKind::Discard => &mut self.discard_max,
+            _ => &mut self.transfer_max,
+        };
+        *most = (*most).max(part.len.into());
+    }
+
+    pub(super) fn end(&mut self, count: usize) {
+        self.requests += count as u64;
+        self.under_way -= count;
+        if self.under_way == 0
+            && let Some(since) = self.since.take()
+        {
+            self.busy += since.elapsed();
+        }
+    }
+}
