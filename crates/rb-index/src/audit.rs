@@ -7,6 +7,7 @@ use crate::bits::Bits;
 use crate::free_list::FreeList;
 use crate::index::Index;
 use crate::memory::NoMemory;
+use crate::policy::Policy;
 use crate::shard::Shard;
 use crate::slots::{Run, STATES, State};
 use crate::sync::Guard;

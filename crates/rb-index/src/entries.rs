@@ -31,11 +31,11 @@ impl<'a> Entries<'a> {
     #[must_use]
     #[inline]
     pub fn last_use(&self, entry: u32) -> u64 {
-        if entry >= self.store.end() {
+        let Some(entry) = self.store.get(entry) else {
             return self.now;
-        }
+        };
         let now = self.now as u32;
-        let age = age(self.store.entry(entry).recency(now), now);
+        let age = age(entry.recency(now), now);
         // The clock starts above what an age can be (`index::CLOCK_START`).
         self.now - u64::from(age)
     }

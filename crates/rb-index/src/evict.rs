@@ -6,10 +6,11 @@
 //! production trace with 64 shards: a tenth of a point of block hits, but one and a half of prefix
 //! hits). So each shard shows what its next victim is worth, outside its lock, and [`Index::evict_least`] goes to the least.
 
+use crate::chosen::Chosen;
 use crate::entries::Entries;
 use crate::guard::ShardGuard;
 use crate::index::Index;
-use crate::policy::{Gone, PolicyFactory, Resident, Room};
+use crate::policy::{Gone, Policy, PolicyFactory, Resident, Room};
 use crate::put::{Evicted, KeptEviction};
 use crate::shard::{Shard, ShardCell};
 use crate::slots::{SlotId, State};
@@ -42,7 +43,7 @@ impl Index {
                     policy.pin(&known);
                 }
             }
-            shard.policy = policy;
+            shard.policy = Chosen::Other(policy);
             cell.show_worth(&shard, now);
         }
     }
@@ -126,6 +127,7 @@ impl ShardGuard<'_> {
                     recency: entry.recency(self.index.recency_now()),
                 });
             }
+            shard.moved = true;
             shard
                 .policy
                 .remove(&Resident::new(at, &entry), Gone::Evicted);
@@ -169,8 +171,17 @@ impl ShardCell {
     /// at here (one per shard and class) stay in the cache, and what is shown is written only when it
     /// changes.
     pub(crate) fn show_worth(&self, shard: &Shard, now: u64) {
-        for (class, hint) in (0..=u8::MAX).zip(&self.worth) {
-            let worth = shard.worth(class, now);
+        let entries = Entries::new(&shard.store, now);
+        match &shard.policy {
+            Chosen::Lru(lru) => self.show_worth_of(lru, &entries),
+            Chosen::Other(policy) => self.show_worth_of(policy.as_ref(), &entries),
+        }
+    }
+
+    fn show_worth_of(&self, policy: &(impl Policy + ?Sized), entries: &Entries<'_>) {
+        for (class, hint) in self.worth.iter().enumerate() {
+            // There are at most 64 classes.
+            let worth = policy.worth(class as u8, entries);
             let shown = worth.map_or(0, |worth| worth.saturating_add(1));
             if hint.get() != shown {
                 hint.set(shown);
@@ -183,7 +194,9 @@ impl Drop for ShardGuard<'_> {
     fn drop(&mut self) {
         self.record_unrecorded();
         let cell = &self.index.shards[self.number as usize];
-        cell.show_worth(&self.shard, self.index.now());
+        if std::mem::take(&mut self.shard.moved) {
+            cell.show_worth(&self.shard, self.index.now());
+        }
     }
 }
 

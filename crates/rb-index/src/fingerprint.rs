@@ -51,6 +51,7 @@ impl ShardCell {
         let Shard {
             store,
             policy,
+            moved: _,
             pending,
             freed,
             fresh,

@@ -4,7 +4,7 @@
 use crate::index::Index;
 use crate::lease::{Lease, Located};
 use crate::place::Place;
-use crate::policy::{Gone, Purpose, Resident};
+use crate::policy::{Gone, Policy, Purpose, Resident};
 use crate::shard::Shard;
 use crate::slots::State;
 use crate::stats::Visit;
@@ -97,6 +97,7 @@ impl ShardGuard<'_> {
         let at = found?;
         let entry = shard.store.entry_mut(at);
         if entry.add_lease() {
+            shard.moved = true;
             shard.policy.pin(&Resident::new(at, entry));
         }
         let located = shard.store.located(at);
@@ -133,6 +134,7 @@ impl ShardGuard<'_> {
                 .slots
                 .free_from(slot, State::Retired, placement, hold);
         } else {
+            shard.moved = true;
             shard.policy.unpin(&Resident::new(at, entry));
         }
     }

@@ -83,6 +83,7 @@
 mod audit;
 mod bits;
 mod by_shard;
+mod chosen;
 mod chunked;
 mod entries;
 mod entry;

@@ -23,7 +23,7 @@ use crate::error::IndexError;
 use crate::guard_put::fits;
 use crate::index::Index;
 use crate::memory::{NoMemory, zeroed};
-use crate::policy::Resident;
+use crate::policy::{Policy, Resident};
 use crate::put::{Loaded, NewEntry};
 use crate::shard::ShardCell;
 use crate::slots::{NO_SLOT, SlotId, State};

@@ -105,10 +105,12 @@ impl Lru {
 }
 
 impl Policy for Lru {
+    #[inline]
     fn insert(&mut self, new: &Resident, _: Option<Place>) {
         self.push_newest(new.class, new.entry);
     }
 
+    #[inline]
     fn lookup(&mut self, lookup: &Lookup) {
         // A lease is a use when it ends.
         if lookup.purpose == Purpose::Touch
@@ -121,25 +123,30 @@ impl Policy for Lru {
         }
     }
 
+    #[inline]
     fn pin(&mut self, entry: &Resident) {
         // A pinned entry leaves the list, so looking for a victim never walks over leased entries.
         self.unlink(entry.class, entry.entry);
     }
 
+    #[inline]
     fn unpin(&mut self, entry: &Resident) {
         self.push_newest(entry.class, entry.entry);
     }
 
+    #[inline]
     fn remove(&mut self, gone: &Resident, _: Gone) {
         if !gone.pinned {
             self.unlink(gone.class, gone.entry);
         }
     }
 
+    #[inline]
     fn victim(&mut self, class: u8, _: &Entries<'_>) -> Option<u32> {
         self.oldest(class)
     }
 
+    #[inline]
     fn worth(&self, class: u8, entries: &Entries<'_>) -> Option<u64> {
         Some(entries.last_use(self.oldest(class)?))
     }

@@ -79,7 +79,8 @@ pub trait Policy: fmt::Debug + Send {
     /// answer costs an order that is a little worse. [`Lru`](crate::Lru) answers [`Entries::last_use`] of its victim, which makes the
     /// order over all shards that of use. The index publishes the last answer of each shard.
     ///
-    /// Asked for every class each time that the shard's lock is given back, so it must cost next to nothing.
+    /// Asked for every class each time that the shard's lock is given back after an entry came, went or was used, so it must cost
+    /// next to nothing.
     fn worth(&self, class: u8, entries: &Entries<'_>) -> Option<u64>;
 
     /// Shows each entry of a class that may become a victim: exactly those that are not pinned. For [`Index::audit`](crate::Index::audit).

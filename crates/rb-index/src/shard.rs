@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use crate::chosen::Chosen;
 use crate::entries::Entries;
 use crate::entry::Entry;
 use crate::free_list::Hold;
@@ -19,7 +20,9 @@ use crate::sync::{Lock, Tally};
 #[derive(Debug)]
 pub(crate) struct Shard {
     pub(crate) store: Store,
-    pub(crate) policy: Box<dyn Policy>,
+    pub(crate) policy: Chosen,
+    /// Whether this hold has inserted, used or removed an entry, so that another may be the next victim.
+    pub(crate) moved: bool,
     pub(crate) pending: Pending,
     /// Slots that changes of this hold of the lock have freed, with their placement ids; their state is retired
     /// until the hold is recorded.
@@ -57,7 +60,8 @@ impl ShardCell {
         Ok(ShardCell {
             shard: Lock::new(Shard {
                 store: Store::new(expected)?,
-                policy: Box::new(Lru::new(classes)),
+                policy: Chosen::Lru(Lru::new(classes)),
+                moved: false,
                 pending: Pending::default(),
                 freed: Vec::new(),
                 fresh: Vec::new(),
@@ -78,6 +82,7 @@ impl ShardCell {
 
 impl Shard {
     /// Notifies the policy of a lookup.
+    #[inline]
     pub(crate) fn looked_up(
         &mut self,
         hash: u64,
@@ -85,6 +90,10 @@ impl Shard {
         purpose: Purpose,
         found: Option<u32>,
     ) {
+        if !self.policy.heeds(purpose) {
+            return;
+        }
+        self.moved |= purpose == Purpose::Touch;
         let store = &self.store;
         let found = found.map(|at| Resident::new(at, store.entry(at)));
         self.policy.lookup(&Lookup {
@@ -108,6 +117,7 @@ impl Shard {
     }
 
     /// What the next victim of a class is worth.
+    #[inline]
     pub(crate) fn worth(&self, class: u8, now: u64) -> Option<u64> {
         self.policy.worth(class, &Entries::new(&self.store, now))
     }
@@ -124,6 +134,7 @@ impl Shard {
         let at = self.store.add(entry, key, new);
         let entry = self.store.entry_mut(at);
         entry.stamp(now);
+        self.moved = true;
         self.policy.insert(&Resident::new(at, entry), place);
         self.fresh.push(at);
     }
@@ -134,6 +145,7 @@ impl Shard {
         let entry = *self.store.entry(at);
         self.store.unlist(at);
         slots.change(entry.slot, State::Live, State::Retired);
+        self.moved = true;
         self.policy.remove(&Resident::new(at, &entry), why);
         if entry.leases() > 0 {
             self.store.entry_mut(at).retire();
