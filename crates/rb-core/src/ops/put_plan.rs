@@ -106,6 +106,7 @@ impl Planned<'_> {
             hash: self.hash,
             shard: self.shard,
             class: self.class,
+            place: self.place,
             key: Cow::Owned(self.key.into_owned()),
             metadata: Cow::Owned(self.metadata.into_owned()),
             payload: match (self.payload, buffer) {
