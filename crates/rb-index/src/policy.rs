@@ -159,6 +159,14 @@ pub enum Purpose {
     Probe,
 }
 
+impl Purpose {
+    /// Whether a lookup for this that finds its key is a use of it.
+    #[must_use]
+    pub fn is_use(self) -> bool {
+        self != Purpose::Probe
+    }
+}
+
 /// Why an entry is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Gone {
