@@ -8,7 +8,7 @@ use rb_format::{
     Compression, FORMAT_BLOCK, Generation, LogEncoder, LogPosition, MoreSlots, Record,
     SectionBuilder, SlotHeaderRef, key_hash, payload_checksum, section_range,
 };
-use rb_index::Visit;
+use rb_index::{Place, Visit};
 use rb_io::{Limits, split};
 
 fn index(criterion: &mut Criterion) {
@@ -23,7 +23,7 @@ fn index(criterion: &mut Criterion) {
                 let key = key(number);
                 let hash = index.hash(&key);
                 let mut shard = index.lock(index.shard_of(hash), Visit::Operation);
-                if let Some(lease) = shard.lease(hash, &key) {
+                if let Some(lease) = shard.lease(hash, &key, Place::default()) {
                     shard.release(lease);
                 }
             });

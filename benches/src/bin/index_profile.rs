@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use peak_alloc::PeakAlloc;
 use rb_bench::{Draws, empty_index, fill_index, key, median};
-use rb_index::{Index, NewEntry, PutMode, Reserve, SlotId, Visit};
+use rb_index::{Index, NewEntry, Place, PutMode, Reserve, SlotId, Visit};
 use serde_json::{Value, json};
 
 #[global_allocator]
@@ -75,7 +75,7 @@ fn lookups() -> Value {
         let start = Instant::now();
         for (hash, key) in &random {
             let mut shard = index.lock(index.shard_of(*hash), Visit::Operation);
-            if let Some(lease) = shard.lease(*hash, key) {
+            if let Some(lease) = shard.lease(*hash, key, Place::default()) {
                 shard.release(lease);
             }
         }
@@ -263,7 +263,9 @@ fn mixed(shards: u32) -> (f64, f64) {
 
 fn get(index: &Index, hash: u64, key: &[u8]) {
     let shard = index.shard_of(hash);
-    let lease = index.lock(shard, Visit::Operation).lease(hash, key);
+    let lease = index
+        .lock(shard, Visit::Operation)
+        .lease(hash, key, Place::default());
     if let Some(lease) = lease {
         index.lock(shard, Visit::Operation).release(lease);
     }
@@ -277,7 +279,14 @@ fn put(index: &Index, hash: u64, key: &[u8], generation: &AtomicU64) {
     let reserved = {
         let mut shard = index.lock(shard, Visit::Operation);
         let generation = generation.fetch_add(1, Ordering::Relaxed);
-        shard.reserve(hash, key, slot, generation, PutMode::Replace)
+        shard.reserve(
+            hash,
+            key,
+            slot,
+            generation,
+            PutMode::Replace,
+            Place::default(),
+        )
     };
     let Reserve::Reserved(reservation) = reserved else {
         return index.give_back(&[slot]);

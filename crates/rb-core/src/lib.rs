@@ -3,7 +3,7 @@
 //! Values of 4 KiB to 1 GiB (made for 64 KiB to 64 MiB: KV-cache blocks of LLM inference) live in
 //! fixed slots on an NVMe namespace, any other block device, or a plain file. Every read is
 //! verified; after [`Store::sync`] a value survives any crash; a full device evicts the least
-//! recently used; a restart reads a compact index instead of the slots.
+//! recently used, or by a policy of yours ([`StoreOptions::policy`]); a restart reads a compact index instead of the slots.
 //!
 //! It is **not** a file system, a general key-value database or a distributed store: no range
 //! queries, no transactions over several keys, one process writes at a time, and being a cache it
@@ -50,6 +50,14 @@ mod source;
 mod stats;
 mod store;
 mod value;
+
+/// How to plug in an eviction policy: a [`Policy`](policy::Policy), and a [`PolicyFactory`](policy::PolicyFactory) in
+/// [`StoreOptions::policy`].
+pub mod policy {
+    pub use rb_index::{
+        Entries, Gone, Lookup, Lru, Place, Policy, PolicyFactory, Purpose, Resident, Room,
+    };
+}
 
 pub use check::audit::{AuditOptions, AuditReport, AuditState, Finding, Severity, audit};
 pub use check::inspect::{Inspected, Side, Target, inspect, superblock_copies};

@@ -76,6 +76,9 @@ pub(crate) fn open(source: Opened, options: StoreOptions) -> Result<(Inner, Serv
     drop(copies);
 
     let (arena, lanes) = buffers::buffers(engine, &options, &geometry)?; // 4
+    if let Some(policy) = &options.policy {
+        recovered.index.use_policy(policy.as_ref());
+    }
     recovered.report.cut_to = source.cut_to.or(recovered.report.cut_to);
     recovered.report.total_time = start.elapsed();
     if options.events.is_some() {

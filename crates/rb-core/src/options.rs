@@ -4,6 +4,7 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use rb_index::PolicyFactory;
 use rb_io::{Arena, EngineKind, PlacementId};
 
 use crate::clock::{Clock, Random, SystemClock, SystemRandom};
@@ -135,6 +136,9 @@ pub struct StoreOptions {
     pub arenas: Vec<Arena>,
     /// Index shards, a power of two; 1 makes eviction exact. None: chosen from the number of slots.
     pub shards: Option<u32>,
+    /// What to evict when slots are short. None: the least recently used ([`Lru`](crate::policy::Lru)). A restart gives a policy what
+    /// it recovers in the order of the last use; no other state of a policy is kept.
+    pub policy: Option<Arc<dyn PolicyFactory>>,
     /// When a put or a remove is acknowledged.
     pub durability: Durability,
     /// How long acknowledged work may stay volatile under [`Durability::Interval`].
@@ -191,6 +195,7 @@ impl Default for StoreOptions {
             buffer_bytes: None,
             arenas: Vec::new(),
             shards: None,
+            policy: None,
             durability: Durability::Interval,
             sync_interval: Duration::from_millis(50),
             validate: Validate::Background,

@@ -7,6 +7,7 @@ use crate::bits::Bits;
 use crate::free_list::FreeList;
 use crate::index::Index;
 use crate::memory::NoMemory;
+use crate::policy::Policy;
 use crate::shard::Shard;
 use crate::slots::{Run, STATES, State};
 use crate::sync::Guard;
@@ -99,17 +100,29 @@ impl Audit<'_> {
         self.order(number, shard, evictable)
     }
 
-    /// The eviction order holds exactly the live entries without a lease.
+    /// The policy would evict exactly the live entries without a lease, and has never chosen another.
     fn order(&self, number: usize, shard: &Shard, evictable: usize) -> Result<(), String> {
-        let mut ordered = 0;
-        for class in 0..self.index.slots.classes() {
-            for at in shard.policy.walk(class as u8) {
-                let entry = shard.store.entry(at);
-                if !entry.is_live() || entry.leases() > 0 || usize::from(entry.class()) != class {
-                    return Err(format!("shard {number}: entry {at} must not be evictable"));
-                }
+        let refused = self.index.shards[number].refused_victims.get();
+        if refused > 0 {
+            return Err(format!(
+                "shard {number}: {refused} victims of the eviction policy must not be evicted"
+            ));
+        }
+        let (mut ordered, mut wrong) = (0, None);
+        let mut seen = vec![false; shard.store.end() as usize];
+        for class in (0..=u8::MAX).take(self.index.slots.classes()) {
+            shard.policy.evictable(class, &mut |at| {
                 ordered += 1;
-            }
+                let new = seen
+                    .get_mut(at as usize)
+                    .is_some_and(|seen| !std::mem::replace(seen, true));
+                if !new || !shard.store.entry(at).is_evictable(class) {
+                    wrong = Some(at);
+                }
+            });
+        }
+        if let Some(at) = wrong {
+            return Err(format!("shard {number}: entry {at} must not be evictable"));
         }
         if ordered != evictable {
             return Err(format!(

@@ -40,6 +40,14 @@ impl<T> Chunked<T> {
     }
 }
 
+impl<T> Chunked<T> {
+    #[inline]
+    pub(crate) fn get(&self, position: u32) -> Option<&T> {
+        let chunk = self.chunks.get((position >> CHUNK_BITS) as usize)?;
+        chunk.get(position as usize & (CHUNK - 1))
+    }
+}
+
 impl<T> Index<u32> for Chunked<T> {
     type Output = T;
 

@@ -96,6 +96,11 @@ impl Entry {
         self.info & (LIVE | RETIRED) == 0
     }
 
+    /// Whether it may be a victim of its class, which must be this one.
+    pub(crate) fn is_evictable(&self, class: u8) -> bool {
+        self.is_live() && self.leases() == 0 && self.class() == class
+    }
+
     pub(crate) fn is_proven(&self) -> bool {
         self.info & PROVEN != 0
     }

@@ -1,85 +1,121 @@
-//! Eviction: within a shard, and over all shards in the order of use.
+//! Eviction: within a shard, and over all shards in the order of what the policy says that its victims are worth.
 //!
-//! Shards evict in the order of use within themselves, but keys spread unevenly, and the shards'
+//! With LRU, what was used longest ago is worth least. Shards evict in the order of use within themselves, but keys spread unevenly, and the shards'
 //! oldest entries differ in age. If each put evicted in its own shard, the blocks of one prefix would
 //! vanish at different times, first the ones that happen to live in crowded shards (measured on a
 //! production trace with 64 shards: a tenth of a point of block hits, but one and a half of prefix
-//! hits). So each shard shows the stamp of what it would evict next, outside its lock, and
-//! [`Index::evict_oldest`] goes to the oldest.
+//! hits). So each shard shows what its next victim is worth, outside its lock, and [`Index::evict_least`] goes to the least.
 
+use crate::chosen::Chosen;
+use crate::entries::Entries;
 use crate::guard::ShardGuard;
 use crate::index::Index;
-use crate::policy::Policy;
+use crate::policy::{Gone, Policy, PolicyFactory, Resident, Room};
 use crate::put::{Evicted, KeptEviction};
 use crate::shard::{Shard, ShardCell};
 use crate::slots::{SlotId, State};
 use crate::stats::Visit;
+use crate::sync::Tally;
 
 impl Index {
-    /// Evicts up to `n` entries of a class, those used longest ago over all shards, never a leased
+    /// From now on the index evicts by the policies of `factory`. They are given the entries that are there in the order of
+    /// their last use, as after a restart.
+    pub fn use_policy(&mut self, factory: &dyn PolicyFactory) {
+        let class_stats = |class| self.slots.class_stats(class).capacity;
+        let slots: Vec<u64> = (0..self.slots.classes()).map(class_stats).collect();
+        let now = self.now();
+        for (number, cell) in self.shards.iter().enumerate() {
+            let mut policy = factory.policy(&Room {
+                shard: number,
+                shards: self.shards.len(),
+                slots: &slots,
+            });
+            let mut shard = cell.shard.lock();
+            let entries = Entries::new(&shard.store, now);
+            let live = (0..shard.store.end()).filter(|&at| shard.store.entry(at).is_live());
+            let mut order: Vec<u32> = live.collect();
+            order.sort_by_key(|&at| entries.last_use(at));
+            for at in order {
+                let known = Resident::new(at, shard.store.entry(at));
+                let pinned = false;
+                policy.insert(&Resident { pinned, ..known }, None);
+                if known.pinned {
+                    policy.pin(&known);
+                }
+            }
+            shard.policy = Chosen::Other(policy);
+            cell.show_worth(&shard, now);
+        }
+    }
+
+    /// Evicts up to `n` entries of a class, those worth least over all shards, never a leased
     /// one. Visits one shard at a time and counts that as [`Visit::Eviction`]; the caller holds no
     /// guard. Their slots become reserved and are the caller's. Appends to `out` and returns how
     /// many; fewer than `n` means that nothing more could be found.
     ///
-    /// The order is exact to the coarseness of stamps (16 uses), and while other threads use and
+    /// With LRU, the order is exact to the coarseness of stamps (16 uses), and while other threads use and
     /// evict, to what they do meanwhile.
-    pub fn evict_oldest(&self, class: u8, n: usize, out: &mut Vec<Evicted>) -> usize {
+    pub fn evict_least(&self, class: u8, n: usize, out: &mut Vec<Evicted>) -> usize {
         let mut evicted = 0;
-        // A shard may have lost its oldest entry to a lease before it is visited. Each such visit
+        // A shard may have lost its victim to a lease before it is visited. Each such visit
         // corrects what the shard shows, so a few rounds of all shards are enough to be sure.
         let mut vain = 0;
         while evicted < n && vain <= 2 * self.shards.len() {
-            let Some((shard, next_age)) = self.oldest_shard(class) else {
+            let Some((shard, next)) = self.least_shard(class) else {
                 break;
             };
             let mut guard = self.lock(shard, Visit::Eviction);
             let before = evicted;
             while evicted < n
                 && guard
-                    .age(class)
-                    .is_some_and(|age| age >= next_age || evicted == before)
+                    .worth(class)
+                    .is_some_and(|worth| worth <= next || evicted == before)
+                && guard.evict(class, 1, out) == 1
             {
-                evicted += guard.evict(class, 1, out);
+                evicted += 1;
             }
             vain = if evicted == before { vain + 1 } else { 0 };
         }
         evicted
     }
 
-    /// The shard with the oldest entry to evict, and the age of the next shard's.
-    fn oldest_shard(&self, class: u8) -> Option<(usize, u32)> {
-        let now = self.recency_now();
-        let (mut oldest, mut next_age) = (None, 0);
+    /// The shard whose victim is worth least, and what that of the next shard is worth.
+    fn least_shard(&self, class: u8) -> Option<(usize, u64)> {
+        let (mut least, mut next) = (None, u64::MAX);
         for (number, cell) in self.shards.iter().enumerate() {
-            let shown = cell
-                .oldest
-                .get(usize::from(class))
-                .map_or(0, |hint| hint.get());
-            if shown == 0 {
+            let shown = cell.worth.get(usize::from(class)).map(Tally::get);
+            // 0 is nothing to evict.
+            let Some(worth) = shown.and_then(|shown| shown.checked_sub(1)) else {
                 continue;
-            }
-            let age = now.wrapping_sub((shown - 1) as u32);
-            match oldest {
-                Some((_, most)) if age <= most => next_age = next_age.max(age),
+            };
+            match least {
+                Some((_, known)) if worth >= known => next = next.min(worth),
                 _ => {
-                    next_age = oldest.map_or(0, |(_, most)| most);
-                    oldest = Some((number, age));
+                    next = least.map_or(u64::MAX, |(_, known)| known);
+                    least = Some((number, worth));
                 }
             }
         }
-        oldest.map(|(shard, _)| (shard, next_age))
+        least.map(|(shard, _)| (shard, next))
     }
 }
 
 impl ShardGuard<'_> {
-    /// Evicts up to `n` entries of a class in this shard, least valuable first, never a leased one.
+    /// Evicts up to `n` entries of a class in this shard, in the policy's order, never a leased one.
     /// Their slots become reserved and are the caller's. Appends to `out` and returns how many.
     pub fn evict(&mut self, class: u8, n: usize, out: &mut Vec<Evicted>) -> usize {
         let shard = &mut *self.shard;
         let mut evicted = 0;
-        while evicted < n
-            && let Some(at) = shard.policy.victim(class)
-        {
+        while evicted < n {
+            let at = match shard.victim(class, self.index.now()) {
+                Ok(Some(at)) => at,
+                Ok(None) => break,
+                Err(_) => {
+                    let cell = &self.index.shards[self.number as usize];
+                    cell.refused_victims.add(1);
+                    break;
+                }
+            };
             let entry = *shard.store.entry(at);
             let key: Box<[u8]> = shard.store.key(at).into();
             if self.index.keeps_evicted {
@@ -91,7 +127,10 @@ impl ShardGuard<'_> {
                     recency: entry.recency(self.index.recency_now()),
                 });
             }
-            shard.policy.remove(class, at);
+            shard.moved = true;
+            shard
+                .policy
+                .remove(&Resident::new(at, &entry), Gone::Evicted);
             shard.store.unlist(at);
             shard.store.discard(at);
             if self
@@ -122,22 +161,28 @@ impl ShardGuard<'_> {
         evicted.retain(|kept| kept.located.generation != generation || *kept.key != *key);
     }
 
-    /// How long ago what would be evicted next was used.
-    fn age(&self, class: u8) -> Option<u32> {
-        let now = self.index.recency_now();
-        let at = self.shard.policy.victim(class)?;
-        Some(now.wrapping_sub(self.shard.store.entry(at).recency(now)))
+    fn worth(&self, class: u8) -> Option<u64> {
+        self.shard.worth(class, self.index.now())
     }
 }
 
 impl ShardCell {
-    /// Shows what this shard, which the caller has locked, would evict next. The few entries looked
+    /// Shows what the next victim of this shard, which the caller has locked, is worth. The few entries looked
     /// at here (one per shard and class) stay in the cache, and what is shown is written only when it
     /// changes.
-    pub(crate) fn show_oldest(&self, shard: &Shard, now: u32) {
-        for (class, hint) in (0..=u8::MAX).zip(&self.oldest) {
-            let next = shard.policy.victim(class);
-            let shown = next.map_or(0, |at| u64::from(shard.store.entry(at).recency(now)) + 1);
+    pub(crate) fn show_worth(&self, shard: &Shard, now: u64) {
+        let entries = Entries::new(&shard.store, now);
+        match &shard.policy {
+            Chosen::Lru(lru) => self.show_worth_of(lru, &entries),
+            Chosen::Other(policy) => self.show_worth_of(policy.as_ref(), &entries),
+        }
+    }
+
+    fn show_worth_of(&self, policy: &(impl Policy + ?Sized), entries: &Entries<'_>) {
+        for (class, hint) in self.worth.iter().enumerate() {
+            // There are at most 64 classes.
+            let worth = policy.worth(class as u8, entries);
+            let shown = worth.map_or(0, |worth| worth.saturating_add(1));
             if hint.get() != shown {
                 hint.set(shown);
             }
@@ -149,7 +194,9 @@ impl Drop for ShardGuard<'_> {
     fn drop(&mut self) {
         self.record_unrecorded();
         let cell = &self.index.shards[self.number as usize];
-        cell.show_oldest(&self.shard, self.index.recency_now());
+        if std::mem::take(&mut self.shard.moved) {
+            cell.show_worth(&self.shard, self.index.now());
+        }
     }
 }
 
@@ -159,7 +206,7 @@ mod tests {
 
     use super::*;
     use crate::tests::repeated;
-    use crate::{IndexOptions, NewEntry, PutMode, Reserve};
+    use crate::{IndexOptions, NewEntry, Place, PutMode, Reserve};
 
     /// With stamps far enough apart, eviction over 8 shards is exactly that of one list: whatever
     /// was used longest ago goes first, and leased entries stay.
@@ -187,7 +234,7 @@ mod tests {
                 index.begin_batch(16);
                 let key = random(100);
                 let mut guard = index.lock(index.shard_of(hash(key)), Visit::Operation);
-                if guard.touch(hash(key), &key.to_le_bytes()) {
+                if guard.touch(hash(key), &key.to_le_bytes(), Place::default()) {
                     order.retain(|known| *known != key);
                     order.push_back(key);
                     continue;
@@ -200,10 +247,12 @@ mod tests {
                     let oldest = order[0];
                     let lease = (random(4) == 0).then(|| {
                         let mut guard = index.lock(index.shard_of(hash(oldest)), Visit::Operation);
-                        guard.lease(hash(oldest), &oldest.to_le_bytes()).unwrap()
+                        guard
+                            .lease(hash(oldest), &oldest.to_le_bytes(), Place::default())
+                            .unwrap()
                     });
                     let mut evicted = Vec::new();
-                    assert_eq!(index.evict_oldest(0, 1, &mut evicted), 1);
+                    assert_eq!(index.evict_least(0, 1, &mut evicted), 1);
                     let expected = order[usize::from(lease.is_some())];
                     let found = u64::from_le_bytes(evicted[0].key[..].try_into().unwrap());
                     assert_eq!(found, expected, "seed {seed}, step {step}");
@@ -218,9 +267,14 @@ mod tests {
                 }
                 generation += 1;
                 let mut guard = index.lock(index.shard_of(hash(key)), Visit::Operation);
-                let Reserve::Reserved(reservation) =
-                    guard.reserve(hash(key), &name, slots[0], generation, PutMode::Replace)
-                else {
+                let Reserve::Reserved(reservation) = guard.reserve(
+                    hash(key),
+                    &name,
+                    slots[0],
+                    generation,
+                    PutMode::Replace,
+                    Place::default(),
+                ) else {
                     panic!("seed {seed}: a replacing put is always reserved")
                 };
                 drop(guard);
@@ -249,7 +303,7 @@ mod tests {
             secret: [0; 16],
         })
         .unwrap();
-        assert_eq!(index.evict_oldest(0, 1, &mut Vec::new()), 0);
-        assert_eq!(index.evict_oldest(9, 1, &mut Vec::new()), 0);
+        assert_eq!(index.evict_least(0, 1, &mut Vec::new()), 0);
+        assert_eq!(index.evict_least(9, 1, &mut Vec::new()), 0);
     }
 }

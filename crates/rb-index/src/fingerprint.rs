@@ -44,12 +44,14 @@ impl ShardCell {
             contended: _,
             longest_wait: _,
             evictions: _,
-            oldest,
+            refused_victims: _,
+            worth,
         } = self;
         let shard = shard.lock();
         let Shard {
             store,
             policy,
+            moved: _,
             pending,
             freed,
             fresh,
@@ -66,14 +68,12 @@ impl ShardCell {
             (entry, cell, listed)
         };
         let entries: Vec<_> = (0..store.end()).map(entry).collect();
-        let classes = (0..=u8::MAX).take(oldest.len());
-        let order: Vec<Vec<u32>> = classes.map(|class| policy.walk(class).collect()).collect();
         show(
             &format!("shard {number}"),
             format_args!(
                 "{:?}",
                 (
-                    (entries, store.first_vacant(), order, pending.sorted()),
+                    (entries, store.first_vacant(), policy, pending.sorted()),
                     (
                         freed,
                         fresh,
@@ -81,7 +81,7 @@ impl ShardCell {
                         last_ticket,
                         strict_ticket,
                         evicted,
-                        oldest
+                        worth
                     ),
                 )
             ),

@@ -3,7 +3,8 @@
 
 use crate::index::Index;
 use crate::lease::{Lease, Located};
-use crate::policy::Policy;
+use crate::place::Place;
+use crate::policy::{Gone, Policy, Purpose, Resident};
 use crate::shard::Shard;
 use crate::slots::State;
 use crate::stats::Visit;
@@ -87,13 +88,17 @@ impl ShardGuard<'_> {
         step_aside(&mut self.shard);
     }
 
-    /// Leases the live entry of a key, which leaves the eviction order until its last lease ends.
-    pub fn lease(&mut self, hash: u64, key: &[u8]) -> Option<Lease> {
-        let at = self.find(hash, key)?;
+    /// Leases the live entry of a key, which is not evicted until its last lease ends. `place` is that of the
+    /// key in the caller's batch.
+    pub fn lease(&mut self, hash: u64, key: &[u8], place: Place) -> Option<Lease> {
+        let found = self.find(hash, key);
         let shard = &mut *self.shard;
+        shard.looked_up(hash, place, Purpose::Lease, found);
+        let at = found?;
         let entry = shard.store.entry_mut(at);
         if entry.add_lease() {
-            shard.policy.pin(entry.class(), at);
+            shard.moved = true;
+            shard.policy.pin(&Resident::new(at, entry));
         }
         let located = shard.store.located(at);
         Some(Lease {
@@ -129,8 +134,8 @@ impl ShardGuard<'_> {
                 .slots
                 .free_from(slot, State::Retired, placement, hold);
         } else {
-            let class = entry.class();
-            shard.policy.unpin(class, at);
+            shard.moved = true;
+            shard.policy.unpin(&Resident::new(at, entry));
         }
     }
 
@@ -143,23 +148,28 @@ impl ShardGuard<'_> {
         }
     }
 
-    /// What is live for a key. Not a use of it.
+    /// What is live for a key. Neither a use of it nor a lookup.
     pub fn get(&self, hash: u64, key: &[u8]) -> Option<Located> {
         Some(self.shard.store.located(self.find(hash, key)?))
     }
 
+    /// What is live for a key, which a caller asks for. Not a use of it.
+    pub fn probe(&mut self, hash: u64, key: &[u8], place: Place) -> Option<Located> {
+        let found = self.find(hash, key);
+        self.shard.looked_up(hash, place, Purpose::Probe, found);
+        Some(self.shard.store.located(found?))
+    }
+
     /// Marks a key as used; false if it is not live.
-    pub fn touch(&mut self, hash: u64, key: &[u8]) -> bool {
-        let Some(at) = self.find(hash, key) else {
+    pub fn touch(&mut self, hash: u64, key: &[u8], place: Place) -> bool {
+        let found = self.find(hash, key);
+        let shard = &mut *self.shard;
+        shard.looked_up(hash, place, Purpose::Touch, found);
+        let Some(at) = found else {
             return false;
         };
         let now = self.index.recency_now();
-        let shard = &mut *self.shard;
-        let entry = shard.store.entry_mut(at);
-        entry.stamp(now);
-        if entry.leases() == 0 {
-            shard.policy.touch(entry.class(), at);
-        }
+        shard.store.entry_mut(at).stamp(now);
         true
     }
 
@@ -187,7 +197,8 @@ impl ShardGuard<'_> {
     pub fn forget(&mut self, lease: &Lease) -> bool {
         let live = self.holds(lease) && self.shard.store.entry(lease.entry).is_live();
         if live {
-            self.shard.retire(&self.index.slots, lease.entry);
+            let shard = &mut *self.shard;
+            shard.retire(&self.index.slots, lease.entry, Gone::Removed);
         }
         live
     }
@@ -199,7 +210,7 @@ impl ShardGuard<'_> {
         else {
             return false;
         };
-        self.shard.retire(&self.index.slots, at);
+        self.shard.retire(&self.index.slots, at, Gone::Removed);
         true
     }
 

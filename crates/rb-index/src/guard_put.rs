@@ -5,13 +5,15 @@ use crate::free_list::Hold;
 use crate::guard::ShardGuard;
 use crate::lease::Located;
 use crate::pending::Meanwhile;
+use crate::place::Place;
+use crate::policy::Gone;
 use crate::put::{NewEntry, Published, PutMode, Reservation, Reserve};
 use crate::slots::{SlotId, State};
 
 impl ShardGuard<'_> {
     /// Announces a put that has taken its slot, before its bytes are written.
     ///
-    /// Generations are the caller's, unique, at least 1, and drawn under this guard (see the crate's page):
+    /// `place` is that of the put in the caller's batch. Generations are the caller's, unique, at least 1, and drawn under this guard (see the crate's page):
     /// a put with an earlier number than a remove that came before it would be void at recovery. They are drawn after
     /// the slot was taken, so those of a slot's owners ascend; a debug build checks that.
     pub fn reserve(
@@ -21,6 +23,7 @@ impl ShardGuard<'_> {
         slot: SlotId,
         generation: u64,
         mode: PutMode,
+        place: Place,
     ) -> Reserve {
         if mode == PutMode::KeepExisting
             && let Some(located) = self.get(hash, key)
@@ -28,12 +31,12 @@ impl ShardGuard<'_> {
             return Reserve::Exists(located);
         }
         self.index.slots.check_drawn(slot.0, generation);
-        Reserve::Reserved(self.shard.pending.enter(hash, key, generation, mode))
+        Reserve::Reserved(self.shard.pending.enter(hash, key, generation, mode, place))
     }
 
     /// Makes a written value the live one of its key, unless something later came meanwhile.
     ///
-    /// On `Inserted` and `Replaced` the slot becomes live and the entry the most recently used; a displaced
+    /// On `Inserted` and `Replaced` the slot becomes live and the entry counts as used; a displaced
     /// entry's slot becomes free, or retired while leased. Otherwise the slot becomes free.
     ///
     /// The slot must be reserved, the key the one of the reservation, and both lengths within
@@ -102,7 +105,7 @@ impl ShardGuard<'_> {
         if located.generation >= generation {
             return None;
         }
-        self.shard.retire(&self.index.slots, at);
+        self.shard.retire(&self.index.slots, at, Gone::Removed);
         Some(located)
     }
 
@@ -115,7 +118,10 @@ impl ShardGuard<'_> {
     ) -> Published {
         let slots = &self.index.slots;
         let Reservation {
-            hash, generation, ..
+            hash,
+            generation,
+            place,
+            ..
         } = *reservation;
         if !fits(key, entry) {
             slots.count_illegal();
@@ -136,11 +142,11 @@ impl ShardGuard<'_> {
         self.strike_evicted(hash, key);
         let gone = displaced.map(|at| *self.shard.store.entry(at));
         if let Some(at) = displaced {
-            self.shard.retire(slots, at);
+            self.shard.retire(slots, at, Gone::Replaced);
         }
         let new = Entry::live(hash, generation, entry.slot.0, class);
         let now = self.index.recency_now();
-        self.shard.admit(new, key, entry, now);
+        self.shard.admit(new, key, entry, now, Some(place));
         gone.map_or(Published::Inserted, |gone| Published::Replaced {
             slot: SlotId(gone.slot),
             generation: gone.generation,

@@ -9,6 +9,7 @@ use siphasher::sip::SipHasher13;
 use crate::error::IndexError;
 use crate::free_list::{ANYWHERE, FreeList, Hold};
 use crate::memory::NoMemory;
+use crate::place::Batch;
 use crate::shard::ShardCell;
 use crate::slots::{Fate, SlotId, Slots, State, checked_runs};
 use crate::stats::{IndexStats, Visit};
@@ -19,11 +20,14 @@ const DEFAULT_SHARDS_MAX: u64 = 64;
 const SLOTS_PER_SHARD: u64 = 256;
 /// Keys used per step of the recency stamp, as a power of two: 32 bits of stamp last 2^36 uses.
 const TICKS_PER_STAMP_BITS: u32 = 4;
+/// Where the clock starts: as far ahead as a stamp can be ago, so that the time of any use is a number. Stamps, which are
+/// its low bits, start at 0.
+const CLOCK_START: u64 = 1 << (u32::BITS + TICKS_PER_STAMP_BITS);
 
 /// How an index is divided.
 #[derive(Clone, Debug)]
 pub struct IndexOptions {
-    /// Number of shards: a power of two in 1..=1024. With 1, eviction order is exact over all keys.
+    /// Number of shards: a power of two in 1..=1024. With 1, one policy sees all keys, and the order of eviction is exact.
     pub shards: u32,
     /// For each slot class its runs of slot ids. Runs must not overlap.
     /// One byte is kept for every id below the highest, so ids should be dense. At most 64 classes.
@@ -51,7 +55,7 @@ pub struct Index {
 }
 
 impl Index {
-    /// An empty index in which every slot is free.
+    /// An empty index in which every slot is free. It evicts by [`Lru`](crate::Lru); see [`Index::use_policy`].
     ///
     /// # Errors
     /// Options out of range, runs that overlap, or [`IndexError::Memory`].
@@ -78,7 +82,7 @@ impl Index {
             shard_bits: shards.ilog2(),
             hasher: SipHasher13::new_with_key(&options.secret),
             slots,
-            tick: Tally::default(),
+            tick: Tally::new(CLOCK_START),
             newest: Tally::default(),
             keeps_evicted: false,
         })
@@ -261,19 +265,26 @@ impl Index {
 
     /// Starts a batch of `keys` keys: what is used from now on is more recent. Stamps are coarse,
     /// 16 keys share one.
-    pub fn begin_batch(&self, keys: usize) {
-        self.tick.add(keys.max(1) as u64);
+    pub fn begin_batch(&self, keys: usize) -> Batch {
+        let number = self.tick.add(keys.max(1) as u64) - CLOCK_START;
+        Batch { number }
     }
 
     /// The stamp of a use at this moment. It wraps around after 2^36 uses; stamps are compared by their
     /// distance from now.
     pub fn recency_now(&self) -> u32 {
-        (self.tick.get() >> TICKS_PER_STAMP_BITS) as u32
+        self.now() as u32
+    }
+
+    /// As [`Index::recency_now`], but it does not wrap around.
+    pub(crate) fn now(&self) -> u64 {
+        self.tick.get() >> TICKS_PER_STAMP_BITS
     }
 
     /// Moves the clock on, so that what is used from now on is more recent than what was loaded.
     pub(crate) fn set_recency(&self, now: u32) {
-        self.tick.raise(u64::from(now) << TICKS_PER_STAMP_BITS);
+        self.tick
+            .raise(CLOCK_START + (u64::from(now) << TICKS_PER_STAMP_BITS));
     }
 
     /// The numbers. Takes the free lists' locks one by one, no shard's.
@@ -286,6 +297,7 @@ impl Index {
         IndexStats {
             entries: classes.iter().map(|class| class.live).sum(),
             evictions: sum(&|cell| cell.evictions.get()),
+            refused_victims: sum(&|cell| cell.refused_victims.get()),
             operation_locks: visits(Visit::Operation),
             eviction_locks: visits(Visit::Eviction),
             background_locks: visits(Visit::Background),

@@ -11,7 +11,8 @@
 //! * **Free lists.** One per slot class, FIFO, many slots per call, a slot can not be freed twice.
 //! * **Durability.** A slot that a change freed is not used again before the record of that change is durable
 //!   ([`ShardGuard::recorded`], [`Index::set_durable`]), unless the caller has no other ([`Index::take_early`]).
-//! * **Eviction.** Least recently used first, within a class and shard; exact with one shard.
+//! * **Eviction.** A [`Policy`] for each shard chooses; the shards compare what their victims are worth. By default least
+//!   recently used first ([`Lru`]); exact with one shard.
 //! * **Recovery.** [`Loader`] takes the claims of a fuzzy base and its log, in any order and from several
 //!   threads, and settles them: the highest generation wins for a key and for a slot.
 //!
@@ -38,9 +39,10 @@
 //! let shard = index.shard_of(hash);
 //!
 //! // Put: take a slot, announce the key, write the value there (not shown), publish.
+//! let place = index.begin_batch(1).at(0);
 //! let mut slots = Vec::new();
 //! assert_eq!(index.take_free(0, 1, &mut slots), 1);
-//! let reserved = index.lock(shard, Visit::Operation).reserve(hash, key, slots[0], 1, PutMode::Replace);
+//! let reserved = index.lock(shard, Visit::Operation).reserve(hash, key, slots[0], 1, PutMode::Replace, place);
 //! let Reserve::Reserved(reservation) = reserved else { unreachable!("Replace always reserves") };
 //! let entry = NewEntry {
 //!     slot: slots[0],
@@ -54,7 +56,8 @@
 //! assert_eq!(published, Published::Inserted);
 //!
 //! // Get: lease, read and verify the slot without the lock, release.
-//! let lease = index.lock(shard, Visit::Operation).lease(hash, key).expect("just published");
+//! let place = index.begin_batch(1).at(0);
+//! let lease = index.lock(shard, Visit::Operation).lease(hash, key, place).expect("just published");
 //! assert_eq!(lease.located().slot, slots[0]);
 //! // A remove under the lease succeeds, and the slot waits for the reader.
 //! assert!(index.lock(shard, Visit::Operation).remove(hash, key, 2).is_some());
@@ -80,7 +83,9 @@
 mod audit;
 mod bits;
 mod by_shard;
+mod chosen;
 mod chunked;
+mod entries;
 mod entry;
 mod error;
 mod evict;
@@ -93,9 +98,11 @@ mod key_pool;
 mod key_store;
 mod lease;
 mod loader;
+mod lru;
 mod memory;
 mod need;
 mod pending;
+mod place;
 mod policy;
 mod put;
 mod shard;
@@ -107,13 +114,16 @@ mod sync;
 mod table;
 mod warm;
 
+pub use entries::Entries;
 pub use entry::{MAX_KEY_BYTES, MAX_METADATA_BYTES};
 pub use error::IndexError;
 pub use guard::ShardGuard;
 pub use index::{Index, IndexOptions};
 pub use lease::{Lease, Located};
 pub use loader::{LoadEntry, LoadReport, Loader};
-pub use policy::{Lru, Policy};
+pub use lru::Lru;
+pub use place::{Batch, Place};
+pub use policy::{Gone, Lookup, Policy, PolicyFactory, Purpose, Resident, Room};
 pub use put::{Evicted, Loaded, NewEntry, Published, PutMode, Reservation, Reserve};
 pub use slots::{Fate, SlotId};
 pub use snapshot::{Cursor, SnapshotEntry};

@@ -17,21 +17,18 @@ use std::collections::HashMap;
 use std::ops::AddAssign;
 
 use crate::by_shard::ByShard;
+use crate::entries::age;
 use crate::entry::Entry;
 use crate::error::IndexError;
 use crate::guard_put::fits;
 use crate::index::Index;
 use crate::memory::{NoMemory, zeroed};
-use crate::policy::Policy;
+use crate::policy::{Policy, Resident};
 use crate::put::{Loaded, NewEntry};
 use crate::shard::ShardCell;
 use crate::slots::{NO_SLOT, SlotId, State};
 use crate::store::{Step, Store};
 use crate::sync::{Lock, Tally};
-
-/// Stamps this far ahead of the given present are taken for the present: the log may be a little younger
-/// than the clock that was saved.
-const AHEAD_LIMIT: u32 = 1 << 24;
 
 /// One claim of a base or log: this key was put into this slot.
 #[derive(Clone, Copy, Debug)]
@@ -282,8 +279,8 @@ impl Loader<'_> {
         }
     }
 
-    /// Makes the index of what was loaded, on up to `threads` threads: settles the slots, orders the entries by
-    /// their last use (those used longest ago are evicted first), and lists the free slots in the order of
+    /// Makes the index of what was loaded, on up to `threads` threads: settles the slots, gives the entries to
+    /// the policies in the order of their last use (those used longest ago come first), and lists the free slots in the order of
     /// their numbers.
     ///
     /// `recency_now` is the present stamp, in whose terms the loaded stamps are read; the index's clock goes on
@@ -371,9 +368,9 @@ impl Loader<'_> {
         let mut of_class = vec![0; index.slots.classes()];
         for &aged in &*by_age {
             let at = aged as u32;
-            let class = store.entry(at).class();
-            shard.policy.insert(class, at);
-            of_class[usize::from(class)] += 1;
+            let entry = store.entry(at);
+            shard.policy.insert(&Resident::new(at, entry), None);
+            of_class[usize::from(entry.class())] += 1;
         }
         for (class, slots) in (0..).zip(of_class) {
             index
@@ -381,7 +378,7 @@ impl Loader<'_> {
                 .count_changes(class, State::Free, State::Live, slots);
         }
         shard.store = store;
-        cell.show_oldest(&shard, recency_now);
+        cell.show_worth(&shard, index.now());
         report.entries += by_age.len() as u64;
     }
 
@@ -469,12 +466,6 @@ fn settle(
     store.unlist(at);
     store.discard(at);
     false
-}
-
-/// How long ago a stamp was, over the wrap of the clock.
-fn age(stamp: u32, now: u32) -> u32 {
-    let age = now.wrapping_sub(stamp);
-    if age > u32::MAX - AHEAD_LIMIT { 0 } else { age }
 }
 
 #[cfg(test)]

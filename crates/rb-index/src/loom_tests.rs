@@ -74,7 +74,14 @@ impl World {
     /// Announces a put that has its slot.
     fn reserve(&self, key: &[u8], slot: SlotId, mode: PutMode) -> Option<Reservation> {
         let mut guard = self.guard(key);
-        match guard.reserve(hash(key), key, slot, self.generation(), mode) {
+        match guard.reserve(
+            hash(key),
+            key,
+            slot,
+            self.generation(),
+            mode,
+            Place::default(),
+        ) {
             Reserve::Reserved(reservation) => Some(reservation),
             Reserve::Exists(_) => None,
         }
@@ -87,7 +94,7 @@ impl World {
         if self.index.take_free(0, 1, &mut taken) == 1 {
             self.assert_unneeded(taken[0]);
         } else if self.index.take_early(0, 1, &mut taken) == 0 {
-            self.index.evict_oldest(0, 1, &mut evicted);
+            self.index.evict_least(0, 1, &mut evicted);
         }
         taken.pop().or_else(|| Some(evicted.pop()?.slot))
     }
@@ -167,7 +174,7 @@ impl World {
 
     /// The way of a get, with the check that makes it one.
     fn get(&self, key: &[u8]) -> Option<u64> {
-        let lease = self.guard(key).lease(hash(key), key)?;
+        let lease = self.guard(key).lease(hash(key), key, Place::default())?;
         let generation = self.read(&lease);
         self.guard(key).release(lease);
         Some(generation)

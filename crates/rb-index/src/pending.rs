@@ -2,6 +2,7 @@
 
 use hashbrown::HashTable;
 
+use crate::place::Place;
 use crate::put::{PutMode, Reservation};
 
 /// What happened to a put between its reservation and its publication.
@@ -34,6 +35,7 @@ impl Pending {
         key: &[u8],
         generation: u64,
         mode: PutMode,
+        place: Place,
     ) -> Reservation {
         self.tickets += 1;
         let ticket = self.tickets;
@@ -50,6 +52,7 @@ impl Pending {
             generation,
             ticket,
             mode,
+            place,
         }
     }
 

@@ -1,6 +1,7 @@
 //! What a writer holds and gets: reservations of keys, and the outcome of publishing.
 
 use crate::lease::Located;
+use crate::place::Place;
 use crate::slots::SlotId;
 
 /// Whether a put replaces what is live.
@@ -30,6 +31,7 @@ pub struct Reservation {
     pub(crate) generation: u64,
     pub(crate) ticket: u64,
     pub(crate) mode: PutMode,
+    pub(crate) place: Place,
 }
 
 impl Reservation {

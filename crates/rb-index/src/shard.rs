@@ -2,11 +2,15 @@
 
 use std::collections::VecDeque;
 
+use crate::chosen::Chosen;
+use crate::entries::Entries;
 use crate::entry::Entry;
 use crate::free_list::Hold;
+use crate::lru::Lru;
 use crate::memory::NoMemory;
 use crate::pending::Pending;
-use crate::policy::{Lru, Policy};
+use crate::place::Place;
+use crate::policy::{Gone, Lookup, Policy, Purpose, Resident};
 use crate::put::KeptEviction;
 use crate::put::NewEntry;
 use crate::slots::{Slots, State};
@@ -16,7 +20,9 @@ use crate::sync::{Lock, Tally};
 #[derive(Debug)]
 pub(crate) struct Shard {
     pub(crate) store: Store,
-    pub(crate) policy: Lru,
+    pub(crate) policy: Chosen,
+    /// Whether this hold has inserted, used or removed an entry, so that another may be the next victim.
+    pub(crate) moved: bool,
     pub(crate) pending: Pending,
     /// Slots that changes of this hold of the lock have freed, with their placement ids; their state is retired
     /// until the hold is recorded.
@@ -42,9 +48,11 @@ pub(crate) struct ShardCell {
     /// Of an operation for the lock, in nanoseconds.
     pub(crate) longest_wait: Tally,
     pub(crate) evictions: Tally,
-    /// Per class, what this shard would evict next: its stamp plus one, or 0 for nothing. Written
+    /// Victims of the policy that were none.
+    pub(crate) refused_victims: Tally,
+    /// Per class, what the next victim of this shard is worth, plus one, or 0 for nothing. Written
     /// when a guard goes; a hint of where to look, never proof of anything.
-    pub(crate) oldest: Box<[Tally]>,
+    pub(crate) worth: Box<[Tally]>,
 }
 
 impl ShardCell {
@@ -52,7 +60,8 @@ impl ShardCell {
         Ok(ShardCell {
             shard: Lock::new(Shard {
                 store: Store::new(expected)?,
-                policy: Lru::new(classes),
+                policy: Chosen::Lru(Lru::new(classes)),
+                moved: false,
                 pending: Pending::default(),
                 freed: Vec::new(),
                 fresh: Vec::new(),
@@ -65,31 +74,82 @@ impl ShardCell {
             contended: Tally::default(),
             longest_wait: Tally::default(),
             evictions: Tally::default(),
-            oldest: (0..classes).map(|_| Tally::default()).collect(),
+            refused_victims: Tally::default(),
+            worth: (0..classes).map(|_| Tally::default()).collect(),
         })
     }
 }
 
 impl Shard {
-    /// Makes an entry live and the most recently used of its class. Its slot is live already.
-    pub(crate) fn admit(&mut self, entry: Entry, key: &[u8], new: &NewEntry<'_>, now: u32) {
-        let class = entry.class();
+    /// Notifies the policy of a lookup.
+    #[inline]
+    pub(crate) fn looked_up(
+        &mut self,
+        hash: u64,
+        place: Place,
+        purpose: Purpose,
+        found: Option<u32>,
+    ) {
+        if !self.policy.heeds(purpose) {
+            return;
+        }
+        self.moved |= purpose == Purpose::Touch;
+        let store = &self.store;
+        let found = found.map(|at| Resident::new(at, store.entry(at)));
+        self.policy.lookup(&Lookup {
+            hash,
+            place,
+            purpose,
+            found,
+        });
+    }
+
+    /// The entry of a class to evict next; the error is a victim of the policy that is none.
+    pub(crate) fn victim(&mut self, class: u8, now: u64) -> Result<Option<u32>, u32> {
+        let entries = Entries::new(&self.store, now);
+        let Some(at) = self.policy.victim(class, &entries) else {
+            return Ok(None);
+        };
+        match at < self.store.end() && self.store.entry(at).is_evictable(class) {
+            true => Ok(Some(at)),
+            false => Err(at),
+        }
+    }
+
+    /// What the next victim of a class is worth.
+    #[inline]
+    pub(crate) fn worth(&self, class: u8, now: u64) -> Option<u64> {
+        self.policy.worth(class, &Entries::new(&self.store, now))
+    }
+
+    /// Makes an entry live, and used just now. Its slot is live already.
+    pub(crate) fn admit(
+        &mut self,
+        entry: Entry,
+        key: &[u8],
+        new: &NewEntry<'_>,
+        now: u32,
+        place: Option<Place>,
+    ) {
         let at = self.store.add(entry, key, new);
-        self.store.entry_mut(at).stamp(now);
-        self.policy.insert(class, at);
+        let entry = self.store.entry_mut(at);
+        entry.stamp(now);
+        self.moved = true;
+        self.policy.insert(&Resident::new(at, entry), place);
         self.fresh.push(at);
     }
 
     /// Takes a live entry out of the index. Its slot is free once this hold is recorded, or if it is leased, after the
     /// last lease ends.
-    pub(crate) fn retire(&mut self, slots: &Slots, at: u32) {
+    pub(crate) fn retire(&mut self, slots: &Slots, at: u32, why: Gone) {
         let entry = *self.store.entry(at);
         self.store.unlist(at);
         slots.change(entry.slot, State::Live, State::Retired);
+        self.moved = true;
+        self.policy.remove(&Resident::new(at, &entry), why);
         if entry.leases() > 0 {
             self.store.entry_mut(at).retire();
         } else {
-            self.policy.remove(entry.class(), at);
             let placement = self.store.placement(at);
             self.store.discard(at);
             self.freed.push((entry.slot, placement));

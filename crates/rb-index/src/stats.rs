@@ -57,6 +57,8 @@ pub struct IndexStats {
     pub contended_locks: u64,
     /// The longest that an operation waited for a shard's lock.
     pub longest_wait: Duration,
+    /// Victims of the eviction policy that were refused ([`crate::Policy`]). Not 0: a bug of the policy.
+    pub refused_victims: u64,
     /// State changes refused because the slot was not in the expected state. Not 0: a bug.
     pub illegal_transitions: u64,
     /// Slots that a free list refused as free already or foreign. Not 0: a bug.

@@ -158,6 +158,12 @@ impl Store {
         self.first_vacant = at;
     }
 
+    /// An entry, vacant or not, if there is such a number.
+    #[inline]
+    pub(crate) fn get(&self, at: u32) -> Option<&Entry> {
+        self.slab.get(at)
+    }
+
     pub(crate) fn entry(&self, at: u32) -> &Entry {
         &self.slab[at]
     }

@@ -16,8 +16,13 @@ use std::sync::atomic::AtomicU64;
 pub(crate) struct Tally(AtomicU64);
 
 impl Tally {
-    pub(crate) fn add(&self, amount: u64) {
-        self.0.fetch_add(amount, Ordering::Relaxed);
+    pub(crate) fn new(value: u64) -> Tally {
+        Tally(AtomicU64::new(value))
+    }
+
+    /// Answers the value before.
+    pub(crate) fn add(&self, amount: u64) -> u64 {
+        self.0.fetch_add(amount, Ordering::Relaxed)
     }
 
     pub(crate) fn subtract(&self, amount: u64) {

@@ -2,6 +2,7 @@
 
 mod memory;
 mod model;
+mod policies;
 mod rules;
 
 /// How often to repeat something that is checked in ways that one run would show: seldom under Miri,

@@ -127,7 +127,7 @@ fn copy(value: &Value, output: &mut [u8]) -> Result<usize, Error> {
 
 /// Step 1: answers bad keys and misses, leases the hits.
 fn lease(inner: &Arc<Inner>, keys: &[&[u8]]) -> (Vec<Lookup>, GetBatch) {
-    inner.index.begin_batch(keys.len());
+    let batch = inner.index.begin_batch(keys.len());
     let mut answers: Vec<Lookup> = keys.iter().map(|_| Ok(None)).collect();
     let hashes: Vec<u64> = keys.iter().map(|key| inner.hash(key)).collect();
     inner.warm(&hashes);
@@ -139,7 +139,7 @@ fn lease(inner: &Arc<Inner>, keys: &[&[u8]]) -> (Vec<Lookup>, GetBatch) {
                 answers[at] = Err(error);
                 continue;
             }
-            let Some(lease) = shard.lease(hashes[at], keys[at]) else {
+            let Some(lease) = shard.lease(hashes[at], keys[at], batch.at(at)) else {
                 continue;
             };
             hits.push(Hit {

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::collections::HashMap;
 
-use rb_index::PutMode;
+use rb_index::{Place, PutMode};
 use rb_io::{Buffer, Patience};
 
 use crate::core::inner::Inner;
@@ -81,6 +81,8 @@ pub(crate) struct Planned<'a> {
     pub(crate) hash: u64,
     pub(crate) shard: usize,
     pub(crate) class: u8,
+    /// In the caller's batch.
+    pub(crate) place: Place,
     pub(crate) key: Cow<'a, [u8]>,
     pub(crate) metadata: Cow<'a, [u8]>,
     pub(crate) payload: Payload<'a>,
@@ -104,6 +106,7 @@ impl Planned<'_> {
             hash: self.hash,
             shard: self.shard,
             class: self.class,
+            place: self.place,
             key: Cow::Owned(self.key.into_owned()),
             metadata: Cow::Owned(self.metadata.into_owned()),
             payload: match (self.payload, buffer) {
@@ -163,7 +166,7 @@ pub(crate) fn settle(answers: &mut [PutResult], followers: &[(usize, usize)]) {
 /// Step 1. Of the puts of one key in one batch only one is written: the last if they replace, the
 /// first if they keep; the others are answered as overtaken.
 pub(crate) fn plan<'a>(inner: &Inner, puts: Vec<Put<'a>>, options: PutOptions) -> Plan<'a> {
-    inner.index.begin_batch(puts.len());
+    let batch = inner.index.begin_batch(puts.len());
     let mut answers = Vec::with_capacity(puts.len());
     let mut writers: HashMap<&'a [u8], usize> = HashMap::with_capacity(puts.len());
     let mut valid = Vec::with_capacity(puts.len());
@@ -192,6 +195,7 @@ pub(crate) fn plan<'a>(inner: &Inner, puts: Vec<Put<'a>>, options: PutOptions) -
                 hash,
                 shard,
                 class,
+                place: batch.at(at),
                 key: put.key.into(),
                 metadata: put.metadata.into(),
                 payload: put.payload,

@@ -77,10 +77,10 @@ impl Drop for Lock {
 
 /// Leases each key that is there. Per touched shard, once.
 pub(crate) fn lookup_and_lock(inner: &Arc<Inner>, keys: &[&[u8]]) -> Vec<Option<Lock>> {
-    inner.index.begin_batch(keys.len());
+    let batch = inner.index.begin_batch(keys.len());
     let mut locks: Vec<Option<Lock>> = keys.iter().map(|_| None).collect();
     each(inner, keys, |shard_number, shard, at, hash| {
-        locks[at] = shard.lease(hash, keys[at]).map(|lease| Lock {
+        locks[at] = shard.lease(hash, keys[at], batch.at(at)).map(|lease| Lock {
             inner: Arc::clone(inner),
             len: lease.located().payload_len as usize,
             shard: shard_number,
@@ -113,19 +113,20 @@ pub(crate) fn unlock(inner: &Arc<Inner>, locks: Vec<Lock>) {
 
 /// Whether each key is there. Recency does not change.
 pub(crate) fn contains_many(inner: &Inner, keys: &[&[u8]]) -> Vec<bool> {
+    let batch = inner.index.begin_batch(keys.len());
     let mut found = vec![false; keys.len()];
     each(inner, keys, |_, shard, at, hash| {
-        found[at] = shard.get(hash, keys[at]).is_some()
+        found[at] = shard.probe(hash, keys[at], batch.at(at)).is_some()
     });
     found
 }
 
 /// Makes each key that is there recently used, the batch's first the most. Answers which were.
 pub(crate) fn touch_many(inner: &Inner, keys: &[&[u8]]) -> Vec<bool> {
-    inner.index.begin_batch(keys.len());
+    let batch = inner.index.begin_batch(keys.len());
     let mut found = vec![false; keys.len()];
     each(inner, keys, |_, shard, at, hash| {
-        found[at] = shard.touch(hash, keys[at])
+        found[at] = shard.touch(hash, keys[at], batch.at(at))
     });
     found
 }

@@ -4,7 +4,7 @@
 //! slot's owners ascend. Recovery relies on it: of two claims of a slot the higher generation wins.
 //!
 //! Slots come from the free list first, all of a class in one call. What is missing is evicted where
-//! the index says that entries were used longest ago: one shard at a time, counted apart from the
+//! the index says that entries are worth least: one shard at a time, counted apart from the
 //! visits that the batch makes for its own keys.
 
 use std::time::Duration;
@@ -79,10 +79,10 @@ pub(crate) fn take_slots(
     let mut unneeded = Vec::new();
     each(inner, wanted, &needy, |shard, at| {
         let Some(slot) = slots[at] else { return };
-        let (key, hash) = (&wanted[at].key[..], wanted[at].hash);
+        let (key, hash, place) = (&wanted[at].key[..], wanted[at].hash, wanted[at].place);
         let reserved = writer
             .next_generation()
-            .map(|generation| shard.reserve(hash, key, slot, generation.0, mode));
+            .map(|generation| shard.reserve(hash, key, slot, generation.0, mode, place));
         taken[at] = match reserved {
             Ok(Reserve::Reserved(reservation)) => {
                 return taken[at] = Taken::Slot(reservation, slot);
@@ -183,7 +183,7 @@ fn taken(inner: &Inner, slots: &[SlotId], early: bool) {
 fn evict(inner: &Inner, class: u8, count: usize, slots: &mut Vec<SlotId>) {
     let mut evicted = Vec::new();
     let missing = count - slots.len();
-    inner.index.evict_oldest(class, missing, &mut evicted);
+    inner.index.evict_least(class, missing, &mut evicted);
     for Evicted {
         key,
         generation,

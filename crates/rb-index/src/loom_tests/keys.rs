@@ -79,7 +79,7 @@ fn loom_forget_against_put() {
     model(Bounds { quick: 4, full: 8 }, 3, |world| {
         let (first, _) = world.put(KEY).expect("there are three slots");
         let reader = start(&world, |world| {
-            let lease = world.guard(KEY).lease(HASH, KEY)?;
+            let lease = world.guard(KEY).lease(HASH, KEY, Place::default())?;
             let generation = world.read(&lease);
             world.guard(KEY).forget(&lease);
             world.guard(KEY).release(lease);

@@ -8,7 +8,7 @@ fn loom_evict_against_a_lease() {
         world.put(KEY);
         let evictor = start(&world, |world| {
             let mut evicted = Vec::new();
-            world.index.evict_oldest(0, 1, &mut evicted);
+            world.index.evict_least(0, 1, &mut evicted);
             for gone in evicted {
                 world.write(gone.slot, GARBAGE);
                 world.index.give_back(&[gone.slot]);
@@ -29,9 +29,11 @@ fn loom_evict_finds_what_is_there() {
         world.put(KEY);
         world.put(FAR);
         let reader = start(&world, |world| (world.get(FAR), world.get(FAR)));
-        let toucher = start(&world, |world| world.guard(KEY).touch(HASH, KEY));
+        let toucher = start(&world, |world| {
+            world.guard(KEY).touch(HASH, KEY, Place::default())
+        });
         let mut evicted = Vec::new();
-        assert_eq!(world.index.evict_oldest(0, 1, &mut evicted), 1);
+        assert_eq!(world.index.evict_least(0, 1, &mut evicted), 1);
         for gone in evicted {
             world.write(gone.slot, GARBAGE);
             world.index.give_back(&[gone.slot]);

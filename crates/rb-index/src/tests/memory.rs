@@ -2,7 +2,7 @@
 
 use crate::entry::Entry;
 use crate::tests::Random;
-use crate::{Index, IndexOptions, LoadEntry, NewEntry, SlotId};
+use crate::{Index, IndexOptions, LoadEntry, NewEntry, Place, SlotId};
 
 /// Bytes of a slab entry; checked at compile time beside it.
 const SLAB: f64 = size_of::<Entry>() as f64;
@@ -92,7 +92,7 @@ fn lease_each(index: &Index, hashes: &[u64], keys: &[[u8; 32]]) -> std::time::Du
         let at = at.wrapping_mul(48_271) % hashes.len();
         let mut guard = index.lock(index.shard_of(hashes[at]), crate::Visit::Operation);
         let lease = guard
-            .lease(hashes[at], &keys[at])
+            .lease(hashes[at], &keys[at], Place::default())
             .expect("every key was loaded");
         guard.release(lease);
     }

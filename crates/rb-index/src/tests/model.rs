@@ -107,6 +107,7 @@ impl Model {
             slot,
             self.generation,
             PutMode::Replace,
+            Place::default(),
         );
         let Reserve::Reserved(reservation) = reserve else {
             panic!("Replace always reserves")
@@ -230,7 +231,7 @@ impl Model {
         let of_class = |key: &&u64| self.index.class_of(self.live[*key].slot) == Some(class);
         let expected = self.order.iter().find(of_class).copied();
         let mut evicted = Vec::new();
-        self.index.evict_oldest(class, 1, &mut evicted);
+        self.index.evict_least(class, 1, &mut evicted);
         let victim = evicted.first().map(|gone| gone.key.to_vec());
         assert_eq!(victim, expected.map(|key| key.to_le_bytes().to_vec()));
         if let Some(key) = expected {
@@ -256,7 +257,9 @@ impl Model {
     }
 
     fn lease(&mut self, key: u64) {
-        let lease = self.guard(key).lease(hash_of(key), &key.to_le_bytes());
+        let lease = self
+            .guard(key)
+            .lease(hash_of(key), &key.to_le_bytes(), Place::default());
         assert_eq!(lease.is_some(), self.live.contains_key(&key));
         if let (Some(lease), Some(known)) = (lease, self.live.get_mut(&key)) {
             assert_eq!(lease.located().generation, known.generation);
@@ -285,7 +288,9 @@ impl Model {
     }
 
     fn touch(&mut self, key: u64) {
-        let touched = self.guard(key).touch(hash_of(key), &key.to_le_bytes());
+        let touched = self
+            .guard(key)
+            .touch(hash_of(key), &key.to_le_bytes(), Place::default());
         assert_eq!(touched, self.live.contains_key(&key));
         if self.order.contains(&key) {
             self.order.retain(|&other| other != key);
@@ -386,7 +391,7 @@ impl Model {
             let of_class = |key: &&u64| other.class_of(self.live[*key].slot) == Some(class);
             let expected: Vec<_> = self.order.iter().filter(of_class).collect();
             let mut evicted = Vec::new();
-            other.evict_oldest(class, expected.len(), &mut evicted);
+            other.evict_least(class, expected.len(), &mut evicted);
             let seen = evicted.iter().map(|gone| gone.key.to_vec());
             let expected = expected.iter().map(|key| key.to_le_bytes().to_vec());
             assert!(seen.eq(expected), "class {class}");

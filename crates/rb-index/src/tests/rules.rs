@@ -31,7 +31,7 @@ fn take(index: &Index) -> SlotId {
 }
 
 fn reserve(guard: &mut ShardGuard<'_>, key: &[u8], slot: SlotId, generation: u64) -> Reservation {
-    match guard.reserve(1, key, slot, generation, PutMode::Replace) {
+    match guard.reserve(1, key, slot, generation, PutMode::Replace, Place::default()) {
         Reserve::Reserved(reservation) => reservation,
         Reserve::Exists(found) => panic!("{found:?}"),
     }
@@ -100,7 +100,9 @@ fn keep_existing_yields_at_reservation_and_at_publication() {
     let index = index(4);
     let slot = take(&index);
     let mut guard = index.lock(0, Visit::Operation);
-    let Reserve::Reserved(early) = guard.reserve(1, b"k", slot, 9, PutMode::KeepExisting) else {
+    let Reserve::Reserved(early) =
+        guard.reserve(1, b"k", slot, 9, PutMode::KeepExisting, Place::default())
+    else {
         panic!("nothing is live yet");
     };
     drop(guard);
@@ -110,7 +112,9 @@ fn keep_existing_yields_at_reservation_and_at_publication() {
         guard.publish(early, b"k", new_entry(slot)),
         Published::Exists
     );
-    let Reserve::Exists(found) = guard.reserve(1, b"k", slot, 10, PutMode::KeepExisting) else {
+    let Reserve::Exists(found) =
+        guard.reserve(1, b"k", slot, 10, PutMode::KeepExisting, Place::default())
+    else {
         panic!("generation 3 is live");
     };
     assert_eq!(
@@ -126,8 +130,8 @@ fn a_leased_slot_outlives_remove_and_replace_and_frees_with_the_last_lease() {
     let index = index(3);
     assert_eq!(put(&index, b"k", 1), Published::Inserted);
     let mut guard = index.lock(0, Visit::Operation);
-    let first = guard.lease(1, b"k").unwrap();
-    let second = guard.lease(1, b"k").unwrap();
+    let first = guard.lease(1, b"k", Place::default()).unwrap();
+    let second = guard.lease(1, b"k", Place::default()).unwrap();
     assert_eq!(guard.evict(0, 1, &mut Vec::new()), 0);
     drop(guard);
     let displaced = first.located().slot;
@@ -157,11 +161,11 @@ fn forgetting_concerns_exactly_one_generation() {
     put(&index, b"k", 4);
     let mut guard = index.lock(0, Visit::Operation);
     assert!(!guard.forget_generation(1, b"k", 3));
-    let lease = guard.lease(1, b"k").unwrap();
+    let lease = guard.lease(1, b"k", Place::default()).unwrap();
     guard.prove(&lease);
     assert!(guard.forget(&lease));
     assert!(!guard.forget(&lease));
-    assert!(guard.lease(1, b"k").is_none());
+    assert!(guard.lease(1, b"k", Place::default()).is_none());
     guard.release(lease);
     drop(guard);
     put(&index, b"k", 5);
@@ -210,7 +214,10 @@ fn a_foreign_lease_changes_nothing() {
     let (here, there) = (index(2), index(2));
     put(&here, b"k", 1);
     put(&there, b"k", 2);
-    let lease = there.lock(0, Visit::Operation).lease(1, b"k").unwrap();
+    let lease = there
+        .lock(0, Visit::Operation)
+        .lease(1, b"k", Place::default())
+        .unwrap();
     let mut guard = here.lock(0, Visit::Operation);
     guard.prove(&lease);
     assert!(!guard.forget(&lease));
@@ -227,7 +234,10 @@ fn a_snapshot_shows_each_standing_entry_once_in_bounded_steps() {
     for generation in 1..=1000 {
         put(&index, format!("key {generation}").as_bytes(), generation);
     }
-    let lease = index.lock(0, Visit::Operation).lease(1, b"key 7").unwrap();
+    let lease = index
+        .lock(0, Visit::Operation)
+        .lease(1, b"key 7", Place::default())
+        .unwrap();
     let (mut cursor, mut seen, mut steps, mut leases) = (Cursor::default(), Vec::new(), 0, 0);
     loop {
         let guard = index.lock(0, Visit::Background);
@@ -370,7 +380,7 @@ fn a_panic_with_a_guard_leaves_the_index_usable() {
     put(&index, b"k", 1);
     let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         let mut guard = index.lock(0, Visit::Operation);
-        guard.touch(1, b"k");
+        guard.touch(1, b"k", Place::default());
         panic!("a caller's mistake");
     }));
     assert!(panicked.is_err());
@@ -445,7 +455,7 @@ fn the_end_of_a_lease_does_not_end_the_wait() {
     let index = index(1);
     put(&index, b"k", 1);
     let mut guard = index.lock(0, Visit::Operation);
-    let lease = guard.lease(1, b"k").unwrap();
+    let lease = guard.lease(1, b"k", Place::default()).unwrap();
     guard.remove(1, b"k", 2);
     guard.recorded(7, true);
     guard.release(lease);
@@ -505,7 +515,7 @@ fn an_eviction_is_shown_until_it_is_delivered_or_overtaken() {
         put(&index, key, generation);
     }
     let mut evicted = Vec::new();
-    assert_eq!(index.evict_oldest(0, 3, &mut evicted), 3);
+    assert_eq!(index.evict_least(0, 3, &mut evicted), 3);
     assert_eq!(shown(&index), [(b'a', 1), (b'b', 2), (b'c', 3)]);
     index.give_back(&evicted.iter().map(|gone| gone.slot).collect::<Vec<_>>());
     let mut guard = index.lock(0, Visit::Operation);
