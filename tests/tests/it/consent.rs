@@ -89,7 +89,8 @@ fn formats_that_fail_leave_the_others_store() {
             made
         });
         let store = Store::open(&path, StoreOptions::default()).unwrap();
-        assert_eq!(store.superblock().identity, made.identity, "round {round}");
+        let made = made.superblock.identity;
+        assert_eq!(store.superblock().identity, made, "round {round}");
     }
 }
 

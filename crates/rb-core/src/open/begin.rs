@@ -14,6 +14,7 @@ use crate::log::incarnations::Opened;
 use crate::log::mend::mend;
 use crate::open::opening::Opening;
 use crate::open::recovered::{Recovered, Taken};
+use crate::open::space::allocate_again;
 use crate::open::take_over::take_over;
 
 /// Buffers for a commit: a full one, its incarnation blocks, and slack for splitting at the ring's end.
@@ -54,6 +55,8 @@ impl Begun {
             mut refused,
         } = take_over(opening, io, found)?;
         recovered.report.openings = incarnation.number();
+        let allocate = |device| allocate_again(device, &found.newest);
+        recovered.report.unallocated = opening.device.and_then(allocate);
         let commit_io = MetaIo::of_store(engine, COMMIT_ARENA, 64, options)?;
         let committer = Committer::new(commit_io, options.clock.now());
         let checkpoint_io = MetaIo::of_store(engine, CHECKPOINT_ARENA, 16, options)?;

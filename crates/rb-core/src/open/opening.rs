@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use rb_format::{Geometry, Superblock};
+use rb_io::Device;
 
 use crate::error::OpenError;
 use crate::io::boot::Superblocks;
@@ -20,6 +21,8 @@ use crate::report::Foreign;
 /// How a store is to be opened.
 pub(crate) struct Opening<'a> {
     pub(crate) path: &'a Path,
+    /// None behind an engine that the caller made.
+    pub(crate) device: Option<&'a Device>,
     pub(crate) capacity: u64,
     pub(crate) copies: &'a [Placed<Superblock>; 2],
     pub(crate) geometry: &'a Geometry,

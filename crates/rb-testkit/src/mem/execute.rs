@@ -106,6 +106,9 @@ impl MemDevice {
                 Some(Fault::Garble) => self.apply(state, &part, part.len).and_then(garble(&part)),
                 None => self.apply_or_fail(state, &part),
             });
+        if part.op == OpKind::Flush && result.is_err() {
+            state.flush_failed();
+        }
         PartDone {
             token: part.token,
             buf: part.buf,
