@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Barrier;
 
 use rb_core::{
-    ClassRequest, FormatError, FormatOptions, Share, Store, StoreOptions, Superblock, format,
+    ClassRequest, FormatError, FormatOptions, Share, Store, StoreOptions, Formatted, format,
 };
 
 fn options(path: &Path) -> FormatOptions {
@@ -36,7 +36,7 @@ fn of_four_formats_of_one_path_exactly_one_succeeds() {
             drop(std::fs::File::create(&path).unwrap());
         }
         let start = Barrier::new(4);
-        let done: Vec<Result<Superblock, FormatError>> = std::thread::scope(|scope| {
+        let done: Vec<Result<Formatted, FormatError>> = std::thread::scope(|scope| {
             let one = || {
                 start.wait();
                 format(&options(&path))
@@ -58,7 +58,7 @@ fn of_four_formats_of_one_path_exactly_one_succeeds() {
         let store = Store::open(&path, reading).unwrap();
         assert_eq!(
             store.superblock().identity,
-            made[0].identity,
+            made[0].superblock.identity,
             "round {round}"
         );
     }

@@ -132,7 +132,8 @@ impl Checkpointer {
             .write_base(inner, writer, pace, &mut aftermath)
             .and_then(|()| inner.check_size());
         let no_space = matches!(&written, Err(error) if error.is_out_of_space());
-        let news = no_space && !std::mem::replace(&mut bases.no_space, no_space);
+        let before = std::mem::replace(&mut bases.no_space, no_space);
+        let news = no_space && !before;
         if let (Err(error), false) = (&written, no_space) {
             inner.poison.set(failed(error));
         }
