@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Barrier;
 
 use rb_core::{
-    ClassRequest, FormatError, FormatOptions, Share, Store, StoreOptions, Formatted, format,
+    ClassRequest, FormatError, FormatOptions, Formatted, Share, Store, StoreOptions, format,
 };
 
 fn options(path: &Path) -> FormatOptions {

@@ -100,8 +100,7 @@ fn a_commit_that_was_half_written_is_written_again() {
         // A block in the middle.
         let end = store.recovery().log_blocks + 10 + seed % 4;
         for at in store.superblock().log_block_offsets(end) {
-            sim.device
-                .fail_always(OpKind::Write, at..at + 4096, ENOSPC);
+            sim.device.fail_always(OpKind::Write, at..at + 4096, ENOSPC);
         }
         assert!(store.sync().unwrap_err().is_out_of_space(), "seed {seed}");
         let crashed = sim.crash_seeded(seed).open();
@@ -132,7 +131,8 @@ fn no_later_block_is_written_before() {
     let written = ring.clone();
     let once = std::sync::Once::new();
     sim.device.observe(move |moment, ops| {
-        let is_log = |op: &rb_testkit::MemOp| op.op == OpKind::Write && written.contains(&op.offset);
+        let is_log =
+            |op: &rb_testkit::MemOp| op.op == OpKind::Write && written.contains(&op.offset);
         if moment == Moment::Before && ops.iter().any(is_log) {
             // In the middle of the commit, which has taken what it writes.
             once.call_once(|| drop(other.put(&key(2), &value(2, 3000)).unwrap()));
@@ -149,8 +149,12 @@ fn no_later_block_is_written_before() {
         .filter(|op| op.op == OpKind::Flush || op.op == OpKind::Write && ring.contains(&op.offset))
         .map(|op| (op.op, op.offset))
         .collect();
-    let [(OpKind::Write, first), (OpKind::Flush, _), (OpKind::Write, second), (OpKind::Flush, _)] =
-        order[..]
+    let [
+        (OpKind::Write, first),
+        (OpKind::Flush, _),
+        (OpKind::Write, second),
+        (OpKind::Flush, _),
+    ] = order[..]
     else {
         panic!("{order:?}");
     };
@@ -297,8 +301,7 @@ fn a_base_without_space_is_written_by_the_next_checkpoint() {
             store.put(&key(round), &value(round, 3000)).unwrap();
             if only_headers {
                 for at in base_headers(store.superblock()) {
-                    sim.device
-                        .fail_always(OpKind::Write, at..at + 4096, ENOSPC);
+                    sim.device.fail_always(OpKind::Write, at..at + 4096, ENOSPC);
                 }
             } else {
                 for base in store.superblock().bases().map(range_of) {
@@ -311,7 +314,9 @@ fn a_base_without_space_is_written_by_the_next_checkpoint() {
             }
             assert_eq!(sim.watch.count("OutOfSpace"), round as usize + 1);
             // Values and the log have space.
-            store.put(&key(round + 10), &value(round + 10, 3000)).unwrap();
+            store
+                .put(&key(round + 10), &value(round + 10, 3000))
+                .unwrap();
             store.sync().unwrap();
             let crashed = sim.crash().open();
             assert_eq!(crashed.recovery().lost_metadata, None);

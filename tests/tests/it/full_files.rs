@@ -21,20 +21,24 @@ struct Small(TempDir);
 impl Small {
     /// None without the right to mount one.
     fn mount(what: &str) -> Option<Small> {
+        Small::mount_a("tmpfs", what)
+    }
+
+    fn mount_a(kind: &str, what: &str) -> Option<Small> {
         let dir = tempfile::tempdir().unwrap();
         let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=32m", "tmpfs"])
+            .args(["-t", kind, "-o", "size=32m", kind])
             .arg(dir.path())
             .output();
         match mounted {
             Ok(done) if done.status.success() => Some(Small(dir)),
             Ok(done) => {
                 let why = String::from_utf8_lossy(&done.stderr).trim().to_owned();
-                skip::note(what, &format!("no tmpfs can be mounted: {why}"));
+                skip::note(what, &format!("no {kind} can be mounted: {why}"));
                 None
             }
             Err(why) => {
-                skip::note(what, &format!("no tmpfs can be mounted: {why}"));
+                skip::note(what, &format!("no {kind} can be mounted: {why}"));
                 None
             }
         }
@@ -180,6 +184,43 @@ fn a_log_without_space_on_a_full_file_system_is_written_later() {
             assert!(found.is_some_and(|found| *found == *value(n, SLOT)), "{n}");
         }
         assert_eq!(store.recovery().unallocated, None);
+    }
+}
+
+/// A file system that reserves no space takes it for what is written: zeros are written over the metadata, and it is said.
+#[test]
+fn without_fallocate_zeros_take_the_space_of_the_metadata() {
+    let Some(small) = Small::mount_a("ramfs", "a file system without fallocate") else {
+        return;
+    };
+    let path = small.path();
+    for sparse in [false, true] {
+        fs::write(&path, vec![7; 16 << 20]).unwrap();
+        let over = FormatOptions {
+            consent: true,
+            ..options(&path, sparse)
+        };
+        let made = format(&over).unwrap();
+        let [warning] = made.warnings.as_slice() else {
+            panic!("{:?}", made.warnings);
+        };
+        assert!(warning.contains("no fallocate"), "{warning}");
+        assert_eq!(warning.contains("puts fail"), !sparse, "{warning}");
+        let bytes = fs::read(&path).unwrap();
+        for ring in made.superblock.log_rings() {
+            let ring = range_of(ring);
+            let found = &bytes[ring.start as usize..ring.end as usize];
+            assert!(
+                found.iter().all(|byte| *byte == 0),
+                "ring at {}",
+                ring.start
+            );
+        }
+        let store = open(&path, EngineKind::Posix);
+        store.put(&key(1), &value(1, SLOT)).unwrap();
+        store.close().unwrap();
+        let store = open(&path, EngineKind::Posix);
+        assert!(store.recovery().clean && store.get(&key(1)).unwrap().is_some());
     }
 }
 

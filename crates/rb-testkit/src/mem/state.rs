@@ -15,6 +15,7 @@ use super::record::{MemWrite, Recorded};
 
 /// The same on every architecture that Linux runs on.
 pub(super) const EIO: i32 = 5;
+pub(super) const ENOSPC: i32 = 28;
 
 /// A device in memory with a volatile cache and scripted faults.
 ///
