@@ -135,7 +135,10 @@ mod tests {
         assert!(!device.direct());
         let cached = || {
             let pieces = resident(device.fd(), 0, BYTES).unwrap();
-            pieces.iter().map(|piece| piece.end - piece.start).sum()
+            pieces
+                .iter()
+                .map(|piece| piece.end - piece.start)
+                .sum::<u64>()
         };
         assert_eq!(cached(), BYTES as u64);
         let before = changed(&path);
