@@ -14,7 +14,6 @@ use crate::log::incarnations::Opened;
 use crate::log::mend::mend;
 use crate::open::opening::Opening;
 use crate::open::recovered::{Recovered, Taken};
-use crate::open::space::allocate_again;
 use crate::open::take_over::take_over;
 
 /// Buffers for a commit: a full one, its incarnation blocks, and slack for splitting at the ring's end.
@@ -55,8 +54,7 @@ impl Begun {
             mut refused,
         } = take_over(opening, io, found)?;
         recovered.report.openings = incarnation.number();
-        let allocate = |device| allocate_again(device, &found.newest);
-        recovered.report.unallocated = opening.device.and_then(allocate);
+        recovered.report.unallocated = opening.allocate(&found.newest);
         let commit_io = MetaIo::of_store(engine, COMMIT_ARENA, 64, options)?;
         let committer = Committer::new(commit_io, options.clock.now());
         let checkpoint_io = MetaIo::of_store(engine, CHECKPOINT_ARENA, 16, options)?;
