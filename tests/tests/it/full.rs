@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rb_core::{Background, Durability, Error, ManualClock, Put, PutOptions, Store};
 use rb_io::OpKind;
-use rb_testkit::Moment;
+use rb_testkit::{MemOp, Moment};
 
 use crate::support::{
     EIO, ENOSPC, Sim, base_headers, ends_within, key, long_keys, range_of, slices, value,
@@ -131,8 +131,7 @@ fn no_later_block_is_written_before() {
     let written = ring.clone();
     let once = std::sync::Once::new();
     sim.device.observe(move |moment, ops| {
-        let is_log =
-            |op: &rb_testkit::MemOp| op.op == OpKind::Write && written.contains(&op.offset);
+        let is_log = |op: &MemOp| op.op == OpKind::Write && written.contains(&op.offset);
         if moment == Moment::Before && ops.iter().any(is_log) {
             // In the middle of the commit, which has taken what it writes.
             once.call_once(|| assert!(other.put(&key(2), &value(2, 3000)).is_ok()));
@@ -161,6 +160,40 @@ fn no_later_block_is_written_before() {
     assert_eq!(second, first + 4096);
     let synced = sim.crash().open();
     assert!(holds(&synced, 1) && holds(&synced, 2));
+}
+
+/// A commit wrote again what had found no space, and no more: who waited for what had come meanwhile waited on, for as long as
+/// nobody else asked for a commit.
+#[test]
+fn a_caller_behind_what_is_written_again_is_answered() {
+    for background in [Background::Manual, Background::Threads] {
+        let sim = Sim::new(32);
+        let store = sim.open_with(|options| {
+            options.background = background;
+            options.sync_interval = Duration::from_secs(3600);
+        });
+        let ring = range_of(store.superblock().log_rings()[0]);
+        store.put(&key(1), &value(1, 3000)).unwrap();
+        fill_log(&sim, &store);
+        let other = store.clone();
+        let once = std::sync::Once::new();
+        sim.device.observe(move |moment, ops| {
+            let is_log = |op: &MemOp| op.op == OpKind::Write && ring.contains(&op.offset);
+            if moment == Moment::Before && ops.iter().any(is_log) {
+                once.call_once(|| assert!(other.put(&key(2), &value(2, 3000)).is_ok()));
+            }
+        });
+        store.sync().unwrap_err();
+        sim.device.observe(|_, _| {});
+        sim.device.heal();
+        let waiting = store.clone();
+        let answered = ends_within(Duration::from_secs(20), move || {
+            waiting.sync_async().wait().unwrap();
+        });
+        assert!(answered, "{background:?}");
+        let synced = sim.crash().open();
+        assert!(holds(&synced, 1) && holds(&synced, 2));
+    }
 }
 
 /// One ring is enough, as for any other write that one copy does not take.

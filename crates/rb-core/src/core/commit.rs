@@ -128,11 +128,18 @@ impl Inner {
             })
     }
 
-    /// One commit of everything queued. Does nothing if all is durable and no slot waits for a flush.
+    /// One commit of everything queued, after one of what was queued when there was no space. Does nothing if all is durable and no slot waits for a flush.
     ///
     /// # Errors
     /// Any failure but a lack of space for the log poisons writing: what of it is on the device is unknown.
     pub(crate) fn commit(&self, writer: &Writer) -> Result<(), Error> {
+        if writer.log.has_unwritten() {
+            self.commit_taken(writer)?;
+        }
+        self.commit_taken(writer)
+    }
+
+    fn commit_taken(&self, writer: &Writer) -> Result<(), Error> {
         let committed = self.commit_untold(writer);
         if committed.is_err() {
             self.tell_refused(writer);

@@ -373,13 +373,14 @@ impl DeltaLog {
     /// durable. Not both together: a commit is bounded.
     pub(crate) fn take(&self) -> Option<Pending> {
         let mut state = self.state.lock();
+        if let Some(unwritten) = state.unwritten.take() {
+            // Whoever waits for what came later wants a commit after this one.
+            return Some(unwritten);
+        }
         state.commit_wanted = false;
         state.look_again = None;
         if state.ticket == state.durable_ticket {
             return None;
-        }
-        if let Some(unwritten) = state.unwritten.take() {
-            return Some(unwritten);
         }
         let durable = state.durable_sequence;
         state.encoder.seal(durable);
@@ -404,6 +405,7 @@ impl DeltaLog {
         let waiters = state.waiters.drain(..);
         let refused = waiters.map(|(_, waiter)| (waiter, why.clone()));
         state.refused.extend(refused);
+        state.commit_wanted = false;
         state.no_space = Some(NoSpace {
             why,
             retry_at,
@@ -411,6 +413,11 @@ impl DeltaLog {
         });
         self.moved.notify_all();
         self.work.notify_all();
+    }
+
+    /// Whether the next commit writes again what the last one found no space for.
+    pub(crate) fn has_unwritten(&self) -> bool {
+        self.state.lock().unwritten.is_some()
     }
 
     /// Who waited for commits that found no space, and whether an observer has yet to hear of it: for a caller that holds no lock.
