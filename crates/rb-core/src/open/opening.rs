@@ -15,7 +15,6 @@ use crate::open::cut;
 use crate::open::openings::read_openings;
 use crate::open::recover::{RecoverOptions, recover};
 use crate::open::recovered::Recovered;
-use crate::open::space::allocate_again;
 use crate::options::StoreOptions;
 use crate::report::Foreign;
 
@@ -56,12 +55,6 @@ impl Opening<'_> {
             let what = "looking at the unused areas";
             OpenError::Io { what, source }
         })
-    }
-
-    /// Takes the space that the metadata of a file lacks. Answers in words why it lacks some all the same.
-    pub(crate) fn allocate(&self, superblock: &Superblock) -> Option<String> {
-        let device = self.device?;
-        allocate_again(device, superblock)
     }
 
     /// Completes the report.
