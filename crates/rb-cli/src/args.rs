@@ -134,7 +134,7 @@ pub struct FormatArgs {
     /// Size of the delta log; chosen from the number of slots if not given.
     #[arg(long, value_parser = parse_size, value_name = "SIZE")]
     pub log_size: Option<u64>,
-    /// Leave the file's blocks unallocated. A full file system then fails writes later.
+    /// Leave the blocks of a file's slots unallocated. A full file system then fails puts later. The metadata has its blocks.
     #[arg(long)]
     pub sparse: bool,
     /// Tell the device that nothing in the slots is needed; a file gives its blocks back, as with --sparse.

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use rb_core::{ClassRequest, FormatError, FormatOptions, Geometry, Share, Superblock};
+use rb_core::{ClassRequest, FormatError, FormatOptions, Formatted, Geometry, Share, Superblock};
 use serde::Serialize;
 
 use crate::args::FormatArgs;
@@ -13,7 +13,7 @@ use crate::progress::told;
 use crate::size::show_size;
 
 #[derive(Serialize)]
-struct Formatted {
+struct Made {
     path: String,
     uuid: String,
     device_bytes: u64,
@@ -36,8 +36,11 @@ pub(crate) fn format(args: &FormatArgs, output: &mut Output) -> Result<Outcome, 
     if args.discard && !output.is_json() {
         options.progress = Some(told("discarding"));
     }
-    let superblock = make(&options)?;
-    let made = Formatted::of(&args.path, &superblock);
+    let formatted = make(&options)?;
+    for warning in formatted.warnings {
+        output.warn(warning);
+    }
+    let made = Made::of(&args.path, &formatted.superblock);
     if output.is_json() {
         output.json(&made)?;
     } else {
@@ -47,7 +50,7 @@ pub(crate) fn format(args: &FormatArgs, output: &mut Output) -> Result<Outcome, 
 }
 
 /// Formats, with errors that speak of this program's options.
-pub(crate) fn make(options: &FormatOptions) -> Result<Superblock, Failure> {
+pub(crate) fn make(options: &FormatOptions) -> Result<Formatted, Failure> {
     rb_core::format(options).map_err(|error| match error {
         FormatError::Consent { path, found } => Failure::Consent { path, found },
         FormatError::Occupied { path, found } => Failure::Occupied { path, found },
@@ -100,8 +103,8 @@ fn classes(args: &FormatArgs) -> Result<Vec<ClassRequest>, Failure> {
     }
 }
 
-impl Formatted {
-    fn of(path: &Path, superblock: &Superblock) -> Formatted {
+impl Made {
+    fn of(path: &Path, superblock: &Superblock) -> Made {
         let geometry = Geometry::new(superblock);
         let classes = superblock
             .runs
@@ -111,7 +114,7 @@ impl Formatted {
                 slots: run.count,
             })
             .collect();
-        Formatted {
+        Made {
             path: path.display().to_string(),
             uuid: superblock.identity.uuid.to_string(),
             device_bytes: superblock.device_bytes,

@@ -35,6 +35,16 @@ pub(crate) fn of(report: &RecoveryReport) -> Vec<String> {
     if report.superblock_repaired {
         found.push("a damaged or older copy of the superblock was written anew".to_owned());
     }
+    if let Some(why) = &report.unallocated {
+        found.push(format!(
+            "the metadata lacks space in the file system ({why}): puts and removes may fail while that is full"
+        ));
+    }
+    if let Some(why) = &report.page_cache {
+        found.push(format!(
+            "the store is read through the page cache, which had to be believed ({why}): what a failed flush left there may be lost with the power"
+        ));
+    }
     if let Some(left) = report.few_openings_left() {
         found.push(format!(
             "{left} of {} openings for writing are left; then the store opens for reading only, until it is started empty or formatted again",
@@ -65,10 +75,13 @@ mod tests {
             what: "swap".to_owned(),
             offset: 4086,
         }];
+        report.unallocated = Some("no fallocate".to_owned());
+        report.page_cache = Some("no mincore".to_owned());
         report.openings = RecoveryReport::openings_max() - 5;
         let found = of(&report);
-        assert_eq!(found.len(), 8, "{found:?}");
-        assert!(found[7].contains("5 of 4194303 openings"), "{found:?}");
+        assert_eq!(found.len(), 10, "{found:?}");
+        assert!(found[9].contains("5 of 4194303 openings"), "{found:?}");
+        assert!(found[7].contains("no fallocate") && found[8].contains("no mincore"));
         assert!(found[4].contains("swap at byte 4086"), "{found:?}");
         assert!(found[0].contains("both bases") && found[0].contains("starts empty"));
         report.scanned = Some(rb_core::ScanReport::default());

@@ -246,6 +246,16 @@ pub enum OpenError {
         /// Which features.
         why: UnknownFeatures,
     },
+    /// What was written before through the page cache could not be made durable. What is there now is unknown to this
+    /// opening, which read nothing.
+    #[error("{}: what was written to it before cannot be made durable", path.display())]
+    Cache {
+        /// The device.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
     /// Another host opens the device for writing at the same time. It has the store, or neither has: opening it again
     /// decides.
     #[error("another host opens the store at the same time: {why}")]

@@ -48,6 +48,12 @@ pub enum Event<'a> {
         /// Its first byte on the device.
         offset: u64,
     },
+    /// There was no space for a write of metadata. It is tried again; until there is space puts and removes fail with an
+    /// error whose [`is_out_of_space`](crate::Error::is_out_of_space) holds. Said once for each time that space runs out.
+    OutOfSpace {
+        /// What was being written.
+        what: &'static str,
+    },
     /// Writing stopped (C7).
     Poisoned {
         /// The failure that stopped it.

@@ -66,7 +66,7 @@ pub use clock::{Clock, ManualClock, Random, SeededRandom, SystemClock, SystemRan
 pub use error::{Error, FormatError, OpenError};
 pub use events::{DropReason, Event, Events};
 pub use open::block_size::probe;
-pub use open::format_device::{claim_device, format, is_store};
+pub use open::format_device::{Formatted, claim_device, format, is_store};
 pub use operation::Operation;
 pub use ops::put_plan::{Payload, Put, PutResult, Stored};
 pub use ops::query::{EntryInfo, Lock};

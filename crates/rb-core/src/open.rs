@@ -28,6 +28,7 @@ pub(crate) mod replay;
 pub(crate) mod retest;
 pub(crate) mod scan;
 pub(crate) mod services;
+pub(crate) mod space;
 pub(crate) mod start_empty;
 pub(crate) mod take_over;
 
@@ -52,6 +53,11 @@ pub(crate) fn open(source: Opened, options: StoreOptions) -> Result<(Inner, Serv
     let (engine, path) = (&source.engine, &source.path);
     checks::check_options(&options)?; // 1
     checks::check_placement(engine.as_ref(), &options.placement)?;
+    let believed = match options.read_only {
+        true => None,
+        // Before anything is read: see docs/durability.md.
+        false => source.distrust_cache()?,
+    };
 
     let mut io = MetaIo::of_store(engine.as_ref(), BOOT_ARENA, options.queue_depth, &options)?; // 2
     let capacity = engine.capacity_bytes();
@@ -63,7 +69,8 @@ pub(crate) fn open(source: Opened, options: StoreOptions) -> Result<(Inner, Serv
     let geometry = Geometry::new(&found.newest);
     checks::check_geometry(path, &geometry, &options)?;
 
-    let opening = Opening::new(path, capacity, &copies, &geometry, &options)?;
+    let device = source.device.as_deref();
+    let opening = Opening::new(path, device, capacity, &copies, &geometry, &options)?;
     let Begun {
         mut recovered,
         writing,
@@ -80,6 +87,7 @@ pub(crate) fn open(source: Opened, options: StoreOptions) -> Result<(Inner, Serv
         recovered.index.use_policy(policy.as_ref());
     }
     recovered.report.cut_to = source.cut_to.or(recovered.report.cut_to);
+    recovered.report.page_cache = believed;
     recovered.report.total_time = start.elapsed();
     if options.events.is_some() {
         recovered.index.keep_evicted();

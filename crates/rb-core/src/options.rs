@@ -257,7 +257,7 @@ pub struct FormatOptions {
     pub metadata_len_max: u32,
     /// Size of the delta log in bytes; none: chosen from the number of slots.
     pub log_bytes: Option<u64>,
-    /// Leave a file's blocks unallocated. A full file system then fails writes later.
+    /// Leave the blocks of a file's slots unallocated. A full file system then fails puts later. The metadata has its blocks.
     pub sparse: bool,
     /// Discard all slots: the device, or the file system under a file, hears that nothing there is needed. The
     /// blocks of a file's slots are then unallocated, as with `sparse`; its metadata keeps its space.

@@ -46,6 +46,12 @@ pub struct RecoveryReport {
     /// Bytes that the device has, or had until this opening grew it again, if that is less than the layout needs. No
     /// entry was in the part that is gone.
     pub cut_to: Option<u64>,
+    /// Why the metadata of a file that was opened for writing lacks space, if it does: its writes may fail when the file
+    /// system is full, and are tried again then.
+    pub unallocated: Option<String>,
+    /// Why a store that is read through the page cache and was opened for writing had to believe it, if it had to: what
+    /// another opening failed to flush may be taken for durable.
+    pub page_cache: Option<String>,
     /// Superblock copies that are neither whole nor as a crash leaves them, in words: they are left alone.
     pub superblock_left: Vec<String>,
     /// Openings for writing since the store was formatted or started empty, this one included if it is one. One that finds

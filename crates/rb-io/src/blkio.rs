@@ -105,6 +105,10 @@ impl Engine for LibblkioEngine {
         self.capacity_bytes
     }
 
+    fn distrust_cache(&self) -> std::io::Result<Option<String>> {
+        self.device.distrust_cache()
+    }
+
     fn arena(&self, bytes: usize) -> Result<Arena, ArenaError> {
         match self.driver.needs_regions() {
             true => Arena::allocate_shared(bytes),

@@ -3,6 +3,7 @@
 pub(crate) mod access;
 #[cfg(feature = "libblkio")]
 mod by_lane;
+mod cache;
 mod claim;
 mod direct;
 mod discover;
@@ -19,6 +20,7 @@ mod siblings;
 mod size_limit;
 #[cfg(feature = "libblkio")]
 mod socket;
+mod space;
 #[cfg(test)]
 mod tests;
 
@@ -60,7 +62,7 @@ impl Device {
     /// for writing. A larger file keeps its size: nothing is ever cut off.
     ///
     /// With `allocate`, space for the first `bytes` is reserved (`fallocate`); where the file
-    /// system cannot, the file stays sparse and [`report`](Self::report) says so.
+    /// system cannot, the file stays sparse.
     ///
     /// # Errors
     /// As [`open`](Self::open); also when the path exists and is no regular file, when there is no
@@ -76,7 +78,11 @@ impl Device {
                 found: "node that is not a file",
             });
         }
-        claim.grow(bytes, allocate)?;
+        claim.grow(bytes)?;
+        if let (Some(device), true) = (claim.device(), allocate) {
+            // Before it is kept: what finds no space leaves no file.
+            device.allocate(std::slice::from_ref(&(0..bytes)))?;
+        }
         let device = claim.keep().and_then(Arc::into_inner);
         let device = device.ok_or_else(|| failed(path, "create", io::ErrorKind::Other.into()))?;
         device.check_size()?;

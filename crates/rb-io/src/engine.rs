@@ -30,6 +30,15 @@ pub trait Engine: Send + Sync + Debug {
     fn capacity_now(&self) -> io::Result<u64> {
         Ok(self.capacity_bytes())
     }
+    /// Makes sure that what is read from now on is on the device, whatever became of earlier flushes: see
+    /// [`Device::distrust_cache`](crate::Device::distrust_cache). Called before anything is read that is to be built on. Answers
+    /// in words if it could not be made sure.
+    ///
+    /// # Errors
+    /// What was written before cannot be made durable.
+    fn distrust_cache(&self) -> io::Result<Option<String>> {
+        Ok(None)
+    }
     /// Allocates an arena of the memory that suits this engine best, rounded up to whole pages.
     ///
     /// Every engine works with every arena; one whose device is served by another process has to copy

@@ -62,6 +62,9 @@ impl Engine for PosixEngine {
     fn capacity_now(&self) -> std::io::Result<u64> {
         self.device.capacity_now()
     }
+    fn distrust_cache(&self) -> std::io::Result<Option<String>> {
+        self.device.distrust_cache()
+    }
 
     fn queue(&self, options: &QueueOptions) -> Result<Box<dyn Queue>, OpenError> {
         let depth = options.depth;

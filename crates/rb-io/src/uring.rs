@@ -171,6 +171,9 @@ impl Engine for UringEngine {
     fn capacity_now(&self) -> io::Result<u64> {
         self.device.capacity_now()
     }
+    fn distrust_cache(&self) -> io::Result<Option<String>> {
+        self.device.distrust_cache()
+    }
 
     /// The ring has no operation that discards on every kernel that we run on: that which makes a hole in a file has a
     /// block device write zeroes.

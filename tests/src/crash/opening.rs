@@ -71,8 +71,8 @@ impl World {
             random,
             ..FormatOptions::new(self.engine(), classes())
         };
-        let superblock = format(&options).map_err(|why| why.to_string())?;
-        self.lock().layout = Some(superblock);
+        let formatted = format(&options).map_err(|why| why.to_string())?;
+        self.lock().layout = Some(formatted.superblock);
         Ok(())
     }
 

@@ -207,6 +207,7 @@ impl Explorer<'_> {
         let rare = FaultRates {
             read_error: 40,
             write_error: 20,
+            no_space: 300,
             short: 60,
             slow: 200,
             ..FaultRates::default()
@@ -215,6 +216,7 @@ impl Explorer<'_> {
             read_error: 100,
             rot: 100,
             write_error: 100,
+            no_space: 100,
             late_write: 100,
             lost_write: 100,
             misdirected_write: 60,

@@ -43,7 +43,8 @@ impl Prepared {
             random: Arc::new(SeededRandom::new(1)),
             ..FormatOptions::new(engine(&device), classes)
         };
-        let layout = format(&options).map_err(|why| why.to_string())?;
+        let formatted = format(&options).map_err(|why| why.to_string())?;
+        let layout = formatted.superblock;
         let prepare = |initial: Initial| {
             let device = device.crash();
             device.record();

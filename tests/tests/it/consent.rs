@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Barrier;
 
 use rb_core::{
-    ClassRequest, FormatError, FormatOptions, Share, Store, StoreOptions, Superblock, format,
+    ClassRequest, FormatError, FormatOptions, Formatted, Share, Store, StoreOptions, format,
 };
 
 fn options(path: &Path) -> FormatOptions {
@@ -36,7 +36,7 @@ fn of_four_formats_of_one_path_exactly_one_succeeds() {
             drop(std::fs::File::create(&path).unwrap());
         }
         let start = Barrier::new(4);
-        let done: Vec<Result<Superblock, FormatError>> = std::thread::scope(|scope| {
+        let done: Vec<Result<Formatted, FormatError>> = std::thread::scope(|scope| {
             let one = || {
                 start.wait();
                 format(&options(&path))
@@ -58,7 +58,7 @@ fn of_four_formats_of_one_path_exactly_one_succeeds() {
         let store = Store::open(&path, reading).unwrap();
         assert_eq!(
             store.superblock().identity,
-            made[0].identity,
+            made[0].superblock.identity,
             "round {round}"
         );
     }
@@ -89,7 +89,8 @@ fn formats_that_fail_leave_the_others_store() {
             made
         });
         let store = Store::open(&path, StoreOptions::default()).unwrap();
-        assert_eq!(store.superblock().identity, made.identity, "round {round}");
+        let made = made.superblock.identity;
+        assert_eq!(store.superblock().identity, made, "round {round}");
     }
 }
 

@@ -470,7 +470,7 @@ fn formatted_by(engine: Arc<dyn Engine>) -> Result<rb_core::Superblock, FormatEr
         })),
         ..FormatOptions::new(engine, classes)
     };
-    let superblock = format(&options)?;
+    let superblock = format(&options)?.superblock;
     let progress = progress.lock().unwrap();
     let (done, all) = *progress.last().unwrap();
     assert_eq!((done, all), (300 * STRIDE, 300 * STRIDE));

@@ -24,7 +24,7 @@ fn format_again(sim: &Sim) -> Option<Superblock> {
         random: Arc::new(SeededRandom::new(2)),
         ..FormatOptions::new(sim.engine(), classes)
     };
-    format(&options).ok()
+    Some(format(&options).ok()?.superblock)
 }
 
 /// A store with some keys, in its second epoch.

@@ -161,7 +161,7 @@ fn format_zeroes_what_stays_unused() {
         random: Arc::new(SeededRandom::new(1)),
         ..FormatOptions::new(sim.engine(), classes)
     };
-    let superblock = format(&options).unwrap();
+    let superblock = format(&options).unwrap().superblock;
     assert_eq!(
         (superblock.formatted_at, superblock.label),
         (77, [0; LABEL_LEN])

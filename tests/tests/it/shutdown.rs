@@ -26,12 +26,18 @@ pub(crate) const EVERYWHERE: Range<u64> = 0..u64::MAX;
 /// Its words, and what it does just before a write or flush of the given kind.
 type Fault = (&'static str, fn(&MemDevice, OpKind));
 
-const FAULTS: [Fault; 6] = [
+const FAULTS: [Fault; 8] = [
     ("fails once", |device, op| {
         device.fail_next(op, EVERYWHERE, EIO);
     }),
     ("finds no space once", |device, op| {
         device.fail_next(op, EVERYWHERE, ENOSPC);
+    }),
+    ("finds no space six times", |device, op| {
+        device.fail_times(op, EVERYWHERE, ENOSPC, 6);
+    }),
+    ("finds no space from now on", |device, op| {
+        device.fail_always(op, EVERYWHERE, ENOSPC);
     }),
     ("fails from now on", |device, op| {
         device.fail_always(op, EVERYWHERE, EIO);
@@ -285,15 +291,17 @@ fn ends_writing(op: &MemOp, words: &str, layout: &Superblock) -> bool {
         bases.any(|base| base_header_offsets(base)[place] == op.offset)
     });
     let in_base = layout.bases().into_iter().any(within);
-    let once = ["fails once", "finds no space once", "moves nothing"].contains(&words);
+    let once = ["fails once", "moves nothing"].contains(&words);
     match op.op {
         // A flush moves nothing in any case.
         OpKind::Flush => words != "moves nothing",
+        // It waits for space.
+        _ if words.starts_with("finds no space") => false,
         // One copy is enough, and the second is the last request of its batch.
         _ if ring_1 || first => !once,
         _ if ring_2 || second => !once && words != "fails from now on",
-        // It goes around a bad block, not around a device that is full.
-        _ if in_base => !once || words == "finds no space once",
+        // It goes around a bad block.
+        _ if in_base => !once,
         // Of the incarnation blocks and the superblock's copies one is enough as well.
         _ => op.offset < layout.runs[0].first_byte && !once,
     }

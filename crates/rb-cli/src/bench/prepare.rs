@@ -111,7 +111,7 @@ fn format_whole(args: &BenchArgs) -> Result<(), Failure> {
     };
     // Whoever may not destroy what is there is told so here, before anything is written.
     let made = make(&options)?;
-    write_all(&args.store, made.device_bytes)?;
+    write_all(&args.store, made.superblock.device_bytes)?;
     make(&FormatOptions {
         consent: true,
         ..options

@@ -157,7 +157,7 @@ fn prepare(args: &RecoverBenchArgs) -> Result<u64, Failure> {
         consent: args.yes,
         ..FormatOptions::new(&fill.store, vec![class])
     };
-    make(&options).map(|superblock| superblock.log.bytes)
+    make(&options).map(|formatted| formatted.superblock.log.bytes)
 }
 
 /// A store that this run made, to be removed however the run ends.

@@ -254,3 +254,30 @@ fn a_format_that_discards_gives_a_files_blocks_back() {
     assert!(back * 100 >= slots * 95, "{back} of {slots} bytes are back");
     rb_with_input(place.args(&["put"], &["k", "-"]), b"value").text();
 }
+
+/// What a file system does not do for a store is said: as a warning, and in the line of JSON.
+#[test]
+fn space_that_cannot_be_reserved_is_said() {
+    let place = Place::new();
+    let mounted = Command::new("mount")
+        .args(["-t", "ramfs", "ramfs"])
+        .arg(place.folder.path())
+        .output()
+        .unwrap();
+    if !mounted.status.success() {
+        let why = String::from_utf8_lossy(&mounted.stderr);
+        return eprintln!("skipped: no ramfs can be mounted: {why}");
+    }
+    let args = ["--slot-bytes", "64KiB", "--size", "8MiB"];
+    let people = place.rb(&["format"], &args);
+    let program = place.rb(&["format", "--yes", "--json"], &args);
+    let unmounted = Command::new("umount").arg(place.folder.path()).status();
+    assert!(unmounted.unwrap().success());
+    people.text();
+    for words in ["rb: warning: ", "no fallocate", "puts fail"] {
+        assert!(people.stderr.contains(words), "{}", people.stderr);
+    }
+    let warnings = program.json()["warnings"].clone();
+    assert_eq!(warnings.as_array().unwrap().len(), 1, "{warnings}");
+    assert!(warnings[0].as_str().unwrap().contains("no fallocate"));
+}

@@ -1,23 +1,32 @@
 //! What a device or a user asks of memory: an error with need and limit, and no abort.
 
+use std::fs::File;
 use std::process::Command;
+
+use rb_core::{ClassRequest, EngineKind, FormatOptions, Share, format};
+use rb_io::{Access, Device};
 
 use crate::program::{Place, Ran};
 
 /// A sparse file that claims this many slots of 4 KiB; it takes less than 2 MiB of disk.
 fn claims(gib: u64) -> Place {
     let place = Place::new();
-    let size = format!("{gib}GiB");
-    let format = [
-        "--sparse",
-        "--slot-bytes",
-        "4096",
-        "--key-bytes",
-        "32",
-        "--size",
-        &size,
-    ];
-    place.rb(&["format"], &format).text();
+    File::create(&place.store)
+        .unwrap()
+        .set_len(gib << 30)
+        .unwrap();
+    // Not by `rb format`, which takes space for the metadata, more than there may be.
+    let device = Device::open(&place.store, Access::ReadWrite).unwrap();
+    let opened = rb_io::open(device, EngineKind::Posix).unwrap();
+    let class = ClassRequest {
+        slot_bytes: 4096,
+        share: Share::Rest,
+    };
+    let options = FormatOptions {
+        key_len_max: 32,
+        ..FormatOptions::new(opened.engine, vec![class])
+    };
+    format(&options).unwrap();
     place
 }
 

@@ -255,6 +255,9 @@ fn bad_blocks(io: &mut MetaIo, at: u64, bytes: &[u8]) -> Result<Vec<u64>, Error>
     let offsets = (at..).step_by(FORMAT_BLOCK);
     let writes: Vec<_> = offsets.zip(bytes.chunks_exact(FORMAT_BLOCK)).collect();
     let failed = io.write_each(&writes)?;
+    if let Some((_, no_space)) = failed.iter().find(|(_, error)| error.is_out_of_space()) {
+        return Err(no_space.clone());
+    }
     let bad = failed.iter().map(|(number, _)| writes[*number].0);
     Ok(match failed.is_empty() {
         true => vec![at],

@@ -11,6 +11,10 @@
 //! 3. directory, flush: what the header will name is there;
 //! 4. the header in both its places, flush: from here on this base is the newest.
 //!
+//! An attempt that finds no space for a write costs nothing: the newest base and the log since the one before it are whole, and
+//! the next attempt has a sequence of its own, so nothing of this one is taken for a part of it. Any other failure, and a
+//! flush that fails for whatever reason, ends writing.
+//!
 //! Only then may the ring forget what only the base before the former newest needed.
 
 use std::sync::atomic::Ordering;
@@ -21,11 +25,12 @@ use rb_format::{
 };
 
 use crate::background::base_write::SectionWriter;
-use crate::core::commit::Aftermath;
+use crate::core::commit::{Aftermath, RETRY};
 use crate::core::inner::Inner;
 use crate::core::writer::Writer;
 use crate::error::Error;
 use crate::error::error_chain;
+use crate::events::Event;
 use crate::io::meta_io::MetaIo;
 use crate::io::pace::Pace;
 use crate::io::unwritable::FailedWrite;
@@ -50,8 +55,10 @@ struct Bases {
     io: MetaIo,
     /// The newest base; none after metadata was lost, until the first checkpoint.
     newest: Option<BasePlace>,
-    /// The highest base sequence seen, whether or not that base was usable.
+    /// The highest base sequence seen, whether or not that base was usable, or tried.
     last_sequence: u64,
+    /// The last attempt found no space.
+    no_space: bool,
 }
 
 impl Checkpointer {
@@ -62,6 +69,7 @@ impl Checkpointer {
                 io,
                 newest,
                 last_sequence,
+                no_space: false,
             }),
         }
     }
@@ -87,7 +95,7 @@ impl Checkpointer {
     /// Writes a new base.
     ///
     /// # Errors
-    /// Any failure poisons writing.
+    /// Any failure but a lack of space poisons writing.
     pub(crate) fn run(&self, inner: &Inner, writer: &Writer) -> Result<(), Error> {
         // One that is being written now comes first.
         writer.log.hurry_checkpoint();
@@ -97,7 +105,7 @@ impl Checkpointer {
     /// Writes a new base if the log has grown enough to want one. Returns whether it did.
     ///
     /// # Errors
-    /// Any failure poisons writing.
+    /// Any failure but a lack of space poisons writing.
     pub(crate) fn step(&self, inner: &Inner, writer: &Writer) -> Result<bool, Error> {
         let wanted = writer.log.wants_checkpoint();
         if wanted {
@@ -124,7 +132,10 @@ impl Checkpointer {
         let written = bases
             .write_base(inner, writer, pace, &mut aftermath)
             .and_then(|()| inner.check_size());
-        if let Err(error) = &written {
+        let no_space = matches!(&written, Err(error) if error.is_out_of_space());
+        let before = std::mem::replace(&mut bases.no_space, no_space);
+        let news = no_space && !before;
+        if let (Err(error), false) = (&written, no_space) {
             inner.poison.set(failed(error));
         }
         // Who is told may call the store, and ask for a checkpoint.
@@ -136,9 +147,16 @@ impl Checkpointer {
                 inner.counters.checkpoints.fetch_add(1, Ordering::Relaxed);
                 Ok(())
             }
-            Err(_) => {
+            Err(error) => {
+                inner.tell_refused(writer);
                 inner.tell_poisoned();
-                inner.poison.check()
+                // A flush that failed has poisoned, whatever its error is.
+                inner.poison.check()?;
+                if news {
+                    let what = "checkpoint base";
+                    inner.emit(&Event::OutOfSpace { what });
+                }
+                Err(error)
             }
         }
     }
@@ -155,6 +173,7 @@ impl Bases {
         let target = self.newest.as_ref().map_or(0, |newest| 1 - newest.region);
         let region = [&inner.superblock.base_a, &inner.superblock.base_b][target].clone();
         let base_sequence = self.last_sequence + 1;
+        self.last_sequence = base_sequence;
         check_writer(&mut self.io, &writer.incarnation)?;
         inner.switch(SwitchPoint::CheckpointBegins);
         let position = writer.log.start_of_checkpoint();
@@ -215,7 +234,6 @@ impl Bases {
             region: target,
             position: position.sequence,
         });
-        self.last_sequence = base_sequence;
         writer.log.retain(tail, position.sequence);
         Ok(())
     }
@@ -251,13 +269,15 @@ impl Checkpointer {
     /// The duty of the store's own thread: until the log stops.
     pub(crate) fn serve(&self, inner: &Inner, writer: &Writer) {
         while writer.log.wait_checkpoint() == Duty::Checkpoint {
-            // A failure has poisoned writing, which stops the log and so this loop. The base that closing
-            // writes is the last: one begun behind it could be torn in a store that is marked as closed.
+            // A failure for lack of space is tried again; any other has poisoned writing, which stops the log and so this loop. The
+            // base that closing writes is the last: one begun behind it could be torn in a store that is marked as closed.
             let wanted = || writer.log.wants_checkpoint();
             let wait = |time| writer.log.rest_checkpoint(time);
             let clock = inner.options.clock.as_ref();
             let mut pace = Pace::yielding(&inner.lanes.load, clock, &wait);
-            drop(self.run_if(inner, writer, &mut pace, wanted));
+            if self.run_if(inner, writer, &mut pace, wanted).is_err() {
+                writer.log.pause(RETRY);
+            }
         }
     }
 }

@@ -55,6 +55,7 @@ pub fn repair(
 ) -> Result<RepairReport, OpenError> {
     // A cut file is grown only with consent.
     let mut source = Opened::as_it_is(source.into(), Access::ReadWrite, options.engine)?;
+    source.distrust_cache()?;
     let mut audited = audit_opened(&source, options)?;
     let mut done = RepairReport {
         before: audited.report.clone(),
@@ -76,6 +77,7 @@ pub fn repair(
         let path = source.path.clone();
         drop(source);
         source = Opened::new(path.into(), Access::ReadWrite, options.engine)?;
+        source.distrust_cache()?;
         audited = audit_opened(&source, options)?;
     }
     if options.force {

@@ -2,7 +2,9 @@
 //! before them, then the commit is acknowledged.
 //!
 //! All requests of both rings are in flight together: a commit waits for the slower of two writes, not for both
-//! in turn. A block that one ring did not take is in the other; a block that neither took ends writing.
+//! in turn. A block that one ring did not take is in the other; a block that neither took ends writing, unless both lack space
+//! only: then nothing of the commit is flushed or acknowledged, its callers get that error, and the next commit begins with
+//! the same blocks. A flush that fails ends writing whatever its error is: the kernel has dropped what it was to write.
 //!
 //! A caller that needs durability runs the commit itself, so a `sync` has no thread hop; callers that
 //! come while one runs find their records covered by the next. A record is queued after its data
@@ -35,6 +37,9 @@ use crate::simulator::{HeldLock, SwitchPoint};
 
 /// How long a slot may wait for a commit that nothing else asks for.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// How long after a commit that found no space the next one comes that no caller asks for; a checkpoint, too.
+pub(crate) const RETRY: Duration = Duration::from_millis(250);
 
 /// Bad slots with which writing goes on: as many as a base remembers, and not more than an eighth of a small store.
 fn bad_slots_limit(slots: u32) -> usize {
@@ -123,13 +128,21 @@ impl Inner {
             })
     }
 
-    /// One commit of everything queued. Does nothing if all is durable and no slot waits for a flush.
+    /// One commit of everything queued, after one of what was queued when there was no space. Does nothing if all is durable and no slot waits for a flush.
     ///
     /// # Errors
-    /// Any failure poisons writing: what of it is on the device is unknown.
+    /// Any failure but a lack of space for the log poisons writing: what of it is on the device is unknown.
     pub(crate) fn commit(&self, writer: &Writer) -> Result<(), Error> {
+        if writer.log.has_unwritten() {
+            self.commit_taken(writer)?;
+        }
+        self.commit_taken(writer)
+    }
+
+    fn commit_taken(&self, writer: &Writer) -> Result<(), Error> {
         let committed = self.commit_untold(writer);
         if committed.is_err() {
+            self.tell_refused(writer);
             self.tell_poisoned();
         }
         committed?.tell(self);
@@ -137,8 +150,8 @@ impl Inner {
         self.poison.check()
     }
 
-    /// A commit by a caller who holds a lock: it tells who waited, or that writing stopped, when it has let go
-    /// of it.
+    /// A commit by a caller who holds a lock: it tells who waited, that there was no space, or that writing stopped, when it
+    /// has let go of it.
     ///
     /// # Errors
     /// As [`Inner::commit`].
@@ -171,8 +184,19 @@ impl Inner {
             format!("the commit of log blocks {first}..={last} failed: {error}")
         };
         let clock = self.options.clock.as_ref();
-        let written = committer
-            .write(clock, &writer.incarnation, &writer.log, pending.as_ref())
+        let written = committer.write(clock, &writer.incarnation, &writer.log, pending.as_ref());
+        let pending = match (&written, pending) {
+            (Err(error), Some(pending)) if error.is_out_of_space() => {
+                // Before the next commit may begin.
+                let retry_at = clock.now().saturating_add(RETRY);
+                writer.log.put_back(pending, error, retry_at);
+                drop(committer);
+                self.switch(SwitchPoint::CommitDone);
+                return Err(error.clone());
+            }
+            (_, pending) => pending,
+        };
+        let written = written
             .inspect(|_| self.switch(SwitchPoint::CommitWritten))
             .and_then(|failed| self.flush(&mut committer.io, why).map(|()| failed))
             .and_then(|failed| {
@@ -216,6 +240,17 @@ impl Inner {
                 })
             }
             Err(error) => self.poison.check().and(Err(error)),
+        }
+    }
+
+    /// Tells everyone who waited for a commit that found no space. The caller holds no lock.
+    pub(crate) fn tell_refused(&self, writer: &Writer) {
+        let (refused, news) = writer.log.take_refused();
+        if news {
+            self.emit(&Event::OutOfSpace { what: "delta log" });
+        }
+        for (waiter, why) in refused {
+            waiter(Err(why));
         }
     }
 

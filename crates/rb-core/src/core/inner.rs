@@ -171,6 +171,7 @@ impl Inner {
         patience: &mut Patience,
     ) -> Result<Permit, Error> {
         let shards = self.index.shards();
+        writer.log.check_space()?;
         if writer.log.needs_commit_for(need, shards) {
             self.commit(writer)?;
         }

@@ -1,5 +1,6 @@
 //! Writes log blocks to both rings, as the writer that the incarnation blocks name.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rb_format::FORMAT_BLOCK;
@@ -101,19 +102,17 @@ impl Committer {
         pieces: &[(u64, &[u8])],
         failed: Vec<(usize, Error)>,
     ) -> Result<Vec<FailedWrite>, Error> {
-        let mut refused: [Vec<u64>; 2] = Default::default();
+        let mut refused: [BTreeMap<u64, Error>; 2] = Default::default();
         let mut writes = Vec::new();
-        let mut last = None;
         for (number, error) in failed {
             let ring = number / pieces.len();
             let (sequence, piece) = pieces[number % pieces.len()];
             if piece.len() == FORMAT_BLOCK {
-                refused[ring].push(sequence);
+                refused[ring].insert(sequence, error);
             } else {
                 let blocks = (sequence..).zip(piece.chunks_exact(FORMAT_BLOCK));
                 writes.extend(blocks.map(|(sequence, block)| (ring, sequence, block)));
             }
-            last = Some(error);
         }
         let offset = |ring: usize, sequence: u64| log.block_offsets(sequence)[ring];
         let singly: Vec<_> = writes
@@ -122,24 +121,35 @@ impl Committer {
             .collect();
         for (number, error) in self.io.write_each(&singly)? {
             let (ring, sequence, _) = writes[number];
-            refused[ring].push(sequence);
-            last = Some(error);
+            refused[ring].insert(sequence, error);
         }
-        let lost = refused[0]
-            .iter()
-            .any(|sequence| refused[1].contains(sequence));
-        if let (true, Some(error)) = (lost, last) {
-            return Err(error);
+        if let Some(lost) = lost(&refused) {
+            return Err(lost);
         }
         let words = ["log block in ring 1", "log block in ring 2"];
         let failed = refused.iter().enumerate().flat_map(|(ring, sequences)| {
-            sequences.iter().map(move |&sequence| FailedWrite {
+            sequences.keys().map(move |&sequence| FailedWrite {
                 what: words[ring],
                 offset: offset(ring, sequence),
             })
         });
         Ok(failed.collect())
     }
+}
+
+/// Why neither ring took some block, if that is so: with blocks that a ring may take once there is space, only that; otherwise
+/// what stands in the way for good.
+fn lost([first, second]: &[BTreeMap<u64, Error>; 2]) -> Option<Error> {
+    let of_block = |(sequence, error): (&u64, &Error)| {
+        let other = second.get(sequence)?;
+        Some(match error.is_out_of_space() {
+            true => error.clone(),
+            false => other.clone(),
+        })
+    };
+    let lost: Vec<_> = first.iter().filter_map(of_block).collect();
+    let for_good = lost.iter().find(|error| !error.is_out_of_space());
+    for_good.or(lost.first()).cloned()
 }
 
 /// The blocks of a commit in pieces that lie in one piece on the device, each with the sequence of its first.

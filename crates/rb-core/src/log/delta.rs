@@ -79,6 +79,21 @@ struct LogState {
     /// No more commits: poisoned or closed.
     stopped: bool,
     waiters: Vec<(u64, Waiter)>,
+    /// What a commit found no space for. It comes first in the next one, as it is.
+    unwritten: Option<Pending>,
+    /// Set from a commit that found no space until one that did.
+    no_space: Option<NoSpace>,
+    /// Who waited for a commit that found no space, and why there was none.
+    refused: Vec<(Waiter, Error)>,
+}
+
+/// There was no space for the log.
+struct NoSpace {
+    why: Error,
+    /// When it is looked for again, if no caller does so before.
+    retry_at: Duration,
+    /// An observer was notified of it.
+    told: bool,
 }
 
 /// What a commit has to write.
@@ -182,6 +197,9 @@ impl DeltaLog {
             discards_urgent: false,
             stopped: false,
             waiters: Vec::new(),
+            unwritten: None,
+            no_space: None,
+            refused: Vec::new(),
         };
         let log = DeltaLog {
             rings,
@@ -203,7 +221,8 @@ impl DeltaLog {
 
     /// Promises room for these records, queued in at most one hold of each shard's lock.
     ///
-    /// Waits for room as long as `patience` lasts, behind those who came before.
+    /// Waits for room as long as `patience` lasts, behind those who came before. While there is no space for the log nobody
+    /// is admitted: what is acknowledged now might be missing after a crash, however long ago that was.
     pub(crate) fn admit(
         self: &Arc<Self>,
         need: Need,
@@ -212,6 +231,7 @@ impl DeltaLog {
     ) -> Result<Permit, Error> {
         let blocks = need.blocks(shards);
         let mut state = self.lock_timed();
+        state.check_space()?;
         if !state.stopped && state.line.is_empty() && self.has_room(&mut state, blocks) {
             return Ok(self.promise(&mut state, blocks));
         }
@@ -222,6 +242,9 @@ impl DeltaLog {
         let admitted = loop {
             if state.stopped {
                 break Err(Error::Closed);
+            }
+            if let Err(no_space) = state.check_space() {
+                break Err(no_space);
             }
             if state.line.front() == Some(&place) && self.has_room(&mut state, blocks) {
                 break Ok(());
@@ -327,6 +350,11 @@ impl DeltaLog {
         state.encoder.position()
     }
 
+    /// Fails while there is no space for the log.
+    pub(crate) fn check_space(&self) -> Result<(), Error> {
+        self.state.lock().check_space()
+    }
+
     /// Whether a batch must wait for a commit before it is admitted.
     pub(crate) fn needs_commit_for(&self, need: Need, shards: usize) -> bool {
         !self.is_bounded(&self.state.lock(), need.blocks(shards))
@@ -344,9 +372,14 @@ impl DeltaLog {
         self.state.lock().durable_ticket >= ticket
     }
 
-    /// Seals and takes what a commit must write; none if everything queued is durable.
+    /// Takes what a commit must write: what the last one found no space for, or else all that is queued, sealed; none if that is
+    /// durable. Not both together: a commit is bounded.
     pub(crate) fn take(&self) -> Option<Pending> {
         let mut state = self.state.lock();
+        if let Some(unwritten) = state.unwritten.take() {
+            // Whoever waits for what came later wants a commit after this one.
+            return Some(unwritten);
+        }
         state.commit_wanted = false;
         state.look_again = None;
         if state.ticket == state.durable_ticket {
@@ -363,6 +396,42 @@ impl DeltaLog {
         })
     }
 
+    /// There was no space for `pending`: the next commit writes it again, at the latest `retry_at`. Each block has its place and its
+    /// bytes, so one that was written already, or in part, becomes what it was to be, and no later one is written before.
+    pub(crate) fn put_back(&self, pending: Pending, why: &Error, retry_at: Duration) {
+        let mut state = self.state.lock();
+        let state = &mut *state;
+        let told = state.no_space.as_ref().is_some_and(|before| before.told);
+        state.unwritten = Some(pending);
+        let why = why.clone();
+        // Those who came later, too: nothing of theirs can be durable before.
+        let waiters = state.waiters.drain(..);
+        let refused = waiters.map(|(_, waiter)| (waiter, why.clone()));
+        state.refused.extend(refused);
+        state.commit_wanted = false;
+        state.no_space = Some(NoSpace {
+            why,
+            retry_at,
+            told,
+        });
+        self.moved.notify_all();
+        self.work.notify_all();
+    }
+
+    /// Whether the next commit writes again what the last one found no space for.
+    pub(crate) fn has_unwritten(&self) -> bool {
+        self.state.lock().unwritten.is_some()
+    }
+
+    /// Who waited for commits that found no space, and whether an observer has yet to hear of it: for a caller that holds no lock.
+    #[must_use]
+    pub(crate) fn take_refused(&self) -> (Vec<(Waiter, Error)>, bool) {
+        let mut state = self.state.lock();
+        let told = state.no_space.as_mut().map(|no_space| &mut no_space.told);
+        let news = told.is_some_and(|told| !std::mem::replace(told, true));
+        (std::mem::take(&mut state.refused), news)
+    }
+
     /// Records that everything up to `ticket` is durable. Answers who waited for it, to be told when
     /// the caller holds no lock: they may call the store.
     #[must_use]
@@ -370,6 +439,7 @@ impl DeltaLog {
         let mut state = self.state.lock();
         state.durable_sequence = state.durable_sequence.max(last_sequence);
         state.durable_ticket = state.durable_ticket.max(ticket);
+        state.no_space = None;
         self.moved.notify_all();
         take_ready(&mut state)
     }
@@ -469,15 +539,19 @@ impl DeltaLog {
 
     /// Ends all waiting. Nothing is queued or committed afterwards.
     pub(crate) fn stop(&self, why: impl Fn() -> Error) {
-        let waiters = {
+        let (waiters, refused) = {
             let mut state = self.state.lock();
             state.stopped = true;
             self.moved.notify_all();
             self.work.notify_all();
-            std::mem::take(&mut state.waiters)
+            let waiters = std::mem::take(&mut state.waiters);
+            (waiters, std::mem::take(&mut state.refused))
         };
         for (_, waiter) in waiters {
             waiter(Err(why()));
+        }
+        for (waiter, no_space) in refused {
+            waiter(Err(no_space));
         }
     }
 
@@ -516,13 +590,21 @@ impl DeltaLog {
             let dirty = state
                 .dirty_since
                 .map(|since| since.saturating_add(interval));
-            let due = dirty.or(state.look_again);
+            let retry = state.no_space.as_ref().map(|no_space| no_space.retry_at);
+            let due = retry.or(dirty).or(state.look_again);
             match due.map(|due| due.saturating_sub(now())) {
                 Some(left) if left.is_zero() => return Duty::Commit,
                 Some(left) => drop(self.work.wait_for(&mut state, left)),
                 None => self.work.wait(&mut state),
             }
         }
+    }
+
+    /// Waits before a checkpoint that found no space is tried again. Ends early when the log stops.
+    pub(crate) fn pause(&self, time: Duration) {
+        let until = Instant::now() + time;
+        let mut state = self.state.lock();
+        while !state.stopped && !self.work.wait_until(&mut state, until).timed_out() {}
     }
 
     /// Waits for the checkpoint duty.
@@ -628,6 +710,9 @@ impl DeltaLog {
             discards_urgent,
             stopped,
             waiters,
+            unwritten,
+            no_space,
+            refused,
         } = &*state.lock();
         show("ticket", format_args!("{ticket}"));
         show(
@@ -649,7 +734,11 @@ impl DeltaLog {
                         discard_wanted,
                         discards_urgent,
                         stopped,
-                        (waiters.len(), line.len())
+                        (waiters.len(), line.len(), refused.len())
+                    ),
+                    (
+                        unwritten.as_ref().map(|pending| pending.ticket),
+                        no_space.as_ref().map(|no_space| no_space.retry_at),
                     ),
                 )
             ),
@@ -658,6 +747,13 @@ impl DeltaLog {
 
     pub(crate) fn wants_checkpoint(&self) -> bool {
         self.state.lock().checkpoint_wanted
+    }
+}
+
+impl LogState {
+    fn check_space(&self) -> Result<(), Error> {
+        let no_space = self.no_space.as_ref();
+        no_space.map_or(Ok(()), |no_space| Err(no_space.why.clone()))
     }
 }
 

@@ -54,6 +54,7 @@ impl Begun {
             mut refused,
         } = take_over(opening, io, found)?;
         recovered.report.openings = incarnation.number();
+        recovered.allocate(opening.device, &found.newest);
         let commit_io = MetaIo::of_store(engine, COMMIT_ARENA, 64, options)?;
         let committer = Committer::new(commit_io, options.clock.now());
         let checkpoint_io = MetaIo::of_store(engine, CHECKPOINT_ARENA, 16, options)?;

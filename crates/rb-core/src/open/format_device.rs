@@ -20,6 +20,7 @@ use crate::io::meta_io::MetaIo;
 use crate::io::unwritable::FailedWrite;
 use crate::io::whose;
 use crate::open::block_size::check_block;
+use crate::open::space::{self, allocate_new};
 use crate::options::FormatOptions;
 use crate::source::Source;
 
@@ -31,7 +32,7 @@ use crate::source::Source;
 /// # Errors
 /// Refuses without consent, on a mounted or otherwise used device, on a foreign signature or a store that cannot be
 /// read unless forced, and when no layout fits. See [`FormatError`].
-pub fn format(options: &FormatOptions) -> Result<Superblock, FormatError> {
+pub fn format(options: &FormatOptions) -> Result<Formatted, FormatError> {
     let uuid = new_uuid(options)?;
     let identity = Identity { uuid, epoch: 1 };
     let path = match &options.source {
@@ -39,8 +40,11 @@ pub fn format(options: &FormatOptions) -> Result<Superblock, FormatError> {
         Source::Engine(engine) => {
             check_block(options.source.path(), engine.limits())?;
             let superblock = plan(options, engine.capacity_bytes(), identity)?;
-            write_store(engine.as_ref(), &superblock, &[], options)?;
-            return Ok(superblock);
+            write_store(engine.as_ref(), &superblock, &[], &[], options)?;
+            return Ok(Formatted {
+                superblock,
+                warnings: Vec::new(),
+            });
         }
     };
     let mut claim = Claim::take(path)?;
@@ -51,19 +55,42 @@ pub fn format(options: &FormatOptions) -> Result<Superblock, FormatError> {
     let bytes = size(&claim, options)?;
     let superblock = plan(options, bytes, identity)?;
     check_consent(options, &claim)?;
+    let mut formatted = Formatted {
+        superblock,
+        warnings: Vec::new(),
+    };
     if is_file(&claim) {
-        // Slots that are discarded are sparse again; the metadata keeps its space.
-        claim.grow(bytes, !options.sparse)?;
+        claim.grow(bytes)?;
     }
     let Some(device) = claim.device().map(Arc::clone) else {
-        return Ok(superblock);
+        return Ok(formatted);
+    };
+    let superblock = &formatted.superblock;
+    let fill = match device.kind() {
+        // Slots that are discarded are sparse again; the metadata keeps its space.
+        DeviceKind::File => {
+            let warnings = &mut formatted.warnings;
+            allocate_new(&device, superblock, bytes, options.sparse, warnings)?
+        }
+        _ => Vec::new(),
     };
     let foreign = wipe_list(device.capacity_bytes(), &device.signatures()?);
     let kind = simplest_engine(&device);
     let opened = rb_io::open(device, kind)?;
-    write_store(opened.engine.as_ref(), &superblock, &foreign, options)?;
+    let engine = opened.engine.as_ref();
+    write_store(engine, superblock, &foreign, &fill, options)?;
     drop(claim.keep());
-    Ok(superblock)
+    Ok(formatted)
+}
+
+/// A store that was made.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Formatted {
+    /// Its layout.
+    pub superblock: Superblock,
+    /// What its operator should know, in words: space that the file system could not reserve, or does not keep.
+    pub warnings: Vec<String>,
 }
 
 /// A few small requests need no more than the engine that works wherever the node does.
@@ -219,11 +246,12 @@ pub fn claim_device(path: &Path, consent: bool, force: bool) -> Result<Device, F
     }
 }
 
-/// Writes an empty store: an interrupted format leaves no store, never half of one.
+/// Writes an empty store: an interrupted format leaves no store, never half of one. Zeros are written to `fill`, whatever is there.
 fn write_store(
     engine: &dyn Engine,
     superblock: &Superblock,
     foreign: &[Range<u64>],
+    fill: &[Range<u64>],
     options: &FormatOptions,
 ) -> Result<(), FormatError> {
     let discards = engine.discards();
@@ -249,6 +277,7 @@ fn write_store(
     }
     wipe(&mut io, foreign).map_err(failed("wiping foreign signatures"))?;
     invalidate(&mut io, superblock).map_err(failed("wiping the old superblocks"))?;
+    space::fill(&mut io, fill).map_err(failed("writing zeros over the metadata"))?;
     if options.discard {
         let tell = |done, all| {
             options

@@ -90,6 +90,20 @@ impl Opened {
         })
     }
 
+    /// Makes sure that what is read is on the device, as an opening for writing needs it. Answers in words if it could not be made
+    /// sure.
+    ///
+    /// # Errors
+    /// What was written before cannot be made durable.
+    pub(crate) fn distrust_cache(&self) -> Result<Option<String>, OpenError> {
+        self.engine
+            .distrust_cache()
+            .map_err(|source| OpenError::Cache {
+                path: self.path.clone(),
+                source,
+            })
+    }
+
     /// Reserves the device for this host.
     ///
     /// # Errors

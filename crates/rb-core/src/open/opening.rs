@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use rb_format::{Geometry, Superblock};
+use rb_io::Device;
 
 use crate::error::OpenError;
 use crate::io::boot::Superblocks;
@@ -20,6 +21,8 @@ use crate::report::Foreign;
 /// How a store is to be opened.
 pub(crate) struct Opening<'a> {
     pub(crate) path: &'a Path,
+    /// None behind an engine that the caller made.
+    pub(crate) device: Option<&'a Device>,
     pub(crate) capacity: u64,
     pub(crate) copies: &'a [Placed<Superblock>; 2],
     pub(crate) geometry: &'a Geometry,
@@ -30,6 +33,7 @@ pub(crate) struct Opening<'a> {
 impl<'a> Opening<'a> {
     pub(crate) fn new(
         path: &'a Path,
+        device: Option<&'a Device>,
         capacity: u64,
         copies: &'a [Placed<Superblock>; 2],
         geometry: &'a Geometry,
@@ -37,6 +41,7 @@ impl<'a> Opening<'a> {
     ) -> Result<Opening<'a>, OpenError> {
         Ok(Opening {
             path,
+            device,
             capacity,
             copies,
             geometry,

@@ -1,8 +1,8 @@
 //! What recovery hands to the open store.
 
-use rb_format::{FORMAT_BLOCK, Geometry, LogPosition};
+use rb_format::{FORMAT_BLOCK, Geometry, LogPosition, Superblock};
 use rb_index::Index;
-use rb_io::Engine;
+use rb_io::{Device, Engine};
 
 use crate::background::checkpoint::BasePlace;
 use crate::io::headers::FoundBase;
@@ -12,6 +12,7 @@ use crate::log::incarnations::Opened;
 use crate::log::mend::HeaderCopy;
 use crate::log::quarantine::Quarantine;
 use crate::open::retest::retest;
+use crate::open::space::allocate_again;
 use crate::options::StoreOptions;
 use crate::report::{Foreign, RecoveryReport};
 
@@ -100,6 +101,12 @@ impl Recovered {
         } = self;
         report.forgiven_slots = retest(engine, geometry, index, bad_slots, options);
         report.bad_slots = bad_slots.len();
+    }
+
+    /// Takes the space that the metadata of a file lacks. The store is the opening's own.
+    pub(crate) fn allocate(&mut self, device: Option<&Device>, superblock: &Superblock) {
+        let lacking = |device| allocate_again(device, superblock);
+        self.report.unallocated = device.and_then(lacking);
     }
 
     /// The slots that stay out of use, of so many.

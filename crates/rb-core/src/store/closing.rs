@@ -37,7 +37,12 @@ impl Open {
                 return inner.make_durable(writer, writer.log.ticket());
             }
             self.inner.switch(SwitchPoint::CloseDrained);
-            self.checkpointer()?.run(inner, writer)?;
+            if let Err(error) = self.checkpointer()?.run(inner, writer) {
+                // There may be no space for a base, and for the log there is.
+                return inner
+                    .make_durable(writer, writer.log.ticket())
+                    .and(Err(error));
+            }
             self.inner.switch(SwitchPoint::CloseCheckpointed);
             let permit = writer.log.admit_reserved()?;
             let now = inner.options.clock.now();

@@ -11,10 +11,10 @@ use rustix::fs::OFlags;
 
 use super::access::Access;
 use super::exclusive::{lock, refuse_loop_backing};
-use super::grow::reserve;
 use super::handle::Device;
 use super::kind::DeviceKind;
 use super::open::{self, finish};
+use super::space::write_in_place;
 use crate::error::{OpenError, failed};
 
 /// How often a file may be exchanged or removed between opening and locking it.
@@ -100,12 +100,12 @@ impl Claim {
         self.found
     }
 
-    /// Grows a file to `bytes`; with `allocate`, space for them is reserved, where the file system can. A larger one
-    /// keeps its size. Nothing may use the device yet.
+    /// Grows a file to `bytes`. A larger one keeps its size. Nothing may use the device yet. An empty file is one that is
+    /// written in place from then on, where the file system has to be asked for that.
     ///
     /// # Errors
-    /// There is no space, or a system call failed.
-    pub fn grow(&mut self, bytes: u64, allocate: bool) -> Result<(), OpenError> {
+    /// A system call failed.
+    pub fn grow(&mut self, bytes: u64) -> Result<(), OpenError> {
         let found = self.found;
         let Some(device) = self.device.as_mut().and_then(Arc::get_mut) else {
             let source = io::Error::from_raw_os_error(libc::EBUSY);
@@ -120,13 +120,9 @@ impl Claim {
                 .map_err(|source| failed(&path, "chmod", source))?;
             sync_folder(&self.real)
                 .map_err(|source| failed(&path, "flush of its folder", source))?;
+            write_in_place(&device.file);
         }
-        device.grow(bytes)?;
-        if allocate {
-            let space = reserve(&path, &device.file, 0, bytes)?;
-            device.report.push(space);
-        }
-        Ok(())
+        device.grow(bytes)
     }
 
     /// What was made of it stays.

@@ -1,16 +1,10 @@
-//! Growing the file of a device, and reserving space for it.
-
-use std::fs::File;
-use std::path::Path;
-
-use rustix::fs::FallocateFlags;
-use rustix::io::Errno;
+//! Growing the file of a device.
 
 use super::direct::{limits, settle_direct};
 use super::handle::Device;
 use super::size_limit::check_size_limit;
-use crate::engine::Feature;
-use crate::error::{OpenError, failed};
+use super::space::reserve;
+use crate::error::{self, OpenError, failed};
 
 impl Device {
     /// Grows a file to `bytes`, with space reserved for what is there from `from` on, where the file system can. What this
@@ -22,7 +16,8 @@ impl Device {
         let failed = |source| failed(&self.path, "grow", source);
         check_size_limit(&self.path, bytes)?;
         // Space first: a file that was grown without is taken for a whole one.
-        reserve(&self.path, &self.file, from, bytes.saturating_sub(from))?;
+        reserve(&self.file, &(from..bytes))
+            .map_err(|source| error::failed(&self.path, "fallocate", source))?;
         self.file.set_len(bytes).map_err(failed)
     }
 
@@ -47,30 +42,5 @@ impl Device {
         let bytes = bytes.max(meta.len());
         self.capacity_bytes = bytes - bytes % u64::from(self.limits.block.value);
         Ok(())
-    }
-}
-
-pub(super) fn reserve(
-    path: &Path,
-    file: &File,
-    from: u64,
-    bytes: u64,
-) -> Result<Feature, OpenError> {
-    const NAME: &str = "reserved space";
-    if bytes == 0 {
-        return Ok(Feature::off(NAME, "nothing to reserve"));
-    }
-    loop {
-        match rustix::fs::fallocate(file, FallocateFlags::KEEP_SIZE, from, bytes) {
-            Ok(()) => return Ok(Feature::on(NAME, format!("{bytes} bytes"))),
-            Err(Errno::INTR) => {}
-            Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
-                return Ok(Feature::off(
-                    NAME,
-                    "the file system has no fallocate: sparse file",
-                ));
-            }
-            Err(error) => return Err(failed(path, "fallocate", error.into())),
-        }
     }
 }

@@ -16,6 +16,7 @@ pub(crate) mod nvme;
 pub(crate) mod prefetch;
 pub(crate) mod process;
 pub(crate) mod reserve;
+pub(crate) mod residency;
 #[cfg(feature = "io-uring")]
 pub(crate) mod ring;
 pub(crate) mod transfer;

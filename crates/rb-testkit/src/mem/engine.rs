@@ -48,6 +48,11 @@ impl Engine for MemEngine {
         self.device.capacity_bytes()
     }
 
+    fn distrust_cache(&self) -> io::Result<Option<String>> {
+        self.device.state.lock().drop_page_cache();
+        Ok(None)
+    }
+
     fn queue(&self, options: &QueueOptions) -> Result<Box<dyn Queue>, OpenError> {
         let depth = options.depth;
         if !(1..=DEPTH_MAX).contains(&depth) {

@@ -11,7 +11,7 @@ use super::operation::{MemOp, Moment};
 use super::pages::PAGE;
 use super::rates::Mishap;
 use super::record::MemWrite;
-use super::state::{EIO, MemDevice, State};
+use super::state::{EIO, ENOSPC, MemDevice, State};
 
 impl MemDevice {
     /// Ends every hold and executes what was held, in its order; what is of one queue ends at once.
@@ -106,6 +106,9 @@ impl MemDevice {
                 Some(Fault::Garble) => self.apply(state, &part, part.len).and_then(garble(&part)),
                 None => self.apply_or_fail(state, &part),
             });
+        if part.op == OpKind::Flush && result.is_err() {
+            state.flush_failed();
+        }
         PartDone {
             token: part.token,
             buf: part.buf,
@@ -151,6 +154,7 @@ impl MemDevice {
         match state.chance.strike(part) {
             None => self.apply(state, part, part.len),
             Some(Mishap::Fails) => Err(io::Error::from_raw_os_error(EIO)),
+            Some(Mishap::NoSpace) => Err(io::Error::from_raw_os_error(ENOSPC)),
             Some(Mishap::Lost) => Ok(part.len),
             Some(Mishap::Late) => state.postpone(part, EIO),
             Some(Mishap::Short) => {

@@ -9,6 +9,14 @@ use super::rates::{Chance, FaultRates};
 use super::state::{MemDevice, Trap};
 
 impl MemDevice {
+    /// What is written is in a page cache from now on, as it is in a file that is not opened past Linux's: a flush that fails leaves
+    /// it there clean, to be read by every engine of the device until an opening distrusts it
+    /// ([`Engine::distrust_cache`](rb_io::Engine::distrust_cache)), and no later flush writes it. Not known to
+    /// [`crash_points`](Self::crash_points).
+    pub fn page_cache(&self) {
+        self.state.lock().page_cache = true;
+    }
+
     /// The next `op` that touches `range` fails with `errno` and changes nothing.
     pub fn fail_next(&self, op: OpKind, range: Range<u64>, errno: i32) {
         self.state

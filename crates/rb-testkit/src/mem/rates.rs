@@ -15,6 +15,8 @@ pub struct FaultRates {
     pub rot: u16,
     /// A write or discard fails and changes nothing.
     pub write_error: u16,
+    /// There is no space for a write, which changes nothing.
+    pub no_space: u16,
     /// A write or discard fails, and lands all the same before the next flush.
     pub late_write: u16,
     /// A write or discard succeeds and is never there.
@@ -31,6 +33,7 @@ pub struct FaultRates {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mishap {
     Fails,
+    NoSpace,
     Rots,
     Late,
     Lost,
@@ -78,6 +81,7 @@ impl Chance {
             OpKind::Read => &[(rates.read_error, Mishap::Fails), (rates.rot, Mishap::Rots)][..],
             OpKind::Write => &[
                 (rates.write_error, Mishap::Fails),
+                (rates.no_space, Mishap::NoSpace),
                 (rates.late_write, Mishap::Late),
                 (rates.lost_write, Mishap::Lost),
                 (rates.misdirected_write, Mishap::Misdirected),

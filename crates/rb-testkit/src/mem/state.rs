@@ -15,6 +15,7 @@ use super::record::{MemWrite, Recorded};
 
 /// The same on every architecture that Linux runs on.
 pub(super) const EIO: i32 = 5;
+pub(super) const ENOSPC: i32 = 28;
 
 /// A device in memory with a volatile cache and scripted faults.
 ///
@@ -61,6 +62,8 @@ pub(super) struct State {
     pub(super) holds: Vec<Range<u64>>,
     pub(super) held: Vec<(Part, Arc<Board>)>,
     pub(super) lost_flushes: bool,
+    /// What is written is in a page cache; see [`MemDevice::page_cache`].
+    pub(super) page_cache: bool,
     pub(super) queue_errno: Option<i32>,
     /// Writes and flushes left until the power goes.
     pub(super) power: Option<u64>,
@@ -112,6 +115,21 @@ impl State {
         }
         if let Some((_, steps)) = &mut self.recording {
             steps.push(Recorded::Flush { uncovered });
+        }
+    }
+
+    /// A flush failed: what a page cache holds is taken for written.
+    pub(super) fn flush_failed(&mut self) {
+        if self.page_cache {
+            self.pending.clear();
+        }
+    }
+
+    /// Makes the page cache hold what the medium does, and nothing else.
+    pub(super) fn drop_page_cache(&mut self) {
+        if self.page_cache {
+            self.flush();
+            self.live = self.durable.clone();
         }
     }
 

@@ -1,0 +1,398 @@
+//! A device without space for the metadata, for a while: nothing is lost, nothing is acknowledged that is not durable, and the
+//! store goes on by itself once there is space (C2, C7).
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rb_core::{Background, Durability, Error, ManualClock, Put, PutOptions, Store};
+use rb_io::OpKind;
+use rb_testkit::{MemOp, Moment};
+
+use crate::support::{
+    EIO, ENOSPC, Sim, base_headers, ends_within, key, long_keys, range_of, slices, value,
+};
+
+fn holds(store: &Store, n: u64) -> bool {
+    match store.get(&key(n)).unwrap() {
+        None => false,
+        Some(found) => {
+            assert!(*found == *value(n, 3000), "key {n}");
+            true
+        }
+    }
+}
+
+/// No log block can be written.
+fn fill_log(sim: &Sim, store: &Store) {
+    for ring in store.superblock().log_rings() {
+        sim.device
+            .fail_always(OpKind::Write, range_of(ring), ENOSPC);
+    }
+}
+
+/// A full file system ended writing until the store was opened again, because the log has no space of its own there.
+#[test]
+fn a_log_without_space_is_written_by_the_next_commit() {
+    let sim = Sim::new(32);
+    let store = sim.open();
+    for n in 0..3 {
+        store.put(&key(n), &value(n, 3000)).unwrap();
+    }
+    store.sync().unwrap();
+    for n in 3..6 {
+        store.put(&key(n), &value(n, 3000)).unwrap();
+    }
+    store.remove(&key(0)).unwrap();
+    fill_log(&sim, &store);
+    for _ in 0..3 {
+        let refused = store.sync().unwrap_err();
+        assert!(
+            refused.is_out_of_space() && !refused.is_poisoned(),
+            "{refused}"
+        );
+    }
+    // What comes now could not be made durable either, however long that takes.
+    let refused = store.put(&key(6), &value(6, 3000)).unwrap_err();
+    assert!(refused.is_out_of_space(), "{refused}");
+    assert!(store.remove(&key(1)).unwrap_err().is_out_of_space());
+    assert!(holds(&store, 1) && holds(&store, 5) && !holds(&store, 6));
+    assert_eq!(sim.watch.count("OutOfSpace"), 1);
+    assert_eq!(sim.watch.count("Poisoned"), 0);
+    let old = sim.crash().open();
+    assert_eq!([0, 3, 5].map(|n| holds(&old, n)), [true, false, false]);
+
+    sim.device.heal();
+    store.sync().unwrap();
+    store.put(&key(6), &value(6, 3000)).unwrap();
+    store.sync().unwrap();
+    let new = sim.crash().open();
+    for n in 0..7 {
+        assert_eq!(holds(&new, n), n != 0, "key {n}");
+    }
+    assert_eq!(new.recovery().one_copy, [""; 0]);
+    new.audit().unwrap();
+    // A second time is said again.
+    store.put(&key(7), &value(7, 3000)).unwrap();
+    fill_log(&sim, &store);
+    store.sync().unwrap_err();
+    assert_eq!(sim.watch.count("OutOfSpace"), 2);
+    sim.device.heal();
+    store.close().unwrap();
+    assert!(sim.crash().open().recovery().clean);
+}
+
+/// Of a commit of many blocks some were written and some were not. Whatever of them a crash leaves is no damage, and
+/// what is written again is what was to be there.
+#[test]
+fn a_commit_that_was_half_written_is_written_again() {
+    for seed in 0..40 {
+        let sim = Sim::with(64, 1024, None);
+        let store = sim.open();
+        let (first, second) = (long_keys(0..20), long_keys(20..40));
+        let put = |keys: &[Vec<u8>]| {
+            let puts = keys.iter().map(|key| Put::new(key, b"v")).collect();
+            let answers = store.put_many(puts, PutOptions::default());
+            assert!(answers.iter().all(Result::is_ok), "{answers:?}");
+        };
+        put(&first);
+        store.sync().unwrap();
+        put(&second);
+        // A block in the middle.
+        let end = store.recovery().log_blocks + 10 + seed % 4;
+        for at in store.superblock().log_block_offsets(end) {
+            sim.device.fail_always(OpKind::Write, at..at + 4096, ENOSPC);
+        }
+        assert!(store.sync().unwrap_err().is_out_of_space(), "seed {seed}");
+        let crashed = sim.crash_seeded(seed).open();
+        assert_eq!(crashed.recovery().lost_metadata, None, "seed {seed}");
+        assert_eq!(crashed.longest_prefix(&slices(&first)), 20, "seed {seed}");
+        crashed.audit().unwrap();
+        drop(crashed);
+        sim.device.heal();
+        store.sync().unwrap();
+        let synced = sim.crash().open();
+        assert_eq!(synced.recovery().lost_metadata, None, "seed {seed}");
+        assert_eq!(synced.longest_prefix(&slices(&second)), 20, "seed {seed}");
+        synced.audit().unwrap();
+    }
+}
+
+/// What is queued while a commit finds no space comes after it, in a commit of its own: no later block is written before.
+#[test]
+fn no_later_block_is_written_before() {
+    let sim = Sim::new(32);
+    let store = sim.open();
+    let superblock = store.superblock().clone();
+    let rings = superblock.log_rings().map(range_of);
+    let ring = rings[0].clone();
+    store.put(&key(1), &value(1, 3000)).unwrap();
+    fill_log(&sim, &store);
+    let other = store.clone();
+    let written = ring.clone();
+    let once = std::sync::Once::new();
+    sim.device.observe(move |moment, ops| {
+        let is_log = |op: &MemOp| op.op == OpKind::Write && written.contains(&op.offset);
+        if moment == Moment::Before && ops.iter().any(is_log) {
+            // In the middle of the commit, which has taken what it writes.
+            once.call_once(|| assert!(other.put(&key(2), &value(2, 3000)).is_ok()));
+        }
+    });
+    store.sync().unwrap_err();
+    sim.device.heal();
+    let before = sim.device.log().len();
+    store.sync().unwrap();
+    sim.device.observe(|_, _| {});
+    let log = sim.device.log().split_off(before);
+    let order: Vec<_> = log
+        .iter()
+        .filter(|op| op.op == OpKind::Flush || op.op == OpKind::Write && ring.contains(&op.offset))
+        .map(|op| (op.op, op.offset))
+        .collect();
+    let [
+        (OpKind::Write, first),
+        (OpKind::Flush, _),
+        (OpKind::Write, second),
+        (OpKind::Flush, _),
+    ] = order[..]
+    else {
+        panic!("{order:?}");
+    };
+    assert_eq!(second, first + 4096);
+    let synced = sim.crash().open();
+    assert!(holds(&synced, 1) && holds(&synced, 2));
+}
+
+/// A commit wrote again what had found no space, and no more: who waited for what had come meanwhile waited on, for as long as
+/// nobody else asked for a commit.
+#[test]
+fn a_caller_behind_what_is_written_again_is_answered() {
+    for background in [Background::Manual, Background::Threads] {
+        let sim = Sim::new(32);
+        let store = sim.open_with(|options| {
+            options.background = background;
+            options.sync_interval = Duration::from_secs(3600);
+        });
+        let ring = range_of(store.superblock().log_rings()[0]);
+        store.put(&key(1), &value(1, 3000)).unwrap();
+        fill_log(&sim, &store);
+        let other = store.clone();
+        let once = std::sync::Once::new();
+        sim.device.observe(move |moment, ops| {
+            let is_log = |op: &MemOp| op.op == OpKind::Write && ring.contains(&op.offset);
+            if moment == Moment::Before && ops.iter().any(is_log) {
+                once.call_once(|| assert!(other.put(&key(2), &value(2, 3000)).is_ok()));
+            }
+        });
+        store.sync().unwrap_err();
+        sim.device.observe(|_, _| {});
+        sim.device.heal();
+        let waiting = store.clone();
+        let answered = ends_within(Duration::from_secs(20), move || {
+            waiting.sync_async().wait().unwrap();
+        });
+        assert!(answered, "{background:?}");
+        let synced = sim.crash().open();
+        assert!(holds(&synced, 1) && holds(&synced, 2));
+    }
+}
+
+/// One ring is enough, as for any other write that one copy does not take.
+#[test]
+fn space_in_one_ring_is_enough() {
+    for ring in 0..2 {
+        let sim = Sim::new(32);
+        let store = sim.open();
+        let range = range_of(store.superblock().log_rings()[ring]);
+        sim.device.fail_always(OpKind::Write, range, ENOSPC);
+        store.put(&key(1), &value(1, 3000)).unwrap();
+        store.sync().unwrap();
+        assert_eq!(sim.watch.count("MetadataWriteFailed"), 1);
+        assert!(holds(&sim.crash().open(), 1));
+    }
+}
+
+/// A ring that is broken and one that has no space: the latter may take the block later. Two that are broken end writing.
+#[test]
+fn a_broken_ring_waits_for_space_in_the_other() {
+    for (errors, waits) in [
+        ([EIO, ENOSPC], true),
+        ([ENOSPC, EIO], true),
+        ([EIO, EIO], false),
+    ] {
+        let sim = Sim::new(32);
+        let store = sim.open();
+        store.put(&key(1), &value(1, 3000)).unwrap();
+        let rings = store.superblock().log_rings().map(range_of);
+        for (ring, error) in rings.into_iter().zip(errors) {
+            sim.device.fail_always(OpKind::Write, ring, error);
+        }
+        let refused = store.sync().unwrap_err();
+        assert_eq!(refused.is_out_of_space(), waits, "{refused}");
+        assert_eq!(refused.is_poisoned(), !waits, "{refused}");
+    }
+}
+
+/// The kernel has dropped what it could not write: a flush that says so ends writing, whatever it calls the reason.
+#[test]
+fn a_flush_without_space_ends_writing() {
+    for checkpoint in [false, true] {
+        let sim = Sim::new(32);
+        let store = sim.open();
+        store.put(&key(1), &value(1, 3000)).unwrap();
+        sim.device.fail_next(OpKind::Flush, 0..u64::MAX, ENOSPC);
+        let refused = match checkpoint {
+            true => store.checkpoint(),
+            false => store.sync(),
+        };
+        assert!(refused.unwrap_err().is_poisoned());
+        assert!(store.sync().unwrap_err().is_poisoned());
+        assert!(store.put(&key(2), b"v").unwrap_err().is_poisoned());
+    }
+}
+
+/// Everyone who waits for the commit hears of it, and nobody is left waiting.
+#[test]
+fn every_caller_of_a_commit_without_space_hears_of_it() {
+    let sim = Sim::new(32);
+    let store = sim.open_with(|options| {
+        options.background = Background::Threads;
+        options.sync_interval = Duration::from_secs(3600);
+    });
+    store.put(&key(0), &value(0, 3000)).unwrap();
+    store.sync().unwrap();
+    fill_log(&sim, &store);
+    let strict = PutOptions {
+        durability: Some(Durability::EachBatch),
+        ..PutOptions::default()
+    };
+    let waiting = store.clone();
+    let heard = ends_within(Duration::from_secs(20), move || {
+        let (key, value) = (key(1), value(1, 3000));
+        let answers = waiting.put_many(vec![Put::new(&key, &value)], strict);
+        let refused = answers[0].as_ref().unwrap_err();
+        assert!(refused.is_out_of_space(), "{refused}");
+        assert!(waiting.sync_async().wait().unwrap_err().is_out_of_space());
+        assert!(waiting.sync().unwrap_err().is_out_of_space());
+    });
+    assert!(heard);
+    sim.device.heal();
+    // Nobody asks for a commit: the store's own thread looks for space.
+    let start = Instant::now();
+    while let Err(refused) = store.put(&key(2), &value(2, 3000)) {
+        assert!(refused.is_out_of_space(), "{refused}");
+        assert!(start.elapsed() < Duration::from_secs(20));
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert!(store.sync_async().wait().is_ok());
+    let synced = sim.crash().open();
+    assert!(holds(&synced, 0) && holds(&synced, 2));
+}
+
+/// The store's own threads wait between their attempts.
+#[test]
+fn attempts_without_space_are_seldom() {
+    let sim = Sim::with_ring(64, 64);
+    let store = sim.open_with(|options| {
+        options.background = Background::Threads;
+        options.sync_interval = Duration::ZERO;
+    });
+    let bases = store.superblock().bases().map(range_of);
+    for base in bases {
+        sim.device.fail_always(OpKind::Write, base, ENOSPC);
+    }
+    let start = Instant::now();
+    // The log is a quarter full: a checkpoint is due.
+    for key in long_keys(0..60) {
+        store.put(&key, b"v").unwrap();
+    }
+    while sim.watch.count("OutOfSpace") == 0 {
+        assert!(start.elapsed() < Duration::from_secs(20));
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    fill_log(&sim, &store);
+    drop(store.put(b"k", b"v"));
+    let before = sim.device.counts().writes;
+    std::thread::sleep(Duration::from_secs(1));
+    let writes = sim.device.counts().writes - before;
+    assert!((1..200).contains(&writes), "{writes} writes in a second");
+    assert_eq!(sim.watch.count("OutOfSpace"), 2, "{:?}", sim.watch.lines());
+    sim.device.heal();
+    while store.put(b"k", b"v").is_err() || store.stats().checkpoints == 0 {
+        assert!(start.elapsed() < Duration::from_secs(20));
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    store.close().unwrap();
+}
+
+/// A checkpoint that found no space ended writing. It costs nothing: the newest base and the log are whole.
+#[test]
+fn a_base_without_space_is_written_by_the_next_checkpoint() {
+    for only_headers in [false, true] {
+        let sim = Sim::new(32);
+        let store = sim.open();
+        for round in 0..4 {
+            store.put(&key(round), &value(round, 3000)).unwrap();
+            if only_headers {
+                for at in base_headers(store.superblock()) {
+                    sim.device.fail_always(OpKind::Write, at..at + 4096, ENOSPC);
+                }
+            } else {
+                for base in store.superblock().bases().map(range_of) {
+                    sim.device.fail_always(OpKind::Write, base, ENOSPC);
+                }
+            }
+            for _ in 0..2 {
+                let refused = store.checkpoint().unwrap_err();
+                assert!(refused.is_out_of_space(), "{refused}");
+            }
+            assert_eq!(sim.watch.count("OutOfSpace"), round as usize + 1);
+            // Values and the log have space.
+            store
+                .put(&key(round + 10), &value(round + 10, 3000))
+                .unwrap();
+            store.sync().unwrap();
+            let crashed = sim.crash().open();
+            assert_eq!(crashed.recovery().lost_metadata, None);
+            assert!(holds(&crashed, round) && holds(&crashed, round + 10));
+            crashed.audit().unwrap();
+            sim.device.heal();
+            store.checkpoint().unwrap();
+        }
+        assert_eq!(sim.watch.count("Poisoned"), 0);
+        let crashed = sim.crash().open();
+        assert_eq!(crashed.recovery().base_damage, [""; 0]);
+        assert!((0..4).all(|n| holds(&crashed, n) && holds(&crashed, n + 10)));
+        crashed.audit().unwrap();
+    }
+}
+
+/// A close that has no space for its base still makes durable what was acknowledged.
+#[test]
+fn a_close_without_space_for_a_base_keeps_what_was_acknowledged() {
+    let sim = Sim::new(32);
+    let store = sim.open();
+    store.put(&key(1), &value(1, 3000)).unwrap();
+    for base in store.superblock().bases().map(range_of) {
+        sim.device.fail_always(OpKind::Write, base, ENOSPC);
+    }
+    assert!(store.close().unwrap_err().is_out_of_space());
+    assert!(matches!(store.put(&key(2), b"v"), Err(Error::Closed)));
+    sim.device.heal();
+    let again = sim.crash().open();
+    assert!(holds(&again, 1) && !again.recovery().clean);
+}
+
+/// A clock that stands still: the next commit that somebody asks for looks for space at once.
+#[test]
+fn a_caller_does_not_wait_for_the_next_attempt() {
+    let sim = Sim::new(32);
+    let clock = Arc::new(ManualClock::new());
+    let of_store = Arc::clone(&clock);
+    let store = sim.open_with(|options| options.clock = of_store);
+    store.put(&key(1), &value(1, 3000)).unwrap();
+    fill_log(&sim, &store);
+    store.sync().unwrap_err();
+    sim.device.heal();
+    store.sync().unwrap();
+    assert!(holds(&sim.crash().open(), 1));
+}
