@@ -78,7 +78,7 @@ impl DriveEngine {
         self.drive.state.lock().unregistered
     }
 
-    /// Begins to note that anew.
+    /// Begins to note that again.
     pub fn forget_use(&self) {
         let mut state = self.drive.state.lock();
         let under_way = state.unregistered.under_way;

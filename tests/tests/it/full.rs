@@ -163,7 +163,7 @@ fn no_later_block_is_written_before() {
 }
 
 /// A commit wrote again what had found no space, and no more: who waited for what had come meanwhile waited on, for as long as
-/// nobody else asked for a commit.
+/// no other caller asked for a commit.
 #[test]
 fn a_caller_behind_what_is_written_again_is_answered() {
     for background in [Background::Manual, Background::Threads] {
@@ -250,7 +250,7 @@ fn a_flush_without_space_ends_writing() {
     }
 }
 
-/// Everyone who waits for the commit hears of it, and nobody is left waiting.
+/// All who wait for the commit hear of it, and none is left waiting.
 #[test]
 fn every_caller_of_a_commit_without_space_hears_of_it() {
     let sim = Sim::new(32);
@@ -276,7 +276,7 @@ fn every_caller_of_a_commit_without_space_hears_of_it() {
     });
     assert!(heard);
     sim.device.heal();
-    // Nobody asks for a commit: the store's own thread looks for space.
+    // No caller asks for a commit: the store's own thread looks for space.
     let start = Instant::now();
     while let Err(refused) = store.put(&key(2), &value(2, 3000)) {
         assert!(refused.is_out_of_space(), "{refused}");

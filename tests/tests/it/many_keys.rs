@@ -126,7 +126,7 @@ fn work(store: &Store, seed: u64, thread: u64, shape: &Shape, met: &Met) {
     }
 }
 
-/// A thread that removes 20,000 keys at once was `Busy` beside 8 that put, with a ring that was nearly empty; and keys of one hash made each
+/// A thread that removes 20,000 keys at once was `Busy` while 8 put, with a ring that was nearly empty; and keys of one hash made each
 /// operation on one look at all.
 #[test]
 fn threads_on_many_keys_are_answered_in_time() {

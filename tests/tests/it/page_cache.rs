@@ -1,5 +1,5 @@
 //! A store that is read and written through the page cache, after a flush that failed: Linux takes what it could not write for
-//! written, and whoever opens the store next reads it. The device in memory models that; there is no way here to have a
+//! written, and the next opening reads it. The device in memory models that; there is no way here to have a
 //! real kernel fail a flush of a file.
 
 use std::sync::Arc;

@@ -150,8 +150,8 @@ impl Inner {
         self.poison.check()
     }
 
-    /// A commit by a caller who holds a lock: it tells who waited, that there was no space, or that writing stopped, when it
-    /// has let go of it.
+    /// A commit by a caller who holds a lock: it answers those who waited, or reports that there was no space or that writing stopped, once
+    /// the lock is given back.
     ///
     /// # Errors
     /// As [`Inner::commit`].
@@ -243,7 +243,7 @@ impl Inner {
         }
     }
 
-    /// Tells everyone who waited for a commit that found no space. The caller holds no lock.
+    /// Answers all who waited for a commit that found no space. The caller holds no lock.
     pub(crate) fn tell_refused(&self, writer: &Writer) {
         let (refused, news) = writer.log.take_refused();
         if news {

@@ -1,4 +1,4 @@
-//! A service beside readers on a drive that is the bottleneck, in simulated time: nothing here depends on the machine.
+//! A service and readers on a drive that is the bottleneck, in simulated time: nothing here depends on the machine.
 
 use std::cell::RefCell;
 use std::cmp::Reverse;

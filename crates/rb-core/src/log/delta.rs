@@ -221,7 +221,7 @@ impl DeltaLog {
 
     /// Promises room for these records, queued in at most one hold of each shard's lock.
     ///
-    /// Waits for room as long as `patience` lasts, behind those who came before. While there is no space for the log nobody
+    /// Waits for room as long as `patience` lasts, behind those who came before. While there is no space for the log no caller
     /// is admitted: what is acknowledged now might be missing after a crash, however long ago that was.
     pub(crate) fn admit(
         self: &Arc<Self>,
@@ -377,7 +377,7 @@ impl DeltaLog {
     pub(crate) fn take(&self) -> Option<Pending> {
         let mut state = self.state.lock();
         if let Some(unwritten) = state.unwritten.take() {
-            // Whoever waits for what came later wants a commit after this one.
+            // Those who wait for what came later want a commit after this one.
             return Some(unwritten);
         }
         state.commit_wanted = false;

@@ -2,7 +2,7 @@
 //!
 //! After a flush that failed Linux takes the pages that it could not write for written: they are clean, they are read, and
 //! they are nowhere else. Who opens the device next, in whatever process, reads them, builds on them, flushes without an
-//! error, and has lost them with the next loss of power. Nothing says so: the error was reported once, to whom had the file open.
+//! error, and has lost them with the next loss of power. Nothing says so: the error was reported once, to those who had the file open.
 //!
 //! So nothing that is in the cache when a device is opened for writing is believed. All is flushed (what is dirty is not lost by
 //! what follows), then dropped. The kernel drops what it can, which is no promise: a page that is mapped, or in use at this
