@@ -211,7 +211,7 @@ impl MetaIo {
         }
     }
 
-    /// Discards all of `ranges`, which are whole `units`, and shows what came of each to `each`, in the order of
+    /// Discards all of `ranges`, which are whole `units`, and passes the result of each to `each`, in the order of
     /// completion: as many in flight as the lane takes, or in turns while `pace` yields. Only a queue that stops answering ends it; the answers that it gave count, and ranges
     /// that were not drawn were not sent.
     pub(crate) fn discard_each(

@@ -108,7 +108,7 @@ const SERVICES: [Work; 5] = [
     },
 ];
 
-/// What came of some seconds.
+/// How long readers wait at worst, but for one in a hundred, and the share of a service.
 struct Outcome {
     p99: Duration,
     /// The part of the time in which a turn was under way.

@@ -84,7 +84,7 @@ pub(super) fn reserve(file: &File, range: &Range<u64>) -> io::Result<bool> {
 }
 
 /// Has an empty file written in place where its file system copies on write unless it is asked not to, which it can be while the
-/// file is empty only. Best effort: [`Device::copies_on_write`] says what came of it.
+/// file is empty only. Best effort: [`Device::copies_on_write`] reports whether it took effect.
 pub(super) fn write_in_place(file: &File) {
     if let Some(file_system) = file_system(file) {
         ask_for_writes_in_place(file, file_system);
