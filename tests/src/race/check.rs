@@ -3,9 +3,10 @@
 use std::fs::FileType;
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use rb_core::{AuditOptions, AuditState, EngineKind, Severity, Store, StoreOptions, audit};
-use rb_io::{Access, Device};
+use rb_io::{Access, Device, OpenError};
 
 use super::event::Answer;
 use super::history::Verdict;
@@ -19,6 +20,10 @@ use crate::tally::words;
 
 /// Records of the log that are shown of a key or a slot.
 const SHOWN_MAX: usize = 6;
+
+/// How long the kernel may keep the claims of a killed process. An opening waits one second, and a machine that is
+/// emulated beside other work has taken longer.
+const RELEASE_MAX: Duration = Duration::from_secs(30);
 
 /// A key's version and generation, if it is there.
 type State = (Key, Option<(u64, u64)>);
@@ -48,10 +53,9 @@ impl Check<'_> {
     /// Reads the store as the session left it, without writing, and judges everything. What must not be goes into
     /// the report.
     pub(super) fn run(&self, store: &mut Played<'_>, report: &mut RaceReport) {
-        // What a killed process had given to the kernel may still be under way, and then its lock holds.
-        if let Err(why) = Device::open(self.path, Access::ReadWrite) {
+        if let Err(why) = wait_until_free(self.path) {
             let why = words(&why);
-            let violation = format!("the store is still in use: {why}");
+            let violation = format!("the store is still in use after {RELEASE_MAX:?}: {why}");
             report.violations.push(violation);
             return;
         }
@@ -229,4 +233,16 @@ fn trail(key: Key, log: &[LogRecord]) -> String {
     let of_key = lines(of_key.collect());
     let of_slot = lines(of_slot.collect());
     format!("\n    its last records:{of_key}\n    its slot from its newest put on:{of_slot}")
+}
+
+/// Waits until what a killed process had given to the kernel has ended, at most [`RELEASE_MAX`]: until then its claims
+/// hold.
+fn wait_until_free(path: &Path) -> Result<(), OpenError> {
+    let start = Instant::now();
+    loop {
+        match Device::open(path, Access::ReadWrite) {
+            Err(OpenError::InUse { .. }) if start.elapsed() < RELEASE_MAX => {}
+            result => return result.map(drop),
+        }
+    }
 }
