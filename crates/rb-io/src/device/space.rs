@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::ops::Range;
+use std::os::unix::fs::MetadataExt;
 
 use rustix::fs::{FallocateFlags, IFlags, SeekFrom};
 use rustix::io::Errno;
@@ -36,12 +37,18 @@ impl Device {
     }
 
     /// Whether a range of a file has parts without space. Space that is reserved and was never written may count as
-    /// missing, and a file system that does not know has no such parts.
+    /// missing, and a file system that does not know has no such parts. A file with as many blocks as its length needs
+    /// has none either, although a few of them may hold the file system's own tree: `SEEK_HOLE` walks all of a full store, on
+    /// tmpfs at 50 ns a page.
     ///
     /// # Errors
     /// A system call failed.
     pub fn has_holes(&self, ranges: &[Range<u64>]) -> io::Result<bool> {
         if self.kind != DeviceKind::File {
+            return Ok(false);
+        }
+        let file = self.file.metadata()?;
+        if file.blocks() * 512 >= file.size() {
             return Ok(false);
         }
         for range in ranges.iter().filter(|range| !range.is_empty()) {
