@@ -153,7 +153,8 @@ impl Store {
     }
 }
 
-/// Opens the source as soon as its former opener is gone.
+/// Opens the source as soon as its former opener is gone. That a process which has ended gives it back is only a question of
+/// time: of a machine that is busy, or a device that has yet to answer its last requests.
 fn open_patiently(
     source: &Source,
     access: Access,
@@ -163,8 +164,9 @@ fn open_patiently(
     loop {
         match Opened::new(source.clone(), access, options.engine) {
             // It has waited for a second.
-            Err(OpenError::Device(why))
-                if why.is_in_use() && since.elapsed() < options.lock_wait => {}
+            Err(OpenError::Device(rb_io::OpenError::InUse { ended, .. }))
+                if since.elapsed() < options.lock_wait
+                    || ended && since.elapsed() < options.io_deadline => {}
             opened => return opened,
         }
     }

@@ -31,6 +31,9 @@ pub enum OpenError {
         path: PathBuf,
         /// By whom, as far as the system tells.
         reason: String,
+        /// Whether the process that took its lock is known to have ended: the kernel, or a process that inherited the file, has
+        /// yet to close it.
+        ended: bool,
     },
     /// No server of a disk behind a socket.
     #[error("{} is a socket, and libblkio's {step} failed: {reason}", path.display())]

@@ -1,7 +1,8 @@
 //! The end of a store over a file of a real file system that answers no flush, on each engine of the kernel (C4, C6).
 
+use std::io::Read;
 use std::path::Path;
-use std::process::Child;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rb_core::{EngineKind, Error, Store, StoreOptions};
@@ -165,6 +166,39 @@ fn opening_waits_for_a_lock_as_long_as_it_may() {
         killer.join().unwrap();
         drop(store);
     }
+}
+
+/// A killed process took longer to go than an opening waited, on a machine that was busy with other things: the opening
+/// failed though all there was to do was to wait. Here the program that took the lock has ended, and one that inherited the
+/// file keeps it.
+#[test]
+fn a_lock_of_a_process_that_has_ended_is_waited_for_longer() {
+    let bed = Bed::new(4096, 16);
+    let mut shell = Command::new("sh");
+    shell.args([
+        "-c",
+        "exec 9<>\"$0\"; flock -n 9 && echo taken && sleep 2.5",
+    ]);
+    let mut shell = shell
+        .arg(bed.path())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = [0; 6];
+    let output = shell.stdout.as_mut().unwrap();
+    if output.read_exact(&mut said).is_err() {
+        return skip::note("an inherited lock", "there is no flock program");
+    }
+    let open = |io_deadline| {
+        let mut options = bed.options();
+        options.lock_wait = Duration::ZERO;
+        options.io_deadline = io_deadline;
+        Store::open(bed.path(), options)
+    };
+    let refused = open(DEADLINE).unwrap_err();
+    assert!(refused.to_string().contains("has ended"), "{refused}");
+    open(LONG).unwrap();
+    assert!(shell.wait().unwrap().success());
 }
 
 /// Operations that waited for buffers when the store was closed went on after it, and started the driver thread once more,

@@ -91,6 +91,7 @@ fn greet(path: &Path, access: Access, queue_size: u32) -> Result<Step<Server>, O
     })?;
     receive.recv_timeout(GREETING).map_err(|_| OpenError::InUse {
         path: path.into(),
+        ended: false,
         reason: format!("its server did not answer within {GREETING:?}; it may serve one client at a time, and have one"),
     })
 }

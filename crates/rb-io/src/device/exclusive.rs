@@ -18,6 +18,7 @@ pub(super) fn refuse_loop_backing(path: &Path, file: &Metadata) -> Result<(), Op
         None => Ok(()),
         Some(name) => Err(OpenError::InUse {
             path: path.into(),
+            ended: false,
             reason: format!("it is behind /dev/{name}: use that, or detach it (losetup -d)"),
         }),
     }
@@ -47,17 +48,24 @@ pub(super) fn lock(path: &Path, file: &File, access: Access) -> Result<(), OpenE
     let lock = || Ok(rustix::fs::flock(file, operation)?);
     match patiently(lock) {
         Ok(()) => Ok(()),
-        Err(error) if is_busy(&error) => Err(OpenError::InUse {
-            path: path.into(),
-            reason: match file
-                .metadata()
-                .ok()
-                .and_then(|file| holders::process_with_lock(&file))
-            {
+        Err(error) if is_busy(&error) => {
+            let metadata = file.metadata().ok();
+            let process = metadata.and_then(|file| holders::process_with_lock(&file));
+            let ended = process.is_some_and(holders::has_ended);
+            let reason = match process {
+                Some(pid) if ended => format!(
+                    "process {pid} took its lock (flock) and has ended; the kernel, or a process that inherited it, has yet to close the file"
+                ),
                 Some(pid) => format!("process {pid} holds its lock (flock)"),
                 None => "another opener holds its lock (flock)".into(),
-            },
-        }),
+            };
+            let path = path.into();
+            Err(OpenError::InUse {
+                path,
+                reason,
+                ended,
+            })
+        }
         Err(error) => Err(failed(path, "lock", error)),
     }
 }

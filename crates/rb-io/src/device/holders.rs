@@ -102,6 +102,15 @@ pub(super) fn process_with_lock(file: &fs::Metadata) -> Option<u32> {
     })
 }
 
+/// Whether a process is gone, or only waits for its parent to hear of it (`/proc/PID/stat`: number, name in parentheses, state).
+pub(super) fn has_ended(process: u32) -> bool {
+    let Ok(stat) = fs::read_to_string(format!("/proc/{process}/stat")) else {
+        return true;
+    };
+    let state = stat.rsplit_once(") ").map(|(_, rest)| &rest[..1]);
+    matches!(state, Some("Z" | "X"))
+}
+
 #[cfg(test)]
 mod tests {
     #[test]

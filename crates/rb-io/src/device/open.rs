@@ -129,6 +129,7 @@ fn explain_open(path: &Path, device_number: u64, source: io::Error) -> OpenError
     if source.raw_os_error() == Some(libc::EBUSY) {
         return OpenError::InUse {
             path: path.into(),
+            ended: false,
             reason: holders::describe(device_number),
         };
     }

@@ -125,6 +125,7 @@ fn claim(path: &Path, node: &Node) -> Result<File, OpenError> {
             );
             return OpenError::InUse {
                 path: path.into(),
+                ended: false,
                 reason,
             };
         }
