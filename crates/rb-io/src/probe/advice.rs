@@ -8,6 +8,9 @@ use crate::device::DeviceKind;
 use crate::engine::Feature;
 use crate::kind::EngineKind;
 
+/// Buffer memory of a store that is not told how much to take.
+const BUFFERS: u64 = 64 << 20;
+
 type Rule = fn(&Probe) -> Option<String>;
 
 const RULES: &[Rule] = &[
@@ -74,11 +77,38 @@ fn io_uring_missing(probe: &Probe) -> Option<String> {
 
 fn locked_memory(probe: &Probe) -> Option<String> {
     let refused = features(probe)
-        .find(|feature| feature.name == "registered buffers" && feature.detail.contains("MEMLOCK"));
+        .any(|feature| feature.name == "registered buffers" && feature.detail.contains("refused"));
     let ring = refusal(probe, EngineKind::IoUring).is_some_and(|why| why.contains("MEMLOCK"));
-    (ring || refused.is_some_and(|feature| !feature.on)).then(|| {
-        "registering buffers needs locked memory: raise RLIMIT_MEMLOCK above the store's buffers (ulimit -l, LimitMEMLOCK= of systemd)".into()
+    let limit = locked_limit();
+    // A probe pins too little to be refused.
+    let too_small = limit.filter(|bytes| *bytes < BUFFERS && uses_ring(probe));
+    (ring || refused || too_small.is_some()).then(|| {
+        let now = limit.map_or_else(String::new, |bytes| format!(" (now {bytes} bytes)"));
+        format!(
+            "registering buffers needs locked memory: raise RLIMIT_MEMLOCK{now} above the store's buffers, {BUFFERS} bytes if not told otherwise (ulimit -l, LimitMEMLOCK= of systemd)"
+        )
     })
+}
+
+/// Memory that this process may lock, if there is a limit.
+fn locked_limit() -> Option<u64> {
+    /// Who has it may lock any amount: capabilities(7).
+    const CAP_IPC_LOCK: u32 = 14;
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapEff:"))
+        .and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok());
+    let unlimited = effective.is_some_and(|bits| bits >> CAP_IPC_LOCK & 1 == 1);
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Memlock).current;
+    limit.filter(|_| !unlimited)
+}
+
+/// Whether an engine that registers buffers can be used.
+fn uses_ring(probe: &Probe) -> bool {
+    let registers = |kind| matches!(kind, EngineKind::IoUring | EngineKind::UringCmd);
+    let engines = &mut probe.engines.iter();
+    engines.any(|engine| registers(engine.kind) && engine.outcome.is_ok())
 }
 
 fn descriptors(probe: &Probe) -> Option<String> {
