@@ -1,11 +1,11 @@
 //! The way of a put.
 //!
 //! ```text
-//! 1 validate keys and sizes, hash, fold duplicates             here
-//! 2 reserve each key, take its slot, evicting as needed        rb-index
-//! 3 build headers and checksums; one batch of writes           rb-format, rb-io
-//! 4 per touched shard, once: publish and queue the log record  rb-index, rb-format
-//! 5 acknowledge as the durability asks                         commit
+//! 1 validate keys and sizes, hash, fold duplicates             put_plan.rs
+//! 2 take a slot for each key, evicting as needed; reserve it   put_batch.rs, slots.rs; rb-index
+//! 3 build headers and checksums; one batch of writes           put_batch.rs, batch.rs; rb-format, rb-io
+//! 4 per touched shard, once: publish and queue the log record  put_batch.rs; rb-index, log/delta.rs
+//! 5 acknowledge as the durability asks                         core/commit.rs
 //! ```
 //!
 //! A batch larger than the buffers goes in parts of half of them, the last keys first, so that the

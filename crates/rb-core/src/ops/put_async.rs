@@ -5,7 +5,7 @@
 //! steps 2 and 3                      the call, if it has nothing to wait for and little to checksum; else the worker of
 //!                                    those that write
 //! step 4                             the driver
-//! step 5                             the committer
+//! step 5                             the thread whose commit makes it durable
 //! ```
 
 use std::sync::Arc;
@@ -226,7 +226,7 @@ impl<T: Send + 'static> Reply<T> {
         self.give(&mut Wakes::default());
     }
 
-    /// Step 5, without blocking the driver: the committer gives the answers once the records are durable.
+    /// Step 5, without blocking the driver: the thread whose commit makes the records durable gives the answers.
     fn when_durable(mut self, inner: &Arc<Inner>, ticket: u64) {
         let writer = inner.writer.as_ref().expect("puts have a writer");
         inner.when_durable(writer, ticket, move |outcome| {
