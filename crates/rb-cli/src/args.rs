@@ -7,7 +7,7 @@ use rb_core::{ClassRequest, EngineKind, Placement, PlacementId};
 
 use crate::size::{parse_class, parse_size};
 
-const SIZES: &str = "SIZE is a number of bytes, or one with a unit: 4096, 64KiB, 1MiB, 2GiB, 1TiB (64k, 1m … too; always powers of 1024).";
+const SIZES: &str = "SIZE is a number of bytes, or one with a unit: 4096, 64KiB, 1MiB, 1.5GiB, 1TiB (64k, 1m … too; always powers of 1024).";
 const CODES: &str = "Exit codes: 0 done, 1 error (one line on standard error, or with --json {\"error\": …} on standard output), 2 the key is not there; of rb fsck also 4 damaged, 8 unusable.";
 const FSCK: &str = "Damage is what no crash leaves behind: a store that was killed is clean, and what the kill left is remarked on.\n\nExit codes: 0 clean (or repaired), 1 no answer (one line on standard error: no store there, in use, of another version, the device does not answer), 4 damaged, 8 unusable: it cannot be opened.";
 
@@ -116,8 +116,8 @@ pub struct FormatArgs {
     /// Size of the file to be made or grown; on a device, how much of it to use.
     #[arg(long, value_parser = parse_size)]
     pub size: Option<u64>,
-    /// Exactly so many slots, for one class without a share.
-    #[arg(long, hide = true, conflicts_with = "size")]
+    /// Exactly so many slots, of one class without a share; a file is made as large as they need.
+    #[arg(long, value_name = "N", conflicts_with = "size")]
     pub slots: Option<u64>,
     /// Agree that everything on an existing file or device is destroyed.
     #[arg(long)]
@@ -386,7 +386,7 @@ pub struct BenchArgs {
     #[arg(long)]
     pub fresh: bool,
     /// Agree that what is in --store is destroyed where a new store is made: if there is none, or one whose
-    /// slots are of another size than the values.
+    /// slots are of another size than the values; and that a store that is empty is filled.
     #[arg(long)]
     pub yes: bool,
     /// Where the device puts what is written.

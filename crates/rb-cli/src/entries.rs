@@ -1,12 +1,12 @@
 //! `rb ls` and `rb rm`: the keys of a store.
 
-use rb_core::{EngineKind, StoreOptions};
+use rb_core::{EngineKind, Store, StoreOptions};
 use serde::Serialize;
 
 use crate::args::{LsArgs, RmArgs};
 use crate::failure::Failure;
 use crate::key::{parse_key, parse_key_to_change, show_key};
-use crate::open::{Agreed, close, look_before_writing, open, open_reading, writing};
+use crate::open::{Agreed, close, close_after, look_before_writing, open, open_reading, writing};
 use crate::outcome::Outcome;
 use crate::output::Output;
 
@@ -96,10 +96,22 @@ pub(crate) fn remove(
         ..writing(engine)
     };
     let store = open(&args.path, options, output)?;
+    let removed = close_after(&store, remove_all(&store, &keys))?;
+    let keys = keys.len();
+    if output.is_json() {
+        output.json(&Removed { keys, removed })?;
+    } else {
+        output.line(format!("removed {removed} of {keys}"))?;
+    }
+    Ok(Outcome::Done)
+}
+
+/// Removes the keys and makes that durable. Returns how many were there.
+fn remove_all(store: &Store, keys: &[Vec<u8>]) -> Result<usize, Failure> {
     let borrowed: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
     let mut removed = 0;
     let mut failure = None;
-    for (answer, key) in store.remove_many(&borrowed).into_iter().zip(&keys) {
+    for (answer, key) in store.remove_many(&borrowed).into_iter().zip(keys) {
         match answer {
             Ok(was_there) => removed += usize::from(was_there),
             Err(source) => {
@@ -115,15 +127,5 @@ pub(crate) fn remove(
         what: "making the removals durable",
         source,
     })?;
-    close(&store)?;
-    if let Some(failure) = failure {
-        return Err(failure);
-    }
-    let keys = keys.len();
-    if output.is_json() {
-        output.json(&Removed { keys, removed })?;
-    } else {
-        output.line(format!("removed {removed} of {keys}"))?;
-    }
-    Ok(Outcome::Done)
+    failure.map_or(Ok(removed), Err)
 }

@@ -29,6 +29,20 @@ pub enum Failure {
         /// What is there.
         found: &'static str,
     },
+    /// A store that a bench was to use has entries that no bench put.
+    #[error(
+        "{path} holds a store with other entries than those of `rb bench`: --fresh --yes makes a new one in its place"
+    )]
+    BenchOther {
+        /// The store.
+        path: PathBuf,
+    },
+    /// A store that a bench was to use is empty, and nobody agreed that it is filled.
+    #[error("{path} holds an empty store: say --yes if the bench may fill it")]
+    BenchEmpty {
+        /// The store.
+        path: PathBuf,
+    },
     /// Formatting would destroy something that is not ours.
     #[error(
         "{path} carries {found}; formatting destroys it: say --yes --force to `rb format` if that is meant"

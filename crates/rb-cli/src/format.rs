@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use rb_core::{ClassRequest, FormatError, FormatOptions, Formatted, Geometry, Share, Superblock};
+use rb_core::{
+    ClassRequest, EngineKind, FormatError, FormatOptions, Formatted, Geometry, Share, Superblock,
+};
 use serde::Serialize;
 
 use crate::args::FormatArgs;
@@ -31,8 +33,15 @@ struct Class {
     slots: u64,
 }
 
-pub(crate) fn format(args: &FormatArgs, output: &mut Output) -> Result<Outcome, Failure> {
-    let mut options = options(args)?;
+pub(crate) fn format(
+    args: &FormatArgs,
+    engine: EngineKind,
+    output: &mut Output,
+) -> Result<Outcome, Failure> {
+    let mut options = FormatOptions {
+        engine,
+        ..options(args)?
+    };
     if args.discard && !output.is_json() {
         options.progress = Some(told("discarding"));
     }

@@ -112,3 +112,10 @@ pub(crate) fn close(store: &Store) -> Result<(), Failure> {
         source,
     })
 }
+
+/// Closes a store whatever its use came to: after an error that is not the store's own it would else look as if it had crashed.
+pub(crate) fn close_after<T>(store: &Store, used: Result<T, Failure>) -> Result<T, Failure> {
+    let closed = close(store);
+    let used = used?;
+    closed.map(|()| used)
+}

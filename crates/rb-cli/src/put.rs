@@ -16,7 +16,7 @@ use serde::Serialize;
 use crate::args::PutArgs;
 use crate::failure::Failure;
 use crate::key::{parse_key_to_change, show_key};
-use crate::open::{Agreed, close, look_before_writing, open, writing};
+use crate::open::{Agreed, close_after, look_before_writing, open, writing};
 use crate::outcome::Outcome;
 use crate::output::Output;
 
@@ -50,13 +50,8 @@ pub(crate) fn put(
         ..writing(engine)
     };
     let store = open(&args.path, options, output)?;
-    let stored = put_one(&store, &key, &value, args)?;
+    let stored = close_after(&store, put_one(&store, &key, &value, args))?;
     let existed = stored == Stored::Existed;
-    store.sync().map_err(|source| Failure::Store {
-        what: "making the value durable",
-        source,
-    })?;
-    close(&store)?;
     if output.is_json() {
         let (key, len) = (show_key(&key), value.len());
         output.json(&PutLine {
@@ -86,6 +81,7 @@ fn check(key: &[u8], metadata: &[u8], superblock: &Superblock) -> Result<(), Err
     Ok(())
 }
 
+/// Puts the value and makes it durable.
 fn put_one(store: &Store, key: &[u8], value: &[u8], args: &PutArgs) -> Result<Stored, Failure> {
     let mode = if args.keep {
         PutMode::KeepExisting
@@ -102,9 +98,14 @@ fn put_one(store: &Store, key: &[u8], value: &[u8], args: &PutArgs) -> Result<St
         metadata: args.metadata.as_bytes(),
     };
     let answer = store.put_many(vec![put], options).pop();
-    answer
+    let stored = answer
         .unwrap_or(Err(Error::Closed))
-        .map_err(|source| failed(key, source))
+        .map_err(|source| failed(key, source))?;
+    store.sync().map_err(|source| Failure::Store {
+        what: "making the value durable",
+        source,
+    })?;
+    Ok(stored)
 }
 
 fn failed(key: &[u8], source: Error) -> Failure {

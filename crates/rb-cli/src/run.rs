@@ -57,7 +57,7 @@ fn dispatch(cli: Cli, output: &mut Output) -> Result<Outcome, Failure> {
     let engine = cli.engine;
     match cli.command {
         Command::Demo(args) => demo::demo(&args, engine, output),
-        Command::Format(args) => format::format(&args, output),
+        Command::Format(args) => format::format(&args, engine, output),
         Command::Info(args) => info::info(&args, engine, output),
         Command::Probe(args) => probe::probe(&args, output),
         Command::Fsck(args) => fsck::fsck(&args, engine, output),

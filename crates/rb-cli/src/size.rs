@@ -22,6 +22,14 @@ pub enum SizeError {
         /// The letters.
         unit: String,
     },
+    /// A point without digits behind it, or a fraction of no unit.
+    #[error(
+        "{given:?} is not a size: a fraction has digits behind the point and a unit, as in 1.5GiB"
+    )]
+    Fraction {
+        /// What was given.
+        given: String,
+    },
     /// The number of bytes does not fit 64 bits.
     #[error("{given:?} is more than 2^64 - 1 bytes")]
     TooLarge {
@@ -40,21 +48,26 @@ pub enum SizeError {
     },
 }
 
-/// Reads a number of bytes: `4096`, `64k`, `64KiB`, `1MiB`, `2GiB`, `1T`. Units are powers of 1024
-/// and may be written in any case.
+/// Reads a number of bytes: `4096`, `64k`, `64KiB`, `1.5GiB`, `1T`. Units are powers of 1024 and may be written in
+/// any case. What a fraction leaves of a byte is dropped.
 ///
 /// # Errors
 /// [`SizeError`] says what was not understood.
 pub fn parse_size(given: &str) -> Result<u64, SizeError> {
     let text = given.trim();
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = text.split_at(digits);
     let given = || given.to_owned();
-    if number.is_empty() {
+    let (whole, rest) = digits(text);
+    if whole.is_empty() {
         return Err(SizeError::NoNumber { given: given() });
     }
-    let unit = unit.trim_start();
-    let shift = match unit.to_ascii_lowercase().as_str() {
+    let (fraction, unit) = match rest.strip_prefix('.') {
+        Some(rest) => digits(rest),
+        None => ("", rest),
+    };
+    if fraction.is_empty() && rest.starts_with('.') || !fraction.is_empty() && unit.is_empty() {
+        return Err(SizeError::Fraction { given: given() });
+    }
+    let shift = match unit.trim_start().to_ascii_lowercase().as_str() {
         "" | "b" => 0,
         "k" | "kib" => 10,
         "m" | "mib" => 20,
@@ -68,11 +81,24 @@ pub fn parse_size(given: &str) -> Result<u64, SizeError> {
             });
         }
     };
-    number
-        .parse::<u64>()
-        .ok()
-        .and_then(|count| count.checked_mul(1 << shift))
-        .ok_or_else(|| SizeError::TooLarge { given: given() })
+    bytes(whole, fraction, shift).ok_or_else(|| SizeError::TooLarge { given: given() })
+}
+
+fn digits(text: &str) -> (&str, &str) {
+    text.split_at(text.bytes().take_while(u8::is_ascii_digit).count())
+}
+
+/// Bytes of `whole.fraction` units of `1 << shift` bytes, if they fit.
+fn bytes(whole: &str, fraction: &str, shift: u32) -> Option<u64> {
+    let whole = whole.parse::<u64>().ok()?.checked_mul(1 << shift)?;
+    // More digits than these are less than a byte of the largest unit.
+    let fraction = &fraction[..fraction.len().min(18)];
+    let scale = 10_u128.pow(fraction.len() as u32);
+    let part = match fraction {
+        "" => 0,
+        digits => (digits.parse::<u128>().ok()? << shift) / scale,
+    };
+    whole.checked_add(u64::try_from(part).ok()?)
 }
 
 /// Reads one slot class: `SIZE`, which takes what the others leave, or `SIZE:SHARE%`.
@@ -139,6 +165,10 @@ mod tests {
             ("3m", 3 << 20),
             ("2GiB", 2 << 30),
             ("1T", 1 << 40),
+            ("1.5GiB", 3 << 29),
+            ("0.5k", 512),
+            ("1.0001 MiB", 1_048_680),
+            ("2.00000000000000000000000001T", 2 << 40),
             ("18446744073709551615", u64::MAX),
         ] {
             assert_eq!(parse_size(given), Ok(bytes), "{given}");
@@ -151,7 +181,11 @@ mod tests {
             ("", "digits are expected"),
             ("MiB", "digits are expected"),
             ("-1", "digits are expected"),
-            ("1.5GiB", "unit \".5GiB\""),
+            ("1.5", "as in 1.5GiB"),
+            ("1.GiB", "as in 1.5GiB"),
+            (".5GiB", "digits are expected"),
+            ("1.5.5GiB", "unit \".5GiB\""),
+            ("16777216.5TiB", "2^64"),
             ("64KB", "unit \"KB\""),
             ("16777216TiB", "2^64"),
             ("99999999999999999999", "2^64"),

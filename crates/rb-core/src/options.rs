@@ -162,7 +162,8 @@ pub struct StoreOptions {
     /// A geometry the caller relies on.
     pub expected: ExpectedGeometry,
     /// How long opening waits for another opener to give the device back: the kernel needs a moment, rarely seconds, to end
-    /// a process that was killed with requests in flight. Looks at least once a second; 1 s is the least.
+    /// a process that was killed with requests in flight. Looks at least once a second; 1 s is the least. Where the system
+    /// says that the opener's process has ended it waits up to `io_deadline`.
     pub lock_wait: Duration,
     /// How long a call waits for the device, all rounds of its requests together, before keys are answered with
     /// `TimedOut`. A background request may take as long. Time in which the process was stopped counts as an eighth at most.
@@ -246,6 +247,9 @@ impl Default for PutOptions {
 pub struct FormatOptions {
     /// The device, a file to be made or formatted, or an engine.
     pub source: Source,
+    /// The engine that writes it. `Auto` takes the simplest that reaches it, and only a format by that name shows that another
+    /// can be used. Of no meaning where the source is an engine.
+    pub engine: EngineKind,
     /// Size of a file to be made or grown, in bytes; none: the device's or file's own size, or
     /// just what the classes need when all of them name a number of slots.
     pub bytes: Option<u64>,
@@ -282,6 +286,7 @@ impl FormatOptions {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         FormatOptions {
             source: source.into(),
+            engine: EngineKind::Auto,
             bytes: None,
             classes,
             key_len_max: 512,

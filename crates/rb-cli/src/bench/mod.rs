@@ -18,7 +18,7 @@ use serde::Serialize;
 
 use crate::args::{BenchArgs, BenchOp};
 use crate::failure::Failure;
-use crate::open::close;
+use crate::open::close_after;
 use crate::outcome::Outcome;
 use crate::output::Output;
 use crate::progress;
@@ -62,11 +62,10 @@ pub(crate) fn bench(
 ) -> Result<Outcome, Failure> {
     check(args)?;
     let prepared = prepare(args, engine, output)?;
-    let mut run = drive::run(&prepared, args)?;
-    let (verified, wrong) = verify(&prepared)?;
+    let measured = measure(args, &prepared);
+    let (mut run, verified, wrong) = close_after(&prepared.store, measured)?;
     let wrong = wrong + run.tally.wrong * args.value_bytes;
     let line = Line::of(args, &prepared, &mut run, verified, wrong);
-    close(&prepared.store)?;
     if output.is_json() {
         output.json(&line)?;
     } else {
@@ -83,6 +82,14 @@ pub(crate) fn bench(
             Ok(Outcome::Broken(Failure::Contract { what }))
         }
     }
+}
+
+/// Fills the store, measures, and reads everything once more. Answers the bytes that were right then, and those that were not.
+fn measure(args: &BenchArgs, prepared: &Prepared) -> Result<(Run, u64, u64), Failure> {
+    prepared.fill()?;
+    let run = drive::run(prepared, args)?;
+    let (right, wrong) = verify(prepared)?;
+    Ok((run, right, wrong))
 }
 
 fn check(args: &BenchArgs) -> Result<(), Failure> {

@@ -12,7 +12,7 @@ use super::value;
 use crate::args::BenchArgs;
 use crate::failure::Failure;
 use crate::format::make;
-use crate::open::{close, open, open_quietly};
+use crate::open::{Agreed, close, look_before_writing, open, open_quietly};
 use crate::output::Output;
 use crate::progress;
 use crate::size::show_size;
@@ -33,17 +33,26 @@ pub(super) struct Prepared {
     pub(super) value_bytes: usize,
 }
 
-/// Opens the store, made if there is none, with every key of the run in it.
+/// Opens the store, made if there is none.
 pub(super) fn prepare(
     args: &BenchArgs,
     engine: EngineKind,
     output: &mut Output,
 ) -> Result<Prepared, Failure> {
-    if args.fresh || !is_made_for(args)? {
-        format_whole(args)?;
+    let is_new = args.fresh || !is_made_for(args)?;
+    if is_new {
+        format_whole(args, engine)?;
     }
+    if !is_new {
+        let agreed = Agreed {
+            accept_lost_metadata: false,
+            force: false,
+        };
+        look_before_writing(&args.store, engine, agreed, output)?;
+    }
+    let count = look(args, engine, is_new)?;
     let value_bytes = usize::try_from(args.value_bytes).unwrap_or(usize::MAX);
-    let flying = args.depth.max(args.batch) * args.threads;
+    let flying = flying(args);
     // Twice what is in flight, so that the next values can be made meanwhile.
     let buffers = 2 * flying * (value_bytes.next_multiple_of(4096) + 4096);
     let options = StoreOptions {
@@ -55,30 +64,54 @@ pub(super) fn prepare(
         ..StoreOptions::default()
     };
     let store = open(&args.store, options, output)?;
-    check_owner(&store, &args.store)?;
-    let slots = slots_for(&store, args.value_bytes)?;
-    // Every put takes a slot before the former value of its key lets go of one.
+    let key = |n| format!("{KEY_START}{value_bytes}/{n}").into_bytes().into();
+    Ok(Prepared {
+        store,
+        keys: (0..count).map(key).collect(),
+        value_bytes,
+    })
+}
+
+/// Values in flight at most, on all threads.
+fn flying(args: &BenchArgs) -> usize {
+    args.depth.max(args.batch) * args.threads
+}
+
+/// Looks at a store whether the run can have it, and does not write to it: what is refused stays as it is. Answers how many
+/// keys the run has.
+fn look(args: &BenchArgs, engine: EngineKind, is_new: bool) -> Result<u64, Failure> {
+    let options = StoreOptions {
+        engine,
+        read_only: true,
+        ..StoreOptions::default()
+    };
+    let store = open_quietly(&args.store, options)?;
+    if !is_new {
+        check_owner(&store, args)?;
+    }
+    let count = count(&store, args)?;
+    close(&store)?;
+    Ok(count)
+}
+
+/// Keys of the run: as many as there are slots for, less those that its puts need at the same time.
+fn count(store: &Store, args: &BenchArgs) -> Result<u64, Failure> {
+    let slots = slots_for(store, args.value_bytes)?;
+    let flying = flying(args);
+    // Every put takes a slot before that of the key's former value is free.
     let spare = (slots / 10).max(2 * flying as u64);
-    let Some(count) = slots.checked_sub(spare).filter(|count| *count > 0) else {
-        return Err(Failure::usage(format!(
+    match slots.checked_sub(spare) {
+        Some(count @ 1..) => Ok(count),
+        _ => Err(Failure::usage(format!(
             "{} has {slots} slots for values of {}: with {flying} in flight, {} or more are needed",
             args.store.display(),
             show_size(args.value_bytes),
             spare + 1
-        )));
-    };
-    let key = |n| format!("{KEY_START}{value_bytes}/{n}").into_bytes().into();
-    let prepared = Prepared {
-        store,
-        keys: (0..count).map(key).collect(),
-        value_bytes,
-    };
-    prepared.fill()?;
-    Ok(prepared)
+        ))),
+    }
 }
 
-/// Whether there is a store with slots of just the size of the values. Another is good enough for whoever
-/// does not agree that it goes.
+/// Whether there is a store with slots of just the size of the values. Without --yes any other store is used as it is.
 fn is_made_for(args: &BenchArgs) -> Result<bool, Failure> {
     if !rb_core::is_store(&args.store) || !args.yes {
         return Ok(rb_core::is_store(&args.store));
@@ -96,7 +129,7 @@ fn is_made_for(args: &BenchArgs) -> Result<bool, Failure> {
 
 /// Makes the store, with every block of it written: the first write to a block that the file system only
 /// reserved costs more than those that follow.
-fn format_whole(args: &BenchArgs) -> Result<(), Failure> {
+fn format_whole(args: &BenchArgs, engine: EngineKind) -> Result<(), Failure> {
     let class = ClassRequest {
         slot_bytes: args.value_bytes.next_multiple_of(4096),
         share: Share::Rest,
@@ -107,9 +140,10 @@ fn format_whole(args: &BenchArgs) -> Result<(), Failure> {
         bytes: args.size.or(is_new.then_some(FILE_BYTES)),
         key_len_max: KEY_LEN_MAX,
         consent: args.yes,
+        engine,
         ..FormatOptions::new(&args.store, vec![class])
     };
-    // Whoever may not destroy what is there is told so here, before anything is written.
+    // Without consent this refuses, before anything is written.
     let made = make(&options)?;
     write_all(&args.store, made.superblock.device_bytes)?;
     make(&FormatOptions {
@@ -141,19 +175,19 @@ fn write_all(path: &Path, bytes: u64) -> Result<(), Failure> {
     file.sync_all().map_err(failed)
 }
 
-/// A store that holds anything else is somebody's.
-fn check_owner(store: &Store, path: &Path) -> Result<(), Failure> {
-    let mut foreign = false;
+/// A store that holds other entries belongs to somebody, and so may one that is empty.
+fn check_owner(store: &Store, args: &BenchArgs) -> Result<(), Failure> {
+    let (mut ours, mut foreign) = (false, false);
     store.for_each(|entry| {
         foreign = !entry.key.starts_with(KEY_START.as_bytes());
+        ours = !foreign;
         !foreign
     });
-    match foreign {
-        true => Err(Failure::Consent {
-            path: path.to_path_buf(),
-            found: "it holds a store with other entries, and --yes --fresh makes a new one",
-        }),
-        false => Ok(()),
+    let path = args.store.clone();
+    match (foreign, ours || args.yes) {
+        (true, _) => Err(Failure::BenchOther { path }),
+        (false, false) => Err(Failure::BenchEmpty { path }),
+        (false, true) => Ok(()),
     }
 }
 
@@ -181,7 +215,7 @@ impl Prepared {
     }
 
     /// Puts what is missing.
-    fn fill(&self) -> Result<(), Failure> {
+    pub(super) fn fill(&self) -> Result<(), Failure> {
         let bar = progress::bar(self.keys.len() as u64, "fill");
         for first in (0..self.keys.len()).step_by(self.per_call()) {
             let end = (first + self.per_call()).min(self.keys.len());

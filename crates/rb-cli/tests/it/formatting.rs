@@ -281,3 +281,22 @@ fn space_that_cannot_be_reserved_is_said() {
     assert_eq!(warnings.as_array().unwrap().len(), 1, "{warnings}");
     assert!(warnings[0].as_str().unwrap().contains("no fallocate"));
 }
+
+/// `rb format --engine libblkio` succeeded in a build without that engine: no engine was looked for.
+#[test]
+fn the_engine_of_a_format_is_the_one_that_was_named() {
+    let place = Place::new();
+    let args = ["--slot-bytes", "64KiB", "--size", "8MiB"];
+    let format = |engine| place.rb(&["format", "--engine", engine], &args);
+    let said = format("uring_cmd").error();
+    assert!(
+        said.contains("passthrough needs an NVMe namespace"),
+        "{said}"
+    );
+    if !cfg!(feature = "libblkio") {
+        let said = format("libblkio").error();
+        assert!(said.contains("not part of this build"), "{said}");
+    }
+    assert!(!place.store.exists(), "a failed format leaves no file");
+    format("posix").text();
+}

@@ -246,3 +246,39 @@ fn a_bench_leaves_other_stores_alone() {
     let said = place.rb(&["bench", "--store"], &args).error();
     assert!(said.contains("other entries"), "{said}");
 }
+
+/// A refused bench opened the store for writing first and left it "not clean", after which fsck took real damage for
+/// what a crash leaves. An empty store was filled without a question.
+#[test]
+fn a_bench_that_is_refused_changes_nothing() {
+    let place = Place::formatted();
+    let clean = |place: &Place| {
+        let info = place.rb(&["info", "--json"], &[]).json();
+        info["recovery"]["clean"].clone()
+    };
+    let value = place.file("value", b"mine");
+    let bench = |bytes, more: &[&str]| {
+        let args = ["--op", "get", "--seconds", "0.1", "--value-bytes", bytes];
+        let said = place.rb(&["bench", "--store"], &[&args[..], more].concat());
+        let said = said.error();
+        assert_eq!(clean(&place), true, "{said}");
+        said
+    };
+    place.rb(&["put"], &["mine", arg(&value)]).text();
+    let before = std::fs::read(&place.store).unwrap();
+    for (bytes, words) in [("4KiB", "other entries"), ("1MiB", "other entries")] {
+        let said = bench(bytes, &[]);
+        assert!(said.contains(words), "{said}");
+    }
+    assert!(std::fs::read(&place.store).unwrap() == before);
+    // Consent to what needs more than that.
+    let said = bench("64KiB", &["--yes"]);
+    assert!(said.contains("--fresh --yes makes a new one"), "{said}");
+    place.rb(&["rm"], &["mine"]).text();
+    let before = std::fs::read(&place.store).unwrap();
+    let said = bench("64KiB", &["--depth", "4"]);
+    assert!(said.contains("empty store: say --yes"), "{said}");
+    let said = bench("64KiB", &["--depth", "64", "--yes"]);
+    assert!(said.contains("64 in flight"), "{said}");
+    assert!(std::fs::read(&place.store).unwrap() == before);
+}

@@ -75,7 +75,10 @@ pub fn format(options: &FormatOptions) -> Result<Formatted, FormatError> {
         _ => Vec::new(),
     };
     let foreign = wipe_list(device.capacity_bytes(), &device.signatures()?);
-    let kind = simplest_engine(&device);
+    let kind = match options.engine {
+        EngineKind::Auto => simplest_engine(&device),
+        named => named,
+    };
     let opened = rb_io::open(device, kind)?;
     let engine = opened.engine.as_ref();
     write_store(engine, superblock, &foreign, &fill, options)?;
