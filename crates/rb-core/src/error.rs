@@ -71,14 +71,24 @@ pub enum Error {
         /// How long the operation waited.
         waited: Duration,
     },
-    /// One batch asks for more buffer memory than the store has.
+    /// One batch asks for more buffer memory than it may have: all of the store's, of an async put half.
     #[error(
-        "the batch needs {needed} bytes of buffers at once, the store has {limit}; raise `buffer_bytes`, ask for fewer keys at once, or read into your own memory"
+        "the batch needs {needed} bytes of buffers at once, and may have {limit}; raise `buffer_bytes`, ask for fewer keys at once, or read into your own memory"
     )]
     BatchTooLarge {
         /// Bytes needed at once.
         needed: usize,
-        /// Bytes there are.
+        /// Bytes it may have.
+        limit: usize,
+    },
+    /// One async batch has more keys than the log takes records of at once.
+    #[error(
+        "the batch has {keys} keys, and the log of this store takes the records of {limit} at once"
+    )]
+    BatchTooLong {
+        /// Keys of the batch.
+        keys: usize,
+        /// Its keys that go together.
         limit: usize,
     },
     /// The request did not finish before the deadline; its buffer stays with the kernel until it does.

@@ -78,7 +78,7 @@ points! {
     Reserved [],
     /// A batch's requests are about to be sent.
     Sending [],
-    /// A batch's requests have completed, and nothing came of it yet.
+    /// The writes of a put have completed, and nothing is published.
     Arrived [],
     /// A put has published its entries in one shard.
     Published [],
@@ -92,7 +92,7 @@ points! {
     RemovesDone [],
     /// A get holds its leases.
     Leased [],
-    /// A get has verified what it read, and holds its leases.
+    /// A get has verified what it has read, and holds its leases.
     Verified [],
     /// A get has ended its leases.
     Released [],

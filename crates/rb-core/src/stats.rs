@@ -9,9 +9,10 @@ use rb_io::QueueCounters;
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct StoreStats {
-    /// Keys that gets found in the index.
+    /// Keys whose value a get returned.
     pub hits: u64,
-    /// Keys that gets did not find.
+    /// Keys that a get did not find, or found and dropped because their bytes were not what was put. Keys that a get answered
+    /// with an error are neither hits nor misses.
     pub misses: u64,
     /// Keys whose put was answered after its write.
     pub puts: u64,
@@ -49,6 +50,8 @@ pub struct StoreStats {
     pub replay_blocks: u64,
     /// Log blocks there are.
     pub log_blocks: u64,
+    /// Why nothing can be written until the store is opened again: a write of metadata or a flush failed. None: all is well.
+    pub poisoned: Option<String>,
     /// The index: slots by state and class, evictions, lock counts.
     pub index: IndexStats,
     /// The queues of blocking calls that are idle now.

@@ -203,7 +203,10 @@ fn a_failed_flush_or_log_write_poisons_writing_and_reads_go_on() {
         for log in store.superblock().log_rings() {
             sim.device.fail_next(op, range_of(log), error);
         }
+        assert_eq!(store.stats().poisoned, None);
         assert!(store.sync().unwrap_err().is_poisoned());
+        let why = store.stats().poisoned.unwrap();
+        assert!(why.contains("Flush") || why.contains("Write"), "{why}");
         // Nothing is acknowledged any more, even though the device would take it.
         assert!(store.put(b"k", b"v").unwrap_err().is_poisoned());
         assert!(store.remove(&key(0)).unwrap_err().is_poisoned());
@@ -399,4 +402,67 @@ fn an_async_put_without_a_queue_gives_its_slots_back() {
         assert_eq!((class.free, class.capacity), (4, 4), "{background:?}");
         store.audit().unwrap();
     }
+}
+
+/// Keys that no store can have were counted as misses, and entries whose read failed, or whose bytes were wrong, as hits: an
+/// operator's hit rate said that all was well.
+#[test]
+fn a_hit_is_a_value_that_was_returned() {
+    let sim = Sim::new(32);
+    let store = sim.open();
+    assert!(put_many(&store, 0..4).iter().all(Result::is_ok));
+    let geometry = store.geometry().clone();
+    let slot_of = |n: u64| {
+        let mut found = None;
+        store.for_each(|entry| {
+            if *entry.key == *key(n) {
+                found = Some(entry.slot);
+            }
+            true
+        });
+        let at = geometry.slot_offset(found.unwrap()).unwrap();
+        at..at + 8192
+    };
+    sim.device.fail_always(OpKind::Read, slot_of(1), EIO);
+    let payload = slot_of(2).start + 4096;
+    sim.device.corrupt(payload..payload + 1);
+    let (keys, long) = ([key(0), key(1), key(2), key(9)], vec![7; 2000]);
+    let mut asked: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
+    asked.extend([&b""[..], &long]);
+    let answers = store.get_many(&asked);
+    let kinds: Vec<_> = answers
+        .iter()
+        .map(|answer| answer.as_ref().ok().map(Option::is_some))
+        .collect();
+    let (hit, miss, error) = (Some(true), Some(false), None);
+    assert_eq!(kinds, [hit, error, miss, miss, error, error]);
+    let stats = store.stats();
+    assert_eq!((stats.hits, stats.misses), (1, 2));
+    assert_eq!((stats.read_errors, stats.dropped), (1, 1));
+}
+
+/// An async put that was too large said that "the store has" the bytes of its own last part, and one of too many keys the same.
+#[test]
+fn a_batch_that_is_too_large_names_the_limit_that_it_meets() {
+    let sim = Sim::new(2048);
+    let store = sim.open_with(|options| options.buffer_bytes = Some(64 << 10));
+    let put = |count: u64, len: usize| {
+        let keys: Vec<_> = (0..count).map(key).collect();
+        let bytes = vec![1; len];
+        let puts = keys.iter().map(|key| Put::new(key, &bytes)).collect();
+        let answers = store.put_many_async(puts, PutOptions::default()).wait();
+        answers.into_iter().next().unwrap().map(drop)
+    };
+    let refused = put(8, 3000).unwrap_err();
+    assert!(
+        matches!(
+            refused,
+            Error::BatchTooLarge {
+                needed: 65536,
+                limit: 32768
+            }
+        ),
+        "{refused}"
+    );
+    put(4, 3000).unwrap();
 }

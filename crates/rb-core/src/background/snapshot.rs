@@ -47,6 +47,7 @@ pub(crate) fn take(inner: &Inner, background: &Services) -> StoreStats {
         },
         replay_blocks: log.map_or(0, DeltaLog::replay_blocks),
         log_blocks: log.map_or(0, DeltaLog::ring_blocks),
+        poisoned: inner.poison.reason().map(str::to_owned),
         index: inner.index.stats(),
         queues: inner.lanes.counters(),
     }

@@ -30,7 +30,8 @@ impl Poison {
             .filter(|_| !self.told.swap(true, Ordering::Relaxed))
     }
 
-    fn reason(&self) -> Option<&str> {
+    /// Why writing stopped, if it did.
+    pub(crate) fn reason(&self) -> Option<&str> {
         self.reason.get().map(String::as_str)
     }
 

@@ -132,6 +132,7 @@ fn lease(inner: &Arc<Inner>, keys: &[&[u8]]) -> (Vec<Lookup>, GetBatch) {
     let hashes: Vec<u64> = keys.iter().map(|key| inner.hash(key)).collect();
     inner.warm(&hashes);
     let mut hits = Vec::with_capacity(keys.len());
+    let mut misses = 0;
     for group in by_shard(keys.len(), |at| inner.index.shard_of(hashes[at])) {
         let mut shard = inner.index.lock(group.shard, Visit::Operation);
         for at in group.positions {
@@ -140,6 +141,7 @@ fn lease(inner: &Arc<Inner>, keys: &[&[u8]]) -> (Vec<Lookup>, GetBatch) {
                 continue;
             }
             let Some(lease) = shard.lease(hashes[at], keys[at], batch.at(at)) else {
+                misses += 1;
                 continue;
             };
             hits.push(Hit {
@@ -153,8 +155,7 @@ fn lease(inner: &Arc<Inner>, keys: &[&[u8]]) -> (Vec<Lookup>, GetBatch) {
             });
         }
     }
-    add(&inner.counters.hits, hits.len());
-    add(&inner.counters.misses, keys.len() - hits.len());
+    add(&inner.counters.misses, misses);
     inner.switch(SwitchPoint::Leased);
     (answers, GetBatch::new(inner, hits))
 }

@@ -108,6 +108,7 @@ impl GetBatch {
                     Read::Proven(buf) => {
                         shard.prove(&hit.lease);
                         let len = located.payload_len as usize;
+                        add(&inner.counters.hits, 1);
                         add(&inner.counters.bytes_got, len);
                         Ok(Some(Value::new(buf, len, hit.metadata, located.generation)))
                     }
@@ -121,6 +122,7 @@ impl GetBatch {
                             inner.changed_if(true, &hit.key, located.generation);
                             dropped.push((hit.key, located.generation));
                         }
+                        add(&inner.counters.misses, 1);
                         Ok(None)
                     }
                     Read::Failed(error) => {
@@ -171,7 +173,6 @@ impl Batch for GetBatch {
 
     /// Step 4, the leases and the answers.
     fn complete(&mut self, before_observer: &mut dyn FnMut()) {
-        self.inner.switch(SwitchPoint::Arrived);
         self.inner.switch(SwitchPoint::Verified);
         let dropped = self.end_leases();
         self.is_second = true;

@@ -58,7 +58,7 @@ pub(crate) fn put_many_async<T: Send + 'static>(
         completer,
         shape,
     };
-    let part = match only_part(parts(inner, writer, planned)) {
+    let part = match only_part(inner, parts(inner, writer, planned)) {
         Ok(part) if part.is_empty() => {
             reply.give(&mut Wakes::default());
             return operation;
@@ -181,14 +181,24 @@ fn start<T: Send + 'static>(
     });
 }
 
-fn only_part(mut parts: Vec<Vec<Planned<'_>>>) -> Result<Vec<Planned<'_>>, Error> {
-    let bytes = |part: &[Planned<'_>]| part.iter().map(Planned::stride).sum::<usize>();
-    let last = parts.pop().unwrap_or_default();
-    match parts.is_empty() {
-        true => Ok(last),
-        false => Err(Error::BatchTooLarge {
-            needed: bytes(&last) + parts.iter().map(|part| bytes(part)).sum::<usize>(),
-            limit: bytes(&last),
+/// The batch, if it goes in one part.
+fn only_part<'a>(
+    inner: &Inner,
+    mut parts: Vec<Vec<Planned<'a>>>,
+) -> Result<Vec<Planned<'a>>, Error> {
+    let part = parts.pop().unwrap_or_default();
+    if parts.is_empty() {
+        return Ok(part);
+    }
+    let all = || parts.iter().flatten().chain(&part);
+    let needed = all().map(Planned::stride).sum();
+    let limit = inner.arena.bytes() / 2;
+    let (keys, together) = (all().count(), parts[0].len());
+    match needed > limit {
+        true => Err(Error::BatchTooLarge { needed, limit }),
+        false => Err(Error::BatchTooLong {
+            keys,
+            limit: together,
         }),
     }
 }
