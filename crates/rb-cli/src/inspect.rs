@@ -42,12 +42,19 @@ pub(crate) fn inspect(
     output: &mut Output,
 ) -> Result<Outcome, Failure> {
     let mut structures = Vec::new();
+    let mut outcome = Outcome::Done;
     for target in targets(args)? {
         let found = rb_core::inspect(&args.path, engine, &target);
         let found = match (found, args.structure) {
             (Ok(found), _) => found,
             // Asked for everything: the copies of the superblock have said why there is no more.
             (Err(OpenError::Superblock { .. } | OpenError::Truncated { .. }), None) => break,
+            (Err(OpenError::Option { option: "key", .. }), Some(_)) => {
+                let key = args.key.as_deref().unwrap_or_default();
+                output.warn(format!("{} has no key {key}", args.path.display()));
+                outcome = Outcome::Miss;
+                break;
+            }
             (Err(source), _) => {
                 let path = args.path.clone();
                 return Err(Failure::Open { path, source });
@@ -63,7 +70,7 @@ pub(crate) fn inspect(
             shown.show(output)?;
         }
     }
-    Ok(Outcome::Done)
+    Ok(outcome)
 }
 
 fn targets(args: &InspectArgs) -> Result<Vec<Target>, Failure> {

@@ -1,5 +1,7 @@
 //! Keys on a command line and in listings. Keys are bytes; most people's are text.
 
+use crate::terminal::is_plain;
+
 /// The longest key of any store, in bytes; a store may be formatted for less.
 const LONGEST: usize = rb_format::KEY_LEN_MAX;
 
@@ -55,12 +57,16 @@ pub fn parse_key_to_change(given: &str) -> Result<Vec<u8>, KeyError> {
 }
 
 /// A key for a listing, in a form that [`parse_key`] reads back: its text, or `hex:` and hexadecimal
-/// digits if it is not text, has control characters that would break a line, or begins as the
+/// digits if it is not text, has characters that a terminal does not show as they are, or begins as the
 /// hexadecimal form does.
 #[must_use]
 pub fn show_key(key: &[u8]) -> String {
     match std::str::from_utf8(key) {
-        Ok(text) if !text.starts_with("hex:") && !text.chars().any(char::is_control) => {
+        Ok(text)
+            if !text.starts_with("hex:")
+                && text.chars().all(is_plain)
+                && !text.contains(['\t', '\n']) =>
+        {
             text.to_owned()
         }
         _ => key.iter().fold(String::from("hex:"), |mut text, byte| {
@@ -89,6 +95,7 @@ mod tests {
         assert_eq!(show_key("chat/é 7".as_bytes()), "chat/é 7");
         assert_eq!(show_key(&[0xff, 1]), "hex:ff01");
         assert_eq!(show_key(b"a\nb"), "hex:610a62");
+        assert_eq!(show_key("a\u{202e}".as_bytes()), "hex:61e280ae");
         assert_eq!(show_key(b"0x61"), "0x61");
         assert_eq!(show_key(b"hex:61"), "hex:6865783a3631");
     }

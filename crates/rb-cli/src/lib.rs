@@ -24,6 +24,7 @@ pub mod key;
 pub mod output;
 pub mod payload;
 pub mod size;
+mod terminal;
 
 mod bench;
 mod child;

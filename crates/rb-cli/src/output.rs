@@ -8,6 +8,7 @@ use std::io::{self, BufWriter, StdoutLock, Write};
 use serde::Serialize;
 
 use crate::failure::Failure;
+use crate::terminal::{plain, plain_json};
 
 /// Standard output, locked for the length of the program, and how results are to look.
 #[derive(Debug)]
@@ -44,7 +45,7 @@ impl Output {
             return;
         }
         // Without a standard error there is nobody left to tell.
-        drop(writeln!(io::stderr(), "rb: warning: {text}"));
+        drop(writeln!(io::stderr(), "rb: warning: {}", plain(&text)));
         self.warnings.push(text);
     }
 
@@ -59,7 +60,7 @@ impl Output {
     /// # Errors
     /// [`Failure::Output`].
     pub fn line(&mut self, text: impl AsRef<str>) -> Result<(), Failure> {
-        writeln!(self.out, "{}", text.as_ref()).map_err(failed)
+        writeln!(self.out, "{}", plain(text.as_ref())).map_err(failed)
     }
 
     /// Writes raw bytes.
@@ -79,7 +80,8 @@ impl Output {
             result,
             warnings: &self.warnings,
         };
-        serde_json::to_writer(&mut self.out, &warned).map_err(|why| failed(why.into()))?;
+        let line = serde_json::to_string(&warned).map_err(|why| failed(why.into()))?;
+        self.bytes(plain_json(&line).as_bytes())?;
         self.bytes(b"\n")
     }
 

@@ -1,5 +1,6 @@
 //! From arguments to an exit code.
 
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
@@ -12,6 +13,7 @@ use crate::args::{Cli, Command};
 use crate::failure::Failure;
 use crate::outcome::Outcome;
 use crate::output::Output;
+use crate::terminal::plain;
 use crate::{
     bench, demo, entries, format, fsck, get, info, inspect, probe, put, recover_bench, replay,
 };
@@ -81,7 +83,7 @@ fn report(output: &mut Output, error: String) -> ExitCode {
         drop(output.json(&ErrorLine { error }));
         drop(output.flush());
     } else {
-        drop(writeln!(std::io::stderr(), "rb: {error}"));
+        drop(writeln!(std::io::stderr(), "rb: {}", plain(&error)));
     }
     ExitCode::from(ERROR)
 }
@@ -115,7 +117,11 @@ fn refused(args: &[OsString], error: &clap::Error) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     if !args.iter().any(|arg| arg == "--json") {
-        drop(error.print());
+        let text = error.to_string();
+        match plain(&text) {
+            Cow::Borrowed(_) => drop(error.print()),
+            Cow::Owned(text) => drop(write!(std::io::stderr(), "{text}")),
+        }
         return ExitCode::from(ERROR);
     }
     // The first paragraph is the error, the others are advice.

@@ -1,5 +1,6 @@
 //! Bad input is one clear line and changes nothing (C8, C9).
 
+use std::ffi::OsStr;
 use std::path::Path;
 
 use rb_core::{Store, StoreOptions};
@@ -274,4 +275,44 @@ fn a_store_beyond_the_file_size_limit_is_refused_in_words() {
     );
     assert!(!new.exists());
     assert_eq!(std::fs::read(&store).unwrap(), before);
+}
+
+/// Paths and keys were shown as they are: with an escape character they moved the cursor, with U+202E they showed another name.
+#[test]
+fn what_is_shown_has_no_characters_that_act() {
+    let place = Place::formatted();
+    let odd = "a\u{202e}b\u{200b}c\u{2028}d\u{1b}[31m\u{feff}";
+    let none = place.folder.path().join(format!("none{odd}"));
+    let slots = format!("4{odd}");
+    let runs = [
+        rb([OsStr::new("info"), none.as_os_str()]),
+        rb([OsStr::new("--json"), OsStr::new("info"), none.as_os_str()]),
+        rb([
+            OsStr::new("put"),
+            place.store.as_os_str(),
+            OsStr::new(odd),
+            none.as_os_str(),
+        ]),
+        rb([OsStr::new(odd)]),
+        rb([OsStr::new("--json"), OsStr::new(odd)]),
+        place.rb(&["format", "--yes", "--slot-bytes", &slots], &[]),
+        place.rb(&["inspect"], &["slot", "--key", odd]),
+        place.rb(&["get", "--json", "-o"], &[odd, odd]),
+        rb_with_input(place.args(&["put"], &[odd, "-"]), b"value"),
+        place.rb(&["ls"], &[]),
+        place.rb(&["ls", "--json"], &[]),
+    ];
+    for (number, ran) in runs.iter().enumerate() {
+        let shown = String::from_utf8_lossy(&ran.stdout).into_owned() + &ran.stderr;
+        let acts = |char: char| char.is_control() && char != '\n' && char != '\t';
+        let hides = ['\u{202e}', '\u{200b}', '\u{2028}', '\u{feff}'];
+        assert!(
+            !shown.contains(acts) && !shown.contains(hides),
+            "{number}: {shown:?}"
+        );
+        assert!(!shown.is_empty(), "{number}");
+    }
+    let absent = place.rb(&["inspect"], &["slot", "--key", "absent"]);
+    assert_eq!(absent.code, Some(2), "{absent:?}");
+    assert!(absent.stderr.contains("has no key absent"), "{absent:?}");
 }

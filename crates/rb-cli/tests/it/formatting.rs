@@ -204,6 +204,21 @@ fn what_is_no_store_is_not_called_one() {
     assert_eq!(place.listing()["count"], 0);
 }
 
+/// A file or device of zeros was "unknown data", and its owner had to agree that nothing was destroyed.
+#[test]
+fn zeros_are_nothing_to_lose() {
+    let place = Place::new();
+    let args = ["--slot-bytes", "4KiB"];
+    let mut bytes = vec![0; 8 << 20];
+    std::fs::write(&place.store, &bytes).unwrap();
+    place.rb(&["format"], &args).text();
+    bytes[(5 << 20) + 17] = 1;
+    std::fs::write(&place.store, &bytes).unwrap();
+    let said = place.rb(&["format"], &args).error();
+    says(&said, &["unknown data", "--yes"]);
+    assert!(std::fs::read(&place.store).unwrap() == bytes);
+}
+
 #[test]
 fn an_empty_file_is_as_good_as_none() {
     let place = Place::new();

@@ -179,12 +179,35 @@ fn check_consent(options: &FormatOptions, claim: &Claim) -> Result<(), FormatErr
     let found = match occupied(device)? {
         Occupied::By(found) if !options.force => return Err(FormatError::Occupied { path, found }),
         Occupied::ByStore => "it holds a store",
-        Occupied::By(_) | Occupied::ByNothingKnown => "unknown data",
+        Occupied::By(_) | Occupied::ByNothingKnown => UNKNOWN,
     };
-    match options.consent || options.force {
-        true => Ok(()),
-        false => Err(FormatError::Consent { path, found }),
+    if options.consent || options.force || found == UNKNOWN && is_zero(device)? {
+        return Ok(());
     }
+    Err(FormatError::Consent { path, found })
+}
+
+const UNKNOWN: &str = "unknown data";
+
+/// Whether there are only zeros, which is nothing to lose. A device that takes long to read is not looked at.
+fn is_zero(device: &Device) -> Result<bool, FormatError> {
+    const LOOK_MAX: u64 = 1 << 30;
+    if device.capacity_bytes() > LOOK_MAX {
+        return Ok(false);
+    }
+    let mut piece = vec![0; 1 << 20];
+    for at in (0..device.capacity_bytes()).step_by(piece.len()) {
+        let read = device.peek(at, &mut piece);
+        read.map_err(|source| rb_io::OpenError::Path {
+            path: device.path().to_path_buf(),
+            step: "read",
+            source,
+        })?;
+        if piece.iter().any(|byte| *byte != 0) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// What writing over a whole device destroys.
@@ -241,8 +264,8 @@ pub fn claim_device(path: &Path, consent: bool, force: bool) -> Result<Device, F
             let found = "a raw-block store".to_owned();
             Err(FormatError::Occupied { path, found })
         }
-        Occupied::ByNothingKnown if !(consent || force) => {
-            let found = "unknown data";
+        Occupied::ByNothingKnown if !(consent || force) && !is_zero(&device)? => {
+            let found = UNKNOWN;
             Err(FormatError::Consent { path, found })
         }
         _ => Ok(device),
