@@ -213,10 +213,14 @@ fn zeros_are_nothing_to_lose() {
     std::fs::write(&place.store, &bytes).unwrap();
     place.rb(&["format"], &args).text();
     bytes[(5 << 20) + 17] = 1;
-    std::fs::write(&place.store, &bytes).unwrap();
-    let said = place.rb(&["format"], &args).error();
-    says(&said, &["unknown data", "--yes"]);
-    assert!(std::fs::read(&place.store).unwrap() == bytes);
+    let mut longer = vec![0; 8 << 20];
+    longer.push(1);
+    for bytes in [bytes, longer, b"short".to_vec()] {
+        std::fs::write(&place.store, &bytes).unwrap();
+        let said = place.rb(&["format", "--size", "16MiB"], &args).error();
+        says(&said, &["unknown data", "--yes"]);
+        assert!(std::fs::read(&place.store).unwrap() == bytes);
+    }
 }
 
 #[test]

@@ -181,7 +181,7 @@ fn check_consent(options: &FormatOptions, claim: &Claim) -> Result<(), FormatErr
         Occupied::ByStore => "it holds a store",
         Occupied::By(_) | Occupied::ByNothingKnown => UNKNOWN,
     };
-    if options.consent || options.force || found == UNKNOWN && is_zero(device)? {
+    if options.consent || options.force || found == UNKNOWN && is_zero(device, claim.bytes())? {
         return Ok(());
     }
     Err(FormatError::Consent { path, found })
@@ -189,10 +189,11 @@ fn check_consent(options: &FormatOptions, claim: &Claim) -> Result<(), FormatErr
 
 const UNKNOWN: &str = "unknown data";
 
-/// Whether there are only zeros, which is nothing to lose. A device that takes long to read is not looked at.
-fn is_zero(device: &Device) -> Result<bool, FormatError> {
+/// Whether all `bytes` of a file or device are zero, which is nothing to lose. One that takes long to read is not looked at,
+/// nor one that ends within a block: a device is read in whole blocks.
+fn is_zero(device: &Device, bytes: u64) -> Result<bool, FormatError> {
     const LOOK_MAX: u64 = 1 << 30;
-    if device.capacity_bytes() > LOOK_MAX {
+    if bytes > LOOK_MAX || bytes != device.capacity_bytes() {
         return Ok(false);
     }
     let mut piece = vec![0; 1 << 20];
@@ -264,7 +265,7 @@ pub fn claim_device(path: &Path, consent: bool, force: bool) -> Result<Device, F
             let found = "a raw-block store".to_owned();
             Err(FormatError::Occupied { path, found })
         }
-        Occupied::ByNothingKnown if !(consent || force) && !is_zero(&device)? => {
+        Occupied::ByNothingKnown if !(consent || force) => {
             let found = UNKNOWN;
             Err(FormatError::Consent { path, found })
         }
