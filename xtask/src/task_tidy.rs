@@ -1,5 +1,6 @@
 //! House rules that no compiler checks.
 
+mod contract;
 mod floors;
 mod imports;
 
@@ -41,6 +42,7 @@ pub(crate) fn run() -> Result<(), String> {
         let text = fs::read_to_string(path).map_err(|why| format!("{}: {why}", path.display()))?;
         check_source(path, &text, &mut breaches);
     }
+    contract::check(&sources, &mut breaches)?;
     let mutants = crate::task_mutants::check(&mut breaches)?;
     for breach in &breaches {
         eprintln!("tidy: {breach}");

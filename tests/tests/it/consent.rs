@@ -1,5 +1,5 @@
 //! Consent is judged when the lock is held: of formats at the same time one succeeds, and what somebody else puts into
-//! a file meanwhile stays.
+//! a file meanwhile stays (C8).
 
 use std::path::Path;
 use std::sync::Barrier;
