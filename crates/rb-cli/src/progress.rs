@@ -18,7 +18,8 @@ pub(crate) fn bar(steps: u64, what: &str) -> ProgressBar {
 pub(crate) fn told(what: &str) -> Progress {
     let bar = bar(0, what);
     Progress::new(move |done, all| {
-        bar.set_length(all);
+        // Of a store that is written meanwhile there may be more than was counted.
+        bar.set_length(all.max(done));
         bar.set_position(done);
     })
 }
