@@ -110,7 +110,7 @@ pub struct FormatArgs {
     /// The device, or the file to be made or used.
     pub path: PathBuf,
     /// Slot classes: the capacity of a slot for a value, and the share of the space in percent.
-    /// One class without a share takes what the others leave.
+    /// Classes without a share divide what the others leave evenly.
     #[arg(long, required = true, value_delimiter = ',', value_parser = parse_class, value_name = "SIZE[:SHARE%]")]
     pub slot_bytes: Vec<ClassRequest>,
     /// Size of the file to be made or grown; on a device, how much of it to use.

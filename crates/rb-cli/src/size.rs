@@ -101,7 +101,7 @@ fn bytes(whole: &str, fraction: &str, shift: u32) -> Option<u64> {
     whole.checked_add(u64::try_from(part).ok()?)
 }
 
-/// Reads one slot class: `SIZE`, which takes what the others leave, or `SIZE:SHARE%`.
+/// Reads one slot class: `SIZE`, which shares what the others leave, or `SIZE:SHARE%`.
 ///
 /// # Errors
 /// [`SizeError`] says what was not understood. Whether a class can be laid out is decided later.
