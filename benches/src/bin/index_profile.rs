@@ -6,6 +6,7 @@ use std::sync::Barrier;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use clap::Parser;
 use peak_alloc::PeakAlloc;
 use rb_bench::{Draws, empty_index, fill_index, key, median};
 use rb_index::{Index, NewEntry, Place, PutMode, Reserve, SlotId, Visit};
@@ -27,9 +28,17 @@ const LOOKUPS: usize = 1_000_000;
 /// A key to look up, with its hash.
 type Query = (u64, [u8; KEY_BYTES]);
 
+/// Measures the index: memory for an entry, time for a lookup, contention of threads.
+#[derive(Debug, Parser)]
+struct Args {
+    /// Print one line of JSON; otherwise it is indented.
+    #[arg(long)]
+    json: bool,
+}
+
 #[expect(clippy::print_stdout, reason = "the result of a program")]
 fn main() {
-    let as_json = std::env::args().any(|arg| arg == "--json");
+    let args = Args::parse();
     let result = json!({
         "entries": ENTRIES,
         "shards": SHARDS,
@@ -37,7 +46,7 @@ fn main() {
         "lookups": lookups(),
         "contention": contention(),
     });
-    if as_json {
+    if args.json {
         println!("{result}");
     } else {
         println!("{result:#}");
