@@ -12,66 +12,115 @@ mod task_package;
 mod task_profile;
 mod task_test;
 mod task_tidy;
+#[cfg(test)]
+mod tests;
 
 use std::process::ExitCode;
 
-use crate::programs::Program;
+use clap::{Args, Parser, Subcommand};
 
-const HELP: &str = "\
-cargo xtask TASK
+/// Builds, checks, tests and measures the workspace. `cargo xtask help TASK` shows the options of a task.
+#[derive(Debug, Parser)]
+#[command(bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
 
-  test            everything that needs no special device: format, tidy, lints, tests with each set
-                  of features, docs, loom models, packages
-  tidy            house rules: unsafe only in its rooms, dependency direction, module docs, mutants that match
-  loom [FILTER]   the concurrency models of rb-index, every interleaving up to a bound; says how many
-  crash [OPTIONS] crashes a store on a simulated device at every write, opens and checks what is left;
-                  --minutes N, --seed S, --runs N, --trace, --json
-  exhaust [OPTIONS] every schedule of a few operations over a store of two slots, with every crash in each;
-                  --operations N, --only LIST, --initial empty|one|both, --seconds N, --seed S, --json
-  race [OPTIONS]  real threads on small stores that are dropped, closed and killed, for 60 s per engine; compares
-                  every key with an oracle; --seconds N, or --kill-rounds N: until N were killed;
-                  --threads N, --each-batch, --engine posix|io_uring|all, --seed S, --json
-  fuzz ...        coverage-guided fuzzing of every decoder; needs a C++ compiler
-  miri            what the interpreter of undefined behaviour can run; takes a nightly toolchain with miri
-  mutants [FILTER] makes each fault of tests/mutants in a copy of the tree; its harness must find it; FILTER is a
-                  part of MUTANT/HARNESS; --seconds N for each, --json
-  device-test [OPTIONS] every engine on emulated drives under real kernels, and on loop devices; fetches QEMU
-                  and kernels into target/device-lab; --quick, --machine FILTER (of machine/device/engine),
-                  --json; or on hardware: --device PATH, which asks for the serial number; --serial S
-  profile ARGS    a flame graph of `rb bench ARGS`, in target/profile/flame.svg; needs perf
-  bench [OPTIONS] our store against fio, foyer and the wheel of LMCache, in turn, on the same files; --quick,
-                  --target disk|loop|tmpfs|all, or null alone: what an async call costs more,
-                  or background first: what the store's own work adds to gets on a drive that is the bottleneck, with
-                  --service FILTER, --rounds N, --seconds S, --json; --case FILTER, --rounds N, --seconds S, --dir PATH, --json,
-                  --peers fio,foyer,wheel, --lmcache (its whole core too: installs torch, 7 GB),
-                  --rb PROGRAM (to measure instead of a build of ours)
-  package         packages each library crate and builds it from its package
-";
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Run everything that needs no special device
+    ///
+    /// Format, tidy, lints, tests with each set of features, docs, loom models, packages. CI runs this.
+    Test,
+    /// Check the house rules
+    ///
+    /// Unsafe code only in its rooms, dependency direction, floors, module docs, mutants that match.
+    Tidy,
+    /// Run the concurrency models of rb-index
+    ///
+    /// Every interleaving up to a bound, counted for each model.
+    Loom {
+        /// Run only the models whose name contains this.
+        filter: Option<String>,
+    },
+    /// Crash a store on a simulated device at every write, for 1 minute; open and check what is left
+    ///
+    /// Options, among others: --minutes N, --seed S, --runs N, --trace, --json. `cargo xtask crash --help` builds
+    /// the program and shows all with their defaults.
+    #[command(disable_help_flag = true)]
+    Crash(Passed),
+    /// Run every schedule of a few operations over a store of two slots, with every crash in each.
+    ///
+    /// Options, among others: --operations N, --only LIST, --initial empty|one|both, --seconds N, --seed S, --json.
+    /// `cargo xtask exhaust --help` builds the program and shows all with their defaults.
+    #[command(disable_help_flag = true)]
+    Exhaust(Passed),
+    /// Run threads on stores that are dropped, closed and killed, for 60 s per engine; compare all with an oracle
+    ///
+    /// Options: --seconds N, or --kill-rounds N (until N were killed), --threads N, --each-batch,
+    /// --engine posix|io_uring|all, --seed S, --json. `cargo xtask race --help` builds the program and shows all
+    /// with their defaults.
+    #[command(disable_help_flag = true)]
+    Race(Passed),
+    /// Fuzz decoders, guided by coverage. Needs a C++ compiler.
+    ///
+    /// A new input goes to target/fuzz/corpus/TARGET, one that fails to target/fuzz/failed/TARGET.
+    Fuzz(task_fuzz::Options),
+    /// Run what Miri can run, to find undefined behaviour. Needs a nightly toolchain with miri
+    Miri,
+    /// Make each fault of tests/mutants in a copy of the tree; its harness must find it.
+    Mutants(task_mutants::Options),
+    /// Test every engine on emulated drives under real kernels and on loop devices, or on hardware.
+    ///
+    /// Fetches QEMU and kernels into target/device-lab, or into the folder that RB_DEVICE_LAB names.
+    DeviceTest(task_device::Options),
+    /// Draw a flame graph of `rb bench ARGS` into target/profile/flame.svg. Needs perf.
+    Profile {
+        /// The arguments of `rb bench`, such as --store PATH --op get.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+        args: Vec<String>,
+    },
+    /// Measure our store against fio, foyer and the wheel of LMCache, in turn, on the same files.
+    ///
+    /// Prints a table; writes it, JSON and a page to target/bench.
+    Bench(task_bench::Options),
+    /// Package each library crate and build it from its package.
+    Package,
+}
+
+/// What goes to a program that parses it.
+#[derive(Debug, Args)]
+struct Passed {
+    /// The options of the program.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    options: Vec<String>,
+}
 
 fn main() -> ExitCode {
-    let mut args = std::env::args().skip(1);
-    let task = args.next().unwrap_or_default();
-    let outcome = match task.as_str() {
-        "test" => task_test::run(),
-        "tidy" => task_tidy::run(),
-        "loom" => task_loom::run(args.next().as_deref(), task_loom::Form::Full),
-        "mutants" => task_mutants::run(args),
-        "bench" => task_bench::run(args),
-        "device-test" => task_device::run(args),
-        "fuzz" => task_fuzz::run(args),
-        "miri" => task_miri::run(),
-        "profile" => task_profile::run(args),
-        "package" => task_package::run(),
-        _ => match Program::named(&task) {
-            Some(program) => program.run(args),
-            None => Err(format!("no such task: {task:?}\n{HELP}")),
-        },
-    };
-    match outcome {
+    match run(Cli::parse().task) {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
             eprintln!("xtask: {why}");
             ExitCode::FAILURE
         }
+    }
+}
+
+fn run(task: Task) -> Result<(), String> {
+    match task {
+        Task::Test => task_test::run(),
+        Task::Tidy => task_tidy::run(),
+        Task::Loom { filter } => task_loom::run(filter.as_deref(), task_loom::Form::Full),
+        Task::Crash(passed) => programs::CRASH.run(&passed.options),
+        Task::Exhaust(passed) => programs::EXHAUST.run(&passed.options),
+        Task::Race(passed) => programs::RACE.run(&passed.options),
+        Task::Fuzz(options) => task_fuzz::run(&options),
+        Task::Miri => task_miri::run(),
+        Task::Mutants(options) => task_mutants::run(&options),
+        Task::DeviceTest(options) => task_device::run(&options),
+        Task::Profile { args } => task_profile::run(&args),
+        Task::Bench(options) => task_bench::run(&options),
+        Task::Package => task_package::run(),
     }
 }

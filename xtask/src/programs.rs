@@ -9,31 +9,31 @@ pub(crate) struct Program {
     /// How it is built.
     pub(crate) profile: &'static [&'static str],
     /// The option that bounds a run, and how many seconds its unit has.
-    pub(crate) limit: Option<(&'static str, f64)>,
+    pub(crate) limit: (&'static str, f64),
 }
 
 // Only what simulates all is a release build: debug assertions see more.
-const PROGRAMS: [Program; 3] = [
-    Program {
-        name: "crash",
-        profile: &["--release"],
-        limit: Some(("--minutes", 60.0)),
-    },
-    Program {
-        name: "exhaust",
-        profile: &["--release"],
-        limit: Some(("--seconds", 1.0)),
-    },
-    Program {
-        name: "race",
-        profile: &[],
-        limit: Some(("--seconds", 1.0)),
-    },
-];
+pub(crate) static CRASH: Program = Program {
+    name: "crash",
+    profile: &["--release"],
+    limit: ("--minutes", 60.0),
+};
+pub(crate) static EXHAUST: Program = Program {
+    name: "exhaust",
+    profile: &["--release"],
+    limit: ("--seconds", 1.0),
+};
+pub(crate) static RACE: Program = Program {
+    name: "race",
+    profile: &[],
+    limit: ("--seconds", 1.0),
+};
 
 impl Program {
     pub(crate) fn named(name: &str) -> Option<&'static Program> {
-        PROGRAMS.iter().find(|program| program.name == name)
+        [&CRASH, &EXHAUST, &RACE]
+            .into_iter()
+            .find(|program| program.name == name)
     }
 
     /// What follows `cargo build` or `cargo run`.
@@ -47,8 +47,7 @@ impl Program {
     ///
     /// # Errors
     /// It does not build, or finds a violation.
-    pub(crate) fn run(&self, args: impl Iterator<Item = String>) -> Result<(), String> {
-        let args: Vec<String> = args.collect();
+    pub(crate) fn run(&self, args: &[String]) -> Result<(), String> {
         let mut line = vec!["run", "-q"];
         line.extend(self.selection());
         line.push("--");

@@ -14,6 +14,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use clap::Args;
+
 use fetch::Lab;
 use matrix::{Cell, machines};
 use results::{Results, id};
@@ -34,23 +36,36 @@ const CHARACTER_ENGINES: &str = "uring_cmd";
 /// What the table calls the machine of `--device`.
 const HARDWARE: &str = "hardware";
 
-#[derive(Default)]
-struct Options {
+/// The options of `cargo xtask device-test`.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// Run the cells that are quick, with fewer crash images.
+    #[arg(long)]
     quick: bool,
-    json: bool,
-    /// Only cells whose name, `machine/device/engine`, contains this.
+    /// Run only the cells whose name, machine/device/engine, contains this.
+    #[arg(
+        long = "machine",
+        value_name = "FILTER",
+        default_value = "",
+        hide_default_value = true
+    )]
     filter: String,
+    /// Run the suite on this device, which it overwrites after asking for the serial number.
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["quick", "filter"])]
     device: Option<PathBuf>,
+    /// The serial number of --device, for scripts: nothing is asked.
+    #[arg(long, requires = "device")]
     serial: Option<String>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
 }
 
-/// Runs the matrix: `[--quick] [--machine FILTER] [--json]`, or the suite on hardware:
-/// `--device PATH [--serial S]`.
+/// Runs the matrix, or the suite on hardware.
 ///
 /// # Errors
 /// What could not be fetched, built or booted, and every cell that failed or did not run.
-pub(crate) fn run(args: impl Iterator<Item = String>) -> Result<(), String> {
-    let options = parse(args)?;
+pub(crate) fn run(options: &Options) -> Result<(), String> {
     let program = build("rb-tests", "device", &[])?;
     if let Some(device) = &options.device {
         return real(&program, device, options.serial.as_deref(), options.json);
@@ -100,25 +115,6 @@ pub(crate) fn run(args: impl Iterator<Item = String>) -> Result<(), String> {
         }
     }
     conclude(&results, options.json)
-}
-
-fn parse(mut args: impl Iterator<Item = String>) -> Result<Options, String> {
-    let mut options = Options::default();
-    while let Some(arg) = args.next() {
-        let mut value = || args.next().ok_or_else(|| format!("{arg} needs a value"));
-        match arg.as_str() {
-            "--quick" => options.quick = true,
-            "--json" => options.json = true,
-            "--machine" => options.filter = value()?,
-            "--device" => options.device = Some(value()?.into()),
-            "--serial" => options.serial = Some(value()?),
-            other => return Err(format!("no such option: {other}")),
-        }
-    }
-    match (&options.serial, &options.device) {
-        (Some(_), None) => Err("--serial says which device --device is, and there is none".into()),
-        _ => Ok(options),
-    }
 }
 
 /// Builds a program for the machines. Only its last step differs from an ordinary build (it brings the C library

@@ -10,17 +10,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 
+use clap::Args;
 use serde_json::json;
 
 use crate::run::{cargo_output, cargo_with};
-
-pub(crate) const HELP: &str = "\
-cargo xtask fuzz TARGET[,TARGET]|all [--seconds N] [--jobs J] [--json]    runs targets, N seconds each (60)
-                            [--memory-limit MIB]                 each process with that much address space
-cargo xtask fuzz TARGET --repeat FILE                            runs one input
-cargo xtask fuzz TARGET|all --keep                               adds to the corpus what was found
-
-A new input goes to target/fuzz/corpus/TARGET, one that fails to target/fuzz/failed/TARGET.";
 
 /// The flags of cargo-fuzz without a sanitizer: counters at every edge, and what is compared.
 const FLAGS: &str = "-Cpasses=sancov-module \
@@ -38,25 +31,44 @@ const TIMEOUT_S: u64 = 20;
 /// Longer inputs are only slower ways to the same.
 const LEN_MAX: u64 = 8192;
 
-struct Options {
+/// The options of `cargo xtask fuzz`.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// What to fuzz, separated by commas: folders of fuzz/corpus, or all.
+    #[arg(
+        required = true,
+        value_name = "TARGET[,TARGET]|all",
+        value_delimiter = ','
+    )]
     targets: Vec<String>,
+    /// Seconds for each target.
+    #[arg(long, default_value_t = 60)]
     seconds: u64,
-    jobs: usize,
+    /// Targets at the same time.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
+    jobs: u16,
+    /// Print one line of JSON for each target.
+    #[arg(long)]
     json: bool,
+    /// Add to the corpus in the tree what was found, if it reaches new edges; fuzz nothing.
+    #[arg(long, conflicts_with = "repeat")]
     keep: bool,
-    repeat: Option<String>,
-    /// Address space of each process, in MiB.
+    /// Run one input, which this file has, and nothing else.
+    #[arg(long, value_name = "FILE")]
+    repeat: Option<PathBuf>,
+    /// Address space of each process in MiB; without it there is no limit.
+    #[arg(long, value_name = "MIB")]
     memory_limit: Option<u64>,
 }
 
 /// Builds the fuzzer and does what the arguments say.
-pub(crate) fn run(mut args: impl Iterator<Item = String>) -> Result<(), String> {
-    let options = parse(&mut args).map_err(|why| format!("{why}\n{HELP}"))?;
+pub(crate) fn run(options: &Options) -> Result<(), String> {
+    let targets = chosen(&options.targets)?;
     let program = build()?;
     if let Some(file) = &options.repeat {
-        return finished(command(&program, &options.targets[0], options.memory_limit).arg(file));
+        return finished(command(&program, &targets[0], options.memory_limit).arg(file));
     }
-    let waiting = Mutex::new(options.targets.iter());
+    let waiting = Mutex::new(targets.iter());
     let failures = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for _ in 0..options.jobs {
@@ -65,7 +77,7 @@ pub(crate) fn run(mut args: impl Iterator<Item = String>) -> Result<(), String> 
                 while let Some(target) = next() {
                     let done = match options.keep {
                         true => keep(&program, target),
-                        false => fuzz(&program, target, &options),
+                        false => fuzz(&program, target, options),
                     };
                     if let (Err(why), Ok(mut failures)) = (done, failures.lock()) {
                         eprintln!("fuzz: {why}");
@@ -82,44 +94,17 @@ pub(crate) fn run(mut args: impl Iterator<Item = String>) -> Result<(), String> 
     }
 }
 
-fn parse(args: &mut impl Iterator<Item = String>) -> Result<Options, String> {
+/// The targets that were asked for.
+fn chosen(asked: &[String]) -> Result<Vec<String>, String> {
     let known = targets()?;
-    let target = args.next().unwrap_or_default();
-    let targets: Vec<String> = match target.as_str() {
-        "all" => known.clone(),
-        names => names.split(',').map(str::to_owned).collect(),
-    };
-    if let Some(target) = targets.iter().find(|target| !known.contains(target)) {
+    if asked == ["all"] {
+        return Ok(known);
+    }
+    if let Some(target) = asked.iter().find(|target| !known.contains(target)) {
         let known = known.join(", ");
         return Err(format!("no such target: {target:?}; there are {known}"));
     }
-    let mut options = Options {
-        targets,
-        seconds: 60,
-        jobs: 1,
-        json: false,
-        keep: false,
-        repeat: None,
-        memory_limit: None,
-    };
-    while let Some(arg) = args.next() {
-        let mut value = || args.next().ok_or(format!("{arg} needs a value"));
-        let number = |value: String| {
-            value
-                .parse()
-                .map_err(|why| format!("{arg} {value:?}: {why}"))
-        };
-        match arg.as_str() {
-            "--seconds" => options.seconds = number(value()?)?,
-            "--jobs" => options.jobs = number(value()?)?.clamp(1, 64) as usize,
-            "--repeat" => options.repeat = Some(value()?),
-            "--memory-limit" => options.memory_limit = Some(number(value()?)?),
-            "--json" => options.json = true,
-            "--keep" => options.keep = true,
-            _ => return Err(format!("no such option: {arg:?}")),
-        }
-    }
-    Ok(options)
+    Ok(asked.to_vec())
 }
 
 /// Each target has a folder of seeds.

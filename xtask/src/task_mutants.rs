@@ -18,6 +18,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
+use clap::Args;
 use serde_json::json;
 
 use harness::Harness;
@@ -41,25 +42,30 @@ struct Answer {
     said: String,
 }
 
-/// Makes each mutant and runs its harnesses: `[FILTER] [--seconds N] [--json]`. The filter is a part of
-/// `MUTANT/HARNESS`, such as `flush-commit/crash`.
+/// The options of `cargo xtask mutants`.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// Make only the mutants whose MUTANT/HARNESS, such as flush-commit/crash, contains this.
+    #[arg(default_value = "", hide_default_value = true)]
+    filter: String,
+    /// Seconds that each harness has to find a mutant.
+    #[arg(long, default_value_t = 60)]
+    seconds: u32,
+    /// Print one line of JSON for each harness of a mutant.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Makes each mutant and runs its harnesses.
 ///
 /// # Errors
 /// A mutant that was not found, does not match or does not build, or a filter that matches none.
-pub(crate) fn run(mut args: impl Iterator<Item = String>) -> Result<(), String> {
-    let (mut filter, mut seconds, mut as_json) = (String::new(), 60, false);
-    while let Some(arg) = args.next() {
-        match arg.as_str() {
-            "--json" => as_json = true,
-            "--seconds" => {
-                let number = args.next().unwrap_or_default();
-                let bad = |why| format!("--seconds {number:?}: {why}");
-                seconds = number.parse().map_err(bad)?;
-            }
-            option if option.starts_with('-') => return Err(format!("no such option: {option}")),
-            _ => filter = arg,
-        }
-    }
+pub(crate) fn run(options: &Options) -> Result<(), String> {
+    let Options {
+        filter,
+        seconds,
+        json: as_json,
+    } = options;
     let mutants: Result<Vec<Mutant>, String> = mutant::all()?.into_iter().collect();
     let mutants = mutants?;
     let pairs = mutants.iter().flat_map(|mutant| {
@@ -67,7 +73,7 @@ pub(crate) fn run(mut args: impl Iterator<Item = String>) -> Result<(), String> 
         mutant.found_by.iter().map(with)
     });
     let pairs: Vec<(&Mutant, &Harness)> = pairs
-        .filter(|(mutant, harness)| id(mutant, harness).contains(&filter))
+        .filter(|(mutant, harness)| id(mutant, harness).contains(filter.as_str()))
         .collect();
     if pairs.is_empty() {
         return Err(format!("no mutant has {filter:?} in its name or harness"));
@@ -81,20 +87,20 @@ pub(crate) fn run(mut args: impl Iterator<Item = String>) -> Result<(), String> 
             id(mutant, harness),
             mutant.what
         );
-        let answer = try_one(mutant, harness, seconds).unwrap_or_else(|why| Answer {
+        let answer = try_one(mutant, harness, *seconds).unwrap_or_else(|why| Answer {
             found: false,
             seconds: 0.0,
             said: why,
         });
         missed += usize::from(!answer.found);
-        lines.push(match as_json {
+        lines.push(match *as_json {
             true => answer.json(mutant, harness),
             false => answer.line(mutant, harness),
         });
     }
     tree::refresh()?;
     lines.sort_unstable();
-    if !as_json {
+    if !*as_json {
         lines.insert(0, row("mutant", "found by", "after", "it said"));
     }
     let text = lines.join("\n");

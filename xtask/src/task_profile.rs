@@ -11,11 +11,7 @@ const FOLDER: &str = "target/profile";
 ///
 /// # Errors
 /// perf is not there or may not run, or the bench failed.
-pub(crate) fn run(args: impl Iterator<Item = String>) -> Result<(), String> {
-    let args: Vec<String> = args.collect();
-    if args.is_empty() {
-        return Err("say what to profile: cargo xtask profile --store PATH --op get …, the arguments of rb bench".into());
-    }
+pub(crate) fn run(args: &[String]) -> Result<(), String> {
     // Frame pointers make stacks that perf can walk without copying them.
     let env = [
         ("RUSTFLAGS", "-Cforce-frame-pointers=yes"),

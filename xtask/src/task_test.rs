@@ -1,12 +1,13 @@
 //! Everything that needs no special device.
 
-use crate::run::{LIBRARIES, cargo, cargo_with};
+use crate::run::{LIBRARIES, cargo, cargo_output, cargo_with};
 use crate::{task_loom, task_package, task_tidy};
 
 /// Cheap checks first, so that a slip shows within seconds.
 pub(crate) fn run() -> Result<(), String> {
     cargo(&["fmt", "--all", "--check"])?;
     task_tidy::run()?;
+    let mut left_out: Vec<String> = check_dependencies()?.into_iter().collect();
     cargo(&[
         "clippy",
         "--workspace",
@@ -45,7 +46,22 @@ pub(crate) fn run() -> Result<(), String> {
     task_loom::run(None, task_loom::Form::Quick)?;
     task_package::run()?;
     let skipped = std::fs::read_to_string(&skips).unwrap_or_default();
-    eprintln!("== {} tests skipped", skipped.lines().count());
-    skipped.lines().for_each(|line| eprintln!("   {line}"));
+    left_out.extend(skipped.lines().map(str::to_owned));
+    eprintln!("== {} skipped", left_out.len());
+    left_out.iter().for_each(|line| eprintln!("   {line}"));
     Ok(())
+}
+
+/// Checks licences, versions and sources of all dependencies with cargo-deny, which takes minutes to compile and so is
+/// used only where it is installed. Answers what was left out. Advisories are left to who has a network:
+/// `cargo deny check advisories`.
+fn check_dependencies() -> Result<Option<String>, String> {
+    if cargo_output(&["deny", "--version"]).is_err() {
+        return Ok(Some(
+            "licences, versions and sources of the dependencies: cargo-deny is not installed"
+                .into(),
+        ));
+    }
+    cargo(&["deny", "check", "licenses", "bans", "sources"])?;
+    Ok(None)
 }

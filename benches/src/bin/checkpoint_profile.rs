@@ -1,17 +1,18 @@
 //! What a checkpoint costs those who use the store meanwhile.
-//! `cargo run --release -p rb-bench --bin checkpoint_profile -- PATH [ENTRIES] [SECONDS] [THREADS] [ENGINE]`
+//! `cargo run --release -p rb-bench --bin checkpoint_profile -- --help` shows the arguments.
 //!
 //! A file store of 4 KiB values is filled, then one thread or more get and put, each value verified. The store
 //! writes checkpoints when it wants to; what was done while it wrote one is told apart from the rest. With as many
 //! threads as there are cores the checkpoint takes one of them away, and the tail shows the scheduler rather than
 //! the store.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
+use clap::Parser;
 use rb_bench::{Draws, key, median};
 use rb_core::{
     ClassRequest, EngineKind, Error, FormatOptions, Put, PutOptions, Share, Store, StoreOptions,
@@ -32,7 +33,7 @@ const LOOK_EVERY: u64 = 32;
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 fn main() -> ExitCode {
-    match run() {
+    match run(&Load::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
             eprintln!("checkpoint_profile: {why}");
@@ -42,50 +43,44 @@ fn main() -> ExitCode {
 }
 
 #[expect(clippy::print_stdout, reason = "the result of a program")]
-fn run() -> Result<(), Failure> {
-    let mut args = std::env::args().skip(1);
-    let path = args.next().ok_or("say where the store is to be made")?;
-    let entries: u64 = args.next().map_or(Ok(1_000_000), |arg| arg.parse())?;
-    let seconds: u64 = args.next().map_or(Ok(5), |arg| arg.parse())?;
-    let threads: u64 = args.next().map_or(Ok(1), |arg| arg.parse())?;
-    let engine: EngineKind = args
-        .next()
-        .map_or(Ok(EngineKind::IoUring), |arg| arg.parse())?;
-    let path = Path::new(&path);
-    let load = Load {
-        path,
-        entries,
-        seconds,
-        threads,
-        engine,
-    };
-    fill(&load)?;
+fn run(load: &Load) -> Result<(), Failure> {
+    fill(load)?;
     let (mut ratios, mut rounds) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
-        let round = round(&load)?;
+        let round = round(load)?;
         let tail = |part: &str| round[part]["p999_us"].as_f64().unwrap_or(f64::NAN);
         ratios.push(tail("with") / tail("without"));
         rounds.push(round);
     }
-    std::fs::remove_file(path)?;
+    std::fs::remove_file(&load.path)?;
     println!(
         "{:#}",
-        json!({ "entries": entries, "threads": threads, "engine": engine.to_string(), "p999_ratio": median(ratios), "rounds": rounds })
+        json!({ "entries": load.entries, "threads": load.threads, "engine": load.engine.to_string(), "p999_ratio": median(ratios), "rounds": rounds })
     );
     Ok(())
 }
 
-/// What is done.
-struct Load<'a> {
-    path: &'a Path,
+/// Measures what a checkpoint costs gets and puts of 4 KiB at the same time, in 5 rounds.
+#[derive(Debug, Parser)]
+struct Load {
+    /// Where to make the store, a file; removed afterwards.
+    path: PathBuf,
+    /// Entries that the store is filled with.
+    #[arg(default_value_t = 1_000_000)]
     entries: u64,
+    /// Seconds of a round, at least; it goes on until two checkpoints were written.
+    #[arg(default_value_t = 5)]
     seconds: u64,
+    /// Threads that get and put.
+    #[arg(default_value_t = 1)]
     threads: u64,
+    /// How the store's file is reached: posix, io_uring or auto.
+    #[arg(default_value_t = EngineKind::IoUring)]
     engine: EngineKind,
 }
 
-fn fill(load: &Load<'_>) -> Result<(), Failure> {
-    let Load { path, entries, .. } = *load;
+fn fill(load: &Load) -> Result<(), Failure> {
+    let entries = load.entries;
     // Room for what is put while entries are replaced.
     let class = ClassRequest {
         slot_bytes: VALUE_BYTES as u64,
@@ -94,7 +89,7 @@ fn fill(load: &Load<'_>) -> Result<(), Failure> {
     format(&FormatOptions {
         key_len_max: KEY_BYTES,
         sparse: true,
-        ..FormatOptions::new(path, vec![class])
+        ..FormatOptions::new(&load.path, vec![class])
     })?;
     let store = open(load)?;
     for first in (0..entries).step_by(512) {
@@ -104,12 +99,12 @@ fn fill(load: &Load<'_>) -> Result<(), Failure> {
     Ok(store.close()?)
 }
 
-fn open(load: &Load<'_>) -> Result<Store, Failure> {
+fn open(load: &Load) -> Result<Store, Failure> {
     let options = StoreOptions {
         engine: load.engine,
         ..StoreOptions::default()
     };
-    Ok(Store::open(load.path, options)?)
+    Ok(Store::open(&load.path, options)?)
 }
 
 fn put(store: &Store, ids: &[u64]) -> Result<(), Error> {
@@ -136,10 +131,8 @@ struct Latencies {
     without: Vec<Duration>,
 }
 
-fn round(load: &Load<'_>) -> Result<Value, Failure> {
-    let Load {
-        entries, seconds, ..
-    } = *load;
+fn round(load: &Load) -> Result<Value, Failure> {
+    let entries = load.entries;
     let store = open(load)?;
     let stop = AtomicBool::new(false);
     let mut all = std::thread::scope(|scope| {
@@ -148,7 +141,7 @@ fn round(load: &Load<'_>) -> Result<Value, Failure> {
         let threads: Vec<_> = (0..load.threads).map(work).collect();
         let start = Instant::now();
         let idle = |thread: &ScopedJoinHandle<'_, _>| thread.is_finished();
-        while (start.elapsed() < Duration::from_secs(seconds)
+        while (start.elapsed() < Duration::from_secs(load.seconds)
             || store.stats().checkpoints < CHECKPOINTS)
             && !threads.iter().any(idle)
         {

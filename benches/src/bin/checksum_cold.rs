@@ -1,13 +1,12 @@
 //! What the payload checksum costs on bytes that no cache of the processor holds, as those of a get come from
 //! a device. `cargo xtask bench` sets the CPU of a verified get against it. Prints one line of JSON.
-//!
-//! Usage: `checksum_cold [VALUE_BYTES]`, 64 KiB if not given.
 
 use std::hint::black_box;
 use std::io::Write;
 use std::process::ExitCode;
 use std::time::Instant;
 
+use clap::Parser;
 use rb_bench::IDENTITY;
 use rb_format::{Generation, payload_checksum};
 
@@ -19,8 +18,16 @@ const PASSES: usize = 5;
 /// A prime, so that each is visited once.
 const STEP: usize = 7_919;
 
+/// Measures the payload checksum on bytes that no cache of the processor holds.
+#[derive(Debug, Parser)]
+struct Args {
+    /// Bytes of a value, 4096 to 64 MiB.
+    #[arg(default_value_t = 64 << 10, value_parser = clap::value_parser!(u32).range(4096..=64 << 20))]
+    value_bytes: u32,
+}
+
 fn main() -> ExitCode {
-    match run() {
+    match run(&Args::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
             eprintln!("checksum_cold: {why}");
@@ -29,19 +36,8 @@ fn main() -> ExitCode {
     }
 }
 
-fn run() -> Result<(), String> {
-    let value_bytes = match std::env::args().nth(1) {
-        None => 64 << 10,
-        Some(word) => {
-            let bytes = word
-                .parse()
-                .map_err(|why| format!("VALUE_BYTES {word:?}: {why}"))?;
-            if !(4096..=64 << 20).contains(&bytes) {
-                return Err(format!("VALUE_BYTES {bytes} is not within 4096 to 64 MiB"));
-            }
-            bytes
-        }
-    };
+fn run(args: &Args) -> Result<(), String> {
+    let value_bytes = args.value_bytes as usize;
     // Not zeros, which the system would map to one page.
     let memory = vec![0x5A_u8; MEMORY_BYTES];
     let values = MEMORY_BYTES / value_bytes;

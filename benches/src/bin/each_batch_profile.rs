@@ -1,15 +1,16 @@
 //! What `EachBatch` costs: the latency of a lone put, and the rate of many threads that mostly put what is there.
-//! `cargo run --release -p rb-bench --bin each_batch_profile -- PATH [SECONDS] [ENGINE]`
+//! `cargo run --release -p rb-bench --bin each_batch_profile -- --help` shows the arguments.
 //!
 //! First one thread puts values of 64 KiB one after the other, each durable before the next. Then sixteen threads put
 //! one value at a time and keep what exists: nine of ten keys are there durably, the tenth is new.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use clap::Parser;
 use rb_bench::key;
 use rb_core::{
     ClassRequest, Durability, EngineKind, FormatOptions, Put, PutMode, PutOptions, Share, Store,
@@ -27,8 +28,21 @@ const NEW_EVERY: u64 = 10;
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
+/// Measures lone durable puts, then those of sixteen threads that mostly put what is there.
+#[derive(Debug, Parser)]
+struct Args {
+    /// Where to make the store: a file, removed afterwards.
+    path: PathBuf,
+    /// Seconds of each of the two measurements.
+    #[arg(default_value_t = 3)]
+    seconds: u64,
+    /// How the store's file is reached: posix, io_uring or auto.
+    #[arg(default_value_t = EngineKind::IoUring)]
+    engine: EngineKind,
+}
+
 fn main() -> ExitCode {
-    match run() {
+    match run(&Args::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
             eprintln!("each_batch_profile: {why}");
@@ -38,14 +52,12 @@ fn main() -> ExitCode {
 }
 
 #[expect(clippy::print_stdout, reason = "the result of a program")]
-fn run() -> Result<(), Failure> {
-    let mut args = std::env::args().skip(1);
-    let path = args.next().ok_or("say where the store is to be made")?;
-    let seconds: u64 = args.next().map_or(Ok(3), |arg| arg.parse())?;
-    let engine: EngineKind = args
-        .next()
-        .map_or(Ok(EngineKind::IoUring), |arg| arg.parse())?;
-    let path = Path::new(&path);
+fn run(args: &Args) -> Result<(), Failure> {
+    let Args {
+        path,
+        seconds,
+        engine,
+    } = args;
     let class = ClassRequest {
         slot_bytes: VALUE_BYTES as u64,
         share: Share::Slots(SLOTS),
@@ -58,7 +70,7 @@ fn run() -> Result<(), Failure> {
     let store = Store::open(
         path,
         StoreOptions {
-            engine,
+            engine: *engine,
             durability: Durability::EachBatch,
             ..StoreOptions::default()
         },
@@ -71,7 +83,7 @@ fn run() -> Result<(), Failure> {
             answer?;
         }
     }
-    let time = Duration::from_secs(seconds);
+    let time = Duration::from_secs(*seconds);
     let latencies = lone_puts(&store, &value, time)?;
     let (duplicates, rate) = many_duplicates(&store, &value, time)?;
     let at = |share: usize| latencies[latencies.len() * share / 1000].as_secs_f64() * 1e6;

@@ -6,6 +6,7 @@ use std::sync::Barrier;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use clap::Parser;
 use peak_alloc::PeakAlloc;
 use rb_bench::{Draws, empty_index, fill_index, key, median};
 use rb_index::{Index, NewEntry, Place, PutMode, Reserve, SlotId, Visit};
@@ -27,9 +28,17 @@ const LOOKUPS: usize = 1_000_000;
 /// A key to look up, with its hash.
 type Query = (u64, [u8; KEY_BYTES]);
 
+/// Measures the index: memory for an entry, time for a lookup, contention of threads.
+#[derive(Debug, Parser)]
+struct Args {
+    /// Print one line of JSON; otherwise it is indented.
+    #[arg(long)]
+    json: bool,
+}
+
 #[expect(clippy::print_stdout, reason = "the result of a program")]
 fn main() {
-    let as_json = std::env::args().any(|arg| arg == "--json");
+    let args = Args::parse();
     let result = json!({
         "entries": ENTRIES,
         "shards": SHARDS,
@@ -37,7 +46,7 @@ fn main() {
         "lookups": lookups(),
         "contention": contention(),
     });
-    if as_json {
+    if args.json {
         println!("{result}");
     } else {
         println!("{result:#}");
@@ -71,62 +80,19 @@ fn lookups() -> Value {
     let hot = queries(&index, 1, HOT);
     let random = queries(&index, 2, u64::from(ENTRIES));
     let single = |queries: &[Query]| rounds(|| time_single(&index, queries));
-    let leased = rounds(|| {
-        let start = Instant::now();
-        for (hash, key) in &random {
-            let mut shard = index.lock(index.shard_of(*hash), Visit::Operation);
-            if let Some(lease) = shard.lease(*hash, key, Place::default()) {
-                shard.release(lease);
-            }
-        }
-        nanos(start, random.len())
-    });
+    let leased = rounds(|| time_leases(&index, &random));
     let replaced = puts(&random);
-    let batched = rounds(|| {
-        let start = Instant::now();
-        let mut found = Vec::with_capacity(BATCH);
-        for batch in random.chunks(BATCH) {
-            found.clear();
-            let hashes: [u64; BATCH] =
-                std::array::from_fn(|at| batch.get(at).map_or(0, |query| query.0));
-            index.warm(&hashes[..batch.len()], rb_io::prefetch);
-            for (hash, key) in batch {
-                found.push(
-                    index
-                        .lock(index.shard_of(*hash), Visit::Operation)
-                        .get(*hash, key),
-                );
-            }
-            assert!(
-                black_box(&found).iter().all(Option::is_some),
-                "every key is there"
-            );
-        }
-        nanos(start, random.len())
-    });
+    let batched = rounds(|| time_batches(&index, &random));
     let miss = rounds(miss_cost);
     let another = empty_index(ENTRIES, SHARDS);
     fill_index(&another, ENTRIES);
-    let two_threads = |other: &Index| {
-        let barrier = Barrier::new(2);
-        let work = |index: &Index, queries: &[Query]| {
-            barrier.wait();
-            time_single(index, queries)
-        };
-        let halves = random.split_at(LOOKUPS / 2);
-        let (a, b) = std::thread::scope(|scope| {
-            let other = scope.spawn(|| work(other, halves.1));
-            (work(&index, halves.0), other.join().unwrap_or(f64::NAN))
-        });
-        a.max(b) / 2.0
-    };
     // Side by side, because machines that are shared change their minds. Two threads on two indexes share
     // nothing: what they reach is what the machine has to give.
     let round = |_| {
         [
             time_single(&index, &random),
-            two_threads(&index),
-            two_threads(&another),
+            time_two_threads(&index, &index, &random),
+            time_two_threads(&index, &another, &random),
         ]
     };
     let rounds_of_three: Vec<[f64; 3]> = (0..ROUNDS).map(round).collect();
@@ -170,6 +136,52 @@ fn time_single(index: &Index, queries: &[Query]) -> f64 {
         );
     }
     nanos(start, queries.len())
+}
+
+fn time_leases(index: &Index, queries: &[Query]) -> f64 {
+    let start = Instant::now();
+    for (hash, key) in queries {
+        let mut shard = index.lock(index.shard_of(*hash), Visit::Operation);
+        if let Some(lease) = shard.lease(*hash, key, Place::default()) {
+            shard.release(lease);
+        }
+    }
+    nanos(start, queries.len())
+}
+
+fn time_batches(index: &Index, queries: &[Query]) -> f64 {
+    let start = Instant::now();
+    let mut found = Vec::with_capacity(BATCH);
+    for batch in queries.chunks(BATCH) {
+        found.clear();
+        let hashes: [u64; BATCH] =
+            std::array::from_fn(|at| batch.get(at).map_or(0, |query| query.0));
+        index.warm(&hashes[..batch.len()], rb_io::prefetch);
+        for (hash, key) in batch {
+            let shard = index.lock(index.shard_of(*hash), Visit::Operation);
+            found.push(shard.get(*hash, key));
+        }
+        assert!(
+            black_box(&found).iter().all(Option::is_some),
+            "every key is there"
+        );
+    }
+    nanos(start, queries.len())
+}
+
+/// Each thread looks up half of the keys, in an index each or in the same.
+fn time_two_threads(one: &Index, other: &Index, queries: &[Query]) -> f64 {
+    let barrier = Barrier::new(2);
+    let work = |index: &Index, queries: &[Query]| {
+        barrier.wait();
+        time_single(index, queries)
+    };
+    let halves = queries.split_at(queries.len() / 2);
+    let (a, b) = std::thread::scope(|scope| {
+        let other = scope.spawn(|| work(other, halves.1));
+        (work(one, halves.0), other.join().unwrap_or(f64::NAN))
+    });
+    a.max(b) / 2.0
 }
 
 /// Keys of entries below `below`, in a random order.

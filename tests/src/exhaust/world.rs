@@ -140,15 +140,7 @@ impl World {
             Operation::Remove { key, each_batch } => {
                 let answer = store.remove(&name(key));
                 self.trace(|| format!("{operation} ends: {answer:?}"));
-                let mut inside = self.lock();
-                match (answer, inside.operations[at].made) {
-                    (Ok(_), Some(made)) => inside.oracle.answered(key, made, each_batch),
-                    (Err(Error::Closed), None) => {}
-                    (answer, made) => {
-                        drop(inside);
-                        self.fail(format!("{operation} made {made:?} and answered {answer:?}"));
-                    }
-                }
+                self.remove_answered(at, key, each_batch, answer);
             }
             Operation::Sync => {
                 let answer = store.sync();
@@ -170,6 +162,27 @@ impl World {
             }
         }
         self.lock().operations[at].ended = true;
+    }
+
+    fn remove_answered(
+        &self,
+        at: usize,
+        key: usize,
+        each_batch: bool,
+        answer: Result<bool, Error>,
+    ) {
+        let mut inside = self.lock();
+        let Running {
+            made, operation, ..
+        } = inside.operations[at];
+        match (answer, made) {
+            (Ok(_), Some(made)) => inside.oracle.answered(key, made, each_batch),
+            (Err(Error::Closed), None) => {}
+            (answer, made) => {
+                drop(inside);
+                self.fail(format!("{operation} made {made:?} and answered {answer:?}"));
+            }
+        }
     }
 
     fn put_answered(

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::case::Case;
 use super::contender::Programs;
+use super::options::{Options, Peer};
 use super::program::{FOLDER, run};
 use crate::run::{cargo, program_with};
 
@@ -16,36 +17,32 @@ const WHEEL: &str = "lmcache-rust-raw-block-io==0.5.7rc2";
 /// Takes torch with it: nearly 7 GB.
 const LMCACHE: [&str; 3] = ["torch==2.13.0", "lmcache[raw-block]==0.5.7rc2", WHEEL];
 
-/// Builds and installs what is missing. `rb` is measured instead of a build of ours if given.
-pub(super) fn programs(
-    rb: Option<PathBuf>,
-    peers: &[String],
-    lmcache: bool,
-) -> Result<Programs, String> {
-    let wanted = |name: &str| peers.iter().any(|peer| peer == name);
+/// Builds and installs what is missing.
+pub(super) fn programs(options: &Options) -> Result<Programs, String> {
+    let wanted = |peer| options.peers.has(peer);
     // Not only a peer: it also writes the files.
     if !runs("fio", &["--version"]) {
         let quiet = [("DEBIAN_FRONTEND", "noninteractive")];
         program_with("apt-get", "apt-get", &["install", "-y", "fio"], &quiet)?;
     }
-    let ours = match rb {
-        Some(rb) => rb,
+    let ours = match &options.rb {
+        Some(rb) => rb.clone(),
         None => {
             cargo(&["build", "--release", "-q", "-p", "rb-cli"])?;
             built("rb")
         }
     };
-    let foyer = wanted("foyer").then(foyer).transpose()?;
+    let foyer = wanted(Peer::Foyer).then(foyer).transpose()?;
     let wheel = || python("venv", "lmcache_rust_raw_block_io", &[WHEEL]);
-    let wheel = wanted("wheel").then(wheel).transpose()?;
+    let wheel = wanted(Peer::Wheel).then(wheel).transpose()?;
     let core = || python("venv-lmcache", "torch, lmcache", &LMCACHE);
-    let lmcache = lmcache.then(core).transpose()?;
+    let lmcache = options.lmcache.then(core).transpose()?;
     Ok(Programs {
         rb: ours,
         foyer,
         wheel,
         lmcache,
-        fio: wanted("fio"),
+        fio: wanted(Peer::Fio),
     })
 }
 

@@ -21,8 +21,6 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    pub(super) const ALL: [Kind; 3] = [Kind::Disk, Kind::Loop, Kind::Tmpfs];
-
     pub(super) fn name(self) -> &'static str {
         match self {
             Kind::Disk => "disk",

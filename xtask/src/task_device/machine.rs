@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use super::fetch::{Lab, Release};
@@ -43,37 +44,7 @@ pub(super) fn run(
     let archive = initramfs::make(lab, machine, programs, &script(machine))?;
     fs::write(&initrd, archive).map_err(|why| format!("{}: {why}", initrd.display()))?;
     let (console, said) = (folder.join("console.txt"), folder.join("results.txt"));
-    let mut qemu = lab.tool("usr/bin/qemu-system-x86_64");
-    let share = lab.dir.join("root/usr/share");
-    qemu.args([
-        "-accel",
-        "tcg,thread=multi",
-        "-cpu",
-        "max",
-        "-smp",
-        "2",
-        "-m",
-        "2048",
-    ]);
-    qemu.args([
-        "-nodefaults",
-        "-no-user-config",
-        "-display",
-        "none",
-        "-no-reboot",
-    ]);
-    qemu.arg("-L")
-        .arg(share.join("qemu"))
-        .arg("-L")
-        .arg(share.join("seabios"));
-    qemu.arg("-kernel")
-        .arg(lab.vmlinuz(machine.release)?)
-        .arg("-initrd")
-        .arg(&initrd);
-    qemu.arg("-append").arg(match machine.release {
-        Release::Linux6_1 => APPEND_6_1,
-        Release::Linux6_12 => APPEND,
-    });
+    let mut qemu = qemu(lab, machine, &initrd)?;
     for serial in [&console, &said] {
         qemu.arg("-serial")
             .arg(format!("file:{}", serial.display()));
@@ -106,6 +77,42 @@ pub(super) fn run(
     Ok(())
 }
 
+/// QEMU with the machine's kernel; serial lines and drives are to be added.
+fn qemu(lab: &Lab, machine: &Machine, initrd: &Path) -> Result<Command, String> {
+    let mut qemu = lab.tool("usr/bin/qemu-system-x86_64");
+    let share = lab.dir.join("root/usr/share");
+    qemu.args([
+        "-accel",
+        "tcg,thread=multi",
+        "-cpu",
+        "max",
+        "-smp",
+        "2",
+        "-m",
+        "2048",
+    ]);
+    qemu.args([
+        "-nodefaults",
+        "-no-user-config",
+        "-display",
+        "none",
+        "-no-reboot",
+    ]);
+    qemu.arg("-L")
+        .arg(share.join("qemu"))
+        .arg("-L")
+        .arg(share.join("seabios"));
+    qemu.arg("-kernel")
+        .arg(lab.vmlinuz(machine.release)?)
+        .arg("-initrd")
+        .arg(initrd);
+    qemu.arg("-append").arg(match machine.release {
+        Release::Linux6_1 => APPEND_6_1,
+        Release::Linux6_12 => APPEND,
+    });
+    Ok(qemu)
+}
+
 /// Where a machine's drives are, and what it said.
 pub(super) fn folder(lab: &Lab, machine: &Machine) -> PathBuf {
     lab.dir.join("machines").join(machine.name)
@@ -128,7 +135,7 @@ fn script(machine: &Machine) -> String {
     script
 }
 
-fn add_drive(qemu: &mut std::process::Command, drive: &Drive, path: &Path) -> Result<(), String> {
+fn add_drive(qemu: &mut Command, drive: &Drive, path: &Path) -> Result<(), String> {
     let failed = |why: std::io::Error| format!("{}: {why}", path.display());
     let file = File::create(path).map_err(failed)?;
     file.set_len(drive.mib << 20).map_err(failed)?;

@@ -72,13 +72,10 @@ impl Harness {
         if !matches!(self.kind, Kind::Loom) {
             words.push("--json".into());
         }
-        if let Kind::Program(Program {
-            limit: Some((option, unit)),
-            ..
-        }) = self.kind
-        {
+        if let Kind::Program(program) = self.kind {
+            let (option, unit) = program.limit;
             let time = (f64::from(seconds) / unit).to_string();
-            words.extend([(*option).to_owned(), time]);
+            words.extend([option.to_owned(), time]);
         }
         words
     }

@@ -1,5 +1,5 @@
 //! What the store's own work adds to gets on a drive that is the bottleneck.
-//! `cargo run --release -p rb-bench --bin background_profile -- [--rounds N] [--seconds S] [--service NAME] [--json]`
+//! `cargo xtask bench --target background` runs it.
 //!
 //! The drive is a model in memory that serves requests in their order, 20 times slower than an SSD so that the cores are
 //! not the bottleneck (`DriveSpeed::ssd`). Threads get values of 64 KiB, once with pauses that leave the drive a quarter of
@@ -11,6 +11,7 @@ mod service;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::Parser;
 use load::{Latencies, Load};
 use rb_bench::median;
 use serde_json::{Value, json};
@@ -18,36 +19,25 @@ use service::{Bed, Service};
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
+/// Measures what the store's own work adds to gets on a drive that is the bottleneck.
+#[derive(Debug, Parser)]
 struct Options {
+    /// Rounds of each service under each load.
+    #[arg(long, default_value_t = 5)]
     rounds: usize,
-    time: Duration,
+    /// Seconds of a measurement; there are two in a round.
+    #[arg(long, default_value_t = 4.0)]
+    seconds: f64,
+    /// Measure only the services whose name contains this.
+    #[arg(long, default_value = "", hide_default_value = true)]
     service: String,
-    as_json: bool,
-}
-
-fn options() -> Result<Options, Failure> {
-    let mut options = Options {
-        rounds: 5,
-        time: Duration::from_secs(4),
-        service: String::new(),
-        as_json: false,
-    };
-    let mut args = std::env::args().skip(1);
-    while let Some(arg) = args.next() {
-        let mut value = || args.next().ok_or_else(|| format!("{arg} wants a value"));
-        match arg.as_str() {
-            "--rounds" => options.rounds = value()?.parse()?,
-            "--seconds" => options.time = Duration::from_secs_f64(value()?.parse()?),
-            "--service" => options.service = value()?,
-            "--json" => options.as_json = true,
-            _ => return Err(format!("no such option: {arg}").into()),
-        }
-    }
-    Ok(options)
+    /// Print JSON at the end instead of a line for each service and load.
+    #[arg(long)]
+    json: bool,
 }
 
 fn main() -> ExitCode {
-    match run() {
+    match run(&Options::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
             eprintln!("background_profile: {why}");
@@ -57,8 +47,8 @@ fn main() -> ExitCode {
 }
 
 #[expect(clippy::print_stdout, reason = "the result of a program")]
-fn run() -> Result<(), Failure> {
-    let options = options()?;
+fn run(options: &Options) -> Result<(), Failure> {
+    let time = Duration::try_from_secs_f64(options.seconds)?;
     let mut bed = Bed::new()?;
     let mut lines = Vec::new();
     for service in Service::ALL {
@@ -68,7 +58,7 @@ fn run() -> Result<(), Failure> {
         for load in Load::ALL {
             let mut rounds = Vec::new();
             for _ in 0..options.rounds {
-                let (without, with, done) = bed.round(service, load, options.time)?;
+                let (without, with, done) = bed.round(service, load, time)?;
                 rounds.push(Round {
                     without,
                     with,
@@ -76,13 +66,13 @@ fn run() -> Result<(), Failure> {
                 });
             }
             let line = summary(service, load, &rounds);
-            if !options.as_json {
+            if !options.json {
                 println!("{}", shown(&line));
             }
             lines.push(line);
         }
     }
-    if options.as_json {
+    if options.json {
         println!("{:#}", json!(lines));
     }
     Ok(())

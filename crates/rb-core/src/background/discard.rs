@@ -257,6 +257,15 @@ impl Work {
                 error_chain(&error)
             )));
         }
+        self.end_failed(inner, &failed)
+    }
+
+    /// Frees the slots of discards that failed, and counts them. Answers why no more are to be sent.
+    fn end_failed(
+        &mut self,
+        inner: &Inner,
+        failed: &[(&[SlotId], Error)],
+    ) -> Result<Option<String>, Error> {
         let Some((_, first)) = failed.first() else {
             self.failures = 0;
             return Ok(None);
@@ -269,7 +278,9 @@ impl Work {
                 error_chain(error)
             )
         })?;
-        failed.iter().for_each(|(slots, _)| index.discarded(slots));
+        failed
+            .iter()
+            .for_each(|(slots, _)| inner.index.discarded(slots));
         self.failures += 1;
         let often = self.failures >= FAILURES_MAX;
         Ok(match (unsupported, often) {

@@ -165,16 +165,7 @@ impl Inner {
         let now = self.options.clock.now();
         let quarantined = writer.quarantine.lock().waiting(now);
         if pending.is_none() && quarantined.is_none() {
-            let mut waiters = Vec::new();
-            if writer.log.has_ready() {
-                self.look_for_others(writer, &mut committer)?;
-                waiters = writer.log.take_ready();
-            }
-            self.look_for_discards(writer);
-            return Ok(Aftermath {
-                waiters,
-                ..Aftermath::default()
-            });
+            return self.commit_nothing(writer, &mut committer);
         }
         self.switch(SwitchPoint::CommitTaken);
         let blocks = pending.as_ref();
@@ -223,24 +214,44 @@ impl Inner {
         drop(committer);
         self.switch(SwitchPoint::CommitDone);
         match written {
-            Ok(failed) => {
-                self.counters.commits.fetch_add(1, Ordering::Relaxed);
-                self.look_for_discards(writer);
-                let bad_slots =
-                    quarantined.map_or_else(Vec::new, |waited| self.settle(writer, waited));
-                let rest_ends = writer.quarantine.lock().rest_ends();
-                if let Some(rest_ends) = rest_ends {
-                    writer.log.want_commit_at(rest_ends);
-                }
-                let failed = self.count_failed(writer, failed);
-                Ok(Aftermath {
-                    waiters,
-                    bad_slots,
-                    failed,
-                })
-            }
+            Ok(failed) => Ok(Aftermath {
+                waiters,
+                bad_slots: self.end_commit(writer, quarantined),
+                failed: self.count_failed(writer, failed),
+            }),
             Err(error) => self.poison.check().and(Err(error)),
         }
+    }
+
+    /// A commit without anything to write: those who wait for records that are durable already are answered.
+    fn commit_nothing(
+        &self,
+        writer: &Writer,
+        committer: &mut Committer,
+    ) -> Result<Aftermath, Error> {
+        let mut waiters = Vec::new();
+        if writer.log.has_ready() {
+            self.look_for_others(writer, committer)?;
+            waiters = writer.log.take_ready();
+        }
+        self.look_for_discards(writer);
+        Ok(Aftermath {
+            waiters,
+            ..Aftermath::default()
+        })
+    }
+
+    /// Counts a commit that is done, and ends the quarantine of slots that waited for its flush. Answers the slots
+    /// that are out of use from now on.
+    fn end_commit(&self, writer: &Writer, quarantined: Option<u64>) -> Vec<u32> {
+        self.counters.commits.fetch_add(1, Ordering::Relaxed);
+        self.look_for_discards(writer);
+        let bad_slots = quarantined.map_or_else(Vec::new, |waited| self.settle(writer, waited));
+        let rest_ends = writer.quarantine.lock().rest_ends();
+        if let Some(rest_ends) = rest_ends {
+            writer.log.want_commit_at(rest_ends);
+        }
+        bad_slots
     }
 
     /// Answers all who waited for a commit that found no space. The caller holds no lock.

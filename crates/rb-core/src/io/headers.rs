@@ -102,6 +102,26 @@ pub(crate) struct Headers {
 }
 
 impl Headers {
+    /// The highest sequence number of a base; 0 without any.
+    pub(crate) fn base_sequence(&self) -> u64 {
+        self.highest(|header| header.base_sequence)
+    }
+
+    /// The log up to this block was made durable before a base's header was written.
+    pub(crate) fn proven_end(&self) -> u64 {
+        self.highest(|header| header.position.sequence)
+    }
+
+    /// The highest opening that wrote a base.
+    pub(crate) fn incarnation(&self) -> u32 {
+        self.highest(|header| header.incarnation)
+    }
+
+    fn highest<N: Ord + Default>(&self, number: impl Fn(&BaseHeader) -> N) -> N {
+        let numbers = self.found.iter().map(|base| number(&base.header));
+        numbers.max().unwrap_or_default()
+    }
+
     /// Every bad slot that a header remembers.
     pub(crate) fn bad_slots(&self) -> Vec<u32> {
         self.found

@@ -2,9 +2,9 @@
 
 use parking_lot::Mutex;
 use rb_format::{
-    BaseEntry, BaseHeader, DirectoryEntry, FORMAT_BLOCK, Generation, Geometry, LOG_BLOCK_PAYLOAD,
-    MoreSlots, Record, SectionScratch, Superblock, decode_directory, decode_section_with,
-    log_blocks, padded_len,
+    BaseEntry, BaseHeader, DirectoryEntry, FORMAT_BLOCK, Generation, Geometry, KeyLimits,
+    LOG_BLOCK_PAYLOAD, MoreSlots, Record, SectionScratch, Superblock, decode_directory,
+    decode_section_with, log_blocks, padded_len,
 };
 use rb_index::{LoadEntry, Loader, NewEntry, SlotId};
 use rb_io::Buffer;
@@ -53,90 +53,119 @@ pub(crate) fn load_base(
     for &slot in &header.bad_slots {
         loader.bad_slot(SlotId(slot), last_generation(header.incarnation));
     }
-    let limits = limits_of(superblock);
     let raw: u64 = directory.iter().map(|section| section.raw_len).sum();
     memory::check_entries(header.entries, raw)?;
     let workers = if raw < LOADED_BY_ONE { 0 } else { workers() };
-    let failure = Mutex::new(None);
+    let sections = Sections {
+        header,
+        geometry,
+        limits: limits_of(superblock),
+        loader,
+        failure: Mutex::new(None),
+    };
     std::thread::scope(|scope| {
-        let mut sections = Crew::new(scope, workers, || {
-            let failure = &failure;
-            let mut scratch = SectionScratch::default();
-            move |(number, entry, bytes): (u32, DirectoryEntry, Buffer)| {
-                if failure.lock().is_some() {
-                    return;
-                }
-                let mut claims = Vec::with_capacity(CLAIMED_TOGETHER);
-                let decoded = decode_section_with(
-                    &mut scratch,
-                    &bytes,
-                    &entry,
-                    number,
-                    header,
-                    geometry,
-                    limits,
-                    &mut |entries| {
-                        if entries.iter().any(|entry| !entry.more.is_empty()) {
-                            *failure.lock() = Some(Unusable::SeveralSlots("base section"));
-                        }
-                        claims.extend(entries.iter().map(|entry| claim(loader, entry)));
-                        if claims.len() >= CLAIMED_TOGETHER {
-                            loader.load_batch(&claims);
-                            claims.clear();
-                        }
-                    },
-                );
-                loader.load_batch(&claims);
-                if let Err(why) = decoded {
-                    *failure.lock() = Some(Unusable::of(format!("section {number}"), why));
-                }
-            }
+        let mut crew = Crew::new(scope, workers, || {
+            let (sections, mut scratch) = (&sections, SectionScratch::default());
+            move |section| sections.load(&mut scratch, section)
         });
-        let mut wave = Vec::new();
-        let mut rest = (0..).zip(&directory).peekable();
-        while rest.peek().is_some() && failure.lock().is_none() {
-            wave.clear();
-            let mut bytes = 0;
+        let read = sections.read(io, region.offset, &directory, |section| crew.send(section));
+        if let Err(why) = read {
+            sections.fail(why);
+        }
+        crew.end();
+    });
+    sections.failure.into_inner().map_or(Ok(()), Err)
+}
+
+/// The number of a section, its place, and its bytes.
+type Section = (u32, DirectoryEntry, Buffer);
+
+/// The sections of a base, which one thread reads and several load.
+struct Sections<'a, 'index> {
+    header: &'a BaseHeader,
+    geometry: &'a Geometry,
+    limits: KeyLimits,
+    loader: &'a Loader<'index>,
+    /// Why the base is unusable; then no more is loaded.
+    failure: Mutex<Option<Unusable>>,
+}
+
+impl Sections<'_, '_> {
+    fn fail(&self, why: Unusable) {
+        *self.failure.lock() = Some(why);
+    }
+
+    fn has_failed(&self) -> bool {
+        self.failure.lock().is_some()
+    }
+
+    /// Reads all sections, as many together as have room, and hands each to `load`. Stops if one has failed.
+    fn read(
+        &self,
+        io: &mut MetaIo,
+        region_offset: u64,
+        directory: &[DirectoryEntry],
+        mut load: impl FnMut(Section) -> Result<(), Error>,
+    ) -> Result<(), Unusable> {
+        let mut rest = (0..).zip(directory).peekable();
+        while rest.peek().is_some() && !self.has_failed() {
+            let (mut together, mut bytes) = (Vec::new(), 0);
             while let Some((number, entry)) =
                 rest.next_if(|(_, entry)| bytes == 0 || bytes + stored(entry) <= READ_TOGETHER)
             {
                 bytes += stored(entry);
-                wave.push((number, *entry));
+                together.push((number, *entry));
             }
-            let reads: Vec<_> = wave
+            let reads: Vec<_> = together
                 .iter()
-                .map(|(_, e)| (region.offset + e.offset, stored(e)))
+                .map(|(_, entry)| (region_offset + entry.offset, stored(entry)))
                 .collect();
-            let answers = match io.read_many(&reads) {
-                Ok(answers) => answers,
-                Err(error) => {
-                    *failure.lock() = Some(error.into());
-                    return;
-                }
-            };
-            for ((number, entry), answer) in wave.drain(..).zip(answers) {
+            let answers = io.read_many(&reads)?;
+            for ((number, entry), answer) in together.into_iter().zip(answers) {
                 match answer {
-                    Ok(bytes) => {
-                        if let Err(error) = sections.send((number, entry, bytes)) {
-                            *failure.lock() = Some(Unusable::NoAnswer(error));
-                            return;
+                    Ok(bytes) => load((number, entry, bytes)).map_err(Unusable::NoAnswer)?,
+                    Err(error) => self.fail(match Unusable::from(Error::from(error)) {
+                        Unusable::Damage(why) => {
+                            Unusable::Damage(format!("section {number}: {why}"))
                         }
-                    }
-                    Err(error) => {
-                        let why = match Unusable::from(Error::from(error)) {
-                            Unusable::Damage(why) => {
-                                Unusable::Damage(format!("section {number}: {why}"))
-                            }
-                            other => other,
-                        };
-                        *failure.lock() = Some(why);
-                    }
+                        other => other,
+                    }),
                 }
             }
         }
-        sections.end();
-    });
-    failure.into_inner().map_or(Ok(()), Err)
+        Ok(())
+    }
+
+    /// Decodes a section and loads its entries, unless another one has failed.
+    fn load(&self, scratch: &mut SectionScratch, (number, entry, bytes): Section) {
+        if self.has_failed() {
+            return;
+        }
+        let mut claims = Vec::with_capacity(CLAIMED_TOGETHER);
+        let decoded = decode_section_with(
+            scratch,
+            &bytes,
+            &entry,
+            number,
+            self.header,
+            self.geometry,
+            self.limits,
+            &mut |entries| {
+                if entries.iter().any(|entry| !entry.more.is_empty()) {
+                    self.fail(Unusable::SeveralSlots("base section"));
+                }
+                claims.extend(entries.iter().map(|entry| claim(self.loader, entry)));
+                if claims.len() >= CLAIMED_TOGETHER {
+                    self.loader.load_batch(&claims);
+                    claims.clear();
+                }
+            },
+        );
+        self.loader.load_batch(&claims);
+        if let Err(why) = decoded {
+            self.fail(Unusable::of(format!("section {number}"), why));
+        }
+    }
 }
 
 /// The most entries that a base can have: one for each slot, and one for each put while it was taken, whose

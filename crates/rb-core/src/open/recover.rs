@@ -58,53 +58,13 @@ fn recover_once(
     options: &RecoverOptions,
     moves: u32,
 ) -> Result<Option<Recovered>, OpenError> {
-    let headers = read_headers(io, superblock).map_err(no_base)?;
-    let (bad_slots, bad_blocks) = (headers.bad_slots(), headers.bad_blocks());
-    let weak: Vec<_> = headers
-        .weak()
-        .map(|(place, header)| (place.offset, header.encode()))
-        .collect();
-    let identity = superblock.identity;
-    let weak_places: Vec<_> = headers
-        .weak()
-        .map(|(place, _)| {
-            let words = format!(
-                "the {}: {}",
-                place.title(),
-                place.wrong().unwrap_or_default()
-            );
-            (place.may_be_by_crash(&identity), words)
-        })
-        .collect();
-    let weak_words = |closed: bool| {
-        let damaged = weak_places
-            .iter()
-            .filter(move |(by_crash, _)| closed || !by_crash);
-        damaged.map(|(_, words)| words.clone())
-    };
-    let Headers {
-        found: bases,
-        damaged: mut unusable,
-        absent,
-        ..
-    } = headers;
-    let base_sequence = bases
-        .iter()
-        .map(|base| base.header.base_sequence)
-        .max()
-        .unwrap_or(0);
-    // Before a base's header was written, the log up to its position was made durable.
-    let proven_end = bases
-        .iter()
-        .map(|base| base.header.position.sequence)
-        .max()
-        .unwrap_or(0);
+    let mut headers = read_headers(io, superblock).map_err(no_base)?;
+    let mut unusable = std::mem::take(&mut headers.damaged);
     let mut lost = None;
-    for base in &bases {
+    for base in &headers.found {
         match from_base(io, superblock, geometry, base, options)? {
             Ok((mut recovered, damage)) => {
-                recovered.base_sequence = base_sequence;
-                let end = recovered.end.sequence;
+                let (end, proven_end) = (recovered.end.sequence, headers.proven_end());
                 let short = (end < proven_end).then(|| Damage {
                     block: end,
                     why: format!("the log ends at block {end}, yet a base names all before {proven_end} as durable"),
@@ -114,52 +74,70 @@ fn recover_once(
                     break;
                 }
                 recovered.report.base_damage = unusable;
-                recovered.report.one_copy = recovered.copies.lost();
-                recovered.header_copies = weak;
-                recovered.bad_blocks = bad_blocks;
-                // Once the store was closed, no crash explains a header that is in one place only.
-                let closed = recovered.closed_by.is_some();
-                recovered.report.one_copy.extend(weak_words(closed));
-                let ring = superblock.log_blocks();
-                recovered.tail = bases
-                    .iter()
-                    .map(|base| base.header.position.sequence)
-                    // A base from before a lost log is of no use any more, and keeps nothing.
-                    .filter(|position| end.saturating_sub(*position) < ring)
-                    .fold(recovered.tail, u64::min);
+                complete(&mut recovered, superblock, &headers);
                 return Ok(Some(recovered));
             }
             Err(why) => unusable.push(format!("base {}: {why}", BASE_NAMES[base.region])),
         }
     }
-    if moves > 0 && read_headers(io, superblock).map_err(no_base)?.found != bases {
+    if moves > 0 && read_headers(io, superblock).map_err(no_base)?.found != headers.found {
         return Ok(None);
     }
     let (lost_block, why) = match lost {
         Some(Damage { block, why }) => (Some(block), why),
         None => {
-            let why = [unusable.as_slice(), absent.as_slice()].concat().join("; ");
-            (None, format!("no usable checkpoint base ({why})"))
+            let all = [unusable.as_slice(), headers.absent.as_slice()].concat();
+            let why = format!("no usable checkpoint base ({})", all.join("; "));
+            (None, why)
         }
     };
     let mut recovered = without_metadata(io, superblock, geometry, options)
         .map_err(failed("reading slot headers"))?;
-    let known = bases
-        .iter()
-        .map(|base| base.header.incarnation)
-        .max()
-        .unwrap_or(0);
-    recovered.incarnation = recovered.incarnation.max(known);
-    recovered.base_sequence = base_sequence;
-    // Nor may it start before what any base names as durable: the next recovery would miss all up to there.
-    recovered.end.sequence = recovered.end.sequence.max(proven_end);
-    recovered.tail = recovered.end.sequence;
-    forget_slots(&mut recovered, bad_slots);
-    recovered.bad_blocks = bad_blocks;
+    complete_without(&mut recovered, &headers);
     recovered.report.base_damage = unusable;
     recovered.report.lost_metadata = Some(why);
     recovered.lost_block = lost_block;
     Ok(Some(recovered))
+}
+
+/// Adds what all headers say to what one base and the log after it gave.
+fn complete(recovered: &mut Recovered, superblock: &Superblock, headers: &Headers) {
+    recovered.base_sequence = headers.base_sequence();
+    recovered.header_copies = headers
+        .weak()
+        .map(|(place, header)| (place.offset, header.encode()))
+        .collect();
+    recovered.bad_blocks = headers.bad_blocks();
+    recovered.report.one_copy = recovered.copies.lost();
+    // Once the store was closed, no crash explains a header that is in one place only.
+    let closed = recovered.closed_by.is_some();
+    let weak = headers
+        .weak()
+        .filter(|(place, _)| closed || !place.may_be_by_crash(&superblock.identity))
+        .map(|(place, _)| {
+            let wrong = place.wrong().unwrap_or_default();
+            format!("the {}: {wrong}", place.title())
+        });
+    recovered.report.one_copy.extend(weak);
+    let (end, ring) = (recovered.end.sequence, superblock.log_blocks());
+    recovered.tail = headers
+        .found
+        .iter()
+        .map(|base| base.header.position.sequence)
+        // A base from before a lost log is of no use any more, and keeps nothing.
+        .filter(|position| end.saturating_sub(*position) < ring)
+        .fold(recovered.tail, u64::min);
+}
+
+/// Adds what all headers say to what was recovered without a base.
+fn complete_without(recovered: &mut Recovered, headers: &Headers) {
+    recovered.incarnation = recovered.incarnation.max(headers.incarnation());
+    recovered.base_sequence = headers.base_sequence();
+    // It may not start before what any base names as durable: the next recovery would miss all up to there.
+    recovered.end.sequence = recovered.end.sequence.max(headers.proven_end());
+    recovered.tail = recovered.end.sequence;
+    forget_slots(recovered, headers.bad_slots());
+    recovered.bad_blocks = headers.bad_blocks();
 }
 
 /// Why opening must stop rather than go on without a base.
@@ -240,32 +218,15 @@ fn from_base_without(
     let replayed = match replay(io, superblock, geometry, from, &loader)
         .map_err(failed("reading the delta log"))?
     {
-        Ok(replayed) => replayed,
+        Ok(replayed) => readable(replayed)?,
         Err(checksum) => return Ok(Err(checksum)),
     };
-    if let Some(disorder) = replayed.disorder {
-        return Err(OpenError::LogOrder { why: disorder.why });
-    }
-    if replayed.several_slots {
-        return Err(OpenError::SeveralSlots { what: "delta log" });
-    }
     report.log_time = start.elapsed();
 
     let start = Instant::now();
     let loaded = loader.finish(replayed.recency, workers_for(geometry.slots()));
     report.index_time = start.elapsed();
 
-    let Replayed {
-        blocks,
-        records,
-        end,
-        clean,
-        incarnation,
-        damage,
-        copies,
-        bad_slots,
-        ..
-    } = replayed;
     if loaded.refused > 0 || loaded.duplicate_slots_left > 0 {
         return Ok(Ok(Err(format!(
             "it and the log claim what cannot be: {loaded:?}"
@@ -273,28 +234,38 @@ fn from_base_without(
     }
     report.entries = loaded.entries;
     report.base_sequence = Some(base.header.base_sequence);
-    report.log_blocks = blocks;
-    report.log_records = records;
-    let position = base.header.position;
+    report.log_blocks = replayed.blocks;
+    report.log_records = replayed.records;
+    let header = &base.header;
     let recovered = Recovered {
         index,
         report,
-        end,
+        end: replayed.end,
         newest: Some(Recovered::place_of(base)),
-        tail: position.sequence,
-        closed_by: clean.then_some(incarnation),
-        base_sequence: base.header.base_sequence,
-        incarnation: incarnation
-            .max(base.header.incarnation)
-            .max(base.header.generation_floor.incarnation()),
-        bad_slots: [base.header.bad_slots.as_slice(), bad_slots.as_slice()].concat(),
+        tail: header.position.sequence,
+        closed_by: replayed.clean.then_some(replayed.incarnation),
+        base_sequence: header.base_sequence,
+        incarnation: replayed
+            .incarnation
+            .max(header.incarnation)
+            .max(header.generation_floor.incarnation()),
+        bad_slots: [header.bad_slots.as_slice(), &replayed.bad_slots].concat(),
         bad_blocks: Vec::new(),
         lost_block: None,
-        copies,
+        copies: replayed.copies,
         refuted: refuted.to_vec(),
         header_copies: Vec::new(),
     };
-    Ok(Ok(Ok((recovered, damage))))
+    Ok(Ok(Ok((recovered, replayed.damage))))
+}
+
+/// Refuses a log that is not in order, if that was looked at, or that needs another program.
+fn readable(replayed: Replayed) -> Result<Replayed, OpenError> {
+    match replayed.disorder {
+        Some(disorder) => Err(OpenError::LogOrder { why: disorder.why }),
+        None if replayed.several_slots => Err(OpenError::SeveralSlots { what: "delta log" }),
+        None => Ok(replayed),
+    }
 }
 
 /// What is left when metadata is lost: the slots' own headers, or nothing.

@@ -69,41 +69,41 @@ pub(crate) fn put_many_async<T: Send + 'static>(
             return operation;
         }
     };
+    go_on(inner, threads, part, options, reply);
+    operation
+}
+
+/// Goes on as far as the call need not wait, and hands the rest to a worker.
+fn go_on<T: Send + 'static>(
+    inner: &Arc<Inner>,
+    threads: &AsyncThreads,
+    part: Vec<Planned<'_>>,
+    options: PutOptions,
+    reply: Reply<T>,
+) {
+    let writer = inner.writer.as_ref().expect("puts have a writer");
+    let driver = &threads.driver;
     let now = take_buffers(inner, &part, &mut Patience::none());
     if inner.is_manual() {
         let part = now.map(|buffers| own(inner, part, buffers));
-        write(
-            inner,
-            &threads.driver,
-            &mut Waits::of(inner),
-            part,
-            options,
-            reply,
-        );
-        return operation;
+        return write(inner, driver, &mut Waits::of(inner), part, options, reply);
     }
     // With buffers the call goes on as far as it need not wait; without, it copies what waits for them.
     let (part, queued) = match now {
         Ok(buffers) => {
             let part = own(inner, part, buffers);
             match PutBatch::prepare_now(inner, writer, part, options) {
-                Ok(batch) => {
-                    start(inner, &threads.driver, batch, options, reply);
-                    return operation;
-                }
+                Ok(batch) => return start(inner, driver, batch, options, reply),
                 Err(part) => (part, None),
             }
         }
         Err(_) => match threads.queue_bytes(copied(&part), inner.arena.bytes()) {
             Ok(queued) => (own(inner, part, Vec::new()), Some(queued)),
-            Err(error) => {
-                reply.refuse(error);
-                return operation;
-            }
+            Err(error) => return reply.refuse(error),
         },
     };
     let (waits, store) = (Waits::of(inner), Arc::clone(inner));
-    let (inner, driver) = (Arc::clone(inner), Arc::clone(&threads.driver));
+    let (inner, driver) = (Arc::clone(inner), Arc::clone(driver));
     let writes = Arc::clone(&threads.writes);
     let write = move |waits, part| {
         writes.run(waits, move |waits, outcome| {
@@ -113,18 +113,13 @@ pub(crate) fn put_many_async<T: Send + 'static>(
     };
     match queued {
         None => write(waits, Ok(part)),
-        Some(queued) => {
-            let inner = Arc::clone(&store);
-            threads.buffers.run(waits, move |waits, outcome| {
-                let taken =
-                    outcome.and_then(|()| take_buffers(&inner, &part, &mut waits.resources));
-                let part = taken.map(|buffers| own(&inner, part, buffers));
-                drop(queued);
-                write(*waits, part);
-            });
-        }
+        Some(queued) => threads.buffers.run(waits, move |waits, outcome| {
+            let taken = outcome.and_then(|()| take_buffers(&store, &part, &mut waits.resources));
+            let part = taken.map(|buffers| own(&store, part, buffers));
+            drop(queued);
+            write(*waits, part);
+        }),
     }
-    operation
 }
 
 /// Bytes that are to be copied from the caller's memory.

@@ -59,17 +59,7 @@ pub(super) fn open(path: &Path, access: Access, number: u64) -> Result<Device, O
     }
     let mut report = vec![
         Feature::on("direct I/O", "NVMe passthrough"),
-        match &sibling {
-            Some(node) if claims => Feature::on(
-                "claim",
-                format!("{} is held exclusively", node.path().display()),
-            ),
-            Some(_) => Feature::off("claim", "a reader takes none"),
-            None => Feature::off(
-                "claim",
-                "the namespace has no block node: a lock on the character node only",
-            ),
-        },
+        claimed(sibling.as_ref(), claims),
     ];
     let queue = sibling.map(|node| QueueDirectory::of(node.number()));
     let zoned = queue.as_ref().and_then(|queue| queue.text("zoned"));
@@ -105,6 +95,21 @@ pub(super) fn open(path: &Path, access: Access, number: u64) -> Result<Device, O
         #[cfg(feature = "libblkio")]
         server: None,
     })
+}
+
+/// How the namespace is held.
+fn claimed(sibling: Option<&Node>, claims: bool) -> Feature {
+    match sibling {
+        Some(node) if claims => Feature::on(
+            "claim",
+            format!("{} is held exclusively", node.path().display()),
+        ),
+        Some(_) => Feature::off("claim", "a reader takes none"),
+        None => Feature::off(
+            "claim",
+            "the namespace has no block node: a lock on the character node only",
+        ),
+    }
 }
 
 /// Opens the block node exclusively. Read-only is enough for the kernel to refuse others.

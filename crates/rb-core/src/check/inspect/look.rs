@@ -2,8 +2,9 @@
 
 use rb_format::magic::MAGIC_CONTINUATION;
 use rb_format::{
-    AnyHeader, BaseHeader, FORMAT_BLOCK, INCARNATION_A_OFFSET, INCARNATION_B_OFFSET, Incarnation,
-    Structure, Superblock, base_header_offsets, decode_section, describe, padded_len,
+    AnyHeader, BaseHeader, Corruption, DirectoryEntry, FORMAT_BLOCK, INCARNATION_A_OFFSET,
+    INCARNATION_B_OFFSET, Incarnation, Structure, Superblock, base_header_offsets, decode_section,
+    describe, padded_len,
 };
 use rb_index::{Index, Located, Visit};
 
@@ -74,7 +75,7 @@ impl Look<'_> {
     }
 
     fn base(&mut self, side: Side, shown: &mut Vec<Inspected>) -> Result<(), OpenError> {
-        let (superblock, geometry) = (self.superblock, self.geometry);
+        let superblock = self.superblock;
         let region = match side {
             Side::A => &superblock.base_a,
             Side::B => &superblock.base_b,
@@ -118,32 +119,33 @@ impl Look<'_> {
         }
         shown.push(part);
         for (number, entry) in (0..).zip(&directory) {
-            let offset = region.offset + entry.offset;
             let title = title(format!("section {number}"));
+            let offset = region.offset + entry.offset;
             let len = stored(entry);
-            let part = match self.io.read(offset, len) {
+            shown.push(match self.io.read(offset, len) {
                 Ok(bytes) => {
-                    let limits = limits_of(superblock);
                     let bytes = &bytes[..len];
-                    let decoded = decode_section(
-                        bytes,
-                        entry,
-                        number,
-                        &header,
-                        geometry,
-                        limits,
-                        &mut |_| {},
-                    );
+                    let decoded = self.decode_section(bytes, number, entry, &header);
                     Inspected::of(title, offset, Structure::SectionHeader, bytes, decoded)
                 }
                 Err(error) => Inspected {
                     refused: Some(error_chain(&error)),
                     ..Inspected::new(title, offset)
                 },
-            };
-            shown.push(part);
+            });
         }
         Ok(())
+    }
+
+    fn decode_section(
+        &self,
+        bytes: &[u8],
+        number: u32,
+        entry: &DirectoryEntry,
+        header: &BaseHeader,
+    ) -> Result<(), Corruption> {
+        let (geometry, limits) = (self.geometry, limits_of(self.superblock));
+        decode_section(bytes, entry, number, header, geometry, limits, &mut |_| {})
     }
 
     pub(super) fn slot(&mut self, slot: u32) -> Result<Inspected, OpenError> {
