@@ -225,6 +225,17 @@ impl<T> Future for Operation<T> {
     }
 }
 
+impl<T> Drop for Operation<T> {
+    fn drop(&mut self) {
+        if !self.slot.process.is_current() {
+            return;
+        }
+        // Whose answer is lost is not woken for it, and what the waker keeps alive may go. Code of the executor, as in a poll.
+        let waker = self.slot.state.lock().waker.take();
+        drop(waker);
+    }
+}
+
 impl<T> fmt::Debug for Operation<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Operation")
@@ -270,6 +281,8 @@ impl<T: Send + 'static> Drop for Completer<T> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
     use super::*;
 
     #[test]
@@ -317,6 +330,26 @@ mod tests {
         assert_eq!(Pin::new(&mut op).poll(&mut context), Poll::Ready(9));
         assert!(op.is_done());
         drop(op.wait_for(Duration::from_millis(1)));
+    }
+
+    /// Its waker, and the task behind it, stayed with the slot until the answer, and were woken for nothing.
+    #[test]
+    fn an_operation_that_is_dropped_drops_its_waker() {
+        struct Counts(AtomicU32);
+        impl std::task::Wake for Counts {
+            fn wake(self: Arc<Self>) {
+                self.0.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        let (mut op, completer) = operation(|_| 0);
+        let task = Arc::new(Counts(AtomicU32::new(0)));
+        let waker = Waker::from(Arc::clone(&task));
+        let polled = Pin::new(&mut op).poll(&mut Context::from_waker(&waker));
+        assert!(polled.is_pending());
+        drop((op, waker));
+        assert_eq!(Arc::strong_count(&task), 1, "the slot keeps it");
+        completer.complete(1);
+        assert_eq!(task.0.load(Ordering::Relaxed), 0);
     }
 
     /// The drop of a waker is code of the executor. It ran under the lock that the answer needs.

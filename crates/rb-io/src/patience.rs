@@ -49,6 +49,11 @@ impl Patience {
         self.lost
     }
 
+    /// Counts as lost what a wait elsewhere took beyond its steps.
+    pub fn lose(&mut self, lost: Duration) {
+        self.lost = self.lost.saturating_add(lost);
+    }
+
     /// Whether it is spent. The caller looks once more for what it waited for before it says that it was late.
     #[must_use]
     pub fn is_over(&self) -> bool {

@@ -2,14 +2,14 @@
 
 use std::ops::Range;
 
-use rb_core::{AuditOptions, repair};
+use rb_core::{AuditOptions, OpenError, repair};
 use rb_format::FORMAT_BLOCK;
 use rb_io::OpKind;
 use rb_testkit::MemDevice;
 
-use crate::support::{Sim, base_headers, is_long, key, range_of, value};
+use crate::support::{EIO, ENOSPC, Sim, base_headers, is_long, key, range_of, value};
 
-const EIO: i32 = 5;
+const BLOCK: u64 = FORMAT_BLOCK as u64;
 const KEYS: u64 = 12;
 
 /// A store that was used, closed and opened again, and crashed.
@@ -172,5 +172,73 @@ fn a_forced_repair_goes_on_where_a_block_cannot_be_written() {
         let mut bytes = [0; 15];
         sim.device.peek(65536, &mut bytes);
         assert_eq!(bytes, [0; 15], "block at {block}");
+    }
+}
+
+/// A fixed block that an opening found no space for was noted as bad in every base from then on.
+#[test]
+fn a_fixed_block_without_space_is_not_bad() {
+    let superblock_b = 1 << 20..(1 << 20) + BLOCK;
+    for (what, range) in [
+        ("superblock copy", superblock_b.clone()),
+        ("incarnation block", BLOCK..2 * BLOCK),
+        ("incarnation block", 2 * BLOCK..3 * BLOCK),
+    ] {
+        for (errno, bad) in [(ENOSPC, 0), (EIO, 1)] {
+            let sim = Sim::new(8);
+            // One of two openings has its number's place in `range`.
+            for _ in 0..2 {
+                if range == superblock_b {
+                    sim.device.poke(range.start, &[0; BLOCK as usize]);
+                }
+                sim.device.fail_always(OpKind::Write, range.clone(), errno);
+                let store = sim.open();
+                sim.device.heal();
+                store.put(b"k", b"v").unwrap();
+                store.close().unwrap();
+            }
+            let event = format!("MetadataWriteFailed {{ what: {what:?}");
+            assert!(sim.watch.count(&event) > 0, "{:?}", sim.watch.lines());
+            let store = sim.open();
+            let found = &store.recovery().bad_blocks;
+            assert_eq!(found.len(), bad, "{what} at {}: {found:?}", range.start);
+        }
+    }
+}
+
+/// The error of an opening that had no space for either incarnation block did not say so.
+#[test]
+fn an_opening_without_space_says_so() {
+    let sim = Sim::new(8);
+    sim.device
+        .fail_always(OpKind::Write, BLOCK..3 * BLOCK, ENOSPC);
+    let OpenError::Io { source, .. } = sim.try_open(|_| {}).unwrap_err() else {
+        panic!("another error");
+    };
+    assert!(source.is_out_of_space(), "{source}");
+    sim.device.heal();
+    sim.open().put(b"k", b"v").unwrap();
+}
+
+/// A base header that one place had no space for ended writing if the other was bad; which of the two was the first decided.
+#[test]
+fn a_header_waits_for_space_in_either_place() {
+    for (errors, waits) in [
+        ([EIO, ENOSPC], true),
+        ([ENOSPC, EIO], true),
+        ([EIO, EIO], false),
+    ] {
+        let sim = Sim::new(8);
+        let store = sim.open();
+        store.put(b"k", b"v").unwrap();
+        for base in store.superblock().bases() {
+            let places = rb_format::base_header_offsets(base);
+            for (at, errno) in places.into_iter().zip(errors) {
+                sim.device.fail_always(OpKind::Write, at..at + BLOCK, errno);
+            }
+        }
+        let refused = store.checkpoint().unwrap_err();
+        assert_eq!(refused.is_out_of_space(), waits, "{errors:?}: {refused}");
+        assert_eq!(refused.is_poisoned(), !waits, "{errors:?}: {refused}");
     }
 }

@@ -1,11 +1,18 @@
 //! Who stands in line gets what is there in time, and a closed store says so (C6).
 
-use std::io::Write;
+use std::io::{BufReader, Lines, Write};
+use std::process::{Child, ChildStdout};
+use std::sync::Arc;
 use std::time::Duration;
 
-use rb_core::{Error, Put, PutOptions, Store, StoreOptions};
+use rb_core::{
+    ClassRequest, Error, FormatOptions, Operation, Put, PutOptions, Share, Store, StoreOptions,
+    format,
+};
+use rb_io::Engine;
+use rb_testkit::{DriveEngine, DriveSpeed};
 
-use crate::support::{Bed, KIB, engines, key, serve, value};
+use crate::support::{Bed, KIB, engines, key, long_keys, serve, value};
 
 const LEN: usize = 60 * KIB;
 
@@ -76,6 +83,8 @@ fn every_call_of_a_closed_store_answers_that_it_is_closed() {
 
 const LINE: &str = "RB_PAUSED_LINE";
 const BUSY_WAIT: Duration = Duration::from_millis(400);
+const COMMITS: &str = "RB_PAUSED_COMMITS";
+const COMMIT_WAIT: Duration = Duration::from_secs(2);
 
 /// Does nothing unless started by the test below: two gets that need all buffers wait for them, one behind the other, when
 /// the process is stopped.
@@ -122,19 +131,85 @@ fn operations_in_line_do_not_lose_the_time_of_a_pause() {
             (LINE, bed.path().display().to_string()),
             ("RB_PAUSED_ENGINE", engine.to_string()),
         ];
-        let (mut child, mut lines) = serve("waiting::stand_in_line_in_a_paused_process", envs);
-        let pid = rustix::process::Pid::from_child(&child);
-        let signal = |signal| rustix::process::kill_process(pid, signal).unwrap();
-        signal(rustix::process::Signal::STOP);
-        std::thread::sleep(2 * BUSY_WAIT);
-        let mut input = child.stdin.take().unwrap();
-        writeln!(input, "go").unwrap();
-        signal(rustix::process::Signal::CONT);
-        let said = lines.find_map(|line| {
-            let line = line.unwrap();
-            line.split_once("wrong: ").map(|(_, said)| said.to_owned())
-        });
-        assert_eq!(said.as_deref(), Some("None"), "{engine}");
-        assert!(child.wait().unwrap().success());
+        let (child, lines) = serve("waiting::stand_in_line_in_a_paused_process", envs);
+        assert_eq!(paused(child, lines, 2 * BUSY_WAIT), "None", "{engine}");
     }
+}
+
+/// Does nothing unless started by the test below: puts that fill the log commit in the thread of those that write, one
+/// behind the other, when the process is stopped.
+#[test]
+fn commit_in_line_in_a_paused_process() {
+    if std::env::var_os(COMMITS).is_none() {
+        return;
+    }
+    let (classes, log_bytes) = (
+        vec![ClassRequest {
+            slot_bytes: 4096,
+            share: Share::Slots(8192),
+        }],
+        Some(16 << 20),
+    );
+    let bytes = rb_format::device_bytes_for(&classes, 1024, 0, log_bytes).unwrap();
+    let speed = DriveSpeed {
+        transfer: Duration::from_millis(1),
+        flush: Duration::from_millis(150),
+        ..DriveSpeed::ssd(1)
+    };
+    let drive = Arc::new(DriveEngine::new(bytes as usize, speed));
+    drive.set_timed(false);
+    let made = FormatOptions {
+        key_len_max: 1024,
+        log_bytes,
+        ..FormatOptions::new(Arc::clone(&drive) as Arc<dyn Engine>, classes)
+    };
+    format(&made).unwrap();
+    let options = StoreOptions {
+        buffer_bytes: Some(32 << 20),
+        busy_wait: COMMIT_WAIT,
+        sync_interval: Duration::from_secs(3600),
+        ..StoreOptions::default()
+    };
+    let store = Store::open(Arc::clone(&drive) as Arc<dyn Engine>, options).unwrap();
+    drive.set_timed(true);
+    // Each batch more than half of what may be queued for a commit.
+    let put = |batch: u64| {
+        let keys = long_keys(900 * batch..900 * (batch + 1));
+        let puts = keys.iter().map(|key| Put::new(key, b"v")).collect();
+        store.put_many_async(puts, PutOptions::default())
+    };
+    assert!(put(0).wait().iter().all(Result::is_ok));
+    let waiting: Vec<_> = (1..5).map(put).collect();
+    println!("begun");
+    let answers = waiting.into_iter().flat_map(Operation::wait);
+    let wrong = answers.map(Result::err).find(Option::is_some).flatten();
+    println!("wrong: {wrong:?}");
+}
+
+/// What a commit took in the thread of those that write was charged to those behind it, also while the process was stopped:
+/// they were answered `Busy` as soon as it went on.
+#[test]
+fn puts_behind_a_commit_do_not_lose_the_time_of_a_pause() {
+    let envs = [(COMMITS, "1".to_owned())];
+    let (child, lines) = serve("waiting::commit_in_line_in_a_paused_process", envs);
+    // Into the flush.
+    std::thread::sleep(Duration::from_millis(50));
+    assert_eq!(paused(child, lines, 2 * COMMIT_WAIT), "None");
+}
+
+/// Stops a process for a time, and answers what it says was wrong with it.
+fn paused(mut child: Child, mut lines: Lines<BufReader<ChildStdout>>, time: Duration) -> String {
+    let pid = rustix::process::Pid::from_child(&child);
+    let signal = |signal| rustix::process::kill_process(pid, signal).unwrap();
+    signal(rustix::process::Signal::STOP);
+    std::thread::sleep(time);
+    let mut input = child.stdin.take().unwrap();
+    writeln!(input, "go").unwrap();
+    signal(rustix::process::Signal::CONT);
+    let said = lines.find_map(|line| {
+        let line = line.unwrap();
+        line.split_once("wrong: ").map(|(_, said)| said.to_owned())
+    });
+    assert!(child.wait().unwrap().success());
+    said.unwrap()
 }

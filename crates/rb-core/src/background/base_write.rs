@@ -219,7 +219,8 @@ impl RegionWriter<'_, '_> {
                         if !unwritable.lock().add_bad(offset) {
                             return Err(error);
                         }
-                        self.failed.push(FailedWrite { what, offset });
+                        self.failed
+                            .push(FailedWrite::new(what, offset, Some(&error)));
                     }
                 }
             }

@@ -251,12 +251,12 @@ pub(crate) fn write_header(
     let block = header.encode();
     let places = base_header_offsets(region);
     let mut failed = io.write_each(&places.map(|offset| (offset, &block[..])))?;
+    // A place that lacks space may take it later.
+    failed.sort_by_key(|(_, error)| error.is_out_of_space());
     match failed.pop() {
         Some((_, error)) if !failed.is_empty() => Err(error),
-        failed => Ok(failed.map(|(place, _)| FailedWrite {
-            what: "base header",
-            offset: places[place],
-        })),
+        failed => Ok(failed
+            .map(|(place, error)| FailedWrite::new("base header", places[place], Some(&error)))),
     }
 }
 

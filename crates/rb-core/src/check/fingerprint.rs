@@ -68,6 +68,7 @@ impl Writer {
             counter,
             log,
             committer,
+            lost: _,
             quarantine,
             discards_freed,
             unwritable,

@@ -173,7 +173,7 @@ impl Inner {
         let shards = self.index.shards();
         writer.log.check_space()?;
         if writer.log.needs_commit_for(need, shards) {
-            self.commit(writer)?;
+            writer.committing(patience, || self.commit(writer))?;
         }
         writer
             .log

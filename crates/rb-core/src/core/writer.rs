@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use rb_format::{Generation, LogEncoder, LogPosition, Region, Superblock};
+use rb_io::Patience;
 
 use crate::error::Error;
 use crate::io::unwritable::Unwritable;
@@ -22,6 +24,8 @@ pub(crate) struct Writer {
     /// Blocks of the metadata that the device could not write.
     pub(crate) unwritable: Mutex<Unwritable>,
     pub(crate) committer: Mutex<Committer>,
+    /// What waits of the committer took beyond their steps, in nanoseconds.
+    pub(crate) lost: Arc<AtomicU64>,
     pub(crate) quarantine: Mutex<Quarantine>,
     /// Freed slots wait for their discard.
     pub(crate) discards_freed: AtomicBool,
@@ -46,10 +50,20 @@ impl Writer {
             counter: AtomicU64::new(0),
             log: Arc::new(DeltaLog::new(rings, encoder, tail, newest)),
             unwritable: Mutex::new(unwritable),
+            lost: committer.io.lost(),
             committer: Mutex::new(committer),
             quarantine: Mutex::new(quarantine),
             discards_freed: AtomicBool::new(false),
         }
+    }
+
+    /// Does what may commit in the calling thread, and counts what its waits took while the process was stopped as lost.
+    pub(crate) fn committing<T>(&self, patience: &mut Patience, work: impl FnOnce() -> T) -> T {
+        let lost = || self.lost.load(Ordering::Relaxed);
+        let before = lost();
+        let outcome = work();
+        patience.lose(Duration::from_nanos(lost() - before));
+        outcome
     }
 
     /// A generation that was never drawn before. Called under the key's shard lock, so that the order of

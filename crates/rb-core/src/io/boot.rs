@@ -143,7 +143,8 @@ pub(crate) fn write_superblock(
         if !refused.is_empty() {
             break;
         }
-        if io.write_each(&[(offset, &block[..])])?.is_empty() {
+        let failed = io.write_each(&[(offset, &block[..])])?;
+        if failed.is_empty() {
             io.flush()?;
         }
         let is_there = match io.read(offset, FORMAT_BLOCK) {
@@ -152,7 +153,7 @@ pub(crate) fn write_superblock(
             Err(error) => return Err(error),
         };
         if !is_there {
-            refused.push(superblock_copy(offset));
+            refused.push(superblock_copy(offset, failed.first().map(|(_, why)| why)));
         }
     }
     Ok(refused)
@@ -202,16 +203,13 @@ pub(crate) fn repair_superblocks(
     let failed = io.write_each(&writes)?;
     let refused: Vec<_> = failed
         .iter()
-        .map(|(number, _)| superblock_copy(writes[*number].0))
+        .map(|(number, why)| superblock_copy(writes[*number].0, Some(why)))
         .collect();
     Ok((refused.len() < writes.len(), refused))
 }
 
-fn superblock_copy(offset: u64) -> FailedWrite {
-    FailedWrite {
-        what: "superblock copy",
-        offset,
-    }
+fn superblock_copy(offset: u64, why: Option<&Error>) -> FailedWrite {
+    FailedWrite::new("superblock copy", offset, why)
 }
 
 /// Refuses to write a store whose numbers leave no room to count on: what it then wrote, no decoder would

@@ -3,7 +3,9 @@
 //! Metadata never shares buffers or queue places with values, so neither can starve the other.
 
 use std::ops::Range;
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use rb_format::FORMAT_BLOCK;
 use rb_io::{
@@ -18,6 +20,9 @@ use crate::options::StoreOptions;
 
 /// Buffers for recovery: log windows and sections read ahead.
 pub(crate) const BOOT_ARENA: usize = 64 << 20;
+
+/// The least step of a wait. What a short one takes longer than it should is not a pause but the machine.
+const STEP_MIN: Duration = Duration::from_millis(50);
 
 /// What a lane holds to: only requests that failed may keep their memory.
 pub(super) const READ_BUFFER: &str = "a read that succeeded gives its buffer back";
@@ -36,6 +41,10 @@ pub(crate) struct MetaIo {
     arena: Arena,
     depth: usize,
     deadline: Duration,
+    /// The longest that a wait takes before it looks how long it took.
+    step: Duration,
+    /// What waits took beyond their steps, in nanoseconds: the process was stopped.
+    lost: Arc<AtomicU64>,
     /// Where the device puts what is written.
     placement: Option<PlacementId>,
 }
@@ -71,6 +80,8 @@ impl MetaIo {
             arena,
             depth: depth as usize,
             deadline,
+            step: Duration::MAX,
+            lost: Arc::default(),
             placement: None,
         })
     }
@@ -88,7 +99,15 @@ impl MetaIo {
             source,
         })?;
         io.placement = options.placement.metadata;
+        // Callers wait for a commit with the patience that they have for what others hold, and what they lost is counted in
+        // steps of that.
+        io.step = Patience::new(options.busy_wait).step().max(STEP_MIN);
         Ok(io)
+    }
+
+    /// What its waits took beyond their steps, in nanoseconds, all together.
+    pub(crate) fn lost(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.lost)
     }
 
     /// Reads `len` bytes at `offset`; both whole format blocks.
@@ -327,8 +346,16 @@ impl MetaIo {
         while done.len() < count {
             let last = patience.is_over();
             let missing = u32::try_from(count - done.len()).unwrap_or(u32::MAX);
+            let (longest, mut lost) = (self.step, Duration::ZERO);
             let lane = self.lane()?;
-            let polled = patience.spend(|step| lane.poll(missing, Some(step), done));
+            let polled = patience.spend(|step| {
+                let (start, step) = (Instant::now(), step.min(longest));
+                let polled = lane.poll(missing, Some(step), done);
+                lost = start.elapsed().saturating_sub(step);
+                polled
+            });
+            self.lost
+                .fetch_add(lost.as_nanos() as u64, Ordering::Relaxed);
             if let Err(error) = polled {
                 return Err(self.die(error.into()));
             }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use rb_format::{BAD_BLOCKS_MAX, FORMAT_BLOCK, Region};
 
+use crate::error::Error;
 use crate::events::Event;
 
 /// Places that are remembered: enough for every block that a base header names, and few enough to be kept.
@@ -21,11 +22,21 @@ pub(crate) struct Unwritable {
 pub(crate) struct FailedWrite {
     pub(crate) what: &'static str,
     pub(crate) offset: u64,
+    /// For lack of space, which says nothing of the block.
+    pub(crate) no_space: bool,
 }
 
 impl FailedWrite {
+    pub(crate) fn new(what: &'static str, offset: u64, why: Option<&Error>) -> FailedWrite {
+        FailedWrite {
+            what,
+            offset,
+            no_space: why.is_some_and(Error::is_out_of_space),
+        }
+    }
+
     pub(crate) fn event(self) -> Event<'static> {
-        let FailedWrite { what, offset } = self;
+        let FailedWrite { what, offset, .. } = self;
         Event::MetadataWriteFailed { what, offset }
     }
 }

@@ -128,9 +128,8 @@ impl Committer {
         }
         let words = ["log block in ring 1", "log block in ring 2"];
         let failed = refused.iter().enumerate().flat_map(|(ring, sequences)| {
-            sequences.keys().map(move |&sequence| FailedWrite {
-                what: words[ring],
-                offset: offset(ring, sequence),
+            sequences.iter().map(move |(&sequence, why)| {
+                FailedWrite::new(words[ring], offset(ring, sequence), Some(why))
             })
         });
         Ok(failed.collect())

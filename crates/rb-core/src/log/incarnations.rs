@@ -142,7 +142,7 @@ pub(crate) fn begin(
         number = number.saturating_add(1);
     }
     let nonce = draw(random)?;
-    let mut refused = Vec::new();
+    let (mut refused, mut no_space) = (Vec::new(), None);
     for number in [number, number.saturating_add(1)] {
         if number > Generation::INCARNATION_MAX {
             let (uuid, limit) = (identity.uuid, Generation::INCARNATION_MAX);
@@ -153,20 +153,21 @@ pub(crate) fn begin(
             number,
             nonce,
         };
-        if let Some(other) = is_there(io, &ours, known)? {
-            return Ok((Opened { ours, other }, refused));
+        match is_there(io, &ours, known)? {
+            Ok(other) => return Ok((Opened { ours, other }, refused)),
+            Err(why) => {
+                let what = "incarnation block";
+                refused.push(FailedWrite::new(what, ours.offset(), why.as_ref()));
+                no_space = no_space.or(why.filter(Error::is_out_of_space));
+            }
         }
-        refused.push(FailedWrite {
-            what: "incarnation block",
-            offset: ours.offset(),
-        });
     }
     Err(OpenError::Io {
         what: "writing the incarnation block",
-        source: Error::Resource {
+        source: no_space.unwrap_or_else(|| Error::Resource {
             what: "a block that the device keeps",
             why: "neither of the two can be written and read back".into(),
-        },
+        }),
     })
 }
 
@@ -190,12 +191,10 @@ pub(crate) fn begin_twice(
     let known = read_pair(io, &ours.identity).map_err(|source| OpenError::Io { what, source })?;
     check_writer(io, &opened).map_err(|why| contended(why.to_string()))?;
     Ok(match is_there(io, &ours, &known)? {
-        Some(other) => Opened { ours, other },
-        None => {
-            refused.push(FailedWrite {
-                what: "incarnation block",
-                offset: ours.offset(),
-            });
+        Ok(other) => Opened { ours, other },
+        Err(why) => {
+            let what = "incarnation block";
+            refused.push(FailedWrite::new(what, ours.offset(), why.as_ref()));
             opened
         }
     })
@@ -204,8 +203,8 @@ pub(crate) fn begin_twice(
 /// What a block decodes to; none if it could not be read.
 type Decoded = Option<Result<Incarnation, Corruption>>;
 
-/// Writes the block of this opening and looks at what is there then: answers the other block, or none if the device did
-/// not keep this one.
+/// Writes the block of this opening and looks at what is there then: answers the other block, or, if the device did
+/// not keep this one, why, as far as it said.
 ///
 /// # Errors
 /// Another host opens the store at the same time.
@@ -213,7 +212,7 @@ fn is_there(
     io: &mut MetaIo,
     ours: &Incarnation,
     known: &Pair,
-) -> Result<Option<Decoded>, OpenError> {
+) -> Result<Result<Decoded, Option<Error>>, OpenError> {
     let failed = |source| OpenError::Io {
         what: "writing the incarnation block",
         source,
@@ -251,11 +250,11 @@ fn is_there(
     }
     let mine = pair.iter().find(|block| block.offset == ours.offset());
     if !refused.is_empty() || mine.is_none_or(|block| block.decoded.as_ref() != Ok(ours)) {
-        return Ok(None);
+        return Ok(Err(refused.into_iter().next().map(|(_, why)| why)));
     }
     let mut readings = pair.iter().chain(known);
     let other = readings.find(|block| block.offset != ours.offset() && block.unreadable.is_none());
-    Ok(Some(other.map(|block| block.decoded.clone())))
+    Ok(Ok(other.map(|block| block.decoded.clone())))
 }
 
 fn contended(why: String) -> OpenError {

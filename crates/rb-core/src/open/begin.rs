@@ -120,7 +120,8 @@ fn writer(
         .as_ref()
         .map_or(recovered.end.sequence, |base| base.position);
     let mut unwritable = Unwritable::new(std::mem::take(&mut recovered.bad_blocks));
-    for refused in refused {
+    // A resource error makes no block bad.
+    for refused in refused.iter().filter(|refused| !refused.no_space) {
         // If a base header remembers no more, the next opening finds it out again.
         let _ = unwritable.add_bad(refused.offset);
     }

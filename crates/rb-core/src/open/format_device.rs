@@ -326,7 +326,7 @@ fn write_store(
     match refused.first() {
         None => Ok(()),
         // A store can do with one copy. One that begins with it would not survive the first bad block.
-        Some(FailedWrite { what, offset }) => {
+        Some(FailedWrite { what, offset, .. }) => {
             Err(failed("writing the superblocks")(Error::Resource {
                 what: "space for both superblock copies",
                 why: format!("the device does not take the {what} at byte {offset}"),

@@ -78,7 +78,9 @@ impl PutBatch {
         let permit = inner.admit(writer, need(&planned), &mut waits.resources)?;
         inner.switch(SwitchPoint::PutAdmitted);
         let near = near(inner, options);
-        let taken = take_slots(inner, writer, &planned, options.mode, near, true); // 2
+        let taken = writer.committing(&mut waits.resources, || {
+            take_slots(inner, writer, &planned, options.mode, near, true) // 2
+        });
         Ok(PutBatch::fill(
             inner, permit, options, planned, taken, buffers,
         )) // 3

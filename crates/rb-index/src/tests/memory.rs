@@ -102,7 +102,7 @@ fn lease_each(index: &Index, hashes: &[u64], keys: &[[u8; 32]]) -> std::time::Du
 /// What is asked for in one piece is known before, so that it can be refused in words: 2^32 slots of the smallest size are
 /// no more than a sparse file claims.
 #[test]
-fn too_many_slots_are_an_error_with_the_need() {
+fn the_need_of_the_most_slots_is_known_before() {
     let most = IndexOptions {
         shards: 1024,
         classes: vec![vec![0..u32::MAX]],
