@@ -187,6 +187,7 @@ fn a_lock_of_a_process_that_has_ended_is_waited_for_longer() {
     let mut said = [0; 6];
     let output = shell.stdout.as_mut().unwrap();
     if output.read_exact(&mut said).is_err() {
+        drop(shell.wait());
         return skip::note("an inherited lock", "there is no flock program");
     }
     let open = |io_deadline| {
