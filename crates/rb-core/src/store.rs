@@ -124,11 +124,12 @@ impl Store {
     /// Refuses new operations, finishes those in progress, writes a checkpoint and the mark of a
     /// clean shutdown. Closing twice is not an error.
     ///
-    /// Waits at most [`StoreOptions::io_deadline`] for operations in progress, and as long for each request of its own: of a
-    /// device that does not answer it waits for one, and leaves the rest alone.
+    /// Waits at most [`StoreOptions::io_deadline`] for operations in progress. On a slow device the checkpoint is given up after four
+    /// of these, as no more is lost by that than the mark of a clean shutdown and the time to replay the log; then what was acknowledged is made durable. Of a device
+    /// that does not answer it waits for one request, and leaves the rest alone.
     ///
     /// # Errors
-    /// `TimedOut` when operations did not end in time, `Poisoned` when the metadata could not be
+    /// `TimedOut` when operations did not end in time or the checkpoint was given up, `Poisoned` when the metadata could not be
     /// written. The store is closed either way.
     pub fn close(&self) -> Result<(), Error> {
         self.inner().check_process()?;

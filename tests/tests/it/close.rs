@@ -3,9 +3,10 @@
 use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
-use rb_core::{Background, Error, Store};
-use rb_io::OpKind;
-use rb_testkit::MemDevice;
+use rb_core::{Background, Error, FormatOptions, Store, StoreOptions, format};
+use rb_format::{ClassRequest, Share};
+use rb_io::{Engine, OpKind};
+use rb_testkit::{DriveEngine, DriveSpeed, MemDevice};
 
 use crate::support::{EIO, Sim, ends_within, key, range_of, slots_of};
 
@@ -210,4 +211,66 @@ fn a_store_that_is_dropped_after_close_async_is_closed() {
         closing.wait().unwrap();
         assert!(sim.crash().open().recovery().clean);
     }
+}
+
+/// `close` waited for each request of its checkpoint as long as for any: on a device that needs a third of that for each, 45
+/// times the deadline.
+#[test]
+fn close_is_bounded_on_a_slow_device() {
+    const DEADLINE: Duration = Duration::from_millis(60);
+    const ENTRIES: u64 = 3500;
+    let classes = vec![ClassRequest {
+        slot_bytes: 4096,
+        share: Share::Slots(4000),
+    }];
+    let bytes = rb_format::device_bytes_for(&classes, 1024, 0, None).unwrap();
+    let slow = DEADLINE / 3;
+    let drive = Arc::new(DriveEngine::new(
+        bytes as usize,
+        DriveSpeed {
+            channels: 64,
+            transfer: slow,
+            bytes_per_second: 1 << 34,
+            flush: slow,
+            discard: slow,
+            discarded_per_second: 1 << 40,
+        },
+    ));
+    drive.set_timed(false);
+    let engine: Arc<dyn Engine> = drive.clone();
+    let options = FormatOptions {
+        key_len_max: 1024,
+        ..FormatOptions::new(Arc::clone(&engine), classes)
+    };
+    format(&options).unwrap();
+    let open = |io_deadline| {
+        let options = StoreOptions {
+            background: Background::Threads,
+            io_deadline,
+            ..StoreOptions::default()
+        };
+        Store::open(Arc::clone(&engine), options).unwrap()
+    };
+    let store = open(DEADLINE);
+    for n in 0..ENTRIES {
+        store.put(&key(n), b"v").unwrap();
+    }
+    drive.set_timed(true);
+    let start = Instant::now();
+    let closed = store.close();
+    let took = start.elapsed();
+    drive.set_timed(false);
+    // The checkpoint has four, what was written by then is followed by a commit, and each thread that ends may be in a request.
+    assert!(took < 10 * DEADLINE, "{took:?}");
+    assert!(
+        matches!(closed, Err(Error::TimedOut { waited }) if waited == 4 * DEADLINE),
+        "{closed:?}"
+    );
+    drop(store);
+    let store = open(LONG);
+    assert!(!store.recovery().clean);
+    assert_eq!(store.recovery().entries, ENTRIES);
+    store.close().unwrap();
+    drop(store);
+    assert!(open(LONG).recovery().clean);
 }

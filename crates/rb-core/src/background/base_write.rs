@@ -1,5 +1,6 @@
 //! Writing the sections of a checkpoint base, and where they go.
 
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use rb_format::{
@@ -34,6 +35,25 @@ const OPEN_SECTIONS_MAX: usize = SECTION_RANGES * SECTION_RAW_MIN;
 /// How long sections are written without a look for other writers.
 const LOOK_AFTER: Duration = Duration::from_millis(1);
 
+/// When a base that is not written is given up.
+#[derive(Debug)]
+pub(crate) struct Limit {
+    /// By the store's clock.
+    pub(crate) at: Duration,
+    /// The time that it had.
+    pub(crate) time: Duration,
+}
+
+impl Limit {
+    pub(crate) fn check(&self, now: Duration) -> Result<(), Error> {
+        let waited = self.time;
+        match now < self.at {
+            true => Ok(()),
+            false => Err(Error::TimedOut { waited }),
+        }
+    }
+}
+
 pub(crate) struct SectionWriter<'a, 'p> {
     inner: &'a Inner,
     writer: &'a Writer,
@@ -49,6 +69,7 @@ impl<'a, 'p> SectionWriter<'a, 'p> {
         inner: &'a Inner,
         writer: &'a Writer,
         pace: &'a mut Pace<'p>,
+        limit: &'a OnceLock<Limit>,
         region: &'a Region,
         base_sequence: u64,
     ) -> SectionWriter<'a, 'p> {
@@ -59,6 +80,7 @@ impl<'a, 'p> SectionWriter<'a, 'p> {
             place: RegionWriter {
                 writer,
                 pace,
+                limit,
                 clock: inner.options.clock.as_ref(),
                 looked: inner.options.clock.now(),
                 region,
@@ -179,6 +201,8 @@ pub(crate) struct RegionWriter<'a, 'p> {
     writer: &'a Writer,
     pace: &'a mut Pace<'p>,
     clock: &'a dyn Clock,
+    /// When the base is given up, if it is.
+    limit: &'a OnceLock<Limit>,
     /// When the incarnation blocks were last looked at.
     looked: Duration,
     region: &'a Region,
@@ -234,6 +258,7 @@ impl RegionWriter<'_, '_> {
         while done < bytes.len() {
             // A checkpoint may take minutes: long after another opening it would write over the base of that one.
             let now = self.clock.now();
+            self.limit.get().map_or(Ok(()), |limit| limit.check(now))?;
             if now.saturating_sub(self.looked) >= LOOK_AFTER {
                 check_writer(io, &self.writer.incarnation)?;
                 self.looked = now;

@@ -17,14 +17,16 @@
 //!
 //! Only then may the ring forget what only the base before the former newest needed.
 
+use std::sync::OnceLock;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use rb_format::{
     BAD_SLOTS_MAX, BaseHeader, LifetimeCounters, Region, base_header_offsets, encode_directory,
 };
 
-use crate::background::base_write::SectionWriter;
+use crate::background::base_write::{Limit, SectionWriter};
 use crate::core::commit::{Aftermath, RETRY};
 use crate::core::inner::Inner;
 use crate::core::writer::Writer;
@@ -48,6 +50,7 @@ pub(crate) struct BasePlace {
 
 /// Writes checkpoint bases, one at a time.
 pub(crate) struct Checkpointer {
+    limit: OnceLock<Limit>,
     bases: Mutex<Bases>,
 }
 
@@ -65,6 +68,7 @@ impl Checkpointer {
     /// Of a store whose bases are known; `last_sequence` is the highest seen, whether or not that base was usable.
     pub(crate) fn new(io: MetaIo, newest: Option<BasePlace>, last_sequence: u64) -> Checkpointer {
         Checkpointer {
+            limit: OnceLock::new(),
             bases: Mutex::new(Bases {
                 io,
                 newest,
@@ -72,6 +76,15 @@ impl Checkpointer {
                 no_space: false,
             }),
         }
+    }
+
+    /// Bases that are not written after this time are given up, the one under way included, and writing is not
+    /// poisoned: the one before and the log have everything. For a store that closes.
+    pub(crate) fn give_up_after(&self, inner: &Inner, time: Duration) {
+        self.limit.get_or_init(|| Limit {
+            at: inner.options.clock.now() + time,
+            time,
+        });
     }
 
     /// Gives its queue back, unless it is at work.
@@ -129,13 +142,17 @@ impl Checkpointer {
             return Ok(());
         }
         let mut aftermath = Vec::new();
+        let limit = &self.limit;
         let written = bases
-            .write_base(inner, writer, pace, &mut aftermath)
+            .write_base(inner, writer, pace, limit, &mut aftermath)
             .and_then(|()| inner.check_size());
+        let over = |limit: &Limit| limit.check(inner.options.clock.now()).is_err();
+        let timed_out = matches!(&written, Err(Error::TimedOut { .. }));
+        let gave_up = timed_out && limit.get().is_some_and(over);
         let no_space = matches!(&written, Err(error) if error.is_out_of_space());
         let before = std::mem::replace(&mut bases.no_space, no_space);
         let news = no_space && !before;
-        if let (Err(error), false) = (&written, no_space) {
+        if let (Err(error), false) = (&written, no_space || gave_up) {
             inner.poison.set(failed(error));
         }
         // Who is told may call the store, and ask for a checkpoint.
@@ -168,6 +185,7 @@ impl Bases {
         inner: &Inner,
         writer: &Writer,
         pace: &mut Pace<'_>,
+        limit: &OnceLock<Limit>,
         aftermath: &mut Vec<Aftermath>,
     ) -> Result<(), Error> {
         let target = self.newest.as_ref().map_or(0, |newest| 1 - newest.region);
@@ -177,7 +195,7 @@ impl Bases {
         check_writer(&mut self.io, &writer.incarnation)?;
         inner.switch(SwitchPoint::CheckpointBegins);
         let position = writer.log.start_of_checkpoint();
-        let mut sections = SectionWriter::new(inner, writer, pace, &region, base_sequence);
+        let mut sections = SectionWriter::new(inner, writer, pace, limit, &region, base_sequence);
         for shard in 0..inner.index.shards() {
             sections.write_shard(&mut self.io, shard)?; // 1
         }

@@ -16,6 +16,9 @@ use crate::store::{Handle, Open};
 /// How long dropping the last clone waits for the device. What takes longer goes on in a thread of its own.
 const DROP_WAIT: Duration = Duration::from_secs(1);
 
+/// Deadlines of a request that the checkpoint of a close may take, before its last requests.
+const CHECKPOINT_DEADLINES: u32 = 4;
+
 impl Open {
     pub(super) fn close(&self) -> Result<(), Error> {
         // A thread that closes at the same time waits here, and shares the answer.
@@ -37,8 +40,11 @@ impl Open {
                 return inner.make_durable(writer, writer.log.ticket());
             }
             self.inner.switch(SwitchPoint::CloseDrained);
-            if let Err(error) = self.checkpointer()?.run(inner, writer) {
-                // There may be no space for a base, and for the log there is.
+            let checkpointer = self.checkpointer()?;
+            let limit = CHECKPOINT_DEADLINES * inner.options.io_deadline;
+            checkpointer.give_up_after(inner, limit);
+            if let Err(error) = checkpointer.run(inner, writer) {
+                // There may be no space or time for a base, and for the log there is.
                 return inner
                     .make_durable(writer, writer.log.ticket())
                     .and(Err(error));
