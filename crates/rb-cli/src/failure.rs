@@ -37,7 +37,7 @@ pub enum Failure {
         /// The store.
         path: PathBuf,
     },
-    /// A store that a bench was to use is empty, and nobody agreed that it is filled.
+    /// A store that a bench was to use is empty, and filling it needs consent.
     #[error("{path} holds an empty store: say --yes if the bench may fill it")]
     BenchEmpty {
         /// The store.

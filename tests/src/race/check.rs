@@ -22,7 +22,7 @@ use crate::tally::words;
 const SHOWN_MAX: usize = 6;
 
 /// How long the kernel may keep the claims of a killed process. An opening waits one second, and a machine that is
-/// emulated beside other work has taken longer.
+/// emulated on busy cores has taken longer.
 const RELEASE_MAX: Duration = Duration::from_secs(30);
 
 /// A key's version and generation, if it is there.

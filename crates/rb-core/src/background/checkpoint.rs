@@ -82,7 +82,7 @@ impl Checkpointer {
     /// poisoned: the one before and the log have everything. For a store that closes.
     pub(crate) fn give_up_after(&self, inner: &Inner, time: Duration) {
         self.limit.get_or_init(|| Limit {
-            at: inner.options.clock.now() + time,
+            at: inner.options.clock.now().saturating_add(time),
             time,
         });
     }

@@ -41,7 +41,10 @@ impl Open {
             }
             self.inner.switch(SwitchPoint::CloseDrained);
             let checkpointer = self.checkpointer()?;
-            let limit = CHECKPOINT_DEADLINES * inner.options.io_deadline;
+            let limit = inner
+                .options
+                .io_deadline
+                .saturating_mul(CHECKPOINT_DEADLINES);
             checkpointer.give_up_after(inner, limit);
             if let Err(error) = checkpointer.run(inner, writer) {
                 // There may be no space or time for a base, and for the log there is.

@@ -8,7 +8,7 @@ use crate::device::DeviceKind;
 use crate::engine::Feature;
 use crate::kind::EngineKind;
 
-/// Buffer memory of a store that is not told how much to take.
+/// Buffer memory of a store whose options do not say how much.
 const BUFFERS: u64 = 64 << 20;
 
 type Rule = fn(&Probe) -> Option<String>;
@@ -85,7 +85,7 @@ fn locked_memory(probe: &Probe) -> Option<String> {
     (ring || refused || too_small.is_some()).then(|| {
         let now = limit.map_or_else(String::new, |bytes| format!(" (now {bytes} bytes)"));
         format!(
-            "registering buffers needs locked memory: raise RLIMIT_MEMLOCK{now} above the store's buffers, {BUFFERS} bytes if not told otherwise (ulimit -l, LimitMEMLOCK= of systemd)"
+            "registering buffers needs locked memory: raise RLIMIT_MEMLOCK{now} above the store's buffers, {BUFFERS} bytes by default (ulimit -l, LimitMEMLOCK= of systemd)"
         )
     })
 }
