@@ -1,6 +1,7 @@
 //! The store on a vhost-user disk: the same bytes as on the image behind it, through every engine.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use rb_core::{
@@ -66,6 +67,7 @@ fn a_store_is_the_same_through_the_server_and_on_its_image() {
     const WHAT: &str = "a store on a vhost-user disk";
     let image = tempfile::NamedTempFile::new().unwrap();
     image.as_file().set_len(DISK).unwrap();
+    image.as_file().write_all_at(b"mine", DISK / 2).unwrap();
     for block in [512, 4096] {
         let Some(server) = StorageDaemon::serve(WHAT, image.path(), block) else {
             return;
