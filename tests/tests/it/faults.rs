@@ -465,4 +465,18 @@ fn a_batch_that_is_too_large_names_the_limit_that_it_meets() {
         "{refused}"
     );
     put(4, 3000).unwrap();
+    // The ring of this one takes the records of some thousands of keys.
+    let sim = Sim::with(8192, 64, Some(256 << 10));
+    let store = sim.open_with(|options| options.buffer_bytes = Some(128 << 20));
+    let keys: Vec<_> = (0..7000).map(key).collect();
+    let puts = keys.iter().map(|key| Put::new(key, b"v")).collect();
+    let answers = store.put_many_async(puts, PutOptions::default()).wait();
+    let refused = answers.into_iter().next().unwrap().unwrap_err();
+    let Error::BatchTooLong { keys: 7000, limit } = refused else {
+        panic!("{refused}");
+    };
+    let keys: Vec<_> = (0..limit as u64).map(key).collect();
+    let puts = keys.iter().map(|key| Put::new(key, b"v")).collect();
+    let answers = store.put_many_async(puts, PutOptions::default()).wait();
+    assert!(answers.iter().all(Result::is_ok));
 }

@@ -9,18 +9,8 @@ use rb_io::OpKind;
 use rb_testkit::{MemOp, Moment};
 
 use crate::support::{
-    EIO, ENOSPC, Sim, base_headers, ends_within, key, long_keys, range_of, slices, value,
+    EIO, ENOSPC, Sim, base_headers, ends_within, holds, key, long_keys, range_of, slices, value,
 };
-
-fn holds(store: &Store, n: u64) -> bool {
-    match store.get(&key(n)).unwrap() {
-        None => false,
-        Some(found) => {
-            assert!(*found == *value(n, 3000), "key {n}");
-            true
-        }
-    }
-}
 
 /// No log block can be written.
 fn fill_log(sim: &Sim, store: &Store) {

@@ -5,21 +5,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use rb_core::{Durability, Put, PutMode, PutOptions, Store, Stored};
+use rb_core::{Durability, Put, PutMode, PutOptions, Stored};
 use rb_io::OpKind;
 use rb_testkit::Moment;
 
-use crate::support::{EIO, Sim, key, value};
-
-fn holds(store: &Store, n: u64) -> bool {
-    match store.get(&key(n)).unwrap() {
-        None => false,
-        Some(found) => {
-            assert!(*found == *value(n, 3000), "key {n}");
-            true
-        }
-    }
-}
+use crate::support::{EIO, Sim, holds, key, value};
 
 /// A sync failed, the store was opened again and read the log of that sync from the page cache. It built on it: the next sync
 /// answered Ok, and after a loss of power the log had a gap before what that had acknowledged.

@@ -290,6 +290,17 @@ pub(crate) fn value(seed: u64, len: usize) -> Vec<u8> {
     rb_testkit::values::bytes(seed, len)
 }
 
+/// Whether key `n` is there, with its value of 3,000 bytes.
+pub(crate) fn holds(store: &Store, n: u64) -> bool {
+    match store.get(&key(n)).unwrap() {
+        None => false,
+        Some(found) => {
+            assert!(*found == *value(n, 3000), "key {n}");
+            true
+        }
+    }
+}
+
 pub(crate) fn key(n: u64) -> Vec<u8> {
     format!("key-{n}").into_bytes()
 }

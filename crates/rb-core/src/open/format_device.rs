@@ -178,12 +178,11 @@ fn check_consent(options: &FormatOptions, claim: &Claim) -> Result<(), FormatErr
     let path = options.source.path().to_path_buf();
     let found = match occupied(device)? {
         Occupied::By(found) if !options.force => return Err(FormatError::Occupied { path, found }),
+        _ if options.consent || options.force => return Ok(()),
         Occupied::ByStore => "it holds a store",
-        Occupied::By(_) | Occupied::ByNothingKnown => UNKNOWN,
+        _ if is_zero(device, claim.bytes())? => return Ok(()),
+        _ => UNKNOWN,
     };
-    if options.consent || options.force || found == UNKNOWN && is_zero(device, claim.bytes())? {
-        return Ok(());
-    }
     Err(FormatError::Consent { path, found })
 }
 

@@ -107,8 +107,8 @@ pub(super) fn has_ended(process: u32) -> bool {
     let Ok(stat) = fs::read_to_string(format!("/proc/{process}/stat")) else {
         return true;
     };
-    let state = stat.rsplit_once(") ").map(|(_, rest)| &rest[..1]);
-    matches!(state, Some("Z" | "X"))
+    let state = stat.rsplit_once(") ").map(|(_, rest)| rest);
+    state.is_some_and(|state| state.starts_with(['Z', 'X']))
 }
 
 #[cfg(test)]
