@@ -8,7 +8,7 @@ use rb_format::{
     Compression, FORMAT_BLOCK, Generation, LogEncoder, LogPosition, MoreSlots, Record,
     SectionBuilder, SlotHeaderRef, key_hash, payload_checksum, section_range,
 };
-use rb_index::{Place, Visit};
+use rb_index::{LockPurpose, Place};
 use rb_io::{Limits, split};
 
 fn index(criterion: &mut Criterion) {
@@ -22,7 +22,7 @@ fn index(criterion: &mut Criterion) {
                 number = (number + 7_919) % u64::from(entries);
                 let key = key(number);
                 let hash = index.hash(&key);
-                let mut shard = index.lock(index.shard_of(hash), Visit::Operation);
+                let mut shard = index.lock(index.shard_of(hash), LockPurpose::Operation);
                 if let Some(lease) = shard.lease(hash, &key, Place::default()) {
                     shard.release(lease);
                 }

@@ -97,7 +97,7 @@ fn entry(number: u32) -> NewEntry<'static> {
         payload_checksum: u64::from(number.wrapping_mul(0x9E37_79B1)),
         placement: 0,
         metadata: &[],
-        proven: true,
+        verified: true,
     }
 }
 

@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use rb_bench::key;
 use rb_core::{
-    ClassRequest, Durability, EngineKind, FormatOptions, Put, PutMode, PutOptions, Share, Store,
-    StoreOptions, Stored, format,
+    ClassRequest, Durability, EngineKind, FormatOptions, Put, PutMode, PutOptions, PutOutcome,
+    Share, Store, StoreOptions, format,
 };
 use serde_json::json;
 
@@ -142,7 +142,7 @@ fn many_duplicates(store: &Store, value: &[u8], time: Duration) -> Result<(u64, 
             let key = name(number);
             let answer = store.put_many(vec![Put::new(&key, value)], options);
             for answer in answer {
-                if answer? == Stored::Existed {
+                if answer? == PutOutcome::Existed {
                     existed.fetch_add(1, Ordering::Relaxed);
                 }
             }

@@ -9,7 +9,7 @@ use std::time::Instant;
 use clap::Parser;
 use peak_alloc::PeakAlloc;
 use rb_bench::{Draws, empty_index, fill_index, key, median};
-use rb_index::{Index, NewEntry, Place, PutMode, Reserve, SlotId, Visit};
+use rb_index::{Index, LockPurpose, NewEntry, Place, PutMode, Reserve, SlotId};
 use serde_json::{Value, json};
 
 #[global_allocator]
@@ -129,7 +129,7 @@ fn puts(queries: &[Query]) -> f64 {
 fn time_single(index: &Index, queries: &[Query]) -> f64 {
     let start = Instant::now();
     for (hash, key) in queries {
-        let shard = index.lock(index.shard_of(*hash), Visit::Operation);
+        let shard = index.lock(index.shard_of(*hash), LockPurpose::Operation);
         assert!(
             black_box(shard.get(*hash, key)).is_some(),
             "every key is there"
@@ -141,7 +141,7 @@ fn time_single(index: &Index, queries: &[Query]) -> f64 {
 fn time_leases(index: &Index, queries: &[Query]) -> f64 {
     let start = Instant::now();
     for (hash, key) in queries {
-        let mut shard = index.lock(index.shard_of(*hash), Visit::Operation);
+        let mut shard = index.lock(index.shard_of(*hash), LockPurpose::Operation);
         if let Some(lease) = shard.lease(*hash, key, Place::default()) {
             shard.release(lease);
         }
@@ -156,9 +156,9 @@ fn time_batches(index: &Index, queries: &[Query]) -> f64 {
         found.clear();
         let hashes: [u64; BATCH] =
             std::array::from_fn(|at| batch.get(at).map_or(0, |query| query.0));
-        index.warm(&hashes[..batch.len()], rb_io::prefetch);
+        index.prefetch(&hashes[..batch.len()], rb_io::prefetch);
         for (hash, key) in batch {
-            let shard = index.lock(index.shard_of(*hash), Visit::Operation);
+            let shard = index.lock(index.shard_of(*hash), LockPurpose::Operation);
             found.push(shard.get(*hash, key));
         }
         assert!(
@@ -255,7 +255,8 @@ fn mixed(shards: u32) -> (f64, f64) {
                         0..=6 => get(index, hash, &key),
                         7..=8 => put(index, hash, &key, generation),
                         _ => {
-                            let mut shard = index.lock(index.shard_of(hash), Visit::Operation);
+                            let mut shard =
+                                index.lock(index.shard_of(hash), LockPurpose::Operation);
                             let generation = generation.fetch_add(1, Ordering::Relaxed);
                             black_box(shard.remove(hash, &key, generation));
                         }
@@ -276,10 +277,10 @@ fn mixed(shards: u32) -> (f64, f64) {
 fn get(index: &Index, hash: u64, key: &[u8]) {
     let shard = index.shard_of(hash);
     let lease = index
-        .lock(shard, Visit::Operation)
+        .lock(shard, LockPurpose::Operation)
         .lease(hash, key, Place::default());
     if let Some(lease) = lease {
-        index.lock(shard, Visit::Operation).release(lease);
+        index.lock(shard, LockPurpose::Operation).release(lease);
     }
 }
 
@@ -289,7 +290,7 @@ fn put(index: &Index, hash: u64, key: &[u8], generation: &AtomicU64) {
     index.take_free(0, 1, &mut slots);
     let Some(slot) = slots.pop() else { return };
     let reserved = {
-        let mut shard = index.lock(shard, Visit::Operation);
+        let mut shard = index.lock(shard, LockPurpose::Operation);
         let generation = generation.fetch_add(1, Ordering::Relaxed);
         shard.reserve(
             hash,
@@ -309,10 +310,10 @@ fn put(index: &Index, hash: u64, key: &[u8], generation: &AtomicU64) {
         payload_checksum: 1,
         placement: 0,
         metadata: &[],
-        proven: true,
+        verified: true,
     };
     index
-        .lock(shard, Visit::Operation)
+        .lock(shard, LockPurpose::Operation)
         .publish(reservation, key, entry);
 }
 

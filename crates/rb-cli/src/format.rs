@@ -11,7 +11,7 @@ use crate::args::FormatArgs;
 use crate::failure::Failure;
 use crate::outcome::Outcome;
 use crate::output::Output;
-use crate::progress::told;
+use crate::progress::progress_bar;
 use crate::size::show_size;
 
 #[derive(Serialize)]
@@ -43,7 +43,7 @@ pub(crate) fn format(
         ..options(args)?
     };
     if args.discard && !output.is_json() {
-        options.progress = Some(told("discarding"));
+        options.progress = Some(progress_bar("discarding"));
     }
     let formatted = make(&options)?;
     for warning in formatted.warnings {

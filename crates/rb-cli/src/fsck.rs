@@ -12,7 +12,7 @@ use crate::failure::Failure;
 use crate::open::refused;
 use crate::outcome::Outcome;
 use crate::output::Output;
-use crate::progress::told;
+use crate::progress::progress_bar;
 use report::Report;
 
 pub(crate) fn fsck(
@@ -47,7 +47,7 @@ pub(crate) fn fsck(
 }
 
 fn options(args: &FsckArgs, engine: EngineKind, quiet: bool) -> AuditOptions {
-    let progress = (args.deep && !quiet).then(|| told("reading slots"));
+    let progress = (args.deep && !quiet).then(|| progress_bar("reading slots"));
     AuditOptions {
         engine,
         deep: args.deep,

@@ -15,7 +15,7 @@ pub(crate) fn bar(steps: u64, what: &str) -> ProgressBar {
 }
 
 /// A bar for work that says itself how far it is, and how far it has to go.
-pub(crate) fn told(what: &str) -> Progress {
+pub(crate) fn progress_bar(what: &str) -> Progress {
     let bar = bar(0, what);
     Progress::new(move |done, all| {
         // Of a store that is written meanwhile there may be more than was counted.

@@ -8,8 +8,8 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
 use rb_core::{
-    EngineKind, Error, Geometry, Payload, Put, PutMode, PutOptions, Store, StoreOptions, Stored,
-    Superblock,
+    EngineKind, Error, Geometry, Payload, Put, PutMode, PutOptions, PutOutcome, Store,
+    StoreOptions, Superblock,
 };
 use serde::Serialize;
 
@@ -51,7 +51,7 @@ pub(crate) fn put(
     };
     let store = open(&args.path, options, output)?;
     let stored = close_after(&store, put_one(&store, &key, &value, args))?;
-    let existed = stored == Stored::Existed;
+    let existed = stored == PutOutcome::Existed;
     if output.is_json() {
         let (key, len) = (show_key(&key), value.len());
         output.json(&PutLine {
@@ -82,7 +82,7 @@ fn check(key: &[u8], metadata: &[u8], superblock: &Superblock) -> Result<(), Err
 }
 
 /// Puts the value and makes it durable.
-fn put_one(store: &Store, key: &[u8], value: &[u8], args: &PutArgs) -> Result<Stored, Failure> {
+fn put_one(store: &Store, key: &[u8], value: &[u8], args: &PutArgs) -> Result<PutOutcome, Failure> {
     let mode = if args.keep {
         PutMode::KeepExisting
     } else {

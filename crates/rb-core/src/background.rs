@@ -3,9 +3,9 @@
 pub(crate) mod base_write;
 pub(crate) mod checkpoint;
 pub(crate) mod discard;
-pub(crate) mod duties;
 pub(crate) mod scrub;
 pub(crate) mod snapshot;
+pub(crate) mod tasks;
 pub(crate) mod validate;
 
 use checkpoint::Checkpointer;

@@ -18,9 +18,8 @@ pub(crate) mod checks;
 pub(crate) mod crew;
 pub(crate) mod cut;
 pub(crate) mod format_device;
+pub(crate) mod open_plan;
 pub(crate) mod opened;
-pub(crate) mod opening;
-pub(crate) mod openings;
 pub(crate) mod recover;
 pub(crate) mod recover_options;
 pub(crate) mod recovered;
@@ -28,6 +27,7 @@ pub(crate) mod replay;
 pub(crate) mod retest;
 pub(crate) mod scan;
 pub(crate) mod services;
+pub(crate) mod sessions;
 pub(crate) mod space;
 pub(crate) mod start_empty;
 pub(crate) mod take_over;
@@ -40,12 +40,12 @@ use rb_format::Geometry;
 use crate::background::Services;
 use crate::core::inner::Inner;
 use crate::error::OpenError;
-use crate::io::boot::{choose_superblock, read_copies};
 use crate::io::meta_io::{BOOT_ARENA, MetaIo};
+use crate::io::superblocks::{choose_superblock, read_copies};
 use crate::options::{StoreOptions, Validate};
 use begin::Begun;
+use open_plan::OpenPlan;
 use opened::Opened;
-use opening::Opening;
 
 /// Opens a store over an engine.
 pub(crate) fn open(source: Opened, options: StoreOptions) -> Result<(Inner, Services), OpenError> {
@@ -70,7 +70,7 @@ pub(crate) fn open(source: Opened, options: StoreOptions) -> Result<(Inner, Serv
     checks::check_geometry(path, &geometry, &options)?;
 
     let device = source.device.as_deref();
-    let opening = Opening::new(path, device, capacity, &copies, &geometry, &options)?;
+    let opening = OpenPlan::new(path, device, capacity, &copies, &geometry, &options)?;
     let Begun {
         mut recovered,
         writing,
@@ -116,7 +116,7 @@ pub(crate) fn open(source: Opened, options: StoreOptions) -> Result<(Inner, Serv
         services::validate_all(&mut inner, &services)?; // 6
     }
     if let (Some(writer), Some(checkpointer)) = (&inner.writer, &services.checkpointer) {
-        inner.tell_failed(writer, refused);
+        inner.notify_failed(writer, refused);
         if recovered.newest.is_none() {
             // Metadata was lost: what was found is written down before anything else changes.
             let written = checkpointer.run(&inner, writer);

@@ -70,13 +70,13 @@ impl<T: Send> Blocking for Slot<T> {
 
 impl Wakes {
     /// Tells them now if the first has waited as long as `patience`.
-    pub(crate) fn tell_after(&mut self, patience: Duration) {
+    pub(crate) fn notify_after(&mut self, patience: Duration) {
         if self.since.is_some_and(|since| since.elapsed() >= patience) {
-            self.tell();
+            self.notify();
         }
     }
 
-    pub(crate) fn tell(&mut self) {
+    pub(crate) fn notify(&mut self) {
         self.since = None;
         for thread in self.threads.drain(..) {
             thread.unblock();
@@ -89,7 +89,7 @@ impl Wakes {
 
 impl Drop for Wakes {
     fn drop(&mut self) {
-        self.tell();
+        self.notify();
     }
 }
 

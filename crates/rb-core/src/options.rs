@@ -54,7 +54,7 @@ pub enum OnLostMetadata {
     Empty,
 }
 
-/// Who runs the background duties.
+/// Who runs the background tasks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Background {
     /// Threads of the store.
@@ -171,7 +171,7 @@ pub struct StoreOptions {
     /// How long a call waits for buffers, log space and an I/O queue together before keys are answered with `Busy`. An
     /// async call waits for nothing; its operation is answered so.
     pub busy_wait: Duration,
-    /// Who runs the background duties.
+    /// Who runs the background tasks.
     pub background: Background,
     /// An observer.
     pub events: Option<Arc<dyn Events>>,

@@ -13,7 +13,7 @@ impl Progress {
         Progress(Arc::new(tell))
     }
 
-    pub(crate) fn tell(&self, done: u64, all: u64) {
+    pub(crate) fn report(&self, done: u64, all: u64) {
         (self.0)(done, all);
     }
 }

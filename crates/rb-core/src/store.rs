@@ -16,7 +16,7 @@ use rb_io::Access;
 
 use crate::background::Services;
 use crate::background::checkpoint::Checkpointer;
-use crate::background::duties::Duties;
+use crate::background::tasks::Tasks;
 use crate::core::inner::Inner;
 use crate::core::thread::Thread;
 use crate::error::{Error, OpenError};
@@ -48,7 +48,7 @@ struct Open {
     inner: Arc<Inner>,
     background: Arc<Services>,
     threads: AsyncThreads,
-    duties: Mutex<Duties>,
+    tasks: Mutex<Tasks>,
     /// A thread is to close it.
     closing: AtomicBool,
     /// The answer of the first close.
@@ -77,17 +77,17 @@ impl Store {
                     inner: Arc::new(inner),
                     background: Arc::new(background),
                     threads: AsyncThreads::default(),
-                    duties: Mutex::default(),
+                    tasks: Mutex::default(),
                     closing: AtomicBool::new(false),
                     closed: Mutex::new(None),
                 }),
             }),
         };
         if store.inner().options.background == Background::Threads {
-            // Where the system has threads for some duties only, dropping the store stops those.
-            let mut duties = store.open_store().duties.lock();
-            let started = duties.start(store.inner(), store.background());
-            drop(duties);
+            // Where the system has threads for some tasks only, dropping the store stops those.
+            let mut tasks = store.open_store().tasks.lock();
+            let started = tasks.start(store.inner(), store.background());
+            drop(tasks);
             started.map_err(|why| OpenError::Resource {
                 what: "a thread",
                 why: why.to_string(),

@@ -101,11 +101,11 @@ impl Entry {
         self.is_live() && self.leases() == 0 && self.class() == class
     }
 
-    pub(crate) fn is_proven(&self) -> bool {
+    pub(crate) fn is_verified(&self) -> bool {
         self.info & PROVEN != 0
     }
 
-    pub(crate) fn set_proven(&mut self) {
+    pub(crate) fn set_verified(&mut self) {
         self.info |= PROVEN;
     }
 

@@ -14,7 +14,7 @@ use crate::policy::{Gone, Policy, PolicyFactory, Resident, Room};
 use crate::put::{Evicted, KeptEviction};
 use crate::shard::{Shard, ShardCell};
 use crate::slots::{SlotId, State};
-use crate::stats::Visit;
+use crate::stats::LockPurpose;
 use crate::sync::Tally;
 
 impl Index {
@@ -49,7 +49,7 @@ impl Index {
     }
 
     /// Evicts up to `n` entries of a class, those worth least over all shards, never a leased
-    /// one. Visits one shard at a time and counts that as [`Visit::Eviction`]; the caller holds no
+    /// one. Visits one shard at a time and counts that as [`LockPurpose::Eviction`]; the caller holds no
     /// guard. Their slots become reserved and are the caller's. Appends to `out` and returns how
     /// many; fewer than `n` means that nothing more could be found.
     ///
@@ -64,7 +64,7 @@ impl Index {
             let Some((shard, next)) = self.least_shard(class) else {
                 break;
             };
-            let mut guard = self.lock(shard, Visit::Eviction);
+            let mut guard = self.lock(shard, LockPurpose::Eviction);
             let before = evicted;
             while evicted < n
                 && guard
@@ -233,7 +233,7 @@ mod tests {
             for step in 0..600 {
                 index.begin_batch(16);
                 let key = random(100);
-                let mut guard = index.lock(index.shard_of(hash(key)), Visit::Operation);
+                let mut guard = index.lock(index.shard_of(hash(key)), LockPurpose::Operation);
                 if guard.touch(hash(key), &key.to_le_bytes(), Place::default()) {
                     order.retain(|known| *known != key);
                     order.push_back(key);
@@ -246,7 +246,8 @@ mod tests {
                     // Lease the oldest now and then: the next one must go instead.
                     let oldest = order[0];
                     let lease = (random(4) == 0).then(|| {
-                        let mut guard = index.lock(index.shard_of(hash(oldest)), Visit::Operation);
+                        let mut guard =
+                            index.lock(index.shard_of(hash(oldest)), LockPurpose::Operation);
                         guard
                             .lease(hash(oldest), &oldest.to_le_bytes(), Place::default())
                             .unwrap()
@@ -260,13 +261,15 @@ mod tests {
                     slots.push(evicted[0].slot);
                     index.begin_batch(16);
                     if let Some(lease) = lease {
-                        index.lock(lease.shard(), Visit::Operation).release(lease);
+                        index
+                            .lock(lease.shard(), LockPurpose::Operation)
+                            .release(lease);
                         order.retain(|known| *known != oldest);
                         order.push_back(oldest);
                     }
                 }
                 generation += 1;
-                let mut guard = index.lock(index.shard_of(hash(key)), Visit::Operation);
+                let mut guard = index.lock(index.shard_of(hash(key)), LockPurpose::Operation);
                 let Reserve::Reserved(reservation) = guard.reserve(
                     hash(key),
                     &name,
@@ -284,10 +287,10 @@ mod tests {
                     payload_checksum: 0,
                     placement: 0,
                     metadata: &[],
-                    proven: true,
+                    verified: true,
                 };
                 index.begin_batch(16);
-                let mut guard = index.lock(index.shard_of(hash(key)), Visit::Operation);
+                let mut guard = index.lock(index.shard_of(hash(key)), LockPurpose::Operation);
                 guard.publish(reservation, &name, entry);
                 order.push_back(key);
             }

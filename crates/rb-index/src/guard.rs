@@ -7,7 +7,7 @@ use crate::place::Place;
 use crate::policy::{Gone, Policy, Purpose, Resident};
 use crate::shard::Shard;
 use crate::slots::State;
-use crate::stats::Visit;
+use crate::stats::LockPurpose;
 use crate::sync::{Guard, step_aside};
 
 /// Exclusive access to one shard. Made by [`Index::lock`]; the lock is held until it is dropped.
@@ -28,13 +28,13 @@ impl Index {
     ///
     /// # Panics
     /// If there is no such shard.
-    pub fn lock(&self, shard: usize, visit: Visit) -> ShardGuard<'_> {
+    pub fn lock(&self, shard: usize, visit: LockPurpose) -> ShardGuard<'_> {
         let cell = &self.shards[shard];
         let (guard, waited) = cell.shard.lock_counted();
         cell.visits[visit as usize].add(1);
         if let Some(waited) = waited {
             cell.contended.add(1);
-            if visit != Visit::Background {
+            if visit != LockPurpose::Background {
                 let nanos = u64::try_from(waited.as_nanos()).unwrap_or(u64::MAX);
                 cell.longest_wait.raise(nanos);
             }
@@ -174,27 +174,27 @@ impl ShardGuard<'_> {
     }
 
     /// Notes that the leased bytes were verified. Nothing happens if that generation is no longer live.
-    pub fn prove(&mut self, lease: &Lease) {
+    pub fn set_verified(&mut self, lease: &Lease) {
         if self.holds(lease) {
-            self.shard.store.entry_mut(lease.entry).set_proven();
+            self.shard.store.entry_mut(lease.entry).set_verified();
         }
     }
 
     /// Notes that the bytes of a key's entry were verified, if it is still of exactly this generation.
     /// For a validator without leases. True if it was.
-    pub fn prove_generation(&mut self, hash: u64, key: &[u8], generation: u64) -> bool {
+    pub fn set_verified_generation(&mut self, hash: u64, key: &[u8], generation: u64) -> bool {
         let found = self.find(hash, key);
         let Some(at) = found.filter(|&at| self.shard.store.entry(at).generation == generation)
         else {
             return false;
         };
-        self.shard.store.entry_mut(at).set_proven();
+        self.shard.store.entry_mut(at).set_verified();
         true
     }
 
     /// Forgets exactly the leased generation, because its bytes are not what the index says. Its slot is
     /// retired until the last lease ends. True if it was live until now.
-    pub fn forget(&mut self, lease: &Lease) -> bool {
+    pub fn invalidate(&mut self, lease: &Lease) -> bool {
         let live = self.holds(lease) && self.shard.store.entry(lease.entry).is_live();
         if live {
             let shard = &mut *self.shard;
@@ -204,7 +204,7 @@ impl ShardGuard<'_> {
     }
 
     /// Forgets the entry of a key if it is of exactly this generation. True if it was.
-    pub fn forget_generation(&mut self, hash: u64, key: &[u8], generation: u64) -> bool {
+    pub fn invalidate_generation(&mut self, hash: u64, key: &[u8], generation: u64) -> bool {
         let found = self.find(hash, key);
         let Some(at) = found.filter(|&at| self.shard.store.entry(at).generation == generation)
         else {

@@ -98,7 +98,7 @@ impl ShardGuard<'_> {
     pub fn remove(&mut self, hash: u64, key: &[u8], generation: u64) -> Option<Located> {
         self.shard
             .pending
-            .tell(hash, key, generation, Meanwhile::Removed);
+            .notify(hash, key, generation, Meanwhile::Removed);
         self.strike_evicted(hash, key);
         let at = self.find(hash, key)?;
         let located = self.shard.store.located(at);
@@ -138,7 +138,7 @@ impl ShardGuard<'_> {
         // Older puts of the key must not come after this one, even if it is evicted before they end.
         self.shard
             .pending
-            .tell(hash, key, generation, Meanwhile::Superseded);
+            .notify(hash, key, generation, Meanwhile::Superseded);
         self.strike_evicted(hash, key);
         let gone = displaced.map(|at| *self.shard.store.entry(at));
         if let Some(at) = displaced {

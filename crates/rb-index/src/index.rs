@@ -12,7 +12,7 @@ use crate::memory::NoMemory;
 use crate::place::Batch;
 use crate::shard::ShardCell;
 use crate::slots::{Fate, SlotId, Slots, State, checked_runs};
-use crate::stats::{IndexStats, Visit};
+use crate::stats::{IndexStats, LockPurpose};
 use crate::sync::Tally;
 
 const SHARD_LIMIT: u32 = 1024;
@@ -293,14 +293,14 @@ impl Index {
             .map(|class| self.slots.class_stats(class))
             .collect();
         let sum = |of: &dyn Fn(&ShardCell) -> u64| self.shards.iter().map(of).sum();
-        let visits = |visit: Visit| sum(&move |cell| cell.visits[visit as usize].get());
+        let visits = |visit: LockPurpose| sum(&move |cell| cell.visits[visit as usize].get());
         IndexStats {
             entries: classes.iter().map(|class| class.live).sum(),
             evictions: sum(&|cell| cell.evictions.get()),
             refused_victims: sum(&|cell| cell.refused_victims.get()),
-            operation_locks: visits(Visit::Operation),
-            eviction_locks: visits(Visit::Eviction),
-            background_locks: visits(Visit::Background),
+            operation_locks: visits(LockPurpose::Operation),
+            eviction_locks: visits(LockPurpose::Eviction),
+            background_locks: visits(LockPurpose::Background),
             contended_locks: sum(&|cell| cell.contended.get()),
             longest_wait: Duration::from_nanos(
                 self.shards

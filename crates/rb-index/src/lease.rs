@@ -18,7 +18,7 @@ pub struct Located {
     /// The placement id the value was written with.
     pub placement: u16,
     /// Whether header and payload were verified since the entry was recovered, or written here.
-    pub proven: bool,
+    pub verified: bool,
 }
 
 /// The right to read one slot: until it is given to [`crate::ShardGuard::release`], the slot is neither

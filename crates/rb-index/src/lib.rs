@@ -30,7 +30,7 @@
 //! # Example
 //!
 //! ```
-//! use rb_index::{Index, IndexOptions, NewEntry, Published, PutMode, Reserve, Visit};
+//! use rb_index::{Index, IndexOptions, NewEntry, Published, PutMode, Reserve, LockPurpose};
 //!
 //! // One class of 100 slots.
 //! let index = Index::new(IndexOptions { shards: 4, classes: vec![vec![0..100]], secret: [0x5E; 16] })?;
@@ -42,7 +42,7 @@
 //! let place = index.begin_batch(1).at(0);
 //! let mut slots = Vec::new();
 //! assert_eq!(index.take_free(0, 1, &mut slots), 1);
-//! let reserved = index.lock(shard, Visit::Operation).reserve(hash, key, slots[0], 1, PutMode::Replace, place);
+//! let reserved = index.lock(shard, LockPurpose::Operation).reserve(hash, key, slots[0], 1, PutMode::Replace, place);
 //! let Reserve::Reserved(reservation) = reserved else { unreachable!("Replace always reserves") };
 //! let entry = NewEntry {
 //!     slot: slots[0],
@@ -50,19 +50,19 @@
 //!     payload_checksum: 0x1234_5678,
 //!     placement: 0,
 //!     metadata: b"bf16",
-//!     proven: true,
+//!     verified: true,
 //! };
-//! let published = index.lock(shard, Visit::Operation).publish(reservation, key, entry);
+//! let published = index.lock(shard, LockPurpose::Operation).publish(reservation, key, entry);
 //! assert_eq!(published, Published::Inserted);
 //!
 //! // Get: lease, read and verify the slot without the lock, release.
 //! let place = index.begin_batch(1).at(0);
-//! let lease = index.lock(shard, Visit::Operation).lease(hash, key, place).expect("just published");
+//! let lease = index.lock(shard, LockPurpose::Operation).lease(hash, key, place).expect("just published");
 //! assert_eq!(lease.located().slot, slots[0]);
 //! // A remove under the lease succeeds, and the slot waits for the reader.
-//! assert!(index.lock(shard, Visit::Operation).remove(hash, key, 2).is_some());
+//! assert!(index.lock(shard, LockPurpose::Operation).remove(hash, key, 2).is_some());
 //! assert_eq!(index.stats().classes[0].retired, 1);
-//! index.lock(shard, Visit::Operation).release(lease);
+//! index.lock(shard, LockPurpose::Operation).release(lease);
 //! assert_eq!(index.stats().classes[0].free, 100);
 //! # index.audit()?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -73,7 +73,7 @@
 //! At most 64 bytes for an entry without its key and metadata: 40 in the slab, 8 of order, 6 of entry number and
 //! placement id in its key cell, 6.4 of table (8 after it had to grow), 1.1 of slot state. Cells of keys and metadata
 //! are padded to an even length, and a quarter as many as are in use may be free. A lookup makes three dependent memory
-//! steps: table, slab entry, key cell; a batch can make them for all its keys together ([`Index::warm`]). Tables have
+//! steps: table, slab entry, key cell; a batch can make them for all its keys together ([`Index::prefetch`]). Tables have
 //! room for an even share of all slots from the start, so they do not grow under a lock.
 //!
 //! What an index takes at once is known before ([`IndexOptions::bytes`]), and an error if it cannot be had.
@@ -104,6 +104,7 @@ mod need;
 mod pending;
 mod place;
 mod policy;
+mod prefetch;
 mod put;
 mod shard;
 mod slots;
@@ -112,7 +113,6 @@ mod stats;
 mod store;
 mod sync;
 mod table;
-mod warm;
 
 pub use entries::Entries;
 pub use entry::{MAX_KEY_BYTES, MAX_METADATA_BYTES};
@@ -127,7 +127,7 @@ pub use policy::{Gone, Lookup, Policy, PolicyFactory, Purpose, Resident, Room};
 pub use put::{Evicted, Loaded, NewEntry, Published, PutMode, Reservation, Reserve};
 pub use slots::{Fate, SlotId};
 pub use snapshot::{Cursor, SnapshotEntry};
-pub use stats::{ClassStats, IndexStats, Visit};
+pub use stats::{ClassStats, IndexStats, LockPurpose};
 
 #[cfg(all(test, rb_loom))]
 mod loom_tests;

@@ -27,7 +27,7 @@ use crate::policy::{Policy, Resident};
 use crate::put::{Loaded, NewEntry};
 use crate::shard::ShardCell;
 use crate::slots::{NO_SLOT, SlotId, State};
-use crate::store::{Step, Store};
+use crate::store::{PrefetchStage, Store};
 use crate::sync::{Lock, Tally};
 
 /// One claim of a base or log: this key was put into this slot.
@@ -146,7 +146,7 @@ impl Loader<'_> {
         self.index.hash(key)
     }
 
-    /// Has memory fetched ahead of time by `fetch`, which is as for [`Index::warm`]; without it nothing is.
+    /// Has memory fetched ahead of time by `fetch`, which is as for [`Index::prefetch`]; without it nothing is.
     #[must_use]
     pub fn fetching(self, fetch: fn(*const u8)) -> Self {
         Loader { fetch, ..self }
@@ -199,7 +199,7 @@ impl Loader<'_> {
         for some in positions.chunks(FETCH_TOGETHER) {
             // Most claims are of new keys, and the line of the table that says so is all they wait for.
             for &at in some {
-                store.warm(claims[at as usize].hash, Step::Line, &self.fetch);
+                store.prefetch(claims[at as usize].hash, PrefetchStage::Line, &self.fetch);
             }
             for &at in some {
                 self.load_into(store, &claims[at as usize]);
@@ -234,7 +234,7 @@ impl Loader<'_> {
     }
 
     /// Prepares [`Loader::load`] and [`Loader::remove`] of keys with these hashes.
-    pub fn warm(&self, hashes: &[u64]) {
+    pub fn prefetch(&self, hashes: &[u64]) {
         let each = |step: &dyn Fn(&Store, u64)| {
             for &hash in hashes {
                 if let Some(store) = self.stores[self.index.shard_of(hash)].0.try_lock() {
@@ -242,8 +242,8 @@ impl Loader<'_> {
                 }
             }
         };
-        for step in Step::ALL {
-            each(&|store, hash| store.warm(hash, step, &self.fetch));
+        for step in PrefetchStage::ALL {
+            each(&|store, hash| store.prefetch(hash, step, &self.fetch));
         }
         // Whoever has held the key so far leaves a claim.
         each(&|store, hash| {
@@ -434,7 +434,7 @@ fn add_unclaimed(store: &mut Store, hash: u64, key: &[u8], generation: u64) -> u
         payload_checksum: 0,
         placement: 0,
         metadata: &[],
-        proven: false,
+        verified: false,
     };
     store.add(Entry::live(hash, generation, NO_SLOT, 0), key, &nothing)
 }

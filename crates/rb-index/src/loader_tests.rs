@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use super::*;
 use crate::index::IndexOptions;
 use crate::slots::Fate;
-use crate::stats::Visit;
+use crate::stats::LockPurpose;
 use crate::tests::{Random, repeated};
 
 const SLOTS: u32 = 24;
@@ -29,7 +29,7 @@ fn new_entry(slot: u32) -> NewEntry<'static> {
         payload_checksum: 7,
         placement: 3,
         metadata: b"m",
-        proven: false,
+        verified: false,
     }
 }
 
@@ -134,7 +134,7 @@ fn apply(loader: &Loader<'_>, claims: &[Claim]) {
 
 fn load_all(loader: &Loader<'_>, claims: &mut Vec<LoadEntry<'_>>) {
     if let [claim] = claims[..] {
-        loader.warm(&[claim.hash]);
+        loader.prefetch(&[claim.hash]);
         loader.load(
             claim.hash,
             claim.key,
@@ -171,7 +171,7 @@ fn any_order_and_any_threads_give_what_the_rules_say() {
             "seed {seed}"
         );
         for (key, &(slot, generation)) in &expected {
-            let guard = index.lock(index.shard_of(hash_of(*key)), Visit::Background);
+            let guard = index.lock(index.shard_of(hash_of(*key)), LockPurpose::Background);
             let found = guard.get(hash_of(*key), &key.to_le_bytes());
             let found = found.unwrap_or_else(|| panic!("seed {seed}: key {key} is missing"));
             assert_eq!(
@@ -197,7 +197,7 @@ fn what_a_later_put_of_a_key_touches_is_fetched() {
     let loader = index.loader().unwrap();
     let loader = loader.fetching(|_| FETCHED.set(FETCHED.get() + 1));
     loader.load(7, b"k", new_entry(0), 1, 0);
-    loader.warm(&[7, 9 << 40]);
+    loader.prefetch(&[7, 9 << 40]);
     assert_eq!(FETCHED.take(), (1 + 2 + 2 + 1) + 1);
     // Claims of a base are of new keys: only their lines.
     let claims: Vec<LoadEntry<'_>> = (100..300)
@@ -252,7 +252,12 @@ fn order_follows_the_stamps_over_the_wrap_and_free_slots_are_in_order() {
     assert_eq!(loader.finish(2, 1).entries, 5);
     assert_eq!(index.recency_now(), 2);
     let mut evicted = Vec::new();
-    assert_eq!(index.lock(0, Visit::Operation).evict(0, 9, &mut evicted), 5);
+    assert_eq!(
+        index
+            .lock(0, LockPurpose::Operation)
+            .evict(0, 9, &mut evicted),
+        5
+    );
     let order: Vec<u64> = evicted.iter().map(|gone| gone.generation).collect();
     assert_eq!(order, [4, 2, 3, 1, 5]);
     let mut free = Vec::new();

@@ -64,7 +64,7 @@ impl World {
 
     fn guard(&self, key: &[u8]) -> ShardGuard<'_> {
         let shard = self.index.shard_of(hash(key));
-        self.index.lock(shard, Visit::Operation)
+        self.index.lock(shard, LockPurpose::Operation)
     }
 
     fn generation(&self) -> u64 {
@@ -219,7 +219,9 @@ impl World {
                 assert_eq!(told, (live.generation, Some(live.slot)), "{key:?}");
                 assert_eq!(self.held[live.slot.0 as usize].get(), live.generation);
                 let shard = replayed.shard_of(hash(key));
-                let found = replayed.lock(shard, Visit::Operation).get(hash(key), key);
+                let found = replayed
+                    .lock(shard, LockPurpose::Operation)
+                    .get(hash(key), key);
                 let found = found.map(|found| (found.generation, found.slot));
                 assert_eq!(
                     found,
@@ -269,7 +271,7 @@ fn entry(slot: SlotId) -> NewEntry<'static> {
         payload_checksum: 0,
         placement: 0,
         metadata: &[],
-        proven: true,
+        verified: true,
     }
 }
 

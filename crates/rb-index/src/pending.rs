@@ -64,7 +64,7 @@ impl Pending {
     }
 
     /// Tells the puts of the key that are older than `generation` what happened. The first word stands.
-    pub(crate) fn tell(&mut self, hash: u64, key: &[u8], generation: u64, what: Meanwhile) {
+    pub(crate) fn notify(&mut self, hash: u64, key: &[u8], generation: u64, what: Meanwhile) {
         for put in self.puts.iter_hash_mut(hash) {
             let concerned = put.hash == hash && *put.key == *key && put.generation < generation;
             if concerned && put.meanwhile == Meanwhile::Nothing {

@@ -60,7 +60,7 @@ pub struct NewEntry<'a> {
     /// Metadata, at most [`crate::MAX_METADATA_BYTES`].
     pub metadata: &'a [u8],
     /// Whether the slot is known to hold these bytes.
-    pub proven: bool,
+    pub verified: bool,
 }
 
 /// The outcome of [`crate::ShardGuard::publish`]. Where nothing was published, the slot is free again.

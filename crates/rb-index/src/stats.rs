@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// What a shard's lock is taken for; counted separately.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Visit {
+pub enum LockPurpose {
     /// A phase of a batch, in one of the batch's own shards.
     Operation,
     /// A visit to another shard because the own one had nothing to evict.
@@ -47,11 +47,11 @@ pub struct IndexStats {
     pub entries: u64,
     /// Entries evicted.
     pub evictions: u64,
-    /// Shard locks taken for [`Visit::Operation`].
+    /// Shard locks taken for [`LockPurpose::Operation`].
     pub operation_locks: u64,
-    /// Shard locks taken for [`Visit::Eviction`].
+    /// Shard locks taken for [`LockPurpose::Eviction`].
     pub eviction_locks: u64,
-    /// Shard locks taken for [`Visit::Background`].
+    /// Shard locks taken for [`LockPurpose::Background`].
     pub background_locks: u64,
     /// Shard locks that another thread held at the first try.
     pub contended_locks: u64,

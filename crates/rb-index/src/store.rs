@@ -17,15 +17,19 @@ const NONE: u32 = u32::MAX;
 
 /// One of the three steps in which a lookup reads memory.
 #[derive(Clone, Copy)]
-pub(crate) enum Step {
+pub(crate) enum PrefetchStage {
     Line,
     Entry,
     Key,
 }
 
-impl Step {
+impl PrefetchStage {
     /// All, in order.
-    pub(crate) const ALL: [Step; 3] = [Step::Line, Step::Entry, Step::Key];
+    pub(crate) const ALL: [PrefetchStage; 3] = [
+        PrefetchStage::Line,
+        PrefetchStage::Entry,
+        PrefetchStage::Key,
+    ];
 }
 
 #[derive(Debug)]
@@ -77,20 +81,20 @@ impl Store {
     }
 
     /// Shows the addresses that a lookup of this hash reads in one of its steps.
-    pub(crate) fn warm(&self, hash: u64, step: Step, fetch: &impl Fn(*const u8)) {
+    pub(crate) fn prefetch(&self, hash: u64, step: PrefetchStage, fetch: &impl Fn(*const u8)) {
         let whole = |bytes: &[u8]| {
             fetch(bytes.as_ptr());
             // It may lie in two lines.
             fetch(bytes.as_ptr().wrapping_add(bytes.len().saturating_sub(1)));
         };
         match step {
-            Step::Line => fetch(self.table.line_address(spread(hash))),
-            Step::Entry => self.table.each_likely(spread(hash), |at| {
+            PrefetchStage::Line => fetch(self.table.line_address(spread(hash))),
+            PrefetchStage::Entry => self.table.each_likely(spread(hash), |at| {
                 let entry = std::ptr::from_ref(&self.slab[at]);
                 fetch(entry.cast());
                 fetch(entry.cast::<u8>().wrapping_add(size_of::<Entry>() - 1));
             }),
-            Step::Key => self.each_of_hash(hash, |entry| {
+            PrefetchStage::Key => self.each_of_hash(hash, |entry| {
                 whole(self.keys.bytes(entry.cell, entry.bytes_len()));
             }),
         }
@@ -112,8 +116,8 @@ impl Store {
         entry.set_lengths(key.len(), new.metadata.len());
         entry.payload_len = new.payload_len;
         entry.payload_checksum = checksum_of(new);
-        if new.proven {
-            entry.set_proven();
+        if new.verified {
+            entry.set_verified();
         }
         let at = self.place(entry);
         self.slab[at].cell = self.keys.insert(at, new.placement, key, new.metadata);
@@ -136,8 +140,8 @@ impl Store {
         entry.payload_len = new.payload_len;
         entry.payload_checksum = checksum_of(new);
         entry.cell = old.cell;
-        if new.proven {
-            entry.set_proven();
+        if new.verified {
+            entry.set_verified();
         }
         self.slab[at] = entry;
         true
@@ -192,7 +196,7 @@ impl Store {
             payload_len: entry.payload_len,
             payload_checksum: u64::from(entry.payload_checksum),
             placement: self.placement(at),
-            proven: entry.is_proven(),
+            verified: entry.is_verified(),
         }
     }
 

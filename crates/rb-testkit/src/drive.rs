@@ -79,7 +79,7 @@ impl DriveEngine {
     }
 
     /// Begins to note that again.
-    pub fn forget_use(&self) {
+    pub fn clear_last_use(&self) {
         let mut state = self.drive.state.lock();
         let under_way = state.unregistered.under_way;
         let since = state.unregistered.since.map(|_| Instant::now());

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rb_core::{Durability, OnLostMetadata, Store, StoreOptions, Stored, Validate};
+use rb_core::{Durability, OnLostMetadata, PutOutcome, Store, StoreOptions, Validate};
 use rb_testkit::MemDevice;
 
 use super::sample::{KEYS, VERSIONS, key, open, options, value};
@@ -117,7 +117,7 @@ impl User {
                 self.next_version = 4 + (version + 1) % 4;
                 let bytes = value(number, version);
                 if let Ok(done) = self.store.put(&key(number), &bytes) {
-                    assert_eq!(done, Stored::Stored, "nobody else puts key {number}");
+                    assert_eq!(done, PutOutcome::Written, "nobody else puts key {number}");
                     assert_eq!(self.get(number), Some(Some(bytes)), "key {number} was put");
                 }
             }
@@ -130,8 +130,8 @@ impl User {
             9 => drop(self.store.checkpoint()),
             10 => drop(self.store.step_validate(5)),
             _ => {
-                let locks = self.store.lookup_and_lock(&[&key(number)]);
-                self.store.unlock(locks.into_iter().flatten().collect());
+                let locks = self.store.lookup_and_pin(&[&key(number)]);
+                self.store.unpin(locks.into_iter().flatten().collect());
             }
         }
     }

@@ -86,7 +86,7 @@ impl World {
     /// Opens the store with nothing in it.
     pub(super) fn empty(&self) {
         self.shut();
-        self.tell(|oracle, now| oracle.begin_emptying(false, now));
+        self.record(|oracle, now| oracle.begin_emptying(false, now));
         self.trace(|| "empty".into());
         if let Err(why) = self.open(|options| options.start_empty = true) {
             self.fail(format!("starting empty: {why}"));
@@ -96,12 +96,12 @@ impl World {
     /// Formats the device again, with the old store on it.
     pub(super) fn format_again(&self) {
         self.shut();
-        self.tell(|oracle, now| oracle.begin_emptying(true, now));
+        self.record(|oracle, now| oracle.begin_emptying(true, now));
         self.trace(|| "format".into());
         if let Err(why) = self.format() {
             return self.fail(format!("formatting again: {why}"));
         }
-        self.tell(|oracle, now| oracle.emptied(now));
+        self.record(|oracle, now| oracle.emptied(now));
         if let Err(why) = self.open(|_| {}) {
             self.fail(format!("opening after a format: {why}"));
         }
@@ -180,7 +180,7 @@ impl World {
         };
         let at = offset + self.random(u64::from(len));
         self.trace(|| format!("rot in {key}"));
-        self.tell(|oracle, now| oracle.damaged(key, now));
+        self.record(|oracle, now| oracle.damaged(key, now));
         self.device.corrupt(at..at + 1);
         self.lock().rotten = true;
         self.reach(State::SlotRot, true);

@@ -222,7 +222,7 @@ impl Explorer<'_> {
         let seed = next_number(&mut self.random);
         let child = world.crashed(image, *at, (*legal).clone(), seed);
         let goes_on = depth < DEPTH_MAX && (gap || self.below(5) == 0);
-        // Sometimes nothing is read, so that the next crash finds entries that nobody has proven.
+        // Sometimes nothing is read, so that the next crash finds entries that nobody has verified.
         let reads = !goes_on || gap || legal.or_empty || self.below(2) == 0;
         self.tally.restarts += 1;
         // The opening checks that the log is in order, because a simulator is set.

@@ -24,12 +24,12 @@ impl World {
             classes.iter().any(|class| class.quarantined > 0),
         );
         reach(State::Discarded, stats.discard.slots > 0);
-        let mut unproven = false;
+        let mut unverified = false;
         store.for_each(|entry| {
-            unproven |= !entry.proven;
-            !unproven
+            unverified |= !entry.verified;
+            !unverified
         });
-        reach(State::Unproven, unproven);
+        reach(State::Unverified, unverified);
         {
             let inside = self.lock();
             reach(State::Evicted, inside.evicted);

@@ -16,7 +16,7 @@ pub(super) const BEFORE: Step = -1;
 pub(super) enum Why {
     Sync,
     /// A put or remove with `EachBatch`, by its answer.
-    Stored,
+    Answered,
     Existed,
     Superseded,
     Close,
@@ -28,7 +28,7 @@ impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Why::Sync => "a sync",
-            Why::Stored => "the answer of an operation with EachBatch",
+            Why::Answered => "the answer of an operation with EachBatch",
             Why::Existed => "the answer Existed with EachBatch",
             Why::Superseded => "the answer Superseded with EachBatch",
             Why::Close => "a close",

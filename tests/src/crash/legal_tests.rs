@@ -77,7 +77,7 @@ fn what_was_replaced_or_removed_durably_does_not_return() {
 #[test]
 fn an_eviction_must_be_reported_before_it_can_be_found() {
     let mut oracle = replaced(false);
-    oracle.durable(0, 2, 8, Why::Stored);
+    oracle.durable(0, 2, 8, Why::Answered);
     oracle.evicted(0, 2).unwrap();
     assert_eq!(legal(&oracle, 20), [2]);
     assert!(

@@ -109,10 +109,10 @@ impl World {
         });
         let validates = !report.clean;
         if empty {
-            self.tell(|oracle, now| oracle.emptied(now));
+            self.record(|oracle, now| oracle.emptied(now));
         }
         let found = self.entries(&store);
-        let illegal = self.tell(|oracle, now| oracle.opened(&found, now));
+        let illegal = self.record(|oracle, now| oracle.opened(&found, now));
         let mut inside = self.lock();
         inside.illegal = illegal;
         inside.validates = validates;

@@ -1,6 +1,6 @@
 //! Puts of a run, and how their answers are judged.
 
-use rb_core::{Durability, Put, PutMode, PutOptions, Stored};
+use rb_core::{Durability, Put, PutMode, PutOptions, PutOutcome};
 use rb_io::OpKind;
 
 use super::history::Why;
@@ -99,8 +99,8 @@ impl World {
     }
 
     /// A put was answered. What the answer refers to is acknowledged, and durable if that was asked for.
-    fn was_answered(&self, key: usize, since: Since, writing: Writing, stored: Stored) {
-        let outcome = self.tell(|oracle, now| {
+    fn was_answered(&self, key: usize, since: Since, writing: Writing, stored: PutOutcome) {
+        let outcome = self.record(|oracle, now| {
             let Writing {
                 version,
                 each_batch,
@@ -108,9 +108,9 @@ impl World {
                 ..
             } = writing;
             let (state, why) = match (stored, made) {
-                (Stored::Stored, made) => (made, Why::Stored),
-                (_, Some(_)) => (None, Why::Stored),
-                (Stored::Existed, None) => (oracle.first_live(key, since), Why::Existed),
+                (PutOutcome::Written, made) => (made, Why::Answered),
+                (_, Some(_)) => (None, Why::Answered),
+                (PutOutcome::Existed, None) => (oracle.first_live(key, since), Why::Existed),
                 (_, None) => (oracle.first_change(key, since), Why::Superseded),
             };
             let Some(state) = state else {

@@ -118,10 +118,10 @@ impl World {
                 (Ok(there), Some(state)) => {
                     let leased = self.lock().locks.iter().any(|lock| lock.key == key);
                     self.reach(State::LeasedRemoved, leased);
-                    self.tell(|oracle, now| {
+                    self.record(|oracle, now| {
                         oracle.answered(key, state);
                         if each_batch {
-                            oracle.durable(key, state, now, Why::Stored);
+                            oracle.durable(key, state, now, Why::Answered);
                         }
                     });
                     if there && !was_there {
@@ -161,7 +161,7 @@ impl World {
             let version = match answer {
                 Ok(Some(value)) => self.identify(*key, since, &value),
                 Ok(None) => {
-                    self.tell(|oracle, _| oracle.missed(*key, since));
+                    self.record(|oracle, _| oracle.missed(*key, since));
                     Some(ABSENT)
                 }
                 Err(error) => {
@@ -225,9 +225,9 @@ impl World {
         };
         let key = self.a_key();
         let since = self.lock().oracle.since(&[key])[0];
-        let lock = store.lookup_and_lock(&[&name(key)]).pop().flatten();
+        let lock = store.lookup_and_pin(&[&name(key)]).pop().flatten();
         let Some(lock) = lock else {
-            return self.tell(|oracle, _| oracle.missed(key, since));
+            return self.record(|oracle, _| oracle.missed(key, since));
         };
         self.trace(|| format!("lease {key}"));
         let mut inside = self.lock();
@@ -284,7 +284,7 @@ impl World {
 
     /// These states of the keys are durable.
     pub(super) fn are_durable(&self, states: &[usize], why: Why) {
-        self.tell(|oracle, now| {
+        self.record(|oracle, now| {
             for (key, state) in states.iter().enumerate() {
                 oracle.durable(key, *state, now, why);
             }
@@ -340,7 +340,7 @@ impl World {
 
     /// The accounting, and what must be explained when no operation is under way.
     pub(super) fn settle(&self) {
-        let settled = self.tell(|oracle, _| oracle.settle());
+        let settled = self.record(|oracle, _| oracle.settle());
         self.check(settled);
         if let Some(store) = self.store()
             && let Err(why) = store.audit()

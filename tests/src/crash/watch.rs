@@ -53,18 +53,18 @@ impl Simulator for Watch {
             } => {
                 let Some(key) = number(key) else { return };
                 world.is_not_leased(|lock| lock.key == key && lock.generation == generation);
-                let outcome = world.tell(|oracle, _| oracle.evicted(key, generation));
+                let outcome = world.record(|oracle, _| oracle.evicted(key, generation));
                 world.check(outcome);
             }
             Change::Dropped { key, generation } => {
                 let Some(key) = number(key) else { return };
-                let outcome = world.tell(|oracle, _| oracle.dropped(key, generation));
+                let outcome = world.record(|oracle, _| oracle.dropped(key, generation));
                 let legal = world.check(outcome).is_some();
                 world.reach(State::DataLost, legal);
             }
             Change::Taken { slot, early } => {
                 world.is_not_leased(|lock| lock.slot == Some(slot));
-                let outcome = world.tell(|oracle, at| oracle.taken(slot, Reuse { at, early }));
+                let outcome = world.record(|oracle, at| oracle.taken(slot, Reuse { at, early }));
                 world.check(outcome);
             }
             _ => {}
@@ -79,7 +79,7 @@ impl Events for Watch {
             Event::Evicted { key, generation } => {
                 let Some(key) = number(key) else { return };
                 world.trace(|| format!("notified that {key} was evicted"));
-                let outcome = world.tell(|oracle, at| oracle.notified(key, *generation, at));
+                let outcome = world.record(|oracle, at| oracle.notified(key, *generation, at));
                 world.check(outcome);
                 world.lock().evicted = true;
             }
@@ -106,7 +106,7 @@ impl World {
                 "key {key} was put, and no operation asked for that"
             ));
         };
-        let made = self.tell(|oracle, now| {
+        let made = self.record(|oracle, now| {
             let state = KeyState {
                 each_batch: writing.each_batch,
                 ..KeyState::new(writing.version, generation, Some(slot), now)
@@ -123,7 +123,7 @@ impl World {
         let Some(key) = number(name) else { return };
         let operation = (self.baton.current(), key);
         let each_batch = self.removes_each_batch();
-        let (made, was_there) = self.tell(|oracle, now| {
+        let (made, was_there) = self.record(|oracle, now| {
             let state = KeyState {
                 each_batch,
                 ..KeyState::new(ABSENT, generation, None, now)

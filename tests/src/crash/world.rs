@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use rb_core::{Durability, Lock, ManualClock, Store, Superblock};
+use rb_core::{Durability, ManualClock, Pin, Store, Superblock};
 use rb_testkit::MemDevice;
 use rb_testkit::values::next_number;
 
@@ -69,7 +69,7 @@ pub(super) struct Locked {
     pub(super) generation: u64,
     pub(super) slot: Option<u32>,
     /// Held for its drop.
-    pub(super) _lock: Lock,
+    pub(super) _lock: Pin,
 }
 
 /// A change that an operation has asked for.
@@ -206,7 +206,7 @@ impl World {
     }
 
     /// Shows the oracle something, and the step of the device.
-    pub(super) fn tell<T>(&self, change: impl FnOnce(&mut Oracle, Step) -> T) -> T {
+    pub(super) fn record<T>(&self, change: impl FnOnce(&mut Oracle, Step) -> T) -> T {
         let now = self.now();
         change(&mut self.lock().oracle, now)
     }

@@ -66,7 +66,7 @@ impl Cell {
         let (sender, ended) = mpsc::channel();
         std::thread::spawn(move || {
             let outcome = catch_unwind(AssertUnwindSafe(test));
-            let outcome = outcome.unwrap_or_else(|panic| Err(panic_words(panic.as_ref())));
+            let outcome = outcome.unwrap_or_else(|panic| Err(panic_message(panic.as_ref())));
             // Nobody listens after the watchdog.
             let _ = sender.send(outcome);
         });
@@ -121,7 +121,7 @@ impl Cell {
     }
 }
 
-fn panic_words(panic: &(dyn std::any::Any + Send)) -> String {
+fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
     let words = panic.downcast_ref::<String>().map(String::as_str);
     let words = words.or_else(|| panic.downcast_ref::<&str>().copied());
     format!("panicked: {}", words.unwrap_or("without words"))

@@ -51,7 +51,7 @@ fn compare(target: &Target, least: f64) -> Outcome {
     target.format(&[(VALUE_BYTES, VALUES)])?;
     let store = target.open_with(|options| options.queue_depth = DEPTH)?;
     put(&store, &all, 16)?;
-    // From now on all is proven, and a get reads nothing but the value.
+    // From now on all is verified, and a get reads nothing but the value.
     expect(&store, &all, all.len())?;
     let transfer = store
         .engine()

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use rb_core::{
-    ClassRequest, EngineKind, FormatOptions, Put, PutOptions, Share, Store, StoreOptions, Stored,
-    Validate, format,
+    ClassRequest, EngineKind, FormatOptions, Put, PutOptions, PutOutcome, Share, Store,
+    StoreOptions, Validate, format,
 };
 
 use crate::marked::{bytes_of, version_of};
@@ -124,7 +124,7 @@ pub(super) fn try_put(store: &Store, batch: &[Entry]) -> Vec<Result<(), String>>
     let puts = pairs.map(|(name, value)| Put::new(name, value)).collect();
     let answers = store.put_many(puts, PutOptions::default()).into_iter();
     let judge = |answer| match answer {
-        Ok(Stored::Stored) => Ok(()),
+        Ok(PutOutcome::Written) => Ok(()),
         Ok(other) => Err(format!("{other:?}")),
         Err(why) => Err(words(&why)),
     };

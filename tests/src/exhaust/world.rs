@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rb_core::{
-    Change, Durability, Error, Event, Events, HeldLock, Put, PutMode, PutOptions, Simulator, Store,
-    Stored, SwitchPoint,
+    Change, Durability, Error, Event, Events, HeldLock, Put, PutMode, PutOptions, PutOutcome,
+    Simulator, Store, SwitchPoint,
 };
 use rb_io::OpKind;
 use rb_testkit::{MemOp, Moment};
@@ -190,7 +190,7 @@ impl World {
         at: usize,
         key: usize,
         each_batch: bool,
-        answer: &Result<Stored, Error>,
+        answer: &Result<PutOutcome, Error>,
     ) {
         let mut inside = self.lock();
         let Running { made, since, .. } = inside.operations[at];
@@ -200,18 +200,18 @@ impl World {
         };
         let puts = inside.operations.iter().filter(is_put).count();
         let wrong = match (answer, made) {
-            (Ok(Stored::Stored), Some(made)) => {
+            (Ok(PutOutcome::Written), Some(made)) => {
                 inside.oracle.answered(key, made, each_batch);
                 false
             }
-            (Ok(Stored::Existed), None) => {
+            (Ok(PutOutcome::Existed), None) => {
                 let existing = inside.oracle.first_value(key, since);
                 if let (Some(existing), true) = (existing, each_batch) {
                     inside.oracle.refers_to(key, existing);
                 }
                 existing.is_none()
             }
-            (Ok(Stored::Superseded), None) => {
+            (Ok(PutOutcome::Superseded), None) => {
                 let later = since + 1;
                 if each_batch {
                     inside.oracle.refers_to(key, later);

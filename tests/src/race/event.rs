@@ -46,7 +46,7 @@ pub(super) enum What {
 pub(super) enum Answer {
     /// The operation without keys went well.
     Done,
-    Stored,
+    Written,
     Existed,
     Superseded,
     /// The store was too busy or too full: nothing changed.
@@ -213,7 +213,7 @@ impl Answer {
     fn encode(self) -> [u64; 2] {
         match self {
             Answer::Done => [0, 0],
-            Answer::Stored => [1, 0],
+            Answer::Written => [1, 0],
             Answer::Existed => [2, 0],
             Answer::Superseded => [3, 0],
             Answer::Refused => [4, 0],
@@ -232,7 +232,7 @@ impl Answer {
         };
         Some(match word & 0xff {
             0 => Answer::Done,
-            1 => Answer::Stored,
+            1 => Answer::Written,
             2 => Answer::Existed,
             3 => Answer::Superseded,
             4 => Answer::Refused,
@@ -260,7 +260,7 @@ mod tests {
         };
         let simple = [
             Answer::Done,
-            Answer::Stored,
+            Answer::Written,
             Answer::Existed,
             Answer::Superseded,
             Answer::Refused,

@@ -181,7 +181,7 @@ impl Oracle {
                 for (at, (&(key, _), &answer)) in puts.iter().zip(answers).enumerate() {
                     let first = !puts[..at].iter().any(|(other, _)| *other == key);
                     let seen = match answer {
-                        Answer::Stored if *keeps => Some(Answer::Absent),
+                        Answer::Written if *keeps => Some(Answer::Absent),
                         // A later put of the key is kept out by the first one of its batch, which a remove may
                         // have overtaken before anything else could see it.
                         Answer::Existed if first => Some(Answer::Present),
@@ -227,7 +227,7 @@ impl Oracle {
 
     fn put_ended(&mut self, key: Key, id: Id, durable: bool, begin: u64, answer: Answer) {
         let now = self.now;
-        if answer == Answer::Stored {
+        if answer == Answer::Written {
             self.done(key, id, durable);
             return;
         }

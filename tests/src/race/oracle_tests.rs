@@ -58,7 +58,7 @@ fn value(version: u64, generation: u64) -> Answer {
 }
 
 fn stored(op: u64, version: u64) -> [Event; 2] {
-    [put(op, version), end(op, Answer::Stored)]
+    [put(op, version), end(op, Answer::Written)]
 }
 
 fn synced(op: u64) -> [Event; 2] {
@@ -82,7 +82,7 @@ fn verdicts(events: &[Event]) -> [Verdict; 3] {
 #[test]
 fn a_slow_get_may_answer_what_was_durably_replaced_after_it_began() {
     let events = [
-        vec![put(1, 1), get(2), end(1, Answer::Stored)],
+        vec![put(1, 1), get(2), end(1, Answer::Written)],
         vec![put(3, 2), get(4), end(4, value(2, 9))],
         synced(5).to_vec(),
         // Here what is past is forgotten.
@@ -124,7 +124,7 @@ fn a_drop_and_a_close_make_all_durable() {
 
 #[test]
 fn a_durable_answer_covers_what_it_speaks_of() {
-    let own = [durable_put(1, 1), end(1, Answer::Stored)];
+    let own = [durable_put(1, 1), end(1, Answer::Written)];
     assert_eq!(verdicts(&own), [Lost, Exact, Resurrected]);
     // What was there is durable, too, although its own put was not.
     let kept = |durable| [begin(2, true, durable, &[(0, 2)]), end(2, Answer::Existed)];
@@ -149,7 +149,7 @@ fn a_durable_answer_covers_what_it_speaks_of() {
 
 #[test]
 fn of_two_at_a_time_either_may_be_last_until_one_is_read() {
-    let ended = [end(1, Answer::Stored), end(2, Answer::Stored)];
+    let ended = [end(1, Answer::Written), end(2, Answer::Written)];
     let both = [&[put(1, 1), put(2, 2)][..], &ended].concat();
     let then = |more: &[Event]| [&both[..], more, &synced(9)].concat();
     assert_eq!(verdicts(&then(&[])), [Legal; 3]);
@@ -193,7 +193,11 @@ fn an_eviction_explains_a_miss_of_what_it_may_concern() {
 fn where_only_durable_changes_are_acknowledged_a_replaced_value_stays() {
     let mut oracle = Oracle::new(1);
     oracle.begin(true);
-    let events = [durable_put(1, 1), end(1, Answer::Stored), durable_put(2, 2)];
+    let events = [
+        durable_put(1, 1),
+        end(1, Answer::Written),
+        durable_put(2, 2),
+    ];
     events.into_iter().for_each(|event| oracle.hear(event));
     let verdicts = FOUND.map(|found| oracle.judge(0, found));
     assert_eq!(verdicts, [Lost, Legal, Legal]);
@@ -212,7 +216,7 @@ fn answers_are_judged_by_what_may_have_been_then() {
     assert_eq!(wrong(&read(Answer::Present)), 1, "not there");
     let two = then(&stored(2, 2));
     assert_eq!(wrong(&[&two[..], &read(value(1, 3))].concat()), 1, "over");
-    let overlapping = [get(5), put(2, 2), end(2, Answer::Stored)];
+    let overlapping = [get(5), put(2, 2), end(2, Answer::Written)];
     let overlapping = then(&[&overlapping[..], &[end(5, value(1, 3))]].concat());
     assert_eq!(wrong(&overlapping), 0);
     // The report of an eviction may come after the miss, but not after the end.
@@ -222,7 +226,7 @@ fn answers_are_judged_by_what_may_have_been_then() {
     assert_eq!(wrong(&evicted_before), 1, "read after its eviction");
     let generations = [&read(value(1, 3))[..], &read(value(1, 4))].concat();
     assert_eq!(wrong(&then(&generations)), 1, "one put has one generation");
-    let kept = [begin(2, true, false, &[(0, 2)]), end(2, Answer::Stored)];
+    let kept = [begin(2, true, false, &[(0, 2)]), end(2, Answer::Written)];
     assert_eq!(wrong(&then(&kept)), 1, "stored although it was to keep");
     let order = then(&[&[put(2, 2)][..], &[end(2, Answer::Superseded)]].concat());
     assert_eq!(wrong(&order), 1, "overtaken by nothing");

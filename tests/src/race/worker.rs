@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use rb_core::{
-    Durability, EntryInfo, Error, Lookup, Operation, Put, PutMode, PutOptions, PutResult, Store,
-    Stored,
+    Durability, EntryInfo, Error, Lookup, Operation, Put, PutMode, PutOptions, PutOutcome,
+    PutResult, Store,
 };
 use rb_testkit::values::next_number;
 
@@ -222,8 +222,8 @@ impl Worker {
     fn get(&mut self) -> Outcome {
         let keys = self.any_keys();
         let names = self.names(&keys);
-        let locks = match self.random(2) {
-            0 => self.store.lookup_and_lock(&slices(&names)),
+        let pins = match self.random(2) {
+            0 => self.store.lookup_and_pin(&slices(&names)),
             _ => Vec::new(),
         };
         let is_async = self.random(3) == 0;
@@ -235,7 +235,7 @@ impl Worker {
             let answers = read(&self.store, &self.plan.image, &keys)?;
             self.end(op, answers);
         }
-        self.store.unlock(locks.into_iter().flatten().collect());
+        self.store.unpin(pins.into_iter().flatten().collect());
         Ok(())
     }
 
@@ -296,7 +296,7 @@ impl Worker {
         Ok(())
     }
 
-    /// Locks keys of its own, removes one of them, and wants slots. Until the locks end, the others stay, and
+    /// Locks keys of its own, removes one of them, and wants slots. Until the pins end, the others stay, and
     /// no slot of theirs holds anything else, not even the removed one's.
     fn lock(&mut self) -> Outcome {
         self.wait_all()?;
@@ -304,8 +304,8 @@ impl Worker {
         let keys: Vec<Key> = keys.into_iter().collect();
         let names = self.names(&keys);
         let op = self.begin(What::Look(keys.clone()));
-        let locks = self.store.lookup_and_lock(&slices(&names));
-        let there: Vec<bool> = locks.iter().map(Option::is_some).collect();
+        let pins = self.store.lookup_and_pin(&slices(&names));
+        let there: Vec<bool> = pins.iter().map(Option::is_some).collect();
         self.end(op, there.iter().copied().map(presence).collect());
         let there = keys.iter().zip(there);
         let locked: Vec<Key> = there
@@ -348,7 +348,7 @@ impl Worker {
             return Err(format!("key {} is gone although it is locked", stay[at]));
         }
         self.end(op, read);
-        self.store.unlock(locks.into_iter().flatten().collect());
+        self.store.unpin(pins.into_iter().flatten().collect());
         Ok(())
     }
 
@@ -371,9 +371,9 @@ fn presence(found: bool) -> Answer {
 
 fn put_answers(answers: Vec<PutResult>) -> Result<Vec<Answer>, String> {
     let answer = |answer: PutResult| match answer {
-        Ok(Stored::Stored) => Ok(Answer::Stored),
-        Ok(Stored::Existed) => Ok(Answer::Existed),
-        Ok(Stored::Superseded) => Ok(Answer::Superseded),
+        Ok(PutOutcome::Written) => Ok(Answer::Written),
+        Ok(PutOutcome::Existed) => Ok(Answer::Existed),
+        Ok(PutOutcome::Superseded) => Ok(Answer::Superseded),
         Ok(other) => Err(format!("a put was answered {other:?}")),
         Err(error) => refusal(&error),
     };

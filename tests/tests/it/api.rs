@@ -1,6 +1,6 @@
 //! The operations, on both engines.
 
-use rb_core::{Payload, Put, PutMode, PutOptions, Stored};
+use rb_core::{Payload, Put, PutMode, PutOptions, PutOutcome};
 
 use crate::support::{Bed, KIB, Sim, engines, key, value};
 
@@ -11,7 +11,10 @@ fn values_come_back_byte_for_byte_after_put_and_after_restart() {
         let store = bed.open();
         let sizes = [1, 511, 4096, 4097, 50_000, 64 * KIB];
         for (n, len) in (0..).zip(sizes) {
-            assert_eq!(store.put(&key(n), &value(n, len)).unwrap(), Stored::Stored);
+            assert_eq!(
+                store.put(&key(n), &value(n, len)).unwrap(),
+                PutOutcome::Written
+            );
         }
         let mut store = Some(store);
         for round in 0..2 {
@@ -49,7 +52,7 @@ fn batches_answer_key_by_key() {
             store
                 .put_many(puts, PutOptions::default())
                 .iter()
-                .all(|r| matches!(r, Ok(Stored::Stored)))
+                .all(|r| matches!(r, Ok(PutOutcome::Written)))
         );
 
         let mut asked: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
@@ -84,24 +87,24 @@ fn replace_and_keep_do_what_they_say() {
         mode: PutMode::KeepExisting,
         ..PutOptions::default()
     };
-    assert_eq!(store.put(b"k", b"one").unwrap(), Stored::Stored);
+    assert_eq!(store.put(b"k", b"one").unwrap(), PutOutcome::Written);
     assert_eq!(
         *store.put_many(vec![Put::new(b"k", b"two")], keep)[0]
             .as_ref()
             .unwrap(),
-        Stored::Existed
+        PutOutcome::Existed
     );
     assert!(store.get(b"k").unwrap().unwrap() == b"one"[..]);
-    assert_eq!(store.put(b"k", b"three").unwrap(), Stored::Stored);
+    assert_eq!(store.put(b"k", b"three").unwrap(), PutOutcome::Written);
     assert!(store.get(b"k").unwrap().unwrap() == b"three"[..]);
     // In one batch the last wins if they replace, the first if they keep.
     let twice = || vec![Put::new(b"d", b"first"), Put::new(b"d", b"last")];
     let answers = store.put_many(twice(), PutOptions::default());
-    assert_eq!(*answers[0].as_ref().unwrap(), Stored::Superseded);
+    assert_eq!(*answers[0].as_ref().unwrap(), PutOutcome::Superseded);
     assert!(store.get(b"d").unwrap().unwrap() == b"last"[..]);
     store.remove(b"d").unwrap();
     let answers = store.put_many(twice(), keep);
-    assert_eq!(*answers[1].as_ref().unwrap(), Stored::Existed);
+    assert_eq!(*answers[1].as_ref().unwrap(), PutOutcome::Existed);
     assert!(store.get(b"d").unwrap().unwrap() == b"first"[..]);
     store.audit().unwrap();
 }
@@ -151,7 +154,7 @@ fn async_operations_can_be_waited_on_and_awaited() {
             })
             .collect();
         for put in puts {
-            assert_eq!(*put.wait()[0].as_ref().unwrap(), Stored::Stored);
+            assert_eq!(*put.wait()[0].as_ref().unwrap(), PutOutcome::Written);
         }
         store.sync_async().wait().unwrap();
         let gets: Vec<_> = (0..40).map(|n| store.get_many_async(&[&keys[n]])).collect();

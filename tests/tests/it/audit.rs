@@ -121,7 +121,7 @@ fn sound_stores_are_clean() {
             (AuditState::Clean, 0),
             "{report:#?}"
         );
-        assert_eq!((report.clean, report.unproven), (closed, 0));
+        assert_eq!((report.clean, report.unverified), (closed, 0));
         assert_eq!(
             (report.headers_read, report.payloads_read),
             (ENTRIES, ENTRIES)
@@ -180,7 +180,7 @@ fn rot_in_a_payload_is_found_by_a_deep_audit() {
     assert_eq!(sim.audit().state, AuditState::Clean);
     let report = sim.audit_with(true);
     finds(&report, "slot");
-    assert_eq!((report.damages, report.unproven), (1, 1));
+    assert_eq!((report.damages, report.unverified), (1, 1));
     assert!(report.findings[0].lost.contains("key-7"), "{report:#?}");
 }
 
@@ -194,7 +194,7 @@ fn after_a_crash_only_what_no_crash_explains_is_damage() {
     payload.rot(slot + BLOCK + 1000);
     let report = payload.audit_with(true);
     assert_eq!(
-        (report.state, report.remarks, report.unproven),
+        (report.state, report.remarks, report.unverified),
         (AuditState::Clean, 1, 1)
     );
     let header = sim.crash();

@@ -174,7 +174,7 @@ fn a_closed_store_gives_its_device_back_whatever_is_left_of_it() {
         });
         store.put(&key(0), b"v").unwrap();
         let (clone, value) = (store.clone(), store.get(&key(0)).unwrap().unwrap());
-        let locks = store.lookup_and_lock(&[&key(0)]);
+        let locks = store.lookup_and_pin(&[&key(0)]);
         let buffer = store.buffer(100).unwrap();
         drop(store.get_async(&key(0)).wait().unwrap());
         store.close().unwrap();
@@ -191,7 +191,7 @@ fn a_closed_store_gives_its_device_back_whatever_is_left_of_it() {
         assert!(is_closed(clone.sync_async().wait().err()));
         let removed = clone.remove_many_async(&[&key(0)]).wait();
         assert!(matches!(removed[..], [Err(Error::Closed)]));
-        assert!(!clone.contains(&key(0)) && clone.lookup_and_lock(&[&key(0)])[0].is_none());
+        assert!(!clone.contains(&key(0)) && clone.lookup_and_pin(&[&key(0)])[0].is_none());
         assert_eq!(value[..], *b"v");
         drop((locks, buffer, value, clone, store));
         assert!(again.get(&key(0)).unwrap().is_some());

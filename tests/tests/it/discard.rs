@@ -105,12 +105,12 @@ fn a_slot_under_a_lease_is_discarded_when_the_lease_has_ended() {
     let sim = Sim::new(8);
     let store = open(&sim);
     put(&store, 0..1);
-    let locks = store.lookup_and_lock(&[&key(0)]);
+    let pins = store.lookup_and_pin(&[&key(0)]);
     remove(&store, 0..1);
     store.sync().unwrap();
     step_to_the_end(&store);
     assert_eq!(discards(&sim), []);
-    store.unlock(locks.into_iter().flatten().collect());
+    store.unpin(pins.into_iter().flatten().collect());
     store.step_commit().unwrap();
     step_to_the_end(&store);
     assert_eq!(discards(&sim).len(), 1);
@@ -364,11 +364,11 @@ fn an_idle_store_discards_what_a_lease_kept() {
         options.sync_interval = Duration::from_millis(1);
     });
     put(&store, 0..1);
-    let locks = store.lookup_and_lock(&[&key(0)]);
+    let pins = store.lookup_and_pin(&[&key(0)]);
     remove(&store, 0..1);
     store.sync().unwrap();
     let commits = store.stats().commits;
-    store.unlock(locks.into_iter().flatten().collect());
+    store.unpin(pins.into_iter().flatten().collect());
     let start = Instant::now();
     while discards(&sim).is_empty() {
         assert!(start.elapsed() < LONG, "it still waits");

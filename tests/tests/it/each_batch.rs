@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rb_core::{
-    Durability, Event, Events, Put, PutMode, PutOptions, PutResult, Store, StoreOptions, Stored,
+    Durability, Event, Events, Put, PutMode, PutOptions, PutOutcome, PutResult, Store, StoreOptions,
 };
 use rb_io::OpKind;
 use rb_testkit::Moment;
@@ -51,7 +51,7 @@ fn a_key_that_is_said_to_exist_is_there_after_a_crash() {
         let store = sim.open();
         store.put(b"k", b"first").unwrap();
         let answer = put_as(&store, b"k", b"second", KEEP).unwrap();
-        assert_eq!(answer, Stored::Existed);
+        assert_eq!(answer, PutOutcome::Existed);
         assert_eq!(found(&sim, b"k").as_deref(), Some(&b"first"[..]));
     }
 }
@@ -69,7 +69,7 @@ fn a_durable_key_is_said_to_exist_without_a_flush() {
     for put_as in WAYS {
         assert_eq!(
             put_as(&store, b"k", b"second", KEEP).unwrap(),
-            Stored::Existed
+            PutOutcome::Existed
         );
     }
     assert_eq!(sim.device.counts().flushes, flushes);
@@ -103,7 +103,7 @@ fn what_overtook_a_put_is_there_after_a_crash() {
             }
         });
         let answer = put_as(&store, b"k", b"overtaken", EACH).unwrap();
-        assert_eq!(answer, Stored::Superseded);
+        assert_eq!(answer, PutOutcome::Superseded);
         let expected = (!removes).then_some(&b"later"[..]);
         assert_eq!(found(&sim, b"k").as_deref(), expected);
     }
@@ -133,7 +133,7 @@ fn the_former_value_stays_until_its_replacement_is_durable() {
     );
     assert_eq!(found(&sim, b"k").as_deref(), Some(&b"former"[..]));
     sim.device.release();
-    assert_eq!(replacing.join().unwrap().unwrap(), Stored::Stored);
+    assert_eq!(replacing.join().unwrap().unwrap(), PutOutcome::Written);
 }
 
 /// Where every other slot is leased, a put commits rather than fail: the slots that wait are free then.
@@ -143,7 +143,7 @@ fn a_put_commits_for_slots_that_wait_for_nothing_else() {
     let store = sim.open_with(|options| options.durability = Durability::EachBatch);
     store.put(b"a", b"1").unwrap();
     store.put(b"b", b"1").unwrap();
-    let locks = store.lookup_and_lock(&[b"a"]);
+    let locks = store.lookup_and_pin(&[b"a"]);
     assert!(locks[0].is_some());
     sim.device.hold(0..1);
     let (removing, putting) = (store.clone(), store.clone());
@@ -155,7 +155,7 @@ fn a_put_commits_for_slots_that_wait_for_nothing_else() {
     assert!(!putting.is_finished());
     sim.device.release();
     assert!(removing.join().unwrap().unwrap());
-    assert_eq!(putting.join().unwrap().unwrap(), Stored::Stored);
+    assert_eq!(putting.join().unwrap().unwrap(), PutOutcome::Written);
     let index = store.stats().index;
     assert_eq!((index.evictions, index.classes[0].taken_early), (0, 0));
 }

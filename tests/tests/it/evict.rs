@@ -82,12 +82,8 @@ fn leased_slots_are_neither_evicted_nor_reused() {
     }
     let keys: Vec<_> = (0..4).map(key).collect();
     let asked: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
-    let mut locks: Vec<_> = store
-        .lookup_and_lock(&asked)
-        .into_iter()
-        .flatten()
-        .collect();
-    assert_eq!(locks.len(), 4);
+    let mut pins: Vec<_> = store.lookup_and_pin(&asked).into_iter().flatten().collect();
+    assert_eq!(pins.len(), 4);
     assert!(matches!(
         store.put(b"new", b"v"),
         Err(Error::NoSpace { slot_bytes: 16384 })
@@ -100,13 +96,13 @@ fn leased_slots_are_neither_evicted_nor_reused() {
         Err(Error::NoSpace { .. })
     ));
     assert_eq!(store.stats().index.classes[0].retired, 1);
-    drop(locks.remove(1));
+    drop(pins.remove(1));
     store.put(b"new", b"v").unwrap();
     assert!(
         store.put(b"newer", &value(0, 16 * KIB)).is_ok(),
         "evicts the unleased one"
     );
-    store.unlock(locks);
+    store.unpin(pins);
     for n in [0, 2, 3] {
         assert!(store.get(&key(n)).unwrap().unwrap() == value(n, 2000)[..]);
     }

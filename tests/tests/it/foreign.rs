@@ -240,7 +240,7 @@ fn a_cut_file_opens_if_nothing_that_lives_was_cut_off() {
             let found = audit(&cut).unwrap();
             assert_eq!(found.state, AuditState::Damaged, "cut to {end}: {found:#?}");
             assert_eq!(
-                (found.damages, found.unproven),
+                (found.damages, found.unverified),
                 (1, 0),
                 "cut to {end}: {found:#?}"
             );

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use fork::Fork;
-use rb_core::{EngineKind, Error, Lock, Lookup, Operation, Put, PutOptions, Store, Value};
+use rb_core::{EngineKind, Error, Lookup, Operation, Pin, Put, PutOptions, Store, Value};
 use rb_io::{Arena, Device, Issuer, Lane, QueueOptions, Request};
 use rustix::process::{Signal, kill_process};
 
@@ -54,7 +54,7 @@ fn in_child(work: impl FnOnce() -> Vec<String>) -> Result<(), String> {
 struct Held {
     store: Store,
     value: Value,
-    locks: Vec<Option<Lock>>,
+    pins: Vec<Option<Pin>>,
     pending: Operation<Vec<Lookup>>,
 }
 
@@ -118,16 +118,16 @@ fn call_everything(held: Held) -> Vec<String> {
         ("contains", !store.contains(&a)),
         ("longest_prefix", store.longest_prefix(&keys) == 0),
         ("touch_many", store.touch_many(&keys) == [false]),
-        ("lookup_and_lock", store.lookup_and_lock(&keys)[0].is_none()),
+        ("lookup_and_pin", store.lookup_and_pin(&keys)[0].is_none()),
         ("for_each", shown == 0),
         ("audit", store.audit().is_err()),
         ("stats", store.stats().hits == 0),
         ("close", refused(store.close())),
         ("close_async", refused(store.close_async().wait())),
     ];
-    let mut locks = held.locks;
-    store.unlock(locks.pop().flatten().into_iter().collect());
-    drop(locks);
+    let mut pins = held.pins;
+    store.unpin(pins.pop().flatten().into_iter().collect());
+    drop(pins);
     let again = store.clone();
     drop((store, held.value));
     drop(again);
@@ -148,7 +148,7 @@ fn held(store: &Store) -> Held {
     Held {
         store: store.clone(),
         value: store.get(&a).unwrap().unwrap(),
-        locks: store.lookup_and_lock(&[&a, &b]),
+        pins: store.lookup_and_pin(&[&a, &b]),
         pending: store.get_many_async(&[&a]),
     }
 }
@@ -160,7 +160,7 @@ fn check(store: &Store, engine: EngineKind) {
     }
 }
 
-/// A read-only parent lost every later get (its child took the ring apart), a writing child hung on locks of threads that
+/// A read-only parent lost every later get (its child took the ring apart), a writing child hung on pins of threads that
 /// it has not, or crashed.
 #[test]
 fn a_forked_child_is_refused_and_the_parent_goes_on() {

@@ -196,7 +196,7 @@ fn a_caller_that_panics_leaves_nothing_behind() {
             panic!("with a value");
         },
         |store| {
-            let _held = store.lookup_and_lock(&[&key(0), &key(1)]);
+            let _held = store.lookup_and_pin(&[&key(0), &key(1)]);
             assert!(store.remove(&key(0)).unwrap());
             panic!("with locks, one of them of a removed entry");
         },

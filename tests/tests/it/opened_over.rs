@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 
-use rb_core::{Put, PutMode, PutOptions, Stored};
+use rb_core::{Put, PutMode, PutOptions, PutOutcome};
 use rb_io::OpKind;
 use rb_testkit::Moment;
 
@@ -29,7 +29,7 @@ fn a_sync_with_nothing_to_commit_sees_that_the_store_was_opened_over() {
             .put_many(vec![Put::new(&key(1), &value(1, 500))], keep)
             .remove(0)
             .unwrap();
-        assert_eq!(put, Stored::Existed);
+        assert_eq!(put, PutOutcome::Existed);
         let synced = match is_async {
             false => former.sync(),
             true => former.sync_async().wait(),

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use rb_core::{Durability, Put, PutMode, PutOptions, Stored};
+use rb_core::{Durability, Put, PutMode, PutOptions, PutOutcome};
 use rb_io::OpKind;
 use rb_testkit::Moment;
 
@@ -57,7 +57,7 @@ fn what_is_in_the_page_cache_only_does_not_exist() {
     let (key, value) = (key(1), value(1, 3000));
     let put = vec![Put::new(&key, &value)];
     let answers = store.put_many(put, options);
-    assert!(matches!(answers[0], Ok(Stored::Stored)), "{answers:?}");
+    assert!(matches!(answers[0], Ok(PutOutcome::Written)), "{answers:?}");
     let lost_power = sim.crash();
     assert!(holds(&lost_power.open(), 1));
 }

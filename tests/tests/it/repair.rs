@@ -102,7 +102,7 @@ fn exactly_the_rotten_entries_are_dropped() {
     sim.rot(slot_of(&sim, 3) + 90);
     sim.rot(slot_of(&sim, 7) + FORMAT_BLOCK as u64 + 2000);
     let report = repair(&sim, true);
-    assert_eq!((report.dropped, report.before.unproven), (2, 2));
+    assert_eq!((report.dropped, report.before.unverified), (2, 2));
     assert_eq!(report.after.unwrap().state, AuditState::Clean);
     assert_eq!(missing(&sim.crash()), [3, 7]);
 }
@@ -147,7 +147,7 @@ fn a_small_and_full_log_is_no_obstacle() {
     sim.device.fail_always(OpKind::Read, slots_of(&store), EIO);
     let report = repair(&sim, true);
     assert_eq!(
-        (report.dropped, report.before.unproven),
+        (report.dropped, report.before.unverified),
         (SLOTS - 1, SLOTS - 1),
         "one was evicted by the puts of the first"
     );

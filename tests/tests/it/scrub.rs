@@ -81,7 +81,7 @@ fn a_pass_proves_what_is_whole_and_drops_what_is_rotten() {
         (10, 6)
     );
     store.for_each(|entry| {
-        assert!(entry.proven);
+        assert!(entry.verified);
         true
     });
     // Their slots are as good as any other.

@@ -48,7 +48,7 @@ fn is_clean(path: &Path, known: &Known) {
     let report = audit(path, &options).unwrap();
     assert_eq!(report.state, AuditState::Clean, "{report:#?}");
     assert_eq!(
-        (report.payloads_read, report.unproven),
+        (report.payloads_read, report.unverified),
         (known.len() as u64, 0)
     );
 }

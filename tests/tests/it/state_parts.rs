@@ -92,9 +92,9 @@ fn each_operation_shows_in_the_parts_that_it_changes() {
     let order = changed_by(&store, || store.touch_many(&[b"a"]));
     assert_eq!(order, ["shard"]);
     let mut locks = Vec::new();
-    let leased = changed_by(&store, || locks = store.lookup_and_lock(&[b"a"]));
+    let leased = changed_by(&store, || locks = store.lookup_and_pin(&[b"a"]));
     assert_eq!(leased, ["shard"]);
-    let leased_twice = changed_by(&store, || locks.extend(store.lookup_and_lock(&[b"a"])));
+    let leased_twice = changed_by(&store, || locks.extend(store.lookup_and_pin(&[b"a"])));
     assert_eq!(leased_twice, ["shard"]);
     let removed = changed_by(&store, || store.remove(b"a").unwrap());
     assert_eq!(

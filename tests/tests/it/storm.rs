@@ -139,7 +139,7 @@ fn work(store: Store, thread: u64, cycle: u64, stop: &AtomicBool) {
             }),
             4 => store.remove(&key).map(drop),
             5 => {
-                let locks = store.lookup_and_lock(&[&key]);
+                let locks = store.lookup_and_pin(&[&key]);
                 let got = store.clone().get_many(&[&key]).remove(0);
                 drop(locks);
                 got.map(drop)

@@ -42,7 +42,7 @@ fn change(store: &Store, seed: u64) -> BTreeMap<u64, Vec<u8>> {
     expected
 }
 
-/// Everything is there, proven before the opening ended, and nothing else.
+/// Everything is there, verified before the opening ended, and nothing else.
 fn check(path: &Path, engine: EngineKind, expected: &BTreeMap<u64, Vec<u8>>) {
     let store = open(path, engine, Validate::Eager);
     assert_eq!(

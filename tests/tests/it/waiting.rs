@@ -24,7 +24,7 @@ fn every_call_of_a_closed_store_answers_that_it_is_closed() {
         let store = bed.open();
         store.put(&key(0), b"value").unwrap();
         let (value, buffer) = (store.get(&key(0)).unwrap(), store.buffer(5).unwrap());
-        let locks: Vec<_> = store.lookup_and_lock(&[&key(0)]);
+        let pins: Vec<_> = store.lookup_and_pin(&[&key(0)]);
         store.close().unwrap();
         let key = key(0);
         let keys: [&[u8]; 2] = [&key, b"other"];
@@ -68,14 +68,14 @@ fn every_call_of_a_closed_store_answers_that_it_is_closed() {
         assert!(!store.contains(&key) && store.longest_prefix(&keys) == 0);
         assert_eq!(store.contains_many(&keys), [false; 2]);
         assert_eq!(store.touch_many(&keys), [false; 2]);
-        assert!(store.lookup_and_lock(&keys).iter().all(Option::is_none));
+        assert!(store.lookup_and_pin(&keys).iter().all(Option::is_none));
         store.for_each(|entry| panic!("{entry:?} is shown"));
         store.close().unwrap();
         store.close_async().wait().unwrap();
         // What it was is still known, and what was taken from it is whole and may go.
         store.audit().unwrap();
         assert!(store.stats().index.entries <= 1 && !store.engine_name().is_empty());
-        store.unlock(locks.into_iter().flatten().collect());
+        store.unpin(pins.into_iter().flatten().collect());
         assert_eq!(value.unwrap()[..], *b"value");
         drop(buffer);
     }

@@ -102,7 +102,7 @@ impl Bed {
         let start = std::cell::Cell::new(Instant::now());
         act(&|| {
             self.engine.set_timed(true);
-            self.engine.forget_use();
+            self.engine.clear_last_use();
             start.set(Instant::now());
         });
         let (used, time) = (self.engine.unregistered_use(), start.get().elapsed());

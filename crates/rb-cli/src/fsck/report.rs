@@ -22,13 +22,13 @@ pub(super) struct Report {
     entries: u64,
     headers_read: u64,
     payloads_read: u64,
-    unproven: u64,
+    unverified: u64,
     base_sequence: Option<u64>,
     log_blocks: u64,
     log_records: u64,
     lost_metadata: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    headers_proven: Option<u64>,
+    headers_verified: Option<u64>,
     seconds: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
     repair: Option<Repair>,
@@ -89,12 +89,12 @@ impl Report {
             entries: report.index.as_ref().map_or(0, |index| index.entries),
             headers_read: report.headers_read,
             payloads_read: report.payloads_read,
-            unproven: report.unproven,
+            unverified: report.unverified,
             base_sequence: report.base_sequence,
             log_blocks: report.log_blocks,
             log_records: report.log_records,
             lost_metadata: report.lost_metadata.clone(),
-            headers_proven: report.scanned.map(|scanned| scanned.headers),
+            headers_verified: report.scanned.map(|scanned| scanned.headers),
             seconds: report.time.as_secs_f64(),
             repair: repaired.map(Repair::of),
         }
@@ -132,8 +132,8 @@ impl Report {
             ))?;
         }
         output.line(format!(
-            "{}: {} ({} damaged, {} remarks, {} entries unproven)",
-            self.path, self.state, self.damages, self.remarks, self.unproven
+            "{}: {} ({} damaged, {} remarks, {} entries unverified)",
+            self.path, self.state, self.damages, self.remarks, self.unverified
         ))
     }
 }

@@ -7,7 +7,7 @@ use rb_format::{
     BaseEntry, Compression, DirectoryEntry, FORMAT_BLOCK, Generation, MoreSlots, Region,
     SECTION_RANGES, SECTION_RAW_MIN, SectionBuilder, StoreUuid, key_hash, section_range,
 };
-use rb_index::{Cursor, SnapshotEntry, Visit};
+use rb_index::{Cursor, LockPurpose, SnapshotEntry};
 
 use crate::clock::Clock;
 use crate::core::inner::Inner;
@@ -106,7 +106,7 @@ impl<'a, 'p> SectionWriter<'a, 'p> {
                 open.reserve(ENTRIES_PER_HOLD, limits);
             }
             {
-                let mut guard = self.inner.index.lock(shard, Visit::Background);
+                let mut guard = self.inner.index.lock(shard, LockPurpose::Background);
                 let held = Instant::now();
                 let position = log.position();
                 let open = &mut self.open;

@@ -27,7 +27,7 @@ use rb_format::{
 };
 
 use crate::background::base_write::{Limit, SectionWriter};
-use crate::core::commit::{Aftermath, RETRY};
+use crate::core::commit::{CommitEffects, RETRY};
 use crate::core::inner::Inner;
 use crate::core::writer::Writer;
 use crate::error::Error;
@@ -36,7 +36,7 @@ use crate::events::Event;
 use crate::io::meta_io::MetaIo;
 use crate::io::pace::Pace;
 use crate::io::unwritable::FailedWrite;
-use crate::log::delta::Duty;
+use crate::log::delta::Task;
 use crate::log::incarnations::check_writer;
 use crate::simulator::{HeldLock, SwitchPoint};
 
@@ -158,15 +158,17 @@ impl Checkpointer {
         // Who is told may call the store, and ask for a checkpoint.
         drop(bases);
         inner.switch(SwitchPoint::CheckpointDone);
-        aftermath.into_iter().for_each(|commit| commit.tell(inner));
+        aftermath
+            .into_iter()
+            .for_each(|commit| commit.notify(inner));
         match written {
             Ok(()) => {
                 inner.counters.checkpoints.fetch_add(1, Ordering::Relaxed);
                 Ok(())
             }
             Err(error) => {
-                inner.tell_refused(writer);
-                inner.tell_poisoned();
+                inner.notify_refused(writer);
+                inner.notify_poisoned();
                 // A flush that failed has poisoned, whatever its error is.
                 inner.poison.check()?;
                 if news {
@@ -186,7 +188,7 @@ impl Bases {
         writer: &Writer,
         pace: &mut Pace<'_>,
         limit: &OnceLock<Limit>,
-        aftermath: &mut Vec<Aftermath>,
+        aftermath: &mut Vec<CommitEffects>,
     ) -> Result<(), Error> {
         let target = self.newest.as_ref().map_or(0, |newest| 1 - newest.region);
         let region = [&inner.superblock.base_a, &inner.superblock.base_b][target].clone();
@@ -242,7 +244,9 @@ impl Bases {
         refused.extend(write_header(io, &region, &header)?); // 4
         inner.flush(io, failed)?;
         check_writer(io, &writer.incarnation)?;
-        aftermath.push(Aftermath::of_failed(inner.count_failed(writer, refused)));
+        aftermath.push(CommitEffects::of_failed(
+            inner.count_failed(writer, refused),
+        ));
         inner.switch(SwitchPoint::CheckpointHeader);
         let tail = self
             .newest
@@ -284,9 +288,9 @@ fn failed(error: &Error) -> String {
 }
 
 impl Checkpointer {
-    /// The duty of the store's own thread: until the log stops.
+    /// The task of the store's own thread: until the log stops.
     pub(crate) fn serve(&self, inner: &Inner, writer: &Writer) {
-        while writer.log.wait_checkpoint() == Duty::Checkpoint {
+        while writer.log.wait_checkpoint() == Task::Checkpoint {
             // A failure for lack of space is tried again; any other has poisoned writing, which stops the log and so this loop. The
             // base that closing writes is the last: one begun behind it could be torn in a store that is marked as closed.
             let wanted = || writer.log.wants_checkpoint();

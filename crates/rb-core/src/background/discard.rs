@@ -26,7 +26,7 @@ use crate::error::Error;
 use crate::error::error_chain;
 use crate::io::meta_io::MetaIo;
 use crate::io::pace::Pace;
-use crate::log::delta::Duty;
+use crate::log::delta::Task;
 use crate::log::incarnations::check_writer;
 use crate::simulator::{HeldLock, SwitchPoint};
 
@@ -151,7 +151,7 @@ impl Discards {
         }
         let outcome = self.discard_some(inner, writer, pace);
         if outcome.is_err() {
-            inner.tell_poisoned();
+            inner.notify_poisoned();
             inner.poison.check()?;
         }
         outcome
@@ -380,11 +380,11 @@ pub(crate) fn discard_all(
 }
 
 impl Discards {
-    /// The duty of the store's own thread: after each commit that has freed slots, until the log stops.
+    /// The task of the store's own thread: after each commit that has freed slots, until the log stops.
     pub(crate) fn serve(&self, inner: &Inner, writer: &Writer) {
         let wait = |time| writer.log.rest_discards(time);
         let mut pace = Pace::yielding(&inner.lanes.load, inner.options.clock.as_ref(), &wait);
-        while writer.log.wait_discard() == Duty::Discard {
+        while writer.log.wait_discard() == Task::Discard {
             while !writer.log.is_stopped() && self.step(inner, writer, &mut pace).unwrap_or(false) {
             }
         }

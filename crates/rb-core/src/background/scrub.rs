@@ -10,9 +10,9 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use rb_format::FORMAT_BLOCK;
 
+use crate::core::entry_scan::{EntryScan, LiveEntry};
 use crate::core::inner::Inner;
-use crate::core::proof::{header_proves, payload_proves};
-use crate::core::walk::{Met, Walk};
+use crate::core::verify::{header_matches, payload_matches};
 use crate::counters::add;
 use crate::error::Error;
 use crate::events::DropReason;
@@ -50,7 +50,7 @@ struct Pass {
     options: Scrub,
     allowance: Allowance,
     /// None between passes.
-    walk: Option<Walk>,
+    walk: Option<EntryScan>,
     next_pass: Duration,
     /// When a pass that the device interrupted goes on.
     silent_until: Duration,
@@ -117,7 +117,7 @@ impl Scrubber {
         // An observer may call the store.
         drop(pass);
         for at in dropped {
-            batch[at].tell_dropped(inner, DropReason::FailedScrub);
+            batch[at].notify_dropped(inner, DropReason::FailedScrub);
         }
         outcome.map(|()| wait)
     }
@@ -145,7 +145,7 @@ impl Pass {
             return earliest - now;
         }
         if self.walk.is_none() {
-            self.walk = Some(Walk::default());
+            self.walk = Some(EntryScan::default());
             self.next_pass = now.saturating_add(self.options.pass_interval);
         }
         self.allowance.wait(now)
@@ -153,7 +153,7 @@ impl Pass {
 
     /// The entries to read next: up to `count`, no more than the rate and the buffers allow. Also returns
     /// whether the pass goes on after them.
-    fn meet(&mut self, inner: &Inner, count: usize) -> (Vec<Met>, bool) {
+    fn meet(&mut self, inner: &Inner, count: usize) -> (Vec<LiveEntry>, bool) {
         let Pass {
             walk: Some(walk),
             allowance,
@@ -169,7 +169,7 @@ impl Pass {
             }
             // One position at a time: what the walk has passed must be read.
             let more = walk.step(&inner.index, 1, &mut |entry| {
-                let entry = Met::new(&inner.index, &entry);
+                let entry = LiveEntry::new(&inner.index, &entry);
                 bytes += stride(&entry);
                 allowance.spend(stride(&entry));
                 batch.push(entry);
@@ -186,7 +186,7 @@ impl Pass {
         &mut self,
         inner: &Inner,
         pace: &mut Pace<'_>,
-        batch: &[Met],
+        batch: &[LiveEntry],
         dropped: &mut Vec<usize>,
     ) -> Result<(), Error> {
         if batch.is_empty() {
@@ -217,12 +217,12 @@ impl Pass {
                     return;
                 };
                 add(&counters.bytes, stride(entry));
-                if is_proven_by(inner, entry, bytes) {
-                    entry.prove(&inner.index);
+                if is_verified_by(inner, entry, bytes) {
+                    entry.set_verified(&inner.index);
                     add(&counters.entries, 1);
                 } else if !again {
                     doubtful.push(at);
-                } else if entry.forget(inner) {
+                } else if entry.invalidate(inner) {
                     add(&counters.entries, 1);
                     dropped.push(at);
                 }
@@ -243,15 +243,15 @@ fn arena_bytes(inner: &Inner) -> usize {
 }
 
 /// Header and padded payload: what is read of an entry.
-fn stride(entry: &Met) -> usize {
+fn stride(entry: &LiveEntry) -> usize {
     ValueBuf::stride(entry.located.payload_len as usize)
 }
 
-fn is_proven_by(inner: &Inner, entry: &Met, bytes: &[u8]) -> bool {
+fn is_verified_by(inner: &Inner, entry: &LiveEntry, bytes: &[u8]) -> bool {
     let located = &entry.located;
     let payload = &bytes[FORMAT_BLOCK..FORMAT_BLOCK + located.payload_len as usize];
-    header_proves(&inner.identity, &bytes[..FORMAT_BLOCK], &entry.key, located)
-        && payload_proves(&inner.identity, payload, &entry.key, located)
+    header_matches(&inner.identity, &bytes[..FORMAT_BLOCK], &entry.key, located)
+        && payload_matches(&inner.identity, payload, &entry.key, located)
 }
 
 /// What the rate allows: a bucket of bytes that fills with time. It may go into debt by one entry, so that

@@ -1,12 +1,12 @@
-//! The validator: reads the headers of unproven entries, at full queue depth, and proves or drops
+//! The validator: reads the headers of unverified entries, at full queue depth, and proves or drops
 //! each entry.
 
 use parking_lot::Mutex;
 use rb_format::FORMAT_BLOCK;
 
+use crate::core::entry_scan::{EntryScan, LiveEntry};
 use crate::core::inner::Inner;
-use crate::core::proof::header_proves;
-use crate::core::walk::{Met, Walk};
+use crate::core::verify::header_matches;
 use crate::counters::add;
 use crate::error::Error;
 use crate::events::DropReason;
@@ -23,7 +23,7 @@ pub(crate) struct Validator {
 #[derive(Default)]
 struct Left {
     /// None once all is validated, or if nothing is to be.
-    place: Option<Walk>,
+    place: Option<EntryScan>,
     io: Option<MetaIo>,
 }
 
@@ -35,18 +35,18 @@ impl Validator {
         }
     }
 
-    /// Validates every entry that is unproven.
+    /// Validates every entry that is unverified.
     pub(crate) fn new(io: MetaIo) -> Validator {
         Validator {
             left: Mutex::new(Left {
-                place: Some(Walk::default()),
+                place: Some(EntryScan::default()),
                 io: Some(io),
             }),
         }
     }
 
     /// How far it has come: none if a step is under way, none inside if nothing is left.
-    pub(crate) fn place(&self) -> Option<Option<Walk>> {
+    pub(crate) fn place(&self) -> Option<Option<EntryScan>> {
         self.left.try_lock().map(|left| left.place.clone())
     }
 
@@ -66,7 +66,7 @@ impl Validator {
     ///
     /// # Errors
     /// The device or its queue stopped answering. One unreadable header is not an error: the entry
-    /// stays unproven and its next read decides.
+    /// stays unverified and its next read decides.
     pub(crate) fn step(
         &self,
         inner: &Inner,
@@ -81,8 +81,8 @@ impl Validator {
         let mut more = true;
         while more && batch.len() < count {
             more = walk.step(&inner.index, count - batch.len(), &mut |entry| {
-                if !entry.located.proven {
-                    batch.push(Met::new(&inner.index, &entry));
+                if !entry.located.verified {
+                    batch.push(LiveEntry::new(&inner.index, &entry));
                 }
             });
         }
@@ -101,7 +101,7 @@ impl Validator {
         // An observer may call the store.
         drop(left);
         for at in dropped {
-            batch[at].tell_dropped(inner, DropReason::FailedValidation);
+            batch[at].notify_dropped(inner, DropReason::FailedValidation);
         }
         outcome?;
         // After the observer was notified of what was dropped: a reader of the count relies on it.
@@ -115,7 +115,7 @@ fn validate_batch(
     inner: &Inner,
     io: &mut MetaIo,
     pace: &mut Pace<'_>,
-    batch: &[Met],
+    batch: &[LiveEntry],
     dropped: &mut Vec<usize>,
 ) -> Result<(), Error> {
     let reads = batch.iter().enumerate().filter_map(|(tag, entry)| {
@@ -132,9 +132,9 @@ fn validate_batch(
             Err(_) => add(&inner.counters.read_errors, 1),
             Ok(bytes) => {
                 let header = &bytes[..FORMAT_BLOCK];
-                if header_proves(&inner.identity, header, &entry.key, &entry.located) {
-                    entry.prove(&inner.index);
-                } else if entry.forget(inner) {
+                if header_matches(&inner.identity, header, &entry.key, &entry.located) {
+                    entry.set_verified(&inner.index);
+                } else if entry.invalidate(inner) {
                     dropped.push(tag);
                 }
             }

@@ -53,8 +53,8 @@ impl Store {
         let bases = checkpointer.as_ref().map(Checkpointer::state);
         show("checkpointer", format_args!("{bases:?}"));
         let scrubs = scrubber.as_ref().map(Scrubber::is_busy);
-        let duties = (validator.place(), scrubs, discards.is_some());
-        show("duties", format_args!("{duties:?}"));
+        let tasks = (validator.place(), scrubs, discards.is_some());
+        show("tasks", format_args!("{tasks:?}"));
         if let Some(writer) = writer {
             writer.each_part(options.clock.as_ref(), show);
         }

@@ -17,11 +17,11 @@ pub use structure::{Inspected, Side, Target};
 use crate::check::audit::AuditOptions;
 use crate::error::OpenError;
 use crate::error::error_chain;
-use crate::io::boot::{choose_superblock, read_copies};
 use crate::io::meta_io::{BOOT_ARENA, MetaIo};
+use crate::io::superblocks::{choose_superblock, read_copies};
 use crate::open::checks::{check_capacity, check_features};
 use crate::open::opened::Opened;
-use crate::open::openings::read_openings;
+use crate::open::sessions::read_openings;
 use crate::source::Source;
 
 /// Shows a structure of the store on a device, in a file, or on what an engine reaches. `engine` is how a device or file is

@@ -10,11 +10,11 @@ use rb_io::Access;
 
 use crate::check::audit::{AuditOptions, AuditReport, AuditState, Audited, audit_opened};
 use crate::error::{Error, OpenError};
-use crate::io::boot::{choose_superblock, read_copies};
 use crate::io::meta_io::MetaIo;
+use crate::io::superblocks::{choose_superblock, read_copies};
 use crate::io::whose;
 use crate::open::opened::Opened;
-use crate::open::openings::read_openings;
+use crate::open::sessions::read_openings;
 use crate::options::{Background, OnLostMetadata, StoreOptions, Validate};
 use crate::source::Source;
 use crate::store::Store;
@@ -110,7 +110,7 @@ fn reclaim(source: &Opened, options: &AuditOptions) -> Result<(), OpenError> {
     whose::reclaim(&mut io, &found.newest, &copies, &blocks).map_err(failed)
 }
 
-/// One opening that takes out what is unproven, and leaves both bases new. Answers how many entries went.
+/// One opening that takes out what is unverified, and leaves both bases new. Answers how many entries went.
 fn round(source: &Opened, options: &AuditOptions, audited: &Audited) -> Result<u64, OpenError> {
     let store = Store::open(
         Arc::clone(&source.engine),
@@ -125,7 +125,7 @@ fn round(source: &Opened, options: &AuditOptions, audited: &Audited) -> Result<u
         },
     )?;
     let before = store.stats().index.entries;
-    let keys: Vec<&[u8]> = audited.unproven.iter().map(|key| &**key).collect();
+    let keys: Vec<&[u8]> = audited.unverified.iter().map(|key| &**key).collect();
     keys.chunks(BATCH)
         .try_for_each(|keys| remove(&store, keys))
         .map_err(OpenError::Writer)?;

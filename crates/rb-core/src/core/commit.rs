@@ -32,7 +32,7 @@ use crate::events::Event;
 use crate::io::meta_io::MetaIo;
 use crate::io::unwritable::FailedWrite;
 use crate::log::committer::Committer;
-use crate::log::delta::{Need, Waiter};
+use crate::log::delta::{LogSpace, Waiter};
 use crate::simulator::{HeldLock, SwitchPoint};
 
 /// How long a slot may wait for a commit that nothing else asks for.
@@ -99,7 +99,7 @@ impl Inner {
             self.check_alone(writer)?;
         }
         // What was durable before may be cut off since.
-        self.check_size().inspect_err(|_| self.tell_poisoned())?;
+        self.check_size().inspect_err(|_| self.notify_poisoned())?;
         let quarantined = writer.quarantine.lock().waiting(self.options.clock.now());
         if quarantined.is_some() {
             self.commit(writer)
@@ -116,7 +116,7 @@ impl Inner {
             self.poison.check()?;
             self.look_for_others(writer, &mut committer)
         };
-        checked.inspect_err(|_| self.tell_poisoned())
+        checked.inspect_err(|_| self.notify_poisoned())
     }
 
     fn look_for_others(&self, writer: &Writer, committer: &mut Committer) -> Result<(), Error> {
@@ -142,11 +142,11 @@ impl Inner {
     fn commit_taken(&self, writer: &Writer) -> Result<(), Error> {
         let committed = self.commit_untold(writer);
         if committed.is_err() {
-            self.tell_refused(writer);
-            self.tell_poisoned();
+            self.notify_refused(writer);
+            self.notify_poisoned();
         }
-        committed?.tell(self);
-        self.tell_poisoned();
+        committed?.notify(self);
+        self.notify_poisoned();
         self.poison.check()
     }
 
@@ -155,7 +155,7 @@ impl Inner {
     ///
     /// # Errors
     /// As [`Inner::commit`].
-    pub(crate) fn commit_untold(&self, writer: &Writer) -> Result<Aftermath, Error> {
+    pub(crate) fn commit_untold(&self, writer: &Writer) -> Result<CommitEffects, Error> {
         self.poison.check()?;
         self.switch(SwitchPoint::CommitBegins);
         let mut committer = self.lock_over_io(&writer.committer, HeldLock::Committer);
@@ -214,7 +214,7 @@ impl Inner {
         drop(committer);
         self.switch(SwitchPoint::CommitDone);
         match written {
-            Ok(failed) => Ok(Aftermath {
+            Ok(failed) => Ok(CommitEffects {
                 waiters,
                 bad_slots: self.end_commit(writer, quarantined),
                 failed: self.count_failed(writer, failed),
@@ -228,16 +228,16 @@ impl Inner {
         &self,
         writer: &Writer,
         committer: &mut Committer,
-    ) -> Result<Aftermath, Error> {
+    ) -> Result<CommitEffects, Error> {
         let mut waiters = Vec::new();
         if writer.log.has_ready() {
             self.look_for_others(writer, committer)?;
             waiters = writer.log.take_ready();
         }
         self.look_for_discards(writer);
-        Ok(Aftermath {
+        Ok(CommitEffects {
             waiters,
-            ..Aftermath::default()
+            ..CommitEffects::default()
         })
     }
 
@@ -255,7 +255,7 @@ impl Inner {
     }
 
     /// Answers all who waited for a commit that found no space. The caller holds no lock.
-    pub(crate) fn tell_refused(&self, writer: &Writer) {
+    pub(crate) fn notify_refused(&self, writer: &Writer) {
         let (refused, news) = writer.log.take_refused();
         if news {
             self.emit(&Event::OutOfSpace { what: "delta log" });
@@ -294,8 +294,8 @@ impl Inner {
     }
 
     /// Counts and reports blocks of metadata that the device did not take. The caller holds no lock.
-    pub(crate) fn tell_failed(&self, writer: &Writer, failed: Vec<FailedWrite>) {
-        Aftermath::of_failed(self.count_failed(writer, failed)).tell(self);
+    pub(crate) fn notify_failed(&self, writer: &Writer, failed: Vec<FailedWrite>) {
+        CommitEffects::of_failed(self.count_failed(writer, failed)).notify(self);
     }
 
     /// A flush ended well, so writes that failed before it cannot land any more. Answers the slots that
@@ -316,9 +316,12 @@ impl Inner {
         }
         for &slot in &bad {
             // Remembered by the next base as well, should there be no room for the record now.
-            if let Ok(permit) = writer.log.admit(Need::small(), 1, &mut Patience::none()) {
+            if let Ok(reservation) = writer
+                .log
+                .admit(LogSpace::small(), 1, &mut Patience::none())
+            {
                 writer.log.queue(
-                    &permit,
+                    &reservation,
                     [Record::BadSlot { slot }],
                     self.options.clock.now(),
                 );
@@ -331,22 +334,22 @@ impl Inner {
 /// Whom a commit concerns, to be told when no lock is held: they may call the store.
 #[derive(Default)]
 #[must_use]
-pub(crate) struct Aftermath {
+pub(crate) struct CommitEffects {
     waiters: Vec<Waiter>,
     bad_slots: Vec<u32>,
     failed: Vec<FailedWrite>,
 }
 
-impl Aftermath {
+impl CommitEffects {
     /// Of blocks that the device did not take.
-    pub(crate) fn of_failed(failed: Vec<FailedWrite>) -> Aftermath {
-        Aftermath {
+    pub(crate) fn of_failed(failed: Vec<FailedWrite>) -> CommitEffects {
+        CommitEffects {
             failed,
-            ..Aftermath::default()
+            ..CommitEffects::default()
         }
     }
 
-    pub(crate) fn tell(self, inner: &Inner) {
+    pub(crate) fn notify(self, inner: &Inner) {
         for failed in self.failed {
             inner.emit(&failed.event());
         }

@@ -17,7 +17,7 @@ use crate::error::{Error, error_chain};
 use crate::events::{Event, shielded};
 use crate::io::hold::Hold;
 use crate::io::lanes::Lanes;
-use crate::log::delta::{Need, Permit};
+use crate::log::delta::{LogReservation, LogSpace};
 use crate::options::{Background, Durability, Lifetime, PutOptions, StoreOptions};
 use crate::report::RecoveryReport;
 
@@ -76,9 +76,9 @@ impl Inner {
     }
 
     /// Before the index is asked for many keys: a batch waits for memory together.
-    pub(crate) fn warm(&self, hashes: &[u64]) {
+    pub(crate) fn prefetch(&self, hashes: &[u64]) {
         if hashes.len() >= WARM_MIN {
-            self.index.warm(hashes, rb_io::prefetch);
+            self.index.prefetch(hashes, rb_io::prefetch);
         }
     }
 
@@ -150,7 +150,7 @@ impl Inner {
     }
 
     /// Tells everyone who waits for writing that it has stopped, if it has. The caller holds no lock.
-    pub(crate) fn tell_poisoned(&self) {
+    pub(crate) fn notify_poisoned(&self) {
         let Some(reason) = self.poison.to_tell() else {
             return;
         };
@@ -167,9 +167,9 @@ impl Inner {
     pub(crate) fn admit(
         &self,
         writer: &Writer,
-        need: Need,
+        need: LogSpace,
         patience: &mut Patience,
-    ) -> Result<Permit, Error> {
+    ) -> Result<LogReservation, Error> {
         let shards = self.index.shards();
         writer.log.check_space()?;
         if writer.log.needs_commit_for(need, shards) {

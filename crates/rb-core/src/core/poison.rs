@@ -5,7 +5,7 @@
 //! recovery has read what is really there. Verified reads go on.
 //!
 //! It is set before the lock under which the failure happened is released, so that the next holder sees it. Who is
-//! to be told may call the store, and is told when no lock is held any more.
+//! to be reported may call the store, and is reported when no lock is held any more.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,7 +15,7 @@ use crate::error::Error;
 #[derive(Debug, Default)]
 pub(crate) struct Poison {
     reason: OnceLock<String>,
-    told: AtomicBool,
+    reported: AtomicBool,
 }
 
 impl Poison {
@@ -27,7 +27,7 @@ impl Poison {
     /// The reason, once: for the caller that notifies the others.
     pub(crate) fn to_tell(&self) -> Option<&str> {
         self.reason()
-            .filter(|_| !self.told.swap(true, Ordering::Relaxed))
+            .filter(|_| !self.reported.swap(true, Ordering::Relaxed))
     }
 
     /// Why writing stopped, if it did.

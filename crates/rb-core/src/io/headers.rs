@@ -108,7 +108,7 @@ impl Headers {
     }
 
     /// The log up to this block was made durable before a base's header was written.
-    pub(crate) fn proven_end(&self) -> u64 {
+    pub(crate) fn durable_end(&self) -> u64 {
         self.highest(|header| header.position.sequence)
     }
 

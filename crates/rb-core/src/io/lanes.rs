@@ -73,14 +73,14 @@ impl Pool {
     }
 
     /// There may be a lane for the first of those who wait.
-    fn tell(&self) {
+    fn notify(&self) {
         if let Some(first) = self.line.front() {
             first.freed.notify_one();
         }
     }
 
     /// A lane may be made: one of those who wait may not make one, and would keep the news to itself.
-    fn tell_all(&self) {
+    fn notify_all(&self) {
         for waiting in &self.line {
             waiting.freed.notify_one();
         }
@@ -169,7 +169,7 @@ impl Lanes {
         if let Some(place) = place {
             pool.line.retain(|other| !Arc::ptr_eq(other, &place));
             // There may be one for the next.
-            pool.tell();
+            pool.notify();
         }
         outcome
     }
@@ -184,7 +184,7 @@ impl Lanes {
                 None
             }
         };
-        pool.tell();
+        pool.notify();
         drop(pool);
         drop(unused);
     }
@@ -200,7 +200,7 @@ impl Lanes {
             pool.past += counters;
         }
         pool.made -= idle.len();
-        pool.tell_all();
+        pool.notify_all();
         drop(pool);
         drop((idle, engine));
     }
@@ -211,7 +211,7 @@ impl Lanes {
         pool.made -= 1;
         let counters = lane.counters();
         pool.past += counters;
-        pool.tell_all();
+        pool.notify_all();
     }
 
     /// The lane leaves with a batch that missed its deadline.
@@ -239,7 +239,7 @@ impl Drop for Late {
     fn drop(&mut self) {
         let mut pool = self.0.pool.lock();
         pool.late -= 1;
-        pool.tell_all();
+        pool.notify_all();
     }
 }
 

@@ -15,9 +15,9 @@ use rb_format::{
 use rb_io::{Signature, find_signatures};
 
 use crate::error::{Error, OpenError};
+use crate::io::block_at::BlockAt;
 use crate::io::headers::read_headers;
 use crate::io::meta_io::MetaIo;
-use crate::io::placed::Placed;
 use crate::io::unusable::Unusable;
 use crate::report::{Foreign, list};
 
@@ -45,8 +45,8 @@ pub(crate) fn look(
     io: &mut MetaIo,
     capacity: u64,
     superblock: &Superblock,
-    copies: &[Placed<Superblock>; 2],
-    incarnations: &[Placed<Incarnation>],
+    copies: &[BlockAt<Superblock>; 2],
+    incarnations: &[BlockAt<Incarnation>],
 ) -> Result<Vec<Foreign>, Error> {
     let mut view = View::default();
     let fixed = copies
@@ -113,11 +113,11 @@ pub(crate) fn last_opening(io: &mut MetaIo, superblock: &Superblock) -> Result<u
 }
 
 /// Superblock copies that are neither whole nor to be repaired, in words.
-pub(crate) fn left_alone(copies: &[Placed<Superblock>; 2], newest: &Superblock) -> Vec<String> {
-    let is_left = |copy: &&Placed<Superblock>| {
+pub(crate) fn left_alone(copies: &[BlockAt<Superblock>; 2], newest: &Superblock) -> Vec<String> {
+    let is_left = |copy: &&BlockAt<Superblock>| {
         copy.decoded.as_ref() != Ok(newest) && !is_to_repair(copy, newest)
     };
-    let words = |copy: &Placed<Superblock>| match &copy.decoded {
+    let words = |copy: &BlockAt<Superblock>| match &copy.decoded {
         Ok(_) => format!("at byte {}: it differs from the other copy", copy.offset),
         Err(why) => format!("at byte {}: {why}", copy.offset),
     };
@@ -127,11 +127,11 @@ pub(crate) fn left_alone(copies: &[Placed<Superblock>; 2], newest: &Superblock) 
 /// Both incarnation blocks are gone, although an opening wrote to the store: a crash leaves one of them.
 /// `last` is the highest opening that left a trace elsewhere.
 pub(crate) fn lost_incarnations(
-    incarnations: &[Placed<Incarnation>],
+    incarnations: &[BlockAt<Incarnation>],
     identity: &Identity,
     last: u32,
 ) -> Option<Foreign> {
-    let is_ours = |block: &Placed<Incarnation>| {
+    let is_ours = |block: &BlockAt<Incarnation>| {
         let torn = |bytes: &[u8]| {
             bytes.starts_with(&magic::MAGIC_INCARNATION)
                 && Incarnation::may_be_torn(bytes, identity)
@@ -157,7 +157,7 @@ fn is_sound(decoded: &Result<Incarnation, Corruption>) -> bool {
 
 /// Whether an opening for writing writes this copy again: a crash, or a device that lost it, can leave it so.
 /// Anything else may be another program's.
-pub(crate) fn is_to_repair(copy: &Placed<Superblock>, newest: &Superblock) -> bool {
+pub(crate) fn is_to_repair(copy: &BlockAt<Superblock>, newest: &Superblock) -> bool {
     match (&copy.decoded, copy.part()) {
         (Ok(found), _) => found.sequence < newest.sequence,
         (Err(_), Some((_, bytes))) => newest.may_be_torn(bytes),
@@ -170,8 +170,8 @@ pub(crate) fn is_to_repair(copy: &Placed<Superblock>, newest: &Superblock) -> bo
 pub(crate) fn reclaim(
     io: &mut MetaIo,
     superblock: &Superblock,
-    copies: &[Placed<Superblock>; 2],
-    incarnations: &[Placed<Incarnation>],
+    copies: &[BlockAt<Superblock>; 2],
+    incarnations: &[BlockAt<Incarnation>],
 ) -> Result<(), Error> {
     let zeros = vec![0; FORMAT_BLOCK];
     for block in incarnations

@@ -5,7 +5,7 @@
 //! records queued so far: `sync` waits until the durable ticket has reached the one it took.
 //!
 //! Room is promised before a record can arise: a record must be queued in the same hold of the
-//! shard's lock that publishes its entry, and there nothing may wait or fail. A [`Permit`] covers
+//! shard's lock that publishes its entry, and there nothing may wait or fail. A [`LogReservation`] covers
 //! the worst case of its records, which is one partly filled block per touched shard in addition to the
 //! blocks that the records fill.
 
@@ -93,7 +93,7 @@ struct NoSpace {
     /// When it is looked for again, if no caller does so before.
     retry_at: Duration,
     /// An observer was notified of it.
-    told: bool,
+    reported: bool,
 }
 
 /// What a commit has to write.
@@ -112,7 +112,7 @@ impl Pending {
 
 /// What a background thread should do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Duty {
+pub(crate) enum Task {
     Commit,
     Checkpoint,
     Discard,
@@ -121,17 +121,17 @@ pub(crate) enum Duty {
 
 /// The records that a batch will queue, at most.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Need {
+pub(crate) struct LogSpace {
     bytes: usize,
     records: usize,
     /// Bytes of the longest record.
     longest: usize,
 }
 
-impl Need {
+impl LogSpace {
     /// One record without a key.
-    pub(crate) fn small() -> Need {
-        let mut need = Need::default();
+    pub(crate) fn small() -> LogSpace {
+        let mut need = LogSpace::default();
         need.add(&[], &[]);
         need
     }
@@ -155,12 +155,12 @@ impl Need {
 
 /// A promise of room for records, given back when dropped.
 #[must_use]
-pub(crate) struct Permit {
+pub(crate) struct LogReservation {
     log: Arc<DeltaLog>,
     blocks: u64,
 }
 
-impl Drop for Permit {
+impl Drop for LogReservation {
     fn drop(&mut self) {
         let mut state = self.log.state.lock();
         state.promised -= self.blocks;
@@ -214,8 +214,8 @@ impl DeltaLog {
         log
     }
 
-    /// Whether a batch with this need is small enough for one permit. One record always is.
-    pub(crate) fn takes_at_once(&self, need: Need, shards: usize) -> bool {
+    /// Whether a batch with this need is small enough for one reservation. One record always is.
+    pub(crate) fn takes_at_once(&self, need: LogSpace, shards: usize) -> bool {
         need.records <= 1 || need.blocks(shards) <= COMMIT_BLOCKS_MAX.min(self.blocks / 4)
     }
 
@@ -225,10 +225,10 @@ impl DeltaLog {
     /// is admitted: what is acknowledged now might be missing after a crash, however long ago that was.
     pub(crate) fn admit(
         self: &Arc<Self>,
-        need: Need,
+        need: LogSpace,
         shards: usize,
         patience: &mut Patience,
-    ) -> Result<Permit, Error> {
+    ) -> Result<LogReservation, Error> {
         let blocks = need.blocks(shards);
         let mut state = self.lock_timed();
         state.check_space()?;
@@ -279,19 +279,19 @@ impl DeltaLog {
         room && bounded
     }
 
-    fn promise(self: &Arc<Self>, state: &mut LogState, blocks: u64) -> Permit {
+    fn promise(self: &Arc<Self>, state: &mut LogState, blocks: u64) -> LogReservation {
         state.promised += blocks;
-        Permit {
+        LogReservation {
             log: Arc::clone(self),
             blocks,
         }
     }
 
-    /// Queues records, in order, under the caller's shard lock and permit. Returns the ticket that
+    /// Queues records, in order, under the caller's shard lock and reservation. Returns the ticket that
     /// is durable once they are.
     pub(crate) fn queue<'a>(
         &self,
-        _permit: &Permit,
+        _reservation: &LogReservation,
         records: impl IntoIterator<Item = Record<'a>>,
         now: Duration,
     ) -> u64 {
@@ -356,7 +356,7 @@ impl DeltaLog {
     }
 
     /// Whether a batch must wait for a commit before it is admitted.
-    pub(crate) fn needs_commit_for(&self, need: Need, shards: usize) -> bool {
+    pub(crate) fn needs_commit_for(&self, need: LogSpace, shards: usize) -> bool {
         !self.is_bounded(&self.state.lock(), need.blocks(shards))
     }
 
@@ -401,7 +401,10 @@ impl DeltaLog {
     pub(crate) fn put_back(&self, pending: Pending, why: &Error, retry_at: Duration) {
         let mut state = self.state.lock();
         let state = &mut *state;
-        let told = state.no_space.as_ref().is_some_and(|before| before.told);
+        let reported = state
+            .no_space
+            .as_ref()
+            .is_some_and(|before| before.reported);
         state.unwritten = Some(pending);
         let why = why.clone();
         // Those who came later, too: nothing of theirs can be durable before.
@@ -412,7 +415,7 @@ impl DeltaLog {
         state.no_space = Some(NoSpace {
             why,
             retry_at,
-            told,
+            reported,
         });
         self.moved.notify_all();
         self.work.notify_all();
@@ -427,12 +430,15 @@ impl DeltaLog {
     #[must_use]
     pub(crate) fn take_refused(&self) -> (Vec<(Waiter, Error)>, bool) {
         let mut state = self.state.lock();
-        let told = state.no_space.as_mut().map(|no_space| &mut no_space.told);
-        let news = told.is_some_and(|told| !std::mem::replace(told, true));
+        let reported = state
+            .no_space
+            .as_mut()
+            .map(|no_space| &mut no_space.reported);
+        let news = reported.is_some_and(|reported| !std::mem::replace(reported, true));
         (std::mem::take(&mut state.refused), news)
     }
 
-    /// Records that everything up to `ticket` is durable. Answers who waited for it, to be told when
+    /// Records that everything up to `ticket` is durable. Answers who waited for it, to be reported when
     /// the caller holds no lock: they may call the store.
     #[must_use]
     pub(crate) fn mark_durable(&self, last_sequence: u64, ticket: u64) -> Vec<Waiter> {
@@ -466,8 +472,8 @@ impl DeltaLog {
     }
 
     /// Room for one record out of the reserve; for the close record.
-    pub(crate) fn admit_reserved(self: &Arc<Self>) -> Result<Permit, Error> {
-        let blocks = Need::small().blocks(1);
+    pub(crate) fn admit_reserved(self: &Arc<Self>) -> Result<LogReservation, Error> {
+        let blocks = LogSpace::small().blocks(1);
         let mut state = self.state.lock();
         let used = state.encoder.next_sequence() + 1 - state.tail;
         if state.stopped || used + state.promised + blocks > self.blocks {
@@ -478,7 +484,7 @@ impl DeltaLog {
             });
         }
         state.promised += blocks;
-        Ok(Permit {
+        Ok(LogReservation {
             log: Arc::clone(self),
             blocks,
         })
@@ -576,16 +582,16 @@ impl DeltaLog {
         self.blocks
     }
 
-    /// Waits for the commit duty: until a commit is wanted, now or at a time, or `interval` after the first record
+    /// Waits for the commit task: until a commit is wanted, now or at a time, or `interval` after the first record
     /// that is not durable. Uses no CPU while there is nothing to do.
-    pub(crate) fn wait_commit(&self, interval: Duration, now: impl Fn() -> Duration) -> Duty {
+    pub(crate) fn wait_commit(&self, interval: Duration, now: impl Fn() -> Duration) -> Task {
         let mut state = self.state.lock();
         loop {
             if state.stopped {
-                return Duty::Stop;
+                return Task::Stop;
             }
             if state.commit_wanted {
-                return Duty::Commit;
+                return Task::Commit;
             }
             let dirty = state
                 .dirty_since
@@ -593,7 +599,7 @@ impl DeltaLog {
             let retry = state.no_space.as_ref().map(|no_space| no_space.retry_at);
             let due = retry.or(dirty).or(state.look_again);
             match due.map(|due| due.saturating_sub(now())) {
-                Some(left) if left.is_zero() => return Duty::Commit,
+                Some(left) if left.is_zero() => return Task::Commit,
                 Some(left) => drop(self.work.wait_for(&mut state, left)),
                 None => self.work.wait(&mut state),
             }
@@ -607,15 +613,15 @@ impl DeltaLog {
         while !state.stopped && !self.work.wait_until(&mut state, until).timed_out() {}
     }
 
-    /// Waits for the checkpoint duty.
-    pub(crate) fn wait_checkpoint(&self) -> Duty {
+    /// Waits for the checkpoint task.
+    pub(crate) fn wait_checkpoint(&self) -> Task {
         let mut state = self.state.lock();
         loop {
             if state.stopped {
-                return Duty::Stop;
+                return Task::Stop;
             }
             if state.checkpoint_wanted {
-                return Duty::Checkpoint;
+                return Task::Checkpoint;
             }
             self.work.wait(&mut state);
         }
@@ -667,15 +673,15 @@ impl DeltaLog {
         self.work.notify_all();
     }
 
-    /// Waits for the discarding duty, and takes over what is wanted of it.
-    pub(crate) fn wait_discard(&self) -> Duty {
+    /// Waits for the discarding task, and takes over what is wanted of it.
+    pub(crate) fn wait_discard(&self) -> Task {
         let mut state = self.state.lock();
         loop {
             if state.stopped {
-                return Duty::Stop;
+                return Task::Stop;
             }
             if std::mem::take(&mut state.discard_wanted) {
-                return Duty::Discard;
+                return Task::Discard;
             }
             self.work.wait(&mut state);
         }

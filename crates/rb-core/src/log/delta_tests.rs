@@ -83,7 +83,7 @@ fn nobody_waits_for_a_rest() {
         |log| log.hurry_checkpoint(),
         |log| log.stop(|| Error::Closed),
         |log| {
-            let mut far_too_much = Need::default();
+            let mut far_too_much = LogSpace::default();
             (0..10_000).for_each(|_| far_too_much.add(&[0; 64], &[]));
             assert!(log.admit(far_too_much, 1, &mut Patience::none()).is_err());
         },
@@ -110,7 +110,7 @@ fn nobody_waits_for_a_rest() {
 #[test]
 fn no_caller_passes_one_that_waits_for_room() {
     let need = |records: usize| {
-        let mut need = Need::default();
+        let mut need = LogSpace::default();
         (0..records).for_each(|_| need.add(&[0; 1000], &[]));
         need
     };

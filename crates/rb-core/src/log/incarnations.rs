@@ -23,15 +23,15 @@ use rb_format::{
 
 use crate::clock::{Random, draw};
 use crate::error::{Error, OpenError};
+use crate::io::block_at::BlockAt;
 use crate::io::meta_io::MetaIo;
-use crate::io::placed::Placed;
 use crate::io::unwritable::FailedWrite;
 
 const OFFSETS: [u64; 2] = [INCARNATION_A_OFFSET, INCARNATION_B_OFFSET];
 const _: () = assert!(OFFSETS[0] + FORMAT_BLOCK as u64 == OFFSETS[1]);
 
 /// Block A, block B.
-pub(crate) type Pair = [Placed<Incarnation>; 2];
+pub(crate) type Pair = [BlockAt<Incarnation>; 2];
 
 /// An opening that has the store, and what stood in the place of the other block when it took it.
 pub(crate) struct Opened {
@@ -62,7 +62,7 @@ pub(crate) fn read_pair(io: &mut MetaIo, identity: &Identity) -> Result<Pair, Er
             found: 0,
         };
         let decode = |bytes: &[u8]| Incarnation::decode(bytes, identity);
-        Placed::of(offset, read.next(), missing, decode)
+        BlockAt::of(offset, read.next(), missing, decode)
     }))
 }
 
@@ -105,7 +105,7 @@ pub(crate) fn later_epoch(pair: &Pair, identity: &Identity) -> Option<u64> {
 
 /// Whether both readings of the blocks say the same. A block that could not be read says nothing.
 pub(crate) fn agree(before: &Pair, after: &Pair) -> bool {
-    let same = |(before, after): (&Placed<Incarnation>, &Placed<Incarnation>)| match (
+    let same = |(before, after): (&BlockAt<Incarnation>, &BlockAt<Incarnation>)| match (
         &before.bytes,
         &after.bytes,
     ) {

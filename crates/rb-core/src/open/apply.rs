@@ -61,7 +61,7 @@ impl Applier<'_, '_> {
                 records.extend(block.records());
                 hashes.clear();
                 hashes.extend(records.iter().map(|record| self.hash(record)));
-                self.loader.warm(&hashes);
+                self.loader.prefetch(&hashes);
                 if let Some(Record::Close) = records.last() {
                     closed_after = Some(block.position().sequence);
                 }
@@ -138,7 +138,7 @@ impl Applier<'_, '_> {
                     payload_checksum,
                     placement,
                     metadata,
-                    proven: false,
+                    verified: false,
                 };
                 self.loader.load(hash, key, entry, generation.0, recency);
             }

@@ -227,7 +227,7 @@ fn claim<'a>(loader: &Loader<'_>, entry: &BaseEntry<'a>) -> LoadEntry<'a> {
             payload_checksum: entry.payload_checksum,
             placement: entry.placement,
             metadata: entry.metadata,
-            proven: false,
+            verified: false,
         },
         generation: entry.generation.0,
         recency: entry.recency,

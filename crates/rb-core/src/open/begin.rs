@@ -6,13 +6,13 @@ use rb_io::Engine;
 use crate::background::checkpoint::Checkpointer;
 use crate::core::writer::Writer;
 use crate::error::{Error, OpenError};
-use crate::io::boot::{Superblocks, check_numbers, repair_superblocks};
 use crate::io::meta_io::MetaIo;
+use crate::io::superblocks::{Superblocks, check_numbers, repair_superblocks};
 use crate::io::unwritable::{FailedWrite, Unwritable};
 use crate::log::committer::Committer;
 use crate::log::incarnations::Opened;
 use crate::log::mend::mend;
-use crate::open::opening::Opening;
+use crate::open::open_plan::OpenPlan;
 use crate::open::recovered::{Recovered, Taken};
 use crate::open::take_over::take_over;
 
@@ -44,7 +44,7 @@ impl Begun {
     pub(crate) fn writing(
         engine: &dyn Engine,
         io: &mut MetaIo,
-        opening: &Opening<'_>,
+        opening: &OpenPlan<'_>,
         found: &mut Superblocks,
     ) -> Result<Begun, OpenError> {
         let options = opening.options;

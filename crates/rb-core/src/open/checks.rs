@@ -7,7 +7,7 @@ use rb_format::{Geometry, Superblock};
 use rb_io::Engine;
 
 use crate::error::OpenError;
-use crate::io::boot::check_size;
+use crate::io::superblocks::check_size;
 use crate::open::cut;
 use crate::options::{Placement, StoreOptions};
 

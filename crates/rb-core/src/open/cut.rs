@@ -11,14 +11,14 @@ use rb_format::{FORMAT_BLOCK, Geometry, SUPERBLOCK_A_OFFSET, SUPERBLOCK_B_OFFSET
 use rb_index::Index;
 use rb_io::{Device, DeviceKind, EngineKind};
 
-use crate::core::walk::Walk;
+use crate::core::entry_scan::EntryScan;
 use crate::error::OpenError;
-use crate::io::boot::{Superblocks, check_size, read_copies};
 use crate::io::meta_io::{BOOT_ARENA, MetaIo};
+use crate::io::superblocks::{Superblocks, check_size, read_copies};
 use crate::io::whose;
-use crate::open::openings::read_openings;
 use crate::open::recover_options::RecoverOptions;
 use crate::open::recovered::Recovered;
+use crate::open::sessions::read_openings;
 
 /// Entries looked at in one lock hold.
 const STEP: usize = 4096;
@@ -42,7 +42,7 @@ pub(crate) fn cost(index: &Index, geometry: &Geometry, capacity: u64) -> Cut {
         lost: 0,
         entries: 0,
     };
-    let (mut walk, mut more) = (Walk::default(), true);
+    let (mut walk, mut more) = (EntryScan::default(), true);
     while more {
         more = walk.step(index, STEP, &mut |entry| {
             let payload = rb_format::padded_len(u64::from(entry.located.payload_len));

@@ -15,8 +15,8 @@ use rb_io::{Access, Claim, Device, DeviceKind, Engine, EngineKind, wipe_list};
 use crate::background::checkpoint::write_header;
 use crate::background::discard::discard_all;
 use crate::error::{Error, FormatError};
-use crate::io::boot::write_superblock;
 use crate::io::meta_io::MetaIo;
+use crate::io::superblocks::write_superblock;
 use crate::io::unwritable::FailedWrite;
 use crate::io::whose;
 use crate::open::block_size::check_block;
@@ -309,7 +309,7 @@ fn write_store(
             options
                 .progress
                 .iter()
-                .for_each(|told| told.tell(done, all))
+                .for_each(|progress| progress.report(done, all))
         };
         discard_all(&mut discarding, limits, &slots, tell)
             .map_err(failed("discarding the slots"))?;
@@ -416,5 +416,5 @@ pub fn is_store(path: &Path) -> bool {
     let Ok(mut io) = MetaIo::new(opened.engine.as_ref(), 1 << 20, 4, deadline) else {
         return false;
     };
-    crate::io::boot::read_superblocks(&mut io, path, capacity).is_ok()
+    crate::io::superblocks::read_superblocks(&mut io, path, capacity).is_ok()
 }

@@ -64,10 +64,10 @@ fn recover_once(
     for base in &headers.found {
         match from_base(io, superblock, geometry, base, options)? {
             Ok((mut recovered, damage)) => {
-                let (end, proven_end) = (recovered.end.sequence, headers.proven_end());
-                let short = (end < proven_end).then(|| Damage {
+                let (end, durable_end) = (recovered.end.sequence, headers.durable_end());
+                let short = (end < durable_end).then(|| Damage {
                     block: end,
-                    why: format!("the log ends at block {end}, yet a base names all before {proven_end} as durable"),
+                    why: format!("the log ends at block {end}, yet a base names all before {durable_end} as durable"),
                 });
                 lost = damage.or(short);
                 if lost.is_some() {
@@ -134,9 +134,9 @@ fn complete_without(recovered: &mut Recovered, headers: &Headers) {
     recovered.incarnation = recovered.incarnation.max(headers.incarnation());
     recovered.base_sequence = headers.base_sequence();
     // It may not start before what any base names as durable: the next recovery would miss all up to there.
-    recovered.end.sequence = recovered.end.sequence.max(headers.proven_end());
+    recovered.end.sequence = recovered.end.sequence.max(headers.durable_end());
     recovered.tail = recovered.end.sequence;
-    forget_slots(recovered, headers.bad_slots());
+    keep_bad_slots_only(recovered, headers.bad_slots());
     recovered.bad_blocks = headers.bad_blocks();
 }
 
@@ -152,7 +152,7 @@ pub(crate) fn no_base(why: Unusable) -> OpenError {
 }
 
 /// Takes slots out of use that are known to be bad, though the metadata that said so is gone.
-pub(crate) fn forget_slots(recovered: &mut Recovered, bad_slots: Vec<u32>) {
+pub(crate) fn keep_bad_slots_only(recovered: &mut Recovered, bad_slots: Vec<u32>) {
     for slot in bad_slots {
         // False for a slot that an entry holds: its header could be read, so it is not bad, and calling
         // it so in the next base would drop the entry at the opening after.

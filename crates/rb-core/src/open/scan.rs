@@ -69,7 +69,7 @@ pub(crate) fn scan(
             payload_checksum: header.payload_checksum,
             placement: header.placement,
             metadata: &header.metadata,
-            proven: false,
+            verified: false,
         };
         loader.load(
             loader.hash(&header.key),

@@ -37,7 +37,7 @@ pub(crate) fn services(
         }
         _ => None,
     };
-    // A properly closed store was consistent; its entries are proven by their first read.
+    // A properly closed store was consistent; its entries are verified by their first read.
     let validates = match options.validate {
         Validate::Off => false,
         Validate::Eager => true,

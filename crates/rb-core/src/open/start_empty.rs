@@ -3,16 +3,16 @@
 use rb_format::LogPosition;
 
 use crate::error::OpenError;
-use crate::io::boot::{Superblocks, check_numbers, check_unchanged, write_superblock};
 use crate::io::headers::{HeaderPlace, PlaceState, read_headers};
 use crate::io::meta_io::MetaIo;
+use crate::io::superblocks::{Superblocks, check_numbers, check_unchanged, write_superblock};
 use crate::io::whose;
 use crate::log::incarnations::{agree, begin, begin_twice, check_writer};
 use crate::open::format_device::write_empty_base;
-use crate::open::opening::Opening;
-use crate::open::openings::{contended, read_blocks, read_openings};
-use crate::open::recover::{forget_slots, no_base};
+use crate::open::open_plan::OpenPlan;
+use crate::open::recover::{keep_bad_slots_only, no_base};
 use crate::open::recovered::{Recovered, Taken};
+use crate::open::sessions::{contended, read_blocks, read_openings};
 
 /// Drops everything by a new epoch: every older record then belongs to another store.
 ///
@@ -20,7 +20,7 @@ use crate::open::recovered::{Recovered, Taken};
 /// an opening finds the store empty, and finishes this if it was cut short. The superblock's copies come last: rot of
 /// the one that was written does not bring the former epoch back.
 pub(crate) fn start_empty(
-    opening: &Opening<'_>,
+    opening: &OpenPlan<'_>,
     io: &mut MetaIo,
     found: &mut Superblocks,
 ) -> Result<Taken, OpenError> {
@@ -96,7 +96,7 @@ pub(crate) fn start_empty(
     };
     let mut recovered = Recovered::empty(index, region, position, incarnation.number(), foreign);
     recovered.bad_blocks = bad_blocks;
-    forget_slots(&mut recovered, bad_slots);
+    keep_bad_slots_only(&mut recovered, bad_slots);
     recovered.report_bad();
     Ok(Taken {
         recovered,

@@ -1,14 +1,14 @@
 //! How an opening for writing takes the store over: the steps of [`crate::log::incarnations`].
 
 use crate::error::OpenError;
-use crate::io::boot::{Superblocks, check_numbers, check_unchanged};
 use crate::io::meta_io::MetaIo;
+use crate::io::superblocks::{Superblocks, check_numbers, check_unchanged};
 use crate::io::whose;
 use crate::log::incarnations::{agree, begin};
-use crate::open::opening::Opening;
-use crate::open::openings::{contended, read_blocks, read_openings};
+use crate::open::open_plan::OpenPlan;
 use crate::open::recovered::Taken;
 use crate::open::replay::log_went_on;
+use crate::open::sessions::{contended, read_blocks, read_openings};
 use crate::open::start_empty::start_empty;
 
 /// How often an opening for writing recovers because another host goes on writing or opens the store too.
@@ -19,7 +19,7 @@ const ATTEMPTS: usize = 3;
 /// # Errors
 /// `Contended` if another host opens or writes the store meanwhile; it is left to that one.
 pub(crate) fn take_over(
-    opening: &Opening<'_>,
+    opening: &OpenPlan<'_>,
     io: &mut MetaIo,
     found: &mut Superblocks,
 ) -> Result<Taken, OpenError> {

@@ -47,7 +47,7 @@ impl<B: Batch, R: FnOnce(B::Answers, &mut Wakes) + Send> Driven for Replying<B, 
     }
 
     fn complete(&mut self, wakes: &mut Wakes) {
-        self.batch.complete(&mut || wakes.tell());
+        self.batch.complete(&mut || wakes.notify());
     }
 
     fn refused(&mut self, error: &Error) {
@@ -235,17 +235,17 @@ impl Loop {
                     .as_ref()
                     .is_some_and(|buf| buf.len() > LONG_BYTES)
                 {
-                    wakes.tell();
+                    wakes.notify();
                 }
                 self.arrived(completion, &mut wakes);
-                wakes.tell_after(PATIENCE);
+                wakes.notify_after(PATIENCE);
             }
             drop(wakes);
             if failed && self.is_idle() {
                 self.renew();
             }
             if left.is_some_and(|left| left.is_zero()) {
-                self.tell_the_late();
+                self.notify_late();
             }
         }
     }
@@ -274,7 +274,7 @@ impl Loop {
         Some((oldest + self.deadline).saturating_sub(self.now))
     }
 
-    fn tell_the_late(&mut self) {
+    fn notify_late(&mut self) {
         for active in self.active.iter_mut().flatten() {
             if self.now - active.since >= self.deadline && !active.late {
                 active.late = true;

@@ -7,14 +7,14 @@
 //! 4 verify, end the leases, hand out values                    rb-format, rb-index
 //! ```
 //!
-//! An entry that is proven reads its payload only: the index knows its generation, length and
-//! checksum, and the checksum covers all of them. An unproven one (recovered, never read since)
+//! An entry that is verified reads its payload only: the index knows its generation, length and
+//! checksum, and the checksum covers all of them. An unverified one (recovered, never read since)
 //! reads its header too. A failed proof is read once more, and then forgets exactly that
 //! generation; an I/O error forgets nothing (C7).
 
 use std::sync::Arc;
 
-use rb_index::Visit;
+use rb_index::LockPurpose;
 use rb_io::Patience;
 
 use crate::core::inner::Inner;
@@ -23,7 +23,7 @@ use crate::counters::add;
 use crate::error::Error;
 use crate::operation::{Operation, Wakes, operation};
 use crate::ops::batch::{Batch, run};
-use crate::ops::get_batch::{GetBatch, Hit, Read};
+use crate::ops::get_batch::{GetBatch, PendingGet, Read};
 use crate::ops::groups::by_shard;
 use crate::ops::worker::AsyncThreads;
 use crate::simulator::SwitchPoint;
@@ -130,11 +130,11 @@ fn lease(inner: &Arc<Inner>, keys: &[&[u8]]) -> (Vec<Lookup>, GetBatch) {
     let batch = inner.index.begin_batch(keys.len());
     let mut answers: Vec<Lookup> = keys.iter().map(|_| Ok(None)).collect();
     let hashes: Vec<u64> = keys.iter().map(|key| inner.hash(key)).collect();
-    inner.warm(&hashes);
+    inner.prefetch(&hashes);
     let mut hits = Vec::with_capacity(keys.len());
     let mut misses = 0;
     for group in by_shard(keys.len(), |at| inner.index.shard_of(hashes[at])) {
-        let mut shard = inner.index.lock(group.shard, Visit::Operation);
+        let mut shard = inner.index.lock(group.shard, LockPurpose::Operation);
         for at in group.positions {
             if let Err(error) = inner.check_key(keys[at]) {
                 answers[at] = Err(error);
@@ -144,12 +144,12 @@ fn lease(inner: &Arc<Inner>, keys: &[&[u8]]) -> (Vec<Lookup>, GetBatch) {
                 misses += 1;
                 continue;
             };
-            hits.push(Hit {
+            hits.push(PendingGet {
                 at,
                 shard: group.shard,
                 key: keys[at].into(),
                 metadata: shard.metadata(&lease).into(),
-                whole: !lease.located().proven,
+                whole: !lease.located().verified,
                 read: Read::Open,
                 lease,
             });

@@ -4,11 +4,11 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 
 use rb_format::{FORMAT_BLOCK, padded_len};
-use rb_index::{Lease, Visit};
+use rb_index::{Lease, LockPurpose};
 use rb_io::{Buffer, Completion, Patience, Request};
 
 use crate::core::inner::Inner;
-use crate::core::proof::{header_proves, payload_proves};
+use crate::core::verify::{header_matches, payload_matches};
 use crate::counters::add;
 use crate::error::Error;
 use crate::events::{DropReason, Event};
@@ -16,8 +16,8 @@ use crate::ops::batch::Batch;
 use crate::simulator::SwitchPoint;
 use crate::value::{Lookup, Value, ValueBuf};
 
-/// A hit: leased in the index, to be read and proven.
-pub(crate) struct Hit {
+/// A hit: leased in the index, to be read and verified.
+pub(crate) struct PendingGet {
     /// Position of the key in the call.
     pub(crate) at: usize,
     pub(crate) lease: Lease,
@@ -34,9 +34,9 @@ pub(crate) enum Read {
     /// Nothing yet.
     Open,
     /// The bytes are what was put.
-    Proven(Buffer),
+    Verified(Buffer),
     /// They are not.
-    Disproven,
+    Refuted,
     Failed(Error),
 }
 
@@ -44,7 +44,7 @@ pub(crate) enum Read {
 pub(crate) struct GetBatch {
     inner: Arc<Inner>,
     /// Not answered yet, grouped by shard.
-    hits: Vec<Hit>,
+    hits: Vec<PendingGet>,
     /// Taken for the next round: one for each hit, or none.
     buffers: Vec<Buffer>,
     /// The hits were read before, and the proof failed.
@@ -54,7 +54,7 @@ pub(crate) struct GetBatch {
 
 impl GetBatch {
     /// A batch of hits that were not read before, grouped by shard.
-    pub(crate) fn new(inner: &Arc<Inner>, hits: Vec<Hit>) -> GetBatch {
+    pub(crate) fn new(inner: &Arc<Inner>, hits: Vec<PendingGet>) -> GetBatch {
         GetBatch {
             inner: Arc::clone(inner),
             answers: Vec::with_capacity(hits.len()),
@@ -67,7 +67,7 @@ impl GetBatch {
     /// Takes the buffers of the next round, all at once.
     pub(crate) fn take_buffers(&mut self, patience: &mut Patience) -> Result<(), Error> {
         if self.buffers.len() < self.hits.len() {
-            let strides: Vec<usize> = self.hits.iter().map(Hit::stride).collect();
+            let strides: Vec<usize> = self.hits.iter().map(PendingGet::stride).collect();
             self.buffers = self.inner.take_buffers(&strides, patience)?;
         }
         Ok(())
@@ -75,14 +75,14 @@ impl GetBatch {
 
     /// Cuts the batch into batches of at most `bytes` of buffers, but at least one hit, later keys last.
     pub(crate) fn split(mut self, bytes: usize) -> Vec<GetBatch> {
-        if self.hits.iter().map(Hit::stride).sum::<usize>() <= bytes {
+        if self.hits.iter().map(PendingGet::stride).sum::<usize>() <= bytes {
             return vec![self];
         }
         self.hits.sort_unstable_by_key(|hit| hit.at);
         let mut batches = Vec::new();
         while !self.hits.is_empty() {
             let mut sum = 0;
-            let fits = |hit: &&Hit| {
+            let fits = |hit: &&PendingGet| {
                 sum += hit.stride();
                 sum <= bytes
             };
@@ -101,24 +101,24 @@ impl GetBatch {
         let (mut again, mut dropped) = (Vec::new(), Vec::new());
         let mut hits = std::mem::take(&mut self.hits).into_iter().peekable();
         while let Some(number) = hits.peek().map(|hit| hit.shard) {
-            let mut shard = inner.index.lock(number, Visit::Operation);
+            let mut shard = inner.index.lock(number, LockPurpose::Operation);
             while let Some(mut hit) = hits.next_if(|hit| hit.shard == number) {
                 let located = *hit.lease.located();
                 let answer = match std::mem::replace(&mut hit.read, Read::Open) {
-                    Read::Proven(buf) => {
-                        shard.prove(&hit.lease);
+                    Read::Verified(buf) => {
+                        shard.set_verified(&hit.lease);
                         let len = located.payload_len as usize;
                         add(&inner.counters.hits, 1);
                         add(&inner.counters.bytes_got, len);
                         Ok(Some(Value::new(buf, len, hit.metadata, located.generation)))
                     }
-                    Read::Disproven if !self.is_second => {
+                    Read::Refuted if !self.is_second => {
                         hit.whole = true;
                         again.push(hit);
                         continue;
                     }
-                    Read::Disproven => {
-                        if shard.forget(&hit.lease) {
+                    Read::Refuted => {
+                        if shard.invalidate(&hit.lease) {
                             inner.changed_if(true, &hit.key, located.generation);
                             dropped.push((hit.key, located.generation));
                         }
@@ -165,8 +165,8 @@ impl Batch for GetBatch {
     fn arrived(&mut self, answer: Completion) {
         let hit = &mut self.hits[answer.tag as usize];
         hit.read = match (answer.result, answer.buf) {
-            (Ok(()), Some(buf)) if hit.is_proven_by(&self.inner, &buf) => Read::Proven(buf),
-            (Ok(()), _) => Read::Disproven,
+            (Ok(()), Some(buf)) if hit.is_verified_by(&self.inner, &buf) => Read::Verified(buf),
+            (Ok(()), _) => Read::Refuted,
             (Err(error), _) => Read::Failed(error.into()),
         };
     }
@@ -193,7 +193,7 @@ impl Batch for GetBatch {
     fn refused(&mut self, error: &Error) {
         let mut hits = std::mem::take(&mut self.hits).into_iter().peekable();
         while let Some(number) = hits.peek().map(|hit| hit.shard) {
-            let mut shard = self.inner.index.lock(number, Visit::Operation);
+            let mut shard = self.inner.index.lock(number, LockPurpose::Operation);
             while let Some(hit) = hits.next_if(|hit| hit.shard == number) {
                 shard.release(hit.lease);
                 self.answers.push((hit.at, Err(error.clone())));
@@ -211,7 +211,7 @@ impl Batch for GetBatch {
     }
 }
 
-impl Hit {
+impl PendingGet {
     /// Bytes of buffer memory that it takes.
     fn stride(&self) -> usize {
         ValueBuf::stride(self.lease.located().payload_len as usize)
@@ -228,10 +228,10 @@ impl Hit {
         }
     }
 
-    fn is_proven_by(&self, inner: &Inner, buf: &[u8]) -> bool {
+    fn is_verified_by(&self, inner: &Inner, buf: &[u8]) -> bool {
         let (identity, located) = (&inner.identity, self.lease.located());
         let (header, payload) = buf.split_at(FORMAT_BLOCK);
-        (!self.whole || header_proves(identity, header, &self.key, located))
-            && payload_proves(identity, payload, &self.key, located)
+        (!self.whole || header_matches(identity, header, &self.key, located))
+            && payload_matches(identity, payload, &self.key, located)
     }
 }

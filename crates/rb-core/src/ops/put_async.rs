@@ -22,7 +22,7 @@ use crate::ops::driver::Driver;
 use crate::ops::put::not_durable;
 use crate::ops::put_batch::{PutAnswers, PutBatch};
 use crate::ops::put_plan::{
-    Payload, Plan, Planned, Put, PutResult, parts, plan, settle, take_buffers,
+    Payload, Plan, PlannedPut, Put, PutResult, parts, plan, settle, take_buffers,
 };
 use crate::ops::worker::AsyncThreads;
 use crate::options::{Durability, PutOptions};
@@ -77,7 +77,7 @@ pub(crate) fn put_many_async<T: Send + 'static>(
 fn go_on<T: Send + 'static>(
     inner: &Arc<Inner>,
     threads: &AsyncThreads,
-    part: Vec<Planned<'_>>,
+    part: Vec<PlannedPut<'_>>,
     options: PutOptions,
     reply: Reply<T>,
 ) {
@@ -123,7 +123,7 @@ fn go_on<T: Send + 'static>(
 }
 
 /// Bytes that are to be copied from the caller's memory.
-fn copied(part: &[Planned<'_>]) -> usize {
+fn copied(part: &[PlannedPut<'_>]) -> usize {
     let bytes = part.iter().map(|put| match put.payload {
         Payload::Bytes(bytes) => bytes.len(),
         Payload::Owned(_) | Payload::Buffer(_) => 0,
@@ -132,7 +132,7 @@ fn copied(part: &[Planned<'_>]) -> usize {
 }
 
 /// Copies what is in the caller's memory: to these buffers if there are any, or else to memory of its own.
-fn own(inner: &Inner, part: Vec<Planned<'_>>, buffers: Vec<Buffer>) -> Vec<Planned<'static>> {
+fn own(inner: &Inner, part: Vec<PlannedPut<'_>>, buffers: Vec<Buffer>) -> Vec<PlannedPut<'static>> {
     let mut buffers = buffers.into_iter();
     let owned = part.into_iter().map(|planned| {
         let buffer = planned.needs_buffer().then(|| buffers.next()).flatten();
@@ -146,7 +146,7 @@ fn write<T: Send + 'static>(
     inner: &Arc<Inner>,
     driver: &Driver,
     waits: &mut Waits,
-    part: Result<Vec<Planned<'static>>, Error>,
+    part: Result<Vec<PlannedPut<'static>>, Error>,
     options: PutOptions,
     reply: Reply<T>,
 ) {
@@ -179,14 +179,14 @@ fn start<T: Send + 'static>(
 /// The batch, if it goes in one part.
 fn only_part<'a>(
     inner: &Inner,
-    mut parts: Vec<Vec<Planned<'a>>>,
-) -> Result<Vec<Planned<'a>>, Error> {
+    mut parts: Vec<Vec<PlannedPut<'a>>>,
+) -> Result<Vec<PlannedPut<'a>>, Error> {
     let part = parts.pop().unwrap_or_default();
     if parts.is_empty() {
         return Ok(part);
     }
     let all = || parts.iter().flatten().chain(&part);
-    let needed = all().map(Planned::stride).sum();
+    let needed = all().map(PlannedPut::stride).sum();
     let limit = inner.arena.bytes() / 2;
     let (keys, together) = (all().count(), parts[0].len());
     match needed > limit {

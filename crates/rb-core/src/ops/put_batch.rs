@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use rb_format::{Generation, MoreSlots, Record, SlotHeaderRef, key_hash, payload_checksum};
-use rb_index::{NewEntry, Published, Reservation, ShardGuard, SlotId, Visit};
+use rb_index::{LockPurpose, NewEntry, Published, Reservation, ShardGuard, SlotId};
 use rb_io::{Buffer, Completion, Patience, PlacementId, Request};
 
 use crate::core::inner::Inner;
@@ -11,9 +11,9 @@ use crate::core::waits::Waits;
 use crate::core::writer::Writer;
 use crate::counters::add;
 use crate::error::Error;
-use crate::log::delta::{Need, Permit};
+use crate::log::delta::{LogReservation, LogSpace};
 use crate::ops::batch::Batch;
-use crate::ops::put_plan::{Planned, PutResult, Stored, fill, take_buffers};
+use crate::ops::put_plan::{PlannedPut, PutOutcome, PutResult, fill, take_buffers};
 use crate::ops::slots::{Taken, take_slots};
 use crate::options::{Durability, PutOptions};
 use crate::simulator::{Change, SwitchPoint};
@@ -24,7 +24,7 @@ use crate::value::ValueBuf;
 const NOW_BYTES: usize = 256 << 10;
 
 /// A put in flight. Owns its reservation and its slot.
-struct Writing {
+struct PendingPut {
     at: usize,
     hash: u64,
     shard: usize,
@@ -44,12 +44,12 @@ struct Writing {
 /// Puts whose writes are in flight together.
 pub(crate) struct PutBatch {
     inner: Arc<Inner>,
-    permit: Permit,
+    reservation: LogReservation,
     placement: Option<PlacementId>,
     /// Its puts are acknowledged when they are durable.
     strict: bool,
     /// Not answered yet, grouped by shard.
-    writings: Vec<Writing>,
+    writings: Vec<PendingPut>,
     /// One for each of `writings`, until they are sent.
     requests: Vec<Request>,
     done: PutAnswers,
@@ -69,20 +69,25 @@ impl PutBatch {
     pub(crate) fn prepare(
         inner: &Arc<Inner>,
         writer: &Writer,
-        planned: Vec<Planned<'_>>,
+        planned: Vec<PlannedPut<'_>>,
         options: PutOptions,
         waits: &mut Waits,
     ) -> Result<PutBatch, Error> {
         let buffers = take_buffers(inner, &planned, &mut waits.resources)?;
         // Last: log space is short, and nothing is waited for while it is held.
-        let permit = inner.admit(writer, need(&planned), &mut waits.resources)?;
+        let reservation = inner.admit(writer, need(&planned), &mut waits.resources)?;
         inner.switch(SwitchPoint::PutAdmitted);
         let near = near(inner, options);
         let taken = writer.committing(&mut waits.resources, || {
             take_slots(inner, writer, &planned, options.mode, near, true) // 2
         });
         Ok(PutBatch::fill(
-            inner, permit, options, planned, taken, buffers,
+            inner,
+            reservation,
+            options,
+            planned,
+            taken,
+            buffers,
         )) // 3
     }
 
@@ -91,15 +96,15 @@ impl PutBatch {
     pub(crate) fn prepare_now<'a>(
         inner: &Arc<Inner>,
         writer: &Writer,
-        planned: Vec<Planned<'a>>,
+        planned: Vec<PlannedPut<'a>>,
         options: PutOptions,
-    ) -> Result<PutBatch, Vec<Planned<'a>>> {
+    ) -> Result<PutBatch, Vec<PlannedPut<'a>>> {
         let bytes: usize = planned.iter().map(|planned| planned.payload.len()).sum();
         if bytes > NOW_BYTES {
             return Err(planned);
         }
         let (need, shards) = (need(&planned), inner.index.shards());
-        let Ok(permit) = writer.log.admit(need, shards, &mut Patience::none()) else {
+        let Ok(reservation) = writer.log.admit(need, shards, &mut Patience::none()) else {
             return Err(planned);
         };
         let near = near(inner, options);
@@ -115,7 +120,7 @@ impl PutBatch {
         }
         Ok(PutBatch::fill(
             inner,
-            permit,
+            reservation,
             options,
             planned,
             taken,
@@ -126,16 +131,16 @@ impl PutBatch {
     /// Step 3: each value in memory that can be written from, its header, its request.
     fn fill(
         inner: &Arc<Inner>,
-        permit: Permit,
+        reservation: LogReservation,
         options: PutOptions,
-        planned: Vec<Planned<'_>>,
+        planned: Vec<PlannedPut<'_>>,
         taken: Vec<Taken>,
         buffers: Vec<Buffer>,
     ) -> PutBatch {
         let (mut buffers, near) = (buffers.into_iter(), near(inner, options));
         let mut batch = PutBatch {
             inner: Arc::clone(inner),
-            permit,
+            reservation,
             placement: inner.placement_of(options.lifetime),
             strict: inner.durability(options) == Durability::EachBatch,
             writings: Vec::with_capacity(planned.len()),
@@ -148,7 +153,7 @@ impl PutBatch {
             match taken {
                 Taken::Slot(reservation, slot) => {
                     let memory = fill(inner, planned.payload, buffer.flatten());
-                    let writing = Writing {
+                    let writing = PendingPut {
                         at: planned.at,
                         hash: planned.hash,
                         shard: planned.shard,
@@ -164,7 +169,7 @@ impl PutBatch {
                     };
                     batch.add(writing, memory); // 3
                 }
-                Taken::Exists(ticket) => batch.answer(planned.at, Ok(Stored::Existed), ticket),
+                Taken::Exists(ticket) => batch.answer(planned.at, Ok(PutOutcome::Existed), ticket),
                 Taken::Failed(error) => batch.answer(planned.at, Err(error), 0),
             }
         }
@@ -177,9 +182,9 @@ impl PutBatch {
     }
 
     /// Step 3 for one value: checksum, header, request.
-    fn add(&mut self, mut writing: Writing, mut memory: ValueBuf) {
+    fn add(&mut self, mut writing: PendingPut, mut memory: ValueBuf) {
         let inner = &self.inner;
-        let Writing {
+        let PendingPut {
             generation, slot, ..
         } = writing;
         let hash = key_hash(&inner.identity.uuid, &writing.key);
@@ -215,7 +220,7 @@ impl PutBatch {
         &mut self,
         writer: &Writer,
         shard: &mut ShardGuard<'_>,
-        group: &mut [Writing],
+        group: &mut [PendingPut],
         stopped: Option<&Error>,
     ) {
         let inner = Arc::clone(&self.inner);
@@ -247,15 +252,15 @@ impl PutBatch {
                         slot: writing.slot.0,
                     });
                     published.push(number);
-                    (Stored::Stored, 0)
+                    (PutOutcome::Written, 0)
                 }
                 // The answer refers to what came before it, which may not be durable.
                 Published::Exists => {
                     let existing = shard.ticket_of(writing.hash, &writing.key);
-                    (Stored::Existed, existing)
+                    (PutOutcome::Existed, existing)
                 }
                 Published::Superseded | Published::Removed => {
-                    (Stored::Superseded, shard.last_ticket())
+                    (PutOutcome::Superseded, shard.last_ticket())
                 }
             };
             add(&inner.counters.bytes_put, writing.payload_len as usize);
@@ -264,7 +269,7 @@ impl PutBatch {
         if !published.is_empty() {
             let records = published.iter().map(|&number| group[number].record());
             let now = inner.options.clock.now();
-            let queued = writer.log.queue(&self.permit, records, now);
+            let queued = writer.log.queue(&self.reservation, records, now);
             shard.recorded(queued, self.strict);
             self.done.ticket = self.done.ticket.max(queued);
         }
@@ -300,7 +305,7 @@ impl Batch for PutBatch {
             .then(|| inner.stopped(Error::Closed));
         let mut writings = std::mem::take(&mut self.writings);
         for group in writings.chunk_by_mut(|one, other| one.shard == other.shard) {
-            let mut shard = inner.index.lock(group[0].shard, Visit::Operation);
+            let mut shard = inner.index.lock(group[0].shard, LockPurpose::Operation);
             self.publish(writer, &mut shard, group, stopped.as_ref());
             drop(shard);
             inner.switch(SwitchPoint::Published);
@@ -347,8 +352,8 @@ impl Batch for PutBatch {
 }
 
 /// The records that these puts will queue.
-fn need(planned: &[Planned<'_>]) -> Need {
-    let mut need = Need::default();
+fn need(planned: &[PlannedPut<'_>]) -> LogSpace {
+    let mut need = LogSpace::default();
     for put in planned {
         need.add(&put.key, &put.metadata);
     }
@@ -363,7 +368,7 @@ fn near(inner: &Inner, options: PutOptions) -> u16 {
 
 /// Gives back the key and the slot of a put that is not sent.
 fn give_back(inner: &Inner, shard: usize, key: &[u8], reservation: Reservation, slot: SlotId) {
-    let mut shard = inner.index.lock(shard, Visit::Operation);
+    let mut shard = inner.index.lock(shard, LockPurpose::Operation);
     shard.cancel(reservation, key);
     drop(shard);
     inner.index.give_back(&[slot]);
@@ -382,7 +387,7 @@ fn set_aside(inner: &Inner, writer: &Writer, slot: SlotId, error: &Error) {
     }
 }
 
-impl Writing {
+impl PendingPut {
     fn entry(&self) -> NewEntry<'_> {
         NewEntry {
             slot: self.slot,
@@ -390,7 +395,7 @@ impl Writing {
             payload_checksum: self.payload_checksum,
             placement: self.placement,
             metadata: &self.metadata,
-            proven: true,
+            verified: true,
         }
     }
 

@@ -11,7 +11,7 @@ use crate::core::inner::Inner;
 use crate::core::writer::Writer;
 use crate::counters::add;
 use crate::error::Error;
-use crate::log::delta::Need;
+use crate::log::delta::LogSpace;
 use crate::options::PutOptions;
 use crate::simulator::SwitchPoint;
 use crate::value::ValueBuf;
@@ -63,9 +63,9 @@ impl Payload<'_> {
 /// What became of a put.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Stored {
-    /// The value is there.
-    Stored,
+pub enum PutOutcome {
+    /// The value was written.
+    Written,
     /// The key was there and was to be kept.
     Existed,
     /// The value was written, but a later put or remove of the key overtook it.
@@ -73,10 +73,10 @@ pub enum Stored {
 }
 
 /// One key's answer.
-pub type PutResult = Result<Stored, Error>;
+pub type PutResult = Result<PutOutcome, Error>;
 
 /// A valid put that has not started.
-pub(crate) struct Planned<'a> {
+pub(crate) struct PlannedPut<'a> {
     pub(crate) at: usize,
     pub(crate) hash: u64,
     pub(crate) shard: usize,
@@ -88,7 +88,7 @@ pub(crate) struct Planned<'a> {
     pub(crate) payload: Payload<'a>,
 }
 
-impl Planned<'_> {
+impl PlannedPut<'_> {
     /// Bytes of buffer memory that it takes.
     pub(crate) fn stride(&self) -> usize {
         ValueBuf::stride(self.payload.len())
@@ -100,8 +100,8 @@ impl Planned<'_> {
     }
 
     /// The same put with nothing in the caller's memory: its value in `buffer`, if there is one.
-    pub(crate) fn into_owned(self, inner: &Inner, buffer: Option<Buffer>) -> Planned<'static> {
-        Planned {
+    pub(crate) fn into_owned(self, inner: &Inner, buffer: Option<Buffer>) -> PlannedPut<'static> {
+        PlannedPut {
             at: self.at,
             hash: self.hash,
             shard: self.shard,
@@ -121,11 +121,11 @@ impl Planned<'_> {
 /// Takes buffers for the values that are in none, all at once; one for each, in order.
 pub(crate) fn take_buffers(
     inner: &Inner,
-    planned: &[Planned<'_>],
+    planned: &[PlannedPut<'_>],
     patience: &mut Patience,
 ) -> Result<Vec<Buffer>, Error> {
     let copied = planned.iter().filter(|planned| planned.needs_buffer());
-    let strides: Vec<usize> = copied.map(Planned::stride).collect();
+    let strides: Vec<usize> = copied.map(PlannedPut::stride).collect();
     inner.take_buffers(&strides, patience)
 }
 
@@ -147,7 +147,7 @@ pub(crate) fn fill(inner: &Inner, payload: Payload<'_>, buffer: Option<Buffer>) 
 
 /// A checked batch.
 pub(crate) struct Plan<'a> {
-    pub(crate) planned: Vec<Planned<'a>>,
+    pub(crate) planned: Vec<PlannedPut<'a>>,
     pub(crate) answers: Vec<PutResult>,
     /// Puts of a key that another put of the batch writes: their positions, and that put's.
     pub(crate) followers: Vec<(usize, usize)>,
@@ -178,7 +178,7 @@ pub(crate) fn plan<'a>(inner: &Inner, puts: Vec<Put<'a>>, options: PutOptions) -
                     PutMode::Replace => drop(writers.insert(put.key, at)),
                     PutMode::KeepExisting => drop(writers.entry(put.key).or_insert(at)),
                 }
-                answers.push(Ok(Stored::Stored));
+                answers.push(Ok(PutOutcome::Written));
                 valid.push((at, class, put));
             }
         }
@@ -190,7 +190,7 @@ pub(crate) fn plan<'a>(inner: &Inner, puts: Vec<Put<'a>>, options: PutOptions) -
         if writer == at {
             let hash = inner.hash(put.key);
             let shard = inner.index.shard_of(hash);
-            planned.push(Planned {
+            planned.push(PlannedPut {
                 at,
                 hash,
                 shard,
@@ -203,8 +203,8 @@ pub(crate) fn plan<'a>(inner: &Inner, puts: Vec<Put<'a>>, options: PutOptions) -
         } else {
             followers.push((at, writer));
             answers[at] = Ok(match options.mode {
-                PutMode::Replace => Stored::Superseded,
-                PutMode::KeepExisting => Stored::Existed,
+                PutMode::Replace => PutOutcome::Superseded,
+                PutMode::KeepExisting => PutOutcome::Existed,
             });
         }
     }
@@ -246,13 +246,13 @@ fn check(inner: &Inner, put: &Put<'_>, options: PutOptions) -> Result<u8, Error>
 pub(crate) fn parts<'a>(
     inner: &Inner,
     writer: &Writer,
-    mut planned: Vec<Planned<'a>>,
-) -> Vec<Vec<Planned<'a>>> {
+    mut planned: Vec<PlannedPut<'a>>,
+) -> Vec<Vec<PlannedPut<'a>>> {
     let shards = inner.index.shards();
     let mut parts = Vec::new();
     while !planned.is_empty() {
-        let (mut bytes, mut need) = (0, Need::default());
-        let fits = |planned: &&Planned<'_>| {
+        let (mut bytes, mut need) = (0, LogSpace::default());
+        let fits = |planned: &&PlannedPut<'_>| {
             bytes += planned.stride();
             need.add(&planned.key, &planned.metadata);
             bytes <= inner.arena.bytes() / 2 && writer.log.takes_at_once(need, shards)

@@ -1,12 +1,12 @@
-//! What needs no I/O: presence, prefixes, recency, locks, iteration.
+//! What needs no I/O: presence, prefixes, recency, pins, iteration.
 
 use std::fmt;
 use std::sync::Arc;
 
-use rb_index::{Lease, Visit};
+use rb_index::{Lease, LockPurpose};
 
+use crate::core::entry_scan::EntryScan;
 use crate::core::inner::Inner;
-use crate::core::walk::Walk;
 use crate::ops::groups::by_shard;
 
 /// What the store knows of a live entry without reading it.
@@ -26,23 +26,23 @@ pub struct EntryInfo {
     /// The metadata put with it.
     pub metadata: Box<[u8]>,
     /// Whether its header on the device has been verified in this opening.
-    pub proven: bool,
+    pub verified: bool,
     /// Whether a lease holds it now.
     pub leased: bool,
 }
 
-/// A lease on an entry taken by `lookup_and_lock`: until it is unlocked or dropped, the entry's slot
+/// A lease on an entry taken by `lookup_and_pin`: until it is unpinned or dropped, the entry's slot
 /// is neither evicted nor reused.
-#[must_use = "dropping it unlocks the entry"]
-pub struct Lock {
+#[must_use = "dropping it unpins the entry"]
+pub struct Pin {
     inner: Arc<Inner>,
     lease: Option<Lease>,
     len: usize,
     shard: usize,
 }
 
-impl Lock {
-    /// Length of the locked value in bytes.
+impl Pin {
+    /// Length of the pinned value in bytes.
     #[must_use]
     #[expect(clippy::len_without_is_empty, reason = "values are never empty")]
     pub fn len(&self) -> usize {
@@ -50,15 +50,15 @@ impl Lock {
     }
 }
 
-impl fmt::Debug for Lock {
+impl fmt::Debug for Pin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lock")
+        f.debug_struct("Pin")
             .field("lease", &self.lease)
             .finish_non_exhaustive()
     }
 }
 
-impl Drop for Lock {
+impl Drop for Pin {
     fn drop(&mut self) {
         let Some(lease) = self.lease.take() else {
             return;
@@ -67,7 +67,7 @@ impl Drop for Lock {
             Ok(()) => self
                 .inner
                 .index
-                .lock(self.shard, Visit::Operation)
+                .lock(self.shard, LockPurpose::Operation)
                 .release(lease),
             // It is the parent's of this forked child, with the store.
             Err(_) => std::mem::forget((lease, Arc::clone(&self.inner))),
@@ -76,35 +76,35 @@ impl Drop for Lock {
 }
 
 /// Leases each key that is there. Per touched shard, once.
-pub(crate) fn lookup_and_lock(inner: &Arc<Inner>, keys: &[&[u8]]) -> Vec<Option<Lock>> {
+pub(crate) fn lookup_and_pin(inner: &Arc<Inner>, keys: &[&[u8]]) -> Vec<Option<Pin>> {
     let batch = inner.index.begin_batch(keys.len());
-    let mut locks: Vec<Option<Lock>> = keys.iter().map(|_| None).collect();
+    let mut pins: Vec<Option<Pin>> = keys.iter().map(|_| None).collect();
     each(inner, keys, |shard_number, shard, at, hash| {
-        locks[at] = shard.lease(hash, keys[at], batch.at(at)).map(|lease| Lock {
+        pins[at] = shard.lease(hash, keys[at], batch.at(at)).map(|lease| Pin {
             inner: Arc::clone(inner),
             len: lease.located().payload_len as usize,
             shard: shard_number,
             lease: Some(lease),
         });
     });
-    locks
+    pins
 }
 
 /// Ends leases. Per touched shard, once; the first lock of the batch ends as the most recently used.
-pub(crate) fn unlock(inner: &Arc<Inner>, locks: Vec<Lock>) {
+pub(crate) fn unpin(inner: &Arc<Inner>, pins: Vec<Pin>) {
     if inner.check_process().is_err() {
         return;
     }
     // A lock of another store would be released in the wrong index; it releases itself instead.
-    let mut locks: Vec<Lock> = locks
+    let mut pins: Vec<Pin> = pins
         .into_iter()
         .filter(|lock| Arc::ptr_eq(&lock.inner, inner))
         .collect();
-    inner.index.begin_batch(locks.len());
-    for group in by_shard(locks.len(), |at| locks[at].shard) {
-        let mut shard = inner.index.lock(group.shard, Visit::Operation);
+    inner.index.begin_batch(pins.len());
+    for group in by_shard(pins.len(), |at| pins[at].shard) {
+        let mut shard = inner.index.lock(group.shard, LockPurpose::Operation);
         for at in group.positions {
-            if let Some(lease) = locks[at].lease.take() {
+            if let Some(lease) = pins[at].lease.take() {
                 shard.release(lease);
             }
         }
@@ -139,9 +139,9 @@ fn each(
 ) {
     let Ok(_pass) = inner.enter() else { return };
     let hashes: Vec<u64> = keys.iter().map(|key| inner.hash(key)).collect();
-    inner.warm(&hashes);
+    inner.prefetch(&hashes);
     for group in by_shard(keys.len(), |at| inner.index.shard_of(hashes[at])) {
-        let mut shard = inner.index.lock(group.shard, Visit::Operation);
+        let mut shard = inner.index.lock(group.shard, LockPurpose::Operation);
         for at in group.positions {
             visit(group.shard, &mut shard, at, hashes[at]);
         }
@@ -154,7 +154,7 @@ const ENTRIES_PER_HOLD: usize = 256;
 /// Shows every live entry once, in no particular order, without holding a lock meanwhile. Entries
 /// that come or go during the walk may or may not be shown. Ends when `visit` answers false, or the store is closed.
 pub(crate) fn for_each(inner: &Inner, visit: &mut dyn FnMut(EntryInfo) -> bool) {
-    let (mut walk, mut more) = (Walk::default(), true);
+    let (mut walk, mut more) = (EntryScan::default(), true);
     while more {
         let mut held = Vec::new();
         let Ok(pass) = inner.enter() else { return };
@@ -166,7 +166,7 @@ pub(crate) fn for_each(inner: &Inner, visit: &mut dyn FnMut(EntryInfo) -> bool) 
                 class: entry.located.class,
                 generation: entry.located.generation,
                 metadata: entry.metadata.into(),
-                proven: entry.located.proven,
+                verified: entry.located.verified,
                 leased: entry.leases > 0,
             });
         });

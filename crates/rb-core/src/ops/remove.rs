@@ -6,14 +6,14 @@
 use std::sync::Arc;
 
 use rb_format::Record;
-use rb_index::Visit;
+use rb_index::LockPurpose;
 
 use crate::core::inner::Inner;
 use crate::core::waits::Waits;
 use crate::core::writer::Writer;
 use crate::counters::add;
 use crate::error::Error;
-use crate::log::delta::Need;
+use crate::log::delta::LogSpace;
 use crate::operation::{Operation, operation};
 use crate::ops::groups::by_shard;
 use crate::ops::put::not_durable;
@@ -91,7 +91,7 @@ fn remove_all(
     let mut ticket = 0;
     let mut rest = keys;
     while !rest.is_empty() {
-        let mut need = Need::default();
+        let mut need = LogSpace::default();
         let fits = |key: &&&[u8]| {
             reckon(inner, &mut need, key);
             writer.log.takes_at_once(need, inner.index.shards())
@@ -112,13 +112,13 @@ fn remove_all(
 }
 
 /// A key that is refused gets no record. It may be longer than a log block.
-fn reckon(inner: &Inner, need: &mut Need, key: &[u8]) {
+fn reckon(inner: &Inner, need: &mut LogSpace, key: &[u8]) {
     if inner.check_key(key).is_ok() {
         need.add(key, &[]);
     }
 }
 
-/// Removes the keys under one permit and adds their answers. Answers the ticket.
+/// Removes the keys under one reservation and adds their answers. Answers the ticket.
 fn remove_some(
     inner: &Inner,
     writer: &Writer,
@@ -126,17 +126,17 @@ fn remove_some(
     answers: &mut Vec<Removed>,
     waits: &mut Waits,
 ) -> Result<u64, Error> {
-    let mut need = Need::default();
+    let mut need = LogSpace::default();
     keys.iter().for_each(|key| reckon(inner, &mut need, key));
-    let permit = inner.admit(writer, need, &mut waits.resources)?;
+    let reservation = inner.admit(writer, need, &mut waits.resources)?;
     inner.switch(SwitchPoint::RemoveAdmitted);
     let first = answers.len();
     answers.extend(keys.iter().map(|_| Ok(false)));
     let hashes: Vec<u64> = keys.iter().map(|key| inner.hash(key)).collect();
-    inner.warm(&hashes);
+    inner.prefetch(&hashes);
     let mut ticket = 0;
     for group in by_shard(keys.len(), |at| inner.index.shard_of(hashes[at])) {
-        let mut shard = inner.index.lock(group.shard, Visit::Operation);
+        let mut shard = inner.index.lock(group.shard, LockPurpose::Operation);
         let mut records = Vec::with_capacity(group.positions.len());
         for at in group.positions {
             let key = keys[at];
@@ -152,7 +152,7 @@ fn remove_some(
         }
         if !records.is_empty() {
             let now = inner.options.clock.now();
-            ticket = writer.log.queue(&permit, records, now);
+            ticket = writer.log.queue(&reservation, records, now);
             let strict = inner.options.durability == Durability::EachBatch;
             shard.recorded(ticket, strict);
         }

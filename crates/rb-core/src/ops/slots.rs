@@ -9,13 +9,13 @@
 
 use std::time::Duration;
 
-use rb_index::{Evicted, PutMode, Reservation, Reserve, ShardGuard, SlotId, Visit};
+use rb_index::{Evicted, LockPurpose, PutMode, Reservation, Reserve, ShardGuard, SlotId};
 
 use crate::core::inner::Inner;
 use crate::core::writer::Writer;
 use crate::error::Error;
 use crate::events::Event;
-use crate::ops::put_plan::Planned;
+use crate::ops::put_plan::PlannedPut;
 use crate::simulator::{Change, SwitchPoint};
 
 /// Commits of a put that finds no slot but those that wait for one. Other puts may take what each of them frees.
@@ -36,12 +36,12 @@ pub(crate) enum Taken {
 pub(crate) fn take_slots(
     inner: &Inner,
     writer: &Writer,
-    wanted: &[Planned<'_>],
+    wanted: &[PlannedPut<'_>],
     mode: PutMode,
     near: u16,
     may_commit: bool,
 ) -> Vec<Taken> {
-    let no_space = |wanted: &Planned<'_>| {
+    let no_space = |wanted: &PlannedPut<'_>| {
         Taken::Failed(Error::NoSpace {
             slot_bytes: inner.geometry.class_capacity(wanted.class),
         })
@@ -98,7 +98,7 @@ pub(crate) fn take_slots(
 }
 
 /// The ticket of the key's entry; none if there is no entry.
-fn existing(shard: &mut ShardGuard<'_>, wanted: &Planned<'_>) -> Option<u64> {
+fn existing(shard: &mut ShardGuard<'_>, wanted: &PlannedPut<'_>) -> Option<u64> {
     let found = shard.get(wanted.hash, &wanted.key);
     found.map(|_| shard.ticket_of(wanted.hash, &wanted.key))
 }
@@ -106,12 +106,14 @@ fn existing(shard: &mut ShardGuard<'_>, wanted: &Planned<'_>) -> Option<u64> {
 /// Visits these positions, which are grouped by shard, with one hold of each shard's lock.
 fn each(
     inner: &Inner,
-    wanted: &[Planned<'_>],
+    wanted: &[PlannedPut<'_>],
     positions: &[usize],
     mut visit: impl FnMut(&mut ShardGuard<'_>, usize),
 ) {
     for group in positions.chunk_by(|&one, &other| wanted[one].shard == wanted[other].shard) {
-        let mut shard = inner.index.lock(wanted[group[0]].shard, Visit::Operation);
+        let mut shard = inner
+            .index
+            .lock(wanted[group[0]].shard, LockPurpose::Operation);
         group.iter().for_each(|&at| visit(&mut shard, at));
     }
 }
@@ -213,7 +215,7 @@ fn evict(inner: &Inner, class: u8, count: usize, slots: &mut Vec<SlotId>) {
             inner.emit(&Event::Evicted { key, generation });
             // From now on a base may leave the entry out.
             let shard = inner.index.shard_of(*hash);
-            let mut shard = inner.index.lock(shard, Visit::Eviction);
+            let mut shard = inner.index.lock(shard, LockPurpose::Eviction);
             shard.delivered(key, generation);
         }
     }

@@ -18,7 +18,7 @@ pub(crate) fn sync_async(inner: &Arc<Inner>) -> Operation<Result<(), Error>> {
                 let outcome = match stopped.upgrade() {
                     // What was durable before may be cut off since.
                     Some(inner) => outcome
-                        .and_then(|()| inner.check_size().inspect_err(|_| inner.tell_poisoned()))
+                        .and_then(|()| inner.check_size().inspect_err(|_| inner.notify_poisoned()))
                         .map_err(|error| inner.stopped(error)),
                     None => outcome,
                 };

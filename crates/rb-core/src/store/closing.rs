@@ -53,9 +53,9 @@ impl Open {
                     .and(Err(error));
             }
             self.inner.switch(SwitchPoint::CloseCheckpointed);
-            let permit = writer.log.admit_reserved()?;
+            let reservation = writer.log.admit_reserved()?;
             let now = inner.options.clock.now();
-            let ticket = writer.log.queue(&permit, [Record::Close], now);
+            let ticket = writer.log.queue(&reservation, [Record::Close], now);
             self.inner.switch(SwitchPoint::CloseQueued);
             inner.make_durable(writer, ticket)?;
             if let Some(discards) = &self.background.discards {
@@ -88,7 +88,7 @@ impl Open {
             writer.log.stop(|| Error::Closed);
         }
         let mut patience = Patience::new(self.inner.options.io_deadline);
-        self.duties.lock().stop(&mut patience);
+        self.tasks.lock().stop(&mut patience);
         self.release();
     }
 
@@ -125,7 +125,7 @@ impl Open {
 
     /// Whether the caller runs in one of the store's threads.
     fn has_current_thread(&self) -> bool {
-        self.threads.has_current() || self.duties.lock().has_current()
+        self.threads.has_current() || self.tasks.lock().has_current()
     }
 }
 

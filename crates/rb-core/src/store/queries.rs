@@ -1,6 +1,6 @@
 //! Queries: what is there, without reading it.
 
-use crate::ops::query::{self, EntryInfo, Lock};
+use crate::ops::query::{self, EntryInfo, Pin};
 use crate::store::Store;
 
 impl Store {
@@ -31,15 +31,15 @@ impl Store {
     }
 
     /// Leases each key that is there: its slot is neither evicted nor reused until its lock is
-    /// given to [`Store::unlock`] or dropped. Locks are counted; a remove still takes the key away.
+    /// given to [`Store::unpin`] or dropped. Pins are counted; a remove still takes the key away.
     #[must_use]
-    pub fn lookup_and_lock(&self, keys: &[&[u8]]) -> Vec<Option<Lock>> {
-        query::lookup_and_lock(self.inner(), keys)
+    pub fn lookup_and_pin(&self, keys: &[&[u8]]) -> Vec<Option<Pin>> {
+        query::lookup_and_pin(self.inner(), keys)
     }
 
-    /// Ends locks in one batch. The first ends as the most recently used.
-    pub fn unlock(&self, locks: Vec<Lock>) {
-        query::unlock(self.inner(), locks);
+    /// Ends pins in one batch. The first ends as the most recently used.
+    pub fn unpin(&self, pins: Vec<Pin>) {
+        query::unpin(self.inner(), pins);
     }
 
     /// Shows every live entry once, in no particular order, holding no lock meanwhile; ends when

@@ -6,7 +6,7 @@ use crate::operation::Operation;
 use crate::ops::get;
 use crate::ops::put;
 use crate::ops::put_async;
-use crate::ops::put_plan::{Put, PutResult, Stored};
+use crate::ops::put_plan::{Put, PutOutcome, PutResult};
 use crate::ops::remove;
 use crate::options::PutOptions;
 use crate::store::Store;
@@ -71,7 +71,7 @@ impl Store {
     ///
     /// # Errors
     /// See [`Error`]; the value is then not there, and what was there still is.
-    pub fn put(&self, key: &[u8], value: &[u8]) -> Result<Stored, Error> {
+    pub fn put(&self, key: &[u8], value: &[u8]) -> Result<PutOutcome, Error> {
         only(self.put_many(vec![Put::new(key, value)], PutOptions::default()))
     }
 

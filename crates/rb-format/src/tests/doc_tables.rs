@@ -10,7 +10,7 @@ use crate::*;
 /// Offset, bytes, name of a field.
 type Row = (usize, usize, String);
 
-/// The fields of a structure, proven to be all of them: they leave no gap.
+/// The fields of a structure, verified to be all of them: they leave no gap.
 fn rows(structure: Structure) -> Vec<Row> {
     let places = structure.places();
     let mut at = 0;

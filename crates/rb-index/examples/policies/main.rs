@@ -11,7 +11,7 @@ use std::collections::HashSet;
 use std::error::Error;
 use std::io::Write;
 
-use rb_index::{Index, IndexOptions, NewEntry, PolicyFactory, PutMode, Reserve, Visit};
+use rb_index::{Index, IndexOptions, LockPurpose, NewEntry, PolicyFactory, PutMode, Reserve};
 
 use crate::s3_fifo::S3FifoFactory;
 use crate::sieve::SieveFactory;
@@ -78,7 +78,7 @@ fn replay(
         // The first of a chain is used last: without it the others are worth nothing.
         for (at, block) in chain.iter().enumerate().rev() {
             let key = block.to_le_bytes();
-            let mut shard = index.lock(0, Visit::Operation);
+            let mut shard = index.lock(0, LockPurpose::Operation);
             if let Some(lease) = shard.lease(index.hash(&key), &key, batch.at(at)) {
                 shard.release(lease);
                 found[at] = true;
@@ -112,7 +112,7 @@ fn put(
         .copied()
         .or(evicted.first().map(|one| one.slot));
     let slot = slot.ok_or("there is nothing to evict")?;
-    let mut shard = index.lock(0, Visit::Operation);
+    let mut shard = index.lock(0, LockPurpose::Operation);
     let reserved = shard.reserve(hash, key, slot, generation, PutMode::Replace, place);
     let Reserve::Reserved(reservation) = reserved else {
         return Err("replacing always reserves".into());
@@ -123,7 +123,7 @@ fn put(
         payload_checksum: 0,
         placement: 0,
         metadata: &[],
-        proven: true,
+        verified: true,
     };
     shard.publish(reservation, key, entry);
     Ok(())

@@ -81,12 +81,12 @@ fn loom_forget_against_put() {
         let reader = start(&world, |world| {
             let lease = world.guard(KEY).lease(HASH, KEY, Place::default())?;
             let generation = world.read(&lease);
-            world.guard(KEY).forget(&lease);
+            world.guard(KEY).invalidate(&lease);
             world.guard(KEY).release(lease);
             Some(generation)
         });
         let validator = start(&world, move |world| {
-            world.guard(KEY).forget_generation(HASH, KEY, first)
+            world.guard(KEY).invalidate_generation(HASH, KEY, first)
         });
         let (second, _) = world.put(KEY).expect("there are three slots");
         validator.join().unwrap();

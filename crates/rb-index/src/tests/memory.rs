@@ -54,7 +54,7 @@ fn load_speed() {
                 payload_checksum: 1,
                 placement: 0,
                 metadata: &[],
-                proven: false,
+                verified: false,
             },
             generation: 1 + random.below(1 << 30),
             recency: random.below(1 << 20) as u32,
@@ -90,7 +90,7 @@ fn lease_each(index: &Index, hashes: &[u64], keys: &[[u8; 32]]) -> std::time::Du
     let start = std::time::Instant::now();
     for at in 0..hashes.len() {
         let at = at.wrapping_mul(48_271) % hashes.len();
-        let mut guard = index.lock(index.shard_of(hashes[at]), crate::Visit::Operation);
+        let mut guard = index.lock(index.shard_of(hashes[at]), crate::LockPurpose::Operation);
         let lease = guard
             .lease(hashes[at], &keys[at], Place::default())
             .expect("every key was loaded");

@@ -75,7 +75,7 @@ impl Model {
 
     fn guard(&self, key: u64) -> ShardGuard<'_> {
         self.index
-            .lock(self.index.shard_of(hash_of(key)), Visit::Operation)
+            .lock(self.index.shard_of(hash_of(key)), LockPurpose::Operation)
     }
 
     fn step(&mut self, step: Step) {
@@ -93,7 +93,7 @@ impl Model {
             9 => self.evict_oldest((pick % 2) as u8),
             10 => self.cancel(pick),
             11 => self.make_durable(pick),
-            _ => self.forget(pick, key),
+            _ => self.invalidate(pick, key),
         }
     }
 
@@ -298,13 +298,13 @@ impl Model {
         }
     }
 
-    fn forget(&mut self, pick: usize, key: u64) {
+    fn invalidate(&mut self, pick: usize, key: u64) {
         if pick.is_multiple_of(2)
             && let Some((key, lease)) = self.leases.first()
         {
             let live = self.live.get(key).map(|known| known.generation);
             let expected = live == Some(lease.located().generation);
-            assert_eq!(self.guard(*key).forget(lease), expected);
+            assert_eq!(self.guard(*key).invalidate(lease), expected);
             let key = *key;
             if expected {
                 self.drop_live(key);
@@ -314,7 +314,7 @@ impl Model {
         let generation = self.live.get(&key).map_or(1, |known| known.generation);
         let forgotten =
             self.guard(key)
-                .forget_generation(hash_of(key), &key.to_le_bytes(), generation);
+                .invalidate_generation(hash_of(key), &key.to_le_bytes(), generation);
         assert_eq!(forgotten, self.live.contains_key(&key));
         self.drop_live(key);
     }
@@ -376,7 +376,7 @@ impl Model {
         .unwrap();
         let loader = other.loader().unwrap();
         for shard in 0..self.index.shards() {
-            let guard = self.index.lock(shard, Visit::Background);
+            let guard = self.index.lock(shard, LockPurpose::Background);
             let mut cursor = Cursor::default();
             let mut each = |entry: SnapshotEntry<'_>| {
                 let new = new_entry(entry.located.slot);

@@ -127,7 +127,7 @@ fn put(index: &Index, key: u64, slot: SlotId, generation: u64) {
     let name = key.to_le_bytes();
     let hash = index.hash(&name);
     let place = index.begin_batch(1).at(0);
-    let mut guard = index.lock(index.shard_of(hash), Visit::Operation);
+    let mut guard = index.lock(index.shard_of(hash), LockPurpose::Operation);
     let reserved = guard.reserve(hash, &name, slot, generation, PutMode::Replace, place);
     let Reserve::Reserved(reservation) = reserved else {
         panic!("Replace always reserves")
@@ -162,7 +162,7 @@ fn a_policy_is_notified_of_everything_in_order() {
             let name = key.to_le_bytes();
             let hash = index.hash(&name);
             let place = index.begin_batch(1).at(0);
-            let lock = || index.lock(index.shard_of(hash), Visit::Operation);
+            let lock = || index.lock(index.shard_of(hash), LockPurpose::Operation);
             match random.below(8) {
                 0..=1 => leases.extend(lock().lease(hash, &name, place)),
                 2 => _ = lock().touch(hash, &name, place),
@@ -175,7 +175,9 @@ fn a_policy_is_notified_of_everything_in_order() {
                 }
                 4..=5 if !leases.is_empty() => {
                     let lease = leases.swap_remove(random.below(leases.len() as u64) as usize);
-                    index.lock(lease.shard(), Visit::Operation).release(lease);
+                    index
+                        .lock(lease.shard(), LockPurpose::Operation)
+                        .release(lease);
                 }
                 _ => {
                     if let Some(slot) = slot(&index, (generation % 2) as u8) {
@@ -186,7 +188,9 @@ fn a_policy_is_notified_of_everything_in_order() {
             index.audit().unwrap();
         }
         for lease in leases {
-            index.lock(lease.shard(), Visit::Operation).release(lease);
+            index
+                .lock(lease.shard(), LockPurpose::Operation)
+                .release(lease);
         }
         index.audit().unwrap();
     }
@@ -265,7 +269,7 @@ fn a_wrong_victim_is_refused() {
             put(&index, key, slot, key + 1);
         }
         let name = |key: u64| key.to_le_bytes();
-        let mut guard = index.lock(0, Visit::Operation);
+        let mut guard = index.lock(0, LockPurpose::Operation);
         let lease = guard.lease(index.hash(&name(2)), &name(2), Place::default());
         guard.remove(index.hash(&name(3)), &name(3), 100);
         drop(guard);
@@ -276,6 +280,8 @@ fn a_wrong_victim_is_refused() {
         let why = index.audit().unwrap_err().to_string();
         assert!(why.contains("victim"), "{why}");
         assert_eq!(index.stats().entries, 11);
-        index.lock(0, Visit::Operation).release(lease.unwrap());
+        index
+            .lock(0, LockPurpose::Operation)
+            .release(lease.unwrap());
     }
 }

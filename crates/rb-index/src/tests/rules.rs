@@ -11,7 +11,7 @@ pub(crate) fn new_entry(slot: SlotId) -> NewEntry<'static> {
         payload_checksum: 9,
         placement: 513,
         metadata: b"shape",
-        proven: true,
+        verified: true,
     }
 }
 
@@ -39,7 +39,7 @@ fn reserve(guard: &mut ShardGuard<'_>, key: &[u8], slot: SlotId, generation: u64
 
 fn put(index: &Index, key: &[u8], generation: u64) -> Published {
     let slot = take(index);
-    let mut guard = index.lock(0, Visit::Operation);
+    let mut guard = index.lock(0, LockPurpose::Operation);
     let reservation = reserve(&mut guard, key, slot, generation);
     guard.publish(reservation, key, new_entry(slot))
 }
@@ -48,7 +48,7 @@ fn put(index: &Index, key: &[u8], generation: u64) -> Published {
 fn a_later_remove_cancels_a_put_under_way_and_an_earlier_one_does_not() {
     let index = index(4);
     let (slot, a, b) = (take(&index), take(&index), take(&index));
-    let mut guard = index.lock(0, Visit::Operation);
+    let mut guard = index.lock(0, LockPurpose::Operation);
     let old = reserve(&mut guard, b"k", slot, 5);
     let new = reserve(&mut guard, b"k", a, 7);
     let other = reserve(&mut guard, b"other", b, 4);
@@ -78,7 +78,7 @@ fn a_later_remove_cancels_a_put_under_way_and_an_earlier_one_does_not() {
 fn an_older_put_never_follows_a_newer_one_even_if_that_is_evicted() {
     let index = index(4);
     let (a, b) = (take(&index), take(&index));
-    let mut guard = index.lock(0, Visit::Operation);
+    let mut guard = index.lock(0, LockPurpose::Operation);
     let old = reserve(&mut guard, b"k", b, 5);
     let new = reserve(&mut guard, b"k", a, 6);
     assert_eq!(guard.publish(new, b"k", new_entry(a)), Published::Inserted);
@@ -99,7 +99,7 @@ fn an_older_put_never_follows_a_newer_one_even_if_that_is_evicted() {
 fn keep_existing_yields_at_reservation_and_at_publication() {
     let index = index(4);
     let slot = take(&index);
-    let mut guard = index.lock(0, Visit::Operation);
+    let mut guard = index.lock(0, LockPurpose::Operation);
     let Reserve::Reserved(early) =
         guard.reserve(1, b"k", slot, 9, PutMode::KeepExisting, Place::default())
     else {
@@ -107,7 +107,7 @@ fn keep_existing_yields_at_reservation_and_at_publication() {
     };
     drop(guard);
     assert_eq!(put(&index, b"k", 3), Published::Inserted);
-    let mut guard = index.lock(0, Visit::Operation);
+    let mut guard = index.lock(0, LockPurpose::Operation);
     assert_eq!(
         guard.publish(early, b"k", new_entry(slot)),
         Published::Exists
@@ -118,7 +118,7 @@ fn keep_existing_yields_at_reservation_and_at_publication() {
         panic!("generation 3 is live");
     };
     assert_eq!(
-        (found.generation, found.placement, found.proven),
+        (found.generation, found.placement, found.verified),
         (3, 513, true)
     );
     drop(guard);
@@ -129,7 +129,7 @@ fn keep_existing_yields_at_reservation_and_at_publication() {
 fn a_leased_slot_outlives_remove_and_replace_and_frees_with_the_last_lease() {
     let index = index(3);
     assert_eq!(put(&index, b"k", 1), Published::Inserted);
-    let mut guard = index.lock(0, Visit::Operation);
+    let mut guard = index.lock(0, LockPurpose::Operation);
     let first = guard.lease(1, b"k", Place::default()).unwrap();
     let second = guard.lease(1, b"k", Place::default()).unwrap();
     assert_eq!(guard.evict(0, 1, &mut Vec::new()), 0);
@@ -142,9 +142,12 @@ fn a_leased_slot_outlives_remove_and_replace_and_frees_with_the_last_lease() {
             generation: 1
         }
     );
-    let mut guard = index.lock(0, Visit::Operation);
+    let mut guard = index.lock(0, LockPurpose::Operation);
     assert_eq!(guard.metadata(&first), b"shape");
-    assert!(!guard.forget(&first), "generation 1 is not live any more");
+    assert!(
+        !guard.invalidate(&first),
+        "generation 1 is not live any more"
+    );
     assert_eq!(guard.get(1, b"k").unwrap().generation, 2);
     guard.release(first);
     assert_eq!(index.stats().classes[0].retired, 1);
@@ -159,18 +162,18 @@ fn a_leased_slot_outlives_remove_and_replace_and_frees_with_the_last_lease() {
 fn forgetting_concerns_exactly_one_generation() {
     let index = index(3);
     put(&index, b"k", 4);
-    let mut guard = index.lock(0, Visit::Operation);
-    assert!(!guard.forget_generation(1, b"k", 3));
+    let mut guard = index.lock(0, LockPurpose::Operation);
+    assert!(!guard.invalidate_generation(1, b"k", 3));
     let lease = guard.lease(1, b"k", Place::default()).unwrap();
-    guard.prove(&lease);
-    assert!(guard.forget(&lease));
-    assert!(!guard.forget(&lease));
+    guard.set_verified(&lease);
+    assert!(guard.invalidate(&lease));
+    assert!(!guard.invalidate(&lease));
     assert!(guard.lease(1, b"k", Place::default()).is_none());
     guard.release(lease);
     drop(guard);
     put(&index, b"k", 5);
-    let mut guard = index.lock(0, Visit::Operation);
-    assert!(guard.forget_generation(1, b"k", 5));
+    let mut guard = index.lock(0, LockPurpose::Operation);
+    assert!(guard.invalidate_generation(1, b"k", 5));
     drop(guard);
     index.audit().unwrap();
     assert_eq!(index.stats().classes[0].free, 3);
@@ -215,12 +218,12 @@ fn a_foreign_lease_changes_nothing() {
     put(&here, b"k", 1);
     put(&there, b"k", 2);
     let lease = there
-        .lock(0, Visit::Operation)
+        .lock(0, LockPurpose::Operation)
         .lease(1, b"k", Place::default())
         .unwrap();
-    let mut guard = here.lock(0, Visit::Operation);
-    guard.prove(&lease);
-    assert!(!guard.forget(&lease));
+    let mut guard = here.lock(0, LockPurpose::Operation);
+    guard.set_verified(&lease);
+    assert!(!guard.invalidate(&lease));
     assert_eq!(guard.metadata(&lease), b"");
     guard.release(lease);
     drop(guard);
@@ -235,12 +238,12 @@ fn a_snapshot_shows_each_standing_entry_once_in_bounded_steps() {
         put(&index, format!("key {generation}").as_bytes(), generation);
     }
     let lease = index
-        .lock(0, Visit::Operation)
+        .lock(0, LockPurpose::Operation)
         .lease(1, b"key 7", Place::default())
         .unwrap();
     let (mut cursor, mut seen, mut steps, mut leases) = (Cursor::default(), Vec::new(), 0, 0);
     loop {
-        let guard = index.lock(0, Visit::Background);
+        let guard = index.lock(0, LockPurpose::Background);
         let more = guard.snapshot(&mut cursor, 64, &mut |entry| {
             assert_eq!(entry.metadata, b"shape");
             seen.push((entry.key.to_vec(), entry.located.generation));
@@ -255,7 +258,7 @@ fn a_snapshot_shows_each_standing_entry_once_in_bounded_steps() {
         let victim = 900 + steps;
         let key = format!("key {victim}");
         index
-            .lock(0, Visit::Operation)
+            .lock(0, LockPurpose::Operation)
             .remove(1, key.as_bytes(), 10_000);
         put(&index, format!("new {steps}").as_bytes(), 20_000 + steps);
     }
@@ -270,7 +273,7 @@ fn a_snapshot_shows_each_standing_entry_once_in_bounded_steps() {
             "key {generation}"
         );
     }
-    index.lock(0, Visit::Operation).release(lease);
+    index.lock(0, LockPurpose::Operation).release(lease);
     index.audit().unwrap();
 }
 
@@ -379,12 +382,12 @@ fn a_panic_with_a_guard_leaves_the_index_usable() {
     let index = index(2);
     put(&index, b"k", 1);
     let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        let mut guard = index.lock(0, Visit::Operation);
+        let mut guard = index.lock(0, LockPurpose::Operation);
         guard.touch(1, b"k", Place::default());
         panic!("a caller's mistake");
     }));
     assert!(panicked.is_err());
-    assert!(index.lock(0, Visit::Eviction).get(1, b"k").is_some());
+    assert!(index.lock(0, LockPurpose::Eviction).get(1, b"k").is_some());
     index.audit().unwrap();
     let stats = index.stats();
     assert_eq!(
@@ -405,7 +408,7 @@ fn a_slot_waits_until_what_freed_it_is_durable() {
     put(&index, b"k", 1);
     let replace = |generation, ticket, strict| {
         let slot = take(&index);
-        let mut guard = index.lock(0, Visit::Operation);
+        let mut guard = index.lock(0, LockPurpose::Operation);
         let reservation = reserve(&mut guard, b"k", slot, generation);
         guard.publish(reservation, b"k", new_entry(slot));
         guard.recorded(ticket, strict);
@@ -436,7 +439,7 @@ fn a_slot_waits_until_what_freed_it_is_durable() {
 fn a_slot_that_is_given_back_waits_again() {
     let index = index(2);
     put(&index, b"k", 1);
-    let mut guard = index.lock(0, Visit::Operation);
+    let mut guard = index.lock(0, LockPurpose::Operation);
     guard.remove(1, b"k", 2);
     guard.recorded(1, false);
     drop(guard);
@@ -454,7 +457,7 @@ fn a_slot_that_is_given_back_waits_again() {
 fn the_end_of_a_lease_does_not_end_the_wait() {
     let index = index(1);
     put(&index, b"k", 1);
-    let mut guard = index.lock(0, Visit::Operation);
+    let mut guard = index.lock(0, LockPurpose::Operation);
     let lease = guard.lease(1, b"k", Place::default()).unwrap();
     guard.remove(1, b"k", 2);
     guard.recorded(7, true);
@@ -472,12 +475,12 @@ fn an_entry_is_volatile_until_its_record_is_durable() {
     let index = index(4);
     for (generation, key) in [(1, b"a"), (2, b"b")] {
         let slot = take(&index);
-        let mut guard = index.lock(0, Visit::Operation);
+        let mut guard = index.lock(0, LockPurpose::Operation);
         let reservation = reserve(&mut guard, key, slot, generation);
         guard.publish(reservation, key, new_entry(slot));
         guard.recorded(generation * 10, true);
     }
-    let mut guard = index.lock(0, Visit::Operation);
+    let mut guard = index.lock(0, LockPurpose::Operation);
     // Of what is not durable the shard's last ticket is answered, which is never too early.
     assert_eq!(
         (guard.ticket_of(1, b"a"), guard.ticket_of(1, b"b")),
@@ -502,7 +505,7 @@ fn an_entry_is_volatile_until_its_record_is_durable() {
 fn an_eviction_is_shown_until_it_is_delivered_or_overtaken() {
     let shown = |index: &Index| {
         let mut shown = Vec::new();
-        let guard = index.lock(0, Visit::Background);
+        let guard = index.lock(0, LockPurpose::Background);
         guard.snapshot_evicted(&mut |entry| {
             assert_eq!(entry.metadata, b"shape");
             shown.push((entry.key[0], entry.located.generation));
@@ -518,7 +521,7 @@ fn an_eviction_is_shown_until_it_is_delivered_or_overtaken() {
     assert_eq!(index.evict_least(0, 3, &mut evicted), 3);
     assert_eq!(shown(&index), [(b'a', 1), (b'b', 2), (b'c', 3)]);
     index.give_back(&evicted.iter().map(|gone| gone.slot).collect::<Vec<_>>());
-    let mut guard = index.lock(0, Visit::Operation);
+    let mut guard = index.lock(0, LockPurpose::Operation);
     guard.delivered(b"a", 9);
     guard.delivered(b"a", 1);
     guard.remove(1, b"b", 4);
@@ -535,7 +538,7 @@ fn an_eviction_is_shown_until_it_is_delivered_or_overtaken() {
 fn a_generation_that_was_drawn_before_its_slot_was_taken_stops_a_debug_build() {
     let index = index(1);
     put(&index, b"a", 5);
-    let mut guard = index.lock(0, Visit::Operation);
+    let mut guard = index.lock(0, LockPurpose::Operation);
     guard.remove(1, b"a", 6);
     drop(guard);
     put(&index, b"b", 4);

@@ -29,7 +29,7 @@ pub(super) fn settle_direct(
     let alignment = discover::direct_alignment(file);
     let why = match too_coarse(kind, alignment) {
         Some(why) => why,
-        None => match direct.and_then(|()| prove_direct(file, kind, bytes)) {
+        None => match direct.and_then(|()| verify_direct(file, kind, bytes)) {
             Ok(()) => {
                 report.push(Feature::on(NAME, "O_DIRECT"));
                 return Ok(true);
@@ -101,7 +101,7 @@ pub(super) fn open_direct(
 }
 
 /// Some file systems take the flag and then refuse the I/O, so only a read proves it.
-fn prove_direct(file: &File, kind: DeviceKind, bytes: u64) -> io::Result<()> {
+fn verify_direct(file: &File, kind: DeviceKind, bytes: u64) -> io::Result<()> {
     // A device with larger blocks refuses less than one of them, which says nothing about O_DIRECT.
     let block = match kind {
         DeviceKind::Block => rustix::fs::ioctl_blksszget(file)?,

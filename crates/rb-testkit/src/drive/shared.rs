@@ -35,7 +35,7 @@ pub(super) struct State {
     pub(super) bells: Vec<Weak<Bell>>,
 }
 
-/// What queues without registered arenas did since [`DriveEngine::forget_use`](super::DriveEngine::forget_use).
+/// What queues without registered arenas did since [`DriveEngine::clear_last_use`](super::DriveEngine::clear_last_use).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Use {
     /// Requests under way now.

@@ -5,7 +5,7 @@ use rb_format::Corruption;
 use rb_index::Index;
 
 use super::fixed::{is_zero, severity};
-use super::report::{Severity, Words, nothing};
+use super::report::{FindingText, Severity, nothing};
 use super::shared::Audit;
 use crate::error::OpenError;
 use crate::io::headers::{
@@ -27,7 +27,7 @@ impl Audit<'_> {
         let Some(why) = &report.lost_metadata else {
             return;
         };
-        let proven = report.scanned.map_or(0, |scanned| scanned.headers);
+        let verified = report.scanned.map_or(0, |scanned| scanned.headers);
         let (structure, offset) = match recovered.lost_block {
             Some(block) => {
                 let [offset, _] = self.superblock.log_block_offsets(block);
@@ -38,13 +38,13 @@ impl Audit<'_> {
                 self.superblock.base_a.offset,
             ),
         };
-        self.report.damage(Words {
+        self.report.damage(FindingText {
             structure,
             offset,
             wrong: why.clone(),
             meaning: "metadata is lost: the headers of the slots decide what is there, and a removed key may return",
             lost: format!(
-                "all metadata; slot headers prove {proven} entries, of which {} are the newest of their keys",
+                "all metadata; slot headers prove {verified} entries, of which {} are the newest of their keys",
                 report.entries
             ),
         });
@@ -78,7 +78,7 @@ impl Audit<'_> {
                 let by_crash = !self.report.clean && place.may_be_by_crash(identity);
                 self.report.add(
                     severity(by_crash),
-                    Words {
+                    FindingText {
                         structure: format!(
                             "checkpoint base {name}, {} header",
                             PLACE_NAMES[place.place]
@@ -114,7 +114,7 @@ impl Audit<'_> {
         };
         self.report.add(
             severity,
-            Words {
+            FindingText {
                 structure,
                 offset,
                 wrong,
@@ -208,7 +208,7 @@ impl Audit<'_> {
         let short = (counted != slots)
             .then(|| format!("free, live, retired and bad slots are {counted} of {slots}"));
         if let Some(why) = index.audit().err().or(short) {
-            self.report.damage(Words {
+            self.report.damage(FindingText {
                 structure: "index".into(),
                 offset: self.superblock.base_a.offset,
                 wrong: why,

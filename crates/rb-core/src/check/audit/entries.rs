@@ -6,10 +6,10 @@ use rb_format::{Corruption, FORMAT_BLOCK, Generation, SlotHeader, SlotHeaderRef,
 use rb_index::{Index, Located};
 
 use super::fixed::severity;
-use super::report::{Severity, Words};
+use super::report::{FindingText, Severity};
 use super::shared::Audit;
-use crate::core::proof::{agrees, payload_proves};
-use crate::core::walk::{Met, Walk};
+use crate::core::entry_scan::{EntryScan, LiveEntry};
+use crate::core::verify::{agrees, payload_matches};
 use crate::error::OpenError;
 use crate::error::error_chain;
 use crate::io::meta_io::ReadAt;
@@ -21,26 +21,30 @@ const BATCH: usize = 16384;
 impl Audit<'_> {
     /// Reads every live entry. Answers the keys of those that do not prove themselves.
     pub(super) fn entries(&mut self, index: &Index) -> Result<Vec<Box<[u8]>>, OpenError> {
-        let mut unproven = Vec::new();
+        let mut unverified = Vec::new();
         let all = index.stats().entries;
-        let (mut walk, mut more) = (Walk::default(), true);
+        let (mut walk, mut more) = (EntryScan::default(), true);
         while more {
             let mut batch = Vec::new();
             more = walk.step(index, BATCH, &mut |entry| {
-                batch.push(Met::new(index, &entry))
+                batch.push(LiveEntry::new(index, &entry))
             });
             // In the order of the device, which rotating and networked ones like best.
             batch.sort_unstable_by_key(|entry| entry.located.slot);
-            self.batch(&batch, &mut unproven)?;
+            self.batch(&batch, &mut unverified)?;
             if let Some(progress) = &self.options.progress {
-                progress.tell(self.report.headers_read, all);
+                progress.report(self.report.headers_read, all);
             }
         }
-        self.report.unproven = unproven.len() as u64;
-        Ok(unproven)
+        self.report.unverified = unverified.len() as u64;
+        Ok(unverified)
     }
 
-    fn batch(&mut self, batch: &[Met], unproven: &mut Vec<Box<[u8]>>) -> Result<(), OpenError> {
+    fn batch(
+        &mut self,
+        batch: &[LiveEntry],
+        unverified: &mut Vec<Box<[u8]>>,
+    ) -> Result<(), OpenError> {
         let (geometry, deep) = (self.geometry, self.options.deep);
         let reads = batch.iter().enumerate().filter_map(|(tag, entry)| {
             let payload = match deep {
@@ -73,7 +77,7 @@ impl Audit<'_> {
         for (tag, wrong) in judged {
             let entry = &batch[tag];
             self.say(entry, &wrong);
-            unproven.push(entry.key.clone());
+            unverified.push(entry.key.clone());
         }
         for entry in batch {
             self.class(entry);
@@ -81,7 +85,7 @@ impl Audit<'_> {
         Ok(())
     }
 
-    fn say(&mut self, entry: &Met, wrong: &Wrong) {
+    fn say(&mut self, entry: &LiveEntry, wrong: &Wrong) {
         let Located {
             slot, generation, ..
         } = entry.located;
@@ -100,7 +104,7 @@ impl Audit<'_> {
         let key = entry.key.escape_ascii();
         self.report.add(
             severity,
-            Words {
+            FindingText {
                 structure: format!("slot {}", slot.0),
                 offset: self.geometry.slot_offset(slot.0).unwrap_or(0),
                 wrong: wrong.clone(),
@@ -111,13 +115,13 @@ impl Audit<'_> {
     }
 
     /// A value goes to the smallest slots that hold it.
-    fn class(&mut self, entry: &Met) {
+    fn class(&mut self, entry: &LiveEntry) {
         let Located {
             slot, payload_len, ..
         } = entry.located;
         let wanted = self.geometry.class_for(u64::from(payload_len));
         if wanted != Some(entry.located.class) {
-            self.report.damage(Words {
+            self.report.damage(FindingText {
                 structure: format!("slot {}", slot.0),
                 offset: self.geometry.slot_offset(slot.0).unwrap_or(0),
                 wrong: format!(
@@ -141,7 +145,7 @@ enum Wrong {
 }
 
 fn wrong_with(
-    entry: &Met,
+    entry: &LiveEntry,
     bytes: &[u8],
     deep: bool,
     identity: &rb_format::Identity,
@@ -166,7 +170,7 @@ fn wrong_with(
         }
     };
     if agrees(&found, &entry.key, &entry.located) {
-        let rotten = deep && !payload_proves(identity, payload, &entry.key, &entry.located);
+        let rotten = deep && !payload_matches(identity, payload, &entry.key, &entry.located);
         return rotten.then(|| {
             Wrong::Undecided("the header is right, the payload does not match its checksum".into())
         });

@@ -5,12 +5,12 @@ use rb_format::{
     METADATA_START, Superblock, magic,
 };
 
-use super::report::{AuditReport, AuditState, Severity, Words, nothing};
+use super::report::{AuditReport, AuditState, FindingText, Severity, nothing};
 use super::shared::Audit;
 use crate::error::OpenError;
 use crate::error::error_chain;
+use crate::io::block_at::BlockAt;
 use crate::io::meta_io::MetaIo;
-use crate::io::placed::Placed;
 use crate::io::whose;
 use crate::log::incarnations::{Pair, newest_number};
 use crate::open::cut;
@@ -25,7 +25,7 @@ const FORMAT: &str = "the store does not open; `rb format` makes a new, empty on
 /// The report on a store whose superblocks do not serve; the error, if it is no store at all.
 pub(super) fn without_superblock(
     io: &mut MetaIo,
-    copies: &[Placed<Superblock>; 2],
+    copies: &[BlockAt<Superblock>; 2],
     capacity: u64,
     why: OpenError,
 ) -> Result<AuditReport, OpenError> {
@@ -41,7 +41,7 @@ pub(super) fn without_superblock(
                 report.damage(carries(signature));
             }
             for (copy, (name, why)) in copies.iter().zip(NAMES.iter().zip(refused.iter())) {
-                report.damage(Words {
+                report.damage(FindingText {
                     structure: format!("superblock copy {name}"),
                     offset: copy.offset,
                     wrong: why.to_string(),
@@ -50,7 +50,7 @@ pub(super) fn without_superblock(
                 });
             }
         }
-        OpenError::Truncated { needed, found, .. } => report.damage(Words {
+        OpenError::Truncated { needed, found, .. } => report.damage(FindingText {
             structure: "device".into(),
             offset: *found,
             wrong: format!("the layout needs {needed} bytes, the device has {found}"),
@@ -73,7 +73,7 @@ pub(super) fn without_superblock(
             if let Some(signature) = signature {
                 report.damage(carries(signature));
             }
-            report.damage(Words {
+            report.damage(FindingText {
                 structure: "superblock copies A and B".into(),
                 offset: 0,
                 wrong: format!("neither is there, yet a structure of a store is at byte {offset}"),
@@ -90,7 +90,7 @@ pub(super) fn without_superblock(
 impl Audit<'_> {
     /// Compares the copies with the one that counts. `opened`: an opening of this epoch repaired both, or could not
     /// write one of them.
-    pub(super) fn copies(&mut self, copies: &[Placed<Superblock>; 2], opened: bool) {
+    pub(super) fn copies(&mut self, copies: &[BlockAt<Superblock>; 2], opened: bool) {
         let newest = self.superblock;
         let neither_is_newest = copies
             .iter()
@@ -120,7 +120,7 @@ impl Audit<'_> {
             };
             self.report.add(
                 severity,
-                Words {
+                FindingText {
                     structure: format!("superblock copy {name}"),
                     offset: copy.offset,
                     wrong,
@@ -154,7 +154,7 @@ impl Audit<'_> {
             };
             self.report.add(
                 severity,
-                Words {
+                FindingText {
                     structure: format!("incarnation block {name}"),
                     offset: block.offset,
                     wrong,
@@ -168,7 +168,7 @@ impl Audit<'_> {
     /// What shows that the device belongs to another program.
     pub(super) fn foreign(
         &mut self,
-        copies: &[Placed<Superblock>; 2],
+        copies: &[BlockAt<Superblock>; 2],
         blocks: &Pair,
         capacity: u64,
     ) -> Result<Vec<Foreign>, OpenError> {
@@ -181,7 +181,7 @@ impl Audit<'_> {
 
     pub(super) fn somebody_elses(&mut self, found: &[Foreign]) {
         for foreign in found {
-            self.report.damage(Words {
+            self.report.damage(FindingText {
                 structure: "device".into(),
                 offset: foreign.offset,
                 wrong: format!("it carries {}", foreign.what),
@@ -196,7 +196,7 @@ impl Audit<'_> {
         for block in &recovered.bad_blocks {
             self.report.add(
                 Severity::Remark,
-                Words {
+                FindingText {
                     structure: "metadata block".into(),
                     offset: block * FORMAT_BLOCK as u64,
                     wrong: "the device has failed a write of it".into(),
@@ -221,7 +221,7 @@ impl Audit<'_> {
                 format!("{} of {} entries", cut.lost, cut.entries),
             ),
         };
-        self.report.damage(Words {
+        self.report.damage(FindingText {
             structure: "device".into(),
             offset: capacity,
             wrong: format!(
@@ -250,7 +250,7 @@ impl Audit<'_> {
             let named = newest.map_or("no opening".to_owned(), |newest| {
                 format!("opening {newest} as the last")
             });
-            self.report.damage(Words {
+            self.report.damage(FindingText {
                 structure: "incarnation blocks".into(),
                 offset: INCARNATION_A_OFFSET,
                 wrong: format!("they name {named}, yet opening {wrote} wrote to the store"),
@@ -271,7 +271,7 @@ impl Audit<'_> {
             return;
         };
         let max = RecoveryReport::openings_max();
-        self.report.remark(Words {
+        self.report.remark(FindingText {
             structure: "incarnation blocks".into(),
             offset: INCARNATION_A_OFFSET,
             wrong: format!("{openings} of {max} openings for writing are used up"),
@@ -281,8 +281,8 @@ impl Audit<'_> {
     }
 }
 
-fn carries(signature: &str) -> Words {
-    Words {
+fn carries(signature: &str) -> FindingText {
+    FindingText {
         structure: "device".into(),
         offset: 0,
         wrong: format!("it carries {signature}"),
@@ -305,7 +305,7 @@ pub(super) fn is_zero(bytes: &[u8]) -> bool {
 }
 
 /// What a decoder said, or the device if it could not read the block.
-fn reason<T>(why: &Corruption, placed: &Placed<T>) -> String {
+fn reason<T>(why: &Corruption, placed: &BlockAt<T>) -> String {
     match &placed.unreadable {
         Some(error) => error_chain(error),
         None => why.to_string(),

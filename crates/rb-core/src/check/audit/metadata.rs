@@ -4,7 +4,7 @@ use rb_format::Superblock;
 
 use super::shared::Audit;
 use crate::error::OpenError;
-use crate::io::placed::Placed;
+use crate::io::block_at::BlockAt;
 use crate::log::incarnations::{Pair, newest_number};
 use crate::open::recover_options::RecoverOptions;
 use crate::open::recovered::Recovered;
@@ -13,7 +13,7 @@ impl Audit<'_> {
     /// Recovers as an opening does, and notes what that and the fixed blocks show.
     pub(super) fn metadata(
         &mut self,
-        copies: &[Placed<Superblock>; 2],
+        copies: &[BlockAt<Superblock>; 2],
         known: &Pair,
         capacity: u64,
         how: &RecoverOptions,

@@ -82,7 +82,7 @@ pub struct AuditReport {
     /// Live entries whose payload was read.
     pub payloads_read: u64,
     /// Live entries that did not prove themselves: each is a miss when it is read.
-    pub unproven: u64,
+    pub unverified: u64,
     /// What the device carries that the store did not leave there: opening it for writing is refused.
     pub foreign: Vec<Foreign>,
     /// Whether payloads were to be read.
@@ -108,7 +108,7 @@ impl AuditReport {
             index: None,
             headers_read: 0,
             payloads_read: 0,
-            unproven: 0,
+            unverified: 0,
             foreign: Vec::new(),
             deep,
             time: Duration::ZERO,
@@ -126,15 +126,15 @@ impl AuditReport {
         self.index = Some(recovered.index.stats());
     }
 
-    pub(super) fn remark(&mut self, finding: Words) {
+    pub(super) fn remark(&mut self, finding: FindingText) {
         self.add(Severity::Remark, finding);
     }
 
-    pub(super) fn damage(&mut self, finding: Words) {
+    pub(super) fn damage(&mut self, finding: FindingText) {
         self.add(Severity::Damage, finding);
     }
 
-    pub(super) fn add(&mut self, severity: Severity, words: Words) {
+    pub(super) fn add(&mut self, severity: Severity, words: FindingText) {
         match severity {
             Severity::Remark => self.remarks += 1,
             Severity::Damage => {
@@ -143,7 +143,7 @@ impl AuditReport {
             }
         }
         if self.findings.len() < FINDINGS_MAX {
-            let Words {
+            let FindingText {
                 structure,
                 offset,
                 wrong,
@@ -163,7 +163,7 @@ impl AuditReport {
 }
 
 /// A finding without its weight.
-pub(super) struct Words {
+pub(super) struct FindingText {
     pub(super) structure: String,
     pub(super) offset: u64,
     pub(super) wrong: String,

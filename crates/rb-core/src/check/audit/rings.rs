@@ -7,7 +7,7 @@ use std::ops::Range;
 use rb_format::{Corruption, FORMAT_BLOCK, LogBlock, LogPosition, Record};
 
 use super::fixed::severity;
-use super::report::{Words, nothing};
+use super::report::{FindingText, nothing};
 use super::shared::Audit;
 use crate::error::error_chain;
 use crate::error::{Error, OpenError};
@@ -106,7 +106,7 @@ impl Audit<'_> {
         };
         self.report.add(
             severity(by_crash),
-            Words {
+            FindingText {
                 structure,
                 offset: self.superblock.log_block_offsets(first)[ring],
                 wrong: format!("damaged or missing in ring {here} of the log"),
@@ -118,7 +118,7 @@ impl Audit<'_> {
 
     fn order(&mut self, order: &LogOrder) {
         for violation in &order.violations {
-            self.report.damage(Words {
+            self.report.damage(FindingText {
                 structure: format!("log block {}", violation.block),
                 offset: self.superblock.log_block_offsets(violation.block)[0],
                 wrong: violation.why.clone(),
@@ -162,7 +162,7 @@ impl Audit<'_> {
             let block = match self.io.read(offset, FORMAT_BLOCK) {
                 Ok(block) => block,
                 Err(error) if error.is_damage() => {
-                    self.report.damage(Words {
+                    self.report.damage(FindingText {
                         structure: format!("log block {end}"),
                         offset,
                         wrong: format!("ring {}: {}", ring + 1, error_chain(&error)),
@@ -176,7 +176,7 @@ impl Audit<'_> {
             let decoded = LogBlock::decode(&block[..FORMAT_BLOCK], &self.superblock.identity);
             if let (Err(why @ Corruption::Checksum { .. }), false) = (decoded, said) {
                 said = true;
-                self.report.remark(Words {
+                self.report.remark(FindingText {
                     structure: format!("log block {end}"),
                     offset,
                     wrong: format!("ring {}: {why}", ring + 1),

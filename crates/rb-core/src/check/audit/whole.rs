@@ -8,17 +8,17 @@ use super::fixed;
 use super::report::AuditReport;
 use super::shared::{Audit, AuditOptions};
 use crate::error::OpenError;
-use crate::io::boot::{choose_superblock, read_copies};
 use crate::io::meta_io::{BOOT_ARENA, MetaIo};
+use crate::io::superblocks::{choose_superblock, read_copies};
 use crate::open::checks::{check_capacity, check_features};
 use crate::open::opened::Opened;
-use crate::open::openings::read_openings;
 use crate::open::recover_options::RecoverOptions;
+use crate::open::sessions::read_openings;
 
 /// A report, and the keys of the live entries that are not what the index says of them.
 pub(crate) struct Audited {
     pub(crate) report: AuditReport,
-    pub(crate) unproven: Vec<Box<[u8]>>,
+    pub(crate) unverified: Vec<Box<[u8]>>,
 }
 
 pub(crate) fn audit_opened(source: &Opened, options: &AuditOptions) -> Result<Audited, OpenError> {
@@ -52,7 +52,7 @@ pub(crate) fn audit_opened(source: &Opened, options: &AuditOptions) -> Result<Au
             report.time = start.elapsed();
             return Ok(Audited {
                 report,
-                unproven: Vec::new(),
+                unverified: Vec::new(),
             });
         }
     };
@@ -86,8 +86,8 @@ pub(crate) fn audit_opened(source: &Opened, options: &AuditOptions) -> Result<Au
                 .min((256 << 20).max(2 * largest)),
         )?;
     }
-    let unproven = audit.entries(&recovered.index)?;
+    let unverified = audit.entries(&recovered.index)?;
     let Audit { mut report, .. } = audit;
     report.time = start.elapsed();
-    Ok(Audited { report, unproven })
+    Ok(Audited { report, unverified })
 }

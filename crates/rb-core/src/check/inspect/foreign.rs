@@ -4,8 +4,8 @@ use rb_format::{FORMAT_BLOCK, Superblock};
 
 use super::structure::Inspected;
 use crate::error::OpenError;
+use crate::io::block_at::BlockAt;
 use crate::io::meta_io::MetaIo;
-use crate::io::placed::Placed;
 use crate::io::whose;
 use crate::log::incarnations::read_pair;
 
@@ -14,7 +14,7 @@ pub(super) fn name_foreign(
     shown: &mut [Inspected],
     io: &mut MetaIo,
     capacity: u64,
-    copies: &[Placed<Superblock>; 2],
+    copies: &[BlockAt<Superblock>; 2],
 ) -> Result<(), OpenError> {
     let failed = |source| {
         let what = "looking at the unused areas";

@@ -6,22 +6,22 @@ use rb_format::{
     INCARNATION_B_OFFSET, Incarnation, Structure, Superblock, base_header_offsets, decode_section,
     describe, padded_len,
 };
-use rb_index::{Index, Located, Visit};
+use rb_index::{Index, Located, LockPurpose};
 
 use super::structure::{Inspected, Look, Side};
-use crate::core::proof::{agrees, payload_proves};
+use crate::core::verify::{agrees, payload_matches};
 use crate::error::OpenError;
 use crate::error::error_chain;
+use crate::io::block_at::BlockAt;
 use crate::io::headers::PLACE_NAMES;
 use crate::io::headers::limits_of;
-use crate::io::placed::Placed;
 use crate::open::base_load::{read_directory, stored};
 use crate::open::recover_options::RecoverOptions;
 
 const SIDES: [Side; 2] = [Side::A, Side::B];
 
 pub(super) fn superblocks(
-    copies: &[Placed<Superblock>; 2],
+    copies: &[BlockAt<Superblock>; 2],
     wanted: Option<Side>,
 ) -> Vec<Inspected> {
     let chosen = copies
@@ -177,7 +177,7 @@ impl Look<'_> {
             Ok(None) => "not live: whatever it holds is old".into(),
             Ok(Some((key, located))) => {
                 let agreed = header.is_some_and(|header| agrees(&header, &key, &located));
-                let state = match (agreed, self.payload_proves(&key, &located)) {
+                let state = match (agreed, self.payload_matches(&key, &located)) {
                     (false, _) => {
                         "the header is not that of the entry: a read is a miss".to_owned()
                     }
@@ -200,7 +200,7 @@ impl Look<'_> {
         let index = self.recovered()?;
         let hash = index.hash(key);
         let found = index
-            .lock(index.shard_of(hash), Visit::Background)
+            .lock(index.shard_of(hash), LockPurpose::Background)
             .get(hash, key);
         match found {
             Some(located) => self.slot(located.slot.0),
@@ -219,7 +219,7 @@ impl Look<'_> {
         Ok(recovered.index)
     }
 
-    fn payload_proves(&mut self, key: &[u8], located: &Located) -> Result<bool, String> {
+    fn payload_matches(&mut self, key: &[u8], located: &Located) -> Result<bool, String> {
         let identity = self.superblock.identity;
         let Some(offset) = self.geometry.payload_offset(located.slot.0) else {
             return Ok(false);
@@ -229,7 +229,7 @@ impl Look<'_> {
             .io
             .read(offset, len)
             .map_err(|error| error_chain(&error))?;
-        Ok(payload_proves(&identity, &bytes, key, located))
+        Ok(payload_matches(&identity, &bytes, key, located))
     }
 }
 
@@ -237,7 +237,7 @@ impl Look<'_> {
 fn owner_of(index: &Index, slot: u32) -> Option<(Box<[u8]>, Located)> {
     let mut owner = None;
     for shard in 0..index.shards() {
-        let guard = index.lock(shard, Visit::Background);
+        let guard = index.lock(shard, LockPurpose::Background);
         guard.snapshot(&mut rb_index::Cursor::default(), usize::MAX, &mut |entry| {
             if entry.located.slot.0 == slot {
                 owner = Some((entry.key.into(), entry.located));

@@ -7,8 +7,8 @@ use rb_format::{
 };
 
 use crate::error::{Error, OpenError};
+use crate::io::block_at::BlockAt;
 use crate::io::meta_io::MetaIo;
-use crate::io::placed::Placed;
 use crate::io::unwritable::FailedWrite;
 use crate::io::whose;
 
@@ -34,7 +34,7 @@ pub(crate) fn read_superblocks(
 }
 
 /// Reads both superblock copies.
-pub(crate) fn read_copies(io: &mut MetaIo, capacity: u64) -> [Placed<Superblock>; 2] {
+pub(crate) fn read_copies(io: &mut MetaIo, capacity: u64) -> [BlockAt<Superblock>; 2] {
     COPIES.map(|offset| {
         // A device too small for a copy, or with a bad sector there, has none.
         let missing = Corruption::Truncated {
@@ -45,7 +45,7 @@ pub(crate) fn read_copies(io: &mut MetaIo, capacity: u64) -> [Placed<Superblock>
         let is_there = offset + FORMAT_BLOCK as u64 <= capacity;
         let read = is_there.then(|| io.read(offset, FORMAT_BLOCK));
         let read = read.map(|read| read.map(|bytes| bytes[..FORMAT_BLOCK].into()));
-        Placed::of(offset, read, missing, Superblock::decode)
+        BlockAt::of(offset, read, missing, Superblock::decode)
     })
 }
 
@@ -53,7 +53,7 @@ pub(crate) fn read_copies(io: &mut MetaIo, capacity: u64) -> [Placed<Superblock>
 /// [`check_size`].
 pub(crate) fn choose_superblock(
     io: &mut MetaIo,
-    copies: &[Placed<Superblock>; 2],
+    copies: &[BlockAt<Superblock>; 2],
     path: &Path,
     capacity: u64,
 ) -> Result<Superblocks, OpenError> {

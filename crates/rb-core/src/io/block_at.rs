@@ -5,7 +5,7 @@ use rb_format::Corruption;
 use crate::error::Error;
 
 #[derive(Clone)]
-pub(crate) struct Placed<T> {
+pub(crate) struct BlockAt<T> {
     pub(crate) offset: u64,
     /// None if it could not be read, or lies beyond the device.
     pub(crate) bytes: Option<Box<[u8]>>,
@@ -14,7 +14,7 @@ pub(crate) struct Placed<T> {
     pub(crate) decoded: Result<T, Corruption>,
 }
 
-impl<T> Placed<T> {
+impl<T> BlockAt<T> {
     /// Its place and its block, if it could be read.
     pub(crate) fn part(&self) -> Option<(u64, &[u8])> {
         Some((self.offset, self.bytes.as_deref()?))
@@ -26,14 +26,14 @@ impl<T> Placed<T> {
         read: Option<Result<Box<[u8]>, Error>>,
         missing: Corruption,
         decode: impl FnOnce(&[u8]) -> Result<T, Corruption>,
-    ) -> Placed<T> {
+    ) -> BlockAt<T> {
         let (bytes, unreadable) = match read {
             Some(Ok(bytes)) => (Some(bytes), None),
             Some(Err(error)) => (None, Some(error)),
             None => (None, None),
         };
         let decoded = bytes.as_deref().map_or(Err(missing), decode);
-        Placed {
+        BlockAt {
             offset,
             bytes,
             unreadable,

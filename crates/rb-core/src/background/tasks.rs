@@ -13,7 +13,7 @@ use crate::core::inner::Inner;
 use crate::core::thread::Thread;
 use crate::error::Error;
 use crate::io::pace::Pace;
-use crate::log::delta::Duty;
+use crate::log::delta::Task;
 
 /// Entries validated per step; between steps the thread can be stopped.
 const VALIDATE_STEP: usize = 1024;
@@ -26,7 +26,7 @@ const SCRUB_STEP: usize = 256;
 const READ_AFTER: Duration = Duration::from_millis(500);
 
 #[derive(Debug, Default)]
-pub(crate) struct Duties {
+pub(crate) struct Tasks {
     threads: Vec<Thread>,
     stop: Arc<Stop>,
 }
@@ -35,26 +35,26 @@ pub(crate) struct Duties {
 #[derive(Debug, Default)]
 struct Stop {
     stopped: Mutex<bool>,
-    told: Condvar,
+    changed: Condvar,
 }
 
 impl Stop {
-    fn tell(&self) {
+    fn notify(&self) {
         *self.stopped.lock() = true;
-        self.told.notify_all();
+        self.changed.notify_all();
     }
 
     /// Waits, unless told to stop. Answers whether to go on.
     fn pause(&self, time: Duration) -> bool {
         let mut stopped = self.stopped.lock();
         if !*stopped {
-            self.told.wait_for(&mut stopped, time);
+            self.changed.wait_for(&mut stopped, time);
         }
         !*stopped
     }
 }
 
-impl Duties {
+impl Tasks {
     /// Starts the threads; after an error, those that it could.
     pub(crate) fn start(
         &mut self,
@@ -82,18 +82,18 @@ impl Duties {
         name: &str,
         inner: &Arc<Inner>,
         background: &Arc<Services>,
-        duty: fn(&Inner, &Services, &Stop),
+        task: fn(&Inner, &Services, &Stop),
     ) -> Result<(), Error> {
         let (inner, background) = (Arc::clone(inner), Arc::clone(background));
         let stop = Arc::clone(&self.stop);
-        let thread = Thread::spawn(name, move || duty(&inner, &background, &stop))?;
+        let thread = Thread::spawn(name, move || task(&inner, &background, &stop))?;
         self.threads.push(thread);
         Ok(())
     }
 
     /// Waits for the threads; the log must have been stopped. A thread that hangs is left behind.
     pub(crate) fn stop(&mut self, patience: &mut Patience) {
-        self.stop.tell();
+        self.stop.notify();
         for thread in self.threads.drain(..) {
             let _ = thread.join(patience);
         }
@@ -148,7 +148,7 @@ fn commit(inner: &Inner, _: &Services, _: &Stop) {
     while writer
         .log
         .wait_commit(interval, || inner.options.clock.now())
-        == Duty::Commit
+        == Task::Commit
     {
         drop(inner.commit(writer));
     }

@@ -5,7 +5,7 @@ use rb_format::{Generation, Identity, SlotHeader, key_hash, payload_checksum};
 use rb_index::Located;
 
 /// Whether these bytes are the slot header of exactly this entry.
-pub(crate) fn header_proves(
+pub(crate) fn header_matches(
     identity: &Identity,
     header: &[u8],
     key: &[u8],
@@ -25,7 +25,7 @@ pub(crate) fn agrees(header: &SlotHeader, key: &[u8], entry: &Located) -> bool {
 
 /// Whether a payload is that of exactly this entry: its checksum covers key, generation, slot and length.
 /// `payload` may go on with padding; one that is shorter than the entry's proves nothing.
-pub(crate) fn payload_proves(
+pub(crate) fn payload_matches(
     identity: &Identity,
     payload: &[u8],
     key: &[u8],

@@ -3,10 +3,10 @@
 use rb_format::Superblock;
 
 use crate::error::OpenError;
-use crate::io::boot::{Superblocks, check_numbers};
+use crate::io::block_at::BlockAt;
 use crate::io::headers::read_headers;
 use crate::io::meta_io::MetaIo;
-use crate::io::placed::Placed;
+use crate::io::superblocks::{Superblocks, check_numbers};
 use crate::io::whose;
 use crate::log::incarnations::{Pair, later_epoch, read_pair};
 use crate::open::recover::no_base;
@@ -23,7 +23,7 @@ pub(crate) fn read_blocks(io: &mut MetaIo, superblock: &Superblock) -> Result<Pa
 /// one that it was about to write, and those of the `copies` are to be repaired that it would have written over.
 pub(crate) fn read_openings(
     io: &mut MetaIo,
-    copies: &[Placed<Superblock>; 2],
+    copies: &[BlockAt<Superblock>; 2],
     found: &mut Superblocks,
 ) -> Result<Pair, OpenError> {
     let known = read_blocks(io, &found.newest)?;

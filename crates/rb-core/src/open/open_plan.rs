@@ -6,40 +6,40 @@ use rb_format::{Geometry, Superblock};
 use rb_io::Device;
 
 use crate::error::OpenError;
-use crate::io::boot::Superblocks;
+use crate::io::block_at::BlockAt;
 use crate::io::meta_io::MetaIo;
-use crate::io::placed::Placed;
+use crate::io::superblocks::Superblocks;
 use crate::io::whose;
 use crate::log::incarnations::{Pair, newest_number};
 use crate::open::cut;
-use crate::open::openings::read_openings;
 use crate::open::recover_options::RecoverOptions;
 use crate::open::recovered::Recovered;
+use crate::open::sessions::read_openings;
 use crate::options::StoreOptions;
 use crate::report::Foreign;
 
 /// How a store is to be opened.
-pub(crate) struct Opening<'a> {
+pub(crate) struct OpenPlan<'a> {
     pub(crate) path: &'a Path,
     /// None behind an engine that the caller made.
     pub(crate) device: Option<&'a Device>,
     pub(crate) capacity: u64,
-    pub(crate) copies: &'a [Placed<Superblock>; 2],
+    pub(crate) copies: &'a [BlockAt<Superblock>; 2],
     pub(crate) geometry: &'a Geometry,
     pub(crate) how: RecoverOptions,
     pub(crate) options: &'a StoreOptions,
 }
 
-impl<'a> Opening<'a> {
+impl<'a> OpenPlan<'a> {
     pub(crate) fn new(
         path: &'a Path,
         device: Option<&'a Device>,
         capacity: u64,
-        copies: &'a [Placed<Superblock>; 2],
+        copies: &'a [BlockAt<Superblock>; 2],
         geometry: &'a Geometry,
         options: &'a StoreOptions,
-    ) -> Result<Opening<'a>, OpenError> {
-        Ok(Opening {
+    ) -> Result<OpenPlan<'a>, OpenError> {
+        Ok(OpenPlan {
             path,
             device,
             capacity,

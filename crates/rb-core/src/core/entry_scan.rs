@@ -1,11 +1,11 @@
-//! The way of the background duties over all live entries, without leases.
+//! The way of the background tasks over all live entries, without leases.
 //!
 //! A lease would hold back eviction (a small store under leases answers `NoSpace`), and its end counts as a
 //! use. None is needed, because a generation is unique: if the entry is still live with the same generation
 //! after a read, its slot was its own during the read, and what the bytes said counts. If it is not, nothing
 //! is changed and nothing was handed out.
 
-use rb_index::{Cursor, Index, Located, SnapshotEntry, Visit};
+use rb_index::{Cursor, Index, Located, LockPurpose, SnapshotEntry};
 
 use crate::core::inner::Inner;
 use crate::counters::add;
@@ -13,20 +13,20 @@ use crate::events::{DropReason, Event};
 
 /// How far a walk over all shards has come.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Walk {
+pub(crate) struct EntryScan {
     shard: usize,
     cursor: Cursor,
 }
 
 /// An entry as a walk met it.
-pub(crate) struct Met {
+pub(crate) struct LiveEntry {
     pub(crate) hash: u64,
     pub(crate) shard: usize,
     pub(crate) key: Box<[u8]>,
     pub(crate) located: Located,
 }
 
-impl Walk {
+impl EntryScan {
     /// Shows the live entries of the next `max` positions of one shard, under its lock. Answers whether
     /// there is more.
     pub(crate) fn step(
@@ -38,7 +38,7 @@ impl Walk {
         if self.shard >= index.shards() {
             return false;
         }
-        let guard = index.lock(self.shard, Visit::Background);
+        let guard = index.lock(self.shard, LockPurpose::Background);
         if !guard.snapshot(&mut self.cursor, max, each) {
             (self.shard, self.cursor) = (self.shard + 1, Cursor::default());
         }
@@ -46,9 +46,9 @@ impl Walk {
     }
 }
 
-impl Met {
-    pub(crate) fn new(index: &Index, entry: &SnapshotEntry<'_>) -> Met {
-        Met {
+impl LiveEntry {
+    pub(crate) fn new(index: &Index, entry: &SnapshotEntry<'_>) -> LiveEntry {
+        LiveEntry {
             hash: entry.hash,
             shard: index.shard_of(entry.hash),
             key: entry.key.into(),
@@ -58,28 +58,28 @@ impl Met {
 
     /// Whether the entry is still of the generation that was met.
     pub(crate) fn is_live(&self, index: &Index) -> bool {
-        let guard = index.lock(self.shard, Visit::Background);
+        let guard = index.lock(self.shard, LockPurpose::Background);
         let now = guard.get(self.hash, &self.key);
         now.is_some_and(|now| now.generation == self.located.generation)
     }
 
     /// What was read proves the entry.
-    pub(crate) fn prove(&self, index: &Index) {
-        let mut guard = index.lock(self.shard, Visit::Background);
-        guard.prove_generation(self.hash, &self.key, self.located.generation);
+    pub(crate) fn set_verified(&self, index: &Index) {
+        let mut guard = index.lock(self.shard, LockPurpose::Background);
+        guard.set_verified_generation(self.hash, &self.key, self.located.generation);
     }
 
     /// What was read disproves the entry: forgets exactly that generation. False if it was gone already.
-    /// If not, [`Met::tell_dropped`] is to follow when no lock is held.
-    pub(crate) fn forget(&self, inner: &Inner) -> bool {
-        let mut guard = inner.index.lock(self.shard, Visit::Background);
-        let live = guard.forget_generation(self.hash, &self.key, self.located.generation);
+    /// If not, [`LiveEntry::notify_dropped`] is to follow when no lock is held.
+    pub(crate) fn invalidate(&self, inner: &Inner) -> bool {
+        let mut guard = inner.index.lock(self.shard, LockPurpose::Background);
+        let live = guard.invalidate_generation(self.hash, &self.key, self.located.generation);
         inner.changed_if(live, &self.key, self.located.generation);
         add(&inner.counters.dropped, usize::from(live));
         live
     }
 
-    pub(crate) fn tell_dropped(&self, inner: &Inner, reason: DropReason) {
+    pub(crate) fn notify_dropped(&self, inner: &Inner, reason: DropReason) {
         inner.emit(&Event::Dropped {
             key: &self.key,
             generation: self.located.generation,

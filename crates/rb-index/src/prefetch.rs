@@ -6,17 +6,17 @@
 //! three times a key.
 
 use crate::index::Index;
-use crate::store::Step;
+use crate::store::PrefetchStage;
 
 impl Index {
     /// Prepares lookups of keys with these hashes. `fetch` is to start fetching the cache line at an address
     /// and must not read it: the memory may be another's by then. Shards that are locked are left out;
     /// whether a key was prepared or not changes nothing but the time of its lookup.
-    pub fn warm(&self, hashes: &[u64], fetch: impl Fn(*const u8)) {
-        for step in Step::ALL {
+    pub fn prefetch(&self, hashes: &[u64], fetch: impl Fn(*const u8)) {
+        for step in PrefetchStage::ALL {
             for &hash in hashes {
                 if let Some(shard) = self.shards[self.shard_of(hash)].shard.try_lock() {
-                    shard.store.warm(hash, step, &fetch);
+                    shard.store.prefetch(hash, step, &fetch);
                 }
             }
         }
@@ -27,7 +27,7 @@ impl Index {
 mod tests {
     use std::cell::Cell;
 
-    use crate::{Index, IndexOptions, NewEntry, SlotId, Visit};
+    use crate::{Index, IndexOptions, LockPurpose, NewEntry, SlotId};
 
     /// A line, and both ends of an entry and of a key; only the line where there is no entry; nothing, and no
     /// waiting, where the shard is locked.
@@ -46,17 +46,17 @@ mod tests {
             payload_checksum: 0,
             placement: 0,
             metadata: &[],
-            proven: true,
+            verified: true,
         };
         loader.load(7 << 40 | 1, b"key", entry, 1, 0);
         loader.finish(0, 1);
         let asked = |hash| {
             let count = Cell::new(0);
-            index.warm(&[hash], |_| count.set(count.get() + 1));
+            index.prefetch(&[hash], |_| count.set(count.get() + 1));
             count.get()
         };
         assert_eq!((asked(7 << 40 | 1), asked(9 << 41 | 2)), (1 + 2 + 2, 1));
-        let guard = index.lock(0, Visit::Operation);
+        let guard = index.lock(0, LockPurpose::Operation);
         assert_eq!(asked(7 << 40 | 1), 0);
         drop(guard);
     }
