@@ -81,7 +81,7 @@ fn slot_header(criterion: &mut Criterion) {
     let mut block = vec![0; FORMAT_BLOCK];
     header.encode_into(&IDENTITY, &mut block);
     group.bench_function("encode", |bencher| {
-        bencher.iter(|| black_box(&header).encode_into(&IDENTITY, &mut block))
+        bencher.iter(|| black_box(&header).encode_into(&IDENTITY, &mut block));
     });
     group.bench_function("decode", |bencher| {
         bencher.iter(|| SlotHeaderRef::decode(black_box(&block[..]), &IDENTITY).is_ok());

@@ -62,7 +62,7 @@ pub fn full_index(entries: u32, shards: u32) -> Index {
     index
 }
 
-/// Random numbers from a seed: SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number
+/// Random numbers from a seed: `SplitMix64` (Steele, Lea, Flood: "Fast splittable pseudorandom number
 /// generators", OOPSLA 2014).
 #[derive(Debug)]
 pub struct Draws(u64);

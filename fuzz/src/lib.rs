@@ -76,6 +76,7 @@ impl Target {
     ///
     /// # Panics
     /// When the input shows something wrong, memory or time over the bound included.
+    #[must_use]
     pub fn check(&self, data: &[u8]) -> usize {
         let start = Instant::now();
         let before = HEAP.current_usage();

@@ -15,7 +15,7 @@ use rb_fuzz::seeds::seeds;
 use rb_fuzz::{TARGETS, Target};
 
 /// Longer than any input may take.
-const STUCK: Duration = Duration::from_secs(60);
+const STUCK: Duration = Duration::from_mins(1);
 
 fn number(name: &str, default: u64) -> u64 {
     let value = std::env::var(name).ok();
@@ -32,10 +32,11 @@ fn corpus(target: &Target) -> Vec<PathBuf> {
             std::fs::write(folder.join(format!("seed-{number:02}")), seed).unwrap();
         }
     }
-    let files = std::fs::read_dir(&folder).unwrap_or_else(|why| panic!("{folder:?}: {why}"));
+    let files =
+        std::fs::read_dir(&folder).unwrap_or_else(|why| panic!("{}: {why}", folder.display()));
     let mut files: Vec<PathBuf> = files.map(|file| file.unwrap().path()).collect();
     files.sort();
-    assert!(!files.is_empty(), "{folder:?} is empty");
+    assert!(!files.is_empty(), "{} is empty", folder.display());
     files
 }
 
@@ -56,12 +57,12 @@ fn run(target: &Target, running: &mpsc::Sender<String>) {
                 0 => data.clone(),
                 _ => mutate(&data, &mut state),
             };
-            let name = format!("{file:?}, mutation {mutation} of seed {seed}");
+            let name = format!("{}, mutation {mutation} of seed {seed}", file.display());
             running.send(name.clone()).unwrap();
             let checked = std::panic::catch_unwind(|| target.check(&input));
             heap_most = heap_most.max(checked.unwrap_or_else(|why| {
                 let saved = save(target, &input);
-                eprintln!("{name}; the input is {saved:?}");
+                eprintln!("{name}; the input is {}", saved.display());
                 std::panic::resume_unwind(why)
             }));
             count += 1;

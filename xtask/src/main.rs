@@ -59,7 +59,7 @@ enum Task {
     /// Run threads on stores that are dropped, closed and killed, for 60 s per engine; compare all with an oracle
     ///
     /// Options: --seconds N, or --kill-rounds N (until N were killed), --threads N, --each-batch,
-    /// --engine posix|io_uring|all, --seed S, --json. `cargo xtask race --help` builds the program and shows all
+    /// --engine `posix|io_uring|all`, --seed S, --json. `cargo xtask race --help` builds the program and shows all
     /// with their defaults.
     #[command(disable_help_flag = true)]
     Race(Passed),
@@ -73,7 +73,7 @@ enum Task {
     Mutants(task_mutants::Options),
     /// Test every engine on emulated drives under real kernels and on loop devices, or on hardware.
     ///
-    /// Fetches QEMU and kernels into target/device-lab, or into the folder that RB_DEVICE_LAB names.
+    /// Fetches QEMU and kernels into target/device-lab, or into the folder that `RB_DEVICE_LAB` names.
     DeviceTest(task_device::Options),
     /// Draw a flame graph of `rb bench ARGS` into target/profile/flame.svg. Needs perf.
     Profile {

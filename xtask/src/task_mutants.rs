@@ -26,9 +26,9 @@ use mutant::Mutant;
 use sources::Sources;
 
 /// A harness that has not ended so long after its time has hung.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 /// A build that takes longer has hung.
-const BUILD_TIME: Duration = Duration::from_secs(1800);
+const BUILD_TIME: Duration = Duration::from_mins(30);
 
 /// Characters of what a harness said that the table shows; the rest is in its file and in the JSON.
 const SAID_MAX: usize = 100;

@@ -1,7 +1,7 @@
 //! Bytes that follow from a number, so that a check needs no second copy of them.
 //!
 //! Word `i` of block `id` is `mix(id) + i * STEP` modulo 2^64, little-endian. `mix` is the finalizer
-//! of SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", OOPSLA
+//! of `SplitMix64` (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", OOPSLA
 //! 2014), a bijection, so two blocks differ in every word; `STEP` is odd, so no word of a block
 //! repeats and a sector that landed elsewhere in the block is seen. Both directions run at memory
 //! speed: four additions per 32 bytes, no table.

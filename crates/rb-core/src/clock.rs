@@ -105,7 +105,7 @@ impl Random for SystemRandom {
     }
 }
 
-/// A reproducible sequence from a seed (SplitMix64), for simulations. Not for production: two
+/// A reproducible sequence from a seed (`SplitMix64`), for simulations. Not for production: two
 /// stores with one seed would share their UUID.
 #[derive(Debug)]
 pub struct SeededRandom(Mutex<u64>);

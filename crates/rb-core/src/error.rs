@@ -383,6 +383,18 @@ fn found(signature: Option<&str>) -> String {
     signature.map_or_else(String::new, |name| format!(" (it carries {name})"))
 }
 
+/// Why [`Store::open_or_create`](crate::Store::open_or_create) failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CreateError {
+    /// A store could not be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// There was no store, and none could be formatted.
+    #[error(transparent)]
+    Format(#[from] FormatError),
+}
+
 /// Why a device was not formatted.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

@@ -63,7 +63,7 @@ pub use check::audit::{AuditOptions, AuditReport, AuditState, Finding, Severity,
 pub use check::inspect::{Inspected, Side, Target, inspect, superblock_copies};
 pub use check::repair::{RepairReport, repair};
 pub use clock::{Clock, ManualClock, Random, SeededRandom, SystemClock, SystemRandom};
-pub use error::{Error, FormatError, OpenError};
+pub use error::{CreateError, Error, FormatError, OpenError};
 pub use events::{DropReason, Event, Events};
 pub use open::block_size::probe;
 pub use open::format_device::{Formatted, claim_device, format, is_store};
@@ -75,11 +75,14 @@ pub use options::{
     Placement, PutMode, PutOptions, Scrub, StoreOptions, Validate,
 };
 pub use progress::Progress;
-pub use rb_format::{ClassRequest, FieldText, Geometry, Share, Superblock};
+pub use rb_format::{
+    ClassRequest, Corruption, FieldText, Geometry, LayoutError, Share, StoreUuid, Superblock,
+    UnknownFeatures,
+};
 pub use rb_index::{ClassStats, IndexStats};
 pub use rb_io::{
-    Arena, DeviceKind, EngineKind, EngineOffer, EngineProbe, Feature, Limit, Limits, PlacementId,
-    Probe, QueueCounters, Rejected,
+    Arena, DeviceKind, EngineKind, EngineOffer, EngineProbe, Feature, IoError, Limit, Limits,
+    OpenError as DeviceError, PlacementId, Probe, QueueCounters, Rejected,
 };
 pub use report::{Foreign, RecoveryReport, ScanReport};
 pub use simulator::{Change, HeldLock, Simulator, SwitchPoint};

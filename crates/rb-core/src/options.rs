@@ -80,7 +80,7 @@ impl Scrub {
     pub fn daily(bytes_per_second: NonZeroU64) -> Scrub {
         Scrub {
             bytes_per_second,
-            pass_interval: Duration::from_secs(24 * 60 * 60),
+            pass_interval: Duration::from_hours(24),
         }
     }
 }

@@ -6,10 +6,11 @@ mod queries;
 mod steps;
 mod values;
 
-use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
+use std::{fmt, fs, io};
 
 use parking_lot::Mutex;
 use rb_io::Access;
@@ -19,12 +20,12 @@ use crate::background::checkpoint::Checkpointer;
 use crate::background::tasks::Tasks;
 use crate::core::inner::Inner;
 use crate::core::thread::Thread;
-use crate::error::{Error, OpenError};
+use crate::error::{CreateError, Error, OpenError};
 use crate::open::open;
 use crate::open::opened::Opened;
 use crate::operation::{Operation, operation};
 use crate::ops::worker::AsyncThreads;
-use crate::options::{Background, Exclusive, StoreOptions};
+use crate::options::{Background, Exclusive, FormatOptions, StoreOptions};
 use crate::source::Source;
 
 /// An open store. Clones share it.
@@ -94,6 +95,36 @@ impl Store {
             })?;
         }
         Ok(store)
+    }
+
+    /// Opens the store on the source of `format`, and formats it first if there is none: a file that does not exist or is
+    /// empty, or a device of zeros. Anything else is formatted only with [`FormatOptions::consent`]. An existing store is
+    /// opened as it is, whatever `format` says of its size and classes; see [`StoreOptions::expected`]. Of several processes that
+    /// do this at the same time one formats.
+    ///
+    /// # Errors
+    /// [`CreateError::Open`] as [`Store::open`], with `read_only` also where there is no store. [`CreateError::Format`] as
+    /// [`format`](crate::format()).
+    pub fn open_or_create(
+        format: &FormatOptions,
+        options: StoreOptions,
+    ) -> Result<Store, CreateError> {
+        let may_create = !options.read_only;
+        let missing = |why: &OpenError| match &format.source {
+            _ if !may_create => false,
+            Source::Path(path) if is_missing(path) => true,
+            _ => matches!(why, OpenError::NotAStore { .. }),
+        };
+        match Store::open(format.source.clone(), options.clone()) {
+            Err(why) if missing(&why) => {}
+            opened => return Ok(opened?),
+        }
+        let formatted = crate::format(format);
+        match (Store::open(format.source.clone(), options), formatted) {
+            (Err(why), Err(format)) if missing(&why) => Err(format.into()),
+            // Where the format failed, another process has formatted in between.
+            (opened, _) => Ok(opened?),
+        }
     }
 
     fn open_store(&self) -> &Open {
@@ -170,6 +201,14 @@ fn open_patiently(
                     || ended && since.elapsed() < options.io_deadline => {}
             opened => return opened,
         }
+    }
+}
+
+/// Returns whether there is no file, or an empty one, which cannot be opened as a device.
+fn is_missing(path: &Path) -> bool {
+    match fs::metadata(path) {
+        Ok(found) => found.is_file() && found.len() == 0,
+        Err(why) => why.kind() == io::ErrorKind::NotFound,
     }
 }
 

@@ -137,6 +137,7 @@ impl<'a> AnyHeader<'a> {
     }
 
     /// The slot that it was meant for.
+    #[must_use]
     pub fn slot(&self) -> u32 {
         match self {
             AnyHeader::First(header) => header.slot,
@@ -145,6 +146,7 @@ impl<'a> AnyHeader<'a> {
     }
 
     /// The put that wrote the slot.
+    #[must_use]
     pub fn generation(&self) -> Generation {
         match self {
             AnyHeader::First(header) => header.generation,

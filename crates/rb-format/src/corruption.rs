@@ -159,12 +159,14 @@ pub enum Corruption {
 impl Corruption {
     /// True if the magic is all zero or none of ours: nothing of this format was ever written
     /// here. The magic of another of our structures is not absence, it is a misdirected write.
+    #[must_use]
     pub fn is_absent(&self) -> bool {
         matches!(self, Corruption::Magic { found, .. } if !magic::ALL.contains(found))
     }
 
     /// True if the record is sound but of a version that this crate does not know, so it must
     /// be left alone and not be taken for damage.
+    #[must_use]
     pub fn is_unknown_version(&self) -> bool {
         matches!(self, Corruption::Version { .. })
     }

@@ -31,6 +31,7 @@ pub struct FieldText {
 /// are not zero; fields beyond the end of `bytes` are left out.
 ///
 /// `bytes` may hold several directory entries one after another; of other structures it holds one.
+#[must_use]
 pub fn describe(structure: Structure, bytes: &[u8]) -> Vec<FieldText> {
     let mut fields = Fields::default();
     match structure {

@@ -19,6 +19,7 @@ impl Generation {
     pub const COUNTER_MAX: u64 = (1 << Self::COUNTER_BITS) - 1;
 
     /// Joins the two parts; `None` if either is above its maximum.
+    #[must_use]
     pub fn new(incarnation: u32, counter: u64) -> Option<Generation> {
         if incarnation > Self::INCARNATION_MAX || counter > Self::COUNTER_MAX {
             return None;
@@ -29,11 +30,13 @@ impl Generation {
     }
 
     /// The opening that gave this number out.
+    #[must_use]
     pub fn incarnation(self) -> u32 {
         (self.0 >> Self::COUNTER_BITS) as u32
     }
 
     /// The count within that opening.
+    #[must_use]
     pub fn counter(self) -> u64 {
         self.0 & Self::COUNTER_MAX
     }

@@ -31,6 +31,7 @@ impl Geometry {
     /// The geometry of a superblock that came from [`plan`](crate::plan) or
     /// [`Superblock::decode`]. One made by hand that breaks their rules gives a geometry that
     /// counts no further than the last slot number that fits 32 bits.
+    #[must_use]
     pub fn new(sb: &Superblock) -> Geometry {
         let mut capacities = Vec::new();
         let mut next = 0_u32;
@@ -60,22 +61,26 @@ impl Geometry {
     }
 
     /// Number of slots; they are numbered from 0.
+    #[must_use]
     pub fn slots(&self) -> u32 {
         self.slots
     }
 
     /// Number of slot classes; they are numbered from 0 in increasing capacity.
+    #[must_use]
     pub fn classes(&self) -> usize {
         self.capacities.len()
     }
 
     /// The slot numbers of a class, run by run; empty for a class that there is not.
+    #[must_use]
     pub fn class_slots(&self, class: u8) -> Vec<Range<u32>> {
         let of_class = self.runs.iter().filter(|run| run.class == class);
         of_class.map(|run| run.first_slot..run.end_slot).collect()
     }
 
     /// Bytes of payload that a slot of the class holds; 0 for a class that there is not.
+    #[must_use]
     pub fn class_capacity(&self, class: u8) -> u64 {
         self.capacities
             .get(usize::from(class))
@@ -84,6 +89,7 @@ impl Geometry {
     }
 
     /// The class with the smallest slots that hold `payload_len` bytes; `None` if none does.
+    #[must_use]
     pub fn class_for(&self, payload_len: u64) -> Option<u8> {
         let class = self
             .capacities
@@ -92,17 +98,20 @@ impl Geometry {
     }
 
     /// The class of a slot; `None` beyond the last slot.
+    #[must_use]
     pub fn class_of(&self, slot: u32) -> Option<u8> {
         self.run_of(slot).map(|run| run.class)
     }
 
     /// Bytes of payload that a slot holds; `None` beyond the last slot.
+    #[must_use]
     pub fn slot_capacity(&self, slot: u32) -> Option<u64> {
         self.run_of(slot)
             .map(|run| run.stride.saturating_sub(BLOCK))
     }
 
     /// The device byte of a slot's header; `None` beyond the last slot.
+    #[must_use]
     pub fn slot_offset(&self, slot: u32) -> Option<u64> {
         let run = self.run_of(slot)?;
         let within = u64::from(slot - run.first_slot).checked_mul(run.stride)?;
@@ -110,11 +119,13 @@ impl Geometry {
     }
 
     /// The device byte of a slot's payload, one format block after its header.
+    #[must_use]
     pub fn payload_offset(&self, slot: u32) -> Option<u64> {
         self.slot_offset(slot)?.checked_add(BLOCK)
     }
 
     /// The length in bytes of the largest value that one slot holds.
+    #[must_use]
     pub fn largest_value(&self) -> u64 {
         self.capacities.last().copied().unwrap_or(0)
     }
@@ -123,6 +134,7 @@ impl Geometry {
     /// that holds it in one slot, or else as many slots of the largest as it fills. `None` for an
     /// empty value, and for one longer than [`VALUE_LEN_MAX`] or [`VALUE_SLOTS_MAX`] slots of the
     /// largest class. Whether the class has so many slots is not looked at.
+    #[must_use]
     pub fn slots_for(&self, payload_len: u64) -> Option<(u8, usize)> {
         if !(1..=VALUE_LEN_MAX).contains(&payload_len) {
             return None;
@@ -136,6 +148,7 @@ impl Geometry {
     }
 
     /// The longest value in bytes that the slots of this store hold.
+    #[must_use]
     pub fn value_len_max(&self) -> u64 {
         let largest = self.capacities.len().saturating_sub(1) as u8;
         let ranges = self.class_slots(largest);
@@ -198,6 +211,7 @@ impl Geometry {
 
 /// A payload length rounded up to whole format blocks, which is what moves to the device.
 /// Lengths near 2^64, which no slot holds, are rounded down instead of overflowing.
+#[must_use]
 pub fn padded_len(payload_len: u64) -> u64 {
     payload_len
         .checked_next_multiple_of(BLOCK)

@@ -5,7 +5,7 @@ use std::fmt;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// The 16 random bytes that name a store. Shown as the usual 8-4-4-4-12 hexadecimal digits.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct StoreUuid(pub [u8; 16]);
 
 impl fmt::Display for StoreUuid {
@@ -17,6 +17,12 @@ impl fmt::Display for StoreUuid {
             write!(f, "{byte:02x}")?;
         }
         Ok(())
+    }
+}
+
+impl fmt::Debug for StoreUuid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 
@@ -36,6 +42,7 @@ pub struct Identity {
 /// Part of the format: slot headers store it and checkpoint sections are ranges of it. The seed
 /// keeps one crafted set of colliding keys from working on every store.
 /// Source: the XXH3 specification, <https://github.com/Cyan4973/xxHash/blob/dev/doc/xxhash_spec.md>.
+#[must_use]
 pub fn key_hash(uuid: &StoreUuid, key: &[u8]) -> u64 {
     let mut seed = [0; 8];
     seed.copy_from_slice(&uuid.0[..8]);
@@ -50,6 +57,7 @@ mod tests {
     fn uuid_reads_as_usual() {
         let uuid = StoreUuid(core::array::from_fn(|i| i as u8 * 0x11));
         assert_eq!(uuid.to_string(), "00112233-4455-6677-8899-aabbccddeeff");
+        assert_eq!(format!("{uuid:?}"), uuid.to_string());
     }
 
     #[test]

@@ -54,6 +54,7 @@ pub struct Incarnation {
 
 impl Incarnation {
     /// The block as it is written.
+    #[must_use]
     pub fn encode(&self) -> Box<Block> {
         let mut block = block::zeroed();
         let raw: &mut IncarnationBytes = transmute_mut!(&mut *block);
@@ -91,6 +92,7 @@ impl Incarnation {
     }
 
     /// The device byte where this block belongs: A for even numbers, B for odd ones.
+    #[must_use]
     pub fn offset(&self) -> u64 {
         if self.number.is_multiple_of(2) {
             INCARNATION_A_OFFSET

@@ -52,6 +52,11 @@
 //! ```
 #![forbid(unsafe_code)]
 
+#[cfg(not(target_pointer_width = "64"))]
+compile_error!(
+    "raw-block needs a target with 64-bit addresses: offsets on a device are cast to usize"
+);
+
 mod base;
 mod block;
 mod continuation;

@@ -45,6 +45,7 @@ impl<'a> MoreSlots<'a> {
     pub const NONE: MoreSlots<'static> = MoreSlots(Numbers::Own(&[]));
 
     /// How many there are: the value has one more.
+    #[must_use]
     pub fn len(self) -> usize {
         match self.0 {
             Numbers::Own(slots) => slots.len(),
@@ -53,11 +54,13 @@ impl<'a> MoreSlots<'a> {
     }
 
     /// True if the value has one slot.
+    #[must_use]
     pub fn is_empty(self) -> bool {
         self.len() == 0
     }
 
     /// The one at `index`, counted from 0; it holds the part `index + 1` of the value.
+    #[must_use]
     pub fn get(self, index: usize) -> Option<u32> {
         match self.0 {
             Numbers::Own(slots) => slots.get(index).copied(),
@@ -66,6 +69,7 @@ impl<'a> MoreSlots<'a> {
     }
 
     /// All of them in order.
+    #[must_use]
     pub fn iter(self) -> impl ExactSizeIterator<Item = u32> + Clone + 'a {
         (0..self.len()).map(move |index| self.get(index).unwrap_or_default())
     }
@@ -77,7 +81,7 @@ impl<'a> MoreSlots<'a> {
     pub(crate) fn count(self) -> u8 {
         match u8::try_from(self.len()) {
             Ok(count) => count,
-            Err(_) => panic!("a value of {} slots", self.len() + 1),
+            Err(std::num::TryFromIntError { .. }) => panic!("a value of {} slots", self.len() + 1),
         }
     }
 

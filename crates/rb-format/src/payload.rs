@@ -10,6 +10,7 @@ use crate::{Generation, Identity};
 /// version 1. Use [`PayloadChecksum`] where the payload is in pieces.
 ///
 /// Source of the polynomial: IEEE 802.3 (the CRC-32 of zlib), by the `crc32fast` crate.
+#[must_use]
 pub fn payload_checksum(
     identity: &Identity,
     generation: Generation,
@@ -29,6 +30,7 @@ pub struct PayloadChecksum(crc32fast::Hasher);
 
 impl PayloadChecksum {
     /// Starts with the identity; `payload_len` is the total length in bytes of all pieces.
+    #[must_use]
     pub fn new(
         identity: &Identity,
         generation: Generation,
@@ -54,6 +56,7 @@ impl PayloadChecksum {
     }
 
     /// The checksum of everything added.
+    #[must_use]
     pub fn finish(self) -> u64 {
         u64::from(self.0.finalize())
     }

@@ -132,6 +132,7 @@ impl SlotHeader {
     }
 
     /// The same header, borrowed.
+    #[must_use]
     pub fn borrowed(&self) -> SlotHeaderRef<'_> {
         SlotHeaderRef {
             generation: self.generation,
@@ -270,6 +271,7 @@ impl<'a> SlotHeaderRef<'a> {
     }
 
     /// The same header with its own copies of key and metadata.
+    #[must_use]
     pub fn to_owned(&self) -> SlotHeader {
         SlotHeader {
             generation: self.generation,

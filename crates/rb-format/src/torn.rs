@@ -21,6 +21,7 @@ impl Superblock {
     /// Whether a crash in a format or in a "start empty" may leave `bytes` in one of the two places,
     /// given the sound copy in the other. Every sector is then zero or one of the sound copy, or of
     /// the superblock that a "start empty" makes of it or made it from.
+    #[must_use]
     pub fn may_be_torn(&self, bytes: &[u8]) -> bool {
         let neighbour = |step: i64| {
             let mut other = self.clone();
@@ -41,12 +42,14 @@ impl Superblock {
 
 impl Incarnation {
     /// Whether a crash in an opening may leave `bytes` in the place of an incarnation block.
+    #[must_use]
     pub fn may_be_torn(bytes: &[u8], identity: &Identity) -> bool {
         holds_but_for_its_checksum(bytes, |block| Incarnation::decode(block, identity).err())
     }
 
     /// The number in a block that a crash has torn, of this epoch: that of the opening that was being written, or of
     /// the one whose block was there before.
+    #[must_use]
     pub fn torn_number(bytes: &[u8], identity: &Identity) -> Option<u32> {
         let torn = Incarnation::decode(&resealed(bytes)?[..], identity);
         torn.ok().map(|torn| torn.number)
@@ -55,6 +58,7 @@ impl Incarnation {
 
 impl BaseHeader {
     /// Whether a crash in a checkpoint may leave `bytes` in the place of a base header.
+    #[must_use]
     pub fn may_be_torn(bytes: &[u8], identity: &Identity) -> bool {
         holds_but_for_its_checksum(bytes, |block| {
             // The lists of bad blocks and slots span sectors, and may be mixed of two lists.
@@ -66,6 +70,7 @@ impl BaseHeader {
 impl SlotHeaderRef<'_> {
     /// Whether a crash may leave `bytes` in front of slot `slot`. Slots are not cleared by a format,
     /// so only a first sector of this epoch can disagree with itself.
+    #[must_use]
     pub fn may_be_torn(bytes: &[u8], identity: &Identity, slot: u32) -> bool {
         let Some(resealed) = resealed(bytes) else {
             return true;
@@ -83,6 +88,7 @@ impl SlotHeaderRef<'_> {
 impl Continuation {
     /// Whether a crash may leave `bytes` in front of slot `slot`, a further one of a value. What was
     /// there before may be anything, also a slot header.
+    #[must_use]
     pub fn may_be_torn(bytes: &[u8], identity: &Identity, slot: u32) -> bool {
         let Some(resealed) = resealed(bytes) else {
             return true;
@@ -99,6 +105,7 @@ impl Continuation {
 
 impl AnyHeader<'_> {
     /// Whether a crash may leave `bytes` in front of slot `slot`, whichever part of a value is there.
+    #[must_use]
     pub fn may_be_torn(bytes: &[u8], identity: &Identity, slot: u32) -> bool {
         if bytes.starts_with(&MAGIC_CONTINUATION) {
             Continuation::may_be_torn(bytes, identity, slot)

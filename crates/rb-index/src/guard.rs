@@ -49,6 +49,7 @@ impl Index {
 
 impl ShardGuard<'_> {
     /// The number of the shard.
+    #[must_use]
     pub fn shard(&self) -> usize {
         self.number as usize
     }
@@ -64,6 +65,7 @@ impl ShardGuard<'_> {
     }
 
     /// The ticket of the last change in this shard; 0 if there was none.
+    #[must_use]
     pub fn last_ticket(&self) -> u64 {
         self.shard.last_ticket
     }
@@ -140,6 +142,7 @@ impl ShardGuard<'_> {
     }
 
     /// The metadata of a leased entry; empty for a lease that is not of this shard.
+    #[must_use]
     pub fn metadata(&self, lease: &Lease) -> &[u8] {
         if self.holds(lease) {
             self.shard.store.key_and_metadata(lease.entry).1
@@ -149,6 +152,7 @@ impl ShardGuard<'_> {
     }
 
     /// What is live for a key. Neither a use of it nor a lookup.
+    #[must_use]
     pub fn get(&self, hash: u64, key: &[u8]) -> Option<Located> {
         Some(self.shard.store.located(self.find(hash, key)?))
     }

@@ -90,6 +90,7 @@ impl Index {
 
     /// How many shards to choose for this many slots in all: a power of two, at most 64, and with at least
     /// about 256 slots per shard; at least 1.
+    #[must_use]
     pub fn default_shards(smallest_class_slots: u64) -> u32 {
         let wanted = (smallest_class_slots / SLOTS_PER_SHARD).clamp(1, DEFAULT_SHARDS_MAX);
         1 << wanted.ilog2()

@@ -35,11 +35,13 @@ pub struct Lease {
 
 impl Lease {
     /// The entry as it was when the lease began.
+    #[must_use]
     pub fn located(&self) -> &Located {
         &self.located
     }
 
     /// The shard whose guard must release the lease.
+    #[must_use]
     pub fn shard(&self) -> usize {
         self.shard as usize
     }

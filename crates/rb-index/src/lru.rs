@@ -32,6 +32,7 @@ struct List {
 
 impl Lru {
     /// An empty policy for `classes` slot classes.
+    #[must_use]
     pub fn new(classes: usize) -> Lru {
         let lists = vec![
             List {

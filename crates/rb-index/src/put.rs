@@ -36,11 +36,13 @@ pub struct Reservation {
 
 impl Reservation {
     /// The generation the put was given.
+    #[must_use]
     pub fn generation(&self) -> u64 {
         self.generation
     }
 
     /// The hash of the key.
+    #[must_use]
     pub fn hash(&self) -> u64 {
         self.hash
     }

@@ -234,9 +234,8 @@ impl Slots {
     pub(crate) fn count_illegal(&self) {
         self.illegal.add(1);
         // This crate's own tests break the rules on purpose, to see the count.
-        if cfg!(all(debug_assertions, not(test))) {
-            panic!("illegal slot transition: a slot has two owners or none");
-        }
+        #[cfg(all(debug_assertions, not(test)))]
+        panic!("illegal slot transition: a slot has two owners or none");
     }
 
     /// Makes a slot free that held bytes, last written with `placement`, and puts it at the end of its

@@ -232,7 +232,7 @@ fn spread(hash: u64) -> u64 {
 /// Version 1 of the format has CRC32 in its 8-byte checksum fields; the index keeps 4 bytes.
 fn checksum_of(new: &NewEntry<'_>) -> u32 {
     debug_assert!(
-        new.payload_checksum <= u64::from(u32::MAX),
+        u32::try_from(new.payload_checksum).is_ok(),
         "payload checksum is not a CRC32"
     );
     new.payload_checksum as u32

@@ -83,6 +83,19 @@ pub struct QueueOptions {
     pub linger: Duration,
 }
 
+impl Default for QueueOptions {
+    /// 32 parts in flight, no registered arenas, any thread, a lone part inline, no lingering.
+    fn default() -> Self {
+        QueueOptions {
+            depth: 32,
+            arenas: Vec::new(),
+            issuer: Issuer::Any,
+            inline: true,
+            linger: Duration::ZERO,
+        }
+    }
+}
+
 /// Which threads use a queue.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Issuer {

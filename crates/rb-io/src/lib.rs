@@ -29,7 +29,7 @@
 //! }
 //!
 //! let arena = Arena::allocate(1 << 20)?;
-//! let options = QueueOptions { depth: 32, arenas: vec![arena.clone()], issuer: Issuer::Any, inline: true, linger: std::time::Duration::ZERO };
+//! let options = QueueOptions { arenas: vec![arena.clone()], ..QueueOptions::default() };
 //! let mut lane = Lane::new(opened.engine.queue(&options)?, opened.engine.limits());
 //!
 //! let mut buffer = arena.take(64 << 10).ok_or("the arena is full")?;

@@ -53,6 +53,7 @@ pub(crate) const SEGMENT_BYTES: u64 = 4096;
 
 impl Limits {
     /// Limits with nothing but a block size and a transfer size, for memory devices and tests.
+    #[must_use]
     pub const fn simple(block: u32, transfer_max: u64, source: &'static str) -> Self {
         Self {
             block: Limit::new(block, source),

@@ -99,7 +99,7 @@ mod tests {
             std::thread::sleep(2 * LIMIT);
         });
         assert_eq!(patience.left(), LIMIT - LIMIT / 8);
-        assert!(patience.lost() >= 2 * LIMIT - LIMIT / 8);
+        assert!(patience.lost() >= (2 * LIMIT) - LIMIT / 8);
     }
 
     #[test]

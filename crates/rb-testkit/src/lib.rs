@@ -20,7 +20,7 @@
 //!
 //! let device = MemDevice::new(1 << 20);
 //! let engine = MemEngine::new(device.clone());
-//! let options = QueueOptions { depth: 8, arenas: vec![], issuer: Issuer::Any, inline: true, linger: std::time::Duration::ZERO };
+//! let options = QueueOptions::default();
 //! let mut lane = Lane::new(engine.queue(&options)?, engine.limits());
 //!
 //! let arena = Arena::allocate(64 << 10)?;

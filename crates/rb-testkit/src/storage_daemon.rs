@@ -65,7 +65,10 @@ impl StorageDaemon {
         Some(Self { child, socket })
     }
 
-    /// Holds it: it answers nothing until [`go_on`](Self::go_on).
+    /// Stops the process: it serves no request until [`go_on`](Self::go_on).
+    ///
+    /// # Panics
+    /// If the process ended before.
     pub fn stop(&self) {
         self.signal(Signal::STOP);
         // The signal is sent; this is when all threads have stopped.

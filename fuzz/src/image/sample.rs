@@ -134,10 +134,10 @@ impl Sample {
         blocks.extend(log.chain(slots));
         Sample {
             image,
+            superblock,
             geometry,
             blocks,
             log_end,
-            superblock,
         }
     }
 }

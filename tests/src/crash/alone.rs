@@ -101,7 +101,7 @@ impl World {
         if let Err(why) = self.format() {
             return self.fail(format!("formatting again: {why}"));
         }
-        self.record(|oracle, now| oracle.emptied(now));
+        self.record(super::oracle::Oracle::emptied);
         if let Err(why) = self.open(|_| {}) {
             self.fail(format!("opening after a format: {why}"));
         }

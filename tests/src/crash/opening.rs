@@ -54,7 +54,7 @@ impl World {
         let (trace, next) = (self.trace.clone(), inside.next_version);
         let parent = self.me.upgrade().map(|parent| (parent, at));
         let world = World::on(image.device(), oracle, next, seed, trace, parent);
-        world.lock().layout = inside.layout.clone();
+        world.lock().layout.clone_from(&inside.layout);
         world
     }
 
@@ -109,7 +109,7 @@ impl World {
         });
         let validates = !report.clean;
         if empty {
-            self.record(|oracle, now| oracle.emptied(now));
+            self.record(Oracle::emptied);
         }
         let found = self.entries(&store);
         let illegal = self.record(|oracle, now| oracle.opened(&found, now));

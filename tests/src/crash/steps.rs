@@ -241,10 +241,10 @@ impl World {
                     key,
                     generation,
                     slot,
-                    _lock: lock,
+                    pin: lock,
                 });
                 let full = inside.locks.len() > LOCKS_MAX;
-                full.then(|| inside.locks.remove(0)._lock)
+                full.then(|| inside.locks.remove(0).pin)
             }
             _ => Some(lock),
         };

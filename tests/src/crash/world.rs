@@ -69,7 +69,7 @@ pub(super) struct Locked {
     pub(super) generation: u64,
     pub(super) slot: Option<u32>,
     /// Held for its drop.
-    pub(super) _lock: Pin,
+    pub(super) pin: Pin,
 }
 
 /// A change that an operation has asked for.

@@ -44,11 +44,11 @@ fn remove(target: &Target) -> Outcome {
                     .into_iter()
                     .map(|entry| Entry { version, ..entry })
                     .collect();
-                let answers = try_put(&store, &mine).into_iter();
-                let refused = answers.filter_map(Result::err).next();
+                let mut answers = try_put(&store, &mine).into_iter();
+                let refused = answers.find_map(Result::err);
                 let refused = refused.or_else(|| {
-                    let found = get(&store, &mine).into_iter();
-                    found.filter_map(Result::err).next()
+                    let mut found = get(&store, &mine).into_iter();
+                    found.find_map(Result::err)
                 });
                 match refused {
                     Some(why) => return Ok(why),

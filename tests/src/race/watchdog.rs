@@ -4,7 +4,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
 /// What has not ended so long after its time has hung.
-pub(super) const WATCHDOG: Duration = Duration::from_secs(60);
+pub(super) const WATCHDOG: Duration = Duration::from_mins(1);
 
 /// Does something in a thread of its own.
 ///

@@ -9,7 +9,7 @@ fn options(seed: u64, runs: u64, threads: usize) -> Options {
     Options {
         seed,
         runs,
-        time: Duration::from_secs(600),
+        time: Duration::from_mins(10),
         threads,
         trace: None,
     }

@@ -331,16 +331,16 @@ fn random_damage_anywhere_never_yields_wrong_bytes() {
     for seed in 1..=60 {
         let image = bed.image();
         let mut state = seed;
-        for _ in 0..1 + seed % 7 {
+        for _ in 0..=(seed % 7) {
             let at = rb_testkit::values::next_number(&mut state);
             let len = 1 + rb_testkit::values::next_number(&mut state) as usize % 9000;
             // Half of it where the metadata is.
             let limit = if at & 1 == 0 { size } else { 4 << 20 };
             let offset = (at >> 1) % (limit - len as u64);
             if seed % 2 == 0 {
-                corrupt(&image, offset, len)
+                corrupt(&image, offset, len);
             } else {
-                zero(&image, offset, len)
+                zero(&image, offset, len);
             }
         }
         if let Ok(store) = Store::open(image.path(), image.options()) {

@@ -1,4 +1,4 @@
-//! Processes that may open few files (RLIMIT_NOFILE). The limit is of a whole process, so each test runs itself once more
+//! Processes that may open few files (`RLIMIT_NOFILE`). The limit is of a whole process, so each test runs itself once more
 //! in a process of its own.
 
 use std::process::Command;

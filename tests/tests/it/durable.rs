@@ -9,7 +9,7 @@ use crate::support::Bed;
 #[test]
 fn what_was_synced_is_there_after_a_crash() {
     let bed = Bed::new(16384, 64);
-    let store = bed.open_with(|options| options.sync_interval = Duration::from_secs(3600));
+    let store = bed.open_with(|options| options.sync_interval = Duration::from_hours(1));
     store.put(b"synced", b"1").unwrap();
     store.sync().unwrap();
     store.put(b"not synced", b"2").unwrap();
@@ -27,7 +27,7 @@ fn each_batch_is_durable_when_it_is_answered() {
     let bed = Bed::new(16384, 64);
     let store = bed.open_with(|options| {
         options.durability = Durability::EachBatch;
-        options.sync_interval = Duration::from_secs(3600);
+        options.sync_interval = Duration::from_hours(1);
     });
     store.put(b"a", b"1").unwrap();
     store
@@ -59,7 +59,7 @@ fn the_sync_interval_makes_work_durable_without_being_asked() {
 #[test]
 fn a_store_dropped_without_close_loses_nothing() {
     let bed = Bed::new(16384, 64);
-    let store = bed.open_with(|options| options.sync_interval = Duration::from_secs(3600));
+    let store = bed.open_with(|options| options.sync_interval = Duration::from_hours(1));
     store.put(b"k", b"v").unwrap();
     drop(store);
     let store = bed.open();

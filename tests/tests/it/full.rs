@@ -160,7 +160,7 @@ fn a_caller_behind_what_is_written_again_is_answered() {
         let sim = Sim::new(32);
         let store = sim.open_with(|options| {
             options.background = background;
-            options.sync_interval = Duration::from_secs(3600);
+            options.sync_interval = Duration::from_hours(1);
         });
         let ring = range_of(store.superblock().log_rings()[0]);
         store.put(&key(1), &value(1, 3000)).unwrap();
@@ -246,7 +246,7 @@ fn every_caller_of_a_commit_without_space_hears_of_it() {
     let sim = Sim::new(32);
     let store = sim.open_with(|options| {
         options.background = Background::Threads;
-        options.sync_interval = Duration::from_secs(3600);
+        options.sync_interval = Duration::from_hours(1);
     });
     store.put(&key(0), &value(0, 3000)).unwrap();
     store.sync().unwrap();

@@ -215,7 +215,7 @@ fn an_operation_that_outlives_the_close_does_not_take_the_device_again() {
         let mut options = options(engine);
         options.buffer_bytes = Some(256 * KIB);
         options.busy_wait = LONG;
-        options.sync_interval = Duration::from_secs(3600);
+        options.sync_interval = Duration::from_hours(1);
         let store = Store::open(file.path(), options).unwrap();
         store.put(&key(0), &value(0, LEN)).unwrap();
         store.sync().unwrap();

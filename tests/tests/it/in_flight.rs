@@ -30,7 +30,7 @@ fn with_synced_keys(sim: &Sim, deadline: Duration) -> Store {
         options.background = Background::Threads;
         options.io_deadline = deadline;
         options.busy_wait = deadline;
-        options.sync_interval = Duration::from_secs(3600);
+        options.sync_interval = Duration::from_hours(1);
     });
     for n in 0..3 {
         store.put(&key(n), &value(n, 3000)).unwrap();

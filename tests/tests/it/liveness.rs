@@ -308,7 +308,7 @@ fn close_and_drop_end_although_a_flush_hangs() {
 const PAUSED: &str = "RB_PAUSED_STORE";
 /// How long a request may take in the process that is paused, and for how long it is paused.
 const DEADLINE: Duration = Duration::from_millis(400);
-const PAUSE: Duration = Duration::from_millis(1000);
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// Does nothing unless started by the test below: puts, gets and syncs until its input ends, and says what went wrong.
 #[test]

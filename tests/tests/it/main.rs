@@ -16,6 +16,7 @@ mod commits;
 mod consent;
 mod counts;
 mod crash;
+mod create;
 mod cut;
 mod damage;
 mod descriptors;

@@ -30,7 +30,7 @@ fn shape() -> Shape {
         true => Shape {
             keys: 1_000_000,
             slots: 500_000,
-            time: Duration::from_secs(300),
+            time: Duration::from_mins(5),
         },
         false => Shape {
             keys: 20_000,

@@ -170,7 +170,7 @@ fn a_woken_task_may_use_the_store_in_place() {
     let store = sim.open_with(|options| {
         options.background = Background::Threads;
         // Nothing is committed unless it is asked for.
-        options.sync_interval = Duration::from_secs(3600);
+        options.sync_interval = Duration::from_hours(1);
     });
     store.put(b"k", b"v").unwrap();
     let (sender, done) = mpsc::channel();

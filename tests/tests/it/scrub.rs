@@ -259,10 +259,10 @@ fn a_silent_device_is_left_alone_for_a_while_and_nothing_is_dropped() {
     sim.device.release();
     assert!(store.step_scrub(8).unwrap() > Some(Duration::from_secs(50)));
     sim.device.break_queues(EIO);
-    clock.advance(Duration::from_secs(60));
+    clock.advance(Duration::from_mins(1));
     assert!(store.step_scrub(8).is_err());
     sim.device.heal();
-    clock.advance(Duration::from_secs(60));
+    clock.advance(Duration::from_mins(1));
     pass(&store);
     pass_after(&store, &clock);
     let stats = store.stats();

@@ -18,7 +18,7 @@ use crate::oracle::{Evictions, Oracle, content};
 use crate::support::{EIO, ENOSPC, Sim, range_of};
 
 const ENODEV: i32 = 19;
-const LONG: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_mins(1);
 const KEYS: u64 = 12;
 const SLOTS: u64 = 10;
 pub(crate) const EVERYWHERE: Range<u64> = 0..u64::MAX;
@@ -96,7 +96,7 @@ impl Run {
     fn open(&self) -> Result<Store, OpenError> {
         self.sim.try_open(|options| {
             options.events = Some(self.evictions.clone());
-            options.sync_interval = Duration::from_secs(3600);
+            options.sync_interval = Duration::from_hours(1);
             options.shards = Some(2);
             if let Calls::Async = self.calls {
                 options.background = Background::Threads;

@@ -32,7 +32,7 @@ fn options(engine: EngineKind) -> StoreOptions {
         busy_wait: Duration::from_millis(20),
         io_deadline: Duration::from_millis(150),
         // Nobody but the test reads or writes while the file stalls.
-        sync_interval: Duration::from_secs(3600),
+        sync_interval: Duration::from_hours(1),
         ..StoreOptions::default()
     }
 }

@@ -131,11 +131,11 @@ fn same_number_same_generations() {
         match sim.crash().try_open(|_| {}) {
             Ok(after) => {
                 println!("{:?}", after.recovery().lost_metadata);
-                ok &= is(&after, 1, expected, "after a crash")
+                ok &= is(&after, 1, expected, "after a crash");
             }
             Err(why) => {
                 println!("after a crash: {why}");
-                ok = false
+                ok = false;
             }
         }
         assert!(ok, "removes {removes}");
@@ -244,7 +244,7 @@ fn two_start_empty() {
             }
             Err(why) => {
                 println!("after a crash: {why}");
-                ok = false
+                ok = false;
             }
         }
     }
@@ -485,7 +485,7 @@ fn opening_over_a_format() {
         a.map(|a| {
             a.put(&key(2), &value(2, 500))
                 .and_then(|_| a.sync())
-                .and_then(|_| a.checkpoint())
+                .and_then(|()| a.checkpoint())
         })
         .map_err(|e| e.to_string())
     );
@@ -499,7 +499,7 @@ fn opening_over_a_format() {
     match after {
         Ok(after) => {
             println!("{:?}", after.recovery().lost_metadata);
-            assert!(is(&after, 1, Some(1), "B's"))
+            assert!(is(&after, 1, Some(1), "B's"));
         }
         Err(why) => panic!("{why}"),
     }

@@ -167,7 +167,7 @@ fn commit_in_line_in_a_paused_process() {
     let options = StoreOptions {
         buffer_bytes: Some(32 << 20),
         busy_wait: COMMIT_WAIT,
-        sync_interval: Duration::from_secs(3600),
+        sync_interval: Duration::from_hours(1),
         ..StoreOptions::default()
     };
     let store = Store::open(Arc::clone(&drive) as Arc<dyn Engine>, options).unwrap();

@@ -32,7 +32,7 @@ const TURN_DISCARD_BYTES: u64 = 8 << 20;
 const SHARE_MAX: f64 = 0.2;
 /// So few that their records bring neither a commit nor a checkpoint.
 const FREED: u64 = 64;
-const LONG: Duration = Duration::from_secs(120);
+const LONG: Duration = Duration::from_mins(2);
 
 struct Bed {
     engine: Arc<DriveEngine>,

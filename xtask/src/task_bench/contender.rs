@@ -101,8 +101,8 @@ impl Run<'_> {
             Contender::FioPsync => fio("psync").measure(),
             Contender::FoyerUring => self.foyer("io_uring"),
             Contender::FoyerPsync => self.foyer("psync"),
-            Contender::Wheel => self.python(&self.programs.wheel, "lmcache_wheel.py"),
-            Contender::Core => self.python(&self.programs.lmcache, "lmcache_core.py"),
+            Contender::Wheel => self.python(self.programs.wheel.as_ref(), "lmcache_wheel.py"),
+            Contender::Core => self.python(self.programs.lmcache.as_ref(), "lmcache_core.py"),
         }
     }
 
@@ -128,8 +128,8 @@ impl Run<'_> {
         self.json(command.args(["--depth", &self.case.depth.to_string()]))
     }
 
-    fn python(&self, python: &Option<PathBuf>, script: &str) -> Result<Value, String> {
-        let python = python.as_ref().ok_or("Python was not set up")?;
+    fn python(&self, python: Option<&PathBuf>, script: &str) -> Result<Value, String> {
+        let python = python.ok_or("Python was not set up")?;
         let mut command = Command::new(python);
         // No compiled files beside the sources.
         command

@@ -11,7 +11,7 @@ use crate::run::wait;
 /// What a bench leaves behind.
 pub(super) const FOLDER: &str = "target/bench";
 /// What a run takes at most besides its measured time; filling is part of it. One of the peers can hang.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 /// Runs a command that measures for so long, and returns what it printed: output and errors.
 pub(super) fn run(command: &mut Command, seconds: f64) -> Result<(String, String), String> {
     let name = command.get_program().to_string_lossy().into_owned();

@@ -38,7 +38,7 @@ pub(super) struct Target {
     pub(super) peers: PathBuf,
     folder: PathBuf,
     /// A loop device goes when the last who holds it open lets go, so none stays behind, not even after a kill.
-    _devices: Vec<File>,
+    loops: Vec<File>,
 }
 
 impl Target {
@@ -54,7 +54,7 @@ impl Target {
             ours: folder.join("ours"),
             peers: folder.join("peers"),
             folder,
-            _devices: Vec::new(),
+            loops: Vec::new(),
         };
         for path in [&target.ours, &target.peers] {
             prewrite(path, bytes)?;
@@ -63,7 +63,7 @@ impl Target {
             for path in [&mut target.ours, &mut target.peers] {
                 let (device, held) = attach(path)?;
                 *path = device;
-                target._devices.push(held);
+                target.loops.push(held);
             }
         }
         Ok(target)

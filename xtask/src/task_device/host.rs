@@ -15,7 +15,7 @@ pub(super) const MACHINE: &str = "host";
 
 const MIB: u64 = 256;
 /// A program that takes longer has hung.
-const TIME: Duration = Duration::from_secs(600);
+const TIME: Duration = Duration::from_mins(10);
 
 /// The sizes of a block, and the engines, that loop devices are run with.
 const LOOPS: [u32; 2] = [512, 4096];

@@ -14,7 +14,7 @@ use crate::run::wait;
 
 /// A machine may take this long to boot and to switch itself off, and this long for each cell. One that takes
 /// longer has hung: the program in it gives up on a test long before.
-const BOOT_TIME: Duration = Duration::from_secs(180);
+const BOOT_TIME: Duration = Duration::from_mins(3);
 const CELL_TIME: Duration = Duration::from_secs(150);
 
 const APPEND: &str = "console=ttyS0 loglevel=5 panic=-1";

@@ -71,7 +71,7 @@ impl Sources {
         let mut due: Vec<Due> = roots.into_iter().map(root).collect();
         while let Some(Due { modules, paths }) = due.pop() {
             let found = paths.iter().find_map(|path| Some((path, read(path)?)));
-            let (path, text) = found.ok_or_else(|| format!("no file {:?}", paths))?;
+            let (path, text) = found.ok_or_else(|| format!("no file {paths:?}"))?;
             let at = |why: &dyn std::fmt::Display| format!("{}: {why}", path.display());
             let stream: TokenStream = text.parse().map_err(|why| at(&why))?;
             let tokens = tokens::flat(stream.clone());

@@ -65,7 +65,9 @@ fn named(contract: &str) -> Pairs {
             promise = cited_in(heading).next();
         }
         let files = line.split('`').skip(1).step_by(2);
-        for file in files.filter(|words| words.contains('/') && words.ends_with(".rs")) {
+        for file in files.filter(|words| {
+            words.contains('/') && Path::new(words).extension().is_some_and(|end| end == "rs")
+        }) {
             pairs.extend(promise.map(|promise| (promise, file.to_owned())));
         }
     }

@@ -31,7 +31,7 @@ impl Load {
     /// Threads, and their pauses on average.
     fn shape(self) -> (u64, Duration) {
         match self {
-            Load::Partial => (12, Duration::from_micros(7000)),
+            Load::Partial => (12, Duration::from_millis(7)),
             Load::Saturated => (16, Duration::ZERO),
         }
     }

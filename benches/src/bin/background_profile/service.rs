@@ -129,7 +129,7 @@ impl Bed {
                 .flatten(),
             discard_freed: service == Service::Discard,
             sync_interval: match service {
-                Service::Discard => Duration::from_secs(3600),
+                Service::Discard => Duration::from_hours(1),
                 _ => off.sync_interval,
             },
             validate: match service {

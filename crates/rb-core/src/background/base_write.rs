@@ -131,7 +131,10 @@ impl<'a, 'p> SectionWriter<'a, 'p> {
             }
             self.inner.switch(SwitchPoint::CheckpointCopied);
             while self.open_bytes() > OPEN_SECTIONS_MAX {
-                let largest = self.open.iter_mut().max_by_key(|open| bytes_of(open));
+                let largest = self
+                    .open
+                    .iter_mut()
+                    .max_by_key(|open| bytes_of(open.as_ref()));
                 full.extend(largest.and_then(Option::take));
             }
             for section in full {
@@ -155,7 +158,7 @@ impl<'a, 'p> SectionWriter<'a, 'p> {
     }
 
     fn open_bytes(&self) -> usize {
-        self.open.iter().map(bytes_of).sum()
+        self.open.iter().map(|open| bytes_of(open.as_ref())).sum()
     }
 
     fn write_section(&mut self, io: &mut MetaIo, section: SectionBuilder) -> Result<(), Error> {
@@ -175,8 +178,8 @@ impl<'a, 'p> SectionWriter<'a, 'p> {
     }
 }
 
-fn bytes_of(section: &Option<SectionBuilder>) -> usize {
-    section.as_ref().map_or(0, SectionBuilder::raw_len)
+fn bytes_of(section: Option<&SectionBuilder>) -> usize {
+    section.map_or(0, SectionBuilder::raw_len)
 }
 
 fn base_entry<'a>(entry: &SnapshotEntry<'a>, uuid: StoreUuid) -> BaseEntry<'a> {

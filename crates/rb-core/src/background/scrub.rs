@@ -39,7 +39,7 @@ const SAVED_MAX: Duration = Duration::from_millis(100);
 const WAIT_MIN: Duration = Duration::from_millis(50);
 
 /// How long a device is left alone that did not answer.
-pub(crate) const WAIT_AFTER_SILENCE: Duration = Duration::from_secs(60);
+pub(crate) const WAIT_AFTER_SILENCE: Duration = Duration::from_mins(1);
 
 /// Reads whole values at a limited rate, one batch at a time.
 pub(crate) struct Scrubber {

@@ -46,6 +46,10 @@ impl Validator {
     }
 
     /// How far it has come: none if a step is under way, none inside if nothing is left.
+    #[expect(
+        clippy::option_option,
+        reason = "not known, and nothing left, are two things"
+    )]
     pub(crate) fn place(&self) -> Option<Option<EntryScan>> {
         self.left.try_lock().map(|left| left.place.clone())
     }

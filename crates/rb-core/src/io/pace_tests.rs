@@ -222,7 +222,7 @@ fn a_service_neither_rests_nor_works_in_turns_while_no_caller_uses_the_device() 
     assert!(!pace.yields());
     pace.rest();
     let using = load.using();
-    clock.advance(Duration::from_secs(3600));
+    clock.advance(Duration::from_hours(1));
     assert!(pace.yields());
     drop(using);
 }

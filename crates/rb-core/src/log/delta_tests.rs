@@ -4,7 +4,7 @@ use rb_format::{Identity, StoreUuid};
 
 use super::*;
 
-const LONG: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_mins(1);
 const SHORT: Duration = Duration::from_millis(50);
 
 /// A ring of 64 blocks, whose newest base is this many blocks back.

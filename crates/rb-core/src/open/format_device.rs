@@ -288,7 +288,7 @@ fn write_store(
         return Err(FormatError::NoDiscard { path });
     }
     let failed = |what| move |source: Error| FormatError::Io { what, source };
-    let deadline = std::time::Duration::from_secs(60);
+    let deadline = std::time::Duration::from_mins(1);
     let open =
         |engine, arena| MetaIo::new(engine, arena, 8, deadline).map_err(failed("opening a queue"));
     let mut io = open(engine, 4 << 20)?;
@@ -309,7 +309,7 @@ fn write_store(
             options
                 .progress
                 .iter()
-                .for_each(|progress| progress.report(done, all))
+                .for_each(|progress| progress.report(done, all));
         };
         discard_all(&mut discarding, limits, &slots, tell)
             .map_err(failed("discarding the slots"))?;

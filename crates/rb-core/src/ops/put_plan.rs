@@ -37,6 +37,12 @@ impl<'a> Put<'a> {
             metadata: &[],
         }
     }
+
+    /// The same put with `metadata`, which the store keeps in memory and returns with every get.
+    #[must_use]
+    pub fn with_metadata(self, metadata: &'a [u8]) -> Put<'a> {
+        Put { metadata, ..self }
+    }
 }
 
 /// Where a value to put is.

@@ -116,7 +116,7 @@ pub(crate) fn contains_many(inner: &Inner, keys: &[&[u8]]) -> Vec<bool> {
     let batch = inner.index.begin_batch(keys.len());
     let mut found = vec![false; keys.len()];
     each(inner, keys, |_, shard, at, hash| {
-        found[at] = shard.probe(hash, keys[at], batch.at(at)).is_some()
+        found[at] = shard.probe(hash, keys[at], batch.at(at)).is_some();
     });
     found
 }
@@ -126,7 +126,7 @@ pub(crate) fn touch_many(inner: &Inner, keys: &[&[u8]]) -> Vec<bool> {
     let batch = inner.index.begin_batch(keys.len());
     let mut found = vec![false; keys.len()];
     each(inner, keys, |_, shard, at, hash| {
-        found[at] = shard.touch(hash, keys[at], batch.at(at))
+        found[at] = shard.touch(hash, keys[at], batch.at(at));
     });
     found
 }

@@ -26,6 +26,7 @@ impl Store {
     }
 
     /// Makes keys recently used, the first of the batch the most; answers which were there.
+    #[expect(clippy::must_use_candidate, reason = "its effect is the use")]
     pub fn touch_many(&self, keys: &[&[u8]]) -> Vec<bool> {
         query::touch_many(self.inner(), keys)
     }

@@ -30,6 +30,7 @@ impl Store {
 
     /// Looks up many keys in one batch of reads; answers in the order of `keys`. The values
     /// together must fit the buffer memory; [`Store::get_many_into`] has no such limit.
+    #[must_use]
     pub fn get_many(&self, keys: &[&[u8]]) -> Vec<Lookup> {
         get::get_many(self.inner(), keys)
     }
@@ -76,6 +77,10 @@ impl Store {
     }
 
     /// Puts many values in one batch of writes; answers in the order of `puts`.
+    #[expect(
+        clippy::must_use_candidate,
+        reason = "a cache may go on without what could not be put"
+    )]
     pub fn put_many(&self, puts: Vec<Put<'_>>, options: PutOptions) -> Vec<PutResult> {
         put::put_many(self.inner(), puts, options)
     }
@@ -129,6 +134,7 @@ impl Store {
 
     /// Removes many keys; answers for each whether it was there. An entry under a lease is gone at
     /// once; its slot is free when the lease ends.
+    #[must_use]
     pub fn remove_many(&self, keys: &[&[u8]]) -> Vec<Result<bool, Error>> {
         remove::remove_many(self.inner(), keys)
     }

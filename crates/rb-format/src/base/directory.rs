@@ -63,6 +63,7 @@ pub struct DirectoryEntry {
 
 impl DirectoryEntry {
     /// Bytes that the section takes on the device.
+    #[must_use]
     pub fn padded_len(&self) -> u64 {
         padded_len(self.stored_len)
     }
@@ -80,6 +81,7 @@ pub struct EncodedDirectory {
 }
 
 /// The directory of a base as bytes.
+#[must_use]
 pub fn encode_directory(
     entries: &[DirectoryEntry],
     identity: &Identity,

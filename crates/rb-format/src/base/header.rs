@@ -24,6 +24,7 @@ pub const BAD_SLOTS_MAX: usize = 832;
 pub const BAD_BLOCKS_MAX: usize = 64;
 
 /// The device bytes of the two headers of a base region: its first block and its last.
+#[must_use]
 pub fn base_header_offsets(region: &Region) -> [u64; 2] {
     [
         region.offset,
@@ -136,6 +137,7 @@ impl BaseHeader {
     /// Bad slots and blocks are stored ascending and each once; those beyond the
     /// [`BAD_SLOTS_MAX`] and [`BAD_BLOCKS_MAX`] lowest are left out, which costs no more than
     /// finding them bad again.
+    #[must_use]
     pub fn encode(&self) -> Box<[u8; FORMAT_BLOCK]> {
         let bad_blocks = lowest(&self.bad_blocks, BAD_BLOCKS_MAX);
         let bad_slots = lowest(&self.bad_slots, BAD_SLOTS_MAX);

@@ -14,11 +14,13 @@ const RANGE_BITS: u32 = SECTION_RANGES.ilog2();
 const _: () = assert!(SECTION_RANGES.is_power_of_two() && SECTION_RANGES > 1);
 
 /// The range of a key hash, below [`SECTION_RANGES`].
+#[must_use]
 pub fn section_range(key_hash: u64) -> usize {
     (key_hash >> (u64::BITS - RANGE_BITS)) as usize
 }
 
 /// All key hashes of a range; numbers count from 0 again after the last range.
+#[must_use]
 pub fn section_hashes(range: usize) -> RangeInclusive<u64> {
     let first = (range % SECTION_RANGES) as u64;
     let first = first << (u64::BITS - RANGE_BITS);

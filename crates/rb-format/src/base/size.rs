@@ -29,6 +29,7 @@ const SLACK: u64 = 16;
 /// less than the entry that the slot could have had. The header has room for
 /// [`BAD_SLOTS_MAX`](crate::BAD_SLOTS_MAX) bad slots. The result is whole format blocks; it
 /// saturates where no device could hold it.
+#[must_use]
 pub fn base_region_bytes(slots: u64, key_len_max: u32, metadata_len_max: u32) -> u64 {
     let entry_len = (PLANES as u64)
         .saturating_add(key_len_max.into())

@@ -31,6 +31,7 @@ const POLICY_TABLES: u64 = 64 << 10;
 
 /// Bytes of the policy region of a store of so many slots: 8 bytes a slot in whole format blocks,
 /// at least 64 KiB, and 64 KiB for tables. It saturates where no device could hold it.
+#[must_use]
 pub fn policy_region_bytes(slots: u64) -> u64 {
     let of_slots = slots.saturating_mul(POLICY_BYTES_PER_SLOT);
     padded_len(of_slots.max(POLICY_SLOTS_MIN).saturating_add(POLICY_TABLES))

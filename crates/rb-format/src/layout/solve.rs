@@ -23,9 +23,9 @@ pub(super) fn counts(wishes: &Wishes, device_bytes: u64) -> Result<Vec<u64>, Lay
     while above - fits > 1 {
         let middle = fits + (above - fits) / 2;
         if starts_within(middle) {
-            fits = middle
+            fits = middle;
         } else {
-            above = middle
+            above = middle;
         }
     }
     let counts = share_out(wishes, fits * BLOCK);

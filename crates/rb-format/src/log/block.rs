@@ -74,6 +74,7 @@ impl<'a> LogBlock<'a> {
     }
 
     /// Its records in the order they were pushed; at least one.
+    #[must_use]
     pub fn records(&self) -> Records<'a> {
         Records {
             bytes: self.records,
@@ -81,6 +82,7 @@ impl<'a> LogBlock<'a> {
     }
 
     /// Place of the next block.
+    #[must_use]
     pub fn position(&self) -> LogPosition {
         LogPosition {
             sequence: self.sequence + 1,
@@ -89,6 +91,7 @@ impl<'a> LogBlock<'a> {
     }
 
     /// True if this is the block that the chain continues with at `position`.
+    #[must_use]
     pub fn continues(&self, position: &LogPosition) -> bool {
         self.sequence == position.sequence && self.predecessor == position.anchor
     }

@@ -41,6 +41,7 @@ impl LogEncoder {
     /// # Panics
     /// If `start.sequence` is 0: the sequence before the first must exist, so that "durable up
     /// to it" can be said. [`LogPosition::FIRST`] and decoded positions are at least 1.
+    #[must_use]
     pub fn new(identity: Identity, incarnation: u32, start: LogPosition) -> LogEncoder {
         assert!(start.sequence >= 1, "log sequences start at 1");
         LogEncoder {
@@ -109,22 +110,26 @@ impl LogEncoder {
     }
 
     /// Place of the open block: every record pushed later lands in it or in a later block.
+    #[must_use]
     pub fn position(&self) -> LogPosition {
         self.open
     }
 
     /// Sequence of the open block.
+    #[must_use]
     pub fn next_sequence(&self) -> u64 {
         self.open.sequence
     }
 
     /// True if the open block has no records, so that [`seal`](LogEncoder::seal) would do
     /// nothing.
+    #[must_use]
     pub fn is_open_empty(&self) -> bool {
         self.record_count == 0
     }
 
     /// Sealed blocks that were not taken yet.
+    #[must_use]
     pub fn sealed_blocks(&self) -> usize {
         self.sealed.len() / FORMAT_BLOCK
     }

@@ -21,6 +21,7 @@ impl LogPosition {
 }
 
 /// Number of blocks of the ring.
+#[must_use]
 pub fn log_blocks(log: &Region) -> u64 {
     log.bytes / BLOCK
 }
@@ -28,6 +29,7 @@ pub fn log_blocks(log: &Region) -> u64 {
 /// The device byte of block `sequence`.
 ///
 /// A region shorter than one block, which no superblock has, counts as one block.
+#[must_use]
 pub fn log_block_offset(log: &Region, sequence: u64) -> u64 {
     log.offset + sequence % log_blocks(log).max(1) * BLOCK
 }

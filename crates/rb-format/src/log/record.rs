@@ -124,6 +124,7 @@ pub enum Record<'a> {
 
 impl<'a> Record<'a> {
     /// Bytes of this record in a log block, at most [`RECORD_LEN_MAX`].
+    #[must_use]
     pub fn encoded_len(&self) -> usize {
         match self {
             Record::Put {
@@ -139,6 +140,7 @@ impl<'a> Record<'a> {
     }
 
     /// Bytes of the record of a put whose key, metadata and number of slots are these.
+    #[must_use]
     pub const fn put_len(key_len: usize, metadata_len: usize, slots: usize) -> usize {
         PUT_HEAD_LEN + key_len + metadata_len + slots.saturating_sub(1) * MORE_SLOT_LEN
     }

@@ -258,7 +258,7 @@ fn too_many_slots_are_a_fault_of_the_program() {
 #[test]
 #[should_panic(expected = "log sequences start at 1")]
 fn sequence_zero_is_a_fault_of_the_program() {
-    LogEncoder::new(
+    _ = LogEncoder::new(
         ID,
         1,
         LogPosition {

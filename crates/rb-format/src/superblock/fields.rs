@@ -66,21 +66,25 @@ pub struct Superblock {
 
 impl Superblock {
     /// Base regions A and B.
+    #[must_use]
     pub fn bases(&self) -> [&Region; 2] {
         [&self.base_a, &self.base_b]
     }
 
     /// Both rings of the delta log.
+    #[must_use]
     pub fn log_rings(&self) -> [&Region; 2] {
         [&self.log, &self.log_2]
     }
 
     /// Number of blocks of either ring.
+    #[must_use]
     pub fn log_blocks(&self) -> u64 {
         log_blocks(&self.log)
     }
 
     /// The device bytes of log block `sequence`: its place in ring 1 and that in ring 2.
+    #[must_use]
     pub fn log_block_offsets(&self, sequence: u64) -> [u64; 2] {
         self.log_rings()
             .map(|ring| log_block_offset(ring, sequence))
@@ -89,6 +93,7 @@ impl Superblock {
     /// The ranges of device bytes that format zeroes and nothing of this store ever writes: from
     /// the incarnations to superblock B, from there to the metadata, and the end of the layout.
     /// What is found there is another program's.
+    #[must_use]
     pub fn unused_areas(&self) -> [Range<u64>; 3] {
         [
             INCARNATION_B_OFFSET + BLOCK..SUPERBLOCK_B_OFFSET,

@@ -25,6 +25,7 @@ impl Superblock {
     /// # Panics
     /// If there are more than [`RUNS_MAX`](crate::RUNS_MAX) runs or the rings of the log differ in
     /// length, which neither [`plan`](crate::plan) nor [`Superblock::decode`] ever gives.
+    #[must_use]
     pub fn encode(&self) -> Box<[u8; FORMAT_BLOCK]> {
         bytes::encode(self)
     }

@@ -75,7 +75,7 @@ fn runs_are_whole_blocks_inside_the_device() {
     refused_field("run count", |sb| *sb = exact);
     // A product that wraps around to something small.
     refused_field("run count", |sb| {
-        sb.runs[2].count = u64::MAX / sb.runs[2].stride + 1
+        sb.runs[2].count = u64::MAX / sb.runs[2].stride + 1;
     });
 }
 
@@ -87,7 +87,7 @@ fn the_end_of_the_device_is_unused() {
     assert_eq!(Superblock::decode(&sb.encode()[..]), Ok(sb));
     refused_field("region length", |sb| sb.log_2.offset = last(sb) + 4096);
     refused_field("region offset", |sb| {
-        sb.log_2.offset = sb.device_bytes - UNUSED_END
+        sb.log_2.offset = sb.device_bytes - UNUSED_END;
     });
 }
 
@@ -116,7 +116,7 @@ fn both_rings_hold_a_block_at_the_same_place() {
 fn rings_of_two_lengths_are_a_fault_of_the_program() {
     let mut sb = superblock_of_three_runs();
     sb.log_2.bytes += 4096;
-    sb.encode();
+    _ = sb.encode();
 }
 
 /// Feature words, label and time are what they were, known to this program or not.
@@ -156,10 +156,10 @@ fn areas_are_disjoint() {
 fn classes_are_dense_and_grow() {
     refused_field("run class", |sb| sb.runs[1].class = 64);
     refused_field("stride of a further run of its class", |sb| {
-        sb.runs[2].stride -= 4096
+        sb.runs[2].stride -= 4096;
     });
     refused_field("runs of a class below the highest class", |sb| {
-        sb.runs[1].class = 2
+        sb.runs[1].class = 2;
     });
     refused_field("stride of a higher class", |sb| {
         sb.runs[1].class = 1;

@@ -172,7 +172,7 @@ pub(crate) fn log_block() -> Vec<u8> {
     encoder.take_sealed().bytes
 }
 
-/// SplitMix64 (Steele, Lea and Flood 2014): a stream of numbers that is the same everywhere.
+/// `SplitMix64` (Steele, Lea and Flood 2014): a stream of numbers that is the same everywhere.
 pub(crate) struct Numbers(pub(crate) u64);
 
 impl Numbers {

@@ -77,10 +77,7 @@ fn load_speed() {
         let finished = start.elapsed();
         let lease = lease_each(&index, &hashes, &keys);
         println!("lease and release of a random key: {lease:?}");
-        println!(
-            "round {round}: loaded {loaded:?}, finished {:?}, {report:?}",
-            finished
-        );
+        println!("round {round}: loaded {loaded:?}, finished {finished:?}, {report:?}");
         assert_eq!(report.entries, u64::from(ENTRIES));
     }
 }

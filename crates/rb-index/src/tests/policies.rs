@@ -277,7 +277,7 @@ fn a_wrong_victim_is_refused() {
         let mut evicted = Vec::new();
         assert_eq!(index.evict_least(0, 1, &mut evicted), 0, "victim {victim}");
         assert!(evicted.is_empty() && index.stats().refused_victims > 0);
-        let why = index.audit().unwrap_err().to_string();
+        let why = index.audit().unwrap_err().clone();
         assert!(why.contains("victim"), "{why}");
         assert_eq!(index.stats().entries, 11);
         index

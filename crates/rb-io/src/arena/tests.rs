@@ -67,7 +67,10 @@ fn many_are_taken_all_or_none() {
         .take_many(&[PAGE, 1, 2 * PAGE], &mut Patience::new(Duration::ZERO))
         .unwrap();
     assert_eq!(
-        taken.iter().map(|buffer| buffer.len()).collect::<Vec<_>>(),
+        taken
+            .iter()
+            .map(super::super::buffer::Buffer::len)
+            .collect::<Vec<_>>(),
         [PAGE, PAGE, 2 * PAGE]
     );
     assert!(

@@ -78,7 +78,7 @@ pub(super) fn limits(
     Ok(limits)
 }
 
-/// Opens with O_DIRECT, or without it where the file system refuses it at once.
+/// Opens with `O_DIRECT`, or without it where the file system refuses it at once.
 pub(super) fn open_direct(
     path: &Path,
     access: Access,

@@ -56,7 +56,7 @@ pub(super) fn file_behind_loop(rdev: u64) -> Option<String> {
 }
 
 /// Mount points of device `name` ("8:1"): column 3 is the device and column 5 the mount point in
-/// proc_pid_mountinfo(5).
+/// `proc_pid_mountinfo(5)`.
 fn mount_points<'a>(mounts: &'a str, name: &'a str) -> impl Iterator<Item = &'a str> {
     mounts.lines().filter_map(move |line| {
         let mut columns = line.split(' ');

@@ -8,7 +8,7 @@
 //! The kernel does not split passthrough commands: one that is larger than what the queue takes is refused.
 //! So its limits count beside the controller's.
 //!
-//! Rights: any user who may open the node with CAP_SYS_ADMIN; without it since Linux 6.2, where the
+//! Rights: any user who may open the node with `CAP_SYS_ADMIN`; without it since Linux 6.2, where the
 //! controller has a "commands supported and effects" log.
 
 use std::fs::{File, OpenOptions};

@@ -59,7 +59,7 @@ pub(super) fn address(part: &Part) -> *mut u8 {
     let start = part
         .buf
         .as_ref()
-        .map_or(std::ptr::null_mut(), |buf| buf.as_ptr());
+        .map_or(std::ptr::null_mut(), super::super::buffer::IoBuf::as_ptr);
     start.wrapping_add(part.buf_offset)
 }
 

@@ -95,7 +95,7 @@ fn attributes(node: u64, size: u64) -> Vec<u8> {
     let (mode, size) = if node == ROOT {
         (0o40755, 0)
     } else {
-        (0o100600, size)
+        (0o100_600, size)
     };
     let numbers = words64(&[node, size, size / 512, 0, 0, 0]);
     [numbers, words32(&[0, 0, 0, mode, 1, 0, 0, 0, 4096, 0])].concat()

@@ -27,7 +27,7 @@ impl Audit<'_> {
         while more {
             let mut batch = Vec::new();
             more = walk.step(index, BATCH, &mut |entry| {
-                batch.push(LiveEntry::new(index, &entry))
+                batch.push(LiveEntry::new(index, &entry));
             });
             // In the order of the device, which rotating and networked ones like best.
             batch.sort_unstable_by_key(|entry| entry.located.slot);

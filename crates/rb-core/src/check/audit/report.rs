@@ -121,7 +121,7 @@ impl AuditReport {
         self.base_sequence = report.base_sequence;
         self.log_blocks = report.log_blocks;
         self.log_records = report.log_records;
-        self.lost_metadata = report.lost_metadata.clone();
+        self.lost_metadata.clone_from(&report.lost_metadata);
         self.scanned = report.scanned;
         self.index = Some(recovered.index.stats());
     }

@@ -46,6 +46,7 @@ impl SectionBuilder {
     /// A section of the hash range `range` (see [`section_range`](crate::section_range));
     /// `position` is that of the log, read under the lock of the shard that the first entry comes
     /// from.
+    #[must_use]
     pub fn new(range: usize, position: LogPosition) -> SectionBuilder {
         SectionBuilder {
             hashes: section_hashes(range),
@@ -115,17 +116,20 @@ impl SectionBuilder {
     }
 
     /// Number of entries taken.
+    #[must_use]
     pub fn len(&self) -> usize {
         self.rows.len()
     }
 
     /// True if no entry was taken. An empty section cannot be decoded: leave it out.
+    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }
 
     /// The section as bytes, padded with zeros to whole format blocks, and its directory entry,
     /// whose `offset` the caller sets. `section` is its number in the directory, from 0.
+    #[must_use]
     pub fn finish(
         self,
         identity: &Identity,
@@ -171,6 +175,7 @@ impl SectionBuilder {
     }
 
     /// Bytes of the entries taken, before compression.
+    #[must_use]
     pub fn raw_len(&self) -> usize {
         let behind_planes = self.keys.len() + self.metadata.len() + self.more_slots.len();
         self.rows.len() * PLANES + behind_planes
