@@ -39,8 +39,6 @@ use rb_format::Geometry;
 
 use crate::background::Services;
 use crate::core::inner::Inner;
-use crate::core::poison::Poison;
-use crate::counters::Counters;
 use crate::error::OpenError;
 use crate::io::meta_io::{BOOT_ARENA, MetaIo};
 use crate::io::superblocks::{choose_superblock, read_copies};
@@ -106,9 +104,9 @@ pub(crate) fn open(source: Opened, options: StoreOptions) -> Result<(Inner, Serv
         arena,
         lanes: Arc::new(lanes),
         gate: Arc::default(),
-        poison: Poison::default(),
-        flushing: parking_lot::Mutex::default(),
-        counters: Counters::default(),
+        poison: Default::default(),
+        flushing: Default::default(),
+        counters: Default::default(),
         recovery: recovered.report,
         writer,
     };
