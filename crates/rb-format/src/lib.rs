@@ -68,6 +68,7 @@ mod geometry;
 mod identity;
 mod incarnation;
 mod layout;
+mod live;
 mod log;
 pub mod magic;
 mod more_slots;
@@ -97,6 +98,7 @@ pub use incarnation::Incarnation;
 pub use layout::{
     ClassRequest, LayoutError, LayoutRequest, Share, device_bytes_for, plan, policy_region_bytes,
 };
+pub use live::{LiveSlots, LiveValue};
 pub use log::{
     LOG_BLOCK_PAYLOAD, LogBlock, LogEncoder, LogPosition, RECORD_LEN_MAX, Record, Records,
     SealedBlocks, log_block_offset, log_blocks,

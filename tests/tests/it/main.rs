@@ -37,6 +37,7 @@ mod full_files;
 mod hangs;
 mod in_flight;
 mod large_blocks;
+mod live_slots;
 mod liveness;
 mod log_end;
 mod log_space;
