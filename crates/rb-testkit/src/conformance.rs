@@ -56,6 +56,7 @@ mod subject;
 mod transfers;
 mod waiting;
 
+use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -194,11 +195,10 @@ pub fn run_with_faults(name: &str, factory: &dyn Fn() -> Subject) -> Tally {
             capacity >= CAPACITY_MIN,
             "{name}: the device has only {capacity} bytes"
         );
-        // The panic message was printed where it happened; the titles are summed up below.
         match catch_unwind(AssertUnwindSafe(|| check(&subject))) {
             Ok(true) => tally.passed += 1,
             Ok(false) => tally.left_out.push(title),
-            Err(_) => failed.push(title),
+            Err(why) => failed.push(format!("{title}: {}", message(why.as_ref()))),
         }
     };
     for (title, check) in CHECKS {
@@ -215,8 +215,16 @@ pub fn run_with_faults(name: &str, factory: &dyn Fn() -> Subject) -> Tally {
     }
     assert!(
         failed.is_empty(),
-        "engine {name} failed {} checks: {failed:#?}",
-        failed.len()
+        "engine {name} failed {} checks:\n{}",
+        failed.len(),
+        failed.join("\n")
     );
     tally
+}
+
+/// Returns what a check expected, from the message of its panic.
+fn message(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("it panicked without a message")
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rb_io::{Access, Device, EngineKind, Limit, Limits};
+use rb_io::{Access, Device, Engine, EngineKind, Limit, Limits, OpenError, Queue, QueueOptions};
 #[cfg(feature = "libblkio")]
 use rb_testkit::StorageDaemon;
 use rb_testkit::conformance::Subject;
@@ -112,4 +112,33 @@ fn a_drive_with_a_speed() {
     conformance::run("drive", &|| {
         Arc::new(DriveEngine::new(BYTES as usize, DriveSpeed::ssd(1)))
     });
+}
+
+/// An engine that says a wrong capacity. A failed check printed an expression and a line, and the summary only its title.
+#[derive(Debug)]
+struct WrongCapacity(MemEngine);
+
+impl Engine for WrongCapacity {
+    fn name(&self) -> &'static str {
+        self.0.name()
+    }
+
+    fn limits(&self) -> &Limits {
+        self.0.limits()
+    }
+
+    fn capacity_bytes(&self) -> u64 {
+        self.0.capacity_bytes() + 1
+    }
+
+    fn queue(&self, options: &QueueOptions) -> Result<Box<dyn Queue>, OpenError> {
+        self.0.queue(options)
+    }
+}
+
+#[test]
+#[should_panic = "limits make sense: the capacity is a multiple of the logical block"]
+fn a_failed_check_names_itself_and_what_it_expected() {
+    let device = || MemEngine::new(MemDevice::new(conformance::CAPACITY_MIN));
+    conformance::run("wrong", &|| Arc::new(WrongCapacity(device())));
 }

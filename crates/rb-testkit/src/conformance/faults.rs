@@ -55,7 +55,11 @@ pub(super) fn one_request_fails(engine: &dyn Engine, faults: &dyn Faults) -> boo
             else {
                 panic!("{error}");
             };
-            assert_eq!(source.raw_os_error(), Some(EIO));
+            assert_eq!(
+                source.raw_os_error(),
+                Some(EIO),
+                "the errno of the device is reported"
+            );
             assert!(
                 *offset < range.end && range.start < offset + len,
                 "{error} does not name the place"
@@ -130,7 +134,10 @@ pub(super) fn transient_errors(engine: &dyn Engine, faults: &dyn Faults) -> bool
         fill(seed, &mut data);
         let mut data = run_one(&mut lane, Request::write(0, data, 0, unit)).expect("the buffer");
         data.fill(0);
-        assert!(run_one(&mut lane, Request::flush()).is_none());
+        assert!(
+            run_one(&mut lane, Request::flush()).is_none(),
+            "a flush succeeds"
+        );
         let data = run_one(&mut lane, Request::read(0, data, 0, unit)).expect("the buffer");
         assert!(matches(seed, &data), "error {errno}");
     }
@@ -145,7 +152,10 @@ pub(super) fn failing_flush(engine: &dyn Engine, faults: &dyn Faults) -> bool {
     let done = lane.run(vec![Request::flush()]).remove(0);
     let error = done.result.expect_err("the flush failed");
     assert!(!error.is_transient(), "{error}");
-    assert!(run_one(&mut lane, Request::flush()).is_none());
+    assert!(
+        run_one(&mut lane, Request::flush()).is_none(),
+        "a flush succeeds after one that failed"
+    );
     true
 }
 
@@ -155,7 +165,10 @@ pub(super) fn flush_order(engine: &dyn Engine, faults: &dyn Faults) -> bool {
     let mut lane = lane(engine, 4);
     for seed in 1..4 {
         write(&mut lane, buffer(&room, unit), 0, seed);
-        assert!(run_one(&mut lane, Request::flush()).is_none());
+        assert!(
+            run_one(&mut lane, Request::flush()).is_none(),
+            "a flush succeeds"
+        );
         // Behind the flush, and without one of its own.
         write(&mut lane, buffer(&room, unit), unit as u64, seed);
         let Some(left) = faults.crash() else {

@@ -94,7 +94,7 @@ pub(super) fn discards(engine: &dyn Engine) {
         let data = filled(buffer(&room, 4 * unit), 7);
         drop(run_one(&mut lane, Request::write(start, data, 0, 4 * unit)));
         let inner = Request::discard(start + unit as u64, 2 * unit as u64);
-        assert!(run_one(&mut lane, inner).is_none());
+        assert!(run_one(&mut lane, inner).is_none(), "the discard succeeds");
         let read = Request::read(start, buffer(&room, 4 * unit), 0, 4 * unit);
         let read = run_one(&mut lane, read).expect("the buffer");
         let expected = filled(buffer(&room, 4 * unit), 7);
@@ -106,7 +106,10 @@ pub(super) fn discards(engine: &dyn Engine) {
         drop(run_one(&mut lane, Request::write(start, data, 0, 4 * unit)));
         let read = Request::read(start, buffer(&room, 4 * unit), 0, 4 * unit);
         let read = run_one(&mut lane, read).expect("the buffer");
-        assert!(matches(8, &read[..4 * unit]));
+        assert!(
+            matches(8, &read[..4 * unit]),
+            "bytes next to the discarded range are as before"
+        );
     }
     // Longer than one part may be, beside writes elsewhere.
     let whole = Request::discard(unit as u64, end - 2 * unit as u64);

@@ -91,7 +91,7 @@ pub(super) fn capacity_edge(engine: &dyn Engine) {
     let mut data = run_one(&mut lane, Request::write(last, data, 0, block)).expect("the buffer");
     data.fill(0);
     let data = run_one(&mut lane, Request::read(last, data, 0, block)).expect("the buffer");
-    assert!(matches(3, &data[..block]));
+    assert!(matches(3, &data[..block]), "bytes read are those written");
     let done = lane.run(vec![Request::read(engine.capacity_bytes(), data, 0, block)]);
     let error = done[0].result.as_ref().expect_err("a read past the end");
     assert!(matches!(error, IoError::OutOfRange { .. }), "{error}");
@@ -181,7 +181,10 @@ pub(super) fn larger_than_depth(engine: &dyn Engine) {
             Request::write(position * unit as u64, data, 0, unit)
         };
         let done = lane.run((0..COUNT).map(write).collect());
-        assert!(done.iter().all(|done| done.result.is_ok()));
+        assert!(
+            done.iter().all(|done| done.result.is_ok()),
+            "every request succeeds"
+        );
         drop(done);
         let read = |position| Request::read(position * unit as u64, buffer(&room, unit), 0, unit);
         for done in lane.run((0..COUNT).map(read).collect()) {
@@ -192,9 +195,12 @@ pub(super) fn larger_than_depth(engine: &dyn Engine) {
                 done.tag
             );
         }
-        assert!(lane.counters().in_flight_max <= depth);
+        assert!(
+            lane.counters().in_flight_max <= depth,
+            "no more parts are in flight than the depth allows"
+        );
         assert_eq!(lane.counters().in_flight_max, depth, "the depth is used");
-        assert_eq!(lane.unfinished(), 0);
+        assert_eq!(lane.unfinished(), 0, "no request is left");
     }
 }
 
@@ -205,7 +211,10 @@ pub(super) fn flush_and_discard(engine: &dyn Engine) {
     let mut data = buffer(&room, unit);
     fill(9, &mut data);
     let data = run_one(&mut lane, Request::write(0, data, 0, unit)).expect("the buffer");
-    assert!(run_one(&mut lane, Request::flush()).is_none());
+    assert!(
+        run_one(&mut lane, Request::flush()).is_none(),
+        "a flush succeeds"
+    );
     let mut done = lane.run(vec![Request::discard(unit as u64 * 4, unit as u64 * 4)]);
     let result = done.remove(0).result;
     match engine.limits().discard {
@@ -264,7 +273,7 @@ pub(super) fn started_beside_run(engine: &dyn Engine) {
         lane.start(tag, Request::read(0, buffer(&room, unit), 0, unit));
     }
     let done = lane.run(vec![Request::read(0, buffer(&room, unit), 0, unit)]);
-    assert_eq!(done.len(), 1);
+    assert_eq!(done.len(), 1, "one request gives one completion");
     let mut started = Vec::new();
     while started.len() < 3 {
         let missing = 3 - started.len() as u32;
@@ -273,5 +282,5 @@ pub(super) fn started_beside_run(engine: &dyn Engine) {
     }
     let mut tags: Vec<_> = started.iter().map(|done| done.tag).collect();
     tags.sort_unstable();
-    assert_eq!(tags, [100, 101, 102]);
+    assert_eq!(tags, [100, 101, 102], "every tag comes back once");
 }

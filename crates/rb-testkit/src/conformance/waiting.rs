@@ -16,8 +16,14 @@ pub(super) fn reap_of_nothing(engine: &dyn Engine) {
     for _ in 0..100 {
         queue.reap(0, None, &mut done).expect("the queue works");
     }
-    assert!(done.is_empty());
-    assert!(started.elapsed() < LONG);
+    assert!(
+        done.is_empty(),
+        "nothing was in flight, so nothing completes"
+    );
+    assert!(
+        started.elapsed() < LONG,
+        "a reap of nothing returns immediately"
+    );
 }
 
 pub(super) fn submit_then_reap(engine: &dyn Engine) {
@@ -46,9 +52,17 @@ pub(super) fn submit_then_reap(engine: &dyn Engine) {
     queue
         .reap(100, Some(LONG), &mut done)
         .expect("the queue works");
-    assert_eq!(done.len(), 2);
-    assert_eq!(queue.counters().submissions, 1);
-    assert_eq!(queue.in_flight(), 0);
+    assert_eq!(done.len(), 2, "both parts complete");
+    assert_eq!(
+        queue.counters().submissions,
+        1,
+        "both parts were one submission"
+    );
+    assert_eq!(
+        queue.in_flight(),
+        0,
+        "nothing is in flight after the completions"
+    );
 }
 
 pub(super) fn timeout_ends_wait(engine: &dyn Engine) {
@@ -64,7 +78,7 @@ pub(super) fn timeout_ends_wait(engine: &dyn Engine) {
     queue
         .reap(1, Some(Duration::ZERO), &mut Vec::new())
         .expect("the queue works");
-    assert_eq!(queue.counters().wakes, 0);
+    assert_eq!(queue.counters().wakes, 0, "no wake was sent");
 }
 
 pub(super) fn wake_ends_wait(engine: &dyn Engine) {
@@ -101,7 +115,11 @@ pub(super) fn wake_ends_wait(engine: &dyn Engine) {
         assert!(started.elapsed() < LONG, "round {round}");
         thread.join().expect("the thread wakes");
     }
-    assert_eq!(queue.counters().wakes, 6);
+    assert_eq!(
+        queue.counters().wakes,
+        6,
+        "the counter says how many wakes there were"
+    );
     assert_eq!(queue.in_flight(), 0, "waiting for a wake is not in flight");
     drop(queue);
     waker.wake();
@@ -120,16 +138,22 @@ pub(super) fn wake_ends_poll(engine: &dyn Engine) {
     let mut done = Vec::new();
     lane.poll(1, Some(LONG), &mut done)
         .expect("the queue works");
-    assert!(started.elapsed() < LONG && done.is_empty());
+    assert!(
+        started.elapsed() < LONG && done.is_empty(),
+        "a wake ends the wait"
+    );
     thread.join().expect("the thread wakes");
     // A wake that a run meets is kept for the next poll.
     lane.waker().wake();
     let finished = lane.run(vec![Request::read(0, buffer(&room, unit), 0, unit)]);
-    assert!(finished[0].result.is_ok());
+    assert!(finished[0].result.is_ok(), "the request succeeds");
     let started = Instant::now();
     lane.poll(1, Some(LONG), &mut done)
         .expect("the queue works");
-    assert!(started.elapsed() < LONG && done.is_empty());
+    assert!(
+        started.elapsed() < LONG && done.is_empty(),
+        "a wake ends the wait"
+    );
 }
 
 pub(super) fn idle_uses_no_cpu(engine: &dyn Engine) {
