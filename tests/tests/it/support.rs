@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use rb_core::{
-    Background, ClassRequest, EngineKind, Event, Events, FormatOptions, OpenError, SeededRandom,
+    Background, ClassRequest, EngineKind, Event, Events, FormatOptions, OnLostMetadata, OpenError, SeededRandom,
     Share, Store, StoreOptions, Superblock, format,
 };
 use rb_format::{FORMAT_BLOCK, Region};
@@ -80,6 +80,8 @@ impl Bed {
             engine: self.engine,
             buffer_bytes: Some(16 << 20),
             queue_depth: 64,
+            // A scan has more to show than an empty store.
+            on_lost_metadata: OnLostMetadata::Scan,
             ..StoreOptions::default()
         }
     }
@@ -190,6 +192,8 @@ impl Sim {
             background: Background::Manual,
             buffer_bytes: Some(1 << 20),
             events: Some(self.watch.clone()),
+            // A scan has more to show than an empty store.
+            on_lost_metadata: OnLostMetadata::Scan,
             // Another at each opening of a device, and the same in each run of a test.
             random: Arc::new(SeededRandom::new(self.device.log().len() as u64)),
             ..StoreOptions::default()
