@@ -1,4 +1,4 @@
-//! Metadata I/O in turns: see [`crate::io::pace`].
+//! Metadata I/O in turns; see [`crate::io::pace`].
 
 use std::iter::Peekable;
 use std::ops::Range;
@@ -10,7 +10,8 @@ use crate::io::meta_io::{MetaIo, READ_BUFFER, ReadAt};
 use crate::io::pace::{Pace, TURN_BYTES, TURN_DISCARD_BYTES, TURN_REQUESTS};
 
 impl MetaIo {
-    /// One turn of reads, shown to `each` before the rest. A read that is longer than a turn takes several.
+    /// Does one turn of reads and passes each to `each` before the rest. A read longer than a turn
+    /// takes several.
     pub(super) fn read_turn(
         &mut self,
         pace: &mut Pace<'_>,
@@ -69,7 +70,7 @@ impl MetaIo {
         Ok(Ok(buffer))
     }
 
-    /// One discard, in turns; each is whole `units`. Ends at the first that the device fails.
+    /// Does one discard, in turns of whole `unit`s. Ends at the first one that the device fails.
     pub(super) fn discard_in_turns(
         &mut self,
         pace: &mut Pace<'_>,
