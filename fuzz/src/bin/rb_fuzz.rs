@@ -1,4 +1,4 @@
-//! The targets under libFuzzer. `RB_FUZZ_TARGET` names the target; `cargo xtask fuzz` sets it.
+//! Runs a target under libFuzzer. `RB_FUZZ_TARGET` names the target; `cargo xtask fuzz` sets it.
 #![no_main]
 
 use std::sync::OnceLock;

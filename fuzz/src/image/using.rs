@@ -1,4 +1,4 @@
-//! Opening and using a device of unknown content, and what must hold throughout.
+//! Opens and uses a device of unknown content, and checks what must hold throughout.
 
 use std::sync::Arc;
 
@@ -9,14 +9,14 @@ use super::sample::{KEYS, VERSIONS, key, open, options, value};
 
 /// Opens the device, uses it if that works, closes it and opens it again.
 ///
-/// `values_are_true` says that no slot header was forged, so whatever is found must have been put.
+/// `values_are_true` means that no slot header was forged, so every value that is found must have been put.
 pub(super) fn open_and_use(
     device: &Arc<MemDevice>,
     choice: u8,
     operations: &[u8],
     values_are_true: bool,
 ) {
-    // An error in words is a right answer to garbage.
+    // An error with a message is a right result for garbage.
     let Ok(store) = open(device, chosen(choice)) else {
         return;
     };
@@ -78,7 +78,7 @@ fn chosen(choice: u8) -> StoreOptions {
     }
 }
 
-/// What a get answered; none for an error, which says nothing.
+/// Result of a get; `None` for an error, which allows no conclusion.
 type Answer = Option<Option<Vec<u8>>>;
 
 struct User {
@@ -88,7 +88,7 @@ struct User {
 }
 
 impl User {
-    /// Gets every key: what comes was put for it (C1), and the accounting holds.
+    /// Gets every key: each value was put for its key (C1), and the accounting holds.
     fn check_all(&self) -> Vec<Answer> {
         let answers = (0..KEYS).map(|number| self.get(number)).collect();
         self.store.audit().unwrap_or_else(|why| panic!("{why}"));
@@ -108,7 +108,7 @@ impl User {
         Some(found)
     }
 
-    /// What is answered as done is done.
+    /// Runs one operation; once acknowledged, it must have taken effect.
     fn operate(&mut self, operation: u8) {
         let number = operation % KEYS;
         match operation / KEYS % 12 {
