@@ -1,5 +1,5 @@
-//! The states that a crash test is about, and how often a run reached each. One that is never reached
-//! means that the run tested less than it says.
+//! The states that a crash test must cover, and how often a run reached each. A state that is never reached means that
+//! the run tested less than it claims.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ macro_rules! states {
         }
 
         impl State {
-            /// All of them.
+            /// All states.
             pub const ALL: &[State] = &[$(State::$name,)*];
         }
 
@@ -91,12 +91,12 @@ impl States {
         }
     }
 
-    /// Each state with its count.
+    /// Returns each state with its count.
     pub fn counts(&self) -> impl Iterator<Item = (State, u64)> {
         State::ALL.iter().copied().zip(self.0.iter().copied())
     }
 
-    /// Those that were never reached.
+    /// Returns the states that were never reached.
     #[must_use]
     pub fn missed(&self) -> Vec<State> {
         self.counts()
