@@ -2,13 +2,13 @@
 
 use rb_core::{Payload, Put, PutMode, PutOptions, PutOutcome};
 
-use crate::support::{Bed, KIB, Sim, engines, key, value};
+use crate::support::{FileFixture, KIB, Sim, engines, key, value};
 
 #[test]
 fn values_come_back_byte_for_byte_after_put_and_after_restart() {
     for engine in engines() {
-        let bed = Bed::new(64 * KIB as u64, 64).on(engine);
-        let store = bed.open();
+        let fixture = FileFixture::new(64 * KIB as u64, 64).on(engine);
+        let store = fixture.open();
         let sizes = [1, 511, 4096, 4097, 50_000, 64 * KIB];
         for (n, len) in (0..).zip(sizes) {
             assert_eq!(
@@ -20,7 +20,7 @@ fn values_come_back_byte_for_byte_after_put_and_after_restart() {
         for round in 0..2 {
             if round == 1 {
                 store.take().unwrap().close().unwrap();
-                store = Some(bed.open());
+                store = Some(fixture.open());
             }
             let store = store.as_ref().unwrap();
             for (n, len) in (0..).zip(sizes) {
@@ -39,8 +39,8 @@ fn values_come_back_byte_for_byte_after_put_and_after_restart() {
 #[test]
 fn batches_answer_key_by_key() {
     for engine in engines() {
-        let bed = Bed::new(64 * KIB as u64, 64).on(engine);
-        let store = bed.open();
+        let fixture = FileFixture::new(64 * KIB as u64, 64).on(engine);
+        let store = fixture.open();
         let values: Vec<_> = (0..20).map(|n| value(n, 30_000 + n as usize)).collect();
         let keys: Vec<_> = (0..20).map(key).collect();
         let puts = keys
@@ -81,8 +81,8 @@ fn batches_answer_key_by_key() {
 
 #[test]
 fn replace_and_keep_do_what_they_say() {
-    let bed = Bed::new(16 * KIB as u64, 8);
-    let store = bed.open();
+    let fixture = FileFixture::new(16 * KIB as u64, 8);
+    let store = fixture.open();
     let keep = PutOptions {
         mode: PutMode::KeepExisting,
         ..PutOptions::default()
@@ -111,8 +111,8 @@ fn replace_and_keep_do_what_they_say() {
 
 #[test]
 fn memory_of_the_store_is_put_without_a_copy() {
-    let bed = Bed::new(16 * KIB as u64, 8);
-    let store = bed.open();
+    let fixture = FileFixture::new(16 * KIB as u64, 8);
+    let store = fixture.open();
     let mut buffer = store.buffer(10_000).unwrap();
     buffer.copy_from_slice(&value(5, 10_000));
     let put = Put {
@@ -144,8 +144,8 @@ fn memory_of_the_store_is_put_without_a_copy() {
 #[test]
 fn async_operations_can_be_waited_on_and_awaited() {
     for engine in engines() {
-        let bed = Bed::new(64 * KIB as u64, 64).on(engine);
-        let store = bed.open();
+        let fixture = FileFixture::new(64 * KIB as u64, 64).on(engine);
+        let store = fixture.open();
         let values: Vec<_> = (0..40).map(|n| value(n, 40_000)).collect();
         let keys: Vec<_> = (0..40).map(key).collect();
         let puts: Vec<_> = (0..40)

@@ -7,7 +7,7 @@ use rb_core::{ClassRequest, Put, PutOptions, Share, Store};
 use rb_format::key_hash;
 use rb_testkit::colliding;
 
-use crate::support::Bed;
+use crate::support::FileFixture;
 
 const KEYS: u32 = 25_000;
 /// Keys of a batch.
@@ -26,8 +26,8 @@ fn others(number: u32) -> [u8; colliding::KEY_LEN] {
 }
 
 /// Puts all, looks them up, and opens what a kill leaves then. How long each took.
-fn times(bed: &Bed, keys: &[[u8; colliding::KEY_LEN]]) -> [Duration; 3] {
-    let store = bed.open();
+fn times(fixture: &FileFixture, keys: &[[u8; colliding::KEY_LEN]]) -> [Duration; 3] {
+    let store = fixture.open();
     let start = Instant::now();
     for some in keys.chunks(BATCH) {
         let puts = some.iter().map(|key| Put::new(key, &key[..100])).collect();
@@ -39,7 +39,7 @@ fn times(bed: &Bed, keys: &[[u8; colliding::KEY_LEN]]) -> [Duration; 3] {
     let start = Instant::now();
     assert!(keys.iter().all(|key| store.contains(key)));
     let looked = start.elapsed();
-    let killed = bed.image();
+    let killed = fixture.image();
     let start = Instant::now();
     let again: Store = killed.open();
     let opened = start.elapsed();
@@ -57,7 +57,7 @@ fn keys_of_one_hash_take_no_longer_than_others() {
             slot_bytes: 4096,
             share: Share::Slots(u64::from(KEYS)),
         };
-        Bed::with(vec![class], |options| {
+        FileFixture::with(vec![class], |options| {
             options.key_len_max = colliding::KEY_LEN as u32;
             // No checkpoint comes between.
             options.log_bytes = Some(64 << 20);

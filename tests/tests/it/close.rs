@@ -164,8 +164,8 @@ fn a_write_that_ends_after_the_close_publishes_nothing() {
 #[test]
 fn a_closed_store_gives_its_device_back_whatever_is_left_of_it() {
     for engine in crate::support::engines() {
-        let bed = crate::support::Bed::new(4096, 16).on(engine);
-        let store = bed.open_with(|options| {
+        let fixture = crate::support::FileFixture::new(4096, 16).on(engine);
+        let store = fixture.open_with(|options| {
             options.scrub = Some(rb_core::Scrub {
                 bytes_per_second: std::num::NonZero::new(1 << 20).unwrap(),
                 pass_interval: Duration::from_secs(1),
@@ -179,7 +179,7 @@ fn a_closed_store_gives_its_device_back_whatever_is_left_of_it() {
         drop(store.get_async(&key(0)).wait().unwrap());
         store.close().unwrap();
         assert!(matches!(clone.engine(), Err(Error::Closed)));
-        let again = bed.open();
+        let again = fixture.open();
         assert!(again.recovery().clean);
         // What is left of the first is of no harm to the second, and answers that it is closed.
         let is_closed = |answer: Option<Error>| matches!(answer, Some(Error::Closed));

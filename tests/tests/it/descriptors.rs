@@ -6,7 +6,7 @@ use std::process::Command;
 use rb_core::{EngineKind, FormatOptions, Store, StoreOptions, format};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::support::{Bed, KIB, key, value};
+use crate::support::{FileFixture, KIB, key, value};
 
 const CHILD: &str = "RB_DESCRIPTORS_CHILD";
 
@@ -35,12 +35,12 @@ fn limit_to(limit: u64) {
 }
 
 /// What a process does with a store; the engine, and why it is not the first.
-fn use_store(bed: &Bed) -> (&'static str, Vec<String>) {
+fn use_store(fixture: &FileFixture) -> (&'static str, Vec<String>) {
     let options = StoreOptions {
         engine: EngineKind::Auto,
-        ..bed.options()
+        ..fixture.options()
     };
-    let store = Store::open(bed.path(), options).unwrap();
+    let store = Store::open(fixture.path(), options).unwrap();
     let (a, b) = (key(1), key(2));
     store.put(&a, &value(1, 9000)).unwrap();
     store.put_async(&b, &value(2, 9000)).wait().unwrap();
@@ -62,15 +62,15 @@ fn with_few_descriptors_auto_runs_posix_and_says_why() {
     if !is_child("with_few_descriptors_auto_runs_posix_and_says_why") {
         return;
     }
-    let bed = Bed::new(64 * KIB as u64, 64);
-    let (usual, rejected) = use_store(&bed);
+    let fixture = FileFixture::new(64 * KIB as u64, 64);
+    let (usual, rejected) = use_store(&fixture);
     if usual != "io_uring" {
         println!("io_uring is denied to this test from the start: {rejected:?}");
     }
     let mut fell_back = 0;
     for limit in 8..40 {
         limit_to(limit);
-        let (engine, rejected) = use_store(&bed);
+        let (engine, rejected) = use_store(&fixture);
         if engine == usual {
             continue;
         }
@@ -92,19 +92,19 @@ fn an_async_operation_without_descriptors_names_the_limit() {
     if !is_child("an_async_operation_without_descriptors_names_the_limit") {
         return;
     }
-    let bed = Bed::new(64 * KIB as u64, 64);
+    let fixture = FileFixture::new(64 * KIB as u64, 64);
     let options = StoreOptions {
         engine: EngineKind::Auto,
-        ..bed.options()
+        ..fixture.options()
     };
-    let store = Store::open(bed.path(), options).unwrap();
+    let store = Store::open(fixture.path(), options).unwrap();
     store.put(&key(2), &value(2, 9000)).unwrap();
     let before = getrlimit(Resource::Nofile).current.unwrap();
     limit_to(0);
     let put = store.put_async(&key(1), &value(1, 9000)).wait();
     let got = store.get_async(&key(2)).wait();
-    let second = Store::open(bed.path(), StoreOptions::default()).unwrap_err();
-    let formatted = format(&FormatOptions::new(bed.path(), Vec::new())).unwrap_err();
+    let second = Store::open(fixture.path(), StoreOptions::default()).unwrap_err();
+    let formatted = format(&FormatOptions::new(fixture.path(), Vec::new())).unwrap_err();
     // Before the limit is another one: such an error reads it when it is shown.
     let opened = [second.to_string(), formatted.to_string()];
     limit_to(before);

@@ -17,23 +17,23 @@ use rb_format::{
 };
 use rb_testkit::values::matches;
 
-use crate::support::{Bed, ends_within, engines, key, range_of, value, zero};
+use crate::support::{FileFixture, ends_within, engines, key, range_of, value, zero};
 
 const LEN: usize = 3000;
 const KEYS: u64 = 24;
 const BLOCK: u64 = FORMAT_BLOCK as u64;
 
 /// A store of 32 slots and the shortest log; its values are of `age`.
-fn store_of_age(age: u64) -> Bed {
+fn store_of_age(age: u64) -> FileFixture {
     let classes = vec![ClassRequest {
         slot_bytes: 4096,
         share: Share::Slots(32),
     }];
-    let bed = Bed::with(classes, |options| options.log_bytes = Some(64 * BLOCK));
-    let store = bed.open();
+    let fixture = FileFixture::with(classes, |options| options.log_bytes = Some(64 * BLOCK));
+    let store = fixture.open();
     fill(&store, age);
     store.close().unwrap();
-    bed
+    fixture
 }
 
 fn fill(store: &Store, age: u64) {
@@ -96,18 +96,18 @@ fn len(path: &Path) -> u64 {
     std::fs::metadata(path).unwrap().len()
 }
 
-fn superblock(bed: &Bed) -> Superblock {
+fn superblock(fixture: &FileFixture) -> Superblock {
     let options = StoreOptions {
         read_only: true,
-        ..bed.options()
+        ..fixture.options()
     };
-    let store = Store::open(bed.path(), options).unwrap();
+    let store = Store::open(fixture.path(), options).unwrap();
     store.superblock().clone()
 }
 
 /// The parts of a store by name.
-fn parts(bed: &Bed) -> Vec<(&'static str, Range<u64>)> {
-    let superblock = superblock(bed);
+fn parts(fixture: &FileFixture) -> Vec<(&'static str, Range<u64>)> {
+    let superblock = superblock(fixture);
     let slots = superblock.runs[0].first_byte..superblock.log_2.offset;
     vec![
         (
@@ -185,8 +185,8 @@ fn superblocks_of_two_stores_are_refused_and_stay() {
         copy(&theirs.path(), &mixed.path(), place..place + BLOCK);
         let before = std::fs::read(mixed.path()).unwrap();
         let words = refusal(&mixed.path());
-        for bed in [&ours, &theirs] {
-            let uuid = superblock(bed).identity.uuid.to_string();
+        for fixture in [&ours, &theirs] {
+            let uuid = superblock(fixture).identity.uuid.to_string();
             assert!(words.contains(&uuid), "{words}");
         }
         assert!(std::fs::read(mixed.path()).unwrap() == before);
@@ -196,8 +196,8 @@ fn superblocks_of_two_stores_are_refused_and_stay() {
 }
 
 /// The end of the last live slot's value.
-fn live_end(bed: &Bed) -> u64 {
-    let store = bed.open_with(|options| options.read_only = true);
+fn live_end(fixture: &FileFixture) -> u64 {
+    let store = fixture.open_with(|options| options.read_only = true);
     let mut end = 0;
     store.for_each(|entry| {
         let start = store.geometry().slot_offset(entry.slot).unwrap();
@@ -210,8 +210,8 @@ fn live_end(bed: &Bed) -> u64 {
 /// A store was refused because unused bytes at the end of its file were gone, though no value was there.
 #[test]
 fn a_cut_file_opens_if_nothing_that_lives_was_cut_off() {
-    let bed = store_of_age(1);
-    let (whole, live) = (len(&bed.path()), live_end(&bed));
+    let fixture = store_of_age(1);
+    let (whole, live) = (len(&fixture.path()), live_end(&fixture));
     let mut ends = vec![
         whole - 1,
         whole - BLOCK,
@@ -222,7 +222,7 @@ fn a_cut_file_opens_if_nothing_that_lives_was_cut_off() {
         1,
         0,
     ];
-    for (_, place) in parts(&bed) {
+    for (_, place) in parts(&fixture) {
         ends.extend([
             place.start,
             place.start + 1,
@@ -230,10 +230,11 @@ fn a_cut_file_opens_if_nothing_that_lives_was_cut_off() {
             place.end - 1,
         ]);
     }
-    let audit = |bed: &Bed| rb_core::audit(bed.path(), &rb_core::AuditOptions::default());
+    let audit =
+        |fixture: &FileFixture| rb_core::audit(fixture.path(), &rb_core::AuditOptions::default());
     let mut opened = 0;
     for end in ends.into_iter().filter(|end| *end < whole) {
-        let cut = bed.image();
+        let cut = fixture.image();
         set_len(&cut.path(), end);
         if end - end % 512 >= live {
             opened += 1;
@@ -277,7 +278,7 @@ fn a_cut_file_opens_if_nothing_that_lives_was_cut_off() {
     }
     assert!(opened >= 5, "{opened} cuts cost nothing");
     // What is lost is said.
-    let cut = bed.image();
+    let cut = fixture.image();
     set_len(&cut.path(), live - 1);
     let found = audit(&cut).unwrap();
     assert_eq!(found.state, AuditState::Unusable);
@@ -321,12 +322,12 @@ fn a_file_that_is_cut_while_it_is_open_stops_writing() {
         ];
         for (name, way) in ways {
             for pending in [false, true] {
-                let bed = store_of_age(1).on(engine);
-                let store = bed.open_with(|options| options.background = Background::Manual);
+                let fixture = store_of_age(1).on(engine);
+                let store = fixture.open_with(|options| options.background = Background::Manual);
                 if pending {
                     write(&store).unwrap();
                 }
-                set_len(&bed.path(), len(&bed.path()) - BLOCK);
+                set_len(&fixture.path(), len(&fixture.path()) - BLOCK);
                 let words = way(&store).unwrap_err().to_string();
                 assert!(
                     words.contains("shrunk") && words.contains("store"),
@@ -347,22 +348,22 @@ fn a_file_that_is_cut_while_it_is_open_stops_writing() {
 #[test]
 fn a_grown_file_is_the_same_store() {
     for more in [1, 4096, 64 << 20] {
-        let bed = store_of_age(1);
-        set_len(&bed.path(), len(&bed.path()) + more);
-        let store = bed.open();
+        let fixture = store_of_age(1);
+        set_len(&fixture.path(), len(&fixture.path()) + more);
+        let store = fixture.open();
         assert_eq!(ages(&store, "grown"), all(1));
         fill(&store, 2);
         store.close().unwrap();
         drop(store);
-        assert_eq!(ages(&bed.open(), "grown"), all(2));
+        assert_eq!(ages(&fixture.open(), "grown"), all(2));
     }
 }
 
 #[test]
 fn zeroed_parts_lose_what_only_they_had() {
-    let bed = store_of_age(1);
-    for (part, place) in parts(&bed) {
-        let image = bed.image();
+    let fixture = store_of_age(1);
+    for (part, place) in parts(&fixture) {
+        let image = fixture.image();
         zero(&image, place.start, (place.end - place.start) as usize);
         let store = image.open();
         assert_eq!(store.recovery().lost_metadata, None, "{part}");
@@ -374,12 +375,12 @@ fn zeroed_parts_lose_what_only_they_had() {
         drop(store);
         assert_eq!(ages(&image.open(), part), all(2), "{part}");
     }
-    let all_metadata = 0..parts(&bed)[6].1.start;
+    let all_metadata = 0..parts(&fixture)[6].1.start;
     for (what, end) in [
         ("metadata", all_metadata.end),
-        ("everything", len(&bed.path())),
+        ("everything", len(&fixture.path())),
     ] {
-        let image = bed.image();
+        let image = fixture.image();
         zero(&image, 0, end as usize);
         let words = refusal(&image.path());
         assert!(
@@ -395,9 +396,9 @@ fn zeroed_parts_lose_what_only_they_had() {
 #[test]
 fn parts_rolled_back_to_an_older_copy_never_give_wrong_bytes() {
     for laps in [1, 8] {
-        let bed = store_of_age(1);
-        let old = bed.image();
-        let store = bed.open();
+        let fixture = store_of_age(1);
+        let old = fixture.image();
+        let store = fixture.open();
         for _ in 0..laps {
             for n in 0..KEYS {
                 // One block each, so that eight laps take the log round.
@@ -408,7 +409,7 @@ fn parts_rolled_back_to_an_older_copy_never_give_wrong_bytes() {
         fill(&store, 3);
         store.remove(&key(0)).unwrap();
         store.close().unwrap();
-        let mut parts = parts(&bed);
+        let mut parts = parts(&fixture);
         let [.., (_, base_a), (_, base_b), _, _, (_, slots)] = &parts[..] else {
             panic!("{parts:?}");
         };
@@ -416,12 +417,12 @@ fn parts_rolled_back_to_an_older_copy_never_give_wrong_bytes() {
         let more = [
             ("both bases", base_a.start..base_b.end),
             ("all metadata", 0..slots.start),
-            ("everything", 0..len(&bed.path())),
+            ("everything", 0..len(&fixture.path())),
         ];
         parts.extend(more);
         for (what, place) in parts {
             let when = format!("{what} after {laps} laps");
-            let image = bed.image();
+            let image = fixture.image();
             copy(&old.path(), &image.path(), place);
             let store = image.open();
             let found = ages(&store, &when);
@@ -448,23 +449,23 @@ fn parts_rolled_back_to_an_older_copy_never_give_wrong_bytes() {
 
 #[test]
 fn a_file_replaced_while_its_store_is_open() {
-    let (bed, other) = (store_of_age(1), store_of_age(2));
-    let store = bed.open();
-    std::fs::rename(bed.path(), bed.path().with_extension("moved")).unwrap();
-    std::fs::rename(other.path(), bed.path()).unwrap();
+    let (fixture, other) = (store_of_age(1), store_of_age(2));
+    let store = fixture.open();
+    std::fs::rename(fixture.path(), fixture.path().with_extension("moved")).unwrap();
+    std::fs::rename(other.path(), fixture.path()).unwrap();
     // Whoever looks at the path sees the other store; the open one goes on with its own file.
     let options = StoreOptions {
         read_only: true,
-        ..bed.options()
+        ..fixture.options()
     };
-    let seen = Store::open(bed.path(), options).unwrap();
+    let seen = Store::open(fixture.path(), options).unwrap();
     assert_eq!(ages(&seen, "by path"), all(2));
     fill(&store, 3);
     store.close().unwrap();
     drop((store, seen));
-    assert_eq!(ages(&bed.open(), "by path"), all(2));
-    std::fs::rename(bed.path().with_extension("moved"), bed.path()).unwrap();
-    assert_eq!(ages(&bed.open(), "moved back"), all(3));
+    assert_eq!(ages(&fixture.open(), "by path"), all(2));
+    std::fs::rename(fixture.path().with_extension("moved"), fixture.path()).unwrap();
+    assert_eq!(ages(&fixture.open(), "moved back"), all(3));
 }
 
 #[test]
@@ -506,12 +507,12 @@ fn what_is_no_file_is_refused_at_once_and_by_name() {
 
 #[test]
 fn a_symlink_is_the_store_that_it_names() {
-    let bed = store_of_age(1);
-    let link = bed.path().with_extension("link");
-    std::os::unix::fs::symlink(bed.path(), &link).unwrap();
-    let store = Store::open(&link, bed.options()).unwrap();
+    let fixture = store_of_age(1);
+    let link = fixture.path().with_extension("link");
+    std::os::unix::fs::symlink(fixture.path(), &link).unwrap();
+    let store = Store::open(&link, fixture.options()).unwrap();
     assert_eq!(ages(&store, "by link"), all(1));
-    let error = Store::open(bed.path(), bed.options())
+    let error = Store::open(fixture.path(), fixture.options())
         .map(drop)
         .unwrap_err();
     assert!(
@@ -519,6 +520,6 @@ fn a_symlink_is_the_store_that_it_names() {
         "{error}"
     );
     drop(store);
-    std::fs::remove_file(bed.path()).unwrap();
+    std::fs::remove_file(fixture.path()).unwrap();
     assert!(refusal(&link).contains("stat failed"));
 }

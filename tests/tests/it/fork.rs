@@ -15,7 +15,7 @@ use rb_core::{EngineKind, Error, Lookup, Operation, Pin, Put, PutOptions, Store,
 use rb_io::{Arena, Device, Issuer, Lane, QueueOptions, Request};
 use rustix::process::{Signal, kill_process};
 
-use crate::support::{Bed, KIB, engines, is_long, key, resident_kib, value};
+use crate::support::{FileFixture, KIB, engines, is_long, key, resident_kib, value};
 
 const LEN: usize = 64 * KIB;
 const SLOTS: u64 = 64;
@@ -135,8 +135,8 @@ fn call_everything(held: Held) -> Vec<String> {
     wrong.map(|(name, _)| (*name).to_owned()).collect()
 }
 
-fn filled(bed: &Bed) -> Store {
-    let store = bed.open();
+fn filled(fixture: &FileFixture) -> Store {
+    let store = fixture.open();
     for n in 0..SLOTS / 2 {
         store.put(&key(n), &value(n, LEN)).unwrap();
     }
@@ -165,8 +165,8 @@ fn check(store: &Store, engine: EngineKind) {
 #[test]
 fn a_forked_child_is_refused_and_the_parent_goes_on() {
     for engine in engines() {
-        let bed = Bed::new(LEN as u64, SLOTS).on(engine);
-        let store = filled(&bed);
+        let fixture = FileFixture::new(LEN as u64, SLOTS).on(engine);
+        let store = filled(&fixture);
         // The parent drops it all, too, after the child.
         let held = held(&store);
         assert_eq!(in_child(|| call_everything(held)), Ok(()), "{engine}");
@@ -175,7 +175,7 @@ fn a_forked_child_is_refused_and_the_parent_goes_on() {
         store.close().unwrap();
         drop(store);
 
-        let store = bed.open_with(|options| options.read_only = true);
+        let store = fixture.open_with(|options| options.read_only = true);
         check(&store, engine);
         let in_hand = (store.clone(), store.get(&key(0)).unwrap());
         let child = in_child(|| {
@@ -242,8 +242,8 @@ fn open_things() -> [usize; 2] {
 }
 
 fn fork_storm(engine: EngineKind, forks: u32) {
-    let bed = Bed::new(LEN as u64, SLOTS).on(engine);
-    let store = filled(&bed);
+    let fixture = FileFixture::new(LEN as u64, SLOTS).on(engine);
+    let store = filled(&fixture);
     let (stop, wrong) = (AtomicBool::new(false), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
         for thread in 0..4 {
@@ -271,7 +271,7 @@ fn fork_storm(engine: EngineKind, forks: u32) {
     store.audit().unwrap();
     store.close().unwrap();
     drop(store);
-    check(&bed.open(), engine);
+    check(&fixture.open(), engine);
 }
 
 fn one_round(store: &Store, n: u64) -> Result<(), String> {

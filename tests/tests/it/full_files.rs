@@ -11,7 +11,7 @@ use rb_testkit::skip;
 use rustix::fs::FallocateFlags;
 use tempfile::TempDir;
 
-use crate::support::{Bed, engines, key, range_of, value};
+use crate::support::{FileFixture, engines, key, range_of, value};
 
 const SLOT: usize = 64 << 10;
 
@@ -267,23 +267,27 @@ fn an_opening_gives_a_sparse_copy_the_space_of_its_metadata() {
         slot_bytes: SLOT as u64,
         share: Share::Slots(128),
     };
-    let bed = Bed::with(vec![class], |_| {}).image();
-    let before = allocated(&bed.path());
-    let reader = bed.open_with(|options| options.read_only = true);
+    let fixture = FileFixture::with(vec![class], |_| {}).image();
+    let before = allocated(&fixture.path());
+    let reader = fixture.open_with(|options| options.read_only = true);
     let needed = metadata_bytes(&reader);
     assert!(before < needed / 2, "the copy has {before} of {needed}");
-    assert_eq!(allocated(&bed.path()), before, "a reader changes nothing");
+    assert_eq!(
+        allocated(&fixture.path()),
+        before,
+        "a reader changes nothing"
+    );
     drop(reader);
-    let store = bed.open();
+    let store = fixture.open();
     assert_eq!(store.recovery().unallocated, None);
-    let taken = allocated(&bed.path());
+    let taken = allocated(&fixture.path());
     assert!(
         (needed..needed + (1 << 20)).contains(&taken),
         "{taken} of {needed}"
     );
     store.put(&key(1), &value(1, SLOT)).unwrap();
     store.close().unwrap();
-    assert!(bed.open().recovery().clean);
+    assert!(fixture.open().recovery().clean);
 }
 
 /// There may be no space for it: then that is said, and the store opens all the same.

@@ -10,7 +10,7 @@ use rb_testkit::{StallingFile, skip};
 
 use crate::shutdown::watched;
 use crate::stalled::formatted;
-use crate::support::{Bed, KIB, ends_within, engines, key, serve, value};
+use crate::support::{FileFixture, KIB, ends_within, engines, key, serve, value};
 
 const DEADLINE: Duration = Duration::from_millis(200);
 /// What a machine with two cores may add to a wait.
@@ -127,10 +127,10 @@ fn hold_a_store() {
     drop(std::io::stdin().lines().next());
 }
 
-fn holder(bed: &Bed) -> Child {
+fn holder(fixture: &FileFixture) -> Child {
     serve(
         "hangs::hold_a_store",
-        [(HOLDER, bed.path().display().to_string())],
+        [(HOLDER, fixture.path().display().to_string())],
     )
     .0
 }
@@ -140,12 +140,12 @@ fn holder(bed: &Bed) -> Child {
 #[test]
 fn opening_waits_for_a_lock_as_long_as_it_may() {
     for engine in engines() {
-        let bed = Bed::new(4096, 16).on(engine);
-        let mut child = holder(&bed);
-        let mut options = bed.options();
+        let fixture = FileFixture::new(4096, 16).on(engine);
+        let mut child = holder(&fixture);
+        let mut options = fixture.options();
         options.lock_wait = Duration::ZERO;
         let start = Instant::now();
-        let refused = Store::open(bed.path(), options).unwrap_err();
+        let refused = Store::open(fixture.path(), options).unwrap_err();
         let took = start.elapsed();
         assert!(took < Duration::from_millis(1500), "{engine}: {took:?}");
         let said = std::error::Error::source(&refused)
@@ -159,7 +159,7 @@ fn opening_waits_for_a_lock_as_long_as_it_may() {
             child.wait().unwrap();
         });
         let start = Instant::now();
-        let store = bed.open_with(|options| options.lock_wait = LONG);
+        let store = fixture.open_with(|options| options.lock_wait = LONG);
         let took = start.elapsed();
         assert!(took > Duration::from_millis(1500), "{engine}: {took:?}");
         assert!(took < Duration::from_secs(5), "{engine}: {took:?}");
@@ -173,14 +173,14 @@ fn opening_waits_for_a_lock_as_long_as_it_may() {
 /// file keeps it.
 #[test]
 fn a_lock_of_a_process_that_has_ended_is_waited_for_longer() {
-    let bed = Bed::new(4096, 16);
+    let fixture = FileFixture::new(4096, 16);
     let mut shell = Command::new("sh");
     shell.args([
         "-c",
         "exec 9<>\"$0\"; flock -n 9 && echo taken && sleep 2.5",
     ]);
     let mut shell = shell
-        .arg(bed.path())
+        .arg(fixture.path())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
@@ -191,10 +191,10 @@ fn a_lock_of_a_process_that_has_ended_is_waited_for_longer() {
         return skip::note("an inherited lock", "there is no flock program");
     }
     let open = |io_deadline| {
-        let mut options = bed.options();
+        let mut options = fixture.options();
         options.lock_wait = Duration::ZERO;
         options.io_deadline = io_deadline;
-        Store::open(bed.path(), options)
+        Store::open(fixture.path(), options)
     };
     let refused = open(DEADLINE).unwrap_err();
     assert!(refused.to_string().contains("has ended"), "{refused}");

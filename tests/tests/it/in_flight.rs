@@ -15,7 +15,7 @@ use rb_io::OpKind;
 use rb_testkit::MemDevice;
 
 use crate::shutdown::{EVERYWHERE, device_goes, watched};
-use crate::support::{Bed, EIO, Sim, ends_within, engines, key, slots_of, value};
+use crate::support::{EIO, FileFixture, Sim, ends_within, engines, key, slots_of, value};
 
 const LONG: Duration = Duration::from_secs(20);
 const EACH_BATCH: PutOptions = PutOptions {
@@ -382,8 +382,8 @@ fn late_calls_are_bounded_and_leave_when_the_device_answers() {
 #[test]
 fn a_file_cut_behind_the_stores_back_fails_the_keys_beyond_its_end() {
     for engine in engines() {
-        let bed = Bed::new(64 << 10, 32).on(engine);
-        let store = bed.open();
+        let fixture = FileFixture::new(64 << 10, 32).on(engine);
+        let store = fixture.open();
         for n in 0..32 {
             store.put(&key(n), &value(n, 60_000)).unwrap();
         }
@@ -391,7 +391,7 @@ fn a_file_cut_behind_the_stores_back_fails_the_keys_beyond_its_end() {
         let cut = store.geometry().payload_offset(16).unwrap() + 4096;
         let file = std::fs::OpenOptions::new()
             .write(true)
-            .open(bed.path())
+            .open(fixture.path())
             .unwrap();
         file.set_len(cut).unwrap();
         let keys: Vec<_> = (0..32).map(key).collect();
@@ -409,7 +409,7 @@ fn a_file_cut_behind_the_stores_back_fails_the_keys_beyond_its_end() {
         store.audit().unwrap();
         assert!(ends_within(LONG, move || drop(store.close())), "{engine}");
         assert!(
-            Store::open(bed.path(), bed.options()).is_err(),
+            Store::open(fixture.path(), fixture.options()).is_err(),
             "{engine}: it is too small"
         );
     }

@@ -10,7 +10,9 @@ use rb_core::{Background, Durability, Error, Operation, Put, PutOptions, Store, 
 use rb_io::EngineKind;
 
 use crate::shutdown::{EVERYWHERE, watched};
-use crate::support::{Bed, KIB, Sim, engines, is_long, key, long_keys, serve, slices, value};
+use crate::support::{
+    FileFixture, KIB, Sim, engines, is_long, key, long_keys, serve, slices, value,
+};
 
 const LEN: usize = 60 * KIB;
 /// How long calls wait for buffers and log space.
@@ -19,9 +21,9 @@ const BUSY_WAIT: Duration = Duration::from_millis(400);
 const MORE: Duration = Duration::from_millis(300);
 
 /// A store with four values and buffers for as many, all of which the caller holds.
-fn without_buffers(engine: EngineKind) -> (Bed, Store, Vec<rb_core::ValueBuf>) {
-    let bed = Bed::new(64 * KIB as u64, 64).on(engine);
-    let store = bed.open_with(|options| {
+fn without_buffers(engine: EngineKind) -> (FileFixture, Store, Vec<rb_core::ValueBuf>) {
+    let fixture = FileFixture::new(64 * KIB as u64, 64).on(engine);
+    let store = fixture.open_with(|options| {
         options.buffer_bytes = Some(256 * KIB);
         options.busy_wait = BUSY_WAIT;
     });
@@ -29,7 +31,7 @@ fn without_buffers(engine: EngineKind) -> (Bed, Store, Vec<rb_core::ValueBuf>) {
         store.put(&key(n), &value(n, LEN)).unwrap();
     }
     let held = (0..4).map(|_| store.buffer(LEN).unwrap()).collect();
-    (bed, store, held)
+    (fixture, store, held)
 }
 
 fn timed<T>(call: impl FnOnce() -> T) -> (T, Duration) {
@@ -46,7 +48,7 @@ fn is_busy<T>(answer: &Result<T, Error>) -> bool {
 #[test]
 fn a_call_that_returns_an_operation_waits_for_nothing() {
     for engine in engines() {
-        let (_bed, store, held) = without_buffers(engine);
+        let (_fixture, store, held) = without_buffers(engine);
         let bytes = value(9, LEN);
         let (get, took) = timed(|| store.get_many_async(&[&key(0)]));
         assert!(
@@ -83,7 +85,7 @@ fn a_call_that_returns_an_operation_waits_for_nothing() {
 #[test]
 fn copies_that_wait_for_buffers_take_no_more_memory_than_the_buffers() {
     for engine in engines() {
-        let (_bed, store, held) = without_buffers(engine);
+        let (_fixture, store, held) = without_buffers(engine);
         let (bytes, start) = (value(9, LEN), Instant::now());
         let puts: Vec<_> = (0..10).map(|n| store.put_async(&key(n), &bytes)).collect();
         let refused = puts.iter().filter(|put| put.is_done()).count();
@@ -102,7 +104,7 @@ fn copies_that_wait_for_buffers_take_no_more_memory_than_the_buffers() {
 #[test]
 fn a_call_has_one_deadline_however_many_parts_it_has() {
     for engine in engines() {
-        let (_bed, store, _held) = without_buffers(engine);
+        let (_fixture, store, _held) = without_buffers(engine);
         let (keys, bytes) = ((0..20).map(key).collect::<Vec<_>>(), value(9, LEN));
         let puts = keys.iter().map(|key| Put::new(key, &bytes)).collect();
         let (answers, took) = timed(|| store.put_many(puts, PutOptions::default()));
@@ -152,8 +154,8 @@ fn a_large_batch_does_not_starve_behind_small_ones() {
     watched(|now| {
         for engine in engines() {
             now(format!("{engine}"));
-            let bed = Bed::new(4 * KIB as u64, 1024).on(engine);
-            let store = bed.open_with(|options| options.busy_wait = Duration::from_secs(3));
+            let fixture = FileFixture::new(4 * KIB as u64, 1024).on(engine);
+            let store = fixture.open_with(|options| options.busy_wait = Duration::from_secs(3));
             let stop = AtomicBool::new(false);
             let puts = AtomicU64::new(0);
             std::thread::scope(|scope| {
@@ -249,8 +251,8 @@ fn a_store_dropped_by_a_waker_ends() {
     }
     watched(|_| {
         for engine in engines() {
-            let bed = Bed::new(4 * KIB as u64, 16).on(engine);
-            let store = bed.open();
+            let fixture = FileFixture::new(4 * KIB as u64, 16).on(engine);
+            let store = fixture.open();
             store.put(&key(0), b"v").unwrap();
             let mut get = Box::pin(store.get_async(&key(0)));
             let last = Arc::new(Last {
@@ -270,7 +272,7 @@ fn a_store_dropped_by_a_waker_ends() {
             };
             assert!(took < Duration::from_millis(500), "{engine}: {took:?}");
             // What was put is committed, and the lock is given back.
-            let store = bed.open();
+            let store = fixture.open();
             assert!(store.get(&key(0)).unwrap().is_some());
         }
     });
@@ -366,9 +368,9 @@ fn serve_a_paused_store() {
 #[test]
 fn a_paused_process_is_not_a_dead_device() {
     for engine in engines() {
-        let bed = Bed::new(64 * KIB as u64, 64).on(engine);
+        let fixture = FileFixture::new(64 * KIB as u64, 64).on(engine);
         let envs = [
-            (PAUSED, bed.path().display().to_string()),
+            (PAUSED, fixture.path().display().to_string()),
             ("RB_PAUSED_ENGINE", engine.to_string()),
         ];
         let (mut child, mut lines) = serve("liveness::serve_a_paused_store", envs);

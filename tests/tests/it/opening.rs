@@ -7,7 +7,7 @@ use rb_core::{Exclusive, OnLostMetadata, Store, StoreOptions};
 use rb_format::{FORMAT_BLOCK, SUPERBLOCK_A_OFFSET, log_block_offset};
 use rb_io::OpKind;
 
-use crate::support::{Bed, EIO, Sim, range_of};
+use crate::support::{EIO, FileFixture, Sim, range_of};
 
 /// Where damage costs the most.
 fn strict(options: &mut StoreOptions) {
@@ -108,21 +108,23 @@ fn an_unreadable_log_block_is_not_the_end_of_the_log() {
 /// What cannot be reserved is refused in words, and left as it was: a file, and a device without an engine of its own.
 #[test]
 fn only_a_device_with_reservations_is_reserved() {
-    let bed = Bed::new(4096, 8);
-    bed.open().close().unwrap();
-    let before = std::fs::read(bed.path()).unwrap();
+    let fixture = FileFixture::new(4096, 8);
+    fixture.open().close().unwrap();
+    let before = std::fs::read(fixture.path()).unwrap();
     let options = StoreOptions {
         exclusive: Exclusive::Reserve,
-        ..bed.options()
+        ..fixture.options()
     };
-    let refused = Store::open(bed.path(), options).unwrap_err().to_string();
+    let refused = Store::open(fixture.path(), options)
+        .unwrap_err()
+        .to_string();
     assert!(
         refused.contains("only a block device can be reserved"),
         "{refused}"
     );
-    assert!(std::fs::read(bed.path()).unwrap() == before);
+    assert!(std::fs::read(fixture.path()).unwrap() == before);
     let simulated = Sim::new(8).try_open(|options| options.exclusive = Exclusive::Reserve);
     let refused = simulated.unwrap_err().to_string();
     assert!(refused.contains("exclusive"), "{refused}");
-    bed.open_with(|options| options.exclusive = Exclusive::Lock);
+    fixture.open_with(|options| options.exclusive = Exclusive::Lock);
 }

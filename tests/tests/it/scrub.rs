@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rb_core::{Background, Error, Event, Events, ManualClock, Put, PutOptions, Scrub, Store};
 use rb_io::OpKind;
 
-use crate::support::{Bed, EIO, Sim, corrupt, ends_within, engines, key, slots_of, value};
+use crate::support::{EIO, FileFixture, Sim, corrupt, ends_within, engines, key, slots_of, value};
 
 const LONG: Duration = Duration::from_secs(10);
 
@@ -326,8 +326,8 @@ fn an_observer_of_a_drop_may_validate_and_scrub() {
 #[test]
 fn the_stores_own_thread_finds_rot_in_a_file() {
     for engine in engines() {
-        let bed = Bed::new(256 << 10, 16).on(engine);
-        let store = bed.open();
+        let fixture = FileFixture::new(256 << 10, 16).on(engine);
+        let store = fixture.open();
         let puts: Vec<_> = (0..16).map(|n| (key(n), value(n, 200_000))).collect();
         let puts = puts.iter().map(|(k, v)| Put::new(k, v)).collect();
         assert!(
@@ -339,8 +339,8 @@ fn the_stores_own_thread_finds_rot_in_a_file() {
         let rotten = store.geometry().payload_offset(5).unwrap() + 100_000;
         store.close().unwrap();
         drop(store);
-        corrupt(&bed, rotten, 1);
-        let store = bed.open_with(|options| {
+        corrupt(&fixture, rotten, 1);
+        let store = fixture.open_with(|options| {
             options.scrub = unlimited();
             options.background = Background::Threads;
         });

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rb_core::{Durability, Error, Operation, Put, PutOptions, Store};
 
-use crate::support::{Bed, KIB, engines, is_long, key, resident_kib, value};
+use crate::support::{FileFixture, KIB, engines, is_long, key, resident_kib, value};
 
 const STORM: &str = "RB_STORM";
 const LEN: usize = 20 * KIB;
@@ -39,12 +39,12 @@ fn open_and_close() {
         return;
     };
     let engine = engine.to_str().unwrap().parse().unwrap();
-    let bed = Bed::new(32 * KIB as u64, 64).on(engine);
+    let fixture = FileFixture::new(32 * KIB as u64, 64).on(engine);
     let cycles = if is_long() { 2_000 } else { 60 };
     let mut first = None;
     let mut longest = Duration::ZERO;
     for cycle in 0..cycles {
-        longest = longest.max(one(&bed, cycle));
+        longest = longest.max(one(&fixture, cycle));
         if cycle == 20 {
             first = Some(settled(None));
         }
@@ -75,8 +75,8 @@ fn settled(wanted: Option<(usize, usize, usize)>) -> (usize, usize, usize) {
     }
 }
 
-fn one(bed: &Bed, cycle: u64) -> Duration {
-    let store = bed.open_with(|options| {
+fn one(fixture: &FileFixture, cycle: u64) -> Duration {
+    let store = fixture.open_with(|options| {
         // More than the threads keep of it.
         options.buffer_bytes = Some(1024 * KIB);
         options.queues_max = 2;

@@ -26,8 +26,8 @@ pub(crate) fn engines() -> Vec<EngineKind> {
 
 /// Whether io_uring works here; if not, the skip is noted.
 pub(crate) fn io_uring_works(what: &str) -> bool {
-    let bed = Bed::new(4096, 1);
-    skip::io_uring_works(what, &bed.path())
+    let fixture = FileFixture::new(4096, 1);
+    skip::io_uring_works(what, &fixture.path())
 }
 
 pub(crate) const KIB: usize = 1024;
@@ -37,15 +37,15 @@ pub(crate) const EIO: i32 = 5;
 pub(crate) const ENOSPC: i32 = 28;
 
 /// A file store in a folder that goes when this is dropped.
-pub(crate) struct Bed {
+pub(crate) struct FileFixture {
     dir: TempDir,
     pub(crate) engine: EngineKind,
 }
 
-impl Bed {
+impl FileFixture {
     /// `slots` slots of `slot_bytes` each.
-    pub(crate) fn new(slot_bytes: u64, slots: u64) -> Bed {
-        Bed::with(
+    pub(crate) fn new(slot_bytes: u64, slots: u64) -> FileFixture {
+        FileFixture::with(
             vec![ClassRequest {
                 slot_bytes,
                 share: Share::Slots(slots),
@@ -54,19 +54,22 @@ impl Bed {
         )
     }
 
-    pub(crate) fn with(classes: Vec<ClassRequest>, change: impl FnOnce(&mut FormatOptions)) -> Bed {
+    pub(crate) fn with(
+        classes: Vec<ClassRequest>,
+        change: impl FnOnce(&mut FormatOptions),
+    ) -> FileFixture {
         let dir = tempfile::tempdir().unwrap();
         let mut options = FormatOptions::new(dir.path().join("store"), classes);
         options.sparse = true;
         change(&mut options);
         format(&options).unwrap();
-        Bed {
+        FileFixture {
             dir,
             engine: EngineKind::Posix,
         }
     }
 
-    pub(crate) fn on(mut self, engine: EngineKind) -> Bed {
+    pub(crate) fn on(mut self, engine: EngineKind) -> FileFixture {
         self.engine = engine;
         self
     }
@@ -95,10 +98,10 @@ impl Bed {
     }
 
     /// What a crash leaves on the host: a copy of the file as it is now, opened anew.
-    pub(crate) fn image(&self) -> Bed {
+    pub(crate) fn image(&self) -> FileFixture {
         let dir = tempfile::tempdir().unwrap();
         copy_sparse(&self.path(), &dir.path().join("store"));
-        Bed {
+        FileFixture {
             dir,
             engine: self.engine,
         }
@@ -264,11 +267,11 @@ fn copy_sparse(from: &Path, to: &Path) {
 }
 
 /// Flips bits of a store that is not open.
-pub(crate) fn corrupt(bed: &Bed, offset: u64, len: usize) {
+pub(crate) fn corrupt(fixture: &FileFixture, offset: u64, len: usize) {
     let file = std::fs::OpenOptions::new()
         .read(true)
         .write(true)
-        .open(bed.path())
+        .open(fixture.path())
         .unwrap();
     let mut bytes = vec![0; len];
     file.read_exact_at(&mut bytes, offset).unwrap();
@@ -277,10 +280,10 @@ pub(crate) fn corrupt(bed: &Bed, offset: u64, len: usize) {
 }
 
 /// Zeroes a place of a store that is not open.
-pub(crate) fn zero(bed: &Bed, offset: u64, len: usize) {
+pub(crate) fn zero(fixture: &FileFixture, offset: u64, len: usize) {
     let file = std::fs::OpenOptions::new()
         .write(true)
-        .open(bed.path())
+        .open(fixture.path())
         .unwrap();
     file.write_all_at(&vec![0; len], offset).unwrap();
 }

@@ -12,7 +12,7 @@ use rb_core::{
 use rb_io::Engine;
 use rb_testkit::{DriveEngine, DriveSpeed};
 
-use crate::support::{Bed, KIB, engines, key, long_keys, serve, value};
+use crate::support::{FileFixture, KIB, engines, key, long_keys, serve, value};
 
 const LEN: usize = 60 * KIB;
 
@@ -20,8 +20,8 @@ const LEN: usize = 60 * KIB;
 #[test]
 fn every_call_of_a_closed_store_answers_that_it_is_closed() {
     for engine in engines() {
-        let bed = Bed::new(4 * KIB as u64, 16).on(engine);
-        let store = bed.open();
+        let fixture = FileFixture::new(4 * KIB as u64, 16).on(engine);
+        let store = fixture.open();
         store.put(&key(0), b"value").unwrap();
         let (value, buffer) = (store.get(&key(0)).unwrap(), store.buffer(5).unwrap());
         let pins: Vec<_> = store.lookup_and_pin(&[&key(0)]);
@@ -126,9 +126,9 @@ fn stand_in_line_in_a_paused_process() {
 #[test]
 fn operations_in_line_do_not_lose_the_time_of_a_pause() {
     for engine in engines() {
-        let bed = Bed::new(64 * KIB as u64, 64).on(engine);
+        let fixture = FileFixture::new(64 * KIB as u64, 64).on(engine);
         let envs = [
-            (LINE, bed.path().display().to_string()),
+            (LINE, fixture.path().display().to_string()),
             ("RB_PAUSED_ENGINE", engine.to_string()),
         ];
         let (child, lines) = serve("waiting::stand_in_line_in_a_paused_process", envs);

@@ -34,7 +34,7 @@ const SHARE_MAX: f64 = 0.2;
 const FREED: u64 = 64;
 const LONG: Duration = Duration::from_mins(2);
 
-struct Bed {
+struct Fixture {
     engine: Arc<DriveEngine>,
 }
 
@@ -49,8 +49,8 @@ fn large(n: u64) -> Vec<u8> {
     format!("large {n}").into_bytes()
 }
 
-impl Bed {
-    fn new(fillers: u64) -> Bed {
+impl Fixture {
+    fn new(fillers: u64) -> Fixture {
         let speed = DriveSpeed {
             channels: 8,
             transfer: Duration::from_micros(500),
@@ -61,22 +61,22 @@ impl Bed {
         };
         let engine = Arc::new(DriveEngine::new(DEVICE_BYTES, speed));
         engine.set_timed(false);
-        let bed = Bed { engine };
+        let fixture = Fixture { engine };
         let classes = [(4096, fillers + 8), (LARGE_BYTES as u64, LARGE + 8)];
         let classes = classes.map(|(slot_bytes, slots)| ClassRequest {
             slot_bytes,
             share: Share::Slots(slots),
         });
-        let mut options = FormatOptions::new(bed.source(), classes.to_vec());
+        let mut options = FormatOptions::new(fixture.source(), classes.to_vec());
         options.key_len_max = 1024;
         format(&options).unwrap();
-        let store = bed.open(|_| ());
+        let store = fixture.open(|_| ());
         put(&store, 0..fillers);
         for n in 0..LARGE {
             store.put(&large(n), &vec![n as u8; LARGE_BYTES]).unwrap();
         }
         store.close().unwrap();
-        bed
+        fixture
     }
 
     fn source(&self) -> Source {
@@ -147,11 +147,11 @@ fn check((used, time): (Use, Duration), requests: u64) {
 /// A scrub had 16 values in flight; one of 64 MiB took the device for as long as thousand gets.
 #[test]
 fn a_scrub_yields_to_gets() {
-    let bed = Bed::new(FILLERS);
-    let store = bed.open(|options| {
+    let fixture = Fixture::new(FILLERS);
+    let store = fixture.open(|options| {
         options.scrub = NonZeroU64::new(1 << 30).map(Scrub::daily);
     });
-    let used = bed.beside_a_get(&store, |begin| {
+    let used = fixture.beside_a_get(&store, |begin| {
         begin();
         until(|| store.stats().scrub.passes == 1);
     });
@@ -163,13 +163,13 @@ fn a_scrub_yields_to_gets() {
 /// A validation had as many headers in flight as a queue takes.
 #[test]
 fn a_validation_yields_to_gets() {
-    let bed = Bed::new(FILLERS);
-    let store = bed.open(|_| ());
+    let fixture = Fixture::new(FILLERS);
+    let store = fixture.open(|_| ());
     put(&store, 0..1);
     // As a crash leaves it.
     drop(store);
-    let store = bed.open(|options| options.validate = Validate::Background);
-    let used = bed.beside_a_get(&store, |begin| {
+    let store = fixture.open(|options| options.validate = Validate::Background);
+    let used = fixture.beside_a_get(&store, |begin| {
         begin();
         until(|| store.stats().validated >= FILLERS);
     });
@@ -180,8 +180,8 @@ fn a_validation_yields_to_gets() {
 /// Discards had eight in flight, of 128 MiB each.
 #[test]
 fn discards_yield_to_gets() {
-    let bed = Bed::new(FILLERS);
-    let store = bed.open(|options| {
+    let fixture = Fixture::new(FILLERS);
+    let store = fixture.open(|options| {
         options.discard_freed = true;
         options.sync_interval = LONG;
     });
@@ -189,7 +189,7 @@ fn discards_yield_to_gets() {
     for n in (0..FREED).map(|n| n * 4) {
         assert!(store.remove(&filler(n)).unwrap());
     }
-    let used = bed.beside_a_get(&store, |begin| {
+    let used = fixture.beside_a_get(&store, |begin| {
         store.sync().unwrap();
         begin();
         until(|| store.stats().discard.slots == FREED);
@@ -201,8 +201,8 @@ fn discards_yield_to_gets() {
 /// A checkpoint wrote each section in one request, as large as the device takes, and yielded to the processor alone.
 #[test]
 fn a_checkpoint_yields_to_gets_and_one_that_is_asked_for_does_not() {
-    let bed = Bed::new(MANY);
-    let store = bed.open(|_| ());
+    let fixture = Fixture::new(MANY);
+    let store = fixture.open(|_| ());
     let due = store.stats().log_blocks / 4;
     let mut n = 0;
     while store.stats().replay_blocks < due - 16 {
@@ -210,8 +210,8 @@ fn a_checkpoint_yields_to_gets_and_one_that_is_asked_for_does_not() {
         n += 1;
     }
     store.sync().unwrap();
-    let used = bed.beside_a_get(&store, |begin| {
-        bed.engine.set_timed(true);
+    let used = fixture.beside_a_get(&store, |begin| {
+        fixture.engine.set_timed(true);
         while !store.stats().checkpointing {
             put(&store, n..n + 1);
             n += 1;
@@ -222,7 +222,7 @@ fn a_checkpoint_yields_to_gets_and_one_that_is_asked_for_does_not() {
         until(|| store.stats().checkpoints == 1);
     });
     check(used, 32);
-    let (used, _) = bed.beside_a_get(&store, |begin| {
+    let (used, _) = fixture.beside_a_get(&store, |begin| {
         begin();
         store.checkpoint().unwrap();
     });

@@ -15,7 +15,7 @@ use clap::Parser;
 use load::{Latencies, Load};
 use rb_bench::median;
 use serde_json::{Value, json};
-use service::{Bed, Service};
+use service::{Fixture, Service};
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
@@ -49,7 +49,7 @@ fn main() -> ExitCode {
 #[expect(clippy::print_stdout, reason = "the result of a program")]
 fn run(options: &Options) -> Result<(), Failure> {
     let time = Duration::try_from_secs_f64(options.seconds)?;
-    let mut bed = Bed::new()?;
+    let mut fixture = Fixture::new()?;
     let mut lines = Vec::new();
     for service in Service::ALL {
         if !service.name().contains(&options.service) {
@@ -58,7 +58,7 @@ fn run(options: &Options) -> Result<(), Failure> {
         for load in Load::ALL {
             let mut rounds = Vec::new();
             for _ in 0..options.rounds {
-                let (without, with, done) = bed.round(service, load, time)?;
+                let (without, with, done) = fixture.round(service, load, time)?;
                 rounds.push(Round {
                     without,
                     with,

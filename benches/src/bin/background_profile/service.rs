@@ -57,13 +57,13 @@ impl Service {
 }
 
 /// A filled store on a simulated drive.
-pub(crate) struct Bed {
+pub(crate) struct Fixture {
     engine: Arc<DriveEngine>,
     draws: Draws,
 }
 
-impl Bed {
-    pub(crate) fn new() -> Result<Bed, Failure> {
+impl Fixture {
+    pub(crate) fn new() -> Result<Fixture, Failure> {
         let engine = Arc::new(DriveEngine::new(DEVICE_BYTES, DriveSpeed::ssd(FACTOR)));
         engine.set_timed(false);
         let classes = [(FILLER_BYTES, FILLERS), (VALUE_BYTES, VALUES)];
@@ -71,17 +71,17 @@ impl Bed {
             slot_bytes: bytes as u64,
             share: Share::Slots(slots + 64),
         });
-        let bed = Bed {
+        let fixture = Fixture {
             engine,
             draws: Draws::new(1),
         };
         // The smallest log, so that few puts make a checkpoint due.
         let options = FormatOptions {
             log_bytes: Some(8 << 20),
-            ..FormatOptions::new(bed.source(), classes.to_vec())
+            ..FormatOptions::new(fixture.source(), classes.to_vec())
         };
         format(&options)?;
-        let store = Store::open(bed.source(), StoreOptions::default())?;
+        let store = Store::open(fixture.source(), StoreOptions::default())?;
         let value = vec![7; VALUE_BYTES];
         for number in 0..VALUES {
             store.put(&key(number), &value)?;
@@ -90,7 +90,7 @@ impl Bed {
             store.put(&filler(number), &value[..FILLER_BYTES])?;
         }
         store.close()?;
-        Ok(bed)
+        Ok(fixture)
     }
 
     fn source(&self) -> Source {
