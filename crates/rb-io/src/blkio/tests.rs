@@ -1,4 +1,5 @@
-//! What only a vhost-user server brings: one client at a time, shared memory, and a server that stops or goes.
+//! Behaviour specific to a vhost-user server: one client at a time, shared memory, and a server
+//! that hangs or exits.
 
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
@@ -15,7 +16,7 @@ const MIB: usize = 1 << 20;
 const BYTES: usize = 64 * MIB;
 const LONG: Duration = Duration::from_secs(20);
 
-/// A server over an image; none where there is no such program, which is noted.
+/// A server over an image; `None` (reported as a skip) if the program is not installed.
 struct Bed {
     image: tempfile::NamedTempFile,
     server: StorageDaemon,
@@ -80,7 +81,7 @@ fn shared_memory_is_moved_as_it_is_and_other_memory_is_copied() {
     }
 }
 
-/// More than the bounce arena holds is in flight at once: parts wait for its memory, in turn.
+/// More parts are in flight than fit in the bounce arena; they wait for its memory in order.
 #[test]
 fn copies_of_any_number_share_a_bounded_memory() {
     let Some(bed) = Bed::new("bounded copies to a vhost-user disk") else {
@@ -107,7 +108,7 @@ fn copies_of_any_number_share_a_bounded_memory() {
     }
 }
 
-/// Such a server leaves a second client waiting: without a limit, so would we.
+/// The server lets a second client wait without limit; connecting must not.
 #[test]
 fn a_second_client_is_refused_and_comes_in_when_the_first_has_gone() {
     let Some(bed) = Bed::new("two clients of a vhost-user disk") else {
@@ -162,7 +163,7 @@ fn what_waits_for_a_server_that_is_gone_fails_at_once() {
             std::thread::sleep(Duration::from_millis(50));
             drop(bed);
         });
-        // The queue fails, and with it whatever it holds.
+        // The queue fails, and every part in it.
         let ended = lane.poll(1, Some(LONG), &mut done);
         assert!(ended.is_err(), "{done:?}");
         killer.join().unwrap();
@@ -172,7 +173,7 @@ fn what_waits_for_a_server_that_is_gone_fails_at_once() {
     assert!(error.is_device_gone(), "{error}");
 }
 
-/// Whether this process has a mapping that begins there.
+/// Returns whether this process has a mapping that begins at `address`.
 fn is_mapped(address: usize) -> bool {
     let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
     let start = format!("{address:x}-");
