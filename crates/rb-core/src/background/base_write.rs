@@ -128,9 +128,12 @@ impl<'a, 'p> SectionWriter<'a, 'p> {
                     guard.snapshot_evicted(&mut copy);
                 }
                 raise(&self.inner.counters.longest_snapshot_hold, held.elapsed());
+                // Callers that wait for the shard go first.
                 guard.step_aside();
             }
             self.inner.switch(SwitchPoint::CheckpointCopied);
+            // Bound the memory of a checkpoint: hash ranges fill evenly, so without this all
+            // sections would be open until the end.
             while self.open_bytes() > OPEN_SECTIONS_MAX {
                 let largest = self
                     .open

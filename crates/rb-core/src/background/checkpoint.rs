@@ -150,6 +150,7 @@ impl Checkpointer {
             .and_then(|()| inner.check_size());
         let over = |limit: &Limit| limit.check(inner.options.clock.now()).is_err();
         let timed_out = matches!(&written, Err(Error::TimedOut { .. }));
+        // Only a timeout of the store that closes; a device that is late poisons writing.
         let gave_up = timed_out && limit.get().is_some_and(over);
         let no_space = matches!(&written, Err(error) if error.is_out_of_space());
         let before = std::mem::replace(&mut bases.no_space, no_space);
@@ -196,6 +197,7 @@ impl Bases {
         let target = self.newest.as_ref().map_or(0, |newest| 1 - newest.region);
         let region = [&inner.superblock.base_a, &inner.superblock.base_b][target].clone();
         let base_sequence = self.last_sequence + 1;
+        // Also if this attempt fails: its remains must not pass for parts of the next base.
         self.last_sequence = base_sequence;
         check_writer(&mut self.io, &writer.incarnation)?;
         inner.switch(SwitchPoint::CheckpointBegins);
@@ -276,7 +278,8 @@ pub(crate) fn write_header(
     let block = header.encode();
     let places = base_header_offsets(region);
     let mut failed = io.write_each(&places.map(|offset| (offset, &block[..])))?;
-    // Report the permanent error: a place that lacks space may take the header later.
+    // If one place only lacks space, report that: the header can be written later, so a retry may
+    // succeed.
     failed.sort_by_key(|(_, error)| error.is_out_of_space());
     match failed.pop() {
         Some((_, error)) if !failed.is_empty() => Err(error),

@@ -253,6 +253,7 @@ impl Work {
                     }
                 }
             });
+        // Never sent, because time ran out: free without a discard.
         sent[drawn..].iter().for_each(free);
         inner.switch(SwitchPoint::DiscardEnded);
         if let Err(error) = driven.and(lost.map_or(Ok(()), Err)) {

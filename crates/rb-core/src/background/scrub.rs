@@ -107,6 +107,7 @@ impl Scrubber {
         add(&counters.dropped, dropped.len());
         if outcome.is_err() {
             add(&counters.errors, 1);
+            // A lane is dead after an error; the next step makes a new one.
             pass.io = None;
             pass.silent_until = now + WAIT_AFTER_SILENCE;
         }

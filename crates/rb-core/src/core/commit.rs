@@ -73,6 +73,7 @@ impl Inner {
         ticket: u64,
         then: impl FnOnce(Result<(), Error>) + Send + 'static,
     ) {
+        // Weak, because the log holds the waiter and the store holds the log.
         let store = Arc::downgrade(self);
         let waiter = move |outcome: Result<(), Error>| {
             then(outcome.map_err(|error| match store.upgrade() {
@@ -159,6 +160,7 @@ impl Inner {
             self.notify_poisoned();
         }
         committed?.notify(self);
+        // Ending quarantines may have found too many bad slots and poisoned writing.
         self.notify_poisoned();
         self.poison.check()
     }
@@ -324,6 +326,7 @@ impl Inner {
             let bad = quarantine.settle(&self.index, waited, now);
             (bad, quarantine.bad().len())
         };
+        // Many bad slots mean a failing device, and a base can list only so many.
         let limit = bad_slots_limit(self.geometry.slots());
         if !bad.is_empty() && all > limit {
             let slots = self.geometry.slots();

@@ -22,7 +22,7 @@ struct State {
     inside: usize,
 }
 
-/// Proof that an operation has entered; dropping it ends the operation.
+/// Marks an operation in progress until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Pass(Arc<Gate>);
 

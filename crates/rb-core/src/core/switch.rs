@@ -30,8 +30,8 @@ impl Inner {
         }
     }
 
-    /// Takes a lock that is held over I/O. Under a simulator the operation that holds it runs in
-    /// the same thread, so this yields to it instead of blocking.
+    /// Takes a lock that is held over I/O. Under a simulator the holder may be an operation that
+    /// runs only when the simulator lets it, so this yields instead of blocking.
     pub(crate) fn lock_over_io<'a, T>(
         &self,
         mutex: &'a Mutex<T>,

@@ -70,6 +70,7 @@ impl Writer {
     /// Returns a generation that was never used before. Called under the key's shard lock, so that
     /// the generations of a key ascend in the order of its changes.
     pub(crate) fn next_generation(&self) -> Result<Generation, Error> {
+        // Relaxed: draws for one key are ordered by its shard lock, and other keys need no order.
         let counter = self.counter.fetch_add(1, Ordering::Relaxed);
         Generation::new(self.incarnation.number(), counter).ok_or(Error::GenerationsExhausted {
             limit: Generation::COUNTER_MAX,

@@ -63,6 +63,7 @@ impl HeaderPlace {
         match &self.state {
             PlaceState::Whole | PlaceState::Older(_) => true,
             PlaceState::Refused { why, bytes } => match why {
+                // A start-empty writes the base of the next epoch before the superblock.
                 Corruption::WrongEpoch { found, .. } => *found <= identity.epoch + 1,
                 Corruption::WrongStore { .. } => false,
                 _ => BaseHeader::may_be_torn(bytes, identity),
@@ -174,6 +175,8 @@ pub(crate) fn read_headers(io: &mut MetaIo, superblock: &Superblock) -> Result<H
                 Some(Ok(block)) => {
                     let bytes = &block[..FORMAT_BLOCK];
                     match BaseHeader::decode(bytes, &superblock.identity) {
+                        // A newer format may be intact: refuse the store rather than treat this as
+                        // damage.
                         Err(why) if why.is_unknown_version() => {
                             return Err(Unusable::Unreadable(why));
                         }

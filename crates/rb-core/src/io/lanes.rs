@@ -146,6 +146,8 @@ impl Lanes {
                 }
                 let all = pool.made + pool.late;
                 if may_make && pool.made < self.max && all < self.max.saturating_add(LATE_MAX) {
+                    // Count the lane before the lock is released: making it takes system calls, and
+                    // concurrent callers must not exceed the maximum.
                     pool.made += 1;
                     drop(pool);
                     let made = self.make(Issuer::Any);

@@ -205,6 +205,7 @@ impl MetaIo {
                 && flying < self.depth
                 && let Some(next) = reads.peek()
             {
+                // Without a free buffer, wait for a completion to return one.
                 let Some(buf) = self.arena.take(next.len) else {
                     break;
                 };
@@ -215,6 +216,8 @@ impl MetaIo {
                 reads.next();
             }
             if flying == 0 {
+                // Nothing is in flight, so a read that still has no buffer is larger than the
+                // arena.
                 return match reads.peek() {
                     None => Ok(()),
                     Some(read) => Err(Error::BatchTooLarge {
@@ -350,6 +353,7 @@ impl MetaIo {
     fn poll_until(&mut self, count: usize, done: &mut Vec<Completion>) -> Result<(), Error> {
         let mut patience = Patience::new(self.deadline);
         while done.len() < count {
+            // Poll once even at the deadline: what has arrived by then is on time.
             let last = patience.is_over();
             let missing = u32::try_from(count - done.len()).unwrap_or(u32::MAX);
             let (longest, mut lost) = (self.step, Duration::ZERO);

@@ -147,6 +147,8 @@ pub(crate) fn write_superblock(
         if failed.is_empty() {
             io.flush()?;
         }
+        // A successful write is not enough: the other copy may be overwritten only if this one
+        // reads back.
         let is_there = match io.read(offset, FORMAT_BLOCK) {
             Ok(found) => found[..FORMAT_BLOCK] == block[..],
             Err(error) if error.is_damage() => false,

@@ -21,6 +21,7 @@ impl MetaIo {
         pace.begin();
         let (mut tags, mut requests, mut bytes) = (Vec::new(), Vec::new(), 0);
         while let Some(read) = reads.next_if(|read| bytes == 0 || bytes + read.len <= TURN_BYTES) {
+            // Longer than a turn, so it is alone in this one: `bytes` is 0 here.
             if read.len > TURN_BYTES {
                 match self.read_in_turns(pace, &read)? {
                     Ok(buffer) => each(read.tag, Ok(&buffer)),

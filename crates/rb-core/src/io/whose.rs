@@ -95,8 +95,8 @@ pub(crate) fn check(path: &Path, found: &[Foreign], force: bool) -> Result<(), O
 }
 
 /// Returns the highest incarnation of this epoch that left a trace outside the incarnation blocks,
-/// as far as that is known without recovery: the first log block after the newest base is the first
-/// of its session.
+/// as far as that is known without recovery: the base headers and the first log block after the
+/// newest base are read.
 pub(crate) fn last_opening(io: &mut MetaIo, superblock: &Superblock) -> Result<u32, Unusable> {
     let headers = read_headers(io, superblock)?;
     let in_bases = headers.found.iter().map(|base| base.header.incarnation);
@@ -254,6 +254,7 @@ impl View {
             }
             let bytes = match answer {
                 Ok(bytes) => bytes[..len].to_vec(),
+                // Block by block: one bad sector must not hide its neighbours.
                 Err(_) => read(io, at, len)?,
             };
             if let Some(position) = bytes.iter().position(|byte| *byte != 0) {

@@ -202,6 +202,7 @@ impl<'a> Chain<'a> {
                 });
                 return Ok((number, damage));
             }
+            // The chunk is replayed later, so it must contain the copy from ring 2.
             chunk.patch(number, second.block(place));
             self.copies.lacks(0, sequence);
             other = Some(second);

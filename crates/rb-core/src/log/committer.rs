@@ -70,6 +70,8 @@ impl Committer {
         log: &DeltaLog,
         pending: Option<&Pending>,
     ) -> Result<Vec<FailedWrite>, Error> {
+        // A former writer may still write, relying on a read from before our nonce. Wait until
+        // every such read has expired.
         if let Some(at) = self.taken_over_at.take() {
             let since = clock.now().saturating_sub(at);
             clock.sleep(READING_SERVES.saturating_sub(since));

@@ -60,7 +60,7 @@ struct LogState {
     /// Callers that wait for space, in order of arrival. Only the first may take it: small batches
     /// that overtake a large one would starve it.
     line: VecDeque<u64>,
-    /// Place of the next caller in `line`.
+    /// Number of the next caller that has to wait.
     next_place: u64,
     ticket: u64,
     durable_ticket: u64,
@@ -211,6 +211,7 @@ impl DeltaLog {
             work: Condvar::new(),
             longest_wait: AtomicU64::new(0),
         };
+        // A recovered log may already be long.
         let full = log.is_checkpoint_due(&log.state.lock());
         log.state.lock().checkpoint_wanted = full;
         log
@@ -564,6 +565,7 @@ impl DeltaLog {
             let waiters = std::mem::take(&mut state.waiters);
             (waiters, std::mem::take(&mut state.refused))
         };
+        // The lock is released: waiters may call the store.
         for (_, waiter) in waiters {
             waiter(Err(why()));
         }
@@ -609,6 +611,7 @@ impl DeltaLog {
                 .dirty_since
                 .map(|since| since.saturating_add(interval));
             let retry = state.no_space.as_ref().map(|no_space| no_space.retry_at);
+            // While space is lacking, only the retry is due: an earlier commit would fail, too.
             let due = retry.or(dirty).or(state.look_again);
             match due.map(|due| due.saturating_sub(now())) {
                 Some(left) if left.is_zero() => return Task::Commit,
@@ -658,6 +661,7 @@ impl DeltaLog {
             if state.stopped || state.checkpoint_urgent || left == 0 {
                 return false;
             }
+            // `left` falls from an eighth of the ring, when a checkpoint is due, to zero.
             let part = left as f64 / (self.blocks / 8).max(1) as f64;
             let until = start + time.mul_f64(part.min(1.0));
             if self.work.wait_until(&mut state, until).timed_out() {

@@ -143,11 +143,13 @@ pub(crate) fn begin(
     let of_epoch = of_epoch.map(|newest| newest.number);
     let seen = torn.chain(of_epoch).max().unwrap_or(0);
     let mut number = seen.max(floor).saturating_add(1);
+    // The parity chooses the block, and the newest one must not be overwritten.
     if newest.is_some_and(|newest| newest.number % 2 == number % 2) {
         number = number.saturating_add(1);
     }
     let nonce = draw(random)?;
     let (mut refused, mut no_space) = (Vec::new(), None);
+    // If the device does not keep the first block, the next number goes to the other one.
     for number in [number, number.saturating_add(1)] {
         if number > Generation::INCARNATION_MAX {
             let (uuid, limit) = (identity.uuid, Generation::INCARNATION_MAX);
@@ -289,7 +291,7 @@ pub(crate) fn check_writer(io: &mut MetaIo, opened: &Opened) -> Result<(), Error
         }
         match decoded {
             Ok(found) if found == *ours => is_there = true,
-            // The device refused this block of ours, but it landed.
+            // Our own block, which the device refused: it landed nevertheless.
             Ok(found) if !is_ours && found.nonce == ours.nonce => {}
             // It was unreadable before.
             Ok(found) if !is_ours && opened.other.is_none() && found.number < ours.number => {}

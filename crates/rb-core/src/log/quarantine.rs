@@ -105,6 +105,7 @@ impl Quarantine {
     /// or are bad, unless another flush settled them in the meantime. Returns the newly bad ones.
     pub(crate) fn settle(&mut self, index: &Index, waited: u64, now: Duration) -> Vec<u32> {
         let mut bad = Vec::new();
+        // Slots that were added after the snapshot are last, and wait for another flush.
         let later = usize::try_from(self.added - waited).unwrap_or(usize::MAX);
         let settled = self.waiting.len().saturating_sub(later);
         for slot in self.waiting.drain(..settled) {

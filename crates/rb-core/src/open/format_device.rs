@@ -83,6 +83,7 @@ pub fn format(options: &FormatOptions) -> Result<Formatted, FormatError> {
     let opened = rb_io::open(device, kind)?;
     let engine = opened.engine.as_ref();
     write_store(engine, superblock, &foreign, &fill, options)?;
+    // The store is complete: the claim must not undo it any more.
     drop(claim.keep());
     Ok(formatted)
 }
@@ -97,8 +98,8 @@ pub struct Formatted {
     pub warnings: Vec<String>,
 }
 
-/// Chooses the engine that works for every user who can open the node: a format needs only a few
-/// small requests.
+/// Chooses the engine that works wherever the device node does: a format sends only a few small
+/// requests.
 fn simplest_engine(device: &Device) -> EngineKind {
     match device.kind() {
         DeviceKind::Char => EngineKind::UringCmd,

@@ -4,7 +4,7 @@
 //! give the same result. If neither is usable, or if a later block proves that a damaged part of
 //! the log was once whole, metadata is lost and the options decide what happens.
 //!
-//! Memory is bounded whatever the device contains, and checked before it is used: the fixed
+//! Memory is bounded for any content of the device, and checked before it is used: the fixed
 //! buffers, one decoded section per thread, 8 bytes per slot, and an index entry per claim. A base
 //! makes at most one claim per slot and per put record that the ring can hold, the log at most one
 //! per record. So a small device never requires much memory.

@@ -68,6 +68,8 @@ pub(crate) fn run<B: Batch>(inner: &Inner, mut batch: B, waits: &mut Waits) -> B
             Ok(lane) => lane,
             Err(error) => {
                 batch.refused(&error);
+                // A refused batch has no more requests: the next turn of the loop returns its
+                // results.
                 continue;
             }
         };
@@ -113,6 +115,8 @@ fn drive<B: Batch>(
         // still count as on time.
         let last = patience.is_over();
         let polled = patience.spend(|step| lane.poll(wanted, Some(step), &mut arrived));
+        // A failed queue completes every unfinished request with an error, so the loop still ends;
+        // only the lane cannot be reused.
         healthy &= polled.is_ok();
         missing -= arrived.len();
         arrived.drain(..).for_each(|answer| batch.arrived(answer));
@@ -134,6 +138,7 @@ fn drive<B: Batch>(
 
 /// Waits for the rest of a late batch in a thread of its own, however long the device takes.
 fn wait_elsewhere<B: Batch>(lane: Lane, batch: B, missing: usize, late: Late) {
+    // If no thread can be started, the closure is dropped. Lane and batch must survive that.
     let parked = Arc::new(Mutex::new(Some((lane, batch))));
     let waiting = Arc::clone(&parked);
     let started = elsewhere(move || {
@@ -170,6 +175,7 @@ fn wait_for<B: Batch>(lane: &mut Lane, batch: &mut B, mut missing: usize) {
 /// Ends a batch whose results no caller waits for.
 fn end<B: Batch>(batch: &mut B) {
     batch.complete(&mut || {});
+    // Another round, such as a second read, would be for no caller.
     if !batch.requests(&mut Patience::none()).is_empty() {
         batch.refused(&Error::Closed);
     }

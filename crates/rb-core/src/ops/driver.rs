@@ -225,7 +225,10 @@ impl Loop {
         let mut done = Vec::new();
         while self.take_jobs() {
             let left = self.next_deadline();
+            // A longer turn than one step of patience means that the process was stopped.
             let longest = Patience::new(self.deadline).step();
+            // Without a job that can become late, wait for a completion or a wake without a
+            // timeout.
             let step = left.map(|left| left.min(longest));
             // A failed queue completes everything it holds, and then every later request, with an
             // error.
@@ -286,6 +289,7 @@ impl Loop {
                 active.late = true;
                 let waited = self.deadline;
                 let late = Error::TimedOut { waited };
+                // Only the caller is answered; the batch stays until its requests complete.
                 active.batch.reply(Some(&late), &mut Wakes::default());
             }
         }
@@ -331,6 +335,8 @@ impl Loop {
             since: self.now,
             late: false,
         });
+        // The tag holds the number of the batch in its upper half, the position of the request in
+        // its lower.
         for (position, request) in requests.into_iter().enumerate() {
             self.lane
                 .start((number as u64) << 32 | position as u64, request);

@@ -78,6 +78,7 @@ pub(crate) fn get_many_async<T: Send + 'static>(
         let (inner, driver) = (Arc::clone(inner), Arc::clone(&threads.driver));
         threads.buffers.run(waits, move |waits, outcome| {
             let taken = outcome.and_then(|()| batch.take_buffers(&mut waits.resources));
+            // A refused batch has no more requests; `start` only delivers its results.
             if let Err(error) = taken {
                 batch.refused(&error);
             }
@@ -101,6 +102,7 @@ pub(crate) fn get_many_into(
     let mut waits = Waits::of(inner);
     let (answers, all) = lease(inner, keys);
     let answered = answers.into_iter().map(|answer| answer.map(|_| None));
+    // Hits have no value yet; their lengths are filled in below.
     let mut lengths: Vec<_> = answered.collect();
     // Last keys first, so that the first key ends as the most recently used.
     for batch in all.split(inner.arena.bytes() / 2).into_iter().rev() {

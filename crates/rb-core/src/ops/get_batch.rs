@@ -66,6 +66,7 @@ impl GetBatch {
 
     /// Takes the buffers of the next round, all or none.
     pub(crate) fn take_buffers(&mut self, patience: &mut Patience) -> Result<(), Error> {
+        // An async get has taken the buffers of its first round already.
         if self.buffers.len() < self.hits.len() {
             let strides: Vec<usize> = self.hits.iter().map(PendingGet::stride).collect();
             self.buffers = self.inner.take_buffers(&strides, patience)?;
@@ -120,6 +121,8 @@ impl GetBatch {
                         continue;
                     }
                     Read::Refuted => {
+                        // False if the key was put again or removed during the read, or another
+                        // read was first.
                         if shard.invalidate(&hit.lease) {
                             inner.changed_if(true, &hit.key, located.generation);
                             dropped.push((hit.key, located.generation));
@@ -127,6 +130,7 @@ impl GetBatch {
                         add(&inner.counters.misses, 1);
                         Ok(None)
                     }
+                    // The bytes are unknown, not wrong: the entry stays (C7).
                     Read::Failed(error) => {
                         add(&inner.counters.read_errors, 1);
                         Err(error)
@@ -183,6 +187,7 @@ impl Batch for GetBatch {
         if !dropped.is_empty() {
             before_observer();
         }
+        // No lock is held here: the observer may call the store.
         for (key, generation) in &dropped {
             self.inner.emit(&Event::Dropped {
                 key,

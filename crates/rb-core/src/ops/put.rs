@@ -40,6 +40,7 @@ pub(crate) fn put_many(
     let mut ticket = 0;
     let mut waits = Waits::of(inner);
     for part in parts(inner, writer, planned) {
+        // `prepare` consumes the part; the positions are needed if it fails.
         let positions: Vec<usize> = part.iter().map(|planned| planned.at).collect();
         let prepared = PutBatch::prepare(inner, writer, part, options, &mut waits); // 2, 3
         match prepared {

@@ -104,6 +104,8 @@ fn go_on<T: Send + 'static>(
             Err(error) => return reply.refuse(error),
         },
     };
+    // The first worker takes the buffers, the second writes: waiting for buffers must not delay
+    // puts that have theirs.
     let (waits, store) = (Waits::of(inner), Arc::clone(inner));
     let (inner, driver) = (Arc::clone(inner), Arc::clone(driver));
     let writes = Arc::clone(&threads.writes);
@@ -118,6 +120,7 @@ fn go_on<T: Send + 'static>(
         Some(queued) => threads.buffers.run(waits, move |waits, outcome| {
             let taken = outcome.and_then(|()| take_buffers(&store, &part, &mut waits.resources));
             let part = taken.map(|buffers| own(&store, part, buffers));
+            // The copies are in buffers now and no longer count as queued.
             drop(queued);
             write(*waits, part);
         }),

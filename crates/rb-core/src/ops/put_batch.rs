@@ -111,6 +111,7 @@ impl PutBatch {
         let near = near(inner, options);
         let taken = take_slots(inner, writer, &planned, options.mode, near, false);
         let is_busy = |taken: &Taken| matches!(taken, Taken::Failed(Error::Busy { .. }));
+        // Some slots need a commit first. Give everything back and leave that to a worker.
         if taken.iter().any(is_busy) {
             for (planned, taken) in planned.iter().zip(taken) {
                 if let Taken::Slot(reservation, slot) = taken {
@@ -229,6 +230,7 @@ impl PutBatch {
         for (number, writing) in group.iter_mut().enumerate() {
             let reservation = writing.reservation.take();
             let reservation = reservation.expect("a put in flight holds its reservation");
+            // A put without a completion was in a queue that failed.
             let failed = writing
                 .written
                 .as_ref()
@@ -241,6 +243,7 @@ impl PutBatch {
             }
             if let Some(error) = stopped {
                 shard.cancel(reservation, &writing.key);
+                // The write has ended, so the slot can be reused immediately.
                 inner.index.give_back(&[writing.slot]);
                 self.done.answers.push((writing.at, Err(error.clone())));
                 continue;
@@ -312,6 +315,7 @@ impl Batch for PutBatch {
             inner.switch(SwitchPoint::Published);
         }
         add(&inner.counters.puts, writings.len());
+        // A slot that takes a write is not bad: its earlier failures no longer count.
         let well = writings
             .iter()
             .filter(|writing| matches!(writing.written, Some(Ok(()))));
@@ -380,10 +384,12 @@ fn give_back(inner: &Inner, shard: usize, key: &[u8], reservation: Reservation, 
 fn set_aside(inner: &Inner, writer: &Writer, slot: SlotId, error: &Error) {
     let mut quarantine = writer.quarantine.lock();
     if error.is_answer_for_place() {
+        // A full file system fails writes without the slot being bad.
         let counts = error.is_damage() && !error.is_out_of_space();
         quarantine.add(&inner.index, slot, counts, inner.options.clock.now());
         writer.log.want_commit();
     } else {
+        // Neither the device nor a later flush says when the write has ended.
         quarantine.add_for_good(&inner.index, slot);
     }
 }

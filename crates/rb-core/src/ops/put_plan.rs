@@ -156,12 +156,12 @@ pub(crate) fn fill(inner: &Inner, payload: Payload<'_>, buffer: Option<Buffer>) 
 pub(crate) struct Plan<'a> {
     pub(crate) planned: Vec<PlannedPut<'a>>,
     pub(crate) answers: Vec<PutResult>,
-    /// Puts that another put of the same key in the batch replaces: their position and that put's.
+    /// Puts of a key that another put of the batch writes: their position and that put's.
     pub(crate) followers: Vec<(usize, usize)>,
 }
 
-/// Completes the results of the followers: if the put that replaced them failed, they failed, too,
-/// because nothing of the key was written.
+/// Completes the results of the followers: if the put that was written for them failed, they fail,
+/// too, because nothing of the key was written.
 pub(crate) fn settle(answers: &mut [PutResult], followers: &[(usize, usize)]) {
     for &(follower, writer) in followers {
         if let Err(error) = answers[writer].clone() {

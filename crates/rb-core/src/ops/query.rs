@@ -25,7 +25,7 @@ pub struct EntryInfo {
     pub generation: u64,
     /// The metadata put with the value.
     pub metadata: Box<[u8]>,
-    /// True if the value on the device has been verified in this session.
+    /// True if the entry was put, or its header on the device was verified, in this session.
     pub verified: bool,
     /// True if the entry is leased now.
     pub leased: bool,

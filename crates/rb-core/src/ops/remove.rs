@@ -96,6 +96,7 @@ fn remove_all(
             reckon(inner, &mut need, key);
             writer.log.takes_at_once(need, inner.index.shards())
         };
+        // At least one key, or the loop would not end; a single record always fits.
         let count = rest.iter().take_while(fits).count().max(1);
         let (now, later) = rest.split_at(count);
         match remove_some(inner, writer, now, &mut answers, waits) {

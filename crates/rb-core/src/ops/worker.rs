@@ -138,6 +138,7 @@ impl Worker {
         let since = self.time.lock().now();
         let time = Arc::clone(&self.time);
         let work: Work = Box::new(move |outcome| {
+            // Charge the time the worker spent on earlier work; it excludes stops of the process.
             let waited = time.lock().counted.saturating_sub(since);
             waits.resources.charge(waited);
             let before = waits.lost();

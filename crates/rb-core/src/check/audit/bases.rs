@@ -18,7 +18,7 @@ use crate::open::recovered::Recovered;
 
 const OTHER_SERVES: &str = "the other base and the log after it hold everything";
 const ONE_LESS: &str =
-    "there is one way less to recover until the next checkpoint, which writes it anew";
+    "there is one way less to recover until the next checkpoint, which rewrites it";
 
 impl Audit<'_> {
     /// Reports lost metadata.
@@ -85,7 +85,7 @@ impl Audit<'_> {
                         ),
                         offset: place.offset,
                         wrong,
-                        meaning: "the next opening for writing writes it anew",
+                        meaning: "the next opening for writing rewrites it",
                         lost: nothing("the other header of this base is whole"),
                     },
                 );
@@ -195,7 +195,7 @@ impl Audit<'_> {
     /// class.
     pub(super) fn accounting(&mut self, index: &Index) -> Result<(), OpenError> {
         let slots = u64::from(self.geometry.slots());
-        // Two bits per slot. If memory is short the check is skipped with an error; that is not
+        // Two bits per slot. Without memory for them the audit fails, which is no statement about
         // damage.
         memory::check("memory for the accounting", slots / 4).map_err(|source| OpenError::Io {
             what: "checking the accounting",

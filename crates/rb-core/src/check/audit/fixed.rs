@@ -18,8 +18,8 @@ use crate::open::recovered::Recovered;
 use crate::report::{Foreign, RecoveryReport};
 
 const NAMES: [&str; 2] = ["A", "B"];
-const NEXT_OPENING: &str = "the next opening for writing writes it anew";
-const LEFT_ALONE: &str = "no crash leaves that, so it is left alone and the other copy serves; a repair by force writes it anew";
+const NEXT_OPENING: &str = "the next opening for writing rewrites it";
+const LEFT_ALONE: &str = "no crash leaves that, so it is left alone and the other copy serves; a repair by force rewrites it";
 const FORMAT: &str = "the store does not open; `rb format` makes a new, empty one";
 
 /// Builds the report on a store without a usable superblock; returns the error if it is no store at
@@ -159,7 +159,7 @@ impl Audit<'_> {
                     structure: format!("incarnation block {name}"),
                     offset: block.offset,
                     wrong,
-                    meaning: "it tells writers apart; the next openings for writing write it anew",
+                    meaning: "it distinguishes writers; the next openings for writing rewrite it",
                     lost: nothing("no entry depends on it"),
                 },
             );
@@ -288,8 +288,8 @@ fn carries(signature: &str) -> FindingText {
         structure: "device".into(),
         offset: 0,
         wrong: format!("it carries {signature}"),
-        meaning: "it was given to something else; what is left of the store is told below",
-        lost: nothing("what is not there is told below"),
+        meaning: "it was given to something else; what is left of the store is listed below",
+        lost: nothing("what is missing is listed below"),
     }
 }
 

@@ -15,7 +15,7 @@ const FINDINGS_MAX: usize = 1000;
 /// Overall result of an audit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum AuditState {
-    /// Everything is as a writer, or a crash of one, leaves it.
+    /// Everything is in a state that a writer, or a crash of one, leaves.
     Clean,
     /// Something is in a state that no crash leaves. The store opens; the findings list what is
     /// lost.
@@ -86,7 +86,7 @@ pub struct AuditReport {
     pub unverified: u64,
     /// Data of another program on the device; opening the store for writing is refused.
     pub foreign: Vec<Foreign>,
-    /// True if payloads were to be read.
+    /// True if the audit was asked to read payloads.
     pub deep: bool,
     /// Duration of the audit.
     pub time: Duration,

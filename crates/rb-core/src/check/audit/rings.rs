@@ -182,7 +182,7 @@ impl Audit<'_> {
                     offset,
                     wrong: format!("ring {}: {why}", ring + 1),
                     meaning: "the log ends before it: a crash in a commit, or rot in both copies of the very last commit",
-                    lost: "what that commit held, of which nobody was told that it is durable unless it rotted".into(),
+                    lost: "what that commit held, which was not acknowledged as durable unless it rotted".into(),
                 });
             }
         }

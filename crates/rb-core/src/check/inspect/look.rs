@@ -174,7 +174,7 @@ impl Look<'_> {
         let owner = self.recovered().map(|index| owner_of(&index, slot));
         shown.notes.push(match owner {
             Err(why) => format!("whether it is live is not known: {}", error_chain(&why)),
-            Ok(None) => "not live: whatever it holds is old".into(),
+            Ok(None) => "not live: its content is old".into(),
             Ok(Some((key, located))) => {
                 let agreed = header.is_some_and(|header| agrees(&header, &key, &located));
                 let state = match (agreed, self.payload_matches(&key, &located)) {
