@@ -209,6 +209,7 @@ impl Bases {
         let (directory, mut place) = sections.write_rest(&mut self.io)?;
         inner.switch(SwitchPoint::CheckpointSections);
         let ticket = writer.log.ticket(); // 2
+        // One commit may not be enough: it may only write what an earlier one found no space for.
         while !writer.log.is_durable(ticket) {
             aftermath.push(inner.commit_untold(writer)?);
         }
@@ -253,6 +254,7 @@ impl Bases {
             inner.count_failed(writer, refused),
         ));
         inner.switch(SwitchPoint::CheckpointHeader);
+        // The former newest base is now the older one: the ring keeps the log from its position.
         let tail = self
             .newest
             .as_ref()

@@ -206,6 +206,7 @@ impl Pass {
         };
         let counters = &inner.counters.scrub;
         let mut round: Vec<usize> = (0..batch.len()).collect();
+        // The second round reads only the entries that failed verification in the first.
         for again in [false, true] {
             let reads = round.iter().filter_map(|&tag| {
                 let offset = inner.geometry.slot_offset(batch[tag].located.slot.0)?;

@@ -152,6 +152,7 @@ fn commit(inner: &Inner, _: &Services, _: &Stop) {
         .wait_commit(interval, || inner.options.clock.now())
         == Task::Commit
     {
+        // A failed commit has notified its waiters and the observer already.
         drop(inner.commit(writer));
     }
 }

@@ -72,6 +72,7 @@ fn inspect_opened(source: &Opened, target: &Target) -> Result<Vec<Inspected>, Op
     }
     let mut found = choose_superblock(&mut io, &copies, &source.path, capacity)?;
     check_capacity(&source.path, &found.newest, capacity, true)?;
+    // The epoch in force decides which structures are valid.
     read_openings(&mut io, &copies, &mut found)?;
     drop(copies);
     check_features(&source.path, &found.newest, true)?;

@@ -37,9 +37,10 @@ impl Default for Gate {
 }
 
 impl Gate {
+    /// Fails in a child of the process that opened the store.
+    ///
     /// # Errors
-    /// `Forked`: in a child of the process that opened the store, locks may be held by threads that
-    /// do not exist there.
+    /// `Forked`: locks may be held by threads that do not exist in the child.
     pub(crate) fn check_process(&self) -> Result<(), Error> {
         match self.process.is_current() {
             true => Ok(()),
@@ -49,6 +50,8 @@ impl Gate {
         }
     }
 
+    /// Begins an operation, which lasts until the pass is dropped.
+    ///
     /// # Errors
     /// `Forked`, `Closed`.
     pub(crate) fn enter(self: &Arc<Self>) -> Result<Pass, Error> {

@@ -51,6 +51,8 @@ impl Inner {
         self.index.hash(key)
     }
 
+    /// Fails in a forked child; see [`Gate::check_process`].
+    ///
     /// # Errors
     /// `Forked`: this process is a fork of the one that opened the store.
     pub(crate) fn check_process(&self) -> Result<(), Error> {

@@ -15,6 +15,8 @@ pub(crate) struct Thread {
 }
 
 impl Thread {
+    /// Starts a thread that runs `work`.
+    ///
     /// # Errors
     /// `Resource`: the system cannot start another thread.
     pub(crate) fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<Thread, Error> {
@@ -41,7 +43,7 @@ impl Thread {
     /// too.
     ///
     /// Thread exit itself is not awaited: a thread that submitted requests to the kernel cannot
-    /// exit before they complete, and by then their buffers no longer belong to the store.
+    /// exit before they complete, and their buffers no longer belong to the store.
     pub(crate) fn join(self, patience: &mut Patience) -> bool {
         if self.is_current() {
             return false;

@@ -38,6 +38,8 @@ impl Hold {
         self.name
     }
 
+    /// Returns the engine.
+    ///
     /// # Errors
     /// `Closed`: the device was released.
     pub(crate) fn engine(&self) -> Result<Arc<dyn Engine>, Error> {

@@ -184,8 +184,8 @@ impl MetaIo {
     }
 
     /// Reads all of `reads` and passes each to `each`, in the order of completion: at full queue
-    /// depth, or in turns while `pace` yields. A failed read is passed as its error; only a queue
-    /// that stops completing requests is an error of the call.
+    /// depth, or turn by turn while `pace` yields. A failed read is passed as its error; only a
+    /// queue that stops completing requests is an error of the call.
     pub(crate) fn read_each(
         &mut self,
         pace: &mut Pace<'_>,
@@ -239,7 +239,7 @@ impl MetaIo {
     }
 
     /// Discards all of `ranges`, which are multiples of `unit`, and passes each result to `each`,
-    /// in the order of completion: at full queue depth, or in turns while `pace` yields. Only a
+    /// in the order of completion: at full queue depth, or turn by turn while `pace` yields. Only a
     /// queue that stops completing requests is an error of the call; results passed before it are
     /// valid, and ranges not yet taken from the iterator were not submitted.
     pub(crate) fn discard_each(

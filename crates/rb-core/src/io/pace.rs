@@ -1,12 +1,12 @@
 //! Pacing of background work: how much of it is in flight while callers use the device, and how
 //! long it rests.
 //!
-//! All background services follow one rule. While callers use the device, a service works in
-//! *turns* of at most [`TURN_BYTES`] and [`TURN_REQUESTS`], and after each turn rests [`REST`]
-//! times as long as the turn took. Its share of the device's time is therefore bounded from above
-//! and below: on a device slowed down by its callers, turns take longer and so do rests, but no
-//! turn waits for callers to stop. While no caller uses the device there are neither turns nor
-//! rests.
+//! All background services follow one rule. While callers use the device, a service works one
+//! *turn* at a time, of at most [`TURN_BYTES`] and [`TURN_REQUESTS`], and after each turn rests
+//! [`REST`] times as long as the turn took. Its share of the device's time is therefore bounded
+//! from above and below: on a device slowed down by its callers, turns take longer and so do rests,
+//! but no turn waits for callers to stop. While no caller uses the device there are neither turns
+//! nor rests.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -109,7 +109,7 @@ impl<'a> Pace<'a> {
         }
     }
 
-    /// Returns whether callers use the device, so that the service must work in turns.
+    /// Returns whether callers use the device, so that the service must work turn by turn.
     pub(crate) fn yields(&mut self) -> bool {
         self.yielding.as_mut().is_some_and(Yielding::is_busy)
     }

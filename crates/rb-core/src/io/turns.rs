@@ -1,4 +1,4 @@
-//! Metadata I/O in turns; see [`crate::io::pace`].
+//! Metadata I/O, one turn at a time; see [`crate::io::pace`].
 
 use std::iter::Peekable;
 use std::ops::Range;
@@ -71,7 +71,8 @@ impl MetaIo {
         Ok(Ok(buffer))
     }
 
-    /// Does one discard, in turns of whole `unit`s. Ends at the first one that the device fails.
+    /// Does one discard in as many turns as needed, each of whole `unit`s. Ends at the first one
+    /// that the device fails.
     pub(super) fn discard_in_turns(
         &mut self,
         pace: &mut Pace<'_>,

@@ -146,6 +146,7 @@ impl Applier<'_, '_> {
                 self.loader.remove(hash, key, generation.0);
             }
             Record::BadSlot { slot } => {
+                // Displaces every put of the slot by this session or an earlier one.
                 let last = last_generation(incarnation);
                 self.loader.bad_slot(SlotId(slot), last);
                 self.found.lock().bad_slots.push(slot);

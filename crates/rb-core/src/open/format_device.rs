@@ -98,8 +98,7 @@ pub struct Formatted {
     pub warnings: Vec<String>,
 }
 
-/// Chooses the engine that works wherever the device node does: a format sends only a few small
-/// requests.
+/// Chooses the simplest engine for the kind of device: a format sends only a few small requests.
 fn simplest_engine(device: &Device) -> EngineKind {
     match device.kind() {
         DeviceKind::Char => EngineKind::UringCmd,

@@ -70,6 +70,7 @@ fn recover_once(
                     why: format!("the log ends at block {end}, yet a base names all before {durable_end} as durable"),
                 });
                 lost = damage.or(short);
+                // The older base would replay the same log and meet the same damage.
                 if lost.is_some() {
                     break;
                 }

@@ -71,6 +71,7 @@ pub(crate) fn scan(
             metadata: &header.metadata,
             verified: false,
         };
+        // Headers carry no recency, so all entries start with the same.
         loader.load(
             loader.hash(&header.key),
             &header.key,

@@ -74,7 +74,7 @@ pub enum PutOutcome {
     Written,
     /// The key existed and the put mode kept it.
     Existed,
-    /// The value was written, but a later put or remove of the key replaced it.
+    /// A later put or remove of the key, possibly of the same batch, took its place.
     Superseded,
 }
 
@@ -173,6 +173,7 @@ pub(crate) fn settle(answers: &mut [PutResult], followers: &[(usize, usize)]) {
 /// Step 1. Of several puts of one key in a batch only one is written: the last with `Replace`, the
 /// first with `KeepExisting`. The others get `Superseded` or `Existed`.
 pub(crate) fn plan<'a>(inner: &Inner, puts: Vec<Put<'a>>, options: PutOptions) -> Plan<'a> {
+    // First pass: validate, and choose the put that is written for each key.
     let batch = inner.index.begin_batch(puts.len());
     let mut answers = Vec::with_capacity(puts.len());
     let mut writers: HashMap<&'a [u8], usize> = HashMap::with_capacity(puts.len());
@@ -190,6 +191,7 @@ pub(crate) fn plan<'a>(inner: &Inner, puts: Vec<Put<'a>>, options: PutOptions) -
             }
         }
     }
+    // Second pass: plan the chosen puts; the others follow them.
     let mut planned = Vec::with_capacity(valid.len());
     let mut followers = Vec::new();
     for (at, class, put) in valid {

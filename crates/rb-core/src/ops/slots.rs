@@ -51,8 +51,8 @@ pub(crate) fn take_slots(
     let mut taken: Vec<Taken> = wanted.iter().map(no_space).collect();
     let mut needy: Vec<usize> = (0..wanted.len()).collect();
     if mode == PutMode::KeepExisting {
-        // Evict nothing for a key that already exists. This check is only an optimization: the key
-        // may come or go until `reserve` decides.
+        // Evict nothing for a key that already exists. The key may still come or go before
+        // `reserve`, which decides.
         each(inner, wanted, &needy, |shard, at| {
             if let Some(ticket) = existing(shard, &wanted[at]) {
                 taken[at] = Taken::Exists(ticket);

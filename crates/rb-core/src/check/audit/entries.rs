@@ -158,6 +158,7 @@ fn wrong_with(
         Ok(found) => found,
         Err(why) => {
             let torn = SlotHeaderRef::may_be_torn(header, identity, slot.0);
+            // An older header is what a put leaves whose write was lost.
             let other = matches!(
                 why,
                 Corruption::WrongStore { .. } | Corruption::WrongEpoch { .. }

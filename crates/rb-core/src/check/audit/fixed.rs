@@ -62,6 +62,7 @@ pub(super) fn without_superblock(
             ),
         }),
         OpenError::NotAStore { signature, .. } => {
+            // Structures of a store without its superblocks: there was a store here.
             let traces = [INCARNATION_A_OFFSET, INCARNATION_B_OFFSET, METADATA_START];
             let found = traces.into_iter().find(|offset| {
                 let is_there = offset + FORMAT_BLOCK as u64 <= capacity;

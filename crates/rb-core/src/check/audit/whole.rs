@@ -42,6 +42,7 @@ pub(crate) fn audit_opened(source: &Opened, options: &AuditOptions) -> Result<Au
     let mut io = new_io(BOOT_ARENA)?;
     let copies = read_copies(&mut io, capacity);
     let chosen = choose_superblock(&mut io, &copies, &source.path, capacity).and_then(|found| {
+        // A truncated device can be audited as long as it holds the metadata.
         check_capacity(&source.path, &found.newest, capacity, true)?;
         Ok(found)
     });
@@ -71,6 +72,7 @@ pub(crate) fn audit_opened(source: &Opened, options: &AuditOptions) -> Result<Au
     let recovered = audit.metadata(&copies, &known, capacity, &how)?;
     audit.bases(&recovered, &how)?;
     if found.newest.device_bytes > capacity {
+        // Ring 2 lies in the missing part, so the rings cannot be compared.
         audit.cut(&recovered, capacity);
     } else {
         audit.rings(&recovered)?;

@@ -31,6 +31,7 @@ impl Look<'_> {
         for place in first..first.saturating_add(superblock.log_blocks()) {
             let copies = self.copies(place);
             let blocks = copies.each_ref().map(|copy| decoded(copy, superblock));
+            // Without a base there is no chain to follow: take every valid block.
             let is_next = |block: &Result<LogBlock<'_>, String>| match (block, &at) {
                 (Ok(block), Some(at)) => block.continues(at),
                 (block, None) => block.is_ok(),
