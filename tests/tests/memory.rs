@@ -72,7 +72,7 @@ impl Used {
         );
         assert!(
             used + 2 * FIXED >= bound / 3 * 2,
-            "{what}: {used} bytes of heap for {entries} entries, the formula says {bound}: it says nothing"
+            "{what}: {used} bytes of heap for {entries} entries, the formula says {bound}: too loose to be useful"
         );
     }
 }

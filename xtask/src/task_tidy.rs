@@ -105,7 +105,7 @@ fn check_source(path: &Path, text: &str, breaches: &mut Vec<String>) {
     let in_index = shown.to_string().starts_with("crates/rb-index/src");
     let is_test = shown.to_string().contains("tests");
     if in_index && !is_sync_door && !is_test && code().any(|line| line.contains("std::sync")) {
-        breach("std::sync besides sync.rs, which loom could not see");
+        breach("std::sync outside sync.rs, which loom cannot see");
     }
     // Split, so that this file does not break its own rule.
     for word in [

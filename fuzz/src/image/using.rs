@@ -103,7 +103,11 @@ impl User {
             .map(|value| value.to_vec());
         if let (Some(bytes), true) = (&found, self.values_are_true) {
             let known = (0..VERSIONS).any(|version| *bytes == value(number, version));
-            assert!(known, "key {number}: {} bytes that nobody put", bytes.len());
+            assert!(
+                known,
+                "key {number}: {} bytes that were never put",
+                bytes.len()
+            );
         }
         Some(found)
     }
@@ -117,7 +121,7 @@ impl User {
                 self.next_version = 4 + (version + 1) % 4;
                 let bytes = value(number, version);
                 if let Ok(done) = self.store.put(&key(number), &bytes) {
-                    assert_eq!(done, PutOutcome::Written, "nobody else puts key {number}");
+                    assert_eq!(done, PutOutcome::Written, "no one else puts key {number}");
                     assert_eq!(self.get(number), Some(Some(bytes)), "key {number} was put");
                 }
             }

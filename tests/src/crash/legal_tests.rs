@@ -138,7 +138,7 @@ fn only_what_is_not_durable_may_be_hollow() {
 }
 
 #[test]
-fn gets_and_answers_are_judged_by_what_was_there_meanwhile() {
+fn gets_and_results_are_judged_by_what_was_there_during_the_operation() {
     let mut oracle = replaced(false);
     let since = oracle.since(&[0])[0];
     assert!(oracle.was(0, since, 2, 2) && !oracle.was(0, since, 1, 1));

@@ -174,12 +174,12 @@ impl Explorer<'_> {
         child.lock().oracle.loose = true;
         match child.open(|_| {}) {
             Ok(()) => {
-                let told = child
+                let reported = child
                     .store()
                     .is_some_and(|s| s.recovery().lost_metadata.is_some());
-                if !told {
+                if !reported {
                     child.fail(format!(
-                        "log block {rotten} is rotten, {named} was durable, and nothing was said"
+                        "log block {rotten} is rotten, {named} was durable, and the loss was not reported"
                     ));
                 }
                 // Removed keys may be back; their bytes must still be their own.

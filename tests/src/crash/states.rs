@@ -44,7 +44,7 @@ states! {
     ThirdRestart: "a third restart in a row after crashes",
     SlotTorn: "a slot's write torn",
     ClassFull: "crash with every slot of a class in use",
-    Unverified: "crash with entries that nobody has read since the last one",
+    Unverified: "crash with entries that were not read since the last crash",
     Evicted: "crash after an eviction that no sync covers",
     Leased: "crash with a lease on an entry",
     LeasedRemoved: "crash with a lease on an entry that was removed",

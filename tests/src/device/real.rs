@@ -32,13 +32,13 @@ pub fn real(
     drop(device);
     let about = About::of(path)?;
     let mut err = std::io::stderr();
-    let mut tell = |text: String| drop(writeln!(err, "{text}"));
-    tell(format!("device  {}", path.display()));
-    tell(format!("model   {}", about.model));
-    tell(format!("serial  {}", about.serial));
-    tell(format!("size    {bytes} bytes"));
+    let mut show = |text: String| drop(writeln!(err, "{text}"));
+    show(format!("device  {}", path.display()));
+    show(format!("model   {}", about.model));
+    show(format!("serial  {}", about.serial));
+    show(format!("size    {bytes} bytes"));
     if let Some(foreign) = foreign {
-        tell(format!(
+        show(format!(
             "content {} at byte {}",
             foreign.name, foreign.offset
         ));
@@ -46,7 +46,9 @@ pub fn real(
     let answer = match serial {
         Some(serial) => serial.to_owned(),
         None => {
-            tell("Everything on it will be overwritten. Type its serial number to go on:".into());
+            show(
+                "Everything on it will be overwritten. Type its serial number to continue:".into(),
+            );
             let mut line = String::new();
             std::io::stdin()
                 .read_line(&mut line)

@@ -34,7 +34,7 @@ pub fn speed(cell: &mut Cell, target: &Target, least: Option<f64>) {
     let target = target.clone();
     let name = match least {
         Some(_) => "as fast as fio where the drive is the limit",
-        None => "beside fio",
+        None => "compared with fio",
     };
     cell.test(name, move || compare(&target, least.unwrap_or(0.0)));
 }

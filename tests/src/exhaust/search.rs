@@ -73,7 +73,7 @@ impl Known {
             return Ok(());
         }
         Err(Failure {
-            what: "the search cannot tell states apart: the same step led elsewhere".into(),
+            what: "the search cannot distinguish states: the same step led elsewhere".into(),
             schedule: schedule.to_vec(),
             other: Some(way.clone()),
             ..Failure::default()

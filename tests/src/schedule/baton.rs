@@ -160,7 +160,7 @@ impl<K: Kind> Baton<K> {
         while !ready() {
             assert!(
                 self.current().is_some(),
-                "{what:?}: nobody else runs who could give it"
+                "{what:?}: no other operation runs that could provide it"
             );
             self.reach(Place::Waits(what));
         }

@@ -165,7 +165,7 @@ fn async_operations_can_be_waited_on_and_awaited() {
         store.close().unwrap();
         assert!(
             store.get_many_async(&[&keys[0]]).wait()[0].is_err(),
-            "a closed store says so"
+            "a closed store returns an error"
         );
     }
 }

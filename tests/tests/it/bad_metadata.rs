@@ -159,7 +159,7 @@ fn a_forced_repair_goes_on_where_a_block_cannot_be_written() {
     let fixed = [0, 4096, 8192, 12288, rb_format::SUPERBLOCK_B_OFFSET, last];
     for block in fixed {
         let sim = Sim::on(MemDevice::from_image(&image));
-        sim.device.poke(65536, b"somebody else's");
+        sim.device.poke(65536, b"another program");
         sim.device.poke(block + 100, &[7; 1000]);
         sim.device
             .fail_always(OpKind::Write, block..block + FORMAT_BLOCK as u64, EIO);
@@ -208,7 +208,7 @@ fn a_fixed_block_without_space_is_not_bad() {
 
 /// The error of an opening that had no space for either incarnation block did not say so.
 #[test]
-fn an_opening_without_space_says_so() {
+fn an_opening_without_space_reports_it() {
     let sim = Sim::new(8);
     sim.device
         .fail_always(OpKind::Write, BLOCK..3 * BLOCK, ENOSPC);

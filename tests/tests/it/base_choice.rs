@@ -71,7 +71,7 @@ fn not_now_is_not_damage() {
 /// not hold the log to that: where the newest base's sections and the last log block were both
 /// lost, it took the gap for the end.
 #[test]
-fn the_newest_bases_header_tells_how_long_the_log_was() {
+fn the_newest_bases_header_shows_how_long_the_log_was() {
     let sim = Sim::new(8);
     let store = sim.open();
     store.put(b"gone", b"gone").unwrap();

@@ -51,7 +51,7 @@ fn an_async_get_has_a_deadline() {
 /// The second of two threads that closed at once did not wait for the first, but stopped the log
 /// under it: the first one's close failed, and the next opening found a crash.
 #[test]
-fn closing_twice_at_once_is_clean() {
+fn closing_twice_at_the_same_time_is_clean() {
     for round in 0..10 {
         let sim = Sim::new(4096);
         let store = sim.open_with(|options| options.background = Background::Threads);
@@ -162,7 +162,7 @@ fn a_write_that_ends_after_the_close_publishes_nothing() {
 /// A closed store kept its device as long as a clone, a lock or a value of it lived: it could not be opened again, and a
 /// block device stayed in use.
 #[test]
-fn a_closed_store_gives_its_device_back_whatever_is_left_of_it() {
+fn a_closed_store_releases_its_device_although_handles_remain() {
     for engine in crate::support::engines() {
         let fixture = crate::support::FileFixture::new(4096, 16).on(engine);
         let store = fixture.open_with(|options| {

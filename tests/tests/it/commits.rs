@@ -37,7 +37,7 @@ fn a_commit_does_not_make_durable_what_came_while_it_wrote() {
 /// A write that failed while a flush was under way may land after it: only a flush that began later
 /// frees the slot.
 #[test]
-fn a_flush_does_not_free_a_slot_whose_write_failed_meanwhile() {
+fn a_flush_does_not_free_a_slot_whose_write_failed_during_it() {
     let sim = Sim::new(8);
     let store = sim.open();
     store.put(&key(0), b"v").unwrap();
@@ -113,29 +113,29 @@ fn nothing_comes_between_a_puts_entry_and_its_record() {
     assert!(!sim.crash().open().contains(b"k"), "it came back");
 }
 
-/// A flush of the checkpoint failed, and a commit beside it flushed too, well, before anybody had heard of the
+/// A flush of the checkpoint failed, and a commit other it flushed too, well, before anybody had heard of the
 /// failure: it said that it was durable what the failed flush was to cover as well.
 #[test]
-fn no_flush_begins_beside_one_that_fails() {
+fn no_flush_begins_during_one_that_fails() {
     let sim = Sim::new(32);
     let store = sim.open();
     store.put(b"before", b"v").unwrap();
     store.sync().unwrap();
-    let (beside, device) = (store.clone(), Arc::clone(&sim.device));
+    let (other, device) = (store.clone(), Arc::clone(&sim.device));
     let (sender, synced) = mpsc::channel();
-    let told = AtomicBool::new(false);
+    let done = AtomicBool::new(false);
     sim.device.observe(move |moment, ops| {
         if ops.iter().all(|op| op.op != OpKind::Flush) {
             return;
         }
-        if moment == Moment::Before && !told.load(Relaxed) {
+        if moment == Moment::Before && !done.load(Relaxed) {
             device.fail_next(OpKind::Flush, 0..u64::MAX, EIO);
         }
-        if moment == Moment::After && !told.swap(true, Relaxed) {
-            let (beside, sender) = (beside.clone(), sender.clone());
+        if moment == Moment::After && !done.swap(true, Relaxed) {
+            let (other, sender) = (other.clone(), sender.clone());
             let sync = move || {
-                beside.put(b"beside", b"v").unwrap();
-                sender.send(beside.sync()).unwrap();
+                other.put(b"other", b"v").unwrap();
+                sender.send(other.sync()).unwrap();
             };
             // If it must wait for the flush, then in vain.
             ends_within(Duration::from_millis(100), sync);

@@ -92,6 +92,6 @@ fn of_many_that_create_at_the_same_time_one_formats() {
         let answers = threads.into_iter().map(|thread| thread.join().unwrap());
         answers.flatten().collect()
     });
-    assert!(!uuids.is_empty(), "nobody created it");
+    assert!(!uuids.is_empty(), "no thread created it");
     assert!(uuids.iter().all(|uuid| *uuid == uuids[0]), "{uuids:?}");
 }

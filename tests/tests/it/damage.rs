@@ -136,7 +136,7 @@ fn one_superblock_is_enough_and_the_other_is_repaired() {
 }
 
 #[test]
-fn both_superblocks_gone_is_an_error_that_says_so() {
+fn both_superblocks_gone_is_an_error_that_reports_it() {
     let fixture = filled(5);
     corrupt(&fixture, SUPERBLOCK_A_OFFSET + 100, 8);
     corrupt(&fixture, SUPERBLOCK_B_OFFSET + 100, 8);

@@ -57,7 +57,11 @@ fn slots_side_by_side_are_discarded_together_after_a_commit() {
     store.sync().unwrap();
     remove(&store, 8..24);
     step_to_the_end(&store);
-    assert_eq!(discards(&sim), [], "no commit says yet why they are free");
+    assert_eq!(
+        discards(&sim),
+        [],
+        "no commit has recorded yet why they are free"
+    );
     store.sync().unwrap();
     step_to_the_end(&store);
     let sent = discards(&sim);
@@ -446,8 +450,8 @@ fn discards_are_whole_units_of_the_device() {
             .all(|op| op.offset % UNIT == 0 && u64::from(op.len) % UNIT == 0),
         "{sent:?}"
     );
-    let told: u64 = sent.iter().map(|op| u64::from(op.len)).sum();
-    assert_eq!(store.stats().discard.bytes, told);
+    let reported: u64 = sent.iter().map(|op| u64::from(op.len)).sum();
+    assert_eq!(store.stats().discard.bytes, reported);
     assert_eq!(store.stats().index.classes[0].free, 64);
 }
 
@@ -461,12 +465,12 @@ fn formatted_by(engine: Arc<dyn Engine>) -> Result<rb_core::Superblock, FormatEr
         share: Share::Slots(300),
     }];
     let progress = Arc::new(Mutex::new(Vec::new()));
-    let told = Arc::clone(&progress);
+    let reported = Arc::clone(&progress);
     let options = FormatOptions {
         discard: true,
         key_len_max: 64,
         progress: Some(rb_core::Progress::new(move |done, all| {
-            told.lock().unwrap().push((done, all));
+            reported.lock().unwrap().push((done, all));
         })),
         ..FormatOptions::new(engine, classes)
     };

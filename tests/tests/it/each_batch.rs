@@ -45,7 +45,7 @@ const WAYS: [PutAs; 2] = [put, put_async];
 /// A put that keeps what exists was answered at once. After a crash the value that it referred to was gone, and the
 /// caller, who had been told that it exists, never put it again.
 #[test]
-fn a_key_that_is_said_to_exist_is_there_after_a_crash() {
+fn a_key_that_is_reported_to_exist_is_there_after_a_crash() {
     for put_as in WAYS {
         let sim = Sim::new(4);
         let store = sim.open();
@@ -58,7 +58,7 @@ fn a_key_that_is_said_to_exist_is_there_after_a_crash() {
 
 /// If every duplicate flushed, an engine that stores what it already has would wait for the device each time.
 #[test]
-fn a_durable_key_is_said_to_exist_without_a_flush() {
+fn a_durable_key_is_reported_to_exist_without_a_flush() {
     let sim = Sim::new(4);
     let store = sim.open();
     store.put(b"k", b"first").unwrap();

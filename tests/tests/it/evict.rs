@@ -5,7 +5,7 @@ use rb_core::{ClassRequest, Error, Put, PutOptions, Share};
 use crate::support::{FileFixture, KIB, Watch, key, value};
 
 #[test]
-fn a_full_store_evicts_the_least_recently_used_and_says_so() {
+fn a_full_store_evicts_the_least_recently_used_and_reports_it() {
     let fixture = FileFixture::new(16 * KIB as u64, 8);
     let watch = Watch::new();
     let store = fixture.open_with(|options| {

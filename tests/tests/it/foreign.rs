@@ -469,7 +469,7 @@ fn a_file_replaced_while_its_store_is_open() {
 }
 
 #[test]
-fn what_is_no_file_is_refused_at_once_and_by_name() {
+fn what_is_no_file_is_refused_immediately_and_by_name() {
     let dir = tempfile::tempdir().unwrap();
     let fifo = dir.path().join("fifo");
     let made = Command::new("mkfifo").arg(&fifo).status().unwrap();
@@ -498,7 +498,7 @@ fn what_is_no_file_is_refused_at_once_and_by_name() {
                 "{words}"
             );
         });
-        assert!(in_time, "{what}: no answer, or another one");
+        assert!(in_time, "{what}: no result, or another one");
     }
     let missing = dir.path().join("missing");
     assert!(refusal(&missing).contains("stat failed"));

@@ -198,11 +198,11 @@ const FORKS: &str = "RB_FORKS";
 /// Forks while other threads put, get and sync: no child hangs on a lock that one of them held, and none of them sees it.
 /// Descriptors, threads and memory are in the end what they were at the start.
 #[test]
-fn forks_beside_busy_threads_disturb_nothing() {
+fn forks_among_busy_threads_disturb_nothing() {
     let Ok(forks) = std::env::var(FORKS) else {
         let forks = if is_long() { "200" } else { "20" };
         let status = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "fork::forks_beside_busy_threads_disturb_nothing"])
+            .args(["--exact", "fork::forks_among_busy_threads_disturb_nothing"])
             .env(FORKS, forks)
             .status();
         return assert!(status.unwrap().success());

@@ -292,7 +292,7 @@ fn an_opening_gives_a_sparse_copy_the_space_of_its_metadata() {
 
 /// There may be no space for it: then that is said, and the store opens all the same.
 #[test]
-fn a_sparse_copy_on_a_full_file_system_opens_and_says_so() {
+fn a_sparse_copy_on_a_full_file_system_opens_and_reports_it() {
     let Some(small) = Small::mount("a sparse copy on a full file system") else {
         return;
     };

@@ -227,7 +227,7 @@ fn an_operation_that_outlives_the_close_does_not_take_the_device_again() {
         store.remove(&key(0)).unwrap();
         let closing = store.close_async();
         std::thread::sleep(DEADLINE + DEADLINE / 2);
-        assert!(!closing.is_done(), "{engine}: too early to tell");
+        assert!(!closing.is_done(), "{engine}: closed too early");
         drop(held);
         assert!(closing.wait().is_err());
         for get in late {

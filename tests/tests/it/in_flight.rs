@@ -228,7 +228,7 @@ fn a_caller_that_panics_leaves_nothing_behind() {
     }
 }
 
-/// An observer that panics whenever it is told something.
+/// An observer that panics whenever it is notified something.
 #[derive(Debug, Default)]
 struct Panicking(Mutex<usize>);
 
@@ -254,12 +254,12 @@ fn an_observer_that_panics_takes_nothing_with_it() {
         options.sync_interval = Duration::from_millis(5);
         options.clock = of_store;
     });
-    let told = || *events.0.lock().unwrap();
+    let notified = || *events.0.lock().unwrap();
     // By puts: evictions.
     for n in 0..20 {
         drop(catch_unwind(AssertUnwindSafe(|| store.put(&key(n), b"v"))));
     }
-    assert_eq!(told(), 12);
+    assert_eq!(notified(), 12);
     // By the driver: rot.
     sim.device.corrupt(slots_of(&store));
     let names: Vec<_> = (0..20).map(key).collect();
@@ -269,12 +269,12 @@ fn an_observer_that_panics_takes_nothing_with_it() {
             [Ok(None)]
         ));
     }
-    assert_eq!(told(), 20);
+    assert_eq!(notified(), 20);
     // By the committing thread: a slot that goes bad.
     let slot = store.geometry().slot_offset(0).unwrap();
     sim.device.fail_always(OpKind::Write, slot..slot + 1, EIO);
     let start = Instant::now();
-    while told() == 20 {
+    while notified() == 20 {
         drop(store.put(b"k", b"v"));
         // A slot rests for ten seconds after a failure.
         clock.advance(Duration::from_secs(11));
@@ -288,7 +288,7 @@ fn an_observer_that_panics_takes_nothing_with_it() {
     let start = Instant::now();
     while !sim.crash().open().contains(b"in flight") {
         clock.advance(Duration::from_secs(1));
-        assert!(start.elapsed() < LONG, "nobody commits any more");
+        assert!(start.elapsed() < LONG, "no commits any more");
     }
     nothing_is_left_behind(&store, 7);
     assert!(ends_within(LONG, move || store.close().unwrap()));
@@ -332,18 +332,18 @@ fn async_operations_go_on_after_their_queue_has_failed() {
     assert!(get().unwrap()[0].is_ok());
     sim.device.break_queues(EIO);
     for round in 0..3 {
-        let answers = get().unwrap_or_else(|_| panic!("round {round} is not answered"));
+        let answers = get().unwrap_or_else(|_| panic!("round {round} did not complete"));
         assert!(matches!(answers[..], [Err(Error::Io(_))]), "{answers:?}");
     }
     sim.device.heal();
-    // One that was told nothing yet may still find the failed queue.
+    // One that was notified nothing yet may still find the failed queue.
     drop(get());
     assert!(get().unwrap()[0].is_ok());
     assert!(put_async(&store, PutOptions::default()).wait()[0].is_ok());
 }
 
 /// Each call that the device left unanswered kept a thread and a queue, as many as there were buffers.
-/// Now there is a limit, and whoever is beyond it is told that the store is busy.
+/// Now there is a limit, and whoever is beyond it is notified that the store is busy.
 #[test]
 fn late_calls_are_bounded_and_leave_when_the_device_answers() {
     let sim = Sim::new(8);

@@ -14,7 +14,7 @@ use crate::support::{Sim, key, long_keys, range_of, slices, slots_of, value};
 /// One commit held all records of a batch. A batch of many removes needed more memory than a commit
 /// has, and poisoned writing.
 #[test]
-fn removing_very_many_keys_at_once_goes_in_several_commits() {
+fn removing_very_many_keys_together_goes_in_several_commits() {
     let sim = Sim::with(64, 1024, Some(64 << 20));
     let store = sim.open();
     let keys = long_keys(0..10_000);
@@ -25,7 +25,7 @@ fn removing_very_many_keys_at_once_goes_in_several_commits() {
 /// The same with puts. Besides, the base of so many long keys has several sections, which are
 /// read in several rounds and decoded by several threads.
 #[test]
-fn putting_very_many_keys_at_once_goes_in_several_commits_and_sections() {
+fn putting_very_many_keys_together_goes_in_several_commits_and_sections() {
     let sim = Sim::with(9000, 1024, Some(64 << 20));
     let store = sim.open_with(|options| {
         options.buffer_bytes = Some(160 << 20);

@@ -53,7 +53,10 @@ fn an_observer_of_a_failure_may_call_the_store() {
             ends_within(LONG, move || drop(store.checkpoint())),
             "call {number} hangs"
         );
-        assert!(caller.store.lock().unwrap().is_none(), "it was told");
+        assert!(
+            caller.store.lock().unwrap().is_none(),
+            "the observer was not notified"
+        );
     }
 }
 
@@ -97,7 +100,11 @@ fn an_observer_of_a_checkpoints_own_commit_may_ask_for_another() {
         }
     });
     assert!(ended, "the checkpoint hangs");
-    assert_eq!(*rescuer.1.lock().unwrap(), [true], "it was told once");
+    assert_eq!(
+        *rescuer.1.lock().unwrap(),
+        [true],
+        "notified other than once"
+    );
 }
 
 /// Takes its time over a dropped entry: until it is told to go on, or two seconds.
@@ -107,7 +114,7 @@ struct Slow(Mutex<mpsc::Receiver<()>>);
 impl Events for Slow {
     fn event(&self, event: &Event<'_>) {
         if let Event::Dropped { .. } = event {
-            let _told = self.0.lock().unwrap().recv_timeout(Duration::from_secs(2));
+            let _received = self.0.lock().unwrap().recv_timeout(Duration::from_secs(2));
         }
     }
 }

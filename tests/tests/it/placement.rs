@@ -85,15 +85,15 @@ fn every_write_goes_to_the_id_that_it_should() {
     store.close().unwrap();
     let (mut metadata, mut values) = (0, 0);
     for op in writes(&sim, formatted) {
-        let told = op.placement.map(|id| id.0.get());
+        let id = op.placement.map(|id| id.0.get());
         if !area.contains(&op.offset) {
-            assert_eq!(told, Some(METADATA), "{op:?}");
+            assert_eq!(id, Some(METADATA), "{op:?}");
             metadata += 1;
             continue;
         }
         let at = |slot: &u32| store.geometry().slot_offset(*slot) == Some(op.offset);
         let class = usize::from(of[1].iter().any(at));
-        assert_eq!(told, Some(VALUES[class]), "{op:?}");
+        assert_eq!(id, Some(VALUES[class]), "{op:?}");
         values += 1;
     }
     // An incarnation block, log blocks, two bases.

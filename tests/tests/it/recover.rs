@@ -206,7 +206,7 @@ fn batches_larger_than_the_log_go_in_pieces() {
 /// A writer that took two checkpoints while a read-only opening loaded the base wrote over it, and over the
 /// other one: the opening reported that both were damaged.
 #[test]
-fn bases_that_are_written_anew_are_not_damaged() {
+fn bases_that_are_rewritten_are_not_damaged() {
     let sim = Sim::new(32);
     let writer = sim.open();
     let put = |n| writer.put(&key(n), &value(n, 100)).unwrap();

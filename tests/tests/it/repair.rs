@@ -54,7 +54,10 @@ fn without_damage_or_consent_nothing_changes() {
     sim.rot(slot_of(&sim, 3) + 90);
     let before = sim.device.live_image();
     assert!(repair(&sim, false).after.is_none());
-    assert!(sim.device.live_image() == before, "nobody agreed");
+    assert!(
+        sim.device.live_image() == before,
+        "repaired without consent"
+    );
     let sim = sim.crash();
     sim.rot(SUPERBLOCK_A_OFFSET + 100);
     sim.rot(SUPERBLOCK_B_OFFSET + 100);

@@ -201,10 +201,7 @@ fn a_full_device_works_after_a_restart() {
                 assert!(all_of_age(&store, 2, "full") > 0);
                 store.close().unwrap();
             });
-            assert!(
-                in_time,
-                "{engine}, killed {killed}: something waits for ever"
-            );
+            assert!(in_time, "{engine}, killed {killed}: a call hangs");
             assert!(fixture.open().recovery().clean);
         }
     }

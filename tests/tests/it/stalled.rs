@@ -76,7 +76,7 @@ fn on_a_stalling_file(what: &str, test: impl Fn(&StallingFile, Store, EngineKind
 }
 
 #[test]
-fn what_hangs_keeps_its_memory_whoever_goes() {
+fn a_request_that_hangs_keeps_its_memory_after_drops() {
     on_a_stalling_file("a store over a file that stalls", |file, store, engine| {
         for n in 0..2 {
             store.put(&key(n), &value(n, LEN)).unwrap();

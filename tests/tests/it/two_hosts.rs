@@ -284,7 +284,7 @@ fn every_interleaving(switches: usize, step: usize) -> Counts {
 /// Both read the incarnation blocks, then the one opened and wrote; the other took the same number and wrote over its
 /// log, and acknowledged entries were lost.
 #[test]
-fn of_two_hosts_that_open_at_once_one_wins_and_keeps_what_both_acknowledged() {
+fn of_two_hosts_that_open_at_the_same_time_one_wins_and_keeps_what_both_acknowledged() {
     let step = if is_long() { 1 } else { 4 };
     let counts = every_interleaving(3, step);
     println!("{counts:?}");

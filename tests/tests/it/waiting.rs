@@ -89,7 +89,7 @@ const COMMIT_WAIT: Duration = Duration::from_secs(2);
 /// Does nothing unless started by the test below: two gets that need all buffers wait for them, one behind the other, when
 /// the process is stopped.
 #[test]
-fn stand_in_line_in_a_paused_process() {
+fn queue_up_in_a_paused_process() {
     let Some(path) = std::env::var_os(LINE) else {
         return;
     };
@@ -124,14 +124,14 @@ fn stand_in_line_in_a_paused_process() {
 /// A process that was stopped for longer than `busy_wait` had lost the patience of all operations but the first of a line:
 /// they were answered `Busy` as soon as it went on.
 #[test]
-fn operations_in_line_do_not_lose_the_time_of_a_pause() {
+fn queued_operations_do_not_lose_the_time_of_a_pause() {
     for engine in engines() {
         let fixture = FileFixture::new(64 * KIB as u64, 64).on(engine);
         let envs = [
             (LINE, fixture.path().display().to_string()),
             ("RB_PAUSED_ENGINE", engine.to_string()),
         ];
-        let (child, lines) = serve("waiting::stand_in_line_in_a_paused_process", envs);
+        let (child, lines) = serve("waiting::queue_up_in_a_paused_process", envs);
         assert_eq!(paused(child, lines, 2 * BUSY_WAIT), "None", "{engine}");
     }
 }
@@ -139,7 +139,7 @@ fn operations_in_line_do_not_lose_the_time_of_a_pause() {
 /// Does nothing unless started by the test below: puts that fill the log commit in the thread of those that write, one
 /// behind the other, when the process is stopped.
 #[test]
-fn commit_in_line_in_a_paused_process() {
+fn queue_for_a_commit_in_a_paused_process() {
     if std::env::var_os(COMMITS).is_none() {
         return;
     }
@@ -191,7 +191,7 @@ fn commit_in_line_in_a_paused_process() {
 #[test]
 fn puts_behind_a_commit_do_not_lose_the_time_of_a_pause() {
     let envs = [(COMMITS, "1".to_owned())];
-    let (child, lines) = serve("waiting::commit_in_line_in_a_paused_process", envs);
+    let (child, lines) = serve("waiting::queue_for_a_commit_in_a_paused_process", envs);
     // Into the flush.
     std::thread::sleep(Duration::from_millis(50));
     assert_eq!(paused(child, lines, 2 * COMMIT_WAIT), "None");

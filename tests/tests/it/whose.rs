@@ -178,7 +178,7 @@ fn a_partition_table_and_what_is_in_its_partition_are_left_alone() {
 
 /// What no table knows is seen in the unused areas all the same.
 #[test]
-fn bytes_in_an_unused_area_are_somebody_elses() {
+fn bytes_in_an_unused_area_are_foreign() {
     let fixture = fixture();
     for area in superblock(&fixture).unused_areas() {
         for at in [

@@ -121,7 +121,7 @@ fn a_checkpoint_looks_for_another_writer() {
 /// number must be durable before any of them is written, or the next opening gives the same
 /// generations to other values.
 #[test]
-fn an_opening_that_crashed_at_once_does_not_lend_its_number_to_the_next() {
+fn an_opening_that_crashed_immediately_does_not_lend_its_number_to_the_next() {
     let sim = Sim::new(8);
     let store = sim.open();
     let first = generation_of_put(&store);
@@ -185,7 +185,7 @@ fn the_last_whole_incarnation_block_is_never_overwritten() {
 /// Each commit read the incarnation blocks twice, and what it read before it wrote was what the one before it had just
 /// read. A reading that is young enough serves both.
 #[test]
-fn commits_that_follow_one_another_read_the_incarnation_blocks_once() {
+fn consecutive_commits_read_the_incarnation_blocks_once() {
     let sim = Sim::new(32);
     let clock = Arc::new(ManualClock::new());
     let store = sim.open_with(|options| options.clock = clock.clone());

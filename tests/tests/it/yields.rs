@@ -94,7 +94,7 @@ impl Fixture {
 
     /// Runs `act` while the device holds a get. Answers what the services did after `begin`, which `act` is given, and
     /// in which time.
-    fn beside_a_get(&self, store: &Store, act: impl FnOnce(&dyn Fn())) -> (Use, Duration) {
+    fn during_a_get(&self, store: &Store, act: impl FnOnce(&dyn Fn())) -> (Use, Duration) {
         self.engine.hold_reads(0..DEVICE_BYTES as u64);
         let reader = store.clone();
         let reader = std::thread::spawn(move || reader.get(&large(0)).unwrap().unwrap().len());
@@ -151,7 +151,7 @@ fn a_scrub_yields_to_gets() {
     let store = fixture.open(|options| {
         options.scrub = NonZeroU64::new(1 << 30).map(Scrub::daily);
     });
-    let used = fixture.beside_a_get(&store, |begin| {
+    let used = fixture.during_a_get(&store, |begin| {
         begin();
         until(|| store.stats().scrub.passes == 1);
     });
@@ -169,7 +169,7 @@ fn a_validation_yields_to_gets() {
     // As a crash leaves it.
     drop(store);
     let store = fixture.open(|options| options.validate = Validate::Background);
-    let used = fixture.beside_a_get(&store, |begin| {
+    let used = fixture.during_a_get(&store, |begin| {
         begin();
         until(|| store.stats().validated >= FILLERS);
     });
@@ -189,7 +189,7 @@ fn discards_yield_to_gets() {
     for n in (0..FREED).map(|n| n * 4) {
         assert!(store.remove(&filler(n)).unwrap());
     }
-    let used = fixture.beside_a_get(&store, |begin| {
+    let used = fixture.during_a_get(&store, |begin| {
         store.sync().unwrap();
         begin();
         until(|| store.stats().discard.slots == FREED);
@@ -210,7 +210,7 @@ fn a_checkpoint_yields_to_gets_and_one_that_is_asked_for_does_not() {
         n += 1;
     }
     store.sync().unwrap();
-    let used = fixture.beside_a_get(&store, |begin| {
+    let used = fixture.during_a_get(&store, |begin| {
         fixture.engine.set_timed(true);
         while !store.stats().checkpointing {
             put(&store, n..n + 1);
@@ -222,7 +222,7 @@ fn a_checkpoint_yields_to_gets_and_one_that_is_asked_for_does_not() {
         until(|| store.stats().checkpoints == 1);
     });
     check(used, 32);
-    let (used, _) = fixture.beside_a_get(&store, |begin| {
+    let (used, _) = fixture.during_a_get(&store, |begin| {
         begin();
         store.checkpoint().unwrap();
     });

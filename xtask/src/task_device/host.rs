@@ -63,7 +63,7 @@ fn loops(program: &Path, folder: &Path, block: u32, results: &mut Results) -> Re
     };
     let device = attached.0.as_str();
     for engine in ENGINES {
-        told(
+        run_cell(
             program,
             &id(MACHINE, &name, engine),
             &["suite", engine, device],
@@ -72,7 +72,7 @@ fn loops(program: &Path, folder: &Path, block: u32, results: &mut Results) -> Re
     }
     let both = ENGINES.map(|engine| format!("{engine}={device}"));
     let cross = id(MACHINE, &name, "cross");
-    told(program, &cross, &["cross", &both[0], &both[1]], results)
+    run_cell(program, &cross, &["cross", &both[0], &both[1]], results)
 }
 
 /// A loop device; dropping it detaches it.
@@ -129,7 +129,7 @@ fn vhost(lab: &Lab, program: &Path, folder: &Path, results: &mut Results) -> Res
     }
     let (device, engine) = VHOST;
     let node = socket.display().to_string();
-    told(
+    run_cell(
         program,
         &id(MACHINE, device, engine),
         &["suite", engine, &node],
@@ -161,7 +161,7 @@ pub(super) fn replay(
         "--points",
         &points,
     ];
-    told(
+    run_cell(
         program,
         &id(machine.name, &cell.device, cell.engine),
         &words,
@@ -170,7 +170,12 @@ pub(super) fn replay(
 }
 
 /// Runs the program for a cell and records its output.
-fn told(program: &Path, cell: &str, words: &[&str], results: &mut Results) -> Result<(), String> {
+fn run_cell(
+    program: &Path,
+    cell: &str,
+    words: &[&str],
+    results: &mut Results,
+) -> Result<(), String> {
     use std::os::unix::process::CommandExt;
     let failed = |why: std::io::Error| format!("{}: {why}", program.display());
     let said = program.with_file_name("device-said.txt");

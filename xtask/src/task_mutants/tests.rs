@@ -181,7 +181,7 @@ fn complete() { x(5); fn inner() { x(6); } }";
 }
 
 #[test]
-fn modules_tell_functions_of_one_name_apart() {
+fn modules_distinguish_functions_of_one_name() {
     let files = [
         (
             "src/lib.rs",
