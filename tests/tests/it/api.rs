@@ -1,4 +1,4 @@
-//! The operations, on both engines.
+//! Tests of the operations, on both engines.
 
 use rb_core::{Payload, Put, PutMode, PutOptions, PutOutcome};
 
@@ -97,7 +97,7 @@ fn replace_and_keep_do_what_they_say() {
     assert!(store.get(b"k").unwrap().unwrap() == b"one"[..]);
     assert_eq!(store.put(b"k", b"three").unwrap(), PutOutcome::Written);
     assert!(store.get(b"k").unwrap().unwrap() == b"three"[..]);
-    // In one batch the last wins if they replace, the first if they keep.
+    // Within one batch the last put wins if they replace, the first if they keep.
     let twice = || vec![Put::new(b"d", b"first"), Put::new(b"d", b"last")];
     let answers = store.put_many(twice(), PutOptions::default());
     assert_eq!(*answers[0].as_ref().unwrap(), PutOutcome::Superseded);
@@ -127,7 +127,7 @@ fn memory_of_the_store_is_put_without_a_copy() {
     assert_eq!(store.stats().bytes_copied, 0);
     let found = store.get(b"k").unwrap().unwrap();
     assert!(found == value(5, 10_000)[..]);
-    // And the memory of a value can be put again under another key.
+    // The memory of a value can be put again under another key.
     let again = Put {
         key: b"l",
         payload: Payload::Buffer(found.into_buffer()),
@@ -188,8 +188,9 @@ fn block_on<F: Future>(future: F) -> F::Output {
     }
 }
 
-/// A batch was grouped by shard before its slots were taken: where slots were short, keys in its middle went without, and
-/// neighbours in the batch lay anywhere. The blocks of a prompt are of little use without those before them.
+/// A batch was grouped by shard before its slots were taken: when slots were short, keys in its middle got none, and
+/// neighbours in the batch were scattered over the device. The blocks of a prompt are of little use without those
+/// before them.
 #[test]
 fn slots_go_to_the_keys_of_a_batch_in_its_order() {
     let sim = Sim::new(8);

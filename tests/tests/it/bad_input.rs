@@ -1,4 +1,4 @@
-//! Bad input: an error with words, and an unchanged store (C8, C9).
+//! Tests of bad input: an error with a message, and an unchanged store (C8, C9).
 
 use std::io::Write;
 use std::num::NonZeroU64;
@@ -129,7 +129,7 @@ fn a_second_opener_is_refused_and_the_first_goes_on() {
     };
     let error = format(&options).unwrap_err();
     assert!(error.to_string().contains("in use"), "{error}");
-    // Reading is allowed beside a writer.
+    // Reading is allowed next to a writer.
     let reader = Store::open(
         fixture.path(),
         StoreOptions {
@@ -180,7 +180,7 @@ fn foreign_data_is_refused_and_stays() {
     drop(Store::open(&path, StoreOptions::default()).unwrap());
 }
 
-/// The real tool where it is installed; else the fields by which it is recognised.
+/// Runs the real tool if it is installed; otherwise writes the fields by which the signature is recognised.
 fn write_ext4_superblock(path: &Path, file: &mut std::fs::File) {
     use std::os::unix::fs::FileExt;
     let made = std::process::Command::new("mkfs.ext4")
@@ -308,8 +308,8 @@ fn a_newer_format_version_is_refused_by_number() {
     );
 }
 
-/// Durations and numbers that mean "never" or "no limit". The interval overflowed in the commit thread, which
-/// ended there, and every async sync hung; the others overflowed in the caller's thread.
+/// Durations and numbers that mean "never" or "no limit". The interval overflowed in the commit thread, which ended,
+/// and every async sync hung; the others overflowed in the caller's thread.
 #[test]
 fn options_without_limit_are_taken_as_such() {
     for engine in engines() {
@@ -327,7 +327,7 @@ fn options_without_limit_are_taken_as_such() {
             store.put(b"k", b"v").unwrap();
             assert!(store.step_scrub(8).unwrap().is_some());
             store.sync_async().wait().unwrap();
-            // As long as nothing asks for it, nothing is committed.
+            // Nothing is committed as long as nothing requests it.
             let before = store.stats().commits;
             store.put(b"l", b"v").unwrap();
             let sync = store.get_many_async(&[b"l"]).wait();
@@ -339,8 +339,8 @@ fn options_without_limit_are_taken_as_such() {
     }
 }
 
-/// A signature in the part of a block at a device's end was wiped as a whole block, which passes the end: the
-/// format failed, each time, and what stood at the start was gone.
+/// Format wiped a signature in the partial block at a device's end as a whole block, which exceeds the end: the format
+/// failed each time, after the start had been overwritten.
 #[test]
 fn a_signature_at_an_odd_end_is_wiped() {
     use std::os::unix::fs::FileExt;
@@ -359,8 +359,8 @@ fn a_signature_at_an_odd_end_is_wiped() {
     assert_eq!(end, [0; 8]);
 }
 
-/// Buffers of any size were mapped without a look at what there is: without a limit of the system the process was
-/// killed when it used them.
+/// Buffers of any size were mapped without checking the available memory: unless the system had a limit, the process
+/// was killed when it used them.
 #[test]
 fn buffers_that_cannot_be_had_are_refused_with_need_and_limit() {
     let fixture = FileFixture::new(4096, 8);
@@ -379,7 +379,7 @@ fn buffers_that_cannot_be_had_are_refused_with_need_and_limit() {
     fixture.open().put(b"k", b"v").unwrap();
 }
 
-/// An error with its causes.
+/// Returns an error with its causes.
 fn words(error: &dyn std::error::Error) -> String {
     let cause = error.source().map_or_else(String::new, words);
     format!("{error}; {cause}")

@@ -1,4 +1,4 @@
-//! What a batch costs, counted: submissions to the kernel, and locks.
+//! Counts the costs of a batch: submissions to the kernel, and locks.
 
 use rb_core::{EngineKind, Put, PutOptions};
 
@@ -15,7 +15,7 @@ fn a_batch_that_fits_the_queue_is_one_submission() {
     let store = fixture.open();
     let values: Vec<_> = (0..BATCH).map(|n| value(n, 64 * KIB)).collect();
     let keys: Vec<_> = (0..BATCH).map(key).collect();
-    // The first call makes the queue.
+    // The first call creates the queue.
     store.put(b"warm", b"up").unwrap();
     let count = || {
         let queues = store.stats().queues;
@@ -82,7 +82,7 @@ fn each_touched_shard_is_locked_once_per_phase() {
             .all(Result::is_ok)
     );
     let put = locks();
-    // Two phases: reserve, publish. 32 keys surely touch more than one of 8 shards.
+    // Two phases: reserve, publish. 32 keys surely use more than one of 8 shards.
     assert!(
         (4..=2 * SHARDS).contains(&(put.0 - before.0)),
         "{} locks",

@@ -1,4 +1,4 @@
-//! Files that lost their end, while something else is wrong or asked for too. `foreign.rs` has the plain ones.
+//! Tests of files that lost their end, combined with other faults or requests. `foreign.rs` has the plain ones.
 
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -25,7 +25,7 @@ fn fill(store: &Store, keys: u64) {
     }
 }
 
-/// A repair grew the file before it looked at it: it then found nothing wrong, and had written without being asked.
+/// A repair grew the file before it checked it: it then found nothing wrong, and had written without consent.
 #[test]
 fn a_repair_of_a_cut_file_grows_it_when_it_is_agreed_to() {
     let fixture = FileFixture::new(4096, 32);
@@ -55,7 +55,7 @@ fn a_repair_of_a_cut_file_grows_it_when_it_is_agreed_to() {
 }
 
 /// A cut file was judged by the epoch that the superblocks name, although incarnation blocks named a later one. It was
-/// refused where that one was empty, and grown over what that one had lost.
+/// refused if the later epoch was empty, and grown over values that the later epoch had lost.
 #[test]
 fn a_cut_file_is_judged_by_the_epoch_in_force() {
     for (before, after) in [(30, 0), (2, 30)] {

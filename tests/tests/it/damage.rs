@@ -1,4 +1,4 @@
-//! Damage on the medium: a miss or the other copy, never wrong bytes, never a panic (C1, C3).
+//! Tests of damage on the medium: a miss or the other copy, never wrong bytes, never a panic (C1, C3).
 
 use std::os::unix::fs::FileExt;
 
@@ -9,7 +9,7 @@ use crate::support::{FileFixture, Watch, base_headers, corrupt, engines, key, va
 
 const LEN: usize = 9000;
 
-/// A closed store with `count` entries.
+/// Makes a closed store with `count` entries.
 fn filled(count: u64) -> FileFixture {
     let fixture = FileFixture::new(16384, 64);
     let store = fixture.open();
@@ -21,7 +21,7 @@ fn filled(count: u64) -> FileFixture {
     fixture
 }
 
-/// Gets every key, checks what comes, and counts the hits.
+/// Gets every key, checks the values, and returns the number of hits.
 fn hits(store: &Store, count: u64) -> u64 {
     let mut hits = 0;
     for n in 0..count {
@@ -59,8 +59,8 @@ fn a_damaged_payload_or_header_is_one_miss() {
     assert_eq!(store.stats().dropped, 2);
 }
 
-/// In a batch of 12 MiB most values are verified while others are still read; those that follow are not mixed up
-/// with them, and damage is found at either time.
+/// In a batch of 12 MiB most values are verified while others are still being read. Later values must not be mixed up
+/// with them, and damage must be found at either time.
 #[test]
 fn damage_in_a_large_batch_is_missed_by_no_one() {
     const MIB: usize = 1 << 20;
@@ -97,7 +97,7 @@ fn validation_drops_exactly_what_a_stale_header_disproves() {
         // Used and not closed: only then does the background validator have a reason to run.
         store.put(&key(0), &value(0, LEN)).unwrap();
         drop(store);
-        // A header of another time: valid bytes of another slot.
+        // An outdated header: valid bytes of another slot.
         corrupt(&fixture, header + 41, 2);
         let watch = Watch::new();
         let store = fixture.open_with(|options| {
@@ -162,7 +162,7 @@ fn either_base_recovers_everything() {
         store.close().unwrap();
         let superblock = store.superblock().clone();
         drop(store);
-        // Which region is the newest is the store's business: damage each in turn.
+        // Either region may have the newest base: damage each in turn.
         for region in [&superblock.base_a, &superblock.base_b] {
             let image = fixture.image();
             corrupt(&image, region.offset + at, len);
@@ -199,7 +199,7 @@ fn without_any_base_slot_headers_are_what_is_left() {
         "the removed key's header is there too"
     );
     assert_eq!(hits(&store, 20), 20);
-    // It goes on as a healthy store.
+    // It continues as a healthy store.
     store.put(&key(50), &value(50, LEN)).unwrap();
     assert!(store.remove(&key(4)).unwrap());
     store.close().unwrap();
@@ -217,8 +217,8 @@ fn without_any_base_slot_headers_are_what_is_left() {
     assert_eq!(hits(&empty.open(), 20), 1);
 }
 
-/// A write that the device put into another slot carries its own slot's number. When headers decide,
-/// such a one proves nothing: neither about the slot it lies in, nor about its own.
+/// A misdirected write carries the number of its intended slot. When recovery relies on headers, such a header is
+/// evidence neither for the slot it lies in, nor for its own.
 #[test]
 fn a_header_in_another_slots_place_proves_nothing() {
     let fixture = filled(10);
@@ -250,7 +250,7 @@ fn a_header_in_another_slots_place_proves_nothing() {
     assert_eq!(hits(&store, 10), 9);
 }
 
-/// A store whose log holds all its entries: one block for each, none in a base.
+/// Makes a store whose log holds all its entries: one block for each, none in a base.
 fn logged(count: u64) -> (FileFixture, rb_core::Superblock) {
     let fixture = FileFixture::new(16384, 64);
     let store = fixture.open();
@@ -294,7 +294,7 @@ fn the_end_of_the_log_is_an_end_and_its_middle_is_not() {
         let store = rotten.open();
         let lost = store.recovery().lost_metadata.clone().unwrap();
         assert!(lost.contains("log block 8"), "{lost}");
-        // Slot headers prove every entry, and the store goes on.
+        // Slot headers verify every entry, and the store continues.
         assert_eq!(hits(&store, 20), 20);
         store.put(&key(30), &value(30, LEN)).unwrap();
         store.close().unwrap();
@@ -334,7 +334,7 @@ fn random_damage_anywhere_never_yields_wrong_bytes() {
         for _ in 0..=(seed % 7) {
             let at = rb_testkit::values::next_number(&mut state);
             let len = 1 + rb_testkit::values::next_number(&mut state) as usize % 9000;
-            // Half of it where the metadata is.
+            // Half of the damage hits the metadata.
             let limit = if at & 1 == 0 { size } else { 4 << 20 };
             let offset = (at >> 1) % (limit - len as u64);
             if seed % 2 == 0 {

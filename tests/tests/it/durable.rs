@@ -1,4 +1,4 @@
-//! Durability: sync, batches that are durable when answered (C2).
+//! Tests of durability: sync, and batches that are durable when they complete (C2).
 
 use std::time::Duration;
 

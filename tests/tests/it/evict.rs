@@ -1,4 +1,4 @@
-//! Full devices: who is evicted, who is not, and what is said about it (C4, C5).
+//! Tests of full devices: which entries are evicted, which are not, and what is reported (C4, C5).
 
 use rb_core::{ClassRequest, Error, Put, PutOptions, Share};
 
@@ -51,7 +51,7 @@ fn recency_survives_a_clean_restart() {
     for n in 0..64 {
         store.put(&key(n), b"v").unwrap();
     }
-    // Recency is kept coarsely, so the two halves are used well apart.
+    // Recency is coarse, so the two halves are used well apart.
     for _ in 0..4 {
         for n in 0..32 {
             store.touch_many(&[&key(n)]);
@@ -88,7 +88,7 @@ fn leased_slots_are_neither_evicted_nor_reused() {
         store.put(b"new", b"v"),
         Err(Error::NoSpace { slot_bytes: 16384 })
     ));
-    // A leased entry can be removed: it is gone at once, its slot when the lease ends.
+    // A leased entry can be removed: the entry is gone immediately, its slot when the lease ends.
     assert!(store.remove(&key(1)).unwrap());
     assert!(store.get(&key(1)).unwrap().is_none());
     assert!(matches!(

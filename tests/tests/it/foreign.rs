@@ -1,6 +1,6 @@
-//! Files that are not what they were, or not ours: swapped, mixed, cut, grown, zeroed, rolled back,
-//! foreign. Each opens with an error that names what and which, or with what is still provable; never
-//! with bytes that were not put for the key (C1, C8, C9).
+//! Tests of files that were changed or belong to another store: swapped, mixed, cut, grown, zeroed, rolled back,
+//! foreign. Each either fails to open with an error that names the cause and the file, or opens with what can still be
+//! verified; it never returns bytes that were not put for the key (C1, C8, C9).
 
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
@@ -23,7 +23,7 @@ const LEN: usize = 3000;
 const KEYS: u64 = 24;
 const BLOCK: u64 = FORMAT_BLOCK as u64;
 
-/// A store of 32 slots and the shortest log; its values are of `age`.
+/// Makes a store of 32 slots and the shortest log; its values are of `age`.
 fn store_of_age(age: u64) -> FileFixture {
     let classes = vec![ClassRequest {
         slot_bytes: 4096,
@@ -42,7 +42,7 @@ fn fill(store: &Store, age: u64) {
     }
 }
 
-/// The age of each key's value; none: a miss. Anything else is wrong.
+/// Returns the age of each key's value; `None` for a miss. Anything else is wrong.
 fn ages(store: &Store, when: &str) -> Vec<Option<u64>> {
     let age_of = |n: u64| {
         let found = store.get(&key(n)).unwrap()?;
@@ -62,7 +62,7 @@ fn all(age: u64) -> Vec<Option<u64>> {
     vec![Some(age); KEYS as usize]
 }
 
-/// Opens for writing and for reading; both must be refused in the same words, which are answered.
+/// Opens for writing and for reading; both must be refused with the same message, which is returned.
 fn refusal(path: &Path) -> String {
     let open = |read_only| {
         let options = StoreOptions {
@@ -78,7 +78,7 @@ fn refusal(path: &Path) -> String {
     words
 }
 
-/// Copies a place of one file to the same place of another.
+/// Copies a range of one file to the same range of another.
 fn copy(from: &Path, to: &Path, place: Range<u64>) {
     let mut bytes = vec![0; (place.end - place.start) as usize];
     let from = std::fs::File::open(from).unwrap();
@@ -105,7 +105,7 @@ fn superblock(fixture: &FileFixture) -> Superblock {
     store.superblock().clone()
 }
 
-/// The parts of a store by name.
+/// Returns the parts of a store by name.
 fn parts(fixture: &FileFixture) -> Vec<(&'static str, Range<u64>)> {
     let superblock = superblock(fixture);
     let slots = superblock.runs[0].first_byte..superblock.log_2.offset;
@@ -144,7 +144,7 @@ fn swapped_files_are_the_other_store() {
     }
 }
 
-/// Each part of another store in this one's place. What the superblock does not own proves nothing.
+/// Puts each part of another store into this one. Parts that do not belong to the superblock are no evidence.
 #[test]
 fn parts_of_another_store_prove_nothing() {
     let (ours, theirs) = (store_of_age(1), store_of_age(2));
@@ -160,7 +160,8 @@ fn parts_of_another_store_prove_nothing() {
         let expected = if part == "slots" { none } else { all(1) };
         assert_eq!(found, expected, "{part}");
     }
-    // Both copies of the superblock: the other store's metadata is not there, and no header is its own.
+    // Both copies of the superblock: the other store's metadata is missing, and no header matches
+    // it.
     let mixed = ours.image();
     copy(&theirs.path(), &mixed.path(), 0..METADATA_START);
     let store = mixed.open();
@@ -174,9 +175,9 @@ fn parts_of_another_store_prove_nothing() {
     );
 }
 
-/// Two whole superblocks of different stores were taken for an older and a newer one. The one that was
-/// chosen by chance owned nothing else on the device, so the store was emptied, and the other copy, the
-/// only one that knew better, was overwritten as a repair.
+/// Two valid superblocks of different stores were taken for an older and a newer one. The one chosen by chance owned
+/// nothing else on the device, so the store was emptied, and the other copy, the only right one, was overwritten as a
+/// repair.
 #[test]
 fn superblocks_of_two_stores_are_refused_and_stay() {
     let (ours, theirs) = (store_of_age(1), store_of_age(2));
@@ -195,7 +196,7 @@ fn superblocks_of_two_stores_are_refused_and_stay() {
     }
 }
 
-/// The end of the last live slot's value.
+/// Returns the end of the last live slot's value.
 fn live_end(fixture: &FileFixture) -> u64 {
     let store = fixture.open_with(|options| options.read_only = true);
     let mut end = 0;
@@ -207,7 +208,7 @@ fn live_end(fixture: &FileFixture) -> u64 {
     end
 }
 
-/// A store was refused because unused bytes at the end of its file were gone, though no value was there.
+/// A store was refused because unused bytes at the end of its file were missing, though no value was there.
 #[test]
 fn a_cut_file_opens_if_nothing_that_lives_was_cut_off() {
     let fixture = store_of_age(1);
@@ -277,7 +278,7 @@ fn a_cut_file_opens_if_nothing_that_lives_was_cut_off() {
         assert_eq!(len(&cut.path()), end, "it stays as it was");
     }
     assert!(opened >= 5, "{opened} cuts cost nothing");
-    // What is lost is said.
+    // The lost values are reported.
     let cut = fixture.image();
     set_len(&cut.path(), live - 1);
     let found = audit(&cut).unwrap();
@@ -291,10 +292,10 @@ fn a_cut_file_opens_if_nothing_that_lives_was_cut_off() {
     );
 }
 
-/// A call that needs its work to be durable.
+/// A call that makes changes durable.
 type Way<'a> = &'a dyn Fn(&Store) -> Result<(), Error>;
 
-/// `sync` and `close` answered Ok after the file had been cut, and the store did not open any more.
+/// `sync` and `close` returned Ok after the file had been cut, and the store no longer opened.
 #[test]
 fn a_file_that_is_cut_while_it_is_open_stops_writing() {
     for engine in engines() {
@@ -390,9 +391,9 @@ fn zeroed_parts_lose_what_only_they_had() {
     }
 }
 
-/// A store goes on from age 1 to 3, and is then given back each part, or all metadata, or all slots, as
-/// it was before. What comes back was put for its key. Old bases over a log that had gone round since were
-/// once taken for all there is: the log ended at once, so removed keys were back, and the report said nothing.
+/// A store changes from age 1 to 3, and then each part, all metadata, or all slots are rolled back. Every value that
+/// returns was put for its key. Recovery once accepted old bases over a log that had wrapped since as complete: the log
+/// ended immediately, so removed keys were back, and the report did not mention it.
 #[test]
 fn parts_rolled_back_to_an_older_copy_never_give_wrong_bytes() {
     for laps in [1, 8] {
@@ -401,7 +402,7 @@ fn parts_rolled_back_to_an_older_copy_never_give_wrong_bytes() {
         let store = fixture.open();
         for _ in 0..laps {
             for n in 0..KEYS {
-                // One block each, so that eight laps take the log round.
+                // One block each, so that eight laps wrap the log.
                 store.put(&key(n), &value(n << 8 | 2, LEN)).unwrap();
                 store.sync().unwrap();
             }
@@ -430,7 +431,8 @@ fn parts_rolled_back_to_an_older_copy_never_give_wrong_bytes() {
             match what {
                 "everything" => assert_eq!(found, all(1)),
                 "all metadata" | "slots" => {}
-                // Old bases find the whole log, as long as the ring has it; then they must say so.
+                // Old bases find the whole log, as long as the ring has it; otherwise recovery must
+                // report the loss.
                 "both bases" if laps > 1 => assert!(lost.is_some(), "{when}: not a word"),
                 _ => {
                     assert_eq!(lost, None, "{when}");
@@ -438,7 +440,7 @@ fn parts_rolled_back_to_an_older_copy_never_give_wrong_bytes() {
                     assert_eq!(found[1..], all(3)[1..], "{when}");
                 }
             }
-            // It goes on as a store, and what it answers then is right as well.
+            // It continues as a store, and its later results are right as well.
             fill(&store, 4);
             store.close().unwrap();
             drop(store);
@@ -453,7 +455,7 @@ fn a_file_replaced_while_its_store_is_open() {
     let store = fixture.open();
     std::fs::rename(fixture.path(), fixture.path().with_extension("moved")).unwrap();
     std::fs::rename(other.path(), fixture.path()).unwrap();
-    // Whoever looks at the path sees the other store; the open one goes on with its own file.
+    // A new opening of the path sees the other store; the open one continues with its own file.
     let options = StoreOptions {
         read_only: true,
         ..fixture.options()
@@ -475,7 +477,8 @@ fn what_is_no_file_is_refused_immediately_and_by_name() {
     let made = Command::new("mkfifo").arg(&fifo).status().unwrap();
     assert!(made.success());
     let socket = dir.path().join("socket");
-    // Nobody listens: with libblkio a server that does not answer is given four seconds each time.
+    // Without a listener: with libblkio, a server that does not respond is given four seconds each
+    // time.
     drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
     for (path, what) in [
         (dir.path().to_path_buf(), "directory"),

@@ -1,4 +1,4 @@
-//! No call waits where it may not, nor longer than it may (C4, C6).
+//! No call waits where it must not, nor longer than it may (C4, C6).
 
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -15,12 +15,12 @@ use crate::support::{
 };
 
 const LEN: usize = 60 * KIB;
-/// How long calls wait for buffers and log space.
+/// Maximum time that calls wait for buffers and log space.
 const BUSY_WAIT: Duration = Duration::from_millis(400);
-/// What a machine with two cores may add to it.
+/// Tolerance for delays on a machine with two cores.
 const MORE: Duration = Duration::from_millis(300);
 
-/// A store with four values and buffers for as many, all of which the caller holds.
+/// Makes a store with four values and buffers for as many, all of which the caller holds.
 fn without_buffers(engine: EngineKind) -> (FileFixture, Store, Vec<rb_core::ValueBuf>) {
     let fixture = FileFixture::new(64 * KIB as u64, 64).on(engine);
     let store = fixture.open_with(|options| {
@@ -44,7 +44,7 @@ fn is_busy<T>(answer: &Result<T, Error>) -> bool {
     matches!(answer, Err(Error::Busy { .. }))
 }
 
-/// The *calls* of async gets and puts waited for buffers, `busy_wait` long, in the thread of an executor.
+/// The *calls* of async gets and puts waited for buffers, for up to `busy_wait`, in the thread of an executor.
 #[test]
 fn a_call_that_returns_an_operation_waits_for_nothing() {
     for engine in engines() {
@@ -64,7 +64,7 @@ fn a_call_that_returns_an_operation_waits_for_nothing() {
         assert!(is_busy(&get.wait()[0]) && is_busy(&put.wait()));
         let took = start.elapsed();
         assert!(took < BUSY_WAIT + MORE, "{engine}: both took {took:?}");
-        // Operations that wait go on when buffers come free.
+        // Waiting operations continue when buffers become free.
         let get = store.get_async(&key(0));
         let put = store.put_async(&key(9), &bytes);
         let remove = store.remove_many_async(&[&key(1)]);
@@ -81,7 +81,7 @@ fn a_call_that_returns_an_operation_waits_for_nothing() {
     }
 }
 
-/// Values that wait for buffers are copies. There was no end to them.
+/// Values that wait for buffers are copies. Their memory was unbounded.
 #[test]
 fn copies_that_wait_for_buffers_take_no_more_memory_than_the_buffers() {
     for engine in engines() {
@@ -95,7 +95,7 @@ fn copies_that_wait_for_buffers_take_no_more_memory_than_the_buffers() {
         let answers: Vec<_> = puts.into_iter().map(Operation::wait).collect();
         assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 4);
         assert_eq!(answers.iter().filter(|answer| is_busy(answer)).count(), 6);
-        // Their memory counts no more.
+        // Their memory is no longer counted.
         store.put_async(&key(9), &bytes).wait().unwrap();
     }
 }
@@ -119,7 +119,7 @@ fn a_call_has_one_deadline_however_many_parts_it_has() {
     }
 }
 
-/// A device that answers nothing: a call of several rounds waited for each of them.
+/// On a device that completes nothing, a call of several rounds waited for each of them.
 #[test]
 fn a_call_of_several_rounds_waits_for_a_dead_device_once() {
     watched(|now| {
@@ -147,8 +147,8 @@ fn a_call_of_several_rounds_waits_for_a_dead_device_once() {
     });
 }
 
-/// A remove of many keys needs a quarter of the ring at once. While other threads put single keys it failed with `Busy`
-/// after five seconds, although the ring was nearly empty: each put passed it.
+/// A remove of many keys needs a quarter of the ring in one reservation. While other threads put single keys it failed
+/// with `Busy` after five seconds, although the ring was nearly empty: each put overtook it.
 #[test]
 fn a_large_batch_does_not_starve_behind_small_ones() {
     watched(|now| {
@@ -188,14 +188,14 @@ fn a_large_batch_does_not_starve_behind_small_ones() {
     });
 }
 
-/// As long as the store takes them.
+/// Keys as long as the store allows.
 fn long_keys_of(store: &Store, count: u64) -> Vec<Vec<u8>> {
     let len = store.superblock().key_len_max as usize;
     let of = |n: u64| [&n.to_le_bytes()[..], &vec![b'k'; len - 8]].concat();
     (0..count).map(of).collect()
 }
 
-/// A remove of many keys that failed halfway answered an error for all of them, also for those that were gone.
+/// A remove of many keys that failed halfway returned an error for all of them, even for those that were removed.
 #[test]
 fn each_removed_key_has_its_own_answer() {
     let sim = Sim::with_ring(64, 64);
@@ -219,7 +219,7 @@ fn each_removed_key_has_its_own_answer() {
     }
 }
 
-/// Under `EachBatch` removes that a failed commit may have lost are not answered as done.
+/// Under `EachBatch`, removes that a failed commit may have lost must return errors.
 #[test]
 fn removes_that_are_not_durable_are_errors() {
     let sim = Sim::new(8);
@@ -234,8 +234,8 @@ fn removes_that_are_not_durable_are_errors() {
     );
 }
 
-/// The last clone of a store goes in a waker, which the driver thread calls: it waited for itself, and with it all that it
-/// drove, as long as `io_deadline`.
+/// The last clone of a store was dropped in a waker, which the driver thread calls: the thread waited for itself, and
+/// all its operations with it, for `io_deadline`.
 #[test]
 fn a_store_dropped_by_a_waker_ends() {
     struct Last {
@@ -271,17 +271,17 @@ fn a_store_dropped_by_a_waker_ends() {
                 std::thread::yield_now();
             };
             assert!(took < Duration::from_millis(500), "{engine}: {took:?}");
-            // What was put is committed, and the lock is given back.
+            // The put was committed, and the lock was released.
             let store = fixture.open();
             assert!(store.get(&key(0)).unwrap().is_some());
         }
     });
 }
 
-/// Its words, and how a store ends.
+/// A description, and a way to end a store.
 type End = (&'static str, fn(Store));
 
-/// The end of a store whose device answers no flush: `close` and `drop` hung as long as the device did.
+/// The device of the store completes no flush: `close` and `drop` hung as long as the device did.
 #[test]
 fn close_and_drop_end_although_a_flush_hangs() {
     let ends: [End; 3] = [
@@ -308,11 +308,11 @@ fn close_and_drop_end_although_a_flush_hangs() {
 }
 
 const PAUSED: &str = "RB_PAUSED_STORE";
-/// How long a request may take in the process that is paused, and for how long it is paused.
+/// Request deadline in the process that is paused, and duration of the pause.
 const DEADLINE: Duration = Duration::from_millis(400);
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Does nothing unless started by the test below: puts, gets and syncs until its input ends, and says what went wrong.
+/// Does nothing unless started by the test below: puts, gets and syncs until its input ends, and prints failures.
 #[test]
 fn serve_a_paused_store() {
     let Some(path) = std::env::var_os(PAUSED) else {
@@ -363,8 +363,8 @@ fn serve_a_paused_store() {
     );
 }
 
-/// A container that is paused, or a virtual machine that is suspended, for longer than `io_deadline`: to the store it was
-/// the device that had not answered, and on posix it stopped writing for good.
+/// A container was paused, or a virtual machine suspended, for longer than `io_deadline`: the store concluded that the
+/// device had not responded, and on posix it stopped writing permanently.
 #[test]
 fn a_paused_process_is_not_a_dead_device() {
     for engine in engines() {

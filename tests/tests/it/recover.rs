@@ -1,4 +1,5 @@
-//! Restarts: the log's ring, removed keys, reading beside a writer. What must not come back: `stale`.
+//! Tests of restarts: the log's ring, removed keys, reading next to a writer. `stale` tests that old contents do not
+//! return.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -19,7 +20,7 @@ fn the_ring_goes_round_and_checkpoints_follow_it() {
     );
     let store = fixture.open();
     let blocks = store.stats().log_blocks;
-    // A sync makes at least one block, so this goes round three times.
+    // A sync makes at least one block, so this wraps three times.
     for n in 0..3 * blocks {
         store.put(&key(n % 40), &value(n, 100)).unwrap();
         store.sync().unwrap();
@@ -46,9 +47,8 @@ fn the_ring_goes_round_and_checkpoints_follow_it() {
     assert!(live >= 31, "{live} of 32 slots are live");
 }
 
-/// An eviction leaves no record, and if the write that it made room for fails, neither record nor
-/// data of another key displaces the evicted one on the device. So the remove of a key that is not
-/// there needs a record too.
+/// An eviction leaves no record, and if the write for which it made space fails, neither record nor data of another key
+/// displaces the evicted entry on the device. So the remove of an absent key needs a record too.
 #[test]
 fn a_key_removed_after_its_eviction_does_not_return() {
     for checkpointed in [false, true] {
@@ -90,9 +90,9 @@ fn a_read_only_store_reads_and_never_writes() {
     assert!(std::fs::read(fixture.path()).unwrap() == before);
 }
 
-/// The writer went on between the two reads of a read-only opening: that which found the end of the log,
-/// and that which looks past it. A later block then named the one at the end as durable, and the opening
-/// reported lost metadata of a store in good health.
+/// The writer continued between the two reads of a read-only opening: the one that found the end of the log, and the
+/// one that searches past it. A later block then named the one at the end as durable, and the opening reported lost
+/// metadata of a healthy store.
 #[test]
 fn a_writer_that_goes_on_does_not_look_like_a_damaged_log() {
     let sim = Sim::new(32);
@@ -108,7 +108,8 @@ fn a_writer_that_goes_on_does_not_look_like_a_damaged_log() {
         let of_log = |op: &MemOp| op.op == OpKind::Read && log.contains(&op.offset);
         // The writer's own reads are of its incarnation blocks.
         if moment == Moment::Before && ops.iter().any(of_log) {
-            // Nothing before the read that finds the end, four entries before each of the next three.
+            // Nothing before the read that finds the end, four entries before each of the next
+            // three.
             let round = reads.fetch_add(1, Ordering::Relaxed);
             if (1..4).contains(&round) {
                 (4 * round..4 * round + 4).for_each(|n| {
@@ -163,8 +164,8 @@ fn metadata_comes_back_with_the_value_and_after_a_restart() {
     );
 }
 
-/// A batch whose records need more log than there is was answered `Busy` for ever.
-/// Now it goes in pieces that the log takes.
+/// A batch whose records need more log than there is returned `Busy` each time. Now it is split into pieces that the
+/// log takes.
 #[test]
 fn batches_larger_than_the_log_go_in_pieces() {
     let fixture = FileFixture::with(
@@ -203,8 +204,8 @@ fn batches_larger_than_the_log_go_in_pieces() {
     assert_eq!(fixture.open().stats().index.entries, 0);
 }
 
-/// A writer that took two checkpoints while a read-only opening loaded the base wrote over it, and over the
-/// other one: the opening reported that both were damaged.
+/// A writer that took two checkpoints while a read-only opening loaded the base overwrote both bases: the opening
+/// reported that both were damaged.
 #[test]
 fn bases_that_are_rewritten_are_not_damaged() {
     let sim = Sim::new(32);

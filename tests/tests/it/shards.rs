@@ -1,4 +1,4 @@
-//! Every legal number of shards, on real stores: the format's hash ranges are 64 whatever the index has.
+//! Tests of every legal number of shards, on real stores: the format has 64 hash ranges regardless of the index.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -53,8 +53,8 @@ fn is_clean(path: &Path, known: &Known) {
     );
 }
 
-/// With 128 to 1,024 shards, which were documented as legal, every checkpoint poisoned the store: a base had a section for
-/// each shard, and its directory room for fewer.
+/// With 128 to 1,024 shards, which were documented as legal, every checkpoint poisoned the store: a base had a section
+/// for each shard, and its directory had space for fewer.
 #[test]
 fn stores_of_any_legal_number_of_shards_checkpoint_and_return() {
     for engine in engines() {
@@ -87,7 +87,7 @@ fn stores_of_any_legal_number_of_shards_checkpoint_and_return() {
     }
 }
 
-/// What is no power of two, or more than 1,024, is refused in words.
+/// A number that is not a power of two, or more than 1,024, is refused with a message.
 #[test]
 fn other_numbers_of_shards_are_refused() {
     let fixture = FileFixture::new(4096, 8);

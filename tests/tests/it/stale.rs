@@ -1,5 +1,5 @@
-//! What was is not what is: nothing of an older incarnation of a store comes back, and a device that is
-//! full of the past goes on working (C1, C3, C4). File stores, each engine.
+//! Old contents stay old: nothing of an older incarnation of a store comes back, and a device full of old data keeps
+//! working (C1, C3, C4). File stores, each engine.
 
 use std::time::Duration;
 
@@ -10,12 +10,12 @@ use crate::support::{FileFixture, base_headers, ends_within, engines, key, value
 const LEN: usize = 3500;
 const KEYS: u64 = 60;
 
-/// The value of a key in an age of the store.
+/// Returns the value of a key in an age of the store.
 fn of_age(n: u64, age: u64) -> Vec<u8> {
     value(n << 8 | age, LEN)
 }
 
-/// How a store becomes another one.
+/// Ways in which a store becomes another one.
 #[derive(Clone, Copy, Debug)]
 enum Again {
     StartEmpty,
@@ -46,7 +46,7 @@ impl Again {
     }
 }
 
-/// Every key that is there has the value of this age. Answers how many there are.
+/// Checks that every present key has the value of this age. Returns how many there are.
 fn all_of_age(store: &Store, age: u64, when: &str) -> u64 {
     let mut there = 0;
     for n in 0..KEYS {
@@ -62,10 +62,9 @@ fn all_of_age(store: &Store, age: u64, when: &str) -> u64 {
     there
 }
 
-/// Old headers and payloads stay where they are: at the places of the new slots (the same size, or one
-/// of which a new slot takes two), or inside them. They name another store or epoch. Neither the index
-/// nor, when both bases are lost, a scan of headers may find them.
-/// The store's file as it is after a sync and a kill, or after a close.
+/// Old headers and payloads stay where they are: at the positions of the new slots (the same size, or one of which a
+/// new slot takes two), or inside them. They name another store or epoch. Neither the index nor, when both bases are
+/// lost, a scan of headers may find them. Returns the store's file as it is after a sync and a kill, or after a close.
 fn left(fixture: FileFixture, store: Store, killed: bool) -> FileFixture {
     store.sync().unwrap();
     let fixture = if killed { fixture.image() } else { fixture };
@@ -139,7 +138,7 @@ fn removed_keys_stay_removed_through_three_restarts() {
             assert!(store.remove(&key(n)).unwrap());
         }
         store.sync().unwrap();
-        // Once by a kill, then by a close, then without one.
+        // First a kill, then a close, then none.
         let fixture = fixture.image();
         for restart in 0..3 {
             let store = fixture.open();
@@ -159,7 +158,7 @@ fn removed_keys_stay_removed_through_three_restarts() {
     }
 }
 
-/// Neither a put nor a remove nor a close may wait for room that nobody makes.
+/// Neither a put nor a remove nor a close may wait for space that will never be freed.
 #[test]
 fn a_full_device_works_after_a_restart() {
     for engine in engines() {

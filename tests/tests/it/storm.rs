@@ -1,4 +1,4 @@
-//! Stores that end while many threads call them, again and again: nothing is left behind (C4, C6).
+//! Tests of stores that end while many threads call them, repeatedly: nothing is left behind (C4, C6).
 
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,10 +11,10 @@ use crate::support::{FileFixture, KIB, engines, is_long, key, resident_kib, valu
 const STORM: &str = "RB_STORM";
 const LEN: usize = 20 * KIB;
 const KEYS: u64 = 8;
-/// Of a close that nothing hangs in.
+/// Maximum time of a close in which nothing hangs.
 const CLOSE_MAX: Duration = Duration::from_secs(2);
 
-/// Runs in a process of its own, so that threads and descriptors are those of the stores.
+/// Runs in a separate process, so that all threads and descriptors belong to the stores.
 #[test]
 fn stores_that_end_in_the_middle_of_everything_leave_nothing() {
     for engine in engines() {
@@ -57,7 +57,8 @@ fn open_and_close() {
     println!("nothing is left");
 }
 
-/// Threads, descriptors and resident KiB, once they are no more than `wanted`: what the last store has left needs a moment.
+/// Returns threads, descriptors and resident KiB, once they are at most `wanted`: the last store's resources need a
+/// moment to go.
 fn settled(wanted: Option<(usize, usize, usize)>) -> (usize, usize, usize) {
     let count = |folder| std::fs::read_dir(folder).unwrap().count();
     let start = Instant::now();
@@ -106,7 +107,7 @@ fn one(fixture: &FileFixture, cycle: u64) -> Duration {
                     scope.spawn(|| store.close().unwrap());
                 }
             }),
-            // The last clone goes in one of the threads.
+            // The last clone is dropped in one of the threads.
             _ => {
                 stop.store(true, Ordering::Relaxed);
                 drop(store);
@@ -146,7 +147,7 @@ fn work(store: Store, thread: u64, cycle: u64, stop: &AtomicBool) {
             }
             6 => store.sync_async().wait(),
             7 => {
-                // Their answers are not waited for.
+                // Their results are not awaited.
                 left.push(store.get_async(&key));
                 drop(store.put_async(&key, &bytes));
                 drop(store.remove_many_async(&[&key]));

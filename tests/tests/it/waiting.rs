@@ -1,4 +1,4 @@
-//! Who stands in line gets what is there in time, and a closed store says so (C6).
+//! Tests of queued callers, which get what is available in time, and of closed stores, which return an error (C6).
 
 use std::io::{BufReader, Lines, Write};
 use std::process::{Child, ChildStdout};
@@ -16,7 +16,7 @@ use crate::support::{FileFixture, KIB, engines, key, long_keys, serve, value};
 
 const LEN: usize = 60 * KIB;
 
-/// `for_each` showed the keys of a store that was closed, in which every other call found none.
+/// `for_each` showed the keys of a closed store, in which every other call found none.
 #[test]
 fn every_call_of_a_closed_store_answers_that_it_is_closed() {
     for engine in engines() {
@@ -72,7 +72,7 @@ fn every_call_of_a_closed_store_answers_that_it_is_closed() {
         store.for_each(|entry| panic!("{entry:?} is shown"));
         store.close().unwrap();
         store.close_async().wait().unwrap();
-        // What it was is still known, and what was taken from it is whole and may go.
+        // Its properties are still known, and what was taken from it is whole and can be dropped.
         store.audit().unwrap();
         assert!(store.stats().index.entries <= 1 && !store.engine_name().is_empty());
         store.unpin(pins.into_iter().flatten().collect());
@@ -86,8 +86,8 @@ const BUSY_WAIT: Duration = Duration::from_millis(400);
 const COMMITS: &str = "RB_PAUSED_COMMITS";
 const COMMIT_WAIT: Duration = Duration::from_secs(2);
 
-/// Does nothing unless started by the test below: two gets that need all buffers wait for them, one behind the other, when
-/// the process is stopped.
+/// Does nothing unless started by the test below: two gets that need all buffers wait for them, one behind the other,
+/// when the process is stopped.
 #[test]
 fn queue_up_in_a_paused_process() {
     let Some(path) = std::env::var_os(LINE) else {
@@ -121,8 +121,8 @@ fn queue_up_in_a_paused_process() {
     println!("wrong: {wrong:?}");
 }
 
-/// A process that was stopped for longer than `busy_wait` had lost the patience of all operations but the first of a line:
-/// they were answered `Busy` as soon as it went on.
+/// A process that was stopped for longer than `busy_wait` used up the waiting time of all queued operations but the
+/// first: they returned `Busy` as soon as it continued.
 #[test]
 fn queued_operations_do_not_lose_the_time_of_a_pause() {
     for engine in engines() {
@@ -136,7 +136,7 @@ fn queued_operations_do_not_lose_the_time_of_a_pause() {
     }
 }
 
-/// Does nothing unless started by the test below: puts that fill the log commit in the thread of those that write, one
+/// Does nothing unless started by the test below: puts that fill the log commit in the threads of the callers, one
 /// behind the other, when the process is stopped.
 #[test]
 fn queue_for_a_commit_in_a_paused_process() {
@@ -172,7 +172,7 @@ fn queue_for_a_commit_in_a_paused_process() {
     };
     let store = Store::open(Arc::clone(&drive) as Arc<dyn Engine>, options).unwrap();
     drive.set_timed(true);
-    // Each batch more than half of what may be queued for a commit.
+    // Each batch takes more than half of what may be queued for a commit.
     let put = |batch: u64| {
         let keys = long_keys(900 * batch..900 * (batch + 1));
         let puts = keys.iter().map(|key| Put::new(key, b"v")).collect();
@@ -186,18 +186,18 @@ fn queue_for_a_commit_in_a_paused_process() {
     println!("wrong: {wrong:?}");
 }
 
-/// What a commit took in the thread of those that write was charged to those behind it, also while the process was stopped:
-/// they were answered `Busy` as soon as it went on.
+/// The time that a commit took in a caller's thread was charged to the callers behind it, also while the process was
+/// stopped: they got `Busy` as soon as it continued.
 #[test]
 fn puts_behind_a_commit_do_not_lose_the_time_of_a_pause() {
     let envs = [(COMMITS, "1".to_owned())];
     let (child, lines) = serve("waiting::queue_for_a_commit_in_a_paused_process", envs);
-    // Into the flush.
+    // Until it is in the flush.
     std::thread::sleep(Duration::from_millis(50));
     assert_eq!(paused(child, lines, 2 * COMMIT_WAIT), "None");
 }
 
-/// Stops a process for a time, and answers what it says was wrong with it.
+/// Stops a process for a time, and returns the failures that it prints.
 fn paused(mut child: Child, mut lines: Lines<BufReader<ChildStdout>>, time: Duration) -> String {
     let pid = rustix::process::Pid::from_child(&child);
     let signal = |signal| rustix::process::kill_process(pid, signal).unwrap();

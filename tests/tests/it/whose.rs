@@ -1,5 +1,6 @@
-//! Whose device it is: what another program's tools leave in the fixed blocks and the unused areas is seen before
-//! anything is written, named, and left as it is (C8). What a crash of ours leaves there is repaired as before.
+//! Tests of who owns a device: data of other programs' tools in the fixed blocks and the unused areas is detected
+//! before anything is written, named, and left unchanged (C8). What a crash of the store leaves there is repaired as
+//! before.
 
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -24,7 +25,7 @@ const MIB: u64 = 1 << 20;
 const LEN: usize = 3000;
 const KEYS: u64 = 8;
 
-/// A store of 300 slots of 64 KiB, about 26 MiB, opened twice before.
+/// Makes a store of 300 slots of 64 KiB, about 26 MiB, that was opened twice before.
 fn fixture() -> FileFixture {
     let classes = vec![ClassRequest {
         slot_bytes: 64 << 10,
@@ -37,7 +38,7 @@ fn fixture() -> FileFixture {
     }
     store.close().unwrap();
     drop(store);
-    // Now both incarnation blocks are there.
+    // Now both incarnation blocks are written.
     fixture.open().close().unwrap();
     fixture
 }
@@ -69,7 +70,8 @@ fn force_repair(path: &Path, force: bool) -> Result<RepairReport, OpenError> {
     repair(path, &options, |_| true)
 }
 
-/// Every way to open for writing refuses and names `name`, an audit and a reader name it too, and not a byte changes.
+/// Checks that every way to open for writing refuses and names `name`, an audit and a reader name it too, and not a
+/// byte changes.
 fn assert_left_alone(path: &Path, name: &str, when: &str) {
     let before = std::fs::read(path).unwrap();
     let defaults = StoreOptions::default;
@@ -125,7 +127,7 @@ fn assert_left_alone(path: &Path, name: &str, when: &str) {
 }
 
 /// The first opening after `mkswap` on a store's device repaired superblock copy A over the swap header, with one
-/// warning; LVM, md and LUKS headers went the same way, or lost what lay in the incarnation blocks.
+/// warning; LVM, md and LUKS headers were overwritten in the same way, or lost what lay in the incarnation blocks.
 #[test]
 fn what_tools_leave_on_a_whole_device_is_left_alone() {
     let fixture = fixture();
@@ -176,7 +178,7 @@ fn a_partition_table_and_what_is_in_its_partition_are_left_alone() {
     assert_left_alone(&image.path(), "MBR partition table", "an MBR alone");
 }
 
-/// What no table knows is seen in the unused areas all the same.
+/// Data without a known signature is detected in the unused areas, too.
 #[test]
 fn bytes_in_an_unused_area_are_foreign() {
     let fixture = fixture();
@@ -219,7 +221,8 @@ fn both_incarnation_blocks_do_not_vanish() {
     }
 }
 
-/// Values may look like anything, and a device's end and 64 MiB, where signatures are looked for, may lie in slots.
+/// Values may look like anything, and the device's end and offset 64 MiB, where signatures are searched, may lie in
+/// slots.
 #[test]
 fn values_that_look_like_signatures_are_values() {
     let classes = vec![ClassRequest {
@@ -260,8 +263,8 @@ fn values_that_look_like_signatures_are_values() {
     );
 }
 
-/// What the store leaves itself is repaired without a question: copies that are zero, older, unreadable, and torn in
-/// every way between two of those.
+/// What the store itself leaves is repaired without consent: copies that are zero, older, unreadable, or torn in every
+/// way between two of those.
 #[test]
 fn copies_as_a_crash_leaves_them_are_repaired() {
     let sim = Sim::new(8);
@@ -311,8 +314,8 @@ fn copies_as_a_crash_leaves_them_are_repaired() {
     }
 }
 
-/// Rot in a copy may be the first bytes of something that no table knows: the copy stays, the store runs on the
-/// other one, and a repair by force writes it anew.
+/// Rot in a copy may be the first bytes of an unknown signature: the copy stays, the store uses the other one, and a
+/// forced repair rewrites it.
 #[test]
 fn a_copy_that_no_crash_leaves_stays_until_it_is_forced() {
     let fixture = fixture();
@@ -340,7 +343,7 @@ fn a_copy_that_no_crash_leaves_stays_until_it_is_forced() {
     }
 }
 
-/// Whoever knows better can force it: the store goes on, and a repair makes the device its own again.
+/// A user who knows better can force it: the store continues, and a repair takes the device back.
 #[test]
 fn force_overrides_and_a_forced_repair_takes_the_device_back() {
     let fixture = fixture();
@@ -372,7 +375,7 @@ fn force_overrides_and_a_forced_repair_takes_the_device_back() {
     }
 }
 
-/// One bad block in an unused area is no sign of anyone, and costs nothing (C7).
+/// One bad block in an unused area is not evidence of another owner, and costs nothing (C7).
 #[test]
 fn an_unreadable_block_of_an_unused_area_is_no_verdict() {
     let sim = Sim::new(8);
@@ -392,7 +395,7 @@ fn an_unreadable_block_of_an_unused_area_is_no_verdict() {
     assert!(store.get(b"key").unwrap().is_some());
 }
 
-/// The same with the tools themselves, where they are.
+/// The same with the tools themselves, if they are installed.
 #[test]
 fn real_tools_are_seen() {
     let tools: [(&str, &[&str], &str); 8] = [
