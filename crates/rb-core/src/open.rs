@@ -89,6 +89,7 @@ pub(crate) fn open(source: Opened, options: StoreOptions) -> Result<(Inner, Serv
     recovered.report.cut_to = source.cut_to.or(recovered.report.cut_to);
     recovered.report.page_cache = believed;
     recovered.report.total_time = start.elapsed();
+    // An eviction must not become durable before the observer is notified of it.
     if options.events.is_some() {
         recovered.index.keep_evicted();
     }

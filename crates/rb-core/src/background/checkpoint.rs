@@ -139,6 +139,7 @@ impl Checkpointer {
     ) -> Result<(), Error> {
         inner.poison.check()?;
         let mut bases = inner.lock_over_io(&self.bases, HeldLock::Checkpointer);
+        // Again under the lock: the checkpoint before this one may have failed.
         inner.poison.check()?;
         if !wanted() {
             return Ok(());
@@ -153,6 +154,7 @@ impl Checkpointer {
         // Only a timeout of the store that closes; a device that is late poisons writing.
         let gave_up = timed_out && limit.get().is_some_and(over);
         let no_space = matches!(&written, Err(error) if error.is_out_of_space());
+        // Retries repeat the failure; the observer is notified of the first.
         let before = std::mem::replace(&mut bases.no_space, no_space);
         let news = no_space && !before;
         if let (Err(error), false) = (&written, no_space || gave_up) {

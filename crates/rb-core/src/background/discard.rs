@@ -95,6 +95,7 @@ impl Discards {
                 for (class, stats) in (0_u8..).zip(index.stats().classes) {
                     let stride = geometry.class_capacity(class) + FORMAT_BLOCK as u64;
                     let step = (stats.capacity / STEP_SHARE).min(STEP_SLOTS_MAX);
+                    // A smaller slot contains no whole unit.
                     if stride >= u64::from(granularity.value) && step > 0 {
                         let step = step.min((STEP_BYTES_MAX / stride).max(1));
                         classes.push((class, usize::try_from(step).unwrap_or(1)));

@@ -100,6 +100,7 @@ impl Validator {
             _ => Ok(()),
         };
         if !more {
+            // Nothing is left to read: free the queue and its buffers.
             left.io = None;
         }
         // An observer may call the store.

@@ -118,7 +118,9 @@ fn round(source: &Opened, options: &AuditOptions, audited: &Audited) -> Result<u
     let store = Store::open(
         Arc::clone(&source.engine),
         StoreOptions {
+            // Nothing but the repair may change the store.
             background: Background::Manual,
+            // The audit has read all headers already.
             validate: Validate::Off,
             on_lost_metadata: OnLostMetadata::Scan,
             force: options.force,

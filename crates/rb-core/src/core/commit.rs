@@ -58,6 +58,7 @@ fn bad_slots_limit(slots: u32) -> usize {
 impl Inner {
     /// Commits until everything queued up to `ticket` is durable.
     pub(crate) fn make_durable(&self, writer: &Writer, ticket: u64) -> Result<(), Error> {
+        // One commit may not be enough: it may only write what an earlier one found no space for.
         while !writer.log.is_durable(ticket) {
             self.poison.check()?;
             self.commit(writer)?;
@@ -83,6 +84,7 @@ impl Inner {
         };
         writer.log.when_durable(ticket, Box::new(waiter));
         if self.is_manual() && !writer.log.is_durable(ticket) {
+            // The waiter gets the error of a failed commit.
             drop(self.commit(writer));
         }
     }
@@ -97,6 +99,7 @@ impl Inner {
         why: impl FnOnce(&Error) -> String,
     ) -> Result<(), Error> {
         let _alone = self.lock_over_io(&self.flushing, HeldLock::Flush);
+        // Again under the lock: the flush before this one may have failed.
         self.poison.check()?;
         io.flush().inspect_err(|error| self.poison.set(why(error)))
     }
@@ -107,6 +110,7 @@ impl Inner {
         let ticket = writer.log.ticket();
         let was_durable = writer.log.is_durable(ticket);
         self.make_durable(writer, ticket)?;
+        // Otherwise the commit has checked for other writers.
         if was_durable {
             self.check_alone(writer)?;
         }
@@ -123,6 +127,7 @@ impl Inner {
     /// Poisons writing if another session has taken over the device. That session may overwrite
     /// what was durable before, so a sync must not succeed even if it has nothing to commit.
     fn check_alone(&self, writer: &Writer) -> Result<(), Error> {
+        // In a block: the lock must be released before observers are notified.
         let checked = {
             let mut committer = self.lock_over_io(&writer.committer, HeldLock::Committer);
             self.poison.check()?;
@@ -174,6 +179,7 @@ impl Inner {
         self.poison.check()?;
         self.switch(SwitchPoint::CommitBegins);
         let mut committer = self.lock_over_io(&writer.committer, HeldLock::Committer);
+        // Again under the lock: the commit before this one may have failed.
         self.poison.check()?;
         let pending = writer.log.take();
         // Read after `take`: a slot that requests a commit from now on is either settled by this

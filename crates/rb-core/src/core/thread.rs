@@ -23,6 +23,7 @@ impl Thread {
         let (ending, ended) = bounded::<()>(0);
         let handle = std::thread::Builder::new().name(name.into());
         let handle = handle.spawn(move || {
+            // Dropped when the work ends, even by a panic.
             let _ending = ending;
             work();
         });

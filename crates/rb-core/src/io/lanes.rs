@@ -192,6 +192,7 @@ impl Lanes {
         };
         pool.notify();
         drop(pool);
+        // Outside the lock: dropping a queue may take long.
         drop(unused);
     }
 
@@ -208,6 +209,7 @@ impl Lanes {
         pool.made -= idle.len();
         pool.notify_all();
         drop(pool);
+        // Outside the lock: dropping a queue may take long.
         drop((idle, engine));
     }
 

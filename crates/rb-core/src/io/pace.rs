@@ -128,6 +128,7 @@ impl<'a> Pace<'a> {
         };
         let worked = yielding.clock.now().saturating_sub(yielding.since);
         if yielding.is_busy() && !(yielding.wait)(worked.saturating_mul(REST).min(REST_MAX)) {
+            // The service must hurry: full speed from here on.
             self.yielding = None;
         }
         self.begin();

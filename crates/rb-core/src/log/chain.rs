@@ -112,7 +112,7 @@ pub(crate) struct Chain<'a> {
     /// Checksums of blocks that a later session replaced.
     refuted: &'a [u64],
     window: u64,
-    /// Checks the order of generations; only the audit does so.
+    /// Checks the order of generations; set only on request.
     pub(crate) order: Option<LogOrder>,
 }
 

@@ -237,6 +237,7 @@ impl DeltaLog {
         let blocks = need.blocks(shards);
         let mut state = self.lock_timed();
         state.check_space()?;
+        // Even with space free, earlier callers go first.
         if !state.stopped && state.line.is_empty() && self.has_room(&mut state, blocks) {
             return Ok(self.promise(&mut state, blocks));
         }
@@ -273,6 +274,7 @@ impl DeltaLog {
     /// Returns whether there is space now. If not, requests the commit or checkpoint that frees
     /// some.
     fn has_room(&self, state: &mut LogState, blocks: u64) -> bool {
+        // The open block counts as used.
         let used = state.encoder.next_sequence() + 1 - state.tail;
         let room = used + state.promised + blocks + RESERVED_BLOCKS <= self.blocks;
         let bounded = self.is_bounded(state, blocks);
@@ -297,6 +299,7 @@ impl DeltaLog {
     /// at which they are durable.
     pub(crate) fn queue<'a>(
         &self,
+        // Unused: its presence shows that space was reserved.
         _reservation: &LogReservation,
         records: impl IntoIterator<Item = Record<'a>>,
         now: Duration,

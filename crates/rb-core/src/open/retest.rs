@@ -38,6 +38,7 @@ pub(crate) fn retest(
 ) -> usize {
     bad.sort_unstable();
     bad.dedup();
+    // An entry may hold a slot that the metadata lists as bad.
     bad.retain(|slot| index.is_bad(SlotId(*slot)));
     if bad.is_empty() {
         return 0;

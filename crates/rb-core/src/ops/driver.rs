@@ -153,6 +153,7 @@ impl Driver {
         else {
             return true;
         };
+        // The loop ends once its inbox is closed and every job is done.
         drop(jobs);
         waker.lock().wake();
         thread.join(patience)

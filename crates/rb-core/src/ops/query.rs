@@ -160,6 +160,7 @@ const ENTRIES_PER_HOLD: usize = 256;
 pub(crate) fn for_each(inner: &Inner, visit: &mut dyn FnMut(EntryInfo) -> bool) {
     let (mut walk, mut more) = (EntryScan::default(), true);
     while more {
+        // Copies, so that `visit` runs without the lock.
         let mut held = Vec::new();
         let Ok(pass) = inner.enter() else { return };
         more = walk.step(&inner.index, ENTRIES_PER_HOLD, &mut |entry| {

@@ -46,6 +46,8 @@ impl Audit<'_> {
                 let Chain { copies, order, .. } = chain;
                 for (ring, ranges) in copies.lacking.into_iter().enumerate() {
                     for range in ranges {
+                        // Blocks up to `durable` were flushed; a crash may have cut later ones from
+                        // one ring.
                         let split = (copies.durable + 1).clamp(range.start, range.end);
                         self.in_one_ring(ring, range.start..split, false);
                         self.in_one_ring(ring, split..range.end, true);
