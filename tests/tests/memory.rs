@@ -1,7 +1,7 @@
 //! Tests the bound for the memory of an open store that `docs/operations.md` states. A separate process, because it
 //! counts every allocation.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot continue has failed")]
 
 use peak_alloc::PeakAlloc;
 use rb_core::{ClassRequest, EngineKind, FormatOptions, Share, Store, StoreOptions, format};

@@ -145,7 +145,7 @@ fn build(package: &str, program: &str, profile: &[&str]) -> Result<PathBuf, Stri
     });
     programs
         .next_back()
-        .ok_or_else(|| "cargo named no program that it built".into())
+        .ok_or_else(|| "cargo reported no program".into())
 }
 
 /// Runs the suite on hardware; the program asks for the serial number.
@@ -181,7 +181,7 @@ fn real(program: &Path, device: &Path, serial: Option<&str>, as_json: bool) -> R
     results.take(&String::from_utf8_lossy(&output.stdout));
     // The program has printed the reason, and an empty table would hide it.
     if results.is_silent() {
-        return Err(format!("{shown}: no test was begun, nothing was written"));
+        return Err(format!("{shown}: no test began, nothing was written"));
     }
     conclude(&results, as_json)
 }

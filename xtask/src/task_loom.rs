@@ -7,7 +7,7 @@ use crate::run::cargo_with;
 pub(crate) enum Form {
     /// Few preemptions: takes seconds, for every test run.
     Quick,
-    /// As many preemptions as add relevant interleavings.
+    /// All preemptions that add relevant interleavings.
     Full,
 }
 

@@ -84,7 +84,7 @@ fn check_source(path: &Path, text: &str, breaches: &mut Vec<String>) {
     let shown = path.display();
     let mut breach = |what: &str| breaches.push(format!("{shown}: {what}"));
     if !text.lines().take(20).any(|line| line.starts_with("//!")) {
-        breach("begins without a `//!` line that says what it is for");
+        breach("begins without a `//!` line that describes it");
     }
     let code = || {
         text.lines()

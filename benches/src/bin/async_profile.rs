@@ -140,7 +140,7 @@ impl Queue for NullQueue {
     }
 }
 
-/// Measures the CPU time of async and of blocking gets, with an engine that completes at once.
+/// Measures the CPU time of async and of blocking gets, with an engine that completes immediately.
 #[derive(Debug, Parser)]
 struct Args {
     /// Seconds of each of the four measurements, for example 0.5.

@@ -125,7 +125,7 @@ fn value(id: u64) -> Vec<u8> {
 /// Latencies of operations.
 #[derive(Default)]
 struct Latencies {
-    /// Of operations that ran while a checkpoint was being written.
+    /// Latencies of operations that ran while a checkpoint was being written.
     with: Vec<Duration>,
     without: Vec<Duration>,
 }

@@ -166,7 +166,7 @@ impl Work<'_> {
         geometry.payload_offset(u32::from(choice) % geometry.slots())
     }
 
-    /// Writes a payload to another slot's position, and its header too if the choice says so: a misdirected write,
+    /// Writes a payload to another slot's position, and its header too depending on the choice: a misdirected write,
     /// whole or torn.
     fn misdirect(&mut self, input: &mut Input<'_>) {
         let (from, to) = (input.byte(), input.byte());

@@ -36,12 +36,12 @@ pub(super) fn open_and_use(
     if closed.is_err() || !is_writer {
         return;
     }
-    let store = open(device, options()).expect("a store that was closed properly opens");
+    let store = open(device, options()).expect("a store that was closed cleanly opens");
     let report = store.recovery();
-    assert!(report.clean, "closed properly, yet not clean: {report:?}");
+    assert!(report.clean, "closed cleanly, yet not clean: {report:?}");
     assert_eq!(
         report.lost_metadata, None,
-        "closed properly, yet metadata is lost"
+        "closed cleanly, yet metadata is lost"
     );
     let user = User {
         store,
@@ -50,7 +50,10 @@ pub(super) fn open_and_use(
     };
     for (number, (before, after)) in (0..).zip(answers.iter().zip(user.check_all())) {
         let same = before.is_none() || *before == after;
-        assert!(same, "key {number} answers otherwise after a clean restart");
+        assert!(
+            same,
+            "key {number} returns another value after a clean restart"
+        );
     }
 }
 

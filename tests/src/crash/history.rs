@@ -28,9 +28,9 @@ impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Why::Sync => "a sync",
-            Why::Answered => "the answer of an operation with EachBatch",
-            Why::Existed => "the answer Existed with EachBatch",
-            Why::Superseded => "the answer Superseded with EachBatch",
+            Why::Answered => "the completion of an operation with EachBatch",
+            Why::Existed => "the result Existed with EachBatch",
+            Why::Superseded => "the result Superseded with EachBatch",
             Why::Close => "a close",
             Why::Restart => "a restart that found it",
         })

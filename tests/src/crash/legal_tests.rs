@@ -164,7 +164,7 @@ fn gets_and_results_are_judged_by_what_was_there_during_the_operation() {
     assert!(oracle.put(0, again).is_err(), "generation 3 was used");
 }
 
-/// What a restart finds is compared with what the run left, and is durable from then on.
+/// The entries that a restart finds are compared with what the run left, and are durable from then on.
 #[test]
 fn a_restart_without_a_crash_loses_nothing() {
     let found = |first| {

@@ -75,9 +75,9 @@ pub struct Report {
     pub restarts: u64,
     /// The first violation: its seed and a description.
     pub violation: Option<(u64, String)>,
-    /// How often each state was reached.
+    /// Number of times that each state was reached.
     pub states: States,
-    /// How often each operation began at each place of another.
+    /// Number of times that each operation began at each place of another.
     pub pairs: Pairs,
     /// Duration of the run.
     pub time: Duration,

@@ -116,7 +116,7 @@ impl World {
             };
             let Some(state) = state else {
                 return Err(format!(
-                    "the put of key {key} version {version} was answered {stored:?}, which it was not"
+                    "the put of key {key} version {version} returned {stored:?}, which is wrong"
                 ));
             };
             oracle.answered(key, state);

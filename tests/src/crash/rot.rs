@@ -256,7 +256,7 @@ impl Explorer<'_> {
             }
         };
         if std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).is_err() {
-            child.fail("a panic on a device that errs".into());
+            child.fail("a panic on a device that fails at random".into());
         }
         self.tally.restarts += 2;
         self.collect(&child);

@@ -31,7 +31,7 @@ states! {
     BaseHeaderTorn: "a base's header torn",
     LogBlocks: "crash between log blocks and their flush",
     LogBlocksMany: "crash with several blocks of one commit unflushed",
-    LogWrap: "crash in a commit that wraps round the ring",
+    LogWrap: "crash in a commit that wraps around the ring",
     LogGap: "a log block lost, a later one of the same commit kept",
     LogFull: "crash after the log was full",
     LogLapped: "crash after the ring was overwritten at least once",
@@ -53,7 +53,7 @@ states! {
     LateWrite: "a failed write landed later",
     LateDiscard: "a failed discard landed later",
     Discarded: "crash after freed slots were discarded",
-    Closed: "crash of a store that was closed properly",
+    Closed: "crash of a store that was closed cleanly",
     UnsyncedKept: "a crash kept what no sync covered",
     UnsyncedLost: "a crash lost what no sync covered",
     DataLost: "an entry recovered whose data was lost: a miss",
@@ -63,10 +63,10 @@ states! {
     SuperblockRot: "a superblock copy rotten: repaired",
     IncarnationRot: "an incarnation block rotten: nothing lost",
     SlotRot: "a slot rotten: a miss",
-    FaultyRun: "a run on a device that errs by chance",
+    FaultyRun: "a run on a device that fails at random",
 }
 
-/// How often each state was reached.
+/// Number of times that each state was reached.
 #[derive(Clone, Debug)]
 pub struct States(Vec<u64>);
 

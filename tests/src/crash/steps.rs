@@ -130,7 +130,7 @@ impl World {
                 }
                 (Ok(_), None) => {
                     self.fail(format!(
-                        "the remove of key {key} was answered and did nothing"
+                        "the remove of key {key} was acknowledged and did nothing"
                     ));
                 }
                 (Err(error), _) => self.judge("remove", key, &error, opening),
@@ -185,7 +185,7 @@ impl World {
         let was = self.lock().oracle.was(key, since, version, generation);
         if !was {
             self.check::<()>(Err(format!(
-                "key {key} is version {version} of generation {generation}, and was not at any time since"
+                "key {key} is version {version} of generation {generation}, which it was not at any time since"
             )));
         }
         Some(version)

@@ -57,12 +57,12 @@ fn reads(target: &Target, at: u64) -> Outcome {
     )?;
     if bad.1 == "not there" {
         return Err(format!(
-            "the entry on the bad block was forgotten: {:?}",
+            "the entry on the bad block was dropped: {:?}",
             all[bad.0]
         ));
     }
     if !store.contains(&all[bad.0].name()) {
-        return Err("an I/O error forgot the entry".into());
+        return Err("an I/O error dropped the entry".into());
     }
     healthy(&store)?;
     close(&store)?;

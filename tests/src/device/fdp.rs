@@ -111,7 +111,7 @@ fn handles(target: &Target) -> Result<u16, String> {
         .limits()
         .placements;
     close(&store)?;
-    let handles = handles.ok_or("the engine announces no placement ids")?;
+    let handles = handles.ok_or("the engine reports no placement ids")?;
     Ok(handles.value)
 }
 

@@ -181,14 +181,14 @@ fn reads_fail(flakey: &Flakey) -> Outcome {
     flakey.set(&flakey.table(""))?;
     if answers.iter().any(Result::is_ok) {
         return Err(format!(
-            "a get was answered although no read succeeds: {answers:?}"
+            "a get returned a value although no read succeeds: {answers:?}"
         ));
     }
     expect(&store, &all, 8)?;
     put(&store, &newer(&all), 8)?;
     expect(&store, &newer(&all), 8)?;
     close(&store)?;
-    Ok("all keys answered with errors, and were there afterwards".into())
+    Ok("all keys returned errors, and were there afterwards".into())
 }
 
 /// The store opens, serves, writes, commits and checkpoints around the bad block, and loses nothing.
@@ -242,7 +242,7 @@ pub(super) fn sectors(device: &Path) -> Result<u64, String> {
     match opened.kind() {
         DeviceKind::Block => Ok(opened.capacity_bytes() / 512),
         other => Err(format!(
-            "{} is no block device but {other:?}",
+            "{} is not a block device but {other:?}",
             device.display()
         )),
     }

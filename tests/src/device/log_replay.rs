@@ -59,7 +59,7 @@ fn replay(log: &Path, capacity: u64, seed: u64, points: u64) -> Outcome {
     });
     if flushes == 0 {
         return Err(format!(
-            "a record with {marks} marks and no flush after the first says nothing"
+            "a record with {marks} marks and no flush after the first tests nothing"
         ));
     }
     let each = points.div_ceil(flushes as u64).max(2);

@@ -81,7 +81,7 @@ fn remove(target: &Target) -> Outcome {
         return Err("a put to a drive that is gone was acknowledged as done".into());
     }
     let Err(closed) = closed else {
-        return Err("the close of a store whose drive is gone says that all is well".into());
+        return Err("the close of a store whose drive is gone returned Ok".into());
     };
     Ok(format!(
         "{done} rounds of work; threads met errors within {met:.1?}, closed within {ended:.1?}; \

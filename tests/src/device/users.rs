@@ -35,9 +35,10 @@ pub fn users(cell: &mut Cell, serial: &str) -> Result<(), String> {
         block: node(&format!("serial:{serial}"))?,
     };
     let shared = drive.clone();
-    cell.test("what one node was given the other gives back", move || {
-        both_nodes(&shared)
-    });
+    cell.test(
+        "each node returns what was put through the other",
+        move || both_nodes(&shared),
+    );
     let shared = drive.clone();
     cell.test("a wrong serial number is refused", move || {
         serial_number(&shared)
@@ -136,7 +137,7 @@ fn mounted(drive: &Drive) -> Outcome {
     program("umount", &[MOUNT])?;
     match found == precious {
         true => Ok(said.join("; ")),
-        false => Err(format!("{FILE} is not what it was")),
+        false => Err(format!("{FILE} has changed")),
     }
 }
 

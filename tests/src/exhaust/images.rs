@@ -4,7 +4,7 @@
 //! of the writes, independently of other blocks, even of the same request. That is more than a device does that keeps
 //! requests whole. A block may be torn as well: its first sector of 512 bytes is of a write and the rest is what was
 //! there before. Every structure has a checksum over its whole block, or its whole value, so a torn block is neither
-//! the old nor the new one to its reader, wherever the tear is; the first sector has the fields that identify the
+//! the old nor the new one to its reader, regardless of the position of the tear; the first sector has the fields that identify the
 //! structure, so only the checksum reveals that the rest is wrong. At most one block of the metadata is torn, and one
 //! of each slot: a second one would be treated like a lost one.
 
@@ -52,7 +52,7 @@ impl FromStr for Kept {
             return Ok(Kept(Vec::new()));
         }
         let numbers: Result<_, _> = text.split(',').map(str::parse).collect();
-        let wrong = |why| format!("what is kept is none, or a list of numbers: {why}");
+        let wrong = |why| format!("expected none or a list of numbers: {why}");
         numbers.map(Kept).map_err(wrong)
     }
 }
@@ -164,7 +164,7 @@ impl Spot {
             offset,
             contents: Vec::new(),
         };
-        spot.add(durable, false, "is as it was".into());
+        spot.add(durable, false, "is unchanged".into());
         for (number, write) in points.pending().iter().enumerate() {
             let end = write.offset + write.bytes().len() as u64;
             if offset < write.offset || offset + FORMAT_BLOCK as u64 > end {

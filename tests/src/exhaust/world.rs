@@ -180,7 +180,7 @@ impl World {
             (Err(Error::Closed), None) => {}
             (answer, made) => {
                 drop(inside);
-                self.fail(format!("{operation} made {made:?} and answered {answer:?}"));
+                self.fail(format!("{operation} made {made:?} and returned {answer:?}"));
             }
         }
     }
@@ -225,7 +225,7 @@ impl World {
         };
         drop(inside);
         if wrong {
-            self.fail(format!("a put made state {made:?} and answered {answer:?}"));
+            self.fail(format!("a put made state {made:?} and returned {answer:?}"));
         }
     }
 

@@ -42,7 +42,7 @@ pub(super) struct Check<'a> {
     pub(super) path: &'a Path,
     pub(super) engine: EngineKind,
     pub(super) image: &'a Image,
-    /// Whether the store was closed, if that is known.
+    /// True if the store was closed; `None` if that is unknown.
     pub(super) closed: Option<bool>,
     /// Action afterwards: 0 leaves the store as the session left it, 1 opens and drops, 2 opens and closes it, which
     /// must change nothing.
@@ -201,7 +201,7 @@ fn open_into(
                     generation,
                 } => Some((version, generation)),
                 Answer::Absent => None,
-                other => return Err(format!("key {key} was answered {other:?}")),
+                other => return Err(format!("key {key} returned {other:?}")),
             };
             found.states.push((key, state));
         }

@@ -298,7 +298,7 @@ mod tests {
             key: 4,
             generation: 5,
         });
-        wanted.push(Event::Violation("what must not be".into()));
+        wanted.push(Event::Violation("a violation".into()));
         let journal = Journal::in_memory();
         wanted.iter().for_each(|event| journal.record(event));
         assert!(journal.is_wrong());

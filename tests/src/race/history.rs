@@ -1,4 +1,4 @@
-//! What one key may hold: the changes that operations made, or may have made.
+//! Possible contents of one key: the changes that operations made, or may have made.
 
 use super::event::Answer;
 
@@ -249,7 +249,7 @@ impl History {
                     puts.push(change.generation);
                 }
                 let what = format!(
-                    "op {:#x} saw nothing, and no eviction says why; it may be {}",
+                    "op {:#x} saw nothing, and no eviction explains it; it may be {}",
                     id.0,
                     self.legal()
                 );
@@ -257,7 +257,7 @@ impl History {
                 None
             }
             Answer::Refused => None,
-            _ => Some("an answer that it has no use for"),
+            _ => Some("a result of the wrong kind"),
         }
     }
 

@@ -38,7 +38,7 @@ struct Open {
     begin: u64,
 }
 
-/// What each key may hold.
+/// Possible contents of each key.
 #[derive(Debug)]
 pub(super) struct Oracle {
     keys: Vec<History>,
@@ -239,12 +239,16 @@ impl Oracle {
                 self.counts.durable += history.existed_durably(begin, now);
             }
             Answer::Superseded if !was_overtaken => {
-                self.wrong(id.0, key, "that it was overtaken, and nothing did that");
+                self.wrong(
+                    id.0,
+                    key,
+                    "that it was superseded, and nothing superseded it",
+                );
             }
             Answer::Superseded if durable => history.superseded_durably(begin, now),
             Answer::Existed | Answer::Superseded => {}
             Answer::Refused => self.counts.refused += 1,
-            _ => self.wrong(id.0, key, "an answer that no put has"),
+            _ => self.wrong(id.0, key, "a result that no put returns"),
         }
     }
 

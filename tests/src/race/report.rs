@@ -26,7 +26,7 @@ pub struct RaceReport {
     pub operations: u64,
     /// Puts and removes acknowledged, key by key.
     pub acknowledged: u64,
-    /// Of these, durable before the session ended or was killed.
+    /// Acknowledged changes that were durable before the session ended or was killed.
     pub durable: u64,
     /// Keys that the store refused because it was too full or too busy.
     pub refused: u64,
@@ -46,11 +46,11 @@ pub struct RaceReport {
     pub killed_ending: u64,
     /// Log records whose order was checked.
     pub log_records: u64,
-    /// How many times logs wrapped around their rings.
+    /// Number of times that logs wrapped around their rings.
     pub ring_turns: f64,
     /// Keys compared after a restart.
     pub compared: u64,
-    /// Of these, keys with only one possible state.
+    /// Compared keys with only one possible state.
     pub exact: u64,
     /// Descriptions of violations. The run ends with the first round that has any.
     pub violations: Vec<String>,

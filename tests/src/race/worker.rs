@@ -374,7 +374,7 @@ fn put_answers(answers: Vec<PutResult>) -> Result<Vec<Answer>, String> {
         Ok(PutOutcome::Written) => Ok(Answer::Written),
         Ok(PutOutcome::Existed) => Ok(Answer::Existed),
         Ok(PutOutcome::Superseded) => Ok(Answer::Superseded),
-        Ok(other) => Err(format!("a put was answered {other:?}")),
+        Ok(other) => Err(format!("a put returned {other:?}")),
         Err(error) => refusal(&error),
     };
     answers.into_iter().map(answer).collect()

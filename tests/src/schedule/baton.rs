@@ -264,8 +264,8 @@ impl<K: Kind> Baton<K> {
             Ok(Next::Stop) if mine.is_none() && all.is_empty() => {
                 Decision::Over(state.caller.clone())
             }
-            Ok(Next::GoOn) => state.breaks(format!("{mine:?} was to go on, and cannot")),
-            Ok(Next::Resume(id)) => state.breaks(format!("{id} cannot go on; {}", list(&all))),
+            Ok(Next::GoOn) => state.breaks(format!("{mine:?} should continue, and cannot")),
+            Ok(Next::Resume(id)) => state.breaks(format!("{id} cannot continue; {}", list(&all))),
             Ok(Next::Stop) => state.breaks(format!("stopped among operations: {}", list(&all))),
         }
     }

@@ -204,5 +204,5 @@ fn a_chooser_that_cannot_be_followed_is_reported() {
     }
     let outcome = Arc::new(Baton::default()).run(Wrong);
     assert!(outcome.broken);
-    assert_eq!(outcome.failures, ["7 cannot go on; "]);
+    assert_eq!(outcome.failures, ["7 cannot continue; "]);
 }

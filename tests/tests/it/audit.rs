@@ -210,7 +210,7 @@ fn after_a_crash_only_what_no_crash_explains_is_damage() {
     finds(&misdirected.audit(), "slot");
 }
 
-/// What a crash left may still be there, unread, when the store was closed later. Only what was put since must be
+/// Remains of a crash may still be there, unread, when the store was closed later. Only what was put since must be
 /// whole; without any crash, everything must.
 #[test]
 fn a_closed_store_is_held_to_what_was_put_since_the_last_crash() {
@@ -237,7 +237,7 @@ fn a_closed_store_is_held_to_what_was_put_since_the_last_crash() {
     finds(&sim.audit_with(true), "slot");
 }
 
-/// Whatever a crash in the middle of puts and evictions leaves, a later close does not turn it into damage.
+/// A close after a crash in the middle of puts and evictions does not turn the remains into damage.
 #[test]
 fn crashes_before_a_close_leave_no_damage() {
     for seed in 0..60 {

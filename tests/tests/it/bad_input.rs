@@ -153,7 +153,7 @@ fn foreign_data_is_refused_and_stays() {
 
     let Err(OpenError::NotAStore { signature, .. }) = Store::open(&path, StoreOptions::default())
     else {
-        panic!("an ext4 file system is no store")
+        panic!("an ext4 file system is not a store")
     };
     assert!(
         signature.unwrap().contains("ext"),

@@ -69,7 +69,7 @@ fn recency_survives_a_clean_restart() {
     );
     assert!(
         (32..64).all(|n| !store.contains(&key(n))),
-        "the other half went"
+        "the other half was evicted"
     );
 }
 

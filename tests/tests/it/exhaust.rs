@@ -28,7 +28,7 @@ fn every_crash_of_a_lone_operation_leaves_what_it_may() {
     assert!(search(1, None).is_complete());
 }
 
-/// How far it gets depends on the machine; the configurations and their order do not.
+/// The progress of the search depends on the machine; the configurations and their order do not.
 #[test]
 fn crashes_of_two_operations_at_a_time_leave_what_they_may() {
     search(2, Some(Duration::from_secs(10)));

@@ -161,7 +161,7 @@ fn a_failed_read_is_an_error_and_forgets_nothing() {
             .get_many(&asked)
             .iter()
             .all(|a| matches!(a, Ok(Some(_)))),
-        "it was not forgotten"
+        "it was not dropped"
     );
     assert!(sim.watch.lines().is_empty());
     store.audit().unwrap();
@@ -343,7 +343,7 @@ fn a_slot_is_not_reused_while_a_write_of_a_broken_queue_may_land() {
     store.audit().unwrap();
 }
 
-/// Of two puts of one key in a batch, the first was reported as superseded by the second even when the second's write
+/// The first of two puts of one key in a batch was reported as superseded by the second even when the second's write
 /// had failed: an acknowledged key was absent.
 #[test]
 fn a_put_is_superseded_only_by_one_that_went_well() {

@@ -339,7 +339,7 @@ fn a_file_that_is_cut_while_it_is_open_stops_writing() {
                         write(&store).is_err_and(|error| error.is_poisoned()),
                         "{name}"
                     );
-                    assert_eq!(ages(&store, name), all(1), "verified reads go on");
+                    assert_eq!(ages(&store, name), all(1), "verified reads continue");
                 }
             }
         }
@@ -433,7 +433,7 @@ fn parts_rolled_back_to_an_older_copy_never_give_wrong_bytes() {
                 "all metadata" | "slots" => {}
                 // Old bases find the whole log, as long as the ring has it; otherwise recovery must
                 // report the loss.
-                "both bases" if laps > 1 => assert!(lost.is_some(), "{when}: not a word"),
+                "both bases" if laps > 1 => assert!(lost.is_some(), "{when}: not reported"),
                 _ => {
                     assert_eq!(lost, None, "{when}");
                     assert_eq!(found[0], None, "{when}: a removed key is back");

@@ -71,7 +71,7 @@ fn a_log_without_space_is_written_by_the_next_commit() {
     assert!(sim.crash().open().recovery().clean);
 }
 
-/// Of a commit of many blocks some were written and some were not. No subset that a crash leaves is damage, and the
+/// A commit of many blocks wrote some of them and not others. No subset that a crash leaves is damage, and the
 /// retry writes the same contents.
 #[test]
 fn a_commit_that_was_half_written_is_written_again() {

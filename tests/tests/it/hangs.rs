@@ -205,7 +205,7 @@ fn a_lock_of_a_process_that_has_ended_is_waited_for_longer() {
 /// again, which kept a queue of the device as long as a clone lived.
 #[test]
 fn an_operation_that_outlives_the_close_does_not_take_the_device_again() {
-    let what = "a close with operations in the air";
+    let what = "a close with operations in flight";
     for engine in engines() {
         let Some(file) = stalling_file(what) else {
             return;

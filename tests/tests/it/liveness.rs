@@ -183,7 +183,7 @@ fn a_large_batch_does_not_starve_behind_small_ones() {
                 }
                 stop.store(true, Ordering::Relaxed);
             });
-            assert!(puts.into_inner() > 100, "{engine}: the others went on");
+            assert!(puts.into_inner() > 100, "{engine}: the others continued");
         }
     });
 }

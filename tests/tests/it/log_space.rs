@@ -150,7 +150,7 @@ fn who_asks_for_a_checkpoint_waits_for_no_rests() {
     let (took, written) = (start.elapsed(), store.stats().checkpoints - before);
     assert_eq!(
         written, 2,
-        "the one that was under way, and the one that was asked for"
+        "the one that was under way, and the requested one"
     );
     let writing = Duration::from_micros(slept.load(Relaxed));
     assert!(took < 3 * writing, "{took:?}, {writing:?} of it writing");

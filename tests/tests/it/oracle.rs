@@ -8,7 +8,7 @@ use rb_core::{Event, Events};
 /// Version of a key's value; `None` means absent.
 pub(crate) type Version = Option<u64>;
 
-/// What each key may hold.
+/// Possible contents of each key.
 #[derive(Debug, Default)]
 pub(crate) struct Oracle {
     /// Now: more than one where an eviction may have taken the key.

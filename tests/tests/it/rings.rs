@@ -144,7 +144,7 @@ fn one_bad_log_block_costs_nothing_and_is_made_good() {
     }
 }
 
-/// One ring is enough, whatever happens to the other one, before a session or in it.
+/// One ring is enough, regardless of the other one, before a session or in it.
 #[test]
 fn one_whole_ring_costs_nothing() {
     let (sim, superblock, _) = crashed();

@@ -316,7 +316,7 @@ fn an_observer_of_a_drop_may_validate_and_scrub() {
             let store = store.clone();
             move || steps(&store)
         };
-        assert!(ends_within(LONG, steps), "it waits for itself");
+        assert!(ends_within(LONG, steps), "it deadlocks");
         assert_eq!(store.stats().dropped, 1);
         *caller.0.lock().unwrap() = None;
     }

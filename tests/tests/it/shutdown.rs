@@ -56,7 +56,7 @@ pub(crate) fn device_goes(device: &MemDevice) {
     }
 }
 
-/// How a run calls the store.
+/// The way in which a run calls the store.
 #[derive(Clone, Copy, Debug)]
 enum Calls {
     /// Blocking, with the background work in the calls.

@@ -263,7 +263,7 @@ fn values_that_look_like_signatures_are_values() {
     );
 }
 
-/// What the store itself leaves is repaired without consent: copies that are zero, older, unreadable, or torn in every
+/// Superblock copies that the store itself leaves are repaired without consent: copies that are zero, older, unreadable, or torn in every
 /// way between two of those.
 #[test]
 fn copies_as_a_crash_leaves_them_are_repaired() {

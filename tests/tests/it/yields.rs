@@ -29,7 +29,7 @@ const LARGE: u64 = 4;
 const TURN_BYTES: u64 = 128 << 10;
 const TURN_REQUESTS: usize = 4;
 const TURN_DISCARD_BYTES: u64 = 8 << 20;
-/// A tenth, and what does not come in turns: a flush and a header.
+/// A tenth, and the requests outside turns: a flush and a header.
 const SHARE_MAX: f64 = 0.2;
 /// So few that their records cause neither a commit nor a checkpoint.
 const FREED: u64 = 64;

@@ -154,7 +154,7 @@ impl Run<'_> {
     fn json(&self, command: &mut Command) -> Result<Value, String> {
         let (output, _) = run(command, self.seconds)?;
         let line = output.lines().last().unwrap_or_default();
-        serde_json::from_str(line).map_err(|why| format!("no answer: {line:?}: {why}"))
+        serde_json::from_str(line).map_err(|why| format!("no result: {line:?}: {why}"))
     }
 
     /// Returns the time between two flushes of this store.

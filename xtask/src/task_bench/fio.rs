@@ -47,7 +47,7 @@ impl Fio<'_> {
             Op::Put => &job["write"],
         };
         let number = |value: &Value, what: &str| {
-            let missing = || format!("fio says nothing of {what}: {job}");
+            let missing = || format!("fio does not report {what}: {job}");
             value.as_f64().ok_or_else(missing)
         };
         let ops = number(&side["total_ios"], "total_ios")?;

@@ -87,7 +87,7 @@ impl FromStr for Peers {
         let names = names.split(',').filter(|name| !name.is_empty());
         let peer = |name| {
             Peer::from_str(name, false)
-                .map_err(|_| format!("{name:?} is none of fio, foyer, wheel"))
+                .map_err(|_| format!("{name:?} is not one of fio, foyer, wheel"))
         };
         names.map(peer).collect::<Result<_, _>>().map(Peers)
     }

@@ -92,7 +92,7 @@ fn prewrite(path: &Path, bytes: u64) -> Result<(), String> {
 fn attach(path: &Path) -> Result<(PathBuf, File), String> {
     let file = path.to_string_lossy();
     let device = losetup(&["--find", "--show", "--direct-io=on", &file]).or_else(|why| {
-        eprintln!("bench: the loop device goes without direct I/O, through the page cache: {why}");
+        eprintln!("bench: the loop device uses the page cache, without direct I/O: {why}");
         losetup(&["--find", "--show", &file])
     })?;
     let held = File::open(&device).map_err(|why| format!("{device}: {why}"));

@@ -70,7 +70,7 @@ pub(super) fn run(
         Some(status) if status.success() => eprintln!("== {seconds:.1} s"),
         Some(status) => eprintln!("== QEMU: {status}, see {}", errors.display()),
         None => eprintln!(
-            "== it was ended after {seconds:.0} s, see {}",
+            "== it was killed after {seconds:.0} s, see {}",
             console.display()
         ),
     }

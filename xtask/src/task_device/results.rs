@@ -195,9 +195,9 @@ impl Row {
     /// Returns what the row lacks: a cell did not run to its end, or ran nothing.
     fn missing(&self) -> Option<String> {
         match (self.tests.last(), self.ended < self.due) {
-            (None, _) => Some("it should have run and said nothing".into()),
+            (None, _) => Some("it should have run and has no output".into()),
             (Some(last), true) => Some(format!(
-                "it did not come to its end; the last test was {:?}",
+                "it did not run to its end; the last test was {:?}",
                 last.name
             )),
             (Some(_), false) => None,
@@ -233,7 +233,7 @@ mod tests {
         assert_eq!(
             failures(&[PASSED, END], 2).len(),
             1,
-            "the second program said nothing"
+            "the second program has no output"
         );
         let failed = PASSED.replace("pass", "fail");
         assert_eq!(failures(&[&failed, END], 1), ["m/d/e: t: "]);

@@ -37,7 +37,7 @@ impl Harness {
             "loom" => Kind::Loom,
             "device-test" => Kind::Device,
             name => Kind::Program(
-                Program::named(name).ok_or_else(|| format!("{name:?} is no harness"))?,
+                Program::named(name).ok_or_else(|| format!("{name:?} is not a harness"))?,
             ),
         };
         let line = line.to_owned();

@@ -71,7 +71,7 @@ impl Misfit<'_> {
         let at: Vec<String> = at.collect();
         let (shown, find) = (self.sources.shown(item), brief(self.find));
         let (count, at) = (found.len(), at.join(", "));
-        format!("{shown} has `{find}` {count} times, not {due}: {at}; say more of it, or `nth`")
+        format!("{shown} has `{find}` {count} times, not {due}: {at}; extend it, or add `nth`")
     }
 
     /// Lists the items that have the statement.
@@ -79,7 +79,7 @@ impl Misfit<'_> {
         let sources = self.sources;
         let has = |item: &&Item| !places(sources.tokens(item), self.pattern).is_empty();
         let items = sources.items.iter().filter(has);
-        self.offers("; what it looks for is in", items.take(OFFERS_MAX))
+        self.offers("; its statement is in", items.take(OFFERS_MAX))
     }
 
     fn offers<'b>(&self, title: &str, items: impl Iterator<Item = &'b Item>) -> String {

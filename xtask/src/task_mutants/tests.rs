@@ -58,7 +58,7 @@ fn f() {
 }";
     let sources = sources(&[("lib.rs", text)]);
     let changed = changed(&sources, &edit("f", "self.flush(io, failed)?;", ""));
-    has(&changed, &["bytes are no characters.\n    \n    rest();"]);
+    has(&changed, &["bytes are not characters.\n    \n    rest();"]);
     // The other way round: the pattern is wrapped, the source is not.
     let sources = self::sources(&[("lib.rs", "fn f() { a(b, c); }")]);
     let wrapped = edit("f", "\na(\n    b, // why\n    c,\n);\n", "d();");
@@ -109,7 +109,7 @@ fn a_statement_that_is_not_there_is_refused_with_the_nearest() {
         ],
     );
     let moved = misfit(&sources, &edit("A::f", "io.sync()?;", ""));
-    has(&moved, &["what it looks for is in `g` (lib.rs:5)"]);
+    has(&moved, &["its statement is in `g` (lib.rs:5)"]);
 }
 
 #[test]
@@ -175,7 +175,7 @@ fn complete() { x(5); fn inner() { x(6); } }";
         &none,
         &[
             "c has no `sent`; nearest `Wave::sent` (lib.rs:2)",
-            "looks for is in `Wave::sent`",
+            "its statement is in `Wave::sent`",
         ],
     );
 }
