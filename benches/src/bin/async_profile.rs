@@ -1,5 +1,5 @@
-//! Measures the overhead of an async call over a blocking one, with an engine that completes immediately. `cargo run
-//! --release -p rb-bench --bin async_profile -- [SECONDS]`
+//! Measures the overhead of an async call over a blocking one, with an engine that completes immediately.
+//! `cargo run --release -p rb-bench --bin async_profile -- [SECONDS]`
 //!
 //! The engine copies to and from memory in the submitting thread, so only software is measured: the CPU time per value
 //! of 64 KiB, in calls of one and of four values, blocking and with 32 values in flight. The copy and the checksum are

@@ -1,5 +1,5 @@
-//! Measures what a checkpoint costs concurrent operations. `cargo run --release -p rb-bench --bin checkpoint_profile --
-//! --help` shows the arguments.
+//! Measures what a checkpoint costs concurrent operations.
+//! `cargo run --release -p rb-bench --bin checkpoint_profile -- --help` shows the arguments.
 //!
 //! A file store of 4 KiB values is filled, then one or more threads get and put, and verify each value. The store
 //! decides when to write a checkpoint; operations that ran during one are reported separately. With as many threads as

@@ -1,5 +1,6 @@
 //! Measures the cost of `EachBatch`: the latency of a lone put, and the rate of many threads that mostly put existing
-//! keys. `cargo run --release -p rb-bench --bin each_batch_profile -- --help` shows the arguments.
+//! keys.
+//! `cargo run --release -p rb-bench --bin each_batch_profile -- --help` shows the arguments.
 //!
 //! First, one thread puts values of 64 KiB one after the other, each durable before the next. Then sixteen threads put
 //! one value at a time and keep existing ones: nine of ten keys already exist durably, the tenth is new.

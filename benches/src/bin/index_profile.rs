@@ -1,5 +1,5 @@
-//! Measures the index: memory per entry, time per lookup, and contention of threads for locks. `cargo run --release -p
-//! rb-bench --bin index_profile [-- --json]`
+//! Measures the index: memory per entry, time per lookup, and contention of threads for locks.
+//! `cargo run --release -p rb-bench --bin index_profile [-- --json]`
 
 use std::hint::black_box;
 use std::sync::Barrier;

@@ -1,5 +1,5 @@
-//! Measures what the store's background work adds to the latency of gets on a drive that is the bottleneck. `cargo
-//! xtask bench --target background` runs it.
+//! Measures what the store's background work adds to the latency of gets on a drive that is the bottleneck.
+//! `cargo xtask bench --target background` runs it.
 //!
 //! The drive is a model in memory that serves requests in order, 20 times slower than an SSD so that the cores are not
 //! the bottleneck (`DriveSpeed::ssd`). Threads get values of 64 KiB, once with pauses that leave the drive a quarter of
