@@ -185,7 +185,6 @@ impl Replay {
             let (now, next) = (self.now.get(&key).copied(), self.next.get(&key).copied());
             // A key that the round under way replaces may have its old value, none, or the new one.
             let legal = found == now || now != next && (found.is_none() || found == next);
-            // A round under way may rewrite a version's slot only if it changes the key.
             if !legal {
                 return Err(format!(
                     "key {key} is {found:?}; durable is {now:?}, under way {next:?}"

@@ -34,8 +34,8 @@ impl Running {
 /// every step of every other operation, and changes nothing that a crash would show; so an order that switches there
 /// has the same outcome as one that does not.
 ///
-/// * Planning, log space and buffers: there is enough of both for all, and counts are only added to. The recency clock
-///   moves, but stamps are its sixteenths, and no execution has so many operations.
+/// * Planning, log space and buffers: there is enough of both for all, and additions to counters commute. The recency
+///   clock moves, but a stamp is a sixteenth of its reading, and no execution has that many operations.
 /// * Between the reservation of a put and its write, and between the end of the write and its effects, it works on its
 ///   own memory, and takes and returns one of enough lanes.
 /// * An operation that has made its last change only returns: the earlier it is acknowledged, the more is promised.

@@ -80,7 +80,7 @@ fn verdicts(events: &[Event]) -> [Verdict; 3] {
 /// A slow get returned a value that had been durably replaced while it ran. The oracle had discarded that value, and
 /// called the result wrong.
 #[test]
-fn a_slow_get_may_answer_what_was_durably_replaced_after_it_began() {
+fn a_slow_get_may_return_what_was_durably_replaced_after_it_began() {
     let events = [
         vec![put(1, 1), get(2), end(1, Answer::Written)],
         vec![put(3, 2), get(4), end(4, value(2, 9))],
@@ -123,7 +123,7 @@ fn a_drop_and_a_close_make_all_durable() {
 }
 
 #[test]
-fn a_durable_answer_covers_what_it_speaks_of() {
+fn a_durable_result_covers_what_it_refers_to() {
     let own = [durable_put(1, 1), end(1, Answer::Written)];
     assert_eq!(verdicts(&own), [Lost, Exact, Resurrected]);
     // The existing value is durable, too, although its own put was not.
@@ -206,7 +206,7 @@ fn where_only_durable_changes_are_acknowledged_a_replaced_value_stays() {
 }
 
 #[test]
-fn answers_are_judged_by_what_may_have_been_then() {
+fn results_are_judged_by_what_may_have_been_then() {
     let read = |answer| [get(5), end(5, answer)];
     let one = stored(1, 1);
     let then = |more: &[Event]| [&one[..], more].concat();

@@ -37,7 +37,7 @@ fn values_come_back_byte_for_byte_after_put_and_after_restart() {
 }
 
 #[test]
-fn batches_answer_key_by_key() {
+fn batches_return_results_key_by_key() {
     for engine in engines() {
         let fixture = FileFixture::new(64 * KIB as u64, 64).on(engine);
         let store = fixture.open();

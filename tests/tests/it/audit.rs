@@ -399,7 +399,7 @@ fn crashes_in_opening_closing_and_formatting_leave_no_damage() {
 }
 
 #[test]
-fn every_structure_can_be_looked_at() {
+fn every_structure_can_be_inspected() {
     let (sim, store) = filled(true);
     let sb = store.superblock().clone();
     let look = |target: Target| inspect(sim.engine(), EngineKind::Auto, &target).unwrap();

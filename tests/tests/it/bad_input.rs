@@ -116,7 +116,7 @@ fn geometry_that_cannot_be_is_refused_before_anything_is_made() {
 }
 
 #[test]
-fn a_second_opener_is_refused_and_the_first_goes_on() {
+fn a_second_opener_is_refused_and_the_first_continues() {
     let fixture = FileFixture::new(16384, 8);
     let store = fixture.open();
     store.put(b"k", b"v").unwrap();

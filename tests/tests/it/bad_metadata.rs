@@ -149,7 +149,7 @@ fn a_header_that_a_start_empty_cannot_write_is_reported() {
 
 /// A forced repair failed each time if one block of those it takes back could not be written.
 #[test]
-fn a_forced_repair_goes_on_where_a_block_cannot_be_written() {
+fn a_forced_repair_continues_if_a_block_cannot_be_written() {
     let sim = used();
     sim.open().close().unwrap();
     let image = sim.device.live_image();

@@ -90,7 +90,7 @@ fn the_newest_bases_header_shows_how_long_the_log_was() {
 /// were rotten named later blocks as durable, the next restart thought that the new log had lost them, and what had
 /// been synced since was lost, or removed keys came back.
 #[test]
-fn a_log_begun_after_lost_metadata_goes_on_behind_what_any_base_names() {
+fn a_log_begun_after_lost_metadata_continues_behind_what_any_base_names() {
     let sim = Sim::new(8);
     let store = sim.open();
     store.put(b"gone", b"gone").unwrap();

@@ -62,7 +62,7 @@ fn a_damaged_payload_or_header_is_one_miss() {
 /// In a batch of 12 MiB most values are verified while others are still being read. Later values must not be mixed up
 /// with them, and damage must be found at either time.
 #[test]
-fn damage_in_a_large_batch_is_missed_by_no_one() {
+fn damage_in_a_large_batch_is_always_found() {
     const MIB: usize = 1 << 20;
     for engine in engines() {
         let fixture = FileFixture::new(MIB as u64, 12).on(engine);
@@ -89,7 +89,7 @@ fn damage_in_a_large_batch_is_missed_by_no_one() {
 }
 
 #[test]
-fn validation_drops_exactly_what_a_stale_header_disproves() {
+fn validation_drops_exactly_the_entries_with_a_stale_header() {
     for eager in [true, false] {
         let fixture = filled(10);
         let store = fixture.open();
@@ -220,7 +220,7 @@ fn without_any_base_slot_headers_are_what_is_left() {
 /// A misdirected write carries the number of its intended slot. When recovery relies on headers, such a header is
 /// evidence neither for the slot it lies in, nor for its own.
 #[test]
-fn a_header_in_another_slots_place_proves_nothing() {
+fn a_header_in_another_slot_is_no_evidence() {
     let fixture = filled(10);
     let store = fixture.open();
     let geometry = store.geometry().clone();

@@ -23,7 +23,7 @@ fn what_was_synced_is_there_after_a_crash() {
 }
 
 #[test]
-fn each_batch_is_durable_when_it_is_answered() {
+fn each_batch_is_durable_when_it_completes() {
     let fixture = FileFixture::new(16384, 64);
     let store = fixture.open_with(|options| {
         options.durability = Durability::EachBatch;

@@ -77,7 +77,7 @@ fn a_durable_key_is_reported_to_exist_without_a_flush() {
 
 /// A put that was superseded while it was written completed before the newer value was durable.
 #[test]
-fn what_overtook_a_put_is_there_after_a_crash() {
+fn what_superseded_a_put_is_there_after_a_crash() {
     for (removes, put_as) in [
         (false, put as PutAs),
         (true, put),

@@ -142,7 +142,7 @@ fn a_full_file_system_makes_no_slot_bad() {
 }
 
 #[test]
-fn a_failed_read_is_an_error_and_forgets_nothing() {
+fn a_failed_read_is_an_error_and_drops_nothing() {
     let sim = Sim::new(32);
     let store = sim.open();
     assert!(put_many(&store, 0..4).iter().all(Result::is_ok));
@@ -168,7 +168,7 @@ fn a_failed_read_is_an_error_and_forgets_nothing() {
 }
 
 #[test]
-fn a_proof_that_fails_is_read_once_more_and_then_forgets_that_entry() {
+fn a_failed_verification_reads_once_more_and_then_drops_that_entry() {
     let sim = Sim::new(32);
     let store = sim.open();
     assert!(put_many(&store, 0..4).iter().all(Result::is_ok));
@@ -225,7 +225,7 @@ fn a_failed_flush_or_log_write_poisons_writing_and_reads_go_on() {
 }
 
 #[test]
-fn a_late_request_is_answered_and_keeps_its_memory_and_slot() {
+fn a_late_request_times_out_and_keeps_its_memory_and_slot() {
     let sim = Sim::new(4);
     let store = sim.open_with(|options| {
         options.background = Background::Threads;
@@ -346,7 +346,7 @@ fn a_slot_is_not_reused_while_a_write_of_a_broken_queue_may_land() {
 /// The first of two puts of one key in a batch was reported as superseded by the second even when the second's write
 /// had failed: an acknowledged key was absent.
 #[test]
-fn a_put_is_superseded_only_by_one_that_went_well() {
+fn a_put_is_superseded_only_by_one_that_succeeded() {
     let sim = Sim::new(4);
     let store = sim.open();
     sim.device.fail_always(OpKind::Write, slots_of(&store), EIO);

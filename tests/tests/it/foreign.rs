@@ -146,7 +146,7 @@ fn swapped_files_are_the_other_store() {
 
 /// Puts each part of another store into this one. Parts that do not belong to the superblock are no evidence.
 #[test]
-fn parts_of_another_store_prove_nothing() {
+fn parts_of_another_store_are_no_evidence() {
     let (ours, theirs) = (store_of_age(1), store_of_age(2));
     for (part, place) in parts(&ours) {
         let mixed = ours.image();

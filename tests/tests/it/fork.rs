@@ -163,7 +163,7 @@ fn check(store: &Store, engine: EngineKind) {
 /// A read-only parent lost every later get (its child destroyed the ring); a writing child hung on locks of threads
 /// that do not exist in it, or crashed.
 #[test]
-fn a_forked_child_is_refused_and_the_parent_goes_on() {
+fn a_forked_child_is_refused_and_the_parent_continues() {
     for engine in engines() {
         let fixture = FileFixture::new(LEN as u64, SLOTS).on(engine);
         let store = filled(&fixture);

@@ -155,7 +155,7 @@ fn no_later_block_is_written_before() {
 /// The retry wrote only what had found no space: a caller that waited for records queued in the meantime waited for as
 /// long as no other caller requested a commit.
 #[test]
-fn a_caller_behind_what_is_written_again_is_answered() {
+fn a_caller_behind_a_retried_commit_is_not_left_waiting() {
     for background in [Background::Manual, Background::Threads] {
         let sim = Sim::new(32);
         let store = sim.open_with(|options| {
@@ -243,7 +243,7 @@ fn a_flush_without_space_ends_writing() {
 
 /// Every caller that waits for the commit receives the error, and none is left waiting.
 #[test]
-fn every_caller_of_a_commit_without_space_hears_of_it() {
+fn every_caller_of_a_commit_without_space_gets_the_error() {
     let sim = Sim::new(32);
     let store = sim.open_with(|options| {
         options.background = Background::Threads;

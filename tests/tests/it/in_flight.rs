@@ -90,7 +90,7 @@ const FATES: [Fate; 3] = [
 ];
 
 #[test]
-fn a_device_that_goes_or_hangs_fails_what_is_in_flight_and_lets_the_store_end() {
+fn a_device_that_disappears_or_hangs_fails_what_is_in_flight_and_lets_the_store_end() {
     let mut cases = Vec::new();
     for call in CALLS {
         for fate in FATES {
@@ -243,7 +243,7 @@ impl Events for Panicking {
 /// permanently; or it ended the thread behind all async operations, which then reported a closed store; or the thread
 /// that commits.
 #[test]
-fn an_observer_that_panics_takes_nothing_with_it() {
+fn an_observer_that_panics_leaks_nothing() {
     let events = Arc::new(Panicking::default());
     let clock = Arc::new(ManualClock::new());
     let of_store = clock.clone();
@@ -296,7 +296,7 @@ fn an_observer_that_panics_takes_nothing_with_it() {
 
 /// The same with an executor's waker, which the driver or the committing thread calls.
 #[test]
-fn a_waker_that_panics_takes_nothing_with_it() {
+fn a_waker_that_panics_leaks_nothing() {
     struct Panicking;
     impl Wake for Panicking {
         fn wake(self: Arc<Self>) {
@@ -345,7 +345,7 @@ fn async_operations_go_on_after_their_queue_has_failed() {
 /// Each call that the device did not complete kept a thread and a queue, up to the number of buffers. Now there is a
 /// limit, and further callers get `Busy`.
 #[test]
-fn late_calls_are_bounded_and_leave_when_the_device_answers() {
+fn late_calls_are_bounded_and_end_when_the_device_completes_them() {
     let sim = Sim::new(8);
     let store = sim.open_with(|options| {
         options.background = Background::Threads;

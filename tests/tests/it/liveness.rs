@@ -197,7 +197,7 @@ fn long_keys_of(store: &Store, count: u64) -> Vec<Vec<u8>> {
 
 /// A remove of many keys that failed halfway returned an error for all of them, even for those that were removed.
 #[test]
-fn each_removed_key_has_its_own_answer() {
+fn each_removed_key_has_its_own_result() {
     let sim = Sim::with_ring(64, 64);
     let store = sim.open();
     let keys = long_keys(0..300);

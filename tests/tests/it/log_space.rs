@@ -80,7 +80,7 @@ fn a_full_log_refuses_rather_than_overwrite_what_recovery_needs() {
 /// Log space is reserved for puts before their values are written. A caller that arrives in the meantime gets only what
 /// is left, otherwise the puts' records would overwrite the ring's start when their writes end.
 #[test]
-fn room_that_was_promised_to_puts_in_flight_is_not_given_away() {
+fn space_that_is_reserved_for_puts_in_flight_is_not_given_away() {
     const PUTS: u64 = 35; // Twelve blocks of records.
     let sim = Sim::with_ring(3 * PUTS, 64);
     let store = sim.open_with(|options| {
@@ -118,7 +118,7 @@ fn room_that_was_promised_to_puts_in_flight_is_not_given_away() {
 /// A base that no caller waits for pauses between its sections, here for some five seconds in all. A caller that
 /// requests a checkpoint in the meantime waits for the writes, but not for the pauses.
 #[test]
-fn who_asks_for_a_checkpoint_waits_for_no_rests() {
+fn a_requested_checkpoint_waits_for_no_pauses() {
     const SECTION_TAKES: Duration = Duration::from_millis(8);
     let sim = Sim::with_ring(256, 1024);
     let store = sim.open_with(|options| {

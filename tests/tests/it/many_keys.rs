@@ -130,7 +130,7 @@ fn work(store: &Store, seed: u64, thread: u64, shape: &Shape, met: &Met) {
 /// A thread that removed 20,000 keys in one call got `Busy` while 8 threads put, although the ring was nearly empty;
 /// and each operation on a key with a common hash searched all keys with that hash.
 #[test]
-fn threads_on_many_keys_are_answered_in_time() {
+fn threads_on_many_keys_get_results_in_time() {
     let shape = shape();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("store");

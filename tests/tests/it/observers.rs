@@ -122,7 +122,7 @@ impl Events for Slow {
 /// The driver delayed the wake-ups of a round until the observer returned: callers whose results were ready waited for
 /// the observer, too.
 #[test]
-fn a_slow_observer_keeps_no_answer_from_others() {
+fn a_slow_observer_delays_no_other_caller() {
     let sim = Sim::new(8);
     let (go_on, slow) = mpsc::channel();
     let store = sim.open_with(|options| {

@@ -98,7 +98,7 @@ fn a_long_checkpoint_stops_soon_after_the_store_was_opened_over() {
 
 /// A sync that had no record to wait for, only a slot whose write had failed, never completed.
 #[test]
-fn a_sync_that_waits_for_a_flush_only_is_answered() {
+fn a_sync_that_waits_for_a_flush_only_completes() {
     let sim = Sim::with_ring(8, 64);
     let store = sim.open();
     store.sync().unwrap();

@@ -55,7 +55,7 @@ fn a_device_that_stalls_while_opening_is_not_damaged() {
 /// After a read of one base had timed out, its completion arrived during a read of the other base and was taken for
 /// that one's: both bases then looked damaged.
 #[test]
-fn a_late_answer_is_not_taken_for_another_ones() {
+fn a_late_completion_is_not_taken_for_another_one() {
     let sim = Sim::new(8);
     let store = sim.open();
     store.put(b"kept", b"kept").unwrap();

@@ -53,7 +53,7 @@ impl Sim {
 /// A remove computed its log space before it checked the key: a key about as long as a log block divided by zero, a
 /// longer one underflowed.
 #[test]
-fn removing_a_key_of_any_length_is_an_answer() {
+fn removing_a_key_of_any_length_returns() {
     let sim = Sim::new(4, None);
     let store = sim.open(|_| {});
     store.put(b"k", b"v").unwrap();
@@ -134,7 +134,7 @@ impl fmt::Debug for CommitsBetween {
 /// A put that found no slot checked whether any wait for a commit. If another thread's commit had ended between its
 /// search and that check, none did: the put failed, although a slot was free. The exhaustive search found it.
 #[test]
-fn a_put_finds_a_slot_that_anothers_commit_has_freed_after_its_look() {
+fn a_put_finds_a_slot_that_another_commit_freed_after_its_search() {
     let sim = Sim::new(1, None);
     sim.open(|_| {}).put(b"b", b"1").unwrap();
     let between = Arc::new(CommitsBetween {

@@ -94,7 +94,7 @@ fn a_read_only_store_reads_and_never_writes() {
 /// one that searches past it. A later block then named the one at the end as durable, and the opening reported lost
 /// metadata of a healthy store.
 #[test]
-fn a_writer_that_goes_on_does_not_look_like_a_damaged_log() {
+fn a_writer_that_continues_does_not_look_like_a_damaged_log() {
     let sim = Sim::new(32);
     let writer = sim.open();
     let put = |n| {

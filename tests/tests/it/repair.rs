@@ -111,7 +111,7 @@ fn exactly_the_rotten_entries_are_dropped() {
 }
 
 #[test]
-fn lost_metadata_is_rebuilt_from_what_slot_headers_prove() {
+fn lost_metadata_is_rebuilt_from_verified_slot_headers() {
     let (sim, store) = filled(true);
     base_headers(store.superblock()).for_each(|at| sim.rot(at + 50));
     sim.rot(slot_of(&sim, 5) + 90);

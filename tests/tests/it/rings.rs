@@ -106,7 +106,7 @@ fn has_later(store: &Store, what: &str) {
 
 /// The former format had a single ring: a bad block of the log was a loss.
 #[test]
-fn one_bad_log_block_costs_nothing_and_is_made_good() {
+fn one_bad_log_block_costs_nothing_and_is_repaired() {
     let (sim, superblock, last) = crashed();
     for ring in [0, 1] {
         for sequence in 1..=last {
@@ -249,7 +249,7 @@ fn two_bad_blocks_of_one_piece_in_different_rings_cost_nothing() {
 /// A crash left the last block in one ring only; the next session named it as durable, and then that copy rotted: what
 /// was synced behind it was lost.
 #[test]
-fn the_last_block_is_made_whole_before_the_log_goes_on() {
+fn the_last_block_is_made_whole_before_the_log_continues() {
     let (sim, superblock, last) = crashed();
     for ring in [0, 1] {
         let sim = sim.crash();
@@ -378,7 +378,7 @@ fn with_bases() -> (Sim, Superblock) {
 }
 
 #[test]
-fn one_bad_base_header_costs_nothing_and_is_made_good() {
+fn one_bad_base_header_costs_nothing_and_is_repaired() {
     let (sim, superblock) = with_bases();
     let bases = superblock.bases();
     let newest = sim.open().recovery().base_sequence;

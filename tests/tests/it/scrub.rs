@@ -47,7 +47,7 @@ fn pass(store: &Store) {
 }
 
 #[test]
-fn a_pass_proves_what_is_whole_and_drops_what_is_rotten() {
+fn a_pass_verifies_whole_entries_and_drops_rotten_ones() {
     let sim = Sim::new(16);
     let store = sim.open();
     fill(&store, 12, 3000);

@@ -565,7 +565,7 @@ fn a_start_empty_with_a_bad_superblock_copy_outlives_a_late_block() {
 /// overwritten it in the meantime. It kept the epoch that no longer existed, and dropped what the late one had
 /// acknowledged.
 #[test]
-fn an_opening_that_begins_again_forgets_the_epoch_it_saw() {
+fn an_opening_that_restarts_discards_the_epoch_it_saw() {
     let copies = [0, rb_format::SUPERBLOCK_B_OFFSET];
     let before = image();
     let emptied = Sim::on(MemDevice::from_image(&before));

@@ -18,7 +18,7 @@ const LEN: usize = 60 * KIB;
 
 /// `for_each` showed the keys of a closed store, in which every other call found none.
 #[test]
-fn every_call_of_a_closed_store_answers_that_it_is_closed() {
+fn every_call_of_a_closed_store_returns_that_it_is_closed() {
     for engine in engines() {
         let fixture = FileFixture::new(4 * KIB as u64, 16).on(engine);
         let store = fixture.open();

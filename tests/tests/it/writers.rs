@@ -101,7 +101,7 @@ fn a_writer_that_started_empty_is_seen_by_the_former_one() {
 /// Only commits checked for another writer. A checkpoint with nothing to commit succeeded and overwrote the bases of
 /// the store's new owner.
 #[test]
-fn a_checkpoint_looks_for_another_writer() {
+fn a_checkpoint_checks_for_another_writer() {
     let sim = Sim::with_ring(8, 64);
     let first = sim.open();
     let second = sim.open();
@@ -120,7 +120,7 @@ fn a_checkpoint_looks_for_another_writer() {
 /// An opening that crashes before its first flush still leaves its values behind. So its number must be durable before
 /// any of them is written, or the next opening gives the same generations to other values.
 #[test]
-fn an_opening_that_crashed_immediately_does_not_lend_its_number_to_the_next() {
+fn an_opening_that_crashed_immediately_does_not_share_its_number_with_the_next() {
     let sim = Sim::new(8);
     let store = sim.open();
     let first = generation_of_put(&store);
@@ -134,7 +134,7 @@ fn an_opening_that_crashed_immediately_does_not_lend_its_number_to_the_next() {
 
 /// The same when the incarnation blocks are rotten: the log and the bases name openings too.
 #[test]
-fn a_number_is_not_given_again_after_the_incarnation_blocks_are_lost() {
+fn a_number_is_not_reused_after_the_incarnation_blocks_are_lost() {
     for by_log in [true, false] {
         let sim = Sim::new(8);
         sim.open().close().unwrap();
