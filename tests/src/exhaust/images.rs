@@ -4,9 +4,9 @@
 //! of the writes, independently of other blocks, even of the same request. That is more than a device does that keeps
 //! requests whole. A block may be torn as well: its first sector of 512 bytes is of a write and the rest is what was
 //! there before. Every structure has a checksum over its whole block, or its whole value, so a torn block is neither
-//! the old nor the new one to its reader, regardless of the position of the tear; the first sector has the fields that identify the
-//! structure, so only the checksum reveals that the rest is wrong. At most one block of the metadata is torn, and one
-//! of each slot: a second one would be treated like a lost one.
+//! the old nor the new one to its reader, regardless of the position of the tear; the first sector has the fields that
+//! identify the structure, so only the checksum reveals that the rest is wrong. At most one block of the metadata is
+//! torn, and one of each slot: a second one would be treated like a lost one.
 
 use std::fmt;
 use std::ops::Range;

@@ -66,8 +66,8 @@ fn a_read_only_opening_makes_nothing() {
     assert!(!path.exists());
 }
 
-/// If many processes start at the same time, one formats; the others open its store, or fail because it is in use. Formatting
-/// twice would lose what the first has put.
+/// If many callers start at the same time, one formats; the others open its store, or fail because it is in use.
+/// Formatting twice would lose what the first has put.
 #[test]
 fn of_many_that_create_at_the_same_time_one_formats() {
     let dir = tempfile::tempdir().unwrap();

@@ -263,8 +263,8 @@ fn values_that_look_like_signatures_are_values() {
     );
 }
 
-/// Superblock copies that the store itself leaves are repaired without consent: copies that are zero, older, unreadable, or torn in every
-/// way between two of those.
+/// Superblock copies that the store itself leaves are repaired without consent: copies that are zero, older,
+/// unreadable, or torn in every way between two of those.
 #[test]
 fn copies_as_a_crash_leaves_them_are_repaired() {
     let sim = Sim::new(8);
