@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn absence_misdirection_version_and_damage_are_told_apart() {
+    fn absence_misdirection_version_and_damage_are_distinguished() {
         let absent = open("x", MAGIC_SUPERBLOCK, &zeroed()[..]).unwrap_err();
         assert!(absent.is_absent());
         let misdirected = open("x", MAGIC_LOG_BLOCK, &sound(1)[..]).unwrap_err();

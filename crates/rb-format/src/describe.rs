@@ -27,8 +27,8 @@ pub struct FieldText {
     pub value: String,
 }
 
-/// Lists every field of `bytes`, interpreted as `structure` whatever they contain. Reserved bytes
-/// are listed only if they are not zero; fields beyond the end of `bytes` are omitted.
+/// Lists every field of `bytes`, interpreted as `structure`, valid or not. Reserved bytes are
+/// listed only if they are not zero; fields beyond the end of `bytes` are omitted.
 ///
 /// `bytes` may hold several consecutive directory entries; of any other structure it holds one.
 #[must_use]

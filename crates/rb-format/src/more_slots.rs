@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slot_named_twice_is_found_wherever_it_stands() {
+    fn a_slot_named_twice_is_found_at_any_position() {
         let mut slots: Vec<u32> = (1000..1255).rev().collect();
         let check = |slots: &[u32], first| MoreSlots::from(slots).check_distinct("list", first);
         assert_eq!(check(&slots, 7), Ok(()));

@@ -45,7 +45,7 @@ impl Incarnation {
     /// incarnation block.
     #[must_use]
     pub fn may_be_torn(bytes: &[u8], identity: &Identity) -> bool {
-        holds_but_for_its_checksum(bytes, |block| Incarnation::decode(block, identity).err())
+        is_valid_except_checksum(bytes, |block| Incarnation::decode(block, identity).err())
     }
 
     /// Returns the number in a torn block of this epoch: either that of the session whose block was
@@ -62,7 +62,7 @@ impl BaseHeader {
     /// header.
     #[must_use]
     pub fn may_be_torn(bytes: &[u8], identity: &Identity) -> bool {
-        holds_but_for_its_checksum(bytes, |block| {
+        is_valid_except_checksum(bytes, |block| {
             // The lists of bad blocks and slots span sectors and may be a mixture of two lists.
             BaseHeader::decode_without_lists(block, identity).err()
         })
@@ -120,7 +120,7 @@ impl AnyHeader<'_> {
 /// Returns whether a block's fields are valid, of this epoch or an earlier one, although its
 /// checksum is not: the first sector holds all of them, so a torn write leaves either the old or
 /// the new fields.
-fn holds_but_for_its_checksum(bytes: &[u8], refusal: impl Fn(&[u8]) -> Option<Corruption>) -> bool {
+fn is_valid_except_checksum(bytes: &[u8], refusal: impl Fn(&[u8]) -> Option<Corruption>) -> bool {
     let Some(resealed) = resealed(bytes) else {
         return true;
     };
@@ -157,7 +157,7 @@ mod tests {
 
     /// Returns the offsets, among all fields of the first sector, where a flipped byte cannot be
     /// explained by a torn write.
-    fn told_apart(bytes: &[u8], may_be_torn: impl Fn(&[u8]) -> bool) -> Vec<usize> {
+    fn detectable(bytes: &[u8], may_be_torn: impl Fn(&[u8]) -> bool) -> Vec<usize> {
         let flipped = |at: usize| {
             let mut bytes = bytes.to_vec();
             bytes[at] ^= 0x55;
@@ -183,7 +183,7 @@ mod tests {
                 assert!(a.may_be_torn(&bytes));
             }
         }
-        let found = told_apart(&old.encode()[..], |bytes| old.may_be_torn(bytes));
+        let found = detectable(&old.encode()[..], |bytes| old.may_be_torn(bytes));
         assert_eq!(found.len(), FORMAT_BLOCK);
     }
 
@@ -229,7 +229,7 @@ mod tests {
                 assert_eq!(number, expected);
             }
         }
-        let found = told_apart(&new.encode()[..], |bytes| {
+        let found = detectable(&new.encode()[..], |bytes| {
             Incarnation::may_be_torn(bytes, &ID)
         });
         // Rot in number, epoch, nonce and checksum looks like a torn write; elsewhere it does not.
@@ -279,7 +279,7 @@ mod tests {
             }
         }
         // Slot, key hash, key and reserved bytes of the first sector reveal rot.
-        let found = told_apart(&bytes[0], may);
+        let found = detectable(&bytes[0], may);
         for at in [12, 48, 81, 88, 300] {
             assert!(found.contains(&at), "{at}: {found:?}");
         }
@@ -310,7 +310,7 @@ mod tests {
         }
         // Within the first sector, rot in fields that a put may have changed looks like a torn
         // write; elsewhere it does not.
-        let found = told_apart(&bytes[0], may);
+        let found = detectable(&bytes[0], may);
         for at in [12, 52, 54, 300] {
             assert!(found.contains(&at), "{at}: {found:?}");
         }

@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_to_evict_is_said_and_not_waited_for() {
+    fn nothing_to_evict_is_reported_without_waiting() {
         let index = Index::new(IndexOptions {
             shards: 4,
             classes: vec![vec![0..4]],

@@ -6,7 +6,7 @@
 //! header, and loading half a million entries makes half a million fewer allocations. Lengths are
 //! stored in the entry, not here.
 //!
-//! Memory usage follows the live bytes, whatever lengths there were earlier ([`crate::key_pool`]).
+//! Memory usage follows the live bytes, independent of earlier key lengths ([`crate::key_pool`]).
 
 use crate::key_pool::{CELL_BYTES_MIN, OWNER_BYTES, Pool};
 

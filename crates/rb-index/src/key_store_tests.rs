@@ -89,7 +89,7 @@ fn cells_of_many_lengths_keep_their_bytes_while_others_go_and_move() {
 /// 512 lengths of keys in each of 64 shards held 16 KiB each, however few of them remained: 514 MiB
 /// for 19 MiB of keys. Freed cells were kept for keys of their own length.
 #[test]
-fn memory_follows_what_is_live_whatever_the_lengths_were() {
+fn memory_follows_the_live_cells_of_any_length() {
     let (mut model, mut random) = (Model::default(), Random::new(1));
     let within = |model: &Model, when: &str| {
         let (live, held) = model.live_and_held();

@@ -26,7 +26,7 @@ pub struct Located {
 /// neither evicted nor reused, even if the key is removed or replaced.
 ///
 /// Not released on drop, because releasing takes the shard's lock.
-#[must_use = "a lease that is dropped without `release` keeps its slot out of use for ever"]
+#[must_use = "a lease that is dropped without `release` keeps its slot out of use permanently"]
 #[derive(Debug)]
 pub struct Lease {
     pub(crate) located: Located,

@@ -1,7 +1,7 @@
 //! Fills an empty index from a checkpoint base and its log.
 //!
 //! A base is fuzzy: it may contain a key with two generations, and a slot may be claimed by two
-//! keys. Two rules resolve this, whatever the order of the claims:
+//! keys. Two rules resolve this in any order of the claims:
 //!
 //! * **for each key, the highest generation wins**, removes included: a remove leaves a tombstone
 //!   here until [`Loader::finish`], so an older put of the key that comes later is refused;

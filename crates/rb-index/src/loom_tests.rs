@@ -4,9 +4,9 @@
 //!
 //! The content of a slot is a number that its owner writes while the slot is reserved, as a put
 //! would write bytes. It is in a cell tracked by loom: two threads that access it without
-//! synchronisation fail the model, whatever the numbers. A log takes the records of each change in
-//! the same hold of the shard's lock, as the store's does, so every model also checks the result of
-//! a replay.
+//! synchronisation fail the model, even if the numbers are right. A log takes the records of each
+//! change in the same hold of the shard's lock, as the store's does, so every model also checks the
+//! result of a replay.
 
 mod keys;
 mod slots;
@@ -200,7 +200,7 @@ impl World {
         self.index.stats().classes[0]
     }
 
-    /// Checks the invariants after all threads have ended, whatever the interleaving.
+    /// Checks the invariants that hold after all threads have ended, for any interleaving.
     fn check(&self) {
         assert_eq!(self.guard(KEY).pending_puts(), 0);
         assert_eq!(self.guard(FAR).pending_puts(), 0);

@@ -57,8 +57,8 @@ impl Index {
     /// keys and metadata in total, without the memory allocated by [`Index::new`].
     #[must_use]
     pub fn entries_bytes(entries: u64, key_bytes: u64) -> u64 {
-        // A pool of key cells holds a quarter more than the live cells, and its last chunk is up to
-        // a quarter of that.
+        // A pool of key cells holds up to 5/4 of the live cells, and its chunks up to 5/4 of that:
+        // 25/16 in total.
         let cells = key_bytes.saturating_add(entries.saturating_mul(7));
         let slack = cells / 16 * 9;
         let entries = entries.saturating_mul(ENTRY_BYTES - 7);

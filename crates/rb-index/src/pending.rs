@@ -5,7 +5,7 @@ use hashbrown::HashTable;
 use crate::place::Place;
 use crate::put::{PutMode, Reservation};
 
-/// What happened to a put between its reservation and its publication.
+/// An event between the reservation of a put and its publication.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Meanwhile {
     Nothing,

@@ -4,7 +4,7 @@ use crate::lease::Located;
 use crate::place::Place;
 use crate::slots::SlotId;
 
-/// Whether a put replaces the live value.
+/// Behaviour of a put whose key is live.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum PutMode {
     /// The new value replaces the old one.
@@ -24,7 +24,7 @@ pub enum Reserve {
 
 /// A put in progress, through which a later remove of the key can reach it. Other puts of the key
 /// may be in progress at the same time; the highest generation wins.
-#[must_use = "a reservation must be published or cancelled, or its key is remembered for ever"]
+#[must_use = "a reservation must be published or cancelled, or its key stays reserved"]
 #[derive(Debug)]
 pub struct Reservation {
     pub(crate) hash: u64,

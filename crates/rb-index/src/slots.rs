@@ -4,7 +4,7 @@
 //!            take_free            publish              release of the last lease
 //!    free ------------> reserved ---------> live -------> retired -------> free
 //!     |  <------------     |   <---------    |  --------------------------->
-//!     |    give_back       |     evict          remove, replace, forget
+//!     |    give_back       |     evict          remove, replace, invalidate
 //!    bad <--- quarantined <+ quarantine
 //!     |       | settle
 //!     |       +--> free

@@ -29,7 +29,7 @@ pub struct ClassStats {
     pub retired: u64,
     /// Slots on which a failed write may still land.
     pub quarantined: u64,
-    /// Slots that are no longer used.
+    /// Slots marked as bad.
     pub bad: u64,
     /// Slots whose discard has not completed.
     pub discarding: u64,

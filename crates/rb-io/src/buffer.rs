@@ -2,7 +2,7 @@
 // into a slice is unsafe. The rule that makes it sound is enforced here: at most one `Claim` per
 // range.
 #![expect(unsafe_code, reason = "ranges of mapped memory become slices here")]
-//! Buffers: types that say who may access which bytes.
+//! Buffers: types that encode which code may access which bytes.
 //!
 //! A [`Buffer`] is the only way to access the bytes of its range. To pass it to a device it becomes
 //! an [`IoBuf`], which keeps the range taken but gives no access, and becomes a `Buffer` again only

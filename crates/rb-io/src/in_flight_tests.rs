@@ -37,25 +37,25 @@ impl Drop for Owner {
 }
 
 /// A file, an engine over it, and memory to read it into.
-struct Bed {
+struct Fixture {
     file: StallingFile,
     engine: Arc<dyn Engine>,
     lender: Arena,
-    let_go: Arc<AtomicBool>,
+    released: Arc<AtomicBool>,
 }
 
-impl Bed {
-    /// Returns one bed per engine; an engine that the machine does not support is reported as a
+impl Fixture {
+    /// Returns one fixture per engine; an engine that the machine does not support is reported as a
     /// skip.
-    fn all(what: &str) -> Vec<Bed> {
+    fn all(what: &str) -> Vec<Fixture> {
         let kinds = [EngineKind::Posix, EngineKind::IoUring];
         kinds
             .into_iter()
-            .filter_map(|kind| Bed::new(what, kind))
+            .filter_map(|kind| Fixture::new(what, kind))
             .collect()
     }
 
-    fn new(what: &str, kind: EngineKind) -> Option<Bed> {
+    fn new(what: &str, kind: EngineKind) -> Option<Fixture> {
         let file = match StallingFile::new(SERVER, 1 << 20) {
             Ok(file) => file,
             Err(why) => {
@@ -74,18 +74,18 @@ impl Bed {
                 return None;
             }
         };
-        Some(Bed {
+        Some(Fixture {
             file,
             engine,
             lender: Arena::allocate(3 * UNIT).expect("memory"),
-            let_go: Arc::default(),
+            released: Arc::default(),
         })
     }
 
     /// Adopts the middle of the lender's memory.
     fn adopted(&self) -> Arena {
         let start = NonNull::new(self.lender.as_ptr().wrapping_add(UNIT)).expect("an address");
-        let owner = Owner(self.lender.clone(), Arc::clone(&self.let_go));
+        let owner = Owner(self.lender.clone(), Arc::clone(&self.released));
         // SAFETY: the owner keeps the mapping alive, and no range of it is taken from the lender
         // before the owner is gone or the request has completed.
         unsafe { Arena::adopt(start, UNIT, Box::new(owner)) }.expect("it lies on pages")
@@ -117,7 +117,7 @@ impl Bed {
     }
 
     fn is_kept(&self) -> bool {
-        !self.let_go.load(Ordering::SeqCst)
+        !self.released.load(Ordering::SeqCst)
     }
 
     /// Lets the request complete, and checks that its bytes land in the right place and nowhere
@@ -165,22 +165,22 @@ fn serve_a_stalling_file() {
 #[test]
 fn memory_outlives_lane_arena_and_engine() {
     for registered in [false, true] {
-        for mut bed in Bed::all("memory outlives lane, arena and engine") {
-            let lane = bed.stuck(registered, Issuer::Any);
-            let name = bed.engine.name();
+        for mut fixture in Fixture::all("memory outlives lane, arena and engine") {
+            let lane = fixture.stuck(registered, Issuer::Any);
+            let name = fixture.engine.name();
             drop(lane);
-            bed.engine = Arc::new(crate::PosixEngine::new(spare_device()));
-            assert_eq!(bed.file.held(), 1, "{name}: the request has not ended");
-            assert!(bed.is_kept(), "{name}: the kernel may still write");
-            bed.release();
+            fixture.engine = Arc::new(crate::PosixEngine::new(spare_device()));
+            assert_eq!(fixture.file.held(), 1, "{name}: the request has not ended");
+            assert!(fixture.is_kept(), "{name}: the kernel may still write");
+            fixture.release();
             if name == "posix" {
                 assert!(
-                    in_time(|| !bed.is_kept()),
-                    "posix: nobody needs it any more"
+                    in_time(|| !fixture.is_kept()),
+                    "posix: nothing needs it any more"
                 );
             } else {
                 // Nothing is left to fetch the completion, so the ring keeps it forever.
-                assert!(bed.is_kept(), "{name}");
+                assert!(fixture.is_kept(), "{name}");
             }
         }
     }
@@ -190,15 +190,15 @@ fn memory_outlives_lane_arena_and_engine() {
 #[test]
 fn a_dropped_lane_waits_for_its_requests() {
     for registered in [false, true] {
-        for bed in Bed::all("a dropped lane waits for its requests") {
-            let lane = bed.stuck(registered, Issuer::Any);
+        for fixture in Fixture::all("a dropped lane waits for its requests") {
+            let lane = fixture.stuck(registered, Issuer::Any);
             std::thread::scope(|scope| {
                 let dropping = scope.spawn(|| drop(lane));
                 std::thread::sleep(Duration::from_millis(20));
-                assert!(!dropping.is_finished() && bed.is_kept());
-                bed.release();
+                assert!(!dropping.is_finished() && fixture.is_kept());
+                fixture.release();
             });
-            assert!(in_time(|| !bed.is_kept()), "{}", bed.engine.name());
+            assert!(in_time(|| !fixture.is_kept()), "{}", fixture.engine.name());
         }
     }
 }
@@ -206,15 +206,15 @@ fn a_dropped_lane_waits_for_its_requests() {
 /// A probe waited half a minute for a queue that it dropped, or forever if a plain read hung.
 #[test]
 fn a_probe_of_a_device_that_hangs_ends() {
-    if let Some(bed) = Bed::new("a probe of a device that hangs", EngineKind::Posix) {
-        bed.file.hold().expect("it obeys");
+    if let Some(fixture) = Fixture::new("a probe of a device that hangs", EngineKind::Posix) {
+        fixture.file.hold().expect("it obeys");
         let start = Instant::now();
-        let refused = crate::probe::probe_within(bed.file.path(), Duration::from_millis(100));
+        let refused = crate::probe::probe_within(fixture.file.path(), Duration::from_millis(100));
         let refused = refused.expect_err("nothing answers");
         let words = std::error::Error::source(&refused).expect("a reason");
         assert_eq!(words.to_string(), "no answer from the device within 100ms");
         assert!(start.elapsed() < WATCHDOG / 2);
-        bed.file.release().expect("it obeys");
+        fixture.file.release().expect("it obeys");
     }
 }
 
@@ -223,15 +223,15 @@ fn a_probe_of_a_device_that_hangs_ends() {
 #[test]
 fn memory_outlives_a_ring_that_another_thread_drops() {
     const WHAT: &str = "memory outlives a ring that another thread drops";
-    let Some(bed) = Bed::new(WHAT, EngineKind::IoUring) else {
+    let Some(fixture) = Fixture::new(WHAT, EngineKind::IoUring) else {
         return;
     };
     let (done, until_done) = std::sync::mpsc::channel::<()>();
     std::thread::scope(|scope| {
         let (send, receive) = std::sync::mpsc::channel();
-        let bed = &bed;
+        let fixture = &fixture;
         scope.spawn(move || {
-            send.send(bed.stuck(true, Issuer::OneThread))
+            send.send(fixture.stuck(true, Issuer::OneThread))
                 .expect("it is received");
             // Wait here: the kernel cancels the requests of a thread that exits, and this test is
             // not about that.
@@ -239,8 +239,8 @@ fn memory_outlives_a_ring_that_another_thread_drops() {
         });
         let lane = receive.recv_timeout(WATCHDOG).expect("a lane");
         drop(lane);
-        assert!(bed.is_kept());
-        bed.release();
+        assert!(fixture.is_kept());
+        fixture.release();
         drop(done);
     });
 }
@@ -250,7 +250,7 @@ fn memory_outlives_a_ring_that_another_thread_drops() {
 #[test]
 fn a_lingering_wait_ends_although_other_parts_hang() {
     const WHAT: &str = "a lingering wait ends although other parts hang";
-    if let Some(bed) = Bed::new(WHAT, EngineKind::IoUring) {
+    if let Some(fixture) = Fixture::new(WHAT, EngineKind::IoUring) {
         let options = QueueOptions {
             depth: 64,
             arenas: Vec::new(),
@@ -258,10 +258,10 @@ fn a_lingering_wait_ends_although_other_parts_hang() {
             inline: false,
             linger: Duration::from_millis(20),
         };
-        let queue = bed.engine.queue(&options).expect("the queue opens");
-        let mut lane = Lane::new(queue, bed.engine.limits());
+        let queue = fixture.engine.queue(&options).expect("the queue opens");
+        let mut lane = Lane::new(queue, fixture.engine.limits());
         let waker = lane.waker();
-        bed.file.hold_transfers().expect("it obeys");
+        fixture.file.hold_transfers().expect("it obeys");
         // The kernel sends at most twelve to a FUSE server.
         let arena = Arena::allocate(10 * 4096).expect("memory");
         for tag in 0..10 {
@@ -282,7 +282,7 @@ fn a_lingering_wait_ends_although_other_parts_hang() {
         });
         assert_eq!(done.len(), 1, "a read has ended");
         assert!(start.elapsed() < WATCHDOG / 2, "it was the timeout");
-        bed.file.release().expect("it obeys");
+        fixture.file.release().expect("it obeys");
         lane.poll(10, Some(WATCHDOG), &mut done).expect("it works");
         assert_eq!(done.len(), 11);
     }

@@ -1,6 +1,7 @@
 //! Block I/O engines, registered buffers and request splitting for files and block devices.
 //!
-//! * [`Arena`], [`Buffer`], [`IoBuf`]: page-aligned memory, and types that say who may access it.
+//! * [`Arena`], [`Buffer`], [`IoBuf`]: page-aligned memory, and types that encode which code may
+//!   access it.
 //! * [`Device`]: an exclusively opened file, block device or NVMe namespace, with its [`Limits`]
 //!   and their sources; [`find_signatures`] finds data of other programs on it.
 //! * [`Engine`] and [`Queue`]: the two traits, and [`open`], which chooses an engine by name:

@@ -93,7 +93,7 @@ const FAULT_CHECKS: &[FaultCheck] = &[
         "errors that mean again are retried",
         faults::transient_errors,
     ),
-    ("a failing flush says so", faults::failing_flush),
+    ("a failing flush is reported", faults::failing_flush),
     ("a flush covers what was complete", faults::flush_order),
 ];
 
@@ -155,7 +155,7 @@ const CHECKS: &[Check] = &[
     ),
     (
         "started requests and a run share a lane",
-        transfers::started_beside_run,
+        transfers::started_during_run,
     ),
     ("reap of nothing does not block", waiting::reap_of_nothing),
     ("submit starts without waiting", waiting::submit_then_reap),

@@ -37,7 +37,7 @@ fn byte_at(device: &MemDevice, offset: u64) -> u8 {
     byte[0]
 }
 
-/// Of unflushed data any version of any sector may be present; flushed data is.
+/// Flushed data is present; of unflushed data, any version of any sector may be.
 #[test]
 fn a_crash_keeps_what_was_flushed_and_any_of_the_rest() {
     let device = MemDevice::new(1 << 20);

@@ -275,7 +275,7 @@ fn a_flush_covers_what_was_complete_before_it() {
     drop(lane.run(vec![write, Request::flush()]));
     assert!(
         !values::matches(1, &device.crash_image()[..UNIT]),
-        "in flight beside the flush"
+        "in flight concurrently with the flush"
     );
     drop(lane.run(vec![Request::flush()]));
     assert!(values::matches(1, &device.crash().crash_image()[..UNIT]));

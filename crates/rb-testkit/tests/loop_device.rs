@@ -25,7 +25,7 @@ fn engines_on_a_loop_device() {
         assert!(device.direct());
         let refused = Device::open(node.path(), Access::ReadWrite).expect_err("a second writer");
         assert!(refused.is_in_use(), "{refused}");
-        Device::open(node.path(), Access::ReadOnly).expect("a reader beside the writer");
+        Device::open(node.path(), Access::ReadOnly).expect("a reader concurrent with the writer");
         drop(device);
         let mut kinds = vec![EngineKind::Posix];
         if cfg!(feature = "io-uring") && skip::io_uring_works("a loop device", node.path()) {

@@ -7,8 +7,8 @@ use super::section::bytes::{SECTION_RAW_MIN, SectionBytes};
 use crate::{BLOCK, padded_len};
 
 /// A base is fuzzy: a slot that changes owner while the base is taken appears twice. Room is
-/// reserved for one in this many slots; that is far more than happens, and keys shorter than the
-/// declared length and compression leave further room.
+/// reserved for one slot in this many. At worst more slots change owner, but in practice keys are
+/// shorter than the declared length and compressible.
 const DOUBLE_CLAIMS: u64 = 16;
 
 // A further slot of a value takes less space in a base than an entry, so values of several slots

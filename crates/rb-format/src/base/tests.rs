@@ -346,10 +346,10 @@ fn columns_compress_to_their_information() {
     let base = samples::base(&entries, Compression::Zstd { level: 1 });
     let stored: u64 = base.directory.iter().map(|entry| entry.stored_len).sum();
     let per_entry = stored as f64 / entries.len() as f64 - 32.0;
-    println!("{per_entry:.2} bytes an entry besides its key of 32");
+    println!("{per_entry:.2} bytes per entry without its key of 32");
     assert!(
         per_entry <= 24.0,
-        "{per_entry} bytes an entry besides its key"
+        "{per_entry} bytes per entry without its key"
     );
 }
 

@@ -74,7 +74,7 @@ pub(super) fn check_counts(wishes: &Wishes, counts: &[u64]) -> Result<(), Layout
     Ok(())
 }
 
-/// Divides `space` bytes among the classes. Exact numbers are granted whatever the space.
+/// Divides `space` bytes among the classes. Exact numbers are granted regardless of the space.
 fn share_out(wishes: &Wishes, space: u64) -> Vec<u64> {
     let percent_of_space = |percent: u32| (u128::from(space) * u128::from(percent) / 100) as u64;
     let mut left = space;

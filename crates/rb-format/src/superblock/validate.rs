@@ -168,7 +168,7 @@ fn run_area(run: &Run, areas_end: u64) -> Result<Area, Corruption> {
         METADATA_START,
         areas_end - BLOCK,
     )?;
-    // The division keeps `count * stride` from overflowing, whatever the count.
+    // The division keeps `count * stride` from overflowing for any count.
     in_range(
         WHAT,
         "run count",

@@ -68,7 +68,7 @@ fn any_damaged_byte_of_a_base_is_noticed() {
 }
 
 #[test]
-fn another_store_and_another_epoch_are_told_apart() {
+fn another_store_and_another_epoch_are_distinguished() {
     let other_store = Identity {
         uuid: StoreUuid([0xaa; 16]),
         ..ID

@@ -51,7 +51,7 @@ fn code_tables() -> BTreeMap<&'static str, Vec<Row>> {
 fn document() -> Option<String> {
     let workspace: PathBuf = [env!("CARGO_MANIFEST_DIR"), "..", ".."].iter().collect();
     if !workspace.join("ARCHITECTURE.md").exists() && !workspace.join("docs").exists() {
-        println!("skipped: no docs beside this crate");
+        println!("skipped: no docs next to this crate");
         return None;
     }
     let path = workspace.join("docs/format.md");

@@ -75,7 +75,7 @@ fn loom_log_order_is_the_order_of_changes() {
 
 /// A failed verification invalidates exactly the generation that was read.
 #[test]
-fn loom_forget_against_put() {
+fn loom_invalidate_against_put() {
     model(Bounds { quick: 4, full: 8 }, 3, |world| {
         let (first, _) = world.put(KEY).expect("there are three slots");
         let reader = start(&world, |world| {

@@ -148,7 +148,7 @@ fn slot(index: &Index, class: u8) -> Option<SlotId> {
     free.pop().or(evicted.pop().map(|one| one.slot))
 }
 
-/// Calls arrive as [`Policy`] documents, for the right entries, whatever the order of operations.
+/// Calls arrive as [`Policy`] documents, for the right entries, in any order of operations.
 #[test]
 fn a_policy_is_notified_of_everything_in_order() {
     let factory = CheckingFactory::default();

@@ -159,7 +159,7 @@ fn a_leased_slot_outlives_remove_and_replace_and_frees_with_the_last_lease() {
 }
 
 #[test]
-fn forgetting_concerns_exactly_one_generation() {
+fn invalidation_affects_exactly_one_generation() {
     let index = index(3);
     put(&index, b"k", 4);
     let mut guard = index.lock(0, LockPurpose::Operation);
@@ -199,7 +199,7 @@ fn a_quarantined_slot_is_not_handed_out_until_it_is_settled() {
 }
 
 #[test]
-fn slots_freed_twice_or_never_taken_are_refused_and_the_audit_says_so() {
+fn slots_freed_twice_or_never_taken_are_refused_and_audited() {
     let index = index(3);
     let slot = take(&index);
     index.give_back(&[slot]);

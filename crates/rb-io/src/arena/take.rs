@@ -85,8 +85,8 @@ impl Arena {
         }
     }
 
-    /// Takes the range of `len` bytes at `offset`, for adopted memory whose owner decides where
-    /// data goes. Does not queue behind [`take_many`](Self::take_many).
+    /// Takes the range of `len` bytes at `offset`, for adopted memory in which the caller assigns
+    /// positions. Does not queue behind [`take_many`](Self::take_many).
     ///
     /// # Errors
     /// [`ArenaError::Misaligned`] unless both are multiples of [`PAGE_BYTES`],

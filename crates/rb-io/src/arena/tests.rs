@@ -82,7 +82,7 @@ fn many_are_taken_all_or_none() {
 }
 
 #[test]
-fn more_than_the_arena_is_refused_at_once() {
+fn more_than_the_arena_is_refused_immediately() {
     let arena = Arena::allocate(4 * PAGE).unwrap();
     let started = Instant::now();
     let refused = arena
@@ -260,7 +260,7 @@ fn adopted_memory_must_lie_on_pages() {
 /// A put that already held memory queued behind callers that waited for exactly that memory; no
 /// caller made progress until one of them timed out.
 #[test]
-fn whoever_needs_nothing_stands_in_no_line() {
+fn an_empty_request_skips_the_queue() {
     let arena = Arena::allocate(PAGE).unwrap();
     let held = arena.take(PAGE).unwrap();
     let behind = arena.clone();

@@ -90,8 +90,8 @@ impl Stated {
                 limits.transfer_max = Limit::new(bound, source);
             }
         }
-        // A block that is not a power of two, or a transfer smaller than a block, is rejected by
-        // `validate`.
+        // `validate` rejects a block that is not a power of two, and a transfer smaller than a
+        // block.
         let block = u64::from(limits.block.value.max(1));
         limits.transfer_max.value -= limits.transfer_max.value % block;
         if let Some(discard) = &mut limits.discard {

@@ -156,7 +156,7 @@ mod tests {
         assert_eq!(std::fs::read(&path).unwrap(), vec![7; BYTES]);
     }
 
-    /// A mapped page stays in the cache whatever the kernel is asked to do.
+    /// A mapped page stays in the cache even if the kernel is asked to drop it.
     #[test]
     fn what_cannot_be_dropped_is_written_again() {
         let directory = tempfile::tempdir().unwrap();

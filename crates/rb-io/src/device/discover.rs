@@ -9,9 +9,9 @@ use rustix::fs::{AtFlags, StatxFlags};
 use super::kind::DeviceKind;
 use crate::limits::{DiscardLimits, Limit, Limits};
 
-/// A bio holds at most 256 pages (`BIO_MAX_VECS`), so scattered memory moves 1 MiB at a time
-/// whatever the drive supports. The kernel would split a larger request sequentially; our parts are
-/// in flight together.
+/// A bio holds at most 256 pages (`BIO_MAX_VECS`), so scattered memory moves at most 1 MiB at a
+/// time, even if the drive supports more. The kernel would split a larger request sequentially; our
+/// parts are in flight together.
 const TRANSFER_MAX: Limit<u64> = Limit::new(1 << 20, "BIO_MAX_VECS of 4 KiB pages");
 
 /// Buffered files have no alignment of their own; the smallest sector keeps images portable.

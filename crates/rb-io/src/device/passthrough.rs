@@ -345,10 +345,10 @@ mod tests {
         }
     }
 
-    /// A namespace whose descriptors could not be read was taken for a block namespace, whatever it
-    /// was.
+    /// A namespace whose descriptors could not be read was taken for a block namespace even if it
+    /// was not one.
     #[test]
-    fn what_is_not_known_to_be_nvm_is_refused() {
+    fn an_unknown_command_set_is_refused() {
         let failed = || Err(io::Error::from_raw_os_error(libc::EACCES));
         for (set, zoned, words) in [
             (Ok(0), None, None),

@@ -35,7 +35,7 @@ impl Reservation {
         });
         match reserved {
             Ok(()) => Ok(Reservation { device, key }),
-            Err(why) => Err(refused(path, in_words(&why))),
+            Err(why) => Err(refused(path, describe(&why))),
         }
     }
 
@@ -74,7 +74,7 @@ fn refused(path: PathBuf, reason: String) -> OpenError {
     OpenError::Reserve { path, reason }
 }
 
-fn in_words(why: &io::Error) -> String {
+fn describe(why: &io::Error) -> String {
     match why.raw_os_error() {
         Some(libc::EBADE | libc::EBUSY) => {
             "another host has reserved it; if that host is gone for good, clear the \

@@ -131,8 +131,8 @@ fn copies_on_write(file: &File, file_system: i64) -> Option<String> {
 /// Returns the type of the file system that contains a file (`f_type` of statfs).
 pub(super) fn file_system(file: &File) -> Option<i64> {
     let found = rustix::fs::fstatfs(file).ok()?;
-    // The value has 32 bits whatever the C type; otherwise ZFS and btrfs would be negative on some
-    // targets.
+    // The value has 32 bits, although the C type may be wider; otherwise ZFS and btrfs would be
+    // negative on some targets.
     Some(i64::from(found.f_type as u32))
 }
 
@@ -146,7 +146,7 @@ mod tests {
     /// No btrfs is available in tests, so the file system type is passed in. The ioctl is real;
     /// other file systems refuse it or, like ext4, accept and ignore it.
     #[test]
-    fn copy_on_write_is_said_in_words() {
+    fn copy_on_write_is_reported() {
         let file = tempfile::tempfile().unwrap();
         for (file_system, words) in [(BCACHEFS, "bcachefs"), (ZFS, "ZFS"), (BTRFS, "chattr +C")] {
             let why = copies_on_write(&file, file_system).unwrap();

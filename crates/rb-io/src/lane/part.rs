@@ -29,7 +29,7 @@ pub(super) struct PartState {
     shorts: u32,
 }
 
-/// What to do after a part completed.
+/// The next step after a part completed.
 pub(super) enum After {
     Done,
     Again(Duration),

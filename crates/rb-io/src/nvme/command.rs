@@ -147,8 +147,8 @@ impl Command {
     }
 
     /// Checks that a transfer or a discard is whole blocks, and how many. The controller moves the
-    /// number of blocks in the command, whatever memory the kernel mapped for it: a partial block
-    /// would run past the end of the memory.
+    /// number of blocks in the command, even if the kernel mapped less memory for it: a partial
+    /// block would run past the end of the memory.
     ///
     /// # Errors
     /// `InvalidInput` that names the offending number.

@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn what_passthrough_cannot_do_is_refused_in_words() {
+    fn unsupported_namespaces_are_refused_with_a_message() {
         let refused = |at: usize, value: u8, words: &str| {
             let mut answer = namespace();
             answer[at] = value;
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn controllers_tell_transfers_caches_and_discards() {
+    fn controllers_report_transfers_caches_and_discards() {
         let form = NamespaceForm::decode(&namespace()).unwrap();
         let mut controller = controller();
         assert_eq!(controller.serial, "SERIAL-1");

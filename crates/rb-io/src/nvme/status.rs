@@ -78,7 +78,7 @@ impl Status {
             0x286 => "access denied",
             0x287 => "the block is deallocated or was never written",
             0x300 => "internal error of a path",
-            0x301 => "the path is lost for ever (ANA persistent loss)",
+            0x301 => "the path is lost permanently (ANA persistent loss)",
             0x302 => "the path is inaccessible (ANA)",
             0x303 => "the path is changing (ANA transition)",
             0x360 => "path error of the controller",

@@ -42,7 +42,7 @@ fn page_cache(probe: &Probe) -> Option<String> {
     })
 }
 
-/// Detects a loop device that copies through the page cache of its backing file.
+/// Advice for a loop device that copies through the page cache of its backing file.
 fn loop_without_direct(probe: &Probe) -> Option<String> {
     let name = block_name(probe)?;
     let setting = fs::read_to_string(format!("/sys/block/{name}/loop/dio")).ok()?;
@@ -130,7 +130,7 @@ fn old_kernel(probe: &Probe) -> Option<String> {
     })
 }
 
-/// Returns the character node of the same namespace, whose commands bypass the block layer.
+/// Advice to use the character node of the same namespace, whose commands bypass the block layer.
 fn passthrough_node(probe: &Probe) -> Option<String> {
     let name = block_name(probe)?;
     let namespace = name

@@ -25,7 +25,7 @@ pub struct Probe {
     pub features: Vec<Feature>,
     /// All engines, in the order of [`EngineKind::ALL`].
     pub engines: Vec<EngineProbe>,
-    /// What to change for better performance, in sentences. Empty if there is nothing.
+    /// Changes that would improve performance, in sentences. Empty if there are none.
     pub advice: Vec<String>,
 }
 
@@ -37,11 +37,11 @@ pub struct EngineProbe {
     pub kind: EngineKind,
     /// True if [`EngineKind::Auto`] would choose it.
     pub auto: bool,
-    /// What the engine supports, or why it cannot be used.
+    /// The capabilities of the engine, or the reason why it cannot be used.
     pub outcome: Result<EngineOffer, String>,
 }
 
-/// What an engine supports on a path.
+/// The capabilities of an engine on a path.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct EngineOffer {

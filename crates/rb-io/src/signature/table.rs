@@ -218,8 +218,7 @@ pub(super) const PROBES: &[Probe] = &[
 
     // Encryption, volumes and RAID.
     start("LUKS", 0, b"LUKS\xba\xbe"),
-    // LUKS2 On-Disk Format, 2.3: the second header follows the first at an offset of the first
-    // one's size.
+    // LUKS2 On-Disk Format, 2.3: the offset of the second header equals the size of the first.
     start("LUKS2 second header", 16 << 10, b"SKUL\xba\xbe"),
     start("LUKS2 second header", 32 << 10, b"SKUL\xba\xbe"),
     start("LUKS2 second header", 64 << 10, b"SKUL\xba\xbe"),

@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn both_kinds_of_failure_are_told_apart() {
+    fn both_kinds_of_failure_are_distinguished() {
         let mut encoder = encoder(Access::ReadWrite);
         let mut read = part(OpKind::Read, BLOCK);
         assert_eq!(encoder.finish(&mut read, 0).unwrap(), BLOCK);

@@ -48,9 +48,9 @@ pub(crate) fn connections() -> impl Iterator<Item = (u64, UnixStream)> {
 }
 
 fn connection(number: i32) -> Option<(u64, UnixStream)> {
-    // SAFETY: the descriptor is only duplicated, which is harmless whatever the number refers to:
-    // the kernel refuses a number that was closed in the meantime, and a duplicate of another file
-    // is detected below and closed.
+    // SAFETY: the descriptor is only duplicated, which is harmless for any number: the kernel
+    // refuses a number that was closed in the meantime, and a duplicate of another file is detected
+    // below and closed.
     let copied = unsafe { BorrowedFd::borrow_raw(number) }.try_clone_to_owned();
     let socket = UnixStream::from(copied.ok()?);
     let peer = socket.peer_addr().ok()?;

@@ -10,7 +10,7 @@ pub fn prefetch(address: *const u8) {
     {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         // SAFETY: the instruction is a hint that changes nothing a program can observe and never
-        // faults, whatever the address; every x86-64 processor supports it.
+        // faults, for any address; every x86-64 processor supports it.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) };
     }
     #[cfg(not(all(target_arch = "x86_64", not(miri))))]

@@ -30,7 +30,7 @@ pub(super) struct UringQueue<E: Encoder> {
     registered: Registered,
     wake: WakeSource,
     depth: u32,
-    /// As requested, if the kernel supports it.
+    /// The requested linger time, if the kernel supports it.
     linger: Option<Duration>,
     /// Number of parts pushed and not yet taken by the kernel.
     unsubmitted: u32,

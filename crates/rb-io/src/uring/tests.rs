@@ -120,7 +120,7 @@ fn every_part_lies_in_a_window() {
 }
 
 #[test]
-fn a_driver_with_a_waker_still_fills_the_queue_at_once() {
+fn a_driver_with_a_waker_still_fills_the_queue_in_one_call() {
     let directory = tempfile::tempdir().unwrap();
     let Some(engine) = engine(&directory) else {
         return;
@@ -179,7 +179,7 @@ fn another_thread_is_refused_by_a_one_thread_queue() {
 }
 
 #[test]
-fn a_device_can_be_opened_again_at_once() {
+fn a_device_can_be_reopened_immediately() {
     let directory = tempfile::tempdir().unwrap();
     for _ in 0..30 {
         // The ring holds the file and is dropped with the queue.

@@ -336,7 +336,7 @@ pub(super) fn registered_and_other_buffers(engine: &dyn Engine) {
     assert_eq!(
         counters.fixed_parts > 0,
         says_on,
-        "the report tells what happens"
+        "the report matches the counters"
     );
     if says_on {
         assert_eq!(

@@ -99,7 +99,7 @@ pub(super) fn discards(engine: &dyn Engine) {
         let read = run_one(&mut lane, read).expect("the buffer");
         let expected = filled(buffer(&room, 4 * unit), 7);
         for kept in [0..unit, 3 * unit..4 * unit] {
-            assert!(read[kept.clone()] == expected[kept], "beside a discard");
+            assert!(read[kept.clone()] == expected[kept], "next to a discard");
         }
         // A discarded range can be written again.
         let data = filled(read, 8);

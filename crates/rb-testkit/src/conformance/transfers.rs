@@ -257,7 +257,7 @@ pub(super) fn random_operations(engine: &dyn Engine) {
     }
 }
 
-pub(super) fn started_beside_run(engine: &dyn Engine) {
+pub(super) fn started_during_run(engine: &dyn Engine) {
     let unit = unit(engine);
     let room = arena(8 * unit);
     let mut lane = lane(engine, 4);

@@ -13,7 +13,8 @@ pub struct DriveSpeed {
     pub transfer: Duration,
     /// Bytes transferred per second, over all channels together.
     pub bytes_per_second: u64,
-    /// Processing time of a flush. No bytes of other requests move during a flush.
+    /// Processing time of a flush. It occupies the whole drive: no bytes of other requests move
+    /// during that time.
     pub flush: Duration,
     /// Processing time of a discard in its channel.
     pub discard: Duration,

@@ -58,7 +58,7 @@ pub fn decode_section(
 /// base.
 #[expect(
     clippy::too_many_arguments,
-    reason = "what a section is checked against"
+    reason = "everything that a section is checked against"
 )]
 pub fn decode_section_with<'a>(
     scratch: &'a mut SectionScratch,
