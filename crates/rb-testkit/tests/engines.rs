@@ -13,7 +13,7 @@ const BYTES: u64 = conformance::CAPACITY_MIN;
 fn over_file(kind: EngineKind, directory: &std::path::Path) {
     let file = tempfile::NamedTempFile::new_in(directory).expect("a temporary file");
     Device::create_file(file.path(), BYTES, true).expect("a device of a file");
-    // libblkio's driver for files is one of io_uring.
+    // libblkio's driver for files uses io_uring.
     let needs_ring = matches!(kind, EngineKind::IoUring | EngineKind::Libblkio);
     if needs_ring && !skip::engine_works(kind, "conformance on a file", file.path()) {
         return;
@@ -58,7 +58,7 @@ fn libblkio_on_shared_memory() {
     over_file(EngineKind::Libblkio, std::path::Path::new("/dev/shm"));
 }
 
-/// One virtqueue that all queues of the engine share, of 512 and of 4096 byte blocks.
+/// One virtqueue shared by all queues of the engine, with blocks of 512 and of 4096 bytes.
 #[cfg(feature = "libblkio")]
 #[test]
 fn libblkio_over_vhost_user() {
@@ -79,7 +79,7 @@ fn libblkio_over_vhost_user() {
     }
 }
 
-/// The memory engine's device misbehaves in every way that the suite knows, so nothing is left out.
+/// The memory engine's device supports every fault of the suite, so no check is left out.
 fn over_memory(name: &str, limits: Limits) {
     let tally = conformance::run_with_faults(name, &|| {
         let device = MemDevice::with_limits(BYTES, limits);
@@ -96,7 +96,7 @@ fn memory() {
     over_memory("memory", Limits::simple(512, 1 << 20, "test"));
 }
 
-/// Limits as small and as odd as drives have them.
+/// Limits as small and as odd as those of real drives.
 #[test]
 fn memory_with_small_limits() {
     let limits = Limits {

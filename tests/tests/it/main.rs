@@ -2,7 +2,7 @@
 
 #![expect(
     clippy::unwrap_used,
-    reason = "a test that cannot go on should stop there"
+    reason = "a test that cannot continue should stop there"
 )]
 
 mod api;

@@ -1,4 +1,4 @@
-//! What comes of a device that fails, moves less than it was asked for, or loses its power.
+//! Checks with a device that fails, transfers less than requested, or loses its power.
 
 use rb_io::{Engine, IoError, Lane, OpKind, Request};
 
@@ -10,7 +10,7 @@ const EIO: i32 = 5;
 const EAGAIN: i32 = 11;
 const ENOMEM: i32 = 12;
 
-/// Three parts and a bit each, so that there is one in the middle.
+/// Three parts and a bit, so that there is one in the middle.
 fn long(engine: &dyn Engine) -> usize {
     let part = (engine.limits().transfer_max.value as usize).min(128 << 10);
     (3 * part + block(engine)).next_multiple_of(unit(engine))
@@ -65,7 +65,7 @@ pub(super) fn one_request_fails(engine: &dyn Engine, faults: &dyn Faults) -> boo
                 "{error} does not name the place"
             );
         }
-        // The device is as good as before.
+        // The device works again.
         let mut data = buffer(&room, len);
         fill(BAD, &mut data[..len]);
         drop(run_one(
@@ -81,7 +81,7 @@ pub(super) fn short_transfers(engine: &dyn Engine, faults: &dyn Faults) -> bool 
     let room = arena(2 * len);
     let mut lane = lane(engine, 16);
     for op in [OpKind::Write, OpKind::Read] {
-        // In the middle of a block, too: what is left begins with that block again.
+        // Also in the middle of a block: the remainder begins with that block again.
         for (seed, bytes) in [(1, block), (2, block + block / 2), (3, 2 * block)] {
             if !faults.short_next(op, 0..len as u64, bytes as u32) {
                 return false;
@@ -169,7 +169,7 @@ pub(super) fn flush_order(engine: &dyn Engine, faults: &dyn Faults) -> bool {
             run_one(&mut lane, Request::flush()).is_none(),
             "a flush succeeds"
         );
-        // Behind the flush, and without one of its own.
+        // After the flush, and without another one.
         write(&mut lane, buffer(&room, unit), unit as u64, seed);
         let Some(left) = faults.crash() else {
             return false;

@@ -1,4 +1,4 @@
-//! Queues themselves: parts, depth, threads, memory.
+//! Checks of queues: parts, depth, threads, memory.
 
 use std::io::ErrorKind;
 use std::time::{Duration, Instant};
@@ -202,7 +202,7 @@ pub(super) fn drop_in_flight(engine: &dyn Engine) {
         lane.poll(0, None, &mut Vec::new())
             .expect("the queue works");
         drop(lane);
-        // The queue waits for its parts, so their memory is free when it is gone.
+        // The queue waits for its parts, so their memory is free after the drop.
         assert_eq!(room.available(), room.bytes(), "round {round}");
     }
 }
@@ -242,7 +242,7 @@ pub(super) fn moves_between_threads(engine: &dyn Engine) {
     let unit = unit(engine);
     let room = arena(16 * unit);
     let mut lane = lane(engine, 8);
-    // With a waker about, something of the queue may be left with the thread that exits.
+    // With a waker, the queue may have state that belongs to the exiting thread.
     let _waker = lane.waker();
     for seed in 0..6_u64 {
         let mut data = Vec::new();
@@ -288,7 +288,7 @@ pub(super) fn one_thread(engine: &dyn Engine) {
         inline: false,
         linger: Duration::ZERO,
     };
-    // Opened here, used there: the first user is the one thread.
+    // Opened here, used there: the first user becomes the one thread.
     let lane = Lane::new(
         engine.queue(&options).expect("the queue opens"),
         engine.limits(),
@@ -342,7 +342,7 @@ pub(super) fn side_by_side(engine: &dyn Engine) {
 
 pub(super) fn registered_and_other_buffers(engine: &dyn Engine) {
     let unit = unit(engine);
-    // Memory as the engine likes it best, and memory that it never heard of.
+    // Memory from the engine itself, and memory that it has never seen.
     let registered = engine.arena(16 * unit).expect("memory for an arena");
     let other = arena(16 * unit);
     let options = QueueOptions {
@@ -359,7 +359,7 @@ pub(super) fn registered_and_other_buffers(engine: &dyn Engine) {
         .any(|line| line.name == "registered buffers" && line.on);
     let mut lane = Lane::new(queue, engine.limits());
     for (seed, room) in [(1, &registered), (2, &other)] {
-        // Not at the start of the arena and not at the start of the buffer.
+        // Neither at the start of the arena nor at the start of the buffer.
         let _first = buffer(room, unit);
         let mut data = buffer(room, 3 * unit);
         fill(seed, &mut data[unit..2 * unit]);
@@ -394,7 +394,7 @@ pub(super) fn registered_and_other_buffers(engine: &dyn Engine) {
     assert_eq!(
         counters.fixed_parts > 0,
         says_on,
-        "the report tells what happens"
+        "the report matches the counters"
     );
     if says_on {
         assert_eq!(

@@ -1,11 +1,12 @@
-//! Requests through a lane: every size, the edges, and the ones that must not be sent.
+//! Checks of requests through a lane: every size, the boundaries, and requests that must not be
+//! sent.
 
 use rb_io::{Buffer, Engine, IoError, OpKind, Request};
 
 use super::setup::{arena, block, buffer, lane, run_one, unit};
 use crate::values::{fill, matches, next_number};
 
-/// Bytes outside of a transfer, in memory and on the device, that must stay as they are.
+/// Bytes outside a transfer, in memory and on the device, that must not change.
 const GUARD: u8 = 0xa5;
 
 pub(super) fn sizes_around_limits(engine: &dyn Engine) {
@@ -40,7 +41,7 @@ pub(super) fn sizes_around_limits(engine: &dyn Engine) {
     }
 }
 
-/// The whole range read back: the guards are untouched around what was written.
+/// Reads the whole range back: the guards around the written bytes are untouched.
 fn check_written(lane: &mut rb_io::Lane, mut read: Buffer, at: usize, len: usize, seed: u64) {
     read.fill(0);
     let whole = read.len();
@@ -56,7 +57,7 @@ fn check_written(lane: &mut rb_io::Lane, mut read: Buffer, at: usize, len: usize
     );
 }
 
-/// The middle of a buffer read into: the memory around it is untouched.
+/// Reads into the middle of a buffer: the memory around it is untouched.
 fn check_read(
     lane: &mut rb_io::Lane,
     mut read: Buffer,
@@ -265,7 +266,7 @@ pub(super) fn random_operations(engine: &dyn Engine) {
     }
 }
 
-pub(super) fn started_beside_run(engine: &dyn Engine) {
+pub(super) fn started_during_run(engine: &dyn Engine) {
     let unit = unit(engine);
     let room = arena(8 * unit);
     let mut lane = lane(engine, 4);
