@@ -3,6 +3,7 @@
 mod contract;
 mod floors;
 mod imports;
+mod voice;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -43,14 +44,17 @@ pub(crate) fn run() -> Result<(), String> {
         check_source(path, &text, &mut breaches);
     }
     contract::check(&sources, &mut breaches)?;
+    let read = voice::check(&sources, &mut breaches)?;
     let mutants = crate::task_mutants::check(&mut breaches)?;
     for breach in &breaches {
         eprintln!("tidy: {breach}");
     }
     if breaches.is_empty() {
         eprintln!(
-            "== tidy: {} files and {mutants} mutants in order",
-            sources.len()
+            "== tidy: {} files and {mutants} mutants in order; {} unusual words among {} of prose",
+            sources.len(),
+            read.unusual,
+            read.words
         );
         return Ok(());
     }
