@@ -279,7 +279,7 @@ impl Loader<'_> {
         known
     }
 
-    /// Slots that were used after being recorded as bad are good.
+    /// Frees bad slots that a later put used.
     fn forgive(&self) {
         for (&slot, &last) in &*self.bad.lock() {
             if self.claims[slot as usize].get() > last {

@@ -15,8 +15,8 @@
 //! dropping a waiter, queue or lane never frees memory that the kernel may still write.
 //!
 //! This crate is *not* a store, a cache or a format: it knows nothing of keys or slots. It is not
-//! an async runtime and starts no threads, except the posix engine's workers for batches and one
-//! for a probe. Linux only.
+//! an async runtime and starts no threads, except the posix engine's workers for batches, one for a
+//! probe, and one for the handshake with a vhost-user server. Linux only.
 //!
 //! ```
 //! use rb_io::{Arena, Device, EngineKind, Issuer, Lane, QueueOptions, Request};

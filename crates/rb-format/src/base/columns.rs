@@ -57,8 +57,8 @@ pub(super) fn write<const N: usize>(
 pub(super) struct Planes<'a> {
     bytes: &'a [u8],
     entries: usize,
-    /// One bit per plane that is not all zero, lowest plane first. Two thirds are all zero: they
-    /// are scanned once.
+    /// A bitmap of the planes that are not all zero, lowest plane in the lowest bit. Two thirds are
+    /// all zero and need only one scan.
     used: u64,
 }
 

@@ -66,7 +66,7 @@ fn runs_are_whole_blocks_inside_the_device() {
     refused_field("run stride", |sb| sb.runs[1].stride = (1 << 30) + 8192);
     refused_field("run count", |sb| sb.runs[2].count = 0);
     refused_field("run count", |sb| sb.runs[2].count = 1 << 20);
-    // The last run ends with the device, and then is one slot too long.
+    // First the last run ends exactly with the device, then it is one slot too long.
     let mut exact = superblock_of_three_runs();
     let end = exact.runs[2].first_byte + 30 * exact.runs[2].stride;
     exact.device_bytes = end + UNUSED_END;

@@ -74,7 +74,7 @@ pub(crate) const RANGE_BYTES: usize = 16;
 pub(crate) const RANGE_BLOCKS_MAX: u64 = u32::MAX as u64;
 
 impl Command {
-    /// Identify. The data address and length are set by [`Self::with_data`].
+    /// Creates an identify command. The data address and length are set by [`Self::with_data`].
     pub(crate) fn identify(what: Identify, nsid: u32) -> Self {
         let (cns, nsid) = match what {
             Identify::Namespace => (0x00, nsid),

@@ -53,6 +53,8 @@ pub(crate) struct Window {
 }
 
 impl Window {
+    /// Returns the memory of the window.
+    ///
     /// # Errors
     /// There is no such arena, or it is smaller.
     fn iovec(&self, arenas: &[Arena]) -> io::Result<libc::iovec> {
