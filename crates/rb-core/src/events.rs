@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 #[non_exhaustive]
 pub enum DropReason {
     /// Header or payload on the device did not prove the entry, read twice.
-    FailedProof,
+    FailedVerification,
     /// The validator found another header in the slot.
     FailedValidation,
     /// The scrubber found header or payload rotten, read twice.
