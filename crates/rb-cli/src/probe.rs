@@ -46,7 +46,7 @@ struct FeatureLine {
 pub(crate) struct LimitLine {
     pub(crate) name: &'static str,
     pub(crate) value: Option<u64>,
-    pub(crate) source: &'static str,
+    pub(crate) source: Option<&'static str>,
 }
 
 pub(crate) fn probe(args: &ProbeArgs, output: &mut Output) -> Result<Outcome, Failure> {
@@ -151,7 +151,11 @@ impl ProbedEngine {
             let value = limit
                 .value
                 .map_or_else(|| "none".into(), |value| value.to_string());
-            let line = format!("  {:<25} {value:<12} {}", limit.name, limit.source);
+            let line = format!(
+                "  {:<25} {value:<12} {}",
+                limit.name,
+                limit.source.unwrap_or_default()
+            );
             output.line(line.trim_end())?;
         }
         show_lines(&self.features, output)
@@ -203,8 +207,9 @@ pub(crate) fn limit_lines(limits: &Limits) -> Vec<LimitLine> {
 }
 
 fn limit_line<T: Into<u64>>(name: &'static str, limit: Option<Limit<T>>) -> LimitLine {
-    let (value, source) =
-        limit.map_or((None, ""), |limit| (Some(limit.value.into()), limit.source));
+    let (value, source) = limit.map_or((None, None), |limit| {
+        (Some(limit.value.into()), Some(limit.source))
+    });
     LimitLine {
         name,
         value,

@@ -12,8 +12,8 @@ use super::target::Target;
 
 /// Values in a call of our store's async form.
 const BATCH: u64 = 4;
-/// The store's own default, if `rb bench` does not say how often it flushes.
-const SYNC_INTERVAL_MS: f64 = 50.0;
+/// The store's default in seconds, if `rb bench` does not report its flush interval.
+const SYNC_INTERVAL_SECONDS: f64 = 0.05;
 
 /// The programs to be measured; those of peers that were not asked for are missing.
 pub(super) struct Programs {
@@ -89,7 +89,7 @@ impl Run<'_> {
             case: self.case,
             file: &self.target.peers,
             seconds: self.seconds,
-            sync_interval_ms: self.sync_interval_ms(),
+            sync_interval_seconds: self.sync_interval_seconds(),
         };
         match contender {
             Contender::Ours => self.ours_async(self.case.depth.min(BATCH)),
@@ -157,9 +157,11 @@ impl Run<'_> {
     }
 
     /// Time between two flushes of our store.
-    fn sync_interval_ms(&self) -> f64 {
-        let said = self.ours.and_then(|ours| ours["sync_interval_ms"].as_f64());
+    fn sync_interval_seconds(&self) -> f64 {
+        let said = self
+            .ours
+            .and_then(|ours| ours["sync_interval_seconds"].as_f64());
         said.filter(|interval| *interval > 0.0)
-            .unwrap_or(SYNC_INTERVAL_MS)
+            .unwrap_or(SYNC_INTERVAL_SECONDS)
     }
 }

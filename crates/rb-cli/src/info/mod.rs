@@ -146,7 +146,9 @@ impl InfoLine {
         }
         let limit = |name| {
             let found = self.limits.iter().find(|limit| limit.name == name);
-            found.map_or((0, ""), |limit| (limit.value.unwrap_or(0), limit.source))
+            found.map_or((0, ""), |limit| {
+                (limit.value.unwrap_or(0), limit.source.unwrap_or_default())
+            })
         };
         let (block, transfer) = (limit("block_bytes"), limit("transfer_bytes_max"));
         field(

@@ -42,8 +42,8 @@ impl RestartCase {
             if let Some(until) = until {
                 kill(fill, engine, until)?;
             }
-            let measured = measure(fill, engine)?;
-            for warning in &measured.restart_warnings {
+            let mut measured = measure(fill, engine)?;
+            for warning in std::mem::take(&mut measured.restart_warnings) {
                 output.warn(format!("{title}: {warning}"));
             }
             all.push(measured);

@@ -41,7 +41,8 @@ pub(super) struct MeasuredRestart {
     log_records: u64,
     /// Gets that missed before the first hit.
     missed_gets: u64,
-    /// Warnings of this opening.
+    /// Warnings of this opening, for the parent, which takes them out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) restart_warnings: Vec<String>,
 }
 

@@ -119,7 +119,7 @@ impl ReplayTally {
             submissions: self.submissions,
             checkpoints: self.checkpoints,
             restarts: self.restarts,
-            restart_seconds_max: self.restart_max.as_secs_f64(),
+            open_seconds_max: self.restart_max.as_secs_f64(),
             close_seconds_max: self.close_max.as_secs_f64(),
             entries_min_at_restart: self.entries_min,
             entries_lost_at_restart: self.entries_lost,
@@ -165,6 +165,8 @@ pub(super) struct ReplayLine {
     dropped_entries: u64,
     get_errors: u64,
     put_errors: u64,
+    /// Shown to people; JSON has it in `error`.
+    #[serde(skip)]
     first_error: Option<String>,
     put_bytes: u64,
     got_bytes: u64,
@@ -181,7 +183,7 @@ pub(super) struct ReplayLine {
     submissions: u64,
     checkpoints: u64,
     restarts: u64,
-    restart_seconds_max: f64,
+    open_seconds_max: f64,
     close_seconds_max: f64,
     entries_min_at_restart: Option<u64>,
     entries_lost_at_restart: u64,
@@ -238,7 +240,7 @@ impl ReplayLine {
             output.line(format!(
                 "  restarts  {}, longest open {:.3} s, longest close {:.3} s, at least {} entries, {} lost",
                 self.restarts,
-                self.restart_seconds_max,
+                self.open_seconds_max,
                 self.close_seconds_max,
                 entries_min,
                 self.entries_lost_at_restart

@@ -237,7 +237,7 @@ fn a_second_opener_is_refused_and_readers_are_not() {
             .error(),
         &["in use"],
     );
-    assert_eq!(place.listing()["count"], 1);
+    assert_eq!(place.listing()["entries"], 1);
     assert_eq!(place.rb(&["get"], &["k"]).stdout, b"value");
     assert_eq!(store.get(b"k").unwrap().as_deref(), Some(&b"value"[..]));
     store.close().unwrap();

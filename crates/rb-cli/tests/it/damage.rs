@@ -1,6 +1,6 @@
 //! What recovery found is said, and a loss is not made final unasked.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::bad_input::says;
 use crate::program::{Place, rb_with_input};
@@ -15,12 +15,19 @@ fn filled() -> (Place, Value) {
     (place, info)
 }
 
+/// A number of one of the regions that `rb info` lists.
+pub(crate) fn region(info: &Value, name: &str, field: &str) -> u64 {
+    let regions = info["regions"].as_array().unwrap();
+    let found = regions.iter().find(|region| region["name"] == name);
+    found.unwrap()[field].as_u64().unwrap()
+}
+
 /// Damages the header of a base in both of its places.
 pub(crate) fn damage_base(place: &Place, info: &Value, name: &str) {
-    let number = |field: &str| info["regions"][name][field].as_u64().unwrap();
+    let number = |field: &str| region(info, name, field);
     // Its header is in two places: the region's first block and its last.
-    for block in [0, number("bytes") - 4096] {
-        place.overwrite(number("offset") + block + 64, &[0xA5; 16]);
+    for block in [0, number("length_bytes") - 4096] {
+        place.overwrite(number("offset_bytes") + block + 64, &[0xA5; 16]);
     }
 }
 
@@ -34,7 +41,7 @@ fn warnings(line: &Value) -> Vec<&str> {
 #[test]
 fn a_sound_store_gives_no_warning() {
     let (place, info) = filled();
-    assert!(info.get("warnings").is_none(), "{info}");
+    assert_eq!(info["warnings"], json!([]), "{info}");
     for (before, after) in [
         ("info", &[][..]),
         ("ls", &[]),
@@ -68,7 +75,7 @@ fn lost_metadata_is_said_by_every_command_and_not_written_over_unasked() {
     assert_eq!(place.rb(&["get"], &["k"]).stdout, b"value");
     assert_eq!(place.rb(&["get"], &["nobody"]).code, Some(2));
     let line = place.listing();
-    assert_eq!(line["count"], 1, "{line}");
+    assert_eq!(line["entries"], 1, "{line}");
     assert!(warnings(&line)[0].contains(RETURNED), "{line}");
 
     for (command, after) in [("put", &["k2", "-"][..]), ("rm", &["k"])] {
@@ -94,7 +101,7 @@ fn lost_metadata_is_said_by_every_command_and_not_written_over_unasked() {
     assert!(warnings(&line)[0].contains(RETURNED), "{line}");
     // Accepted once, it is the store's content.
     let line = place.listing();
-    assert_eq!(line["count"], 2, "{line}");
+    assert_eq!(line["entries"], 2, "{line}");
     rb_with_input(place.args(&["put"], &["k3", "-"]), b"x").text();
 }
 
@@ -106,7 +113,7 @@ fn removing_from_a_store_that_lost_metadata_can_be_accepted() {
     let ran = place.rb(&["rm", "--accept-lost-metadata"], &["k"]);
     assert_eq!(ran.text(), "removed 1 of 1\n");
     assert!(ran.stderr.contains(RETURNED), "{ran:?}");
-    assert_eq!(place.listing()["count"], 0);
+    assert_eq!(place.listing()["entries"], 0);
 }
 
 #[test]
@@ -115,7 +122,7 @@ fn a_damaged_base_is_said_and_loses_nothing() {
         let (place, info) = filled();
         damage_base(&place, &info, name);
         let line = place.listing();
-        assert_eq!(line["count"], 1, "{line}");
+        assert_eq!(line["entries"], 1, "{line}");
         let said = warnings(&line);
         assert_eq!(said.len(), 1, "{line}");
         assert!(said[0].contains("base is damaged"), "{line}");

@@ -112,7 +112,7 @@ fn formatting_over_something_needs_consent() {
         );
     }
     place.rb(&["format", "--yes"], &args).text();
-    assert_eq!(place.listing()["count"], 0);
+    assert_eq!(place.listing()["entries"], 0);
     let len = std::fs::metadata(&place.store).unwrap().len();
     assert!(len >= before.len() as u64, "files are never shrunk");
 }
@@ -132,7 +132,7 @@ fn a_file_system_needs_force_as_well() {
         );
     }
     place.rb(&["format", "--yes", "--force"], &args).text();
-    assert_eq!(place.rb(&["info", "--json"], &[]).json()["live"], 0);
+    assert_eq!(place.rb(&["info", "--json"], &[]).json()["live_slots"], 0);
 }
 
 /// An ext4 file system, or what looks like one to those who look for its signature: the magic number
@@ -187,7 +187,7 @@ fn a_store_that_cannot_be_read_is_named_and_needs_force() {
             );
         }
         place.rb(&["format", "--yes", "--force"], &args).text();
-        assert_eq!(place.listing()["count"], 0);
+        assert_eq!(place.listing()["entries"], 0);
     }
 }
 
@@ -201,7 +201,7 @@ fn what_is_no_store_is_not_called_one() {
         &["unknown data", "--yes"],
     );
     place.rb(&["format", "--yes"], &args).text();
-    assert_eq!(place.listing()["count"], 0);
+    assert_eq!(place.listing()["entries"], 0);
 }
 
 /// A file or device of zeros was "unknown data", and its owner had to agree that nothing was destroyed.
@@ -247,7 +247,7 @@ fn an_empty_file_is_as_good_as_none() {
         .rb(&["replay", "--json", arg(&trace), "--store"], &args)
         .json();
     assert_eq!(
-        (&line["block_hits"], &line["live"]),
+        (&line["block_hits"], &line["entries"]),
         (&2.into(), &3.into()),
         "{line}"
     );

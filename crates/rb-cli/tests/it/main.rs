@@ -6,6 +6,7 @@ mod damage;
 mod foreign;
 mod formatting;
 mod fsck;
+mod json;
 mod measuring;
 mod memory;
 mod outputs;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, Sender, TryRecvError, bounded, unbounded};
 use parking_lot::Mutex;
-use rb_io::{Completion, Issuer, Lane, Patience, Request, Waker};
+use rb_io::{Completion, Issuer, Lane, Patience, QueueCounters, Request, Waker};
 
 use crate::core::inner::Inner;
 use crate::core::thread::Thread;
@@ -167,6 +167,7 @@ fn spawn(lanes: Arc<Lanes>, deadline: Duration) -> Result<Running, Error> {
                 Loop {
                     lanes,
                     lane,
+                    former: QueueCounters::default(),
                     waker,
                     inbox,
                     active: Vec::new(),
@@ -195,6 +196,8 @@ fn spawn(lanes: Arc<Lanes>, deadline: Duration) -> Result<Running, Error> {
 struct Loop {
     lanes: Arc<Lanes>,
     lane: Lane,
+    /// Counters of the lanes before it, whose queues failed.
+    former: QueueCounters,
     waker: Arc<Mutex<Waker>>,
     inbox: Receiver<Job>,
     active: Vec<Option<Active>>,
@@ -225,6 +228,8 @@ impl Loop {
             let step = left.map(|left| left.min(longest));
             // A queue that fails answers everything it holds, and then whatever comes later.
             let failed = self.lane.poll(1, step, &mut done).is_err();
+            // Before the completions: a caller whose operation has completed finds it counted.
+            self.count();
             let counted = std::mem::replace(&mut self.counted, Instant::now());
             self.now += (self.counted - counted).min(longest);
             let mut wakes = Wakes::default();
@@ -250,6 +255,12 @@ impl Loop {
         }
     }
 
+    fn count(&self) {
+        let mut counters = self.former;
+        counters += self.lane.counters();
+        self.lanes.count_driver(counters);
+    }
+
     /// Whether no job is under way. The lane cannot tell: one that failed has finished whatever it is
     /// given, before anyone has fetched the answers.
     fn is_idle(&self) -> bool {
@@ -262,6 +273,7 @@ impl Loop {
         if let Ok(lane) = self.lanes.make(Issuer::OneThread) {
             // Before the inbox is looked at again: a caller that still wakes the former lane has sent its job.
             *self.waker.lock() = lane.waker();
+            self.former += self.lane.counters();
             // What the former one still holds may hang, and no other job is to wait for that.
             drop_elsewhere(std::mem::replace(&mut self.lane, lane));
         }
