@@ -55,9 +55,11 @@ struct Worker<'a> {
 }
 
 /// Runs the operation on every thread until the time is over, and syncs puts at the end.
-pub(super) fn run(prepared: &Prepared, args: &BenchArgs) -> Result<BenchRun, Failure> {
-    let time = Duration::try_from_secs_f64(args.seconds)
-        .map_err(|why| Failure::usage(format!("--seconds {}: {why}", args.seconds)))?;
+pub(super) fn run(
+    prepared: &Prepared,
+    args: &BenchArgs,
+    time: Duration,
+) -> Result<BenchRun, Failure> {
     // Let the commit of earlier puts finish, so that the store is idle.
     if args.op == BenchOp::Idle {
         std::thread::sleep(SETTLE);

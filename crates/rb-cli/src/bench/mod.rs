@@ -13,6 +13,8 @@ mod drive;
 mod prepare;
 mod value;
 
+use std::time::Duration;
+
 use rb_core::EngineKind;
 use serde::Serialize;
 
@@ -26,6 +28,9 @@ use crate::rates::{bytes_per_second, percentile_us};
 use crate::size::show_size;
 use drive::BenchRun;
 use prepare::{Prepared, prepare};
+
+/// Longest duration of a measurement: a year.
+const SECONDS_MAX: Duration = Duration::from_hours(365 * 24);
 
 #[derive(Serialize)]
 struct BenchLine {
@@ -60,8 +65,9 @@ pub(crate) fn bench(
     output: &mut Output,
 ) -> Result<Outcome, Failure> {
     check(args)?;
+    let time = duration(args)?;
     let prepared = prepare(args, engine, output)?;
-    let measured = measure(args, &prepared);
+    let measured = measure(args, &prepared, time);
     let (mut run, verified, wrong) = close_after(&prepared.store, measured)?;
     let wrong = wrong + run.tally.wrong * args.value_bytes;
     let line = BenchLine::of(args, &prepared, &mut run, verified, wrong);
@@ -86,9 +92,13 @@ fn judge(run: &BenchRun, wrong: u64) -> Option<Failure> {
 }
 
 /// Fills the store, measures, and reads every value again. Returns the numbers of right and wrong bytes.
-fn measure(args: &BenchArgs, prepared: &Prepared) -> Result<(BenchRun, u64, u64), Failure> {
+fn measure(
+    args: &BenchArgs,
+    prepared: &Prepared,
+    time: Duration,
+) -> Result<(BenchRun, u64, u64), Failure> {
     prepared.fill()?;
-    let run = drive::run(prepared, args)?;
+    let run = drive::run(prepared, args, time)?;
     let (right, wrong) = verify(prepared)?;
     Ok((run, right, wrong))
 }
@@ -114,6 +124,19 @@ fn check(args: &BenchArgs) -> Result<(), Failure> {
             "{what} is {found}: it must be {min} to {max}"
         ))),
     }
+}
+
+/// Returns the duration of the measurement.
+fn duration(args: &BenchArgs) -> Result<Duration, Failure> {
+    let time = Duration::try_from_secs_f64(args.seconds).ok();
+    // Far more than anyone measures, and the end of the measurement is a valid `Instant`.
+    time.filter(|time| *time <= SECONDS_MAX).ok_or_else(|| {
+        let max = SECONDS_MAX.as_secs();
+        Failure::usage(format!(
+            "--seconds is {}: it must be 0 to {max}",
+            args.seconds
+        ))
+    })
 }
 
 /// Reads every value and compares it. Returns the numbers of right and wrong bytes.

@@ -109,6 +109,10 @@ fn check(fill: &FillArgs) -> Result<(), Failure> {
         let why = format!("--key-bytes is {}: it must be 8 to 1024", fill.key_bytes);
         return Err(Failure::usage(why));
     }
+    if !(1..=4096).contains(&fill.depth) {
+        let why = format!("--depth is {}: it must be 1 to 4096", fill.depth);
+        return Err(Failure::usage(why));
+    }
     if fill.value_bytes == 0 {
         return Err(Failure::usage(
             "--value-bytes is 0: values have at least 1 byte",

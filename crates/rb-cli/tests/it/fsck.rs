@@ -49,7 +49,7 @@ fn exit_codes_tell_clean_from_damaged_from_unusable() {
         (&1.into(), &1.into())
     );
     assert_eq!(line["findings"].as_array().unwrap().len(), 0);
-    assert!(line.get("repair").is_none());
+    assert!(line["repair"].is_null());
     let text = place.rb(&["fsck"], &[]).text();
     shows(&text, &["1 live", "clean (0 damaged"]);
 

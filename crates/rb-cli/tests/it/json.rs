@@ -37,7 +37,7 @@ struct Row {
 fn rows(page: &str) -> BTreeMap<String, Row> {
     let mut rows = BTreeMap::new();
     for line in page.lines().filter(|line| line.starts_with("| `")) {
-        let cells: Vec<&str> = line.trim_matches('|').split(" | ").map(str::trim).collect();
+        let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
         let [name, types, unit, meaning, commands] = cells[..] else {
             panic!("not five cells: {line}");
         };
@@ -115,8 +115,7 @@ fn differences(rows: &BTreeMap<String, Row>, fields: &Fields) -> Vec<String> {
         for command in commands.difference(&row.commands) {
             found.push(format!("{name} has no command {command} in the tables"));
         }
-        let mut expected: BTreeSet<String> =
-            row.types.split(" or ").map(str::to_owned).collect();
+        let mut expected: BTreeSet<String> = row.types.split(" or ").map(str::to_owned).collect();
         if row.types.starts_with("array of ") {
             expected.insert("array".to_owned());
         }
@@ -306,16 +305,30 @@ fn the_comparison_sees_each_kind_of_difference() {
         "time_bytes was not in the output of ls",
         "time_bytes does not end with its unit",
     ] {
-        assert!(found.iter().any(|one| one.contains(words)), "{words}: {found:?}");
+        assert!(
+            found.iter().any(|one| one.contains(words)),
+            "{words}: {found:?}"
+        );
     }
-    assert!(!found.iter().any(|one| one.starts_with("slots")), "{found:?}");
+    assert!(
+        !found.iter().any(|one| one.starts_with("slots")),
+        "{found:?}"
+    );
 }
 
 /// A bench that found wrong bytes printed a result without an error: only its exit code showed it.
 #[test]
 fn a_bench_that_finds_wrong_bytes_has_an_error_and_a_result() {
     let place = Place::new();
-    let args = ["--size", "24MiB", "--seconds", "0.1", "--json", "--op", "get"];
+    let args = [
+        "--size",
+        "24MiB",
+        "--seconds",
+        "0.1",
+        "--json",
+        "--op",
+        "get",
+    ];
     let bench = || place.rb(&["bench", "--store"], &args);
     bench().json();
     let key = "rb-bench/65536/0";

@@ -260,7 +260,7 @@ fn a_bench_leaves_other_stores_alone() {
     place.rb(&["put"], &["mine", arg(&value)]).text();
     let args = ["--op", "put", "--value-bytes", "4KiB", "--seconds", "0.1"];
     let said = place.rb(&["bench", "--store"], &args).error();
-    assert!(said.contains("other entries"), "{said}");
+    assert!(said.contains("did not put"), "{said}");
 }
 
 /// A refused bench opened the store for writing first and left it "not clean", after which fsck took real damage for
@@ -282,7 +282,7 @@ fn a_bench_that_is_refused_changes_nothing() {
     };
     place.rb(&["put"], &["mine", arg(&value)]).text();
     let before = std::fs::read(&place.store).unwrap();
-    for (bytes, words) in [("4KiB", "other entries"), ("1MiB", "other entries")] {
+    for (bytes, words) in [("4KiB", "did not put"), ("1MiB", "did not put")] {
         let said = bench(bytes, &[]);
         assert!(said.contains(words), "{said}");
     }
@@ -293,7 +293,7 @@ fn a_bench_that_is_refused_changes_nothing() {
     place.rb(&["rm"], &["mine"]).text();
     let before = std::fs::read(&place.store).unwrap();
     let said = bench("64KiB", &["--depth", "4"]);
-    assert!(said.contains("empty store: say --yes"), "{said}");
+    assert!(said.contains("empty store: give --yes"), "{said}");
     let said = bench("64KiB", &["--depth", "64", "--yes"]);
     assert!(said.contains("64 in flight"), "{said}");
     assert!(std::fs::read(&place.store).unwrap() == before);

@@ -188,10 +188,7 @@ fn restarts_lose_nothing_and_are_counted() {
         of("evictions") + of("entries"),
         "{line}"
     );
-    assert!(
-        line["open_seconds_max"].as_f64().unwrap() > 0.0,
-        "{line}"
-    );
+    assert!(line["open_seconds_max"].as_f64().unwrap() > 0.0, "{line}");
     // Recency survives a restart coarsely, so the hits do not fall far behind the exact ones.
     let exact = Model::of(&requests, 100).hits;
     assert!(
