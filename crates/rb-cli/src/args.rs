@@ -4,6 +4,7 @@ mod measuring;
 
 use std::path::PathBuf;
 
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use rb_core::{ClassRequest, EngineKind, Placement, PlacementId};
 
@@ -106,7 +107,7 @@ impl Command {
 pub struct DemoArgs {
     /// The folder in which to make the temporary folder, which takes about 1 GiB. Default: the system's
     /// folder for temporary files.
-    #[arg(long, value_name = "FOLDER")]
+    #[arg(long, value_name = "FOLDER", value_parser = path_parser())]
     pub dir: Option<PathBuf>,
     /// Turns after the restart.
     #[arg(long, hide = true, default_value_t = 3000)]
@@ -117,7 +118,7 @@ pub struct DemoArgs {
 #[derive(Debug, Args)]
 pub struct DemoChildArgs {
     /// The store.
-    #[arg(long)]
+    #[arg(long, value_parser = path_parser())]
     pub store: PathBuf,
 }
 
@@ -125,6 +126,7 @@ pub struct DemoChildArgs {
 #[derive(Debug, Args)]
 pub struct InfoArgs {
     /// The store.
+    #[arg(value_parser = path_parser())]
     pub path: PathBuf,
 }
 
@@ -132,6 +134,7 @@ pub struct InfoArgs {
 #[derive(Debug, Args)]
 pub struct ProbeArgs {
     /// A file, a device node or a vhost-user socket.
+    #[arg(value_parser = path_parser())]
     pub path: PathBuf,
 }
 
@@ -140,16 +143,22 @@ pub struct ProbeArgs {
 #[command(after_help = SIZES)]
 pub struct FormatArgs {
     /// The device, or the file to make or use.
+    #[arg(value_parser = path_parser())]
     pub path: PathBuf,
     /// Slot classes: the largest value that a slot holds, and the class's share of the space in percent.
     /// Classes without a share divide the rest evenly.
     #[arg(long, required = true, value_delimiter = ',', value_parser = parse_class, value_name = "SIZE[:SHARE%]")]
     pub slot_bytes: Vec<ClassRequest>,
     /// Size of the file to make or grow; on a device, how much of it to use.
-    #[arg(long, value_parser = parse_size)]
+    #[arg(long, allow_negative_numbers = true, value_parser = parse_size)]
     pub size: Option<u64>,
     /// Number of slots, for one class without a share. A file is made as large as they need.
-    #[arg(long, value_name = "N", conflicts_with = "size")]
+    #[arg(
+        long,
+        allow_negative_numbers = true,
+        value_name = "N",
+        conflicts_with = "size"
+    )]
     pub slots: Option<u64>,
     /// Agree that everything in an existing file or on a device is destroyed.
     #[arg(long)]
@@ -158,13 +167,23 @@ pub struct FormatArgs {
     #[arg(long)]
     pub force: bool,
     /// Length of the longest key in bytes, 1 to 1024.
-    #[arg(long, default_value_t = 512, value_name = "N")]
+    #[arg(
+        long,
+        allow_negative_numbers = true,
+        default_value_t = 512,
+        value_name = "N"
+    )]
     pub key_bytes: u32,
     /// Length of the longest metadata in bytes, 0 to 256.
-    #[arg(long, default_value_t = 0, value_name = "N")]
+    #[arg(
+        long,
+        allow_negative_numbers = true,
+        default_value_t = 0,
+        value_name = "N"
+    )]
     pub metadata_bytes: u32,
     /// Size of the delta log. Default: chosen from the number of slots.
-    #[arg(long, value_parser = parse_size, value_name = "SIZE")]
+    #[arg(long, allow_negative_numbers = true, value_parser = parse_size, value_name = "SIZE")]
     pub log_size: Option<u64>,
     /// Do not allocate the blocks of a file's slots. Puts then fail if the file system becomes full. The
     /// metadata is allocated anyway.
@@ -181,6 +200,7 @@ pub struct FormatArgs {
 #[command(after_help = FSCK)]
 pub struct FsckArgs {
     /// The store.
+    #[arg(value_parser = path_parser())]
     pub path: PathBuf,
     /// Read the value of every live entry as well, not only its header.
     #[arg(long)]
@@ -203,6 +223,7 @@ pub struct FsckArgs {
 #[derive(Debug, Args)]
 pub struct InspectArgs {
     /// The store.
+    #[arg(value_parser = path_parser())]
     pub path: PathBuf,
     /// The structure. Default: all except slots.
     #[arg(value_enum)]
@@ -212,10 +233,15 @@ pub struct InspectArgs {
     pub copy: Option<Which>,
     /// One block of the log with its records, by its sequence. Default: one line for each block since
     /// the newest base.
-    #[arg(long, value_name = "N")]
+    #[arg(long, allow_negative_numbers = true, value_name = "N")]
     pub block: Option<u64>,
     /// The slot with this number.
-    #[arg(long, value_name = "N", conflicts_with = "key")]
+    #[arg(
+        long,
+        allow_negative_numbers = true,
+        value_name = "N",
+        conflicts_with = "key"
+    )]
     pub slot: Option<u32>,
     /// The slot that holds this key: text, or bytes as hex:00ff….
     #[arg(long)]
@@ -250,10 +276,12 @@ pub enum Which {
 #[derive(Debug, Args)]
 pub struct PutArgs {
     /// The store.
+    #[arg(value_parser = path_parser())]
     pub path: PathBuf,
     /// The key: text, or bytes as hex:00ff….
     pub key: String,
     /// The file with the value; - reads standard input.
+    #[arg(value_parser = path_parser())]
     pub file: PathBuf,
     /// Keep the value that the key already has, if it has one.
     #[arg(long)]
@@ -278,10 +306,10 @@ pub struct PutArgs {
 #[derive(Clone, Copy, Debug, Default, Args)]
 pub struct PlacementArgs {
     /// Placement id (1 or more) of the log and the checkpoints, for a device that has placement ids.
-    #[arg(long, value_name = "ID", value_parser = parse_placement)]
+    #[arg(long, allow_negative_numbers = true, value_name = "ID", value_parser = parse_placement)]
     pub placement_metadata: Option<PlacementId>,
     /// Placement id (1 or more) of the values, for a device that has placement ids.
-    #[arg(long, value_name = "ID", value_parser = parse_placement)]
+    #[arg(long, allow_negative_numbers = true, value_name = "ID", value_parser = parse_placement)]
     pub placement_data: Option<PlacementId>,
 }
 
@@ -294,6 +322,14 @@ impl PlacementArgs {
     }
 }
 
+/// Parses a path. clap's own parser takes an empty argument for a missing one.
+fn path_parser() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().try_map(|path| match path.is_empty() {
+        true => Err("the path is empty"),
+        false => Ok(PathBuf::from(path)),
+    })
+}
+
 fn parse_placement(text: &str) -> Result<PlacementId, String> {
     let id = text.parse().map(PlacementId);
     id.map_err(|_| format!("a placement id is a number from 1 to {}", u16::MAX))
@@ -304,12 +340,13 @@ fn parse_placement(text: &str) -> Result<PlacementId, String> {
 #[command(after_help = CODES)]
 pub struct GetArgs {
     /// The store.
+    #[arg(value_parser = path_parser())]
     pub path: PathBuf,
     /// The key: text, or bytes as hex:00ff….
     pub key: String,
     /// Write the value to this file instead of standard output. A miss leaves the file unchanged. A value
     /// replaces it, with mode 0600, after all of it was written.
-    #[arg(short, long, value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE", value_parser = path_parser())]
     pub output: Option<PathBuf>,
     /// Agree that the value overwrites what is on a block device given with -o.
     #[arg(long, requires = "output")]
@@ -323,6 +360,7 @@ pub struct GetArgs {
 #[derive(Debug, Args)]
 pub struct RmArgs {
     /// The store.
+    #[arg(value_parser = path_parser())]
     pub path: PathBuf,
     /// The keys: text, or bytes as hex:00ff….
     #[arg(required = true)]
@@ -341,6 +379,7 @@ pub struct RmArgs {
 #[derive(Debug, Args)]
 pub struct LsArgs {
     /// The store.
+    #[arg(value_parser = path_parser())]
     pub path: PathBuf,
     /// List only keys that start with this: text, or bytes as hex:00ff….
     #[arg(long, default_value = "")]

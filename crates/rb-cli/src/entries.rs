@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::args::{LsArgs, RmArgs};
 use crate::failure::Failure;
-use crate::key::{parse_key, parse_key_to_change, show_key};
+use crate::key::{parse_key, parse_valid_key, show_key};
 use crate::open::{Agreed, close, close_after, look_before_writing, open, open_reading, writing};
 use crate::outcome::Outcome;
 use crate::output::Output;
@@ -84,7 +84,7 @@ pub(crate) fn remove(
     let keys = args
         .keys
         .iter()
-        .map(|key| parse_key_to_change(key))
+        .map(|key| parse_valid_key(key))
         .collect::<Result<Vec<_>, _>>()?;
     let agreed = Agreed {
         accept_lost_metadata: args.accept_lost_metadata,

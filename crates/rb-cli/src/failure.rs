@@ -173,15 +173,16 @@ pub enum Failure {
         source: io::Error,
     },
     /// A line of a trace is not a request.
-    #[error("{path}, line {line}, is not a request with hash_ids")]
+    #[error("{path}, line {line}, column {column}, is not a request with hash_ids: {why}")]
     Trace {
         /// The trace.
         path: PathBuf,
         /// The line number, from 1.
         line: usize,
+        /// The column, from 1.
+        column: usize,
         /// The cause.
-        #[source]
-        source: serde_json::Error,
+        why: String,
     },
     /// A child process failed.
     #[error("the child process {what}: {why}")]

@@ -68,6 +68,7 @@ pub(crate) fn make(options: &FormatOptions) -> Result<Formatted, Failure> {
 }
 
 fn options(args: &FormatArgs) -> Result<FormatOptions, Failure> {
+    args.slots.map_or(Ok(()), check_slots)?;
     let classes = classes(args)?;
     let is_new =
         std::fs::metadata(&args.path).map_or(true, |meta| meta.is_file() && meta.len() == 0);
@@ -89,6 +90,16 @@ fn options(args: &FormatArgs) -> Result<FormatOptions, Failure> {
         force: args.force && args.yes,
         ..FormatOptions::new(&args.path, classes)
     })
+}
+
+/// Refuses a store without slots.
+pub(crate) fn check_slots(slots: u64) -> Result<(), Failure> {
+    match slots {
+        0 => Err(Failure::usage(
+            "--slots is 0: a store has at least one slot",
+        )),
+        _ => Ok(()),
+    }
 }
 
 fn classes(args: &FormatArgs) -> Result<Vec<ClassRequest>, Failure> {

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::args::GetArgs;
 use crate::failure::Failure;
-use crate::key::{parse_key, show_key};
+use crate::key::{parse_valid_key, show_key};
 use crate::open::{close, open_reading};
 use crate::outcome::Outcome;
 use crate::output::Output;
@@ -38,7 +38,7 @@ pub(crate) fn get(
             "--json and the value cannot both go to standard output: say -o FILE",
         ));
     }
-    let key = parse_key(&args.key)?;
+    let key = parse_valid_key(&args.key)?;
     let target = match &args.output {
         Some(path) => Some(OutputTarget::find(path, args)?),
         None => None,

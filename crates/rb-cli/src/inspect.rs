@@ -55,6 +55,16 @@ pub(crate) fn inspect(
                 outcome = Outcome::Miss;
                 break;
             }
+            (
+                Err(OpenError::Option {
+                    option: "slot",
+                    value,
+                    why,
+                }),
+                Some(_),
+            ) => {
+                return Err(Failure::usage(format!("--slot is {value}: {why}")));
+            }
             (Err(source), _) => {
                 let path = args.path.clone();
                 return Err(Failure::Open { path, source });

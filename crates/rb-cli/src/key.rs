@@ -44,11 +44,11 @@ pub fn parse_key(given: &str) -> Result<Vec<u8>, KeyError> {
         .collect()
 }
 
-/// Parses a key to put or remove, and checks that its length is valid for some store.
+/// Parses a key, and checks that its length is valid for some store.
 ///
 /// # Errors
 /// As [`parse_key`], and [`KeyError::Length`].
-pub fn parse_key_to_change(given: &str) -> Result<Vec<u8>, KeyError> {
+pub fn parse_valid_key(given: &str) -> Result<Vec<u8>, KeyError> {
     let key = parse_key(given)?;
     match key.len() {
         1..=LONGEST => Ok(key),
@@ -114,11 +114,11 @@ mod tests {
     }
 
     #[test]
-    fn keys_that_no_store_takes_are_not_for_changing() {
+    fn keys_of_invalid_lengths_are_refused() {
         let longest = "k".repeat(1024);
-        assert_eq!(parse_key_to_change(&longest).unwrap(), longest.as_bytes());
+        assert_eq!(parse_valid_key(&longest).unwrap(), longest.as_bytes());
         for (given, len) in [("", 0), ("hex:", 0), (&*format!("{longest}k"), 1025)] {
-            assert_eq!(parse_key_to_change(given), Err(KeyError::Length { len }));
+            assert_eq!(parse_valid_key(given), Err(KeyError::Length { len }));
         }
     }
 }

@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use crate::args::PutArgs;
 use crate::failure::Failure;
-use crate::key::{parse_key_to_change, show_key};
+use crate::key::{parse_valid_key, show_key};
 use crate::open::{Agreed, close_after, look_before_writing, open, writing};
 use crate::outcome::Outcome;
 use crate::output::Output;
@@ -32,7 +32,7 @@ pub(crate) fn put(
     engine: EngineKind,
     output: &mut Output,
 ) -> Result<Outcome, Failure> {
-    let key = parse_key_to_change(&args.key)?;
+    let key = parse_valid_key(&args.key)?;
     let input = ValueInput::open(&args.file)?;
     let agreed = Agreed {
         accept_lost_metadata: args.accept_lost_metadata,

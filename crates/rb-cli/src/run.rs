@@ -118,7 +118,12 @@ fn refused(args: &[OsString], error: &clap::Error) -> ExitCode {
         return ExitCode::from(ERROR);
     }
     let json = args.iter().any(|arg| arg == "--json");
-    report(&mut Output::new(json, None), one_line(&error.to_string()))
+    let mut text = one_line(&error.to_string());
+    if error.kind() == ErrorKind::InvalidUtf8 {
+        let which = args.iter().filter(|arg| arg.to_str().is_none());
+        which.for_each(|arg| text.push_str(&format!(" {arg:?}")));
+    }
+    report(&mut Output::new(json, None), text)
 }
 
 /// The error itself on one line, without the tips and the usage that follow it.

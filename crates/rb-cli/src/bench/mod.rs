@@ -133,7 +133,7 @@ fn duration(args: &BenchArgs) -> Result<Duration, Failure> {
     time.filter(|time| *time <= SECONDS_MAX).ok_or_else(|| {
         let max = SECONDS_MAX.as_secs();
         Failure::usage(format!(
-            "--seconds is {}: it must be 0 to {max}",
+            "--seconds is {:?}: it must be 0 to {max}",
             args.seconds
         ))
     })

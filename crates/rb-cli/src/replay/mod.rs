@@ -20,7 +20,7 @@ use rb_core::{
 
 use crate::args::ReplayArgs;
 use crate::failure::Failure;
-use crate::format::make;
+use crate::format::{check_slots, make};
 use crate::open::{close, open};
 use crate::outcome::Outcome;
 use crate::output::Output;
@@ -87,6 +87,12 @@ fn finish(store: &Store, bar: &ProgressBar) -> Result<(), Failure> {
 }
 
 fn value_bytes(args: &ReplayArgs) -> Result<usize, Failure> {
+    if args.slot_bytes == 0 {
+        return Err(Failure::usage(
+            "--slot-bytes is 0: slots have at least 4096 bytes",
+        ));
+    }
+    check_slots(args.slots)?;
     let bytes = args.value_bytes.unwrap_or(args.slot_bytes);
     if bytes == 0 || bytes > args.slot_bytes {
         return Err(Failure::usage(format!(

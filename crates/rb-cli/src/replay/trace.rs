@@ -37,10 +37,16 @@ pub(super) fn read(path: &Path, limit: Option<u64>) -> Result<Vec<Vec<u64>>, Fai
         if line.trim().is_empty() {
             continue;
         }
-        let line: TraceLine = serde_json::from_str(&line).map_err(|source| Failure::Trace {
-            path: path.to_path_buf(),
-            line: number + 1,
-            source,
+        let line: TraceLine = serde_json::from_str(&line).map_err(|error| {
+            let why = error.to_string();
+            // The parser's own line is always 1.
+            let why = why.split(" at line ").next().unwrap_or_default().to_owned();
+            Failure::Trace {
+                path: path.to_path_buf(),
+                line: number + 1,
+                column: error.column(),
+                why,
+            }
         })?;
         requests.push(line.hash_ids);
     }
