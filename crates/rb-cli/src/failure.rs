@@ -26,7 +26,7 @@ pub enum Failure {
     Consent {
         /// The device or file.
         path: PathBuf,
-        /// What it holds.
+        /// Its content.
         found: &'static str,
     },
     /// The store for a bench has entries that no bench put.
@@ -50,7 +50,7 @@ pub enum Failure {
     Occupied {
         /// The device or file.
         path: PathBuf,
-        /// What it holds.
+        /// Its content.
         found: String,
     },
     /// The device could not be formatted.
@@ -120,7 +120,7 @@ pub enum Failure {
     OverDevice {
         /// The device.
         path: PathBuf,
-        /// What it holds.
+        /// Its content.
         found: &'static str,
     },
     /// A value would overwrite another program's data.
@@ -128,7 +128,7 @@ pub enum Failure {
     OverForeign {
         /// The device.
         path: PathBuf,
-        /// What it holds.
+        /// Its content.
         found: String,
     },
     /// Some gets or puts of a replay failed, so its numbers are not those of the trace.

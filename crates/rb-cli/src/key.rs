@@ -47,7 +47,7 @@ pub fn parse_key(given: &str) -> Result<Vec<u8>, KeyError> {
 /// Parses a key, and checks that its length is valid for some store.
 ///
 /// # Errors
-/// As [`parse_key`], and [`KeyError::Length`].
+/// [`KeyError::Hex`] and [`KeyError::Length`].
 pub fn parse_valid_key(given: &str) -> Result<Vec<u8>, KeyError> {
     let key = parse_key(given)?;
     match key.len() {

@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn every_finding_is_said() {
+    fn every_finding_has_a_warning() {
         let mut report = RecoveryReport::default();
         report.lost_metadata = Some("both bases".to_owned());
         report.base_damage = vec!["base A: rot".to_owned(), "base B: rot".to_owned()];

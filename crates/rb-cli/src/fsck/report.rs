@@ -52,7 +52,7 @@ struct SlotCounts {
     bad_slots: u64,
 }
 
-/// What the repair found and did. The rest of the report describes the store after the repair.
+/// Findings and actions of the repair. The rest of the report describes the store after the repair.
 #[derive(Serialize)]
 struct RepairSummary {
     repaired: bool,

@@ -1,4 +1,4 @@
-//! What recovery found is said, and a loss is not made final unasked.
+//! Findings of recovery are warnings, and a loss becomes final only with consent.
 
 use serde_json::{Value, json};
 
@@ -7,7 +7,7 @@ use crate::program::{Place, rb_with_input};
 
 const RETURNED: &str = "a removed key may have returned";
 
-/// A store with one value, and the line that `rb info` has for it.
+/// A store with one value, and its `rb info`.
 fn filled() -> (Place, Value) {
     let place = Place::formatted();
     rb_with_input(place.args(&["put"], &["k", "-"]), b"value").text();
@@ -54,7 +54,7 @@ fn a_sound_store_gives_no_warning() {
 }
 
 #[test]
-fn lost_metadata_is_said_by_every_command_and_not_written_over_unasked() {
+fn every_command_warns_of_lost_metadata_and_none_makes_it_final_without_consent() {
     let (place, info) = filled();
     damage_base(&place, &info, "base_a");
     damage_base(&place, &info, "base_b");
@@ -73,7 +73,7 @@ fn lost_metadata_is_said_by_every_command_and_not_written_over_unasked() {
         );
     }
     assert_eq!(place.rb(&["get"], &["k"]).stdout, b"value");
-    assert_eq!(place.rb(&["get"], &["nobody"]).code, Some(2));
+    assert_eq!(place.rb(&["get"], &["absent"]).code, Some(2));
     let line = place.listing();
     assert_eq!(line["entries"], 1, "{line}");
     assert!(warnings(&line)[0].contains(RETURNED), "{line}");
@@ -99,7 +99,7 @@ fn lost_metadata_is_said_by_every_command_and_not_written_over_unasked() {
     let args = ["k2", "-", "--accept-lost-metadata"];
     let line = rb_with_input(place.args(&["put", "--json"], &args), b"x").json();
     assert!(warnings(&line)[0].contains(RETURNED), "{line}");
-    // Accepted once, it is the store's content.
+    // After it was accepted, it is the store's content.
     let line = place.listing();
     assert_eq!(line["entries"], 2, "{line}");
     rb_with_input(place.args(&["put"], &["k3", "-"]), b"x").text();
@@ -117,7 +117,7 @@ fn removing_from_a_store_that_lost_metadata_can_be_accepted() {
 }
 
 #[test]
-fn a_damaged_base_is_said_and_loses_nothing() {
+fn a_damaged_base_is_a_warning_and_loses_nothing() {
     for name in ["base_a", "base_b"] {
         let (place, info) = filled();
         damage_base(&place, &info, name);
@@ -134,7 +134,7 @@ fn a_damaged_base_is_said_and_loses_nothing() {
 }
 
 #[test]
-fn a_repaired_superblock_is_said() {
+fn a_repaired_superblock_is_a_warning() {
     let (place, _) = filled();
     place.overwrite(1 << 20, &[0; 4096]);
     let ran = rb_with_input(place.args(&["put", "--json"], &["k2", "-"]), b"x");

@@ -1,4 +1,4 @@
-//! `rb fsck` and `rb inspect`: exit codes, JSON, consent, and that looking changes nothing.
+//! `rb fsck` and `rb inspect`: exit codes, JSON and consent. Without a repair they change nothing.
 
 use std::fs::File;
 
@@ -8,7 +8,7 @@ use crate::bad_input::says;
 use crate::damage::region;
 use crate::program::{Place, Ran, rb, rb_with_input};
 
-/// A store with one value, and the line that `rb info` has for it.
+/// A store with one value, and its `rb info`.
 fn filled() -> (Place, Value) {
     let place = Place::formatted();
     rb_with_input(place.args(&["put"], &["k", "-"]), &[7; 9000]).text();
@@ -41,7 +41,7 @@ fn base_a(info: &Value) -> u64 {
 }
 
 #[test]
-fn exit_codes_tell_clean_from_damaged_from_unusable() {
+fn exit_codes_distinguish_clean_damaged_and_unusable() {
     let (place, info) = filled();
     let line = state(&place.rb(&["fsck", "--json", "--deep"], &[]), 0);
     assert_eq!(

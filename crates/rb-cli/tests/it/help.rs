@@ -33,7 +33,7 @@ const AVOIDED: [&str; 48] = [
     "likewise",
     "meanwhile",
     "no sooner",
-    "nobody",
+    "absent",
     "of its kind",
     "of ours",
     "of theirs",
@@ -87,7 +87,7 @@ fn too_wide(text: &str, columns: usize) -> Vec<&str> {
         .collect()
 }
 
-/// Avoided words in a text, whatever its line breaks.
+/// Returns the avoided words in a text, also across its line breaks.
 fn avoided(text: &str) -> Vec<&'static str> {
     let letters = |char: char| !char.is_alphanumeric() && char != '\'';
     let words: Vec<&str> = text

@@ -142,7 +142,7 @@ fn differences(rows: &BTreeMap<String, Row>, fields: &Fields) -> Vec<String> {
     found
 }
 
-/// Whether a name has its unit at its end, and no other.
+/// Returns whether a name ends with its unit, and with no other one.
 fn has_unit(name: &str, unit: &str) -> bool {
     let name = name.strip_suffix("_max").unwrap_or(name);
     let suffixes = [

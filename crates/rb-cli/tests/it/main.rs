@@ -1,4 +1,4 @@
-//! Runs the program `rb` as its users do.
+//! Runs the program `rb` as users do.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod bad_input;

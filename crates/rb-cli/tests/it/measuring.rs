@@ -1,4 +1,4 @@
-//! The commands that kill themselves: `rb demo` and `rb recover-bench`.
+//! The commands that measure: `rb demo`, `rb recover-bench` and `rb bench`.
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::MetadataExt;
@@ -72,7 +72,7 @@ fn restarts_are_measured_after_a_close_and_after_kills() {
     );
 }
 
-/// Of ten million entries' values no memory holds more than a few, and a restart needs but one.
+/// The values of ten million entries fit no test machine, and a restart needs only one of them.
 #[test]
 fn a_store_is_measured_most_of_whose_values_were_never_written() {
     let place = Place::new();
@@ -88,8 +88,8 @@ fn a_store_is_measured_most_of_whose_values_were_never_written() {
     );
     assert_eq!(case(&line, "clean_close")["entries"], 20_000, "{line}");
     for name in ["clean_close", "killed_usual_log", "killed_longest_log"] {
-        // To ask for a value that was left out would drop its entry, and the next round had fewer. A
-        // process that is killed amid its writing has some that were overwritten.
+        // A get of a skipped value would drop its entry, and the next round would have fewer. A process that is
+        // killed while it writes has overwritten some values.
         let missed = case(&line, name)["missed_gets"].as_u64().unwrap();
         assert!(
             missed == 0 || name == "killed_longest_log",
@@ -108,7 +108,7 @@ fn a_store_is_measured_most_of_whose_values_were_never_written() {
     let values = 20_000 * 8192;
     assert!(used < values / 4, "{used} of {values} bytes were written");
 
-    // Who writes so has the store to itself all the same.
+    // A process that skips writes locks the store, too.
     let args = [&fill[..], &["--until", "quarter"]].concat();
     let mut churn = Command::new(env!("CARGO_BIN_EXE_rb"))
         .args(place.args(&["recover-churn", "--store"], &args))
@@ -159,9 +159,8 @@ fn a_bench_of_nothing_or_little_is_refused() {
 }
 
 #[test]
-fn an_error_of_a_child_is_said_in_words() {
-    // While the parent fills the store, its name is taken away, so the child that measures cannot
-    // open it.
+fn an_error_of_a_child_is_reported() {
+    // The store's file is removed while the parent fills it, so the child that measures cannot open it.
     let place = Place::new();
     let args = ["--entries", "60000", "--keep"];
     let bench = Command::new(env!("CARGO_BIN_EXE_rb"))
@@ -173,7 +172,7 @@ fn an_error_of_a_child_is_said_in_words() {
         read_only: true,
         ..StoreOptions::default()
     };
-    // Open for writing and not closed: it is being filled.
+    // A store that is not clean is open for writing: the parent fills it.
     while !Store::open(&place.store, options.clone()).is_ok_and(|store| !store.recovery().clean) {
         std::thread::sleep(Duration::from_millis(1));
     }
@@ -252,7 +251,7 @@ fn a_bench_measures_and_checks_every_byte() {
     );
 }
 
-/// A store that holds anything but the bench's own values is not touched without consent.
+/// A store with other content than a bench's values is not written to without consent.
 #[test]
 fn a_bench_leaves_other_stores_alone() {
     let place = Place::formatted();
@@ -264,7 +263,7 @@ fn a_bench_leaves_other_stores_alone() {
 }
 
 /// A refused bench opened the store for writing first and left it "not clean", after which fsck took real damage for
-/// what a crash leaves. An empty store was filled without a question.
+/// what a crash leaves. An empty store was filled without consent.
 #[test]
 fn a_bench_that_is_refused_changes_nothing() {
     let place = Place::formatted();
@@ -287,7 +286,7 @@ fn a_bench_that_is_refused_changes_nothing() {
         assert!(said.contains(words), "{said}");
     }
     assert!(std::fs::read(&place.store).unwrap() == before);
-    // Consent to what needs more than that.
+    // --yes alone is not enough here.
     let said = bench("64KiB", &["--yes"]);
     assert!(said.contains("--fresh --yes makes a new one"), "{said}");
     place.rb(&["rm"], &["mine"]).text();

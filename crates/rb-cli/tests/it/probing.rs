@@ -78,7 +78,7 @@ fn what_is_no_device_is_refused_with_words() {
 #[test]
 fn advice_says_what_to_change() {
     let place = Place::new();
-    // A file system without O_DIRECT: what is there depends on the kernel, so both answers are right.
+    // A file system without O_DIRECT on some kernels: both results are right.
     let file = File::create(&place.store).unwrap();
     file.set_len(1 << 20).unwrap();
     let probed = rb(["probe".as_ref(), "--json".as_ref(), place.store.as_os_str()]).json();
@@ -134,7 +134,7 @@ impl Drop for Detach {
 }
 
 /// `rb probe` found the device usable, and `rb format` then failed with "not a multiple of 16384". Where no loop device can
-/// have such blocks there is nothing to see.
+/// have such blocks, the test is skipped.
 #[test]
 fn a_device_with_large_blocks_is_not_usable() {
     let place = Place::new();

@@ -1,4 +1,4 @@
-//! `rb replay` against a model that is nothing but an exact LRU list.
+//! Compares `rb replay` with a model, an exact LRU list.
 
 use std::fmt::Write;
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::program::{Place, arg};
 
-/// Numbers that follow from a seed.
+/// Random numbers from a seed.
 struct Random(u64);
 
 impl Random {
@@ -47,7 +47,7 @@ fn write_trace(place: &Place, requests: &[Vec<u64>]) -> String {
     arg(&place.file("trace.jsonl", text.as_bytes())).to_owned()
 }
 
-/// What an exact LRU cache makes of a trace: the oldest first in a list.
+/// The result of an exact LRU cache for a trace. The list has the oldest block first.
 #[derive(Default, Debug, PartialEq)]
 struct Model {
     refs: u64,
@@ -182,7 +182,7 @@ fn restarts_lose_nothing_and_are_counted() {
     assert_eq!(of("entries_lost_at_restart"), 0, "{line}");
     assert_eq!(of("entries_min_at_restart"), 100, "{line}");
     assert_eq!(of("wrong_bytes"), 0, "{line}");
-    // What was put and is not live was evicted, over all openings.
+    // Over all sessions, a block that was put is live or was evicted.
     assert_eq!(
         of("block_refs") - of("block_hits"),
         of("evictions") + of("entries"),

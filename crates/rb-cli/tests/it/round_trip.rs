@@ -1,4 +1,4 @@
-//! Each command does what it says, for people and as JSON.
+//! The basic commands, with and without `--json`.
 
 use std::process::{Command, Stdio};
 
@@ -48,19 +48,19 @@ fn values_go_in_and_come_out_and_go() {
 #[test]
 fn a_miss_is_exit_code_2_and_leaves_the_output_file_alone() {
     let place = Place::formatted();
-    let miss = place.rb(&["get"], &["nobody"]);
+    let miss = place.rb(&["get"], &["absent"]);
     assert_eq!(
         (miss.code, miss.stdout.len(), miss.stderr.as_str()),
         (Some(2), 0, "")
     );
 
     let file = place.file("old", b"old");
-    let miss = place.rb(&["get", "--json"], &["nobody", "-o", arg(&file)]);
+    let miss = place.rb(&["get", "--json"], &["absent", "-o", arg(&file)]);
     assert_eq!(miss.code, Some(2));
     let line = miss.json_line();
     assert_eq!(
         (&line["key"], &line["found"]),
-        (&json!("nobody"), &json!(false)),
+        (&json!("absent"), &json!(false)),
         "{line}"
     );
     assert!(line["value_bytes"].is_null(), "{line}");
@@ -115,7 +115,7 @@ fn keys_may_be_bytes_and_listings_can_be_narrowed() {
     assert_eq!(keys(&[]), ["chat/1", "chat/2", "note", "hex:ff00"]);
     assert_eq!(keys(&["--prefix", "chat/"]), ["chat/1", "chat/2"]);
     assert_eq!(keys(&["--prefix", "hex:ff"]), ["hex:ff00"]);
-    // What is listed can be copied to other commands.
+    // Listed keys can be copied to other commands.
     assert_eq!(
         place
             .rb(&["get"], &[&keys(&["--prefix", "hex:ff"])[0]])
@@ -189,7 +189,7 @@ fn info_sees_a_damaged_superblock_copy_and_writes_nothing() {
         "info wrote to the store"
     );
 
-    // Rot is no crash: an opening for writing leaves it alone. A copy that is gone is written again.
+    // No crash leaves a damaged copy: an opening for writing does not repair it. It repairs a zero copy.
     place.rb(&["rm"], &["k"]).text();
     assert_eq!(
         place.rb(&["info", "--json"], &[]).json()["superblock"]["copy_b"],
@@ -209,7 +209,7 @@ fn info_says_how_the_store_was_left() {
     let text = place.rb(&["info"], &[]).text();
     assert!(text.contains("\n  shutdown    new\n"), "{text}");
 
-    // Dropped and not closed: as a killed process leaves it, but for what it had acknowledged.
+    // Dropped and not closed, as a killed process leaves it.
     let store = Store::open(&place.store, StoreOptions::default()).unwrap();
     store.put(b"k", b"value").unwrap();
     store.sync().unwrap();
@@ -224,7 +224,7 @@ fn info_says_how_the_store_was_left() {
 #[test]
 fn a_store_that_was_opened_and_closed_is_not_new() {
     let place = Place::formatted();
-    place.rb(&["rm"], &["nobody"]).text();
+    place.rb(&["rm"], &["absent"]).text();
     let info = place.rb(&["info", "--json"], &[]).json();
     assert_eq!(info["recovery"]["shutdown"], "clean");
 }
