@@ -211,7 +211,7 @@ fn measure(
                 Ok(answer) => {
                     eprintln!(
                         "{who}: {:.2} GB/s",
-                        answer["gbps"].as_f64().unwrap_or_default()
+                        answer["bytes_per_second"].as_f64().unwrap_or_default() / 1e9
                     );
                     if answer["wrong_bytes"]
                         .as_u64()

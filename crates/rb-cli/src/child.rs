@@ -1,4 +1,4 @@
-//! This program as its own child, for what needs a process to kill or a fresh one to measure.
+//! Runs this program as its own child: a process to kill, or a new one to measure.
 
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read};
@@ -6,7 +6,7 @@ use std::process::{Child as Process, ChildStdout, Command, Stdio};
 
 use crate::failure::Failure;
 
-/// A running child. Dropping it kills it.
+/// A running child. Dropping this kills it.
 pub(crate) struct Child {
     what: &'static str,
     process: Process,
@@ -36,8 +36,8 @@ impl Child {
         })
     }
 
-    /// The next line without its end; none at the end of the child's output. A last line that a kill
-    /// cut short is not one.
+    /// Reads the next line, without its end. `None` at the end of the output. An incomplete last line, cut by a
+    /// kill, is dropped.
     pub(crate) fn line(&mut self) -> Result<Option<String>, Failure> {
         let mut line = String::new();
         self.lines
@@ -46,8 +46,8 @@ impl Child {
         Ok(line.strip_suffix('\n').map(str::to_owned))
     }
 
-    /// Kills it hard (SIGKILL on Unix), so that nothing in it gets to tidy up, and waits until it is
-    /// gone and its locks with it. Answers the whole lines that it had written before.
+    /// Kills the child with SIGKILL, so that it cannot clean up, and waits for its end and the release of its
+    /// locks. Returns the complete lines that it wrote before.
     pub(crate) fn kill(mut self) -> Result<Vec<String>, Failure> {
         self.process
             .kill()
@@ -62,7 +62,7 @@ impl Child {
         Ok(lines)
     }
 
-    /// Waits until it ends, and answers all that it wrote, or its failure.
+    /// Waits for the child's end. Returns its output, or its failure.
     pub(crate) fn finish(mut self) -> Result<String, Failure> {
         let mut text = String::new();
         self.lines
@@ -86,7 +86,7 @@ impl Child {
     }
 }
 
-/// What a child said, in words: its error, if that is what it said.
+/// Returns the error in a child's output, or describes the output.
 pub(crate) fn said(text: &str) -> String {
     #[derive(serde::Deserialize)]
     struct ErrorLine {
@@ -94,14 +94,14 @@ pub(crate) fn said(text: &str) -> String {
     }
     match serde_json::from_str::<ErrorLine>(text.trim()) {
         Ok(line) => line.error,
-        Err(_) if text.trim().is_empty() => "it said nothing".to_owned(),
-        Err(_) => format!("it said {:?}", text.trim()),
+        Err(_) if text.trim().is_empty() => "without output".to_owned(),
+        Err(_) => format!("output {:?}", text.trim()),
     }
 }
 
 impl Drop for Child {
     fn drop(&mut self) {
-        // Both fail if it is gone already, which is what is wanted.
+        // Both fail if the child has ended already.
         drop(self.process.kill());
         drop(self.process.wait());
     }
@@ -112,9 +112,9 @@ mod tests {
     use super::said;
 
     #[test]
-    fn an_error_of_a_child_is_said_in_its_own_words() {
+    fn the_error_of_a_child_is_reported_as_it_is() {
         assert_eq!(said("{\"error\":\"no \\\"disk\\\"\"}\n"), "no \"disk\"");
-        assert_eq!(said("ready\n"), "it said \"ready\"");
-        assert_eq!(said(""), "it said nothing");
+        assert_eq!(said("ready\n"), "output \"ready\"");
+        assert_eq!(said(""), "without output");
     }
 }

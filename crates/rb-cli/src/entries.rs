@@ -1,32 +1,32 @@
-//! `rb ls` and `rb rm`: the keys of a store.
+//! `rb ls` and `rb rm`: lists and removes keys.
 
 use rb_core::{EngineKind, Store, StoreOptions};
 use serde::Serialize;
 
 use crate::args::{LsArgs, RmArgs};
 use crate::failure::Failure;
-use crate::key::{parse_key, parse_key_to_change, show_key};
+use crate::key::{parse_key, parse_valid_key, show_key};
 use crate::open::{Agreed, close, close_after, look_before_writing, open, open_reading, writing};
 use crate::outcome::Outcome;
 use crate::output::Output;
 
 #[derive(Serialize)]
 struct Listing {
-    count: usize,
-    entries: Vec<Entry>,
+    entries: usize,
+    listing: Vec<ListedEntry>,
 }
 
 #[derive(Serialize)]
-struct Entry {
+struct ListedEntry {
     key: String,
-    len: u32,
+    value_bytes: u32,
     slot: u32,
     slot_bytes: u64,
     generation: u64,
 }
 
 #[derive(Serialize)]
-struct Removed {
+struct RemovedKeys {
     keys: usize,
     removed: usize,
 }
@@ -45,22 +45,22 @@ pub(crate) fn list(
         }
         true
     });
-    // The index knows no order; people and scripts want the same one each time.
+    // The index has no order; the output has the same order each time.
     entries.sort_unstable_by(|a, b| a.key.cmp(&b.key));
     if output.is_json() {
-        let entries: Vec<Entry> = entries
+        let listing: Vec<ListedEntry> = entries
             .iter()
-            .map(|entry| Entry {
+            .map(|entry| ListedEntry {
                 key: show_key(&entry.key),
-                len: entry.len,
+                value_bytes: entry.len,
                 slot: entry.slot,
                 slot_bytes: store.geometry().class_capacity(entry.class),
                 generation: entry.generation,
             })
             .collect();
         output.json(&Listing {
-            count: entries.len(),
-            entries,
+            entries: listing.len(),
+            listing,
         })?;
     } else {
         for entry in &entries {
@@ -84,7 +84,7 @@ pub(crate) fn remove(
     let keys = args
         .keys
         .iter()
-        .map(|key| parse_key_to_change(key))
+        .map(|key| parse_valid_key(key))
         .collect::<Result<Vec<_>, _>>()?;
     let agreed = Agreed {
         accept_lost_metadata: args.accept_lost_metadata,
@@ -99,20 +99,20 @@ pub(crate) fn remove(
     let removed = close_after(&store, remove_all(&store, &keys))?;
     let keys = keys.len();
     if output.is_json() {
-        output.json(&Removed { keys, removed })?;
+        output.json(&RemovedKeys { keys, removed })?;
     } else {
         output.line(format!("removed {removed} of {keys}"))?;
     }
     Ok(Outcome::Done)
 }
 
-/// Removes the keys and makes that durable. Returns how many were there.
+/// Removes the keys and makes that durable. Returns the number of keys that were in the store.
 fn remove_all(store: &Store, keys: &[Vec<u8>]) -> Result<usize, Failure> {
     let borrowed: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
     let mut removed = 0;
     let mut failure = None;
-    for (answer, key) in store.remove_many(&borrowed).into_iter().zip(keys) {
-        match answer {
+    for (result, key) in store.remove_many(&borrowed).into_iter().zip(keys) {
+        match result {
             Ok(was_there) => removed += usize::from(was_there),
             Err(source) => {
                 failure.get_or_insert(Failure::Key {

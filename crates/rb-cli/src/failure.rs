@@ -1,4 +1,4 @@
-//! Why a command failed, in one line.
+//! The reason of a failed command, on one line.
 
 use std::error::Error as StdError;
 use std::io;
@@ -9,54 +9,54 @@ use rb_core::{Foreign, FormatError, OpenError};
 use crate::key::{KeyError, show_key};
 use crate::size::SizeError;
 
-/// Why a command failed.
+/// Reason why a command failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Failure {
-    /// The command line says something that cannot be done.
+    /// The arguments are invalid.
     #[error("{why}")]
     Usage {
-        /// What, and what would be right.
+        /// The argument, and what is valid.
         why: String,
     },
-    /// Formatting would destroy what is there, and nobody agreed to that.
+    /// Formatting would destroy data, without consent.
     #[error(
-        "{path} is not empty ({found}); formatting destroys everything on it: say --yes if that is meant"
+        "{path} is not empty ({found}); formatting destroys everything on it: give --yes to agree"
     )]
     Consent {
         /// The device or file.
         path: PathBuf,
-        /// What is there.
+        /// Its content.
         found: &'static str,
     },
-    /// A store that a bench was to use has entries that no bench put.
+    /// The store for a bench has entries that no bench put.
     #[error(
-        "{path} holds a store with other entries than those of `rb bench`: --fresh --yes makes a new one in its place"
+        "{path} holds a store with entries that `rb bench` did not put: --fresh --yes makes a new one in its place"
     )]
     BenchOther {
         /// The store.
         path: PathBuf,
     },
-    /// A store that a bench was to use is empty, and filling it needs consent.
-    #[error("{path} holds an empty store: say --yes if the bench may fill it")]
+    /// The store for a bench is empty, and filling it needs consent.
+    #[error("{path} holds an empty store: give --yes to let the bench fill it")]
     BenchEmpty {
         /// The store.
         path: PathBuf,
     },
-    /// Formatting would destroy something that is not ours.
+    /// Formatting would destroy another program's data.
     #[error(
-        "{path} carries {found}; formatting destroys it: say --yes --force to `rb format` if that is meant"
+        "{path} carries {found}; formatting destroys it: give --yes --force to `rb format` to agree"
     )]
     Occupied {
         /// The device or file.
         path: PathBuf,
-        /// What is there.
+        /// Its content.
         found: String,
     },
     /// The device could not be formatted.
     #[error("formatting failed")]
     Format {
-        /// Why.
+        /// The cause.
         #[source]
         source: FormatError,
     },
@@ -65,169 +65,168 @@ pub enum Failure {
     Open {
         /// The device or file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         #[source]
         source: OpenError,
     },
     /// The device holds another program's data.
     #[error(
-        "{path} carries {}; writing to the store may destroy what that belongs to: say --force (of put, rm, or fsck --repair, which writes over it) if the device is the store's",
+        "{path} carries {}; writing to the store may destroy it: give --force to put or rm if the device is the store's, or to fsck --repair to overwrite it",
         list(found)
     )]
     Foreign {
         /// The device or file.
         path: PathBuf,
-        /// What was found, and where.
+        /// The data, and its offset.
         found: Vec<Foreign>,
     },
-    /// A store that is to be audited moves.
+    /// The store to audit is open for writing.
     #[error(
-        "{path} is in use, and an audit of what moves finds damage that is not there: stop the writer, or say --force to look all the same"
+        "{path} is in use, and an audit of a store that changes reports false damage: stop the writer, or give --force to audit it anyway"
     )]
     InUse {
         /// The device or file.
         path: PathBuf,
-        /// Who has it.
+        /// The process that has it open.
         #[source]
         source: OpenError,
     },
-    /// A repair writes, and nobody agreed to that.
-    #[error("{path} is damaged; repairing it writes to it: say --yes if that is meant")]
+    /// A repair writes, and there was no consent.
+    #[error("{path} is damaged, and a repair writes to it: give --yes to agree")]
     RepairConsent {
         /// The device or file.
         path: PathBuf,
     },
     /// Writing would make a loss of metadata final.
     #[error(
-        "{path} lost metadata ({why}), and writing makes that final: only what the headers of the slots prove is kept, and a removed key may have returned; say --accept-lost-metadata if that is acceptable"
+        "{path} lost metadata ({why}), and writing makes that final: only what the headers of the slots show is kept, and a removed key may have returned; give --accept-lost-metadata to accept that"
     )]
     LostMetadata {
         /// The device or file.
         path: PathBuf,
-        /// Which metadata, and how.
+        /// The metadata, and the cause.
         why: String,
     },
-    /// A value would be written over the store that it comes from, or over another.
-    #[error("{output} is the store itself or another one: a value is not written over it")]
+    /// A value would overwrite the store that it comes from, or another store.
+    #[error("{output} is the store itself or another one: a value does not overwrite a store")]
     OverStore {
-        /// Where the value was to go.
+        /// The target of the value.
         output: PathBuf,
     },
-    /// A value would be written over a device without consent.
+    /// A value would overwrite a device without consent.
     #[error(
-        "{path} is a device ({found}), and the value would be written over what is on it: say --yes if that is meant"
+        "{path} is a device ({found}), and the value would overwrite its content: give --yes to agree"
     )]
     OverDevice {
         /// The device.
         path: PathBuf,
-        /// What is there.
+        /// Its content.
         found: &'static str,
     },
-    /// A value would be written over another program's data.
-    #[error(
-        "{path} carries {found}; the value would be written over it: say --yes --force if that is meant"
-    )]
+    /// A value would overwrite another program's data.
+    #[error("{path} carries {found}; the value would overwrite it: give --yes --force to agree")]
     OverForeign {
         /// The device.
         path: PathBuf,
-        /// What is there.
+        /// Its content.
         found: String,
     },
-    /// Some gets or puts of a replay failed, so that its numbers are not those of the trace.
+    /// Some gets or puts of a replay failed, so its numbers are not those of the trace.
     #[error("{gets} gets and {puts} puts failed; the first: {first}")]
     Replay {
-        /// Failed gets.
+        /// Number of failed gets.
         gets: u64,
-        /// Failed puts.
+        /// Number of failed puts.
         puts: u64,
-        /// What the first one met.
+        /// The first error.
         first: String,
     },
-    /// The store could not do something as a whole.
+    /// An operation on the store failed.
     #[error("{what} failed")]
     Store {
-        /// What was being done.
+        /// The operation.
         what: &'static str,
-        /// Why.
+        /// The cause.
         #[source]
         source: rb_core::Error,
     },
-    /// The store could not do something with one key.
+    /// An operation on one key failed.
     #[error("{what} {} failed", show_key(key))]
     Key {
-        /// What was being done.
+        /// The operation.
         what: &'static str,
         /// The key.
         key: Vec<u8>,
-        /// Why.
+        /// The cause.
         #[source]
         source: rb_core::Error,
     },
     /// A file of the user could not be read or written.
     #[error("{what} {path} failed")]
     File {
-        /// What was being done.
+        /// The operation.
         what: &'static str,
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         #[source]
         source: io::Error,
     },
-    /// A line of a trace is not what it should be.
-    #[error("{path}, line {line}: not a request of a trace")]
+    /// A line of a trace is not a request.
+    #[error("{path}, line {line}, column {column}, is not a request with hash_ids: {why}")]
     Trace {
         /// The trace.
         path: PathBuf,
-        /// The line, from 1.
+        /// The line number, from 1.
         line: usize,
-        /// Why.
-        #[source]
-        source: serde_json::Error,
-    },
-    /// A child process of ours did not do its part.
-    #[error("the child process {what}: {why}")]
-    Child {
-        /// What it was for.
-        what: &'static str,
-        /// What became of it.
+        /// The column, from 1.
+        column: usize,
+        /// The cause.
         why: String,
     },
-    /// The store broke its contract: what this command is there to find.
+    /// A child process failed.
+    #[error("the child process {what}: {why}")]
+    Child {
+        /// The child's purpose.
+        what: &'static str,
+        /// The cause.
+        why: String,
+    },
+    /// The store broke its contract.
     #[error("the store broke its contract: {what}")]
     Contract {
-        /// How.
+        /// The violation.
         what: String,
     },
     /// Standard output could not be written.
     #[error("writing to standard output failed")]
     Output {
-        /// Why.
+        /// The cause.
         #[source]
         source: io::Error,
     },
 }
 
 impl Failure {
-    /// A command line that cannot be.
+    /// Makes a [`Failure::Usage`].
     pub(crate) fn usage(why: impl Into<String>) -> Failure {
         Failure::Usage { why: why.into() }
     }
 
-    /// Whether the reader of our output went away.
+    /// Returns whether the reader of standard output closed the pipe.
     #[must_use]
     pub fn is_broken_pipe(&self) -> bool {
         matches!(self, Failure::Output { source } if source.kind() == io::ErrorKind::BrokenPipe)
     }
 
-    /// The failure and all its sources on one line.
+    /// Returns the failure and all its sources on one line.
     #[must_use]
     pub fn chain(&self) -> String {
         let mut text = self.to_string();
         let mut next = self.source();
         while let Some(error) = next {
             let words = error.to_string();
-            // Some errors already say what their source says.
+            // The text of some errors includes that of their source.
             if !text.contains(&words) {
                 text.push_str(": ");
                 text.push_str(&words);
@@ -260,7 +259,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_chain_is_one_line_and_says_nothing_twice() {
+    fn the_chain_is_one_line_without_repetition() {
         let source = io::Error::other("disk\non fire");
         let failure = Failure::File {
             what: "reading",

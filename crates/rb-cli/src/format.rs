@@ -15,20 +15,20 @@ use crate::progress::progress_bar;
 use crate::size::show_size;
 
 #[derive(Serialize)]
-struct Made {
+struct FormatLine {
     path: String,
     uuid: String,
-    device_bytes: u64,
-    key_bytes: u32,
-    metadata_bytes: u32,
+    layout_bytes: u64,
+    key_bytes_max: u32,
+    metadata_bytes_max: u32,
     base_bytes: u64,
     log_bytes: u64,
     slots: u32,
-    classes: Vec<Class>,
+    classes: Vec<FormattedClass>,
 }
 
 #[derive(Serialize)]
-struct Class {
+struct FormattedClass {
     slot_bytes: u64,
     slots: u64,
 }
@@ -49,7 +49,7 @@ pub(crate) fn format(
     for warning in formatted.warnings {
         output.warn(warning);
     }
-    let made = Made::of(&args.path, &formatted.superblock);
+    let made = FormatLine::of(&args.path, &formatted.superblock);
     if output.is_json() {
         output.json(&made)?;
     } else {
@@ -58,7 +58,7 @@ pub(crate) fn format(
     Ok(Outcome::Done)
 }
 
-/// Formats, with errors that speak of this program's options.
+/// Formats, with errors that name this program's options.
 pub(crate) fn make(options: &FormatOptions) -> Result<Formatted, Failure> {
     rb_core::format(options).map_err(|error| match error {
         FormatError::Consent { path, found } => Failure::Consent { path, found },
@@ -68,16 +68,17 @@ pub(crate) fn make(options: &FormatOptions) -> Result<Formatted, Failure> {
 }
 
 fn options(args: &FormatArgs) -> Result<FormatOptions, Failure> {
+    args.slots.map_or(Ok(()), check_slots)?;
     let classes = classes(args)?;
     let is_new =
         std::fs::metadata(&args.path).map_or(true, |meta| meta.is_file() && meta.len() == 0);
     if is_new && args.size.is_none() && args.slots.is_none() {
         return Err(Failure::usage(format!(
-            "{} is to be made: say how large with --size",
+            "{} does not exist or is empty: give its size with --size",
             args.path.display()
         )));
     }
-    // Force goes only with consent: it widens what may be destroyed, not who agreed to it.
+    // --force widens what consent covers; it is not consent.
     Ok(FormatOptions {
         bytes: args.size,
         key_len_max: args.key_bytes,
@@ -89,6 +90,16 @@ fn options(args: &FormatArgs) -> Result<FormatOptions, Failure> {
         force: args.force && args.yes,
         ..FormatOptions::new(&args.path, classes)
     })
+}
+
+/// Refuses a store without slots.
+pub(crate) fn check_slots(slots: u64) -> Result<(), Failure> {
+    match slots {
+        0 => Err(Failure::usage(
+            "--slots is 0: a store has at least one slot",
+        )),
+        _ => Ok(()),
+    }
 }
 
 fn classes(args: &FormatArgs) -> Result<Vec<ClassRequest>, Failure> {
@@ -107,28 +118,28 @@ fn classes(args: &FormatArgs) -> Result<Vec<ClassRequest>, Failure> {
             share: Share::Slots(slots),
         }]),
         (Some(_), _) => Err(Failure::usage(
-            "--slots goes with one slot class without a share",
+            "--slots needs exactly one slot class, without a share",
         )),
     }
 }
 
-impl Made {
-    fn of(path: &Path, superblock: &Superblock) -> Made {
+impl FormatLine {
+    fn of(path: &Path, superblock: &Superblock) -> FormatLine {
         let geometry = Geometry::new(superblock);
         let classes = superblock
             .runs
             .iter()
-            .map(|run| Class {
+            .map(|run| FormattedClass {
                 slot_bytes: geometry.class_capacity(run.class),
                 slots: run.count,
             })
             .collect();
-        Made {
+        FormatLine {
             path: path.display().to_string(),
             uuid: superblock.identity.uuid.to_string(),
-            device_bytes: superblock.device_bytes,
-            key_bytes: superblock.key_len_max,
-            metadata_bytes: superblock.metadata_len_max,
+            layout_bytes: superblock.device_bytes,
+            key_bytes_max: superblock.key_len_max,
+            metadata_bytes_max: superblock.metadata_len_max,
             base_bytes: superblock.base_a.bytes,
             log_bytes: superblock.log.bytes,
             slots: geometry.slots(),
@@ -141,8 +152,8 @@ impl Made {
         output.line(format!("  uuid      {}", self.uuid))?;
         output.line(format!(
             "  uses      {} ({} bytes)",
-            show_size(self.device_bytes),
-            self.device_bytes
+            show_size(self.layout_bytes),
+            self.layout_bytes
         ))?;
         output.line(format!(
             "  metadata  2 x {} base, 2 x {} log",
@@ -151,7 +162,7 @@ impl Made {
         ))?;
         output.line(format!(
             "  limits    keys to {} bytes, metadata to {} bytes",
-            self.key_bytes, self.metadata_bytes
+            self.key_bytes_max, self.metadata_bytes_max
         ))?;
         for class in &self.classes {
             output.line(format!(

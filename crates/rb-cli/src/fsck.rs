@@ -1,4 +1,4 @@
-//! `rb fsck`: audits a store, and repairs it if asked to.
+//! `rb fsck`: audits a store, and repairs it with `--repair`.
 
 mod report;
 
@@ -13,7 +13,7 @@ use crate::open::refused;
 use crate::outcome::Outcome;
 use crate::output::Output;
 use crate::progress::progress_bar;
-use report::Report;
+use report::FsckReport;
 
 pub(crate) fn fsck(
     args: &FsckArgs,
@@ -33,7 +33,7 @@ pub(crate) fn fsck(
             None,
         )
     };
-    let shown = Report::of(&args.path, &report, repaired.as_ref());
+    let shown = FsckReport::of(&args.path, &report, repaired.as_ref());
     if output.is_json() {
         output.json(&shown)?;
     } else {
@@ -58,7 +58,7 @@ fn options(args: &FsckArgs, engine: EngineKind, quiet: bool) -> AuditOptions {
     }
 }
 
-/// Says what was found, asks unless `--yes` was given, and repairs.
+/// Shows the findings, asks unless `--yes` was given, and repairs.
 fn repair(
     args: &FsckArgs,
     options: &AuditOptions,
@@ -87,18 +87,18 @@ fn repair(
     }
 }
 
-/// Asks the person at the terminal; none if there is nobody to ask.
+/// Asks the user at the terminal. `None` if standard input is not a terminal.
 fn ask(path: &Path, before: &AuditReport, output: &mut Output) -> Result<Option<bool>, Failure> {
     if output.is_json() || !std::io::stdin().is_terminal() {
         return Ok(None);
     }
-    Report::of(path, before, None).show(output)?;
+    FsckReport::of(path, before, None).show(output)?;
     output.flush()?;
     let mut stderr = std::io::stderr();
-    // Without a standard error there is nobody to ask.
+    // Without a standard error the question cannot be shown.
     let asked = write!(
         stderr,
-        "Repair {}? It is written to. Type yes to agree: ",
+        "Repair {}? This writes to it. Type yes to agree: ",
         path.display()
     );
     if asked.and_then(|()| stderr.flush()).is_err() {

@@ -1,4 +1,4 @@
-//! `rb get`: one value, and where it goes.
+//! `rb get`: reads one value and writes it to its target.
 
 use std::fs::{File, Metadata};
 use std::io::{self, Write};
@@ -11,24 +11,21 @@ use serde::Serialize;
 
 use crate::args::GetArgs;
 use crate::failure::Failure;
-use crate::key::{parse_key, show_key};
+use crate::key::{parse_valid_key, show_key};
 use crate::open::{close, open_reading};
 use crate::outcome::Outcome;
 use crate::output::Output;
 
-/// Names of files that this process has open already: what is behind them is written as it is.
+/// Names of files that this process has open. They are written to directly.
 const OPEN_FILES: [&str; 4] = ["/dev/fd/", "/dev/stdout", "/dev/stderr", "/proc/self/fd/"];
 
 #[derive(Serialize)]
-struct GetLine<'a> {
+struct GetLine {
     key: String,
     found: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    len: Option<usize>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    value_bytes: Option<usize>,
     generation: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    metadata: Option<std::borrow::Cow<'a, str>>,
+    metadata: Option<String>,
 }
 
 pub(crate) fn get(
@@ -41,9 +38,9 @@ pub(crate) fn get(
             "--json and the value cannot both go to standard output: say -o FILE",
         ));
     }
-    let key = parse_key(&args.key)?;
+    let key = parse_valid_key(&args.key)?;
     let target = match &args.output {
-        Some(path) => Some(Target::find(path, args)?),
+        Some(path) => Some(OutputTarget::find(path, args)?),
         None => None,
     };
     let store = open_reading(&args.path, engine, output)?;
@@ -61,35 +58,33 @@ pub(crate) fn get(
         output.json(&GetLine {
             key: show_key(&key),
             found: value.is_some(),
-            len: value.as_ref().map(|value| value.len()),
+            value_bytes: value.as_ref().map(|value| value.len()),
             generation: value.as_ref().map(Value::generation),
-            metadata: value
-                .as_ref()
-                .map(|value| String::from_utf8_lossy(value.metadata())),
+            metadata: value.as_ref().map(|value| show_key(value.metadata())),
         })?;
     }
     close(&store)?;
     Ok(outcome)
 }
 
-/// Where a value goes.
-enum Target<'a> {
-    /// What standard output is too: after what was said there before.
+/// The place that a value is written to.
+enum OutputTarget<'a> {
+    /// The file of standard output: the value follows what was written there before.
     StandardOutput,
-    /// A block device, held since it was judged.
+    /// A block device, locked since it was examined.
     Device { path: &'a Path, held: Box<Device> },
-    /// A pipe, another node, or a file that is open already: straight into it.
-    Straight(&'a Path),
-    /// A file, made whole beside its name and then given it.
+    /// A pipe, another node, or a file that is open already: written directly.
+    Direct(&'a Path),
+    /// A file: the whole value is written to a temporary file, which then takes the name.
     File {
         given: &'a Path,
-        /// The name without symbolic links, which stay.
+        /// The name with symbolic links resolved: the links themselves stay.
         real: PathBuf,
     },
 }
 
-impl Target<'_> {
-    fn find<'a>(path: &'a Path, args: &GetArgs) -> Result<Target<'a>, Failure> {
+impl OutputTarget<'_> {
+    fn find<'a>(path: &'a Path, args: &GetArgs) -> Result<OutputTarget<'a>, Failure> {
         let store = &args.path;
         let found = std::fs::metadata(path).ok();
         let is = |other: &str| match (&found, std::fs::metadata(other)) {
@@ -103,9 +98,9 @@ impl Target<'_> {
             return Err(Failure::OverStore { output });
         }
         if is("/dev/stdout") {
-            return Ok(Target::StandardOutput);
+            return Ok(OutputTarget::StandardOutput);
         }
-        // By another name than its node's: an NVMe namespace has two nodes, a loop device a file behind it.
+        // The store may have another name: an NVMe namespace has two nodes, a loop device a file behind it.
         let may_hold = |found: &Metadata| found.is_file() || found.file_type().is_block_device();
         if found.as_ref().is_some_and(may_hold) && rb_core::is_store(path) {
             let output = path.to_path_buf();
@@ -116,24 +111,24 @@ impl Target<'_> {
             .is_some_and(|path| OPEN_FILES.iter().any(|name| path.starts_with(name)));
         let is_block = |found: &Metadata| found.file_type().is_block_device();
         if !is_open && found.as_ref().is_some_and(is_block) {
-            return Target::device(path, args);
+            return OutputTarget::device(path, args);
         }
         if is_open || found.is_some_and(|found| !found.is_file()) {
-            return Ok(Target::Straight(path));
+            return Ok(OutputTarget::Direct(path));
         }
         let real = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
-        Ok(Target::File { given: path, real })
+        Ok(OutputTarget::File { given: path, real })
     }
 
-    /// A block device is asked for as a format does: held first, then judged.
-    fn device<'a>(path: &'a Path, args: &GetArgs) -> Result<Target<'a>, Failure> {
+    /// Examines a block device as a format does: locks it first, so that its content cannot change.
+    fn device<'a>(path: &'a Path, args: &GetArgs) -> Result<OutputTarget<'a>, Failure> {
         let held = rb_core::claim_device(path, args.yes, args.force && args.yes);
         let held = held.map_err(|why| match why {
             FormatError::Consent { path, found } => Failure::OverDevice { path, found },
             FormatError::Occupied { path, found } => Failure::OverForeign { path, found },
             source => Failure::Format { source },
         })?;
-        Ok(Target::Device {
+        Ok(OutputTarget::Device {
             path,
             held: Box::new(held),
         })
@@ -141,10 +136,10 @@ impl Target<'_> {
 
     fn write(&self, value: &[u8], output: &mut Output) -> Result<(), Failure> {
         let (path, written) = match self {
-            Target::StandardOutput => return output.bytes(value),
-            Target::Straight(path) => (path, write_straight(path, value)),
-            Target::Device { path, held } => (path, write_device(path, held, value)),
-            Target::File { given, real } => (given, write_whole(real, value)),
+            OutputTarget::StandardOutput => return output.bytes(value),
+            OutputTarget::Direct(path) => (path, write_direct(path, value)),
+            OutputTarget::Device { path, held } => (path, write_device(path, held, value)),
+            OutputTarget::File { given, real } => (given, write_whole(real, value)),
         };
         written.map_err(|source| Failure::File {
             what: "writing",
@@ -154,7 +149,7 @@ impl Target<'_> {
     }
 }
 
-/// Whether two names are one file, or nodes of one device.
+/// Returns whether two names are one file, or nodes of one device.
 fn same(a: &Metadata, b: &Metadata) -> bool {
     let is_device = |meta: &Metadata| {
         let kind = meta.file_type();
@@ -166,14 +161,14 @@ fn same(a: &Metadata, b: &Metadata) -> bool {
     same_node || same_device
 }
 
-fn write_straight(path: &Path, value: &[u8]) -> io::Result<()> {
-    // An open file has been written to by others: go on after them.
+fn write_direct(path: &Path, value: &[u8]) -> io::Result<()> {
+    // An open file may have content, of a shell's redirection for example: append to it.
     let append = std::fs::metadata(path).is_ok_and(|meta| meta.is_file());
     let mut file = File::options().write(true).append(append).open(path)?;
     file.write_all(value)
 }
 
-/// `held` keeps others away, but only this writes any number of bytes.
+/// Writes through the node, because an engine writes whole blocks only. `held` keeps the device locked.
 fn write_device(path: &Path, held: &Device, value: &[u8]) -> io::Result<()> {
     if value.len() as u64 > held.capacity_bytes() {
         let why = format!(
@@ -185,14 +180,16 @@ fn write_device(path: &Path, held: &Device, value: &[u8]) -> io::Result<()> {
     }
     let mut file = File::options().write(true).open(path)?;
     if file.metadata()?.rdev() != held.device_number()? {
-        return Err(io::Error::other("the node was exchanged"));
+        return Err(io::Error::other(
+            "the device node was replaced by another one",
+        ));
     }
     file.write_all(value)?;
     file.sync_data()
 }
 
-/// The name gets the whole value or stays what it was, whatever happens. Values are people's
-/// prompts, so nobody else may read the file: temporary files have mode 0600.
+/// Writes a file that has either its old content or the whole value, also after a crash. Values may be
+/// people's prompts, so the file has mode 0600, as temporary files do.
 fn write_whole(path: &Path, value: &[u8]) -> io::Result<()> {
     let folder = match path.parent() {
         Some(folder) if folder != Path::new("") => folder,

@@ -1,4 +1,4 @@
-//! `rb inspect`: any structure of a store, field by field.
+//! `rb inspect`: shows any structure of a store field by field.
 
 use rb_core::{EngineKind, Inspected, OpenError, Side, Target};
 use serde::Serialize;
@@ -10,30 +10,30 @@ use crate::outcome::Outcome;
 use crate::output::Output;
 
 #[derive(Serialize)]
-struct Line {
+struct InspectLine {
     path: String,
-    structures: Vec<Shown>,
+    structures: Vec<ShownStructure>,
 }
 
 #[derive(Serialize)]
-struct Shown {
+struct ShownStructure {
     structure: String,
-    offset: u64,
+    offset_bytes: u64,
     sound: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
     refused: Option<String>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     notes: Vec<String>,
-    fields: Vec<Field>,
+    fields: Vec<ShownField>,
 }
 
 #[derive(Serialize)]
-struct Field {
-    /// Device byte.
-    offset: u64,
-    bytes: u64,
+struct ShownField {
+    /// Offset on the device.
+    offset_bytes: u64,
+    length_bytes: u64,
     name: String,
-    value: String,
+    /// The field's number; `None` if it is not one.
+    value: Option<u64>,
+    text: String,
 }
 
 pub(crate) fn inspect(
@@ -47,7 +47,7 @@ pub(crate) fn inspect(
         let found = rb_core::inspect(&args.path, engine, &target);
         let found = match (found, args.structure) {
             (Ok(found), _) => found,
-            // Asked for everything: the copies of the superblock have said why there is no more.
+            // All structures were asked for: the shown superblock copies say why there are no more.
             (Err(OpenError::Superblock { .. } | OpenError::Truncated { .. }), None) => break,
             (Err(OpenError::Option { option: "key", .. }), Some(_)) => {
                 let key = args.key.as_deref().unwrap_or_default();
@@ -55,16 +55,26 @@ pub(crate) fn inspect(
                 outcome = Outcome::Miss;
                 break;
             }
+            (
+                Err(OpenError::Option {
+                    option: "slot",
+                    value,
+                    why,
+                }),
+                Some(_),
+            ) => {
+                return Err(Failure::usage(format!("--slot is {value}: {why}")));
+            }
             (Err(source), _) => {
                 let path = args.path.clone();
                 return Err(Failure::Open { path, source });
             }
         };
-        structures.extend(found.into_iter().map(Shown::of));
+        structures.extend(found.into_iter().map(ShownStructure::of));
     }
     if output.is_json() {
         let path = args.path.display().to_string();
-        output.json(&Line { path, structures })?;
+        output.json(&InspectLine { path, structures })?;
     } else {
         for shown in &structures {
             shown.show(output)?;
@@ -80,7 +90,7 @@ fn targets(args: &InspectArgs) -> Result<Vec<Target>, Failure> {
     });
     let only = |what: &str, given: bool, wanted: bool| match given && !wanted {
         true => Err(Failure::usage(format!(
-            "{what} does not go with this structure"
+            "{what} is not an option of this structure"
         ))),
         false => Ok(()),
     };
@@ -121,23 +131,28 @@ fn targets(args: &InspectArgs) -> Result<Vec<Target>, Failure> {
         Some(Structure::Slot) => match (args.slot, &args.key) {
             (Some(slot), None) => Target::Slot(slot),
             (None, Some(key)) => Target::Key(parse_key(key)?),
-            _ => return Err(Failure::usage("slot: say which with --slot or with --key")),
+            _ => {
+                return Err(Failure::usage(
+                    "slot: give its number with --slot or its key with --key",
+                ));
+            }
         },
     }])
 }
 
-impl Shown {
-    fn of(found: Inspected) -> Shown {
+impl ShownStructure {
+    fn of(found: Inspected) -> ShownStructure {
         let start = found.offset;
-        let fields = found.fields.into_iter().map(|field| Field {
-            offset: start + field.offset,
-            bytes: field.len,
+        let fields = found.fields.into_iter().map(|field| ShownField {
+            offset_bytes: start + field.offset,
+            length_bytes: field.len,
+            value: number(&field.name, &field.value),
             name: field.name,
-            value: field.value,
+            text: field.value,
         });
-        Shown {
+        ShownStructure {
             structure: found.title,
-            offset: start,
+            offset_bytes: start,
             sound: found.refused.is_none(),
             refused: found.refused,
             notes: found.notes,
@@ -152,17 +167,52 @@ impl Shown {
             .map_or("sound".to_owned(), |why| format!("refused: {why}"));
         output.line(format!(
             "{} at byte {}: {verdict}",
-            self.structure, self.offset
+            self.structure, self.offset_bytes
         ))?;
         for field in &self.fields {
             output.line(format!(
                 "  {:>14} {:>5}  {:<22} {}",
-                field.offset, field.bytes, field.name, field.value
+                field.offset_bytes, field.length_bytes, field.name, field.text
             ))?;
         }
         for note in &self.notes {
             output.line(format!("  {note}"))?;
         }
         Ok(())
+    }
+}
+
+/// The number that a field's text shows, decimal or as `0x…`. `None` for keys, metadata, labels and lists,
+/// even if their text has only digits.
+fn number(name: &str, text: &str) -> Option<u64> {
+    let name = name.rsplit('.').next().unwrap_or(name);
+    if matches!(
+        name,
+        "key" | "metadata" | "label" | "slots" | "bad_slots" | "bad_blocks"
+    ) {
+        return None;
+    }
+    match text.strip_prefix("0x") {
+        Some(digits) => u64::from_str_radix(digits, 16).ok(),
+        None => text.parse().ok(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::number;
+
+    #[test]
+    fn texts_of_digits_are_not_numbers() {
+        assert_eq!(number("base_sequence", "7"), Some(7));
+        assert_eq!(number("checksum", "0xff"), Some(255));
+        assert_eq!(
+            number("store.generation_max", "18446744073709551615"),
+            Some(u64::MAX)
+        );
+        assert_eq!(number("checksum", "0x1, that of the bytes is 0x2"), None);
+        for name in ["key", "records[0].metadata", "label", "slots", "bad_slots"] {
+            assert_eq!(number(name, "17"), None, "{name}");
+        }
     }
 }

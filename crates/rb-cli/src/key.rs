@@ -1,30 +1,30 @@
-//! Keys on a command line and in listings. Keys are bytes; most people's are text.
+//! Keys on the command line and in listings. Keys are bytes; most are text.
 
 use crate::terminal::is_plain;
 
-/// The longest key of any store, in bytes; a store may be formatted for less.
+/// Length of the longest key of any store in bytes. A store may be formatted for less.
 const LONGEST: usize = rb_format::KEY_LEN_MAX;
 
-/// Why a key was not understood.
+/// Reason why a key was not understood.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum KeyError {
-    /// `hex:` is followed by something else than pairs of hexadecimal digits.
+    /// `hex:` is not followed by pairs of hexadecimal digits.
     #[error("{given:?} is not a key: after hex: an even number of hexadecimal digits is expected")]
     Hex {
-        /// What was given.
+        /// The argument.
         given: String,
     },
-    /// No store takes a key of this length.
+    /// The length is invalid for every store.
     #[error("a key of {len} bytes: keys have 1 to {LONGEST} bytes")]
     Length {
-        /// Its length in bytes.
+        /// Length in bytes.
         len: usize,
     },
 }
 
-/// The bytes of a key: those of the text, or after `hex:` those of the digits. Its length is
-/// checked by the store, which knows its limit.
+/// Parses a key: the bytes of the text, or after `hex:` the bytes of the digits. The store checks the
+/// length against its limit.
 ///
 /// # Errors
 /// [`KeyError::Hex`].
@@ -44,11 +44,11 @@ pub fn parse_key(given: &str) -> Result<Vec<u8>, KeyError> {
         .collect()
 }
 
-/// The bytes of a key that is to be written or removed, which some store would take.
+/// Parses a key, and checks that its length is valid for some store.
 ///
 /// # Errors
-/// As [`parse_key`], and [`KeyError::Length`].
-pub fn parse_key_to_change(given: &str) -> Result<Vec<u8>, KeyError> {
+/// [`KeyError::Hex`] and [`KeyError::Length`].
+pub fn parse_valid_key(given: &str) -> Result<Vec<u8>, KeyError> {
     let key = parse_key(given)?;
     match key.len() {
         1..=LONGEST => Ok(key),
@@ -56,9 +56,8 @@ pub fn parse_key_to_change(given: &str) -> Result<Vec<u8>, KeyError> {
     }
 }
 
-/// A key for a listing, in a form that [`parse_key`] reads back: its text, or `hex:` and hexadecimal
-/// digits if it is not text, has characters that a terminal does not show as they are, or begins as the
-/// hexadecimal form does.
+/// Formats bytes so that [`parse_key`] reads them back: as text, or as `hex:` and hexadecimal digits if they
+/// are not text, have characters that act on a terminal, or start with `hex:`.
 #[must_use]
 pub fn show_key(key: &[u8]) -> String {
     match std::str::from_utf8(key) {
@@ -115,11 +114,11 @@ mod tests {
     }
 
     #[test]
-    fn keys_that_no_store_takes_are_not_for_changing() {
+    fn keys_of_invalid_lengths_are_refused() {
         let longest = "k".repeat(1024);
-        assert_eq!(parse_key_to_change(&longest).unwrap(), longest.as_bytes());
+        assert_eq!(parse_valid_key(&longest).unwrap(), longest.as_bytes());
         for (given, len) in [("", 0), ("hex:", 0), (&*format!("{longest}k"), 1025)] {
-            assert_eq!(parse_key_to_change(given), Err(KeyError::Length { len }));
+            assert_eq!(parse_valid_key(given), Err(KeyError::Length { len }));
         }
     }
 }

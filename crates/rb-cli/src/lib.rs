@@ -1,9 +1,8 @@
 //! The program `rb`: format, inspect, use and measure raw-block stores.
 //!
-//! This library is the program's inside, apart from `main` so that its pieces can be tested: how
-//! sizes and keys are written on a command line, the deterministic payload that `rb replay` and
-//! `rb demo` check, and one module per command. It is **not** an interface to stores: programs use
-//! `rb-core`, which this crate only drives.
+//! This library holds all of the program except `main`, so that its parts can be tested: the parsing of sizes
+//! and keys, the deterministic payload that `rb replay` and `rb demo` check, and one module for each
+//! command. It is **not** an interface to stores: programs use `rb-core`.
 //!
 //! ```
 //! use rb_cli::payload::{fill, is_payload};

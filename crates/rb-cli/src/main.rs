@@ -1,4 +1,4 @@
-//! The program `rb`. Everything is in the library.
+//! The program `rb`. The library holds its code.
 #![forbid(unsafe_code)]
 
 fn main() -> std::process::ExitCode {

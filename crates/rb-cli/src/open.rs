@@ -1,4 +1,4 @@
-//! How commands open and close stores.
+//! Opens and closes stores for the commands.
 
 use std::path::Path;
 
@@ -8,13 +8,13 @@ use crate::failure::Failure;
 use crate::output::Output;
 use crate::warnings;
 
-/// Opens a store and says nothing about what its recovery found. One whose writer was killed just
-/// now is waited for below us: the kernel lets go of its lock a moment later.
+/// Opens a store without warnings about what its recovery found. If the writer was killed a moment ago,
+/// [`Store::open`] waits until the kernel has released its lock.
 pub(crate) fn open_quietly(path: &Path, options: StoreOptions) -> Result<Store, Failure> {
     Store::open(path, options).map_err(|source| refused(path, source))
 }
 
-/// An opening that failed, in words that speak of this program's options.
+/// Turns the error of an opening into one that names this program's options.
 pub(crate) fn refused(path: &Path, source: OpenError) -> Failure {
     match source {
         OpenError::Foreign { path, found } => Failure::Foreign { path, found },
@@ -25,7 +25,7 @@ pub(crate) fn refused(path: &Path, source: OpenError) -> Failure {
     }
 }
 
-/// Opens a store, and warns of what its recovery found.
+/// Opens a store, and warns about what its recovery found.
 pub(crate) fn open(
     path: &Path,
     options: StoreOptions,
@@ -36,14 +36,14 @@ pub(crate) fn open(
     Ok(store)
 }
 
-/// Warns of what the recovery of a store found.
+/// Warns about what the recovery of a store found.
 pub(crate) fn warn(store: &Store, output: &mut Output) {
     for warning in warnings::of(store.recovery()) {
         output.warn(warning);
     }
 }
 
-/// The options of a store that is opened for writing.
+/// Returns the options for opening a store for writing.
 pub(crate) fn writing(engine: EngineKind) -> StoreOptions {
     StoreOptions {
         engine,
@@ -51,7 +51,7 @@ pub(crate) fn writing(engine: EngineKind) -> StoreOptions {
     }
 }
 
-/// Opens a store without ever writing to it. It may be in use by another process.
+/// Opens a store read-only. It may be in use by another process.
 pub(crate) fn open_reading(
     path: &Path,
     engine: EngineKind,
@@ -65,17 +65,17 @@ pub(crate) fn open_reading(
     open(path, options, output)
 }
 
-/// What the user agreed to.
+/// The user's consent.
 #[derive(Clone, Copy)]
 pub(crate) struct Agreed {
     pub(crate) accept_lost_metadata: bool,
     pub(crate) force: bool,
 }
 
-/// Looks at a store that is to be written to, without writing to it, and answers what it is.
+/// Opens a store read-only before it is opened for writing, and returns its superblock.
 ///
-/// Opening for writing makes a loss of metadata final: what the slots' headers prove is written down
-/// as the store's content. So a store that lost it is refused until its owner accepts that.
+/// Opening for writing makes a loss of metadata final: the content that the slots' headers show is written
+/// as the store's content. So a store that lost metadata is refused until the user accepts that.
 pub(crate) fn look_before_writing(
     path: &Path,
     engine: EngineKind,
@@ -105,7 +105,7 @@ pub(crate) fn look_before_writing(
     }
 }
 
-/// Closes a store properly.
+/// Closes a store.
 pub(crate) fn close(store: &Store) -> Result<(), Failure> {
     store.close().map_err(|source| Failure::Store {
         what: "closing the store",
@@ -113,7 +113,7 @@ pub(crate) fn close(store: &Store) -> Result<(), Failure> {
     })
 }
 
-/// Closes a store whatever its use came to: after an error that is not the store's own it would else look as if it had crashed.
+/// Closes a store after its use, also if that failed: without a close the store would look crashed.
 pub(crate) fn close_after<T>(store: &Store, used: Result<T, Failure>) -> Result<T, Failure> {
     let closed = close(store);
     let used = used?;

@@ -1,19 +1,19 @@
-//! How a command ends.
+//! The ways in which a command ends.
 
 use crate::failure::Failure;
 
-/// How a command ended that did not fail.
+/// How a command ended that ran to its end.
 #[derive(Debug)]
 pub(crate) enum Outcome {
     /// It did what was asked.
     Done,
-    /// The key is not there.
+    /// The key is not in the store.
     Miss,
-    /// It audited a store and found it damaged.
+    /// The audited store is damaged.
     Damaged,
-    /// It audited a store and found that it cannot be opened, or looked at a place where no store can be.
+    /// The audited store cannot be opened, or no engine can use the probed path.
     Unusable,
-    /// It measured what it was to measure, and found the store broken. A JSON result says so in its
-    /// `error`, so that there is one line whatever happens.
+    /// The command measured the store and found it broken. With `--json` the result was written with
+    /// the failure in its `error`, so the output is one line in this case too.
     Broken(Failure),
 }

@@ -1,14 +1,13 @@
-//! Bytes that follow from a number, so that a check needs no second copy of them.
+//! Payloads that are derived from a number, so that a check needs no second copy.
 //!
 //! Word `i` of block `id` is `mix(id) + i * STEP` modulo 2^64, little-endian. `mix` is the finalizer
 //! of `SplitMix64` (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", OOPSLA
 //! 2014), a bijection, so two blocks differ in every word; `STEP` is odd, so no word of a block
-//! repeats and a sector that landed elsewhere in the block is seen. Both directions run at memory
+//! repeats, and a sector at a wrong place of the block is detected. Both directions run at memory
 //! speed: four additions per 32 bytes, no table.
 
 const STEP: u64 = 0x9E37_79B9_7F4A_7C15;
-/// Words checked between two looks at the result, 4 KiB: long enough to vectorise, short enough to
-/// stop early.
+/// Bytes compared before the result is tested: enough to vectorise, few enough to stop early.
 const CHUNK: usize = 4096;
 
 /// Fills `bytes` with the payload of `id`.
@@ -23,7 +22,7 @@ pub fn fill(id: u64, bytes: &mut [u8]) {
     rest.copy_from_slice(&word.to_le_bytes()[..rest.len()]);
 }
 
-/// Whether `bytes` are the payload of `id`, every one of them.
+/// Returns whether all of `bytes` are the payload of `id`.
 #[must_use]
 pub fn is_payload(id: u64, bytes: &[u8]) -> bool {
     let mut word = mix(id);
@@ -44,13 +43,13 @@ pub fn is_payload(id: u64, bytes: &[u8]) -> bool {
     true
 }
 
-/// Word `at` of the payload of `id`.
+/// Returns word `at` of the payload of `id`.
 #[must_use]
 pub fn word(id: u64, at: u64) -> u64 {
     mix(id).wrapping_add(at.wrapping_mul(STEP))
 }
 
-/// A bijection of 64-bit numbers whose result looks random.
+/// Maps 64-bit numbers to 64-bit numbers that look random. It is a bijection.
 #[must_use]
 pub fn mix(id: u64) -> u64 {
     let x = id.wrapping_add(STEP);
@@ -64,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_filled_checks() {
+    fn a_filled_payload_is_recognised() {
         for len in [1, 7, 8, 9, 4095, 4096, 4097, 4104, 50_001] {
             let mut bytes = vec![0; len];
             fill(len as u64, &mut bytes);

@@ -1,4 +1,4 @@
-//! `rb probe`: what a path offers to each engine, and what to change.
+//! `rb probe`: shows what a path offers to each engine, and what to change.
 
 use rb_core::{DeviceKind, EngineOffer, EngineProbe, Feature, Limit, Limits, Probe};
 use serde::Serialize;
@@ -10,46 +10,43 @@ use crate::output::Output;
 use crate::size::show_size;
 
 #[derive(Serialize)]
-struct Probed {
+struct ProbeLine {
     path: String,
     kind: &'static str,
-    capacity_bytes: u64,
-    /// Whether a store can be there through any engine.
+    device_bytes: u64,
+    /// True if any engine can use the path.
     usable: bool,
     writable: bool,
     direct: bool,
-    features: Vec<Line>,
-    engines: Vec<Engine>,
+    features: Vec<FeatureLine>,
+    engines: Vec<ProbedEngine>,
     advice: Vec<String>,
 }
 
 #[derive(Serialize)]
-struct Engine {
+struct ProbedEngine {
     engine: &'static str,
     usable: bool,
-    /// Whether `--engine auto` would take it.
+    /// True if `--engine auto` takes it.
     auto: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    limits: Vec<Bound>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    features: Vec<Line>,
+    limits: Vec<LimitLine>,
+    features: Vec<FeatureLine>,
 }
 
 #[derive(Serialize)]
-struct Line {
+struct FeatureLine {
     name: &'static str,
     on: bool,
     detail: String,
 }
 
-/// A limit; a value of `null` says that there is none, or that the engine cannot do it.
+/// A limit. A value of `None` means that there is no limit, or that the engine lacks the feature.
 #[derive(Serialize)]
-struct Bound {
-    name: &'static str,
-    value: Option<u64>,
-    source: &'static str,
+pub(crate) struct LimitLine {
+    pub(crate) name: &'static str,
+    pub(crate) value: Option<u64>,
+    pub(crate) source: Option<&'static str>,
 }
 
 pub(crate) fn probe(args: &ProbeArgs, output: &mut Output) -> Result<Outcome, Failure> {
@@ -57,7 +54,7 @@ pub(crate) fn probe(args: &ProbeArgs, output: &mut Output) -> Result<Outcome, Fa
         path: args.path.clone(),
         source: source.into(),
     })?;
-    let probed = Probed::of(found);
+    let probed = ProbeLine::of(found);
     if output.is_json() {
         output.json(&probed)?;
     } else {
@@ -69,9 +66,9 @@ pub(crate) fn probe(args: &ProbeArgs, output: &mut Output) -> Result<Outcome, Fa
     })
 }
 
-impl Probed {
-    fn of(found: Probe) -> Probed {
-        Probed {
+impl ProbeLine {
+    fn of(found: Probe) -> ProbeLine {
+        ProbeLine {
             path: found.path.display().to_string(),
             kind: match found.kind {
                 DeviceKind::File => "file",
@@ -80,12 +77,12 @@ impl Probed {
                 DeviceKind::Socket => "vhost-user socket",
                 _ => "node",
             },
-            capacity_bytes: found.capacity_bytes,
+            device_bytes: found.capacity_bytes,
             usable: found.engines.iter().any(|engine| engine.outcome.is_ok()),
             writable: found.writable,
             direct: found.direct,
             features: lines(found.features),
-            engines: found.engines.into_iter().map(Engine::of).collect(),
+            engines: found.engines.into_iter().map(ProbedEngine::of).collect(),
             advice: found.advice,
         }
     }
@@ -95,8 +92,8 @@ impl Probed {
             "{}: {} of {} ({} bytes)",
             self.path,
             self.kind,
-            show_size(self.capacity_bytes),
-            self.capacity_bytes
+            show_size(self.device_bytes),
+            self.device_bytes
         ))?;
         show_lines(&self.features, output)?;
         for engine in &self.engines {
@@ -113,22 +110,22 @@ impl Probed {
     }
 }
 
-impl Engine {
-    fn of(found: EngineProbe) -> Engine {
+impl ProbedEngine {
+    fn of(found: EngineProbe) -> ProbedEngine {
         let engine = found.kind.name();
         let auto = found.auto;
         match found.outcome {
             Ok(EngineOffer {
                 limits, features, ..
-            }) => Engine {
+            }) => ProbedEngine {
                 engine,
                 usable: true,
                 auto,
                 reason: None,
-                limits: bounds(&limits),
+                limits: limit_lines(&limits),
                 features: lines(features),
             },
-            Err(reason) => Engine {
+            Err(reason) => ProbedEngine {
                 engine,
                 usable: false,
                 auto,
@@ -150,19 +147,23 @@ impl Engine {
             ""
         };
         output.line(format!("engine {name}: usable{auto}"))?;
-        for bound in &self.limits {
-            let value = bound
+        for limit in &self.limits {
+            let value = limit
                 .value
                 .map_or_else(|| "none".into(), |value| value.to_string());
-            let line = format!("  {:<20} {value:<12} {}", bound.name, bound.source);
+            let line = format!(
+                "  {:<25} {value:<12} {}",
+                limit.name,
+                limit.source.unwrap_or_default()
+            );
             output.line(line.trim_end())?;
         }
         show_lines(&self.features, output)
     }
 }
 
-fn lines(features: Vec<Feature>) -> Vec<Line> {
-    let line = |feature: Feature| Line {
+fn lines(features: Vec<Feature>) -> Vec<FeatureLine> {
+    let line = |feature: Feature| FeatureLine {
         name: feature.name,
         on: feature.on,
         detail: feature.detail,
@@ -170,16 +171,17 @@ fn lines(features: Vec<Feature>) -> Vec<Line> {
     features.into_iter().map(line).collect()
 }
 
-fn show_lines(lines: &[Line], output: &mut Output) -> Result<(), Failure> {
+fn show_lines(lines: &[FeatureLine], output: &mut Output) -> Result<(), Failure> {
     for line in lines {
         let state = if line.on { "on" } else { "off" };
-        output.line(format!("  {:<20} {state:<12} {}", line.name, line.detail))?;
+        output.line(format!("  {:<25} {state:<12} {}", line.name, line.detail))?;
     }
     Ok(())
 }
 
-fn bounds(limits: &Limits) -> Vec<Bound> {
-    // Destructured, so that a new limit is shown, too.
+/// Returns all limits of an engine.
+pub(crate) fn limit_lines(limits: &Limits) -> Vec<LimitLine> {
+    // Destructured, so that the compiler points out a new limit that is not shown.
     let Limits {
         block,
         memory_align,
@@ -190,24 +192,25 @@ fn bounds(limits: &Limits) -> Vec<Bound> {
         placements,
     } = *limits;
     vec![
-        bound("block", Some(block)),
-        bound("memory_align", Some(memory_align)),
-        bound("transfer_max", Some(transfer_max)),
-        bound("segments_max", segments_max),
-        bound("boundary", boundary),
-        bound(
-            "discard_granularity",
+        limit_line("block_bytes", Some(block)),
+        limit_line("memory_align_bytes", Some(memory_align)),
+        limit_line("transfer_bytes_max", Some(transfer_max)),
+        limit_line("segments_max", segments_max),
+        limit_line("boundary_bytes", boundary),
+        limit_line(
+            "discard_granularity_bytes",
             discard.map(|limit| limit.granularity),
         ),
-        bound("discard_max", discard.map(|limit| limit.bytes_max)),
-        bound("placement_ids", placements),
+        limit_line("discard_bytes_max", discard.map(|limit| limit.bytes_max)),
+        limit_line("placement_ids", placements),
     ]
 }
 
-fn bound<T: Into<u64>>(name: &'static str, limit: Option<Limit<T>>) -> Bound {
-    let (value, source) =
-        limit.map_or((None, ""), |limit| (Some(limit.value.into()), limit.source));
-    Bound {
+fn limit_line<T: Into<u64>>(name: &'static str, limit: Option<Limit<T>>) -> LimitLine {
+    let (value, source) = limit.map_or((None, None), |limit| {
+        (Some(limit.value.into()), Some(limit.source))
+    });
+    LimitLine {
         name,
         value,
         source,

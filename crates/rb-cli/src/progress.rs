@@ -3,7 +3,7 @@
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use rb_core::Progress;
 
-/// A bar over a known number of steps. It draws nothing where nobody would see it.
+/// Makes a bar over a known number of steps.
 pub(crate) fn bar(steps: u64, what: &str) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(Some(steps), ProgressDrawTarget::stderr());
     let template = "{msg:<12} {wide_bar} {human_pos}/{human_len}  {per_sec}  eta {eta}";
@@ -14,11 +14,11 @@ pub(crate) fn bar(steps: u64, what: &str) -> ProgressBar {
     bar
 }
 
-/// A bar for work that says itself how far it is, and how far it has to go.
+/// Makes a bar for work that reports its position and its length itself.
 pub(crate) fn progress_bar(what: &str) -> Progress {
     let bar = bar(0, what);
     Progress::new(move |done, all| {
-        // Of a store that is written meanwhile there may be more than was counted.
+        // A store that is written concurrently may have more entries than were counted.
         bar.set_length(all.max(done));
         bar.set_position(done);
     })

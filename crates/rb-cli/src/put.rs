@@ -1,7 +1,7 @@
-//! `rb put`: one value.
+//! `rb put`: stores one value.
 //!
-//! Everything that can be wrong with the key and the value is found before the store is opened for
-//! writing, and a slow standard input is read before it too: nobody else is kept out meanwhile.
+//! Key and value are checked, and standard input is read, before the store is opened for writing: a
+//! slow standard input does not lock other processes out.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use crate::args::PutArgs;
 use crate::failure::Failure;
-use crate::key::{parse_key_to_change, show_key};
+use crate::key::{parse_valid_key, show_key};
 use crate::open::{Agreed, close_after, look_before_writing, open, writing};
 use crate::outcome::Outcome;
 use crate::output::Output;
@@ -23,9 +23,8 @@ use crate::output::Output;
 #[derive(Serialize)]
 struct PutLine {
     key: String,
-    len: usize,
+    value_bytes: usize,
     stored: bool,
-    existed: bool,
 }
 
 pub(crate) fn put(
@@ -33,8 +32,8 @@ pub(crate) fn put(
     engine: EngineKind,
     output: &mut Output,
 ) -> Result<Outcome, Failure> {
-    let key = parse_key_to_change(&args.key)?;
-    let input = Input::open(&args.file)?;
+    let key = parse_valid_key(&args.key)?;
+    let input = ValueInput::open(&args.file)?;
     let agreed = Agreed {
         accept_lost_metadata: args.accept_lost_metadata,
         force: args.force,
@@ -53,22 +52,20 @@ pub(crate) fn put(
     let stored = close_after(&store, put_one(&store, &key, &value, args))?;
     let existed = stored == PutOutcome::Existed;
     if output.is_json() {
-        let (key, len) = (show_key(&key), value.len());
         output.json(&PutLine {
-            key,
-            len,
+            key: show_key(&key),
+            value_bytes: value.len(),
             stored: !existed,
-            existed,
         })?;
     } else if existed {
-        output.line(format!("kept what was there for {}", show_key(&key)))?;
+        output.line(format!("kept the value of {}", show_key(&key)))?;
     } else {
         output.line(format!("ok: {} bytes for {}", value.len(), show_key(&key)))?;
     }
     Ok(Outcome::Done)
 }
 
-/// What the store would refuse, refused before it is opened for writing.
+/// Refuses what the store would refuse, before it is opened for writing.
 fn check(key: &[u8], metadata: &[u8], superblock: &Superblock) -> Result<(), Error> {
     let (len, max) = (key.len(), superblock.key_len_max as usize);
     if len > max {
@@ -97,8 +94,8 @@ fn put_one(store: &Store, key: &[u8], value: &[u8], args: &PutArgs) -> Result<Pu
         payload: Payload::Bytes(value),
         metadata: args.metadata.as_bytes(),
     };
-    let answer = store.put_many(vec![put], options).pop();
-    let stored = answer
+    let result = store.put_many(vec![put], options).pop();
+    let stored = result
         .unwrap_or(Err(Error::Closed))
         .map_err(|source| failed(key, source))?;
     store.sync().map_err(|source| Failure::Store {
@@ -116,19 +113,19 @@ fn failed(key: &[u8], source: Error) -> Failure {
     }
 }
 
-/// Where a value comes from; at least its first byte is there.
-struct Input<'a> {
+/// The source of a value. At least one byte can be read from it.
+struct ValueInput<'a> {
     path: &'a Path,
     reader: Box<dyn BufRead>,
-    /// Its length, if it is a file.
+    /// Length in bytes, if it is a file.
     len: Option<u64>,
 }
 
-impl Input<'_> {
-    fn open(path: &Path) -> Result<Input<'_>, Failure> {
+impl ValueInput<'_> {
+    fn open(path: &Path) -> Result<ValueInput<'_>, Failure> {
         let failed = |source| reading(path, source);
         let mut input = if path == Path::new("-") {
-            Input {
+            ValueInput {
                 path,
                 reader: Box::new(io::stdin().lock()),
                 len: None,
@@ -136,7 +133,7 @@ impl Input<'_> {
         } else {
             let file = File::open(path).map_err(failed)?;
             let meta = file.metadata().map_err(failed)?;
-            Input {
+            ValueInput {
                 path,
                 reader: Box::new(BufReader::new(file)),
                 len: meta.is_file().then_some(meta.len()),
@@ -151,7 +148,8 @@ impl Input<'_> {
         Ok(input)
     }
 
-    /// Reads the value, and at most one byte more than the largest one: no gigabytes of a wrong file.
+    /// Reads the value. Stops one byte after the largest possible value, so that a wrong file of some
+    /// gigabytes is not read into memory.
     fn read(self, key: &[u8], largest: u64) -> Result<Vec<u8>, Failure> {
         if let Some(len) = self.len.filter(|len| *len > largest) {
             return Err(Failure::usage(format!(

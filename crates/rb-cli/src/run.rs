@@ -1,13 +1,11 @@
 //! From arguments to an exit code.
 
-use std::borrow::Cow;
 use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap::error::{ContextKind, ContextValue};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser};
-use serde::Serialize;
 
 use crate::args::{Cli, Command};
 use crate::failure::Failure;
@@ -20,24 +18,19 @@ use crate::{
 
 const ERROR: u8 = 1;
 const MISS: u8 = 2;
-/// As of fsck(8): errors are left, and no check was possible.
+/// The codes of fsck(8) for "errors left uncorrected" and "operational error".
 const DAMAGED: u8 = 4;
 const UNUSABLE: u8 = 8;
 
-#[derive(Serialize)]
-struct ErrorLine {
-    error: String,
-}
-
-/// Runs the program. Exit codes: 0 done, 1 error, 2 a miss, and of
-/// `rb fsck` 4 damaged, 8 unusable.
+/// Runs the program. Exit codes: 0 done, 1 error, 2 a miss; `rb fsck` also 4 damaged and 8 unusable;
+/// `rb probe` also 8 unusable.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.into_iter().collect();
     let cli = match Cli::try_parse_from(&args) {
         Ok(cli) => cli,
         Err(error) => return refused(&args, &without_hidden(error)),
     };
-    let mut output = Output::new(cli.json);
+    let mut output = Output::new(cli.json, Some(cli.command.name()));
     let outcome = dispatch(cli, &mut output).and_then(|outcome| {
         output.flush()?;
         Ok(outcome)
@@ -49,7 +42,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(Outcome::Unusable) => ExitCode::from(UNUSABLE),
         Ok(Outcome::Broken(_)) if output.is_json() => ExitCode::from(ERROR),
         Ok(Outcome::Broken(failure)) => report(&mut output, failure.chain()),
-        // The reader has seen enough, as in `rb ls … | head`.
+        // The reader has closed the pipe, as in `rb ls … | head`.
         Err(failure) if failure.is_broken_pipe() => ExitCode::SUCCESS,
         Err(failure) => report(&mut output, failure.chain()),
     }
@@ -78,17 +71,20 @@ fn dispatch(cli: Cli, output: &mut Output) -> Result<Outcome, Failure> {
 }
 
 fn report(output: &mut Output, error: String) -> ExitCode {
-    // There is nobody left to tell if these fail.
+    // If both outputs are closed, only the exit code is left.
     if output.is_json() {
-        drop(output.json(&ErrorLine { error }));
-        drop(output.flush());
+        // Standard output may be what failed: then the error goes to standard error.
+        let written = output.json_error(error.clone());
+        if written.and_then(|()| output.flush()).is_err() {
+            drop(writeln!(std::io::stderr(), "rb: {}", plain(&error)));
+        }
     } else {
         drop(writeln!(std::io::stderr(), "rb: {}", plain(&error)));
     }
     ExitCode::from(ERROR)
 }
 
-/// The error without the names of commands that are only for this program itself.
+/// Removes the names of the hidden commands from an error.
 fn without_hidden(mut error: clap::Error) -> clap::Error {
     let cli = Cli::command();
     let is_hidden = |name: &String| {
@@ -110,24 +106,31 @@ fn without_hidden(mut error: clap::Error) -> clap::Error {
     error
 }
 
-/// Answers a command line that was not understood, or one that asked for help.
+/// Reports a command line that was not understood, or prints the help that was asked for.
 fn refused(args: &[OsString], error: &clap::Error) -> ExitCode {
     if !error.use_stderr() {
         drop(error.print());
         return ExitCode::SUCCESS;
     }
-    if !args.iter().any(|arg| arg == "--json") {
-        let text = error.to_string();
-        match plain(&text) {
-            Cow::Borrowed(_) => drop(error.print()),
-            Cow::Owned(text) => drop(write!(std::io::stderr(), "{text}")),
-        }
+    // `rb` without arguments prints its help.
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        drop(error.print());
         return ExitCode::from(ERROR);
     }
-    // The first paragraph is the error, the others are advice.
-    let text = error.to_string();
-    let words = text.split("\n\n").next().unwrap_or_default();
-    let words = words.strip_prefix("error: ").unwrap_or(words);
-    let error = words.split_whitespace().collect::<Vec<_>>().join(" ");
-    report(&mut Output::new(true), error)
+    let json = args.iter().any(|arg| arg == "--json");
+    let mut text = one_line(&error.to_string());
+    if error.kind() == ErrorKind::InvalidUtf8 {
+        let which = args.iter().filter(|arg| arg.to_str().is_none());
+        which.for_each(|arg| text.push_str(&format!(" {arg:?}")));
+    }
+    report(&mut Output::new(json, None), text)
+}
+
+/// The error itself on one line, without the tips and the usage that follow it.
+fn one_line(text: &str) -> String {
+    let ends = ["\n\nUsage:", "\n\n  tip:", "\n\nFor more information"];
+    let end = ends.iter().filter_map(|end| text.find(end)).min();
+    let text = &text[..end.unwrap_or(text.len())];
+    let text = text.strip_prefix("error: ").unwrap_or(text);
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }

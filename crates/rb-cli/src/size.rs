@@ -1,39 +1,39 @@
-//! Sizes and slot classes as they are written on a command line.
+//! Sizes and slot classes on the command line.
 
 use rb_core::{ClassRequest, Share};
 
-/// Why a size or a class was not understood.
+/// Reason why a size or a class was not understood.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SizeError {
-    /// There are no digits in front.
+    /// It does not start with a digit.
     #[error("{given:?} is not a size: digits are expected first, as in 4096, 64KiB or 1MiB")]
     NoNumber {
-        /// What was given.
+        /// The argument.
         given: String,
     },
-    /// The letters after the digits are no unit.
+    /// The text after the digits is not a unit.
     #[error(
         "{given:?} is not a size: the unit {unit:?} is unknown; known are none (bytes), B, K/KiB, M/MiB, G/GiB, T/TiB, all powers of 1024"
     )]
     Unit {
-        /// What was given.
+        /// The argument.
         given: String,
-        /// The letters.
+        /// The text.
         unit: String,
     },
-    /// A point without digits behind it, or a fraction of no unit.
+    /// A point without digits after it, or a fraction without a unit.
     #[error(
-        "{given:?} is not a size: a fraction has digits behind the point and a unit, as in 1.5GiB"
+        "{given:?} is not a size: a fraction has digits after the point and a unit, as in 1.5GiB"
     )]
     Fraction {
-        /// What was given.
+        /// The argument.
         given: String,
     },
     /// The number of bytes does not fit 64 bits.
     #[error("{given:?} is more than 2^64 - 1 bytes")]
     TooLarge {
-        /// What was given.
+        /// The argument.
         given: String,
     },
     /// The share of a class is not a percentage.
@@ -41,18 +41,18 @@ pub enum SizeError {
         "{given:?} is not a slot class: the share {share:?} is not a whole number of percent from 1 to 100, as in 64KiB:30%"
     )]
     Share {
-        /// What was given.
+        /// The argument.
         given: String,
-        /// What stands after the colon.
+        /// The text after the colon.
         share: String,
     },
 }
 
-/// Reads a number of bytes: `4096`, `64k`, `64KiB`, `1.5GiB`, `1T`. Units are powers of 1024 and may be written in
-/// any case. What a fraction leaves of a byte is dropped.
+/// Parses a number of bytes: `4096`, `64k`, `64KiB`, `1.5GiB`, `1T`. Units are powers of 1024, in upper or lower
+/// case. The result is rounded down to whole bytes.
 ///
 /// # Errors
-/// [`SizeError`] says what was not understood.
+/// [`SizeError`] if the text is not a size.
 pub fn parse_size(given: &str) -> Result<u64, SizeError> {
     let text = given.trim();
     let given = || given.to_owned();
@@ -88,10 +88,10 @@ fn digits(text: &str) -> (&str, &str) {
     text.split_at(text.bytes().take_while(u8::is_ascii_digit).count())
 }
 
-/// Bytes of `whole.fraction` units of `1 << shift` bytes, if they fit.
+/// Bytes of `whole.fraction` units of `1 << shift` bytes; `None` if they do not fit.
 fn bytes(whole: &str, fraction: &str, shift: u32) -> Option<u64> {
     let whole = whole.parse::<u64>().ok()?.checked_mul(1 << shift)?;
-    // More digits than these are less than a byte of the largest unit.
+    // Further digits are less than a byte, even of the largest unit.
     let fraction = &fraction[..fraction.len().min(18)];
     let scale = 10_u128.pow(fraction.len() as u32);
     let part = match fraction {
@@ -101,10 +101,10 @@ fn bytes(whole: &str, fraction: &str, shift: u32) -> Option<u64> {
     whole.checked_add(u64::try_from(part).ok()?)
 }
 
-/// Reads one slot class: `SIZE`, which shares what the others leave, or `SIZE:SHARE%`.
+/// Parses one slot class: `SIZE:SHARE%`, or `SIZE` for a part of the rest.
 ///
 /// # Errors
-/// [`SizeError`] says what was not understood. Whether a class can be laid out is decided later.
+/// [`SizeError`] if the text is not a class. A valid class may still not fit the device.
 pub fn parse_class(given: &str) -> Result<ClassRequest, SizeError> {
     let Some((size, share)) = given.split_once(':') else {
         let slot_bytes = parse_size(given)?;
@@ -126,8 +126,8 @@ pub fn parse_class(given: &str) -> Result<ClassRequest, SizeError> {
     }
 }
 
-/// A number of bytes for people: whole numbers of the largest unit where that is exact, else one
-/// decimal.
+/// Formats a number of bytes for people: in the largest unit, as a whole number if that is exact, else with
+/// one decimal.
 #[must_use]
 pub fn show_size(bytes: u64) -> String {
     const UNITS: [(&str, u64); 4] = [

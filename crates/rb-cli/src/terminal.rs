@@ -1,24 +1,25 @@
-//! Text that a terminal shows as it is. Paths, keys and arguments may have characters that move the cursor, change colours,
-//! hide or reorder what is shown: these are replaced by their numbers.
+//! Makes text safe for a terminal. Paths, keys and arguments may have characters that move the cursor, change
+//! colours, or hide or reorder text: these are replaced by their numbers.
 
 use std::borrow::Cow;
 
-/// Whether a terminal shows the character as itself, a tab and the end of a line included.
+/// Returns whether a terminal shows the character as itself. Tabs and line ends count as such.
 pub(crate) fn is_plain(char: char) -> bool {
     match char {
         ' '..='~' | '\t' | '\n' => true,
         _ if char.is_ascii() => false,
-        // What the standard library takes for printable. Behind a letter an accent is.
+        // The standard library's definition of printable. An accent is printable only after a letter.
         _ => String::from_iter(['a', char]).escape_debug().count() == 2,
     }
 }
 
-/// The text with other characters as `\u{202e}`.
+/// Returns the text with all other characters as `\u{202e}`.
 pub(crate) fn plain(text: &str) -> Cow<'_, str> {
     replace(text, |char, out| out.extend(char.escape_unicode()))
 }
 
-/// A line of JSON with other characters as `\u202e`, which means the same. They stand in strings only.
+/// Returns a line of JSON with all other characters as `\u202e`, which JSON parses to the same text. They can
+/// only be in strings.
 pub(crate) fn plain_json(line: &str) -> Cow<'_, str> {
     replace(line, |char, out| {
         for unit in char.encode_utf16(&mut [0; 2]) {

@@ -1,14 +1,14 @@
-//! What recovery found that people should hear of, in words.
+//! Warnings about what recovery found.
 
 use rb_core::RecoveryReport;
 
-/// One warning per finding; none for a store that is as it should be.
+/// Returns one warning for each finding; none for a sound store.
 pub(crate) fn of(report: &RecoveryReport) -> Vec<String> {
     let mut found = Vec::new();
     if let Some(why) = &report.lost_metadata {
         let then = match report.scanned {
             Some(_) => {
-                "what the headers of the slots prove is served; a removed key may have returned"
+                "the store serves what the headers of its slots show; a removed key may have returned"
             }
             None => "the store starts empty",
         };
@@ -19,35 +19,35 @@ pub(crate) fn of(report: &RecoveryReport) -> Vec<String> {
     }
     if let Some(bytes) = report.cut_to {
         found.push(format!(
-            "the device had been cut to {bytes} bytes; no entry was in the part that is gone, and opening a file for writing grows it again"
+            "the device was cut to {bytes} bytes; no entry was in the lost part, and opening a file for writing grows it again"
         ));
     }
     for foreign in &report.foreign {
         found.push(format!(
-            "the device carries {foreign}, which is not the store's"
+            "the device carries {foreign}, which the store did not write"
         ));
     }
     for copy in &report.superblock_left {
         found.push(format!(
-            "the superblock copy {copy}; no crash leaves that, so it is left alone (`rb fsck --repair --force` writes it anew)"
+            "the superblock copy {copy}; no crash leaves that, so it is not repaired (`rb fsck --repair --force` writes it again)"
         ));
     }
     if report.superblock_repaired {
-        found.push("a damaged or older copy of the superblock was written anew".to_owned());
+        found.push("a damaged or older copy of the superblock was repaired".to_owned());
     }
     if let Some(why) = &report.unallocated {
         found.push(format!(
-            "the metadata lacks space in the file system ({why}): puts and removes may fail while that is full"
+            "parts of the metadata have no space allocated in the file system ({why}): puts and removes may fail while it is full"
         ));
     }
     if let Some(why) = &report.page_cache {
         found.push(format!(
-            "the store is read through the page cache, which had to be believed ({why}): what a failed flush left there may be lost with the power"
+            "the store is read through the page cache, whose state is unknown ({why}): pages that an earlier flush failed to write may be lost with the power"
         ));
     }
     if let Some(left) = report.few_openings_left() {
         found.push(format!(
-            "{left} of {} openings for writing are left; then the store opens for reading only, until it is started empty or formatted again",
+            "{left} of {} openings for writing are left; after them the store opens read-only, until it is started empty or formatted",
             RecoveryReport::openings_max()
         ));
     }
@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn every_finding_is_said() {
+    fn every_finding_has_a_warning() {
         let mut report = RecoveryReport::default();
         report.lost_metadata = Some("both bases".to_owned());
         report.base_damage = vec!["base A: rot".to_owned(), "base B: rot".to_owned()];

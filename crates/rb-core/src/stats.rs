@@ -54,7 +54,7 @@ pub struct StoreStats {
     pub poisoned: Option<String>,
     /// The index: slots by state and class, evictions, lock counts.
     pub index: IndexStats,
-    /// The queues of blocking calls that are idle now.
+    /// I/O queues of calls and of async operations. The queue of a blocking call is counted when the call ends.
     pub queues: QueueCounters,
 }
 

@@ -93,7 +93,7 @@ fn both_nodes(drive: &Drive) -> Outcome {
             serde_json::from_str::<serde_json::Value>(text).map_err(|why| format!("{why}: {text}"))
         };
         let (info, fsck, probe) = (parsed(&info)?, parsed(&fsck)?, parsed(&probe)?);
-        if info["live"] != 1 || fsck["state"] != "clean" || fsck["payloads_read"] != 1 {
+        if info["live_slots"] != 1 || fsck["state"] != "clean" || fsck["payloads_read"] != 1 {
             return Err(format!("of one live value: {info}; {fsck}"));
         }
         let offers = probe["engines"].as_array().into_iter().flatten();

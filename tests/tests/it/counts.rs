@@ -109,3 +109,29 @@ fn each_touched_shard_is_locked_once_per_phase() {
     assert_eq!(rest.0 - get.0, 3 * (put.0 - before.0) / 2, "one phase each");
     assert_eq!(rest.1, 0, "nothing had to be evicted from other shards");
 }
+
+/// The driver's queue was missing from the counters: a program that only used async operations saw no I/O at all.
+#[test]
+fn async_operations_are_counted_as_blocking_ones_are() {
+    let fixture = FileFixture::new(16 * KIB as u64, 256);
+    let store = fixture.open();
+    let keys: Vec<_> = (0..BATCH).map(key).collect();
+    let asked: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
+    let puts = keys.iter().map(|k| Put::new(k, b"value")).collect();
+    let put = store.put_many(puts, PutOptions::default());
+    assert!(put.iter().all(Result::is_ok));
+
+    let parts = || store.stats().queues.parts;
+    let before = parts();
+    assert_eq!(store.get_many(&asked).len(), asked.len());
+    let blocking = parts() - before;
+    assert!(blocking >= BATCH, "{blocking} parts of {BATCH} gets");
+    // More than once: the driver's thread and its queue stay.
+    for round in 1..=3 {
+        let before = parts();
+        let submissions = store.stats().queues.submissions;
+        assert_eq!(store.get_many_async(&asked).wait().len(), asked.len());
+        assert_eq!(parts() - before, blocking, "round {round}");
+        assert!(store.stats().queues.submissions > submissions);
+    }
+}

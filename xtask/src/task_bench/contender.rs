@@ -12,8 +12,8 @@ use super::target::Target;
 
 /// Values per call of the store's async form.
 const BATCH: u64 = 4;
-/// Default of the store, used if `rb bench` does not report its flush interval.
-const SYNC_INTERVAL_MS: f64 = 50.0;
+/// The store's default in seconds, if `rb bench` does not report its flush interval.
+const SYNC_INTERVAL_SECONDS: f64 = 0.05;
 
 /// The programs to measure; deselected peers are absent.
 pub(super) struct Programs {
@@ -89,7 +89,7 @@ impl Run<'_> {
             case: self.case,
             file: &self.target.peers,
             seconds: self.seconds,
-            sync_interval_ms: self.sync_interval_ms(),
+            sync_interval_seconds: self.sync_interval_seconds(),
         };
         match contender {
             Contender::Ours => self.ours_async(self.case.depth.min(BATCH)),
@@ -157,10 +157,12 @@ impl Run<'_> {
         serde_json::from_str(line).map_err(|why| format!("no result: {line:?}: {why}"))
     }
 
-    /// Returns the time between two flushes of this store.
-    fn sync_interval_ms(&self) -> f64 {
-        let said = self.ours.and_then(|ours| ours["sync_interval_ms"].as_f64());
+    /// Time between two flushes of our store.
+    fn sync_interval_seconds(&self) -> f64 {
+        let said = self
+            .ours
+            .and_then(|ours| ours["sync_interval_seconds"].as_f64());
         said.filter(|interval| *interval > 0.0)
-            .unwrap_or(SYNC_INTERVAL_MS)
+            .unwrap_or(SYNC_INTERVAL_SECONDS)
     }
 }

@@ -24,8 +24,8 @@ pub(super) struct Fio<'a> {
     pub(super) case: &'a Case,
     pub(super) file: &'a Path,
     pub(super) seconds: f64,
-    /// Time between two flushes of puts: the same as this store's.
-    pub(super) sync_interval_ms: f64,
+    /// Time between two flushes of puts: this store's.
+    pub(super) sync_interval_seconds: f64,
 }
 
 impl Fio<'_> {
@@ -65,14 +65,14 @@ impl Fio<'_> {
             "value_bytes": self.case.value_bytes,
             "block_bytes": self.block_bytes(),
             "depth": self.case.depth,
-            "sync_interval_ms": self.sync_interval_ms,
-            "flushes_per_s": output["jobs"][1]["write"]["iops"],
-            "gbps": gigabytes / seconds,
-            "ops_per_s": ops / seconds,
+            "sync_interval_seconds": self.sync_interval_seconds,
+            "flushes_per_second": output["jobs"][1]["write"]["iops"],
+            "bytes_per_second": 1e9 * gigabytes / seconds,
+            "values_per_second": ops / seconds,
             "p50_us": percentile("50.000000").map(|ns| ns / 1000.0),
             "p99_us": percentile("99.000000").map(|ns| ns / 1000.0),
-            "cpu_s_per_gb": own / gigabytes,
-            "cpu_s_per_gb_process": (cpu - around).max(0.0) / gigabytes,
+            "cpu_seconds_per_gb": own / gigabytes,
+            "cpu_seconds_per_gb_process": (cpu - around).max(0.0) / gigabytes,
         }))
     }
 
@@ -104,7 +104,7 @@ impl Fio<'_> {
         if self.case.op == Op::Get {
             command.arg("--rw=randread");
         } else {
-            let per_second = (1000.0 / self.sync_interval_ms).ceil().max(1.0);
+            let per_second = (1.0 / self.sync_interval_seconds).ceil().max(1.0);
             command.args(["--rw=randwrite", "--name=flush", "--rw=write", "--bs=4k"]);
             command.args(["--size=4k", "--ioengine=psync", "--fdatasync=1"]);
             command.arg(format!("--rate_iops={per_second}"));

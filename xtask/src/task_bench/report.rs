@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::contender::Contender;
-use super::summary::{METRICS, Rounds, Spread};
+use super::summary::{GIGA, METRICS, Rounds, Spread};
 
 /// Widths in the drawing, in pixels.
 const NAMES: f64 = 130.0;
@@ -40,15 +40,16 @@ pub(super) fn table(rounds: &Rounds) -> String {
             })
         };
         let fio = |metric| median(rounds.ratio(contender, Contender::FioUring, metric), 2);
-        let ours = rounds.ratio(Contender::Ours, contender, "gbps");
+        let ours = rounds.ratio(Contender::Ours, contender, "bytes_per_second");
+        let speed = rounds.spread(contender, "bytes_per_second");
         text += &row([
             contender.name(),
-            &figure("gbps", 2),
-            &fio("gbps"),
+            &shown(speed.map(|speed| speed.times(GIGA)), 2),
+            &fio("bytes_per_second"),
             &median(ours, 2),
-            &figure("cpu_s_per_gb", 3),
-            &fio("cpu_s_per_gb"),
-            &fio("cpu_s_per_gb_process"),
+            &figure("cpu_seconds_per_gb", 3),
+            &fio("cpu_seconds_per_gb"),
+            &fio("cpu_seconds_per_gb_process"),
             &median(rounds.spread(contender, "p50_us"), 0),
             &median(rounds.spread(contender, "p99_us"), 0),
         ]);
@@ -75,19 +76,22 @@ pub(super) fn page(all: &[Rounds], remarks: &[String]) -> String {
     for rounds in all {
         let title = format!("{} {}", rounds.target, rounds.case);
         page += &format!("<h2>{}</h2>\n", escaped(&title));
-        for (metric, unit) in METRICS {
-            page += &bars(rounds, metric, unit);
+        for (metric, unit, factor) in METRICS {
+            page += &bars(rounds, metric, unit, factor);
         }
     }
     page
 }
 
-/// Draws medians as bars, with their spread as a line over each.
-fn bars(rounds: &Rounds, metric: &str, unit: &str) -> String {
+/// Medians as bars, their spread as a line over each.
+fn bars(rounds: &Rounds, metric: &str, unit: &str, factor: f64) -> String {
     let rows: Vec<(&str, Spread)> = rounds
         .contenders()
         .into_iter()
-        .filter_map(|contender| Some((contender.name(), rounds.spread(contender, metric)?)))
+        .filter_map(|contender| {
+            let spread = rounds.spread(contender, metric)?;
+            Some((contender.name(), spread.times(factor)))
+        })
         .collect();
     let most = rows
         .iter()

@@ -4,14 +4,17 @@ use serde_json::{Value, json};
 
 use super::contender::Contender;
 
-/// Compared metrics: the field of the results, and its unit for the reader.
-pub(super) const METRICS: [(&str, &str); 5] = [
-    ("gbps", "GB/s"),
-    ("cpu_s_per_gb", "CPU s/GB"),
-    ("cpu_s_per_gb_process", "CPU s/GB, whole process"),
-    ("p50_us", "p50 µs"),
-    ("p99_us", "p99 µs"),
+/// Compared metrics: the field of the results, its unit for the reader, and the factor to that unit.
+pub(super) const METRICS: [(&str, &str, f64); 5] = [
+    ("bytes_per_second", "GB/s", GIGA),
+    ("cpu_seconds_per_gb", "CPU s/GB", 1.0),
+    ("cpu_seconds_per_gb_process", "CPU s/GB, whole process", 1.0),
+    ("p50_us", "p50 µs", 1.0),
+    ("p99_us", "p99 µs", 1.0),
 ];
+
+/// Gigabytes of a byte.
+pub(super) const GIGA: f64 = 1e-9;
 
 /// All rounds of one case on one target.
 pub(super) struct Rounds {
@@ -38,6 +41,12 @@ impl Spread {
         let (low, high) = (numbers[(numbers.len() - 1) / 2], numbers[numbers.len() / 2]);
         let median = f64::midpoint(low, high);
         Some(Spread { median, min, max })
+    }
+
+    /// The same in another unit.
+    pub(super) fn times(self, factor: f64) -> Spread {
+        let [median, min, max] = [self.median, self.min, self.max].map(|number| number * factor);
+        Spread { median, min, max }
     }
 
     fn json(self) -> Value {
@@ -81,7 +90,7 @@ impl Rounds {
                 "answers": self.answers.iter().flatten()
                     .filter(|(who, _)| *who == contender).map(|(_, answer)| answer).collect::<Vec<_>>(),
             });
-            for (metric, _) in METRICS {
+            for (metric, ..) in METRICS {
                 let all = [
                     (metric.to_owned(), self.spread(contender, metric)),
                     (
@@ -119,8 +128,11 @@ mod tests {
     fn ratios_are_of_the_same_round() {
         let round = |ours: f64, fio: f64| {
             vec![
-                (Contender::Ours, json!({ "gbps": ours })),
-                (Contender::FioUring, json!({ "gbps": fio, "p50_us": null })),
+                (Contender::Ours, json!({ "bytes_per_second": ours })),
+                (
+                    Contender::FioUring,
+                    json!({ "bytes_per_second": fio, "p50_us": null }),
+                ),
             ]
         };
         // A disk that is twice as fast for a while must not affect the ratio.
@@ -129,13 +141,13 @@ mod tests {
             case: "get".to_owned(),
             answers: vec![round(0.9, 1.0), round(1.8, 2.0), round(4.5, 5.0)],
         };
-        let ratio = rounds.ratio(Contender::Ours, Contender::FioUring, "gbps");
+        let ratio = rounds.ratio(Contender::Ours, Contender::FioUring, "bytes_per_second");
         assert!(
             ratio.is_some_and(
                 |ratio| (ratio.max - 0.9).abs() < 1e-9 && (ratio.min - 0.9).abs() < 1e-9
             )
         );
-        let fio = rounds.spread(Contender::FioUring, "gbps");
+        let fio = rounds.spread(Contender::FioUring, "bytes_per_second");
         assert!(fio.is_some_and(|fio| (fio.min, fio.median, fio.max) == (1.0, 2.0, 5.0)));
         assert!(rounds.spread(Contender::FioUring, "p50_us").is_none());
     }

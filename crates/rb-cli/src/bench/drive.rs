@@ -1,4 +1,4 @@
-//! The measured part: one kind of operation, for some seconds, on some threads.
+//! The measured part: one kind of operation, for a given time, on a given number of threads.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -12,33 +12,34 @@ use crate::args::{BenchArgs, BenchOp};
 use crate::failure::Failure;
 use crate::payload::mix;
 
-/// How long the operation runs before it is measured.
+/// Duration of the run before the measurement.
 const WARM_UP: Duration = Duration::from_millis(200);
 
-/// How long an idle store is left alone before it is measured.
+/// Time for which an idle store is left alone before it is measured.
 const SETTLE: Duration = Duration::from_secs(1);
 
-/// What one thread, or all of them, did.
+/// Counts of one thread, or of all threads.
 #[derive(Default)]
-pub(super) struct Tally {
-    /// From the start of each call to its answer.
+pub(super) struct BenchTally {
+    /// Time of each call, from its start to its completion.
     pub(super) latencies: Vec<Duration>,
     pub(super) values: u64,
     pub(super) bytes: u64,
-    /// Values that were not what was put, or not there.
+    /// Values that differ from what was put, or are missing.
     pub(super) wrong: u64,
     pub(super) errors: u64,
     pub(super) first_error: Option<String>,
 }
 
-/// A run of all threads.
-pub(super) struct Run {
-    pub(super) tally: Tally,
+/// A measurement of all threads.
+pub(super) struct BenchRun {
+    pub(super) tally: BenchTally,
     pub(super) time: Duration,
     pub(super) cpu: Duration,
     pub(super) commits: u64,
 }
 
+/// A call in flight.
 enum Flying {
     Get(Operation<Vec<Lookup>>),
     Put(Operation<Vec<PutResult>>),
@@ -48,20 +49,22 @@ enum Flying {
 struct Worker<'a> {
     prepared: &'a Prepared,
     args: &'a BenchArgs,
-    /// Numbers of its keys, as a stream.
+    /// Next number of its sequence of random keys.
     next: u64,
-    tally: Tally,
+    tally: BenchTally,
 }
 
-/// Runs the operation on every thread until the time is over, and makes puts durable at the end.
-pub(super) fn run(prepared: &Prepared, args: &BenchArgs) -> Result<Run, Failure> {
-    let time = Duration::try_from_secs_f64(args.seconds)
-        .map_err(|why| Failure::usage(format!("--seconds {}: {why}", args.seconds)))?;
-    // An idle store has nothing left to do by then, not even the commit of what was put before.
+/// Runs the operation on every thread until the time is over, and syncs puts at the end.
+pub(super) fn run(
+    prepared: &Prepared,
+    args: &BenchArgs,
+    time: Duration,
+) -> Result<BenchRun, Failure> {
+    // Let the commit of earlier puts finish, so that the store is idle.
     if args.op == BenchOp::Idle {
         std::thread::sleep(SETTLE);
     }
-    // The first operations start threads and make queues, and the kernel pins the buffers of each.
+    // The first operations start threads, make queues and pin buffers.
     each_thread(prepared, args, WARM_UP)?;
     let before = prepared.store.stats().commits;
     let (start, cpu) = (Instant::now(), cpu_time());
@@ -72,7 +75,7 @@ pub(super) fn run(prepared: &Prepared, args: &BenchArgs) -> Result<Run, Failure>
             source,
         })?;
     }
-    Ok(Run {
+    Ok(BenchRun {
         tally,
         time: start.elapsed(),
         cpu: cpu_time().saturating_sub(cpu),
@@ -80,15 +83,19 @@ pub(super) fn run(prepared: &Prepared, args: &BenchArgs) -> Result<Run, Failure>
     })
 }
 
-/// Runs the operation on every thread for a time.
-fn each_thread(prepared: &Prepared, args: &BenchArgs, time: Duration) -> Result<Tally, Failure> {
+/// Runs the operation on every thread for `time`.
+fn each_thread(
+    prepared: &Prepared,
+    args: &BenchArgs,
+    time: Duration,
+) -> Result<BenchTally, Failure> {
     let end = Instant::now() + time;
     let work = |thread| {
         let mut worker = Worker {
             prepared,
             args,
             next: thread << 40,
-            tally: Tally::default(),
+            tally: BenchTally::default(),
         };
         worker.run(end).map(|()| worker.tally)
     };
@@ -107,14 +114,14 @@ fn each_thread(prepared: &Prepared, args: &BenchArgs, time: Duration) -> Result<
             })
         }));
     });
-    let mut sum = Tally::default();
+    let mut sum = BenchTally::default();
     for tally in tallies {
         sum.add(tally?);
     }
     Ok(sum)
 }
 
-/// User and system time of the process, with the kernel's helper threads of its rings.
+/// User and system time of the process, including the kernel's helper threads of its rings.
 fn cpu_time() -> Duration {
     let time = clock_gettime(ClockId::ProcessCPUTime);
     Duration::new(
@@ -135,10 +142,10 @@ impl Worker<'_> {
             }
             return Ok(());
         }
-        let at_once = (self.args.depth / self.args.batch).max(1);
-        let mut flying = VecDeque::with_capacity(at_once);
+        let calls = (self.args.depth / self.args.batch).max(1);
+        let mut flying = VecDeque::with_capacity(calls);
         loop {
-            while flying.len() < at_once && Instant::now() < end {
+            while flying.len() < calls && Instant::now() < end {
                 flying.push_back(self.start()?);
             }
             let Some((ids, since, operation)) = flying.pop_front() else {
@@ -185,8 +192,8 @@ impl Worker<'_> {
         match self.args.op {
             BenchOp::Get | BenchOp::Idle => {
                 let since = Instant::now();
-                let answers = store.get_many(&self.keys(&ids));
-                self.got(&ids, since, answers);
+                let results = store.get_many(&self.keys(&ids));
+                self.got(&ids, since, results);
             }
             BenchOp::Put => {
                 let puts = ids
@@ -194,17 +201,17 @@ impl Worker<'_> {
                     .map(|id| self.prepared.value(*id))
                     .collect::<Result<_, _>>()?;
                 let since = Instant::now();
-                let answers = store.put_many(puts, PutOptions::default());
-                self.put(since, answers);
+                let results = store.put_many(puts, PutOptions::default());
+                self.put(since, results);
             }
         }
         Ok(())
     }
 
-    fn got(&mut self, ids: &[usize], since: Instant, answers: Vec<Lookup>) {
+    fn got(&mut self, ids: &[usize], since: Instant, results: Vec<Lookup>) {
         self.tally.latencies.push(since.elapsed());
-        for (id, answer) in ids.iter().zip(answers) {
-            match answer {
+        for (id, result) in ids.iter().zip(results) {
+            match result {
                 Ok(value) => {
                     let right = value
                         .as_ref()
@@ -217,10 +224,10 @@ impl Worker<'_> {
         }
     }
 
-    fn put(&mut self, since: Instant, answers: Vec<PutResult>) {
+    fn put(&mut self, since: Instant, results: Vec<PutResult>) {
         self.tally.latencies.push(since.elapsed());
-        for answer in answers {
-            match answer {
+        for result in results {
+            match result {
                 Ok(_) => self.tally.count(self.prepared.value_bytes),
                 Err(error) => self.tally.failed(&error),
             }
@@ -228,7 +235,7 @@ impl Worker<'_> {
     }
 }
 
-impl Tally {
+impl BenchTally {
     fn count(&mut self, bytes: usize) {
         self.values += 1;
         self.bytes += bytes as u64;
@@ -239,7 +246,7 @@ impl Tally {
         self.first_error.get_or_insert_with(|| error.to_string());
     }
 
-    fn add(&mut self, other: Tally) {
+    fn add(&mut self, other: BenchTally) {
         self.latencies.extend(other.latencies);
         self.values += other.values;
         self.bytes += other.bytes;

@@ -1,17 +1,19 @@
-//! `rb bench`: how fast a store is, and whether every byte is right.
+//! `rb bench`: measures how fast a store is, and verifies every byte.
 //!
 //! ```text
-//! prepare.rs  the store, made or found, with every key of the run in it
+//! prepare.rs  opens or makes the store, and fills it
 //! drive.rs    the measured part
-//! value.rs    values that cost next to nothing to make
+//! value.rs    values that are cheap to make
 //! ```
 //!
-//! While the clock runs the store verifies each value that it serves, as always, and the bench looks at its
-//! first and last word. Afterwards every value is read once more and compared byte for byte.
+//! During the measurement the store verifies each value that it returns, as always, and the bench compares
+//! its first and last word. Afterwards every value is read again and compared byte for byte.
 
 mod drive;
 mod prepare;
 mod value;
+
+use std::time::Duration;
 
 use rb_core::EngineKind;
 use serde::Serialize;
@@ -22,34 +24,36 @@ use crate::open::close_after;
 use crate::outcome::Outcome;
 use crate::output::Output;
 use crate::progress;
-use crate::rates::{gbps, percentile_ms};
+use crate::rates::{bytes_per_second, percentile_us};
 use crate::size::show_size;
-use drive::Run;
+use drive::BenchRun;
 use prepare::{Prepared, prepare};
 
+/// Longest duration of a measurement: a year.
+const SECONDS_MAX: Duration = Duration::from_hours(365 * 24);
+
 #[derive(Serialize)]
-struct Line {
+struct BenchLine {
     op: &'static str,
     engine: String,
     value_bytes: u64,
     batch: usize,
-    /// Values in flight on each thread; of blocking calls, the batch.
+    /// Values in flight on each thread; the batch if calls block.
     depth: usize,
     threads: usize,
     blocking: bool,
     seconds: f64,
-    gbps: f64,
-    /// Values, not calls.
-    ops_per_s: f64,
-    /// Of a call.
+    bytes_per_second: f64,
+    values_per_second: f64,
+    /// Latency of a call.
     p50_us: f64,
     p99_us: f64,
     p999_us: f64,
-    cpu_s_per_gb: f64,
-    /// Of one core.
-    cpu_percent: f64,
+    cpu_seconds_per_gb: f64,
+    /// CPU time by wall time: 1 is one core.
+    cpu_ratio: f64,
     commits: u64,
-    sync_interval_ms: f64,
+    sync_interval_seconds: f64,
     errors: u64,
     verified_bytes: u64,
     wrong_bytes: u64,
@@ -61,33 +65,40 @@ pub(crate) fn bench(
     output: &mut Output,
 ) -> Result<Outcome, Failure> {
     check(args)?;
+    let time = duration(args)?;
     let prepared = prepare(args, engine, output)?;
-    let measured = measure(args, &prepared);
+    let measured = measure(args, &prepared, time);
     let (mut run, verified, wrong) = close_after(&prepared.store, measured)?;
     let wrong = wrong + run.tally.wrong * args.value_bytes;
-    let line = Line::of(args, &prepared, &mut run, verified, wrong);
+    let line = BenchLine::of(args, &prepared, &mut run, verified, wrong);
+    let broken = judge(&run, wrong);
     if output.is_json() {
-        output.json(&line)?;
+        output.json_with(&line, broken.as_ref())?;
     } else {
         line.show(output)?;
     }
-    if wrong > 0 {
-        let what = format!("{wrong} bytes are not what was put");
-        return Ok(Outcome::Broken(Failure::Contract { what }));
-    }
-    match run.tally.first_error {
-        None => Ok(Outcome::Done),
-        Some(first) => {
-            let what = format!("{} operations failed; the first: {first}", run.tally.errors);
-            Ok(Outcome::Broken(Failure::Contract { what }))
-        }
-    }
+    Ok(broken.map_or(Outcome::Done, Outcome::Broken))
 }
 
-/// Fills the store, measures, and reads everything once more. Answers the bytes that were right then, and those that were not.
-fn measure(args: &BenchArgs, prepared: &Prepared) -> Result<(Run, u64, u64), Failure> {
+/// Returns the failure of a run with wrong bytes or failed operations.
+fn judge(run: &BenchRun, wrong: u64) -> Option<Failure> {
+    if wrong > 0 {
+        let what = format!("{wrong} bytes are not what was put");
+        return Some(Failure::Contract { what });
+    }
+    let first = run.tally.first_error.as_ref()?;
+    let what = format!("{} operations failed; the first: {first}", run.tally.errors);
+    Some(Failure::Contract { what })
+}
+
+/// Fills the store, measures, and reads every value again. Returns the numbers of right and wrong bytes.
+fn measure(
+    args: &BenchArgs,
+    prepared: &Prepared,
+    time: Duration,
+) -> Result<(BenchRun, u64, u64), Failure> {
     prepared.fill()?;
-    let run = drive::run(prepared, args)?;
+    let run = drive::run(prepared, args, time)?;
     let (right, wrong) = verify(prepared)?;
     Ok((run, right, wrong))
 }
@@ -110,20 +121,33 @@ fn check(args: &BenchArgs) -> Result<(), Failure> {
     {
         None => Ok(()),
         Some((what, found, min, max)) => Err(Failure::usage(format!(
-            "{what} is {found}: {min} to {max} is possible"
+            "{what} is {found}: it must be {min} to {max}"
         ))),
     }
 }
 
-/// Reads every value and compares it. Answers the bytes that are right, and those that are not.
+/// Returns the duration of the measurement.
+fn duration(args: &BenchArgs) -> Result<Duration, Failure> {
+    let time = Duration::try_from_secs_f64(args.seconds).ok();
+    // Far more than anyone measures, and the end of the measurement is a valid `Instant`.
+    time.filter(|time| *time <= SECONDS_MAX).ok_or_else(|| {
+        let max = SECONDS_MAX.as_secs();
+        Failure::usage(format!(
+            "--seconds is {:?}: it must be 0 to {max}",
+            args.seconds
+        ))
+    })
+}
+
+/// Reads every value and compares it. Returns the numbers of right and wrong bytes.
 fn verify(prepared: &Prepared) -> Result<(u64, u64), Failure> {
     let bar = progress::bar(prepared.keys.len() as u64, "verify");
     let (mut right, mut wrong) = (0, 0);
     for first in (0..prepared.keys.len()).step_by(prepared.per_call()) {
         let end = (first + prepared.per_call()).min(prepared.keys.len());
         let keys: Vec<&[u8]> = prepared.keys[first..end].iter().map(|key| &**key).collect();
-        for (id, answer) in (first..end).zip(prepared.store.get_many(&keys)) {
-            let value = answer.map_err(|source| Failure::Key {
+        for (id, result) in (first..end).zip(prepared.store.get_many(&keys)) {
+            let value = result.map_err(|source| Failure::Key {
                 what: "getting",
                 key: prepared.keys[id].to_vec(),
                 source,
@@ -139,13 +163,19 @@ fn verify(prepared: &Prepared) -> Result<(u64, u64), Failure> {
     Ok((right, wrong))
 }
 
-impl Line {
-    fn of(args: &BenchArgs, prepared: &Prepared, run: &mut Run, verified: u64, wrong: u64) -> Line {
+impl BenchLine {
+    fn of(
+        args: &BenchArgs,
+        prepared: &Prepared,
+        run: &mut BenchRun,
+        verified: u64,
+        wrong: u64,
+    ) -> BenchLine {
         let latencies = &mut run.tally.latencies;
         latencies.sort_unstable();
         let gigabytes = run.tally.bytes as f64 / 1e9;
-        let us = |percent| percentile_ms(latencies, percent) * 1e3;
-        Line {
+        let us = |percent| percentile_us(latencies, percent);
+        BenchLine {
             op: match args.op {
                 BenchOp::Get => "get",
                 BenchOp::Put => "put",
@@ -162,19 +192,19 @@ impl Line {
             threads: args.threads,
             blocking: args.blocking,
             seconds: run.time.as_secs_f64(),
-            gbps: gbps(run.tally.bytes, run.time),
-            ops_per_s: run.tally.values as f64 / run.time.as_secs_f64(),
+            bytes_per_second: bytes_per_second(run.tally.bytes, run.time),
+            values_per_second: run.tally.values as f64 / run.time.as_secs_f64(),
             p50_us: us(50.0),
             p99_us: us(99.0),
             p999_us: us(99.9),
-            cpu_s_per_gb: if gigabytes > 0.0 {
+            cpu_seconds_per_gb: if gigabytes > 0.0 {
                 run.cpu.as_secs_f64() / gigabytes
             } else {
                 0.0
             },
-            cpu_percent: 100.0 * run.cpu.as_secs_f64() / run.time.as_secs_f64(),
+            cpu_ratio: run.cpu.as_secs_f64() / run.time.as_secs_f64(),
             commits: run.commits,
-            sync_interval_ms: rb_core::StoreOptions::default().sync_interval.as_secs_f64() * 1e3,
+            sync_interval_seconds: rb_core::StoreOptions::default().sync_interval.as_secs_f64(),
             errors: run.tally.errors,
             verified_bytes: verified,
             wrong_bytes: wrong,
@@ -185,7 +215,9 @@ impl Line {
         if self.op == "idle" {
             return output.line(format!(
                 "idle ({}): {:.3} % of one core over {:.1} s",
-                self.engine, self.cpu_percent, self.seconds
+                self.engine,
+                100.0 * self.cpu_ratio,
+                self.seconds
             ));
         }
         output.line(format!(
@@ -197,9 +229,9 @@ impl Line {
             if self.threads == 1 { "" } else { "s" },
             self.depth,
             if self.blocking { ", blocking" } else { "" },
-            self.gbps,
-            self.ops_per_s,
-            self.cpu_s_per_gb,
+            self.bytes_per_second / 1e9,
+            self.values_per_second,
+            self.cpu_seconds_per_gb,
         ))?;
         output.line(format!(
             "a call of {}: p50 {:.0} us, p99 {:.0} us, p99.9 {:.0} us; {} commits, {} errors; {} verified, {} bytes wrong",

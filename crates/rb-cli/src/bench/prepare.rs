@@ -1,4 +1,4 @@
-//! The store under measurement: made, or one that an earlier run made; and its values.
+//! Opens or makes the store under measurement, and makes its values.
 
 use std::fs::OpenOptions;
 use std::io::{Seek, Write};
@@ -17,23 +17,23 @@ use crate::output::Output;
 use crate::progress;
 use crate::size::show_size;
 
-/// Size of a file that is made, unless the arguments say another.
+/// Default size of a file that is made.
 const FILE_BYTES: u64 = 2 << 30;
-/// Bytes written at once to a new file.
+/// Bytes of each write to a new file.
 const PIECE: usize = 8 << 20;
 /// Bytes of values in one call outside the measurement.
 pub(super) const CALL_BYTES: usize = 16 << 20;
 const KEY_LEN_MAX: u32 = 64;
 const KEY_START: &str = "rb-bench/";
 
-/// An open store and the keys that a run works on.
+/// An open store and the keys of a run.
 pub(super) struct Prepared {
     pub(super) store: Store,
     pub(super) keys: Vec<Box<[u8]>>,
     pub(super) value_bytes: usize,
 }
 
-/// Opens the store, made if there is none.
+/// Opens the store. Makes it if there is none.
 pub(super) fn prepare(
     args: &BenchArgs,
     engine: EngineKind,
@@ -53,7 +53,7 @@ pub(super) fn prepare(
     let count = look(args, engine, is_new)?;
     let value_bytes = usize::try_from(args.value_bytes).unwrap_or(usize::MAX);
     let flying = flying(args);
-    // Twice what is in flight, so that the next values can be made meanwhile.
+    // Twice what is in flight, so that the next values can be made concurrently.
     let buffers = 2 * flying * (value_bytes.next_multiple_of(4096) + 4096);
     let options = StoreOptions {
         engine,
@@ -72,13 +72,12 @@ pub(super) fn prepare(
     })
 }
 
-/// Values in flight at most, on all threads.
+/// Largest number of values in flight on all threads.
 fn flying(args: &BenchArgs) -> usize {
     args.depth.max(args.batch) * args.threads
 }
 
-/// Looks at a store whether the run can have it, and does not write to it: what is refused stays as it is. Answers how many
-/// keys the run has.
+/// Checks whether the run may use a store, without writing to it. Returns the number of keys of the run.
 fn look(args: &BenchArgs, engine: EngineKind, is_new: bool) -> Result<u64, Failure> {
     let options = StoreOptions {
         engine,
@@ -94,16 +93,16 @@ fn look(args: &BenchArgs, engine: EngineKind, is_new: bool) -> Result<u64, Failu
     Ok(count)
 }
 
-/// Keys of the run: as many as there are slots for, less those that its puts need at the same time.
+/// Number of keys of the run: the slots, less those that its puts need at the same time.
 fn count(store: &Store, args: &BenchArgs) -> Result<u64, Failure> {
     let slots = slots_for(store, args.value_bytes)?;
     let flying = flying(args);
-    // Every put takes a slot before that of the key's former value is free.
+    // A put takes a new slot before the slot of the replaced value is free.
     let spare = (slots / 10).max(2 * flying as u64);
     match slots.checked_sub(spare) {
         Some(count @ 1..) => Ok(count),
         _ => Err(Failure::usage(format!(
-            "{} has {slots} slots for values of {}: with {flying} in flight, {} or more are needed",
+            "{} has {slots} slots for values of {}: with {flying} in flight, at least {} are needed",
             args.store.display(),
             show_size(args.value_bytes),
             spare + 1
@@ -111,7 +110,8 @@ fn count(store: &Store, args: &BenchArgs) -> Result<u64, Failure> {
     }
 }
 
-/// Whether there is a store with slots of just the size of the values. Without --yes any other store is used as it is.
+/// Returns whether the store can be used as it is: it exists, and with --yes its slots have the size of the
+/// values. Without --yes no new store may replace it.
 fn is_made_for(args: &BenchArgs) -> Result<bool, Failure> {
     if !rb_core::is_store(&args.store) || !args.yes {
         return Ok(rb_core::is_store(&args.store));
@@ -127,8 +127,8 @@ fn is_made_for(args: &BenchArgs) -> Result<bool, Failure> {
     Ok(found == wanted)
 }
 
-/// Makes the store, with every block of it written: the first write to a block that the file system only
-/// reserved costs more than those that follow.
+/// Makes the store and writes every block of it: the first write to a reserved block of a file system costs
+/// more than later ones.
 fn format_whole(args: &BenchArgs, engine: EngineKind) -> Result<(), Failure> {
     let class = ClassRequest {
         slot_bytes: args.value_bytes.next_multiple_of(4096),
@@ -143,7 +143,7 @@ fn format_whole(args: &BenchArgs, engine: EngineKind) -> Result<(), Failure> {
         engine,
         ..FormatOptions::new(&args.store, vec![class])
     };
-    // Without consent this refuses, before anything is written.
+    // Without consent this fails before anything is written.
     let made = make(&options)?;
     write_all(&args.store, made.superblock.device_bytes)?;
     make(&FormatOptions {
@@ -153,7 +153,7 @@ fn format_whole(args: &BenchArgs, engine: EngineKind) -> Result<(), Failure> {
     .map(drop)
 }
 
-/// Writes all of the file or device, which was ours to destroy.
+/// Writes all of the file or device. The user has agreed that its content is destroyed.
 fn write_all(path: &Path, bytes: u64) -> Result<(), Failure> {
     let failed = |source| Failure::File {
         what: "writing",
@@ -175,28 +175,28 @@ fn write_all(path: &Path, bytes: u64) -> Result<(), Failure> {
     file.sync_all().map_err(failed)
 }
 
-/// A store that holds other entries belongs to somebody, and so may one that is empty.
+/// Refuses a store with entries that no bench put, and without --yes an empty store.
 fn check_owner(store: &Store, args: &BenchArgs) -> Result<(), Failure> {
-    let (mut ours, mut foreign) = (false, false);
+    let (mut of_bench, mut foreign) = (false, false);
     store.for_each(|entry| {
         foreign = !entry.key.starts_with(KEY_START.as_bytes());
-        ours = !foreign;
+        of_bench = !foreign;
         !foreign
     });
     let path = args.store.clone();
-    match (foreign, ours || args.yes) {
+    match (foreign, of_bench || args.yes) {
         (true, _) => Err(Failure::BenchOther { path }),
         (false, false) => Err(Failure::BenchEmpty { path }),
         (false, true) => Ok(()),
     }
 }
 
-/// Slots of the class that takes these values.
+/// Number of usable slots of the class for these values.
 fn slots_for(store: &Store, value_bytes: u64) -> Result<u64, Failure> {
     let geometry = store.geometry();
     let class = geometry.class_for(value_bytes).ok_or_else(|| {
         Failure::usage(format!(
-            "--value-bytes is {value_bytes}, the largest slot of the store holds {}: --yes --fresh makes a new one",
+            "--value-bytes is {value_bytes}, the largest slot of the store holds {}: --yes --fresh makes a new store",
             geometry.largest_value()
         ))
     })?;
@@ -209,12 +209,12 @@ fn slots_for(store: &Store, value_bytes: u64) -> Result<u64, Failure> {
 }
 
 impl Prepared {
-    /// Keys in one call outside the measurement.
+    /// Number of keys in one call outside the measurement.
     pub(super) fn per_call(&self) -> usize {
         (CALL_BYTES / (self.value_bytes + 8192)).clamp(1, 1024)
     }
 
-    /// Puts what is missing.
+    /// Puts the values that are missing.
     pub(super) fn fill(&self) -> Result<(), Failure> {
         let bar = progress::bar(self.keys.len() as u64, "fill");
         for first in (0..self.keys.len()).step_by(self.per_call()) {
@@ -225,13 +225,13 @@ impl Prepared {
             let puts = missing
                 .map(|(id, _)| self.value(id))
                 .collect::<Result<Vec<_>, _>>()?;
-            for (number, answer) in self
+            for (number, result) in self
                 .store
                 .put_many(puts, PutOptions::default())
                 .into_iter()
                 .enumerate()
             {
-                answer.map_err(|source| Failure::Key {
+                result.map_err(|source| Failure::Key {
                     what: "putting",
                     key: keys.get(number).map_or_else(Vec::new, |key| key.to_vec()),
                     source,
@@ -246,7 +246,7 @@ impl Prepared {
         })
     }
 
-    /// The put of key number `id`, in memory of the store.
+    /// Makes the put of key number `id`, with a buffer of the store.
     pub(super) fn value(&self, id: usize) -> Result<Put<'_>, Failure> {
         let mut buffer = self
             .store

@@ -1,20 +1,20 @@
-//! Values that cost next to nothing to make, and of which every byte can be checked.
+//! Values that are cheap to make, and of which every byte can be checked.
 //!
-//! A bench that fills each value anew measures itself. So all values share one pattern, and only their
-//! first and last words follow from their number. A buffer that comes back from the store still has the
-//! pattern, which a few of its words show; whatever that overlooks the full check afterwards does not.
+//! A bench that fills every value measures itself. So all values share one pattern, and only their first
+//! and last words depend on their number. A buffer that the store gives out again still has the pattern,
+//! which a few sampled words show. The full check after the measurement finds what the samples miss.
 
 use crate::payload::{fill, is_payload, mix, word};
 
 /// The shared pattern is the payload of this number.
 const PATTERN: u64 = 0x52_42;
 const WORD: usize = 8;
-/// The shortest value: its first and its last word.
+/// Length of the shortest value: its first and its last word.
 pub(super) const LEN_MIN: usize = 2 * WORD;
-/// Words looked at in a buffer that came back.
+/// Words sampled in a reused buffer.
 const LOOKS: usize = 8;
 
-/// Makes `buffer` the value of `id`, in the cheapest way.
+/// Makes `buffer` the value of `id`.
 pub(super) fn make(id: u64, buffer: &mut [u8]) {
     let (_, pattern, _) = parts(buffer);
     if !looks_filled(pattern) {
@@ -25,12 +25,12 @@ pub(super) fn make(id: u64, buffer: &mut [u8]) {
     last.copy_from_slice(&mix(!id).to_le_bytes());
 }
 
-/// Whether the first and the last word are those of `id`: a look, while the clock runs.
+/// Returns whether the first and the last word are those of `id`: cheap enough for the measurement.
 pub(super) fn looks_right(id: u64, value: &[u8]) -> bool {
     value.starts_with(&mix(id).to_le_bytes()) && value.ends_with(&mix(!id).to_le_bytes())
 }
 
-/// Whether every byte is that of `id`.
+/// Returns whether every byte is that of `id`.
 pub(super) fn is_right(id: u64, value: &[u8]) -> bool {
     value.len() >= LEN_MIN
         && looks_right(id, value)

@@ -1,4 +1,4 @@
-//! The process that is killed, and its parent's side.
+//! The process that is killed, and the parent's side of it.
 
 use std::collections::HashSet;
 use std::ffi::OsString;
@@ -6,7 +6,7 @@ use std::path::Path;
 
 use rb_core::EngineKind;
 
-use super::serve::{self, Served};
+use super::serve::{self, ServedTurns};
 use super::sizes::BLOCKS_BEFORE_KILL;
 use super::workload::{SEED, Workload};
 use crate::args::DemoChildArgs;
@@ -17,22 +17,23 @@ use crate::outcome::Outcome;
 use crate::output::Output;
 use crate::progress;
 
-/// What the child had acknowledged when it was gone.
-pub(super) struct Killed {
-    /// Turns that it had served, synced and said.
+/// Turns that the child acknowledged before it was killed.
+pub(super) struct Acknowledged {
+    /// Turns that it served, synced and acknowledged.
     pub(super) turns: u64,
-    /// Conversations that these belong to.
+    /// Conversations that these turns belong to.
     pub(super) conversations: u64,
 }
 
-/// Serves turns for ever: each is durable before it is said. Ends by being killed, or with its parent.
+/// Serves turns without end: each is durable before it is acknowledged. Ends when the process is killed, or when
+/// the parent's end closes its output.
 pub(crate) fn child(
     args: &DemoChildArgs,
     engine: EngineKind,
     output: &mut Output,
 ) -> Result<Outcome, Failure> {
     let store = open_quietly(&args.store, writing(engine))?;
-    let mut served = Served::default();
+    let mut served = ServedTurns::default();
     for turn in Workload::new(SEED) {
         serve::turn(&store, &turn, &mut served)?;
         store.sync().map_err(|source| Failure::Store {
@@ -45,13 +46,13 @@ pub(crate) fn child(
     Ok(Outcome::Done)
 }
 
-/// Runs the child until it has put enough, and kills it while it goes on.
-pub(super) fn serve_and_kill(store: &Path, engine: EngineKind) -> Result<Killed, Failure> {
+/// Runs the child until it has put enough, and kills it while it serves.
+pub(super) fn serve_and_kill(store: &Path, engine: EngineKind) -> Result<Acknowledged, Failure> {
     let args = ["demo-child", "--engine", engine.name(), "--store"].map(OsString::from);
     let args = args.into_iter().chain([store.as_os_str().to_owned()]);
     let mut child = Child::spawn("that serves until it is killed", args)?;
     let mut expected = Workload::new(SEED);
-    let mut seen = Seen::default();
+    let mut seen = SeenTurns::default();
     let bar = progress::bar(BLOCKS_BEFORE_KILL, "serving");
     while (seen.blocks.len() as u64) < BLOCKS_BEFORE_KILL {
         let Some(line) = child.line()? else {
@@ -61,25 +62,25 @@ pub(super) fn serve_and_kill(store: &Path, engine: EngineKind) -> Result<Killed,
         bar.set_position(seen.blocks.len() as u64);
     }
     bar.finish_and_clear();
-    // What it said until it was gone counts too: those turns were durable.
+    // Turns that it acknowledged before it ended count: they were durable.
     for line in child.kill()? {
         seen.note(&line, &mut expected)?;
     }
-    Ok(Killed {
+    Ok(Acknowledged {
         turns: seen.turns,
         conversations: seen.conversations.len() as u64,
     })
 }
 
 #[derive(Default)]
-struct Seen {
+struct SeenTurns {
     turns: u64,
     conversations: HashSet<u64>,
     blocks: HashSet<u64>,
 }
 
-impl Seen {
-    /// Notes a line of the child, which must be the next turn of the workload.
+impl SeenTurns {
+    /// Counts a line of the child, which must be the next turn of the workload.
     fn note(&mut self, line: &str, expected: &mut Workload) -> Result<(), Failure> {
         let turn = expected
             .next()
@@ -87,7 +88,7 @@ impl Seen {
         let Some(turn) = turn else {
             return Err(Failure::Child {
                 what: "that serves until it is killed",
-                why: format!("said {line:?}, which is not its next turn"),
+                why: format!("printed {line:?}, which is not its next turn"),
             });
         };
         self.turns += 1;

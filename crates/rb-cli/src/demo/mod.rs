@@ -1,17 +1,17 @@
-//! `rb demo`: the whole thing in one command.
+//! `rb demo`: a workload, a kill, a restart and a check, in one command.
 //!
 //! ```text
-//! workload.rs  a chat service: which blocks a turn asks for and which it makes
+//! workload.rs  a chat service: the blocks that a turn reads, and the blocks that it adds
 //! serve.rs     one turn against a store: longest prefix, get, put, touch
 //! child.rs     the process that is killed
-//! verify.rs    every acknowledged block, after the restart
-//! report.rs    the numbers, for people and as JSON
+//! verify.rs    checks every acknowledged block after the restart
+//! report.rs    the result, for people and as JSON
 //! ```
 //!
-//! A child serves turns, syncs after each, and says so on a line; the parent kills it in
-//! mid-flight, opens the store again, and checks that every block of every turn that the child had
-//! said is there, byte for byte. The first half fits the store, so nothing may be missing. Then the
-//! parent goes on with more conversations than fit.
+//! A child serves turns, syncs after each, and then acknowledges it with a line. The parent kills the child
+//! in the middle of a turn, opens the store again, and compares every block of every acknowledged turn
+//! byte for byte. The first half fits into the store, so nothing may be missing. In the second half the
+//! parent serves more conversations than fit.
 
 mod child;
 mod report;
@@ -32,14 +32,14 @@ use crate::open::{close, writing};
 use crate::outcome::Outcome;
 use crate::output::Output;
 use crate::progress;
-use report::Report;
-use serve::Served;
+use report::DemoReport;
+use serve::ServedTurns;
 use sizes::{SLOTS, VALUE_BYTES};
 use workload::{SEED, Workload};
 
 pub(crate) use child::child;
 
-/// Time for the second half, so that the whole stays below a minute.
+/// Longest duration of the second half, so that the demo takes less than a minute.
 const SECOND_HALF_MAX: Duration = Duration::from_secs(20);
 pub(crate) fn demo(
     args: &DemoArgs,
@@ -49,7 +49,7 @@ pub(crate) fn demo(
     let folder = folder(args)?;
     let path = folder.path().join("store");
     prepare(&path)?;
-    say(
+    step(
         output,
         &format!("a store of {SLOTS} slots of 256 KiB in {}", path.display()),
     )?;
@@ -57,7 +57,7 @@ pub(crate) fn demo(
     let start = Instant::now();
     let killed = child::serve_and_kill(&path, engine)?;
     let before = start.elapsed();
-    say(
+    step(
         output,
         &format!(
             "served {} turns in a child process, killed it in turn {}",
@@ -69,7 +69,7 @@ pub(crate) fn demo(
     let mut workload = Workload::new(SEED);
     let (store, restart) = verify::reopen(&path, writing(engine), output)?;
     let verified = verify::verify(&store, &mut workload, killed.turns)?;
-    say(
+    step(
         output,
         &format!(
             "reopened in {:.3} s and checked {} acknowledged blocks: {} lost",
@@ -85,10 +85,10 @@ pub(crate) fn demo(
     let stats = store.stats();
     let engine_name = store.engine_name().to_owned();
     let close_time = finish(store)?;
-    say(
+    step(
         output,
         &format!(
-            "served {} turns more, evicting {} blocks",
+            "served {} more turns, which evicted {} blocks",
             served.turns, stats.index.evictions
         ),
     )?;
@@ -97,7 +97,7 @@ pub(crate) fn demo(
     let kept = store.stats().index.entries;
     finish(store)?;
 
-    let report = Report::new(report::Parts {
+    let report = DemoReport::new(report::DemoParts {
         engine: engine_name,
         killed,
         before,
@@ -111,16 +111,17 @@ pub(crate) fn demo(
         clean_restart,
         kept,
     });
+    let broken = report.judge();
     if output.is_json() {
-        output.json(&report)?;
+        output.json_with(&report, broken.as_ref())?;
     } else {
         report.show(output)?;
     }
-    Ok(report.judge().map_or(Outcome::Done, Outcome::Broken))
+    Ok(broken.map_or(Outcome::Done, Outcome::Broken))
 }
 
-/// Says how far the demo is, to people only.
-fn say(output: &mut Output, text: &str) -> Result<(), Failure> {
+/// Prints a step of the demo; nothing with `--json`.
+fn step(output: &mut Output, text: &str) -> Result<(), Failure> {
     if output.is_json() {
         return Ok(());
     }
@@ -152,10 +153,10 @@ fn prepare(path: &Path) -> Result<(), Failure> {
     make(&options).map(drop)
 }
 
-/// The second half: more conversations than fit. On a slow device it ends early.
-fn go_on(store: &Store, workload: &mut Workload, turns: u64) -> Result<Served, Failure> {
+/// Runs the second half: more conversations than fit. On a slow device it ends early.
+fn go_on(store: &Store, workload: &mut Workload, turns: u64) -> Result<ServedTurns, Failure> {
     let bar = progress::bar(turns, "serving");
-    let mut served = Served::default();
+    let mut served = ServedTurns::default();
     let start = Instant::now();
     for turn in workload {
         if served.turns == turns || start.elapsed() > SECOND_HALF_MAX {
@@ -168,7 +169,7 @@ fn go_on(store: &Store, workload: &mut Workload, turns: u64) -> Result<Served, F
     Ok(served)
 }
 
-/// Closes the store and lets go of its device. Answers how long that took.
+/// Closes the store and releases its device. Returns the time of that.
 fn finish(store: Store) -> Result<Duration, Failure> {
     store.audit().map_err(|what| Failure::Contract {
         what: format!("the index does not add up: {what}"),

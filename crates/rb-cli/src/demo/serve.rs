@@ -1,4 +1,4 @@
-//! One turn of the chat service against a store.
+//! Serves one turn of the chat service from a store.
 
 use std::time::{Duration, Instant};
 
@@ -9,13 +9,13 @@ use super::workload::Turn;
 use crate::failure::Failure;
 use crate::payload::{fill, is_payload};
 
-/// What was served.
+/// Counts of the served turns.
 #[derive(Default)]
-pub(super) struct Served {
+pub(super) struct ServedTurns {
     pub(super) turns: u64,
-    /// Blocks of history asked for.
+    /// Blocks of history that turns needed.
     pub(super) asked: u64,
-    /// Blocks of history that the store had.
+    /// Blocks of history that the store returned.
     pub(super) hits: u64,
     pub(super) bytes_put: u64,
     pub(super) bytes_got: u64,
@@ -24,9 +24,9 @@ pub(super) struct Served {
     pub(super) get_time: Duration,
 }
 
-/// Finds how much of the history the store has, gets that, checks every byte, puts the rest (which
-/// the model would have computed), and makes all of it recently used.
-pub(super) fn turn(store: &Store, turn: &Turn, served: &mut Served) -> Result<(), Failure> {
+/// Gets the prefix of the history that the store has, checks every byte, puts the rest (which the model
+/// would have computed), and touches all blocks.
+pub(super) fn turn(store: &Store, turn: &Turn, served: &mut ServedTurns) -> Result<(), Failure> {
     let keys: Vec<[u8; 8]> = turn
         .blocks
         .iter()
@@ -45,19 +45,19 @@ pub(super) fn turn(store: &Store, turn: &Turn, served: &mut Served) -> Result<()
     Ok(())
 }
 
-/// Answers how many of the first blocks were there without a gap.
+/// Returns the number of blocks that were there before the first gap.
 fn get(
     store: &Store,
     blocks: &[u64],
     keys: &[&[u8]],
-    served: &mut Served,
+    served: &mut ServedTurns,
 ) -> Result<usize, Failure> {
     let start = Instant::now();
-    let answers = store.get_many(keys);
+    let results = store.get_many(keys);
     served.get_time += start.elapsed();
     let mut hits = 0;
-    for ((block, key), answer) in blocks.iter().zip(keys).zip(answers) {
-        let value = answer.map_err(|source| Failure::Key {
+    for ((block, key), result) in blocks.iter().zip(keys).zip(results) {
+        let value = result.map_err(|source| Failure::Key {
             what: "getting",
             key: key.to_vec(),
             source,
@@ -70,7 +70,12 @@ fn get(
     Ok(hits)
 }
 
-fn put(store: &Store, blocks: &[u64], keys: &[&[u8]], served: &mut Served) -> Result<(), Failure> {
+fn put(
+    store: &Store,
+    blocks: &[u64],
+    keys: &[&[u8]],
+    served: &mut ServedTurns,
+) -> Result<(), Failure> {
     let mut puts = Vec::with_capacity(blocks.len());
     for (block, key) in blocks.iter().zip(keys) {
         let mut buffer = store.buffer(VALUE_BYTES).map_err(|source| Failure::Store {
@@ -85,10 +90,10 @@ fn put(store: &Store, blocks: &[u64], keys: &[&[u8]], served: &mut Served) -> Re
         });
     }
     let start = Instant::now();
-    let answers = store.put_many(puts, PutOptions::default());
+    let results = store.put_many(puts, PutOptions::default());
     served.put_time += start.elapsed();
-    for (key, answer) in keys.iter().zip(answers) {
-        answer.map_err(|source| Failure::Key {
+    for (key, result) in keys.iter().zip(results) {
+        result.map_err(|source| Failure::Key {
             what: "putting",
             key: key.to_vec(),
             source,

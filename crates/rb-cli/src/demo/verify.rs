@@ -1,4 +1,4 @@
-//! After a restart: how long it took, and whether everything that was acknowledged is there.
+//! Measures the restart, and checks everything that was acknowledged.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -17,9 +17,9 @@ use crate::progress;
 /// Blocks read in one batch.
 const BATCH: usize = 64;
 
-/// One opening.
+/// Times of one opening.
 pub(super) struct Restart {
-    /// The opening, and before it the wait until the kernel let go of a killed process's lock.
+    /// The opening, including the wait until the kernel has released the lock of a killed process.
     pub(super) open: Duration,
     pub(super) base: Duration,
     pub(super) log: Duration,
@@ -27,9 +27,9 @@ pub(super) struct Restart {
     pub(super) clean: bool,
 }
 
-/// What became of the acknowledged blocks.
+/// Results for the acknowledged blocks.
 #[derive(Default)]
-pub(super) struct Verified {
+pub(super) struct VerifiedBlocks {
     pub(super) blocks: u64,
     pub(super) bytes: u64,
     pub(super) lost: u64,
@@ -57,25 +57,25 @@ pub(super) fn reopen(
     Ok((store, restart))
 }
 
-/// Checks every block of the first `turns` turns, in the order in which they were put, and leaves the
-/// workload where the next turn is.
+/// Checks every block of the first `turns` turns, in the order in which they were put, and advances the
+/// workload to the next turn.
 pub(super) fn verify(
     store: &Store,
     workload: &mut Workload,
     turns: u64,
-) -> Result<Verified, Failure> {
+) -> Result<VerifiedBlocks, Failure> {
     let mut seen = HashSet::new();
     let mut blocks = Vec::new();
     for turn in workload.take(usize::try_from(turns).unwrap_or(usize::MAX)) {
         blocks.extend(turn.blocks.into_iter().filter(|block| seen.insert(*block)));
     }
     let bar = progress::bar(blocks.len() as u64, "verifying");
-    let mut verified = Verified {
+    let mut verified = VerifiedBlocks {
         blocks: blocks.len() as u64,
-        ..Verified::default()
+        ..VerifiedBlocks::default()
     };
     let start = Instant::now();
-    // The first alone: it is what a restarted service waits for.
+    // The first block alone: its time is what a restarted service waits for.
     let (first, rest) = blocks.split_at(blocks.len().min(1));
     check(store, first, &mut verified)?;
     verified.first_get = start.elapsed();
@@ -88,7 +88,7 @@ pub(super) fn verify(
     Ok(verified)
 }
 
-fn check(store: &Store, blocks: &[u64], verified: &mut Verified) -> Result<(), Failure> {
+fn check(store: &Store, blocks: &[u64], verified: &mut VerifiedBlocks) -> Result<(), Failure> {
     let keys: Vec<[u8; 8]> = blocks.iter().map(|block| block.to_le_bytes()).collect();
     let keys: Vec<&[u8]> = keys.iter().map(<[u8; 8]>::as_slice).collect();
     for ((block, key), answer) in blocks.iter().zip(&keys).zip(store.get_many(&keys)) {
@@ -115,7 +115,7 @@ mod tests {
     use crate::payload::fill;
 
     #[test]
-    fn lost_and_wrong_blocks_are_told_apart() {
+    fn lost_and_wrong_blocks_are_counted_separately() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("store");
         let class = ClassRequest {
@@ -131,7 +131,7 @@ mod tests {
         fill(3, &mut bytes);
         store.put(&3_u64.to_le_bytes(), &bytes[1..]).unwrap();
 
-        let mut verified = Verified::default();
+        let mut verified = VerifiedBlocks::default();
         check(&store, &[1, 2, 3, 4], &mut verified).unwrap();
         assert_eq!((verified.lost, verified.wrong), (1, 2));
         assert_eq!(verified.bytes, VALUE_BYTES as u64);

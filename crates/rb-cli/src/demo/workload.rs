@@ -1,36 +1,36 @@
-//! A chat service as its cache sees it.
+//! The requests of a chat service to its cache.
 //!
-//! A conversation starts with one of a few system prompts, whose blocks all conversations with that
-//! prompt share, and grows with each turn. A block is named by everything before it, as in prefix
-//! caching: the same words after another history are another block. Which conversation speaks next
-//! is skewed, so that some come back soon and some after a long time. Ended conversations make room
-//! for new ones. Everything follows from the seed, so two processes agree without talking.
+//! A conversation starts with one of a few system prompts, whose blocks are shared by all conversations
+//! with that prompt, and grows with each turn. The id of a block depends on all blocks before it, as in
+//! prefix caching: the same text after another history is another block. The choice of the next
+//! conversation is skewed, so that some return soon and some after a long time. A new conversation replaces
+//! one that has ended. Everything follows from the seed, so two processes generate the same turns.
 
 use crate::payload::mix;
 
-/// The conversations are the same in every run.
+/// Seed of the demo: the conversations are the same in every run.
 pub(super) const SEED: u64 = 20_250_101;
-/// Conversations going on at one time.
+/// Number of conversations at the same time.
 const ACTIVE: usize = 240;
-/// System prompts to begin with.
+/// Number of system prompts.
 const PROMPTS: u64 = 4;
-/// Blocks of a system prompt.
+/// Number of blocks of a system prompt.
 const PROMPT_BLOCKS: u64 = 8;
-/// Blocks that a turn adds: from 2 to 5.
+/// Number of blocks that a turn adds: 2 to 5.
 const TURN_BLOCKS: std::ops::Range<u64> = 2..6;
-/// Turns of a conversation: from 4 to 15.
+/// Number of turns of a conversation: 4 to 15.
 const TURNS: std::ops::Range<u64> = 4..16;
 
 /// One turn of one conversation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Turn {
-    /// Which conversation, counted from 0 in the order of their beginnings.
+    /// Number of the conversation, from 0, in the order of their starts.
     pub(super) conversation: u64,
-    /// Which turn of it, from 0.
+    /// Number of the turn in its conversation, from 0.
     pub(super) number: u64,
-    /// All its blocks: the history, then what this turn adds.
+    /// All blocks of the conversation: the history, then those that this turn adds.
     pub(super) blocks: Vec<u64>,
-    /// How many of them are history.
+    /// Number of blocks of history.
     pub(super) history: usize,
 }
 
@@ -41,7 +41,7 @@ struct Conversation {
     blocks: Vec<u64>,
 }
 
-/// Turns without end.
+/// An endless sequence of turns.
 pub(super) struct Workload {
     random: u64,
     started: u64,
@@ -84,7 +84,7 @@ impl Workload {
         mix(self.random) % end
     }
 
-    /// A conversation; the first ones speak more often than the last ones.
+    /// Chooses a conversation; the first ones are chosen more often than the last ones.
     fn speaker(&mut self) -> usize {
         let end = ACTIVE as u64;
         let (a, b) = (self.below(end), self.below(end));
@@ -120,7 +120,7 @@ impl Iterator for Workload {
     }
 }
 
-/// The name of a block: what came before it, and what it says.
+/// Computes the id of a block from the block before it, its text and its position.
 fn block(before: u64, said: u64, at: u64) -> u64 {
     mix(mix(mix(before) ^ said) ^ at)
 }
@@ -165,7 +165,7 @@ mod tests {
         assert_eq!(
             own.len(),
             last.len(),
-            "what is said after a prompt is nobody else's"
+            "blocks after a prompt belong to one conversation"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! What `rb fsck` says.
+//! The report of `rb fsck`.
 
 use std::path::Path;
 
@@ -9,71 +9,74 @@ use crate::failure::Failure;
 use crate::output::Output;
 
 #[derive(Serialize)]
-pub(super) struct Report {
+pub(super) struct FsckReport {
     path: String,
     state: &'static str,
     uuid: Option<String>,
     deep: bool,
-    shutdown_clean: bool,
+    clean: bool,
     damages: u64,
     remarks: u64,
-    findings: Vec<Shown>,
-    slots: Slots,
+    findings: Vec<ShownFinding>,
+    #[serde(flatten)]
+    slots: SlotCounts,
     entries: u64,
     headers_read: u64,
     payloads_read: u64,
-    unverified: u64,
+    unverified_entries: u64,
     base_sequence: Option<u64>,
     log_blocks: u64,
     log_records: u64,
     lost_metadata: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     headers_verified: Option<u64>,
     seconds: f64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    repair: Option<Repair>,
+    repair: Option<RepairSummary>,
 }
 
 #[derive(Serialize)]
-struct Shown {
+struct ShownFinding {
     severity: &'static str,
     structure: String,
-    offset: u64,
+    offset_bytes: u64,
     wrong: String,
     meaning: String,
     lost: String,
 }
 
 #[derive(Serialize, Default)]
-struct Slots {
-    all: u64,
-    free: u64,
-    live: u64,
-    retired: u64,
-    bad: u64,
+struct SlotCounts {
+    slots: u64,
+    live_slots: u64,
+    free_slots: u64,
+    retired_slots: u64,
+    bad_slots: u64,
 }
 
-/// What was done about it. The rest of the report is that of the store afterwards.
+/// Findings and actions of the repair. The rest of the report describes the store after the repair.
 #[derive(Serialize)]
-struct Repair {
-    done: bool,
-    found: &'static str,
-    findings: Vec<Shown>,
-    dropped: u64,
+struct RepairSummary {
+    repaired: bool,
+    state_before: &'static str,
+    findings: Vec<ShownFinding>,
+    dropped_entries: u64,
     rebuilt: bool,
 }
 
-impl Report {
-    pub(super) fn of(path: &Path, report: &AuditReport, repaired: Option<&RepairReport>) -> Report {
-        let mut slots = Slots::default();
+impl FsckReport {
+    pub(super) fn of(
+        path: &Path,
+        report: &AuditReport,
+        repaired: Option<&RepairReport>,
+    ) -> FsckReport {
+        let mut slots = SlotCounts::default();
         for class in report.index.iter().flat_map(|index| &index.classes) {
-            slots.all += class.capacity;
-            slots.free += class.free;
-            slots.live += class.live;
-            slots.retired += class.retired;
-            slots.bad += class.bad;
+            slots.slots += class.capacity;
+            slots.live_slots += class.live;
+            slots.free_slots += class.free;
+            slots.retired_slots += class.retired;
+            slots.bad_slots += class.bad;
         }
-        Report {
+        FsckReport {
             path: path.display().to_string(),
             state: name(report.state),
             uuid: report
@@ -81,22 +84,22 @@ impl Report {
                 .as_ref()
                 .map(|sb| sb.identity.uuid.to_string()),
             deep: report.deep,
-            shutdown_clean: report.clean,
+            clean: report.clean,
             damages: report.damages,
             remarks: report.remarks,
-            findings: report.findings.iter().map(Shown::of).collect(),
+            findings: report.findings.iter().map(ShownFinding::of).collect(),
             slots,
             entries: report.index.as_ref().map_or(0, |index| index.entries),
             headers_read: report.headers_read,
             payloads_read: report.payloads_read,
-            unverified: report.unverified,
+            unverified_entries: report.unverified,
             base_sequence: report.base_sequence,
             log_blocks: report.log_blocks,
             log_records: report.log_records,
             lost_metadata: report.lost_metadata.clone(),
             headers_verified: report.scanned.map(|scanned| scanned.headers),
             seconds: report.time.as_secs_f64(),
-            repair: repaired.map(Repair::of),
+            repair: repaired.map(RepairSummary::of),
         }
     }
 
@@ -107,24 +110,20 @@ impl Report {
         for finding in &self.findings {
             finding.show(output)?;
         }
-        let unsaid = (self.damages + self.remarks).saturating_sub(self.findings.len() as u64);
-        if unsaid > 0 {
-            output.line(format!("… and {unsaid} more findings"))?;
+        let hidden = (self.damages + self.remarks).saturating_sub(self.findings.len() as u64);
+        if hidden > 0 {
+            output.line(format!("… and {hidden} more findings"))?;
         }
         if self.uuid.is_some() && self.state != name(AuditState::Unusable) {
             let slots = &self.slots;
             output.line(format!(
                 "slots: {} live + {} free + {} retired + {} bad = {}; shutdown {}",
-                slots.live,
-                slots.free,
-                slots.retired,
-                slots.bad,
-                slots.all,
-                if self.shutdown_clean {
-                    "clean"
-                } else {
-                    "not clean"
-                }
+                slots.live_slots,
+                slots.free_slots,
+                slots.retired_slots,
+                slots.bad_slots,
+                slots.slots,
+                if self.clean { "clean" } else { "not clean" }
             ))?;
             output.line(format!(
                 "read: {} headers and {} payloads of {} entries, {} log blocks, in {:.3} s",
@@ -133,18 +132,18 @@ impl Report {
         }
         output.line(format!(
             "{}: {} ({} damaged, {} remarks, {} entries unverified)",
-            self.path, self.state, self.damages, self.remarks, self.unverified
+            self.path, self.state, self.damages, self.remarks, self.unverified_entries
         ))
     }
 }
 
-impl Repair {
-    fn of(done: &RepairReport) -> Repair {
-        Repair {
-            done: done.after.is_some(),
-            found: name(done.before.state),
-            findings: done.before.findings.iter().map(Shown::of).collect(),
-            dropped: if done.after.is_some() {
+impl RepairSummary {
+    fn of(done: &RepairReport) -> RepairSummary {
+        RepairSummary {
+            repaired: done.after.is_some(),
+            state_before: name(done.before.state),
+            findings: done.before.findings.iter().map(ShownFinding::of).collect(),
+            dropped_entries: if done.after.is_some() {
                 done.dropped
             } else {
                 0
@@ -154,8 +153,11 @@ impl Repair {
     }
 
     fn show(&self, output: &mut Output) -> Result<(), Failure> {
-        if !self.done {
-            return output.line(format!("nothing was repaired: the store is {}", self.found));
+        if !self.repaired {
+            return output.line(format!(
+                "nothing was repaired: the store is {}",
+                self.state_before
+            ));
         }
         for finding in &self.findings {
             finding.show(output)?;
@@ -166,20 +168,20 @@ impl Repair {
         };
         output.line(format!(
             "repaired: {rebuilt}{} entries dropped. Now:",
-            self.dropped
+            self.dropped_entries
         ))
     }
 }
 
-impl Shown {
-    fn of(finding: &Finding) -> Shown {
-        Shown {
+impl ShownFinding {
+    fn of(finding: &Finding) -> ShownFinding {
+        ShownFinding {
             severity: match finding.severity {
                 Severity::Remark => "remark",
                 Severity::Damage => "damage",
             },
             structure: finding.structure.clone(),
-            offset: finding.offset,
+            offset_bytes: finding.offset,
             wrong: finding.wrong.clone(),
             meaning: finding.meaning.clone(),
             lost: finding.lost.clone(),
@@ -189,7 +191,7 @@ impl Shown {
     fn show(&self, output: &mut Output) -> Result<(), Failure> {
         output.line(format!(
             "{}: {} at byte {}: {}",
-            self.severity, self.structure, self.offset, self.wrong
+            self.severity, self.structure, self.offset_bytes, self.wrong
         ))?;
         output.line(format!("  means: {}", self.meaning))?;
         output.line(format!("  lost: {}", self.lost))

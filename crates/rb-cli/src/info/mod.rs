@@ -1,4 +1,4 @@
-//! `rb info`: what a store is, what it holds, and how its last shutdown was.
+//! `rb info`: shows a store's layout, its content, and how its last session ended.
 
 mod recovery;
 
@@ -12,49 +12,38 @@ use crate::failure::Failure;
 use crate::open::{close, open_reading};
 use crate::outcome::Outcome;
 use crate::output::Output;
+use crate::probe::{LimitLine, limit_lines};
 use crate::size::show_size;
-use recovery::Recovery;
+use recovery::RecoveryLine;
 
 #[derive(Serialize)]
-struct Info {
+struct InfoLine {
     path: String,
     uuid: String,
     epoch: u64,
-    member: String,
+    member: u32,
+    members: u32,
     device_bytes: u64,
     layout_bytes: u64,
-    engine: Engine,
-    limits: Limits,
-    key_bytes: u32,
-    metadata_bytes: u32,
+    engine: &'static str,
+    rejected_engines: Vec<RejectedEngine>,
+    limits: Vec<LimitLine>,
+    key_bytes_max: u32,
+    metadata_bytes_max: u32,
     superblock: SuperblockState,
-    regions: Regions,
+    regions: Vec<NamedRegion>,
     slots: u32,
-    live: u64,
-    free: u64,
+    live_slots: u64,
+    free_slots: u64,
     shards: usize,
-    classes: Vec<Class>,
-    recovery: Recovery,
+    classes: Vec<ShownClass>,
+    recovery: RecoveryLine,
 }
 
 #[derive(Serialize)]
-struct Engine {
-    name: &'static str,
-    rejected: Vec<Rejected>,
-}
-
-#[derive(Serialize)]
-struct Rejected {
+struct RejectedEngine {
     engine: String,
     reason: String,
-}
-
-#[derive(Serialize)]
-struct Limits {
-    block_bytes: u32,
-    block_source: &'static str,
-    transfer_bytes: u64,
-    transfer_source: &'static str,
 }
 
 #[derive(Serialize)]
@@ -65,29 +54,20 @@ struct SuperblockState {
 }
 
 #[derive(Serialize)]
-struct Regions {
-    base_a: Region,
-    base_b: Region,
-    policy: Region,
-    log_1: Region,
-    log_2: Region,
-    slots: Region,
+struct NamedRegion {
+    name: &'static str,
+    offset_bytes: u64,
+    length_bytes: u64,
 }
 
 #[derive(Serialize)]
-struct Region {
-    offset: u64,
-    bytes: u64,
-}
-
-#[derive(Serialize)]
-struct Class {
+struct ShownClass {
     slot_bytes: u64,
     slots: u64,
-    live: u64,
-    free: u64,
-    bad: u64,
-    share_percent: f64,
+    live_slots: u64,
+    free_slots: u64,
+    bad_slots: u64,
+    space_ratio: f64,
 }
 
 pub(crate) fn info(
@@ -97,7 +77,7 @@ pub(crate) fn info(
 ) -> Result<Outcome, Failure> {
     let store = open_reading(&args.path, engine, output)?;
     let device = store.engine().expect("an open store has its device");
-    let info = Info::of(&args.path, &store, device.as_ref());
+    let info = InfoLine::of(&args.path, &store, device.as_ref());
     drop(device);
     close(&store)?;
     if output.is_json() {
@@ -108,38 +88,36 @@ pub(crate) fn info(
     Ok(Outcome::Done)
 }
 
-impl Info {
-    fn of(path: &Path, store: &Store, device: &dyn rb_io::Engine) -> Info {
+impl InfoLine {
+    fn of(path: &Path, store: &Store, device: &dyn rb_io::Engine) -> InfoLine {
         let superblock = store.superblock();
         let classes = classes(store);
         let [copy_a, copy_b] = copy_states(store, device);
-        Info {
+        InfoLine {
             path: path.display().to_string(),
             uuid: superblock.identity.uuid.to_string(),
             epoch: superblock.identity.epoch,
-            member: format!(
-                "{} of {}",
-                superblock.member_index + 1,
-                superblock.member_count
-            ),
+            member: superblock.member_index + 1,
+            members: superblock.member_count,
             device_bytes: device.capacity_bytes(),
             layout_bytes: superblock.device_bytes,
-            engine: Engine::of(store),
-            limits: Limits::of(device.limits()),
-            key_bytes: superblock.key_len_max,
-            metadata_bytes: superblock.metadata_len_max,
+            engine: store.engine_name(),
+            rejected_engines: rejected_engines(store),
+            limits: limit_lines(device.limits()),
+            key_bytes_max: superblock.key_len_max,
+            metadata_bytes_max: superblock.metadata_len_max,
             superblock: SuperblockState {
                 sequence: superblock.sequence,
                 copy_a,
                 copy_b,
             },
-            regions: Regions::of(superblock),
+            regions: regions(superblock),
             slots: store.geometry().slots(),
-            live: classes.iter().map(|class| class.live).sum(),
-            free: classes.iter().map(|class| class.free).sum(),
+            live_slots: classes.iter().map(|class| class.live_slots).sum(),
+            free_slots: classes.iter().map(|class| class.free_slots).sum(),
             shards: store.shards(),
             classes,
-            recovery: Recovery::of(store.recovery()),
+            recovery: RecoveryLine::of(store.recovery()),
         }
     }
 
@@ -149,8 +127,8 @@ impl Info {
         field(
             "uuid",
             format!(
-                "{}, epoch {}, member {}",
-                self.uuid, self.epoch, self.member
+                "{}, epoch {}, member {} of {}",
+                self.uuid, self.epoch, self.member, self.members
             ),
         )?;
         field(
@@ -162,26 +140,32 @@ impl Info {
                 show_size(self.layout_bytes)
             ),
         )?;
-        field("engine", self.engine.name.to_owned())?;
-        for rejected in &self.engine.rejected {
+        field("engine", self.engine.to_owned())?;
+        for rejected in &self.rejected_engines {
             field("", format!("not {}: {}", rejected.engine, rejected.reason))?;
         }
-        let limits = &self.limits;
+        let limit = |name| {
+            let found = self.limits.iter().find(|limit| limit.name == name);
+            found.map_or((0, ""), |limit| {
+                (limit.value.unwrap_or(0), limit.source.unwrap_or_default())
+            })
+        };
+        let (block, transfer) = (limit("block_bytes"), limit("transfer_bytes_max"));
         field(
             "transfers",
             format!(
                 "blocks of {} bytes ({}), at most {} in one ({})",
-                limits.block_bytes,
-                limits.block_source,
-                show_size(limits.transfer_bytes),
-                limits.transfer_source
+                block.0,
+                block.1,
+                show_size(transfer.0),
+                transfer.1
             ),
         )?;
         field(
             "limits",
             format!(
                 "keys to {} bytes, metadata to {} bytes",
-                self.key_bytes, self.metadata_bytes
+                self.key_bytes_max, self.metadata_bytes_max
             ),
         )?;
         let superblock = &self.superblock;
@@ -192,18 +176,14 @@ impl Info {
                 superblock.sequence, superblock.copy_a, superblock.copy_b
             ),
         )?;
-        let regions = &self.regions;
-        for (name, region) in [
-            ("base A", &regions.base_a),
-            ("base B", &regions.base_b),
-            ("policy", &regions.policy),
-            ("log ring 1", &regions.log_1),
-            ("slots", &regions.slots),
-            ("log ring 2", &regions.log_2),
-        ] {
+        for region in &self.regions {
             field(
-                name,
-                format!("{} at byte {}", show_size(region.bytes), region.offset),
+                region_title(region.name),
+                format!(
+                    "{} at byte {}",
+                    show_size(region.length_bytes),
+                    region.offset_bytes
+                ),
             )?;
         }
         for class in &self.classes {
@@ -213,10 +193,10 @@ impl Info {
                     "{} x {}: {} live, {} free, {} bad, {:.1} % of the space",
                     class.slots,
                     show_size(class.slot_bytes),
-                    class.live,
-                    class.free,
-                    class.bad,
-                    class.share_percent
+                    class.live_slots,
+                    class.free_slots,
+                    class.bad_slots,
+                    100.0 * class.space_ratio
                 ),
             )?;
         }
@@ -224,61 +204,59 @@ impl Info {
     }
 }
 
-impl Engine {
-    fn of(store: &Store) -> Engine {
-        let rejected = store
-            .rejected_engines()
-            .iter()
-            .map(|r| Rejected {
-                engine: r.kind.to_string(),
-                reason: r.reason.clone(),
-            })
-            .collect();
-        Engine {
-            name: store.engine_name(),
-            rejected,
-        }
+fn rejected_engines(store: &Store) -> Vec<RejectedEngine> {
+    let rejected = store.rejected_engines().iter();
+    rejected
+        .map(|rejected| RejectedEngine {
+            engine: rejected.kind.to_string(),
+            reason: rejected.reason.clone(),
+        })
+        .collect()
+}
+
+/// Returns the regions in the order of their offsets.
+fn regions(superblock: &Superblock) -> Vec<NamedRegion> {
+    let runs = &superblock.runs;
+    let first = runs.iter().map(|run| run.first_byte).min().unwrap_or(0);
+    let ends = runs
+        .iter()
+        .map(|run| run.first_byte + run.stride * run.count);
+    let end = ends.max().unwrap_or(0);
+    let fixed = [
+        ("base_a", &superblock.base_a),
+        ("base_b", &superblock.base_b),
+        ("policy", &superblock.policy),
+        ("log_1", &superblock.log),
+        ("log_2", &superblock.log_2),
+    ];
+    let mut regions: Vec<NamedRegion> = fixed
+        .into_iter()
+        .map(|(name, region)| NamedRegion {
+            name,
+            offset_bytes: region.offset,
+            length_bytes: region.bytes,
+        })
+        .collect();
+    regions.push(NamedRegion {
+        name: "slots",
+        offset_bytes: first,
+        length_bytes: end - first,
+    });
+    regions.sort_by_key(|region| region.offset_bytes);
+    regions
+}
+
+fn region_title(name: &str) -> &str {
+    match name {
+        "base_a" => "base A",
+        "base_b" => "base B",
+        "log_1" => "log ring 1",
+        "log_2" => "log ring 2",
+        other => other,
     }
 }
 
-impl Limits {
-    fn of(limits: &rb_io::Limits) -> Limits {
-        Limits {
-            block_bytes: limits.block.value,
-            block_source: limits.block.source,
-            transfer_bytes: limits.transfer_max.value,
-            transfer_source: limits.transfer_max.source,
-        }
-    }
-}
-
-impl Regions {
-    fn of(superblock: &Superblock) -> Regions {
-        let region = |region: &rb_format::Region| Region {
-            offset: region.offset,
-            bytes: region.bytes,
-        };
-        let runs = &superblock.runs;
-        let first = runs.iter().map(|run| run.first_byte).min().unwrap_or(0);
-        let ends = runs
-            .iter()
-            .map(|run| run.first_byte + run.stride * run.count);
-        let end = ends.max().unwrap_or(0);
-        Regions {
-            base_a: region(&superblock.base_a),
-            base_b: region(&superblock.base_b),
-            policy: region(&superblock.policy),
-            log_1: region(&superblock.log),
-            log_2: region(&superblock.log_2),
-            slots: Region {
-                offset: first,
-                bytes: end - first,
-            },
-        }
-    }
-}
-
-fn classes(store: &Store) -> Vec<Class> {
+fn classes(store: &Store) -> Vec<ShownClass> {
     let stats = store.stats().index.classes;
     let runs = &store.superblock().runs;
     let space = |class: Option<u8>| {
@@ -289,18 +267,18 @@ fn classes(store: &Store) -> Vec<Class> {
     };
     (0_u8..)
         .zip(stats)
-        .map(|(class, stats)| Class {
+        .map(|(class, stats)| ShownClass {
             slot_bytes: store.geometry().class_capacity(class),
             slots: stats.capacity,
-            live: stats.live,
-            free: stats.free,
-            bad: stats.bad,
-            share_percent: 100.0 * space(Some(class)) as f64 / space(None).max(1) as f64,
+            live_slots: stats.live,
+            free_slots: stats.free,
+            bad_slots: stats.bad,
+            space_ratio: space(Some(class)) as f64 / space(None).max(1) as f64,
         })
         .collect()
 }
 
-/// What is in the places of the superblock copies. The store opened, so at least one is good.
+/// Returns the states of the two superblock copies. The store opened, so at least one is "ok".
 fn copy_states(store: &Store, device: &dyn rb_io::Engine) -> [String; 2] {
     superblock_copies(device).map(|copy| match copy {
         Ok(copy) if copy == *store.superblock() => "ok".to_owned(),

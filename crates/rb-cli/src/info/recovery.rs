@@ -1,4 +1,4 @@
-//! How a store was left, and what its recovery found.
+//! The end of a store's last session, and the result of its recovery.
 
 use rb_core::RecoveryReport;
 use serde::Serialize;
@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::failure::Failure;
 
 #[derive(Serialize)]
-pub(super) struct Recovery {
+pub(super) struct RecoveryLine {
     shutdown: &'static str,
     clean: bool,
     openings: u32,
@@ -15,30 +15,30 @@ pub(super) struct Recovery {
     base_sequence: Option<u64>,
     base_damage: Vec<String>,
     one_copy: Vec<String>,
-    bad_metadata_offsets: Vec<u64>,
+    bad_metadata_offsets_bytes: Vec<u64>,
     bad_slots: usize,
     foreign: Vec<String>,
     log_blocks: u64,
     log_records: u64,
     lost_metadata: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    scanned: Option<Scanned>,
+    scanned: Option<SlotScan>,
     base_seconds: f64,
     log_seconds: f64,
     index_seconds: f64,
-    seconds: f64,
+    recovery_seconds: f64,
 }
 
 #[derive(Serialize)]
-struct Scanned {
-    slots: u64,
-    headers: u64,
-    unreadable: u64,
+struct SlotScan {
+    scanned_slots: u64,
+    headers_verified: u64,
+    unreadable_slots: u64,
 }
 
 const NOT_CLEAN: &str = "not clean";
 
-/// How the store was left. One that was only formatted has its first base and no log.
+/// Names the end of the last session. A store that was formatted and never written to has its first base
+/// and no log.
 fn shutdown(report: &RecoveryReport) -> &'static str {
     match report {
         report if !report.clean => NOT_CLEAN,
@@ -47,9 +47,9 @@ fn shutdown(report: &RecoveryReport) -> &'static str {
     }
 }
 
-impl Recovery {
-    pub(super) fn of(report: &RecoveryReport) -> Recovery {
-        Recovery {
+impl RecoveryLine {
+    pub(super) fn of(report: &RecoveryReport) -> RecoveryLine {
+        RecoveryLine {
             shutdown: shutdown(report),
             clean: report.clean,
             openings: report.openings,
@@ -58,21 +58,21 @@ impl Recovery {
             base_sequence: report.base_sequence,
             base_damage: report.base_damage.clone(),
             one_copy: report.one_copy.clone(),
-            bad_metadata_offsets: report.bad_blocks.clone(),
+            bad_metadata_offsets_bytes: report.bad_blocks.clone(),
             bad_slots: report.bad_slots,
             foreign: report.foreign.iter().map(ToString::to_string).collect(),
             log_blocks: report.log_blocks,
             log_records: report.log_records,
             lost_metadata: report.lost_metadata.clone(),
-            scanned: report.scanned.map(|scanned| Scanned {
-                slots: scanned.slots,
-                headers: scanned.headers,
-                unreadable: scanned.unreadable,
+            scanned: report.scanned.map(|scanned| SlotScan {
+                scanned_slots: scanned.slots,
+                headers_verified: scanned.headers,
+                unreadable_slots: scanned.unreadable,
             }),
             base_seconds: report.base_time.as_secs_f64(),
             log_seconds: report.log_time.as_secs_f64(),
             index_seconds: report.index_time.as_secs_f64(),
-            seconds: report.total_time.as_secs_f64(),
+            recovery_seconds: report.total_time.as_secs_f64(),
         }
     }
 
@@ -96,22 +96,25 @@ impl Recovery {
             "recovery",
             format!(
                 "{} entries from base {base} and {} log blocks ({} records) in {:.3} s",
-                self.entries, self.log_blocks, self.log_records, self.seconds
+                self.entries, self.log_blocks, self.log_records, self.recovery_seconds
             ),
         )?;
         for damage in &self.base_damage {
             field("", format!("damaged: {damage}"))?;
         }
         for damage in &self.one_copy {
-            field("", format!("damaged at no cost: {damage}"))?;
+            field("", format!("damaged, nothing lost: {damage}"))?;
         }
-        if !self.bad_metadata_offsets.is_empty() || self.bad_slots > 0 {
-            let offsets = self.bad_metadata_offsets.iter().map(ToString::to_string);
-            let at = match self.bad_metadata_offsets.len() {
+        if !self.bad_metadata_offsets_bytes.is_empty() || self.bad_slots > 0 {
+            let offsets = self
+                .bad_metadata_offsets_bytes
+                .iter()
+                .map(ToString::to_string);
+            let at = match self.bad_metadata_offsets_bytes.len() {
                 0 => String::new(),
                 _ => format!(", at bytes {}", offsets.collect::<Vec<_>>().join(", ")),
             };
-            let (blocks, slots) = (self.bad_metadata_offsets.len(), self.bad_slots);
+            let (blocks, slots) = (self.bad_metadata_offsets_bytes.len(), self.bad_slots);
             field(
                 "bad places",
                 format!("{slots} slots and {blocks} blocks of the metadata{at}"),
@@ -128,7 +131,7 @@ impl Recovery {
                 "",
                 format!(
                     "rebuilt from slot headers: {} of {} slots, {} unreadable; removed keys may have returned",
-                    scanned.headers, scanned.slots, scanned.unreadable
+                    scanned.headers_verified, scanned.scanned_slots, scanned.unreadable_slots
                 ),
             )?;
         }

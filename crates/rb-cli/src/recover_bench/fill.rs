@@ -1,4 +1,4 @@
-//! Filling a store with entries that follow from their numbers.
+//! Fills a store with entries that are derived from their numbers.
 
 use std::time::Instant;
 
@@ -12,9 +12,9 @@ use crate::output::Output;
 use crate::payload::fill as fill_payload;
 use crate::progress;
 
-/// Bytes of values in one batch: well below half of the store's default buffers.
+/// Bytes of values in one batch: less than half of the store's default buffers.
 const BATCH_BYTES: u64 = 16 << 20;
-/// Entries in one batch at most.
+/// Largest number of entries in one batch.
 const BATCH_ENTRIES: u64 = 1024;
 
 pub(super) struct Filled {
@@ -23,7 +23,7 @@ pub(super) struct Filled {
     pub(super) close_seconds: f64,
 }
 
-/// Puts all entries and closes the store properly.
+/// Puts all entries and closes the store.
 pub(super) fn fill(
     args: &FillArgs,
     engine: EngineKind,
@@ -46,7 +46,7 @@ pub(super) fn fill(
     let live = store.stats().index.entries;
     if live != args.entries {
         let what = format!(
-            "{} entries were put into as many slots, {live} are there",
+            "{} entries were put into as many slots, the store has {live}",
             args.entries
         );
         return Err(Failure::Contract { what });
@@ -61,7 +61,7 @@ pub(super) fn fill(
     })
 }
 
-/// Puts these entries in one batch, replacing what is there.
+/// Puts these entries in one batch, replacing existing values.
 pub(super) fn put(
     store: &Store,
     args: &FillArgs,
@@ -83,11 +83,11 @@ pub(super) fn put(
             metadata: &[],
         });
     }
-    for ((_, key), answer) in keyed
+    for ((_, key), result) in keyed
         .iter()
         .zip(store.put_many(puts, PutOptions::default()))
     {
-        answer.map_err(|source| Failure::Key {
+        result.map_err(|source| Failure::Key {
             what: "putting",
             key: key.clone(),
             source,
@@ -96,12 +96,12 @@ pub(super) fn put(
     Ok(())
 }
 
-/// The entry that has this key; any number for a key that is not from here.
+/// Returns the number of the entry with this key; an arbitrary one for a key that [`key`] did not make.
 pub(super) fn id(key: &[u8]) -> u64 {
     key.first_chunk().map_or(0, |id| u64::from_le_bytes(*id))
 }
 
-/// The key of an entry: its number, then bytes that do not compress, as hashes do not.
+/// Makes the key of an entry: its number, then bytes that do not compress, as those of a hash.
 pub(super) fn key(args: &FillArgs, id: u64) -> Vec<u8> {
     let mut key = vec![0; args.key_bytes as usize];
     let (number, rest) = key.split_at_mut(8);

@@ -1,4 +1,4 @@
-//! Writing until the log is as long as wanted, and being killed there.
+//! Writes until the log has the wanted length, and is killed there.
 
 use std::ffi::OsString;
 use std::time::Duration;
@@ -15,15 +15,15 @@ use crate::outcome::Outcome;
 use crate::output::Output;
 use crate::payload::mix;
 
-/// Entries put again in one batch: small, so that the log grows in small steps.
+/// Entries of one batch: few, so that the log grows in small steps.
 const BATCH: u64 = 64;
-/// Checkpoints watched before the longest log is known.
+/// Number of checkpoints after which the longest log is known.
 const CHECKPOINTS: u32 = 2;
 
-/// The child says this on a line of its own when its log is as long as wanted.
+/// Line that the child prints when its log has the wanted length.
 const READY: &str = "ready";
 
-/// Has a child write until the log is as long as wanted, and kills it there.
+/// Starts a child that writes until the log has the wanted length, and kills it there.
 pub(super) fn kill(fill: &FillArgs, engine: EngineKind, until: Until) -> Result<(), Failure> {
     let mut args = child_args("recover-churn", fill, engine);
     args.extend(["--until", until.name()].map(OsString::from));
@@ -34,7 +34,7 @@ pub(super) fn kill(fill: &FillArgs, engine: EngineKind, until: Until) -> Result<
     }
 }
 
-/// The child's part. Ends only by being killed, or with its parent.
+/// Runs in the child. Ends when the process is killed, or when the parent's end closes its output.
 pub(crate) fn churn(
     args: &RecoverChurnArgs,
     engine: EngineKind,
@@ -44,7 +44,7 @@ pub(crate) fn churn(
         Until::Quarter | Until::Longest => Background::Threads,
         Until::Full => Background::Manual,
     };
-    // Without checkpoints the log fills up, and waiting for room would only take time.
+    // Without checkpoints the log fills up, and a wait for space would be useless.
     let busy_wait = match args.until {
         Until::Quarter | Until::Longest => StoreOptions::default().busy_wait,
         Until::Full => Duration::ZERO,
@@ -56,7 +56,7 @@ pub(crate) fn churn(
         ..StoreOptions::default()
     };
     let store = thin::open(&args.fill, options)?;
-    let mut writer = Writer {
+    let mut writer = LogWriter {
         store: &store,
         fill: &args.fill,
         batch: 0,
@@ -69,26 +69,26 @@ pub(crate) fn churn(
     output.line(READY)?;
     output.flush()?;
     loop {
-        // While its checkpoint runs, more writing is what keeps the log long.
+        // The log stays long only if writing goes on while the checkpoint runs.
         match args.until {
             Until::Longest => writer.step().map(drop)?,
             Until::Quarter | Until::Full => std::thread::sleep(Duration::from_millis(10)),
         }
-        // A parent that is gone is seen here.
+        // Fails if the parent has ended.
         output.line("waiting")?;
         output.flush()?;
     }
 }
 
-struct Writer<'a> {
+struct LogWriter<'a> {
     store: &'a Store,
     fill: &'a FillArgs,
     batch: u64,
 }
 
-impl Writer<'_> {
-    /// Puts a batch of entries again, anywhere in the store. Answers the length of the log that a
-    /// restart would replay, in blocks.
+impl LogWriter<'_> {
+    /// Puts a batch of random entries again. Returns the length of the log that a restart would replay,
+    /// in blocks.
     fn step(&mut self) -> Result<u64, Failure> {
         let first = self.batch * BATCH;
         self.batch += 1;
@@ -106,7 +106,7 @@ impl Writer<'_> {
 
     fn until_quarter(&mut self) -> Result<(), Failure> {
         let quarter = self.store.stats().log_blocks / 4;
-        // Some room for the steps of a batch and its commit, so that no checkpoint starts.
+        // A margin of a batch and its commit, so that no checkpoint starts.
         let margin = (quarter / 16).max(8);
         while self.step()? + margin < quarter {}
         self.sync()
@@ -144,8 +144,8 @@ impl Writer<'_> {
     }
 }
 
-/// Whether a log is about as long as the longest one seen: within 2 %, and 2 % more for each
-/// checkpoint that was waited for, so that one outlier does not make this wait for ever.
+/// Returns whether a log is about as long as the longest one seen: within 2 %, and 2 % more for each
+/// further checkpoint, so that one outlier does not prevent the end.
 fn near(length: u64, longest: u64, checkpoints: u32) -> bool {
     let slack = u64::from(2 * (checkpoints - CHECKPOINTS)).min(100);
     length * 100 >= longest * (100 - slack)

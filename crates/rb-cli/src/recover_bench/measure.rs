@@ -1,4 +1,4 @@
-//! Opening in a fresh process, and the time to the first verified get.
+//! Opens the store in a new process, and measures the time to the first verified get.
 
 use std::ffi::OsString;
 use std::time::Instant;
@@ -16,39 +16,37 @@ use crate::output::Output;
 use crate::payload::{is_payload, mix};
 use crate::warnings;
 
-/// Keys tried for the first hit. After a kill the newest entries may be missing (C2).
+/// Largest number of keys tried for the first hit. After a kill the newest entries may be missing (C2).
 const TRIES: u64 = 1000;
 
-/// One opening. Times are seconds since just before it.
+/// Times and results of one opening.
 #[derive(Serialize, Deserialize)]
-pub(super) struct Measured {
-    /// All of it, to the first verified get.
+pub(super) struct MeasuredRestart {
+    /// From the start of the opening to the first verified get.
     pub(super) first_get_seconds: f64,
-    /// The opening, and before it the wait until the kernel let go of a killed process's lock.
+    /// The opening, including the wait until the kernel has released the lock of a killed process.
     open_seconds: f64,
     base_seconds: f64,
     log_seconds: f64,
     index_seconds: f64,
-    /// Entries validated before the store served, and how long that took.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    validated: u64,
-    #[serde(default)]
+    /// Entries validated before the store served.
+    validated_entries: u64,
+    /// Duration of that validation.
     validate_seconds: f64,
-    /// From the start of the process to its first verified get, as its parent saw it.
-    #[serde(default)]
+    /// From the start of the process to its first verified get, measured by the parent.
     process_seconds: f64,
     clean: bool,
     entries: u64,
     log_blocks: u64,
     log_records: u64,
     /// Gets that missed before the first hit.
-    missed: u64,
-    /// What recovery found that should not be.
+    missed_gets: u64,
+    /// Warnings of this opening, for the parent, which takes them out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(super) warnings: Vec<String>,
+    pub(super) restart_warnings: Vec<String>,
 }
 
-/// Arguments of a child that works on the same store.
+/// Returns the arguments of a child that opens the same store.
 pub(super) fn child_args(command: &str, fill: &FillArgs, engine: EngineKind) -> Vec<OsString> {
     let mut args: Vec<OsString> = vec![command.into(), "--json".into(), "--store".into()];
     args.push(fill.store.clone().into());
@@ -67,24 +65,24 @@ pub(super) fn child_args(command: &str, fill: &FillArgs, engine: EngineKind) -> 
     args
 }
 
-/// Measures an opening in a fresh process, which then closes the store properly.
-pub(super) fn measure(fill: &FillArgs, engine: EngineKind) -> Result<Measured, Failure> {
+/// Measures an opening in a new process, which then closes the store.
+pub(super) fn measure(fill: &FillArgs, engine: EngineKind) -> Result<MeasuredRestart, Failure> {
     let start = Instant::now();
     let mut child = Child::spawn("that measures", child_args("recover-probe", fill, engine))?;
     let line = child.line()?.unwrap_or_default();
     let process_seconds = start.elapsed().as_secs_f64();
-    let measured: Measured = match serde_json::from_str(&line) {
+    let measured: MeasuredRestart = match serde_json::from_str(&line) {
         Ok(measured) => measured,
         Err(_) => return Err(child.failed(said(&line))),
     };
     child.finish()?;
-    Ok(Measured {
+    Ok(MeasuredRestart {
         process_seconds,
         ..measured
     })
 }
 
-/// The child's part.
+/// Runs in the child: opens the store and prints the measurement.
 pub(crate) fn probe(
     fill: &FillArgs,
     engine: EngineKind,
@@ -102,34 +100,34 @@ pub(crate) fn probe(
     };
     let store = open_quietly(&fill.store, options)?;
     let open_seconds = start.elapsed().as_secs_f64();
-    let missed = first_get(&store, fill)?;
+    let missed_gets = first_get(&store, fill)?;
     let first_get_seconds = start.elapsed().as_secs_f64();
     let report = store.recovery();
-    output.json(&Measured {
+    output.json(&MeasuredRestart {
         first_get_seconds,
         open_seconds,
         base_seconds: report.base_time.as_secs_f64(),
         log_seconds: report.log_time.as_secs_f64(),
         index_seconds: report.index_time.as_secs_f64(),
-        validated: report.validated,
+        validated_entries: report.validated,
         validate_seconds: report.validation_time.as_secs_f64(),
         process_seconds: 0.0,
         clean: report.clean,
         entries: report.entries,
         log_blocks: report.log_blocks,
         log_records: report.log_records,
-        missed,
-        warnings: warnings::of(report),
+        missed_gets,
+        restart_warnings: warnings::of(report),
     })?;
     output.flush()?;
     close(&store)?;
     Ok(Outcome::Done)
 }
 
-/// Gets entries until one is there, and answers how many were not.
+/// Gets entries until one is a hit, and returns the number of misses.
 ///
-/// Of a store that is written in part only those are asked for that have their bytes: a read of any
-/// other is a miss that drops the entry, and the next round would find fewer.
+/// In a store whose values are written in part, it gets only entries whose values were written: a get of
+/// another one is a miss that drops the entry, and the next round would find fewer.
 fn first_get(store: &Store, fill: &FillArgs) -> Result<u64, Failure> {
     let mut missed = 0;
     let mut found = None;
@@ -148,7 +146,7 @@ fn first_get(store: &Store, fill: &FillArgs) -> Result<u64, Failure> {
         store.for_each(|entry| !is_written(entry.slot) || goes_on(id(&entry.key)));
     }
     match found {
-        Some(answer) => answer.map(|_| missed),
+        Some(result) => result.map(|_| missed),
         None => Err(Failure::Contract {
             what: format!("none of {missed} entries of a full store is there after a restart"),
         }),
@@ -171,11 +169,7 @@ fn is_there(store: &Store, fill: &FillArgs, id: u64) -> Result<bool, Failure> {
     }
 }
 
-fn is_zero(number: &u64) -> bool {
-    *number == 0
-}
-
-impl Measured {
+impl MeasuredRestart {
     pub(super) fn show(&self, name: &str, output: &mut Output) -> Result<(), Failure> {
         output.line(format!(
             "{name:<20} {:>15.3} s {:>7.3} s {:>7.3} s {:>7.3} s {:>7.3} s  {:>10}",
@@ -186,13 +180,13 @@ impl Measured {
             self.index_seconds,
             self.log_blocks
         ))?;
-        if self.validated > 0 {
+        if self.validated_entries > 0 {
             output.line(format!(
                 "{:<20} {} entries validated in {:.3} s, {:.0} per second",
                 "",
-                self.validated,
+                self.validated_entries,
                 self.validate_seconds,
-                self.validated as f64 / self.validate_seconds.max(1e-9)
+                self.validated_entries as f64 / self.validate_seconds.max(1e-9)
             ))?;
         }
         Ok(())

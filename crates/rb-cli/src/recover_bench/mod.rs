@@ -1,12 +1,12 @@
-//! `rb recover-bench`: how soon a full store serves again.
+//! `rb recover-bench`: measures how soon a full store serves again.
 //!
-//! Every opening that counts happens in a fresh process, as after a real restart; every kill is a
-//! SIGKILL of a process that writes. A kill leaves the kernel's caches alone, so this measures the
-//! work of a restart, not the durability of what was written: that is what the crash tests are for.
+//! Every measured opening happens in a new process, as after a real restart. Every kill is a SIGKILL of a
+//! process that writes. The kernel's caches survive it, so this measures the work of a restart, not the
+//! durability of writes: the crash tests check that.
 //!
 //! ```text
-//! fill.rs     the entries
-//! thin.rs     an engine that leaves most of their values out
+//! fill.rs     puts the entries
+//! thin.rs     an engine that skips the writes of most values
 //! kill.rs     the process that writes and is killed
 //! measure.rs  the process that is measured
 //! case.rs     one kind of restart, in rounds
@@ -30,34 +30,30 @@ use crate::outcome::Outcome;
 use crate::output::Output;
 use crate::size::show_size;
 
-use case::Case;
+use case::RestartCase;
 pub(crate) use kill::churn;
 pub(crate) use measure::probe;
 
-/// Fewer entries are not measured. A killed process loses what it had not synced, and what it put
-/// again in that time displaced older entries: up to some thousands, which must be a small part.
+/// Smallest number of entries. A killed process loses unsynced puts, which had replaced older entries: up to
+/// some thousands, which must be a small part of all.
 const ENTRIES_MIN: u64 = 20_000;
 
-/// Fewer values are not written: the first is looked for in the time that is measured.
+/// Smallest number of written values: the measured time includes the search for one of them.
 const WRITTEN_MIN: u64 = 1000;
 
 #[derive(Serialize)]
-struct Bench {
+struct RecoverBenchLine {
     entries: u64,
     key_bytes: u32,
     value_bytes: u64,
     engine: String,
     validate: &'static str,
-    depth: u32,
+    validate_depth: u32,
     write_every: u64,
     log_bytes: u64,
     fill_seconds: f64,
     close_seconds: f64,
-    clean: Case,
-    killed: Case,
-    killed_longest: Case,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    killed_full_log: Option<Case>,
+    cases: Vec<RestartCase>,
 }
 
 pub(crate) fn bench(
@@ -73,34 +69,32 @@ pub(crate) fn bench(
     let fill = &fill;
     let existed = fill.store.exists();
     let log_bytes = prepare(args)?;
-    let _made = Made {
+    let _made = TemporaryStore {
         path: &fill.store,
         remove: !existed && !args.keep,
     };
     let filled = fill::fill(fill, engine, output)?;
-    let mut case = |until| Case::measure(fill, engine, until, args.rounds, output);
-    let clean = case(None)?;
-    let killed = case(Some(Until::Quarter))?;
-    let killed_longest = case(Some(Until::Longest))?;
-    let killed_full_log = match args.full_log {
-        true => Some(case(Some(Until::Full))?),
-        false => None,
-    };
-    let result = Bench {
+    let mut case = |until| RestartCase::measure(fill, engine, until, args.rounds, output);
+    let mut cases = vec![
+        case(None)?,
+        case(Some(Until::Quarter))?,
+        case(Some(Until::Longest))?,
+    ];
+    if args.full_log {
+        cases.push(case(Some(Until::Full))?);
+    }
+    let result = RecoverBenchLine {
         entries: fill.entries,
         key_bytes: fill.key_bytes,
         value_bytes: fill.value_bytes,
         engine: filled.engine,
         validate: fill.validate.name(),
-        depth: fill.depth,
+        validate_depth: fill.depth,
         write_every: fill.write_every,
         log_bytes,
         fill_seconds: filled.seconds,
         close_seconds: filled.close_seconds,
-        clean,
-        killed,
-        killed_longest,
-        killed_full_log,
+        cases,
     };
     if output.is_json() {
         output.json(&result)?;
@@ -112,7 +106,11 @@ pub(crate) fn bench(
 
 fn check(fill: &FillArgs) -> Result<(), Failure> {
     if !(8..=1024).contains(&fill.key_bytes) {
-        let why = format!("--key-bytes is {}: 8 to 1024 is possible", fill.key_bytes);
+        let why = format!("--key-bytes is {}: it must be 8 to 1024", fill.key_bytes);
+        return Err(Failure::usage(why));
+    }
+    if !(1..=4096).contains(&fill.depth) {
+        let why = format!("--depth is {}: it must be 1 to 4096", fill.depth);
         return Err(Failure::usage(why));
     }
     if fill.value_bytes == 0 {
@@ -122,26 +120,26 @@ fn check(fill: &FillArgs) -> Result<(), Failure> {
     }
     if fill.entries < ENTRIES_MIN {
         return Err(Failure::usage(format!(
-            "--entries is {}: at least {ENTRIES_MIN} are needed, because a killed process loses what it had put again and not synced, up to some thousands of entries: of fewer that could be all",
+            "--entries is {}: at least {ENTRIES_MIN} are needed, because a killed process loses its unsynced puts, up to some thousands of entries, which could be all of a smaller store",
             fill.entries
         )));
     }
     let max = fill.entries / WRITTEN_MIN;
     if !(1..=max).contains(&fill.write_every) {
         return Err(Failure::usage(format!(
-            "--write-every is {}: 1 to {max} is possible with {} entries, because the first value is looked for in the time that is measured, and at least {WRITTEN_MIN} are to be there",
+            "--write-every is {}: with {} entries it must be 1 to {max}, because the measured time includes the search for a written value, so at least {WRITTEN_MIN} must be written",
             fill.write_every, fill.entries
         )));
     }
     if fill.write_every > 1 && fill.validate == ValidateMode::Eager {
         return Err(Failure::usage(
-            "--validate eager drops the entries whose values --write-every leaves out: only off is possible with it",
+            "--validate eager drops the entries whose values --write-every skips: only off is possible with it",
         ));
     }
     Ok(())
 }
 
-/// Makes the store; answers the length of its log.
+/// Makes the store. Returns the length of one ring of its log in bytes.
 fn prepare(args: &RecoverBenchArgs) -> Result<u64, Failure> {
     let fill = &args.fill;
     let slot_bytes = fill
@@ -160,22 +158,22 @@ fn prepare(args: &RecoverBenchArgs) -> Result<u64, Failure> {
     make(&options).map(|formatted| formatted.superblock.log.bytes)
 }
 
-/// A store that this run made, to be removed however the run ends.
-struct Made<'a> {
+/// A store that this run made. Dropping this removes the store, however the run ends.
+struct TemporaryStore<'a> {
     path: &'a Path,
     remove: bool,
 }
 
-impl Drop for Made<'_> {
+impl Drop for TemporaryStore<'_> {
     fn drop(&mut self) {
         if self.remove {
-            // Nobody is left to hear of a failure, and the file's name was given by the user.
+            // A failure leaves a file whose name the user gave.
             drop(std::fs::remove_file(self.path));
         }
     }
 }
 
-impl Bench {
+impl RecoverBenchLine {
     fn show(&self, output: &mut Output) -> Result<(), Failure> {
         output.line(format!(
             "{} entries, keys of {} bytes, values of {}, log of {} ({}); filled in {:.1} s, closed in {:.3} s",
@@ -189,13 +187,12 @@ impl Bench {
         ))?;
         if self.write_every > 1 {
             output.line(format!(
-                "values only in each slot whose number is a multiple of {}; nothing is validated",
+                "values only in slots whose number is a multiple of {}; nothing is validated",
                 self.write_every
             ))?;
         }
         output.line("                    first verified get      open      base       log     index  log blocks")?;
-        let measured = [&self.clean, &self.killed, &self.killed_longest];
-        for case in measured.into_iter().chain(&self.killed_full_log) {
+        for case in &self.cases {
             case.show(output)?;
         }
         Ok(())

@@ -1,9 +1,9 @@
-//! A store of which most values are never written, so that one much larger than the memory under
-//! its sparse file can be filled, killed and opened again.
+//! Opens a store whose engine skips the writes of most values, so that a store much larger than the space
+//! under its sparse file can be filled, killed and opened again.
 //!
-//! What a restart reads is the metadata: superblocks, incarnation blocks, bases and log, which are
-//! written as always. Of the values it needs one, for the first get. So an engine over the real one
-//! answers the writes to most slots as done and does nothing.
+//! A restart reads the metadata: superblocks, incarnation blocks, bases and log, which are written as
+//! always. It needs one value, for the first get. So an engine over the real one completes the writes to
+//! most slots without doing them.
 
 use std::io;
 use std::path::Path;
@@ -37,23 +37,23 @@ fn thin(path: &Path, write_every: u64, options: StoreOptions) -> Result<Store, O
     let device = Device::open(path, Access::ReadWrite)?;
     let engine = rb_io::open(device, options.engine)?.engine;
     let [a, b] = superblock_copies(engine.as_ref());
-    // Without a usable copy the opening below says what is wrong with them.
-    let left_out = LeftOut {
+    // Without a usable copy the opening below fails with the reason.
+    let skipped = SkippedSlots {
         run: a.or(b).ok().and_then(|found| found.runs.into_iter().next()),
         write_every,
     };
-    Store::open(Arc::new(ThinEngine { engine, left_out }), options)
+    Store::open(Arc::new(ThinEngine { engine, skipped }), options)
 }
 
-/// The slots that are not written: those of the store's only run whose number is no multiple.
+/// The slots that are not written: those of the store's only run whose number is not a multiple.
 #[derive(Clone, Debug)]
-struct LeftOut {
+struct SkippedSlots {
     run: Option<Run>,
     write_every: u64,
 }
 
-impl LeftOut {
-    /// Whether a part is a sound write within one of these slots.
+impl SkippedSlots {
+    /// Returns whether a part is a valid write within one of these slots.
     fn has(&self, part: &Part) -> bool {
         let last = part.offset.saturating_add(u64::from(part.len.max(1)) - 1);
         let slot = self.slot_at(part.offset);
@@ -73,7 +73,7 @@ impl LeftOut {
 #[derive(Debug)]
 struct ThinEngine {
     engine: Arc<dyn Engine>,
-    left_out: LeftOut,
+    skipped: SkippedSlots,
 }
 
 impl Engine for ThinEngine {
@@ -96,17 +96,17 @@ impl Engine for ThinEngine {
     fn queue(&self, options: &QueueOptions) -> Result<Box<dyn Queue>, rb_io::OpenError> {
         Ok(Box::new(ThinQueue {
             queue: self.engine.queue(options)?,
-            left_out: self.left_out.clone(),
-            answered: Vec::new(),
+            skipped: self.skipped.clone(),
+            completed: Vec::new(),
         }))
     }
 }
 
 struct ThinQueue {
     queue: Box<dyn Queue>,
-    left_out: LeftOut,
-    /// Not reaped yet. Never more than the depth, which is a u32.
-    answered: Vec<PartDone>,
+    skipped: SkippedSlots,
+    /// Completions that were not reaped yet. At most the depth, which is a u32.
+    completed: Vec<PartDone>,
 }
 
 impl Queue for ThinQueue {
@@ -123,17 +123,17 @@ impl Queue for ThinQueue {
     }
 
     fn in_flight(&self) -> u32 {
-        self.queue.in_flight() + self.answered.len() as u32
+        self.queue.in_flight() + self.completed.len() as u32
     }
 
     fn push(&mut self, part: Part) -> Result<(), Part> {
         if self.in_flight() >= self.depth() {
             return Err(part);
         }
-        if !self.left_out.has(&part) {
+        if !self.skipped.has(&part) {
             return self.queue.push(part);
         }
-        self.answered.push(PartDone {
+        self.completed.push(PartDone {
             token: part.token,
             buf: part.buf,
             result: Ok(part.len),
@@ -151,14 +151,14 @@ impl Queue for ThinQueue {
         timeout: Option<Duration>,
         done: &mut Vec<PartDone>,
     ) -> io::Result<()> {
-        // With nothing in flight below, the queue there would wait for a wake.
-        let at_least = match self.answered.len() as u32 {
+        // With nothing in flight in the real queue, it would wait for a wake.
+        let at_least = match self.completed.len() as u32 {
             0 => at_least,
-            answered => at_least
-                .saturating_sub(answered)
+            completed => at_least
+                .saturating_sub(completed)
                 .min(self.queue.in_flight()),
         };
-        done.append(&mut self.answered);
+        done.append(&mut self.completed);
         self.queue.reap(at_least, timeout, done)
     }
 

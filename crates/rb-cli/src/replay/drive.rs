@@ -1,25 +1,25 @@
-//! One request of a trace: get all its blocks, put those that missed, touch all.
+//! Runs one request of a trace: gets all its blocks, puts those that missed, touches all.
 //!
-//! A batch that does not fit the chunk goes in several, its *last* keys first: the store makes the
-//! first key of each batch the most recently used, so the first key of the whole must come last.
+//! A request that does not fit one batch is split, its *last* keys first: the store makes the first key of
+//! each batch the most recently used one, so the first key of the request must come last.
 
 use std::time::{Duration, Instant};
 
 use rb_core::{Error, Lookup, Payload, Put, PutOptions, PutResult, Store, Value};
 
-use super::tally::Tally;
+use super::tally::ReplayTally;
 use crate::failure::Failure;
 use crate::payload::{fill, is_payload};
 
 pub(super) struct Driver {
     value_bytes: usize,
-    /// Keys per batch, so that a batch takes at most half the buffers.
+    /// Keys of a batch: as many as take half the buffers.
     chunk: usize,
 }
 
-/// What the gets of one request came to.
+/// Results of the gets of one request.
 #[derive(Default)]
-struct Got {
+struct RequestHits {
     hit: Vec<bool>,
     time: Duration,
 }
@@ -36,7 +36,7 @@ impl Driver {
         &self,
         store: &Store,
         ids: &[u64],
-        tally: &mut Tally,
+        tally: &mut ReplayTally,
     ) -> Result<(), Failure> {
         let keys: Vec<[u8; 8]> = ids.iter().map(|id| id.to_le_bytes()).collect();
         let got = self.get(store, ids, &keys, tally)?;
@@ -68,9 +68,9 @@ impl Driver {
         store: &Store,
         ids: &[u64],
         keys: &[[u8; 8]],
-        tally: &mut Tally,
-    ) -> Result<Got, Failure> {
-        let mut got = Got {
+        tally: &mut ReplayTally,
+    ) -> Result<RequestHits, Failure> {
+        let mut got = RequestHits {
             hit: vec![false; ids.len()],
             time: Duration::ZERO,
         };
@@ -78,11 +78,11 @@ impl Driver {
             let end = (first + self.chunk).min(ids.len());
             let borrowed: Vec<&[u8]> = keys[first..end].iter().map(<[u8; 8]>::as_slice).collect();
             let start = Instant::now();
-            let answers = store.get_many(&borrowed);
+            let results = store.get_many(&borrowed);
             got.time += start.elapsed();
             let start = Instant::now();
-            for (at, answer) in (first..end).zip(answers) {
-                got.hit[at] = self.check(ids[at], answer, tally)?;
+            for (at, result) in (first..end).zip(results) {
+                got.hit[at] = self.check(ids[at], result, tally)?;
             }
             tally.check_time += start.elapsed();
         }
@@ -90,12 +90,12 @@ impl Driver {
         Ok(got)
     }
 
-    /// Whether it was a hit; if so, every byte of it was looked at.
-    fn check(&self, id: u64, answer: Lookup, tally: &mut Tally) -> Result<bool, Failure> {
-        match answer {
+    /// Returns whether the get was a hit, and counts wrong bytes of its value.
+    fn check(&self, id: u64, result: Lookup, tally: &mut ReplayTally) -> Result<bool, Failure> {
+        match result {
             Ok(None) => Ok(false),
             Ok(Some(value)) => {
-                tally.bytes_got += value.len() as u64;
+                tally.got_bytes += value.len() as u64;
                 if value.len() != self.value_bytes || !is_payload(id, &value) {
                     tally.wrong_blocks += 1;
                     tally.wrong_bytes += self.wrong_bytes(id, &value);
@@ -110,7 +110,7 @@ impl Driver {
         }
     }
 
-    /// How many bytes of a wrong value are wrong: missing and extra ones count too.
+    /// Number of wrong bytes of a value. Missing and extra bytes count.
     fn wrong_bytes(&self, id: u64, value: &Value) -> u64 {
         let mut expected = vec![0; self.value_bytes];
         fill(id, &mut expected);
@@ -122,7 +122,7 @@ impl Driver {
         (differing + expected.len().abs_diff(value.len())) as u64
     }
 
-    fn put(&self, store: &Store, ids: &[u64], tally: &mut Tally) -> Result<(), Failure> {
+    fn put(&self, store: &Store, ids: &[u64], tally: &mut ReplayTally) -> Result<(), Failure> {
         let keys: Vec<[u8; 8]> = ids.iter().map(|id| id.to_le_bytes()).collect();
         for first in chunks_from_the_end(ids.len(), self.chunk) {
             let end = (first + self.chunk).min(ids.len());
@@ -145,19 +145,19 @@ impl Driver {
             }
             tally.fill_time += start.elapsed();
             let start = Instant::now();
-            let answers = store.put_many(puts, PutOptions::default());
+            let results = store.put_many(puts, PutOptions::default());
             tally.put_time += start.elapsed();
-            for (id, answer) in ids[first..end].iter().zip(answers) {
-                self.note_put(*id, answer, tally)?;
+            for (id, result) in ids[first..end].iter().zip(results) {
+                self.note_put(*id, result, tally)?;
             }
         }
         Ok(())
     }
 
-    fn note_put(&self, id: u64, answer: PutResult, tally: &mut Tally) -> Result<(), Failure> {
-        match answer {
+    fn note_put(&self, id: u64, result: PutResult, tally: &mut ReplayTally) -> Result<(), Failure> {
+        match result {
             Ok(_) => {
-                tally.bytes_put += self.value_bytes as u64;
+                tally.put_bytes += self.value_bytes as u64;
                 Ok(())
             }
             Err(error) => {
@@ -169,7 +169,7 @@ impl Driver {
     }
 }
 
-/// One key's error is counted; an error that every later operation would meet too ends the replay.
+/// Ends the replay with an error that every later operation would have too. Other errors are counted.
 fn stop_if_hopeless(what: &'static str, id: u64, source: Error) -> Result<(), Failure> {
     if source.is_poisoned() || matches!(source, Error::Closed | Error::ReadOnly) {
         let key = id.to_le_bytes().to_vec();
@@ -178,8 +178,7 @@ fn stop_if_hopeless(what: &'static str, id: u64, source: Error) -> Result<(), Fa
     Ok(())
 }
 
-/// The first positions of the chunks of `count` things, the last chunk first. The chunks start at 0,
-/// so the one that may be short is the last, which goes first.
+/// First positions of the chunks of `count` items, the last chunk first. A short chunk is the last one.
 fn chunks_from_the_end(count: usize, chunk: usize) -> impl Iterator<Item = usize> {
     (0..count).step_by(chunk).rev()
 }
@@ -208,7 +207,7 @@ mod tests {
         store.put(&8_u64.to_le_bytes(), &[1; 10]).unwrap();
 
         let driver = Driver::new(4096, 1 << 20);
-        let mut tally = Tally::default();
+        let mut tally = ReplayTally::default();
         driver.request(&store, &[9, 7], &mut tally).unwrap();
         assert_eq!((tally.wrong_blocks, tally.wrong_bytes), (1, 2));
         assert_eq!((tally.block_hits, tally.prefix_hits), (1, 0));
@@ -235,7 +234,7 @@ mod tests {
         };
         rb_core::format(&options).unwrap();
         let store = Store::open(&path, StoreOptions::default()).unwrap();
-        let mut tally = Tally::default();
+        let mut tally = ReplayTally::default();
         let driver = Driver::new(4096, 1 << 20);
         driver.request(&store, &[1, 2], &mut tally).unwrap();
         assert_eq!((tally.get_errors, tally.put_errors), (2, 2));

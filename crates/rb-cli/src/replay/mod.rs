@@ -1,9 +1,9 @@
-//! `rb replay`: drives a store with a trace of KV-cache requests and checks every byte it serves.
+//! `rb replay`: drives a store with a trace of KV-cache requests and checks every byte it returns.
 //!
 //! ```text
 //! trace.rs  JSON lines -> requests (lists of block ids)
 //! drive.rs  one request: get all, put what missed, touch all
-//! tally.rs  what is counted, and the line it becomes
+//! tally.rs  counts and the result
 //! ```
 
 mod drive;
@@ -20,18 +20,18 @@ use rb_core::{
 
 use crate::args::ReplayArgs;
 use crate::failure::Failure;
-use crate::format::make;
+use crate::format::{check_slots, make};
 use crate::open::{close, open};
 use crate::outcome::Outcome;
 use crate::output::Output;
 use crate::progress;
 use drive::Driver;
-use tally::{Setting, Tally};
+use tally::{ReplayTally, Setting};
 
-/// Buffer memory of the store, unless four slots need more: said here because the size of a batch
-/// follows from it.
+/// Buffer memory of the store in bytes, unless four slots need more. Not the store's default, because the
+/// size of a batch depends on it.
 const BUFFERS: usize = 128 << 20;
-/// Longest key that a replay needs: the 8 bytes of a block id.
+/// Length of the keys: a block id has 8 bytes.
 const KEY_BYTES: u32 = 8;
 
 pub(crate) fn replay(
@@ -39,7 +39,7 @@ pub(crate) fn replay(
     engine: EngineKind,
     output: &mut Output,
 ) -> Result<Outcome, Failure> {
-    // Everything that can be wrong is found before the store is made, which may replace another.
+    // The arguments are checked before the store is made, which may replace another one.
     let value_bytes = value_bytes(args)?;
     check_shards(args)?;
     let requests = trace::read(&args.trace, args.requests)?;
@@ -48,7 +48,7 @@ pub(crate) fn replay(
     let bar = progress::bar(requests.len() as u64, "replay");
     let mut store = open(&args.store, options.clone(), output)?;
     let driver = Driver::new(value_bytes, buffer_bytes(value_bytes));
-    let mut tally = Tally::default();
+    let mut tally = ReplayTally::default();
     let start = Instant::now();
     for (number, request) in requests.iter().enumerate() {
         driver.request(&store, request, &mut tally)?;
@@ -66,12 +66,12 @@ pub(crate) fn replay(
     let seconds = start.elapsed().as_secs_f64();
     let setting = Setting::of(&store, args, value_bytes);
     tally.absorb(&store.stats());
-    tally.live = store.stats().index.entries;
+    tally.entries = store.stats().index.entries;
     finish(&store, &bar)?;
     let broken = tally.judge();
-    let line = tally.line(setting, seconds, broken.as_ref());
+    let line = tally.line(setting, seconds);
     if output.is_json() {
-        output.json(&line)?;
+        output.json_with(&line, broken.as_ref())?;
     } else {
         line.show(output)?;
     }
@@ -87,10 +87,16 @@ fn finish(store: &Store, bar: &ProgressBar) -> Result<(), Failure> {
 }
 
 fn value_bytes(args: &ReplayArgs) -> Result<usize, Failure> {
+    if args.slot_bytes == 0 {
+        return Err(Failure::usage(
+            "--slot-bytes is 0: slots have at least 4096 bytes",
+        ));
+    }
+    check_slots(args.slots)?;
     let bytes = args.value_bytes.unwrap_or(args.slot_bytes);
     if bytes == 0 || bytes > args.slot_bytes {
         return Err(Failure::usage(format!(
-            "--value-bytes is {bytes}: 1 to {} (--slot-bytes) is possible",
+            "--value-bytes is {bytes}: it must be 1 to {} (--slot-bytes)",
             args.slot_bytes
         )));
     }
@@ -101,7 +107,7 @@ fn value_bytes(args: &ReplayArgs) -> Result<usize, Failure> {
 fn check_shards(args: &ReplayArgs) -> Result<(), Failure> {
     match args.shards {
         Some(shards) if !shards.is_power_of_two() || shards > 1024 => Err(Failure::usage(format!(
-            "--shards is {shards}: a power of two from 1 to 1024 is possible"
+            "--shards is {shards}: it must be a power of two from 1 to 1024"
         ))),
         _ => Ok(()),
     }
@@ -125,7 +131,7 @@ fn options(args: &ReplayArgs, engine: EngineKind, value_bytes: usize) -> StoreOp
     }
 }
 
-/// Makes a store with exactly the slots asked for.
+/// Makes a store with exactly `--slots` slots.
 fn prepare(args: &ReplayArgs) -> Result<(), Failure> {
     let path = &args.store;
     if !args.yes && !is_empty(path) && rb_core::is_store(path) {
@@ -150,19 +156,19 @@ fn is_empty(path: &Path) -> bool {
     std::fs::metadata(path).map_or(true, |meta| meta.is_file() && meta.len() == 0)
 }
 
-/// Closes the store properly, opens it again, and notes how long that took and what it kept.
+/// Closes the store, opens it again, and counts the times and the entries.
 fn restart(
     store: Store,
     path: &Path,
     options: &StoreOptions,
-    tally: &mut Tally,
+    tally: &mut ReplayTally,
     output: &mut Output,
 ) -> Result<Store, Failure> {
     tally.absorb(&store.stats());
     let before = store.stats().index.entries;
     let start = Instant::now();
     close(&store)?;
-    // The device stays locked until its last handle is gone.
+    // The device stays locked until its last handle is dropped.
     drop(store);
     let closed = start.elapsed();
     let start = Instant::now();

@@ -1,4 +1,4 @@
-//! What a replay counts, and the line it becomes.
+//! Counts of a replay, and its result.
 
 use std::time::Duration;
 
@@ -8,22 +8,23 @@ use serde::Serialize;
 use crate::args::ReplayArgs;
 use crate::failure::Failure;
 use crate::output::Output;
-use crate::rates::{gbps, percentile_ms, ratio};
+use crate::rates::{bytes_per_second, percentile_us, ratio};
 use crate::size::show_size;
 
+/// Counts of a replay, over all its sessions.
 #[derive(Default)]
-pub(super) struct Tally {
+pub(super) struct ReplayTally {
     pub(super) requests: u64,
     pub(super) block_refs: u64,
     pub(super) block_hits: u64,
     pub(super) prefix_hits: u64,
     pub(super) wrong_blocks: u64,
     pub(super) wrong_bytes: u64,
-    pub(super) bytes_put: u64,
-    pub(super) bytes_got: u64,
+    pub(super) put_bytes: u64,
+    pub(super) got_bytes: u64,
     pub(super) get_errors: u64,
     pub(super) put_errors: u64,
-    pub(super) live: u64,
+    pub(super) entries: u64,
     pub(super) get_latencies: Vec<Duration>,
     pub(super) get_time: Duration,
     pub(super) put_time: Duration,
@@ -37,18 +38,18 @@ pub(super) struct Tally {
     restarts: u64,
     restart_max: Duration,
     close_max: Duration,
-    live_min: Option<u64>,
-    live_lost: u64,
+    entries_min: Option<u64>,
+    entries_lost: u64,
     first_error: Option<String>,
 }
 
-impl Tally {
-    /// Keeps the first error's words: one example says more than a count.
+impl ReplayTally {
+    /// Keeps the text of the first error as an example.
     pub(super) fn note(&mut self, error: &Error) {
         self.first_error.get_or_insert_with(|| error.to_string());
     }
 
-    /// Adds what a store counted since it was opened; its counters end with it.
+    /// Adds the counts of one session. They end with the session.
     pub(super) fn absorb(&mut self, stats: &StoreStats) {
         self.evictions += stats.index.evictions;
         self.dropped += stats.dropped;
@@ -66,11 +67,11 @@ impl Tally {
         self.restarts += 1;
         self.close_max = self.close_max.max(closed);
         self.restart_max = self.restart_max.max(opened);
-        self.live_min = Some(self.live_min.map_or(after, |min| min.min(after)));
-        self.live_lost += before.saturating_sub(after);
+        self.entries_min = Some(self.entries_min.map_or(after, |min| min.min(after)));
+        self.entries_lost += before.saturating_sub(after);
     }
 
-    /// What makes this replay a failed one: wrong bytes, or else operations that failed.
+    /// Returns the failure of a replay with wrong bytes or failed operations.
     pub(super) fn judge(&self) -> Option<Failure> {
         if self.wrong_bytes > 0 {
             return Some(Failure::Contract {
@@ -87,53 +88,47 @@ impl Tally {
         })
     }
 
-    pub(super) fn line(
-        &mut self,
-        setting: Setting,
-        seconds: f64,
-        broken: Option<&Failure>,
-    ) -> Line {
+    pub(super) fn line(&mut self, setting: Setting, seconds: f64) -> ReplayLine {
         self.get_latencies.sort_unstable();
-        Line {
-            error: broken.map(Failure::chain),
+        ReplayLine {
             requests: self.requests,
             block_refs: self.block_refs,
             block_hits: self.block_hits,
             prefix_hits: self.prefix_hits,
-            hit_rate: ratio(self.block_hits, self.block_refs),
-            prefix_hit_rate: ratio(self.prefix_hits, self.block_refs),
+            hit_ratio: ratio(self.block_hits, self.block_refs),
+            prefix_hit_ratio: ratio(self.prefix_hits, self.block_refs),
             evictions: self.evictions,
-            live: self.live,
+            entries: self.entries,
             wrong_bytes: self.wrong_bytes,
-            dropped: self.dropped,
+            dropped_entries: self.dropped,
             get_errors: self.get_errors,
             put_errors: self.put_errors,
             first_error: self.first_error.clone(),
-            bytes_put: self.bytes_put,
-            bytes_got: self.bytes_got,
+            put_bytes: self.put_bytes,
+            got_bytes: self.got_bytes,
             seconds,
             get_seconds: self.get_time.as_secs_f64(),
             put_seconds: self.put_time.as_secs_f64(),
             touch_seconds: self.touch_time.as_secs_f64(),
-            fill_seconds: self.fill_time.as_secs_f64(),
+            payload_seconds: self.fill_time.as_secs_f64(),
             check_seconds: self.check_time.as_secs_f64(),
-            put_gbps: gbps(self.bytes_put, self.put_time),
-            get_gbps: gbps(self.bytes_got, self.get_time),
-            get_p50_ms: percentile_ms(&self.get_latencies, 50.0),
-            get_p99_ms: percentile_ms(&self.get_latencies, 99.0),
+            put_bytes_per_second: bytes_per_second(self.put_bytes, self.put_time),
+            get_bytes_per_second: bytes_per_second(self.got_bytes, self.get_time),
+            get_p50_us: percentile_us(&self.get_latencies, 50.0),
+            get_p99_us: percentile_us(&self.get_latencies, 99.0),
             submissions: self.submissions,
             checkpoints: self.checkpoints,
             restarts: self.restarts,
-            restart_seconds_max: self.restart_max.as_secs_f64(),
+            open_seconds_max: self.restart_max.as_secs_f64(),
             close_seconds_max: self.close_max.as_secs_f64(),
-            live_min_at_restart: self.live_min,
-            live_lost_at_restart: self.live_lost,
+            entries_min_at_restart: self.entries_min,
+            entries_lost_at_restart: self.entries_lost,
             setting,
         }
     }
 }
 
-/// What the numbers are for.
+/// Settings of the replay.
 #[derive(Serialize)]
 pub(super) struct Setting {
     engine: String,
@@ -155,49 +150,48 @@ impl Setting {
     }
 }
 
-/// The result. Rates are 0 to 1, times are seconds unless the name ends otherwise, GB are 10^9 bytes.
+/// The result.
 #[derive(Serialize)]
-pub(super) struct Line {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<String>,
+pub(super) struct ReplayLine {
     requests: u64,
     block_refs: u64,
     block_hits: u64,
     prefix_hits: u64,
-    hit_rate: f64,
-    prefix_hit_rate: f64,
+    hit_ratio: f64,
+    prefix_hit_ratio: f64,
     evictions: u64,
-    live: u64,
+    entries: u64,
     wrong_bytes: u64,
-    dropped: u64,
+    dropped_entries: u64,
     get_errors: u64,
     put_errors: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Shown to people; JSON has it in `error`.
+    #[serde(skip)]
     first_error: Option<String>,
-    bytes_put: u64,
-    bytes_got: u64,
+    put_bytes: u64,
+    got_bytes: u64,
     seconds: f64,
     get_seconds: f64,
     put_seconds: f64,
     touch_seconds: f64,
-    fill_seconds: f64,
+    payload_seconds: f64,
     check_seconds: f64,
-    put_gbps: f64,
-    get_gbps: f64,
-    get_p50_ms: f64,
-    get_p99_ms: f64,
+    put_bytes_per_second: f64,
+    get_bytes_per_second: f64,
+    get_p50_us: f64,
+    get_p99_us: f64,
     submissions: u64,
     checkpoints: u64,
     restarts: u64,
-    restart_seconds_max: f64,
+    open_seconds_max: f64,
     close_seconds_max: f64,
-    live_min_at_restart: Option<u64>,
-    live_lost_at_restart: u64,
+    entries_min_at_restart: Option<u64>,
+    entries_lost_at_restart: u64,
     #[serde(flatten)]
     setting: Setting,
 }
 
-impl Line {
+impl ReplayLine {
     pub(super) fn show(&self, output: &mut Output) -> Result<(), Failure> {
         let s = &self.setting;
         output.line(format!(
@@ -213,40 +207,43 @@ impl Line {
         output.line(format!(
             "  hits      {} blocks ({:.2} %), {} of them in prefixes ({:.2} %)",
             self.block_hits,
-            100.0 * self.hit_rate,
+            100.0 * self.hit_ratio,
             self.prefix_hits,
-            100.0 * self.prefix_hit_rate
+            100.0 * self.prefix_hit_ratio
         ))?;
         output.line(format!(
             "  verified  {}, {} bytes wrong",
-            show_size(self.bytes_got),
+            show_size(self.got_bytes),
             self.wrong_bytes
         ))?;
         output.line(format!(
-            "  evicted   {}, live at the end {}",
-            self.evictions, self.live
+            "  evicted   {}, {} entries at the end",
+            self.evictions, self.entries
         ))?;
         output.line(format!(
             "  put       {:.2} GB/s   get {:.2} GB/s, a batch p50 {:.2} ms, p99 {:.2} ms",
-            self.put_gbps, self.get_gbps, self.get_p50_ms, self.get_p99_ms
+            self.put_bytes_per_second / 1e9,
+            self.get_bytes_per_second / 1e9,
+            self.get_p50_us / 1e3,
+            self.get_p99_us / 1e3
         ))?;
         output.line(format!(
-            "  seconds   {:.2}: get {:.2}, check {:.2}, fill {:.2}, put {:.2}, touch {:.2}",
+            "  seconds   {:.2}: get {:.2}, check {:.2}, payload {:.2}, put {:.2}, touch {:.2}",
             self.seconds,
             self.get_seconds,
             self.check_seconds,
-            self.fill_seconds,
+            self.payload_seconds,
             self.put_seconds,
             self.touch_seconds
         ))?;
-        if let Some(live_min) = self.live_min_at_restart {
+        if let Some(entries_min) = self.entries_min_at_restart {
             output.line(format!(
-                "  restarts  {}, longest open {:.3} s, longest close {:.3} s, at least {} live, {} lost",
+                "  restarts  {}, longest open {:.3} s, longest close {:.3} s, at least {} entries, {} lost",
                 self.restarts,
-                self.restart_seconds_max,
+                self.open_seconds_max,
                 self.close_seconds_max,
-                live_min,
-                self.live_lost_at_restart
+                entries_min,
+                self.entries_lost_at_restart
             ))?;
         }
         if let Some(error) = &self.first_error {

@@ -1,6 +1,6 @@
 //! Reads a trace: JSON lines with `hash_ids`, the format of the Mooncake traces (Qin et al.,
 //! "Mooncake: A KVCache-centric Disaggregated Architecture for LLM Serving", FAST 2025, whose
-//! artifact publishes them). Other fields of a line are not needed here.
+//! artifact publishes them). Other fields of a line are ignored.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -11,11 +11,11 @@ use serde::Deserialize;
 use crate::failure::Failure;
 
 #[derive(Deserialize)]
-struct Line {
+struct TraceLine {
     hash_ids: Vec<u64>,
 }
 
-/// The block ids of each request, at most `limit` requests. Empty lines are skipped.
+/// Reads the block ids of each request, of at most `limit` requests. Empty lines are skipped.
 pub(super) fn read(path: &Path, limit: Option<u64>) -> Result<Vec<Vec<u64>>, Failure> {
     let failed = |source| Failure::File {
         what: "reading",
@@ -37,10 +37,16 @@ pub(super) fn read(path: &Path, limit: Option<u64>) -> Result<Vec<Vec<u64>>, Fai
         if line.trim().is_empty() {
             continue;
         }
-        let line: Line = serde_json::from_str(&line).map_err(|source| Failure::Trace {
-            path: path.to_path_buf(),
-            line: number + 1,
-            source,
+        let line: TraceLine = serde_json::from_str(&line).map_err(|error| {
+            let why = error.to_string();
+            // The parser's own line is always 1.
+            let why = why.split(" at line ").next().unwrap_or_default().to_owned();
+            Failure::Trace {
+                path: path.to_path_buf(),
+                line: number + 1,
+                column: error.column(),
+                why,
+            }
         })?;
         requests.push(line.hash_ids);
     }

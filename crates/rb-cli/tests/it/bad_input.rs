@@ -7,7 +7,7 @@ use rb_core::{Store, StoreOptions};
 
 use crate::program::{Place, arg, rb, rb_with_input};
 
-/// Expects these words in one line.
+/// Expects all of these words in an error of one line.
 #[track_caller]
 pub(crate) fn says(error: &str, words: &[&str]) {
     for word in words {
@@ -92,7 +92,7 @@ fn bad_keys_and_values_are_refused_and_the_store_stays_as_it_was() {
 
 #[test]
 fn what_no_store_takes_is_refused_before_the_store_is_opened() {
-    // The store is not there, so an opening would be the first thing to fail.
+    // The store does not exist, so an opening would fail first.
     let place = Place::new();
     let long = "k".repeat(1025);
     let empty = place.file("empty", b"");
@@ -139,7 +139,7 @@ fn a_json_get_needs_a_file_for_the_value() {
 }
 
 #[test]
-fn command_lines_that_cannot_be_are_refused_in_words() {
+fn invalid_command_lines_are_refused_with_a_message() {
     let place = Place::formatted();
     for (args, words) in [
         (vec!["nonsense"], "nonsense"),
@@ -206,7 +206,7 @@ fn what_is_no_store_is_not_opened() {
 }
 
 #[test]
-fn a_truncated_store_says_so() {
+fn a_truncated_store_is_reported() {
     let place = Place::formatted();
     let len = std::fs::metadata(&place.store).unwrap().len();
     let file = std::fs::File::options()
@@ -237,7 +237,7 @@ fn a_second_opener_is_refused_and_readers_are_not() {
             .error(),
         &["in use"],
     );
-    assert_eq!(place.listing()["count"], 1);
+    assert_eq!(place.listing()["entries"], 1);
     assert_eq!(place.rb(&["get"], &["k"]).stdout, b"value");
     assert_eq!(store.get(b"k").unwrap().as_deref(), Some(&b"value"[..]));
     store.close().unwrap();
@@ -254,7 +254,7 @@ fn an_engine_that_cannot_run_here_is_an_error() {
 
 /// A write beyond `ulimit -f` ended the process with SIGXFSZ, in the middle of a put.
 #[test]
-fn a_store_beyond_the_file_size_limit_is_refused_in_words() {
+fn a_store_beyond_the_file_size_limit_is_refused_with_a_message() {
     let place = Place::formatted();
     let store = place.path("store");
     let before = std::fs::read(&store).unwrap();

@@ -1,13 +1,13 @@
-//! What recovery found is said, and a loss is not made final unasked.
+//! Findings of recovery are warnings, and a loss becomes final only with consent.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::bad_input::says;
 use crate::program::{Place, rb_with_input};
 
 const RETURNED: &str = "a removed key may have returned";
 
-/// A store with one value, and the line that `rb info` has for it.
+/// A store with one value, and its `rb info`.
 fn filled() -> (Place, Value) {
     let place = Place::formatted();
     rb_with_input(place.args(&["put"], &["k", "-"]), b"value").text();
@@ -15,12 +15,19 @@ fn filled() -> (Place, Value) {
     (place, info)
 }
 
+/// A number of one of the regions that `rb info` lists.
+pub(crate) fn region(info: &Value, name: &str, field: &str) -> u64 {
+    let regions = info["regions"].as_array().unwrap();
+    let found = regions.iter().find(|region| region["name"] == name);
+    found.unwrap()[field].as_u64().unwrap()
+}
+
 /// Damages the header of a base in both of its places.
 pub(crate) fn damage_base(place: &Place, info: &Value, name: &str) {
-    let number = |field: &str| info["regions"][name][field].as_u64().unwrap();
+    let number = |field: &str| region(info, name, field);
     // Its header is in two places: the region's first block and its last.
-    for block in [0, number("bytes") - 4096] {
-        place.overwrite(number("offset") + block + 64, &[0xA5; 16]);
+    for block in [0, number("length_bytes") - 4096] {
+        place.overwrite(number("offset_bytes") + block + 64, &[0xA5; 16]);
     }
 }
 
@@ -34,7 +41,7 @@ fn warnings(line: &Value) -> Vec<&str> {
 #[test]
 fn a_sound_store_gives_no_warning() {
     let (place, info) = filled();
-    assert!(info.get("warnings").is_none(), "{info}");
+    assert_eq!(info["warnings"], json!([]), "{info}");
     for (before, after) in [
         ("info", &[][..]),
         ("ls", &[]),
@@ -47,7 +54,7 @@ fn a_sound_store_gives_no_warning() {
 }
 
 #[test]
-fn lost_metadata_is_said_by_every_command_and_not_written_over_unasked() {
+fn every_command_warns_of_lost_metadata_and_none_makes_it_final_without_consent() {
     let (place, info) = filled();
     damage_base(&place, &info, "base_a");
     damage_base(&place, &info, "base_b");
@@ -66,9 +73,9 @@ fn lost_metadata_is_said_by_every_command_and_not_written_over_unasked() {
         );
     }
     assert_eq!(place.rb(&["get"], &["k"]).stdout, b"value");
-    assert_eq!(place.rb(&["get"], &["nobody"]).code, Some(2));
+    assert_eq!(place.rb(&["get"], &["absent"]).code, Some(2));
     let line = place.listing();
-    assert_eq!(line["count"], 1, "{line}");
+    assert_eq!(line["entries"], 1, "{line}");
     assert!(warnings(&line)[0].contains(RETURNED), "{line}");
 
     for (command, after) in [("put", &["k2", "-"][..]), ("rm", &["k"])] {
@@ -92,9 +99,9 @@ fn lost_metadata_is_said_by_every_command_and_not_written_over_unasked() {
     let args = ["k2", "-", "--accept-lost-metadata"];
     let line = rb_with_input(place.args(&["put", "--json"], &args), b"x").json();
     assert!(warnings(&line)[0].contains(RETURNED), "{line}");
-    // Accepted once, it is the store's content.
+    // After it was accepted, it is the store's content.
     let line = place.listing();
-    assert_eq!(line["count"], 2, "{line}");
+    assert_eq!(line["entries"], 2, "{line}");
     rb_with_input(place.args(&["put"], &["k3", "-"]), b"x").text();
 }
 
@@ -106,16 +113,16 @@ fn removing_from_a_store_that_lost_metadata_can_be_accepted() {
     let ran = place.rb(&["rm", "--accept-lost-metadata"], &["k"]);
     assert_eq!(ran.text(), "removed 1 of 1\n");
     assert!(ran.stderr.contains(RETURNED), "{ran:?}");
-    assert_eq!(place.listing()["count"], 0);
+    assert_eq!(place.listing()["entries"], 0);
 }
 
 #[test]
-fn a_damaged_base_is_said_and_loses_nothing() {
+fn a_damaged_base_is_a_warning_and_loses_nothing() {
     for name in ["base_a", "base_b"] {
         let (place, info) = filled();
         damage_base(&place, &info, name);
         let line = place.listing();
-        assert_eq!(line["count"], 1, "{line}");
+        assert_eq!(line["entries"], 1, "{line}");
         let said = warnings(&line);
         assert_eq!(said.len(), 1, "{line}");
         assert!(said[0].contains("base is damaged"), "{line}");
@@ -127,7 +134,7 @@ fn a_damaged_base_is_said_and_loses_nothing() {
 }
 
 #[test]
-fn a_repaired_superblock_is_said() {
+fn a_repaired_superblock_is_a_warning() {
     let (place, _) = filled();
     place.overwrite(1 << 20, &[0; 4096]);
     let ran = rb_with_input(place.args(&["put", "--json"], &["k2", "-"]), b"x");

@@ -1,5 +1,5 @@
-//! A store's device that was given to something else: every command names what is there, and none writes to it unless
-//! forced.
+//! A store's device that another program was given: every command names the foreign data, and none writes to the device
+//! without `--force`.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -24,7 +24,7 @@ fn swap() -> Vec<u8> {
 
 /// After `mkswap` on the device `rb put` wrote a superblock over the swap header, with one warning.
 #[test]
-fn what_is_somebody_elses_is_named_and_left_alone() {
+fn foreign_data_is_named_and_not_overwritten() {
     let place = filled();
     place.overwrite(0, &swap());
     let before = std::fs::read(&place.store).unwrap();
@@ -93,7 +93,7 @@ fn what_is_somebody_elses_is_named_and_left_alone() {
     place.rb(&["rm"], &["k"]).text();
 }
 
-/// A loop device over a file, detached when this is dropped; none where that does not work.
+/// A loop device over a file, detached when this is dropped. `None` where that does not work.
 struct Loop(PathBuf);
 
 impl Loop {
@@ -114,9 +114,9 @@ impl Drop for Loop {
     }
 }
 
-/// `rb get -o DEVICE` wrote over whatever was on a block device.
+/// `rb get -o DEVICE` overwrote a block device without consent.
 #[test]
-fn a_value_goes_over_a_device_only_if_that_is_meant() {
+fn a_value_overwrites_a_device_only_with_consent() {
     let place = filled();
     let disk = place.file("disk", &vec![0x5a; 1 << 20]);
     let swapped = {

@@ -1,4 +1,4 @@
-//! What `rb format` makes, and what it asks before it destroys something.
+//! The stores that `rb format` makes, and the consent that it needs.
 
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
@@ -112,7 +112,7 @@ fn formatting_over_something_needs_consent() {
         );
     }
     place.rb(&["format", "--yes"], &args).text();
-    assert_eq!(place.listing()["count"], 0);
+    assert_eq!(place.listing()["entries"], 0);
     let len = std::fs::metadata(&place.store).unwrap().len();
     assert!(len >= before.len() as u64, "files are never shrunk");
 }
@@ -132,11 +132,10 @@ fn a_file_system_needs_force_as_well() {
         );
     }
     place.rb(&["format", "--yes", "--force"], &args).text();
-    assert_eq!(place.rb(&["info", "--json"], &[]).json()["live"], 0);
+    assert_eq!(place.rb(&["info", "--json"], &[]).json()["live_slots"], 0);
 }
 
-/// An ext4 file system, or what looks like one to those who look for its signature: the magic number
-/// 0xEF53, little-endian, at byte 1080.
+/// Makes an ext4 file system, or else its signature: the magic number 0xEF53, little-endian, at byte 1080.
 fn make_ext4(path: &Path) {
     std::fs::write(path, vec![0; 16 << 20]).unwrap();
     let made = ["mkfs.ext4", "/usr/sbin/mkfs.ext4", "/sbin/mkfs.ext4"]
@@ -187,7 +186,7 @@ fn a_store_that_cannot_be_read_is_named_and_needs_force() {
             );
         }
         place.rb(&["format", "--yes", "--force"], &args).text();
-        assert_eq!(place.listing()["count"], 0);
+        assert_eq!(place.listing()["entries"], 0);
     }
 }
 
@@ -201,7 +200,7 @@ fn what_is_no_store_is_not_called_one() {
         &["unknown data", "--yes"],
     );
     place.rb(&["format", "--yes"], &args).text();
-    assert_eq!(place.listing()["count"], 0);
+    assert_eq!(place.listing()["entries"], 0);
 }
 
 /// A file or device of zeros was "unknown data", and its owner had to agree that nothing was destroyed.
@@ -224,7 +223,7 @@ fn zeros_are_nothing_to_lose() {
 }
 
 #[test]
-fn an_empty_file_is_as_good_as_none() {
+fn an_empty_file_counts_as_none() {
     let place = Place::new();
     File::create(&place.store).unwrap();
     let args = ["--slot-bytes", "64KiB"];
@@ -247,7 +246,7 @@ fn an_empty_file_is_as_good_as_none() {
         .rb(&["replay", "--json", arg(&trace), "--store"], &args)
         .json();
     assert_eq!(
-        (&line["block_hits"], &line["live"]),
+        (&line["block_hits"], &line["entries"]),
         (&2.into(), &3.into()),
         "{line}"
     );
@@ -274,9 +273,9 @@ fn a_format_that_discards_gives_a_files_blocks_back() {
     rb_with_input(place.args(&["put"], &["k", "-"]), b"value").text();
 }
 
-/// What a file system does not do for a store is said: as a warning, and in the line of JSON.
+/// A file system without fallocate is a warning, on standard error and in the line of JSON.
 #[test]
-fn space_that_cannot_be_reserved_is_said() {
+fn space_that_cannot_be_reserved_is_a_warning() {
     let place = Place::new();
     let mounted = Command::new("mount")
         .args(["-t", "ramfs", "ramfs"])

@@ -1,13 +1,14 @@
-//! `rb fsck` and `rb inspect`: exit codes, JSON, consent, and that looking changes nothing.
+//! `rb fsck` and `rb inspect`: exit codes, JSON and consent. Without a repair they change nothing.
 
 use std::fs::File;
 
 use serde_json::Value;
 
 use crate::bad_input::says;
+use crate::damage::region;
 use crate::program::{Place, Ran, rb, rb_with_input};
 
-/// A store with one value, and the line that `rb info` has for it.
+/// A store with one value, and its `rb info`.
 fn filled() -> (Place, Value) {
     let place = Place::formatted();
     rb_with_input(place.args(&["put"], &["k", "-"]), &[7; 9000]).text();
@@ -36,11 +37,11 @@ fn state(ran: &Ran, code: i32) -> Value {
 }
 
 fn base_a(info: &Value) -> u64 {
-    info["regions"]["base_a"]["offset"].as_u64().unwrap()
+    region(info, "base_a", "offset_bytes")
 }
 
 #[test]
-fn exit_codes_tell_clean_from_damaged_from_unusable() {
+fn exit_codes_distinguish_clean_damaged_and_unusable() {
     let (place, info) = filled();
     let line = state(&place.rb(&["fsck", "--json", "--deep"], &[]), 0);
     assert_eq!(
@@ -48,7 +49,7 @@ fn exit_codes_tell_clean_from_damaged_from_unusable() {
         (&1.into(), &1.into())
     );
     assert_eq!(line["findings"].as_array().unwrap().len(), 0);
-    assert!(line.get("repair").is_none());
+    assert!(line["repair"].is_null());
     let text = place.rb(&["fsck"], &[]).text();
     shows(&text, &["1 live", "clean (0 damaged"]);
 
@@ -56,7 +57,7 @@ fn exit_codes_tell_clean_from_damaged_from_unusable() {
     let line = state(&place.rb(&["fsck", "--json"], &[]), 4);
     let finding = &line["findings"][0];
     assert_eq!(finding["severity"], "damage");
-    assert_eq!(finding["offset"], base_a(&info));
+    assert_eq!(finding["offset_bytes"], base_a(&info));
     says(finding["lost"].as_str().unwrap(), &["nothing"]);
     let ran = place.rb(&["fsck"], &[]);
     assert_eq!(ran.code, Some(4));
@@ -112,7 +113,7 @@ fn a_repair_needs_consent_and_says_what_it_did() {
     let (place, info) = filled();
     let line = state(&place.rb(&["fsck", "--json", "--repair"], &[]), 0);
     assert_eq!(
-        line["repair"]["done"], false,
+        line["repair"]["repaired"], false,
         "a clean store is left alone: {line}"
     );
     for name in ["base_a", "base_b"] {
@@ -126,10 +127,10 @@ fn a_repair_needs_consent_and_says_what_it_did() {
     let line = state(&place.rb(&["fsck", "--repair", "--yes", "--json"], &[]), 0);
     let repair = &line["repair"];
     assert_eq!(
-        (&repair["done"], &repair["rebuilt"]),
+        (&repair["repaired"], &repair["rebuilt"]),
         (&true.into(), &true.into())
     );
-    assert_eq!(repair["found"], "damaged");
+    assert_eq!(repair["state_before"], "damaged");
     assert!(repair["findings"].as_array().unwrap().len() >= 2, "{line}");
     assert_eq!(place.rb(&["get"], &["k"]).stdout, [7; 9000]);
     let ran = place.rb(&["info"], &[]);
@@ -166,13 +167,13 @@ fn structures_are_shown_with_their_places_on_the_device() {
         .rb(&["inspect", "--json"], &["base", "--copy", "a"])
         .json();
     let header = &line["structures"][0];
-    assert_eq!(header["offset"], base_a(&info));
+    assert_eq!(header["offset_bytes"], base_a(&info));
     let fields = header["fields"].as_array().unwrap();
     let field = fields
         .iter()
         .find(|field| field["name"] == "base_sequence")
         .unwrap();
-    assert_eq!(field["offset"], base_a(&info) + 40);
+    assert_eq!(field["offset_bytes"], base_a(&info) + 40);
     let line = place
         .rb(&["inspect", "--json"], &["slot", "--key", "k"])
         .json();

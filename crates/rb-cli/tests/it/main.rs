@@ -1,4 +1,4 @@
-//! Runs the program `rb` as its users do.
+//! Runs the program `rb` as users do.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod bad_input;
@@ -6,10 +6,14 @@ mod damage;
 mod foreign;
 mod formatting;
 mod fsck;
+mod help;
+mod json;
 mod measuring;
 mod memory;
+mod odd_inputs;
 mod outputs;
 mod probing;
 mod program;
 mod replaying;
 mod round_trip;
+mod samples;

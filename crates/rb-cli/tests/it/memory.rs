@@ -1,4 +1,4 @@
-//! What a device or a user asks of memory: an error with need and limit, and no abort.
+//! Memory needs that a device or a user determines: an error with need and limit, not an abort.
 
 use std::fs::File;
 use std::process::Command;
@@ -15,7 +15,7 @@ fn claims(gib: u64) -> Place {
         .unwrap()
         .set_len(gib << 30)
         .unwrap();
-    // Not by `rb format`, which takes space for the metadata, more than there may be.
+    // `rb format` would allocate the metadata, which may be more space than there is.
     let device = Device::open(&place.store, Access::ReadWrite).unwrap();
     let opened = rb_io::open(device, EngineKind::Posix).unwrap();
     let class = ClassRequest {
@@ -57,7 +57,7 @@ fn more_slots_than_memory_are_an_error_with_need_and_limit() {
     for (command, rest) in runs {
         let ran = limited(1024, &place.args(&[command], rest));
         if command == "inspect" {
-            // The slot is shown, and why nothing is known of its owner.
+            // Shows the slot, and why its owner is unknown.
             assert_eq!(ran.code, Some(0), "{ran:?}");
             assert!(ran.text().contains("bytes are needed"), "{ran:?}");
             continue;
@@ -72,7 +72,7 @@ fn more_slots_than_memory_are_an_error_with_need_and_limit() {
     }
 }
 
-/// Whatever the limit: an answer or an error, at the edges of what fits too.
+/// Every limit gives a result or an error, also at the edges of what fits.
 #[test]
 fn no_limit_makes_it_abort() {
     let place = claims(64);
@@ -92,12 +92,12 @@ fn no_limit_makes_it_abort() {
     assert!(fit > 4 && did_not > 4, "{fit} fitted, {did_not} did not");
 }
 
-/// An audit made a text for each free slot: 20 s for 33 million of them once, and 0.2 s since it does not.
+/// An audit made a text for each free slot: it took 20 s for 33 million of them, and 0.2 s without the texts.
 #[test]
 fn an_audit_of_33_million_free_slots_takes_less_than_two_seconds() {
     let place = claims(256);
     let mut shell = Command::new("sh");
-    // The processor's time, which other work on the machine does not change. The second line is of the program.
+    // CPU time, which other work on the machine does not change. The second line is that of the program.
     shell.args(["-c", "\"$0\" \"$@\" && times", env!("CARGO_BIN_EXE_rb")]);
     let text = Ran::of(shell.args(place.args(&["fsck"], &[])), b"").text();
     assert!(text.contains("clean (0 damaged"), "{text}");

@@ -1,4 +1,4 @@
-//! Where `rb get` writes to.
+//! The targets of `rb get`.
 
 use std::fs::{File, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -20,12 +20,12 @@ fn the_store_is_never_the_output() {
     let (link, hard) = (place.path("link"), place.path("hard"));
     symlink(&place.store, &link).unwrap();
     std::fs::hard_link(&place.store, &hard).unwrap();
-    // A store under a name that nothing connects with this one: `rb get /dev/ng0n1 KEY -o /dev/nvme0n1` wrote
-    // the value over the store that it came from.
+    // A store under an unrelated name: `rb get /dev/ng0n1 KEY -o /dev/nvme0n1` wrote the value over the store that it
+    // came from.
     let other = place.path("other");
     std::fs::copy(&place.store, &other).unwrap();
     for output in [&place.store, &link, &hard, &other] {
-        for key in ["k", "nobody"] {
+        for key in ["k", "absent"] {
             let error = place.rb(&["get"], &[key, "-o", arg(output)]).error();
             says(&error, &[arg(output), "the store itself"]);
         }
@@ -42,7 +42,7 @@ fn the_store_is_never_the_output() {
 fn an_output_file_is_replaced_whole() {
     let place = filled();
     let output = place.path("output");
-    // A reader of the old file keeps the old file: it is not the one that is written to.
+    // A reader that has the old file open keeps its content.
     std::fs::write(&output, b"what was there before").unwrap();
     std::fs::set_permissions(&output, Permissions::from_mode(0o644)).unwrap();
     let old = place.path("old");
@@ -105,7 +105,7 @@ fn devices_pipes_and_open_files_are_written_straight() {
             "{ran:?}"
         );
     }
-    // A redirected standard output keeps what was written to it before.
+    // A redirected standard output keeps its earlier content.
     let path = place.file("redirected", b"before ");
     let file = File::options().append(true).open(&path).unwrap();
     let status = Command::new(env!("CARGO_BIN_EXE_rb"))

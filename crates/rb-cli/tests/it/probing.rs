@@ -17,18 +17,17 @@ fn engine<'a>(probed: &'a Value, name: &str) -> &'a Value {
 fn every_engine_is_usable_or_says_why_not() {
     let place = Place::formatted();
     let before = std::fs::read(&place.store).unwrap();
-    // A writer beside it is none of its business.
     let probed = rb(["probe".as_ref(), "--json".as_ref(), place.store.as_os_str()]).json();
     assert_eq!(probed["kind"], "file");
     assert_eq!(
         (&probed["usable"], &probed["writable"]),
         (&true.into(), &true.into())
     );
-    assert_eq!(probed["capacity_bytes"], before.len());
+    assert_eq!(probed["device_bytes"], before.len());
     let posix = engine(&probed, "posix");
     assert_eq!(posix["usable"], true);
     for limit in posix["limits"].as_array().unwrap() {
-        let stated = limit["value"].is_null() != (limit["source"] != "");
+        let stated = limit["value"].is_null() == limit["source"].is_null();
         assert!(stated, "{limit} has no source");
     }
     for one in probed["engines"].as_array().unwrap() {
@@ -45,7 +44,7 @@ fn every_engine_is_usable_or_says_why_not() {
     let text = rb(["probe".as_ref(), place.store.as_os_str()]).text();
     for words in [
         "engine posix: usable",
-        "transfer_max",
+        "transfer_bytes_max",
         "FALLOC_FL_PUNCH_HOLE",
     ] {
         assert!(text.contains(words), "{words} is not in {text}");
@@ -79,7 +78,7 @@ fn what_is_no_device_is_refused_with_words() {
 #[test]
 fn advice_says_what_to_change() {
     let place = Place::new();
-    // A file system without O_DIRECT: what is there depends on the kernel, so both answers are right.
+    // A file system without O_DIRECT on some kernels: both results are right.
     let file = File::create(&place.store).unwrap();
     file.set_len(1 << 20).unwrap();
     let probed = rb(["probe".as_ref(), "--json".as_ref(), place.store.as_os_str()]).json();
@@ -135,7 +134,7 @@ impl Drop for Detach {
 }
 
 /// `rb probe` found the device usable, and `rb format` then failed with "not a multiple of 16384". Where no loop device can
-/// have such blocks there is nothing to see.
+/// have such blocks, the test is skipped.
 #[test]
 fn a_device_with_large_blocks_is_not_usable() {
     let place = Place::new();

@@ -1,4 +1,4 @@
-//! Running `rb` and looking at what it said.
+//! Runs `rb` and examines its output.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// What a run of `rb` came to.
+/// Result of a run of `rb`.
 pub(crate) struct Ran {
     pub(crate) code: Option<i32>,
     pub(crate) stdout: Vec<u8>,
@@ -23,14 +23,14 @@ impl fmt::Debug for Ran {
         let stdout = String::from_utf8_lossy(&self.stdout);
         write!(
             f,
-            "exit code {:?}; said: {stdout}; complained: {}",
+            "exit code {:?}; stdout: {stdout}; stderr: {}",
             self.code, self.stderr
         )
     }
 }
 
 impl Ran {
-    /// Runs a command with something on its standard input.
+    /// Runs a command with standard input.
     pub(crate) fn of(command: &mut Command, input: &[u8]) -> Ran {
         let mut child = command
             .stdin(Stdio::piped())
@@ -39,7 +39,7 @@ impl Ran {
             .spawn()
             .unwrap();
         let mut stdin = child.stdin.take().unwrap();
-        // It may end without having read all of it.
+        // The program may end before it has read all of it.
         drop(stdin.write_all(input));
         drop(stdin);
         let output = child.wait_with_output().unwrap();
@@ -50,21 +50,21 @@ impl Ran {
         }
     }
 
-    /// Expects success; the output as text.
+    /// Expects success. Returns the output as text.
     #[track_caller]
     pub(crate) fn text(&self) -> String {
         assert_eq!(self.code, Some(0), "{self:?}");
         String::from_utf8(self.stdout.clone()).unwrap()
     }
 
-    /// Expects success; the output as one line of JSON.
+    /// Expects success. Returns the output, which must be one line of JSON.
     #[track_caller]
     pub(crate) fn json(&self) -> Value {
         assert_eq!(self.code, Some(0), "{self:?}");
         self.json_line()
     }
 
-    /// Expects failure; the error, which must be one line of JSON on standard output.
+    /// Expects failure. Returns the error, which must be one line of JSON on standard output.
     #[track_caller]
     pub(crate) fn json_error(&self) -> String {
         assert_eq!(self.code, Some(1), "{self:?}");
@@ -72,7 +72,7 @@ impl Ran {
         self.json_line()["error"].as_str().unwrap().to_owned()
     }
 
-    /// Expects failure; the error, which must be one line on standard error.
+    /// Expects failure. Returns the error, which must be one line on standard error.
     #[track_caller]
     pub(crate) fn error(&self) -> String {
         assert_eq!(self.code, Some(1), "{self:?}");
@@ -94,7 +94,7 @@ pub(crate) fn rb<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Ran {
     rb_with_input(args, b"")
 }
 
-/// Runs `rb` with something on its standard input.
+/// Runs `rb` with standard input.
 pub(crate) fn rb_with_input<S: AsRef<OsStr>>(
     args: impl IntoIterator<Item = S>,
     input: &[u8],
@@ -115,7 +115,7 @@ impl Place {
         Place { folder, store }
     }
 
-    /// With a small store of 64 slots of 64 KiB, keys to 512 bytes and metadata to 64.
+    /// Makes a folder with a small store of 64 slots of 64 KiB, keys to 512 bytes and metadata to 64.
     pub(crate) fn formatted() -> Place {
         let place = Place::new();
         let args = [
@@ -140,7 +140,7 @@ impl Place {
         path
     }
 
-    /// Puts other bytes into the store, behind its back.
+    /// Overwrites bytes of the store's file.
     pub(crate) fn overwrite(&self, offset: u64, bytes: &[u8]) {
         let file = File::options().write(true).open(&self.store).unwrap();
         file.write_all_at(bytes, offset).unwrap();
@@ -157,7 +157,7 @@ impl Place {
         [text(before), vec![store], text(after)].concat()
     }
 
-    /// What `rb ls` says: the content, in one comparable line.
+    /// Returns the output of `rb ls --json`, to compare contents.
     #[track_caller]
     pub(crate) fn listing(&self) -> Value {
         self.rb(&["ls", "--json"], &[]).json()

@@ -1,4 +1,4 @@
-//! `rb replay` against a model that is nothing but an exact LRU list.
+//! Compares `rb replay` with a model, an exact LRU list.
 
 use std::fmt::Write;
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::program::{Place, arg};
 
-/// Numbers that follow from a seed.
+/// Random numbers from a seed.
 struct Random(u64);
 
 impl Random {
@@ -47,7 +47,7 @@ fn write_trace(place: &Place, requests: &[Vec<u64>]) -> String {
     arg(&place.file("trace.jsonl", text.as_bytes())).to_owned()
 }
 
-/// What an exact LRU cache makes of a trace: the oldest first in a list.
+/// The result of an exact LRU cache for a trace. The list has the oldest block first.
 #[derive(Default, Debug, PartialEq)]
 struct Model {
     refs: u64,
@@ -108,7 +108,7 @@ fn compare(line: &Value, requests: &[Vec<u64>], slots: usize) {
         live: model.live.clone(),
     };
     assert_eq!(found, model, "{line}");
-    assert_eq!(line["live"], model.live.len(), "{line}");
+    assert_eq!(line["entries"], model.live.len(), "{line}");
     assert_eq!(line["requests"], requests.len(), "{line}");
     assert_eq!(line["wrong_bytes"], 0, "{line}");
     assert_eq!(
@@ -139,8 +139,8 @@ fn one_shard_is_an_exact_lru() {
             line["block_hits"].as_u64().unwrap(),
             line["block_refs"].as_u64().unwrap(),
         );
-        assert_eq!(line["bytes_got"], hits * 4096);
-        assert_eq!(line["bytes_put"], (refs - hits) * 4096);
+        assert_eq!(line["got_bytes"], hits * 4096);
+        assert_eq!(line["put_bytes"], (refs - hits) * 4096);
     }
 }
 
@@ -179,19 +179,16 @@ fn restarts_lose_nothing_and_are_counted() {
     let line = replay(&place, &trace, &args);
     let of = |name: &str| line[name].as_u64().unwrap();
     assert_eq!(of("restarts"), 5, "{line}");
-    assert_eq!(of("live_lost_at_restart"), 0, "{line}");
-    assert_eq!(of("live_min_at_restart"), 100, "{line}");
+    assert_eq!(of("entries_lost_at_restart"), 0, "{line}");
+    assert_eq!(of("entries_min_at_restart"), 100, "{line}");
     assert_eq!(of("wrong_bytes"), 0, "{line}");
-    // What was put and is not live was evicted, over all openings.
+    // Over all sessions, a block that was put is live or was evicted.
     assert_eq!(
         of("block_refs") - of("block_hits"),
-        of("evictions") + of("live"),
+        of("evictions") + of("entries"),
         "{line}"
     );
-    assert!(
-        line["restart_seconds_max"].as_f64().unwrap() > 0.0,
-        "{line}"
-    );
+    assert!(line["open_seconds_max"].as_f64().unwrap() > 0.0, "{line}");
     // Recency survives a restart coarsely, so the hits do not fall far behind the exact ones.
     let exact = Model::of(&requests, 100).hits;
     assert!(

@@ -29,6 +29,8 @@ pub(crate) struct Lanes {
     depth: u32,
     max: usize,
     pool: Mutex<Pool>,
+    /// Counters of the driver's lanes. The driver owns its lane, so it publishes them.
+    driver: Mutex<QueueCounters>,
     /// Load of the callers, to which background work yields.
     pub(crate) load: Load,
 }
@@ -101,6 +103,7 @@ impl Lanes {
             depth,
             max,
             pool: Mutex::default(),
+            driver: Mutex::default(),
             load: Load::default(),
         }
     }
@@ -229,10 +232,18 @@ impl Lanes {
         Late(Arc::clone(self))
     }
 
-    /// Counters of all idle and past lanes; lanes in use are not included.
+    /// Publishes the counters of all lanes that the driver has had.
+    pub(crate) fn count_driver(&self, counters: QueueCounters) {
+        *self.driver.lock() = counters;
+    }
+
+    /// Returns the counters of idle and former lanes, and of the driver's lanes. A lane in use by a
+    /// blocking call is counted when it is given back.
     pub(crate) fn counters(&self) -> QueueCounters {
+        let driver = *self.driver.lock();
         let pool = self.pool.lock();
         let mut sum = pool.past;
+        sum += driver;
         for lane in &pool.idle {
             sum += lane.counters();
         }

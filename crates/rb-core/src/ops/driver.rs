@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, Sender, TryRecvError, bounded, unbounded};
 use parking_lot::Mutex;
-use rb_io::{Completion, Issuer, Lane, Patience, Request, Waker};
+use rb_io::{Completion, Issuer, Lane, Patience, QueueCounters, Request, Waker};
 
 use crate::core::inner::Inner;
 use crate::core::thread::Thread;
@@ -172,6 +172,7 @@ fn spawn(lanes: Arc<Lanes>, deadline: Duration) -> Result<Running, Error> {
                 Loop {
                     lanes,
                     lane,
+                    former: QueueCounters::default(),
                     waker,
                     inbox,
                     active: Vec::new(),
@@ -200,6 +201,8 @@ fn spawn(lanes: Arc<Lanes>, deadline: Duration) -> Result<Running, Error> {
 struct Loop {
     lanes: Arc<Lanes>,
     lane: Lane,
+    /// Counters of the lanes before it, whose queues failed.
+    former: QueueCounters,
     waker: Arc<Mutex<Waker>>,
     inbox: Receiver<Job>,
     active: Vec<Option<Active>>,
@@ -234,6 +237,8 @@ impl Loop {
             // A failed queue completes everything it holds, and then every later request, with an
             // error.
             let failed = self.lane.poll(1, step, &mut done).is_err();
+            // Before the completions: a caller whose operation has completed finds it counted.
+            self.count();
             let counted = std::mem::replace(&mut self.counted, Instant::now());
             self.now += (self.counted - counted).min(longest);
             let mut wakes = Wakes::default();
@@ -259,6 +264,13 @@ impl Loop {
         }
     }
 
+    /// Publishes the counters of all lanes so far.
+    fn count(&self) {
+        let mut counters = self.former;
+        counters += self.lane.counters();
+        self.lanes.count_driver(counters);
+    }
+
     /// Returns whether no job is in flight. The lane's own count does not show it: a failed lane
     /// has finished its requests before their completions are fetched.
     fn is_idle(&self) -> bool {
@@ -272,6 +284,7 @@ impl Loop {
             // Before the inbox is read again: a caller that still wakes the old lane has already
             // sent its job.
             *self.waker.lock() = lane.waker();
+            self.former += self.lane.counters();
             // Dropping the old lane may hang in the device, which must not delay other jobs.
             drop_elsewhere(std::mem::replace(&mut self.lane, lane));
         }
