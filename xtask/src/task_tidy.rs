@@ -13,7 +13,7 @@ use crate::run::cargo_output;
 
 /// What each crate may depend on within the workspace. The three leaves know nothing of one
 /// another; only rb-core composes.
-const DIRECTION: [(&str, &[&str]); 10] = [
+const DIRECTION: [(&str, &[&str]); 11] = [
     ("rb-format", &[]),
     ("rb-io", &[]),
     ("rb-index", &[]),
@@ -22,6 +22,10 @@ const DIRECTION: [(&str, &[&str]); 10] = [
     ("rb-cli", &["rb-core", "rb-format", "rb-io"]),
     ("rb-tests", &["rb-core", "rb-format", "rb-io", "rb-testkit"]),
     ("rb-fuzz", &["rb-core", "rb-format", "rb-io", "rb-testkit"]),
+    (
+        "rb-examples",
+        &["rb-core", "rb-index", "rb-io", "rb-testkit"],
+    ),
     (
         "rb-bench",
         &["rb-core", "rb-format", "rb-io", "rb-index", "rb-testkit"],
@@ -35,7 +39,7 @@ pub(crate) fn run() -> Result<(), String> {
     check_direction(&mut breaches)?;
     floors::check(&mut breaches)?;
     let mut sources = Vec::new();
-    for root in ["crates", "tests", "benches", "fuzz", "xtask"] {
+    for root in ["crates", "tests", "benches", "examples", "fuzz", "xtask"] {
         collect(Path::new(root), &mut sources)?;
     }
     for path in &sources {
