@@ -1,4 +1,4 @@
-//! Unit costs: index, checksum, log and base codecs. `cargo bench -p rb-bench`.
+//! Microbenchmarks of the index, the checksum, and the log and base codecs. `cargo bench -p rb-bench`.
 
 use std::hint::black_box;
 
@@ -137,7 +137,7 @@ fn section(criterion: &mut Criterion) {
     const ENTRIES: u32 = 8_192;
     let mut group = criterion.benchmark_group("format::section");
     group.throughput(Throughput::Elements(u64::from(ENTRIES)));
-    // A section is of one hash range.
+    // A section holds the entries of one hash range.
     let in_range = |key: &[u8]| section_range(key_hash(&IDENTITY.uuid, key)) == 0;
     let keys = (0_u64..).map(key).filter(|key| in_range(key));
     let keys: Vec<_> = keys.take(ENTRIES as usize).collect();

@@ -1,27 +1,27 @@
-"""The whole core of LMCache's raw_block (index, slots, I/O) under the load of `cargo xtask bench --lmcache`.
+"""Runs the whole core of LMCache's raw_block (index, slots, I/O) under the load of `cargo xtask bench --lmcache`.
 
-Prints one line of JSON. As with the wheel alone, a call moves a batch by the io_uring engine, with O_DIRECT, over
-registered buffers. A slot that is written again is first deleted, for the core itself evicts nothing. Objects are
-the least that the core asks for, cheaper than LMCache's own. Periodic checkpoints are off, as the core's need a
-pause in the traffic anyway.
+Prints one line of JSON. As with the wheel alone, a call moves a batch with the io_uring engine, with O_DIRECT, over
+registered buffers. A slot is deleted before it is rewritten, because the core itself evicts nothing. Objects have
+only the fields that the core requires, so they are cheaper than LMCache's own. Periodic checkpoints are off: the
+core's need a pause in the traffic anyway.
 """
 
 import os
 from types import SimpleNamespace
 
-# Read when lmcache is imported.
+# lmcache reads these when it is imported.
 os.environ.update(LMCACHE_TRACK_USAGE="false", DO_NOT_TRACK="1", LMCACHE_LOG_LEVEL="ERROR")
 
 from lmcache.v1.distributed.l2_adapters.raw_block import core  # noqa: E402
 
 from lmcache_wheel import BLOCK, Slots, main  # noqa: E402
 
-# Two mirrored checkpoints of an index of at most this benchmark's size.
+# Space for two mirrored checkpoints of an index of at most this benchmark's size.
 META_BYTES = 64 << 20
 
 
 class CoreSlots(Slots):
-    """The same slots, each under a key of its own."""
+    """The same slots, each under its own key."""
 
     def open(self, file, queue_depth):
         config = core.RawBlockCoreConfig(

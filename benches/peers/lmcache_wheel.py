@@ -1,9 +1,9 @@
-"""The I/O layer of the system we succeed, under the load of `cargo xtask bench`; prints one line of JSON.
+"""Runs LMCache's I/O layer under the load of `cargo xtask bench`; prints one line of JSON.
 
-Needs nothing but the wheel lmcache-rust-raw-block-io. One call moves a batch of values by its io_uring engine, with
+Needs only the wheel lmcache-rust-raw-block-io. One call moves a batch of values with its io_uring engine, with
 O_DIRECT, over registered buffers, and waits for all of them, as its core does. A put writes what the core
-writes: a header block and the payload, as two requests of the same batch. The wheel checks no checksums and
-never flushes. A latency is that of a whole batch, since no earlier end can be seen.
+writes: a header block and the payload, as two requests of the same batch. The wheel verifies no checksums and
+never flushes. A latency is that of a whole batch, because earlier completions are not visible.
 """
 
 import argparse
@@ -17,9 +17,9 @@ import time
 from lmcache_rust_raw_block_io import RawBlockDevice
 
 BLOCK = 4096
-# Values that gets choose from; more would only lengthen the filling.
+# Maximum bytes of the values that gets choose from: more would only take longer to fill.
 FILL_BYTES = 1 << 30
-# Batches that are read back after puts and compared whole.
+# Number of batches that are read back after puts and compared whole.
 CHECKED_BATCHES = 8
 
 
@@ -29,7 +29,7 @@ class Slots:
     def __init__(self, options):
         self.value_bytes, self.batch = options.value_bytes, options.batch
         self.stride = -(-self.value_bytes // BLOCK) * BLOCK + BLOCK
-        # Anonymous maps begin at a page, as O_DIRECT wants it.
+        # Anonymous maps begin at a page boundary, as O_DIRECT requires.
         self.arena = mmap.mmap(-1, self.stride * self.batch)
         self.arena_start = ctypes.addressof(ctypes.c_char.from_buffer(self.arena))
         whole = memoryview(self.arena)
@@ -37,9 +37,9 @@ class Slots:
         self.headers = [view[:BLOCK] for view in views]
         self.payloads = [view[BLOCK : BLOCK + self.value_bytes] for view in views]
         noise = random.Random(1).randbytes(self.value_bytes + self.batch * 64)
-        # Different values without a copy for each put: windows into one row of random bytes.
+        # Different values without a copy for each put: windows into one run of random bytes.
         self.bodies = [noise[at * 64 : at * 64 + self.value_bytes] for at in range(self.batch)]
-        # A ring that takes all requests of a batch at once.
+        # A ring that takes all requests of a batch together.
         self.open(options.file, max(256, 2 * self.batch))
         if self.count < self.batch:
             raise SystemExit(f"{options.file}: {self.count} slots, a batch takes {self.batch}")
@@ -87,7 +87,7 @@ class Slots:
             payload[:] = body
 
     def wrong(self, slots):
-        """Reads the slots and counts those whose bytes are not the ones that were written there."""
+        """Reads the slots and counts those whose bytes differ from what was written."""
         for payload in self.payloads:
             payload[:16] = bytes(16)
         self.read(slots)
@@ -95,7 +95,7 @@ class Slots:
 
 
 def run_of(first, batch):
-    """A batch of slots in a row, each with the body that its number asks for."""
+    """A batch of consecutive slots, each with the body of its number."""
     return range(first, first + batch)
 
 
@@ -166,7 +166,7 @@ def measure(kind, options):
 
 def main(kind):
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--file", required=True, help="a file or block device that has its size; its content is lost")
+    parser.add_argument("--file", required=True, help="a file or block device that already has its size; its content is lost")
     parser.add_argument("--op", choices=["put", "get"], required=True)
     parser.add_argument("--value-bytes", type=int, required=True)
     parser.add_argument("--batch", type=int, default=32)

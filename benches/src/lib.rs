@@ -1,15 +1,15 @@
-//! What the benchmarks share: an index full of keys, and records about them.
+//! Shared code of the benchmarks: an index full of keys, and records about them.
 
 use rb_format::{BaseEntry, Generation, Identity, MoreSlots, StoreUuid, key_hash};
 use rb_index::{Index, IndexOptions, NewEntry, SlotId};
 
-/// The identity that all records of the benchmarks name.
+/// Identity in all records of the benchmarks.
 pub const IDENTITY: Identity = Identity {
     uuid: StoreUuid([7; 16]),
     epoch: 1,
 };
 
-/// A 32-byte key, random-looking as content hashes are.
+/// Returns a 32-byte key that looks random, as content hashes do.
 #[must_use]
 pub fn key(number: u64) -> [u8; 32] {
     let mut key = [0; 32];
@@ -23,7 +23,7 @@ pub fn key(number: u64) -> [u8; 32] {
     key
 }
 
-/// An index without entries, of one class.
+/// Creates an empty index of one class.
 ///
 /// # Panics
 /// If `shards` is not a power of two of at most 1024.
@@ -51,7 +51,7 @@ pub fn fill_index(index: &Index, entries: u32) {
     loader.finish(entries, 1);
 }
 
-/// A full index of `entries` entries in one class.
+/// Creates a full index of `entries` entries in one class.
 ///
 /// # Panics
 /// If `shards` is not a power of two of at most 1024.
@@ -62,7 +62,7 @@ pub fn full_index(entries: u32, shards: u32) -> Index {
     index
 }
 
-/// Random numbers from a seed: `SplitMix64` (Steele, Lea, Flood: "Fast splittable pseudorandom number
+/// Pseudorandom numbers from a seed: `SplitMix64` (Steele, Lea, Flood: "Fast splittable pseudorandom number
 /// generators", OOPSLA 2014).
 #[derive(Debug)]
 pub struct Draws(u64);
@@ -74,7 +74,7 @@ impl Draws {
         Draws(seed)
     }
 
-    /// A number from 0 to `limit`, which is not 0 and not reached.
+    /// Returns a number below `limit`, which must not be 0.
     pub fn below(&mut self, limit: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let x = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -83,7 +83,7 @@ impl Draws {
     }
 }
 
-/// The middle one of some figures; not a number if there are none.
+/// Returns the median of `figures`; NaN if there are none.
 #[must_use]
 pub fn median(mut figures: Vec<f64>) -> f64 {
     figures.sort_unstable_by(f64::total_cmp);
@@ -101,7 +101,7 @@ fn entry(number: u32) -> NewEntry<'static> {
     }
 }
 
-/// A base entry as a checkpoint would write it.
+/// Returns a base entry as a checkpoint would write it.
 #[must_use]
 pub fn base_entry(number: u32, key: &[u8]) -> BaseEntry<'_> {
     BaseEntry {

@@ -1,4 +1,4 @@
-//! Targets for what a base header names: directory and sections.
+//! Targets for what a base header names: the directory and the sections.
 
 use rb_format::{
     Corruption, DirectoryEntry, Geometry, Identity, KeyLimits, SECTION_RAW_MAX, decode_directory,
@@ -13,7 +13,7 @@ use crate::samples::{self, ID};
 const SECTION_HEAD: usize = 64;
 const ENTRY_LEN: usize = 64;
 
-/// The directory's sections lie apart from one another and inside the region.
+/// Checks that the directory's sections do not overlap and are inside the region.
 pub(crate) fn directory(data: &[u8]) {
     let mut input = Input::new(data);
     let mut base = samples::base();
@@ -59,7 +59,7 @@ pub(crate) fn directory(data: &[u8]) {
     }
 }
 
-/// The checksum that a header names, as `docs/format.md` has it.
+/// Returns the directory checksum that a header holds, as defined in `docs/format.md`.
 pub(crate) fn directory_checksum(identity: &Identity, base_sequence: u64, bytes: &[u8]) -> u64 {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(&rb_format::magic::MAGIC_DIRECTORY);
@@ -70,8 +70,8 @@ pub(crate) fn directory_checksum(identity: &Identity, base_sequence: u64, bytes:
     hasher.finalize().into()
 }
 
-/// A section's body is the input: plain, compressed by us, or a zstd frame of the fuzzer's own; or the
-/// sample with patches. Every entry that is handed out keeps the store's limits.
+/// Decodes a section whose body is the input: plain, compressed by the target, or a zstd frame from the fuzzer; or the
+/// sample with patches. Every decoded entry must keep the store's limits.
 pub(crate) fn section(data: &[u8]) {
     let mut input = Input::new(data);
     let base = samples::base();

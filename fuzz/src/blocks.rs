@@ -1,5 +1,5 @@
-//! Targets for the structures of one block. What a decoder takes must be what an encoder gives: so
-//! every byte of it means something, and was checked.
+//! Targets for the structures of one block. Every block that a decoder accepts must equal the block that the encoder
+//! makes of the result: so every byte has a meaning and was checked.
 
 use rb_format::{
     BaseHeader, Continuation, FORMAT_BLOCK, Geometry, Incarnation, KEY_LEN_MAX, LogBlock,
@@ -10,7 +10,7 @@ use crate::forge::{Forged, forge, seal};
 use crate::input::Input;
 use crate::samples::{self, ID};
 
-/// Bytes made from an input by changing `sample`.
+/// Returns the input as a changed form of `sample`.
 fn block_from(data: &[u8], sample: &[u8], fix: impl FnOnce(&mut [u8])) -> Vec<u8> {
     let Forged { mut bytes, sealed } = forge(&mut Input::new(data), sample);
     if sealed {
@@ -28,7 +28,7 @@ fn same(encoded: &[u8], bytes: &[u8]) {
     );
 }
 
-/// A superblock that decodes is safe to calculate with: every slot lies inside the device.
+/// Checks that arithmetic on a superblock that decodes is safe: every slot lies inside the device.
 pub(crate) fn superblock(data: &[u8]) {
     let bytes = block_from(data, &samples::superblock().encode()[..], |_| {});
     let Ok(superblock) = Superblock::decode(&bytes) else {
@@ -62,7 +62,7 @@ pub(crate) fn incarnation(data: &[u8]) {
 }
 
 pub(crate) fn slot_header(data: &[u8]) {
-    // Half of the forged headers get the right key hash, or none would pass it.
+    // Half of the forged headers get the right key hash; otherwise none would pass that check.
     let fix_hash = data.len().is_multiple_of(2);
     let bytes = block_from(data, &samples::slot_header(), |bytes| {
         let key_len = usize::from(u16::from_le_bytes([bytes[76], bytes[77]]));

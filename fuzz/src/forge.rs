@@ -1,29 +1,28 @@
-//! Making the checksum of changed bytes right again: a fuzzer that cannot pass a checksum tests
-//! nothing behind it.
+//! Recomputes the checksum of changed bytes: a fuzzer that cannot pass a checksum tests nothing behind it.
 
 use rb_format::FORMAT_BLOCK;
 
 use crate::input::Input;
 
-/// Where the checksum of every one-block structure is (`docs/format.md`).
+/// Offset of the checksum in every one-block structure (`docs/format.md`).
 pub(crate) const CHECKSUM_AT: usize = FORMAT_BLOCK - 8;
 
-/// Bytes for a decoder, from an input.
+/// Bytes for a decoder, made from an input.
 pub(crate) struct Forged {
     pub(crate) bytes: Vec<u8>,
-    /// The checksum is to be made right.
+    /// True if the checksum must be made right.
     pub(crate) sealed: bool,
 }
 
-/// The first byte picks: the input as it is; the input behind the head of `sample`; `sample` with
-/// patches, its checksum left wrong or made right.
+/// Makes bytes as the first byte of the input selects: the input as it is; the input behind the head of `sample`; or
+/// `sample` with patches, its checksum left wrong or made right.
 pub(crate) fn forge(input: &mut Input<'_>, sample: &[u8]) -> Forged {
     let mode = input.byte() % 8;
     let (bytes, sealed) = match mode {
         0 => (input.rest().to_vec(), false),
         1 => (patched(input, sample), false),
         2 | 3 => {
-            // Magic, version and what comes before the identity stay.
+            // Keep the magic, the version and everything in front of the identity.
             let mut bytes = sample.to_vec();
             let rest = input.rest();
             let room = bytes.len().saturating_sub(64);
@@ -36,7 +35,7 @@ pub(crate) fn forge(input: &mut Input<'_>, sample: &[u8]) -> Forged {
     Forged { bytes, sealed }
 }
 
-/// `sample` with the changes that the rest of the input names.
+/// Returns `sample` with the changes that the rest of the input names.
 pub(crate) fn patched(input: &mut Input<'_>, sample: &[u8]) -> Vec<u8> {
     let mut bytes = sample.to_vec();
     while !input.is_empty() {
@@ -45,7 +44,7 @@ pub(crate) fn patched(input: &mut Input<'_>, sample: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// One change: some bytes anywhere, or a number where fields are.
+/// Makes one change: some bytes anywhere, or a number at the position of a field.
 pub(crate) fn patch(input: &mut Input<'_>, bytes: &mut [u8]) {
     let kind = input.byte();
     if kind & 1 == 0 {
@@ -54,7 +53,7 @@ pub(crate) fn patch(input: &mut Input<'_>, bytes: &mut [u8]) {
         let new = input.bytes(len);
         overwrite(bytes, at, new);
     } else {
-        // Fields begin at even bytes, most of them within the first 256.
+        // Fields begin at even offsets, most of them within the first 256 bytes.
         let at = usize::from(input.byte()) * 2;
         let width = [1, 2, 4, 8][usize::from(kind >> 1) % 4];
         let number = input.number().to_le_bytes();
@@ -69,7 +68,7 @@ fn overwrite(bytes: &mut [u8], at: usize, new: &[u8]) {
     }
 }
 
-/// Makes the checksum of a one-block structure right. Shorter bytes have none.
+/// Makes the checksum of a one-block structure right. Shorter input has no checksum and stays unchanged.
 pub(crate) fn seal(block: &mut [u8]) {
     if block.len() >= FORMAT_BLOCK {
         let sum = u64::from(crc32fast::hash(&block[..CHECKSUM_AT]));
@@ -77,7 +76,7 @@ pub(crate) fn seal(block: &mut [u8]) {
     }
 }
 
-/// The little-endian number of 8 bytes at `at`; 0 beyond the end.
+/// Returns the little-endian number of 8 bytes at `at`; 0 beyond the end.
 pub(crate) fn number_at(bytes: &[u8], at: usize) -> u64 {
     let number = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>());
     number.map_or(0, |number| u64::from_le_bytes(*number))

@@ -1,6 +1,6 @@
-//! Reading a fuzzer's bytes as choices and numbers. There is always an answer: past the end all is 0.
+//! Reads a fuzzer's bytes as choices and numbers. Reading never fails: past the end every byte is 0.
 
-/// Numbers at which arithmetic goes wrong.
+/// Numbers at which arithmetic tends to fail.
 const INTERESTING: [u64; 16] = [
     0,
     1,
@@ -16,12 +16,12 @@ const INTERESTING: [u64; 16] = [
     u16::MAX as u64,
     4095,
     4096,
-    // The highest counter and the lowest number of the second opening, as generations.
+    // The highest counter of the first session and the lowest one of the second, as generations.
     (1 << 42) - 1,
     1 << 42,
 ];
 
-/// Bytes that are read from the front.
+/// The remaining bytes; reads consume them from the front.
 pub(crate) struct Input<'a>(&'a [u8]);
 
 impl<'a> Input<'a> {
@@ -33,14 +33,14 @@ impl<'a> Input<'a> {
         self.0.is_empty()
     }
 
-    /// Up to `len` bytes.
+    /// Returns up to `len` bytes.
     pub(crate) fn bytes(&mut self, len: usize) -> &'a [u8] {
         let (taken, rest) = self.0.split_at(len.min(self.0.len()));
         self.0 = rest;
         taken
     }
 
-    /// All that is left.
+    /// Returns all remaining bytes.
     pub(crate) fn rest(&mut self) -> &'a [u8] {
         self.bytes(usize::MAX)
     }
@@ -49,17 +49,17 @@ impl<'a> Input<'a> {
         self.bytes(1).first().copied().unwrap_or(0)
     }
 
-    /// A number of two bytes below `limit`.
+    /// Returns a number below `limit`, from two bytes.
     pub(crate) fn below(&mut self, limit: usize) -> usize {
         self.little_endian(2) as usize % limit.max(1)
     }
 
-    /// One of `choices`, which are not empty.
+    /// Returns one of `choices`, which must not be empty.
     pub(crate) fn choose<T: Copy>(&mut self, choices: &[T]) -> T {
         choices[usize::from(self.byte()) % choices.len()]
     }
 
-    /// A number: small, of any width, or one at which arithmetic goes wrong.
+    /// Returns a number: small, of any width, or one at which arithmetic tends to fail.
     pub(crate) fn number(&mut self) -> u64 {
         match self.byte() {
             kind @ 0..=15 => INTERESTING[usize::from(kind)],

@@ -1,12 +1,11 @@
 //! Fuzz targets for every decoder, and for opening a whole device.
 //!
-//! A target is a plain function over bytes, so the same code runs under libFuzzer
-//! (`cargo xtask fuzz`), over the corpus and seeded mutations of it in `cargo test`, and over one
-//! file that once failed. It panics when something is wrong: wrong bytes, an answer that cannot be,
-//! or more memory than the target's stated bound.
+//! A target is a plain function over bytes, so the same code runs under libFuzzer (`cargo xtask fuzz`), over the corpus
+//! and seeded mutations of it in `cargo test`, and over one file that failed before. It panics when something is wrong:
+//! wrong bytes, an impossible result, or more memory than the target's stated bound.
 //!
-//! Inputs are structured: they name changes to a sound sample and whether its checksums are made
-//! right afterwards, so that what lies behind the checksums is reached.
+//! Inputs are structured: they name changes to a sound sample and select whether its checksums are made right
+//! afterwards, so that the code behind the checksums is reached.
 #![forbid(unsafe_code)]
 
 mod base;
@@ -22,20 +21,20 @@ use std::time::{Duration, Instant};
 
 use peak_alloc::PeakAlloc;
 
-/// Counts the heap, so that a target's bound can be checked after each input.
+/// Counts heap bytes, so that a target's bound can be checked after each input.
 #[global_allocator]
 static HEAP: PeakAlloc = PeakAlloc;
 
-/// What is fuzzed, and what it may cost.
+/// A fuzz target and its memory bound.
 pub struct Target {
-    /// As `cargo xtask fuzz` and the corpus folders call it.
+    /// Name in `cargo xtask fuzz` and of the corpus folder.
     pub name: &'static str,
-    /// The most bytes of heap that one input may take beyond what was there before.
+    /// Maximum bytes of heap that one input may allocate beyond what was in use before.
     pub heap_max: usize,
     run: fn(&[u8]),
 }
 
-/// The longest that one input may take. Generous: the machine may be busy.
+/// Time limit of one input. Generous: the machine may be busy.
 pub const INPUT_TIME_MAX: Duration = Duration::from_secs(10);
 
 const KIB: usize = 1 << 10;
@@ -50,7 +49,7 @@ pub const TARGETS: [Target; 9] = [
     target("log_block", 64 * KIB, blocks::log_block),
     target("base_header", 64 * KIB, blocks::base_header),
     target("base_directory", 64 * KIB, base::directory),
-    // The raw bytes of one section, and as much again for what the target makes of its input.
+    // The raw bytes of one section, and the same amount for what the target makes of its input.
     target("base_section", 8 * MIB, base::section),
     target("image", 16 * MIB, image::run),
 ];
@@ -63,19 +62,19 @@ const fn target(name: &'static str, heap_max: usize, run: fn(&[u8])) -> Target {
     }
 }
 
-/// The target of this name.
+/// Returns the target of this name.
 #[must_use]
 pub fn find(name: &str) -> Option<&'static Target> {
     TARGETS.iter().find(|target| target.name == name)
 }
 
 impl Target {
-    /// Runs one input and answers the bytes of heap that it took at most.
+    /// Runs one input and returns the most bytes of heap that it used.
     ///
-    /// Bounds are only meaningful while nothing else in the process allocates.
+    /// The bound is only meaningful while nothing else in the process allocates.
     ///
     /// # Panics
-    /// When the input shows something wrong, memory or time over the bound included.
+    /// If the input shows a fault, which includes exceeding the bounds of memory or time.
     #[must_use]
     pub fn check(&self, data: &[u8]) -> usize {
         let start = Instant::now();

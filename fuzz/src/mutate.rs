@@ -1,8 +1,8 @@
-//! A small mutator for the quick form: what libFuzzer does, without its eyes.
+//! A small mutator for the quick form: mutates as libFuzzer does, without guidance by coverage.
 
 use rb_testkit::values::next_number;
 
-/// A changed copy of `data`; the same for the same state.
+/// Returns a changed copy of `data`, determined by `state`.
 #[must_use]
 pub fn mutate(data: &[u8], state: &mut u64) -> Vec<u8> {
     let mut bytes = data.to_vec();
@@ -15,7 +15,7 @@ pub fn mutate(data: &[u8], state: &mut u64) -> Vec<u8> {
             2 => bytes.insert(at, below(256) as u8),
             3 => bytes.truncate(at),
             4 => {
-                // A piece of itself somewhere else.
+                // Copies a piece of the input to another position.
                 let from = below(bytes.len());
                 let end = (from + 1 + below(16)).min(bytes.len());
                 let piece = bytes[from.min(end)..end].to_vec();

@@ -15,7 +15,7 @@ pub(crate) const ID: Identity = Identity {
 pub(crate) const KEY_LEN_MAX: u32 = 64;
 pub(crate) const METADATA_LEN_MAX: u32 = 16;
 
-/// Two classes, so that runs and classes are more than one.
+/// Two classes, so that there are several runs and classes.
 pub(crate) fn classes() -> Vec<ClassRequest> {
     let class = |slot_bytes, slots| ClassRequest {
         slot_bytes,
@@ -24,7 +24,7 @@ pub(crate) fn classes() -> Vec<ClassRequest> {
     vec![class(4096, 8), class(8192, 4)]
 }
 
-/// The shortest log there is.
+/// The shortest possible log.
 pub(crate) const LOG_BYTES: u64 = 64 * FORMAT_BLOCK as u64;
 
 pub(crate) fn device_bytes() -> u64 {
@@ -71,7 +71,7 @@ pub(crate) fn slot_header() -> Vec<u8> {
     bytes
 }
 
-/// The header of the second further slot of that value.
+/// Header of the second further slot of that value.
 pub(crate) fn continuation() -> Vec<u8> {
     let header = Continuation {
         generation: Generation(5 << Generation::COUNTER_BITS | 9),
@@ -85,7 +85,7 @@ pub(crate) fn continuation() -> Vec<u8> {
     bytes
 }
 
-/// A block with every kind of record.
+/// Returns a block with every kind of record.
 pub(crate) fn log_block() -> Vec<u8> {
     let start = LogPosition {
         sequence: 100,
@@ -132,7 +132,7 @@ pub(crate) fn log_block() -> Vec<u8> {
     encoder.take_sealed().bytes
 }
 
-/// Keys whose hashes are in this range.
+/// Returns keys whose hashes are in this range.
 pub(crate) fn keys_of(range: usize) -> impl Iterator<Item = [u8; 3]> {
     let keys = (0..=u16::MAX).map(|number| {
         let [low, high] = number.to_le_bytes();
@@ -163,7 +163,8 @@ pub(crate) fn base() -> Base {
         let range = section as usize;
         let mut builder = SectionBuilder::new(range, position);
         for (number, key) in (0..6_u8).zip(keys_of(range)) {
-            // The last entries of the second section are a value of three slots and one of one.
+            // The last entries of the second section are a value of three slots and a value of one
+            // slot.
             let slot = section * 6 + u32::from(number);
             let more: &[u32] = match slot {
                 10 => &[8, 9],

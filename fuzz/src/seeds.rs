@@ -1,15 +1,15 @@
-//! Inputs to start from: one for each thing that a target can do.
+//! Handmade inputs to start from: one for each action of a target.
 
 use crate::samples;
 
-/// A few inputs for the target of this name.
+/// Returns a few inputs for the target of this name.
 #[must_use]
 pub fn seeds(target: &str) -> Vec<Vec<u8>> {
     let raw = |sample: Vec<u8>| {
         vec![
             [&[0], &sample[..]].concat(),
             [&[2], &sample[64..400]].concat(),
-            // A field as a number, sealed; bytes anywhere, not sealed.
+            // A number in a field, sealed; bytes anywhere, not sealed.
             vec![4, 1, 20, 3],
             vec![1, 0, 100, 0, 9, 9, 9, 9],
             vec![4, 7, 12, 0xc1, 5],
@@ -44,7 +44,7 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
     }
 }
 
-/// Header of an image's input: sample, options, operations.
+/// Makes an image input: sample, options, operations, changes.
 fn image(sample: u8, options: u8, operations: &[u8], changes: &[&[u8]]) -> Vec<u8> {
     let count = operations.len() as u8;
     [&[sample, options, count], operations, &changes.concat()].concat()
@@ -86,16 +86,16 @@ fn images() -> Vec<Vec<u8>> {
     ];
     for sample in 1..3 {
         seeds.extend(changes.map(|change| image(sample, 0, &busy, &[change])));
-        // Without either base, what slot headers say is all there is.
+        // Without either base, recovery has only the slot headers.
         seeds.push(image(sample, 0, &busy, &[&[5, 4], &[5, 5]]));
         seeds.push(image(sample, 1, &busy, &[&[5, 4], &[5, 5]]));
-        // Features that no program knows, in both superblock copies, of each word.
+        // Unknown features in both superblock copies, in each word.
         for word in [84, 88, 92] {
             let copies: [&[u8]; 2] = [&[0, 0x80, 7, word, 5], &[0, 0x81, 7, word, 5]];
             seeds.push(image(sample, 0, &busy, &copies));
             seeds.push(image(sample, 6, &busy, &copies));
         }
-        // A block of the log that is gone, and the chain made whole around another.
+        // A block of the log is missing, and the chain is made whole around another.
         seeds.push(image(sample, 0, &busy, &[&[5, 12]]));
         seeds.push(image(sample, 0, &busy, &[&[0, 0x8c, 7, 40, 3], &[8]]));
     }

@@ -1,9 +1,9 @@
-//! The corpus, and seeded mutations of it, through every target: the fuzzers' quick form.
+//! Quick form of the fuzzers: runs the corpus and seeded mutations of it through every target.
 //!
-//! `RB_FUZZ_WRITE_SEEDS=1` writes the seeds that are missing from the corpus. `RB_FUZZ_MUTATIONS`
-//! sets how many mutations are run for each target, `RB_FUZZ_SEED` which.
+//! `RB_FUZZ_WRITE_SEEDS=1` writes the seeds that are missing from the corpus. `RB_FUZZ_MUTATIONS` sets the number of
+//! mutations per target, `RB_FUZZ_SEED` selects them.
 //!
-//! All targets are in one test: the heap that is counted is the whole process's.
+//! All targets are in one test because the counted heap is that of the whole process.
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test")]
 
 use std::path::{Path, PathBuf};
@@ -40,10 +40,10 @@ fn corpus(target: &Target) -> Vec<PathBuf> {
     files
 }
 
-/// Runs every file and its mutations; names each input before it runs, for the watchdog.
+/// Runs every file and its mutations. Reports each input before it runs, for the watchdog.
 fn run(target: &Target, running: &mpsc::Sender<String>) {
     let seed = number("RB_FUZZ_SEED", 1);
-    // A device takes a few hundred times longer than a block.
+    // An input of the target `image` takes a few hundred times longer than one of a block.
     let default = if target.name == "image" { 1500 } else { 20_000 };
     let files = corpus(target);
     let mutations = number("RB_FUZZ_MUTATIONS", default) / files.len() as u64;

@@ -1,8 +1,8 @@
-//! The records of a store's log, read from its file without the store, and their order.
+//! Reads the records of a store's log from its file, without the store, and checks their order.
 //!
-//! A slot has one owner at a time, and each owner draws its generation while the slot is its own. So, in log
-//! order, the generations of each slot ascend. Where they do not, recovery, for which the highest generation of
-//! a slot wins, drops a value that was acknowledged.
+//! A slot has one owner at a time, and each owner draws its generation while it owns the slot. So, in log order, the
+//! generations of each slot ascend. If they do not, recovery, which lets the highest generation of a slot win, drops an
+//! acknowledged value.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -22,7 +22,7 @@ pub struct LogRecord {
     pub block: u64,
     /// The key.
     pub key: Vec<u8>,
-    /// The slot of a put; none: a remove.
+    /// The slot of a put; `None` for a remove.
     pub slot: Option<u32>,
     /// Its generation.
     pub generation: Generation,
@@ -40,21 +40,21 @@ impl fmt::Display for LogRecord {
     }
 }
 
-/// What the log of a store keeps.
+/// The log of a store.
 #[derive(Clone, Debug)]
 pub struct Log {
     /// Its put and remove records, in log order.
     pub records: Vec<LogRecord>,
     /// Sequence of the block after its last.
     pub end: u64,
-    /// Blocks of its ring.
+    /// Number of blocks of its ring.
     pub ring: u64,
 }
 
 /// Two puts into one slot whose generations do not ascend.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Disorder {
-    /// The former owner, as the log has it.
+    /// The former owner, according to the log.
     pub former: LogRecord,
     /// The later owner, with a lower or the same generation.
     pub later: LogRecord,
@@ -67,11 +67,11 @@ impl fmt::Display for Disorder {
     }
 }
 
-/// Reads the log of the store at `path`: the chain of blocks from the position of the older base. The store must
-/// not be in use.
+/// Reads the log of the store at `path`: the chain of blocks from the position of the older base. The store must not be
+/// in use.
 ///
 /// # Errors
-/// No superblock or no base is usable, or the file cannot be read.
+/// If no superblock or no base is usable, or the file cannot be read.
 pub fn read_log(path: &Path) -> Result<Log, String> {
     let file = File::open(path).map_err(|why| format!("{}: {why}", path.display()))?;
     let superblock = superblock(&file)?;
@@ -116,7 +116,7 @@ pub fn read_log(path: &Path) -> Result<Log, String> {
     })
 }
 
-/// The first two puts into one slot, in log order, whose generations do not ascend.
+/// Returns the first two puts into one slot, in log order, whose generations do not ascend.
 #[must_use]
 pub fn first_disorder(records: &[LogRecord]) -> Option<Disorder> {
     let mut owners: BTreeMap<u32, &LogRecord> = BTreeMap::new();
@@ -129,7 +129,7 @@ pub fn first_disorder(records: &[LogRecord]) -> Option<Disorder> {
     })
 }
 
-/// The higher of the usable copies.
+/// Returns the higher of the usable copies.
 fn superblock(file: &File) -> Result<Superblock, String> {
     let mut usable = Vec::new();
     for offset in [SUPERBLOCK_A_OFFSET, SUPERBLOCK_B_OFFSET] {
@@ -139,7 +139,7 @@ fn superblock(file: &File) -> Result<Superblock, String> {
     newest.ok_or_else(|| "no superblock is usable".into())
 }
 
-/// Where the log of the older base begins: of the only one, if there is one.
+/// Returns where the log of the older base begins, or of the only one.
 fn older_base(file: &File, superblock: &Superblock) -> Result<LogPosition, String> {
     let mut positions = Vec::new();
     for region in [&superblock.base_a, &superblock.base_b] {
@@ -186,7 +186,7 @@ mod tests {
         assert!(first_disorder(&[put(1, 5), put(1, 5)]).is_some());
     }
 
-    /// Also after the ring has gone round, when it begins in the middle of it.
+    /// The log is also read after the ring has wrapped, when it begins in the middle of the ring.
     #[test]
     fn the_log_of_a_file_is_read_from_the_older_base_to_its_end() {
         let dir = tempfile::tempdir().unwrap();

@@ -1,12 +1,12 @@
-//! Values that say what they are, so that whoever reads one knows whether it is whole and whose it is.
+//! Values that identify themselves, so that a reader can check that a value is whole and belongs to its key.
 
 use rb_core::{Payload, Store};
 use rb_testkit::values::{fill, matches};
 
-/// Key, version and length come first.
+/// Bytes of the mark: key, version and length.
 const MARK_BYTES: usize = 24;
 
-/// A value of a version of a key. `len` is in bytes, at least 24.
+/// Returns the value of a version of a key. `len` is in bytes, at least 24.
 pub(crate) fn bytes_of(key: u64, version: u64, len: usize) -> Vec<u8> {
     let mut bytes = vec![0; len.max(MARK_BYTES)];
     let mark = [key, version, bytes.len() as u64];
@@ -17,10 +17,10 @@ pub(crate) fn bytes_of(key: u64, version: u64, len: usize) -> Vec<u8> {
     bytes
 }
 
-/// Which version of `key` these bytes are.
+/// Returns which version of `key` these bytes are.
 ///
 /// # Errors
-/// Another key's bytes, or bytes that were never put.
+/// If they are another key's bytes, or were never put.
 pub(crate) fn version_of(key: u64, bytes: &[u8]) -> Result<u64, String> {
     let mut mark = [0; 3];
     if bytes.len() < MARK_BYTES {
@@ -46,7 +46,7 @@ fn content([key, version, len]: [u64; 3]) -> u64 {
     (key << 40 | version) ^ len << 20
 }
 
-/// A value to put, from the caller's memory or, where there is room, from the store's.
+/// Returns a value to put, in the caller's memory or, if there is space, in the store's.
 pub(crate) fn payload<'a>(store: &Store, bytes: &'a [u8], in_own_memory: bool) -> Payload<'a> {
     let buffer = in_own_memory.then(|| store.buffer(bytes.len()));
     match buffer {

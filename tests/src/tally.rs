@@ -1,4 +1,4 @@
-//! What the long checks share: which engines they run on, words for errors, and how they end.
+//! Shared parts of the long checks: which engines they run on, messages of errors, and how they end.
 
 use std::error::Error;
 use std::fmt::Display;
@@ -9,16 +9,16 @@ use rb_core::EngineKind;
 use rb_testkit::skip;
 use serde::Serialize;
 
-/// What a check came to on one engine.
+/// Result of a check on one engine.
 pub trait Report: Display + Serialize {
-    /// Whether nothing was that must not be.
+    /// Returns whether there was no violation.
     fn is_good(&self) -> bool;
 }
 
-/// The engines that a name stands for: one, or `all` that work here. Those that do not are noted as skipped.
+/// Returns the engines that a name stands for: one, or `all` that work here. Those that do not are recorded as skipped.
 ///
 /// # Errors
-/// There is no such engine.
+/// If there is no such engine.
 pub fn engines(name: &str) -> Result<Vec<EngineKind>, String> {
     if name != "all" {
         return Ok(vec![name.parse().map_err(|why| format!("{why}"))?]);
@@ -32,7 +32,7 @@ pub fn engines(name: &str) -> Result<Vec<EngineKind>, String> {
     Ok([EngineKind::Posix].into_iter().chain(io_uring).collect())
 }
 
-/// Prints the reports, as JSON a line each if so asked, and answers how the program ends.
+/// Prints the reports, each as a line of JSON if requested, and returns how the program ends.
 pub fn conclude<R: Report>(program: &str, json: bool, reports: Result<Vec<R>, String>) -> ExitCode {
     let reports = match reports {
         Ok(reports) => reports,
@@ -46,7 +46,7 @@ pub fn conclude<R: Report>(program: &str, json: bool, reports: Result<Vec<R>, St
             true => serde_json::to_string(report).unwrap_or_default(),
             false => report.to_string(),
         };
-        // Nobody may be listening; the exit code says it too.
+        // Standard output may be closed; the exit code reports it too.
         drop(writeln!(std::io::stdout(), "{text}"));
     }
     match reports.iter().all(Report::is_good) {
@@ -55,7 +55,7 @@ pub fn conclude<R: Report>(program: &str, json: bool, reports: Result<Vec<R>, St
     }
 }
 
-/// An error with all its sources, on one line.
+/// Returns an error with all its sources, on one line.
 pub(crate) fn words(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();

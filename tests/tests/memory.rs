@@ -1,7 +1,7 @@
-//! The bound for the memory of an open store that `docs/operations.md` states. A process of its own, because it counts
-//! every allocation.
+//! Tests the bound for the memory of an open store that `docs/operations.md` states. A separate process, because it
+//! counts every allocation.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot continue has failed")]
 
 use peak_alloc::PeakAlloc;
 use rb_core::{ClassRequest, EngineKind, FormatOptions, Share, Store, StoreOptions, format};
@@ -13,20 +13,20 @@ const SLOTS: u64 = 60_000;
 const SHARDS: u32 = 64;
 const MIB: u64 = 1 << 20;
 
-/// Bytes of heap by the formula of `docs/operations.md`, its `fixed` part aside.
+/// Returns the heap bytes by the formula of `docs/operations.md`, without its `fixed` part.
 fn formula(slots: u64, most_entries: u64, key_bytes: u64, entries: u64) -> u64 {
     let debug = if cfg!(debug_assertions) { 8 * slots } else { 0 };
     let cells = (key_bytes + 7 * entries) * 25 / 16;
     debug + 16 * slots + 48 * most_entries + cells + 40_960 * u64::from(SHARDS)
 }
 
-/// What is neither index nor buffers while no base is being written: log blocks, queues, threads.
+/// Memory other than index and buffers while no base is being written: log blocks, queues, threads.
 const FIXED: u64 = 2 * MIB;
 
 struct Used {
     store: Store,
     before: u64,
-    /// The most entries that there were.
+    /// The maximum number of entries so far.
     most: u64,
 }
 
@@ -53,10 +53,10 @@ impl Used {
         }
     }
 
-    /// The heap is within the formula, which is not more than a third too much.
+    /// Checks that the heap is within the formula, which is at most a third too high.
     #[track_caller]
     fn is_bounded(&self, what: &str) {
-        // What follows what was done before is over: no base is being written, and all changes are durable.
+        // Waits for earlier work to end: no base is being written, and all changes are durable.
         self.store.checkpoint().unwrap();
         let (mut entries, mut key_bytes) = (0, 0);
         self.store.for_each(|entry| {
@@ -72,13 +72,13 @@ impl Used {
         );
         assert!(
             used + 2 * FIXED >= bound / 3 * 2,
-            "{what}: {used} bytes of heap for {entries} entries, the formula says {bound}: it says nothing"
+            "{what}: {used} bytes of heap for {entries} entries, the formula says {bound}: too loose to be useful"
         );
     }
 }
 
-/// Keys of every length, then of one, then few: 514 MiB were held for 19 MiB of keys. What a bound of twice what is live
-/// asks of keys is in the formula.
+/// Keys of every length, then of one, then few: 514 MiB were held for 19 MiB of keys. The formula includes a bound of
+/// twice the live keys' memory.
 #[test]
 fn an_open_store_is_within_the_formula_of_the_documentation() {
     let dir = tempfile::tempdir().unwrap();

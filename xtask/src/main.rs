@@ -35,61 +35,62 @@ enum Task {
     Test,
     /// Check the house rules
     ///
-    /// Unsafe code only in its rooms, dependency direction, floors, module docs, mutants that match.
+    /// Unsafe code only where it is allowed, dependency direction, floors, module docs, mutants that match.
     Tidy,
     /// Run the concurrency models of rb-index
     ///
-    /// Every interleaving up to a bound, counted for each model.
+    /// Explores every interleaving up to a bound and counts them for each model.
     Loom {
         /// Run only the models whose name contains this.
         filter: Option<String>,
     },
-    /// Crash a store on a simulated device at every write, for 1 minute; open and check what is left
+    /// Crash a store on a simulated device at every write, for 1 minute; open and check each image
     ///
-    /// Options, among others: --minutes N, --seed S, --runs N, --trace, --json. `cargo xtask crash --help` builds
-    /// the program and shows all with their defaults.
+    /// Options, among others: --minutes N, --seed S, --runs N, --trace, --json. `cargo xtask crash --help` builds the
+    /// program and shows all with their defaults.
     #[command(disable_help_flag = true)]
     Crash(Passed),
-    /// Run every schedule of a few operations over a store of two slots, with every crash in each.
+    /// Run every schedule of a few operations over a store of two slots, with every crash in each
     ///
     /// Options, among others: --operations N, --only LIST, --initial empty|one|both, --seconds N, --seed S, --json.
     /// `cargo xtask exhaust --help` builds the program and shows all with their defaults.
     #[command(disable_help_flag = true)]
     Exhaust(Passed),
-    /// Run threads on stores that are dropped, closed and killed, for 60 s per engine; compare all with an oracle
+    /// Run threads on stores that are dropped, closed and killed, for 60 s per engine; compare all results with an
+    /// oracle
     ///
-    /// Options: --seconds N, or --kill-rounds N (until N were killed), --threads N, --each-batch,
-    /// --engine `posix|io_uring|all`, --seed S, --json. `cargo xtask race --help` builds the program and shows all
-    /// with their defaults.
+    /// Options: --seconds N, or --kill-rounds N (until N were killed), --threads N, --each-batch, --engine
+    /// `posix|io_uring|all`, --seed S, --json. `cargo xtask race --help` builds the program and shows all with their
+    /// defaults.
     #[command(disable_help_flag = true)]
     Race(Passed),
-    /// Fuzz decoders, guided by coverage. Needs a C++ compiler.
+    /// Fuzz decoders, guided by coverage. Needs a C++ compiler
     ///
-    /// A new input goes to target/fuzz/corpus/TARGET, one that fails to target/fuzz/failed/TARGET.
+    /// A new input is saved in target/fuzz/corpus/TARGET, an input that fails in target/fuzz/failed/TARGET.
     Fuzz(task_fuzz::Options),
-    /// Run what Miri can run, to find undefined behaviour. Needs a nightly toolchain with miri
+    /// Run everything that works under Miri, to find undefined behaviour. Needs a nightly toolchain with miri
     Miri,
-    /// Make each fault of tests/mutants in a copy of the tree; its harness must find it.
+    /// Make each fault of tests/mutants in a copy of the tree; its harness must find it
     Mutants(task_mutants::Options),
-    /// Test every engine on emulated drives under real kernels and on loop devices, or on hardware.
+    /// Test every engine on emulated drives under real kernels and on loop devices, or on hardware
     ///
     /// Fetches QEMU and kernels into target/device-lab, or into the folder that `RB_DEVICE_LAB` names.
     DeviceTest(task_device::Options),
-    /// Draw a flame graph of `rb bench ARGS` into target/profile/flame.svg. Needs perf.
+    /// Draw a flame graph of `rb bench ARGS` into target/profile/flame.svg. Needs perf
     Profile {
         /// The arguments of `rb bench`, such as --store PATH --op get.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
         args: Vec<String>,
     },
-    /// Measure our store against fio, foyer and the wheel of LMCache, in turn, on the same files.
+    /// Measure the store against fio, foyer and the wheel of LMCache, in turn, on the same files
     ///
-    /// Prints a table; writes it, JSON and a page to target/bench.
+    /// Prints a table; writes it, JSON and an HTML page to target/bench.
     Bench(task_bench::Options),
-    /// Package each library crate and build it from its package.
+    /// Package each library crate and build it from its package
     Package,
 }
 
-/// What goes to a program that parses it.
+/// Options that are passed on to a program, which parses them.
 #[derive(Debug, Args)]
 struct Passed {
     /// The options of the program.

@@ -1,18 +1,18 @@
-//! The test programs of the whole store: binaries of `rb-tests`, each run by `cargo xtask NAME`.
+//! Test programs for the whole store: binaries of `rb-tests`, each run by `cargo xtask NAME`.
 
 use crate::run::cargo;
 
-/// A binary of `rb-tests` that ends with a failure when it finds a violation. With `--json` it prints a report
-/// whose `violation`, or first of `violations`, says what is wrong.
+/// A binary of `rb-tests` that exits with a failure when it finds a violation. With `--json` it prints a report whose
+/// `violation`, or first of `violations`, describes the fault.
 pub(crate) struct Program {
     pub(crate) name: &'static str,
-    /// How it is built.
+    /// Cargo arguments that select the build profile.
     pub(crate) profile: &'static [&'static str],
-    /// The option that bounds a run, and how many seconds its unit has.
+    /// Option that bounds a run, and the seconds in its unit.
     pub(crate) limit: (&'static str, f64),
 }
 
-// Only what simulates all is a release build: debug assertions see more.
+// Only the programs that simulate everything are release builds: debug assertions find more.
 pub(crate) static CRASH: Program = Program {
     name: "crash",
     profile: &["--release"],
@@ -36,7 +36,7 @@ impl Program {
             .find(|program| program.name == name)
     }
 
-    /// What follows `cargo build` or `cargo run`.
+    /// Returns the arguments after `cargo build` or `cargo run`.
     pub(crate) fn selection(&self) -> Vec<&'static str> {
         let mut words = vec!["-p", "rb-tests", "--bin", self.name];
         words.extend_from_slice(self.profile);
@@ -46,7 +46,7 @@ impl Program {
     /// Builds and runs the program.
     ///
     /// # Errors
-    /// It does not build, or finds a violation.
+    /// If it does not build, or finds a violation.
     pub(crate) fn run(&self, args: &[String]) -> Result<(), String> {
         let mut line = vec!["run", "-q"];
         line.extend(self.selection());

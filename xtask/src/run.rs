@@ -1,15 +1,15 @@
-//! Running a command as one step of a task.
+//! Runs a command as one step of a task.
 
 use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
-/// The library crates, leaves first.
+/// Library crates, leaves first.
 pub(crate) const LIBRARIES: [&str; 5] = ["rb-format", "rb-io", "rb-index", "rb-core", "rb-testkit"];
 
-/// How often a child that is waited for is looked at.
+/// Interval at which a child is polled.
 const WAIT_STEP: Duration = Duration::from_millis(20);
 
-/// Runs cargo and says what and how long.
+/// Runs cargo, and prints the step and its duration.
 pub(crate) fn cargo(args: &[&str]) -> Result<(), String> {
     cargo_with(args, &[])
 }
@@ -20,7 +20,7 @@ pub(crate) fn cargo_with(args: &[&str], env: &[(&str, &str)]) -> Result<(), Stri
     program_with("cargo", &cargo, args, env)
 }
 
-/// Runs a program, `name` to the reader, and says what and how long.
+/// Runs a program, shown as `name`, and prints the step and its duration.
 pub(crate) fn program_with(
     name: &str,
     path: &str,
@@ -61,8 +61,8 @@ pub(crate) fn cargo_output(args: &[&str]) -> Result<Vec<u8>, String> {
     }
 }
 
-/// Waits for a child that has a process group of its own. None if its time was over and the group had to be ended.
-/// The time is counted in steps: one in which the whole machine stood still is no longer than another.
+/// Waits for a child that has its own process group. Returns `None` if its time was over and the group was killed. The
+/// time is counted in steps: a step during which the whole machine stood still counts like any other.
 pub(crate) fn wait(child: &mut Child, time: Duration) -> std::io::Result<Option<ExitStatus>> {
     let mut waited = Duration::ZERO;
     while waited < time {

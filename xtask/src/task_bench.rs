@@ -1,7 +1,7 @@
-//! Our store and its peers, measured on the same files, in turn, with the same load.
+//! Measures the store and its peers on the same files, in turn, under the same load.
 //!
-//! Speed is only ever a ratio to somebody else in the same round: the machine's disk and its neighbours change
-//! from minute to minute. `benches/peers` holds what runs the peers.
+//! Speed is always reported as a ratio to a peer in the same round: the speed of the machine's disk changes from minute
+//! to minute. `benches/peers` holds the programs that run the peers.
 
 mod case;
 mod contender;
@@ -28,13 +28,13 @@ use target::{Kind, Target};
 
 use crate::run::cargo;
 
-/// Bytes of a file in memory at most: far more than caches hold, and quickly written.
+/// Maximum bytes of a file in memory: far more than caches hold, and quickly written.
 const MEMORY_BYTES_MAX: u64 = 1 << 30;
 
-/// Measures what is asked for, prints the table or the JSON, and writes both and a page to target/bench.
+/// Measures the selected cases, prints the table or the JSON, and writes both and an HTML page to target/bench.
 ///
 /// # Errors
-/// A bad option, a build that fails, a contender that fails or serves wrong bytes.
+/// If an option is bad, a build fails, or a contender fails or serves wrong bytes.
 pub(crate) fn run(options: &Options) -> Result<(), String> {
     options.check()?;
     match options.target {
@@ -51,7 +51,7 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
     }
 }
 
-/// What the store's own work adds to gets. A program of its own: no peer can use its drive.
+/// Measures what the store's background work adds to gets. A separate program: no peer can use its simulated drive.
 fn background(options: &Options) -> Result<(), String> {
     let mut words: Vec<String> = Vec::new();
     let mut add = |name: &str, value: Option<String>| {
@@ -85,7 +85,7 @@ fn against_peers(options: &Options) -> Result<(), String> {
     }
 }
 
-/// Each case on each kind of target, and what failed.
+/// Measures each case on each kind of target. Also returns the failures.
 fn measure_all(
     options: &Options,
     programs: &Programs,
@@ -93,7 +93,7 @@ fn measure_all(
 ) -> (Vec<Rounds>, Vec<String>) {
     let (mut all, mut failures) = (Vec::new(), Vec::new());
     for kind in options.kinds() {
-        // A store has slots of one size, so the cases of a size share a target.
+        // All slots of a store have one size, so the cases of one value size share a target.
         for same_size in cases.chunk_by(|one, other| one.value_bytes == other.value_bytes) {
             let bytes = match kind {
                 Kind::Disk => options.file_bytes(),
@@ -155,7 +155,7 @@ fn publish(
     Ok(())
 }
 
-/// All cases whose name contains the filter, those of one size together.
+/// Returns the cases whose name contains the filter, those of one size together.
 fn cases(filter: &str) -> Result<Vec<Case>, String> {
     let case = |op, value_bytes, depth| Case {
         op,
@@ -180,7 +180,7 @@ fn cases(filter: &str) -> Result<Vec<Case>, String> {
     }
 }
 
-/// All rounds of a case: everybody once in each round.
+/// Runs all rounds of a case: every contender once in each round.
 fn measure(
     options: &Options,
     programs: &Programs,

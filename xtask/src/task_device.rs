@@ -1,7 +1,7 @@
-//! Every engine on real kernels, without hardware: machines in software emulation, whose drives have small and
-//! large blocks and transfers, fail, lie, and go, and on which the same tests run as on a real drive.
+//! Tests every engine on real kernels, without hardware: boots machines in software emulation whose drives have small
+//! and large blocks and transfers, fail, lie, and disappear, and runs the same tests there as on a real drive.
 //!
-//! Needs the package tools of Debian and its archive, nothing installed.
+//! Needs Debian's package tools and its archive, and installs nothing.
 
 mod fetch;
 mod host;
@@ -22,24 +22,24 @@ use results::{Results, id};
 
 use crate::run::cargo_output;
 
-/// Where all that is fetched and made stays, unless the environment variable names another folder.
+/// Folder of everything that is fetched and made, unless the environment variable names another one.
 const FOLDER: &str = "target/device-lab";
 pub(crate) const FOLDER_VARIABLE: &str = "RB_DEVICE_LAB";
 
-/// Crash images of each record of dm-log-writes.
+/// Number of crash images of each record of dm-log-writes.
 const POINTS: u32 = 240;
 const POINTS_QUICK: u32 = 60;
 
-/// The engines that a real device may be for, by its node.
+/// The engines that run on the block node of a real device.
 const BLOCK_ENGINES: &str = "posix,io_uring";
 const CHARACTER_ENGINES: &str = "uring_cmd";
-/// What the table calls the machine of `--device`.
+/// Machine name in the table for `--device`.
 const HARDWARE: &str = "hardware";
 
 /// The options of `cargo xtask device-test`.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// Run the cells that are quick, with fewer crash images.
+    /// Run only the quick cells, with fewer crash images.
     #[arg(long)]
     quick: bool,
     /// Run only the cells whose name, machine/device/engine, contains this.
@@ -53,7 +53,7 @@ pub(crate) struct Options {
     /// Run the suite on this device, which it overwrites after asking for the serial number.
     #[arg(long, value_name = "PATH", conflicts_with_all = ["quick", "filter"])]
     device: Option<PathBuf>,
-    /// The serial number of --device, for scripts: nothing is asked.
+    /// The serial number of --device, for scripts: disables the prompt.
     #[arg(long, requires = "device")]
     serial: Option<String>,
     /// Print JSON.
@@ -64,7 +64,7 @@ pub(crate) struct Options {
 /// Runs the matrix, or the suite on hardware.
 ///
 /// # Errors
-/// What could not be fetched, built or booted, and every cell that failed or did not run.
+/// If something cannot be fetched, built or booted, or a cell fails or does not run.
 pub(crate) fn run(options: &Options) -> Result<(), String> {
     let program = build("rb-tests", "device", &[])?;
     if let Some(device) = &options.device {
@@ -117,9 +117,9 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
     conclude(&results, options.json)
 }
 
-/// Builds a program for the machines. Only its last step differs from an ordinary build (it brings the C library
-/// along), so all that it is made of is shared with the other tests. Not a release build where nothing is measured:
-/// debug assertions see more.
+/// Builds a program for the machines. Only its last step differs from an ordinary build (it bundles the C library), so
+/// everything else is shared with the other tests. Not a release build unless something is measured: debug assertions
+/// find more.
 fn build(package: &str, program: &str, profile: &[&str]) -> Result<PathBuf, String> {
     let mut args = vec!["rustc", "--quiet", "-p", package, "--bin", program];
     args.extend([
@@ -145,7 +145,7 @@ fn build(package: &str, program: &str, profile: &[&str]) -> Result<PathBuf, Stri
     });
     programs
         .next_back()
-        .ok_or_else(|| "cargo named no program that it built".into())
+        .ok_or_else(|| "cargo reported no program".into())
 }
 
 /// Runs the suite on hardware; the program asks for the serial number.
@@ -174,19 +174,19 @@ fn real(program: &Path, device: &Path, serial: Option<&str>, as_json: bool) -> R
     if let Some(serial) = serial {
         command.args(["--serial", serial]);
     }
-    // It asks and answers on the terminal; what it prints are results.
+    // The program prompts on the terminal; its standard output is the results.
     let child = command.stdout(Stdio::piped()).spawn();
     let output = child.and_then(Child::wait_with_output);
     let output = output.map_err(|why| format!("{}: {why}", program.display()))?;
     results.take(&String::from_utf8_lossy(&output.stdout));
-    // It has said why, and a table of nothing would hide that.
+    // The program has printed the reason, and an empty table would hide it.
     if results.is_silent() {
-        return Err(format!("{shown}: no test was begun, nothing was written"));
+        return Err(format!("{shown}: no test began, nothing was written"));
     }
     conclude(&results, as_json)
 }
 
-/// Prints what came of it.
+/// Prints the results.
 fn conclude(results: &Results, as_json: bool) -> Result<(), String> {
     let text = match as_json {
         true => results.json(),

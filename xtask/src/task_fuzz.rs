@@ -1,8 +1,7 @@
 //! Coverage-guided fuzzing on the stable toolchain.
 //!
-//! The compiler's own coverage pass and libFuzzer, as cargo-fuzz puts them together with
-//! `--sanitizer none`: the code under test has no unsafe code for a sanitizer to watch, and checked
-//! arithmetic is on.
+//! Combines the compiler's own coverage pass with libFuzzer, as cargo-fuzz does with `--sanitizer none`: the code under
+//! test has no unsafe code that a sanitizer could watch, and checked arithmetic is on.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -15,7 +14,7 @@ use serde_json::json;
 
 use crate::run::{cargo_output, cargo_with};
 
-/// The flags of cargo-fuzz without a sanitizer: counters at every edge, and what is compared.
+/// The flags of cargo-fuzz without a sanitizer: counters at every edge, and traced comparisons.
 const FLAGS: &str = "-Cpasses=sancov-module \
     -Cllvm-args=-sanitizer-coverage-level=4 \
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
@@ -23,18 +22,18 @@ const FLAGS: &str = "-Cpasses=sancov-module \
     -Cllvm-args=-sanitizer-coverage-trace-compares \
     --cfg fuzzing -Cdebug-assertions -Coverflow-checks -Ccodegen-units=1";
 
-/// What libFuzzer may hold besides the target: corpus, tables, the binary. A target's own bound is
-/// checked after each input, by the target.
+/// Memory limit of libFuzzer without the target: corpus, tables, the binary. The target checks its own bound after each
+/// input.
 const RSS_LIMIT_MB: u64 = 1024;
 /// An input that takes longer has hung.
 const TIMEOUT_S: u64 = 20;
-/// Longer inputs are only slower ways to the same.
+/// Maximum length of an input: longer ones would only be slower.
 const LEN_MAX: u64 = 8192;
 
 /// The options of `cargo xtask fuzz`.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// What to fuzz, separated by commas: folders of fuzz/corpus, or all.
+    /// Targets to fuzz, separated by commas: folders of fuzz/corpus, or all.
     #[arg(
         required = true,
         value_name = "TARGET[,TARGET]|all",
@@ -44,24 +43,24 @@ pub(crate) struct Options {
     /// Seconds for each target.
     #[arg(long, default_value_t = 60)]
     seconds: u64,
-    /// Targets at the same time.
+    /// Number of targets that run at the same time.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
     jobs: u16,
     /// Print one line of JSON for each target.
     #[arg(long)]
     json: bool,
-    /// Add to the corpus in the tree what was found, if it reaches new edges; fuzz nothing.
+    /// Add found inputs that reach new edges to the corpus in the tree; fuzz nothing.
     #[arg(long, conflicts_with = "repeat")]
     keep: bool,
-    /// Run one input, which this file has, and nothing else.
+    /// Run only the input in this file.
     #[arg(long, value_name = "FILE")]
     repeat: Option<PathBuf>,
-    /// Address space of each process in MiB; without it there is no limit.
+    /// Limit of the address space of each process in MiB; by default there is no limit.
     #[arg(long, value_name = "MIB")]
     memory_limit: Option<u64>,
 }
 
-/// Builds the fuzzer and does what the arguments say.
+/// Builds the fuzzer and runs it as the options say.
 pub(crate) fn run(options: &Options) -> Result<(), String> {
     let targets = chosen(&options.targets)?;
     let program = build()?;
@@ -94,7 +93,7 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
     }
 }
 
-/// The targets that were asked for.
+/// Returns the selected targets.
 fn chosen(asked: &[String]) -> Result<Vec<String>, String> {
     let known = targets()?;
     if asked == ["all"] {
@@ -107,7 +106,7 @@ fn chosen(asked: &[String]) -> Result<Vec<String>, String> {
     Ok(asked.to_vec())
 }
 
-/// Each target has a folder of seeds.
+/// Returns all targets: each has a folder of seeds.
 fn targets() -> Result<Vec<String>, String> {
     let entries = fs::read_dir("fuzz/corpus").map_err(|why| format!("fuzz/corpus: {why}"))?;
     let mut names: Vec<String> = entries
@@ -118,7 +117,8 @@ fn targets() -> Result<Vec<String>, String> {
 }
 
 fn build() -> Result<PathBuf, String> {
-    // With a target named, the flags are for it alone and not for build scripts and macros.
+    // With a target triple given, the flags apply only to the fuzzer, not to build scripts and
+    // macros.
     let version = cargo_output(&["-vV"])?;
     let version = String::from_utf8_lossy(&version);
     let host = version.lines().find_map(|line| line.strip_prefix("host: "));
@@ -141,8 +141,8 @@ fn build() -> Result<PathBuf, String> {
     Ok(Path::new("target/fuzz").join(host).join("release/rb-fuzz"))
 }
 
-/// A run of a target. With a limit, memory that is not there is an error of the allocator, as for a process in a
-/// container or under `ulimit -v`: what aborts then is a failure.
+/// Returns the command that runs a target. With a limit, the allocator returns an error when memory runs out, as in a
+/// container or under `ulimit -v`: code that then aborts is a failure.
 fn command(program: &Path, target: &str, memory_limit_mib: Option<u64>) -> Command {
     let mut command = match memory_limit_mib {
         None => Command::new(program),
@@ -168,7 +168,7 @@ fn finished(command: &mut Command) -> Result<(), String> {
     status.success().then_some(()).ok_or(status.to_string())
 }
 
-/// The folders of a target: seeds in the tree, what was found, what failed.
+/// Returns the folders of a target: seeds in the tree, found inputs, failed inputs.
 fn folders(target: &str) -> Result<[PathBuf; 3], String> {
     let seeds = Path::new("fuzz/corpus").join(target);
     let work = Path::new("target/fuzz");
@@ -183,7 +183,7 @@ fn folders(target: &str) -> Result<[PathBuf; 3], String> {
     Ok(folders)
 }
 
-/// Runs one target and prints what came of it.
+/// Runs one target and prints the result.
 fn fuzz(program: &Path, target: &str, options: &Options) -> Result<(), String> {
     let [seeds, found, failed] = folders(target)?;
     let before = inputs(&failed);
@@ -226,8 +226,8 @@ fn inputs(folder: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Copies into the tree the found inputs that reach edges which the tree's do not. How often an edge is
-/// taken does not count here: the tree would fill with files that differ in that alone.
+/// Copies found inputs into the tree if they reach edges that the tree's inputs do not. How often an edge is taken does
+/// not count here: the tree would fill with files that differ only in that.
 fn keep(program: &Path, target: &str) -> Result<(), String> {
     let [seeds, found, _] = folders(target)?;
     let rules = ["-set_cover_merge=1", "-use_counters=0"];
@@ -238,7 +238,7 @@ fn keep(program: &Path, target: &str) -> Result<(), String> {
     )
 }
 
-/// What libFuzzer printed, as numbers.
+/// Figures that libFuzzer printed.
 #[derive(Default)]
 struct Report {
     executions: u64,

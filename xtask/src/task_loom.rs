@@ -1,20 +1,20 @@
-//! The concurrency models of rb-index, and a table of what each explored.
+//! Runs the concurrency models of rb-index, and prints a table of what each explored.
 
 use crate::run::cargo_with;
 
-/// How far the models go.
+/// Depth of the exploration.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Form {
-    /// Few preemptions: seconds, for every test run.
+    /// Few preemptions: takes seconds, for every test run.
     Quick,
-    /// As many as add interleavings that matter.
+    /// All preemptions that add relevant interleavings.
     Full,
 }
 
 /// Runs the models whose name contains `filter`.
 ///
 /// # Errors
-/// A model that fails, or a filter that matches none.
+/// If a model fails, or the filter matches none.
 pub(crate) fn run(filter: Option<&str>, form: Form) -> Result<(), String> {
     let folder = std::env::current_dir().map_err(|why| why.to_string())?;
     let table = folder.join("target/loom-table.txt");
@@ -27,13 +27,13 @@ pub(crate) fn run(filter: Option<&str>, form: Form) -> Result<(), String> {
     if form == Form::Full {
         env.push(("RB_LOOM_FULL", "1"));
     }
-    // The models choose for themselves: a filter of the test program would find tests that are no
-    // models, too, and those do not work on loom's primitives.
+    // The models filter themselves: a filter of the test program would also select tests that are
+    // not models, and those do not work on loom's primitives.
     if let Some(filter) = filter {
         env.push(("RB_LOOM_ONLY", filter));
     }
-    // A target folder of its own: the flag changes every crate, and rebuilding all of them twice
-    // in each run would cost more than the disk.
+    // A separate target folder: the flag changes every crate, and rebuilding all of them twice in
+    // each run would cost more than the disk space.
     let args: Vec<&str> =
         "test -p rb-index --release --lib --target-dir target/loom loom_tests:: -- --quiet"
             .split(' ')
@@ -49,7 +49,7 @@ pub(crate) fn run(filter: Option<&str>, form: Form) -> Result<(), String> {
     }
 }
 
-/// Each row is the name, interleavings, bound and milliseconds of a model that passed.
+/// Prints a table. Each row is the name, interleavings, bound and milliseconds of a model that passed.
 fn print_table(rows: &str) {
     let mut rows: Vec<Vec<&str>> = rows.lines().map(|row| row.split(' ').collect()).collect();
     rows.sort_unstable();

@@ -1,11 +1,11 @@
-//! What Miri can run: the memory of buffers and arenas, the index, the lane, and a whole small store.
+//! Runs under Miri what it supports: the memory of buffers and arenas, the index, the lane, and a whole small store.
 
 use std::process::{Command, Stdio};
 
 use crate::run::program_with;
 
-/// Cargo's arguments, and the tests that are left out: they need the kernel, or they repeat for
-/// minutes what has no unsafe code. `docs/testing.md` says more.
+/// Cargo's arguments, and the tests to skip: they need the kernel, or have no unsafe code and take minutes.
+/// `docs/testing.md` has the details.
 const RUNS: [(&str, &[&str]); 5] = [
     (
         "-p rb-io --no-default-features --lib",
@@ -32,10 +32,10 @@ const RUNS: [(&str, &[&str]); 5] = [
     ),
 ];
 
-/// Runs it all. `MIRIFLAGS` of the caller are added, such as `-Zmiri-tree-borrows`.
+/// Runs everything. `MIRIFLAGS` of the caller are added, such as `-Zmiri-tree-borrows`.
 ///
 /// # Errors
-/// Miri is not installed, or something failed under it.
+/// If Miri is not installed, or something fails under it.
 pub(crate) fn run() -> Result<(), String> {
     let version = Command::new("rustup")
         .args(["run", "nightly", "cargo", "miri", "--version"])
@@ -45,8 +45,8 @@ pub(crate) fn run() -> Result<(), String> {
         let how = "rustup toolchain install nightly --component miri,rust-src";
         return Err(format!("Miri is not installed; to install it: {how}"));
     }
-    // Clocks and files of the host; and no warnings about addresses kept as integers in the locks of
-    // other crates.
+    // Clocks and files of the host; no warnings about addresses that locks of other crates keep as
+    // integers.
     let flags = format!(
         "-Zmiri-disable-isolation -Zmiri-permissive-provenance {}",
         std::env::var("MIRIFLAGS").unwrap_or_default()

@@ -1,8 +1,8 @@
-//! Mutants: deliberate faults, each of which its harness must find.
+//! Runs mutants: deliberate faults, each of which its harness must find.
 //!
-//! A harness that finds nothing says something only if it would have found what is there. Each file of
-//! `tests/mutants` breaks one statement that matters. It names a function and a statement, not a file and a line,
-//! so the code around may change and move. The edits are made in a copy of the tree, never in the tree itself.
+//! That a harness finds nothing means something only if it finds faults that are known to be there. Each file of
+//! `tests/mutants` breaks one statement that matters. It names a function and a statement, not a file and a line, so
+//! the surrounding code may change and move. The edits are made in a copy of the tree, never in the tree itself.
 
 mod harness;
 mod misfit;
@@ -25,17 +25,17 @@ use harness::Harness;
 use mutant::Mutant;
 use sources::Sources;
 
-/// A harness that has not ended so long after its time has hung.
+/// Time after which a harness that exceeds its own time limit has hung.
 const PATIENCE: Duration = Duration::from_mins(2);
 /// A build that takes longer has hung.
 const BUILD_TIME: Duration = Duration::from_mins(30);
 
-/// Characters of what a harness said that the table shows; the rest is in its file and in the JSON.
+/// Maximum characters of a harness's output that the table shows; the rest is in its file and in the JSON.
 const SAID_MAX: usize = 100;
-/// Characters of a harness's command that the table shows.
+/// Maximum characters of a harness's command that the table shows.
 const LINE_MAX: usize = 20;
 
-/// What a harness said of one mutant.
+/// Result of a harness for one mutant.
 struct Answer {
     found: bool,
     seconds: f64,
@@ -59,7 +59,7 @@ pub(crate) struct Options {
 /// Makes each mutant and runs its harnesses.
 ///
 /// # Errors
-/// A mutant that was not found, does not match or does not build, or a filter that matches none.
+/// If a mutant is not found, does not match or does not build, or the filter matches none.
 pub(crate) fn run(options: &Options) -> Result<(), String> {
     let Options {
         filter,
@@ -111,10 +111,10 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
     }
 }
 
-/// Checks that each mutant still matches the sources exactly. Returns how many there are.
+/// Checks that each mutant still matches the sources exactly. Returns the number of mutants.
 ///
 /// # Errors
-/// The mutants cannot be read.
+/// If the mutants cannot be read.
 pub(crate) fn check(breaches: &mut Vec<String>) -> Result<usize, String> {
     let mutants = mutant::all()?;
     let count = mutants.len();
@@ -143,7 +143,7 @@ pub(crate) fn check(breaches: &mut Vec<String>) -> Result<usize, String> {
     Ok(count)
 }
 
-/// How a filter selects.
+/// Returns the name that the filter is matched with.
 fn id(mutant: &Mutant, harness: &Harness) -> String {
     format!("{}/{}", mutant.name, harness.line)
 }

@@ -1,16 +1,16 @@
-//! Each library crate stands alone: packaged, and built from its package.
+//! Checks that each library crate stands alone: packages it and builds it from its package.
 
 use crate::run::cargo;
 
-/// Packages the leaves one by one, and rb-core together with the three that it is made of, because
-/// they are not published yet.
+/// Packages the leaves one by one, and rb-core together with the three crates it depends on, because they are not
+/// published yet.
 ///
-/// In a folder of its own each time: cargo unpacks the three for the build of rb-core into its cache under the
-/// folder's path, version and all, and takes what it finds there another time for the same.
+/// Uses a new folder each time: for the build of rb-core, cargo unpacks the three into its cache under the folder's
+/// path and their version, and would reuse them in a later run.
 pub(crate) fn run() -> Result<(), String> {
     let folder = format!("target/packaged/{}", std::process::id());
     let packaged = package_all(&folder);
-    // What is left behind is only in the way.
+    // A folder that cannot be removed is no failure.
     drop(std::fs::remove_dir_all(&folder));
     packaged
 }

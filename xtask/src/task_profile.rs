@@ -1,4 +1,4 @@
-//! A flame graph of `rb bench`: where the time goes.
+//! Draws a flame graph of `rb bench`.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -7,12 +7,12 @@ use crate::run::{cargo, cargo_with, program_with};
 
 const FOLDER: &str = "target/profile";
 
-/// Runs `rb bench` with `args` under perf and draws what it saw.
+/// Runs `rb bench` with `args` under perf and draws its samples.
 ///
 /// # Errors
-/// perf is not there or may not run, or the bench failed.
+/// If perf is missing or not permitted, or the bench fails.
 pub(crate) fn run(args: &[String]) -> Result<(), String> {
-    // Frame pointers make stacks that perf can walk without copying them.
+    // With frame pointers, perf can walk stacks without copying them.
     let env = [
         ("RUSTFLAGS", "-Cforce-frame-pointers=yes"),
         ("CARGO_PROFILE_RELEASE_DEBUG", "line-tables-only"),
@@ -22,7 +22,7 @@ pub(crate) fn run(args: &[String]) -> Result<(), String> {
     cargo(&["build", "--release", "-p", "rb-bench", "--bin", "flame"])?;
     let data = format!("{FOLDER}/perf.data");
     let program = format!("{FOLDER}/release/rb");
-    // A clock rather than the processor's counters, which virtual machines often lack.
+    // A clock instead of the processor's counters, which virtual machines often lack.
     let mut line: Vec<&str> = "record -q -e cpu-clock -F 1999 -g -o".split(' ').collect();
     line.extend([data.as_str(), &program, "bench"]);
     line.extend(args.iter().map(String::as_str));

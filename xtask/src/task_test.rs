@@ -1,9 +1,9 @@
-//! Everything that needs no special device.
+//! Runs everything that needs no special device.
 
 use crate::run::{LIBRARIES, cargo, cargo_output, cargo_with};
 use crate::{task_loom, task_package, task_tidy};
 
-/// Cheap checks first, so that a slip shows within seconds.
+/// Runs cheap checks first, so that a slip shows within seconds.
 pub(crate) fn run() -> Result<(), String> {
     cargo(&["fmt", "--all", "--check"])?;
     task_tidy::run()?;
@@ -17,14 +17,14 @@ pub(crate) fn run() -> Result<(), String> {
         "-D",
         "warnings",
     ])?;
-    // Tests note here what this machine could not run.
+    // Tests record here what this machine cannot run.
     let skips = std::env::current_dir()
         .map_err(|why| why.to_string())?
         .join("target/skips.txt");
     drop(std::fs::remove_file(&skips));
     let skips = skips.to_string_lossy().into_owned();
     cargo_with(&["test", "--workspace"], &[("RB_SKIPS", &skips)])?;
-    // What the feature adds, and no more: the rest was tested without it.
+    // Only what the feature adds: the rest was tested without it.
     let with = "rb-io/libblkio,rb-testkit/libblkio,rb-tests/libblkio";
     let packages = ["-p", "rb-io", "-p", "rb-testkit", "-p", "rb-tests"];
     let features = ["--features", with, "--quiet"];
@@ -36,7 +36,7 @@ pub(crate) fn run() -> Result<(), String> {
         &[("RB_SKIPS", &skips)],
     )?;
     for library in LIBRARIES {
-        // Alone and without default features: what another project may pick.
+        // Alone and without default features: a combination that another project may choose.
         cargo(&["test", "-p", library, "--no-default-features", "--quiet"])?;
     }
     cargo_with(
@@ -53,8 +53,8 @@ pub(crate) fn run() -> Result<(), String> {
 }
 
 /// Checks licences, versions and sources of all dependencies with cargo-deny, which takes minutes to compile and so is
-/// used only where it is installed. Answers what was left out. Advisories are left to who has a network:
-/// `cargo deny check advisories`.
+/// used only where it is installed. Returns a note if the check was left out. Advisories need a network and are checked
+/// by hand: `cargo deny check advisories`.
 fn check_dependencies() -> Result<Option<String>, String> {
     if cargo_output(&["deny", "--version"]).is_err() {
         return Ok(Some(

@@ -1,8 +1,9 @@
-//! House rules that no compiler checks.
+//! Checks house rules that the compiler does not.
 
 mod contract;
 mod floors;
 mod imports;
+mod voice;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,8 +12,8 @@ use serde_json::Value;
 
 use crate::run::cargo_output;
 
-/// What each crate may depend on within the workspace. The three leaves know nothing of one
-/// another; only rb-core composes.
+/// Allowed dependencies of each crate within the workspace. The three leaves do not know each other; only rb-core
+/// composes them.
 const DIRECTION: [(&str, &[&str]); 11] = [
     ("rb-format", &[]),
     ("rb-io", &[]),
@@ -47,14 +48,17 @@ pub(crate) fn run() -> Result<(), String> {
         check_source(path, &text, &mut breaches);
     }
     contract::check(&sources, &mut breaches)?;
+    let read = voice::check(&sources, &mut breaches)?;
     let mutants = crate::task_mutants::check(&mut breaches)?;
     for breach in &breaches {
         eprintln!("tidy: {breach}");
     }
     if breaches.is_empty() {
         eprintln!(
-            "== tidy: {} files and {mutants} mutants in order",
-            sources.len()
+            "== tidy: {} files and {mutants} mutants in order; {} unusual words among {} of prose",
+            sources.len(),
+            read.unusual,
+            read.words
         );
         return Ok(());
     }
@@ -88,13 +92,13 @@ fn check_source(path: &Path, text: &str, breaches: &mut Vec<String>) {
     let shown = path.display();
     let mut breach = |what: &str| breaches.push(format!("{shown}: {what}"));
     if !text.lines().take(20).any(|line| line.starts_with("//!")) {
-        breach("begins without a `//!` line that says what it is for");
+        breach("begins without a `//!` line that describes it");
     }
     let code = || {
         text.lines()
             .map(|line| line.split("//").next().unwrap_or_default())
     };
-    // The words apart, so that this line is not found by itself.
+    // Split, so that this line does not match itself.
     let marks = [" {", " fn", " impl"].map(|what| format!("unsafe{what}"));
     let risky = code().any(|line| marks.iter().any(|mark| line.contains(mark)));
     if risky {
@@ -109,9 +113,9 @@ fn check_source(path: &Path, text: &str, breaches: &mut Vec<String>) {
     let in_index = shown.to_string().starts_with("crates/rb-index/src");
     let is_test = shown.to_string().contains("tests");
     if in_index && !is_sync_door && !is_test && code().any(|line| line.contains("std::sync")) {
-        breach("std::sync besides sync.rs, which loom could not see");
+        breach("std::sync outside sync.rs, which loom cannot see");
     }
-    // Written apart, so that this file does not break its own rule.
+    // Split, so that this file does not break its own rule.
     for word in [
         concat!("TO", "DO"),
         concat!("FIX", "ME"),

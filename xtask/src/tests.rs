@@ -1,4 +1,4 @@
-//! The command line, held to what the documents name.
+//! Tests that the command line accepts the commands that the documents name.
 
 use clap::{CommandFactory, Parser};
 
@@ -12,7 +12,7 @@ const DOCUMENTS: [&str; 6] = [
     "docs/performance.md",
     "docs/engines.md",
 ];
-/// Placeholders of the documents, and what takes their place.
+/// Placeholders of the documents, and their replacements.
 const PLACEHOLDERS: [(&str, &str); 4] = [(r"TARGET\|all", "all"), ("[", ""), ("]", ""), ("…", "")];
 
 #[test]
@@ -20,7 +20,7 @@ fn the_command_line_is_sound() {
     Cli::command().debug_assert();
 }
 
-/// Each command between backquotes, or at the beginning of a line.
+/// Checks each command between backquotes, or at the beginning of a line.
 #[test]
 fn each_command_that_a_document_names_is_understood() {
     let mut count = 0;
@@ -46,7 +46,7 @@ fn understand(command: &str) -> Result<(), String> {
     }
     let words: Vec<&str> = line.split_whitespace().collect();
     if let [_, task] = words[..] {
-        // The mention of a task, perhaps without what it needs.
+        // A mention of a task, perhaps without its required arguments.
         let cli = Cli::command();
         return cli.find_subcommand(task).map(drop).ok_or("no task".into());
     }

@@ -1,8 +1,9 @@
-//! What an async call costs more than a blocking one, with an engine that completes at once.
+//! Measures the overhead of an async call over a blocking one, with an engine that completes immediately.
 //! `cargo run --release -p rb-bench --bin async_profile -- [SECONDS]`
 //!
-//! The engine copies to and from memory, in the thread that asks. So the software is all there is: its CPU time for each
-//! value of 64 KiB, in calls of one and of four, blocking and with 32 values in flight. The copy and the checksum are in both.
+//! The engine copies to and from memory in the submitting thread, so only software is measured: the CPU time per value
+//! of 64 KiB, in calls of one and of four values, blocking and with 32 values in flight. The copy and the checksum are
+//! included in both.
 
 use std::collections::VecDeque;
 use std::io;
@@ -139,10 +140,10 @@ impl Queue for NullQueue {
     }
 }
 
-/// Measures the CPU time of async and of blocking gets, with an engine that completes at once.
+/// Measures the CPU time of async and of blocking gets, with an engine that completes immediately.
 #[derive(Debug, Parser)]
 struct Args {
-    /// Seconds of each of the four measurements; fractions count.
+    /// Seconds of each of the four measurements, for example 0.5.
     #[arg(default_value_t = 1.0)]
     seconds: f64,
 }
@@ -223,7 +224,7 @@ fn run(args: &Args) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Microseconds of CPU time for each value, of all threads.
+/// Returns the CPU time of all threads in microseconds per value.
 fn cpu_of(
     time: Duration,
     calls: &[Vec<&[u8]>],
@@ -238,7 +239,7 @@ fn cpu_of(
     Ok((cpu()? - before).as_secs_f64() * 1e6 / values as f64)
 }
 
-/// CPU time of this process, in the resolution of the scheduler's account.
+/// Returns the CPU time of this process, in the resolution of the scheduler's accounting.
 fn cpu() -> Result<Duration, Failure> {
     let mut all = Duration::ZERO;
     for task in std::fs::read_dir("/proc/self/task")? {

@@ -1,10 +1,9 @@
-//! What a checkpoint costs those who use the store meanwhile.
+//! Measures what a checkpoint costs concurrent operations.
 //! `cargo run --release -p rb-bench --bin checkpoint_profile -- --help` shows the arguments.
 //!
-//! A file store of 4 KiB values is filled, then one thread or more get and put, each value verified. The store
-//! writes checkpoints when it wants to; what was done while it wrote one is told apart from the rest. With as many
-//! threads as there are cores the checkpoint takes one of them away, and the tail shows the scheduler rather than
-//! the store.
+//! A file store of 4 KiB values is filled, then one or more threads get and put, and verify each value. The store
+//! decides when to write a checkpoint; operations that ran during one are reported separately. With as many threads as
+//! cores, the checkpoint takes a core from one of them, and the tail latency shows the scheduler rather than the store.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -23,11 +22,11 @@ use serde_json::{Value, json};
 const VALUE_BYTES: usize = 4096;
 const KEY_BYTES: u32 = 32;
 const ROUNDS: usize = 5;
-/// Gets for each put.
+/// Gets per put.
 const GETS: u64 = 1;
-/// A round has at least this many checkpoints, however long that takes.
+/// Minimum number of checkpoints in a round, however long they take.
 const CHECKPOINTS: u64 = 2;
-/// Operations between two looks at whether a checkpoint is being written.
+/// Operations between two checks of whether a checkpoint is being written.
 const LOOK_EVERY: u64 = 32;
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -60,28 +59,28 @@ fn run(load: &Load) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Measures what a checkpoint costs gets and puts of 4 KiB at the same time, in 5 rounds.
+/// Measures what a checkpoint costs concurrent gets and puts of 4 KiB, in 5 rounds.
 #[derive(Debug, Parser)]
 struct Load {
-    /// Where to make the store, a file; removed afterwards.
+    /// Path of the store, a file; removed afterwards.
     path: PathBuf,
     /// Entries that the store is filled with.
     #[arg(default_value_t = 1_000_000)]
     entries: u64,
-    /// Seconds of a round, at least; it goes on until two checkpoints were written.
+    /// Minimum seconds of a round; it continues until two checkpoints were written.
     #[arg(default_value_t = 5)]
     seconds: u64,
     /// Threads that get and put.
     #[arg(default_value_t = 1)]
     threads: u64,
-    /// How the store's file is reached: posix, io_uring or auto.
+    /// I/O engine for the store's file: posix, io_uring or auto.
     #[arg(default_value_t = EngineKind::IoUring)]
     engine: EngineKind,
 }
 
 fn fill(load: &Load) -> Result<(), Failure> {
     let entries = load.entries;
-    // Room for what is put while entries are replaced.
+    // Spare slots for the puts that replace entries.
     let class = ClassRequest {
         slot_bytes: VALUE_BYTES as u64,
         share: Share::Slots(entries + 1024),
@@ -123,10 +122,10 @@ fn value(id: u64) -> Vec<u8> {
     id.to_le_bytes().repeat(VALUE_BYTES / 8)
 }
 
-/// How long operations took.
+/// Latencies of operations.
 #[derive(Default)]
 struct Latencies {
-    /// While a checkpoint was being written.
+    /// Latencies of operations that ran while a checkpoint was being written.
     with: Vec<Duration>,
     without: Vec<Duration>,
 }
@@ -190,7 +189,7 @@ fn words(latencies: &mut [Duration]) -> Value {
     })
 }
 
-/// Gets and puts until told to stop. Answers how long each took.
+/// Gets and puts until `stop` is set. Returns the latency of each operation.
 fn operate(
     store: &Store,
     entries: u64,

@@ -1,5 +1,5 @@
-//! What the payload checksum costs on bytes that no cache of the processor holds, as those of a get come from
-//! a device. `cargo xtask bench` sets the CPU of a verified get against it. Prints one line of JSON.
+//! Measures the payload checksum on bytes that are in no processor cache, like those that a get reads from a device.
+//! `cargo xtask bench` compares the CPU time of a verified get with it. Prints one line of JSON.
 
 use std::hint::black_box;
 use std::io::Write;
@@ -10,15 +10,15 @@ use clap::Parser;
 use rb_bench::IDENTITY;
 use rb_format::{Generation, payload_checksum};
 
-/// More than the last cache of any processor this runs on: the largest have a little over 1 GB.
+/// More than the last-level cache of any processor in use: the largest have a little over 1 GB.
 const MEMORY_BYTES: usize = 2 << 30;
-/// Odd, so that the median is one of them.
+/// Odd, so that the median is a measured value.
 const PASSES: usize = 5;
-/// Values are visited this many apart, so that the processor does not fetch the next one ahead of time.
-/// A prime, so that each is visited once.
+/// Distance between two values visited in turn, so that the processor does not prefetch the next one. A prime, so that
+/// each value is visited once.
 const STEP: usize = 7_919;
 
-/// Measures the payload checksum on bytes that no cache of the processor holds.
+/// Measures the payload checksum on bytes that are in no processor cache.
 #[derive(Debug, Parser)]
 struct Args {
     /// Bytes of a value, 4096 to 64 MiB.
@@ -38,7 +38,7 @@ fn main() -> ExitCode {
 
 fn run(args: &Args) -> Result<(), String> {
     let value_bytes = args.value_bytes as usize;
-    // Not zeros, which the system would map to one page.
+    // Not zeros: the system would map all pages to one.
     let memory = vec![0x5A_u8; MEMORY_BYTES];
     let values = MEMORY_BYTES / value_bytes;
     let step = if values.is_multiple_of(STEP) { 1 } else { STEP };
@@ -58,7 +58,7 @@ fn run(args: &Args) -> Result<(), String> {
     .map_err(|why| why.to_string())
 }
 
-/// Seconds for the checksum of every value, once.
+/// Returns the seconds it takes to checksum every value once.
 fn pass(memory: &[u8], value_bytes: usize, values: usize, step: usize) -> f64 {
     let start = Instant::now();
     for number in 0..values {

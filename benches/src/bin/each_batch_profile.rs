@@ -1,8 +1,9 @@
-//! What `EachBatch` costs: the latency of a lone put, and the rate of many threads that mostly put what is there.
+//! Measures the cost of `EachBatch`: the latency of a lone put, and the rate of many threads that mostly put existing
+//! keys.
 //! `cargo run --release -p rb-bench --bin each_batch_profile -- --help` shows the arguments.
 //!
-//! First one thread puts values of 64 KiB one after the other, each durable before the next. Then sixteen threads put
-//! one value at a time and keep what exists: nine of ten keys are there durably, the tenth is new.
+//! First, one thread puts values of 64 KiB one after the other, each durable before the next. Then sixteen threads put
+//! one value at a time and keep existing ones: nine of ten keys already exist durably, the tenth is new.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -21,22 +22,22 @@ use serde_json::json;
 const THREADS: u64 = 16;
 const VALUE_BYTES: usize = 64 << 10;
 const SLOTS: u64 = 8192;
-/// Keys that are there durably before the threads begin.
+/// Number of keys that exist durably before the threads begin.
 const KNOWN: u64 = 2048;
-/// One put in so many is of a new key.
+/// One put in this many is of a new key.
 const NEW_EVERY: u64 = 10;
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-/// Measures lone durable puts, then those of sixteen threads that mostly put what is there.
+/// Measures lone durable puts, then puts of sixteen threads that mostly put existing keys.
 #[derive(Debug, Parser)]
 struct Args {
-    /// Where to make the store: a file, removed afterwards.
+    /// Path of the store: a file, removed afterwards.
     path: PathBuf,
     /// Seconds of each of the two measurements.
     #[arg(default_value_t = 3)]
     seconds: u64,
-    /// How the store's file is reached: posix, io_uring or auto.
+    /// I/O engine for the store's file: posix, io_uring or auto.
     #[arg(default_value_t = EngineKind::IoUring)]
     engine: EngineKind,
 }
@@ -107,7 +108,7 @@ fn name(number: u64) -> [u8; 32] {
     key(number)
 }
 
-/// How long each of a row of puts took, sorted.
+/// Returns the latencies of consecutive puts, sorted.
 fn lone_puts(store: &Store, value: &[u8], time: Duration) -> Result<Vec<Duration>, Failure> {
     let mut latencies = Vec::new();
     let start = Instant::now();
@@ -123,7 +124,7 @@ fn lone_puts(store: &Store, value: &[u8], time: Duration) -> Result<Vec<Duration
     Ok(latencies)
 }
 
-/// Duplicates that were answered, and puts a second.
+/// Returns the number of duplicates that were kept, and the puts per second.
 fn many_duplicates(store: &Store, value: &[u8], time: Duration) -> Result<(u64, f64), Failure> {
     let options = PutOptions {
         mode: PutMode::KeepExisting,

@@ -1,5 +1,5 @@
-//! Draws a flame graph: what `perf script` says on standard input becomes an SVG on standard output.
-//! For `cargo xtask profile`.
+//! Draws a flame graph: reads the output of `perf script` from standard input and writes an SVG to standard output. For
+//! `cargo xtask profile`.
 
 use std::io::{self, BufReader, BufWriter};
 use std::process::ExitCode;

@@ -1,4 +1,4 @@
-//! What the index costs: memory for an entry, time for a lookup, and how often threads meet at a lock.
+//! Measures the index: memory per entry, time per lookup, and contention of threads for locks.
 //! `cargo run --release -p rb-bench --bin index_profile [-- --json]`
 
 use std::hint::black_box;
@@ -20,15 +20,15 @@ const SHARDS: u32 = 64;
 const KEY_BYTES: usize = 32;
 const ROUNDS: usize = 5;
 const BATCH: usize = 32;
-/// Keys of the hot set.
+/// Number of keys of the hot set.
 const HOT: u64 = 1_000;
-/// Lookups in one round.
+/// Number of lookups in one round.
 const LOOKUPS: usize = 1_000_000;
 
 /// A key to look up, with its hash.
 type Query = (u64, [u8; KEY_BYTES]);
 
-/// Measures the index: memory for an entry, time for a lookup, contention of threads.
+/// Measures the index: memory per entry, time per lookup, contention of threads.
 #[derive(Debug, Parser)]
 struct Args {
     /// Print one line of JSON; otherwise it is indented.
@@ -53,7 +53,7 @@ fn main() {
     }
 }
 
-/// Bytes for an entry besides its key, of full indexes of many sizes: the worst is just above a size at
+/// Measures the bytes per entry, without its key, of full indexes of many sizes: the worst is just above a size at
 /// which the tables double.
 fn memory() -> Value {
     let sizes = (0..=16).map(|step| 600_000 + 50_000 * step);
@@ -86,8 +86,8 @@ fn lookups() -> Value {
     let miss = rounds(miss_cost);
     let another = empty_index(ENTRIES, SHARDS);
     fill_index(&another, ENTRIES);
-    // Side by side, because machines that are shared change their minds. Two threads on two indexes share
-    // nothing: what they reach is what the machine has to give.
+    // Measured alternately, because the speed of a shared machine changes. Two threads on two
+    // indexes share nothing, so their rate is what the machine can deliver.
     let round = |_| {
         [
             time_single(&index, &random),
@@ -112,7 +112,7 @@ fn lookups() -> Value {
     })
 }
 
-/// One put in place of another, of random keys of a full index with a few slots to spare.
+/// Measures a put that replaces another one, with random keys of a full index with a few slots to spare.
 fn puts(queries: &[Query]) -> f64 {
     let index = empty_index(ENTRIES + 1_000, SHARDS);
     fill_index(&index, ENTRIES);
@@ -169,7 +169,7 @@ fn time_batches(index: &Index, queries: &[Query]) -> f64 {
     nanos(start, queries.len())
 }
 
-/// Each thread looks up half of the keys, in an index each or in the same.
+/// Each thread looks up half of the keys, in an index of its own or in a common one.
 fn time_two_threads(one: &Index, other: &Index, queries: &[Query]) -> f64 {
     let barrier = Barrier::new(2);
     let work = |index: &Index, queries: &[Query]| {
@@ -184,7 +184,7 @@ fn time_two_threads(one: &Index, other: &Index, queries: &[Query]) -> f64 {
     a.max(b) / 2.0
 }
 
-/// Keys of entries below `below`, in a random order.
+/// Returns the keys of the entries below `below`, in a random order.
 fn queries(index: &Index, seed: u64, below: u64) -> Vec<Query> {
     let mut draws = Draws::new(seed);
     (0..LOOKUPS)
@@ -195,13 +195,13 @@ fn queries(index: &Index, seed: u64, below: u64) -> Vec<Query> {
         .collect()
 }
 
-/// One dependent read of memory that no cache holds: a walk along a random cycle through 256 MiB.
+/// Measures one dependent read of memory that is in no cache: follows a random cycle through 256 MiB.
 fn miss_cost() -> f64 {
     const PLACES: u32 = (256 << 20) / 64;
     const STEPS: usize = 1_000_000;
     let mut order: Vec<u32> = (0..PLACES).collect();
     let mut draws = Draws::new(3);
-    // Sattolo's shuffle makes one cycle of all places.
+    // Sattolo's shuffle makes one cycle of all positions.
     for at in (1..PLACES as usize).rev() {
         order.swap(at, draws.below(at as u64) as usize);
     }
@@ -218,7 +218,7 @@ fn miss_cost() -> f64 {
     nanos(start, STEPS)
 }
 
-/// Failed first attempts at a shard's lock, for a million operations of 8 threads.
+/// Counts failed first attempts to take a shard's lock, per million operations of 8 threads.
 fn contention() -> Value {
     let of = |shards: u32| {
         let (contended, seconds) = mixed(shards);

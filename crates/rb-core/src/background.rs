@@ -1,4 +1,4 @@
-//! What the store does by itself: commits, checkpoints, validation, scrubbing, discards.
+//! The store's background services: commits, checkpoints, validation, scrubbing, discards.
 
 pub(crate) mod base_write;
 pub(crate) mod checkpoint;
@@ -13,20 +13,20 @@ use discard::Discards;
 use scrub::Scrubber;
 use validate::Validator;
 
-/// The services of an open store. Each owns its state; their steps are called by the store's threads, or by a
-/// simulator.
+/// The services of an open store. Each owns its state; the store's threads, or a simulator, call
+/// its steps.
 pub(crate) struct Services {
-    /// None if the store is read-only.
+    /// `None` if the store is read-only.
     pub(crate) checkpointer: Option<Checkpointer>,
     pub(crate) validator: Validator,
-    /// None if the store is not scrubbed.
+    /// `None` if the store is not scrubbed.
     pub(crate) scrubber: Option<Scrubber>,
-    /// None if freed slots are not to be discarded.
+    /// `None` if freed slots are not discarded.
     pub(crate) discards: Option<Discards>,
 }
 
 impl Services {
-    /// Gives their queues back; what hangs keeps its own.
+    /// Closes the services' queues. A service that hangs keeps its own.
     pub(crate) fn release(&self) {
         if let Some(checkpointer) = &self.checkpointer {
             checkpointer.release();

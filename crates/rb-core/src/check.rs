@@ -1,4 +1,4 @@
-//! Looks at stores that may be damaged, and repairs them.
+//! Audits, inspects and repairs stores that may be damaged.
 
 pub(crate) mod audit;
 pub(crate) mod fingerprint;

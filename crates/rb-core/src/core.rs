@@ -1,4 +1,4 @@
-//! What every operation of an open store shares.
+//! State and code shared by all operations of an open store.
 
 pub(crate) mod commit;
 pub(crate) mod entry_scan;

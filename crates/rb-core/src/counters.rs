@@ -1,4 +1,4 @@
-//! The counters of an open store.
+//! Counters of an open store.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;

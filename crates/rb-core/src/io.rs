@@ -1,4 +1,4 @@
-//! What the store asks of the device: lanes of requests, metadata, the fixed blocks.
+//! I/O of the store: lanes for requests, metadata I/O, the blocks at fixed places.
 
 pub(crate) mod block_at;
 pub(crate) mod headers;

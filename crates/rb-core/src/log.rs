@@ -1,4 +1,4 @@
-//! The delta log: what is queued, how it lies on the device, and who may write it.
+//! The delta log: its queue in memory, its layout on the device, and who may write it.
 
 pub(crate) mod chain;
 pub(crate) mod committer;

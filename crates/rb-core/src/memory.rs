@@ -1,23 +1,24 @@
-//! Memory whose size a device or a caller decides: what it needs is computed first and compared with what there is,
-//! so that too much is an error and no abort.
+//! Memory checks: computes the need of memory whose size a device or a caller decides and compares
+//! it with the limit, so that too much is an error and not an abort.
 
 use rb_index::{Index, IndexError};
 use rb_io::Arena;
 
 use crate::error::Error;
 
-/// What else an opening or an audit takes meanwhile, in small pieces that nothing counts: decoded sections, stacks of threads.
+/// Reserve for small allocations that are not counted, such as decoded sections and thread stacks.
 const SLACK: u64 = 32 << 20;
 
-/// Finds out whether so much memory can be had, before any of it is taken.
+/// Checks that `need` bytes can be allocated, before any of them is.
 ///
 /// # Errors
-/// In words: the need and the limit.
+/// `Resource`, with the need and the limit.
 pub(crate) fn check(what: &'static str, need: u64) -> Result<(), Error> {
     let with_slack = need.saturating_add(SLACK);
     let limit = rb_io::memory_limit();
     let fits = limit.is_none_or(|limit| with_slack <= limit.value);
-    // Mapped and given back: nothing touches it.
+    // Maps and unmaps the memory without touching it: fails if the system cannot provide the
+    // address space.
     let there = usize::try_from(with_slack).is_ok_and(|bytes| Arena::allocate(bytes).is_ok());
     match fits && there {
         true => Ok(()),
@@ -25,7 +26,7 @@ pub(crate) fn check(what: &'static str, need: u64) -> Result<(), Error> {
     }
 }
 
-/// As [`check`], for entries that are about to be loaded.
+/// Like [`check`], for entries that are about to be loaded.
 pub(crate) fn check_entries(entries: u64, key_bytes: u64) -> Result<(), Error> {
     let need = Index::entries_bytes(entries, key_bytes);
     check("memory for the entries of the index", need)
@@ -40,7 +41,7 @@ fn refused(what: &'static str, need: u64) -> Error {
     Error::Resource { what, why }
 }
 
-/// What the index says of its options or its memory.
+/// Converts an error of the index.
 pub(crate) fn index_error(why: IndexError) -> Error {
     match why {
         IndexError::Memory { what, need } => refused(what, need),

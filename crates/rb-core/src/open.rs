@@ -1,12 +1,12 @@
-//! Opening a store.
+//! Opens a store.
 //!
 //! ```text
-//! 1 refuse options that cannot be
+//! 1 check the options
 //! 2 read and choose the superblock
-//! 3 recover; to write, take the store over from its former writer
-//! 4 buffers and queues
-//! 5 services
-//! 6 what must be done before the first operation
+//! 3 recover; for writing, take the store over from its former writer
+//! 4 allocate buffers and queues
+//! 5 start the services
+//! 6 do what must precede the first operation
 //! ```
 
 pub(crate) mod apply;
@@ -55,7 +55,7 @@ pub(crate) fn open(source: Opened, options: StoreOptions) -> Result<(Inner, Serv
     checks::check_placement(engine.as_ref(), &options.placement)?;
     let believed = match options.read_only {
         true => None,
-        // Before anything is read: see docs/durability.md.
+        // Before the first read: see docs/durability.md.
         false => source.distrust_cache()?,
     };
 
@@ -64,7 +64,7 @@ pub(crate) fn open(source: Opened, options: StoreOptions) -> Result<(Inner, Serv
     let copies = read_copies(&mut io, capacity);
     let mut found = choose_superblock(&mut io, &copies, path, capacity)?;
     checks::check_features(path, &found.newest, options.read_only)?;
-    // By its size first: the end of a device that was cut is in the middle of the layout.
+    // Size first: the end of a truncated device lies in the middle of the layout.
     checks::check_capacity(path, &found.newest, capacity, options.read_only)?;
     let geometry = Geometry::new(&found.newest);
     checks::check_geometry(path, &geometry, &options)?;
@@ -89,6 +89,7 @@ pub(crate) fn open(source: Opened, options: StoreOptions) -> Result<(Inner, Serv
     recovered.report.cut_to = source.cut_to.or(recovered.report.cut_to);
     recovered.report.page_cache = believed;
     recovered.report.total_time = start.elapsed();
+    // An eviction must not become durable before the observer is notified of it.
     if options.events.is_some() {
         recovered.index.keep_evicted();
     }
@@ -118,7 +119,7 @@ pub(crate) fn open(source: Opened, options: StoreOptions) -> Result<(Inner, Serv
     if let (Some(writer), Some(checkpointer)) = (&inner.writer, &services.checkpointer) {
         inner.notify_failed(writer, refused);
         if recovered.newest.is_none() {
-            // Metadata was lost: what was found is written down before anything else changes.
+            // Metadata was lost: write a base of what was found before anything else changes.
             let written = checkpointer.run(&inner, writer);
             written.map_err(OpenError::Writer)?;
         }

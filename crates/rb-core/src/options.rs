@@ -50,7 +50,7 @@ pub enum Exclusive {
 pub enum OnLostMetadata {
     /// Keep what slot headers prove. A removed key may return, and the report says so.
     Scan,
-    /// Start empty.
+    /// Start empty, so that nothing that was removed or replaced returns. The default.
     Empty,
 }
 
@@ -203,7 +203,7 @@ impl Default for StoreOptions {
             scrub: None,
             discard_freed: false,
             placement: Placement::default(),
-            on_lost_metadata: OnLostMetadata::Scan,
+            on_lost_metadata: OnLostMetadata::Empty,
             expected: ExpectedGeometry::default(),
             lock_wait: Duration::from_secs(2),
             io_deadline: Duration::from_secs(30),

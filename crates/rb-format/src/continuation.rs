@@ -1,9 +1,9 @@
 //! The header of a continuation: the format block in front of a further slot of a value.
 //!
-//! A value of several slots has its slot header in the first of them, and one of these in each
-//! other. So payload never stands where a header is looked for, and every slot says by itself
-//! what it is a part of. It proves nothing alone: the first slot's header names all slots, and
-//! the payload checksum covers the payload of all of them.
+//! A value of several slots has its slot header in the first of them and a continuation header in
+//! each other. So payload is never at a position where a header is expected, and every slot
+//! identifies the value that it belongs to. A continuation header alone verifies nothing: the first
+//! slot's header lists all slots, and the payload checksum covers the payload of all of them.
 
 use std::mem::{offset_of, size_of};
 
@@ -42,23 +42,23 @@ const _: () = {
     assert!(offset_of!(ContinuationBytes, checksum) == CHECKSUM_OFFSET);
 };
 
-/// What a further slot of a value says about itself.
+/// The header of a further slot of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Continuation {
-    /// The put that wrote the slot.
+    /// The generation of the put that wrote the slot.
     pub generation: Generation,
     /// The slot that it was meant for.
     pub slot: u32,
-    /// The first slot of the value, which has its header.
+    /// The first slot of the value, which has the slot header.
     pub first_slot: u32,
-    /// Which part of the value is here, 1 to `more_slots`: part 0 is in the first slot.
+    /// The part of the value in this slot, 1 to `more_slots`: part 0 is in the first slot.
     pub number: u8,
-    /// Slots of the value behind the first, 1 to 255.
+    /// Number of slots of the value after the first, 1 to 255.
     pub more_slots: u8,
 }
 
 impl Continuation {
-    /// Writes the header into the first format block of `out` (all 4096 bytes of it).
+    /// Encodes the header into the first format block of `out` (all 4096 bytes of it).
     ///
     /// # Panics
     /// If `out` is shorter than a format block.
@@ -67,7 +67,7 @@ impl Continuation {
         let Some(block) = out.first_chunk_mut::<FORMAT_BLOCK>() else {
             panic!("a continuation header needs 4096 bytes, got {len}")
         };
-        // What was in the buffer before is someone's data: it must not bleed onto the device.
+        // Clear the buffer: its previous contents are user data and must not reach the device.
         block.fill(0);
         let raw: &mut ContinuationBytes = transmute_mut!(block);
         raw.magic = MAGIC_CONTINUATION;
@@ -82,11 +82,11 @@ impl Continuation {
         block::seal(transmute_mut!(raw));
     }
 
-    /// Reads the first format block of `bytes`.
+    /// Decodes the first format block of `bytes`.
     ///
     /// # Errors
-    /// Any [`Corruption`]; another store or epoch than `identity`, and a slot that is its own
-    /// first slot, are among them.
+    /// Any [`Corruption`], including a store or epoch other than `identity` and a slot that is its
+    /// own first slot.
     pub fn decode(bytes: &[u8], identity: &Identity) -> Result<Continuation, Corruption> {
         let raw: &ContinuationBytes = transmute_ref!(block::open(WHAT, MAGIC_CONTINUATION, bytes)?);
         identity.check(WHAT, raw.uuid, raw.epoch.get())?;
@@ -113,21 +113,21 @@ impl Continuation {
     }
 }
 
-/// What stands in front of a slot's payload, whichever part of a value it is.
+/// The header in front of a slot's payload, for any part of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AnyHeader<'a> {
-    /// The slot is the first of its value, and most often the only one.
+    /// The slot is the first of its value, and usually the only one.
     First(SlotHeaderRef<'a>),
     /// The slot is a further one of its value.
     Continuation(Continuation),
 }
 
 impl<'a> AnyHeader<'a> {
-    /// Reads the first format block of `bytes`, whose magic says which header it is. What is
-    /// neither is refused as a slot header would be.
+    /// Decodes the first format block of `bytes`, whose magic selects the kind of header. A block
+    /// with neither magic is rejected as a slot header would be.
     ///
     /// # Errors
-    /// As [`SlotHeaderRef::decode`] and [`Continuation::decode`].
+    /// Those of [`SlotHeaderRef::decode`] and [`Continuation::decode`].
     pub fn decode(bytes: &'a [u8], identity: &Identity) -> Result<AnyHeader<'a>, Corruption> {
         if bytes.starts_with(&MAGIC_CONTINUATION) {
             Continuation::decode(bytes, identity).map(AnyHeader::Continuation)
@@ -136,7 +136,7 @@ impl<'a> AnyHeader<'a> {
         }
     }
 
-    /// The slot that it was meant for.
+    /// Returns the slot that it was meant for.
     #[must_use]
     pub fn slot(&self) -> u32 {
         match self {
@@ -145,7 +145,7 @@ impl<'a> AnyHeader<'a> {
         }
     }
 
-    /// The put that wrote the slot.
+    /// Returns the generation of the put that wrote the slot.
     #[must_use]
     pub fn generation(&self) -> Generation {
         match self {

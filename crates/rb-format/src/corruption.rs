@@ -1,15 +1,15 @@
-//! What a decoder says about bytes that it does not accept.
+//! The error of all decoders.
 
 use crate::identity::{Identity, StoreUuid};
 use crate::magic;
 
-/// Why bytes from a device are not the record they should be.
+/// Reason why bytes from a device are not the expected record.
 ///
 /// `what` names the structure ("superblock", "log block", …) in every variant.
 #[non_exhaustive]
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Corruption {
-    /// The first eight bytes are not those of this structure.
+    /// The first eight bytes are not the magic of this structure.
     #[error("{what}: magic is {found:02x?}, not ours")]
     Magic {
         /// The structure.
@@ -17,7 +17,7 @@ pub enum Corruption {
         /// The bytes found.
         found: [u8; 8],
     },
-    /// A sound record of a version that this crate does not know.
+    /// A valid record of a version that this crate does not support.
     #[error("{what}: format version {found}, this program reads version {supported}")]
     Version {
         /// The structure.
@@ -32,7 +32,7 @@ pub enum Corruption {
     Checksum {
         /// The structure.
         what: &'static str,
-        /// The checksum of the bytes as they are.
+        /// The checksum computed from the bytes.
         expected: u64,
         /// The checksum stored.
         found: u64,
@@ -54,19 +54,19 @@ pub enum Corruption {
         field: &'static str,
         /// The number found.
         found: u64,
-        /// The least allowed.
+        /// The smallest allowed number.
         min: u64,
-        /// The most allowed.
+        /// The largest allowed number.
         max: u64,
     },
-    /// A field disagrees with what it must equal.
+    /// A field differs from the value that it must equal.
     #[error("{what}: {field} is {found:#x} and should be {expected:#x}")]
     Mismatch {
         /// The structure.
         what: &'static str,
         /// The field.
         field: &'static str,
-        /// What it must equal.
+        /// The required value.
         expected: u64,
         /// The number found.
         found: u64,
@@ -80,7 +80,7 @@ pub enum Corruption {
         field: &'static str,
         /// The number found.
         found: u64,
-        /// What it must be a multiple of.
+        /// The required multiple.
         multiple: u64,
     },
     /// Two areas share bytes.
@@ -90,7 +90,7 @@ pub enum Corruption {
         what: &'static str,
         /// The area that comes first.
         first: &'static str,
-        /// Its first byte past the end.
+        /// The first byte past its end.
         end: u64,
         /// The area that comes second.
         second: &'static str,
@@ -110,7 +110,7 @@ pub enum Corruption {
     WrongStore {
         /// The structure.
         what: &'static str,
-        /// The store asked for.
+        /// The requested store.
         expected: StoreUuid,
         /// The store named in the record.
         found: StoreUuid,
@@ -131,12 +131,12 @@ pub enum Corruption {
     Truncated {
         /// The structure.
         what: &'static str,
-        /// Bytes needed.
+        /// Number of bytes needed.
         needed: u64,
-        /// Bytes there.
+        /// Number of bytes present.
         found: u64,
     },
-    /// The record is compressed in a way that this build was made without.
+    /// The record is compressed with a codec that this build does not include.
     #[error("{what}: compressed with {codec}, which this build was made without")]
     CodecDisabled {
         /// The structure.
@@ -144,28 +144,29 @@ pub enum Corruption {
         /// The codec's name, which is also the name of the crate feature.
         codec: &'static str,
     },
-    /// The decompressor refused the bytes.
+    /// The decompressor rejected the bytes.
     #[error("{what}: {codec} refuses the bytes: {reason}")]
     Codec {
         /// The structure.
         what: &'static str,
         /// The codec's name.
         codec: &'static str,
-        /// What the decompressor said.
+        /// The message of the decompressor.
         reason: String,
     },
 }
 
 impl Corruption {
-    /// True if the magic is all zero or none of ours: nothing of this format was ever written
-    /// here. The magic of another of our structures is not absence, it is a misdirected write.
+    /// Returns true if the magic is all zero or not one of this format: nothing of this format was
+    /// ever written here. The magic of another structure of this format does not count as absence;
+    /// it is a misdirected write.
     #[must_use]
     pub fn is_absent(&self) -> bool {
         matches!(self, Corruption::Magic { found, .. } if !magic::ALL.contains(found))
     }
 
-    /// True if the record is sound but of a version that this crate does not know, so it must
-    /// be left alone and not be taken for damage.
+    /// Returns true if the record is valid but of a version that this crate does not support, so it
+    /// must be left alone and not be treated as damage.
     #[must_use]
     pub fn is_unknown_version(&self) -> bool {
         matches!(self, Corruption::Version { .. })

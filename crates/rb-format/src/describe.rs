@@ -1,7 +1,7 @@
-//! The fields of a structure as its bytes are, sound or not, for people who look at a device.
+//! Lists the fields of a structure from its bytes, valid or not, for inspecting a device.
 //!
-//! A decoder refuses a structure as a whole; this says what each field holds, so that one can see what
-//! is wrong with it. Offsets come from the structs (see `tables`).
+//! A decoder rejects a structure as a whole; this module shows the contents of each field, so that
+//! the wrong one can be found. Offsets come from the structs (see `tables`).
 
 pub(crate) mod tables;
 #[cfg(test)]
@@ -17,20 +17,20 @@ use crate::{Corruption, Generation, RUNS_MAX, StoreUuid};
 /// One field of a structure.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FieldText {
-    /// Bytes from the start of what was described.
+    /// Offset in bytes from the start of the described bytes.
     pub offset: u64,
     /// Its length in bytes.
     pub len: u64,
-    /// Its name; those of parts are joined with dots, as in `runs[0].stride`.
+    /// Its name; names of nested parts are joined with dots, as in `runs[0].stride`.
     pub name: String,
-    /// What it holds.
+    /// Its contents as text.
     pub value: String,
 }
 
-/// Every field of `bytes`, read as `structure` whatever they are. Reserved bytes are named only if they
-/// are not zero; fields beyond the end of `bytes` are left out.
+/// Lists every field of `bytes`, interpreted as `structure`, valid or not. Reserved bytes are
+/// listed only if they are not zero; fields beyond the end of `bytes` are omitted.
 ///
-/// `bytes` may hold several directory entries one after another; of other structures it holds one.
+/// `bytes` may hold several consecutive directory entries; of any other structure it holds one.
 #[must_use]
 pub fn describe(structure: Structure, bytes: &[u8]) -> Vec<FieldText> {
     let mut fields = Fields::default();
@@ -60,7 +60,8 @@ impl Fields {
         });
     }
 
-    /// The fields of one structure, which starts `at` bytes from the start of everything.
+    /// Lists the fields of one structure, which starts `at` bytes from the start of the described
+    /// bytes.
     fn walk(&mut self, structure: Structure, bytes: &[u8], at: usize, before: &str) {
         for place in structure.places() {
             let Some(part) = bytes.get(place.offset..place.offset + place.len) else {
@@ -115,7 +116,8 @@ impl Fields {
         }
     }
 
-    /// Key, metadata and further slots as long as the structure says, as far as there are bytes.
+    /// Lists key, metadata and further slots with the lengths in the structure, as far as there are
+    /// bytes.
     fn key_and_metadata(
         &mut self,
         structure: Structure,
@@ -142,7 +144,7 @@ impl Fields {
         }
     }
 
-    /// Records until one does not make sense.
+    /// Lists records until one is invalid.
     fn records(&mut self, mut bytes: &[u8], mut start: usize) {
         for record in 0.. {
             let before = format!("records[{record}].");
@@ -171,7 +173,7 @@ impl Fields {
     }
 }
 
-/// Which structure the first record of `bytes` is, and its length; none at the end.
+/// Returns the structure and length of the first record of `bytes`; `None` at the end.
 fn record_structure(bytes: &[u8]) -> Result<Option<(Structure, usize)>, Corruption> {
     if bytes.is_empty() {
         return Ok(None);
@@ -186,7 +188,7 @@ fn record_structure(bytes: &[u8]) -> Result<Option<(Structure, usize)>, Corrupti
     Ok(Some((structure, bytes.len() - rest.len())))
 }
 
-/// A field of a structure as a number; 0 if the bytes end before it.
+/// Reads a field of a structure as a number; 0 if the bytes end before it.
 fn number_of(structure: Structure, bytes: &[u8], name: &str) -> u64 {
     let places = structure.places();
     let place = places.iter().find(|place| place.name == name);
@@ -195,7 +197,7 @@ fn number_of(structure: Structure, bytes: &[u8], name: &str) -> u64 {
         .map_or(0, number)
 }
 
-/// Numbers of `len` bytes each.
+/// Formats numbers of `len` bytes each.
 fn list(bytes: &[u8], len: usize) -> String {
     let numbers: Vec<String> = bytes
         .chunks_exact(len)
@@ -204,7 +206,7 @@ fn list(bytes: &[u8], len: usize) -> String {
     format!("[{}]", numbers.join(", "))
 }
 
-/// Up to 8 bytes, the lowest first.
+/// Reads up to 8 bytes as a little-endian number.
 fn number(bytes: &[u8]) -> u64 {
     bytes
         .iter()

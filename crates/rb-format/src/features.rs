@@ -1,26 +1,26 @@
-//! What a store uses that not every program knows.
+//! Features of a store that a program may not know.
 //!
-//! A program that meets a bit it does not know cannot know what it means; the word that the bit is
-//! in says what it may still do. Every rewriting of a superblock keeps all words.
+//! A program does not know the meaning of an unknown bit; the word that contains the bit determines
+//! what the program may still do. Every rewrite of a superblock keeps all words.
 
-/// The three feature words of a superblock. Version 1 knows no bit yet.
+/// The three feature words of a superblock. Version 1 defines no bits yet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Features {
-    /// A program that does not know a bit of these reads and writes the store all the same.
+    /// A program that does not know one of these bits may read and write the store.
     pub compatible: u64,
-    /// A program that does not know a bit of these may read the store and must not write it.
+    /// A program that does not know one of these bits may read the store but must not write it.
     pub read_only_compatible: u64,
-    /// A program that does not know a bit of these must not open the store.
+    /// A program that does not know one of these bits must not open the store.
     pub incompatible: u64,
 }
 
-/// A store uses features that this program does not know.
+/// The error returned if a store uses features that this program does not know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the store uses {word} features that this program does not know: {}", bits(*.unknown))]
 pub struct UnknownFeatures {
-    /// The word they are in: "incompatible" or "read-only compatible".
+    /// The word that contains them: "incompatible" or "read-only compatible".
     pub word: &'static str,
-    /// The bits.
+    /// The unknown bits.
     pub unknown: u64,
 }
 
@@ -32,7 +32,7 @@ impl Features {
         incompatible: 0,
     };
 
-    /// Whether this program may open the store at all.
+    /// Checks whether this program may open the store at all.
     ///
     /// # Errors
     /// The unknown incompatible bits.
@@ -44,10 +44,10 @@ impl Features {
         )
     }
 
-    /// Whether this program may write the store.
+    /// Checks whether this program may write the store.
     ///
     /// # Errors
-    /// The unknown incompatible bits, or else the unknown read-only compatible ones.
+    /// The unknown incompatible bits, or otherwise the unknown read-only compatible ones.
     pub fn check_write(&self) -> Result<(), UnknownFeatures> {
         self.check_read()?;
         unknown(
@@ -65,7 +65,7 @@ fn unknown(word: &'static str, found: u64, known: u64) -> Result<(), UnknownFeat
     }
 }
 
-/// "bits 0, 17 (0x20001)".
+/// Formats bits as "bits 0, 17 (0x20001)".
 fn bits(unknown: u64) -> String {
     let numbers: Vec<String> = (0..u64::BITS)
         .filter(|bit| unknown >> bit & 1 == 1)

@@ -1,17 +1,18 @@
-//! Generations: numbers of puts that never repeat.
+//! Generations: numbers of puts and removes that never repeat.
 
 use std::fmt;
 
 /// The number of a put or remove: incarnation (upper 22 bits) and counter (lower 42 bits).
 ///
-/// Every opening for writing has its own incarnation number, made durable before anything else
-/// is written, so a generation never repeats, not even one of a lost unsynced tail. The split
-/// allows 4 million openings and 4.4e12 puts per opening, a year at 150,000 puts a second.
+/// Each time a store is opened for writing it gets a new incarnation number, made durable before
+/// anything else is written, so a generation never repeats, not even one of a lost unsynced tail.
+/// The split allows 4 million incarnations and 4.4e12 puts per incarnation, a year at 150,000 puts
+/// a second.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Generation(pub u64);
 
 impl Generation {
-    /// Bits of the counter.
+    /// Number of bits of the counter.
     pub const COUNTER_BITS: u32 = 42;
     /// The highest incarnation number.
     pub const INCARNATION_MAX: u32 = (1 << 22) - 1;
@@ -38,27 +39,27 @@ impl Generation {
         ))
     }
 
-    /// The opening that gave this number out.
+    /// Returns the incarnation that issued this number.
     #[must_use]
     pub fn incarnation(self) -> u32 {
         (self.0 >> Self::COUNTER_BITS) as u32
     }
 
-    /// The count within that opening.
+    /// Returns the counter within that incarnation.
     #[must_use]
     pub fn counter(self) -> u64 {
         self.0 & Self::COUNTER_MAX
     }
 }
 
-/// "incarnation.counter", as people write it.
+/// Prints "incarnation.counter".
 impl fmt::Display for Generation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}", self.incarnation(), self.counter())
     }
 }
 
-// All 64 bits are used: what the incarnation does not need is the counter's.
+// All 64 bits are used: the counter gets the bits that the incarnation does not need.
 const _: () = assert!(Generation::INCARNATION_MAX.count_ones() + Generation::COUNTER_BITS == 64);
 
 #[cfg(test)]

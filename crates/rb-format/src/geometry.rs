@@ -1,4 +1,4 @@
-//! Slot arithmetic: which slot lies where, and which class a value goes to.
+//! Slot arithmetic: the position of each slot, and the class for a value.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::corruption::{equals, in_range};
 use crate::{BLOCK, Corruption, MoreSlots, Superblock, VALUE_LEN_MAX, VALUE_SLOTS_MAX};
 
-/// Where every slot lies, derived from a [`Superblock`]. Pure arithmetic, cheap to clone.
+/// The positions of all slots, derived from a [`Superblock`]. Pure arithmetic, cheap to clone.
 ///
 /// Slots are numbered globally from 0 in the order of the superblock's runs.
 #[derive(Clone, Debug)]
@@ -28,9 +28,9 @@ struct RunSpan {
 }
 
 impl Geometry {
-    /// The geometry of a superblock that came from [`plan`](crate::plan) or
-    /// [`Superblock::decode`]. One made by hand that breaks their rules gives a geometry that
-    /// counts no further than the last slot number that fits 32 bits.
+    /// Creates the geometry of a superblock returned by [`plan`](crate::plan) or
+    /// [`Superblock::decode`]. For a hand-made superblock that breaks their rules, the geometry
+    /// stops at the last slot number that fits 32 bits.
     #[must_use]
     pub fn new(sb: &Superblock) -> Geometry {
         let mut capacities = Vec::new();
@@ -60,26 +60,27 @@ impl Geometry {
         }
     }
 
-    /// Number of slots; they are numbered from 0.
+    /// Returns the number of slots; they are numbered from 0.
     #[must_use]
     pub fn slots(&self) -> u32 {
         self.slots
     }
 
-    /// Number of slot classes; they are numbered from 0 in increasing capacity.
+    /// Returns the number of slot classes; they are numbered from 0 by increasing capacity.
     #[must_use]
     pub fn classes(&self) -> usize {
         self.capacities.len()
     }
 
-    /// The slot numbers of a class, run by run; empty for a class that there is not.
+    /// Returns the slot numbers of a class, run by run; empty for a class that does not exist.
     #[must_use]
     pub fn class_slots(&self, class: u8) -> Vec<Range<u32>> {
         let of_class = self.runs.iter().filter(|run| run.class == class);
         of_class.map(|run| run.first_slot..run.end_slot).collect()
     }
 
-    /// Bytes of payload that a slot of the class holds; 0 for a class that there is not.
+    /// Returns the payload capacity of a slot of the class in bytes; 0 for a class that does not
+    /// exist.
     #[must_use]
     pub fn class_capacity(&self, class: u8) -> u64 {
         self.capacities
@@ -88,7 +89,8 @@ impl Geometry {
             .unwrap_or(0)
     }
 
-    /// The class with the smallest slots that hold `payload_len` bytes; `None` if none does.
+    /// Returns the class with the smallest slots that hold `payload_len` bytes; `None` if there is
+    /// none.
     #[must_use]
     pub fn class_for(&self, payload_len: u64) -> Option<u8> {
         let class = self
@@ -97,20 +99,20 @@ impl Geometry {
         (class < self.capacities.len()).then_some(class as u8)
     }
 
-    /// The class of a slot; `None` beyond the last slot.
+    /// Returns the class of a slot; `None` beyond the last slot.
     #[must_use]
     pub fn class_of(&self, slot: u32) -> Option<u8> {
         self.run_of(slot).map(|run| run.class)
     }
 
-    /// Bytes of payload that a slot holds; `None` beyond the last slot.
+    /// Returns the payload capacity of a slot in bytes; `None` beyond the last slot.
     #[must_use]
     pub fn slot_capacity(&self, slot: u32) -> Option<u64> {
         self.run_of(slot)
             .map(|run| run.stride.saturating_sub(BLOCK))
     }
 
-    /// The device byte of a slot's header; `None` beyond the last slot.
+    /// Returns the device offset of a slot's header; `None` beyond the last slot.
     #[must_use]
     pub fn slot_offset(&self, slot: u32) -> Option<u64> {
         let run = self.run_of(slot)?;
@@ -118,22 +120,22 @@ impl Geometry {
         run.first_byte.checked_add(within)
     }
 
-    /// The device byte of a slot's payload, one format block after its header.
+    /// Returns the device offset of a slot's payload, one format block after its header.
     #[must_use]
     pub fn payload_offset(&self, slot: u32) -> Option<u64> {
         self.slot_offset(slot)?.checked_add(BLOCK)
     }
 
-    /// The length in bytes of the largest value that one slot holds.
+    /// Returns the length in bytes of the largest value that fits one slot.
     #[must_use]
     pub fn largest_value(&self) -> u64 {
         self.capacities.last().copied().unwrap_or(0)
     }
 
-    /// The class and the number of slots that a value of this length takes: the smallest class
-    /// that holds it in one slot, or else as many slots of the largest as it fills. `None` for an
-    /// empty value, and for one longer than [`VALUE_LEN_MAX`] or [`VALUE_SLOTS_MAX`] slots of the
-    /// largest class. Whether the class has so many slots is not looked at.
+    /// Returns the class and the number of slots for a value of this length: the smallest class
+    /// that holds it in one slot, or otherwise as many slots of the largest class as it fills.
+    /// `None` for an empty value, and for one longer than [`VALUE_LEN_MAX`] or [`VALUE_SLOTS_MAX`]
+    /// slots of the largest class. Does not check that the class has so many slots.
     #[must_use]
     pub fn slots_for(&self, payload_len: u64) -> Option<(u8, usize)> {
         if !(1..=VALUE_LEN_MAX).contains(&payload_len) {
@@ -147,7 +149,7 @@ impl Geometry {
         (slots <= VALUE_SLOTS_MAX).then_some((largest as u8, slots))
     }
 
-    /// The longest value in bytes that the slots of this store hold.
+    /// Returns the length in bytes of the largest value that the slots of this store hold.
     #[must_use]
     pub fn value_len_max(&self) -> u64 {
         let largest = self.capacities.len().saturating_sub(1) as u8;
@@ -157,11 +159,11 @@ impl Geometry {
         (slots * self.largest_value()).min(VALUE_LEN_MAX)
     }
 
-    /// Checks the slots of a value that metadata names: all exist and hold it, and if they are
-    /// several, then of the largest class, each once, and no more than it fills.
+    /// Checks the slots of a value named by metadata: all exist and hold the value; several slots
+    /// are of the largest class, each named once, and no more than the value fills.
     ///
     /// # Errors
-    /// [`Corruption`] names `what`, the structure that named the slots.
+    /// A [`Corruption`] with `what`, the structure that named the slots.
     pub fn check_slots(
         &self,
         what: &'static str,
@@ -209,8 +211,8 @@ impl Geometry {
     }
 }
 
-/// A payload length rounded up to whole format blocks, which is what moves to the device.
-/// Lengths near 2^64, which no slot holds, are rounded down instead of overflowing.
+/// Rounds a payload length up to whole format blocks, the length that is transferred. Lengths near
+/// 2^64, which no slot holds, are rounded down instead of overflowing.
 #[must_use]
 pub fn padded_len(payload_len: u64) -> u64 {
     payload_len

@@ -1,10 +1,10 @@
-//! What every record is bound to: the store, and the epoch of its format.
+//! The identity that every record is bound to: the store, and the epoch of its format.
 
 use std::fmt;
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-/// The 16 random bytes that name a store. Shown as the usual 8-4-4-4-12 hexadecimal digits.
+/// The 16 random bytes that identify a store. Printed as the usual 8-4-4-4-12 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct StoreUuid(pub [u8; 16]);
 
@@ -26,22 +26,21 @@ impl fmt::Debug for StoreUuid {
     }
 }
 
-/// What every record is bound to.
+/// The identity that every record is bound to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Identity {
     /// The store.
     pub uuid: StoreUuid,
-    /// Changes at every format and every "start empty", so that what was written before is
-    /// recognisably old.
+    /// Changes at every format and every start-empty, so that older records are recognisably old.
     pub epoch: u64,
 }
 
-/// The stable 64-bit hash of a key: XXH3-64, seeded with the first 8 bytes of the UUID taken as
-/// a little-endian number.
+/// Returns the stable 64-bit hash of a key: XXH3-64, seeded with the first 8 bytes of the UUID as a
+/// little-endian number.
 ///
 /// Part of the format: slot headers store it and checkpoint sections are ranges of it. The seed
-/// keeps one crafted set of colliding keys from working on every store.
-/// Source: the XXH3 specification, <https://github.com/Cyan4973/xxHash/blob/dev/doc/xxhash_spec.md>.
+/// prevents one crafted set of colliding keys from working on every store. Source: the XXH3
+/// specification, <https://github.com/Cyan4973/xxHash/blob/dev/doc/xxhash_spec.md>.
 ///
 /// ```
 /// use rb_format::{StoreUuid, key_hash};
@@ -70,7 +69,7 @@ mod tests {
 
     #[test]
     fn key_hash_is_stable() {
-        // These numbers are part of the format: they may never change.
+        // These numbers are part of the format and must never change.
         assert_eq!(key_hash(&StoreUuid([0; 16]), b""), 0x2d06_8005_38d3_94c2);
         let seeded = StoreUuid([1, 0, 0, 0, 0, 0, 0, 0, 9, 9, 9, 9, 9, 9, 9, 9]);
         assert_eq!(key_hash(&seeded, b""), 0x4dc5_b0cc_826f_6703);

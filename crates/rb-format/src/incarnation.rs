@@ -1,9 +1,9 @@
-//! The incarnation block pair: who has the store open for writing.
+//! The incarnation block pair: identifies the current writer of the store.
 //!
-//! Every open for writing makes a new number and a random nonce durable here before its first
-//! other write. Number n goes to block A if n is even, to B if odd, so the predecessor survives
-//! a torn write. The nonce is read again with every group commit: a foreign nonce means that
-//! someone else opened the store, and poisons writing.
+//! Each time the store is opened for writing, a new number and a random nonce are made durable here
+//! before any other write. Number n goes to block A if n is even, to B if odd, so the predecessor
+//! survives a torn write. The nonce is read again with every group commit: a foreign nonce means
+//! that another host opened the store, and poisons writing.
 
 use std::mem::{offset_of, size_of};
 
@@ -41,19 +41,19 @@ const _: () = {
     assert!(offset_of!(IncarnationBytes, checksum) == CHECKSUM_OFFSET);
 };
 
-/// One opening of a store for writing.
+/// One session in which a store is open for writing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Incarnation {
     /// The store and epoch.
     pub identity: Identity,
-    /// The number of the opening, 0 to [`Generation::INCARNATION_MAX`].
+    /// The number of the session, 0 to [`Generation::INCARNATION_MAX`].
     pub number: u32,
-    /// Random bytes that no other opening has.
+    /// Random bytes, unique to this session.
     pub nonce: [u8; 16],
 }
 
 impl Incarnation {
-    /// The block as it is written.
+    /// Encodes the block.
     #[must_use]
     pub fn encode(&self) -> Box<Block> {
         let mut block = block::zeroed();
@@ -68,10 +68,10 @@ impl Incarnation {
         block
     }
 
-    /// Reads the first format block of `bytes`.
+    /// Decodes the first format block of `bytes`.
     ///
     /// # Errors
-    /// Any [`Corruption`]; another store or epoch than `identity` is one of them.
+    /// Any [`Corruption`], including a store or epoch other than `identity`.
     pub fn decode(bytes: &[u8], identity: &Identity) -> Result<Incarnation, Corruption> {
         let raw: &IncarnationBytes = transmute_ref!(block::open(WHAT, MAGIC_INCARNATION, bytes)?);
         identity.check(WHAT, raw.uuid, raw.epoch.get())?;
@@ -91,7 +91,7 @@ impl Incarnation {
         })
     }
 
-    /// The device byte where this block belongs: A for even numbers, B for odd ones.
+    /// Returns the device offset of this block: A for even numbers, B for odd ones.
     #[must_use]
     pub fn offset(&self) -> u64 {
         if self.number.is_multiple_of(2) {

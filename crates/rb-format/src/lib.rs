@@ -1,21 +1,21 @@
-//! The on-device format of raw-block: bytes to structs and back.
+//! The on-device format of raw-block: encodes structs to bytes and decodes them.
 //!
-//! This crate knows where everything lies on the device and what every byte means: the superblock
-//! pair, the incarnation pair, slot headers, the two checkpoint bases and the delta log. It plans
-//! layouts and does slot arithmetic. The byte tables are in `docs/format.md`, and a test holds
-//! them to this code.
+//! This crate defines the position of every structure on the device and the meaning of every byte:
+//! the superblock pair, the incarnation pair, slot headers, the two checkpoint bases and the delta
+//! log. It plans layouts and does slot arithmetic. The byte tables are in `docs/format.md`; a test
+//! compares them with this code.
 //!
 //! It is **not** an I/O library and not a store: nothing here opens a file, starts a thread or
 //! decides which of two valid records wins. Encoders return bytes, decoders take bytes, and the
-//! caller moves them. It contains no unsafe code.
+//! caller does the I/O. It contains no unsafe code.
 //!
-//! Rules that hold for every structure:
+//! Rules for every structure:
 //!
-//! * The unit is the **format block** of 4096 bytes ([`FORMAT_BLOCK`]), whatever the device's
-//!   logical block is. All integers are little-endian.
+//! * The unit is the **format block** of 4096 bytes ([`FORMAT_BLOCK`]), independent of the device's
+//!   logical block size. All integers are little-endian.
 //! * A decoder trusts nothing: checksum, version, store UUID, epoch, every length and every
-//!   reserved byte are checked, and no allocation is larger than a bound checked before it.
-//! * What is checksummed names its identity, so a right record in the wrong place is wrong.
+//!   reserved byte are checked, and every allocation is bounded by a limit checked before it.
+//! * Checksums include the identity of a record, so a valid record in the wrong place is rejected.
 //!
 //! # Example
 //!
@@ -68,6 +68,7 @@ mod geometry;
 mod identity;
 mod incarnation;
 mod layout;
+mod live;
 mod log;
 pub mod magic;
 mod more_slots;
@@ -97,6 +98,7 @@ pub use incarnation::Incarnation;
 pub use layout::{
     ClassRequest, LayoutError, LayoutRequest, Share, device_bytes_for, plan, policy_region_bytes,
 };
+pub use live::{LiveSlots, LiveValue};
 pub use log::{
     LOG_BLOCK_PAYLOAD, LogBlock, LogEncoder, LogPosition, RECORD_LEN_MAX, Record, Records,
     SealedBlocks, log_block_offset, log_blocks,
@@ -110,35 +112,36 @@ pub use superblock::{LABEL_LEN, Region, Run, Superblock};
 pub const FORMAT_VERSION: u32 = 1;
 /// Bytes of a format block, the unit of everything on the device.
 pub const FORMAT_BLOCK: usize = 4096;
-/// The longest key in bytes that any store can be formatted for.
+/// The longest key in bytes that a store can be formatted for.
 pub const KEY_LEN_MAX: usize = 1024;
-/// The longest metadata in bytes that any store can be formatted for.
+/// The longest metadata in bytes that a store can be formatted for.
 pub const METADATA_LEN_MAX: usize = 256;
-/// Runs of slots that a superblock has room for.
+/// Largest number of slot runs in a superblock.
 pub const RUNS_MAX: usize = 64;
-/// Slot classes that a store can have, at least one run each.
+/// Largest number of slot classes of a store; each has at least one run.
 pub const CLASSES_MAX: usize = 64;
-/// The highest sequence of a superblock, base or log block, and the highest epoch, that a decoder takes.
-/// No store counts that far, so that what follows one of them is always a number, too.
+/// The highest sequence of a superblock, base or log block, and the highest epoch, that a decoder
+/// accepts. No store counts that far, and the successor of an accepted number is always
+/// representable.
 pub const SEQUENCE_MAX: u64 = i64::MAX as u64;
-/// Device byte of superblock A.
+/// Device offset of superblock A.
 pub const SUPERBLOCK_A_OFFSET: u64 = 0;
-/// Device byte of superblock B: far from A, so that one stray partitioning tool does not hit
+/// Device offset of superblock B: far from A, so that one stray partitioning tool does not destroy
 /// both, and fixed, so that it is found without knowing the geometry.
 pub const SUPERBLOCK_B_OFFSET: u64 = 1 << 20;
-/// Device byte of the incarnation block that even numbers are written to.
+/// Device offset of the incarnation block for even numbers.
 pub const INCARNATION_A_OFFSET: u64 = 4096;
-/// Device byte of the incarnation block that odd numbers are written to.
+/// Device offset of the incarnation block for odd numbers.
 pub const INCARNATION_B_OFFSET: u64 = 8192;
-/// Device byte where base A starts.
+/// Device offset of base A.
 pub const METADATA_START: u64 = 2 << 20;
-/// Bytes at the end of the layout that are zero and never written: what others leave at the end
-/// of a device is seen there.
+/// Bytes at the end of the layout that are zero and never written, so that data left there by other
+/// programs is detected.
 pub const UNUSED_END: u64 = 1 << 20;
 /// The largest slot capacity in bytes that the format allows.
 pub const SLOT_BYTES_MAX: u64 = 1 << 30;
-/// The largest value in bytes that the format allows, in however many slots: a payload length,
-/// and what it is padded to, fit 32 bits.
+/// The largest value in bytes that the format allows, in any number of slots: a payload length, and
+/// its padded length, fit 32 bits.
 pub const VALUE_LEN_MAX: u64 = u32::MAX as u64 + 1 - BLOCK;
 
 /// The format block as a 64-bit number, for device arithmetic.

@@ -1,8 +1,8 @@
 //! Every magic number of the format in one list, so that no two structures can share one.
 //!
-//! A magic is the first eight bytes of its structure. The checkpoint directory has no bytes of
-//! its own for it: there the magic only opens the checksum, which keeps a directory from passing
-//! for anything else.
+//! A magic is the first eight bytes of its structure. The checkpoint directory does not store one:
+//! its magic is only the first input of its checksum, which keeps a directory from being mistaken
+//! for another structure.
 
 /// Superblock, copies A and B.
 pub const MAGIC_SUPERBLOCK: [u8; 8] = *b"rbSUPERB";
@@ -21,7 +21,7 @@ pub const MAGIC_DIRECTORY: [u8; 8] = *b"rbBASEDR";
 /// Checkpoint section.
 pub const MAGIC_SECTION: [u8; 8] = *b"rbBASESC";
 
-/// All of them. A test proves that they differ.
+/// All of them. A test checks that they differ.
 pub const ALL: [[u8; 8]; 8] = [
     MAGIC_SUPERBLOCK,
     MAGIC_INCARNATION,

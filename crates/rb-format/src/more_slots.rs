@@ -1,8 +1,8 @@
-//! The slots of a value that takes several.
+//! The further slots of a value that takes several.
 //!
 //! A value larger than the largest slot takes several slots of the largest class. The first is
-//! named where every value's slot is; the further ones follow as a list of 4 bytes each, in the
-//! slot header, in the put record and in the section of a checkpoint base.
+//! stored in the slot field that every value has; the further ones follow as a list of 4 bytes
+//! each, in the slot header, in the put record and in the section of a checkpoint base.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ use zerocopy::little_endian::U32;
 
 use crate::Corruption;
 
-/// The most slots that one value takes.
+/// The largest number of slots of one value.
 pub const VALUE_SLOTS_MAX: usize = 256;
 
 /// Bytes of one further slot in a list.
@@ -19,9 +19,10 @@ pub(crate) const MORE_SLOT_LEN: usize = size_of::<U32>();
 /// The longest list in bytes.
 pub(crate) const MORE_SLOTS_LEN_MAX: usize = (VALUE_SLOTS_MAX - 1) * MORE_SLOT_LEN;
 
-/// The slots of a value behind its first, in the order of the value's bytes; most values have none.
+/// The slots of a value after its first, in the order of the value's bytes; most values have none.
 ///
-/// Decoders give them without a copy. Encoders take those, and numbers of the caller's own:
+/// Decoders return them without copying. Encoders accept these, or a slice of numbers from the
+/// caller:
 ///
 /// ```
 /// use rb_format::MoreSlots;
@@ -36,7 +37,7 @@ pub struct MoreSlots<'a>(Numbers<'a>);
 #[derive(Clone, Copy)]
 enum Numbers<'a> {
     Own(&'a [u32]),
-    /// As they are stored: little-endian, not aligned.
+    /// Slot numbers as stored: little-endian, not aligned.
     Stored(&'a [U32]),
 }
 
@@ -44,7 +45,7 @@ impl<'a> MoreSlots<'a> {
     /// The value has one slot.
     pub const NONE: MoreSlots<'static> = MoreSlots(Numbers::Own(&[]));
 
-    /// How many there are: the value has one more.
+    /// Returns the number of further slots: the value has one more.
     #[must_use]
     pub fn len(self) -> usize {
         match self.0 {
@@ -53,13 +54,13 @@ impl<'a> MoreSlots<'a> {
         }
     }
 
-    /// True if the value has one slot.
+    /// Returns true if the value has one slot.
     #[must_use]
     pub fn is_empty(self) -> bool {
         self.len() == 0
     }
 
-    /// The one at `index`, counted from 0; it holds the part `index + 1` of the value.
+    /// Returns the slot at `index`, counted from 0; it holds part `index + 1` of the value.
     #[must_use]
     pub fn get(self, index: usize) -> Option<u32> {
         match self.0 {
@@ -68,16 +69,16 @@ impl<'a> MoreSlots<'a> {
         }
     }
 
-    /// All of them in order.
+    /// Iterates over all of them in order.
     #[must_use]
     pub fn iter(self) -> impl ExactSizeIterator<Item = u32> + Clone + 'a {
         (0..self.len()).map(move |index| self.get(index).unwrap_or_default())
     }
 
-    /// Their number as structures store it.
+    /// Returns their number as structures store it.
     ///
     /// # Panics
-    /// If there are more than a value can have, which the caller checked when it took the put.
+    /// If there are more than a value can have, which the caller checked when it accepted the put.
     pub(crate) fn count(self) -> u8 {
         match u8::try_from(self.len()) {
             Ok(count) => count,
@@ -87,7 +88,7 @@ impl<'a> MoreSlots<'a> {
 
     /// Reads a list that is exactly `bytes`.
     pub(crate) fn stored(bytes: &'a [u8]) -> MoreSlots<'a> {
-        // A slice of another length has a remainder, which no caller has.
+        // The cast fails only if the length is not a multiple of 4, which no caller passes.
         MoreSlots(Numbers::Stored(
             <[U32]>::ref_from_bytes(bytes).unwrap_or(&[]),
         ))
@@ -105,7 +106,7 @@ impl<'a> MoreSlots<'a> {
         out.extend(self.iter().flat_map(u32::to_le_bytes));
     }
 
-    /// Checks that no slot is named twice, the first one included.
+    /// Checks that no slot is named twice, including the first one.
     pub(crate) fn check_distinct(self, what: &'static str, first: u32) -> Result<(), Corruption> {
         if self.is_empty() {
             return Ok(());
@@ -139,7 +140,7 @@ impl<'a> From<&'a [u32]> for MoreSlots<'a> {
     }
 }
 
-/// The same slots are equal, however they are held.
+/// Compares the slot numbers, regardless of representation.
 impl PartialEq for MoreSlots<'_> {
     fn eq(&self, other: &MoreSlots<'_>) -> bool {
         self.iter().eq(other.iter())
@@ -175,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slot_named_twice_is_found_wherever_it_stands() {
+    fn a_slot_named_twice_is_found_at_any_position() {
         let mut slots: Vec<u32> = (1000..1255).rev().collect();
         let check = |slots: &[u32], first| MoreSlots::from(slots).check_distinct("list", first);
         assert_eq!(check(&slots, 7), Ok(()));

@@ -1,15 +1,15 @@
-//! The checksum of a payload, bound to the place and the put it belongs to.
+//! The checksum of a payload, bound to its slot and its put.
 
 use crate::{Generation, Identity};
 
-/// CRC32 over the identity of a payload and then the payload itself: a right payload in the
-/// wrong place is wrong.
+/// Returns the CRC32 over the identity of a payload and then the payload itself, so that a valid
+/// payload in the wrong place is rejected.
 ///
-/// What comes before the payload is 52 bytes, little-endian: UUID (16), epoch (8), generation
-/// (8), slot (4), key hash (8), payload length (8). The upper 32 bits of the result are zero in
-/// version 1. Use [`PayloadChecksum`] where the payload is in pieces.
+/// The identity is 52 bytes, little-endian: UUID (16), epoch (8), generation (8), slot (4), key
+/// hash (8), payload length (8). The upper 32 bits of the result are zero in version 1. Use
+/// [`PayloadChecksum`] if the payload is in pieces.
 ///
-/// Source of the polynomial: IEEE 802.3 (the CRC-32 of zlib), by the `crc32fast` crate.
+/// Source of the polynomial: IEEE 802.3 (the CRC-32 of zlib), from the `crc32fast` crate.
 ///
 /// ```
 /// use rb_format::{Generation, Identity, StoreUuid, payload_checksum};
@@ -35,7 +35,7 @@ pub fn payload_checksum(
     checksum.finish()
 }
 
-/// [`payload_checksum`] piece by piece.
+/// Computes [`payload_checksum`] piece by piece.
 #[derive(Clone, Debug)]
 pub struct PayloadChecksum(crc32fast::Hasher);
 
@@ -66,7 +66,7 @@ impl PayloadChecksum {
         self.0.update(piece);
     }
 
-    /// The checksum of everything added.
+    /// Returns the checksum of everything added.
     #[must_use]
     pub fn finish(self) -> u64 {
         u64::from(self.0.finalize())

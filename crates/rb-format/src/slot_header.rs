@@ -1,9 +1,9 @@
 //! The slot header: the format block in front of every payload.
 //!
-//! Written together with the payload in one submission, so a crash can leave any mixture of old
-//! and new sectors of both. The header is sound by its own checksum; it proves the payload by
-//! the payload checksum, which names store, epoch, generation, slot, key hash and length. A
-//! sound header alone does not make a value live: only index and log decide that.
+//! It is written together with the payload in one submission, so a crash can leave any mixture of
+//! old and new sectors of both. The header is verified by its own checksum. It verifies the payload
+//! by the payload checksum, which covers store, epoch, generation, slot, key hash and length. A
+//! valid header alone does not make a value live: only index and log decide that.
 
 use std::mem::{offset_of, size_of};
 
@@ -61,7 +61,7 @@ const _: () = {
 /// A slot header that owns its key and metadata.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SlotHeader {
-    /// The put that wrote the slot.
+    /// The generation of the put that wrote the slot.
     pub generation: Generation,
     /// The slot that it was meant for: the first of its value.
     pub slot: u32,
@@ -73,12 +73,12 @@ pub struct SlotHeader {
     pub payload_len: u32,
     /// [`payload_checksum`](crate::payload_checksum) of the payload; below 2^32 in version 1.
     pub payload_checksum: u64,
-    /// Placement id that the write carried, 0 for none.
+    /// Placement id of the write, 0 for none.
     pub placement: u16,
     /// For the eviction policy; 0 until one uses it.
     pub policy: u16,
-    /// Seconds since [`Superblock::formatted_at`](crate::Superblock::formatted_at) at which the
-    /// value expires, 0 for never.
+    /// Expiry time in seconds since [`Superblock::formatted_at`](crate::Superblock::formatted_at),
+    /// 0 for never.
     pub expiry: u32,
     /// The full key, 1 to [`KEY_LEN_MAX`] bytes.
     pub key: Box<[u8]>,
@@ -86,10 +86,10 @@ pub struct SlotHeader {
     pub metadata: Box<[u8]>,
 }
 
-/// A slot header that borrows key and metadata, so that the put path allocates nothing.
+/// A slot header that borrows key and metadata, so that the put path does not allocate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SlotHeaderRef<'a> {
-    /// The put that wrote the slot.
+    /// The generation of the put that wrote the slot.
     pub generation: Generation,
     /// The slot that it was meant for: the first of its value.
     pub slot: u32,
@@ -101,12 +101,12 @@ pub struct SlotHeaderRef<'a> {
     pub payload_len: u32,
     /// [`payload_checksum`](crate::payload_checksum) of the payload; below 2^32 in version 1.
     pub payload_checksum: u64,
-    /// Placement id that the write carried, 0 for none.
+    /// Placement id of the write, 0 for none.
     pub placement: u16,
     /// For the eviction policy; 0 until one uses it.
     pub policy: u16,
-    /// Seconds since [`Superblock::formatted_at`](crate::Superblock::formatted_at) at which the
-    /// value expires, 0 for never.
+    /// Expiry time in seconds since [`Superblock::formatted_at`](crate::Superblock::formatted_at),
+    /// 0 for never.
     pub expiry: u32,
     /// The full key, 1 to [`KEY_LEN_MAX`] bytes.
     pub key: &'a [u8],
@@ -115,18 +115,18 @@ pub struct SlotHeaderRef<'a> {
 }
 
 impl SlotHeader {
-    /// Writes the header into the first format block of `out`.
+    /// Encodes the header into the first format block of `out`.
     ///
     /// # Panics
-    /// As [`SlotHeaderRef::encode_into`].
+    /// Under the conditions of [`SlotHeaderRef::encode_into`].
     pub fn encode_into(&self, identity: &Identity, out: &mut [u8]) {
         self.borrowed().encode_into(identity, out);
     }
 
-    /// Reads the first format block of `bytes`.
+    /// Decodes the first format block of `bytes`.
     ///
     /// # Errors
-    /// As [`SlotHeaderRef::decode`].
+    /// Those of [`SlotHeaderRef::decode`].
     ///
     /// ```
     /// use rb_format::{FORMAT_BLOCK, Generation, Identity, SlotHeader, StoreUuid, key_hash};
@@ -160,7 +160,7 @@ impl SlotHeader {
         SlotHeaderRef::decode(bytes, identity).map(|header| header.to_owned())
     }
 
-    /// The same header, borrowed.
+    /// Borrows the header.
     #[must_use]
     pub fn borrowed(&self) -> SlotHeaderRef<'_> {
         SlotHeaderRef {
@@ -180,12 +180,12 @@ impl SlotHeader {
 }
 
 impl<'a> SlotHeaderRef<'a> {
-    /// Writes the header into the first format block of `out` (all 4096 bytes of it).
+    /// Encodes the header into the first format block of `out` (all 4096 bytes of it).
     ///
     /// # Panics
-    /// If `out` is shorter than a format block, the key longer than [`KEY_LEN_MAX`], the metadata
-    /// longer than [`METADATA_LEN_MAX`] or the value of more than
-    /// [`VALUE_SLOTS_MAX`](crate::VALUE_SLOTS_MAX) slots: the caller checked those when it took
+    /// If `out` is shorter than a format block, the key is longer than [`KEY_LEN_MAX`], the
+    /// metadata is longer than [`METADATA_LEN_MAX`] or the value has more than
+    /// [`VALUE_SLOTS_MAX`](crate::VALUE_SLOTS_MAX) slots: the caller checked those when it accepted
     /// the put.
     pub fn encode_into(&self, identity: &Identity, out: &mut [u8]) {
         assert!(
@@ -207,7 +207,7 @@ impl<'a> SlotHeaderRef<'a> {
         let Some(block) = out.first_chunk_mut::<FORMAT_BLOCK>() else {
             return;
         };
-        // What was in the buffer before is someone's data: it must not bleed onto the device.
+        // Clear the buffer: its previous contents are user data and must not reach the device.
         block.fill(0);
         let raw: &mut SlotHeaderBytes = transmute_mut!(block);
         raw.magic = MAGIC_SLOT_HEADER;
@@ -233,11 +233,11 @@ impl<'a> SlotHeaderRef<'a> {
         block::seal(transmute_mut!(raw));
     }
 
-    /// Reads the first format block of `bytes` without copying.
+    /// Decodes the first format block of `bytes` without copying.
     ///
     /// # Errors
-    /// Any [`Corruption`]; another store or epoch than `identity`, a key hash that is not the
-    /// key's, and a slot that is named twice are among them.
+    /// Any [`Corruption`], including a store or epoch other than `identity`, a key hash that does
+    /// not match the key, and a slot that is named twice.
     pub fn decode(bytes: &'a [u8], identity: &Identity) -> Result<SlotHeaderRef<'a>, Corruption> {
         let raw: &SlotHeaderBytes = transmute_ref!(block::open(WHAT, MAGIC_SLOT_HEADER, bytes)?);
         identity.check(WHAT, raw.uuid, raw.epoch.get())?;
@@ -293,13 +293,13 @@ impl<'a> SlotHeaderRef<'a> {
         })
     }
 
-    /// Whether the key that a header's bytes name lies within their first `len` bytes.
+    /// Returns whether the key named by a header's bytes lies within their first `len` bytes.
     pub(crate) fn key_ends_within(block: &Block, len: usize) -> bool {
         let raw: &SlotHeaderBytes = transmute_ref!(block);
         offset_of!(SlotHeaderBytes, body) + usize::from(raw.key_len.get()) <= len
     }
 
-    /// The same header with its own copies of key and metadata.
+    /// Copies the header with its key and metadata.
     #[must_use]
     pub fn to_owned(&self) -> SlotHeader {
         SlotHeader {
@@ -323,7 +323,7 @@ mod tests {
     use super::*;
     use crate::tests::samples::{self, ID};
 
-    /// What the decoder says to the sample header after `change`, with a right checksum.
+    /// Decodes the sample header after `change`, with a correct checksum, and returns the error.
     fn forged(change: impl FnOnce(&mut [u8])) -> Corruption {
         let mut bytes = [0; FORMAT_BLOCK];
         samples::slot_header().encode_into(&ID, &mut bytes);

@@ -1,4 +1,4 @@
-//! Tests that go across the structures. What concerns one structure only is tested beside it.
+//! Tests across structures. Tests of a single structure are in its module.
 
 mod damage;
 mod doc_tables;

@@ -1,11 +1,11 @@
-//! Whether a block that its decoder refuses may be what a crash leaves of its write.
+//! Decides whether a block rejected by its decoder may result from a write torn by a crash.
 //!
-//! A crash tears a block at its sectors: each is the one that was there before or the new one. What
-//! lies within one sector therefore still agrees with itself, and what both states have in common is
-//! still there. Anything else is damage. These answers are for an audit, which must not call the
-//! marks of a crash damage; recovery refuses either alike.
+//! A crash tears a block at sector boundaries: each sector is either the old or the new one. So the
+//! contents of one sector still agree with each other, and everything that both states have in
+//! common is still there. Anything else is damage. These results are for an audit, which must not
+//! report the traces of a crash as damage; recovery rejects both alike.
 //!
-//! "May be torn" is no proof of a crash: rot in the checksum looks the same.
+//! "May be torn" is no evidence of a crash: rot in the checksum looks the same.
 
 use crate::block::{self, Block};
 use crate::magic::MAGIC_CONTINUATION;
@@ -14,13 +14,13 @@ use crate::{
     SlotHeaderRef, Superblock,
 };
 
-/// The smallest unit that a device writes whole, in bytes.
+/// The smallest unit that a device writes atomically, in bytes.
 const SECTOR: usize = 512;
 
 impl Superblock {
-    /// Whether a crash in a format or in a "start empty" may leave `bytes` in one of the two places,
-    /// given the sound copy in the other. Every sector is then zero or one of the sound copy, or of
-    /// the superblock that a "start empty" makes of it or made it from.
+    /// Returns whether a crash during format or start-empty may leave `bytes` in one of the two
+    /// positions, given the valid copy in the other. Every sector must then be zero, or from the
+    /// valid copy, or from the superblock that start-empty derives from it or derived it from.
     #[must_use]
     pub fn may_be_torn(&self, bytes: &[u8]) -> bool {
         let neighbour = |step: i64| {
@@ -41,14 +41,15 @@ impl Superblock {
 }
 
 impl Incarnation {
-    /// Whether a crash in an opening may leave `bytes` in the place of an incarnation block.
+    /// Returns whether a crash while a store is opened may leave `bytes` in the position of an
+    /// incarnation block.
     #[must_use]
     pub fn may_be_torn(bytes: &[u8], identity: &Identity) -> bool {
-        holds_but_for_its_checksum(bytes, |block| Incarnation::decode(block, identity).err())
+        is_valid_except_checksum(bytes, |block| Incarnation::decode(block, identity).err())
     }
 
-    /// The number in a block that a crash has torn, of this epoch: that of the opening that was being written, or of
-    /// the one whose block was there before.
+    /// Returns the number in a torn block of this epoch: either that of the session whose block was
+    /// being written, or that of the previous block.
     #[must_use]
     pub fn torn_number(bytes: &[u8], identity: &Identity) -> Option<u32> {
         let torn = Incarnation::decode(&resealed(bytes)?[..], identity);
@@ -57,19 +58,20 @@ impl Incarnation {
 }
 
 impl BaseHeader {
-    /// Whether a crash in a checkpoint may leave `bytes` in the place of a base header.
+    /// Returns whether a crash during a checkpoint may leave `bytes` in the position of a base
+    /// header.
     #[must_use]
     pub fn may_be_torn(bytes: &[u8], identity: &Identity) -> bool {
-        holds_but_for_its_checksum(bytes, |block| {
-            // The lists of bad blocks and slots span sectors, and may be mixed of two lists.
+        is_valid_except_checksum(bytes, |block| {
+            // The lists of bad blocks and slots span sectors and may be a mixture of two lists.
             BaseHeader::decode_without_lists(block, identity).err()
         })
     }
 }
 
 impl SlotHeaderRef<'_> {
-    /// Whether a crash may leave `bytes` in front of slot `slot`. Slots are not cleared by a format,
-    /// so only a first sector of this epoch can disagree with itself.
+    /// Returns whether a crash may leave `bytes` in front of slot `slot`. Format does not clear
+    /// slots, so only a first sector of this epoch can be inconsistent.
     #[must_use]
     pub fn may_be_torn(bytes: &[u8], identity: &Identity, slot: u32) -> bool {
         let Some(resealed) = resealed(bytes) else {
@@ -86,14 +88,14 @@ impl SlotHeaderRef<'_> {
 }
 
 impl Continuation {
-    /// Whether a crash may leave `bytes` in front of slot `slot`, a further one of a value. What was
-    /// there before may be anything, also a slot header.
+    /// Returns whether a crash may leave `bytes` in front of slot `slot`, a further one of a value.
+    /// The previous contents may be anything, including a slot header.
     #[must_use]
     pub fn may_be_torn(bytes: &[u8], identity: &Identity, slot: u32) -> bool {
         let Some(resealed) = resealed(bytes) else {
             return true;
         };
-        // All its fields are in the first sector, so they agree with one another.
+        // All its fields are in the first sector, so they agree with each other.
         match Continuation::decode(&resealed[..], identity) {
             Ok(header) => header.slot == slot,
             Err(Corruption::Reserved { offset, .. }) => offset >= SECTOR as u64,
@@ -104,7 +106,7 @@ impl Continuation {
 }
 
 impl AnyHeader<'_> {
-    /// Whether a crash may leave `bytes` in front of slot `slot`, whichever part of a value is there.
+    /// Returns whether a crash may leave `bytes` in front of slot `slot`, for any part of a value.
     #[must_use]
     pub fn may_be_torn(bytes: &[u8], identity: &Identity, slot: u32) -> bool {
         if bytes.starts_with(&MAGIC_CONTINUATION) {
@@ -115,9 +117,10 @@ impl AnyHeader<'_> {
     }
 }
 
-/// Whether a block's fields are sound, of this epoch or an earlier one, though its checksum is not:
-/// the first sector holds them all, so a torn write leaves those of the old state or the new.
-fn holds_but_for_its_checksum(bytes: &[u8], refusal: impl Fn(&[u8]) -> Option<Corruption>) -> bool {
+/// Returns whether a block's fields are valid, of this epoch or an earlier one, although its
+/// checksum is not: the first sector holds all of them, so a torn write leaves either the old or
+/// the new fields.
+fn is_valid_except_checksum(bytes: &[u8], refusal: impl Fn(&[u8]) -> Option<Corruption>) -> bool {
     let Some(resealed) = resealed(bytes) else {
         return true;
     };
@@ -127,7 +130,7 @@ fn holds_but_for_its_checksum(bytes: &[u8], refusal: impl Fn(&[u8]) -> Option<Co
     }
 }
 
-/// The block with the checksum that its bytes should have; `None` if it is short.
+/// Returns the block with the checksum that its bytes should have; `None` if it is short.
 fn resealed(bytes: &[u8]) -> Option<Box<Block>> {
     let mut block = block::zeroed();
     block.copy_from_slice(bytes.get(..FORMAT_BLOCK)?);
@@ -140,7 +143,7 @@ mod tests {
     use super::*;
     use crate::tests::samples::{self, ID};
 
-    /// Some sectors of `old`, the others of `new`, in all 256 ways.
+    /// Combines some sectors of `old` with the others of `new`, in all 256 ways.
     fn mixtures(old: &[u8], new: &[u8]) -> impl Iterator<Item = Vec<u8>> {
         (0..256_u32).map(move |kept| {
             let mut bytes = old.to_vec();
@@ -152,8 +155,9 @@ mod tests {
         })
     }
 
-    /// Byte offsets whose flip no torn write explains, out of all fields of the first sector.
-    fn told_apart(bytes: &[u8], may_be_torn: impl Fn(&[u8]) -> bool) -> Vec<usize> {
+    /// Returns the offsets, among all fields of the first sector, where a flipped byte cannot be
+    /// explained by a torn write.
+    fn detectable(bytes: &[u8], may_be_torn: impl Fn(&[u8]) -> bool) -> Vec<usize> {
         let flipped = |at: usize| {
             let mut bytes = bytes.to_vec();
             bytes[at] ^= 0x55;
@@ -179,7 +183,7 @@ mod tests {
                 assert!(a.may_be_torn(&bytes));
             }
         }
-        let found = told_apart(&old.encode()[..], |bytes| old.may_be_torn(bytes));
+        let found = detectable(&old.encode()[..], |bytes| old.may_be_torn(bytes));
         assert_eq!(found.len(), FORMAT_BLOCK);
     }
 
@@ -225,7 +229,7 @@ mod tests {
                 assert_eq!(number, expected);
             }
         }
-        let found = told_apart(&new.encode()[..], |bytes| {
+        let found = detectable(&new.encode()[..], |bytes| {
             Incarnation::may_be_torn(bytes, &ID)
         });
         // Rot in number, epoch, nonce and checksum looks like a torn write; elsewhere it does not.
@@ -274,8 +278,8 @@ mod tests {
                 assert!(may(&bytes));
             }
         }
-        // Slot, key hash, key and reserved bytes of the first sector give rot away.
-        let found = told_apart(&bytes[0], may);
+        // Slot, key hash, key and reserved bytes of the first sector reveal rot.
+        let found = detectable(&bytes[0], may);
         for at in [12, 48, 81, 88, 300] {
             assert!(found.contains(&at), "{at}: {found:?}");
         }
@@ -304,9 +308,9 @@ mod tests {
                 assert!(may(&mixed));
             }
         }
-        // Rot in what a put may have changed looks like a torn write; elsewhere it does not, as far
-        // as the first sector goes.
-        let found = told_apart(&bytes[0], may);
+        // Within the first sector, rot in fields that a put may have changed looks like a torn
+        // write; elsewhere it does not.
+        let found = detectable(&bytes[0], may);
         for at in [12, 52, 54, 300] {
             assert!(found.contains(&at), "{at}: {found:?}");
         }

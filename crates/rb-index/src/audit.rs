@@ -1,4 +1,4 @@
-//! Walks everything and compares: what must hold between two calls, in one place.
+//! Audits the index: everything that must hold between two calls, in one place.
 
 use std::fmt;
 use std::ops::Range;
@@ -13,13 +13,14 @@ use crate::slots::{Run, STATES, State};
 use crate::sync::Guard;
 
 impl Index {
-    /// Checks the whole index: every slot has one owner, states, counters, lists and tables agree, and no call
-    /// broke the rules so far. It holds every lock meanwhile, so it is for tests and for `fsck`.
+    /// Checks the whole index: every slot has one owner; states, counters, lists and tables agree;
+    /// and no call has broken the rules so far. Holds every lock while it runs, so it is meant for
+    /// tests and for `fsck`.
     ///
-    /// A guard held by the calling thread makes this wait for ever.
+    /// Deadlocks if the calling thread holds a guard.
     ///
     /// # Errors
-    /// A sentence that says what is wrong.
+    /// A sentence that describes the violation.
     pub fn audit(&self) -> Result<(), String> {
         let shards: Vec<_> = self.shards.iter().map(|cell| cell.shard.lock()).collect();
         let lists: Vec<_> = (0..self.slots.classes())
@@ -49,9 +50,9 @@ impl Index {
 
 struct Audit<'a> {
     index: &'a Index,
-    /// Slots that an entry or a free list was seen to own.
+    /// Slots seen as owned by an entry or a free list.
     owned: Bits,
-    /// Live and retired entries seen.
+    /// Numbers of live and retired entries seen.
     entries: [u64; 2],
 }
 
@@ -100,7 +101,8 @@ impl Audit<'_> {
         self.order(number, shard, evictable)
     }
 
-    /// The policy would evict exactly the live entries without a lease, and has never chosen another.
+    /// Checks that the policy would evict exactly the live entries without a lease, and has never
+    /// chosen another.
     fn order(&self, number: usize, shard: &Shard, evictable: usize) -> Result<(), String> {
         let refused = self.index.shards[number].refused_victims.get();
         if refused > 0 {
@@ -142,7 +144,7 @@ impl Audit<'_> {
         Ok(())
     }
 
-    /// Notes that slots have an owner.
+    /// Records that slots have an owner.
     fn own(
         &mut self,
         mut slots: Range<u32>,
@@ -163,7 +165,8 @@ impl Audit<'_> {
         }
     }
 
-    /// The counters say what the states say, and every free, live or retired slot has an owner.
+    /// Checks that the counters agree with the states, and that every free, live or retired slot
+    /// has an owner.
     fn counters(&self, lists: &[Guard<'_, FreeList>]) -> Result<(), String> {
         let mut by_state = vec![[0_u64; STATES]; lists.len()];
         for Run { slots, class } in self.index.slots.runs() {

@@ -1,4 +1,4 @@
-//! A set of small numbers, one bit each, in memory that is asked for before it is used.
+//! A set of small numbers, one bit each, with memory allocated up front.
 
 use std::ops::Range;
 
@@ -8,7 +8,7 @@ use crate::memory::{NoMemory, zeroed};
 pub(crate) struct Bits(Box<[u64]>);
 
 impl Bits {
-    /// No number below `len` is in it.
+    /// Creates an empty set for numbers below `len`.
     pub(crate) fn new(len: u32) -> Result<Bits, NoMemory> {
         Ok(Bits(zeroed(len.div_ceil(64) as usize)?))
     }
@@ -21,7 +21,7 @@ impl Bits {
         self.0[word(number)] ^= bit(number);
     }
 
-    /// Adds a range of numbers; false, and none is added, if one of them is in it already.
+    /// Adds a range of numbers. Returns false, and adds none, if one of them is already in the set.
     pub(crate) fn add(&mut self, numbers: Range<u32>) -> bool {
         let absent = words(&numbers).all(|(word, mask)| self.0[word] & mask == 0);
         if absent {
@@ -47,7 +47,7 @@ fn bit(number: u32) -> u64 {
     1 << (number % 64)
 }
 
-/// The words that hold a range, each with the bits that are of it.
+/// Returns the words that hold a range, each with the mask of its bits.
 fn words(numbers: &Range<u32>) -> impl Iterator<Item = (usize, u64)> {
     let Range { start, end } = *numbers;
     let touched = match start < end {

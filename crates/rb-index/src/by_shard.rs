@@ -1,21 +1,21 @@
-//! Positions of a batch, grouped by the shard of each.
+//! Groups the positions of a batch by shard.
 
-/// The positions `0..count` in the order of their shards; within a shard in their own.
+/// The positions `0..count`, ordered by shard; within a shard in ascending order.
 #[derive(Debug)]
 pub(crate) struct ByShard {
     positions: Vec<u32>,
-    /// Where each shard's positions end.
+    /// End of each shard's positions.
     ends: Vec<u32>,
 }
 
 impl ByShard {
-    /// Groups `count` positions; `shard_of` answers the shard of each, below `shards`.
+    /// Groups `count` positions; `shard_of` returns the shard of each, below `shards`.
     pub(crate) fn new(count: usize, shards: usize, shard_of: impl Fn(usize) -> usize) -> ByShard {
         let mut ends = vec![0_u32; shards];
         for at in 0..count {
             ends[shard_of(at)] += 1;
         }
-        // Where each begins; every position moves its shard's on by one.
+        // Start of each shard; every position advances that of its shard by one.
         let mut next = 0;
         for end in &mut ends {
             (*end, next) = (next, next + *end);
@@ -29,7 +29,8 @@ impl ByShard {
         ByShard { positions, ends }
     }
 
-    /// Shows each shard that has positions, and them, from shard `first` on and round.
+    /// Iterates over the shards that have positions, with those positions, from shard `first` on
+    /// and wrapping around.
     pub(crate) fn groups(&self, first: usize) -> impl Iterator<Item = (usize, &[u32])> {
         (first..self.ends.len())
             .chain(0..first)

@@ -1,6 +1,7 @@
-//! The policy that a shard has: the default without indirection, or another.
+//! The policy of a shard: the default without indirection, or a trait object.
 //!
-//! A hot lease and its release make five calls of the policy. As calls of an object they took 16 ns more than 79, so LRU is none.
+//! A lease and its release on the hot path make five calls of the policy. As virtual calls they
+//! added 16 ns to 79, so LRU is called directly.
 
 use crate::entries::Entries;
 use crate::lru::Lru;
@@ -13,7 +14,7 @@ pub(crate) enum Chosen {
     Other(Box<dyn Policy>),
 }
 
-/// Calls the method of whichever it is.
+/// Calls the method of the active variant.
 macro_rules! either {
     ($chosen:expr, $policy:ident => $call:expr) => {
         match $chosen {
@@ -24,7 +25,8 @@ macro_rules! either {
 }
 
 impl Chosen {
-    /// Whether it does anything about a lookup. LRU does not about a lease: that is a use when it ends.
+    /// Returns whether the policy reacts to a lookup. LRU ignores a lease: it counts as a use when
+    /// it ends.
     #[inline]
     pub(crate) fn heeds(&self, purpose: Purpose) -> bool {
         purpose == Purpose::Touch || matches!(self, Chosen::Other(_))

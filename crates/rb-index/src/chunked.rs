@@ -1,7 +1,7 @@
-//! A growable array in pieces.
+//! A growable array in chunks.
 //!
 //! A plain vector doubles: just after growing, half of it is waste, and growing copies everything
-//! under the shard's lock. Pieces of a fixed size waste at most one piece and never copy.
+//! under the shard's lock. Chunks of a fixed size waste at most one chunk and never copy.
 
 use std::ops::{Index, IndexMut};
 

@@ -1,14 +1,14 @@
-//! What a policy may look at: when an entry was last used.
+//! The view of entries that a policy gets: the time of an entry's last use.
 
 use std::fmt;
 
 use crate::store::Store;
 
-/// Stamps this far ahead of the given present are taken for the present: the log may be a little younger
-/// than the clock that was saved.
+/// Stamps up to this far ahead of the clock are treated as now: the log may be a little newer than
+/// the saved clock.
 const AHEAD_LIMIT: u32 = 1 << 24;
 
-/// The entries of the shard whose policy is asked.
+/// The entries of the shard whose policy is called.
 #[derive(Clone, Copy)]
 pub struct Entries<'a> {
     store: &'a Store,
@@ -20,14 +20,15 @@ impl<'a> Entries<'a> {
         Entries { store, now }
     }
 
-    /// The present, in the terms of [`Entries::last_use`]. It goes on by one for every 16 keys of any batch.
+    /// Returns the current time, on the scale of [`Entries::last_use`]. It advances by one for
+    /// every 16 keys of any batch.
     #[must_use]
     pub fn now(&self) -> u64 {
         self.now
     }
 
-    /// When an entry was last used; the present if a lease holds it, or if there is no such entry. The same clock runs
-    /// for all shards and goes on over restarts.
+    /// Returns the time of an entry's last use; the current time if a lease holds it, or if there
+    /// is no such entry. All shards share one clock, which continues across restarts.
     #[must_use]
     #[inline]
     pub fn last_use(&self, entry: u32) -> u64 {
@@ -36,7 +37,8 @@ impl<'a> Entries<'a> {
         };
         let now = self.now as u32;
         let age = age(entry.recency(now), now);
-        // The clock starts above what an age can be (`index::CLOCK_START`).
+        // The clock starts above the largest possible age (`index::CLOCK_START`), so this cannot
+        // underflow.
         self.now - u64::from(age)
     }
 }
@@ -51,7 +53,7 @@ impl fmt::Debug for Entries<'_> {
     }
 }
 
-/// How long ago a stamp was, over the wrap of the clock.
+/// Returns the age of a stamp; the clock may have wrapped around in between.
 pub(crate) fn age(stamp: u32, now: u32) -> u32 {
     let age = now.wrapping_sub(stamp);
     if age > u32::MAX - AHEAD_LIMIT { 0 } else { age }

@@ -2,7 +2,7 @@
 
 /// The longest key in bytes.
 pub const MAX_KEY_BYTES: usize = 1024;
-/// The most metadata in bytes.
+/// The longest metadata in bytes.
 pub const MAX_METADATA_BYTES: usize = 256;
 
 // info: | class 6 | flags 6 | metadata length 9 | key length 11 |
@@ -10,26 +10,26 @@ const KEY_BITS: u32 = 11;
 const METADATA_BITS: u32 = 9;
 const METADATA_SHIFT: u32 = KEY_BITS;
 const CLASS_SHIFT: u32 = 26;
-/// Classes that an entry can name.
+/// Number of classes that an entry can name.
 pub(crate) const CLASS_LIMIT: usize = 1 << (u32::BITS - CLASS_SHIFT);
 
 const LIVE: u32 = 1 << 20;
-/// In a shard: out of the table, kept by leases. In a loader: a tombstone.
+/// In a shard: removed from the table, kept by leases. In a loader: a tombstone.
 const RETIRED: u32 = 1 << 21;
 const PROVEN: u32 = 1 << 22;
 const LEASED: u32 = 1 << 23;
-/// Its record may not be durable.
+/// The entry's record may not be durable.
 const VOLATILE: u32 = 1 << 24;
 
 const _: () = {
     assert!(MAX_KEY_BYTES < 1 << KEY_BITS);
     assert!(MAX_METADATA_BYTES < 1 << METADATA_BITS);
     assert!(KEY_BITS + METADATA_BITS == 20);
-    // The memory goal rests on this; `tests::memory` adds up the rest.
+    // The memory goal relies on this; `tests::memory` sums up the rest.
     assert!(size_of::<Entry>() == 40);
 };
 
-/// A slab entry. What is rarely read (placement id) is in the key cell.
+/// A slab entry. Rarely read data (the placement id) is in the key cell.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Entry {
     pub(crate) hash: u64,
@@ -37,8 +37,8 @@ pub(crate) struct Entry {
     pub(crate) slot: u32,
     pub(crate) payload_len: u32,
     pub(crate) payload_checksum: u32,
-    /// The recency stamp or, while leased, the number of leases: a leased entry is in use now, so its
-    /// stamp would say nothing.
+    /// The recency stamp or, while leased, the number of leases: a leased entry is in use now, so
+    /// its stamp would mean nothing.
     stamp: u32,
     /// The key cell; in a vacant entry the number of the next vacant one.
     pub(crate) cell: u32,
@@ -66,7 +66,7 @@ impl Entry {
         entry
     }
 
-    /// The caller has checked the lengths against the limits.
+    /// Sets the lengths. The caller has checked them against the limits.
     pub(crate) fn set_lengths(&mut self, key: usize, metadata: usize) {
         self.info |= key as u32 | (metadata as u32) << METADATA_SHIFT;
     }
@@ -75,7 +75,7 @@ impl Entry {
         (self.info & ((1 << KEY_BITS) - 1)) as usize
     }
 
-    /// Key and metadata bytes together.
+    /// Returns the number of key and metadata bytes together.
     pub(crate) fn bytes_len(&self) -> usize {
         self.key_len() + (self.info >> METADATA_SHIFT & ((1 << METADATA_BITS) - 1)) as usize
     }
@@ -96,7 +96,7 @@ impl Entry {
         self.info & (LIVE | RETIRED) == 0
     }
 
-    /// Whether it may be a victim of its class, which must be this one.
+    /// Returns whether it may be evicted for class `class`, which must be its own.
     pub(crate) fn is_evictable(&self, class: u8) -> bool {
         self.is_live() && self.leases() == 0 && self.class() == class
     }
@@ -145,7 +145,7 @@ impl Entry {
         first
     }
 
-    /// Ends a lease; returns whether it was the last. `now` becomes the stamp then.
+    /// Ends a lease; returns whether it was the last, in which case `now` becomes the stamp.
     pub(crate) fn end_lease(&mut self, now: u32) -> bool {
         self.stamp = self.stamp.saturating_sub(1);
         if self.stamp > 0 {
@@ -156,7 +156,7 @@ impl Entry {
         true
     }
 
-    /// The stamp of the last use; `now` if leased.
+    /// Returns the stamp of the last use; `now` if leased.
     pub(crate) fn recency(&self, now: u32) -> u32 {
         if self.info & LEASED != 0 {
             now
@@ -165,7 +165,7 @@ impl Entry {
         }
     }
 
-    /// Stamps an entry that is not leased; a leased one gets its stamp when the last lease ends.
+    /// Stamps an entry that is not leased; a leased one is stamped when the last lease ends.
     pub(crate) fn stamp(&mut self, now: u32) {
         if self.info & LEASED == 0 {
             self.stamp = now;

@@ -1,29 +1,29 @@
-//! What can be wrong with the options of an index.
+//! The error of creating an index.
 
-/// Why an index, or a loader for it, cannot be made.
+/// The error returned when an index, or a loader for it, cannot be created.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum IndexError {
     /// The shard count is not a power of two in 1..=1024.
     #[error("{shards} shards: the count must be a power of two from 1 to {limit}")]
     ShardCount {
-        /// The count asked for.
+        /// The requested count.
         shards: u32,
-        /// The largest count allowed.
+        /// The largest allowed count.
         limit: u32,
     },
-    /// No class, or more than a class number can name.
+    /// No class, or more than an entry can name.
     #[error("{classes} slot classes: there must be 1 to {limit}")]
     ClassCount {
         /// The number of classes given.
         classes: usize,
-        /// The largest number allowed.
+        /// The largest allowed number.
         limit: usize,
     },
     /// A run of slot ids that ends before it starts.
     #[error("class {class}: the slot ids {start}..{end} end before they start")]
     ReversedRun {
-        /// The class the run belongs to.
+        /// The class that the run belongs to.
         class: usize,
         /// First slot id of the run.
         start: u32,
@@ -40,18 +40,18 @@ pub enum IndexError {
         /// The class of the run that starts inside it.
         second: u8,
     },
-    /// Memory that was computed to be needed could not be had.
+    /// Memory whose size was computed in advance could not be allocated.
     #[error("{what} could not be had: {need} bytes are needed")]
     Memory {
-        /// What it is for.
+        /// The purpose of the memory.
         what: &'static str,
-        /// Bytes.
+        /// Its size in bytes.
         need: u64,
     },
-    /// A loader was asked for while slots are in use.
+    /// A loader was requested while slots are in use.
     #[error("{in_use} slots are in use already: only an empty index can be loaded")]
     NotEmpty {
-        /// Slots that are neither free nor bad.
+        /// Number of slots that are neither free nor bad.
         in_use: u64,
     },
 }

@@ -1,10 +1,11 @@
-//! Eviction: within a shard, and over all shards in the order of what the policy says that its victims are worth.
+//! Eviction within a shard, and over all shards in the order of the value of their next victims.
 //!
-//! With LRU, what was used longest ago is worth least. Shards evict in the order of use within themselves, but keys spread unevenly, and the shards'
-//! oldest entries differ in age. If each put evicted in its own shard, the blocks of one prefix would
-//! vanish at different times, first the ones that happen to live in crowded shards (measured on a
-//! production trace with 64 shards: a tenth of a point of block hits, but one and a half of prefix
-//! hits). So each shard shows what its next victim is worth, outside its lock, and [`Index::evict_least`] goes to the least.
+//! With LRU, the least recently used entry has the lowest value. Each shard evicts in its own order
+//! of use, but keys spread unevenly, so the oldest entries of the shards differ in age. If each put
+//! evicted in its own shard, the blocks of one prefix would vanish at different times, those in
+//! crowded shards first (measured on a production trace with 64 shards: a tenth of a percentage
+//! point of block hits, but one and a half of prefix hits). So each shard publishes the value of
+//! its next victim outside its lock, and [`Index::evict_least`] visits the shard with the lowest.
 
 use crate::chosen::Chosen;
 use crate::entries::Entries;
@@ -18,8 +19,8 @@ use crate::stats::LockPurpose;
 use crate::sync::Tally;
 
 impl Index {
-    /// From now on the index evicts by the policies of `factory`. They are given the entries that are there in the order of
-    /// their last use, as after a restart.
+    /// Sets the policies of `factory` for all later evictions. Existing entries are inserted into
+    /// them in the order of their last use, as after a restart.
     pub fn use_policy(&mut self, factory: &dyn PolicyFactory) {
         let class_stats = |class| self.slots.class_stats(class).capacity;
         let slots: Vec<u64> = (0..self.slots.classes()).map(class_stats).collect();
@@ -48,13 +49,14 @@ impl Index {
         }
     }
 
-    /// Evicts up to `n` entries of a class, those worth least over all shards, never a leased
-    /// one. Visits one shard at a time and counts that as [`LockPurpose::Eviction`]; the caller holds no
-    /// guard. Their slots become reserved and are the caller's. Appends to `out` and returns how
-    /// many; fewer than `n` means that nothing more could be found.
+    /// Evicts up to `n` entries of a class, those of the lowest value over all shards, never a
+    /// leased one. Visits one shard at a time and counts that as [`LockPurpose::Eviction`]; the
+    /// caller must not hold a guard. The evicted slots become reserved for the caller. Appends to
+    /// `out` and returns the number evicted; fewer than `n` means that nothing more could be
+    /// evicted.
     ///
-    /// With LRU, the order is exact to the coarseness of stamps (16 uses), and while other threads use and
-    /// evict, to what they do meanwhile.
+    /// With LRU, the order is exact up to the granularity of stamps (16 uses) and to concurrent
+    /// uses and evictions.
     ///
     /// ```
     /// # use rb_index::{Index, IndexOptions, LockPurpose, NewEntry, PutMode, Reserve};
@@ -87,8 +89,9 @@ impl Index {
     /// ```
     pub fn evict_least(&self, class: u8, n: usize, out: &mut Vec<Evicted>) -> usize {
         let mut evicted = 0;
-        // A shard may have lost its victim to a lease before it is visited. Each such visit
-        // corrects what the shard shows, so a few rounds of all shards are enough to be sure.
+        // A shard may have lost its victim to a lease before it is visited. Each such visit updates
+        // the value that the shard publishes, so a few rounds over all shards are enough to be
+        // sure.
         let mut vain = 0;
         while evicted < n && vain <= 2 * self.shards.len() {
             let Some((shard, next)) = self.least_shard(class) else {
@@ -109,12 +112,13 @@ impl Index {
         evicted
     }
 
-    /// The shard whose victim is worth least, and what that of the next shard is worth.
+    /// Returns the shard with the lowest-valued victim, and the value of the next best shard's
+    /// victim.
     fn least_shard(&self, class: u8) -> Option<(usize, u64)> {
         let (mut least, mut next) = (None, u64::MAX);
         for (number, cell) in self.shards.iter().enumerate() {
             let shown = cell.worth.get(usize::from(class)).map(Tally::get);
-            // 0 is nothing to evict.
+            // 0 means that there is nothing to evict.
             let Some(worth) = shown.and_then(|shown| shown.checked_sub(1)) else {
                 continue;
             };
@@ -131,8 +135,9 @@ impl Index {
 }
 
 impl ShardGuard<'_> {
-    /// Evicts up to `n` entries of a class in this shard, in the policy's order, never a leased one.
-    /// Their slots become reserved and are the caller's. Appends to `out` and returns how many.
+    /// Evicts up to `n` entries of a class in this shard, in the policy's order, never a leased
+    /// one. The evicted slots become reserved for the caller. Appends to `out` and returns the
+    /// number evicted.
     pub fn evict(&mut self, class: u8, n: usize, out: &mut Vec<Evicted>) -> usize {
         let shard = &mut *self.shard;
         let mut evicted = 0;
@@ -185,7 +190,8 @@ impl ShardGuard<'_> {
         evicted
     }
 
-    /// An observer has been notified of the eviction of this entry: snapshots no longer show it.
+    /// Marks the eviction of this entry as delivered to the observer: snapshots no longer include
+    /// it.
     pub fn delivered(&mut self, key: &[u8], generation: u64) {
         let evicted = &mut self.shard.evicted;
         evicted.retain(|kept| kept.located.generation != generation || *kept.key != *key);
@@ -197,9 +203,9 @@ impl ShardGuard<'_> {
 }
 
 impl ShardCell {
-    /// Shows what the next victim of this shard, which the caller has locked, is worth. The few entries looked
-    /// at here (one per shard and class) stay in the cache, and what is shown is written only when it
-    /// changes.
+    /// Publishes the value of the next victim of this shard, which the caller has locked. The few
+    /// entries read here (one per shard and class) stay in the cache, and a value is written only
+    /// when it changes.
     pub(crate) fn show_worth(&self, shard: &Shard, now: u64) {
         let entries = Entries::new(&shard.store, now);
         match &shard.policy {
@@ -238,8 +244,8 @@ mod tests {
     use crate::tests::repeated;
     use crate::{IndexOptions, NewEntry, Place, PutMode, Reserve};
 
-    /// With stamps far enough apart, eviction over 8 shards is exactly that of one list: whatever
-    /// was used longest ago goes first, and leased entries stay.
+    /// With stamps far enough apart, eviction over 8 shards is exactly that of one list: the least
+    /// recently used entry is evicted first, and leased entries stay.
     #[test]
     fn eviction_over_many_shards_is_in_the_order_of_use() {
         for seed in 1..=repeated(50) {
@@ -273,7 +279,7 @@ mod tests {
                 drop(guard);
                 let mut slots = Vec::new();
                 if index.take_free(0, 1, &mut slots) == 0 {
-                    // Lease the oldest now and then: the next one must go instead.
+                    // Lease the oldest now and then: the next one must be evicted instead.
                     let oldest = order[0];
                     let lease = (random(4) == 0).then(|| {
                         let mut guard =
@@ -329,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_to_evict_is_said_and_not_waited_for() {
+    fn nothing_to_evict_is_reported_without_waiting() {
         let index = Index::new(IndexOptions {
             shards: 4,
             classes: vec![vec![0..4]],

@@ -1,19 +1,19 @@
-//! Everything that decides what an index does next, in words.
+//! Lists everything that determines the next actions of an index, as text.
 //!
-//! A search that cuts off what it has seen before must know all of it. So every structure is taken apart here by name:
-//! a field that is added does not compile before it is said what it is.
+//! A state search that prunes known states must know all of it. So every structure is destructured
+//! here by name: a new field does not compile until it is either listed or excluded.
 
 use std::fmt;
 
 use crate::index::Index;
 use crate::shard::{Shard, ShardCell};
 
-/// Shows a part by its name.
+/// Receives a part of the state with its name.
 type Show<'a> = dyn FnMut(&str, fmt::Arguments<'_>) + 'a;
 
 impl Index {
-    /// Shows every part of the state by its name. Left out is what is only reported, and how far the recency clock has
-    /// come between two stamps.
+    /// Passes every part of the state with its name to `show`. Excludes reported statistics, and
+    /// the position of the recency clock between two stamps.
     #[doc(hidden)]
     pub fn each_part(&self, show: &mut Show<'_>) {
         let Index {

@@ -1,17 +1,18 @@
 //! The free slots of one class: queues for the order, a set for membership.
 //!
-//! Slots leave in the order in which they came (FIFO), so wear and the age of old headers spread
-//! evenly. There is a queue for each placement id that free slots were last written with, so that a
-//! write may go where the device keeps its like. The queues hold runs of consecutive slots, not slots:
-//! an empty device is a handful of runs, and a full one has nothing free, so a live entry pays one bit
-//! here. The set refuses a slot that is free already or belongs to another class; refusals are
+//! Slots leave in arrival order (FIFO), so wear and the age of old headers spread evenly. There is
+//! one queue per placement id that free slots were last written with, so that a write can go to a
+//! slot of the same placement. The queues hold runs of consecutive slots, not single slots: an
+//! empty device is a handful of runs, and a full one has nothing free, so a live entry costs one
+//! bit here. The set refuses a slot that is already free or belongs to another class; refusals are
 //! counted, because each is a bug.
 //!
-//! A slot that a change freed waits until the record of that change is durable. Until then it is taken
-//! only by who asks for such a slot, and never if the change was to be durable before it was acknowledged.
+//! A slot freed by a change waits until the record of that change is durable. Until then it is
+//! taken only by callers that explicitly request such slots, and never if the change must be
+//! durable before it is acknowledged.
 //!
-//! Where freed slots are to be discarded, they wait in a queue of their own after that and leave only when no
-//! other is free: a put never waits for a discard.
+//! If freed slots are discarded, they then wait in a separate queue and are taken only if no other
+//! slot is free: a put never waits for a discard.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -19,20 +20,20 @@ use std::ops::Range;
 use crate::bits::Bits;
 use crate::memory::NoMemory;
 
-/// Stands for the placement id of a slot that was written without one, or of which it is not known.
+/// The placement id of slots written without one, or whose placement is not known.
 pub(crate) const ANYWHERE: u16 = 0;
 
 /// When a freed slot may be used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Hold {
-    /// Once this ticket is durable.
+    /// After this ticket is durable.
     pub(crate) ticket: u64,
-    /// Not before, even if nothing else is free.
+    /// True if the slot must not be used earlier, even if nothing else is free.
     pub(crate) strict: bool,
 }
 
 impl Hold {
-    /// At once.
+    /// Immediately.
     pub(crate) const NONE: Hold = Hold {
         ticket: 0,
         strict: false,
@@ -41,12 +42,13 @@ impl Hold {
 
 #[derive(Debug)]
 pub(crate) struct FreeList {
-    /// By placement id; that of [`ANYWHERE`] is the first.
+    /// By placement id; [`ANYWHERE`] comes first.
     ready: Vec<(u16, Queue)>,
-    /// Freed by changes that are not durable, those that may be taken early and those that may not, in the order
-    /// in which they came, which is nearly that of their tickets.
+    /// Slots freed by changes that are not durable: those that may be taken early and those that
+    /// may not, in arrival order, which is nearly that of their tickets.
     waiting: [VecDeque<Waiting>; 2],
-    /// Freed durably, and neither discarded nor taken since. None: such slots are ready at once.
+    /// Slots whose freeing is durable, and that are neither discarded nor taken since. `None` if
+    /// slots are not discarded: they become ready immediately.
     undiscarded: Option<Queue>,
     set: Bits,
     /// The runs of slot ids of this class, ascending, with the set position of their first slot.
@@ -63,7 +65,7 @@ struct Waiting {
 }
 
 impl FreeList {
-    /// An empty list for the slots in `runs`, which are ascending and disjoint.
+    /// Creates an empty list for the slots in `runs`, which are ascending and disjoint.
     pub(crate) fn new(runs: &[Range<u32>]) -> Result<FreeList, NoMemory> {
         let mut capacity = 0_u32;
         let with_positions = runs.iter().map(|run| {
@@ -87,13 +89,13 @@ impl FreeList {
         self.len
     }
 
-    /// How often a slot was refused because it was free already or not of this class.
+    /// Returns how often a slot was refused because it was already free or not of this class.
     pub(crate) fn rejected(&self) -> u64 {
         self.rejected
     }
 
-    /// Adds a slot at the end of those last written with `placement`; false, and counted, if it is free
-    /// already or not of this class.
+    /// Adds a slot at the end of the queue of `placement`. Returns false, and counts it, if the
+    /// slot is already free or not of this class.
     pub(crate) fn push(&mut self, slot: u32, placement: u16) -> bool {
         let taken = self.admit(slot);
         if taken {
@@ -102,7 +104,7 @@ impl FreeList {
         taken
     }
 
-    /// Adds slots of one run at the end, as they were before any was written.
+    /// Adds never-written slots of one run at the end.
     pub(crate) fn push_run(&mut self, slots: Range<u32>) {
         let Some(first) = self.position(slots.start) else {
             self.rejected += u64::from(slots.end - slots.start);
@@ -118,7 +120,8 @@ impl FreeList {
         }
     }
 
-    /// As [`FreeList::push`], of a slot that holds bytes which nothing needs once `hold` has ended.
+    /// Adds a slot like [`FreeList::push`], for a slot whose contents are obsolete once `hold` has
+    /// ended.
     pub(crate) fn push_used(
         &mut self,
         slot: u32,
@@ -139,9 +142,9 @@ impl FreeList {
         taken
     }
 
-    /// Takes the slot that has been free longest of those last written with `placement`; if there is
-    /// none, of those that were written anywhere, of the others, and of those that wait for their discard.
-    /// None of them waits for a ticket above `durable`.
+    /// Takes the slot that has been free longest among those last written with `placement`; failing
+    /// that, among those of unknown placement, the others, and those waiting for their discard.
+    /// Never takes a slot that waits for a ticket above `durable`.
     pub(crate) fn pop(&mut self, placement: u16, durable: u64) -> Option<u32> {
         self.end_holds(durable);
         let own = self.ready.iter().position(|(id, _)| *id == placement);
@@ -153,7 +156,7 @@ impl FreeList {
         Some(slot)
     }
 
-    /// Takes a slot early that waits for its ticket and is not held strictly.
+    /// Takes early a slot that waits for its ticket and is not held strictly.
     pub(crate) fn pop_early(&mut self) -> Option<u32> {
         let Waiting { slot, .. } = self.waiting[0].pop_front()?;
         self.leave(slot);
@@ -168,13 +171,13 @@ impl FreeList {
         Some(slot)
     }
 
-    /// Whether slots wait for tickets above `durable`.
+    /// Returns whether slots wait for tickets above `durable`.
     pub(crate) fn is_waiting(&mut self, durable: u64) -> bool {
         self.end_holds(durable);
         self.waiting.iter().any(|waiting| !waiting.is_empty())
     }
 
-    /// Whether slots wait for their discard; none if they are not discarded.
+    /// Returns whether slots wait for their discard; `None` if slots are not discarded.
     pub(crate) fn has_undiscarded(&mut self, durable: u64) -> Option<bool> {
         self.end_holds(durable);
         Some(!self.undiscarded.as_ref()?.0.is_empty())
@@ -198,7 +201,7 @@ impl FreeList {
         }
     }
 
-    /// Whether freed slots wait for a discard from now on. What waits is ready when they do no longer.
+    /// Sets whether freed slots wait for a discard. Turning it off makes waiting slots ready.
     pub(crate) fn set_discards(&mut self, on: bool) {
         match (on, self.undiscarded.take()) {
             (true, waiting) => self.undiscarded = Some(waiting.unwrap_or_default()),
@@ -210,7 +213,8 @@ impl FreeList {
         }
     }
 
-    /// Takes one named slot out of the middle; false if it is not free. Linear in the number of runs.
+    /// Takes one given slot out of the middle; returns false if it is not free. Linear in the
+    /// number of runs.
     pub(crate) fn remove(&mut self, slot: u32) -> bool {
         let queues = self.ready.iter_mut().map(|(_, queue)| queue);
         let mut queues = queues.chain(self.undiscarded.as_mut());
@@ -225,7 +229,7 @@ impl FreeList {
         found
     }
 
-    /// Forgets everything, to be filled again.
+    /// Removes all slots, so that the list can be refilled.
     pub(crate) fn clear(&mut self) {
         self.ready.clear();
         self.ready.push((ANYWHERE, Queue::default()));
@@ -235,7 +239,8 @@ impl FreeList {
         self.len = 0;
     }
 
-    /// The free slots as runs: queue by queue, longest free first; those that wait last.
+    /// Iterates over the free slots as runs: queue by queue, longest free first; waiting slots
+    /// last.
     pub(crate) fn iter_runs(&self) -> impl Iterator<Item = Range<u32>> + '_ {
         let queues = self.ready.iter().map(|(_, queue)| queue);
         let waiting = self
@@ -249,7 +254,7 @@ impl FreeList {
         queues.chain(waiting)
     }
 
-    /// Whether deque and set agree. The error says what is wrong.
+    /// Checks that queues and set agree. The error describes the difference.
     pub(crate) fn check(&self) -> Result<(), String> {
         let slots = self
             .runs
@@ -258,7 +263,7 @@ impl FreeList {
         let seen = Bits::new(slots);
         let mut seen = seen.map_err(|NoMemory| format!("no memory to check {slots} slots"))?;
         for run in self.iter_runs() {
-            // Slots of one queued run may be of neighbouring runs of the class.
+            // Slots of one queued run may belong to adjacent runs of the class.
             let Some(first) = self.position(run.start) else {
                 return Err(format!(
                     "slot {} is queued as free in a class it is not of",
@@ -297,7 +302,7 @@ impl FreeList {
         &mut self.ready[at].1
     }
 
-    /// Enters a slot in the set, or counts that it cannot be.
+    /// Adds a slot to the set, or counts the refusal.
     fn admit(&mut self, slot: u32) -> bool {
         let position = self.position(slot);
         match position.filter(|&position| !self.is_set(position)) {
@@ -335,7 +340,7 @@ impl FreeList {
     }
 }
 
-/// Slots in the order in which they came, as runs of consecutive ones.
+/// Slots in arrival order, as runs of consecutive ones.
 #[derive(Debug, Default)]
 struct Queue(VecDeque<Range<u32>>);
 

@@ -41,7 +41,8 @@ enum Kind {
     Waiting { id: u16, ticket: u64, strict: bool },
 }
 
-/// The naive model: every free slot with its kind, in the order in which they came to be of that kind.
+/// The naive model: every free slot with its kind, in the order in which the slots became that
+/// kind.
 #[derive(Default)]
 struct Naive {
     free: VecDeque<(u32, Kind)>,
@@ -143,7 +144,7 @@ proptest! {
                     at.map(|at| model.free.remove(at));
                 }
                 Step::Discards(on) => {
-                    // What is durable by now is settled first, in both.
+                    // Slots whose tickets are durable by now are settled first, in both.
                     model.end_holds();
                     list.is_waiting(model.durable);
                     model.discards = on;

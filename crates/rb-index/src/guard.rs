@@ -1,5 +1,5 @@
-//! One shard, locked: lookups and leases. Puts, removes and evictions are in `guard_put`, the snapshot
-//! in `snapshot`.
+//! One locked shard: lookups and leases. Puts, removes and evictions are in `guard_put`, the
+//! snapshot in `snapshot`.
 
 use crate::index::Index;
 use crate::lease::{Lease, Located};
@@ -10,13 +10,15 @@ use crate::slots::State;
 use crate::stats::LockPurpose;
 use crate::sync::{Guard, step_aside};
 
-/// Exclusive access to one shard. Made by [`Index::lock`]; the lock is held until it is dropped.
+/// Exclusive access to one shard, returned by [`Index::lock`]; the lock is held until it is
+/// dropped.
 ///
-/// Keys must belong to the shard: `index.shard_of(hash)` is what was locked. A thread must not hold
-/// two guards at a time.
+/// Keys must belong to the locked shard: `index.shard_of(hash)`. A thread must not hold two guards
+/// at a time.
 ///
-/// Every method finishes its transitions before it returns, so a panic of the caller's leaves the index
-/// whole. None of them panics, except that a debug build stops where a caller breaks the rules.
+/// Every method completes its transitions before it returns, so a panic of the caller leaves the
+/// index consistent. No method panics, except that a debug build panics if a caller breaks the
+/// rules.
 pub struct ShardGuard<'a> {
     pub(crate) index: &'a Index,
     pub(crate) number: u32,
@@ -48,29 +50,31 @@ impl Index {
 }
 
 impl ShardGuard<'_> {
-    /// The number of the shard.
+    /// Returns the number of the shard.
     #[must_use]
     pub fn shard(&self) -> usize {
         self.number as usize
     }
 
-    /// The records of the changes that were made in this hold are queued, and durable with `ticket`, a number that the
-    /// caller counts up ([`Index::set_durable`]). With `strict` the changes are acknowledged only then: a slot that one of
-    /// them freed is not used before.
+    /// Declares that the records of the changes made in this hold are queued, and will be durable
+    /// with `ticket`, a number that the caller increments ([`Index::set_durable`]). With `strict`
+    /// the changes are acknowledged only then: a slot freed by one of them is not used earlier.
     ///
-    /// A hold that ends without it says that its changes have no records and are durable.
+    /// A hold that ends without this call declares that its changes have no records and count as
+    /// durable.
     pub fn recorded(&mut self, ticket: u64, strict: bool) {
         self.index.newest.raise(ticket);
         self.shard.record(&self.index.slots, ticket, strict);
     }
 
-    /// The ticket of the last change in this shard; 0 if there was none.
+    /// Returns the ticket of the last change in this shard; 0 if there was none.
     #[must_use]
     pub fn last_ticket(&self) -> u64 {
         self.shard.last_ticket
     }
 
-    /// A ticket with which the record of the key's entry is durable; 0 if it is already, or there is no entry.
+    /// Returns a ticket with which the record of the key's entry is durable; 0 if it is already, or
+    /// if there is no entry.
     pub fn ticket_of(&mut self, hash: u64, key: &[u8]) -> u64 {
         match self.find(hash, key) {
             Some(at) => self.shard.ticket_of(&self.index.slots, at),
@@ -84,14 +88,15 @@ impl ShardGuard<'_> {
         }
     }
 
-    /// Lets those who wait for the lock have it, and takes it again when they are done. For who would lock it
-    /// again at once: a lock goes to whoever asks first, and a sleeper asks late.
+    /// Hands the lock to waiting threads and takes it again afterwards. For callers that would
+    /// otherwise relock immediately: the lock goes to the first thread that asks, and a sleeping
+    /// waiter asks late.
     pub fn step_aside(&mut self) {
         step_aside(&mut self.shard);
     }
 
-    /// Leases the live entry of a key, which is not evicted until its last lease ends. `place` is that of the
-    /// key in the caller's batch.
+    /// Leases the live entry of a key, which is not evicted until its last lease ends. `place` is
+    /// the key's place in the caller's batch.
     ///
     /// ```
     /// # use rb_index::{Index, IndexOptions, LockPurpose, NewEntry, PutMode, Reserve};
@@ -145,13 +150,13 @@ impl ShardGuard<'_> {
         })
     }
 
-    /// Ends a lease. When the last one ends, a live entry becomes the most recently used, and the slot
-    /// of one that was removed or replaced becomes free.
+    /// Ends a lease. When the last one ends, a live entry becomes the most recently used, and the
+    /// slot of a removed or replaced entry becomes free.
     ///
-    /// In a batch, release the first key last: then it is the most recently used.
+    /// In a batch, release the first key last, so that it becomes the most recently used.
     pub fn release(&mut self, lease: Lease) {
         if !self.holds(&lease) {
-            // A lease of another shard or index: nothing here may change for it.
+            // A lease of another shard or index must not change anything here.
             self.index.slots.count_illegal();
             return;
         }
@@ -176,7 +181,7 @@ impl ShardGuard<'_> {
         }
     }
 
-    /// The metadata of a leased entry; empty for a lease that is not of this shard.
+    /// Returns the metadata of a leased entry; empty for a lease of another shard.
     #[must_use]
     pub fn metadata(&self, lease: &Lease) -> &[u8] {
         if self.holds(lease) {
@@ -186,20 +191,20 @@ impl ShardGuard<'_> {
         }
     }
 
-    /// What is live for a key. Neither a use of it nor a lookup.
+    /// Returns the live entry of a key. Counts neither as a use nor as a lookup.
     #[must_use]
     pub fn get(&self, hash: u64, key: &[u8]) -> Option<Located> {
         Some(self.shard.store.located(self.find(hash, key)?))
     }
 
-    /// What is live for a key, which a caller asks for. Not a use of it.
+    /// Looks up the live entry of a key for a caller. Counts as a lookup, but not as a use.
     pub fn probe(&mut self, hash: u64, key: &[u8], place: Place) -> Option<Located> {
         let found = self.find(hash, key);
         self.shard.looked_up(hash, place, Purpose::Probe, found);
         Some(self.shard.store.located(found?))
     }
 
-    /// Marks a key as used; false if it is not live.
+    /// Marks a key as used; returns false if it is not live.
     ///
     /// ```
     /// # use rb_index::{Index, IndexOptions, LockPurpose, NewEntry, PutMode, Reserve};
@@ -243,15 +248,15 @@ impl ShardGuard<'_> {
         true
     }
 
-    /// Notes that the leased bytes were verified. Nothing happens if that generation is no longer live.
+    /// Marks the leased bytes as verified. Does nothing if that generation is no longer live.
     pub fn set_verified(&mut self, lease: &Lease) {
         if self.holds(lease) {
             self.shard.store.entry_mut(lease.entry).set_verified();
         }
     }
 
-    /// Notes that the bytes of a key's entry were verified, if it is still of exactly this generation.
-    /// For a validator without leases. True if it was.
+    /// Marks the bytes of a key's entry as verified if its generation is still `generation`, for a
+    /// validator without leases. Returns whether it was.
     pub fn set_verified_generation(&mut self, hash: u64, key: &[u8], generation: u64) -> bool {
         let found = self.find(hash, key);
         let Some(at) = found.filter(|&at| self.shard.store.entry(at).generation == generation)
@@ -262,8 +267,8 @@ impl ShardGuard<'_> {
         true
     }
 
-    /// Forgets exactly the leased generation, because its bytes are not what the index says. Its slot is
-    /// retired until the last lease ends. True if it was live until now.
+    /// Invalidates exactly the leased generation, because its bytes do not match the index. Its
+    /// slot is retired until the last lease ends. Returns true if the entry was live until now.
     pub fn invalidate(&mut self, lease: &Lease) -> bool {
         let live = self.holds(lease) && self.shard.store.entry(lease.entry).is_live();
         if live {
@@ -273,7 +278,8 @@ impl ShardGuard<'_> {
         live
     }
 
-    /// Forgets the entry of a key if it is of exactly this generation. True if it was.
+    /// Invalidates the entry of a key if its generation is exactly `generation`. Returns whether it
+    /// was.
     pub fn invalidate_generation(&mut self, hash: u64, key: &[u8], generation: u64) -> bool {
         let found = self.find(hash, key);
         let Some(at) = found.filter(|&at| self.shard.store.entry(at).generation == generation)
@@ -293,7 +299,8 @@ impl ShardGuard<'_> {
         self.shard.store.find(hash, key)
     }
 
-    /// Whether the lease is one of this shard's: while it lasts, its entry cannot become another.
+    /// Returns whether the lease belongs to this shard. While a lease lasts, its entry number is
+    /// not reused.
     fn holds(&self, lease: &Lease) -> bool {
         lease.shard == self.number && lease.entry < self.shard.store.end() && {
             let entry = self.shard.store.entry(lease.entry);

@@ -1,4 +1,4 @@
-//! One shard, locked: puts, removes, evictions, and loading entry by entry.
+//! One locked shard: puts, removes, evictions, and loading entry by entry.
 
 use crate::entry::{Entry, MAX_KEY_BYTES, MAX_METADATA_BYTES};
 use crate::free_list::Hold;
@@ -11,11 +11,12 @@ use crate::put::{NewEntry, Published, PutMode, Reservation, Reserve};
 use crate::slots::{SlotId, State};
 
 impl ShardGuard<'_> {
-    /// Announces a put that has taken its slot, before its bytes are written.
+    /// Reserves a key for a put that has taken its slot, before its bytes are written.
     ///
-    /// `place` is that of the put in the caller's batch. Generations are the caller's, unique, at least 1, and drawn under this guard (see the crate's page):
-    /// a put with an earlier number than a remove that came before it would be void at recovery. They are drawn after
-    /// the slot was taken, so those of a slot's owners ascend; a debug build checks that.
+    /// `place` is the put's place in the caller's batch. The caller assigns generations: unique, at
+    /// least 1, and drawn under this guard (see the crate documentation), because a put with a
+    /// lower number than an earlier remove would be void at recovery. They are drawn after the slot
+    /// was taken, so those of a slot's owners ascend; a debug build checks that.
     pub fn reserve(
         &mut self,
         hash: u64,
@@ -34,14 +35,15 @@ impl ShardGuard<'_> {
         Reserve::Reserved(self.shard.pending.enter(hash, key, generation, mode, place))
     }
 
-    /// Makes a written value the live one of its key, unless something later came meanwhile.
+    /// Makes a written value the live one of its key, unless a later change arrived in the
+    /// meantime.
     ///
     /// On `Inserted` and `Replaced` the slot becomes live and the entry counts as used; a displaced
     /// entry's slot becomes free, or retired while leased. Otherwise the slot becomes free.
     ///
-    /// The slot must be reserved, the key the one of the reservation, and both lengths within
-    /// [`MAX_KEY_BYTES`] and [`MAX_METADATA_BYTES`]; a call that breaks this is counted as illegal and
-    /// answered with `Removed`.
+    /// The slot must be reserved, the key must be that of the reservation, and both lengths must be
+    /// within [`MAX_KEY_BYTES`] and [`MAX_METADATA_BYTES`]; a call that breaks this is counted as
+    /// illegal and returns `Removed`.
     ///
     /// ```
     /// use rb_index::{Index, IndexOptions, LockPurpose, NewEntry, PutMode, Reserve};
@@ -100,8 +102,8 @@ impl ShardGuard<'_> {
         self.put_live(&reservation, key, &entry, live)
     }
 
-    /// A change of the key makes its evictions history: a snapshot that still showed them would undo the change, whose
-    /// record may lie before the snapshot's position.
+    /// Drops the kept evictions of a changed key: a snapshot that still included them would undo
+    /// the change, whose record may lie before the snapshot's position.
     fn strike_evicted(&mut self, hash: u64, key: &[u8]) {
         let evicted = &mut self.shard.evicted;
         if !evicted.is_empty() {
@@ -109,21 +111,22 @@ impl ShardGuard<'_> {
         }
     }
 
-    /// Takes back an announced put whose bytes were not written. No slot is touched.
+    /// Cancels a reservation whose bytes were not written. Touches no slot.
     pub fn cancel(&mut self, reservation: Reservation, key: &[u8]) {
         if self.shard.pending.leave(&reservation, key).is_none() {
             self.index.slots.count_illegal();
         }
     }
 
-    /// Puts announced in this shard and neither published nor cancelled.
+    /// Returns the number of puts reserved in this shard and neither published nor cancelled.
     #[cfg(test)]
     pub(crate) fn pending_puts(&self) -> usize {
         self.shard.pending.len()
     }
 
-    /// Removes what is live of a key with a generation before `generation`, drawn under this guard, and cancels the puts under way
-    /// that are older. Returns what was removed; its slot is free, or retired while leased.
+    /// Removes the live entry of a key if its generation is below `generation`, which is drawn
+    /// under this guard, and cancels older puts in progress. Returns the removed entry; its slot is
+    /// free, or retired while leased.
     ///
     /// ```
     /// # use rb_index::{Index, IndexOptions, LockPurpose, NewEntry, PutMode, Reserve};
@@ -193,7 +196,8 @@ impl ShardGuard<'_> {
         if !slots.change(entry.slot.0, State::Reserved, State::Live) {
             return Published::Removed;
         }
-        // Older puts of the key must not come after this one, even if it is evicted before they end.
+        // Older puts of the key must not be published after this one, even if it is evicted before
+        // they complete.
         self.shard
             .pending
             .notify(hash, key, generation, Meanwhile::Superseded);
@@ -212,7 +216,7 @@ impl ShardGuard<'_> {
     }
 }
 
-/// Whether the lengths are within the limits of an entry.
+/// Returns whether the lengths are within the limits of an entry.
 pub(crate) fn fits(key: &[u8], entry: &NewEntry<'_>) -> bool {
     key.len() <= MAX_KEY_BYTES && entry.metadata.len() <= MAX_METADATA_BYTES
 }

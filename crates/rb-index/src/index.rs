@@ -1,4 +1,4 @@
-//! The index: shards, slots and the clock of recency.
+//! The index: shards, slots and the recency clock.
 
 use std::fmt;
 use std::ops::Range;
@@ -18,30 +18,31 @@ use crate::sync::Tally;
 const SHARD_LIMIT: u32 = 1024;
 const DEFAULT_SHARDS_MAX: u64 = 64;
 const SLOTS_PER_SHARD: u64 = 256;
-/// Keys used per step of the recency stamp, as a power of two: 32 bits of stamp last 2^36 uses.
+/// Keys used per step of the recency stamp, as a power of two: 32-bit stamps last 2^36 uses.
 const TICKS_PER_STAMP_BITS: u32 = 4;
-/// Where the clock starts: as far ahead as a stamp can be ago, so that the time of any use is a number. Stamps, which are
-/// its low bits, start at 0.
+/// Start of the clock: the largest possible age of a stamp, so that the time of any use is a
+/// non-negative number. Stamps, its low bits, start at 0.
 const CLOCK_START: u64 = 1 << (u32::BITS + TICKS_PER_STAMP_BITS);
 
-/// How an index is divided.
+/// Options of an index.
 #[derive(Clone, Debug)]
 pub struct IndexOptions {
-    /// Number of shards: a power of two in 1..=1024. With 1, one policy sees all keys, and the order of eviction is exact.
+    /// Number of shards: a power of two in 1..=1024. With 1, one policy sees all keys, and the
+    /// order of eviction is exact.
     pub shards: u32,
-    /// For each slot class its runs of slot ids. Runs must not overlap.
-    /// One byte is kept for every id below the highest, so ids should be dense. At most 64 classes.
+    /// For each slot class its runs of slot ids. Runs must not overlap. One byte is kept for every
+    /// id below the highest, so ids should be dense. At most 64 classes.
     pub classes: Vec<Vec<Range<u32>>>,
-    /// The key of [`Index::hash`]. Random and unknown to those who choose keys, so that they cannot choose keys of one
-    /// place.
+    /// The secret of [`Index::hash`]. Must be random and unknown to anyone who chooses keys, so
+    /// that colliding keys cannot be chosen.
     pub secret: [u8; 16],
 }
 
-/// The index of a store: which key is in which slot, who uses it, and which slots are free.
+/// The index of a store: maps keys to slots, and tracks leases and free slots.
 ///
-/// All methods may be called from any thread. Those that need a shard are on [`ShardGuard`](crate::ShardGuard).
-/// Locks are taken in the order shard, then free list, never two of a kind, except by [`Index::audit`],
-/// which takes all in ascending order.
+/// All methods may be called from any thread. Those that need a shard are on
+/// [`ShardGuard`](crate::ShardGuard). Locks are taken in the order shard, then free list, never two
+/// of a kind, except by [`Index::audit`], which takes all in ascending order.
 pub struct Index {
     pub(crate) shards: Box<[ShardCell]>,
     pub(crate) shard_bits: u32,
@@ -50,12 +51,13 @@ pub struct Index {
     pub(crate) tick: Tally,
     /// The highest ticket of any change.
     pub(crate) newest: Tally,
-    /// Whether evicted entries are kept until their eviction has been delivered.
+    /// True if evicted entries are kept until their eviction has been delivered.
     pub(crate) keeps_evicted: bool,
 }
 
 impl Index {
-    /// An empty index in which every slot is free. It evicts by [`Lru`](crate::Lru); see [`Index::use_policy`].
+    /// Creates an empty index in which every slot is free. It evicts by [`Lru`](crate::Lru); see
+    /// [`Index::use_policy`].
     ///
     /// # Errors
     /// Options out of range, runs that overlap, or [`IndexError::Memory`].
@@ -98,51 +100,55 @@ impl Index {
         })
     }
 
-    /// How many shards to choose for this many slots in all: a power of two, at most 64, and with at least
-    /// about 256 slots per shard; at least 1.
+    /// Returns a suitable number of shards for this many slots in total: a power of two, at least 1
+    /// and at most 64, with at least about 256 slots per shard.
     #[must_use]
     pub fn default_shards(smallest_class_slots: u64) -> u32 {
         let wanted = (smallest_class_slots / SLOTS_PER_SHARD).clamp(1, DEFAULT_SHARDS_MAX);
         1 << wanted.ilog2()
     }
 
-    /// Keeps evicted entries in snapshots until [`ShardGuard::delivered`](crate::ShardGuard::delivered), so that a base cannot make an eviction
-    /// durable before an observer has been notified of it.
+    /// Keeps evicted entries in snapshots until
+    /// [`ShardGuard::delivered`](crate::ShardGuard::delivered), so that a base cannot make an
+    /// eviction durable before an observer has been notified of it.
     pub fn keep_evicted(&mut self) {
         self.keeps_evicted = true;
     }
 
-    /// The changes up to this ticket are durable ([`ShardGuard::recorded`](crate::ShardGuard::recorded)): the slots that they freed are ready.
+    /// Marks the changes up to this ticket as durable
+    /// ([`ShardGuard::recorded`](crate::ShardGuard::recorded)): the slots that they freed become
+    /// ready.
     pub fn set_durable(&self, ticket: u64) {
         self.slots.durable.raise(ticket);
     }
 
-    /// Number of shards.
+    /// Returns the number of shards.
     pub fn shards(&self) -> usize {
         self.shards.len()
     }
 
-    /// The hash of a key, which names its shard and its place there: SipHash-1-3 with the secret of the options.
+    /// Returns the hash of a key, which selects its shard and its place there: SipHash-1-3 with the
+    /// secret of the options.
     pub fn hash(&self, key: &[u8]) -> u64 {
         self.hasher.hash(key)
     }
 
-    /// The shard of a hash: its top bits.
+    /// Returns the shard of a hash, from its top bits.
     pub fn shard_of(&self, hash: u64) -> usize {
-        // A shift by all 64 bits is not a shift, so one shard is a case of its own.
+        // A shift by all 64 bits overflows, so one shard is a special case.
         hash.checked_shr(u64::BITS - self.shard_bits).unwrap_or(0) as usize
     }
 
-    /// The class of a slot; `None` if there is no such slot.
+    /// Returns the class of a slot; `None` if there is no such slot.
     pub fn class_of(&self, slot: SlotId) -> Option<u8> {
         self.slots.class_of(slot.0)
     }
 
-    /// Takes up to `n` free slots of a class, those that have been free longest first, under one lock. They
-    /// become reserved. Appends to `out` and returns how many.
+    /// Takes up to `n` free slots of a class, those free longest first, under one lock. They become
+    /// reserved. Appends to `out` and returns the number taken.
     ///
-    /// Slots that changes freed are not among them until these are durable ([`Index::take_early`]). Those that wait
-    /// for their discard are taken last; see [`Index::discard_freed`].
+    /// Excludes slots freed by changes that are not durable yet ([`Index::take_early`]). Slots that
+    /// wait for their discard are taken last; see [`Index::discard_freed`].
     ///
     /// ```
     /// use rb_index::{Index, IndexOptions};
@@ -159,9 +165,9 @@ impl Index {
         self.take_free_near(class, n, ANYWHERE, out)
     }
 
-    /// As [`Index::take_free`], for a write with this placement id (0: none): slots that were last written
-    /// with it come first, then those of which that is not known. An index that was loaded knows it of
-    /// the entries only, not of the slots that were free.
+    /// Takes free slots like [`Index::take_free`], for a write with this placement id (0: none):
+    /// slots last written with it come first, then those of unknown placement. After loading, the
+    /// placement of entries is known, but not that of slots that were free.
     pub fn take_free_near(
         &self,
         class: u8,
@@ -174,9 +180,9 @@ impl Index {
         self.slots.take_free(class, n, State::Reserved, pop, out)
     }
 
-    /// Takes up to `n` slots of a class that changes freed which are not durable: a crash may lose both the slot's
-    /// former value and what came after it. Slots freed by changes recorded as `strict` are never taken.
-    /// Appends to `out` and returns how many.
+    /// Takes up to `n` slots of a class freed by changes that are not durable: a crash may lose
+    /// both the slot's former value and the new one. Slots freed by changes recorded as `strict`
+    /// are never taken. Appends to `out` and returns the number taken.
     pub fn take_early(&self, class: u8, n: usize, out: &mut Vec<SlotId>) -> usize {
         let taken = self
             .slots
@@ -185,16 +191,17 @@ impl Index {
         taken
     }
 
-    /// Whether slots of the class wait for changes that are not durable.
+    /// Returns whether slots of the class wait for changes that are not durable.
     pub fn awaits_durability(&self, class: u8) -> bool {
         let durable = self.slots.durable.get();
         usize::from(class) < self.slots.classes() && self.slots.lock_free(class).is_waiting(durable)
     }
 
-    /// Frees reserved slots that are not used after all, in this order. What an entry left in them, if it was
-    /// evicted from there, waits for its discard, and its placement id is forgotten.
+    /// Frees reserved slots that were not used, in this order. If one was evicted from, its old
+    /// contents wait for their discard. Placement ids are dropped.
     pub fn give_back(&self, slots: &[SlotId]) {
-        // A slot that was taken early still waits for what freed it, whose ticket is not known any more.
+        // A slot that was taken early must still wait for the change that freed it, whose ticket is
+        // no longer known; the newest ticket is never too early.
         let hold = Hold {
             ticket: self.newest.get(),
             strict: false,
@@ -205,22 +212,24 @@ impl Index {
         }
     }
 
-    /// From now on, slots of the class that an entry leaves, or that were written for nothing, wait to be discarded
-    /// ([`Index::take_freed`]), or do so no longer. Slots that are free already do not.
+    /// Sets whether slots of the class wait to be discarded ([`Index::take_freed`]) after an entry
+    /// leaves them or a write to them was not published. Does not affect slots that are already
+    /// free.
     pub fn discard_freed(&self, class: u8, on: bool) {
         if usize::from(class) < self.slots.classes() {
             self.slots.lock_free(class).set_discards(on);
         }
     }
 
-    /// Whether any slot waits for its discard and may be discarded: nothing that a restart finds looks for what it
-    /// holds.
+    /// Returns whether any slot waits for its discard and may be discarded now: no restart needs
+    /// its contents any more.
     pub fn has_undiscarded(&self) -> bool {
         self.each_list(|free, durable| free.has_undiscarded(durable) == Some(true))
     }
 
-    /// Whether slots of classes that are discarded may come to wait for it without a record that brings a commit: when
-    /// a lease of an entry that is gone ends, a put under way was for nothing, or a quarantine ends.
+    /// Returns whether slots of discarded classes may start to wait for a discard without a record
+    /// that triggers a commit: when the lease of a removed entry ends, a put in progress is not
+    /// published, or a quarantine ends.
     pub fn awaits_undiscarded(&self) -> bool {
         (0..self.slots.classes()).any(|class| {
             let stats = self.slots.class_stats(class);
@@ -236,19 +245,21 @@ impl Index {
         (0..self.slots.classes()).any(|class| any(&mut self.slots.lock_free(class as u8), durable))
     }
 
-    /// Takes up to `n` slots of a class that wait for their discard, those that have waited longest first. They are not free until [`Index::discarded`]. Appends to `out` and returns how many.
+    /// Takes up to `n` slots of a class that wait for their discard, those that have waited longest
+    /// first. They are not free until [`Index::discarded`]. Appends to `out` and returns the number
+    /// taken.
     pub fn take_freed(&self, class: u8, n: usize, out: &mut Vec<SlotId>) -> usize {
         let durable = self.slots.durable.get();
         let pop = |free: &mut FreeList| free.pop_undiscarded(durable);
         self.slots.take_free(class, n, State::Discarding, pop, out)
     }
 
-    /// Frees slots whose discard has ended.
+    /// Frees slots whose discard has completed.
     pub fn discarded(&self, slots: &[SlotId]) {
         self.slots.free_discarded(slots);
     }
 
-    /// Sets a reserved slot aside, because a failed write may still land on it.
+    /// Quarantines a reserved slot, because a failed write may still land on it.
     pub fn quarantine(&self, slot: SlotId) {
         self.slots
             .change(slot.0, State::Reserved, State::Quarantined);
@@ -265,13 +276,13 @@ impl Index {
         }
     }
 
-    /// Whether the slot is bad.
+    /// Returns whether the slot is bad.
     #[must_use]
     pub fn is_bad(&self, slot: SlotId) -> bool {
         self.slots.state(slot.0) == Some(State::Bad as u8)
     }
 
-    /// Frees a bad slot that has taken a write again; false if it is not bad.
+    /// Frees a bad slot that has accepted a write again; returns false if it is not bad.
     pub fn forgive_bad(&self, slot: SlotId) -> bool {
         let bad = self.is_bad(slot);
         if bad {
@@ -281,36 +292,36 @@ impl Index {
         bad
     }
 
-    /// Gives up a free slot that is remembered as bad; false if it is not free.
+    /// Marks a free slot as bad; returns false if it is not free.
     pub fn mark_bad(&self, slot: SlotId) -> bool {
         self.slots.take_named(slot.0, State::Bad)
     }
 
-    /// Starts a batch of `keys` keys: what is used from now on is more recent. Stamps are coarse,
-    /// 16 keys share one.
+    /// Starts a batch of `keys` keys: later uses get more recent stamps. Stamps are coarse; 16 keys
+    /// share one.
     pub fn begin_batch(&self, keys: usize) -> Batch {
         let number = self.tick.add(keys.max(1) as u64) - CLOCK_START;
         Batch { number }
     }
 
-    /// The stamp of a use at this moment. It wraps around after 2^36 uses; stamps are compared by their
-    /// distance from now.
+    /// Returns the stamp of a use at this moment. It wraps around after 2^36 uses; stamps are
+    /// compared by their distance from now.
     pub fn recency_now(&self) -> u32 {
         self.now() as u32
     }
 
-    /// As [`Index::recency_now`], but it does not wrap around.
+    /// Returns the same time as [`Index::recency_now`], without wrapping around.
     pub(crate) fn now(&self) -> u64 {
         self.tick.get() >> TICKS_PER_STAMP_BITS
     }
 
-    /// Moves the clock on, so that what is used from now on is more recent than what was loaded.
+    /// Advances the clock, so that later uses are more recent than the loaded entries.
     pub(crate) fn set_recency(&self, now: u32) {
         self.tick
             .raise(CLOCK_START + (u64::from(now) << TICKS_PER_STAMP_BITS));
     }
 
-    /// The numbers. Takes the free lists' locks one by one, no shard's.
+    /// Returns the counters. Takes the free lists' locks one by one, and no shard's.
     pub fn stats(&self) -> IndexStats {
         let classes: Vec<_> = (0..self.slots.classes())
             .map(|class| self.slots.class_stats(class))
@@ -349,7 +360,8 @@ impl fmt::Debug for Index {
     }
 }
 
-/// Room for an even share and four standard deviations, so that tables do not grow under the lock.
+/// Returns room for an even share and four standard deviations, so that tables do not grow under
+/// the lock.
 pub(crate) fn expected_per_shard(slots: usize, shards: usize) -> usize {
     let share = slots / shards;
     slots.min(share + 4 * share.isqrt() + 4)

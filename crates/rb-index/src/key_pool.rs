@@ -1,22 +1,23 @@
-//! The key cells of one length, in memory that shrinks when they go.
+//! The key cells of one length, in memory that shrinks as cells are freed.
 //!
-//! Cells are numbered from 0. A freed cell joins a list and is taken again first, so a store whose keys keep
-//! their lengths moves nothing. Where more than a quarter as many are free as are in use, each removal also gives back up to
-//! two cells at the end: one that is in use moves into a free one, and its entry is notified. That is bounded work
-//! under the shard's lock, and cells beyond the last one in use are returned to the allocator chunk by chunk.
+//! Cells are numbered from 0. A freed cell joins a list and is reused first, so a store whose keys
+//! keep their lengths moves nothing. If more than a quarter as many are free as are in use, each
+//! removal also releases up to two cells at the end: a cell in use moves into a free one, and its
+//! owner is updated. That is bounded work under the shard's lock, and cells beyond the last one in
+//! use are returned to the allocator chunk by chunk.
 //!
-//! Chunks grow with the pool, by an eighth to a quarter of it, up to 16 KiB: a shard with one key of each of 500
-//! lengths does not pay for 500 large chunks.
+//! Chunks grow with the pool, by an eighth to a quarter of it, up to 16 KiB: a shard with one key
+//! of each of 500 lengths does not pay for 500 large chunks.
 
-/// Bytes of the number of the entry that a cell belongs to.
+/// Bytes of the number of the entry that owns a cell.
 pub(crate) const OWNER_BYTES: usize = 4;
-/// A free cell holds [`NONE`] as its owner, and the numbers of the next and the former free one.
+/// A free cell holds [`NONE`] as its owner, and the numbers of the next and the previous free one.
 pub(crate) const CELL_BYTES_MIN: usize = 12;
 const CHUNK_BYTES: usize = 16 << 10;
 const NONE: u32 = u32::MAX;
-/// Cells given back for each one that is freed, at most. Two, so that the pool catches up.
+/// Largest number of cells released per freed cell. Two, so that the pool catches up.
 const STEPS: usize = 2;
-/// Free cells are at most those in use divided by this, once it has caught up.
+/// Once caught up, free cells are at most the number in use divided by this.
 const FREE_SHARE: u32 = 4;
 
 const NEXT: usize = OWNER_BYTES;
@@ -35,7 +36,7 @@ pub(crate) struct Pool {
 }
 
 impl Pool {
-    /// An empty pool. `cell_bytes` is at least [`CELL_BYTES_MIN`].
+    /// Creates an empty pool. `cell_bytes` is at least [`CELL_BYTES_MIN`].
     pub(crate) fn new(cell_bytes: usize) -> Pool {
         Pool {
             cell_bytes: cell_bytes as u32,
@@ -71,7 +72,7 @@ impl Pool {
         cell
     }
 
-    /// Frees a cell. `moved` receives the owner and the new cell of each that had to move.
+    /// Frees a cell. `moved` receives the owner and the new cell of each cell that had to move.
     pub(crate) fn give_back(&mut self, cell: u32, mut moved: impl FnMut(u32, u32)) {
         self.list(cell);
         for _ in 0..STEPS {
@@ -82,7 +83,8 @@ impl Pool {
         }
     }
 
-    /// Takes the last cell out of the pool. One is free, so if the last one is in use, there is room for it.
+    /// Removes the last cell from the pool. Some cell is free, so if the last one is in use, there
+    /// is room for it.
     fn give_back_last(&mut self, moved: &mut impl FnMut(u32, u32)) {
         let last = self.end - 1;
         let owner = self.owner(last);
@@ -104,7 +106,7 @@ impl Pool {
         }
     }
 
-    /// A cell that was never used.
+    /// Returns a cell that was never used.
     fn extend(&mut self) -> u32 {
         let cell = self.end;
         let (chunk, _) = self.place(cell);
@@ -153,8 +155,8 @@ impl Pool {
         }
     }
 
-    /// The chunk of a cell, and where it starts there. Chunks have 1 cell eight times, then 2, 4, 8 … four times each,
-    /// then `1 << shift`.
+    /// Returns the chunk of a cell, and its offset there. The first eight chunks have 1 cell, then
+    /// there are four each of 2, 4, 8 … cells, then all have `1 << shift`.
     fn place(&self, cell: u32) -> (usize, usize) {
         let shift = ((cell | 4).ilog2() - 2).min(self.shift);
         let in_chunk = cell & ((1 << shift) - 1);
@@ -171,7 +173,7 @@ impl Pool {
         self.cell_mut(cell)[at..at + 4].copy_from_slice(&number.to_le_bytes());
     }
 
-    /// Bytes of all chunks.
+    /// Returns the bytes of all chunks.
     #[cfg(test)]
     pub(crate) fn bytes(&self) -> usize {
         self.chunks.iter().map(|chunk| chunk.len()).sum()

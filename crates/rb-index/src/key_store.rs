@@ -1,11 +1,12 @@
 //! Key and metadata bytes, without one heap allocation per entry.
 //!
-//! A cell is `number of its entry (4 bytes) | placement id (2) | key | metadata`, little-endian, padded to an
-//! even length. Cells of one length make a pool. This costs an entry a 4-byte cell number instead of a 16-byte
-//! fat pointer and the allocator's own header, and a load of half a million entries half a million allocations
-//! less. Lengths are not kept here: the entry has them.
+//! A cell is `number of its entry (4 bytes) | placement id (2) | key | metadata`, little-endian,
+//! padded to an even length. Cells of one length share a pool. Compared to one allocation per
+//! entry, an entry stores a 4-byte cell number instead of a 16-byte fat pointer and the allocator's
+//! header, and loading half a million entries makes half a million fewer allocations. Lengths are
+//! stored in the entry, not here.
 //!
-//! Memory follows what is live, whatever lengths there were ([`crate::key_pool`]).
+//! Memory usage follows the live bytes, independent of earlier key lengths ([`crate::key_pool`]).
 
 use crate::key_pool::{CELL_BYTES_MIN, OWNER_BYTES, Pool};
 
@@ -20,7 +21,7 @@ pub(crate) struct KeyStore {
 }
 
 impl KeyStore {
-    /// Takes a cell for the entry of number `owner`.
+    /// Takes a cell for the entry with number `owner`.
     pub(crate) fn insert(
         &mut self,
         owner: u32,
@@ -42,7 +43,7 @@ impl KeyStore {
         cell
     }
 
-    /// The key and metadata bytes of a cell, `len` bytes together.
+    /// Returns the key and metadata bytes of a cell, `len` bytes together.
     pub(crate) fn bytes(&self, cell: u32, len: usize) -> &[u8] {
         &self.pools[pool_of(len)].cell(cell)[HEAD_BYTES..HEAD_BYTES + len]
     }
@@ -52,7 +53,7 @@ impl KeyStore {
         u16::from_le_bytes([bytes[OWNER_BYTES], bytes[OWNER_BYTES + 1]])
     }
 
-    /// The number of the entry that a cell belongs to.
+    /// Returns the number of the entry that owns a cell.
     pub(crate) fn owner(&self, cell: u32, len: usize) -> u32 {
         self.pools[pool_of(len)].owner(cell)
     }
@@ -63,7 +64,7 @@ impl KeyStore {
     }
 }
 
-/// The pool for `len` bytes of key and metadata.
+/// Returns the pool for `len` bytes of key and metadata.
 fn pool_of(len: usize) -> usize {
     (len + HEAD_BYTES)
         .saturating_sub(CELL_BYTES_MIN)

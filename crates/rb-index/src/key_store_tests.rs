@@ -1,9 +1,10 @@
-//! Cells keep their bytes while others come, go and move, and memory follows what is live.
+//! Cells keep their bytes while others are added, freed and moved, and memory usage follows the
+//! live bytes.
 
 use super::*;
 use crate::tests::{Random, repeated};
 
-/// What the cells must hold, by entry number.
+/// The expected contents of the cells, by entry number.
 #[derive(Default)]
 struct Model {
     store: KeyStore,
@@ -54,7 +55,7 @@ impl Model {
         }
     }
 
-    /// Bytes of live cells, and of all chunks.
+    /// Returns the bytes of live cells, and of all chunks.
     fn live_and_held(&self) -> (usize, usize) {
         let cell = |known: &Known| (known.bytes.len() + HEAD_BYTES).max(CELL_BYTES_MIN);
         let live = self.entries.iter().flatten().map(cell).sum();
@@ -68,7 +69,7 @@ fn cells_of_many_lengths_keep_their_bytes_while_others_go_and_move() {
         let (mut model, mut random) = (Model::default(), Random::new(seed));
         let lengths = 1 + random.below(40);
         for step in 0..4000 {
-            // It grows, shrinks, and grows again.
+            // Grows, shrinks, and grows again.
             let removes = if (1500..3000).contains(&step) { 9 } else { 4 };
             if random.below(10) < removes && !model.entries.is_empty() {
                 let number = random.below(model.entries.len() as u64);
@@ -85,10 +86,10 @@ fn cells_of_many_lengths_keep_their_bytes_while_others_go_and_move() {
     }
 }
 
-/// 512 lengths of keys in each of 64 shards held 16 KiB each, whatever was left of them: 514 MiB for 19 MiB of keys.
-/// Freed cells were kept for keys of their own length.
+/// 512 lengths of keys in each of 64 shards held 16 KiB each, however few of them remained: 514 MiB
+/// for 19 MiB of keys. Freed cells were kept for keys of their own length.
 #[test]
-fn memory_follows_what_is_live_whatever_the_lengths_were() {
+fn memory_follows_the_live_cells_of_any_length() {
     let (mut model, mut random) = (Model::default(), Random::new(1));
     let within = |model: &Model, when: &str| {
         let (live, held) = model.live_and_held();

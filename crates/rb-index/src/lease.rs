@@ -1,8 +1,8 @@
-//! What a reader holds: a copy of what the index knows, and a lease on the slot.
+//! Leases, and copies of index entries.
 
 use crate::slots::SlotId;
 
-/// What the index knows of a live entry: plain copies, valid for the moment they were made.
+/// A copy of the index's data on a live entry, valid at the time it was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Located {
     /// The slot with the value.
@@ -15,17 +15,18 @@ pub struct Located {
     pub payload_len: u32,
     /// Checksum of the value. Version 1 is CRC32, so the upper 32 bits are 0.
     pub payload_checksum: u64,
-    /// The placement id the value was written with.
+    /// The placement id that the value was written with.
     pub placement: u16,
-    /// Whether header and payload were verified since the entry was recovered, or written here.
+    /// True if header and payload were verified since the entry was recovered, or were written by
+    /// this session.
     pub verified: bool,
 }
 
-/// The right to read one slot: until it is given to [`crate::ShardGuard::release`], the slot is neither
-/// evicted nor reused, even if the key is removed or replaced.
+/// The right to read one slot: until it is passed to [`crate::ShardGuard::release`], the slot is
+/// neither evicted nor reused, even if the key is removed or replaced.
 ///
-/// It cannot release itself, because that takes the shard's lock.
-#[must_use = "a lease that is dropped without `release` keeps its slot out of use for ever"]
+/// Not released on drop, because releasing takes the shard's lock.
+#[must_use = "a lease that is dropped without `release` keeps its slot out of use permanently"]
 #[derive(Debug)]
 pub struct Lease {
     pub(crate) located: Located,
@@ -34,13 +35,13 @@ pub struct Lease {
 }
 
 impl Lease {
-    /// The entry as it was when the lease began.
+    /// Returns the entry as it was when the lease began.
     #[must_use]
     pub fn located(&self) -> &Located {
         &self.located
     }
 
-    /// The shard whose guard must release the lease.
+    /// Returns the shard whose guard must release the lease.
     #[must_use]
     pub fn shard(&self) -> usize {
         self.shard as usize

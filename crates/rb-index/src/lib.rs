@@ -1,31 +1,34 @@
-//! The in-memory index of a store: which key is in which slot, who is using it, which slots are free, and
+//! The in-memory index of a store: maps keys to slots, tracks leases and free slots, and chooses
 //! what to evict.
 //!
-//! * **Sharded.** A key's hash, keyed with a secret, names its shard and its place there ([`Index::hash`]): keys of one place
-//!   cannot be chosen. Each shard has one lock, and a batch takes each touched shard's lock once per phase
-//!   ([`Index::lock`]).
-//! * **Leases.** A slot being read is neither evicted nor reused, even if its key is removed or replaced
-//!   ([`ShardGuard::lease`]).
-//! * **One owner per slot.** A slot is free, reserved, live, retired, quarantined, bad or discarding. Each change
-//!   has one owner, and the counters move in the same step; [`Index::audit`] checks the whole.
-//! * **Free lists.** One per slot class, FIFO, many slots per call, a slot can not be freed twice.
-//! * **Durability.** A slot that a change freed is not used again before the record of that change is durable
-//!   ([`ShardGuard::recorded`], [`Index::set_durable`]), unless the caller has no other ([`Index::take_early`]).
-//! * **Eviction.** A [`Policy`] for each shard chooses; the shards compare what their victims are worth. By default least
-//!   recently used first ([`Lru`]); exact with one shard.
-//! * **Recovery.** [`Loader`] takes the claims of a fuzzy base and its log, in any order and from several
-//!   threads, and settles them: the highest generation wins for a key and for a slot.
+//! * **Sharded.** A key's hash, keyed with a secret, selects its shard and its place there
+//!   ([`Index::hash`]), so colliding keys cannot be chosen on purpose. Each shard has one lock, and
+//!   a batch takes each touched shard's lock once per phase ([`Index::lock`]).
+//! * **Leases.** A slot being read is neither evicted nor reused, even if its key is removed or
+//!   replaced ([`ShardGuard::lease`]).
+//! * **One owner per slot.** A slot is free, reserved, live, retired, quarantined, bad or
+//!   discarding. Each transition has one owner, and the counters change in the same step;
+//!   [`Index::audit`] checks the whole index.
+//! * **Free lists.** One per slot class, FIFO, many slots per call; a slot cannot be freed twice.
+//! * **Durability.** A slot freed by a change is not used again before the record of that change is
+//!   durable ([`ShardGuard::recorded`], [`Index::set_durable`]), unless the caller has no other
+//!   ([`Index::take_early`]).
+//! * **Eviction.** A [`Policy`] per shard chooses victims; the shards compare the values of their
+//!   next victims. The default is least recently used ([`Lru`]), exact with one shard.
+//! * **Recovery.** [`Loader`] takes the claims of a fuzzy base and its log, in any order and from
+//!   several threads, and resolves them: the highest generation wins for a key and for a slot.
 //!
-//! It is *not* a cache: it holds no values, does no I/O, knows no device, starts no thread, and never
-//! waits for a reader.
+//! This crate is *not* a cache: it holds no values, does no I/O, knows no device, starts no
+//! threads, and never waits for a reader.
 //!
 //! # Generations
 //!
-//! The caller numbers its puts and removes; numbers never repeat. **Draw a number while the guard of the key's
-//! shard is held**, in the same hold as [`ShardGuard::reserve`] or [`ShardGuard::remove`]: then the numbers of
-//! a key are in the order of its operations, and "the later one wins" means the same here, in the log, and at
-//! recovery. A put draws its number after it has taken its slot: the former owner drew before it freed the slot, so the
-//! numbers of a slot's owners ascend, too, published or not.
+//! The caller assigns a number to each put and remove; numbers never repeat. **Draw a number while
+//! holding the guard of the key's shard**, in the same hold as [`ShardGuard::reserve`] or
+//! [`ShardGuard::remove`]: then the numbers of a key are in the order of its operations, and "the
+//! later one wins" means the same in the index, in the log, and at recovery. A put draws its number
+//! after it has taken its slot: the former owner drew before it freed the slot, so the numbers of a
+//! slot's owners ascend, too, published or not.
 //!
 //! # Example
 //!
@@ -70,13 +73,15 @@
 //!
 //! # Memory
 //!
-//! At most 64 bytes for an entry without its key and metadata: 40 in the slab, 8 of order, 6 of entry number and
-//! placement id in its key cell, 6.4 of table (8 after it had to grow), 1.1 of slot state. Cells of keys and metadata
-//! are padded to an even length, and a quarter as many as are in use may be free. A lookup makes three dependent memory
-//! steps: table, slab entry, key cell; a batch can make them for all its keys together ([`Index::prefetch`]). Tables have
+//! At most 64 bytes per entry, without its key and metadata: 40 in the slab, 8 of order, 6 of entry
+//! number and placement id in its key cell, 6.4 of table (8 after it had to grow), 1.1 of slot
+//! state. Cells of keys and metadata are padded to an even length, and there may be a quarter as
+//! many free cells as cells in use. A lookup makes three dependent memory accesses: table, slab
+//! entry, key cell; a batch can overlap them for all its keys ([`Index::prefetch`]). Tables have
 //! room for an even share of all slots from the start, so they do not grow under a lock.
 //!
-//! What an index takes at once is known before ([`IndexOptions::bytes`]), and an error if it cannot be had.
+//! The memory that an index allocates up front is known in advance ([`IndexOptions::bytes`]); if it
+//! cannot be allocated, an error is returned.
 
 #![forbid(unsafe_code)]
 

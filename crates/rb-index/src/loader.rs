@@ -1,17 +1,19 @@
-//! Filling an empty index from a checkpoint base and its log.
+//! Fills an empty index from a checkpoint base and its log.
 //!
-//! A base is fuzzy: a key may be in it with two generations, and a slot may be claimed by two keys. Two
-//! rules settle it, and both hold whatever the order in which the claims come:
+//! A base is fuzzy: it may contain a key with two generations, and a slot may be claimed by two
+//! keys. Two rules resolve this in any order of the claims:
 //!
-//! * **for each key, the highest generation wins**, removes included: a remove leaves a tombstone here
-//!   until [`Loader::finish`], so an older put of the key that comes later is refused;
-//! * **for each slot, the highest generation wins**, even one whose own key has lost or was removed since:
-//!   whoever held the slot before was overwritten.
+//! * **for each key, the highest generation wins**, removes included: a remove leaves a tombstone
+//!   here until [`Loader::finish`], so an older put of the key that comes later is refused;
+//! * **for each slot, the highest generation wins**, even one whose own key has lost or was removed
+//!   since: the previous contents of the slot were overwritten.
 //!
-//! A key whose newest put lost its slot is gone, and its older puts with it: they were replaced before.
+//! A key whose newest put lost its slot is gone, together with its older puts, which had been
+//! replaced.
 //!
-//! So sections may be loaded in parallel and the log replayed at the same time or after, in order or not. The
-//! price is 8 bytes for each slot and one entry for each removed key of the log until `finish`.
+//! So sections may be loaded in parallel and the log replayed at the same time or after, in order
+//! or not. The price is 8 bytes for each slot and one entry for each removed key of the log until
+//! `finish`.
 
 use std::collections::HashMap;
 use std::ops::AddAssign;
@@ -37,7 +39,7 @@ pub struct LoadEntry<'a> {
     pub hash: u64,
     /// The key, at most [`crate::MAX_KEY_BYTES`].
     pub key: &'a [u8],
-    /// Slot, length, checksum, placement, metadata, and whether it is known to be true.
+    /// Slot, length, checksum, placement, metadata, and whether it is verified.
     pub entry: NewEntry<'a>,
     /// The generation of the put; unique, and at least 1.
     pub generation: u64,
@@ -45,18 +47,21 @@ pub struct LoadEntry<'a> {
     pub recency: u32,
 }
 
-/// What a load came to.
+/// The result of a load.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub struct LoadReport {
     /// Entries that are live now.
     pub entries: u64,
-    /// Newest puts of their keys whose slot a later put has taken, or that is bad. Usual in a fuzzy base.
+    /// Newest puts of their keys whose slot was taken by a later put, or is bad. Normal in a fuzzy
+    /// base.
     pub displaced: u64,
-    /// Claims that cannot be true: no such slot, or lengths over the limits. Not 0: a damaged or foreign record.
+    /// Invalid claims: no such slot, or lengths over the limits. Not 0 means a damaged or foreign
+    /// record.
     pub refused: u64,
-    /// Entries dropped because another of the same generation claims their slot, or because the slot was
-    /// in use already. A generation never repeats, so this is 0 unless records are damaged.
+    /// Entries dropped because another one of the same generation claims their slot, or because the
+    /// slot was already in use. A generation never repeats, so this is 0 unless records are
+    /// damaged.
     pub duplicate_slots_left: u64,
 }
 
@@ -75,20 +80,21 @@ impl AddAssign for LoadReport {
     }
 }
 
-/// Takes claims from several threads at once and makes an index of them. Made by [`Index::loader`].
+/// Takes claims from several threads concurrently and builds an index from them. Returned by
+/// [`Index::loader`].
 ///
-/// The index stays empty until [`Loader::finish`] and must not be used before; a loader that is dropped
+/// The index stays empty until [`Loader::finish`] and must not be used before; dropping a loader
 /// leaves it empty.
 #[derive(Debug)]
 pub struct Loader<'a> {
     index: &'a Index,
     stores: Box<[StoreCell]>,
-    /// For each slot the highest generation of the claims that no live entry stands for: those of entries
-    /// that were replaced or removed, or came too late. 0 for none. The claim of a live entry is added in
-    /// `finish`, so that loading does not wait for memory at a random slot.
+    /// For each slot, the highest generation of the claims not held by a live entry: those of
+    /// entries that were replaced or removed, or came too late. 0 for none. The claim of a live
+    /// entry is added in `finish`, so that loading does not wait for memory at a random slot.
     claims: Box<[Tally]>,
     refused: Tally,
-    /// Slots that are remembered as bad, and the last generation that does not speak against it.
+    /// Slots recorded as bad, and the last generation that does not contradict it.
     bad: Lock<HashMap<u32, u64>>,
     fetch: fn(*const u8),
 }
@@ -98,13 +104,13 @@ pub struct Loader<'a> {
 #[repr(align(128))]
 struct StoreCell(Lock<Store>);
 
-/// Entries between the one that is settled and the one whose slot is fetched.
+/// Distance, in entries, between the one being settled and the one whose slot is prefetched.
 const FETCH_AHEAD: u32 = 16;
-/// Claims of a batch that are fetched for together: their lines fit the nearest cache.
+/// Claims of a batch that are prefetched together: their lines fit the L1 cache.
 const FETCH_TOGETHER: usize = 64;
 
 impl Index {
-    /// A loader for this index, which must be empty: every slot free or bad.
+    /// Creates a loader for this index, which must be empty: every slot free or bad.
     ///
     /// # Errors
     /// [`IndexError::NotEmpty`] and [`IndexError::Memory`].
@@ -121,7 +127,8 @@ impl Index {
             what: "memory for loading the index",
             need: u64::from(self.slots.end()) * size_of::<Tally>() as u64,
         })?;
-        // The empty stores are taken along, because their tables are as large as they will be.
+        // The loader uses the shards' empty stores, because their tables already have the final
+        // size.
         let take = |cell: &ShardCell| {
             let mut shard = cell.shard.lock();
             StoreCell(Lock::new(std::mem::replace(
@@ -141,19 +148,20 @@ impl Index {
 }
 
 impl Loader<'_> {
-    /// As [`Index::hash`].
+    /// Returns the hash of a key, see [`Index::hash`].
     pub fn hash(&self, key: &[u8]) -> u64 {
         self.index.hash(key)
     }
 
-    /// Has memory fetched ahead of time by `fetch`, which is as for [`Index::prefetch`]; without it nothing is.
+    /// Sets the prefetch function `fetch`, as for [`Index::prefetch`]; by default nothing is
+    /// prefetched.
     #[must_use]
     pub fn fetching(self, fetch: fn(*const u8)) -> Self {
         Loader { fetch, ..self }
     }
 
-    /// Takes one claim. `Replaced` and `Older` speak of the key only: whether the slot is kept is known when
-    /// all claims are.
+    /// Takes one claim. `Replaced` and `Older` refer to the key only: whether the slot is kept is
+    /// decided when all claims are known.
     pub fn load(
         &self,
         hash: u64,
@@ -175,12 +183,12 @@ impl Loader<'_> {
         )
     }
 
-    /// Takes many claims, with one lock for each shard: a thousand together cost least. Shards that another thread
-    /// loads just now come last.
+    /// Takes many claims, with one lock per shard; batches of about a thousand are the most
+    /// efficient. Shards locked by another thread come last.
     pub fn load_batch(&self, claims: &[LoadEntry<'_>]) {
         let shard_of = |at: usize| self.index.shard_of(claims[at].hash);
         let by_shard = ByShard::new(claims.len(), self.stores.len(), shard_of);
-        // Threads with a batch each begin at different shards, and then do not meet.
+        // Threads with a batch each start at different shards, so that they rarely meet.
         let first = claims.first().map_or(0, |_| shard_of(0));
         let mut busy = Vec::new();
         for (shard, positions) in by_shard.groups(first) {
@@ -197,7 +205,7 @@ impl Loader<'_> {
     /// Takes the claims at these positions, all of the store's shard.
     fn load_all(&self, store: &mut Store, claims: &[LoadEntry<'_>], positions: &[u32]) {
         for some in positions.chunks(FETCH_TOGETHER) {
-            // Most claims are of new keys, and the line of the table that says so is all they wait for.
+            // Most claims are for new keys and only wait for the table line that shows it.
             for &at in some {
                 store.prefetch(claims[at as usize].hash, PrefetchStage::Line, &self.fetch);
             }
@@ -207,8 +215,8 @@ impl Loader<'_> {
         }
     }
 
-    /// Takes a remove: puts of the key with a generation before `generation` are void, whether they came
-    /// already or will. Returns whether one was known.
+    /// Takes a remove: puts of the key with a generation before `generation` are void, whether they
+    /// came already or come later. Returns whether one was known.
     pub fn remove(&self, hash: u64, key: &[u8], generation: u64) -> bool {
         let mut store = self.stores[self.index.shard_of(hash)].0.lock();
         let known = store.find(hash, key);
@@ -233,7 +241,8 @@ impl Loader<'_> {
         was_live
     }
 
-    /// Prepares [`Loader::load`] and [`Loader::remove`] of keys with these hashes.
+    /// Prefetches the memory that [`Loader::load`] and [`Loader::remove`] access for keys with
+    /// these hashes.
     pub fn prefetch(&self, hashes: &[u64]) {
         let each = |step: &dyn Fn(&Store, u64)| {
             for &hash in hashes {
@@ -245,7 +254,7 @@ impl Loader<'_> {
         for step in PrefetchStage::ALL {
             each(&|store, hash| store.prefetch(hash, step, &self.fetch));
         }
-        // Whoever has held the key so far leaves a claim.
+        // The previous entry of the key leaves a claim.
         each(&|store, hash| {
             store.each_of_hash(hash, |entry| self.fetch_claim(entry.slot));
         });
@@ -257,9 +266,9 @@ impl Loader<'_> {
         }
     }
 
-    /// Takes a slot that is remembered as bad since some put with generation `last` or an earlier one. Whatever claims it is
-    /// displaced, unless it was put later: the slot was found good again, and used.
-    /// False if there is no such slot.
+    /// Takes a slot recorded as bad after the puts up to generation `last`. Any claim of it is
+    /// displaced, unless it is of a later put: then the slot was found good again and used. Returns
+    /// false if there is no such slot.
     pub fn bad_slot(&self, slot: SlotId, last: u64) -> bool {
         let known = self.index.mark_bad(slot) || self.index.is_bad(slot);
         if known {
@@ -270,7 +279,7 @@ impl Loader<'_> {
         known
     }
 
-    /// Slots that were used after they had been bad are not.
+    /// Frees bad slots that a later put used.
     fn forgive(&self) {
         for (&slot, &last) in &*self.bad.lock() {
             if self.claims[slot as usize].get() > last {
@@ -279,12 +288,12 @@ impl Loader<'_> {
         }
     }
 
-    /// Makes the index of what was loaded, on up to `threads` threads: settles the slots, gives the entries to
-    /// the policies in the order of their last use (those used longest ago come first), and lists the free slots in the order of
-    /// their numbers.
+    /// Builds the index from the loaded claims, on up to `threads` threads: settles the slots,
+    /// inserts the entries into the policies in the order of their last use (least recently used
+    /// first), and lists the free slots in the order of their numbers.
     ///
-    /// `recency_now` is the present stamp, in whose terms the loaded stamps are read; the index's clock goes on
-    /// from there.
+    /// `recency_now` is the current stamp, relative to which the loaded stamps are read; the
+    /// index's clock continues from there.
     pub fn finish(self, recency_now: u32, threads: usize) -> LoadReport {
         self.index.set_recency(recency_now);
         for StoreCell(store) in &self.stores {
@@ -295,7 +304,8 @@ impl Loader<'_> {
                 }
                 let entry = store.entry(at);
                 if entry.is_live() {
-                    // Nobody else is about, and a plain store lets the processor go on to the next slot.
+                    // No other thread is active, and a plain store lets the processor continue with
+                    // the next slot.
                     let claim = &self.claims[entry.slot as usize];
                     claim.set(claim.get().max(entry.generation));
                 }
@@ -321,7 +331,7 @@ impl Loader<'_> {
                 let settle = move || settle_shards(first);
                 match std::thread::Builder::new().spawn_scoped(scope, settle) {
                     Ok(helper) => helpers.push(helper),
-                    // There is no thread to be had.
+                    // No thread could be started.
                     Err(_) => report += settle_shards(first),
                 }
             }
@@ -337,7 +347,7 @@ impl Loader<'_> {
         report
     }
 
-    /// Settles and orders the entries of one shard and gives them to the index.
+    /// Settles and orders the entries of one shard and moves them into the index.
     fn settle_shard(
         &self,
         number: usize,
@@ -404,14 +414,16 @@ impl Loader<'_> {
         if let Some(at) = store.find(hash, key) {
             let known = store.entry(at);
             if known.generation > generation || known.generation == generation && known.is_live() {
-                // The slot was overwritten by this put, so the claim counts though the key has moved on.
+                // The slot was overwritten by this put, so the claim counts although the key has a
+                // newer put.
                 self.claim(entry.slot.0, generation);
                 return Loaded::Older;
             }
             if known.is_live() {
                 self.claim(known.slot, known.generation);
                 answer = Loaded::Replaced(store.located(at));
-                // Most of a log replaces what the base has; this saves half of the memory accesses.
+                // Most of a log replaces entries of the base; this saves half of the memory
+                // accesses.
                 if store.renew(at, later, entry) {
                     store.entry_mut(at).stamp(recency);
                     return answer;
@@ -439,7 +451,8 @@ fn add_unclaimed(store: &mut Store, hash: u64, key: &[u8], generation: u64) -> u
     store.add(Entry::live(hash, generation, NO_SLOT, 0), key, &nothing)
 }
 
-/// Whether an entry stays; its slot is live then, and yet to be counted. Otherwise it is dropped.
+/// Decides whether an entry stays. If so, its slot becomes live but is not counted yet; otherwise
+/// the entry is dropped.
 fn settle(
     index: &Index,
     claims: &[Tally],

@@ -50,7 +50,7 @@ enum Claim {
     },
 }
 
-/// What must be live, by the two rules read literally.
+/// Returns the expected live entries, by the two rules applied literally.
 fn expected(claims: &[Claim], bad: u32) -> HashMap<u64, (u32, u64)> {
     let mut keys: HashMap<u64, (u64, Option<u32>)> = HashMap::new();
     let mut slots: HashMap<u32, u64> = HashMap::new();
@@ -101,7 +101,7 @@ fn random_claims(random: &mut Random) -> Vec<Claim> {
     claims
 }
 
-/// Puts alone or several together.
+/// Loads puts one by one or several together.
 fn apply(loader: &Loader<'_>, claims: &[Claim]) {
     let keys: Vec<[u8; 8]> = (0..KEYS).map(u64::to_le_bytes).collect();
     let mut together = Vec::new();
@@ -186,8 +186,8 @@ fn any_order_and_any_threads_give_what_the_rules_say() {
     }
 }
 
-/// As for lookups, a line, both ends of an entry and of its key; and the place where the slot that the key
-/// leaves is claimed.
+/// Prefetches the same memory as a lookup (a line, both ends of an entry and of its key), and the
+/// claim of the slot that the key leaves.
 #[test]
 fn what_a_later_put_of_a_key_touches_is_fetched() {
     thread_local! {
@@ -199,7 +199,7 @@ fn what_a_later_put_of_a_key_touches_is_fetched() {
     loader.load(7, b"k", new_entry(0), 1, 0);
     loader.prefetch(&[7, 9 << 40]);
     assert_eq!(FETCHED.take(), (1 + 2 + 2 + 1) + 1);
-    // Claims of a base are of new keys: only their lines.
+    // Claims of a base are for new keys: only their lines.
     let claims: Vec<LoadEntry<'_>> = (100..300)
         .map(|hash| LoadEntry {
             hash,
@@ -230,7 +230,7 @@ fn a_removed_generation_does_not_come_back_after_its_remove() {
 fn order_follows_the_stamps_over_the_wrap_and_free_slots_are_in_order() {
     let index = index(SLOTS, 1);
     let loader = index.loader().unwrap();
-    // Present is 2: stamps just below the wrap are old, 5 is a little ahead and so is present.
+    // The clock is 2: stamps just below the wrap are old; 5 is a little ahead and counts as now.
     let stamps = [
         (1, 2_u32),
         (2, u32::MAX - 1),
@@ -278,7 +278,8 @@ fn impossible_claims_are_refused_and_counted() {
     assert_eq!(loader.load(1, &long, new_entry(0), 1, 0), Loaded::Older);
     assert!(!loader.remove(1, &long, 9));
     assert!(!loader.bad_slot(SlotId(SLOTS), 0));
-    // The same generation on one slot for two keys: the record is damaged, one of the two is dropped.
+    // The same generation on one slot for two keys: the record is damaged, and one of the two is
+    // dropped.
     assert_eq!(loader.load(2, b"a", new_entry(3), 4, 0), Loaded::Inserted);
     assert_eq!(loader.load(3, b"b", new_entry(3), 4, 0), Loaded::Inserted);
     let report = loader.finish(0, 1);
@@ -305,7 +306,7 @@ fn only_an_empty_index_can_be_loaded() {
     index.audit().unwrap();
 }
 
-/// A slot that was bad, was found good again, and was used: no record says so but the put.
+/// A slot that was bad, was found good again, and was used: only the put records it.
 #[test]
 fn a_later_put_in_a_bad_slot_says_that_it_is_good_again() {
     for (last, stays_bad) in [(9, false), (10, true)] {
@@ -313,7 +314,7 @@ fn a_later_put_in_a_bad_slot_says_that_it_is_good_again() {
         let loader = index.loader().unwrap();
         assert!(loader.bad_slot(SlotId(3), last));
         loader.load(hash_of(1), &1_u64.to_le_bytes(), new_entry(3), 10, 0);
-        // An older header that says so, too.
+        // An older header also records it as bad.
         assert!(loader.bad_slot(SlotId(3), 2));
         let report = loader.finish(0, 1);
         assert_eq!(

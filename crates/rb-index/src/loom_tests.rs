@@ -2,10 +2,11 @@
 //!
 //! Run them with `cargo xtask loom [FILTER]`, which prints how many interleavings each explored.
 //!
-//! What a slot "holds" is a number that its owner writes while it is reserved, as a put would write
-//! bytes. It is in a cell that loom watches: two threads that touch it without an order between them
-//! fail the model, whatever the numbers say. A log takes the records of each change in the same hold
-//! of the shard's lock, as the store's does, so every model also checks what a replay would find.
+//! The content of a slot is a number that its owner writes while the slot is reserved, as a put
+//! would write bytes. It is in a cell tracked by loom: two threads that access it without
+//! synchronisation fail the model, even if the numbers are right. A log takes the records of each
+//! change in the same hold of the shard's lock, as the store's does, so every model also checks the
+//! result of a replay.
 
 mod keys;
 mod slots;
@@ -21,14 +22,14 @@ use crate::*;
 
 const KEY: &[u8] = b"key";
 const OTHER: &[u8] = b"other";
-/// Of shard 1 of 2, where all keys are except [`FAR`].
+/// Selects shard 1 of 2, which holds all keys except [`FAR`].
 const HASH: u64 = u64::MAX;
 /// The one key in shard 0.
 const FAR: &[u8] = b"far";
-/// What a write that failed leaves when it lands late.
+/// The content left by a failed write that lands late.
 const GARBAGE: u64 = u64::MAX;
 
-/// One record of the log: the slot of a put, none for a remove.
+/// One record of the log: the slot of a put, `None` for a remove.
 struct Record {
     key: &'static [u8],
     generation: u64,
@@ -37,12 +38,12 @@ struct Record {
 
 struct World {
     index: Index,
-    /// What the slots hold.
+    /// The contents of the slots.
     held: Vec<Cell<u64>>,
     log: Mutex<Vec<Record>>,
-    /// Records of the log that are durable.
+    /// Number of log records that are durable.
     durable: AtomicU64,
-    /// The standard library's: drawing numbers is the caller's business and always under the shard's lock.
+    /// An atomic of the standard library: the caller draws numbers, always under the shard's lock.
     generations: AtomicU64,
 }
 
@@ -71,7 +72,7 @@ impl World {
         1 + self.generations.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Announces a put that has its slot.
+    /// Reserves a key for a put that has its slot.
     fn reserve(&self, key: &[u8], slot: SlotId, mode: PutMode) -> Option<Reservation> {
         let mut guard = self.guard(key);
         match guard.reserve(
@@ -87,8 +88,8 @@ impl World {
         }
     }
 
-    /// A free slot, if it must be one whose former value is not needed any more or, where there is none, one that was
-    /// freed by a change that is not durable, or an evicted one.
+    /// Takes a slot: a free one whose former value is not needed any more; failing that, one freed
+    /// by a change that is not durable, or an evicted one.
     fn take_slot(&self) -> Option<SlotId> {
         let (mut taken, mut evicted) = (Vec::new(), Vec::new());
         if self.index.take_free(0, 1, &mut taken) == 1 {
@@ -99,8 +100,8 @@ impl World {
         taken.pop().or_else(|| Some(evicted.pop()?.slot))
     }
 
-    /// A slot that is handed out as free holds nothing that a restart would look for now, unless it was evicted:
-    /// evictions leave no record.
+    /// Asserts that a slot handed out as free holds nothing that a restart now would need, unless
+    /// it was evicted: evictions leave no record.
     fn assert_unneeded(&self, slot: SlotId) {
         let log = self.log.lock().expect("no model panics with it");
         let durable = self.durable.load(Ordering::Relaxed) as usize;
@@ -117,14 +118,14 @@ impl World {
         );
     }
 
-    /// A commit: what is queued now is durable.
+    /// Commits: all queued records become durable.
     fn commit(&self) {
         let queued = self.log.lock().expect("no model panics with it").len() as u64;
         self.durable.fetch_max(queued, Ordering::Relaxed);
         self.index.set_durable(queued);
     }
 
-    /// The way of a put; its generation and what became of it, or none if there was no slot.
+    /// Performs a put; returns its generation and outcome, or `None` if there was no slot.
     fn put(&self, key: &'static [u8]) -> Option<(u64, Published)> {
         self.put_as(key, PutMode::Replace)
     }
@@ -146,7 +147,7 @@ impl World {
         Some((generation, published))
     }
 
-    /// The way of a remove; its generation.
+    /// Performs a remove; returns its generation.
     fn remove(&self, key: &'static [u8]) -> u64 {
         let mut guard = self.guard(key);
         let generation = self.generation();
@@ -156,7 +157,7 @@ impl World {
         generation
     }
 
-    /// Called under the shard's lock. Returns the record's ticket.
+    /// Appends a record, under the shard's lock. Returns its ticket.
     fn record(&self, key: &'static [u8], generation: u64, slot: Option<SlotId>) -> u64 {
         let record = Record {
             key,
@@ -172,7 +173,7 @@ impl World {
         self.held[slot.0 as usize].set(what);
     }
 
-    /// The way of a get, with the check that makes it one.
+    /// Performs a get and checks the value.
     fn get(&self, key: &[u8]) -> Option<u64> {
         let lease = self.guard(key).lease(hash(key), key, Place::default())?;
         let generation = self.read(&lease);
@@ -199,7 +200,7 @@ impl World {
         self.index.stats().classes[0]
     }
 
-    /// What holds when all threads have ended, however they met.
+    /// Checks the invariants that hold after all threads have ended, for any interleaving.
     fn check(&self) {
         assert_eq!(self.guard(KEY).pending_puts(), 0);
         assert_eq!(self.guard(FAR).pending_puts(), 0);
@@ -212,7 +213,7 @@ impl World {
                 records.is_sorted_by_key(|record| record.generation),
                 "the records of {key:?} are not in the order of its changes"
             );
-            // Evictions leave no record: what was put last may be gone.
+            // Evictions leave no record, so the last put may be gone.
             if let Some(live) = self.guard(key).get(hash(key), key) {
                 let last = records.last().expect("a live key was put");
                 let told = (last.generation, last.slot);
@@ -241,7 +242,7 @@ impl World {
         }
     }
 
-    /// What recovery makes of the log.
+    /// Replays the log as recovery does.
     fn replay(&self, log: &[Record]) -> Index {
         let options = IndexOptions {
             shards: 2,
@@ -279,7 +280,7 @@ fn hash(key: &[u8]) -> u64 {
     if key == FAR { 0 } else { HASH }
 }
 
-/// Preemptions of a thread per interleaving at most, in the quick form and in the full one.
+/// Largest number of preemptions per interleaving, in the quick form and in the full one.
 struct Bounds {
     quick: usize,
     full: usize,
@@ -294,7 +295,7 @@ fn model<F: Fn(Arc<World>) + Sync + Send + 'static>(bounds: Bounds, slots: u32, 
     }
     let full = std::env::var_os("RB_LOOM_FULL").is_some();
     let bound = if full { bounds.full } else { bounds.quick };
-    // Counted outside loom: a model that no longer interleaves would pass for nothing.
+    // Counted outside loom: otherwise a model that no longer interleaves would pass unnoticed.
     let explored = std::sync::Arc::new(AtomicU64::new(0));
     let counted = std::sync::Arc::clone(&explored);
     let mut builder = loom::model::Builder::new();

@@ -1,4 +1,4 @@
-//! Least recently used first: the default policy.
+//! Least recently used: the default policy.
 
 use std::fmt;
 
@@ -9,10 +9,11 @@ use crate::policy::{Gone, Lookup, Policy, Purpose, Resident};
 
 const NONE: u32 = u32::MAX;
 
-/// Least recently used first, exactly.
+/// Exact least recently used.
 ///
-/// One doubly linked list per class; the links are 8 bytes per entry. Measured best of FIFO, S3-FIFO,
-/// SIEVE and LRU on production key-value-cache traces (27.9 % hits at a tenth of the capacity).
+/// One doubly linked list per class; the links take 8 bytes per entry. Best of FIFO, S3-FIFO, SIEVE
+/// and LRU as measured on production key-value-cache traces (27.9 % hits at a tenth of the
+/// capacity).
 pub struct Lru {
     links: Chunked<Links>,
     lists: Box<[List]>,
@@ -31,7 +32,7 @@ struct List {
 }
 
 impl Lru {
-    /// An empty policy for `classes` slot classes.
+    /// Creates an empty policy for `classes` slot classes.
     #[must_use]
     pub fn new(classes: usize) -> Lru {
         let lists = vec![
@@ -80,8 +81,8 @@ impl Lru {
         }
     }
 
-    /// The unpinned entries of a class, least recently used first; stops where the links contradict
-    /// each other, so that an audit ends.
+    /// Iterates over the unpinned entries of a class, least recently used first; stops if the links
+    /// contradict each other, so that an audit terminates.
     fn walk(&self, class: u8) -> impl Iterator<Item = u32> + '_ {
         let first = self
             .lists
@@ -113,7 +114,7 @@ impl Policy for Lru {
 
     #[inline]
     fn lookup(&mut self, lookup: &Lookup) {
-        // A lease is a use when it ends.
+        // A lease counts as a use when it ends.
         if lookup.purpose == Purpose::Touch
             && let Some(found) = lookup.found
             && !found.pinned
@@ -126,7 +127,8 @@ impl Policy for Lru {
 
     #[inline]
     fn pin(&mut self, entry: &Resident) {
-        // A pinned entry leaves the list, so looking for a victim never walks over leased entries.
+        // A pinned entry leaves the list, so the search for a victim never walks over leased
+        // entries.
         self.unlink(entry.class, entry.entry);
     }
 
@@ -157,7 +159,7 @@ impl Policy for Lru {
     }
 }
 
-/// The order, which is all that decides; links of entries that are pinned or gone are left over.
+/// Prints the order, the only state that matters; links of pinned or removed entries are stale.
 impl fmt::Debug for Lru {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let classes = (0..=u8::MAX).take(self.lists.len());

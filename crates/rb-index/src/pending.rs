@@ -1,11 +1,11 @@
-//! Puts under way in one shard, found by key so that a remove or a newer put can reach them.
+//! Puts in progress in one shard, indexed by key so that a remove or a newer put can reach them.
 
 use hashbrown::HashTable;
 
 use crate::place::Place;
 use crate::put::{PutMode, Reservation};
 
-/// What happened to a put between its reservation and its publication.
+/// An event between the reservation of a put and its publication.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Meanwhile {
     Nothing,
@@ -63,7 +63,8 @@ impl Pending {
         Some(found.remove().0.meanwhile)
     }
 
-    /// Tells the puts of the key that are older than `generation` what happened. The first word stands.
+    /// Notifies the puts of the key that are older than `generation`. The first notification
+    /// stands.
     pub(crate) fn notify(&mut self, hash: u64, key: &[u8], generation: u64, what: Meanwhile) {
         for put in self.puts.iter_hash_mut(hash) {
             let concerned = put.hash == hash && *put.key == *key && put.generation < generation;
@@ -73,7 +74,7 @@ impl Pending {
         }
     }
 
-    /// All puts under way in the order in which they began, and how many ever began.
+    /// Returns all puts in progress in the order in which they began, and how many ever began.
     pub(crate) fn sorted(&self) -> (Vec<impl std::fmt::Debug + '_>, u64) {
         let Pending { puts, tickets } = self;
         let mut puts: Vec<&Put> = puts.iter().collect();
@@ -81,7 +82,7 @@ impl Pending {
         (puts, *tickets)
     }
 
-    /// Puts under way.
+    /// Returns the number of puts in progress.
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.puts.len()

@@ -1,23 +1,24 @@
-//! Which batch a key came in, and where in it.
+//! The batch of a key, and its position there.
 
 /// The place of a key in a batch of a caller.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Place {
-    /// The number of the batch. Numbers ascend, and count keys: between two batches lie as many keys as their
-    /// numbers are apart.
+    /// The number of the batch. Numbers ascend and count keys: the difference between two batches
+    /// is the number of keys between them.
     pub batch: u64,
-    /// The position of the key in its batch, from 0. The keys of a batch come in no particular order, each shard's together.
+    /// The position of the key in its batch, from 0. The keys of a batch are processed shard by
+    /// shard, in no particular order.
     pub position: u32,
 }
 
-/// A batch that has begun ([`crate::Index::begin_batch`]).
+/// A started batch ([`crate::Index::begin_batch`]).
 #[derive(Clone, Copy, Debug)]
 pub struct Batch {
     pub(crate) number: u64,
 }
 
 impl Batch {
-    /// The place of the key at a position of this batch.
+    /// Returns the place of the key at a position of this batch.
     #[must_use]
     pub fn at(self, position: usize) -> Place {
         Place {

@@ -1,7 +1,7 @@
-//! Which entry is worth least: what an eviction policy is given, and what it answers.
+//! The interface of eviction policies.
 //!
-//! [`Lru`](crate::Lru) is the default. Another one is a [`Policy`] and a [`PolicyFactory`] that makes it for each shard; the
-//! example `policies` has two of them.
+//! [`Lru`](crate::Lru) is the default. Another policy is a [`Policy`] and a [`PolicyFactory`] that
+//! creates it for each shard; the example `policies` has two of them.
 
 use std::fmt;
 
@@ -9,91 +9,105 @@ use crate::entries::Entries;
 use crate::entry::Entry;
 use crate::place::Place;
 
-/// The eviction policy of one shard: it is notified of all that happens to the shard's keys, and chooses what to evict.
+/// The eviction policy of one shard: it is notified of all changes and lookups of the shard's keys,
+/// and chooses what to evict.
 ///
 /// # Entries
 ///
-/// The index names entries by numbers. They are dense, from 0, so that a policy may keep what it knows in an array. The
-/// number of an entry that was removed is given to another one. A policy that remembers keys that are gone (ghosts) keeps their hashes.
+/// The index names entries by numbers. They are dense, from 0, so that a policy can keep its state
+/// in an array. The number of a removed entry is reused. A policy that remembers removed keys
+/// (ghosts) keeps their hashes.
 ///
 /// # Protocol
 ///
-/// Of one entry, in this order:
+/// For one entry, in this order:
 ///
 /// 1. [`Policy::insert`], once.
-/// 2. Any number of [`Policy::lookup`]s that found it, and of [`Policy::pin`] and [`Policy::unpin`], which alternate, `pin` first.
-///    Between the two, leases hold the entry, and it must not be a victim.
-/// 3. [`Policy::remove`], once, whether it is pinned or not; `unpin` does not follow. This holds for evictions, too: a victim
-///    is not gone before `remove` says so.
+/// 2. Any number of [`Policy::lookup`]s that found it, and of [`Policy::pin`] and
+///    [`Policy::unpin`], which alternate, `pin` first. Between the two, leases hold the entry, and
+///    it must not be a victim.
+/// 3. [`Policy::remove`], once, whether it is pinned or not; `unpin` does not follow. This applies
+///    to evictions, too: a victim stays until `remove` is called.
 ///
-/// A replaced value is removed, and then its successor is inserted under another number and the same hash. Hash, class and length of an entry
-/// do not change. The entries that a restart recovers are inserted in the order of their last use, the one used longest ago first,
-/// before anything else happens.
+/// A replaced value is removed, and then its successor is inserted under another number and the
+/// same hash. Hash, class and length of an entry do not change. The entries recovered by a restart
+/// are inserted in the order of their last use, least recently used first, before anything else
+/// happens.
 ///
-/// Every lookup of a key is reported once, by its shard's policy. What a policy wants to know of a whole batch, whose keys lie in many
-/// shards, its factory can have the policies share: [`Place::batch`] says what belongs together. A lookup is reported before what it leads
-/// to (`pin`, or a later put of what was missing).
+/// Every lookup of a key is reported once, to its shard's policy. To see a whole batch, whose keys
+/// are spread over many shards, the policies of a factory can share state: [`Place::batch`]
+/// identifies the batch. A lookup is reported before its consequence (`pin`, or a later put of a
+/// missing key).
 ///
 /// # Locks and time
 ///
-/// Every method is called with the shard's lock held, by the thread of an operation. It must be quick (tens of nanoseconds; `victim` may look at several
-/// entries), must not call the store or the index, and must not wait: all other operations on the shard wait for it. A policy that shares
-/// state with those of other shards uses atomics, or a lock that is never held for long and under which nothing else is locked.
+/// Every method is called with the shard's lock held, by the thread of an operation. It must be
+/// quick (tens of nanoseconds; `victim` may examine several entries), must not call the store or
+/// the index, and must not block: all other operations on the shard wait for it. A policy that
+/// shares state with those of other shards uses atomics, or a lock that is only held briefly and
+/// under which no other lock is taken.
 ///
 /// It must not panic: the operation that called it would end in the middle of a change.
 ///
-/// # What a wrong policy can do
+/// # Effects of a wrong policy
 ///
-/// Evict badly, but no harm: the index looks at each victim. One that is pinned, of another class or not there is refused: it is counted in
-/// [`IndexStats::refused_victims`](crate::IndexStats::refused_victims), [`Index::audit`](crate::Index::audit) says so, and the shard evicts nothing in that visit. A put
-/// that finds no slot then fails as it does when everything is leased.
+/// A wrong policy evicts badly but cannot cause damage: the index checks each victim. One that is
+/// pinned, of another class or missing is refused: it is counted in
+/// [`IndexStats::refused_victims`](crate::IndexStats::refused_victims), reported by
+/// [`Index::audit`](crate::Index::audit), and the shard evicts nothing in that visit. A put that
+/// finds no slot then fails as it does when everything is leased.
 ///
 /// # Debug
 ///
-/// `Debug` is to show everything that decides what the policy does next, and nothing that does not: a search through the states of a
-/// store tells them apart by it.
+/// `Debug` must print everything that determines the next actions of the policy, and nothing else:
+/// a state search distinguishes states of a store by it.
 pub trait Policy: fmt::Debug + Send {
-    /// There is a new entry; it is not pinned. `place` is that of its put; none if it was recovered.
+    /// Adds an entry; it is not pinned. `place` is that of its put; `None` if it was recovered.
     fn insert(&mut self, new: &Resident, place: Option<Place>);
 
-    /// A key was looked up and found, or not.
+    /// Reports the lookup of a key, found or not.
     fn lookup(&mut self, lookup: &Lookup);
 
-    /// The entry is leased, and must not be a victim until `unpin`.
+    /// Pins a leased entry: it must not be a victim until `unpin`.
     fn pin(&mut self, entry: &Resident);
 
-    /// The last lease has ended. The entry may be a victim again, and counts as used now.
+    /// Unpins an entry whose last lease has ended. It may be a victim again, and counts as used
+    /// now.
     fn unpin(&mut self, entry: &Resident);
 
-    /// The entry is gone, and its number means nothing any more.
+    /// Removes an entry; its number becomes invalid.
     fn remove(&mut self, gone: &Resident, why: Gone);
 
-    /// Chooses the entry of a class to evict next: any that is not pinned, or none if all are. Called only when a slot is needed;
-    /// [`Policy::remove`] follows at once.
+    /// Chooses the entry of a class to evict next: any that is not pinned, or `None` if all are.
+    /// Called only when a slot is needed; [`Policy::remove`] follows immediately.
     fn victim(&mut self, class: u8, entries: &Entries<'_>) -> Option<u32>;
 
-    /// What the next victim of a class is worth; none if [`Policy::victim`] would find none. The less it is worth, the sooner it is evicted.
+    /// Returns the value of the next victim of a class; `None` if [`Policy::victim`] would find
+    /// none. The lower the value, the sooner it is evicted.
     ///
-    /// This is how shards are compared: eviction goes to the shard that says the least, and stays there until another one says less.
-    /// With one shard it decides nothing, as long as it is some value while there is something to evict. It is a hint: a rough
-    /// answer costs an order that is a little worse. [`Lru`](crate::Lru) answers [`Entries::last_use`] of its victim, which makes the
-    /// order over all shards that of use. The index publishes the last answer of each shard.
+    /// This is how shards are compared: eviction visits the shard with the lowest value, and stays
+    /// there until another one is lower. With one shard it decides nothing, as long as it is some
+    /// value while there is something to evict. It is a hint: a rough value costs a slightly worse
+    /// order. [`Lru`](crate::Lru) returns [`Entries::last_use`] of its victim, which orders
+    /// evictions over all shards by use. The index publishes the latest value of each shard.
     ///
-    /// Asked for every class each time that the shard's lock is given back after an entry came, went or was used, so it must cost
-    /// next to nothing.
+    /// Called for every class each time the shard's lock is released after an entry was added,
+    /// removed or used, so it must be very cheap.
     fn worth(&self, class: u8, entries: &Entries<'_>) -> Option<u64>;
 
-    /// Shows each entry of a class that may become a victim: exactly those that are not pinned. For [`Index::audit`](crate::Index::audit).
+    /// Passes each entry of a class that may become a victim to `each`: exactly those that are not
+    /// pinned. For [`Index::audit`](crate::Index::audit).
     fn evictable(&self, class: u8, each: &mut dyn FnMut(u32));
 }
 
-/// Makes the policies of an index, one for each shard.
+/// Creates the policies of an index, one per shard.
 pub trait PolicyFactory: fmt::Debug + Send + Sync {
-    /// The policy of one shard, which has no entries yet. Called once for each shard, in ascending order, with no lock held.
+    /// Creates the policy of one shard, which has no entries yet. Called once for each shard, in
+    /// ascending order, with no lock held.
     fn policy(&self, room: &Room<'_>) -> Box<dyn Policy>;
 }
 
-/// What a policy is made for.
+/// The parameters of a new policy.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Room<'a> {
@@ -101,23 +115,25 @@ pub struct Room<'a> {
     pub shard: usize,
     /// The number of shards, among which keys are spread evenly.
     pub shards: usize,
-    /// The slots of each class, in all shards together.
+    /// The number of slots of each class, in all shards together.
     pub slots: &'a [u64],
 }
 
-/// An entry that is there.
+/// An existing entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Resident {
     /// Its number.
     pub entry: u32,
-    /// Its slot class; below the number of [`Room::slots`].
+    /// Its slot class, an index into [`Room::slots`].
     pub class: u8,
-    /// Whether leases hold it now: in a lookup, before that begins; in `pin` true and in `unpin` false.
+    /// True if leases hold it now: in a lookup, before the lease of that lookup begins; in `pin`
+    /// true and in `unpin` false.
     pub pinned: bool,
     /// Length of the value in bytes. It takes one slot.
     pub payload_len: u32,
-    /// The hash of its key. Keys of the same hash are so rare that a policy may take them for one.
+    /// The hash of its key. Keys with the same hash are so rare that a policy may treat them as
+    /// one.
     pub hash: u64,
 }
 
@@ -134,40 +150,40 @@ impl Resident {
     }
 }
 
-/// One key that was looked up.
+/// A lookup of one key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Lookup {
     /// The hash of the key.
     pub hash: u64,
-    /// Which batch it came in, and where in it.
+    /// The batch of the key, and its position there.
     pub place: Place,
-    /// What for.
+    /// The purpose of the lookup.
     pub purpose: Purpose,
-    /// The entry, or none: a miss.
+    /// The entry, or `None` for a miss.
     pub found: Option<Resident>,
 }
 
-/// What a key is looked up for.
+/// The purpose of a lookup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
     /// To read or lock the value: the entry that is found is leased.
     Lease,
-    /// To say that the key was used elsewhere.
+    /// To report that the key was used elsewhere.
     Touch,
-    /// To know whether it is there, which is not a use.
+    /// To check whether it exists, which is not a use.
     Probe,
 }
 
 impl Purpose {
-    /// Whether a lookup for this that finds its key is a use of it.
+    /// Returns whether a lookup for this purpose that finds its key is a use of it.
     #[must_use]
     pub fn is_use(self) -> bool {
         self != Purpose::Probe
     }
 }
 
-/// Why an entry is gone.
+/// Reason why an entry was removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Gone {
     /// It was the victim.

@@ -1,17 +1,17 @@
-//! Bringing what a batch of lookups is about to read into the processor's caches.
+//! Prefetches the memory that a batch of lookups is about to read.
 //!
-//! A lookup waits for memory three times, each time for an address that the last answer told: for a line of
-//! the table, for the entry, for its key. The keys of a batch do not depend on each other, so all lines can be
-//! asked for at once, then all entries, then all keys, and the batch waits three times in all rather than
-//! three times a key.
+//! A lookup waits for memory three times, each time at an address that the previous access
+//! returned: a line of the table, the entry, its key. The keys of a batch do not depend on each
+//! other, so all lines can be prefetched together, then all entries, then all keys, and the batch
+//! waits three times in total rather than three times per key.
 
 use crate::index::Index;
 use crate::store::PrefetchStage;
 
 impl Index {
-    /// Prepares lookups of keys with these hashes. `fetch` is to start fetching the cache line at an address
-    /// and must not read it: the memory may be another's by then. Shards that are locked are left out;
-    /// whether a key was prepared or not changes nothing but the time of its lookup.
+    /// Prefetches the memory for lookups of keys with these hashes. `fetch` must only start to
+    /// fetch the cache line at an address and must not read it: the memory may have been reused by
+    /// then. Locked shards are skipped; prefetching affects only the time of a lookup.
     pub fn prefetch(&self, hashes: &[u64], fetch: impl Fn(*const u8)) {
         for step in PrefetchStage::ALL {
             for &hash in hashes {
@@ -29,8 +29,8 @@ mod tests {
 
     use crate::{Index, IndexOptions, LockPurpose, NewEntry, SlotId};
 
-    /// A line, and both ends of an entry and of a key; only the line where there is no entry; nothing, and no
-    /// waiting, where the shard is locked.
+    /// Prefetches a line, and both ends of an entry and of a key; only the line if there is no
+    /// entry; nothing, without waiting, if the shard is locked.
     #[test]
     fn each_step_asks_for_what_it_reads() {
         let options = IndexOptions {

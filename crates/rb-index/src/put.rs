@@ -1,10 +1,10 @@
-//! What a writer holds and gets: reservations of keys, and the outcome of publishing.
+//! Types of writers: reservations of keys, and outcomes of publishing.
 
 use crate::lease::Located;
 use crate::place::Place;
 use crate::slots::SlotId;
 
-/// Whether a put replaces what is live.
+/// Behaviour of a put whose key is live.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum PutMode {
     /// The new value replaces the old one.
@@ -13,7 +13,7 @@ pub enum PutMode {
     KeepExisting,
 }
 
-/// The answer to [`crate::ShardGuard::reserve`].
+/// The result of [`crate::ShardGuard::reserve`].
 #[derive(Debug)]
 pub enum Reserve {
     /// The key is reserved for this put.
@@ -22,9 +22,9 @@ pub enum Reserve {
     Exists(Located),
 }
 
-/// A put under way: what lets a later remove of the key reach it. Other puts of the key may be under way
-/// at the same time; the highest generation wins.
-#[must_use = "a reservation must be published or cancelled, or its key is remembered for ever"]
+/// A put in progress, through which a later remove of the key can reach it. Other puts of the key
+/// may be in progress at the same time; the highest generation wins.
+#[must_use = "a reservation must be published or cancelled, or its key stays reserved"]
 #[derive(Debug)]
 pub struct Reservation {
     pub(crate) hash: u64,
@@ -35,20 +35,20 @@ pub struct Reservation {
 }
 
 impl Reservation {
-    /// The generation the put was given.
+    /// Returns the generation of the put.
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.generation
     }
 
-    /// The hash of the key.
+    /// Returns the hash of the key.
     #[must_use]
     pub fn hash(&self) -> u64 {
         self.hash
     }
 }
 
-/// What is to be known of a value that has been written (or, at recovery, that a record tells of).
+/// The properties of a value that has been written or, at recovery, that a record describes.
 #[derive(Clone, Copy, Debug)]
 pub struct NewEntry<'a> {
     /// The slot with the value; reserved by the caller.
@@ -57,15 +57,15 @@ pub struct NewEntry<'a> {
     pub payload_len: u32,
     /// CRC32 of the value; at most `u32::MAX`.
     pub payload_checksum: u64,
-    /// The placement id the value was written with.
+    /// The placement id that the value was written with.
     pub placement: u16,
     /// Metadata, at most [`crate::MAX_METADATA_BYTES`].
     pub metadata: &'a [u8],
-    /// Whether the slot is known to hold these bytes.
+    /// True if the slot is known to hold these bytes.
     pub verified: bool,
 }
 
-/// The outcome of [`crate::ShardGuard::publish`]. Where nothing was published, the slot is free again.
+/// The outcome of [`crate::ShardGuard::publish`]. If nothing was published, the slot is free again.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Published {
     /// The key was not live and now is.
@@ -77,15 +77,15 @@ pub enum Published {
         /// The generation of the displaced entry.
         generation: u64,
     },
-    /// A put of a later generation was published meanwhile.
+    /// A put of a later generation was published in the meantime.
     Superseded,
-    /// A remove of a later generation came meanwhile.
+    /// A remove of a later generation was applied in the meantime.
     Removed,
     /// [`PutMode::KeepExisting`], and the key is live.
     Exists,
 }
 
-/// An entry that was evicted. Its slot is reserved and belongs to the caller.
+/// An evicted entry. Its slot is reserved and belongs to the caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Evicted {
     /// The slot, now reserved for the caller.
@@ -100,7 +100,7 @@ pub struct Evicted {
     pub generation: u64,
 }
 
-/// An evicted entry that snapshots still show.
+/// An evicted entry that snapshots still include.
 #[derive(Debug)]
 pub(crate) struct KeptEviction {
     pub(crate) hash: u64,
@@ -110,14 +110,14 @@ pub(crate) struct KeptEviction {
     pub(crate) recency: u32,
 }
 
-/// The answer to [`crate::Loader::load`].
+/// The result of [`crate::Loader::load`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Loaded {
     /// The key was not known and now is.
     Inserted,
     /// The key was known with an older generation.
     Replaced(Located),
-    /// The claim was not taken: the key is known with the same or a later generation, or the claim cannot
-    /// be true (no such slot, a slot in use, lengths over the limits).
+    /// The claim was refused: the key is known with the same or a later generation, or the claim is
+    /// invalid (no such slot, a slot in use, lengths over the limits).
     Older,
 }

@@ -1,4 +1,4 @@
-//! The state behind one shard's lock, and the step that every way of losing an entry shares.
+//! The state behind one shard's lock, and the step shared by all ways of losing an entry.
 
 use std::collections::VecDeque;
 
@@ -21,17 +21,19 @@ use crate::sync::{Lock, Tally};
 pub(crate) struct Shard {
     pub(crate) store: Store,
     pub(crate) policy: Chosen,
-    /// Whether this hold has inserted, used or removed an entry, so that another may be the next victim.
+    /// True if this hold has inserted, used or removed an entry, so that the next victim may have
+    /// changed.
     pub(crate) moved: bool,
     pub(crate) pending: Pending,
-    /// Slots that changes of this hold of the lock have freed, with their placement ids; their state is retired
-    /// until the hold is recorded.
+    /// Slots freed by changes of this hold of the lock, with their placement ids; their state is
+    /// retired until the hold is recorded.
     pub(crate) freed: Vec<(u32, u16)>,
     /// Entries that this hold has made live.
     pub(crate) fresh: Vec<u32>,
-    /// Entries whose record was not durable when last looked at: ticket, entry and generation.
+    /// Entries whose record was not durable at the last check: ticket, entry and generation.
     pub(crate) volatile: VecDeque<(u64, u32, u64)>,
-    /// The ticket of the last change, and of the last one that was to be durable before it was acknowledged.
+    /// The ticket of the last change, and of the last strict change, which must be durable before
+    /// it is acknowledged.
     pub(crate) last_ticket: u64,
     pub(crate) strict_ticket: u64,
     /// Evicted entries of which no observer has been notified.
@@ -45,13 +47,13 @@ pub(crate) struct ShardCell {
     pub(crate) shard: Lock<Shard>,
     pub(crate) visits: [Tally; 3],
     pub(crate) contended: Tally,
-    /// Of an operation for the lock, in nanoseconds.
+    /// The longest wait of an operation for the lock, in nanoseconds.
     pub(crate) longest_wait: Tally,
     pub(crate) evictions: Tally,
-    /// Victims of the policy that were none.
+    /// Number of victims of the policy that were refused.
     pub(crate) refused_victims: Tally,
-    /// Per class, what the next victim of this shard is worth, plus one, or 0 for nothing. Written
-    /// when a guard goes; a hint of where to look, never proof of anything.
+    /// Per class, the value of the next victim of this shard, plus one, or 0 for nothing. Written
+    /// when a guard is dropped; a hint where to look, never relied upon.
     pub(crate) worth: Box<[Tally]>,
 }
 
@@ -104,7 +106,7 @@ impl Shard {
         });
     }
 
-    /// The entry of a class to evict next; the error is a victim of the policy that is none.
+    /// Returns the entry of a class to evict next; the error is an invalid victim of the policy.
     pub(crate) fn victim(&mut self, class: u8, now: u64) -> Result<Option<u32>, u32> {
         let entries = Entries::new(&self.store, now);
         let Some(at) = self.policy.victim(class, &entries) else {
@@ -116,7 +118,7 @@ impl Shard {
         }
     }
 
-    /// What the next victim of a class is worth.
+    /// Returns the value of the next victim of a class.
     #[inline]
     pub(crate) fn worth(&self, class: u8, now: u64) -> Option<u64> {
         self.policy.worth(class, &Entries::new(&self.store, now))
@@ -139,8 +141,8 @@ impl Shard {
         self.fresh.push(at);
     }
 
-    /// Takes a live entry out of the index. Its slot is free once this hold is recorded, or if it is leased, after the
-    /// last lease ends.
+    /// Removes a live entry from the index. Its slot is free once this hold is recorded or, if it
+    /// is leased, after the last lease ends.
     pub(crate) fn retire(&mut self, slots: &Slots, at: u32, why: Gone) {
         let entry = *self.store.entry(at);
         self.store.unlist(at);
@@ -156,7 +158,7 @@ impl Shard {
         }
     }
 
-    /// The changes of this hold are durable with `ticket`.
+    /// Declares that the changes of this hold are durable with `ticket`.
     pub(crate) fn record(&mut self, slots: &Slots, ticket: u64, strict: bool) {
         self.last_ticket = self.last_ticket.max(ticket);
         if strict {
@@ -190,10 +192,11 @@ impl Shard {
         }
     }
 
-    /// A ticket with which the record of an entry is durable; 0 if it is already.
+    /// Returns a ticket with which the record of an entry is durable; 0 if it is already.
     ///
-    /// It is that of the shard's last change, which may be later than the entry's own: to find that one among all that
-    /// are not durable took longer than the commit that is waited for does more.
+    /// It is the ticket of the shard's last change, which may be later than the entry's own:
+    /// searching all non-durable entries for the exact one took longer than the additional wait for
+    /// a later commit.
     pub(crate) fn ticket_of(&mut self, slots: &Slots, at: u32) -> u64 {
         self.settle(slots.durable.get());
         match self.store.entry(at).is_volatile() {
@@ -202,7 +205,7 @@ impl Shard {
         }
     }
 
-    /// When the slot of a retired entry may be used again whose last lease ends now.
+    /// Returns when the slot of a retired entry whose last lease ends now may be used again.
     pub(crate) fn hold(&self, slots: &Slots) -> Hold {
         Hold {
             ticket: self.last_ticket,

@@ -1,10 +1,10 @@
-//! Who owns each slot: its state, its class, and the free lists.
+//! Slot ownership: the state and class of each slot, and the free lists.
 //!
 //! ```text
 //!            take_free            publish              release of the last lease
 //!    free ------------> reserved ---------> live -------> retired -------> free
 //!     |  <------------     |   <---------    |  --------------------------->
-//!     |    give_back       |     evict          remove, replace, forget
+//!     |    give_back       |     evict          remove, replace, invalidate
 //!    bad <--- quarantined <+ quarantine
 //!     |       | settle
 //!     |       +--> free
@@ -13,12 +13,13 @@
 //!    free ---- take_freed ---> discarding ---- discarded ----> free
 //! ```
 //!
-//! A slot that a replaced or removed entry leaves is free, and yet waits until the record of that change is durable
-//! ([`crate::free_list`]): a crash before that would find neither the old value nor the new one.
+//! The slot of a replaced or removed entry is free, but waits until the record of that change is
+//! durable ([`crate::free_list`]): if it were reused earlier, a crash could lose both the old value
+//! and the new one.
 //!
-//! A state changes by compare-and-exchange from the state its one owner left it in, and the counters
-//! move in the same step. A transition from any other state is a bug of the caller: it is refused,
-//! counted, and reported by the audit.
+//! A state changes by compare-and-exchange from the state that its one owner left it in, and the
+//! counters change in the same step. A transition from any other state is a bug of the caller: it
+//! is refused, counted, and reported by the audit.
 
 use std::ops::Range;
 
@@ -29,20 +30,20 @@ use crate::memory::NoMemory;
 use crate::stats::ClassStats;
 use crate::sync::{AtomicU8, Guard, Lock, Ordering, Tally, zeros};
 
-/// A slot of the store, by number. Which bytes of the device it stands for is the layout's business.
+/// The number of a slot. The layout maps it to device bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
 pub struct SlotId(pub u32);
 
-/// What becomes of a quarantined slot.
+/// The outcome of a quarantine.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Fate {
-    /// Nothing can land on it any more and it may be used again.
+    /// Nothing can land on the slot any more; it may be used again.
     Free,
-    /// It failed too often and is not to be used again.
+    /// The slot failed too often and must not be used again.
     Bad,
 }
 
-/// Stands for "no slot": ends of runs are exclusive, so no run can hold it.
+/// Means "no slot": ends of runs are exclusive, so no run can contain it.
 pub(crate) const NO_SLOT: u32 = u32::MAX;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -58,7 +59,7 @@ pub(crate) enum State {
 }
 
 pub(crate) const STATES: usize = 7;
-/// The state of a number between the runs that is no slot at all.
+/// The state of a number that lies between runs and is not a slot.
 const ABSENT: u8 = u8::MAX;
 const _: () = assert!(State::Free as u8 == 0, "fresh states are zeros");
 
@@ -68,12 +69,12 @@ pub(crate) struct Run {
     pub(crate) class: u8,
 }
 
-/// What one class owns; aligned so that two classes do not share a cache line.
+/// The slots of one class; aligned so that two classes do not share a cache line.
 #[repr(align(128))]
 #[derive(Debug)]
 struct Class {
     free: Lock<FreeList>,
-    /// Slots taken although what freed them was not durable.
+    /// Slots taken before the change that freed them was durable.
     early: Tally,
     counts: [Tally; STATES],
     capacity: u64,
@@ -86,15 +87,16 @@ pub(crate) struct Slots {
     runs: Box<[Run]>,
     classes: Box<[Class]>,
     illegal: Tally,
-    /// The highest ticket whose changes are durable. It only rises, and who reads an old value waits longer.
+    /// The highest ticket whose changes are durable. It only rises, and a thread that reads an old
+    /// value merely waits longer.
     pub(crate) durable: Tally,
-    /// The generation last drawn for each slot.
+    /// The last generation drawn for each slot.
     #[cfg(debug_assertions)]
     drawn: Box<[Tally]>,
 }
 
 impl Slots {
-    /// Every slot of these runs is free; see [`checked_runs`].
+    /// Creates the slots of these runs, all free; see [`checked_runs`].
     pub(crate) fn new(runs: Vec<Run>, classes: usize) -> Result<Slots, NoMemory> {
         let end = runs.last().map_or(0, |run| run.slots.end) as usize;
         let states = zeros(end)?;
@@ -120,7 +122,7 @@ impl Slots {
         })
     }
 
-    /// Shows every part of the state by its name; what is only reported is left out.
+    /// Passes every part of the state with its name to `show`; excludes reported statistics.
     pub(crate) fn each_part(&self, show: &mut dyn FnMut(&str, std::fmt::Arguments<'_>)) {
         let Slots {
             states,
@@ -150,7 +152,7 @@ impl Slots {
         self.classes.len()
     }
 
-    /// One more than the highest slot id.
+    /// Returns one more than the highest slot id.
     pub(crate) fn end(&self) -> u32 {
         self.states.len() as u32
     }
@@ -165,7 +167,7 @@ impl Slots {
         self.illegal.get()
     }
 
-    /// Slots that the free lists refused.
+    /// Returns the number of slots that the free lists refused.
     pub(crate) fn rejected(&self) -> u64 {
         self.classes
             .iter()
@@ -173,20 +175,21 @@ impl Slots {
             .sum()
     }
 
-    /// The state byte of a slot, for the audit; `None` where there is no slot.
+    /// Returns the state byte of a slot, for the audit; `None` if there is no such slot.
     pub(crate) fn state(&self, slot: u32) -> Option<u8> {
         let state = self.states.get(slot as usize)?.load(Ordering::Acquire);
         (state != ABSENT).then_some(state)
     }
 
-    /// Shows the address of a slot's state.
+    /// Passes the address of a slot's state to `fetch`.
     pub(crate) fn fetch(&self, slot: u32, fetch: fn(*const u8)) {
         if let Some(state) = self.states.get(slot as usize) {
             fetch(std::ptr::from_ref(state).cast());
         }
     }
 
-    /// Moves a slot from one state to another; a refusal is counted as a bug, and stops a debug build.
+    /// Moves a slot from one state to another. A refusal is counted as a bug, and panics in a debug
+    /// build.
     pub(crate) fn change(&self, slot: u32, from: State, to: State) -> bool {
         let changed = self.try_change(slot, from, to);
         if !changed {
@@ -195,7 +198,7 @@ impl Slots {
         changed
     }
 
-    /// As `change`, where a refusal is an answer and no bug.
+    /// Moves a slot like `change`, but a refusal is a valid result and not a bug.
     pub(crate) fn try_change(&self, slot: u32, from: State, to: State) -> bool {
         let Some(class) = self.class_of(slot) else {
             return false;
@@ -205,8 +208,8 @@ impl Slots {
         changed
     }
 
-    /// As `try_change`, with the counting left to `count_changes`: threads that change many slots would spend
-    /// more time on the counts, which they share, than on the slots.
+    /// Moves a slot like `try_change`, but leaves the counting to `count_changes`: threads that
+    /// change many slots would spend more time on the shared counters than on the slots.
     pub(crate) fn try_change_uncounted(&self, slot: u32, from: State, to: State) -> bool {
         self.states.get(slot as usize).is_some_and(|state| {
             let (from, to) = (from as u8, to as u8);
@@ -215,7 +218,7 @@ impl Slots {
         })
     }
 
-    /// Counts `slots` changes of slots of a class.
+    /// Counts `slots` transitions of slots of a class.
     pub(crate) fn count_changes(&self, class: u8, from: State, to: State, slots: u64) {
         if slots > 0 {
             let counts = &self.classes[usize::from(class)].counts;
@@ -233,13 +236,13 @@ impl Slots {
     /// Counts a call that broke the rules of ownership.
     pub(crate) fn count_illegal(&self) {
         self.illegal.add(1);
-        // This crate's own tests break the rules on purpose, to see the count.
+        // This crate's own tests break the rules on purpose, to check the count.
         #[cfg(all(debug_assertions, not(test)))]
         panic!("illegal slot transition: a slot has two owners or none");
     }
 
-    /// Makes a slot free that held bytes, last written with `placement`, and puts it at the end of its
-    /// class's free list, or of those that wait for `hold`.
+    /// Frees a slot that held bytes, last written with `placement`, and puts it at the end of its
+    /// class's free list, or among those that wait for `hold`.
     pub(crate) fn free_from(&self, slot: u32, from: State, placement: u16, hold: Hold) {
         let Some(class) = self.class_of(slot) else {
             self.count_illegal();
@@ -251,7 +254,7 @@ impl Slots {
         }
     }
 
-    /// Frees slots that were discarded; one lock for each run of slots of the same class.
+    /// Frees discarded slots; takes one lock per run of slots of the same class.
     pub(crate) fn free_discarded(&self, slots: &[SlotId]) {
         let of_class = slots.chunk_by(|a, b| self.class_of(a.0) == self.class_of(b.0));
         for group in of_class {
@@ -268,7 +271,8 @@ impl Slots {
         }
     }
 
-    /// Checks that a generation is drawn for a slot which its put owns, and after those of all former owners.
+    /// Checks that a generation is drawn for a slot owned by its put, and after those of all former
+    /// owners.
     pub(crate) fn check_drawn(&self, slot: u32, generation: u64) {
         debug_assert_eq!(
             self.state(slot),
@@ -288,7 +292,8 @@ impl Slots {
         let _ = generation;
     }
 
-    /// Takes up to `n` free slots, as `pop` chooses them under the lock of their list; they change to `to`.
+    /// Takes up to `n` free slots, chosen by `pop` under the lock of their list; they change to
+    /// `to`.
     pub(crate) fn take_free(
         &self,
         class: u8,
@@ -313,7 +318,7 @@ impl Slots {
         taken
     }
 
-    /// Takes one named slot out of the free list.
+    /// Takes one given slot out of the free list.
     pub(crate) fn take_named(&self, slot: u32, to: State) -> bool {
         let Some(class) = self.class_of(slot) else {
             return false;
@@ -322,7 +327,7 @@ impl Slots {
         free.remove(slot) && self.change(slot, State::Free, to)
     }
 
-    /// Builds the free lists anew from the states, in slot order.
+    /// Rebuilds the free lists from the states, in slot order.
     pub(crate) fn relist_free(&self) {
         for class in &self.classes {
             class.free.lock().clear();
@@ -338,7 +343,7 @@ impl Slots {
         }
     }
 
-    /// The runs in slot order.
+    /// Returns the runs in slot order.
     pub(crate) fn runs(&self) -> &[Run] {
         &self.runs
     }
@@ -387,7 +392,7 @@ impl Class {
     }
 }
 
-/// The runs of all classes in slot order, none empty, none overlapping.
+/// Returns the runs of all classes in slot order, none empty, none overlapping.
 pub(crate) fn checked_runs(classes: &[Vec<Range<u32>>]) -> Result<Vec<Run>, IndexError> {
     if classes.is_empty() || classes.len() > CLASS_LIMIT {
         return Err(IndexError::ClassCount {

@@ -3,7 +3,7 @@
 use crate::guard::ShardGuard;
 use crate::lease::Located;
 
-/// How far a snapshot of one shard has come: a position in its slab. Begin with `Cursor::default()`.
+/// The progress of a snapshot of one shard: a position in its slab. Start with `Cursor::default()`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cursor {
     next: u32,
@@ -18,20 +18,20 @@ pub struct SnapshotEntry<'a> {
     pub key: &'a [u8],
     /// The metadata.
     pub metadata: &'a [u8],
-    /// What the index knows of the entry.
+    /// The index's data on the entry.
     pub located: Located,
-    /// The stamp of its last use; the present one if it is leased.
+    /// The stamp of its last use; the current one if it is leased.
     pub recency: u32,
-    /// Leases on it now.
+    /// Number of leases on it now.
     pub leases: u32,
 }
 
 impl ShardGuard<'_> {
-    /// Shows the live entries of the next `max` positions of the slab (so the time under the lock is
-    /// bounded, holes or not) and moves the cursor; true if there is more.
+    /// Passes the live entries of the next `max` positions of the slab to `each` (so the time under
+    /// the lock is bounded, holes or not) and advances the cursor; returns true if there are more.
     ///
-    /// The lock may be dropped between the steps. An entry that is live all the while is shown exactly
-    /// once; what comes and goes meanwhile is the log's business: a key may be shown with an old and
+    /// The lock may be dropped between the steps. An entry that is live throughout is passed
+    /// exactly once. Concurrent changes are covered by the log: a key may be passed with an old and
     /// again with a new generation, or not at all.
     pub fn snapshot(
         &self,
@@ -61,8 +61,9 @@ impl ShardGuard<'_> {
         cursor.next < store.end()
     }
 
-    /// Shows the entries whose eviction no observer has been notified of ([`crate::Index::keep_evicted`]). To be called in the
-    /// hold in which the last step of a snapshot ends; some of them may have been shown before.
+    /// Passes the entries whose eviction no observer has been notified of
+    /// ([`crate::Index::keep_evicted`]). Call it in the hold in which the last step of a snapshot
+    /// ends; some of them may have been passed before.
     pub fn snapshot_evicted(&self, each: &mut dyn FnMut(SnapshotEntry<'_>)) {
         for kept in &self.shard.evicted {
             each(SnapshotEntry {

@@ -1,8 +1,8 @@
-//! Table, slab and key cells of one shard: finding an entry by key, adding and removing it.
-//! Slots, leases and order are the shard's business.
+//! Table, slab and key cells of one shard: finds an entry by key, adds and removes entries. Slots,
+//! leases and order are handled by the shard.
 //!
-//! The table holds entry numbers only. A lookup makes three dependent memory steps: table, slab entry, key
-//! cell.
+//! The table holds entry numbers only. A lookup makes three dependent memory accesses: table, slab
+//! entry, key cell.
 
 use crate::chunked::Chunked;
 use crate::entry::Entry;
@@ -41,12 +41,12 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    /// `expected` entries fit before the table grows.
+    /// Creates a store with room for `expected` entries before the table grows.
     pub(crate) fn new(expected: usize) -> Result<Store, NoMemory> {
         Table::new(expected).map(Store::over)
     }
 
-    /// A store without room, to stand where another was taken from.
+    /// Creates a store without capacity, to replace one that was taken.
     pub(crate) fn placeholder() -> Store {
         Store::over(Table::tiny())
     }
@@ -60,17 +60,17 @@ impl Store {
         }
     }
 
-    /// The vacant entry that is used next, or a number that is none.
+    /// Returns the vacant entry that is used next, or a number that is not an entry.
     pub(crate) fn first_vacant(&self) -> u32 {
         self.first_vacant
     }
 
-    /// Entries in the table.
+    /// Returns the number of entries in the table.
     pub(crate) fn len(&self) -> usize {
         self.table.len()
     }
 
-    /// Numbers of entries are below this.
+    /// Returns the end of the entry numbers (exclusive).
     pub(crate) fn end(&self) -> u32 {
         self.slab.len()
     }
@@ -80,11 +80,11 @@ impl Store {
         self.table.find(spread(hash), is_it)
     }
 
-    /// Shows the addresses that a lookup of this hash reads in one of its steps.
+    /// Passes the addresses that a lookup of this hash reads in one of its steps to `fetch`.
     pub(crate) fn prefetch(&self, hash: u64, step: PrefetchStage, fetch: &impl Fn(*const u8)) {
         let whole = |bytes: &[u8]| {
             fetch(bytes.as_ptr());
-            // It may lie in two lines.
+            // The bytes may span two lines.
             fetch(bytes.as_ptr().wrapping_add(bytes.len().saturating_sub(1)));
         };
         match step {
@@ -100,7 +100,8 @@ impl Store {
         }
     }
 
-    /// Shows the entries of this hash; not those that had to pass its line of the table.
+    /// Passes the entries of this hash to `each`, except those stored in a later line of the table
+    /// because their own was full.
     pub(crate) fn each_of_hash(&self, hash: u64, mut each: impl FnMut(&Entry)) {
         self.table.each_likely(spread(hash), |at| {
             let entry = &self.slab[at];
@@ -110,8 +111,8 @@ impl Store {
         });
     }
 
-    /// Adds an entry that is in the table and live. The key must not be in the table, and the lengths
-    /// must be within the limits.
+    /// Adds an entry that is in the table and live. The key must not be in the table, and the
+    /// lengths must be within the limits.
     pub(crate) fn add(&mut self, mut entry: Entry, key: &[u8], new: &NewEntry<'_>) -> u32 {
         entry.set_lengths(key.len(), new.metadata.len());
         entry.payload_len = new.payload_len;
@@ -127,8 +128,8 @@ impl Store {
         at
     }
 
-    /// Puts a later entry of the same key in the place of a live one, if what the key cell holds
-    /// stays the same: then neither table nor cell is touched. False if it does not.
+    /// Replaces a live entry by a later one of the same key in place, if the contents of the key
+    /// cell stay the same: then neither table nor cell is touched. Returns false if they do not.
     pub(crate) fn renew(&mut self, at: u32, mut entry: Entry, new: &NewEntry<'_>) -> bool {
         let old = self.slab[at];
         let (key, metadata) = self.key_and_metadata(at);
@@ -147,12 +148,12 @@ impl Store {
         true
     }
 
-    /// Takes an entry out of the table; its slab entry and key stay.
+    /// Removes an entry from the table; its slab entry and key stay.
     pub(crate) fn unlist(&mut self, at: u32) {
         self.table.remove(spread(self.slab[at].hash), at);
     }
 
-    /// Gives the slab entry and the key cell of an unlisted entry back.
+    /// Releases the slab entry and the key cell of an unlisted entry.
     pub(crate) fn discard(&mut self, at: u32) {
         let entry = self.slab[at];
         let slab = &mut self.slab;
@@ -162,7 +163,7 @@ impl Store {
         self.first_vacant = at;
     }
 
-    /// An entry, vacant or not, if there is such a number.
+    /// Returns an entry, vacant or not, if there is such a number.
     #[inline]
     pub(crate) fn get(&self, at: u32) -> Option<&Entry> {
         self.slab.get(at)
@@ -200,13 +201,13 @@ impl Store {
         }
     }
 
-    /// The placement id that the entry was written with.
+    /// Returns the placement id that the entry was written with.
     pub(crate) fn placement(&self, at: u32) -> u16 {
         let entry = &self.slab[at];
         self.keys.placement(entry.cell, entry.bytes_len())
     }
 
-    /// The entry that the key cell of an entry names: itself.
+    /// Returns the owner stored in the key cell of an entry: the entry itself.
     pub(crate) fn owner(&self, at: u32) -> u32 {
         let entry = &self.slab[at];
         self.keys.owner(entry.cell, entry.bytes_len())
@@ -223,13 +224,14 @@ impl Store {
     }
 }
 
-/// The table picks lines by the upper half. The top bits chose the shard, so within it they say little: the
-/// multiplication brings all bits there.
+/// Spreads a hash: the table picks lines by the upper half, but the top bits have already chosen
+/// the shard and carry little information within it; the multiplication brings all bits there.
 fn spread(hash: u64) -> u64 {
     hash.wrapping_mul(0x9E37_79B9_7F4A_7C15)
 }
 
-/// Version 1 of the format has CRC32 in its 8-byte checksum fields; the index keeps 4 bytes.
+/// Returns the checksum as 4 bytes: version 1 of the format has CRC32 in its 8-byte checksum
+/// fields.
 fn checksum_of(new: &NewEntry<'_>) -> u32 {
     debug_assert!(
         u32::try_from(new.payload_checksum).is_ok(),

@@ -1,17 +1,17 @@
-//! The only door to locks and atomics: everything in this crate that two threads may touch comes
-//! through here, so that the models in `loom_tests` run the real code on loom's primitives.
+//! All locks and atomics of this crate: everything shared between threads uses them, so that the
+//! models in `loom_tests` run the real code on loom's primitives.
 //!
-//! Loom is chosen only in this crate's own tests (`all(test, rb_loom)`): the flag is global to a
-//! build and must not change what other crates get. Counters that only feed [`crate::IndexStats`],
-//! and hints, are the standard library's in both builds ([`Tally`]): nothing relies on them, and
-//! modelling them would multiply the schedules to explore.
+//! Loom is enabled only in this crate's own tests (`all(test, rb_loom)`): the flag is global to a
+//! build and must not change the behaviour of other crates. Counters that only feed
+//! [`crate::IndexStats`], and hints, use the standard library in both builds ([`Tally`]): nothing
+//! relies on them, and modelling them would multiply the schedules to explore.
 
 pub(crate) use self::chosen::{AtomicU8, Guard, Lock, step_aside, zeros};
 pub(crate) use std::sync::atomic::Ordering;
 
 use std::sync::atomic::AtomicU64;
 
-/// A number that is only reported, or a hint of where to look first; nothing relies on it.
+/// A number that is only reported, or a hint where to look first; nothing relies on it.
 #[derive(Debug, Default, zerocopy::FromZeros)]
 pub(crate) struct Tally(AtomicU64);
 
@@ -20,7 +20,7 @@ impl Tally {
         Tally(AtomicU64::new(value))
     }
 
-    /// Answers the value before.
+    /// Adds to the value and returns the previous one.
     pub(crate) fn add(&self, amount: u64) -> u64 {
         self.0.fetch_add(amount, Ordering::Relaxed)
     }
@@ -50,18 +50,18 @@ mod chosen {
 
     pub(crate) type Guard<'a, T> = parking_lot::MutexGuard<'a, T>;
 
-    /// `len` bytes of zero.
+    /// Allocates `len` zero bytes.
     pub(crate) fn zeros(len: usize) -> Result<Box<[AtomicU8]>, crate::memory::NoMemory> {
         crate::memory::zeroed(len)
     }
 
-    /// Lets whoever waits for the lock have it first.
+    /// Hands the lock to a waiting thread, if any, before continuing.
     pub(crate) fn step_aside<T>(guard: &mut Guard<'_, T>) {
         parking_lot::MutexGuard::bump(guard);
     }
 
-    /// A lock that does not poison: a caller's panic while it holds a guard leaves the index usable,
-    /// because every method finishes its own transitions.
+    /// A lock that does not poison: a caller's panic while it holds a guard leaves the index
+    /// usable, because every method completes its own transitions.
     #[derive(Debug)]
     pub(crate) struct Lock<T>(parking_lot::Mutex<T>);
 
@@ -78,7 +78,7 @@ mod chosen {
             self.0.try_lock()
         }
 
-        /// Locks, and says how long that took if another thread held the lock at first.
+        /// Locks, and returns how long that took if another thread held the lock at first.
         pub(crate) fn lock_counted(&self) -> (Guard<'_, T>, Option<Duration>) {
             if let Some(guard) = self.0.try_lock() {
                 return (guard, None);
@@ -101,7 +101,7 @@ mod chosen {
         Ok((0..len).map(|_| AtomicU8::new(0)).collect())
     }
 
-    // Who comes first is what loom tries out anyway.
+    // Loom explores every order of lock acquisition anyway.
     pub(crate) fn step_aside<T>(_: &mut Guard<'_, T>) {}
 
     #[derive(Debug)]
@@ -122,7 +122,7 @@ mod chosen {
             self.0.try_lock().ok()
         }
 
-        // A first `try_lock` would double the schedules and changes nothing but a statistic.
+        // A first `try_lock` would double the schedules and change nothing but a statistic.
         pub(crate) fn lock_counted(&self) -> (Guard<'_, T>, Option<Duration>) {
             (self.lock(), None)
         }

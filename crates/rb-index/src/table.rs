@@ -1,30 +1,31 @@
 //! The hash table of a shard: entry numbers by hash.
 //!
-//! The table is an array of lines, each as large as a cache line: twelve places with a tag of seven bits of
-//! the hash, and their entry numbers. An entry lies in the line that its hash names, or if that is full in one
-//! of the next. A line counts the entries that passed it because it was full: a search ends at the first
-//! line that none passed, and a removal leaves no trace. So a search touches one line almost always, and
-//! the number of lines follows from the number of entries, not from a power of two.
+//! The table is an array of lines, each as large as a cache line: twelve places with a 7-bit tag of
+//! the hash, and their entry numbers. An entry is stored in the line selected by its hash or, if
+//! that is full, in one of the next. A line counts the entries that overflowed past it because it
+//! was full: a search ends at the first line with no overflow, and a removal leaves no trace. So a
+//! search almost always touches one line, and the number of lines follows from the number of
+//! entries, not from a power of two.
 //!
-//! Source of the scheme: Bronson, Shi, "Open-sourcing F14 for faster, more memory-efficient hash tables",
-//! Meta Engineering, 2019; there the count is of eight bits, and lines have fourteen places.
+//! Source of the scheme: Bronson, Shi, "Open-sourcing F14 for faster, more memory-efficient hash
+//! tables", Meta Engineering, 2019; there the count has eight bits, and lines have fourteen places.
 
 use crate::memory::{NoMemory, filled};
 
-/// Places of a line.
+/// Number of places in a line.
 const PLACES: usize = 12;
-/// Entries for each hundred places at most, when the table is made.
+/// Load in percent of the places when the table is created.
 const LOAD_PERCENT: usize = 84;
-/// When the table grows; it is made anew with room as at first.
+/// Load in percent at which the table grows; it is rebuilt with the initial load.
 const GROW_PERCENT: usize = 94;
-/// A taken place's tag has its top bit set, so 0 is an empty place.
+/// The tag of an occupied place has its top bit set, so 0 is an empty place.
 const TAKEN: u8 = 0x80;
 
 #[derive(Clone, Debug)]
 #[repr(align(64))]
 struct Line {
     tags: [u8; PLACES],
-    /// Entries whose search passes this line.
+    /// Number of entries whose search passes this line.
     passed: u32,
     entries: [u32; PLACES],
 }
@@ -45,35 +46,36 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    /// `expected` entries fit before the table grows.
+    /// Creates a table with room for `expected` entries before it grows.
     pub(crate) fn new(expected: usize) -> Result<Table, NoMemory> {
         let lines = filled(EMPTY, lines_for(expected))?;
         Ok(Table { lines, len: 0 })
     }
 
-    /// The smallest there is.
+    /// Creates the smallest possible table.
     pub(crate) fn tiny() -> Table {
         let lines = vec![EMPTY];
         Table { lines, len: 0 }
     }
 
-    /// Entries in the table.
+    /// Returns the number of entries in the table.
     pub(crate) fn len(&self) -> usize {
         self.len
     }
 
-    /// The entry of this hash for which `is_it` holds.
+    /// Returns the entry of this hash for which `is_it` returns true.
     pub(crate) fn find(&self, hash: u64, is_it: impl Fn(u32) -> bool) -> Option<u32> {
         let (line, place) = self.place(hash, is_it)?;
         Some(self.lines[line].entries[place])
     }
 
-    /// Where the search for a hash begins.
+    /// Returns the address at which the search for a hash begins.
     pub(crate) fn line_address(&self, hash: u64) -> *const u8 {
         std::ptr::from_ref(&self.lines[self.home(hash)]).cast()
     }
 
-    /// Shows the entries that are probably of this hash; not those that had to pass its line.
+    /// Passes the entries that probably have this hash to `each`, except those stored in a later
+    /// line.
     pub(crate) fn each_likely(&self, hash: u64, mut each: impl FnMut(u32)) {
         let line = &self.lines[self.home(hash)];
         let mut matches = matches(&line.tags, tag(hash));
@@ -83,7 +85,8 @@ impl Table {
         }
     }
 
-    /// Adds an entry, which must not be there; `hash_of` answers the hash of any entry in the table.
+    /// Adds an entry, which must not be in the table; `hash_of` returns the hash of any entry in
+    /// the table.
     pub(crate) fn insert(&mut self, hash: u64, entry: u32, hash_of: impl Fn(u32) -> u64) {
         if (self.len + 1) * 100 > self.lines.len() * PLACES * GROW_PERCENT {
             self.grow(hash_of);
@@ -95,7 +98,7 @@ impl Table {
         self.add(hash, entry);
     }
 
-    /// Takes an entry out. False if it is not there.
+    /// Removes an entry. Returns false if it is not there.
     pub(crate) fn remove(&mut self, hash: u64, entry: u32) -> bool {
         let Some((found, place)) = self.place(hash, |other| other == entry) else {
             return false;
@@ -145,7 +148,8 @@ impl Table {
         }
     }
 
-    /// Makes the table larger. Without memory for that it gets fuller, and the next insertion tries again.
+    /// Enlarges the table. If the allocation fails, the table gets fuller, and the next insertion
+    /// tries again.
     fn grow(&mut self, hash_of: impl Fn(u32) -> u64) {
         let wanted = lines_for(self.len + self.len / 4 + PLACES);
         let Ok(lines) = filled(EMPTY, wanted) else {
@@ -162,7 +166,7 @@ impl Table {
         }
     }
 
-    /// The upper half of the hash, as a fraction of the lines.
+    /// Maps the upper half of the hash, as a fraction, to a line.
     fn home(&self, hash: u64) -> usize {
         (((hash >> 32) * self.lines.len() as u64) >> 32) as usize
     }
@@ -176,7 +180,7 @@ impl Table {
     }
 }
 
-/// Bytes of a table for this many entries.
+/// Returns the bytes of a table for this many entries.
 pub(crate) fn bytes(expected: usize) -> u64 {
     (lines_for(expected) * size_of::<Line>()) as u64
 }
@@ -185,12 +189,12 @@ fn lines_for(expected: usize) -> usize {
     (expected * 100).div_ceil(PLACES * LOAD_PERCENT).max(1)
 }
 
-/// From the lower half of the hash: the upper one has chosen the line.
+/// Returns the tag, from the lower half of the hash: the upper one has chosen the line.
 fn tag(hash: u64) -> u8 {
     TAKEN | hash as u8
 }
 
-/// A bit for each place with this tag.
+/// Returns a bit for each place with this tag.
 fn matches(tags: &[u8; PLACES], wanted: u8) -> u32 {
     let bits = tags.iter().zip(0..);
     bits.fold(0, |bits, (&tag, place)| {
@@ -205,8 +209,8 @@ mod tests {
     use super::*;
     use crate::tests::Random;
 
-    /// Against a plain map: many hashes that fall into few lines, so that lines are full, entries lie far
-    /// from home, and the table wraps round and grows.
+    /// Against a plain map: many hashes that map to few lines, so that lines are full, entries lie
+    /// far from home, and the table wraps around and grows.
     #[test]
     fn it_finds_what_a_plain_map_finds() {
         for seed in 0..20 {

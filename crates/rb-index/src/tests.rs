@@ -5,8 +5,8 @@ mod model;
 mod policies;
 mod rules;
 
-/// How often to repeat something that is checked in ways that one run would show: seldom under Miri,
-/// which is hundreds of times slower.
+/// Returns the number of repetitions of a randomised test: few under Miri, which is hundreds of
+/// times slower.
 pub(crate) const fn repeated(times: u64) -> u64 {
     if cfg!(miri) {
         times.div_ceil(200)
@@ -15,7 +15,8 @@ pub(crate) const fn repeated(times: u64) -> u64 {
     }
 }
 
-/// A small seeded generator (xorshift64*), so that a failing sequence can be had again from its seed.
+/// A small seeded generator (xorshift64*), so that a failing sequence can be reproduced from its
+/// seed.
 pub(crate) struct Random(u64);
 
 impl Random {
@@ -30,7 +31,7 @@ impl Random {
         self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
     }
 
-    /// A number below `limit`.
+    /// Returns a number below `limit`.
     pub(crate) fn below(&mut self, limit: u64) -> u64 {
         (self.next() >> 33) % limit
     }

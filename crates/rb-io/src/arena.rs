@@ -1,8 +1,8 @@
-//! Arenas: page-aligned memory that the kernel may be given, handed out in ranges.
+//! Arenas: page-aligned memory for I/O, handed out in ranges.
 //!
-//! An arena is either allocated here or *adopted*: memory that belongs to someone else, such as an
-//! inference server's pinned pool. Registering a whole arena with the kernel once makes every
-//! range of it cheap to use, wherever it begins.
+//! An arena is either allocated here or *adopted*: memory owned by the caller, such as the pinned
+//! pool of an inference server. An arena is registered with the kernel as a whole, once; after that
+//! any range of it can be used for fixed-buffer I/O.
 
 mod error;
 mod free;

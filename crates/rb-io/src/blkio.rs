@@ -1,18 +1,18 @@
-//! The libblkio engine: what the crate `blkio` drives, under our traits.
+//! The libblkio engine: the drivers of the crate `blkio` behind the traits of this crate.
 //!
-//! The driver follows from what is at the path: `virtio-blk-vhost-user` for a Unix socket, `nvme-io_uring`
-//! for a character node, `io_uring` for a file or a block device. Files and nodes are opened and claimed by
-//! [`Device`] as for any engine, and libblkio is given a copy of its descriptor. A socket cannot be
-//! claimed: its server decides how many clients it has (QEMU's has one at a time), and the store's
-//! incarnation finds a second writer.
+//! The driver is chosen by the type of the path: `virtio-blk-vhost-user` for a Unix socket,
+//! `nvme-io_uring` for a character node, `io_uring` for a file or a block device. Files and nodes
+//! are opened and claimed by [`Device`] as for any engine, and libblkio gets a copy of the
+//! descriptor. A socket cannot be claimed: the server decides how many clients it accepts (QEMU's
+//! accepts one at a time), and the store detects a second writer by its incarnation.
 //!
-//! No thread and no hop: whoever waits drives the queue of libblkio that it waits for. Where a driver makes
-//! as many queues as one likes, each of ours has its own; a vhost-user server has few, so all of ours
-//! share one [`Port`](port::Port).
+//! There is no engine thread: the thread that waits for a queue drives the underlying libblkio
+//! queue. If a driver can create any number of queues, each of our queues has its own; a vhost-user
+//! server has few, so all of our queues share one [`Port`](port::Port).
 //!
-//! A vhost-user server sees only memory that it was given the file of. Arenas of [`Engine::arena`] are such
-//! memory, and the server maps those that a queue names when it is opened, for as long as the connection
-//! lasts; everything else is copied through a bounce arena of a fixed size.
+//! A vhost-user server sees only memory whose file was passed to it. Arenas made by
+//! [`Engine::arena`] qualify; the server maps those that a queue names when it is opened, for the
+//! lifetime of the connection. All other memory is copied through a bounce arena of fixed size.
 
 mod board;
 pub(crate) mod driver;
@@ -39,23 +39,23 @@ use port::Port;
 use queue::BlkioQueue;
 use step::refused;
 
-/// What libblkio drives, on a device.
+/// Runs I/O on a device through libblkio.
 #[derive(Debug)]
 pub struct LibblkioEngine {
     device: Arc<Device>,
     driver: Arc<Driver>,
-    /// The only port, where the driver has no more.
+    /// The only port, for a driver that cannot create more queues.
     shared: Option<Arc<Port>>,
     limits: Limits,
     capacity_bytes: u64,
 }
 
 impl LibblkioEngine {
-    /// An engine over `device`. A device that is a socket was connected when it was opened; for any other,
-    /// libblkio is connected here.
+    /// Creates an engine over `device`. A socket was connected when the device was opened; for any
+    /// other device, libblkio is connected here.
     ///
     /// # Errors
-    /// [`OpenError::Engine`] with the step and what libblkio said, [`OpenError::Limits`].
+    /// [`OpenError::Engine`] with the step and libblkio's message, [`OpenError::Limits`].
     pub fn new(device: Arc<Device>) -> Result<Self, OpenError> {
         if let Some(server) = device.server() {
             let (driver, shared) = (Arc::clone(&server.driver), Some(Arc::clone(&server.port)));
@@ -74,7 +74,7 @@ impl LibblkioEngine {
         let driver = Driver::over(device.fd(), device.access(), kind)?;
         let mut limits = driver.limits(Some(device.limits())).map_err(refused)?;
         if kind == Kind::IoUring {
-            // It discards with a flag that kernels from 6.7 on refuse.
+            // libblkio discards with a flag that kernels since 6.7 refuse.
             limits.discard = None;
         }
         limits.validate().map_err(|reason| OpenError::Limits {

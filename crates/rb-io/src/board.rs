@@ -1,4 +1,4 @@
-//! Where parts that ended elsewhere wait for the queue's owner, and how long the owner waits for them.
+//! Collects parts completed by other threads, and lets the queue's owner wait for them.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,25 +8,26 @@ use parking_lot::{Condvar, Mutex};
 use crate::request::PartDone;
 use crate::wake::Waker;
 
-/// What a call of [`Queue::reap`](crate::Queue::reap) waits for; for authors of engines.
+/// The arguments of one call of [`Queue::reap`](crate::Queue::reap), with the timeout as a
+/// deadline. For authors of engines.
 #[derive(Clone, Copy, Debug)]
 pub struct Wait {
     at_least: u32,
-    /// None: without limit.
+    /// `None` means no limit.
     deadline: Option<Instant>,
 }
 
 impl Wait {
-    /// With the arguments of the call.
+    /// Creates a wait from the arguments of `reap`.
     #[must_use]
     pub fn new(at_least: u32, timeout: Option<Duration>) -> Wait {
-        // A timeout too long for the clock is none.
+        // A timeout too long for the clock means no limit.
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         Wait { at_least, deadline }
     }
 
-    /// How many completions are missing if `got` are there and `left` more are in flight. [`u32::MAX`] with nothing in
-    /// flight: only a wake or the timeout ends the wait.
+    /// Returns how many completions are missing if `got` are ready and `left` more are in flight.
+    /// [`u32::MAX`] if nothing is in flight: only a wake or the timeout ends the wait.
     #[must_use]
     pub fn missing(&self, got: usize, left: u32) -> u32 {
         if self.at_least > 0 && got == 0 && left == 0 {
@@ -38,7 +39,7 @@ impl Wait {
             .saturating_sub(got)
     }
 
-    /// The time that is left; none: no limit.
+    /// Returns the time left; `None` means no limit.
     #[must_use]
     pub fn time_left(&self) -> Option<Duration> {
         self.deadline
@@ -46,7 +47,8 @@ impl Wait {
     }
 }
 
-/// Where threads leave the parts they have done, and the queue's owner waits for them; for authors of engines.
+/// Collects parts completed by other threads until the queue's owner reaps them. For authors of
+/// engines.
 #[derive(Debug, Default)]
 pub struct Board {
     state: Mutex<State>,
@@ -57,12 +59,12 @@ pub struct Board {
 struct State {
     ready: Vec<PartDone>,
     woken: bool,
-    /// What the waiter waits for; 0 without one. Saves waking it for every single part.
+    /// Number of parts that the waiter needs, 0 without a waiter. Avoids a wakeup for every part.
     wanted: usize,
 }
 
 impl Board {
-    /// Leaves parts that have ended, all at once.
+    /// Adds completed parts in one step.
     pub fn put(&self, done: impl IntoIterator<Item = PartDone>) {
         let mut state = self.state.lock();
         state.ready.extend(done);
@@ -73,13 +75,13 @@ impl Board {
         }
     }
 
-    /// The number of parts that can be taken without waiting.
+    /// Returns the number of parts that can be reaped without waiting.
     #[must_use]
     pub fn ready(&self) -> usize {
         self.state.lock().ready.len()
     }
 
-    /// Wakes the queue's owner as long as the board is there.
+    /// Returns a waker for the queue's owner. It does nothing once the board is gone.
     #[must_use]
     pub fn waker(self: &Arc<Self>) -> Waker {
         let board = Arc::downgrade(self);
@@ -91,8 +93,9 @@ impl Board {
         })
     }
 
-    /// Waits as `wait` says and moves what is ready to `done`. `started` is the number of parts that were put or will be.
-    /// Returns how many were moved, and whether a wake was consumed: only a call that had to wait consumes one.
+    /// Waits as `wait` specifies and moves ready parts to `done`. `started` is the number of parts
+    /// that were put or will be. Returns how many were moved, and whether a wake was consumed: only
+    /// a call that had to wait consumes one.
     pub fn reap(&self, wait: Wait, started: u32, done: &mut Vec<PartDone>) -> (u32, bool) {
         let mut state = self.state.lock();
         // At most the depth, which is a u32.

@@ -1,13 +1,14 @@
 // UNSAFETY: a buffer is a range of mapped memory, which Rust knows only as an address; turning it
-// into a slice is unsafe. The rule that makes it sound lives here: one `Claim` per range.
+// into a slice is unsafe. The rule that makes it sound is enforced here: at most one `Claim` per
+// range.
 #![expect(unsafe_code, reason = "ranges of mapped memory become slices here")]
-//! Buffers: who may touch which bytes, said by types.
+//! Buffers: types that encode which code may access which bytes.
 //!
-//! A [`Buffer`] is the only way to the bytes of its range. To hand it to a device it becomes an
-//! [`IoBuf`], which keeps the range taken but gives no access, and becomes a `Buffer` again only
-//! when no other `IoBuf` of it is left. So a waiter, a queue or a lane can be dropped at any time:
-//! as long as the kernel may write, an `IoBuf` in some in-flight table keeps the range from being
-//! handed out or unmapped.
+//! A [`Buffer`] is the only way to access the bytes of its range. To pass it to a device it becomes
+//! an [`IoBuf`], which keeps the range taken but gives no access, and becomes a `Buffer` again only
+//! when no other `IoBuf` of the range is left. A waiter, a queue or a lane can therefore be dropped
+//! at any time: as long as the kernel may write, an `IoBuf` in some in-flight table keeps the range
+//! from being reused or unmapped.
 
 use std::io;
 use std::ops::{Deref, DerefMut};
@@ -17,8 +18,7 @@ use parking_lot::Mutex;
 
 use crate::arena::Arena;
 
-/// A range that is out of its arena. There is never more than one for a byte; see
-/// `FreeRanges`, the only maker of ranges.
+/// A range taken from its arena. At most one claim covers any byte; only `FreeRanges` makes ranges.
 #[derive(Debug)]
 pub(crate) struct Claim {
     arena: Arena,
@@ -32,7 +32,7 @@ impl Claim {
     }
 
     fn start(&self) -> *mut u8 {
-        // A claim lies inside its arena, so this never leaves the mapping.
+        // A claim lies inside its arena, so the address stays within the mapping.
         self.arena.as_ptr().wrapping_add(self.offset)
     }
 }
@@ -43,9 +43,9 @@ impl Drop for Claim {
     }
 }
 
-/// A range of an arena, owned by whoever holds this. Comes back to the arena when dropped.
+/// An owned range of an arena. Returns to the arena when dropped.
 ///
-/// Begins on a page and is whole pages long. Its bytes are always initialised.
+/// Starts on a page and is a whole number of pages long. Its bytes are always initialised.
 #[derive(Debug)]
 pub struct Buffer {
     claim: Claim,
@@ -56,26 +56,26 @@ impl Buffer {
         Self { claim }
     }
 
-    /// Bytes, a multiple of [`PAGE_BYTES`](crate::PAGE_BYTES), never 0.
+    /// Returns the length in bytes, a multiple of [`PAGE_BYTES`](crate::PAGE_BYTES), never 0.
     #[must_use]
     #[expect(clippy::len_without_is_empty, reason = "a buffer is never empty")]
     pub fn len(&self) -> usize {
         self.claim.len
     }
 
-    /// The arena that the range belongs to.
+    /// Returns the arena that the range belongs to.
     #[must_use]
     pub fn arena(&self) -> &Arena {
         &self.claim.arena
     }
 
-    /// First byte of the range in its arena.
+    /// Returns the offset of the range in its arena, in bytes.
     #[must_use]
     pub fn arena_offset(&self) -> usize {
         self.claim.offset
     }
 
-    /// Gives up access to the bytes so that a device may have it.
+    /// Gives up access to the bytes so that a device can use them.
     #[must_use]
     pub fn into_io(self) -> IoBuf {
         IoBuf {
@@ -92,7 +92,8 @@ impl Deref for Buffer {
 
     fn deref(&self) -> &[u8] {
         // SAFETY: the claim lies inside its arena's mapping, which lives as long as the claim and
-        // is initialised. The claim is unique and no `IoBuf` shares it, so nothing writes.
+        // is initialised. The claim is unique and no `IoBuf` shares it, so nothing writes to the
+        // range.
         unsafe { std::slice::from_raw_parts(self.claim.start(), self.claim.len) }
     }
 }
@@ -111,34 +112,34 @@ struct InIo {
     copying: Mutex<()>,
 }
 
-/// A buffer while a device may use it: no access to the bytes as a slice. Clones are the same
-/// range; the range returns to its arena when the last one is gone.
+/// A buffer while a device may use it: its bytes are not accessible as a slice. Clones share the
+/// range, which returns to its arena when the last one is dropped.
 #[derive(Clone, Debug)]
 pub struct IoBuf {
     inner: Arc<InIo>,
 }
 
 impl IoBuf {
-    /// Bytes of the range.
+    /// Returns the length of the range in bytes.
     #[must_use]
     #[expect(clippy::len_without_is_empty, reason = "a buffer is never empty")]
     pub fn len(&self) -> usize {
         self.inner.claim.len
     }
 
-    /// The arena that the range belongs to.
+    /// Returns the arena that the range belongs to.
     #[must_use]
     pub fn arena(&self) -> &Arena {
         &self.inner.claim.arena
     }
 
-    /// First byte of the range in its arena.
+    /// Returns the offset of the range in its arena, in bytes.
     #[must_use]
     pub fn arena_offset(&self) -> usize {
         self.inner.claim.offset
     }
 
-    /// The first address, for engines that hand it to a kernel or a device.
+    /// Returns the first address, for engines that pass it to a kernel or a device.
     ///
     /// Valid for [`len`](Self::len) bytes while any clone of this `IoBuf` lives.
     #[must_use]
@@ -146,10 +147,10 @@ impl IoBuf {
         self.inner.claim.start()
     }
 
-    /// The buffer again, if this is the last `IoBuf` of it.
+    /// Converts back to a buffer if this is the last `IoBuf` of the range.
     ///
     /// # Errors
-    /// Gives the `IoBuf` back while others live.
+    /// Returns the `IoBuf` unchanged if other clones exist.
     pub fn into_buffer(self) -> Result<Buffer, Self> {
         match Arc::try_unwrap(self.inner) {
             Ok(InIo { claim, copying: _ }) => Ok(Buffer { claim }),
@@ -157,7 +158,7 @@ impl IoBuf {
         }
     }
 
-    /// Copies `bytes` to `offset` of the range; for engines that move bytes in software.
+    /// Copies `bytes` to `offset` of the range, for engines that move bytes in software.
     ///
     /// # Errors
     /// `InvalidInput` if they do not fit.
@@ -166,13 +167,13 @@ impl IoBuf {
         let _one_at_a_time = self.inner.copying.lock();
         let to = self.as_ptr().wrapping_add(offset);
         // SAFETY: `check` keeps the copy inside the range, whose memory is mapped while `self`
-        // lives. No slice of it exists while an `IoBuf` does, so `bytes` cannot overlap it; the
-        // lock excludes other copies in software.
+        // lives. No slice of the range exists while an `IoBuf` does, so `bytes` cannot overlap it;
+        // the lock excludes other software copies.
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) };
         Ok(())
     }
 
-    /// Copies from `offset` of the range into `bytes`; for engines that move bytes in software.
+    /// Copies from `offset` of the range into `bytes`, for engines that move bytes in software.
     ///
     /// # Errors
     /// `InvalidInput` if the range is too short.

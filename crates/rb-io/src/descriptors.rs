@@ -1,10 +1,10 @@
-//! What to say where the system gives no file descriptor.
+//! Error messages for running out of file descriptors.
 
 use std::io;
 
 use rustix::process::{Resource, getrlimit};
 
-/// Words for EMFILE and ENFILE, with the limit that was met; none for any other error.
+/// Returns a message for EMFILE and ENFILE that names the limit; `None` for any other error.
 pub(crate) fn none_left(error: &io::Error) -> Option<String> {
     match error.raw_os_error()? {
         libc::EMFILE => {
@@ -19,7 +19,8 @@ pub(crate) fn none_left(error: &io::Error) -> Option<String> {
     }
 }
 
-/// The same, as the end of a sentence that says what failed; empty for any other error.
+/// Returns the same message as the end of a sentence that says which step failed; empty for any
+/// other error.
 pub(crate) fn hint(error: &io::Error) -> String {
     none_left(error).map_or_else(String::new, |words| format!(", {words}"))
 }

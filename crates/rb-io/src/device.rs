@@ -1,4 +1,4 @@
-//! An open file or block device: what it is, how big, who else may have it, what it accepts.
+//! Open files and block devices: kind, size, exclusive access, limits.
 
 pub(crate) mod access;
 #[cfg(feature = "libblkio")]
@@ -37,19 +37,22 @@ use std::sync::Arc;
 use crate::error::{OpenError, failed};
 
 impl Device {
-    /// Opens an existing file, block device, or character node of an NVMe namespace (`/dev/ngXnY`), or connects to
-    /// a vhost-user-blk server (feature `libblkio`) if there is a socket at the path.
+    /// Opens an existing file, block device, or character node of an NVMe namespace (`/dev/ngXnY`),
+    /// or connects to a vhost-user-blk server (feature `libblkio`) if there is a socket at the
+    /// path.
     ///
     /// [`Access::ReadWrite`] is exclusive. A block device that is mounted, used as swap, or held by
-    /// device mapper, md or another opener is refused (`O_EXCL`); a file, also one behind a loop device, is
-    /// locked (`flock`, without waiting) until the device and every engine over it are gone. A character node
-    /// is claimed through the block node of the same namespace, which is then as refused as if it were that.
-    /// [`Access::ReadOnly`] takes no lock and never writes. [`Access::ReadLocked`] never writes
-    /// either, but claims the device as a writer would, except that a file may be read so by
-    /// several at once. Nothing can claim a socket, which [`report`](Self::report) says.
+    /// device mapper, md or another opener is refused (`O_EXCL`). A file, including one behind a
+    /// loop device, is locked (`flock`, without waiting) until the device and every engine over it
+    /// are gone. A character node is claimed through the block node of the same namespace, and is
+    /// refused under the same conditions as that. [`Access::ReadOnly`] takes no lock and never
+    /// writes. [`Access::ReadLocked`] never writes either, but claims the device as a writer would,
+    /// except that several readers may hold a file this way at the same time. A socket cannot be
+    /// claimed, which [`report`](Self::report) mentions.
     ///
-    /// Data bypasses the page cache (`O_DIRECT`) where the file system takes it, which is verified
-    /// by reading a block; where it does not, I/O is buffered and [`report`](Self::report) says so.
+    /// I/O bypasses the page cache (`O_DIRECT`) if the file system supports it, which is verified
+    /// by reading a block; otherwise I/O is buffered, and [`report`](Self::report) gives the
+    /// reason.
     ///
     /// # Errors
     /// [`OpenError::Path`], [`OpenError::InUse`], [`OpenError::WrongType`], [`OpenError::Socket`],
@@ -74,15 +77,15 @@ impl Device {
         open::open(path, access)
     }
 
-    /// Creates a regular file of `bytes` (mode 0600), or grows an existing one to it, and opens it
-    /// for writing. A larger file keeps its size: nothing is ever cut off.
+    /// Creates a regular file of `bytes` (mode 0600), or grows an existing one to that size, and
+    /// opens it for writing. A larger file keeps its size: files are never truncated.
     ///
-    /// With `allocate`, space for the first `bytes` is reserved (`fallocate`); where the file
-    /// system cannot, the file stays sparse.
+    /// With `allocate`, space for the first `bytes` is reserved (`fallocate`); if the file system
+    /// cannot do that, the file stays sparse.
     ///
     /// # Errors
-    /// As [`open`](Self::open); also when the path exists and is no regular file, when there is no
-    /// space, and when someone else holds the file (which is then left as it was).
+    /// Those of [`open`](Self::open); also if the path exists and is not a regular file, if there
+    /// is no space, or if another process holds the file, which is then left unchanged.
     pub fn create_file(path: &Path, bytes: u64, allocate: bool) -> Result<Self, OpenError> {
         let mut claim = Claim::take(path)?;
         if claim
@@ -96,7 +99,7 @@ impl Device {
         }
         claim.grow(bytes)?;
         if let (Some(device), true) = (claim.device(), allocate) {
-            // Before it is kept: what finds no space leaves no file.
+            // Allocate before `keep`, so that a failed allocation leaves no file behind.
             device.allocate(std::slice::from_ref(&(0..bytes)))?;
         }
         let device = claim.keep().and_then(Arc::into_inner);

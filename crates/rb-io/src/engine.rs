@@ -1,7 +1,8 @@
-//! The two traits: [`Engine`] is the shared control plane, [`Queue`] the data plane with one owner.
+//! The two traits of I/O engines: [`Engine`] is the shared control plane, [`Queue`] the data plane
+//! with one owner.
 //!
-//! Both are dyn-compatible. A virtual call per part is noise beside a device, and it keeps every
-//! layer above free of an engine type parameter.
+//! Both are dyn-compatible. A virtual call per part costs nothing compared to the device, and it
+//! keeps the layers above free of an engine type parameter.
 
 use std::fmt::Debug;
 use std::io;
@@ -14,77 +15,79 @@ use crate::limits::Limits;
 use crate::request::{Part, PartDone};
 use crate::wake::Waker;
 
-/// One way of doing I/O on one open device.
+/// A method of I/O on one open device.
 pub trait Engine: Send + Sync + Debug {
-    /// Short name, such as `"posix"`; appears in errors.
+    /// Returns a short name, such as `"posix"`; appears in errors.
     fn name(&self) -> &'static str;
-    /// The device's limits under this engine. They never change.
+    /// Returns the limits of the device under this engine. They never change.
     fn limits(&self) -> &Limits;
-    /// Size of the device in bytes, a multiple of the logical block. It never changes.
+    /// Returns the size of the device in bytes, a multiple of the logical block. It never changes.
     fn capacity_bytes(&self) -> u64;
-    /// Size that the device has at this moment, if the engine can ask for it: files are cut and volumes shrunk while
-    /// they are open.
+    /// Returns the current size of the device, if the engine can query it: files may be truncated
+    /// and volumes shrunk while they are open.
     ///
     /// # Errors
     /// The system call failed.
     fn capacity_now(&self) -> io::Result<u64> {
         Ok(self.capacity_bytes())
     }
-    /// Makes sure that what is read from now on is on the device, whatever became of earlier flushes: see
-    /// [`Device::distrust_cache`](crate::Device::distrust_cache). Called before anything is read that is to be built on. Answers
-    /// in words if it could not be made sure.
+    /// Makes sure that everything read from now on is on the device, regardless of earlier failed
+    /// flushes: see [`Device::distrust_cache`](crate::Device::distrust_cache). Must be called
+    /// before the caller reads data that it builds on. Returns a message if this could not be
+    /// guaranteed.
     ///
     /// # Errors
-    /// What was written before cannot be made durable.
+    /// Data written earlier cannot be made durable.
     fn distrust_cache(&self) -> io::Result<Option<String>> {
         Ok(None)
     }
     /// Allocates an arena of the memory that suits this engine best, rounded up to whole pages.
     ///
-    /// Every engine works with every arena; one whose device is served by another process has to copy
-    /// what lies in memory that it cannot share.
+    /// Every engine works with every arena; an engine whose device is served by another process has
+    /// to copy data in memory that it cannot share.
     ///
     /// # Errors
-    /// As [`Arena::allocate`].
+    /// See [`Arena::allocate`].
     fn arena(&self, bytes: usize) -> Result<Arena, ArenaError> {
         Arena::allocate(bytes)
     }
-    /// The engine over the same device that discards are better sent through; none if that is this one. Its limits count
-    /// for them then: this engine's own may be none.
+    /// Returns another engine over the same device that should be used for discards; `None` to use
+    /// this one. If there is one, its limits apply to discards: this engine may have none.
     fn discards(&self) -> Option<Arc<dyn Engine>> {
         None
     }
     /// Opens a queue.
     ///
     /// # Errors
-    /// A depth outside `1..=4096`, or what the system refused and at which step.
+    /// A depth outside `1..=4096`, or the step that the system refused.
     fn queue(&self, options: &QueueOptions) -> Result<Box<dyn Queue>, OpenError>;
 }
 
 /// The largest [`QueueOptions::depth`].
 pub const DEPTH_MAX: u32 = 4096;
 
-/// How a queue is opened.
+/// Options of a queue.
 #[derive(Clone, Debug)]
 pub struct QueueOptions {
-    /// Parts in flight at most, `1..=4096`.
+    /// Largest number of parts in flight, `1..=4096`.
     pub depth: u32,
-    /// Arenas to register with the kernel where the engine can. An optimisation that is reported
-    /// by [`Queue::report`]; buffers of other arenas work too. The queue keeps them alive.
+    /// Arenas to register with the kernel if the engine can. An optimisation, reported by
+    /// [`Queue::report`]; buffers of other arenas work too. The queue keeps the arenas alive.
     pub arenas: Vec<Arena>,
-    /// Who will use the queue.
+    /// The threads that will use the queue.
     pub issuer: Issuer,
-    /// Whether an engine whose requests block may run a lone part in the thread that reaps it. That saves
-    /// the hop to another thread, but while such a part hangs neither a timeout nor a wake ends the wait.
+    /// True if an engine with blocking requests may run a single part in the thread that reaps it.
+    /// That saves a thread hop, but while such a part hangs, neither a timeout nor a wake ends the
+    /// wait.
     pub inline: bool,
-    /// How long a wait for one part may go on for more of them, if many are in flight and the engine can; zero: not
-    /// at all. Whoever serves many callers from one thread then wakes once for several parts. A wake
-    /// that comes meanwhile may be heard as much later.
+    /// How long a wait for one part may be extended to collect more, if many are in flight and the
+    /// engine supports it; zero disables it. A thread that serves many callers then wakes once for
+    /// several parts. A wake that arrives in the meantime may be delayed by the same time.
     pub linger: Duration,
 }
 
 impl Default for QueueOptions {
-    /// 32 parts in flight, no registered arenas, any thread, a lone part inline, no lingering.
+    /// 32 parts in flight, no registered arenas, any thread, a single part inline, no lingering.
     fn default() -> Self {
         QueueOptions {
             depth: 32,
@@ -96,63 +99,64 @@ impl Default for QueueOptions {
     }
 }
 
-/// Which threads use a queue.
+/// The threads that use a queue.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Issuer {
     /// Any thread may use the queue, one at a time. A thread may exit only when none of the parts
     /// that it submitted is in flight: the kernel cancels the requests of an exiting thread.
     Any,
-    /// The first thread that submits or reaps is the only one for the queue's whole life, which
-    /// lets io_uring use a single issuer and deferred task work. Another thread gets an error.
+    /// The first thread that submits or reaps is the only one for the whole life of the queue,
+    /// which lets io_uring use a single issuer and deferred task work. Any other thread gets an
+    /// error.
     OneThread,
 }
 
 /// The data plane of an [`Engine`]: one owner at a time, never locked.
 pub trait Queue: Send {
-    /// Name of the engine, for errors.
+    /// Returns the name of the engine, for errors.
     fn engine(&self) -> &'static str;
-    /// Size of the device in bytes, as [`Engine::capacity_bytes`].
+    /// Returns the size of the device in bytes, see [`Engine::capacity_bytes`].
     fn capacity_bytes(&self) -> u64;
-    /// Parts in flight at most.
+    /// Returns the largest number of parts in flight.
     fn depth(&self) -> u32;
-    /// Parts pushed and not yet reaped.
+    /// Returns the number of parts pushed and not yet reaped.
     fn in_flight(&self) -> u32;
     /// Takes a part. It starts at the next `submit` or `reap`.
     ///
-    /// A part that cannot be executed as it stands (see [`Part::check`]) is accepted and completes
-    /// with an error.
+    /// A part that cannot be executed (see [`Part::check`]) is accepted and completes with an
+    /// error.
     ///
     /// # Errors
-    /// Gives the part back when the queue is full.
+    /// Returns the part if the queue is full.
     fn push(&mut self, part: Part) -> Result<(), Part>;
-    /// Starts everything pushed, without waiting.
+    /// Starts all pushed parts, without waiting.
     ///
     /// # Errors
-    /// The queue itself failed. What was in flight stays owned by the queue.
+    /// The queue itself failed. Parts in flight stay owned by the queue.
     fn submit(&mut self) -> io::Result<()>;
-    /// Starts everything pushed, then waits until `at_least` completions or the timeout, in one
-    /// system call where the kernel can. Completions are appended to `done`.
+    /// Starts all pushed parts, then waits until there are `at_least` completions or the timeout
+    /// passes, in one system call if the kernel can. Completions are appended to `done`.
     ///
     /// * `at_least` 0 does not block.
-    /// * More than is in flight means all that is in flight. With nothing in flight the call waits
+    /// * More than the number in flight means all of them. With nothing in flight the call waits
     ///   for a wake or the timeout, so that a driver thread can sleep here.
-    /// * It returns early, with fewer completions, when woken. A wake is consumed by the blocking
+    /// * A wake makes it return early, with fewer completions. The wake is consumed by the blocking
     ///   call that returns after it.
     /// * `None` waits without limit.
     ///
     /// # Errors
-    /// The queue itself failed. What was in flight stays owned by the queue.
+    /// The queue itself failed. Parts in flight stay owned by the queue.
     fn reap(
         &mut self,
         at_least: u32,
         timeout: Option<Duration>,
         done: &mut Vec<PartDone>,
     ) -> io::Result<()>;
-    /// A handle that makes a blocked `reap` return.
+    /// Returns a handle that makes a blocked `reap` return.
     fn waker(&self) -> Waker;
-    /// What the queue has done so far.
+    /// Returns counters since the queue was opened.
     fn counters(&self) -> QueueCounters;
-    /// What this queue uses of what the system offers, with the reason where it does not.
+    /// Returns which features of the system this queue uses and which it does not, with the reason.
     fn report(&self) -> Vec<Feature>;
 }
 
@@ -160,7 +164,7 @@ pub trait Queue: Send {
 const _: Option<&dyn Engine> = None;
 const _: Option<&dyn Queue> = None;
 
-/// Counts since the queue was opened.
+/// Counters since the queue was opened.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct QueueCounters {
     /// Parts accepted by `push`.
@@ -173,25 +177,26 @@ pub struct QueueCounters {
     pub fixed_parts: u64,
     /// Transfers whose memory was not registered.
     pub unregistered_parts: u64,
-    /// The most parts in flight at one time.
+    /// The highest number of parts in flight.
     pub in_flight_max: u32,
     /// Wakes consumed by waiting calls.
     pub wakes: u64,
-    /// How often an engine over a ring waited in the kernel for parts in flight.
+    /// How often a ring-based engine waited in the kernel for parts in flight.
     pub waits: u64,
-    /// Parts in flight whenever it did so, summed: see [`in_flight_average`](Self::in_flight_average).
+    /// Sum of the parts in flight at each of those waits: see
+    /// [`in_flight_average`](Self::in_flight_average).
     pub in_flight_at_waits: u64,
 }
 
 impl QueueCounters {
-    /// Notes an accepted part.
+    /// Counts an accepted part.
     pub fn count_push(&mut self, in_flight: u32) {
         self.parts += 1;
         self.in_flight_max = self.in_flight_max.max(in_flight);
     }
 
-    /// How many parts were in flight on average when the engine began to wait; 0 if it never did, or if it
-    /// has no ring. The last parts of a batch, when there are no more to send, count with the others.
+    /// Returns the average number of parts in flight when the engine began to wait; 0 if it never
+    /// did or has no ring. Includes the last parts of a batch, when there are no more to send.
     #[must_use]
     pub fn in_flight_average(&self) -> f64 {
         self.in_flight_at_waits as f64 / self.waits.max(1) as f64
@@ -199,7 +204,7 @@ impl QueueCounters {
 }
 
 impl std::ops::AddAssign for QueueCounters {
-    /// Adds the counts; the high-water mark is the higher of the two.
+    /// Adds the counters; the high-water mark is the maximum of the two.
     fn add_assign(&mut self, other: Self) {
         let Self {
             parts,
@@ -224,19 +229,19 @@ impl std::ops::AddAssign for QueueCounters {
     }
 }
 
-/// One line of a report: something that is used, or is not and why.
+/// One line of a report: a feature in use, or one not in use and why.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Feature {
-    /// What it is, such as `"registered buffers"`.
+    /// Name of the feature, such as `"registered buffers"`.
     pub name: &'static str,
-    /// Whether it is in use.
+    /// True if the feature is in use.
     pub on: bool,
     /// The extent if on, the reason if off.
     pub detail: String,
 }
 
 impl Feature {
-    /// Something in use.
+    /// Creates a line for a feature in use.
     pub fn on(name: &'static str, detail: impl Into<String>) -> Self {
         Self {
             name,
@@ -245,7 +250,7 @@ impl Feature {
         }
     }
 
-    /// Something not in use, and why.
+    /// Creates a line for a feature not in use, with the reason.
     pub fn off(name: &'static str, detail: impl Into<String>) -> Self {
         Self {
             name,

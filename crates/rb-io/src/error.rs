@@ -1,4 +1,4 @@
-//! What can go wrong: opening ([`OpenError`]) and I/O ([`IoError`]).
+//! Errors of opening ([`OpenError`]) and of I/O ([`IoError`]).
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use crate::kind::EngineKind;
 use crate::nvme::status::error_number;
 use crate::request::OpKind;
 
-/// Why a device, an engine or a queue could not be opened.
+/// The error returned when a device, an engine or a queue cannot be opened.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
@@ -18,31 +18,31 @@ pub enum OpenError {
     Path {
         /// The file or node.
         path: PathBuf,
-        /// What was being done, such as `"open"` or `"lock"`.
+        /// The step that failed, such as `"open"` or `"lock"`.
         step: &'static str,
-        /// What the system said.
+        /// The error from the kernel.
         #[source]
         source: io::Error,
     },
-    /// Someone else holds it.
+    /// Another process or kernel subsystem holds the device.
     #[error("{} is in use: {reason}", path.display())]
     InUse {
         /// The file or node.
         path: PathBuf,
-        /// By whom, as far as the system tells.
+        /// The holder, as far as the kernel exposes it.
         reason: String,
-        /// Whether the process that took its lock is known to have ended: the kernel, or a process that inherited the file, has
-        /// yet to close it.
+        /// True if the process that took the lock is known to have exited: the kernel, or a process
+        /// that inherited the file, has not closed it yet.
         ended: bool,
     },
-    /// No server of a disk behind a socket.
+    /// No working vhost-user-blk server behind a socket.
     #[error("{} is a socket, and libblkio's {step} failed: {reason}", path.display())]
     Socket {
         /// The socket.
         path: PathBuf,
-        /// What was being done.
+        /// The libblkio step that failed.
         step: &'static str,
-        /// What libblkio said.
+        /// The message of libblkio.
         reason: String,
     },
     /// Neither a regular file nor a device.
@@ -50,23 +50,23 @@ pub enum OpenError {
     WrongType {
         /// The path.
         path: PathBuf,
-        /// What is there.
+        /// The kind of node found there.
         found: &'static str,
     },
-    /// A kind of device that no store can be on.
+    /// A kind of device that cannot hold a store.
     #[error("{} cannot hold a store: {reason}", path.display())]
     Unfit {
         /// The node.
         path: PathBuf,
-        /// What it is, and what the system calls it.
+        /// The kind of device, and the kernel's name for it.
         reason: String,
     },
-    /// It cannot be reserved for this host.
+    /// The device cannot be reserved for this host.
     #[error("{} cannot be reserved: {reason}", path.display())]
     Reserve {
         /// The node.
         path: PathBuf,
-        /// Who holds the reservation, or what the device lacks.
+        /// The holder of the reservation, or the missing feature of the device.
         reason: String,
     },
     /// The process may not write files of this size.
@@ -77,9 +77,9 @@ pub enum OpenError {
     FileSizeLimit {
         /// The file.
         path: PathBuf,
-        /// Its size, or the one that is wanted.
+        /// Its current or requested size in bytes.
         bytes: u64,
-        /// How far the process may write.
+        /// Number of bytes that the process may write.
         limit: u64,
     },
     /// Too small to hold a single block.
@@ -87,57 +87,57 @@ pub enum OpenError {
     TooSmall {
         /// The file or node.
         path: PathBuf,
-        /// Its size.
+        /// Its size in bytes.
         bytes: u64,
-        /// Its logical block.
+        /// Its logical block size in bytes.
         block_bytes: u32,
     },
-    /// The device claims limits that contradict themselves.
+    /// The device reports limits that contradict each other.
     #[error("{}: unusable limits: {reason}", path.display())]
     Limits {
         /// The file or node.
         path: PathBuf,
-        /// Which limit, its value and its source.
+        /// The limit, its value and its source.
         reason: String,
     },
     /// The engine cannot run here.
     #[error("engine {kind}: {step}: {reason}")]
     Engine {
-        /// The engine that was asked for.
+        /// The requested engine.
         kind: EngineKind,
-        /// What was being done.
+        /// The step that failed.
         step: &'static str,
-        /// Why it did not work.
+        /// Reason why it failed.
         reason: String,
-        /// What the system said, if it was asked.
+        /// The error from the kernel, if a system call failed.
         #[source]
         source: Option<io::Error>,
     },
     /// The engine is not compiled in.
     #[error("engine {kind} is not part of this build")]
     NotInBuild {
-        /// The engine that was asked for.
+        /// The requested engine.
         kind: EngineKind,
     },
     /// A queue depth outside its range.
     #[error("a queue depth of {depth} was asked for; 1 to {max} is possible")]
     Depth {
-        /// What was asked for.
+        /// The requested depth.
         depth: u32,
-        /// The largest possible.
+        /// The largest allowed depth.
         max: u32,
     },
 }
 
 impl OpenError {
-    /// Whether someone else holds the device, so that trying again later may work.
+    /// Returns whether another holder has the device, so that trying again later may work.
     #[must_use]
     pub fn is_in_use(&self) -> bool {
         matches!(self, Self::InUse { .. })
     }
 }
 
-/// Why a request failed.
+/// Reason why a request failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum IoError {
@@ -146,53 +146,53 @@ pub enum IoError {
     Os {
         /// Engine that ran it.
         engine: &'static str,
-        /// What was being done.
+        /// The operation.
         op: OpKind,
         /// First byte of the failing part on the device.
         offset: u64,
-        /// Bytes of the failing part.
+        /// Length of the failing part in bytes.
         len: u64,
-        /// What the system said.
+        /// The error from the kernel.
         source: io::Error,
     },
-    /// The device moved fewer bytes than asked for and then no more.
+    /// The device moved fewer bytes than requested and then made no more progress.
     #[error("{engine}: {op:?} at {offset} moved {moved} of {wanted} bytes and then no more")]
     Short {
         /// Engine that ran it.
         engine: &'static str,
-        /// What was being done.
+        /// The operation.
         op: OpKind,
         /// First byte of the part on the device.
         offset: u64,
-        /// Bytes moved in all.
+        /// Bytes moved in total.
         moved: u64,
-        /// Bytes asked for.
+        /// Bytes requested.
         wanted: u64,
     },
     /// Beyond the end of the device. Never sent.
     #[error("{op:?} of {len} bytes at {offset} passes the end of the device, {capacity} bytes")]
     OutOfRange {
-        /// What was asked for.
+        /// The operation.
         op: OpKind,
-        /// First byte.
+        /// First byte on the device.
         offset: u64,
-        /// Bytes.
+        /// Length in bytes.
         len: u64,
         /// Size of the device in bytes.
         capacity: u64,
     },
-    /// Not on a multiple of what the device needs. Never sent.
+    /// Not a multiple of the required alignment. Never sent.
     #[error("{op:?}: {what} is {value}, not a multiple of {align} ({source_of_align})")]
     Misaligned {
-        /// What was asked for.
+        /// The operation.
         op: OpKind,
-        /// Which number: `"offset"`, `"length"` or `"buffer offset"`.
+        /// The misaligned number: `"offset"`, `"length"` or `"buffer offset"`.
         what: &'static str,
         /// Its value in bytes.
         value: u64,
-        /// What it has to be a multiple of, in bytes.
+        /// The required alignment in bytes.
         align: u32,
-        /// Who says so.
+        /// The source of the requirement.
         source_of_align: &'static str,
     },
     /// The buffer is missing or too small. Never sent.
@@ -200,42 +200,43 @@ pub enum IoError {
         "{op:?} of {len} bytes at buffer offset {buf_offset} does not fit a buffer of {buf_len} bytes"
     )]
     BufferTooSmall {
-        /// What was asked for.
+        /// The operation.
         op: OpKind,
-        /// Bytes asked for.
+        /// Bytes requested.
         len: u64,
-        /// Where in the buffer it was to begin.
+        /// Offset in the buffer at which the transfer begins.
         buf_offset: usize,
-        /// Bytes of the buffer; 0 where there was none.
+        /// Length of the buffer in bytes; 0 if there was none.
         buf_len: usize,
     },
-    /// The device has no such operation. Never sent.
+    /// The device does not support the operation. Never sent.
     #[error("{op:?} is not supported by this device")]
     Unsupported {
-        /// What was asked for.
+        /// The operation.
         op: OpKind,
     },
     /// A placement id that the device does not have. Never sent.
     #[error("placement id {id} does not exist; the device has 1 to {max}")]
     Placement {
-        /// What was asked for.
+        /// The requested id.
         id: u16,
-        /// The largest there is.
+        /// The largest valid id.
         max: u16,
     },
-    /// The queue itself failed, so the request's fate is unknown; its buffer stays with the queue
-    /// if the kernel may still use it.
+    /// The queue itself failed, so the outcome of the request is unknown. Its buffer stays with the
+    /// queue if the kernel may still use it.
     #[error("{engine}: the queue failed")]
     QueueFailed {
         /// Engine of the queue.
         engine: &'static str,
-        /// What the system said; shared by all requests it answered.
+        /// The error from the kernel, shared by all requests that failed with the queue.
         source: Arc<io::Error>,
     },
 }
 
 impl IoError {
-    /// Whether the same request may work when tried again (it was already retried with a bound).
+    /// Returns whether the same request may succeed if tried again (it was already retried a
+    /// bounded number of times).
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
@@ -244,8 +245,9 @@ impl IoError {
         }
     }
 
-    /// Whether there was no space for a write: the file system under a sparse file is full, its quota is used up, or
-    /// so is the pool of a thin device, or the process may not write so large a file. It says nothing about the place that was to be written.
+    /// Returns whether a write failed for lack of space: the file system under a sparse file is
+    /// full, its quota or the pool of a thin device is used up, or the process may not write such a
+    /// large file. Does not mean that the written range is bad.
     #[must_use]
     pub fn is_out_of_space(&self) -> bool {
         let Self::Os { source, .. } = self else {
@@ -257,8 +259,8 @@ impl IoError {
         )
     }
 
-    /// Whether the device has gone away, or is reserved for another host (EBADE), so that nothing will work until it is
-    /// opened again.
+    /// Returns whether the device is gone or reserved for another host (EBADE), so that nothing
+    /// will work until it is reopened.
     #[must_use]
     pub fn is_device_gone(&self) -> bool {
         let gone = |source: &io::Error| {
@@ -275,9 +277,9 @@ impl IoError {
     }
 }
 
-/// Errors that say "not now" rather than "no". ECANCELED is what the kernel answers when a signal
-/// or an exiting thread interfered with a request that it had queued for a worker; reads, writes,
-/// flushes and discards may all be done twice.
+/// Returns whether an error means "not now" rather than "no". The kernel returns ECANCELED when a
+/// signal or an exiting thread interfered with a request that it had queued for a worker; reads,
+/// writes, flushes and discards may all be repeated.
 pub(crate) fn is_transient(error: &io::Error) -> bool {
     matches!(
         error_number(error),
@@ -285,7 +287,7 @@ pub(crate) fn is_transient(error: &io::Error) -> bool {
     )
 }
 
-/// A step on a path that the system refused.
+/// Creates the error for a refused system call on a path.
 pub(crate) fn failed(path: &Path, step: &'static str, source: io::Error) -> OpenError {
     OpenError::Path {
         path: path.into(),

@@ -1,9 +1,10 @@
-//! The in-flight table: from push to completion it owns the part, and with it the buffer.
+//! The in-flight table: it owns a part, and with it the buffer, from push to completion.
 
 use crate::request::Part;
 
-/// Parts in flight, with what an engine adds to them, under names that the kernel or a server carries:
-/// index and generation, never a pointer. A name that comes back twice finds nothing, because its generation is over.
+/// Parts in flight, with the data that an engine adds to them. The kernel or a server identifies
+/// them by index and generation, never by pointer. An id that comes back twice finds nothing,
+/// because its generation has ended.
 #[derive(Debug)]
 pub(crate) struct FlightTable<T = Part> {
     slots: Vec<Slot<T>>,
@@ -35,7 +36,7 @@ impl<T> FlightTable<T> {
         (self.slots.len() - self.free.len()) as u32
     }
 
-    /// Takes a part and names it; gives it back when the table is full.
+    /// Inserts a part and returns its id; returns the part if the table is full.
     pub(crate) fn insert(&mut self, part: T) -> Result<u64, T> {
         let Some(index) = self.free.pop() else {
             return Err(part);

@@ -1,9 +1,10 @@
-// UNSAFETY: adopting memory is unsafe, and how long it is kept is what is tested here.
+// UNSAFETY: adopting memory is unsafe, and these tests check how long it is kept.
 #![expect(unsafe_code, reason = "Arena::adopt")]
-//! Whatever is dropped while a request is in flight, the memory that the kernel may write stays.
+//! Memory that the kernel may write is kept, no matter what is dropped while a request is in
+//! flight.
 //!
-//! The requests are reads that cannot end by themselves: of a file whose server does not answer. The
-//! memory is adopted, so that its owner tells when it is let go.
+//! The requests are reads that cannot complete on their own: they read a file whose server does not
+//! respond. The memory is adopted, so that its owner records when it is released.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -19,11 +20,11 @@ use crate::{Access, Arena, Device, Engine, EngineKind, Issuer, Lane, QueueOption
 const UNIT: usize = 64 << 10;
 const WATCHDOG: Duration = Duration::from_secs(20);
 const SERVER: &str = "in_flight_tests::serve_a_stalling_file";
-/// What is in the file, and what is in memory on both sides of where it is read to.
+/// The bytes in the file, and the bytes in memory on both sides of the range that is read into.
 const STORED: u8 = 0xA5;
 const CANARY: u8 = 0x3C;
 
-/// Lends its middle; says when it is dropped.
+/// Lends the middle of its memory and records when it is dropped.
 struct Owner(
     #[expect(dead_code, reason = "keeps the memory")] Arena,
     Arc<AtomicBool>,
@@ -36,24 +37,25 @@ impl Drop for Owner {
 }
 
 /// A file, an engine over it, and memory to read it into.
-struct Bed {
+struct Fixture {
     file: StallingFile,
     engine: Arc<dyn Engine>,
     lender: Arena,
-    let_go: Arc<AtomicBool>,
+    released: Arc<AtomicBool>,
 }
 
-impl Bed {
-    /// One bed for each engine; none where the machine cannot do it, which is noted.
-    fn all(what: &str) -> Vec<Bed> {
+impl Fixture {
+    /// Returns one fixture per engine; an engine that the machine does not support is reported as a
+    /// skip.
+    fn all(what: &str) -> Vec<Fixture> {
         let kinds = [EngineKind::Posix, EngineKind::IoUring];
         kinds
             .into_iter()
-            .filter_map(|kind| Bed::new(what, kind))
+            .filter_map(|kind| Fixture::new(what, kind))
             .collect()
     }
 
-    fn new(what: &str, kind: EngineKind) -> Option<Bed> {
+    fn new(what: &str, kind: EngineKind) -> Option<Fixture> {
         let file = match StallingFile::new(SERVER, 1 << 20) {
             Ok(file) => file,
             Err(why) => {
@@ -72,24 +74,25 @@ impl Bed {
                 return None;
             }
         };
-        Some(Bed {
+        Some(Fixture {
             file,
             engine,
             lender: Arena::allocate(3 * UNIT).expect("memory"),
-            let_go: Arc::default(),
+            released: Arc::default(),
         })
     }
 
-    /// The middle of the lender's memory.
+    /// Adopts the middle of the lender's memory.
     fn adopted(&self) -> Arena {
         let start = NonNull::new(self.lender.as_ptr().wrapping_add(UNIT)).expect("an address");
-        let owner = Owner(self.lender.clone(), Arc::clone(&self.let_go));
-        // SAFETY: the owner keeps the mapping, and nobody takes this range from the lender before
-        // the owner is gone or the request has ended.
+        let owner = Owner(self.lender.clone(), Arc::clone(&self.released));
+        // SAFETY: the owner keeps the mapping alive, and no range of it is taken from the lender
+        // before the owner is gone or the request has completed.
         unsafe { Arena::adopt(start, UNIT, Box::new(owner)) }.expect("it lies on pages")
     }
 
-    /// A lane with one read in flight that does not end, and nothing else that keeps its memory.
+    /// Returns a lane with one read in flight that does not complete, and with nothing else that
+    /// keeps its memory.
     fn stuck(&self, registered: bool, issuer: Issuer) -> Lane {
         let arena = self.adopted();
         let options = QueueOptions {
@@ -114,10 +117,11 @@ impl Bed {
     }
 
     fn is_kept(&self) -> bool {
-        !self.let_go.load(Ordering::SeqCst)
+        !self.released.load(Ordering::SeqCst)
     }
 
-    /// Lets the request end; its bytes land where they belong and nowhere else.
+    /// Lets the request complete, and checks that its bytes land in the right place and nowhere
+    /// else.
     fn release(&self) {
         let canaries = [0, 2 * UNIT].map(|offset| {
             let mut canary = self.lender.take_at(offset, UNIT).expect("not taken");
@@ -139,7 +143,7 @@ impl Bed {
     }
 }
 
-/// Whether it holds before the watchdog barks.
+/// Returns whether the condition holds before the watchdog expires.
 fn in_time(holds: impl Fn() -> bool) -> bool {
     let start = Instant::now();
     while !holds() {
@@ -157,94 +161,96 @@ fn serve_a_stalling_file() {
     StallingFile::serve();
 }
 
-/// The queue gives up waiting (soon, in tests), and everything that a caller can hold is gone.
+/// The queue gives up waiting (soon, in tests), and everything that a caller can hold is dropped.
 #[test]
 fn memory_outlives_lane_arena_and_engine() {
     for registered in [false, true] {
-        for mut bed in Bed::all("memory outlives lane, arena and engine") {
-            let lane = bed.stuck(registered, Issuer::Any);
-            let name = bed.engine.name();
+        for mut fixture in Fixture::all("memory outlives lane, arena and engine") {
+            let lane = fixture.stuck(registered, Issuer::Any);
+            let name = fixture.engine.name();
             drop(lane);
-            bed.engine = Arc::new(crate::PosixEngine::new(spare_device()));
-            assert_eq!(bed.file.held(), 1, "{name}: the request has not ended");
-            assert!(bed.is_kept(), "{name}: the kernel may still write");
-            bed.release();
+            fixture.engine = Arc::new(crate::PosixEngine::new(spare_device()));
+            assert_eq!(fixture.file.held(), 1, "{name}: the request has not ended");
+            assert!(fixture.is_kept(), "{name}: the kernel may still write");
+            fixture.release();
             if name == "posix" {
                 assert!(
-                    in_time(|| !bed.is_kept()),
-                    "posix: nobody needs it any more"
+                    in_time(|| !fixture.is_kept()),
+                    "posix: nothing needs it any more"
                 );
             } else {
-                // Nobody is left to fetch the completion, so the ring keeps it for ever.
-                assert!(bed.is_kept(), "{name}");
+                // Nothing is left to fetch the completion, so the ring keeps it forever.
+                assert!(fixture.is_kept(), "{name}");
             }
         }
     }
 }
 
-/// A queue that is dropped waits for its requests, and lets go of the memory after them.
+/// A dropped queue waits for its requests and releases the memory after them.
 #[test]
 fn a_dropped_lane_waits_for_its_requests() {
     for registered in [false, true] {
-        for bed in Bed::all("a dropped lane waits for its requests") {
-            let lane = bed.stuck(registered, Issuer::Any);
+        for fixture in Fixture::all("a dropped lane waits for its requests") {
+            let lane = fixture.stuck(registered, Issuer::Any);
             std::thread::scope(|scope| {
                 let dropping = scope.spawn(|| drop(lane));
                 std::thread::sleep(Duration::from_millis(20));
-                assert!(!dropping.is_finished() && bed.is_kept());
-                bed.release();
+                assert!(!dropping.is_finished() && fixture.is_kept());
+                fixture.release();
             });
-            assert!(in_time(|| !bed.is_kept()), "{}", bed.engine.name());
+            assert!(in_time(|| !fixture.is_kept()), "{}", fixture.engine.name());
         }
     }
 }
 
-/// A probe waited half a minute for a queue that it dropped, or for ever where a plain read hung.
+/// A probe waited half a minute for a queue that it dropped, or forever if a plain read hung.
 #[test]
 fn a_probe_of_a_device_that_hangs_ends() {
-    if let Some(bed) = Bed::new("a probe of a device that hangs", EngineKind::Posix) {
-        bed.file.hold().expect("it obeys");
+    if let Some(fixture) = Fixture::new("a probe of a device that hangs", EngineKind::Posix) {
+        fixture.file.hold().expect("it obeys");
         let start = Instant::now();
-        let refused = crate::probe::probe_within(bed.file.path(), Duration::from_millis(100));
+        let refused = crate::probe::probe_within(fixture.file.path(), Duration::from_millis(100));
         let refused = refused.expect_err("nothing answers");
         let words = std::error::Error::source(&refused).expect("a reason");
         assert_eq!(words.to_string(), "no answer from the device within 100ms");
         assert!(start.elapsed() < WATCHDOG / 2);
-        bed.file.release().expect("it obeys");
+        fixture.file.release().expect("it obeys");
     }
 }
 
-/// A ring of one thread cannot be waited for by another: it keeps the memory and returns at once.
+/// Another thread cannot wait for a single-thread ring: the ring keeps the memory, and the drop
+/// returns immediately.
 #[test]
 fn memory_outlives_a_ring_that_another_thread_drops() {
     const WHAT: &str = "memory outlives a ring that another thread drops";
-    let Some(bed) = Bed::new(WHAT, EngineKind::IoUring) else {
+    let Some(fixture) = Fixture::new(WHAT, EngineKind::IoUring) else {
         return;
     };
     let (done, until_done) = std::sync::mpsc::channel::<()>();
     std::thread::scope(|scope| {
         let (send, receive) = std::sync::mpsc::channel();
-        let bed = &bed;
+        let fixture = &fixture;
         scope.spawn(move || {
-            send.send(bed.stuck(true, Issuer::OneThread))
+            send.send(fixture.stuck(true, Issuer::OneThread))
                 .expect("it is received");
-            // The requests of a thread that exits are cancelled, which is another story.
+            // Wait here: the kernel cancels the requests of a thread that exits, and this test is
+            // not about that.
             let _ended = until_done.recv_timeout(WATCHDOG);
         });
         let lane = receive.recv_timeout(WATCHDOG).expect("a lane");
         drop(lane);
-        assert!(bed.is_kept());
-        bed.release();
+        assert!(fixture.is_kept());
+        fixture.release();
         drop(done);
     });
 }
 
-/// A queue that lingers for more completions stops when its time is over and there is one, and hears a wake,
-/// however many parts hang.
+/// A lingering queue returns when its time is over and there is one completion, and reacts to a
+/// wake, however many parts hang.
 #[test]
 fn a_lingering_wait_ends_although_other_parts_hang() {
     const WHAT: &str = "a lingering wait ends although other parts hang";
-    if let Some(bed) = Bed::new(WHAT, EngineKind::IoUring) {
+    if let Some(fixture) = Fixture::new(WHAT, EngineKind::IoUring) {
         let options = QueueOptions {
             depth: 64,
             arenas: Vec::new(),
@@ -252,11 +258,11 @@ fn a_lingering_wait_ends_although_other_parts_hang() {
             inline: false,
             linger: Duration::from_millis(20),
         };
-        let queue = bed.engine.queue(&options).expect("the queue opens");
-        let mut lane = Lane::new(queue, bed.engine.limits());
+        let queue = fixture.engine.queue(&options).expect("the queue opens");
+        let mut lane = Lane::new(queue, fixture.engine.limits());
         let waker = lane.waker();
-        bed.file.hold_transfers().expect("it obeys");
-        // The kernel sends a FUSE server twelve at most.
+        fixture.file.hold_transfers().expect("it obeys");
+        // The kernel sends at most twelve to a FUSE server.
         let arena = Arena::allocate(10 * 4096).expect("memory");
         for tag in 0..10 {
             let buffer = arena.take(4096).expect("room");
@@ -276,13 +282,13 @@ fn a_lingering_wait_ends_although_other_parts_hang() {
         });
         assert_eq!(done.len(), 1, "a read has ended");
         assert!(start.elapsed() < WATCHDOG / 2, "it was the timeout");
-        bed.file.release().expect("it obeys");
+        fixture.file.release().expect("it obeys");
         lane.poll(10, Some(WATCHDOG), &mut done).expect("it works");
         assert_eq!(done.len(), 11);
     }
 }
 
-/// A device that has nothing to do with the one under test.
+/// Returns a device unrelated to the one under test.
 fn spare_device() -> Arc<Device> {
     let file = tempfile::NamedTempFile::new().expect("a file");
     Arc::new(Device::create_file(file.path(), 1 << 20, false).expect("a device"))

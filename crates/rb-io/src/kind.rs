@@ -1,13 +1,13 @@
-//! Engines by name: what a configuration, a command line or another language writes.
+//! Engines by name, as written in a configuration, on a command line or in a binding.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// Which engine to use.
+/// The engine to use.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, Default)]
 #[non_exhaustive]
 pub enum EngineKind {
-    /// The best one that works here; what was rejected, and why, is reported.
+    /// The best engine that works here; rejected engines are reported with the reason.
     #[default]
     Auto,
     /// `pread`, `pwrite` and `fdatasync` on a bounded pool of threads.
@@ -21,7 +21,7 @@ pub enum EngineKind {
 }
 
 impl EngineKind {
-    /// Every kind, in the order of their documentation.
+    /// Every kind, in order of declaration.
     pub const ALL: [Self; 5] = [
         Self::Auto,
         Self::Posix,
@@ -30,7 +30,7 @@ impl EngineKind {
         Self::Libblkio,
     ];
 
-    /// The name that [`FromStr`] reads and [`Display`](fmt::Display) writes.
+    /// Returns the name that [`FromStr`] parses and [`Display`](fmt::Display) prints.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -49,11 +49,11 @@ impl fmt::Display for EngineKind {
     }
 }
 
-/// A name that is no engine's.
+/// The error returned for a name that is not an engine.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("unknown engine {name:?}: one of auto, posix, io_uring, uring_cmd, libblkio is expected")]
 pub struct UnknownEngine {
-    /// What was given.
+    /// The rejected name.
     pub name: String,
 }
 
@@ -61,7 +61,7 @@ impl FromStr for EngineKind {
     type Err = UnknownEngine;
 
     fn from_str(name: &str) -> Result<Self, UnknownEngine> {
-        // A dash is what a command line user types for an underscore.
+        // Accept the dash that command line users type for an underscore.
         let wanted = name.replace('-', "_");
         Self::ALL
             .into_iter()

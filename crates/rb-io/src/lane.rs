@@ -1,10 +1,9 @@
-//! A lane: one queue, with splitting, retry and the joining of parts. What a store uses.
+//! A lane: one queue, with splitting, retry and joining of parts. The interface that a store uses.
 //!
-//! Requests of any size go in; each is cut into parts that respect the [`Limits`], and the parts of
-//! all requests are in flight together up to the depth of the queue. Parts that moved too little
-//! are continued, parts that were told "not now" are tried again, both with a bound. One failing
-//! part fails its request only, and the request's buffer comes back only when all of its parts
-//! have ended.
+//! A lane accepts requests of any size. Each is cut into parts that respect the [`Limits`], and the
+//! parts of all requests are in flight together up to the depth of the queue. Short transfers are
+//! continued and transient errors retried, both a bounded number of times. A failing part fails
+//! only its request, and the request's buffer comes back only when all of its parts have completed.
 
 mod part;
 mod request;
@@ -30,34 +29,34 @@ use table::Table;
 
 /// One queue with splitting, retry and joining of parts.
 ///
-/// Dropping it with requests in flight is sound at any time: the queue waits for them (bounded),
-/// and what it cannot wait for keeps its memory.
+/// It may be dropped with requests in flight at any time: the queue waits for them (bounded), and
+/// keeps the memory of those that it cannot wait for.
 pub struct Lane {
-    // First, so that it is dropped before the buffers that its parts use.
+    // Declared first, so that it is dropped before the buffers that its parts use.
     queue: Box<dyn Queue>,
     limits: Limits,
     requests: Table<Entry>,
     parts: Table<PartState>,
-    /// Requests that are not yet cut completely, in order; only the first is partly cut.
+    /// Requests not yet cut completely, in order; only the first is partly cut.
     to_cut: VecDeque<usize>,
     /// Parts to push again, and when.
     retries: VecDeque<(Instant, usize)>,
-    /// Ended, and not yet fetched by `poll`.
+    /// Completed, and not yet fetched by `poll`.
     finished: VecDeque<Completion>,
-    /// Ended, by position, for the call of `run` that is under way.
+    /// Completed, by position, for the current call of `run`.
     run: Vec<Option<Completion>>,
     run_unfinished: usize,
     /// Reused between calls.
     reaped: Vec<PartDone>,
     serial: u32,
-    /// Parts were pushed since the last `reap`.
+    /// True if parts were pushed since the last `reap`.
     unstarted: bool,
     failure: Option<Arc<io::Error>>,
     process: Process,
 }
 
 impl Lane {
-    /// A lane over `queue`; `limits` are those of the queue's engine.
+    /// Creates a lane over `queue`; `limits` are those of the queue's engine.
     #[must_use]
     pub fn new(queue: Box<dyn Queue>, limits: &Limits) -> Self {
         Self {
@@ -78,11 +77,11 @@ impl Lane {
         }
     }
 
-    /// Takes a request; it is started by the next [`poll`](Self::poll) or [`run`](Self::run).
-    /// Requests beyond the depth of the queue wait in the lane.
+    /// Accepts a request; the next [`poll`](Self::poll) or [`run`](Self::run) starts it. Requests
+    /// beyond the depth of the queue wait in the lane.
     ///
-    /// `tag` comes back in the [`Completion`]; it need not be unique. A request that cannot be
-    /// sent as it stands (out of range, misaligned, buffer too small) completes with an error.
+    /// `tag` comes back in the [`Completion`]; it need not be unique. A request that cannot be sent
+    /// (out of range, misaligned, buffer too small) completes with an error.
     ///
     /// ```
     /// use rb_io::{Arena, Device, EngineKind, Lane, QueueOptions, Request};
@@ -107,20 +106,21 @@ impl Lane {
         self.admit(Owner::Tag(tag), request);
     }
 
-    /// Starts what waits and appends completions to `done` until there are `at_least`, the timeout
-    /// has passed, or the lane is woken. 0 does not block; more than unfinished means all.
-    /// With nothing unfinished it waits for a wake or the timeout.
+    /// Starts waiting requests and appends completions to `done` until there are `at_least`, the
+    /// timeout has passed, or the lane is woken. 0 does not block; more than
+    /// [`unfinished`](Self::unfinished) means all. With nothing unfinished it waits for a wake or
+    /// the timeout.
     ///
     /// # Errors
-    /// [`IoError::QueueFailed`]: the queue does no more. Every unfinished request is answered in
-    /// `done`, without its buffer where the kernel may still use it.
+    /// [`IoError::QueueFailed`]: the queue can no longer be used. Every unfinished request
+    /// completes with an error in `done`, without its buffer if the kernel may still use it.
     pub fn poll(
         &mut self,
         at_least: u32,
         timeout: Option<Duration>,
         done: &mut Vec<Completion>,
     ) -> Result<(), IoError> {
-        // A timeout too long for the clock is none.
+        // A timeout too long for the clock means no limit.
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         self.check_process();
         let at_least = at_least as usize;
@@ -139,8 +139,8 @@ impl Lane {
                 break;
             }
         }
-        // What was pushed is started even if nobody waits for it, and what has ended meanwhile
-        // makes room for more.
+        // Start pushed parts even if no caller waits for them; completions that arrived in the
+        // meantime make room for more.
         if self.unstarted || !stepped {
             self.step(0, Some(Duration::ZERO));
             self.pump();
@@ -154,11 +154,12 @@ impl Lane {
             .map_or(Ok(()), |_| Err(self.queue_failed()))
     }
 
-    /// Runs all of `requests` and returns their completions in the same order, with the position
-    /// as the tag. Blocks until all have ended; every request is answered, even if the queue
-    /// itself fails. A batch whose parts fit the queue is one submission.
+    /// Runs all of `requests` and returns their completions in the same order, with the position as
+    /// the tag. Blocks until all have completed; every request completes, even if the queue itself
+    /// fails. A batch whose parts fit the queue is one submission.
     ///
-    /// Requests started before go on meanwhile; their completions stay for [`poll`](Self::poll).
+    /// Requests started earlier continue in the meantime; their completions are kept for
+    /// [`poll`](Self::poll).
     ///
     /// ```
     /// use rb_io::{Arena, Device, EngineKind, Lane, QueueOptions, Request};
@@ -198,7 +199,7 @@ impl Lane {
             );
         }
         if woken {
-            // The wake was meant for a `poll`, which has yet to see it.
+            // The wake was meant for a `poll`, so raise it again.
             self.queue.waker().wake();
         }
         std::mem::take(&mut self.run)
@@ -207,31 +208,31 @@ impl Lane {
             .collect()
     }
 
-    /// Requests that were started and have not ended.
+    /// Returns the number of requests started and not completed.
     #[must_use]
     pub fn unfinished(&self) -> usize {
         self.requests.len()
     }
 
-    /// A handle that makes a blocked [`poll`](Self::poll) return.
+    /// Returns a handle that makes a blocked [`poll`](Self::poll) return.
     #[must_use]
     pub fn waker(&self) -> Waker {
         self.queue.waker()
     }
 
-    /// What the queue has done so far.
+    /// Returns the counters of the queue.
     #[must_use]
     pub fn counters(&self) -> QueueCounters {
         self.queue.counters()
     }
 
-    /// What the queue uses of what the system offers.
+    /// Returns which features of the system the queue uses.
     #[must_use]
     pub fn report(&self) -> Vec<Feature> {
         self.queue.report()
     }
 
-    /// Parts in flight at most.
+    /// Returns the largest number of parts in flight.
     #[must_use]
     pub fn queue_depth(&self) -> u32 {
         self.queue.depth()
@@ -260,7 +261,8 @@ impl Lane {
         self.to_cut.push_back(index);
     }
 
-    /// The queue does nothing in a forked child, which shares it with its parent.
+    /// Fails the lane in a forked child, which shares the queue with its parent and must not use
+    /// it.
     fn check_process(&mut self) {
         if self.failure.is_none() && !self.process.is_current() {
             self.fail(io::Error::other(
@@ -269,7 +271,7 @@ impl Lane {
         }
     }
 
-    /// Fills the queue: parts whose turn to be tried again has come, then new ones.
+    /// Fills the queue: first parts that are due for a retry, then new ones.
     fn pump(&mut self) {
         while self.failure.is_none() && self.queue.in_flight() < self.queue.depth() {
             let part = match self.due_retry() {
@@ -333,8 +335,9 @@ impl Lane {
         }
     }
 
-    /// How many parts to wait for when `missing` requests are: never more than must end anyway, so
-    /// that the wait cannot overshoot, and as many as that allows, so that it is one system call.
+    /// Returns how many parts to wait for when `missing` requests are missing: never more than must
+    /// complete anyway, so that the wait cannot overshoot, and as many as that allows, so that one
+    /// system call suffices.
     fn parts_to_wait_for(&self, missing: usize) -> u32 {
         let in_flight = self.queue.in_flight();
         if missing < self.requests.len() {
@@ -346,7 +349,7 @@ impl Lane {
         if self.to_cut.is_empty() && self.retries.is_empty() {
             return in_flight.max(1);
         }
-        // More waits to be pushed: refill before the device runs dry.
+        // More parts wait to be pushed: refill before the device runs dry.
         (in_flight / 4).max(1)
     }
 
@@ -359,7 +362,7 @@ impl Lane {
         until.map(|until| until.saturating_duration_since(Instant::now()))
     }
 
-    /// One `reap` and what follows from it; says whether it was woken.
+    /// Reaps once and processes the completions; returns whether the lane was woken.
     fn step(&mut self, at_least: u32, timeout: Option<Duration>) -> bool {
         if self.failure.is_some() {
             return false;
@@ -379,7 +382,8 @@ impl Lane {
     }
 
     fn part_done(&mut self, done: PartDone) {
-        // Gone before the request completes, so that its buffer is the last.
+        // Dropped before the request completes, so that the request holds the last reference to the
+        // buffer.
         drop(done.buf);
         let (index, serial) = PartState::of_token(done.token);
         let Some(state) = self
@@ -439,7 +443,7 @@ impl Lane {
         }
     }
 
-    /// The queue is of no more use: every request is answered.
+    /// Fails the lane: the queue can no longer be used, and every request completes with an error.
     fn fail(&mut self, error: io::Error) {
         self.failure = Some(Arc::new(error));
         self.to_cut.clear();

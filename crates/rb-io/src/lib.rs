@@ -1,21 +1,22 @@
 //! Block I/O engines, registered buffers and request splitting for files and block devices.
 //!
-//! * [`Arena`], [`Buffer`], [`IoBuf`]: page-aligned memory, and types that say who may touch it.
-//! * [`Device`]: an exclusively opened file, block device or NVMe namespace, with its [`Limits`] and their sources;
-//!   [`find_signatures`] tells whether it carries someone else's data.
+//! * [`Arena`], [`Buffer`], [`IoBuf`]: page-aligned memory, and types that encode which code may
+//!   access it.
+//! * [`Device`]: an exclusively opened file, block device or NVMe namespace, with its [`Limits`]
+//!   and their sources; [`find_signatures`] finds data of other programs on it.
 //! * [`Engine`] and [`Queue`]: the two traits, and [`open`], which chooses an engine by name:
 //!   io_uring and NVMe passthrough (feature `io-uring`, on by default), posix, or libblkio (feature
 //!   `libblkio`), which also reaches the disk behind a vhost-user socket.
-//! * [`probe`](fn@probe): what a path offers, and what to change.
+//! * [`probe`](fn@probe): what a path supports, and what to change for better performance.
 //! * [`Lane`]: one queue with splitting, retry and joining. Most users need nothing else.
 //!
-//! All unsafe code of the project lives here, in files that say so in their first line. The rule
-//! behind it: from push to completion a buffer belongs to the in-flight table, so dropping any
-//! waiter, queue or lane never frees memory that the kernel may still write.
+//! All unsafe code of the project is in this crate, in files whose first line explains it. The rule
+//! that makes it sound: from push to completion a buffer belongs to the in-flight table, so
+//! dropping a waiter, queue or lane never frees memory that the kernel may still write.
 //!
-//! It is *not* a store, a cache or a format: it knows nothing of keys or slots. It is not an async
-//! runtime and starts no thread of its own, except the posix engine's workers for batches and that of a
-//! probe. It runs on Linux only.
+//! This crate is *not* a store, a cache or a format: it knows nothing of keys or slots. It is not
+//! an async runtime and starts no threads, except the posix engine's workers for batches, one for a
+//! probe, and one for the handshake with a vhost-user server. Linux only.
 //!
 //! ```
 //! use rb_io::{Arena, Device, EngineKind, Issuer, Lane, QueueOptions, Request};

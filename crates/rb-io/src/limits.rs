@@ -1,50 +1,50 @@
-//! What a device accepts in one transfer, and who says so.
+//! Limits on a single transfer, each with its source.
 //!
-//! A limit without its source cannot be argued with: `rb probe` prints both, and a transfer that
-//! is split more finely than expected can be traced to the one bound that is the smallest.
+//! The source makes a limit traceable: `rb probe` prints both, so a transfer that is split more
+//! finely than expected can be traced to the smallest limit.
 
-/// A bound and the words that name where it was read.
+/// A limit and the source that it was read from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Limit<T> {
-    /// The bound itself; the field that holds it names the unit.
+    /// The limit itself; the field that holds it names the unit.
     pub value: T,
-    /// Where it comes from, for example `"BLKSSZGET"` or `"queue/max_hw_sectors_kb"`.
+    /// The source, for example `"BLKSSZGET"` or `"queue/max_hw_sectors_kb"`.
     pub source: &'static str,
 }
 
 impl<T> Limit<T> {
-    /// A bound with its source.
+    /// Creates a limit with its source.
     pub const fn new(value: T, source: &'static str) -> Self {
         Self { value, source }
     }
 }
 
-/// What a discard may look like.
+/// Limits on discards.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct DiscardLimits {
-    /// Smallest unit in bytes that the device really gives back.
+    /// Smallest unit in bytes that the device really deallocates.
     pub granularity: Limit<u32>,
     /// Largest discard in bytes that is sent as one part.
     pub bytes_max: Limit<u64>,
 }
 
-/// The bounds of one device under one engine, read once when it is opened.
+/// The limits of one device under one engine, read once when it is opened.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Limits {
     /// Logical block in bytes, a power of two: offsets and lengths are multiples of it.
     pub block: Limit<u32>,
-    /// Alignment in bytes that the memory of a transfer needs, a power of two.
+    /// Required alignment of transfer memory in bytes, a power of two.
     pub memory_align: Limit<u32>,
-    /// Bytes that one part may move, a multiple of `block`.
+    /// Largest transfer of one part in bytes, a multiple of `block`.
     pub transfer_max: Limit<u64>,
-    /// Memory segments (pages in the worst case) one part may have. `None` where the kernel
-    /// splits by itself, so that the bound would only make needlessly small parts.
+    /// Largest number of memory segments (pages in the worst case) of one part. `None` if the
+    /// kernel splits requests itself, so that the limit would only make parts needlessly small.
     pub segments_max: Option<Limit<u32>>,
-    /// Bytes; no part crosses a device offset that is a multiple of it.
+    /// In bytes; no part crosses a device offset that is a multiple of it.
     pub boundary: Option<Limit<u64>>,
-    /// `None`: discards are not supported.
+    /// `None` if discards are not supported.
     pub discard: Option<DiscardLimits>,
-    /// How many placement ids (1 ..= value) a write may name. `None`: placement is not sent.
+    /// Number of placement ids: a write may name 1 ..= value. `None` if placement is not sent.
     pub placements: Option<Limit<u16>>,
 }
 
@@ -52,7 +52,7 @@ pub struct Limits {
 pub(crate) const SEGMENT_BYTES: u64 = 4096;
 
 impl Limits {
-    /// Limits with nothing but a block size and a transfer size, for memory devices and tests.
+    /// Creates limits with only a block size and a transfer size, for memory devices and tests.
     #[must_use]
     pub const fn simple(block: u32, transfer_max: u64, source: &'static str) -> Self {
         Self {
@@ -69,7 +69,7 @@ impl Limits {
         }
     }
 
-    /// Checks what every user of the limits relies on.
+    /// Checks the properties that every user of the limits relies on.
     ///
     /// # Errors
     /// A sentence that names the field, its value and its source.
@@ -81,7 +81,7 @@ impl Limits {
     /// assert!(odd.validate().is_err());
     /// ```
     pub fn validate(&self) -> Result<(), String> {
-        // Destructured, so that a new field makes someone decide whether it needs a check.
+        // Destructured, so that a new field forces a decision about its check.
         let Self {
             block,
             memory_align,

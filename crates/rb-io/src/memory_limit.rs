@@ -1,4 +1,4 @@
-//! How much memory this process may have, and who says so.
+//! The memory limit of this process, with its source.
 
 use std::sync::OnceLock;
 
@@ -6,11 +6,12 @@ use rustix::process::{Resource, getrlimit};
 
 use crate::limits::Limit;
 
-/// The smallest limit on the memory of this process in bytes, what it has already included: `RLIMIT_AS`, `RLIMIT_DATA`,
-/// the control group's `memory.max`, or what the machine has with its swap. `None` if the system names none.
+/// Returns the smallest limit on the memory of this process in bytes, including memory already in
+/// use: `RLIMIT_AS`, `RLIMIT_DATA`, the control group's `memory.max`, or the RAM and swap of the
+/// machine. `None` if the system reports none.
 #[must_use]
 pub fn memory_limit() -> Option<Limit<u64>> {
-    // Miri knows none of the calls.
+    // Miri supports none of these calls.
     if cfg!(miri) {
         return None;
     }
@@ -23,7 +24,7 @@ pub fn memory_limit() -> Option<Limit<u64>> {
     limits.into_iter().flatten().min_by_key(|limit| limit.value)
 }
 
-/// Read once: it takes longer than a small store takes to open.
+/// Read once: reading takes longer than opening a small store.
 static SYSTEM: OnceLock<Option<Limit<u64>>> = OnceLock::new();
 
 fn system() -> Option<Limit<u64>> {
@@ -33,7 +34,8 @@ fn system() -> Option<Limit<u64>> {
     limits.min_by_key(|limit| limit.value)
 }
 
-/// `memory.max` of the group of this process (version 2); what groups above it allow is not looked at.
+/// Returns `memory.max` of this process's control group (version 2); limits of parent groups are
+/// not considered.
 fn control_group() -> Option<u64> {
     let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
     let group = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;

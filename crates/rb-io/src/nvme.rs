@@ -1,7 +1,7 @@
-//! The part of NVMe that passthrough needs: commands, what identify answers, status words.
+//! The part of NVMe that passthrough needs: commands, identify data, status codes.
 //!
-//! Pure: bytes in, numbers and words out. Who sends the bytes is `sys/nvme.rs` (when a device is
-//! opened) and the engine `uring_cmd`. Section numbers are those of the NVM Express Base
+//! Pure conversions between bytes and values. The bytes are sent by `sys/nvme.rs` (when a device is
+//! opened) and by the engine `uring_cmd`. Section numbers refer to the NVM Express Base
 //! Specification 2.0 and the NVM Command Set Specification 1.0 unless another document is named.
 
 #[cfg_attr(
@@ -13,13 +13,13 @@ pub(crate) mod identify;
 pub(crate) mod placement;
 pub(crate) mod status;
 
-/// What a command needs to know of the namespace it goes to.
+/// Properties of a namespace that its commands need.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Namespace {
     /// Namespace identifier.
     pub(crate) id: u32,
-    /// A logical block is two to the power of this many bytes.
+    /// Base-2 logarithm of the logical block size in bytes.
     pub(crate) block_shift: u32,
-    /// The placement identifier of each handle: the first is what the store calls id 1.
+    /// The placement identifier of each handle; the first is placement id 1 of the store.
     pub(crate) placements: Vec<u16>,
 }

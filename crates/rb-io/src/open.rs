@@ -1,4 +1,4 @@
-//! Choosing an engine for a device: the one `match` over engine names.
+//! Chooses an engine for a device: the only `match` over engine names.
 
 use std::sync::Arc;
 
@@ -8,29 +8,29 @@ use crate::error::OpenError;
 use crate::kind::EngineKind;
 use crate::posix::PosixEngine;
 
-/// An engine, and what was passed over to get to it.
+/// An engine, and the engines rejected before it.
 #[derive(Debug)]
 pub struct Opened {
     /// The engine that runs.
     pub engine: Arc<dyn Engine>,
-    /// Engines that `Auto` tried before, with the reason they were rejected.
+    /// Engines that `Auto` tried before, with the reason for rejection.
     pub rejected: Vec<Rejected>,
 }
 
 /// An engine that was tried and does not run here.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Rejected {
-    /// Which one.
+    /// The engine.
     pub kind: EngineKind,
-    /// Why.
+    /// Reason why it does not run.
     pub reason: String,
 }
 
 /// Opens an engine over a device.
 ///
-/// [`EngineKind::Auto`] tries io_uring, then posix, and says what it rejected and why; for a character
-/// node there is NVMe passthrough only, for a socket libblkio. An explicit kind that cannot run is an error,
-/// never another engine.
+/// [`EngineKind::Auto`] tries io_uring, then posix, and reports rejected engines with the reason;
+/// for a character node it tries only NVMe passthrough, for a socket only libblkio. An explicit
+/// kind that cannot run is an error; it never falls back to another engine.
 ///
 /// # Errors
 /// [`OpenError::NotInBuild`], or [`OpenError::Engine`] with the step that failed.
@@ -68,7 +68,7 @@ pub fn open(device: impl Into<Arc<Device>>, kind: EngineKind) -> Result<Opened, 
     Err(last)
 }
 
-/// What `Auto` tries on this kind of node, best first.
+/// Returns the engines that `Auto` tries on this kind of node, best first.
 pub(crate) fn candidates(node: DeviceKind) -> &'static [EngineKind] {
     match node {
         DeviceKind::Socket => &[EngineKind::Libblkio],
@@ -125,7 +125,7 @@ fn needs_block_node(device: &Device, kind: EngineKind) -> OpenError {
     }
 }
 
-/// An error and what is behind it, in one line.
+/// Formats an error and its sources in one line.
 pub(crate) fn reason(error: &OpenError) -> String {
     let mut words = error.to_string();
     let mut source = std::error::Error::source(error);

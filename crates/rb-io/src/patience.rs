@@ -1,79 +1,81 @@
-//! How long a call may wait.
+//! The time budget of a call that waits.
 
 use std::time::{Duration, Instant};
 
-/// Steps in which a limit is spent.
+/// Steps in which the budget is spent.
 const STEPS: u32 = 8;
 
-/// The time that one call may spend on waiting, however many waits it needs.
+/// The time that one call may spend waiting, over all of its waits.
 ///
-/// It is spent in steps of an eighth, and each counts as an eighth at most: a process that is stopped in the middle of a
-/// wait (a paused container, a suspended virtual machine, a debugger) has lost one step, and not its patience.
+/// It is spent in steps of an eighth of the limit, and each step counts as an eighth at most: a
+/// process that is stopped in the middle of a wait (a paused container, a suspended virtual
+/// machine, a debugger) loses one step, not the whole budget.
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {
     limit: Duration,
     spent: Duration,
-    /// What waits took beyond their steps.
+    /// Time that waits took beyond their steps.
     lost: Duration,
 }
 
 impl Patience {
-    /// Patience for waits of `limit` together.
+    /// Creates a budget of `limit` for all waits together.
     #[must_use]
     pub fn new(limit: Duration) -> Patience {
         let (spent, lost) = (Duration::ZERO, Duration::ZERO);
         Patience { limit, spent, lost }
     }
 
-    /// Patience for no wait at all.
+    /// Creates an empty budget: no waiting at all.
     #[must_use]
     pub fn none() -> Patience {
         Patience::new(Duration::ZERO)
     }
 
-    /// What it was at first.
+    /// Returns the initial budget.
     #[must_use]
     pub fn limit(&self) -> Duration {
         self.limit
     }
 
-    /// What of it is left.
+    /// Returns the remaining budget.
     #[must_use]
     pub fn left(&self) -> Duration {
         self.limit.saturating_sub(self.spent)
     }
 
-    /// Time that its waits took and that was not counted: the process was stopped.
+    /// Returns the time that waits took without being counted, because the process was stopped.
     #[must_use]
     pub fn lost(&self) -> Duration {
         self.lost
     }
 
-    /// Counts as lost what a wait elsewhere took beyond its steps.
+    /// Adds time that a wait elsewhere took beyond its steps.
     pub fn lose(&mut self, lost: Duration) {
         self.lost = self.lost.saturating_add(lost);
     }
 
-    /// Whether it is spent. The caller looks once more for what it waited for before it says that it was late.
+    /// Returns whether the budget is spent. The caller checks its condition once more before it
+    /// reports a timeout.
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.left().is_zero()
     }
 
-    /// Counts a wait that took place elsewhere.
+    /// Charges a wait that took place elsewhere.
     pub fn charge(&mut self, spent: Duration) {
         self.spent = self.spent.saturating_add(spent);
     }
 
-    /// The longest that one wait may take.
+    /// Returns the longest time that one wait may take.
     #[must_use]
     pub fn step(&self) -> Duration {
-        // Rounded up, or the steps of a very short limit would be none.
+        // Rounded up; otherwise the steps of a very short limit would be zero.
         let step = (self.limit / STEPS).max(Duration::from_micros(1));
         step.min(self.left())
     }
 
-    /// Waits once: calls `wait` with the time that it may take at most.
+    /// Waits once: calls `wait` with the longest time that it may take.
     pub fn spend<T>(&mut self, wait: impl FnOnce(Duration) -> T) -> T {
         let step = self.step();
         let start = Instant::now();

@@ -1,9 +1,9 @@
-//! The engine that needs nothing but system calls every kernel has: `pread`, `pwrite`,
-//! `fdatasync`, `fallocate`.
+//! The posix engine: `pread`, `pwrite`, `fdatasync`, `fallocate`, available on every kernel.
 //!
-//! A single part runs in the thread that waits for it, so a blocking call makes no thread hop (a queue
-//! of one thread has other callers to serve, and never does so). A batch goes to a bounded pool of workers that all queues of the engine share; they are started
-//! when first needed, sleep when there is nothing to do, and end with the engine.
+//! A single part runs in the thread that waits for it, so a blocking call makes no thread hop (a
+//! single-thread queue serves other callers too and never does this). A batch goes to a bounded
+//! pool of workers shared by all queues of the engine; workers are started on demand, sleep when
+//! idle, and exit with the engine.
 
 mod execute;
 mod pool;
@@ -18,11 +18,11 @@ use crate::limits::Limits;
 use pool::Pool;
 use queue::PosixQueue;
 
-/// Worker threads at most. A worker blocks in the kernel, so this is the device's queue depth as
-/// this engine can make it, not a number of processors.
+/// Largest number of worker threads. A worker blocks in the kernel, so this is the queue depth that
+/// this engine reaches on the device, not a number of processors.
 const WORKERS_MAX: u32 = 16;
 
-/// `pread` and `pwrite` on a device.
+/// Runs `pread` and `pwrite` on a device.
 #[derive(Debug)]
 pub struct PosixEngine {
     device: Arc<Device>,
@@ -31,10 +31,10 @@ pub struct PosixEngine {
 }
 
 impl PosixEngine {
-    /// An engine over `device`. Starts no thread.
+    /// Creates an engine over `device`. Starts no thread.
     #[must_use]
     pub fn new(device: Arc<Device>) -> Self {
-        // pwrite(2) has no room for a placement id, so none is accepted.
+        // pwrite(2) cannot pass a placement id, so none is accepted.
         let limits = Limits {
             placements: None,
             ..*device.limits()

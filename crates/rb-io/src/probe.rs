@@ -1,7 +1,7 @@
-//! What a path offers: each engine, usable or why not, every limit with its source, and what to change.
+//! Probes a path: each engine (usable, or why not), every limit with its source, and advice.
 //!
-//! It looks the way a store does, and touches nothing: opened for reading, without a claim. Only a server
-//! behind a socket notices, since it may have room for one client.
+//! It opens the path read-only and without a claim, and then uses it as a store would. Only a
+//! server behind a socket notices, because it may accept only one client.
 
 mod advice;
 mod found;
@@ -22,20 +22,21 @@ use crate::kind::EngineKind;
 use crate::limits::Limits;
 use crate::open::{candidates, open_one, reason};
 
-/// Buffer memory that a probed queue registers: that of a store by default.
+/// Arena size registered by a probed queue; the default of a store.
 const ARENA_BYTES: usize = 64 << 20;
-/// Depth of a probed queue: that of a store by default.
+/// Depth of a probed queue; the default of a store.
 const DEPTH: u32 = 256;
 
-/// How long a device may take for all of the questions. Opening it reads from it, and a read that hangs in the kernel
-/// cannot be given up by the thread that made it.
+/// Time limit for the whole probe. Opening a device reads from it, and the thread that issued a
+/// hanging read cannot cancel it.
 const ANSWER_MAX: Duration = Duration::from_secs(5);
 
-/// Looks at a file, device node or socket, for at most five seconds. Writes nothing and claims nothing.
+/// Probes a file, device node or socket, for at most five seconds. Writes nothing and claims
+/// nothing.
 ///
 /// # Errors
-/// As [`Device::open`] for reading, and [`OpenError::Path`] if the device does not answer in time: a thread of its own
-/// then goes on waiting for it. An engine that cannot be used is no error.
+/// Those of [`Device::open`] for reading, and [`OpenError::Path`] if the device does not respond in
+/// time: a separate thread then keeps waiting for it. An unusable engine is not an error.
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?;
@@ -58,7 +59,7 @@ pub(crate) fn probe_within(path: &Path, time: Duration) -> Result<Probe, OpenErr
         step: "probe",
         source,
     };
-    // Whoever waited may have gone.
+    // The receiver may have timed out and gone.
     let asking = thread.spawn(move || drop(sender.send(look(&asked))));
     drop(asking.map_err(failed)?);
     answer.recv_timeout(time).map_err(|_| {
@@ -100,7 +101,7 @@ fn look(path: &Path) -> Result<Probe, OpenError> {
     Ok(probe)
 }
 
-/// The error without the name of the engine, which stands beside it.
+/// Formats the error without the name of the engine, which is printed next to it.
 fn why_not(kind: EngineKind, error: &OpenError) -> String {
     let words = reason(error);
     let beside = format!("engine {kind}: ");
@@ -110,7 +111,7 @@ fn why_not(kind: EngineKind, error: &OpenError) -> String {
 fn offer(device: &Arc<Device>, kind: EngineKind) -> Result<EngineOffer, OpenError> {
     let engine: Arc<dyn Engine> = open_one(device, kind)?;
     let arena = engine.arena(ARENA_BYTES);
-    // The best that a kernel has is for queues of one thread. This one is never used.
+    // The best kernel features require a queue of one thread. This queue is never used.
     let queue = engine.queue(&QueueOptions {
         depth: DEPTH,
         arenas: arena.into_iter().collect(),

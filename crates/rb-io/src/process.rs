@@ -1,13 +1,15 @@
-//! The process that something belongs to.
+//! Identifies the process that created a resource.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::sys::process::mark;
 
-/// The process that made this. A forked child has a copy of the parent's memory, but neither its threads nor locks that
-/// they would give back, and shares queues, files and locks with it: there, what belongs to the parent is not to be used.
+/// The process that created a resource. A forked child has a copy of the parent's memory, but not
+/// its threads, and may inherit locks that no thread will release. It shares queues, files and
+/// locks with the parent and must not use them.
 ///
-/// Costs two loads to compare; a `getpid` where the kernel has no memory that a fork clears (Linux before 4.14).
+/// Comparing costs two loads, or a `getpid` if the kernel cannot clear memory on fork (Linux before
+/// 4.14).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Process {
     id: u32,
@@ -16,7 +18,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// The process that runs.
+    /// Returns the current process.
     #[must_use]
     pub fn current() -> Process {
         match mark() {
@@ -28,22 +30,22 @@ impl Process {
         }
     }
 
-    /// Its number in the system.
+    /// Returns the process id.
     #[must_use]
     pub fn id(self) -> u32 {
         self.id
     }
 
-    /// Whether this is the process that runs. False in a forked child.
+    /// Returns whether this is the current process. False in a forked child.
     #[must_use]
     pub fn is_current(self) -> bool {
         self == Process::current()
     }
 }
 
-/// The process as the mark has it, which is set in the first call of each process: its number in the system, which
-/// is never 0, and above that how many of the processes whose memory it inherited had set theirs. The system uses its
-/// numbers again, those do not repeat.
+/// Returns the process according to the mark, which the first call in each process sets: the
+/// process id, which is never 0, in the low bits, and above it the number of ancestors that had set
+/// theirs. The system reuses process ids; these values do not repeat.
 fn of_mark(mark: &AtomicU64) -> Process {
     static GENERATION: AtomicU32 = AtomicU32::new(0);
     let mut set = mark.load(Ordering::Relaxed);

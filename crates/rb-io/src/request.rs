@@ -1,59 +1,60 @@
-//! The words engines and their users share: operations, parts and their completions.
+//! Types shared by engines and their users: operations, parts and their completions.
 
 use std::io;
 use std::num::NonZeroU16;
 
 use crate::buffer::IoBuf;
 
-/// What is to be done on the device.
+/// An operation on the device.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub enum OpKind {
     /// Device to memory.
     Read,
-    /// Memory to device. Done means accepted by the device, not durable: that takes a flush.
+    /// Memory to device. Completion means accepted by the device, not durable: that takes a flush.
     Write,
-    /// Makes every write *completed before this flush was pushed* durable. It orders nothing:
-    /// a write that is in flight beside the flush may or may not be covered.
+    /// Makes every write *completed before this flush was pushed* durable. It orders nothing: a
+    /// write in flight concurrently may or may not be covered.
     Flush,
-    /// Tells the device that a range is no longer needed. What a later read of it returns is
-    /// not defined.
+    /// Notifies the device that a range is no longer needed. The result of a later read of it is
+    /// undefined.
     Discard,
 }
 
-/// Names one of the device's placement handles (NVMe FDP handle, write stream); 1 is the first.
+/// Identifies one of the device's placement handles (NVMe FDP handle, write stream); 1 is the
+/// first.
 ///
-/// It is a hint: where the device or the engine knows no placement it is not sent
-/// (see [`Limits::placements`](crate::Limits::placements)).
+/// It is a hint: it is not sent if the device or the engine does not support placement (see
+/// [`Limits::placements`](crate::Limits::placements)).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
 pub struct PlacementId(pub NonZeroU16);
 
 /// One operation as an engine executes it, already within the engine's [`Limits`](crate::Limits).
 ///
-/// From `push` to its completion it belongs to the in-flight table of the queue.
+/// From `push` to completion it belongs to the in-flight table of the queue.
 #[derive(Debug)]
 pub struct Part {
-    /// Comes back unchanged in [`PartDone`]; engines give it no meaning.
+    /// Comes back unchanged in [`PartDone`]; engines do not interpret it.
     pub token: u64,
-    /// What to do.
+    /// The operation.
     pub op: OpKind,
     /// First byte on the device; a multiple of the logical block. Ignored for a flush.
     pub offset: u64,
-    /// Bytes; a multiple of the logical block. Zero for a flush.
+    /// Length in bytes; a multiple of the logical block. Zero for a flush.
     pub len: u32,
     /// The memory to read into or write from; `None` for flush and discard.
     pub buf: Option<IoBuf>,
-    /// Where in `buf` the part begins, in bytes.
+    /// Offset in `buf` at which the part begins, in bytes.
     pub buf_offset: usize,
-    /// Where the device should put a write.
+    /// Placement of a write on the device.
     pub placement: Option<PlacementId>,
 }
 
 impl Part {
     /// Checks that a transfer has memory and stays inside it. Every engine calls this before it
-    /// hands an address to anyone, because `Part` can be built by hand.
+    /// passes an address on, because a `Part` can be constructed by any caller.
     ///
     /// # Errors
-    /// `InvalidInput` naming the numbers that do not fit together.
+    /// `InvalidInput` that names the conflicting numbers.
     pub fn check(&self) -> io::Result<()> {
         let transfers = matches!(self.op, OpKind::Read | OpKind::Write);
         let words = match &self.buf {
@@ -77,13 +78,13 @@ impl Part {
     }
 }
 
-/// The end of a [`Part`]: its buffer comes back on every path.
+/// The completion of a [`Part`]. The buffer comes back on every path.
 #[derive(Debug)]
 pub struct PartDone {
     /// The part's token.
     pub token: u64,
     /// The part's buffer.
     pub buf: Option<IoBuf>,
-    /// Bytes moved (the full length for a discard, 0 for a flush), which may be fewer than asked.
+    /// Bytes moved (the full length for a discard, 0 for a flush); may be fewer than requested.
     pub result: io::Result<u32>,
 }

@@ -1,10 +1,10 @@
-//! Signs of someone else's data: what must not be overwritten by accident.
+//! Signatures of foreign data: content that must not be overwritten by accident.
 //!
-//! Pure: the caller reads, this recognises. Each row of the tables names where the magic bytes
-//! stand; the positions are those of libblkid (util-linux, `libblkid/src/superblocks` and
-//! `partitions`) and of the formats' own documents, named beside the row where it is not obvious.
-//! Both ends of the device are looked at, because several formats keep a copy, or their only
-//! superblock, at the end.
+//! Pure: the caller reads, this module recognises. Each row of the tables gives the position of the
+//! magic bytes; the positions are those of libblkid (util-linux, `libblkid/src/superblocks` and
+//! `partitions`) and of the formats' own documents, which the row names if it is not obvious. Both
+//! ends of the device are searched, because several formats keep a copy, or their only superblock,
+//! at the end.
 
 mod checks;
 #[cfg(test)]
@@ -18,12 +18,12 @@ use std::ops::Range;
 
 use table::{At, Check, PROBES, Probe};
 
-/// A sign of someone else's data.
+/// A signature of foreign data.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Signature {
-    /// What it is a sign of, such as `"ext2/3/4"`.
+    /// The format that it belongs to, such as `"ext2/3/4"`.
     pub name: &'static str,
-    /// Where its magic bytes stand, in bytes from the start of the device.
+    /// Offset of its magic bytes, from the start of the device.
     pub offset: u64,
 }
 
@@ -33,19 +33,20 @@ impl std::fmt::Display for Signature {
     }
 }
 
-/// Bytes that are looked at from either end. A little over 1 MiB at the start, since one format
-/// begins exactly there.
+/// Bytes searched at either end. A little over 1 MiB at the start, because one format begins
+/// exactly at 1 MiB.
 const HEAD_BYTES: u64 = (1 << 20) + (64 << 10);
 const TAIL_BYTES: u64 = 1 << 20;
 const SECTOR: u64 = 512;
 
-/// Looks for every known signature on a device of `device_bytes`, sorted by offset.
+/// Searches for every known signature on a device of `device_bytes`; the result is sorted by
+/// offset.
 ///
-/// `read` fills the slice from the offset; it is called for both ends of the device and for the
-/// few formats that keep a copy elsewhere, never beyond `device_bytes`.
+/// `read` fills the slice from the given offset. It is called for both ends of the device and for
+/// the few formats that keep a copy elsewhere, never beyond `device_bytes`.
 ///
 /// # Errors
-/// What `read` answers.
+/// Any error of `read`.
 pub fn find_signatures(
     device_bytes: u64,
     read: &mut dyn FnMut(u64, &mut [u8]) -> io::Result<()>,
@@ -84,10 +85,10 @@ pub fn find_signatures(
     Ok(found)
 }
 
-/// The byte ranges to zero so that [`find_signatures`] finds none of `found` again: sorted,
-/// joined, on 4096-byte bounds except at the very end of the device.
+/// Returns the byte ranges to zero so that [`find_signatures`] finds none of `found` again: sorted,
+/// merged, on 4096-byte boundaries except at the very end of the device.
 ///
-/// It removes what makes the formats recognisable, not their data.
+/// Zeroing them makes the formats unrecognisable; it does not erase their data.
 #[must_use]
 pub fn wipe_list(device_bytes: u64, found: &[Signature]) -> Vec<Range<u64>> {
     const GRAIN: u64 = 4096;
@@ -95,7 +96,7 @@ pub fn wipe_list(device_bytes: u64, found: &[Signature]) -> Vec<Range<u64>> {
         .iter()
         .map(|signature| {
             let (grain, len) = if signature.name == checks::ZFS {
-                // Any of a label's 128 uberblocks revives it, so the label goes as a whole.
+                // Any of a label's 128 uberblocks revives it, so the whole label is wiped.
                 (checks::ZFS_LABEL_BYTES, checks::ZFS_LABEL_BYTES)
             } else {
                 (GRAIN, table::MAGIC_MAX as u64)
@@ -119,7 +120,7 @@ pub fn wipe_list(device_bytes: u64, found: &[Signature]) -> Vec<Range<u64>> {
     joined
 }
 
-/// Both ends of a device.
+/// The bytes of both ends of a device.
 struct View {
     device_bytes: u64,
     head: Vec<u8>,
@@ -185,7 +186,7 @@ impl View {
 }
 
 impl At {
-    /// The place on a device of this size, if it has one.
+    /// Returns the offset on a device of this size, if it exists.
     fn offset(self, device_bytes: u64) -> Option<u64> {
         match self {
             Self::Start(offset) => Some(offset),
@@ -194,7 +195,7 @@ impl At {
             Self::Md090 => (device_bytes / 65536)
                 .checked_sub(1)
                 .map(|unit| unit * 65536),
-            // At least 8 KiB from the end, on 4 KiB (md-superblock v1.0, `super_1_load`).
+            // At least 8 KiB from the end, aligned to 4 KiB (md-superblock v1.0, `super_1_load`).
             Self::Md10 => {
                 let sectors = (device_bytes / 512).checked_sub(16)?;
                 Some((sectors - sectors % 8) * 512)

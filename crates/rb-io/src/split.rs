@@ -1,4 +1,4 @@
-//! Cutting a request into parts that respect every limit. Pure arithmetic: no I/O, no allocation.
+//! Cuts a request into parts that respect every limit. Pure arithmetic: no I/O, no allocation.
 
 use crate::limits::{Limits, SEGMENT_BYTES};
 
@@ -7,9 +7,9 @@ use crate::limits::{Limits, SEGMENT_BYTES};
 pub struct Span {
     /// First byte on the device.
     pub offset: u64,
-    /// Bytes, never 0.
+    /// Length in bytes, never 0.
     pub len: u64,
-    /// First byte in memory, counted as the caller of [`split`] counted it.
+    /// Offset in memory, relative to the same start as the `buf_offset` passed to [`split`].
     pub buf_offset: usize,
 }
 
@@ -33,8 +33,8 @@ struct Rules {
 /// * does not cross `limits.boundary` on the device,
 /// * begins and ends on a block, if `offset` and `len` do.
 ///
-/// The spans cover the range exactly, in order and without overlap. A `len` of 0 gives none.
-/// `buf_offset` is counted from the start of a page.
+/// The spans cover the range exactly, in order and without overlap. A `len` of 0 yields none.
+/// `buf_offset` is relative to the start of a page.
 #[must_use]
 pub fn split(offset: u64, len: u64, limits: &Limits, buf_offset: usize) -> Spans {
     Spans {
@@ -53,7 +53,7 @@ pub(crate) fn split_discard(offset: u64, len: u64, limits: &Limits) -> Spans {
     let max = limits
         .discard
         .map_or(block, |discard| discard.bytes_max.value);
-    // A part's length is a u32.
+    // The length of a part is a u32.
     let len_max = (max.min(1 << 31) / block).max(1) * block;
     let rules = Rules {
         block,
@@ -76,7 +76,7 @@ impl Rules {
         let block = u64::from(limits.block.value);
         Self {
             block,
-            // A part's length is a u32, and read(2) moves at most 0x7fff_f000 bytes.
+            // The length of a part is a u32, and read(2) moves at most 0x7fff_f000 bytes.
             len_max: limits.transfer_max.value.min(1 << 30).max(block),
             boundary: limits.boundary.map_or(u64::MAX, |limit| limit.value),
             segments_max: limits
@@ -85,8 +85,8 @@ impl Rules {
         }
     }
 
-    /// Bytes of pages that `segments_max` allows from here: a start inside a page costs the part
-    /// of that page before it.
+    /// Returns the bytes that `segments_max` pages allow from here: a start inside a page wastes
+    /// the part of the page before it.
     fn segment_room(&self, buf_offset: u64) -> u64 {
         self.segments_max.saturating_mul(SEGMENT_BYTES) - (buf_offset % SEGMENT_BYTES)
     }
@@ -97,7 +97,7 @@ impl Rules {
             .len_max
             .min(self.boundary - span.offset % self.boundary)
             .min(self.segment_room(memory));
-        // Whole blocks, and at least one so that the walk always advances.
+        // Whole blocks, and at least one so that the iteration always advances.
         (room / self.block)
             .max(1)
             .saturating_mul(self.block)
@@ -106,7 +106,7 @@ impl Rules {
 }
 
 impl Spans {
-    /// Whether there are no more.
+    /// Returns whether there are no more spans.
     pub(crate) fn is_empty(&self) -> bool {
         self.next.len == 0
     }
@@ -146,7 +146,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-        /// The spans cover the range in order, and each keeps every limit.
+        /// The spans cover the range in order, and each respects every limit.
         #[test]
         fn spans_cover_and_keep_the_limits(
             first in 0..1_u64 << 32,
@@ -179,7 +179,7 @@ mod tests {
             prop_assert_eq!(at, offset + len);
         }
 
-        /// Nothing is cut that no limit asks for.
+        /// No cut is made unless a limit requires it.
         #[test]
         fn no_more_spans_than_needed(blocks in 1..5000_u64, transfer in 1..2000_u64) {
             let limits = limits(transfer * 512, None, None);

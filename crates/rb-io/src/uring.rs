@@ -1,9 +1,9 @@
-//! The io_uring engine: parts of all requests in flight at once, submitted and awaited in one
+//! The io_uring engine: parts of all requests in flight together, submitted and awaited in one
 //! system call.
 //!
-//! What the kernel offers differs by version and by what the administrator allows, so it is
-//! probed when the engine is opened, and each queue reports what it uses and why not the rest.
-//! All but the making of entries serves the engine `uring_cmd`, too.
+//! Kernel features differ by version and by what the administrator allows, so they are probed when
+//! the engine is opened, and each queue reports which it uses and why not the others. Everything
+//! except the encoding of entries also serves the engine `uring_cmd`.
 
 mod arenas;
 mod queue;
@@ -30,7 +30,7 @@ use crate::sys::event::EventFd;
 use crate::sys::ring::{Flavour, Ring};
 use queue::UringQueue;
 
-/// The kernel's submission and completion rings on a device.
+/// Runs I/O on a device through the kernel's submission and completion rings.
 #[derive(Debug)]
 pub struct UringEngine {
     device: Arc<Device>,
@@ -38,13 +38,13 @@ pub struct UringEngine {
 }
 
 impl UringEngine {
-    /// An engine over `device`, after rings were made, their operations probed, and one block was
-    /// read: each of the system calls may be forbidden by itself.
+    /// Creates an engine over `device` after test rings were created, their operations probed, and
+    /// one block was read: each of these system calls may be forbidden separately.
     ///
     /// # Errors
     /// [`OpenError::Engine`] with the step and the reason: not in this kernel, forbidden by
-    /// `kernel.io_uring_disabled` or a seccomp filter, too old, or `RLIMIT_MEMLOCK` or `RLIMIT_NOFILE` too small for
-    /// the rings that a program makes.
+    /// `kernel.io_uring_disabled` or a seccomp filter, too old, or `RLIMIT_MEMLOCK` or
+    /// `RLIMIT_NOFILE` too small for the rings that a program makes.
     pub fn new(device: Arc<Device>) -> Result<Self, OpenError> {
         probe_rings(KIND, &device, || BlockEncoder)?;
         let mut limits = *device.limits();
@@ -57,7 +57,7 @@ impl UringEngine {
         }
         let engine = Self { device, limits };
         let memory = block_memory(&engine).map_err(|source| refused(KIND, "memory", source))?;
-        // What the device answers does not matter, that it answers does.
+        // Only the system call must work; an error of the device does not matter here.
         read_a_block(&engine, &memory, Vec::new(), KIND)?;
         Ok(engine)
     }
@@ -65,7 +65,8 @@ impl UringEngine {
 
 const KIND: EngineKind = EngineKind::IoUring;
 
-/// Makes rings as a store does, and asks whether the kernel has the operations that `encoder` needs.
+/// Creates rings as a store does, and checks that the kernel supports the operations that `encoder`
+/// needs.
 pub(crate) fn probe_rings<E: Encoder>(
     kind: EngineKind,
     device: &Arc<Device>,
@@ -94,7 +95,8 @@ pub(crate) fn probe_rings<E: Encoder>(
     })
 }
 
-/// Asks for the descriptors that the queues of a store take beyond these rings, and gives them back.
+/// Opens as many descriptors as the queues of a store take beyond these rings, and closes them
+/// again.
 fn spare_descriptors(rings: usize) -> io::Result<()> {
     let mut spare = Vec::new();
     for _ in rings..QUEUES * QUEUE_DESCRIPTORS {
@@ -103,14 +105,14 @@ fn spare_descriptors(rings: usize) -> io::Result<()> {
     Ok(())
 }
 
-/// Memory for [`read_a_block`].
+/// Allocates memory for [`read_a_block`].
 fn block_memory(engine: &dyn Engine) -> io::Result<Arena> {
     let len = engine.limits().block.value as usize;
     Arena::allocate(len).map_err(|_| io::ErrorKind::OutOfMemory.into())
 }
 
-/// Reads the first block of the device to the first free range of `memory`, and gives what the device answered;
-/// `None` if it is slow.
+/// Reads the first block of the device to the first free range of `memory` and returns the result
+/// of the device; `None` if it is slow.
 pub(crate) fn read_a_block(
     engine: &dyn Engine,
     memory: &Arena,
@@ -144,16 +146,17 @@ pub(crate) fn read_a_block(
     Ok(done.pop().map(|done| done.result))
 }
 
-/// Rings of this depth are made at once to see whether the limits of the process allow as many: a
-/// store has queues for its callers, its commits, its checkpoints and its recovery.
+/// Rings of this depth are created together to check that the limits of the process allow as many:
+/// a store has queues for its callers, commits, checkpoints and recovery.
 const PROBE_RINGS: usize = 4;
 const PROBE_DEPTH: u32 = 256;
-/// Queues of a store that is in use: recovery, commits, checkpoints, validation, discards, a blocking caller, and async
-/// operations. With fewer descriptors the opening failed, or the first call, where posix works.
+/// Queues of a store in use: recovery, commits, checkpoints, validation, discards, a blocking
+/// caller, and async operations. With fewer descriptors, opening or the first call failed although
+/// posix works.
 const QUEUES: usize = 7;
 /// A ring and an eventfd.
 const QUEUE_DESCRIPTORS: usize = 2;
-/// A device that takes longer for one block is not probed further; its requests have deadlines.
+/// A device that takes longer to read one block is not probed further; its requests have deadlines.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Engine for UringEngine {
@@ -175,8 +178,8 @@ impl Engine for UringEngine {
         self.device.distrust_cache()
     }
 
-    /// The ring has no operation that discards on every kernel that we run on: that which makes a hole in a file has a
-    /// block device write zeroes.
+    /// No ring operation discards on every supported kernel: the one that punches a hole in a file
+    /// makes a block device write zeroes.
     fn discards(&self) -> Option<Arc<dyn Engine>> {
         let posix = || -> Arc<dyn Engine> { Arc::new(PosixEngine::new(Arc::clone(&self.device))) };
         (self.device.kind() == DeviceKind::Block).then(posix)
@@ -187,7 +190,7 @@ impl Engine for UringEngine {
     }
 }
 
-/// A queue whose entries `encoder` makes.
+/// Opens a queue whose entries `encoder` encodes.
 pub(crate) fn open_queue<E: Encoder + 'static>(
     kind: EngineKind,
     device: &Arc<Device>,
@@ -213,12 +216,11 @@ pub(crate) fn open_queue<E: Encoder + 'static>(
     Ok(Box::new(queue))
 }
 
-/// What to ask the kernel for, best first.
+/// Returns the ring flavours to try, best first.
 ///
-/// A ring that several threads use must not be single-issuer. Cooperative task running is right
-/// for it: the completions of a part run in the thread that submitted it, at its next entry into
-/// the kernel or the next tick of the clock, so another thread that reaps them may wait a tick
-/// longer but never for ever.
+/// A ring used by several threads must not be single-issuer. Cooperative task running suits it: the
+/// completions of a part run in the thread that submitted it, at its next entry into the kernel or
+/// the next clock tick, so another thread that reaps them may wait a tick longer but never forever.
 fn flavours(issuer: Issuer) -> Vec<Flavour> {
     match issuer {
         Issuer::OneThread => vec![Flavour::Deferred, Flavour::Cooperative, Flavour::Plain],
@@ -244,7 +246,7 @@ fn refused(kind: EngineKind, step: &'static str, source: io::Error) -> OpenError
     }
 }
 
-/// The value of `kernel.io_uring_disabled` (Linux 6.6) where it forbids anything.
+/// Returns the value of `kernel.io_uring_disabled` (Linux 6.6) if it forbids anything.
 fn disabled_by_sysctl() -> Option<u32> {
     let text = std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled").ok()?;
     text.trim().parse().ok().filter(|value| *value > 0)

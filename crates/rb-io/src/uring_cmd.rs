@@ -1,19 +1,21 @@
-//! NVMe passthrough: commands straight to the controller, through rings, on `/dev/ngXnY`.
+//! NVMe passthrough: sends commands directly to the controller, through rings, on `/dev/ngXnY`.
 //!
-//! * Kernel: `IORING_OP_URING_CMD` with submission entries of 128 bytes and completions of 32 (Linux 5.19).
-//!   Registered buffers since Linux 6.1, which takes them only as long as what is registered has no more pages
-//!   than the queue takes segments; what works is tried when the engine is opened, and reported.
-//! * Limits: those of the controller and those of the kernel's queue; the smallest counts, because the kernel does
-//!   not split these commands. [`Limits`] say whose each is. Parts of all requests are in flight together.
-//! * There is no page cache, no scheduler, no file system between: a write is seen by whoever reads the block
-//!   node with `O_DIRECT`, and not by pages that someone else has cached of it.
-//! * A flush is the NVMe command, a discard is dataset management with "deallocate", one range of up to
-//!   2^32 - 1 blocks to a command, because a part is one range.
-//! * A failed command is answered with the controller's status in words. The kernel does not try
-//!   passthrough commands again, as it does those of block I/O: what a status without "do not retry" calls
-//!   interrupted, not ready or a path's fault is an answer of the kind "not now", which the
-//!   [`Lane`](crate::Lane) sends again with a bound. Failures of the medium are final: the controller
-//!   has tried.
+//! * Kernel: `IORING_OP_URING_CMD` with submission entries of 128 bytes and completions of 32
+//!   (Linux 5.19). Registered buffers since Linux 6.1, which accepts them only if the registered
+//!   memory has no more pages than the queue takes segments; the engine tries this when it is
+//!   opened and reports the result.
+//! * Limits: the smaller of the controller's and the kernel queue's, because the kernel does not
+//!   split these commands. [`Limits`] name the source of each. Parts of all requests are in flight
+//!   together.
+//! * There is no page cache, no scheduler and no file system in between: a write is visible to
+//!   readers of the block node with `O_DIRECT`, but not through pages of it that are already
+//!   cached.
+//! * A flush is the NVMe command; a discard is dataset management with "deallocate", one range of
+//!   up to 2^32 - 1 blocks per command, because a part is one range.
+//! * A failed command returns the controller's status as a message. The kernel does not retry
+//!   passthrough commands as it does block I/O: a status without "do not retry" that means
+//!   interrupted, not ready or a path error is transient, and the [`Lane`](crate::Lane) retries it
+//!   a bounded number of times. Medium errors are final: the controller has already retried.
 
 use std::sync::Arc;
 
@@ -30,22 +32,22 @@ use crate::uring::{open_queue, probe_rings, read_a_block};
 
 const KIND: EngineKind = EngineKind::UringCmd;
 
-/// NVMe passthrough on the character node of a namespace.
+/// Runs NVMe passthrough on the character node of a namespace.
 #[derive(Debug)]
 pub struct UringCmdEngine {
     device: Arc<Device>,
     namespace: Namespace,
-    /// Why registered buffers are not used, if so.
+    /// Reason why registered buffers are not used, if they are not.
     refuses_registered: Option<Arc<str>>,
 }
 
 impl UringCmdEngine {
-    /// An engine over `device`, after rings were made, the operation probed, and one block was read into
-    /// memory that is not registered and into memory that is.
+    /// Creates an engine over `device` after test rings were created, the operation probed, and one
+    /// block was read into unregistered and into registered memory.
     ///
     /// # Errors
-    /// [`OpenError::Engine`] with the step and the reason: not a character node (and which node is), not in this
-    /// kernel, or forbidden, as for [`UringEngine`](crate::UringEngine::new).
+    /// [`OpenError::Engine`] with the step and the reason: not a character node (and which node
+    /// is), not in this kernel, or forbidden, as for [`UringEngine`](crate::UringEngine::new).
     pub fn new(device: Arc<Device>) -> Result<Self, OpenError> {
         let Some(namespace) = device.namespace().cloned() else {
             return Err(needs_character_node(&device));
@@ -62,7 +64,8 @@ impl UringCmdEngine {
             reason,
             source,
         };
-        // More pages than segments: the kernel counts what is registered after the part, too, before Linux 6.12.
+        // More pages than segments: before Linux 6.12 the kernel also counts the registered pages
+        // after the part.
         let segments = engine.limits().segments_max.map_or(0, |limit| limit.value);
         let bytes = (2 * segments as usize).max(16) * PAGE_BYTES;
         let memory = Arena::allocate(bytes)
@@ -115,7 +118,7 @@ impl Engine for UringCmdEngine {
     }
 }
 
-/// The wrong node, and which one is right.
+/// Returns the error for a wrong node, with the right one.
 fn needs_character_node(device: &Device) -> OpenError {
     let path = device.path().display();
     let reason = match (device.kind(), device.sibling()) {

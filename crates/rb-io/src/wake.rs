@@ -1,17 +1,17 @@
-//! Making a blocked `reap` return from another thread.
+//! Makes a blocked `reap` return from another thread.
 
 use std::fmt;
 use std::sync::Arc;
 
 /// Makes a blocked [`Queue::reap`](crate::Queue::reap) return early. Cheap to clone.
 ///
-/// A wake is not lost: one that arrives while nobody waits makes the next waiting call return at
-/// once. Several wakes before a wait count as one. After the queue is gone it does nothing.
+/// A wake is not lost: one that arrives while no call waits makes the next waiting call return
+/// immediately. Several wakes before a wait count as one. After the queue is gone it does nothing.
 #[derive(Clone)]
 pub struct Waker(Arc<dyn Fn() + Send + Sync>);
 
 impl Waker {
-    /// A waker that runs `signal`; for authors of engines.
+    /// Creates a waker that runs `signal`; for authors of engines.
     pub fn new(signal: impl Fn() + Send + Sync + 'static) -> Self {
         Self(Arc::new(signal))
     }

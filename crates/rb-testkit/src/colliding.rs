@@ -1,19 +1,21 @@
-//! Keys of one XXH3 hash, as somebody who knows the seed would choose them.
+//! Keys with the same XXH3 hash, as an attacker who knows the seed would choose them.
 
-/// Length of each key.
+/// Length of each key in bytes.
 pub const KEY_LEN: usize = 256;
 
-/// Key number `number` of those that all have one XXH3-64 hash under `seed`.
+/// Returns key `number` of a set of keys with the same XXH3-64 hash under `seed`.
 ///
-/// Of an input of more than 240 bytes XXH3 multiplies, for each word of a stripe, the two halves of `word ^ secret`, and
-/// adds the word itself to the next lane. Where the lower halves agree with the secret the product is 0, and only the
-/// sum of the words is left: what one upper half gains, another loses.
-/// Source: the XXH3 specification, section "Long inputs", and its default secret.
+/// For an input of more than 240 bytes, XXH3 multiplies, for each word of a stripe, the two halves
+/// of `word ^ secret`, and adds the word itself to the next lane. If the lower half equals that of
+/// the secret, the product is 0, and only the sum of the words remains: an increment of one upper
+/// half is offset by a decrement of another. Source: the XXH3 specification, section "Long inputs",
+/// and its default secret.
 #[must_use]
 pub fn key(seed: u64, number: u32) -> [u8; KEY_LEN] {
-    /// The first words of the default secret; a seed is added to even ones and subtracted from odd ones.
+    /// The first words of the default secret; a seed is added to even ones and subtracted from odd
+    /// ones.
     const SECRET: [u64; 2] = [0xbe4b_a423_396c_feb8, 0x1cad_21f7_2c81_017c];
-    /// The first word of the second stripe, whose secret begins a word later.
+    /// The first word of the second stripe, whose secret begins one word later.
     const SECOND: usize = 64;
     let secrets = [SECRET[0].wrapping_add(seed), SECRET[1].wrapping_sub(seed)];
     let upper = [number, number.wrapping_neg()];

@@ -1,4 +1,4 @@
-//! What every engine promises, as checks that run over any of them.
+//! Conformance suite: checks the contract of [`rb_io::Engine`] and [`rb_io::Queue`] on any engine.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -7,20 +7,22 @@
 //! conformance::run("memory", &|| Arc::new(MemEngine::new(MemDevice::new(16 << 20))));
 //! ```
 //!
-//! An engine under test needs [`CAPACITY_MIN`] bytes of device, whose contents are overwritten. `run` asks for
-//! a new engine for each check, one at a time, and panics at the end with the names of all that failed.
+//! An engine under test needs [`CAPACITY_MIN`] bytes of device, whose contents are overwritten.
+//! `run` requests a new engine for each check, one at a time, and panics at the end with the names
+//! of all checks that failed.
 //!
 //! # For the author of another engine
 //!
-//! Write a test that calls [`run`] with a closure that opens your engine, and run it over each kind of device
-//! that the engine is for: small limits and large ones, blocks of 512 and of 4096 bytes. The checks are of
-//! four kinds. *Queues*: depth, tokens, buffers, threads, memory, drops in flight, counters and the truth of
-//! the report. *Transfers*: alignment, sizes around every limit, splitting, the edges, batches.
-//! *Waiting*: timeouts, wakes, and that idling is free. *Faults*: one part that fails, short transfers, errors
-//! that mean "again", flushes that fail, and what a crash leaves.
+//! Write a test that calls [`run`] with a closure that opens your engine, and run it over each kind
+//! of device that the engine supports: small limits and large ones, blocks of 512 and of 4096
+//! bytes. The checks are of four kinds. *Queues*: depth, tokens, buffers, threads, memory, drops in
+//! flight, counters and the accuracy of the report. *Transfers*: alignment, sizes around every
+//! limit, splitting, the edges, batches. *Waiting*: timeouts, wakes, and no CPU use while idle.
+//! *Faults*: one part that fails, short transfers, transient errors, flushes that fail, and the
+//! state after a crash.
 //!
-//! The last need a device that misbehaves when it is told to. If you have one, hand its control over with
-//! [`run_with_faults`]; what it cannot do is left out, and [`Tally`] says so.
+//! The last kind needs a device that can inject faults. If you have one, pass its control to
+//! [`run_with_faults`]; checks that need an unsupported fault are left out and listed in [`Tally`].
 //!
 //! ```
 //! use std::ops::Range;
@@ -56,6 +58,7 @@ mod subject;
 mod transfers;
 mod waiting;
 
+use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -63,23 +66,23 @@ use rb_io::Engine;
 
 pub use subject::{Faults, Subject};
 
-/// Bytes that a device under test has at least.
+/// Smallest size in bytes of a device under test.
 pub const CAPACITY_MIN: u64 = 16 << 20;
 
 type Check = (&'static str, fn(&dyn Engine));
-/// False if the fault control cannot do what it needs.
+/// Returns false if the fault control does not support the required fault.
 type FaultCheck = (&'static str, fn(&dyn Engine, &dyn Faults) -> bool);
 
-/// What came of a run in which nothing failed.
+/// The result of a run in which no check failed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Tally {
-    /// Checks that ran.
+    /// Number of checks that ran.
     pub passed: usize,
-    /// Checks that need a fault which cannot be had here.
+    /// Checks that need a fault that the device does not support.
     pub left_out: Vec<&'static str>,
 }
 
-/// The checks that need a device which misbehaves when told to.
+/// The checks that need a device with fault injection.
 const FAULT_CHECKS: &[FaultCheck] = &[
     (
         "a failing part fails its request alone",
@@ -91,11 +94,11 @@ const FAULT_CHECKS: &[FaultCheck] = &[
         "errors that mean again are retried",
         faults::transient_errors,
     ),
-    ("a failing flush says so", faults::failing_flush),
+    ("a failing flush is reported", faults::failing_flush),
     ("a flush covers what was complete", faults::flush_order),
 ];
 
-/// Every check, in the order they run.
+/// Every check, in order of execution.
 const CHECKS: &[Check] = &[
     ("limits make sense", queues::limits_make_sense),
     (
@@ -153,7 +156,7 @@ const CHECKS: &[Check] = &[
     ),
     (
         "started requests and a run share a lane",
-        transfers::started_beside_run,
+        transfers::started_during_run,
     ),
     ("reap of nothing does not block", waiting::reap_of_nothing),
     ("submit starts without waiting", waiting::submit_then_reap),
@@ -166,10 +169,11 @@ const CHECKS: &[Check] = &[
     ("an idle wait uses no processor", waiting::idle_uses_no_cpu),
 ];
 
-/// Runs the suite over engines made by `factory`, a new one for each check. What needs faults is left out.
+/// Runs the suite over engines made by `factory`, a new one for each check. Leaves out checks that
+/// need faults.
 ///
 /// # Panics
-/// If any check fails, after all have run, naming `name` and every failed check.
+/// If any check fails, after all have run, with `name` and every failed check.
 pub fn run(name: &str, factory: &dyn Fn() -> Arc<dyn Engine>) -> Tally {
     run_with_faults(name, &|| Subject {
         engine: factory(),
@@ -177,10 +181,10 @@ pub fn run(name: &str, factory: &dyn Fn() -> Arc<dyn Engine>) -> Tally {
     })
 }
 
-/// As [`run`], with control over what the devices do wrong.
+/// Runs the suite like [`run`], with control over the faults of the devices.
 ///
 /// # Panics
-/// As [`run`].
+/// Under the conditions of [`run`].
 pub fn run_with_faults(name: &str, factory: &dyn Fn() -> Subject) -> Tally {
     let mut failed = Vec::new();
     let mut tally = Tally {
@@ -194,11 +198,10 @@ pub fn run_with_faults(name: &str, factory: &dyn Fn() -> Subject) -> Tally {
             capacity >= CAPACITY_MIN,
             "{name}: the device has only {capacity} bytes"
         );
-        // The panic message was printed where it happened; the titles are summed up below.
         match catch_unwind(AssertUnwindSafe(|| check(&subject))) {
             Ok(true) => tally.passed += 1,
             Ok(false) => tally.left_out.push(title),
-            Err(_) => failed.push(title),
+            Err(why) => failed.push(format!("{title}: {}", message(why.as_ref()))),
         }
     };
     for (title, check) in CHECKS {
@@ -215,8 +218,16 @@ pub fn run_with_faults(name: &str, factory: &dyn Fn() -> Subject) -> Tally {
     }
     assert!(
         failed.is_empty(),
-        "engine {name} failed {} checks: {failed:#?}",
-        failed.len()
+        "engine {name} failed {} checks:\n{}",
+        failed.len(),
+        failed.join("\n")
     );
     tally
+}
+
+/// Returns what a check expected, from the message of its panic.
+fn message(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("it panicked without a message")
 }

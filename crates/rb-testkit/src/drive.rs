@@ -1,4 +1,4 @@
-//! A drive with a speed: what it is asked to do takes time, and waits for what it was asked before.
+//! A drive with limited speed: requests take time and queue behind earlier ones.
 
 mod queue;
 mod shared;
@@ -17,21 +17,22 @@ pub use shared::Use;
 use shared::{Drive, NAME};
 pub use times::{DriveSpeed, DriveTimes};
 
-/// Bytes of one transfer at most, as of many drives.
+/// Largest transfer in bytes, typical of drives.
 const TRANSFER_MAX: u64 = 1 << 20;
 
-/// An [`Engine`] over a drive in memory that serves requests in the order in which they come, in real time, at a
-/// [`DriveSpeed`]. It has no volatile cache and no faults: [`MemEngine`](crate::MemEngine) has those.
+/// An [`Engine`] over a drive in memory that serves requests in arrival order, in real time, at a
+/// [`DriveSpeed`]. It has no volatile cache and no faults: [`MemEngine`](crate::MemEngine) has
+/// those.
 ///
-/// It notes what queues without registered arenas ask for: in a store those are the services and the committer, and the
-/// queues of callers register theirs.
+/// It records the requests of queues without registered arenas: in a store those are the services
+/// and the committer, while the queues of callers register theirs.
 #[derive(Debug)]
 pub struct DriveEngine {
     drive: Arc<Drive>,
 }
 
 impl DriveEngine {
-    /// A drive of `bytes` zeros.
+    /// Creates a drive of `bytes` zeros.
     #[must_use]
     pub fn new(bytes: usize, speed: DriveSpeed) -> DriveEngine {
         DriveEngine {
@@ -46,23 +47,23 @@ impl DriveEngine {
         }
     }
 
-    /// Whether requests that are sent from now on take time.
+    /// Sets whether requests sent from now on take time.
     pub fn set_timed(&self, timed: bool) {
         self.drive.timed.store(timed, Ordering::Relaxed);
     }
 
-    /// Reads within `range` that callers send from now on end with [`DriveEngine::release`].
+    /// Holds reads within `range` that callers send from now on, until [`DriveEngine::release`].
     pub fn hold_reads(&self, range: Range<u64>) {
         self.drive.state.lock().held = Some(range);
     }
 
-    /// The number of reads that are held.
+    /// Returns the number of held reads.
     #[must_use]
     pub fn held(&self) -> usize {
         self.drive.state.lock().holds
     }
 
-    /// Ends the reads that are held, and holds no more.
+    /// Completes the held reads and stops holding.
     pub fn release(&self) {
         let mut state = self.drive.state.lock();
         (state.held, state.holds) = (None, 0);
@@ -72,13 +73,13 @@ impl DriveEngine {
         }
     }
 
-    /// What queues without registered arenas did.
+    /// Returns the recorded use of queues without registered arenas.
     #[must_use]
     pub fn unregistered_use(&self) -> Use {
         self.drive.state.lock().unregistered
     }
 
-    /// Begins to note that again.
+    /// Restarts that record.
     pub fn clear_last_use(&self) {
         let mut state = self.drive.state.lock();
         let under_way = state.unregistered.under_way;

@@ -1,18 +1,18 @@
 //! Test support for raw-block: a device in memory with faults, a suite that every engine passes,
-//! and values that can be told apart at memory speed.
+//! and values that can be verified at memory speed.
 //!
-//! * [`MemDevice`] and [`MemEngine`]: an engine without threads or timing. Its device keeps a
-//!   volatile cache, so a test can ask what a crash would leave, and obeys scripted faults.
-//! * [`conformance`]: what [`rb_io::Engine`] and [`rb_io::Queue`] promise, as checks that run over
-//!   any engine. Authors of other engines run it too.
-//! * [`DriveEngine`]: a drive in memory that takes its time, so that requests wait for one another.
-//! * [`StallingFile`]: a file of the real kernel whose requests end when they are told to.
-//! * [`StorageDaemon`]: a disk behind a vhost-user socket, where QEMU's server is installed.
-//! * [`LoopDevice`]: a block device of the real kernel.
-//! * [`values`]: payloads made from a seed. [`skip`]: tests that a machine cannot run.
+//! * [`MemDevice`] and [`MemEngine`]: an engine without threads or timing. Its device has a
+//!   volatile cache, so a test can examine the state after a crash, and injects scripted faults.
+//! * [`conformance`]: checks the contract of [`rb_io::Engine`] and [`rb_io::Queue`] on any engine.
+//!   Authors of other engines run it too.
+//! * [`DriveEngine`]: a drive in memory with limited speed, so that requests wait for each other.
+//! * [`StallingFile`]: a file in the real kernel whose requests complete only when the test
+//!   releases them.
+//! * [`StorageDaemon`]: a disk behind a vhost-user socket, if QEMU's server is installed.
+//! * [`LoopDevice`]: a real block device of the kernel.
+//! * [`values`]: payloads generated from a seed. [`skip`]: reports tests that a machine cannot run.
 //!
-//! Nothing here belongs in production: it is a crate
-//! of its own so that no production crate needs a feature for tests.
+//! Not for production use: a separate crate, so that no production crate needs a feature for tests.
 //!
 //! ```
 //! use rb_io::{Arena, Engine, Issuer, Lane, QueueOptions, Request};

@@ -1,4 +1,4 @@
-//! Loop devices: real block devices for tests, where the machine lets root make them.
+//! Loop devices: real block devices for tests, if the machine lets root create them.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,8 +10,8 @@ use crate::skip;
 pub struct LoopDevice(PathBuf);
 
 impl LoopDevice {
-    /// Attaches a loop device with direct I/O and logical blocks of `sector` bytes. None where that cannot be
-    /// done; `what` is then noted as skipped.
+    /// Attaches a loop device with direct I/O and logical blocks of `sector` bytes. `None` if that
+    /// is not possible; `what` is then reported as skipped.
     #[must_use]
     pub fn attach(what: &str, file: &Path, sector: u32) -> Option<Self> {
         let sector = sector.to_string();
@@ -28,7 +28,7 @@ impl LoopDevice {
         Some(Self(PathBuf::from(node.trim())))
     }
 
-    /// Its node in `/dev`.
+    /// Returns its node in `/dev`.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.0

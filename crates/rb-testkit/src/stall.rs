@@ -1,11 +1,12 @@
-//! A file in a real file system whose reads, writes and flushes do not end until they are told to.
+//! A file in a real file system whose reads, writes and flushes can be held until the test releases
+//! them.
 //!
-//! What a kernel does with the memory of a request that hangs can only be seen in a kernel. This is
-//! one file served through FUSE: as long as its server gives no answer, a request is in flight, with
-//! the memory it was given. The server is a process of its own that dies with the test, because a
+//! The kernel's handling of the memory of a hanging request can only be observed in a real kernel.
+//! This is one file served through FUSE: as long as its server does not reply, a request is in
+//! flight, with its memory. The server is a separate process that dies with the test, because a
 //! process that waits for itself cannot even be killed. The file system is detached from the tree
-//! as soon as it is open, so nothing is left behind. It takes `/dev/fuse` and the right to mount;
-//! elsewhere such tests are skipped.
+//! as soon as it is open, so nothing is left behind. It needs `/dev/fuse` and the right to mount;
+//! without them such tests are skipped.
 
 mod server;
 mod wire;
@@ -20,8 +21,8 @@ use parking_lot::Mutex;
 use server::MARK;
 
 const SIZE_VARIABLE: &str = "RB_STALL_BYTES";
-/// One file whose reads, writes and flushes can be held. Goes when dropped, and what was held then ends; it
-/// must not outlive the thread that made it.
+/// One file whose reads, writes and flushes can be held. Dropping it completes held requests; it
+/// must not outlive the thread that created it.
 #[derive(Debug)]
 pub struct StallingFile {
     child: Child,
@@ -30,8 +31,8 @@ pub struct StallingFile {
 }
 
 impl StallingFile {
-    /// A file of `bytes` zeros, served by the calling test program, started once more to run only
-    /// `server`: the full name of a test that calls [`serve`](Self::serve).
+    /// Creates a file of `bytes` zeros, served by another instance of the calling test program that
+    /// runs only `server`: the full name of a test that calls [`serve`](Self::serve).
     ///
     /// # Errors
     /// The machine has no FUSE, or forbids mounting it.
@@ -57,7 +58,8 @@ impl StallingFile {
         Ok(file)
     }
 
-    /// What the test named to [`new`](Self::new) does: nothing, unless it was started to serve.
+    /// Runs the server. For the test named to [`new`](Self::new); does nothing unless the process
+    /// was started to serve.
     pub fn serve() {
         let bytes = std::env::var(SIZE_VARIABLE).ok();
         if let Some(bytes) = bytes.and_then(|bytes| bytes.parse().ok()) {
@@ -65,13 +67,13 @@ impl StallingFile {
         }
     }
 
-    /// Where the file is, as long as this lives.
+    /// Returns the path of the file, valid as long as this lives.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// From now on reads, writes and flushes do not end.
+    /// Holds reads, writes and flushes from now on.
     ///
     /// # Errors
     /// The server is gone.
@@ -79,7 +81,7 @@ impl StallingFile {
         self.ask("hold").map(drop)
     }
 
-    /// From now on flushes do not end; reads and writes do.
+    /// Holds flushes from now on; reads and writes complete.
     ///
     /// # Errors
     /// The server is gone.
@@ -87,7 +89,7 @@ impl StallingFile {
         self.ask("hold flushes").map(drop)
     }
 
-    /// From now on reads and writes do not end; flushes do.
+    /// Holds reads and writes from now on; flushes complete.
     ///
     /// # Errors
     /// The server is gone.
@@ -95,7 +97,7 @@ impl StallingFile {
         self.ask("hold transfers").map(drop)
     }
 
-    /// Executes and answers what is held, and holds no more.
+    /// Executes and completes held requests, and stops holding.
     ///
     /// # Errors
     /// The server is gone.
@@ -103,14 +105,15 @@ impl StallingFile {
         self.ask("release").map(drop)
     }
 
-    /// Requests that wait for [`release`](Self::release); 0 if the server is gone.
+    /// Returns the number of requests that wait for [`release`](Self::release); 0 if the server is
+    /// gone.
     #[must_use]
     pub fn held(&self) -> usize {
         let answer = self.ask("held").unwrap_or_default();
         answer.parse().unwrap_or(0)
     }
 
-    /// Waits until `count` are held; false if they are not after `timeout`.
+    /// Waits until `count` requests are held; returns false if they are not after `timeout`.
     #[must_use]
     pub fn wait_for_held(&self, count: usize, timeout: Duration) -> bool {
         let start = Instant::now();
@@ -139,7 +142,7 @@ impl StallingFile {
 
 impl Drop for StallingFile {
     fn drop(&mut self) {
-        // Without a server the kernel ends every request with an error.
+        // Without a server the kernel completes every request with an error.
         drop(self.release());
         drop(self.child.kill());
         drop(self.child.wait());

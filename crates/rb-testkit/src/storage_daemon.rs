@@ -1,4 +1,4 @@
-//! A disk behind a vhost-user socket: QEMU's storage daemon over an image, where it is installed.
+//! A disk behind a vhost-user socket: QEMU's storage daemon over an image, if it is installed.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -9,12 +9,14 @@ use rustix::process::{Pid, Signal, WaitOptions};
 
 use crate::skip;
 
-/// Names the program where it is not in the search path under its own name.
+/// Environment variable with the path of the program, if it is not in the search path under its
+/// usual name.
 const PROGRAM: &str = "RB_STORAGE_DAEMON";
-/// How long it may take to listen.
+/// Time limit until it listens.
 const WATCHDOG: Duration = Duration::from_secs(20);
 
-/// A running `qemu-storage-daemon`, which serves an image to one client at a time. Ends when dropped.
+/// A running `qemu-storage-daemon`, which serves an image to one client at a time. Terminated when
+/// dropped.
 #[derive(Debug)]
 pub struct StorageDaemon {
     child: Child,
@@ -22,8 +24,8 @@ pub struct StorageDaemon {
 }
 
 impl StorageDaemon {
-    /// Serves the image with this logical block, from `image` with `.socket` behind its name. `None`, and a
-    /// note, where there is no such program.
+    /// Serves the image with this logical block, at a socket named `image` with `.socket` appended.
+    /// `None`, with a reported skip, if the program is not installed.
     ///
     /// # Panics
     /// If the program runs and does not listen.
@@ -68,16 +70,16 @@ impl StorageDaemon {
     /// Stops the process: it serves no request until [`go_on`](Self::go_on).
     ///
     /// # Panics
-    /// If the process ended before.
+    /// If the process has already ended.
     pub fn stop(&self) {
         self.signal(Signal::STOP);
-        // The signal is sent; this is when all threads have stopped.
+        // The signal is asynchronous; this waits until all threads have stopped.
         let pid = Pid::from_child(&self.child);
         let stopped = rustix::process::waitpid(Some(pid), WaitOptions::UNTRACED);
         stopped.expect("the child has not been waited for");
     }
 
-    /// Lets it go on.
+    /// Resumes the process.
     pub fn go_on(&self) {
         self.signal(Signal::CONT);
     }
@@ -87,7 +89,7 @@ impl StorageDaemon {
         sent.expect("the child has not been waited for");
     }
 
-    /// Where it listens.
+    /// Returns the path of its socket.
     #[must_use]
     pub fn socket(&self) -> &Path {
         &self.socket

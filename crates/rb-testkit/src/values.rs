@@ -1,9 +1,10 @@
-//! Payloads made from a seed, and their recognition, at memory speed.
+//! Generates payloads from a seed and verifies them, at memory speed.
 //!
 //! Every 8-byte word depends on the seed and on its position, so bytes of another value, or of
-//! another place in the same value, do not match.
+//! another position in the same value, do not match.
 
-/// Fills `out` with the payload of `seed`. A longer payload of the same seed begins the same.
+/// Fills `out` with the payload of `seed`. A shorter payload of the same seed is a prefix of a
+/// longer one.
 pub fn fill(seed: u64, out: &mut [u8]) {
     let base = mix(seed);
     let mut words = out.chunks_exact_mut(8);
@@ -17,7 +18,7 @@ pub fn fill(seed: u64, out: &mut [u8]) {
     rest.copy_from_slice(&last[..rest.len()]);
 }
 
-/// The payload of `seed`, `len` bytes of it.
+/// Returns the first `len` bytes of the payload of `seed`.
 #[must_use]
 pub fn bytes(seed: u64, len: usize) -> Vec<u8> {
     let mut bytes = vec![0; len];
@@ -25,10 +26,10 @@ pub fn bytes(seed: u64, len: usize) -> Vec<u8> {
     bytes
 }
 
-/// Whether `bytes` are exactly what [`fill`] makes of `seed`.
+/// Returns whether `bytes` are exactly the output of [`fill`] for `seed`.
 #[must_use]
 pub fn matches(seed: u64, bytes: &[u8]) -> bool {
-    /// Long enough that looking for a difference costs nothing, short enough to stop early.
+    /// Long enough that comparing is cheap per word, short enough to stop early.
     const WORDS: usize = 512;
     let base = mix(seed);
     let mut position = 0_u64;
@@ -50,8 +51,8 @@ pub fn matches(seed: u64, bytes: &[u8]) -> bool {
     true
 }
 
-/// A step of a seeded sequence, for tests that need numbers rather than bytes (`SplitMix64`,
-/// Steele, Lea and Flood, 2014).
+/// Returns the next number of a seeded sequence, for tests that need numbers rather than bytes
+/// (`SplitMix64`, Steele, Lea and Flood, 2014).
 pub fn next_number(state: &mut u64) -> u64 {
     *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
     mix(*state)

@@ -1,4 +1,4 @@
-//! What the device in memory says a crash can leave, and what it does by chance.
+//! The crash states of the device in memory, and its random faults.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -37,7 +37,7 @@ fn byte_at(device: &MemDevice, offset: u64) -> u8 {
     byte[0]
 }
 
-/// Of what was not flushed any version of any sector may be there; what was flushed is.
+/// Flushed data is present; of unflushed data, any version of any sector may be.
 #[test]
 fn a_crash_keeps_what_was_flushed_and_any_of_the_rest() {
     let device = MemDevice::new(1 << 20);
@@ -62,12 +62,12 @@ fn a_crash_keeps_what_was_flushed_and_any_of_the_rest() {
     assert_eq!(sectors, [3, 3, 2, 2, 2, 2, 2, 2]);
     let [none, all] = [Kept::Nothing, Kept::All].map(|kept| points.image(&[kept, kept]).hash());
     assert_ne!(none, all);
-    // Equal contents are equal images, however they came about.
+    // Equal contents are equal images, regardless of how they were produced.
     assert_eq!(points.image(&[Kept::Nothing, Kept::All]).hash(), all);
 }
 
-/// What is written between the sending of a flush and its execution was not complete when it was sent: a device may keep
-/// it out.
+/// A write between the sending of a flush and its execution was not complete when the flush was
+/// sent: a device need not include it.
 #[test]
 fn a_flush_does_not_cover_what_was_written_after_it_was_sent() {
     let device = MemDevice::new(1 << 20);
@@ -107,7 +107,7 @@ fn a_late_write_fails_and_lands_with_the_next_flush_over_what_came_between() {
     assert_eq!(byte_at(&device, 0), 1);
 }
 
-/// Each kind of mishap, always: what the caller is told, and what is there.
+/// Each kind of random fault, at a rate of 100 %: the caller's result, and the contents.
 #[test]
 fn chance_does_what_its_rates_say_and_only_in_its_region() {
     let always = 10_000;

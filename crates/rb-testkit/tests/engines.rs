@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rb_io::{Access, Device, EngineKind, Limit, Limits};
+use rb_io::{Access, Device, Engine, EngineKind, Limit, Limits, OpenError, Queue, QueueOptions};
 #[cfg(feature = "libblkio")]
 use rb_testkit::StorageDaemon;
 use rb_testkit::conformance::Subject;
@@ -13,7 +13,7 @@ const BYTES: u64 = conformance::CAPACITY_MIN;
 fn over_file(kind: EngineKind, directory: &std::path::Path) {
     let file = tempfile::NamedTempFile::new_in(directory).expect("a temporary file");
     Device::create_file(file.path(), BYTES, true).expect("a device of a file");
-    // libblkio's driver for files is one of io_uring.
+    // libblkio's driver for files uses io_uring.
     let needs_ring = matches!(kind, EngineKind::IoUring | EngineKind::Libblkio);
     if needs_ring && !skip::engine_works(kind, "conformance on a file", file.path()) {
         return;
@@ -58,7 +58,7 @@ fn libblkio_on_shared_memory() {
     over_file(EngineKind::Libblkio, std::path::Path::new("/dev/shm"));
 }
 
-/// One virtqueue that all queues of the engine share, of 512 and of 4096 byte blocks.
+/// One virtqueue shared by all queues of the engine, with blocks of 512 and of 4096 bytes.
 #[cfg(feature = "libblkio")]
 #[test]
 fn libblkio_over_vhost_user() {
@@ -79,7 +79,7 @@ fn libblkio_over_vhost_user() {
     }
 }
 
-/// The memory engine's device misbehaves in every way that the suite knows, so nothing is left out.
+/// The memory engine's device supports every fault of the suite, so no check is left out.
 fn over_memory(name: &str, limits: Limits) {
     let tally = conformance::run_with_faults(name, &|| {
         let device = MemDevice::with_limits(BYTES, limits);
@@ -96,7 +96,7 @@ fn memory() {
     over_memory("memory", Limits::simple(512, 1 << 20, "test"));
 }
 
-/// Limits as small and as odd as drives have them.
+/// Limits as small and as odd as those of real drives.
 #[test]
 fn memory_with_small_limits() {
     let limits = Limits {
@@ -112,4 +112,33 @@ fn a_drive_with_a_speed() {
     conformance::run("drive", &|| {
         Arc::new(DriveEngine::new(BYTES as usize, DriveSpeed::ssd(1)))
     });
+}
+
+/// An engine that says a wrong capacity. A failed check printed an expression and a line, and the summary only its title.
+#[derive(Debug)]
+struct WrongCapacity(MemEngine);
+
+impl Engine for WrongCapacity {
+    fn name(&self) -> &'static str {
+        self.0.name()
+    }
+
+    fn limits(&self) -> &Limits {
+        self.0.limits()
+    }
+
+    fn capacity_bytes(&self) -> u64 {
+        self.0.capacity_bytes() + 1
+    }
+
+    fn queue(&self, options: &QueueOptions) -> Result<Box<dyn Queue>, OpenError> {
+        self.0.queue(options)
+    }
+}
+
+#[test]
+#[should_panic = "limits make sense: the capacity is a multiple of the logical block"]
+fn a_failed_check_names_itself_and_what_it_expected() {
+    let device = || MemEngine::new(MemDevice::new(conformance::CAPACITY_MIN));
+    conformance::run("wrong", &|| Arc::new(WrongCapacity(device())));
 }

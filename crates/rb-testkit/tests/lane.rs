@@ -1,4 +1,4 @@
-//! The lane over a device that misbehaves.
+//! The lane over a device with faults.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +26,7 @@ fn lane(device: &Arc<MemDevice>, depth: u32) -> Lane {
     )
 }
 
-/// Parts of one unit, so that requests have several.
+/// A device with parts of one unit, so that requests have several.
 fn small_parts(bytes: u64) -> Arc<MemDevice> {
     MemDevice::with_limits(bytes, Limits::simple(512, UNIT as u64, "test"))
 }
@@ -43,7 +43,7 @@ fn short_transfers_are_joined() {
     let arena = Arena::allocate(1 << 20).unwrap();
     let mut lane = lane(&device, 4);
     let all = 0..1 << 20;
-    // Whole blocks, part of a block (moved again), and all but a little.
+    // Whole blocks, part of a block (moved again), and everything except a little.
     for (seed, shorts) in [(1, vec![512]), (2, vec![1000, 512, 513]), (3, vec![65535])] {
         for bytes in &shorts {
             device.short_next(OpKind::Write, all.clone(), *bytes);
@@ -91,7 +91,7 @@ fn no_progress_is_short() {
         ),
         "{error}"
     );
-    // A device that never moves a whole block is not asked for ever.
+    // The lane gives up on a device that never moves a whole block.
     for _ in 0..1000 {
         device.short_next(OpKind::Read, 0..1024, 100);
     }
@@ -203,7 +203,7 @@ fn memory_outlives_a_dropped_lane() {
     lane.start(1, Request::read(0, arena.take(UNIT).unwrap(), 0, UNIT));
     lane.poll(0, None, &mut Vec::new()).unwrap();
     drop(lane);
-    // The device has the address and will write to it: nobody else may get the range.
+    // The device has the address and will write to it: the range must not be given to anyone else.
     assert_eq!((device.held(), arena.available()), (1, UNIT));
     let mut other = arena.take(UNIT).unwrap();
     other.fill(1);
@@ -275,7 +275,7 @@ fn a_flush_covers_what_was_complete_before_it() {
     drop(lane.run(vec![write, Request::flush()]));
     assert!(
         !values::matches(1, &device.crash_image()[..UNIT]),
-        "in flight beside the flush"
+        "in flight concurrently with the flush"
     );
     drop(lane.run(vec![Request::flush()]));
     assert!(values::matches(1, &device.crash().crash_image()[..UNIT]));

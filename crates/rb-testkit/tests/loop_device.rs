@@ -1,5 +1,5 @@
-//! The suite on a loop device, where the machine allows one: limits, alignment, exclusive opening
-//! and discard of a real block device.
+//! The suite on a loop device, if the machine allows one: limits, alignment, exclusive opening and
+//! discard of a real block device.
 
 use std::path::Path;
 
@@ -25,12 +25,12 @@ fn engines_on_a_loop_device() {
         assert!(device.direct());
         let refused = Device::open(node.path(), Access::ReadWrite).expect_err("a second writer");
         assert!(refused.is_in_use(), "{refused}");
-        Device::open(node.path(), Access::ReadOnly).expect("a reader beside the writer");
+        Device::open(node.path(), Access::ReadOnly).expect("a reader concurrent with the writer");
         drop(device);
         let mut kinds = vec![EngineKind::Posix];
         if cfg!(feature = "io-uring") && skip::io_uring_works("a loop device", node.path()) {
             kinds.push(EngineKind::IoUring);
-            // Its driver for block devices is one of io_uring.
+            // Its driver for block devices uses io_uring.
             kinds.extend(cfg!(feature = "libblkio").then_some(EngineKind::Libblkio));
         }
         for kind in kinds {
@@ -41,8 +41,9 @@ fn engines_on_a_loop_device() {
     }
 }
 
-/// A file that was open for writing could be opened a second time through a loop device that was set up over
-/// it afterwards, and through a second loop device over the same file: `rb format` wiped a store in use.
+/// A file that was open for writing could be opened a second time through a loop device that was
+/// set up over it afterwards, and through a second loop device over the same file: `rb format`
+/// wiped a store in use.
 #[test]
 fn a_file_and_the_loop_devices_over_it_keep_each_other_out() {
     let file = tempfile::NamedTempFile::new().unwrap();

@@ -1,4 +1,4 @@
-//! The targets under libFuzzer. `RB_FUZZ_TARGET` names the target; `cargo xtask fuzz` sets it.
+//! Runs a target under libFuzzer. `RB_FUZZ_TARGET` names the target; `cargo xtask fuzz` sets it.
 #![no_main]
 
 use std::sync::OnceLock;
@@ -11,7 +11,7 @@ static TARGET: OnceLock<&'static Target> = OnceLock::new();
 fn target() -> &'static Target {
     TARGET.get_or_init(|| {
         let name = std::env::var("RB_FUZZ_TARGET").unwrap_or_default();
-        find(&name).unwrap_or_else(|| panic!("RB_FUZZ_TARGET={name:?} is no target"))
+        find(&name).unwrap_or_else(|| panic!("RB_FUZZ_TARGET={name:?} is not a target"))
     })
 }
 

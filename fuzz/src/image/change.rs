@@ -1,5 +1,5 @@
-//! What an input does to a device: damage of every kind, with or without right checksums, and
-//! forged metadata that no damage would make.
+//! Changes a device as an input says: every kind of damage, with or without right checksums, and forged metadata that
+//! damage alone would not produce.
 
 use rb_format::{
     BaseEntry, BaseHeader, Compression, FORMAT_BLOCK, Generation, LogEncoder, LogPosition,
@@ -14,12 +14,12 @@ use crate::forge::{number_at, patch, seal};
 use crate::input::Input;
 
 const BLOCK: u64 = FORMAT_BLOCK as u64;
-/// More changes than this would only be a slower way to the same.
+/// Maximum number of changes: more would only be slower.
 const CHANGES_MAX: usize = 12;
-/// Sections of a base that a change looks at.
+/// Number of sections of a base that changes can choose from.
 const SECTIONS_MAX: u64 = 8;
 
-/// The further slots of a value in this slot: rarely some, and one of them beyond the last.
+/// Returns the further slots of a value in this slot: rarely some, and one of them beyond the last.
 fn more_of(slot: u8) -> Vec<u32> {
     match slot >> 4 {
         14 => vec![u32::from(slot).wrapping_sub(1) % 16, 16],
@@ -28,11 +28,11 @@ fn more_of(slot: u8) -> Vec<u32> {
     }
 }
 
-/// What was done.
+/// Effects of the changes.
 #[derive(Default)]
 pub(super) struct Changed {
-    /// A slot header was given a right checksum: it may now claim bytes that nobody put, which no
-    /// checksum without a key can tell from a put.
+    /// True if a slot header was given a right checksum: it may now claim bytes that were never put. Only a keyed
+    /// checksum could detect that.
     pub(super) forged_values: bool,
 }
 
@@ -149,7 +149,7 @@ impl Work<'_> {
         });
     }
 
-    /// Flips bits of a payload, or of whatever is there, without any checksum made right.
+    /// Flips bits of a payload, or of any other content, without repairing a checksum.
     fn rot(&mut self, input: &mut Input<'_>) {
         let choice = input.byte();
         let block = match choice & 1 {
@@ -160,14 +160,14 @@ impl Work<'_> {
         self.image.change(block, |bytes| bytes[at] ^= bits);
     }
 
-    /// The first block of a slot's payload.
+    /// Returns the offset of the first block of a slot's payload.
     fn payload(&self, choice: u8) -> Option<u64> {
         let geometry = &self.sample.geometry;
         geometry.payload_offset(u32::from(choice) % geometry.slots())
     }
 
-    /// A payload in another slot's place, and its header too if the choice says so: a misdirected
-    /// write, whole or torn.
+    /// Writes a payload to another slot's position, and its header too depending on the choice: a misdirected write,
+    /// whole or torn.
     fn misdirect(&mut self, input: &mut Input<'_>) {
         let (from, to) = (input.byte(), input.byte());
         let whole = if from & 0x80 == 0 { 0 } else { BLOCK };
@@ -190,7 +190,7 @@ impl Work<'_> {
         self.image.resize(bytes);
     }
 
-    /// Makes the chain of the log whole again, whatever its blocks now say.
+    /// Makes the chain of the log whole again around the changed blocks.
     fn relink(&mut self) {
         let log = &self.sample.superblock.log;
         let mut before = None;
@@ -208,7 +208,7 @@ impl Work<'_> {
         }
     }
 
-    /// Writes a base of entries as the input has them; everything else about it is right.
+    /// Writes a base whose entries come from the input; everything else in it is right.
     fn forge_base(&mut self, input: &mut Input<'_>) {
         let superblock = &self.sample.superblock;
         let (region, other) = (input.byte(), input.byte());
@@ -277,7 +277,7 @@ impl Work<'_> {
         self.image.write(region, &header.encode()[..]);
     }
 
-    /// Appends records as the input has them to the log, in a chain that is right.
+    /// Appends records from the input to the log, in a valid chain.
     fn forge_log(&mut self, input: &mut Input<'_>) {
         let superblock = &self.sample.superblock;
         let shape = input.byte();
@@ -336,7 +336,7 @@ impl Work<'_> {
         }
     }
 
-    /// A slot header with a right checksum that claims what the input has.
+    /// Writes a slot header with a right checksum and with claims from the input.
     fn forge_slot(&mut self, input: &mut Input<'_>) {
         let slot = u32::from(input.byte()) % self.sample.geometry.slots();
         let Some(at) = self.sample.geometry.slot_offset(slot) else {
@@ -363,7 +363,7 @@ impl Work<'_> {
         self.changed.forged_values = true;
     }
 
-    /// A generation: any number, or one of the openings that the sample knows.
+    /// Returns a generation: any number, or one of a session that the sample knows.
     fn number_near_generations(&self, input: &mut Input<'_>) -> u64 {
         match input.byte() {
             any @ 0..=127 => {

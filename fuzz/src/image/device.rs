@@ -1,4 +1,4 @@
-//! A device as sparse blocks, cheap to copy and to change.
+//! A device as a sparse set of blocks, cheap to copy and to change.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use rb_testkit::MemDevice;
 
 const BLOCK: u64 = FORMAT_BLOCK as u64;
 
-/// The bytes of a device; blocks that are not there are zero.
+/// Bytes of a device; absent blocks are zero.
 #[derive(Clone)]
 pub(super) struct Image {
     bytes: u64,
@@ -40,7 +40,7 @@ impl Image {
             .retain(|number, _| (number + 1) * BLOCK <= bytes);
     }
 
-    /// The block at a byte offset, whole blocks only; zeros beyond the end.
+    /// Returns the block at a byte offset; zeros unless the whole block is on the device.
     pub(super) fn block(&self, offset: u64) -> [u8; FORMAT_BLOCK] {
         let found = self.blocks.get(&(offset / BLOCK));
         found.map_or([0; FORMAT_BLOCK], |block| **block)
@@ -55,7 +55,7 @@ impl Image {
         }
     }
 
-    /// `len` bytes from `offset`, which is a multiple of the block.
+    /// Reads `len` bytes from `offset`, a multiple of the block size.
     pub(super) fn read(&self, offset: u64, len: usize) -> Vec<u8> {
         let blocks = (0..len.div_ceil(FORMAT_BLOCK) as u64)
             .map(|n| self.block(offset.saturating_add(n * BLOCK)));
@@ -64,7 +64,7 @@ impl Image {
         bytes
     }
 
-    /// Writes from `offset`, which is a multiple of the block.
+    /// Writes `bytes` at `offset`, a multiple of the block size.
     pub(super) fn write(&mut self, offset: u64, bytes: &[u8]) {
         for (number, piece) in (0..).zip(bytes.chunks(FORMAT_BLOCK)) {
             self.change(offset.saturating_add(number * BLOCK), |block| {
@@ -73,7 +73,7 @@ impl Image {
         }
     }
 
-    /// A device that holds these bytes.
+    /// Makes a device that holds these bytes.
     pub(super) fn device(&self) -> Arc<MemDevice> {
         let device = MemDevice::new(self.bytes);
         for (number, block) in &self.blocks {

@@ -1,8 +1,8 @@
-//! The target for opening: a sound device, changed as the input says, is opened and used.
+//! The target for opening: a sound device is changed as the input says, then opened and used.
 //!
-//! Opening may fail with an error. If it does not, the store never gives bytes that were not put for
-//! the key (C1), what it answers as done is done, its accounting holds, and after a clean close it
-//! reopens clean and with the same answers.
+//! Opening may fail with an error. If it succeeds, the store never returns bytes that were not put for the key (C1),
+//! acknowledged operations have taken effect, its accounting holds, and after a clean close it reopens clean and
+//! returns the same values.
 
 mod change;
 mod device;
@@ -13,7 +13,7 @@ use crate::input::Input;
 use change::change;
 use sample::samples;
 
-/// Input: sample (1 byte), options (1), operations (1 + up to 7), changes (the rest).
+/// Runs an input: sample (1 byte), options (1), operations (1 + up to 7), changes (the rest).
 pub(crate) fn run(data: &[u8]) {
     let mut input = Input::new(data);
     let samples = samples();

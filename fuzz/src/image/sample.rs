@@ -1,4 +1,4 @@
-//! Sound devices to start from, made once, always the same.
+//! Sound devices to start from: made once, always the same.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -16,23 +16,23 @@ use rb_testkit::{MemDevice, MemEngine, values};
 use super::device::Image;
 use crate::samples::{KEY_LEN_MAX, LOG_BYTES, METADATA_LEN_MAX, classes, device_bytes};
 
-/// Keys that the samples and the operations use.
+/// Number of keys that the samples and the operations use.
 pub(super) const KEYS: u8 = 12;
-/// Versions of a key's value; the samples use the first, operations the others.
+/// Number of versions of a key's value; the samples use the first, operations the others.
 pub(super) const VERSIONS: u8 = 8;
 
-/// A sound device, and where things are on it.
+/// A sound device, and the locations of its structures.
 pub(super) struct Sample {
     pub(super) image: Image,
     pub(super) superblock: Superblock,
     pub(super) geometry: Geometry,
-    /// Blocks of one-block structures: superblocks, incarnations, base headers, log, slot headers.
+    /// Offsets of one-block structures: superblocks, incarnations, base headers, log, slot headers.
     pub(super) blocks: Vec<u64>,
-    /// The end of the log's chain.
+    /// End of the log's chain.
     pub(super) log_end: LogPosition,
 }
 
-/// A freshly formatted device, one that was closed properly, one that crashed.
+/// Returns the samples: a freshly formatted device, one that was closed cleanly, one that crashed.
 pub(super) fn samples() -> &'static [Sample; 3] {
     static SAMPLES: OnceLock<[Sample; 3]> = OnceLock::new();
     SAMPLES.get_or_init(|| {
@@ -49,7 +49,7 @@ pub(super) fn key(number: u8) -> Vec<u8> {
     format!("key-{number:02}").into_bytes()
 }
 
-/// The value of a key's version: its length and its bytes tell both.
+/// Returns the value of a version of a key. Its length and its bytes identify both.
 pub(super) fn value(number: u8, version: u8) -> Vec<u8> {
     let len = 1 + (usize::from(number) * 1777 + usize::from(version) * 2903) % 8192;
     values::bytes(u64::from(number) << 8 | u64::from(version), len)
@@ -110,7 +110,8 @@ fn used(closed: bool) -> Arc<MemDevice> {
     if closed {
         store.close().expect("memory takes a close");
     }
-    // Dropping a store makes durable what it has; the copy is what a crash before that left.
+    // Dropping a store makes its state durable; the copy has the state before the drop, as a crash
+    // would.
     device.crash()
 }
 
@@ -142,7 +143,7 @@ impl Sample {
     }
 }
 
-/// Follows the chain from the newest base.
+/// Follows the chain from the newest base to its end.
 fn log_end(image: &Image, superblock: &Superblock) -> LogPosition {
     let bases = [&superblock.base_a, &superblock.base_b];
     let positions = bases.iter().filter_map(|base| {

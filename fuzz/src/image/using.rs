@@ -1,4 +1,4 @@
-//! Opening and using a device of unknown content, and what must hold throughout.
+//! Opens and uses a device of unknown content, and checks what must hold throughout.
 
 use std::sync::Arc;
 
@@ -9,14 +9,14 @@ use super::sample::{KEYS, VERSIONS, key, open, options, value};
 
 /// Opens the device, uses it if that works, closes it and opens it again.
 ///
-/// `values_are_true` says that no slot header was forged, so whatever is found must have been put.
+/// `values_are_true` means that no slot header was forged, so every value that is found must have been put.
 pub(super) fn open_and_use(
     device: &Arc<MemDevice>,
     choice: u8,
     operations: &[u8],
     values_are_true: bool,
 ) {
-    // An error in words is a right answer to garbage.
+    // An error with a message is a right result for garbage.
     let Ok(store) = open(device, chosen(choice)) else {
         return;
     };
@@ -36,12 +36,12 @@ pub(super) fn open_and_use(
     if closed.is_err() || !is_writer {
         return;
     }
-    let store = open(device, options()).expect("a store that was closed properly opens");
+    let store = open(device, options()).expect("a store that was closed cleanly opens");
     let report = store.recovery();
-    assert!(report.clean, "closed properly, yet not clean: {report:?}");
+    assert!(report.clean, "closed cleanly, yet not clean: {report:?}");
     assert_eq!(
         report.lost_metadata, None,
-        "closed properly, yet metadata is lost"
+        "closed cleanly, yet metadata is lost"
     );
     let user = User {
         store,
@@ -50,7 +50,10 @@ pub(super) fn open_and_use(
     };
     for (number, (before, after)) in (0..).zip(answers.iter().zip(user.check_all())) {
         let same = before.is_none() || *before == after;
-        assert!(same, "key {number} answers otherwise after a clean restart");
+        assert!(
+            same,
+            "key {number} returns another value after a clean restart"
+        );
     }
 }
 
@@ -78,7 +81,7 @@ fn chosen(choice: u8) -> StoreOptions {
     }
 }
 
-/// What a get answered; none for an error, which says nothing.
+/// Result of a get; `None` for an error, which allows no conclusion.
 type Answer = Option<Option<Vec<u8>>>;
 
 struct User {
@@ -88,7 +91,7 @@ struct User {
 }
 
 impl User {
-    /// Gets every key: what comes was put for it (C1), and the accounting holds.
+    /// Gets every key: each value was put for its key (C1), and the accounting holds.
     fn check_all(&self) -> Vec<Answer> {
         let answers = (0..KEYS).map(|number| self.get(number)).collect();
         self.store.audit().unwrap_or_else(|why| panic!("{why}"));
@@ -103,12 +106,16 @@ impl User {
             .map(|value| value.to_vec());
         if let (Some(bytes), true) = (&found, self.values_are_true) {
             let known = (0..VERSIONS).any(|version| *bytes == value(number, version));
-            assert!(known, "key {number}: {} bytes that nobody put", bytes.len());
+            assert!(
+                known,
+                "key {number}: {} bytes that were never put",
+                bytes.len()
+            );
         }
         Some(found)
     }
 
-    /// What is answered as done is done.
+    /// Runs one operation; once acknowledged, it must have taken effect.
     fn operate(&mut self, operation: u8) {
         let number = operation % KEYS;
         match operation / KEYS % 12 {
@@ -117,7 +124,7 @@ impl User {
                 self.next_version = 4 + (version + 1) % 4;
                 let bytes = value(number, version);
                 if let Ok(done) = self.store.put(&key(number), &bytes) {
-                    assert_eq!(done, PutOutcome::Written, "nobody else puts key {number}");
+                    assert_eq!(done, PutOutcome::Written, "no one else puts key {number}");
                     assert_eq!(self.get(number), Some(Some(bytes)), "key {number} was put");
                 }
             }

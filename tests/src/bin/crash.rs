@@ -1,4 +1,4 @@
-//! `cargo xtask crash`: tries crashes for some minutes and prints what was tried and seen.
+//! `cargo xtask crash`: simulates crashes for some minutes and prints what was covered.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -8,19 +8,19 @@ use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use rb_tests::crash::{Kind, Options, Report, run};
 
-/// Crashes a store on a simulated device at every write, and checks what is left.
+/// Crashes a store on a simulated device at every write, and checks each image that is left.
 #[derive(Parser)]
 struct Args {
-    /// How long to try, in minutes; fractions count.
+    /// Time limit in minutes, such as 0.5.
     #[arg(long, default_value_t = 1.0)]
     minutes: f64,
-    /// The first seed.
+    /// First seed.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Seeds to try, at most. With 1 and the seed of a violation, exactly that is repeated.
+    /// Maximum number of seeds. With 1 and the seed of a violation, exactly that run is repeated.
     #[arg(long, default_value_t = u64::MAX)]
     runs: u64,
-    /// Threads.
+    /// Number of threads.
     #[arg(long, default_value_t = std::thread::available_parallelism().map_or(1, std::num::NonZero::get))]
     threads: usize,
     /// Print every operation of the runs.
@@ -29,7 +29,7 @@ struct Args {
     /// Print one line of JSON.
     #[arg(long)]
     json: bool,
-    /// Not an error if an interesting state was not reached: for short tries.
+    /// Do not fail if an interesting state was not reached: for short runs.
     #[arg(long)]
     allow_missed: bool,
 }
@@ -43,7 +43,7 @@ fn main() -> ExitCode {
     if let Ok(style) = ProgressStyle::with_template("{elapsed} {pos} images, {per_sec}") {
         bar.set_style(style);
     }
-    // A panic of the store is a violation, told at the end with its seed.
+    // A panic of the store is a violation, reported at the end with its seed.
     std::panic::set_hook(Box::new(|_| {}));
     let options = Options {
         seed: args.seed,
@@ -138,7 +138,7 @@ fn table(report: &Report) -> String {
     text
 }
 
-/// How often each operation began at each place of another.
+/// Lists how often each operation began at each place of another.
 fn pairs(report: &Report) -> String {
     let mut text = String::from("\nOperations that began at a place of another:\n");
     for (kinds, first) in Kind::ALL.chunks(5).zip((1..).step_by(5)) {

@@ -1,5 +1,5 @@
-//! The program that `cargo xtask device-test` runs on devices, in its machines and elsewhere; see
-//! `rb_tests::device`. Everything on the devices named is overwritten.
+//! Runs tests on devices for `cargo xtask device-test`, in its machines and elsewhere; see `rb_tests::device`.
+//! Everything on the named devices is overwritten.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -10,10 +10,10 @@ use rb_core::EngineKind;
 use rb_tests::device::{self, Cell, Target};
 use rb_tests::race::child;
 
-/// Tests of engines and stores on devices; what is on the devices is lost.
+/// Tests engines and stores on devices; the contents of the devices are lost.
 #[derive(Debug, Parser)]
 struct Args {
-    /// What the results are named by.
+    /// Name that prefixes the results.
     #[arg(long, default_value = "device")]
     cell: String,
     #[command(subcommand)]
@@ -23,7 +23,7 @@ struct Args {
 /// A device is a path, `serial:S` (block node of that NVMe drive) or `generic:S` (its character node).
 #[derive(Debug, Subcommand)]
 enum What {
-    /// Prints the node of a device.
+    /// Print the node of a device.
     Node { device: String },
     /// Everything that an engine and a store over it promise.
     Suite { engine: EngineKind, device: String },
@@ -36,13 +36,13 @@ enum What {
         direction: Fails,
         at: u64,
     },
-    /// A drive of a kind that no store can be on: opening and formatting it say so in these words.
+    /// A drive of a kind that cannot hold a store: opening and formatting it fail with this message.
     Unfit {
         engine: EngineKind,
         device: String,
         words: String,
     },
-    /// A disk that one of two hosts has reserved; `other` is the other host's way to it.
+    /// A disk that one of two hosts has reserved; `other` is the other host's path to it.
     Reserved {
         engine: EngineKind,
         device: String,
@@ -54,11 +54,11 @@ enum What {
     Flakey { engine: EngineKind, device: String },
     /// Placement handles.
     Fdp { engine: EngineKind, device: String },
-    /// Batches of gets beside fio's reads, on a character node.
+    /// Batches of gets compared with fio's reads, on a character node.
     Speed {
         engine: EngineKind,
         device: String,
-        /// The share of fio's bandwidth that must be reached.
+        /// Minimum share of fio's bandwidth.
         #[arg(long)]
         least: Option<f64>,
     },
@@ -74,7 +74,7 @@ enum What {
         #[arg(long, default_value_t = 40)]
         rounds: u64,
     },
-    /// The record, replayed.
+    /// Replay of the record.
     LogReplay {
         log: PathBuf,
         /// Size of the recorded device in bytes.
@@ -124,7 +124,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Runs the tests of the cell. Answers how all went where there is more than this cell, or none.
+/// Runs the tests of the cell. Returns the overall result if there is more than this cell.
 fn run(what: What, name: &str, cell: &mut Cell) -> Result<Option<bool>, String> {
     let target = |engine: EngineKind, name: &str| -> Result<Target, String> {
         let path = device::node(name)?;

@@ -10,34 +10,34 @@ use rb_tests::exhaust::{
     Config, Initial, Kept, Operation, Options, Part, Repeat, Report, repeat, run,
 };
 
-/// Runs every schedule of a few operations over a store of two slots, with a crash wherever one can come.
+/// Runs every schedule of a few operations over a store of two slots, with a crash at every possible point.
 #[derive(Debug, Parser)]
 struct Args {
-    /// Operations at the same time.
+    /// Number of concurrent operations.
     #[arg(long, default_value_t = 2)]
     operations: usize,
-    /// Among these, separated by commas; all by default.
+    /// Use only these operations, separated by commas; all by default.
     #[arg(long = "only", value_delimiter = ',')]
     among: Vec<Operation>,
-    /// What is there before: empty, one or both; each by default.
+    /// Initial contents: empty, one or both; each by default.
     #[arg(long)]
     initial: Option<Initial>,
-    /// When to stop, in seconds, though there is more to try.
+    /// Time limit in seconds; the search may stop incomplete.
     #[arg(long)]
     seconds: Option<u64>,
-    /// Tries the configurations in another order for each seed.
+    /// Shuffle the configurations with this seed.
     #[arg(long)]
     seed: Option<u64>,
-    /// Tries only one part of the configurations: 2/5 is the second of five.
+    /// Try only one part of the configurations: 2/5 is the second of five.
     #[arg(long)]
     part: Option<Part>,
-    /// Threads.
+    /// Number of threads.
     #[arg(long, default_value_t = std::thread::available_parallelism().map_or(1, std::num::NonZero::get))]
     threads: usize,
-    /// Runs one schedule of the operations of --only again: the operation of each step, a digit each.
+    /// Run one schedule of the operations of --only again: the operation of each step, a digit each.
     #[arg(long, requires = "initial")]
     schedule: Option<String>,
-    /// With --schedule: what the crash leaves.
+    /// With --schedule: the writes that the crash keeps.
     #[arg(long, requires = "schedule")]
     kept: Option<Kept>,
     /// Print one line of JSON.
@@ -55,7 +55,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    // The exit code says it, too.
+    // The exit code reports it, too.
     drop(writeln!(std::io::stdout(), "{text}"));
     match good {
         true => ExitCode::SUCCESS,
@@ -63,7 +63,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Whether nothing is wrong, and what there is to print.
+/// Returns whether no violation was found, and the text to print.
 fn work(args: &Args) -> Result<(bool, String), String> {
     if let (Some(schedule), Some(initial)) = (&args.schedule, args.initial) {
         let steps = schedule.chars().map(|step| step.to_digit(10));

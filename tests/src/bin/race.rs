@@ -1,4 +1,5 @@
-//! `cargo xtask race`: real threads on real stores, with an exact oracle; see `rb_tests::race`.
+//! `cargo xtask race`: runs real threads on real stores and compares the results with an exact oracle; see
+//! `rb_tests::race`.
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -8,16 +9,16 @@ use indicatif::{ProgressBar, ProgressStyle};
 use rb_tests::race::{Fixed, RaceOptions, RaceReport, SESSION_MS, Until, child, kept, run};
 use rb_tests::tally::{conclude, engines};
 
-/// Threads on small stores that are dropped, closed and killed; after each, every key is compared with an oracle.
+/// Runs threads on small stores that are dropped, closed and killed; after each, compares every key with an oracle.
 #[derive(Debug, Parser)]
 struct Args {
-    /// How long, per engine.
+    /// Seconds per engine.
     #[arg(long, default_value_t = 60)]
     seconds: u64,
-    /// Instead: a kill in every round, until there were so many per engine.
+    /// Instead of a time limit: kill the process in every round, until this many kills per engine.
     #[arg(long)]
     kill_rounds: Option<u64>,
-    /// Threads of each round; otherwise 4 to 16.
+    /// Threads of each round; by default 4 to 16.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=32))]
     threads: Option<u64>,
     /// Every session acknowledges only what is durable, on the smallest log.
@@ -26,10 +27,10 @@ struct Args {
     /// posix, io_uring, or all that work here.
     #[arg(long, default_value = "all")]
     engine: String,
-    /// Decides what each thread does; the machine decides who comes first.
+    /// Seed of each thread's operations; their interleaving depends on the machine.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// One JSON object per engine.
+    /// Print one JSON object per engine.
     #[arg(long)]
     json: bool,
 }
@@ -47,7 +48,7 @@ fn race(args: &Args) -> Result<Vec<RaceReport>, String> {
     let program = std::env::current_exe().map_err(|why| why.to_string())?;
     let mut reports = Vec::new();
     for engine in engines(&args.engine)? {
-        // Hidden by itself where standard error is not a terminal.
+        // Hides itself if standard error is not a terminal.
         let bar = ProgressBar::new(args.kill_rounds.unwrap_or(args.seconds));
         if let Ok(style) = ProgressStyle::with_template("{prefix} {bar:40} {pos}/{len} {msg}") {
             bar.set_style(style);

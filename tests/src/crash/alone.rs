@@ -1,4 +1,4 @@
-//! What needs the store for itself: restarts, emptying, and faults that a run brings about step by step.
+//! Operations that need the store exclusively: restarts, emptying, and faults that a run causes step by step.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use super::version::ABSENT;
 use super::world::World;
 
 impl World {
-    /// One of them.
+    /// Runs one of them.
     pub(super) fn alone(&self) {
         match self.random(12) {
             0 => self.break_a_slot(),
@@ -25,8 +25,8 @@ impl World {
         }
     }
 
-    /// Closes the store and opens it again, while others may run. No crash, so nothing may be missing. A close during
-    /// another shares its answer.
+    /// Closes the store and opens it again, while others may run. There is no crash, so nothing may be missing. A close
+    /// during another one returns the same result.
     pub(super) fn close(&self) {
         let Some(store) = self.store() else { return };
         let others = std::mem::replace(&mut self.lock().closing, true);
@@ -45,14 +45,14 @@ impl World {
         }
     }
 
-    /// Drops the store and opens it again. That commits what was acknowledged.
+    /// Drops the store and opens it again. The drop commits all acknowledged changes.
     fn drop_and_open(&self) {
         let acknowledged = self.lock().oracle.acknowledged();
         self.trace(|| "drop".into());
         self.shut();
         self.are_durable(&acknowledged, Why::Close);
         self.reopen(false);
-        // So that there are leases to end, and slots to discard, while the entries are validated.
+        // Leases that end, and slots that are discarded, while the entries are validated.
         self.lease();
         self.lease();
         self.remove(4);
@@ -74,7 +74,7 @@ impl World {
         self.check_found();
     }
 
-    /// What a restart without a crash found must be what the store held.
+    /// Checks that a restart without a crash found what the store held.
     fn check_found(&self) {
         let illegal = self.lock().illegal.clone();
         for key in illegal {
@@ -83,7 +83,7 @@ impl World {
         }
     }
 
-    /// Opens the store with nothing in it.
+    /// Opens the store with all entries dropped.
     pub(super) fn empty(&self) {
         self.shut();
         self.record(|oracle, now| oracle.begin_emptying(false, now));
@@ -93,7 +93,7 @@ impl World {
         }
     }
 
-    /// Formats the device again, with the old store on it.
+    /// Formats the device again, over the old store.
     pub(super) fn format_again(&self) {
         self.shut();
         self.record(|oracle, now| oracle.begin_emptying(true, now));
@@ -107,7 +107,7 @@ impl World {
         }
     }
 
-    /// A discard fails, and may land all the same; what is put next may be where it lands.
+    /// A discard fails, and may still land; the next put may use the slot where it lands.
     fn fail_a_discard(&self) {
         let Some(places) = self.places() else { return };
         let late = self.random(3) > 0;
@@ -129,7 +129,7 @@ impl World {
         self.device.heal();
     }
 
-    /// A slot fails every write, until it is given up or the run has had enough.
+    /// A slot fails every write, until it is given up or the run has tried enough.
     fn break_a_slot(&self) {
         let Some(store) = self.store() else { return };
         let slots = u64::from(store.geometry().slots());
@@ -140,7 +140,7 @@ impl World {
         self.device
             .fail_always(OpKind::Write, offset..offset + 1, EIO);
         for _ in 0..24 {
-            // Its failures count ten seconds apart.
+            // Failures count only if they are ten seconds apart.
             self.clock.advance(Duration::from_secs(11));
             self.put(3);
             self.sync();
@@ -151,14 +151,14 @@ impl World {
         self.device.heal();
     }
 
-    /// One byte of an entry rots on the medium.
+    /// Corrupts one byte of an entry on the medium.
     fn damage_a_slot(&self) {
         let Some(store) = self.store() else { return };
-        // What is still in the cache would be written again, whole.
+        // Data that is still in the cache would be written again, intact.
         self.sync();
         let mut entries = Vec::new();
         store.for_each(|entry| {
-            // Of those that must be there: what rots at the same byte a second time is whole again.
+            // Chosen from those that must be there: a second flip of the same byte would repair it.
             let sound = |key: &usize| {
                 let inside = self.lock();
                 inside
@@ -190,7 +190,7 @@ impl World {
     }
 }
 
-/// Slots that are not used any more.
+/// Returns the number of slots that were given up.
 fn bad(store: &Store) -> u64 {
     let stats = store.stats();
     stats.index.classes.iter().map(|class| class.bad).sum()

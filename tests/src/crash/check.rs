@@ -1,4 +1,4 @@
-//! What is checked of a store that a crash left.
+//! Checks of a store that a crash left.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use super::version::{ABSENT, KEYS, Version};
 use super::world::World;
 use crate::schedule::words;
 
-/// A crash: of which world, when, and what it may have left.
+/// A crash: its world, its moment, and what it may have left.
 pub(super) struct Crash<'a> {
     pub(super) world: &'a World,
     pub(super) at: Step,
@@ -21,8 +21,8 @@ pub(super) struct Crash<'a> {
 }
 
 impl Crash<'_> {
-    /// Opens a store after the crash and checks what is there; all values if it `reads` them. False if there is no
-    /// store, legally.
+    /// Opens a store after the crash and checks its entries, and all values if it `reads` them. Returns false if there
+    /// legally is no store.
     pub(super) fn open(&self, child: &World, reads: bool) -> bool {
         match catch_unwind(AssertUnwindSafe(|| child.open(|_| {}))) {
             Err(why) => child.fail(format!("a panic: {}", words(why.as_ref()))),
@@ -48,7 +48,7 @@ impl Crash<'_> {
         if let Some(lost) = &report.lost_metadata {
             child.fail(format!("a crash lost the metadata: {lost}"));
         }
-        // A torn header is no base yet. A sound one must name what is there.
+        // A torn header is not a base. A sound one must name sections that exist.
         if let Some(why) = report
             .base_damage
             .iter()
@@ -70,7 +70,8 @@ impl Crash<'_> {
         }
     }
 
-    /// What recovery has found, before anything is read: an entry that cannot be need not be served.
+    /// Checks the entries that recovery found, before any value is read: an illegal entry counts even if it is never
+    /// served.
     fn check_entries(&self, child: &World) {
         let illegal = child.lock().illegal.clone();
         for key in illegal {
@@ -108,7 +109,7 @@ impl Crash<'_> {
         let words = format!("after a crash {why}");
         let mut inside = child.lock();
         match &mut inside.violation {
-            // What a read said of it is less.
+            // The violation that a read reported has less detail.
             Some(violation) if !violation.contains("after a crash") => {
                 violation.push_str("; ");
                 violation.push_str(&words);
@@ -119,7 +120,7 @@ impl Crash<'_> {
     }
 }
 
-/// What a crash leaves is never called damage: an audit that cries wolf is not read.
+/// An audit must never report what a crash leaves as damage: false alarms make audits useless.
 pub(super) fn audit(world: &World, image: &CrashImage) {
     if world.lock().rotten {
         return;

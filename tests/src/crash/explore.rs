@@ -1,4 +1,4 @@
-//! One seed: a run, every crash point of its last part, images of each, and what follows.
+//! Explores one seed: a run, every crash point of its last part, images of each, and the restarts that follow.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,15 +17,15 @@ use super::plan::{Fact, Facts, Plan};
 use super::states::{State, States};
 use super::world::{Trace, World};
 
-/// Restarts in a row, at most.
+/// Maximum number of consecutive restarts.
 const DEPTH_MAX: u32 = 4;
-/// Operations before the recorded part of a run, at most.
+/// Maximum number of operations before the recorded part of a run.
 const BEFORE_MAX: u64 = 1500;
 
-/// Images that any run has tried.
+/// Hashes of images that any run has tried.
 pub(super) type Distinct = Mutex<HashSet<u64>>;
 
-/// What a seed came to.
+/// Results of a seed.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Tally {
     pub(super) points: u64,
@@ -45,11 +45,11 @@ pub(super) struct Explorer<'a> {
 }
 
 impl Explorer<'_> {
-    /// Everything that one seed decides.
+    /// Runs everything that one seed decides.
     pub(super) fn run(&mut self, seed: u64) {
         self.random = seed;
         let world = World::new(seed, self.trace.clone());
-        // Where the run is when exploring begins: a log that has wrapped, full classes, …
+        // State of the run when exploring begins: a log that has wrapped, full classes, …
         let eager = [0, 4, 1][self.below(3) as usize];
         match self.below(3) {
             0 => self.fill_log(&world),
@@ -71,7 +71,7 @@ impl Explorer<'_> {
             inside.pending = from;
         }
         if seed.is_multiple_of(2) {
-            // Several blocks in one commit, over the ring's end.
+            // Several blocks in one commit, across the end of the ring.
             (0..6).for_each(|_| world.put(5));
             world.commit();
         }
@@ -95,7 +95,7 @@ impl Explorer<'_> {
         }
     }
 
-    /// Puts and commits without a checkpoint, until there is no room for a record.
+    /// Puts and commits without a checkpoint, until there is no space for a record.
     fn fill_log(&mut self, world: &World) {
         for _ in 0..100 {
             if world.lock().log_was_full {
@@ -106,7 +106,7 @@ impl Explorer<'_> {
         }
     }
 
-    /// Goes round the ring to its last blocks, so that the next commits wrap.
+    /// Advances to the last blocks of the ring, so that the next commits wrap.
     fn lap_log(&mut self, world: &World) {
         let Some(places) = world.places() else { return };
         for _ in 0..100 {
@@ -122,7 +122,7 @@ impl Explorer<'_> {
         }
     }
 
-    /// Takes over what a world has seen; false if that was a violation.
+    /// Takes over the states that a world has reached; returns false if it has a violation.
     pub(super) fn collect(&mut self, world: &World) -> bool {
         let (states, pairs) = {
             let mut inside = world.lock();
@@ -141,7 +141,7 @@ impl Explorer<'_> {
         next_number(&mut self.random) % limit.max(1)
     }
 
-    /// Every crash point from `from` on.
+    /// Explores every crash point from `from` on.
     fn explore(&mut self, world: &World, from: usize, facts: &[Fact]) {
         let Some(mut points) = world.device.crash_points() else {
             return;
@@ -162,7 +162,8 @@ impl Explorer<'_> {
             }
             states.extend((legal.or_empty && !legal.or_no_store).then_some(State::StartEmpty));
             states.extend(legal.or_no_store.then_some(State::Format));
-            // One copy may rot any time later, so both are durable before a store is said to be there.
+            // One copy may rot at any later time, so both must be durable before the store counts
+            // as present.
             let is_there = !legal.or_empty && !legal.or_no_store;
             if is_there && states.contains(&State::Superblock) {
                 let why =
@@ -203,8 +204,8 @@ impl Explorer<'_> {
         }
     }
 
-    /// Opens what a crash left, checks it, and sometimes goes on from there.
-    /// After a `gap` in the log it goes on in any case.
+    /// Opens what a crash left, checks it, and sometimes continues from there. After a `gap` in the log it always
+    /// continues.
     fn crash(&mut self, crash: &Crash<'_>, image: &CrashImage, depth: u32, gap: bool) {
         self.tally.images += 1;
         let seen = {
@@ -222,17 +223,17 @@ impl Explorer<'_> {
         let seed = next_number(&mut self.random);
         let child = world.crashed(image, *at, (*legal).clone(), seed);
         let goes_on = depth < DEPTH_MAX && (gap || self.below(5) == 0);
-        // Sometimes nothing is read, so that the next crash finds entries that nobody has verified.
+        // Sometimes nothing is read, so that the next crash finds unverified entries.
         let reads = !goes_on || gap || legal.or_empty || self.below(2) == 0;
         self.tally.restarts += 1;
-        // The opening checks that the log is in order, because a simulator is set.
+        // Opening checks the order of the log, because a simulator is set.
         let opens = crash.open(&child, reads);
         let opened_at = child.device.recorded();
         if !self.collect(&child) || !opens || !goes_on {
             return;
         }
         if gap {
-            // One block, where the lost one was.
+            // One block, at the position of the lost one.
             child.put(1);
             child.sync();
         } else {
@@ -245,7 +246,7 @@ impl Explorer<'_> {
         self.crash_again(&child, opened_at, depth + 1);
     }
 
-    /// Some crash points of a store that a crash left: in its recovery, and later.
+    /// Explores some crash points of a store that a crash left: in its recovery, and later.
     fn crash_again(&mut self, world: &Arc<World>, opened_at: usize, depth: u32) {
         let Some(mut points) = world.device.crash_points() else {
             return;
@@ -284,14 +285,14 @@ impl Explorer<'_> {
     }
 }
 
-/// What a crash at this point may leave.
+/// Returns what a crash at this point may leave.
 fn legal_at(world: &World, points: &CrashPoints) -> Legal {
     let (geometry, pending) = {
         let inside = world.lock();
         (inside.layout.as_ref().map(Geometry::new), inside.pending)
     };
     let at = points.at();
-    // Whether no flush came between a slot's last write before a step and the crash.
+    // True if no flush came between a slot's last write before a step and the crash.
     let loses = |slot: u32, before: Step| {
         let offset = geometry
             .as_ref()

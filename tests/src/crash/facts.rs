@@ -1,4 +1,4 @@
-//! What can be said of a store between two steps, without a look at the device's writes.
+//! Facts about a store between two steps that do not depend on the device's writes.
 
 use rb_io::OpKind;
 
@@ -6,7 +6,7 @@ use super::states::State;
 use super::world::World;
 
 impl World {
-    /// The states that the store is in.
+    /// Returns the states that the store is in.
     pub(super) fn facts(&self) -> Vec<State> {
         let mut facts = Vec::new();
         let Some(store) = self.store() else {

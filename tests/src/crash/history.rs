@@ -1,21 +1,21 @@
-//! The states that a key has been in, and what is known of each.
+//! History of a key: the states it has been in, and what is known of each.
 
 use std::collections::HashMap;
 use std::fmt;
 
 use super::version::{ABSENT, KEYS, Version};
 
-/// A number of recorded steps of the device; negative before the recording began.
+/// Number of recorded steps of the device; negative before the recording began.
 pub(super) type Step = i64;
 
-/// Before the recording.
+/// Any moment before the recording.
 pub(super) const BEFORE: Step = -1;
 
-/// Why a state is known to be durable.
+/// Reason why a state is known to be durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Why {
     Sync,
-    /// A put or remove with `EachBatch`, by its answer.
+    /// A put or remove with `EachBatch` completed.
     Answered,
     Existed,
     Superseded,
@@ -28,43 +28,43 @@ impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Why::Sync => "a sync",
-            Why::Answered => "the answer of an operation with EachBatch",
-            Why::Existed => "the answer Existed with EachBatch",
-            Why::Superseded => "the answer Superseded with EachBatch",
+            Why::Answered => "the completion of an operation with EachBatch",
+            Why::Existed => "the result Existed with EachBatch",
+            Why::Superseded => "the result Superseded with EachBatch",
             Why::Close => "a close",
             Why::Restart => "a restart that found it",
         })
     }
 }
 
-/// A slot was taken by a put.
+/// Event of a put taking a slot.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Reuse {
     pub(super) at: Step,
     pub(super) early: bool,
 }
 
-/// What a change made of a key.
+/// State of a key after a change.
 #[derive(Clone, Debug)]
 pub(super) struct State {
     pub(super) version: Version,
-    /// Of the value, or of the remove.
+    /// Generation of the value, or of the remove.
     pub(super) generation: u64,
     pub(super) slot: Option<u32>,
-    /// A crash with more steps may find it.
+    /// Step at which the change took effect: a later crash may find it.
     pub(super) at: Step,
-    /// The change is acknowledged only when it is durable.
+    /// True if the change is acknowledged only once it is durable.
     pub(super) each_batch: bool,
-    /// The number of events before the entry left the index: it was evicted, or dropped.
+    /// Number of events before the entry left the index by eviction or drop.
     pub(super) gone: Option<u64>,
     pub(super) evicted: bool,
-    /// When the observer was notified of the eviction.
+    /// Step at which the observer was notified of the eviction.
     pub(super) notified: Option<Step>,
-    /// From when on its bytes may not be what was put.
+    /// Step from which on its bytes may differ from those that were put.
     pub(super) damaged: Option<Step>,
-    /// A restart found it in the index, although the crash could not leave it: its bytes must not prove it.
+    /// True if a restart found it in the index although the crash could not leave it: its bytes must fail verification.
     pub(super) illegal: bool,
-    /// Its slot was taken after the next change had freed it.
+    /// Puts that took its slot after the next change had freed it.
     pub(super) reuses: Vec<Reuse>,
 }
 
@@ -89,7 +89,7 @@ impl State {
         State { at: BEFORE, ..self }
     }
 
-    /// Whether it is a value that is in the index, if no change came after it.
+    /// Returns whether it is a value in the index, provided that no change came after it.
     pub(super) fn is_live(&self) -> bool {
         self.version != ABSENT && self.gone.is_none()
     }
@@ -99,9 +99,9 @@ impl State {
 #[derive(Clone, Debug)]
 pub(super) struct Key {
     pub(super) states: Vec<State>,
-    /// The last state whose operation has been answered.
+    /// Index of the last state whose operation has completed.
     pub(super) acknowledged: usize,
-    /// From which step on which state is known to be durable, and why.
+    /// Known durability: from a step on, up to which state, and why.
     pub(super) durable: Vec<(Step, usize, Why)>,
 }
 
@@ -128,17 +128,17 @@ impl Key {
     }
 }
 
-/// Per generation its key and version, and the device's step when it was first seen.
+/// For each generation: its key and version, and the device's step when it was first seen.
 pub(super) type Generations = HashMap<u64, (usize, Version, Step)>;
 
-/// What the store was between two times at which it was emptied.
+/// Period of the store between two times at which it was emptied.
 #[derive(Clone, Debug)]
 pub(super) struct Era {
     pub(super) from: Step,
-    /// From then on it is being emptied, by formatting if so.
+    /// Step at which emptying began, and whether it is by formatting.
     pub(super) emptying: Option<(Step, bool)>,
     pub(super) keys: Vec<Key>,
-    /// Which key and version each generation belongs to: it never repeats.
+    /// Key and version of each generation, which never repeats.
     pub(super) generations: Generations,
 }
 

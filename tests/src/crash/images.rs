@@ -1,5 +1,5 @@
-//! Which of the images that a crash point can leave are tried: all subsets of the pending writes where
-//! they are few, else the corners and seeded samples; and always some torn writes.
+//! Selects the images of a crash point to try: all subsets of the pending writes if they are few, otherwise the corner
+//! cases and seeded samples; and always some torn writes.
 
 use std::ops::Range;
 
@@ -9,14 +9,14 @@ use rb_testkit::{CrashPoints, Kept, MemWrite, Recorded};
 use super::places::Places;
 use super::states::State;
 
-/// Pending writes of which every subset is tried.
+/// Maximum number of pending writes of which every subset is tried.
 const ALL_SUBSETS_OF: usize = 3;
-/// Samples of each kind where there are more.
+/// Samples of each kind if there are more.
 const SAMPLES: u64 = 4;
 /// Sectors of a format block.
 const BLOCK: usize = 8;
 
-/// What is kept of each pending write, for each image to try. `log` is where the log lies.
+/// Returns, for each image to try, which part of each pending write is kept. `log` is the region of the log.
 pub(super) fn choices(points: &CrashPoints, log: &Range<u64>, random: &mut u64) -> Vec<Vec<Kept>> {
     let pending = points.pending();
     let count = pending.len();
@@ -43,7 +43,8 @@ pub(super) fn choices(points: &CrashPoints, log: &Range<u64>, random: &mut u64) 
             );
         }
     }
-    // A commit without its first block: the rest must not be taken for what follows, now or later.
+    // A commit without its first block: its other blocks must not be taken for valid log, now or
+    // later.
     if let Some(at) = (0..count).find(|at| is_long_commit(&pending[*at], log)) {
         let mut gap = vec![Kept::All; count];
         gap[at] = Kept::Last(pending[at].bytes().len() / 512 - BLOCK);
@@ -53,7 +54,7 @@ pub(super) fn choices(points: &CrashPoints, log: &Range<u64>, random: &mut u64) 
         let mut torn: Vec<Kept> = (0..count)
             .map(|_| whole(number % 2 == 0 || next_number(random) & 1 == 1))
             .collect();
-        // Mostly the last: the others had more time.
+        // Mostly the last write: earlier ones had more time to land.
         let at = match number {
             0 | 1 => count - 1,
             _ => next_number(random) as usize % count,
@@ -69,7 +70,7 @@ pub(super) fn choices(points: &CrashPoints, log: &Range<u64>, random: &mut u64) 
     choices
 }
 
-/// Whether a write is a commit of several blocks.
+/// Returns whether a write is a commit of several blocks.
 fn is_long_commit(write: &MemWrite, log: &Range<u64>) -> bool {
     log.contains(&write.offset) && write.bytes().len() / 512 > BLOCK
 }
@@ -89,7 +90,7 @@ fn tear(write: &MemWrite, random: &mut u64) -> Kept {
     }
 }
 
-/// The states that a crash point is in, as its pending writes tell.
+/// Returns the states that a crash point is in, derived from its pending writes.
 pub(super) fn states_of(points: &CrashPoints, places: &Places) -> Vec<State> {
     let pending = points.pending();
     let flush_next = matches!(
@@ -131,7 +132,7 @@ pub(super) fn states_of(points: &CrashPoints, places: &Places) -> Vec<State> {
     states
 }
 
-/// The states that an image is in besides.
+/// Returns the additional states of an image.
 pub(super) fn states_of_image(points: &CrashPoints, kept: &[Kept], places: &Places) -> Vec<State> {
     let torn = |range: &Range<u64>| {
         points.pending().iter().zip(kept).any(|(write, kept)| {

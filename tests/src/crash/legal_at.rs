@@ -1,4 +1,4 @@
-//! What a crash may leave, computed from what the oracle knows.
+//! Computes from the oracle's knowledge what a crash may leave.
 
 use std::fmt::Write;
 
@@ -7,12 +7,12 @@ use super::legal::{Legal, LegalKey};
 use super::oracle::Oracle;
 use super::version::{ABSENT, Version};
 
-/// Whether a crash may lose what was written to a slot last before a step.
+/// Returns whether a crash may lose the last write to a slot before a step.
 pub(super) type Loses<'a> = &'a dyn Fn(u32, Step) -> bool;
 
 impl Oracle {
-    /// What may be found after a crash when `at` steps of the device were done. What took effect after the last of
-    /// them cannot be on the device; what was durable by then must be.
+    /// Returns what may be found after a crash when `at` steps of the device were done. A change that took effect after
+    /// the last of them cannot be on the device; a change that was durable by then must be.
     pub(super) fn legal_at(&self, at: Step, loses: Loses<'_>) -> Legal {
         if let Some((_, legal)) = self.inherited.as_ref().filter(|(until, _)| at < *until) {
             return legal.clone();
@@ -26,12 +26,12 @@ impl Oracle {
         }
     }
 
-    /// What a restart without a crash may find of a key.
+    /// Returns what a restart without a crash may find of a key.
     pub(super) fn legal_now(&self, key: usize) -> LegalKey {
         self.key(key).legal_at(Step::MAX, &|_, _| false)
     }
 
-    /// Why a restart without a crash must not have found what it did of the key.
+    /// Explains why a restart without a crash must not have found this state of the key.
     pub(super) fn explain_restart(&self, key: usize) -> String {
         let mut before = self.clone();
         let last = before.eras.len() - 1;
@@ -48,14 +48,14 @@ impl Oracle {
         &self.eras[began.saturating_sub(1)]
     }
 
-    /// Whether a crash at this step was one before the store was opened.
+    /// Returns whether a crash at this step came before the store was opened.
     pub(super) fn is_inherited(&self, at: Step) -> bool {
         self.inherited
             .as_ref()
             .is_some_and(|(until, _)| at < *until)
     }
 
-    /// Why a crash at this step must not have left this version of the key.
+    /// Explains why a crash at this step must not have left this version of the key.
     pub(super) fn explain(&self, at: Step, key: usize, found: Version) -> String {
         let mut words = match found {
             ABSENT => format!("key {key} is missing: "),
@@ -72,7 +72,7 @@ impl Oracle {
         words
     }
 
-    /// Whether recovery may take a former owner of the key's slot for a later one.
+    /// Explains whether recovery may have mistaken a former owner of the key's slot for a later one.
     fn explain_owner(&self, at: Step, key: &Key, words: &mut String) {
         let (first, ..) = key.range_at(at);
         let entry = &key.states[first];
@@ -94,7 +94,7 @@ impl Oracle {
 }
 
 impl Key {
-    /// The first and the last state that a crash at this step may leave, and why none before the first.
+    /// Returns the first and the last state that a crash at this step may leave, and why none before the first.
     fn range_at(&self, at: Step) -> (usize, usize, Why) {
         let known = self.durable.iter().rev().find(|(from, ..)| *from <= at);
         let (first, why) = known.map_or((0, Why::Restart), |(_, state, why)| (*state, *why));
@@ -123,8 +123,8 @@ impl Key {
         legal
     }
 
-    /// Whether the slot of a state was, as the store has reported, used again before the change that freed it was
-    /// durable; and that was allowed.
+    /// Returns whether the slot of a state was reused before the change that freed it was durable, as reported by the
+    /// store, and this was allowed.
     fn is_reused(&self, number: usize, at: Step) -> bool {
         let mut reuses = self.states[number].reuses.iter();
         let early = reuses.any(|reuse| reuse.early && reuse.at < at);

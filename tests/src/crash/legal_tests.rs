@@ -1,4 +1,4 @@
-//! The oracle on histories made by hand: each exception holds, and nothing beyond it.
+//! Tests the oracle on handmade histories: each exception holds, and nothing beyond it.
 
 use super::super::history::{Reuse, State, Step, Why};
 use super::super::legal::LegalKey;
@@ -73,7 +73,7 @@ fn what_was_replaced_or_removed_durably_does_not_return() {
     );
 }
 
-/// An evicted key may be missing once the observer was notified, and may return all the same.
+/// An evicted key may be missing once the observer was notified, and may still return.
 #[test]
 fn an_eviction_must_be_reported_before_it_can_be_found() {
     let mut oracle = replaced(false);
@@ -94,8 +94,8 @@ fn an_eviction_must_be_reported_before_it_can_be_found() {
     );
 }
 
-/// C2: a former value's slot may be used again before its change is durable only if the store says so, and never if the
-/// change is answered when it is durable.
+/// C2: a former value's slot may be reused before its change is durable only if the store reports it, and never if the
+/// change completes only once it is durable.
 #[test]
 fn an_early_reuse_must_be_reported() {
     for (each_batch, early, missing) in [
@@ -114,7 +114,7 @@ fn an_early_reuse_must_be_reported() {
         );
         let why = oracle.explain(8, 0, ABSENT);
         assert!(why.contains("was used again at step 7"), "{why}");
-        // Once the change is durable the former value does not matter.
+        // Once the change is durable, the former value does not matter.
         oracle.durable(0, 2, 10, Why::Sync);
         assert_eq!(legal(&oracle, 10), [2]);
     }
@@ -123,8 +123,8 @@ fn an_early_reuse_must_be_reported() {
     assert!(live.is_err(), "the key's value is in that slot");
 }
 
-/// A record may reach the device without the bytes: then the entry is there, and its read a miss. Not so for what is
-/// durable.
+/// A record may reach the device without the bytes: then the entry is there, and its read is a miss. This must not
+/// happen to durable values.
 #[test]
 fn only_what_is_not_durable_may_be_hollow() {
     let oracle = replaced(false);
@@ -138,7 +138,7 @@ fn only_what_is_not_durable_may_be_hollow() {
 }
 
 #[test]
-fn gets_and_answers_are_judged_by_what_was_there_meanwhile() {
+fn gets_and_results_are_judged_by_what_was_there_during_the_operation() {
     let mut oracle = replaced(false);
     let since = oracle.since(&[0])[0];
     assert!(oracle.was(0, since, 2, 2) && !oracle.was(0, since, 1, 1));
@@ -164,7 +164,7 @@ fn gets_and_answers_are_judged_by_what_was_there_meanwhile() {
     assert!(oracle.put(0, again).is_err(), "generation 3 was used");
 }
 
-/// What a restart finds is held against what the run left, and is durable from then on.
+/// The entries that a restart finds are compared with what the run left, and are durable from then on.
 #[test]
 fn a_restart_without_a_crash_loses_nothing() {
     let found = |first| {

@@ -1,13 +1,14 @@
-//! Crashes, tried by the hundred thousand: a store on a simulated device, an oracle that knows what each key
-//! may hold, and every moment at which the power may go.
+//! Simulates crashes by the hundred thousand: a store on a simulated device, an oracle that knows what each key may
+//! hold, and a power loss at every possible moment.
 //!
-//! A *run* is a random sequence of operations (`steps.rs`, `alone.rs`), up to five of them at the same time: at every
-//! place where one holds no lock another may begin or go on, as the seed draws (`plan.rs`). The store reports each
-//! change where it takes effect (`watch.rs`) to an oracle (`oracle.rs`) that knows what a crash may leave (`legal_at.rs`).
-//! At every write and flush of the run's last part, images of what a crash can leave are made (`images.rs`), opened and
-//! checked (`check.rs`), and some go on and crash again, in recovery too (`explore.rs`). At its end one thing in turn is
-//! damaged on the medium, and some runs go on with a device that errs by chance (`rot.rs`). `states.rs` lists the
-//! situations that this is about, `pairs.rs` counts which operations began at which places of others.
+//! A *run* is a random sequence of operations (`steps.rs`, `alone.rs`), up to five of them concurrent: at every place
+//! where one holds no lock another may begin or continue, as the seed decides (`plan.rs`). The store reports each
+//! change where it takes effect (`watch.rs`) to an oracle (`oracle.rs`) that knows what a crash may leave
+//! (`legal_at.rs`). At every write and flush of the run's last part, images of what a crash can leave are made
+//! (`images.rs`), opened and checked (`check.rs`), and some continue and crash again, in recovery too (`explore.rs`).
+//! At the end, each region in turn is damaged on the medium, and some runs continue on a device that fails at random
+//! (`rot.rs`). `states.rs` lists the situations that the harness must cover, `pairs.rs` counts which operations began
+//! at which places of others.
 //!
 //! A run is a function of its seed.
 
@@ -44,46 +45,46 @@ pub use world::Trace;
 
 use explore::{Explorer, Tally};
 
-/// What to try.
+/// Options of the harness.
 #[derive(Clone)]
 pub struct Options {
-    /// The first seed.
+    /// First seed.
     pub seed: u64,
-    /// Seeds to try, at most.
+    /// Maximum number of seeds.
     pub runs: u64,
-    /// When to stop, though seeds are left.
+    /// Time limit; seeds may remain.
     pub time: Duration,
-    /// Threads; each run has one.
+    /// Number of threads; each run has one.
     pub threads: usize,
-    /// Who is shown what the runs do.
+    /// Callback that receives the operations of the runs.
     pub trace: Option<Trace>,
 }
 
-/// What was tried and seen.
+/// Results of the harness.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
     /// Seeds tried.
     pub runs: u64,
-    /// Moments at which the power went.
+    /// Moments at which the power was lost.
     pub points: u64,
     /// Images made.
     pub images: u64,
     /// Images that differ from all others; each was opened and checked.
     pub distinct: u64,
-    /// Openings after a crash or damage.
+    /// Times a store was opened after a crash or damage.
     pub restarts: u64,
-    /// The first violation: its seed and what happened.
+    /// The first violation: its seed and a description.
     pub violation: Option<(u64, String)>,
-    /// How often each state was reached.
+    /// Number of times that each state was reached.
     pub states: States,
-    /// How often each operation began at each place of another.
+    /// Number of times that each operation began at each place of another.
     pub pairs: Pairs,
-    /// How long it took.
+    /// Duration of the run.
     pub time: Duration,
 }
 
-/// Tries seed after seed until the time is over, or a violation is found. `progress` is shown the
-/// number of distinct images so far.
+/// Tries seed after seed until the time is over or a violation is found. `progress` is called with the number of
+/// distinct images so far.
 pub fn run(options: &Options, progress: impl Fn(u64) + Sync) -> Report {
     let start = Instant::now();
     let distinct = explore::Distinct::default();

@@ -1,4 +1,4 @@
-//! Making and opening the store of a world.
+//! Creates and opens the store of a world.
 
 use std::num::NonZeroU64;
 use std::sync::{Arc, Weak};
@@ -21,12 +21,12 @@ use super::world::{Trace, World};
 
 /// Slots of each of the two classes.
 const SLOTS: u64 = 8;
-/// The smallest ring there is, so that it wraps and fills often.
+/// Bytes of the smallest possible ring, so that it wraps and fills often.
 const LOG_BYTES: u64 = 64 * 4096;
 const KEY_LEN_MAX: u32 = 1024;
 
 impl World {
-    /// A new store, formatted on a new device and open.
+    /// Creates a world with a new device, formatted and open.
     pub(super) fn new(seed: u64, trace: Option<Trace>) -> Arc<World> {
         let classes = classes();
         let bytes = rb_format::device_bytes_for(&classes, KEY_LEN_MAX, 0, Some(LOG_BYTES));
@@ -41,7 +41,7 @@ impl World {
         world
     }
 
-    /// What a crash left; not open yet.
+    /// Creates a world from what a crash left; it is not open yet.
     pub(super) fn crashed(
         &self,
         image: &CrashImage,
@@ -76,7 +76,7 @@ impl World {
         Ok(())
     }
 
-    /// Opens the store, and notes what is there.
+    /// Opens the store, and records its entries in the oracle.
     pub(super) fn open(&self, change: impl FnOnce(&mut StoreOptions)) -> Result<(), OpenError> {
         let random = Arc::new(SeededRandom::new(self.random(u64::MAX)));
         let watch = Arc::new(Watch(Weak::clone(&self.me)));
@@ -123,7 +123,7 @@ impl World {
         Ok(())
     }
 
-    /// Each key's entry: version, generation and slot.
+    /// Returns each key's entry: version, generation and slot.
     fn entries(&self, store: &Store) -> Vec<Option<(Version, u64, u32)>> {
         let mut entries = Vec::new();
         store.for_each(|entry| {

@@ -1,13 +1,13 @@
-//! What each key may hold, now and after a crash at any moment of the run (C1 to C3).
+//! Knows what each key may hold, now and after a crash at any moment of the run (C1 to C3).
 //!
-//! The store reports each change where it takes effect, so the oracle knows each key's *states* in order, and which slot
-//! each value was in. A crash may leave the state of the last change that is known to be durable, or any later one that
-//! had taken effect. A key may also be missing, but only
+//! The store reports each change where it takes effect, so the oracle knows each key's *states* in order, and the slot
+//! of each value. A crash may leave the state of the last change that is known to be durable, or any later one that had
+//! taken effect. A key may also be missing, but only
 //!
-//! * if its entry was evicted, and the observer notified of that, before the crash; the entry may as well return, with the
-//!   bytes it had, because an eviction leaves no record;
-//! * if the slot of a former value was used again before the change that freed it was durable, the store reported that
-//!   (`early`), and the change was not one that is acknowledged only when it is durable (C2);
+//! * if its entry was evicted, and the observer notified of that, before the crash; the entry may also return, with its
+//!   bytes, because an eviction leaves no record;
+//! * if the slot of a former value was reused before the change that freed it was durable, the store reported that
+//!   (`early`), and the change was not one that is acknowledged only once it is durable (C2);
 //! * if the record of a later change reached the device and the bytes did not, because no flush came between them;
 //! * if its bytes were damaged on the medium.
 
@@ -24,7 +24,7 @@ pub(super) struct Since {
     pub(super) events: u64,
 }
 
-/// A miss of an entry that is there, unless it is reported that it was evicted.
+/// A miss of an entry that is in the index: an error unless its eviction is reported.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Owed {
     key: usize,
@@ -35,18 +35,18 @@ pub(super) struct Owed {
 #[derive(Clone, Debug)]
 pub(super) struct Oracle {
     pub(super) eras: Vec<Era>,
-    /// What is legal at crashes before the store was opened.
+    /// Legal outcomes of crashes before the store was opened.
     pub(super) inherited: Option<(Step, Legal)>,
-    /// Per slot the key and generation of the last value in it.
+    /// Key and generation of the last value in each slot.
     pub(super) owners: HashMap<u32, (usize, u64)>,
     pub(super) events: u64,
     pub(super) owed: Vec<Owed>,
-    /// Metadata was lost, or the device errs: nothing is known but whose bytes are whose.
+    /// True if metadata was lost or the device fails: then only the owner of each value's bytes is known.
     pub(super) loose: bool,
 }
 
 impl Oracle {
-    /// Every key is absent.
+    /// Creates an oracle with every key absent.
     pub(super) fn new() -> Oracle {
         Oracle {
             eras: vec![Era::new(BEFORE)],
@@ -58,7 +58,7 @@ impl Oracle {
         }
     }
 
-    /// A store that a crash has left, and that is not open yet.
+    /// Creates the oracle of a store that a crash has left and that is not open yet.
     pub(super) fn after_crash(legal: Legal, generations: Generations) -> Oracle {
         let mut oracle = Oracle::new();
         oracle.eras[0].generations = generations;
@@ -83,20 +83,20 @@ impl Oracle {
         &self.era().keys[key]
     }
 
-    /// Which key and version a generation belongs to.
+    /// Returns the key and version of a generation.
     pub(super) fn owner(&self, generation: u64) -> Option<(usize, Version)> {
         let owner = self.era().generations.get(&generation);
         owner.map(|(key, version, _)| (*key, *version))
     }
 
-    /// The generation of the key's value, if it has one.
+    /// Returns the state of the key's value, if it has one.
     pub(super) fn live(&self, key: usize) -> Option<&State> {
         Some(self.key(key).current()).filter(|state| state.is_live())
     }
 
     // ---- changes, where they take effect
 
-    /// A put became the key's value. Returns its state.
+    /// Records that a put became the key's value. Returns its state.
     pub(super) fn put(&mut self, key: usize, state: State) -> Result<usize, String> {
         let State {
             version,
@@ -131,7 +131,7 @@ impl Oracle {
         Ok(self.push(key, state))
     }
 
-    /// The key was removed. Returns its state, and whether there was a value.
+    /// Records that the key was removed. Returns its state, and whether there was a value.
     pub(super) fn removed(&mut self, key: usize, state: State) -> (usize, bool) {
         let was_there = self.live(key).is_some();
         (self.push(key, state), was_there)
@@ -144,7 +144,7 @@ impl Oracle {
         key.last()
     }
 
-    /// An entry left the index: it was evicted.
+    /// Records that an entry left the index by eviction.
     pub(super) fn evicted(&mut self, key: usize, generation: u64) -> Result<(), String> {
         self.events += 1;
         let events = self.events;
@@ -158,7 +158,7 @@ impl Oracle {
         Ok(())
     }
 
-    /// The observer was notified of an eviction.
+    /// Records that the observer was notified of an eviction.
     pub(super) fn notified(&mut self, key: usize, generation: u64, at: Step) -> Result<(), String> {
         match self.keys()[key].of_generation(generation) {
             Some(state) if state.evicted => {
@@ -171,7 +171,7 @@ impl Oracle {
         }
     }
 
-    /// The store dropped an entry because its bytes are not there.
+    /// Records that the store dropped an entry because its bytes are not there.
     pub(super) fn dropped(&mut self, key: usize, generation: u64) -> Result<(), String> {
         self.events += 1;
         let events = self.events;
@@ -189,7 +189,7 @@ impl Oracle {
         }
     }
 
-    /// A put took a slot.
+    /// Records that a put took a slot.
     pub(super) fn taken(&mut self, slot: u32, reuse: Reuse) -> Result<(), String> {
         let Some(&(key, generation)) = self.owners.get(&slot) else {
             return Ok(());
@@ -211,16 +211,16 @@ impl Oracle {
         }
     }
 
-    /// The bytes of the key's value were damaged on the medium.
+    /// Records that the bytes of the key's value were damaged on the medium.
     pub(super) fn damaged(&mut self, key: usize, at: Step) {
         let key = &mut self.keys()[key];
         let last = key.last();
         key.states[last].damaged.get_or_insert(at);
     }
 
-    // ---- answers
+    // ---- results
 
-    /// An operation begins: what the keys are now.
+    /// Returns the current states of the keys, for an operation that begins.
     pub(super) fn since(&self, keys: &[usize]) -> Vec<Since> {
         let since = |key: &usize| Since {
             state: self.key(*key).last(),
@@ -229,13 +229,13 @@ impl Oracle {
         keys.iter().map(since).collect()
     }
 
-    /// The operation that made this state of the key was answered.
+    /// Records that the operation that made this state of the key completed.
     pub(super) fn answered(&mut self, key: usize, state: usize) {
         let key = &mut self.keys()[key];
         key.acknowledged = key.acknowledged.max(state);
     }
 
-    /// The key's states up to this one are durable.
+    /// Records that the key's states up to this one are durable.
     pub(super) fn durable(&mut self, key: usize, state: usize, at: Step, why: Why) {
         let key = &mut self.keys()[key];
         if key
@@ -247,13 +247,13 @@ impl Oracle {
         }
     }
 
-    /// The last answered state of each key.
+    /// Returns the last acknowledged state of each key.
     pub(super) fn acknowledged(&self) -> Vec<usize> {
         let keys = self.era().keys.iter();
         keys.map(|key| key.acknowledged).collect()
     }
 
-    /// A get answered a value. Whether that was the key's value at a moment since.
+    /// Checks a value that a get returned: it must have been the key's value at some moment since `since`.
     pub(super) fn was(&self, key: usize, since: Since, version: Version, generation: u64) -> bool {
         let mut states = self.key(key).states[since.state..].iter();
         states.any(|state| {
@@ -264,8 +264,8 @@ impl Oracle {
         })
     }
 
-    /// A get answered that the key is not there. If it was all the time since, an eviction must be reported by the
-    /// time at which no operation is under way.
+    /// Records a miss. If the key had a value the whole time, an eviction must be reported by the time at which no
+    /// operation is under way.
     pub(super) fn missed(&mut self, key: usize, since: Since) {
         let mut states = self.key(key).states[since.state..].iter();
         if states.all(|state| state.is_live() && state.damaged.is_none()) {
@@ -278,7 +278,7 @@ impl Oracle {
         }
     }
 
-    /// The first state since in which the key had a value.
+    /// Returns the first state since `since` in which the key had a value.
     pub(super) fn first_live(&self, key: usize, since: Since) -> Option<usize> {
         let states = self.key(key).states.iter().enumerate().skip(since.state);
         let mut live = states.filter(|(_, state)| {
@@ -287,12 +287,12 @@ impl Oracle {
         live.next().map(|(at, _)| at)
     }
 
-    /// The first change of the key since.
+    /// Returns the first change of the key since `since`.
     pub(super) fn first_change(&self, key: usize, since: Since) -> Option<usize> {
         Some(since.state + 1).filter(|at| *at <= self.key(key).last())
     }
 
-    /// No operation is under way: every miss must be explained.
+    /// Called when no operation is under way: checks that every miss is explained.
     pub(super) fn settle(&mut self) -> Result<(), String> {
         for Owed { key, since, last } in std::mem::take(&mut self.owed) {
             let states = &self.key(key).states;

@@ -1,4 +1,4 @@
-//! Which operations have begun at which places of others, and how often.
+//! Counts which operations have begun at which places of others.
 
 use std::fmt;
 
@@ -9,16 +9,16 @@ use crate::schedule::Place;
 
 macro_rules! kinds {
     ($($name:ident: $words:literal,)*) => {
-        /// A sort of operation.
+        /// Kind of an operation.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum Kind {
             $(#[doc = $words] $name,)*
-            /// Several in a row, or one that needs the store for itself: no other begins in it.
+            /// Several operations in a row, or one that needs the store exclusively: no other begins in it.
             Alone,
         }
 
         impl Kind {
-            /// All that begin in one another.
+            /// All kinds that begin within each other.
             pub const ALL: &[Kind] = &[$(Kind::$name,)*];
         }
 
@@ -47,7 +47,7 @@ kinds! {
     Close: "close",
 }
 
-/// Per place of a running operation, how often each sort of operation began there.
+/// For each place of a running operation, the number of operations of each kind that began there.
 #[derive(Clone, Debug)]
 pub struct Pairs(Vec<u64>);
 
@@ -58,10 +58,10 @@ impl Default for Pairs {
 }
 
 impl Pairs {
-    /// Places of which one can be told from the other.
+    /// Number of distinguishable places.
     pub const PLACES: usize = SwitchPoint::ALL.len() + 2;
 
-    /// The number of a place; none for a wait.
+    /// Returns the number of a place; `None` for a wait.
     #[must_use]
     pub(super) fn number(place: Place) -> Option<usize> {
         match place {
@@ -97,12 +97,12 @@ impl Pairs {
         }
     }
 
-    /// Each place by its name, with the counts of the operations that began there.
+    /// Returns each place by its name, with the counts of the operations that began there.
     pub fn rows(&self) -> impl Iterator<Item = (String, &[u64])> {
         (0..Pairs::PLACES).map(|number| (Pairs::name(number), self.of(number)))
     }
 
-    /// The pair that was reached least.
+    /// Returns the pair that was reached least.
     #[must_use]
     pub fn rarest(&self) -> (u64, String, Kind) {
         let pairs = self.rows().flat_map(|(name, counts)| {

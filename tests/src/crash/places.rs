@@ -1,4 +1,4 @@
-//! Where the parts of a store lie on its device.
+//! Locations of the parts of a store on its device.
 
 use std::ops::Range;
 

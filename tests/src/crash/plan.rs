@@ -1,4 +1,4 @@
-//! Draws from a run's seed which operation goes on, or begins, at every place.
+//! Decides from a run's seed which operation continues, or begins, at every place.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -9,7 +9,7 @@ use super::states::State;
 use super::world::World;
 use crate::schedule::{Chooser, Next, Place, Standing};
 
-/// How often each sort of operation begins if nothing else asks for one, in all 100.
+/// Frequency of each kind of operation if nothing else determines it; the sum is 100.
 const SHARES: &[(Kind, u64)] = &[
     (Kind::Put, 22),
     (Kind::PutEachBatch, 7),
@@ -27,37 +27,37 @@ const SHARES: &[(Kind, u64)] = &[
     (Kind::Close, 4),
 ];
 
-/// What is known of the store at a step of the device.
+/// Facts about the store at a step of the device.
 pub(super) type Fact = (usize, Vec<State>);
 
-/// A part of a run.
+/// Plan of a part of a run.
 pub(super) struct Plan {
     world: Arc<World>,
-    /// Operations still to begin.
+    /// Operations that have yet to begin.
     left: u64,
-    /// Operations at the same time, at most.
+    /// Maximum number of concurrent operations.
     most: usize,
-    /// One place in so many is used to switch.
+    /// One place in this many is used to switch.
     often: u64,
-    /// One checkpoint in so many is written when it is due; 0: none.
+    /// One checkpoint in this many is written when it is due; 0: none.
     eager: u64,
-    /// Whether a checkpoint may be due was looked at since the last operation.
+    /// True if the plan has checked for a due checkpoint since the last operation.
     looked: bool,
-    /// More operations than a look at what a crash left.
+    /// True for the main part of a run; false for the few operations that check what a crash left.
     is_long: bool,
-    /// One operation in so many is alone; 0: none.
+    /// One operation in this many runs alone; 0: none.
     alone: u64,
-    /// What is known at each beginning, if that is wanted.
+    /// Facts at each beginning of an operation, if they are collected.
     facts: Option<Facts>,
-    /// What a device that errs takes.
+    /// True if the device fails at random.
     faulty: bool,
 }
 
-/// Collects facts; they are taken when the run has ended.
+/// Collected facts; they are taken when the run has ended.
 pub(super) type Facts = Arc<Mutex<Vec<Fact>>>;
 
 impl Plan {
-    /// `count` operations, with the habits that the world's seed gives them.
+    /// Makes a plan of `count` operations, with habits drawn from the world's seed.
     pub(super) fn new(world: &Arc<World>, count: u64, eager: u64) -> Plan {
         Plan {
             world: Arc::clone(world),
@@ -78,7 +78,7 @@ impl Plan {
         Plan { facts, ..self }
     }
 
-    /// On a device that errs, only operations that may fail.
+    /// Uses only operations that may fail, for a device that fails at random.
     pub(super) fn faulty(self) -> Plan {
         Plan {
             faulty: true,
@@ -87,7 +87,7 @@ impl Plan {
         }
     }
 
-    /// Runs it; what goes wrong is a violation of the world.
+    /// Runs the plan; failures are recorded as violations of the world.
     pub(super) fn run(self) {
         let world = Arc::clone(&self.world);
         let outcome = world.baton.run(self);
@@ -95,7 +95,7 @@ impl Plan {
     }
 
     fn draw(&self) -> Kind {
-        // There is little time in which entries are still validated, and few discards find anything.
+        // Entries are validated only for a short time, and few discards have work to do.
         let both = self.world.discards() && self.world.can(Kind::Validate);
         if both && self.world.random(2) == 0 {
             return [Kind::Remove, Kind::Commit, Kind::Discard][self.world.random(3) as usize];
@@ -110,7 +110,7 @@ impl Plan {
         Kind::Put
     }
 
-    /// A sort of operation that has something to do now.
+    /// Returns a kind of operation that has work to do now.
     fn fitting(&self, kind: Kind) -> Kind {
         let fits = !self.faulty
             || matches!(
@@ -130,8 +130,8 @@ impl Plan {
         }
     }
 
-    /// The sort that began least often at a place of this run, and how often. Between equals the seed decides; in a long
-    /// run one that seldom has something to do comes first.
+    /// Returns the kind that began least often at a place of this run, and how often. The seed decides between equals;
+    /// in a long run, a kind that seldom has work comes first.
     fn rarest(&self, place: usize) -> (Kind, u64) {
         let counts = self.world.lock().pairs.of(place).to_vec();
         let first = self.world.random(counts.len() as u64) as usize;
@@ -162,7 +162,7 @@ impl Plan {
         Next::Start(kind, Box::new(move || world.operate(kind)))
     }
 
-    /// An operation has ended, and others are suspended.
+    /// Decides after an operation has ended while others are suspended.
     fn start_next(&mut self, live: usize) -> Option<Next<Kind>> {
         let open = self.world.is_open() && !self.world.lock().closing;
         let starts = open && self.left > 0 && live < self.most;
@@ -173,7 +173,7 @@ impl Plan {
         Some(self.start(kind))
     }
 
-    /// No operation is under way.
+    /// Decides while no operation is under way.
     fn start_first(&mut self) -> Next<Kind> {
         self.world.settle();
         if self.left == 0 || !self.world.is_open() {
@@ -194,19 +194,19 @@ impl Plan {
         self.start(kind)
     }
 
-    /// Perhaps a new operation, at a place of the running one.
+    /// May start a new operation at a place of the running one.
     fn start_at(&mut self, place: Place, live: usize) -> Option<Next<Kind>> {
         if self.left == 0 || !self.world.is_open() {
             return None;
         }
         let number = Pairs::number(place)?;
         let closing = self.world.lock().closing;
-        // What begins in a close is refused, so little of it is enough.
+        // Operations that begin during a close are refused, so few of them suffice.
         let open = match place {
             Place::At(point) => !closing || point.holds().contains(&HeldLock::Close),
             _ => !closing,
         };
-        // Each sort begins as soon as it can where it never did, then as drawn.
+        // Each kind begins as soon as it can at a place where it never has, then as drawn.
         let (rarest, count) = self.rarest(number);
         let wanted = open && count == 0 && live <= self.most.max(2);
         let often = match open {

@@ -1,4 +1,4 @@
-//! Puts of a run, and how their answers are judged.
+//! Puts of a run, and the checks of their results.
 
 use rb_core::{Durability, Put, PutMode, PutOptions, PutOutcome};
 use rb_io::OpKind;
@@ -10,7 +10,7 @@ use super::values::{name, value};
 use super::version::Version;
 use super::world::{Held, World, Writing};
 
-/// What a device answers that cannot write a place.
+/// Error of a device that cannot write a block.
 pub(super) const EIO: i32 = 5;
 
 impl World {
@@ -86,7 +86,7 @@ impl World {
         self.reach(State::LateWrite, late);
     }
 
-    /// The next write of a slot fails; it may land all the same.
+    /// Lets the next write of a slot fail; it may still land.
     fn arm_a_write(&self) {
         let Some(places) = self.places() else { return };
         let times = 1 + self.random(3) as u32;
@@ -98,7 +98,8 @@ impl World {
         }
     }
 
-    /// A put was answered. What the answer refers to is acknowledged, and durable if that was asked for.
+    /// Records that a put completed. The state that its result refers to is acknowledged, and durable if the put asked
+    /// for that.
     fn was_answered(&self, key: usize, since: Since, writing: Writing, stored: PutOutcome) {
         let outcome = self.record(|oracle, now| {
             let Writing {
@@ -115,7 +116,7 @@ impl World {
             };
             let Some(state) = state else {
                 return Err(format!(
-                    "the put of key {key} version {version} was answered {stored:?}, which it was not"
+                    "the put of key {key} version {version} returned {stored:?}, which is wrong"
                 ));
             };
             oracle.answered(key, state);

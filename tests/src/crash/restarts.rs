@@ -1,12 +1,12 @@
-//! What the oracle makes of a restart, with a crash before it or without, and of a store that is emptied.
+//! Updates the oracle for a restart, with or without a crash before it, and for a store that is emptied.
 
 use super::history::{BEFORE, Era, Generations, Key, State, Step, Why};
 use super::oracle::Oracle;
 use super::version::{ABSENT, Version};
 
 impl Oracle {
-    /// The store was opened; an entry of each key, as a restart found it: version, generation and slot. Returns the keys
-    /// of which it must not have found that.
+    /// Records that the store was opened. `found` is each key's entry after the restart: version, generation and slot.
+    /// Returns the keys with illegal entries.
     pub(super) fn opened(&mut self, found: &[Option<(Version, u64, u32)>], at: Step) -> Vec<usize> {
         self.owners.clear();
         self.owed.clear();
@@ -40,7 +40,7 @@ impl Oracle {
             } else if let Some(legal) = &inherited {
                 let legal = &legal.keys[key];
                 state.illegal = !legal.versions.contains(&version);
-                // Whether the crash lost its bytes is found out when it is read.
+                // A read will show whether the crash lost its bytes.
                 state.damaged = legal.may_miss(version).then_some(BEFORE);
                 illegal.extend(state.illegal.then_some(key));
                 self.keys()[key] = Key::new(state.before());
@@ -51,7 +51,7 @@ impl Oracle {
         illegal
     }
 
-    /// A restart without a crash found this state of the key. Returns whether it must not have.
+    /// Records the state of a key after a restart without a crash. Returns whether it is illegal.
     fn reopened(&mut self, key: usize, mut state: State) -> bool {
         let current = self.key(key).current();
         let same = (current.version, current.generation) == (state.version, state.generation);
@@ -70,18 +70,18 @@ impl Oracle {
         illegal
     }
 
-    /// The store is being emptied or formatted.
+    /// Records that emptying or formatting begins.
     pub(super) fn begin_emptying(&mut self, formatting: bool, at: Step) {
         self.era_mut().emptying = Some((at, formatting));
     }
 
-    /// It is empty, durably. Another epoch or another store: generations may begin again.
+    /// Records that the store is durably empty. It has another epoch or is another store: generations may start again.
     pub(super) fn emptied(&mut self, at: Step) {
         self.eras.push(Era::new(at));
         self.owners.clear();
     }
 
-    /// The generations that were seen up to a step.
+    /// Returns the generations that were seen up to a step.
     pub(super) fn generations_at(&self, at: Step) -> Generations {
         let generations = self.era_at(at).generations.iter();
         let seen = generations.filter(|(_, (.., seen))| *seen <= at);
@@ -89,7 +89,7 @@ impl Oracle {
             .collect()
     }
 
-    /// The recording begins: everything so far was before.
+    /// Begins the recording: everything so far was before.
     pub(super) fn start_history(&mut self) {
         let last = self.eras.len() - 1;
         self.eras.drain(..last);

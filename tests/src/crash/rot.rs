@@ -1,16 +1,16 @@
-//! Damage that is no crash: what a device does to bytes that were durable once.
+//! Damages bytes that were durable, as a failing device does, and checks what must survive.
 //!
 //! Which region must survive what, and why:
 //!
 //! | region | must survive | because |
 //! |---|---|---|
-//! | superblock | rot, loss or an unreadable sector of either copy | there are two, 1 MiB apart, and nothing else says where things are |
-//! | incarnation | the same of either block | the log and the base name the opening as well |
-//! | base | rot or loss anywhere in one of the two | the log keeps all since the older one |
-//! | log | rot or loss of a block that was durable: told, not survived | a later block names it; slot headers prove what they can |
+//! | superblock | rot, loss or an unreadable sector of either copy | there are two, 1 MiB apart, and nothing else locates the structures |
+//! | incarnation | the same of either block | the log and the base name the session as well |
+//! | base | rot or loss anywhere in one of the two | the log keeps everything since the older one |
+//! | log | rot or loss of a block that was durable: reported, not survived | a later block names it; slot headers verify what they can |
 //! | slots | anything | header and payload are bound to key, generation, slot, length and store: a miss |
 //!
-//! Two faults at once in the same region may lose entries; they may never serve wrong bytes.
+//! Two faults in the same region may lose entries; they may never serve wrong bytes.
 
 use rb_core::Superblock;
 use rb_format::{BaseHeader, FORMAT_BLOCK, Incarnation, LogBlock, log_block_offset};
@@ -27,14 +27,15 @@ use super::version::KEYS;
 use super::world::World;
 
 impl Explorer<'_> {
-    /// Damages one thing on what a run has left, in turn, and opens it.
+    /// Damages each region of what a run has left in turn, and opens it.
     pub(super) fn rot(&mut self, world: &World) {
         let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             world.sync();
-            // Two checkpoints later both bases are whole, whatever was before.
+            // After two checkpoints both bases are whole, regardless of earlier damage.
             world.checkpoint();
-            // Sometimes so much log that only what no base needs may have been overwritten: more between the
-            // bases than the log keeps in reserve, and after them as much as it takes.
+            // Sometimes write so much log that only the part that no base needs may have been
+            // overwritten: more between the bases than the log keeps in reserve, and the same
+            // amount after them.
             let (between, after) = [(1, 1), (16, 64)][world.random(2) as usize];
             let write = |count| (0..count).for_each(|_| (world.put(3), world.sync()).1);
             write(between);
@@ -89,7 +90,7 @@ impl Explorer<'_> {
         self.collect(&child);
     }
 
-    /// The store as it is, on a device of its own.
+    /// Copies the store as it is to a new device.
     fn last(&mut self, world: &World) -> Option<(std::sync::Arc<World>, Step, Legal)> {
         let mut points = world.device.crash_points()?;
         while points.advance() {}
@@ -125,7 +126,7 @@ impl Explorer<'_> {
         Some(State::IncarnationRot)
     }
 
-    /// The newest base: its header, or anything that the header names.
+    /// Damages the newest base: its header, or anything that the header names.
     fn rot_base(&mut self, device: &MemDevice, layout: &Superblock) -> Option<State> {
         let (region, header) = newest_base(device, layout)?;
         let written = header.directory_offset + header.directory_len;
@@ -141,7 +142,7 @@ impl Explorer<'_> {
         Some(State::BaseRot)
     }
 
-    /// A block of the log that a later one names as durable, and that recovery needs.
+    /// Damages a block of the log that a later one names as durable, and that recovery needs.
     fn rot_log(&mut self, world: &World, layout: &Superblock) {
         let Some((child, ..)) = self.last(world) else {
             return;
@@ -173,15 +174,15 @@ impl Explorer<'_> {
         child.lock().oracle.loose = true;
         match child.open(|_| {}) {
             Ok(()) => {
-                let told = child
+                let reported = child
                     .store()
                     .is_some_and(|s| s.recovery().lost_metadata.is_some());
-                if !told {
+                if !reported {
                     child.fail(format!(
-                        "log block {rotten} is rotten, {named} was durable, and nothing was said"
+                        "log block {rotten} is rotten, {named} was durable, and the loss was not reported"
                     ));
                 }
-                // Removed keys may be back; the bytes are still theirs.
+                // Removed keys may be back; their bytes must still be their own.
                 serve(&child);
             }
             Err(why) => child.fail(format!("a rotten log block, and: {why}")),
@@ -195,7 +196,7 @@ impl Explorer<'_> {
         device.corrupt(at..at + 1);
     }
 
-    /// Goes on with the run on a device that errs; then it is healed and the store opened again.
+    /// Continues the run on a device that fails at random; then heals it and opens the store again.
     pub(super) fn err_by_chance(&mut self, world: &World) {
         let Some((child, ..)) = self.last(world) else {
             return;
@@ -249,20 +250,20 @@ impl Explorer<'_> {
             }
             child.shut();
             child.device.heal();
-            // Whatever is wrong by now is told, or there is an error with words; never a panic.
+            // Every fault by now is reported, or opening returns an error; it never panics.
             if child.open(|_| {}).is_ok() {
                 serve(&child);
             }
         };
         if std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).is_err() {
-            child.fail("a panic on a device that errs".into());
+            child.fail("a panic on a device that fails at random".into());
         }
         self.tally.restarts += 2;
         self.collect(&child);
     }
 }
 
-/// Reads every key; whatever comes must have been put for it.
+/// Reads every key; every value must have been put for its key.
 fn serve(world: &World) {
     let Some(store) = world.store() else { return };
     for key in 0..KEYS {
@@ -284,7 +285,7 @@ fn block(device: &MemDevice, offset: u64) -> Vec<u8> {
     bytes
 }
 
-/// Where the newest base begins, and its header.
+/// Returns the offset of the newest base, and its header.
 fn newest_base(device: &MemDevice, layout: &Superblock) -> Option<(u64, BaseHeader)> {
     [&layout.base_a, &layout.base_b]
         .into_iter()

@@ -1,5 +1,5 @@
-//! The states that a crash test is about, and how often a run reached each. One that is never reached
-//! means that the run tested less than it says.
+//! The states that a crash test must cover, and how often a run reached each. A state that is never reached means that
+//! the run tested less than it claims.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ macro_rules! states {
         }
 
         impl State {
-            /// All of them.
+            /// All states.
             pub const ALL: &[State] = &[$(State::$name,)*];
         }
 
@@ -31,7 +31,7 @@ states! {
     BaseHeaderTorn: "a base's header torn",
     LogBlocks: "crash between log blocks and their flush",
     LogBlocksMany: "crash with several blocks of one commit unflushed",
-    LogWrap: "crash in a commit that wraps round the ring",
+    LogWrap: "crash in a commit that wraps around the ring",
     LogGap: "a log block lost, a later one of the same commit kept",
     LogFull: "crash after the log was full",
     LogLapped: "crash after the ring was overwritten at least once",
@@ -44,7 +44,7 @@ states! {
     ThirdRestart: "a third restart in a row after crashes",
     SlotTorn: "a slot's write torn",
     ClassFull: "crash with every slot of a class in use",
-    Unverified: "crash with entries that nobody has read since the last one",
+    Unverified: "crash with entries that were not read since the last crash",
     Evicted: "crash after an eviction that no sync covers",
     Leased: "crash with a lease on an entry",
     LeasedRemoved: "crash with a lease on an entry that was removed",
@@ -53,7 +53,7 @@ states! {
     LateWrite: "a failed write landed later",
     LateDiscard: "a failed discard landed later",
     Discarded: "crash after freed slots were discarded",
-    Closed: "crash of a store that was closed properly",
+    Closed: "crash of a store that was closed cleanly",
     UnsyncedKept: "a crash kept what no sync covered",
     UnsyncedLost: "a crash lost what no sync covered",
     DataLost: "an entry recovered whose data was lost: a miss",
@@ -63,10 +63,10 @@ states! {
     SuperblockRot: "a superblock copy rotten: repaired",
     IncarnationRot: "an incarnation block rotten: nothing lost",
     SlotRot: "a slot rotten: a miss",
-    FaultyRun: "a run on a device that errs by chance",
+    FaultyRun: "a run on a device that fails at random",
 }
 
-/// How often each state was reached.
+/// Number of times that each state was reached.
 #[derive(Clone, Debug)]
 pub struct States(Vec<u64>);
 
@@ -91,12 +91,12 @@ impl States {
         }
     }
 
-    /// Each state with its count.
+    /// Returns each state with its count.
     pub fn counts(&self) -> impl Iterator<Item = (State, u64)> {
         State::ALL.iter().copied().zip(self.0.iter().copied())
     }
 
-    /// Those that were never reached.
+    /// Returns the states that were never reached.
     #[must_use]
     pub fn missed(&self) -> Vec<State> {
         self.counts()

@@ -1,4 +1,4 @@
-//! What a run does with its store: operations that may begin in one another, and how their answers are judged.
+//! Operations of a run, which may begin within each other, and the checks of their results.
 
 use std::time::Duration;
 
@@ -13,11 +13,11 @@ use super::version::{ABSENT, KEYS, Version};
 use super::world::{Held, Locked, World, Writing};
 use crate::schedule::Wait;
 
-/// Leases that a run holds at the same time, at most.
+/// Maximum number of leases that a run holds at the same time.
 const LOCKS_MAX: usize = 4;
 
 impl World {
-    /// Whether an operation of this sort has something to do now.
+    /// Returns whether an operation of this kind has work to do now.
     pub(super) fn can(&self, kind: Kind) -> bool {
         let inside = self.lock();
         match kind {
@@ -28,7 +28,7 @@ impl World {
         }
     }
 
-    /// One operation.
+    /// Runs one operation.
     pub(super) fn operate(&self, kind: Kind) {
         match kind {
             Kind::Put => self.put_with(5, false, false),
@@ -55,19 +55,19 @@ impl World {
             .collect();
         keys.sort_unstable();
         keys.dedup();
-        // A batch's order is the order of use; any will do.
+        // The order of a batch is the order of use; any order will do.
         let turn = self.random(keys.len() as u64) as usize;
         keys.rotate_left(turn);
         keys
     }
 
-    /// Waits for an async operation as another operation would: others go on meanwhile.
+    /// Waits for an async operation by switching: other operations run in the meantime.
     pub(super) fn wait<T>(&self, operation: Operation<T>) -> T {
         self.baton.wait_until(Wait::Answer, || operation.is_done());
         operation.wait()
     }
 
-    /// An operation is about to change these keys.
+    /// Records that an operation is about to change these keys.
     pub(super) fn begin(
         &self,
         keys: &[usize],
@@ -81,7 +81,7 @@ impl World {
         inside.oracle.since(keys)
     }
 
-    /// It has ended: what it has made of a key.
+    /// Ends the change of a key, and returns what the operation made of it.
     pub(super) fn end(&self, key: usize) -> Option<Writing> {
         let current = self.baton.current();
         self.lock().writes.remove(&(current, key))
@@ -130,7 +130,7 @@ impl World {
                 }
                 (Ok(_), None) => {
                     self.fail(format!(
-                        "the remove of key {key} was answered and did nothing"
+                        "the remove of key {key} was acknowledged and did nothing"
                     ));
                 }
                 (Err(error), _) => self.judge("remove", key, &error, opening),
@@ -143,7 +143,7 @@ impl World {
         drop(self.get_keys(&keys));
     }
 
-    /// Reads keys; the version of each that was answered.
+    /// Gets keys; returns the version of each result.
     pub(super) fn get_keys(&self, keys: &[usize]) -> Vec<Option<Version>> {
         let Some(Held { store, opening }) = self.held() else {
             return Vec::new();
@@ -175,7 +175,7 @@ impl World {
         found
     }
 
-    /// The version of a value that a get answered.
+    /// Returns the version of a value that a get returned.
     fn identify(&self, key: usize, since: Since, value: &Value) -> Option<Version> {
         let (generation, next) = (value.generation(), self.lock().next_version);
         let Some(version) = version_of(key, value, next) else {
@@ -185,13 +185,13 @@ impl World {
         let was = self.lock().oracle.was(key, since, version, generation);
         if !was {
             self.check::<()>(Err(format!(
-                "key {key} is version {version} of generation {generation}, and was not at any time since"
+                "key {key} is version {version} of generation {generation}, which it was not at any time since"
             )));
         }
         Some(version)
     }
 
-    /// Whether an operation may answer this.
+    /// Checks whether an operation may return this error.
     pub(super) fn judge(&self, what: &str, key: usize, error: &Error, opening: u64) {
         let full = matches!(error, Error::Busy { what, .. } if what.contains("delta log"));
         let legal = {
@@ -208,7 +208,7 @@ impl World {
         }
     }
 
-    /// A key, mostly one that is there.
+    /// Returns a key, mostly one that has a value.
     fn a_key(&self) -> usize {
         let first = self.random(KEYS as u64) as usize;
         let all = (0..KEYS).map(|at| (first + at) % KEYS);
@@ -282,7 +282,7 @@ impl World {
         }
     }
 
-    /// These states of the keys are durable.
+    /// Records that these states of the keys are durable.
     pub(super) fn are_durable(&self, states: &[usize], why: Why) {
         self.record(|oracle, now| {
             for (key, state) in states.iter().enumerate() {
@@ -306,7 +306,7 @@ impl World {
         });
     }
 
-    /// Discards freed slots, where the run does that.
+    /// Discards freed slots, if the run uses discards.
     pub(super) fn discard(&self) {
         self.step("discard", |held| held.store.step_discard().map(drop));
     }
@@ -338,7 +338,7 @@ impl World {
         }
     }
 
-    /// The accounting, and what must be explained when no operation is under way.
+    /// Checks the accounting, and every miss that must be explained once no operation is under way.
     pub(super) fn settle(&self) {
         let settled = self.record(|oracle, _| oracle.settle());
         self.check(settled);

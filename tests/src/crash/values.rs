@@ -1,4 +1,4 @@
-//! Keys and values: every version of a value has bytes of its own.
+//! Keys and values: every version of a value has distinct bytes.
 
 use rb_testkit::values::{fill, matches, next_number};
 
@@ -7,7 +7,7 @@ use super::version::{ABSENT, KEYS, Version};
 /// Capacities of the store's classes in bytes.
 pub(super) const CLASSES: [u64; 2] = [4096, 8192];
 
-/// The length of a version's value: most are small, of any length; some need the larger class.
+/// Returns the length of a version's value: most are small, of any length; some need the larger class.
 fn length(version: Version) -> usize {
     let mut random = u64::from(version);
     let number = next_number(&mut random) as usize;
@@ -22,7 +22,7 @@ fn content(key: usize, version: Version) -> u64 {
     (key as u64) << 32 | u64::from(version)
 }
 
-/// A version's bytes.
+/// Returns a version's bytes.
 pub(super) fn value(key: usize, version: Version) -> Vec<u8> {
     let mut bytes = vec![0; length(version)];
     bytes[..4].copy_from_slice(&version.to_le_bytes());
@@ -30,7 +30,7 @@ pub(super) fn value(key: usize, version: Version) -> Vec<u8> {
     bytes
 }
 
-/// Which version below `next` the bytes are, if they were ever put for the key.
+/// Returns which version below `next` the bytes are, if they were ever put for the key.
 pub(super) fn version_of(key: usize, bytes: &[u8], next: Version) -> Option<Version> {
     let head = bytes.get(..4)?;
     let version = Version::from_le_bytes([head[0], head[1], head[2], head[3]]);
@@ -40,14 +40,14 @@ pub(super) fn version_of(key: usize, bytes: &[u8], next: Version) -> Option<Vers
         .then_some(version)
 }
 
-/// A key's name: every third is so long that three records fill a log block.
+/// Returns a key's name: every third is so long that three records fill a log block.
 pub(super) fn name(key: usize) -> Vec<u8> {
     let mut name = vec![b'k'; if key.is_multiple_of(3) { 1000 } else { 8 }];
     name[0] = key as u8;
     name
 }
 
-/// The key that a name belongs to.
+/// Returns the key of a name.
 pub(super) fn number(name: &[u8]) -> Option<usize> {
     name.first()
         .map(|key| usize::from(*key))

@@ -1,10 +1,10 @@
 //! Keys and the versions of their values, as numbers.
 
-/// Number of keys in play.
+/// Number of keys.
 pub(super) const KEYS: usize = 24;
 
-/// A version of a key's value; 0 is "not there".
+/// Version of a key's value; 0 means absent.
 pub(super) type Version = u32;
 
-/// Not there.
+/// The key is absent.
 pub(super) const ABSENT: Version = 0;

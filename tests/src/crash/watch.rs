@@ -1,4 +1,5 @@
-//! What the store reports: its places, where others may run, its changes, where they take effect, and its events.
+//! Receives the store's reports: its switch points, where other operations may run, its changes, where they take
+//! effect, and its events.
 
 use std::sync::{Arc, Weak};
 
@@ -96,7 +97,7 @@ impl Events for Watch {
 }
 
 impl World {
-    /// A put became its key's value.
+    /// Records that a put became its key's value.
     fn was_put(&self, name: &[u8], generation: u64, slot: u32) {
         let Some(key) = number(name) else { return };
         let operation = (self.baton.current(), key);
@@ -136,7 +137,7 @@ impl World {
         }
     }
 
-    /// C5.
+    /// Checks C5: no lease holds this.
     fn is_not_leased(&self, is_it: impl Fn(&Locked) -> bool) {
         let key = {
             let inside = self.lock();

@@ -1,6 +1,6 @@
 //! A store on a simulated device, its oracle, and one source of randomness for both.
 //!
-//! Operations run one at a time, in threads of their own (`schedule`), so a run is exact from its seed.
+//! Operations run one at a time, each in its own thread (`schedule`), so the seed determines a run exactly.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -17,7 +17,7 @@ use super::states::{State, States};
 use super::version::Version;
 use crate::schedule::{Baton, Outcome, Place};
 
-/// Is shown every operation and change of a run, in words.
+/// Receives a description of every operation and change of a run.
 pub type Trace = Arc<dyn Fn(&str) + Send + Sync>;
 
 pub(super) struct World {
@@ -28,7 +28,7 @@ pub(super) struct World {
     inside: Mutex<Inside>,
     pub(super) trace: Option<Trace>,
     pub(super) me: Weak<World>,
-    /// Which world's crash left the device, and when.
+    /// World and step of the crash that left the device.
     pub(super) parent: Option<(Arc<World>, Step)>,
 }
 
@@ -36,30 +36,30 @@ pub(super) struct Inside {
     random: u64,
     pub(super) oracle: Oracle,
     pub(super) store: Option<Store>,
-    /// Counts openings.
+    /// Number of sessions so far.
     pub(super) opening: u64,
-    /// The store is being closed.
+    /// True while the store is being closed.
     pub(super) closing: bool,
-    /// The keys of which the last opening found what cannot be.
+    /// Keys of which the last opening found an illegal entry.
     pub(super) illegal: Vec<usize>,
-    /// The validator may have more to do.
+    /// True if the validator may have more to do.
     pub(super) validates: bool,
     pub(super) next_version: Version,
     pub(super) locks: Vec<Locked>,
-    /// What each operation writes, by key.
+    /// Pending change of each operation, by operation and key.
     pub(super) writes: HashMap<(Option<u64>, usize), Writing>,
     pub(super) states: States,
     pub(super) pairs: Pairs,
     pub(super) violation: Option<String>,
     pub(super) layout: Option<Superblock>,
-    /// The device errs, so operations may answer errors.
+    /// True if the device fails at random, so that operations may return errors.
     pub(super) faulty: bool,
-    /// Bytes were damaged that an entry may need.
+    /// True if bytes were damaged that an entry may need.
     pub(super) rotten: bool,
-    /// Evictions that no sync covers.
+    /// True if there are evictions that no sync covers.
     pub(super) evicted: bool,
     pub(super) log_was_full: bool,
-    /// Writes that were pending when the recording began, which are its first steps.
+    /// Writes that were pending when the recording began; they are its first steps.
     pub(super) pending: usize,
 }
 
@@ -68,22 +68,22 @@ pub(super) struct Locked {
     pub(super) key: usize,
     pub(super) generation: u64,
     pub(super) slot: Option<u32>,
-    /// Held for its drop.
+    /// Held only to be dropped.
     pub(super) pin: Pin,
 }
 
-/// A change that an operation has asked for.
+/// A change that an operation requested.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Writing {
     pub(super) version: Version,
     pub(super) each_batch: bool,
-    /// The state that it made of its key.
+    /// State of the key that the change made.
     pub(super) made: Option<usize>,
-    /// Whether there was a value before.
+    /// True if there was a value before.
     pub(super) was_there: bool,
 }
 
-/// A store as an operation found it.
+/// A store that an operation uses.
 pub(super) struct Held {
     pub(super) store: Store,
     pub(super) opening: u64,
@@ -137,22 +137,22 @@ impl World {
 
     /// The guard must be dropped before the store is called: the store reports changes to the world.
     pub(super) fn lock(&self) -> MutexGuard<'_, Inside> {
-        // A panic of the store is caught as a violation elsewhere.
+        // A panic of the store is recorded as a violation elsewhere.
         self.inside.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A number below `below`, the next of the run's sequence.
+    /// Returns a number below `below`, the next of the run's sequence.
     pub(super) fn random(&self, below: u64) -> u64 {
         next_number(&mut self.lock().random) % below.max(1)
     }
 
-    /// Notes a violation of the contract; the first counts.
+    /// Records a violation of the contract; only the first counts.
     pub(super) fn fail(&self, words: String) {
         self.trace(|| format!("VIOLATION {words}"));
         self.lock().violation.get_or_insert(words);
     }
 
-    /// A violation, unless nothing is known.
+    /// Records an error as a violation, unless the oracle knows too little.
     pub(super) fn check<T>(&self, outcome: Result<T, String>) -> Option<T> {
         match outcome {
             Ok(value) => Some(value),
@@ -165,7 +165,7 @@ impl World {
         }
     }
 
-    /// Why a crash at this step must not have left this version of the key.
+    /// Explains why a crash at this step must not have left this version of the key.
     pub(super) fn explain(&self, at: Step, key: usize, found: Version) -> String {
         let inherited = self.lock().oracle.is_inherited(at);
         match &self.parent {
@@ -178,7 +178,7 @@ impl World {
         self.lock().violation.clone()
     }
 
-    /// Panics of operations and deadlocks are violations.
+    /// Records panics of operations and deadlocks as violations.
     pub(super) fn judge_run(&self, outcome: Outcome) {
         for words in outcome.failures {
             self.fail(words);
@@ -200,18 +200,18 @@ impl World {
         self.lock().states.reach_if(state, reached);
     }
 
-    /// Steps of the device so far.
+    /// Returns the number of the device's steps so far.
     pub(super) fn now(&self) -> Step {
         Step::try_from(self.device.recorded()).unwrap_or(Step::MAX)
     }
 
-    /// Shows the oracle something, and the step of the device.
+    /// Calls the oracle with the current step of the device.
     pub(super) fn record<T>(&self, change: impl FnOnce(&mut Oracle, Step) -> T) -> T {
         let now = self.now();
         change(&mut self.lock().oracle, now)
     }
 
-    /// The store, if it is open.
+    /// Returns the store, if it is open.
     pub(super) fn held(&self) -> Option<Held> {
         let inside = self.lock();
         let store = inside.store.clone()?;
@@ -227,7 +227,7 @@ impl World {
         self.lock().store.is_some()
     }
 
-    /// Drops the store and every lease on it, with no lock held: their end may be reported to the observer.
+    /// Drops the store and every lease on it, without holding a lock: the drops may notify the observer.
     pub(super) fn shut(&self) {
         let locks = std::mem::take(&mut self.lock().locks);
         drop(locks);
@@ -235,7 +235,7 @@ impl World {
         drop(store);
     }
 
-    /// The durability of removes, and of puts that do not ask for another.
+    /// Returns the durability of removes, and of puts that do not ask for another one.
     pub(super) fn durability(&self) -> Durability {
         match self.seed % 8 {
             0 => Durability::EachBatch,
@@ -243,17 +243,17 @@ impl World {
         }
     }
 
-    /// Whether a remove is answered only when it is durable.
+    /// Returns whether removes complete only once they are durable.
     pub(super) fn removes_each_batch(&self) -> bool {
         self.durability() == Durability::EachBatch
     }
 
-    /// Whether freed slots are discarded.
+    /// Returns whether freed slots are discarded.
     pub(super) fn discards(&self) -> bool {
         !self.seed.is_multiple_of(3)
     }
 
-    /// Where things are on the device.
+    /// Returns the locations on the device.
     pub(super) fn places(&self) -> Option<Places> {
         let inside = self.lock();
         inside.layout.as_ref().map(Places::new)

@@ -3,7 +3,7 @@
 use super::cell::{Cell, Outcome};
 use super::target::{MIB, Target, close, entries, expect, get, put, sync, try_put};
 
-/// What the bad block refuses.
+/// Direction of the requests that fail at the bad block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
     /// Reads fail.
@@ -12,7 +12,7 @@ pub enum Direction {
     Write,
 }
 
-/// Keys of the batch, each with a slot of 1 MiB.
+/// Number of keys of the batch, each with a slot of 1 MiB.
 const KEYS: u64 = 64;
 
 /// Runs the test. The bad block is at byte `at` of the device.
@@ -45,7 +45,7 @@ fn reads(target: &Target, at: u64) -> Outcome {
     put(&store, &all, 16)?;
     close(&store)?;
     drop(store);
-    // Into the caller's memory in one call, for 64 values are more than the store's buffers.
+    // Into the caller's memory in one call, because 64 values exceed the store's buffers.
     let store = target.open_with(|options| options.buffer_bytes = Some(80 * MIB))?;
     let bad = one_of(
         &all,
@@ -57,12 +57,12 @@ fn reads(target: &Target, at: u64) -> Outcome {
     )?;
     if bad.1 == "not there" {
         return Err(format!(
-            "the entry on the bad block was forgotten: {:?}",
+            "the entry on the bad block was dropped: {:?}",
             all[bad.0]
         ));
     }
     if !store.contains(&all[bad.0].name()) {
-        return Err("an I/O error forgot the entry".into());
+        return Err("an I/O error dropped the entry".into());
     }
     healthy(&store)?;
     close(&store)?;
@@ -73,7 +73,7 @@ fn writes(target: &Target, at: u64) -> Outcome {
     let all = entries(0, KEYS, MIB - 5);
     let store = store(target, at)?;
     let bad = one_of(&all, try_put(&store, &all))?;
-    // Its slot is quarantined, so the same put finds another.
+    // Its slot is quarantined, so the same put finds another one.
     put(&store, &all[bad.0..=bad.0], 1)?;
     healthy(&store)?;
     expect(&store, &all, 16)?;
@@ -85,7 +85,7 @@ fn writes(target: &Target, at: u64) -> Outcome {
     Ok(format!("one of {KEYS} keys failed: {}", bad.1))
 }
 
-/// The one answer that is an error; none or several are wrong.
+/// Returns the one result that is an error; none or several are a failure.
 fn one_of(
     all: &[super::target::Entry],
     answers: impl IntoIterator<Item = Result<(), String>>,
@@ -98,7 +98,7 @@ fn one_of(
     }
 }
 
-/// Puts, gets and syncs go on.
+/// Checks that puts, gets and syncs still work.
 fn healthy(store: &rb_core::Store) -> Result<(), String> {
     let fresh = entries(1000, 4, MIB);
     put(store, &fresh, 4)?;

@@ -1,4 +1,4 @@
-//! One engine on one device: its tests, each under a watchdog, and a line of results for each.
+//! Runs the tests of one engine on one device, each under a watchdog, and prints a line of results for each.
 
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -7,22 +7,22 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-/// What a line of results begins with, so that nothing else on a console is taken for one.
+/// Prefix of a line of results, so that no other console output is taken for one.
 pub const MARK: &str = "RB-DEVICE ";
 
-/// After so many steps a test has hung. Software emulation is slow, and two machines may share it. Counted in
-/// steps, not by the clock: a host that stood still meanwhile is one long step, and no test that hangs.
+/// Steps after which a test has hung. Software emulation is slow, and two machines may share it. Counted in steps, not
+/// by the clock: if the host stands still, that is one long step, and not a test that hangs.
 const WATCHDOG_STEPS: u32 = 240;
 const WATCHDOG_STEP: Duration = Duration::from_secs(1);
 
-/// One engine on one device, and how its tests went.
+/// One engine on one device, and the results of its tests.
 #[derive(Debug)]
 pub struct Cell {
     name: String,
     failed: u32,
 }
 
-/// What a test says: what it saw, or what must not be.
+/// Result of a test: an observation, or a description of the failure.
 pub type Outcome = Result<String, String>;
 
 #[derive(Serialize)]
@@ -42,7 +42,7 @@ enum Line<'a> {
 impl Line<'_> {
     fn say(&self) {
         let text = serde_json::to_string(self).unwrap_or_default();
-        // In one write, with an end of line before it: a kernel message may be on the line.
+        // In one write, with a line break in front: a kernel message may be on the line.
         let line = format!("{MARK}{text}\n");
         let mut out = std::io::stdout();
         drop(out.write_all(line.as_bytes()).and_then(|()| out.flush()));
@@ -50,7 +50,7 @@ impl Line<'_> {
 }
 
 impl Cell {
-    /// A cell of which nothing has been run.
+    /// Creates a cell of which nothing has been run.
     #[must_use]
     pub fn new(name: &str) -> Cell {
         Cell {
@@ -59,15 +59,15 @@ impl Cell {
         }
     }
 
-    /// Runs a test. One that panics has failed. One that does not end ends the process, for what it holds
-    /// stays held.
+    /// Runs a test. A test that panics has failed. If it does not end, the process exits, because its resources remain
+    /// held.
     pub fn test(&mut self, name: &str, test: impl FnOnce() -> Outcome + Send + 'static) {
         let start = Instant::now();
         let (sender, ended) = mpsc::channel();
         std::thread::spawn(move || {
             let outcome = catch_unwind(AssertUnwindSafe(test));
             let outcome = outcome.unwrap_or_else(|panic| Err(panic_message(panic.as_ref())));
-            // Nobody listens after the watchdog.
+            // After the watchdog, the receiver is gone.
             let _ = sender.send(outcome);
         });
         let mut steps = 0..WATCHDOG_STEPS;
@@ -91,12 +91,12 @@ impl Cell {
         }
     }
 
-    /// Notes a test that cannot run here.
+    /// Records a test that cannot run here.
     pub fn skip(&mut self, name: &str, why: &str) {
         self.say(name, "skip", Duration::ZERO, why);
     }
 
-    /// Notes that the tests could not even begin.
+    /// Records that the tests could not even begin.
     pub fn fail(&mut self, why: &str) {
         self.failed += 1;
         self.say("begin", "fail", Duration::ZERO, why);
@@ -113,7 +113,7 @@ impl Cell {
         line.say();
     }
 
-    /// Says that all was run. Answers whether nothing failed.
+    /// Reports that everything was run. Returns whether nothing failed.
     #[must_use]
     pub fn end(self) -> bool {
         Line::End { cell: &self.name }.say();

@@ -1,4 +1,4 @@
-//! One store through several engines and nodes: what one wrote, every other reads, byte for byte.
+//! Uses one store through several engines and nodes: each must read byte for byte what another wrote.
 
 use std::collections::BTreeMap;
 
@@ -8,8 +8,8 @@ use super::cell::{Cell, Outcome};
 use super::target::{Entry, KIB, MIB, Target, close, entries, expect, put};
 use crate::tally::words;
 
-/// For each target, a test that writes a store through it and reads it through all others; then that
-/// whoever has the store open keeps the others out.
+/// Runs, for each target, a test that writes a store through it and reads it through all others; then one that an open
+/// store excludes the other targets.
 pub fn cross(cell: &mut Cell, targets: &[Target]) {
     for writer in 0..targets.len() {
         let targets = targets.to_vec();
@@ -39,7 +39,7 @@ fn write_and_read(writer: &Target, readers: &[Target]) -> Outcome {
     for reader in readers {
         let store = reader.open_eager(all.len())?;
         expect(&store, &all, 8)?;
-        // Each reader leaves something of its own to those after it.
+        // Each reader leaves changes for the next ones.
         replace(&mut all);
         put(&store, &all[..12], 4)?;
         close(&store)?;

@@ -1,5 +1,5 @@
-//! Flexible data placement: the drive's own count of what it wrote to each handle must show that the data
-//! went where it was sent.
+//! Tests flexible data placement: the drive's own count of what it wrote to each handle must show that the data went
+//! where it was sent.
 
 use std::num::NonZeroU16;
 use std::path::Path;
@@ -13,7 +13,7 @@ use super::target::{Entry, MIB, Target, close, entries, expect};
 use crate::marked::bytes_of;
 use crate::tally::words;
 
-/// Values sent to each handle.
+/// Number of values sent to each handle.
 const VALUES: u64 = 8;
 
 /// Runs the test on a character node of a namespace with placement handles.
@@ -24,7 +24,7 @@ pub fn fdp(cell: &mut Cell, target: &Target) {
     cell.test("unknown placement ids are refused", move || refuse(&shared));
 }
 
-/// The last handle is for metadata, each other for a lifetime class: nothing goes anywhere else.
+/// The last handle is for metadata, each other one for a lifetime class: nothing goes anywhere else.
 fn place(target: &Target) -> Outcome {
     target.format(&[(MIB, 128)])?;
     let handles = handles(target)?;
@@ -102,7 +102,7 @@ fn refuse(target: &Target) -> Outcome {
     Ok(said.join("; "))
 }
 
-/// How many placement ids the engine announces.
+/// Returns the number of placement ids that the engine reports.
 fn handles(target: &Target) -> Result<u16, String> {
     let store = target.open()?;
     let handles = store
@@ -111,7 +111,7 @@ fn handles(target: &Target) -> Result<u16, String> {
         .limits()
         .placements;
     close(&store)?;
-    let handles = handles.ok_or("the engine announces no placement ids")?;
+    let handles = handles.ok_or("the engine reports no placement ids")?;
     Ok(handles.value)
 }
 
@@ -139,7 +139,7 @@ fn put(store: &rb_core::Store, batch: &[Entry], class: u8) -> Result<(), String>
     Ok(())
 }
 
-/// What each handle may still write to its reclaim unit, in logical blocks, in the order of the handles.
+/// Returns how much each handle may still write to its reclaim unit, in logical blocks, in the order of the handles.
 fn media_writes(node: &Path) -> Result<Vec<u64>, String> {
     let node = node.display().to_string();
     let text = program("nvme", &["fdp", "status", &node, "--output-format=json"])?;

@@ -1,6 +1,5 @@
-//! dm-flakey: a device whose writes fail, then one that drops them silently, then one that cannot be read, and
-//! is well again each time, under a store that stays open. Then one with a bad block in each region of the metadata in
-//! turn.
+//! Tests with dm-flakey: a device whose writes fail, then one that drops them silently, then one that cannot be read,
+//! and recovers each time, under a store that stays open. Then one with a bad block in each metadata region in turn.
 
 use std::path::{Path, PathBuf};
 
@@ -35,7 +34,7 @@ pub fn flakey(cell: &mut Cell, target: &Target) {
     }
 }
 
-/// A mapping that can be told to misbehave.
+/// A mapping that misbehaves on request.
 struct Flakey {
     device: PathBuf,
     sectors: u64,
@@ -58,7 +57,7 @@ impl Flakey {
         Ok(flakey)
     }
 
-    /// A table that is always up, or always down with this feature.
+    /// Returns a table that is always up, or always down with this feature.
     fn table(&self, feature: &str) -> String {
         let (sectors, device) = (self.sectors, self.device.display());
         match feature {
@@ -67,7 +66,7 @@ impl Flakey {
         }
     }
 
-    /// A table in which one block can neither be read nor be written.
+    /// Returns a table in which one block can be neither read nor written.
     fn without_block(&self, offset: u64) -> String {
         let (device, at, len) = (
             self.device.display(),
@@ -82,7 +81,7 @@ impl Flakey {
         format!("{before}{at} {len} error\n{after} {rest} linear {device} {after}")
     }
 
-    /// Exchanges the table under whoever has the mapping open.
+    /// Exchanges the table while the mapping stays open.
     fn set(&self, table: &str) -> Result<(), String> {
         program("dmsetup", &["suspend", "--nolockfs", NAME])?;
         let loaded = program("dmsetup", &["reload", NAME, "--table", table]);
@@ -93,7 +92,7 @@ impl Flakey {
 
 impl Drop for Flakey {
     fn drop(&mut self) {
-        // Best effort: a test that failed may still hold it open, and then the next test says so.
+        // Best effort: a failed test may still hold it open, and then the next test reports it.
         drop(program("dmsetup", &["remove", "--retry", NAME]));
     }
 }
@@ -106,7 +105,7 @@ fn newer(all: &[Entry]) -> Vec<Entry> {
     all.iter().map(newer).collect()
 }
 
-/// No put is acknowledged, what is there stays readable, and a commit that fails stops writing.
+/// No put is acknowledged, existing values stay readable, and a commit that fails stops writing.
 fn writes_fail(flakey: &Flakey) -> Outcome {
     let all = entries(0, KEYS, LEN);
     let store = flakey.target.open()?;
@@ -141,7 +140,7 @@ fn writes_fail(flakey: &Flakey) -> Outcome {
     ))
 }
 
-/// A device that lies: what it lost is a miss, never other bytes.
+/// A device that lies: a value that it lost is a miss, never other bytes.
 fn writes_are_dropped(flakey: &Flakey) -> Outcome {
     let all = entries(0, KEYS, LEN);
     let store = flakey.target.open()?;
@@ -171,7 +170,7 @@ fn writes_are_dropped(flakey: &Flakey) -> Outcome {
     }
 }
 
-/// Errors, key by key; nothing is forgotten.
+/// Reads fail key by key; no entry is dropped.
 fn reads_fail(flakey: &Flakey) -> Outcome {
     let all = entries(0, KEYS, LEN);
     let store = flakey.target.open()?;
@@ -182,17 +181,17 @@ fn reads_fail(flakey: &Flakey) -> Outcome {
     flakey.set(&flakey.table(""))?;
     if answers.iter().any(Result::is_ok) {
         return Err(format!(
-            "a get was answered although no read succeeds: {answers:?}"
+            "a get returned a value although no read succeeds: {answers:?}"
         ));
     }
     expect(&store, &all, 8)?;
     put(&store, &newer(&all), 8)?;
     expect(&store, &newer(&all), 8)?;
     close(&store)?;
-    Ok("all keys answered with errors, and were there afterwards".into())
+    Ok("all keys returned errors, and were there afterwards".into())
 }
 
-/// The store opens, serves, writes, commits and checkpoints around it, and loses nothing.
+/// The store opens, serves, writes, commits and checkpoints around the bad block, and loses nothing.
 fn each_region_has_a_bad_block(flakey: &Flakey) -> Outcome {
     let mut all = entries(0, KEYS, LEN);
     let store = flakey.target.open()?;
@@ -236,14 +235,14 @@ fn each_region_has_a_bad_block(flakey: &Flakey) -> Outcome {
     Ok(format!("{} blocks cost nothing", blocks.len()))
 }
 
-/// Size of a block device in sectors of 512 bytes. A mapping without a node would otherwise be taken for a
-/// file that is to be made.
+/// Returns the size of a block device in sectors of 512 bytes. Without this check, a missing node would be created as a
+/// file.
 pub(super) fn sectors(device: &Path) -> Result<u64, String> {
     let opened = Device::open(device, Access::ReadOnly).map_err(|why| words(&why))?;
     match opened.kind() {
         DeviceKind::Block => Ok(opened.capacity_bytes() / 512),
         other => Err(format!(
-            "{} is no block device but {other:?}",
+            "{} is not a block device but {other:?}",
             device.display()
         )),
     }

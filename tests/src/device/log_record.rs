@@ -1,7 +1,7 @@
-//! A store at work on a device of which dm-log-writes records everything. What was acknowledged as durable
-//! is marked in the record, so that each place in it says what must be there.
+//! Runs a store on a device of which dm-log-writes records everything. Acknowledged durable rounds are marked in the
+//! record, so each position in it determines what must be there.
 //!
-//! The work is a function of the seed and the round: whoever replays the record knows it, too.
+//! The work is a function of the seed and the round, so the replay knows it, too.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -17,19 +17,19 @@ use crate::marked::bytes_of;
 use crate::tally::words;
 
 const NAME: &str = "rb-log";
-/// Keys of the work.
+/// Number of keys of the work.
 pub(super) const KEYS: u64 = 32;
-/// Of each class three times as many slots as keys: nothing is ever evicted.
+/// Each class has three times as many slots as there are keys: nothing is ever evicted.
 const CLASSES: [(usize, u64); 2] = [(4096, 3 * KEYS), (16 << 10, 3 * KEYS)];
 
-/// What one round does to a key.
+/// Change of a key in one round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Change {
     Put { version: u64, len: usize },
     Remove,
 }
 
-/// The changes of a round, in order; no key twice.
+/// Returns the changes of a round, in order, each of a different key.
 pub(super) fn changes(seed: u64, round: u64) -> BTreeMap<u64, Change> {
     let mut state = seed ^ round << 20;
     let count = 1 + next_number(&mut state) % 9;
@@ -47,7 +47,7 @@ pub(super) fn changes(seed: u64, round: u64) -> BTreeMap<u64, Change> {
     (0..count).map(|_| one()).collect()
 }
 
-/// The mark that says that all rounds up to this one are durable.
+/// Returns the mark which records that all rounds up to this one are durable.
 pub(super) fn mark(round: u64) -> String {
     format!("round-{round}")
 }
@@ -73,7 +73,7 @@ fn record(data: &Target, log: &Path, seed: u64, rounds: u64) -> Outcome {
         ..data.clone()
     };
     let worked = sectors(&mapped.path).and_then(|_| work(&mapped, seed, rounds));
-    // Ends the record, whatever came of the work.
+    // Ends the record, regardless of the result of the work.
     program("dmsetup", &["remove", "--retry", NAME])?;
     worked
 }
@@ -130,7 +130,7 @@ fn act(store: &Store, changes: &BTreeMap<u64, Change>, round: u64) -> Result<(),
         .iter()
         .map(|(name, value)| Put::new(name, value))
         .collect();
-    // A batch that is durable by itself makes durable what was acknowledged before it, the removes too.
+    // A durable batch makes everything durable that was acknowledged before it, the removes too.
     let options = PutOptions {
         durability: each_batch.then_some(Durability::EachBatch),
         ..PutOptions::default()

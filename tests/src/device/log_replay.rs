@@ -1,5 +1,5 @@
-//! Replays a record of dm-log-writes to many points between flushes: each is what a crash there could leave.
-//! Each image is audited, opened, and must hold what was acknowledged as durable by then.
+//! Replays a record of dm-log-writes to many points between flushes: each is what a crash there could leave. Each image
+//! is audited, opened, and must hold everything that was acknowledged as durable by then.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -25,19 +25,19 @@ pub fn log_replay(cell: &mut Cell, log: &Path, capacity: u64, seed: u64, points:
     });
 }
 
-/// What the kernel itself marks when the mapping is taken away.
+/// Mark that the kernel itself adds when the mapping is removed.
 const END: &str = "dm-log-writes-end";
 
-/// What the keys must hold after each round.
+/// Versions of the keys after a round.
 type State = BTreeMap<u64, u64>;
 
 struct Replay {
     seed: u64,
-    /// What is durable so far.
+    /// Bytes that are durable so far.
     image: Vec<u8>,
     /// The last round that was acknowledged as durable.
     round: Option<u64>,
-    /// After that round, and after the one that may have been under way.
+    /// States after that round, and after the one that may have been under way.
     now: State,
     next: State,
     random: u64,
@@ -53,13 +53,13 @@ fn replay(log: &Path, capacity: u64, seed: u64, points: u64) -> Outcome {
     let first = log
         .iter()
         .position(|entry| matches!(entry, Recorded::Mark(_)));
-    // Nothing is due before the first mark.
+    // Before the first mark, nothing must be there.
     let flushes = count(&log[first.unwrap_or(log.len())..], |entry| {
         *entry == Recorded::Flush
     });
     if flushes == 0 {
         return Err(format!(
-            "a record with {marks} marks and no flush after the first says nothing"
+            "a record with {marks} marks and no flush after the first tests nothing"
         ));
     }
     let each = points.div_ceil(flushes as u64).max(2);
@@ -122,7 +122,7 @@ impl Replay {
         Ok(())
     }
 
-    /// One crash image: all that was flushed, and of the writes since none, all, or some, perhaps torn.
+    /// Checks one crash image: all flushed writes, and of the later ones none, all, or some, perhaps torn.
     fn point(&mut self, group: &[&Recorded], nth: u64) -> Result<(), String> {
         // Before the first mark there need not be a store.
         let Some(round) = self.round else {
@@ -183,9 +183,8 @@ impl Replay {
             let found = store.get(&name).map_err(|why| words(&why))?;
             let found = found.map(|bytes| version_of(key, &bytes)).transpose()?;
             let (now, next) = (self.now.get(&key).copied(), self.next.get(&key).copied());
-            // What the round under way replaces may be there, gone, or replaced.
+            // A key that the round under way replaces may have its old value, none, or the new one.
             let legal = found == now || now != next && (found.is_none() || found == next);
-            // A round under way may also put the same version's place anew only if it changes it.
             if !legal {
                 return Err(format!(
                     "key {key} is {found:?}; durable is {now:?}, under way {next:?}"
@@ -207,7 +206,7 @@ fn make(state: &mut State, changes: &BTreeMap<u64, Change>) {
     }
 }
 
-/// Applies at most so many sectors of 512 bytes of an entry.
+/// Applies at most `sectors` sectors of 512 bytes of an entry.
 fn apply(image: &mut [u8], entry: &Recorded, sectors: u64) -> Result<(), String> {
     let (at, len) = match entry {
         Recorded::Write { at, bytes } => (*at, bytes.len() as u64),

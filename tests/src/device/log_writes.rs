@@ -1,5 +1,5 @@
-//! What dm-log-writes records: every write, flush and mark of a device, in the order in which they became
-//! durable. A write is recorded when the flush after it has ended, so between two flushes stands what a
+//! Reads what dm-log-writes records: every write, flush and mark of a device, in the order in which they became
+//! durable. A write is recorded when the flush after it has ended, so the writes between two flushes are those that a
 //! crash could keep or lose.
 //!
 //! Source of the layout: the kernel's Documentation/admin-guide/device-mapper/log-writes.rst and
@@ -18,28 +18,28 @@ const MARK: u64 = 1 << 3;
 /// Sector, number of sectors, flags and length of data, 8 bytes each.
 const ENTRY_BYTES: u64 = 32;
 
-/// One thing that was recorded.
+/// A recorded event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Recorded {
     /// Bytes at an offset; durable with the flush after it.
     Write { at: u64, bytes: Vec<u8> },
-    /// Bytes that were given back: zero, or what was there.
+    /// Discarded bytes: they read as zero, or as before.
     Discard { at: u64, len: u64 },
-    /// All before it is durable.
+    /// Everything before it is durable.
     Flush,
-    /// What the recorder wanted to be remembered at this place.
+    /// A mark that the recorder placed here.
     Mark(String),
 }
 
 /// Reads a whole log.
 ///
 /// # Errors
-/// It is none, or ends in the middle of an entry.
+/// If it is not a log, or ends in the middle of an entry.
 pub(super) fn read(path: &Path) -> Result<Vec<Recorded>, String> {
     let failed = |why| format!("{}: {why}", path.display());
     let file = File::open(path).map_err(|why| failed(why.to_string()))?;
     let bytes_at = |at: u64, len: u64| -> Result<Vec<u8>, String> {
-        // A length is believed only within the file.
+        // A length is accepted only if it is within the file.
         let end = file
             .metadata()
             .map_err(|why| failed(why.to_string()))?

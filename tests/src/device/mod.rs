@@ -1,9 +1,9 @@
-//! What every engine must do on a real device: the tests behind `cargo xtask device-test`, which run in its
-//! machines, on loop devices and on real hardware alike.
+//! Tests of every engine on real devices: the tests of `cargo xtask device-test`, which run in its machines, on loop
+//! devices and on real hardware.
 //!
-//! A *cell* is one engine on one device. Its tests run one after the other, each under a watchdog, and each
-//! says what came of it in a line of JSON at once, so that a machine that dies has told all but the last.
-//! Everything on the devices named is overwritten.
+//! A *cell* is one engine on one device. Its tests run one after the other, each under a watchdog, and each prints its
+//! result immediately as a line of JSON, so that a machine that dies has reported all but the last test. Everything on
+//! the named devices is overwritten.
 
 mod bad_block;
 mod cell;

@@ -1,13 +1,13 @@
-//! Device nodes by serial number: which controller becomes which `/dev/nvmeX` is chance.
+//! Finds device nodes by serial number: the number of a controller's `/dev/nvmeX` is arbitrary.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The node that an argument names: `serial:S` the block node of the NVMe drive with that serial number,
+/// Returns the node that an argument names: `serial:S` the block node of the NVMe drive with that serial number,
 /// `generic:S` its character node, anything else a path.
 ///
 /// # Errors
-/// There is no such drive.
+/// If there is no such drive.
 pub fn node(name: &str) -> Result<PathBuf, String> {
     let by_serial = |class: &str, serial| {
         let found = with_serial(Path::new(class), serial);

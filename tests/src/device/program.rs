@@ -1,8 +1,8 @@
-//! Programs of the machine.
+//! Runs programs of the machine.
 
 use super::cell::Outcome;
 
-/// Runs a program of the machine and answers what it printed.
+/// Runs a program of the machine and returns its output.
 pub(super) fn program(name: &str, args: &[&str]) -> Outcome {
     let shown = || format!("{name} {}", args.join(" "));
     let output = std::process::Command::new(name)

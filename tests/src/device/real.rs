@@ -1,5 +1,4 @@
-//! The suite on real hardware. Everything on the device is lost, so whoever asks for it must know which device
-//! it is: the serial number has to be typed.
+//! Runs the suite on real hardware. Everything on the device is lost, so the user must type the serial number.
 
 use std::fs;
 use std::io::Write;
@@ -15,31 +14,31 @@ use super::suite::suite;
 use super::target::Target;
 use crate::tally::words;
 
-/// Says what the device is, asks for its serial number unless `serial` is it, and runs the suite with each
-/// engine that its node is for, each a cell `NAME/ENGINE`. Answers whether all went well.
+/// Prints what the device is, asks for its serial number unless `serial` matches, and runs the suite with each engine
+/// that supports its node, each as a cell `NAME/ENGINE`. Returns whether all tests passed.
 ///
 /// # Errors
-/// The device is in use, or the serial number is not the one that was given.
+/// If the device is in use, or the serial number does not match.
 pub fn real(
     name: &str,
     path: &Path,
     serial: Option<&str>,
     engines: &[EngineKind],
 ) -> Result<bool, String> {
-    // Mounted or otherwise used devices are refused here, before anyone is asked.
+    // Mounted or otherwise used devices are refused here, before the prompt.
     let device = Device::open(path, Access::ReadLocked).map_err(|why| words(&why))?;
     let bytes = device.capacity_bytes();
     let foreign = device.signature().map_err(|why| words(&why))?;
     drop(device);
     let about = About::of(path)?;
     let mut err = std::io::stderr();
-    let mut tell = |text: String| drop(writeln!(err, "{text}"));
-    tell(format!("device  {}", path.display()));
-    tell(format!("model   {}", about.model));
-    tell(format!("serial  {}", about.serial));
-    tell(format!("size    {bytes} bytes"));
+    let mut show = |text: String| drop(writeln!(err, "{text}"));
+    show(format!("device  {}", path.display()));
+    show(format!("model   {}", about.model));
+    show(format!("serial  {}", about.serial));
+    show(format!("size    {bytes} bytes"));
     if let Some(foreign) = foreign {
-        tell(format!(
+        show(format!(
             "content {} at byte {}",
             foreign.name, foreign.offset
         ));
@@ -47,7 +46,9 @@ pub fn real(
     let answer = match serial {
         Some(serial) => serial.to_owned(),
         None => {
-            tell("Everything on it will be overwritten. Type its serial number to go on:".into());
+            show(
+                "Everything on it will be overwritten. Type its serial number to continue:".into(),
+            );
             let mut line = String::new();
             std::io::stdin()
                 .read_line(&mut line)
@@ -87,7 +88,7 @@ struct About {
 }
 
 impl About {
-    /// From sysfs: of the drive behind a block node, partition or NVMe character node.
+    /// Reads sysfs for the drive behind a block node, partition or NVMe character node.
     fn of(path: &Path) -> Result<About, String> {
         let found = fs::metadata(path).map_err(|why| format!("{}: {why}", path.display()))?;
         let number = |number: u64| {
@@ -100,8 +101,8 @@ impl About {
         let folders =
             ["block", "char"].map(|kind| PathBuf::from(format!("/sys/dev/{kind}/{number}")));
         let read = |name: &str| {
-            // The namespace, its controller, and for a partition the same of its drive; a virtual drive says
-            // it itself.
+            // The namespace, its controller, and for a partition the same of its drive; a virtual
+            // drive has the attributes itself.
             let places = ["device", ".", "../device", ".."];
             let mut files = folders
                 .iter()

@@ -1,4 +1,4 @@
-//! A drive that is pulled out while a store works on it: errors, no panic, no hang, no wrong byte.
+//! Pulls out a drive while a store works on it: errors, no panic, no hang, no wrong byte.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use super::target::{Entry, KIB, Target, entries, get, put, sync, try_put};
 use crate::tally::words;
 
 const THREADS: u64 = 4;
-/// How long all goes well, and how long the threads may then take to meet errors.
+/// Time before the removal, and time that the threads may then take to see errors.
 const WORK: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(40);
 
@@ -73,7 +73,7 @@ fn remove(target: &Target) -> Outcome {
     }
     let done = good.load(Ordering::Relaxed);
     let met = pulled.elapsed();
-    // Nothing can be made durable any more, and that must be said.
+    // Nothing can be made durable any more, and the store must report that.
     let put = try_put(&store, &entries(900, 1, 64 * KIB));
     let closed = store.close();
     let ended = pulled.elapsed();
@@ -81,7 +81,7 @@ fn remove(target: &Target) -> Outcome {
         return Err("a put to a drive that is gone was acknowledged as done".into());
     }
     let Err(closed) = closed else {
-        return Err("the close of a store whose drive is gone says that all is well".into());
+        return Err("the close of a store whose drive is gone returned Ok".into());
     };
     Ok(format!(
         "{done} rounds of work; threads met errors within {met:.1?}, closed within {ended:.1?}; \
@@ -90,14 +90,15 @@ fn remove(target: &Target) -> Outcome {
     ))
 }
 
-/// Where to say that the drive of a node is to go.
+/// Returns the sysfs file that removes the drive of a node.
 fn switch(node: &Path) -> Result<PathBuf, String> {
     let name = node.file_name().unwrap_or_default();
     let serial = |folder: &Path| fs::read_to_string(folder.join("serial")).ok();
     let classes = ["/sys/block", "/sys/class/nvme-generic"].map(Path::new);
     let mut folders = classes.iter().map(|class| class.join(name).join("device"));
     let drive = folders.find_map(|folder| serial(&folder));
-    // The namespace's device may be its subsystem; what can be pulled out is the controller's PCI function.
+    // The namespace's device may be its subsystem; the controller's PCI function is what can be
+    // removed.
     let controllers = fs::read_dir("/sys/class/nvme")
         .into_iter()
         .flatten()

@@ -1,4 +1,4 @@
-//! One disk that two hosts reach: the one that has reserved it writes, the other cannot.
+//! Tests one disk that two hosts reach: the host that has reserved it writes, the other cannot.
 
 use rb_core::{Exclusive, Store};
 
@@ -7,7 +7,7 @@ use super::target::{KIB, MIB, Target, close, entries, expect, put, sync};
 
 const KEYS: u64 = 16;
 
-/// Runs the test; `other` is the same disk as another host reaches it.
+/// Runs the test; `other` is the path of the other host to the same disk.
 pub fn reserved(cell: &mut Cell, target: &Target, other: &Target) {
     let (target, other) = (target.clone(), other.clone());
     cell.test("a disk that one of two hosts has reserved", move || {
@@ -31,7 +31,8 @@ fn test(ours: &Target, theirs: &Target) -> Outcome {
     if !refused.contains("another host has reserved it") {
         return Err(refused);
     }
-    // Without a reservation of its own the other host cannot write either: its opening ends at its first write.
+    // Without a reservation of its own the other host cannot write either: opening fails at its
+    // first write.
     if let Ok(taken) = open(theirs, Exclusive::Lock) {
         return Err(format!(
             "the other host has opened it: {:?}",

@@ -1,8 +1,8 @@
-//! Reads through NVMe passthrough beside fio's on the same node, in the same boot, in turns.
+//! Measures reads through NVMe passthrough alternating with fio's on the same node, in the same boot.
 //!
-//! fio's block is the largest transfer of the drive: a passthrough command is not split by the kernel, so a value
-//! that is larger cannot be one command of fio's either, and is cut into commands of that size by the engine.
-//! Both keep the same number of them in flight.
+//! fio's block is the largest transfer of the drive: the kernel does not split a passthrough command, so fio cannot
+//! read a larger value in one command either, and the engine splits it into commands of that size. Both keep the same
+//! number of them in flight.
 
 use std::time::{Duration, Instant};
 
@@ -16,30 +16,30 @@ use super::program::program;
 use super::target::{KIB, MIB, Target, close, entries, expect, put};
 use crate::tally::words;
 
-/// The batch: 64 values of 256 KiB.
+/// Values in a batch, of 256 KiB each.
 const VALUES: u64 = 64;
 const VALUE_BYTES: usize = 256 * KIB;
 /// Commands in flight. A batch has several times as many parts.
 const DEPTH: u32 = 32;
 
-/// Each has its turn for so long in a round.
+/// Time that each side measures in a round.
 const TURN: Duration = Duration::from_secs(2);
 const ROUNDS: usize = 5;
-/// If the rounds are further apart than this share of their median, there are more, up to the most.
+/// If the spread of the rounds exceeds this share of their median, more rounds follow, up to the maximum.
 const SPREAD_MAX: f64 = 0.3;
 const ROUNDS_MAX: usize = 11;
 
-/// Runs the test. `least` is the share of fio's bandwidth that must be reached.
+/// Runs the test. `least` is the minimum share of fio's bandwidth.
 pub fn speed(cell: &mut Cell, target: &Target, least: Option<f64>) {
     let target = target.clone();
     let name = match least {
         Some(_) => "as fast as fio where the drive is the limit",
-        None => "beside fio",
+        None => "compared with fio",
     };
     cell.test(name, move || compare(&target, least.unwrap_or(0.0)));
 }
 
-/// MiB/s of each in one round.
+/// MiB/s of each side in one round.
 struct Round {
     store: f64,
     fio: f64,
@@ -51,7 +51,7 @@ fn compare(target: &Target, least: f64) -> Outcome {
     target.format(&[(VALUE_BYTES, VALUES)])?;
     let store = target.open_with(|options| options.queue_depth = DEPTH)?;
     put(&store, &all, 16)?;
-    // From now on all is verified, and a get reads nothing but the value.
+    // From now on all entries are verified, and a get reads nothing but the value.
     expect(&store, &all, all.len())?;
     let transfer = store
         .engine()
@@ -117,7 +117,7 @@ fn compare(target: &Target, least: f64) -> Outcome {
     }
 }
 
-/// One batch through the store; answers its bytes.
+/// Gets one batch through the store; returns its bytes.
 fn get_all(store: &Store, names: &[&[u8]]) -> Result<usize, String> {
     let mut bytes = 0;
     for answer in store.get_many(names) {
@@ -127,7 +127,7 @@ fn get_all(store: &Store, names: &[&[u8]]) -> Result<usize, String> {
     Ok(bytes)
 }
 
-/// A lane on the same node. It only reads, so it claims nothing.
+/// Opens a lane on the same node. It only reads, so it claims nothing.
 fn lane(target: &Target) -> Result<(Lane, Arena), String> {
     let device = Device::open(&target.path, Access::ReadOnly).map_err(|why| words(&why))?;
     let engine = rb_io::open(device, target.engine)
@@ -145,7 +145,7 @@ fn lane(target: &Target) -> Result<(Lane, Arena), String> {
     Ok((Lane::new(queue, engine.limits()), arena))
 }
 
-/// The same requests without a store.
+/// Sends the same requests without a store.
 fn read_all(lane: &mut Lane, arena: &Arena, first: u64) -> Result<usize, String> {
     let request = |at: u64| -> Result<Request, String> {
         let buffer = arena.take(VALUE_BYTES).ok_or("the arena is full")?;
@@ -159,7 +159,7 @@ fn read_all(lane: &mut Lane, arena: &Arena, first: u64) -> Result<usize, String>
     Ok(VALUES as usize * VALUE_BYTES)
 }
 
-/// How fast the processor makes the store's checksums, over memory that is not in its cache.
+/// Measures the processor's rate of the store's checksum, over memory that is not in its cache.
 fn checksums() -> Result<f64, String> {
     let bytes = vec![1; 16 * MIB];
     let identity = Identity {
@@ -174,7 +174,7 @@ fn checksums() -> Result<f64, String> {
     })
 }
 
-/// MiB/s of something that answers how many bytes it moved.
+/// Returns the MiB/s of `step`, which returns the number of bytes it moved.
 fn turn(mut step: impl FnMut() -> Result<usize, String>) -> Result<f64, String> {
     let start = Instant::now();
     let mut bytes = 0;
@@ -233,7 +233,7 @@ fn median(rounds: &[Round], figure: impl Fn(&Round) -> f64) -> f64 {
     sorted(rounds, figure)[rounds.len() / 2]
 }
 
-/// How far the rounds are apart, as a share of their median.
+/// Returns the spread of the rounds as a share of their median.
 fn spread(rounds: &[Round], figure: impl Fn(&Round) -> f64 + Copy) -> f64 {
     let figures = sorted(rounds, figure);
     (figures[figures.len() - 1] - figures[0]) / figures[figures.len() / 2]

@@ -1,4 +1,4 @@
-//! The longer tests of a store on a device: killed at work, and used as a server of prefixes uses it.
+//! The longer tests of a store on a device: killed at work, and used like the cache of a prefix server.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use super::target::{Entry, KIB, Target, close, get, put};
 use crate::race::{self, Fixed, RaceOptions, Until};
 use crate::tally::Report;
 
-/// Kills of a child at work, and the longest that it works: in an emulated machine an opening takes a while.
+/// Number of kills of a child at work, and its longest working time: in an emulated machine, opening takes a while.
 const KILLS: u64 = 6;
 const SESSION_MS: u64 = 1500;
 
@@ -32,8 +32,8 @@ pub(super) fn killed(target: &Target) -> Outcome {
     }
 }
 
-/// Requests of sessions that grow, as a server of prefixes makes them: look up all blocks of the prompt, then
-/// put those that were missed. Sessions that were used lately come back most.
+/// Replays requests of growing sessions, as a prefix server makes them: look up all blocks of the prompt, then put
+/// those that were missed. Recently used sessions return most often.
 pub(super) fn replay(target: &Target) -> Outcome {
     const REQUESTS: u32 = 90;
     const SESSIONS: u64 = 24;

@@ -1,4 +1,4 @@
-//! The suite of one engine on one device: what every engine promises, then what the store promises over it.
+//! The suite of one engine on one device: the promises of every engine, then those of the store over it.
 
 use std::os::unix::fs::FileTypeExt;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use super::stores;
 use super::target::{Entry, KIB, MIB, Target, close, entries, expect, get, put, sync, try_put};
 use crate::tally::words;
 
-/// Values in a batch whose parts must be in flight together.
+/// Number of values in a batch whose parts must be in flight together.
 const BATCH: usize = 64;
 
 const SECOND_OPENER: &str = "a second opener is refused";
@@ -51,7 +51,7 @@ fn engine_conforms(target: &Target) -> Outcome {
         let device = Device::open(&target.path, Access::ReadWrite)?;
         rb_io::open(device, target.engine)
     };
-    // Said in words once, rather than by a panic in each check.
+    // Reported once as an error, rather than by a panic in each check.
     let opened = open().map_err(|why| words(&why))?;
     let limits = *opened.engine.limits();
     drop(opened);
@@ -140,7 +140,7 @@ fn restart_after_close(target: &Target) -> Outcome {
     }
 }
 
-/// What was synced is there, although nothing was closed.
+/// Synced values are there after a drop without a close.
 fn restart_after_drop(target: &Target) -> Outcome {
     let synced = entries(0, 40, 100_000);
     target.format(&[(128 * KIB, 64)])?;
@@ -164,7 +164,7 @@ fn restart_after_drop(target: &Target) -> Outcome {
     ))
 }
 
-/// Three times as many values as slots: every put is taken, and a restart finds a full device.
+/// Puts three times as many values as slots: every put is accepted, and a restart finds a full device.
 fn full_device(target: &Target) -> Outcome {
     const SLOTS: u64 = 40;
     let all = entries(0, 3 * SLOTS, 256 * KIB);
@@ -195,7 +195,7 @@ fn full_device(target: &Target) -> Outcome {
     }
 }
 
-/// 64 values of 256 KiB in one call: at least that many parts, up to the depth, are in flight at once.
+/// Gets 64 values of 256 KiB in one call: at least that many parts, up to the depth, are in flight together.
 fn batch_in_flight(target: &Target) -> Outcome {
     const DEPTH: u32 = 48;
     let all = entries(0, BATCH as u64, 256 * KIB);

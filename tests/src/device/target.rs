@@ -1,4 +1,4 @@
-//! An engine on a device, and the stores that the tests make there.
+//! An engine on a device, and the stores that the tests create there.
 
 use std::path::PathBuf;
 
@@ -16,7 +16,7 @@ pub(super) const MIB: usize = 1024 * KIB;
 /// An engine on a device.
 #[derive(Clone, Debug)]
 pub struct Target {
-    /// The engine.
+    /// Engine under test.
     pub engine: EngineKind,
     /// The device's node.
     pub path: PathBuf,
@@ -36,7 +36,7 @@ impl Entry {
     }
 }
 
-/// `count` entries of equal length, with keys from `first`.
+/// Returns `count` entries of equal length, with keys from `first`.
 pub(super) fn entries(first: u64, count: u64, len: usize) -> Vec<Entry> {
     let entry = |key| Entry {
         key,
@@ -47,7 +47,7 @@ pub(super) fn entries(first: u64, count: u64, len: usize) -> Vec<Entry> {
 }
 
 impl Target {
-    /// Makes a store with classes of these slot sizes and numbers over whatever is there.
+    /// Creates a store with classes of these slot sizes and numbers, over any previous contents.
     pub(super) fn format(&self, classes: &[(usize, u64)]) -> Result<(), String> {
         let class = |&(slot_bytes, slots): &(usize, u64)| ClassRequest {
             slot_bytes: slot_bytes as u64,
@@ -86,7 +86,7 @@ impl Target {
         store.map_err(|why| format!("open through {}: {}", self.engine, words(&why)))
     }
 
-    /// Opens with eager validation, which must prove each of the `entries` entries that were put.
+    /// Opens with eager validation, which must verify each of the `entries` entries that were put.
     pub(super) fn open_eager(&self, entries: usize) -> Result<Store, String> {
         let store = self.open_with(|options| options.validate = Validate::Eager)?;
         let report = store.recovery();
@@ -115,7 +115,7 @@ pub(super) fn put(store: &Store, entries: &[Entry], batch: usize) -> Result<(), 
     Ok(())
 }
 
-/// Puts entries in one batch; answers key by key.
+/// Puts entries in one batch; returns a result per key.
 pub(super) fn try_put(store: &Store, batch: &[Entry]) -> Vec<Result<(), String>> {
     let value = |entry: &Entry| bytes_of(entry.key, entry.version, entry.len);
     let values: Vec<_> = batch.iter().map(value).collect();
@@ -131,7 +131,7 @@ pub(super) fn try_put(store: &Store, batch: &[Entry]) -> Vec<Result<(), String>>
     answers.map(judge).collect()
 }
 
-/// Gets entries in one batch: whether each is there. What is there must be it.
+/// Gets entries in one batch; returns for each whether it is present. Every returned value must match.
 pub(super) fn get(store: &Store, batch: &[Entry]) -> Vec<Result<bool, String>> {
     let names: Vec<_> = batch.iter().map(|entry| entry.name()).collect();
     let asked: Vec<&[u8]> = names.iter().map(Vec::as_slice).collect();
@@ -152,7 +152,7 @@ pub(super) fn get(store: &Store, batch: &[Entry]) -> Vec<Result<bool, String>> {
     answers.map(judge).collect()
 }
 
-/// All entries must be there, byte for byte.
+/// Checks that all entries are there, byte for byte.
 pub(super) fn expect(store: &Store, entries: &[Entry], batch: usize) -> Result<(), String> {
     for batch in entries.chunks(batch) {
         for (entry, found) in batch.iter().zip(get(store, batch)) {

@@ -1,9 +1,10 @@
-//! Drives of a kind that no store can be on: zones, or metadata with each block. They are named, and not called damaged.
+//! Tests drives of a kind that cannot hold a store: zones, or metadata with each block. The error names the reason and
+//! does not call the drive damaged.
 
 use super::cell::{Cell, Outcome};
 use super::target::{MIB, Target};
 
-/// Runs the test. What the device is must be said in `expected`.
+/// Runs the test. The error must contain `expected`.
 pub fn unfit(cell: &mut Cell, target: &Target, expected: &str) {
     let (target, expected) = (target.clone(), expected.to_owned());
     cell.test("a drive that cannot hold a store", move || {

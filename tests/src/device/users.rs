@@ -1,4 +1,4 @@
-//! The program `rb` on the two nodes of a namespace, as an operator uses it, and what it must refuse there.
+//! Runs the program `rb` on the two nodes of a namespace, as an operator uses it, and checks what it must refuse there.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,11 +9,11 @@ use super::nodes::node;
 use super::program::program;
 use crate::marked::bytes_of;
 
-/// Where the guest mounts a file system that must survive, and a file on it.
+/// Mount point of a file system in the guest that must survive, and a file on it.
 const MOUNT: &str = "/tmp/mounted";
 const FILE: &str = "/tmp/mounted/precious";
 
-/// Bytes of a value: no multiple of anything.
+/// Bytes of a value: not a multiple of any block size.
 const LEN: usize = 777_777;
 
 /// A namespace, and the serial number of its drive.
@@ -24,10 +24,10 @@ struct Drive {
     block: PathBuf,
 }
 
-/// Runs the tests with the drive of that serial number. `rb` is in the path.
+/// Runs the tests with the drive of that serial number. `rb` must be in the path.
 ///
 /// # Errors
-/// There is no such drive.
+/// If there is no such drive.
 pub fn users(cell: &mut Cell, serial: &str) -> Result<(), String> {
     let drive = Drive {
         serial: serial.to_owned(),
@@ -35,9 +35,10 @@ pub fn users(cell: &mut Cell, serial: &str) -> Result<(), String> {
         block: node(&format!("serial:{serial}"))?,
     };
     let shared = drive.clone();
-    cell.test("what one node was given the other gives back", move || {
-        both_nodes(&shared)
-    });
+    cell.test(
+        "each node returns what was put through the other",
+        move || both_nodes(&shared),
+    );
     let shared = drive.clone();
     cell.test("a wrong serial number is refused", move || {
         serial_number(&shared)
@@ -126,7 +127,7 @@ fn mounted(drive: &Drive) -> Outcome {
         let format = ["format", &node, "--slot-bytes", "1MiB", "--yes", "--force"];
         said.push(refusal("rb", &format, &words)?);
         suite_refused(path, &drive.serial, &words)?;
-        // It looks for a store first, and the file system is over what was one.
+        // It looks for a store first, and the file system has overwritten the former one.
         let put = ["put", &node, "key", "/tmp/value"];
         refusal("rb", &put, &["no usable superblock"])?;
     }
@@ -136,7 +137,7 @@ fn mounted(drive: &Drive) -> Outcome {
     program("umount", &[MOUNT])?;
     match found == precious {
         true => Ok(said.join("; ")),
-        false => Err(format!("{FILE} is not what it was")),
+        false => Err(format!("{FILE} has changed")),
     }
 }
 
@@ -148,7 +149,7 @@ fn suite_refused(path: &Path, serial: &str, words: &[&str]) -> Outcome {
     refusal(&own, &args, words)
 }
 
-/// Runs a program that must fail with all these words on its standard error; answers what it said there.
+/// Runs a program that must fail with all these words on its standard error; returns its standard error.
 fn refusal(program: &str, args: &[&str], words: &[&str]) -> Outcome {
     let shown = format!("{program} {}", args.join(" "));
     let output = Command::new(program).args(args).output();

@@ -1,10 +1,10 @@
-//! Every image of a crash point, opened and compared with what is legal.
+//! Opens every image of a crash point and compares it with what is legal.
 //!
-//! What recovery makes of an image depends on its metadata alone, and what a get answers on the entry that recovery found
-//! and on the bytes of its slot. So each metadata that a crash leaves is opened once, with the real store; each entry is
-//! read once with each content that its slot may have; and an image is legal if the answer for each key is. Both halves of
-//! the first sentence are looked at while that is done, in the requests that reach the device, and of each crash point
-//! one image is drawn that is opened and read as a whole.
+//! Recovery depends on the image's metadata alone, and the result of a get depends on the entry that recovery found and
+//! on the bytes of its slot. So each metadata that a crash leaves is opened once, with the real store; each entry is
+//! read once with each possible content of its slot; and an image is legal if the result for each key is. Both halves
+//! of the first sentence are checked along the way, in the requests that reach the device, and of each crash point one
+//! random image is opened and read as a whole.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -25,13 +25,13 @@ use super::oracle::{ABSENT, Candidate, Legal, Version};
 use super::prepared::open;
 use super::values::{name, number, value};
 
-/// One metadata in so many is used after it was checked, and crashes again.
+/// One metadata in this many is used after it was checked, and crashes again.
 const GOES_ON: u64 = 8;
 
 /// A key's version and generation, as a get returns them.
 type Found = Option<(Version, u64)>;
 
-/// What recovery made of a metadata.
+/// Result of recovery from a metadata.
 struct Recovered {
     entries: [Option<Entry>; KEYS],
 }
@@ -40,11 +40,11 @@ struct Recovered {
 struct Entry {
     slot: u32,
     generation: u64,
-    /// Tells it from all others, of other executions too.
+    /// Unique number, across executions.
     id: u64,
 }
 
-/// What was looked at.
+/// Counts of what was checked.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Looked {
     pub(super) images: u64,
@@ -56,7 +56,7 @@ pub(super) struct Looked {
     pub(super) whole: u64,
 }
 
-/// Checks crash points, and remembers what it has opened.
+/// Checks crash points, and caches what it has opened.
 pub(super) struct Checker<'a> {
     layout: &'a Superblock,
     slots: Vec<Range<u64>>,
@@ -84,17 +84,17 @@ impl Checker<'_> {
         }
     }
 
-    /// All slots: they lie together.
+    /// Returns the region of all slots, which is contiguous.
     fn slot_area(&self) -> Range<u64> {
         let from = self.slots.iter().map(|slot| slot.start).min();
         let to = self.slots.iter().map(|slot| slot.end).max();
         from.unwrap_or(0)..to.unwrap_or(0)
     }
 
-    /// Every image of a crash point.
+    /// Checks every image of a crash point.
     ///
     /// # Errors
-    /// What is wrong, in words, and what was kept.
+    /// A description of the violation, and what was kept.
     pub(super) fn point(
         &self,
         points: &CrashPoints,
@@ -134,10 +134,10 @@ impl Checker<'_> {
         self.whole(&spots, &all, points.hash(), looked)
     }
 
-    /// One image, kept as given: all of it.
+    /// Checks one image as a whole, with the given writes kept.
     ///
     /// # Errors
-    /// What is wrong, in words.
+    /// A description of the violation.
     pub(super) fn image(
         &self,
         points: &CrashPoints,
@@ -162,7 +162,7 @@ impl Checker<'_> {
         Ok(())
     }
 
-    /// One image of a crash point, drawn: what the whole of it answers must be what its parts do.
+    /// Checks one random image of a crash point: the result of the whole must equal that of its parts.
     fn whole(
         &self,
         spots: &Spots<'_>,
@@ -199,7 +199,7 @@ impl Checker<'_> {
         shielded(check).map_err(|why| (why, kept.clone()))
     }
 
-    /// What recovery makes of the metadata of an image.
+    /// Recovers the metadata of an image.
     fn recover(&self, image: &CrashImage, looked: &mut Looked) -> Result<Arc<Recovered>, String> {
         let metadata = image.hash_without(self.slot_area());
         if let Some(known) = lock(&self.recovered).get(&metadata) {
@@ -221,7 +221,7 @@ impl Checker<'_> {
         if let Some(lost) = &report.lost_metadata {
             return Err(format!("the crash lost the metadata: {lost}"));
         }
-        // A torn header is no base yet. A sound one must name what is there.
+        // A torn header is not a base. A sound one must name sections that exist.
         if let Some(why) = report
             .base_damage
             .iter()
@@ -235,7 +235,7 @@ impl Checker<'_> {
         let mut entries = [None; KEYS];
         store.for_each(|entry| {
             let (key, slot, generation) = (number(&entry.key), entry.slot, entry.generation);
-            // Without a record of its put the metadata tells it from others.
+            // Without a record of its put, the metadata alone identifies it.
             let known = checksums.get(&(slot, generation)).copied();
             let id = digest((key, slot, generation, known, known.map_or(metadata, |_| 0)));
             entries[key] = Some(Entry {
@@ -251,7 +251,7 @@ impl Checker<'_> {
         Ok(Recovered { entries })
     }
 
-    /// What a get returns of an entry, with what is kept of its slot.
+    /// Returns the result of a get of an entry, with what is kept of its slot.
     fn read(
         &self,
         spots: &Spots<'_>,
@@ -278,7 +278,7 @@ impl Checker<'_> {
         Ok(found)
     }
 
-    /// Requests since some were made touch no slot, or only this one.
+    /// Checks that the requests since an earlier count touch no slot, or only this one.
     fn reads_only(
         &self,
         device: &MemDevice,
@@ -302,7 +302,7 @@ impl Checker<'_> {
     }
 }
 
-/// Puts something after a crash, and crashes again.
+/// Puts a value after a crash, and crashes again.
 fn goes_on(device: &Arc<MemDevice>, store: Store) -> Result<(), String> {
     let bytes = value(99);
     let put = store.put(&name(0), &bytes).and_then(|_| store.sync());
@@ -336,7 +336,7 @@ fn get(store: &Store, key: usize) -> Result<Found, String> {
     }
 }
 
-/// Whether a crash may leave this.
+/// Checks whether a crash may leave this.
 fn judge(
     candidates: &[Candidate],
     key: usize,

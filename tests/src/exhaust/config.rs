@@ -1,11 +1,11 @@
-//! Which operations run at the same time, over what is there before.
+//! Configurations: which operations run concurrently, and the initial contents.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// Keys: a and b.
+/// Number of keys: a and b.
 pub(super) const KEYS: usize = 2;
-/// Slots, of one class.
+/// Number of slots, of one class.
 pub(super) const SLOTS: u64 = 2;
 
 /// An operation of a store.
@@ -15,16 +15,17 @@ pub enum Operation {
     Put {
         /// The key's number.
         key: usize,
-        /// Keeps a value that is there.
+        /// True if the put keeps an existing value.
         keeps: bool,
-        /// Is answered when it is durable.
+        /// True if the put completes only once it is durable.
         each_batch: bool,
     },
     /// Removes a value.
     Remove {
         /// The key's number.
         key: usize,
-        /// Is answered when it is durable: an option of the store, so either all removes of a run are, or none.
+        /// True if the remove completes only once it is durable: an option of the store, so it applies to all removes
+        /// of a run or to none.
         each_batch: bool,
     },
     /// Makes everything durable.
@@ -36,7 +37,7 @@ pub enum Operation {
 }
 
 impl Operation {
-    /// All operations.
+    /// Returns all operations.
     #[must_use]
     pub fn all() -> Vec<Operation> {
         let mut all = Vec::new();
@@ -101,10 +102,10 @@ impl FromStr for Operation {
     }
 }
 
-/// What is there before the operations.
+/// Initial contents of the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Initial {
-    /// Nothing.
+    /// No values.
     Empty,
     /// A value of key a, durable.
     One,
@@ -116,7 +117,7 @@ impl Initial {
     /// All of them.
     pub const ALL: [Initial; 3] = [Initial::Empty, Initial::One, Initial::Both];
 
-    /// How many keys have a value.
+    /// Returns how many keys have a value.
     pub(super) fn values(self) -> usize {
         self as usize
     }
@@ -141,17 +142,17 @@ impl FromStr for Initial {
     }
 }
 
-/// Operations that run at the same time, in every order of their steps.
+/// Operations that run concurrently, in every order of their steps.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Config {
-    /// What is there before.
+    /// Initial contents.
     pub initial: Initial,
     /// The operations.
     pub operations: Vec<Operation>,
 }
 
 impl Config {
-    /// All of so many operations of `among`. The order of the operations does not matter.
+    /// Returns all configurations of `count` operations of `among`. The order of the operations does not matter.
     pub(super) fn all(count: usize, among: &[Operation]) -> Vec<Config> {
         let mut multisets: Vec<Vec<usize>> = vec![Vec::new()];
         for _ in 0..count {
@@ -172,7 +173,7 @@ impl Config {
         configs
     }
 
-    /// Whether removes are answered when they are durable; none if there are both sorts.
+    /// Returns whether removes complete only once they are durable; `None` if there are both kinds.
     fn removes_each_batch(&self) -> Option<bool> {
         let of_removes = |operation: &Operation| match operation {
             Operation::Remove { each_batch, .. } => Some(*each_batch),
@@ -183,12 +184,12 @@ impl Config {
         sorts.all(|sort| sort == first).then_some(first)
     }
 
-    /// Whether one store can do all of it.
+    /// Returns whether one store can run all of it.
     pub(super) fn is_possible(&self) -> bool {
         self.removes_each_batch().is_some()
     }
 
-    /// Whether the store acknowledges removes only when they are durable.
+    /// Returns whether the store acknowledges removes only once they are durable.
     pub(super) fn is_each_batch(&self) -> bool {
         self.removes_each_batch().unwrap_or(false)
     }

@@ -1,4 +1,4 @@
-//! Numbers that tell things apart.
+//! Digests that identify states.
 
 use std::fmt::{self, Write};
 use std::hash::{Hash, Hasher};
@@ -16,7 +16,7 @@ impl Write for Text {
     }
 }
 
-/// Hashes those parts of a store's state whose names are wanted.
+/// Hashes those parts of a store's state whose names are selected.
 pub(super) fn parts(store: &Store, wanted: impl Fn(&str) -> bool) -> u64 {
     let mut text = Text(Xxh3::new());
     store.each_part(&mut |name, part| {
@@ -29,7 +29,7 @@ pub(super) fn parts(store: &Store, wanted: impl Fn(&str) -> bool) -> u64 {
     text.0.digest()
 }
 
-/// A number that tells something apart.
+/// Returns a number that identifies a value.
 pub(super) fn digest(of: impl Hash) -> u64 {
     let mut hasher = Xxh3::new();
     of.hash(&mut hasher);

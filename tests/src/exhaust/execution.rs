@@ -1,4 +1,4 @@
-//! Runs operations of one configuration step by step, as a schedule says.
+//! Runs the operations of one configuration step by step, as a schedule says.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use super::values::{name, value};
 use super::world::World;
 use crate::schedule::{Place, Wait};
 
-/// Rounds in which suspended operations must come to their end.
+/// Number of rounds in which suspended operations must end.
 const ROUNDS_MAX: u32 = 10_000;
 
 pub(super) struct Execution {
@@ -26,10 +26,10 @@ pub(super) struct Execution {
 }
 
 impl Execution {
-    /// A store over what is there before, with no operation begun.
+    /// Opens a store over the initial contents, with no operation begun.
     ///
     /// # Errors
-    /// The store does not open, in words.
+    /// If the store does not open.
     pub(super) fn new(
         prepared: &Prepared,
         config: &Config,
@@ -51,8 +51,8 @@ impl Execution {
         })
     }
 
-    /// The operations that can do a step. Of equal operations the first begins first: in every other order they only
-    /// swap their values, and nothing depends on the bytes of a value.
+    /// Returns the operations that can do a step. Of equal operations the first begins first: every other order only
+    /// swaps their values, and nothing depends on the bytes of a value.
     pub(super) fn enabled(&self) -> Vec<usize> {
         let inside = self.world.lock();
         let all = &inside.operations;
@@ -70,7 +70,7 @@ impl Execution {
             .collect()
     }
 
-    /// What is wrong so far, after this schedule.
+    /// Returns the violation so far, if any, with this schedule.
     pub(super) fn verdict(&self, schedule: &[usize]) -> Result<(), Failure> {
         let violation = self.world.lock().violation.clone();
         violation.map_or(Ok(()), |what| {
@@ -82,7 +82,7 @@ impl Execution {
         })
     }
 
-    /// Runs an operation to its next place. Returns a hash of all that it has seen of the store.
+    /// Runs an operation to its next place. Returns a hash of everything it has seen of the store.
     pub(super) fn step(&mut self, stacks: &mut Stacks, at: usize) -> u64 {
         let running = self.world.lock().operations[at].clone();
         let before = Before::new(&self.store, &running);
@@ -91,7 +91,7 @@ impl Execution {
         if let Some(header) = before.header_made(&running) {
             self.world.lock().operations[at].observe(header);
         }
-        // Otherwise a wait sees nothing, however often it looks.
+        // A wait sees nothing, however often it looks.
         if !matches!(running.place, Some(Place::Waits(_))) {
             let observed = observed(&self.store, before, &running);
             self.world.lock().operations[at].observe(observed);
@@ -99,7 +99,7 @@ impl Execution {
         self.world.lock().operations[at].observed
     }
 
-    /// Runs an operation to its next place as another execution did, in which it had then seen this.
+    /// Runs an operation to its next place as in another execution, in which it had then seen `seen`.
     pub(super) fn repeat(&mut self, stacks: &mut Stacks, at: usize, seen: u64) {
         self.resume(stacks, at);
         self.world.lock().operations[at].observed = seen;
@@ -130,7 +130,7 @@ impl Execution {
         self.points.catch_up();
     }
 
-    /// No operation can do a step: all must have ended, and the store must be sound and have what it should.
+    /// No operation can do a step: checks that all have ended, and that the store is sound and has what it should.
     pub(super) fn check_end(&self) {
         let inside = self.world.lock();
         if !inside.operations.iter().all(|running| running.ended) {
@@ -164,7 +164,7 @@ impl Execution {
         }
     }
 
-    /// Brings all that has begun to its end, and drops the store.
+    /// Runs everything that has begun to its end, and drops the store.
     pub(super) fn finish(mut self, stacks: &mut Stacks) {
         self.world.lock().ending = true;
         let begun = |execution: &Execution| -> Vec<usize> {
@@ -180,14 +180,14 @@ impl Execution {
             }
             left.into_iter().for_each(|at| self.resume(stacks, at));
         }
-        // A deadlock. What holds the store stays as it is.
+        // A deadlock. Operations that hold the store stay suspended.
         let fibers = std::mem::take(&mut self.fibers);
         fibers.into_iter().flatten().for_each(Fiber::abandon);
         std::mem::forget(self);
     }
 }
 
-/// Whether an operation waits for what another one surely has.
+/// Returns whether an operation waits for something that another one surely holds.
 fn is_stuck(all: &[Running], at: usize) -> bool {
     let Some(Place::Waits(Wait::Lock(lock))) = all[at].place else {
         return false;

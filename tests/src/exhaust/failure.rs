@@ -1,14 +1,14 @@
-//! What a search has found.
+//! A violation that a search found.
 
 use super::images::Kept;
 
-/// What breaks the contract, and the way to it.
+/// A violation of the contract, and the schedule that leads to it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Failure {
     pub(super) what: String,
-    /// Which operation did each step.
+    /// Number of the operation that did each step.
     pub(super) schedule: Vec<usize>,
-    /// What the crash left, if it was one.
+    /// Writes that the crash kept, if it was a crash.
     pub(super) kept: Option<Kept>,
     /// Another schedule to the same state, from which the same last step led elsewhere.
     pub(super) other: Option<Vec<usize>>,

@@ -1,8 +1,8 @@
-//! Operations as coroutines: one thread runs all operations of an execution, and the search resumes one until it
-//! stops at its next place.
+//! Operations as coroutines: one thread runs all operations of an execution, and the search resumes one until it stops
+//! at its next place.
 //!
-//! The baton of [`schedule`](crate::schedule) gives each operation a thread; to hand over then costs a wake-up, which is
-//! too much for millions of steps. Nothing else differs: an operation holds no lock where it stops but those that it holds
+//! The baton of [`schedule`](crate::schedule) gives each operation a thread; a handover then costs a wake-up, which is
+//! too much for millions of steps. Nothing else differs: where an operation stops it holds no lock except those held
 //! over I/O, and those it only tries to take.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,7 +14,7 @@ use crate::schedule::Place;
 /// Words of 8 bytes in a stack.
 const STACK: usize = 0x1_0000;
 
-/// Why an operation gave control back.
+/// Reason why an operation gave control back.
 enum Stop {
     At(Place),
     Ended(Result<(), String>),
@@ -29,16 +29,16 @@ pub(super) fn stop(place: Place) {
     generator::yield_with(Stop::At(place));
 }
 
-/// Whether the caller is an operation that can stop.
+/// Returns whether the caller is an operation that can stop.
 pub(super) fn is_inside() -> bool {
     generator::is_generator()
 }
 
-/// Where a resumed operation is now.
+/// Position of a resumed operation.
 pub(super) enum Stood {
     At(Place),
     Ended,
-    /// It panicked, in words.
+    /// It panicked, with this message.
     Panicked(String),
 }
 
@@ -55,18 +55,18 @@ impl Fiber {
         }
     }
 
-    /// Leaves it where it stands, with all it holds: it would go on if it were dropped.
+    /// Abandons it where it stands, with everything it holds: dropping it would resume it.
     pub(super) fn abandon(self) {
         std::mem::forget(self);
     }
 }
 
-/// Stacks, used again and again.
+/// Reusable stacks.
 #[derive(Default)]
 pub(super) struct Stacks(Vec<Generator<'static, (), Stop>>);
 
 impl Stacks {
-    /// An operation that does `work`; it begins when it is resumed.
+    /// Creates an operation that does `work`; it begins when it is resumed.
     pub(super) fn fiber(&mut self, work: impl FnOnce() + Send + 'static) -> Fiber {
         let body = move || {
             let ended = catch_unwind(AssertUnwindSafe(work));
@@ -81,7 +81,7 @@ impl Stacks {
         }
     }
 
-    /// Takes the stack of an operation that has ended.
+    /// Takes back the stack of an operation that has ended.
     pub(super) fn give_back(&mut self, fiber: Fiber) {
         self.0.push(fiber.0);
     }

@@ -1,12 +1,12 @@
-//! All that a crash can leave of what is not flushed.
+//! Everything that a crash can leave of unflushed writes.
 //!
-//! The unit is a block of 4096 bytes: of each block that has pending writes the crash keeps what was durable or any of
-//! the writes, whatever it keeps of other blocks, also of the same request. That is more than a device does that keeps
+//! The unit is a block of 4096 bytes: of each block that has pending writes the crash keeps the durable content or any
+//! of the writes, independently of other blocks, even of the same request. That is more than a device does that keeps
 //! requests whole. A block may be torn as well: its first sector of 512 bytes is of a write and the rest is what was
-//! there before. Every structure is under a checksum that covers its whole block, or its whole value, so a torn block is
-//! neither the old nor the new one to its reader, wherever the tear is; the first sector has what tells the structures
-//! apart, so the rest must be noticed. At most one block of the metadata is torn, and one of each slot: a second one would
-//! be missed like one that is lost.
+//! there before. Every structure has a checksum over its whole block, or its whole value, so a torn block is neither
+//! the old nor the new one to its reader, regardless of the position of the tear; the first sector has the fields that
+//! identify the structure, so only the checksum reveals that the rest is wrong. At most one block of the metadata is
+//! torn, and one of each slot: a second one would be treated like a lost one.
 
 use std::fmt;
 use std::ops::Range;
@@ -20,7 +20,7 @@ const SECTOR: usize = 512;
 /// A block with pending writes.
 struct Spot {
     offset: u64,
-    /// What may be there; first what was durable.
+    /// Possible contents; the durable one first.
     contents: Vec<Content>,
 }
 
@@ -52,7 +52,7 @@ impl FromStr for Kept {
             return Ok(Kept(Vec::new()));
         }
         let numbers: Result<_, _> = text.split(',').map(str::parse).collect();
-        let wrong = |why| format!("what is kept is none, or a list of numbers: {why}");
+        let wrong = |why| format!("expected none or a list of numbers: {why}");
         numbers.map(Kept).map_err(wrong)
     }
 }
@@ -81,25 +81,25 @@ impl Spots<'_> {
         self.all.len()
     }
 
-    /// Whether this is a choice among the contents of these spots.
+    /// Returns whether this is a choice among the contents of these spots.
     pub(super) fn has(&self, kept: &Kept) -> bool {
         let mut both = self.all.iter().zip(&kept.0);
         kept.0.len() == self.all.len() && both.all(|(spot, number)| *number < spot.contents.len())
     }
 
-    /// The spots in a range of the device.
+    /// Returns the spots in a range of the device.
     pub(super) fn within(&self, range: Range<u64>) -> Range<usize> {
         let from = self.all.partition_point(|spot| spot.offset < range.start);
         let to = self.all.partition_point(|spot| spot.offset < range.end);
         from..to
     }
 
-    /// Nothing of what is pending is kept.
+    /// Returns the choice that keeps no pending write.
     pub(super) fn nothing(&self) -> Kept {
         Kept(vec![0; self.all.len()])
     }
 
-    /// Every choice among the contents of these spots, at most one of them torn. What is kept of others is as in `kept`.
+    /// Returns every choice among the contents of these spots, at most one of them torn. Other spots are as in `kept`.
     pub(super) fn choices(&self, spots: impl IntoIterator<Item = usize>, kept: &Kept) -> Vec<Kept> {
         let mut choices = vec![(kept.clone(), false)];
         for spot in spots {
@@ -118,7 +118,7 @@ impl Spots<'_> {
         choices.into_iter().map(|(kept, _)| kept).collect()
     }
 
-    /// What is left.
+    /// Returns the image of a choice.
     pub(super) fn image(&self, kept: &Kept) -> CrashImage {
         let chosen = self
             .all
@@ -130,7 +130,7 @@ impl Spots<'_> {
         )
     }
 
-    /// What is left of a range of whole blocks.
+    /// Returns the bytes of a range of whole blocks.
     pub(super) fn bytes(&self, range: Range<u64>, kept: &Kept) -> Vec<u8> {
         let mut bytes = vec![0; (range.end - range.start) as usize];
         self.points.read_durable(range.start, &mut bytes);
@@ -142,7 +142,7 @@ impl Spots<'_> {
         bytes
     }
 
-    /// A choice, in words.
+    /// Describes a choice.
     pub(super) fn words(&self, kept: &Kept) -> String {
         let blocks = self.all.iter().zip(&kept.0).map(|(spot, number)| {
             let words = &spot.contents[*number].words;
@@ -164,7 +164,7 @@ impl Spot {
             offset,
             contents: Vec::new(),
         };
-        spot.add(durable, false, "is as it was".into());
+        spot.add(durable, false, "is unchanged".into());
         for (number, write) in points.pending().iter().enumerate() {
             let end = write.offset + write.bytes().len() as u64;
             if offset < write.offset || offset + FORMAT_BLOCK as u64 > end {

@@ -1,15 +1,15 @@
-//! The log of an image.
+//! Reads the log of an image.
 
 use std::collections::{BTreeMap, HashMap};
 
 use rb_format::{BaseHeader, FORMAT_BLOCK, LogBlock, LogPosition, Record, Superblock};
 use rb_testkit::CrashImage;
 
-/// Walks the log of an image from the older of its bases to its end. Returns the payload checksum of each put, by slot and
-/// generation.
+/// Walks the log of an image from the older of its bases to its end. Returns the payload checksum of each put, by slot
+/// and generation.
 ///
-/// In its order the generations of each slot ascend: recovery relies on it, because of two claims on a slot the higher
-/// generation wins.
+/// In log order the generations of each slot must ascend: recovery relies on it, because of two claims on a slot the
+/// higher generation wins.
 pub(super) fn read_log(
     image: &CrashImage,
     layout: &Superblock,
@@ -25,7 +25,7 @@ pub(super) fn read_log(
     let mut from = positions.first().copied().unwrap_or(LogPosition::FIRST);
     let (mut checksums, mut owners) = (HashMap::new(), BTreeMap::new());
     for _ in 0..layout.log_blocks() {
-        // In whichever ring it is.
+        // In either ring.
         let mut blocks = [[0; FORMAT_BLOCK]; 2];
         let offsets = layout.log_block_offsets(from.sequence);
         let mut found = None;

@@ -1,8 +1,8 @@
-//! Every schedule of a few operations over a tiny store, and every crash in each of them.
+//! Runs every schedule of a few operations over a tiny store, and every crash in each of them.
 //!
-//! The store is the real one, with two slots and two keys. Its operations stop at every place where others could go on,
-//! and the search (`search.rs`) tries every order of their steps. After each step it makes everything that a crash there
-//! can leave (`images.rs`), opens it, and compares it with an exact oracle (`oracle.rs`, `check.rs`).
+//! The store is the real one, with two slots and two keys. Its operations stop at every place where others could run,
+//! and the search (`search.rs`) tries every order of their steps. After each step it makes every image that a crash
+//! there can leave (`images.rs`), opens it, and compares it with an exact oracle (`oracle.rs`, `check.rs`).
 
 mod check;
 mod config;
@@ -40,32 +40,32 @@ use fiber::Stacks;
 use prepared::Prepared;
 use search::{End, Search, Tally};
 
-/// What to try.
+/// Options of the search.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Operations at the same time.
+    /// Number of concurrent operations.
     pub operations: usize,
-    /// Among these.
+    /// Operations to choose from.
     pub among: Vec<Operation>,
-    /// Only over what is there before; none: over each.
+    /// Initial contents to start from; `None`: each of them.
     pub initial: Option<Initial>,
-    /// Shuffles the configurations, so that a part of them is another one for each seed.
+    /// Seed that shuffles the configurations, so that a part contains different ones for each seed.
     pub seed: Option<u64>,
-    /// Only this part of the configurations.
+    /// Part of the configurations to try.
     pub part: Part,
-    /// When to stop, though there is more to try.
+    /// Time limit; the search may stop incomplete.
     pub time: Option<Duration>,
-    /// Threads.
+    /// Number of threads.
     pub threads: usize,
 }
 
-/// One part of the configurations, of several of about the same size: the whole of a search that takes hours can be run
-/// in pieces, each to its end.
+/// One part of the configurations, of several of about the same size: a search that takes hours can be run in pieces,
+/// each to its end.
 #[derive(Clone, Copy, Debug)]
 pub struct Part {
-    /// Which one, from 1.
+    /// Number of this part, from 1.
     pub number: usize,
-    /// Of how many.
+    /// Number of parts.
     pub of: usize,
 }
 
@@ -94,22 +94,22 @@ impl FromStr for Part {
     }
 }
 
-/// What was tried.
+/// Results of the search.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
     /// Configurations whose schedules were all tried.
     pub complete: usize,
-    /// Configurations there are.
+    /// Number of all configurations.
     pub configs: usize,
-    /// Schedules that were run to their end; all others lead to a state that was seen.
+    /// Schedules that were run to their end; all others lead to a known state.
     pub schedules: u64,
     /// Runs of the store.
     pub executions: u64,
     /// Distinct states, summed over configurations.
     pub states: u64,
-    /// Executions that went on behind a state that was seen, and saw what was seen there before.
+    /// Executions that continued behind a known state, and found the same steps as before.
     pub looked_behind: u64,
-    /// Moments at which the power went: distinct contents and pending writes, or what is legal there.
+    /// Moments at which the power was lost: distinct contents and pending writes, or distinct legal outcomes.
     pub points: u64,
     /// Images that these can leave, all of them checked, summed over the moments.
     pub images: u64,
@@ -121,12 +121,12 @@ pub struct Report {
     pub whole: u64,
     /// The first violation.
     pub violation: Option<Violation>,
-    /// How long it took.
+    /// Duration of the search.
     pub time: Duration,
 }
 
 impl Report {
-    /// Whether all there is was tried.
+    /// Returns whether every configuration was tried.
     #[must_use]
     pub fn is_complete(&self) -> bool {
         self.complete == self.configs
@@ -136,7 +136,7 @@ impl Report {
 /// Tries every configuration.
 ///
 /// # Errors
-/// The device could not be prepared.
+/// If the device cannot be prepared.
 pub fn run(options: &Options, progress: impl Fn(&Report) + Sync) -> Result<Report, String> {
     let start = Instant::now();
     let prepared = Prepared::new()?;
@@ -195,10 +195,10 @@ pub fn run(options: &Options, progress: impl Fn(&Report) + Sync) -> Result<Repor
     Ok(report)
 }
 
-/// Runs one schedule again. Returns what is wrong, if something is, and what happened.
+/// Runs one schedule again. Returns the violation, if any, and a list of the steps.
 ///
 /// # Errors
-/// The device could not be prepared, or there is no such schedule.
+/// If the device cannot be prepared, or there is no such schedule.
 pub fn repeat(repeat: &Repeat) -> Result<(Option<String>, Vec<String>), String> {
     let operations = repeat.config.operations.len();
     if repeat.schedule.iter().any(|step| *step >= operations) {

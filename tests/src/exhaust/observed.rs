@@ -1,4 +1,4 @@
-//! What an operation has read of the store, and keeps in memory.
+//! Hashes what an operation has read of the store and keeps in memory.
 
 use rb_core::{HeldLock, Store, SwitchPoint};
 
@@ -8,14 +8,14 @@ use super::running::Running;
 use super::values::name;
 use crate::schedule::{Place, Wait};
 
-/// What an operation may read in its next step and keep in memory.
+/// State that an operation may read in its next step and keep in memory.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Before {
-    /// The records that a commit takes.
+    /// Records that a commit takes.
     log: u64,
-    /// The entries that a checkpoint copies, and from which position of the log on.
+    /// Entries that a checkpoint copies, and the log position it starts from.
     entries: u64,
-    /// What a checkpoint's header says.
+    /// Contents of a checkpoint's header.
     header: u64,
 }
 
@@ -49,7 +49,7 @@ impl Before {
         }
     }
 
-    /// What the header says, if the step that led it here has made it.
+    /// Returns the header's hash, if the last step made the header.
     pub(super) fn header_made(self, running: &Running) -> Option<u64> {
         (self.header != 0 && has_header(running)).then_some(self.header)
     }
@@ -59,8 +59,8 @@ fn writes_base(running: &Running) -> bool {
     matches!(running.operation, Operation::Checkpoint | Operation::Close)
 }
 
-/// Whether a checkpoint has passed its sections, and not its first flush. What it passes between depends on whether there
-/// is something to commit, and on whether another operation commits it.
+/// Returns whether a checkpoint has passed its sections, and not its first flush. Which places it passes between them
+/// depends on whether there is something to commit, and on whether another operation commits it.
 fn has_sections(running: &Running) -> bool {
     matches!(
         running.passed,
@@ -68,8 +68,8 @@ fn has_sections(running: &Running) -> bool {
     )
 }
 
-/// Whether a checkpoint has made its header, and not written it. It is made before the flush that follows the directory,
-/// and so before a wait for the flush of another operation.
+/// Returns whether a checkpoint has made its header, and not written it. It is made before the flush that follows the
+/// directory, and so before a wait for the flush of another operation.
 fn has_header(running: &Running) -> bool {
     let flushes = match running.place {
         Some(Place::Waits(Wait::Lock(HeldLock::Flush))) => true,
@@ -79,7 +79,7 @@ fn has_header(running: &Running) -> bool {
     flushes && writes_base(running) && has_sections(running)
 }
 
-/// What an operation has read in the step that led it to where it stands, and keeps in memory.
+/// Returns a hash of what an operation has read in its last step and keeps in memory.
 pub(super) fn observed(store: &Store, before: Before, running: &Running) -> u64 {
     let ticket = || parts(store, |name| name == "ticket");
     let tickets = || parts(store, |name| name == "ticket" || name.starts_with("shard"));
@@ -89,14 +89,15 @@ pub(super) fn observed(store: &Store, before: Before, running: &Running) -> u64 
     };
     before.log
         ^ match point {
-            // The generation that it has drawn, and whether there was something to keep.
+            // The generation that it has drawn, and whether there was an entry to keep.
             Some(SwitchPoint::Reserved) => {
                 parts(store, |name| name == "generation") ^ kept(store, running)
             }
-            // The first stop of a put: it has looked for something to keep.
+            // The first stop of a put: it has looked for an entry to keep.
             Some(SwitchPoint::SlotsTaken) if running.stops == 1 => kept(store, running),
             Some(SwitchPoint::CheckpointCopied) => before.entries,
-            // The ticket that it waits for: of its own record, of another one's that its answer refers to, or of all.
+            // The ticket that it waits for: of its own record, of another one's that its result
+            // refers to, or of all.
             Some(SwitchPoint::Published | SwitchPoint::Removed) if running.made.is_some() => {
                 ticket()
             }
@@ -109,7 +110,7 @@ pub(super) fn observed(store: &Store, before: Before, running: &Running) -> u64 
         }
 }
 
-/// What a put that keeps has found: whether the key exists, and the ticket that an answer would wait for.
+/// Returns what a put that keeps has found: whether the key exists, and the ticket that its result would wait for.
 fn kept(store: &Store, running: &Running) -> u64 {
     match running.operation {
         Operation::Put {

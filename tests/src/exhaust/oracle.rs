@@ -1,9 +1,10 @@
-//! What each key may hold now, and after a crash now (C1 to C3).
+//! Knows what each key may hold now, and after a crash now (C1 to C3).
 //!
-//! The store reports each change where it takes effect, so each key's states are known in order. A crash leaves the last
-//! state that is known to be durable, or a later one. It may leave nothing instead of a value only if
+//! The store reports each change where it takes effect, so each key's states are known in order. A crash leaves the
+//! last state that is known to be durable, or a later one. It may leave nothing instead of a value only if
 //!
-//! * the entry was evicted, and the observer notified; it may also be there still, because an eviction leaves no record;
+//! * the entry was evicted, and the observer notified; it may also be there still, because an eviction leaves no
+//!   record;
 //! * its slot was reused `early`, before the change that freed it was durable, and that change was not `EachBatch`;
 //! * its record reached the device and its bytes did not, because no flush came after either (seen in the image itself,
 //!   by `check.rs`).
@@ -12,24 +13,24 @@ use std::collections::BTreeMap;
 
 use super::config::KEYS;
 
-/// A version of a key's value; 0 is "not there".
+/// Version of a key's value; 0 means absent.
 pub(super) type Version = u8;
 
-/// Not there.
+/// The key is absent.
 pub(super) const ABSENT: Version = 0;
 
-/// What a change made of a key.
+/// State of a key after a change.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct State {
     pub(super) version: Version,
     pub(super) generation: u64,
     pub(super) slot: Option<u32>,
-    /// The change is acknowledged only when it is durable.
+    /// True if the change is acknowledged only once it is durable.
     each_batch: bool,
     evicted: bool,
-    /// The observer was notified of the eviction.
+    /// True if the observer was notified of the eviction.
     notified: bool,
-    /// Its slot was taken before the change that freed it was durable.
+    /// True if its slot was taken before the change that freed it was durable.
     early: bool,
 }
 
@@ -37,9 +38,9 @@ pub(super) struct State {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Key {
     states: Vec<State>,
-    /// The last state that is acknowledged.
+    /// Index of the last acknowledged state.
     acknowledged: usize,
-    /// The last state that is known to be durable.
+    /// Index of the last state that is known to be durable.
     durable: usize,
 }
 
@@ -49,30 +50,30 @@ impl Key {
     }
 }
 
-/// What a crash may leave of a key.
+/// A state of a key that a crash may leave.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Candidate {
     pub(super) version: Version,
     pub(super) generation: u64,
     pub(super) slot: Option<u32>,
-    /// Nothing may be left instead.
+    /// True if the key may be absent instead.
     pub(super) may_miss: bool,
-    /// It is not known to be durable.
+    /// True if it is not known to be durable.
     pub(super) volatile: bool,
 }
 
-/// What a crash may leave, per key.
+/// States that a crash may leave, per key.
 pub(super) type Legal = Vec<Vec<Candidate>>;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Oracle {
     keys: Vec<Key>,
-    /// Per slot the key and state of its last value.
+    /// Key and state of the last value in each slot.
     owners: BTreeMap<u32, (usize, usize)>,
 }
 
 impl Oracle {
-    /// A restart found these entries: version, generation and slot.
+    /// Creates the oracle from the entries that a restart found: version, generation and slot.
     pub(super) fn new(found: [Option<(Version, u64, u32)>; KEYS]) -> Oracle {
         let mut owners = BTreeMap::new();
         let keys = found.iter().enumerate().map(|(key, found)| {
@@ -93,7 +94,7 @@ impl Oracle {
 
     // ---- changes, where they take effect
 
-    /// A put became the key's value. Returns its state.
+    /// Records that a put became the key's value. Returns its state.
     pub(super) fn put(
         &mut self,
         key: usize,
@@ -107,7 +108,7 @@ impl Oracle {
         Ok(at)
     }
 
-    /// The key was removed. Returns its state.
+    /// Records that the key was removed. Returns its state.
     pub(super) fn removed(
         &mut self,
         key: usize,
@@ -139,7 +140,7 @@ impl Oracle {
         Ok(())
     }
 
-    /// The observer was notified.
+    /// Records that the observer was notified of an eviction.
     pub(super) fn notified(&mut self, key: usize, generation: u64) -> Result<(), String> {
         let state = self.of_generation(key, generation)?;
         if !state.evicted {
@@ -151,7 +152,7 @@ impl Oracle {
         Ok(())
     }
 
-    /// A put took a slot.
+    /// Records that a put took a slot.
     pub(super) fn taken(&mut self, slot: u32, early: bool) -> Result<(), String> {
         let Some(&(key, at)) = self.owners.get(&slot) else {
             return Ok(());
@@ -171,9 +172,9 @@ impl Oracle {
         }
     }
 
-    // ---- answers
+    // ---- results
 
-    /// The operation that made this state has been answered; it is durable, if that was asked.
+    /// Records that the operation that made this state completed; the state is durable if that was requested.
     pub(super) fn answered(&mut self, key: usize, state: usize, durable: bool) {
         let key = &mut self.keys[key];
         key.acknowledged = key.acknowledged.max(state);
@@ -182,38 +183,38 @@ impl Oracle {
         }
     }
 
-    /// An answer that was only to be given when it is durable refers to this state.
+    /// Records that the result of an operation that completes only once durable refers to this state.
     pub(super) fn refers_to(&mut self, key: usize, state: usize) {
         let key = &mut self.keys[key];
         key.durable = key.durable.max(state.min(key.last()));
     }
 
-    /// The last acknowledged state of each key.
+    /// Returns the last acknowledged state of each key.
     pub(super) fn acknowledged(&self) -> [usize; KEYS] {
         std::array::from_fn(|key| self.keys[key].acknowledged)
     }
 
-    /// The last state of each key.
+    /// Returns the last state of each key.
     pub(super) fn last(&self) -> [usize; KEYS] {
         std::array::from_fn(|key| self.keys[key].last())
     }
 
-    /// These states are durable.
+    /// Records that these states are durable.
     pub(super) fn durable(&mut self, states: [usize; KEYS]) {
         for (key, state) in self.keys.iter_mut().zip(states) {
             key.durable = key.durable.max(state);
         }
     }
 
-    /// Of the states of a key since one, the first in which it had a value.
+    /// Returns the first state of a key since `since` in which it had a value.
     pub(super) fn first_value(&self, key: usize, since: usize) -> Option<usize> {
         let states = &self.keys[key].states;
         (since..states.len()).find(|at| states[*at].version != ABSENT)
     }
 
-    // ---- questions
+    // ---- queries
 
-    /// What a crash may leave now.
+    /// Returns what a crash may leave now.
     pub(super) fn legal(&self) -> Legal {
         let of_key = |key: &Key| {
             let states = key.states.iter().enumerate().skip(key.durable);
@@ -229,7 +230,7 @@ impl Oracle {
         self.keys.iter().map(of_key).collect()
     }
 
-    /// What a get must return now: version and generation.
+    /// Returns what a get must return now: version and generation.
     pub(super) fn current(&self, key: usize) -> Option<(Version, u64)> {
         let state = self.keys[key].states.last()?;
         let is_there = state.version != ABSENT && !state.evicted;

@@ -1,4 +1,4 @@
-//! Which orders of steps need not be tried: each has its like among those that are.
+//! Decides which orders of steps need not be tried, because an equivalent order is tried.
 
 use rb_core::SwitchPoint;
 use rb_testkit::Moment;
@@ -8,14 +8,15 @@ use super::running::Running;
 use crate::schedule::Place;
 
 impl Running {
-    /// Whether its next step comes before any step of another operation. Either the step before it could as well have
-    /// come right before it, or the next could have come right after that one: each order of the steps has its like here.
+    /// Returns whether the operation's next step comes before any step of another operation. Either the previous step
+    /// could as well have come right before it, or the next one right after the previous: each order of the steps has
+    /// an equivalent here.
     ///
-    /// * It has written what was decided before, where no other writes or reads: its value, blocks of the log, sections or
-    ///   the header of a base. Had it done so later, whatever others have flushed meanwhile, a crash could have left the
-    ///   same, and more. What a crash leaves before its next step is looked at in any case. A directory is not among these:
-    ///   the step that writes it may look at the log first.
-    /// * It has notified the observer of evictions, and has its slot: all that it does next is to take no more.
+    /// * It has written something that was decided before, where no other operation writes or reads: its value, blocks
+    ///   of the log, sections or the header of a base. Had it written it later, regardless of what others have flushed
+    ///   in the meantime, a crash could have left the same, and more. What a crash leaves before its next step is
+    ///   checked in any case. A directory is not among these: the step that writes it may look at the log first.
+    /// * It has notified the observer of evictions, and has its slot: its next step takes nothing more.
     pub(super) fn goes_on(&self) -> bool {
         use SwitchPoint::{CheckpointCopied, CheckpointFlushed, CommitTaken, Sending};
         match self.place {
@@ -29,17 +30,17 @@ impl Running {
     }
 }
 
-/// Whether operations are switched at a place. Where they are not, the step behind it commutes with every step of
-/// every other operation, or the one before it does, and changes nothing that a crash would show; so an order that
-/// switches there has the same outcome as one that does not.
+/// Returns whether operations are switched at a place. If not, the step after it or the step before it commutes with
+/// every step of every other operation, and changes nothing that a crash would show; so an order that switches there
+/// has the same outcome as one that does not.
 ///
-/// * Planning, log space and buffers: there is enough of both for all, and what is counted is added. The recency clock
-///   moves, but stamps are its sixteenths, and no execution has so many operations.
-/// * Between the reservation of a put and its write, and between the end of the write and what comes of it, it works on
-///   its own memory, and takes and gives back one of enough lanes.
-/// * An operation that has made its last change only returns: the sooner it is acknowledged, the more is promised.
-/// * A lock that is held over I/O is taken at one of these places and not switched at: nothing is done with it before
-///   the next.
+/// * Planning, log space and buffers: there is enough of both for all, and additions to counters commute. The recency
+///   clock moves, but a stamp is a sixteenth of its reading, and no execution has that many operations.
+/// * Between the reservation of a put and its write, and between the end of the write and its effects, it works on its
+///   own memory, and takes and returns one of enough lanes.
+/// * An operation that has made its last change only returns: the earlier it is acknowledged, the more is promised.
+/// * A lock that is held over I/O is taken at one of these places and not switched at: nothing happens under it before
+///   the next place.
 pub(super) fn is_visible(operation: Operation, place: Place) -> bool {
     use SwitchPoint::{
         Arrived, CheckpointBegins, CheckpointDone, CheckpointFlushed, CheckpointHeader,

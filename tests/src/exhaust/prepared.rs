@@ -1,4 +1,4 @@
-//! Devices to begin with, and opening the store on one.
+//! Prepares devices with initial contents, and opens the store on one.
 
 use std::sync::Arc;
 
@@ -15,21 +15,21 @@ use super::world::World;
 
 /// Capacity of the slots: one block.
 const SLOT_BYTES: u64 = 4096;
-/// The smallest ring there is.
+/// Bytes of the smallest possible ring.
 const LOG_BYTES: u64 = 64 * 4096;
 const KEY_LEN_MAX: u32 = 16;
 
-/// Devices to begin with.
+/// Devices with initial contents.
 pub(super) struct Prepared {
     images: Vec<CrashImage>,
     layout: Superblock,
 }
 
 impl Prepared {
-    /// Formats a device, and puts what is there before.
+    /// Formats a device, and puts the initial contents.
     ///
     /// # Errors
-    /// What the store says.
+    /// The error of the store.
     pub(super) fn new() -> Result<Prepared, String> {
         let classes = vec![ClassRequest {
             slot_bytes: SLOT_BYTES,
@@ -68,7 +68,7 @@ impl Prepared {
         })
     }
 
-    /// Where things are on the device.
+    /// Returns the layout of the device.
     pub(super) fn layout(&self) -> &Superblock {
         &self.layout
     }
@@ -82,7 +82,7 @@ pub(super) fn engine(device: &Arc<MemDevice>) -> Arc<dyn Engine> {
     Arc::new(MemEngine::new(Arc::clone(device)))
 }
 
-/// Opens the store on a device, watched if there is a world.
+/// Opens the store on a device, observed if there is a world.
 pub(super) fn open(
     device: &Arc<MemDevice>,
     each_batch: bool,

@@ -1,4 +1,4 @@
-//! An operation of an execution: where it stands and what it knows.
+//! An operation of an execution: its position and what it knows.
 
 use std::hash::{Hash, Hasher};
 
@@ -14,28 +14,28 @@ pub(super) struct Running {
     pub(super) operation: Operation,
     pub(super) began: bool,
     pub(super) ended: bool,
-    /// Where it stands.
+    /// Place at which it stands.
     pub(super) place: Option<Place>,
-    /// The last point of the store that it passed.
+    /// The last switch point of the store that it passed.
     pub(super) passed: Option<SwitchPoint>,
-    /// How often it stopped.
+    /// Number of its stops.
     pub(super) stops: u32,
-    /// The last requests that changed the device were a flush.
+    /// True if the last requests that changed the device were a flush.
     pub(super) flushes: bool,
-    /// It has taken a slot.
+    /// True if it has taken a slot.
     pub(super) has_slot: bool,
-    /// The state that it made of its key.
+    /// State that it made of its key.
     pub(super) made: Option<usize>,
     /// The last state of each key when it began.
     pub(super) since: [usize; KEYS],
     /// The last acknowledged state of each key when it began.
     pub(super) acknowledged: [usize; KEYS],
-    /// A hash of all that it has seen of the store.
+    /// A hash of everything it has seen of the store.
     pub(super) observed: u64,
 }
 
 impl Running {
-    /// It has seen something.
+    /// Adds something it has seen to the hash.
     pub(super) fn observe(&mut self, what: impl Hash) {
         let mut hasher = Xxh3::with_seed(self.observed);
         what.hash(&mut hasher);

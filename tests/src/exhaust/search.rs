@@ -1,7 +1,7 @@
-//! Every schedule of one configuration, depth first.
+//! Searches every schedule of one configuration, depth first.
 //!
 //! The search is stateless: it runs the real store again from the prepared device for each schedule that it has not
-//! tried, and follows it until all operations have ended or it comes to a state that it has seen (`state.rs`).
+//! tried, and follows it until all operations have ended or it reaches a known state (`state.rs`).
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
@@ -18,11 +18,11 @@ use super::fiber::Stacks;
 use super::prepared::Prepared;
 use super::state;
 
-/// One cut in so many is looked behind: the execution goes on, and each step must lead where the same step from the same
+/// One cut in this many is checked: the execution continues, and each step must lead where the same step from the same
 /// state led before.
 const LOOKS_BEHIND: u64 = 16;
 
-/// What was tried.
+/// Counts of what was tried.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Tally {
     pub(super) executions: u64,
@@ -36,33 +36,33 @@ pub(super) struct Tally {
 pub(super) struct Search<'a> {
     pub(super) prepared: &'a Prepared,
     pub(super) checker: &'a Checker<'a>,
-    /// Crash points that were seen, by any search.
+    /// Crash points that any search has seen.
     pub(super) seen: &'a Mutex<HashSet<u64>>,
     pub(super) stacks: Stacks,
     pub(super) tally: Tally,
     pub(super) until: Option<Instant>,
 }
 
-/// How a search ended.
+/// Result of a search.
 pub(super) enum End {
     Complete,
-    /// There was no time left.
+    /// The time was over.
     Stopped,
     Failed(Failure),
 }
 
-/// What is known of one configuration.
+/// Knowledge about one configuration.
 #[derive(Default)]
 struct Known {
     states: HashSet<u64>,
-    /// Where a step of an operation leads from a state, and the schedule that showed it.
+    /// State that a step of an operation leads to from a state, and the schedule that showed it.
     steps: HashMap<(u64, usize), (u64, Vec<usize>)>,
     /// States behind cuts.
     behind: HashMap<u64, Vec<usize>>,
 }
 
 impl Known {
-    /// A step leads from a state to another.
+    /// Records that a step leads from a state to another.
     fn step(&mut self, from: u64, to: u64, schedule: &[usize]) -> Result<(), Failure> {
         let last = schedule.last().copied().unwrap_or_default();
         let (led, way) = self
@@ -73,7 +73,7 @@ impl Known {
             return Ok(());
         }
         Err(Failure {
-            what: "the search cannot tell states apart: the same step led elsewhere".into(),
+            what: "the search cannot distinguish states: the same step led elsewhere".into(),
             schedule: schedule.to_vec(),
             other: Some(way.clone()),
             ..Failure::default()
@@ -81,12 +81,12 @@ impl Known {
     }
 }
 
-/// A place in a schedule: its state, the operations that can do a step, and the one that does.
+/// A position in a schedule: its state, the operations that can do a step, and the chosen one.
 struct Choice {
     state: u64,
     able: Vec<usize>,
     tried: usize,
-    /// What that operation had seen after its step.
+    /// Hash of what that operation had seen after its step.
     seen: u64,
 }
 
@@ -137,7 +137,7 @@ impl Search<'_> {
         })
     }
 
-    /// Runs the schedule so far, and goes on in the first way that is new.
+    /// Runs the schedule so far, and continues in the first way that is new.
     fn execute(
         &mut self,
         config: &Config,
@@ -150,7 +150,7 @@ impl Search<'_> {
             what,
             ..Failure::default()
         })?;
-        // Only the last step is another one than before.
+        // Only the last step differs from the previous schedule.
         if let Some((last, others)) = choices.split_last_mut() {
             for choice in others {
                 execution.repeat(&mut self.stacks, choice.step(), choice.seen);
@@ -198,7 +198,7 @@ impl Search<'_> {
         }
     }
 
-    /// Goes on behind a state that was seen, somehow.
+    /// Continues behind a known state, in any order.
     fn look_behind(
         &mut self,
         execution: &mut Execution,
@@ -227,7 +227,7 @@ impl Search<'_> {
         }
     }
 
-    /// Tries all that a crash now can leave.
+    /// Tries everything that a crash now can leave.
     fn crash(&mut self, execution: &Execution, schedule: &[usize]) -> Result<(), Failure> {
         let legal = execution.world.lock().oracle.legal();
         let point = digest((execution.points.hash(), &legal));

@@ -1,19 +1,19 @@
-//! What tells the states of an execution apart.
+//! Identifies the state of an execution.
 //!
-//! Two executions of one configuration that come to the same state have the same future, so one of them can be cut off.
-//! A state is
+//! Two executions of one configuration that reach the same state have the same future, so one of them can be cut off. A
+//! state consists of
 //!
-//! * the device: what is durable, and the pending writes;
+//! * the device: the durable bytes, and the pending writes;
 //! * the store in memory, all of it ([`rb_core::Store::each_part`]);
 //! * the oracle, which decides what is legal later;
-//! * of each operation, which it is, whether it has begun or ended, where it stands, how many places it has stopped at,
-//!   and what it knows: the memory of an operation is a function of what it has read of the rest. What it has taken,
-//!   evicted, put or removed is reported as it happens. What else it read is taken over from the store's state when it
-//!   read it (`observed.rs`): often more than it read, which only tells more states apart.
+//! * each operation: which it is, whether it has begun or ended, its place, its number of stops, and what it knows: the
+//!   memory of an operation is a function of what it has read of the rest. What it has taken, evicted, put or removed
+//!   is reported as it happens. Everything else it read is taken from the store's state at that time (`observed.rs`):
+//!   often more than it read, which only distinguishes more states.
 //!
-//! Nothing else can differ: time stands still, and randomness is the same in each execution. That the list is complete is
-//! not left to this text. Now and then a search goes on behind a state that it has seen, and each step from there must
-//! lead where the same step led the first time (`search.rs`).
+//! Nothing else can differ: time stands still, and randomness is the same in each execution. The completeness of this
+//! list is tested: now and then a search continues behind a known state, and each step from there must lead where the
+//! same step led the first time (`search.rs`).
 
 use std::hash::{Hash, Hasher};
 
@@ -23,7 +23,7 @@ use super::digest::parts;
 use super::execution::Execution;
 use super::running::Running;
 
-/// A number that tells this state from others.
+/// Returns a number that identifies this state.
 pub(super) fn hash(execution: &Execution) -> u64 {
     let mut hasher = Xxh3::new();
     execution.points.hash().hash(&mut hasher);
@@ -54,7 +54,7 @@ pub(super) fn hash(execution: &Execution) -> u64 {
     hasher.finish()
 }
 
-/// The state in words, to see in what two differ.
+/// Describes the state, to show how two differ.
 pub(super) fn words(execution: &Execution) -> Vec<String> {
     let mut words = vec![format!("device {:x}", execution.points.hash())];
     execution

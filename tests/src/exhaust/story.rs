@@ -1,4 +1,4 @@
-//! A violation in words, and how to see it again.
+//! Describes a violation, and how to repeat it.
 
 use super::check::Checker;
 use super::config::Config;
@@ -9,30 +9,30 @@ use super::images::{Kept, Spots};
 use super::prepared::Prepared;
 use super::state;
 
-/// What breaks the contract, and how to see it again.
+/// A violation of the contract, and how to repeat it.
 #[derive(Clone, Debug)]
 pub struct Violation {
-    /// What is wrong.
+    /// Description of the violation.
     pub what: String,
-    /// What happened, step by step.
+    /// The steps that led to it.
     pub story: Vec<String>,
     /// The options that repeat exactly this.
     pub options: String,
 }
 
-/// What is repeated: one schedule, and what its crash leaves.
+/// A schedule to repeat, and the writes that its crash keeps.
 #[derive(Clone, Debug)]
 pub struct Repeat {
-    /// The operations, and what is there before.
+    /// The operations, and the initial contents.
     pub config: Config,
-    /// Which operation does each step.
+    /// Number of the operation that does each step.
     pub schedule: Vec<usize>,
-    /// What the crash leaves; none: there is no crash.
+    /// Writes that the crash keeps; `None`: there is no crash.
     pub kept: Option<Kept>,
 }
 
 impl Violation {
-    /// Runs a failure again, and writes down what happens.
+    /// Runs a failure again, and records its steps.
     pub(super) fn of(prepared: &Prepared, config: &Config, failure: &Failure) -> Violation {
         let Failure {
             what,
@@ -62,7 +62,7 @@ impl Violation {
 }
 
 impl Repeat {
-    /// Runs it. Returns what is wrong, if something is, and what happened.
+    /// Runs the schedule. Returns the violation, if any, and a list of the steps.
     pub(super) fn run(&self, prepared: &Prepared) -> (Option<String>, Vec<String>) {
         let mut stacks = Stacks::default();
         let mut execution = match Execution::new(prepared, &self.config, true) {
@@ -94,7 +94,7 @@ impl Repeat {
     }
 }
 
-/// In what the states before and after the last step of two schedules differ.
+/// Lists how the states before and after the last step of two schedules differ.
 fn differences(prepared: &Prepared, config: &Config, schedules: [&Vec<usize>; 2]) -> Vec<String> {
     let mut stacks = Stacks::default();
     let mut states = |schedule: &Vec<usize>| {

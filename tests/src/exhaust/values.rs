@@ -1,11 +1,11 @@
-//! Keys and values: every version of a value has bytes of its own.
+//! Keys and values: every version of a value has distinct bytes.
 
 use super::oracle::Version;
 
-/// Several sectors, and not the whole block.
+/// Length of a value: several sectors, and not the whole block.
 const VALUE_LEN: usize = 2000;
 
-/// The key's name.
+/// Returns the key's name.
 pub(super) fn name(key: usize) -> [u8; 4] {
     // One in each of two shards.
     [b"a000", b"b000"][key].to_owned()
@@ -15,7 +15,7 @@ pub(super) fn number(name: &[u8]) -> usize {
     usize::from(name[0] - b'a')
 }
 
-/// The bytes of a version.
+/// Returns the bytes of a version.
 pub(super) fn value(version: Version) -> Vec<u8> {
     let mut bytes = vec![version; VALUE_LEN];
     (0_u8..)
@@ -24,12 +24,12 @@ pub(super) fn value(version: Version) -> Vec<u8> {
     bytes
 }
 
-/// The version of an operation's value.
+/// Returns the version of an operation's value.
 pub(super) fn version_of(operation: usize) -> Version {
     operation as Version + 1
 }
 
-/// The version of a key's value that was there before.
+/// Returns the version of a key's initial value.
 pub(super) fn initial_version(key: usize) -> Version {
     key as Version + 100
 }

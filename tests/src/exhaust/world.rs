@@ -1,4 +1,4 @@
-//! One execution: a store over a prepared device, its operations, and the oracle that its hooks keep.
+//! One execution: a store over a prepared device, its operations, and the oracle that the store's hooks update.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,7 +18,7 @@ use super::running::Running;
 use super::values::{initial_version, name, number, value, version_of};
 use crate::schedule::{Place, Wait};
 
-/// The hooks of the store, and what is known from them.
+/// The hooks of the store, and the knowledge gained from them.
 pub(super) struct World {
     inside: Mutex<Inside>,
 }
@@ -26,12 +26,12 @@ pub(super) struct World {
 pub(super) struct Inside {
     pub(super) oracle: Oracle,
     pub(super) operations: Vec<Running>,
-    /// The operation that runs.
+    /// Number of the running operation.
     pub(super) current: Option<usize>,
-    /// Operations no longer stop where they could go on: the execution is only brought to its end.
+    /// True if operations no longer stop: the execution is only brought to its end.
     pub(super) ending: bool,
     pub(super) violation: Option<String>,
-    /// What happened, in words, if that is wanted.
+    /// Descriptions of the steps, if requested.
     pub(super) trace: Option<Vec<String>>,
 }
 
@@ -68,7 +68,7 @@ impl World {
         self.inside.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The store is open: what is there is known.
+    /// Records the entries of the store after it was opened.
     pub(super) fn opened(&self, store: &Store) {
         let mut found = [None; KEYS];
         store.for_each(|entry| {
@@ -97,14 +97,14 @@ impl World {
         }
     }
 
-    /// Does an operation of an execution.
+    /// Runs an operation of an execution.
     pub(super) fn operate(&self, at: usize, store: &Store) {
         let operation = {
             let mut inside = self.lock();
             let (since, acknowledged) = (inside.oracle.last(), inside.oracle.acknowledged());
             let running = &mut inside.operations[at];
             running.began = true;
-            // Only what it will need: it tells states apart.
+            // Only what it will need, because it becomes part of the state.
             match running.operation {
                 Operation::Sync => running.acknowledged = acknowledged,
                 Operation::Put { .. } => running.since = since,
@@ -180,7 +180,7 @@ impl World {
             (Err(Error::Closed), None) => {}
             (answer, made) => {
                 drop(inside);
-                self.fail(format!("{operation} made {made:?} and answered {answer:?}"));
+                self.fail(format!("{operation} made {made:?} and returned {answer:?}"));
             }
         }
     }
@@ -225,7 +225,7 @@ impl World {
         };
         drop(inside);
         if wrong {
-            self.fail(format!("a put made state {made:?} and answered {answer:?}"));
+            self.fail(format!("a put made state {made:?} and returned {answer:?}"));
         }
     }
 
@@ -253,7 +253,7 @@ impl World {
             if !waits && (ending || !is_visible(running.operation, place)) {
                 return;
             }
-            // A wait is no progress.
+            // A wait is not progress.
             running.stops += u32::from(!waits);
             running.place = Some(place);
         }
@@ -262,7 +262,7 @@ impl World {
         }
     }
 
-    /// What an oracle of a change says, with the operation that made it.
+    /// Passes a change to the oracle, with the operation that made it.
     fn changed_by(
         &self,
         change: impl FnOnce(&mut Oracle, Operation) -> Result<Option<usize>, String>,
@@ -334,7 +334,7 @@ impl Simulator for World {
     }
 }
 
-/// A change for a hash.
+/// Returns the parts of a change for a hash.
 fn words(change: &Change<'_>) -> (u8, Option<usize>, u64, u32) {
     match *change {
         Change::Put {
@@ -375,7 +375,7 @@ impl fmt::Debug for World {
 }
 
 impl World {
-    /// The device is at work for the running operation.
+    /// The device executes requests of the running operation.
     pub(super) fn device(&self, moment: Moment, requests: &[MemOp]) {
         // Reads are of blocks that are not written while the store is open.
         if requests.iter().any(|request| request.op != OpKind::Read) {

@@ -1,4 +1,4 @@
-//! The check after a session: the log's order, the audit, and every key.
+//! Checks a store after a session: the log's order, the audit, and every key.
 
 use std::fs::FileType;
 use std::os::unix::fs::FileTypeExt;
@@ -18,40 +18,39 @@ use super::watchdog::{WATCHDOG, within};
 use crate::log_order::{LogRecord, first_disorder, read_log};
 use crate::tally::words;
 
-/// Records of the log that are shown of a key or a slot.
+/// Maximum number of log records shown for a key or a slot.
 const SHOWN_MAX: usize = 6;
 
-/// How long the kernel may keep the claims of a killed process. An opening waits one second, and a machine that is
-/// emulated on busy cores has taken longer.
+/// Maximum time that the kernel may keep the claims of a killed process. Opening waits one second, and a machine that
+/// is emulated on busy cores has taken longer.
 const RELEASE_MAX: Duration = Duration::from_secs(30);
 
 /// A key's version and generation, if it is there.
 type State = (Key, Option<(u64, u64)>);
 
-/// What an opening found.
+/// Results of opening.
 #[derive(Debug, Default)]
 struct Found {
     states: Vec<State>,
-    /// Entries that recovery took for live, those included whose bytes are gone.
+    /// Entries that recovery took for live, including those whose bytes are gone.
     recovered: u64,
     violations: Vec<String>,
 }
 
-/// What is checked.
+/// Parameters of a check.
 pub(super) struct Check<'a> {
     pub(super) path: &'a Path,
     pub(super) engine: EngineKind,
     pub(super) image: &'a Image,
-    /// Whether the store was closed, if that is known.
+    /// True if the store was closed; `None` if that is unknown.
     pub(super) closed: Option<bool>,
-    /// Afterwards: 0 leaves the store as the session left it, 1 opens and drops, 2 opens and closes it, which
+    /// Action afterwards: 0 leaves the store as the session left it, 1 opens and drops, 2 opens and closes it, which
     /// must change nothing.
     pub(super) after: u64,
 }
 
 impl Check<'_> {
-    /// Reads the store as the session left it, without writing, and judges everything. What must not be goes into
-    /// the report.
+    /// Reads the store as the session left it, without writing, and checks everything. Violations go into the report.
     pub(super) fn run(&self, store: &mut Played<'_>, report: &mut RaceReport) {
         if let Err(why) = wait_until_free(self.path) {
             let why = words(&why);
@@ -94,13 +93,13 @@ impl Check<'_> {
                 let what = "opening for writing found other states than reading";
                 report.violations.push(what.into());
             }
-            // A close writes down what is there.
+            // A close records the entries in a base.
             store.phantoms &= !closes;
         }
     }
 
-    /// Reads the log, if the store is where its blocks can be read without an engine, and checks its order. Behind a
-    /// socket or a character device the audit alone checks it.
+    /// Reads the log, if its blocks can be read without an engine, and checks its order. Behind a socket or a character
+    /// device only the audit checks it.
     fn log(&self, store: &mut Played<'_>, report: &mut RaceReport) -> Vec<LogRecord> {
         let has_blocks = |kind: FileType| kind.is_file() || kind.is_block_device();
         let readable = std::fs::metadata(self.path).is_ok_and(|it| has_blocks(it.file_type()));
@@ -202,7 +201,7 @@ fn open_into(
                     generation,
                 } => Some((version, generation)),
                 Answer::Absent => None,
-                other => return Err(format!("key {key} was answered {other:?}")),
+                other => return Err(format!("key {key} returned {other:?}")),
             };
             found.states.push((key, state));
         }
@@ -215,7 +214,7 @@ fn open_into(
     Ok(())
 }
 
-/// What the log says of a key, and of the slot that its newest put had.
+/// Lists the log records of a key, and of the slot of its newest put.
 fn trail(key: Key, log: &[LogRecord]) -> String {
     let of_key = log.iter().filter(|record| number(&record.key) == Some(key));
     let newest = of_key.clone().filter(|record| record.slot.is_some());
@@ -235,8 +234,8 @@ fn trail(key: Key, log: &[LogRecord]) -> String {
     format!("\n    its last records:{of_key}\n    its slot from its newest put on:{of_slot}")
 }
 
-/// Waits until what a killed process had given to the kernel has ended, at most [`RELEASE_MAX`]: until then its claims
-/// hold.
+/// Waits until the requests of a killed process have ended in the kernel, at most [`RELEASE_MAX`]: until then its
+/// claims hold.
 fn wait_until_free(path: &Path) -> Result<(), OpenError> {
     let start = Instant::now();
     loop {

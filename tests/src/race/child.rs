@@ -1,4 +1,4 @@
-//! Sessions of a child process, which is killed.
+//! Runs sessions in a child process, which is killed.
 
 use std::io::Read;
 use std::path::Path;
@@ -14,7 +14,7 @@ use super::session::run;
 use super::shape::{Fixed, Image, Session};
 use super::watchdog::WATCHDOG;
 
-/// A session as the parent orders it; parent and child make the same plan of it.
+/// A session as ordered by the parent; parent and child derive the same plan from it.
 #[derive(Clone, Debug)]
 pub(super) struct Order {
     pub(super) path: std::path::PathBuf,
@@ -97,7 +97,7 @@ impl Order {
     }
 }
 
-/// Runs the session that the arguments ask for; false if they ask for none.
+/// Runs the session that the arguments request; returns false if they request none.
 #[must_use]
 pub fn child(args: &[String]) -> bool {
     let Some(order) = Order::parse(args) else {
@@ -109,15 +109,15 @@ pub fn child(args: &[String]) -> bool {
     true
 }
 
-/// The end of a child.
+/// Result of a child.
 pub(super) struct Life {
     /// Its journal.
     pub(super) journal: Vec<u8>,
-    /// It was killed; otherwise it ended by itself.
+    /// True if it was killed; otherwise it ended by itself.
     pub(super) killed: bool,
 }
 
-/// From when on a child's time to live counts.
+/// Moment from which a child's time to live counts.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Moment {
     Started,
@@ -125,10 +125,10 @@ pub(super) enum Moment {
     Ending,
 }
 
-/// Starts a child and kills it (SIGKILL) so long `after` the moment, if it has not ended.
+/// Starts a child and kills it (SIGKILL) `after` the moment, if it has not ended.
 ///
 /// # Errors
-/// It could not be started.
+/// If it cannot be started.
 pub(super) fn live_and_die(
     program: &Path,
     order: &Order,
@@ -147,7 +147,7 @@ pub(super) fn live_and_die(
         let mut bytes = [0; 1 << 16];
         while let Some(count) = output.read(&mut bytes).ok().filter(|count| *count > 0) {
             if reader.take(&bytes[..count]) {
-                // Not always waited for.
+                // The receiver does not always wait.
                 let _ = sender.send(());
             }
         }
@@ -155,7 +155,7 @@ pub(super) fn live_and_die(
     });
     let mut hung = false;
     if moment == Moment::Ending {
-        // One that found something that must not be ends without.
+        // A child that found a violation ends without it.
         hung = heard.recv_timeout(order.time + WATCHDOG) == Err(RecvTimeoutError::Timeout);
     }
     // The channel is disconnected when the child has ended.
@@ -175,7 +175,7 @@ pub(super) fn live_and_die(
     Ok(Life { journal, killed })
 }
 
-/// Kills the child unless it `ended`: then it has a moment to go.
+/// Kills the child unless it `ended`; then it gets a moment to exit.
 fn end(child: &mut Child, ended: bool) -> Result<bool, String> {
     let waiting = |why| format!("waiting for the child: {why}");
     let start = Instant::now();

@@ -1,4 +1,4 @@
-//! Records of a journal, and their bytes: the kind and the number of words, 4 bytes each, then words of 8.
+//! Records of a journal and their encoding: the kind and the number of words, 4 bytes each, then words of 8 bytes.
 
 use super::shape::Key;
 
@@ -9,11 +9,11 @@ pub(super) enum Event {
     Serving,
     /// Operation `op` begins.
     Begin { op: u64, what: What },
-    /// It ended so, key by key.
+    /// The operation ended with these results, key by key.
     End { op: u64, answers: Vec<Answer> },
     /// A put took this entry's slot.
     Evicted { key: Key, generation: u64 },
-    /// Something that must not be.
+    /// A violation.
     Violation(String),
 }
 
@@ -32,7 +32,7 @@ pub(super) enum What {
     },
     /// Reads of values.
     Get(Vec<Key>),
-    /// Looks for presence only.
+    /// Checks for presence only.
     Look(Vec<Key>),
     Sync,
     Checkpoint,
@@ -41,28 +41,28 @@ pub(super) enum What {
     Close,
 }
 
-/// How one key of an operation was answered, or the operation that has no keys.
+/// Result of one key of an operation, or of an operation that has no keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Answer {
-    /// The operation without keys went well.
+    /// An operation without keys succeeded.
     Done,
     Written,
     Existed,
     Superseded,
     /// The store was too busy or too full: nothing changed.
     Refused,
-    /// Not there.
+    /// The key is absent.
     Absent,
-    /// There.
+    /// The key is present.
     Present,
-    /// The value that was there.
+    /// The key's value.
     Value {
         version: u64,
         generation: u64,
     },
 }
 
-/// Bytes of a record before its words: the kind, and how many words.
+/// Bytes of a record before its words: the kind, and the number of words.
 pub(super) const HEAD: usize = 8;
 pub(super) const KIND_DROP: u64 = 18;
 pub(super) const KIND_CLOSE: u64 = 19;
@@ -70,14 +70,14 @@ pub(super) const KIND_CLOSE: u64 = 19;
 /// Longest text of a violation, in bytes: a record is at most 4096.
 const TEXT_MAX: usize = 3072;
 
-/// The first record: its kind, its words, and what comes after it.
+/// Splits off the first record: its kind, its words, and the rest.
 pub(super) fn split(bytes: &[u8]) -> Option<(u64, &[u8], &[u8])> {
     let (head, rest) = bytes.split_at_checked(HEAD)?;
     let (body, rest) = rest.split_at_checked(number(&head[4..]) as usize * 8)?;
     Some((number(&head[..4]), body, rest))
 }
 
-/// The records of a journal.
+/// Decodes the records of a journal.
 pub(super) fn events(mut bytes: &[u8]) -> impl Iterator<Item = Result<Event, String>> {
     std::iter::from_fn(move || {
         let (kind, body, rest) = split(bytes)?;
@@ -298,7 +298,7 @@ mod tests {
             key: 4,
             generation: 5,
         });
-        wanted.push(Event::Violation("what must not be".into()));
+        wanted.push(Event::Violation("a violation".into()));
         let journal = Journal::in_memory();
         wanted.iter().for_each(|event| journal.record(event));
         assert!(journal.is_wrong());

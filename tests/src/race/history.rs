@@ -1,36 +1,37 @@
-//! What one key may hold: the changes that operations made, or may have made.
+//! Possible contents of one key: the changes that operations made, or may have made.
 
 use super::event::Answer;
 
-/// A version of a key's value; none is "not there".
+/// Version of a key's value; `None` means absent.
 pub(super) type Version = Option<u64>;
 
 /// An operation, and the position in it.
 pub(super) type Id = (u64, usize);
 
-/// Something that happened, or may have happened, to a key. Times are places in the journal.
+/// A change that happened, or may have happened, to a key. Times are positions in the journal.
 #[derive(Clone, Debug)]
 struct Change {
     id: Id,
     effect: Version,
     begin: u64,
     end: Option<u64>,
-    /// It came after all that had ended before this: its begin, or that of a later read that still showed it.
+    /// It came after everything that had ended before this: its begin, or that of a later read that still showed the
+    /// old value.
     since: u64,
-    /// When it was certainly done: it was acknowledged, or read.
+    /// Time at which it was certainly done: acknowledged, or read.
     done: Option<u64>,
-    /// Counted as durable.
+    /// True if it counted as durable.
     durable: bool,
-    /// It can never be found again after a crash.
+    /// True if it can never be found again after a crash.
     dead: bool,
-    /// When it was certainly overwritten.
+    /// Time at which it was certainly overwritten.
     over: Option<u64>,
     generation: Generation,
-    /// Evictions that may have been this one's: generation, and when it was recorded.
+    /// Evictions that may have been of this one: generation, and time of the record.
     evictions: Vec<(u64, u64)>,
 }
 
-/// What is known of a put's generation.
+/// Knowledge of a put's generation.
 #[derive(Clone, Copy, Debug)]
 enum Generation {
     Is(u64),
@@ -64,7 +65,7 @@ impl Change {
         }
     }
 
-    /// Its value was read by an operation that began at `begin` and ends now. Returns what is wrong with that.
+    /// Its value was read by an operation that began at `begin` and ends now. Returns the violation, if any.
     fn read(&mut self, generation: u64, begin: u64, now: u64) -> Option<&'static str> {
         let was = std::mem::replace(&mut self.generation, Generation::Is(generation));
         self.evictions.retain(|(which, _)| *which == generation);
@@ -78,38 +79,38 @@ impl Change {
         }
     }
 
-    /// Whether it certainly came before something that came after all that had ended by `since`.
+    /// Returns whether it certainly came before a change that came after everything that had ended by `since`.
     fn is_before(&self, since: u64) -> bool {
         self.end.is_some_and(|end| end < since) && self.since < since
     }
 
-    /// Whether it may have been in force at some moment between the two.
+    /// Returns whether it may have been in force at some moment between the two.
     fn may_show(&self, begin: u64, end: u64) -> bool {
         self.begin < end && self.over.is_none_or(|over| over > begin)
     }
 }
 
-/// A key that was not there although nothing said so yet: its eviction must still be recorded.
+/// A key that was absent although no record explains it yet: its eviction must still be recorded.
 #[derive(Clone, Debug)]
 struct Doubt {
     puts: Vec<Generation>,
     what: String,
 }
 
-/// What a key's state after a session means.
+/// Judgement of a key's state after a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// The only thing that it could be.
+    /// The only possible state.
     Exact,
-    /// One of several things that it may be.
+    /// One of several possible states.
     Legal,
-    /// It was durable, and is not there.
+    /// It was durable, and is absent.
     Lost,
-    /// It was removed or replaced, that was durable, and it is back; or it was never put.
+    /// It was removed or replaced durably, and is back; or it was never put.
     Resurrected,
 }
 
-/// What a key may hold.
+/// Everything that a key may hold.
 #[derive(Clone, Debug)]
 pub(super) struct History {
     changes: Vec<Change>,
@@ -117,7 +118,7 @@ pub(super) struct History {
 }
 
 impl History {
-    /// Of a key in which this was found, with its generation.
+    /// Creates the history of a key whose value was found, with its generation.
     pub(super) fn found(version: Version, generation: u64) -> History {
         History {
             changes: vec![Change::found(version, generation)],
@@ -125,10 +126,10 @@ impl History {
         }
     }
 
-    /// Operation `id` begins now, whose generation will be above `floor`. The oldest operation that is under way
-    /// began at `oldest`.
+    /// Operation `id` begins now; its generation will be above `floor`. The oldest operation that is under way began at
+    /// `oldest`.
     pub(super) fn begin(&mut self, id: Id, effect: Version, floor: u64, oldest: u64, now: u64) {
-        // What no answer and no crash can show any more.
+        // No result and no crash can show it any more.
         let is_past =
             |change: &Change| change.dead && change.over.is_some_and(|over| over < oldest);
         self.changes.retain(|change| !is_past(change));
@@ -147,7 +148,7 @@ impl History {
         });
     }
 
-    /// Operation `id` was acknowledged; if so `durable`ly, what came before it can never be found again.
+    /// Operation `id` was acknowledged. If `durable`, earlier changes can never be found again.
     pub(super) fn done(&mut self, id: Id, durable: bool, now: u64) {
         let Some(change) = self.changes.iter_mut().find(|change| change.id == id) else {
             return;
@@ -156,34 +157,34 @@ impl History {
         change.done.get_or_insert(now);
         change.durable = durable;
         let since = change.since;
-        // Others that ended meanwhile may have missed this commit.
+        // Concurrent operations that ended may have missed this commit.
         self.overwrite(since, durable, now, |_| true);
     }
 
-    /// Operation `id` came to nothing: nothing of it can ever be seen.
+    /// Operation `id` had no effect: nothing of it can ever be seen.
     pub(super) fn undone(&mut self, id: Id) {
         self.changes.retain(|change| change.id != id);
     }
 
-    /// A put that began at `begin` was kept out, and that answer is durable: so is a value that is there.
+    /// A put that began at `begin` kept the existing value, and that result is durable: so is the value.
     pub(super) fn existed_durably(&mut self, begin: u64, now: u64) -> u64 {
         let counted = self.durable_at(begin, now);
         self.overwrite(begin, true, now, |effect| effect.is_none());
         counted
     }
 
-    /// A put that began at `begin` was overtaken, and that answer is durable: so is what overtook it.
+    /// A put that began at `begin` was superseded, and that result is durable: so is the newer change.
     pub(super) fn superseded_durably(&mut self, begin: u64, now: u64) {
         self.overwrite(begin, true, now, |_| true);
     }
 
-    /// Whether anything may have overtaken a put that began at `begin`.
+    /// Returns whether any change may have superseded a put that began at `begin`.
     pub(super) fn was_overtaken(&self, id: Id, begin: u64) -> bool {
         let later = |change: &Change| change.id != id && change.end.is_none_or(|end| end > begin);
         self.changes.iter().any(later)
     }
 
-    /// What had ended before `since` is overwritten now.
+    /// Marks changes that had ended before `since` as overwritten now.
     fn overwrite(&mut self, since: u64, durably: bool, now: u64, which: impl Fn(Version) -> bool) {
         for change in &mut self.changes {
             if change.is_before(since) && which(change.effect) {
@@ -193,8 +194,8 @@ impl History {
         }
     }
 
-    /// All that was done before `moment` is durable. Returns how many changes that were acknowledged were not
-    /// known to be durable before.
+    /// Marks everything that was done before `moment` as durable. Returns how many acknowledged changes were not known
+    /// to be durable before.
     pub(super) fn durable_at(&mut self, moment: u64, now: u64) -> u64 {
         let is_done = |change: &Change| change.done.is_some_and(|done| done < moment);
         let newest = self.changes.iter().filter(|change| is_done(change));
@@ -213,7 +214,7 @@ impl History {
         counted
     }
 
-    /// Judges what operation `id`, which began at `begin` and ends now, saw. Returns what is wrong with it.
+    /// Checks what operation `id`, which began at `begin` and ends now, saw. Returns the violation, if any.
     pub(super) fn seen(
         &mut self,
         id: Id,
@@ -248,7 +249,7 @@ impl History {
                     puts.push(change.generation);
                 }
                 let what = format!(
-                    "op {:#x} saw nothing, and no eviction says why; it may be {}",
+                    "op {:#x} saw nothing, and no eviction explains it; it may be {}",
                     id.0,
                     self.legal()
                 );
@@ -256,11 +257,11 @@ impl History {
                 None
             }
             Answer::Refused => None,
-            _ => Some("an answer that it has no use for"),
+            _ => Some("a result of the wrong kind"),
         }
     }
 
-    /// The eviction of a generation was recorded.
+    /// Records the eviction of a generation.
     pub(super) fn evicted(&mut self, generation: u64, now: u64) {
         for change in &mut self.changes {
             if change.effect.is_some() && change.generation.may_be(generation) {
@@ -271,13 +272,13 @@ impl History {
         self.doubts.retain(|doubt| !explains(doubt));
     }
 
-    /// What was seen that nothing explains, when nothing more is recorded.
+    /// Returns the observations that nothing explains, when nothing more is recorded.
     pub(super) fn doubts(&mut self) -> impl Iterator<Item = String> + use<'_> {
         self.doubts.drain(..).map(|doubt| doubt.what)
     }
 
-    /// Judges what is found after the session. If slots may have been `reused` before a change was durable, the
-    /// value before that change may be gone.
+    /// Judges the state found after the session. If slots may have been `reused` before a change was durable, the value
+    /// before that change may be gone.
     pub(super) fn judge(&self, found: Version, reused: bool) -> Verdict {
         let changes = || self.changes.iter().filter(|change| !change.dead);
         let is_evicted = changes().any(|change| !change.evictions.is_empty());
@@ -296,7 +297,7 @@ impl History {
         }
     }
 
-    /// What may be found, in words.
+    /// Describes what may be found.
     pub(super) fn legal(&self) -> String {
         let mut words: Vec<String> = Vec::new();
         for change in self.changes.iter().filter(|change| !change.dead) {

@@ -1,8 +1,8 @@
-//! What the threads of a session did and saw, in one order.
+//! Records what the threads of a session did and saw, in one order.
 //!
-//! An operation is recorded before it begins and when it has ended, an eviction before the slot is written
-//! again. A record goes out in one piece: into memory, or as one write of at most a pipe's atomic size. So the
-//! records are in the order in which they were made, over all threads, and a kill leaves whole records only.
+//! An operation is recorded before it begins and when it has ended, an eviction before the slot is written again. A
+//! record is written in one piece: into memory, or as one write of at most a pipe's atomic size. So the records are in
+//! the order in which they were made, over all threads, and a kill leaves only whole records.
 
 use std::fs::File;
 use std::io::Write;
@@ -12,7 +12,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::event::{Event, HEAD, KIND_CLOSE, KIND_DROP, split};
 
-/// Where records go.
+/// Destination of records.
 #[derive(Debug)]
 enum Sink {
     Memory(Mutex<Vec<u8>>),
@@ -23,7 +23,7 @@ enum Sink {
 #[derive(Debug)]
 pub(super) struct Journal {
     sink: Sink,
-    /// Something was recorded that must not be.
+    /// True if a violation was recorded.
     wrong: AtomicBool,
 }
 
@@ -35,7 +35,7 @@ impl Journal {
         }
     }
 
-    /// On standard output, past the buffer of the standard library, which would cut records.
+    /// Writes to standard output, bypassing the buffer of the standard library, which would split records.
     pub(super) fn on_stdout() -> std::io::Result<Journal> {
         let pipe = std::io::stdout().as_fd().try_clone_to_owned()?;
         Ok(Journal {
@@ -68,12 +68,12 @@ impl Journal {
         self.record(&Event::Violation(what));
     }
 
-    /// Whether something was recorded that must not be: then the session ends.
+    /// Returns whether a violation was recorded: then the session ends.
     pub(super) fn is_wrong(&self) -> bool {
         self.wrong.load(Ordering::Relaxed)
     }
 
-    /// What was recorded in memory so far.
+    /// Returns the records in memory so far.
     pub(super) fn bytes(&self) -> Vec<u8> {
         match &self.sink {
             Sink::Memory(memory) => memory
@@ -85,11 +85,11 @@ impl Journal {
     }
 }
 
-/// Looks at a journal that still grows.
+/// Scans a journal that is still growing.
 #[derive(Debug, Default)]
 pub(super) struct Reader {
     bytes: Vec<u8>,
-    /// Where the first record begins that was not looked at.
+    /// Offset of the first record that was not scanned.
     at: usize,
 }
 

@@ -1,12 +1,12 @@
-//! Real threads on real stores, with an exact oracle (C1 to C5).
+//! Runs real threads on real stores, and compares the results with an exact oracle (C1 to C5).
 //!
-//! A run is a sequence of rounds. In each, threads put, remove, get, lock, sync and checkpoint on a small store;
-//! then the store is dropped, closed, or its process is killed. Then it is opened again, and every key is
-//! compared with what the oracle, which has heard of every operation and every eviction, says it may hold. The
-//! same store goes on for several rounds.
+//! A run is a sequence of rounds. In each, threads put, remove, get, lock, sync and checkpoint on a small store; then
+//! the store is dropped, closed, or its process is killed. Then it is opened again, and every key is compared with what
+//! it may hold according to the oracle, which has received every operation and every eviction. The same store is used
+//! for several rounds.
 //!
-//! The seed decides what each thread does; the machine decides who comes first. So a violation does not repeat
-//! from its seed: its store and its journal are kept instead.
+//! The seed decides what each thread does; the interleaving depends on the machine. So a violation does not repeat from
+//! its seed: its store and its journal are kept instead.
 
 mod check;
 mod child;
@@ -48,57 +48,58 @@ use session::LAST_OP;
 use shape::Image;
 use watchdog::{WATCHDOG, within};
 
-/// The longest time of a session, in milliseconds, where the machine is not a slow one.
+/// Maximum time of a session in milliseconds, unless the machine is a slow one.
 pub const SESSION_MS: u64 = 400;
-/// About as long as it takes to open a store, and to close one, as a share of that.
+/// Approximate time to open or close a store, as a share of that.
 const OPEN_SHARE: u64 = 20;
-/// Rounds of one store, at most.
+/// Maximum number of rounds of one store.
 const ROUNDS_MAX: u64 = 8;
-/// Where files are memory: there a flush costs nothing, so threads meet more often.
+/// File system in memory: a flush costs nothing there, so threads meet more often.
 const MEMORY: &str = "/dev/shm";
 
-/// How a run is made.
+/// Options of a run.
 #[derive(Clone, Debug)]
 pub struct RaceOptions {
     /// The program that calls [`child`] with its arguments.
     pub program: PathBuf,
-    /// Where the stores are; none: in files, most of them in memory. What is there is lost.
+    /// Location of the stores, whose contents are lost; `None`: in files, most of them in memory.
     pub store: Option<PathBuf>,
     /// The store's engine.
     pub engine: EngineKind,
-    /// Decides what each thread does.
+    /// Seed of each thread's operations.
     pub seed: u64,
-    /// How long.
+    /// End of the run.
     pub until: Until,
-    /// The longest time of a session, in milliseconds; [`SESSION_MS`] where the machine is not a slow one.
+    /// Maximum time of a session in milliseconds; [`SESSION_MS`] unless the machine is a slow one.
     pub session_ms: u64,
-    /// What is the same in all rounds.
+    /// Parameters that are the same in all rounds.
     pub fixed: Fixed,
-    /// Where a round that has a violation is kept.
+    /// Folder in which a round with a violation is kept.
     pub keep: PathBuf,
 }
 
-/// When a run ends, if it has no violation.
+/// Condition under which a run ends, if it has no violation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Until {
     /// After this time.
     Time(Duration),
     /// After this many rounds.
     Rounds(u64),
-    /// After this many kills; every round is to end with one.
+    /// After this many kills; every round ends with a kill.
     Kills(u64),
 }
 
-/// Where the rounds of this tree are kept that have a violation.
+/// Returns the folder in which this tree keeps rounds with a violation.
 #[must_use]
 pub fn kept() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("target/race")
 }
 
-/// Runs rounds until it is time, or one has a violation. `seen` is shown the report after each round.
+/// Runs rounds until the end condition holds, or one has a violation. `seen` is called with the report after each
+/// round.
 ///
 /// # Errors
-/// When a store cannot be made or a child not be started. What must not be is in the report.
+/// If a store cannot be made or a child cannot be started. Violations are in the report.
 pub fn run(options: &RaceOptions, seen: &mut dyn FnMut(&RaceReport)) -> Result<RaceReport, String> {
     let start = Instant::now();
     let places = Places::new(options)?;
@@ -119,10 +120,10 @@ pub fn run(options: &RaceOptions, seen: &mut dyn FnMut(&RaceReport)) -> Result<R
     Ok(run.report)
 }
 
-/// Where stores are made.
+/// Folders in which stores are made.
 struct Places {
     paths: Vec<PathBuf>,
-    /// Deletes them.
+    /// Held so that the folders are deleted on drop.
     _folders: Vec<TempDir>,
 }
 
@@ -150,7 +151,7 @@ impl Places {
     }
 }
 
-/// Whether the engine works over files of this folder.
+/// Returns whether the engine works with files of this folder.
 fn works(folder: &TempDir, engine: EngineKind) -> bool {
     let path = folder.path().join("probe");
     let made = std::fs::write(&path, [0; 4096]);
@@ -165,10 +166,10 @@ struct Run<'a> {
     report: RaceReport,
 }
 
-/// The end of a session.
+/// Result of a session.
 struct Ended {
     journal: Vec<u8>,
-    /// None of its operations was cut off.
+    /// True if none of its operations was cut off.
     whole: bool,
 }
 
@@ -186,7 +187,7 @@ impl Run<'_> {
         !is_over && self.report.is_good()
     }
 
-    /// Some rounds on a new store.
+    /// Runs some rounds on a new store.
     fn store(
         &mut self,
         path: &Path,
@@ -217,7 +218,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// A round: a session, its end, and the check.
+    /// Runs a round: a session, its end, and the check.
     fn play(&mut self, store: &mut Played<'_>) -> Result<(), String> {
         let millis = 20 + self.random(self.options.session_ms);
         let only_kills = matches!(self.options.until, Until::Kills(_));
@@ -261,8 +262,8 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// A session in a process that is killed: mostly at work, now and then while it opens the store, or drops
-    /// or closes it.
+    /// Runs a session in a process that is killed: mostly at work, now and then while it opens, drops or closes the
+    /// store.
     fn killed(&mut self, order: &Order, millis: u64) -> Result<Ended, String> {
         let open = (self.options.session_ms / OPEN_SHARE).max(1) * 1000;
         let (moment, micros) = match self.random(8) {
@@ -278,7 +279,8 @@ impl Run<'_> {
         })
     }
 
-    /// Takes in a journal. Returns whether the store was closed; none: a kill came so close that it may be.
+    /// Passes a journal to the oracle. Returns whether the store was closed; `None` if a kill came so close that this
+    /// is unknown.
     fn hear(&mut self, ended: &Ended, oracle: &mut Oracle) -> Option<bool> {
         let (mut serving, mut ending, mut done) = (false, None, false);
         for event in events(&ended.journal) {
@@ -313,12 +315,12 @@ impl Run<'_> {
         match (serving, ending) {
             (true, Some(What::Close)) => done.then_some(true),
             (true, _) => Some(false),
-            // The opening before may have closed it.
+            // The previous opening may have closed it.
             (false, _) => None,
         }
     }
 
-    /// Keeps the store, and what the threads did and saw, for an autopsy. Returns where, in words.
+    /// Keeps the store and its journal for analysis. Returns a description of where.
     fn keep(&self, order: &Order, journal: &[u8]) -> String {
         let RaceOptions {
             engine, seed, keep, ..
@@ -343,7 +345,7 @@ impl Run<'_> {
     }
 }
 
-/// Runs a session in this process. One that hangs leaves its threads behind.
+/// Runs a session in this process. If it hangs, its threads stay behind.
 fn in_process(plan: Plan) -> Ended {
     let journal = Arc::new(Journal::in_memory());
     let time = plan.time + WATCHDOG;

@@ -1,13 +1,13 @@
-//! What each key may hold, from what the threads did and saw.
+//! Knows what each key may hold, from what the threads did and saw.
 //!
-//! An operation begins and ends at places of the journal. One that ended before another began came before it;
-//! otherwise either may have come last. So the state of a key that only one thread changes is known exactly, and
-//! that of a shared key up to the order of overlapping operations that no read decides.
+//! An operation begins and ends at positions of the journal. One that ended before another began came before it;
+//! otherwise either may have come last. So the state of a key that only one thread changes is known exactly, and that
+//! of a shared key up to the order of overlapping operations that no read decides.
 //!
-//! The oracle judges twice: each answer during the session (a value that was overwritten before the get began is
-//! wrong, and so is a miss that no remove and no eviction explains), and each key after its end. What was
-//! certainly overwritten by something durable can never be found again. An eviction leaves no record, so an
-//! evicted value may be found again, or not; it names a generation, and so the put that it may concern.
+//! The oracle judges twice: each result during the session (a value that was overwritten before the get began is wrong,
+//! and so is a miss that no remove and no eviction explains), and each key after its end. A value that was certainly
+//! overwritten by a durable change can never be found again. An eviction leaves no record, so an evicted value may be
+//! found again, or not; it names a generation, and so the put that it may concern.
 
 use std::collections::BTreeMap;
 
@@ -15,10 +15,10 @@ use super::event::{Answer, Event, What};
 use super::history::{History, Id, Verdict, Version};
 use super::shape::Key;
 
-/// Operations from this one on are the reads of all keys when the threads of a session have ended.
+/// Number of the first of the operations that read all keys when the threads of a session have ended.
 pub(super) const LAST_READS: u64 = 1 << 63;
 
-/// What was counted.
+/// Counts of a session.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Counts {
     pub(super) operations: u64,
@@ -27,18 +27,18 @@ pub(super) struct Counts {
     /// Puts and removes acknowledged, key by key, and those of them that were durable before the session ended.
     pub(super) acknowledged: u64,
     pub(super) durable: u64,
-    /// Keys that the store was too full or too busy for.
+    /// Keys that the store refused because it was too full or too busy.
     pub(super) refused: u64,
 }
 
-/// An operation without an answer yet.
+/// An operation without a result yet.
 #[derive(Clone, Debug)]
 struct Open {
     what: What,
     begin: u64,
 }
 
-/// What each key may hold.
+/// Possible contents of each key.
 #[derive(Debug)]
 pub(super) struct Oracle {
     keys: Vec<History>,
@@ -46,16 +46,16 @@ pub(super) struct Oracle {
     now: u64,
     /// The highest generation that was seen.
     high: u64,
-    /// The session acknowledges only what is durable.
+    /// True if the session acknowledges only what is durable.
     each_batch: bool,
-    /// Keys that were not there when all operations had ended.
+    /// Keys that were absent when all operations had ended.
     absent: Vec<Key>,
     pub(super) counts: Counts,
     pub(super) wrong: Vec<String>,
 }
 
 impl Oracle {
-    /// An empty store.
+    /// Creates the oracle of an empty store.
     pub(super) fn new(keys: u64) -> Oracle {
         Oracle {
             keys: vec![History::found(None, 0); keys as usize],
@@ -69,12 +69,12 @@ impl Oracle {
         }
     }
 
-    /// A session begins.
+    /// Begins a session.
     pub(super) fn begin(&mut self, each_batch: bool) {
         self.each_batch = each_batch;
     }
 
-    /// Takes in the next record.
+    /// Processes the next record.
     pub(super) fn hear(&mut self, event: Event) {
         self.now += 1;
         match event {
@@ -99,7 +99,7 @@ impl Oracle {
         }
     }
 
-    /// The session ended by itself: every operation has its answer, every eviction is recorded.
+    /// Checks a session that ended by itself: every operation has its result, every eviction is recorded.
     pub(super) fn ended_whole(&mut self) {
         if let Some((op, Open { what, .. })) = self.open.first_key_value() {
             let what = format!("operation {op:#x} never ended: {what:?}");
@@ -117,25 +117,25 @@ impl Oracle {
         self.keys[key as usize].judge(found, self.reuse_recorded(key))
     }
 
-    /// Whether the slot of a value of `key` may hold something else although the key's next change is not
-    /// durable yet. Where only durable changes are acknowledged that must not be (C2). Elsewhere the store may do
-    /// so and does not report it yet: any key with such a change may be missing.
+    /// Returns whether the slot of a value of `key` may hold something else although the key's next change is not
+    /// durable yet. This is forbidden if only durable changes are acknowledged (C2). Otherwise the store may do so and
+    /// does not report it yet: any key with such a change may be missing.
     fn reuse_recorded(&self, _key: Key) -> bool {
         !self.each_batch
     }
 
-    /// What a key may hold, in words.
+    /// Describes what a key may hold.
     pub(super) fn legal(&self, key: Key) -> String {
         self.keys[key as usize].legal()
     }
 
-    /// Whether the session was cut off in the middle of puts.
+    /// Returns whether the session was cut off in the middle of puts.
     pub(super) fn puts_under_way(&self) -> bool {
         let mut open = self.open.values();
         open.any(|open| matches!(open.what, What::Put { .. }))
     }
 
-    /// Goes on from what was found: versions and their generations.
+    /// Continues from what was found: versions and their generations.
     pub(super) fn found(&mut self, states: &[(Key, Option<(u64, u64)>)]) {
         for &(key, state) in states {
             let (version, generation) = state.unzip();
@@ -182,8 +182,8 @@ impl Oracle {
                     let first = !puts[..at].iter().any(|(other, _)| *other == key);
                     let seen = match answer {
                         Answer::Written if *keeps => Some(Answer::Absent),
-                        // A later put of the key is kept out by the first one of its batch, which a remove may
-                        // have overtaken before anything else could see it.
+                        // A later put of the same key in the batch kept the first one, which a
+                        // remove may have overtaken before any other operation could see it.
                         Answer::Existed if first => Some(Answer::Present),
                         _ => None,
                     };
@@ -196,7 +196,7 @@ impl Oracle {
             What::Remove { durable, keys } => {
                 for (at, (&key, &answer)) in keys.iter().zip(answers).enumerate() {
                     self.seen(key, (op, at), begin, answer);
-                    // One that was refused may have been done in part: it stays without an end.
+                    // A refused operation may have been done in part: it stays without an end.
                     if answer != Answer::Refused {
                         self.done(key, (op, at), *durable);
                     }
@@ -217,7 +217,7 @@ impl Oracle {
             }
             What::Close => {
                 self.all_durable_at(begin);
-                // A close writes down what is there, so what was evicted does not come back.
+                // A close records the entries, so evicted ones do not come back.
                 for key in std::mem::take(&mut self.absent) {
                     self.keys[key as usize] = History::found(None, 0);
                 }
@@ -239,12 +239,16 @@ impl Oracle {
                 self.counts.durable += history.existed_durably(begin, now);
             }
             Answer::Superseded if !was_overtaken => {
-                self.wrong(id.0, key, "that it was overtaken, and nothing did that");
+                self.wrong(
+                    id.0,
+                    key,
+                    "that it was superseded, and nothing superseded it",
+                );
             }
             Answer::Superseded if durable => history.superseded_durably(begin, now),
             Answer::Existed | Answer::Superseded => {}
             Answer::Refused => self.counts.refused += 1,
-            _ => self.wrong(id.0, key, "an answer that no put has"),
+            _ => self.wrong(id.0, key, "a result that no put returns"),
         }
     }
 

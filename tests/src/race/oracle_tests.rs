@@ -1,4 +1,4 @@
-//! The oracle: what it demands, what it allows, and what it cannot know.
+//! Tests of the oracle: what it demands, what it allows, and what it cannot know.
 
 use super::*;
 use Verdict::{Exact, Legal, Lost, Resurrected};
@@ -77,22 +77,22 @@ fn verdicts(events: &[Event]) -> [Verdict; 3] {
     FOUND.map(|found| oracle.judge(0, found))
 }
 
-/// A get that was slow to answer held a value that had been replaced durably meanwhile. The oracle had forgotten that the
-/// value was ever there, and called the answer wrong.
+/// A slow get returned a value that had been durably replaced while it ran. The oracle had discarded that value, and
+/// called the result wrong.
 #[test]
-fn a_slow_get_may_answer_what_was_durably_replaced_after_it_began() {
+fn a_slow_get_may_return_what_was_durably_replaced_after_it_began() {
     let events = [
         vec![put(1, 1), get(2), end(1, Answer::Written)],
         vec![put(3, 2), get(4), end(4, value(2, 9))],
         synced(5).to_vec(),
-        // Here what is past is forgotten.
+        // Here the oracle discards past changes.
         vec![put(6, 7)],
         vec![end(2, value(1, 8))],
     ];
     assert_eq!(after(&events.concat()).wrong, [""; 0]);
 }
 
-/// What is wrong with the answers of a session that ended by itself.
+/// Returns the number of violations of a session that ended by itself.
 fn wrong(events: &[Event]) -> usize {
     let mut oracle = after(events);
     oracle.ended_whole();
@@ -123,10 +123,10 @@ fn a_drop_and_a_close_make_all_durable() {
 }
 
 #[test]
-fn a_durable_answer_covers_what_it_speaks_of() {
+fn a_durable_result_covers_what_it_refers_to() {
     let own = [durable_put(1, 1), end(1, Answer::Written)];
     assert_eq!(verdicts(&own), [Lost, Exact, Resurrected]);
-    // What was there is durable, too, although its own put was not.
+    // The existing value is durable, too, although its own put was not.
     let kept = |durable| [begin(2, true, durable, &[(0, 2)]), end(2, Answer::Existed)];
     let existed = [&stored(1, 1)[..], &kept(true)].concat();
     assert_eq!(verdicts(&existed), [Lost, Exact, Resurrected]);
@@ -134,10 +134,10 @@ fn a_durable_answer_covers_what_it_speaks_of() {
     assert_eq!(verdicts(&newest), [Lost, Resurrected, Exact]);
     let volatile = [&stored(1, 1)[..], &kept(false)].concat();
     assert_eq!(verdicts(&volatile), [Legal, Legal, Resurrected]);
-    // Even if that put has no answer yet.
+    // Even if that put has no result yet.
     let under_way = [&[put(1, 1)][..], &kept(true)].concat();
     assert_eq!(verdicts(&under_way), [Lost, Exact, Resurrected]);
-    // What overtook it is durable: not what was before.
+    // The change that superseded it is durable, not the earlier ones.
     let superseded = |durable| {
         let overtaken = begin(3, false, durable, &[(0, 3)]);
         let both = [overtaken, put(2, 2), end(3, Answer::Superseded)];
@@ -179,7 +179,7 @@ fn an_eviction_explains_a_miss_of_what_it_may_concern() {
         verdicts(&of_another_as_read_later),
         [Lost, Exact, Resurrected]
     );
-    // What was evicted does not come back as an older version, nor after a close.
+    // An evicted value does not come back as an older version, nor after a close.
     let replaced = [&gone[..], &stored(3, 2), &synced(4)].concat();
     assert_eq!(verdicts(&replaced), [Lost, Resurrected, Exact]);
     let last = [get(LAST_READS), end(LAST_READS, Answer::Absent)];
@@ -188,7 +188,7 @@ fn an_eviction_explains_a_miss_of_what_it_may_concern() {
     assert_eq!(verdicts(&closed), [Exact, Resurrected, Resurrected]);
 }
 
-/// Contract C2: the slot of a value is not used again before what replaced it is durable.
+/// Contract C2: the slot of a value is not reused before the change that replaced it is durable.
 #[test]
 fn where_only_durable_changes_are_acknowledged_a_replaced_value_stays() {
     let mut oracle = Oracle::new(1);
@@ -206,7 +206,7 @@ fn where_only_durable_changes_are_acknowledged_a_replaced_value_stays() {
 }
 
 #[test]
-fn answers_are_judged_by_what_may_have_been_then() {
+fn results_are_judged_by_what_may_have_been_then() {
     let read = |answer| [get(5), end(5, answer)];
     let one = stored(1, 1);
     let then = |more: &[Event]| [&one[..], more].concat();
@@ -233,7 +233,7 @@ fn answers_are_judged_by_what_may_have_been_then() {
     assert_eq!(wrong(&then(&[put(2, 2)])), 1, "never ended");
 }
 
-/// The second put of a batch is kept out by the first, even if a remove overtook that one at once.
+/// The second put of a batch keeps the first, even if a remove overtook that one immediately.
 #[test]
 fn the_same_key_twice_in_a_batch() {
     let both = begin(1, true, false, &[(0, 1), (0, 2)]);

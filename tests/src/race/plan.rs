@@ -8,7 +8,7 @@ use rb_core::EngineKind;
 
 use super::shape::{Image, Session};
 
-/// How a session ends, unless it is killed.
+/// Ending of a session, unless it is killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
     /// The last handle is dropped.
@@ -16,7 +16,7 @@ pub(super) enum End {
     Close,
 }
 
-/// What a session is made of.
+/// Parameters of a session.
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
     pub(super) path: PathBuf,
@@ -27,11 +27,11 @@ pub(super) struct Plan {
     pub(super) first_version: u64,
     pub(super) time: Duration,
     pub(super) end: End,
-    /// Every key is read before the threads begin, so that entries are gone whose bytes are.
+    /// True if every key is read before the threads begin, so that entries whose bytes are gone are dropped.
     pub(super) reads_first: bool,
 }
 
-/// Numbers for all threads.
+/// Number sequences shared by all threads.
 #[derive(Debug)]
 pub(super) struct Numbers {
     pub(super) version: AtomicU64,

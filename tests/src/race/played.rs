@@ -9,7 +9,7 @@ pub(super) struct Played<'a> {
     pub(super) path: &'a Path,
     pub(super) image_seed: u64,
     pub(super) oracle: Oracle,
-    /// It has entries whose bytes are gone.
+    /// True if it has entries whose bytes are gone.
     pub(super) phantoms: bool,
     /// Sequence of the block after the last one of its log.
     pub(super) log_end: u64,

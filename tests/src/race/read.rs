@@ -1,4 +1,4 @@
-//! Reading values, and what their bytes say.
+//! Reads values and identifies them by their bytes.
 
 use rb_core::{Error, Lookup, Store};
 
@@ -10,13 +10,13 @@ use crate::tally::words;
 /// Gets keys.
 ///
 /// # Errors
-/// Bytes that were never put for their key, and errors of a healthy store.
+/// Bytes that were never put for their key, and errors that a healthy store must not return.
 pub(super) fn read(store: &Store, image: &Image, keys: &[Key]) -> Result<Vec<Answer>, String> {
     let names: Vec<_> = keys.iter().map(|&key| image.name(key)).collect();
     answers(keys, store.get_many(&slices(&names)))
 }
 
-/// What the answers of a get say.
+/// Identifies the results of a get.
 ///
 /// # Errors
 /// As [`read`].
@@ -32,10 +32,10 @@ pub(super) fn answers(keys: &[Key], lookups: Vec<Lookup>) -> Result<Vec<Answer>,
     keys.iter().zip(lookups).map(answer).collect()
 }
 
-/// What a busy store may answer.
+/// Maps the errors that a busy store may return.
 ///
 /// # Errors
-/// Anything else must not be.
+/// Any other error is a violation.
 pub(super) fn refusal(error: &Error) -> Result<Answer, String> {
     match error {
         Error::NoSpace { .. } | Error::Busy { .. } => Ok(Answer::Refused),

@@ -1,4 +1,4 @@
-//! What a run came to.
+//! The report of a run.
 
 use std::fmt;
 
@@ -7,16 +7,16 @@ use serde::Serialize;
 use super::oracle::Counts;
 use crate::tally::Report;
 
-/// What a run came to.
+/// Results of a run.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct RaceReport {
     /// The engine.
     pub engine: String,
     /// The seed.
     pub seed: u64,
-    /// How long it ran.
+    /// Duration of the run.
     pub seconds: f64,
-    /// Of these, the time of the sessions.
+    /// The sessions' share of it.
     pub working_seconds: f64,
     /// Rounds.
     pub rounds: u64,
@@ -26,33 +26,33 @@ pub struct RaceReport {
     pub operations: u64,
     /// Puts and removes acknowledged, key by key.
     pub acknowledged: u64,
-    /// Of these, durable before the session ended or was killed.
+    /// Acknowledged changes that were durable before the session ended or was killed.
     pub durable: u64,
-    /// Keys that the store was too full or too busy for.
+    /// Keys that the store refused because it was too full or too busy.
     pub refused: u64,
     /// Syncs.
     pub syncs: u64,
     /// Entries evicted.
     pub evictions: u64,
-    /// Reopenings after a drop.
+    /// Restarts after a drop.
     pub dropped: u64,
-    /// Reopenings after a close.
+    /// Restarts after a close.
     pub closed: u64,
-    /// Reopenings after a kill while the store was opened.
+    /// Restarts after a kill while the store was being opened.
     pub killed_opening: u64,
-    /// Reopenings after a kill while threads worked.
+    /// Restarts after a kill while threads worked.
     pub killed_working: u64,
-    /// Reopenings after a kill while the store was dropped or closed.
+    /// Restarts after a kill while the store was being dropped or closed.
     pub killed_ending: u64,
     /// Log records whose order was checked.
     pub log_records: u64,
-    /// How often logs went round their rings.
+    /// Number of times that logs wrapped around their rings.
     pub ring_turns: f64,
-    /// Keys compared after a reopening.
+    /// Keys compared after a restart.
     pub compared: u64,
-    /// Of these, keys that could be one thing only.
+    /// Compared keys with only one possible state.
     pub exact: u64,
-    /// What must not be, in words. The run ends with the first round that has any.
+    /// Descriptions of violations. The run ends with the first round that has any.
     pub violations: Vec<String>,
 }
 
@@ -99,7 +99,7 @@ impl fmt::Display for RaceReport {
 }
 
 impl RaceReport {
-    /// Reopenings after a kill.
+    /// Returns the number of restarts after a kill.
     #[must_use]
     pub fn kills(&self) -> u64 {
         self.killed_opening + self.killed_working + self.killed_ending

@@ -1,4 +1,4 @@
-//! One opening of a store: threads work on it until the time is over, then it is dropped or closed.
+//! One session of a store: threads work on it until the time is over, then it is dropped or closed.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -15,20 +15,21 @@ use super::shape::{Key, number};
 use super::worker::Worker;
 use crate::tally::words;
 
-/// Keys read by one operation when a session begins.
+/// Number of keys read by one operation when a session begins.
 const TOGETHER: usize = 64;
-/// The first of the operations that read all keys, and the one that ends the session. 0 is what was found.
+/// Number of the first of the operations that read all keys, and of the one that ends the session. 0 stands for what
+/// was found.
 const FIRST_OP: u64 = 1;
 pub(super) const LAST_OP: u64 = u64::MAX;
 
-/// Records evictions, in the thread of the put, before it writes the slot; and now and then makes that thread
-/// wait there, between two locks.
+/// Records evictions, in the thread of the put, before it writes the slot; sometimes makes that thread wait there,
+/// between two locks.
 #[derive(Debug)]
 struct Observer {
     journal: Arc<Journal>,
-    /// Evictions recorded.
+    /// Number of evictions recorded.
     evicted: AtomicU64,
-    /// The threads have begun.
+    /// True once the threads have begun.
     at_work: AtomicBool,
 }
 
@@ -44,7 +45,8 @@ impl Events for Observer {
                     _ => {}
                 }
             }
-            // An entry whose slot a crash left with other bytes. It was read before the threads began.
+            // An entry whose slot a crash left with other bytes. It was read before the threads
+            // began.
             StoreEvent::Dropped { .. } if !self.at_work.load(Ordering::Relaxed) => {}
             other => self
                 .journal
@@ -53,7 +55,7 @@ impl Events for Observer {
     }
 }
 
-/// Runs a session. Errors and what must not be are in the journal.
+/// Runs a session. Errors and violations are in the journal.
 pub(super) fn run(plan: &Plan, journal: &Arc<Journal>) {
     if let Err(why) = session(plan, journal) {
         journal.violation(why);
@@ -126,7 +128,7 @@ fn work(plan: &Plan, store: &Store, journal: &Arc<Journal>) -> Result<(), String
     outcome
 }
 
-/// Nothing is in use any more, and nothing failed.
+/// Checks that nothing is in use any more, and nothing failed.
 fn accounts(store: &Store, observer: &Observer) -> Result<(), String> {
     store.audit().map_err(|why| format!("audit: {why}"))?;
     let stats = store.stats();

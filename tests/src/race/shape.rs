@@ -1,4 +1,4 @@
-//! What a store of a race looks like, and how it is opened: all drawn from a seed.
+//! Shape and options of a race's store, all drawn from a seed.
 
 use std::num::NonZeroU64;
 use std::path::Path;
@@ -19,25 +19,25 @@ const SLOT_BYTES: [u64; 3] = [4096, 8192, 24 << 10];
 /// Fast enough to read a whole store in a session.
 const SCRUBBED_PER_SECOND: NonZeroU64 = NonZeroU64::new(64 << 20).unwrap();
 
-/// What a caller fixes; the seed decides the rest.
+/// Parameters that a caller fixes; the seed decides the rest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Fixed {
-    /// Threads; none: 4 to 16.
+    /// Number of threads; `None`: 4 to 16.
     pub threads: Option<u64>,
-    /// Every session acknowledges only what is durable, and the log is as small as it can be.
+    /// True if every session acknowledges only what is durable, and the log is as small as possible.
     pub each_batch: bool,
 }
 
-/// A store: what stays the same over its sessions.
+/// Properties of a store that stay the same over its sessions.
 #[derive(Clone, Debug)]
 pub(super) struct Image {
     /// Bytes and number of the slots of each class.
     pub(super) classes: Vec<(u64, u64)>,
     log_blocks: u64,
     key_bytes: usize,
-    /// Keys of which each belongs to one thread.
+    /// Number of keys that each belong to one thread.
     pub(super) own: u64,
-    /// Keys of all threads; they come after the others.
+    /// Number of keys shared by all threads; they come after the others.
     pub(super) shared: u64,
     seed: u64,
 }
@@ -55,7 +55,7 @@ impl Image {
             })
             .collect();
         let slots: u64 = classes.iter().map(|(_, slots)| slots).sum();
-        // From a store with room to one that is far too small.
+        // From a store with spare slots to one that is far too small.
         let own = (slots * [1, 2, 3, 6][random(4) as usize] / 2).max(32);
         Image {
             classes,
@@ -91,12 +91,12 @@ impl Image {
         }
     }
 
-    /// The key's bytes.
+    /// Returns the key's bytes.
     pub(super) fn name(&self, key: Key) -> Vec<u8> {
         format!("{key:->width$}", width = self.key_bytes).into_bytes()
     }
 
-    /// Length of a version in bytes. The versions of a key go to all classes.
+    /// Returns the length of a version in bytes. The versions of a key use all classes.
     pub(super) fn value_len(&self, key: Key, version: u64) -> usize {
         let mut state = key << 32 ^ version;
         let (most, _) = self.classes[next_number(&mut state) as usize % self.classes.len()];
@@ -104,13 +104,13 @@ impl Image {
     }
 }
 
-/// The number of a name.
+/// Returns the number of a name.
 pub(super) fn number(name: &[u8]) -> Option<Key> {
     let text = std::str::from_utf8(name).ok()?;
     text.trim_start_matches('-').parse().ok()
 }
 
-/// One opening of a store, by several threads.
+/// One session of a store, by several threads.
 #[derive(Clone, Debug)]
 pub(super) struct Session {
     pub(super) threads: u64,
@@ -122,14 +122,14 @@ pub(super) struct Session {
     queues: usize,
     validates: bool,
     scrubs: bool,
-    /// Most keys of one operation.
+    /// Maximum number of keys of one operation.
     pub(super) batch: u64,
-    /// In a hundred operations: removes, locks, syncs, checkpoints. The rest are puts and gets.
+    /// Removes, locks, syncs and checkpoints per hundred operations. The rest are puts and gets.
     pub(super) removes: u64,
     pub(super) locks: u64,
     pub(super) syncs: u64,
     pub(super) checkpoints: u64,
-    /// Decides what each thread does.
+    /// Seed of each thread's operations.
     pub(super) seed: u64,
 }
 

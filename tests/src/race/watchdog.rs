@@ -1,15 +1,15 @@
-//! How long something may take.
+//! Limits how long something may take.
 
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
-/// What has not ended so long after its time has hung.
+/// Time after its time limit at which something counts as hung.
 pub(super) const WATCHDOG: Duration = Duration::from_mins(1);
 
-/// Does something in a thread of its own.
+/// Runs something in a separate thread.
 ///
 /// # Errors
-/// It did not end in time; then the thread stays behind. Or it panicked.
+/// If it does not end in time, in which case the thread stays behind, or if it panics.
 pub(super) fn within<T: Send + 'static>(
     time: Duration,
     what: &str,

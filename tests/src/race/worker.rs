@@ -18,7 +18,7 @@ use super::shape::Key;
 use crate::marked::{bytes_of, payload};
 use crate::tally::words;
 
-/// Async operations of a thread that may be under way at once.
+/// Maximum number of async operations of a thread that are under way at the same time.
 const WAITING: usize = 3;
 
 pub(super) struct Worker {
@@ -29,7 +29,7 @@ pub(super) struct Worker {
     number: u64,
     state: u64,
     next_op: u64,
-    /// What was started and not waited for, the oldest first.
+    /// Operations that were started and not waited for, the oldest first.
     waiting: Vec<(u64, Started)>,
 }
 
@@ -61,7 +61,7 @@ impl Worker {
         }
     }
 
-    /// Works until the time is over, or something is wrong.
+    /// Works until the time is over or a violation is found.
     pub(super) fn run(&mut self, until: Instant) -> Outcome {
         while Instant::now() < until && !self.journal.is_wrong() {
             self.step()?;
@@ -83,7 +83,7 @@ impl Worker {
         self.random(mine) * threads + self.number
     }
 
-    /// Keys of anybody's.
+    /// Returns keys of any thread.
     fn any_keys(&mut self) -> Vec<Key> {
         let count = 1 + self.random(self.plan.session.batch);
         let keys: BTreeSet<Key> = (0..count)
@@ -92,7 +92,7 @@ impl Worker {
         keys.into_iter().collect()
     }
 
-    /// Keys that it may change: its own, and some of everybody's.
+    /// Returns keys that it may change: its own, and some shared ones.
     fn some_keys(&mut self) -> Vec<Key> {
         let count = 1 + self.random(self.plan.session.batch);
         let keys: BTreeSet<Key> = (0..count)
@@ -218,7 +218,7 @@ impl Worker {
         Ok(())
     }
 
-    /// Gets keys of anybody's; half of the time while they are locked.
+    /// Gets keys of any thread; half of the time while they are locked.
     fn get(&mut self) -> Outcome {
         let keys = self.any_keys();
         let names = self.names(&keys);
@@ -296,8 +296,8 @@ impl Worker {
         Ok(())
     }
 
-    /// Locks keys of its own, removes one of them, and wants slots. Until the pins end, the others stay, and
-    /// no slot of theirs holds anything else, not even the removed one's.
+    /// Locks keys of its own, removes one of them, and puts others to use up slots. Until the pins end, the others
+    /// stay, and none of their slots holds anything else, not even the removed one's.
     fn lock(&mut self) -> Outcome {
         self.wait_all()?;
         let keys: BTreeSet<Key> = (0..4).map(|_| self.own_key()).collect();
@@ -374,7 +374,7 @@ fn put_answers(answers: Vec<PutResult>) -> Result<Vec<Answer>, String> {
         Ok(PutOutcome::Written) => Ok(Answer::Written),
         Ok(PutOutcome::Existed) => Ok(Answer::Existed),
         Ok(PutOutcome::Superseded) => Ok(Answer::Superseded),
-        Ok(other) => Err(format!("a put was answered {other:?}")),
+        Ok(other) => Err(format!("a put returned {other:?}")),
         Err(error) => refusal(&error),
     };
     answers.into_iter().map(answer).collect()

@@ -9,7 +9,7 @@ use super::chooser::{Chooser, Kind, Next, Standing, Work};
 use super::place::{Place, Wait};
 use super::threads::{Seat, lock, spawn};
 
-/// Steps of one run, at most: more means that operations only wait for one another.
+/// Maximum number of steps of one run: more means that operations only wait for each other.
 const STEPS_MAX: u64 = 10_000_000;
 
 thread_local! {
@@ -17,17 +17,17 @@ thread_local! {
     static CURRENT: Cell<Option<(usize, u64)>> = const { Cell::new(None) };
 }
 
-/// What a run came to.
+/// Result of a run.
 #[derive(Clone, Debug, Default)]
 pub struct Outcome {
-    /// Panics of operations, and why the run could not go on, in words.
+    /// Panics of operations, and the reason why the run could not continue.
     pub failures: Vec<String>,
-    /// The run could not go on. Its suspended operations stay suspended until the process ends, so what they work on
-    /// must not be touched any more.
+    /// True if the run could not continue. Its suspended operations stay suspended until the process ends, so their
+    /// data must not be used any more.
     pub broken: bool,
 }
 
-/// Runs operations one at a time. One run after another, not two at the same time.
+/// Runs operations one at a time. Runs must not overlap.
 pub struct Baton<K> {
     state: Mutex<State<K>>,
 }
@@ -36,7 +36,7 @@ struct State<K> {
     chooser: Option<Box<dyn Chooser<K>>>,
     operations: Vec<Operation<K>>,
     begun: u64,
-    /// Steps that operations have advanced; a wait that goes on is none.
+    /// Steps that operations have advanced; a wait that continues is not a step.
     steps: u64,
     outcome: Outcome,
     /// The thread that waits for the run.
@@ -47,12 +47,12 @@ struct Operation<K> {
     id: u64,
     kind: K,
     place: Option<Place>,
-    /// The step at which it last looked for what it waits for.
+    /// The step at which it last checked its wait condition.
     looked: Option<u64>,
     seat: Arc<Seat>,
 }
 
-/// Who goes on, decided and checked.
+/// Decision of who runs next, checked.
 enum Decision<K> {
     Same,
     Other(Arc<Seat>),
@@ -111,15 +111,15 @@ impl<K: Kind> Baton<K> {
         }
     }
 
-    /// The number of this baton's operation that runs in the calling thread.
+    /// Returns the number of this baton's operation that runs in the calling thread.
     #[must_use]
     pub fn current(&self) -> Option<u64> {
         let (baton, id) = CURRENT.get()?;
         (baton == self.address()).then_some(id)
     }
 
-    /// The operation that runs in the calling thread stands at a place: another one may go on. Returns when this one
-    /// does. In other threads nothing happens.
+    /// The operation that runs in the calling thread stands at a place: another one may run. Returns when this one
+    /// continues. In other threads this does nothing.
     pub fn reach(self: &Arc<Self>, place: Place) {
         let Some(id) = self.current() else { return };
         {
@@ -152,7 +152,7 @@ impl<K: Kind> Baton<K> {
         self.wait(id);
     }
 
-    /// Lets other operations go on until `ready`. Only in an operation of this baton: elsewhere nothing could change.
+    /// Lets other operations run until `ready`. Only in an operation of this baton: elsewhere nothing could change.
     ///
     /// # Panics
     /// If it is not `ready` in another thread.
@@ -160,7 +160,7 @@ impl<K: Kind> Baton<K> {
         while !ready() {
             assert!(
                 self.current().is_some(),
-                "{what:?}: nobody else runs who could give it"
+                "{what:?}: no other operation runs that could provide it"
             );
             self.reach(Place::Waits(what));
         }
@@ -178,8 +178,8 @@ impl<K: Kind> Baton<K> {
         seat.inspect(|seat| seat.wait());
     }
 
-    /// Runs an operation in this thread, which has the baton, and others that begin when it has ended. Returns which to
-    /// give the baton.
+    /// Runs an operation in this thread, which has the baton, and others that begin when it has ended. Returns the
+    /// thread to give the baton to.
     fn work(self: &Arc<Self>, kind: K, work: Work) -> Option<Arc<Seat>> {
         let (mut kind, mut work) = (kind, work);
         let seat = Seat::new();
@@ -219,7 +219,7 @@ impl<K: Kind> Baton<K> {
         }
     }
 
-    /// Asks the chooser. No lock is held meanwhile.
+    /// Asks the chooser, holding no lock.
     fn decide(&self, running: Option<u64>) -> Decision<K> {
         let mut state = lock(&self.state);
         let mut all: Vec<Standing<K>> = state
@@ -264,8 +264,8 @@ impl<K: Kind> Baton<K> {
             Ok(Next::Stop) if mine.is_none() && all.is_empty() => {
                 Decision::Over(state.caller.clone())
             }
-            Ok(Next::GoOn) => state.breaks(format!("{mine:?} was to go on, and cannot")),
-            Ok(Next::Resume(id)) => state.breaks(format!("{id} cannot go on; {}", list(&all))),
+            Ok(Next::GoOn) => state.breaks(format!("{mine:?} should continue, and cannot")),
+            Ok(Next::Resume(id)) => state.breaks(format!("{id} cannot continue; {}", list(&all))),
             Ok(Next::Stop) => state.breaks(format!("stopped among operations: {}", list(&all))),
         }
     }
@@ -278,7 +278,7 @@ impl<K: Kind> State<K> {
             .find(|operation| operation.id == id)
     }
 
-    /// The run cannot go on.
+    /// Ends a run that cannot continue.
     fn breaks(&mut self, words: String) -> Decision<K> {
         self.outcome.failures.push(words);
         self.outcome.broken = true;
@@ -286,7 +286,7 @@ impl<K: Kind> State<K> {
     }
 }
 
-/// Operations and where they stand, in words.
+/// Lists operations and their places.
 fn list<K: Kind>(all: &[Standing<K>]) -> String {
     let words = all.iter().map(
         |Standing {
@@ -296,7 +296,7 @@ fn list<K: Kind>(all: &[Standing<K>]) -> String {
     words.collect::<Vec<_>>().join(", ")
 }
 
-/// What a panic said.
+/// Returns the message of a panic.
 pub(crate) fn words(why: &(dyn Any + Send)) -> String {
     let text = why.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| why.downcast_ref::<String>().cloned())

@@ -1,4 +1,4 @@
-//! Who goes on, and who decides that.
+//! Decisions about which operation runs next.
 
 use std::fmt::Debug;
 
@@ -9,18 +9,18 @@ use super::place::Place;
 pub struct Standing<K> {
     /// Its number: operations are counted as they begin.
     pub id: u64,
-    /// What it is.
+    /// Kind of the operation.
     pub kind: K,
-    /// Where it stands.
+    /// Place at which it stands.
     pub place: Place,
-    /// It waits, and no other operation has advanced since it last looked. It cannot be resumed now.
+    /// True if it waits, and no other operation has advanced since it last checked. It cannot be resumed now.
     pub stuck: bool,
 }
 
-/// What an operation does.
+/// The code of an operation.
 pub type Work = Box<dyn FnOnce() + Send>;
 
-/// Who goes on.
+/// The operation that runs next.
 pub enum Next<K> {
     /// The running operation.
     GoOn,
@@ -32,9 +32,9 @@ pub enum Next<K> {
     Stop,
 }
 
-/// Decides who goes on.
+/// Decides which operation runs next.
 pub trait Chooser<K>: Send {
-    /// Decides at a place. `running` is the operation that stands there; none if one has just ended, or at the
+    /// Decides at a place. `running` is the operation that stands there; `None` if one has just ended, or at the
     /// beginning. `suspended` are all others, in the order in which they began.
     ///
     /// [`Next::GoOn`] needs a running operation that is not stuck, [`Next::Resume`] a suspended one that is not stuck,
@@ -42,7 +42,7 @@ pub trait Chooser<K>: Send {
     fn next(&mut self, running: Option<Standing<K>>, suspended: &[Standing<K>]) -> Next<K>;
 }
 
-/// A name for a sort of operation.
+/// Name of a kind of operation.
 pub trait Kind: Copy + Debug + Send + 'static {}
 
 impl<K: Copy + Debug + Send + 'static> Kind for K {}

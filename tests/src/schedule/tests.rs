@@ -1,4 +1,4 @@
-//! Every interleaving of small operations, deadlocks, panics, and operations of a store.
+//! Tests of every interleaving of small operations, deadlocks, panics, and operations of a store.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -10,11 +10,11 @@ use super::{Baton, Chooser, Next, Outcome, Place, Standing, Wait, Work};
 
 const STEP: Place = Place::At(SwitchPoint::Reserved);
 
-/// Tries the answers of each decision in turn, depth first: after a run, [`Answers::next`] sets the last answer that is
-/// not exhausted to its successor.
+/// Tries the alternatives of each decision in turn, depth first: after a run, [`Answers::next`] sets the last decision
+/// that is not exhausted to its successor.
 #[derive(Default)]
 struct Answers {
-    /// Per decision its answer, and how many there were.
+    /// For each decision, the alternative taken and the number of alternatives.
     taken: Vec<(usize, usize)>,
     at: usize,
 }
@@ -40,7 +40,7 @@ impl Answers {
     }
 }
 
-/// Goes on with the running operation, a suspended one or the next new one, as the answers say.
+/// Continues with the running operation, a suspended one or the next new one, as the answers say.
 struct All {
     new: Vec<(&'static str, Work)>,
     answers: Arc<Mutex<Answers>>,
@@ -74,7 +74,7 @@ impl Chooser<&'static str> for All {
     }
 }
 
-/// Runs the operations in every order, and shows each order's outcome.
+/// Runs the operations in every order, and passes on each order's outcome.
 fn every_order(
     operations: impl Fn(&Arc<Baton<&'static str>>) -> Vec<(&'static str, Work)>,
     mut each: impl FnMut(Outcome),
@@ -204,5 +204,5 @@ fn a_chooser_that_cannot_be_followed_is_reported() {
     }
     let outcome = Arc::new(Baton::default()).run(Wrong);
     assert!(outcome.broken);
-    assert_eq!(outcome.failures, ["7 cannot go on; "]);
+    assert_eq!(outcome.failures, ["7 cannot continue; "]);
 }

@@ -1,10 +1,10 @@
-//! Threads for operations, used again and again, and how one wakes another.
+//! Reusable threads for operations, and how one wakes another.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::Thread;
 
-/// Where a thread waits until it is given the baton.
+/// Position of a thread that waits until it is given the baton.
 #[derive(Debug)]
 pub(super) struct Seat {
     thread: Thread,
@@ -12,7 +12,7 @@ pub(super) struct Seat {
 }
 
 impl Seat {
-    /// A seat of this thread.
+    /// Creates a seat for this thread.
     pub(super) fn new() -> Arc<Seat> {
         Arc::new(Seat {
             thread: std::thread::current(),
@@ -33,10 +33,10 @@ impl Seat {
     }
 }
 
-/// What a thread does; returns which one to wake when the thread can be used again.
+/// Work of a thread; returns the seat to wake when the thread can be reused.
 pub(super) type Job = Box<dyn FnOnce() -> Option<Arc<Seat>> + Send>;
 
-/// A thread that has nothing to do.
+/// An idle thread.
 struct Idle {
     seat: Arc<Seat>,
     job: Arc<Mutex<Option<Job>>>,
@@ -68,7 +68,7 @@ fn work(mut job: Job) {
     let (seat, next) = (Seat::new(), Arc::new(Mutex::new(None)));
     loop {
         let after = job();
-        // First idle, then the next one is woken: it may need a thread at once.
+        // Becomes idle first, then wakes the next one, which may need a thread immediately.
         let idle = Idle {
             seat: Arc::clone(&seat),
             job: Arc::clone(&next),

@@ -1,14 +1,14 @@
-//! The operations, on both engines.
+//! Tests of the operations, on both engines.
 
 use rb_core::{Payload, Put, PutMode, PutOptions, PutOutcome};
 
-use crate::support::{Bed, KIB, Sim, engines, key, value};
+use crate::support::{FileFixture, KIB, Sim, engines, key, value};
 
 #[test]
 fn values_come_back_byte_for_byte_after_put_and_after_restart() {
     for engine in engines() {
-        let bed = Bed::new(64 * KIB as u64, 64).on(engine);
-        let store = bed.open();
+        let fixture = FileFixture::new(64 * KIB as u64, 64).on(engine);
+        let store = fixture.open();
         let sizes = [1, 511, 4096, 4097, 50_000, 64 * KIB];
         for (n, len) in (0..).zip(sizes) {
             assert_eq!(
@@ -20,7 +20,7 @@ fn values_come_back_byte_for_byte_after_put_and_after_restart() {
         for round in 0..2 {
             if round == 1 {
                 store.take().unwrap().close().unwrap();
-                store = Some(bed.open());
+                store = Some(fixture.open());
             }
             let store = store.as_ref().unwrap();
             for (n, len) in (0..).zip(sizes) {
@@ -37,10 +37,10 @@ fn values_come_back_byte_for_byte_after_put_and_after_restart() {
 }
 
 #[test]
-fn batches_answer_key_by_key() {
+fn batches_return_results_key_by_key() {
     for engine in engines() {
-        let bed = Bed::new(64 * KIB as u64, 64).on(engine);
-        let store = bed.open();
+        let fixture = FileFixture::new(64 * KIB as u64, 64).on(engine);
+        let store = fixture.open();
         let values: Vec<_> = (0..20).map(|n| value(n, 30_000 + n as usize)).collect();
         let keys: Vec<_> = (0..20).map(key).collect();
         let puts = keys
@@ -81,8 +81,8 @@ fn batches_answer_key_by_key() {
 
 #[test]
 fn replace_and_keep_do_what_they_say() {
-    let bed = Bed::new(16 * KIB as u64, 8);
-    let store = bed.open();
+    let fixture = FileFixture::new(16 * KIB as u64, 8);
+    let store = fixture.open();
     let keep = PutOptions {
         mode: PutMode::KeepExisting,
         ..PutOptions::default()
@@ -97,7 +97,7 @@ fn replace_and_keep_do_what_they_say() {
     assert!(store.get(b"k").unwrap().unwrap() == b"one"[..]);
     assert_eq!(store.put(b"k", b"three").unwrap(), PutOutcome::Written);
     assert!(store.get(b"k").unwrap().unwrap() == b"three"[..]);
-    // In one batch the last wins if they replace, the first if they keep.
+    // Within one batch the last put wins if they replace, the first if they keep.
     let twice = || vec![Put::new(b"d", b"first"), Put::new(b"d", b"last")];
     let answers = store.put_many(twice(), PutOptions::default());
     assert_eq!(*answers[0].as_ref().unwrap(), PutOutcome::Superseded);
@@ -111,8 +111,8 @@ fn replace_and_keep_do_what_they_say() {
 
 #[test]
 fn memory_of_the_store_is_put_without_a_copy() {
-    let bed = Bed::new(16 * KIB as u64, 8);
-    let store = bed.open();
+    let fixture = FileFixture::new(16 * KIB as u64, 8);
+    let store = fixture.open();
     let mut buffer = store.buffer(10_000).unwrap();
     buffer.copy_from_slice(&value(5, 10_000));
     let put = Put {
@@ -127,7 +127,7 @@ fn memory_of_the_store_is_put_without_a_copy() {
     assert_eq!(store.stats().bytes_copied, 0);
     let found = store.get(b"k").unwrap().unwrap();
     assert!(found == value(5, 10_000)[..]);
-    // And the memory of a value can be put again under another key.
+    // The memory of a value can be put again under another key.
     let again = Put {
         key: b"l",
         payload: Payload::Buffer(found.into_buffer()),
@@ -144,8 +144,8 @@ fn memory_of_the_store_is_put_without_a_copy() {
 #[test]
 fn async_operations_can_be_waited_on_and_awaited() {
     for engine in engines() {
-        let bed = Bed::new(64 * KIB as u64, 64).on(engine);
-        let store = bed.open();
+        let fixture = FileFixture::new(64 * KIB as u64, 64).on(engine);
+        let store = fixture.open();
         let values: Vec<_> = (0..40).map(|n| value(n, 40_000)).collect();
         let keys: Vec<_> = (0..40).map(key).collect();
         let puts: Vec<_> = (0..40)
@@ -165,7 +165,7 @@ fn async_operations_can_be_waited_on_and_awaited() {
         store.close().unwrap();
         assert!(
             store.get_many_async(&[&keys[0]]).wait()[0].is_err(),
-            "a closed store says so"
+            "a closed store returns an error"
         );
     }
 }
@@ -188,8 +188,9 @@ fn block_on<F: Future>(future: F) -> F::Output {
     }
 }
 
-/// A batch was grouped by shard before its slots were taken: where slots were short, keys in its middle went without, and
-/// neighbours in the batch lay anywhere. The blocks of a prompt are of little use without those before them.
+/// A batch was grouped by shard before its slots were taken: when slots were short, keys in its middle got none, and
+/// neighbours in the batch were scattered over the device. The blocks of a prompt are of little use without those
+/// before them.
 #[test]
 fn slots_go_to_the_keys_of_a_batch_in_its_order() {
     let sim = Sim::new(8);

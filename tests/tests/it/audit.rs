@@ -1,4 +1,4 @@
-//! What an audit says: damage is found wherever it is, and what a crash leaves is not called damage.
+//! Tests of the audit: it finds damage in every structure, and does not report what a crash leaves as damage.
 
 use std::ops::Range;
 
@@ -43,8 +43,8 @@ impl Sim {
     }
 }
 
-/// Entries in both bases, and some only in the log; opened twice, so that both incarnation blocks are
-/// there. Where `closed`, everything was put by the opening that closed it.
+/// Makes a store with entries in both bases, and some only in the log; opened twice, so that both incarnation blocks
+/// are written. If `closed`, the session that closed it put everything.
 pub(crate) fn filled(closed: bool) -> (Sim, Store) {
     let sim = Sim::new(16);
     sim.open().close().unwrap();
@@ -67,7 +67,7 @@ pub(crate) fn filled(closed: bool) -> (Sim, Store) {
     (sim.crash(), store)
 }
 
-/// Where the value of a key is, in what a crash leaves.
+/// Returns the offset of a key's value in what a crash leaves.
 pub(crate) fn slot_of(sim: &Sim, wanted: u64) -> u64 {
     slot_of_key(sim, &key(wanted))
 }
@@ -84,7 +84,7 @@ fn slot_of_key(sim: &Sim, wanted: &[u8]) -> u64 {
     found.unwrap()
 }
 
-/// The last block of a log that has not wrapped.
+/// Returns the offset of the last block of a log that has not wrapped.
 pub(crate) fn last_block(sim: &Sim, sb: &Superblock) -> u64 {
     let image = sim.device.live_image();
     let is_block =
@@ -160,7 +160,7 @@ fn damage_is_found_in_each_structure() {
     let erased = sim.crash();
     erased.device.poke(sb.base_a.offset, &[0; FORMAT_BLOCK]);
     finds(&erased.audit(), "checkpoint base A");
-    // A place that the device cannot read.
+    // Blocks that the device cannot read.
     for at in [
         SUPERBLOCK_B_OFFSET,
         INCARNATION_A_OFFSET,
@@ -184,8 +184,8 @@ fn rot_in_a_payload_is_found_by_a_deep_audit() {
     assert!(report.findings[0].lost.contains("key-7"), "{report:#?}");
 }
 
-/// After a crash nobody knows whether bytes that do not match ever landed, so that is said and not
-/// called damage; what no torn write explains still is.
+/// After a crash it is unknown whether bytes that do not match ever landed, so the audit reports them without calling
+/// them damage; damage that no torn write explains is still damage.
 #[test]
 fn after_a_crash_only_what_no_crash_explains_is_damage() {
     let (sim, _store) = filled(false);
@@ -210,8 +210,8 @@ fn after_a_crash_only_what_no_crash_explains_is_damage() {
     finds(&misdirected.audit(), "slot");
 }
 
-/// What a crash left may still be there, unread, when the store was closed later. Only what was put since
-/// must be whole; before there was a crash, everything must.
+/// Remains of a crash may still be there, unread, when the store was closed later. Only what was put since must be
+/// whole; without any crash, everything must.
 #[test]
 fn a_closed_store_is_held_to_what_was_put_since_the_last_crash() {
     let (sim, _store) = filled(true);
@@ -237,8 +237,7 @@ fn a_closed_store_is_held_to_what_was_put_since_the_last_crash() {
     finds(&sim.audit_with(true), "slot");
 }
 
-/// Whatever a crash in the middle of puts and evictions leaves, a close afterwards does not make damage
-/// of it.
+/// A close after a crash in the middle of puts and evictions does not turn the remains into damage.
 #[test]
 fn crashes_before_a_close_leave_no_damage() {
     for seed in 0..60 {
@@ -297,7 +296,7 @@ fn without_any_base_slot_headers_are_counted() {
     base_headers(store.superblock()).for_each(|at| sim.rot(at + 64));
     let report = sim.audit();
     finds(&report, "checkpoint base");
-    // The two that were put anew are there twice.
+    // The two that were put again are there twice.
     assert_eq!(report.scanned.unwrap().headers, ENTRIES + 2);
     assert_eq!(report.headers_read, ENTRIES);
 }
@@ -325,7 +324,7 @@ fn a_store_that_cannot_be_opened_is_unusable_and_no_store_is_an_error() {
     assert!(matches!(error, OpenError::NotAStore { .. }), "{error}");
 }
 
-/// An incarnation block that is gone would let a second writer pass for the first.
+/// With an incarnation block missing, a second writer could pass for the first.
 #[test]
 fn openings_that_wrote_and_are_not_named_are_damage() {
     let (sim, _) = filled(true);
@@ -335,7 +334,7 @@ fn openings_that_wrote_and_are_not_named_are_damage() {
     finds(&sim.audit(), "incarnation blocks");
 }
 
-/// Crashes at each write of an opening, a close, a "start empty" and a format.
+/// Crashes at each write of an opening, a close, a start-empty and a format.
 #[test]
 fn crashes_in_opening_closing_and_formatting_leave_no_damage() {
     type Work = fn(&Sim) -> bool;
@@ -381,7 +380,7 @@ fn crashes_in_opening_closing_and_formatting_leave_no_damage() {
                     Ok(report) => report.damages == 0,
                     Err(_) => false,
                 };
-                // A format that did not end leaves none, and that is said.
+                // A format that did not end leaves no store, and the error reports that.
                 let no_store = number == 3
                     && match &audited {
                         Ok(report) => report.state == AuditState::Unusable,
@@ -400,7 +399,7 @@ fn crashes_in_opening_closing_and_formatting_leave_no_damage() {
 }
 
 #[test]
-fn every_structure_can_be_looked_at() {
+fn every_structure_can_be_inspected() {
     let (sim, store) = filled(true);
     let sb = store.superblock().clone();
     let look = |target: Target| inspect(sim.engine(), EngineKind::Auto, &target).unwrap();

@@ -1,4 +1,4 @@
-//! Bad input: an error with words, and an unchanged store (C8, C9).
+//! Tests of bad input: an error with a message, and an unchanged store (C8, C9).
 
 use std::io::Write;
 use std::num::NonZeroU64;
@@ -10,7 +10,7 @@ use rb_core::{
     Store, StoreOptions, format,
 };
 
-use crate::support::{Bed, KIB, ends_within, engines};
+use crate::support::{FileFixture, KIB, ends_within, engines};
 
 fn classes(slot_bytes: u64) -> Vec<ClassRequest> {
     vec![ClassRequest {
@@ -21,7 +21,7 @@ fn classes(slot_bytes: u64) -> Vec<ClassRequest> {
 
 #[test]
 fn bad_keys_and_values_are_refused_and_change_nothing() {
-    let bed = Bed::with(
+    let fixture = FileFixture::with(
         vec![ClassRequest {
             slot_bytes: 16384,
             share: Share::Slots(8),
@@ -30,7 +30,7 @@ fn bad_keys_and_values_are_refused_and_change_nothing() {
             options.key_len_max = 1024;
         },
     );
-    let store = bed.open();
+    let store = fixture.open();
     store.put(&[7; 1024], b"longest key").unwrap();
     let before = store.stats().index;
     let refused = [
@@ -81,8 +81,8 @@ fn bad_keys_and_values_are_refused_and_change_nothing() {
 
 #[test]
 fn one_bad_key_of_a_batch_fails_alone() {
-    let bed = Bed::new(16384, 8);
-    let store = bed.open();
+    let fixture = FileFixture::new(16384, 8);
+    let store = fixture.open();
     let puts = vec![
         rb_core::Put::new(b"a", b"1"),
         rb_core::Put::new(b"", b"2"),
@@ -116,25 +116,25 @@ fn geometry_that_cannot_be_is_refused_before_anything_is_made() {
 }
 
 #[test]
-fn a_second_opener_is_refused_and_the_first_goes_on() {
-    let bed = Bed::new(16384, 8);
-    let store = bed.open();
+fn a_second_opener_is_refused_and_the_first_continues() {
+    let fixture = FileFixture::new(16384, 8);
+    let store = fixture.open();
     store.put(b"k", b"v").unwrap();
-    let error = Store::open(bed.path(), bed.options()).unwrap_err();
+    let error = Store::open(fixture.path(), fixture.options()).unwrap_err();
     assert!(error.to_string().contains("in use"), "{error}");
     let options = FormatOptions {
         force: true,
         consent: true,
-        ..FormatOptions::new(bed.path(), classes(16384))
+        ..FormatOptions::new(fixture.path(), classes(16384))
     };
     let error = format(&options).unwrap_err();
     assert!(error.to_string().contains("in use"), "{error}");
-    // Reading is allowed beside a writer.
+    // Reading is allowed next to a writer.
     let reader = Store::open(
-        bed.path(),
+        fixture.path(),
         StoreOptions {
             read_only: true,
-            ..bed.options()
+            ..fixture.options()
         },
     )
     .unwrap();
@@ -153,7 +153,7 @@ fn foreign_data_is_refused_and_stays() {
 
     let Err(OpenError::NotAStore { signature, .. }) = Store::open(&path, StoreOptions::default())
     else {
-        panic!("an ext4 file system is no store")
+        panic!("an ext4 file system is not a store")
     };
     assert!(
         signature.unwrap().contains("ext"),
@@ -180,7 +180,7 @@ fn foreign_data_is_refused_and_stays() {
     drop(Store::open(&path, StoreOptions::default()).unwrap());
 }
 
-/// The real tool where it is installed; else the fields by which it is recognised.
+/// Runs the real tool if it is installed; otherwise writes the fields by which the signature is recognised.
 fn write_ext4_superblock(path: &Path, file: &mut std::fs::File) {
     use std::os::unix::fs::FileExt;
     let made = std::process::Command::new("mkfs.ext4")
@@ -196,27 +196,27 @@ fn write_ext4_superblock(path: &Path, file: &mut std::fs::File) {
 
 #[test]
 fn an_existing_store_is_not_formatted_without_consent() {
-    let bed = Bed::new(16384, 8);
-    let options = FormatOptions::new(bed.path(), classes(16384));
+    let fixture = FileFixture::new(16384, 8);
+    let options = FormatOptions::new(fixture.path(), classes(16384));
     assert!(matches!(format(&options), Err(FormatError::Consent { .. })));
-    bed.open().put(b"still", b"here").unwrap();
+    fixture.open().put(b"still", b"here").unwrap();
     format(&FormatOptions {
         consent: true,
         ..options
     })
     .unwrap();
-    assert!(!bed.open().contains(b"still"));
+    assert!(!fixture.open().contains(b"still"));
 }
 
 #[test]
 fn another_geometry_than_expected_is_an_error_that_names_both() {
-    let bed = Bed::new(16384, 8);
+    let fixture = FileFixture::new(16384, 8);
     let expect = |expected: ExpectedGeometry| {
         Store::open(
-            bed.path(),
+            fixture.path(),
             StoreOptions {
                 expected,
-                ..bed.options()
+                ..fixture.options()
             },
         )
         .map(drop)
@@ -259,27 +259,27 @@ fn devices_that_are_no_store_or_a_cut_one_are_errors() {
     std::fs::write(&path, vec![0x5A; 4 << 20]).unwrap();
     assert!(matches!(open(&path), OpenError::NotAStore { .. }));
 
-    let bed = Bed::new(16384, 64);
-    let len = std::fs::metadata(bed.path()).unwrap().len();
+    let fixture = FileFixture::new(16384, 64);
+    let len = std::fs::metadata(fixture.path()).unwrap().len();
     std::fs::OpenOptions::new()
         .write(true)
-        .open(bed.path())
+        .open(fixture.path())
         .unwrap()
         .set_len(2 << 20)
         .unwrap();
     assert!(
-        matches!(open(&bed.path()), OpenError::Truncated { needed, found, .. } if needed == len && found == 2 << 20)
+        matches!(open(&fixture.path()), OpenError::Truncated { needed, found, .. } if needed == len && found == 2 << 20)
     );
 }
 
 #[test]
 fn a_newer_format_version_is_refused_by_number() {
     use std::os::unix::fs::FileExt;
-    let bed = Bed::new(64 * KIB as u64, 4);
+    let fixture = FileFixture::new(64 * KIB as u64, 4);
     let file = std::fs::OpenOptions::new()
         .read(true)
         .write(true)
-        .open(bed.path())
+        .open(fixture.path())
         .unwrap();
     for offset in [
         rb_format::SUPERBLOCK_A_OFFSET,
@@ -293,12 +293,12 @@ fn a_newer_format_version_is_refused_by_number() {
         block[4088..].copy_from_slice(&checksum.to_le_bytes());
         file.write_all_at(&block, offset).unwrap();
     }
-    let error = Store::open(bed.path(), bed.options())
+    let error = Store::open(fixture.path(), fixture.options())
         .map(drop)
         .unwrap_err();
     assert!(matches!(error, OpenError::Version { .. }), "{error}");
     assert!(error.to_string().contains('7'), "{error}");
-    let error = format(&FormatOptions::new(bed.path(), classes(16384))).unwrap_err();
+    let error = format(&FormatOptions::new(fixture.path(), classes(16384))).unwrap_err();
     assert!(
         matches!(
             error,
@@ -308,12 +308,12 @@ fn a_newer_format_version_is_refused_by_number() {
     );
 }
 
-/// Durations and numbers that mean "never" or "no limit". The interval overflowed in the commit thread, which
-/// ended there, and every async sync hung; the others overflowed in the caller's thread.
+/// Durations and numbers that mean "never" or "no limit". The interval overflowed in the commit thread, which ended,
+/// and every async sync hung; the others overflowed in the caller's thread.
 #[test]
 fn options_without_limit_are_taken_as_such() {
     for engine in engines() {
-        let store = Bed::new(4096, 8).on(engine).open_with(|options| {
+        let store = FileFixture::new(4096, 8).on(engine).open_with(|options| {
             options.sync_interval = Duration::MAX;
             options.io_deadline = Duration::MAX;
             options.busy_wait = Duration::MAX;
@@ -327,7 +327,7 @@ fn options_without_limit_are_taken_as_such() {
             store.put(b"k", b"v").unwrap();
             assert!(store.step_scrub(8).unwrap().is_some());
             store.sync_async().wait().unwrap();
-            // As long as nothing asks for it, nothing is committed.
+            // Nothing is committed as long as nothing requests it.
             let before = store.stats().commits;
             store.put(b"l", b"v").unwrap();
             let sync = store.get_many_async(&[b"l"]).wait();
@@ -339,8 +339,8 @@ fn options_without_limit_are_taken_as_such() {
     }
 }
 
-/// A signature in the part of a block at a device's end was wiped as a whole block, which passes the end: the
-/// format failed, each time, and what stood at the start was gone.
+/// Format wiped a signature in the partial block at a device's end as a whole block, which exceeds the end: the format
+/// failed each time, after the start had been overwritten.
 #[test]
 fn a_signature_at_an_odd_end_is_wiped() {
     use std::os::unix::fs::FileExt;
@@ -359,15 +359,15 @@ fn a_signature_at_an_odd_end_is_wiped() {
     assert_eq!(end, [0; 8]);
 }
 
-/// Buffers of any size were mapped without a look at what there is: without a limit of the system the process was
-/// killed when it used them.
+/// Buffers of any size were mapped without checking the available memory: unless the system had a limit, the process
+/// was killed when it used them.
 #[test]
 fn buffers_that_cannot_be_had_are_refused_with_need_and_limit() {
-    let bed = Bed::new(4096, 8);
+    let fixture = FileFixture::new(4096, 8);
     for bytes in [usize::MAX, usize::MAX / 2, 1 << 62, 1 << 46] {
-        let mut options = bed.options();
+        let mut options = fixture.options();
         options.buffer_bytes = Some(bytes);
-        let refused = words(&Store::open(bed.path(), options).unwrap_err());
+        let refused = words(&Store::open(fixture.path(), options).unwrap_err());
         for part in [
             &*format!("{bytes} bytes are needed"),
             "the limit is",
@@ -376,10 +376,10 @@ fn buffers_that_cannot_be_had_are_refused_with_need_and_limit() {
             assert!(refused.contains(part), "{part:?} is missing in: {refused}");
         }
     }
-    bed.open().put(b"k", b"v").unwrap();
+    fixture.open().put(b"k", b"v").unwrap();
 }
 
-/// An error with its causes.
+/// Returns an error with its causes.
 fn words(error: &dyn std::error::Error) -> String {
     let cause = error.source().map_or_else(String::new, words);
     format!("{error}; {cause}")

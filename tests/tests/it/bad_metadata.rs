@@ -1,4 +1,4 @@
-//! Each block of the metadata in turn cannot be read, or not be written, or neither (C7): it costs nothing.
+//! Each block of the metadata in turn cannot be read, or not be written, or neither (C7): nothing is lost.
 
 use std::ops::Range;
 
@@ -12,7 +12,7 @@ use crate::support::{EIO, ENOSPC, Sim, base_headers, is_long, key, range_of, val
 const BLOCK: u64 = FORMAT_BLOCK as u64;
 const KEYS: u64 = 12;
 
-/// A store that was used, closed and opened again, and crashed.
+/// Makes a store that was used, closed and opened again, and crashed.
 fn used() -> Sim {
     let sim = Sim::with_ring(16, 64);
     for round in 0..2 {
@@ -31,7 +31,7 @@ fn used() -> Sim {
     sim
 }
 
-/// What is in the store: each key with the seed of its value.
+/// Returns the expected contents: each key with the seed of its value.
 fn expected(later: Option<u64>) -> impl Iterator<Item = (u64, Option<u64>)> {
     (0..KEYS).map(move |n| match n {
         3 => (n, None),
@@ -41,7 +41,7 @@ fn expected(later: Option<u64>) -> impl Iterator<Item = (u64, Option<u64>)> {
     })
 }
 
-/// The blocks that hold metadata, or will.
+/// Returns the offsets of blocks that hold metadata, or will.
 fn metadata(sim: &Sim) -> Vec<u64> {
     let store = sim.open_with(|options| options.read_only = true);
     let superblock = store.superblock();
@@ -57,7 +57,7 @@ fn metadata(sim: &Sim) -> Vec<u64> {
 }
 
 /// Superblock copy unwritable: the store did not open. Incarnation block unreadable: each session ended at its first
-/// commit; unwritable: the store did not open. A base's block unwritable: each checkpoint ended writing.
+/// commit; unwritable: the store did not open. A base's block unwritable: each checkpoint stopped writing.
 #[test]
 fn each_bad_block_of_the_metadata_costs_nothing() {
     let image = used().device.live_image();
@@ -68,7 +68,8 @@ fn each_bad_block_of_the_metadata_costs_nothing() {
         &[OpKind::Write],
         &[OpKind::Read, OpKind::Write],
     ];
-    // Here each block is bad in one of the ways; the long form has all ways for each.
+    // The quick form makes each block bad in one of the ways; the long form tries all ways for
+    // each.
     let all = is_long();
     for (number, &block) in blocks.iter().enumerate() {
         let numbered = ways.into_iter().enumerate();
@@ -109,7 +110,7 @@ fn each_bad_block_of_the_metadata_costs_nothing() {
                 if session > 0 && remembered.contains(&block) {
                     remembers += 1;
                 }
-                // Closed and crashed in turn.
+                // Alternately closed and crashed.
                 if session % 2 == 0 {
                     store
                         .close()
@@ -125,7 +126,7 @@ fn each_bad_block_of_the_metadata_costs_nothing() {
     assert!(reported > 0 && remembers > 0, "{remembers} remembered");
 }
 
-/// A start-empty that could write the header of its first base in one place only said nothing of it.
+/// A start-empty that could write the header of its first base in only one place did not report it.
 #[test]
 fn a_header_that_a_start_empty_cannot_write_is_reported() {
     let image = used().device.live_image();
@@ -146,9 +147,9 @@ fn a_header_that_a_start_empty_cannot_write_is_reported() {
     assert_eq!(reported, 2);
 }
 
-/// A forced repair ended with an error, each time, where one block of what it takes back could not be written.
+/// A forced repair failed each time if one block of those it takes back could not be written.
 #[test]
-fn a_forced_repair_goes_on_where_a_block_cannot_be_written() {
+fn a_forced_repair_continues_if_a_block_cannot_be_written() {
     let sim = used();
     sim.open().close().unwrap();
     let image = sim.device.live_image();
@@ -159,7 +160,7 @@ fn a_forced_repair_goes_on_where_a_block_cannot_be_written() {
     let fixed = [0, 4096, 8192, 12288, rb_format::SUPERBLOCK_B_OFFSET, last];
     for block in fixed {
         let sim = Sim::on(MemDevice::from_image(&image));
-        sim.device.poke(65536, b"somebody else's");
+        sim.device.poke(65536, b"another program");
         sim.device.poke(block + 100, &[7; 1000]);
         sim.device
             .fail_always(OpKind::Write, block..block + FORMAT_BLOCK as u64, EIO);
@@ -175,7 +176,7 @@ fn a_forced_repair_goes_on_where_a_block_cannot_be_written() {
     }
 }
 
-/// A fixed block that an opening found no space for was noted as bad in every base from then on.
+/// A fixed block for which an opening found no space was recorded as bad in every base from then on.
 #[test]
 fn a_fixed_block_without_space_is_not_bad() {
     let superblock_b = 1 << 20..(1 << 20) + BLOCK;
@@ -186,7 +187,7 @@ fn a_fixed_block_without_space_is_not_bad() {
     ] {
         for (errno, bad) in [(ENOSPC, 0), (EIO, 1)] {
             let sim = Sim::new(8);
-            // One of two openings has its number's place in `range`.
+            // The number of one of two openings belongs in `range`.
             for _ in 0..2 {
                 if range == superblock_b {
                     sim.device.poke(range.start, &[0; BLOCK as usize]);
@@ -206,9 +207,9 @@ fn a_fixed_block_without_space_is_not_bad() {
     }
 }
 
-/// The error of an opening that had no space for either incarnation block did not say so.
+/// The error of an opening that had no space for either incarnation block did not report the lack of space.
 #[test]
-fn an_opening_without_space_says_so() {
+fn an_opening_without_space_reports_it() {
     let sim = Sim::new(8);
     sim.device
         .fail_always(OpKind::Write, BLOCK..3 * BLOCK, ENOSPC);
@@ -220,7 +221,8 @@ fn an_opening_without_space_says_so() {
     sim.open().put(b"k", b"v").unwrap();
 }
 
-/// A base header that one place had no space for ended writing if the other was bad; which of the two was the first decided.
+/// A base header for which one place had no space stopped writing if the other place was bad; the result depended on
+/// which was written first.
 #[test]
 fn a_header_waits_for_space_in_either_place() {
     for (errors, waits) in [

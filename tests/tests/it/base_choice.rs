@@ -1,4 +1,4 @@
-//! Two bases and the log between them: which one counts, and that either is enough.
+//! Tests of the two bases and the log between them: which one counts, and that either is enough.
 //!
 //! Format writes base 1 into region A; bases then alternate.
 
@@ -11,9 +11,8 @@ use crate::support::{EIO, Sim, key, range_of, value};
 /// "Not now".
 const EAGAIN: i32 = 11;
 
-/// The sequence of a new base was counted from the bases that could be read. One that was written
-/// after metadata was lost so had a lower number than an old one that was readable again later, and
-/// the old one won: a removed key was back, unreported.
+/// The sequence of a new base was counted from the readable bases. A base written after metadata was lost so had a
+/// lower sequence than an old one that became readable again, and the old one won: a removed key was back, unreported.
 #[test]
 fn a_base_written_after_lost_metadata_outranks_every_older_one() {
     let sim = Sim::new(8);
@@ -30,7 +29,7 @@ fn a_base_written_after_lost_metadata_outranks_every_older_one() {
     for older in base_header_offsets(&superblock.base_a) {
         sim.device.corrupt(older + 100..older + 101);
     }
-    // What seems lost is looked at twice.
+    // What seems lost is read twice.
     for newest in base_header_offsets(&superblock.base_b) {
         sim.device
             .fail_times(OpKind::Read, newest..newest + 4096, EIO, 2);
@@ -46,8 +45,8 @@ fn a_base_written_after_lost_metadata_outranks_every_older_one() {
     assert!(store.get(b"new").unwrap().is_some());
 }
 
-/// A drive whose path was changing answered "not now" for longer than a request is tried again, and that was
-/// taken for damage: the index was rebuilt from slot headers, and removed keys were back.
+/// A drive whose path was changing returned EAGAIN for longer than a request is retried, and recovery took that for
+/// damage: it rebuilt the index from slot headers, and removed keys were back.
 #[test]
 fn not_now_is_not_damage() {
     let sim = Sim::new(8);
@@ -67,11 +66,10 @@ fn not_now_is_not_damage() {
     }
 }
 
-/// A base proves by its position that the log before it was durable. Recovery from the older base did
-/// not hold the log to that: where the newest base's sections and the last log block were both
-/// lost, it took the gap for the end.
+/// A base's position shows that the log before it was durable. Recovery from the older base did not check the log
+/// against that: when the newest base's sections and the last log block were both lost, it took the gap for the end.
 #[test]
-fn the_newest_bases_header_tells_how_long_the_log_was() {
+fn the_newest_bases_header_shows_how_long_the_log_was() {
     let sim = Sim::new(8);
     let store = sim.open();
     store.put(b"gone", b"gone").unwrap();
@@ -88,11 +86,11 @@ fn the_newest_bases_header_tells_how_long_the_log_was() {
     assert!(sim.open().recovery().lost_metadata.is_some());
 }
 
-/// After metadata was lost the log began anew behind the last block that could still be read. Where a base
-/// whose sections were rotten named later blocks as durable, the next restart took the new log for one that
-/// had lost them, and what had been synced since was lost, or came back.
+/// After metadata was lost, a new log began behind the last block that could still be read. If a base whose sections
+/// were rotten named later blocks as durable, the next restart thought that the new log had lost them, and what had
+/// been synced since was lost, or removed keys came back.
 #[test]
-fn a_log_begun_after_lost_metadata_goes_on_behind_what_any_base_names() {
+fn a_log_begun_after_lost_metadata_continues_behind_what_any_base_names() {
     let sim = Sim::new(8);
     let store = sim.open();
     store.put(b"gone", b"gone").unwrap();
@@ -118,8 +116,8 @@ fn a_log_begun_after_lost_metadata_goes_on_behind_what_any_base_names() {
     assert!(store.get(b"new").unwrap().is_some());
 }
 
-/// A header that is there before its sections and directory are would name what is not. Until the
-/// checkpoint's last flush, whatever of it a crash leaves is not a base.
+/// A header that is durable before its sections and directory would name missing data. Until the checkpoint's last
+/// flush, nothing that a crash leaves of it is a base.
 #[test]
 fn a_crash_in_a_checkpoint_leaves_a_whole_base_or_no_header() {
     for cut in 0.. {
@@ -150,8 +148,8 @@ fn a_crash_in_a_checkpoint_leaves_a_whole_base_or_no_header() {
     }
 }
 
-/// A checkpoint commits before its header is written, so that the older base and the log remain a
-/// full way to recover.
+/// A checkpoint commits before its header is written, so that the older base and the log remain a complete way to
+/// recover.
 #[test]
 fn the_older_base_and_the_log_hold_everything_that_the_newest_base_holds() {
     let sim = Sim::new(8);
@@ -171,8 +169,8 @@ fn the_older_base_and_the_log_hold_everything_that_the_newest_base_holds() {
     assert!(store.get(b"k").unwrap().unwrap() == b"v"[..]);
 }
 
-/// The ring keeps all since the older base, while the store runs and after it was opened again: a
-/// full log must still be replayable from there.
+/// The ring keeps everything since the older base, while the store runs and after it was reopened: a full log must
+/// still be replayable from there.
 #[test]
 fn the_ring_keeps_what_the_older_base_needs() {
     for opened_again in [false, true] {

@@ -1,4 +1,4 @@
-//! Keys that somebody chose so that their hash on the device is one.
+//! Tests of keys that were chosen so that their on-device hashes are equal.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -7,12 +7,13 @@ use rb_core::{ClassRequest, Put, PutOptions, Share, Store};
 use rb_format::key_hash;
 use rb_testkit::colliding;
 
-use crate::support::Bed;
+use crate::support::FileFixture;
 
 const KEYS: u32 = 25_000;
-/// Keys of a batch.
+/// Number of keys in a batch.
 const BATCH: usize = 250;
-/// How much longer such keys may take than others. They take as long; it was eleven times for puts, and hundreds for a replay.
+/// Maximum ratio of the time for such keys to that for others. It should be about 1; it was eleven for puts, and
+/// hundreds for a replay.
 const RATIO_MAX: u32 = 4;
 
 fn others(number: u32) -> [u8; colliding::KEY_LEN] {
@@ -25,9 +26,9 @@ fn others(number: u32) -> [u8; colliding::KEY_LEN] {
     key
 }
 
-/// Puts all, looks them up, and opens what a kill leaves then. How long each took.
-fn times(bed: &Bed, keys: &[[u8; colliding::KEY_LEN]]) -> [Duration; 3] {
-    let store = bed.open();
+/// Puts all keys, looks them up, and opens what a kill then leaves. Returns the duration of each.
+fn times(fixture: &FileFixture, keys: &[[u8; colliding::KEY_LEN]]) -> [Duration; 3] {
+    let store = fixture.open();
     let start = Instant::now();
     for some in keys.chunks(BATCH) {
         let puts = some.iter().map(|key| Put::new(key, &key[..100])).collect();
@@ -39,7 +40,7 @@ fn times(bed: &Bed, keys: &[[u8; colliding::KEY_LEN]]) -> [Duration; 3] {
     let start = Instant::now();
     assert!(keys.iter().all(|key| store.contains(key)));
     let looked = start.elapsed();
-    let killed = bed.image();
+    let killed = fixture.image();
     let start = Instant::now();
     let again: Store = killed.open();
     let opened = start.elapsed();
@@ -48,8 +49,8 @@ fn times(bed: &Bed, keys: &[[u8; colliding::KEY_LEN]]) -> [Duration; 3] {
     [put, looked, opened]
 }
 
-/// The index once placed keys by the hash that the device has, which anyone can compute who knows the store's UUID. 25,000 keys of one hash
-/// made a put eleven times as slow, and a replay of their log quadratic: 17 s.
+/// The index once placed keys by the on-device hash, which anyone who knows the store's UUID can compute. 25,000 keys
+/// with one hash made a put eleven times as slow, and a replay of their log quadratic: 17 s.
 #[test]
 fn keys_of_one_hash_take_no_longer_than_others() {
     let beds = [(); 2].map(|()| {
@@ -57,9 +58,9 @@ fn keys_of_one_hash_take_no_longer_than_others() {
             slot_bytes: 4096,
             share: Share::Slots(u64::from(KEYS)),
         };
-        Bed::with(vec![class], |options| {
+        FileFixture::with(vec![class], |options| {
             options.key_len_max = colliding::KEY_LEN as u32;
-            // No checkpoint comes between.
+            // So large that no checkpoint runs in between.
             options.log_bytes = Some(64 << 20);
         })
     });

@@ -1,4 +1,4 @@
-//! The end of a store: operations that hang, several that close, what counts as clean (C4).
+//! Tests of the end of a store: operations that hang, concurrent closes, and which closes count as clean (C4).
 
 use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use crate::support::{EIO, Sim, ends_within, key, range_of, slots_of};
 
 const LONG: Duration = Duration::from_secs(5);
 
-/// A store whose async get of key 0 hangs in the device.
+/// Makes a store whose async get of key 0 hangs in the device.
 fn with_stuck_get() -> (Sim, Store, rb_core::Operation<Vec<rb_core::Lookup>>) {
     let sim = Sim::new(8);
     let store = sim.open_with(|options| {
@@ -25,8 +25,8 @@ fn with_stuck_get() -> (Sim, Store, rb_core::Operation<Vec<rb_core::Lookup>>) {
     (sim, store, stuck)
 }
 
-/// The thread behind async operations was joined without a deadline, so one request that the device
-/// never answered made `close`, or dropping the store, hang.
+/// `close` and drop joined the thread behind async operations without a deadline, so one request that the device never
+/// completed made both hang.
 #[test]
 fn close_and_drop_end_although_an_async_operation_hangs() {
     let ends: [fn(Store); 2] = [|store| drop(store.close()), drop];
@@ -37,7 +37,7 @@ fn close_and_drop_end_although_an_async_operation_hangs() {
     }
 }
 
-/// Only blocking calls had a deadline; whoever awaited an async get that hung waited for ever.
+/// Only blocking calls had a deadline; a caller that awaited an async get that hung waited forever.
 #[test]
 fn an_async_get_has_a_deadline() {
     let (sim, _store, stuck) = with_stuck_get();
@@ -48,10 +48,10 @@ fn an_async_get_has_a_deadline() {
     sim.device.release();
 }
 
-/// The second of two threads that closed at once did not wait for the first, but stopped the log
-/// under it: the first one's close failed, and the next opening found a crash.
+/// The second of two concurrent closes did not wait for the first, but stopped the log under it: the first one's close
+/// failed, and the next opening found a crash.
 #[test]
-fn closing_twice_at_once_is_clean() {
+fn closing_twice_at_the_same_time_is_clean() {
     for round in 0..10 {
         let sim = Sim::new(4096);
         let store = sim.open_with(|options| options.background = Background::Threads);
@@ -74,8 +74,8 @@ fn closing_twice_at_once_is_clean() {
     }
 }
 
-/// The close record of the opening before was still the end of the log when an opening crashed
-/// before its first commit: it was called clean, and slots that it had overwritten went unvalidated.
+/// When an opening crashed before its first commit, the close record of the previous session was still the end of the
+/// log: the store counted as clean, and slots that the crashed session had overwritten were not validated.
 #[test]
 fn an_opening_that_crashed_before_its_first_commit_is_not_clean() {
     let sim = Sim::new(4);
@@ -93,7 +93,7 @@ fn an_opening_that_crashed_before_its_first_commit_is_not_clean() {
     assert!(!Sim::on(everything).open().recovery().clean);
 }
 
-/// The close record needed room like any other, so a store whose log was full could not be closed.
+/// The close record needed log space like any other, so a store whose log was full could not be closed.
 #[test]
 fn a_store_with_a_full_log_closes_cleanly() {
     let sim = Sim::with_ring(8, 64);
@@ -112,8 +112,8 @@ fn a_store_with_a_full_log_closes_cleanly() {
     assert!(sim.open().recovery().clean);
 }
 
-/// The write of a put may end after writing has stopped. Its record could then never be durable, so
-/// the key must not appear: neither answered as stored, nor readable, nor in possession of a slot.
+/// The write of a put may end after writing has stopped. Its record can then never become durable, so the key must not
+/// appear: it must neither be acknowledged, nor be readable, nor own a slot.
 #[test]
 fn a_write_that_ends_after_writing_has_stopped_publishes_nothing() {
     let sim = Sim::new(4);
@@ -147,7 +147,7 @@ fn a_write_that_ends_after_the_close_publishes_nothing() {
         store.put(b"late", b"v"),
         Err(Error::TimedOut { .. })
     ));
-    // Its flush does not end either, so it fails; the store is closed all the same.
+    // Its flush does not end either, so the close fails; the store is closed anyway.
     assert!(store.close().is_err());
     sim.device.release();
     let class = || store.stats().index.classes[0];
@@ -159,13 +159,13 @@ fn a_write_that_ends_after_the_close_publishes_nothing() {
     assert!(matches!(store.get(b"late"), Err(Error::Closed)));
 }
 
-/// A closed store kept its device as long as a clone, a lock or a value of it lived: it could not be opened again, and a
+/// A closed store kept its device as long as a clone, a lock or a value of it lived: it could not be reopened, and a
 /// block device stayed in use.
 #[test]
-fn a_closed_store_gives_its_device_back_whatever_is_left_of_it() {
+fn a_closed_store_releases_its_device_although_handles_remain() {
     for engine in crate::support::engines() {
-        let bed = crate::support::Bed::new(4096, 16).on(engine);
-        let store = bed.open_with(|options| {
+        let fixture = crate::support::FileFixture::new(4096, 16).on(engine);
+        let store = fixture.open_with(|options| {
             options.scrub = Some(rb_core::Scrub {
                 bytes_per_second: std::num::NonZero::new(1 << 20).unwrap(),
                 pass_interval: Duration::from_secs(1),
@@ -179,9 +179,10 @@ fn a_closed_store_gives_its_device_back_whatever_is_left_of_it() {
         drop(store.get_async(&key(0)).wait().unwrap());
         store.close().unwrap();
         assert!(matches!(clone.engine(), Err(Error::Closed)));
-        let again = bed.open();
+        let again = fixture.open();
         assert!(again.recovery().clean);
-        // What is left of the first is of no harm to the second, and answers that it is closed.
+        // Remaining handles of the first store do not affect the second, and return that the store
+        // is closed.
         let is_closed = |answer: Option<Error>| matches!(answer, Some(Error::Closed));
         assert!(is_closed(clone.get(&key(0)).err()) && is_closed(clone.put(&key(1), b"v").err()));
         assert!(is_closed(clone.remove(&key(0)).err()) && is_closed(clone.sync().err()));
@@ -199,7 +200,7 @@ fn a_closed_store_gives_its_device_back_whatever_is_left_of_it() {
     }
 }
 
-/// The last clone was dropped before the thread that was to close the store had begun, and ended it without a checkpoint.
+/// The last clone was dropped before the closing thread had begun, and ended the store without a checkpoint.
 #[test]
 fn a_store_that_is_dropped_after_close_async_is_closed() {
     for _ in 0..50 {
@@ -213,8 +214,8 @@ fn a_store_that_is_dropped_after_close_async_is_closed() {
     }
 }
 
-/// `close` waited for each request of its checkpoint as long as for any: on a device that needs a third of that for each, 45
-/// times the deadline.
+/// `close` allowed each request of its checkpoint the full deadline: on a device that needs a third of that for each,
+/// it took 45 times the deadline.
 #[test]
 fn close_is_bounded_on_a_slow_device() {
     const DEADLINE: Duration = Duration::from_millis(60);
@@ -260,7 +261,8 @@ fn close_is_bounded_on_a_slow_device() {
     let closed = store.close();
     let took = start.elapsed();
     drive.set_timed(false);
-    // The checkpoint has four, what was written by then is followed by a commit, and each thread that ends may be in a request.
+    // The checkpoint has four, a commit follows what was written by then, and each thread that ends
+    // may be in a request.
     assert!(took < 10 * DEADLINE, "{took:?}");
     assert!(
         matches!(closed, Err(Error::TimedOut { waited }) if waited == 4 * DEADLINE),

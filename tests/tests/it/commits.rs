@@ -1,4 +1,4 @@
-//! What a commit covers, and what it does not: operations that come while one runs (C2).
+//! Tests of what a commit covers, and what it does not: operations that arrive while one runs (C2).
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -12,8 +12,7 @@ use rb_testkit::Moment;
 
 use crate::support::{EIO, ENOSPC, Sim, ends_within, key, range_of, slots_of};
 
-/// A record that is queued while a commit writes is not in that commit, so the next sync must write
-/// it.
+/// A record that is queued while a commit writes is not part of that commit, so the next sync must write it.
 #[test]
 fn a_commit_does_not_make_durable_what_came_while_it_wrote() {
     let sim = Sim::new(8);
@@ -34,21 +33,20 @@ fn a_commit_does_not_make_durable_what_came_while_it_wrote() {
     assert!(after.get(b"second").unwrap().unwrap() == b"2"[..]);
 }
 
-/// A write that failed while a flush was under way may land after it: only a flush that began later
-/// frees the slot.
+/// A write that failed while a flush was under way may land after it: only a flush that began later frees the slot.
 #[test]
-fn a_flush_does_not_free_a_slot_whose_write_failed_meanwhile() {
+fn a_flush_does_not_free_a_slot_whose_write_failed_during_it() {
     let sim = Sim::new(8);
     let store = sim.open();
     store.put(&key(0), b"v").unwrap();
-    // Nothing but flushes touches this byte.
+    // Only flushes touch this byte.
     sim.device.hold(0..1);
     let committing = {
         let store = store.clone();
         std::thread::spawn(move || store.step_commit())
     };
     sim.wait_for_held(1);
-    // For lack of space: after an error of its own a slot rests longer than the flush.
+    // For lack of space: after any other error a slot rests for longer than the flush.
     sim.device
         .fail_next(OpKind::Write, slots_of(&store), ENOSPC);
     assert!(store.put(&key(1), b"v").is_err());
@@ -60,8 +58,8 @@ fn a_flush_does_not_free_a_slot_whose_write_failed_meanwhile() {
     assert_eq!(quarantined(), 0);
 }
 
-/// A clock that lets another thread act, once, in the moment when a put asks for the time of its
-/// record; for a while, because the other may have to wait for the put.
+/// A clock that lets another thread act once, when a put asks for the time of its record. It waits only for a while,
+/// because the other thread may have to wait for the put.
 #[derive(Default)]
 struct Between {
     act: Mutex<Option<Box<dyn FnOnce() + Send>>>,
@@ -92,9 +90,9 @@ impl Clock for Between {
     fn sleep(&self, _: Duration) {}
 }
 
-/// A put's entry and its record appear in one hold of the shard's lock. Otherwise a remove and a
-/// checkpoint could come in between: the base would know neither the key nor its removal, and the
-/// put's record after it would bring the key back.
+/// A put's entry and its record appear while the shard's lock is held once. Otherwise a remove and a checkpoint could
+/// come in between: the base would know neither the key nor its removal, and the put's record after it would bring the
+/// key back.
 #[test]
 fn nothing_comes_between_a_puts_entry_and_its_record() {
     let sim = Sim::new(8);
@@ -113,31 +111,31 @@ fn nothing_comes_between_a_puts_entry_and_its_record() {
     assert!(!sim.crash().open().contains(b"k"), "it came back");
 }
 
-/// A flush of the checkpoint failed, and a commit beside it flushed too, well, before anybody had heard of the
-/// failure: it said that it was durable what the failed flush was to cover as well.
+/// A flush of the checkpoint failed. A concurrent commit flushed successfully before it learned of the failure, and
+/// reported as durable what the failed flush should have covered.
 #[test]
-fn no_flush_begins_beside_one_that_fails() {
+fn no_flush_begins_during_one_that_fails() {
     let sim = Sim::new(32);
     let store = sim.open();
     store.put(b"before", b"v").unwrap();
     store.sync().unwrap();
-    let (beside, device) = (store.clone(), Arc::clone(&sim.device));
+    let (other, device) = (store.clone(), Arc::clone(&sim.device));
     let (sender, synced) = mpsc::channel();
-    let told = AtomicBool::new(false);
+    let done = AtomicBool::new(false);
     sim.device.observe(move |moment, ops| {
         if ops.iter().all(|op| op.op != OpKind::Flush) {
             return;
         }
-        if moment == Moment::Before && !told.load(Relaxed) {
+        if moment == Moment::Before && !done.load(Relaxed) {
             device.fail_next(OpKind::Flush, 0..u64::MAX, EIO);
         }
-        if moment == Moment::After && !told.swap(true, Relaxed) {
-            let (beside, sender) = (beside.clone(), sender.clone());
+        if moment == Moment::After && !done.swap(true, Relaxed) {
+            let (other, sender) = (other.clone(), sender.clone());
             let sync = move || {
-                beside.put(b"beside", b"v").unwrap();
-                sender.send(beside.sync()).unwrap();
+                other.put(b"other", b"v").unwrap();
+                sender.send(other.sync()).unwrap();
             };
-            // If it must wait for the flush, then in vain.
+            // If it must wait for the flush, this times out.
             ends_within(Duration::from_millis(100), sync);
         }
     });
@@ -146,8 +144,8 @@ fn no_flush_begins_beside_one_that_fails() {
     assert!(error.unwrap_err().is_poisoned());
 }
 
-/// The lock of a commit that had failed was let go before writing was stopped: another commit that waited for
-/// it went on, and called durable what the first had failed to write.
+/// A failed commit released its lock before it stopped writing: another commit that waited for the lock continued, and
+/// reported as durable what the first had failed to write.
 #[test]
 fn no_commit_comes_after_one_that_failed() {
     for round in 0..100 {

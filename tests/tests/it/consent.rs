@@ -1,5 +1,5 @@
-//! Consent is judged when the lock is held: of formats at the same time one succeeds, and what somebody else puts into
-//! a file meanwhile stays (C8).
+//! Consent is checked while the lock is held: of concurrent formats one succeeds, and data that another process writes
+//! into the file in the meantime stays (C8).
 
 use std::path::Path;
 use std::sync::Barrier;
@@ -19,14 +19,14 @@ fn options(path: &Path) -> FormatOptions {
     }
 }
 
-/// Rounds of four formats of one path. The long form: `RB_FORMAT_ROUNDS=500`.
+/// Returns the number of rounds of four formats of one path. The long form: `RB_FORMAT_ROUNDS=500`.
 fn rounds() -> u32 {
     let wanted = std::env::var("RB_FORMAT_ROUNDS").ok();
     wanted.and_then(|rounds| rounds.parse().ok()).unwrap_or(20)
 }
 
-/// In 25 of 100 rounds more or fewer than one of four formats of one new path succeeded: each judged the path before
-/// it held the lock, and one that failed removed the file that another had made.
+/// In 25 of 100 rounds, not exactly one of four formats of one new path succeeded: each judged the path before it held
+/// the lock, and a format that failed removed the file that another had made.
 #[test]
 fn of_four_formats_of_one_path_exactly_one_succeeds() {
     for round in 0..rounds() {
@@ -64,7 +64,7 @@ fn of_four_formats_of_one_path_exactly_one_succeeds() {
     }
 }
 
-/// Formats that fail at the same time as one that does not: they made the file, or found it, and take nothing away.
+/// Formats that fail while another one succeeds must remove nothing, regardless of which of them made the file.
 #[test]
 fn formats_that_fail_leave_the_others_store() {
     for round in 0..rounds() {
@@ -94,14 +94,14 @@ fn formats_that_fail_leave_the_others_store() {
     }
 }
 
-/// A format that fails leaves what it found: no file, an empty one, or one of the size it had.
+/// A format that fails leaves what it found: no file, an empty one, or one of the same size.
 #[test]
 fn a_format_that_fails_leaves_what_it_found() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("store");
     let link = dir.path().join("link");
     std::os::unix::fs::symlink(&path, &link).unwrap();
-    // The layout fits, the device takes no such writes: nothing can hold 2^62 bytes.
+    // The layout fits, but the device cannot take the writes: no device holds 2^62 bytes.
     let huge = |path: &Path| FormatOptions {
         bytes: Some(1 << 62),
         consent: true,
@@ -116,7 +116,7 @@ fn a_format_that_fails_leaves_what_it_found() {
         assert!(format(&huge(&path)).is_err());
         assert!(std::fs::read(&path).unwrap() == vec![7; len]);
     }
-    // Any file that is not empty needs consent, however small.
+    // A file that is not empty needs consent, however small it is.
     std::fs::write(&path, b"x").unwrap();
     let error = format(&options(&path)).unwrap_err();
     assert!(matches!(error, FormatError::Consent { .. }), "{error}");
@@ -128,7 +128,7 @@ fn a_format_that_fails_leaves_what_it_found() {
     );
 }
 
-/// An empty file that another process fills before the lock is held is not empty any more.
+/// An empty file that another process fills before the lock is held is no longer empty.
 #[test]
 fn a_file_that_is_filled_while_the_format_waits_stays() {
     let dir = tempfile::tempdir().unwrap();
@@ -137,7 +137,7 @@ fn a_file_that_is_filled_while_the_format_waits_stays() {
     file.lock().unwrap();
     std::thread::scope(|scope| {
         let formats = scope.spawn(|| format(&options(&path)));
-        // It waits for the lock up to a second, and has seen an empty file by then.
+        // Format waits for the lock for up to a second, and has seen an empty file by then.
         std::thread::sleep(std::time::Duration::from_millis(200));
         std::fs::write(&path, b"somebody's").unwrap();
         file.unlock().unwrap();

@@ -1,8 +1,8 @@
-//! What a batch costs, counted: submissions to the kernel, and locks.
+//! Counts the costs of a batch: submissions to the kernel, and locks.
 
 use rb_core::{EngineKind, Put, PutOptions};
 
-use crate::support::{Bed, KIB, io_uring_works, key, value};
+use crate::support::{FileFixture, KIB, io_uring_works, key, value};
 
 const BATCH: u64 = 32;
 
@@ -11,11 +11,11 @@ fn a_batch_that_fits_the_queue_is_one_submission() {
     if !io_uring_works("one submission per batch") {
         return;
     }
-    let bed = Bed::new(64 * KIB as u64, 64).on(EngineKind::IoUring);
-    let store = bed.open();
+    let fixture = FileFixture::new(64 * KIB as u64, 64).on(EngineKind::IoUring);
+    let store = fixture.open();
     let values: Vec<_> = (0..BATCH).map(|n| value(n, 64 * KIB)).collect();
     let keys: Vec<_> = (0..BATCH).map(key).collect();
-    // The first call makes the queue.
+    // The first call creates the queue.
     store.put(b"warm", b"up").unwrap();
     let count = || {
         let queues = store.stats().queues;
@@ -64,8 +64,8 @@ fn a_batch_that_fits_the_queue_is_one_submission() {
 #[test]
 fn each_touched_shard_is_locked_once_per_phase() {
     const SHARDS: u64 = 8;
-    let bed = Bed::new(16 * KIB as u64, 256);
-    let store = bed.open_with(|options| options.shards = Some(SHARDS as u32));
+    let fixture = FileFixture::new(16 * KIB as u64, 256);
+    let store = fixture.open_with(|options| options.shards = Some(SHARDS as u32));
     let keys: Vec<_> = (0..BATCH).map(key).collect();
     let asked: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
     let locks = || {
@@ -82,7 +82,7 @@ fn each_touched_shard_is_locked_once_per_phase() {
             .all(Result::is_ok)
     );
     let put = locks();
-    // Two phases: reserve, publish. 32 keys surely touch more than one of 8 shards.
+    // Two phases: reserve, publish. 32 keys surely use more than one of 8 shards.
     assert!(
         (4..=2 * SHARDS).contains(&(put.0 - before.0)),
         "{} locks",

@@ -1,4 +1,4 @@
-//! Crashes on a simulated device, the quick form; `cargo xtask crash` is the long one.
+//! The quick form of the crash harness; `cargo xtask crash` is the long one.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -23,14 +23,14 @@ fn crashes_lose_nothing_that_was_synced_and_bring_back_nothing_that_was_removed(
         "repeat with: cargo xtask crash --runs 1 --trace --seed N"
     );
     assert!(report.distinct > 4_000, "{} images", report.distinct);
-    // Each operation began inside others; the long form asks for each at each place.
+    // Each operation began inside others; the long form requires each at each place.
     for (number, kind) in Kind::ALL.iter().enumerate() {
         let begun: u64 = report.pairs.rows().map(|(_, counts)| counts[number]).sum();
         assert!(begun > 20, "{kind}: {begun} in another operation");
     }
 }
 
-/// Whatever a run finds must be found again, operation by operation.
+/// A violation must be found again from the same seed, operation by operation.
 #[test]
 fn a_run_is_a_function_of_its_seed() {
     let traced = || {

@@ -1,4 +1,4 @@
-//! `Store::open_or_create`: one call for a first start and for every later one.
+//! Tests of `Store::open_or_create`: one call for a first start and for every later one.
 
 use std::fs;
 use std::path::Path;
@@ -66,8 +66,8 @@ fn a_read_only_opening_makes_nothing() {
     assert!(!path.exists());
 }
 
-/// Of many that start at the same time one formats; the others open what it made, or say that it is in use. Formatting
-/// twice would lose what the first has put.
+/// If many callers start at the same time, one formats; the others open its store, or fail because it is in use.
+/// Formatting twice would lose what the first has put.
 #[test]
 fn of_many_that_create_at_the_same_time_one_formats() {
     let dir = tempfile::tempdir().unwrap();
@@ -92,6 +92,6 @@ fn of_many_that_create_at_the_same_time_one_formats() {
         let answers = threads.into_iter().map(|thread| thread.join().unwrap());
         answers.flatten().collect()
     });
-    assert!(!uuids.is_empty(), "nobody created it");
+    assert!(!uuids.is_empty(), "no thread created it");
     assert!(uuids.iter().all(|uuid| *uuid == uuids[0]), "{uuids:?}");
 }

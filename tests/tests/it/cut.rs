@@ -1,4 +1,4 @@
-//! Files that lost their end, while something else is wrong or asked for too. `foreign.rs` has the plain ones.
+//! Tests of files that lost their end, combined with other faults or requests. `foreign.rs` has the plain ones.
 
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::path::Path;
 use rb_core::{AuditOptions, AuditState, OpenError, Store, StoreOptions, audit, repair};
 use rb_format::{FORMAT_BLOCK, SUPERBLOCK_A_OFFSET, SUPERBLOCK_B_OFFSET};
 
-use crate::support::{Bed, key, value};
+use crate::support::{FileFixture, key, value};
 
 const BLOCK: u64 = FORMAT_BLOCK as u64;
 
@@ -15,8 +15,8 @@ fn file(path: &Path) -> std::fs::File {
     options.read(true).write(true).open(path).unwrap()
 }
 
-fn len(bed: &Bed) -> u64 {
-    std::fs::metadata(bed.path()).unwrap().len()
+fn len(fixture: &FileFixture) -> u64 {
+    std::fs::metadata(fixture.path()).unwrap().len()
 }
 
 fn fill(store: &Store, keys: u64) {
@@ -25,54 +25,54 @@ fn fill(store: &Store, keys: u64) {
     }
 }
 
-/// A repair grew the file before it looked at it: it then found nothing wrong, and had written without being asked.
+/// A repair grew the file before it checked it: it then found nothing wrong, and had written without consent.
 #[test]
 fn a_repair_of_a_cut_file_grows_it_when_it_is_agreed_to() {
-    let bed = Bed::new(4096, 32);
-    let store = bed.open();
+    let fixture = FileFixture::new(4096, 32);
+    let store = fixture.open();
     fill(&store, 4);
     store.close().unwrap();
     drop(store);
-    let whole = len(&bed);
-    file(&bed.path()).set_len(whole - BLOCK).unwrap();
+    let whole = len(&fixture);
+    file(&fixture.path()).set_len(whole - BLOCK).unwrap();
     let options = AuditOptions::default();
     for agrees in [false, true] {
         let mut shown = None;
-        let done = repair(bed.path(), &options, |found| {
+        let done = repair(fixture.path(), &options, |found| {
             shown = Some(found.state);
             agrees
         });
         let done = done.unwrap();
         assert_eq!(shown, Some(AuditState::Damaged));
         assert_eq!(done.after.is_some(), agrees);
-        assert_eq!(len(&bed), whole - if agrees { 0 } else { BLOCK });
+        assert_eq!(len(&fixture), whole - if agrees { 0 } else { BLOCK });
     }
     assert_eq!(
-        audit(bed.path(), &options).unwrap().state,
+        audit(fixture.path(), &options).unwrap().state,
         AuditState::Clean
     );
-    assert!(bed.open().get(&key(3)).unwrap().is_some());
+    assert!(fixture.open().get(&key(3)).unwrap().is_some());
 }
 
 /// A cut file was judged by the epoch that the superblocks name, although incarnation blocks named a later one. It was
-/// refused where that one was empty, and grown over what that one had lost.
+/// refused if the later epoch was empty, and grown over values that the later epoch had lost.
 #[test]
 fn a_cut_file_is_judged_by_the_epoch_in_force() {
     for (before, after) in [(30, 0), (2, 30)] {
-        let bed = Bed::new(4096, 32);
-        let store = bed.open();
+        let fixture = FileFixture::new(4096, 32);
+        let store = fixture.open();
         fill(&store, before);
         store.checkpoint().unwrap();
         store.close().unwrap();
         let first = store.geometry().slot_offset(0).unwrap();
         drop(store);
-        let file = file(&bed.path());
+        let file = file(&fixture.path());
         let copies = [SUPERBLOCK_A_OFFSET, SUPERBLOCK_B_OFFSET].map(|offset| {
             let mut block = [0; FORMAT_BLOCK];
             file.read_exact_at(&mut block, offset).unwrap();
             (offset, block)
         });
-        let store = bed.open_with(|options| options.start_empty = true);
+        let store = fixture.open_with(|options| options.start_empty = true);
         fill(&store, after);
         store.sync().unwrap();
         drop(store);
@@ -80,27 +80,27 @@ fn a_cut_file_is_judged_by_the_epoch_in_force() {
         for (offset, block) in &copies {
             file.write_all_at(block, *offset).unwrap();
         }
-        let whole = len(&bed);
+        let whole = len(&fixture);
         let cut = first + 8 * BLOCK;
         file.set_len(cut).unwrap();
         let open = |read_only| {
             let options = StoreOptions {
                 read_only,
-                ..bed.options()
+                ..fixture.options()
             };
-            Store::open(bed.path(), options)
+            Store::open(fixture.path(), options)
         };
         if after == 0 {
             assert_eq!(open(true).unwrap().recovery().entries, 0);
             let store = open(false).unwrap();
             assert_eq!(store.superblock().identity.epoch, 2);
             assert_eq!(store.recovery().cut_to, Some(cut));
-            assert_eq!(len(&bed), whole);
+            assert_eq!(len(&fixture), whole);
         } else {
             for read_only in [true, false] {
                 let refused = open(read_only).map(drop).unwrap_err();
                 assert!(matches!(refused, OpenError::Truncated { .. }), "{refused}");
-                assert_eq!(len(&bed), cut, "it stays as it was");
+                assert_eq!(len(&fixture), cut, "it stays as it was");
             }
         }
     }

@@ -1,27 +1,27 @@
-//! Damage on the medium: a miss or the other copy, never wrong bytes, never a panic (C1, C3).
+//! Tests of damage on the medium: a miss or the other copy, never wrong bytes, never a panic (C1, C3).
 
 use std::os::unix::fs::FileExt;
 
-use rb_core::{OnLostMetadata, Store, Validate};
+use rb_core::{Store, StoreOptions, Validate};
 use rb_format::{FORMAT_BLOCK, SUPERBLOCK_A_OFFSET, SUPERBLOCK_B_OFFSET};
 
-use crate::support::{Bed, Watch, base_headers, corrupt, engines, key, value, zero};
+use crate::support::{FileFixture, Watch, base_headers, corrupt, engines, key, value, zero};
 
 const LEN: usize = 9000;
 
-/// A closed store with `count` entries.
-fn filled(count: u64) -> Bed {
-    let bed = Bed::new(16384, 64);
-    let store = bed.open();
+/// Makes a closed store with `count` entries.
+fn filled(count: u64) -> FileFixture {
+    let fixture = FileFixture::new(16384, 64);
+    let store = fixture.open();
     for n in 0..count {
         store.put(&key(n), &value(n, LEN)).unwrap();
     }
     store.close().unwrap();
     drop(store);
-    bed
+    fixture
 }
 
-/// Gets every key, checks what comes, and counts the hits.
+/// Gets every key, checks the values, and returns the number of hits.
 fn hits(store: &Store, count: u64) -> u64 {
     let mut hits = 0;
     for n in 0..count {
@@ -47,26 +47,26 @@ fn slot_of(store: &Store, wanted: u64) -> u32 {
 
 #[test]
 fn a_damaged_payload_or_header_is_one_miss() {
-    let bed = filled(10);
-    let store = bed.open();
+    let fixture = filled(10);
+    let store = fixture.open();
     let payload = store.geometry().payload_offset(slot_of(&store, 3)).unwrap() + 5000;
     let header = store.geometry().slot_offset(slot_of(&store, 7)).unwrap() + 40;
     drop(store);
-    corrupt(&bed, payload, 1);
-    corrupt(&bed, header, 1);
-    let store = bed.open_with(|options| options.validate = Validate::Off);
+    corrupt(&fixture, payload, 1);
+    corrupt(&fixture, header, 1);
+    let store = fixture.open_with(|options| options.validate = Validate::Off);
     assert_eq!(hits(&store, 10), 8);
     assert_eq!(store.stats().dropped, 2);
 }
 
-/// In a batch of 12 MiB most values are verified while others are still read; those that follow are not mixed up
-/// with them, and damage is found at either time.
+/// In a batch of 12 MiB most values are verified while others are still being read. Later values must not be mixed up
+/// with them, and damage must be found at either time.
 #[test]
-fn damage_in_a_large_batch_is_missed_by_no_one() {
+fn damage_in_a_large_batch_is_always_found() {
     const MIB: usize = 1 << 20;
     for engine in engines() {
-        let bed = Bed::new(MIB as u64, 12).on(engine);
-        let store = bed.open_with(|options| options.buffer_bytes = Some(16 * MIB));
+        let fixture = FileFixture::new(MIB as u64, 12).on(engine);
+        let store = fixture.open_with(|options| options.buffer_bytes = Some(16 * MIB));
         for n in 0..12 {
             store.put(&key(n), &value(n, MIB - 77)).unwrap();
         }
@@ -74,7 +74,7 @@ fn damage_in_a_large_batch_is_missed_by_no_one() {
         for n in bad {
             let slot = slot_of(&store, n);
             let payload = store.geometry().payload_offset(slot).unwrap();
-            corrupt(&bed, payload + 500_000, 1);
+            corrupt(&fixture, payload + 500_000, 1);
         }
         let keys: Vec<_> = (0..12).map(key).collect();
         let keys: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
@@ -89,18 +89,18 @@ fn damage_in_a_large_batch_is_missed_by_no_one() {
 }
 
 #[test]
-fn validation_drops_exactly_what_a_stale_header_disproves() {
+fn validation_drops_exactly_the_entries_with_a_stale_header() {
     for eager in [true, false] {
-        let bed = filled(10);
-        let store = bed.open();
+        let fixture = filled(10);
+        let store = fixture.open();
         let header = store.geometry().slot_offset(slot_of(&store, 7)).unwrap();
         // Used and not closed: only then does the background validator have a reason to run.
         store.put(&key(0), &value(0, LEN)).unwrap();
         drop(store);
-        // A header of another time: valid bytes of another slot.
-        corrupt(&bed, header + 41, 2);
+        // An outdated header: valid bytes of another slot.
+        corrupt(&fixture, header + 41, 2);
         let watch = Watch::new();
-        let store = bed.open_with(|options| {
+        let store = fixture.open_with(|options| {
             options.validate = if eager {
                 Validate::Eager
             } else {
@@ -123,24 +123,24 @@ fn validation_drops_exactly_what_a_stale_header_disproves() {
 #[test]
 fn one_superblock_is_enough_and_the_other_is_repaired() {
     for offset in [SUPERBLOCK_A_OFFSET, SUPERBLOCK_B_OFFSET] {
-        let bed = filled(5);
-        zero(&bed, offset, FORMAT_BLOCK);
-        let store = bed.open();
+        let fixture = filled(5);
+        zero(&fixture, offset, FORMAT_BLOCK);
+        let store = fixture.open();
         assert!(store.recovery().superblock_repaired);
         assert_eq!(hits(&store, 5), 5);
         drop(store);
         let other = SUPERBLOCK_A_OFFSET + SUPERBLOCK_B_OFFSET - offset;
-        corrupt(&bed, other, FORMAT_BLOCK);
-        assert_eq!(hits(&bed.open(), 5), 5, "the repaired copy serves");
+        corrupt(&fixture, other, FORMAT_BLOCK);
+        assert_eq!(hits(&fixture.open(), 5), 5, "the repaired copy serves");
     }
 }
 
 #[test]
-fn both_superblocks_gone_is_an_error_that_says_so() {
-    let bed = filled(5);
-    corrupt(&bed, SUPERBLOCK_A_OFFSET + 100, 8);
-    corrupt(&bed, SUPERBLOCK_B_OFFSET + 100, 8);
-    let error = Store::open(bed.path(), bed.options())
+fn both_superblocks_gone_is_an_error_that_reports_it() {
+    let fixture = filled(5);
+    corrupt(&fixture, SUPERBLOCK_A_OFFSET + 100, 8);
+    corrupt(&fixture, SUPERBLOCK_B_OFFSET + 100, 8);
+    let error = Store::open(fixture.path(), fixture.options())
         .unwrap_err()
         .to_string();
     assert!(error.contains("no usable superblock"), "{error}");
@@ -150,8 +150,8 @@ fn both_superblocks_gone_is_an_error_that_says_so() {
 fn either_base_recovers_everything() {
     // The header, and the sections behind it.
     for (at, len) in [(0, 64), (FORMAT_BLOCK as u64, 64)] {
-        let bed = filled(20);
-        let store = bed.open();
+        let fixture = filled(20);
+        let store = fixture.open();
         for n in 20..30 {
             store.put(&key(n), &value(n, LEN)).unwrap();
         }
@@ -162,9 +162,9 @@ fn either_base_recovers_everything() {
         store.close().unwrap();
         let superblock = store.superblock().clone();
         drop(store);
-        // Which region is the newest is the store's business: damage each in turn.
+        // Either region may have the newest base: damage each in turn.
         for region in [&superblock.base_a, &superblock.base_b] {
-            let image = bed.image();
+            let image = fixture.image();
             corrupt(&image, region.offset + at, len);
             let store = image.open();
             assert_eq!(store.recovery().lost_metadata, None);
@@ -175,16 +175,16 @@ fn either_base_recovers_everything() {
 
 #[test]
 fn without_any_base_slot_headers_are_what_is_left() {
-    let bed = filled(20);
-    let store = bed.open();
+    let fixture = filled(20);
+    let store = fixture.open();
     assert!(store.remove(&key(4)).unwrap());
     store.close().unwrap();
     let superblock = store.superblock().clone();
     drop(store);
-    base_headers(&superblock).for_each(|at| corrupt(&bed, at, 64));
-    let empty = bed.image();
+    base_headers(&superblock).for_each(|at| corrupt(&fixture, at, 64));
+    let empty = fixture.image();
 
-    let store = bed.open();
+    let store = fixture.open();
     let report = store.recovery();
     assert!(
         report
@@ -199,17 +199,18 @@ fn without_any_base_slot_headers_are_what_is_left() {
         "the removed key's header is there too"
     );
     assert_eq!(hits(&store, 20), 20);
-    // It goes on as a healthy store.
+    // It continues as a healthy store.
     store.put(&key(50), &value(50, LEN)).unwrap();
     assert!(store.remove(&key(4)).unwrap());
     store.close().unwrap();
     drop(store);
-    let store = bed.open();
+    let store = fixture.open();
     assert_eq!(store.recovery().lost_metadata, None);
     assert_eq!(hits(&store, 51), 20);
     assert!(!store.contains(&key(4)));
 
-    let store = empty.open_with(|options| options.on_lost_metadata = OnLostMetadata::Empty);
+    // The default was to scan, although the contract promises by default that nothing comes back (C3).
+    let store = empty.open_with(|options| *options = StoreOptions::default());
     assert!(store.recovery().lost_metadata.is_some() && store.recovery().scanned.is_none());
     assert_eq!(hits(&store, 20), 0);
     store.put(&key(1), &value(1, LEN)).unwrap();
@@ -217,12 +218,12 @@ fn without_any_base_slot_headers_are_what_is_left() {
     assert_eq!(hits(&empty.open(), 20), 1);
 }
 
-/// A write that the device put into another slot carries its own slot's number. When headers decide,
-/// such a one proves nothing: neither about the slot it lies in, nor about its own.
+/// A misdirected write carries the number of its intended slot. When recovery relies on headers, such a header is
+/// evidence neither for the slot it lies in, nor for its own.
 #[test]
-fn a_header_in_another_slots_place_proves_nothing() {
-    let bed = filled(10);
-    let store = bed.open();
+fn a_header_in_another_slot_is_no_evidence() {
+    let fixture = filled(10);
+    let store = fixture.open();
     let geometry = store.geometry().clone();
     let own = geometry.slot_offset(slot_of(&store, 3)).unwrap();
     let mut taken = Vec::new();
@@ -236,30 +237,30 @@ fn a_header_in_another_slots_place_proves_nothing() {
     let file = std::fs::OpenOptions::new()
         .read(true)
         .write(true)
-        .open(bed.path())
+        .open(fixture.path())
         .unwrap();
     let mut slot = vec![0; FORMAT_BLOCK + LEN];
     file.read_exact_at(&mut slot, own).unwrap();
     let elsewhere = geometry.slot_offset(free).unwrap();
     file.write_all_at(&slot, elsewhere).unwrap();
-    zero(&bed, own, slot.len());
-    base_headers(&superblock).for_each(|at| corrupt(&bed, at, 64));
-    let store = bed.open();
+    zero(&fixture, own, slot.len());
+    base_headers(&superblock).for_each(|at| corrupt(&fixture, at, 64));
+    let store = fixture.open();
     assert_eq!(store.recovery().scanned.unwrap().headers, 9);
     assert!(!store.contains(&key(3)));
     assert_eq!(hits(&store, 10), 9);
 }
 
-/// A store whose log holds all its entries: one block for each, none in a base.
-fn logged(count: u64) -> (Bed, rb_core::Superblock) {
-    let bed = Bed::new(16384, 64);
-    let store = bed.open();
+/// Makes a store whose log holds all its entries: one block for each, none in a base.
+fn logged(count: u64) -> (FileFixture, rb_core::Superblock) {
+    let fixture = FileFixture::new(16384, 64);
+    let store = fixture.open();
     for n in 0..count {
         store.put(&key(n), &value(n, LEN)).unwrap();
         store.sync().unwrap();
     }
     let superblock = store.superblock().clone();
-    (bed.image(), superblock)
+    (fixture.image(), superblock)
 }
 
 #[test]
@@ -294,7 +295,7 @@ fn the_end_of_the_log_is_an_end_and_its_middle_is_not() {
         let store = rotten.open();
         let lost = store.recovery().lost_metadata.clone().unwrap();
         assert!(lost.contains("log block 8"), "{lost}");
-        // Slot headers prove every entry, and the store goes on.
+        // Slot headers verify every entry, and the store continues.
         assert_eq!(hits(&store, 20), 20);
         store.put(&key(30), &value(30, LEN)).unwrap();
         store.close().unwrap();
@@ -320,21 +321,21 @@ fn garbage_of_any_size_is_no_store_or_an_error() {
     ] {
         let path = dir.path().join(format!("garbage-{seed}"));
         std::fs::write(&path, value(seed, len)).unwrap();
-        assert!(Store::open(&path, rb_core::StoreOptions::default()).is_err());
+        assert!(Store::open(&path, StoreOptions::default()).is_err());
     }
 }
 
 #[test]
 fn random_damage_anywhere_never_yields_wrong_bytes() {
-    let bed = filled(40);
-    let size = std::fs::metadata(bed.path()).unwrap().len();
+    let fixture = filled(40);
+    let size = std::fs::metadata(fixture.path()).unwrap().len();
     for seed in 1..=60 {
-        let image = bed.image();
+        let image = fixture.image();
         let mut state = seed;
         for _ in 0..=(seed % 7) {
             let at = rb_testkit::values::next_number(&mut state);
             let len = 1 + rb_testkit::values::next_number(&mut state) as usize % 9000;
-            // Half of it where the metadata is.
+            // Half of the damage hits the metadata.
             let limit = if at & 1 == 0 { size } else { 4 << 20 };
             let offset = (at >> 1) % (limit - len as u64);
             if seed % 2 == 0 {

@@ -1,16 +1,16 @@
-//! Processes that may open few files (`RLIMIT_NOFILE`). The limit is of a whole process, so each test runs itself once more
-//! in a process of its own.
+//! Tests of processes that may open few files (`RLIMIT_NOFILE`). The limit applies to a whole process, so each test
+//! runs itself once more in a separate process.
 
 use std::process::Command;
 
 use rb_core::{EngineKind, FormatOptions, Store, StoreOptions, format};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::support::{Bed, KIB, key, value};
+use crate::support::{FileFixture, KIB, key, value};
 
 const CHILD: &str = "RB_DESCRIPTORS_CHILD";
 
-/// Whether this is the process that is to be limited. The other one runs it, and judges how it ends.
+/// Returns whether this is the process that must be limited. Otherwise runs that process and checks its result.
 fn is_child(test: &str) -> bool {
     if std::env::var_os(CHILD).is_some() {
         return true;
@@ -27,20 +27,20 @@ fn is_child(test: &str) -> bool {
     false
 }
 
-/// Lets the process have descriptors below `limit` only.
+/// Lets the process have only descriptors below `limit`.
 fn limit_to(limit: u64) {
     let maximum = getrlimit(Resource::Nofile).maximum;
     let current = Some(limit);
     setrlimit(Resource::Nofile, Rlimit { current, maximum }).unwrap();
 }
 
-/// What a process does with a store; the engine, and why it is not the first.
-fn use_store(bed: &Bed) -> (&'static str, Vec<String>) {
+/// Uses a store; returns its engine, and why the preferred one was not chosen.
+fn use_store(fixture: &FileFixture) -> (&'static str, Vec<String>) {
     let options = StoreOptions {
         engine: EngineKind::Auto,
-        ..bed.options()
+        ..fixture.options()
     };
-    let store = Store::open(bed.path(), options).unwrap();
+    let store = Store::open(fixture.path(), options).unwrap();
     let (a, b) = (key(1), key(2));
     store.put(&a, &value(1, 9000)).unwrap();
     store.put_async(&b, &value(2, 9000)).wait().unwrap();
@@ -55,22 +55,22 @@ fn use_store(bed: &Bed) -> (&'static str, Vec<String>) {
     (engine, rejected)
 }
 
-/// With 8 to 13 descriptors the first rings could be had, io_uring was chosen, and the opening failed for want of the
-/// next ones.
+/// With 8 to 13 descriptors the first rings could be created, so io_uring was chosen, and opening failed because the
+/// next rings could not.
 #[test]
 fn with_few_descriptors_auto_runs_posix_and_says_why() {
     if !is_child("with_few_descriptors_auto_runs_posix_and_says_why") {
         return;
     }
-    let bed = Bed::new(64 * KIB as u64, 64);
-    let (usual, rejected) = use_store(&bed);
+    let fixture = FileFixture::new(64 * KIB as u64, 64);
+    let (usual, rejected) = use_store(&fixture);
     if usual != "io_uring" {
         println!("io_uring is denied to this test from the start: {rejected:?}");
     }
     let mut fell_back = 0;
     for limit in 8..40 {
         limit_to(limit);
-        let (engine, rejected) = use_store(&bed);
+        let (engine, rejected) = use_store(&fixture);
         if engine == usual {
             continue;
         }
@@ -85,27 +85,27 @@ fn with_few_descriptors_auto_runs_posix_and_says_why() {
     );
 }
 
-/// Where descriptors run out while a store is open, its first async operation has no queue. It said so with a text that
-/// named no limit.
+/// If descriptors run out while a store is open, its first async operation has no queue. The error did not name the
+/// limit.
 #[test]
 fn an_async_operation_without_descriptors_names_the_limit() {
     if !is_child("an_async_operation_without_descriptors_names_the_limit") {
         return;
     }
-    let bed = Bed::new(64 * KIB as u64, 64);
+    let fixture = FileFixture::new(64 * KIB as u64, 64);
     let options = StoreOptions {
         engine: EngineKind::Auto,
-        ..bed.options()
+        ..fixture.options()
     };
-    let store = Store::open(bed.path(), options).unwrap();
+    let store = Store::open(fixture.path(), options).unwrap();
     store.put(&key(2), &value(2, 9000)).unwrap();
     let before = getrlimit(Resource::Nofile).current.unwrap();
     limit_to(0);
     let put = store.put_async(&key(1), &value(1, 9000)).wait();
     let got = store.get_async(&key(2)).wait();
-    let second = Store::open(bed.path(), StoreOptions::default()).unwrap_err();
-    let formatted = format(&FormatOptions::new(bed.path(), Vec::new())).unwrap_err();
-    // Before the limit is another one: such an error reads it when it is shown.
+    let second = Store::open(fixture.path(), StoreOptions::default()).unwrap_err();
+    let formatted = format(&FormatOptions::new(fixture.path(), Vec::new())).unwrap_err();
+    // Before the limit is changed again: such an error reads it when it is displayed.
     let opened = [second.to_string(), formatted.to_string()];
     limit_to(before);
     for words in opened {
@@ -119,7 +119,7 @@ fn an_async_operation_without_descriptors_names_the_limit() {
         assert!(words.contains("os error 24"), "{words}");
         assert!(!words.contains("MEMLOCK"), "{words}");
     }
-    // Nothing is remembered of it.
+    // The failure is not cached.
     store.put_async(&key(1), &value(1, 9000)).wait().unwrap();
     let found = store.get_async(&key(1)).wait().unwrap().unwrap();
     assert_eq!(*found, *value(1, 9000));

@@ -1,4 +1,4 @@
-//! Freed slots are discarded: when, which, how many together; and what becomes of it where the device fails.
+//! Tests of discards of freed slots: when, which, how many together; and what happens if the device fails.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -57,7 +57,11 @@ fn slots_side_by_side_are_discarded_together_after_a_commit() {
     store.sync().unwrap();
     remove(&store, 8..24);
     step_to_the_end(&store);
-    assert_eq!(discards(&sim), [], "no commit says yet why they are free");
+    assert_eq!(
+        discards(&sim),
+        [],
+        "no commit has recorded yet why they are free"
+    );
     store.sync().unwrap();
     step_to_the_end(&store);
     let sent = discards(&sim);
@@ -72,7 +76,7 @@ fn slots_side_by_side_are_discarded_together_after_a_commit() {
     assert_eq!((discard.slots, discard.bytes), (16, 16 * STRIDE));
     assert_eq!((discard.failures, discard.off), (0, None));
     store.audit().unwrap();
-    // What lives is whole, and what was discarded is not found, after a crash too.
+    // Live values are whole, and discarded ones are not found, also after a crash.
     let store = open(&sim.crash());
     for n in 0..64 {
         let expected = (!(8..24).contains(&n)).then(|| value(n, 3000));
@@ -81,7 +85,7 @@ fn slots_side_by_side_are_discarded_together_after_a_commit() {
     }
 }
 
-/// The contract would allow that a replaced value is missing after a crash; a discard must not be the reason.
+/// The contract would allow that a replaced value is missing after a crash; but a discard must not be the reason.
 #[test]
 fn what_a_restart_may_look_for_is_not_discarded() {
     let sim = Sim::new(8);
@@ -90,7 +94,7 @@ fn what_a_restart_may_look_for_is_not_discarded() {
     store.sync().unwrap();
     store.put(&key(0), &value(7, 3000)).unwrap();
     step_to_the_end(&store);
-    // A crash that keeps whatever was written, discards too.
+    // A crash that keeps everything that was written, discards too.
     let left = MemDevice::from_image(&sim.device.live_image());
     let crashed = open(&Sim::on(left));
     assert_eq!(*crashed.get(&key(0)).unwrap().unwrap(), value(0, 3000));
@@ -116,7 +120,7 @@ fn a_slot_under_a_lease_is_discarded_when_the_lease_has_ended() {
     assert_eq!(discards(&sim).len(), 1);
 }
 
-/// While a discard is on its way, everything else is put: the slot must not be among those that are written.
+/// While a discard is under way, everything else is put: its slot must not be among those that are written.
 #[test]
 fn a_slot_is_not_used_while_its_discard_is_under_way() {
     let sim = Sim::new(8);
@@ -158,8 +162,8 @@ fn puts_take_slots_that_wait_before_they_evict() {
     assert_eq!(discards(&sim), [], "they are in use again");
 }
 
-/// A put that keeps what exists took slots for all its keys and gave back what it did not need: as slots that
-/// nothing was written to, whatever an entry had left in them.
+/// A put that keeps existing values took slots for all its keys and returned those it did not need, marked as never
+/// written, regardless of what an entry had left in them.
 #[test]
 fn a_put_that_needs_no_slot_changes_nothing_about_those_that_are_free() {
     let sim = Sim::new(8);
@@ -194,8 +198,8 @@ fn closing_discards_what_waits() {
     assert!(open(&sim).recovery().clean);
 }
 
-/// A store that stood still while another took its device over went on discarding slots in which the other
-/// had put values since (C8): nothing but a commit asked whose device it was.
+/// A store that stood still while another one took over its device continued to discard slots in which the other had
+/// put values since (C8): only commits checked who owned the device.
 #[test]
 fn what_another_writer_owns_is_not_discarded() {
     let sim = Sim::new(8);
@@ -228,7 +232,7 @@ fn a_failed_discard_is_counted_and_its_slot_is_free_after_a_flush() {
         sim.device.fail_next(OpKind::Discard, slots_of(&store), EIO);
         let flushes = sim.device.counts().flushes;
         step_to_the_end(&store);
-        // It may still land: not after a flush.
+        // It may still land, but not after a flush.
         assert_eq!(sim.device.counts().flushes, flushes + 1);
         let stats = store.stats();
         assert_eq!((stats.discard.failures, stats.discard.slots), (round, 0));
@@ -242,7 +246,7 @@ fn a_failed_discard_is_counted_and_its_slot_is_free_after_a_flush() {
     }
     let off = store.stats().discard.off.unwrap();
     assert!(off.contains("3 times in a row"), "{off}");
-    // Slots are used as if nobody had asked for discards.
+    // Slots are used as if discards had never been enabled.
     put(&store, 0..8);
     remove(&store, 0..8);
     store.sync().unwrap();
@@ -251,7 +255,8 @@ fn a_failed_discard_is_counted_and_its_slot_is_free_after_a_flush() {
     store.audit().unwrap();
 }
 
-/// That flush failed like any other: nobody knows what is on the device, so writing stops, and all hear of it.
+/// That flush failed like any other: the state of the device is unknown, so writing stops, and all callers receive the
+/// error.
 #[test]
 fn a_failed_flush_after_a_failed_discard_stops_writing() {
     let sim = Sim::new(8);
@@ -283,7 +288,7 @@ fn a_device_that_knows_no_discard_is_asked_once() {
     assert_eq!(store.stats().index.classes[0].free, 8);
 }
 
-/// Nobody knows when a discard lands that does not end: its slot stays out of use, and it does no harm.
+/// It is unknown when a hanging discard will land: its slot stays out of use, and no other harm is done.
 #[test]
 fn a_discard_that_hangs_keeps_its_slot_out_of_use() {
     let sim = Sim::new(8);
@@ -309,7 +314,7 @@ fn a_discard_that_hangs_keeps_its_slot_out_of_use() {
     store.close().unwrap();
 }
 
-/// Slots of the same step whose discards had not even been sent stayed out of use with those that hung.
+/// Slots of the same step whose discards had not even been sent stayed out of use together with those that hung.
 #[test]
 fn only_what_was_sent_to_a_device_that_hangs_is_out_of_use() {
     let sim = Sim::new(256);
@@ -328,8 +333,7 @@ fn only_what_was_sent_to_a_device_that_hangs_is_out_of_use() {
     store.audit().unwrap();
 }
 
-/// A device that took its time for each discard, and still answered each in time, kept whoever closed for as many
-/// of them as a step has.
+/// A device that was slow, but completed each discard in time, delayed a close by as many discards as a step has.
 #[test]
 fn a_step_ends_in_time_on_a_slow_device() {
     let sim = Sim::new(1024);
@@ -353,8 +357,8 @@ fn a_step_ends_in_time_on_a_slow_device() {
     assert_eq!((class.discarding, class.free), (0, 1024 - 128));
 }
 
-/// The slot of an entry that was removed under a lease is free when that ends, which is no change that is recorded:
-/// on a store that was idle from then on it waited for a commit for ever.
+/// The slot of an entry that was removed under a lease becomes free when the lease ends, which records no change: on a
+/// store that was idle from then on it waited forever for a commit.
 #[test]
 fn an_idle_store_discards_what_a_lease_kept() {
     let sim = Sim::new(8);
@@ -428,10 +432,10 @@ fn a_request_that_a_device_does_not_take_is_refused_with_words() {
     assert!(refused.to_lowercase().contains("discard"), "{refused}");
 }
 
-/// Parts of the device's units are left out: it would keep them.
+/// Partial units of the device are left out: the device would not discard them.
 #[test]
 fn discards_are_whole_units_of_the_device() {
-    // No divisor of a slot, so that most slots begin inside a unit.
+    // Not a divisor of a slot, so that most slots begin inside a unit.
     const UNIT: u64 = 6144;
     let sim = Sim::limited(64, limits(units(UNIT as u32)), 64, None);
     let store = open(&sim);
@@ -446,8 +450,8 @@ fn discards_are_whole_units_of_the_device() {
             .all(|op| op.offset % UNIT == 0 && u64::from(op.len) % UNIT == 0),
         "{sent:?}"
     );
-    let told: u64 = sent.iter().map(|op| u64::from(op.len)).sum();
-    assert_eq!(store.stats().discard.bytes, told);
+    let reported: u64 = sent.iter().map(|op| u64::from(op.len)).sum();
+    assert_eq!(store.stats().discard.bytes, reported);
     assert_eq!(store.stats().index.classes[0].free, 64);
 }
 
@@ -461,12 +465,12 @@ fn formatted_by(engine: Arc<dyn Engine>) -> Result<rb_core::Superblock, FormatEr
         share: Share::Slots(300),
     }];
     let progress = Arc::new(Mutex::new(Vec::new()));
-    let told = Arc::clone(&progress);
+    let reported = Arc::clone(&progress);
     let options = FormatOptions {
         discard: true,
         key_len_max: 64,
         progress: Some(rb_core::Progress::new(move |done, all| {
-            told.lock().unwrap().push((done, all));
+            reported.lock().unwrap().push((done, all));
         })),
         ..FormatOptions::new(engine, classes)
     };
@@ -500,7 +504,7 @@ fn a_format_discards_every_slot_and_nothing_else() {
     assert!(sent.iter().all(|op| u64::from(op.len) <= 1 << 20));
     put(&open(&sim), 0..300);
 
-    // Where it cannot be, nothing is written.
+    // If it is impossible, nothing is written.
     let device = MemDevice::with_limits(bytes, limits(None));
     let refused = formatted(&device).unwrap_err();
     assert!(
@@ -510,7 +514,7 @@ fn a_format_discards_every_slot_and_nothing_else() {
     assert_eq!(device.counts().writes, 0);
 }
 
-/// Takes no discards itself.
+/// An engine that does not discard itself but names another engine for it.
 #[derive(Debug)]
 struct Elsewhere(Arc<MemEngine>, Limits);
 
@@ -536,7 +540,7 @@ impl Engine for Elsewhere {
     }
 }
 
-/// A block device's discard was an ioctl in the thread that reaped: whatever hung there, nothing ended its wait.
+/// A block device's discard was an ioctl in the reaping thread: if it hung, nothing ended the wait.
 #[test]
 fn discards_go_through_the_engine_that_is_named_for_them() {
     let sim = Sim::limited(300, limits(units(4096)), 64, None);

@@ -1,4 +1,4 @@
-//! Discards on real kernels: what a sparse file behind a loop device, and a sparse file itself, get back.
+//! Tests of discards on real kernels: what a sparse file behind a loop device, and a sparse file itself, give back.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -14,13 +14,13 @@ use crate::support::{engines, key, slices, value};
 
 const SLOT: u64 = 64 << 10;
 const SLOTS: u64 = 256;
-/// Those that stay: every ninth.
+/// Kept entries: every ninth.
 const KEPT: u64 = 9;
 
-/// Bytes that the file system keeps for the file.
+/// Returns the bytes that the file system has allocated for the file.
 fn allocated(file: &Path) -> u64 {
     let file = std::fs::File::open(file).unwrap();
-    // What the loop device wrote may have no blocks yet.
+    // Data written through the loop device may not be allocated yet.
     file.sync_all().unwrap();
     file.metadata().unwrap().blocks() * 512
 }
@@ -53,7 +53,7 @@ fn open(path: &Path, engine: EngineKind) -> Store {
     Store::open(path, options).unwrap()
 }
 
-/// At least 95 of 100 bytes that were discarded are back, and what lives is whole.
+/// At least 95 % of the discarded bytes are given back, and live values are whole.
 fn gives_back(path: &Path, backing: &Path, engine: EngineKind) {
     let what = format!("{engine} on {}", path.display());
     let store = open(path, engine);
@@ -67,7 +67,7 @@ fn gives_back(path: &Path, backing: &Path, engine: EngineKind) {
         assert!(answer.unwrap());
     }
     store.sync().unwrap();
-    // The duty's thread does it after the commit.
+    // The background thread discards after the commit.
     let start = Instant::now();
     while store.stats().discard.slots < gone.len() as u64 {
         let discard = store.stats().discard;
@@ -103,11 +103,11 @@ fn gives_back(path: &Path, backing: &Path, engine: EngineKind) {
         assert_eq!(found.as_deref(), expected.as_deref(), "{what}, key {n}");
     }
     assert_eq!(store.stats().dropped, 0);
-    // What was discarded is used again, and a format gives all of it back.
+    // Discarded slots are reused, and a format gives all of them back.
     for n in 0..SLOTS {
         store.put(&key(n), &value(n + 1, SLOT as usize)).unwrap();
     }
-    // A put that came while freed slots waited for their discards has evicted another.
+    // A put that arrived while freed slots waited for their discards has evicted another entry.
     let entries = store.stats().index.entries;
     assert!(entries > SLOTS / 2, "{what}: {entries}");
     store.close().unwrap();

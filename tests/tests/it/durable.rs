@@ -1,19 +1,19 @@
-//! Durability: sync, batches that are durable when answered (C2).
+//! Tests of durability: sync, and batches that are durable when they complete (C2).
 
 use std::time::Duration;
 
 use rb_core::Durability;
 
-use crate::support::Bed;
+use crate::support::FileFixture;
 
 #[test]
 fn what_was_synced_is_there_after_a_crash() {
-    let bed = Bed::new(16384, 64);
-    let store = bed.open_with(|options| options.sync_interval = Duration::from_hours(1));
+    let fixture = FileFixture::new(16384, 64);
+    let store = fixture.open_with(|options| options.sync_interval = Duration::from_hours(1));
     store.put(b"synced", b"1").unwrap();
     store.sync().unwrap();
     store.put(b"not synced", b"2").unwrap();
-    let image = bed.image();
+    let image = fixture.image();
     let after = image.open();
     assert!(after.get(b"synced").unwrap().unwrap() == b"1"[..]);
     assert!(
@@ -23,9 +23,9 @@ fn what_was_synced_is_there_after_a_crash() {
 }
 
 #[test]
-fn each_batch_is_durable_when_it_is_answered() {
-    let bed = Bed::new(16384, 64);
-    let store = bed.open_with(|options| {
+fn each_batch_is_durable_when_it_completes() {
+    let fixture = FileFixture::new(16384, 64);
+    let store = fixture.open_with(|options| {
         options.durability = Durability::EachBatch;
         options.sync_interval = Duration::from_hours(1);
     });
@@ -36,19 +36,19 @@ fn each_batch_is_durable_when_it_is_answered() {
         .remove(0)
         .unwrap();
     assert!(store.get(b"a").unwrap().is_some());
-    let after = bed.image().open();
+    let after = fixture.image().open();
     assert!(after.contains(b"a") && after.contains(b"b"));
     store.remove(b"a").unwrap();
-    assert!(!bed.image().open().contains(b"a"));
+    assert!(!fixture.image().open().contains(b"a"));
 }
 
 #[test]
 fn the_sync_interval_makes_work_durable_without_being_asked() {
-    let bed = Bed::new(16384, 64);
-    let store = bed.open_with(|options| options.sync_interval = Duration::from_millis(5));
+    let fixture = FileFixture::new(16384, 64);
+    let store = fixture.open_with(|options| options.sync_interval = Duration::from_millis(5));
     store.put(b"k", b"v").unwrap();
     let start = std::time::Instant::now();
-    while !bed.image().open().contains(b"k") {
+    while !fixture.image().open().contains(b"k") {
         assert!(
             start.elapsed().as_secs() < 20,
             "an interval of 5 ms has long passed"
@@ -58,11 +58,11 @@ fn the_sync_interval_makes_work_durable_without_being_asked() {
 
 #[test]
 fn a_store_dropped_without_close_loses_nothing() {
-    let bed = Bed::new(16384, 64);
-    let store = bed.open_with(|options| options.sync_interval = Duration::from_hours(1));
+    let fixture = FileFixture::new(16384, 64);
+    let store = fixture.open_with(|options| options.sync_interval = Duration::from_hours(1));
     store.put(b"k", b"v").unwrap();
     drop(store);
-    let store = bed.open();
+    let store = fixture.open();
     assert!(!store.recovery().clean);
     assert!(store.get(b"k").unwrap().unwrap() == b"v"[..]);
 }

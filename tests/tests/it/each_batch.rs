@@ -1,5 +1,5 @@
-//! What `EachBatch` promises beyond its own writes: answers that refer to something durable, and the value that was
-//! there before (C2). And evictions, which an observer hears of before a base makes them durable.
+//! Tests of what `EachBatch` promises beyond its own writes: results that refer to durable values, and the value that
+//! was there before (C2). Also tests that an observer is notified of an eviction before a base makes it durable.
 
 use std::fmt;
 use std::sync::{Arc, Mutex};
@@ -42,10 +42,10 @@ fn found(sim: &Sim, key: &[u8]) -> Option<Vec<u8>> {
 type PutAs = fn(&Store, &[u8], &[u8], PutOptions) -> PutResult;
 const WAYS: [PutAs; 2] = [put, put_async];
 
-/// A put that keeps what exists was answered at once. After a crash the value that it referred to was gone, and the
-/// caller, who had been told that it exists, never put it again.
+/// A put that keeps existing values completed immediately. After a crash the value it referred to was gone, and the
+/// caller, which had learned that it exists, never put it again.
 #[test]
-fn a_key_that_is_said_to_exist_is_there_after_a_crash() {
+fn a_key_that_is_reported_to_exist_is_there_after_a_crash() {
     for put_as in WAYS {
         let sim = Sim::new(4);
         let store = sim.open();
@@ -56,9 +56,9 @@ fn a_key_that_is_said_to_exist_is_there_after_a_crash() {
     }
 }
 
-/// If every duplicate flushed, an engine that stores what it already has would wait for the device each time.
+/// If every duplicate flushed, an engine that stores existing values would wait for the device each time.
 #[test]
-fn a_durable_key_is_said_to_exist_without_a_flush() {
+fn a_durable_key_is_reported_to_exist_without_a_flush() {
     let sim = Sim::new(4);
     let store = sim.open();
     store.put(b"k", b"first").unwrap();
@@ -75,9 +75,9 @@ fn a_durable_key_is_said_to_exist_without_a_flush() {
     assert_eq!(sim.device.counts().flushes, flushes);
 }
 
-/// A put that was overtaken while it was written was answered before what overtook it was durable.
+/// A put that was superseded while it was written completed before the newer value was durable.
 #[test]
-fn what_overtook_a_put_is_there_after_a_crash() {
+fn what_superseded_a_put_is_there_after_a_crash() {
     for (removes, put_as) in [
         (false, put as PutAs),
         (true, put),
@@ -109,14 +109,14 @@ fn what_overtook_a_put_is_there_after_a_crash() {
     }
 }
 
-/// The slot of the former value was free as soon as its replacement was published. Another put wrote over it before the
+/// The slot of the former value was free as soon as its replacement was published. Another put overwrote it before the
 /// replacement was durable: a crash then found neither.
 #[test]
 fn the_former_value_stays_until_its_replacement_is_durable() {
     let sim = Sim::new(3);
     let store = sim.open();
     put(&store, b"k", b"former", EACH).unwrap();
-    // Nothing but flushes touches this byte.
+    // Only flushes touch this byte.
     sim.device.hold(0..1);
     let replacing = {
         let store = store.clone();
@@ -136,7 +136,7 @@ fn the_former_value_stays_until_its_replacement_is_durable() {
     assert_eq!(replacing.join().unwrap().unwrap(), PutOutcome::Written);
 }
 
-/// Where every other slot is leased, a put commits rather than fail: the slots that wait are free then.
+/// If every other slot is leased, a put commits rather than fail: the waiting slots are free then.
 #[test]
 fn a_put_commits_for_slots_that_wait_for_nothing_else() {
     let sim = Sim::new(2);
@@ -160,7 +160,7 @@ fn a_put_commits_for_slots_that_wait_for_nothing_else() {
     assert_eq!((index.evictions, index.classes[0].taken_early), (0, 0));
 }
 
-/// Acts when it hears of an eviction, once.
+/// An observer that acts once, on the first eviction.
 struct OnEviction(Mutex<Option<Box<dyn FnOnce() + Send>>>);
 
 impl fmt::Debug for OnEviction {
@@ -179,7 +179,7 @@ impl Events for OnEviction {
     }
 }
 
-/// What a crash leaves of `evicted` at the moment when the observer hears of its eviction and `act` has run.
+/// Returns what a crash leaves of `evicted` right after the observer was notified of its eviction and `act` has run.
 fn after_eviction(act: fn(&Store)) -> Option<Vec<u8>> {
     let sim = Arc::new(Sim::new(2));
     let observer = Arc::new(OnEviction(Mutex::new(None)));
@@ -199,15 +199,15 @@ fn after_eviction(act: fn(&Store)) -> Option<Vec<u8>> {
     seen.expect("the observer was notified")
 }
 
-/// A checkpoint that came between an eviction and its notification made the eviction durable: after a crash the key was
-/// gone, and no observer had heard of it.
+/// A checkpoint between an eviction and its notification made the eviction durable: after a crash the key was gone, and
+/// no observer had been notified.
 #[test]
 fn a_base_keeps_what_is_evicted_until_the_observer_knows() {
     let left = after_eviction(|store| store.checkpoint().unwrap());
     assert_eq!(left.as_deref(), Some(&b"1"[..]));
 }
 
-/// The base that still has the evicted entry must not undo a remove whose record lies before its position.
+/// A base that still has the evicted entry must not undo a remove whose record lies before its position.
 #[test]
 fn a_base_does_not_undo_a_remove_of_what_is_evicted() {
     let left = after_eviction(|store| {

@@ -1,4 +1,4 @@
-//! Formatting and starting empty: at every crash there is the old store, the new one, or none.
+//! Tests of formatting and starting empty: at every crash there is the old store, the new one, or none.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use rb_testkit::MemDevice;
 
 use crate::support::{Sim, key, value};
 
-/// Formats the device anew, with another identity than [`Sim`] gives.
+/// Formats the device again, with an identity other than [`Sim`]'s.
 fn format_again(sim: &Sim) -> Option<Superblock> {
     let classes = vec![ClassRequest {
         slot_bytes: 4096,
@@ -27,7 +27,7 @@ fn format_again(sim: &Sim) -> Option<Superblock> {
     Some(format(&options).ok()?.superblock)
 }
 
-/// A store with some keys, in its second epoch.
+/// Makes a store with some keys, in its second epoch.
 fn used() -> Sim {
     let sim = Sim::with_ring(8, 64);
     let store = sim.open_with(|options| options.start_empty = true);
@@ -44,7 +44,7 @@ fn look(sim: &Sim) -> Store {
     sim.open_with(|options| options.read_only = true)
 }
 
-/// The superblock writes and the flushes that the device has executed since `from` operations.
+/// Lists the superblock writes and the flushes that the device has executed since `from` operations.
 fn superblock_writes(sim: &Sim, from: usize) -> String {
     let log = sim.device.log();
     let names = log[from..]
@@ -65,12 +65,13 @@ fn superblock_copies_are_written_one_after_the_other() {
     let from = sim.device.log().len();
     drop(sim.open_with(|options| options.start_empty = true));
     let order = superblock_writes(&sim, from);
-    // The new epoch's base and its incarnation block are durable before the first superblock that names it.
+    // The new epoch's base and its incarnation block are durable before the first superblock that
+    // names it.
     assert!(order.starts_with("||B|A|"), "starting empty: {order}");
     let from = sim.device.log().len();
     format_again(&sim).unwrap();
     let order = superblock_writes(&sim, from);
-    // The old copies are gone before anything of the new store is there.
+    // The old copies are gone before any part of the new store is written.
     assert_eq!(order, "AB||B|A|", "formatting");
 }
 
@@ -99,8 +100,8 @@ fn a_crash_while_starting_empty_leaves_the_old_store_or_an_empty_one() {
     }
 }
 
-/// A crash between the two copies, then rot of the one that was written: only the former epoch's copy was left, and
-/// the store came back as it was before it was emptied.
+/// After a crash between the two copies, the one that was written rotted: only the former epoch's copy was left, and
+/// the store was back as before it was emptied.
 #[test]
 fn rot_of_a_superblock_copy_after_a_crash_while_starting_empty_brings_nothing_back() {
     let mut cases = 0;
@@ -116,7 +117,7 @@ fn rot_of_a_superblock_copy_after_a_crash_while_starting_empty_brings_nothing_ba
             for copy in [SUPERBLOCK_A_OFFSET, SUPERBLOCK_B_OFFSET] {
                 let rotten = Sim::on(MemDevice::from_image(&crashed.device.live_image()));
                 rotten.device.poke(copy, &[0xA5; 64]);
-                // The crash has torn the one copy, and the other one rots: nothing is left to open.
+                // The crash has torn one copy, and the other one rots: nothing is left to open.
                 let seen = match rotten.try_open(|options| options.read_only = true) {
                     Err(OpenError::Superblock { .. }) => continue,
                     seen => seen.unwrap(),
@@ -139,8 +140,8 @@ fn rot_of_a_superblock_copy_after_a_crash_while_starting_empty_brings_nothing_ba
     }
 }
 
-/// A format that is cut short must not leave a superblock of the former store over regions that are
-/// already the new one's. Its first flush ends the former store, its last one begins the new.
+/// An interrupted format must not leave a superblock of the former store over regions that already belong to the new
+/// one. Its first flush ends the former store, its last one begins the new.
 #[test]
 fn a_crash_while_formatting_leaves_no_half_of_the_old_store() {
     let old = used();
@@ -165,7 +166,7 @@ fn a_crash_while_formatting_leaves_no_half_of_the_old_store() {
         for seed in 0..24 {
             let opened = sim.crash_seeded(seed).try_open(|_| {});
             if let Ok(store) = &opened {
-                // Each format notes its own time.
+                // Each format records its own time.
                 assert_eq!(
                     store.superblock().identity,
                     new.identity,
@@ -179,9 +180,9 @@ fn a_crash_while_formatting_leaves_no_half_of_the_old_store() {
     }
 }
 
-/// Format once zeroed superblocks, incarnation blocks and base headers before one flush. A crash before
-/// it could keep an old superblock and lose both old base headers: half of the old store, which opened
-/// by scanning slot headers, so removed keys returned.
+/// Format once zeroed superblocks, incarnation blocks and base headers before one flush. A crash before it could keep
+/// an old superblock and lose both old base headers: half of the old store, which opened by scanning slot headers, so
+/// removed keys returned.
 #[test]
 fn a_crash_before_the_first_flush_of_a_format_leaves_the_old_store_whole_or_none() {
     let old = used();
@@ -204,8 +205,8 @@ fn a_crash_before_the_first_flush_of_a_format_leaves_the_old_store_whole_or_none
     }
 }
 
-/// The superblock of the new epoch was once written before its first base. After a crash between the two
-/// nothing was lost, but the next opening reported lost metadata and scanned every slot header.
+/// The superblock of the new epoch was once written before its first base. After a crash between the two nothing was
+/// lost, but the next opening reported lost metadata and scanned every slot header.
 #[test]
 fn a_crash_while_starting_empty_is_not_lost_metadata() {
     for cut in 0..9 {

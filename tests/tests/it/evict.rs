@@ -1,14 +1,14 @@
-//! Full devices: who is evicted, who is not, and what is said about it (C4, C5).
+//! Tests of full devices: which entries are evicted, which are not, and what is reported (C4, C5).
 
 use rb_core::{ClassRequest, Error, Put, PutOptions, Share};
 
-use crate::support::{Bed, KIB, Watch, key, value};
+use crate::support::{FileFixture, KIB, Watch, key, value};
 
 #[test]
-fn a_full_store_evicts_the_least_recently_used_and_says_so() {
-    let bed = Bed::new(16 * KIB as u64, 8);
+fn a_full_store_evicts_the_least_recently_used_and_reports_it() {
+    let fixture = FileFixture::new(16 * KIB as u64, 8);
     let watch = Watch::new();
-    let store = bed.open_with(|options| {
+    let store = fixture.open_with(|options| {
         options.shards = Some(1);
         options.events = Some(watch.clone());
     });
@@ -27,8 +27,8 @@ fn a_full_store_evicts_the_least_recently_used_and_says_so() {
 
 #[test]
 fn the_first_key_of_a_batch_outlives_its_tail() {
-    let bed = Bed::new(16 * KIB as u64, 8);
-    let store = bed.open_with(|options| options.shards = Some(1));
+    let fixture = FileFixture::new(16 * KIB as u64, 8);
+    let store = fixture.open_with(|options| options.shards = Some(1));
     let keys: Vec<_> = (0..8).map(key).collect();
     let puts = keys.iter().map(|k| Put::new(k, b"v")).collect();
     assert!(
@@ -46,12 +46,12 @@ fn the_first_key_of_a_batch_outlives_its_tail() {
 
 #[test]
 fn recency_survives_a_clean_restart() {
-    let bed = Bed::new(16 * KIB as u64, 64);
-    let store = bed.open_with(|options| options.shards = Some(1));
+    let fixture = FileFixture::new(16 * KIB as u64, 64);
+    let store = fixture.open_with(|options| options.shards = Some(1));
     for n in 0..64 {
         store.put(&key(n), b"v").unwrap();
     }
-    // Recency is kept coarsely, so the two halves are used well apart.
+    // Recency is coarse, so the two halves are used well apart.
     for _ in 0..4 {
         for n in 0..32 {
             store.touch_many(&[&key(n)]);
@@ -59,7 +59,7 @@ fn recency_survives_a_clean_restart() {
     }
     store.close().unwrap();
     drop(store);
-    let store = bed.open_with(|options| options.shards = Some(1));
+    let store = fixture.open_with(|options| options.shards = Some(1));
     for n in 0..32 {
         store.put(&key(100 + n), b"v").unwrap();
     }
@@ -69,14 +69,14 @@ fn recency_survives_a_clean_restart() {
     );
     assert!(
         (32..64).all(|n| !store.contains(&key(n))),
-        "the other half went"
+        "the other half was evicted"
     );
 }
 
 #[test]
 fn leased_slots_are_neither_evicted_nor_reused() {
-    let bed = Bed::new(16 * KIB as u64, 4);
-    let store = bed.open();
+    let fixture = FileFixture::new(16 * KIB as u64, 4);
+    let store = fixture.open();
     for n in 0..4 {
         store.put(&key(n), &value(n, 2000)).unwrap();
     }
@@ -88,7 +88,7 @@ fn leased_slots_are_neither_evicted_nor_reused() {
         store.put(b"new", b"v"),
         Err(Error::NoSpace { slot_bytes: 16384 })
     ));
-    // A leased entry can be removed: it is gone at once, its slot when the lease ends.
+    // A leased entry can be removed: the entry is gone immediately, its slot when the lease ends.
     assert!(store.remove(&key(1)).unwrap());
     assert!(store.get(&key(1)).unwrap().is_none());
     assert!(matches!(
@@ -116,7 +116,7 @@ fn values_of_mixed_sizes_go_to_the_smallest_class_that_fits() {
         slot_bytes: slot_kib << 10,
         share: Share::Percent(percent),
     };
-    let bed = Bed::with(
+    let fixture = FileFixture::with(
         vec![share(64, 25), share(256, 25), share(1024, 50)],
         |options| {
             options.bytes = Some(64 * mib);
@@ -144,7 +144,7 @@ fn values_of_mixed_sizes_go_to_the_smallest_class_that_fits() {
         assert_eq!(wrong, 0, "{when}");
         store.audit().unwrap();
     };
-    let store = bed.open();
+    let store = fixture.open();
     let capacity: Vec<u64> = store
         .stats()
         .index
@@ -171,7 +171,7 @@ fn values_of_mixed_sizes_go_to_the_smallest_class_that_fits() {
     check(&store, "before the restart");
     store.close().unwrap();
     drop(store);
-    let store = bed.open();
+    let store = fixture.open();
     assert_eq!(store.stats().index.classes, stats.classes);
     check(&store, "after it");
 }

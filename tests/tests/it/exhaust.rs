@@ -28,15 +28,15 @@ fn every_crash_of_a_lone_operation_leaves_what_it_may() {
     assert!(search(1, None).is_complete());
 }
 
-/// How far it comes depends on the machine; the configurations and their order do not.
+/// The progress of the search depends on the machine; the configurations and their order do not.
 #[test]
 fn crashes_of_two_operations_at_a_time_leave_what_they_may() {
     search(2, Some(Duration::from_secs(10)));
 }
 
-/// A checkpoint makes its base header before a flush, and may wait for the flush of a commit in between. The search took the
-/// header as it was after the wait for what the checkpoint knew: a put that drew its generation meanwhile led "the same
-/// step" elsewhere, and states were taken for equal that were not. It shows within half of this configuration.
+/// A checkpoint makes its base header before a flush, and may wait for the flush of a commit in between. The search
+/// assumed that the checkpoint knew the header as it was after the wait: a put that drew its generation in the meantime
+/// led "the same step" elsewhere, and different states counted as equal. It shows within half of this configuration.
 #[test]
 fn a_checkpoint_that_waits_for_a_flush_keeps_its_header() {
     let names = ["put-b", "remove-b-each", "checkpoint"];

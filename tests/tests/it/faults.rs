@@ -1,4 +1,4 @@
-//! Failing requests: one key fails, the store does not (C7); and poisoning.
+//! Tests of failing requests: one key fails, the store does not (C7); and of poisoning.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -48,7 +48,7 @@ fn one_failed_write_fails_one_key_and_its_slot_waits_for_a_flush() {
 /// Longer than a slot rests after a failed write.
 const RESTED: Duration = Duration::from_secs(11);
 
-/// A store on a clock of its own.
+/// Opens a store on a manual clock.
 fn with_clock(sim: &Sim) -> (Store, Arc<ManualClock>) {
     let clock = Arc::new(ManualClock::new());
     let of_store = Arc::clone(&clock);
@@ -69,7 +69,7 @@ fn a_slot_that_fails_again_and_again_is_bad_until_it_takes_writes() {
     assert_eq!(store.stats().index.classes[0].bad, 1);
     assert_eq!(sim.watch.count("BadSlot"), 1);
     store.sync().unwrap();
-    // Once after a crash, then after proper closes.
+    // Once after a crash, then after clean closes.
     let sim = sim.crash();
     sim.device.fail_always(OpKind::Write, bad..bad + 8192, EIO);
     for restart in 0..3 {
@@ -78,7 +78,8 @@ fn a_slot_that_fails_again_and_again_is_bad_until_it_takes_writes() {
         assert_eq!(store.recovery().bad_slots, 1);
         store.close().unwrap();
     }
-    // The device takes its writes again. It is used, crashes, and is still no bad slot.
+    // The device takes its writes again. The slot is used, the store crashes, and the slot is still
+    // good.
     sim.device.heal();
     let store = sim.open();
     assert_eq!(store.recovery().forgiven_slots, 1);
@@ -94,7 +95,8 @@ fn a_slot_that_fails_again_and_again_is_bad_until_it_takes_writes() {
     again.audit().unwrap();
 }
 
-/// Seconds in which a device failed every write made hundreds of slots bad for good: each that was tried three times.
+/// A device that failed every write for some seconds made hundreds of slots permanently bad: each that was tried three
+/// times.
 #[test]
 fn a_device_in_trouble_for_some_time_makes_no_slot_bad() {
     let sim = Sim::new(128);
@@ -115,8 +117,8 @@ fn a_device_in_trouble_for_some_time_makes_no_slot_bad() {
     store.audit().unwrap();
 }
 
-/// The file system under a sparse file, or under one whose slots were discarded, was full for a while: each slot
-/// that was tried three times meanwhile was bad for good.
+/// The file system under a sparse file, or under one whose slots were discarded, was full for a while: each slot that
+/// was tried three times in that period was permanently bad.
 #[test]
 fn a_full_file_system_makes_no_slot_bad() {
     let sim = Sim::new(2);
@@ -140,7 +142,7 @@ fn a_full_file_system_makes_no_slot_bad() {
 }
 
 #[test]
-fn a_failed_read_is_an_error_and_forgets_nothing() {
+fn a_failed_read_is_an_error_and_drops_nothing() {
     let sim = Sim::new(32);
     let store = sim.open();
     assert!(put_many(&store, 0..4).iter().all(Result::is_ok));
@@ -159,14 +161,14 @@ fn a_failed_read_is_an_error_and_forgets_nothing() {
             .get_many(&asked)
             .iter()
             .all(|a| matches!(a, Ok(Some(_)))),
-        "it was not forgotten"
+        "it was not dropped"
     );
     assert!(sim.watch.lines().is_empty());
     store.audit().unwrap();
 }
 
 #[test]
-fn a_proof_that_fails_is_read_once_more_and_then_forgets_that_entry() {
+fn a_failed_verification_reads_once_more_and_then_drops_that_entry() {
     let sim = Sim::new(32);
     let store = sim.open();
     assert!(put_many(&store, 0..4).iter().all(Result::is_ok));
@@ -194,7 +196,7 @@ fn a_proof_that_fails_is_read_once_more_and_then_forgets_that_entry() {
 
 #[test]
 fn a_failed_flush_or_log_write_poisons_writing_and_reads_go_on() {
-    // A write without space is tried again: `full.rs`. A flush is not, whatever its error is.
+    // A write without space is retried: `full.rs`. A flush is not, regardless of its error.
     for (op, error) in [(OpKind::Flush, ENOSPC), (OpKind::Write, EIO)] {
         let sim = Sim::new(32);
         let store = sim.open();
@@ -223,7 +225,7 @@ fn a_failed_flush_or_log_write_poisons_writing_and_reads_go_on() {
 }
 
 #[test]
-fn a_late_request_is_answered_and_keeps_its_memory_and_slot() {
+fn a_late_request_times_out_and_keeps_its_memory_and_slot() {
     let sim = Sim::new(4);
     let store = sim.open_with(|options| {
         options.background = Background::Threads;
@@ -252,8 +254,8 @@ fn a_late_request_is_answered_and_keeps_its_memory_and_slot() {
     store.audit().unwrap();
 }
 
-/// Slots that waited for a flush were only released by a commit, and nothing asked for one where no
-/// put had gone well: after a burst of failures the store had no slot left, for good.
+/// Only a commit released slots that waited for a flush, and nothing requested one if no put had succeeded: after a
+/// burst of failures the store had no slot left, permanently.
 #[test]
 fn a_burst_of_failed_writes_leaves_no_slot_out_of_use() {
     let sim = Sim::new(8);
@@ -269,8 +271,8 @@ fn a_burst_of_failed_writes_leaves_no_slot_out_of_use() {
     store.put(&key(9), b"v").unwrap();
 }
 
-/// A put that found no queue in time had written nothing, yet its slot was counted as one whose
-/// write failed: a busy device made good slots bad.
+/// A put that found no queue in time had written nothing, yet its slot counted as one whose write failed: a busy device
+/// made good slots bad.
 #[test]
 fn a_put_that_finds_no_queue_makes_no_slot_bad() {
     let sim = Sim::new(4);
@@ -298,8 +300,8 @@ fn a_put_that_finds_no_queue_makes_no_slot_bad() {
     assert_eq!(sim.watch.count("BadSlot"), 0);
 }
 
-/// The validator went on with the answers of a batch that it had given up, took each for that of
-/// another entry, and dropped entries that were whole.
+/// The validator continued with the completions of a batch that it had given up, took each for that of another entry,
+/// and dropped entries that were whole.
 #[test]
 fn validation_that_was_given_up_drops_nothing() {
     let sim = Sim::new(64);
@@ -324,8 +326,8 @@ fn validation_that_was_given_up_drops_nothing() {
     assert_eq!(live, 40, "{:?}", sim.watch.lines());
 }
 
-/// When a queue fails, the device may still execute what it was given. Such a slot was released by
-/// the next flush, and the old write then landed on a value that had been synced.
+/// When a queue fails, the device may still execute its requests. The next flush released such a slot, and the old
+/// write then landed on a value that had been synced.
 #[test]
 fn a_slot_is_not_reused_while_a_write_of_a_broken_queue_may_land() {
     let sim = Sim::new(1);
@@ -341,10 +343,10 @@ fn a_slot_is_not_reused_while_a_write_of_a_broken_queue_may_land() {
     store.audit().unwrap();
 }
 
-/// Of two puts of one key in a batch, the first was answered as superseded by the second even when
-/// the second's write had failed: an acknowledged key that was not there.
+/// The first of two puts of one key in a batch was reported as superseded by the second even when the second's write
+/// had failed: an acknowledged key was absent.
 #[test]
-fn a_put_is_superseded_only_by_one_that_went_well() {
+fn a_put_is_superseded_only_by_one_that_succeeded() {
     let sim = Sim::new(4);
     let store = sim.open();
     sim.device.fail_always(OpKind::Write, slots_of(&store), EIO);
@@ -354,7 +356,7 @@ fn a_put_is_superseded_only_by_one_that_went_well() {
     assert!(store.get(b"k").unwrap().is_none());
 }
 
-/// Opens so many queues, and no more.
+/// An engine that opens only so many queues.
 #[derive(Debug)]
 struct FewQueues(Arc<dyn Engine>, AtomicUsize);
 
@@ -380,8 +382,8 @@ impl Engine for FewQueues {
     }
 }
 
-/// An async put for which the process had no ring any more took its slots with it, as if they might still be
-/// written, and answered that the store is closed, or that the device is late.
+/// An async put that could get no ring leaked its slots, as if they might still be written, and returned that the store
+/// is closed, or that the device is late.
 #[test]
 fn an_async_put_without_a_queue_gives_its_slots_back() {
     for background in [Background::Threads, Background::Manual] {
@@ -404,8 +406,8 @@ fn an_async_put_without_a_queue_gives_its_slots_back() {
     }
 }
 
-/// Keys that no store can have were counted as misses, and entries whose read failed, or whose bytes were wrong, as hits: an
-/// operator's hit rate said that all was well.
+/// Invalid keys counted as misses, and entries whose read failed, or whose bytes were wrong, as hits: an operator's hit
+/// rate looked healthy.
 #[test]
 fn a_hit_is_a_value_that_was_returned() {
     let sim = Sim::new(32);
@@ -441,7 +443,8 @@ fn a_hit_is_a_value_that_was_returned() {
     assert_eq!((stats.read_errors, stats.dropped), (1, 1));
 }
 
-/// An async put that was too large said that "the store has" the bytes of its own last part, and one of too many keys the same.
+/// The error of an async put that was too large reported the size of its own last part as what "the store has", and so
+/// did that of a put of too many keys.
 #[test]
 fn a_batch_that_is_too_large_names_the_limit_that_it_meets() {
     let sim = Sim::new(2048);
@@ -465,7 +468,7 @@ fn a_batch_that_is_too_large_names_the_limit_that_it_meets() {
         "{refused}"
     );
     put(4, 3000).unwrap();
-    // The ring of this one takes the records of some thousands of keys.
+    // The ring of this store takes the records of some thousands of keys.
     let sim = Sim::with(8192, 64, Some(256 << 10));
     let store = sim.open_with(|options| options.buffer_bytes = Some(128 << 20));
     let keys: Vec<_> = (0..7000).map(key).collect();

@@ -1,6 +1,6 @@
-//! Files that are not what they were, or not ours: swapped, mixed, cut, grown, zeroed, rolled back,
-//! foreign. Each opens with an error that names what and which, or with what is still provable; never
-//! with bytes that were not put for the key (C1, C8, C9).
+//! Tests of files that were changed or belong to another store: swapped, mixed, cut, grown, zeroed, rolled back,
+//! foreign. Each either fails to open with an error that names the cause and the file, or opens with what can still be
+//! verified; it never returns bytes that were not put for the key (C1, C8, C9).
 
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
@@ -17,23 +17,23 @@ use rb_format::{
 };
 use rb_testkit::values::matches;
 
-use crate::support::{Bed, ends_within, engines, key, range_of, value, zero};
+use crate::support::{FileFixture, ends_within, engines, key, range_of, value, zero};
 
 const LEN: usize = 3000;
 const KEYS: u64 = 24;
 const BLOCK: u64 = FORMAT_BLOCK as u64;
 
-/// A store of 32 slots and the shortest log; its values are of `age`.
-fn store_of_age(age: u64) -> Bed {
+/// Makes a store of 32 slots and the shortest log; its values are of `age`.
+fn store_of_age(age: u64) -> FileFixture {
     let classes = vec![ClassRequest {
         slot_bytes: 4096,
         share: Share::Slots(32),
     }];
-    let bed = Bed::with(classes, |options| options.log_bytes = Some(64 * BLOCK));
-    let store = bed.open();
+    let fixture = FileFixture::with(classes, |options| options.log_bytes = Some(64 * BLOCK));
+    let store = fixture.open();
     fill(&store, age);
     store.close().unwrap();
-    bed
+    fixture
 }
 
 fn fill(store: &Store, age: u64) {
@@ -42,7 +42,7 @@ fn fill(store: &Store, age: u64) {
     }
 }
 
-/// The age of each key's value; none: a miss. Anything else is wrong.
+/// Returns the age of each key's value; `None` for a miss. Anything else is wrong.
 fn ages(store: &Store, when: &str) -> Vec<Option<u64>> {
     let age_of = |n: u64| {
         let found = store.get(&key(n)).unwrap()?;
@@ -62,7 +62,7 @@ fn all(age: u64) -> Vec<Option<u64>> {
     vec![Some(age); KEYS as usize]
 }
 
-/// Opens for writing and for reading; both must be refused in the same words, which are answered.
+/// Opens for writing and for reading; both must be refused with the same message, which is returned.
 fn refusal(path: &Path) -> String {
     let open = |read_only| {
         let options = StoreOptions {
@@ -78,7 +78,7 @@ fn refusal(path: &Path) -> String {
     words
 }
 
-/// Copies a place of one file to the same place of another.
+/// Copies a range of one file to the same range of another.
 fn copy(from: &Path, to: &Path, place: Range<u64>) {
     let mut bytes = vec![0; (place.end - place.start) as usize];
     let from = std::fs::File::open(from).unwrap();
@@ -96,18 +96,18 @@ fn len(path: &Path) -> u64 {
     std::fs::metadata(path).unwrap().len()
 }
 
-fn superblock(bed: &Bed) -> Superblock {
+fn superblock(fixture: &FileFixture) -> Superblock {
     let options = StoreOptions {
         read_only: true,
-        ..bed.options()
+        ..fixture.options()
     };
-    let store = Store::open(bed.path(), options).unwrap();
+    let store = Store::open(fixture.path(), options).unwrap();
     store.superblock().clone()
 }
 
-/// The parts of a store by name.
-fn parts(bed: &Bed) -> Vec<(&'static str, Range<u64>)> {
-    let superblock = superblock(bed);
+/// Returns the parts of a store by name.
+fn parts(fixture: &FileFixture) -> Vec<(&'static str, Range<u64>)> {
+    let superblock = superblock(fixture);
     let slots = superblock.runs[0].first_byte..superblock.log_2.offset;
     vec![
         (
@@ -144,9 +144,9 @@ fn swapped_files_are_the_other_store() {
     }
 }
 
-/// Each part of another store in this one's place. What the superblock does not own proves nothing.
+/// Puts each part of another store into this one. Parts that do not belong to the superblock are no evidence.
 #[test]
-fn parts_of_another_store_prove_nothing() {
+fn parts_of_another_store_are_no_evidence() {
     let (ours, theirs) = (store_of_age(1), store_of_age(2));
     for (part, place) in parts(&ours) {
         let mixed = ours.image();
@@ -160,7 +160,8 @@ fn parts_of_another_store_prove_nothing() {
         let expected = if part == "slots" { none } else { all(1) };
         assert_eq!(found, expected, "{part}");
     }
-    // Both copies of the superblock: the other store's metadata is not there, and no header is its own.
+    // Both copies of the superblock: the other store's metadata is missing, and no header matches
+    // it.
     let mixed = ours.image();
     copy(&theirs.path(), &mixed.path(), 0..METADATA_START);
     let store = mixed.open();
@@ -174,9 +175,9 @@ fn parts_of_another_store_prove_nothing() {
     );
 }
 
-/// Two whole superblocks of different stores were taken for an older and a newer one. The one that was
-/// chosen by chance owned nothing else on the device, so the store was emptied, and the other copy, the
-/// only one that knew better, was overwritten as a repair.
+/// Two valid superblocks of different stores were taken for an older and a newer one. The one chosen by chance owned
+/// nothing else on the device, so the store was emptied, and the other copy, the only right one, was overwritten as a
+/// repair.
 #[test]
 fn superblocks_of_two_stores_are_refused_and_stay() {
     let (ours, theirs) = (store_of_age(1), store_of_age(2));
@@ -185,8 +186,8 @@ fn superblocks_of_two_stores_are_refused_and_stay() {
         copy(&theirs.path(), &mixed.path(), place..place + BLOCK);
         let before = std::fs::read(mixed.path()).unwrap();
         let words = refusal(&mixed.path());
-        for bed in [&ours, &theirs] {
-            let uuid = superblock(bed).identity.uuid.to_string();
+        for fixture in [&ours, &theirs] {
+            let uuid = superblock(fixture).identity.uuid.to_string();
             assert!(words.contains(&uuid), "{words}");
         }
         assert!(std::fs::read(mixed.path()).unwrap() == before);
@@ -195,9 +196,9 @@ fn superblocks_of_two_stores_are_refused_and_stay() {
     }
 }
 
-/// The end of the last live slot's value.
-fn live_end(bed: &Bed) -> u64 {
-    let store = bed.open_with(|options| options.read_only = true);
+/// Returns the end of the last live slot's value.
+fn live_end(fixture: &FileFixture) -> u64 {
+    let store = fixture.open_with(|options| options.read_only = true);
     let mut end = 0;
     store.for_each(|entry| {
         let start = store.geometry().slot_offset(entry.slot).unwrap();
@@ -207,11 +208,11 @@ fn live_end(bed: &Bed) -> u64 {
     end
 }
 
-/// A store was refused because unused bytes at the end of its file were gone, though no value was there.
+/// A store was refused because unused bytes at the end of its file were missing, though no value was there.
 #[test]
 fn a_cut_file_opens_if_nothing_that_lives_was_cut_off() {
-    let bed = store_of_age(1);
-    let (whole, live) = (len(&bed.path()), live_end(&bed));
+    let fixture = store_of_age(1);
+    let (whole, live) = (len(&fixture.path()), live_end(&fixture));
     let mut ends = vec![
         whole - 1,
         whole - BLOCK,
@@ -222,7 +223,7 @@ fn a_cut_file_opens_if_nothing_that_lives_was_cut_off() {
         1,
         0,
     ];
-    for (_, place) in parts(&bed) {
+    for (_, place) in parts(&fixture) {
         ends.extend([
             place.start,
             place.start + 1,
@@ -230,10 +231,11 @@ fn a_cut_file_opens_if_nothing_that_lives_was_cut_off() {
             place.end - 1,
         ]);
     }
-    let audit = |bed: &Bed| rb_core::audit(bed.path(), &rb_core::AuditOptions::default());
+    let audit =
+        |fixture: &FileFixture| rb_core::audit(fixture.path(), &rb_core::AuditOptions::default());
     let mut opened = 0;
     for end in ends.into_iter().filter(|end| *end < whole) {
-        let cut = bed.image();
+        let cut = fixture.image();
         set_len(&cut.path(), end);
         if end - end % 512 >= live {
             opened += 1;
@@ -276,8 +278,8 @@ fn a_cut_file_opens_if_nothing_that_lives_was_cut_off() {
         assert_eq!(len(&cut.path()), end, "it stays as it was");
     }
     assert!(opened >= 5, "{opened} cuts cost nothing");
-    // What is lost is said.
-    let cut = bed.image();
+    // The lost values are reported.
+    let cut = fixture.image();
     set_len(&cut.path(), live - 1);
     let found = audit(&cut).unwrap();
     assert_eq!(found.state, AuditState::Unusable);
@@ -290,10 +292,10 @@ fn a_cut_file_opens_if_nothing_that_lives_was_cut_off() {
     );
 }
 
-/// A call that needs its work to be durable.
+/// A call that makes changes durable.
 type Way<'a> = &'a dyn Fn(&Store) -> Result<(), Error>;
 
-/// `sync` and `close` answered Ok after the file had been cut, and the store did not open any more.
+/// `sync` and `close` returned Ok after the file had been cut, and the store no longer opened.
 #[test]
 fn a_file_that_is_cut_while_it_is_open_stops_writing() {
     for engine in engines() {
@@ -321,12 +323,12 @@ fn a_file_that_is_cut_while_it_is_open_stops_writing() {
         ];
         for (name, way) in ways {
             for pending in [false, true] {
-                let bed = store_of_age(1).on(engine);
-                let store = bed.open_with(|options| options.background = Background::Manual);
+                let fixture = store_of_age(1).on(engine);
+                let store = fixture.open_with(|options| options.background = Background::Manual);
                 if pending {
                     write(&store).unwrap();
                 }
-                set_len(&bed.path(), len(&bed.path()) - BLOCK);
+                set_len(&fixture.path(), len(&fixture.path()) - BLOCK);
                 let words = way(&store).unwrap_err().to_string();
                 assert!(
                     words.contains("shrunk") && words.contains("store"),
@@ -337,7 +339,7 @@ fn a_file_that_is_cut_while_it_is_open_stops_writing() {
                         write(&store).is_err_and(|error| error.is_poisoned()),
                         "{name}"
                     );
-                    assert_eq!(ages(&store, name), all(1), "verified reads go on");
+                    assert_eq!(ages(&store, name), all(1), "verified reads continue");
                 }
             }
         }
@@ -347,22 +349,22 @@ fn a_file_that_is_cut_while_it_is_open_stops_writing() {
 #[test]
 fn a_grown_file_is_the_same_store() {
     for more in [1, 4096, 64 << 20] {
-        let bed = store_of_age(1);
-        set_len(&bed.path(), len(&bed.path()) + more);
-        let store = bed.open();
+        let fixture = store_of_age(1);
+        set_len(&fixture.path(), len(&fixture.path()) + more);
+        let store = fixture.open();
         assert_eq!(ages(&store, "grown"), all(1));
         fill(&store, 2);
         store.close().unwrap();
         drop(store);
-        assert_eq!(ages(&bed.open(), "grown"), all(2));
+        assert_eq!(ages(&fixture.open(), "grown"), all(2));
     }
 }
 
 #[test]
 fn zeroed_parts_lose_what_only_they_had() {
-    let bed = store_of_age(1);
-    for (part, place) in parts(&bed) {
-        let image = bed.image();
+    let fixture = store_of_age(1);
+    for (part, place) in parts(&fixture) {
+        let image = fixture.image();
         zero(&image, place.start, (place.end - place.start) as usize);
         let store = image.open();
         assert_eq!(store.recovery().lost_metadata, None, "{part}");
@@ -374,12 +376,12 @@ fn zeroed_parts_lose_what_only_they_had() {
         drop(store);
         assert_eq!(ages(&image.open(), part), all(2), "{part}");
     }
-    let all_metadata = 0..parts(&bed)[6].1.start;
+    let all_metadata = 0..parts(&fixture)[6].1.start;
     for (what, end) in [
         ("metadata", all_metadata.end),
-        ("everything", len(&bed.path())),
+        ("everything", len(&fixture.path())),
     ] {
-        let image = bed.image();
+        let image = fixture.image();
         zero(&image, 0, end as usize);
         let words = refusal(&image.path());
         assert!(
@@ -389,18 +391,18 @@ fn zeroed_parts_lose_what_only_they_had() {
     }
 }
 
-/// A store goes on from age 1 to 3, and is then given back each part, or all metadata, or all slots, as
-/// it was before. What comes back was put for its key. Old bases over a log that had gone round since were
-/// once taken for all there is: the log ended at once, so removed keys were back, and the report said nothing.
+/// A store changes from age 1 to 3, and then each part, all metadata, or all slots are rolled back. Every value that
+/// returns was put for its key. Recovery once accepted old bases over a log that had wrapped since as complete: the log
+/// ended immediately, so removed keys were back, and the report did not mention it.
 #[test]
 fn parts_rolled_back_to_an_older_copy_never_give_wrong_bytes() {
     for laps in [1, 8] {
-        let bed = store_of_age(1);
-        let old = bed.image();
-        let store = bed.open();
+        let fixture = store_of_age(1);
+        let old = fixture.image();
+        let store = fixture.open();
         for _ in 0..laps {
             for n in 0..KEYS {
-                // One block each, so that eight laps take the log round.
+                // One block each, so that eight laps wrap the log.
                 store.put(&key(n), &value(n << 8 | 2, LEN)).unwrap();
                 store.sync().unwrap();
             }
@@ -408,7 +410,7 @@ fn parts_rolled_back_to_an_older_copy_never_give_wrong_bytes() {
         fill(&store, 3);
         store.remove(&key(0)).unwrap();
         store.close().unwrap();
-        let mut parts = parts(&bed);
+        let mut parts = parts(&fixture);
         let [.., (_, base_a), (_, base_b), _, _, (_, slots)] = &parts[..] else {
             panic!("{parts:?}");
         };
@@ -416,12 +418,12 @@ fn parts_rolled_back_to_an_older_copy_never_give_wrong_bytes() {
         let more = [
             ("both bases", base_a.start..base_b.end),
             ("all metadata", 0..slots.start),
-            ("everything", 0..len(&bed.path())),
+            ("everything", 0..len(&fixture.path())),
         ];
         parts.extend(more);
         for (what, place) in parts {
             let when = format!("{what} after {laps} laps");
-            let image = bed.image();
+            let image = fixture.image();
             copy(&old.path(), &image.path(), place);
             let store = image.open();
             let found = ages(&store, &when);
@@ -429,15 +431,16 @@ fn parts_rolled_back_to_an_older_copy_never_give_wrong_bytes() {
             match what {
                 "everything" => assert_eq!(found, all(1)),
                 "all metadata" | "slots" => {}
-                // Old bases find the whole log, as long as the ring has it; then they must say so.
-                "both bases" if laps > 1 => assert!(lost.is_some(), "{when}: not a word"),
+                // Old bases find the whole log, as long as the ring has it; otherwise recovery must
+                // report the loss.
+                "both bases" if laps > 1 => assert!(lost.is_some(), "{when}: not reported"),
                 _ => {
                     assert_eq!(lost, None, "{when}");
                     assert_eq!(found[0], None, "{when}: a removed key is back");
                     assert_eq!(found[1..], all(3)[1..], "{when}");
                 }
             }
-            // It goes on as a store, and what it answers then is right as well.
+            // It continues as a store, and its later results are right as well.
             fill(&store, 4);
             store.close().unwrap();
             drop(store);
@@ -448,33 +451,34 @@ fn parts_rolled_back_to_an_older_copy_never_give_wrong_bytes() {
 
 #[test]
 fn a_file_replaced_while_its_store_is_open() {
-    let (bed, other) = (store_of_age(1), store_of_age(2));
-    let store = bed.open();
-    std::fs::rename(bed.path(), bed.path().with_extension("moved")).unwrap();
-    std::fs::rename(other.path(), bed.path()).unwrap();
-    // Whoever looks at the path sees the other store; the open one goes on with its own file.
+    let (fixture, other) = (store_of_age(1), store_of_age(2));
+    let store = fixture.open();
+    std::fs::rename(fixture.path(), fixture.path().with_extension("moved")).unwrap();
+    std::fs::rename(other.path(), fixture.path()).unwrap();
+    // A new opening of the path sees the other store; the open one continues with its own file.
     let options = StoreOptions {
         read_only: true,
-        ..bed.options()
+        ..fixture.options()
     };
-    let seen = Store::open(bed.path(), options).unwrap();
+    let seen = Store::open(fixture.path(), options).unwrap();
     assert_eq!(ages(&seen, "by path"), all(2));
     fill(&store, 3);
     store.close().unwrap();
     drop((store, seen));
-    assert_eq!(ages(&bed.open(), "by path"), all(2));
-    std::fs::rename(bed.path().with_extension("moved"), bed.path()).unwrap();
-    assert_eq!(ages(&bed.open(), "moved back"), all(3));
+    assert_eq!(ages(&fixture.open(), "by path"), all(2));
+    std::fs::rename(fixture.path().with_extension("moved"), fixture.path()).unwrap();
+    assert_eq!(ages(&fixture.open(), "moved back"), all(3));
 }
 
 #[test]
-fn what_is_no_file_is_refused_at_once_and_by_name() {
+fn what_is_no_file_is_refused_immediately_and_by_name() {
     let dir = tempfile::tempdir().unwrap();
     let fifo = dir.path().join("fifo");
     let made = Command::new("mkfifo").arg(&fifo).status().unwrap();
     assert!(made.success());
     let socket = dir.path().join("socket");
-    // Nobody listens: with libblkio a server that does not answer is given four seconds each time.
+    // Without a listener: with libblkio, a server that does not respond is given four seconds each
+    // time.
     drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
     for (path, what) in [
         (dir.path().to_path_buf(), "directory"),
@@ -497,7 +501,7 @@ fn what_is_no_file_is_refused_at_once_and_by_name() {
                 "{words}"
             );
         });
-        assert!(in_time, "{what}: no answer, or another one");
+        assert!(in_time, "{what}: no result, or another one");
     }
     let missing = dir.path().join("missing");
     assert!(refusal(&missing).contains("stat failed"));
@@ -506,12 +510,12 @@ fn what_is_no_file_is_refused_at_once_and_by_name() {
 
 #[test]
 fn a_symlink_is_the_store_that_it_names() {
-    let bed = store_of_age(1);
-    let link = bed.path().with_extension("link");
-    std::os::unix::fs::symlink(bed.path(), &link).unwrap();
-    let store = Store::open(&link, bed.options()).unwrap();
+    let fixture = store_of_age(1);
+    let link = fixture.path().with_extension("link");
+    std::os::unix::fs::symlink(fixture.path(), &link).unwrap();
+    let store = Store::open(&link, fixture.options()).unwrap();
     assert_eq!(ages(&store, "by link"), all(1));
-    let error = Store::open(bed.path(), bed.options())
+    let error = Store::open(fixture.path(), fixture.options())
         .map(drop)
         .unwrap_err();
     assert!(
@@ -519,6 +523,6 @@ fn a_symlink_is_the_store_that_it_names() {
         "{error}"
     );
     drop(store);
-    std::fs::remove_file(bed.path()).unwrap();
+    std::fs::remove_file(fixture.path()).unwrap();
     assert!(refusal(&link).contains("stat failed"));
 }

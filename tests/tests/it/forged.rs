@@ -1,5 +1,4 @@
-//! Metadata that is sound by its checksums and says what cannot be. Each was found by the fuzz target
-//! `image`.
+//! Tests of metadata with right checksums and impossible contents. The fuzz target `image` found each of them.
 
 use std::sync::Arc;
 
@@ -28,7 +27,7 @@ fn forge_header(
     device.poke(region.offset, &header.encode()[..]);
 }
 
-/// A store with two bases, closed properly.
+/// Makes a store with two bases, closed cleanly.
 fn closed() -> (Sim, Superblock, u32) {
     let sim = Sim::new(8);
     let store = sim.open();
@@ -44,8 +43,8 @@ fn closed() -> (Sim, Superblock, u32) {
     (sim, superblock, slot)
 }
 
-/// A log record of a generation that nobody gave out outlived every later put of its key: each was
-/// answered as superseded by it.
+/// A log record with a generation that was never issued outlived every later put of its key: each was reported as
+/// superseded by it.
 #[test]
 fn a_record_of_a_generation_that_its_writer_had_not_is_damage() {
     for generation in [Generation(u64::MAX), Generation(1)] {
@@ -91,8 +90,8 @@ fn a_record_of_a_generation_that_its_writer_had_not_is_damage() {
     }
 }
 
-/// Numbers at the end of their range overflowed, in debug builds with a panic, where the next was made.
-/// The decoders now end far below, and no store is written whose numbers leave no room.
+/// Numbers at the end of their range overflowed when the next number was computed, in debug builds with a panic. The
+/// decoders now reject them far below, and no store is written with numbers that have no successor.
 #[test]
 fn numbers_that_no_store_reaches_are_an_error_with_words() {
     let (sim, superblock, _) = closed();
@@ -116,7 +115,7 @@ fn numbers_that_no_store_reaches_are_an_error_with_words() {
     assert!(words.contains("superblock sequence"), "{words}");
 }
 
-/// A base's sections are compressed, so its bytes do not bound what they decode to.
+/// A base's sections are compressed, so its size does not bound the decoded size.
 #[test]
 fn a_base_of_more_entries_than_there_can_be_is_not_read() {
     let (sim, superblock, _) = closed();
@@ -132,9 +131,9 @@ fn a_base_of_more_entries_than_there_can_be_is_not_read() {
     assert!(store.get(&key(1)).unwrap().is_some());
 }
 
-/// Metadata was lost, and slot headers proved an entry in a slot that a base header remembered as bad.
-/// The entry stayed, and so did the slot's place in the list of bad ones: the next base named both,
-/// and the opening after a clean close dropped the entry without a word.
+/// Metadata was lost, and slot headers verified an entry in a slot that a base header recorded as bad. Both the entry
+/// and the slot's place in the list of bad slots stayed: the next base named both, and the opening after a clean close
+/// dropped the entry without reporting it.
 #[test]
 fn an_entry_found_in_a_bad_slot_survives_the_next_clean_restart() {
     let (sim, superblock, slot) = closed();
@@ -155,8 +154,8 @@ fn an_entry_found_in_a_bad_slot_survives_the_next_clean_restart() {
     }
 }
 
-/// A log in which a slot has a lower generation after a higher one: what a writer that draws its generation before
-/// it has the slot leaves. Recovery keeps the higher one, and nothing said that a value may be lost.
+/// In this log a slot has a lower generation after a higher one, as a writer that draws its generation before it has
+/// the slot leaves. Recovery keeps the higher one, and did not report that a value may be lost.
 #[test]
 fn a_log_whose_slots_are_out_of_order_is_a_finding() {
     let (sim, superblock, slot) = closed();
@@ -215,7 +214,7 @@ fn a_log_whose_slots_are_out_of_order_is_a_finding() {
             "a debug build does not open it: {error:?}"
         );
         if !several.is_empty() {
-            continue; // What this program does not read yet is not audited either.
+            continue; // Features that this program does not read yet are not audited either.
         }
         let report = sim.audit();
         let found = report

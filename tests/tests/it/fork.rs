@@ -1,6 +1,6 @@
-//! A store in a forked child: every call is refused, nothing is given back, and the parent is not disturbed.
+//! Tests of a store in a forked child: every call is refused, nothing is released, and the parent is not disturbed.
 //!
-//! When the system switches between parent and child is not decided by a seed.
+//! The seed does not decide when the system switches between parent and child.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -15,13 +15,13 @@ use rb_core::{EngineKind, Error, Lookup, Operation, Pin, Put, PutOptions, Store,
 use rb_io::{Arena, Device, Issuer, Lane, QueueOptions, Request};
 use rustix::process::{Signal, kill_process};
 
-use crate::support::{Bed, KIB, engines, is_long, key, resident_kib, value};
+use crate::support::{FileFixture, KIB, engines, is_long, key, resident_kib, value};
 
 const LEN: usize = 64 * KIB;
 const SLOTS: u64 = 64;
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Runs `work` in a forked child; what is wrong there, in words.
+/// Runs `work` in a forked child; returns its failures as text.
 fn in_child(work: impl FnOnce() -> Vec<String>) -> Result<(), String> {
     let (mut ours, mut theirs) = UnixStream::pair().unwrap();
     let child = match fork::fork().unwrap() {
@@ -30,7 +30,7 @@ fn in_child(work: impl FnOnce() -> Vec<String>) -> Result<(), String> {
             let wrong = wrong.unwrap_or_else(|_| vec!["a panic".into()]);
             let words = format!("{}.", wrong.join("; "));
             let _ = theirs.write_all(words.as_bytes());
-            // Neither destructors nor what the test runner does at an exit.
+            // Skips destructors and the test runner's exit handlers.
             loop {
                 let _ = kill_process(rustix::process::getpid(), Signal::KILL);
             }
@@ -50,7 +50,7 @@ fn in_child(work: impl FnOnce() -> Vec<String>) -> Result<(), String> {
     }
 }
 
-/// What a parent has of its store when it forks.
+/// Objects of the store that a parent has when it forks.
 struct Held {
     store: Store,
     value: Value,
@@ -66,7 +66,7 @@ fn all_refused<T>(answers: Vec<Result<T, Error>>) -> bool {
     !answers.is_empty() && answers.into_iter().all(refused)
 }
 
-/// Calls everything there is in a child, and drops all of it. What was not refused, by name.
+/// Calls everything in a child, and drops all of it. Returns the names of the calls that were not refused.
 fn call_everything(held: Held) -> Vec<String> {
     let (store, a) = (held.store, key(0));
     let keys: [&[u8]; 1] = [&a];
@@ -135,8 +135,8 @@ fn call_everything(held: Held) -> Vec<String> {
     wrong.map(|(name, _)| (*name).to_owned()).collect()
 }
 
-fn filled(bed: &Bed) -> Store {
-    let store = bed.open();
+fn filled(fixture: &FileFixture) -> Store {
+    let store = fixture.open();
     for n in 0..SLOTS / 2 {
         store.put(&key(n), &value(n, LEN)).unwrap();
     }
@@ -160,14 +160,14 @@ fn check(store: &Store, engine: EngineKind) {
     }
 }
 
-/// A read-only parent lost every later get (its child took the ring apart), a writing child hung on pins of threads that
-/// it has not, or crashed.
+/// A read-only parent lost every later get (its child destroyed the ring); a writing child hung on locks of threads
+/// that do not exist in it, or crashed.
 #[test]
-fn a_forked_child_is_refused_and_the_parent_goes_on() {
+fn a_forked_child_is_refused_and_the_parent_continues() {
     for engine in engines() {
-        let bed = Bed::new(LEN as u64, SLOTS).on(engine);
-        let store = filled(&bed);
-        // The parent drops it all, too, after the child.
+        let fixture = FileFixture::new(LEN as u64, SLOTS).on(engine);
+        let store = filled(&fixture);
+        // The parent drops everything, too, after the child.
         let held = held(&store);
         assert_eq!(in_child(|| call_everything(held)), Ok(()), "{engine}");
         store.audit().unwrap();
@@ -175,7 +175,7 @@ fn a_forked_child_is_refused_and_the_parent_goes_on() {
         store.close().unwrap();
         drop(store);
 
-        let store = bed.open_with(|options| options.read_only = true);
+        let store = fixture.open_with(|options| options.read_only = true);
         check(&store, engine);
         let in_hand = (store.clone(), store.get(&key(0)).unwrap());
         let child = in_child(|| {
@@ -192,23 +192,23 @@ fn a_forked_child_is_refused_and_the_parent_goes_on() {
     }
 }
 
-/// Set in the process that forks: alone, so that what it has open can be counted.
+/// Set in the process that forks: a separate process, so that its open descriptors can be counted.
 const FORKS: &str = "RB_FORKS";
 
-/// Forks while other threads put, get and sync: no child hangs on a lock that one of them held, and none of them sees it.
-/// Descriptors, threads and memory are in the end what they were at the start.
+/// Forks while other threads put, get and sync: no child hangs on a lock that one of them held, and none of them is
+/// affected. At the end, descriptors, threads and memory are what they were at the start.
 #[test]
-fn forks_beside_busy_threads_disturb_nothing() {
+fn forks_among_busy_threads_disturb_nothing() {
     let Ok(forks) = std::env::var(FORKS) else {
         let forks = if is_long() { "200" } else { "20" };
         let status = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "fork::forks_beside_busy_threads_disturb_nothing"])
+            .args(["--exact", "fork::forks_among_busy_threads_disturb_nothing"])
             .env(FORKS, forks)
             .status();
         return assert!(status.unwrap().success());
     };
     for engine in engines() {
-        // Once before it counts: the first use of a thing may open what stays.
+        // Once before the count: the first use may open things that stay open.
         fork_storm(engine, 1);
         let (before, resident) = (open_things(), resident_kib());
         fork_storm(engine, forks.parse().unwrap());
@@ -222,13 +222,14 @@ fn forks_beside_busy_threads_disturb_nothing() {
     }
 }
 
-/// Threads that were told to end may still be at it.
+/// Returns whether threads may take a while to end after they were stopped.
 fn ends_slowly() -> bool {
     std::thread::sleep(Duration::from_millis(20));
     false
 }
 
-/// Descriptors and threads. The kernel's own workers for io_uring end some seconds after their work.
+/// Returns the numbers of descriptors and threads. The kernel's own workers for io_uring end some seconds after their
+/// work.
 fn open_things() -> [usize; 2] {
     let names = |path: &str| std::fs::read_dir(path).unwrap().flatten();
     let is_ours = |task: &std::fs::DirEntry| {
@@ -242,8 +243,8 @@ fn open_things() -> [usize; 2] {
 }
 
 fn fork_storm(engine: EngineKind, forks: u32) {
-    let bed = Bed::new(LEN as u64, SLOTS).on(engine);
-    let store = filled(&bed);
+    let fixture = FileFixture::new(LEN as u64, SLOTS).on(engine);
+    let store = filled(&fixture);
     let (stop, wrong) = (AtomicBool::new(false), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
         for thread in 0..4 {
@@ -271,7 +272,7 @@ fn fork_storm(engine: EngineKind, forks: u32) {
     store.audit().unwrap();
     store.close().unwrap();
     drop(store);
-    check(&bed.open(), engine);
+    check(&fixture.open(), engine);
 }
 
 fn one_round(store: &Store, n: u64) -> Result<(), String> {
@@ -291,7 +292,8 @@ fn one_round(store: &Store, n: u64) -> Result<(), String> {
     }
 }
 
-/// A lane without a store: the child's requests fail with words, and dropping it takes nothing from the parent.
+/// A lane without a store: the child's requests fail with an error, and dropping the lane takes nothing from the
+/// parent.
 #[test]
 fn a_lane_in_a_forked_child_fails_its_requests() {
     for engine in engines() {

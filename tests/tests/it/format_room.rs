@@ -1,4 +1,4 @@
-//! What the format keeps for later: features, label, unused areas, values of several slots.
+//! Tests of what the format reserves for later: features, label, unused areas, values of several slots.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use rb_testkit::MemDevice;
 
 use crate::support::{Sim, key, value};
 
-/// A closed store whose superblocks were changed.
+/// Makes a closed store whose superblocks were changed.
 fn with(change: impl FnOnce(&mut Superblock)) -> (Sim, Superblock) {
     let sim = Sim::new(8);
     let store = sim.open();
@@ -104,7 +104,7 @@ fn unknown_incompatible_features_refuse_every_opening() {
     let repaired = repair(sim.engine(), &AuditOptions::default(), |_| true);
     refused(repaired, words);
     assert!(sim.device.live_image() == before, "nothing was written");
-    // What it is can still be looked at.
+    // It can still be inspected.
     let shown = inspect(
         sim.engine(),
         EngineKind::Auto,
@@ -117,7 +117,7 @@ fn unknown_incompatible_features_refuse_every_opening() {
     assert_eq!(word, "0x8000000000000000");
 }
 
-/// Mending a copy and starting empty write superblocks: what they do not know stays as it was.
+/// Repairing a copy and starting empty write superblocks: fields that they do not know stay unchanged.
 #[test]
 fn a_superblock_that_is_rewritten_keeps_features_label_and_time() {
     let (sim, as_it_was) = with(|superblock| {
@@ -147,7 +147,7 @@ fn is_zero(image: &[u8], area: Range<u64>) -> bool {
     image[area].iter().all(|byte| *byte == 0)
 }
 
-/// A device full of something else: what a store never writes is zero from the format on, also after a crash.
+/// A device full of other data: areas that a store never writes are zero from the format on, also after a crash.
 #[test]
 fn format_zeroes_what_stays_unused() {
     let classes = vec![ClassRequest {
@@ -192,7 +192,7 @@ fn format_zeroes_what_stays_unused() {
     check(&sim);
 }
 
-/// A store with a value, and where its log ends.
+/// Makes a store with a value; also returns the end of its log.
 fn synced() -> (Sim, Superblock, LogPosition) {
     let sim = Sim::new(8);
     let store = sim.open();
@@ -228,8 +228,8 @@ fn refused_as_newer(sim: &Sim, place: &str) {
     assert!(sim.device.live_image() == before, "nothing was written");
 }
 
-/// This program does not read values of several slots. They are neither damage nor nothing: without a word
-/// they would be lost.
+/// This program does not read values of several slots. They must be reported, because they are neither damaged nor
+/// absent: otherwise they would be lost silently.
 #[test]
 fn a_log_with_a_value_of_several_slots_is_a_newer_programs() {
     let (sim, superblock, end) = synced();
@@ -289,7 +289,7 @@ fn a_base_with_a_value_of_several_slots_is_a_newer_programs() {
     refused_as_newer(&sim, "base section");
 }
 
-/// After metadata was lost, slot headers are all there is, and one of several slots is none of its own.
+/// After metadata was lost, recovery has only slot headers, and takes no header of a value of several slots.
 #[test]
 fn a_scan_takes_no_header_of_a_value_of_several_slots() {
     let (sim, superblock, _) = synced();
@@ -323,7 +323,7 @@ fn a_scan_takes_no_header_of_a_value_of_several_slots() {
     assert!(store.get(&key(2)).unwrap().is_none());
 }
 
-/// A further slot of a value has a header of its own, which is shown as what it is, sound or not.
+/// A further slot of a value has a header of its own, which is shown as such, sound or not.
 #[test]
 fn a_continuation_header_is_shown_as_one() {
     let (sim, superblock, _) = synced();
@@ -359,8 +359,8 @@ fn a_continuation_header_is_shown_as_one() {
     assert!(shown.refused.unwrap().contains("checksum"));
 }
 
-/// A checkpoint keeps a section open for each hash range; of more than they may hold together the largest is
-/// written although its range goes on. With keys of 1 KiB that is from some 15,800 entries on.
+/// A checkpoint keeps a section open for each hash range; when they exceed their common limit, the largest is written
+/// although its range continues. With keys of 1 KiB that happens from some 15,800 entries on.
 #[test]
 fn a_base_of_more_than_the_open_sections_hold_is_whole() {
     const ENTRIES: u64 = 17_000;

@@ -1,5 +1,5 @@
-//! A device without space for the metadata, for a while: nothing is lost, nothing is acknowledged that is not durable, and the
-//! store goes on by itself once there is space (C2, C7).
+//! Tests of a device that has no space for the metadata for a while: nothing is lost, nothing is acknowledged that is
+//! not durable, and the store continues by itself once there is space (C2, C7).
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use crate::support::{
     EIO, ENOSPC, Sim, base_headers, ends_within, holds, key, long_keys, range_of, slices, value,
 };
 
-/// No log block can be written.
+/// Makes writes of log blocks fail for lack of space.
 fn fill_log(sim: &Sim, store: &Store) {
     for ring in store.superblock().log_rings() {
         sim.device
@@ -20,7 +20,7 @@ fn fill_log(sim: &Sim, store: &Store) {
     }
 }
 
-/// A full file system ended writing until the store was opened again, because the log has no space of its own there.
+/// A full file system stopped writing until the store was reopened, because the log has no reserved space there.
 #[test]
 fn a_log_without_space_is_written_by_the_next_commit() {
     let sim = Sim::new(32);
@@ -41,7 +41,7 @@ fn a_log_without_space_is_written_by_the_next_commit() {
             "{refused}"
         );
     }
-    // What comes now could not be made durable either, however long that takes.
+    // New puts could not be made durable either, however long that lasts.
     let refused = store.put(&key(6), &value(6, 3000)).unwrap_err();
     assert!(refused.is_out_of_space(), "{refused}");
     assert!(store.remove(&key(1)).unwrap_err().is_out_of_space());
@@ -61,7 +61,7 @@ fn a_log_without_space_is_written_by_the_next_commit() {
     }
     assert_eq!(new.recovery().one_copy, [""; 0]);
     new.audit().unwrap();
-    // A second time is said again.
+    // The second time is reported again.
     store.put(&key(7), &value(7, 3000)).unwrap();
     fill_log(&sim, &store);
     store.sync().unwrap_err();
@@ -71,8 +71,8 @@ fn a_log_without_space_is_written_by_the_next_commit() {
     assert!(sim.crash().open().recovery().clean);
 }
 
-/// Of a commit of many blocks some were written and some were not. Whatever of them a crash leaves is no damage, and
-/// what is written again is what was to be there.
+/// A commit of many blocks wrote some of them and not others. No subset that a crash leaves is damage, and the
+/// retry writes the same contents.
 #[test]
 fn a_commit_that_was_half_written_is_written_again() {
     for seed in 0..40 {
@@ -107,7 +107,7 @@ fn a_commit_that_was_half_written_is_written_again() {
     }
 }
 
-/// What is queued while a commit finds no space comes after it, in a commit of its own: no later block is written before.
+/// Records that are queued while a commit finds no space follow in a separate commit: no later block is written before.
 #[test]
 fn no_later_block_is_written_before() {
     let sim = Sim::new(32);
@@ -123,7 +123,7 @@ fn no_later_block_is_written_before() {
     sim.device.observe(move |moment, ops| {
         let is_log = |op: &MemOp| op.op == OpKind::Write && written.contains(&op.offset);
         if moment == Moment::Before && ops.iter().any(is_log) {
-            // In the middle of the commit, which has taken what it writes.
+            // In the middle of the commit, which has already taken its records.
             once.call_once(|| assert!(other.put(&key(2), &value(2, 3000)).is_ok()));
         }
     });
@@ -152,10 +152,10 @@ fn no_later_block_is_written_before() {
     assert!(holds(&synced, 1) && holds(&synced, 2));
 }
 
-/// A commit wrote again what had found no space, and no more: who waited for what had come meanwhile waited on, for as long as
-/// no other caller asked for a commit.
+/// The retry wrote only what had found no space: a caller that waited for records queued in the meantime waited for as
+/// long as no other caller requested a commit.
 #[test]
-fn a_caller_behind_what_is_written_again_is_answered() {
+fn a_caller_behind_a_retried_commit_is_not_left_waiting() {
     for background in [Background::Manual, Background::Threads] {
         let sim = Sim::new(32);
         let store = sim.open_with(|options| {
@@ -201,7 +201,7 @@ fn space_in_one_ring_is_enough() {
     }
 }
 
-/// A ring that is broken and one that has no space: the latter may take the block later. Two that are broken end writing.
+/// One ring is broken and the other has no space: the latter may take the block later. Two broken rings stop writing.
 #[test]
 fn a_broken_ring_waits_for_space_in_the_other() {
     for (errors, waits) in [
@@ -222,7 +222,8 @@ fn a_broken_ring_waits_for_space_in_the_other() {
     }
 }
 
-/// The kernel has dropped what it could not write: a flush that says so ends writing, whatever it calls the reason.
+/// The kernel has dropped what it could not write: a flush that reports that stops writing, regardless of its error
+/// code.
 #[test]
 fn a_flush_without_space_ends_writing() {
     for checkpoint in [false, true] {
@@ -240,9 +241,9 @@ fn a_flush_without_space_ends_writing() {
     }
 }
 
-/// All who wait for the commit hear of it, and none is left waiting.
+/// Every caller that waits for the commit receives the error, and none is left waiting.
 #[test]
-fn every_caller_of_a_commit_without_space_hears_of_it() {
+fn every_caller_of_a_commit_without_space_gets_the_error() {
     let sim = Sim::new(32);
     let store = sim.open_with(|options| {
         options.background = Background::Threads;
@@ -266,7 +267,7 @@ fn every_caller_of_a_commit_without_space_hears_of_it() {
     });
     assert!(heard);
     sim.device.heal();
-    // No caller asks for a commit: the store's own thread looks for space.
+    // No caller requests a commit: the store's own thread retries.
     let start = Instant::now();
     while let Err(refused) = store.put(&key(2), &value(2, 3000)) {
         assert!(refused.is_out_of_space(), "{refused}");
@@ -314,7 +315,7 @@ fn attempts_without_space_are_seldom() {
     store.close().unwrap();
 }
 
-/// A checkpoint that found no space ended writing. It costs nothing: the newest base and the log are whole.
+/// A checkpoint that found no space stopped writing. It need not: the newest base and the log are whole.
 #[test]
 fn a_base_without_space_is_written_by_the_next_checkpoint() {
     for only_headers in [false, true] {
@@ -372,7 +373,7 @@ fn a_close_without_space_for_a_base_keeps_what_was_acknowledged() {
     assert!(holds(&again, 1) && !again.recovery().clean);
 }
 
-/// A clock that stands still: the next commit that somebody asks for looks for space at once.
+/// With a clock that stands still: the next requested commit looks for space immediately.
 #[test]
 fn a_caller_does_not_wait_for_the_next_attempt() {
     let sim = Sim::new(32);

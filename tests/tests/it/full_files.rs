@@ -1,4 +1,4 @@
-//! Files on a real file system that is full.
+//! Tests of files on a real file system that is full.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -11,15 +11,15 @@ use rb_testkit::skip;
 use rustix::fs::FallocateFlags;
 use tempfile::TempDir;
 
-use crate::support::{Bed, engines, key, range_of, value};
+use crate::support::{FileFixture, engines, key, range_of, value};
 
 const SLOT: usize = 64 << 10;
 
-/// A small file system of its own, gone when this is dropped.
+/// A small mounted file system; dropping it unmounts it.
 struct Small(TempDir);
 
 impl Small {
-    /// None without the right to mount one.
+    /// Mounts the file system; returns `None` without the right to mount.
     fn mount(what: &str) -> Option<Small> {
         Small::mount_a("tmpfs", what)
     }
@@ -48,7 +48,7 @@ impl Small {
         self.0.path().join("store")
     }
 
-    /// Takes all space that is left. Gone when this file is removed.
+    /// Uses up the remaining space. Removing the returned file frees it.
     fn fill(&self) -> PathBuf {
         let path = self.0.path().join("filler");
         let mut file = File::create(&path).unwrap();
@@ -88,7 +88,7 @@ fn open(path: &Path, engine: EngineKind) -> Store {
     Store::open(path, options).unwrap()
 }
 
-/// With `--sparse` a full file system failed the log of a store, too, and so ended writing. Now it fails puts.
+/// With `--sparse` a full file system failed the store's log, too, and so stopped writing. Now only puts fail.
 #[test]
 fn a_full_file_system_fails_puts_and_not_the_store() {
     for engine in engines() {
@@ -106,7 +106,7 @@ fn a_full_file_system_fails_puts_and_not_the_store() {
             let refused = store.put(&key(n), &value(n, SLOT)).unwrap_err();
             assert!(refused.is_out_of_space(), "{refused}");
         }
-        // The log's every block and both bases have their space.
+        // Every block of the log and both bases have their space.
         for round in 0..2 * store.superblock().log_blocks() {
             store.remove(&key(round + 100)).unwrap();
             if round % 16 == 0 {
@@ -132,7 +132,7 @@ fn a_full_file_system_fails_puts_and_not_the_store() {
     }
 }
 
-/// The log lost its space, as on a thin device or a file system that copies on write, and there is none.
+/// The log lost its space, as on a thin device or a copy-on-write file system, and there is no other.
 #[test]
 fn a_log_without_space_on_a_full_file_system_is_written_later() {
     for engine in engines() {
@@ -146,7 +146,7 @@ fn a_log_without_space_on_a_full_file_system_is_written_later() {
         store.sync().unwrap();
         let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
         let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-        // What of the log is still needed is in the blocks at its start.
+        // The part of the log that is still needed is in the blocks at its start.
         let rings = store.superblock().log_rings().map(range_of);
         let free = rings.map(|ring| ring.start + 16 * 4096..ring.end);
         let make_holes = || {
@@ -187,7 +187,7 @@ fn a_log_without_space_on_a_full_file_system_is_written_later() {
     }
 }
 
-/// A file system that reserves no space takes it for what is written: zeros are written over the metadata, and it is said.
+/// On a file system without fallocate, format writes zeros over the metadata to allocate its space, and reports it.
 #[test]
 fn without_fallocate_zeros_take_the_space_of_the_metadata() {
     let Some(small) = Small::mount_a("ramfs", "a file system without fallocate") else {
@@ -224,7 +224,7 @@ fn without_fallocate_zeros_take_the_space_of_the_metadata() {
     }
 }
 
-/// Bytes of the layout that are no slots.
+/// Returns the bytes of the layout that are not slots.
 fn metadata_bytes(store: &Store) -> u64 {
     let superblock = store.superblock();
     let slots = superblock.runs.iter().map(|run| run.stride * run.count);
@@ -248,7 +248,7 @@ fn a_sparse_store_has_all_space_for_its_metadata_and_none_for_its_slots() {
         (needed..needed + (1 << 20)).contains(&taken),
         "{taken} bytes are allocated, the metadata has {needed}"
     );
-    // A file that was there, all of it a hole, too.
+    // An existing file that is one large hole, too.
     let path = dir.path().join("there");
     File::create(&path).unwrap().set_len(64 << 20).unwrap();
     let over = FormatOptions {
@@ -260,35 +260,39 @@ fn a_sparse_store_has_all_space_for_its_metadata_and_none_for_its_slots() {
     assert!((needed..needed + (1 << 20)).contains(&taken), "{taken}");
 }
 
-/// `cp --sparse=always` of a store leaves its metadata without space wherever it is zero.
+/// `cp --sparse=always` of a store leaves its metadata without space where it is zero.
 #[test]
 fn an_opening_gives_a_sparse_copy_the_space_of_its_metadata() {
     let class = ClassRequest {
         slot_bytes: SLOT as u64,
         share: Share::Slots(128),
     };
-    let bed = Bed::with(vec![class], |_| {}).image();
-    let before = allocated(&bed.path());
-    let reader = bed.open_with(|options| options.read_only = true);
+    let fixture = FileFixture::with(vec![class], |_| {}).image();
+    let before = allocated(&fixture.path());
+    let reader = fixture.open_with(|options| options.read_only = true);
     let needed = metadata_bytes(&reader);
     assert!(before < needed / 2, "the copy has {before} of {needed}");
-    assert_eq!(allocated(&bed.path()), before, "a reader changes nothing");
+    assert_eq!(
+        allocated(&fixture.path()),
+        before,
+        "a reader changes nothing"
+    );
     drop(reader);
-    let store = bed.open();
+    let store = fixture.open();
     assert_eq!(store.recovery().unallocated, None);
-    let taken = allocated(&bed.path());
+    let taken = allocated(&fixture.path());
     assert!(
         (needed..needed + (1 << 20)).contains(&taken),
         "{taken} of {needed}"
     );
     store.put(&key(1), &value(1, SLOT)).unwrap();
     store.close().unwrap();
-    assert!(bed.open().recovery().clean);
+    assert!(fixture.open().recovery().clean);
 }
 
-/// There may be no space for it: then that is said, and the store opens all the same.
+/// If there is no space for it, that is reported, and the store opens anyway.
 #[test]
-fn a_sparse_copy_on_a_full_file_system_opens_and_says_so() {
+fn a_sparse_copy_on_a_full_file_system_opens_and_reports_it() {
     let Some(small) = Small::mount("a sparse copy on a full file system") else {
         return;
     };

@@ -1,4 +1,4 @@
-//! The end of a store over a file of a real file system that answers no flush, on each engine of the kernel (C4, C6).
+//! Tests of the end of a store over a file of a real file system on which flushes hang, on each kernel engine (C4, C6).
 
 use std::io::Read;
 use std::path::Path;
@@ -10,10 +10,10 @@ use rb_testkit::{StallingFile, skip};
 
 use crate::shutdown::watched;
 use crate::stalled::formatted;
-use crate::support::{Bed, KIB, ends_within, engines, key, serve, value};
+use crate::support::{FileFixture, KIB, ends_within, engines, key, serve, value};
 
 const DEADLINE: Duration = Duration::from_millis(200);
-/// What a machine with two cores may add to a wait.
+/// Tolerance for delays on a machine with two cores.
 const MORE: Duration = Duration::from_millis(300);
 const LONG: Duration = Duration::from_secs(20);
 const LEN: usize = 60 * KIB;
@@ -30,7 +30,7 @@ fn options(engine: EngineKind) -> StoreOptions {
     }
 }
 
-/// Its words, and how a store ends.
+/// A description, and a way to end a store.
 type End = (&'static str, fn(&Store) -> Option<Error>);
 
 const ENDS: [End; 3] = [
@@ -42,9 +42,9 @@ const ENDS: [End; 3] = [
     }),
 ];
 
-/// `close` and `drop` hung as long as a flush did that the device never answered: the memory device shows it, but has no
-/// kernel whose request keeps the thread that gave it. Until the flush has ended the file stays locked, and then it is free
-/// whatever clones there are.
+/// `close` and `drop` hung as long as a flush that the device never completed: the memory device shows it, but has no
+/// kernel whose request occupies the submitting thread. The file stays locked until the flush has ended, and is then
+/// free even if clones remain.
 #[test]
 fn a_flush_that_hangs_keeps_no_store_from_ending() {
     watched(|now| {
@@ -96,7 +96,7 @@ fn ends_although_a_flush_hangs(engine: EngineKind, end: Option<End>) {
     drop((kept, store));
 }
 
-/// None, noted, where the machine has no file system of our own.
+/// Returns `None`, and records the skip, if the machine cannot mount a test file system.
 fn stalling_file(what: &str) -> Option<StallingFile> {
     let file = StallingFile::new("stalled::serve_a_stalling_file", 16 << 20);
     file.inspect_err(|why| skip::note(what, &format!("no file system of our own: {why}")))
@@ -115,7 +115,7 @@ fn opens(file: &Path, engine: EngineKind, words: &str) -> Store {
 
 const HOLDER: &str = "RB_HOLDING_STORE";
 
-/// Does nothing unless started by the test below: opens the store, and keeps it until its input ends.
+/// Does nothing unless started by the test below: opens the store, and keeps it open until its input ends.
 #[test]
 fn hold_a_store() {
     let Some(path) = std::env::var_os(HOLDER) else {
@@ -127,39 +127,39 @@ fn hold_a_store() {
     drop(std::io::stdin().lines().next());
 }
 
-fn holder(bed: &Bed) -> Child {
+fn holder(fixture: &FileFixture) -> Child {
     serve(
         "hangs::hold_a_store",
-        [(HOLDER, bed.path().display().to_string())],
+        [(HOLDER, fixture.path().display().to_string())],
     )
     .0
 }
 
-/// Opening waited for a second for the lock of a process that was killed, whatever the caller wanted, and did not say who
-/// had it.
+/// Opening waited one second for the lock of a killed process, regardless of the caller's limit, and did not report who
+/// held it.
 #[test]
 fn opening_waits_for_a_lock_as_long_as_it_may() {
     for engine in engines() {
-        let bed = Bed::new(4096, 16).on(engine);
-        let mut child = holder(&bed);
-        let mut options = bed.options();
+        let fixture = FileFixture::new(4096, 16).on(engine);
+        let mut child = holder(&fixture);
+        let mut options = fixture.options();
         options.lock_wait = Duration::ZERO;
         let start = Instant::now();
-        let refused = Store::open(bed.path(), options).unwrap_err();
+        let refused = Store::open(fixture.path(), options).unwrap_err();
         let took = start.elapsed();
         assert!(took < Duration::from_millis(1500), "{engine}: {took:?}");
         let said = std::error::Error::source(&refused)
             .map_or(refused.to_string(), |why| format!("{refused}: {why}"));
         let pid = format!("process {} ", child.id());
         assert!(said.contains(&pid), "{engine}: {said}");
-        // It is killed long after the second in which each look ends.
+        // It is killed long after the second in which each attempt ends.
         let killer = std::thread::spawn(move || {
             std::thread::sleep(Duration::from_millis(2200));
             child.kill().unwrap();
             child.wait().unwrap();
         });
         let start = Instant::now();
-        let store = bed.open_with(|options| options.lock_wait = LONG);
+        let store = fixture.open_with(|options| options.lock_wait = LONG);
         let took = start.elapsed();
         assert!(took > Duration::from_millis(1500), "{engine}: {took:?}");
         assert!(took < Duration::from_secs(5), "{engine}: {took:?}");
@@ -168,19 +168,18 @@ fn opening_waits_for_a_lock_as_long_as_it_may() {
     }
 }
 
-/// A killed process took longer to go than an opening waited, on a machine that was busy with other things: the opening
-/// failed though all there was to do was to wait. Here the program that took the lock has ended, and one that inherited the
-/// file keeps it.
+/// On a busy machine a killed process took longer to exit than an opening waited: the opening failed although waiting
+/// would have been enough. Here the program that took the lock has ended, and one that inherited the file keeps it.
 #[test]
 fn a_lock_of_a_process_that_has_ended_is_waited_for_longer() {
-    let bed = Bed::new(4096, 16);
+    let fixture = FileFixture::new(4096, 16);
     let mut shell = Command::new("sh");
     shell.args([
         "-c",
         "exec 9<>\"$0\"; flock -n 9 && echo taken && sleep 2.5",
     ]);
     let mut shell = shell
-        .arg(bed.path())
+        .arg(fixture.path())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
@@ -191,10 +190,10 @@ fn a_lock_of_a_process_that_has_ended_is_waited_for_longer() {
         return skip::note("an inherited lock", "there is no flock program");
     }
     let open = |io_deadline| {
-        let mut options = bed.options();
+        let mut options = fixture.options();
         options.lock_wait = Duration::ZERO;
         options.io_deadline = io_deadline;
-        Store::open(bed.path(), options)
+        Store::open(fixture.path(), options)
     };
     let refused = open(DEADLINE).unwrap_err();
     assert!(refused.to_string().contains("has ended"), "{refused}");
@@ -202,11 +201,11 @@ fn a_lock_of_a_process_that_has_ended_is_waited_for_longer() {
     assert!(shell.wait().unwrap().success());
 }
 
-/// Operations that waited for buffers when the store was closed went on after it, and started the driver thread once more,
-/// which kept a queue of the device as long as a clone lived.
+/// Operations that waited for buffers when the store was closed continued after it, and started the driver thread
+/// again, which kept a queue of the device as long as a clone lived.
 #[test]
 fn an_operation_that_outlives_the_close_does_not_take_the_device_again() {
-    let what = "a close with operations in the air";
+    let what = "a close with operations in flight";
     for engine in engines() {
         let Some(file) = stalling_file(what) else {
             return;
@@ -222,12 +221,12 @@ fn an_operation_that_outlives_the_close_does_not_take_the_device_again() {
         let held: Vec<_> = (0..4).map(|_| store.buffer(LEN).unwrap()).collect();
         let late = [store.get_async(&key(0)), store.get_async(&key(0))];
         let put = store.put_async(&key(1), &value(1, LEN));
-        // What the close makes durable hangs, so that the buffers come free in the middle of it.
+        // The flush of the close hangs, so that the buffers become free in the middle of the close.
         file.hold_flushes().unwrap();
         store.remove(&key(0)).unwrap();
         let closing = store.close_async();
         std::thread::sleep(DEADLINE + DEADLINE / 2);
-        assert!(!closing.is_done(), "{engine}: too early to tell");
+        assert!(!closing.is_done(), "{engine}: closed too early");
         drop(held);
         assert!(closing.wait().is_err());
         for get in late {

@@ -1,5 +1,5 @@
-//! Stores that end, devices that go, and callers that panic while work is in flight: everyone is answered
-//! in time, nothing is left leased, reserved or taken, and what was synced is there afterwards (C4, C5, C7).
+//! Tests of stores that end, devices that disappear, and callers that panic while work is in flight: every caller gets
+//! a result in time, nothing is left leased, reserved or taken, and synced data is there afterwards (C4, C5, C7).
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -15,7 +15,7 @@ use rb_io::OpKind;
 use rb_testkit::MemDevice;
 
 use crate::shutdown::{EVERYWHERE, device_goes, watched};
-use crate::support::{Bed, EIO, Sim, ends_within, engines, key, slots_of, value};
+use crate::support::{EIO, FileFixture, Sim, ends_within, engines, key, slots_of, value};
 
 const LONG: Duration = Duration::from_secs(20);
 const EACH_BATCH: PutOptions = PutOptions {
@@ -24,7 +24,7 @@ const EACH_BATCH: PutOptions = PutOptions {
     lifetime: rb_core::Lifetime(0),
 };
 
-/// A store with threads, three keys that are synced, and a record that is not.
+/// Makes a store with threads, three synced keys, and a record that is not synced.
 fn with_synced_keys(sim: &Sim, deadline: Duration) -> Store {
     let store = sim.open_with(|options| {
         options.background = Background::Threads;
@@ -52,7 +52,7 @@ fn put_async(store: &Store, options: PutOptions) -> Operation<Vec<PutResult>> {
     store.put_many_async(vec![Put::new(b"in flight", b"v")], options)
 }
 
-/// Its words, and whether it went well.
+/// A description, and a call that returns whether it succeeded.
 type Call = (&'static str, fn(&Store) -> bool);
 
 const CALLS: [Call; 9] = [
@@ -74,7 +74,7 @@ const CALLS: [Call; 9] = [
     ("close", |store| store.close().is_ok()),
 ];
 
-/// Its words, and what happens while a call is in flight.
+/// A description, and an event while a call is in flight.
 type Fate = (&'static str, fn(&MemDevice));
 
 const FATES: [Fate; 3] = [
@@ -90,11 +90,11 @@ const FATES: [Fate; 3] = [
 ];
 
 #[test]
-fn a_device_that_goes_or_hangs_fails_what_is_in_flight_and_lets_the_store_end() {
+fn a_device_that_disappears_or_hangs_fails_what_is_in_flight_and_lets_the_store_end() {
     let mut cases = Vec::new();
     for call in CALLS {
         for fate in FATES {
-            // Most of the time is spent waiting, so all wait together.
+            // Most of the time is spent waiting, so all cases wait concurrently.
             cases.push(std::thread::spawn(move || {
                 watched(move |now| {
                     now(format!("{} while the device {}", call.0, fate.0));
@@ -118,7 +118,7 @@ fn call_while((words, call): Call, (fate, happens): Fate) {
     };
     sim.wait_for_held(1);
     happens(&sim.device);
-    // An answer that was there before the queue broke still counts.
+    // A completion that arrived before the queue broke still counts.
     let went_well = calling.join().unwrap();
     assert!(
         !went_well || fate == "breaks its queues",
@@ -130,13 +130,13 @@ fn call_while((words, call): Call, (fate, happens): Fate) {
     }
     drop(store.close());
     drop(store);
-    // What hung is answered after the store's end, and is nobody's any more.
+    // The hung request completes after the store's end, and belongs to no caller any more.
     sim.device.heal();
     sim.device.release();
     synced_keys_are_there(&sim);
 }
 
-/// The device takes its time, and the store ends meanwhile: whatever was accepted is done and answered.
+/// The device is slow, and the store ends in the meantime: everything that was accepted is done and completes.
 #[test]
 fn closing_and_dropping_finish_what_is_in_flight() {
     for close in [true, false] {
@@ -166,7 +166,7 @@ fn closing_and_dropping_finish_what_is_in_flight() {
     }
 }
 
-/// Everything is free: no slot reserved or under a lease, all buffers there, and the store goes on.
+/// Checks that everything is free: no slot reserved or leased, all buffers available, and the store continues.
 fn nothing_is_left_behind(store: &Store, slots: u64) {
     store.audit().unwrap();
     let class = store.stats().index.classes[0];
@@ -217,7 +217,7 @@ fn a_caller_that_panics_leaves_nothing_behind() {
         let store = with_synced_keys(&sim, LONG);
         let caller = store.clone();
         assert!(std::thread::spawn(move || call(&caller)).join().is_err());
-        // The operations in flight go on without the caller, gets in their order, and puts.
+        // The operations in flight continue without the caller, gets in their order, and puts.
         put_async(&store, EACH_BATCH).wait().remove(0).unwrap();
         let last = store.get_many_async(&[&key(2)]).wait().remove(0);
         assert!(last.unwrap().is_some());
@@ -228,7 +228,7 @@ fn a_caller_that_panics_leaves_nothing_behind() {
     }
 }
 
-/// An observer that panics whenever it is told something.
+/// An observer that panics at every notification.
 #[derive(Debug, Default)]
 struct Panicking(Mutex<usize>);
 
@@ -239,11 +239,11 @@ impl Events for Panicking {
     }
 }
 
-/// An observer that panicked took with it whatever its teller had in hand: the slots and reservations of a
-/// put, for good; or the thread behind all async operations, which were then answered as closed; or
-/// the thread that commits.
+/// An observer that panicked leaked resources of the thread that notified it: the slots and reservations of a put,
+/// permanently; or it ended the thread behind all async operations, which then reported a closed store; or the thread
+/// that commits.
 #[test]
-fn an_observer_that_panics_takes_nothing_with_it() {
+fn an_observer_that_panics_leaks_nothing() {
     let events = Arc::new(Panicking::default());
     let clock = Arc::new(ManualClock::new());
     let of_store = clock.clone();
@@ -254,12 +254,12 @@ fn an_observer_that_panics_takes_nothing_with_it() {
         options.sync_interval = Duration::from_millis(5);
         options.clock = of_store;
     });
-    let told = || *events.0.lock().unwrap();
+    let notified = || *events.0.lock().unwrap();
     // By puts: evictions.
     for n in 0..20 {
         drop(catch_unwind(AssertUnwindSafe(|| store.put(&key(n), b"v"))));
     }
-    assert_eq!(told(), 12);
+    assert_eq!(notified(), 12);
     // By the driver: rot.
     sim.device.corrupt(slots_of(&store));
     let names: Vec<_> = (0..20).map(key).collect();
@@ -269,12 +269,12 @@ fn an_observer_that_panics_takes_nothing_with_it() {
             [Ok(None)]
         ));
     }
-    assert_eq!(told(), 20);
-    // By the committing thread: a slot that goes bad.
+    assert_eq!(notified(), 20);
+    // By the committing thread: a slot that becomes bad.
     let slot = store.geometry().slot_offset(0).unwrap();
     sim.device.fail_always(OpKind::Write, slot..slot + 1, EIO);
     let start = Instant::now();
-    while told() == 20 {
+    while notified() == 20 {
         drop(store.put(b"k", b"v"));
         // A slot rests for ten seconds after a failure.
         clock.advance(Duration::from_secs(11));
@@ -288,7 +288,7 @@ fn an_observer_that_panics_takes_nothing_with_it() {
     let start = Instant::now();
     while !sim.crash().open().contains(b"in flight") {
         clock.advance(Duration::from_secs(1));
-        assert!(start.elapsed() < LONG, "nobody commits any more");
+        assert!(start.elapsed() < LONG, "no commits any more");
     }
     nothing_is_left_behind(&store, 7);
     assert!(ends_within(LONG, move || store.close().unwrap()));
@@ -296,7 +296,7 @@ fn an_observer_that_panics_takes_nothing_with_it() {
 
 /// The same with an executor's waker, which the driver or the committing thread calls.
 #[test]
-fn a_waker_that_panics_takes_nothing_with_it() {
+fn a_waker_that_panics_leaks_nothing() {
     struct Panicking;
     impl Wake for Panicking {
         fn wake(self: Arc<Self>) {
@@ -321,8 +321,8 @@ fn a_waker_that_panics_takes_nothing_with_it() {
     assert!(ends_within(LONG, move || store.close().unwrap()));
 }
 
-/// Once the queue of the thread behind async operations had failed, whatever came later was neither sent nor
-/// answered: the thread slept over the answers. Nor did it ever take another queue.
+/// Once the queue of the thread behind async operations had failed, later operations were neither sent nor completed:
+/// the thread slept with pending results, and never opened another queue.
 #[test]
 fn async_operations_go_on_after_their_queue_has_failed() {
     let sim = Sim::new(8);
@@ -332,20 +332,20 @@ fn async_operations_go_on_after_their_queue_has_failed() {
     assert!(get().unwrap()[0].is_ok());
     sim.device.break_queues(EIO);
     for round in 0..3 {
-        let answers = get().unwrap_or_else(|_| panic!("round {round} is not answered"));
+        let answers = get().unwrap_or_else(|_| panic!("round {round} did not complete"));
         assert!(matches!(answers[..], [Err(Error::Io(_))]), "{answers:?}");
     }
     sim.device.heal();
-    // One that was told nothing yet may still find the failed queue.
+    // A get that was accepted before the failure was noticed may still use the failed queue.
     drop(get());
     assert!(get().unwrap()[0].is_ok());
     assert!(put_async(&store, PutOptions::default()).wait()[0].is_ok());
 }
 
-/// Each call that the device left unanswered kept a thread and a queue, as many as there were buffers.
-/// Now there is a limit, and whoever is beyond it is told that the store is busy.
+/// Each call that the device did not complete kept a thread and a queue, up to the number of buffers. Now there is a
+/// limit, and further callers get `Busy`.
 #[test]
-fn late_calls_are_bounded_and_leave_when_the_device_answers() {
+fn late_calls_are_bounded_and_end_when_the_device_completes_them() {
     let sim = Sim::new(8);
     let store = sim.open_with(|options| {
         options.background = Background::Threads;
@@ -377,13 +377,13 @@ fn late_calls_are_bounded_and_leave_when_the_device_answers() {
     store.audit().unwrap();
 }
 
-/// A file that shrinks behind the store's back answers reads with fewer bytes than asked: an error for the
-/// keys beyond its end, on every engine; never a panic, a hang or other bytes.
+/// When a file shrinks behind the store's back, reads return fewer bytes than asked: an error for the keys beyond its
+/// end, on every engine; never a panic, a hang or other bytes.
 #[test]
 fn a_file_cut_behind_the_stores_back_fails_the_keys_beyond_its_end() {
     for engine in engines() {
-        let bed = Bed::new(64 << 10, 32).on(engine);
-        let store = bed.open();
+        let fixture = FileFixture::new(64 << 10, 32).on(engine);
+        let store = fixture.open();
         for n in 0..32 {
             store.put(&key(n), &value(n, 60_000)).unwrap();
         }
@@ -391,7 +391,7 @@ fn a_file_cut_behind_the_stores_back_fails_the_keys_beyond_its_end() {
         let cut = store.geometry().payload_offset(16).unwrap() + 4096;
         let file = std::fs::OpenOptions::new()
             .write(true)
-            .open(bed.path())
+            .open(fixture.path())
             .unwrap();
         file.set_len(cut).unwrap();
         let keys: Vec<_> = (0..32).map(key).collect();
@@ -409,7 +409,7 @@ fn a_file_cut_behind_the_stores_back_fails_the_keys_beyond_its_end() {
         store.audit().unwrap();
         assert!(ends_within(LONG, move || drop(store.close())), "{engine}");
         assert!(
-            Store::open(bed.path(), bed.options()).is_err(),
+            Store::open(fixture.path(), fixture.options()).is_err(),
             "{engine}: it is too small"
         );
     }

@@ -1,4 +1,4 @@
-//! Devices whose blocks are larger than those of the format: refused with words, and left as they are.
+//! Tests of devices whose blocks are larger than those of the format: refused with a message, and left unchanged.
 
 use rb_core::{
     AuditOptions, ClassRequest, EngineKind, FormatError, FormatOptions, OpenError, Share, Store,
@@ -18,7 +18,7 @@ fn classes() -> Vec<ClassRequest> {
     }]
 }
 
-/// The error and all behind it, in one line.
+/// Returns the error and its sources, in one line.
 fn words(error: &dyn std::error::Error) -> String {
     let next = error.source().map(words);
     [Some(error.to_string()), next]
@@ -55,7 +55,7 @@ fn an_engine_with_large_blocks_is_refused_before_it_is_written_to() {
     }
 }
 
-/// Loop devices take such blocks since Linux 6.15.
+/// Loop devices support such blocks since Linux 6.15.
 #[test]
 fn a_device_with_large_blocks_is_refused_as_it_is() {
     let file = tempfile::NamedTempFile::new().unwrap();

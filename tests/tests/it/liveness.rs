@@ -1,4 +1,4 @@
-//! No call waits where it may not, nor longer than it may (C4, C6).
+//! No call waits where it must not, nor longer than it may (C4, C6).
 
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -10,18 +10,20 @@ use rb_core::{Background, Durability, Error, Operation, Put, PutOptions, Store, 
 use rb_io::EngineKind;
 
 use crate::shutdown::{EVERYWHERE, watched};
-use crate::support::{Bed, KIB, Sim, engines, is_long, key, long_keys, serve, slices, value};
+use crate::support::{
+    FileFixture, KIB, Sim, engines, is_long, key, long_keys, serve, slices, value,
+};
 
 const LEN: usize = 60 * KIB;
-/// How long calls wait for buffers and log space.
+/// Maximum time that calls wait for buffers and log space.
 const BUSY_WAIT: Duration = Duration::from_millis(400);
-/// What a machine with two cores may add to it.
+/// Tolerance for delays on a machine with two cores.
 const MORE: Duration = Duration::from_millis(300);
 
-/// A store with four values and buffers for as many, all of which the caller holds.
-fn without_buffers(engine: EngineKind) -> (Bed, Store, Vec<rb_core::ValueBuf>) {
-    let bed = Bed::new(64 * KIB as u64, 64).on(engine);
-    let store = bed.open_with(|options| {
+/// Makes a store with four values and buffers for as many, all of which the caller holds.
+fn without_buffers(engine: EngineKind) -> (FileFixture, Store, Vec<rb_core::ValueBuf>) {
+    let fixture = FileFixture::new(64 * KIB as u64, 64).on(engine);
+    let store = fixture.open_with(|options| {
         options.buffer_bytes = Some(256 * KIB);
         options.busy_wait = BUSY_WAIT;
     });
@@ -29,7 +31,7 @@ fn without_buffers(engine: EngineKind) -> (Bed, Store, Vec<rb_core::ValueBuf>) {
         store.put(&key(n), &value(n, LEN)).unwrap();
     }
     let held = (0..4).map(|_| store.buffer(LEN).unwrap()).collect();
-    (bed, store, held)
+    (fixture, store, held)
 }
 
 fn timed<T>(call: impl FnOnce() -> T) -> (T, Duration) {
@@ -42,11 +44,11 @@ fn is_busy<T>(answer: &Result<T, Error>) -> bool {
     matches!(answer, Err(Error::Busy { .. }))
 }
 
-/// The *calls* of async gets and puts waited for buffers, `busy_wait` long, in the thread of an executor.
+/// The *calls* of async gets and puts waited for buffers, for up to `busy_wait`, in the thread of an executor.
 #[test]
 fn a_call_that_returns_an_operation_waits_for_nothing() {
     for engine in engines() {
-        let (_bed, store, held) = without_buffers(engine);
+        let (_fixture, store, held) = without_buffers(engine);
         let bytes = value(9, LEN);
         let (get, took) = timed(|| store.get_many_async(&[&key(0)]));
         assert!(
@@ -62,7 +64,7 @@ fn a_call_that_returns_an_operation_waits_for_nothing() {
         assert!(is_busy(&get.wait()[0]) && is_busy(&put.wait()));
         let took = start.elapsed();
         assert!(took < BUSY_WAIT + MORE, "{engine}: both took {took:?}");
-        // Operations that wait go on when buffers come free.
+        // Waiting operations continue when buffers become free.
         let get = store.get_async(&key(0));
         let put = store.put_async(&key(9), &bytes);
         let remove = store.remove_many_async(&[&key(1)]);
@@ -79,11 +81,11 @@ fn a_call_that_returns_an_operation_waits_for_nothing() {
     }
 }
 
-/// Values that wait for buffers are copies. There was no end to them.
+/// Values that wait for buffers are copies. Their memory was unbounded.
 #[test]
 fn copies_that_wait_for_buffers_take_no_more_memory_than_the_buffers() {
     for engine in engines() {
-        let (_bed, store, held) = without_buffers(engine);
+        let (_fixture, store, held) = without_buffers(engine);
         let (bytes, start) = (value(9, LEN), Instant::now());
         let puts: Vec<_> = (0..10).map(|n| store.put_async(&key(n), &bytes)).collect();
         let refused = puts.iter().filter(|put| put.is_done()).count();
@@ -93,7 +95,7 @@ fn copies_that_wait_for_buffers_take_no_more_memory_than_the_buffers() {
         let answers: Vec<_> = puts.into_iter().map(Operation::wait).collect();
         assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 4);
         assert_eq!(answers.iter().filter(|answer| is_busy(answer)).count(), 6);
-        // Their memory counts no more.
+        // Their memory is no longer counted.
         store.put_async(&key(9), &bytes).wait().unwrap();
     }
 }
@@ -102,7 +104,7 @@ fn copies_that_wait_for_buffers_take_no_more_memory_than_the_buffers() {
 #[test]
 fn a_call_has_one_deadline_however_many_parts_it_has() {
     for engine in engines() {
-        let (_bed, store, _held) = without_buffers(engine);
+        let (_fixture, store, _held) = without_buffers(engine);
         let (keys, bytes) = ((0..20).map(key).collect::<Vec<_>>(), value(9, LEN));
         let puts = keys.iter().map(|key| Put::new(key, &bytes)).collect();
         let (answers, took) = timed(|| store.put_many(puts, PutOptions::default()));
@@ -117,7 +119,7 @@ fn a_call_has_one_deadline_however_many_parts_it_has() {
     }
 }
 
-/// A device that answers nothing: a call of several rounds waited for each of them.
+/// On a device that completes nothing, a call of several rounds waited for each of them.
 #[test]
 fn a_call_of_several_rounds_waits_for_a_dead_device_once() {
     watched(|now| {
@@ -145,15 +147,15 @@ fn a_call_of_several_rounds_waits_for_a_dead_device_once() {
     });
 }
 
-/// A remove of many keys needs a quarter of the ring at once. While other threads put single keys it failed with `Busy`
-/// after five seconds, although the ring was nearly empty: each put passed it.
+/// A remove of many keys needs a quarter of the ring in one reservation. While other threads put single keys it failed
+/// with `Busy` after five seconds, although the ring was nearly empty: each put overtook it.
 #[test]
 fn a_large_batch_does_not_starve_behind_small_ones() {
     watched(|now| {
         for engine in engines() {
             now(format!("{engine}"));
-            let bed = Bed::new(4 * KIB as u64, 1024).on(engine);
-            let store = bed.open_with(|options| options.busy_wait = Duration::from_secs(3));
+            let fixture = FileFixture::new(4 * KIB as u64, 1024).on(engine);
+            let store = fixture.open_with(|options| options.busy_wait = Duration::from_secs(3));
             let stop = AtomicBool::new(false);
             let puts = AtomicU64::new(0);
             std::thread::scope(|scope| {
@@ -181,21 +183,21 @@ fn a_large_batch_does_not_starve_behind_small_ones() {
                 }
                 stop.store(true, Ordering::Relaxed);
             });
-            assert!(puts.into_inner() > 100, "{engine}: the others went on");
+            assert!(puts.into_inner() > 100, "{engine}: the others continued");
         }
     });
 }
 
-/// As long as the store takes them.
+/// Keys as long as the store allows.
 fn long_keys_of(store: &Store, count: u64) -> Vec<Vec<u8>> {
     let len = store.superblock().key_len_max as usize;
     let of = |n: u64| [&n.to_le_bytes()[..], &vec![b'k'; len - 8]].concat();
     (0..count).map(of).collect()
 }
 
-/// A remove of many keys that failed halfway answered an error for all of them, also for those that were gone.
+/// A remove of many keys that failed halfway returned an error for all of them, even for those that were removed.
 #[test]
-fn each_removed_key_has_its_own_answer() {
+fn each_removed_key_has_its_own_result() {
     let sim = Sim::with_ring(64, 64);
     let store = sim.open();
     let keys = long_keys(0..300);
@@ -217,7 +219,7 @@ fn each_removed_key_has_its_own_answer() {
     }
 }
 
-/// Under `EachBatch` removes that a failed commit may have lost are not answered as done.
+/// Under `EachBatch`, removes that a failed commit may have lost must return errors.
 #[test]
 fn removes_that_are_not_durable_are_errors() {
     let sim = Sim::new(8);
@@ -232,8 +234,8 @@ fn removes_that_are_not_durable_are_errors() {
     );
 }
 
-/// The last clone of a store goes in a waker, which the driver thread calls: it waited for itself, and with it all that it
-/// drove, as long as `io_deadline`.
+/// The last clone of a store was dropped in a waker, which the driver thread calls: the thread waited for itself, and
+/// all its operations with it, for `io_deadline`.
 #[test]
 fn a_store_dropped_by_a_waker_ends() {
     struct Last {
@@ -249,8 +251,8 @@ fn a_store_dropped_by_a_waker_ends() {
     }
     watched(|_| {
         for engine in engines() {
-            let bed = Bed::new(4 * KIB as u64, 16).on(engine);
-            let store = bed.open();
+            let fixture = FileFixture::new(4 * KIB as u64, 16).on(engine);
+            let store = fixture.open();
             store.put(&key(0), b"v").unwrap();
             let mut get = Box::pin(store.get_async(&key(0)));
             let last = Arc::new(Last {
@@ -269,17 +271,17 @@ fn a_store_dropped_by_a_waker_ends() {
                 std::thread::yield_now();
             };
             assert!(took < Duration::from_millis(500), "{engine}: {took:?}");
-            // What was put is committed, and the lock is given back.
-            let store = bed.open();
+            // The put was committed, and the lock was released.
+            let store = fixture.open();
             assert!(store.get(&key(0)).unwrap().is_some());
         }
     });
 }
 
-/// Its words, and how a store ends.
+/// A description, and a way to end a store.
 type End = (&'static str, fn(Store));
 
-/// The end of a store whose device answers no flush: `close` and `drop` hung as long as the device did.
+/// The device of the store completes no flush: `close` and `drop` hung as long as the device did.
 #[test]
 fn close_and_drop_end_although_a_flush_hangs() {
     let ends: [End; 3] = [
@@ -306,11 +308,11 @@ fn close_and_drop_end_although_a_flush_hangs() {
 }
 
 const PAUSED: &str = "RB_PAUSED_STORE";
-/// How long a request may take in the process that is paused, and for how long it is paused.
+/// Request deadline in the process that is paused, and duration of the pause.
 const DEADLINE: Duration = Duration::from_millis(400);
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Does nothing unless started by the test below: puts, gets and syncs until its input ends, and says what went wrong.
+/// Does nothing unless started by the test below: puts, gets and syncs until its input ends, and prints failures.
 #[test]
 fn serve_a_paused_store() {
     let Some(path) = std::env::var_os(PAUSED) else {
@@ -361,14 +363,14 @@ fn serve_a_paused_store() {
     );
 }
 
-/// A container that is paused, or a virtual machine that is suspended, for longer than `io_deadline`: to the store it was
-/// the device that had not answered, and on posix it stopped writing for good.
+/// A container was paused, or a virtual machine suspended, for longer than `io_deadline`: the store concluded that the
+/// device had not responded, and on posix it stopped writing permanently.
 #[test]
 fn a_paused_process_is_not_a_dead_device() {
     for engine in engines() {
-        let bed = Bed::new(64 * KIB as u64, 64).on(engine);
+        let fixture = FileFixture::new(64 * KIB as u64, 64).on(engine);
         let envs = [
-            (PAUSED, bed.path().display().to_string()),
+            (PAUSED, fixture.path().display().to_string()),
             ("RB_PAUSED_ENGINE", engine.to_string()),
         ];
         let (mut child, mut lines) = serve("liveness::serve_a_paused_store", envs);

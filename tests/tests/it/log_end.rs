@@ -1,14 +1,13 @@
-//! Where the log ends: at the first block that is not the next, unless a later one proves that the
-//! device lost it (C3).
+//! Tests of where the log ends: at the first block that is not the next, unless a later one shows that the device lost
+//! it (C3).
 
 use rb_core::OnLostMetadata;
 use rb_format::{FORMAT_BLOCK, log_block_offset};
 
 use crate::support::{Sim, base_headers, key, long_keys, slices};
 
-/// A large batch made a commit of more blocks than recovery looks past an apparent end. Where the
-/// device lost its first block, nothing in sight named that as durable: a removed key was back,
-/// unreported.
+/// A large batch made a commit of more blocks than recovery searches past an apparent end. When the device lost its
+/// first block, no block within that distance named it as durable: a removed key was back, unreported.
 #[test]
 fn a_lost_block_of_a_large_commit_is_damage() {
     let sim = Sim::with(64, 1024, Some(64 << 20));
@@ -29,8 +28,7 @@ fn a_lost_block_of_a_large_commit_is_damage() {
     assert!(sim.open().recovery().lost_metadata.is_some());
 }
 
-/// Each block names all of the commit before as durable, so only the very last commit can be lost
-/// without a trace.
+/// Each block names all of the previous commit as durable, so only the very last commit can be lost without a trace.
 #[test]
 fn the_last_block_but_one_is_named_by_the_last() {
     let sim = Sim::new(8);
@@ -48,8 +46,8 @@ fn the_last_block_but_one_is_named_by_the_last() {
     }
 }
 
-/// The second block of a commit landed, its first did not, and the crash was survived. The block that
-/// is then written in the first one's place must not bring the old second one into the log.
+/// The second block of a commit landed, its first did not, and the store survived the crash. The block that is then
+/// written in place of the first one must not bring the old second one into the log.
 #[test]
 fn a_block_with_another_predecessor_does_not_continue_the_log() {
     let sim = Sim::with_ring(8, 64);
@@ -59,7 +57,7 @@ fn a_block_with_another_predecessor_does_not_continue_the_log() {
     let mut keys = long_keys(0..4);
     keys[3] = b"kept".to_vec();
     sim.device.lose_flushes();
-    // Three long keys fill block 2. Block 3 removes the key, and nobody is told that it is durable
+    // Three long keys fill block 2. Block 3 removes the key, and is never acknowledged as durable
     // on a device that keeps its promises.
     assert!(
         store
@@ -89,14 +87,14 @@ fn a_block_with_another_predecessor_does_not_continue_the_log() {
     assert!(store.get(b"kept").unwrap().unwrap() == b"kept"[..]);
 }
 
-/// A log that begins anew after damage has no predecessor, like the very first block of the store.
-/// That one must not be taken for its beginning, where it lies in the same place of the ring.
+/// A log that begins again after damage has no predecessor, like the very first block of the store. If that block lies
+/// at the same position of the ring, recovery must not take it for the new beginning.
 #[test]
 fn a_block_of_an_earlier_round_does_not_begin_a_new_log() {
     const RING: u64 = 64;
     let sim = Sim::with_ring(8, RING);
     let store = sim.open();
-    // Block 1 holds the first key; after as many blocks as the ring has, its place comes next.
+    // Block 1 holds the first key; its position is next after as many blocks as the ring has.
     for n in 0..RING {
         store.put(&key(n % 8), b"old").unwrap();
         store.sync().unwrap();

@@ -1,5 +1,5 @@
-//! Room in the log: what it cannot take waits or is refused, and nothing that recovery still needs
-//! is overwritten (C6).
+//! Tests of space in the log: records that do not fit wait or are refused, and nothing that recovery still needs is
+//! overwritten (C6).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -11,10 +11,10 @@ use rb_testkit::{MemOp, Moment};
 
 use crate::support::{Sim, key, long_keys, range_of, slices, slots_of, value};
 
-/// One commit held all records of a batch. A batch of many removes needed more memory than a commit
-/// has, and poisoned writing.
+/// One commit held all records of a batch. A batch of many removes needed more memory than a commit has, and poisoned
+/// writing.
 #[test]
-fn removing_very_many_keys_at_once_goes_in_several_commits() {
+fn removing_very_many_keys_together_goes_in_several_commits() {
     let sim = Sim::with(64, 1024, Some(64 << 20));
     let store = sim.open();
     let keys = long_keys(0..10_000);
@@ -22,17 +22,17 @@ fn removing_very_many_keys_at_once_goes_in_several_commits() {
     store.sync().unwrap();
 }
 
-/// The same with puts. Besides, the base of so many long keys has several sections, which are
-/// read in several rounds and decoded by several threads.
+/// The same with puts. In addition, the base of so many long keys has several sections, which are read in several
+/// rounds and decoded by several threads.
 #[test]
-fn putting_very_many_keys_at_once_goes_in_several_commits_and_sections() {
+fn putting_very_many_keys_together_goes_in_several_commits_and_sections() {
     let sim = Sim::with(9000, 1024, Some(64 << 20));
     let store = sim.open_with(|options| {
         options.buffer_bytes = Some(160 << 20);
         options.shards = Some(1);
     });
     let mut keys = long_keys(0..8000);
-    // So that zstd finds nothing in them.
+    // So that zstd cannot compress them.
     (0..)
         .zip(&mut keys)
         .for_each(|(n, key)| key[8..].copy_from_slice(&value(n, 992)));
@@ -49,8 +49,8 @@ fn putting_very_many_keys_at_once_goes_in_several_commits_and_sections() {
     assert_eq!(by_base.recovery().lost_metadata, None);
 }
 
-/// Without checkpoints the ring fills. Then puts and removes are refused, and all that was
-/// acknowledged before is in the log.
+/// Without checkpoints the ring fills. Then puts and removes are refused, and everything that was acknowledged before
+/// is in the log.
 #[test]
 fn a_full_log_refuses_rather_than_overwrite_what_recovery_needs() {
     let sim = Sim::with_ring(8, 64);
@@ -77,10 +77,10 @@ fn a_full_log_refuses_rather_than_overwrite_what_recovery_needs() {
     store.put(&key(0), b"v").unwrap();
 }
 
-/// Room is promised to puts before their values are written. Whoever comes meanwhile gets only what
-/// is left of it, or the puts' records would go round the ring when their writes end.
+/// Log space is reserved for puts before their values are written. A caller that arrives in the meantime gets only what
+/// is left, otherwise the puts' records would overwrite the ring's start when their writes end.
 #[test]
-fn room_that_was_promised_to_puts_in_flight_is_not_given_away() {
+fn space_that_is_reserved_for_puts_in_flight_is_not_given_away() {
     const PUTS: u64 = 35; // Twelve blocks of records.
     let sim = Sim::with_ring(3 * PUTS, 64);
     let store = sim.open_with(|options| {
@@ -115,10 +115,10 @@ fn room_that_was_promised_to_puts_in_flight_is_not_given_away() {
     assert_eq!(after.longest_prefix(&slices(&keys)), keys.len());
 }
 
-/// A base that is written in nobody's name rests between its sections, here some five seconds in all. Who asks
-/// for a checkpoint meanwhile waits for the writing of it, never for its rests.
+/// A base that no caller waits for pauses between its sections, here for some five seconds in all. A caller that
+/// requests a checkpoint in the meantime waits for the writes, but not for the pauses.
 #[test]
-fn who_asks_for_a_checkpoint_waits_for_no_rests() {
+fn a_requested_checkpoint_waits_for_no_pauses() {
     const SECTION_TAKES: Duration = Duration::from_millis(8);
     let sim = Sim::with_ring(256, 1024);
     let store = sim.open_with(|options| {
@@ -150,7 +150,7 @@ fn who_asks_for_a_checkpoint_waits_for_no_rests() {
     let (took, written) = (start.elapsed(), store.stats().checkpoints - before);
     assert_eq!(
         written, 2,
-        "the one that was under way, and the one that was asked for"
+        "the one that was under way, and the requested one"
     );
     let writing = Duration::from_micros(slept.load(Relaxed));
     assert!(took < 3 * writing, "{took:?}, {writing:?} of it writing");

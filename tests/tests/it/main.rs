@@ -2,7 +2,7 @@
 
 #![expect(
     clippy::unwrap_used,
-    reason = "a test that cannot go on should stop there"
+    reason = "a test that cannot continue should stop there"
 )]
 
 mod api;
@@ -37,6 +37,7 @@ mod full_files;
 mod hangs;
 mod in_flight;
 mod large_blocks;
+mod live_slots;
 mod liveness;
 mod log_end;
 mod log_space;

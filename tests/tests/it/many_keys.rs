@@ -1,4 +1,5 @@
-//! Many threads on many keys, some of them chosen for one hash: each call is answered in time, and the accounting is exact (C4, C6).
+//! Tests of many threads on many keys, some of them chosen for one hash: each call completes in time, and the
+//! accounting is exact (C4, C6).
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,9 +14,9 @@ use rb_testkit::{colliding, values};
 use crate::support::{engines, is_long};
 
 const THREADS: u64 = 16;
-/// Longest wait for buffers and log space, and so for any call: the device answers at once.
+/// Maximum wait for buffers and log space, and so for any call: the device completes immediately.
 const BUSY_WAIT: Duration = Duration::from_secs(5);
-/// What the machine may add to it.
+/// Tolerance for delays of the machine.
 const MORE: Duration = Duration::from_millis(100);
 const LEN: usize = 100;
 
@@ -40,7 +41,7 @@ fn shape() -> Shape {
     }
 }
 
-/// One in eight is of a set that has one hash on the device.
+/// Returns a key. One in eight is of a set with one on-device hash.
 fn key(seed: u64, number: u64) -> Vec<u8> {
     match number % 8 {
         0 => colliding::key(seed, number as u32).to_vec(),
@@ -48,7 +49,7 @@ fn key(seed: u64, number: u64) -> Vec<u8> {
     }
 }
 
-/// A sequence of numbers from a seed.
+/// Returns the next number of a pseudorandom sequence.
 fn next(state: &mut u64) -> u64 {
     *state = state
         .wrapping_mul(6_364_136_223_846_793_005)
@@ -56,7 +57,7 @@ fn next(state: &mut u64) -> u64 {
     *state >> 24
 }
 
-/// What a thread met.
+/// Results of a thread.
 #[derive(Default)]
 struct Met {
     calls: AtomicU64,
@@ -126,10 +127,10 @@ fn work(store: &Store, seed: u64, thread: u64, shape: &Shape, met: &Met) {
     }
 }
 
-/// A thread that removes 20,000 keys at once was `Busy` while 8 put, with a ring that was nearly empty; and keys of one hash made each
-/// operation on one look at all.
+/// A thread that removed 20,000 keys in one call got `Busy` while 8 threads put, although the ring was nearly empty;
+/// and each operation on a key with a common hash searched all keys with that hash.
 #[test]
-fn threads_on_many_keys_are_answered_in_time() {
+fn threads_on_many_keys_get_results_in_time() {
     let shape = shape();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("store");

@@ -1,5 +1,5 @@
-//! What other programs' tools leave on a device, made by hand from the layouts: signatures with what stands around
-//! them, and the zeros that the tools write.
+//! Imitations of what other programs' tools leave on a device, made from the layouts: signatures with their
+//! surroundings, and the zeros that the tools write.
 
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -9,9 +9,9 @@ const MIB: u64 = 1 << 20;
 /// Bytes that a tool writes, by their offset.
 pub(crate) type Writes = Vec<(u64, Vec<u8>)>;
 
-/// What a tool leaves on a device of a size.
+/// The writes of a tool to a device of a certain size.
 pub(crate) struct Mark {
-    /// How messages call it.
+    /// Name in messages.
     pub(crate) name: &'static str,
     pub(crate) writes: Writes,
 }
@@ -23,7 +23,7 @@ pub(crate) fn write(path: &Path, writes: &Writes) {
     }
 }
 
-/// Bytes at offsets in a block of zeros.
+/// Returns a block of zeros with bytes at offsets.
 fn block(len: usize, parts: &[(usize, &[u8])]) -> Vec<u8> {
     let mut bytes = vec![0; len];
     for (at, part) in parts {
@@ -34,7 +34,7 @@ fn block(len: usize, parts: &[(usize, &[u8])]) -> Vec<u8> {
 
 const MD_MAGIC: [u8; 4] = [0xfc, 0x4e, 0x2b, 0xa9];
 
-/// A superblock of md, version 1, of which the first fields matter.
+/// Returns a superblock of md, version 1, of which only the first fields matter.
 fn md() -> Vec<u8> {
     block(
         4096,
@@ -47,7 +47,7 @@ fn md() -> Vec<u8> {
     )
 }
 
-/// Each tool that writes to a whole device of `size` bytes.
+/// Returns the marks of each tool that writes to a whole device of `size` bytes.
 pub(crate) fn whole(size: u64) -> Vec<Mark> {
     let mark = |name, writes| Mark { name, writes };
     let page = block(
@@ -105,7 +105,7 @@ pub(crate) fn whole(size: u64) -> Vec<Mark> {
     ]
 }
 
-/// A GPT with one partition, and in it what `inside` writes. A tool writes the whole array of entries.
+/// Returns the writes of a GPT with one partition that contains `inside`. A tool writes the whole array of entries.
 pub(crate) fn gpt(size: u64, first: u64, lba: u64, inside: Writes) -> Writes {
     let last = size / lba - 1;
     let array = 16384 / lba;

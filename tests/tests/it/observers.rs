@@ -1,4 +1,4 @@
-//! Observers and wakers call the store: no lock is held when they are told.
+//! Tests of observers and wakers that call the store: no lock is held when they are called.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, mpsc};
@@ -13,7 +13,7 @@ use crate::support::{EIO, Sim, ends_within, key};
 
 const LONG: Duration = Duration::from_secs(5);
 
-/// Calls the store when it hears that writing was poisoned.
+/// An observer that calls the store when writing was poisoned.
 #[derive(Debug)]
 struct Caller {
     store: Mutex<Option<Store>>,
@@ -29,8 +29,8 @@ impl Events for Caller {
     }
 }
 
-/// The event of a failed commit or checkpoint was sent with its lock held, so an observer that
-/// called the store waited for itself.
+/// The event of a failed commit or checkpoint was sent while its lock was held, so an observer that called the store
+/// deadlocked.
 #[test]
 fn an_observer_of_a_failure_may_call_the_store() {
     let calls: [fn(&Store); 3] = [
@@ -53,11 +53,14 @@ fn an_observer_of_a_failure_may_call_the_store() {
             ends_within(LONG, move || drop(store.checkpoint())),
             "call {number} hangs"
         );
-        assert!(caller.store.lock().unwrap().is_none(), "it was told");
+        assert!(
+            caller.store.lock().unwrap().is_none(),
+            "the observer was not notified"
+        );
     }
 }
 
-/// Asks for a checkpoint when it hears of a bad slot.
+/// An observer that requests a checkpoint when a slot becomes bad.
 #[derive(Debug, Default)]
 struct Rescuer(Mutex<Option<Store>>, Mutex<Vec<bool>>);
 
@@ -71,8 +74,8 @@ impl Events for Rescuer {
     }
 }
 
-/// The commit inside a checkpoint sent its events with the checkpoint's lock held: an observer that asked
-/// for a checkpoint waited for itself.
+/// The commit inside a checkpoint sent its events while the checkpoint's lock was held: an observer that requested a
+/// checkpoint deadlocked.
 #[test]
 fn an_observer_of_a_checkpoints_own_commit_may_ask_for_another() {
     let sim = Sim::new(8);
@@ -97,25 +100,29 @@ fn an_observer_of_a_checkpoints_own_commit_may_ask_for_another() {
         }
     });
     assert!(ended, "the checkpoint hangs");
-    assert_eq!(*rescuer.1.lock().unwrap(), [true], "it was told once");
+    assert_eq!(
+        *rescuer.1.lock().unwrap(),
+        [true],
+        "notified other than once"
+    );
 }
 
-/// Takes its time over a dropped entry: until it is told to go on, or two seconds.
+/// An observer that is slow on a dropped entry: it waits for a signal, for at most two seconds.
 #[derive(Debug)]
 struct Slow(Mutex<mpsc::Receiver<()>>);
 
 impl Events for Slow {
     fn event(&self, event: &Event<'_>) {
         if let Event::Dropped { .. } = event {
-            let _told = self.0.lock().unwrap().recv_timeout(Duration::from_secs(2));
+            let _received = self.0.lock().unwrap().recv_timeout(Duration::from_secs(2));
         }
     }
 }
 
-/// The driver held the wake-ups of a round while it told the observer: whoever waited for an answer that was there
-/// waited for the observer, too.
+/// The driver delayed the wake-ups of a round until the observer returned: callers whose results were ready waited for
+/// the observer, too.
 #[test]
-fn a_slow_observer_keeps_no_answer_from_others() {
+fn a_slow_observer_delays_no_other_caller() {
     let sim = Sim::new(8);
     let (go_on, slow) = mpsc::channel();
     let store = sim.open_with(|options| {
@@ -127,8 +134,8 @@ fn a_slow_observer_keeps_no_answer_from_others() {
     }
     let slot = |n| store.geometry().slot_offset(n).unwrap();
     sim.device.corrupt(slot(1) + 4096..slot(1) + 4097);
-    // Both gets are answered in one round: the first by its only read, the second by that which follows the read
-    // that proved nothing.
+    // Both gets complete in one round: the first with its only read, the second with the read that
+    // follows a failed verification.
     sim.device.hold(slot(0)..slot(1));
     let (device, second) = (sim.device.clone(), slot(1)..slot(2));
     sim.device.observe(move |moment, ops| {
@@ -162,14 +169,14 @@ impl Wake for InPlace {
     }
 }
 
-/// Who waited for a sync was woken by the committing thread under the lock of the commit: a task
-/// that went on in place stopped every commit for good.
+/// The committing thread woke waiters of a sync while it held the lock of the commit: a task that continued in place
+/// blocked every later commit.
 #[test]
 fn a_woken_task_may_use_the_store_in_place() {
     let sim = Sim::new(8);
     let store = sim.open_with(|options| {
         options.background = Background::Threads;
-        // Nothing is committed unless it is asked for.
+        // Nothing is committed unless requested.
         options.sync_interval = Duration::from_hours(1);
     });
     store.put(b"k", b"v").unwrap();

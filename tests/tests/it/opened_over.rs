@@ -1,4 +1,4 @@
-//! A store that another host has opened over, and that does not know it yet: it promises nothing more, and soon stops
+//! Tests of a store that another host has opened over, without notice: it makes no further promises, and soon stops
 //! writing (C8).
 
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,7 +11,7 @@ use rb_testkit::Moment;
 
 use crate::support::{EIO, Sim, base_headers, key, range_of, slots_of, value};
 
-/// With nothing to commit, a sync looked for no other writer: it promised values that another host had dropped.
+/// A sync with nothing to commit did not check for another writer: it promised values that another host had dropped.
 #[test]
 fn a_sync_with_nothing_to_commit_sees_that_the_store_was_opened_over() {
     for is_async in [false, true] {
@@ -44,8 +44,8 @@ fn a_sync_with_nothing_to_commit_sees_that_the_store_was_opened_over() {
     }
 }
 
-/// A checkpoint looked for other writers when it began and when its sections were written, which may take minutes: it went
-/// on writing sections over the base that another host had written meanwhile.
+/// A checkpoint checked for other writers when it began and when its sections were written, which may take minutes: it
+/// continued to write sections over the base that another host had written in the meantime.
 #[test]
 fn a_long_checkpoint_stops_soon_after_the_store_was_opened_over() {
     let sim = Sim::with_ring(64, 64);
@@ -92,13 +92,13 @@ fn a_long_checkpoint_stops_soon_after_the_store_was_opened_over() {
         thread.join().unwrap()
     });
     assert!(checkpointing.is_err());
-    // The one that it was about to write, and no more.
+    // The section that was already under way, and no more.
     assert_eq!(sections.load(Ordering::Relaxed), 3);
 }
 
-/// A sync that had no record to wait for, only a slot whose write had failed, was never answered.
+/// A sync that had no record to wait for, only a slot whose write had failed, never completed.
 #[test]
-fn a_sync_that_waits_for_a_flush_only_is_answered() {
+fn a_sync_that_waits_for_a_flush_only_completes() {
     let sim = Sim::with_ring(8, 64);
     let store = sim.open();
     store.sync().unwrap();

@@ -1,4 +1,4 @@
-//! Opening over a device that stalls or cannot read a place: what is not known is not damage.
+//! Tests of opening over a device that stalls or cannot read a block: unknown is not damaged.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,9 +7,9 @@ use rb_core::{Exclusive, OnLostMetadata, Store, StoreOptions};
 use rb_format::{FORMAT_BLOCK, SUPERBLOCK_A_OFFSET, log_block_offset};
 use rb_io::OpKind;
 
-use crate::support::{Bed, EIO, Sim, range_of};
+use crate::support::{EIO, FileFixture, Sim, range_of};
 
-/// Where damage costs the most.
+/// Selects the policy with which damage costs the most.
 fn strict(options: &mut StoreOptions) {
     options.on_lost_metadata = OnLostMetadata::Empty;
 }
@@ -19,8 +19,8 @@ fn impatient(options: &mut StoreOptions) {
     options.io_deadline = Duration::from_millis(50);
 }
 
-/// A read that was late while opening was taken for a damaged copy. A short stall could so choose
-/// an older state or, with this policy, empty the store for good.
+/// A read that was late during opening counted as a damaged copy. A short stall could so choose an older state or, with
+/// this policy, empty the store permanently.
 #[test]
 fn a_device_that_stalls_while_opening_is_not_damaged() {
     let sim = Sim::new(8);
@@ -52,10 +52,10 @@ fn a_device_that_stalls_while_opening_is_not_damaged() {
     }
 }
 
-/// After a read of one base had timed out, its answer arrived during a read of the other base and
-/// was taken for that one's: both bases then looked damaged.
+/// After a read of one base had timed out, its completion arrived during a read of the other base and was taken for
+/// that one's: both bases then looked damaged.
 #[test]
-fn a_late_answer_is_not_taken_for_another_ones() {
+fn a_late_completion_is_not_taken_for_another_one() {
     let sim = Sim::new(8);
     let store = sim.open();
     store.put(b"kept", b"kept").unwrap();
@@ -69,7 +69,8 @@ fn a_late_answer_is_not_taken_for_another_ones() {
         .hold(after_header..range_of(&superblock.base_a).end);
     let other = Sim::on(Arc::clone(&sim.device));
     let opening = std::thread::spawn(move || other.try_open(impatient).map(drop));
-    // The headers are asked together. All are answered as soon as a further read is asked, which should not be.
+    // The headers are read together. All complete as soon as a further read is sent, which must not
+    // happen.
     while sim.device.held() < 4 && !opening.is_finished() {
         std::thread::yield_now();
     }
@@ -80,8 +81,8 @@ fn a_late_answer_is_not_taken_for_another_ones() {
     assert!(store.get(b"kept").unwrap().unwrap() == b"kept"[..]);
 }
 
-/// A log block that could not be read was taken for the end of the log. What had been synced after
-/// it was lost and a removed key came back, and the report said nothing.
+/// Recovery took a log block that could not be read for the end of the log. What had been synced after it was lost and
+/// a removed key came back, and the report did not mention it.
 #[test]
 fn an_unreadable_log_block_is_not_the_end_of_the_log() {
     let sim = Sim::new(8);
@@ -105,24 +106,27 @@ fn an_unreadable_log_block_is_not_the_end_of_the_log() {
     assert!(store.get(b"late").unwrap().unwrap() == b"late"[..]);
 }
 
-/// What cannot be reserved is refused in words, and left as it was: a file, and a device without an engine of its own.
+/// A device that cannot be reserved is refused with a message and left unchanged: a file, and a device without an
+/// engine of its own.
 #[test]
 fn only_a_device_with_reservations_is_reserved() {
-    let bed = Bed::new(4096, 8);
-    bed.open().close().unwrap();
-    let before = std::fs::read(bed.path()).unwrap();
+    let fixture = FileFixture::new(4096, 8);
+    fixture.open().close().unwrap();
+    let before = std::fs::read(fixture.path()).unwrap();
     let options = StoreOptions {
         exclusive: Exclusive::Reserve,
-        ..bed.options()
+        ..fixture.options()
     };
-    let refused = Store::open(bed.path(), options).unwrap_err().to_string();
+    let refused = Store::open(fixture.path(), options)
+        .unwrap_err()
+        .to_string();
     assert!(
         refused.contains("only a block device can be reserved"),
         "{refused}"
     );
-    assert!(std::fs::read(bed.path()).unwrap() == before);
+    assert!(std::fs::read(fixture.path()).unwrap() == before);
     let simulated = Sim::new(8).try_open(|options| options.exclusive = Exclusive::Reserve);
     let refused = simulated.unwrap_err().to_string();
     assert!(refused.contains("exclusive"), "{refused}");
-    bed.open_with(|options| options.exclusive = Exclusive::Lock);
+    fixture.open_with(|options| options.exclusive = Exclusive::Lock);
 }

@@ -1,5 +1,5 @@
-//! The numbers of openings for writing run out: warned of early, an error with words, and counted from 1 again when the
-//! store is started empty.
+//! Tests of the numbers of openings for writing, which can run out: there is an early warning, then an error with a
+//! message, and the count restarts from 1 when the store is started empty.
 
 use rb_core::{AuditOptions, AuditState, Error, OpenError, RecoveryReport, audit};
 use rb_format::{Generation, Incarnation};
@@ -8,7 +8,7 @@ use crate::support::{Sim, key, value};
 
 const MAX: u32 = Generation::INCARNATION_MAX;
 
-/// Makes the store as it is after so many openings.
+/// Makes the store as it is after this many openings.
 fn opened_times(sim: &Sim, number: u32) {
     let store = sim.open_with(|options| options.read_only = true);
     let identity = store.superblock().identity;
@@ -21,7 +21,7 @@ fn opened_times(sim: &Sim, number: u32) {
     sim.device.poke(block.offset(), &block.encode()[..]);
 }
 
-/// A store with a key that was opened so many times.
+/// Makes a store with a key that was opened this many times.
 fn used(number: u32) -> Sim {
     let sim = Sim::new(8);
     let store = sim.open();
@@ -36,7 +36,7 @@ fn read_only(sim: &Sim) -> RecoveryReport {
     store.recovery().clone()
 }
 
-/// The remarks of an audit on the numbers of openings.
+/// Returns the remarks of an audit on the numbers of openings.
 fn remarks(sim: &Sim) -> Vec<String> {
     let report = audit(sim.engine(), &AuditOptions::default()).unwrap();
     assert_eq!(report.state, AuditState::Clean, "{report:?}");
@@ -45,7 +45,7 @@ fn remarks(sim: &Sim) -> Vec<String> {
     words.filter(|words| words.contains("openings")).collect()
 }
 
-/// A put process a second uses the numbers up in 48 days, and nothing said so before the last.
+/// A process per second that puts uses the numbers up in 48 days, and there was no warning before the last.
 #[test]
 fn seven_eighths_of_the_openings_are_a_warning() {
     let few = MAX - MAX / 8;
@@ -70,7 +70,7 @@ fn seven_eighths_of_the_openings_are_a_warning() {
     assert!(remark.contains("starting it empty"), "{remark}");
 }
 
-/// The error named formatting only, and a start with an empty store went on with the number, so it was refused as well.
+/// The error named formatting only, and starting empty continued with the number, so it was refused as well.
 #[test]
 fn a_store_without_openings_is_read_and_started_empty() {
     for number in [MAX, MAX - 1] {
@@ -109,7 +109,7 @@ fn a_store_without_openings_is_read_and_started_empty() {
     }
 }
 
-/// The lower number of the new epoch stops the writer of the former one all the same, and it stops it before it writes.
+/// The lower number of the new epoch still stops the writer of the former one, and does so before it writes.
 #[test]
 fn a_writer_of_the_former_epoch_finds_the_lower_number() {
     for number in [MAX - 2, MAX - 3] {

@@ -1,19 +1,19 @@
-//! What each key may hold, now and after a crash: the judge of the shutdown tests.
+//! Knows what each key may hold, now and after a crash, for the shutdown tests.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 
 use rb_core::{Event, Events};
 
-/// A version of a key's value; none is "not there".
+/// Version of a key's value; `None` means absent.
 pub(crate) type Version = Option<u64>;
 
-/// What each key may hold.
+/// Possible contents of each key.
 #[derive(Debug, Default)]
 pub(crate) struct Oracle {
-    /// Now: more than one where an eviction may or may not have taken the key.
+    /// Now: more than one where an eviction may have taken the key.
     pub(crate) current: BTreeMap<u64, BTreeSet<Version>>,
-    /// After a crash: whatever was current at the last sync or later.
+    /// After a crash: every version that was current at the last sync or later.
     legal: BTreeMap<u64, BTreeSet<Version>>,
 }
 
@@ -44,7 +44,7 @@ impl Oracle {
             .insert(version);
     }
 
-    /// A put of this version failed: it may have happened or not, and what was there may be gone.
+    /// Records that a put of this version failed: it may have happened or not, and the former value may be gone.
     pub(crate) fn may_be_put(&mut self, key: u64, version: u64) {
         self.may_become(key, Some(version));
         self.may_become(key, None);
@@ -77,7 +77,7 @@ impl Events for Evictions {
     }
 }
 
-/// The seed of a version's bytes.
+/// Returns the seed of a version's bytes.
 pub(crate) fn content(key: u64, version: u64) -> u64 {
     key << 40 | version
 }

@@ -1,6 +1,6 @@
-//! A store that is read and written through the page cache, after a flush that failed: Linux takes what it could not write for
-//! written, and the next opening reads it. The device in memory models that; there is no way here to have a
-//! real kernel fail a flush of a file.
+//! Tests of a store that uses the page cache, after a flush that failed: Linux marks what it could not write as
+//! written, and the next opening reads it. The device in memory models that; a real kernel cannot be made to fail a
+//! flush of a file here.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -11,8 +11,8 @@ use rb_testkit::Moment;
 
 use crate::support::{EIO, Sim, holds, key, value};
 
-/// A sync failed, the store was opened again and read the log of that sync from the page cache. It built on it: the next sync
-/// answered Ok, and after a loss of power the log had a gap before what that had acknowledged.
+/// A sync failed; the store was reopened and read the log of that sync from the page cache. It built on it: the next
+/// sync returned Ok, and after a power loss the log had a gap before the records that had been acknowledged.
 #[test]
 fn what_a_failed_flush_left_in_the_page_cache_is_not_built_on() {
     let sim = Sim::new(32);
@@ -38,7 +38,7 @@ fn what_a_failed_flush_left_in_the_page_cache_is_not_built_on() {
     store.audit().unwrap();
 }
 
-/// An answer that says what exists is durable must not speak of what the page cache holds.
+/// A result that reports an existing value as durable must not rely on the page cache.
 #[test]
 fn what_is_in_the_page_cache_only_does_not_exist() {
     let sim = Sim::new(32);
@@ -62,7 +62,7 @@ fn what_is_in_the_page_cache_only_does_not_exist() {
     assert!(holds(&lost_power.open(), 1));
 }
 
-/// Each flush of a run fails in turn, those of an opening, of checkpoints and of the close among them.
+/// Each flush of a run fails in turn, including those of an opening, of checkpoints and of the close.
 #[test]
 fn no_flush_that_fails_costs_what_is_synced_later() {
     let mut failing = 0;

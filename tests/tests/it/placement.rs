@@ -1,4 +1,4 @@
-//! Placement ids: each write goes where it was meant to go, and slots are used again for what they held.
+//! Tests of placement ids: each write carries the right id, and slots are reused for the same lifetime class.
 
 use std::num::NonZeroU16;
 
@@ -85,15 +85,15 @@ fn every_write_goes_to_the_id_that_it_should() {
     store.close().unwrap();
     let (mut metadata, mut values) = (0, 0);
     for op in writes(&sim, formatted) {
-        let told = op.placement.map(|id| id.0.get());
+        let id = op.placement.map(|id| id.0.get());
         if !area.contains(&op.offset) {
-            assert_eq!(told, Some(METADATA), "{op:?}");
+            assert_eq!(id, Some(METADATA), "{op:?}");
             metadata += 1;
             continue;
         }
         let at = |slot: &u32| store.geometry().slot_offset(*slot) == Some(op.offset);
         let class = usize::from(of[1].iter().any(at));
-        assert_eq!(told, Some(VALUES[class]), "{op:?}");
+        assert_eq!(id, Some(VALUES[class]), "{op:?}");
         values += 1;
     }
     // An incarnation block, log blocks, two bases.
@@ -107,7 +107,7 @@ fn every_write_goes_to_the_id_that_it_should() {
     );
 }
 
-/// Puts that keep what exists took free slots for their own id and gave them back as if written with it.
+/// Puts that keep existing values took free slots for their own id and returned them as if written with it.
 #[test]
 fn a_put_that_needs_no_slot_changes_no_id() {
     let sim = sim(8);
@@ -130,7 +130,7 @@ fn a_put_that_needs_no_slot_changes_no_id() {
     assert_eq!(slots(&store, 9..10), of_class_1);
 }
 
-/// After a restart too: a live entry says where its slot was written.
+/// After a restart too: a live entry has the id with which its slot was written.
 #[test]
 fn a_freed_slot_goes_to_the_class_that_it_had() {
     let sim = sim(16);
@@ -157,7 +157,7 @@ fn a_freed_slot_goes_to_the_class_that_it_had() {
             assert!(store.remove(&key(n)).unwrap());
         }
         store.sync().unwrap();
-        // The class that comes first finds its own, not what was freed first.
+        // The class that comes first finds its own slots, not those that were freed first.
         for class in [1, 0] {
             for n in (0..16).filter(|n| keep(*n) == u64::from(class)) {
                 put(&store, class, n..n + 1).remove(0).unwrap();
@@ -170,7 +170,7 @@ fn a_freed_slot_goes_to_the_class_that_it_had() {
         }
     }
     assert_eq!(store.stats().index.evictions, 0);
-    // Where its own are used up, a class takes the others' rather than evict.
+    // When its own are used up, a class takes slots of others rather than evict.
     (0..8).for_each(|n| drop(store.remove(&key(2 * n))));
     put(&store, 1, 20..28).into_iter().for_each(Result::unwrap);
     assert_eq!(store.stats().index.evictions, 0);
@@ -225,7 +225,7 @@ fn unknown_ids_and_classes_are_refused_with_words() {
     );
 }
 
-/// Programs that name classes run on every device: where no ids were given, none are sent.
+/// Programs that name classes run on every device: where there are no ids, none are sent.
 #[test]
 fn without_ids_nothing_is_sent() {
     for sim in [sim(8), Sim::new(8)] {

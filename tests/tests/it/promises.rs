@@ -1,4 +1,4 @@
-//! Threads and callers against what C2, C5, C6 and C9 promise.
+//! Tests of threads and callers against the promises of C2, C5, C6 and C9.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -50,10 +50,10 @@ impl Sim {
     }
 }
 
-/// A remove reckoned its log space before it looked at the key: a key about as long as a log block divided by zero, a
+/// A remove computed its log space before it checked the key: a key about as long as a log block divided by zero, a
 /// longer one underflowed.
 #[test]
-fn removing_a_key_of_any_length_is_an_answer() {
+fn removing_a_key_of_any_length_returns() {
     let sim = Sim::new(4, None);
     let store = sim.open(|_| {});
     store.put(b"k", b"v").unwrap();
@@ -74,8 +74,8 @@ fn removing_a_key_of_any_length_is_an_answer() {
     );
 }
 
-/// The keys of a remove go to the log in portions, and the ticket of the last was taken for that of all: if all keys of
-/// the last were refused, `EachBatch` acknowledged removes that were not durable, and the values were back after a crash.
+/// The keys of a remove are logged in portions, and the ticket of the last portion stood for all: if all its keys were
+/// refused, `EachBatch` acknowledged removes that were not durable, and the values were back after a crash.
 #[test]
 fn removes_before_a_portion_of_bad_keys_are_durable() {
     let sim = Sim::new(64, Some(64));
@@ -91,7 +91,7 @@ fn removes_before_a_portion_of_bad_keys_are_durable() {
     assert!(after.get(b"k").unwrap().is_none(), "a removed key is back");
 }
 
-/// Lets a remove commit right after a put has looked a second time among the free slots.
+/// Lets a remove commit right after a put has searched the free slots a second time.
 struct CommitsBetween {
     looks: AtomicU64,
     removed: Barrier,
@@ -131,10 +131,10 @@ impl fmt::Debug for CommitsBetween {
     }
 }
 
-/// A put that found no slot asked whether some wait for a commit. If another's commit had ended between its look and that
-/// question, none did: it failed, although a slot was free. The exhaustive search found it.
+/// A put that found no slot checked whether any wait for a commit. If another thread's commit had ended between its
+/// search and that check, none did: the put failed, although a slot was free. The exhaustive search found it.
 #[test]
-fn a_put_finds_a_slot_that_anothers_commit_has_freed_after_its_look() {
+fn a_put_finds_a_slot_that_another_commit_freed_after_its_search() {
     let sim = Sim::new(1, None);
     sim.open(|_| {}).put(b"b", b"1").unwrap();
     let between = Arc::new(CommitsBetween {

@@ -20,7 +20,7 @@ fn options(engine: EngineKind) -> RaceOptions {
 }
 
 /// A put drew its generation before it took its slot, so that a later owner of the slot could have the lower
-/// one: recovery dropped acknowledged, synced values.
+/// generation: recovery dropped acknowledged, synced values.
 #[test]
 fn threads_on_stores_that_are_dropped_closed_and_killed_lose_nothing() {
     for engine in engines() {

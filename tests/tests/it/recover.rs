@@ -1,4 +1,5 @@
-//! Restarts: the log's ring, removed keys, reading beside a writer. What must not come back: `stale`.
+//! Tests of restarts: the log's ring, removed keys, reading next to a writer. `stale` tests that old contents do not
+//! return.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -6,20 +7,20 @@ use rb_core::{Store, StoreOptions};
 use rb_io::OpKind;
 use rb_testkit::{MemOp, Moment};
 
-use crate::support::{Bed, EIO, KIB, Sim, key, range_of, slots_of, value};
+use crate::support::{EIO, FileFixture, KIB, Sim, key, range_of, slots_of, value};
 
 #[test]
 fn the_ring_goes_round_and_checkpoints_follow_it() {
-    let bed = Bed::with(
+    let fixture = FileFixture::with(
         vec![rb_core::ClassRequest {
             slot_bytes: 4096,
             share: rb_core::Share::Slots(32),
         }],
         |options| options.log_bytes = Some(1 << 20),
     );
-    let store = bed.open();
+    let store = fixture.open();
     let blocks = store.stats().log_blocks;
-    // A sync makes at least one block, so this goes round three times.
+    // A sync makes at least one block, so this wraps three times.
     for n in 0..3 * blocks {
         store.put(&key(n % 40), &value(n, 100)).unwrap();
         store.sync().unwrap();
@@ -30,7 +31,7 @@ fn the_ring_goes_round_and_checkpoints_follow_it() {
         "{} checkpoints",
         store.stats().checkpoints
     );
-    let after = bed.image().open();
+    let after = fixture.image().open();
     assert_eq!(after.recovery().lost_metadata, None);
     let mut live = 0;
     for n in 3 * blocks - 40..3 * blocks {
@@ -46,9 +47,8 @@ fn the_ring_goes_round_and_checkpoints_follow_it() {
     assert!(live >= 31, "{live} of 32 slots are live");
 }
 
-/// An eviction leaves no record, and if the write that it made room for fails, neither record nor
-/// data of another key displaces the evicted one on the device. So the remove of a key that is not
-/// there needs a record too.
+/// An eviction leaves no record, and if the write for which it made space fails, neither record nor data of another key
+/// displaces the evicted entry on the device. So the remove of an absent key needs a record too.
 #[test]
 fn a_key_removed_after_its_eviction_does_not_return() {
     for checkpointed in [false, true] {
@@ -70,31 +70,31 @@ fn a_key_removed_after_its_eviction_does_not_return() {
 
 #[test]
 fn a_read_only_store_reads_and_never_writes() {
-    let bed = Bed::new(64 * KIB as u64, 8);
-    let store = bed.open();
+    let fixture = FileFixture::new(64 * KIB as u64, 8);
+    let store = fixture.open();
     store.put(b"k", &value(1, 50_000)).unwrap();
     store.close().unwrap();
     drop(store);
-    let before = std::fs::read(bed.path()).unwrap();
+    let before = std::fs::read(fixture.path()).unwrap();
     let store = Store::open(
-        bed.path(),
+        fixture.path(),
         StoreOptions {
             read_only: true,
-            ..bed.options()
+            ..fixture.options()
         },
     )
     .unwrap();
     assert!(store.get(b"k").unwrap().unwrap() == value(1, 50_000)[..]);
     assert!(store.put(b"l", b"v").is_err() && store.remove(b"k").is_err() && store.sync().is_err());
     store.close().unwrap();
-    assert!(std::fs::read(bed.path()).unwrap() == before);
+    assert!(std::fs::read(fixture.path()).unwrap() == before);
 }
 
-/// The writer went on between the two reads of a read-only opening: that which found the end of the log,
-/// and that which looks past it. A later block then named the one at the end as durable, and the opening
-/// reported lost metadata of a store in good health.
+/// The writer continued between the two reads of a read-only opening: the one that found the end of the log, and the
+/// one that searches past it. A later block then named the one at the end as durable, and the opening reported lost
+/// metadata of a healthy store.
 #[test]
-fn a_writer_that_goes_on_does_not_look_like_a_damaged_log() {
+fn a_writer_that_continues_does_not_look_like_a_damaged_log() {
     let sim = Sim::new(32);
     let writer = sim.open();
     let put = |n| {
@@ -108,7 +108,8 @@ fn a_writer_that_goes_on_does_not_look_like_a_damaged_log() {
         let of_log = |op: &MemOp| op.op == OpKind::Read && log.contains(&op.offset);
         // The writer's own reads are of its incarnation blocks.
         if moment == Moment::Before && ops.iter().any(of_log) {
-            // Nothing before the read that finds the end, four entries before each of the next three.
+            // Nothing before the read that finds the end, four entries before each of the next
+            // three.
             let round = reads.fetch_add(1, Ordering::Relaxed);
             if (1..4).contains(&round) {
                 (4 * round..4 * round + 4).for_each(|n| {
@@ -127,7 +128,7 @@ fn a_writer_that_goes_on_does_not_look_like_a_damaged_log() {
 
 #[test]
 fn metadata_comes_back_with_the_value_and_after_a_restart() {
-    let bed = Bed::with(
+    let fixture = FileFixture::with(
         vec![rb_core::ClassRequest {
             slot_bytes: 4096,
             share: rb_core::Share::Slots(8),
@@ -138,7 +139,7 @@ fn metadata_comes_back_with_the_value_and_after_a_restart() {
         metadata,
         ..rb_core::Put::new(b"k", b"v")
     };
-    let store = bed.open();
+    let store = fixture.open();
     store
         .put_many(vec![put(b"shape=2x4")], Default::default())
         .remove(0)
@@ -153,21 +154,21 @@ fn metadata_comes_back_with_the_value_and_after_a_restart() {
     );
     assert_eq!(store.get(b"k").unwrap().unwrap().metadata(), b"shape=2x4");
     drop(store);
-    let store = bed.open();
+    let store = fixture.open();
     assert_eq!(store.get(b"k").unwrap().unwrap().metadata(), b"shape=2x4");
     store.close().unwrap();
     drop(store);
     assert_eq!(
-        bed.open().get(b"k").unwrap().unwrap().metadata(),
+        fixture.open().get(b"k").unwrap().unwrap().metadata(),
         b"shape=2x4"
     );
 }
 
-/// A batch whose records need more log than there is was answered `Busy` for ever.
-/// Now it goes in pieces that the log takes.
+/// A batch whose records need more log than there is returned `Busy` each time. Now it is split into pieces that the
+/// log takes.
 #[test]
 fn batches_larger_than_the_log_go_in_pieces() {
-    let bed = Bed::with(
+    let fixture = FileFixture::with(
         vec![rb_core::ClassRequest {
             slot_bytes: 4096,
             share: rb_core::Share::Slots(2000),
@@ -177,7 +178,7 @@ fn batches_larger_than_the_log_go_in_pieces() {
             options.key_len_max = 1024;
         },
     );
-    let store = bed.open();
+    let store = fixture.open();
     let keys: Vec<_> = (0..2000_u64)
         .map(|n| [&n.to_le_bytes()[..], &[7; 900]].concat())
         .collect();
@@ -191,7 +192,7 @@ fn batches_larger_than_the_log_go_in_pieces() {
     let asked: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
     assert_eq!(store.longest_prefix(&asked), 2000);
     drop(store);
-    let store = bed.open();
+    let store = fixture.open();
     assert_eq!(store.longest_prefix(&asked), 2000, "all of it was logged");
     assert!(
         store
@@ -200,13 +201,13 @@ fn batches_larger_than_the_log_go_in_pieces() {
             .all(|removed| *removed.as_ref().unwrap())
     );
     drop(store);
-    assert_eq!(bed.open().stats().index.entries, 0);
+    assert_eq!(fixture.open().stats().index.entries, 0);
 }
 
-/// A writer that took two checkpoints while a read-only opening loaded the base wrote over it, and over the
-/// other one: the opening reported that both were damaged.
+/// A writer that took two checkpoints while a read-only opening loaded the base overwrote both bases: the opening
+/// reported that both were damaged.
 #[test]
-fn bases_that_are_written_anew_are_not_damaged() {
+fn bases_that_are_rewritten_are_not_damaged() {
     let sim = Sim::new(32);
     let writer = sim.open();
     let put = |n| writer.put(&key(n), &value(n, 100)).unwrap();

@@ -1,5 +1,5 @@
-//! What a repair does: it mends without loss what can be, drops exactly what is rotten, and leaves a
-//! store alone that needs none.
+//! Tests of repair: it restores without loss what it can, drops exactly what is rotten, and leaves a healthy store
+//! unchanged.
 
 use rb_core::{AuditOptions, AuditState, RepairReport};
 use rb_format::{
@@ -27,7 +27,7 @@ fn repair_by(sim: &Sim, consent: bool, force: bool) -> RepairReport {
     rb_core::repair(sim.engine(), &options, |_| consent).unwrap()
 }
 
-/// The numbers of the keys that are not there; every other has its bytes.
+/// Returns the numbers of the absent keys; every other one has its bytes.
 fn missing(sim: &Sim) -> Vec<u64> {
     let store = sim.open();
     assert_eq!(store.recovery().lost_metadata, None);
@@ -54,7 +54,10 @@ fn without_damage_or_consent_nothing_changes() {
     sim.rot(slot_of(&sim, 3) + 90);
     let before = sim.device.live_image();
     assert!(repair(&sim, false).after.is_none());
-    assert!(sim.device.live_image() == before, "nobody agreed");
+    assert!(
+        sim.device.live_image() == before,
+        "repaired without consent"
+    );
     let sim = sim.crash();
     sim.rot(SUPERBLOCK_A_OFFSET + 100);
     sim.rot(SUPERBLOCK_B_OFFSET + 100);
@@ -87,7 +90,7 @@ fn metadata_with_another_copy_is_mended_without_loss() {
     for places in damages {
         let sim = sim.crash();
         places.iter().for_each(|at| sim.rot(*at));
-        // Rot in a fixed block may be somebody's: that is written over by force only.
+        // Rot in a fixed block may be data of another program: it is overwritten only by force.
         let report = repair_by(&sim, true, places[0] < sb.base_a.offset);
         let after = report.after.unwrap();
         assert_eq!(after.state, AuditState::Clean, "{places:?}: {after:#?}");
@@ -108,7 +111,7 @@ fn exactly_the_rotten_entries_are_dropped() {
 }
 
 #[test]
-fn lost_metadata_is_rebuilt_from_what_slot_headers_prove() {
+fn lost_metadata_is_rebuilt_from_verified_slot_headers() {
     let (sim, store) = filled(true);
     base_headers(store.superblock()).for_each(|at| sim.rot(at + 50));
     sim.rot(slot_of(&sim, 5) + 90);
@@ -124,8 +127,8 @@ fn lost_metadata_is_rebuilt_from_what_slot_headers_prove() {
     assert_eq!(missing(&sim.crash()), [5, 6]);
 }
 
-/// The removes of one batch did not fit into the ring between two bases, nor into one that a crash left
-/// full, and the repair answered `Busy` however often it was tried.
+/// The removes of one batch did not fit into the ring between two bases, nor into a ring that a crash left full, and
+/// the repair returned `Busy` however often it was tried.
 #[test]
 fn a_small_and_full_log_is_no_obstacle() {
     const SLOTS: u64 = 100;
@@ -154,7 +157,7 @@ fn a_small_and_full_log_is_no_obstacle() {
     assert_eq!(report.after.unwrap().state, AuditState::Clean);
 }
 
-/// A damaged block in the middle of the log, after which the store goes on in a new log.
+/// A damaged block in the middle of the log, after which the store continues in a new log.
 #[test]
 fn a_damaged_log_is_replaced() {
     let (sim, store) = filled(false);

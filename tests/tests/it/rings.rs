@@ -1,4 +1,4 @@
-//! One bad block anywhere in the log or in the headers of its bases, and one whole ring: nothing is lost,
+//! Tests of one bad block anywhere in the log or in the headers of its bases, and of one bad ring: nothing is lost,
 //! nothing comes back, and the next session is whole again.
 
 use std::ops::Range;
@@ -11,7 +11,7 @@ use crate::support::{EIO, Sim, key, range_of};
 
 const BLOCK: u64 = FORMAT_BLOCK as u64;
 
-/// What can be wrong with a place.
+/// Ways in which a block can be bad.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Fault {
     Rot,
@@ -40,7 +40,7 @@ impl Fault {
         }
     }
 
-    /// Whether what was there before cannot be had any more.
+    /// Returns whether the former contents are lost.
     fn takes_away(self) -> bool {
         self != Fault::Unwritable
     }
@@ -50,8 +50,8 @@ fn block_at(offset: u64) -> Range<u64> {
     offset..offset + BLOCK
 }
 
-/// A store that crashed: each of its six log blocks was synced, and the last one replaces a value and the one
-/// before removes a key. Also its superblock, and the sequence of its last log block.
+/// Makes a store that crashed: each of its six log blocks was synced; the last one replaces a value and the one before
+/// removes a key. Also returns its superblock, and the sequence of its last log block.
 fn crashed() -> (Sim, Superblock, u64) {
     let sim = Sim::new(64);
     let store = sim.open();
@@ -70,7 +70,7 @@ fn crashed() -> (Sim, Superblock, u64) {
     (sim.crash(), superblock, 6)
 }
 
-/// Everything that was synced in [`crashed`] is there, and nothing that it replaced or removed.
+/// Checks that everything that was synced in [`crashed`] is there, and nothing that it replaced or removed.
 #[track_caller]
 fn is_whole(store: &Store, what: &str) {
     let lost = &store.recovery().lost_metadata;
@@ -85,7 +85,7 @@ fn is_whole(store: &Store, what: &str) {
     store.audit().unwrap();
 }
 
-/// Writes in a session: a commit, and a checkpoint or not.
+/// Writes in a session: a commit, and optionally a checkpoint.
 #[track_caller]
 fn goes_on(store: &Store, checkpointed: bool, what: &str) {
     let done = store
@@ -104,9 +104,9 @@ fn has_later(store: &Store, what: &str) {
     assert!(later.is_some_and(|found| found == b"later"[..]), "{what}");
 }
 
-/// The rings of the former format were one: a bad block of the log was a loss.
+/// The former format had a single ring: a bad block of the log was a loss.
 #[test]
-fn one_bad_log_block_costs_nothing_and_is_made_good() {
+fn one_bad_log_block_costs_nothing_and_is_repaired() {
     let (sim, superblock, last) = crashed();
     for ring in [0, 1] {
         for sequence in 1..=last {
@@ -123,8 +123,8 @@ fn one_bad_log_block_costs_nothing_and_is_made_good() {
                     let is_seen = ring == 0 && sequence < last && fault.takes_away();
                     assert_eq!(said, usize::from(is_seen), "{what}");
                     goes_on(&store, checkpointed, &what);
-                    // Ring 2 is not read in full by an opening: only what it lacks at the end is seen, and a
-                    // checkpoint makes the rest unneeded.
+                    // Opening does not read all of ring 2: it only finds what the ring lacks at the
+                    // end, and a checkpoint makes the rest unneeded.
                     if fault == Fault::Unreadable {
                         sim.device.heal();
                     }
@@ -144,7 +144,7 @@ fn one_bad_log_block_costs_nothing_and_is_made_good() {
     }
 }
 
-/// One ring is enough, whatever becomes of the other one, before a session or in it.
+/// One ring is enough, regardless of the other one, before a session or in it.
 #[test]
 fn one_whole_ring_costs_nothing() {
     let (sim, superblock, _) = crashed();
@@ -222,8 +222,8 @@ fn a_log_block_that_neither_ring_takes_ends_writing() {
     assert!(store.get(b"k").unwrap().is_some());
 }
 
-/// A commit of many blocks is written in large pieces. One bad block of a piece must not cost its neighbours
-/// their second copy: another bad block of the same piece, in the other ring, would be a loss.
+/// A commit of many blocks is written in large pieces. One bad block of a piece must not cost its neighbours their
+/// second copy: another bad block of the same piece, in the other ring, would be a loss.
 #[test]
 fn two_bad_blocks_of_one_piece_in_different_rings_cost_nothing() {
     let sim = Sim::with(64, 1024, None);
@@ -246,10 +246,10 @@ fn two_bad_blocks_of_one_piece_in_different_rings_cost_nothing() {
     assert!(keys.iter().all(|key| store.contains(key)));
 }
 
-/// A crash left the last block in one ring only; the next session named it as durable, and then that copy
-/// rotted: what was synced behind it was lost.
+/// A crash left the last block in one ring only; the next session named it as durable, and then that copy rotted: what
+/// was synced behind it was lost.
 #[test]
-fn the_last_block_is_made_whole_before_the_log_goes_on() {
+fn the_last_block_is_made_whole_before_the_log_continues() {
     let (sim, superblock, last) = crashed();
     for ring in [0, 1] {
         let sim = sim.crash();
@@ -271,8 +271,9 @@ fn the_last_block_is_made_whole_before_the_log_goes_on() {
     }
 }
 
-/// A crash left two blocks of a commit in one ring, the next opening could not read them there and wrote its own,
-/// which that ring did not take. Both are next in the chain: the later opening's count, since it was told durable.
+/// A crash left two blocks of a commit in one ring; the next opening could not read them there and wrote its own, which
+/// that ring did not take. Both are next in the chain: that of the later opening counts, because it was acknowledged as
+/// durable.
 #[test]
 fn of_two_blocks_that_continue_the_log_that_of_the_later_opening_counts() {
     for ring in [0, 1] {
@@ -330,7 +331,7 @@ fn of_two_blocks_that_continue_the_log_that_of_the_later_opening_counts() {
     }
 }
 
-/// The last block that was taken came from a ring that has an older opening's in that place. The next block
+/// The last block that was taken came from a ring that has an older opening's block at that position. The next block
 /// names another one as durable: damage, not an end.
 #[test]
 fn a_block_that_names_another_predecessor_as_durable_is_no_end() {
@@ -359,7 +360,7 @@ fn a_block_that_names_another_predecessor_as_durable_is_no_end() {
     assert!(lost.is_some_and(|lost| lost.contains("names another one")));
 }
 
-/// Both bases whole, then a few blocks of log.
+/// Makes a store with both bases whole, then a few blocks of log.
 fn with_bases() -> (Sim, Superblock) {
     let sim = Sim::new(64);
     let store = sim.open();
@@ -377,7 +378,7 @@ fn with_bases() -> (Sim, Superblock) {
 }
 
 #[test]
-fn one_bad_base_header_costs_nothing_and_is_made_good() {
+fn one_bad_base_header_costs_nothing_and_is_repaired() {
     let (sim, superblock) = with_bases();
     let bases = superblock.bases();
     let newest = sim.open().recovery().base_sequence;
@@ -390,7 +391,7 @@ fn one_bad_base_header_costs_nothing_and_is_made_good() {
                 fault.strike(&sim, block_at(offsets[place]));
                 let store = sim.open();
                 is_whole(&store, &what);
-                // The header in the other place serves: no older base has to.
+                // The header in the other place serves: no older base is needed.
                 assert_eq!(store.recovery().base_sequence, newest, "{what}");
                 assert_eq!(store.recovery().base_damage, [""; 0], "{what}");
                 goes_on(&store, false, &what);
@@ -439,7 +440,7 @@ fn a_base_header_that_one_place_does_not_take_is_in_the_other() {
     }
 }
 
-/// The block after the last that the newest base of a region uses.
+/// Returns the block after the last that the newest base of a region uses.
 fn used(sim: &Sim, superblock: &Superblock, region: usize) -> (BaseHeader, u64) {
     let image = sim.device.live_image();
     let region = superblock.bases()[region];
@@ -450,7 +451,7 @@ fn used(sim: &Sim, superblock: &Superblock, region: usize) -> (BaseHeader, u64) 
     (header, end)
 }
 
-/// A base region with a bad block ended writing for good: no checkpoint was possible any more.
+/// A base region with a bad block stopped writing permanently: no checkpoint was possible any more.
 #[test]
 fn a_base_goes_around_a_block_that_cannot_be_written() {
     let (sim, superblock) = with_bases();
@@ -499,7 +500,7 @@ fn a_base_region_of_which_nothing_can_be_written_ends_writing() {
     is_whole(&store, "reads go on");
 }
 
-/// What the audit says of one bad copy: damage, and nothing lost.
+/// The audit reports one bad copy as damage, and nothing as lost.
 #[test]
 fn the_audit_finds_each_bad_copy() {
     let (sim, superblock) = with_bases();
@@ -533,7 +534,7 @@ fn the_audit_finds_each_bad_copy() {
     }
 }
 
-/// A read-only opening sees both rings and writes nothing.
+/// A read-only opening reads both rings and writes nothing.
 #[test]
 fn a_read_only_opening_takes_either_copy_and_writes_nothing() {
     let (sim, superblock, last) = crashed();

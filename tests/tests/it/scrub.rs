@@ -1,4 +1,4 @@
-//! The scrubber: drops what is rotten and nothing else, at the rate it was given, in nobody's way.
+//! Tests of the scrubber: it drops what is rotten and nothing else, at the given rate, without disturbing callers.
 
 use std::num::NonZeroU64;
 use std::sync::{Arc, Mutex};
@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use rb_core::{Background, Error, Event, Events, ManualClock, Put, PutOptions, Scrub, Store};
 use rb_io::OpKind;
 
-use crate::support::{Bed, EIO, Sim, corrupt, ends_within, engines, key, slots_of, value};
+use crate::support::{EIO, FileFixture, Sim, corrupt, ends_within, engines, key, slots_of, value};
 
 const LONG: Duration = Duration::from_secs(10);
 
-/// Faster than any test.
+/// A rate that no test reaches.
 fn unlimited() -> Option<Scrub> {
     Some(Scrub {
         bytes_per_second: NonZeroU64::MAX,
@@ -19,7 +19,7 @@ fn unlimited() -> Option<Scrub> {
     })
 }
 
-/// A store on `sim` with a clock of its own, scrubbed when the test says so.
+/// Opens a store on `sim` with a manual clock, scrubbed when the test requests it.
 fn scrubbed(sim: &Sim, scrub: Option<Scrub>) -> (Store, Arc<ManualClock>) {
     let clock = Arc::new(ManualClock::new());
     let store = sim.open_with(|options| {
@@ -47,7 +47,7 @@ fn pass(store: &Store) {
 }
 
 #[test]
-fn a_pass_proves_what_is_whole_and_drops_what_is_rotten() {
+fn a_pass_verifies_whole_entries_and_drops_rotten_ones() {
     let sim = Sim::new(16);
     let store = sim.open();
     fill(&store, 12, 3000);
@@ -84,7 +84,7 @@ fn a_pass_proves_what_is_whole_and_drops_what_is_rotten() {
         assert!(entry.verified);
         true
     });
-    // Their slots are as good as any other.
+    // Their slots are reusable like any other.
     fill(&store, 16, 3000);
     assert_eq!(store.stats().index.classes[0].live, 16);
     store.audit().unwrap();
@@ -108,8 +108,8 @@ fn one_bad_read_drops_nothing_and_failed_reads_are_counted() {
     assert!(sim.watch.lines().is_empty());
 }
 
-/// Entries of two lengths, one of them larger than what the rate saves up: in any number of steps, at any
-/// time, no more than the rate and one entry; and whoever comes as told gets all of the rate.
+/// Entries of two lengths, one of them larger than what the rate accumulates: in any number of steps, at any time, no
+/// more than the rate and one entry; and a caller that steps on schedule gets the full rate.
 #[test]
 fn the_rate_is_kept_to_the_byte() {
     const RATE: u64 = 40_000;
@@ -123,7 +123,7 @@ fn the_rate_is_kept_to_the_byte() {
         let sim = Sim::new(64);
         let (store, clock) = scrubbed(&sim, Some(scrub));
         fill(&store, 64, 4000);
-        // Whoever comes late does not catch up.
+        // A late caller does not catch up.
         clock.advance(Duration::from_secs(1000));
         let mut elapsed = Duration::ZERO;
         while store.stats().scrub.passes == 0 {
@@ -160,7 +160,7 @@ fn a_pass_begins_when_its_time_has_come() {
     let sim = Sim::new(8);
     let scrub = Scrub::daily(NonZeroU64::MAX);
     let (store, clock) = scrubbed(&sim, Some(scrub));
-    // Over no entries at all, too: it must not go round and round.
+    // Also without entries: it must not loop.
     for passes in 1..4 {
         pass(&store);
         let wait = store.step_scrub(8).unwrap().unwrap();
@@ -187,7 +187,7 @@ fn a_pass_begins_when_its_time_has_come() {
     );
 }
 
-/// A scrubber with leases would make this put fail, and would leave another victim to the next.
+/// A scrubber with leases would make this put fail, and would change the victim of the next eviction.
 #[test]
 fn scrubbing_holds_back_no_eviction_and_changes_no_recency() {
     let sim = Sim::new(8);
@@ -202,7 +202,7 @@ fn scrubbing_holds_back_no_eviction_and_changes_no_recency() {
         std::thread::spawn(move || store.step_scrub(100).unwrap())
     };
     sim.wait_for_held(8);
-    // Written into the slot of key 0, before its read is answered.
+    // Written into the slot of key 0, before its read completes.
     let putting = {
         let store = store.clone();
         std::thread::spawn(move || store.put(&key(8), &value(8, 3000)))
@@ -232,7 +232,7 @@ fn scrubbing_needs_no_buffer_of_gets_and_puts() {
     let sim = Sim::new(200);
     let (store, _) = scrubbed(&sim, unlimited());
     fill(&store, 128, 3000);
-    // All of the store's buffers are held by the caller.
+    // The caller holds all of the store's buffers.
     let values: Vec<_> = (0..128)
         .map(|n| store.get(&key(n)).unwrap().unwrap())
         .collect();
@@ -243,7 +243,7 @@ fn scrubbing_needs_no_buffer_of_gets_and_puts() {
     store.put(b"k", b"v").unwrap();
 }
 
-/// The answers of a wave that was given up must not be taken for those of another.
+/// The completions of a batch that was given up must not be taken for those of another.
 #[test]
 fn a_silent_device_is_left_alone_for_a_while_and_nothing_is_dropped() {
     let sim = Sim::new(32);
@@ -277,7 +277,7 @@ fn pass_after(store: &Store, clock: &ManualClock) {
     pass(store);
 }
 
-/// Calls the store when it hears of a dropped entry.
+/// An observer that calls the store when an entry is dropped.
 #[derive(Debug, Default)]
 struct Caller(Mutex<Option<Store>>);
 
@@ -291,7 +291,7 @@ impl Events for Caller {
     }
 }
 
-/// The validator told of a dropped entry under its own lock: an observer that validated waited for itself.
+/// The validator reported a dropped entry while it held its own lock: an observer that validated deadlocked.
 #[test]
 fn an_observer_of_a_drop_may_validate_and_scrub() {
     for steps in [
@@ -316,7 +316,7 @@ fn an_observer_of_a_drop_may_validate_and_scrub() {
             let store = store.clone();
             move || steps(&store)
         };
-        assert!(ends_within(LONG, steps), "it waits for itself");
+        assert!(ends_within(LONG, steps), "it deadlocks");
         assert_eq!(store.stats().dropped, 1);
         *caller.0.lock().unwrap() = None;
     }
@@ -326,8 +326,8 @@ fn an_observer_of_a_drop_may_validate_and_scrub() {
 #[test]
 fn the_stores_own_thread_finds_rot_in_a_file() {
     for engine in engines() {
-        let bed = Bed::new(256 << 10, 16).on(engine);
-        let store = bed.open();
+        let fixture = FileFixture::new(256 << 10, 16).on(engine);
+        let store = fixture.open();
         let puts: Vec<_> = (0..16).map(|n| (key(n), value(n, 200_000))).collect();
         let puts = puts.iter().map(|(k, v)| Put::new(k, v)).collect();
         assert!(
@@ -339,8 +339,8 @@ fn the_stores_own_thread_finds_rot_in_a_file() {
         let rotten = store.geometry().payload_offset(5).unwrap() + 100_000;
         store.close().unwrap();
         drop(store);
-        corrupt(&bed, rotten, 1);
-        let store = bed.open_with(|options| {
+        corrupt(&fixture, rotten, 1);
+        let store = fixture.open_with(|options| {
             options.scrub = unlimited();
             options.background = Background::Threads;
         });

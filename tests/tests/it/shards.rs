@@ -1,11 +1,11 @@
-//! Every legal number of shards, on real stores: the format's hash ranges are 64 whatever the index has.
+//! Tests of every legal number of shards, on real stores: the format has 64 hash ranges regardless of the index.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use rb_core::{AuditOptions, AuditState, Store, audit};
 
-use crate::support::{Bed, engines, key, value};
+use crate::support::{FileFixture, engines, key, value};
 
 const SLOTS: u64 = 2048;
 const KEYS: u64 = 1500;
@@ -53,21 +53,23 @@ fn is_clean(path: &Path, known: &Known) {
     );
 }
 
-/// With 128 to 1,024 shards, which were documented as legal, every checkpoint poisoned the store: a base had a section for
-/// each shard, and its directory room for fewer.
+/// With 128 to 1,024 shards, which were documented as legal, every checkpoint poisoned the store: a base had a section
+/// for each shard, and its directory had space for fewer.
 #[test]
 fn stores_of_any_legal_number_of_shards_checkpoint_and_return() {
     for engine in engines() {
         for (shards, next) in [(1, 1024), (128, 1), (256, 64), (1024, 256)] {
-            let bed = Bed::new(4096, SLOTS).on(engine);
-            let with = |bed: &Bed, shards| bed.open_with(|options| options.shards = Some(shards));
+            let fixture = FileFixture::new(4096, SLOTS).on(engine);
+            let with = |fixture: &FileFixture, shards| {
+                fixture.open_with(|options| options.shards = Some(shards))
+            };
             let mut known = Known::new();
-            let store = with(&bed, shards);
+            let store = with(&fixture, shards);
             change(&store, &mut known);
             holds(&store, &known);
             store.sync().unwrap();
             // What a kill leaves, opened with another number.
-            let killed = bed.image();
+            let killed = fixture.image();
             is_clean(&killed.path(), &known);
             let after = with(&killed, next);
             holds(&after, &known);
@@ -75,8 +77,8 @@ fn stores_of_any_legal_number_of_shards_checkpoint_and_return() {
             is_clean(&killed.path(), &known);
             // And what a close leaves, with the same.
             store.close().unwrap();
-            is_clean(&bed.path(), &known);
-            let again = with(&bed, shards);
+            is_clean(&fixture.path(), &known);
+            let again = with(&fixture, shards);
             assert!(again.recovery().clean, "{shards} shards");
             holds(&again, &known);
             change(&again, &mut known);
@@ -85,14 +87,16 @@ fn stores_of_any_legal_number_of_shards_checkpoint_and_return() {
     }
 }
 
-/// What is no power of two, or more than 1,024, is refused in words.
+/// A number that is not a power of two, or more than 1,024, is refused with a message.
 #[test]
 fn other_numbers_of_shards_are_refused() {
-    let bed = Bed::new(4096, 8);
+    let fixture = FileFixture::new(4096, 8);
     for shards in [0, 3, 65, 1000, 2048, u32::MAX] {
-        let mut options = bed.options();
+        let mut options = fixture.options();
         options.shards = Some(shards);
-        let refused = Store::open(bed.path(), options).unwrap_err().to_string();
+        let refused = Store::open(fixture.path(), options)
+            .unwrap_err()
+            .to_string();
         assert!(
             refused.contains("a power of two from 1 to 1024"),
             "{refused}"

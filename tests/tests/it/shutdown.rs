@@ -1,6 +1,6 @@
-//! Every failure at every write of a run, blocking and async, ended by `close` or by dropping the store:
-//! nothing panics or hangs, every slot is accounted for, reads are never wrong, and what a crash leaves
-//! holds everything that was acknowledged and synced (C2, C4, C7).
+//! Tests every failure at every write of a run, blocking and async, ended by `close` or by dropping the store: nothing
+//! panics or hangs, every slot is accounted for, reads are never wrong, and what a crash leaves holds everything that
+//! was acknowledged and synced (C2, C4, C7).
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,7 +23,7 @@ const KEYS: u64 = 12;
 const SLOTS: u64 = 10;
 pub(crate) const EVERYWHERE: Range<u64> = 0..u64::MAX;
 
-/// Its words, and what it does just before a write or flush of the given kind.
+/// A description, and an action just before a write or flush of the given kind.
 type Fault = (&'static str, fn(&MemDevice, OpKind));
 
 const FAULTS: [Fault; 8] = [
@@ -49,19 +49,19 @@ const FAULTS: [Fault; 8] = [
     ("breaks the queues", |device, _| device.break_queues(EIO)),
 ];
 
-/// Whatever comes later is answered that there is no such device.
+/// Makes every later request fail with ENODEV.
 pub(crate) fn device_goes(device: &MemDevice) {
     for op in [OpKind::Read, OpKind::Write, OpKind::Flush] {
         device.fail_always(op, EVERYWHERE, ENODEV);
     }
 }
 
-/// How a run calls the store.
+/// The way in which a run calls the store.
 #[derive(Clone, Copy, Debug)]
 enum Calls {
-    /// Blocking, with the background duties in the calls.
+    /// Blocking, with the background work in the calls.
     Blocking,
-    /// Async, through driver and duty threads.
+    /// Async, through the driver and background threads.
     Async,
 }
 
@@ -71,12 +71,12 @@ struct Run {
     evictions: Arc<Evictions>,
     oracle: Oracle,
     next_version: u64,
-    /// Whether a metadata write or a flush has failed.
+    /// True once a metadata write or a flush has failed.
     metadata_failed: Arc<AtomicBool>,
 }
 
 impl Run {
-    /// A store that was used and closed before.
+    /// Makes a store that was used and closed before.
     fn new(calls: Calls) -> Run {
         let mut run = Run {
             sim: Sim::with(SLOTS, 64, Some(64 * 4096)),
@@ -104,7 +104,7 @@ impl Run {
         })
     }
 
-    /// Everything that writes, once or more, with whatever it answers.
+    /// Does everything that writes, once or more, regardless of the results.
     fn work(&mut self, store: &Store) {
         self.put(store, 2..6, false);
         self.remove(store, 0);
@@ -177,7 +177,7 @@ impl Run {
         }
     }
 
-    /// Whatever is read is legal now.
+    /// Checks that everything that is read is legal now.
     fn check(&self, store: &Store) {
         let names: Vec<_> = (0..KEYS).map(u64::to_le_bytes).collect();
         let names: Vec<&[u8]> = names.iter().map(|name| &name[..]).collect();
@@ -204,8 +204,8 @@ impl Run {
         Some(known.expect("bytes that were never put"))
     }
 
-    /// The work from the opening to the end, which is a close or a drop. Writing must have stopped if
-    /// metadata could not be written.
+    /// Runs the work from the opening to the end, which is a close or a drop. Writing must have stopped if metadata
+    /// could not be written.
     fn whole(&mut self, close: bool) {
         // An opening that fails has changed nothing that counts.
         let Ok(store) = self.open() else { return };
@@ -226,7 +226,7 @@ impl Run {
         }
     }
 
-    /// What a crash leaves, at worst and otherwise, opens and holds what it must.
+    /// Checks that what a crash leaves, at worst and otherwise, opens and holds what it must.
     fn check_crashes(&self) {
         for sim in [self.sim.crash(), self.sim.crash_seeded(self.next_version)] {
             let store = sim.open();
@@ -245,7 +245,7 @@ impl Run {
     }
 }
 
-/// Runs `work`, which names what it is about to do; fails with that name if it hangs or panics.
+/// Runs `work`, which names its next step; fails with that name if it hangs or panics.
 pub(crate) fn watched(work: impl FnOnce(&dyn Fn(String)) + Send + 'static) {
     let name = Arc::new(Mutex::new(String::new()));
     let (sender, ended) = channel();
@@ -262,7 +262,7 @@ pub(crate) fn watched(work: impl FnOnce(&dyn Fn(String)) + Send + 'static) {
     assert!(thread.join().is_ok(), "{name}: it panicked");
 }
 
-/// The writes and flushes of a run without faults, and the store's layout.
+/// Returns the writes and flushes of a run without faults, and the store's layout.
 fn writes_of(calls: Calls, close: bool) -> (Vec<MemOp>, Superblock) {
     let mut run = Run::new(calls);
     let before = run.sim.device.log().len();
@@ -282,7 +282,7 @@ fn writes_of(calls: Calls, close: bool) -> (Vec<MemOp>, Superblock) {
     (writes, superblock.clone())
 }
 
-/// Whether writing must have stopped once this write or flush has failed like that.
+/// Returns whether writing must have stopped once this write or flush has failed in this way.
 fn ends_writing(op: &MemOp, words: &str, layout: &Superblock) -> bool {
     let within = |region: &Region| range_of(region).contains(&op.offset);
     let [ring_1, ring_2] = layout.log_rings().map(within);
@@ -300,7 +300,7 @@ fn ends_writing(op: &MemOp, words: &str, layout: &Superblock) -> bool {
         // One copy is enough, and the second is the last request of its batch.
         _ if ring_1 || first => !once,
         _ if ring_2 || second => !once && words != "fails from now on",
-        // It goes around a bad block.
+        // It avoids a bad block.
         _ if in_base => !once,
         // Of the incarnation blocks and the superblock's copies one is enough as well.
         _ => op.offset < layout.runs[0].first_byte && !once,

@@ -1,21 +1,21 @@
-//! What was is not what is: nothing of an older incarnation of a store comes back, and a device that is
-//! full of the past goes on working (C1, C3, C4). File stores, each engine.
+//! Old contents stay old: nothing of an older incarnation of a store comes back, and a device full of old data keeps
+//! working (C1, C3, C4). File stores, each engine.
 
 use std::time::Duration;
 
 use rb_core::{ClassRequest, Durability, FormatOptions, Put, PutOptions, Share, Store, format};
 
-use crate::support::{Bed, base_headers, ends_within, engines, key, value, zero};
+use crate::support::{FileFixture, base_headers, ends_within, engines, key, value, zero};
 
 const LEN: usize = 3500;
 const KEYS: u64 = 60;
 
-/// The value of a key in an age of the store.
+/// Returns the value of a key in an age of the store.
 fn of_age(n: u64, age: u64) -> Vec<u8> {
     value(n << 8 | age, LEN)
 }
 
-/// How a store becomes another one.
+/// Ways in which a store becomes another one.
 #[derive(Clone, Copy, Debug)]
 enum Again {
     StartEmpty,
@@ -30,23 +30,23 @@ fn classes(slot_bytes: u64) -> Vec<ClassRequest> {
 }
 
 impl Again {
-    fn open(self, bed: &Bed) -> Store {
+    fn open(self, fixture: &FileFixture) -> Store {
         match self {
-            Again::StartEmpty => bed.open_with(|options| options.start_empty = true),
+            Again::StartEmpty => fixture.open_with(|options| options.start_empty = true),
             Again::Format { slot_bytes, sparse } => {
                 format(&FormatOptions {
                     sparse,
                     consent: true,
-                    ..FormatOptions::new(bed.path(), classes(slot_bytes))
+                    ..FormatOptions::new(fixture.path(), classes(slot_bytes))
                 })
                 .unwrap();
-                bed.open()
+                fixture.open()
             }
         }
     }
 }
 
-/// Every key that is there has the value of this age. Answers how many there are.
+/// Checks that every present key has the value of this age. Returns how many there are.
 fn all_of_age(store: &Store, age: u64, when: &str) -> u64 {
     let mut there = 0;
     for n in 0..KEYS {
@@ -62,15 +62,14 @@ fn all_of_age(store: &Store, age: u64, when: &str) -> u64 {
     there
 }
 
-/// Old headers and payloads stay where they are: at the places of the new slots (the same size, or one
-/// of which a new slot takes two), or inside them. They name another store or epoch. Neither the index
-/// nor, when both bases are lost, a scan of headers may find them.
-/// The store's file as it is after a sync and a kill, or after a close.
-fn left(bed: Bed, store: Store, killed: bool) -> Bed {
+/// Old headers and payloads stay where they are: at the positions of the new slots (the same size, or one of which a
+/// new slot takes two), or inside them. They name another store or epoch. Neither the index nor, when both bases are
+/// lost, a scan of headers may find them. Returns the store's file as it is after a sync and a kill, or after a close.
+fn left(fixture: FileFixture, store: Store, killed: bool) -> FileFixture {
     store.sync().unwrap();
-    let bed = if killed { bed.image() } else { bed };
+    let fixture = if killed { fixture.image() } else { fixture };
     store.close().unwrap();
-    bed
+    fixture
 }
 
 #[test]
@@ -87,14 +86,14 @@ fn no_old_value_after_formatting_again_or_starting_empty() {
             (false, format(16384, false)),
         ] {
             let when = format!("{engine}, {again:?}, killed {killed}");
-            let first = Bed::with(classes(4096), |_| {}).on(engine);
+            let first = FileFixture::with(classes(4096), |_| {}).on(engine);
             let store = first.open();
             for n in 0..KEYS {
                 store.put(&key(n), &of_age(n, 1)).unwrap();
             }
-            let bed = left(first, store, killed);
+            let fixture = left(first, store, killed);
 
-            let store = again.open(&bed);
+            let store = again.open(&fixture);
             assert_eq!(all_of_age(&store, 2, &when), 0, "{when}");
             for n in 0..20 {
                 store.put(&key(n), &of_age(n, 2)).unwrap();
@@ -103,11 +102,11 @@ fn no_old_value_after_formatting_again_or_starting_empty() {
                 assert!(store.remove(&key(n)).unwrap());
             }
             store.sync().unwrap();
-            let bed = bed.image();
+            let fixture = fixture.image();
             let superblock = store.superblock().clone();
             drop(store);
             for restart in 0..3 {
-                let store = bed.open();
+                let store = fixture.open();
                 assert_eq!(
                     all_of_age(&store, 2, &when),
                     15,
@@ -117,8 +116,8 @@ fn no_old_value_after_formatting_again_or_starting_empty() {
                     store.close().unwrap();
                 }
             }
-            base_headers(&superblock).for_each(|at| zero(&bed, at, 4096));
-            let store = bed.open();
+            base_headers(&superblock).for_each(|at| zero(&fixture, at, 4096));
+            let store = fixture.open();
             let scanned = store.recovery().scanned.unwrap();
             assert_eq!(scanned.headers, 20, "{when}: {scanned:?}");
             assert_eq!(all_of_age(&store, 2, &when), 20, "{when}, scanned");
@@ -129,8 +128,8 @@ fn no_old_value_after_formatting_again_or_starting_empty() {
 #[test]
 fn removed_keys_stay_removed_through_three_restarts() {
     for engine in engines() {
-        let bed = Bed::new(4096, 64).on(engine);
-        let store = bed.open();
+        let fixture = FileFixture::new(4096, 64).on(engine);
+        let store = fixture.open();
         for n in 0..40 {
             store.put(&key(n), &of_age(n, 1)).unwrap();
         }
@@ -139,10 +138,10 @@ fn removed_keys_stay_removed_through_three_restarts() {
             assert!(store.remove(&key(n)).unwrap());
         }
         store.sync().unwrap();
-        // Once by a kill, then by a close, then without one.
-        let bed = bed.image();
+        // First a kill, then a close, then none.
+        let fixture = fixture.image();
         for restart in 0..3 {
-            let store = bed.open();
+            let store = fixture.open();
             assert!(
                 (0..20).all(|n| !store.contains(&key(n))),
                 "restart {restart}"
@@ -159,21 +158,21 @@ fn removed_keys_stay_removed_through_three_restarts() {
     }
 }
 
-/// Neither a put nor a remove nor a close may wait for room that nobody makes.
+/// Neither a put nor a remove nor a close may wait for space that will never be freed.
 #[test]
 fn a_full_device_works_after_a_restart() {
     for engine in engines() {
         for killed in [true, false] {
-            let bed = Bed::with(classes(4096), |options| {
+            let fixture = FileFixture::with(classes(4096), |options| {
                 options.log_bytes = Some(64 * 4096);
             });
-            let first = bed.on(engine);
+            let first = fixture.on(engine);
             let store = first.open();
             for n in 0..KEYS {
                 store.put(&key(n), &of_age(n, 1)).unwrap();
             }
-            let bed = left(first, store, killed);
-            let store = bed.open();
+            let fixture = left(first, store, killed);
+            let store = fixture.open();
             assert_eq!(store.stats().index.classes[0].free, 0);
             let in_time = ends_within(Duration::from_secs(30), move || {
                 for n in 0..KEYS {
@@ -201,11 +200,8 @@ fn a_full_device_works_after_a_restart() {
                 assert!(all_of_age(&store, 2, "full") > 0);
                 store.close().unwrap();
             });
-            assert!(
-                in_time,
-                "{engine}, killed {killed}: something waits for ever"
-            );
-            assert!(bed.open().recovery().clean);
+            assert!(in_time, "{engine}, killed {killed}: a call hangs");
+            assert!(fixture.open().recovery().clean);
         }
     }
 }

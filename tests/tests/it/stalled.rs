@@ -1,6 +1,6 @@
-//! What callers hold may go while requests that cannot end are in flight: the operation, buffers,
-//! values, the store itself. What the kernel still writes hits nothing else, on the engines of the
-//! real kernel and on the one in memory.
+//! A caller may drop what it holds while requests that cannot end are in flight: the operation, buffers, values, the
+//! store itself. What the kernel still writes hits nothing else, on the engines of the real kernel and on the one in
+//! memory.
 
 use std::io;
 use std::path::Path;
@@ -31,7 +31,7 @@ fn options(engine: EngineKind) -> StoreOptions {
         queue_depth: 8,
         busy_wait: Duration::from_millis(20),
         io_deadline: Duration::from_millis(150),
-        // Nobody but the test reads or writes while the file stalls.
+        // Only the test reads or writes while the file stalls.
         sync_interval: Duration::from_hours(1),
         ..StoreOptions::default()
     }
@@ -49,7 +49,7 @@ pub(crate) fn formatted(file: &Path) {
     format(&options).unwrap();
 }
 
-/// Takes all buffers that are left and fills them.
+/// Takes all remaining buffers and fills them.
 fn canaries(store: &Store) -> Vec<ValueBuf> {
     let mut taken = Vec::new();
     while let Ok(mut buffer) = store.buffer(4 * KIB) {
@@ -76,7 +76,7 @@ fn on_a_stalling_file(what: &str, test: impl Fn(&StallingFile, Store, EngineKind
 }
 
 #[test]
-fn what_hangs_keeps_its_memory_whoever_goes() {
+fn a_request_that_hangs_keeps_its_memory_after_drops() {
     on_a_stalling_file("a store over a file that stalls", |file, store, engine| {
         for n in 0..2 {
             store.put(&key(n), &value(n, LEN)).unwrap();
@@ -98,10 +98,10 @@ fn what_hangs_keeps_its_memory_whoever_goes() {
     });
 }
 
-/// One read that is awaited by nobody, two that are late; then the store goes, before they end.
+/// One read that is not awaited, two that are late; then the store is dropped, before they end.
 ///
-/// The driver of async operations used to go into the kernel with a single read of the posix engine
-/// itself: neither the deadline nor the next operation could reach it there, and the drop hung.
+/// The driver of async operations used to enter the kernel with a single read of the posix engine itself: neither the
+/// deadline nor the next operation could reach it there, and the drop hung.
 fn drops_in_flight(file: &StallingFile, store: Store, engine: EngineKind) {
     file.hold().unwrap();
     drop(store.get_many_async(&[&key(0)]));
@@ -120,7 +120,7 @@ fn drops_in_flight(file: &StallingFile, store: Store, engine: EngineKind) {
     );
     assert!(file.held() >= 3, "{engine}: the requests have not ended");
     file.release().unwrap();
-    // Once more as many requests have come and gone, these have ended.
+    // The lock becomes free once these requests have ended.
     wait_until_free(file, engine).unwrap();
     let whole = |buffer: &ValueBuf| buffer.iter().all(|byte| *byte == 0x3C);
     assert!(
@@ -129,7 +129,7 @@ fn drops_in_flight(file: &StallingFile, store: Store, engine: EngineKind) {
     );
 }
 
-/// The last of the requests lets go of the file, and with it of the lock on it.
+/// The last of the requests closes the file, and so releases the lock on it.
 fn wait_until_free(file: &StallingFile, engine: EngineKind) -> io::Result<()> {
     let start = std::time::Instant::now();
     loop {
@@ -141,8 +141,8 @@ fn wait_until_free(file: &StallingFile, engine: EngineKind) -> io::Result<()> {
     }
 }
 
-/// A lone write of metadata went into the kernel in the caller's thread on the posix engine, where no
-/// deadline reached it: behind a commit that hung, closing and dropping the store hung too.
+/// On the posix engine the caller's thread entered the kernel with a lone write of metadata, where no deadline reached
+/// it: behind a commit that hung, closing and dropping the store hung too.
 #[test]
 fn a_commit_that_hangs_does_not_keep_the_store_from_closing() {
     on_a_stalling_file("a commit to a file that stalls", |file, store, engine| {
@@ -162,7 +162,7 @@ fn a_commit_that_hangs_does_not_keep_the_store_from_closing() {
     });
 }
 
-/// The same with a write, whose buffer is the caller's own until it is put.
+/// The same with a write, whose buffer belongs to the caller until it is put.
 #[test]
 fn a_dropped_put_keeps_its_buffer_until_it_ends() {
     let sim = Sim::new(SLOTS);

@@ -1,5 +1,5 @@
-//! `Store::each_part` shows everything that decides what a store does next: the exhaustive search cuts off what looks
-//! the same.
+//! `Store::each_part` shows everything that decides what a store does next: the exhaustive search cuts off states that
+//! look the same.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -21,7 +21,7 @@ fn parts(store: &Store) -> Parts {
     parts
 }
 
-/// The names of the parts that differ, without the numbers of shards.
+/// Returns the names of the parts that differ, without the numbers of shards.
 fn changed(before: &Parts, after: &Parts) -> Vec<String> {
     let names = before.keys().chain(after.keys());
     let differ = names.filter(|name| before.get(*name) != after.get(*name));
@@ -34,7 +34,7 @@ fn changed(before: &Parts, after: &Parts) -> Vec<String> {
     names
 }
 
-/// Does something, and returns which parts changed.
+/// Runs `act`, and returns which parts changed.
 fn changed_by<T>(store: &Store, act: impl FnOnce() -> T) -> Vec<String> {
     let before = parts(store);
     act();
@@ -192,7 +192,7 @@ fn what_an_operation_in_progress_has_shows() {
     has(&put, SwitchPoint::PutPlanned, "gate");
     has(&put, SwitchPoint::PutAdmitted, "log");
     has(&put, SwitchPoint::Reserved, "generation");
-    // That a put of the key is in progress is all that is new there.
+    // The only new part: a put of the key is in progress.
     has(&put, SwitchPoint::Reserved, "shard");
     let put = look(&|| {
         store.put(b"c", b"1").unwrap();

@@ -1,4 +1,4 @@
-//! Stores that end while many threads call them, again and again: nothing is left behind (C4, C6).
+//! Tests of stores that end while many threads call them, repeatedly: nothing is left behind (C4, C6).
 
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,15 +6,15 @@ use std::time::{Duration, Instant};
 
 use rb_core::{Durability, Error, Operation, Put, PutOptions, Store};
 
-use crate::support::{Bed, KIB, engines, is_long, key, resident_kib, value};
+use crate::support::{FileFixture, KIB, engines, is_long, key, resident_kib, value};
 
 const STORM: &str = "RB_STORM";
 const LEN: usize = 20 * KIB;
 const KEYS: u64 = 8;
-/// Of a close that nothing hangs in.
+/// Maximum time of a close in which nothing hangs.
 const CLOSE_MAX: Duration = Duration::from_secs(2);
 
-/// Runs in a process of its own, so that threads and descriptors are those of the stores.
+/// Runs in a separate process, so that all threads and descriptors belong to the stores.
 #[test]
 fn stores_that_end_in_the_middle_of_everything_leave_nothing() {
     for engine in engines() {
@@ -39,12 +39,12 @@ fn open_and_close() {
         return;
     };
     let engine = engine.to_str().unwrap().parse().unwrap();
-    let bed = Bed::new(32 * KIB as u64, 64).on(engine);
+    let fixture = FileFixture::new(32 * KIB as u64, 64).on(engine);
     let cycles = if is_long() { 2_000 } else { 60 };
     let mut first = None;
     let mut longest = Duration::ZERO;
     for cycle in 0..cycles {
-        longest = longest.max(one(&bed, cycle));
+        longest = longest.max(one(&fixture, cycle));
         if cycle == 20 {
             first = Some(settled(None));
         }
@@ -57,7 +57,8 @@ fn open_and_close() {
     println!("nothing is left");
 }
 
-/// Threads, descriptors and resident KiB, once they are no more than `wanted`: what the last store has left needs a moment.
+/// Returns threads, descriptors and resident KiB, once they are at most `wanted`: the last store's resources need a
+/// moment to go.
 fn settled(wanted: Option<(usize, usize, usize)>) -> (usize, usize, usize) {
     let count = |folder| std::fs::read_dir(folder).unwrap().count();
     let start = Instant::now();
@@ -75,8 +76,8 @@ fn settled(wanted: Option<(usize, usize, usize)>) -> (usize, usize, usize) {
     }
 }
 
-fn one(bed: &Bed, cycle: u64) -> Duration {
-    let store = bed.open_with(|options| {
+fn one(fixture: &FileFixture, cycle: u64) -> Duration {
+    let store = fixture.open_with(|options| {
         // More than the threads keep of it.
         options.buffer_bytes = Some(1024 * KIB);
         options.queues_max = 2;
@@ -106,7 +107,7 @@ fn one(bed: &Bed, cycle: u64) -> Duration {
                     scope.spawn(|| store.close().unwrap());
                 }
             }),
-            // The last clone goes in one of the threads.
+            // The last clone is dropped in one of the threads.
             _ => {
                 stop.store(true, Ordering::Relaxed);
                 drop(store);
@@ -146,7 +147,7 @@ fn work(store: Store, thread: u64, cycle: u64, stop: &AtomicBool) {
             }
             6 => store.sync_async().wait(),
             7 => {
-                // Their answers are not waited for.
+                // Their results are not awaited.
                 left.push(store.get_async(&key));
                 drop(store.put_async(&key, &bytes));
                 drop(store.remove_many_async(&[&key]));

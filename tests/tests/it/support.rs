@@ -1,4 +1,4 @@
-//! What the tests share: small stores in files and in memory, deterministic values, an observer.
+//! Shared parts of the tests: small stores in files and in memory, deterministic values, an observer.
 
 use std::io::{BufRead, BufReader, Lines};
 use std::ops::Range;
@@ -9,43 +9,43 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use rb_core::{
-    Background, ClassRequest, EngineKind, Event, Events, FormatOptions, OpenError, SeededRandom,
-    Share, Store, StoreOptions, Superblock, format,
+    Background, ClassRequest, EngineKind, Event, Events, FormatOptions, OnLostMetadata, OpenError,
+    SeededRandom, Share, Store, StoreOptions, Superblock, format,
 };
 use rb_format::{FORMAT_BLOCK, Region};
 use rb_io::{Engine, Limits};
 use rb_testkit::{MemDevice, MemEngine, skip};
 use tempfile::TempDir;
 
-/// The engines that work here; io_uring is noted as skipped where the machine forbids it.
+/// Returns the engines that work here; io_uring is recorded as skipped if the machine forbids it.
 pub(crate) fn engines() -> Vec<EngineKind> {
     let mut engines = vec![EngineKind::Posix];
     engines.extend(io_uring_works("the store on io_uring").then_some(EngineKind::IoUring));
     engines
 }
 
-/// Whether io_uring works here; if not, the skip is noted.
+/// Returns whether io_uring works here; if not, records the skip.
 pub(crate) fn io_uring_works(what: &str) -> bool {
-    let bed = Bed::new(4096, 1);
-    skip::io_uring_works(what, &bed.path())
+    let fixture = FileFixture::new(4096, 1);
+    skip::io_uring_works(what, &fixture.path())
 }
 
 pub(crate) const KIB: usize = 1024;
-/// What a device answers that cannot read or write a place.
+/// Error of a device that cannot read or write a block.
 pub(crate) const EIO: i32 = 5;
-/// What it answers that has no space.
+/// Error of a device that has no space.
 pub(crate) const ENOSPC: i32 = 28;
 
-/// A file store in a folder that goes when this is dropped.
-pub(crate) struct Bed {
+/// A file store in a folder that is deleted on drop.
+pub(crate) struct FileFixture {
     dir: TempDir,
     pub(crate) engine: EngineKind,
 }
 
-impl Bed {
-    /// `slots` slots of `slot_bytes` each.
-    pub(crate) fn new(slot_bytes: u64, slots: u64) -> Bed {
-        Bed::with(
+impl FileFixture {
+    /// Makes a store of `slots` slots of `slot_bytes` each.
+    pub(crate) fn new(slot_bytes: u64, slots: u64) -> FileFixture {
+        FileFixture::with(
             vec![ClassRequest {
                 slot_bytes,
                 share: Share::Slots(slots),
@@ -54,19 +54,22 @@ impl Bed {
         )
     }
 
-    pub(crate) fn with(classes: Vec<ClassRequest>, change: impl FnOnce(&mut FormatOptions)) -> Bed {
+    pub(crate) fn with(
+        classes: Vec<ClassRequest>,
+        change: impl FnOnce(&mut FormatOptions),
+    ) -> FileFixture {
         let dir = tempfile::tempdir().unwrap();
         let mut options = FormatOptions::new(dir.path().join("store"), classes);
         options.sparse = true;
         change(&mut options);
         format(&options).unwrap();
-        Bed {
+        FileFixture {
             dir,
             engine: EngineKind::Posix,
         }
     }
 
-    pub(crate) fn on(mut self, engine: EngineKind) -> Bed {
+    pub(crate) fn on(mut self, engine: EngineKind) -> FileFixture {
         self.engine = engine;
         self
     }
@@ -80,6 +83,8 @@ impl Bed {
             engine: self.engine,
             buffer_bytes: Some(16 << 20),
             queue_depth: 64,
+            // A scan has more to show than an empty store.
+            on_lost_metadata: OnLostMetadata::Scan,
             ..StoreOptions::default()
         }
     }
@@ -94,25 +99,25 @@ impl Bed {
         Store::open(self.path(), options).unwrap()
     }
 
-    /// What a crash leaves on the host: a copy of the file as it is now, opened anew.
-    pub(crate) fn image(&self) -> Bed {
+    /// Returns what a crash leaves on the host: a copy of the file as it is now.
+    pub(crate) fn image(&self) -> FileFixture {
         let dir = tempfile::tempdir().unwrap();
         copy_sparse(&self.path(), &dir.path().join("store"));
-        Bed {
+        FileFixture {
             dir,
             engine: self.engine,
         }
     }
 }
 
-/// A store on a device in memory, which fails, stalls and crashes as told.
+/// A store on a device in memory that fails, stalls and crashes on request.
 pub(crate) struct Sim {
     pub(crate) device: Arc<MemDevice>,
     pub(crate) watch: Arc<Watch>,
 }
 
 impl Sim {
-    /// `slots` slots of 4 KiB.
+    /// Makes a store of `slots` slots of 4 KiB.
     pub(crate) fn new(slots: u64) -> Sim {
         Sim::with(slots, 64, None)
     }
@@ -122,7 +127,7 @@ impl Sim {
         Sim::limited(slots, limits, key_len_max, log_bytes)
     }
 
-    /// On a device with these limits.
+    /// Makes a store on a device with these limits.
     pub(crate) fn limited(
         slots: u64,
         limits: Limits,
@@ -146,12 +151,12 @@ impl Sim {
         sim
     }
 
-    /// A log of `blocks` blocks, so that the ring is soon full.
+    /// Makes a store with a log of `blocks` blocks, so that the ring is soon full.
     pub(crate) fn with_ring(slots: u64, blocks: u64) -> Sim {
         Sim::with(slots, 1024, Some(blocks * FORMAT_BLOCK as u64))
     }
 
-    /// Whatever the device holds.
+    /// Wraps a device, with any contents.
     pub(crate) fn on(device: Arc<MemDevice>) -> Sim {
         Sim {
             device,
@@ -159,12 +164,12 @@ impl Sim {
         }
     }
 
-    /// What a crash leaves at worst: what was flushed.
+    /// Returns the worst outcome of a crash: only what was flushed.
     pub(crate) fn crash(&self) -> Sim {
         Sim::on(self.device.crash())
     }
 
-    /// What a crash leaves: besides, some of what was not flushed, as `seed` decides.
+    /// Returns another outcome of a crash: in addition, some of what was not flushed, as `seed` decides.
     pub(crate) fn crash_seeded(&self, seed: u64) -> Sim {
         Sim::on(MemDevice::from_image(&self.device.crash_image_seeded(seed)))
     }
@@ -181,7 +186,7 @@ impl Sim {
         self.try_open(change).unwrap()
     }
 
-    /// Background duties are run by the test, unless it changes that.
+    /// Background work is run by the test, unless it changes that.
     pub(crate) fn try_open(
         &self,
         change: impl FnOnce(&mut StoreOptions),
@@ -190,7 +195,9 @@ impl Sim {
             background: Background::Manual,
             buffer_bytes: Some(1 << 20),
             events: Some(self.watch.clone()),
-            // Another at each opening of a device, and the same in each run of a test.
+            // A scan has more to show than an empty store.
+            on_lost_metadata: OnLostMetadata::Scan,
+            // A different seed at each opening of a device, and the same in each run of a test.
             random: Arc::new(SeededRandom::new(self.device.log().len() as u64)),
             ..StoreOptions::default()
         };
@@ -211,7 +218,7 @@ impl Sim {
         }
     }
 
-    /// Returns when the device holds so many requests.
+    /// Waits until the device holds this many requests.
     pub(crate) fn wait_for_held(&self, count: usize) {
         while self.device.held() < count {
             std::thread::yield_now();
@@ -219,13 +226,13 @@ impl Sim {
     }
 }
 
-/// Where the headers of all bases are.
+/// Returns the offsets of the headers of all bases.
 pub(crate) fn base_headers(superblock: &Superblock) -> impl Iterator<Item = u64> {
     let places = superblock.bases().map(rb_format::base_header_offsets);
     places.into_iter().flatten()
 }
 
-/// Where all slots are.
+/// Returns the range of all slots.
 pub(crate) fn slots_of(store: &Store) -> Range<u64> {
     store.geometry().slot_offset(0).unwrap()..store.superblock().log_2.offset
 }
@@ -234,7 +241,7 @@ pub(crate) fn range_of(region: &Region) -> Range<u64> {
     region.offset..region.offset + region.bytes
 }
 
-/// Runs `work` in a thread; false if it has not ended in time.
+/// Runs `work` in a thread; returns false if it has not ended in time.
 pub(crate) fn ends_within(time: Duration, work: impl FnOnce() + Send + 'static) -> bool {
     let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || {
@@ -244,7 +251,7 @@ pub(crate) fn ends_within(time: Duration, work: impl FnOnce() + Send + 'static) 
     receiver.recv_timeout(time).is_ok()
 }
 
-/// Keys of 1000 bytes, of which a log block takes three.
+/// Returns keys of 1000 bytes, of which a log block takes three.
 pub(crate) fn long_keys(numbers: Range<u64>) -> Vec<Vec<u8>> {
     numbers
         .map(|n| [&n.to_le_bytes()[..], &[b'k'; 992]].concat())
@@ -264,11 +271,11 @@ fn copy_sparse(from: &Path, to: &Path) {
 }
 
 /// Flips bits of a store that is not open.
-pub(crate) fn corrupt(bed: &Bed, offset: u64, len: usize) {
+pub(crate) fn corrupt(fixture: &FileFixture, offset: u64, len: usize) {
     let file = std::fs::OpenOptions::new()
         .read(true)
         .write(true)
-        .open(bed.path())
+        .open(fixture.path())
         .unwrap();
     let mut bytes = vec![0; len];
     file.read_exact_at(&mut bytes, offset).unwrap();
@@ -276,21 +283,21 @@ pub(crate) fn corrupt(bed: &Bed, offset: u64, len: usize) {
     file.write_all_at(&bytes, offset).unwrap();
 }
 
-/// Zeroes a place of a store that is not open.
-pub(crate) fn zero(bed: &Bed, offset: u64, len: usize) {
+/// Zeroes a range of a store that is not open.
+pub(crate) fn zero(fixture: &FileFixture, offset: u64, len: usize) {
     let file = std::fs::OpenOptions::new()
         .write(true)
-        .open(bed.path())
+        .open(fixture.path())
         .unwrap();
     file.write_all_at(&vec![0; len], offset).unwrap();
 }
 
-/// A value of `len` bytes that is a function of `seed`.
+/// Returns a value of `len` bytes that is a function of `seed`.
 pub(crate) fn value(seed: u64, len: usize) -> Vec<u8> {
     rb_testkit::values::bytes(seed, len)
 }
 
-/// Whether key `n` is there, with its value of 3,000 bytes.
+/// Returns whether key `n` is there, with its value of 3,000 bytes.
 pub(crate) fn holds(store: &Store, n: u64) -> bool {
     match store.get(&key(n)).unwrap() {
         None => false,
@@ -305,7 +312,7 @@ pub(crate) fn key(n: u64) -> Vec<u8> {
     format!("key-{n}").into_bytes()
 }
 
-/// Remembers events as lines.
+/// Records events as lines.
 #[derive(Debug, Default)]
 pub(crate) struct Watch(Mutex<Vec<String>>);
 
@@ -339,8 +346,7 @@ impl Events for Watch {
     }
 }
 
-/// Whether tests take the time for all that they have: the variable `RB_LONG` is set. Otherwise they take a part.
-/// Memory of this process that is resident, in KiB.
+/// Returns the resident memory of this process in KiB.
 pub(crate) fn resident_kib() -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find(|line| line.starts_with("VmRSS:"));
@@ -348,12 +354,13 @@ pub(crate) fn resident_kib() -> usize {
     resident.unwrap().parse().unwrap()
 }
 
+/// Returns whether the variable `RB_LONG` is set: then tests run in full, otherwise only a part of them.
 pub(crate) fn is_long() -> bool {
     std::env::var_os("RB_LONG").is_some()
 }
 
-/// Runs one test of this program alone, in a process of its own that serves a store until its input ends: returns when it
-/// says that it has begun, with the lines that follow.
+/// Runs one test of this program alone, in a separate process that serves a store until its input ends. Returns when it
+/// has printed that it has begun, with the lines that follow.
 pub(crate) fn serve<const N: usize>(
     test: &str,
     envs: [(&str, String); N],

@@ -1,5 +1,5 @@
-//! Openings for writing at the same time as others, paused before a chosen write, and with bad fixed blocks. `two_hosts.rs` has every
-//! interleaving of two plain openings; here are those with a start-empty, a format, the same keys.
+//! Tests of concurrent openings for writing, paused before a chosen write, and with bad fixed blocks. `two_hosts.rs`
+//! has every interleaving of two plain openings; here are those with a start-empty, a format, the same keys.
 
 #![expect(
     clippy::print_stdout,
@@ -32,7 +32,7 @@ fn image() -> Vec<u8> {
     sim.device.live_image()
 }
 
-/// Opens A; before its first write that `at` says yes to, runs `b`.
+/// Opens A; before its first write for which `at` returns true, runs `b`.
 fn next_to<T: Send>(
     at: fn(u64) -> bool,
     a_empty: bool,
@@ -142,7 +142,8 @@ fn same_number_same_generations() {
     }
 }
 
-/// A opened while B emptied the store, and wrote over B's block of the later epoch: what both then acknowledged was gone.
+/// A opened while B emptied the store, and overwrote B's block of the later epoch: what both then acknowledged was
+/// lost.
 #[test]
 fn opening_over_a_start_empty() {
     let (sim, a, b) = next_to(incarnation, false, |sim| {
@@ -251,8 +252,8 @@ fn two_start_empty() {
     assert!(ok);
 }
 
-/// A forged or stray incarnation block of a far epoch was taken for a start-empty: the superblocks were rewritten with a
-/// number that no decoder takes.
+/// A forged or stray incarnation block of a far epoch was taken for a start-empty: the superblocks were rewritten with
+/// a number that no decoder accepts.
 #[test]
 fn far_epoch() {
     let mut ok = true;
@@ -286,8 +287,8 @@ fn far_epoch() {
     assert!(ok);
 }
 
-/// A start-empty wrote over the only superblock copy that could be read, and a crash tore it. Once a store was seen empty, the
-/// former epoch does not come back.
+/// A start-empty overwrote the only superblock copy that could be read, and a crash tore it. Once a store was seen
+/// empty, the former epoch must not come back.
 #[test]
 fn start_empty_with_bad_blocks() {
     let mut wrong = 0;
@@ -341,7 +342,8 @@ fn start_empty_with_bad_blocks() {
                     if old {
                         continue;
                     }
-                    // It was seen empty, now another opening, crash, and rot of one superblock copy.
+                    // It was seen empty; now another opening, a crash, and rot of one superblock
+                    // copy.
                     let img = second.crash_seeded(seed).device.live_image();
                     for copy in [0, rb_format::SUPERBLOCK_B_OFFSET] {
                         let third = make(&img);
@@ -369,7 +371,7 @@ fn start_empty_with_bad_blocks() {
     assert_eq!(wrong, 0);
 }
 
-/// One incarnation block bad, crashes in every opening, many times: it opens each time.
+/// One incarnation block is bad, with crashes in every opening, many times: it opens each time.
 #[test]
 fn a_bad_incarnation_block_and_crashes() {
     let mut wrong = 0;
@@ -505,8 +507,8 @@ fn opening_over_a_format() {
     }
 }
 
-/// A, late, wrote its block over that of a third opening and was refused. The second one, which had been opened over,
-/// then found its own number to be the highest again, and wrote over what the third had acknowledged.
+/// A, late, overwrote the block of a third opening and was refused. The second one, which had been opened over, then
+/// found its own number to be the highest again, and overwrote what the third had acknowledged.
 #[test]
 fn a_late_block_revives_no_former_opening() {
     let (sim, a, (former, last)) = next_to(incarnation, false, |sim| {
@@ -534,8 +536,8 @@ fn a_late_block_revives_no_former_opening() {
     assert!(is(&after, 1, Some(2), "the last one's, after a crash"));
 }
 
-/// With one superblock copy bad, the epoch that B began was in its incarnation block alone. A, late, wrote over that:
-/// the former epoch was back, and what B had acknowledged was gone.
+/// With one superblock copy bad, only its incarnation block recorded the epoch that B began. A, late, overwrote that
+/// block: the former epoch was back, and what B had acknowledged was lost.
 #[test]
 fn a_start_empty_with_a_bad_superblock_copy_outlives_a_late_block() {
     for copy in [0, rb_format::SUPERBLOCK_B_OFFSET] {
@@ -559,10 +561,11 @@ fn a_start_empty_with_a_bad_superblock_copy_outlives_a_late_block() {
     }
 }
 
-/// An opening found a start-empty that had been cut short, and began again because a late opening of the former epoch had
-/// written over it meanwhile. It kept to the epoch that was no more, and dropped what the late one had acknowledged.
+/// An opening found an interrupted start-empty, and began again because a late opening of the former epoch had
+/// overwritten it in the meantime. It kept the epoch that no longer existed, and dropped what the late one had
+/// acknowledged.
 #[test]
-fn an_opening_that_begins_again_forgets_the_epoch_it_saw() {
+fn an_opening_that_restarts_discards_the_epoch_it_saw() {
     let copies = [0, rb_format::SUPERBLOCK_B_OFFSET];
     let before = image();
     let emptied = Sim::on(MemDevice::from_image(&before));
@@ -586,7 +589,7 @@ fn an_opening_that_begins_again_forgets_the_epoch_it_saw() {
         let reads = ops
             .iter()
             .any(|op| op.op == OpKind::Read && op.offset == header);
-        // The first reading proves the later epoch, the second one is of recovery.
+        // The first reading shows the later epoch, the second one is of recovery.
         if moment == Moment::Before
             && reads
             && seen.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 1

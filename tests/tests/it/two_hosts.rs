@@ -1,9 +1,10 @@
-//! Two hosts that open one device for writing at the same time (C8): no lock of one machine keeps them apart.
+//! Tests of two hosts that open one device for writing at the same time (C8): no lock of one machine excludes the
+//! other.
 //!
-//! Each host is a thread that opens the store, puts a key, syncs, and says whether it was acknowledged. Before each request
-//! to the device a thread waits until it is its turn. So an interleaving is a list of numbers: how many requests each
-//! thread makes before it is the other one's turn. Reads of what neither host writes here (superblock, bases) are not
-//! counted: where the turn passes among them makes no difference.
+//! Each host is a thread that opens the store, puts a key, syncs, and reports whether it was acknowledged. Before each
+//! request to the device a thread waits for its turn. So an interleaving is a list of numbers: how many requests each
+//! thread makes before the turn passes to the other. Reads of regions that neither host writes here (superblock, bases)
+//! are not counted: where the turn passes among them makes no difference.
 
 use std::cell::Cell;
 use std::ops::Range;
@@ -18,20 +19,20 @@ thread_local! {
     static HOST: Cell<Option<usize>> = const { Cell::new(None) };
 }
 
-/// Whose turn it is, and for how many more requests.
+/// The host whose turn it is, and the number of requests left in it.
 struct Turns {
-    /// The rest of the interleaving; when it is used up, host 0 goes to its end, then host 1.
+    /// The rest of the interleaving; when it is used up, host 0 runs to its end, then host 1.
     left: Vec<usize>,
     turn: usize,
     ended: [bool; 2],
-    /// Requests so far: who made them, and what they were.
+    /// Requests so far, with the host that made each.
     trace: Vec<(usize, MemOp)>,
-    /// Of each host, those that count.
+    /// Number of counted requests of each host.
     made: [usize; 2],
 }
 
 impl Turns {
-    /// Gives the turn away if it is used up, or its owner has ended.
+    /// Passes the turn if it is used up, or its owner has ended.
     fn pass(&mut self) {
         while let Some(first) = self.left.first() {
             if *first > 0 && !self.ended[self.turn] {
@@ -46,7 +47,7 @@ impl Turns {
     }
 }
 
-/// With what both hosts write to.
+/// The turns, with the ranges that both hosts write to.
 type Baton = Arc<(Mutex<Turns>, Condvar, Vec<Range<u64>>)>;
 
 fn take_turn(baton: &Baton, ops: &[MemOp]) {
@@ -69,18 +70,18 @@ fn take_turn(baton: &Baton, ops: &[MemOp]) {
     }
 }
 
-/// What a host has done.
+/// Result of a host.
 #[derive(Clone, Debug, Default)]
 struct Outcome {
     opened: bool,
-    /// Why it was not opened, or not acknowledged.
+    /// Reason why the opening or the put was refused.
     refused: Option<String>,
-    /// Requests on the device when its put was acknowledged as durable.
+    /// Number of requests on the device when its put was acknowledged as durable.
     acknowledged: Option<usize>,
     store: Option<Arc<rb_core::Store>>,
 }
 
-/// The numbers of an interleaving that was run: requests of both, and whether both opened, or each alone.
+/// Counts of the interleavings that were run: requests of both, and whether both opened, or each alone.
 #[derive(Default, Debug)]
 struct Counts {
     runs: usize,
@@ -158,7 +159,7 @@ fn work(sim: &Sim, host: usize, baton: &Baton) -> Outcome {
     }
 }
 
-/// Where in the trace a host's nonce was durable: the flush after its incarnation block.
+/// Returns the position in the trace at which a host's nonce was durable: the flush after its incarnation block.
 fn nonce_durable(trace: &[(usize, MemOp)], host: usize) -> Option<usize> {
     let is_block = |op: &MemOp| op.op == OpKind::Write && (4096..12288).contains(&op.offset);
     let written = trace
@@ -186,7 +187,7 @@ fn judge(
         counts.contended += 1;
     }
     let nonces = [0, 1].map(|host| nonce_durable(trace, host));
-    // The winner is who opened, and whose nonce was durable last.
+    // The winner opened, and its nonce was the last to become durable.
     let winner = [0, 1]
         .into_iter()
         .filter(|host| outcomes[*host].opened)
@@ -247,7 +248,7 @@ fn judge(
     }
 }
 
-/// A store that was used and crashed, so that its log has an end to be found.
+/// Makes a store that was used and crashed, so that opening must find the end of its log.
 fn image() -> (Vec<u8>, Vec<Range<u64>>) {
     let sim = Sim::with_ring(8, 64);
     let store = sim.open();
@@ -262,8 +263,8 @@ fn image() -> (Vec<u8>, Vec<Range<u64>>) {
     (sim.device.live_image(), shared)
 }
 
-/// All interleavings in which the turn passes from one host to the other at most so many times, each time after any
-/// number of requests that is a multiple of `step`.
+/// Runs all interleavings in which the turn passes from one host to the other at most `switches` times, each time after
+/// any number of requests that is a multiple of `step`.
 fn every_interleaving(switches: usize, step: usize) -> Counts {
     let (image, shared) = image();
     let mut counts = Counts::default();
@@ -281,10 +282,10 @@ fn every_interleaving(switches: usize, step: usize) -> Counts {
     }
 }
 
-/// Both read the incarnation blocks, then the one opened and wrote; the other took the same number and wrote over its
-/// log, and acknowledged entries were lost.
+/// Both read the incarnation blocks, then the first opened and wrote; the second took the same number and overwrote the
+/// first one's log, and acknowledged entries were lost.
 #[test]
-fn of_two_hosts_that_open_at_once_one_wins_and_keeps_what_both_acknowledged() {
+fn of_two_hosts_that_open_at_the_same_time_one_wins_and_keeps_what_both_acknowledged() {
     let step = if is_long() { 1 } else { 4 };
     let counts = every_interleaving(3, step);
     println!("{counts:?}");

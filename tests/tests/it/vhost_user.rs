@@ -1,4 +1,4 @@
-//! The store on a vhost-user disk: the same bytes as on the image behind it, through every engine.
+//! Tests of the store on a vhost-user disk: the same bytes as on the image behind it, through every engine.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::FileExt;
@@ -25,7 +25,7 @@ fn open(path: &Path, engine: EngineKind, validate: Validate) -> Store {
     Store::open(path, options).unwrap()
 }
 
-/// Puts, replaces and removes; what must be there afterwards.
+/// Puts, replaces and removes; returns what must be there afterwards.
 fn change(store: &Store, seed: u64) -> BTreeMap<u64, Vec<u8>> {
     let lengths = [1, 700, 4096, 30 * KIB, 64 * KIB];
     let mut expected = BTreeMap::new();
@@ -42,7 +42,7 @@ fn change(store: &Store, seed: u64) -> BTreeMap<u64, Vec<u8>> {
     expected
 }
 
-/// Everything is there, verified before the opening ended, and nothing else.
+/// Checks that everything is there, verified before the opening ended, and nothing else.
 fn check(path: &Path, engine: EngineKind, expected: &BTreeMap<u64, Vec<u8>>) {
     let store = open(path, engine, Validate::Eager);
     assert_eq!(
@@ -94,7 +94,7 @@ fn a_store_is_the_same_through_the_server_and_on_its_image() {
         check(socket, EngineKind::Libblkio, &expected);
         drop(server);
 
-        // The image by itself, by libblkio's other driver, too; then back through a server.
+        // The image by itself, also by libblkio's other driver; then back through a server.
         for engine in engines().into_iter().chain([EngineKind::Libblkio]) {
             check(image.path(), engine, &expected);
         }

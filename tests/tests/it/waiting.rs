@@ -1,4 +1,4 @@
-//! Who stands in line gets what is there in time, and a closed store says so (C6).
+//! Tests of queued callers, which get what is available in time, and of closed stores, which return an error (C6).
 
 use std::io::{BufReader, Lines, Write};
 use std::process::{Child, ChildStdout};
@@ -12,16 +12,16 @@ use rb_core::{
 use rb_io::Engine;
 use rb_testkit::{DriveEngine, DriveSpeed};
 
-use crate::support::{Bed, KIB, engines, key, long_keys, serve, value};
+use crate::support::{FileFixture, KIB, engines, key, long_keys, serve, value};
 
 const LEN: usize = 60 * KIB;
 
-/// `for_each` showed the keys of a store that was closed, in which every other call found none.
+/// `for_each` showed the keys of a closed store, in which every other call found none.
 #[test]
-fn every_call_of_a_closed_store_answers_that_it_is_closed() {
+fn every_call_of_a_closed_store_returns_that_it_is_closed() {
     for engine in engines() {
-        let bed = Bed::new(4 * KIB as u64, 16).on(engine);
-        let store = bed.open();
+        let fixture = FileFixture::new(4 * KIB as u64, 16).on(engine);
+        let store = fixture.open();
         store.put(&key(0), b"value").unwrap();
         let (value, buffer) = (store.get(&key(0)).unwrap(), store.buffer(5).unwrap());
         let pins: Vec<_> = store.lookup_and_pin(&[&key(0)]);
@@ -72,7 +72,7 @@ fn every_call_of_a_closed_store_answers_that_it_is_closed() {
         store.for_each(|entry| panic!("{entry:?} is shown"));
         store.close().unwrap();
         store.close_async().wait().unwrap();
-        // What it was is still known, and what was taken from it is whole and may go.
+        // Its properties are still known, and what was taken from it is whole and can be dropped.
         store.audit().unwrap();
         assert!(store.stats().index.entries <= 1 && !store.engine_name().is_empty());
         store.unpin(pins.into_iter().flatten().collect());
@@ -86,10 +86,10 @@ const BUSY_WAIT: Duration = Duration::from_millis(400);
 const COMMITS: &str = "RB_PAUSED_COMMITS";
 const COMMIT_WAIT: Duration = Duration::from_secs(2);
 
-/// Does nothing unless started by the test below: two gets that need all buffers wait for them, one behind the other, when
-/// the process is stopped.
+/// Does nothing unless started by the test below: two gets that need all buffers wait for them, one behind the other,
+/// when the process is stopped.
 #[test]
-fn stand_in_line_in_a_paused_process() {
+fn queue_up_in_a_paused_process() {
     let Some(path) = std::env::var_os(LINE) else {
         return;
     };
@@ -121,25 +121,25 @@ fn stand_in_line_in_a_paused_process() {
     println!("wrong: {wrong:?}");
 }
 
-/// A process that was stopped for longer than `busy_wait` had lost the patience of all operations but the first of a line:
-/// they were answered `Busy` as soon as it went on.
+/// A process that was stopped for longer than `busy_wait` used up the waiting time of all queued operations but the
+/// first: they returned `Busy` as soon as it continued.
 #[test]
-fn operations_in_line_do_not_lose_the_time_of_a_pause() {
+fn queued_operations_do_not_lose_the_time_of_a_pause() {
     for engine in engines() {
-        let bed = Bed::new(64 * KIB as u64, 64).on(engine);
+        let fixture = FileFixture::new(64 * KIB as u64, 64).on(engine);
         let envs = [
-            (LINE, bed.path().display().to_string()),
+            (LINE, fixture.path().display().to_string()),
             ("RB_PAUSED_ENGINE", engine.to_string()),
         ];
-        let (child, lines) = serve("waiting::stand_in_line_in_a_paused_process", envs);
+        let (child, lines) = serve("waiting::queue_up_in_a_paused_process", envs);
         assert_eq!(paused(child, lines, 2 * BUSY_WAIT), "None", "{engine}");
     }
 }
 
-/// Does nothing unless started by the test below: puts that fill the log commit in the thread of those that write, one
+/// Does nothing unless started by the test below: puts that fill the log commit in the threads of the callers, one
 /// behind the other, when the process is stopped.
 #[test]
-fn commit_in_line_in_a_paused_process() {
+fn queue_for_a_commit_in_a_paused_process() {
     if std::env::var_os(COMMITS).is_none() {
         return;
     }
@@ -172,7 +172,7 @@ fn commit_in_line_in_a_paused_process() {
     };
     let store = Store::open(Arc::clone(&drive) as Arc<dyn Engine>, options).unwrap();
     drive.set_timed(true);
-    // Each batch more than half of what may be queued for a commit.
+    // Each batch takes more than half of what may be queued for a commit.
     let put = |batch: u64| {
         let keys = long_keys(900 * batch..900 * (batch + 1));
         let puts = keys.iter().map(|key| Put::new(key, b"v")).collect();
@@ -186,18 +186,18 @@ fn commit_in_line_in_a_paused_process() {
     println!("wrong: {wrong:?}");
 }
 
-/// What a commit took in the thread of those that write was charged to those behind it, also while the process was stopped:
-/// they were answered `Busy` as soon as it went on.
+/// The time that a commit took in a caller's thread was charged to the callers behind it, also while the process was
+/// stopped: they got `Busy` as soon as it continued.
 #[test]
 fn puts_behind_a_commit_do_not_lose_the_time_of_a_pause() {
     let envs = [(COMMITS, "1".to_owned())];
-    let (child, lines) = serve("waiting::commit_in_line_in_a_paused_process", envs);
-    // Into the flush.
+    let (child, lines) = serve("waiting::queue_for_a_commit_in_a_paused_process", envs);
+    // Until it is in the flush.
     std::thread::sleep(Duration::from_millis(50));
     assert_eq!(paused(child, lines, 2 * COMMIT_WAIT), "None");
 }
 
-/// Stops a process for a time, and answers what it says was wrong with it.
+/// Stops a process for a time, and returns the failures that it prints.
 fn paused(mut child: Child, mut lines: Lines<BufReader<ChildStdout>>, time: Duration) -> String {
     let pid = rustix::process::Pid::from_child(&child);
     let signal = |signal| rustix::process::kill_process(pid, signal).unwrap();

@@ -1,5 +1,6 @@
-//! Whose device it is: what another program's tools leave in the fixed blocks and the unused areas is seen before
-//! anything is written, named, and left as it is (C8). What a crash of ours leaves there is repaired as before.
+//! Tests of who owns a device: data of other programs' tools in the fixed blocks and the unused areas is detected
+//! before anything is written, named, and left unchanged (C8). What a crash of the store leaves there is repaired as
+//! before.
 
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -17,29 +18,29 @@ use rb_io::OpKind;
 use rb_testkit::skip;
 
 use crate::marks::{self, Mark};
-use crate::support::{Bed, EIO, Sim, corrupt, key, value, zero};
+use crate::support::{EIO, FileFixture, Sim, corrupt, key, value, zero};
 
 const BLOCK: u64 = FORMAT_BLOCK as u64;
 const MIB: u64 = 1 << 20;
 const LEN: usize = 3000;
 const KEYS: u64 = 8;
 
-/// A store of 300 slots of 64 KiB, about 26 MiB, opened twice before.
-fn bed() -> Bed {
+/// Makes a store of 300 slots of 64 KiB, about 26 MiB, that was opened twice before.
+fn fixture() -> FileFixture {
     let classes = vec![ClassRequest {
         slot_bytes: 64 << 10,
         share: Share::Slots(300),
     }];
-    let bed = Bed::with(classes, |_| {});
-    let store = bed.open();
+    let fixture = FileFixture::with(classes, |_| {});
+    let store = fixture.open();
     for n in 0..KEYS {
         store.put(&key(n), &value(n, LEN)).unwrap();
     }
     store.close().unwrap();
     drop(store);
-    // Now both incarnation blocks are there.
-    bed.open().close().unwrap();
-    bed
+    // Now both incarnation blocks are written.
+    fixture.open().close().unwrap();
+    fixture
 }
 
 fn assert_whole(store: &Store, when: &str) {
@@ -56,8 +57,8 @@ fn size(path: &Path) -> u64 {
     std::fs::metadata(path).unwrap().len()
 }
 
-fn superblock(bed: &Bed) -> Superblock {
-    let store = bed.open_with(|options| options.read_only = true);
+fn superblock(fixture: &FileFixture) -> Superblock {
+    let store = fixture.open_with(|options| options.read_only = true);
     store.superblock().clone()
 }
 
@@ -69,7 +70,8 @@ fn force_repair(path: &Path, force: bool) -> Result<RepairReport, OpenError> {
     repair(path, &options, |_| true)
 }
 
-/// Every way to open for writing refuses and names `name`, an audit and a reader name it too, and not a byte changes.
+/// Checks that every way to open for writing refuses and names `name`, an audit and a reader name it too, and not a
+/// byte changes.
 fn assert_left_alone(path: &Path, name: &str, when: &str) {
     let before = std::fs::read(path).unwrap();
     let defaults = StoreOptions::default;
@@ -125,14 +127,14 @@ fn assert_left_alone(path: &Path, name: &str, when: &str) {
 }
 
 /// The first opening after `mkswap` on a store's device repaired superblock copy A over the swap header, with one
-/// warning; LVM, md and LUKS headers went the same way, or lost what lay in the incarnation blocks.
+/// warning; LVM, md and LUKS headers were overwritten in the same way, or lost what lay in the incarnation blocks.
 #[test]
 fn what_tools_leave_on_a_whole_device_is_left_alone() {
-    let bed = bed();
+    let fixture = fixture();
     for more in [0, 512, 3 * MIB] {
-        let size = size(&bed.path()) + more;
+        let size = size(&fixture.path()) + more;
         for Mark { name, writes } in marks::whole(size) {
-            let image = bed.image();
+            let image = fixture.image();
             std::fs::File::options()
                 .write(true)
                 .open(image.path())
@@ -149,8 +151,8 @@ fn what_tools_leave_on_a_whole_device_is_left_alone() {
 /// over the table, and metadata over the file system in the partition.
 #[test]
 fn a_partition_table_and_what_is_in_its_partition_are_left_alone() {
-    let bed = bed();
-    let size = size(&bed.path());
+    let fixture = fixture();
+    let size = size(&fixture.path());
     for first in [17 << 10, MIB, 2 * MIB, 16 * MIB] {
         let inside = [
             marks::ext4(first),
@@ -162,7 +164,7 @@ fn a_partition_table_and_what_is_in_its_partition_are_left_alone() {
             for lba in [512, 4096] {
                 // With blocks of 4 KiB no partition begins at 17 KiB.
                 let first = first.next_multiple_of(lba);
-                let image = bed.image();
+                let image = fixture.image();
                 marks::write(&image.path(), &marks::gpt(size, first, lba, inside.clone()));
                 let when = format!("partition at {first}, file system {number}, blocks of {lba}");
                 assert_left_alone(&image.path(), "GPT", &when);
@@ -170,23 +172,23 @@ fn a_partition_table_and_what_is_in_its_partition_are_left_alone() {
         }
     }
     // Only 512 bytes: an MBR, as fdisk writes it.
-    let image = bed.image();
+    let image = fixture.image();
     let mbr = marks::gpt(size, MIB, 512, Vec::new()).swap_remove(0);
     marks::write(&image.path(), &vec![mbr]);
     assert_left_alone(&image.path(), "MBR partition table", "an MBR alone");
 }
 
-/// What no table knows is seen in the unused areas all the same.
+/// Data without a known signature is detected in the unused areas, too.
 #[test]
-fn bytes_in_an_unused_area_are_somebody_elses() {
-    let bed = bed();
-    for area in superblock(&bed).unused_areas() {
+fn bytes_in_an_unused_area_are_foreign() {
+    let fixture = fixture();
+    for area in superblock(&fixture).unused_areas() {
         for at in [
             area.start,
             area.start + (area.end - area.start) / 2,
             area.end - 1,
         ] {
-            let image = bed.image();
+            let image = fixture.image();
             marks::write(&image.path(), &vec![(at, vec![1])]);
             let name = format!("an unused area at byte {at}");
             assert_left_alone(&image.path(), &name, "one byte");
@@ -197,60 +199,61 @@ fn bytes_in_an_unused_area_are_somebody_elses() {
 /// A crash leaves one of the two incarnation blocks. A store that no opening wrote to has none.
 #[test]
 fn both_incarnation_blocks_do_not_vanish() {
-    let new = Bed::new(4096, 8);
+    let new = FileFixture::new(4096, 8);
     zero(&new, INCARNATION_A_OFFSET, 2 * FORMAT_BLOCK);
     new.open().close().unwrap();
     // The only block that was written is gone: one bad block costs nothing.
     zero(&new, INCARNATION_B_OFFSET, FORMAT_BLOCK);
     new.open().close().unwrap();
-    let bed = bed();
+    let fixture = fixture();
     for noise in [0, 0xA5] {
-        let image = bed.image();
+        let image = fixture.image();
         marks::write(
             &image.path(),
             &vec![(INCARNATION_A_OFFSET, vec![noise; 2 * FORMAT_BLOCK])],
         );
         assert_left_alone(&image.path(), "incarnation blocks", "noise");
         for one in [INCARNATION_A_OFFSET, INCARNATION_B_OFFSET] {
-            let image = bed.image();
+            let image = fixture.image();
             marks::write(&image.path(), &vec![(one, vec![noise; FORMAT_BLOCK])]);
             assert_whole(&image.open(), "one block is gone");
         }
     }
 }
 
-/// Values may look like anything, and a device's end and 64 MiB, where signatures are looked for, may lie in slots.
+/// Values may look like anything, and the device's end and offset 64 MiB, where signatures are searched, may lie in
+/// slots.
 #[test]
 fn values_that_look_like_signatures_are_values() {
     let classes = vec![ClassRequest {
         slot_bytes: 64 << 10,
         share: Share::Slots(1100),
     }];
-    let bed = Bed::with(classes, |_| {});
-    let superblock = superblock(&bed);
+    let fixture = FileFixture::with(classes, |_| {});
+    let superblock = superblock(&fixture);
     let slots = superblock.runs[0].first_byte..superblock.log_2.offset;
     let at = (64 << 20) + 0x40;
     assert!(slots.contains(&at));
     let file = std::fs::File::options()
         .write(true)
-        .open(bed.path())
+        .open(fixture.path())
         .unwrap();
     file.write_all_at(b"_BHRfS_M", at).unwrap();
     // In every block of every value a label of LVM, and the superblock of an md.
-    let looks = marks::whole(size(&bed.path()));
+    let looks = marks::whole(size(&fixture.path()));
     let mut value = vec![0; 64 << 10];
     for (number, block) in value.chunks_exact_mut(512).enumerate() {
         let from = &looks[number % looks.len()].writes[0].1;
         let from = &from[from.len().saturating_sub(512)..];
         block[..from.len()].copy_from_slice(from);
     }
-    let store = bed.open();
+    let store = fixture.open();
     for n in 0..1100 {
         store.put(&key(n), &value).unwrap();
     }
     store.close().unwrap();
     drop(store);
-    let store = bed.open();
+    let store = fixture.open();
     assert_eq!(store.recovery().foreign, []);
     assert!(
         store
@@ -260,8 +263,8 @@ fn values_that_look_like_signatures_are_values() {
     );
 }
 
-/// What the store leaves itself is repaired without a question: copies that are zero, older, unreadable, and torn in
-/// every way between two of those.
+/// Superblock copies that the store itself leaves are repaired without consent: copies that are zero, older,
+/// unreadable, or torn in every way between two of those.
 #[test]
 fn copies_as_a_crash_leaves_them_are_repaired() {
     let sim = Sim::new(8);
@@ -311,13 +314,13 @@ fn copies_as_a_crash_leaves_them_are_repaired() {
     }
 }
 
-/// Rot in a copy may be the first bytes of something that no table knows: the copy stays, the store runs on the
-/// other one, and a repair by force writes it anew.
+/// Rot in a copy may be the first bytes of an unknown signature: the copy stays, the store uses the other one, and a
+/// forced repair rewrites it.
 #[test]
 fn a_copy_that_no_crash_leaves_stays_until_it_is_forced() {
-    let bed = bed();
+    let fixture = fixture();
     for copy in [SUPERBLOCK_A_OFFSET, SUPERBLOCK_B_OFFSET] {
-        let image = bed.image();
+        let image = fixture.image();
         corrupt(&image, copy + 100, 8);
         let read = || {
             let mut bytes = vec![0; FORMAT_BLOCK];
@@ -340,11 +343,11 @@ fn a_copy_that_no_crash_leaves_stays_until_it_is_forced() {
     }
 }
 
-/// Whoever knows better can force it: the store goes on, and a repair makes the device its own again.
+/// A user who knows better can force it: the store continues, and a repair takes the device back.
 #[test]
 fn force_overrides_and_a_forced_repair_takes_the_device_back() {
-    let bed = bed();
-    let size = size(&bed.path());
+    let fixture = fixture();
+    let size = size(&fixture.path());
     let mut marks = marks::whole(size);
     marks.truncate(4);
     let gpt = marks::gpt(size, 16 * MIB, 512, Vec::new());
@@ -353,7 +356,7 @@ fn force_overrides_and_a_forced_repair_takes_the_device_back() {
         writes: gpt,
     });
     for Mark { name, writes } in marks {
-        let image = bed.image();
+        let image = fixture.image();
         marks::write(&image.path(), &writes);
         let store = image.open_with(|options| options.force = true);
         assert!(!store.recovery().foreign.is_empty(), "{name}");
@@ -372,7 +375,7 @@ fn force_overrides_and_a_forced_repair_takes_the_device_back() {
     }
 }
 
-/// One bad block in an unused area is no sign of anyone, and costs nothing (C7).
+/// One bad block in an unused area is not evidence of another owner, and costs nothing (C7).
 #[test]
 fn an_unreadable_block_of_an_unused_area_is_no_verdict() {
     let sim = Sim::new(8);
@@ -392,7 +395,7 @@ fn an_unreadable_block_of_an_unused_area_is_no_verdict() {
     assert!(store.get(b"key").unwrap().is_some());
 }
 
-/// The same with the tools themselves, where they are.
+/// The same with the tools themselves, if they are installed.
 #[test]
 fn real_tools_are_seen() {
     let tools: [(&str, &[&str], &str); 8] = [
@@ -418,9 +421,9 @@ fn real_tools_are_seen() {
             "LUKS",
         ),
     ];
-    let bed = bed();
+    let fixture = fixture();
     for (tool, args, name) in tools {
-        let image = bed.image();
+        let image = fixture.image();
         let ran = ["", "/usr/sbin/", "/sbin/"].iter().any(|folder| {
             let mut command = Command::new(format!("{folder}{tool}"));
             let done = command.args(args).arg(image.path()).output();

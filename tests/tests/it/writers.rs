@@ -1,5 +1,5 @@
-//! Who may write: a number and a nonce for each opening, which every commit and checkpoint reads
-//! again (C8), and which never come a second time.
+//! Tests of who may write: each opening has a number and a nonce, which every commit and checkpoint reads again (C8),
+//! and which never repeat.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use rb_testkit::MemOp;
 
 use crate::support::{Sim, key};
 
-/// The incarnation blocks that the device holds, A first.
+/// Returns the incarnation blocks on the device, A first.
 fn named(sim: &Sim, identity: &Identity) -> [Option<Incarnation>; 2] {
     let image = sim.device.live_image();
     [INCARNATION_A_OFFSET, INCARNATION_B_OFFSET].map(|offset| {
@@ -28,7 +28,7 @@ fn corrupt(sim: &Sim, incarnation_offset: u64) {
         .corrupt(incarnation_offset + 50..incarnation_offset + 51);
 }
 
-/// Puts a key and answers the generation that it got.
+/// Puts a key and returns its generation.
 fn generation_of_put(store: &Store) -> Generation {
     store.put(b"probe", b"v").unwrap();
     let mut found = None;
@@ -59,7 +59,7 @@ fn another_writer_is_found_by_its_incarnation() {
     second.sync().unwrap();
 }
 
-/// Two hosts that open at the same moment take the same number; only the nonce tells them apart.
+/// Two hosts that open at the same moment take the same number; only the nonce distinguishes them.
 #[test]
 fn another_writer_with_the_same_number_is_found_by_its_nonce() {
     let sim = Sim::new(32);
@@ -79,8 +79,8 @@ fn another_writer_with_the_same_number_is_found_by_its_nonce() {
     assert!(error.to_string().contains("another writer"), "{error}");
 }
 
-/// Starting empty began a new epoch and the count of openings anew. A former writer found no block
-/// of its own epoch that was newer than its own, and wrote on into the other one's log.
+/// Starting empty began a new epoch and restarted the count of openings. A former writer found no block of its own
+/// epoch that was newer than its own, and continued to write into the other one's log.
 #[test]
 fn a_writer_that_started_empty_is_seen_by_the_former_one() {
     let sim = Sim::new(8);
@@ -98,10 +98,10 @@ fn a_writer_that_started_empty_is_seen_by_the_former_one() {
     assert!(!store.contains(b"k") && !store.contains(b"m"));
 }
 
-/// Only commits looked for another writer. A checkpoint with nothing to commit went through and
-/// overwrote the bases of the store's new owner.
+/// Only commits checked for another writer. A checkpoint with nothing to commit succeeded and overwrote the bases of
+/// the store's new owner.
 #[test]
-fn a_checkpoint_looks_for_another_writer() {
+fn a_checkpoint_checks_for_another_writer() {
     let sim = Sim::with_ring(8, 64);
     let first = sim.open();
     let second = sim.open();
@@ -117,11 +117,10 @@ fn a_checkpoint_looks_for_another_writer() {
     assert!((0..6).all(|n| store.get(&key(n)).unwrap().is_some()));
 }
 
-/// An opening that crashes before its first flush leaves its values behind all the same. So its
-/// number must be durable before any of them is written, or the next opening gives the same
-/// generations to other values.
+/// An opening that crashes before its first flush still leaves its values behind. So its number must be durable before
+/// any of them is written, or the next opening gives the same generations to other values.
 #[test]
-fn an_opening_that_crashed_at_once_does_not_lend_its_number_to_the_next() {
+fn an_opening_that_crashed_immediately_does_not_share_its_number_with_the_next() {
     let sim = Sim::new(8);
     let store = sim.open();
     let first = generation_of_put(&store);
@@ -135,7 +134,7 @@ fn an_opening_that_crashed_at_once_does_not_lend_its_number_to_the_next() {
 
 /// The same when the incarnation blocks are rotten: the log and the bases name openings too.
 #[test]
-fn a_number_is_not_given_again_after_the_incarnation_blocks_are_lost() {
+fn a_number_is_not_reused_after_the_incarnation_blocks_are_lost() {
     for by_log in [true, false] {
         let sim = Sim::new(8);
         sim.open().close().unwrap();
@@ -158,8 +157,8 @@ fn a_number_is_not_given_again_after_the_incarnation_blocks_are_lost() {
     }
 }
 
-/// Where the newest block is rotten, the next number would belong into the place of the other one,
-/// the last that is whole. It is skipped: a torn write must not leave two torn blocks.
+/// If the newest block is rotten, the next number would belong in the place of the other one, the last that is whole.
+/// That number is skipped: a torn write must not leave two torn blocks.
 #[test]
 fn the_last_whole_incarnation_block_is_never_overwritten() {
     let sim = Sim::new(8);
@@ -172,7 +171,7 @@ fn the_last_whole_incarnation_block_is_never_overwritten() {
     corrupt(&sim, INCARNATION_A_OFFSET);
     let numbers = |sim: &Sim| named(sim, &identity).map(|found| found.map(|found| found.number));
     assert_eq!(numbers(&sim), [None, Some(1)]);
-    // The power goes with the block's write on its way.
+    // Power is lost during the block's write.
     sim.device.cut_power_after(1);
     assert!(sim.try_open(|_| {}).is_err());
     for seed in 0..32 {
@@ -182,10 +181,10 @@ fn the_last_whole_incarnation_block_is_never_overwritten() {
     }
 }
 
-/// Each commit read the incarnation blocks twice, and what it read before it wrote was what the one before it had just
-/// read. A reading that is young enough serves both.
+/// Each commit read the incarnation blocks twice, and its first reading repeated the last one of the previous commit. A
+/// reading that is recent enough serves both.
 #[test]
-fn commits_that_follow_one_another_read_the_incarnation_blocks_once() {
+fn consecutive_commits_read_the_incarnation_blocks_once() {
     let sim = Sim::new(32);
     let clock = Arc::new(ManualClock::new());
     let store = sim.open_with(|options| options.clock = clock.clone());
@@ -207,8 +206,8 @@ fn commits_that_follow_one_another_read_the_incarnation_blocks_once() {
     assert_eq!(readings_of_a_commit(), 2, "later");
 }
 
-/// A commit that relies on the reading of the one before it can write after another host has taken the store over. The other
-/// host's first log block is written later still, so nothing that it acknowledged is overwritten.
+/// A commit that relies on the previous commit's reading can write after another host has taken the store over. The
+/// other host's first log block is written even later, so nothing that it acknowledged is overwritten.
 #[test]
 fn a_new_writer_begins_when_no_reading_from_before_it_serves_any_more() {
     let sim = Sim::new(32);
@@ -218,7 +217,8 @@ fn a_new_writer_begins_when_no_reading_from_before_it_serves_any_more() {
     first.put(b"k", b"first").unwrap();
     first.sync().unwrap();
     let second = open();
-    // A sync with nothing to commit reads the blocks, and the first commit once took that for its own wait.
+    // A sync with nothing to commit reads the blocks, and the first commit once took that for its
+    // own wait.
     second.sync().unwrap();
     second.put(b"l", b"second").unwrap();
     second.sync().unwrap();

@@ -1,8 +1,9 @@
-//! The store's own work yields to callers: while a get is under way, each service sends little at a time and rests in
-//! between, and yet it comes to its end.
+//! Tests that background work yields to callers: while a get is under way, each service sends little at a time and
+//! pauses in between, and still completes.
 //!
-//! The device holds the get for the whole test, so the store is in use however slow the machine is. What is compared are
-//! counts of requests, and the part of the time in which the service has one under way: a slow machine makes it smaller.
+//! The device holds the get for the whole test, so the store is in use however slow the machine is. The tests compare
+//! counts of requests, and the part of the time in which the service has one under way: a slow machine makes it
+//! smaller.
 
 use std::num::NonZeroU64;
 use std::ops::Range;
@@ -19,26 +20,26 @@ use rb_testkit::{DriveEngine, DriveSpeed, Use};
 const DEVICE_BYTES: usize = 192 << 20;
 const FILLERS: u64 = 2048;
 const FILLER_BYTES: usize = 1024;
-/// Entries for which a section of a base is larger than a turn.
+/// Number of entries for which a section of a base is larger than a turn.
 const MANY: u64 = 12 << 10;
 /// Larger than a turn.
 const LARGE_BYTES: usize = 1 << 20;
 const LARGE: u64 = 4;
-/// What a turn may have: see `rb-core/src/io/pace.rs`.
+/// Bytes of a turn: see `rb-core/src/io/pace.rs`.
 const TURN_BYTES: u64 = 128 << 10;
 const TURN_REQUESTS: usize = 4;
 const TURN_DISCARD_BYTES: u64 = 8 << 20;
-/// A tenth, and what is not in turns: a flush and a header.
+/// A tenth, and the requests outside turns: a flush and a header.
 const SHARE_MAX: f64 = 0.2;
-/// So few that their records bring neither a commit nor a checkpoint.
+/// So few that their records cause neither a commit nor a checkpoint.
 const FREED: u64 = 64;
 const LONG: Duration = Duration::from_mins(2);
 
-struct Bed {
+struct Fixture {
     engine: Arc<DriveEngine>,
 }
 
-/// A key of the length that makes a base large.
+/// Returns a key of the length that makes a base large.
 fn filler(n: u64) -> Vec<u8> {
     let mut key = rb_testkit::values::bytes(n, 1000);
     key[..8].copy_from_slice(&n.to_le_bytes());
@@ -49,8 +50,8 @@ fn large(n: u64) -> Vec<u8> {
     format!("large {n}").into_bytes()
 }
 
-impl Bed {
-    fn new(fillers: u64) -> Bed {
+impl Fixture {
+    fn new(fillers: u64) -> Fixture {
         let speed = DriveSpeed {
             channels: 8,
             transfer: Duration::from_micros(500),
@@ -61,22 +62,22 @@ impl Bed {
         };
         let engine = Arc::new(DriveEngine::new(DEVICE_BYTES, speed));
         engine.set_timed(false);
-        let bed = Bed { engine };
+        let fixture = Fixture { engine };
         let classes = [(4096, fillers + 8), (LARGE_BYTES as u64, LARGE + 8)];
         let classes = classes.map(|(slot_bytes, slots)| ClassRequest {
             slot_bytes,
             share: Share::Slots(slots),
         });
-        let mut options = FormatOptions::new(bed.source(), classes.to_vec());
+        let mut options = FormatOptions::new(fixture.source(), classes.to_vec());
         options.key_len_max = 1024;
         format(&options).unwrap();
-        let store = bed.open(|_| ());
+        let store = fixture.open(|_| ());
         put(&store, 0..fillers);
         for n in 0..LARGE {
             store.put(&large(n), &vec![n as u8; LARGE_BYTES]).unwrap();
         }
         store.close().unwrap();
-        bed
+        fixture
     }
 
     fn source(&self) -> Source {
@@ -92,9 +93,9 @@ impl Bed {
         Store::open(self.source(), options).unwrap()
     }
 
-    /// Runs `act` while the device holds a get. Answers what the services did after `begin`, which `act` is given, and
-    /// in which time.
-    fn beside_a_get(&self, store: &Store, act: impl FnOnce(&dyn Fn())) -> (Use, Duration) {
+    /// Runs `act` while the device holds a get. Returns what the services did after `act` called its argument, and the
+    /// duration.
+    fn during_a_get(&self, store: &Store, act: impl FnOnce(&dyn Fn())) -> (Use, Duration) {
         self.engine.hold_reads(0..DEVICE_BYTES as u64);
         let reader = store.clone();
         let reader = std::thread::spawn(move || reader.get(&large(0)).unwrap().unwrap().len());
@@ -144,14 +145,14 @@ fn check((used, time): (Use, Duration), requests: u64) {
     assert!(share <= SHARE_MAX, "{case}");
 }
 
-/// A scrub had 16 values in flight; one of 64 MiB took the device for as long as thousand gets.
+/// A scrub had 16 values in flight; one value of 64 MiB kept the device busy for as long as a thousand gets.
 #[test]
 fn a_scrub_yields_to_gets() {
-    let bed = Bed::new(FILLERS);
-    let store = bed.open(|options| {
+    let fixture = Fixture::new(FILLERS);
+    let store = fixture.open(|options| {
         options.scrub = NonZeroU64::new(1 << 30).map(Scrub::daily);
     });
-    let used = bed.beside_a_get(&store, |begin| {
+    let used = fixture.during_a_get(&store, |begin| {
         begin();
         until(|| store.stats().scrub.passes == 1);
     });
@@ -163,13 +164,13 @@ fn a_scrub_yields_to_gets() {
 /// A validation had as many headers in flight as a queue takes.
 #[test]
 fn a_validation_yields_to_gets() {
-    let bed = Bed::new(FILLERS);
-    let store = bed.open(|_| ());
+    let fixture = Fixture::new(FILLERS);
+    let store = fixture.open(|_| ());
     put(&store, 0..1);
-    // As a crash leaves it.
+    // Leaves the store as a crash would.
     drop(store);
-    let store = bed.open(|options| options.validate = Validate::Background);
-    let used = bed.beside_a_get(&store, |begin| {
+    let store = fixture.open(|options| options.validate = Validate::Background);
+    let used = fixture.during_a_get(&store, |begin| {
         begin();
         until(|| store.stats().validated >= FILLERS);
     });
@@ -180,16 +181,16 @@ fn a_validation_yields_to_gets() {
 /// Discards had eight in flight, of 128 MiB each.
 #[test]
 fn discards_yield_to_gets() {
-    let bed = Bed::new(FILLERS);
-    let store = bed.open(|options| {
+    let fixture = Fixture::new(FILLERS);
+    let store = fixture.open(|options| {
         options.discard_freed = true;
         options.sync_interval = LONG;
     });
-    // Not side by side, so that each is a request.
+    // Not adjacent, so that each is a request.
     for n in (0..FREED).map(|n| n * 4) {
         assert!(store.remove(&filler(n)).unwrap());
     }
-    let used = bed.beside_a_get(&store, |begin| {
+    let used = fixture.during_a_get(&store, |begin| {
         store.sync().unwrap();
         begin();
         until(|| store.stats().discard.slots == FREED);
@@ -198,11 +199,11 @@ fn discards_yield_to_gets() {
     store.close().unwrap();
 }
 
-/// A checkpoint wrote each section in one request, as large as the device takes, and yielded to the processor alone.
+/// A checkpoint wrote each section in one request, as large as the device takes, and yielded only the processor.
 #[test]
 fn a_checkpoint_yields_to_gets_and_one_that_is_asked_for_does_not() {
-    let bed = Bed::new(MANY);
-    let store = bed.open(|_| ());
+    let fixture = Fixture::new(MANY);
+    let store = fixture.open(|_| ());
     let due = store.stats().log_blocks / 4;
     let mut n = 0;
     while store.stats().replay_blocks < due - 16 {
@@ -210,8 +211,8 @@ fn a_checkpoint_yields_to_gets_and_one_that_is_asked_for_does_not() {
         n += 1;
     }
     store.sync().unwrap();
-    let used = bed.beside_a_get(&store, |begin| {
-        bed.engine.set_timed(true);
+    let used = fixture.during_a_get(&store, |begin| {
+        fixture.engine.set_timed(true);
         while !store.stats().checkpointing {
             put(&store, n..n + 1);
             n += 1;
@@ -222,7 +223,7 @@ fn a_checkpoint_yields_to_gets_and_one_that_is_asked_for_does_not() {
         until(|| store.stats().checkpoints == 1);
     });
     check(used, 32);
-    let (used, _) = bed.beside_a_get(&store, |begin| {
+    let (used, _) = fixture.during_a_get(&store, |begin| {
         begin();
         store.checkpoint().unwrap();
     });

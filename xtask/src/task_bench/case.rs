@@ -1,4 +1,4 @@
-//! What is measured: one load, the same for all.
+//! A case of the benchmark: one load, the same for all contenders.
 
 /// An operation.
 #[derive(Clone, Copy, PartialEq)]
@@ -20,12 +20,12 @@ impl Op {
 pub(super) struct Case {
     pub(super) op: Op,
     pub(super) value_bytes: u64,
-    /// Values in flight, or in one batch for who has only that.
+    /// Values in flight; the batch size for contenders that only have batches.
     pub(super) depth: u64,
 }
 
 impl Case {
-    /// As in `get-64KiB-32`.
+    /// Returns the name, such as `get-64KiB-32`.
     pub(super) fn name(&self) -> String {
         let size = match self.value_bytes {
             bytes if bytes.is_multiple_of(1 << 20) => format!("{}MiB", bytes >> 20),

@@ -1,4 +1,4 @@
-//! Who is measured, and one measurement of one of them.
+//! The contenders, and one measurement of one of them.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,26 +10,26 @@ use super::fio::Fio;
 use super::program::run;
 use super::target::Target;
 
-/// Values in a call of our store's async form.
+/// Values per call of the store's async form.
 const BATCH: u64 = 4;
-/// The store's own default, if `rb bench` does not say how often it flushes.
+/// Default of the store, used if `rb bench` does not report its flush interval.
 const SYNC_INTERVAL_MS: f64 = 50.0;
 
-/// The programs to be measured; those of peers that were not asked for are missing.
+/// The programs to measure; deselected peers are absent.
 pub(super) struct Programs {
     pub(super) rb: PathBuf,
     pub(super) foyer: Option<PathBuf>,
     /// A Python that has the wheel.
     pub(super) wheel: Option<PathBuf>,
-    /// A Python that has the whole of LMCache.
+    /// A Python that has all of LMCache.
     pub(super) lmcache: Option<PathBuf>,
     pub(super) fio: bool,
 }
 
-/// Somebody who is measured.
+/// A store or program that is measured.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Contender {
-    /// Calls of a few values, as a cache of blocks makes them.
+    /// This store, in calls of a few values, as a block cache makes them.
     Ours,
     OursOnes,
     OursBlocking,
@@ -42,7 +42,7 @@ pub(super) enum Contender {
 }
 
 impl Contender {
-    /// In the order of a round: ours first, whose flushes fio repeats.
+    /// Returns the contenders in the order of a round: this store first, because fio repeats its flushes.
     pub(super) fn all(programs: &Programs) -> Vec<Contender> {
         use Contender::{
             Core, FioPsync, FioUring, FoyerPsync, FoyerUring, Ours, OursBlocking, OursOnes, Wheel,
@@ -71,18 +71,18 @@ impl Contender {
     }
 }
 
-/// One measurement: what it takes besides who.
+/// Parameters of one measurement, except the contender.
 pub(super) struct Run<'a> {
     pub(super) programs: &'a Programs,
     pub(super) target: &'a Target,
     pub(super) case: &'a Case,
     pub(super) seconds: f64,
-    /// What our store said in this round.
+    /// The result of this store in this round.
     pub(super) ours: Option<&'a Value>,
 }
 
 impl Run<'_> {
-    /// Measures one contender; the answer has at least the fields of `rb bench` that are compared.
+    /// Measures one contender; the result has at least the compared fields of `rb bench`.
     pub(super) fn measure(&self, contender: Contender) -> Result<Value, String> {
         let fio = |engine| Fio {
             engine,
@@ -115,7 +115,8 @@ impl Run<'_> {
         let mut command = Command::new(&self.programs.rb);
         command.arg("bench");
         self.load(&mut command, "--store", &self.target.ours);
-        // The file of noise is ours: made for this, or made anew for another value size.
+        // The file is the benchmark's own: filled with noise, or formatted earlier for another
+        // value size.
         command.args(["--threads", "1", "--engine", "io_uring", "--json", "--yes"]);
         self.json(command.args(words))
     }
@@ -131,7 +132,7 @@ impl Run<'_> {
     fn python(&self, python: Option<&PathBuf>, script: &str) -> Result<Value, String> {
         let python = python.ok_or("Python was not set up")?;
         let mut command = Command::new(python);
-        // No compiled files beside the sources.
+        // Keep compiled files out of the source folder.
         command
             .arg("-B")
             .arg(Path::new("benches/peers").join(script));
@@ -139,7 +140,7 @@ impl Run<'_> {
         self.json(command.args(["--batch", &self.case.depth.to_string()]))
     }
 
-    /// The words that all programs share.
+    /// Adds the arguments that all programs share.
     fn load(&self, command: &mut Command, place: &str, path: &Path) {
         command
             .arg(place)
@@ -149,14 +150,14 @@ impl Run<'_> {
         command.args(["--seconds", &self.seconds.to_string()]);
     }
 
-    /// Runs a program whose last line is the answer.
+    /// Runs a program whose last line of output is the JSON result.
     fn json(&self, command: &mut Command) -> Result<Value, String> {
         let (output, _) = run(command, self.seconds)?;
         let line = output.lines().last().unwrap_or_default();
-        serde_json::from_str(line).map_err(|why| format!("no answer: {line:?}: {why}"))
+        serde_json::from_str(line).map_err(|why| format!("no result: {line:?}: {why}"))
     }
 
-    /// Time between two flushes of our store.
+    /// Returns the time between two flushes of this store.
     fn sync_interval_ms(&self) -> f64 {
         let said = self.ours.and_then(|ours| ours["sync_interval_ms"].as_f64());
         said.filter(|interval| *interval > 0.0)

@@ -1,11 +1,11 @@
-//! The limit: what fio moves through the same file, with nothing of a store around it.
+//! The upper limit: what fio moves through the same file, without a store.
 //!
-//! Its puts go to random places, as those of a store do that is full: a slot is used again when it comes free. (In
-//! sequence the block layer joins neighbours, which measures the scheduler.) A second job flushes beside them, as
-//! often as our store does. fio's own `fdatasync=N` cannot: with io_uring at depth 32, fio 3.33 sends about twelve
-//! times as many flushes as asked, and with fixed buffers the kernel refuses all but a few of these (EINVAL,
-//! for it leaves a buffer's number in the request), which fio does not report. Seen by the kernel's trace
-//! points `io_uring_submit_req` and `io_uring_req_failed`.
+//! Its puts write to random positions, as those of a full store do: a slot is reused when it becomes free. (In
+//! sequence, the block layer would merge neighbours, which measures the scheduler.) A second job flushes concurrently,
+//! as often as this store does. fio's own `fdatasync=N` is unusable: with io_uring at depth 32, fio 3.33 sends about
+//! twelve times as many flushes as asked, and with fixed buffers the kernel refuses all but a few of these (EINVAL,
+//! because fio leaves a buffer's number in the request), which fio does not report. Seen with the kernel's trace points
+//! `io_uring_submit_req` and `io_uring_req_failed`.
 
 use std::path::Path;
 use std::process::Command;
@@ -15,31 +15,31 @@ use serde_json::{Value, json};
 use super::case::{Case, Op};
 use super::program::run;
 
-/// What a slot has besides its payload.
+/// Bytes that a slot has in addition to its payload.
 const FORMAT_BLOCK: u64 = 4096;
 
-/// How fio is run.
+/// Parameters of a run of fio.
 pub(super) struct Fio<'a> {
     pub(super) engine: &'static str,
     pub(super) case: &'a Case,
     pub(super) file: &'a Path,
     pub(super) seconds: f64,
-    /// Time between two flushes of puts: our store's.
+    /// Time between two flushes of puts: the same as this store's.
     pub(super) sync_interval_ms: f64,
 }
 
 impl Fio<'_> {
-    /// Runs it and says in our words what came of it.
+    /// Runs fio and returns its results in the fields of `rb bench`.
     ///
-    /// fio's own count of its CPU leaves out the kernel's helper threads of the ring, which do all the work where
-    /// the file cannot answer at once (a file in memory); the account of the whole process has them, as it has
-    /// for every other store. Both are given.
+    /// fio's own count of its CPU time excludes the kernel's helper threads of the ring, which do all the work if the
+    /// file cannot complete requests immediately (a file in memory); the accounting of the whole process includes them,
+    /// as it does for every other store. Both are returned.
     pub(super) fn measure(&self) -> Result<Value, String> {
         let (output, cpu) = self.run(&[
             "--time_based",
             &format!("--runtime={}ms", (self.seconds * 1000.0).ceil()),
         ])?;
-        // What fio does before and after, which at a run of few seconds is not little.
+        // The CPU time of fio's start and end, which is significant in a run of few seconds.
         let (_, around) = self.run(&["--number_ios=1"])?;
         let job = &output["jobs"][0];
         let side = match self.case.op {
@@ -47,7 +47,7 @@ impl Fio<'_> {
             Op::Put => &job["write"],
         };
         let number = |value: &Value, what: &str| {
-            let missing = || format!("fio says nothing of {what}: {job}");
+            let missing = || format!("fio does not report {what}: {job}");
             value.as_f64().ok_or_else(missing)
         };
         let ops = number(&side["total_ios"], "total_ios")?;
@@ -83,13 +83,13 @@ impl Fio<'_> {
         }
     }
 
-    /// Runs fio until `end`; returns its JSON, and user and system seconds of all its processes.
+    /// Runs fio until `end`; returns its JSON, and the user and system seconds of all its processes.
     fn run(&self, end: &[&str]) -> Result<(Value, f64), String> {
-        // The shell's own account of its children, for the standard library has none.
+        // Uses the shell's accounting of its children, because the standard library has none.
         let mut command = Command::new("sh");
         command.args(["-c", r#""$@" || exit; times >&2"#, "sh", "fio"]);
         let file = format!("--filename={}", self.file.display());
-        // Global, since they come before a job's name.
+        // Global options, since they come before a job's name.
         command
             .args(["--direct=1", "--allow_file_create=0", &file])
             .args(end);
@@ -117,7 +117,7 @@ impl Fio<'_> {
     }
 }
 
-/// The second of the two lines that `times` prints, as in `0m0.210000s 0m1.030000s`, in seconds.
+/// Returns the seconds in the second of the two lines that `times` prints, such as `0m0.210000s 0m1.030000s`.
 fn children_seconds(text: &str) -> Option<f64> {
     let seconds = |word: &str| {
         let (minutes, seconds) = word.strip_suffix('s')?.split_once('m')?;

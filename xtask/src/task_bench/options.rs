@@ -14,13 +14,13 @@ pub(crate) struct Options {
     /// Measure 3 rounds of 1 s on files of 1 GiB, unless --rounds or --seconds say otherwise.
     #[arg(long)]
     quick: bool,
-    /// Where the stores are, or what of our store is measured alone.
+    /// Location of the stores, or the part of this store that is measured alone.
     #[arg(long, value_enum, default_value_t = Where::All)]
     pub(super) target: Where,
-    /// With --target background: only the services whose name contains this.
+    /// With --target background: measure only the services whose name contains this.
     #[arg(long, value_name = "FILTER")]
     pub(super) service: Option<String>,
-    /// Only the cases whose name, such as get-64KiB-32, contains this.
+    /// Measure only the cases whose name, such as get-64KiB-32, contains this.
     #[arg(
         long = "case",
         value_name = "FILTER",
@@ -40,10 +40,10 @@ pub(crate) struct Options {
     /// Print one line of JSON instead of the table.
     #[arg(long)]
     pub(super) json: bool,
-    /// Against which peers, separated by commas: some of fio, foyer, wheel; an empty word for none.
+    /// Peers to measure, separated by commas: some of fio, foyer, wheel; an empty string for none.
     #[arg(long, value_name = "LIST", default_value = "fio,foyer,wheel")]
     pub(super) peers: Peers,
-    /// Measure the whole core of LMCache, too: installs torch, 7 GB.
+    /// Also measure the whole core of LMCache: installs torch, 7 GB.
     #[arg(long)]
     pub(super) lmcache: bool,
     /// Measure this program instead of a build of the tree.
@@ -62,13 +62,13 @@ pub(super) enum Where {
     Loop,
     /// Files in memory.
     Tmpfs,
-    /// Our store alone, on an engine that completes at once: what an async call costs more.
+    /// This store alone, on an engine that completes immediately: the overhead of async calls.
     Null,
-    /// Our store alone, on a drive in memory that is the bottleneck: what the store's own work adds to gets.
+    /// This store alone, on a drive in memory that is the bottleneck: what background work adds to gets.
     Background,
 }
 
-/// What our store is measured against.
+/// A peer that this store is measured against.
 #[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
 pub(super) enum Peer {
     Fio,
@@ -76,7 +76,7 @@ pub(super) enum Peer {
     Wheel,
 }
 
-/// A list of peers, which may be empty.
+/// A list of peers; may be empty.
 #[derive(Clone, Debug)]
 pub(super) struct Peers(Vec<Peer>);
 
@@ -87,7 +87,7 @@ impl FromStr for Peers {
         let names = names.split(',').filter(|name| !name.is_empty());
         let peer = |name| {
             Peer::from_str(name, false)
-                .map_err(|_| format!("{name:?} is none of fio, foyer, wheel"))
+                .map_err(|_| format!("{name:?} is not one of fio, foyer, wheel"))
         };
         names.map(peer).collect::<Result<_, _>>().map(Peers)
     }
@@ -108,10 +108,10 @@ fn seconds(text: &str) -> Result<f64, String> {
 }
 
 impl Options {
-    /// Refuses options that the target has no use for.
+    /// Rejects options that the target does not use.
     ///
     /// # Errors
-    /// One of them was given.
+    /// If one of them was given.
     pub(super) fn check(&self) -> Result<(), String> {
         let against_peers = self.quick
             || self.lmcache
@@ -130,7 +130,7 @@ impl Options {
         }
     }
 
-    /// The kinds of places to measure on.
+    /// Returns the kinds of targets to measure on.
     pub(super) fn kinds(&self) -> &'static [Kind] {
         match self.target {
             Where::All => &[Kind::Disk, Kind::Loop, Kind::Tmpfs],
@@ -149,7 +149,7 @@ impl Options {
         self.seconds.unwrap_or(if self.quick { 1.0 } else { 3.0 })
     }
 
-    /// Bytes of each of the two files of a target.
+    /// Returns the bytes of each of the two files of a target.
     pub(super) fn file_bytes(&self) -> u64 {
         if self.quick { 1 << 30 } else { 4 << 30 }
     }

@@ -1,4 +1,4 @@
-//! A program that measures, run to its end.
+//! Runs a program that measures, to its end.
 
 use std::fs;
 use std::os::unix::process::CommandExt;
@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use crate::run::wait;
 
-/// What a bench leaves behind.
+/// Folder of the benchmark's output.
 pub(super) const FOLDER: &str = "target/bench";
-/// What a run takes at most besides its measured time; filling is part of it. One of the peers can hang.
+/// Maximum time of a run in addition to its measured time, filling included. One of the peers can hang.
 const PATIENCE: Duration = Duration::from_mins(2);
-/// Runs a command that measures for so long, and returns what it printed: output and errors.
+/// Runs a command that measures for `seconds`, and returns its output and errors.
 pub(super) fn run(command: &mut Command, seconds: f64) -> Result<(String, String), String> {
     let name = command.get_program().to_string_lossy().into_owned();
     let failed = |why: std::io::Error| format!("{name}: {why}");

@@ -1,4 +1,4 @@
-//! The same figures for a reader: a table in plain text, and bars in a page that loads nothing.
+//! Presents the figures to a reader: a table in plain text, and bars in a page that loads nothing.
 
 use std::fmt::Write;
 
@@ -11,7 +11,8 @@ const BARS: f64 = 380.0;
 const FIGURES: f64 = 220.0;
 const ROW: f64 = 20.0;
 
-/// A table of one case. Below a median its least and greatest; `×fio` is of the same round.
+/// Returns a table of one case. Below a median are its minimum and maximum; `×fio` is the ratio to fio in the same
+/// round.
 pub(super) fn table(rounds: &Rounds) -> String {
     let mut text = format!("{} {}\n", rounds.target, rounds.case);
     let row = |cells: [&str; 9]| {
@@ -61,7 +62,7 @@ fn shown(spread: Option<Spread>, digits: usize) -> String {
     })
 }
 
-/// A page of bars for all cases; `remarks` go above them, a line each.
+/// Returns a page of bars for all cases; `remarks` are listed above them, a line each.
 pub(super) fn page(all: &[Rounds], remarks: &[String]) -> String {
     let mut page = String::from(
         "<!DOCTYPE html><html lang=\"en\"><meta charset=\"utf-8\"><title>raw-block: benchmarks</title>\n\
@@ -81,7 +82,7 @@ pub(super) fn page(all: &[Rounds], remarks: &[String]) -> String {
     page
 }
 
-/// Medians as bars, their spread as a line over each.
+/// Draws medians as bars, with their spread as a line over each.
 fn bars(rounds: &Rounds, metric: &str, unit: &str) -> String {
     let rows: Vec<(&str, Spread)> = rounds
         .contenders()

@@ -1,4 +1,4 @@
-//! What a bench needs before it begins: our program, the peers, the cost of the checksum.
+//! Prepares a benchmark: builds the program and the peers, and measures the cost of the checksum.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -11,16 +11,16 @@ use super::options::{Options, Peer};
 use super::program::{FOLDER, run};
 use crate::run::{cargo, program_with};
 
-/// Reading more memory than a cache holds takes no longer than this.
+/// Upper limit of the time to read more memory than a cache holds.
 const CHECKSUM_SECONDS: f64 = 60.0;
 const WHEEL: &str = "lmcache-rust-raw-block-io==0.5.7rc2";
-/// Takes torch with it: nearly 7 GB.
+/// Pulls in torch: nearly 7 GB.
 const LMCACHE: [&str; 3] = ["torch==2.13.0", "lmcache[raw-block]==0.5.7rc2", WHEEL];
 
-/// Builds and installs what is missing.
+/// Builds and installs the programs that are missing.
 pub(super) fn programs(options: &Options) -> Result<Programs, String> {
     let wanted = |peer| options.peers.has(peer);
-    // Not only a peer: it also writes the files.
+    // Always needed: it also writes the files.
     if !runs("fio", &["--version"]) {
         let quiet = [("DEBIAN_FRONTEND", "noninteractive")];
         program_with("apt-get", "apt-get", &["install", "-y", "fio"], &quiet)?;
@@ -46,7 +46,7 @@ pub(super) fn programs(options: &Options) -> Result<Programs, String> {
     })
 }
 
-/// What the checksum costs on cold data, for each size of value.
+/// Measures the checksum on cold data for each value size.
 pub(super) fn checksum_cold(cases: &[Case]) -> Result<Vec<Value>, String> {
     let name = "checksum_cold";
     cargo(&["build", "--release", "-q", "-p", "rb-bench", "--bin", name])?;
@@ -62,7 +62,7 @@ pub(super) fn checksum_cold(cases: &[Case]) -> Result<Vec<Value>, String> {
     sizes.into_iter().map(measure).collect()
 }
 
-/// foyer's locked versions, so that a ratio stays one to the same peer.
+/// Builds foyer with locked versions, so that ratios stay comparable.
 fn foyer() -> Result<PathBuf, String> {
     let folder = target_folder();
     let manifest = "benches/peers/foyer/Cargo.toml";
@@ -80,7 +80,7 @@ fn foyer() -> Result<PathBuf, String> {
     Ok(built("peer-foyer"))
 }
 
-/// A virtual environment of that name that has these packages and nothing else.
+/// Returns the Python of a virtual environment of this name that has these packages and nothing else.
 fn python(name: &str, modules: &str, packages: &[&str]) -> Result<PathBuf, String> {
     let folder = format!("{FOLDER}/{name}");
     let python = Path::new(&folder).join("bin/python");
@@ -101,7 +101,7 @@ fn target_folder() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from)
 }
 
-/// Whether a program is there and content with these words.
+/// Returns whether a program exists and succeeds with these arguments.
 fn runs(program: &str, args: &[&str]) -> bool {
     let mut command = Command::new(program);
     command

@@ -1,10 +1,10 @@
-//! Many measurements of one contender as few numbers: medians with their spread, and ratios within a round.
+//! Reduces many measurements of one contender to few numbers: medians with their spread, and ratios within a round.
 
 use serde_json::{Value, json};
 
 use super::contender::Contender;
 
-/// What is compared: the field of the answers, its unit for the reader.
+/// Compared metrics: the field of the results, and its unit for the reader.
 pub(super) const METRICS: [(&str, &str); 5] = [
     ("gbps", "GB/s"),
     ("cpu_s_per_gb", "CPU s/GB"),
@@ -17,7 +17,7 @@ pub(super) const METRICS: [(&str, &str); 5] = [
 pub(super) struct Rounds {
     pub(super) target: &'static str,
     pub(super) case: String,
-    /// By round, whoever answered in it.
+    /// The results of each round, of every contender that has one.
     pub(super) answers: Vec<Vec<(Contender, Value)>>,
 }
 
@@ -30,7 +30,7 @@ pub(super) struct Spread {
 }
 
 impl Spread {
-    /// None of nothing.
+    /// Returns `None` if there are no numbers.
     pub(super) fn of(mut numbers: Vec<f64>) -> Option<Spread> {
         numbers.retain(|number| number.is_finite());
         numbers.sort_unstable_by(f64::total_cmp);
@@ -46,7 +46,7 @@ impl Spread {
 }
 
 impl Rounds {
-    /// Who answered at all, in the order of a round.
+    /// Returns the contenders that have any result, in the order of a round.
     pub(super) fn contenders(&self) -> Vec<Contender> {
         let mut all = Vec::new();
         for (contender, _) in self.answers.iter().flatten() {
@@ -57,7 +57,7 @@ impl Rounds {
         all
     }
 
-    /// What a contender came to in one metric.
+    /// Returns the spread of one metric of a contender.
     pub(super) fn spread(&self, contender: Contender, metric: &str) -> Option<Spread> {
         let rounds = self.answers.iter();
         Spread::of(
@@ -67,13 +67,13 @@ impl Rounds {
         )
     }
 
-    /// One contender over another, each round by itself.
+    /// Returns the ratio of one contender to another, computed within each round.
     pub(super) fn ratio(&self, one: Contender, other: Contender, metric: &str) -> Option<Spread> {
         let of = |round: &Vec<_>| Some(number(round, one, metric)? / number(round, other, metric)?);
         Spread::of(self.answers.iter().filter_map(of).collect())
     }
 
-    /// One line for each contender, with all its answers.
+    /// Returns one line for each contender, with all its results.
     pub(super) fn json(&self) -> Vec<Value> {
         let line = |contender: Contender| {
             let mut line = json!({
@@ -103,7 +103,8 @@ impl Rounds {
     }
 }
 
-/// A field of a contender's answer in a round. Only fio tells its own CPU from that of its process.
+/// Returns a field of a contender's result in a round. Only fio distinguishes its own CPU time from that of its
+/// process.
 fn number(round: &[(Contender, Value)], contender: Contender, metric: &str) -> Option<f64> {
     let (_, answer) = round.iter().find(|(who, _)| *who == contender)?;
     let other = metric.strip_suffix("_process").unwrap_or(metric);
@@ -122,7 +123,7 @@ mod tests {
                 (Contender::FioUring, json!({ "gbps": fio, "p50_us": null })),
             ]
         };
-        // A disk that is twice as fast for a while must not show.
+        // A disk that is twice as fast for a while must not affect the ratio.
         let rounds = Rounds {
             target: "disk",
             case: "get".to_owned(),

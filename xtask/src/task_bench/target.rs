@@ -1,4 +1,4 @@
-//! What is measured on: two prewritten files of one size, one for our store and one for everything else.
+//! A place to measure on: two prewritten files of one size, one for this store and one for all peers.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -6,10 +6,10 @@ use std::process::Command;
 
 use crate::run::program_with;
 
-/// Where memory is a file system.
+/// A file system in memory.
 const MEMORY: &str = "/dev/shm";
 
-/// A kind of place.
+/// Kind of a target.
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Kind {
     /// A file on the disk.
@@ -30,14 +30,15 @@ impl Kind {
     }
 }
 
-/// A place to measure on. What it took is given back when it is dropped.
+/// A place to measure on. Dropping it removes its files and devices.
 pub(super) struct Target {
-    /// For our store.
+    /// File or device of this store.
     pub(super) ours: PathBuf,
-    /// For everything else, each of which writes first what it then reads.
+    /// File or device of all peers, each of which writes first what it then reads.
     pub(super) peers: PathBuf,
     folder: PathBuf,
-    /// A loop device goes when the last who holds it open lets go, so none stays behind, not even after a kill.
+    /// Open loop devices. The kernel removes a detached loop device when it is last closed, so none stays behind, not
+    /// even after a kill.
     loops: Vec<File>,
 }
 
@@ -87,15 +88,15 @@ fn prewrite(path: &Path, bytes: u64) -> Result<(), String> {
     program_with("fio", "fio", &args, &[])
 }
 
-/// Makes a loop device over the file, whose name is no longer needed then.
+/// Makes a loop device over the file, whose name is no longer needed afterwards.
 fn attach(path: &Path) -> Result<(PathBuf, File), String> {
     let file = path.to_string_lossy();
     let device = losetup(&["--find", "--show", "--direct-io=on", &file]).or_else(|why| {
-        eprintln!("bench: the loop device goes without direct I/O, through the page cache: {why}");
+        eprintln!("bench: the loop device uses the page cache, without direct I/O: {why}");
         losetup(&["--find", "--show", &file])
     })?;
     let held = File::open(&device).map_err(|why| format!("{device}: {why}"));
-    // Held open, it is only marked to go.
+    // While it is held open, it is only marked for removal.
     losetup(&["--detach", &device])?;
     let failed = |why| format!("{}: {why}", path.display());
     fs::remove_file(path).map_err(failed)?;

@@ -1,21 +1,21 @@
-//! What the machines are made of: QEMU, kernels and a few tools, from packages of the machine's own Debian
-//! archive, unpacked below `target/device-lab` and not installed.
+//! Fetches the parts of the machines: QEMU, kernels and a few tools, from packages of the machine's own Debian archive,
+//! unpacked below `target/device-lab` and not installed.
 //!
-//! Everything is resolved as if nothing were installed, so that the tools come with all their libraries and run
-//! on whatever the host is.
+//! Dependencies are resolved as if nothing were installed, so that the tools come with all their libraries and run on
+//! any host.
 
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The release whose tools and older kernel are used; its backports have the newer ones.
+/// The release that has the tools and the older kernel; its backports have the newer ones.
 const SUITE: &str = "bookworm";
 const BACKPORTS: &str = "bookworm-backports";
 
 /// Packages whose version in the release is new enough: the guest's tools.
 const FROM_RELEASE: [&str; 4] = ["busybox-static", "nvme-cli", "dmsetup", "fio"];
-/// QEMU 10 has placement handles. Named with all that must be of the same version.
+/// QEMU 10 supports placement handles. Listed with all packages that must be of the same version.
 const FROM_BACKPORTS: [&str; 5] = [
     "qemu-system-x86",
     "qemu-system-common",
@@ -24,11 +24,11 @@ const FROM_BACKPORTS: [&str; 5] = [
     "seabios",
 ];
 
-/// Where Debian's libraries are, below the root of the unpacked packages.
+/// Debian's library folders, below the root of the unpacked packages.
 const LIBRARIES: [&str; 2] = ["lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu"];
 pub(super) const LOADER: &str = "lib/x86_64-linux-gnu/ld-linux-x86-64.so.2";
 
-/// The kernels of the matrix, and where each is from.
+/// The kernels of the matrix, and the suite of each.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Release {
     Linux6_1,
@@ -52,15 +52,15 @@ pub(super) struct Lab {
 }
 
 impl Lab {
-    /// Fetches and unpacks what is not there yet.
+    /// Fetches and unpacks everything that is missing.
     ///
     /// # Errors
-    /// No package tools, no Debian archive among the machine's sources, or no network, in words.
+    /// If there are no package tools, no Debian archive among the machine's sources, or no network.
     pub(super) fn fetch(dir: &Path) -> Result<Lab, String> {
         fs::create_dir_all(dir).map_err(|why| format!("{}: {why}", dir.display()))?;
         let dir = fs::canonicalize(dir).map_err(|why| format!("{}: {why}", dir.display()))?;
         let lab = Lab { dir };
-        // Names what was fetched, so that a change of the lists fetches again.
+        // Names what was fetched, so that a changed list is fetched again.
         let wanted = format!(
             "{SUITE} {FROM_RELEASE:?} {FROM_BACKPORTS:?} {:?}",
             Release::ALL
@@ -99,7 +99,7 @@ impl Lab {
         Ok(lab)
     }
 
-    /// A program of the packages, run on the host with its own libraries.
+    /// Returns a command that runs a program of the packages on the host with its own libraries.
     pub(super) fn tool(&self, program: &str) -> Command {
         let root = self.dir.join("root");
         let libraries = LIBRARIES.map(|folder| root.join(folder).display().to_string());
@@ -110,7 +110,7 @@ impl Lab {
         command
     }
 
-    /// The libraries that a program of the packages needs.
+    /// Returns the libraries that a program of the packages needs.
     pub(super) fn libraries(&self, program: &str) -> Result<Vec<PathBuf>, String> {
         let tool = self.tool(program);
         // The loader's own option comes before the program.
@@ -124,7 +124,7 @@ impl Lab {
         self.dir.join(kernel_folder(release))
     }
 
-    /// The kernel's image.
+    /// Returns the path of the kernel's image.
     pub(super) fn vmlinuz(&self, release: Release) -> Result<PathBuf, String> {
         let boot = self.kernel(release).join("boot");
         let entries = fs::read_dir(&boot).map_err(|why| format!("{}: {why}", boot.display()))?;
@@ -133,7 +133,7 @@ impl Lab {
         image.ok_or_else(|| format!("{} has no kernel", boot.display()))
     }
 
-    /// The newest package of a kernel's plain build.
+    /// Returns the newest package of a kernel's plain build.
     fn kernel_package(&self, release: Release) -> Result<String, String> {
         let start = format!("linux-image-{}.", release.name());
         let names = self.apt("apt-cache", &["pkgnames", &start])?;
@@ -141,7 +141,7 @@ impl Lab {
             let variants = ["cloud", "rt-", "dbg", "unsigned"];
             name.ends_with("-amd64") && !variants.iter().any(|variant| name.contains(variant))
         };
-        // By their numbers: 50 comes after 9.
+        // Compared as numbers: 50 comes after 9.
         let numbers = |name: &str| -> Vec<u32> {
             name.split(|c: char| !c.is_ascii_digit())
                 .filter_map(|n| n.parse().ok())
@@ -153,7 +153,7 @@ impl Lab {
             .ok_or_else(|| format!("the archive has no kernel package {start}*-amd64"))
     }
 
-    /// Runs a package tool with folders of our own.
+    /// Runs a package tool with folders of the lab.
     fn apt(&self, program: &str, args: &[&str]) -> Result<String, String> {
         let own = |name: &str| self.dir.join("apt").join(name).display().to_string();
         let options = [
@@ -163,7 +163,7 @@ impl Lab {
             format!("Dir::State::lists={}", own("lists")),
             format!("Dir::State::status={}", own("status")),
             format!("Dir::Cache={}", own("cache")),
-            // The archives belong to who runs this, not to the package tool's own user.
+            // The archives belong to the user who runs this, not to the package tool's own user.
             "APT::Sandbox::User=".into(),
             "Acquire::Retries=3".into(),
         ];
@@ -175,7 +175,7 @@ impl Lab {
         output(command.args(args))
     }
 
-    /// Unpacks all packages of a folder, and takes them away.
+    /// Unpacks all packages of a folder, and removes them.
     fn unpack(&self, from: &Path, into: &str) -> Result<(), String> {
         self.make(into)?;
         let entries = fs::read_dir(from).map_err(|why| format!("{}: {why}", from.display()))?;
@@ -203,7 +203,7 @@ fn kernel_folder(release: Release) -> String {
     format!("linux-{}", release.name())
 }
 
-/// Runs a command and returns what it printed; what it says of an error is in the error.
+/// Runs a command and returns its output; its error output becomes the error.
 pub(super) fn output(command: &mut Command) -> Result<String, String> {
     let shown = || {
         let args: Vec<_> = command.get_args().map(OsStr::to_string_lossy).collect();
@@ -224,7 +224,7 @@ pub(super) fn output(command: &mut Command) -> Result<String, String> {
     }
 }
 
-/// The machine's own Debian archive, as a source line of any suite.
+/// Finds the machine's own Debian archive, and returns a function that makes a source line for any suite.
 fn source_line() -> Result<impl Fn(&str) -> String, String> {
     let mut files = vec![PathBuf::from("/etc/apt/sources.list")];
     let more = fs::read_dir("/etc/apt/sources.list.d")
@@ -246,7 +246,7 @@ fn source_line() -> Result<impl Fn(&str) -> String, String> {
     Ok(move |suite: &str| format!("deb {key}{uri} {suite} main"))
 }
 
-/// Address and key of the archive with our release, from either form that sources have (sources.list(5)).
+/// Finds the address and key of the archive that has our release, in either format of sources (sources.list(5)).
 fn archive_in(text: &str) -> Option<(String, Option<String>)> {
     let lines = text.lines().filter(|line| !line.starts_with('#'));
     for line in lines.clone().filter(|line| line.starts_with("deb ")) {

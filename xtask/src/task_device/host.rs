@@ -1,4 +1,4 @@
-//! The cells that need no machine: loop devices, a vhost-user disk, and records to be replayed.
+//! Runs the cells that need no machine: loop devices, a vhost-user disk, and the replay of records.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -17,12 +17,12 @@ const MIB: u64 = 256;
 /// A program that takes longer has hung.
 const TIME: Duration = Duration::from_mins(10);
 
-/// The sizes of a block, and the engines, that loop devices are run with.
+/// Block sizes of the loop devices.
 const LOOPS: [u32; 2] = [512, 4096];
 const ENGINES: [&str; 2] = ["posix", "io_uring"];
 const VHOST: (&str, &str) = ("vhost-user-blk", "libblkio");
 
-/// Adds the cells of this machine.
+/// Adds the cells of the host.
 pub(super) fn expect(results: &mut Results) {
     for block in LOOPS {
         let engines = ENGINES.iter().chain(&["cross"]);
@@ -31,7 +31,7 @@ pub(super) fn expect(results: &mut Results) {
     results.expect(MACHINE, VHOST.0, VHOST.1, 1);
 }
 
-/// Runs the cells of this machine.
+/// Runs the cells of the host.
 pub(super) fn run(lab: &Lab, program: &Path, results: &mut Results) -> Result<(), String> {
     let folder = lab.dir.join("machines").join(MACHINE);
     fs::create_dir_all(&folder).map_err(|why| format!("{}: {why}", folder.display()))?;
@@ -63,7 +63,7 @@ fn loops(program: &Path, folder: &Path, block: u32, results: &mut Results) -> Re
     };
     let device = attached.0.as_str();
     for engine in ENGINES {
-        told(
+        run_cell(
             program,
             &id(MACHINE, &name, engine),
             &["suite", engine, device],
@@ -72,10 +72,10 @@ fn loops(program: &Path, folder: &Path, block: u32, results: &mut Results) -> Re
     }
     let both = ENGINES.map(|engine| format!("{engine}={device}"));
     let cross = id(MACHINE, &name, "cross");
-    told(program, &cross, &["cross", &both[0], &both[1]], results)
+    run_cell(program, &cross, &["cross", &both[0], &both[1]], results)
 }
 
-/// A loop device, which goes with this.
+/// A loop device; dropping it detaches it.
 struct Loop(String);
 
 impl Loop {
@@ -95,12 +95,12 @@ impl Loop {
 
 impl Drop for Loop {
     fn drop(&mut self) {
-        // It stays until who still has it open is gone.
+        // The device stays until its last user closes it.
         drop(output(Command::new("losetup").args(["-d", &self.0])));
     }
 }
 
-/// A disk served by QEMU's storage daemon, which ends with this.
+/// A disk served by QEMU's storage daemon; dropping it ends the daemon.
 struct Daemon(Child);
 
 impl Drop for Daemon {
@@ -129,7 +129,7 @@ fn vhost(lab: &Lab, program: &Path, folder: &Path, results: &mut Results) -> Res
     }
     let (device, engine) = VHOST;
     let node = socket.display().to_string();
-    told(
+    run_cell(
         program,
         &id(MACHINE, device, engine),
         &["suite", engine, &node],
@@ -161,7 +161,7 @@ pub(super) fn replay(
         "--points",
         &points,
     ];
-    told(
+    run_cell(
         program,
         &id(machine.name, &cell.device, cell.engine),
         &words,
@@ -169,8 +169,13 @@ pub(super) fn replay(
     )
 }
 
-/// Runs the program for a cell and takes in what it says.
-fn told(program: &Path, cell: &str, words: &[&str], results: &mut Results) -> Result<(), String> {
+/// Runs the program for a cell and records its output.
+fn run_cell(
+    program: &Path,
+    cell: &str,
+    words: &[&str],
+    results: &mut Results,
+) -> Result<(), String> {
     use std::os::unix::process::CommandExt;
     let failed = |why: std::io::Error| format!("{}: {why}", program.display());
     let said = program.with_file_name("device-said.txt");

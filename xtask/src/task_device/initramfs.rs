@@ -1,4 +1,4 @@
-//! The guest's whole system: a static busybox, the modules, the program under test, and two tools with their
+//! Builds the guest's whole system: a static busybox, the modules, the program under test, and two tools with their
 //! libraries, in an archive that the kernel unpacks into memory.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::fetch::{LOADER, Lab, Release, output};
 use super::matrix::Machine;
 
-/// What is loaded, each after what it needs.
+/// Modules to load, each after those it needs.
 const MODULES: [&str; 11] = [
     "nvme",
     "nvme_tcp",
@@ -23,18 +23,18 @@ const MODULES: [&str; 11] = [
     "tcm_loop",
 ];
 
-/// Programs of the packages that come along.
+/// Programs of the packages that are included.
 const TOOLS: [&str; 2] = ["usr/sbin/nvme", "sbin/dmsetup"];
 
-/// What comes along besides where programs are as they are shipped.
-/// The file system asks for the checksum by name when it is mounted, so nothing says that its module is needed.
+/// Additional modules of machines with release builds. The file system requests the checksum by name at mount time, so
+/// no dependency lists its module.
 const SHIPPED_MODULES: [&str; 2] = ["crc32c_generic", "ext4"];
 const SHIPPED_TOOLS: [&str; 1] = ["usr/bin/fio"];
 
 const REGULAR: u32 = 0o100_755;
 const FOLDER: u32 = 0o040_755;
 
-/// Makes the archive for a machine; `script` runs when all is loaded, and then the guest is switched off.
+/// Makes the archive for a machine; `script` runs when all modules are loaded, and then the guest is switched off.
 pub(super) fn make(
     lab: &Lab,
     machine: &Machine,
@@ -95,7 +95,7 @@ fn read(path: &Path) -> Result<Vec<u8>, String> {
     fs::read(path).map_err(|why| format!("{}: {why}", path.display()))
 }
 
-/// The modules in load order. One that the kernel has built in has no file.
+/// Returns the modules in load order. A module that is built into the kernel has no file.
 fn modules(lab: &Lab, release: Release, wanted: &[&str]) -> Result<Vec<(String, Vec<u8>)>, String> {
     let mut files = BTreeMap::new();
     find(&lab.kernel(release).join("lib/modules"), &mut files)?;
@@ -128,7 +128,7 @@ fn load(
     Ok(())
 }
 
-/// The kernel's own unpacker knows only some of the formats of xz, so modules are unpacked here.
+/// Unpacks a module here, because the kernel's own unpacker supports only some of the xz formats.
 fn unpacked(lab: &Lab, file: &Path) -> Result<Vec<u8>, String> {
     let plain = file.with_extension("");
     if !plain.exists() {
@@ -143,7 +143,7 @@ fn unpacked(lab: &Lab, file: &Path) -> Result<Vec<u8>, String> {
     read(&plain)
 }
 
-/// What a module says that it depends on: the string `depends=a,b` in its section `.modinfo`.
+/// Returns the modules that a module depends on: the string `depends=a,b` in its section `.modinfo`.
 fn needs(module: &[u8]) -> Vec<String> {
     const MARK: &[u8] = b"depends=";
     let mut strings = module.split(|byte| !(b' '..=b'~').contains(byte));
@@ -153,7 +153,7 @@ fn needs(module: &[u8]) -> Vec<String> {
     names.map(|name| name.replace('-', "_")).collect()
 }
 
-/// All modules below a folder, by the name that the kernel has for them.
+/// Collects all modules below a folder, by the kernel's name of each.
 fn find(folder: &Path, files: &mut BTreeMap<String, PathBuf>) -> Result<(), String> {
     let entries = fs::read_dir(folder).map_err(|why| format!("{}: {why}", folder.display()))?;
     for entry in entries.flatten() {
@@ -163,7 +163,7 @@ fn find(folder: &Path, files: &mut BTreeMap<String, PathBuf>) -> Result<(), Stri
         } else if let Some((name, "ko" | "ko.xz")) =
             entry.file_name().to_string_lossy().split_once('.')
         {
-            // The packed one, where both are there.
+            // The packed file, if both exist.
             let packed = path.extension().is_some_and(|ext| ext == "xz");
             let name = name.replace('-', "_");
             if packed || !files.contains_key(&name) {
@@ -182,7 +182,7 @@ struct Archive {
 }
 
 impl Archive {
-    /// A program or a library, under its own name.
+    /// Adds a program or a library under its own name.
     fn add_into(&mut self, folder: &str, file: &Path) -> Result<(), String> {
         let name = file.file_name().unwrap_or_default().to_string_lossy();
         self.add(&format!("{folder}/{name}"), REGULAR, &read(file)?);

@@ -1,4 +1,4 @@
-//! Booting a machine in software emulation and collecting what its cells say.
+//! Boots a machine in software emulation and collects the results of its cells.
 
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
@@ -12,22 +12,22 @@ use super::matrix::{BAD_BYTE, Drive, Kind, Machine, SLOW_BYTES};
 use super::results::{Results, id};
 use crate::run::wait;
 
-/// A machine may take this long to boot and to switch itself off, and this long for each cell. One that takes
-/// longer has hung: the program in it gives up on a test long before.
+/// Time limit for booting and switching off, and for each cell. A machine that takes longer has hung: the program in it
+/// gives up on a test much earlier.
 const BOOT_TIME: Duration = Duration::from_mins(3);
 const CELL_TIME: Duration = Duration::from_secs(150);
 
 const APPEND: &str = "console=ttyS0 loglevel=5 panic=-1";
-/// Linux 6.1 checks copies (`hardened_usercopy`), and takes pages that came through the loopback network as one
-/// piece for memory that must not be copied: `kernel BUG at mm/usercopy.c` from `nvmet_tcp_io_work`, as others
-/// with both ends of NVMe over TCP on one machine met too (openebs/mayastor, issue 1693).
+/// Linux 6.1 checks copies (`hardened_usercopy`), and mistakes pages that came through the loopback network in one
+/// piece for memory that must not be copied: `kernel BUG at mm/usercopy.c` from `nvmet_tcp_io_work`. Others with both
+/// ends of NVMe over TCP on one machine hit it, too (openebs/mayastor, issue 1693).
 const APPEND_6_1: &str = "console=ttyS0 loglevel=5 panic=-1 hardened_usercopy=off";
 
-/// Boots the machine, which runs its cells and switches itself off. What it did not say is missing in the
-/// results, and so a failure.
+/// Boots the machine, which runs its cells and switches itself off. A cell without output is missing in the results,
+/// and so a failure.
 ///
 /// # Errors
-/// The machine could not be made or started.
+/// If the machine cannot be made or started.
 pub(super) fn run(
     lab: &Lab,
     programs: &[PathBuf],
@@ -37,7 +37,7 @@ pub(super) fn run(
     let start = Instant::now();
     eprintln!("== machine {}: {} cells", machine.name, machine.cells.len());
     let folder = folder(lab, machine);
-    // Nothing of an earlier run may be taken for this one's.
+    // Output of an earlier run must not be taken for this one's.
     drop(fs::remove_dir_all(&folder));
     fs::create_dir_all(&folder).map_err(|why| format!("{}: {why}", folder.display()))?;
     let initrd = folder.join("initrd");
@@ -70,14 +70,14 @@ pub(super) fn run(
         Some(status) if status.success() => eprintln!("== {seconds:.1} s"),
         Some(status) => eprintln!("== QEMU: {status}, see {}", errors.display()),
         None => eprintln!(
-            "== it was ended after {seconds:.0} s, see {}",
+            "== it was killed after {seconds:.0} s, see {}",
             console.display()
         ),
     }
     Ok(())
 }
 
-/// QEMU with the machine's kernel; serial lines and drives are to be added.
+/// Returns the QEMU command with the machine's kernel, without serial lines and drives.
 fn qemu(lab: &Lab, machine: &Machine, initrd: &Path) -> Result<Command, String> {
     let mut qemu = lab.tool("usr/bin/qemu-system-x86_64");
     let share = lab.dir.join("root/usr/share");
@@ -113,7 +113,7 @@ fn qemu(lab: &Lab, machine: &Machine, initrd: &Path) -> Result<Command, String> 
     Ok(qemu)
 }
 
-/// Where a machine's drives are, and what it said.
+/// Returns the folder of a machine's drives and output.
 pub(super) fn folder(lab: &Lab, machine: &Machine) -> PathBuf {
     lab.dir.join("machines").join(machine.name)
 }
@@ -122,7 +122,7 @@ pub(super) fn image(folder: &Path, serial: &str) -> PathBuf {
     folder.join(format!("{serial}.img"))
 }
 
-/// The second serial line is for results only: the kernel writes to the first.
+/// Returns the guest's script. It prints results to the second serial line, because the kernel writes to the first.
 fn script(machine: &Machine) -> String {
     let mut script = machine.setup.to_owned();
     for cell in &machine.cells {
@@ -140,7 +140,7 @@ fn add_drive(qemu: &mut Command, drive: &Drive, path: &Path) -> Result<(), Strin
     let file = File::create(path).map_err(failed)?;
     file.set_len(drive.mib << 20).map_err(failed)?;
     let (serial, shown) = (drive.serial, path.display());
-    // Commas end a value in QEMU's options, and are written twice.
+    // A comma ends a value in QEMU's options, so commas are doubled.
     let shown = shown.to_string().replace(',', ",,");
     let bad = |kind: &str| {
         format!(
@@ -154,7 +154,7 @@ fn add_drive(qemu: &mut Command, drive: &Drive, path: &Path) -> Result<(), Strin
     let below = match drive.kind {
         Kind::BadRead => bad("read"),
         Kind::BadWrite => bad("write"),
-        // What the guest flushed has to outlive the guest, not the host.
+        // Flushed data must outlive the guest, not the host.
         _ => format!("file.driver=file,file.filename={shown},cache.no-flush=on"),
     };
     let below = match drive.kind {

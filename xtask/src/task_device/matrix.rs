@@ -1,7 +1,7 @@
-//! The matrix: which machines there are, what drives each has, and which cells are run on them.
+//! The matrix: the machines, the drives of each, and the cells that run on them.
 //!
-//! A boot costs more than a drive, so a machine has many drives, and its cells run one after the other.
-//! A cell overwrites its drive.
+//! A boot costs more than a drive, so a machine has many drives, and its cells run one after the other. A cell
+//! overwrites its drive.
 
 use super::fetch::Release;
 
@@ -10,9 +10,9 @@ pub(super) struct Machine {
     pub(super) name: &'static str,
     pub(super) release: Release,
     pub(super) drives: Vec<Drive>,
-    /// Lines of the guest's shell, before the cells.
+    /// Shell commands of the guest that run before the cells.
     pub(super) setup: &'static str,
-    /// Programs are built as they are shipped, not for tests, and `rb` and fio come along.
+    /// True if programs are built as they are shipped, not for tests, and `rb` and fio are included.
     pub(super) shipped: bool,
     pub(super) cells: Vec<Cell>,
 }
@@ -20,10 +20,10 @@ pub(super) struct Machine {
 /// An emulated NVMe drive.
 #[derive(Clone, Copy)]
 pub(super) struct Drive {
-    /// Its serial number, by which the guest finds it.
+    /// Serial number, by which the guest finds the drive.
     pub(super) serial: &'static str,
     pub(super) mib: u64,
-    /// Logical block in bytes.
+    /// Logical block size in bytes.
     pub(super) block: u32,
     /// The largest transfer: 2^mdts pages of 4 KiB.
     pub(super) mdts: u32,
@@ -35,41 +35,41 @@ pub(super) enum Kind {
     Plain,
     /// With eight placement handles.
     Placement,
-    /// Reads, or writes, of [`BAD_BYTE`] fail.
+    /// Reads or writes of [`BAD_BYTE`] fail.
     BadRead,
     BadWrite,
     /// With zones.
     Zoned,
-    /// With metadata behind each block, in the same transfer, or protection information in metadata of its own.
+    /// With metadata behind each block, in the same transfer, or with protection information in separate metadata.
     Metadata,
     Protected,
-    /// Reads are held to [`SLOW_BYTES`].
+    /// Reads are limited to [`SLOW_BYTES`].
     Slow,
 }
 
 /// One engine on one device.
 pub(super) struct Cell {
-    /// What the table calls the device.
+    /// Device name in the table.
     pub(super) device: String,
     pub(super) engine: &'static str,
-    /// What the guest's program is told.
+    /// Arguments of the guest's program.
     pub(super) command: String,
     pub(super) quick: bool,
-    /// What is done on the host with the drives' images after the machine has ended.
+    /// Step on the host after the machine has ended, on the drives' images.
     pub(super) after: Option<After>,
 }
 
-/// The record of dm-log-writes is replayed where processors are quick.
+/// Replay of a record of dm-log-writes, on the host because its processors are faster.
 #[derive(Clone, Copy)]
 pub(super) struct After {
     pub(super) log: &'static str,
     pub(super) data_mib: u64,
 }
 
-/// The byte of a drive that is bad: in one of the first 64 slots of 1 MiB.
+/// Offset of the bad byte of a drive: in one of the first 64 slots of 1 MiB.
 pub(super) const BAD_BYTE: u64 = 40 << 20;
 
-/// Bytes a second of a slow drive: far fewer than an emulated processor makes checksums of.
+/// Bytes per second of a slow drive: far fewer than an emulated processor can checksum.
 pub(super) const SLOW_BYTES: u64 = 32 << 20;
 
 /// The engines of the block layer.
@@ -87,7 +87,7 @@ const fn drive(serial: &'static str, block: u32, mdts: u32) -> Drive {
     }
 }
 
-/// The drives that every engine is run on: both sizes of a block, transfers smaller and larger than a value.
+/// The drives that every engine runs on: both block sizes, and transfers smaller and larger than a value.
 const DRIVES: [(Drive, &str); 4] = [
     (drive("A", 512, 7), "nvme 512 mdts 512K"),
     (drive("B", 4096, 3), "nvme 4096 mdts 32K"),
@@ -95,8 +95,8 @@ const DRIVES: [(Drive, &str); 4] = [
     (drive("D", 4096, 7), "nvme 4096 mdts 512K"),
 ];
 
-/// The target of NVMe over TCP and its initiator, in one machine, over the loopback network. A machine in
-/// software emulation may stand still for longer than the usual 5 s after which the two give each other up.
+/// Sets up the target of NVMe over TCP and its initiator in one machine, over the loopback network. A machine in
+/// software emulation may stand still for longer than the usual 5 s after which the two drop the connection.
 const TCP_SETUP: &str = "\
 cd /sys/kernel/config/nvmet
 mkdir subsystems/rb
@@ -117,7 +117,7 @@ echo transport=tcp,traddr=127.0.0.1,trsvcid=4420,nqn=rb,keep_alive_tmo=300 > /de
 for n in 1 2 3 4 5 6 7 8 9 10; do device node serial:TCP 2>/dev/null && break; sleep 1; done
 ";
 
-/// A SCSI disk in memory with two ways to it, as two hosts have them. The target keeps reservations in a file.
+/// Sets up a SCSI disk in memory with two paths, as two hosts would have. The target keeps reservations in a file.
 const SCSI_SETUP: &str = "\
 mkdir -p /var/target/pr
 cd /sys/kernel/config/target
@@ -134,7 +134,7 @@ cd /
 for n in 1 2 3 4 5 6 7 8 9 10; do test -b /dev/sdb && break; sleep 1; done
 ";
 
-/// All machines, quick ones first.
+/// Returns all machines, quick ones first.
 pub(super) fn machines() -> Vec<Machine> {
     vec![
         drives_of(Release::Linux6_12, "6.12-drives"),
@@ -161,7 +161,8 @@ fn drives_of(release: Release, name: &'static str) -> Machine {
     for (drive, device) in DRIVES {
         let all = [engines[0], engines[1], engines[2], LIBBLKIO];
         for engine in all {
-            // On the oldest kernel one drive, on the newest each half of the space once.
+            // Quick runs: one drive on the oldest kernel; on the newest, each half of the
+            // combinations once.
             let quick = match (drive.serial, engine) {
                 ("A", _) => !newest && engine != BLOCK[0],
                 (_, LIBBLKIO) => false,
@@ -200,7 +201,8 @@ fn drives_of(release: Release, name: &'static str) -> Machine {
     let mut drives: Vec<Drive> = DRIVES.iter().map(|(drive, _)| *drive).collect();
     drives.push(drive("T", 512, 7));
     if newest {
-        // The kernel of 6.1 knows no placement handles; the passthrough engine does not need it to.
+        // Linux 6.1 does not support placement handles; the passthrough engine does not need kernel
+        // support.
         for engine in engines {
             let command = format!("suite {engine} {}", node(engine, "F"));
             cells.push(cell("nvme fdp", engine, &command, false));
@@ -226,7 +228,7 @@ fn drives_of(release: Release, name: &'static str) -> Machine {
     }
 }
 
-/// Drives and mappings that fail, lose writes, or go.
+/// Drives and mappings that fail, lose writes, or disappear.
 fn faults_of(release: Release, name: &'static str) -> Machine {
     const REMOVED: [(&str, &str); 3] = [("X", BLOCK[0]), ("Y", BLOCK[1]), ("Z", PASSTHROUGH)];
     const DATA_MIB: u64 = 64;
@@ -315,7 +317,8 @@ fn faults_of(release: Release, name: &'static str) -> Machine {
             ..drive(serial, 4096, 7)
         });
         for (engine, words) in [(BLOCK[1], by_kernel), (PASSTHROUGH, by_drive)] {
-            // The kernel makes and checks protection information by itself, so a store can be on such a block device.
+            // The kernel generates and checks protection information itself, so such a block device
+            // can hold a store.
             if !words.is_empty() {
                 let command = format!("unfit {engine} {} '{words}'", node(engine, serial));
                 cells.push(cell(device, engine, &command, newest));
@@ -342,7 +345,7 @@ fn faults_of(release: Release, name: &'static str) -> Machine {
     }
 }
 
-/// Programs as they are shipped: `rb` as an operator uses it, and on the newest kernel the store beside fio.
+/// Programs as they are shipped: `rb` as an operator uses it, and on the newest kernel the store compared with fio.
 fn shipped_of(release: Release, name: &'static str) -> Machine {
     let mut drives = vec![drive("O", 4096, 7)];
     let mut cells = vec![cell("nvme, both nodes", "rb", "users O", false)];

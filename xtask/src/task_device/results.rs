@@ -1,14 +1,14 @@
-//! What the cells said, and the table of it. A cell that should have run and did not is a failure.
+//! Results of the cells, and their table. A cell that should have run and did not is a failure.
 
 use serde_json::{Value, json};
 
-/// What a line of results begins with; the same mark is in the program.
+/// Prefix of a line of results; the program uses the same one.
 const MARK: &str = "RB-DEVICE ";
 
-/// Characters that the table shows of a skip's reason, or of what a row's only test saw.
+/// Maximum characters that the table shows of a skip's reason, or of the output of a row's only test.
 const SAID_MAX: usize = 220;
 
-/// What the program calls a cell.
+/// Returns the program's name of a cell.
 pub(super) fn id(machine: &str, device: &str, engine: &str) -> String {
     format!("{machine}/{device}/{engine}")
 }
@@ -25,19 +25,19 @@ struct Row {
     device: String,
     engine: String,
     tests: Vec<Test>,
-    /// How many programs have to end, and how many said that they did.
+    /// Number of programs that must end, and number that reported their end.
     due: u32,
     ended: u32,
 }
 
-/// The cells of a run, in the order in which they are to be run.
+/// The cells of a run, in their order.
 #[derive(Default)]
 pub(super) struct Results {
     rows: Vec<Row>,
 }
 
 impl Results {
-    /// A cell that is to be run, by `due` programs.
+    /// Adds a cell that `due` programs must run.
     pub(super) fn expect(&mut self, machine: &str, device: &str, engine: &str, due: u32) {
         self.rows.push(Row {
             machine: machine.to_owned(),
@@ -49,7 +49,7 @@ impl Results {
         });
     }
 
-    /// Takes in what a program or a machine printed.
+    /// Parses the output of a program or a machine.
     pub(super) fn take(&mut self, text: &str) {
         for line in text.lines() {
             let Some((_, line)) = line.split_once(MARK) else {
@@ -82,7 +82,7 @@ impl Results {
         }
     }
 
-    /// Notes a cell that cannot run here.
+    /// Records a cell that cannot run here.
     pub(super) fn skip(&mut self, id: &str, why: &str) {
         if let Some(row) = self.rows.iter_mut().find(|row| row.id() == id) {
             row.tests.push(Test {
@@ -95,12 +95,12 @@ impl Results {
         }
     }
 
-    /// Whether no test of any cell has said anything.
+    /// Returns whether no test of any cell has reported anything.
     pub(super) fn is_silent(&self) -> bool {
         self.rows.iter().all(|row| row.tests.is_empty())
     }
 
-    /// The table, and below it what failed, in words.
+    /// Returns the table, followed by the failures.
     pub(super) fn table(&self) -> String {
         let mut text = line([
             "machine",
@@ -122,7 +122,8 @@ impl Results {
             let failed = count("fail") + usize::from(row.missing().is_some());
             let run = row.tests.len() - skipped;
             let why = row.tests.iter().find(|test| test.status == "skip");
-            // What a row of one test saw is the row's result; of many it would be too much.
+            // The output of a row with a single test is the row's result; for many tests it would
+            // be too long.
             let said = match (why, &row.tests[..]) {
                 (Some(why), _) => format!(": {}", why.said),
                 (None, [only]) if only.status == "pass" => format!(", {}", only.said),
@@ -148,7 +149,7 @@ impl Results {
         text
     }
 
-    /// One object for each test, and for each cell that did not end.
+    /// Returns one object for each test, and for each cell that did not end.
     pub(super) fn json(&self) -> String {
         let mut lines = Vec::new();
         for row in &self.rows {
@@ -173,7 +174,7 @@ impl Results {
         lines.join("\n") + "\n"
     }
 
-    /// Everything that must not be, in words.
+    /// Returns a description of every failure.
     pub(super) fn failures(&self) -> Vec<String> {
         let mut failures = Vec::new();
         for row in &self.rows {
@@ -191,12 +192,12 @@ impl Row {
         id(&self.machine, &self.device, &self.engine)
     }
 
-    /// What the row lacks: a cell that was not run to its end, or ran nothing.
+    /// Returns what the row lacks: a cell did not run to its end, or ran nothing.
     fn missing(&self) -> Option<String> {
         match (self.tests.last(), self.ended < self.due) {
-            (None, _) => Some("it should have run and said nothing".into()),
+            (None, _) => Some("it should have run and has no output".into()),
             (Some(last), true) => Some(format!(
-                "it did not come to its end; the last test was {:?}",
+                "it did not run to its end; the last test was {:?}",
                 last.name
             )),
             (Some(_), false) => None,
@@ -232,7 +233,7 @@ mod tests {
         assert_eq!(
             failures(&[PASSED, END], 2).len(),
             1,
-            "the second program said nothing"
+            "the second program has no output"
         );
         let failed = PASSED.replace("pass", "fail");
         assert_eq!(failures(&[&failed, END], 1), ["m/d/e: t: "]);

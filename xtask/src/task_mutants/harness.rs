@@ -1,4 +1,4 @@
-//! The harnesses that find mutants, and how to read what they print.
+//! The harnesses that find mutants, and how to read their output.
 
 use serde_json::Value;
 
@@ -6,7 +6,7 @@ use crate::programs::Program;
 
 /// A command that must find a mutant.
 pub(crate) struct Harness {
-    /// What follows `cargo`, and `xtask` if that comes first.
+    /// Arguments of `cargo`, or of `cargo xtask` if that comes first.
     pub(crate) line: String,
     kind: Kind,
 }
@@ -15,7 +15,7 @@ enum Kind {
     Program(&'static Program),
     Loom,
     Device,
-    /// `cargo test …`, one test or some.
+    /// `cargo test …`, one or more tests.
     Test,
 }
 
@@ -23,7 +23,7 @@ impl Harness {
     /// Reads `cargo xtask HARNESS [OPTIONS]` or `cargo test [OPTIONS]`.
     ///
     /// # Errors
-    /// Another command.
+    /// If it is another command.
     pub(crate) fn read(command: &str) -> Result<Harness, String> {
         let test = command.strip_prefix("cargo ");
         if let Some(line) = test.filter(|line| line.starts_with("test ")) {
@@ -37,14 +37,14 @@ impl Harness {
             "loom" => Kind::Loom,
             "device-test" => Kind::Device,
             name => Kind::Program(
-                Program::named(name).ok_or_else(|| format!("{name:?} is no harness"))?,
+                Program::named(name).ok_or_else(|| format!("{name:?} is not a harness"))?,
             ),
         };
         let line = line.to_owned();
         Ok(Harness { line, kind })
     }
 
-    /// The cargo command, with its environment, that builds what the harness runs.
+    /// Returns the cargo command that builds the harness, and its environment.
     pub(crate) fn build(&self) -> (Vec<&str>, &'static [(&'static str, &'static str)]) {
         match self.kind {
             Kind::Test => {
@@ -62,7 +62,7 @@ impl Harness {
         }
     }
 
-    /// What follows `cargo` for a run of at most so many seconds with a report.
+    /// Returns the arguments of `cargo` for a run of at most `seconds` that prints a report.
     pub(crate) fn words(&self, seconds: u32) -> Vec<String> {
         let words = self.line.split(' ').map(str::to_owned);
         if let Kind::Test = self.kind {
@@ -80,10 +80,10 @@ impl Harness {
         words
     }
 
-    /// The violation that the harness reported, if it did.
+    /// Returns the violation that the harness reported, if any.
     pub(crate) fn violation(&self, output: &str) -> Option<String> {
         if let Kind::Loom | Kind::Test = self.kind {
-            // The line after the place of the panic.
+            // The line after the location of the panic.
             let mut lines = output.lines();
             lines.find(|line| line.contains("panicked at"))?;
             return lines.next().map(str::to_owned);

@@ -1,13 +1,13 @@
-//! What to say of an edit that does not match the sources, and where its author may have meant.
+//! Describes an edit that does not match the sources, and where its author may have meant.
 
 use std::ops::Range;
 
 use super::sources::{Item, Sources};
 use super::tokens::{Token, closest, nearest, places};
 
-/// Items that a message offers.
+/// Maximum number of items that a message offers.
 const OFFERS_MAX: usize = 3;
-/// Characters of a statement that a message shows.
+/// Maximum characters of a statement that a message shows.
 const SHOWN_MAX: usize = 100;
 
 /// An edit that does not match.
@@ -30,7 +30,7 @@ impl Misfit<'_> {
                 near.push((distance, name.len(), item));
             }
         }
-        // Of those equally near the shortest, which has the least else.
+        // Of equally close matches, prefer the shortest: it has the least unrelated text.
         near.sort_by_key(|(distance, length, _)| (*distance, *length));
         near.truncate(OFFERS_MAX);
         let near = self.offers("; nearest", near.into_iter().map(|(_, _, item)| item));
@@ -71,15 +71,15 @@ impl Misfit<'_> {
         let at: Vec<String> = at.collect();
         let (shown, find) = (self.sources.shown(item), brief(self.find));
         let (count, at) = (found.len(), at.join(", "));
-        format!("{shown} has `{find}` {count} times, not {due}: {at}; say more of it, or `nth`")
+        format!("{shown} has `{find}` {count} times, not {due}: {at}; extend it, or add `nth`")
     }
 
-    /// The items that do have the statement.
+    /// Lists the items that have the statement.
     fn elsewhere(&self) -> String {
         let sources = self.sources;
         let has = |item: &&Item| !places(sources.tokens(item), self.pattern).is_empty();
         let items = sources.items.iter().filter(has);
-        self.offers("; what it looks for is in", items.take(OFFERS_MAX))
+        self.offers("; its statement is in", items.take(OFFERS_MAX))
     }
 
     fn offers<'b>(&self, title: &str, items: impl Iterator<Item = &'b Item>) -> String {
@@ -91,7 +91,7 @@ impl Misfit<'_> {
     }
 }
 
-/// A statement in one line of bounded length.
+/// Returns a statement in one line of bounded length.
 fn brief(text: &str) -> String {
     let words: Vec<&str> = text.split_whitespace().collect();
     let line = words.join(" ");

@@ -1,4 +1,4 @@
-//! The file of a mutant, and the source that its edits make.
+//! Reads the file of a mutant, and makes the source with its edits.
 
 use std::fs;
 use std::ops::Range;
@@ -13,7 +13,7 @@ use super::tokens::{places, tokens};
 
 pub(crate) const FOLDER: &str = "tests/mutants";
 
-/// One fault in the code, and what must find it.
+/// A fault in the code, and the harnesses that must find it.
 pub(crate) struct Mutant {
     pub(crate) name: String,
     pub(crate) what: String,
@@ -31,7 +31,7 @@ struct Text {
     found_by: Vec<String>,
     #[serde(rename = "crate")]
     package: String,
-    /// A module that is compiled for tests only, and changed all the same: a model of what callers do.
+    /// A module that is compiled for tests only and may be edited anyway: a model of a caller's behaviour.
     tests: Option<String>,
     edit: Vec<Edit>,
 }
@@ -44,14 +44,14 @@ struct Edit {
     item: String,
     find: String,
     replace: String,
-    /// `I of N`: the statement is there N times, and the edit concerns the I-th.
+    /// `I of N`: the statement occurs N times, and the edit applies to the I-th occurrence.
     nth: Option<String>,
 }
 
-/// All mutants, in the order of their names; or what is wrong with the files.
+/// Returns all mutants in the order of their names, or the error of each file.
 ///
 /// # Errors
-/// The folder cannot be read.
+/// If the folder cannot be read.
 pub(crate) fn all() -> Result<Vec<Result<Mutant, String>>, String> {
     let failed = |why: std::io::Error| format!("{FOLDER}: {why}");
     let mut paths = Vec::new();
@@ -71,7 +71,7 @@ impl Mutant {
     /// Reads the text of a file at `path`.
     ///
     /// # Errors
-    /// A field that is missing, unknown or unusable.
+    /// If a field is missing, unknown or unusable.
     pub(crate) fn read(path: &Path, text: &str) -> Result<Mutant, String> {
         if path.extension().is_none_or(|ext| ext != "toml") {
             return Err("not a .toml file".into());
@@ -98,10 +98,10 @@ impl Mutant {
         })
     }
 
-    /// The path and new text of each file that the edits change.
+    /// Returns the path and new text of each file that the edits change.
     ///
     /// # Errors
-    /// Every edit that does not match exactly, and edits that overlap or make what does not parse.
+    /// If an edit does not match exactly, overlaps another one, or makes text that does not parse.
     pub(crate) fn apply(&self, sources: &Sources) -> Result<Vec<(PathBuf, String)>, Vec<String>> {
         let (mut changes, mut misfits) = (Vec::new(), Vec::new());
         for edit in &self.edits {
@@ -113,7 +113,7 @@ impl Mutant {
         if !misfits.is_empty() {
             return Err(misfits);
         }
-        // From the last to the first, so that the places of those to come stay what they are.
+        // From the last to the first, so that the positions of the remaining edits stay valid.
         changes.sort_unstable_by_key(|(file, bytes, _)| (*file, bytes.start));
         let overlap = |pair: &[(usize, Range<usize>, &str)]| {
             pair[0].0 == pair[1].0 && pair[0].1.end > pair[1].1.start
@@ -150,7 +150,7 @@ impl Mutant {
 }
 
 impl Edit {
-    /// The file and the bytes that the edit replaces.
+    /// Returns the file and the bytes that the edit replaces.
     fn place(&self, sources: &Sources, package: &str) -> Result<(usize, Range<usize>), String> {
         let pattern = tokens(&self.find)?;
         if pattern.is_empty() || pattern == tokens(&self.replace)? {
@@ -178,7 +178,7 @@ impl Edit {
         }
     }
 
-    /// Which match is meant, from 1, and how many there must be.
+    /// Returns which match is meant, from 1, and how many there must be.
     fn nth(&self) -> Result<(usize, usize), String> {
         let Some(text) = &self.nth else {
             return Ok((1, 1));

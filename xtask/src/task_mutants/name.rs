@@ -1,4 +1,4 @@
-//! The names of items, as the compiler and backtraces spell them, and what a mutant's `in` means by one.
+//! Names of items, as the compiler and backtraces spell them, and the matching of a mutant's `in` with them.
 
 use std::fmt::{Display, Formatter, Result};
 
@@ -11,26 +11,26 @@ pub(crate) enum Kind {
     Const,
 }
 
-/// The name of an item and of what it is in.
+/// The name of an item and of its surroundings.
 pub(crate) struct Name {
     pub(crate) kind: Kind,
-    /// The modules and functions around the item.
+    /// Modules and functions around the item.
     pub(crate) around: Vec<String>,
     pub(crate) owner: Option<Owner>,
     pub(crate) last: String,
 }
 
-/// What an associated item belongs to. The texts are those of the source.
+/// The impl or trait of an associated item. The texts are those of the source.
 #[derive(Clone)]
 pub(crate) struct Owner {
-    /// The type of the impl; of a trait's own items, the trait.
+    /// Type of the impl; for a trait's own items, the trait.
     pub(crate) of: String,
-    /// The trait that the impl is of.
+    /// Trait that the impl implements.
     pub(crate) as_trait: Option<String>,
 }
 
 impl Kind {
-    /// What stands before the name. Functions need no word.
+    /// Returns the keyword in front of the name. Functions have none.
     fn word(self) -> &'static str {
         match self {
             Kind::Fn => "",
@@ -42,8 +42,8 @@ impl Kind {
 }
 
 impl Name {
-    /// Whether `wanted` means this item. It is a path of which the first segments may be missing, except the type
-    /// of an associated item (`Log::write`, `checkpoint::room`, `struct Log`); or `<Type as Trait>::name`.
+    /// Returns whether `wanted` means this item. It is a path whose first segments may be missing, except the type of
+    /// an associated item (`Log::write`, `checkpoint::room`, `struct Log`); or `<Type as Trait>::name`.
     pub(crate) fn is_meant_by(&self, wanted: &str) -> bool {
         let wanted = match self.kind {
             Kind::Fn => wanted,
@@ -64,7 +64,7 @@ impl Name {
         ours.split_off(ours.len() - wanted.len()) == wanted
     }
 
-    /// The path of the item in its crate.
+    /// Returns the path of the item in its crate.
     pub(crate) fn path(&self) -> Vec<&str> {
         let around = self.around.iter().map(String::as_str);
         let owner = self.owner.iter().map(|owner| base(&owner.of));
@@ -89,7 +89,8 @@ impl Display for Name {
 }
 
 impl Owner {
-    /// Whether `wanted`, `Type` or `Type as Trait`, means this. Generic arguments and paths may be left out.
+    /// Returns whether `wanted`, `Type` or `Type as Trait`, means this owner. Generic arguments and paths may be left
+    /// out.
     fn is(&self, wanted: &str) -> bool {
         let same = |own: &str, wanted: &str| wanted == own || wanted == base(own);
         match (wanted.split_once(" as "), &self.as_trait) {
@@ -100,12 +101,12 @@ impl Owner {
     }
 }
 
-/// The parts of `<owner>::last`.
+/// Splits `<owner>::last` into its parts.
 fn qualified(wanted: &str) -> Option<(&str, &str)> {
     wanted.strip_prefix('<')?.rsplit_once(">::")
 }
 
-/// The name of a type or trait without its path and generic arguments.
+/// Returns the name of a type or trait without its path and generic arguments.
 pub(crate) fn base(text: &str) -> &str {
     let path = text.split('<').next().unwrap_or(text);
     path.rsplit("::").next().unwrap_or(path)

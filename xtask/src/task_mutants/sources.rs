@@ -1,5 +1,5 @@
-//! The sources of one crate: its files and where each item begins and ends in them. Code that is compiled for tests
-//! only is not part of it.
+//! Sources of one crate: its files, and the start and end of each item in them. Code that is compiled for tests only is
+//! left out.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -27,24 +27,23 @@ pub(crate) struct SourceFile {
 
 pub(crate) struct Item {
     pub(crate) name: Name,
-    /// Its place in [`Sources::files`].
+    /// Index in [`Sources::files`].
     pub(crate) file: usize,
     bytes: Range<usize>,
 }
 
-/// A file of a module that was declared and not read yet.
+/// A module file that was declared but not yet read.
 struct Due {
     modules: Vec<String>,
-    /// Where the file may be; the first that exists is it.
+    /// Possible paths of the file; the first that exists is used.
     paths: Vec<PathBuf>,
 }
 
 impl Sources {
-    /// Reads a crate of `crates/`, its library and its main program; of what is compiled for tests only, the module
-    /// `tests`.
+    /// Reads the library and the main program of a crate of `crates/`; of test-only code, only the module `tests`.
     ///
     /// # Errors
-    /// No such crate, a module without a file, or a file that does not parse.
+    /// If there is no such crate, a module has no file, or a file does not parse.
     pub(crate) fn load(package: &str, tests: Option<&str>) -> Result<Sources, String> {
         let source = Path::new("crates").join(package).join("src");
         let read = |path: &Path| std::fs::read_to_string(path).ok();
@@ -56,7 +55,7 @@ impl Sources {
         Sources::read(present, tests, &read)
     }
 
-    /// Reads the files that the roots declare as modules, and so on.
+    /// Reads the roots, the files that they declare as modules, and so on.
     pub(crate) fn read(
         roots: Vec<PathBuf>,
         tests: Option<&str>,
@@ -94,7 +93,7 @@ impl Sources {
         Ok(sources)
     }
 
-    /// The tokens of an item.
+    /// Returns the tokens of an item.
     pub(crate) fn tokens(&self, item: &Item) -> &[Token] {
         let tokens = &self.files[item.file].tokens;
         let start = tokens.partition_point(|token| token.bytes.start < item.bytes.start);
@@ -102,25 +101,25 @@ impl Sources {
         &tokens[start..end]
     }
 
-    /// The file and line of a byte in the file of an item.
+    /// Returns the file and line of a byte in the file of an item.
     pub(crate) fn place(&self, item: &Item, byte: usize) -> String {
         let file = &self.files[item.file];
         let line = 1 + file.text[..byte].matches('\n').count();
         format!("{}:{line}", file.path.display())
     }
 
-    /// An item's name and place, for messages.
+    /// Returns an item's name and location, for messages.
     pub(crate) fn shown(&self, item: &Item) -> String {
         format!("`{}` ({})", item.name, self.place(item, item.bytes.start))
     }
 }
 
-/// Notes the items of one file and the modules that it declares.
+/// Collects the items of one file and the modules that it declares.
 struct Reader<'a> {
     text: &'a str,
     path: &'a Path,
     file: usize,
-    /// How many of `around` are the modules of the file itself.
+    /// Number of leading elements of `around` that are modules of the file itself.
     file_depth: usize,
     around: Vec<String>,
     owner: Option<Owner>,
@@ -150,7 +149,7 @@ impl Reader<'_> {
         let Some(body) = body else {
             return;
         };
-        // Items in the body are no longer the type's.
+        // Items in the body do not belong to the type.
         let owner = self.owner.take();
         let depth = self.around.len();
         let of = owner.iter().map(|owner| super::name::base(&owner.of));
@@ -172,7 +171,7 @@ impl Reader<'_> {
         self.owner = outer;
     }
 
-    /// Where the file of a module may be that this file declares.
+    /// Returns the possible paths of a module that this file declares.
     fn files_of(&self, module: &str) -> Vec<PathBuf> {
         let mut folder = self.path.with_extension("");
         let stem = folder.file_name().unwrap_or_default();
@@ -254,7 +253,7 @@ impl<'ast> Visit<'ast> for Reader<'_> {
     }
 }
 
-/// Whether what has these attributes is compiled for tests only.
+/// Returns whether an item with these attributes is compiled for tests only.
 fn is_for_tests(attributes: &[Attribute]) -> bool {
     attributes.iter().any(|attribute| {
         attribute.path().is_ident("test")
@@ -263,7 +262,7 @@ fn is_for_tests(attributes: &[Attribute]) -> bool {
     })
 }
 
-/// Whether a condition cannot hold without `test`.
+/// Returns whether a condition cannot hold without `test`.
 fn needs_test(condition: &Meta) -> bool {
     let Meta::List(list) = condition else {
         return condition.path().is_ident("test");

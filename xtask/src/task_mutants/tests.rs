@@ -1,4 +1,4 @@
-//! The matching of mutants with sources that are written for it.
+//! Tests of the matching of mutants, with sources written for them.
 
 use std::path::{Path, PathBuf};
 
@@ -6,7 +6,7 @@ use super::harness::Harness;
 use super::mutant::Mutant;
 use super::sources::Sources;
 
-/// A crate of these files; the first is its root.
+/// Makes a crate of these files; the first is its root.
 fn sources(files: &[(&str, &str)]) -> Sources {
     let read = |path: &Path| {
         let (_, text) = files.iter().find(|(name, _)| path == Path::new(name))?;
@@ -24,14 +24,14 @@ fn mutant(edits: &str) -> Mutant {
     Mutant::read(Path::new("m.toml"), &format!("{head}{edits}")).unwrap()
 }
 
-/// The only file that the edits change.
+/// Returns the only file that the edits change.
 fn changed(sources: &Sources, edits: &str) -> String {
     let mut files = mutant(edits).apply(sources).unwrap();
     assert_eq!(files.len(), 1);
     files.remove(0).1
 }
 
-/// What is said of edits that do not match.
+/// Returns the message for edits that do not match.
 fn misfit(sources: &Sources, edits: &str) -> String {
     let why = mutant(edits).apply(sources).unwrap_err();
     assert_eq!(why.len(), 1, "{why:?}");
@@ -48,7 +48,7 @@ fn has(message: &str, parts: &[&str]) {
 fn white_space_comments_and_wrapping_do_not_matter() {
     let text = "
 fn f() {
-    // Größe: bytes are no characters.
+    // Größe: bytes are not characters.
     self // the receiver
         .flush(
             io, /* which */
@@ -58,7 +58,7 @@ fn f() {
 }";
     let sources = sources(&[("lib.rs", text)]);
     let changed = changed(&sources, &edit("f", "self.flush(io, failed)?;", ""));
-    has(&changed, &["bytes are no characters.\n    \n    rest();"]);
+    has(&changed, &["bytes are not characters.\n    \n    rest();"]);
     // The other way round: the pattern is wrapped, the source is not.
     let sources = self::sources(&[("lib.rs", "fn f() { a(b, c); }")]);
     let wrapped = edit("f", "\na(\n    b, // why\n    c,\n);\n", "d();");
@@ -109,7 +109,7 @@ fn a_statement_that_is_not_there_is_refused_with_the_nearest() {
         ],
     );
     let moved = misfit(&sources, &edit("A::f", "io.sync()?;", ""));
-    has(&moved, &["what it looks for is in `g` (lib.rs:5)"]);
+    has(&moved, &["its statement is in `g` (lib.rs:5)"]);
 }
 
 #[test]
@@ -125,7 +125,7 @@ fn a_statement_that_is_there_twice_needs_a_number() {
         changed(&sources, &second),
         "fn f() {\n    x();\n    y();\n}"
     );
-    // One that was added or went may have moved the number.
+    // An occurrence that was added or removed may have shifted the number.
     has(
         &misfit(&sources, &format!("{once}nth = '2 of 3'\n")),
         &["2 times, not 3"],
@@ -169,19 +169,19 @@ fn complete() { x(5); fn inner() { x(6); } }";
             "`Put::complete` (lib.rs:4)",
         ],
     );
-    // A method is not meant by its last name alone.
+    // A method's last name alone does not name it.
     let none = misfit(&sources, &edit("sent", "x(0)", ""));
     has(
         &none,
         &[
             "c has no `sent`; nearest `Wave::sent` (lib.rs:2)",
-            "looks for is in `Wave::sent`",
+            "its statement is in `Wave::sent`",
         ],
     );
 }
 
 #[test]
-fn modules_tell_functions_of_one_name_apart() {
+fn modules_distinguish_functions_of_one_name() {
     let files = [
         (
             "src/lib.rs",
@@ -264,7 +264,7 @@ fn edits_of_one_mutant_are_made_together() {
     assert_eq!(changed(&sources, &edits.concat()), expected);
     let overlapping = edit("A::f", "c();", "") + &edit("A::f", "b(); c();", "");
     has(&misfit(&sources, &overlapping), &["two edits overlap"]);
-    // Each edit that does not match is named.
+    // The message names each edit that does not match.
     let both = edit("g", "b();", "") + &edit("A::f", "d();", "");
     let why = mutant(&both).apply(&sources).map(drop).unwrap_err();
     assert_eq!(why.len(), 2);

@@ -1,17 +1,17 @@
 //! Rust text as a flat sequence of tokens, and the search for one sequence in another.
 //!
-//! White space, line breaks and comments are no tokens, so code that is wrapped or commented differently
-//! compares equal. A comma before a closing delimiter is optional, because rustfmt adds one when it wraps a list.
-//! In what is searched for, `...` before a closing delimiter stands for whatever is in the delimiters up to there.
+//! White space, line breaks and comments are not tokens, so code that is wrapped or commented differently compares
+//! equal. A comma before a closing delimiter is optional, because rustfmt adds one when it wraps a list. In a pattern,
+//! `...` before a closing delimiter stands for everything in the delimiters up to there.
 
 use std::ops::Range;
 
 use proc_macro2::{Delimiter, Spacing, TokenStream, TokenTree};
 
-/// The tokens of `...`.
+/// Number of tokens of `...`.
 const REST: usize = 3;
 
-/// One token and its bytes in the text. Every character of punctuation is a token of its own.
+/// One token and its bytes in the text. Every punctuation character is a separate token.
 pub(crate) struct Token {
     pub(crate) text: String,
     pub(crate) bytes: Range<usize>,
@@ -20,13 +20,13 @@ pub(crate) struct Token {
 /// Splits text whose delimiters are balanced.
 ///
 /// # Errors
-/// The first place that is no Rust token, or a delimiter without its partner.
+/// The first position that is not a Rust token, or a delimiter without a partner.
 pub(crate) fn tokens(text: &str) -> Result<Vec<Token>, String> {
     let stream: TokenStream = text.parse().map_err(|why| format!("{text:?}: {why}"))?;
     Ok(flat(stream))
 }
 
-/// The tokens of a stream, with delimiters as tokens and without doc comments.
+/// Returns the tokens of a stream, with delimiters as tokens and without doc comments.
 pub(crate) fn flat(stream: TokenStream) -> Vec<Token> {
     let mut into = Vec::new();
     flatten(stream, &mut into);
@@ -59,7 +59,7 @@ fn flatten(stream: TokenStream, into: &mut Vec<Token>) {
     }
 }
 
-/// Whether this is what a doc comment leaves behind its `#`.
+/// Returns whether this is the part of a doc comment after its `#`.
 fn is_doc(tree: &TokenTree) -> bool {
     let TokenTree::Group(group) = tree else {
         return false;
@@ -90,14 +90,14 @@ impl PartialEq for Token {
     }
 }
 
-/// The bytes of each place in `text` that has the tokens of `pattern`.
+/// Returns the bytes of each position in `text` that has the tokens of `pattern`.
 pub(crate) fn places(text: &[Token], pattern: &[Token]) -> Vec<Range<usize>> {
     let starts = 0..text.len();
     let each = |start| end_of_match(text, start, pattern).map(|end| bytes(text, start..end));
     starts.filter_map(each).collect()
 }
 
-/// The end of a match of `pattern` that begins with the token at `start`.
+/// Returns the end of a match of `pattern` that begins with the token at `start`.
 fn end_of_match(text: &[Token], start: usize, pattern: &[Token]) -> Option<usize> {
     let (mut at, mut due) = (start, 0);
     while due < pattern.len() {
@@ -117,13 +117,13 @@ fn end_of_match(text: &[Token], start: usize, pattern: &[Token]) -> Option<usize
     (at > start).then_some(at)
 }
 
-/// Whether these tokens begin with `...` and the end of a group.
+/// Returns whether these tokens begin with `...` and the end of a group.
 fn is_rest(pattern: &[Token]) -> bool {
     let (dots, after) = pattern.split_at(REST.min(pattern.len()));
     dots.iter().all(|dot| dot.text == ".") && after.first().is_some_and(Token::closes)
 }
 
-/// The place of the delimiter that closes the group which the token at `at` is in.
+/// Returns the position of the delimiter that closes the group of the token at `at`.
 fn end_of_group(text: &[Token], mut at: usize) -> Option<usize> {
     let mut open = 0;
     loop {
@@ -138,7 +138,7 @@ fn end_of_group(text: &[Token], mut at: usize) -> Option<usize> {
     }
 }
 
-/// The bytes of the part of `text` that differs least from `pattern`, if they have at least half in common.
+/// Returns the bytes of the part of `text` that differs least from `pattern`, if they have at least half in common.
 pub(crate) fn nearest(text: &[Token], pattern: &[Token]) -> Option<Range<usize>> {
     let (part, distance) = closest(text, pattern);
     (distance * 2 <= pattern.len()).then(|| bytes(text, part))
@@ -150,10 +150,10 @@ fn bytes(text: &[Token], part: Range<usize>) -> Range<usize> {
     first..end.map_or(first, |token| token.bytes.end)
 }
 
-/// The part of `text` that becomes `pattern` by the fewest insertions, deletions and replacements, and their
+/// Returns the part of `text` that becomes `pattern` by the fewest insertions, deletions and replacements, and their
 /// number (Sellers' algorithm).
 pub(crate) fn closest<T: PartialEq>(text: &[T], pattern: &[T]) -> (Range<usize>, usize) {
-    // For each end in the text: the fewest edits to the pattern so far, and where that part begins.
+    // For each end in the text: the fewest edits to the pattern so far, and the start of that part.
     let mut row: Vec<(usize, usize)> = (0..=text.len()).map(|end| (0, end)).collect();
     for (done, wanted) in pattern.iter().enumerate() {
         let mut diagonal = row[0];

@@ -1,4 +1,4 @@
-//! The copy of the tree that the mutants change, and the commands that run in it.
+//! The copy of the tree in which mutants are made, and the commands that run in it.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -10,16 +10,16 @@ use std::time::Duration;
 use crate::run::wait;
 use crate::task_device::FOLDER_VARIABLE;
 
-/// The copy; next to it what each harness printed, and what cargo builds.
+/// Folder of the copy, of each harness's output, and of cargo's builds.
 const FOLDER: &str = "target/mutants";
 const TREE: &str = "target/mutants/tree";
-/// What cargo builds in the copy itself.
+/// Cargo's output inside the copy.
 const BUILT: &str = "target";
 
-/// Makes the copy equal to the tree, untouched where it is, so that little is built again.
+/// Makes the copy equal to the tree without touching unchanged files, so that little is rebuilt.
 ///
 /// # Errors
-/// A file cannot be read, written or removed.
+/// If a file cannot be read, written or removed.
 pub(crate) fn refresh() -> Result<(), String> {
     let list = ["ls-files", "-z", "-co", "--exclude-standard"];
     let output = Command::new("git").args(list).output();
@@ -29,13 +29,13 @@ pub(crate) fn refresh() -> Result<(), String> {
     }
     let listed = String::from_utf8_lossy(&output.stdout);
     let listed = listed.split('\0').filter(|name| !name.is_empty());
-    // Those that are listed and deleted since do not count.
+    // Files that are listed but have been deleted do not count.
     let listed: BTreeSet<&Path> = listed.map(Path::new).filter(|path| path.exists()).collect();
     for name in &listed {
         let bytes = fs::read(name).map_err(|why| format!("{}: {why}", name.display()))?;
         write(name, &bytes)?;
     }
-    // A file that was moved must not stay: two files of one module do not build.
+    // A file that was moved must not stay: a module with two files does not build.
     let mut folders = vec![PathBuf::new()];
     while let Some(folder) = folders.pop() {
         let failed = |why: std::io::Error| format!("{TREE}/{}: {why}", folder.display());
@@ -53,10 +53,10 @@ pub(crate) fn refresh() -> Result<(), String> {
     Ok(())
 }
 
-/// Writes a file of the copy, unless it is so already.
+/// Writes a file of the copy, unless it already has this content.
 ///
 /// # Errors
-/// It cannot be written.
+/// If it cannot be written.
 pub(crate) fn write(name: &Path, bytes: &[u8]) -> Result<(), String> {
     let to = Path::new(TREE).join(name);
     let failed = |why: std::io::Error| format!("{}: {why}", to.display());
@@ -67,23 +67,23 @@ pub(crate) fn write(name: &Path, bytes: &[u8]) -> Result<(), String> {
     fs::write(&to, bytes).map_err(failed)
 }
 
-/// Cargo in the copy, with a target folder that all mutants share.
+/// Returns cargo in the copy, with a target folder that all mutants share.
 pub(crate) fn cargo() -> Command {
     let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(program);
     let here = std::env::current_dir().unwrap_or_default();
     command.current_dir(TREE);
     command.env("CARGO_TARGET_DIR", here.join(FOLDER).join("target"));
-    // What was fetched for the harnesses is no part of the tree.
+    // Files that were fetched for the harnesses are not part of the tree.
     command.env(FOLDER_VARIABLE, here.join("target/device-lab"));
     command
 }
 
-/// Runs a command until it ends or the time is over, and reads what it printed; it stays in a file named after
-/// `name` for a closer look. No status if the time was over.
+/// Runs a command until it ends or the time is over, and returns its output; the output is also kept in a file named
+/// after `name`. The status is `None` if the time was over.
 ///
 /// # Errors
-/// The command does not start, or its file cannot be written.
+/// If the command does not start, or its file cannot be written.
 pub(crate) fn run_to_file(
     command: &mut Command,
     name: &str,
@@ -101,7 +101,7 @@ pub(crate) fn run_to_file(
     let failed = |why: std::io::Error| format!("{}: {why}", path.display());
     let out = fs::File::create(&path).map_err(failed)?;
     let err = out.try_clone().map_err(failed)?;
-    // A group of its own, for the harness is a child of cargo's child.
+    // A separate group, because the harness is a child of cargo's child.
     let mut child = command
         .stdout(out)
         .stderr(err)

@@ -1,12 +1,12 @@
-//! The contract and its tests name one another: `docs/contract.md` lists under each promise the files of tests that hold it,
-//! and each of those cites the promise's number.
+//! Checks that the contract and its tests reference each other: `docs/contract.md` lists under each promise the test
+//! files that verify it, and each of those cites the promise's number.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 const CONTRACT: &str = "docs/contract.md";
-/// Folders of tests and of the machines that test.
+/// Folders of tests and harnesses.
 const TESTS: [&str; 5] = [
     "tests/tests",
     "tests/src",
@@ -19,7 +19,7 @@ const PROMISES: std::ops::RangeInclusive<u8> = 1..=9;
 /// Pairs of a promise and a file.
 type Pairs = BTreeSet<(u8, String)>;
 
-/// Checks both directions. `sources` are all files of code.
+/// Checks both directions. `sources` are all source files.
 pub(super) fn check(sources: &[PathBuf], breaches: &mut Vec<String>) -> Result<(), String> {
     let text = fs::read_to_string(CONTRACT).map_err(|why| format!("{CONTRACT}: {why}"))?;
     let named = named(&text);
@@ -56,7 +56,7 @@ fn compare(named: &Pairs, cited: &Pairs, breaches: &mut Vec<String>) {
     }
 }
 
-/// The files that each section names.
+/// Returns the files that each section names.
 fn named(contract: &str) -> Pairs {
     let mut pairs = Pairs::new();
     let mut promise = None;
@@ -74,7 +74,7 @@ fn named(contract: &str) -> Pairs {
     pairs
 }
 
-/// The promises that comments and headings cite, ranges (`C1 to C3`, `C1-C9`) included.
+/// Returns the promises that comments and headings cite, ranges (`C1 to C3`, `C1-C9`) included.
 fn cited_in(text: &str) -> impl Iterator<Item = u8> {
     let mut found = BTreeSet::new();
     for line in text.lines() {

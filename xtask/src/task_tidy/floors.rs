@@ -1,11 +1,12 @@
-//! No circles among the files of a crate, and the floors of rb-core: a file imports from its own folder or from below.
+//! Checks that the files of a crate import each other without circles, and the floors of rb-core: a file imports from
+//! its own folder or from below.
 
 use std::path::Path;
 
 use super::imports::Imports;
 
-/// The folders of rb-core, from the roof down. `store` is the one file of its floor; other files in `src` itself are the
-/// words that everybody uses.
+/// Folders of rb-core, from the top down. `store` is the only file of its floor; other files in `src` itself are
+/// vocabulary that all floors use.
 const FLOORS: [&str; 8] = [
     "check",
     "store",
@@ -17,7 +18,7 @@ const FLOORS: [&str; 8] = [
     "io",
 ];
 
-/// Checks every crate and prints what each is made of.
+/// Checks every crate and prints its figures.
 pub(super) fn check(breaches: &mut Vec<String>) -> Result<(), String> {
     let folders = [
         ("rb-format", "crates/rb-format"),
@@ -43,7 +44,7 @@ pub(super) fn check(breaches: &mut Vec<String>) -> Result<(), String> {
     Ok(())
 }
 
-/// Most files of rb-core that one of them imports, besides lib.rs, which names all that is public.
+/// Maximum number of files of rb-core that one of them may import, not counting lib.rs, which names everything public.
 const IMPORTS_MAX: usize = 12;
 
 fn check_width(imports: &Imports, breaches: &mut Vec<String>) {
@@ -84,7 +85,7 @@ fn check_circles(imports: &Imports, breaches: &mut Vec<String>) {
     }
 }
 
-/// The floor of a file: 0 is the roof, and the words are below all.
+/// Returns the floor of a file: 0 is the top, and the vocabulary is below all.
 fn floor(file: &Path) -> usize {
     let first = file.components().next();
     let name = first.map(|first| Path::new(first.as_os_str()).with_extension(""));

@@ -1,7 +1,7 @@
-//! Which file of a crate uses which other one: from the paths in its source, tests left out.
+//! Finds which files of a crate use which others, from the paths in their source; tests are left out.
 //!
-//! A path counts as far as it names modules: `crate::log::delta::DeltaLog` is an import of `log/delta.rs`, whatever
-//! re-exports what. A file that declares its modules imports none of them by that.
+//! A path counts as far as it names modules: `crate::log::delta::DeltaLog` is an import of `log/delta.rs`, regardless
+//! of re-exports. Declaring a module does not import it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -11,14 +11,14 @@ use proc_macro2::{TokenStream, TokenTree};
 use syn::visit::{self, Visit};
 use syn::{Attribute, Item, UseTree};
 
-/// The files of one crate, by their place below its `src`, and what each imports.
+/// Files of one crate, by their path below its `src`, and the imports of each.
 pub(super) struct Imports {
     pub(super) name: String,
     pub(super) files: BTreeMap<PathBuf, BTreeSet<PathBuf>>,
 }
 
 impl Imports {
-    /// Reads the crate whose root is `src/lib.rs` or `src/main.rs` in `folder`; none if there is neither.
+    /// Reads the crate whose root is `src/lib.rs` or `src/main.rs` in `folder`; `None` if there is neither.
     pub(super) fn read(name: &str, folder: &Path) -> Result<Option<Imports>, String> {
         let src = folder.join("src");
         let roots = ["lib.rs", "main.rs"].map(|file| src.join(file));
@@ -50,19 +50,19 @@ impl Imports {
         self.files.values().map(BTreeSet::len).sum()
     }
 
-    /// The file that imports the most others.
+    /// Returns the file that imports the most others.
     pub(super) fn widest(&self) -> Option<(&Path, usize)> {
         let widest = self.files.iter().max_by_key(|(_, imports)| imports.len());
         widest.map(|(file, imports)| (file.as_path(), imports.len()))
     }
 
-    /// Files that import themselves, directly or by way of others.
+    /// Returns the files that import themselves, directly or through others.
     pub(super) fn in_circles(&self) -> Vec<&Path> {
         let files = self.files.keys().map(PathBuf::as_path);
         files.filter(|file| self.circle(file).is_some()).collect()
     }
 
-    /// The shortest way from a file back to itself.
+    /// Returns the shortest path from a file back to itself.
     pub(super) fn circle(&self, start: &Path) -> Option<Vec<&Path>> {
         let mut came_from: BTreeMap<&Path, &Path> = BTreeMap::new();
         let (start, _) = self.files.get_key_value(start)?;
@@ -142,7 +142,7 @@ impl Tree {
         Ok(())
     }
 
-    /// The file of the deepest module that a path from the crate's root names.
+    /// Returns the file of the deepest module that a path from the crate's root names.
     fn file_of(&self, path: &[String]) -> Option<&PathBuf> {
         (1..=path.len())
             .rev()
@@ -214,7 +214,7 @@ impl Paths<'_> {
         }
     }
 
-    /// What a macro is given is tokens: paths in it begin with `crate` or `super`.
+    /// A macro's input is tokens: paths in it begin with `crate` or `super`.
     fn add_tokens(&mut self, tokens: TokenStream) {
         let mut path: Vec<String> = Vec::new();
         for token in tokens {

@@ -1,4 +1,4 @@
-//! The two loads, and the line that says what they came to.
+//! The put load and the get load, and the JSON line with their results.
 
 use std::time::{Duration, Instant};
 
@@ -10,14 +10,14 @@ use serde_json::{Value as Json, json};
 use crate::value::{Bodies, mix};
 use crate::{Args, Cache, Failure, PACE_BYTES};
 
-/// Values that gets choose from take at most so much of the device, so that none was displaced.
+/// Share of the device that the get load fills at most, so that no value is displaced.
 const FILLED: f64 = 0.5;
-/// More than this would only lengthen the filling.
+/// Upper limit of the filled bytes: more would only take longer.
 const FILL_BYTES: u64 = 1 << 30;
-/// Values of a put run that are read back and compared whole.
+/// Number of values of a put run that are read back and compared whole.
 const CHECKED: u64 = 256;
 
-/// What a run came to.
+/// Results of a run.
 #[derive(Default)]
 struct Tally {
     values: u64,
@@ -26,7 +26,7 @@ struct Tally {
     latencies_ns: Vec<u64>,
 }
 
-/// Puts new keys until the time is over. Counts those that are there when foyer says that it is done.
+/// Puts new keys until the time is over, and counts those that are present when foyer reports that it is done.
 pub(crate) async fn put(cache: &Cache, args: &Args) -> Result<Json, Failure> {
     let bodies = Bodies::new(args.value_bytes as usize);
     let mut tally = Tally::default();
@@ -42,10 +42,10 @@ pub(crate) async fn put(cache: &Cache, args: &Args) -> Result<Json, Failure> {
     }
     let (seconds, cpu) = (clock.wall(), clock.cpu());
     let capacity = cache.storage().device().capacity() as u64;
-    // The newest; the oldest may have been displaced.
+    // Only the newest keys: older ones may have been displaced.
     let recent = CHECKED.min(capacity / 4 / args.value_bytes).min(next);
     for key in next - recent..next {
-        // One that was dropped was counted above.
+        // A key that was dropped has already been counted above.
         if let Some(value) = load(cache, key).await? {
             tally.wrong += u64::from(!bodies.matches(key, &value));
         }
@@ -53,7 +53,7 @@ pub(crate) async fn put(cache: &Cache, args: &Args) -> Result<Json, Failure> {
     Ok(line("put", args, &mut tally, seconds, cpu, recent))
 }
 
-/// Fills, reads all once and compares every byte, then gets random keys with `depth` of them in flight.
+/// Fills the cache, reads every value once and compares every byte, then gets random keys, `depth` at a time.
 pub(crate) async fn get(cache: &Cache, args: &Args) -> Result<Json, Failure> {
     let bodies = Bodies::new(args.value_bytes as usize);
     let capacity = cache.storage().device().capacity() as f64;
@@ -131,7 +131,7 @@ async fn put_batch(cache: &Cache, bodies: &Bodies, args: &Args, first: u64) -> u
     end
 }
 
-/// The value of a key as the device has it.
+/// Loads the value of a key from the device.
 async fn load(cache: &Cache, key: u64) -> Result<Option<crate::value::Value>, Failure> {
     match cache.storage().load(&key).await? {
         Load::Entry { value, .. } => Ok(Some(value)),
@@ -144,7 +144,7 @@ async fn load(cache: &Cache, key: u64) -> Result<Option<crate::value::Value>, Fa
 fn line(op: &str, args: &Args, tally: &mut Tally, seconds: f64, cpu: f64, verified: u64) -> Json {
     let bytes = (tally.values * args.value_bytes) as f64;
     tally.latencies_ns.sort_unstable();
-    // foyer does not say when a put is done, so there is no latency of one.
+    // foyer does not report when a single put is done, so puts have no latency.
     let latency_us = |part: f64| {
         let last = tally.latencies_ns.len().checked_sub(1)?;
         let at = (last as f64 * part).round() as usize;
@@ -171,7 +171,7 @@ fn line(op: &str, args: &Args, tally: &mut Tally, seconds: f64, cpu: f64, verifi
     })
 }
 
-/// Wall time, and user and system time of the process, since a moment.
+/// Measures wall time and the process's user and system time since a moment.
 struct Clock {
     start: Instant,
     cpu: f64,
@@ -194,7 +194,7 @@ impl Clock {
     }
 }
 
-/// User and system time of this process, all its threads, so far. Zero where the system does not say.
+/// Returns the user and system time of all threads of this process in seconds; zero if the system does not report it.
 fn cpu_seconds() -> f64 {
     getrusage(UsageWho::RUSAGE_SELF).map_or(0.0, |usage| {
         let both = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();

@@ -1,8 +1,8 @@
-//! foyer's storage part under the load that `cargo xtask bench` gives to every store; prints one line of JSON.
+//! Runs foyer's storage part under the load that `cargo xtask bench` gives to every store; prints one line of JSON.
 //!
-//! The memory part holds next to nothing, and what is measured goes past it: puts through the storage writer,
-//! gets through `storage().load()`. A get that was answered from memory, or a run whose reads the device did
-//! not see, is an error. foyer prints a line of its own first; the JSON is the last line.
+//! The memory part holds next to nothing, and the measured operations bypass it: puts use the storage writer, gets use
+//! `storage().load()`. A get that is served from memory, or a run whose reads never reach the device, is an error.
+//! foyer prints a line of its own first; the JSON is the last line.
 
 mod load;
 mod value;
@@ -19,32 +19,32 @@ use foyer::{
 
 use crate::value::Value;
 
-/// The error of everything here, for whom words are enough.
+/// Error type of this program. Only its message is used.
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 type Cache = HybridCache<u64, Value>;
 
-/// Bytes between two waits for the flusher. Its queue takes twice as much, so that nothing need be dropped.
+/// Bytes between two waits for the flusher. The flusher's queue holds twice as much, so it never has to drop values.
 const PACE_BYTES: usize = 64 << 20;
 
 /// Measures foyer.
 #[derive(Debug, Parser)]
 struct Args {
-    /// A file or block device that already has its size; what is in it is lost.
+    /// A file or block device that already has its size; its contents are lost.
     #[arg(long)]
     file: PathBuf,
-    /// What to do.
+    /// Operation to measure.
     #[arg(long)]
     op: Op,
     /// Bytes of a value, at least 16.
     #[arg(long, value_parser = clap::value_parser!(u64).range(16..=64 << 20))]
     value_bytes: u64,
-    /// Gets in flight. Of no effect on puts, which only queue.
+    /// Gets in flight. Has no effect on puts, which are only queued.
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u64).range(1..=4096))]
     depth: u64,
-    /// How long to measure.
+    /// Seconds to measure.
     #[arg(long, default_value_t = 3.0)]
     seconds: f64,
-    /// How foyer reaches the file.
+    /// I/O engine that foyer uses for the file.
     #[arg(long)]
     engine: Engine,
 }
@@ -85,11 +85,12 @@ fn run(args: &Args) -> Result<(), Failure> {
         Ok::<_, Failure>(line)
     })?;
     writeln!(std::io::stdout(), "{line}")?;
-    // Closing would flush what is in memory; nothing here outlives the measurement.
+    // Exit without closing: closing would flush the memory part, and nothing here outlives the
+    // measurement.
     std::process::exit(0);
 }
 
-/// Opens foyer over the whole file, without what an earlier run left there.
+/// Opens foyer over the whole file, without the contents of an earlier run.
 async fn open(args: &Args) -> Result<Cache, Failure> {
     let capacity = value::file_bytes(&args.file)?;
     let device = FileDeviceBuilder::new(&args.file)
@@ -100,7 +101,7 @@ async fn open(args: &Args) -> Result<Cache, Failure> {
         Engine::Psync => Box::new(PsyncIoEngineConfig::new()),
         Engine::IoUring => Box::new(UringIoEngineConfig::new()),
     };
-    // A block must hold the largest value besides its own index.
+    // A block must hold the largest value and the block's own index.
     let block_bytes = (16 << 20).max(4 * usize::try_from(args.value_bytes)?);
     let blocks = BlockEngineConfig::new(device)
         .with_block_size(block_bytes)

@@ -1,4 +1,4 @@
-//! Values that cost foyer as little as can be: shared bytes that are copied once, into its buffer.
+//! Values that cost foyer as little as possible: shared bytes that are copied once, into its buffer.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -7,16 +7,16 @@ use std::sync::Arc;
 
 use foyer::Code;
 
-/// Different bodies: more than fit into a cache of the processor with 1 MiB each.
+/// Number of different bodies. With values of 1 MiB, they exceed any processor cache.
 const BODIES: u64 = 64;
-/// The key in front of the body.
+/// Bytes of the key in front of the body.
 const KEY_BYTES: usize = 8;
 
-/// A value of a key: the key, then a body that follows from it.
+/// Value of a key: the key, then a body derived from it.
 #[derive(Clone, Debug)]
 pub(crate) struct Value {
     key: u64,
-    /// The value as it is on the device, except that one to be written has no key in it yet.
+    /// The value as stored on the device; a value that is about to be written does not contain its key yet.
     bytes: Arc<Vec<u8>>,
 }
 
@@ -42,12 +42,12 @@ impl Code for Value {
     }
 }
 
-/// All bodies there are.
+/// All bodies.
 #[derive(Clone)]
 pub(crate) struct Bodies(Arc<Vec<Arc<Vec<u8>>>>);
 
 impl Bodies {
-    /// Bodies for values of `len` bytes, at least 16.
+    /// Makes the bodies for values of `len` bytes, at least 16.
     pub(crate) fn new(len: usize) -> Bodies {
         let body = |number: u64| {
             let mut state = number + 1;
@@ -66,7 +66,7 @@ impl Bodies {
         &self.0[(key % BODIES) as usize]
     }
 
-    /// The value of a key, copying nothing.
+    /// Returns the value of a key without copying.
     pub(crate) fn value(&self, key: u64) -> Value {
         Value {
             key,
@@ -74,27 +74,27 @@ impl Bodies {
         }
     }
 
-    /// Whether these are the key's bytes at both ends: cheap enough to ask while the clock runs.
+    /// Returns whether both ends match the key's value: cheap enough to check while the clock runs.
     pub(crate) fn ends_match(&self, key: u64, value: &Value) -> bool {
         let (right, found) = (self.of(key), &value.bytes);
         let tail = right.len() - KEY_BYTES..;
         value.key == key && found.len() == right.len() && found[tail.clone()] == right[tail]
     }
 
-    /// Whether these are the key's bytes, every one.
+    /// Returns whether every byte matches the key's value.
     pub(crate) fn matches(&self, key: u64, value: &Value) -> bool {
         self.ends_match(key, value) && value.bytes[KEY_BYTES..] == self.of(key)[KEY_BYTES..]
     }
 }
 
-/// A step of a generator whose numbers look random and repeat.
+/// Returns the next pseudorandom number after `state`.
 pub(crate) fn mix(state: u64) -> u64 {
     let state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
     let state = (state ^ (state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     state ^ (state >> 27)
 }
 
-/// The size in bytes of a file or of a block device.
+/// Returns the size in bytes of a file or block device.
 pub(crate) fn file_bytes(path: &Path) -> std::io::Result<u64> {
     File::open(path)?.seek(SeekFrom::End(0))
 }

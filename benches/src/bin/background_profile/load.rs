@@ -1,4 +1,4 @@
-//! Threads that get values, and how long each get took.
+//! Threads that get values and record the latency of each get.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,12 +9,12 @@ use rb_core::Store;
 
 use crate::Failure;
 
-/// How much of the drive's time the gets take.
+/// Share of the drive's time that the gets use.
 #[derive(Clone, Copy)]
 pub(crate) enum Load {
-    /// Some three quarters.
+    /// About three quarters.
     Partial,
-    /// All of it: more requests than it works on at a time.
+    /// All of it: more requests than the drive serves at the same time.
     Saturated,
 }
 
@@ -28,7 +28,7 @@ impl Load {
         }
     }
 
-    /// Threads, and their pauses on average.
+    /// Returns the number of threads and their average pause.
     fn shape(self) -> (u64, Duration) {
         match self {
             Load::Partial => (12, Duration::from_millis(7)),
@@ -37,7 +37,7 @@ impl Load {
     }
 }
 
-/// How long gets took, in order.
+/// Latencies of gets, in ascending order.
 pub(crate) struct Latencies {
     sorted: Vec<Duration>,
     time: Duration,
@@ -59,7 +59,7 @@ impl Latencies {
     }
 }
 
-/// Gets values `0..values` while `during` runs. What it is given begins the measurement.
+/// Gets values `0..values` while `during` runs. `during` calls its argument to begin the measurement.
 pub(crate) fn get_during<T>(
     store: &Store,
     load: Load,
@@ -81,7 +81,7 @@ pub(crate) fn get_during<T>(
                 took.push(time);
             }
             if !pause.is_zero() {
-                // An exponential distribution: requests come at random.
+                // Exponentially distributed pauses: requests arrive at random.
                 let drawn = (1 + draws.below(1_000_000)) as f64 / 1e6;
                 std::thread::sleep(pause.mul_f64(-drawn.ln()));
             }

@@ -1,9 +1,9 @@
-//! What the store's own work adds to gets on a drive that is the bottleneck.
+//! Measures what the store's background work adds to the latency of gets on a drive that is the bottleneck.
 //! `cargo xtask bench --target background` runs it.
 //!
-//! The drive is a model in memory that serves requests in their order, 20 times slower than an SSD so that the cores are
-//! not the bottleneck (`DriveSpeed::ssd`). Threads get values of 64 KiB, once with pauses that leave the drive a quarter of
-//! its time, once without pauses. Each round opens the store without the service and with it, and compares.
+//! The drive is a model in memory that serves requests in order, 20 times slower than an SSD so that the cores are not
+//! the bottleneck (`DriveSpeed::ssd`). Threads get values of 64 KiB, once with pauses that leave the drive a quarter of
+//! its time, once without pauses. Each round opens the store without the service and with it, and compares the two.
 
 mod load;
 mod service;
@@ -15,17 +15,17 @@ use clap::Parser;
 use load::{Latencies, Load};
 use rb_bench::median;
 use serde_json::{Value, json};
-use service::{Bed, Service};
+use service::{Fixture, Service};
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-/// Measures what the store's own work adds to gets on a drive that is the bottleneck.
+/// Measures what the store's background work adds to gets on a drive that is the bottleneck.
 #[derive(Debug, Parser)]
 struct Options {
     /// Rounds of each service under each load.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// Seconds of a measurement; there are two in a round.
+    /// Seconds of a measurement; a round has two.
     #[arg(long, default_value_t = 4.0)]
     seconds: f64,
     /// Measure only the services whose name contains this.
@@ -49,7 +49,7 @@ fn main() -> ExitCode {
 #[expect(clippy::print_stdout, reason = "the result of a program")]
 fn run(options: &Options) -> Result<(), Failure> {
     let time = Duration::try_from_secs_f64(options.seconds)?;
-    let mut bed = Bed::new()?;
+    let mut fixture = Fixture::new()?;
     let mut lines = Vec::new();
     for service in Service::ALL {
         if !service.name().contains(&options.service) {
@@ -58,7 +58,7 @@ fn run(options: &Options) -> Result<(), Failure> {
         for load in Load::ALL {
             let mut rounds = Vec::new();
             for _ in 0..options.rounds {
-                let (without, with, done) = bed.round(service, load, time)?;
+                let (without, with, done) = fixture.round(service, load, time)?;
                 rounds.push(Round {
                     without,
                     with,
@@ -78,11 +78,11 @@ fn run(options: &Options) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The store without the service and with it, one after the other.
+/// Measurements of one round: without the service, then with it.
 struct Round {
     without: Latencies,
     with: Latencies,
-    /// How far the service came, and in which time.
+    /// Share of its work that the service did, and the time it took.
     done: (f64, Duration),
 }
 

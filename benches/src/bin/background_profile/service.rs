@@ -1,4 +1,4 @@
-//! The services of a store, and what gives each of them something to do.
+//! The background services of a store, and the preparation that gives each of them work.
 
 use std::num::NonZeroU64;
 use std::sync::Arc;
@@ -14,20 +14,20 @@ use rb_testkit::{DriveEngine, DriveSpeed};
 use crate::Failure;
 use crate::load::{Latencies, Load, get_during};
 
-/// So much slower than an SSD is the drive.
+/// Slowdown of the drive compared with an SSD.
 const FACTOR: u32 = 20;
 
 const VALUE_BYTES: usize = 64 << 10;
 const VALUES: u64 = 2048;
-/// Entries that only fill the index: their keys are long, so that a checkpoint has much to write.
+/// Number of entries that only fill the index. Their keys are long, so a checkpoint has much to write.
 const FILLERS: u64 = 32 << 10;
 const FILLER_BYTES: usize = 4096;
 const FILLER_KEY_BYTES: usize = 480;
 const DEVICE_BYTES: usize = 512 << 20;
 
-/// Slots that are freed for discards: what their records take of the log makes no checkpoint due.
+/// Number of slots that are freed for discards. Their records are too few to make a checkpoint due.
 const FREED: u64 = 2 << 10;
-/// Services that read leave a store alone that was just opened.
+/// Time after opening during which services that read leave the store alone.
 const FIRST_LOOK: Duration = Duration::from_millis(520);
 
 #[derive(Clone, Copy, PartialEq)]
@@ -56,14 +56,14 @@ impl Service {
     }
 }
 
-/// A filled store on a drive.
-pub(crate) struct Bed {
+/// A filled store on a simulated drive.
+pub(crate) struct Fixture {
     engine: Arc<DriveEngine>,
     draws: Draws,
 }
 
-impl Bed {
-    pub(crate) fn new() -> Result<Bed, Failure> {
+impl Fixture {
+    pub(crate) fn new() -> Result<Fixture, Failure> {
         let engine = Arc::new(DriveEngine::new(DEVICE_BYTES, DriveSpeed::ssd(FACTOR)));
         engine.set_timed(false);
         let classes = [(FILLER_BYTES, FILLERS), (VALUE_BYTES, VALUES)];
@@ -71,17 +71,17 @@ impl Bed {
             slot_bytes: bytes as u64,
             share: Share::Slots(slots + 64),
         });
-        let bed = Bed {
+        let fixture = Fixture {
             engine,
             draws: Draws::new(1),
         };
-        // The smallest, so that few puts make a checkpoint due.
+        // The smallest log, so that few puts make a checkpoint due.
         let options = FormatOptions {
             log_bytes: Some(8 << 20),
-            ..FormatOptions::new(bed.source(), classes.to_vec())
+            ..FormatOptions::new(fixture.source(), classes.to_vec())
         };
         format(&options)?;
-        let store = Store::open(bed.source(), StoreOptions::default())?;
+        let store = Store::open(fixture.source(), StoreOptions::default())?;
         let value = vec![7; VALUE_BYTES];
         for number in 0..VALUES {
             store.put(&key(number), &value)?;
@@ -90,14 +90,14 @@ impl Bed {
             store.put(&filler(number), &value[..FILLER_BYTES])?;
         }
         store.close()?;
-        Ok(bed)
+        Ok(fixture)
     }
 
     fn source(&self) -> Source {
         Source::from(Arc::clone(&self.engine) as Arc<dyn Engine>)
     }
 
-    /// Measures the store without the service and with it. Also returns which part of its work the service did.
+    /// Measures the store without the service and with it. Also returns the share of its work that the service did.
     pub(crate) fn round(
         &mut self,
         service: Service,
@@ -106,7 +106,7 @@ impl Bed {
     ) -> Result<(Latencies, Latencies, (f64, Duration)), Failure> {
         let off = StoreOptions {
             validate: Validate::Off,
-            // As many as there are readers: else gets wait for one another, and not for the drive.
+            // One queue per reader; otherwise gets would wait for each other, not for the drive.
             queues_max: 16,
             ..StoreOptions::default()
         };
@@ -119,7 +119,7 @@ impl Bed {
         })?;
         self.engine.set_timed(false);
         match service {
-            // As a crash leaves it.
+            // Leaves the store as a crash would.
             Service::Validate => drop(store),
             _ => store.close()?,
         }
@@ -157,12 +157,13 @@ impl Bed {
         Ok((without, with, done))
     }
 
-    /// All but the last of what gives the service something to do.
+    /// Prepares all but the last step that gives the service its work.
     fn prepare(&mut self, store: &Store, service: Service) -> Result<(), Failure> {
         match service {
             Service::Scrub | Service::Validate => {}
             Service::Discard => {
-                // Not side by side, as in a store that has been in use.
+                // Random slots, as in a store that has been in use; consecutive ones would be
+                // joined.
                 let mut number = self.draws.below(FILLERS);
                 for _ in 0..FREED {
                     store.remove(&filler(number))?;
@@ -180,7 +181,7 @@ impl Bed {
         Ok(())
     }
 
-    /// Replaces so many entries.
+    /// Replaces `entries` entries.
     fn change(&mut self, store: &Store, entries: u64) -> Result<(), Failure> {
         for _ in 0..entries {
             let number = self.draws.below(FILLERS);
@@ -189,7 +190,7 @@ impl Bed {
         Ok(())
     }
 
-    /// Gives the service the rest and waits until it is done, or `time` is over.
+    /// Takes the last step, then waits until the service is done or `time` is over.
     fn serve(
         &mut self,
         store: &Store,
@@ -209,7 +210,7 @@ impl Bed {
         };
         let all = match service {
             Service::Scrub => entries,
-            // Gets verify the others.
+            // The other entries are verified by gets.
             Service::Validate => FILLERS as f64,
             Service::Discard => FREED as f64,
             Service::Checkpoint => 1.0,
@@ -218,7 +219,7 @@ impl Bed {
             Service::Scrub | Service::Validate => {
                 std::thread::sleep(FIRST_LOOK.saturating_sub(Duration::from_millis(200)));
             }
-            // They begin with the commit.
+            // Discards begin with the commit.
             Service::Discard => store.sync()?,
             Service::Checkpoint => {
                 while !store.stats().checkpointing {

@@ -1,4 +1,4 @@
-//! Writing the sections of a checkpoint base, and where they go.
+//! Writes the sections of a checkpoint base and places them in the region.
 
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -21,26 +21,26 @@ use crate::io::unwritable::FailedWrite;
 use crate::log::incarnations::check_writer;
 use crate::simulator::SwitchPoint;
 
-/// Entries copied per hold of a shard's lock: some 15 us with 32-byte keys.
+/// Entries copied per hold of a shard's lock: about 15 us with 32-byte keys.
 const ENTRIES_PER_HOLD: usize = 64;
 
-/// zstd's fastest regular level: base entries are mostly incompressible keys and checksums, and
-/// higher levels gain little for several times the CPU.
+/// zstd's fastest regular level. Base entries are mostly incompressible keys and checksums, so
+/// higher levels gain little for several times the CPU time.
 const COMPRESSION: Compression = Compression::Zstd { level: 1 };
 
-/// Bytes that unfinished sections hold together: the largest of more than this is no smaller than the smallest
-/// that a base region is sized for.
+/// Most bytes that open sections hold together. Above it the largest is written; it is at least as
+/// large as the smallest section that a base region is sized for.
 const OPEN_SECTIONS_MAX: usize = SECTION_RANGES * SECTION_RAW_MIN;
 
-/// How long sections are written without a look for other writers.
+/// Longest time for which sections are written without checking for other writers.
 const LOOK_AFTER: Duration = Duration::from_millis(1);
 
-/// When a base that is not written is given up.
+/// Deadline after which an unfinished base is abandoned.
 #[derive(Debug)]
 pub(crate) struct Limit {
     /// By the store's clock.
     pub(crate) at: Duration,
-    /// The time that it had.
+    /// The duration that ends at `at`.
     pub(crate) time: Duration,
 }
 
@@ -59,7 +59,7 @@ pub(crate) struct SectionWriter<'a, 'p> {
     writer: &'a Writer,
     place: RegionWriter<'a, 'p>,
     base_sequence: u64,
-    /// The section of each hash range that still takes entries.
+    /// The open section of each hash range.
     open: Vec<Option<SectionBuilder>>,
     directory: Vec<DirectoryEntry>,
 }
@@ -93,7 +93,7 @@ impl<'a, 'p> SectionWriter<'a, 'p> {
         }
     }
 
-    /// Copies one shard in bounded holds of its lock and writes each section as it fills.
+    /// Copies one shard in bounded holds of its lock and writes each section that fills up.
     pub(crate) fn write_shard(&mut self, io: &mut MetaIo, shard: usize) -> Result<(), Error> {
         let log = &self.writer.log;
         let limits = limits_of(&self.inner.superblock);
@@ -101,7 +101,7 @@ impl<'a, 'p> SectionWriter<'a, 'p> {
         let mut more = true;
         while more {
             let mut full = Vec::new();
-            // Not under the lock: growing by megabytes takes a millisecond.
+            // Outside the lock: growing by megabytes takes a millisecond.
             for open in self.open.iter_mut().flatten() {
                 open.reserve(ENTRIES_PER_HOLD, limits);
             }
@@ -123,13 +123,17 @@ impl<'a, 'p> SectionWriter<'a, 'p> {
                 };
                 more = guard.snapshot(&mut cursor, ENTRIES_PER_HOLD, &mut copy);
                 if !more {
-                    // An observer has not been notified of these evictions: the base must not make them durable.
+                    // The observer does not know of these evictions yet, so the base must not make
+                    // them durable.
                     guard.snapshot_evicted(&mut copy);
                 }
                 raise(&self.inner.counters.longest_snapshot_hold, held.elapsed());
+                // Callers that wait for the shard go first.
                 guard.step_aside();
             }
             self.inner.switch(SwitchPoint::CheckpointCopied);
+            // Bound the memory of a checkpoint: hash ranges fill evenly, so without this all
+            // sections would be open until the end.
             while self.open_bytes() > OPEN_SECTIONS_MAX {
                 let largest = self
                     .open
@@ -144,7 +148,7 @@ impl<'a, 'p> SectionWriter<'a, 'p> {
         Ok(())
     }
 
-    /// Writes the sections that still took entries. Answers the directory, and where it goes.
+    /// Writes the open sections. Returns the directory and the writer for the rest of the region.
     pub(crate) fn write_rest(
         mut self,
         io: &mut MetaIo,
@@ -170,7 +174,8 @@ impl<'a, 'p> SectionWriter<'a, 'p> {
             number,
             COMPRESSION,
         );
-        // Copying and compressing were a turn, too: callers share the cores with it.
+        // Copying and compressing count as a turn, too, because they compete with callers for
+        // cores.
         self.place.pace.rest();
         entry.offset = self.place.write(io, &bytes, "base section")?;
         self.directory.push(entry);
@@ -199,14 +204,14 @@ fn base_entry<'a>(entry: &SnapshotEntry<'a>, uuid: StoreUuid) -> BaseEntry<'a> {
     }
 }
 
-/// Writes a base region from its start on, around what the device does not take.
+/// Writes a base region from start to end, skipping blocks that the device does not take.
 pub(crate) struct RegionWriter<'a, 'p> {
     writer: &'a Writer,
     pace: &'a mut Pace<'p>,
     clock: &'a dyn Clock,
-    /// When the base is given up, if it is.
+    /// Deadline of the base; set if the store is closing.
     limit: &'a OnceLock<Limit>,
-    /// When the incarnation blocks were last looked at.
+    /// Time of the last check of the incarnation blocks.
     looked: Duration,
     region: &'a Region,
     next: u64,
@@ -215,11 +220,12 @@ pub(crate) struct RegionWriter<'a, 'p> {
 }
 
 impl RegionWriter<'_, '_> {
-    /// Writes whole blocks at the next place where the device takes them. Answers where, from the region's start.
+    /// Writes whole blocks at the next place where the device takes them. Returns their offset in
+    /// the region.
     ///
     /// # Errors
-    /// The region is full, or has more bad blocks than a header remembers. Each further attempt has found another bad
-    /// block, so that is also the bound on attempts.
+    /// The region is full, or has more bad blocks than a header can list. Every retry has found
+    /// another bad block, so this also bounds the retries.
     pub(crate) fn write(
         &mut self,
         io: &mut MetaIo,
@@ -259,7 +265,8 @@ impl RegionWriter<'_, '_> {
     fn write_in_turns(&mut self, io: &mut MetaIo, at: u64, bytes: &[u8]) -> Result<(), Error> {
         let mut done = 0;
         while done < bytes.len() {
-            // A checkpoint may take minutes: long after another opening it would write over the base of that one.
+            // A checkpoint may take minutes. If another session takes over in the meantime, it
+            // would overwrite that session's base.
             let now = self.clock.now();
             self.limit.get().map_or(Ok(()), |limit| limit.check(now))?;
             if now.saturating_sub(self.looked) >= LOOK_AFTER {
@@ -279,7 +286,8 @@ impl RegionWriter<'_, '_> {
     }
 }
 
-/// Which blocks of a write that failed the device does not take; the first of them if it takes each alone.
+/// Returns the blocks of a failed write that the device does not take; the first one if it takes
+/// each of them alone.
 fn bad_blocks(io: &mut MetaIo, at: u64, bytes: &[u8]) -> Result<Vec<u64>, Error> {
     let offsets = (at..).step_by(FORMAT_BLOCK);
     let writes: Vec<_> = offsets.zip(bytes.chunks_exact(FORMAT_BLOCK)).collect();
@@ -294,8 +302,9 @@ fn bad_blocks(io: &mut MetaIo, at: u64, bytes: &[u8]) -> Result<Vec<u64>, Error>
     })
 }
 
-/// A base is sized for every slot at the longest key, so running out of room is a bug, or the region has too
-/// many bad blocks; it must still not write past the region. Its last block is the second header's.
+/// Checks that a write stays inside the region, whose last block is the second header's. A base
+/// region has space for every slot at the longest key, so a failure is a bug, or the region has too
+/// many bad blocks.
 fn room(region: &Region, at: u64, len: u64) -> Result<(), Error> {
     if at + len > region.offset + region.bytes - FORMAT_BLOCK as u64 {
         let why = format!(

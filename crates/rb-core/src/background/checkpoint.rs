@@ -1,21 +1,21 @@
-//! A new checkpoint base, written while traffic runs.
+//! Writes a new checkpoint base while traffic runs.
 //!
-//! The snapshot is fuzzy: shard by shard, a bounded number of entries per hold of a lock. A record
+//! The snapshot is fuzzy: shard by shard, a bounded number of entries per lock hold. A record
 //! queued before a shard's hold is in its snapshot; one queued later is in the log at or after the
-//! position that was read in that hold. So base plus log from the first position is everything.
+//! position read in that hold. So the base plus the log from the first position is complete.
 //!
-//! Order of writes, and why:
-//! 1. sections into the region that the newest base does not live in: the newest stays whole;
-//! 2. a commit: the log up to the base's position is durable before the base can be chosen, so that
-//!    the older base remains a full way to recover;
-//! 3. directory, flush: what the header will name is there;
+//! Order of writes:
+//! 1. sections into the region that does not hold the newest base, which therefore stays whole;
+//! 2. a commit: the log up to the base's position is durable before the base can be chosen, so that the older
+//!   base remains a complete way to recover;
+//! 3. directory, flush: everything the header refers to is durable;
 //! 4. the header in both its places, flush: from here on this base is the newest.
 //!
-//! An attempt that finds no space for a write costs nothing: the newest base and the log since the one before it are whole, and
-//! the next attempt has a sequence of its own, so nothing of this one is taken for a part of it. Any other failure, and a
-//! flush that fails for whatever reason, ends writing.
+//! Only then is the part of the log released that only the base before the former newest needed.
 //!
-//! Only then may the ring forget what only the base before the former newest needed.
+//! An attempt that fails for lack of space costs nothing: the newest base, and the log since the
+//! one before it, are whole, and the next attempt has its own sequence, so that remains of this one
+//! are never taken for its parts. Any other failure, and every failed flush, poisons writing.
 
 use std::sync::OnceLock;
 use std::sync::atomic::Ordering;
@@ -40,10 +40,10 @@ use crate::log::delta::Task;
 use crate::log::incarnations::check_writer;
 use crate::simulator::{HeldLock, SwitchPoint};
 
-/// Which base is where.
+/// Place of a base.
 #[derive(Clone, Debug)]
 pub(crate) struct BasePlace {
-    /// Which of the two regions.
+    /// Index of the region, 0 or 1.
     pub(crate) region: usize,
     pub(crate) position: u64,
 }
@@ -56,16 +56,17 @@ pub(crate) struct Checkpointer {
 
 struct Bases {
     io: MetaIo,
-    /// The newest base; none after metadata was lost, until the first checkpoint.
+    /// The newest base; `None` after metadata was lost, until the first checkpoint.
     newest: Option<BasePlace>,
-    /// The highest base sequence seen, whether or not that base was usable, or tried.
+    /// The highest base sequence seen or tried, usable or not.
     last_sequence: u64,
-    /// The last attempt found no space.
+    /// True if the last attempt failed for lack of space.
     no_space: bool,
 }
 
 impl Checkpointer {
-    /// Of a store whose bases are known; `last_sequence` is the highest seen, whether or not that base was usable.
+    /// A checkpointer of a store with known bases. `last_sequence` is the highest seen, usable or
+    /// not.
     pub(crate) fn new(io: MetaIo, newest: Option<BasePlace>, last_sequence: u64) -> Checkpointer {
         Checkpointer {
             limit: OnceLock::new(),
@@ -78,8 +79,9 @@ impl Checkpointer {
         }
     }
 
-    /// Bases that are not written after this time are given up, the one under way included, and writing is not
-    /// poisoned: the one before and the log have everything. For a store that closes.
+    /// Abandons bases that are not finished within `time` from now, including one in progress. That
+    /// does not poison writing: the previous base and the log have everything. Used by a closing
+    /// store.
     pub(crate) fn give_up_after(&self, inner: &Inner, time: Duration) {
         self.limit.get_or_init(|| Limit {
             at: inner.options.clock.now().saturating_add(time),
@@ -87,19 +89,19 @@ impl Checkpointer {
         });
     }
 
-    /// Gives its queue back, unless it is at work.
+    /// Closes its queue, unless it is working.
     pub(crate) fn release(&self) {
         if let Some(mut bases) = self.bases.try_lock() {
             bases.io.close();
         }
     }
 
-    /// A base is being written now.
+    /// Returns whether a base is being written.
     pub(crate) fn is_busy(&self) -> bool {
         self.bases.is_locked()
     }
 
-    /// The newest base and the last sequence, in words; none while a base is being written.
+    /// The newest base and the last sequence as text; `None` while a base is being written.
     pub(crate) fn state(&self) -> Option<String> {
         let bases = self.bases.try_lock()?;
         Some(format!("{:?}", (&bases.newest, bases.last_sequence)))
@@ -108,17 +110,17 @@ impl Checkpointer {
     /// Writes a new base.
     ///
     /// # Errors
-    /// Any failure but a lack of space poisons writing.
+    /// Every failure except a lack of space poisons writing.
     pub(crate) fn run(&self, inner: &Inner, writer: &Writer) -> Result<(), Error> {
-        // One that is being written now comes first.
+        // A base that is already being written must finish first.
         writer.log.hurry_checkpoint();
         self.run_if(inner, writer, &mut Pace::full(), || true)
     }
 
-    /// Writes a new base if the log has grown enough to want one. Returns whether it did.
+    /// Writes a new base if the log has grown enough. Returns whether it did.
     ///
     /// # Errors
-    /// Any failure but a lack of space poisons writing.
+    /// Every failure except a lack of space poisons writing.
     pub(crate) fn step(&self, inner: &Inner, writer: &Writer) -> Result<bool, Error> {
         let wanted = writer.log.wants_checkpoint();
         if wanted {
@@ -127,7 +129,7 @@ impl Checkpointer {
         Ok(wanted)
     }
 
-    /// Writes a new base if it is `wanted` once no other is being written.
+    /// Writes a new base if it is still `wanted` once no other is being written.
     fn run_if(
         &self,
         inner: &Inner,
@@ -137,6 +139,7 @@ impl Checkpointer {
     ) -> Result<(), Error> {
         inner.poison.check()?;
         let mut bases = inner.lock_over_io(&self.bases, HeldLock::Checkpointer);
+        // Again under the lock: the checkpoint before this one may have failed.
         inner.poison.check()?;
         if !wanted() {
             return Ok(());
@@ -148,14 +151,17 @@ impl Checkpointer {
             .and_then(|()| inner.check_size());
         let over = |limit: &Limit| limit.check(inner.options.clock.now()).is_err();
         let timed_out = matches!(&written, Err(Error::TimedOut { .. }));
+        // Only a timeout of the store that closes; a device that is late poisons writing.
         let gave_up = timed_out && limit.get().is_some_and(over);
         let no_space = matches!(&written, Err(error) if error.is_out_of_space());
+        // Retries repeat the failure; the observer is notified of the first.
         let before = std::mem::replace(&mut bases.no_space, no_space);
         let news = no_space && !before;
         if let (Err(error), false) = (&written, no_space || gave_up) {
             inner.poison.set(failed(error));
         }
-        // Who is told may call the store, and ask for a checkpoint.
+        // Released before notifying: waiters and observers may call the store and request a
+        // checkpoint.
         drop(bases);
         inner.switch(SwitchPoint::CheckpointDone);
         aftermath
@@ -169,7 +175,7 @@ impl Checkpointer {
             Err(error) => {
                 inner.notify_refused(writer);
                 inner.notify_poisoned();
-                // A flush that failed has poisoned, whatever its error is.
+                // A failed flush has poisoned writing, also if its error is a lack of space.
                 inner.poison.check()?;
                 if news {
                     let what = "checkpoint base";
@@ -193,6 +199,7 @@ impl Bases {
         let target = self.newest.as_ref().map_or(0, |newest| 1 - newest.region);
         let region = [&inner.superblock.base_a, &inner.superblock.base_b][target].clone();
         let base_sequence = self.last_sequence + 1;
+        // Also if this attempt fails: its remains must not pass for parts of the next base.
         self.last_sequence = base_sequence;
         check_writer(&mut self.io, &writer.incarnation)?;
         inner.switch(SwitchPoint::CheckpointBegins);
@@ -204,6 +211,7 @@ impl Bases {
         let (directory, mut place) = sections.write_rest(&mut self.io)?;
         inner.switch(SwitchPoint::CheckpointSections);
         let ticket = writer.log.ticket(); // 2
+        // One commit may not be enough: it may only write what an earlier one found no space for.
         while !writer.log.is_durable(ticket) {
             aftermath.push(inner.commit_untold(writer)?);
         }
@@ -248,6 +256,7 @@ impl Bases {
             inner.count_failed(writer, refused),
         ));
         inner.switch(SwitchPoint::CheckpointHeader);
+        // The former newest base is now the older one: the ring keeps the log from its position.
         let tail = self
             .newest
             .as_ref()
@@ -261,10 +270,10 @@ impl Bases {
     }
 }
 
-/// Writes a header to both its places. Answers the one that the device did not take.
+/// Writes a header to both its places. Returns the place that the device did not take.
 ///
 /// # Errors
-/// It took neither.
+/// The device took neither.
 pub(crate) fn write_header(
     io: &mut MetaIo,
     region: &Region,
@@ -273,7 +282,8 @@ pub(crate) fn write_header(
     let block = header.encode();
     let places = base_header_offsets(region);
     let mut failed = io.write_each(&places.map(|offset| (offset, &block[..])))?;
-    // A place that lacks space may take it later.
+    // If one place only lacks space, report that: the header can be written later, so a retry may
+    // succeed.
     failed.sort_by_key(|(_, error)| error.is_out_of_space());
     match failed.pop() {
         Some((_, error)) if !failed.is_empty() => Err(error),
@@ -282,17 +292,18 @@ pub(crate) fn write_header(
     }
 }
 
-/// Why writing stops after a checkpoint that failed.
+/// Reason for poisoning after a failed checkpoint.
 fn failed(error: &Error) -> String {
     format!("the checkpoint failed: {}", error_chain(error))
 }
 
 impl Checkpointer {
-    /// The task of the store's own thread: until the log stops.
+    /// Runs the store's checkpoint thread until the log stops.
     pub(crate) fn serve(&self, inner: &Inner, writer: &Writer) {
         while writer.log.wait_checkpoint() == Task::Checkpoint {
-            // A failure for lack of space is tried again; any other has poisoned writing, which stops the log and so this loop. The
-            // base that closing writes is the last: one begun behind it could be torn in a store that is marked as closed.
+            // A failure for lack of space is retried; any other has poisoned writing, which stops
+            // the log and this loop. The base that a close writes must be the last one: a later one
+            // could be torn in a store that is marked as closed.
             let wanted = || writer.log.wants_checkpoint();
             let wait = |time| writer.log.rest_checkpoint(time);
             let clock = inner.options.clock.as_ref();

@@ -1,14 +1,14 @@
-//! Freed slots are discarded: the device hears that what they hold is no longer needed.
+//! Discards freed slots, so that the device learns which data is no longer needed.
 //!
-//! A slot that an entry has left waits for two things. First for a commit that makes durable why it is
-//! free: a restart must not look for a value whose bytes are gone. The contract would allow that (the proof
-//! fails, and a replaced value may be missing), but it would lose what a crash need not. Then for its turn:
-//! each step takes what has waited longest, joins what lies side by side, and sends it, a bounded number of
-//! requests at a time. A slot that waits is taken by a put that finds nothing else free; one whose discard is
-//! under way is not, because the discard could land on the put's bytes.
+//! A freed slot first waits for a commit that makes the reason durable: otherwise a restart would
+//! look for a value whose bytes are gone. The contract would allow that (verification fails, and a
+//! replaced value may be missing), but a crash should not lose more than it must. Then the slot
+//! waits for its turn: each step takes the slots that have waited longest, merges neighbours and
+//! sends a bounded number of requests at a time. A put may take a waiting slot if no other is free,
+//! but not one whose discard is in flight, because the discard could land on the put's bytes.
 //!
-//! Discarding helps the device and promises nothing. So its errors fail no operation: they are counted, and
-//! where they say that discarding cannot work here, it ends for this opening.
+//! Discards only help the device, so their errors fail no operation. They are counted, and if they
+//! show that discarding does not work here, it ends for this session.
 
 use std::ops::Range;
 use std::sync::atomic::Ordering;
@@ -30,31 +30,33 @@ use crate::log::delta::Task;
 use crate::log::incarnations::check_writer;
 use crate::simulator::{HeldLock, SwitchPoint};
 
-/// Requests in flight at most.
+/// Most requests in flight.
 pub(crate) const DEPTH: u32 = 8;
 
-/// Slots of a class that one step takes: an eighth of them, so that puts find others, and no more than this.
-/// A class that has fewer than eight is not discarded.
+/// Most slots of a class per step; at most an eighth of the class, so that puts find others. A
+/// class of fewer than eight slots is not discarded.
 const STEP_SLOTS_MAX: u64 = 1024;
 const STEP_SHARE: u64 = 8;
-/// The same while discards yield to callers: a step then takes long, and its slots are out of use meanwhile.
+/// The same while discards yield to callers: a step then takes long, and its slots are unavailable
+/// until it ends.
 const STEP_SLOTS_YIELDING: usize = 64;
-/// Bytes of a class that one step takes, but at least a slot: a close waits for the step.
+/// Most bytes of a class per step, but at least one slot: a close waits for the step.
 const STEP_BYTES_MAX: u64 = 1 << 30;
 
-/// Steps in a row in which the device failed a discard, after which no more is sent.
+/// Consecutive steps with failed discards after which discarding ends.
 const FAILURES_MAX: u32 = 3;
 
-/// Bytes of one request, but for a slot that is larger. Each answer gives the next as long as the first had, so a
-/// slow device is not taken for one that does not answer; and there is progress to tell.
+/// Most bytes per request, unless a single slot is larger. The deadline counts from the last
+/// completion, so smaller requests keep a slow device from being taken for a dead one, and allow
+/// progress reports.
 const PIECE_MAX: u64 = 128 << 20;
 
-/// What a step needs of buffers: both incarnation blocks.
+/// Buffer bytes a step needs: both incarnation blocks.
 pub(crate) const ARENA: usize = 2 * FORMAT_BLOCK;
 
 /// Discards freed slots, some at a time.
 pub(crate) struct Discards {
-    /// Why they have ended, or never began.
+    /// Reason why discarding ended or never started.
     off: Mutex<Option<String>>,
     work: Mutex<Work>,
 }
@@ -62,13 +64,13 @@ pub(crate) struct Discards {
 /// Held while requests are in flight.
 struct Work {
     io: MetaIo,
-    /// Each class that is discarded, and the slots of it that a step takes.
+    /// Each class that is discarded, with its slots per step.
     classes: Vec<(u8, usize)>,
     granularity: u64,
     failures: u32,
 }
 
-/// Slots that lie side by side.
+/// Adjacent slots, discarded together.
 struct Joined {
     bytes: Range<u64>,
     /// Their positions among the slots of the step.
@@ -76,14 +78,14 @@ struct Joined {
 }
 
 impl Discards {
-    /// Gives its queue back, unless it is at work.
+    /// Closes its queue, unless it is working.
     pub(crate) fn release(&self) {
         if let Some(mut work) = self.work.try_lock() {
             work.io.close();
         }
     }
 
-    /// Has freed slots wait for their discard, as far as the device takes any.
+    /// Makes freed slots wait for their discard, in each class for which the device supports it.
     pub(crate) fn new(limits: &Limits, inner: &Inner, writer: &Writer, io: MetaIo) -> Discards {
         let (geometry, index) = (&inner.geometry, &inner.index);
         let mut classes = Vec::new();
@@ -93,6 +95,7 @@ impl Discards {
                 for (class, stats) in (0_u8..).zip(index.stats().classes) {
                     let stride = geometry.class_capacity(class) + FORMAT_BLOCK as u64;
                     let step = (stats.capacity / STEP_SHARE).min(STEP_SLOTS_MAX);
+                    // A smaller slot contains no whole unit.
                     if stride >= u64::from(granularity.value) && step > 0 {
                         let step = step.min((STEP_BYTES_MAX / stride).max(1));
                         classes.push((class, usize::try_from(step).unwrap_or(1)));
@@ -123,7 +126,7 @@ impl Discards {
         }
     }
 
-    /// Why nothing is discarded; none if it is.
+    /// Reason why nothing is discarded; `None` if discards are on.
     pub(crate) fn off(&self) -> Option<String> {
         self.off.lock().clone()
     }
@@ -136,10 +139,10 @@ impl Discards {
         }
     }
 
-    /// Discards some of the slots that may be. Answers whether there may be more.
+    /// Discards some of the waiting slots. Returns whether there may be more.
     ///
     /// # Errors
-    /// `Poisoned`, also if a flush failed that a failed discard had made necessary.
+    /// `Poisoned`, also if a flush failed that a failed discard required.
     pub(crate) fn step(
         &self,
         inner: &Inner,
@@ -165,7 +168,8 @@ impl Discards {
     ) -> Result<bool, Error> {
         let mut work = inner.lock_over_io(&self.work, HeldLock::Discards);
         inner.poison.check()?;
-        // A device that somebody else writes to is not ours to discard. The last commit may have been long ago.
+        // Check first: this session must not discard on a device that another one writes to, and
+        // the last commit's check may be long ago.
         if let Err(error) = check_writer(&mut work.io, &writer.incarnation) {
             self.end(inner, writer, &work.classes, error_chain(&error));
             return Ok(false);
@@ -190,9 +194,9 @@ impl Discards {
         Ok(more && writer.discards_freed.load(Ordering::Relaxed))
     }
 
-    /// Discards all that may be, for a bounded time: the last of an opening.
+    /// Discards all waiting slots before a close, for a bounded time.
     pub(crate) fn rest(&self, inner: &Inner, writer: &Writer) {
-        // The thread may be at rest, and holds what this takes.
+        // The thread may be resting, and holds the lock that this needs.
         writer.log.hurry_discards();
         let (start, mut pace) = (Instant::now(), Pace::full());
         while start.elapsed() < inner.options.io_deadline
@@ -202,9 +206,10 @@ impl Discards {
 }
 
 impl Work {
-    /// Sends what was joined. A slot is free when its discard has ended; if that is not known, the
-    /// slot stays out of use until the store is opened again. What a slow device has not come to by the deadline of a
-    /// request is free without: a close waits for the step. Answers why no more are to be sent.
+    /// Sends the merged discards. A slot is free once its discard has completed; if the outcome is
+    /// unknown, it stays out of use for the rest of the session. Slots that a slow device has not
+    /// reached by the request deadline are freed without a discard, because a close waits for the
+    /// step. Returns why discarding ends, if it does.
     fn discard(
         &mut self,
         inner: &Inner,
@@ -249,6 +254,7 @@ impl Work {
                     }
                 }
             });
+        // Never sent, because time ran out: free without a discard.
         sent[drawn..].iter().for_each(free);
         inner.switch(SwitchPoint::DiscardEnded);
         if let Err(error) = driven.and(lost.map_or(Ok(()), Err)) {
@@ -260,7 +266,7 @@ impl Work {
         self.end_failed(inner, &failed)
     }
 
-    /// Frees the slots of discards that failed, and counts them. Answers why no more are to be sent.
+    /// Frees and counts the slots of failed discards. Returns why discarding ends, if it does.
     fn end_failed(
         &mut self,
         inner: &Inner,
@@ -271,7 +277,7 @@ impl Work {
             return Ok(None);
         };
         let (unsupported, text) = (is_unsupported(first), error_chain(first));
-        // Like a failed write, a failed discard may still land: not after a flush.
+        // A failed discard may still land, like a failed write, but not after a flush.
         inner.flush(&mut self.io, |error| {
             format!(
                 "the flush after a failed discard failed: {}",
@@ -304,8 +310,8 @@ fn is_unsupported(error: &Error) -> bool {
     }
 }
 
-/// Joins slots, which are in the order of their numbers, where their bytes are side by side, and leaves out
-/// what the device would not give back: parts of its units at both ends.
+/// Merges adjacent slots, which must be sorted. Cuts each range to whole units of the device: it
+/// would not free partial units at either end.
 fn join(geometry: &Geometry, granularity: u64, slots: &[SlotId]) -> Vec<Joined> {
     let mut joined: Vec<Joined> = Vec::new();
     for (at, slot) in slots.iter().enumerate() {
@@ -332,15 +338,15 @@ fn join(geometry: &Geometry, granularity: u64, slots: &[SlotId]) -> Vec<Joined> 
     joined
 }
 
-/// The part of a range that is whole units; empty if there is none.
+/// The whole units in a range; empty if there are none.
 fn whole_units(bytes: &Range<u64>, unit: u64) -> Range<u64> {
     let unit = unit.max(1);
     let end = bytes.end - bytes.end % unit;
     bytes.start.next_multiple_of(unit).min(end)..end
 }
 
-/// Discards all of `ranges`, in pieces that are in flight together, and tells after each piece how many bytes
-/// are done. Answers the bytes.
+/// Discards all of `ranges` in pieces that are in flight together, and reports progress after each
+/// piece. Returns the number of bytes.
 pub(crate) fn discard_all(
     io: &mut MetaIo,
     limits: &Limits,
@@ -380,7 +386,8 @@ pub(crate) fn discard_all(
 }
 
 impl Discards {
-    /// The task of the store's own thread: after each commit that has freed slots, until the log stops.
+    /// Runs the store's discard thread: works after each commit that freed slots, until the log
+    /// stops.
     pub(crate) fn serve(&self, inner: &Inner, writer: &Writer) {
         let wait = |time| writer.log.rest_discards(time);
         let mut pace = Pace::yielding(&inner.lanes.load, inner.options.clock.as_ref(), &wait);

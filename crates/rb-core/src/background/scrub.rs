@@ -1,8 +1,9 @@
-//! The scrubber: reads whole values at a limited rate, proves each, and drops what is rotten.
+//! The scrubber: reads whole values at a limited rate, verifies each, and drops damaged entries.
 //!
-//! A pass meets every live entry once. A step reads what the rate allows now, as one wave of requests over
-//! a queue and buffers of its own, so it takes nothing that gets and puts need but the device's time.
-//! A failed proof is read once more and then forgets exactly that generation; a failed read forgets nothing.
+//! A pass visits every live entry once. A step reads as much as the rate allows as one batch, over
+//! a queue and buffers of its own, so it competes with gets and puts for nothing but the device's
+//! time. A value that fails verification is read once more; if it fails again, exactly that
+//! generation is invalidated. A failed read invalidates nothing.
 
 use std::num::NonZeroU64;
 use std::time::Duration;
@@ -22,23 +23,23 @@ use crate::options::Scrub;
 use crate::simulator::{HeldLock, SwitchPoint};
 use crate::value::ValueBuf;
 
-/// Buffers of the scrubber, unless the largest value needs more.
+/// Buffer bytes of the scrubber, unless the largest value needs more.
 const ARENA_MIN: usize = 4 << 20;
 
-/// Requests in flight at most.
+/// Most requests in flight.
 const DEPTH: u32 = 16;
 
-/// Positions of the index looked at in one step, so that a step over an empty index ends too.
+/// Most index positions per step, so that a step over an empty index ends, too.
 const POSITIONS_MAX: usize = 4096;
 
-/// Time that the rate may save up, so that small values are read in batches. A step that comes later than
-/// that does not catch up.
+/// Time's worth of rate that may accumulate, so that small values are read in batches. A step that
+/// comes later does not catch up.
 const SAVED_MAX: Duration = Duration::from_millis(100);
 
-/// The least wait for the rate, for the same reason.
+/// Shortest wait for the rate, for the same reason.
 const WAIT_MIN: Duration = Duration::from_millis(50);
 
-/// How long a device is left alone that did not answer.
+/// Pause after the device did not respond.
 pub(crate) const WAIT_AFTER_SILENCE: Duration = Duration::from_mins(1);
 
 /// Reads whole values at a limited rate, one batch at a time.
@@ -49,40 +50,41 @@ pub(crate) struct Scrubber {
 struct Pass {
     options: Scrub,
     allowance: Allowance,
-    /// None between passes.
+    /// `None` between passes.
     walk: Option<EntryScan>,
     next_pass: Duration,
-    /// When a pass that the device interrupted goes on.
+    /// Time at which a pass that the device interrupted resumes.
     silent_until: Duration,
-    /// Made with a pass. Given up, with what hangs in it, when the device does not answer.
+    /// Created with a pass. Dropped, with any hanging requests, if the device does not respond.
     io: Option<MetaIo>,
 }
 
 impl Scrubber {
-    /// Begins its first pass at once.
+    /// A scrubber whose first pass begins immediately.
     pub(crate) fn new(options: Scrub, now: Duration) -> Scrubber {
         Scrubber {
             pass: Mutex::new(Pass::new(options, now)),
         }
     }
 
-    /// A step is under way.
+    /// Returns whether a step is in progress.
     pub(crate) fn is_busy(&self) -> bool {
         self.pass.is_locked()
     }
 
-    /// Gives its queue back, unless it is at work.
+    /// Closes its queue, unless it is working.
     pub(crate) fn release(&self) {
         if let Some(mut pass) = self.pass.try_lock() {
             pass.io = None;
         }
     }
 
-    /// Scrubs up to `count` entries, as the rate allows. Answers the time until there is more to do.
+    /// Scrubs up to `count` entries, as far as the rate allows. Returns the time until there is
+    /// more to do.
     ///
     /// # Errors
-    /// The device or its queue stopped answering, or there was no queue or memory to be had. The pass
-    /// goes on after a while; what was not read is read by the next one.
+    /// The device or its queue stopped responding, or there was no memory or queue. The pass
+    /// resumes after a pause; entries that were not read are left to the next pass.
     pub(crate) fn step(
         &self,
         inner: &Inner,
@@ -99,12 +101,13 @@ impl Scrubber {
         inner.switch(SwitchPoint::ScrubCopied);
         let mut dropped = Vec::new();
         let outcome = pass.read(inner, pace, &batch, &mut dropped);
-        // Turns have rests.
+        // Read the clock again: turns include rests.
         let now = inner.options.clock.now();
         let counters = &inner.counters.scrub;
         add(&counters.dropped, dropped.len());
         if outcome.is_err() {
             add(&counters.errors, 1);
+            // A lane is dead after an error; the next step makes a new one.
             pass.io = None;
             pass.silent_until = now + WAIT_AFTER_SILENCE;
         }
@@ -135,7 +138,7 @@ impl Pass {
         }
     }
 
-    /// The time until something may be read. If it is zero, a pass is under way.
+    /// Returns the time until something may be read. If it is zero, a pass is in progress.
     fn begin(&mut self, now: Duration) -> Duration {
         let mut earliest = self.silent_until;
         if self.walk.is_none() {
@@ -151,8 +154,8 @@ impl Pass {
         self.allowance.wait(now)
     }
 
-    /// The entries to read next: up to `count`, no more than the rate and the buffers allow. Also returns
-    /// whether the pass goes on after them.
+    /// Takes the entries to read next: up to `count`, as far as the rate and the buffers allow.
+    /// Also returns whether the pass continues after them.
     fn meet(&mut self, inner: &Inner, count: usize) -> (Vec<LiveEntry>, bool) {
         let Pass {
             walk: Some(walk),
@@ -167,7 +170,7 @@ impl Pass {
             if batch.len() >= count || bytes >= arena_bytes(inner) || allowance.is_spent() {
                 break;
             }
-            // One position at a time: what the walk has passed must be read.
+            // One position at a time: everything the walk passes must be read.
             let more = walk.step(&inner.index, 1, &mut |entry| {
                 let entry = LiveEntry::new(&inner.index, &entry);
                 bytes += stride(&entry);
@@ -181,7 +184,7 @@ impl Pass {
         (batch, true)
     }
 
-    /// Reads and judges the entries. Adds the positions of those that were dropped to `dropped`.
+    /// Reads and verifies the entries. Appends the positions of dropped ones to `dropped`.
     fn read(
         &mut self,
         inner: &Inner,
@@ -203,6 +206,7 @@ impl Pass {
         };
         let counters = &inner.counters.scrub;
         let mut round: Vec<usize> = (0..batch.len()).collect();
+        // The second round reads only the entries that failed verification in the first.
         for again in [false, true] {
             let reads = round.iter().filter_map(|&tag| {
                 let offset = inner.geometry.slot_offset(batch[tag].located.slot.0)?;
@@ -227,7 +231,7 @@ impl Pass {
                     dropped.push(at);
                 }
             })?;
-            // Most doubts are about entries that were replaced meanwhile.
+            // Most mismatches are entries that were replaced in the meantime.
             doubtful.retain(|&at| batch[at].is_live(&inner.index));
             for &at in &doubtful {
                 self.allowance.spend(stride(&batch[at]));
@@ -242,7 +246,7 @@ fn arena_bytes(inner: &Inner) -> usize {
     ARENA_MIN.max(ValueBuf::stride(inner.geometry.largest_value() as usize))
 }
 
-/// Header and padded payload: what is read of an entry.
+/// Bytes read of an entry: header and padded payload.
 fn stride(entry: &LiveEntry) -> usize {
     ValueBuf::stride(entry.located.payload_len as usize)
 }
@@ -254,8 +258,8 @@ fn is_verified_by(inner: &Inner, entry: &LiveEntry, bytes: &[u8]) -> bool {
         && payload_matches(&inner.identity, payload, &entry.key, located)
 }
 
-/// What the rate allows: a bucket of bytes that fills with time. It may go into debt by one entry, so that
-/// the largest is read at the lowest rate, and counts in bytes times nanoseconds, so that nothing is rounded.
+/// A token bucket in bytes. It may go into debt by one entry, so that the largest value can be read
+/// at the lowest rate. The balance counts bytes times nanoseconds, so that nothing is rounded.
 struct Allowance {
     bytes_per_second: i128,
     balance: i128,
@@ -275,7 +279,7 @@ impl Allowance {
         full
     }
 
-    /// The time until the debt is paid; zero if there is none.
+    /// Returns the time until the debt is paid; zero if there is none.
     fn wait(&mut self, now: Duration) -> Duration {
         let gained = now.saturating_sub(self.at);
         self.at = now;

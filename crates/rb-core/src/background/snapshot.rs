@@ -1,4 +1,4 @@
-//! Reads the counters of an open store.
+//! Reads the counters of an open store into its statistics.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;

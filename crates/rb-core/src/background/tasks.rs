@@ -1,5 +1,5 @@
-//! The store's own threads. Each only decides *when*; what is done are the step functions that a
-//! simulator calls itself.
+//! The store's own threads. They only decide *when*; the work is done by step functions, which a
+//! simulator calls directly.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,14 +15,14 @@ use crate::error::Error;
 use crate::io::pace::Pace;
 use crate::log::delta::Task;
 
-/// Entries validated per step; between steps the thread can be stopped.
+/// Entries validated per step; the thread can be stopped between steps.
 const VALIDATE_STEP: usize = 1024;
 
 /// Entries scrubbed per step.
 const SCRUB_STEP: usize = 256;
 
-/// How long validator and scrubber leave a store alone that has just been opened: its first readers
-/// wait for the same device and the same cores.
+/// Delay of validator and scrubber after an open: the first readers of the store need the same
+/// device and cores.
 const READ_AFTER: Duration = Duration::from_millis(500);
 
 #[derive(Debug, Default)]
@@ -31,7 +31,7 @@ pub(crate) struct Tasks {
     stop: Arc<Stop>,
 }
 
-/// Tells threads that wait on purpose to end.
+/// Signals waiting threads to end.
 #[derive(Debug, Default)]
 struct Stop {
     stopped: Mutex<bool>,
@@ -44,7 +44,7 @@ impl Stop {
         self.changed.notify_all();
     }
 
-    /// Waits, unless told to stop. Answers whether to go on.
+    /// Waits for `time` or until stopped. Returns whether to continue.
     fn pause(&self, time: Duration) -> bool {
         let mut stopped = self.stopped.lock();
         if !*stopped {
@@ -55,7 +55,7 @@ impl Stop {
 }
 
 impl Tasks {
-    /// Starts the threads; after an error, those that it could.
+    /// Starts the threads. On an error, those already started keep running.
     pub(crate) fn start(
         &mut self,
         inner: &Arc<Inner>,
@@ -91,7 +91,8 @@ impl Tasks {
         Ok(())
     }
 
-    /// Waits for the threads; the log must have been stopped. A thread that hangs is left behind.
+    /// Waits for the threads to end; the log must be stopped already. A thread that hangs is left
+    /// behind.
     pub(crate) fn stop(&mut self, patience: &mut Patience) {
         self.stop.notify();
         for thread in self.threads.drain(..) {
@@ -99,20 +100,21 @@ impl Tasks {
         }
     }
 
-    /// Whether the caller runs in one of them.
+    /// Returns whether the caller runs in one of these threads.
     pub(crate) fn has_current(&self) -> bool {
         self.threads.iter().any(Thread::is_current)
     }
 }
 
-/// Validates at half speed while no caller uses the device: after each step it pauses for as long as the step took.
+/// Validates at half speed while no caller uses the device: pauses after each step for as long as
+/// the step took.
 fn validate(inner: &Inner, background: &Services, stop: &Stop) {
     let mut pause = READ_AFTER;
     let wait = |time| stop.pause(time);
     let mut pace = Pace::yielding(&inner.lanes.load, inner.options.clock.as_ref(), &wait);
     while stop.pause(pause) {
         let start = Instant::now();
-        // An error ends the validator; each entry's first read still proves it.
+        // An error ends the validator; entries are then verified by their first read.
         if !background
             .validator
             .step(inner, VALIDATE_STEP, &mut pace)
@@ -127,7 +129,7 @@ fn validate(inner: &Inner, background: &Services, stop: &Stop) {
     }
 }
 
-/// Scrubs as the rate allows. Between passes the thread sleeps.
+/// Scrubs as the rate allows. Sleeps between passes.
 fn scrub(inner: &Inner, background: &Services, stop: &Stop) {
     let Some(scrubber) = &background.scrubber else {
         return;
@@ -136,7 +138,7 @@ fn scrub(inner: &Inner, background: &Services, stop: &Stop) {
     let wait = |time| stop.pause(time);
     let mut pace = Pace::yielding(&inner.lanes.load, inner.options.clock.as_ref(), &wait);
     while stop.pause(pause) {
-        // An error was counted; the device may come back.
+        // The error was counted; the device may come back.
         let wait = scrubber.step(inner, SCRUB_STEP, &mut pace);
         pause = wait.unwrap_or(WAIT_AFTER_SILENCE);
     }
@@ -150,6 +152,7 @@ fn commit(inner: &Inner, _: &Services, _: &Stop) {
         .wait_commit(interval, || inner.options.clock.now())
         == Task::Commit
     {
+        // A failed commit has notified its waiters and the observer already.
         drop(inner.commit(writer));
     }
 }

@@ -1,5 +1,5 @@
-//! The validator: reads the headers of unverified entries, at full queue depth, and proves or drops
-//! each entry.
+//! The validator: reads the headers of unverified entries at full queue depth, and verifies or
+//! drops each entry.
 
 use parking_lot::Mutex;
 use rb_format::FORMAT_BLOCK;
@@ -19,23 +19,23 @@ pub(crate) struct Validator {
     left: Mutex<Left>,
 }
 
-/// What is left to validate.
+/// The remaining work.
 #[derive(Default)]
 struct Left {
-    /// None once all is validated, or if nothing is to be.
+    /// `None` once everything is validated, or if validation is off.
     place: Option<EntryScan>,
     io: Option<MetaIo>,
 }
 
 impl Validator {
-    /// Validates nothing.
+    /// A validator that does nothing.
     pub(crate) fn off() -> Validator {
         Validator {
             left: Mutex::default(),
         }
     }
 
-    /// Validates every entry that is unverified.
+    /// A validator of every unverified entry.
     pub(crate) fn new(io: MetaIo) -> Validator {
         Validator {
             left: Mutex::new(Left {
@@ -45,7 +45,7 @@ impl Validator {
         }
     }
 
-    /// How far it has come: none if a step is under way, none inside if nothing is left.
+    /// Its position: the outer `None` if a step is in progress, the inner one if nothing is left.
     #[expect(
         clippy::option_option,
         reason = "not known, and nothing left, are two things"
@@ -54,23 +54,23 @@ impl Validator {
         self.left.try_lock().map(|left| left.place.clone())
     }
 
-    /// Gives its queue back, unless it is at work.
+    /// Closes its queue, unless it is working.
     pub(crate) fn release(&self) {
         if let Some(mut left) = self.left.try_lock() {
             left.io = None;
         }
     }
 
-    /// Nothing is left to validate.
+    /// Returns whether nothing is left to validate.
     pub(crate) fn is_done(&self) -> bool {
         self.left.lock().place.is_none()
     }
 
-    /// Validates up to `count` entries. Answers whether there may be more.
+    /// Validates up to `count` entries. Returns whether there may be more.
     ///
     /// # Errors
-    /// The device or its queue stopped answering. One unreadable header is not an error: the entry
-    /// stays unverified and its next read decides.
+    /// The device or its queue stopped responding. An unreadable header is not an error: the entry
+    /// stays unverified until its next read.
     pub(crate) fn step(
         &self,
         inner: &Inner,
@@ -100,6 +100,7 @@ impl Validator {
             _ => Ok(()),
         };
         if !more {
+            // Nothing is left to read: free the queue and its buffers.
             left.io = None;
         }
         // An observer may call the store.
@@ -108,13 +109,13 @@ impl Validator {
             batch[at].notify_dropped(inner, DropReason::FailedValidation);
         }
         outcome?;
-        // After the observer was notified of what was dropped: a reader of the count relies on it.
+        // After the observer was notified of the drops: readers of this counter rely on that order.
         add(&inner.counters.validated, batch.len());
         Ok(more)
     }
 }
 
-/// Adds the positions of what was dropped to `dropped`.
+/// Reads and judges the headers of a batch. Appends the positions of dropped entries to `dropped`.
 fn validate_batch(
     inner: &Inner,
     io: &mut MetaIo,

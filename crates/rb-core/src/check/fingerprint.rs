@@ -1,6 +1,8 @@
-//! Everything that decides what a store does next, in words: for searches that cut off what they have seen before.
+//! Prints everything that decides what a store does next, for searches that skip states they have
+//! visited.
 //!
-//! Every structure is taken apart by name: a field that is added does not compile before it is said what it is.
+//! Every structure is destructured by field name, so that a new field does not compile until it is
+//! handled here.
 
 use std::fmt;
 use std::sync::atomic::Ordering;
@@ -15,10 +17,10 @@ use crate::log::delta::DeltaLog;
 use crate::store::Store;
 
 impl Store {
-    /// Shows every part of the state in memory by its name.
+    /// Passes every part of the state in memory to `show`, by name.
     ///
-    /// Left out is what never changes, what is only reported, and what there must be enough of for all operations:
-    /// buffers and queues.
+    /// Excluded are constants, values that are only reported, and resources that never run out in a
+    /// search: buffers and queues.
     #[doc(hidden)]
     pub fn each_part(&self, show: &mut dyn FnMut(&str, fmt::Arguments<'_>)) {
         let Inner {

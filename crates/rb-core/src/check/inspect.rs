@@ -1,6 +1,7 @@
-//! Inspection: any structure of a device field by field, sound or not, with what its decoder says.
+//! Inspection: shows any structure of a device field by field, valid or not, with the verdict of
+//! its decoder.
 //!
-//! It never writes, and takes no lock: it also looks at a store in use, as it is at that moment.
+//! It never writes and takes no lock, so a store in use is shown as it is at that moment.
 
 mod foreign;
 mod log;
@@ -24,12 +25,12 @@ use crate::open::opened::Opened;
 use crate::open::sessions::read_openings;
 use crate::source::Source;
 
-/// Shows a structure of the store on a device, in a file, or on what an engine reaches. `engine` is how a device or file is
-/// reached.
+/// Shows a structure of the store on a device, in a file or behind an engine. `engine` is the
+/// engine for a device or file.
 ///
 /// # Errors
-/// The device cannot be opened or does not answer; no superblock serves and the structure is not at a
-/// fixed place; there is no such slot or key.
+/// The device cannot be opened or does not respond; no superblock is usable and the structure is
+/// not at a fixed place; the slot or key does not exist.
 pub fn inspect(
     source: impl Into<Source>,
     engine: EngineKind,
@@ -41,7 +42,8 @@ pub fn inspect(
     )
 }
 
-/// Both superblock copies, or in words why one is of no use, read through an engine.
+/// Reads both superblock copies through an engine. An unusable copy is returned as a description of
+/// the fault.
 pub fn superblock_copies(engine: &dyn Engine) -> [Result<Superblock, String>; 2] {
     let deadline = AuditOptions::default().io_deadline;
     match MetaIo::new(engine, 4 * FORMAT_BLOCK, 2, deadline) {
@@ -70,6 +72,7 @@ fn inspect_opened(source: &Opened, target: &Target) -> Result<Vec<Inspected>, Op
     }
     let mut found = choose_superblock(&mut io, &copies, &source.path, capacity)?;
     check_capacity(&source.path, &found.newest, capacity, true)?;
+    // The epoch in force decides which structures are valid.
     read_openings(&mut io, &copies, &mut found)?;
     drop(copies);
     check_features(&source.path, &found.newest, true)?;

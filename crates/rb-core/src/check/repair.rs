@@ -1,8 +1,9 @@
-//! Repair: what can be mended without loss first, then what is left is written down as the store's content.
+//! Repairs a store: first everything that costs nothing, then the remaining content becomes the
+//! store's content.
 //!
-//! Opening for writing already mends most: it writes a superblock copy anew, begins an incarnation, loads
-//! the base that is whole, and where metadata is lost goes by what slot headers prove. What is left to do
-//! is to take out exactly the entries that do not prove themselves, and to write both bases anew.
+//! Opening for writing already repairs most damage: it rewrites superblock copies, starts a new
+//! incarnation, loads the base that is whole, and rebuilds lost metadata from slot headers. A
+//! repair additionally removes exactly the entries that fail verification, and rewrites both bases.
 
 use std::sync::Arc;
 
@@ -19,41 +20,42 @@ use crate::options::{Background, OnLostMetadata, StoreOptions, Validate};
 use crate::source::Source;
 use crate::store::Store;
 
-/// Entries removed at once.
+/// Keys removed per call.
 const BATCH: usize = 256;
-/// The second round writes the place that the first left alone, of the incarnation blocks.
+/// A session writes one of the two incarnation blocks; the second round writes the other.
 const ROUNDS: usize = 2;
 const RECLAIM_ARENA: usize = 4 << 20;
 
-/// What a repair did.
+/// Result of a repair.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct RepairReport {
-    /// The store as it was.
+    /// The audit before the repair.
     pub before: AuditReport,
-    /// The store as it is now; none if nothing was done: it was not damaged, was beyond repair, or consent
-    /// was not given.
+    /// The audit after the repair; `None` if nothing was done because the store was not damaged,
+    /// was beyond repair, or consent was not given.
     pub after: Option<AuditReport>,
-    /// Entries taken out because they did not prove themselves.
+    /// Number of entries removed because they failed verification.
     pub dropped: u64,
-    /// Metadata was lost, and what slot headers prove became the store's content.
+    /// True if metadata was lost and the content was rebuilt from slot headers.
     pub rebuilt: bool,
 }
 
-/// Audits a store and repairs it if it is damaged and `consent`, shown what was found, agrees.
-/// A store that is clean or unusable is left as it is.
+/// Audits a store and repairs it if it is damaged and `consent`, which gets the report, returns
+/// true. A store that is clean or unusable is left unchanged.
 ///
-/// A device or file is held for writing from the audit to the end of the repair, so no other process changes it in between.
+/// A device or file is held for writing from the audit to the end of the repair, so that no other
+/// process changes it in between.
 ///
 /// # Errors
-/// As [`audit`](crate::audit()), and when the repair itself fails. [`OpenError::Foreign`], with nothing written, if the
-/// device shows to belong to another program, unless the options say `force`.
+/// Same as [`audit`](crate::audit()), and the errors of the repair itself. [`OpenError::Foreign`],
+/// with nothing written, if the device holds another program's data and `force` is not set.
 pub fn repair(
     source: impl Into<Source>,
     options: &AuditOptions,
     consent: impl FnOnce(&AuditReport) -> bool,
 ) -> Result<RepairReport, OpenError> {
-    // A cut file is grown only with consent.
+    // A truncated file is grown only with consent.
     let mut source = Opened::as_it_is(source.into(), Access::ReadWrite, options.engine)?;
     source.distrust_cache()?;
     let mut audited = audit_opened(&source, options)?;
@@ -64,7 +66,7 @@ pub fn repair(
         rebuilt: audited.report.lost_metadata.is_some(),
     };
     if done.before.state == AuditState::Damaged {
-        // Before anyone is asked: agreeing to a repair is no agreement to that.
+        // Before asking: consent to a repair does not include overwriting another program's data.
         whose::check(&source.path, &done.before.foreign, options.force)?;
     }
     if done.before.state != AuditState::Damaged || !consent(&done.before) {
@@ -73,7 +75,7 @@ pub fn repair(
     let needed = done.before.superblock.as_ref();
     let needed = needed.map_or(0, |superblock| superblock.device_bytes);
     if source.device.is_some() && needed > source.engine.capacity_bytes() {
-        // Growing a file is the first thing that is written, and needs the agreement too.
+        // Growing the file is the first write, so it comes after the consent.
         let path = source.path.clone();
         drop(source);
         source = Opened::new(path.into(), Access::ReadWrite, options.engine)?;
@@ -95,7 +97,7 @@ pub fn repair(
     Ok(done)
 }
 
-/// Makes the fixed blocks and the unused areas the store's again.
+/// Takes the fixed blocks and the unused areas back from another program.
 fn reclaim(source: &Opened, options: &AuditOptions) -> Result<(), OpenError> {
     let failed = |source| {
         let what = "writing over what is not the store's";
@@ -110,12 +112,15 @@ fn reclaim(source: &Opened, options: &AuditOptions) -> Result<(), OpenError> {
     whose::reclaim(&mut io, &found.newest, &copies, &blocks).map_err(failed)
 }
 
-/// One opening that takes out what is unverified, and leaves both bases new. Answers how many entries went.
+/// Opens the store once, removes the unverified entries and writes both bases. Returns the number
+/// of entries removed.
 fn round(source: &Opened, options: &AuditOptions, audited: &Audited) -> Result<u64, OpenError> {
     let store = Store::open(
         Arc::clone(&source.engine),
         StoreOptions {
+            // Nothing but the repair may change the store.
             background: Background::Manual,
+            // The audit has read all headers already.
             validate: Validate::Off,
             on_lost_metadata: OnLostMetadata::Scan,
             force: options.force,
@@ -138,14 +143,14 @@ fn round(source: &Opened, options: &AuditOptions, audited: &Audited) -> Result<u
     Ok(before - after)
 }
 
-/// Removes the keys, in parts if the log is too small or too full for them all. To remove a key twice does
-/// no harm.
+/// Removes the keys, in parts if the log is too small or too full for all of them. Removing a key
+/// twice is harmless.
 fn remove(store: &Store, keys: &[&[u8]]) -> Result<(), Error> {
     let failed = store.remove_many(keys).into_iter().find_map(Result::err);
     match failed {
         None => store.step_checkpoint().map(|_| ()),
         Some(Error::Busy { .. }) => {
-            // The ring keeps what the older of two bases needs.
+            // Two checkpoints: the ring keeps what the older of two bases needs.
             store.checkpoint()?;
             store.checkpoint()?;
             if let [key] = keys {

@@ -1,20 +1,27 @@
-//! Group commit: log blocks are written to both rings, then one flush covers them and every data write
-//! before them, then the commit is acknowledged.
+//! Group commit: writes log blocks to both rings, flushes once, then acknowledges.
 //!
-//! All requests of both rings are in flight together: a commit waits for the slower of two writes, not for both
-//! in turn. A block that one ring did not take is in the other; a block that neither took ends writing, unless both lack space
-//! only: then nothing of the commit is flushed or acknowledged, its callers get that error, and the next commit begins with
-//! the same blocks. A flush that fails ends writing whatever its error is: the kernel has dropped what it was to write.
+//! The single flush covers the log blocks and every data write that completed before them: a record
+//! is queued only after its data write completed. If a crash cuts the flush short, a durable record
+//! may lack its data; the entry then fails verification and is a miss.
 //!
-//! A caller that needs durability runs the commit itself, so a `sync` has no thread hop; callers that
-//! come while one runs find their records covered by the next. A record is queued after its data
-//! write completed, so the flush after the log write covers both. A durable record whose data is
-//! missing (a crash before that flush ended) fails its proof and is a miss.
+//! The requests to both rings are in flight together, so a commit waits for the slower of two
+//! writes, not for their sum. Failures:
 //!
-//! Before anything is written, if the last reading is not young enough to serve, and before it is acknowledged, the
-//! incarnation blocks are read: a number or nonce that
-//! is not ours means that another host opened the device for writing, and then nothing more may be written (C8). After
-//! the flush the size of the device is asked for too: a file that was cut meanwhile may have lost any of it.
+//! * One ring did not take a block: the other has it, and the commit goes on.
+//! * Neither ring took a block: writing is poisoned. Exception: if both failed only for lack of
+//!   space, nothing of this commit is flushed or acknowledged, its callers get that error, and the
+//!   next commit starts with the same blocks.
+//! * The flush failed, with any error: writing is poisoned, because the kernel has dropped the
+//!   dirty data.
+//!
+//! A caller that needs durability runs the commit itself, so `sync` has no thread hop. Callers that
+//! arrive while a commit runs are covered by the next one.
+//!
+//! Two checks protect the commit. The incarnation blocks are read before the first write, unless
+//! they were read recently enough, and again before the acknowledgement: a foreign number or nonce
+//! means that another host opened the device for writing, and nothing more may be written (C8).
+//! After the flush the device size is checked: a file truncated in the meantime may have lost any
+//! of its blocks.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -35,20 +42,23 @@ use crate::log::committer::Committer;
 use crate::log::delta::{LogSpace, Waiter};
 use crate::simulator::{HeldLock, SwitchPoint};
 
-/// How long a slot may wait for a commit that nothing else asks for.
+/// Delay of the commit that is scheduled for slots which may start to wait for a discard.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-/// How long after a commit that found no space the next one comes that no caller asks for; a checkpoint, too.
+/// Delay after a commit that failed for lack of space until the background retries it; checkpoints
+/// use the same delay.
 pub(crate) const RETRY: Duration = Duration::from_millis(250);
 
-/// Bad slots with which writing goes on: as many as a base remembers, and not more than an eighth of a small store.
+/// The number of bad slots above which writing is poisoned: as many as a base can record, and at
+/// most an eighth of a small store.
 fn bad_slots_limit(slots: u32) -> usize {
     BAD_SLOTS_MAX.min((slots as usize / 8).max(16))
 }
 
 impl Inner {
-    /// Returns once everything queued up to `ticket` is durable.
+    /// Commits until everything queued up to `ticket` is durable.
     pub(crate) fn make_durable(&self, writer: &Writer, ticket: u64) -> Result<(), Error> {
+        // One commit may not be enough: it may only write what an earlier one found no space for.
         while !writer.log.is_durable(ticket) {
             self.poison.check()?;
             self.commit(writer)?;
@@ -56,14 +66,15 @@ impl Inner {
         Ok(())
     }
 
-    /// Calls `then` once everything queued up to `ticket` is durable, or when it never will be. A simulator's store commits
-    /// here and now.
+    /// Calls `then` once everything queued up to `ticket` is durable, or with an error if it never
+    /// will be. With manual background work, commits in the calling thread.
     pub(crate) fn when_durable(
         self: &Arc<Self>,
         writer: &Writer,
         ticket: u64,
         then: impl FnOnce(Result<(), Error>) + Send + 'static,
     ) {
+        // Weak, because the log holds the waiter and the store holds the log.
         let store = Arc::downgrade(self);
         let waiter = move |outcome: Result<(), Error>| {
             then(outcome.map_err(|error| match store.upgrade() {
@@ -73,32 +84,37 @@ impl Inner {
         };
         writer.log.when_durable(ticket, Box::new(waiter));
         if self.is_manual() && !writer.log.is_durable(ticket) {
+            // The waiter gets the error of a failed commit.
             drop(self.commit(writer));
         }
     }
 
-    /// Flushes the device; `why` is the reason for which a failure stops writing. No flush begins while another runs, nor
-    /// after one that failed: it could succeed, and would prove nothing about the writes that the failed one was to cover.
+    /// Flushes the device; a failure poisons writing with the reason `why`.
+    ///
+    /// Flushes are serialized, and none starts after a failed one: it might succeed, and would say
+    /// nothing about the writes that the failed one was meant to cover.
     pub(crate) fn flush(
         &self,
         io: &mut MetaIo,
         why: impl FnOnce(&Error) -> String,
     ) -> Result<(), Error> {
         let _alone = self.lock_over_io(&self.flushing, HeldLock::Flush);
+        // Again under the lock: the flush before this one may have failed.
         self.poison.check()?;
         io.flush().inspect_err(|error| self.poison.set(why(error)))
     }
 
-    /// Makes everything acknowledged so far durable, and ends the quarantine of slots whose write
+    /// Makes everything acknowledged so far durable, and ends the quarantine of slots whose writes
     /// failed before.
     pub(crate) fn sync(&self, writer: &Writer) -> Result<(), Error> {
         let ticket = writer.log.ticket();
         let was_durable = writer.log.is_durable(ticket);
         self.make_durable(writer, ticket)?;
+        // Otherwise the commit has checked for other writers.
         if was_durable {
             self.check_alone(writer)?;
         }
-        // What was durable before may be cut off since.
+        // A file may have been truncated after its contents became durable.
         self.check_size().inspect_err(|_| self.notify_poisoned())?;
         let quarantined = writer.quarantine.lock().waiting(self.options.clock.now());
         if quarantined.is_some() {
@@ -108,9 +124,10 @@ impl Inner {
         }
     }
 
-    /// Stops writing if another opening has the device: what was durable before may be gone by its hand, so a sync that
-    /// finds nothing to commit does not promise it.
+    /// Poisons writing if another session has taken over the device. That session may overwrite
+    /// what was durable before, so a sync must not succeed even if it has nothing to commit.
     fn check_alone(&self, writer: &Writer) -> Result<(), Error> {
+        // In a block: the lock must be released before observers are notified.
         let checked = {
             let mut committer = self.lock_over_io(&writer.committer, HeldLock::Committer);
             self.poison.check()?;
@@ -128,10 +145,12 @@ impl Inner {
             })
     }
 
-    /// One commit of everything queued, after one of what was queued when there was no space. Does nothing if all is durable and no slot waits for a flush.
+    /// Commits everything queued. If an earlier commit failed for lack of space, its blocks are
+    /// committed first. Does nothing if all records are durable and no slot waits for a flush.
     ///
     /// # Errors
-    /// Any failure but a lack of space for the log poisons writing: what of it is on the device is unknown.
+    /// Every failure except a lack of log space poisons writing, because it is unknown how much of
+    /// the commit reached the device.
     pub(crate) fn commit(&self, writer: &Writer) -> Result<(), Error> {
         if writer.log.has_unwritten() {
             self.commit_taken(writer)?;
@@ -146,22 +165,25 @@ impl Inner {
             self.notify_poisoned();
         }
         committed?.notify(self);
+        // Ending quarantines may have found too many bad slots and poisoned writing.
         self.notify_poisoned();
         self.poison.check()
     }
 
-    /// A commit by a caller who holds a lock: it answers those who waited, or reports that there was no space or that writing stopped, once
-    /// the lock is given back.
+    /// Commits for a caller that holds a lock: waiters and observers are notified later, when the
+    /// caller has released its lock and calls [`CommitEffects::notify`].
     ///
     /// # Errors
-    /// As [`Inner::commit`].
+    /// Same as [`Inner::commit`].
     pub(crate) fn commit_untold(&self, writer: &Writer) -> Result<CommitEffects, Error> {
         self.poison.check()?;
         self.switch(SwitchPoint::CommitBegins);
         let mut committer = self.lock_over_io(&writer.committer, HeldLock::Committer);
+        // Again under the lock: the commit before this one may have failed.
         self.poison.check()?;
         let pending = writer.log.take();
-        // After that: a slot that asks for a commit from now on is either settled by this one or gets its own.
+        // Read after `take`: a slot that requests a commit from now on is either settled by this
+        // one or gets its own.
         let now = self.options.clock.now();
         let quarantined = writer.quarantine.lock().waiting(now);
         if pending.is_none() && quarantined.is_none() {
@@ -178,7 +200,7 @@ impl Inner {
         let written = committer.write(clock, &writer.incarnation, &writer.log, pending.as_ref());
         let pending = match (&written, pending) {
             (Err(error), Some(pending)) if error.is_out_of_space() => {
-                // Before the next commit may begin.
+                // Under the committer's lock, so that the next commit starts with these blocks.
                 let retry_at = clock.now().saturating_add(RETRY);
                 writer.log.put_back(pending, error, retry_at);
                 drop(committer);
@@ -191,20 +213,22 @@ impl Inner {
             .inspect(|_| self.switch(SwitchPoint::CommitWritten))
             .and_then(|failed| self.flush(&mut committer.io, why).map(|()| failed))
             .and_then(|failed| {
-                // Before anything is acknowledged: what another opening may not have found is not promised.
+                // A session that took over in the meantime may have recovered without these blocks,
+                // so check before acknowledging.
                 committer
                     .check_writer(clock, &writer.incarnation)
                     .map(|()| failed)
             })
             .and_then(|failed| self.check_size().map(|()| failed));
         if let Err(error) = &written {
-            // Before the next commit may begin, which would otherwise succeed behind a gap in the log.
+            // Under the committer's lock: a next commit would otherwise succeed behind a gap in the
+            // log.
             self.poison.set(why(error));
         }
         self.switch(SwitchPoint::CommitFlushed);
         let waiters = match (&written, &pending) {
             (Ok(_), Some(pending)) => {
-                // Before anyone who waits for it goes on: what it freed is free for them.
+                // Before waiters are notified, so that they find the slots that this commit freed.
                 self.index.set_durable(pending.ticket);
                 writer.log.mark_durable(pending.last(), pending.ticket)
             }
@@ -223,7 +247,7 @@ impl Inner {
         }
     }
 
-    /// A commit without anything to write: those who wait for records that are durable already are answered.
+    /// A commit with nothing to write: returns the waiters whose records are already durable.
     fn commit_nothing(
         &self,
         writer: &Writer,
@@ -241,8 +265,8 @@ impl Inner {
         })
     }
 
-    /// Counts a commit that is done, and ends the quarantine of slots that waited for its flush. Answers the slots
-    /// that are out of use from now on.
+    /// Counts a finished commit and ends the quarantine of slots that waited for its flush. Returns
+    /// the slots that are now bad.
     fn end_commit(&self, writer: &Writer, quarantined: Option<u64>) -> Vec<u32> {
         self.counters.commits.fetch_add(1, Ordering::Relaxed);
         self.look_for_discards(writer);
@@ -254,7 +278,7 @@ impl Inner {
         bad_slots
     }
 
-    /// Answers all who waited for a commit that found no space. The caller holds no lock.
+    /// Notifies all waiters of a commit that failed for lack of space. The caller holds no lock.
     pub(crate) fn notify_refused(&self, writer: &Writer) {
         let (refused, news) = writer.log.take_refused();
         if news {
@@ -265,8 +289,9 @@ impl Inner {
         }
     }
 
-    /// After a commit: slots may wait for their discard now. If more may come to do so without a record that brings a
-    /// commit, has another one follow, which costs no request if there is nothing to write.
+    /// Requests another commit if slots wait for a discard. If slots may start waiting without a
+    /// record that triggers a commit, schedules one, which costs no request if there is nothing to
+    /// write.
     pub(crate) fn look_for_discards(&self, writer: &Writer) {
         if !writer.discards_freed.load(Ordering::Relaxed) {
             return;
@@ -280,7 +305,7 @@ impl Inner {
         }
     }
 
-    /// Counts blocks of metadata that the device did not take, and answers those to be reported.
+    /// Counts metadata blocks that the device did not take, and returns those not reported yet.
     pub(crate) fn count_failed(
         &self,
         writer: &Writer,
@@ -293,13 +318,13 @@ impl Inner {
         writer.unwritable.lock().unreported(failed)
     }
 
-    /// Counts and reports blocks of metadata that the device did not take. The caller holds no lock.
+    /// Counts and reports metadata blocks that the device did not take. The caller holds no lock.
     pub(crate) fn notify_failed(&self, writer: &Writer, failed: Vec<FailedWrite>) {
         CommitEffects::of_failed(self.count_failed(writer, failed)).notify(self);
     }
 
-    /// A flush ended well, so writes that failed before it cannot land any more. Answers the slots that
-    /// are out of use from now on.
+    /// Ends quarantines after a successful flush: writes that failed before it cannot land any
+    /// more. Returns the slots that are now bad.
     fn settle(&self, writer: &Writer, waited: u64) -> Vec<u32> {
         let now = self.options.clock.now();
         let (bad, all) = {
@@ -307,6 +332,7 @@ impl Inner {
             let bad = quarantine.settle(&self.index, waited, now);
             (bad, quarantine.bad().len())
         };
+        // Many bad slots mean a failing device, and a base can list only so many.
         let limit = bad_slots_limit(self.geometry.slots());
         if !bad.is_empty() && all > limit {
             let slots = self.geometry.slots();
@@ -315,7 +341,7 @@ impl Inner {
             ));
         }
         for &slot in &bad {
-            // Remembered by the next base as well, should there be no room for the record now.
+            // If there is no log space now, the next base records the slot anyway.
             if let Ok(reservation) = writer
                 .log
                 .admit(LogSpace::small(), 1, &mut Patience::none())
@@ -331,7 +357,8 @@ impl Inner {
     }
 }
 
-/// Whom a commit concerns, to be told when no lock is held: they may call the store.
+/// Notifications that a commit owes. They are sent when no lock is held, because waiters and
+/// observers may call the store.
 #[derive(Default)]
 #[must_use]
 pub(crate) struct CommitEffects {
@@ -341,7 +368,7 @@ pub(crate) struct CommitEffects {
 }
 
 impl CommitEffects {
-    /// Of blocks that the device did not take.
+    /// Effects that only report metadata blocks the device did not take.
     pub(crate) fn of_failed(failed: Vec<FailedWrite>) -> CommitEffects {
         CommitEffects {
             failed,

@@ -1,9 +1,9 @@
-//! The way of the background tasks over all live entries, without leases.
+//! Walks all live entries for the background tasks, without leases.
 //!
-//! A lease would hold back eviction (a small store under leases answers `NoSpace`), and its end counts as a
-//! use. None is needed, because a generation is unique: if the entry is still live with the same generation
-//! after a read, its slot was its own during the read, and what the bytes said counts. If it is not, nothing
-//! is changed and nothing was handed out.
+//! A lease would hold back eviction (a small store full of leases returns `NoSpace`), and releasing
+//! it counts as a use. None is needed because generations are unique: if the entry is still live
+//! with the same generation after the read, it owned its slot during the read, and the bytes
+//! decide. Otherwise the result is discarded; nothing was returned to a caller.
 
 use rb_index::{Cursor, Index, Located, LockPurpose, SnapshotEntry};
 
@@ -11,14 +11,14 @@ use crate::core::inner::Inner;
 use crate::counters::add;
 use crate::events::{DropReason, Event};
 
-/// How far a walk over all shards has come.
+/// Position of a walk over all shards.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct EntryScan {
     shard: usize,
     cursor: Cursor,
 }
 
-/// An entry as a walk met it.
+/// A snapshot of a live entry, taken by a walk.
 pub(crate) struct LiveEntry {
     pub(crate) hash: u64,
     pub(crate) shard: usize,
@@ -27,8 +27,8 @@ pub(crate) struct LiveEntry {
 }
 
 impl EntryScan {
-    /// Shows the live entries of the next `max` positions of one shard, under its lock. Answers whether
-    /// there is more.
+    /// Calls `each` for the live entries of the next `max` positions of one shard, under its lock.
+    /// Returns whether more entries follow.
     pub(crate) fn step(
         &mut self,
         index: &Index,
@@ -56,21 +56,22 @@ impl LiveEntry {
         }
     }
 
-    /// Whether the entry is still of the generation that was met.
+    /// Returns whether the key still has the generation of the snapshot.
     pub(crate) fn is_live(&self, index: &Index) -> bool {
         let guard = index.lock(self.shard, LockPurpose::Background);
         let now = guard.get(self.hash, &self.key);
         now.is_some_and(|now| now.generation == self.located.generation)
     }
 
-    /// What was read proves the entry.
+    /// Marks the entry verified if it still has this generation.
     pub(crate) fn set_verified(&self, index: &Index) {
         let mut guard = index.lock(self.shard, LockPurpose::Background);
         guard.set_verified_generation(self.hash, &self.key, self.located.generation);
     }
 
-    /// What was read disproves the entry: forgets exactly that generation. False if it was gone already.
-    /// If not, [`LiveEntry::notify_dropped`] is to follow when no lock is held.
+    /// Invalidates exactly this generation after a failed verification. Returns false if it was
+    /// gone already; otherwise the caller must call [`LiveEntry::notify_dropped`] once it holds no
+    /// lock.
     pub(crate) fn invalidate(&self, inner: &Inner) -> bool {
         let mut guard = inner.index.lock(self.shard, LockPurpose::Background);
         let live = guard.invalidate_generation(self.hash, &self.key, self.located.generation);

@@ -1,4 +1,5 @@
-//! Counts operations in progress, so that `close` can wait for them and refuse new ones. Refuses all in a forked child.
+//! Counts operations in progress, so that `close` can refuse new ones and wait for the rest. Also
+//! refuses every operation in a forked child.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +22,7 @@ struct State {
     inside: usize,
 }
 
-/// An operation in progress.
+/// Marks an operation in progress until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Pass(Arc<Gate>);
 
@@ -36,8 +37,10 @@ impl Default for Gate {
 }
 
 impl Gate {
+    /// Fails in a child of the process that opened the store.
+    ///
     /// # Errors
-    /// `Forked`: in a child of the process that opened the store, locks may be held by threads that are not there.
+    /// `Forked`: locks may be held by threads that do not exist in the child.
     pub(crate) fn check_process(&self) -> Result<(), Error> {
         match self.process.is_current() {
             true => Ok(()),
@@ -47,6 +50,8 @@ impl Gate {
         }
     }
 
+    /// Begins an operation, which lasts until the pass is dropped.
+    ///
     /// # Errors
     /// `Forked`, `Closed`.
     pub(crate) fn enter(self: &Arc<Self>) -> Result<Pass, Error> {
@@ -59,14 +64,14 @@ impl Gate {
         Ok(Pass(Arc::clone(self)))
     }
 
-    /// Refuses new operations. Returns whether none is inside.
+    /// Refuses new operations. Returns whether none is in progress.
     pub(crate) fn refuse(&self) -> bool {
         let mut state = self.state.lock();
         state.closed = true;
         state.inside == 0
     }
 
-    /// Refuses new operations and waits for those inside.
+    /// Refuses new operations and waits up to `wait` for those in progress.
     pub(crate) fn close(&self, wait: Duration) -> Result<(), Error> {
         let mut patience = Patience::new(wait);
         let mut state = self.state.lock();
@@ -83,6 +88,8 @@ impl Gate {
 
 impl Drop for Pass {
     fn drop(&mut self) {
+        // The mutex may have been locked at the fork, by a thread that does not exist in this
+        // child.
         if self.0.check_process().is_err() {
             return;
         }

@@ -1,4 +1,4 @@
-//! What every operation of an open store shares.
+//! The state of an open store that all operations share.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use crate::log::delta::{LogReservation, LogSpace};
 use crate::options::{Background, Durability, Lifetime, PutOptions, StoreOptions};
 use crate::report::RecoveryReport;
 
-/// Keys from which on a batch is worth preparing.
+/// Smallest batch for which prefetching pays off.
 const WARM_MIN: usize = 4;
 
 pub(crate) struct Inner {
@@ -37,7 +37,7 @@ pub(crate) struct Inner {
     pub(crate) lanes: Arc<Lanes>,
     pub(crate) gate: Arc<Gate>,
     pub(crate) poison: Poison,
-    /// Held during a flush.
+    /// Serializes flushes.
     pub(crate) flushing: Mutex<()>,
     pub(crate) counters: Counters,
     pub(crate) recovery: RecoveryReport,
@@ -46,43 +46,45 @@ pub(crate) struct Inner {
 }
 
 impl Inner {
-    /// Where the index has a key; see [`Index::hash`].
+    /// Hashes a key for the index; see [`Index::hash`].
     pub(crate) fn hash(&self, key: &[u8]) -> u64 {
         self.index.hash(key)
     }
 
+    /// Fails in a forked child; see [`Gate::check_process`].
+    ///
     /// # Errors
     /// `Forked`: this process is a fork of the one that opened the store.
     pub(crate) fn check_process(&self) -> Result<(), Error> {
         self.gate.check_process()
     }
 
-    /// A reading operation may go on unless the store is closed.
+    /// Admits a reading operation unless the store is closed.
     pub(crate) fn enter(&self) -> Result<Pass, Error> {
         self.gate.enter()
     }
 
-    /// A writing operation may go on unless the store is closed, read-only or poisoned.
+    /// Admits a writing operation unless the store is closed, read-only or poisoned.
     pub(crate) fn enter_writing(&self) -> Result<(Pass, &Writer), Error> {
         let pass = self.gate.enter()?;
         Ok((pass, self.writer()?))
     }
 
-    /// The writer, unless the store is read-only or poisoned.
+    /// Returns the writer unless the store is read-only or poisoned.
     pub(crate) fn writer(&self) -> Result<&Writer, Error> {
         let writer = self.writer.as_ref().ok_or(Error::ReadOnly)?;
         self.poison.check()?;
         Ok(writer)
     }
 
-    /// Before the index is asked for many keys: a batch waits for memory together.
+    /// Prefetches the index entries of a batch, so that their cache misses overlap.
     pub(crate) fn prefetch(&self, hashes: &[u64]) {
         if hashes.len() >= WARM_MIN {
             self.index.prefetch(hashes, rb_io::prefetch);
         }
     }
 
-    /// Takes the buffers of a batch, all or none.
+    /// Takes one buffer per stride, all or none.
     pub(crate) fn take_buffers(
         &self,
         strides: &[usize],
@@ -99,10 +101,10 @@ impl Inner {
         })
     }
 
-    /// Where a slot begins on the device.
+    /// Returns the byte offset of a slot on the device.
     ///
     /// # Panics
-    /// The slot is none of the store's: entries with such slots are not loaded, and no others are made.
+    /// If the slot lies outside the layout. Recovery loads no such entries, and puts create none.
     pub(crate) fn slot_offset(&self, slot: SlotId) -> u64 {
         let offset = self.geometry.slot_offset(slot.0);
         offset.expect("an entry's slot lies within the layout")
@@ -119,13 +121,13 @@ impl Inner {
         Ok(())
     }
 
-    /// The placement id of values of a lifetime class; none if this store's values have none.
+    /// The placement id for a lifetime class; `None` if the store sets no placement for it.
     pub(crate) fn placement_of(&self, lifetime: Lifetime) -> Option<PlacementId> {
         let lifetimes = &self.options.placement.lifetimes;
         lifetimes.get(usize::from(lifetime.0)).copied()
     }
 
-    /// When a put with these options is acknowledged.
+    /// The durability of a put with these options: its own, or the store's default.
     pub(crate) fn durability(&self, options: PutOptions) -> Durability {
         options.durability.unwrap_or(self.options.durability)
     }
@@ -134,7 +136,8 @@ impl Inner {
         self.options.background == Background::Manual
     }
 
-    /// How long to wait for something that only another thread can give. A simulator has none.
+    /// Longest wait for a resource that another thread must release. Zero with manual background
+    /// work, where no other thread runs.
     pub(crate) fn busy_wait(&self) -> Duration {
         if self.is_manual() {
             Duration::ZERO
@@ -149,7 +152,8 @@ impl Inner {
         }
     }
 
-    /// Tells everyone who waits for writing that it has stopped, if it has. The caller holds no lock.
+    /// Notifies all waiters and the observer, once, that writing is poisoned, if it is. The caller
+    /// holds no lock.
     pub(crate) fn notify_poisoned(&self) {
         let Some(reason) = self.poison.to_tell() else {
             return;
@@ -162,8 +166,8 @@ impl Inner {
         self.emit(&Event::Poisoned { reason });
     }
 
-    /// Room in the log for a batch. Where too much is queued already, this commits it first, in the
-    /// calling thread, rather than wait for another to do so.
+    /// Reserves log space for a batch. If too much is queued, commits in the calling thread first
+    /// rather than wait for another thread to do it.
     pub(crate) fn admit(
         &self,
         writer: &Writer,
@@ -181,7 +185,8 @@ impl Inner {
             .map_err(|error| self.stopped(error))
     }
 
-    /// The error of an operation that found the log stopped: poisoned, or closed.
+    /// The error of an operation that found the log stopped: `Poisoned` if writing is poisoned,
+    /// else `error`.
     pub(crate) fn stopped(&self, error: Error) -> Error {
         match (error, self.poison.check()) {
             (Error::Closed, Err(poisoned)) => poisoned,
@@ -189,7 +194,8 @@ impl Inner {
         }
     }
 
-    /// Stops writing if the device has become smaller than the store: what is acknowledged from now on might be gone.
+    /// Poisons writing if the device is now smaller than the store: an acknowledged write might be
+    /// lost.
     pub(crate) fn check_size(&self) -> Result<(), Error> {
         let needed = self.superblock.device_bytes;
         let wrong = match self.device.engine()?.capacity_now() {

@@ -2,10 +2,11 @@
 //!
 //! After a failed flush it is unknown which of the writes before it are on the device, and a second
 //! flush that succeeds says nothing about them. So writing stops until the store is reopened and
-//! recovery has read what is really there. Verified reads go on.
+//! recovery has read what is really there. Verified reads continue.
 //!
-//! It is set before the lock under which the failure happened is released, so that the next holder sees it. Who is
-//! to be reported may call the store, and is reported when no lock is held any more.
+//! The latch is set before the lock that covers the failure is released, so that the next holder
+//! sees it. Waiters and observers may call the store, so they are notified later, when no lock is
+//! held.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,18 +20,18 @@ pub(crate) struct Poison {
 }
 
 impl Poison {
-    /// Stops writing. The reason of the first call is kept.
+    /// Stops writing. Only the first reason is kept.
     pub(crate) fn set(&self, reason: String) {
         self.reason.get_or_init(|| reason);
     }
 
-    /// The reason, once: for the caller that notifies the others.
+    /// Returns the reason to the first caller only, which must notify the waiters.
     pub(crate) fn to_tell(&self) -> Option<&str> {
         self.reason()
             .filter(|_| !self.reported.swap(true, Ordering::Relaxed))
     }
 
-    /// Why writing stopped, if it did.
+    /// The reason why writing stopped; `None` if it did not.
     pub(crate) fn reason(&self) -> Option<&str> {
         self.reason.get().map(String::as_str)
     }

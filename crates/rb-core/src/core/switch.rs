@@ -1,4 +1,4 @@
-//! The points at which a simulator may run other operations.
+//! Switch points: where a simulator may run other operations.
 
 use parking_lot::{Mutex, MutexGuard};
 
@@ -6,7 +6,7 @@ use crate::core::inner::Inner;
 use crate::simulator::{Change, HeldLock, SwitchPoint};
 
 impl Inner {
-    /// A point between two steps of an operation.
+    /// Marks a point between two steps of an operation.
     #[inline]
     pub(crate) fn switch(&self, point: SwitchPoint) {
         if let Some(simulator) = &self.options.simulator {
@@ -14,7 +14,7 @@ impl Inner {
         }
     }
 
-    /// A change took effect.
+    /// Reports a change that took effect.
     #[inline]
     pub(crate) fn changed(&self, change: &Change<'_>) {
         if let Some(simulator) = &self.options.simulator {
@@ -22,7 +22,7 @@ impl Inner {
         }
     }
 
-    /// An entry was dropped, if it was `live`.
+    /// Reports that an entry was dropped, if it was `live`.
     #[inline]
     pub(crate) fn changed_if(&self, live: bool, key: &[u8], generation: u64) {
         if live {
@@ -30,7 +30,8 @@ impl Inner {
         }
     }
 
-    /// Takes a lock that is held over I/O.
+    /// Takes a lock that is held over I/O. Under a simulator the holder may be an operation that
+    /// runs only when the simulator lets it, so this yields instead of blocking.
     pub(crate) fn lock_over_io<'a, T>(
         &self,
         mutex: &'a Mutex<T>,
@@ -47,7 +48,7 @@ impl Inner {
         }
     }
 
-    /// Waits for the operations in progress, if a simulator runs them.
+    /// Runs the operations in progress to their end, if a simulator drives them.
     pub(crate) fn drain_simulated(&self) {
         if let Some(simulator) = &self.options.simulator {
             while !self.gate.refuse() {

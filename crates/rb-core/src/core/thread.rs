@@ -1,4 +1,4 @@
-//! A thread of the store, which may hang with the device when it is to end.
+//! A thread of the store that is left behind if it hangs in the device.
 
 use std::thread::JoinHandle;
 
@@ -10,17 +10,20 @@ use crate::error::Error;
 #[derive(Debug)]
 pub(crate) struct Thread {
     handle: JoinHandle<()>,
-    /// Disconnected when the thread ends.
+    /// Disconnects when the thread's work ends.
     ended: Receiver<()>,
 }
 
 impl Thread {
+    /// Starts a thread that runs `work`.
+    ///
     /// # Errors
-    /// `Resource`: the system has no thread to give.
+    /// `Resource`: the system cannot start another thread.
     pub(crate) fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<Thread, Error> {
         let (ending, ended) = bounded::<()>(0);
         let handle = std::thread::Builder::new().name(name.into());
         let handle = handle.spawn(move || {
+            // Dropped when the work ends, even by a panic.
             let _ending = ending;
             work();
         });
@@ -31,16 +34,17 @@ impl Thread {
         Ok(Thread { handle, ended })
     }
 
-    /// Whether the caller runs in it.
+    /// Returns whether the caller runs in this thread.
     pub(crate) fn is_current(&self) -> bool {
         self.handle.thread().id() == std::thread::current().id()
     }
 
-    /// Waits for its end as long as `patience` lasts; answers whether it came. A thread that hangs is left to itself, with
-    /// all that belongs to it, and so is one that is to wait for itself.
+    /// Waits for the end of the thread's work up to `patience`; returns whether it ended. A thread
+    /// that hangs is left behind with everything it owns. A thread that would join itself is left,
+    /// too.
     ///
-    /// What comes after its work is not waited for: a thread that gave requests to the kernel cannot exit before they are
-    /// answered, and what they use is no longer the store's.
+    /// Thread exit itself is not awaited: a thread that submitted requests to the kernel cannot
+    /// exit before they complete, and their buffers no longer belong to the store.
     pub(crate) fn join(self, patience: &mut Patience) -> bool {
         if self.is_current() {
             return false;
@@ -56,7 +60,7 @@ impl Thread {
             if patience.is_over() {
                 return false;
             }
-            // It sends nothing: this ends with the step, or with the thread.
+            // Nothing is ever sent: this returns when the step is over or the thread ended.
             let _ = patience.spend(|step| self.ended.recv_timeout(step));
         }
     }

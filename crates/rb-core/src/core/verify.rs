@@ -1,10 +1,10 @@
-//! What proves an entry: the bytes of its slot say what the index says (C1). Gets, the validator, the
-//! scrubber and the audit judge by this and by nothing else.
+//! Verifies entries: the bytes in the slot must match the index (C1). Gets, the validator, the
+//! scrubber and the audit use only these checks.
 
 use rb_format::{Generation, Identity, SlotHeader, key_hash, payload_checksum};
 use rb_index::Located;
 
-/// Whether these bytes are the slot header of exactly this entry.
+/// Returns whether these bytes are the slot header of exactly this entry.
 pub(crate) fn header_matches(
     identity: &Identity,
     header: &[u8],
@@ -14,7 +14,7 @@ pub(crate) fn header_matches(
     SlotHeader::decode(header, identity).is_ok_and(|header| agrees(&header, key, entry))
 }
 
-/// Whether a slot's header is that of exactly this entry.
+/// Returns whether a decoded slot header is that of exactly this entry.
 pub(crate) fn agrees(header: &SlotHeader, key: &[u8], entry: &Located) -> bool {
     *header.key == *key
         && header.generation == Generation(entry.generation)
@@ -23,8 +23,9 @@ pub(crate) fn agrees(header: &SlotHeader, key: &[u8], entry: &Located) -> bool {
         && header.payload_checksum == entry.payload_checksum
 }
 
-/// Whether a payload is that of exactly this entry: its checksum covers key, generation, slot and length.
-/// `payload` may go on with padding; one that is shorter than the entry's proves nothing.
+/// Returns whether a payload is that of exactly this entry: its checksum covers key, generation,
+/// slot and length. `payload` may be followed by padding; a payload shorter than the entry's never
+/// matches.
 pub(crate) fn payload_matches(
     identity: &Identity,
     payload: &[u8],

@@ -1,4 +1,4 @@
-//! How long one call may wait, for what others have and for the device.
+//! Limits of the time one call may wait, for resources and for the device.
 
 use std::time::Duration;
 
@@ -6,12 +6,12 @@ use rb_io::Patience;
 
 use crate::core::inner::Inner;
 
-/// The deadlines of one call, for all of its rounds together.
+/// The deadlines of one call, shared by all of its rounds.
 #[derive(Clone, Copy)]
 pub(crate) struct Waits {
-    /// For buffers, log space and an I/O queue: then the call is `Busy`.
+    /// For buffers, log space and an I/O queue. When it is over, the call fails with `Busy`.
     pub(crate) resources: Patience,
-    /// For answers of the device: then the call is `TimedOut`.
+    /// For completions from the device. When it is over, the call fails with `TimedOut`.
     pub(crate) device: Patience,
 }
 
@@ -23,7 +23,7 @@ impl Waits {
         }
     }
 
-    /// Time that its waits took and that was not counted.
+    /// Time during which the process was stopped while this call waited; no deadline counts it.
     pub(crate) fn lost(&self) -> Duration {
         self.resources.lost() + self.device.lost()
     }

@@ -1,4 +1,4 @@
-//! What a store that is open for writing has in addition.
+//! The write side of an open store.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -15,25 +15,25 @@ use crate::log::delta::DeltaLog;
 use crate::log::incarnations::Opened;
 use crate::log::quarantine::Quarantine;
 
-/// The write side of an open store.
+/// Write-side state; read-only stores have none.
 pub(crate) struct Writer {
     pub(crate) incarnation: Opened,
     /// Counter of the next generation.
     pub(crate) counter: AtomicU64,
     pub(crate) log: Arc<DeltaLog>,
-    /// Blocks of the metadata that the device could not write.
+    /// Metadata blocks that the device could not write.
     pub(crate) unwritable: Mutex<Unwritable>,
     pub(crate) committer: Mutex<Committer>,
-    /// What waits of the committer took beyond their steps, in nanoseconds.
+    /// Nanoseconds the process was stopped while the committer waited; deadlines do not count them.
     pub(crate) lost: Arc<AtomicU64>,
     pub(crate) quarantine: Mutex<Quarantine>,
-    /// Freed slots wait for their discard.
+    /// True if freed slots are discarded before reuse.
     pub(crate) discards_freed: AtomicBool,
 }
 
 impl Writer {
-    /// The writer of a store that was taken over. Its log goes on at `end`; the ring keeps all since `tail`, and replay starts at
-    /// `newest`.
+    /// Creates the write side after a takeover. The log continues at `end`; the ring keeps
+    /// everything from sequence `tail`, and replay starts at sequence `newest`.
     pub(crate) fn new(
         superblock: &Superblock,
         incarnation: Opened,
@@ -57,7 +57,8 @@ impl Writer {
         }
     }
 
-    /// Does what may commit in the calling thread, and counts what its waits took while the process was stopped as lost.
+    /// Runs `work`, which may commit in the calling thread. Time during which the process was
+    /// stopped is not charged to `patience`.
     pub(crate) fn committing<T>(&self, patience: &mut Patience, work: impl FnOnce() -> T) -> T {
         let lost = || self.lost.load(Ordering::Relaxed);
         let before = lost();
@@ -66,16 +67,17 @@ impl Writer {
         outcome
     }
 
-    /// A generation that was never drawn before. Called under the key's shard lock, so that the order of
-    /// generations of one key is the order of its changes.
+    /// Returns a generation that was never used before. Called under the key's shard lock, so that
+    /// the generations of a key ascend in the order of its changes.
     pub(crate) fn next_generation(&self) -> Result<Generation, Error> {
+        // Relaxed: draws for one key are ordered by its shard lock, and other keys need no order.
         let counter = self.counter.fetch_add(1, Ordering::Relaxed);
         Generation::new(self.incarnation.number(), counter).ok_or(Error::GenerationsExhausted {
             limit: Generation::COUNTER_MAX,
         })
     }
 
-    /// The highest generation given out so far.
+    /// The highest generation drawn so far.
     pub(crate) fn generation_floor(&self) -> Generation {
         let counter = self.counter.load(Ordering::Relaxed).saturating_sub(1);
         Generation::new(

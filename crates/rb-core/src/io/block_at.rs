@@ -1,4 +1,4 @@
-//! A block in a fixed place of the device, and what its decoder says.
+//! A block at a fixed place of the device and the result of decoding it.
 
 use rb_format::Corruption;
 
@@ -7,20 +7,21 @@ use crate::error::Error;
 #[derive(Clone)]
 pub(crate) struct BlockAt<T> {
     pub(crate) offset: u64,
-    /// None if it could not be read, or lies beyond the device.
+    /// `None` if the block could not be read or lies beyond the device.
     pub(crate) bytes: Option<Box<[u8]>>,
-    /// Why it could not be read.
+    /// The read error, if any.
     pub(crate) unreadable: Option<Error>,
     pub(crate) decoded: Result<T, Corruption>,
 }
 
 impl<T> BlockAt<T> {
-    /// Its place and its block, if it could be read.
+    /// Returns the offset and the bytes, if the block could be read.
     pub(crate) fn part(&self) -> Option<(u64, &[u8])> {
         Some((self.offset, self.bytes.as_deref()?))
     }
 
-    /// `read` is none for a place beyond the device, which has `missing` instead.
+    /// Decodes a block that was read. `read` is `None` for a place beyond the device, whose error
+    /// is `missing`.
     pub(crate) fn of(
         offset: u64,
         read: Option<Result<Box<[u8]>, Error>>,

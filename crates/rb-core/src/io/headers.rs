@@ -1,7 +1,8 @@
 //! The headers of the two base regions, each in two places.
 //!
-//! Both places of a region are written before one flush, so a crash leaves the new header in one of them, or
-//! damage takes one: the sound one of the higher sequence counts. An opening for writing writes the other again.
+//! A checkpoint writes both places of a region before one flush. After a crash or damage, one sound
+//! place suffices: the one with the higher sequence wins, and the next session that writes rewrites
+//! the other.
 
 use std::cmp::Reverse;
 
@@ -17,14 +18,14 @@ use crate::io::unusable::Unusable;
 pub(crate) const BASE_NAMES: [&str; 2] = ["A", "B"];
 pub(crate) const PLACE_NAMES: [&str; 2] = ["first", "second"];
 
-/// A base header that decoded, and where it was.
+/// A decoded base header and its region.
 #[derive(PartialEq)]
 pub(crate) struct FoundBase {
     pub(crate) region: usize,
     pub(crate) header: BaseHeader,
 }
 
-/// What is in one place of a header.
+/// The content of one place of a header.
 pub(crate) struct HeaderPlace {
     pub(crate) region: usize,
     pub(crate) place: usize,
@@ -32,7 +33,7 @@ pub(crate) struct HeaderPlace {
     pub(crate) state: PlaceState,
 }
 
-/// How one place compares with its region's header.
+/// State of one place relative to its region's header.
 pub(crate) enum PlaceState {
     /// It holds that header.
     Whole,
@@ -40,12 +41,12 @@ pub(crate) enum PlaceState {
     Refused { why: Corruption, bytes: Box<[u8]> },
     /// The device cannot read it.
     Unreadable(Error),
-    /// It holds the header of an older base.
+    /// It holds the header of an older base, with this sequence.
     Older(u64),
 }
 
 impl HeaderPlace {
-    /// What is wrong with it, in words; none if it is whole.
+    /// Describes the damage; `None` if the place is whole.
     pub(crate) fn wrong(&self) -> Option<String> {
         match &self.state {
             PlaceState::Whole => None,
@@ -57,11 +58,12 @@ impl HeaderPlace {
         }
     }
 
-    /// Whether a crash in a checkpoint, or in a start with an empty store, can leave it like that.
+    /// Returns whether a crash during a checkpoint or a start-empty can leave this state.
     pub(crate) fn may_be_by_crash(&self, identity: &Identity) -> bool {
         match &self.state {
             PlaceState::Whole | PlaceState::Older(_) => true,
             PlaceState::Refused { why, bytes } => match why {
+                // A start-empty writes the base of the next epoch before the superblock.
                 Corruption::WrongEpoch { found, .. } => *found <= identity.epoch + 1,
                 Corruption::WrongStore { .. } => false,
                 _ => BaseHeader::may_be_torn(bytes, identity),
@@ -70,13 +72,14 @@ impl HeaderPlace {
         }
     }
 
-    /// Which place it is, in words.
+    /// Name of the place, for messages.
     pub(crate) fn title(&self) -> String {
         let (base, place) = (BASE_NAMES[self.region], PLACE_NAMES[self.place]);
         format!("{place} header of base {base}")
     }
 
-    /// Whether an opening for writing should write its region's header there. A later epoch's is left alone.
+    /// Returns whether a writing session should rewrite this place. The header of a later epoch is
+    /// left alone.
     fn is_to_mend(&self, epoch: u64) -> bool {
         match &self.state {
             PlaceState::Whole => false,
@@ -89,30 +92,31 @@ impl HeaderPlace {
     }
 }
 
-/// What the base headers say.
+/// Result of reading all base headers.
 pub(crate) struct Headers {
-    /// That of each region which has one, the newest first.
+    /// The header of each region that has one, newest first.
     pub(crate) found: Vec<FoundBase>,
-    /// What is wrong with each region that is damaged.
+    /// Description of each damaged region.
     pub(crate) damaged: Vec<String>,
-    /// Why each other one is not there.
+    /// Reason why each other region has no header.
     pub(crate) absent: Vec<String>,
-    /// The places of both.
+    /// All places of both regions.
     pub(crate) places: Vec<HeaderPlace>,
 }
 
 impl Headers {
-    /// The highest sequence number of a base; 0 without any.
+    /// The highest base sequence; 0 without a base.
     pub(crate) fn base_sequence(&self) -> u64 {
         self.highest(|header| header.base_sequence)
     }
 
-    /// The log up to this block was made durable before a base's header was written.
+    /// Sequence of the last log block known to be durable: it was made durable before a base header
+    /// was written.
     pub(crate) fn durable_end(&self) -> u64 {
         self.highest(|header| header.position.sequence)
     }
 
-    /// The highest opening that wrote a base.
+    /// The highest incarnation that wrote a base.
     pub(crate) fn incarnation(&self) -> u32 {
         self.highest(|header| header.incarnation)
     }
@@ -122,7 +126,7 @@ impl Headers {
         numbers.max().unwrap_or_default()
     }
 
-    /// Every bad slot that a header remembers.
+    /// Every bad slot listed in a header.
     pub(crate) fn bad_slots(&self) -> Vec<u32> {
         self.found
             .iter()
@@ -130,7 +134,7 @@ impl Headers {
             .collect()
     }
 
-    /// Every block of the metadata that a header remembers as bad.
+    /// Every bad metadata block listed in a header, as format block numbers.
     pub(crate) fn bad_blocks(&self) -> Vec<u64> {
         self.found
             .iter()
@@ -138,7 +142,7 @@ impl Headers {
             .collect()
     }
 
-    /// The places that do not hold their region's header, though the region has one.
+    /// The places to rewrite: they do not hold the header that their region has elsewhere.
     pub(crate) fn weak(&self) -> impl Iterator<Item = (&HeaderPlace, &BaseHeader)> {
         self.places.iter().filter_map(|place| {
             let base = self.found.iter().find(|base| base.region == place.region)?;
@@ -171,6 +175,8 @@ pub(crate) fn read_headers(io: &mut MetaIo, superblock: &Superblock) -> Result<H
                 Some(Ok(block)) => {
                     let bytes = &block[..FORMAT_BLOCK];
                     match BaseHeader::decode(bytes, &superblock.identity) {
+                        // A newer format may be intact: refuse the store rather than treat this as
+                        // damage.
                         Err(why) if why.is_unknown_version() => {
                             return Err(Unusable::Unreadable(why));
                         }
@@ -212,8 +218,8 @@ pub(crate) fn read_headers(io: &mut MetaIo, superblock: &Superblock) -> Result<H
         let found = best.map(|header| FoundBase { region, header });
         headers.found.extend(found);
     }
-    // After metadata was lost, a base that could not be read then may be readable again, and its
-    // sequence may be higher than that of the new base. The opening that wrote it is not.
+    // Incarnation first: a base that was unreadable when metadata was lost may be readable again,
+    // with a higher sequence than the new base, but never with a higher incarnation.
     headers.found.sort_by_key(|base| Reverse(age(&base.header)));
     Ok(headers)
 }
@@ -223,7 +229,8 @@ fn age(header: &BaseHeader) -> (u32, u64) {
 }
 
 impl Headers {
-    /// Says why a region has no header. It is absent if both places are as no checkpoint left them.
+    /// Records why a region has no header: absent if neither place was written in this store and
+    /// epoch, else damaged.
     fn without_header(
         &mut self,
         region: usize,
@@ -252,7 +259,7 @@ impl Headers {
     }
 }
 
-/// The lengths that a store's entries keep to.
+/// The length limits of a store's keys and metadata.
 pub(crate) fn limits_of(superblock: &Superblock) -> KeyLimits {
     KeyLimits {
         key_len_max: superblock.key_len_max,

@@ -1,4 +1,4 @@
-//! What an open store has of its device, until it is closed.
+//! The hold of an open store on its device, until it is closed.
 
 use std::sync::Arc;
 
@@ -7,11 +7,12 @@ use rb_io::{Engine, Reservation};
 
 use crate::error::Error;
 
-/// The engine, and the reservation of the device. As long as either is held, others cannot open it for writing.
+/// The engine and the reservation of the device. While either is held, no other process can open
+/// the device for writing.
 pub(crate) struct Hold {
     name: &'static str,
     held: Mutex<Option<Held>>,
-    /// Kept until the last batch in flight has dropped what every operation shares.
+    /// Kept until the last batch in flight has dropped its reference to the store.
     hanging: Mutex<Option<Reservation>>,
 }
 
@@ -32,21 +33,23 @@ impl Hold {
         }
     }
 
-    /// The engine's name, also after the close.
+    /// The engine's name; available after the close, too.
     pub(crate) fn name(&self) -> &'static str {
         self.name
     }
 
+    /// Returns the engine.
+    ///
     /// # Errors
-    /// `Closed`: it was given back.
+    /// `Closed`: the device was released.
     pub(crate) fn engine(&self) -> Result<Arc<dyn Engine>, Error> {
         let held = self.held.lock();
         let engine = held.as_ref().map(|held| Arc::clone(&held.engine));
         engine.ok_or(Error::Closed)
     }
 
-    /// Gives the device back. Its reservation stays as long as requests of a queue that hangs may still reach it: until
-    /// then no other host may have it.
+    /// Releases the device. The reservation is kept while requests of a hanging queue may still
+    /// reach the device: no other host may use it until then.
     pub(crate) fn release(&self) {
         let Some(Held {
             engine,

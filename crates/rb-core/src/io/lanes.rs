@@ -10,39 +10,39 @@ use rb_io::{Arena, Engine, Issuer, Lane, Patience, QueueCounters, QueueOptions};
 use crate::error::{Error, error_chain};
 use crate::io::pace::Load;
 
-/// Late batches at most before their lanes are not replaced. Each has a thread and a queue until the device
-/// answers, so callers who try again and again would pile them up without end.
+/// Most late batches whose lanes are replaced. Each occupies a thread and a queue until the device
+/// completes, so callers that keep retrying would otherwise create them without bound.
 const LATE_MAX: usize = 64;
 
-/// How long the driver waits for more answers after the first. Under load it then sleeps once for several,
-/// which is more than half of what a short operation costs it.
+/// Time the driver waits for more completions after the first. Under load it then sleeps once for
+/// several completions; a sleep is more than half of the cost of a short operation.
 const LINGER: Duration = Duration::from_micros(100);
 
-/// How long callers may pass one that waits for a lane. To have each wait for its turn would cost a change of threads for
-/// each round.
+/// Longest time during which other callers may overtake one that waits for a lane. Strict FIFO
+/// order would cost a thread switch per round.
 const PASSED_MAX: Duration = Duration::from_millis(1);
 
 pub(crate) struct Lanes {
-    /// None once closed.
+    /// `None` once closed.
     engine: Mutex<Option<Arc<dyn Engine>>>,
     arenas: Vec<Arena>,
     depth: u32,
     max: usize,
     pool: Mutex<Pool>,
-    /// What background work yields to.
+    /// Load of the callers, to which background work yields.
     pub(crate) load: Load,
 }
 
 #[derive(Default)]
 struct Pool {
-    /// None is handed out any more.
+    /// True once no more lanes are handed out.
     closed: bool,
     idle: Vec<Lane>,
-    /// Callers that wait for a lane, in the order in which they came.
+    /// Callers that wait for a lane, in order of arrival.
     line: VecDeque<Arc<Waiting>>,
-    /// Idle and in use.
+    /// Number of lanes, idle and in use.
     made: usize,
-    /// Gone with batches that missed their deadline and still wait for the device.
+    /// Number of lanes that left with late batches and still wait for the device.
     late: usize,
     /// Counters of lanes that are gone.
     past: QueueCounters,
@@ -50,12 +50,12 @@ struct Pool {
 
 struct Waiting {
     since: Instant,
-    /// There may be a lane.
+    /// Signalled when a lane may be available.
     freed: Condvar,
 }
 
 impl Pool {
-    /// Whether the caller is to leave what is there to the first of those who wait.
+    /// Returns whether the caller must leave idle lanes to the first waiter.
     fn is_kept(&self, from: Option<&Arc<Waiting>>) -> bool {
         let first = self.line.front();
         first.is_some_and(|first| {
@@ -72,14 +72,15 @@ impl Pool {
         place
     }
 
-    /// There may be a lane for the first of those who wait.
+    /// Wakes the first waiter: a lane may be idle.
     fn notify(&self) {
         if let Some(first) = self.line.front() {
             first.freed.notify_one();
         }
     }
 
-    /// A lane may be made: one of those who wait may not make one, and would keep the news to itself.
+    /// Wakes all waiters, because a lane may be created: a waiter that may not create one would
+    /// swallow a single wakeup.
     fn notify_all(&self) {
         for waiting in &self.line {
             waiting.freed.notify_one();
@@ -104,13 +105,15 @@ impl Lanes {
         }
     }
 
-    /// A lane for a caller that stays on one thread as long as it has it, or for its whole life.
+    /// Makes a lane. Its caller stays on one thread while it uses the lane, or for the lane's whole
+    /// life, as `issuer` states.
     pub(crate) fn make(&self, issuer: Issuer) -> Result<Lane, Error> {
         let options = QueueOptions {
             depth: self.depth,
             arenas: self.arenas.clone(),
             issuer,
-            // The driver must hear of the next operation while a part hangs.
+            // The driver must not block in the submission of a request: it has to notice new
+            // operations while a request hangs.
             inline: issuer == Issuer::Any,
             linger: match issuer {
                 Issuer::OneThread => LINGER,
@@ -125,10 +128,10 @@ impl Lanes {
         Ok(Lane::new(queue, engine.limits()))
     }
 
-    /// A lane of the pool, for a round of requests.
+    /// Takes a lane of the pool for a round of requests.
     ///
     /// # Errors
-    /// `Busy` when none came free while `patience` lasted, `Closed` after the close.
+    /// `Busy` if none became free within `patience`, `Closed` after the close.
     pub(crate) fn checkout(&self, patience: &mut Patience) -> Result<Lane, Error> {
         let mut pool = self.pool.lock();
         let mut may_make = true;
@@ -143,13 +146,16 @@ impl Lanes {
                 }
                 let all = pool.made + pool.late;
                 if may_make && pool.made < self.max && all < self.max.saturating_add(LATE_MAX) {
+                    // Count the lane before the lock is released: making it takes system calls, and
+                    // concurrent callers must not exceed the maximum.
                     pool.made += 1;
                     drop(pool);
                     let made = self.make(Issuer::Any);
                     pool = self.pool.lock();
                     let Err(error) = made else { break made };
                     pool.made -= 1;
-                    // The process may have no more rings; then callers share those there are.
+                    // The process may have run out of rings; its callers then share the existing
+                    // ones.
                     may_make = false;
                     if pool.made == 0 || matches!(error, Error::Closed) {
                         break Err(error);
@@ -168,7 +174,7 @@ impl Lanes {
         };
         if let Some(place) = place {
             pool.line.retain(|other| !Arc::ptr_eq(other, &place));
-            // There may be one for the next.
+            // The caller may have left a lane, or the right to create one, to the next waiter.
             pool.notify();
         }
         outcome
@@ -176,7 +182,7 @@ impl Lanes {
 
     pub(crate) fn give_back(&self, lane: Lane) {
         let mut pool = self.pool.lock();
-        // After the close there is no one to reuse it, and it would keep the device.
+        // A closed pool never reuses a lane, and keeping it would keep the device.
         let unused = match pool.closed {
             true => Some(lane),
             false => {
@@ -186,10 +192,11 @@ impl Lanes {
         };
         pool.notify();
         drop(pool);
+        // Outside the lock: dropping a queue may take long.
         drop(unused);
     }
 
-    /// Gives the queues back that are not in use; those that are follow.
+    /// Closes the pool: drops the idle queues now, the others when they are given back.
     pub(crate) fn close(&self) {
         let mut pool = self.pool.lock();
         pool.closed = true;
@@ -202,10 +209,11 @@ impl Lanes {
         pool.made -= idle.len();
         pool.notify_all();
         drop(pool);
+        // Outside the lock: dropping a queue may take long.
         drop((idle, engine));
     }
 
-    /// The lane does not come back.
+    /// Removes a lane that does not come back to the pool.
     pub(crate) fn lost(&self, lane: &Lane) {
         let mut pool = self.pool.lock();
         pool.made -= 1;
@@ -214,14 +222,14 @@ impl Lanes {
         pool.notify_all();
     }
 
-    /// The lane leaves with a batch that missed its deadline.
+    /// Removes a lane that leaves with a batch that missed its deadline.
     pub(crate) fn late(self: &Arc<Self>, lane: &Lane) -> Late {
         self.pool.lock().late += 1;
         self.lost(lane);
         Late(Arc::clone(self))
     }
 
-    /// Counters of all lanes that are not in use right now, and of those that are gone.
+    /// Counters of all idle and past lanes; lanes in use are not included.
     pub(crate) fn counters(&self) -> QueueCounters {
         let pool = self.pool.lock();
         let mut sum = pool.past;
@@ -232,7 +240,7 @@ impl Lanes {
     }
 }
 
-/// A late batch, counted as long as this lives.
+/// A late batch; counted until it is dropped.
 pub(crate) struct Late(Arc<Lanes>);
 
 impl Drop for Late {
@@ -243,10 +251,11 @@ impl Drop for Late {
     }
 }
 
-/// Drops a lane of which nothing more is wanted in a thread of its own: requests that hang would keep the
-/// caller, and after some time the queue would give its memory up for lost.
+/// Drops a lane in a thread of its own: hanging requests would block the caller, and after some
+/// time the queue would leak their memory.
 pub(crate) fn drop_elsewhere(mut lane: Lane) {
-    // Without a thread it is dropped here; its queue waits for a bounded time, and keeps the memory of what hangs.
+    // Without a thread the lane is dropped here: its queue waits for a bounded time and leaks the
+    // memory of requests that hang.
     let _ = elsewhere(move || {
         let mut done = Vec::new();
         while lane.unfinished() > 0 && lane.poll(1, None, &mut done).is_ok() {
@@ -255,7 +264,8 @@ pub(crate) fn drop_elsewhere(mut lane: Lane) {
     });
 }
 
-/// Runs `wait`, which may never end, in a thread of its own. False if there is no thread to be had; then `wait` is dropped.
+/// Runs `wait`, which may never return, in a thread of its own. Returns false and drops `wait` if
+/// no thread can be started.
 pub(crate) fn elsewhere(wait: impl FnOnce() + Send + 'static) -> bool {
     let thread = std::thread::Builder::new().name("rb-late".into());
     thread.spawn(wait).is_ok()
@@ -268,8 +278,8 @@ mod tests {
 
     use super::*;
 
-    /// A thread that gave its queue back took it again before the thread that had been woken for it: of 16 threads on one
-    /// queue some waited for 90 to 300 ms, with gets of 20 us.
+    /// Regression test: a thread that gave its queue back took it again before the woken waiter
+    /// ran. Of 16 threads on one queue some waited for 90 to 300 ms, with gets of 20 us.
     #[test]
     fn one_that_has_waited_is_not_passed_any_more() {
         let mut pool = Pool::default();
@@ -281,7 +291,8 @@ mod tests {
         assert!(!pool.is_kept(Some(&first)));
     }
 
-    /// A queue that came back after the close was dropped, and who waited for it waited on for its whole patience.
+    /// Regression test: a queue given back after the close was dropped, and its waiter waited for
+    /// its whole patience.
     #[test]
     fn a_wait_for_a_lane_ends_with_the_close() {
         let device = MemDevice::with_limits(1 << 20, Limits::simple(512, 1 << 20, "memory device"));

@@ -1,6 +1,7 @@
-//! Reading and writing of metadata: one lane with its own small arena.
+//! Metadata I/O: one lane with its own small arena.
 //!
-//! Metadata never shares buffers or queue places with values, so neither can starve the other.
+//! Metadata shares neither buffers nor queue places with values, so that neither can starve the
+//! other.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -18,16 +19,17 @@ use crate::io::lanes::drop_elsewhere;
 use crate::io::pace::Pace;
 use crate::options::StoreOptions;
 
-/// Buffers for recovery: log windows and sections read ahead.
+/// Buffer bytes for recovery: log windows and sections read ahead.
 pub(crate) const BOOT_ARENA: usize = 64 << 20;
 
-/// The least step of a wait. What a short one takes longer than it should is not a pause but the machine.
+/// Shortest step of a wait. If a shorter one takes longer than planned, that is scheduling, not a
+/// stop of the process.
 const STEP_MIN: Duration = Duration::from_millis(50);
 
-/// What a lane holds to: only requests that failed may keep their memory.
+/// Holds for every lane: only failed requests may keep their memory.
 pub(super) const READ_BUFFER: &str = "a read that succeeded gives its buffer back";
 
-/// One request's worth of work in [`MetaIo::read_each`].
+/// A read for [`MetaIo::read_each`].
 pub(crate) struct ReadAt {
     pub(crate) tag: usize,
     pub(crate) offset: u64,
@@ -35,22 +37,23 @@ pub(crate) struct ReadAt {
 }
 
 pub(crate) struct MetaIo {
-    /// An error once a request was late or the queue failed. An answer that comes after all could be taken
-    /// for that of another request, so nothing more is asked.
+    /// An error once a request was late or the queue failed. A late completion could be taken for
+    /// that of another request, so the lane is not used again.
     lane: Result<Lane, Error>,
     arena: Arena,
     depth: usize,
     deadline: Duration,
-    /// The longest that a wait takes before it looks how long it took.
+    /// Longest single wait, after which its duration is checked.
     step: Duration,
-    /// What waits took beyond their steps, in nanoseconds: the process was stopped.
+    /// Nanoseconds that waits took beyond their steps, because the process was stopped.
     lost: Arc<AtomicU64>,
-    /// Where the device puts what is written.
+    /// Placement id of metadata writes.
     placement: Option<PlacementId>,
 }
 
 impl MetaIo {
-    /// A lane of `depth` requests over `arena_bytes` of buffers. Each wait ends at `deadline`.
+    /// Makes a lane of `depth` requests over `arena_bytes` of buffers. Each wait ends after
+    /// `deadline`.
     pub(crate) fn new(
         engine: &dyn Engine,
         arena_bytes: usize,
@@ -61,13 +64,14 @@ impl MetaIo {
             what: "buffer memory",
             why: why.to_string(),
         })?;
-        // Not registered: metadata moves rarely, and pinning would cost more than it saves.
+        // Not registered: metadata I/O is rare, and pinning the memory would cost more than it
+        // saves.
         let queue = engine
             .queue(&QueueOptions {
                 depth,
                 arenas: Vec::new(),
                 issuer: Issuer::Any,
-                // A commit may wait no longer than its deadline, or closing would wait with it.
+                // Inline requests could block a commit beyond its deadline, and with it the close.
                 inline: false,
                 linger: Duration::ZERO,
             })
@@ -86,7 +90,7 @@ impl MetaIo {
         })
     }
 
-    /// As [`MetaIo::new`], as the options of a store say.
+    /// Like [`MetaIo::new`], with the options of a store.
     pub(crate) fn of_store(
         engine: &dyn Engine,
         arena_bytes: usize,
@@ -99,18 +103,18 @@ impl MetaIo {
             source,
         })?;
         io.placement = options.placement.metadata;
-        // Callers wait for a commit with the patience that they have for what others hold, and what they lost is counted in
-        // steps of that.
+        // Callers charge the wait for a commit to the patience they have for resources, and time
+        // lost is counted in steps of that patience.
         io.step = Patience::new(options.busy_wait).step().max(STEP_MIN);
         Ok(io)
     }
 
-    /// What its waits took beyond their steps, in nanoseconds, all together.
+    /// Total nanoseconds its waits took beyond their steps.
     pub(crate) fn lost(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.lost)
     }
 
-    /// Reads `len` bytes at `offset`; both whole format blocks.
+    /// Reads `len` bytes at `offset`; both are multiples of a format block.
     pub(crate) fn read(&mut self, offset: u64, len: usize) -> Result<Buffer, Error> {
         let buf = self.buffer(len)?;
         let mut done = self.run(vec![Request::read(offset, buf, 0, len)])?;
@@ -119,8 +123,8 @@ impl MetaIo {
         Ok(completion.buf.expect(READ_BUFFER))
     }
 
-    /// Writes each `(offset, bytes)`, all in flight together; bytes are whole format blocks, but for the end
-    /// of a device that has a part of one there.
+    /// Writes each `(offset, bytes)`, all in flight together. `bytes` are whole format blocks,
+    /// except at the end of a device whose last block is partial.
     pub(crate) fn write_all(&mut self, writes: &[(u64, &[u8])]) -> Result<(), Error> {
         let requests = self.requests(writes)?;
         for completion in self.run(requests)? {
@@ -129,8 +133,8 @@ impl MetaIo {
         Ok(())
     }
 
-    /// As [`MetaIo::write_all`], and answers which writes the device failed for their place, by number and why.
-    /// Only a device or queue that does not answer ends it.
+    /// Like [`MetaIo::write_all`], but returns the writes that the device failed for their place,
+    /// by index and reason. Only a device or queue that stops completing requests is an error.
     pub(crate) fn write_each(
         &mut self,
         writes: &[(u64, &[u8])],
@@ -139,7 +143,7 @@ impl MetaIo {
         self.run_each(requests)
     }
 
-    /// Runs writes, and answers which of them the device failed for their place.
+    /// Runs writes and returns those that the device failed for their place, by index and reason.
     pub(crate) fn run_each(
         &mut self,
         requests: Vec<Request>,
@@ -166,7 +170,7 @@ impl MetaIo {
         Ok(requests)
     }
 
-    /// Writes one piece; see [`MetaIo::write_all`].
+    /// Writes one range; see [`MetaIo::write_all`].
     pub(crate) fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Error> {
         self.write_all(&[(offset, bytes)])
     }
@@ -179,8 +183,9 @@ impl MetaIo {
         Ok(())
     }
 
-    /// Reads all of `reads` and shows each to `each`, in the order of completion: at full queue depth, or in turns while
-    /// `pace` yields. A failed read is shown as its error; only a queue that stops answering ends it.
+    /// Reads all of `reads` and passes each to `each`, in the order of completion: at full queue
+    /// depth, or turn by turn while `pace` yields. A failed read is passed as its error; only a
+    /// queue that stops completing requests is an error of the call.
     pub(crate) fn read_each(
         &mut self,
         pace: &mut Pace<'_>,
@@ -200,6 +205,7 @@ impl MetaIo {
                 && flying < self.depth
                 && let Some(next) = reads.peek()
             {
+                // Without a free buffer, wait for a completion to return one.
                 let Some(buf) = self.arena.take(next.len) else {
                     break;
                 };
@@ -210,6 +216,8 @@ impl MetaIo {
                 reads.next();
             }
             if flying == 0 {
+                // Nothing is in flight, so a read that still has no buffer is larger than the
+                // arena.
                 return match reads.peek() {
                     None => Ok(()),
                     Some(read) => Err(Error::BatchTooLarge {
@@ -230,9 +238,10 @@ impl MetaIo {
         }
     }
 
-    /// Discards all of `ranges`, which are whole `units`, and passes the result of each to `each`, in the order of
-    /// completion: as many in flight as the lane takes, or in turns while `pace` yields. Only a queue that stops answering ends it; the answers that it gave count, and ranges
-    /// that were not drawn were not sent.
+    /// Discards all of `ranges`, which are multiples of `unit`, and passes each result to `each`,
+    /// in the order of completion: at full queue depth, or turn by turn while `pace` yields. Only a
+    /// queue that stops completing requests is an error of the call; results passed before it are
+    /// valid, and ranges not yet taken from the iterator were not submitted.
     pub(crate) fn discard_each(
         &mut self,
         pace: &mut Pace<'_>,
@@ -273,7 +282,7 @@ impl MetaIo {
         }
     }
 
-    /// Reads each of `reads` into a buffer that the caller keeps; answers in request order.
+    /// Reads each of `reads` into a buffer that the caller keeps; returns results in request order.
     pub(crate) fn read_many(
         &mut self,
         reads: &[(u64, usize)],
@@ -287,7 +296,7 @@ impl MetaIo {
         Ok(done.map(answer).collect())
     }
 
-    /// A buffer of this lane's arena; waits for those that others still hold.
+    /// Takes a buffer of this lane's arena; waits up to the deadline for one to be released.
     pub(crate) fn buffer(&self, len: usize) -> Result<Buffer, Error> {
         let limit = self.arena.bytes();
         if len > limit {
@@ -308,7 +317,7 @@ impl MetaIo {
         self.lane.as_mut().map_err(|error| error.clone())
     }
 
-    /// Gives its queue back. Everything that it is asked from now on is `Closed`.
+    /// Closes the queue. Every later call fails with `Closed`.
     pub(crate) fn close(&mut self) {
         self.lane = Err(Error::Closed);
     }
@@ -320,7 +329,7 @@ impl MetaIo {
         error
     }
 
-    /// Runs a batch; answers in request order.
+    /// Runs a batch; returns completions in request order.
     pub(crate) fn run(&mut self, requests: Vec<Request>) -> Result<Vec<Completion>, Error> {
         let placement = self.placement;
         let (lane, count) = (self.lane()?, requests.len());
@@ -339,11 +348,12 @@ impl MetaIo {
         self.poll_until(done.len() + 1, done)
     }
 
-    /// Waits until `done` has `count`, in one wait where the queue can: each wake of this thread costs as much as a
-    /// small request.
+    /// Waits until `done` has `count` completions, in one wait if the queue can: each wakeup of
+    /// this thread costs as much as a small request.
     fn poll_until(&mut self, count: usize, done: &mut Vec<Completion>) -> Result<(), Error> {
         let mut patience = Patience::new(self.deadline);
         while done.len() < count {
+            // Poll once even at the deadline: what has arrived by then is on time.
             let last = patience.is_over();
             let missing = u32::try_from(count - done.len()).unwrap_or(u32::MAX);
             let (longest, mut lost) = (self.step, Duration::ZERO);

@@ -1,42 +1,46 @@
-//! Background work yields to callers: how much of it is under way while they use the device, and how long it rests.
+//! Pacing of background work: how much of it is in flight while callers use the device, and how
+//! long it rests.
 //!
-//! The rule, which all services keep: while callers use the device, a service works in *turns* of at most
-//! [`TURN_BYTES`] and [`TURN_REQUESTS`], and after each rests [`REST`] times as long as the turn took. So it has a part of
-//! the device's time that is bounded from above and from below: on a device that is slower because of its callers, turns
-//! and with them rests are longer, and no turn waits until callers are gone. While no caller uses the device there are
-//! neither turns nor rests.
+//! All background services follow one rule. While callers use the device, a service works one
+//! *turn* at a time, of at most [`TURN_BYTES`] and [`TURN_REQUESTS`], and after each turn rests
+//! [`REST`] times as long as the turn took. Its share of the device's time is therefore bounded
+//! from above and below: on a device slowed down by its callers, turns take longer and so do rests,
+//! but no turn waits for callers to stop. While no caller uses the device there are neither turns
+//! nor rests.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::clock::Clock;
 
-/// Bytes of the transfers of a turn together. A caller's request waits for no more of a service's.
+/// Most bytes moved in one turn. A caller's request waits for at most this much background I/O.
 pub(crate) const TURN_BYTES: usize = 128 << 10;
 
-/// Transfers of a turn.
+/// Most transfers in one turn.
 pub(crate) const TURN_REQUESTS: usize = 4;
 
-/// Bytes of a discard, which is a turn alone: most devices need far less time for them than to move as many.
+/// Most bytes of one discard, which is a turn of its own. Most devices discard far faster than they
+/// move the same number of bytes.
 pub(crate) const TURN_DISCARD_BYTES: u64 = 8 << 20;
 
-/// A service rests this many times as long as a turn took.
+/// Length of a rest in units of the turn before it.
 const REST: u32 = 9;
 
-/// The longest rest, so that a device that is slow just now does not keep a service from its work.
+/// Longest rest, so that a device that is slow for a moment does not stop a service for long.
 const REST_MAX: Duration = Duration::from_secs(1);
 
-/// Callers use the device as long as a call of theirs is under way, and for this time after it was seen.
+/// Callers count as using the device while a call is in progress and for this time after the last
+/// one was seen.
 const QUIET_AFTER: Duration = Duration::from_millis(100);
 
-/// The calls that use the device, or wait for it.
+/// Counts the calls that use the device or wait for it.
 #[derive(Debug, Default)]
 pub(crate) struct Load {
     begun: AtomicU64,
     ended: AtomicU64,
 }
 
-/// A call that uses the device.
+/// A call that uses the device; ends on drop.
 pub(crate) struct Using<'a>(&'a Load);
 
 impl Load {
@@ -48,7 +52,7 @@ impl Load {
         self.ended.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Until what it returns is dropped, the caller uses the device.
+    /// Counts the caller as using the device until the return value is dropped.
     pub(crate) fn using(&self) -> Using<'_> {
         self.begin();
         Using(self)
@@ -61,33 +65,33 @@ impl Drop for Using<'_> {
     }
 }
 
-/// When a service works, and when it rests.
+/// Decides when a service works and when it rests.
 pub(crate) struct Pace<'a> {
-    /// None: at full speed.
+    /// `None`: at full speed.
     yielding: Option<Yielding<'a>>,
 }
 
 struct Yielding<'a> {
     load: &'a Load,
     clock: &'a dyn Clock,
-    /// Waits for so long. False, and at once, if the service is to hurry.
+    /// Waits for the given time. Returns false, immediately, once the service must hurry.
     wait: &'a dyn Fn(Duration) -> bool,
-    /// Calls that had begun when it looked last.
+    /// Calls begun at the last look.
     seen: u64,
-    /// When it last saw a call that it had not seen end before.
+    /// The last time a call was seen in progress, or seen for the first time.
     busy_at: Option<Duration>,
-    /// When the turn began.
+    /// Start of the current turn.
     since: Duration,
 }
 
 impl<'a> Pace<'a> {
-    /// For work that someone waits for: no turns, no rests.
+    /// A pace for work that a caller waits for: no turns, no rests.
     pub(crate) fn full() -> Pace<'static> {
         Pace { yielding: None }
     }
 
-    /// For work that yields to the calls of `load`. `wait` waits for the time it is given, and returns false at once, or as
-    /// soon as, the service is to hurry; from then on it goes at full speed.
+    /// A pace that yields to the calls of `load`. `wait` waits for the given time, and returns
+    /// false as soon as the service must hurry; from then on it runs at full speed.
     pub(crate) fn yielding(
         load: &'a Load,
         clock: &'a dyn Clock,
@@ -105,25 +109,26 @@ impl<'a> Pace<'a> {
         }
     }
 
-    /// Whether callers use the device, so that the service works in turns.
+    /// Returns whether callers use the device, so that the service must work turn by turn.
     pub(crate) fn yields(&mut self) -> bool {
         self.yielding.as_mut().is_some_and(Yielding::is_busy)
     }
 
-    /// A turn begins.
+    /// Begins a turn.
     pub(crate) fn begin(&mut self) {
         if let Some(yielding) = &mut self.yielding {
             yielding.since = yielding.clock.now();
         }
     }
 
-    /// A turn ends: rests, if callers use the device. The next turn begins.
+    /// Ends a turn: rests if callers use the device, then begins the next turn.
     pub(crate) fn rest(&mut self) {
         let Some(yielding) = &mut self.yielding else {
             return;
         };
         let worked = yielding.clock.now().saturating_sub(yielding.since);
         if yielding.is_busy() && !(yielding.wait)(worked.saturating_mul(REST).min(REST_MAX)) {
+            // The service must hurry: full speed from here on.
             self.yielding = None;
         }
         self.begin();
@@ -133,7 +138,8 @@ impl<'a> Pace<'a> {
 impl Yielding<'_> {
     fn is_busy(&mut self) -> bool {
         let now = self.clock.now();
-        // In this order: a call that ends in between is taken for one that is under way.
+        // `ended` first: a call that ends between the two loads then counts as in progress, never
+        // the reverse.
         let ended = self.load.ended.load(Ordering::Relaxed);
         let begun = self.load.begun.load(Ordering::Relaxed);
         if begun != ended || begun != self.seen {

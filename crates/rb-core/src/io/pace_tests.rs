@@ -1,4 +1,5 @@
-//! A service and readers on a drive that is the bottleneck, in simulated time: nothing here depends on the machine.
+//! A service and readers on a drive that is the bottleneck, in simulated time, so that results do
+//! not depend on the machine.
 
 use std::cell::RefCell;
 use std::cmp::Reverse;
@@ -11,17 +12,18 @@ use rb_testkit::{DriveSpeed, DriveTimes};
 use super::*;
 use crate::clock::ManualClock;
 
-/// What a reader reads.
+/// Bytes of one read.
 const VALUE_BYTES: u64 = 68 << 10;
 
 const SECONDS: u64 = 4;
 
-/// Readers with their drive.
+/// The readers and their drive.
 struct World<'a> {
     load: &'a Load,
     clock: &'a ManualClock,
     drive: DriveTimes,
-    /// When each reader does something next, and since when it waits for the drive; none: it pauses.
+    /// Time of each reader's next action, and since when it waits for the drive; `None` while it
+    /// pauses.
     next: BinaryHeap<Reverse<(Duration, u64, Option<Duration>)>>,
     pause: Duration,
     random: u64,
@@ -29,7 +31,7 @@ struct World<'a> {
 }
 
 impl World<'_> {
-    /// Runs the readers up to a moment, which is then now.
+    /// Runs the readers up to `moment` and sets the clock to it.
     fn run_until(&mut self, moment: Duration) {
         while let Some(&Reverse((at, reader, since))) = self.next.peek()
             && at <= moment
@@ -57,14 +59,14 @@ impl World<'_> {
         self.clock.advance(now.saturating_sub(self.clock.now()));
     }
 
-    /// An exponential distribution: requests come at random.
+    /// Exponentially distributed: arrivals are random.
     fn draw_pause(&mut self) -> Duration {
         let drawn = (1 + next_number(&mut self.random) % 1_000_000) as f64 / 1e6;
         self.pause.mul_f64(-drawn.ln())
     }
 }
 
-/// What a service always has to do: so many requests of so many bytes, in a turn and at full speed.
+/// Work of a service: number and size of its requests, in a turn and at full speed.
 #[derive(Clone, Copy)]
 struct Work {
     name: &'static str,
@@ -108,14 +110,15 @@ const SERVICES: [Work; 5] = [
     },
 ];
 
-/// How long readers wait at worst, but for one in a hundred, and the share of a service.
+/// The p99 latency of readers and the service's share of the time.
 struct Outcome {
     p99: Duration,
-    /// The part of the time in which a turn was under way.
+    /// Fraction of the time in which a turn was in progress.
     share: f64,
 }
 
-/// Readers with pauses of that length on average, and a service, which yields or goes at full speed.
+/// Simulates readers that pause for `pause` on average, and a service that yields (true) or runs at
+/// full speed.
 fn run(readers: u64, pause: Duration, service: Option<(Work, bool)>) -> Outcome {
     let (load, clock) = (Load::default(), ManualClock::new());
     let seed = 11;
@@ -169,10 +172,11 @@ fn run(readers: u64, pause: Duration, service: Option<(Work, bool)>) -> Outcome 
     }
 }
 
-/// A checkpoint, a scrub, a validation or discards made the p99 of gets on a busy drive up to ten times as long.
+/// Regression test: a checkpoint, a scrub, a validation or discards made the p99 of gets on a busy
+/// drive up to ten times as long.
 #[test]
 fn a_service_adds_at_most_a_quarter_to_the_p99_of_readers() {
-    // Four fifths of the drive's time, all of it, and far more than that.
+    // Offered load: four fifths of the drive's capacity, all of it, and far more.
     for (readers, pause) in [(12, 360), (16, 0), (64, 0)] {
         let pause = Duration::from_micros(pause);
         let without = run(readers, pause, None).p99;
@@ -184,13 +188,13 @@ fn a_service_adds_at_most_a_quarter_to_the_p99_of_readers() {
                 work.name, with.p99, with.share
             );
             assert!(ratio <= 1.25, "{case}");
-            // It neither takes more than a tenth of the time nor starves.
+            // The service takes at most a tenth of the time and does not starve.
             assert!((0.09..=0.101).contains(&with.share), "{case}");
         }
     }
 }
 
-/// The model would show a service that does not yield.
+/// Shows that the model detects a service that does not yield.
 #[test]
 fn a_service_at_full_speed_adds_more_than_that() {
     let pause = Duration::from_micros(360);
@@ -215,7 +219,7 @@ fn a_service_neither_rests_nor_works_in_turns_while_no_caller_uses_the_device() 
     clock.advance(Duration::from_secs(1));
     assert!(!pace.yields());
     pace.rest();
-    // A call that has ended long ago is seen late, and for a while only.
+    // A call that ended long ago is noticed late, and counts for a while only.
     drop(load.using());
     assert!(pace.yields());
     clock.advance(QUIET_AFTER);

@@ -1,4 +1,4 @@
-//! The superblock copies.
+//! The two superblock copies.
 
 use std::path::Path;
 
@@ -12,18 +12,18 @@ use crate::io::meta_io::MetaIo;
 use crate::io::unwritable::FailedWrite;
 use crate::io::whose;
 
-/// What the superblock copies say.
+/// Result of reading the superblock copies.
 #[derive(Clone)]
 pub(crate) struct Superblocks {
     /// The newer valid copy.
     pub(crate) newest: Superblock,
-    /// Whether copy A, B is to be written again; see [`whose::is_to_repair`].
+    /// True for each copy (A, B) to rewrite; see [`whose::is_to_repair`].
     pub(crate) repair: [bool; 2],
 }
 
 const COPIES: [u64; 2] = [SUPERBLOCK_A_OFFSET, SUPERBLOCK_B_OFFSET];
 
-/// Reads both superblock copies and takes the newer.
+/// Reads both superblock copies and chooses the newer.
 pub(crate) fn read_superblocks(
     io: &mut MetaIo,
     path: &Path,
@@ -36,7 +36,7 @@ pub(crate) fn read_superblocks(
 /// Reads both superblock copies.
 pub(crate) fn read_copies(io: &mut MetaIo, capacity: u64) -> [BlockAt<Superblock>; 2] {
     COPIES.map(|offset| {
-        // A device too small for a copy, or with a bad sector there, has none.
+        // A copy beyond the end of a small device, or on a bad sector, counts as missing.
         let missing = Corruption::Truncated {
             what: "superblock",
             needed: offset + FORMAT_BLOCK as u64,
@@ -49,7 +49,7 @@ pub(crate) fn read_copies(io: &mut MetaIo, capacity: u64) -> [BlockAt<Superblock
     })
 }
 
-/// Takes the newer of two superblock copies. Whether the device is as large as it says is for
+/// Chooses the newer of two superblock copies. The device size is checked separately, by
 /// [`check_size`].
 pub(crate) fn choose_superblock(
     io: &mut MetaIo,
@@ -73,12 +73,12 @@ pub(crate) fn choose_superblock(
         return Err(OpenError::Version { path, why });
     }
     let newest = match (a, b) {
-        // No crash leaves that: a format wipes both copies before it writes one.
+        // Not left by a crash: a format wipes both copies before it writes one.
         (Ok(a), Ok(b)) if a.identity.uuid != b.identity.uuid => {
             let stores = [a.identity.uuid, b.identity.uuid];
             return Err(OpenError::Mixed { path, stores });
         }
-        // A differing pair is what a crash between the two writes leaves; B is written first.
+        // A crash between the two writes leaves a differing pair; B is written first.
         (Ok(a), Ok(b)) if a.sequence > b.sequence => a,
         (_, Ok(b)) => b,
         (Ok(a), Err(_)) => a,
@@ -102,7 +102,7 @@ pub(crate) fn choose_superblock(
     Ok(Superblocks { newest, repair })
 }
 
-/// Refuses a device that is smaller than the layout in its superblock.
+/// Refuses a device smaller than the layout in its superblock.
 pub(crate) fn check_size(
     path: &Path,
     superblock: &Superblock,
@@ -118,15 +118,16 @@ pub(crate) fn check_size(
     })
 }
 
-/// Whether a place holds nothing of ours, or is not there at all.
+/// Returns whether a place holds nothing of this program, or does not exist.
 fn was_never_written(why: &Corruption) -> bool {
     why.is_absent() || matches!(why, Corruption::Truncated { .. })
 }
 
-/// Writes a superblock: copy B, flush, copy A, flush, or first the one that is not sound, so that one whole copy is
-/// there at any time. Answers the
-/// copies that the device did not take. A copy that cannot be read back was not taken, and then the other one is left
-/// as it is: it may be the only one.
+/// Writes a superblock: copy B, flush, copy A, flush. If only B is sound, A goes first, so that one
+/// sound copy exists at any time.
+///
+/// Returns the copies that the device did not take. If a copy cannot be read back, the other is not
+/// written: it may be the only sound one.
 pub(crate) fn write_superblock(
     io: &mut MetaIo,
     superblock: &Superblock,
@@ -134,7 +135,6 @@ pub(crate) fn write_superblock(
     let block = superblock.encode();
     let mut refused = Vec::new();
     let mut order = [COPIES[1], COPIES[0]];
-    // If only B is sound, A goes first.
     let mut is_sound = |offset| matches!(io.read(offset, FORMAT_BLOCK), Ok(found) if Superblock::decode(&found[..FORMAT_BLOCK]).is_ok());
     if is_sound(COPIES[1]) && !is_sound(COPIES[0]) {
         order.reverse();
@@ -147,6 +147,8 @@ pub(crate) fn write_superblock(
         if failed.is_empty() {
             io.flush()?;
         }
+        // A successful write is not enough: the other copy may be overwritten only if this one
+        // reads back.
         let is_there = match io.read(offset, FORMAT_BLOCK) {
             Ok(found) => found[..FORMAT_BLOCK] == block[..],
             Err(error) if error.is_damage() => false,
@@ -159,8 +161,8 @@ pub(crate) fn write_superblock(
     Ok(refused)
 }
 
-/// Refuses a device whose superblock is newer than the one that an opening began with, or another store's: someone has
-/// emptied or formatted it meanwhile.
+/// Refuses a device whose superblock is newer than the one this session began with, or belongs to
+/// another store: it was emptied or formatted in the meantime.
 pub(crate) fn check_unchanged(
     io: &mut MetaIo,
     capacity: u64,
@@ -185,14 +187,14 @@ pub(crate) fn check_unchanged(
     Ok(())
 }
 
-/// Rewrites the copy that differs from the newest. The flush that follows covers it. Answers whether it did, and
-/// the copy that the device did not take.
+/// Rewrites the copies that need repair; the caller's next flush covers them. Returns whether any
+/// copy was written, and the copies that the device did not take.
 pub(crate) fn repair_superblocks(
     io: &mut MetaIo,
     found: &Superblocks,
 ) -> Result<(bool, Vec<FailedWrite>), Error> {
     if found.repair == [true, true] {
-        // Both at once could both be torn.
+        // Writing both together could tear both.
         return Ok((true, write_superblock(io, &found.newest)?));
     }
     let block = found.newest.encode();
@@ -212,8 +214,8 @@ fn superblock_copy(offset: u64, why: Option<&Error>) -> FailedWrite {
     FailedWrite::new("superblock copy", offset, why)
 }
 
-/// Refuses to write a store whose numbers leave no room to count on: what it then wrote, no decoder would
-/// take. Half of the decoders' range is left for the counting of this and later openings.
+/// Refuses to write a store whose sequence numbers are implausibly high: decoders reject numbers
+/// above `SEQUENCE_MAX`, and half of that range is kept for this and later sessions.
 pub(crate) fn check_numbers(numbers: &[(&'static str, u64)]) -> Result<(), OpenError> {
     let limit = SEQUENCE_MAX / 2;
     match numbers.iter().find(|(_, found)| *found > limit) {

@@ -1,4 +1,4 @@
-//! Metadata I/O in turns: see [`crate::io::pace`].
+//! Metadata I/O, one turn at a time; see [`crate::io::pace`].
 
 use std::iter::Peekable;
 use std::ops::Range;
@@ -10,7 +10,8 @@ use crate::io::meta_io::{MetaIo, READ_BUFFER, ReadAt};
 use crate::io::pace::{Pace, TURN_BYTES, TURN_DISCARD_BYTES, TURN_REQUESTS};
 
 impl MetaIo {
-    /// One turn of reads, shown to `each` before the rest. A read that is longer than a turn takes several.
+    /// Does one turn of reads and passes each to `each` before the rest. A read longer than a turn
+    /// takes several.
     pub(super) fn read_turn(
         &mut self,
         pace: &mut Pace<'_>,
@@ -20,6 +21,7 @@ impl MetaIo {
         pace.begin();
         let (mut tags, mut requests, mut bytes) = (Vec::new(), Vec::new(), 0);
         while let Some(read) = reads.next_if(|read| bytes == 0 || bytes + read.len <= TURN_BYTES) {
+            // Longer than a turn, so it is alone in this one: `bytes` is 0 here.
             if read.len > TURN_BYTES {
                 match self.read_in_turns(pace, &read)? {
                     Ok(buffer) => each(read.tag, Ok(&buffer)),
@@ -69,7 +71,8 @@ impl MetaIo {
         Ok(Ok(buffer))
     }
 
-    /// One discard, in turns; each is whole `units`. Ends at the first that the device fails.
+    /// Does one discard in as many turns as needed, each of whole `unit`s. Ends at the first one
+    /// that the device fails.
     pub(super) fn discard_in_turns(
         &mut self,
         pace: &mut Pace<'_>,

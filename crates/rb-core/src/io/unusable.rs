@@ -1,4 +1,4 @@
-//! Why a part of the metadata cannot be used.
+//! Reasons why a part of the metadata cannot be used.
 
 use std::fmt::{self, Display};
 
@@ -6,17 +6,17 @@ use rb_format::Corruption;
 
 use crate::error::{Error, error_chain};
 
-/// Why a part of the metadata cannot be used.
+/// Reason why a part of the metadata cannot be used.
 pub(crate) enum Unusable {
-    /// It is damaged, or on a place that the device cannot read: another copy may serve.
+    /// Damaged, or unreadable for the device: another copy may serve.
     Damage(String),
-    /// It may be sound, but this build cannot read it.
+    /// Possibly sound, but not readable by this build.
     Unreadable(Corruption),
-    /// It names a value of several slots, which this program does not read.
+    /// It refers to a value of several slots, which this version cannot read.
     SeveralSlots(&'static str),
-    /// Nothing of this store and epoch was written there yet.
+    /// Never written in this store and epoch.
     Absent(String),
-    /// The device or its queue does not answer: that says nothing about what is on it.
+    /// The device or its queue failed, which says nothing about the content.
     NoAnswer(Error),
 }
 

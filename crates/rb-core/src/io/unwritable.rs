@@ -1,4 +1,5 @@
-//! Blocks of the metadata that the device could not write. Each has another copy, or went elsewhere.
+//! Metadata blocks that the device could not write. Their content has another copy, or was written
+//! elsewhere.
 
 use std::collections::BTreeSet;
 
@@ -7,22 +8,22 @@ use rb_format::{BAD_BLOCKS_MAX, FORMAT_BLOCK, Region};
 use crate::error::Error;
 use crate::events::Event;
 
-/// Places that are remembered: enough for every block that a base header names, and few enough to be kept.
+/// Most offsets kept for deduplicating reports: more than the bad blocks a base header lists.
 const SEEN_MAX: usize = 4096;
 
 pub(crate) struct Unwritable {
-    /// Blocks of base regions, as numbers of format blocks of the device: no base is written to them any more.
+    /// Bad blocks of base regions, as format block numbers. No base is written to them any more.
     bad: BTreeSet<u64>,
-    /// Byte offsets that were reported in this opening.
+    /// Byte offsets already reported in this session.
     reported: BTreeSet<u64>,
 }
 
-/// A block that could not be written, to be reported when no lock is held.
+/// A block that could not be written; reported when no lock is held.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FailedWrite {
     pub(crate) what: &'static str,
     pub(crate) offset: u64,
-    /// For lack of space, which says nothing of the block.
+    /// True if the write failed for lack of space, which says nothing about the block.
     pub(crate) no_space: bool,
 }
 
@@ -42,7 +43,7 @@ impl FailedWrite {
 }
 
 impl Unwritable {
-    /// `bad` are those that base headers remember.
+    /// Creates the set from the blocks that base headers list as bad.
     pub(crate) fn new(bad: Vec<u64>) -> Unwritable {
         Unwritable {
             bad: bad.into_iter().take(BAD_BLOCKS_MAX).collect(),
@@ -50,7 +51,7 @@ impl Unwritable {
         }
     }
 
-    /// Keeps those that were not reported before in this opening.
+    /// Keeps the failures that were not reported before in this session.
     pub(crate) fn unreported(&mut self, failed: Vec<FailedWrite>) -> Vec<FailedWrite> {
         let reported = &mut self.reported;
         let is_new =
@@ -58,7 +59,8 @@ impl Unwritable {
         failed.into_iter().filter(is_new).collect()
     }
 
-    /// Remembers a block of a base region as bad. False if a base header remembers no more of them.
+    /// Adds the block at byte `offset` to the bad ones. Returns false if a base header has no room
+    /// for it.
     pub(crate) fn add_bad(&mut self, offset: u64) -> bool {
         let number = offset / FORMAT_BLOCK as u64;
         self.bad.contains(&number) || self.bad.len() < BAD_BLOCKS_MAX && self.bad.insert(number)
@@ -69,7 +71,8 @@ impl Unwritable {
         self.bad.iter().copied().collect()
     }
 
-    /// The first place from `from` in `region` where `len` bytes meet no bad block; it may be past the end.
+    /// Returns the first offset from `from` in `region` at which `len` bytes touch no bad block; it
+    /// may lie past the end.
     pub(crate) fn place(&self, region: &Region, from: u64, len: u64) -> u64 {
         let block = FORMAT_BLOCK as u64;
         let mut at = from;

@@ -1,8 +1,9 @@
-//! Whose device it is: what the fixed blocks and the unused areas show to belong to another program (C8).
+//! Detects another program's data in the fixed blocks and the unused areas (C8).
 //!
-//! A format leaves the unused areas zero, and no crash of ours leaves in a fixed block what another program's
-//! tools write there. So what is found there says that the device was given to someone else since. Slots, bases
-//! and logs are never looked at: values may look like anything. Looking never writes.
+//! A format zeroes the unused areas, and no crash of this program leaves another tool's signature
+//! in a fixed block. Such data means that the device has been given to another program since.
+//! Slots, bases and logs are never inspected for it, because values may contain anything. Detection
+//! never writes.
 
 use std::io;
 use std::ops::Range;
@@ -21,26 +22,26 @@ use crate::io::meta_io::MetaIo;
 use crate::io::unusable::Unusable;
 use crate::report::{Foreign, list};
 
-/// Bytes that are read at once.
+/// Bytes per read.
 const PIECE: usize = 256 << 10;
 const BLOCK: u64 = FORMAT_BLOCK as u64;
 
-/// The signatures on a device that holds no usable superblock, in words.
+/// Lists the signatures on a device without a usable superblock, as text.
 pub(crate) fn signatures(io: &mut MetaIo, capacity: u64) -> Result<Option<String>, Error> {
     let found = all_signatures(io, capacity)?;
     Ok((!found.is_empty()).then(|| list(&found)))
 }
 
-/// Every signature on a device that holds no usable superblock.
+/// Returns every signature on a device without a usable superblock.
 pub(crate) fn all_signatures(io: &mut MetaIo, capacity: u64) -> Result<Vec<Foreign>, Error> {
     let found = View::default().signatures(io, capacity, 0)?;
     Ok(found.into_iter().map(Foreign::from).collect())
 }
 
-/// What the fixed blocks that are not whole and the unused areas show to belong to another program.
+/// Returns the foreign data in fixed blocks that are not whole and in unused areas.
 ///
-/// Signatures behind the layout count as well: a device may be larger than its slots fill, and what marks it as a part
-/// of something else may stand at its very end.
+/// Signatures behind the layout count, too: the device may be larger than the store, and some tools
+/// keep their label at the very end.
 pub(crate) fn look(
     io: &mut MetaIo,
     capacity: u64,
@@ -72,7 +73,7 @@ pub(crate) fn look(
         .map(Foreign::from)
         .collect();
     for (area, offset) in unused {
-        // A name says more than "not zero".
+        // A signature's name is more helpful than "not zero".
         if !found.iter().any(|found| area.contains(&found.offset)) {
             let what = "bytes that are not zero in an unused area".to_owned();
             found.push(Foreign { what, offset });
@@ -82,7 +83,7 @@ pub(crate) fn look(
     Ok(found)
 }
 
-/// Refuses to write where another program's data is.
+/// Refuses to write to a device with another program's data, unless forced.
 pub(crate) fn check(path: &Path, found: &[Foreign], force: bool) -> Result<(), OpenError> {
     if found.is_empty() || force {
         return Ok(());
@@ -93,8 +94,9 @@ pub(crate) fn check(path: &Path, found: &[Foreign], force: bool) -> Result<(), O
     })
 }
 
-/// The highest opening of this epoch that wrote to the store, by what it left elsewhere than in the incarnation
-/// blocks, as far as that tells without recovery: the first block of the log is an opening's first.
+/// Returns the highest incarnation of this epoch that left a trace outside the incarnation blocks,
+/// as far as that is known without recovery: the base headers and the first log block after the
+/// newest base are read.
 pub(crate) fn last_opening(io: &mut MetaIo, superblock: &Superblock) -> Result<u32, Unusable> {
     let headers = read_headers(io, superblock)?;
     let in_bases = headers.found.iter().map(|base| base.header.incarnation);
@@ -112,7 +114,7 @@ pub(crate) fn last_opening(io: &mut MetaIo, superblock: &Superblock) -> Result<u
     Ok(last)
 }
 
-/// Superblock copies that are neither whole nor to be repaired, in words.
+/// Describes the superblock copies that are neither whole nor going to be repaired.
 pub(crate) fn left_alone(copies: &[BlockAt<Superblock>; 2], newest: &Superblock) -> Vec<String> {
     let is_left = |copy: &&BlockAt<Superblock>| {
         copy.decoded.as_ref() != Ok(newest) && !is_to_repair(copy, newest)
@@ -124,8 +126,8 @@ pub(crate) fn left_alone(copies: &[BlockAt<Superblock>; 2], newest: &Superblock)
     copies.iter().filter(is_left).map(words).collect()
 }
 
-/// Both incarnation blocks are gone, although an opening wrote to the store: a crash leaves one of them.
-/// `last` is the highest opening that left a trace elsewhere.
+/// Reports that both incarnation blocks are gone although a session wrote to the store: a crash
+/// leaves at least one. `last` is the highest incarnation that left a trace elsewhere.
 pub(crate) fn lost_incarnations(
     incarnations: &[BlockAt<Incarnation>],
     identity: &Identity,
@@ -136,7 +138,8 @@ pub(crate) fn lost_incarnations(
             bytes.starts_with(&magic::MAGIC_INCARNATION)
                 && Incarnation::may_be_torn(bytes, identity)
         };
-        // Until the second opening, block A is as the format left it: one bad block more must not cost the store.
+        // Until the second session block A is as the format left it, and must count as ours:
+        // otherwise a single bad block would cost the store.
         let untouched = |bytes: &[u8]| {
             last < 2 && block.offset == INCARNATION_A_OFFSET && bytes.iter().all(|byte| *byte == 0)
         };
@@ -150,13 +153,13 @@ pub(crate) fn lost_incarnations(
     })
 }
 
-/// Those of an epoch before stay until they are written over.
+/// Blocks of an earlier epoch are sound: they stay until they are overwritten.
 fn is_sound(decoded: &Result<Incarnation, Corruption>) -> bool {
     matches!(decoded, Ok(_) | Err(Corruption::WrongEpoch { .. }))
 }
 
-/// Whether an opening for writing writes this copy again: a crash, or a device that lost it, can leave it so.
-/// Anything else may be another program's.
+/// Returns whether a writing session rewrites this copy: a crash, or a device that lost the block,
+/// can leave it so. Anything else may belong to another program.
 pub(crate) fn is_to_repair(copy: &BlockAt<Superblock>, newest: &Superblock) -> bool {
     match (&copy.decoded, copy.part()) {
         (Ok(found), _) => found.sequence < newest.sequence,
@@ -165,8 +168,8 @@ pub(crate) fn is_to_repair(copy: &BlockAt<Superblock>, newest: &Superblock) -> b
     }
 }
 
-/// Makes the device the store's again: both superblock copies, zeroes in the place of incarnation blocks that are
-/// not sound, and in the unused areas. What else was there is gone.
+/// Takes the device back for the store: rewrites both superblock copies, and zeroes unsound
+/// incarnation blocks and the unused areas. Foreign data there is lost.
 pub(crate) fn reclaim(
     io: &mut MetaIo,
     superblock: &Superblock,
@@ -178,7 +181,7 @@ pub(crate) fn reclaim(
         .iter()
         .filter(|block| !is_sound(&block.decoded))
     {
-        // A place that the device does not write stays as it is, here and below: nothing depends on it.
+        // Failed writes are ignored here and below: nothing depends on these blocks.
         io.write_each(&[(block.offset, &zeros)])?;
     }
     for area in superblock.unused_areas() {
@@ -196,8 +199,8 @@ pub(crate) fn reclaim(
     io.flush()
 }
 
-/// Makes an area of whole blocks zero, writing only what is not: most devices come that way. Answers why blocks could
-/// not be written, if there are any.
+/// Zeroes an area of whole blocks. Writes only blocks that are not zero, which on most devices is
+/// none. Returns why a block could not be written, if any.
 pub(crate) fn zero(io: &mut MetaIo, area: Range<u64>) -> Result<Option<Error>, Error> {
     let zeros = vec![0; PIECE];
     let mut refused = None;
@@ -219,13 +222,13 @@ pub(crate) fn zero(io: &mut MetaIo, area: Range<u64>) -> Result<Option<Error>, E
     Ok(refused)
 }
 
-/// Whether all bytes are zero; block by block without a branch in between, which is as fast as memory.
+/// Returns whether all bytes are zero. Branches once per block, which makes it as fast as memory.
 fn is_zero(bytes: &[u8]) -> bool {
     let zero = |block: &[u8]| block.iter().fold(0, |all, byte| all | byte) == 0;
     bytes.chunks(FORMAT_BLOCK).all(zero)
 }
 
-/// The device as far as it may be looked at; the rest of it reads as zeros.
+/// The inspected parts of the device; everything else reads as zeros.
 #[derive(Default)]
 struct View {
     parts: Vec<(u64, Vec<u8>)>,
@@ -236,7 +239,8 @@ impl View {
         self.parts.push((offset, bytes.to_vec()));
     }
 
-    /// Adds what is not zero of an area, and answers its first byte. A block that cannot be read says nothing.
+    /// Adds the pieces of an area that are not zero and returns the offset of the first such byte.
+    /// Unreadable blocks are ignored.
     fn add_area(&mut self, io: &mut MetaIo, area: Range<u64>) -> Result<Option<u64>, Error> {
         let starts = area.clone().step_by(PIECE);
         let pieces: Vec<_> = starts
@@ -244,12 +248,13 @@ impl View {
             .collect();
         let mut first = None;
         for (&(at, len), answer) in pieces.iter().zip(io.read_many(&pieces)?) {
-            // Every opening does this, and finds zeros.
+            // The common case, on the path of every open.
             if matches!(&answer, Ok(bytes) if is_zero(&bytes[..len])) {
                 continue;
             }
             let bytes = match answer {
                 Ok(bytes) => bytes[..len].to_vec(),
+                // Block by block: one bad sector must not hide its neighbours.
                 Err(_) => read(io, at, len)?,
             };
             if let Some(position) = bytes.iter().position(|byte| *byte != 0) {
@@ -260,8 +265,8 @@ impl View {
         Ok(first)
     }
 
-    /// The signatures that the view shows of a device of `capacity` bytes; from byte `open_from` on all of it is
-    /// looked at.
+    /// Finds the signatures in the view of a device of `capacity` bytes. From byte `open_from` on,
+    /// the device itself is read.
     fn signatures(
         &mut self,
         io: &mut MetaIo,
@@ -301,7 +306,7 @@ impl View {
     }
 }
 
-/// Any bytes of the device. `read` takes whole blocks, but for the end of a device that has a part of one there.
+/// Reads any byte range of the device. `read` takes whole blocks, except for a partial last block.
 fn read_any(io: &mut MetaIo, capacity: u64, range: Range<u64>) -> Result<Vec<u8>, Error> {
     let mut bytes = Vec::with_capacity((range.end - range.start) as usize);
     while range.start + (bytes.len() as u64) < range.end {
@@ -316,7 +321,7 @@ fn read_any(io: &mut MetaIo, capacity: u64, range: Range<u64>) -> Result<Vec<u8>
     Ok(bytes)
 }
 
-/// Reads a piece; block by block if it cannot be read as a whole. Blocks that cannot be read are zero.
+/// Reads a range; block by block if it cannot be read as a whole. Unreadable blocks read as zeros.
 fn read(io: &mut MetaIo, offset: u64, len: usize) -> Result<Vec<u8>, Error> {
     match io.read(offset, len) {
         Ok(bytes) => return Ok(bytes[..len].to_vec()),

@@ -1,18 +1,19 @@
-//! Following the log through its two rings.
+//! Follows the chain of log blocks through the two rings.
 //!
-//! Every block was written to the same place of both rings before one flush. So the next block of the
-//! chain is in both, or, after a crash before that flush or damage of one place, in one. Ring 1 is read;
-//! ring 2 only where ring 1 does not go on, and once at the end.
+//! Every block is written to the same place of both rings before one flush. So the next block of
+//! the chain is in both rings or, after a crash before that flush or damage to one place, in one of
+//! them. Ring 1 is read; ring 2 only where ring 1 does not continue the chain, and once at the end.
 //!
-//! The log ends where neither ring has the next block and no later one of either says that it was there.
-//! Two things are settled at the end, with ring 2:
+//! The log ends where neither ring has the next block and no later block of either ring names it as
+//! durable. At the end, two questions are settled with ring 2:
 //!
-//! * Which of the last blocks are in one ring only: an opening for writing writes them again before it goes
-//!   on (`mend.rs`). Otherwise a later commit would name as durable what one bad block can still take away.
-//! * Whether ring 2 has *another* block in the place of one that was taken. An opening that could not read
-//!   a block which a crash had left in ring 1 only goes on without it; if its own block does not reach ring 1
-//!   either, both are next in the chain. The later opening saw where the log ended and wrote on from there, so
-//!   its block wins: the higher incarnation.
+//! * Which of the last blocks are in one ring only? A writing session copies them before it
+//!   continues (`mend.rs`). Otherwise a later commit would name a block as durable that a single
+//!   bad block can still destroy.
+//! * Does ring 2 hold *another* block in the place of one that was taken? A crash may leave a block
+//!   in ring 1 only, and the next session may be unable to read it and continue without it. If that
+//!   session's own block does not reach ring 1 either, both blocks fit the chain. The later session
+//!   continued from where it saw the log end, so its block, with the higher incarnation, wins.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -25,35 +26,36 @@ use crate::log::delta::LOOKAHEAD_BLOCKS;
 use crate::log::order::LogOrder;
 use crate::log::reader::{Chunk, LogReader};
 
-/// Blocks of ring 2 that are read first where ring 1 does not go on; as many again each further time.
+/// Blocks of ring 2 read where ring 1 does not continue the chain; doubled on each further read.
 const WINDOW_MIN: u64 = 8;
 
-/// Where the log is damaged, and how.
+/// Position and description of damage in the log.
 #[derive(Clone, Debug)]
 pub(crate) struct Damage {
-    /// Sequence of the block.
+    /// Sequence of the damaged block.
     pub(crate) block: u64,
     pub(crate) why: String,
 }
 
-/// How the log ends.
+/// State of the log's end.
 pub(crate) enum End {
     Whole,
     Damaged(Damage),
-    /// The block of this checksum was taken, and a later opening put another into its place: the log must be
-    /// followed again, without it.
+    /// The block with this checksum was taken, but a later session put another one in its place:
+    /// the log must be followed again without it.
     Fork(u64),
 }
 
-/// Which blocks of the log a ring lacks that the other has.
+/// Blocks of the log that one ring lacks and the other has.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Copies {
     /// By ring, ascending.
     pub(crate) lacking: [Vec<Range<u64>>; 2],
-    /// The highest sequence that is known to have been durable: a copy lacking up to there was lost, one
-    /// lacking after it may never have been written.
+    /// The highest sequence known to have been durable. A copy missing up to it was lost; one
+    /// missing after it may never have been written.
     pub(crate) durable: u64,
-    /// A block at the end that one ring could not read and the other does not have: its sequence, and the ring.
+    /// Sequence and ring of a block at the end that one ring could not read and the other does not
+    /// have.
     pub(crate) end_unreadable: Option<(u64, usize)>,
 }
 
@@ -67,7 +69,7 @@ impl Copies {
         }
     }
 
-    /// What one ring has lost, in words.
+    /// Describes the lost copies.
     pub(crate) fn lost(&self) -> Vec<String> {
         let mut words = Vec::new();
         for (ring, ranges) in self.lacking.iter().enumerate() {
@@ -98,19 +100,19 @@ impl Copies {
     }
 }
 
-/// Where the chain of blocks has come to.
+/// Walks the chain of blocks.
 pub(crate) struct Chain<'a> {
     superblock: &'a Superblock,
     start: LogPosition,
     pub(crate) at: LogPosition,
     pub(crate) incarnation: u32,
     pub(crate) copies: Copies,
-    /// Predecessor and checksum of the last blocks.
+    /// Predecessor and checksum of the last blocks taken.
     recent: VecDeque<(u64, u64)>,
-    /// Checksums of blocks that a later opening has put others in the place of.
+    /// Checksums of blocks that a later session replaced.
     refuted: &'a [u64],
     window: u64,
-    /// Checked only where it is asked for.
+    /// Checks the order of generations; set only on request.
     pub(crate) order: Option<LogOrder>,
 }
 
@@ -136,8 +138,9 @@ impl<'a> Chain<'a> {
         }
     }
 
-    /// Moves on to the end, and hands out what is read, each piece with the number of its blocks that
-    /// belong to the chain. Answers damage if the end is a block that neither ring can read.
+    /// Follows the chain to its end and passes each chunk to `each`, with the number of its blocks
+    /// that belong to the chain. Returns damage if the chain ends at a block that neither ring can
+    /// read.
     pub(crate) fn follow(
         &mut self,
         io: &mut MetaIo,
@@ -161,7 +164,7 @@ impl<'a> Chain<'a> {
         }
     }
 
-    /// Takes the blocks of a piece of ring 1, and from ring 2 those that are not there.
+    /// Takes the blocks of a chunk of ring 1, with copies from ring 2 for those that ring 1 lacks.
     fn take_chunk(
         &mut self,
         io: &mut MetaIo,
@@ -191,13 +194,15 @@ impl<'a> Chain<'a> {
                     [false, true] => Some((sequence, 1)),
                     _ => None,
                 };
-                // It may hold what was durable: an end is only what was read and is not the next.
+                // The block may hold durable records. The chain ends only at a place that was read
+                // and does not hold the next block.
                 let damage = (unreadable == [true, true]).then(|| Damage {
                     block: sequence,
                     why: format!("log block {sequence} cannot be read, in neither ring"),
                 });
                 return Ok((number, damage));
             }
+            // The chunk is replayed later, so it must contain the copy from ring 2.
             chunk.patch(number, second.block(place));
             self.copies.lacks(0, sequence);
             other = Some(second);
@@ -205,7 +210,7 @@ impl<'a> Chain<'a> {
         Ok((chunk.len(), None))
     }
 
-    /// Moves on if this is the next block.
+    /// Takes the block if it is the next of the chain; returns whether it is.
     pub(crate) fn take(&mut self, bytes: &[u8]) -> bool {
         let Ok(block) = LogBlock::decode(bytes, &self.superblock.identity) else {
             return false;
@@ -226,7 +231,8 @@ impl<'a> Chain<'a> {
         true
     }
 
-    /// Moves on if either is the next block, as [`Chain::follow`] does, and remembers which ring lacks it.
+    /// Takes the next block from either ring, like [`Chain::follow`], and records which ring lacks
+    /// it.
     pub(crate) fn take_either(&mut self, first: &[u8], second: &[u8]) -> bool {
         let sequence = self.at.sequence;
         let ring_1 = self.take(first);
@@ -241,7 +247,8 @@ impl<'a> Chain<'a> {
         true
     }
 
-    /// Looks at the last blocks in ring 2, and behind the end in both.
+    /// Settles the end: checks the last blocks in ring 2, and the places behind the end in both
+    /// rings.
     pub(crate) fn settle(
         &mut self,
         io: &mut MetaIo,
@@ -274,7 +281,7 @@ impl<'a> Chain<'a> {
         Ok(End::Whole)
     }
 
-    /// Compares what `ring` has in the place of a block with the block that was taken.
+    /// Compares the content of `ring` at a place with the block that was taken.
     fn judge_taken(
         &mut self,
         ring: usize,
@@ -295,10 +302,12 @@ impl<'a> Chain<'a> {
         (is_next && found.incarnation > self.incarnation).then_some(End::Fork(checksum))
     }
 
-    /// Looks for proof that the log did not end here: a block that names the one at the apparent end as
-    /// durable; one that took a later one's place, so that the log has gone round since and the base is older
-    /// than what the rings kept; or the next block of a later opening, which names another block than the last one
-    /// taken as durable.
+    /// Looks for evidence that the log did not end here. Any of these blocks is one:
+    ///
+    /// * a block that names the one at the apparent end as durable;
+    /// * a block that replaced a later one: the ring has wrapped since, and the base is older than
+    ///   what the rings kept;
+    /// * the next block of a later session that names a different last block as durable.
     fn judge_past_end(&self, sequence: u64, found: Option<LogBlock<'_>>) -> Option<End> {
         let (end, found) = (self.at.sequence, found?);
         let named = found.durable;

@@ -1,4 +1,4 @@
-//! Writes log blocks to both rings, as the writer that the incarnation blocks name.
+//! Writes log blocks to both rings on behalf of the writer named in the incarnation blocks.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,22 +15,24 @@ use crate::log::incarnations::{Opened, check_writer};
 
 pub(crate) struct Committer {
     pub(crate) io: MetaIo,
-    /// When the store was taken over; none once something was written.
+    /// Time of the takeover; `None` once something was written.
     taken_over_at: Option<Duration>,
-    /// When the last reading of the incarnation blocks began that showed no other writer.
+    /// Start of the last read of the incarnation blocks that showed no other writer.
     alone_at: Option<Duration>,
 }
 
-/// How old a reading of the incarnation blocks may be for a commit to write after it. Commits that follow one another
-/// read once each: what one reads before it acknowledges serves the next one before it writes. An opening writes its first log
-/// block no sooner after its nonce was durable, so it overwrites what a former writer wrote after such a reading.
+/// Longest age of a read of the incarnation blocks that a commit may rely on when it writes.
+/// Back-to-back commits therefore read them once each: the read before one acknowledgement also
+/// serves the next commit's writes. A new session writes its first log block at least this long
+/// after its nonce is durable, so it overwrites everything that a former writer wrote relying on an
+/// older read.
 const READING_SERVES: Duration = Duration::from_micros(250);
 
-/// Most bytes of log written in one piece.
+/// Most bytes of log written in one request.
 const PIECE: usize = 1 << 20;
 
 impl Committer {
-    /// Of a store that was taken over before `now`.
+    /// A committer of a store that was taken over before `now`.
     pub(crate) fn new(io: MetaIo, now: Duration) -> Committer {
         Committer {
             io,
@@ -39,19 +41,20 @@ impl Committer {
         }
     }
 
-    /// Whether a reading serves, and whether the first write is still to come: what the next commit does.
+    /// Returns whether the last read still serves and whether the first write is still to come:
+    /// together they decide what the next commit does.
     pub(crate) fn state(&self, clock: &dyn Clock) -> (bool, bool) {
         (self.reading_serves(clock), self.taken_over_at.is_some())
     }
 
-    /// The last reading is young enough to write after it.
+    /// Returns whether the last read of the incarnation blocks is recent enough to write after it.
     fn reading_serves(&self, clock: &dyn Clock) -> bool {
         let now = clock.now();
         let serves = |at| now.saturating_sub(at) < READING_SERVES;
         self.alone_at.is_some_and(serves)
     }
 
-    /// Reads the incarnation blocks; fails if another opening has written one.
+    /// Reads the incarnation blocks; fails if another session has written one.
     pub(crate) fn check_writer(&mut self, clock: &dyn Clock, ours: &Opened) -> Result<(), Error> {
         let began = clock.now();
         check_writer(&mut self.io, ours)?;
@@ -59,7 +62,7 @@ impl Committer {
         Ok(())
     }
 
-    /// Writes each block to both rings. Answers the blocks that one of them did not take.
+    /// Writes each block to both rings. Returns the blocks that one of the rings did not take.
     pub(crate) fn write(
         &mut self,
         clock: &dyn Clock,
@@ -67,6 +70,8 @@ impl Committer {
         log: &DeltaLog,
         pending: Option<&Pending>,
     ) -> Result<Vec<FailedWrite>, Error> {
+        // A former writer may still write, relying on a read from before our nonce. Wait until
+        // every such read has expired.
         if let Some(at) = self.taken_over_at.take() {
             let since = clock.now().saturating_sub(at);
             clock.sleep(READING_SERVES.saturating_sub(since));
@@ -94,8 +99,8 @@ impl Committer {
         }
     }
 
-    /// Writes the pieces that failed block by block: one bad block must not cost its neighbours their copy.
-    /// `failed` counts the pieces of ring 1, then those of ring 2.
+    /// Retries failed pieces block by block: one bad block must not cost its neighbours their copy.
+    /// `failed` numbers the pieces of ring 1, then those of ring 2.
     fn write_singly(
         &mut self,
         log: &DeltaLog,
@@ -136,8 +141,8 @@ impl Committer {
     }
 }
 
-/// Why neither ring took some block, if that is so: with blocks that a ring may take once there is space, only that; otherwise
-/// what stands in the way for good.
+/// Returns the error if neither ring took some block. A block that one ring may take once there is
+/// space counts as out of space; an error that is not for lack of space takes precedence.
 fn lost([first, second]: &[BTreeMap<u64, Error>; 2]) -> Option<Error> {
     let of_block = |(sequence, error): (&u64, &Error)| {
         let other = second.get(sequence)?;
@@ -151,7 +156,8 @@ fn lost([first, second]: &[BTreeMap<u64, Error>; 2]) -> Option<Error> {
     for_good.or(lost.first()).cloned()
 }
 
-/// The blocks of a commit in pieces that lie in one piece on the device, each with the sequence of its first.
+/// Splits the blocks of a commit into pieces that are contiguous on the device, each with its first
+/// sequence.
 fn pieces<'a>(log: &DeltaLog, pending: &'a Pending) -> Vec<(u64, &'a [u8])> {
     let mut pieces = Vec::new();
     let mut sequence = pending.first_sequence;
@@ -165,7 +171,7 @@ fn pieces<'a>(log: &DeltaLog, pending: &'a Pending) -> Vec<(u64, &'a [u8])> {
     pieces
 }
 
-/// Bytes that lie in one piece on the device: up to the ring's end.
+/// Bytes that are contiguous on the device: at most up to the end of the ring.
 fn piece_len(log: &DeltaLog, sequence: u64, wanted: usize) -> usize {
     let to_end = (log.ring_blocks() - sequence % log.ring_blocks()) as usize;
     wanted.min(PIECE).min(to_end.saturating_mul(FORMAT_BLOCK))

@@ -1,13 +1,13 @@
-//! The delta log's memory side: what is queued, what is durable, and how much room the ring has.
+//! The memory side of the delta log: queued records, durable position, and free space of the ring.
 //!
 //! Lock order: shard lock, then this log's lock. Records are packed into blocks as they arrive, so
-//! that a commit only seals the open block and writes what is ready. A *ticket* is the number of
-//! records queued so far: `sync` waits until the durable ticket has reached the one it took.
+//! a commit only seals the open block and writes what is sealed. A *ticket* is the number of
+//! records queued so far: `sync` waits until the durable ticket reaches the one it took.
 //!
-//! Room is promised before a record can arise: a record must be queued in the same hold of the
-//! shard's lock that publishes its entry, and there nothing may wait or fail. A [`LogReservation`] covers
-//! the worst case of its records, which is one partly filled block per touched shard in addition to the
-//! blocks that the records fill.
+//! Space is reserved before a record exists: the record must be queued in the same hold of the
+//! shard's lock that publishes its entry, where nothing may wait or fail. A [`LogReservation`]
+//! covers the worst case of its records: the blocks they fill, and one partly filled block per
+//! touched shard.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -27,26 +27,26 @@ use crate::error::Error;
 /// Blocks kept free for the close record and for commits that seal a block early.
 const RESERVED_BLOCKS: u64 = 8;
 
-/// Most blocks queued for one commit (with what is promised), 2 MiB. It bounds the memory of a
-/// commit and how far past an apparent end recovery must look for a block that proves damage.
+/// Most blocks queued and reserved for one commit, 2 MiB. Bounds the memory of a commit and how far
+/// behind an apparent end recovery must look for a block that proves damage.
 pub(crate) const COMMIT_BLOCKS_MAX: u64 = 512;
 
-/// How far recovery looks past an apparent end: the blocks of the commit that was being written,
-/// and those of the one after it, whose blocks name the former as durable.
+/// Blocks that recovery examines behind an apparent end: those of the commit that was being
+/// written, and those of the next one, which name the former as durable.
 pub(crate) const LOOKAHEAD_BLOCKS: u64 = 2 * COMMIT_BLOCKS_MAX + RESERVED_BLOCKS;
 
 pub(crate) type Waiter = Box<dyn FnOnce(Result<(), Error>) + Send>;
 
 pub(crate) struct DeltaLog {
     rings: [Region; 2],
-    /// Of either ring.
+    /// Blocks per ring.
     blocks: u64,
     state: Mutex<LogState>,
-    /// Signalled when room appears, the durable ticket moves, or the log stops.
+    /// Signalled when space is freed, the durable ticket advances, or the log stops.
     moved: Condvar,
-    /// Signalled when a background thread has something to do.
+    /// Signalled when a background thread has work to do.
     work: Condvar,
-    /// Of an operation, in nanoseconds.
+    /// Longest wait of an operation for this log, in nanoseconds.
     longest_wait: AtomicU64,
 }
 
@@ -54,49 +54,49 @@ struct LogState {
     encoder: LogEncoder,
     /// First block that the older of the two valid bases still needs.
     tail: u64,
-    /// Where replay would start: the newest base's position.
+    /// The newest base's position, where replay would start.
     newest_base: u64,
     promised: u64,
-    /// Callers that wait for room, in the order in which they came. Only the first may take it: a large batch would
-    /// starve behind small ones that pass it.
+    /// Callers that wait for space, in order of arrival. Only the first may take it: small batches
+    /// that overtake a large one would starve it.
     line: VecDeque<u64>,
-    /// The place of the next who comes.
+    /// Number of the next caller that has to wait.
     next_place: u64,
     ticket: u64,
     durable_ticket: u64,
     durable_sequence: u64,
-    /// When the oldest record that is not durable was queued.
+    /// Time at which the oldest record that is not durable was queued.
     dirty_since: Option<Duration>,
-    /// When a commit is due although nothing is queued.
+    /// Time at which a commit is due even if nothing is queued.
     look_again: Option<Duration>,
     commit_wanted: bool,
     checkpoint_wanted: bool,
-    /// Somebody waits for the checkpoint that is being written.
+    /// True if a caller waits for the checkpoint that is being written.
     checkpoint_urgent: bool,
     discard_wanted: bool,
-    /// The store closes, and waits for the discards under way.
+    /// True if the store is closing and waits for the discards in progress.
     discards_urgent: bool,
-    /// No more commits: poisoned or closed.
+    /// No more commits: the store is poisoned or closed.
     stopped: bool,
     waiters: Vec<(u64, Waiter)>,
-    /// What a commit found no space for. It comes first in the next one, as it is.
+    /// Blocks that a commit found no space for. The next commit writes them first, unchanged.
     unwritten: Option<Pending>,
-    /// Set from a commit that found no space until one that did.
+    /// Set from a commit that failed for lack of space until one succeeds.
     no_space: Option<NoSpace>,
-    /// Who waited for a commit that found no space, and why there was none.
+    /// Waiters of a commit that failed for lack of space, with its error.
     refused: Vec<(Waiter, Error)>,
 }
 
-/// There was no space for the log.
+/// A lack of space for the log.
 struct NoSpace {
     why: Error,
-    /// When it is looked for again, if no caller does so before.
+    /// Time of the next attempt, if no caller makes one before.
     retry_at: Duration,
-    /// An observer was notified of it.
+    /// True if the observer was notified.
     reported: bool,
 }
 
-/// What a commit has to write.
+/// Blocks that a commit must write.
 pub(crate) struct Pending {
     pub(crate) first_sequence: u64,
     pub(crate) bytes: Vec<u8>,
@@ -110,7 +110,7 @@ impl Pending {
     }
 }
 
-/// What a background thread should do next.
+/// The next task of a background thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Task {
     Commit,
@@ -119,7 +119,7 @@ pub(crate) enum Task {
     Stop,
 }
 
-/// The records that a batch will queue, at most.
+/// Upper bound of the records that a batch will queue.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct LogSpace {
     bytes: usize,
@@ -129,14 +129,14 @@ pub(crate) struct LogSpace {
 }
 
 impl LogSpace {
-    /// One record without a key.
+    /// Space for one record without a key.
     pub(crate) fn small() -> LogSpace {
         let mut need = LogSpace::default();
         need.add(&[], &[]);
         need
     }
 
-    /// One more record, of this key and metadata.
+    /// Adds a record with this key and metadata.
     pub(crate) fn add(&mut self, key: &[u8], metadata: &[u8]) {
         let record = Record::put_len(key.len(), metadata.len(), 1);
         self.bytes += record;
@@ -144,16 +144,17 @@ impl LogSpace {
         self.longest = self.longest.max(record);
     }
 
-    /// Blocks that they may take: those they fill, and one partly filled for each hold of a shard's
-    /// lock, because a commit may seal a block in between.
+    /// Most blocks the records may take: those they fill, and one partly filled block per shard
+    /// lock hold, because a commit may seal a block in between.
     fn blocks(self, shards: usize) -> u64 {
-        // A block is sealed when the next record does not fit, so less than the longest is left in it.
+        // A block is sealed when the next record does not fit, so its unused rest is shorter than
+        // the longest record.
         let filled = self.bytes.div_ceil(LOG_BLOCK_PAYLOAD - self.longest);
         (filled + self.records.min(shards) + 1) as u64
     }
 }
 
-/// A promise of room for records, given back when dropped.
+/// Space reserved for records; returned on drop.
 #[must_use]
 pub(crate) struct LogReservation {
     log: Arc<DeltaLog>,
@@ -169,7 +170,8 @@ impl Drop for LogReservation {
 }
 
 impl DeltaLog {
-    /// `tail` and `newest_base` are the positions of the older and the newest valid base.
+    /// Creates the log. `tail` and `newest_base` are the positions of the older and the newest
+    /// valid base.
     pub(crate) fn new(
         rings: [Region; 2],
         encoder: LogEncoder,
@@ -209,20 +211,23 @@ impl DeltaLog {
             work: Condvar::new(),
             longest_wait: AtomicU64::new(0),
         };
+        // A recovered log may already be long.
         let full = log.is_checkpoint_due(&log.state.lock());
         log.state.lock().checkpoint_wanted = full;
         log
     }
 
-    /// Whether a batch with this need is small enough for one reservation. One record always is.
+    /// Returns whether one reservation can hold these records. A single record always fits.
     pub(crate) fn takes_at_once(&self, need: LogSpace, shards: usize) -> bool {
         need.records <= 1 || need.blocks(shards) <= COMMIT_BLOCKS_MAX.min(self.blocks / 4)
     }
 
-    /// Promises room for these records, queued in at most one hold of each shard's lock.
+    /// Reserves space for these records, which must be queued in at most one hold of each shard's
+    /// lock.
     ///
-    /// Waits for room as long as `patience` lasts, behind those who came before. While there is no space for the log no caller
-    /// is admitted: what is acknowledged now might be missing after a crash, however long ago that was.
+    /// Waits for space up to `patience`, behind earlier callers. While the device has no space for
+    /// the log, no caller is admitted: anything acknowledged now might be missing after a crash,
+    /// however much later.
     pub(crate) fn admit(
         self: &Arc<Self>,
         need: LogSpace,
@@ -232,6 +237,7 @@ impl DeltaLog {
         let blocks = need.blocks(shards);
         let mut state = self.lock_timed();
         state.check_space()?;
+        // Even with space free, earlier callers go first.
         if !state.stopped && state.line.is_empty() && self.has_room(&mut state, blocks) {
             return Ok(self.promise(&mut state, blocks));
         }
@@ -258,15 +264,17 @@ impl DeltaLog {
             patience.spend(|step| self.moved.wait_for(&mut state, step));
         };
         state.line.retain(|waiting| *waiting != place);
-        // There may be room for the next.
+        // There may be space for the next caller.
         self.moved.notify_all();
         admitted?;
         raise(&self.longest_wait, start.elapsed());
         Ok(self.promise(&mut state, blocks))
     }
 
-    /// Whether there is room now. If not, asks for what makes room.
+    /// Returns whether there is space now. If not, requests the commit or checkpoint that frees
+    /// some.
     fn has_room(&self, state: &mut LogState, blocks: u64) -> bool {
+        // The open block counts as used.
         let used = state.encoder.next_sequence() + 1 - state.tail;
         let room = used + state.promised + blocks + RESERVED_BLOCKS <= self.blocks;
         let bounded = self.is_bounded(state, blocks);
@@ -287,10 +295,11 @@ impl DeltaLog {
         }
     }
 
-    /// Queues records, in order, under the caller's shard lock and reservation. Returns the ticket that
-    /// is durable once they are.
+    /// Queues records, in order, under the caller's shard lock and reservation. Returns the ticket
+    /// at which they are durable.
     pub(crate) fn queue<'a>(
         &self,
+        // Unused: its presence shows that space was reserved.
         _reservation: &LogReservation,
         records: impl IntoIterator<Item = Record<'a>>,
         now: Duration,
@@ -314,7 +323,7 @@ impl DeltaLog {
         state.ticket
     }
 
-    /// The lock of an operation, which remembers how long it waited for it.
+    /// Locks the state for an operation and records how long that took.
     fn lock_timed(&self) -> MutexGuard<'_, LogState> {
         if let Some(state) = self.state.try_lock() {
             return state;
@@ -329,20 +338,22 @@ impl DeltaLog {
         Duration::from_nanos(self.longest_wait.load(Ordering::Relaxed))
     }
 
-    /// A quarter of the ring since the newest base: at that pace the older base is never further
-    /// back than half of it, which leaves the other half for the time a checkpoint takes.
+    /// Returns true if a quarter of the ring was written since the newest base. At that rate the
+    /// older base is at most half a ring back, which leaves the other half for the time a
+    /// checkpoint takes.
     fn is_checkpoint_due(&self, state: &LogState) -> bool {
         state.encoder.next_sequence() - state.newest_base >= self.blocks / 4
     }
 
-    /// Where a snapshot stands, read under a shard's lock: every record that is queued later is in
-    /// this block or a later one.
+    /// The current position, read under a shard's lock: every record queued later is in this block
+    /// or a later one.
     pub(crate) fn position(&self) -> LogPosition {
         self.state.lock().encoder.position()
     }
 
-    /// Where a checkpoint starts: everything queued so far is in blocks before this one. So its base
-    /// proves, by naming the position, that all before it was durable.
+    /// Seals the open block and returns the start position of a checkpoint: everything queued so
+    /// far is in earlier blocks. A base that names this position therefore proves that all before
+    /// it was durable.
     pub(crate) fn start_of_checkpoint(&self) -> LogPosition {
         let mut state = self.state.lock();
         let durable = state.durable_sequence;
@@ -350,12 +361,12 @@ impl DeltaLog {
         state.encoder.position()
     }
 
-    /// Fails while there is no space for the log.
+    /// Fails while the device has no space for the log.
     pub(crate) fn check_space(&self) -> Result<(), Error> {
         self.state.lock().check_space()
     }
 
-    /// Whether a batch must wait for a commit before it is admitted.
+    /// Returns whether a batch must wait for a commit before it is admitted.
     pub(crate) fn needs_commit_for(&self, need: LogSpace, shards: usize) -> bool {
         !self.is_bounded(&self.state.lock(), need.blocks(shards))
     }
@@ -372,12 +383,13 @@ impl DeltaLog {
         self.state.lock().durable_ticket >= ticket
     }
 
-    /// Takes what a commit must write: what the last one found no space for, or else all that is queued, sealed; none if that is
-    /// durable. Not both together: a commit is bounded.
+    /// Takes the blocks of the next commit: those the last one found no space for, or else
+    /// everything queued. Returns `None` if all is durable. Never both together, because the size
+    /// of a commit is bounded.
     pub(crate) fn take(&self) -> Option<Pending> {
         let mut state = self.state.lock();
         if let Some(unwritten) = state.unwritten.take() {
-            // Those who wait for what came later want a commit after this one.
+            // `commit_wanted` stays set: records queued later need a commit after this one.
             return Some(unwritten);
         }
         state.commit_wanted = false;
@@ -396,8 +408,9 @@ impl DeltaLog {
         })
     }
 
-    /// There was no space for `pending`: the next commit writes it again, at the latest `retry_at`. Each block has its place and its
-    /// bytes, so one that was written already, or in part, becomes what it was to be, and no later one is written before.
+    /// Keeps `pending` for the next commit, at the latest at `retry_at`, because there was no space
+    /// for it. A block always gets the same bytes at the same place, so rewriting one that was
+    /// already written, or half written, is harmless. No later block is written before.
     pub(crate) fn put_back(&self, pending: Pending, why: &Error, retry_at: Duration) {
         let mut state = self.state.lock();
         let state = &mut *state;
@@ -407,7 +420,7 @@ impl DeltaLog {
             .is_some_and(|before| before.reported);
         state.unwritten = Some(pending);
         let why = why.clone();
-        // Those who came later, too: nothing of theirs can be durable before.
+        // Waiters of later records fail, too: those records cannot become durable first.
         let waiters = state.waiters.drain(..);
         let refused = waiters.map(|(_, waiter)| (waiter, why.clone()));
         state.refused.extend(refused);
@@ -421,12 +434,13 @@ impl DeltaLog {
         self.work.notify_all();
     }
 
-    /// Whether the next commit writes again what the last one found no space for.
+    /// Returns whether the next commit rewrites blocks that the last one found no space for.
     pub(crate) fn has_unwritten(&self) -> bool {
         self.state.lock().unwritten.is_some()
     }
 
-    /// Who waited for commits that found no space, and whether an observer has yet to hear of it: for a caller that holds no lock.
+    /// Takes the waiters of commits that failed for lack of space, and whether the observer must
+    /// still be notified. The caller must hold no lock when it notifies them.
     #[must_use]
     pub(crate) fn take_refused(&self) -> (Vec<(Waiter, Error)>, bool) {
         let mut state = self.state.lock();
@@ -438,7 +452,7 @@ impl DeltaLog {
         (std::mem::take(&mut state.refused), news)
     }
 
-    /// Records that everything up to `ticket` is durable. Answers who waited for it, to be reported when
+    /// Records that everything up to `ticket` is durable. Returns the waiters, to be notified when
     /// the caller holds no lock: they may call the store.
     #[must_use]
     pub(crate) fn mark_durable(&self, last_sequence: u64, ticket: u64) -> Vec<Waiter> {
@@ -450,13 +464,13 @@ impl DeltaLog {
         take_ready(&mut state)
     }
 
-    /// Asks for a commit although nothing may be queued: a slot waits for a flush.
+    /// Requests a commit even if nothing is queued, because a slot waits for a flush.
     pub(crate) fn want_commit(&self) {
         self.state.lock().commit_wanted = true;
         self.work.notify_all();
     }
 
-    /// Asks for a commit at this time, unless records that are queued bring one.
+    /// Requests a commit at `time` at the latest, unless queued records trigger one.
     pub(crate) fn want_commit_at(&self, time: Duration) {
         let mut state = self.state.lock();
         let sooner = state.look_again.filter(|already| *already < time);
@@ -465,13 +479,13 @@ impl DeltaLog {
         self.work.notify_all();
     }
 
-    /// Tells that slots may be discarded now.
+    /// Reports that slots can be discarded.
     pub(crate) fn want_discard(&self) {
         self.state.lock().discard_wanted = true;
         self.work.notify_all();
     }
 
-    /// Room for one record out of the reserve; for the close record.
+    /// Reserves space for one record out of the reserve; for the close record.
     pub(crate) fn admit_reserved(self: &Arc<Self>) -> Result<LogReservation, Error> {
         let blocks = LogSpace::small().blocks(1);
         let mut state = self.state.lock();
@@ -490,7 +504,7 @@ impl DeltaLog {
         })
     }
 
-    /// Calls `waiter` once `ticket` is durable, or when the log stops.
+    /// Calls `waiter` once `ticket` is durable, or with an error when the log stops.
     pub(crate) fn when_durable(&self, ticket: u64, waiter: Waiter) {
         let mut state = self.state.lock();
         let answer = if state.durable_ticket >= ticket {
@@ -507,7 +521,7 @@ impl DeltaLog {
         waiter(answer);
     }
 
-    /// As [`DeltaLog::when_durable`], but not before a commit has looked for other writers.
+    /// Like [`DeltaLog::when_durable`], but not before a commit has checked for other writers.
     pub(crate) fn when_synced(&self, ticket: u64, waiter: Waiter) {
         let mut state = self.state.lock();
         if state.stopped {
@@ -519,21 +533,22 @@ impl DeltaLog {
         self.work.notify_all();
     }
 
-    /// Whether somebody waits for what is durable.
+    /// Returns whether a waiter's ticket is already durable.
     pub(crate) fn has_ready(&self) -> bool {
         let state = self.state.lock();
         let durable = state.durable_ticket;
         state.waiters.iter().any(|(wanted, _)| *wanted <= durable)
     }
 
-    /// Those who wait for what is durable.
+    /// Takes the waiters whose tickets are durable.
     #[must_use]
     pub(crate) fn take_ready(&self) -> Vec<Waiter> {
         let mut state = self.state.lock();
         take_ready(&mut state)
     }
 
-    /// A new base is durable: replay starts at `newest`, and the ring keeps all since `tail`.
+    /// Records that a new base is durable: replay starts at `newest`, and the ring keeps everything
+    /// since `tail`.
     pub(crate) fn retain(&self, tail: u64, newest: u64) {
         let mut state = self.state.lock();
         state.tail = tail;
@@ -543,7 +558,7 @@ impl DeltaLog {
         self.moved.notify_all();
     }
 
-    /// Ends all waiting. Nothing is queued or committed afterwards.
+    /// Stops the log and fails all waiters. Nothing is queued or committed afterwards.
     pub(crate) fn stop(&self, why: impl Fn() -> Error) {
         let (waiters, refused) = {
             let mut state = self.state.lock();
@@ -553,6 +568,7 @@ impl DeltaLog {
             let waiters = std::mem::take(&mut state.waiters);
             (waiters, std::mem::take(&mut state.refused))
         };
+        // The lock is released: waiters may call the store.
         for (_, waiter) in waiters {
             waiter(Err(why()));
         }
@@ -565,14 +581,14 @@ impl DeltaLog {
         self.state.lock().stopped
     }
 
-    /// Byte offsets of a block on the device, in either ring.
+    /// Byte offsets of a block on the device, one per ring.
     pub(crate) fn block_offsets(&self, sequence: u64) -> [u64; 2] {
         self.rings
             .each_ref()
             .map(|ring| log_block_offset(ring, sequence))
     }
 
-    /// Blocks between the newest base and the end: what a restart would replay.
+    /// Number of blocks that a restart would replay: from the newest base to the end.
     pub(crate) fn replay_blocks(&self) -> u64 {
         let state = self.state.lock();
         state.encoder.next_sequence() - state.newest_base
@@ -582,8 +598,9 @@ impl DeltaLog {
         self.blocks
     }
 
-    /// Waits for the commit task: until a commit is wanted, now or at a time, or `interval` after the first record
-    /// that is not durable. Uses no CPU while there is nothing to do.
+    /// Waits for the commit task: until a commit is requested, a scheduled one is due, or
+    /// `interval` has passed since the oldest record that is not durable. Uses no CPU while there
+    /// is nothing to do.
     pub(crate) fn wait_commit(&self, interval: Duration, now: impl Fn() -> Duration) -> Task {
         let mut state = self.state.lock();
         loop {
@@ -597,6 +614,7 @@ impl DeltaLog {
                 .dirty_since
                 .map(|since| since.saturating_add(interval));
             let retry = state.no_space.as_ref().map(|no_space| no_space.retry_at);
+            // While space is lacking, only the retry is due: an earlier commit would fail, too.
             let due = retry.or(dirty).or(state.look_again);
             match due.map(|due| due.saturating_sub(now())) {
                 Some(left) if left.is_zero() => return Task::Commit,
@@ -606,7 +624,8 @@ impl DeltaLog {
         }
     }
 
-    /// Waits before a checkpoint that found no space is tried again. Ends early when the log stops.
+    /// Waits for `time` before a checkpoint that found no space is retried. Ends early when the log
+    /// stops.
     pub(crate) fn pause(&self, time: Duration) {
         let until = Instant::now() + time;
         let mut state = self.state.lock();
@@ -627,15 +646,15 @@ impl DeltaLog {
         }
     }
 
-    /// Asks that a checkpoint which is being written no longer rests.
+    /// Makes the checkpoint that is being written skip its rests.
     pub(crate) fn hurry_checkpoint(&self) {
         self.state.lock().checkpoint_urgent = true;
         self.work.notify_all();
     }
 
-    /// Rests in the middle of a checkpoint; as much shorter as the log has grown since a checkpoint was due, and not at all
-    /// once it has grown by half as much again. Returns false at once when the checkpoint is to hurry: also if somebody
-    /// waits for it.
+    /// Rests in the middle of a checkpoint. The rest shrinks as the log grows after the checkpoint
+    /// was due, to zero once it has grown by half as much again. Returns false, immediately, if the
+    /// checkpoint must hurry, also because a caller waits for it.
     pub(crate) fn rest_checkpoint(&self, time: Duration) -> bool {
         let start = Instant::now();
         let mut state = self.state.lock();
@@ -645,6 +664,7 @@ impl DeltaLog {
             if state.stopped || state.checkpoint_urgent || left == 0 {
                 return false;
             }
+            // `left` falls from an eighth of the ring, when a checkpoint is due, to zero.
             let part = left as f64 / (self.blocks / 8).max(1) as f64;
             let until = start + time.mul_f64(part.min(1.0));
             if self.work.wait_until(&mut state, until).timed_out() {
@@ -653,7 +673,7 @@ impl DeltaLog {
         }
     }
 
-    /// Rests between discards. Returns false at once when they are to hurry.
+    /// Rests between discards. Returns false, immediately, if they must hurry.
     pub(crate) fn rest_discards(&self, time: Duration) -> bool {
         let until = Instant::now() + time;
         let mut state = self.state.lock();
@@ -667,13 +687,13 @@ impl DeltaLog {
         }
     }
 
-    /// Asks that discards no longer rest.
+    /// Makes discards skip their rests.
     pub(crate) fn hurry_discards(&self) {
         self.state.lock().discards_urgent = true;
         self.work.notify_all();
     }
 
-    /// Waits for the discarding task, and takes over what is wanted of it.
+    /// Waits for the discard task and takes its request.
     pub(crate) fn wait_discard(&self) -> Task {
         let mut state = self.state.lock();
         loop {
@@ -687,7 +707,7 @@ impl DeltaLog {
         }
     }
 
-    /// Shows its state; not its size, and not how long anyone waited.
+    /// Passes its state to `show`, except sizes and wait times.
     pub(crate) fn each_part(&self, show: &mut dyn FnMut(&str, std::fmt::Arguments<'_>)) {
         let DeltaLog {
             rings: _,

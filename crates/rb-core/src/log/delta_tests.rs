@@ -1,4 +1,4 @@
-//! How long a gentle checkpoint rests.
+//! Length of the rests of a checkpoint and of discards; the order of callers that wait for space.
 
 use rb_format::{Identity, StoreUuid};
 
@@ -7,7 +7,7 @@ use super::*;
 const LONG: Duration = Duration::from_mins(1);
 const SHORT: Duration = Duration::from_millis(50);
 
-/// A ring of 64 blocks, whose newest base is this many blocks back.
+/// A ring of 64 blocks whose newest base is `grown` blocks back.
 fn log(grown: u64) -> Arc<DeltaLog> {
     let identity = Identity {
         uuid: StoreUuid([7; 16]),
@@ -35,17 +35,18 @@ fn rested(log: &DeltaLog, time: Duration) -> Duration {
 #[test]
 fn a_rest_is_as_long_as_it_should_be_while_the_log_has_room() {
     let log = log(16);
-    // A signal of other work does not end it.
+    // A wakeup for other work must not end the rest.
     let other = Arc::clone(&log);
     let signals = std::thread::spawn(move || other.want_commit());
     assert!(rested(&log, SHORT) >= SHORT);
     signals.join().unwrap();
 }
 
-/// A checkpoint that goes on resting while the log fills would end in callers that wait for room.
+/// A checkpoint that kept resting while the log fills would end with callers waiting for space.
 #[test]
 fn rests_of_a_checkpoint_are_shorter_the_fuller_the_log() {
-    // Half and an eighth of the way from where a checkpoint is due to three eighths of the ring.
+    // Halfway, and seven eighths of the way, from where a checkpoint is due to three eighths of the
+    // ring.
     for (grown, part) in [(20, 2), (23, 8)] {
         let rested = rested(&log(grown), SHORT * part);
         assert!(rested >= SHORT, "{rested:?}");
@@ -54,7 +55,7 @@ fn rests_of_a_checkpoint_are_shorter_the_fuller_the_log() {
     }
 }
 
-/// A close waited for the rests of the discards under way.
+/// Regression test: a close waited for the rests of the discards in progress.
 #[test]
 fn rests_of_discards_end_when_the_store_closes() {
     let ends: [fn(&Arc<DeltaLog>); 2] =
@@ -74,9 +75,10 @@ fn rests_of_discards_end_when_the_store_closes() {
     }
 }
 
-/// A caller that fills the log, asks for a checkpoint, waits for room or closes must not wait for rests.
+/// Neither a full log, a requested checkpoint, a caller that waits for space nor a close may wait
+/// for a rest.
 #[test]
-fn nobody_waits_for_a_rest() {
+fn no_caller_waits_for_a_rest() {
     // Three eighths of the ring.
     assert!(rested(&log(24), LONG) < LONG / 2);
     let ends: [fn(&Arc<DeltaLog>); 3] = [
@@ -102,11 +104,12 @@ fn nobody_waits_for_a_rest() {
     hurried.hurry_checkpoint();
     assert!(rested(&hurried, LONG) < LONG / 2);
     hurried.retain(0, 100);
-    // The next one is in no hurry.
+    // The next checkpoint is not in a hurry.
     assert!(rested(&hurried, SHORT) >= SHORT);
 }
 
-/// A batch that needs a quarter of the ring waited behind small ones, each of which passed it, until it was `Busy`.
+/// Regression test: a batch that needed a quarter of the ring was overtaken by small ones until it
+/// was `Busy`.
 #[test]
 fn no_caller_passes_one_that_waits_for_room() {
     let need = |records: usize| {
@@ -121,7 +124,7 @@ fn no_caller_passes_one_that_waits_for_room() {
     while log.state.lock().line.is_empty() {
         std::thread::yield_now();
     }
-    // There is room for this one, but not for both.
+    // Room for this one alone, but not for both.
     let small = log.admit(need(1), 1, &mut Patience::none());
     assert!(matches!(small, Err(Error::Busy { .. })));
     drop(held);

@@ -1,20 +1,23 @@
-//! Who has the store open for writing (C8): the incarnation blocks, and how an opening takes the store over.
+//! The incarnation blocks: which session may write the store (C8), and how a new session takes it
+//! over.
 //!
-//! A lock keeps out the processes of one host. Between hosts that share a device, an opening for writing
+//! A lock keeps out other processes of the same host. Between hosts that share a device, a writing
+//! session
 //!
 //! 1. reads both blocks;
 //! 2. recovers;
-//! 3. reads them again: no other host has opened the store since;
+//! 3. reads them again: no other host has opened the store in the meantime;
 //! 4. writes its own, with a new number and a random nonce, and flushes;
-//! 5. reads both: its own is there, the other is as it was;
-//! 6. reads on where the log ended: what a former writer acknowledged before it could see 4 is there, and is
-//!    recovered too.
+//! 5. reads both: its own is there, the other is unchanged;
+//! 6. reads the log on from where it ended, and recovers what a former writer acknowledged before it could
+//!   see step 4.
 //!
-//! A writer reads the blocks before it writes, and once more after the flush, before it acknowledges. So whatever it
-//! acknowledges was durable before the next writer's step 4, which therefore finds it in step 6.
+//! A writer reads the blocks before it writes and again after the flush, before it acknowledges. So
+//! everything it acknowledges was durable before the next writer's step 4, and that writer finds it
+//! in step 6.
 //!
-//! Number n belongs in block A if it is even, in B if it is odd, so a crash in step 4 leaves the former block whole.
-//! Where that block cannot be written and read back, the next number goes to the other one.
+//! Even numbers go to block A, odd ones to block B, so a crash in step 4 leaves the previous block
+//! whole. If a block cannot be written and read back, the next number goes to the other one.
 
 use rb_format::{
     Corruption, FORMAT_BLOCK, Generation, INCARNATION_A_OFFSET, INCARNATION_B_OFFSET, Identity,
@@ -30,13 +33,13 @@ use crate::io::unwritable::FailedWrite;
 const OFFSETS: [u64; 2] = [INCARNATION_A_OFFSET, INCARNATION_B_OFFSET];
 const _: () = assert!(OFFSETS[0] + FORMAT_BLOCK as u64 == OFFSETS[1]);
 
-/// Block A, block B.
+/// Block A and block B.
 pub(crate) type Pair = [BlockAt<Incarnation>; 2];
 
-/// An opening that has the store, and what stood in the place of the other block when it took it.
+/// The incarnation of this session, and the content of the other block at the takeover.
 pub(crate) struct Opened {
     ours: Incarnation,
-    /// None if it could not be read.
+    /// `None` if the other block could not be read.
     other: Decoded,
 }
 
@@ -46,13 +49,13 @@ impl Opened {
     }
 }
 
-/// A block's bytes, or why it could not be read.
+/// A block's bytes, or the read error.
 type Block = Result<Box<[u8]>, Error>;
 
 /// Reads both blocks.
 ///
 /// # Errors
-/// The device does not answer. A block that cannot be read is no error.
+/// The device does not complete the read. An unreadable block is not an error.
 pub(crate) fn read_pair(io: &mut MetaIo, identity: &Identity) -> Result<Pair, Error> {
     let mut read = read_both(io)?.into_iter();
     Ok(OFFSETS.map(|offset| {
@@ -66,8 +69,8 @@ pub(crate) fn read_pair(io: &mut MetaIo, identity: &Identity) -> Result<Pair, Er
     }))
 }
 
-/// Reads both blocks in one request, and each by itself if that fails, which is a second attempt for the one that
-/// failed it.
+/// Reads both blocks in one request. If that fails, reads each by itself, which is the second
+/// attempt for the bad one.
 fn read_both(io: &mut MetaIo) -> Result<[Block; 2], Error> {
     match io.read(OFFSETS[0], 2 * FORMAT_BLOCK) {
         Ok(both) => Ok([0, FORMAT_BLOCK].map(|at| Ok(both[at..at + FORMAT_BLOCK].into()))),
@@ -82,19 +85,19 @@ fn read_both(io: &mut MetaIo) -> Result<[Block; 2], Error> {
     }
 }
 
-/// The newest opening that the blocks name.
+/// The newest incarnation in the blocks.
 fn newest(pair: &Pair) -> Option<&Incarnation> {
     let sound = pair.iter().filter_map(|block| block.decoded.as_ref().ok());
     sound.max_by_key(|found| found.number)
 }
 
-/// The number of the newest opening that the blocks name.
+/// The number of the newest incarnation in the blocks.
 pub(crate) fn newest_number(pair: &Pair) -> Option<u32> {
     newest(pair).map(|found| found.number)
 }
 
-/// The epoch in which the store is empty, if a block names a later one than the superblock: a start with an empty store
-/// has begun, and was cut short after its base and this block were durable.
+/// The later epoch if a block names one: a start-empty crashed after its base and this block were
+/// durable, but before the superblock was.
 pub(crate) fn later_epoch(pair: &Pair, identity: &Identity) -> Option<u64> {
     let later = pair.iter().filter_map(|block| match block.decoded {
         Err(Corruption::WrongEpoch { found, .. }) => Some(found),
@@ -103,7 +106,7 @@ pub(crate) fn later_epoch(pair: &Pair, identity: &Identity) -> Option<u64> {
     later.max().filter(|epoch| *epoch > identity.epoch)
 }
 
-/// Whether both readings of the blocks say the same. A block that could not be read says nothing.
+/// Returns whether two reads of the blocks agree. An unreadable block agrees with anything.
 pub(crate) fn agree(before: &Pair, after: &Pair) -> bool {
     let same = |(before, after): (&BlockAt<Incarnation>, &BlockAt<Incarnation>)| match (
         &before.bytes,
@@ -115,12 +118,13 @@ pub(crate) fn agree(before: &Pair, after: &Pair) -> bool {
     before.iter().zip(after).all(same)
 }
 
-/// Makes a new incarnation durable, before anything else of an opening is written: steps 4 and 5. Answers it, and the
-/// block that the device did not take.
+/// Makes a new incarnation durable before the session writes anything else (steps 4 and 5). Returns
+/// it with the blocks that the device did not take.
 ///
-/// `floor` is the highest number of this epoch seen anywhere on the device. A new epoch counts from 1 again: blocks,
-/// generations and records carry the epoch, and a writer of the former one sees that of the blocks before their number.
-/// Only the place of the newest block of the former epoch is left alone.
+/// `floor` is the highest number of this epoch seen anywhere on the device. A new epoch counts from
+/// 1 again: blocks, generations and records carry the epoch, and a writer of the former epoch
+/// notices the new epoch before it compares numbers. Only the place of the former epoch's newest
+/// block is left alone.
 pub(crate) fn begin(
     io: &mut MetaIo,
     identity: Identity,
@@ -130,7 +134,8 @@ pub(crate) fn begin(
 ) -> Result<(Opened, Vec<FailedWrite>), OpenError> {
     let newest = newest(known);
     let of_epoch = newest.filter(|newest| newest.identity == identity);
-    // What a crash tore was of an opening that wrote nothing else, or is that of the one before it.
+    // A torn block belongs to a session that wrote nothing else, or still shows the number of the
+    // one before it.
     let torn = known.iter().filter_map(|block| {
         let bytes = block.bytes.as_deref()?;
         Incarnation::torn_number(bytes, &identity)
@@ -138,11 +143,13 @@ pub(crate) fn begin(
     let of_epoch = of_epoch.map(|newest| newest.number);
     let seen = torn.chain(of_epoch).max().unwrap_or(0);
     let mut number = seen.max(floor).saturating_add(1);
+    // The parity chooses the block, and the newest one must not be overwritten.
     if newest.is_some_and(|newest| newest.number % 2 == number % 2) {
         number = number.saturating_add(1);
     }
     let nonce = draw(random)?;
     let (mut refused, mut no_space) = (Vec::new(), None);
+    // If the device does not keep the first block, the next number goes to the other one.
     for number in [number, number.saturating_add(1)] {
         if number > Generation::INCARNATION_MAX {
             let (uuid, limit) = (identity.uuid, Generation::INCARNATION_MAX);
@@ -171,9 +178,9 @@ pub(crate) fn begin(
     })
 }
 
-/// Writes the next number of the same opening into the other place: where one superblock copy is bad, the blocks alone
-/// name a new epoch, and one of them may be written over or go bad. Answers the opening by that number, if the device
-/// kept it.
+/// Writes the next number of the same session to the other place. If a superblock copy is bad, only
+/// the incarnation blocks name a new epoch, and one of them may be overwritten or go bad. Returns
+/// the session with the new number, or unchanged if the device did not keep the block.
 pub(crate) fn begin_twice(
     io: &mut MetaIo,
     opened: Opened,
@@ -200,11 +207,11 @@ pub(crate) fn begin_twice(
     })
 }
 
-/// What a block decodes to; none if it could not be read.
+/// Result of decoding a block; `None` if it could not be read.
 type Decoded = Option<Result<Incarnation, Corruption>>;
 
-/// Writes the block of this opening and looks at what is there then: answers the other block, or, if the device did
-/// not keep this one, why, as far as it said.
+/// Writes the block of this session and reads both back. Returns the other block, or the write
+/// error, if known, when the device did not keep this one.
 ///
 /// # Errors
 /// Another host opens the store at the same time.
@@ -228,7 +235,7 @@ fn is_there(
         match (&before.decoded, &found.decoded) {
             (_, Ok(found)) if found.nonce == ours.nonce => {}
             (Ok(known), Ok(found)) if known == found => {}
-            // It could not be read before.
+            // It was unreadable before.
             (Err(_), Ok(found)) if before.unreadable.is_some() && found.number < ours.number => {}
             (_, Ok(found)) => {
                 return Err(contended(format!(
@@ -244,7 +251,8 @@ fn is_there(
             {
                 return Err(contended("it formatted the device".into()));
             }
-            // Zeros, another epoch's, what is torn or cannot be read: as before, or the device did not keep ours.
+            // Zeros, another epoch's block, torn or unreadable: as before, or the device did not
+            // keep ours.
             (_, Err(_)) => {}
         }
     }
@@ -261,12 +269,12 @@ fn contended(why: String) -> OpenError {
     OpenError::Contended { why }
 }
 
-/// Fails unless the newest incarnation on the device is ours: before a commit, a checkpoint or a discard writes, and
-/// before what it wrote is acknowledged.
+/// Fails unless the newest incarnation on the device is ours. Called before a commit, a checkpoint
+/// or a discard writes, and before its writes are acknowledged.
 ///
-/// Nor may the other block be another one than it was: a late opening of a lower number can have written over that of
-/// the opening after ours. A block that cannot be read is no verdict: the other one shows any other opening that kept to
-/// the order of numbers.
+/// The other block must be unchanged, too: a late session with a lower number may have overwritten
+/// the block of the session after ours. An unreadable block proves nothing: the other one shows
+/// every other session that kept to the order of numbers.
 pub(crate) fn check_writer(io: &mut MetaIo, opened: &Opened) -> Result<(), Error> {
     let ours = &opened.ours;
     let mut unreadable = 0;
@@ -283,9 +291,9 @@ pub(crate) fn check_writer(io: &mut MetaIo, opened: &Opened) -> Result<(), Error
         }
         match decoded {
             Ok(found) if found == *ours => is_there = true,
-            // It was refused, and landed after all.
+            // Our own block, which the device refused: it landed nevertheless.
             Ok(found) if !is_ours && found.nonce == ours.nonce => {}
-            // It could not be read before.
+            // It was unreadable before.
             Ok(found) if !is_ours && opened.other.is_none() && found.number < ours.number => {}
             Ok(found) => {
                 return Err(foreign(format!(

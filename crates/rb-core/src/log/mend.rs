@@ -1,8 +1,9 @@
-//! What an opening for writing writes again before it goes on: copies of metadata that are in one of their two
-//! places only.
+//! Restores metadata that a writing session found in only one of its two places, before the session
+//! writes anything else.
 //!
-//! The last blocks of the log are in one ring only after a crash before their flush. The first block that is
-//! written now will name them as durable, so they must be in both rings by then: this ends with a flush.
+//! After a crash before their flush, the last blocks of the log are in one ring only. The next
+//! block to be written will name them as durable, so they must be in both rings by then; hence the
+//! flush at the end.
 
 use std::ops::Range;
 
@@ -14,21 +15,22 @@ use crate::log::chain::Copies;
 
 /// Blocks copied together.
 const PIECE_BLOCKS: u64 = 256;
-/// So many blocks of a ring that cannot be written, and the rest is not tried: the ring is gone.
+/// After this many write failures the rest of a ring is skipped: the ring is gone.
 const FAILURES_MAX: u64 = 64;
 
-/// A base header to be written again: its place, and its bytes.
+/// Offset and bytes of a base header to rewrite.
 pub(crate) type HeaderCopy = (u64, Box<[u8; FORMAT_BLOCK]>);
 
-/// Its outcome.
+/// Outcome of [`mend`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Mended {
     pub(crate) rewritten: u64,
-    /// Blocks that the device could not write, or that were not tried because of those.
+    /// Blocks that could not be written, or were skipped because of those.
     pub(crate) failed: u64,
 }
 
-/// Writes again what is in one place only. A place that cannot be written is counted; the other copy serves.
+/// Restores metadata that is in one place only. A place that cannot be written is counted; the
+/// other copy serves.
 pub(crate) fn mend(
     io: &mut MetaIo,
     superblock: &Superblock,
@@ -61,7 +63,7 @@ pub(crate) fn mend(
     Ok(mended)
 }
 
-/// Copies some blocks into `ring` from the other one.
+/// Copies a range of blocks into `ring` from the other one.
 fn copy(
     io: &mut MetaIo,
     superblock: &Superblock,
@@ -78,7 +80,7 @@ fn copy(
     let mut writes = Vec::with_capacity(answers.len());
     for ((sequence, to), answer) in piece.clone().zip(places(ring)).zip(&answers) {
         let whole = answer.as_ref().ok().map(|bytes| &bytes[..FORMAT_BLOCK]);
-        // It was whole a moment ago; what is not any more is not spread.
+        // Damaged since it was read last: do not spread it.
         let whole = whole.filter(|bytes| {
             LogBlock::decode(bytes, &superblock.identity)
                 .is_ok_and(|block| block.sequence == sequence)

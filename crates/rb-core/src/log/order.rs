@@ -1,18 +1,18 @@
-//! The order of the log: the generations of each slot's owners ascend.
+//! Checks the order of the log: the generations of each slot's owners must ascend.
 //!
-//! A put takes all its slots before it draws its generation, and a slot has one owner at a time. A writer that
-//! draws first can have the lower generation although it had the slot later. Recovery keeps the higher claim, and
-//! the value that was acknowledged is gone.
+//! A put takes all its slots before it draws its generation, and a slot has one owner at a time. A
+//! writer that drew first could get the lower generation and yet the slot later. Recovery keeps the
+//! higher claim, so the acknowledged value would be lost.
 
 use std::collections::HashMap;
 
 use rb_format::{Generation, LogBlock, Record};
 
-/// The last owner of each slot, as far as the log was followed.
+/// The last owner of each slot in the part of the log followed so far.
 #[derive(Default)]
 pub(crate) struct LogOrder {
     owners: HashMap<u32, (Generation, u64)>,
-    /// The first slots whose generations do not ascend, at most [`KEPT_MAX`].
+    /// Slots whose generations do not ascend; the first [`KEPT_MAX`] are kept.
     pub(crate) violations: Vec<Violation>,
 }
 
@@ -21,13 +21,13 @@ const KEPT_MAX: usize = 16;
 /// Two owners of one slot in the wrong order.
 #[derive(Clone, Debug)]
 pub(crate) struct Violation {
-    /// The block of the later owner's record.
+    /// Sequence of the block with the later owner's record.
     pub(crate) block: u64,
     pub(crate) why: String,
 }
 
 impl LogOrder {
-    /// Takes the next block of the chain.
+    /// Checks the records of the next block of the chain.
     pub(crate) fn add(&mut self, block: &LogBlock<'_>) {
         for record in block.records() {
             let Record::Put {

@@ -1,11 +1,13 @@
-//! Slots whose write failed (C7).
+//! Quarantine of slots whose write failed (C7).
 //!
-//! A failed write may still land: the device said that it failed, not that it will not happen. So
-//! the slot stays out of use until a later flush has ended. Only a failure that may be the slot's own counts against it: a
-//! full file system fails every write to a place that it has not allocated, and a device in trouble those of seconds. So
-//! a slot whose write failed rests, and what fails again after that counts again; where many slots rest at once, it is the
-//! device. A slot that fails again and again is bad, which the log remembers until an opening finds it good
-//! (`open/retest.rs`).
+//! A failed write may still land: the device reported a failure, not that the write will never
+//! happen. So the slot stays out of use until a later flush has ended.
+//!
+//! Not every failure counts against the slot: a full file system fails every write to an
+//! unallocated place, and a device in trouble fails all writes for seconds. So a slot rests after a
+//! failure that counts, and only a failure after the rest counts again. If many slots rest at the
+//! same time, the device is to blame. A slot that keeps failing is bad; the log records it until a
+//! later session finds it good (`open/retest.rs`).
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -15,18 +17,18 @@ use rb_index::{Fate, Index, SlotId};
 /// Failures after which a slot is bad.
 const FAILURES_MAX: u32 = 3;
 
-/// How long a slot rests after a failure that counts.
+/// Duration of a slot's rest after a failure that counts.
 pub(crate) const REST: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
 pub(crate) struct Quarantine {
     waiting: Vec<SlotId>,
-    /// Slots that ever waited.
+    /// Number of slots ever added to `waiting`.
     added: u64,
     failures: HashMap<SlotId, Failures>,
-    /// Slots that rest, the next to be used first.
+    /// Slots that rest, ordered by the end of their rest.
     resting: Vec<SlotId>,
-    /// Slots that may rest at once.
+    /// Most slots that may rest at the same time.
     resting_max: usize,
     bad: Vec<u32>,
 }
@@ -34,12 +36,12 @@ pub(crate) struct Quarantine {
 #[derive(Clone, Copy, Debug, Default)]
 struct Failures {
     count: u32,
-    /// When the next one counts, by the store's clock.
+    /// Time from which the next failure counts, by the store's clock.
     until: Duration,
 }
 
 impl Quarantine {
-    /// Starts with the bad slots that recovery found, of a store of so many slots.
+    /// Starts with the bad slots that recovery found. `slots` is the size of the store.
     pub(crate) fn new(bad: Vec<u32>, slots: u32) -> Quarantine {
         Quarantine {
             waiting: Vec::new(),
@@ -51,7 +53,8 @@ impl Quarantine {
         }
     }
 
-    /// A write to the slot failed, perhaps because of the slot if it `counts`; the caller still owns it as reserved.
+    /// Adds a slot whose write failed; the caller still owns it as reserved. The slot may be the
+    /// cause only if the failure `counts`.
     pub(crate) fn add(&mut self, index: &Index, slot: SlotId, counts: bool, now: Duration) {
         index.quarantine(slot);
         if counts {
@@ -65,13 +68,13 @@ impl Quarantine {
         self.added += 1;
     }
 
-    /// Whether the write to the slot ended is unknown: its queue failed, or it was given up. It
-    /// stays out of use until the store is opened again.
+    /// Adds a slot whose write may still be in flight, because its queue failed or was abandoned.
+    /// It stays out of use for the rest of the session.
     pub(crate) fn add_for_good(&mut self, index: &Index, slot: SlotId) {
         index.quarantine(slot);
     }
 
-    /// Writes to these slots went well: earlier failures no longer count.
+    /// Clears the failures of slots that were written successfully.
     pub(crate) fn forgive(&mut self, slots: impl Iterator<Item = SlotId>) {
         if !self.failures.is_empty() {
             for slot in slots {
@@ -80,14 +83,14 @@ impl Quarantine {
         }
     }
 
-    /// The slots that wait, as of before a flush starts, by what [`Quarantine::settle`] is to be given; none
-    /// if there are none, and none has rested.
+    /// Snapshot of the waiting slots before a flush, for [`Quarantine::settle`]; `None` if no slot
+    /// waits and none has finished its rest.
     pub(crate) fn waiting(&self, now: Duration) -> Option<u64> {
         let rested = self.rest_ends().is_some_and(|until| until <= now);
         (rested || !self.waiting.is_empty()).then_some(self.added)
     }
 
-    /// When the next slot has rested.
+    /// Time at which the next rest ends.
     pub(crate) fn rest_ends(&self) -> Option<Duration> {
         self.resting.first().map(|slot| self.until(*slot))
     }
@@ -98,10 +101,11 @@ impl Quarantine {
             .map_or(Duration::ZERO, |failures| failures.until)
     }
 
-    /// That flush ended well: the slots that waited before it are free again, rest, or are bad, unless another flush
-    /// has settled them meanwhile. Returns the newly bad ones.
+    /// Settles the slots of the snapshot `waited` after a successful flush: they become free, rest,
+    /// or are bad, unless another flush settled them in the meantime. Returns the newly bad ones.
     pub(crate) fn settle(&mut self, index: &Index, waited: u64, now: Duration) -> Vec<u32> {
         let mut bad = Vec::new();
+        // Slots that were added after the snapshot are last, and wait for another flush.
         let later = usize::try_from(self.added - waited).unwrap_or(usize::MAX);
         let settled = self.waiting.len().saturating_sub(later);
         for slot in self.waiting.drain(..settled) {
@@ -116,7 +120,8 @@ impl Quarantine {
             }
         }
         if self.resting.len() > self.resting_max {
-            // It is the device. What else it fails then says nothing about a slot.
+            // Too many for bad slots: the device is at fault, and its other failures say nothing
+            // about a slot.
             self.failures.clear();
         }
         let mut resting = std::mem::take(&mut self.resting);
@@ -130,7 +135,7 @@ impl Quarantine {
         bad
     }
 
-    /// Every bad slot known.
+    /// Every known bad slot.
     pub(crate) fn bad(&self) -> &[u32] {
         &self.bad
     }
@@ -142,9 +147,9 @@ mod tests {
 
     use super::*;
 
-    /// Two commits counted the same slot before either had settled it. The second settled as many slots as it
-    /// had counted: one among them had failed while its flush ran, and was used again before a flush that
-    /// covers it.
+    /// Regression test: two commits counted the same slot before either had settled it. The second
+    /// then settled a slot that failed during its own flush, which was reused before a flush
+    /// covered it.
     #[test]
     fn a_slot_that_failed_during_a_flush_waits_for_the_next() {
         let index = Index::new(IndexOptions {

@@ -1,4 +1,4 @@
-//! Reading the rings of the log ahead, in large pieces.
+//! Reads the rings of the log ahead, in large pieces.
 
 use rb_format::{FORMAT_BLOCK, Superblock};
 use rb_io::Buffer;
@@ -6,19 +6,19 @@ use rb_io::Buffer;
 use crate::error::Error;
 use crate::io::meta_io::MetaIo;
 
-/// Blocks read in one request.
+/// Blocks per request.
 const CHUNK_BLOCKS: u64 = 256;
-/// Requests in flight, once the log has shown to be longer than one.
+/// Requests in flight once the log turns out to be longer than one request.
 const CHUNKS: usize = 8;
 
 pub(crate) struct LogReader<'a> {
     superblock: &'a Superblock,
     ring: u64,
-    /// Requests of the next read: most restarts find a short log.
+    /// Requests of the next read. Starts at one, because most restarts find a short log.
     ahead: usize,
 }
 
-/// Some successive blocks of one ring, whether or not they are valid.
+/// Consecutive blocks of one ring, valid or not.
 pub(crate) struct Chunk {
     first: u64,
     bytes: Bytes,
@@ -27,7 +27,7 @@ pub(crate) struct Chunk {
 
 enum Bytes {
     Read(Buffer),
-    /// Put together block by block, with zeros for those that could not be read.
+    /// Assembled block by block, with zeros for unreadable blocks.
     Pieced {
         bytes: Vec<u8>,
         unreadable: Vec<usize>,
@@ -35,7 +35,7 @@ enum Bytes {
 }
 
 impl Chunk {
-    /// Sequence of the block that belongs in its first place.
+    /// Sequence of the block that belongs in the first place.
     pub(crate) fn first(&self) -> u64 {
         self.first
     }
@@ -44,12 +44,12 @@ impl Chunk {
         self.count
     }
 
-    /// Whether the device could not read this block.
+    /// Returns whether this block was unreadable.
     pub(crate) fn is_unreadable(&self, number: usize) -> bool {
         matches!(&self.bytes, Bytes::Pieced { unreadable, .. } if unreadable.contains(&number))
     }
 
-    /// Whether the device could read every block.
+    /// Returns whether every block was readable.
     pub(crate) fn is_whole(&self) -> bool {
         !matches!(&self.bytes, Bytes::Pieced { unreadable, .. } if !unreadable.is_empty())
     }
@@ -62,12 +62,12 @@ impl Chunk {
         bytes.chunks_exact(FORMAT_BLOCK).take(self.count)
     }
 
-    /// The block of this number; empty beyond the last.
+    /// The block at this index; empty past the last.
     pub(crate) fn block(&self, number: usize) -> &[u8] {
         self.blocks().nth(number).unwrap_or_default()
     }
 
-    /// Takes the other ring's copy of a block.
+    /// Replaces a block by the other ring's copy.
     pub(crate) fn patch(&mut self, number: usize, copy: &[u8]) {
         let bytes = match &mut self.bytes {
             Bytes::Read(buffer) => &mut buffer[..],
@@ -88,12 +88,13 @@ impl<'a> LogReader<'a> {
         }
     }
 
-    /// Blocks of either ring.
+    /// Blocks per ring.
     pub(crate) fn ring(&self) -> u64 {
         self.ring
     }
 
-    /// Reads the next blocks of one ring from `sequence`, not beyond `limit`; none if there are none.
+    /// Reads the next blocks of one ring from `sequence`, up to `limit`; empty if `limit` is
+    /// reached.
     pub(crate) fn read(
         &mut self,
         io: &mut MetaIo,
@@ -130,7 +131,7 @@ impl<'a> LogReader<'a> {
         Ok(chunks)
     }
 
-    /// Reads some blocks of one ring in one request: at least one, at most up to `limit`.
+    /// Reads blocks of one ring in one request: at least one, at most up to `limit`.
     pub(crate) fn read_piece(
         &self,
         io: &mut MetaIo,

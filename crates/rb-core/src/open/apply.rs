@@ -1,4 +1,4 @@
-//! Applying the records of the log to the index, on several threads.
+//! Applies log records to the index, on several threads.
 
 use parking_lot::Mutex;
 use rb_format::{Geometry, LogBlock, LogPosition, Record, Superblock};
@@ -8,12 +8,11 @@ use crate::log::chain::Damage;
 use crate::log::reader::Chunk;
 use crate::open::retest::last_generation;
 
-/// Steps of the recency clock per replayed block, so that puts keep the order of their blocks, and
-/// within a block of its eighths. A step stands for 16 uses, and a block rarely has more than 100
-/// records.
+/// Recency steps per replayed block: puts keep the order of their blocks, and within a block that
+/// of its eighths. A step stands for 16 uses, and a block rarely has more than 100 records.
 pub(crate) const STAMPS_PER_BLOCK: u32 = 8;
 
-/// Applies the records of blocks that belong to the chain, on several threads.
+/// Applies the records of blocks in the chain, on several threads.
 pub(crate) struct Applier<'a, 'b> {
     pub(crate) superblock: &'a Superblock,
     pub(crate) geometry: &'a Geometry,
@@ -26,11 +25,11 @@ pub(crate) struct Applier<'a, 'b> {
 #[derive(Default)]
 pub(crate) struct Found {
     pub(crate) records: u64,
-    /// The block after the last one that ends with a close.
+    /// Sequence of the block after the last one that ends with a close record.
     pub(crate) closed_after: Option<u64>,
     pub(crate) bad_slots: Vec<u32>,
     pub(crate) several_slots: bool,
-    /// The first.
+    /// The damage with the lowest sequence.
     pub(crate) damage: Option<Damage>,
 }
 
@@ -44,19 +43,20 @@ impl Found {
 }
 
 impl Applier<'_, '_> {
-    /// Applies one piece after another: the first blocks of each, as many as are named.
+    /// Returns the work of one thread: for each chunk, applies its first `count` blocks.
     pub(crate) fn work(&self) -> impl FnMut((Chunk, usize)) + Send + '_ {
         let mut hashes = Vec::new();
         move |(chunk, count)| {
             let (mut applied, mut closed_after) = (0, None);
             let mut records = Vec::new();
             for bytes in chunk.blocks().take(count) {
-                // It was decoded before, or it would not be counted.
+                // Cannot fail: only blocks that were decoded before are counted.
                 let Ok(block) = LogBlock::decode(bytes, &self.superblock.identity) else {
                     continue;
                 };
                 let stamp = self.stamp(block.sequence);
-                // The keys of a log are anywhere, and waiting for memory is most of what applying a record costs.
+                // Keys of a log are scattered over the index; cache misses are most of the cost of
+                // applying a record.
                 records.clear();
                 records.extend(block.records());
                 hashes.clear();
@@ -70,7 +70,7 @@ impl Applier<'_, '_> {
                     let eighth = (number / 16).min(STAMPS_PER_BLOCK - 1);
                     let stamp = stamp.wrapping_add(eighth);
                     if let Err(why) = self.apply(record, hash, block.incarnation, stamp) {
-                        // The block is whole and ours, so this is no torn write.
+                        // Not a torn write: the block's checksum matched.
                         self.found.lock().damaged(Damage {
                             block: block.sequence,
                             why: format!("log block {}: {why}", block.sequence),
@@ -91,7 +91,7 @@ impl Applier<'_, '_> {
             .wrapping_add(block.wrapping_mul(STAMPS_PER_BLOCK))
     }
 
-    /// Of the record's key; 0 if it has none.
+    /// Hash of the record's key; 0 if it has none.
     fn hash(&self, record: &Record<'_>) -> u64 {
         match *record {
             Record::Put { key, .. } | Record::Remove { key, .. } => self.loader.hash(key),
@@ -109,7 +109,7 @@ impl Applier<'_, '_> {
         if let Record::Put { generation, .. } | Record::Remove { generation, .. } = *record
             && generation.incarnation() != incarnation
         {
-            // A higher one would outlive every later put of its key.
+            // A generation from a later session would outlive every later put of its key.
             return Err(format!(
                 "generation {generation} was not given out by opening {incarnation}, which wrote it"
             ));
@@ -146,6 +146,7 @@ impl Applier<'_, '_> {
                 self.loader.remove(hash, key, generation.0);
             }
             Record::BadSlot { slot } => {
+                // Displaces every put of the slot by this session or an earlier one.
                 let last = last_generation(incarnation);
                 self.loader.bad_slot(SlotId(slot), last);
                 self.found.lock().bad_slots.push(slot);

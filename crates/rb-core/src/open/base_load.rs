@@ -1,4 +1,4 @@
-//! Loading a checkpoint base: sections are read ahead and decoded on several threads.
+//! Loads a checkpoint base: reads sections ahead and decodes them on several threads.
 
 use parking_lot::Mutex;
 use rb_format::{
@@ -18,22 +18,24 @@ use crate::memory;
 use crate::open::crew::{Crew, workers};
 use crate::open::retest::last_generation;
 
-/// Bytes of entries that one worker loads in less time than others take to start. What one loads is in the order
-/// of the sections: a small store is the same after every restart, which a simulator depends on.
+/// Below this many bytes of entries one worker finishes before more could start. A single worker
+/// also loads in section order, so a small store is the same after every restart, which the
+/// simulator depends on.
 const LOADED_BY_ONE: u64 = 256 << 10;
 
-/// Entries that are claimed together. They are of all shards: a few for each take its lock once, and all are in the
-/// nearest caches. Of 64 together an entry takes 180 ns, of 1024 85, of 16,384 105.
+/// Entries claimed in one batch. A batch spreads over all shards, so each shard's lock is taken
+/// once per few entries, and it still fits in the nearest caches. Per entry: 180 ns in batches of
+/// 64, 85 ns of 1024, 105 ns of 16,384.
 const CLAIMED_TOGETHER: usize = 1024;
 
-/// Bytes of sections read together. What is read and not yet decoded is bounded by the arena,
-/// whose buffers come back as sections are decoded.
+/// Bytes of sections read together. Sections read but not yet decoded are bounded by the arena,
+/// whose buffers return as sections are decoded.
 const READ_TOGETHER: usize = 6 << 20;
 
 /// Loads every entry of a base into an empty index.
 ///
 /// # Errors
-/// What makes the base unusable.
+/// The reason why the base is unusable.
 pub(crate) fn load_base(
     io: &mut MetaIo,
     superblock: &Superblock,
@@ -77,16 +79,16 @@ pub(crate) fn load_base(
     sections.failure.into_inner().map_or(Ok(()), Err)
 }
 
-/// The number of a section, its place, and its bytes.
+/// A section's number, directory entry and bytes.
 type Section = (u32, DirectoryEntry, Buffer);
 
-/// The sections of a base, which one thread reads and several load.
+/// The sections of a base; one thread reads them, several load them.
 struct Sections<'a, 'index> {
     header: &'a BaseHeader,
     geometry: &'a Geometry,
     limits: KeyLimits,
     loader: &'a Loader<'index>,
-    /// Why the base is unusable; then no more is loaded.
+    /// Why the base is unusable; set once, no more sections are loaded.
     failure: Mutex<Option<Unusable>>,
 }
 
@@ -99,7 +101,8 @@ impl Sections<'_, '_> {
         self.failure.lock().is_some()
     }
 
-    /// Reads all sections, as many together as have room, and hands each to `load`. Stops if one has failed.
+    /// Reads all sections, as many together as fit, and passes each to `load`. Stops once one has
+    /// failed.
     fn read(
         &self,
         io: &mut MetaIo,
@@ -168,13 +171,13 @@ impl Sections<'_, '_> {
     }
 }
 
-/// The most entries that a base can have: one for each slot, and one for each put while it was taken, whose
-/// records the ring still held. It bounds the memory of recovery, which compressed sections do not.
+/// The most entries a base can have: one per slot, and one per put record that the ring held while
+/// the base was written. Bounds the memory of recovery; the size of compressed sections does not.
 fn entries_max(superblock: &Superblock, geometry: &Geometry) -> u64 {
     u64::from(geometry.slots()) + log_blocks(&superblock.log) * records_in_block()
 }
 
-/// Put records that a block of the log has room for.
+/// Most put records that fit in a log block.
 pub(crate) fn records_in_block() -> u64 {
     let shortest = Record::Put {
         key: &[0],
@@ -191,7 +194,7 @@ pub(crate) fn records_in_block() -> u64 {
     (LOG_BLOCK_PAYLOAD / shortest.encoded_len()) as u64
 }
 
-/// Bytes that a section takes on the device.
+/// Bytes that a section occupies on the device.
 pub(crate) fn stored(entry: &DirectoryEntry) -> usize {
     (entry.stored_len as usize).next_multiple_of(FORMAT_BLOCK)
 }
@@ -208,7 +211,7 @@ pub(crate) fn read_directory(
     };
     let padded = padded_len(header.directory_len);
     let room = region_bytes.saturating_sub(header.directory_offset);
-    // What does not fit its region need not be read to be refused.
+    // Does not fit the region: refuse without reading it.
     if padded == 0 || padded > room {
         return decode(&[]);
     }
@@ -240,8 +243,8 @@ mod tests {
 
     use super::*;
 
-    /// A build without zstd once took a sound, compressed base for damage, rebuilt the index from slot
-    /// headers and so brought removed keys back, without a word.
+    /// Regression test: a build without zstd took a sound, compressed base for damage, rebuilt the
+    /// index from slot headers which silently restored removed keys.
     #[test]
     fn what_this_build_cannot_read_is_not_damage() {
         let why = Corruption::CodecDisabled {

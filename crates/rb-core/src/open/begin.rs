@@ -1,4 +1,4 @@
-//! The first writes of an opening, once the store is its own.
+//! The first writes of a session, after it has taken the store over.
 
 use rb_format::Superblock;
 use rb_io::Engine;
@@ -16,22 +16,23 @@ use crate::open::open_plan::OpenPlan;
 use crate::open::recovered::{Recovered, Taken};
 use crate::open::take_over::take_over;
 
-/// Buffers for a commit: a full one, its incarnation blocks, and slack for splitting at the ring's end.
+/// Buffer bytes for a commit: a full one, the incarnation blocks, and slack for a split at the
+/// ring's end.
 const COMMIT_ARENA: usize = 8 << 20;
-/// Buffers for a checkpoint: the largest section, and the directory.
+/// Buffer bytes for a checkpoint: the largest section and the directory.
 const CHECKPOINT_ARENA: usize = 64 << 20;
 
-/// A store that is recovered and, to be written, taken over.
+/// A store that is recovered and, for writing, taken over.
 pub(crate) struct Begun {
     pub(crate) recovered: Recovered,
-    /// None if the store is read-only.
+    /// `None` if the store is read-only.
     pub(crate) writing: Option<(Writer, Checkpointer)>,
     /// Blocks that the device did not take.
     pub(crate) refused: Vec<FailedWrite>,
 }
 
 impl Begun {
-    /// A store that is only read.
+    /// A store opened for reading only.
     pub(crate) fn reading(recovered: Recovered) -> Begun {
         Begun {
             recovered,
@@ -40,7 +41,7 @@ impl Begun {
         }
     }
 
-    /// Takes a store over to write to it.
+    /// Takes a store over for writing.
     pub(crate) fn writing(
         engine: &dyn Engine,
         io: &mut MetaIo,
@@ -78,7 +79,7 @@ impl Begun {
     }
 }
 
-/// Repairs what a crash left. Adds what the device did not take to `refused`.
+/// Repairs what a crash left. Appends the blocks that the device did not take to `refused`.
 fn repair_copies(
     io: &mut MetaIo,
     found: &Superblocks,
@@ -98,7 +99,8 @@ fn repair_copies(
     }
     recovered.report.superblock_repaired |= repaired;
     refused.extend(unwritten);
-    // The first block of this opening names all before it as durable.
+    // The first log block of this session will name everything before it as durable, so both copies
+    // must exist first.
     let mended = mend(io, superblock, &recovered.copies, &recovered.header_copies)
         .map_err(failed("writing again what was in one place only"))?;
     recovered.report.copies_rewritten = mended.rewritten;
@@ -106,7 +108,7 @@ fn repair_copies(
     Ok(())
 }
 
-/// The writer of the store, whose log goes on where recovery found its end.
+/// Creates the write side of the store; its log continues at the end that recovery found.
 fn writer(
     superblock: &Superblock,
     incarnation: Opened,
@@ -120,9 +122,9 @@ fn writer(
         .as_ref()
         .map_or(recovered.end.sequence, |base| base.position);
     let mut unwritable = Unwritable::new(std::mem::take(&mut recovered.bad_blocks));
-    // A resource error makes no block bad.
+    // A lack of space does not make a block bad.
     for refused in refused.iter().filter(|refused| !refused.no_space) {
-        // If a base header remembers no more, the next opening finds it out again.
+        // If the base header has no room for it, the next session finds the block again.
         let _ = unwritable.add_bad(refused.offset);
     }
     Writer::new(

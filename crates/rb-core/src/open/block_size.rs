@@ -1,4 +1,4 @@
-//! Devices whose blocks are larger than the format's: no store can be on them.
+//! Rejects devices whose blocks are larger than the format's; they cannot hold a store.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use rb_io::{Limits, OpenError, Probe};
 const LARGER_BLOCKS: &str = "blocks of 512 or 4096 bytes are needed: format an NVMe namespace with them (nvme format --lbaf), \
      or put the store in a file of a file system on the device";
 
-/// Why no store can be where transfers have these limits, if that is so.
+/// Returns why a device with these limits cannot hold a store, if so.
 fn too_large(limits: &Limits) -> Option<String> {
     let block = limits.block;
     (block.value as usize > FORMAT_BLOCK).then(|| {
@@ -19,7 +19,7 @@ fn too_large(limits: &Limits) -> Option<String> {
     })
 }
 
-/// Refuses a device, before anything of it is changed.
+/// Rejects a device before anything on it is changed.
 ///
 /// # Errors
 /// `Unfit`: its blocks are larger than those of the format.
@@ -28,11 +28,11 @@ pub(crate) fn check_block(path: &Path, limits: &Limits) -> Result<(), OpenError>
     too_large(limits).map_or(Ok(()), |reason| Err(OpenError::Unfit { path, reason }))
 }
 
-/// Looks at a path as [`rb_io::probe`] does, and for a store: no engine is usable on a device with blocks larger than
-/// 4096 bytes.
+/// Probes a path like [`rb_io::probe`], and marks engines unusable if the device's blocks are
+/// larger than 4096 bytes.
 ///
 /// # Errors
-/// As [`rb_io::probe`].
+/// Same as [`rb_io::probe`].
 pub fn probe(path: &Path) -> Result<Probe, OpenError> {
     let mut probe = rb_io::probe(path)?;
     judge(&mut probe);

@@ -1,4 +1,4 @@
-//! The buffer memory of a store, and the queues that use it.
+//! Allocates a store's buffer memory and the lanes that use it.
 
 use std::sync::Arc;
 
@@ -11,10 +11,10 @@ use crate::memory;
 use crate::options::StoreOptions;
 use crate::value::ValueBuf;
 
-/// Buffer memory of a store by default.
+/// Default buffer memory of a store.
 const BUFFERS_DEFAULT: usize = 64 << 20;
 
-/// Buffers, and lanes that may use them and the caller's arenas.
+/// Creates the arena, and lanes that may use it and the caller's arenas.
 pub(crate) fn buffers(
     engine: &Arc<dyn Engine>,
     options: &StoreOptions,

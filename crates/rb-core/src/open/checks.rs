@@ -1,4 +1,4 @@
-//! Refuses options that do not fit the store or the device.
+//! Rejects options that do not fit the store or the device.
 
 use std::path::Path;
 use std::time::Duration;
@@ -38,7 +38,7 @@ pub(crate) fn check_options(options: &StoreOptions) -> Result<(), OpenError> {
     Ok(())
 }
 
-/// Refuses a store that uses what this program does not know, as far as that says.
+/// Rejects a store that requires features this version does not know, for the given access.
 pub(crate) fn check_features(
     path: &Path,
     superblock: &Superblock,
@@ -52,7 +52,7 @@ pub(crate) fn check_features(
     checked.map_err(|why| OpenError::Features { path, why })
 }
 
-/// Refuses ids that the device does not have; 0 is none by its type.
+/// Rejects placement ids that the device does not have. The type excludes 0, which means none.
 pub(crate) fn check_placement(engine: &dyn Engine, placement: &Placement) -> Result<(), OpenError> {
     let max = engine
         .limits()
@@ -113,7 +113,8 @@ pub(crate) fn check_geometry(
     Ok(())
 }
 
-/// Refuses a device that is smaller than the store. To look at, it serves if it holds all metadata.
+/// Rejects a device smaller than the store. Reading only requires that all metadata but log ring 2
+/// is there.
 pub(crate) fn check_capacity(
     path: &Path,
     superblock: &Superblock,

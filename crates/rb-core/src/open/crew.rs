@@ -1,7 +1,7 @@
-//! Pieces of work for several threads, which start with the second piece.
+//! Distributes pieces of work to several threads, which start with the second piece.
 //!
-//! A small store has one section in its base and one piece of log. It opens without threads: to start and join some
-//! takes longer than all the rest.
+//! A small store has one section in its base and one chunk of log, and opens without threads:
+//! starting and joining a few takes longer than everything else.
 
 use std::num::NonZeroUsize;
 use std::sync::OnceLock;
@@ -11,29 +11,29 @@ use crossbeam::channel::{Sender, bounded};
 
 use crate::error::Error;
 
-/// Entries for which another thread pays off.
+/// Number of entries from which another thread pays off.
 const ENTRIES_PER_WORKER: usize = 4096;
 
-/// Threads that load a base, replay a log and order what was loaded, at most.
+/// Most threads that load a base, replay a log or order the loaded entries.
 pub(crate) fn workers() -> usize {
-    // Asking takes system calls for longer than a small store takes to open.
+    // Cached: the system calls behind it take longer than opening a small store.
     static WORKERS: OnceLock<usize> = OnceLock::new();
     let count = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
     *WORKERS.get_or_init(|| count().min(8))
 }
 
-/// Threads that order so many entries.
+/// Number of threads for ordering this many entries.
 pub(crate) fn workers_for(entries: u32) -> usize {
     workers().min(1 + entries as usize / ENTRIES_PER_WORKER)
 }
 
-/// Hands pieces to threads of a scope.
+/// Distributes pieces to threads of a scope.
 pub(crate) struct Crew<'scope, 'env, T, W> {
     scope: &'scope Scope<'scope, 'env>,
     threads: usize,
-    /// Makes what a thread does with each piece.
+    /// Creates the function with which a thread handles each piece.
     worker: W,
-    /// The first piece, while there are no threads.
+    /// The first piece, until threads are started.
     held: Option<T>,
     pieces: Option<Sender<T>>,
 }
@@ -54,10 +54,11 @@ where
         }
     }
 
-    /// Hands a piece out; waits while as many are waiting as there are threads. With no threads, does it here.
+    /// Queues a piece; blocks while as many are queued as there are threads. Without threads,
+    /// handles it in place.
     ///
     /// # Errors
-    /// The system has no thread.
+    /// The system cannot start a thread.
     pub(crate) fn send(&mut self, piece: T) -> Result<(), Error> {
         let pieces = match &self.pieces {
             _ if self.threads == 0 => {
@@ -75,24 +76,24 @@ where
                 self.pieces.insert(pieces)
             }
         };
-        // Sending fails only when every thread has stopped.
+        // Fails only if every thread has stopped.
         drop(pieces.send(piece));
         Ok(())
     }
 
-    /// Does here what no thread was started for, so that its memory comes back.
+    /// Handles the held piece in this thread, so that its memory is released.
     pub(crate) fn catch_up(&mut self) {
         if let Some(piece) = self.held.take() {
             (self.worker)()(piece);
         }
     }
 
-    /// There are no more pieces.
+    /// Handles the held piece; no more follow.
     pub(crate) fn end(mut self) {
         self.catch_up();
     }
 
-    /// Starts as many threads as there should be, or as there are to be had: at least one.
+    /// Starts up to `threads` threads, as many as the system allows; fails if it allows none.
     fn start(&self) -> Result<Sender<T>, Error> {
         let (pieces, inbox) = bounded(self.threads);
         for number in 0..self.threads {

@@ -1,8 +1,9 @@
-//! A file that lost its end, and a device that shrank.
+//! Handles files that lost their end and devices that shrank.
 //!
-//! The end of the layout is log ring 2 and what is unused; before it lie the slots. So a store whose live slots are all
-//! inside has lost nothing: ring 1 has the whole log. It is served as it is to readers, and a file is grown again before
-//! it is written to. While a store is open its size is asked for with each commit.
+//! The layout ends with log ring 2 and unused space; the slots lie before them. So if all live
+//! slots are inside, nothing is lost: ring 1 has the whole log. Readers serve such a store as it
+//! is; a file is grown back before it is written. While a store is open, each commit checks its
+//! size.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -20,23 +21,23 @@ use crate::open::recover_options::RecoverOptions;
 use crate::open::recovered::Recovered;
 use crate::open::sessions::read_openings;
 
-/// Entries looked at in one lock hold.
+/// Entries examined per lock hold.
 const STEP: usize = 4096;
 
-/// What a device that is too small costs.
+/// The loss on a device that is too small.
 pub(crate) struct Cut {
-    /// Live entries whose slot is not wholly there.
+    /// Live entries whose slot is not entirely on the device.
     pub(crate) lost: u64,
     pub(crate) entries: u64,
 }
 
-/// Whether all metadata but log ring 2 lies within `capacity`.
+/// Returns whether all metadata except log ring 2 lies within `capacity`.
 pub(crate) fn holds_metadata(superblock: &Superblock, capacity: u64) -> bool {
     let first = superblock.runs.iter().map(|run| run.first_byte).min();
     first.is_some_and(|first| first <= capacity)
 }
 
-/// Counts the entries that a device of `capacity` bytes does not hold.
+/// Counts the entries that lie beyond `capacity` bytes.
 pub(crate) fn cost(index: &Index, geometry: &Geometry, capacity: u64) -> Cut {
     let mut cut = Cut {
         lost: 0,
@@ -55,7 +56,7 @@ pub(crate) fn cost(index: &Index, geometry: &Geometry, capacity: u64) -> Cut {
     cut
 }
 
-/// Refuses a store that is too small to hold what it recovered.
+/// Rejects a device too small for the entries that were recovered.
 pub(crate) fn check_recovered(
     path: &Path,
     superblock: &Superblock,
@@ -74,9 +75,9 @@ pub(crate) fn check_recovered(
     }
 }
 
-/// Grows a file that was cut, if nothing that lives was in the part that is gone. Answers its size before.
+/// Grows a truncated file back if no live entry was in the lost part. Returns its former size.
 ///
-/// The device is held for writing. The opening that follows reports every other fault.
+/// The caller holds the device for writing. All other faults are left to the open that follows.
 pub(crate) fn grow_again(path: &Path, device: &Arc<Device>) -> Result<Option<u64>, OpenError> {
     let capacity = device.capacity_bytes();
     let copies = [SUPERBLOCK_A_OFFSET, SUPERBLOCK_B_OFFSET].map(|offset| {
@@ -108,7 +109,7 @@ pub(crate) fn grow_again(path: &Path, device: &Arc<Device>) -> Result<Option<u64
         newest: superblock,
         repair: [false, false],
     };
-    // The epoch in force decides what lives.
+    // The epoch in force decides which entries are live.
     let blocks = read_openings(&mut io, &copies, &mut found)?;
     let superblock = found.newest;
     let foreign = whose::look(&mut io, capacity, &superblock, &copies, &blocks).map_err(failed)?;

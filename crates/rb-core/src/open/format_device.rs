@@ -1,4 +1,4 @@
-//! Making a store on a device or in a new file (C8: nothing is destroyed by accident).
+//! Formats a device or file as a store (C8: nothing is destroyed by accident).
 
 use std::ops::Range;
 use std::path::Path;
@@ -24,14 +24,15 @@ use crate::open::space::{self, allocate_new};
 use crate::options::FormatOptions;
 use crate::source::Source;
 
-/// Formats a device, a file, a file to be made, or what an engine reaches.
+/// Formats a device, an existing or new file, or the device behind an engine.
 ///
-/// What is on a device or in a file is judged when it is held, by the descriptor that holds it. If the format fails, a file that it made is
-/// removed, and one that it grew has its size again. An engine is formatted as large as it is, and no consent is asked for.
+/// Existing content is examined through the descriptor that holds the device. If the format fails,
+/// a file that it created is removed and one that it grew gets its size back. An engine is
+/// formatted at its full size, without asking for consent.
 ///
 /// # Errors
-/// Refuses without consent, on a mounted or otherwise used device, on a foreign signature or a store that cannot be
-/// read unless forced, and when no layout fits. See [`FormatError`].
+/// Refuses without consent; refuses a mounted or otherwise used device, and, unless forced, a
+/// foreign signature or an unreadable store; fails if no layout fits. See [`FormatError`].
 pub fn format(options: &FormatOptions) -> Result<Formatted, FormatError> {
     let uuid = new_uuid(options)?;
     let identity = Identity { uuid, epoch: 1 };
@@ -48,7 +49,7 @@ pub fn format(options: &FormatOptions) -> Result<Formatted, FormatError> {
         }
     };
     let mut claim = Claim::take(path)?;
-    // Plan first: a request that cannot work must not touch or grow anything.
+    // Plan first: an impossible request must not touch or grow anything.
     if let Some(device) = claim.device() {
         check_block(path, device.limits())?;
     }
@@ -67,7 +68,7 @@ pub fn format(options: &FormatOptions) -> Result<Formatted, FormatError> {
     };
     let superblock = &formatted.superblock;
     let fill = match device.kind() {
-        // Slots that are discarded are sparse again; the metadata keeps its space.
+        // Discarded slots become sparse again; the metadata keeps its space.
         DeviceKind::File => {
             let warnings = &mut formatted.warnings;
             allocate_new(&device, superblock, bytes, options.sparse, warnings)?
@@ -82,21 +83,22 @@ pub fn format(options: &FormatOptions) -> Result<Formatted, FormatError> {
     let opened = rb_io::open(device, kind)?;
     let engine = opened.engine.as_ref();
     write_store(engine, superblock, &foreign, &fill, options)?;
+    // The store is complete: the claim must not undo it any more.
     drop(claim.keep());
     Ok(formatted)
 }
 
-/// A store that was made.
+/// A store that was formatted.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Formatted {
     /// Its layout.
     pub superblock: Superblock,
-    /// What its operator should know, in words: space that the file system could not reserve, or does not keep.
+    /// Warnings for the operator: space that the file system could not reserve or does not keep.
     pub warnings: Vec<String>,
 }
 
-/// A few small requests need no more than the engine that works wherever the node does.
+/// Chooses the simplest engine for the kind of device: a format sends only a few small requests.
 fn simplest_engine(device: &Device) -> EngineKind {
     match device.kind() {
         DeviceKind::Char => EngineKind::UringCmd,
@@ -111,7 +113,7 @@ fn is_file(claim: &Claim) -> bool {
         .is_some_and(|device| device.kind() == DeviceKind::File)
 }
 
-/// How large the store is to be. Files are grown as asked and never shrunk.
+/// Size of the store in bytes. Files are grown as requested and never shrunk.
 fn size(claim: &Claim, options: &FormatOptions) -> Result<u64, FormatError> {
     let exact = |class: &ClassRequest| matches!(class.share, Share::Slots(_));
     let (existing, is_device) = (claim.bytes(), !is_file(claim));
@@ -170,7 +172,7 @@ fn plan(
     })
 }
 
-/// A file that is new or empty has nothing to lose.
+/// Checks the consent to overwrite what is there. A new or empty file needs none.
 fn check_consent(options: &FormatOptions, claim: &Claim) -> Result<(), FormatError> {
     let Some(device) = claim.device().filter(|_| claim.bytes() > 0) else {
         return Ok(());
@@ -188,8 +190,9 @@ fn check_consent(options: &FormatOptions, claim: &Claim) -> Result<(), FormatErr
 
 const UNKNOWN: &str = "unknown data";
 
-/// Whether all `bytes` of a file or device are zero, which is nothing to lose. One that takes long to read is not looked at,
-/// nor one that ends within a block: a device is read in whole blocks.
+/// Returns whether all `bytes` of a file or device are zero, so that nothing can be lost. Returns
+/// false for one that would take long to read, or that ends within a block, because a device is
+/// read in whole blocks.
 fn is_zero(device: &Device, bytes: u64) -> Result<bool, FormatError> {
     const LOOK_MAX: u64 = 1 << 30;
     if bytes > LOOK_MAX || bytes != device.capacity_bytes() {
@@ -210,9 +213,9 @@ fn is_zero(device: &Device, bytes: u64) -> Result<bool, FormatError> {
     Ok(true)
 }
 
-/// What writing over a whole device destroys.
+/// Data that overwriting a whole device would destroy.
 enum Occupied {
-    /// Another program's data, or a store that cannot be read, in words.
+    /// Another program's data or an unreadable store, with a description.
     By(String),
     ByStore,
     ByNothingKnown,
@@ -225,7 +228,7 @@ fn occupied(device: &Device) -> Result<Occupied, FormatError> {
     }
     let [a, b] = [SUPERBLOCK_A_OFFSET, SUPERBLOCK_B_OFFSET].map(|offset| {
         let mut block = vec![0; FORMAT_BLOCK];
-        // What cannot be read is not there.
+        // An unreadable copy counts as absent.
         let _ = device.peek(offset, &mut block);
         Superblock::decode(&block)
     });
@@ -250,11 +253,11 @@ fn occupied(device: &Device) -> Result<Occupied, FormatError> {
     })
 }
 
-/// Whether a device may be written over as a whole by something that is not a store, as a format asks: the device is held
-/// as long as the answer is.
+/// Claims a device that a caller wants to overwrite entirely with something other than a store,
+/// under the same rules as a format. The device stays claimed while the return value lives.
 ///
 /// # Errors
-/// As [`format()`]: it is in use, carries something, or consent was not given.
+/// Same as [`format()`]: the device is in use, holds data, or consent is missing.
 pub fn claim_device(path: &Path, consent: bool, force: bool) -> Result<Device, FormatError> {
     let device = Device::open(path, Access::ReadWrite)?;
     let path = path.to_path_buf();
@@ -272,7 +275,8 @@ pub fn claim_device(path: &Path, consent: bool, force: bool) -> Result<Device, F
     }
 }
 
-/// Writes an empty store: an interrupted format leaves no store, never half of one. Zeros are written to `fill`, whatever is there.
+/// Writes an empty store. An interrupted format leaves no store, never half of one. The ranges in
+/// `fill` are zeroed first.
 fn write_store(
     engine: &dyn Engine,
     superblock: &Superblock,
@@ -296,7 +300,8 @@ fn write_store(
     let slots = |run: &rb_format::Run| run.first_byte..run.first_byte + run.stride * run.count;
     let slots: Vec<_> = superblock.runs.iter().map(slots).collect();
     if let (true, Some(first)) = (options.discard, superblock.runs.first()) {
-        // What the limits say is no proof: a file system may know no holes. Nothing has been written yet.
+        // Try one discard before anything is written: limits alone do not show whether the file
+        // system can punch holes.
         let one = first.first_byte..first.first_byte + first.stride;
         discard_all(&mut discarding, limits, &[one], |_, _| {})
             .map_err(failed("discarding the first slot"))?;
@@ -324,7 +329,8 @@ fn write_store(
         write_superblock(&mut io, superblock).map_err(failed("writing the superblocks"))?;
     match refused.first() {
         None => Ok(()),
-        // A store can do with one copy. One that begins with it would not survive the first bad block.
+        // A store can run with one copy, but one that starts with it would not survive the first
+        // bad block.
         Some(FailedWrite { what, offset, .. }) => {
             Err(failed("writing the superblocks")(Error::Resource {
                 what: "space for both superblock copies",
@@ -334,23 +340,25 @@ fn write_store(
     }
 }
 
-/// Zeroes what something else would recognise, at both ends, in whole format blocks but for the very end.
+/// Zeroes foreign signatures at both ends of the device, in whole format blocks except at the very
+/// end.
 fn wipe(io: &mut MetaIo, foreign: &[Range<u64>]) -> Result<(), Error> {
     let block = FORMAT_BLOCK as u64;
     let zeros = vec![0; FORMAT_BLOCK];
     for range in foreign {
         for number in range.start / block..range.end.div_ceil(block) {
             let at = number * block;
-            // The last block of a device may be a part of one.
+            // The last block of a device may be partial.
             io.write(at, &zeros[..block.min(range.end - at) as usize])?;
         }
     }
     Ok(())
 }
 
-/// Zeroes the fixed places, the places of base headers and the unused areas, the superblocks durably before
-/// anything that they name: a crash leaves the old store whole, or none. The flush of the new base covers the
-/// rest, and only then come the new superblocks. Old records elsewhere name another UUID.
+/// Zeroes the fixed blocks, the base headers and the unused areas. The superblocks are zeroed
+/// durably before anything they refer to, so a crash leaves the old store whole or no store. The
+/// flush of the new base covers the rest; the new superblocks come after it. Old records elsewhere
+/// carry another UUID.
 fn invalidate(io: &mut MetaIo, superblock: &Superblock) -> Result<(), Error> {
     let zeros = vec![0; FORMAT_BLOCK];
     for offset in [SUPERBLOCK_A_OFFSET, SUPERBLOCK_B_OFFSET] {
@@ -368,8 +376,8 @@ fn invalidate(io: &mut MetaIo, superblock: &Superblock) -> Result<(), Error> {
         .try_for_each(|area| whose::zero(io, area)?.map_or(Ok(()), Err))
 }
 
-/// Writes the first base of an epoch, without entries, into a base region. Answers the place of its header that the device
-/// did not take.
+/// Writes the first, empty base of an epoch into a base region. Returns the header place that the
+/// device did not take.
 pub(crate) fn write_empty_base(
     io: &mut MetaIo,
     superblock: &Superblock,
@@ -401,7 +409,7 @@ pub(crate) fn write_empty_base(
     Ok(refused)
 }
 
-/// Whether something at `path` is a store, for callers that decide what to ask.
+/// Returns whether `path` holds a store, for callers that decide what to ask.
 #[must_use]
 pub fn is_store(path: &Path) -> bool {
     let Ok(device) = Device::open(path, Access::ReadOnly) else {

@@ -1,4 +1,4 @@
-//! How a store is to be opened, and what every opening finds out.
+//! The plan of one open, and the steps common to reading and writing.
 
 use std::path::Path;
 
@@ -18,10 +18,10 @@ use crate::open::sessions::read_openings;
 use crate::options::StoreOptions;
 use crate::report::Foreign;
 
-/// How a store is to be opened.
+/// Inputs of one open.
 pub(crate) struct OpenPlan<'a> {
     pub(crate) path: &'a Path,
-    /// None behind an engine that the caller made.
+    /// `None` behind an engine that the caller made.
     pub(crate) device: Option<&'a Device>,
     pub(crate) capacity: u64,
     pub(crate) copies: &'a [BlockAt<Superblock>; 2],
@@ -50,7 +50,7 @@ impl<'a> OpenPlan<'a> {
         })
     }
 
-    /// Recovers, and writes nothing.
+    /// Recovers without writing anything.
     pub(crate) fn look(
         &self,
         io: &mut MetaIo,
@@ -63,7 +63,7 @@ impl<'a> OpenPlan<'a> {
         Ok(recovered)
     }
 
-    /// What shows that the device was given to something else, without what only recovery shows.
+    /// Finds foreign data, as far as it shows without recovery.
     pub(crate) fn foreign(
         &self,
         io: &mut MetaIo,
@@ -79,7 +79,7 @@ impl<'a> OpenPlan<'a> {
     /// Completes the report.
     ///
     /// # Errors
-    /// The device is too small for what was recovered.
+    /// The device is too small for the entries that were recovered.
     pub(crate) fn report(
         &self,
         recovered: &mut Recovered,

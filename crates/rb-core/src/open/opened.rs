@@ -1,4 +1,4 @@
-//! A source that is opened: its engine, and the device behind it.
+//! An opened source: its engine and the device behind it.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,20 +17,21 @@ pub(crate) struct Opened {
     pub(crate) path: PathBuf,
     pub(crate) engine: Arc<dyn Engine>,
     pub(crate) rejected: Vec<Rejected>,
-    /// The size of a file that was cut and has just been grown again.
+    /// The former size of a file that was truncated and has just been grown back.
     pub(crate) cut_to: Option<u64>,
-    /// None behind an engine that the caller made.
+    /// `None` behind an engine that the caller made.
     pub(crate) device: Option<Arc<Device>>,
     pub(crate) reservation: Option<Reservation>,
 }
 
 impl Opened {
-    /// What the open store has of it until it is closed.
+    /// Wraps engine and reservation for the open store, until it is closed.
     pub(crate) fn hold(engine: Arc<dyn Engine>, reservation: Option<Reservation>) -> Hold {
         Hold::new(engine, reservation)
     }
 
-    /// Opens a source, and grows a file that was cut if it is opened for writing. `kind` chooses the engine of a path.
+    /// Opens a source; grows a truncated file back if it is opened for writing. `kind` chooses the
+    /// engine of a path.
     pub(crate) fn new(
         source: Source,
         access: Access,
@@ -45,13 +46,13 @@ impl Opened {
         if cut_to.is_none() {
             return Opened::over(path, device, kind);
         }
-        // It was judged and grown while it was held. Whatever happens now, the opening judges it again.
+        // Reopen: the checks were made before the file grew, so repeat them.
         drop(device);
         let opened = Opened::as_it_is(Source::Path(path), access, kind)?;
         Ok(Opened { cut_to, ..opened })
     }
 
-    /// Opens a source; a file that was cut stays as it is.
+    /// Opens a source without growing a truncated file.
     pub(crate) fn as_it_is(
         source: Source,
         access: Access,
@@ -90,11 +91,11 @@ impl Opened {
         })
     }
 
-    /// Makes sure that what is read is on the device, as an opening for writing needs it. Answers in words if it could not be made
-    /// sure.
+    /// Ensures that reads reflect the device and not a stale page cache, which a writing session
+    /// requires. Returns a message if that could not be ensured.
     ///
     /// # Errors
-    /// What was written before cannot be made durable.
+    /// Data written earlier cannot be made durable.
     pub(crate) fn distrust_cache(&self) -> Result<Option<String>, OpenError> {
         self.engine
             .distrust_cache()
@@ -107,7 +108,7 @@ impl Opened {
     /// Reserves the device for this host.
     ///
     /// # Errors
-    /// It cannot be reserved, or there are no random bytes for a key.
+    /// The device cannot be reserved, or there are no random bytes for a key.
     pub(crate) fn reserve(&mut self, random: &dyn Random) -> Result<(), OpenError> {
         let Some(device) = self.device.clone() else {
             return Err(OpenError::Option {
@@ -116,7 +117,7 @@ impl Opened {
                 why: "Lock, for what is no device",
             });
         };
-        // 0 stands for no key.
+        // Key 0 means no key.
         let key = u64::from_le_bytes(draw(random)?).max(1);
         self.reservation = Some(Reservation::new(device, key)?);
         Ok(())

@@ -1,13 +1,13 @@
-//! Recovery: the newest usable base, the log after it, then serve.
+//! Recovery: loads the newest usable base, replays the log after it, then serves.
 //!
-//! Nothing here writes. If the newest base is damaged the older one and a longer stretch of log
-//! give the same result. If neither is usable, or the log is damaged where a later block proves it
-//! was whole once, metadata is lost, and the options say what then.
+//! Recovery never writes. If the newest base is damaged, the older one and a longer stretch of log
+//! give the same result. If neither is usable, or if a later block proves that a damaged part of
+//! the log was once whole, metadata is lost and the options decide what happens.
 //!
-//! Memory is bounded whatever the device says, and asked for before it is used: the opening's fixed buffers, one
-//! decoded section for each thread, 8 bytes for each slot, and an index entry for each claim. A base makes at most one claim for
-//! each slot and each put record that the ring has room for, the log at most one for each of its records.
-//! So a small device never asks for much.
+//! Memory is bounded for any content of the device, and checked before it is used: the fixed
+//! buffers, one decoded section per thread, 8 bytes per slot, and an index entry per claim. A base
+//! makes at most one claim per slot and per put record that the ring can hold, the log at most one
+//! per record. So a small device never requires much memory.
 
 use std::time::Instant;
 
@@ -27,7 +27,7 @@ use crate::open::replay::{ReplayFrom, Replayed, highest_sequence, replay};
 use crate::open::scan::scan;
 use crate::report::RecoveryReport;
 
-/// How often a read-only opening starts over because a concurrent writer has replaced what it read.
+/// Most restarts of a read-only open because a concurrent writer replaced what it had read.
 const MOVES_MAX: u32 = 16;
 
 impl RecoverOptions {
@@ -49,8 +49,8 @@ impl RecoverOptions {
     }
 }
 
-/// One attempt; none if metadata seems lost, yet the base headers are not those that it began with, and
-/// there are `moves` left.
+/// Makes one attempt. Returns `None` if metadata seems lost but the base headers have changed since
+/// the attempt began, and there are `moves` left.
 fn recover_once(
     io: &mut MetaIo,
     superblock: &Superblock,
@@ -70,6 +70,7 @@ fn recover_once(
                     why: format!("the log ends at block {end}, yet a base names all before {durable_end} as durable"),
                 });
                 lost = damage.or(short);
+                // The older base would replay the same log and meet the same damage.
                 if lost.is_some() {
                     break;
                 }
@@ -100,7 +101,7 @@ fn recover_once(
     Ok(Some(recovered))
 }
 
-/// Adds what all headers say to what one base and the log after it gave.
+/// Completes a recovery from one base and its log with the information of all headers.
 fn complete(recovered: &mut Recovered, superblock: &Superblock, headers: &Headers) {
     recovered.base_sequence = headers.base_sequence();
     recovered.header_copies = headers
@@ -109,7 +110,7 @@ fn complete(recovered: &mut Recovered, superblock: &Superblock, headers: &Header
         .collect();
     recovered.bad_blocks = headers.bad_blocks();
     recovered.report.one_copy = recovered.copies.lost();
-    // Once the store was closed, no crash explains a header that is in one place only.
+    // After a close no crash explains a header that is in one place only.
     let closed = recovered.closed_by.is_some();
     let weak = headers
         .weak()
@@ -124,23 +125,24 @@ fn complete(recovered: &mut Recovered, superblock: &Superblock, headers: &Header
         .found
         .iter()
         .map(|base| base.header.position.sequence)
-        // A base from before a lost log is of no use any more, and keeps nothing.
+        // A base from before a lost log is useless and keeps nothing.
         .filter(|position| end.saturating_sub(*position) < ring)
         .fold(recovered.tail, u64::min);
 }
 
-/// Adds what all headers say to what was recovered without a base.
+/// Completes a recovery without a base with the information of all headers.
 fn complete_without(recovered: &mut Recovered, headers: &Headers) {
     recovered.incarnation = recovered.incarnation.max(headers.incarnation());
     recovered.base_sequence = headers.base_sequence();
-    // It may not start before what any base names as durable: the next recovery would miss all up to there.
+    // The new log must start behind everything a base names as durable, or the next recovery would
+    // report the blocks up to there as missing.
     recovered.end.sequence = recovered.end.sequence.max(headers.durable_end());
     recovered.tail = recovered.end.sequence;
     keep_bad_slots_only(recovered, headers.bad_slots());
     recovered.bad_blocks = headers.bad_blocks();
 }
 
-/// Why opening must stop rather than go on without a base.
+/// The error of an open that must stop rather than continue without a base.
 pub(crate) fn no_base(why: Unusable) -> OpenError {
     let what = "reading a checkpoint base";
     match why {
@@ -151,11 +153,11 @@ pub(crate) fn no_base(why: Unusable) -> OpenError {
     }
 }
 
-/// Takes slots out of use that are known to be bad, though the metadata that said so is gone.
+/// Marks slots as bad that a header listed, after the rest of the metadata was lost.
 pub(crate) fn keep_bad_slots_only(recovered: &mut Recovered, bad_slots: Vec<u32>) {
     for slot in bad_slots {
-        // False for a slot that an entry holds: its header could be read, so it is not bad, and calling
-        // it so in the next base would drop the entry at the opening after.
+        // False if an entry holds the slot: its header was readable, so the slot is not bad, and
+        // listing it in the next base would drop the entry at the next open.
         if recovered.index.mark_bad(SlotId(slot)) {
             recovered.bad_slots.push(slot);
         }
@@ -168,8 +170,8 @@ fn failed(what: &'static str) -> impl Fn(Error) -> OpenError {
 
 pub(crate) type FromBase = Result<(Recovered, Option<Damage>), String>;
 
-/// Loads one base and replays the log after it. The inner error says why the base is not usable;
-/// the damage next to the result says how the log is damaged.
+/// Loads one base and replays the log after it. The inner error is the reason why the base is
+/// unusable; `Damage` describes damage of the log.
 pub(crate) fn from_base(
     io: &mut MetaIo,
     superblock: &Superblock,
@@ -181,13 +183,14 @@ pub(crate) fn from_base(
     loop {
         match from_base_without(io, superblock, geometry, base, options, &refuted)? {
             Ok(found) => return Ok(found),
-            // Each is another block, and there is one place for it.
+            // Terminates: each refuted block is a different one in the same place.
             Err(checksum) => refuted.push(checksum),
         }
     }
 }
 
-/// As [`from_base`], without the blocks of these checksums. The outer error inside is the checksum of one more.
+/// Like [`from_base`], but skips blocks with the given checksums. The middle error is the checksum
+/// of another block to skip.
 fn from_base_without(
     io: &mut MetaIo,
     superblock: &Superblock,
@@ -259,7 +262,7 @@ fn from_base_without(
     Ok(Ok(Ok((recovered, replayed.damage))))
 }
 
-/// Refuses a log that is not in order, if that was looked at, or that needs another program.
+/// Rejects a log that is out of order, if that was checked, or that needs a newer version.
 fn readable(replayed: Replayed) -> Result<Replayed, OpenError> {
     match replayed.disorder {
         Some(disorder) => Err(OpenError::LogOrder { why: disorder.why }),
@@ -268,7 +271,7 @@ fn readable(replayed: Replayed) -> Result<Replayed, OpenError> {
     }
 }
 
-/// What is left when metadata is lost: the slots' own headers, or nothing.
+/// Rebuilds the index without metadata: from the slot headers, or empty.
 fn without_metadata(
     io: &mut MetaIo,
     superblock: &Superblock,
@@ -277,7 +280,8 @@ fn without_metadata(
 ) -> Result<Recovered, Error> {
     let index = options.empty_index(geometry)?;
     let mut report = RecoveryReport::default();
-    // A new log starts after every block that may still be in the ring, so none can join its chain.
+    // The new log starts behind every block that may still be in the ring, so that none can join
+    // its chain.
     let start = Instant::now();
     let (sequence, mut incarnation) = highest_sequence(io, superblock)?;
     let end = LogPosition {

@@ -1,4 +1,4 @@
-//! How a store is recovered, and the index that the recovery fills.
+//! Options of recovery, and the index that it fills.
 
 use rb_format::Geometry;
 use rb_index::{Index, Loader};
@@ -8,21 +8,22 @@ use crate::error::{Error, OpenError};
 use crate::memory;
 use crate::options::{OnLostMetadata, StoreOptions};
 
-/// How to recover.
+/// Options of recovery.
 #[derive(Clone, Copy)]
 pub(crate) struct RecoverOptions {
     shards: u32,
-    /// The secret of [`rb_index::IndexOptions`]. Keys come from outside: with a hash that anyone can compute, some thousand
-    /// of them could be chosen for one line of one shard's table, and each operation on one would look at all.
+    /// The secret of [`rb_index::IndexOptions`]. Keys come from outside: with a public hash, an
+    /// attacker could choose thousands of keys for one bucket of one shard's table, and each
+    /// operation on one of them would probe all.
     secret: [u8; 16],
-    /// Whether slot headers prove what they can when metadata is lost.
+    /// True if slot headers are scanned when metadata is lost.
     pub(crate) scans: bool,
-    /// Whether a log that is out of order is an error; see `log/order.rs`.
+    /// True if a log that is out of order is an error; see `log/order.rs`.
     pub(crate) check_order: bool,
 }
 
 impl RecoverOptions {
-    /// For an opening.
+    /// Options for opening a store.
     pub(crate) fn new(
         geometry: &Geometry,
         options: &StoreOptions,
@@ -37,7 +38,7 @@ impl RecoverOptions {
         Ok(options)
     }
 
-    /// For a look at what there is.
+    /// Options for inspecting a store.
     pub(crate) fn look(geometry: &Geometry) -> Result<RecoverOptions, OpenError> {
         let shards = Index::default_shards(u64::from(geometry.slots()));
         RecoverOptions::of(shards, &SystemRandom)
@@ -53,10 +54,10 @@ impl RecoverOptions {
         })
     }
 
-    /// An index for this store, every slot free.
+    /// Creates an index for this store with every slot free.
     ///
     /// # Errors
-    /// There is no memory for it and for loading it.
+    /// There is not enough memory for it and for loading it.
     pub(crate) fn empty_index(&self, geometry: &Geometry) -> Result<Index, Error> {
         let classes = (0..=u8::MAX)
             .take(geometry.classes())
@@ -73,7 +74,7 @@ impl RecoverOptions {
     }
 }
 
-/// What fills an empty index.
+/// Creates the loader that fills an empty index.
 pub(crate) fn loader(index: &Index) -> Result<Loader<'_>, Error> {
     let loader = index.loader().map_err(memory::index_error)?;
     Ok(loader.fetching(rb_io::prefetch))
@@ -83,7 +84,7 @@ pub(crate) fn loader(index: &Index) -> Result<Loader<'_>, Error> {
 mod tests {
     use super::*;
 
-    /// A secret that is known in advance is none.
+    /// A secret that is known in advance is useless.
     #[test]
     fn each_opening_draws_its_own_secret() {
         let secrets = [(); 2].map(|()| RecoverOptions::of(1, &SystemRandom).unwrap().secret);

@@ -1,4 +1,4 @@
-//! What recovery hands to the open store.
+//! Result of recovery for the open store.
 
 use rb_format::{FORMAT_BLOCK, Geometry, LogPosition, Superblock};
 use rb_index::Index;
@@ -16,37 +16,37 @@ use crate::open::space::allocate_again;
 use crate::options::StoreOptions;
 use crate::report::{Foreign, RecoveryReport};
 
-/// The index, and where the log and the bases go on.
+/// The recovered index, and where the log and the bases continue.
 pub(crate) struct Recovered {
     pub(crate) index: Index,
     pub(crate) report: RecoveryReport,
-    /// Where the log goes on.
+    /// Position at which the log continues.
     pub(crate) end: LogPosition,
-    /// The base that replay started from; none if a new one must be written first.
+    /// The base that replay started from; `None` if a new one must be written first.
     pub(crate) newest: Option<BasePlace>,
     /// The first block that the ring must keep: the older valid base's position.
     pub(crate) tail: u64,
     /// The highest base sequence seen.
     pub(crate) base_sequence: u64,
-    /// The opening that ended the log with a close record.
+    /// The session that ended the log with a close record.
     pub(crate) closed_by: Option<u32>,
-    /// The highest opening seen in any record.
+    /// The highest incarnation seen in any record.
     pub(crate) incarnation: u32,
     pub(crate) bad_slots: Vec<u32>,
-    /// Blocks of the metadata that could not be written once.
+    /// Metadata blocks that could not be written in the past, as format block numbers.
     pub(crate) bad_blocks: Vec<u64>,
-    /// The log block at which the log is damaged, if that is how metadata was lost.
+    /// Sequence at which the log is damaged, if that is why metadata was lost.
     pub(crate) lost_block: Option<u64>,
-    /// Which blocks of the log are in one ring only.
+    /// Log blocks that are in one ring only.
     pub(crate) copies: Copies,
-    /// Checksums of blocks that are no part of the log, though they are next in its chain.
+    /// Checksums of blocks that do not belong to the log although they fit its chain.
     pub(crate) refuted: Vec<u64>,
     /// Headers that are in one of their two places only.
     pub(crate) header_copies: Vec<HeaderCopy>,
 }
 
 impl Recovered {
-    /// An empty store, whose first base lies in `region`.
+    /// An empty store whose first base is in `region`.
     pub(crate) fn empty(
         index: Index,
         region: usize,
@@ -78,7 +78,7 @@ impl Recovered {
         }
     }
 
-    /// Where a base is that replay starts from.
+    /// Region and log position of a base.
     pub(crate) fn place_of(base: &FoundBase) -> BasePlace {
         BasePlace {
             region: base.region,
@@ -86,7 +86,7 @@ impl Recovered {
         }
     }
 
-    /// Tests the slots that are known to be bad, and uses those that take writes again. The store is the opening's own.
+    /// Tests the bad slots and frees those that take writes again. The session must own the store.
     pub(crate) fn forgive_slots(
         &mut self,
         engine: &dyn Engine,
@@ -103,18 +103,18 @@ impl Recovered {
         report.bad_slots = bad_slots.len();
     }
 
-    /// Takes the space that the metadata of a file lacks. The store is the opening's own.
+    /// Allocates the space that a file's metadata lacks. The session must own the store.
     pub(crate) fn allocate(&mut self, device: Option<&Device>, superblock: &Superblock) {
         let lacking = |device| allocate_again(device, superblock);
         self.report.unallocated = device.and_then(lacking);
     }
 
-    /// The slots that stay out of use, of so many.
+    /// Moves the slots that stay bad into a quarantine. `slots` is the size of the store.
     pub(crate) fn take_quarantine(&mut self, slots: u32) -> Quarantine {
         Quarantine::new(std::mem::take(&mut self.bad_slots), slots)
     }
 
-    /// Puts what is known of the medium into the report.
+    /// Copies the known bad slots and blocks into the report.
     pub(crate) fn report_bad(&mut self) {
         let blocks = self.bad_blocks.iter();
         self.report.bad_blocks = blocks.map(|block| block * FORMAT_BLOCK as u64).collect();
@@ -123,8 +123,8 @@ impl Recovered {
         self.report.bad_slots = self.bad_slots.len();
     }
 
-    /// Whether the newest of the openings that incarnation blocks name closed the log, or there never
-    /// was one.
+    /// Returns whether the newest session named in the incarnation blocks closed the log, or there
+    /// never was one.
     pub(crate) fn is_clean(&self, newest_opening: Option<u32>) -> bool {
         match self.closed_by {
             Some(closer) => newest_opening.is_none_or(|newest| newest <= closer),
@@ -133,7 +133,7 @@ impl Recovered {
     }
 }
 
-/// A store that is this opening's own to write.
+/// A store that this session has taken over.
 pub(crate) struct Taken {
     pub(crate) recovered: Recovered,
     pub(crate) incarnation: Opened,

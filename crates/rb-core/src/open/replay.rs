@@ -1,12 +1,12 @@
-//! Replaying the delta log after a base.
+//! Replays the delta log after a base.
 //!
-//! The chain ends at the first block that is not the next one in either ring: not valid, another sequence
-//! number, or another predecessor. A crash leaves exactly that. But a *later* block that names the missing
-//! one as durable proves that it was there once: then the device lost both copies, and that is damage (C3),
-//! not an end.
+//! The chain ends where neither ring has its next block: the block is invalid, or has another
+//! sequence number or predecessor. A crash leaves exactly that. But a *later* block that names the
+//! missing one as durable proves that it existed: then the device lost both copies, which is damage
+//! (C3) and not an end.
 //!
-//! One thread reads and follows the chain; the records are applied on as many threads as there are.
-//! Their order does not matter: for each key and for each slot the highest generation wins.
+//! One thread reads and follows the chain; several apply the records. Their order does not matter:
+//! for each key and each slot the highest generation wins.
 
 use parking_lot::Mutex;
 use rb_format::{Geometry, LOG_BLOCK_PAYLOAD, LogBlock, LogPosition, Superblock};
@@ -24,44 +24,44 @@ use crate::open::base_load::records_in_block;
 use crate::open::crew::{Crew, workers};
 use crate::open::recovered::Recovered;
 
-/// What the log held.
+/// Result of the replay.
 #[derive(Debug)]
 pub(crate) struct Replayed {
     pub(crate) blocks: u64,
     pub(crate) records: u64,
-    /// Where the next block goes.
+    /// Position of the next block.
     pub(crate) end: LogPosition,
-    /// The last record was a close.
+    /// True if the last record was a close.
     pub(crate) clean: bool,
-    /// The highest opening that wrote to it.
+    /// The highest incarnation that wrote to the log.
     pub(crate) incarnation: u32,
-    /// Proof that the log goes on after its apparent end, or a record that cannot be.
+    /// Evidence that the log continues behind its apparent end, or an impossible record.
     pub(crate) damage: Option<Damage>,
-    /// Which blocks are in one ring only.
+    /// Blocks that are in one ring only.
     pub(crate) copies: Copies,
     pub(crate) bad_slots: Vec<u32>,
-    /// A record names a value of several slots, which this program does not read.
+    /// True if a record refers to a value of several slots, which this version cannot read.
     pub(crate) several_slots: bool,
-    /// The index's clock after the last replayed put.
+    /// The index's recency clock after the last replayed put.
     pub(crate) recency: u32,
-    /// The first slot whose generations do not ascend, if that was looked at.
+    /// The first slot whose generations do not ascend, if that was checked.
     pub(crate) disorder: Option<Violation>,
 }
 
-/// What to start from, and what to look at.
+/// Start and options of the replay.
 #[derive(Clone, Copy)]
 pub(crate) struct ReplayFrom<'a> {
     pub(crate) start: LogPosition,
-    /// Puts are stamped as more recent.
+    /// Recency clock of the base; replayed puts count as more recent.
     pub(crate) recency: u32,
-    /// Checksums of blocks that are not part of the log, though they are next in its chain.
+    /// Checksums of blocks that do not belong to the log although they fit its chain.
     pub(crate) refuted: &'a [u64],
-    /// Whether the log's order is checked, which costs a restart time.
+    /// True if the log's order is checked, which slows the restart down.
     pub(crate) check_order: bool,
 }
 
-/// Replays the log into the loader. The inner error is the checksum of a block that was taken, and in whose
-/// place a later opening put another: then the loader holds what never was.
+/// Replays the log into the loader. The inner error is the checksum of a block that was applied
+/// although a later session had replaced it: the loader must then be thrown away.
 pub(crate) fn replay(
     io: &mut MetaIo,
     superblock: &Superblock,
@@ -91,14 +91,14 @@ pub(crate) fn replay(
                 links.send((chunk, count))
             };
             let unreadable = chain.follow(io, &mut reader, limit, link)?;
-            // In its memory more is read.
+            // Frees the memory into which more is read.
             links.catch_up();
             if let Some(unreadable) = unreadable {
                 break End::Damaged(unreadable);
             }
             let end = chain.settle(io, &mut reader, limit)?;
-            // The writer next to a read-only opening may have gone on since: only an end that has not moved
-            // when it is looked at again is one.
+            // A writer may have continued next to this read-only session: accept an end as damaged
+            // only if it has not moved on the second look.
             if !matches!(end, End::Damaged(_)) || suspected == Some(chain.at.sequence) {
                 break end;
             }
@@ -141,15 +141,16 @@ pub(crate) fn replay(
     }))
 }
 
-/// Whether there is memory for the records of so many blocks, those of pieces that are not applied yet included.
+/// Checks that there is memory for the records of this many blocks and of the chunks not applied
+/// yet.
 fn has_room(blocks: usize) -> Result<(), Error> {
     let blocks = blocks as u64 * (2 * workers() as u64 + 1);
     let records = blocks * records_in_block();
     check_entries(records, blocks * LOG_BLOCK_PAYLOAD as u64)
 }
 
-/// The highest sequence that a block of either ring can have, and the highest opening of any; for starting a
-/// new log after damage.
+/// Returns the highest sequence that a block of either ring can have, and the highest incarnation
+/// of any block, for starting a new log after damage.
 pub(crate) fn highest_sequence(
     io: &mut MetaIo,
     superblock: &Superblock,
@@ -160,13 +161,13 @@ pub(crate) fn highest_sequence(
         incarnation = incarnation.max(block.incarnation);
     })?;
     if !all_read {
-        // What cannot be read now may be there later, and is at most the rest of a round further on.
+        // Blocks that are unreadable now may be readable later, and are at most a ring ahead.
         sequence += superblock.log_blocks();
     }
     Ok((sequence, incarnation))
 }
 
-/// Whether the log has grown since it was recovered, or its end has changed.
+/// Returns whether the log has grown, or its end has changed, since it was recovered.
 pub(crate) fn log_went_on(
     io: &mut MetaIo,
     superblock: &Superblock,
@@ -180,14 +181,14 @@ pub(crate) fn log_went_on(
     if chain.at.sequence != end.sequence {
         return Ok(true);
     }
-    // Damage there was there before, or recovery would have said so.
+    // Damage that was there before has been reported by recovery.
     let end_now = chain.settle(io, &mut reader, limit)?;
     let is_damaged = matches!(end_now, End::Damaged(_));
     Ok(is_damaged && recovered.report.lost_metadata.is_none())
 }
 
-/// Shows every valid block of both rings, whether or not it belongs to the log any more. Answers
-/// whether all could be read.
+/// Calls `each` for every valid block of both rings, whether or not it still belongs to the log.
+/// Returns whether all could be read.
 pub(crate) fn each_block_of_rings(
     io: &mut MetaIo,
     superblock: &Superblock,

@@ -1,4 +1,5 @@
-//! Bad slots are tested again: a device that once failed for reasons of its own, or was replaced, has its slots back.
+//! Retests bad slots, so that a device that failed temporarily, or was replaced, gets its slots
+//! back.
 
 use std::time::Duration;
 
@@ -11,21 +12,23 @@ use crate::error::Error;
 use crate::io::meta_io::MetaIo;
 use crate::options::StoreOptions;
 
-/// Written, and read back, at once.
+/// Bytes written and read back per request.
 const STEP: u64 = 1 << 20;
-/// How long an opening tests. What is left is tested by a later one.
+/// Longest time one session spends on tests; a later one tests the rest.
 const TIME: Duration = Duration::from_secs(1);
-/// What is written: no header, and not what a device answers that has lost the write.
+/// Test pattern: not a valid header, and not what a device is likely to return after losing a
+/// write.
 const PATTERN: u8 = 0xa5;
 
-/// The last generation that an opening can have given out: what a slot was put with that this opening, or an earlier one,
-/// called bad. Bad slots are forgiven by openings before they write, so that a later put proves it.
+/// The last generation that a session can have drawn: no put before the slot was called bad has a
+/// higher one. Sessions forgive bad slots before they write, so a later put of the slot proves that
+/// it was forgiven.
 pub(crate) fn last_generation(incarnation: u32) -> u64 {
     Generation::new(incarnation, Generation::COUNTER_MAX).map_or(u64::MAX, |last| last.0)
 }
 
-/// Frees the bad slots that take a write of all their bytes, and removes them from `bad`. Answers how many. Nothing needs
-/// to be logged: until a put has used such a slot, the next opening tests it, too.
+/// Frees the bad slots that take a write of all their bytes and removes them from `bad`. Returns
+/// their number. Nothing is logged: until a put uses such a slot, the next session tests it again.
 pub(crate) fn retest(
     engine: &dyn Engine,
     geometry: &Geometry,
@@ -35,11 +38,12 @@ pub(crate) fn retest(
 ) -> usize {
     bad.sort_unstable();
     bad.dedup();
+    // An entry may hold a slot that the metadata lists as bad.
     bad.retain(|slot| index.is_bad(SlotId(*slot)));
     if bad.is_empty() {
         return 0;
     }
-    // A queue of its own: a slot may be bad because requests to it hang. Without one they stay bad.
+    // A queue of its own: requests to a bad slot may hang. Without a queue the slots stay bad.
     let Ok(mut io) = MetaIo::of_store(engine, 4 * STEP as usize, 4, options) else {
         return 0;
     };
@@ -49,11 +53,11 @@ pub(crate) fn retest(
         match takes_writes(&mut io, geometry, slot, options.clock.as_ref(), until) {
             Ok(true) => good.push(slot),
             Ok(false) => {}
-            // The device answers no more, or the time is over.
+            // The device does not respond any more, or time is up.
             Err(_) => break,
         }
     }
-    // One for all: what a slot took may be lost in the device's cache otherwise, unread.
+    // One flush for all: a write that only reached the device's cache proves nothing.
     if good.is_empty() || io.flush().is_err() {
         return 0;
     }
@@ -62,7 +66,7 @@ pub(crate) fn retest(
     good.len()
 }
 
-/// Whether the device takes each byte of a slot, and gives it back.
+/// Returns whether the device takes and returns every byte of a slot.
 fn takes_writes(
     io: &mut MetaIo,
     geometry: &Geometry,

@@ -1,7 +1,7 @@
-//! Rebuilding the index from slot headers, when metadata is lost.
+//! Rebuilds the index from slot headers when metadata is lost.
 //!
-//! A header proves that its key was put into its slot in this epoch; it cannot prove that the key
-//! was not removed since. So a removed key may return, which the report says.
+//! A header proves that its key was put into its slot in this epoch, but not that the key was not
+//! removed later. Removed keys may therefore return, which the report states.
 
 use rb_format::{FORMAT_BLOCK, Geometry, SlotHeader, Superblock};
 use rb_index::{Loader, NewEntry, SlotId};
@@ -12,10 +12,10 @@ use crate::io::pace::Pace;
 use crate::memory::check_entries;
 use crate::report::ScanReport;
 
-/// Headers for whose entries memory is asked for together.
+/// Number of headers for which memory is checked together.
 const TOGETHER: u64 = 4096;
 
-/// Loads what every slot's header proves. Also returns the highest incarnation seen.
+/// Loads an entry for every valid slot header. Also returns the highest incarnation seen.
 pub(crate) fn scan(
     io: &mut MetaIo,
     superblock: &Superblock,
@@ -71,6 +71,7 @@ pub(crate) fn scan(
             metadata: &header.metadata,
             verified: false,
         };
+        // Headers carry no recency, so all entries start with the same.
         loader.load(
             loader.hash(&header.key),
             &header.key,

@@ -1,4 +1,4 @@
-//! The services of a store that is open.
+//! Creates the background services of an open store.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -15,13 +15,13 @@ use crate::io::meta_io::MetaIo;
 use crate::io::pace::Pace;
 use crate::options::Validate;
 
-/// Buffers for validation: headers of as many entries as the queue is deep.
+/// Buffer bytes for validation: as many headers as the queue is deep.
 const VALIDATION_ARENA: usize = 4 << 20;
 
-/// Entries validated at once before an eager opening ends.
+/// Entries per step of an eager validation.
 const EAGER_STEP: usize = 4096;
 
-/// Makes the services that the options ask for.
+/// Creates the services that the options request.
 pub(crate) fn services(
     inner: &Inner,
     checkpointer: Option<Checkpointer>,
@@ -66,7 +66,7 @@ pub(crate) fn services(
     })
 }
 
-/// Validates every entry, and reports that.
+/// Validates every entry before the open returns, and reports it.
 pub(crate) fn validate_all(inner: &mut Inner, services: &Services) -> Result<(), OpenError> {
     let failed = |source| OpenError::Io {
         what: "validating slot headers",

@@ -1,4 +1,4 @@
-//! Reads who has opened the store, and in which epoch.
+//! Reads the incarnation blocks and determines the epoch in force.
 
 use rb_format::Superblock;
 
@@ -19,8 +19,9 @@ pub(crate) fn read_blocks(io: &mut MetaIo, superblock: &Superblock) -> Result<Pa
     })
 }
 
-/// Reads the incarnation blocks, and follows a start with an empty store that was cut short: then the superblock is the
-/// one that it was about to write, and those of the `copies` are to be repaired that it would have written over.
+/// Reads the incarnation blocks and completes a start-empty that a crash cut short: `found` then
+/// holds the superblock that it was about to write, and marks the `copies` to be repaired that it
+/// would have overwritten.
 pub(crate) fn read_openings(
     io: &mut MetaIo,
     copies: &[BlockAt<Superblock>; 2],
@@ -38,7 +39,8 @@ pub(crate) fn read_openings(
         ("superblock sequence", superblock.sequence),
         ("epoch", epoch),
     ];
-    // Its base is durable before the block. Without one, or beyond what is written, the block is no opening's of this store.
+    // A start-empty makes its base durable before the block. Without a base, or with implausible
+    // numbers, the block is not from a session of this store.
     if check_numbers(&numbers).is_err()
         || read_headers(io, &superblock)
             .map_err(no_base)?
@@ -52,7 +54,7 @@ pub(crate) fn read_openings(
     read_blocks(io, &found.newest)
 }
 
-/// The error of an opening that another host's has overtaken.
+/// The error of an open that lost against another host.
 pub(crate) fn contended(why: &str) -> OpenError {
     OpenError::Contended { why: why.into() }
 }

@@ -1,6 +1,8 @@
-//! Space of a file for the metadata: taken when it is formatted, and again by an opening that finds that some is missing.
+//! Allocates file space for the metadata: at the format, and again when a session finds some
+//! missing.
 //!
-//! A store can do without space for a value: that put fails. Without space for its log it can acknowledge nothing.
+//! Without space for a value, one put fails. Without space for the log, the store cannot
+//! acknowledge anything.
 
 use std::ops::Range;
 
@@ -10,10 +12,10 @@ use rb_io::{Device, DeviceKind, OpenError};
 use crate::error::{Error, error_chain};
 use crate::io::meta_io::MetaIo;
 
-/// Zeros written together.
+/// Zero bytes per write.
 const PIECE: usize = 1 << 20;
 
-/// All of the layout that is not slots.
+/// Returns every range of the layout that is not slots.
 pub(crate) fn metadata_ranges(superblock: &Superblock) -> Vec<Range<u64>> {
     let mut runs: Vec<_> = superblock
         .runs
@@ -32,8 +34,9 @@ pub(crate) fn metadata_ranges(superblock: &Superblock) -> Vec<Range<u64>> {
     ranges
 }
 
-/// Allocates a file that is formatted: all of it, or with `sparse` its metadata. Adds what there is to warn of, and answers the
-/// ranges that zeros have to be written to because the file system knows no other way to take space.
+/// Allocates space for a new store's file: all of it, or only the metadata if `sparse`. Appends
+/// warnings, and returns the ranges to be zeroed because the file system has no other way to
+/// allocate.
 pub(crate) fn allocate_new(
     device: &Device,
     superblock: &Superblock,
@@ -63,7 +66,7 @@ pub(crate) fn allocate_new(
     Ok(metadata)
 }
 
-/// Writes zeros.
+/// Writes zeros over `ranges`.
 pub(crate) fn fill(io: &mut MetaIo, ranges: &[Range<u64>]) -> Result<(), Error> {
     let zeros = vec![0; PIECE];
     for range in ranges {
@@ -76,9 +79,10 @@ pub(crate) fn fill(io: &mut MetaIo, ranges: &[Range<u64>]) -> Result<(), Error> 
     Ok(())
 }
 
-/// Takes the space that a file's metadata lacks: it was copied without its zeros, or made where space could not be had.
-/// Costs two system calls for a file that lacks none. Answers in words why it lacks some all the same; the store can be used, and
-/// waits for space where it finds none.
+/// Allocates the space that a file's metadata lacks because it was copied without its zeros or
+/// formatted where space could not be reserved. Costs two system calls if nothing is missing.
+/// Returns a message if space is still missing; the store stays usable and waits for space when it
+/// finds none.
 pub(crate) fn allocate_again(device: &Device, superblock: &Superblock) -> Option<String> {
     if device.kind() != DeviceKind::File {
         return None;

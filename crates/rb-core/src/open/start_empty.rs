@@ -1,4 +1,4 @@
-//! Starting with an empty store: a new epoch.
+//! Starts with an empty store, in a new epoch.
 
 use rb_format::LogPosition;
 
@@ -14,11 +14,12 @@ use crate::open::recover::{keep_bad_slots_only, no_base};
 use crate::open::recovered::{Recovered, Taken};
 use crate::open::sessions::{contended, read_blocks, read_openings};
 
-/// Drops everything by a new epoch: every older record then belongs to another store.
+/// Drops all entries by starting a new epoch: every older record then counts as another store's.
 ///
-/// The new epoch's base comes first, over the older one of the former epoch. Then the incarnation block: from there on
-/// an opening finds the store empty, and finishes this if it was cut short. The superblock's copies come last: rot of
-/// the one that was written does not bring the former epoch back.
+/// The order of writes: first the new epoch's base, over the older base of the former epoch. Then
+/// the incarnation block; from here on a session finds the store empty and completes an interrupted
+/// start-empty. Last the superblock copies, so that damage to a new copy cannot bring the former
+/// epoch back.
 pub(crate) fn start_empty(
     opening: &OpenPlan<'_>,
     io: &mut MetaIo,
@@ -38,13 +39,13 @@ pub(crate) fn start_empty(
         ("superblock sequence", found.newest.sequence),
         ("epoch", found.newest.identity.epoch),
     ])?;
-    // Before anything is written: without memory for an empty index the store stays as it is.
+    // Before the first write: without memory for an empty index the store must stay unchanged.
     let index = opening
         .how
         .empty_index(opening.geometry)
         .map_err(failed("making the index"))?;
     let headers = read_headers(io, &found.newest).map_err(no_base)?;
-    // What is known of the medium outlives its content.
+    // Knowledge about bad blocks and slots outlives the content.
     let bad_blocks = headers.bad_blocks();
     let mut bad_slots = headers.bad_slots();
     bad_slots.sort_unstable();
@@ -65,7 +66,7 @@ pub(crate) fn start_empty(
             false => Err(contended("it was opened while it was to be emptied")),
         }
     };
-    // The region is that of the older base only as long as no other host writes bases.
+    // The region holds the older base only while no other host writes bases.
     check_alone(io)?;
     let header = write_empty_base(io, &superblock, place, position, &bad_slots, &bad_blocks)
         .map_err(failed("writing the first checkpoint base"))?;
@@ -73,7 +74,7 @@ pub(crate) fn start_empty(
     let random = opening.options.random.as_ref();
     let (mut incarnation, mut refused) = begin(io, superblock.identity, &known, 0, random)?;
     check_unchanged(io, opening.capacity, &found.newest)?;
-    // Another opening of the former epoch may have written a base over it until then.
+    // Until then, another session of the former epoch may have overwritten the new base.
     let written = read_headers(io, &superblock).map_err(no_base)?;
     let is_ours = |place: &HeaderPlace| {
         place.region != region
@@ -83,7 +84,7 @@ pub(crate) fn start_empty(
         write_empty_base(io, &superblock, place, position, &bad_slots, &bad_blocks)
             .map_err(failed("writing the first checkpoint base"))?;
     }
-    // What an opening of the former epoch has acknowledged since is not to be taken from it.
+    // A session of the former epoch that acknowledged something since must win.
     check_writer(io, &incarnation).map_err(|why| contended(&why.to_string()))?;
     let unwritten = write_superblock(io, &superblock).map_err(failed("writing the superblocks"))?;
     if !unwritten.is_empty() {

@@ -1,4 +1,4 @@
-//! How an opening for writing takes the store over: the steps of [`crate::log::incarnations`].
+//! Takes a store over for writing, in the steps of [`crate::log::incarnations`].
 
 use crate::error::OpenError;
 use crate::io::meta_io::MetaIo;
@@ -11,13 +11,13 @@ use crate::open::replay::log_went_on;
 use crate::open::sessions::{contended, read_blocks, read_openings};
 use crate::open::start_empty::start_empty;
 
-/// How often an opening for writing recovers because another host goes on writing or opens the store too.
+/// Most recoveries of a writing session while another host keeps writing or opens the store, too.
 const ATTEMPTS: usize = 3;
 
-/// Recovers, and takes the store over.
+/// Recovers the store and takes it over.
 ///
 /// # Errors
-/// `Contended` if another host opens or writes the store meanwhile; it is left to that one.
+/// `Contended` if another host opens or writes the store at the same time; it keeps the store.
 pub(crate) fn take_over(
     opening: &OpenPlan<'_>,
     io: &mut MetaIo,
@@ -29,7 +29,7 @@ pub(crate) fn take_over(
     let random = opening.options.random.as_ref();
     let began_with = found.clone();
     for _ in 0..ATTEMPTS {
-        // A later epoch that the last attempt saw may be no more.
+        // A later epoch seen by the last attempt may be gone.
         found.clone_from(&began_with);
         let known = read_openings(io, opening.copies, found)?; // 1
         let foreign = opening.foreign(io, &found.newest, &known)?;

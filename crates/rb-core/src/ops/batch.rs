@@ -1,13 +1,14 @@
-//! A batch of requests in flight, and how the caller's thread drives it. The driver thread drives the same batches for
-//! async operations.
+//! A batch of requests in flight, driven by the calling thread or, for async operations, by the
+//! driver thread.
 //!
 //! ```text
-//! requests -> arrived, for each -> complete -> requests of the next round, or none: the answers are there
+//! requests -> arrived, once per request -> complete -> requests of the next round; none: every result is known
 //! ```
 //!
-//! A blocking call takes a lane out of a pool and drives it itself: no thread hop, no wake-up. A batch that misses its
-//! deadline leaves with its lane: a thread of its own waits for the kernel, because buffers, leases and reservations
-//! belong to the batch until the last request is answered.
+//! A blocking call takes a lane out of the pool and drives it itself: no thread hop, no wake-up. If
+//! it misses its deadline, it returns, and lane and batch move to a thread of their own that waits
+//! for the kernel: buffers, leases and reservations belong to the batch until its last request
+//! completes.
 
 use std::sync::Arc;
 
@@ -19,37 +20,43 @@ use crate::core::waits::Waits;
 use crate::error::Error;
 use crate::io::lanes::{Late, elsewhere};
 
-/// Requests that belong together, and what to do when they are answered. It owns everything that must outlive the requests,
-/// and gives it back in `complete` or `refused`, but for what the next round needs: one of the two follows each `requests`.
+/// A set of requests and the handling of their completions.
+///
+/// The batch owns everything that must outlive its requests. Each call of `requests` is followed by
+/// exactly one of `complete` and `refused`, which release all of it except what the next round
+/// needs.
 pub(crate) trait Batch: Send + 'static {
     type Answers: Send + 'static;
 
-    /// `arrived` takes its time: the device is to work on meanwhile.
+    /// True if `arrived` is expensive, so that it should run while the device works on the other
+    /// requests.
     const LOOKS_EARLY: bool;
 
-    /// The requests of the next round, with their buffers; waits for those as long as `patience` lasts. None once
-    /// everything is answered.
+    /// Returns the requests of the next round with their buffers; waits for buffers up to
+    /// `patience`. Returns none once every result is known.
     fn requests(&mut self, patience: &mut Patience) -> Vec<Request>;
 
-    /// One request of the round was answered; its tag is its position. Others may be under way.
+    /// Handles the completion of one request of the round; its tag is its position. Other requests
+    /// may still be in flight.
     fn arrived(&mut self, answer: Completion);
 
-    /// No request of the round is under way any more. Calls `before_observer` before an observer is called, which may be
-    /// slow.
+    /// Ends a round: none of its requests is in flight any more. Calls `before_observer` before it
+    /// calls an observer, which may be slow.
     fn complete(&mut self, before_observer: &mut dyn FnMut());
 
-    /// No request of the round was sent.
+    /// Ends a round none of whose requests was submitted.
     fn refused(&mut self, error: &Error);
 
-    /// The answers, once. What is not answered yet gets `late`.
+    /// Takes the results. Keys without a result get `late`.
     fn answers(&mut self, late: Option<&Error>) -> Self::Answers;
 }
 
-/// Answers of a large batch are looked at whenever there are as many bytes more: what is done with them, such as
-/// a checksum, takes far longer than a sleep, and the device works on meanwhile. A smaller batch is one sleep.
+/// Completions of a large batch are handled in portions of this many bytes: verifying a portion
+/// takes far longer than a sleep, and the device works in the meantime. A smaller batch is awaited
+/// in one sleep.
 const TOGETHER_BYTES: u64 = 2 << 20;
 
-/// Runs a batch in the calling thread.
+/// Runs a batch to its end in the calling thread.
 pub(crate) fn run<B: Batch>(inner: &Inner, mut batch: B, waits: &mut Waits) -> B::Answers {
     let _using = inner.lanes.load.using();
     loop {
@@ -61,6 +68,8 @@ pub(crate) fn run<B: Batch>(inner: &Inner, mut batch: B, waits: &mut Waits) -> B
             Ok(lane) => lane,
             Err(error) => {
                 batch.refused(&error);
+                // A refused batch has no more requests: the next turn of the loop returns its
+                // results.
                 continue;
             }
         };
@@ -71,7 +80,7 @@ pub(crate) fn run<B: Batch>(inner: &Inner, mut batch: B, waits: &mut Waits) -> B
     }
 }
 
-/// A lane for the next round, which is not begun after the call's deadline.
+/// Checks a lane out for the next round; fails after the call's deadline.
 fn lane(inner: &Inner, waits: &mut Waits) -> Result<Lane, Error> {
     if waits.device.is_over() {
         let waited = waits.device.limit();
@@ -80,7 +89,8 @@ fn lane(inner: &Inner, waits: &mut Waits) -> Result<Lane, Error> {
     inner.lanes.checkout(&mut waits.resources)
 }
 
-/// Drives one round to its end; fails with the answers if the device is late.
+/// Drives one round to its end. If the device is late, fails with the results so far and leaves the
+/// batch to a thread of its own.
 fn drive<B: Batch>(
     inner: &Inner,
     mut lane: Lane,
@@ -101,9 +111,12 @@ fn drive<B: Batch>(
     let mut healthy = true;
     while missing > 0 {
         let wanted = u32::try_from(missing.min(together)).unwrap_or(u32::MAX);
-        // Polls once even at the deadline: completions that arrived while earlier ones were verified are in time.
+        // Poll once even at the deadline: completions that arrived while earlier ones were verified
+        // still count as on time.
         let last = patience.is_over();
         let polled = patience.spend(|step| lane.poll(wanted, Some(step), &mut arrived));
+        // A failed queue completes every unfinished request with an error, so the loop still ends;
+        // only the lane cannot be reused.
         healthy &= polled.is_ok();
         missing -= arrived.len();
         arrived.drain(..).for_each(|answer| batch.arrived(answer));
@@ -125,6 +138,7 @@ fn drive<B: Batch>(
 
 /// Waits for the rest of a late batch in a thread of its own, however long the device takes.
 fn wait_elsewhere<B: Batch>(lane: Lane, batch: B, missing: usize, late: Late) {
+    // If no thread can be started, the closure is dropped. Lane and batch must survive that.
     let parked = Arc::new(Mutex::new(Some((lane, batch))));
     let waiting = Arc::clone(&parked);
     let started = elsewhere(move || {
@@ -132,12 +146,13 @@ fn wait_elsewhere<B: Batch>(lane: Lane, batch: B, missing: usize, late: Late) {
             return;
         };
         wait_for(&mut lane, &mut batch, missing);
-        // The lane's memory goes first.
+        // `late` is dropped last, so that it covers the lane's memory.
         drop(lane);
         drop(late);
     });
     if !started && let Some((lane, mut batch)) = parked.lock().take() {
-        // No thread to wait in. The lane keeps the memory, and what it did not answer counts as failed.
+        // No thread could be started. The lane keeps its memory, and requests without a completion
+        // count as failed.
         end(&mut batch);
         drop(lane);
     }
@@ -157,9 +172,10 @@ fn wait_for<B: Batch>(lane: &mut Lane, batch: &mut B, mut missing: usize) {
     end(batch);
 }
 
-/// Ends a batch whose answers are no longer awaited.
+/// Ends a batch whose results no caller waits for.
 fn end<B: Batch>(batch: &mut B) {
     batch.complete(&mut || {});
+    // Another round, such as a second read, would be for no caller.
     if !batch.requests(&mut Patience::none()).is_empty() {
         batch.refused(&Error::Closed);
     }

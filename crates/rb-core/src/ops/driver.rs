@@ -1,5 +1,5 @@
-//! The thread that drives the batches of async operations: it owns one queue for its whole life, so the ring can be
-//! single-issuer, and no request depends on a caller's thread that may exit.
+//! The thread that drives the batches of async operations. It owns one queue for its whole life, so
+//! that the ring can be single-issuer and no request depends on a caller's thread, which may exit.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,30 +15,30 @@ use crate::io::lanes::{Lanes, drop_elsewhere};
 use crate::operation::Wakes;
 use crate::ops::batch::Batch;
 
-/// How long an answer may wait for others of its round before its caller is woken.
+/// Longest time a result waits for other completions of its round before its caller is woken.
 const PATIENCE: Duration = Duration::from_micros(50);
-/// A value of more bytes takes longer than that to verify.
+/// Values larger than this take longer than `PATIENCE` to verify.
 const LONG_BYTES: usize = 256 << 10;
 
-/// A batch that the driver drives, and who hears of its answers.
+/// A batch in the driver, with the callback that takes its results.
 trait Driven: Send {
     fn requests(&mut self) -> Vec<Request>;
     fn arrived(&mut self, answer: Completion);
     fn complete(&mut self, wakes: &mut Wakes);
     fn refused(&mut self, error: &Error);
-    /// Gives the answers, unless that was done when they were late.
+    /// Delivers the results, unless they were already delivered as late.
     fn reply(&mut self, late: Option<&Error>, wakes: &mut Wakes);
 }
 
 struct Replying<B, R> {
     batch: B,
-    /// None once it was called.
+    /// `None` after the call.
     reply: Option<R>,
 }
 
 impl<B: Batch, R: FnOnce(B::Answers, &mut Wakes) + Send> Driven for Replying<B, R> {
     fn requests(&mut self) -> Vec<Request> {
-        // The driver does not wait for buffers: all async operations wait for the driver.
+        // The driver never waits for buffers: every async operation waits for the driver.
         self.batch.requests(&mut Patience::none())
     }
 
@@ -61,13 +61,13 @@ impl<B: Batch, R: FnOnce(B::Answers, &mut Wakes) + Send> Driven for Replying<B, 
     }
 }
 
-/// A round of a batch that is to be sent.
+/// A round of a batch to submit.
 struct Job {
     requests: Vec<Request>,
     batch: Box<dyn Driven>,
 }
 
-/// Starts its thread with the first job.
+/// Drives async batches in a thread that starts with the first job.
 #[derive(Default)]
 pub(crate) struct Driver {
     state: Mutex<State>,
@@ -76,20 +76,21 @@ pub(crate) struct Driver {
 #[derive(Default)]
 struct State {
     running: Option<Running>,
-    /// No thread is started any more: an operation that outlives the close would make one that has a queue of the device,
-    /// and that nothing ends.
+    /// True once the store stops its threads. An operation that outlives the close must not start
+    /// one: it would own a queue of the device, and nothing would end it.
     stopped: bool,
 }
 
 struct Running {
     jobs: Sender<Job>,
-    /// That of the lane in use.
+    /// Wakes the lane in use.
     waker: Arc<Mutex<Waker>>,
     thread: Thread,
 }
 
 impl Driver {
-    /// Gives the driver thread a batch that needs no more buffers. `reply` is called there with the answers.
+    /// Hands a batch whose buffers are already taken to the driver thread, which calls `reply` with
+    /// the results.
     pub(crate) fn start<B: Batch>(
         &self,
         inner: &Inner,
@@ -112,7 +113,8 @@ impl Driver {
                 Ok(spawned) => state.running = Some(spawned),
                 Err(error) => {
                     drop(state);
-                    // What the requests hold is free again before anybody hears of it.
+                    // Release the requests' buffers before the caller learns of the error and
+                    // retries.
                     drop(requests);
                     batch.refused(&error);
                     return batch.reply(None, &mut Wakes::default());
@@ -120,21 +122,23 @@ impl Driver {
             }
         }
         if let Some(running) = &state.running {
-            // The receiver lives as long as the thread, which ends only when this sender is gone.
+            // Cannot fail: the receiver lives as long as the thread, which ends only after this
+            // sender is dropped.
             drop(running.jobs.send(Job { requests, batch }));
             running.waker.lock().wake();
         }
     }
 
-    /// Whether the caller runs in its thread.
+    /// Returns whether the caller runs in the driver thread.
     pub(crate) fn is_current(&self) -> bool {
         let state = self.state.lock();
         let running = state.running.as_ref();
         running.is_some_and(|running| running.thread.is_current())
     }
 
-    /// Finishes every job and ends the thread; answers whether it did in time. Jobs that come later are refused. If requests hang, the thread is left
-    /// behind with what belongs to them.
+    /// Finishes every job and ends the thread; returns whether it ended within `patience`. Later
+    /// jobs are refused. If requests hang, the thread is left behind with everything that belongs
+    /// to them.
     pub(crate) fn stop(&self, patience: &mut Patience) -> bool {
         let running = {
             let mut state = self.state.lock();
@@ -149,6 +153,7 @@ impl Driver {
         else {
             return true;
         };
+        // The loop ends once its inbox is closed and every job is done.
         drop(jobs);
         waker.lock().wake();
         thread.join(patience)
@@ -159,7 +164,7 @@ fn spawn(lanes: Arc<Lanes>, deadline: Duration) -> Result<Running, Error> {
     let (jobs, inbox) = unbounded();
     let (started, waker) = bounded(1);
     let thread = Thread::spawn("rb-driver", move || {
-        // The lane is made here because a single-issuer ring belongs to the thread that made it.
+        // Made here: a single-issuer ring belongs to the thread that creates it.
         match lanes.make(Issuer::OneThread) {
             Ok(lane) => {
                 let waker = Arc::new(Mutex::new(lane.waker()));
@@ -201,10 +206,10 @@ struct Loop {
     free: Vec<usize>,
     open: bool,
     deadline: Duration,
-    /// Time that it has spent with jobs in flight. Each turn counts as a step of patience at most: a process that was
-    /// stopped has not waited for the device.
+    /// Time spent with jobs in flight. Each iteration counts as one step of patience at most: while
+    /// the process is stopped, it does not wait for the device.
     now: Duration,
-    /// Up to here.
+    /// The instant up to which `now` is counted.
     counted: Instant,
 }
 
@@ -212,7 +217,7 @@ struct Active {
     batch: Box<dyn Driven>,
     missing: usize,
     since: Duration,
-    /// It has answered that it is late.
+    /// True if the caller already got `TimedOut`.
     late: bool,
 }
 
@@ -221,15 +226,19 @@ impl Loop {
         let mut done = Vec::new();
         while self.take_jobs() {
             let left = self.next_deadline();
+            // A longer turn than one step of patience means that the process was stopped.
             let longest = Patience::new(self.deadline).step();
+            // Without a job that can become late, wait for a completion or a wake without a
+            // timeout.
             let step = left.map(|left| left.min(longest));
-            // A queue that fails answers everything it holds, and then whatever comes later.
+            // A failed queue completes everything it holds, and then every later request, with an
+            // error.
             let failed = self.lane.poll(1, step, &mut done).is_err();
             let counted = std::mem::replace(&mut self.counted, Instant::now());
             self.now += (self.counted - counted).min(longest);
             let mut wakes = Wakes::default();
             for completion in done.drain(..) {
-                // Wake waiters first: verifying a large value takes long.
+                // Wake earlier callers first: verifying a large value takes long.
                 if completion
                     .buf
                     .as_ref()
@@ -250,24 +259,25 @@ impl Loop {
         }
     }
 
-    /// Whether no job is under way. The lane cannot tell: one that failed has finished whatever it is
-    /// given, before anyone has fetched the answers.
+    /// Returns whether no job is in flight. The lane's own count does not show it: a failed lane
+    /// has finished its requests before their completions are fetched.
     fn is_idle(&self) -> bool {
         self.active.len() == self.free.len()
     }
 
-    /// Takes another lane in the place of one whose queue failed. If there is none to be had, jobs go on
-    /// to be answered with the failure.
+    /// Replaces a lane whose queue failed. If no new lane can be made, jobs continue to fail on the
+    /// old one.
     fn renew(&mut self) {
         if let Ok(lane) = self.lanes.make(Issuer::OneThread) {
-            // Before the inbox is looked at again: a caller that still wakes the former lane has sent its job.
+            // Before the inbox is read again: a caller that still wakes the old lane has already
+            // sent its job.
             *self.waker.lock() = lane.waker();
-            // What the former one still holds may hang, and no other job is to wait for that.
+            // Dropping the old lane may hang in the device, which must not delay other jobs.
             drop_elsewhere(std::mem::replace(&mut self.lane, lane));
         }
     }
 
-    /// Time until the first job is late; none if none can be.
+    /// Time until the next job is late; `None` if no job can become late.
     fn next_deadline(&self) -> Option<Duration> {
         let in_time = self.active.iter().flatten().filter(|active| !active.late);
         let oldest = in_time.map(|active| active.since).min()?;
@@ -280,13 +290,14 @@ impl Loop {
                 active.late = true;
                 let waited = self.deadline;
                 let late = Error::TimedOut { waited };
+                // Only the caller is answered; the batch stays until its requests complete.
                 active.batch.reply(Some(&late), &mut Wakes::default());
             }
         }
     }
 
-    /// Starts every job that is waiting. Blocks for one if there is nothing else to do. False when
-    /// all work is done and no more can come.
+    /// Starts every waiting job. Blocks for one if idle. Returns false when all work is done and no
+    /// more can come.
     fn take_jobs(&mut self) -> bool {
         loop {
             let idle = self.is_idle();
@@ -325,6 +336,8 @@ impl Loop {
             since: self.now,
             late: false,
         });
+        // The tag holds the number of the batch in its upper half, the position of the request in
+        // its lower.
         for (position, request) in requests.into_iter().enumerate() {
             self.lane
                 .start((number as u64) << 32 | position as u64, request);

@@ -1,16 +1,16 @@
-//! The way of a get.
+//! The path of a get.
 //!
 //! ```text
 //! 1 hash the keys; per touched shard, once: lease each hit      rb-index
 //! 2 slot -> device range                                       rb-format
 //! 3 one batch of reads                                         rb-io
-//! 4 verify, end the leases, hand out values                    rb-format, rb-index
+//! 4 verify, end the leases, return the values                  rb-format, rb-index
 //! ```
 //!
-//! An entry that is verified reads its payload only: the index knows its generation, length and
-//! checksum, and the checksum covers all of them. An unverified one (recovered, never read since)
-//! reads its header too. A failed proof is read once more, and then forgets exactly that
-//! generation; an I/O error forgets nothing (C7).
+//! A verified entry reads its payload only: the index knows its generation, length and checksum,
+//! and the checksum covers all of them. An unverified entry (recovered, never read since) reads its
+//! header too. A read that fails verification is repeated once; if it fails again, exactly that
+//! generation is invalidated. An I/O error invalidates nothing (C7).
 
 use std::sync::Arc;
 
@@ -43,7 +43,8 @@ pub(crate) fn get_many(inner: &Arc<Inner>, keys: &[&[u8]]) -> Vec<Lookup> {
     answers
 }
 
-/// Starts looking up many keys: the driver thread does steps 3 and 4. A worker waits for buffers, if there are none now.
+/// Starts a lookup of many keys. The driver thread does steps 3 and 4; if no buffers are free, a
+/// worker waits for them.
 pub(crate) fn get_many_async<T: Send + 'static>(
     inner: &Arc<Inner>,
     threads: &AsyncThreads,
@@ -64,7 +65,7 @@ pub(crate) fn get_many_async<T: Send + 'static>(
         for (at, answer) in read {
             answers[at] = answer;
         }
-        // The operation ends before it is answered: the woken caller may close the store.
+        // End the operation before its result is delivered: the woken caller may close the store.
         drop(pass);
         completer.answer(shape(answers), wakes);
     };
@@ -77,6 +78,7 @@ pub(crate) fn get_many_async<T: Send + 'static>(
         let (inner, driver) = (Arc::clone(inner), Arc::clone(&threads.driver));
         threads.buffers.run(waits, move |waits, outcome| {
             let taken = outcome.and_then(|()| batch.take_buffers(&mut waits.resources));
+            // A refused batch has no more requests; `start` only delivers its results.
             if let Err(error) = taken {
                 batch.refused(&error);
             }
@@ -86,8 +88,8 @@ pub(crate) fn get_many_async<T: Send + 'static>(
     operation
 }
 
-/// Looks up many keys and copies each value into the caller's memory, in several batches if they are
-/// larger than the buffers. Answers the length of each hit.
+/// Looks up many keys and copies each value into the caller's memory, in several batches if the
+/// values exceed the buffer memory. Returns the length of each hit.
 pub(crate) fn get_many_into(
     inner: &Arc<Inner>,
     keys: &[&[u8]],
@@ -100,8 +102,9 @@ pub(crate) fn get_many_into(
     let mut waits = Waits::of(inner);
     let (answers, all) = lease(inner, keys);
     let answered = answers.into_iter().map(|answer| answer.map(|_| None));
+    // Hits have no value yet; their lengths are filled in below.
     let mut lengths: Vec<_> = answered.collect();
-    // The last first, so that the first key ends as the most recently used.
+    // Last keys first, so that the first key ends as the most recently used.
     for batch in all.split(inner.arena.bytes() / 2).into_iter().rev() {
         for (at, answer) in run(inner, batch, &mut waits) {
             let copied = |value| copy(&value, outputs[at]);
@@ -111,7 +114,7 @@ pub(crate) fn get_many_into(
     lengths
 }
 
-/// The same answer for each key.
+/// Returns the same error for each key.
 fn refused<T>(count: usize, error: &Error) -> Vec<Result<T, Error>> {
     (0..count).map(|_| Err(error.clone())).collect()
 }
@@ -125,7 +128,7 @@ fn copy(value: &Value, output: &mut [u8]) -> Result<usize, Error> {
     Ok(needed)
 }
 
-/// Step 1: answers bad keys and misses, leases the hits.
+/// Step 1: leases the hits; sets the results of invalid keys and misses.
 fn lease(inner: &Arc<Inner>, keys: &[&[u8]]) -> (Vec<Lookup>, GetBatch) {
     let batch = inner.index.begin_batch(keys.len());
     let mut answers: Vec<Lookup> = keys.iter().map(|_| Ok(None)).collect();

@@ -1,4 +1,4 @@
-//! Steps 2 to 4 of a get: hits whose reads are in flight together, and their proof.
+//! Steps 2 to 4 of a get: the reads of a batch of hits and their verification.
 
 use std::cmp::Reverse;
 use std::sync::Arc;
@@ -24,36 +24,36 @@ pub(crate) struct PendingGet {
     pub(crate) shard: usize,
     pub(crate) key: Box<[u8]>,
     pub(crate) metadata: Box<[u8]>,
-    /// Read and check the header too.
+    /// True if the header is read and checked, too.
     pub(crate) whole: bool,
     pub(crate) read: Read,
 }
 
-/// What the read of a hit came to.
+/// State of the read of a hit.
 pub(crate) enum Read {
-    /// Nothing yet.
+    /// No completion yet.
     Open,
-    /// The bytes are what was put.
+    /// The bytes match the entry.
     Verified(Buffer),
-    /// They are not.
+    /// The bytes do not match the entry.
     Refuted,
     Failed(Error),
 }
 
-/// Hits whose reads are in flight together. It owns their leases.
+/// Hits whose reads are in flight together. The batch owns their leases.
 pub(crate) struct GetBatch {
     inner: Arc<Inner>,
-    /// Not answered yet, grouped by shard.
+    /// Hits without a result, grouped by shard.
     hits: Vec<PendingGet>,
-    /// Taken for the next round: one for each hit, or none.
+    /// Buffers of the next round: one per hit, or none.
     buffers: Vec<Buffer>,
-    /// The hits were read before, and the proof failed.
+    /// True if the hits failed verification once and are read again.
     is_second: bool,
     answers: Vec<(usize, Lookup)>,
 }
 
 impl GetBatch {
-    /// A batch of hits that were not read before, grouped by shard.
+    /// A batch of hits for their first read. `hits` must be grouped by shard.
     pub(crate) fn new(inner: &Arc<Inner>, hits: Vec<PendingGet>) -> GetBatch {
         GetBatch {
             inner: Arc::clone(inner),
@@ -64,8 +64,9 @@ impl GetBatch {
         }
     }
 
-    /// Takes the buffers of the next round, all at once.
+    /// Takes the buffers of the next round, all or none.
     pub(crate) fn take_buffers(&mut self, patience: &mut Patience) -> Result<(), Error> {
+        // An async get has taken the buffers of its first round already.
         if self.buffers.len() < self.hits.len() {
             let strides: Vec<usize> = self.hits.iter().map(PendingGet::stride).collect();
             self.buffers = self.inner.take_buffers(&strides, patience)?;
@@ -73,7 +74,8 @@ impl GetBatch {
         Ok(())
     }
 
-    /// Cuts the batch into batches of at most `bytes` of buffers, but at least one hit, later keys last.
+    /// Splits the batch into batches of at most `bytes` of buffers, but at least one hit each, in
+    /// the order of the keys.
     pub(crate) fn split(mut self, bytes: usize) -> Vec<GetBatch> {
         if self.hits.iter().map(PendingGet::stride).sum::<usize>() <= bytes {
             return vec![self];
@@ -94,8 +96,9 @@ impl GetBatch {
         batches
     }
 
-    /// Answers what is known of the hits and ends their leases, with one hold of each shard's lock. Hits that are to be
-    /// read again stay. Returns the keys and generations of entries that it dropped.
+    /// Ends the leases of finished hits and records their results, with one lock hold per shard.
+    /// Hits that failed verification for the first time stay for another read. Returns key and
+    /// generation of each invalidated entry.
     fn end_leases(&mut self) -> Vec<(Box<[u8]>, u64)> {
         let inner = &self.inner;
         let (mut again, mut dropped) = (Vec::new(), Vec::new());
@@ -118,6 +121,8 @@ impl GetBatch {
                         continue;
                     }
                     Read::Refuted => {
+                        // False if the key was put again or removed during the read, or another
+                        // read was first.
                         if shard.invalidate(&hit.lease) {
                             inner.changed_if(true, &hit.key, located.generation);
                             dropped.push((hit.key, located.generation));
@@ -125,11 +130,12 @@ impl GetBatch {
                         add(&inner.counters.misses, 1);
                         Ok(None)
                     }
+                    // The bytes are unknown, not wrong: the entry stays (C7).
                     Read::Failed(error) => {
                         add(&inner.counters.read_errors, 1);
                         Err(error)
                     }
-                    // Its queue failed and did not answer it.
+                    // The queue failed without completing this read.
                     Read::Open => Err(Error::Closed),
                 };
                 shard.release(hit.lease);
@@ -161,7 +167,7 @@ impl Batch for GetBatch {
             .collect()
     }
 
-    /// Step 4, the proof: while others are read.
+    /// Step 4, verification, while other reads are in flight.
     fn arrived(&mut self, answer: Completion) {
         let hit = &mut self.hits[answer.tag as usize];
         hit.read = match (answer.result, answer.buf) {
@@ -171,7 +177,7 @@ impl Batch for GetBatch {
         };
     }
 
-    /// Step 4, the leases and the answers.
+    /// Step 4, the leases and the results.
     fn complete(&mut self, before_observer: &mut dyn FnMut()) {
         self.inner.switch(SwitchPoint::Verified);
         let dropped = self.end_leases();
@@ -181,6 +187,7 @@ impl Batch for GetBatch {
         if !dropped.is_empty() {
             before_observer();
         }
+        // No lock is held here: the observer may call the store.
         for (key, generation) in &dropped {
             self.inner.emit(&Event::Dropped {
                 key,
@@ -212,12 +219,12 @@ impl Batch for GetBatch {
 }
 
 impl PendingGet {
-    /// Bytes of buffer memory that it takes.
+    /// Buffer bytes the read needs.
     fn stride(&self) -> usize {
         ValueBuf::stride(self.lease.located().payload_len as usize)
     }
 
-    /// Step 2: where to read. The payload lands behind one block of head room either way.
+    /// Step 2: the device range. The payload lands behind one block of headroom either way.
     fn request(&self, inner: &Inner, buf: Buffer) -> Request {
         let located = self.lease.located();
         let slot = inner.slot_offset(located.slot);

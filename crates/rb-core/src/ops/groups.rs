@@ -1,13 +1,13 @@
-//! Grouping the keys of a batch by shard, so that each phase takes each shard's lock once.
+//! Groups the keys of a batch by shard, so that each phase takes each shard's lock once.
 
-/// The positions of a batch's keys that live in one shard. Within a group the last key of the batch
-/// comes first: walking it in order makes the batch's first key the most recently used.
+/// The positions of a batch's keys in one shard, last key first: walking them in order leaves the
+/// batch's first key as the most recently used.
 pub(crate) struct Group {
     pub(crate) shard: usize,
     pub(crate) positions: Vec<usize>,
 }
 
-/// Groups positions by the shard that `shard_of` names for each.
+/// Groups the positions `0..count` by `shard_of`.
 pub(crate) fn by_shard(count: usize, shard_of: impl Fn(usize) -> usize) -> Vec<Group> {
     let mut order: Vec<(usize, usize)> = (0..count).map(|at| (shard_of(at), at)).collect();
     order.sort_unstable_by_key(|&(shard, at)| (shard, usize::MAX - at));

@@ -1,15 +1,15 @@
-//! The way of a put.
+//! The path of a put.
 //!
 //! ```text
 //! 1 validate keys and sizes, hash, fold duplicates             put_plan.rs
 //! 2 take a slot for each key, evicting as needed; reserve it   put_batch.rs, slots.rs; rb-index
 //! 3 build headers and checksums; one batch of writes           put_batch.rs, batch.rs; rb-format, rb-io
 //! 4 per touched shard, once: publish and queue the log record  put_batch.rs; rb-index, log/delta.rs
-//! 5 acknowledge as the durability asks                         core/commit.rs
+//! 5 acknowledge at the requested durability                    core/commit.rs
 //! ```
 //!
-//! A batch larger than the buffers goes in parts of half of them, the last keys first, so that the
-//! batch's first key ends as the most recently used.
+//! A batch larger than the buffer memory is split into parts of half of it. The last keys go first,
+//! so that the batch's first key ends as the most recently used.
 
 use std::sync::Arc;
 
@@ -40,6 +40,7 @@ pub(crate) fn put_many(
     let mut ticket = 0;
     let mut waits = Waits::of(inner);
     for part in parts(inner, writer, planned) {
+        // `prepare` consumes the part; the positions are needed if it fails.
         let positions: Vec<usize> = part.iter().map(|planned| planned.at).collect();
         let prepared = PutBatch::prepare(inner, writer, part, options, &mut waits); // 2, 3
         match prepared {
@@ -64,8 +65,8 @@ pub(crate) fn put_many(
     answers
 }
 
-/// Takes the answers back if the commit failed of what they say or refer to: an existing value, or a later change, may
-/// be gone after a crash like a value that was stored.
+/// Replaces all successful results by the error if the commit failed. This includes `Existed` and
+/// `Superseded`: the value they refer to may be lost in a crash just like a new one.
 pub(crate) fn not_durable<T>(answers: &mut [Result<T, Error>], outcome: Result<(), Error>) {
     if let Err(error) = outcome {
         let good = answers.iter_mut().filter(|answer| answer.is_ok());

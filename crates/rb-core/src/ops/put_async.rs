@@ -1,11 +1,12 @@
-//! A put that is awaited. The call does step 1 of `put.rs`, and copies what is in the caller's memory.
+//! An async put. The call itself does step 1 of `put.rs` and copies payloads out of the caller's
+//! memory.
 //!
 //! ```text
-//! buffers, if there are none now     the worker of those that wait for buffers
-//! steps 2 and 3                      the call, if it has nothing to wait for and little to checksum; else the worker of
-//!                                    those that write
-//! step 4                             the driver
-//! step 5                             the thread whose commit makes it durable
+//! wait for buffers, if none are free  the worker `buffers`
+//! steps 2 and 3                       the call, if nothing has to be waited for and little to be checksummed;
+//!                                    else the worker `writes`
+//! step 4                              the driver
+//! step 5                              the thread whose commit makes the records durable
 //! ```
 
 use std::sync::Arc;
@@ -27,9 +28,9 @@ use crate::ops::put_plan::{
 use crate::ops::worker::AsyncThreads;
 use crate::options::{Durability, PutOptions};
 
-/// Starts putting many values: the call or a worker does steps 2 and 3, the driver thread step 4, the committer step 5. Values in the
-/// caller's memory are copied before this returns; where there are no buffers for them, another worker waits for those. A
-/// batch that does not fit in one part is refused.
+/// Starts a put of many values. Payloads in the caller's memory are copied before this returns,
+/// even if no buffers are free and a worker must wait for them. A batch that does not fit in one
+/// part is refused.
 pub(crate) fn put_many_async<T: Send + 'static>(
     inner: &Arc<Inner>,
     threads: &AsyncThreads,
@@ -73,7 +74,7 @@ pub(crate) fn put_many_async<T: Send + 'static>(
     operation
 }
 
-/// Goes on as far as the call need not wait, and hands the rest to a worker.
+/// Does as much as possible without waiting and hands the rest to a worker.
 fn go_on<T: Send + 'static>(
     inner: &Arc<Inner>,
     threads: &AsyncThreads,
@@ -88,7 +89,8 @@ fn go_on<T: Send + 'static>(
         let part = now.map(|buffers| own(inner, part, buffers));
         return write(inner, driver, &mut Waits::of(inner), part, options, reply);
     }
-    // With buffers the call goes on as far as it need not wait; without, it copies what waits for them.
+    // With buffers, prepare the batch in this thread if nothing blocks; without, copy the payloads
+    // to the heap until there are some.
     let (part, queued) = match now {
         Ok(buffers) => {
             let part = own(inner, part, buffers);
@@ -102,6 +104,8 @@ fn go_on<T: Send + 'static>(
             Err(error) => return reply.refuse(error),
         },
     };
+    // The first worker takes the buffers, the second writes: waiting for buffers must not delay
+    // puts that have theirs.
     let (waits, store) = (Waits::of(inner), Arc::clone(inner));
     let (inner, driver) = (Arc::clone(inner), Arc::clone(driver));
     let writes = Arc::clone(&threads.writes);
@@ -116,13 +120,14 @@ fn go_on<T: Send + 'static>(
         Some(queued) => threads.buffers.run(waits, move |waits, outcome| {
             let taken = outcome.and_then(|()| take_buffers(&store, &part, &mut waits.resources));
             let part = taken.map(|buffers| own(&store, part, buffers));
+            // The copies are in buffers now and no longer count as queued.
             drop(queued);
             write(*waits, part);
         }),
     }
 }
 
-/// Bytes that are to be copied from the caller's memory.
+/// Bytes to copy from the caller's memory.
 fn copied(part: &[PlannedPut<'_>]) -> usize {
     let bytes = part.iter().map(|put| match put.payload {
         Payload::Bytes(bytes) => bytes.len(),
@@ -131,7 +136,7 @@ fn copied(part: &[PlannedPut<'_>]) -> usize {
     bytes.sum()
 }
 
-/// Copies what is in the caller's memory: to these buffers if there are any, or else to memory of its own.
+/// Copies payloads out of the caller's memory: into `buffers` if there are any, else to the heap.
 fn own(inner: &Inner, part: Vec<PlannedPut<'_>>, buffers: Vec<Buffer>) -> Vec<PlannedPut<'static>> {
     let mut buffers = buffers.into_iter();
     let owned = part.into_iter().map(|planned| {
@@ -176,7 +181,10 @@ fn start<T: Send + 'static>(
     });
 }
 
-/// The batch, if it goes in one part.
+/// Returns the only part of a batch.
+///
+/// # Errors
+/// `BatchTooLarge` or `BatchTooLong`: the batch needs several parts.
 fn only_part<'a>(
     inner: &Inner,
     mut parts: Vec<Vec<PlannedPut<'a>>>,
@@ -198,7 +206,7 @@ fn only_part<'a>(
     }
 }
 
-/// The answers of an async put, once they are known.
+/// The results of an async put and the way to deliver them.
 struct Reply<T: Send + 'static> {
     answers: Vec<PutResult>,
     followers: Vec<(usize, usize)>,
@@ -208,7 +216,7 @@ struct Reply<T: Send + 'static> {
 }
 
 impl<T: Send + 'static> Reply<T> {
-    /// The writes have ended: step 5, if it is wanted, and the answers.
+    /// Records the results of the writes, then does step 5 if the durability requires it.
     fn written(
         mut self,
         inner: &Arc<Inner>,
@@ -225,13 +233,14 @@ impl<T: Send + 'static> Reply<T> {
         }
     }
 
-    /// None of the puts was begun.
+    /// Fails every put that is still pending; none was started.
     fn refuse(mut self, error: Error) {
         not_durable(&mut self.answers, Err(error));
         self.give(&mut Wakes::default());
     }
 
-    /// Step 5, without blocking the driver: the thread whose commit makes the records durable gives the answers.
+    /// Step 5 without blocking the driver: the thread whose commit makes the records durable
+    /// delivers the results.
     fn when_durable(mut self, inner: &Arc<Inner>, ticket: u64) {
         let writer = inner.writer.as_ref().expect("puts have a writer");
         inner.when_durable(writer, ticket, move |outcome| {
@@ -242,7 +251,7 @@ impl<T: Send + 'static> Reply<T> {
 
     fn give(mut self, wakes: &mut Wakes) {
         settle(&mut self.answers, &self.followers);
-        // The operation ends before it is answered: the woken caller may close the store.
+        // End the operation before its result is delivered: the woken caller may close the store.
         drop(self.pass);
         self.completer.answer((self.shape)(self.answers), wakes);
     }

@@ -1,4 +1,4 @@
-//! Steps 2 to 4 of a put: values whose writes are in flight together.
+//! Steps 2 to 4 of a put: the slots, headers, writes and publication of a batch of values.
 
 use std::sync::Arc;
 
@@ -19,8 +19,8 @@ use crate::options::{Durability, PutOptions};
 use crate::simulator::{Change, SwitchPoint};
 use crate::value::ValueBuf;
 
-/// Bytes whose checksums an async call computes itself, about 10 us: a thread that is woken for it costs more CPU time
-/// than a value of 64 KiB.
+/// Most bytes an async call checksums itself, about 10 us of work: waking a thread for a value of
+/// 64 KiB costs more CPU time than checksumming it.
 const NOW_BYTES: usize = 256 << 10;
 
 /// A put in flight. Owns its reservation and its slot.
@@ -31,13 +31,13 @@ struct PendingPut {
     key: Box<[u8]>,
     metadata: Box<[u8]>,
     generation: Generation,
-    /// Taken when the write has ended.
+    /// Taken by `publish`, after the write has ended.
     reservation: Option<Reservation>,
     slot: SlotId,
     payload_len: u32,
     payload_checksum: u64,
     placement: u16,
-    /// None until the device has answered.
+    /// `None` until the write completes.
     written: Option<Result<(), Error>>,
 }
 
@@ -46,26 +46,26 @@ pub(crate) struct PutBatch {
     inner: Arc<Inner>,
     reservation: LogReservation,
     placement: Option<PlacementId>,
-    /// Its puts are acknowledged when they are durable.
+    /// True if the puts are acknowledged only once durable.
     strict: bool,
-    /// Not answered yet, grouped by shard.
+    /// Puts without a result, grouped by shard.
     writings: Vec<PendingPut>,
-    /// One for each of `writings`, until they are sent.
+    /// One per entry of `writings`, until they are submitted.
     requests: Vec<Request>,
     done: PutAnswers,
 }
 
-/// What a batch of writes came to.
+/// Results of a batch of writes.
 #[derive(Default)]
 pub(crate) struct PutAnswers {
     pub(crate) answers: Vec<(usize, PutResult)>,
-    /// They, and what they refer to, are durable once this ticket is.
+    /// Once this ticket is durable, so are these puts and everything their results refer to.
     pub(crate) ticket: u64,
 }
 
 impl PutBatch {
-    /// Steps 2 and 3. Everything that can be refused is taken before a slot is: log space, buffers. The puts are grouped by
-    /// shard.
+    /// Steps 2 and 3. Takes everything that can be refused, buffers and log space, before any slot.
+    /// `planned` must be grouped by shard.
     pub(crate) fn prepare(
         inner: &Arc<Inner>,
         writer: &Writer,
@@ -74,7 +74,7 @@ impl PutBatch {
         waits: &mut Waits,
     ) -> Result<PutBatch, Error> {
         let buffers = take_buffers(inner, &planned, &mut waits.resources)?;
-        // Last: log space is short, and nothing is waited for while it is held.
+        // Log space last: it is scarce, and nothing may be waited for while it is held.
         let reservation = inner.admit(writer, need(&planned), &mut waits.resources)?;
         inner.switch(SwitchPoint::PutAdmitted);
         let near = near(inner, options);
@@ -91,8 +91,9 @@ impl PutBatch {
         )) // 3
     }
 
-    /// As `prepare`, for values that are in buffers, if there is nothing to wait for and not much to checksum; otherwise the
-    /// puts are given back.
+    /// Does steps 2 and 3 like `prepare` for values that are already in buffers, without waiting.
+    /// Returns the puts if something would have to be waited for or they have more than `NOW_BYTES`
+    /// to checksum.
     pub(crate) fn prepare_now<'a>(
         inner: &Arc<Inner>,
         writer: &Writer,
@@ -110,6 +111,7 @@ impl PutBatch {
         let near = near(inner, options);
         let taken = take_slots(inner, writer, &planned, options.mode, near, false);
         let is_busy = |taken: &Taken| matches!(taken, Taken::Failed(Error::Busy { .. }));
+        // Some slots need a commit first. Give everything back and leave that to a worker.
         if taken.iter().any(is_busy) {
             for (planned, taken) in planned.iter().zip(taken) {
                 if let Taken::Slot(reservation, slot) = taken {
@@ -128,7 +130,7 @@ impl PutBatch {
         ))
     }
 
-    /// Step 3: each value in memory that can be written from, its header, its request.
+    /// Step 3: fills the buffers, writes the headers and builds the requests.
     fn fill(
         inner: &Arc<Inner>,
         reservation: LogReservation,
@@ -148,7 +150,7 @@ impl PutBatch {
             done: PutAnswers::default(),
         };
         for (planned, taken) in planned.into_iter().zip(taken) {
-            // The buffer is taken in any case, so that each goes to the value it was cut for.
+            // Advance for refused puts, too: each buffer was sized for one particular value.
             let buffer = planned.needs_buffer().then(|| buffers.next());
             match taken {
                 Taken::Slot(reservation, slot) => {
@@ -214,8 +216,8 @@ impl PutBatch {
         });
     }
 
-    /// Step 4 for the puts of one shard, under its lock. An entry and its record appear in one hold of it, so that the order
-    /// of a key's records is the order of its changes.
+    /// Step 4 for the puts of one shard, under its lock. Entry and record appear in the same lock
+    /// hold, so that the records of a key are in the order of its changes.
     fn publish(
         &mut self,
         writer: &Writer,
@@ -228,6 +230,7 @@ impl PutBatch {
         for (number, writing) in group.iter_mut().enumerate() {
             let reservation = writing.reservation.take();
             let reservation = reservation.expect("a put in flight holds its reservation");
+            // A put without a completion was in a queue that failed.
             let failed = writing
                 .written
                 .as_ref()
@@ -240,6 +243,7 @@ impl PutBatch {
             }
             if let Some(error) = stopped {
                 shard.cancel(reservation, &writing.key);
+                // The write has ended, so the slot can be reused immediately.
                 inner.index.give_back(&[writing.slot]);
                 self.done.answers.push((writing.at, Err(error.clone())));
                 continue;
@@ -254,7 +258,7 @@ impl PutBatch {
                     published.push(number);
                     (PutOutcome::Written, 0)
                 }
-                // The answer refers to what came before it, which may not be durable.
+                // This result refers to an earlier change, which may not be durable yet.
                 Published::Exists => {
                     let existing = shard.ticket_of(writing.hash, &writing.key);
                     (PutOutcome::Existed, existing)
@@ -280,7 +284,7 @@ impl Batch for PutBatch {
     type Answers = PutAnswers;
     const LOOKS_EARLY: bool = false;
 
-    /// Buffers were taken before the slots, in `prepare`.
+    /// Buffers were already taken in `prepare`, before the slots.
     fn requests(&mut self, _: &mut Patience) -> Vec<Request> {
         if !self.requests.is_empty() {
             self.inner.switch(SwitchPoint::Sending);
@@ -298,7 +302,7 @@ impl Batch for PutBatch {
         let inner = Arc::clone(&self.inner);
         inner.switch(SwitchPoint::Arrived);
         let writer = inner.writer.as_ref().expect("puts have a writer");
-        // Late writes of a batch that missed its deadline may end after the store was closed.
+        // The writes of a batch that missed its deadline may end after the store was closed.
         let stopped = writer
             .log
             .is_stopped()
@@ -311,6 +315,7 @@ impl Batch for PutBatch {
             inner.switch(SwitchPoint::Published);
         }
         add(&inner.counters.puts, writings.len());
+        // A slot that takes a write is not bad: its earlier failures no longer count.
         let well = writings
             .iter()
             .filter(|writing| matches!(writing.written, Some(Ok(()))));
@@ -321,7 +326,7 @@ impl Batch for PutBatch {
         inner.look_for_discards(writer);
     }
 
-    /// The puts give their keys and slots back.
+    /// Releases the keys and slots of the puts.
     fn refused(&mut self, error: &Error) {
         let inner = Arc::clone(&self.inner);
         for writing in std::mem::take(&mut self.writings) {
@@ -351,7 +356,7 @@ impl Batch for PutBatch {
     }
 }
 
-/// The records that these puts will queue.
+/// Log space for the records of these puts.
 fn need(planned: &[PlannedPut<'_>]) -> LogSpace {
     let mut need = LogSpace::default();
     for put in planned {
@@ -360,13 +365,13 @@ fn need(planned: &[PlannedPut<'_>]) -> LogSpace {
     need
 }
 
-/// The placement id near which slots are looked for; 0: none.
+/// The placement id whose former slots are preferred; 0 for none.
 fn near(inner: &Inner, options: PutOptions) -> u16 {
     let placement = inner.placement_of(options.lifetime);
     placement.map_or(0, |id| id.0.get())
 }
 
-/// Gives back the key and the slot of a put that is not sent.
+/// Releases the key and the slot of a put whose write was never submitted.
 fn give_back(inner: &Inner, shard: usize, key: &[u8], reservation: Reservation, slot: SlotId) {
     let mut shard = inner.index.lock(shard, LockPurpose::Operation);
     shard.cancel(reservation, key);
@@ -374,15 +379,17 @@ fn give_back(inner: &Inner, shard: usize, key: &[u8], reservation: Reservation, 
     inner.index.give_back(&[slot]);
 }
 
-/// Takes a slot out of use whose write failed. If the failure was the device's answer, until a later
-/// flush ends; if the queue failed, the outcome stays unknown.
+/// Takes a slot whose write failed out of use: until a flush ends if the device reported the
+/// failure, for the whole session if the queue failed, because the write may still land.
 fn set_aside(inner: &Inner, writer: &Writer, slot: SlotId, error: &Error) {
     let mut quarantine = writer.quarantine.lock();
     if error.is_answer_for_place() {
+        // A full file system fails writes without the slot being bad.
         let counts = error.is_damage() && !error.is_out_of_space();
         quarantine.add(&inner.index, slot, counts, inner.options.clock.now());
         writer.log.want_commit();
     } else {
+        // Neither the device nor a later flush says when the write has ended.
         quarantine.add_for_good(&inner.index, slot);
     }
 }

@@ -1,4 +1,4 @@
-//! Step 1 of a put: what was asked, and whether it can be.
+//! Step 1 of a put: validates the batch and folds duplicate keys.
 
 use std::borrow::Cow;
 use std::cmp::Reverse;
@@ -16,19 +16,19 @@ use crate::options::PutOptions;
 use crate::simulator::SwitchPoint;
 use crate::value::ValueBuf;
 
-/// One value to put.
+/// A value to put.
 #[derive(Debug)]
 pub struct Put<'a> {
-    /// The key, 1 byte to the store's longest.
+    /// The key, from 1 byte to the store's `key_len_max`.
     pub key: &'a [u8],
     /// The value.
     pub payload: Payload<'a>,
-    /// Opaque bytes kept with the value and in memory, up to the store's longest.
+    /// Opaque bytes stored with the value and kept in memory, up to the store's `metadata_len_max`.
     pub metadata: &'a [u8],
 }
 
 impl<'a> Put<'a> {
-    /// A value without metadata in the caller's memory.
+    /// A put of a value in the caller's memory, without metadata.
     #[must_use]
     pub fn new(key: &'a [u8], value: &'a [u8]) -> Put<'a> {
         Put {
@@ -38,21 +38,21 @@ impl<'a> Put<'a> {
         }
     }
 
-    /// The same put with `metadata`, which the store keeps in memory and returns with every get.
+    /// Adds `metadata`, which the store keeps in memory and returns with every get.
     #[must_use]
     pub fn with_metadata(self, metadata: &'a [u8]) -> Put<'a> {
         Put { metadata, ..self }
     }
 }
 
-/// Where a value to put is.
+/// Location of a value to put.
 #[derive(Debug)]
 pub enum Payload<'a> {
     /// In the caller's memory; copied once.
     Bytes(&'a [u8]),
-    /// Given away; copied once.
+    /// Owned by the put; copied once.
     Owned(Vec<u8>),
-    /// In memory of the store; not copied.
+    /// In a buffer of the store; not copied.
     Buffer(ValueBuf),
 }
 
@@ -66,28 +66,28 @@ impl Payload<'_> {
     }
 }
 
-/// What became of a put.
+/// Outcome of a successful put.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PutOutcome {
     /// The value was written.
     Written,
-    /// The key was there and was to be kept.
+    /// The key existed and the put mode kept it.
     Existed,
-    /// The value was written, but a later put or remove of the key overtook it.
+    /// A later put or remove of the key, possibly of the same batch, took its place.
     Superseded,
 }
 
-/// One key's answer.
+/// The result for one key.
 pub type PutResult = Result<PutOutcome, Error>;
 
-/// A valid put that has not started.
+/// A validated put that has not started.
 pub(crate) struct PlannedPut<'a> {
     pub(crate) at: usize,
     pub(crate) hash: u64,
     pub(crate) shard: usize,
     pub(crate) class: u8,
-    /// In the caller's batch.
+    /// Position in the batch's recency order.
     pub(crate) place: Place,
     pub(crate) key: Cow<'a, [u8]>,
     pub(crate) metadata: Cow<'a, [u8]>,
@@ -95,17 +95,18 @@ pub(crate) struct PlannedPut<'a> {
 }
 
 impl PlannedPut<'_> {
-    /// Bytes of buffer memory that it takes.
+    /// Buffer bytes the put needs.
     pub(crate) fn stride(&self) -> usize {
         ValueBuf::stride(self.payload.len())
     }
 
-    /// Its value is not in a buffer yet.
+    /// Returns whether the value must still be copied into a buffer.
     pub(crate) fn needs_buffer(&self) -> bool {
         !matches!(self.payload, Payload::Buffer(_))
     }
 
-    /// The same put with nothing in the caller's memory: its value in `buffer`, if there is one.
+    /// Moves everything out of the caller's memory: the value into `buffer`, or to the heap if
+    /// there is none.
     pub(crate) fn into_owned(self, inner: &Inner, buffer: Option<Buffer>) -> PlannedPut<'static> {
         PlannedPut {
             at: self.at,
@@ -124,7 +125,7 @@ impl PlannedPut<'_> {
     }
 }
 
-/// Takes buffers for the values that are in none, all at once; one for each, in order.
+/// Takes buffers for the values that are not in one, all or none; returns them in order.
 pub(crate) fn take_buffers(
     inner: &Inner,
     planned: &[PlannedPut<'_>],
@@ -135,7 +136,7 @@ pub(crate) fn take_buffers(
     inner.take_buffers(&strides, patience)
 }
 
-/// The value in memory that can be written from: its own, or in `buffer`.
+/// Returns the value in a buffer: its own, or `buffer` with a copy of it.
 pub(crate) fn fill(inner: &Inner, payload: Payload<'_>, buffer: Option<Buffer>) -> ValueBuf {
     let copy = |bytes: &[u8]| {
         let buffer = buffer.expect("a buffer was taken for each value that is in none");
@@ -151,16 +152,16 @@ pub(crate) fn fill(inner: &Inner, payload: Payload<'_>, buffer: Option<Buffer>) 
     }
 }
 
-/// A checked batch.
+/// A validated batch.
 pub(crate) struct Plan<'a> {
     pub(crate) planned: Vec<PlannedPut<'a>>,
     pub(crate) answers: Vec<PutResult>,
-    /// Puts of a key that another put of the batch writes: their positions, and that put's.
+    /// Puts of a key that another put of the batch writes: their position and that put's.
     pub(crate) followers: Vec<(usize, usize)>,
 }
 
-/// Completes the answers, once those of the planned puts are known. A put that another one overtook
-/// shares its failure: nothing of the key was written then.
+/// Completes the results of the followers: if the put that was written for them failed, they fail,
+/// too, because nothing of the key was written.
 pub(crate) fn settle(answers: &mut [PutResult], followers: &[(usize, usize)]) {
     for &(follower, writer) in followers {
         if let Err(error) = answers[writer].clone() {
@@ -169,9 +170,10 @@ pub(crate) fn settle(answers: &mut [PutResult], followers: &[(usize, usize)]) {
     }
 }
 
-/// Step 1. Of the puts of one key in one batch only one is written: the last if they replace, the
-/// first if they keep; the others are answered as overtaken.
+/// Step 1. Of several puts of one key in a batch only one is written: the last with `Replace`, the
+/// first with `KeepExisting`. The others get `Superseded` or `Existed`.
 pub(crate) fn plan<'a>(inner: &Inner, puts: Vec<Put<'a>>, options: PutOptions) -> Plan<'a> {
+    // First pass: validate, and choose the put that is written for each key.
     let batch = inner.index.begin_batch(puts.len());
     let mut answers = Vec::with_capacity(puts.len());
     let mut writers: HashMap<&'a [u8], usize> = HashMap::with_capacity(puts.len());
@@ -189,6 +191,7 @@ pub(crate) fn plan<'a>(inner: &Inner, puts: Vec<Put<'a>>, options: PutOptions) -
             }
         }
     }
+    // Second pass: plan the chosen puts; the others follow them.
     let mut planned = Vec::with_capacity(valid.len());
     let mut followers = Vec::new();
     for (at, class, put) in valid {
@@ -222,7 +225,7 @@ pub(crate) fn plan<'a>(inner: &Inner, puts: Vec<Put<'a>>, options: PutOptions) -
     }
 }
 
-/// C9: what is wrong with this put, or the class its value goes to.
+/// Validates a put (C9) and returns the slot class of its value.
 fn check(inner: &Inner, put: &Put<'_>, options: PutOptions) -> Result<u8, Error> {
     inner.check_key(put.key)?;
     let max = inner.superblock.metadata_len_max as usize;
@@ -247,8 +250,8 @@ fn check(inner: &Inner, put: &Put<'_>, options: PutOptions) -> Result<u8, Error>
     }
 }
 
-/// Cuts a batch into parts of at most half the buffer memory, and as many records as the log takes
-/// at once; later keys first. Each part is grouped by shard, within one the last key first.
+/// Splits a batch into parts of at most half the buffer memory, with as many records as one log
+/// reservation holds. Later keys go first; each part is grouped by shard, last key first.
 pub(crate) fn parts<'a>(
     inner: &Inner,
     writer: &Writer,

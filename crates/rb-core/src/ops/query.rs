@@ -1,4 +1,4 @@
-//! What needs no I/O: presence, prefixes, recency, pins, iteration.
+//! Operations without I/O: presence, recency, pins, iteration.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use crate::core::entry_scan::EntryScan;
 use crate::core::inner::Inner;
 use crate::ops::groups::by_shard;
 
-/// What the store knows of a live entry without reading it.
+/// Facts about a live entry that the store knows without reading it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct EntryInfo {
@@ -21,18 +21,18 @@ pub struct EntryInfo {
     pub slot: u32,
     /// Slot class.
     pub class: u8,
-    /// Which put it came from.
+    /// Generation of the put that wrote the entry.
     pub generation: u64,
-    /// The metadata put with it.
+    /// The metadata put with the value.
     pub metadata: Box<[u8]>,
-    /// Whether its header on the device has been verified in this opening.
+    /// True if the entry was put, or its header on the device was verified, in this session.
     pub verified: bool,
-    /// Whether a lease holds it now.
+    /// True if the entry is leased now.
     pub leased: bool,
 }
 
-/// A lease on an entry taken by `lookup_and_pin`: until it is unpinned or dropped, the entry's slot
-/// is neither evicted nor reused.
+/// A lease on an entry, taken by `lookup_and_pin`. Until it is unpinned or dropped, the entry's
+/// slot is neither evicted nor reused.
 #[must_use = "dropping it unpins the entry"]
 pub struct Pin {
     inner: Arc<Inner>,
@@ -42,7 +42,7 @@ pub struct Pin {
 }
 
 impl Pin {
-    /// Length of the pinned value in bytes.
+    /// Returns the length of the pinned value in bytes.
     #[must_use]
     #[expect(clippy::len_without_is_empty, reason = "values are never empty")]
     pub fn len(&self) -> usize {
@@ -69,13 +69,13 @@ impl Drop for Pin {
                 .index
                 .lock(self.shard, LockPurpose::Operation)
                 .release(lease),
-            // It is the parent's of this forked child, with the store.
+            // In a forked child the lease and the store belong to the parent: touch neither.
             Err(_) => std::mem::forget((lease, Arc::clone(&self.inner))),
         }
     }
 }
 
-/// Leases each key that is there. Per touched shard, once.
+/// Leases each key that exists, with one lock hold per touched shard.
 pub(crate) fn lookup_and_pin(inner: &Arc<Inner>, keys: &[&[u8]]) -> Vec<Option<Pin>> {
     let batch = inner.index.begin_batch(keys.len());
     let mut pins: Vec<Option<Pin>> = keys.iter().map(|_| None).collect();
@@ -90,12 +90,14 @@ pub(crate) fn lookup_and_pin(inner: &Arc<Inner>, keys: &[&[u8]]) -> Vec<Option<P
     pins
 }
 
-/// Ends leases. Per touched shard, once; the first lock of the batch ends as the most recently used.
+/// Ends leases, with one lock hold per touched shard. The first pin of the batch ends as the most
+/// recently used.
 pub(crate) fn unpin(inner: &Arc<Inner>, pins: Vec<Pin>) {
     if inner.check_process().is_err() {
         return;
     }
-    // A lock of another store would be released in the wrong index; it releases itself instead.
+    // A pin of another store must not be released in this index; dropping it releases it in its
+    // own.
     let mut pins: Vec<Pin> = pins
         .into_iter()
         .filter(|lock| Arc::ptr_eq(&lock.inner, inner))
@@ -111,7 +113,7 @@ pub(crate) fn unpin(inner: &Arc<Inner>, pins: Vec<Pin>) {
     }
 }
 
-/// Whether each key is there. Recency does not change.
+/// Returns for each key whether it exists. Recency does not change.
 pub(crate) fn contains_many(inner: &Inner, keys: &[&[u8]]) -> Vec<bool> {
     let batch = inner.index.begin_batch(keys.len());
     let mut found = vec![false; keys.len()];
@@ -121,7 +123,8 @@ pub(crate) fn contains_many(inner: &Inner, keys: &[&[u8]]) -> Vec<bool> {
     found
 }
 
-/// Makes each key that is there recently used, the batch's first the most. Answers which were.
+/// Marks each existing key as recently used, the batch's first as the most recent. Returns for each
+/// key whether it exists.
 pub(crate) fn touch_many(inner: &Inner, keys: &[&[u8]]) -> Vec<bool> {
     let batch = inner.index.begin_batch(keys.len());
     let mut found = vec![false; keys.len()];
@@ -131,7 +134,7 @@ pub(crate) fn touch_many(inner: &Inner, keys: &[&[u8]]) -> Vec<bool> {
     found
 }
 
-/// Visits each key under its shard's lock; none if the store is closed.
+/// Visits each key under its shard's lock; visits none if the store is closed.
 fn each(
     inner: &Inner,
     keys: &[&[u8]],
@@ -151,11 +154,13 @@ fn each(
 /// Entries copied per hold of a shard's lock.
 const ENTRIES_PER_HOLD: usize = 256;
 
-/// Shows every live entry once, in no particular order, without holding a lock meanwhile. Entries
-/// that come or go during the walk may or may not be shown. Ends when `visit` answers false, or the store is closed.
+/// Visits every live entry once, in no particular order; holds no lock while `visit` runs. Entries
+/// inserted or removed during the walk may or may not be visited. Ends when `visit` returns false
+/// or the store is closed.
 pub(crate) fn for_each(inner: &Inner, visit: &mut dyn FnMut(EntryInfo) -> bool) {
     let (mut walk, mut more) = (EntryScan::default(), true);
     while more {
+        // Copies, so that `visit` runs without the lock.
         let mut held = Vec::new();
         let Ok(pass) = inner.enter() else { return };
         more = walk.step(&inner.index, ENTRIES_PER_HOLD, &mut |entry| {
@@ -170,7 +175,7 @@ pub(crate) fn for_each(inner: &Inner, visit: &mut dyn FnMut(EntryInfo) -> bool) 
                 leased: entry.leases > 0,
             });
         });
-        // What is shown may close the store.
+        // `visit` may close the store.
         drop(pass);
         for info in held {
             if !visit(info) {

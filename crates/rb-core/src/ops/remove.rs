@@ -1,6 +1,6 @@
-//! The way of a remove: per touched shard, once, the entry goes and its record is queued.
+//! The path of a remove: per touched shard, once, the entry is removed and its record queued.
 //!
-//! A record is queued even for a key that is not there: it may have been evicted, and evictions
+//! A record is queued even for a key that does not exist: it may have been evicted, and evictions
 //! leave no record, so without one the key could return after a crash (C3).
 
 use std::sync::Arc;
@@ -21,10 +21,10 @@ use crate::ops::worker::AsyncThreads;
 use crate::options::Durability;
 use crate::simulator::{Change, SwitchPoint};
 
-/// One key's answer: whether it was there.
+/// The result for one key: true if it existed.
 pub(crate) type Removed = Result<bool, Error>;
 
-/// Removes many keys in the calling thread; answers for each whether it was there.
+/// Removes many keys in the calling thread; returns for each whether it existed.
 pub(crate) fn remove_many(inner: &Arc<Inner>, keys: &[&[u8]]) -> Vec<Removed> {
     let (_pass, writer) = match inner.enter_writing() {
         Ok(entered) => entered,
@@ -38,7 +38,7 @@ pub(crate) fn remove_many(inner: &Arc<Inner>, keys: &[&[u8]]) -> Vec<Removed> {
     answers
 }
 
-/// Starts removing many keys: a worker does it, for it may wait for log space.
+/// Starts a remove of many keys in a worker, because it may wait for log space.
 pub(crate) fn remove_many_async(
     inner: &Arc<Inner>,
     threads: &AsyncThreads,
@@ -79,8 +79,8 @@ pub(crate) fn remove_many_async(
     operation
 }
 
-/// Removes the keys without waiting for durability, as many at once as the log takes. Also returns the ticket. Keys that
-/// were removed before a failure keep their answers.
+/// Removes the keys without waiting for durability, as many per reservation as the log takes. Also
+/// returns the ticket. Keys removed before a failure keep their results.
 fn remove_all(
     inner: &Inner,
     writer: &Writer,
@@ -96,6 +96,7 @@ fn remove_all(
             reckon(inner, &mut need, key);
             writer.log.takes_at_once(need, inner.index.shards())
         };
+        // At least one key, or the loop would not end; a single record always fits.
         let count = rest.iter().take_while(fits).count().max(1);
         let (now, later) = rest.split_at(count);
         match remove_some(inner, writer, now, &mut answers, waits) {
@@ -111,14 +112,15 @@ fn remove_all(
     (answers, ticket)
 }
 
-/// A key that is refused gets no record. It may be longer than a log block.
+/// Adds the log space of a key's record. Invalid keys get no record, and may be longer than a log
+/// block.
 fn reckon(inner: &Inner, need: &mut LogSpace, key: &[u8]) {
     if inner.check_key(key).is_ok() {
         need.add(key, &[]);
     }
 }
 
-/// Removes the keys under one reservation and adds their answers. Answers the ticket.
+/// Removes the keys under one reservation and appends their results. Returns the ticket.
 fn remove_some(
     inner: &Inner,
     writer: &Writer,

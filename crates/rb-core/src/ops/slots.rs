@@ -1,11 +1,12 @@
-//! Step 2 of a put: a slot for each key, evicting where nothing is free, then a generation.
+//! Step 2 of a put: takes a slot for each key, evicting if none is free, then draws its generation.
 //!
-//! In this order: the former owner of a slot drew its generation before it freed the slot, so the generations of a
-//! slot's owners ascend. Recovery relies on it: of two claims of a slot the higher generation wins.
+//! The order matters: the former owner of a slot drew its generation before it freed the slot, so
+//! the generations of a slot's owners ascend. Recovery relies on it: of two claims of a slot, the
+//! higher generation wins.
 //!
-//! Slots come from the free list first, all of a class in one call. What is missing is evicted where
-//! the index says that entries are worth least: one shard at a time, counted apart from the
-//! visits that the batch makes for its own keys.
+//! Slots come from the free list first, all of a class in one call. The missing ones are evicted
+//! from the shard whose entries are worth least, one shard at a time. These lock holds come in
+//! addition to those for the batch's own keys.
 
 use std::time::Duration;
 
@@ -18,21 +19,22 @@ use crate::events::Event;
 use crate::ops::put_plan::PlannedPut;
 use crate::simulator::{Change, SwitchPoint};
 
-/// Commits of a put that finds no slot but those that wait for one. Other puts may take what each of them frees.
+/// Most commits for one put that finds only slots waiting for a commit. The number is bounded
+/// because other puts may take the slots that each commit frees.
 const COMMITS_MAX: usize = 16;
 
-/// What a key gets.
+/// Outcome of step 2 for one key.
 pub(crate) enum Taken {
-    /// A slot, and a generation that was drawn for it.
+    /// A slot and the generation drawn for it.
     Slot(Reservation, SlotId),
-    /// None: the key exists, is to be kept, and is durable with this ticket.
+    /// No slot: the key exists and is kept. It is durable once this ticket is.
     Exists(u64),
     Failed(Error),
 }
 
-/// Takes a slot for each key and reserves it, if it can be one that was last written with the placement id
-/// `near` (0: none). Answers in the order of `wanted`. Unless it `may_commit`, keys whose slots wait for a commit have
-/// failed with `Busy`.
+/// Takes and reserves a slot for each key, preferably one last written with the placement id `near`
+/// (0: none). Returns the outcomes in the order of `wanted`. Without `may_commit`, keys whose slots
+/// wait for a commit fail with `Busy`.
 pub(crate) fn take_slots(
     inner: &Inner,
     writer: &Writer,
@@ -49,8 +51,8 @@ pub(crate) fn take_slots(
     let mut taken: Vec<Taken> = wanted.iter().map(no_space).collect();
     let mut needy: Vec<usize> = (0..wanted.len()).collect();
     if mode == PutMode::KeepExisting {
-        // No entry is evicted for a key that exists. What exists now may be gone when the key is reserved, and the other
-        // way round, so that looks again.
+        // Evict nothing for a key that already exists. The key may still come or go before
+        // `reserve`, which decides.
         each(inner, wanted, &needy, |shard, at| {
             if let Some(ticket) = existing(shard, &wanted[at]) {
                 taken[at] = Taken::Exists(ticket);
@@ -62,7 +64,8 @@ pub(crate) fn take_slots(
     for class in 0..inner.geometry.classes() as u8 {
         let of_class = needy.iter().filter(|&&at| wanted[at].class == class);
         let mut of_class: Vec<usize> = of_class.copied().collect();
-        // By key: where slots are short the last keys go without, and neighbours in a batch are neighbours on the device.
+        // In key order: if slots run out the last keys fail, and neighbours in the batch become
+        // neighbours on the device.
         of_class.sort_unstable_by_key(|&at| wanted[at].at);
         match take(inner, writer, class, of_class.len(), near, may_commit) {
             Ok(found) => {
@@ -97,13 +100,13 @@ pub(crate) fn take_slots(
     taken
 }
 
-/// The ticket of the key's entry; none if there is no entry.
+/// The ticket of the key's entry; `None` if there is no entry.
 fn existing(shard: &mut ShardGuard<'_>, wanted: &PlannedPut<'_>) -> Option<u64> {
     let found = shard.get(wanted.hash, &wanted.key);
     found.map(|_| shard.ticket_of(wanted.hash, &wanted.key))
 }
 
-/// Visits these positions, which are grouped by shard, with one hold of each shard's lock.
+/// Visits these positions, which must be grouped by shard, with one lock hold per shard.
 fn each(
     inner: &Inner,
     wanted: &[PlannedPut<'_>],
@@ -118,9 +121,9 @@ fn each(
     }
 }
 
-/// Takes up to `count` slots of a class: free ones, all in one call; evicts what is missing, and then looks once
-/// more among the free, where a slot may have arrived meanwhile. Where slots wait for a commit and nothing else is
-/// left, it commits and looks again; where none waits any more, it looks a last time.
+/// Takes up to `count` slots of a class: free ones first, all in one call, then evicted ones, then
+/// any freed in the meantime. While slots wait for a commit and no others are left, it commits and
+/// tries again.
 fn take(
     inner: &Inner,
     writer: &Writer,
@@ -140,7 +143,7 @@ fn take(
             break;
         }
         if !inner.index.awaits_durability(class) {
-            // Slots that waited at the last look may have become free by another's commit since.
+            // A concurrent commit may have freed the slots that waited at the last look.
             take_free(inner, class, count, near, &mut slots);
             break;
         }
@@ -159,7 +162,8 @@ fn take(
     Ok(slots)
 }
 
-/// Takes free slots until there are `count`. Those whose former value a crash may still need come last.
+/// Takes free slots until there are `count`. Slots whose former value may still be needed after a
+/// crash come last.
 fn take_free(inner: &Inner, class: u8, count: usize, near: u16, slots: &mut Vec<SlotId>) {
     let before = slots.len();
     let missing = count - before;
@@ -181,7 +185,8 @@ fn taken(inner: &Inner, slots: &[SlotId], early: bool) {
     }
 }
 
-/// Evicts entries until there are `count` slots, and notifies the observer before any of that can be durable.
+/// Evicts entries until there are `count` slots, and notifies the observer before any of the
+/// evictions can become durable.
 fn evict(inner: &Inner, class: u8, count: usize, slots: &mut Vec<SlotId>) {
     let mut evicted = Vec::new();
     let missing = count - slots.len();
@@ -213,7 +218,7 @@ fn evict(inner: &Inner, class: u8, count: usize, slots: &mut Vec<SlotId>) {
         {
             let generation = *generation;
             inner.emit(&Event::Evicted { key, generation });
-            // From now on a base may leave the entry out.
+            // From here on a base may omit the entry.
             let shard = inner.index.shard_of(*hash);
             let mut shard = inner.index.lock(shard, LockPurpose::Eviction);
             shard.delivered(key, generation);

@@ -1,4 +1,4 @@
-//! A sync that is awaited.
+//! An async sync.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ pub(crate) fn sync_async(inner: &Arc<Inner>) -> Operation<Result<(), Error>> {
             let stopped = Arc::downgrade(inner);
             let waiter = move |outcome: Result<(), Error>| {
                 let outcome = match stopped.upgrade() {
-                    // What was durable before may be cut off since.
+                    // A file may have been truncated after its contents became durable.
                     Some(inner) => outcome
                         .and_then(|()| inner.check_size().inspect_err(|_| inner.notify_poisoned()))
                         .map_err(|error| inner.stopped(error)),

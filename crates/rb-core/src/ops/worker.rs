@@ -1,8 +1,9 @@
-//! The threads in which operations wait for what their async calls may not wait for: buffers, log space, locks that are
-//! held over I/O, and the checksums of values.
+//! The threads in which async operations wait for what their calls must not wait for: buffers, log
+//! space, locks held over I/O, and checksums of values.
 //!
-//! One worker for each thing to wait for, so that operations that need no buffers do not stand behind those that do. A worker does one piece of work after another, in the order of the calls. So the oldest operation waits first, and
-//! its deadline is over first.
+//! Each resource has its own worker, so that operations that need no buffers do not queue behind
+//! those that do. A worker runs its work in the order of the calls, so the oldest operation waits
+//! first and reaches its deadline first.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,21 +18,21 @@ use crate::core::waits::Waits;
 use crate::error::Error;
 use crate::ops::driver::Driver;
 
-/// Answers how much of the time that it took is not to be counted.
+/// A piece of work; returns how much of its time no deadline must count.
 type Work = Box<dyn FnOnce(Result<(), Error>) -> Duration + Send>;
 
-/// What async operations run in.
+/// The threads of the async operations.
 pub(crate) struct AsyncThreads {
     pub(crate) driver: Arc<Driver>,
-    /// Here they wait for buffers.
+    /// Waits for buffers.
     pub(crate) buffers: Worker,
-    /// Here those that have them wait for log space.
+    /// Waits for log space, for operations that have their buffers.
     pub(crate) writes: Arc<Worker>,
-    /// Bytes of values that wait for buffers in memory of their own.
+    /// Bytes of values copied to the heap because they wait for buffers.
     queued: Arc<AtomicUsize>,
 }
 
-/// Bytes of values that wait for buffers, as long as this lives.
+/// A share of `queued`, returned on drop.
 pub(crate) struct Queued {
     all: Arc<AtomicUsize>,
     bytes: usize,
@@ -55,10 +56,10 @@ impl Default for AsyncThreads {
 }
 
 impl AsyncThreads {
-    /// Counts bytes of values that wait for buffers, of which there may be `limit` in all.
+    /// Counts `bytes` of values that wait for buffers, up to `limit` in total.
     ///
     /// # Errors
-    /// `Busy`, at once: there are too many.
+    /// `Busy`, immediately, if that would exceed `limit`.
     pub(crate) fn queue_bytes(&self, bytes: usize, limit: usize) -> Result<Queued, Error> {
         let more = |all: usize| all.checked_add(bytes).filter(|all| *all <= limit);
         let (set, get) = (Ordering::Relaxed, Ordering::Relaxed);
@@ -74,20 +75,20 @@ impl AsyncThreads {
         }
     }
 
-    /// Ends the threads, each after all that it has; answers whether they did in time.
+    /// Ends the threads after their queued work; returns whether they ended within `patience`.
     pub(crate) fn stop(&self, patience: &mut Patience) -> bool {
-        // Each before those that it gives work.
+        // Each before the one it hands work to.
         let workers = self.buffers.stop(patience) & self.writes.stop(patience);
         self.driver.stop(patience) & workers
     }
 
-    /// Whether the caller runs in one of them.
+    /// Returns whether the caller runs in one of these threads.
     pub(crate) fn has_current(&self) -> bool {
         self.buffers.is_current() || self.writes.is_current() || self.driver.is_current()
     }
 }
 
-/// Starts its thread with the first piece of work.
+/// Runs work in a thread that starts with the first piece.
 pub(crate) struct Worker {
     name: &'static str,
     state: Mutex<State>,
@@ -97,7 +98,7 @@ pub(crate) struct Worker {
 #[derive(Default)]
 struct State {
     running: Option<Running>,
-    /// No thread is started any more.
+    /// True once no thread may be started any more.
     stopped: bool,
 }
 
@@ -106,12 +107,12 @@ struct Running {
     thread: Thread,
 }
 
-/// The time that the thread has spent on its work. A process that was stopped has not worked: an operation that stood in
-/// line meanwhile has lost none of its patience.
+/// Time that the thread has spent on its work. While the process is stopped, no time is counted, so
+/// that an operation queued during the stop keeps its whole patience.
 #[derive(Default)]
 struct Time {
     counted: Duration,
-    /// When it began what it does now.
+    /// Start of the current piece of work.
     began: Option<Instant>,
 }
 
@@ -127,7 +128,8 @@ impl Worker {
         Worker { name, state, time }
     }
 
-    /// Has the thread do `work`, with what is then left of `waits`. Without a thread `work` gets the error, here and now.
+    /// Queues `work`, which gets the rest of `waits`. If no thread can be started, calls it in
+    /// place with the error.
     pub(crate) fn run(
         &self,
         mut waits: Waits,
@@ -136,6 +138,7 @@ impl Worker {
         let since = self.time.lock().now();
         let time = Arc::clone(&self.time);
         let work: Work = Box::new(move |outcome| {
+            // Charge the time the worker spent on earlier work; it excludes stops of the process.
             let waited = time.lock().counted.saturating_sub(since);
             waits.resources.charge(waited);
             let before = waits.lost();
@@ -158,7 +161,7 @@ impl Worker {
             }
         }
         if let Some(running) = &state.running {
-            // The thread ends only when this sender is gone.
+            // Cannot fail: the thread ends only after this sender is dropped.
             drop(running.inbox.send(work));
         }
     }
@@ -185,7 +188,8 @@ impl Worker {
         running.is_some_and(|running| running.thread.is_current())
     }
 
-    /// Ends the thread after all work, and refuses what comes later; answers whether the end came in time.
+    /// Ends the thread after its queued work and refuses later work; returns whether it ended
+    /// within `patience`.
     pub(crate) fn stop(&self, patience: &mut Patience) -> bool {
         let running = {
             let mut state = self.state.lock();

@@ -1,17 +1,17 @@
-//! Compression of sections.
+//! Compresses and decompresses sections.
 
 use super::section::bytes::{SectionBytes, WHAT};
 use crate::Corruption;
 
-/// How a section is compressed when it is written.
+/// Compression of sections on write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Compression {
-    /// Not at all.
+    /// No compression.
     Plain,
-    /// By zstd; a build without the feature `zstd` writes plain sections instead. A section
-    /// that zstd cannot make smaller is stored plain, too.
+    /// zstd. A build without the feature `zstd` writes plain sections instead. A section that zstd
+    /// cannot make smaller is also stored plain.
     Zstd {
-        /// zstd's level, 1 (fast) to 22; others are what zstd takes them for.
+        /// zstd's level, 1 (fast) to 22; zstd clamps other values.
         level: i32,
     },
 }
@@ -21,13 +21,14 @@ pub(super) const CODEC_PLAIN: u32 = 0;
 /// One zstd frame. Source: RFC 8878.
 pub(super) const CODEC_ZSTD: u32 = 1;
 
-/// The most bytes that a section of `raw_len` is stored in. Stored plain where compression does
-/// not help, a section is never longer than its header and its raw bytes.
+/// Returns the largest stored size of a section with `raw_len` raw bytes. A section that
+/// compression does not shrink is stored plain, so it is never longer than its header and its raw
+/// bytes.
 pub(super) fn stored_len_max(raw_len: u64) -> u64 {
     size_of::<SectionBytes>() as u64 + raw_len
 }
 
-/// The compressed form, if it is wanted, possible and shorter.
+/// Returns the compressed form, if compression is enabled, available and shortens the section.
 pub(super) fn compress(raw: &[u8], compression: Compression) -> Option<Vec<u8>> {
     match compression {
         Compression::Plain => None,
@@ -37,7 +38,8 @@ pub(super) fn compress(raw: &[u8], compression: Compression) -> Option<Vec<u8>> 
 
 #[cfg(feature = "zstd")]
 fn zstd_compress(raw: &[u8], level: i32) -> Option<Vec<u8>> {
-    // Compressing memory to memory can only fail for want of memory; plain is right then, too.
+    // Memory-to-memory compression can fail only for lack of memory; plain is right in that case
+    // too.
     let stored = zstd::bulk::compress(raw, level).ok()?;
     (stored.len() < raw.len()).then_some(stored)
 }
@@ -47,8 +49,8 @@ fn zstd_compress(_raw: &[u8], _level: i32) -> Option<Vec<u8>> {
     None
 }
 
-/// Memory that the decoding of sections reuses from one to the next: a section's is large enough to be mapped
-/// and unmapped each time, which costs more than decompressing into it.
+/// Memory that section decoding reuses from one section to the next. A section is large enough to
+/// be mapped and unmapped on each allocation, which costs more than decompressing into it.
 #[derive(Default)]
 pub struct SectionScratch {
     #[cfg(feature = "zstd")]
@@ -65,7 +67,7 @@ impl std::fmt::Debug for SectionScratch {
 
 #[cfg(feature = "zstd")]
 impl SectionScratch {
-    /// Decompresses a zstd frame of exactly `raw_len` bytes, allocating no more than those.
+    /// Decompresses a zstd frame of exactly `raw_len` bytes, allocating no more than that.
     pub(super) fn decompress(
         &mut self,
         stored: &[u8],

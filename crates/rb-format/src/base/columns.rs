@@ -1,8 +1,8 @@
 //! The raw form of a section: columns of byte planes, then keys, then metadata.
 //!
 //! Each number column is stored as planes: the lowest byte of every entry, then the next byte of
-//! every entry, and so on. The upper bytes of most numbers hardly vary and compress to nothing
-//! that way, while random low bytes, which nothing compresses, cost their own size and no more.
+//! every entry, and so on. The upper bytes of most numbers hardly vary and compress to almost
+//! nothing that way, while random low bytes, which are incompressible, cost only their own size.
 //!
 //! ```text
 //! key_len 2 | metadata_len 2 | slot 4 | generation 8 | payload_len 4 | payload_checksum 8
@@ -10,7 +10,7 @@
 //! | keys one after another | metadata one after another | further slots one after another
 //! ```
 
-/// Offsets of the columns in planes, in the order in which they are stored.
+/// Offsets of the columns in planes, in storage order.
 pub(crate) const KEY_LEN: usize = 0;
 pub(crate) const METADATA_LEN: usize = KEY_LEN + 2;
 pub(crate) const SLOT: usize = METADATA_LEN + 2;
@@ -26,7 +26,7 @@ pub(crate) const MORE_SLOTS: usize = EXPIRY + 4;
 pub(crate) const PLANES: usize = MORE_SLOTS + 1;
 
 const COLUMNS: usize = 11;
-/// Where each column begins, and behind them where the last ends.
+/// Offset of each column, followed by the end of the last.
 const OFFSETS: [usize; COLUMNS + 1] = [
     KEY_LEN,
     METADATA_LEN,
@@ -42,7 +42,7 @@ const OFFSETS: [usize; COLUMNS + 1] = [
     PLANES,
 ];
 
-/// Writes a column as planes behind what `out` has.
+/// Appends a column to `out` as planes.
 pub(super) fn write<const N: usize>(
     out: &mut Vec<u8>,
     column: impl Iterator<Item = [u8; N]> + Clone,
@@ -57,7 +57,8 @@ pub(super) fn write<const N: usize>(
 pub(super) struct Planes<'a> {
     bytes: &'a [u8],
     entries: usize,
-    /// A bit of each plane that is not all zero, from the lowest. Two thirds are: they are looked through once.
+    /// A bitmap of the planes that are not all zero, lowest plane in the lowest bit. Two thirds are
+    /// all zero and need only one scan.
     used: u64,
 }
 
@@ -72,14 +73,14 @@ impl<'a> Planes<'a> {
             entries,
             used: 0,
         };
-        // No early end: so the processor looks at many bytes at once.
+        // No early exit, so that the compiler can vectorise the scan.
         let is_used = |plane| planes.plane(plane).iter().fold(0, |all, byte| all | byte) != 0;
         let used = (0..PLANES).map(|plane| u64::from(is_used(plane)) << plane);
         planes.used = used.sum();
         Some((planes, rest))
     }
 
-    /// The sum of a column of `width` planes that starts at plane `column`.
+    /// Returns the sum of a column of `width` planes that starts at plane `column`.
     pub(super) fn sum(&self, column: usize, width: usize) -> u64 {
         let of_plane = |plane| {
             let bytes = self.plane(column + plane).iter();
@@ -93,8 +94,8 @@ impl<'a> Planes<'a> {
     }
 }
 
-/// Entries put together at once: plane by plane, so that the processor does many in one instruction, and few
-/// enough to stay in its nearest cache.
+/// Entries assembled together: plane by plane, so that one instruction processes many, and few
+/// enough to stay in the L1 cache.
 pub(super) const ROWS: usize = 64;
 
 /// The numbers of some successive entries, column by column.
@@ -105,7 +106,7 @@ impl Rows {
         Rows([[0; ROWS]; COLUMNS])
     }
 
-    /// Reads the entries from `first` on, as many as there are and fit.
+    /// Reads entries starting with `first`, as many as exist and fit.
     pub(super) fn read(&mut self, planes: &Planes<'_>, first: usize) {
         for (numbers, column) in self.0.iter_mut().zip(OFFSETS.windows(2)) {
             *numbers = [0; ROWS];
@@ -118,7 +119,7 @@ impl Rows {
         }
     }
 
-    /// The numbers of one entry, in the order of the columns.
+    /// Returns the numbers of one entry, in the order of the columns.
     pub(super) fn get(&self, row: usize) -> [u64; COLUMNS] {
         self.0.each_ref().map(|numbers| numbers[row])
     }

@@ -1,7 +1,7 @@
-//! The directory of a checkpoint base: where each section lies and what its checksum is.
+//! The directory of a checkpoint base: position and checksum of each section.
 //!
-//! It lists every section's checksum, so that a section whose write was lost, and which may
-//! still hold a whole section of an older base, is seen.
+//! It contains every section's checksum, so that a lost section write is detected even if the place
+//! still holds a complete section of an older base.
 
 use std::mem::size_of;
 
@@ -38,49 +38,49 @@ const _: () = assert!(size_of::<EntryBytes>() == 64);
 /// Bytes of one directory entry.
 pub(super) const ENTRY_LEN: u64 = size_of::<EntryBytes>() as u64;
 
-/// Where a section lies and what it is.
+/// Position and contents of a section.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DirectoryEntry {
     /// Bytes from the region's start, whole blocks. [`SectionBuilder`](crate::SectionBuilder)
     /// leaves it 0 for the caller to set.
     pub offset: u64,
-    /// Bytes stored, without padding.
+    /// Stored bytes, without padding.
     pub stored_len: u64,
     /// Bytes of the entries before compression.
     pub raw_len: u64,
     /// Number of entries, at least 1.
     pub entries: u32,
-    /// The lowest key hash that the section speaks for: that of its range.
+    /// The lowest key hash of the section's hash range.
     pub hash_first: u64,
-    /// The highest.
+    /// The highest key hash of the section's hash range.
     pub hash_last: u64,
-    /// Sequence of the open log block when the first of the section's entries was read: what came
-    /// before is in the section, what came later is in this block or after it.
+    /// Sequence of the open log block when the first of the section's entries was read: earlier
+    /// changes are in the section, later ones are in this block or after it.
     pub log_sequence: u64,
     /// Checksum of the stored bytes and their identity.
     pub checksum: u64,
 }
 
 impl DirectoryEntry {
-    /// Bytes that the section takes on the device.
+    /// Returns the bytes that the section occupies on the device.
     #[must_use]
     pub fn padded_len(&self) -> u64 {
         padded_len(self.stored_len)
     }
 }
 
-/// A directory as bytes, and what the header says of it.
+/// An encoded directory, with the values that go into the header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EncodedDirectory {
-    /// Ready to be written, padded with zeros to whole format blocks; empty for no sections.
+    /// The bytes to write, padded with zeros to whole format blocks; empty without sections.
     pub bytes: Vec<u8>,
-    /// For [`BaseHeader::directory_len`].
+    /// The value for [`BaseHeader::directory_len`].
     pub len: u64,
-    /// For [`BaseHeader::directory_checksum`].
+    /// The value for [`BaseHeader::directory_checksum`].
     pub checksum: u64,
 }
 
-/// The directory of a base as bytes.
+/// Encodes the directory of a base.
 #[must_use]
 pub fn encode_directory(
     entries: &[DirectoryEntry],
@@ -112,12 +112,12 @@ pub fn encode_directory(
     }
 }
 
-/// Reads a directory and checks that every section lies inside the region of `region_bytes`,
-/// between its two headers, in order, apart from the others and from the directory itself, and
-/// that each speaks for one of the fixed hash ranges.
+/// Decodes a directory. Checks that every section lies inside the region of `region_bytes`, between
+/// its two headers, in order and without overlapping another section or the directory, and that
+/// each covers one of the fixed hash ranges.
 ///
-/// `bytes` are those read at `header.directory_offset`; what they hold beyond the padded
-/// directory is not looked at.
+/// `bytes` are those read at `header.directory_offset`; bytes beyond the padded directory are
+/// ignored.
 ///
 /// # Errors
 /// Any [`Corruption`].
@@ -128,7 +128,7 @@ pub fn decode_directory(
 ) -> Result<Vec<DirectoryEntry>, Corruption> {
     let len = header.directory_len;
     equals(WHAT, "length", u64::from(header.sections) * ENTRY_LEN, len)?;
-    // The last block of the region is the second header's.
+    // The last block of the region belongs to the second header.
     let region_bytes = region_bytes.saturating_sub(BLOCK);
     let room = region_bytes.saturating_sub(header.directory_offset);
     in_range(WHAT, "padded length", padded_len(len), 0, room)?;

@@ -1,4 +1,4 @@
-//! The header of a checkpoint base: written last, it makes the base exist.
+//! The header of a checkpoint base. It is written last; without it the base does not exist.
 
 use std::mem::{offset_of, size_of};
 
@@ -15,15 +15,15 @@ use crate::{
     SEQUENCE_MAX,
 };
 
-/// How error messages call this structure.
+/// The name of this structure in error messages.
 pub(super) const WHAT: &str = "base header";
 
-/// Bad slots that a base remembers. A device that loses more should be replaced.
+/// Number of bad slots that a base can record. A device with more should be replaced.
 pub const BAD_SLOTS_MAX: usize = 832;
-/// Bad blocks of the metadata that a base remembers.
+/// Number of bad metadata blocks that a base can record.
 pub const BAD_BLOCKS_MAX: usize = 64;
 
-/// The device bytes of the two headers of a base region: its first block and its last.
+/// Returns the device offsets of the two headers of a base region: its first block and its last.
 #[must_use]
 pub fn base_header_offsets(region: &Region) -> [u64; 2] {
     [
@@ -74,8 +74,8 @@ const _: () = {
     assert!(offset_of!(BaseHeaderBytes, checksum) == CHECKSUM_OFFSET);
 };
 
-/// What was ever done to a store, up to when the base was taken. Each counts from the format on, and
-/// stops at its highest number.
+/// Lifetime counters of a store, up to the time the base was taken. Each counts from format and
+/// saturates.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LifetimeCounters {
     /// Bytes written to slots, headers and padding included.
@@ -92,51 +92,50 @@ pub struct LifetimeCounters {
     pub removes: u64,
     /// Entries evicted.
     pub evictions: u64,
-    /// Openings for writing.
+    /// Number of times the store was opened for writing.
     pub openings: u64,
 }
 
-/// What a checkpoint base is and where replay starts.
+/// The header of a checkpoint base: its contents and the position where replay starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BaseHeader {
     /// The store and epoch.
     pub identity: Identity,
-    /// Counts the bases of the epoch; the higher of two usable ones is the newer.
+    /// Numbers the bases of the epoch; of two usable bases the higher is newer.
     pub base_sequence: u64,
-    /// The opening that wrote it.
+    /// Incarnation of the writer.
     pub incarnation: u32,
     /// Replay starts here, checked against its anchor.
     pub position: LogPosition,
-    /// The highest generation given out when the base was taken.
+    /// The highest generation issued when the base was taken.
     pub generation_floor: Generation,
     /// The recency clock when the base was taken.
     pub recency_now: u32,
-    /// Entries of all sections.
+    /// Number of entries in all sections.
     pub entries: u64,
     /// Number of sections.
     pub sections: u32,
-    /// Where the directory starts, in bytes from the region's start; whole blocks.
+    /// Offset of the directory, in bytes from the region's start; whole blocks.
     pub directory_offset: u64,
-    /// Its length in bytes without padding.
+    /// Length of the directory in bytes, without padding.
     pub directory_len: u64,
-    /// Its checksum, as [`encode_directory`](crate::encode_directory) gave it.
+    /// Checksum of the directory, as returned by [`encode_directory`](crate::encode_directory).
     pub directory_checksum: u64,
-    /// What was ever done to the store.
+    /// Lifetime counters of the store.
     pub lifetime: LifetimeCounters,
-    /// Blocks of the metadata that could not be written, as numbers of format blocks of the device,
-    /// ascending, each once, at most [`BAD_BLOCKS_MAX`].
+    /// Metadata blocks that could not be written, as format block numbers on the device, ascending,
+    /// each once, at most [`BAD_BLOCKS_MAX`].
     pub bad_blocks: Vec<u64>,
-    /// Bad slots, ascending, each once, at most [`BAD_SLOTS_MAX`]. The decoder does not know how
-    /// many slots there are: the caller ignores numbers beyond them.
+    /// Bad slots, ascending, each once, at most [`BAD_SLOTS_MAX`]. The decoder does not know the
+    /// number of slots: the caller ignores numbers beyond it.
     pub bad_slots: Vec<u32>,
 }
 
 impl BaseHeader {
-    /// The block as it is written.
+    /// Encodes the block.
     ///
-    /// Bad slots and blocks are stored ascending and each once; those beyond the
-    /// [`BAD_SLOTS_MAX`] and [`BAD_BLOCKS_MAX`] lowest are left out, which costs no more than
-    /// finding them bad again.
+    /// Bad slots and blocks are stored ascending and each once; those beyond the lowest
+    /// [`BAD_SLOTS_MAX`] and [`BAD_BLOCKS_MAX`] are omitted and have to be detected again.
     #[must_use]
     pub fn encode(&self) -> Box<[u8; FORMAT_BLOCK]> {
         let bad_blocks = lowest(&self.bad_blocks, BAD_BLOCKS_MAX);
@@ -179,10 +178,10 @@ impl BaseHeader {
         block
     }
 
-    /// Reads the first format block of `bytes`.
+    /// Decodes the first format block of `bytes`.
     ///
     /// # Errors
-    /// Any [`Corruption`]; another store or epoch than `identity` is among them.
+    /// Any [`Corruption`], including a store or epoch other than `identity`.
     pub fn decode(bytes: &[u8], identity: &Identity) -> Result<BaseHeader, Corruption> {
         let mut header = BaseHeader::decode_without_lists(bytes, identity)?;
         let raw: &BaseHeaderBytes = transmute_ref!(block::open(WHAT, MAGIC_BASE_HEADER, bytes)?);
@@ -191,8 +190,8 @@ impl BaseHeader {
         Ok(header)
     }
 
-    /// Everything but the lists of bad blocks and slots, which are not looked at. All of it is in
-    /// the first sector.
+    /// Decodes everything except the lists of bad blocks and slots, which are not checked. All of
+    /// it is in the first sector.
     pub(crate) fn decode_without_lists(
         bytes: &[u8],
         identity: &Identity,
@@ -251,7 +250,7 @@ impl BaseHeader {
     }
 }
 
-/// The `max` lowest of some numbers, ascending and each once.
+/// Returns the `max` lowest of some numbers, ascending and each once.
 fn lowest<T: Copy + Ord>(numbers: &[T], max: usize) -> Vec<T> {
     let mut numbers = numbers.to_vec();
     numbers.sort_unstable();
@@ -286,7 +285,7 @@ fn decode_bad_slots(raw: &BaseHeaderBytes) -> Result<Vec<u32>, Corruption> {
     Ok(slots)
 }
 
-/// Checks that each number is above the one before it, and none above `max`.
+/// Checks that the numbers ascend strictly and that none is above `max`.
 fn ascending(
     field: &'static str,
     numbers: impl Iterator<Item = u64>,

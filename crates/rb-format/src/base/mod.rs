@@ -1,17 +1,17 @@
-//! The checkpoint base: the index as it was, in compressed sections.
+//! The checkpoint base: a copy of the index in compressed sections.
 //!
 //! ```text
 //! region: | header | section 0 | section 1 | … | directory | … | header |   (each on whole format blocks)
 //! ```
 //!
-//! Order of writing: sections and directory, flush, both headers, flush. Until a header is durable
-//! the region holds no base, and it never is the region that the store was loaded from. The header
-//! stands in the first and in the last block of the region: a drive that loses a page of many
-//! blocks, or a stray write of some, takes one of them.
+//! Write order: sections and directory, flush, both headers, flush. Until a header is durable the
+//! region holds no base; it is never the region that the store was loaded from. The header is in
+//! the first and in the last block of the region, so a drive that loses a page of many blocks, or a
+//! stray write to some blocks, destroys only one of them.
 //!
-//! A base is fuzzy: sections are taken one after another while traffic runs, so a slot may be
+//! A base is fuzzy: sections are taken one after another while operations run, so a slot may be
 //! claimed twice. Each section names the log position read under its shard's lock; replaying the
-//! log from the header's position settles everything, the highest generation wins.
+//! log from the header's position resolves every conflict: the highest generation wins.
 
 mod codec;
 pub(crate) mod columns;

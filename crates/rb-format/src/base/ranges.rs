@@ -1,25 +1,25 @@
-//! The fixed ranges of key hashes that sections are made for.
+//! The fixed key hash ranges of sections.
 //!
-//! They are the same whatever the index looks like, so that a base does not depend on how the
-//! program that wrote it was set up.
+//! They do not depend on the index, so a base does not depend on the configuration of the program
+//! that wrote it.
 
 use std::ops::RangeInclusive;
 
-/// Hash ranges of a base. Each has as many sections as it needs, possibly none.
+/// Number of hash ranges of a base. Each has as many sections as it needs, possibly none.
 pub const SECTION_RANGES: usize = 64;
 
-/// The bits of a hash that say its range: the topmost.
+/// The number of topmost bits of a hash that select its range.
 const RANGE_BITS: u32 = SECTION_RANGES.ilog2();
 
 const _: () = assert!(SECTION_RANGES.is_power_of_two() && SECTION_RANGES > 1);
 
-/// The range of a key hash, below [`SECTION_RANGES`].
+/// Returns the range of a key hash, below [`SECTION_RANGES`].
 #[must_use]
 pub fn section_range(key_hash: u64) -> usize {
     (key_hash >> (u64::BITS - RANGE_BITS)) as usize
 }
 
-/// All key hashes of a range; numbers count from 0 again after the last range.
+/// Returns all key hashes of a range; numbers wrap around after the last range.
 #[must_use]
 pub fn section_hashes(range: usize) -> RangeInclusive<u64> {
     let first = (range % SECTION_RANGES) as u64;

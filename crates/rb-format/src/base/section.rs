@@ -4,8 +4,8 @@
 //! stored: | section header 64 | body: plain or compressed columns | zeros to a whole block |
 //! ```
 //!
-//! The header names store, epoch, base and section, and the checksum in the directory covers it,
-//! so a section of another base, or another section of this one, does not pass for this one.
+//! The header names store, epoch, base and section, and the checksum in the directory covers it, so
+//! a section of another base, or another section of this one, is rejected.
 
 mod builder;
 pub(super) mod bytes;

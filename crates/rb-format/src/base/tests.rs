@@ -35,7 +35,7 @@ fn refused_field(error: Corruption) -> &'static str {
     }
 }
 
-/// What decoding says to a base whose first sample entry was changed.
+/// Returns the error of decoding a base whose first sample entry was changed.
 fn refusal(change: impl FnOnce(&mut OwnedEntry)) -> &'static str {
     let mut entries = samples::varied_entries();
     change(&mut entries[0]);
@@ -81,7 +81,7 @@ fn entries_beyond_the_stores_limits_are_refused() {
     assert_eq!(refusal(too_long_for_its_class), "payload length");
 }
 
-/// A section that is sound, but of another base or another place in this one.
+/// A valid section of another base, or at another position in this one.
 #[test]
 fn a_section_in_the_wrong_place_is_refused() {
     let base = samples::base(&samples::varied_entries(), Compression::Plain);
@@ -214,7 +214,7 @@ fn directories_that_point_astray_are_refused() {
     );
     let overlap = refusal(|_, h| h.directory_offset = 8192);
     assert!(matches!(overlap, Corruption::Overlap { .. }), "{overlap}");
-    // The last block is not the directory's, nor a section's.
+    // The last block belongs to neither the directory nor a section.
     let block = FORMAT_BLOCK as u64;
     let into_header = sample.region_bytes - block;
     let refused = decode_directory(&sample.directory_bytes, &sample.header, into_header);
@@ -251,7 +251,7 @@ fn too_many_bad_slots_and_blocks_keep_the_lowest() {
     assert_eq!(decoded.bad_blocks, blocks.collect::<Vec<_>>());
 }
 
-/// The decoder's word for a sound header after `change`, with a right checksum.
+/// Decodes a valid header after `change`, with a correct checksum, and returns the error.
 fn forged_header(change: impl FnOnce(&mut [u8])) -> Corruption {
     let mut block = samples::base(&[], Compression::Plain).header.encode();
     change(&mut block[..]);
@@ -285,9 +285,9 @@ fn headers_stand_at_both_ends_of_a_region() {
     assert_eq!(last + FORMAT_BLOCK as u64, sb.base_b.offset);
 }
 
-/// A base of every slot at the longest lengths, incompressible, one slot in 16 claimed twice, fits
-/// its region, with a header at each end and the slack left: the sections of every range are as
-/// small as they may be, and the last of each has as little as possible.
+/// A base of every slot at the longest lengths, incompressible, with one slot in 16 claimed twice,
+/// fits its region, with a header at each end and the slack left over. The sections of every range
+/// are as small as allowed, and the last of each has as few entries as possible.
 #[test]
 fn the_worst_base_fits_its_region() {
     let listed = samples::base(&samples::varied_entries(), Compression::Plain).directory[0];
@@ -311,7 +311,7 @@ fn the_worst_base_fits_its_region() {
             (taken, builder.finish(&ID, 1, 0, Compression::Plain).0)
         };
         let (mut bytes, mut sections) = (0, 0);
-        // All ranges but one have a section of one entry, as far as there are entries.
+        // All ranges except one have a section of one entry, as far as there are entries.
         let ranges = (entries - 1).min(SECTION_RANGES as u64 - 1);
         bytes += ranges * section_of(1).1.padded_len();
         sections += ranges;
@@ -346,10 +346,10 @@ fn columns_compress_to_their_information() {
     let base = samples::base(&entries, Compression::Zstd { level: 1 });
     let stored: u64 = base.directory.iter().map(|entry| entry.stored_len).sum();
     let per_entry = stored as f64 / entries.len() as f64 - 32.0;
-    println!("{per_entry:.2} bytes an entry besides its key of 32");
+    println!("{per_entry:.2} bytes per entry without its key of 32");
     assert!(
         per_entry <= 24.0,
-        "{per_entry} bytes an entry besides its key"
+        "{per_entry} bytes per entry without its key"
     );
 }
 
@@ -364,7 +364,7 @@ fn a_frame_of_another_length_is_refused() {
             .unwrap(),
         raw
     );
-    // A bomb: more than the bound fails instead of growing.
+    // A decompression bomb: more than the bound fails instead of growing.
     assert!(matches!(
         SectionScratch::default().decompress(&stored, 9999),
         Err(Corruption::Codec { .. })

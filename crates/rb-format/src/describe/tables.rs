@@ -1,5 +1,5 @@
-//! The fields of every structure, taken from the structs themselves: one source for what is printed
-//! of a device and for the byte tables of `docs/format.md`.
+//! The fields of every structure, derived from the structs: one source for the output of inspection
+//! and for the byte tables of `docs/format.md`.
 
 use std::mem::{offset_of, size_of};
 
@@ -41,7 +41,7 @@ pub enum Structure {
     SectionHeader,
 }
 
-/// Where a field lies in its structure.
+/// Position of a field in its structure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
     pub(crate) offset: usize,
@@ -82,7 +82,7 @@ impl Structure {
         Structure::SectionHeader,
     ];
 
-    /// Its name, which is also its heading in `docs/format.md`.
+    /// Returns its name, which is also its heading in `docs/format.md`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -102,7 +102,8 @@ impl Structure {
         }
     }
 
-    /// Its length in bytes, without key, metadata, further slots or body that follow it.
+    /// Returns its length in bytes, without the key, metadata, further slots or body that follow
+    /// it.
     #[must_use]
     pub const fn bytes(self) -> usize {
         match self {
@@ -122,7 +123,7 @@ impl Structure {
         }
     }
 
-    /// Its fields in the order of their offsets. A test proves that they leave no gap.
+    /// Returns its fields in order of their offsets. A test checks that they leave no gap.
     pub(crate) fn places(self) -> Vec<Place> {
         match self {
             Structure::Superblock => {
@@ -179,7 +180,8 @@ impl Structure {
         }
     }
 
-    /// Whether it is a whole format block that ends with the checksum of all bytes before.
+    /// Returns whether it is a whole format block that ends with the checksum of all bytes before
+    /// it.
     pub(crate) const fn is_block(self) -> bool {
         self.bytes() == crate::FORMAT_BLOCK
     }

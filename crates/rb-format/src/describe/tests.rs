@@ -1,4 +1,4 @@
-//! What is said of sound structures, and of broken ones.
+//! Descriptions of valid structures and of broken ones.
 
 use super::*;
 use crate::FORMAT_BLOCK;
@@ -103,7 +103,7 @@ fn damage_is_shown_where_it_is() {
     assert!(checksum.1.contains("that of the bytes is"), "{checksum:?}");
 }
 
-/// Whatever the bytes are, they are shown: lengths that reach beyond them included.
+/// Any bytes can be described, including lengths that reach beyond them.
 #[test]
 fn nothing_on_a_device_makes_it_panic() {
     let mut numbers = samples::Numbers(7);

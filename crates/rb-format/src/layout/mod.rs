@@ -1,15 +1,15 @@
-//! Planning: from a device size and wishes to a superblock.
+//! Plans a layout: derives a superblock from a device size and the requested classes and limits.
 //!
 //! ```text
 //! | superblocks, incarnations | base A | base B | policy | ring 1 | … 1 MiB | class 0 | … | ring 2 | unused |
 //! 0                           2 MiB                                 slots start                1 MiB
 //! ```
 //!
-//! The rings of the log lie at both ends of the slots: whatever damages one place of a device, or
-//! overwrites its start or its end, leaves one of them.
+//! The two log rings lie at both ends of the slots: damage in one place of a device, or an
+//! overwritten start or end, leaves one of them intact.
 //!
-//! The bases grow with the number of slots and the slots get what the bases leave, so the space
-//! for slots is found by bisection.
+//! The bases grow with the number of slots, and the slots get the space that the bases leave, so
+//! the space for slots is found by bisection.
 
 mod error;
 mod request;
@@ -28,10 +28,11 @@ use crate::{Identity, Superblock};
 /// Plans a store: sequence 1, member 0 of 1, one run per class, classes numbered by capacity, no
 /// features, no label and formatted at 0, for the caller to set.
 ///
-/// The superblock's `device_bytes` is what the layout needs, at most `request.device_bytes`.
+/// The superblock's `device_bytes` is the size that the layout needs, at most
+/// `request.device_bytes`.
 ///
 /// # Errors
-/// [`LayoutError`] says which wish cannot be met.
+/// A [`LayoutError`] that names the part of the request that cannot be met.
 ///
 /// ```
 /// use rb_format::{ClassRequest, Geometry, Identity, LayoutRequest, Share, StoreUuid, plan};
@@ -66,10 +67,10 @@ pub fn plan(request: &LayoutRequest, identity: Identity) -> Result<Superblock, L
     Ok(sizes::Areas::of(&wishes, &counts).superblock(&wishes, &counts, identity))
 }
 
-/// The smallest device in bytes on which [`plan`] gives exactly these counts.
+/// Returns the size in bytes of the smallest device on which [`plan`] yields exactly these counts.
 ///
 /// # Errors
-/// As [`plan`], and [`LayoutError::CountsNeeded`] if a share is not [`Share::Slots`].
+/// Those of [`plan`], and [`LayoutError::CountsNeeded`] if a share is not [`Share::Slots`].
 ///
 /// ```
 /// use rb_format::{ClassRequest, Share, device_bytes_for};

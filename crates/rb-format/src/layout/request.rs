@@ -1,13 +1,13 @@
-//! What a layout is asked to be, and the checks that need no device.
+//! The request for a layout, and the checks that need no device.
 
 use super::error::LayoutError;
 use crate::superblock::LOG_BLOCKS_MIN;
 use crate::{BLOCK, CLASSES_MAX, KEY_LEN_MAX, METADATA_LEN_MAX, SLOT_BYTES_MAX};
 
-/// What to plan.
+/// A request for a layout.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LayoutRequest {
-    /// Bytes of the device.
+    /// Size of the device in bytes.
     pub device_bytes: u64,
     /// 1 to [`CLASSES_MAX`] classes in any order, no two of one capacity.
     pub classes: Vec<ClassRequest>,
@@ -15,33 +15,34 @@ pub struct LayoutRequest {
     pub key_len_max: u32,
     /// The longest metadata in bytes, 0 to [`METADATA_LEN_MAX`].
     pub metadata_len_max: u32,
-    /// Bytes of each of the two rings of the delta log: a multiple of the format block, at least 64 of them. `None` for
-    /// room for one put record per slot (with keys of 64 bytes), from 1 MiB to 1 GiB.
+    /// Bytes of each of the two rings of the delta log: a multiple of the format block, at least 64
+    /// of them. `None` for room for one put record per slot (with keys of 64 bytes), between 1 MiB
+    /// and 1 GiB.
     pub log_bytes: Option<u64>,
 }
 
 /// A slot class to plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClassRequest {
-    /// Bytes of payload that a slot holds: a multiple of the format block, up to
+    /// Payload capacity of a slot in bytes: a multiple of the format block, up to
     /// [`SLOT_BYTES_MAX`].
     pub slot_bytes: u64,
-    /// How many slots.
+    /// The share of the space.
     pub share: Share,
 }
 
-/// How much of the space a class gets.
+/// The share of the space that a class gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Share {
-    /// This many percent, 1 to 100, of the space for slots.
+    /// This percentage, 1 to 100, of the space for slots.
     Percent(u32),
     /// Exactly this many slots, at least 1.
     Slots(u64),
-    /// What the others leave, split evenly (in bytes) among the classes that ask for it.
+    /// The space that the others leave, split evenly (in bytes) among the classes with this share.
     Rest,
 }
 
-/// A request whose numbers are in range, classes in increasing capacity.
+/// A request whose numbers are in range, with classes by increasing capacity.
 pub(super) struct Wishes {
     pub(super) classes: Vec<ClassRequest>,
     pub(super) key_len_max: u32,

@@ -1,4 +1,4 @@
-//! From slot counts to the sizes and places of all areas.
+//! Computes the sizes and positions of all areas from slot counts.
 
 use super::request::Wishes;
 use crate::log::{LOG_BLOCK_PAYLOAD, PUT_HEAD_LEN};
@@ -8,41 +8,42 @@ use crate::{
     base_region_bytes, padded_len,
 };
 
-/// The first slot starts at a multiple of this, so that slots of whole megabytes stay aligned
-/// with erase units and RAID stripes as well as their headers allow.
+/// The first slot starts at a multiple of this, so that slots of whole megabytes stay aligned with
+/// erase units and RAID stripes as well as their headers allow.
 const SLOTS_ALIGN: u64 = 1 << 20;
-/// The key length that the default log size reckons with.
+/// The key length assumed by the default log size.
 const LOG_KEY_LEN: usize = 64;
 /// Put records per slot that the default log has room for. A checkpoint starts at a quarter of the
-/// ring, so one record per slot bounds a restart's replay by about a quarter of a record per slot, and
-/// a checkpoint (some 40 bytes an entry) is written for every quarter of the slots put.
+/// ring, so with one record per slot a restart replays at most about a quarter of a record per
+/// slot, and a checkpoint (some 40 bytes per entry) is written for every quarter of the slots put.
 const LOG_RECORDS_PER_SLOT: u64 = 1;
 const LOG_BYTES_MIN: u64 = 1 << 20;
 const LOG_BYTES_MAX: u64 = 1 << 30;
 
 const _: () = assert!(LOG_BYTES_MIN >= LOG_BLOCKS_MIN * BLOCK);
 
-/// What a policy may keep for each slot, in bytes.
+/// Policy state per slot, in bytes.
 const POLICY_BYTES_PER_SLOT: u64 = 8;
-/// The least that all slots together get.
+/// Lower bound of the policy state of all slots, in bytes.
 const POLICY_SLOTS_MIN: u64 = 64 << 10;
-/// What a policy may keep in addition: tables of what it learned.
+/// Additional bytes for tables that a policy learns.
 const POLICY_TABLES: u64 = 64 << 10;
 
-/// Bytes of the policy region of a store of so many slots: 8 bytes a slot in whole format blocks,
-/// at least 64 KiB, and 64 KiB for tables. It saturates where no device could hold it.
+/// Returns the bytes of the policy region of a store with this many slots: 8 bytes per slot in
+/// whole format blocks, at least 64 KiB, and 64 KiB for tables. Saturates if no device could hold
+/// it.
 #[must_use]
 pub fn policy_region_bytes(slots: u64) -> u64 {
     let of_slots = slots.saturating_mul(POLICY_BYTES_PER_SLOT);
     padded_len(of_slots.max(POLICY_SLOTS_MIN).saturating_add(POLICY_TABLES))
 }
 
-/// The places of the metadata areas. Sums saturate: what is too large for 64 bits is too large
-/// for any device, and is refused as such.
+/// The positions of the metadata areas. Sums saturate: a size too large for 64 bits is too large
+/// for any device and is refused as such.
 pub(super) struct Areas {
     base_bytes: u64,
     policy_bytes: u64,
-    /// Of each ring.
+    /// Bytes of each ring.
     log_bytes: u64,
 }
 
@@ -58,7 +59,7 @@ impl Areas {
         }
     }
 
-    /// Device byte of the first slot.
+    /// Returns the device offset of the first slot.
     pub(super) fn slots_start(&self) -> u64 {
         self.base_bytes
             .saturating_mul(2)
@@ -69,19 +70,19 @@ impl Areas {
             .unwrap_or(u64::MAX)
     }
 
-    /// Bytes behind the slots.
+    /// Returns the bytes of the areas after the slots.
     pub(super) fn behind_slots(&self) -> u64 {
         self.log_bytes.saturating_add(UNUSED_END)
     }
 
-    /// First byte past the layout; `None` above 2^63.
+    /// Returns the first byte past the layout; `None` above 2^63.
     pub(super) fn end(&self, wishes: &Wishes, counts: &[u64]) -> Option<u64> {
         let around = u128::from(self.slots_start()) + u128::from(self.behind_slots());
         let end = around + slot_space(wishes, counts);
         i64::try_from(end).ok().map(i64::cast_unsigned)
     }
 
-    /// The superblock of these areas. The caller has checked that they fit a device.
+    /// Builds the superblock of these areas. The caller has checked that they fit a device.
     pub(super) fn superblock(
         &self,
         wishes: &Wishes,
@@ -141,7 +142,7 @@ impl Areas {
     }
 }
 
-/// Bytes of all slots.
+/// Returns the bytes of all slots.
 pub(super) fn slot_space(wishes: &Wishes, counts: &[u64]) -> u128 {
     let each = wishes.classes.iter().zip(counts);
     each.map(|(wish, &count)| u128::from(wish.slot_bytes + BLOCK) * u128::from(count))

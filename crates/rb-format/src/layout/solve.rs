@@ -1,15 +1,15 @@
-//! How many slots of each class fit a device.
+//! Computes how many slots of each class fit a device.
 
 use super::error::LayoutError;
 use super::request::{Share, Wishes};
 use super::sizes::{Areas, slot_space};
 use crate::BLOCK;
 
-/// The number of slots of each class on a device of `device_bytes`.
+/// Returns the number of slots of each class on a device of `device_bytes`.
 pub(super) fn counts(wishes: &Wishes, device_bytes: u64) -> Result<Vec<u64>, LayoutError> {
-    // The space for slots is the largest that leaves room for the metadata of the slots in it.
-    // More space never means fewer slots by more than rounding, so bisection finds it; `fits`
-    // is kept a space that was really seen to fit.
+    // Find the largest slot space that leaves room for the metadata of its slots. More space never
+    // means fewer slots except by rounding, so bisection finds it; `fits` is always a space that
+    // was checked to fit.
     let starts_within = |space_blocks: u64| {
         let counts = share_out(wishes, space_blocks * BLOCK);
         let areas = Areas::of(wishes, &counts);
@@ -39,7 +39,7 @@ pub(super) fn counts(wishes: &Wishes, device_bytes: u64) -> Result<Vec<u64>, Lay
             });
         }
     }
-    // The exact numbers and the percentages together may ask for more than there is.
+    // Exact numbers and percentages together may request more than the available space.
     if asked > u128::from(fits * BLOCK) {
         return Err(LayoutError::SharesExceedSpace {
             asked,
@@ -74,7 +74,7 @@ pub(super) fn check_counts(wishes: &Wishes, counts: &[u64]) -> Result<(), Layout
     Ok(())
 }
 
-/// Shares `space` bytes out. Exact numbers are given whatever the space.
+/// Divides `space` bytes among the classes. Exact numbers are granted regardless of the space.
 fn share_out(wishes: &Wishes, space: u64) -> Vec<u64> {
     let percent_of_space = |percent: u32| (u128::from(space) * u128::from(percent) / 100) as u64;
     let mut left = space;
@@ -97,7 +97,8 @@ fn share_out(wishes: &Wishes, space: u64) -> Vec<u64> {
     counts
 }
 
-/// The least device that the request can be met on: exact numbers, and one slot of the rest.
+/// Returns the smallest device that can meet the request: exact numbers, and one slot of every
+/// other class.
 fn least_bytes(wishes: &Wishes) -> Result<u64, LayoutError> {
     let least: Vec<u64> = wishes
         .classes

@@ -1,4 +1,4 @@
-//! Planning: disjoint, inside the device, exact, and using what there is.
+//! Plans are disjoint, inside the device, exact, and use all of the space.
 
 use proptest::prelude::*;
 
@@ -39,7 +39,7 @@ fn share() -> impl Strategy<Value = Share> {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Whatever is planned passes the decoder, which checks bounds, overlaps and classes.
+    /// Every plan passes the decoder, which checks bounds, overlaps and classes.
     #[test]
     fn plans_are_sound(
         device_bytes in 0..(1_u64 << 44),
@@ -93,7 +93,7 @@ proptest! {
         prop_assert_eq!(refused, LayoutError::DeviceTooSmall { needed: bytes, device_bytes });
     }
 
-    /// One class that takes all leaves no room for one slot more.
+    /// One class with all of the space leaves no room for one more slot.
     #[test]
     fn the_rest_is_all_there_is(
         device_bytes in (1_u64 << 24)..(1 << 43),
@@ -107,7 +107,7 @@ proptest! {
         prop_assert!(device_bytes_for(&one_more, 512, 0, None).unwrap() > device_bytes);
     }
 
-    /// Slots of all runs lie one after another, each inside its class.
+    /// Slots of all runs are consecutive, each inside its class.
     #[test]
     fn geometry_counts_slots(small in 1..50_u64, large in 1..50_u64) {
         let classes = vec![class(8192, Share::Slots(small)), class(4096, Share::Slots(large))];
@@ -182,7 +182,7 @@ fn default_log_follows_the_slots() {
         plan(&request(1 << 45, classes), ID).unwrap().log.bytes
     };
     assert_eq!(log_bytes(1), 1 << 20);
-    // 100,000 records, 39 to a block of 4016 bytes.
+    // 100,000 records, 39 per block of 4016 bytes.
     assert_eq!(log_bytes(100_000), 100_000_u64.div_ceil(39) * 4096);
     assert_eq!(log_bytes(100_000_000), 1 << 30);
 }

@@ -1,4 +1,4 @@
-//! Reads log blocks.
+//! Decodes log blocks.
 
 use std::mem::offset_of;
 
@@ -16,7 +16,7 @@ use crate::{Corruption, Generation, Identity, SEQUENCE_MAX, block};
 pub struct LogBlock<'a> {
     /// Its sequence, at least 1.
     pub sequence: u64,
-    /// The opening that wrote it.
+    /// Incarnation of the writer.
     pub incarnation: u32,
     /// Checksum of block `sequence - 1`.
     pub predecessor: u64,
@@ -28,13 +28,13 @@ pub struct LogBlock<'a> {
 }
 
 impl<'a> LogBlock<'a> {
-    /// Reads the first format block of `bytes` and checks every record in it.
+    /// Decodes the first format block of `bytes` and checks every record in it.
     ///
-    /// Whether it is the block that the chain continues with is for the caller to say, by
-    /// comparing `sequence` and `predecessor` with a [`LogPosition`].
+    /// The caller decides whether it is the next block of the chain, by comparing `sequence` and
+    /// `predecessor` with a [`LogPosition`].
     ///
     /// # Errors
-    /// Any [`Corruption`]; another store or epoch than `identity` is among them.
+    /// Any [`Corruption`], including a store or epoch other than `identity`.
     pub fn decode(bytes: &'a [u8], identity: &Identity) -> Result<LogBlock<'a>, Corruption> {
         let whole = block::open(WHAT, MAGIC_LOG_BLOCK, bytes)?;
         let raw: &LogBlockBytes = transmute_ref!(whole);
@@ -73,7 +73,7 @@ impl<'a> LogBlock<'a> {
         })
     }
 
-    /// Its records in the order they were pushed; at least one.
+    /// Returns its records in the order they were pushed; at least one.
     #[must_use]
     pub fn records(&self) -> Records<'a> {
         Records {
@@ -81,7 +81,7 @@ impl<'a> LogBlock<'a> {
         }
     }
 
-    /// Place of the next block.
+    /// Returns the position of the next block.
     #[must_use]
     pub fn position(&self) -> LogPosition {
         LogPosition {
@@ -90,7 +90,7 @@ impl<'a> LogBlock<'a> {
         }
     }
 
-    /// True if this is the block that the chain continues with at `position`.
+    /// Returns true if this is the next block of the chain at `position`.
     #[must_use]
     pub fn continues(&self, position: &LogPosition) -> bool {
         self.sequence == position.sequence && self.predecessor == position.anchor

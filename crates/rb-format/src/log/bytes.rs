@@ -7,7 +7,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::block::{Block, CHECKSUM_OFFSET};
 
-/// How error messages call this structure.
+/// The name of this structure in error messages.
 pub(super) const WHAT: &str = "log block";
 
 /// Bytes for records in one log block.
@@ -28,7 +28,7 @@ pub(crate) struct LogBlockBytes {
     pub(crate) record_bytes: U16,
     pub(crate) record_count: U16,
     pub(crate) reserved: [u8; 4],
-    /// Records one after another, then zeros.
+    /// Consecutive records, then zeros.
     pub(crate) records: [u8; LOG_BLOCK_PAYLOAD],
     pub(crate) checksum: U64,
 }

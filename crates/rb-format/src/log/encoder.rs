@@ -9,11 +9,11 @@ use crate::block;
 use crate::magic::MAGIC_LOG_BLOCK;
 use crate::{FORMAT_BLOCK, FORMAT_VERSION, Identity, KEY_LEN_MAX, METADATA_LEN_MAX};
 
-/// Sealed blocks in a row, ready to be written at
-/// [`log_block_offset`](crate::log_block_offset) of each.
+/// Consecutive sealed blocks, each to be written at its
+/// [`log_block_offset`](crate::log_block_offset).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SealedBlocks {
-    /// Sequence of the first block; of the open block if there are none.
+    /// Sequence of the first block, or of the open block if there are none.
     pub first_sequence: u64,
     /// Their bytes: a multiple of the format block, possibly none.
     pub bytes: Vec<u8>,
@@ -21,9 +21,9 @@ pub struct SealedBlocks {
 
 /// Packs records into blocks of 4096 bytes.
 ///
-/// Sequence numbers count up from the start and never restart within an epoch. Records go into
-/// the open block; when one does not fit, or [`seal`](LogEncoder::seal) is called, the block is
-/// sealed: it gets its place in the chain and its checksum and will never change again.
+/// Sequence numbers increase and never restart within an epoch. Records go into the open block;
+/// when one does not fit, or [`seal`](LogEncoder::seal) is called, the block is sealed: it gets its
+/// position in the chain and its checksum and never changes again.
 ///
 /// ```
 /// use rb_format::{Generation, Identity, LogBlock, LogEncoder, LogPosition, Record, StoreUuid};
@@ -47,7 +47,7 @@ pub struct SealedBlocks {
 pub struct LogEncoder {
     identity: Identity,
     incarnation: u32,
-    /// The open block's place.
+    /// Position of the open block.
     open: LogPosition,
     records: Vec<u8>,
     record_count: u16,
@@ -55,11 +55,11 @@ pub struct LogEncoder {
 }
 
 impl LogEncoder {
-    /// An encoder whose first block is `start`.
+    /// Creates an encoder whose first block is `start`.
     ///
     /// # Panics
-    /// If `start.sequence` is 0: the sequence before the first must exist, so that "durable up
-    /// to it" can be said. [`LogPosition::FIRST`] and decoded positions are at least 1.
+    /// If `start.sequence` is 0: a block names the highest durable sequence before it, so one must
+    /// exist. [`LogPosition::FIRST`] and decoded positions are at least 1.
     #[must_use]
     pub fn new(identity: Identity, incarnation: u32, start: LogPosition) -> LogEncoder {
         assert!(start.sequence >= 1, "log sequences start at 1");
@@ -73,14 +73,14 @@ impl LogEncoder {
         }
     }
 
-    /// Appends a record. If the open block has no room, it is sealed first and names `durable`
-    /// as the highest sequence known durable.
+    /// Appends a record. If the open block has no room, it is sealed first and names `durable` as
+    /// the highest sequence known durable.
     ///
     /// # Panics
-    /// If the key is empty or longer than [`KEY_LEN_MAX`], the metadata longer than
-    /// [`METADATA_LEN_MAX`] or the value of more than [`VALUE_SLOTS_MAX`](crate::VALUE_SLOTS_MAX)
+    /// If the key is empty or longer than [`KEY_LEN_MAX`], the metadata is longer than
+    /// [`METADATA_LEN_MAX`] or the value has more than [`VALUE_SLOTS_MAX`](crate::VALUE_SLOTS_MAX)
     /// slots: such a record would make the whole block undecodable, and the caller checked all
-    /// three when it took the operation.
+    /// three when it accepted the operation.
     pub fn push(&mut self, record: &Record<'_>, durable: u64) {
         assert_encodable(record);
         if self.records.len() + record.encoded_len() > LOG_BLOCK_PAYLOAD {
@@ -90,7 +90,7 @@ impl LogEncoder {
         self.record_count += 1;
     }
 
-    /// Closes the open block if it has records, naming `durable` as the highest sequence known
+    /// Seals the open block if it has records, naming `durable` as the highest sequence known
     /// durable. A block can only vouch for earlier ones, so a higher number is lowered.
     pub fn seal(&mut self, durable: u64) {
         if self.is_open_empty() {
@@ -119,7 +119,7 @@ impl LogEncoder {
         };
     }
 
-    /// Takes the sealed blocks out.
+    /// Takes the sealed blocks.
     pub fn take_sealed(&mut self) -> SealedBlocks {
         let first_sequence = self.open.sequence - self.sealed_blocks() as u64;
         SealedBlocks {
@@ -128,26 +128,27 @@ impl LogEncoder {
         }
     }
 
-    /// Place of the open block: every record pushed later lands in it or in a later block.
+    /// Returns the position of the open block: every record pushed later goes into it or into a
+    /// later block.
     #[must_use]
     pub fn position(&self) -> LogPosition {
         self.open
     }
 
-    /// Sequence of the open block.
+    /// Returns the sequence of the open block.
     #[must_use]
     pub fn next_sequence(&self) -> u64 {
         self.open.sequence
     }
 
-    /// True if the open block has no records, so that [`seal`](LogEncoder::seal) would do
+    /// Returns true if the open block has no records, so that [`seal`](LogEncoder::seal) would do
     /// nothing.
     #[must_use]
     pub fn is_open_empty(&self) -> bool {
         self.record_count == 0
     }
 
-    /// Sealed blocks that were not taken yet.
+    /// Returns the number of sealed blocks not yet taken.
     #[must_use]
     pub fn sealed_blocks(&self) -> usize {
         self.sealed.len() / FORMAT_BLOCK

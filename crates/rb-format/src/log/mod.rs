@@ -1,14 +1,14 @@
-//! The delta log: what happened since the checkpoint base.
+//! The delta log: changes since the checkpoint base.
 //!
-//! A ring of format blocks. Block `sequence` lives at block `sequence % blocks` of the ring;
-//! sequence numbers start at 1 and never restart within an epoch. A block is written once, when
-//! it is full or a commit wants it durable, and never extended in place: a torn write can only
-//! hit a block that nobody was told about.
+//! A ring of format blocks. Block `sequence` is stored at block `sequence % blocks` of the ring;
+//! sequence numbers start at 1 and never restart within an epoch. A block is written once, when it
+//! is full or a commit needs it durable, and never extended in place: a torn write can only hit a
+//! block that was never acknowledged.
 //!
-//! Each block names its predecessor's checksum, which makes the log a chain that a stale block
-//! of an earlier round cannot slip into, and the highest sequence known durable when it was
-//! sealed. The latter tells damage from an end: where a block is missing that a later one calls
-//! durable, the device lost it.
+//! Each block names its predecessor's checksum, which makes the log a chain that rejects stale
+//! blocks of an earlier round, and the highest sequence known durable when it was sealed. The
+//! latter distinguishes damage from the end of the log: a missing block that a later one names as
+//! durable was lost by the device.
 
 mod block;
 mod bytes;

@@ -1,9 +1,10 @@
-//! Places in the log and where they lie in its ring.
+//! Positions in the log, and their offsets in the ring.
 
 use crate::BLOCK;
 use crate::superblock::region::Region;
 
-/// A place in the log: the next block to be written or read, and what must come before it.
+/// A position in the log: the next block to be written or read, and the checksum of its
+/// predecessor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogPosition {
     /// Sequence of the block, at least 1.
@@ -13,20 +14,20 @@ pub struct LogPosition {
 }
 
 impl LogPosition {
-    /// Where the log of an epoch starts.
+    /// Start of the log of an epoch.
     pub const FIRST: LogPosition = LogPosition {
         sequence: 1,
         anchor: 0,
     };
 }
 
-/// Number of blocks of the ring.
+/// Returns the number of blocks of the ring.
 #[must_use]
 pub fn log_blocks(log: &Region) -> u64 {
     log.bytes / BLOCK
 }
 
-/// The device byte of block `sequence`.
+/// Returns the device offset of block `sequence`.
 ///
 /// A region shorter than one block, which no superblock has, counts as one block.
 #[must_use]

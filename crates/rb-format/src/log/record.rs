@@ -1,7 +1,7 @@
-//! The records of the delta log as bytes.
+//! Encodes and decodes the records of the delta log.
 //!
 //! Records are packed without gaps, so their structs are unaligned. The first byte is the kind;
-//! zero is no kind, so the zeros after the last record cannot pass for one.
+//! zero is not a kind, so the zeros after the last record cannot be mistaken for a record.
 
 use std::mem::size_of;
 
@@ -75,15 +75,15 @@ const _: () = {
     assert!(size_of::<RemoveBytes>() == 12);
     assert!(size_of::<BadSlotBytes>() == 8);
     assert!(size_of::<CloseBytes>() == 4);
-    // Otherwise a record could exist that no block has room for.
+    // Otherwise a record could exist that fits no block.
     assert!(RECORD_LEN_MAX <= LOG_BLOCK_PAYLOAD);
 };
 
 /// One event of the delta log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Record<'a> {
-    /// `key` lives in `slot` since `generation`. Whoever owned the slot before is displaced, so
-    /// an eviction needs no record of its own.
+    /// `key` is in `slot` since `generation`. Displaces the previous owner of the slot, so an
+    /// eviction needs no record.
     Put {
         /// The key, 1 to [`KEY_LEN_MAX`] bytes.
         key: &'a [u8],
@@ -91,7 +91,7 @@ pub enum Record<'a> {
         slot: u32,
         /// The further slots, none for most values.
         more: MoreSlots<'a>,
-        /// The number of the put.
+        /// The generation of the put.
         generation: Generation,
         /// Payload length in bytes, 1 to [`VALUE_LEN_MAX`].
         payload_len: u32,
@@ -101,16 +101,16 @@ pub enum Record<'a> {
         placement: u16,
         /// For the eviction policy; 0 until one uses it.
         policy: u16,
-        /// Seconds since the format at which the value expires, 0 for never.
+        /// Expiry time in seconds since format, 0 for never.
         expiry: u32,
         /// Opaque bytes, at most [`METADATA_LEN_MAX`].
         metadata: &'a [u8],
     },
-    /// Kills every generation of `key` up to and including this one.
+    /// Removes every generation of `key` up to and including this one.
     Remove {
         /// The key, 1 to [`KEY_LEN_MAX`] bytes.
         key: &'a [u8],
-        /// The number of the remove.
+        /// The generation of the remove.
         generation: Generation,
     },
     /// The slot failed repeatedly and must not be used again.
@@ -123,7 +123,7 @@ pub enum Record<'a> {
 }
 
 impl<'a> Record<'a> {
-    /// Bytes of this record in a log block, at most [`RECORD_LEN_MAX`].
+    /// Returns the bytes of this record in a log block, at most [`RECORD_LEN_MAX`].
     #[must_use]
     pub fn encoded_len(&self) -> usize {
         match self {
@@ -139,7 +139,7 @@ impl<'a> Record<'a> {
         }
     }
 
-    /// Bytes of the record of a put whose key, metadata and number of slots are these.
+    /// Returns the bytes of a put record with this key length, metadata length and number of slots.
     #[must_use]
     pub const fn put_len(key_len: usize, metadata_len: usize, slots: usize) -> usize {
         PUT_HEAD_LEN + key_len + metadata_len + slots.saturating_sub(1) * MORE_SLOT_LEN
@@ -206,7 +206,7 @@ impl<'a> Record<'a> {
         }
     }
 
-    /// Reads the first record of `bytes` and gives what comes after it.
+    /// Decodes the first record of `bytes`; also returns the bytes after it.
     pub(crate) fn decode(bytes: &'a [u8]) -> Result<(Record<'a>, &'a [u8]), Corruption> {
         match bytes.first().copied().unwrap_or(0) {
             KIND_PUT => decode_put(bytes),

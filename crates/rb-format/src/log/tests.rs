@@ -1,4 +1,4 @@
-//! Packing, chaining and refusing.
+//! Packing, chaining and rejecting.
 
 use super::*;
 use crate::tests::samples::{self, ID};
@@ -144,7 +144,7 @@ fn lengths_are_what_is_encoded() {
         record.encode(&mut bytes);
         assert_eq!(bytes.len(), record.encoded_len(), "{record:?}");
         assert_eq!(Record::decode(&bytes), Ok((record, &[][..])));
-        // Every shorter prefix is refused, none panics.
+        // Every shorter prefix is rejected, none panics.
         for len in 0..bytes.len() {
             assert!(
                 Record::decode(&bytes[..len]).is_err(),
@@ -158,7 +158,7 @@ fn lengths_are_what_is_encoded() {
     assert_eq!(Record::put_len(1024, 256, 256), RECORD_LEN_MAX);
 }
 
-/// Changes a sound block with one put record, makes the checksum right again and decodes.
+/// Changes a valid block with one put record, corrects the checksum and decodes.
 fn forged(change: impl FnOnce(&mut [u8])) -> Corruption {
     let mut encoder = LogEncoder::new(
         ID,
@@ -226,7 +226,7 @@ fn a_slot_that_is_named_twice_is_refused() {
     let Record::Put { slot, metadata, .. } = samples::records()[0] else {
         unreachable!("the first sample is a put")
     };
-    // Its metadata become the list: one further slot, which is the first again.
+    // Its metadata becomes the list: one further slot, which equals the first.
     assert_eq!(metadata.len(), 4);
     let twice = forged(|b| {
         let list = 72 + PUT_HEAD_LEN + 12;

@@ -16,9 +16,9 @@ use crate::{
     BLOCK, Corruption, FORMAT_BLOCK, FORMAT_VERSION, Features, Identity, RUNS_MAX, StoreUuid,
 };
 
-/// How error messages call this structure.
+/// The name of this structure in error messages.
 pub(super) const WHAT: &str = "superblock";
-/// The only checksum kind of version 1: CRC32 in the lower half of a field of 8 bytes.
+/// The only checksum kind of version 1: CRC32 in the lower half of an 8-byte field.
 const CHECKSUM_KIND_CRC32: u32 = 1;
 
 /// The bytes of a superblock.
@@ -127,7 +127,7 @@ pub(super) fn encode(sb: &Superblock) -> Box<Block> {
     block
 }
 
-/// Reads the fields; whether they fit together is for [`super::validate`] to say.
+/// Decodes the fields; [`super::validate`] checks that they are consistent.
 pub(super) fn decode(bytes: &[u8]) -> Result<Superblock, Corruption> {
     let raw: &SuperblockBytes = transmute_ref!(block::open(WHAT, MAGIC_SUPERBLOCK, bytes)?);
     block::zero(WHAT, offset_of!(SuperblockBytes, reserved), &raw.reserved)?;

@@ -3,7 +3,7 @@
 use crate::tests::samples::{superblock, superblock_of_three_runs};
 use crate::{Corruption, Region, Superblock, UNUSED_END};
 
-/// What the decoder says to the sample superblock after `change`.
+/// Decodes the sample superblock after `change` and returns the error.
 fn refusal(change: impl FnOnce(&mut Superblock)) -> Corruption {
     let mut sb = superblock_of_three_runs();
     change(&mut sb);
@@ -66,7 +66,7 @@ fn runs_are_whole_blocks_inside_the_device() {
     refused_field("run stride", |sb| sb.runs[1].stride = (1 << 30) + 8192);
     refused_field("run count", |sb| sb.runs[2].count = 0);
     refused_field("run count", |sb| sb.runs[2].count = 1 << 20);
-    // The last run ends with the device, and then is one slot too long.
+    // First the last run ends exactly with the device, then it is one slot too long.
     let mut exact = superblock_of_three_runs();
     let end = exact.runs[2].first_byte + 30 * exact.runs[2].stride;
     exact.device_bytes = end + UNUSED_END;
@@ -119,7 +119,7 @@ fn rings_of_two_lengths_are_a_fault_of_the_program() {
     _ = sb.encode();
 }
 
-/// Feature words, label and time are what they were, known to this program or not.
+/// Feature words, label and time are preserved, whether this program knows them or not.
 #[test]
 fn unknown_features_are_read_and_kept() {
     let mut sb = superblock_of_three_runs();

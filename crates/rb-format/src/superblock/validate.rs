@@ -1,6 +1,6 @@
-//! Whether the numbers of a superblock fit together.
+//! Checks that the numbers of a superblock are consistent.
 //!
-//! After this no arithmetic on regions and runs can overflow, and no two areas share a byte.
+//! After this check no arithmetic on regions and runs can overflow, and no two areas share a byte.
 
 use super::bytes::WHAT;
 use super::fields::{Run, Superblock};
@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// The shortest delta log in format blocks: enough for a group commit and the blocks that two
-/// checkpoints must keep, in even the smallest store.
+/// checkpoints must keep, even in the smallest store.
 pub(crate) const LOG_BLOCKS_MIN: u64 = 64;
 
 /// The shortest base region: a header at each end.
@@ -29,7 +29,7 @@ struct Area {
 }
 
 pub(super) fn validate(sb: &Superblock) -> Result<(), Corruption> {
-    // Destructured whole, so that a new field forces a decision here.
+    // Destructured completely, so that a new field forces a decision here.
     let Superblock {
         sequence,
         identity,
@@ -168,7 +168,7 @@ fn run_area(run: &Run, areas_end: u64) -> Result<Area, Corruption> {
         METADATA_START,
         areas_end - BLOCK,
     )?;
-    // The division keeps count * stride from overflowing, whatever the count says.
+    // The division keeps `count * stride` from overflowing for any count.
     in_range(
         WHAT,
         "run count",
@@ -200,11 +200,12 @@ fn disjoint(mut areas: Vec<Area>) -> Result<(), Corruption> {
     Ok(())
 }
 
-/// Classes are numbered densely from 0, each has one stride, and strides grow with the number.
+/// Checks that classes are numbered densely from 0, that each has one stride, and that strides
+/// increase with the number.
 fn classes(runs: &[Run]) -> Result<(), Corruption> {
     let mut strides = [None; CLASSES_MAX];
     for run in runs {
-        // The class is below CLASSES_MAX: run_area() has looked.
+        // The class is below `CLASSES_MAX`: `run_area` has checked it.
         let stride = strides[usize::from(run.class)].get_or_insert(run.stride);
         equals(
             WHAT,
@@ -216,7 +217,7 @@ fn classes(runs: &[Run]) -> Result<(), Corruption> {
     let count = strides.iter().flatten().count();
     let mut above = 0;
     for (class, stride) in strides.iter().enumerate().take(count) {
-        // Fewer classes than the highest number says: this one is missing.
+        // There are fewer classes than the highest number implies: this one is missing.
         let Some(stride) = *stride else {
             return Err(Corruption::Field {
                 what: WHAT,

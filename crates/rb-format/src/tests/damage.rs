@@ -1,11 +1,11 @@
-//! Any damaged byte is noticed, and no garbage makes a decoder panic.
+//! Every damaged byte is detected, and no garbage makes a decoder panic.
 
 use proptest::prelude::*;
 
 use super::samples::{self, ID, LIMITS};
 use crate::*;
 
-/// Every byte of `sound`, with one bit and with all bits changed, must be refused.
+/// Every byte of `sound`, with one bit and with all bits changed, must be rejected.
 fn each_byte_matters(name: &str, sound: &[u8], accepts: impl Fn(&[u8]) -> bool) {
     assert!(accepts(sound), "{name}: the sound bytes are refused");
     let mut bytes = sound.to_vec();
@@ -68,7 +68,7 @@ fn any_damaged_byte_of_a_base_is_noticed() {
 }
 
 #[test]
-fn another_store_and_another_epoch_are_told_apart() {
+fn another_store_and_another_epoch_are_distinguished() {
     let other_store = Identity {
         uuid: StoreUuid([0xaa; 16]),
         ..ID
@@ -107,14 +107,14 @@ fn another_store_and_another_epoch_are_told_apart() {
     }
 }
 
-/// Puts a right checksum at the end, so that the checks behind the checksum are reached.
+/// Appends a correct checksum, so that the checks after the checksum are reached.
 fn with_checksum(mut bytes: Vec<u8>) -> Vec<u8> {
     let sum = u64::from(crc32fast::hash(&bytes[..4088]));
     bytes[4088..4096].copy_from_slice(&sum.to_le_bytes());
     bytes
 }
 
-/// Calls every decoder; nothing may panic.
+/// Calls every decoder; none may panic.
 fn decode_as_everything(bytes: &[u8]) {
     let _ = Superblock::decode(bytes);
     let _ = Incarnation::decode(bytes, &ID);
@@ -134,7 +134,7 @@ proptest! {
         decode_as_everything(&bytes);
     }
 
-    /// Hostile bytes behind a right magic, version, identity and checksum.
+    /// Hostile bytes after a correct magic, version, identity and checksum.
     #[test]
     fn forged_blocks_never_panic(
         which in 0..6_usize,
@@ -160,7 +160,7 @@ proptest! {
         }
         let bytes = with_checksum(bytes);
         decode_as_everything(&bytes);
-        // A superblock that passes is safe to calculate with.
+        // A superblock that passes is safe for arithmetic.
         if let Ok(sb) = Superblock::decode(&bytes) {
             let geometry = Geometry::new(&sb);
             let last = geometry.slots() - 1;
@@ -168,7 +168,7 @@ proptest! {
         }
     }
 
-    /// Hostile section bodies and directories behind right checksums.
+    /// Hostile section bodies and directories with correct checksums.
     #[test]
     fn forged_sections_never_panic(
         zstd in any::<bool>(),
@@ -209,7 +209,7 @@ proptest! {
         for (at, byte) in patches {
             entries[at] = byte;
         }
-        // The checksum of encode_directory() over other bytes: rebuilt by hand.
+        // The checksum of `encode_directory` over other bytes, reimplemented here.
         let mut hasher = crc32fast::Hasher::new();
         hasher.update(&magic::MAGIC_DIRECTORY);
         hasher.update(&ID.uuid.0);

@@ -1,4 +1,4 @@
-//! `docs/format.md` says what the code does: its byte tables are compared with the structs.
+//! Compares the byte tables of `docs/format.md` with the structs.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -7,10 +7,10 @@ use crate::base::columns;
 use crate::describe::tables::Place;
 use crate::*;
 
-/// Offset, bytes, name of a field.
+/// Offset, bytes and name of a field.
 type Row = (usize, usize, String);
 
-/// The fields of a structure, verified to be all of them: they leave no gap.
+/// The fields of a structure, checked to leave no gap.
 fn rows(structure: Structure) -> Vec<Row> {
     let places = structure.places();
     let mut at = 0;
@@ -47,18 +47,18 @@ fn code_tables() -> BTreeMap<&'static str, Vec<Row>> {
     tables
 }
 
-/// `docs/format.md`; `None` if this crate was taken out of its workspace.
+/// Returns `docs/format.md`; `None` if this crate is outside its workspace.
 fn document() -> Option<String> {
     let workspace: PathBuf = [env!("CARGO_MANIFEST_DIR"), "..", ".."].iter().collect();
     if !workspace.join("ARCHITECTURE.md").exists() && !workspace.join("docs").exists() {
-        println!("skipped: no docs beside this crate");
+        println!("skipped: no docs next to this crate");
         return None;
     }
     let path = workspace.join("docs/format.md");
     Some(std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display())))
 }
 
-/// The tables of the document by heading: rows that start with two numbers and a `name`.
+/// Returns the tables of the document by heading: rows that start with two numbers and a `name`.
 fn document_tables(text: &str) -> BTreeMap<&str, Vec<Row>> {
     let mut tables: BTreeMap<&str, Vec<Row>> = BTreeMap::new();
     let mut heading = "";

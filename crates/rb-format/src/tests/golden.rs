@@ -1,7 +1,7 @@
-//! Golden images: bytes written by version 1 stay readable, and version 1 stays what it was.
+//! Golden images: bytes written by version 1 stay readable, and version 1 keeps writing them.
 //!
-//! To write images that are missing: `RB_FORMAT_WRITE_GOLDEN=1 cargo test -p rb-format golden`.
-//! An image that exists is never rewritten; a released one must not change.
+//! To write missing images: `RB_FORMAT_WRITE_GOLDEN=1 cargo test -p rb-format golden`. An existing
+//! image is never rewritten; a released one must not change.
 
 use std::fs;
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use super::samples;
 use crate::*;
 
-/// The image's bytes; `now` is what today's code writes.
+/// Returns the image's bytes; `now` is the output of the current code.
 fn image(name: &str, now: &[u8]) -> Vec<u8> {
     let path: PathBuf = [env!("CARGO_MANIFEST_DIR"), "golden", name]
         .iter()
@@ -69,7 +69,8 @@ fn headers_of_the_longest_value() {
     for (part, out) in rest.iter().zip(tail.chunks_mut(FORMAT_BLOCK)) {
         part.encode_into(&samples::ID, out);
     }
-    // Most of a continuation is zeros: the image has the first block, and of each other 64 bytes and the checksum.
+    // Most of a continuation is zeros: the image has the first block in full, and of each other
+    // block 64 bytes and the checksum.
     let (head, tail) = now.split_at(FORMAT_BLOCK);
     let parts = tail.chunks(FORMAT_BLOCK);
     let short: Vec<u8> = parts
@@ -89,7 +90,7 @@ fn headers_of_the_longest_value() {
     assert_eq!(found.as_ref(), Ok(&first));
     let decode = |block| Continuation::decode(block, &samples::ID).unwrap();
     assert!(blocks.map(decode).eq(rest.iter().copied()));
-    // Each slot's own header agrees with the list of the first.
+    // Each slot's own header agrees with the list in the first.
     let geometry = Geometry::new(&samples::superblock());
     let more = MoreSlots::from(&*first.more);
     let checked = geometry.check_slots("value", first.slot, more, first.payload_len);
@@ -97,7 +98,7 @@ fn headers_of_the_longest_value() {
     assert!(rest.iter().map(|part| part.slot).eq(more.iter()));
 }
 
-/// The record of that value, which is the longest there is.
+/// The put record of that value, which is the longest record there is.
 #[test]
 fn log_block_of_the_longest_value() {
     let header = samples::longest();
@@ -187,13 +188,14 @@ fn base_header_and_directory() {
     assert_eq!(again.bytes, bytes);
 }
 
-/// Decodes a section image with the directory entry that its own bytes imply.
+/// Decodes a section image with the directory entry derived from its own bytes.
 fn decode_image(
     bytes: &[u8],
     sample: &samples::SampleBase,
 ) -> Result<Vec<samples::OwnedEntry>, Corruption> {
-    // The stored length is not in an image: it is the plain one's, or ends with the last byte that
-    // is not padding, which a zstd frame of the sample does not end with.
+    // An image does not contain the stored length. A plain section has that of its raw bytes; a
+    // compressed one ends with the last nonzero byte, because a zstd frame of the sample does not
+    // end with zero.
     let plain = bytes[60..64] == [0; 4];
     let padding_at = bytes.iter().rposition(|&byte| byte != 0).unwrap() + 1;
     let stored_len = if plain {

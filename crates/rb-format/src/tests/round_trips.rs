@@ -1,4 +1,4 @@
-//! What is encoded is decoded.
+//! Encoding followed by decoding returns the same values.
 
 use proptest::prelude::*;
 
@@ -19,7 +19,7 @@ fn metadata() -> impl Strategy<Value = Vec<u8>> {
 fn slots() -> impl Strategy<Value = (u32, Vec<u32>)> {
     let more = prop_oneof![4 => Just(0), 2 => 1..9_usize, 1 => Just(VALUE_SLOTS_MAX - 1)];
     (any::<u32>(), 1..1_000_000_u32, more).prop_map(|(first, step, more)| {
-        // At most 255 steps of less than 2^20: no slot comes round again.
+        // At most 255 steps of less than 2^20, so no slot repeats.
         let slots = (1..=more as u32).map(|n| first.wrapping_add(n * step));
         (first, slots.collect())
     })
@@ -112,7 +112,8 @@ proptest! {
             key: key.into(),
             metadata: metadata.into(),
         };
-        // Old bytes in the buffer must not bleed through, and what follows is not touched.
+        // Old bytes in the buffer must not show through, and the bytes after the block are not
+        // touched.
         let mut bytes = vec![0xff; FORMAT_BLOCK + 3];
         header.encode_into(&ID, &mut bytes);
         prop_assert_eq!(&bytes[FORMAT_BLOCK..], &[0xff; 3]);
@@ -136,7 +137,7 @@ proptest! {
         prop_assert_eq!(Continuation::decode(&bytes, &ID), Ok(header));
     }
 
-    /// What a value needs is what its slots are checked for, and one slot more or fewer is refused.
+    /// The number of slots for a value passes `check_slots`; one more or fewer is rejected.
     #[test]
     fn slots_of_values(payload_len in 1..=VALUE_LEN_MAX) {
         let geometry = Geometry::new(&samples::superblock());
@@ -157,7 +158,7 @@ proptest! {
         prop_assert!(check(&one_more).is_err());
     }
 
-    /// All records come back in order, whatever is sealed when, and the blocks form a chain.
+    /// All records come back in order, whenever blocks are sealed, and the blocks form a chain.
     #[test]
     fn logs(
         ops in prop::collection::vec((op(), prop::bool::weighted(0.05)), 1..120),

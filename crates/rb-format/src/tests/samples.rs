@@ -1,4 +1,4 @@
-//! One sound value of every structure, always the same.
+//! One valid, constant value of every structure.
 
 use crate::*;
 
@@ -29,8 +29,8 @@ pub(crate) fn superblock() -> Superblock {
     plan(&request, ID).unwrap()
 }
 
-/// A superblock in plain numbers, so that it stays the same whatever planning does: member 2 of
-/// 5, the larger class in two runs.
+/// A superblock with literal numbers, independent of planning: member 2 of 5, the larger class in
+/// two runs.
 pub(crate) fn superblock_of_three_runs() -> Superblock {
     const MIB: u64 = 1 << 20;
     let run = |class, first_byte, stride, count| Run {
@@ -172,7 +172,7 @@ pub(crate) fn log_block() -> Vec<u8> {
     encoder.take_sealed().bytes
 }
 
-/// `SplitMix64` (Steele, Lea and Flood 2014): a stream of numbers that is the same everywhere.
+/// `SplitMix64` (Steele, Lea and Flood 2014): a portable stream of numbers.
 pub(crate) struct Numbers(pub(crate) u64);
 
 impl Numbers {
@@ -218,8 +218,8 @@ impl OwnedEntry {
     }
 }
 
-/// `count` entries as a working store has them: random keys of 32 bytes, random slots of
-/// `slots`, random checksums, puts of one opening, values of full slots.
+/// `count` entries as in a working store: random keys of 32 bytes, random slots of `slots`, random
+/// checksums, puts of one incarnation, values of full slots.
 pub(crate) fn entries(count: usize, slots: u32, seed: u64) -> Vec<OwnedEntry> {
     let mut numbers = Numbers(seed);
     let mut entry = |_| {
@@ -262,13 +262,13 @@ pub(crate) struct SampleBase {
     pub(crate) region_bytes: u64,
 }
 
-/// The same entries in the order of their hash ranges, as a base has them.
+/// Sorts the entries by hash range, the order in a base.
 pub(crate) fn by_range(mut entries: Vec<OwnedEntry>) -> Vec<OwnedEntry> {
     entries.sort_by_key(|e| section_range(e.entry.key_hash));
     entries
 }
 
-/// Puts `entries` into as many sections as they need, range by range.
+/// Packs `entries` into as many sections as they need, range by range.
 pub(crate) fn base(entries: &[OwnedEntry], compression: Compression) -> SampleBase {
     let position = LogPosition {
         sequence: 50,

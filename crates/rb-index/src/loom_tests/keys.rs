@@ -1,4 +1,4 @@
-//! Models of what happens to a key: puts, removes, leases, proofs, and the order of their records.
+//! Models of a key: puts, removes, leases, verification, and the order of records.
 
 use super::*;
 
@@ -55,8 +55,8 @@ fn loom_put_and_remove_against_a_lease() {
     });
 }
 
-/// With two slots, puts evict what others put: the older must not come after the newer,
-/// although nothing of the newer is left to see.
+/// With two slots, puts evict each other's entries: the older one must not be published after the
+/// newer, even when no trace of the newer remains.
 #[test]
 fn loom_log_order_is_the_order_of_changes() {
     model(Bounds { quick: 3, full: 5 }, 2, |world| {
@@ -73,9 +73,9 @@ fn loom_log_order_is_the_order_of_changes() {
     });
 }
 
-/// A failed proof forgets exactly the generation that was read.
+/// A failed verification invalidates exactly the generation that was read.
 #[test]
-fn loom_forget_against_put() {
+fn loom_invalidate_against_put() {
     model(Bounds { quick: 4, full: 8 }, 3, |world| {
         let (first, _) = world.put(KEY).expect("there are three slots");
         let reader = start(&world, |world| {

@@ -1,4 +1,4 @@
-//! Models of what happens to a slot: eviction, reuse, the free list, quarantine, and the snapshot.
+//! Models of a slot: eviction, reuse, the free list, quarantine, and the snapshot.
 
 use super::*;
 
@@ -21,8 +21,9 @@ fn loom_evict_against_a_lease() {
     });
 }
 
-/// The shards show what they would evict outside their locks: by the time one is visited, a lease may
-/// have taken it (both are as old, so the shard of `FAR` is first). What nobody uses is found all the same.
+/// The shards publish their next victims outside their locks: by the time one is visited, a lease
+/// may hold it (both are equally old, so the shard of `FAR` is first). An entry without a lease is
+/// found anyway.
 #[test]
 fn loom_evict_finds_what_is_there() {
     model(Bounds { quick: 9, full: 9 }, 3, |world| {
@@ -68,7 +69,7 @@ fn loom_free_list_hands_a_slot_to_one_owner() {
     fn own_some(world: &World) {
         let mut taken = Vec::new();
         world.index.take_free(0, 2, &mut taken);
-        // Two owners of a slot at a time would write without an order between them.
+        // Two concurrent owners of a slot would write without synchronisation.
         taken.iter().for_each(|&slot| world.write(slot, GARBAGE));
         world.index.give_back(&taken);
     }
@@ -85,7 +86,8 @@ fn loom_free_list_hands_a_slot_to_one_owner() {
     });
 }
 
-/// A failed write lands late, in its quarantine; nobody reads it, and the slot comes back once.
+/// A failed write lands late, while the slot is quarantined; it is never read, and the slot comes
+/// back once.
 #[test]
 fn loom_quarantine_against_a_late_write() {
     model(Bounds { quick: 3, full: 5 }, 2, |world| {
@@ -111,8 +113,8 @@ fn loom_quarantine_against_a_late_write() {
     });
 }
 
-/// A slot that waits for its discard goes to one owner; what was discarded holds nothing that a restart
-/// would look for, and nobody uses it meanwhile.
+/// A slot that waits for its discard goes to one owner. Discarded content is not needed by a
+/// restart, and nothing uses the slot in the meantime.
 #[test]
 fn loom_discard_against_removes_and_puts() {
     model(Bounds { quick: 3, full: 5 }, 2, |world| {
@@ -154,7 +156,7 @@ fn loom_discard_against_removes_and_puts() {
 #[test]
 fn loom_snapshot_against_writers() {
     model(Bounds { quick: 4, full: 8 }, 4, |world| {
-        // First in the slab, so that its removal leaves a hole before what stays.
+        // First in the slab, so that its removal leaves a hole before the entry that stays.
         world.put(OTHER);
         let (standing, _) = world.put(KEY).expect("there are four slots");
         let writer = start(&world, |world| {
@@ -182,8 +184,9 @@ fn loom_snapshot_against_writers() {
     });
 }
 
-/// A put drew its generation before it took its slot, so a later owner of a slot could have the lower one. Recovery takes
-/// the highest claim of a slot, and dropped a value that was acknowledged and synced.
+/// A put drew its generation before it took its slot, so a later owner of a slot could have the
+/// lower one. Recovery takes the highest claim of a slot, and dropped a value that was acknowledged
+/// and synced.
 #[test]
 fn loom_the_owners_of_a_slot_ascend() {
     model(Bounds { quick: 4, full: 6 }, 1, |world| {
@@ -198,7 +201,8 @@ fn loom_the_owners_of_a_slot_ascend() {
     });
 }
 
-/// A put that takes a slot, fails before it writes and gives the slot back leaves what a replay finds as it is.
+/// A put that takes a slot, fails before it writes and gives the slot back does not change the
+/// result of a replay.
 #[test]
 fn loom_take_fail_give_back() {
     model(Bounds { quick: 3, full: 5 }, 2, |world| {
@@ -221,8 +225,8 @@ fn loom_take_fail_give_back() {
     });
 }
 
-/// The slot that a replacement or a remove frees waits for their record: each slot that is handed out as free is looked
-/// up in what is durable.
+/// The slot freed by a replacement or a remove waits for its record: each slot handed out as free
+/// is checked against the durable records.
 #[test]
 fn loom_freed_slots_wait_for_their_records() {
     model(Bounds { quick: 3, full: 5 }, 3, |world| {

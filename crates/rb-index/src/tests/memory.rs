@@ -4,15 +4,16 @@ use crate::entry::Entry;
 use crate::tests::Random;
 use crate::{Index, IndexOptions, LoadEntry, NewEntry, Place, SlotId};
 
-/// Bytes of a slab entry; checked at compile time beside it.
+/// Bytes of a slab entry; checked at compile time in its module.
 const SLAB: f64 = size_of::<Entry>() as f64;
 /// Two 4-byte links in the LRU list.
 const LINKS: f64 = 8.0;
 /// The number of its entry and the placement id in the key cell.
 const CELL_HEAD: f64 = 4.0 + 2.0;
-/// A table line of 64 bytes for 12 places, 84 of 100 in use, or fewer by a quarter after it has grown.
+/// A table line of 64 bytes for 12 places, 84 of 100 in use, or a quarter fewer after the table has
+/// grown.
 const TABLE_WORST: f64 = 64.0 / 12.0 / 0.84 * 1.25;
-/// A state byte and a bit of the free set. A live entry's slot is not queued as free.
+/// A state byte and a bit of the free set. A live entry's slot is not in the free queue.
 const SLOT: f64 = 1.0 + 1.0 / 8.0;
 /// Chunk lists: a 24-byte vector for 256 slab entries and for 256 links, 16 bytes for a key chunk.
 const CHUNK_LISTS: f64 = 48.0 / 256.0 + 16.0 / 256.0;
@@ -27,8 +28,8 @@ fn an_entry_costs_at_most_64_bytes() {
     );
 }
 
-/// 500,000 entries with 32-byte keys from sections sorted by hash, one thread. A debug build is not
-/// measured. `cargo test -p rb-index --release load_speed -- --nocapture --ignored`
+/// 500,000 entries with 32-byte keys from sections sorted by hash, one thread. Not measured in a
+/// debug build. `cargo test -p rb-index --release load_speed -- --nocapture --ignored`
 #[test]
 #[ignore = "a measurement; the machine decides"]
 fn load_speed() {
@@ -82,7 +83,8 @@ fn load_speed() {
     }
 }
 
-/// The mean time to lease and release an entry, in an order that misses the processor's caches.
+/// Returns the mean time to lease and release an entry, in an order that misses the processor's
+/// caches.
 fn lease_each(index: &Index, hashes: &[u64], keys: &[[u8; 32]]) -> std::time::Duration {
     let start = std::time::Instant::now();
     for at in 0..hashes.len() {
@@ -96,8 +98,8 @@ fn lease_each(index: &Index, hashes: &[u64], keys: &[[u8; 32]]) -> std::time::Du
     start.elapsed() / hashes.len() as u32
 }
 
-/// What is asked for in one piece is known before, so that it can be refused in words: 2^32 slots of the smallest size are
-/// no more than a sparse file claims.
+/// The size of every large allocation is known in advance, so that it can be refused with a
+/// message: a sparse file can claim 2^32 slots of the smallest size.
 #[test]
 fn the_need_of_the_most_slots_is_known_before() {
     let most = IndexOptions {
@@ -106,7 +108,7 @@ fn the_need_of_the_most_slots_is_known_before() {
         secret: [0; 16],
     };
     let bytes = most.bytes();
-    // The states and the set are 1 1/8 bytes for each, the tables 6.4.
+    // The states and the set take 1 1/8 bytes per slot, the tables 6.4.
     let debug = if cfg!(debug_assertions) { 8.0 } else { 0.0 };
     let each = bytes as f64 / f64::from(u32::MAX) - debug;
     assert!((7.4..7.6).contains(&each), "{bytes} for 2^32 slots");

@@ -1,4 +1,4 @@
-//! Any operations against a naive model: a map for the keys and a vector for the order of use.
+//! Random operations against a naive model: a map for the keys and a vector for the order of use.
 
 use std::collections::HashMap;
 
@@ -12,7 +12,8 @@ const CLASSES: u64 = 2;
 const SLOTS_PER_CLASS: u32 = 6;
 
 fn hash_of(key: u64) -> u64 {
-    // Only four hashes for twelve keys: collisions must be told apart by the key.
+    // Only four hashes for twelve keys, so that colliding keys must be distinguished by their
+    // bytes.
     (key % 4).wrapping_mul(0xA076_1D64_78BD_642F)
 }
 
@@ -23,7 +24,7 @@ struct Known {
     leases: usize,
 }
 
-/// One operation: which, on which key, and a number to choose by where there is a choice.
+/// One operation: the kind, the key, and a number that makes any further choice.
 #[derive(Clone, Copy, Debug)]
 struct Step {
     what: u8,
@@ -45,10 +46,10 @@ struct Model {
     /// Keys without a lease, least recently used first.
     order: Vec<u64>,
     leases: Vec<(u64, Lease)>,
-    /// Announced puts with their slots, and whether the model expects a refusal.
+    /// Reserved puts with their slots, and the refusal that the model expects, if any.
     puts: Vec<(u64, SlotId, Reservation, Option<Published>)>,
     generation: u64,
-    /// The ticket that is durable, and for each slot the one that it waits for and whether strictly.
+    /// The durable ticket, and for each slot the ticket that it waits for and whether strictly.
     durable: u64,
     holds: HashMap<SlotId, (u64, bool)>,
 }
@@ -79,7 +80,7 @@ impl Model {
     }
 
     fn step(&mut self, step: Step) {
-        // So far apart that each step has its own stamp: then eviction over shards is exact.
+        // So far apart that each step has its own stamp, which makes eviction over shards exact.
         self.index.begin_batch(16);
         self.generation += 1;
         let Step { what, key, pick } = step;
@@ -115,7 +116,7 @@ impl Model {
         self.puts.push((key, slot, reservation, None));
     }
 
-    /// Publishes a random announced put.
+    /// Publishes a random reserved put.
     fn publish(&mut self, pick: usize) {
         if self.puts.is_empty() {
             return;
@@ -171,7 +172,7 @@ impl Model {
         self.holds.insert(slot, (self.generation, strict));
     }
 
-    /// Some of the changes so far are durable.
+    /// Makes some of the changes so far durable.
     fn make_durable(&mut self, pick: usize) {
         self.durable = self
             .durable
@@ -179,7 +180,7 @@ impl Model {
         self.index.set_durable(self.durable);
     }
 
-    /// A slot that waits for what freed it is taken last, or not at all.
+    /// Takes a slot; one that waits for the change that freed it is taken last, or not at all.
     fn slot(&mut self, class: u8, key: u64) -> Option<SlotId> {
         let mut taken = Vec::new();
         if self.index.take_free(class, 1, &mut taken) == 1 {
@@ -188,7 +189,8 @@ impl Model {
             return taken.pop();
         }
         if self.index.take_early(class, 1, &mut taken) == 1 {
-            // A slot whose last lease ended late waits for its shard's last change, which is more than it has to.
+            // A slot whose last lease ended late waits for its shard's last change, which is longer
+            // than necessary.
             let (ticket, strict) = self.holds.remove(&taken[0]).unwrap_or_default();
             let is_held = strict && ticket > self.durable;
             assert!(!is_held, "{taken:?} was taken although it is held");
@@ -216,7 +218,7 @@ impl Model {
         Some(known.slot)
     }
 
-    /// Gives an announced put up.
+    /// Cancels a reserved put.
     fn cancel(&mut self, pick: usize) {
         if !self.puts.is_empty() {
             let at = pick % self.puts.len();
@@ -226,7 +228,7 @@ impl Model {
         }
     }
 
-    /// Evicts over all shards: the one used longest ago, wherever it lives.
+    /// Evicts over all shards: the least recently used entry of any shard.
     fn evict_oldest(&mut self, class: u8) {
         let of_class = |key: &&u64| self.index.class_of(self.live[*key].slot) == Some(class);
         let expected = self.order.iter().find(of_class).copied();
@@ -362,8 +364,8 @@ impl Model {
         Ok(())
     }
 
-    /// Shows every shard, loads what was shown into an index of `shards` shards, and finds the same
-    /// there, to be evicted in the same order.
+    /// Snapshots every shard, loads the result into an index of `shards` shards, and checks that it
+    /// has the same entries and evicts them in the same order.
     fn check_reload(&self, shards: u32, step: usize) {
         // Leased entries count as used now, which is later than any other use.
         self.index.begin_batch(16);

@@ -1,4 +1,4 @@
-//! What a policy is promised, and what one that is wrong can do.
+//! The guarantees for a policy, and the effects of a wrong one.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -7,7 +7,7 @@ use super::Random;
 use super::rules::new_entry;
 use crate::*;
 
-/// LRU that checks the protocol of [`Policy`] and notes each call's kind.
+/// LRU that checks the protocol of [`Policy`] and records each call's kind.
 #[derive(Debug)]
 struct Checking {
     lru: Lru,
@@ -36,7 +36,7 @@ impl Checking {
         *self.calls.lock().unwrap().entry(what).or_default() += 1;
     }
 
-    /// The entry is the one that was inserted under this number, but for its pin.
+    /// Checks that the entry is the one inserted under this number, except for its pin.
     #[track_caller]
     fn known(&mut self, entry: &Resident) -> &mut Resident {
         let known = self.there.get_mut(&entry.entry).expect("it was inserted");
@@ -53,7 +53,7 @@ impl Policy for Checking {
     fn insert(&mut self, new: &Resident, place: Option<Place>) {
         self.count(if place.is_some() { "put" } else { "recovered" });
         assert!(!new.pinned);
-        // Dense: no number is far above how many there have been at a time.
+        // Dense: no number is far above the highest number of concurrent entries.
         assert!(u64::from(new.entry) < 64);
         assert_eq!(self.there.insert(new.entry, *new), None);
         self.lru.insert(new, place);
@@ -138,7 +138,7 @@ fn put(index: &Index, key: u64, slot: SlotId, generation: u64) {
     index.set_durable(generation);
 }
 
-/// A slot of the class, by eviction if none is free.
+/// Takes a slot of the class, by eviction if none is free.
 fn slot(index: &Index, class: u8) -> Option<SlotId> {
     let (mut free, mut evicted) = (Vec::new(), Vec::new());
     index.take_free(class, 1, &mut free);
@@ -148,7 +148,7 @@ fn slot(index: &Index, class: u8) -> Option<SlotId> {
     free.pop().or(evicted.pop().map(|one| one.slot))
 }
 
-/// Each call comes as [`Policy`] says, of the entry that it says, whatever the order of operations.
+/// Calls arrive as [`Policy`] documents, for the right entries, in any order of operations.
 #[test]
 fn a_policy_is_notified_of_everything_in_order() {
     let factory = CheckingFactory::default();
@@ -205,7 +205,7 @@ fn a_policy_is_notified_of_everything_in_order() {
     }
 }
 
-/// A policy whose victims are wrong, each in another way.
+/// A policy whose victims are wrong, each in a different way.
 #[derive(Debug)]
 struct Wrong {
     lru: Lru,
@@ -258,7 +258,8 @@ impl Policy for Wrong {
     }
 }
 
-/// A victim that is leased, of the other class, gone or never was there is refused and counted, and nothing is evicted.
+/// A victim that is leased, of the other class, removed or never existed is refused and counted,
+/// and nothing is evicted.
 #[test]
 fn a_wrong_victim_is_refused() {
     // Entries 0 to 5 are of class 0 and 6 to 11 of class 1; 2 is leased, 3 removed.

@@ -159,7 +159,7 @@ fn a_leased_slot_outlives_remove_and_replace_and_frees_with_the_last_lease() {
 }
 
 #[test]
-fn forgetting_concerns_exactly_one_generation() {
+fn invalidation_affects_exactly_one_generation() {
     let index = index(3);
     put(&index, b"k", 4);
     let mut guard = index.lock(0, LockPurpose::Operation);
@@ -199,7 +199,7 @@ fn a_quarantined_slot_is_not_handed_out_until_it_is_settled() {
 }
 
 #[test]
-fn slots_freed_twice_or_never_taken_are_refused_and_the_audit_says_so() {
+fn slots_freed_twice_or_never_taken_are_refused_and_audited() {
     let index = index(3);
     let slot = take(&index);
     index.give_back(&[slot]);
@@ -254,7 +254,7 @@ fn a_snapshot_shows_each_standing_entry_once_in_bounded_steps() {
         if !more {
             break;
         }
-        // Churn behind and before the cursor; the first 900 keys stand.
+        // Churn on both sides of the cursor; the first 900 keys stay.
         let victim = 900 + steps;
         let key = format!("key {victim}");
         index
@@ -286,7 +286,7 @@ fn hashes_are_divided_evenly_among_the_shards() {
             secret: [0; 16],
         })
         .unwrap();
-        // Each has as many hashes, in ascending order.
+        // Each shard has the same number of hashes, in ascending order.
         let span = u64::MAX / index.shards() as u64;
         for shard in 0..index.shards() {
             let first = shard as u64 * (span.wrapping_add(1));
@@ -298,7 +298,8 @@ fn hashes_are_divided_evenly_among_the_shards() {
     assert_eq!(counts, [1, 1, 1, 1, 2, 64, 64]);
 }
 
-/// Where a key lies follows from the secret: keys that meet under one do not under another.
+/// The position of a key depends on the secret: keys that collide under one secret do not under
+/// another.
 #[test]
 fn the_secret_places_keys() {
     let make = |secret| {
@@ -318,7 +319,7 @@ fn the_secret_places_keys() {
     let (one, same, other) = (shards_of([1; 16]), shards_of([1; 16]), shards_of([2; 16]));
     assert_eq!(one, same);
     let met = one.iter().zip(&other).filter(|(one, other)| one == other);
-    // About one of 1000 by chance.
+    // About one in 1000 by chance.
     assert!(met.count() < 20);
     let used: HashSet<_> = one.iter().collect();
     // 1000 keys in 1024 places at random take about 638.
@@ -400,8 +401,8 @@ fn a_panic_with_a_guard_leaves_the_index_usable() {
     );
 }
 
-/// The slot of a replaced value was free at once: a crash before the commit of what replaced it found the slot
-/// overwritten and the replacement missing, so a value that had been synced was gone.
+/// The slot of a replaced value was free immediately: after a crash before the commit of the
+/// replacement, the slot was overwritten and the replacement missing, so a synced value was lost.
 #[test]
 fn a_slot_waits_until_what_freed_it_is_durable() {
     let index = index(3);
@@ -434,7 +435,8 @@ fn a_slot_waits_until_what_freed_it_is_durable() {
     index.audit().unwrap();
 }
 
-/// A slot that was taken early and given back unwritten still holds the former value, which a crash may need.
+/// A slot that was taken early and given back unwritten still holds the former value, which a crash
+/// may need.
 #[test]
 fn a_slot_that_is_given_back_waits_again() {
     let index = index(2);
@@ -452,7 +454,8 @@ fn a_slot_that_is_given_back_waits_again() {
     assert_eq!(index.take_free(0, 2, &mut Vec::new()), 2);
 }
 
-/// The slot of a leased entry is freed with its last lease, perhaps before the record of the remove is durable.
+/// The slot of a leased entry is freed with its last lease, perhaps before the record of the remove
+/// is durable.
 #[test]
 fn the_end_of_a_lease_does_not_end_the_wait() {
     let index = index(1);
@@ -481,7 +484,8 @@ fn an_entry_is_volatile_until_its_record_is_durable() {
         guard.recorded(generation * 10, true);
     }
     let mut guard = index.lock(0, LockPurpose::Operation);
-    // Of what is not durable the shard's last ticket is answered, which is never too early.
+    // For changes that are not durable the shard's last ticket is returned, which is never too
+    // early.
     assert_eq!(
         (guard.ticket_of(1, b"a"), guard.ticket_of(1, b"b")),
         (20, 20)
@@ -499,8 +503,8 @@ fn an_entry_is_volatile_until_its_record_is_durable() {
     assert_eq!(guard.ticket_of(1, b"a"), 0);
 }
 
-/// A base that was written between an eviction and the observer's notification made the eviction durable first. One
-/// that still showed the entry after a remove of its key undid the remove.
+/// A base written between an eviction and the observer's notification made the eviction durable
+/// first. A base that still included the entry after a remove of its key undid the remove.
 #[test]
 fn an_eviction_is_shown_until_it_is_delivered_or_overtaken() {
     let shown = |index: &Index| {

@@ -1,77 +1,77 @@
-//! What an arena may answer.
+//! Errors of arenas.
 
 use std::time::Duration;
 
 use super::page::PAGE_BYTES;
 
-/// Why an arena could not be made, or could not give what was asked for.
+/// The error returned when an arena cannot be created, or a buffer cannot be taken from it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ArenaError {
-    /// A size of 0.
+    /// A size of 0 was requested.
     #[error("an arena or a buffer of 0 bytes was asked for")]
     Empty,
-    /// The system gave no memory.
+    /// The kernel returned no memory.
     #[error("mapping {bytes} bytes of memory failed")]
     Map {
-        /// Bytes asked for, rounded up to pages.
+        /// Requested bytes, rounded up to whole pages.
         bytes: usize,
-        /// What the system said.
+        /// The error from the kernel.
         #[source]
         source: std::io::Error,
     },
-    /// Adopted memory, or a named range, does not lie on pages.
+    /// Adopted memory, or a range requested by offset, is not page-aligned.
     #[error("{what} is {value:#x}, which is not a multiple of {PAGE_BYTES}")]
     Misaligned {
-        /// Which number.
+        /// The name of the misaligned value.
         what: &'static str,
-        /// Its value.
+        /// The value.
         value: usize,
     },
-    /// More than the whole arena holds; waiting would not help.
+    /// More than the whole arena was requested; waiting would not help.
     #[error("{wanted} bytes were asked of an arena of {arena} bytes")]
     TooLarge {
-        /// Bytes asked for, each buffer rounded up to pages.
+        /// Requested bytes, each buffer rounded up to whole pages.
         wanted: usize,
-        /// Bytes of the arena.
+        /// Size of the arena in bytes.
         arena: usize,
     },
-    /// Nothing came back in time.
+    /// Not enough buffers came back in time.
     #[error(
         "{wanted} bytes were not free within {waited:?}; {available} of {arena} bytes are free"
     )]
     TimedOut {
-        /// Bytes asked for, each buffer rounded up to pages.
+        /// Requested bytes, each buffer rounded up to whole pages.
         wanted: usize,
-        /// Bytes free at the end (perhaps in pieces that are too small).
+        /// Bytes free when the wait ended; they may lie in pieces that are too small.
         available: usize,
-        /// Bytes of the arena.
+        /// Size of the arena in bytes.
         arena: usize,
-        /// How long the call waited.
+        /// Time that the call waited.
         waited: Duration,
     },
-    /// A named range lies outside the arena.
+    /// A range requested by offset lies outside the arena.
     #[error("the range of {len} bytes at {offset} lies outside an arena of {arena} bytes")]
     OutOfRange {
         /// First byte of the range.
         offset: usize,
-        /// Bytes of the range.
+        /// Length of the range in bytes.
         len: usize,
-        /// Bytes of the arena.
+        /// Size of the arena in bytes.
         arena: usize,
     },
-    /// A named range overlaps one that is out.
+    /// A range requested by offset overlaps a buffer in use.
     #[error(
         "the range of {len} bytes at {offset} overlaps a buffer of {other_len} bytes at {other_offset} that is in use"
     )]
     Overlap {
         /// First byte of the range.
         offset: usize,
-        /// Bytes of the range.
+        /// Length of the range in bytes.
         len: usize,
         /// First byte of the buffer in use.
         other_offset: usize,
-        /// Bytes of the buffer in use.
+        /// Length of the buffer in use, in bytes.
         other_len: usize,
     },
 }

@@ -1,12 +1,12 @@
-//! The free ranges of an arena: first fit, neighbours joined when they come back.
+//! The free ranges of an arena: first fit, with neighbours merged on release.
 //!
-//! First fit keeps small requests at the front, so that the back stays whole for large ones.
+//! First fit keeps small requests at the front, so the back stays whole for large ones.
 
 use std::collections::BTreeMap;
 
 #[derive(Debug)]
 pub(super) struct FreeRanges {
-    /// Offset to length; ranges neither overlap nor touch.
+    /// Offset to length. Ranges neither overlap nor touch.
     ranges: BTreeMap<usize, usize>,
     bytes: usize,
 }
@@ -56,7 +56,7 @@ impl FreeRanges {
         self.ranges.insert(start, end - start);
     }
 
-    /// Takes `offset..offset + len` out of the free range `start..start + room` around it.
+    /// Takes `offset..offset + len` out of the free range `start..start + room` that contains it.
     fn cut(&mut self, start: usize, room: usize, offset: usize, len: usize) {
         self.ranges.remove(&start);
         if start < offset {

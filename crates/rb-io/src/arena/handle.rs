@@ -1,4 +1,5 @@
-//! An arena: its memory, and which ranges of it are free, out, or waited for.
+//! The handle of an arena: its memory, its free ranges, and the queue of callers waiting for
+//! ranges.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -14,14 +15,14 @@ use super::page::round_up;
 use crate::process::Process;
 use crate::sys::memory::Mapping;
 
-/// Unique among the arenas of a process, and never used again.
+/// Identifies an arena; unique within a process and never reused.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct ArenaId(pub u64);
 
-/// Page-aligned memory that the kernel may be given. Cheap to clone: clones are the same arena.
+/// Page-aligned memory for I/O. Cheap to clone; all clones refer to the same arena.
 ///
-/// Ranges are taken as [`Buffer`](crate::Buffer)s and come back when those are dropped. The memory itself lives
-/// until the arena and every buffer of it are gone.
+/// Ranges are taken as [`Buffer`](crate::Buffer)s and return to the arena when those are dropped.
+/// The memory is freed when the arena and all of its buffers are gone.
 #[derive(Clone)]
 pub struct Arena {
     pub(super) inner: Arc<ArenaInner>,
@@ -33,7 +34,7 @@ pub(super) struct ArenaInner {
     id: ArenaId,
     process: Process,
     pub(super) state: Mutex<State>,
-    /// Signalled when ranges come back or the head of the line moves on.
+    /// Signalled when ranges come back or the head of the queue changes.
     pub(super) changed: Condvar,
 }
 
@@ -43,16 +44,16 @@ pub(super) struct State {
     /// Callers of `take_many` in arrival order, by ticket; only the first may take.
     pub(super) line: VecDeque<u64>,
     next_ticket: u64,
-    /// Ranges handed out, for the words of a refused `take_at`.
+    /// Ranges handed out, for the error of a refused `take_at`.
     pub(super) out: BTreeMap<usize, usize>,
 }
 
 impl Arena {
-    /// Allocates `bytes`, rounded up to [`PAGE_BYTES`](crate::PAGE_BYTES), as zeroed anonymous memory; large arenas
-    /// ask for huge pages.
+    /// Allocates `bytes`, rounded up to [`PAGE_BYTES`](crate::PAGE_BYTES), of zeroed anonymous
+    /// memory. Large arenas request huge pages.
     ///
     /// # Errors
-    /// [`ArenaError::Empty`] for 0 bytes, [`ArenaError::Map`] when the system has no memory.
+    /// [`ArenaError::Empty`] for 0 bytes, [`ArenaError::Map`] if the kernel has no memory.
     ///
     /// ```
     /// use rb_io::{Arena, PAGE_BYTES};
@@ -66,12 +67,12 @@ impl Arena {
         Self::map(bytes, Mapping::anonymous)
     }
 
-    /// Allocates as [`allocate`](Self::allocate) does, but memory that another process can be given: a
-    /// sealed memory file, for engines whose device is served by a process. Its pages are small ones
-    /// unless `/sys/kernel/mm/transparent_hugepage/shmem_enabled` says otherwise.
+    /// Allocates like [`allocate`](Self::allocate), but backed by a sealed memory file that can be
+    /// passed to another process, for engines whose device is served by a process. Its pages are
+    /// small unless `/sys/kernel/mm/transparent_hugepage/shmem_enabled` enables huge ones.
     ///
     /// # Errors
-    /// As [`allocate`](Self::allocate).
+    /// See [`allocate`](Self::allocate).
     pub fn allocate_shared(bytes: usize) -> Result<Self, ArenaError> {
         Self::map(bytes, Mapping::shared)
     }
@@ -110,44 +111,45 @@ impl Arena {
         }
     }
 
-    /// Size in bytes, a multiple of [`PAGE_BYTES`](crate::PAGE_BYTES).
+    /// Returns the size in bytes, a multiple of [`PAGE_BYTES`](crate::PAGE_BYTES).
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.inner.mapping.bytes()
     }
 
-    /// Bytes not handed out at this moment; they may lie in several ranges.
+    /// Returns the number of bytes not handed out right now; they may lie in several ranges.
     #[must_use]
     pub fn available(&self) -> usize {
         self.inner.state.lock().free.bytes()
     }
 
-    /// This arena's number.
+    /// Returns the id of this arena.
     #[must_use]
     pub fn id(&self) -> ArenaId {
         self.inner.id
     }
 
-    /// Whether this is memory that belongs to someone else.
+    /// Returns whether the memory was adopted rather than allocated.
     #[must_use]
     pub fn is_adopted(&self) -> bool {
         self.inner.mapping.is_adopted()
     }
 
-    /// The file under the memory, from its first byte on, for handing it to another process. `None` but for
-    /// memory of [`allocate_shared`](Self::allocate_shared).
+    /// Returns the file that backs the memory, from its first byte, so that it can be passed to
+    /// another process. `None` unless the arena was made by
+    /// [`allocate_shared`](Self::allocate_shared).
     #[must_use]
     pub fn shared_file(&self) -> Option<BorrowedFd<'_>> {
         self.inner.mapping.file()
     }
 
-    /// Whether neither another handle nor a buffer keeps the memory.
+    /// Returns whether no other handle and no buffer keeps the memory alive.
     #[cfg(feature = "libblkio")]
     pub(crate) fn is_only_handle(&self) -> bool {
         Arc::strong_count(&self.inner) == 1
     }
 
-    /// The first address, for registering with the kernel.
+    /// Returns the first address, for registering the memory with the kernel.
     #[must_use]
     pub fn as_ptr(&self) -> *mut u8 {
         self.inner.mapping.start().as_ptr()
@@ -155,7 +157,8 @@ impl Arena {
 
     pub(crate) fn give_back(&self, offset: usize, len: usize) {
         if !self.inner.process.is_current() {
-            // In a forked child a thread that is not there may hold the lock, and nothing takes the range.
+            // In a forked child, a thread that does not exist there may hold the lock; leak the
+            // range instead.
             return;
         }
         let mut state = self.inner.state.lock();

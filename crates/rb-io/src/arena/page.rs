@@ -1,6 +1,6 @@
-//! The grain of arenas.
+//! The granularity of arenas.
 
-/// The grain of arenas in bytes: sizes and ranges are multiples of it.
+/// The granularity of arenas in bytes: sizes and ranges are multiples of it.
 pub const PAGE_BYTES: usize = 4096;
 
 pub(super) fn round_up(len: usize) -> Option<usize> {

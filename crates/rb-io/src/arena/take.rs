@@ -1,4 +1,4 @@
-//! Taking ranges of an arena: one, several at once, or one at a place.
+//! Taking ranges of an arena: one, several together, or one at a given offset.
 
 use super::error::ArenaError;
 use super::handle::Arena;
@@ -9,10 +9,10 @@ use crate::patience::Patience;
 impl Arena {
     /// Takes one range of `len` bytes, rounded up to [`PAGE_BYTES`], without waiting.
     ///
-    /// `None` if `len` is 0, if there is no such range, or if callers of [`take_many`] wait: to
-    /// pass them would starve the large ones.
+    /// Returns `None` if `len` is 0, if no free range is large enough, or if callers of
+    /// [`take_many`] are waiting: overtaking them would starve large requests.
     ///
-    /// The bytes are whatever the range held before; they are initialised, not cleared.
+    /// The bytes are initialised but not cleared: they hold what the previous user left there.
     ///
     /// [`take_many`]: Self::take_many
     ///
@@ -40,15 +40,16 @@ impl Arena {
     }
 
     /// Takes a range for each of `lens` (each rounded up to [`PAGE_BYTES`]), all or none, so that
-    /// two batches cannot hold half of what they need and wait for each other.
+    /// two batches cannot each hold half of what they need and deadlock.
     ///
-    /// Waits for buffers to come back as long as `patience` lasts. Callers are served in the order they came; a
-    /// caller behind a large one waits although its own ranges are free. A thread that waits here
-    /// while it holds buffers of the same arena waits for itself until it is over.
+    /// Waits for buffers to come back as long as `patience` lasts. Callers are served in arrival
+    /// order; a caller behind a large request waits even if its own ranges are free. A thread that
+    /// already holds buffers of the same arena may wait here for its own buffers, until the time is
+    /// over.
     ///
     /// # Errors
-    /// [`ArenaError::TooLarge`] at once when the whole arena is smaller, [`ArenaError::Empty`] for
-    /// a length of 0, [`ArenaError::TimedOut`].
+    /// [`ArenaError::TooLarge`] immediately if the whole arena is smaller than the request,
+    /// [`ArenaError::Empty`] for a length of 0, [`ArenaError::TimedOut`].
     ///
     /// ```
     /// use std::time::Duration;
@@ -112,8 +113,8 @@ impl Arena {
         }
     }
 
-    /// Takes the range of `len` bytes at `offset`, for adopted memory whose owner decides where
-    /// what goes. It does not stand in line behind [`take_many`](Self::take_many).
+    /// Takes the range of `len` bytes at `offset`, for adopted memory in which the caller assigns
+    /// positions. Does not queue behind [`take_many`](Self::take_many).
     ///
     /// # Errors
     /// [`ArenaError::Misaligned`] unless both are multiples of [`PAGE_BYTES`],
@@ -132,8 +133,8 @@ impl Arena {
         let end = end.ok_or(ArenaError::OutOfRange { offset, len, arena })?;
         let mut state = self.inner.state.lock();
         if !state.take_at(offset, len) {
-            // The range is inside the arena and not free, so a buffer that is out overlaps it:
-            // the last one that begins before the end of the range.
+            // The range is inside the arena and not free, so a buffer in use overlaps it: the last
+            // one that begins before the end of the range.
             let other = state.out.range(..end).next_back();
             let (other_offset, other_len) = other.map_or((offset, len), |(at, len)| (*at, *len));
             return Err(ArenaError::Overlap {

@@ -1,6 +1,6 @@
-// UNSAFETY: adopting memory is unsafe by nature, and its contract is what is tested here.
+// UNSAFETY: adopting memory is unsafe by nature, and its contract is tested here.
 #![expect(unsafe_code, reason = "Arena::adopt")]
-//! Arenas: all or none, in order, and memory that stays while anyone may use it.
+//! Arenas: all or none, in arrival order, and memory is kept as long as anyone may use it.
 
 use std::any::Any;
 use std::ptr::NonNull;
@@ -82,7 +82,7 @@ fn many_are_taken_all_or_none() {
 }
 
 #[test]
-fn more_than_the_arena_is_refused_at_once() {
+fn more_than_the_arena_is_refused_immediately() {
     let arena = Arena::allocate(4 * PAGE).unwrap();
     let started = Instant::now();
     let refused = arena
@@ -113,7 +113,8 @@ fn two_batches_do_not_starve_each_other() {
         for _ in 0..4 {
             scope.spawn(|| {
                 for _ in 0..if cfg!(miri) { 2 } else { 200 } {
-                    // Each needs more than half: taken by halves, two would wait for ever.
+                    // Each needs more than half of the arena: if ranges were taken piecemeal, two
+                    // would deadlock.
                     drop(
                         arena
                             .take_many(&[PAGE; 5], &mut Patience::new(LONG))
@@ -139,7 +140,7 @@ fn a_large_request_is_not_starved_by_small_ones() {
         while arena.inner.state.lock().line.is_empty() {
             std::thread::yield_now();
         }
-        // Three pages are free, and belong to the one who came first.
+        // Three pages are free, but they are reserved for the first caller in the queue.
         assert!(arena.take(PAGE).is_none());
         let small = scope.spawn(|| arena.take_many(&[PAGE], &mut Patience::new(LONG)).map(drop));
         while arena.inner.state.lock().line.len() < 2 {
@@ -212,7 +213,7 @@ fn a_buffer_in_io_is_taken_until_the_last_is_gone() {
     assert_eq!(arena.available(), PAGE);
 }
 
-/// Says when it is dropped.
+/// Records that it was dropped.
 struct Owner(
     #[expect(dead_code, reason = "keeps the memory")] Arena,
     Arc<AtomicBool>,
@@ -230,7 +231,7 @@ fn adopted_memory_keeps_its_owner() {
     let lender = Arena::allocate(4 * PAGE).unwrap();
     let start = NonNull::new(lender.as_ptr()).unwrap();
     let owner: Box<dyn Any + Send + Sync> = Box::new(Owner(lender, Arc::clone(&gone)));
-    // SAFETY: the owner keeps the mapping, and nobody takes buffers of the lender.
+    // SAFETY: the owner keeps the mapping alive, and no buffer is taken from the lender.
     let arena = unsafe { Arena::adopt(start, 4 * PAGE, owner) }.unwrap();
     assert!(arena.is_adopted());
     let mut buffer = arena.take_at(PAGE, PAGE).unwrap();
@@ -251,15 +252,15 @@ fn adopted_memory_must_lie_on_pages() {
     for (shift, bytes) in [(1, PAGE), (0, PAGE + 1), (0, 0)] {
         let lender = Arena::allocate(2 * PAGE).unwrap();
         let start = NonNull::new(lender.as_ptr().wrapping_add(shift)).unwrap();
-        // SAFETY: refused before anything is used.
+        // SAFETY: the call refuses before it uses the memory.
         assert!(unsafe { Arena::adopt(start, bytes, Box::new(lender)) }.is_err());
     }
 }
 
-/// A put of memory that it had already stood in line behind callers who waited for just that memory: nobody
-/// went on until the time of one of them was over.
+/// A put that already held memory queued behind callers that waited for exactly that memory; no
+/// caller made progress until one of them timed out.
 #[test]
-fn whoever_needs_nothing_stands_in_no_line() {
+fn an_empty_request_skips_the_queue() {
     let arena = Arena::allocate(PAGE).unwrap();
     let held = arena.take(PAGE).unwrap();
     let behind = arena.clone();

@@ -1,4 +1,4 @@
-//! Where the parts of one of our queues are announced, and its waiter is woken.
+//! Delivers completed parts to one of our queues and wakes its waiter.
 
 use std::fmt;
 use std::io;
@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use crate::request::{Part, PartDone};
 use crate::sys::event::EventFd;
 
-/// A part that libblkio is done with: all of it was moved, or it failed.
+/// A part that libblkio has finished: all of it was moved, or it failed.
 pub(super) struct Ended {
     pub(super) part: Part,
     pub(super) result: io::Result<()>,
@@ -29,7 +29,7 @@ impl Ended {
     }
 }
 
-/// Where the parts of one of our queues are announced, and its waiter is woken.
+/// Delivers completed parts to one of our queues and wakes its waiter.
 #[derive(Debug)]
 pub(crate) struct Board {
     ended: Mutex<Vec<Ended>>,
@@ -46,7 +46,7 @@ impl Board {
         })
     }
 
-    /// Announces the end of a part; `own` is the board of the caller, which needs no call.
+    /// Delivers a completed part. `own` is the board of the calling queue, which needs no wakeup.
     pub(super) fn put(self: &Arc<Self>, ended: Ended, own: &Arc<Self>) {
         self.ended.lock().push(ended);
         if !Arc::ptr_eq(self, own) {
@@ -59,7 +59,7 @@ impl Board {
     }
 
     pub(super) fn wake(&self) {
-        // Only the first of several wakes has to call the kernel.
+        // Only the first of several wakes makes the system call.
         if !self.woken.swap(true, Ordering::AcqRel) {
             self.event.raise();
         }

@@ -1,4 +1,4 @@
-//! One connected instance of libblkio: which driver, what it states, the memory that it was given.
+//! One connected libblkio instance: its driver, its properties, and the memory mapped into it.
 
 use std::fmt;
 use std::os::fd::BorrowedFd;
@@ -12,11 +12,11 @@ use crate::device::access::Access;
 use crate::error::OpenError;
 use crate::sys::libblkio::{connect_to, region_of};
 
-/// Entries of a ring that a driver makes for a queue. The completion ring has twice as many, and libblkio
-/// holds back what does not fit.
+/// Entries of the ring that a driver creates for a queue. The completion ring has twice as many,
+/// and libblkio holds back requests that do not fit.
 const RING_ENTRIES: u32 = 256;
 
-/// Which driver of libblkio.
+/// The libblkio driver to use.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Kind {
     IoUring,
@@ -37,7 +37,7 @@ impl Kind {
 pub(crate) struct Driver {
     kind: Kind,
     blkio: Mutex<Blkio>,
-    /// What the driver was given, alive as long as it may use it.
+    /// Arenas mapped into the driver, kept alive as long as it may use them.
     regions: Mutex<Vec<Arena>>,
 }
 
@@ -51,7 +51,7 @@ impl Driver {
         let connected = || -> Step<Self> {
             let mut blkio = new(kind, access)?;
             connect_to(&mut blkio, device).map_err(at("connect"))?;
-            // Queues are made when they are asked for.
+            // Queues are created on demand.
             blkio.set_i32("num-queues", 0).map_err(at("num-queues"))?;
             let entries = RING_ENTRIES as i32;
             blkio
@@ -75,7 +75,7 @@ impl Driver {
         self.kind
     }
 
-    /// Whether memory must be given to the driver before it is used.
+    /// Returns whether memory must be mapped into the driver before use.
     pub(super) fn needs_regions(&self) -> bool {
         self.kind == Kind::VhostUser
     }
@@ -85,18 +85,18 @@ impl Driver {
         ask(&self.blkio.lock())
     }
 
-    /// A queue of its own, for drivers that make them.
+    /// Adds a queue, for drivers that can create them.
     pub(super) fn add_queue(&self) -> Step<Blkioq> {
         self.blkio.lock().add_queue(false).map_err(at("add queue"))
     }
 
-    /// How many flights a queue of [`add_queue`](Self::add_queue) takes.
+    /// Returns the number of flights that a queue of [`add_queue`](Self::add_queue) accepts.
     pub(super) fn ring_depth(&self) -> u32 {
         2 * RING_ENTRIES
     }
 
-    /// Gives the driver the arenas that it can use directly, and says which those are. What was given before
-    /// and is not used by anyone else any more is taken back.
+    /// Maps the arenas that the driver can use directly and returns their ids. Arenas mapped
+    /// earlier that nothing else uses any more are unmapped.
     pub(super) fn map(&self, arenas: &[Arena]) -> (Vec<ArenaId>, Result<(), String>) {
         let mut regions = self.regions.lock();
         let mut blkio = self.blkio.lock();
@@ -127,10 +127,10 @@ impl Driver {
     }
 }
 
-/// An instance that is not connected yet.
+/// Creates an instance that is not connected yet.
 pub(super) fn new(kind: Kind, access: Access) -> Step<Blkio> {
     let mut blkio = Blkio::new(kind.name()).map_err(at("driver"))?;
-    // The NVMe driver knows no such property; the node was opened for reading then.
+    // The NVMe driver has no such property; there, the node itself is opened read-only.
     if kind == Kind::VhostUser {
         let read_only = access != Access::ReadWrite;
         blkio

@@ -1,4 +1,4 @@
-//! A part while libblkio has it.
+//! A part while libblkio owns it.
 
 use std::sync::Arc;
 
@@ -6,11 +6,11 @@ use super::board::Board;
 use crate::buffer::IoBuf;
 use crate::request::Part;
 
-/// A part while libblkio has it.
+/// A part while libblkio owns it.
 pub(crate) struct Flight {
     pub(crate) part: Part,
-    /// The memory that is moved instead of the part's own.
+    /// Bounce memory that is transferred in place of the part's own.
     pub(crate) bounce: Option<IoBuf>,
-    /// Where its end is announced.
+    /// The board that receives the completion.
     pub(crate) board: Arc<Board>,
 }

@@ -10,7 +10,7 @@ use crate::error::OpenError;
 use crate::lane::Lane;
 
 impl Server {
-    /// A lane for looking at the disk before there is an engine.
+    /// Creates a lane for reading the disk before there is an engine.
     pub(crate) fn lane(&self) -> Result<Lane, OpenError> {
         let options = QueueOptions {
             depth: 4,

@@ -1,4 +1,4 @@
-//! From what libblkio states to our limits.
+//! Converts the properties of libblkio to [`Limits`].
 
 use blkio::Blkio;
 
@@ -7,8 +7,8 @@ use super::step::{Step, at};
 use crate::engine::Feature;
 use crate::limits::{DiscardLimits, Limit, Limits};
 
-/// Where a server states no largest transfer: parts of this size are enough to keep a disk busy, and several
-/// of them are in flight together.
+/// Part size used if a server states no largest transfer: large enough to keep a disk busy, with
+/// several parts in flight together.
 const TRANSFER_CHOSEN: Limit<u64> = Limit::new(1 << 20, "chosen: libblkio max-transfer is 0, none");
 
 const REQUEST_ALIGNMENT: &str = "libblkio request-alignment";
@@ -17,7 +17,8 @@ const DISCARD_ALIGNMENT: &str = "libblkio discard-alignment";
 const MAX_DISCARD_LEN: &str = "libblkio max-discard-len";
 
 impl Driver {
-    /// The limits of the device, tightened by what libblkio states; without a device, what libblkio states.
+    /// Returns the device's limits, tightened by the properties of libblkio; without a device, the
+    /// limits that follow from those properties alone.
     pub(super) fn limits(&self, device: Option<&Limits>) -> Step<Limits> {
         self.ask(|blkio| {
             let stated = Stated::read(blkio)?;
@@ -32,7 +33,7 @@ impl Driver {
         self.ask(|blkio| blkio.get_u64("capacity").map_err(at("capacity")))
     }
 
-    /// What the driver states that is no limit of ours.
+    /// Reports driver properties that do not map to a limit.
     pub(super) fn report(&self) -> Feature {
         let number = |name| {
             self.ask(|blkio| blkio.get_i32(name))
@@ -49,7 +50,7 @@ impl Driver {
     }
 }
 
-/// The properties of libblkio that bound a request; 0 where it has no bound.
+/// The properties of libblkio that bound a request; 0 means no bound.
 struct Stated {
     request_alignment: u32,
     buf_alignment: u32,
@@ -61,7 +62,7 @@ struct Stated {
 
 impl Stated {
     fn read(blkio: &Blkio) -> Step<Self> {
-        // Nothing here is negative; what is would be no bound.
+        // No property here is negative; a negative value counts as no bound.
         let number =
             |name| -> Step<u32> { Ok(blkio.get_i32(name).map_err(at(name))?.max(0) as u32) };
         Ok(Self {
@@ -89,7 +90,8 @@ impl Stated {
                 limits.transfer_max = Limit::new(bound, source);
             }
         }
-        // What is no power of two, or smaller than a block, is for `validate` to refuse.
+        // `validate` rejects a block that is not a power of two, and a transfer smaller than a
+        // block.
         let block = u64::from(limits.block.value.max(1));
         limits.transfer_max.value -= limits.transfer_max.value % block;
         if let Some(discard) = &mut limits.discard {
@@ -102,12 +104,12 @@ impl Stated {
                 discard.bytes_max = Limit::new(self.max_discard_len, MAX_DISCARD_LEN);
             }
         }
-        // libblkio has no room for a placement id.
+        // libblkio cannot pass a placement id.
         limits.placements = None;
         limits
     }
 
-    /// The limits of a device that nobody but libblkio can be asked about.
+    /// Returns limits for a device that only libblkio can query.
     fn alone(&self) -> Limits {
         let none = Limits {
             block: Limit::new(1, REQUEST_ALIGNMENT),
@@ -115,7 +117,7 @@ impl Stated {
             transfer_max: TRANSFER_CHOSEN,
             segments_max: None,
             boundary: None,
-            // A server without discard states no length.
+            // A server without discard reports a maximum length of 0.
             discard: (self.max_discard_len > 0).then_some(DiscardLimits {
                 granularity: Limit::new(1, DISCARD_ALIGNMENT),
                 bytes_max: Limit::new(u64::MAX, MAX_DISCARD_LEN),

@@ -1,8 +1,9 @@
-//! A queue of libblkio and whoever drives it at the moment.
+//! A libblkio queue, and the thread that drives it at the moment.
 //!
-//! Several of our queues may share one. Whoever waits takes a turn: it starts what it and others pushed,
-//! fetches what has ended, and puts it on the board of the queue that it belongs to. A waiter sleeps on
-//! two descriptors: the completions of the port, and its own board's, which others raise for it.
+//! Several of our queues may share one port. A waiter takes a turn: it starts the parts that it and
+//! other queues pushed, fetches completions, and puts each on the board of the queue it belongs to.
+//! A waiter sleeps on two descriptors: the completions of the port, and its own board, which other
+//! threads signal.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -26,42 +27,42 @@ use crate::error::OpenError;
 use crate::request::{OpKind, Part};
 use crate::sys::channel::Channel;
 
-/// Memory that a server can see, for parts in memory that it cannot. It bounds how many of those are in
-/// flight.
+/// Size of the bounce arena: memory visible to the server, for parts in memory that is not. Bounds
+/// the number of such parts in flight.
 const BOUNCE_BYTES: usize = 16 << 20;
 
 pub(crate) struct Port {
     state: Mutex<State>,
-    /// Readable when something may have ended.
+    /// Readable when there may be completions.
     completions: OwnedFd,
-    /// Tells that the server is gone; libblkio itself would wait for ever.
+    /// Signals that the server is gone; libblkio itself would wait forever.
     hangup: Option<UnixStream>,
 }
 
 struct State {
     channel: Channel,
-    /// Parts that the channel has no place for, or the bounce arena no memory.
+    /// Parts that wait for a slot in the channel or for memory in the bounce arena.
     waiting: VecDeque<Waiting>,
-    /// Where the driver needs to know memory. Its pages are taken as they are first used.
+    /// Present if the driver needs mapped memory. Its pages are allocated on first use.
     bounce: Option<Arena>,
 }
 
-/// A part on its way to the channel.
+/// A part that waits to enter the channel.
 pub(super) struct Waiting {
     pub(super) part: Part,
     pub(super) board: Arc<Board>,
-    /// Its memory is moved as it is, without a copy.
+    /// True if the part's memory is used directly, without a copy.
     pub(super) direct: bool,
 }
 
 impl Port {
-    /// A port with a queue of its own.
+    /// Creates a port with its own queue.
     pub(super) fn new(driver: &Arc<Driver>, depth: u32) -> Result<Self, OpenError> {
         let queue = driver.add_queue().map_err(refused)?;
         Self::over(queue, driver, depth.min(driver.ring_depth()), None).map_err(refused)
     }
 
-    /// A port over one of the driver's queues.
+    /// Creates a port over one of the driver's queues.
     pub(super) fn over(
         queue: blkio::Blkioq,
         driver: &Arc<Driver>,
@@ -87,10 +88,10 @@ impl Port {
         })
     }
 
-    /// A turn: starts what is pushed, and puts what has ended on its board. Does not wait.
+    /// Takes a turn: starts pushed parts and puts completions on their boards. Does not block.
     ///
     /// # Errors
-    /// The channel failed, for everyone who shares it.
+    /// The channel failed, for all queues that share it.
     pub(super) fn turn(
         &self,
         own: &Arc<Board>,
@@ -106,25 +107,25 @@ impl Port {
                 ended += 1;
                 finish(flight, result, own);
             })?;
-            // Places have come free, and memory to bounce off.
+            // Completions have freed channel slots and bounce memory.
             if ended == 0 || state.waiting.is_empty() {
                 return Ok(());
             }
         }
     }
 
-    /// Sleeps until something may have ended (unless `alone`: then nothing can), the board is raised, or the
-    /// time is over.
+    /// Sleeps until there may be completions (not watched if `alone`: then none can arrive), the
+    /// board is raised, or the timeout passes.
     ///
     /// # Errors
-    /// The server is gone (`ENOTCONN`), so that nothing will end any more.
+    /// The server is gone (`ENOTCONN`), so nothing in flight will complete.
     pub(super) fn sleep(
         &self,
         board: &Board,
         alone: bool,
         timeout: Option<Duration>,
     ) -> io::Result<()> {
-        // Without a connection to watch, the completions stand in for it.
+        // Without a connection to watch, the completions descriptor takes its place.
         let mut fds = [
             PollFd::new(&board.event, PollFlags::IN),
             PollFd::new(&self.completions, PollFlags::IN),
@@ -134,7 +135,7 @@ impl Port {
             },
         ];
         let watched = if alone { 1 } else { fds.len() };
-        // A time too long for the kernel is none.
+        // A timeout that the kernel cannot represent means no timeout.
         let timeout = timeout.and_then(|time| Timespec::try_from(time).ok());
         match rustix::event::poll(&mut fds[..watched], timeout.as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
@@ -145,10 +146,10 @@ impl Port {
             board.event.clear();
         }
         if ended {
-            // Before the turn that follows, so that what ends after it raises it again.
+            // Cleared before the next turn, so that later completions raise it again.
             let _count = rustix::io::read(&self.completions, &mut [0_u8; 8]);
         }
-        // What ended before is fetched first.
+        // Completions that arrived before the disconnect are fetched first.
         if gone && !own && !ended {
             return Err(io::Error::from_raw_os_error(libc::ENOTCONN));
         }
@@ -199,7 +200,8 @@ impl State {
         }
     }
 
-    /// Memory for a part, filled if it is a write; `None` if it has to wait for others to end.
+    /// Returns bounce memory for a part, filled if it is a write; `None` if the part must wait for
+    /// others to complete.
     fn bounce_for(&mut self, part: &Part) -> io::Result<Option<IoBuf>> {
         let len = part.len as usize;
         let Some(arena) = &self.bounce else {
@@ -219,7 +221,8 @@ impl State {
     }
 }
 
-/// Memory to copy through, known to the driver from the start: to make it known means to wait for the server.
+/// Allocates the bounce arena. It is mapped into the driver up front, because mapping waits for the
+/// server.
 fn bounce(driver: &Driver) -> Step<Arena> {
     let failed = |why: String| ("bounce memory", blkio::Error::new(blkio::Errno::NOMEM, why));
     let arena = Arena::allocate_shared(BOUNCE_BYTES).map_err(|why| failed(why.to_string()))?;
@@ -234,7 +237,7 @@ fn finish(flight: Flight, result: io::Result<()>, own: &Arc<Board>) {
         bounce,
         board,
     } = flight;
-    // The server is done with it, so it is readable again.
+    // The server has finished with the bounce memory, so it can be read.
     let bounced: Option<Buffer> = bounce.and_then(|bounce| bounce.into_buffer().ok());
     let result = match (result, bounced, &part.buf) {
         (Ok(()), Some(bounced), Some(own)) if part.op == OpKind::Read => {

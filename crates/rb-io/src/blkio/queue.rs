@@ -1,4 +1,4 @@
-//! A queue of the libblkio engine: parts of one owner, over a port that it may share with others.
+//! A queue of the libblkio engine: the parts of one owner, over a port that may be shared.
 
 use std::io;
 use std::sync::Arc;
@@ -20,11 +20,11 @@ use crate::wake::Waker;
 
 pub(super) const NAME: &str = "libblkio";
 
-/// How long a dropped queue waits for its parts before it leaves them to the port.
+/// Time that a dropped queue waits for its parts before it leaves them to the port.
 const DROP_WAIT: Duration = Duration::from_millis(if cfg!(test) { 200 } else { 30_000 });
 
-/// How often in a row a turn may be refused for the moment, and how long to wait in between. Together a
-/// little under a second.
+/// Number of consecutive turns that may be refused temporarily, and the sleep between them.
+/// Together a little under a second.
 const REFUSALS_MAX: u32 = 200;
 const REFUSAL_SLEEP: Duration = Duration::from_millis(4);
 
@@ -32,18 +32,18 @@ pub(super) struct BlkioQueue {
     process: Process,
     port: Arc<Port>,
     board: Arc<Board>,
-    /// Claimed as long as this lives; none behind a socket.
+    /// Keeps the claim on the device; `None` for a socket.
     #[expect(dead_code, reason = "it is open, that is what it is for")]
     device: Option<Arc<Device>>,
     capacity_bytes: u64,
     depth: u32,
-    /// Whether memory must be known to the driver, and the arenas that are.
+    /// True if memory must be mapped into the driver, and the arenas that are mapped.
     needs_regions: bool,
     mapped: Vec<ArenaId>,
     pushed: Vec<Waiting>,
-    /// Refused without being sent; reaped like any other.
+    /// Parts refused without being sent; reaped like any other.
     invalid: Vec<PartDone>,
-    /// With the port, or on the board.
+    /// Number of parts held by the port or waiting on the board.
     started: u32,
     counters: QueueCounters,
     report: Vec<Feature>,
@@ -92,8 +92,8 @@ impl BlkioQueue {
         })
     }
 
-    /// What makes a part unfit to be sent. libblkio fills what lies behind the end of a file with zeros, and
-    /// grows the file for a write, so the end is guarded here.
+    /// Returns an error if a part cannot be sent. Checks the end of the device too, because
+    /// libblkio zero-fills reads past the end of a file and grows the file for writes.
     fn check(&self, part: &Part) -> io::Result<()> {
         part.check()?;
         let end = part.offset.checked_add(part.len.into());
@@ -107,7 +107,7 @@ impl BlkioQueue {
         Err(io::Error::new(io::ErrorKind::InvalidInput, words))
     }
 
-    /// A turn of the port, and what it brought.
+    /// Takes a turn of the port and collects its completions.
     fn turn(&mut self, done: &mut Vec<PartDone>) -> io::Result<()> {
         if !self.pushed.is_empty() {
             self.counters.submissions += 1;
@@ -188,7 +188,7 @@ impl Queue for BlkioQueue {
         if !self.pushed.is_empty() {
             self.turn(&mut done)?;
         }
-        // What has ended already is for the next `reap`.
+        // Completions are kept for the next `reap`.
         self.invalid.append(&mut done);
         Ok(())
     }
@@ -236,14 +236,15 @@ impl Queue for BlkioQueue {
 impl Drop for BlkioQueue {
     fn drop(&mut self) {
         if !self.process.is_current() {
-            // A forked child shares the queue with its parent, and has none of the threads that would end its parts.
+            // A forked child shares the queue with its parent, and has none of the threads that
+            // would complete its parts.
             return;
         }
         let deadline = Instant::now() + DROP_WAIT;
         let mut done = Vec::new();
         while self.in_flight() > 0 {
             let left = deadline.saturating_duration_since(Instant::now());
-            // An error here means that waiting is of no use; the port keeps the memory of its parts.
+            // An error means that waiting is useless; the port keeps the memory of its parts.
             if left.is_zero() || self.reap(u32::MAX, Some(left), &mut done).is_err() {
                 break;
             }

@@ -14,20 +14,20 @@ use crate::kind::EngineKind;
 use crate::limits::Limits;
 use crate::sys::libblkio::connections;
 
-/// How long a server may take for its greeting.
+/// Time limit for the vhost-user handshake.
 const GREETING: Duration = Duration::from_millis(if cfg!(test) { 300 } else { 4_000 });
 
-/// Descriptors of the virtqueue, the most first: what QEMU's server takes at most, what libblkio asks for by
-/// itself, and what every server has.
+/// Descriptors of the virtqueue, largest first: the maximum of QEMU's server, the default of
+/// libblkio, and a size that every server supports.
 const QUEUE_SIZES: [u32; 3] = [1024, 256, 128];
 
-/// Descriptors that a part takes: header, memory or range, status.
+/// Descriptors used by a part: header, memory or range, status.
 const DESCRIPTORS_PER_PART: u32 = 3;
 
 /// A connected server.
 #[derive(Debug)]
 pub(crate) struct Server {
-    // The port first: its queue lies in memory of the driver, which it keeps, too.
+    // The port is dropped first: its queue lies in memory of the driver, which it also keeps alive.
     pub(super) port: Arc<Port>,
     pub(super) driver: Arc<Driver>,
     pub(crate) limits: Limits,
@@ -38,14 +38,14 @@ impl Server {
     /// Connects to the server that listens at `path`.
     ///
     /// # Errors
-    /// [`OpenError::InUse`] when it does not answer: a server of one client leaves others waiting.
-    /// [`OpenError::Socket`] with what libblkio said.
+    /// [`OpenError::InUse`] if the server does not respond: a server that accepts one client lets
+    /// others wait. [`OpenError::Socket`] with libblkio's message.
     pub(crate) fn connect(path: &Path, access: Access) -> Result<Self, OpenError> {
         let mut last = None;
         for size in QUEUE_SIZES {
             match greet(path, access, size)? {
                 Ok(server) => return Ok(server),
-                // Only the size of the queue is worth another try.
+                // Only a refused queue size is worth another attempt.
                 Err((step @ "start", error)) if error.errno() != blkio::Errno::ROFS => {
                     last = Some((step, error));
                 }
@@ -61,7 +61,7 @@ impl Server {
     }
 }
 
-/// What the server at a socket refused, or libblkio for it.
+/// Converts an error of the server, or of libblkio on its behalf.
 fn of_socket(path: &Path, (step, error): (&'static str, blkio::Error)) -> OpenError {
     OpenError::Socket {
         path: path.into(),
@@ -70,8 +70,8 @@ fn of_socket(path: &Path, (step, error): (&'static str, blkio::Error)) -> OpenEr
     }
 }
 
-/// The greeting, in a thread of its own: libblkio waits for the server without end. A connection that comes
-/// too late is closed again.
+/// Performs the handshake in a separate thread, because libblkio waits for the server without
+/// limit. A connection that is established too late is closed again.
 fn greet(path: &Path, access: Access, queue_size: u32) -> Result<Step<Server>, OpenError> {
     let Some(socket) = path.to_str().map(str::to_owned) else {
         let source = std::io::Error::other("the path is not UTF-8, which libblkio needs");
@@ -99,7 +99,8 @@ fn greet(path: &Path, access: Access, queue_size: u32) -> Result<Step<Server>, O
 fn connect(socket: &str, access: Access, queue_size: u32) -> Step<Server> {
     let mut blkio = new(Kind::VhostUser, access)?;
     blkio.set_str("path", socket).map_err(at("path"))?;
-    // Their numbers only: a copy would keep a connection of someone else open while this one waits.
+    // Only inode numbers are kept: a duplicate descriptor would keep another user's connection open
+    // while this one waits.
     let before: Vec<u64> = connections().map(|(inode, _)| inode).collect();
     blkio.connect().map_err(at("connect"))?;
     let hangup = new_connection(&before);
@@ -122,7 +123,7 @@ fn connect(socket: &str, access: Access, queue_size: u32) -> Step<Server> {
     })
 }
 
-/// The connection that was made since; none if another was, too.
+/// Returns the connection made since `before`; `None` if another one was made too.
 fn new_connection(before: &[u64]) -> Option<UnixStream> {
     let mut new = connections().filter(|(inode, _)| !before.contains(inode));
     let (_, connection) = new.next()?;

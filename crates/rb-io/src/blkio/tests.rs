@@ -1,4 +1,5 @@
-//! What only a vhost-user server brings: one client at a time, shared memory, and a server that stops or goes.
+//! Behaviour specific to a vhost-user server: one client at a time, shared memory, and a server
+//! that hangs or exits.
 
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
@@ -15,18 +16,18 @@ const MIB: usize = 1 << 20;
 const BYTES: usize = 64 * MIB;
 const LONG: Duration = Duration::from_secs(20);
 
-/// A server over an image; none where there is no such program, which is noted.
-struct Bed {
+/// A server over an image; `None` (reported as a skip) if the program is not installed.
+struct Fixture {
     image: tempfile::NamedTempFile,
     server: StorageDaemon,
 }
 
-impl Bed {
-    fn new(what: &str) -> Option<Bed> {
+impl Fixture {
+    fn new(what: &str) -> Option<Fixture> {
         let image = tempfile::NamedTempFile::new().unwrap();
         image.as_file().set_len(BYTES as u64).unwrap();
         let server = StorageDaemon::serve(what, image.path(), 512)?;
-        Some(Bed { image, server })
+        Some(Fixture { image, server })
     }
 
     fn open(&self) -> Arc<dyn Engine> {
@@ -53,10 +54,10 @@ fn write(lane: &mut Lane, buffer: Buffer) -> Completion {
 
 #[test]
 fn shared_memory_is_moved_as_it_is_and_other_memory_is_copied() {
-    let Some(bed) = Bed::new("memory of a vhost-user disk") else {
+    let Some(fixture) = Fixture::new("memory of a vhost-user disk") else {
         return;
     };
-    let engine = bed.open();
+    let engine = fixture.open();
     let limits = engine.limits();
     assert_eq!(limits.block.source, "libblkio request-alignment");
     assert_eq!(
@@ -72,7 +73,11 @@ fn shared_memory_is_moved_as_it_is_and_other_memory_is_copied() {
         buffer.fill(fill);
         assert!(write(&mut lane, buffer).result.is_ok());
         let mut found = vec![0; MIB];
-        bed.image.as_file().read_exact_at(&mut found, 0).unwrap();
+        fixture
+            .image
+            .as_file()
+            .read_exact_at(&mut found, 0)
+            .unwrap();
         assert!(found.iter().all(|byte| *byte == fill));
         let counters = lane.counters();
         assert_eq!(counters.fixed_parts > 0, shared, "{:?}", lane.report());
@@ -80,13 +85,13 @@ fn shared_memory_is_moved_as_it_is_and_other_memory_is_copied() {
     }
 }
 
-/// More than the bounce arena holds is in flight at once: parts wait for its memory, in turn.
+/// More parts are in flight than fit in the bounce arena; they wait for its memory in order.
 #[test]
 fn copies_of_any_number_share_a_bounded_memory() {
-    let Some(bed) = Bed::new("bounded copies to a vhost-user disk") else {
+    let Some(fixture) = Fixture::new("bounded copies to a vhost-user disk") else {
         return;
     };
-    let engine = bed.open();
+    let engine = fixture.open();
     let mut lane = lane(&engine, 128, Vec::new());
     let arena = Arena::allocate(BYTES).unwrap();
     let each = |count| (0..count).map(|at: usize| (at, arena.take(MIB).unwrap()));
@@ -107,29 +112,29 @@ fn copies_of_any_number_share_a_bounded_memory() {
     }
 }
 
-/// Such a server leaves a second client waiting: without a limit, so would we.
+/// The server lets a second client wait without limit; connecting must not.
 #[test]
 fn a_second_client_is_refused_and_comes_in_when_the_first_has_gone() {
-    let Some(bed) = Bed::new("two clients of a vhost-user disk") else {
+    let Some(fixture) = Fixture::new("two clients of a vhost-user disk") else {
         return;
     };
-    let first = bed.open();
-    let refused = Device::open(bed.server.socket(), Access::ReadOnly).unwrap_err();
+    let first = fixture.open();
+    let refused = Device::open(fixture.server.socket(), Access::ReadOnly).unwrap_err();
     assert!(refused.is_in_use(), "{refused}");
     drop(first);
-    drop(bed.open());
+    drop(fixture.open());
 }
 
 #[test]
 fn a_stopped_server_neither_outlasts_a_timeout_nor_loses_its_memory() {
-    let Some(bed) = Bed::new("a vhost-user server that stops") else {
+    let Some(fixture) = Fixture::new("a vhost-user server that stops") else {
         return;
     };
-    let engine = bed.open();
+    let engine = fixture.open();
     let arena = engine.arena(MIB).unwrap();
     let address = arena.as_ptr().addr();
     let mut lane = lane(&engine, 4, vec![arena.clone()]);
-    bed.server.stop();
+    fixture.server.stop();
     let buffer = arena.take(MIB).unwrap();
     lane.start(1, Request::read(0, buffer, 0, MIB));
     let start = Instant::now();
@@ -142,17 +147,17 @@ fn a_stopped_server_neither_outlasts_a_timeout_nor_loses_its_memory() {
         is_mapped(address),
         "the server may still write to this memory"
     );
-    bed.server.go_on();
+    fixture.server.go_on();
 }
 
 #[test]
-fn what_waits_for_a_server_that_is_gone_fails_at_once() {
-    let Some(bed) = Bed::new("a vhost-user server that goes") else {
+fn requests_to_a_server_that_is_gone_fail_immediately() {
+    let Some(fixture) = Fixture::new("a vhost-user server that goes") else {
         return;
     };
-    let engine = bed.open();
+    let engine = fixture.open();
     let mut lane = lane(&engine, 4, Vec::new());
-    bed.server.stop();
+    fixture.server.stop();
     let buffer = Arena::allocate(MIB).unwrap().take(MIB).unwrap();
     lane.start(1, Request::read(0, buffer, 0, MIB));
     let start = Instant::now();
@@ -160,9 +165,9 @@ fn what_waits_for_a_server_that_is_gone_fails_at_once() {
     std::thread::scope(|scope| {
         let killer = scope.spawn(|| {
             std::thread::sleep(Duration::from_millis(50));
-            drop(bed);
+            drop(fixture);
         });
-        // The queue fails, and with it whatever it holds.
+        // The queue fails, and every part in it.
         let ended = lane.poll(1, Some(LONG), &mut done);
         assert!(ended.is_err(), "{done:?}");
         killer.join().unwrap();
@@ -172,7 +177,7 @@ fn what_waits_for_a_server_that_is_gone_fails_at_once() {
     assert!(error.is_device_gone(), "{error}");
 }
 
-/// Whether this process has a mapping that begins there.
+/// Returns whether this process has a mapping that begins at `address`.
 fn is_mapped(address: usize) -> bool {
     let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
     let start = format!("{address:x}-");

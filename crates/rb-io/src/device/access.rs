@@ -1,13 +1,14 @@
-//! The rights that a device is opened with.
+//! Access modes of a device.
 
-/// What a device may be opened for.
+/// Access mode of a device.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Access {
     /// Takes no lock and never writes.
     ReadOnly,
-    /// Never writes, and is refused as long as someone has the device open for writing; meanwhile
-    /// no other process can open it for writing. For looking at what must not move.
+    /// Never writes. Opening fails while another process has the device open for writing, and no
+    /// other process can open it for writing until this one closes it. For inspecting data that
+    /// must not change.
     ReadLocked,
-    /// Exclusive: a second opener for writing is refused, in this process too.
+    /// Exclusive: a second opener for writing is refused, even in the same process.
     ReadWrite,
 }

@@ -1,13 +1,14 @@
-//! Reading any bytes of a device that has no descriptor to read from.
+//! Reads arbitrary byte ranges of a device that has no readable descriptor.
 
 use std::io;
 
 use crate::arena::Arena;
 use crate::lane::{Lane, Request};
 
-/// Fills `out` with the bytes at `offset`; what lies beyond `capacity`, a multiple of the block, is zero.
+/// Fills `out` with the bytes at `offset`. Bytes beyond `capacity`, a multiple of the block size,
+/// read as zero.
 pub(super) fn read(lane: &mut Lane, capacity: u64, offset: u64, out: &mut [u8]) -> io::Result<()> {
-    /// No block is larger, and none is no divisor of it.
+    /// No block is larger than this, and every block size divides it.
     const GRAIN: u64 = 64 << 10;
     let arena = Arena::allocate(GRAIN as usize).map_err(io::Error::other)?;
     out.fill(0);
@@ -15,7 +16,7 @@ pub(super) fn read(lane: &mut Lane, capacity: u64, offset: u64, out: &mut [u8]) 
     while done < out.len() {
         let at = offset + done as u64;
         let start = at / GRAIN * GRAIN;
-        // A capacity is whole blocks, and so is what is left of it.
+        // The capacity is whole blocks, so the remainder is too.
         let len = GRAIN.min(capacity.saturating_sub(start)) as usize;
         let skip = (at - start) as usize;
         if skip >= len {

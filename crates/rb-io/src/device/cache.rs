@@ -1,17 +1,21 @@
-//! What the page cache holds of a device that is not read past it, and whether it may be believed.
+//! Handling of the page cache for devices opened without `O_DIRECT`: which cached pages can be
+//! trusted.
 //!
-//! After a flush that failed Linux takes the pages that it could not write for written: they are clean, they are read, and
-//! they are nowhere else. Who opens the device next, in whatever process, reads them, builds on them, flushes without an
-//! error, and has lost them with the next loss of power. Nothing says so: the error was reported once, to those who had the file open.
+//! After a failed flush Linux marks the pages that it could not write as clean: they can be read,
+//! but they exist only in memory. The next process that opens the device reads them, builds on
+//! them, flushes without an error, and loses them at the next power failure. The error was reported
+//! once, to those who had the file open.
 //!
-//! So nothing that is in the cache when a device is opened for writing is believed. All is flushed (what is dirty is not lost by
-//! what follows), then dropped. The kernel drops what it can, which is no promise: a page that is mapped, or in use at this
-//! moment, stays. So the cache is looked at afterwards, and what is still there is read and written again, which makes it dirty,
-//! and flushed, which says whether it is on the device. After that a page was either not in the cache, so the next read of it comes
-//! from the device, or it is on the device as it is in the cache.
+//! So nothing that is cached when a device is opened for writing is trusted. Everything is flushed
+//! first (dirty pages survive the next step), then dropped. Dropping is best effort: a page that is
+//! mapped or in use stays. So the cache is inspected afterwards, and pages still present are read
+//! and written again, which makes them dirty, and flushed, which reports whether they reached the
+//! device. After that a page is either not cached, so the next read comes from the device, or the
+//! device holds the same bytes as the cache.
 //!
-//! What the device itself has in a volatile cache is not settled by that. An opening for writing writes and flushes before it
-//! acknowledges anything, and that flush covers what the device had been given before.
+//! The volatile cache of the device itself is not covered by this. A store opened for writing
+//! writes and flushes before it acknowledges anything, and that flush covers everything the device
+//! had received before.
 
 use std::io;
 use std::ops::Range;
@@ -25,23 +29,24 @@ use super::kind::DeviceKind;
 use super::space::file_system;
 use crate::sys::residency::resident;
 
-/// Dropped and looked at together. Little time lies between the two, so what another reader of the file brings into the cache
-/// meanwhile, and is written again although it need not be, is little too.
+/// Bytes that are dropped and inspected in one step. A small window leaves little time for other
+/// readers of the file to bring pages back, which would then be rewritten unnecessarily.
 const WINDOW: u64 = 256 << 20;
 
-/// Read and written again in one piece.
+/// Bytes that are read and rewritten in one piece.
 const PIECE: usize = 1 << 20;
 
-/// File systems in memory: there is no device below the page cache, and no loss of power to survive.
+/// File systems in memory: there is no device below the page cache, and no power failure to
+/// survive.
 const TMPFS: i64 = 0x0102_1994;
 const RAMFS: i64 = 0x8584_58F6;
 
 impl Device {
-    /// Makes sure that what is read from now on is on the device, whatever became of earlier flushes. Does nothing where
-    /// I/O is direct. Answers in words if it could not be made sure.
+    /// Makes sure that everything read from now on is on the device, regardless of earlier failed
+    /// flushes. Does nothing for direct I/O. Returns a message if this could not be guaranteed.
     ///
     /// # Errors
-    /// What was written before cannot be made durable.
+    /// Data written earlier cannot be made durable.
     pub fn distrust_cache(&self) -> io::Result<Option<String>> {
         let cached = matches!(self.kind, DeviceKind::File | DeviceKind::Block) && !self.direct;
         if !cached || matches!(file_system(&self.file), Some(TMPFS | RAMFS)) {
@@ -71,14 +76,14 @@ impl Device {
         Ok(None)
     }
 
-    /// Drops what can be dropped, and answers what is still there.
+    /// Drops cached pages where possible and returns the ranges that are still cached.
     fn drop_cached(&self, offset: u64, bytes: u64) -> io::Result<Vec<Range<u64>>> {
         let len = std::num::NonZeroU64::new(bytes);
         rustix::fs::fadvise(&self.file, offset, len, Advice::DontNeed)?;
         resident(self.fd(), offset, bytes as usize)
     }
 
-    /// Writes what the cache holds again.
+    /// Rewrites the cached bytes of a range.
     fn rewrite(&self, range: Range<u64>) -> io::Result<()> {
         let mut buffer = vec![0; PIECE];
         for at in range.clone().step_by(PIECE) {
@@ -103,13 +108,14 @@ mod tests {
 
     const BYTES: usize = 3 << 20;
 
-    /// A file that is written through the page cache, all of it there; none where files are in memory.
+    /// Creates a file written through the page cache and fully cached; `None` if files are in
+    /// memory.
     fn buffered(path: &Path) -> Option<Device> {
         let mut options = OpenOptions::new();
         let file = options.read(true).write(true).create(true).open(path);
         let file = file.unwrap();
         if matches!(file_system(&file), Some(TMPFS | RAMFS)) {
-            // Said on standard error: this crate is below the kit that lists skips.
+            // Printed to standard error: the crate that lists skips depends on this one.
             eprintln!("skipped: {} is in memory", path.display());
             return None;
         }
@@ -123,8 +129,9 @@ mod tests {
         std::fs::metadata(path).unwrap().modified().unwrap()
     }
 
-    /// What a failed flush leaves in the page cache, clean and nowhere else, was read by the next opening. Here the pages are
-    /// clean because they were written: what can be seen is that they are gone.
+    /// Clean pages left by a failed flush, present nowhere but in the page cache, were read by the
+    /// next opener. Here the pages are clean because they were written; the test checks that they
+    /// are dropped.
     #[test]
     fn what_is_cached_is_dropped() {
         let directory = tempfile::tempdir().unwrap();
@@ -149,7 +156,7 @@ mod tests {
         assert_eq!(std::fs::read(&path).unwrap(), vec![7; BYTES]);
     }
 
-    /// A page that somebody has mapped stays in the cache, whatever the kernel is asked.
+    /// A mapped page stays in the cache even if the kernel is asked to drop it.
     #[test]
     fn what_cannot_be_dropped_is_written_again() {
         let directory = tempfile::tempdir().unwrap();

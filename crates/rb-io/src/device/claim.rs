@@ -1,5 +1,5 @@
-//! Taking a path to make something new of it: it is opened and locked before anything about it is judged, all is
-//! judged by that descriptor, and it is put back as it was if nothing comes of it.
+//! Claims a path in order to create a store on it: opens and locks it before examining it, uses
+//! that descriptor for every check, and restores the previous state if the claim is dropped.
 
 use std::fs::{File, Metadata, OpenOptions, Permissions};
 use std::io::{self, ErrorKind};
@@ -17,32 +17,32 @@ use super::open::{self, finish};
 use super::space::write_in_place;
 use crate::error::{OpenError, failed};
 
-/// How often a file may be exchanged or removed between opening and locking it.
+/// Number of times a file may be replaced or removed between opening and locking it.
 const TRIES: u32 = 100;
 
-/// A device, or a file that may just have been made, held exclusively. Unless it is kept, dropping it removes a
-/// file that it made, and cuts one that it grew.
+/// An exclusively held device, or a file that may have just been created. Dropping it without
+/// [`keep`](Self::keep) removes a file that it created, and truncates a file that it grew.
 #[derive(Debug)]
 pub struct Claim {
-    /// None once it is kept.
+    /// `None` once kept.
     device: Option<Arc<Device>>,
-    /// The path without a symbolic link to nothing.
+    /// The path with a dangling symbolic link resolved.
     real: PathBuf,
-    /// It made the file, and was the first to lock it.
+    /// True if this claim created the file and was the first to lock it.
     is_new: bool,
     found: u64,
 }
 
 impl Claim {
-    /// Opens what is at `path` for writing, exclusively, or makes an empty file (mode 0600) if there is nothing.
-    /// Nothing else of it is changed.
+    /// Opens `path` for writing, exclusively, or creates an empty file (mode 0600) if there is
+    /// nothing. Changes nothing else.
     ///
     /// # Errors
-    /// As [`Device::open`], but for [`OpenError::TooSmall`] of a file.
+    /// Those of [`Device::open`], except [`OpenError::TooSmall`] for a file.
     pub fn take(path: &Path) -> Result<Claim, OpenError> {
         let mut real = path.to_path_buf();
         for _ in 0..TRIES {
-            // Opening a pipe would block, and a device is not locked by flock.
+            // Opening a pipe would block, and `flock` does not lock a device.
             if std::fs::metadata(&real).is_ok_and(|found| !found.is_file()) {
                 let device = open::open(path, Access::ReadWrite)?;
                 return Ok(Claim {
@@ -71,7 +71,7 @@ impl Claim {
                 .metadata()
                 .map_err(|source| failed(path, "stat", source))?;
             if !is_at(&real, &opened) {
-                // Another claim failed, and removed what it had made.
+                // Another claim failed and removed the file that it had created.
                 continue;
             }
             refuse_loop_backing(path, &opened)?;
@@ -88,20 +88,20 @@ impl Claim {
         Err(failed(path, "lock", source))
     }
 
-    /// What was claimed.
+    /// Returns the claimed device.
     #[must_use]
     pub fn device(&self) -> Option<&Arc<Device>> {
         self.device.as_ref()
     }
 
-    /// Bytes that were there when the lock was held: 0 of a file that is new or empty.
+    /// Returns the size in bytes when the lock was taken; 0 for a new or empty file.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.found
     }
 
-    /// Grows a file to `bytes`. A larger one keeps its size. Nothing may use the device yet. An empty file is one that is
-    /// written in place from then on, where the file system has to be asked for that.
+    /// Grows a file to `bytes`. A larger file keeps its size. Nothing may use the device yet. An
+    /// empty file is switched to in-place writes, if its file system has to be asked for that.
     ///
     /// # Errors
     /// A system call failed.
@@ -113,7 +113,7 @@ impl Claim {
         };
         let path = device.path.clone();
         if found == 0 {
-            // A new file, or an empty one that something else made with other rights.
+            // A new file, or an empty one that another program created with other permissions.
             device
                 .file
                 .set_permissions(Permissions::from_mode(0o600))
@@ -125,7 +125,7 @@ impl Claim {
         device.grow(bytes)
     }
 
-    /// What was made of it stays.
+    /// Keeps the claimed device: dropping the claim no longer undoes anything.
     #[must_use]
     pub fn keep(mut self) -> Option<Arc<Device>> {
         self.device.take()
@@ -149,17 +149,17 @@ impl Drop for Claim {
     }
 }
 
-/// Whether the path names this file.
+/// Returns whether the path still refers to this file.
 fn is_at(path: &Path, file: &Metadata) -> bool {
     std::fs::metadata(path)
         .is_ok_and(|found| (found.dev(), found.ino()) == (file.dev(), file.ino()))
 }
 
-/// Opens the file, or makes it; and whether it was made.
+/// Opens or creates the file; returns whether it was created.
 fn open_or_make(path: &Path) -> io::Result<(File, bool)> {
     let mut options = OpenOptions::new();
     options.read(true).write(true);
-    // Cached blocks are people's prompts: other users may not read them.
+    // Cached blocks contain users' prompts: other users must not read them.
     let made = options.clone().create_new(true).mode(0o600).open(path);
     match made {
         Err(there) if there.kind() == ErrorKind::AlreadyExists => {
@@ -169,13 +169,14 @@ fn open_or_make(path: &Path) -> io::Result<(File, bool)> {
     }
 }
 
-/// Some file systems make a file and then refuse to open it with the flag, so it comes afterwards.
+/// Sets `O_DIRECT` after opening, because some file systems create the file and then refuse to open
+/// it with that flag.
 fn set_direct(file: &File) -> io::Result<()> {
     let flags = rustix::fs::fcntl_getfl(file)?;
     Ok(rustix::fs::fcntl_setfl(file, flags | OFlags::DIRECT)?)
 }
 
-/// Makes the file's name durable, or a crash might leave a store without one.
+/// Makes the file's directory entry durable; otherwise a crash could lose the file.
 fn sync_folder(path: &Path) -> io::Result<()> {
     File::open(folder(path))?.sync_all()
 }

@@ -1,4 +1,4 @@
-//! I/O past the page cache: the flag, the proof that it works, and the limits that follow.
+//! Direct I/O: sets `O_DIRECT`, verifies that it works, and derives the limits.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -15,7 +15,7 @@ use crate::engine::Feature;
 use crate::error::{OpenError, failed};
 use crate::limits::{Limit, Limits};
 
-/// Decides whether I/O is direct, and says so in the report.
+/// Decides whether I/O is direct and adds the decision to the report.
 pub(super) fn settle_direct(
     path: &Path,
     file: &File,
@@ -42,9 +42,10 @@ pub(super) fn settle_direct(
     Ok(false)
 }
 
-/// Why a file is not read and written past the page cache although its file system could. The page cache takes smaller
-/// pieces: it fills the rest of a block with what is there. That is safe in a file, of which nothing else writes a part. On a
-/// device a cache would hide from this host what others write, and the device's own blocks stay what they are.
+/// Returns why direct I/O is not used for a file although its file system supports it. The page
+/// cache accepts smaller writes: it fills the rest of a block from the file. That is safe for a
+/// file, because no other host writes part of it. On a device, the cache would hide other hosts'
+/// writes from this host, and the block size of the device would stay the same.
 fn too_coarse(kind: DeviceKind, alignment: Option<(Limit<u32>, Limit<u32>)>) -> Option<String> {
     let (memory, offset) = alignment.filter(|_| kind == DeviceKind::File)?;
     let coarsest = match memory.value > offset.value {
@@ -59,8 +60,8 @@ fn too_coarse(kind: DeviceKind, alignment: Option<(Limit<u32>, Limit<u32>)>) -> 
     })
 }
 
-/// A file that needs a larger alignment for direct I/O is used through the page cache: the blocks of stores are this long,
-/// and so are pages.
+/// A file that needs a larger alignment for direct I/O is opened buffered: store blocks and pages
+/// have this size.
 const FILE_ALIGN_MAX: u32 = 4096;
 
 pub(super) fn limits(
@@ -78,7 +79,7 @@ pub(super) fn limits(
     Ok(limits)
 }
 
-/// Opens with `O_DIRECT`, or without it where the file system refuses it at once.
+/// Opens with `O_DIRECT`, or without it if the file system refuses the flag immediately.
 pub(super) fn open_direct(
     path: &Path,
     access: Access,
@@ -100,9 +101,10 @@ pub(super) fn open_direct(
     }
 }
 
-/// Some file systems take the flag and then refuse the I/O, so only a read proves it.
+/// Reads one block, because some file systems accept the flag and then refuse the I/O.
 fn verify_direct(file: &File, kind: DeviceKind, bytes: u64) -> io::Result<()> {
-    // A device with larger blocks refuses less than one of them, which says nothing about O_DIRECT.
+    // A device with larger blocks refuses smaller reads, which would not show whether `O_DIRECT`
+    // works.
     let block = match kind {
         DeviceKind::Block => rustix::fs::ioctl_blksszget(file)?,
         _ => 0,
@@ -114,7 +116,7 @@ fn verify_direct(file: &File, kind: DeviceKind, bytes: u64) -> io::Result<()> {
     let arena = Arena::allocate(len).map_err(io::Error::other)?;
     let mut buffer = arena.take(len).ok_or(io::ErrorKind::OutOfMemory)?;
     match file.read_at(&mut buffer, 0) {
-        // A bad first block says nothing about O_DIRECT.
+        // An unreadable first block does not show that `O_DIRECT` fails.
         Err(error) if error.raw_os_error() == Some(libc::EIO) => Ok(()),
         Err(error) => Err(error),
         Ok(_) => Ok(()),
@@ -135,7 +137,8 @@ mod tests {
         Some((Limit::new(memory, "statx dio_mem_align"), offset))
     }
 
-    /// Files on a file system with blocks of 16 KiB were opened past the page cache, and then refused every write of 4 KiB.
+    /// Files on a file system with 16 KiB blocks were opened with `O_DIRECT`, which then refused
+    /// every write of 4 KiB.
     #[test]
     fn a_file_with_a_coarse_alignment_goes_through_the_page_cache() {
         let why = |kind, memory, offset| too_coarse(kind, alignment(memory, offset));

@@ -1,4 +1,4 @@
-//! Reading a device's limits from the kernel, each with its source.
+//! Reads a device's limits from the kernel, each with its source.
 
 use std::fs::{self, File};
 use std::io;
@@ -9,9 +9,9 @@ use rustix::fs::{AtFlags, StatxFlags};
 use super::kind::DeviceKind;
 use crate::limits::{DiscardLimits, Limit, Limits};
 
-/// A bio holds at most 256 pages (`BIO_MAX_VECS`), so scattered memory moves 1 MiB at a time
-/// whatever the drive could do. Above it the kernel splits in sequence what we can split into
-/// parts that are in flight together.
+/// A bio holds at most 256 pages (`BIO_MAX_VECS`), so scattered memory moves at most 1 MiB at a
+/// time, even if the drive supports more. The kernel would split a larger request sequentially; our
+/// parts are in flight together.
 const TRANSFER_MAX: Limit<u64> = Limit::new(1 << 20, "BIO_MAX_VECS of 4 KiB pages");
 
 /// Buffered files have no alignment of their own; the smallest sector keeps images portable.
@@ -44,7 +44,7 @@ fn block_limits(file: &File, direct: bool) -> io::Result<Limits> {
             .filter(|_| direct)
             .map_or(block, |(mem, _)| mem),
         transfer_max,
-        // The block layer splits by segments itself, and pages that lie together count as one.
+        // The block layer splits by segments itself and merges adjacent pages into one segment.
         segments_max: None,
         boundary: queue.chunk_boundary(block.value),
         discard: queue.discard(),
@@ -81,7 +81,7 @@ fn file_limits(file: &File, direct: bool) -> io::Result<Limits> {
     })
 }
 
-/// Memory and offset alignment of direct I/O; `STATX_DIOALIGN`, Linux 6.1.
+/// Returns the memory and offset alignment of direct I/O (`STATX_DIOALIGN`, Linux 6.1).
 pub(super) fn direct_alignment(file: &File) -> Option<(Limit<u32>, Limit<u32>)> {
     let statx = rustix::fs::statx(file, "", AtFlags::EMPTY_PATH, StatxFlags::DIOALIGN).ok()?;
     let told = statx.stx_mask & StatxFlags::DIOALIGN.bits() != 0;
@@ -95,7 +95,7 @@ pub(super) fn direct_alignment(file: &File) -> Option<(Limit<u32>, Limit<u32>)> 
     ))
 }
 
-/// `/sys/dev/block/MAJOR:MINOR/queue`, which a partition borrows from its drive.
+/// `/sys/dev/block/MAJOR:MINOR/queue`; for a partition, the directory of its drive.
 pub(super) struct QueueDirectory(String);
 
 impl QueueDirectory {
@@ -122,7 +122,7 @@ impl QueueDirectory {
         Some(text.trim().to_owned())
     }
 
-    /// Why no store can be there, if none can.
+    /// Returns the reason why the device cannot hold a store, if any.
     pub(super) fn unfit(&self) -> Option<String> {
         let model = self.text("zoned").filter(|model| model != "none")?;
         Some(format!(
@@ -130,7 +130,8 @@ impl QueueDirectory {
         ))
     }
 
-    /// `chunk_sectors`: transfers that cross a multiple are split by the drive, slowly.
+    /// Returns `chunk_sectors` in bytes: the drive splits transfers that cross a multiple of it,
+    /// which is slow.
     fn chunk_boundary(&self, block: u32) -> Option<Limit<u64>> {
         let bytes = self.number("chunk_sectors")?.saturating_mul(512);
         let usable = bytes >= u64::from(block) && bytes.is_multiple_of(u64::from(block));

@@ -1,4 +1,4 @@
-//! Locks on a file and on what is behind a loop device, and how long one that is busy is waited for.
+//! Locks a file, and the file behind a loop device; retries briefly if it is busy.
 
 use std::fs::{File, Metadata};
 use std::io;
@@ -12,7 +12,7 @@ use super::access::Access;
 use super::holders;
 use crate::error::{OpenError, failed};
 
-/// A file behind a loop device has two ways in, and only the block device knows of mounts.
+/// Refuses a file that backs a loop device: only the block device knows about mounts.
 pub(super) fn refuse_loop_backing(path: &Path, file: &Metadata) -> Result<(), OpenError> {
     match holders::loop_device_over(file.dev(), file.ino()) {
         None => Ok(()),
@@ -24,7 +24,8 @@ pub(super) fn refuse_loop_backing(path: &Path, file: &Metadata) -> Result<(), Op
     }
 }
 
-/// The file may have been opened before the loop device was set up, and several of those may be over it.
+/// Locks the file behind a loop device. It may have been opened before the loop device was set up,
+/// and several loop devices may share it.
 pub(super) fn lock_loop_backing(
     path: &Path,
     device: &Metadata,
@@ -32,7 +33,7 @@ pub(super) fn lock_loop_backing(
 ) -> Result<Option<File>, OpenError> {
     let backing = holders::file_behind_loop(device.rdev());
     let backing = backing.filter(|path| std::fs::metadata(path).is_ok_and(|meta| meta.is_file()));
-    // One that is gone, or out of reach, has no other way in that we know of.
+    // A backing file that is gone or out of reach cannot be opened by another known path.
     let Some(file) = backing.and_then(|backing| File::open(backing).ok()) else {
         return Ok(None);
     };
@@ -70,9 +71,9 @@ pub(super) fn lock(path: &Path, file: &File, access: Access) -> Result<(), OpenE
     }
 }
 
-/// The kernel takes the ring of a process that has gone apart a moment later, and until then the
-/// process's claims stay: a lock on a file, the exclusive opening of a block device. So what is busy
-/// is asked again for a short while, at most a second.
+/// Retries while busy, for at most a second. After a process exits, the kernel tears down its
+/// io_uring asynchronously, and until then the claims of that process (a file lock, the exclusive
+/// opening of a block device) remain.
 pub(super) fn patiently<T>(mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     const TRIES: u32 = 100;
     const PAUSE: Duration = Duration::from_millis(10);

@@ -1,4 +1,4 @@
-//! Growing the file of a device.
+//! Grows the file of a device.
 
 use super::direct::{limits, settle_direct};
 use super::handle::Device;
@@ -7,21 +7,21 @@ use super::space::reserve;
 use crate::error::{self, OpenError, failed};
 
 impl Device {
-    /// Grows a file to `bytes`, with space reserved for what is there from `from` on, where the file system can. What this
-    /// device says of its size stays as it is; open it again.
+    /// Grows a file to `bytes` and reserves space from `from` on, if the file system can. The size
+    /// that this device reports does not change; reopen it to see the new size.
     ///
     /// # Errors
     /// There is no space, or a system call failed.
     pub fn extend(&self, bytes: u64, from: u64) -> Result<(), OpenError> {
         let failed = |source| failed(&self.path, "grow", source);
         check_size_limit(&self.path, bytes)?;
-        // Space first: a file that was grown without is taken for a whole one.
+        // Reserve first: a file grown without space would look complete.
         reserve(&self.file, &(from..bytes))
             .map_err(|source| error::failed(&self.path, "fallocate", source))?;
         self.file.set_len(bytes).map_err(failed)
     }
 
-    /// Grows a file to `bytes`, and measures it again.
+    /// Grows a file to `bytes` and updates the recorded size.
     pub(super) fn grow(&mut self, bytes: u64) -> Result<(), OpenError> {
         let path = self.path.clone();
         let step = |step| {
@@ -34,7 +34,7 @@ impl Device {
             self.file.set_len(bytes).map_err(step("grow"))?;
         }
         if self.direct && meta.len() < bytes {
-            // A file that was too short could not prove it.
+            // The file was too short to verify direct I/O when it was opened.
             let (kind, report) = (self.kind, &mut self.report);
             self.direct = settle_direct(&self.path, &self.file, kind, bytes, Ok(()), report)?;
             self.limits = limits(&self.path, &self.file, self.kind, self.direct)?;

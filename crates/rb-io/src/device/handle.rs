@@ -1,4 +1,4 @@
-//! An open device: what was read of it when it was opened, and its descriptors.
+//! An open device: its properties as read when it was opened, and its descriptors.
 
 use std::fs::File;
 use std::io;
@@ -19,7 +19,7 @@ use crate::limits::Limits;
 use crate::nvme::Namespace;
 use crate::process::Process;
 
-/// An open file, block device or NVMe namespace. What is said here was read once, when it was opened.
+/// An open file, block device or NVMe namespace. Its properties are read once, when it is opened.
 #[derive(Debug)]
 pub struct Device {
     pub(super) process: Process,
@@ -31,74 +31,77 @@ pub struct Device {
     pub(super) direct: bool,
     pub(super) limits: Limits,
     pub(super) report: Vec<Feature>,
-    /// The file behind a loop device, locked as the device is: its other way in.
+    /// The file behind a loop device, locked like the device because it is a second way to the same
+    /// data.
     pub(super) backing: Option<File>,
-    /// The block node of a namespace that is open by its character node, held exclusively.
+    /// The block node of a namespace opened by its character node, held exclusively.
     pub(super) block_node: Option<File>,
-    /// What commands need, for a character node.
+    /// Namespace properties that commands need; only for a character node.
     pub(super) namespace: Option<Namespace>,
-    /// The connection, if it is a socket; `file` then only names the node.
+    /// The server connection, for a socket; `file` then only refers to the node.
     #[cfg(feature = "libblkio")]
     pub(super) server: Option<Server>,
 }
 
 impl Device {
-    /// The path it was opened by.
+    /// Returns the path it was opened with.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// File, block device, character node or socket.
+    /// Returns the kind: file, block device, character node or socket.
     #[must_use]
     pub fn kind(&self) -> DeviceKind {
         self.kind
     }
 
-    /// Whether this process opened it, not one of which this is a forked child.
+    /// Returns whether this process opened it; false in a forked child.
     pub(crate) fn is_here(&self) -> bool {
         self.process.is_current()
     }
 
-    /// What it was opened for.
+    /// Returns the access mode it was opened with.
     #[must_use]
     pub fn access(&self) -> Access {
         self.access
     }
 
-    /// Size in bytes, rounded down to whole logical blocks.
+    /// Returns the size in bytes, rounded down to whole logical blocks.
     #[must_use]
     pub fn capacity_bytes(&self) -> u64 {
         self.capacity_bytes
     }
 
-    /// Whether I/O bypasses the page cache.
+    /// Returns whether I/O bypasses the page cache.
     #[must_use]
     pub fn direct(&self) -> bool {
         self.direct
     }
 
-    /// What it accepts in one transfer.
+    /// Returns the limits on a single transfer.
     #[must_use]
     pub fn limits(&self) -> &Limits {
         &self.limits
     }
 
-    /// What is in use and what is not, with the reason.
+    /// Returns the features in use and those not in use, with the reason.
     #[must_use]
     pub fn report(&self) -> &[Feature] {
         &self.report
     }
 
-    /// Its size now, rounded down as [`capacity_bytes`](Self::capacity_bytes), which stays what it was when it was
-    /// opened. A character node or a socket is not asked again.
+    /// Returns the current size in bytes, rounded down like
+    /// [`capacity_bytes`](Self::capacity_bytes), which keeps the value from opening. For a
+    /// character node or a socket the size is not queried again.
     ///
     /// # Errors
     /// The system call failed.
     pub fn capacity_now(&self) -> io::Result<u64> {
         match self.kind {
             DeviceKind::File | DeviceKind::Block => {
-                // The end as lseek sees it is right for files and for block devices; no request uses the position.
+                // `lseek` to the end works for files and block devices; no request uses the file
+                // position.
                 let bytes = rustix::fs::seek(&self.file, rustix::fs::SeekFrom::End(0))?;
                 Ok(bytes - bytes % u64::from(self.limits.block.value))
             }
@@ -106,12 +109,12 @@ impl Device {
         }
     }
 
-    /// Refuses one that holds not a single block.
+    /// Refuses a device smaller than one block.
     pub(super) fn check_size(&self) -> Result<(), OpenError> {
         if self.capacity_bytes > 0 {
             return Ok(());
         }
-        // The kernel gives a namespace no capacity whose metadata it cannot handle.
+        // The kernel reports 0 bytes for a namespace with metadata that it cannot handle.
         if self.kind == DeviceKind::Block {
             return Err(OpenError::Unfit {
                 path: self.path.clone(),
@@ -128,7 +131,7 @@ impl Device {
         })
     }
 
-    /// The number of its node (`st_rdev`); 0 of a file.
+    /// Returns the device number of the node (`st_rdev`); 0 for a file.
     ///
     /// # Errors
     /// The system call failed.
@@ -145,21 +148,21 @@ impl Device {
         self.file.as_fd()
     }
 
-    /// What commands need to know, if this is a character node.
+    /// Returns the namespace properties that commands need, for a character node.
     #[cfg(feature = "io-uring")]
     pub(crate) fn namespace(&self) -> Option<&Namespace> {
         self.namespace.as_ref()
     }
 
-    /// Whether the namespace has left the machine: an open node outlives it.
+    /// Returns whether the namespace has been removed; an open node outlives it.
     #[cfg(feature = "io-uring")]
     pub(crate) fn namespace_is_gone(&self) -> bool {
         let number = self.file.metadata().map(|meta| meta.rdev());
         !number.is_ok_and(siblings::is_namespace)
     }
 
-    /// Whether a hole can be made in it (`FALLOC_FL_PUNCH_HOLE`): a file system may refuse all the same, and a block
-    /// device has to know a command that writes zeroes.
+    /// Returns whether a hole can be punched (`FALLOC_FL_PUNCH_HOLE`). A file system may still
+    /// refuse; a block device must support a command that writes zeroes.
     #[cfg(feature = "io-uring")]
     pub(crate) fn punches_holes(&self) -> bool {
         let number = |meta: std::fs::Metadata| {
@@ -174,7 +177,7 @@ impl Device {
                 .is_some_and(|bytes| bytes > 0)
     }
 
-    /// The node through which another kind of engine reaches the same namespace, if there is one.
+    /// Returns the other node (block or character) of the same namespace, if there is one.
     pub(crate) fn sibling(&self) -> Option<PathBuf> {
         let number = self.file.metadata().ok()?.rdev();
         let node = match self.kind {
@@ -193,8 +196,8 @@ impl Drop for Device {
             return;
         }
         if self.kind != DeviceKind::Block && self.access != Access::ReadOnly {
-            // Closing would do, if nothing else held the open file; a ring that is being taken
-            // apart by the kernel does, for a moment. Without a lock this changes nothing.
+            // Closing would release the lock unless something else holds the open file, as a ring
+            // does for a moment while the kernel tears it down. Without a lock this has no effect.
             let _ = rustix::fs::flock(&self.file, rustix::fs::FlockOperation::Unlock);
         }
         if let Some(backing) = &self.backing {

@@ -1,9 +1,10 @@
-//! Who holds a block device, in words, for the answer to a refused exclusive open.
+//! Finds out who holds a block device, for the message of a refused exclusive open.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
-/// Looks for the holders of device number `rdev`. Best effort: the kernel only says EBUSY.
+/// Describes the holders of device number `rdev`. Best effort: the kernel itself only returns
+/// EBUSY.
 pub(super) fn describe(rdev: u64) -> String {
     let name = format!("{}:{}", rustix::fs::major(rdev), rustix::fs::minor(rdev));
     let mut found = Vec::new();
@@ -34,7 +35,7 @@ pub(super) fn describe(rdev: u64) -> String {
     found.join(", ")
 }
 
-/// The loop device over a file, given by its device and inode number.
+/// Returns the loop device over a file, given by its device and inode number.
 pub(super) fn loop_device_over(dev: u64, ino: u64) -> Option<String> {
     names_in("/sys/block").into_iter().find(|name| {
         let backing = fs::read_to_string(format!("/sys/block/{name}/loop/backing_file"));
@@ -45,7 +46,8 @@ pub(super) fn loop_device_over(dev: u64, ino: u64) -> Option<String> {
     })
 }
 
-/// The path of the file behind loop device, or partition of one, number `rdev`.
+/// Returns the path of the file behind loop device `rdev`, or behind the loop device that `rdev` is
+/// a partition of.
 pub(super) fn file_behind_loop(rdev: u64) -> Option<String> {
     let (major, minor) = (rustix::fs::major(rdev), rustix::fs::minor(rdev));
     let sys = format!("/sys/dev/block/{major}:{minor}");
@@ -55,8 +57,8 @@ pub(super) fn file_behind_loop(rdev: u64) -> Option<String> {
     Some(path.trim_end_matches('\n').to_owned())
 }
 
-/// Mount points of device `name` ("8:1"): column 3 is the device and column 5 the mount point in
-/// `proc_pid_mountinfo(5)`.
+/// Returns the mount points of device `name` ("8:1"): column 3 is the device and column 5 the mount
+/// point in `proc_pid_mountinfo(5)`.
 fn mount_points<'a>(mounts: &'a str, name: &'a str) -> impl Iterator<Item = &'a str> {
     mounts.lines().filter_map(move |line| {
         let mut columns = line.split(' ');
@@ -71,7 +73,7 @@ fn names_in(directory: &str) -> Vec<String> {
         .collect()
 }
 
-/// Device numbers of the active swap devices, from the first column of /proc/swaps.
+/// Returns the device numbers of the active swap devices, from the first column of /proc/swaps.
 fn swaps() -> Vec<u64> {
     use std::os::unix::fs::MetadataExt;
     let swaps = fs::read_to_string("/proc/swaps").unwrap_or_default();
@@ -85,8 +87,9 @@ fn swaps() -> Vec<u64> {
         .collect()
 }
 
-/// The process that locked a file with `flock`, if the system tells (`/proc/locks`: number, kind, mode, access, process,
-/// `major:minor:inode` with the device in hexadecimal, range). Those of other containers have no number here.
+/// Returns the process that locked a file with `flock`, if the kernel exposes it (`/proc/locks`:
+/// number, kind, mode, access, process, `major:minor:inode` with the device in hexadecimal, range).
+/// Processes of other containers have no number here.
 pub(super) fn process_with_lock(file: &fs::Metadata) -> Option<u32> {
     let locks = fs::read_to_string("/proc/locks").ok()?;
     let device = file.dev();
@@ -102,7 +105,8 @@ pub(super) fn process_with_lock(file: &fs::Metadata) -> Option<u32> {
     })
 }
 
-/// Whether a process is gone, or only waits for its parent to hear of it (`/proc/PID/stat`: number, name in parentheses, state).
+/// Returns whether a process is gone or a zombie (`/proc/PID/stat`: number, name in parentheses,
+/// state).
 pub(super) fn has_ended(process: u32) -> bool {
     let Ok(stat) = fs::read_to_string(format!("/proc/{process}/stat")) else {
         return true;

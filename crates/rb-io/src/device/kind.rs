@@ -1,6 +1,6 @@
 //! The kinds of nodes that a device can be.
 
-/// What kind of node a device is.
+/// The kind of node that a device is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum DeviceKind {

@@ -1,4 +1,4 @@
-//! Opening: exclusive where it writes, direct where that works.
+//! Opens devices: exclusively for writing, with direct I/O if that works.
 
 use std::fs::{File, Metadata};
 use std::io::{self, Seek, SeekFrom};
@@ -36,7 +36,7 @@ pub(super) fn open(path: &Path, access: Access) -> Result<Device, OpenError> {
         .metadata()
         .map_err(|source| failed(path, "stat", source))?;
     if kind_of(path, &opened)? != kind {
-        // The path was exchanged between the two calls.
+        // The path was replaced between the two calls.
         let source = io::Error::from_raw_os_error(libc::ESTALE);
         return Err(failed(path, "open", source));
     }
@@ -65,7 +65,7 @@ pub(super) fn open(path: &Path, access: Access) -> Result<Device, OpenError> {
     Ok(device)
 }
 
-/// The rest, once the file is open and exclusive. It may be empty.
+/// Builds the device once the file is open and exclusive. The file may be empty.
 pub(super) fn finish(
     path: &Path,
     mut file: File,
@@ -73,7 +73,7 @@ pub(super) fn finish(
     access: Access,
     direct: Result<(), io::Error>,
 ) -> Result<Device, OpenError> {
-    // The end as lseek sees it is right for files and for block devices.
+    // `lseek` to the end works for files and block devices.
     let bytes = file
         .seek(SeekFrom::End(0))
         .map_err(|source| failed(path, "lseek to the end", source))?;

@@ -1,15 +1,15 @@
-//! Opening the character node of an NVMe namespace: what identify says, what the kernel takes, and the claim.
+//! Opens the character node of an NVMe namespace: identify data, kernel limits, and the claim.
 //!
-//! The kernel knows mounts, swap and exclusive openers of the *block* node only, so a claim opens that one
-//! exclusively and holds it; a store that is open on the block node is then refused here, and the other way
-//! round. Where a namespace has no block node (a command set that the kernel has no driver for) a lock on
-//! the character node is left.
+//! The kernel tracks mounts, swap and exclusive openers of the *block* node only, so a claim opens
+//! that node exclusively and holds it. A store open on the block node then blocks one on the
+//! character node, and vice versa. If a namespace has no block node (a command set without a kernel
+//! driver), only a lock on the character node remains.
 //!
-//! The kernel does not split passthrough commands: one that is larger than what the queue takes is refused.
-//! So its limits count beside the controller's.
+//! The kernel does not split passthrough commands: a command larger than the queue accepts is
+//! refused. So the kernel's limits apply in addition to the controller's.
 //!
-//! Rights: any user who may open the node with `CAP_SYS_ADMIN`; without it since Linux 6.2, where the
-//! controller has a "commands supported and effects" log.
+//! Permissions: any user who may open the node and has `CAP_SYS_ADMIN`; without that capability
+//! since Linux 6.2, if the controller has a "commands supported and effects" log.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -50,7 +50,7 @@ pub(super) fn open(path: &Path, access: Access, number: u64) -> Result<Device, O
         .metadata()
         .map_err(|source| failed(path, "stat", source))?;
     if opened.rdev() != number {
-        // The path was exchanged between the two calls.
+        // The path was replaced between the two calls.
         let source = io::Error::from_raw_os_error(libc::ESTALE);
         return Err(failed(path, "open", source));
     }
@@ -97,7 +97,7 @@ pub(super) fn open(path: &Path, access: Access, number: u64) -> Result<Device, O
     })
 }
 
-/// How the namespace is held.
+/// Reports how the namespace is held.
 fn claimed(sibling: Option<&Node>, claims: bool) -> Feature {
     match sibling {
         Some(node) if claims => Feature::on(
@@ -112,7 +112,7 @@ fn claimed(sibling: Option<&Node>, claims: bool) -> Feature {
     }
 }
 
-/// Opens the block node exclusively. Read-only is enough for the kernel to refuse others.
+/// Opens the block node exclusively. Read-only access is enough for the kernel to refuse others.
 fn claim(path: &Path, node: &Node) -> Result<File, OpenError> {
     let block = node.path();
     let name = block.display();
@@ -137,8 +137,9 @@ fn claim(path: &Path, node: &Node) -> Result<File, OpenError> {
         let source = io::Error::new(source.kind(), format!("{name}: {source}"));
         failed(path, "claim of its block node", source)
     })?;
-    // What others wrote through the page cache, and what nobody has flushed because someone has the node open,
-    // must reach the device before it is looked at for a file system, and before it is written to past that cache.
+    // Data that others wrote through the page cache, possibly unflushed because the node is still
+    // open somewhere, must reach the device before the device is searched for a file system and
+    // before it is written to past that cache.
     file.sync_all()
         .map_err(|source| failed(path, "flush of its block node", source))?;
     let same = file
@@ -153,7 +154,7 @@ fn claim(path: &Path, node: &Node) -> Result<File, OpenError> {
 
 fn placement_handles(file: &File, nsid: u32) -> io::Result<Vec<u16>> {
     let ask = |answer: &mut [u8]| {
-        // At most 128 handles of 32 bytes, and the head.
+        // At most 128 handles of 32 bytes, and the header.
         let command = Command::placement_handles(nsid, answer.len() as u32);
         receive(file.as_fd(), To::Io, command, answer)
     };
@@ -164,9 +165,10 @@ fn placement_handles(file: &File, nsid: u32) -> io::Result<Vec<u16>> {
     Ok(identifiers(&answer))
 }
 
-/// Whether the namespace has the command set NVM, as its descriptors say. Those came with 1.3, and the kernel lets only
-/// administrators ask for them; where they are not to be had, a block node says it: the kernel drives no other sets
-/// than NVM and the zoned one.
+/// Returns an error unless the namespace uses the NVM command set, according to its identification
+/// descriptors. Those exist since NVMe 1.3, and only administrators may read them. If they are not
+/// available, a block node decides: the kernel drives no command sets other than NVM and the zoned
+/// one.
 fn is_nvm(set: io::Result<u8>, zoned: Option<&str>) -> Result<(), String> {
     match (set, zoned) {
         (Ok(0), _) | (Err(_), Some("none")) => Ok(()),
@@ -182,18 +184,19 @@ fn is_nvm(set: io::Result<u8>, zoned: Option<&str>) -> Result<(), String> {
     }
 }
 
-/// What the controller answered.
+/// Responses of the controller.
 struct Found {
     namespace: Namespace,
     form: NamespaceForm,
     controller: Controller,
     nvm: Option<Box<Answer>>,
-    /// Why there are no placement handles, if there could be some.
+    /// Reason why there are no placement handles, if the controller supports them.
     no_handles: Option<io::Error>,
 }
 
 impl Found {
-    /// `zoned` is what the kernel says so of the block node; none if there is none.
+    /// Queries the controller. `zoned` is the kernel's zone model of the block node; `None` without
+    /// a block node.
     fn ask(path: &Path, file: &File, zoned: Option<&str>) -> Result<Self, OpenError> {
         let id =
             namespace_id(file.as_fd()).map_err(|source| failed(path, "NVME_IOCTL_ID", source))?;
@@ -217,7 +220,7 @@ impl Found {
         let controller = Controller::decode(&controller);
         let answer = identify(Identify::Namespace)
             .map_err(|source| failed(path, "identify of the namespace", source))?;
-        // Controllers before 2.0 need not have it.
+        // Controllers before 2.0 need not support it.
         let nvm = identify(Identify::NvmController).ok();
         let set = identify(Identify::Descriptors).map(|answer| command_set(&answer));
         let decoded = is_nvm(set, zoned).and_then(|()| NamespaceForm::decode(&answer));
@@ -266,8 +269,8 @@ impl Found {
         vec![serial, cache, handles]
     }
 
-    /// The smallest of what the controller and the kernel's queue take. `kernel` reads a file below `queue/` of
-    /// the block node.
+    /// Returns the smaller of each limit of the controller and of the kernel's queue. `kernel`
+    /// reads a file below `queue/` of the block node.
     fn limits(&self, kernel: &dyn Fn(&str) -> Option<u64>) -> Limits {
         let block = Limit::new(1 << self.form.block_shift, "LBADS of Identify Namespace");
         let unit = u64::from(block.value);
@@ -301,7 +304,8 @@ impl Found {
                 Limit::new(align.max(4), "queue/dma_alignment")
             }),
             transfer_max,
-            // Each page of memory is a segment in the worst case, and the kernel refuses what has too many.
+            // In the worst case each page of memory is a segment, and the kernel refuses commands
+            // with too many.
             segments_max: Some(segments.map_or(
                 Limit::new(127, "assumed: NVME_MAX_SEGS of the kernel"),
                 |segments| Limit::new(segments, "queue/max_segments"),
@@ -341,9 +345,10 @@ mod tests {
         }
     }
 
-    /// A namespace whose descriptors could not be read was taken for one of blocks, whatever it was.
+    /// A namespace whose descriptors could not be read was taken for a block namespace even if it
+    /// was not one.
     #[test]
-    fn what_is_not_known_to_be_nvm_is_refused() {
+    fn an_unknown_command_set_is_refused() {
         let failed = || Err(io::Error::from_raw_os_error(libc::EACCES));
         for (set, zoned, words) in [
             (Ok(0), None, None),
@@ -361,7 +366,7 @@ mod tests {
         }
     }
 
-    /// Each limit is the smallest there is, and says whose it is.
+    /// Each limit is the smallest of all, with its source.
     #[test]
     fn the_smallest_limit_counts() {
         let kernel = |name: &str| match name {
@@ -387,7 +392,7 @@ mod tests {
             (limits.transfer_max.value, limits.transfer_max.source),
             (256 << 10, "queue/max_hw_sectors_kb")
         );
-        // No block node: what the controller says, and what is known of the kernel.
+        // Without a block node: the controller's limits, and the known limits of the kernel.
         let limits = found(0, 64).limits(&|_| None);
         assert_eq!(limits.transfer_max.value, 256 << 20);
         assert_eq!(

@@ -1,4 +1,4 @@
-//! Reading a device without an engine: a look at a few places, and signs of someone else's data.
+//! Reads a device without an engine: a few places, and signatures of foreign data.
 
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -13,11 +13,12 @@ use crate::signature::{Signature, find_signatures};
 use crate::sys::nvme::{To, receive};
 
 const SIGNATURE_READ_BYTES: usize = 1 << 20;
-/// Few enough pages for any queue's segments.
+/// Few enough pages for the segment limit of any queue.
 const PASSTHROUGH_READ_BYTES: u64 = 64 << 10;
 
 impl Device {
-    /// The first sign of someone else's data: a file system, a partition table, a volume manager.
+    /// Returns the first signature of foreign data: a file system, a partition table, a volume
+    /// manager.
     ///
     /// # Errors
     /// The device could not be read.
@@ -38,7 +39,7 @@ impl Device {
         Ok(self.signatures()?.into_iter().next())
     }
 
-    /// All signs of someone else's data at both ends of the device, by offset.
+    /// Returns all signatures of foreign data at both ends of the device, by offset.
     ///
     /// # Errors
     /// The device could not be read.
@@ -50,8 +51,8 @@ impl Device {
         })
     }
 
-    /// Fills `out` with the bytes at `offset`, without an engine; what lies beyond the end is zero. For a look at a few
-    /// places before it is known what the device is.
+    /// Fills `out` with the bytes at `offset`, without an engine; bytes beyond the end read as
+    /// zero. For reading a few places before the contents of the device are known.
     ///
     /// # Errors
     /// The device could not be read there.
@@ -63,7 +64,7 @@ impl Device {
         self.with_reader(|read| find_signatures(self.capacity_bytes, read))
     }
 
-    /// Gives `work` a function that reads any bytes.
+    /// Calls `work` with a function that reads any bytes.
     fn with_reader<T>(
         &self,
         work: impl FnOnce(&mut dyn FnMut(u64, &mut [u8]) -> io::Result<()>) -> io::Result<T>,
@@ -74,8 +75,8 @@ impl Device {
             let mut lane = server.lane().map_err(io::Error::other)?;
             return work(&mut |offset, out| by_lane::read(&mut lane, size, offset, out));
         }
-        // A second descriptor without O_DIRECT would see stale pages, so this reads through an
-        // aligned buffer with the device's own descriptor.
+        // A second descriptor without `O_DIRECT` would see stale pages, so this uses the device's
+        // own descriptor with an aligned buffer.
         let arena = Arena::allocate(SIGNATURE_READ_BYTES).map_err(io::Error::other)?;
         let mut buffer = arena
             .take(SIGNATURE_READ_BYTES)
@@ -83,7 +84,7 @@ impl Device {
         work(&mut |offset, out| read_through(self, &mut buffer, offset, out, size))
     }
 
-    /// One read at a place, which may be short.
+    /// Issues one read, which may be short.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let Some(namespace) = &self.namespace else {
             return self.file.read_at(buffer, offset);
@@ -101,7 +102,7 @@ impl Device {
     }
 }
 
-/// Reads any bytes through an aligned buffer; what lies beyond `size` is zero.
+/// Reads any bytes through an aligned buffer; bytes beyond `size` are zero.
 fn read_through(
     device: &Device,
     buffer: &mut [u8],
@@ -137,7 +138,7 @@ fn read_some(device: &Device, buffer: &mut [u8], start: u64, size: u64) -> io::R
             Err(error) => return Err(error),
         }
         if !filled.is_multiple_of(512) {
-            // Only the end of a file is not on a sector; reading on would be misaligned.
+            // Only the end of a file is not sector-aligned; continuing would be misaligned.
             break;
         }
     }

@@ -1,4 +1,4 @@
-//! Reserving a device at the device itself, so that other hosts cannot write to it.
+//! Reserves a device with persistent reservations, so that other hosts cannot write to it.
 
 use std::fs::File;
 use std::io;
@@ -11,8 +11,8 @@ use super::kind::DeviceKind;
 use crate::error::OpenError;
 use crate::sys::reserve::{register, release, reserve};
 
-/// A device that only this host may write to. It is released when this is dropped, and stays reserved if the process is
-/// killed: this host may then reserve it again, others may not.
+/// A reservation: only this host may write to the device. Released on drop. If the process is
+/// killed, the device stays reserved: this host may reserve it again, others may not.
 #[derive(Debug)]
 pub struct Reservation {
     device: Arc<Device>,
@@ -20,10 +20,11 @@ pub struct Reservation {
 }
 
 impl Reservation {
-    /// Reserves `device`, under a key that is not 0 and that no other host uses.
+    /// Reserves `device` under a key that is not 0 and that no other host uses.
     ///
     /// # Errors
-    /// [`OpenError::Reserve`]: another host has it, or the device has no persistent reservations, or is a part of one.
+    /// [`OpenError::Reserve`]: another host holds the reservation, or the device does not support
+    /// persistent reservations, or is a partition.
     pub fn new(device: Arc<Device>, key: u64) -> Result<Reservation, OpenError> {
         let path = device.path().to_path_buf();
         let Some(file) = block_file(&device) else {
@@ -34,11 +35,12 @@ impl Reservation {
         });
         match reserved {
             Ok(()) => Ok(Reservation { device, key }),
-            Err(why) => Err(refused(path, in_words(&why))),
+            Err(why) => Err(refused(path, describe(&why))),
         }
     }
 
-    /// Whether nothing else has the device open here: no engine and no queue, whose requests may still be under way.
+    /// Returns whether nothing else in this process has the device open: no engine and no queue,
+    /// whose requests may still be in flight.
     #[must_use]
     pub fn is_sole_user(&self) -> bool {
         Arc::strong_count(&self.device) == 1
@@ -51,14 +53,15 @@ impl Drop for Reservation {
             return;
         }
         if let Some(file) = block_file(&self.device) {
-            // A device that is gone keeps nothing, and one that does not answer keeps this host's key, which may come back.
+            // A device that is gone keeps no reservation. One that does not respond keeps this
+            // host's key; the host may reserve it again later.
             let released = release(file.as_fd(), self.key);
             drop(released.and_then(|()| register(file.as_fd(), 0)));
         }
     }
 }
 
-/// The block node through which the kernel takes reservations.
+/// Returns the block node through which the kernel accepts reservations.
 fn block_file(device: &Device) -> Option<&File> {
     match device.kind {
         DeviceKind::Block => Some(&device.file),
@@ -71,7 +74,7 @@ fn refused(path: PathBuf, reason: String) -> OpenError {
     OpenError::Reserve { path, reason }
 }
 
-fn in_words(why: &io::Error) -> String {
+fn describe(why: &io::Error) -> String {
     match why.raw_os_error() {
         Some(libc::EBADE | libc::EBUSY) => {
             "another host has reserved it; if that host is gone for good, clear the \

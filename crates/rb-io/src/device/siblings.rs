@@ -1,13 +1,14 @@
-//! The block node and the character node of one NVMe namespace, found through each other.
+//! Finds the block node of an NVMe namespace from its character node, and vice versa.
 //!
-//! Both hang below the same directory of sysfs, the controller's or, with native multipathing, the
-//! subsystem's; and both end in `nH`, the namespace head's number. What comes before may differ: `ng1n2`
-//! can be the sibling of `nvme0n2`. The hidden nodes of single paths (`nvme0c1n2`) have no device number.
+//! Both appear below the same directory in sysfs (the controller's or, with native multipathing,
+//! the subsystem's), and both end in `nH`, where H is the number of the namespace head. The prefix
+//! may differ: `ng1n2` can be the sibling of `nvme0n2`. The hidden nodes of single paths
+//! (`nvme0c1n2`) have no device number.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// A node as sysfs describes it.
+/// A node as described by sysfs.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Node {
     pub(super) name: String,
@@ -25,17 +26,17 @@ impl Node {
     }
 }
 
-/// Whether the character device `number` is an NVMe namespace.
+/// Returns whether the character device `number` is an NVMe namespace.
 pub(super) fn is_namespace(number: u64) -> bool {
     directory("char", number).is_some_and(|own| class(&own).as_deref() == Some("nvme-generic"))
 }
 
-/// The block node beside character device `number`.
+/// Returns the block node of character device `number`.
 pub(super) fn block_node(number: u64) -> Option<Node> {
     sibling(&directory("char", number)?, "ng", "nvme", "block")
 }
 
-/// The character node beside block device `number`, if that is an NVMe namespace.
+/// Returns the character node of block device `number`, if that is an NVMe namespace.
 pub(super) fn char_node(number: u64) -> Option<Node> {
     sibling(&directory("block", number)?, "nvme", "ng", "nvme-generic")
 }
@@ -62,7 +63,7 @@ fn sibling(own: &Path, prefix: &str, other: &str, wanted: &str) -> Option<Node> 
         })
 }
 
-/// H of `<prefix>CnH`, where C and H are numbers.
+/// Returns H of `<prefix>CnH`, where C and H are numbers.
 fn head_number<'a>(name: &'a str, prefix: &str) -> Option<&'a str> {
     let (instance, head) = name.strip_prefix(prefix)?.split_once('n')?;
     let number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
@@ -78,8 +79,8 @@ fn class(directory: &Path) -> Option<String> {
 mod tests {
     use super::*;
 
-    /// A directory of sysfs as a kernel with multipathing shows it: the subsystem's number differs from the
-    /// controller's, a path is hidden, and a second namespace and a partition are beside it.
+    /// A sysfs directory as a kernel with multipathing presents it: the subsystem's number differs
+    /// from the controller's, one path is hidden, and there are a second namespace and a partition.
     #[test]
     fn siblings_are_found_by_directory_and_head() {
         let root = tempfile::tempdir().unwrap();

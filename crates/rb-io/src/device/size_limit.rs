@@ -1,4 +1,4 @@
-//! The size to which this process may write files.
+//! Checks `RLIMIT_FSIZE`, the largest file that this process may write.
 
 use std::path::Path;
 
@@ -6,8 +6,9 @@ use rustix::process::{Resource, getrlimit};
 
 use crate::error::OpenError;
 
-/// Refuses a file of so many bytes that this process may not write to its end: the kernel answers a write beyond the limit
-/// with SIGXFSZ, which ends a process that has not asked otherwise (setrlimit(2), `RLIMIT_FSIZE`).
+/// Refuses a file if this process may not write up to its end. The kernel sends SIGXFSZ for a write
+/// beyond the limit, which terminates a process that does not handle it (setrlimit(2),
+/// `RLIMIT_FSIZE`).
 pub(super) fn check_size_limit(path: &Path, bytes: u64) -> Result<(), OpenError> {
     match getrlimit(Resource::Fsize).current {
         Some(limit) if limit < bytes => Err(OpenError::FileSizeLimit {

@@ -1,4 +1,4 @@
-//! Opening a socket: the disk of a vhost-user-blk server.
+//! Opens a socket: the disk of a vhost-user-blk server.
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
@@ -13,7 +13,7 @@ use crate::error::{OpenError, failed};
 use crate::process::Process;
 
 pub(super) fn open(path: &Path, access: Access) -> Result<Device, OpenError> {
-    // The node as such, which cannot be read or written: I/O is for the connection.
+    // `O_PATH`: the descriptor only names the node; I/O goes through the connection.
     let file = OpenOptions::new()
         .read(true)
         .custom_flags(libc::O_PATH)

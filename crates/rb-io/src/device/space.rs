@@ -1,4 +1,4 @@
-//! Space in the file system under a file: reserved, or missing.
+//! Space in the file system under a file: reserves it, and detects missing space.
 
 use std::fs::File;
 use std::io;
@@ -12,17 +12,19 @@ use super::handle::Device;
 use super::kind::DeviceKind;
 use crate::error::{OpenError, failed};
 
-/// File systems that write what is overwritten to another place: space that a file has is no space for its next write.
+/// File systems that write new data of existing blocks to another place: allocated space does not
+/// guarantee space for the next write.
 const BTRFS: i64 = 0x9123_683E;
 const BCACHEFS: i64 = 0xCA45_1A4E;
 const ZFS: i64 = 0x2FC1_2FC1;
 
 impl Device {
-    /// Reserves space for ranges of a file, so that a write there needs none of a file system that is full by then. What is
-    /// there stays. False if the file system has no fallocate, and of what is no file.
+    /// Reserves space for ranges of a file, so that writing them does not fail later on a full file
+    /// system. Existing data is kept. Returns false if the file system has no `fallocate`, or if
+    /// the device is not a file.
     ///
-    /// The space is reserved and not yet written; file systems that tell the two apart (ext4, XFS) keep aside what they
-    /// need to note that it is.
+    /// The space is reserved but unwritten; file systems that track this (ext4, XFS) also reserve
+    /// the metadata needed to mark it written.
     ///
     /// # Errors
     /// There is no space, or a system call failed.
@@ -36,10 +38,11 @@ impl Device {
         Ok(reserved)
     }
 
-    /// Whether a range of a file has parts without space. Space that is reserved and was never written may count as
-    /// missing, and a file system that does not know has no such parts. A file with as many blocks as its length needs
-    /// has none either, although a few of them may hold the file system's own tree: `SEEK_HOLE` walks all of a full store, on
-    /// tmpfs at 50 ns a page.
+    /// Returns whether a range of a file has parts without space. Reserved space that was never
+    /// written may count as missing; a file system that cannot report holes has none. A file that
+    /// has as many blocks as its length needs counts as complete, although a few of them may hold
+    /// the file system's own tree: `SEEK_HOLE` walks all of a full store, on tmpfs at 50 ns per
+    /// page.
     ///
     /// # Errors
     /// A system call failed.
@@ -52,11 +55,11 @@ impl Device {
             return Ok(false);
         }
         for range in ranges.iter().filter(|range| !range.is_empty()) {
-            // No request uses the position.
+            // No request uses the file position.
             match rustix::fs::seek(&self.file, SeekFrom::Hole(range.start)) {
                 Ok(hole) if hole < range.end => return Ok(true),
                 Ok(_) | Err(Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS) => {}
-                // It begins behind the end of the file.
+                // The range begins past the end of the file.
                 Err(Errno::NXIO) => return Ok(true),
                 Err(error) => return Err(error.into()),
             }
@@ -64,7 +67,7 @@ impl Device {
         Ok(false)
     }
 
-    /// Why writing over what a file holds takes more space all the same, in words, if that is so.
+    /// Returns a message if overwriting existing data takes additional space.
     #[must_use]
     pub fn copies_on_write(&self) -> Option<String> {
         if self.kind != DeviceKind::File {
@@ -74,7 +77,7 @@ impl Device {
     }
 }
 
-/// Reserves one range; false if the file system cannot.
+/// Reserves one range; returns false if the file system cannot.
 pub(super) fn reserve(file: &File, range: &Range<u64>) -> io::Result<bool> {
     let bytes = range.end.saturating_sub(range.start);
     if bytes == 0 {
@@ -90,8 +93,9 @@ pub(super) fn reserve(file: &File, range: &Range<u64>) -> io::Result<bool> {
     }
 }
 
-/// Has an empty file written in place where its file system copies on write unless it is asked not to, which it can be while the
-/// file is empty only. Best effort: [`Device::copies_on_write`] reports whether it took effect.
+/// Marks an empty file for in-place writes, on file systems that otherwise copy on write; this is
+/// only possible while the file is empty. Best effort: [`Device::copies_on_write`] reports whether
+/// it took effect.
 pub(super) fn write_in_place(file: &File) {
     if let Some(file_system) = file_system(file) {
         ask_for_writes_in_place(file, file_system);
@@ -124,10 +128,11 @@ fn copies_on_write(file: &File, file_system: i64) -> Option<String> {
     ))
 }
 
-/// The kind of the file system that a file is in (`f_type` of statfs).
+/// Returns the type of the file system that contains a file (`f_type` of statfs).
 pub(super) fn file_system(file: &File) -> Option<i64> {
     let found = rustix::fs::fstatfs(file).ok()?;
-    // It has 32 bits whatever the type says; ZFS's and btrfs's would else be negative here and there.
+    // The value has 32 bits, although the C type may be wider; otherwise ZFS and btrfs would be
+    // negative on some targets.
     Some(i64::from(found.f_type as u32))
 }
 
@@ -138,10 +143,10 @@ mod tests {
 
     const EXT4: i64 = 0xEF53;
 
-    /// There is no btrfs here to ask, so the file system's kind is given. The ioctl is a real one, which other file systems
-    /// refuse or, as ext4, take and do not heed.
+    /// No btrfs is available in tests, so the file system type is passed in. The ioctl is real;
+    /// other file systems refuse it or, like ext4, accept and ignore it.
     #[test]
-    fn copy_on_write_is_said_in_words() {
+    fn copy_on_write_is_reported() {
         let file = tempfile::tempfile().unwrap();
         for (file_system, words) in [(BCACHEFS, "bcachefs"), (ZFS, "ZFS"), (BTRFS, "chattr +C")] {
             let why = copies_on_write(&file, file_system).unwrap();
@@ -152,7 +157,7 @@ mod tests {
         ask_for_writes_in_place(&file, EXT4);
         let before = rustix::fs::ioctl_getflags(&file);
         assert!(!before.is_ok_and(|flags| flags.contains(IFlags::NOCOW)));
-        // Harmless where it is refused.
+        // Harmless if refused.
         ask_for_writes_in_place(&file, BTRFS);
         let taken = rustix::fs::ioctl_getflags(&file);
         let taken = taken.is_ok_and(|flags| flags.contains(IFlags::NOCOW));

@@ -1,4 +1,4 @@
-//! Opening is exclusive, creating destroys nothing.
+//! Opening is exclusive, and creating destroys nothing.
 
 use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -54,7 +54,7 @@ fn a_locked_reader_and_a_writer_keep_each_other_out() {
     open(Access::ReadLocked).unwrap();
 }
 
-/// Whether another process is refused as a second writer.
+/// Runs the check in another process; returns whether it is refused as a second writer.
 fn in_another_process(path: &Path) -> bool {
     let child = Command::new(std::env::current_exe().unwrap())
         .args([
@@ -143,7 +143,7 @@ fn a_signature_is_seen_at_an_odd_end() {
     let directory = directory();
     let path = directory.path().join("device");
     let mut file = std::fs::File::create(&path).unwrap();
-    // Not a multiple of the page: the end is read all the same.
+    // Not a multiple of the page; the end is still read.
     file.write_all(&vec![0; (3 << 20) + 512 - 512]).unwrap();
     file.write_all(b"EFI PART").unwrap();
     file.write_all(&[0; 504]).unwrap();
@@ -153,7 +153,7 @@ fn a_signature_is_seen_at_an_odd_end() {
     assert_eq!((found.name, found.offset), ("GPT", 3 << 20));
 }
 
-/// A refusal named no one, and the operator had to look for the process.
+/// The error did not name the process that holds the lock, so the operator had to search for it.
 #[test]
 fn a_refused_opening_names_the_process_that_has_the_lock() {
     let file = tempfile::NamedTempFile::new().unwrap();

@@ -1,4 +1,4 @@
-//! One part of a request on its way: what is left of it, and what its end means.
+//! One part of a request in flight: the remaining range, and the handling of its completion.
 
 use std::io;
 use std::time::Duration;
@@ -8,28 +8,28 @@ use crate::limits::Limits;
 use crate::request::OpKind;
 use crate::split::Span;
 
-/// How often a part that is told "not now" is tried again before the error is the answer.
+/// Number of retries after a transient error before the error is returned.
 const TRIES_MAX: u32 = 16;
-/// How often a part that moved too little is continued.
+/// Number of times that a short transfer is continued.
 const SHORTS_MAX: u32 = 64;
-/// The first tries follow at once; EINTR and EAGAIN are mostly gone by then.
+/// Number of retries without a delay; EINTR and EAGAIN are mostly gone by then.
 const TRIES_AT_ONCE: u32 = 2;
 const DELAY_FIRST: Duration = Duration::from_micros(100);
 const DELAY_MAX: Duration = Duration::from_millis(20);
 
 #[derive(Debug)]
 pub(super) struct PartState {
-    /// Tells this use of the table's index from earlier ones.
+    /// Distinguishes this use of the table index from earlier ones.
     pub(super) serial: u32,
     pub(super) request: usize,
-    /// What is still to be moved.
+    /// The range not yet transferred.
     pub(super) rest: Span,
     whole: Span,
     tries: u32,
     shorts: u32,
 }
 
-/// What follows from the end of a part.
+/// The next step after a part completed.
 pub(super) enum After {
     Done,
     Again(Duration),
@@ -91,7 +91,7 @@ impl PartState {
         limits: &Limits,
         engine: &'static str,
     ) -> After {
-        // The rest has to begin on a block again; part of a block is moved twice.
+        // The rest must begin on a block boundary, so a partly moved block is moved again.
         let whole_blocks = moved - moved % u64::from(limits.block.value);
         self.shorts += 1;
         if moved == 0 || self.shorts > SHORTS_MAX {

@@ -1,4 +1,4 @@
-//! Requests of any size, and what a lane remembers of them.
+//! Requests of any size, and the state that a lane keeps for each.
 
 use crate::buffer::{Buffer, IoBuf};
 use crate::error::IoError;
@@ -10,17 +10,17 @@ use crate::split::{Span, Spans, split, split_discard};
 /// An operation of any size; the [`Lane`](crate::Lane) cuts it into parts.
 #[derive(Debug)]
 pub struct Request {
-    /// What to do.
+    /// The operation.
     pub op: OpKind,
     /// First byte on the device, a multiple of the logical block.
     pub offset: u64,
-    /// Bytes, a multiple of the logical block; 0 moves nothing and succeeds.
+    /// Length in bytes, a multiple of the logical block; 0 moves nothing and succeeds.
     pub len: u64,
     /// The memory of a read or write; comes back in the [`Completion`].
     pub buf: Option<Buffer>,
-    /// Where in `buf` to begin, in bytes; a multiple of the memory alignment.
+    /// Offset in `buf` at which to begin, in bytes; a multiple of the memory alignment.
     pub buf_offset: usize,
-    /// Where the device should put a write; a hint.
+    /// Placement of a write on the device; a hint.
     pub placement: Option<PlacementId>,
 }
 
@@ -37,8 +37,8 @@ impl Request {
         Self::transfer(OpKind::Write, offset, buf, buf_offset, len)
     }
 
-    /// Makes every write that has completed durable. It orders nothing against requests that are
-    /// in flight beside it.
+    /// Makes every completed write durable. It is not ordered with requests that are in flight
+    /// concurrently.
     #[must_use]
     pub fn flush() -> Self {
         Self {
@@ -51,7 +51,7 @@ impl Request {
         }
     }
 
-    /// Tells the device that `len` bytes at `offset` are no longer needed.
+    /// Notifies the device that `len` bytes at `offset` are no longer needed.
     #[must_use]
     pub fn discard(offset: u64, len: u64) -> Self {
         Self {
@@ -79,7 +79,7 @@ impl Request {
         self.len == 0 && self.op != OpKind::Flush
     }
 
-    /// Everything that can be known to be wrong before anything is sent.
+    /// Performs all checks that are possible before anything is sent.
     pub(super) fn check(&self, limits: &Limits, capacity: u64) -> Result<(), IoError> {
         let Self {
             op, offset, len, ..
@@ -157,20 +157,20 @@ impl Request {
     }
 }
 
-/// The end of a [`Request`].
+/// The completion of a [`Request`].
 #[derive(Debug)]
 pub struct Completion {
-    /// The tag it was started with; in [`Lane::run`](crate::Lane::run) its position.
+    /// The tag of the request; in [`Lane::run`](crate::Lane::run) its position.
     pub tag: u64,
-    /// The request's buffer. Missing only after [`IoError::QueueFailed`], where the kernel may
-    /// still use it: its range then stays out of the arena until the queue is gone.
+    /// The request's buffer. Missing only after [`IoError::QueueFailed`] if the kernel may still
+    /// use it: its range then stays out of the arena until the queue is gone.
     pub buf: Option<Buffer>,
-    /// Whether all of it was done. After an error the buffer of a read, or the device range of a
-    /// write, may hold anything.
+    /// `Ok` if the whole request was done. After an error, the buffer of a read or the device range
+    /// of a write may contain anything.
     pub result: Result<(), IoError>,
 }
 
-/// Who waits for a request.
+/// The waiter of a request.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Owner {
     Tag(u64),
@@ -185,7 +185,7 @@ pub(super) struct Entry {
     buf: Option<IoBuf>,
     placement: Option<PlacementId>,
     spans: Spans,
-    /// A flush has no bytes and still is one part.
+    /// The single part of a flush, which has no bytes.
     flush: Option<Span>,
     cut: bool,
     open_parts: u32,
@@ -225,7 +225,8 @@ impl Entry {
         }
     }
 
-    /// The next part to start; none after an error, since the request has failed already.
+    /// Returns the next part to start; `None` after an error, because the request has failed
+    /// already.
     pub(super) fn next_span(&mut self) -> Option<Span> {
         let span = match self.error {
             Some(_) => None,
@@ -236,7 +237,7 @@ impl Entry {
         span
     }
 
-    /// Whether there are no more parts to start.
+    /// Returns whether there are no more parts to start.
     pub(super) fn is_cut(&self) -> bool {
         self.cut
     }

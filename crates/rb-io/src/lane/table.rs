@@ -1,4 +1,4 @@
-//! A table whose entries keep their index while they live.
+//! A table whose entries keep their index for their lifetime.
 
 #[derive(Debug)]
 pub(super) struct Table<T> {

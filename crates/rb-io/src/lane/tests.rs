@@ -1,4 +1,4 @@
-//! How a lane waits: for no more than must end, and for all of it at once.
+//! How a lane waits: for no more parts than must complete, and for all of those in one call.
 
 use std::io;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::wake::Waker;
 
 const UNIT: u64 = 4096;
 
-/// Ends exactly as many parts as are waited for, and notes every wait.
+/// Completes exactly as many parts as are waited for, and records every wait.
 struct Obedient {
     depth: u32,
     parts: Vec<Part>,
@@ -93,7 +93,7 @@ fn lane(depth: u32) -> (Lane, Arc<Mutex<Vec<u32>>>) {
     (Lane::new(Box::new(queue), &limits), waits)
 }
 
-/// A request of so many parts.
+/// A request of `count` parts.
 fn parts(count: u64) -> Request {
     let request = Request::discard(0, count * UNIT);
     assert_eq!(request.op, OpKind::Discard);

@@ -1,7 +1,7 @@
-//! Commands as the kernel takes them for passthrough.
+//! Passthrough commands in the layout of the kernel.
 //!
-//! One layout serves both ways in: `struct nvme_passthru_cmd` of an ioctl and `struct
-//! nvme_uring_cmd` of a submission entry differ in the name of the last field only
+//! One layout serves both interfaces: `struct nvme_passthru_cmd` of an ioctl and `struct
+//! nvme_uring_cmd` of a submission entry differ only in the name of the last field
 //! (`linux/nvme_ioctl.h`).
 
 use std::io;
@@ -11,7 +11,7 @@ use zerocopy::{Immutable, IntoBytes};
 use super::Namespace;
 use crate::request::PlacementId;
 
-/// A command, in the byte order of the machine, as the kernel wants it.
+/// A command in the kernel's layout, in native byte order.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, IntoBytes, Immutable)]
 #[repr(C)]
 pub(crate) struct Command {
@@ -38,7 +38,7 @@ pub(crate) struct Command {
 
 const _: () = assert!(size_of::<Command>() == COMMAND_BYTES);
 
-/// Bytes of a command as the kernel takes it.
+/// Size of a command in the kernel's layout, in bytes.
 pub(crate) const COMMAND_BYTES: usize = 72;
 
 /// Opcodes: base specification sections 5.17 and 7.1, command set specification section 3.2, and
@@ -50,7 +50,7 @@ const IDENTIFY: u8 = 0x06;
 const DATASET_MANAGEMENT: u8 = 0x09;
 const IO_MANAGEMENT_RECEIVE: u8 = 0x12;
 
-/// What identify is asked for: the CNS values of base specification section 5.17.1.
+/// Data structures of the identify command: the CNS values of base specification section 5.17.1.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Identify {
     Namespace,
@@ -61,20 +61,20 @@ pub(crate) enum Identify {
     NvmController,
 }
 
-/// Bytes of every answer to identify.
+/// Size of every identify data structure in bytes.
 pub(crate) const IDENTIFY_BYTES: usize = 4096;
 
-/// The most blocks that a read or write can name: a 16-bit field, counted from zero.
+/// The largest number of blocks of a read or write: a 16-bit field, zero-based.
 pub(crate) const TRANSFER_BLOCKS_MAX: u64 = 1 << 16;
 
-/// Bytes of one range of a dataset management command.
+/// Size of one range of a dataset management command in bytes.
 pub(crate) const RANGE_BYTES: usize = 16;
 
-/// The most blocks that a range of a dataset management command can name.
+/// The largest number of blocks in a range of a dataset management command.
 pub(crate) const RANGE_BLOCKS_MAX: u64 = u32::MAX as u64;
 
 impl Command {
-    /// Identify. The address and the length are those of the answer, see [`Self::with_data`].
+    /// Creates an identify command. The data address and length are set by [`Self::with_data`].
     pub(crate) fn identify(what: Identify, nsid: u32) -> Self {
         let (cns, nsid) = match what {
             Identify::Namespace => (0x00, nsid),
@@ -90,7 +90,7 @@ impl Command {
         }
     }
 
-    /// The status of every reclaim unit handle that the namespace may use (TP4146: MO 1).
+    /// Reads the status of every reclaim unit handle that the namespace may use (TP4146: MO 1).
     pub(crate) fn placement_handles(nsid: u32, answer_bytes: u32) -> Self {
         Self {
             opcode: IO_MANAGEMENT_RECEIVE,
@@ -101,13 +101,13 @@ impl Command {
         }
     }
 
-    /// A read of whole blocks: command set section 3.2.4.
+    /// Reads whole blocks: command set section 3.2.4.
     pub(crate) fn read(namespace: &Namespace, offset: u64, len: u32) -> Self {
         Self::transfer(READ, namespace, offset, len)
     }
 
-    /// A write of whole blocks, to a placement handle if it exists: command set section 3.2.6, with
-    /// the directive type "data placement" (2, TP4146) and the handle's identifier as the directive.
+    /// Writes whole blocks, to a placement handle if it exists: command set section 3.2.6, with the
+    /// directive type "data placement" (2, TP4146) and the handle's identifier as the directive.
     pub(crate) fn write(
         namespace: &Namespace,
         offset: u64,
@@ -139,18 +139,19 @@ impl Command {
         Self {
             opcode: DATASET_MANAGEMENT,
             nsid: namespace.id,
-            // The number of ranges, counted from zero.
+            // The number of ranges, zero-based.
             cdw10: 0,
             cdw11: DEALLOCATE,
             ..Self::default()
         }
     }
 
-    /// Checks that a transfer or a discard is whole blocks, and how many. The controller moves as many blocks as
-    /// the command says, whatever memory the kernel mapped for it: part of a block would pass the memory's end.
+    /// Checks that a transfer or a discard is whole blocks, and how many. The controller moves the
+    /// number of blocks in the command, even if the kernel mapped less memory for it: a partial
+    /// block would run past the end of the memory.
     ///
     /// # Errors
-    /// `InvalidInput` naming the number that does not fit.
+    /// `InvalidInput` that names the offending number.
     pub(crate) fn check(namespace: &Namespace, offset: u64, len: u32) -> io::Result<()> {
         let block = 1_u64 << namespace.block_shift;
         let words = if !offset.is_multiple_of(block) {
@@ -163,10 +164,10 @@ impl Command {
         Err(io::Error::new(io::ErrorKind::InvalidInput, words))
     }
 
-    /// As [`check`](Self::check) for a read or a write, whose number of blocks has 16 bits.
+    /// Performs [`check`](Self::check) for a read or a write, whose number of blocks has 16 bits.
     ///
     /// # Errors
-    /// As there.
+    /// Those of [`check`](Self::check).
     pub(crate) fn check_transfer(namespace: &Namespace, offset: u64, len: u32) -> io::Result<()> {
         Self::check(namespace, offset, len)?;
         if u64::from(len) >> namespace.block_shift <= TRANSFER_BLOCKS_MAX {
@@ -178,7 +179,7 @@ impl Command {
         Err(io::Error::new(io::ErrorKind::InvalidInput, words))
     }
 
-    /// The same command with the memory it reads or writes.
+    /// Returns the same command with the memory that it reads or writes.
     pub(crate) fn with_data(self, address: *mut u8, len: u32) -> Self {
         Self {
             address: address.expose_provenance() as u64,
@@ -195,13 +196,13 @@ impl Command {
             nsid: namespace.id,
             cdw10: block as u32,
             cdw11: (block >> 32) as u32,
-            // The number of blocks, counted from zero; `check_transfer` keeps it within 16 bits.
+            // The number of blocks, zero-based; `check_transfer` keeps it within 16 bits.
             cdw12: blocks.saturating_sub(1) & 0xffff,
             ..Self::default()
         }
     }
 
-    /// The bytes of a submission entry's command area, which is a little longer than a command.
+    /// Returns the command area of a submission entry, which is a little longer than a command.
     #[cfg(feature = "io-uring")]
     pub(crate) fn to_entry(self) -> [u8; 80] {
         let mut area = [0; 80];
@@ -210,7 +211,8 @@ impl Command {
     }
 }
 
-/// One range of a dataset management command: command set section 3.2.3, figure "Range Definition".
+/// Encodes one range of a dataset management command: command set section 3.2.3, figure "Range
+/// Definition".
 pub(crate) fn range(namespace: &Namespace, offset: u64, len: u64) -> [u8; RANGE_BYTES] {
     let mut range = [0; RANGE_BYTES];
     let blocks = (len >> namespace.block_shift).min(RANGE_BLOCKS_MAX) as u32;
@@ -234,7 +236,7 @@ mod tests {
     }
 
     fn dword(command: &Command, number: usize) -> u32 {
-        // Command dword 10 is byte 40 of the kernel's structure.
+        // Command dword 10 is at byte 40 of the kernel's structure.
         let at = 40 + 4 * (number - 10);
         let bytes: [u8; 4] = command.as_bytes()[at..at + 4].try_into().unwrap();
         u32::from_le_bytes(bytes)

@@ -1,11 +1,12 @@
-//! What identify answers: base specification section 5.17.2, command set specification section 4.1.5.
+//! Decodes identify data: base specification section 5.17.2, command set specification section
+//! 4.1.5.
 //!
-//! Everything is little-endian and at a fixed place. Only what passthrough needs is read.
+//! All fields are little-endian at fixed offsets. Only the fields that passthrough needs are read.
 
 use super::command::IDENTIFY_BYTES;
 use crate::limits::{DiscardLimits, Limit};
 
-/// The bytes of an answer.
+/// An identify data structure as bytes.
 pub(crate) type Answer = [u8; IDENTIFY_BYTES];
 
 fn u16_at(bytes: &[u8], at: usize) -> u16 {
@@ -20,27 +21,28 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
     u64::from(u32_at(bytes, at)) | u64::from(u32_at(bytes, at + 4)) << 32
 }
 
-/// The namespace's form, as Identify Namespace (CNS 00h) tells it.
+/// The format of a namespace, from Identify Namespace (CNS 00h).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct NamespaceForm {
     pub(crate) capacity_bytes: u64,
     pub(crate) block_shift: u32,
     /// NOIOB in bytes: transfers that cross a multiple of it are slower.
     pub(crate) boundary: Option<u64>,
-    /// Bytes that a deallocation really gives back.
+    /// Granularity in bytes at which deallocation takes effect.
     granularity: Limit<u32>,
 }
 
 impl NamespaceForm {
-    /// Reads the answer.
+    /// Decodes Identify Namespace.
     ///
     /// # Errors
-    /// In words, what passthrough cannot do with this namespace: metadata or protection information
-    /// with each block, a block outside of 512 B to 64 KiB, a size that no offset can reach.
+    /// A message that names the property that passthrough does not support: metadata or protection
+    /// information with each block, a block size outside 512 B to 64 KiB, or a size beyond any
+    /// valid offset.
     pub(crate) fn decode(answer: &Answer) -> Result<Self, String> {
         let blocks = u64_at(answer, 0);
         let flbas = answer[26];
-        // With more than 16 formats two more bits of the index are in bits 6:5.
+        // With more than 16 formats, bits 6:5 hold two more bits of the index.
         let high = if answer[25] > 15 { flbas >> 5 & 3 } else { 0 };
         let format = usize::from(flbas & 0xf | high << 4);
         let lbaf = 128 + 4 * format;
@@ -70,7 +72,7 @@ impl NamespaceForm {
                 format!("{blocks} blocks of 2^{block_shift} bytes (NSZE) are more than an offset can name")
             })?;
         let boundary = u64::from(u16_at(answer, 46)) << block_shift;
-        // NPDG counts blocks from zero, and means something only with OPTPERF, bit 4 of NSFEAT.
+        // NPDG is a zero-based number of blocks, valid only with OPTPERF (bit 4 of NSFEAT).
         let granularity = if answer[24] & 1 << 4 == 0 {
             Limit::new(1 << block_shift, "LBADS of Identify Namespace")
         } else {
@@ -86,7 +88,8 @@ impl NamespaceForm {
         })
     }
 
-    /// What a deallocation may look like on `controller`, whose own limits `nvm` tells if it does.
+    /// Returns the limits on deallocation for `controller`; `nvm` is its data structure for the NVM
+    /// command set, if it has one.
     pub(crate) fn discard(
         &self,
         controller: &Controller,
@@ -96,7 +99,7 @@ impl NamespaceForm {
             return None;
         }
         let blocks = |blocks: u64| blocks.saturating_mul(1 << self.block_shift);
-        // DMRSL and DMSL: blocks of one range and of one command; 0 is no limit.
+        // DMRSL and DMSL: blocks of one range and of one command; 0 means no limit.
         let told = nvm.map_or([0, 0], |nvm| [u64::from(u32_at(nvm, 4)), u64_at(nvm, 8)]);
         let mut bytes_max = Limit::new(
             blocks(u32::MAX.into()),
@@ -117,23 +120,23 @@ impl NamespaceForm {
     }
 }
 
-/// The controller's form, as Identify Controller (CNS 01h) tells it.
+/// The properties of a controller, from Identify Controller (CNS 01h).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Controller {
-    /// Serial number, without the spaces around it.
+    /// Serial number, without surrounding spaces.
     pub(crate) serial: String,
-    /// MDTS in bytes; `None` is no limit.
+    /// MDTS in bytes; `None` means no limit.
     pub(crate) transfer_max: Option<u64>,
     /// VWC: completed writes need a flush to be durable.
     pub(crate) volatile_cache: bool,
-    /// ONCS: the dataset management command is there.
+    /// ONCS: the dataset management command is supported.
     deallocates: bool,
-    /// CTRATT: flexible data placement is there (TP4146).
+    /// CTRATT: flexible data placement is supported (TP4146).
     pub(crate) places: bool,
 }
 
-/// MDTS counts pages of CAP.MPSMIN bytes, a register that no command reads. No smaller page exists, so
-/// where it is larger this only makes smaller parts.
+/// MDTS counts pages of CAP.MPSMIN bytes, a register that no command reads. No page is smaller than
+/// this; if it is larger, parts are only smaller than necessary.
 const MDTS_PAGE: u64 = 4096;
 
 impl Controller {
@@ -151,8 +154,8 @@ impl Controller {
     }
 }
 
-/// The command set of a namespace, from its identification descriptors (CNS 03h): 0 is NVM, which is also
-/// meant where none is named (controllers before 2.0).
+/// Returns the command set of a namespace from its identification descriptors (CNS 03h). 0 is NVM,
+/// which is also the default if none is named (controllers before 2.0).
 pub(crate) fn command_set(descriptors: &Answer) -> u8 {
     const COMMAND_SET: u8 = 4;
     let mut rest = descriptors.as_slice();
@@ -202,7 +205,7 @@ mod tests {
         answer[26] = 0;
         let form = NamespaceForm::decode(&answer).unwrap();
         assert_eq!((form.capacity_bytes, form.block_shift), (1 << 27, 9));
-        // The high bits of the index count only where there are more than 16 formats.
+        // The high bits of the index apply only with more than 16 formats.
         answer[26] = 1 | 1 << 5;
         assert_eq!(NamespaceForm::decode(&answer).unwrap().block_shift, 12);
         answer[25] = 17;
@@ -211,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn what_passthrough_cannot_do_is_refused_in_words() {
+    fn unsupported_namespaces_are_refused_with_a_message() {
         let refused = |at: usize, value: u8, words: &str| {
             let mut answer = namespace();
             answer[at] = value;
@@ -221,14 +224,15 @@ mod tests {
         refused(132, 8, "8 bytes of metadata");
         refused(29, 1, "protection information of type 1");
         refused(134, 8, "2^8 bytes");
-        // The store's own blocks have 4096 bytes: a part of a larger one would be moved whole.
+        // The store's blocks have 4096 bytes: part of a larger device block would be moved as a
+        // whole block.
         refused(134, 13, "2^13 bytes");
         refused(134, 255, "2^255 bytes");
         refused(7, 0x7f, "more than an offset can name");
     }
 
     #[test]
-    fn controllers_tell_transfers_caches_and_discards() {
+    fn controllers_report_transfers_caches_and_discards() {
         let form = NamespaceForm::decode(&namespace()).unwrap();
         let mut controller = controller();
         assert_eq!(controller.serial, "SERIAL-1");
@@ -258,7 +262,7 @@ mod tests {
         answer[..4].copy_from_slice(&[3, 16, 0, 0]);
         answer[20..25].copy_from_slice(&[4, 1, 0, 0, 2]);
         assert_eq!(command_set(&answer), 2);
-        // A list without an end: the walk ends with the bytes.
+        // A list without a terminator: the walk ends with the bytes.
         assert_eq!(command_set(&[255; IDENTIFY_BYTES]), 0);
         let mut cut = [1; IDENTIFY_BYTES];
         cut[IDENTIFY_BYTES - 1] = 4;

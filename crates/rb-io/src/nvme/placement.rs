@@ -1,8 +1,8 @@
-//! The placement handles of a namespace: flexible data placement, TP4146, which is base specification 2.1
-//! section 7.3.1.1 (reclaim unit handle status).
+//! The placement handles of a namespace: flexible data placement, TP4146, which is base
+//! specification 2.1 section 7.3.1.1 (reclaim unit handle status).
 //!
-//! The answer is asked for twice, first its head and then exactly as many handles as there are: where the
-//! kernel describes memory by SGL, a controller may refuse memory that is longer than its answer. QEMU's did
+//! The log is read twice, first its header and then exactly as many handles as exist: if the kernel
+//! describes memory by SGL, a controller may refuse memory that is longer than the data. QEMU's did
 //! (Linux 6.12, status 0Fh), and no placement was found.
 
 /// Bytes before the descriptors: reserved, then their number.
@@ -12,13 +12,13 @@ pub(crate) const HEAD_BYTES: usize = 16;
 const HANDLES_MAX: usize = 128;
 const DESCRIPTOR_BYTES: usize = 32;
 
-/// Bytes of the whole answer, as its head tells.
+/// Returns the size of the whole data structure in bytes, computed from its header.
 pub(crate) fn answer_bytes(head: &[u8; HEAD_BYTES]) -> usize {
     let count = usize::from(u16::from_le_bytes([head[14], head[15]]));
     HEAD_BYTES + count.min(HANDLES_MAX) * DESCRIPTOR_BYTES
 }
 
-/// The placement identifier of each handle in the whole answer, in their order.
+/// Returns the placement identifier of each handle, in order.
 pub(crate) fn identifiers(answer: &[u8]) -> Vec<u16> {
     let descriptors = answer.get(HEAD_BYTES..).unwrap_or_default();
     descriptors

@@ -1,4 +1,5 @@
-//! The status of a failed command, in words and as the error number that block I/O would give.
+//! The status of a failed command, as a message and as the error number that block I/O would
+//! return.
 //!
 //! Base specification section 4.2.3 (status code types and their codes), command set specification
 //! section 3.1.2.2 for those of the NVM command set.
@@ -6,29 +7,30 @@
 use std::fmt;
 use std::io;
 
-/// The status field of a completion as passthrough returns it: code in bits 7:0, type in 10:8, "more" in
-/// 13, "do not retry" in 14.
+/// The status field of a completion as passthrough returns it: code in bits 7:0, type in 10:8,
+/// "more" in 13, "do not retry" in 14.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Status(u16);
 
 const DO_NOT_RETRY: u16 = 1 << 14;
 
 impl Status {
-    /// The status in a positive answer of the kernel.
+    /// Creates a status from a positive return value of the kernel.
     pub(crate) fn new(answer: u16) -> Self {
         Self(answer)
     }
 
-    /// Type and code.
+    /// Returns type and code.
     fn code(self) -> u16 {
         self.0 & 0x7ff
     }
 
-    /// The number that a caller of block I/O would see. Two differ from the kernel's choice: a failure of the
-    /// medium is EIO as read(2) documents it, not ENODATA, and a namespace that is gone is ENODEV.
+    /// Returns the error number that a caller of block I/O would see. Two differ from the kernel's
+    /// choice: a medium error is EIO as read(2) documents it, not ENODATA, and a removed namespace
+    /// is ENODEV.
     ///
-    /// A command that the controller or a path says may work when sent again is EAGAIN; the kernel does not
-    /// send passthrough commands again itself, the lane does.
+    /// A command that may succeed when sent again, according to the controller or a path, is
+    /// EAGAIN. The kernel does not retry passthrough commands itself; the lane does.
     pub(crate) fn errno(self) -> i32 {
         let again = self.0 & DO_NOT_RETRY == 0;
         match self.code() {
@@ -76,7 +78,7 @@ impl Status {
             0x286 => "access denied",
             0x287 => "the block is deallocated or was never written",
             0x300 => "internal error of a path",
-            0x301 => "the path is lost for ever (ANA persistent loss)",
+            0x301 => "the path is lost permanently (ANA persistent loss)",
             0x302 => "the path is inaccessible (ANA)",
             0x303 => "the path is changing (ANA transition)",
             0x360 => "path error of the controller",
@@ -119,7 +121,7 @@ impl From<Status> for io::Error {
     }
 }
 
-/// The error number of `error`, also where it carries a status instead.
+/// Returns the error number of `error`, also if it carries a status instead.
 pub(crate) fn error_number(error: &io::Error) -> Option<i32> {
     let status = || error.get_ref()?.downcast_ref::<Status>();
     error
@@ -165,7 +167,7 @@ mod tests {
         assert_eq!(error(0x081).kind(), io::ErrorKind::StorageFull);
     }
 
-    /// Whatever a device answers has words.
+    /// Every status that a device can return has a message.
     #[test]
     fn every_status_has_words() {
         for answer in 1..u16::MAX {

@@ -1,4 +1,4 @@
-//! One part, executed here and now.
+//! Executes one part synchronously.
 
 use std::io;
 
@@ -24,7 +24,7 @@ pub(super) fn execute(device: &Device, part: Part) -> PartDone {
     }
 }
 
-/// A discard in the calling thread.
+/// Discards in the calling thread.
 fn discard(device: &Device, part: &Part) -> io::Result<()> {
     let (offset, len) = (part.offset, u64::from(part.len));
     if device.kind() == DeviceKind::Block {

@@ -14,11 +14,12 @@ use crate::device::Device;
 use crate::process::Process;
 use crate::request::Part;
 
-/// How long an engine that is dropped waits for jobs of which the queue was told, or gave up on.
+/// How long a dropped engine waits for jobs that have signalled their queue, or whose queue gave up
+/// waiting.
 const LAST_JOBS_WAIT: Duration = Duration::from_millis(200);
 
-/// A part and where its end is to be told. Owns all that it needs, so it is sound to run whether
-/// or not its queue still exists.
+/// A part and the board that receives its completion. Owns everything it uses, so it may run
+/// whether or not its queue still exists.
 pub(super) struct Job {
     pub(super) device: Arc<Device>,
     pub(super) part: Part,
@@ -37,13 +38,13 @@ pub(super) struct Pool {
     receiver: Receiver<Job>,
     workers: Mutex<Vec<JoinHandle<()>>>,
     allowed: AtomicUsize,
-    /// Jobs sent and not finished; a worker is started when there are more than workers.
+    /// Jobs sent and not finished; a worker is started if there are more of them than workers.
     open: Arc<AtomicUsize>,
 }
 
 impl Pool {
     pub(super) fn new() -> Self {
-        // The depths of the queues bound what is in the channel.
+        // The depths of the queues bound the length of the channel.
         let (sender, receiver) = unbounded();
         Self {
             process: Process::current(),
@@ -72,7 +73,7 @@ impl Pool {
                 Some(sender) if have_worker => sender.send(job).err().map(|refused| refused.0),
                 _ => Some(job),
             };
-            // No thread could be started at all: slow, but every part is still answered.
+            // No thread could be started at all: slow, but every part still completes.
             if let Some(job) = refused {
                 job.run();
                 self.open.fetch_sub(1, Ordering::Relaxed);
@@ -80,7 +81,7 @@ impl Pool {
         }
     }
 
-    /// Starts workers up to what `open` jobs can use; says whether there is any.
+    /// Starts as many workers as `open` jobs can use; returns whether there is any.
     fn staff(&self, open: usize) -> bool {
         let target = open.min(self.allowed());
         let mut workers = self.workers.lock();
@@ -106,15 +107,15 @@ impl Pool {
 impl Drop for Pool {
     fn drop(&mut self) {
         if !self.process.is_current() {
-            // A forked child has none of the threads, and must not touch what it knows of them.
+            // A forked child has none of the threads and must not touch their handles.
             std::mem::forget(std::mem::take(self.workers.get_mut()));
             std::mem::forget((self.sender.take(), self.receiver.clone()));
             return;
         }
-        // Without a sender the workers finish what was sent and end.
+        // Without a sender the workers finish the queued jobs and exit.
         self.sender = None;
-        // The queues have waited for their jobs. What has not ended by now is stuck in the kernel: its
-        // worker keeps all that the job uses and ends when it can.
+        // The queues have waited for their jobs. A job still running is stuck in the kernel: its
+        // worker keeps everything that the job uses and exits when it can.
         let deadline = Instant::now() + LAST_JOBS_WAIT;
         while self.open.load(Ordering::Acquire) > 0 {
             if Instant::now() >= deadline {

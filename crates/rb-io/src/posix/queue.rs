@@ -14,8 +14,8 @@ use crate::wake::Waker;
 
 pub(super) const NAME: &str = "posix";
 
-/// How long a dropped queue waits for its parts. Jobs own all they use, so what takes longer is
-/// no danger; it just ends later.
+/// How long a dropped queue waits for its parts. Jobs own everything they use, so a job that takes
+/// longer is safe.
 const DROP_WAIT: Duration = Duration::from_millis(if cfg!(test) { 200 } else { 30_000 });
 
 pub(super) struct PosixQueue {
@@ -25,7 +25,7 @@ pub(super) struct PosixQueue {
     depth: u32,
     inline: bool,
     pushed: Vec<Part>,
-    /// With the workers or on the board.
+    /// Number of parts held by the workers or waiting on the board.
     started: u32,
     counters: QueueCounters,
 }
@@ -65,7 +65,7 @@ impl PosixQueue {
         }));
     }
 
-    /// The way of a blocking call with one part: no thread but the caller's.
+    /// Runs a single part in the calling thread.
     fn run_inline(&mut self, done: &mut Vec<PartDone>) {
         if let Some(part) = self.pushed.pop() {
             self.counters.submissions += 1;
@@ -147,7 +147,7 @@ impl Queue for PosixQueue {
 impl Drop for PosixQueue {
     fn drop(&mut self) {
         if !self.device.is_here() {
-            // A forked child has none of the threads that would end its parts.
+            // A forked child has none of the threads that would complete its parts.
             return;
         }
         let wait = Wait::new(u32::MAX, Some(DROP_WAIT));

@@ -1,4 +1,4 @@
-//! What to change, from what was found: a rule each.
+//! Advice on what to change, one rule per function.
 
 use std::fs;
 use std::path::Path;
@@ -8,7 +8,7 @@ use crate::device::DeviceKind;
 use crate::engine::Feature;
 use crate::kind::EngineKind;
 
-/// Buffer memory of a store whose options do not say how much.
+/// Default buffer memory of a store.
 const BUFFERS: u64 = 64 << 20;
 
 type Rule = fn(&Probe) -> Option<String>;
@@ -42,7 +42,7 @@ fn page_cache(probe: &Probe) -> Option<String> {
     })
 }
 
-/// A loop device that copies through the page cache of the file below.
+/// Advice for a loop device that copies through the page cache of its backing file.
 fn loop_without_direct(probe: &Probe) -> Option<String> {
     let name = block_name(probe)?;
     let setting = fs::read_to_string(format!("/sys/block/{name}/loop/dio")).ok()?;
@@ -80,7 +80,7 @@ fn locked_memory(probe: &Probe) -> Option<String> {
         .any(|feature| feature.name == "registered buffers" && feature.detail.contains("refused"));
     let ring = refusal(probe, EngineKind::IoUring).is_some_and(|why| why.contains("MEMLOCK"));
     let limit = locked_limit();
-    // A probe pins too little to be refused.
+    // A probe pins too little memory to be refused.
     let too_small = limit.filter(|bytes| *bytes < BUFFERS && uses_ring(probe));
     (ring || refused || too_small.is_some()).then(|| {
         let now = limit.map_or_else(String::new, |bytes| format!(" (now {bytes} bytes)"));
@@ -90,9 +90,9 @@ fn locked_memory(probe: &Probe) -> Option<String> {
     })
 }
 
-/// Memory that this process may lock, if there is a limit.
+/// Returns the amount of memory that this process may lock, if there is a limit.
 fn locked_limit() -> Option<u64> {
-    /// Who has it may lock any amount: capabilities(7).
+    /// A process with this capability may lock any amount: capabilities(7).
     const CAP_IPC_LOCK: u32 = 14;
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let effective = status
@@ -104,7 +104,7 @@ fn locked_limit() -> Option<u64> {
     limit.filter(|_| !unlimited)
 }
 
-/// Whether an engine that registers buffers can be used.
+/// Returns whether an engine that registers buffers is usable.
 fn uses_ring(probe: &Probe) -> bool {
     let registers = |kind| matches!(kind, EngineKind::IoUring | EngineKind::UringCmd);
     let engines = &mut probe.engines.iter();
@@ -130,7 +130,7 @@ fn old_kernel(probe: &Probe) -> Option<String> {
     })
 }
 
-/// The character node of the same namespace, whose commands pass the block layer by.
+/// Advice to use the character node of the same namespace, whose commands bypass the block layer.
 fn passthrough_node(probe: &Probe) -> Option<String> {
     let name = block_name(probe)?;
     let namespace = name
@@ -142,21 +142,21 @@ fn passthrough_node(probe: &Probe) -> Option<String> {
     })
 }
 
-/// The kernel's name of a block device, such as `loop0`.
+/// Returns the kernel's name of a block device, such as `loop0`.
 fn block_name(probe: &Probe) -> Option<String> {
     let node = fs::canonicalize(&probe.path).ok()?;
     let name = node.file_name()?.to_str()?.to_owned();
     (probe.kind == DeviceKind::Block).then_some(name)
 }
 
-/// Why an engine that could drive this kind of node does not.
+/// Returns why an engine that could drive this kind of node does not run.
 fn refusal(probe: &Probe, kind: EngineKind) -> Option<&String> {
     let drives = matches!(probe.kind, DeviceKind::File | DeviceKind::Block);
     let engine = probe.engines.iter().find(|engine| engine.kind == kind)?;
     engine.outcome.as_ref().err().filter(|_| drives)
 }
 
-/// What the queues of all usable engines say.
+/// Returns the features reported by the queues of all usable engines.
 fn features(probe: &Probe) -> impl Iterator<Item = &Feature> {
     let offers = probe.engines.iter().flat_map(|engine| &engine.outcome);
     offers.flat_map(|offer| &offer.features)

@@ -1,4 +1,4 @@
-//! What a look at a path found, as it is reported.
+//! The result of a probe.
 
 use std::path::PathBuf;
 
@@ -7,46 +7,47 @@ use crate::engine::Feature;
 use crate::kind::EngineKind;
 use crate::limits::Limits;
 
-/// What there is at a path.
+/// The result of probing a path.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Probe {
-    /// The path as it was given.
+    /// The path as given by the caller.
     pub path: PathBuf,
-    /// What kind of node it is.
+    /// The kind of node.
     pub kind: DeviceKind,
     /// Its size in bytes.
     pub capacity_bytes: u64,
-    /// Whether this process may write to it.
+    /// True if this process may write to it.
     pub writable: bool,
-    /// Whether I/O bypasses the page cache.
+    /// True if I/O bypasses the page cache.
     pub direct: bool,
-    /// What was found when it was opened.
+    /// Features found when it was opened.
     pub features: Vec<Feature>,
     /// All engines, in the order of [`EngineKind::ALL`].
     pub engines: Vec<EngineProbe>,
-    /// What to change, in sentences, to get the fast path. Empty if there is nothing.
+    /// Changes that would improve performance, in sentences. Empty if there are none.
     pub advice: Vec<String>,
 }
 
-/// One engine on a path.
+/// The result of probing one engine on a path.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct EngineProbe {
-    /// Which one.
+    /// The engine.
     pub kind: EngineKind,
-    /// Whether [`EngineKind::Auto`] would take it.
+    /// True if [`EngineKind::Auto`] would choose it.
     pub auto: bool,
-    /// What it offers, or why it cannot be used.
+    /// The capabilities of the engine, or the reason why it cannot be used.
     pub outcome: Result<EngineOffer, String>,
 }
 
-/// What an engine offers on a path.
+/// The capabilities of an engine on a path.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct EngineOffer {
-    /// Its limits, with their sources; for discards, those of [`Engine::discards`](crate::Engine::discards). They say how many placement ids there are.
+    /// Its limits, with their sources; for discards, those of
+    /// [`Engine::discards`](crate::Engine::discards). They include the number of placement ids.
     pub limits: Limits,
-    /// What a queue of it uses, and what not and why.
+    /// Features that its queues use, and those that they do not use, with the reason.
     pub features: Vec<Feature>,
 }

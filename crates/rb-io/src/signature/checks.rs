@@ -1,4 +1,4 @@
-//! What takes more than comparing bytes: weak magics, and ZFS.
+//! Checks beyond comparing magic bytes: weak magics, and ZFS.
 
 /// The name of ZFS labels, which are wiped as a whole.
 pub(super) const ZFS: &str = "ZFS label";
@@ -7,7 +7,7 @@ pub(super) const ZFS: &str = "ZFS label";
 pub(super) const ZFS_LABEL_BYTES: u64 = 256 << 10;
 pub(super) const ZFS_RING_START: u64 = 128 << 10;
 pub(super) const ZFS_RING_BYTES: u64 = 128 << 10;
-/// Uberblocks are 1 KiB apart at least.
+/// Uberblocks are at least 1 KiB apart.
 const UBERBLOCK_BYTES: usize = 1024;
 /// `UBERBLOCK_MAGIC`, 0x00bab10c as a 64-bit number, in either byte order.
 const UBERBLOCK_MAGIC: [u8; 8] = [0x0c, 0xb1, 0xba, 0, 0, 0, 0, 0];
@@ -36,8 +36,8 @@ pub(super) fn first_uberblock(ring: &[u8]) -> Option<u64> {
     Some((position * UBERBLOCK_BYTES) as u64)
 }
 
-/// The two bytes of ext are too few: the block size (`s_log_block_size`, at most 64 KiB), the
-/// revision (`s_rev_level`, 0 or 1) and a count of inodes must make sense too.
+/// The two magic bytes of ext are too weak: the block size (`s_log_block_size`, at most 64 KiB),
+/// the revision (`s_rev_level`, 0 or 1) and the inode count must also be plausible.
 pub(super) fn ext(head: &[u8]) -> bool {
     const SUPERBLOCK: usize = 1024;
     let number = |at: usize| le32(head, SUPERBLOCK + at);
@@ -46,7 +46,7 @@ pub(super) fn ext(head: &[u8]) -> bool {
         && number(0).is_some_and(|inodes| inodes > 0)
 }
 
-/// An external journal has the magic of ext and no inodes; a feature says so (`INCOMPAT_JOURNAL_DEV`).
+/// An external journal has the magic of ext, no inodes, and the feature `INCOMPAT_JOURNAL_DEV`.
 pub(super) fn ext_journal(head: &[u8]) -> bool {
     const SUPERBLOCK: usize = 1024;
     const JOURNAL_DEVICE: u32 = 8;
@@ -55,10 +55,11 @@ pub(super) fn ext_journal(head: &[u8]) -> bool {
         && number(0x60).is_some_and(|features| features & JOURNAL_DEVICE != 0)
 }
 
-/// The name of an external log of XFS: it begins with whatever record was written last.
+/// The name of an external log of XFS, which begins with the record written last.
 pub(super) const XFS_LOG: &str = "XFS external log";
 
-/// The first record of an XFS log in the first 256 KiB: magic, version 1 or 2, a length, and a format of 1 to 3.
+/// Returns the first record of an XFS log in the first 256 KiB: magic, version 1 or 2, a length,
+/// and a format of 1 to 3.
 pub(super) fn first_xfs_log(head: &[u8]) -> Option<u64> {
     const SECTOR: usize = 512;
     const LOOKED_AT: usize = 256 << 10;
@@ -73,12 +74,12 @@ pub(super) fn first_xfs_log(head: &[u8]) -> Option<u64> {
     Some((number * SECTOR) as u64)
 }
 
-/// The revision is 2, and the length that follows the magic that of a superblock.
+/// The revision is 2, and the length after the magic is that of a superblock.
 pub(super) fn nilfs(head: &[u8]) -> bool {
     le32(head, 1024) == Some(2) && le16(head, 1024 + 8).is_some_and(|len| (1..=1024).contains(&len))
 }
 
-/// Counts of blocks with bitmaps: neither may be 0, and all inodes have a bit.
+/// Numbers of bitmap blocks: neither may be 0, and every inode has a bit.
 fn minix(inodes: Option<u16>, inode_maps: Option<u16>, zone_maps: Option<u16>) -> bool {
     const BITS: u64 = 8192;
     let (Some(inodes), Some(inode_maps), Some(zone_maps)) = (inodes, inode_maps, zone_maps) else {
@@ -118,7 +119,7 @@ pub(super) fn apple_map(head: &[u8]) -> bool {
     head.starts_with(b"ER")
 }
 
-/// The words of the sector cancel out, in either byte order.
+/// The XOR of all words of the sector is 0, in either byte order.
 pub(super) fn sun_label(sector: &[u8]) -> bool {
     sector
         .chunks_exact(2)
@@ -126,7 +127,8 @@ pub(super) fn sun_label(sector: &[u8]) -> bool {
         == 0
 }
 
-/// A used entry has flags 1 or 0x81, three letters or digits, and lies within the size that stands before.
+/// A used entry has flags 1 or 0x81, three letters or digits, and lies within the size stored
+/// before it.
 pub(super) fn atari_table(head: &[u8]) -> bool {
     let (Some(entries), Some(sectors)) = (head.get(0x1c6..0x1f6), be32(head, 0x1c2)) else {
         return false;
@@ -141,12 +143,12 @@ pub(super) fn atari_table(head: &[u8]) -> bool {
     })
 }
 
-/// Its version is a small number.
+/// The version is a small number.
 pub(super) fn jmicron(sector: &[u8]) -> bool {
     sector.get(3).is_some_and(|major| (1..=9).contains(major))
 }
 
-/// A version up to 2, and the sum of 50 bytes.
+/// A version up to 2, and a checksum over 50 bytes.
 pub(super) fn via(sector: &[u8]) -> bool {
     let sum = |bytes: &[u8]| bytes.iter().fold(0_u8, |sum, byte| sum.wrapping_add(*byte));
     match (sector.get(..50), sector.get(50)) {
@@ -155,7 +157,7 @@ pub(super) fn via(sector: &[u8]) -> bool {
     }
 }
 
-/// One of eight disks, and a sum of the words before it.
+/// One of eight disks, and a checksum over the preceding words.
 pub(super) fn silicon(sector: &[u8]) -> bool {
     const CHECKSUM: usize = 0x13e;
     let words = sector.get(..CHECKSUM).unwrap_or_default().chunks_exact(2);
@@ -166,8 +168,8 @@ pub(super) fn silicon(sector: &[u8]) -> bool {
         && le16(sector, CHECKSUM) == Some(sum.wrapping_neg())
 }
 
-/// 0x55aa ends many boot sectors: a partition table has four entries whose first byte is 0 or
-/// 0x80, and at least one with a type and a length.
+/// Many boot sectors end with 0x55aa. A partition table also has four entries whose first byte is 0
+/// or 0x80, and at least one with a type and a length.
 pub(super) fn partition_table(head: &[u8]) -> bool {
     let Some(entries) = head.get(446..510) else {
         return false;
@@ -183,12 +185,12 @@ pub(super) fn partition_table(head: &[u8]) -> bool {
     used
 }
 
-/// A boot sector as FAT and NTFS have it: 0x55aa at its end.
+/// A boot sector of FAT or NTFS: 0x55aa at its end.
 pub(super) fn boot_sector(head: &[u8]) -> bool {
     head.get(510..512) == Some(&[0x55, 0xaa])
 }
 
-/// A label of LVM2 names its kind 24 bytes in.
+/// A label of LVM2 has its type 24 bytes in.
 macro_rules! lvm_at {
     ($name:ident, $sector:expr) => {
         pub(super) fn $name(head: &[u8]) -> bool {

@@ -1,5 +1,6 @@
-//! The yardstick: the kinds that the test images of util-linux's `blkid` cover (`tests/ts/blkid/images-fs` and
-//! `images-pt`), as images made here by hand from the layouts, not from the table of signatures.
+//! Reference list: the formats covered by the test images of util-linux's `blkid`
+//! (`tests/ts/blkid/images-fs` and `images-pt`), with images built here from the layouts,
+//! independently of the table of signatures.
 
 use std::io;
 
@@ -7,7 +8,7 @@ use super::*;
 
 const SIZE: usize = 8 << 20;
 
-/// Bytes at a place; below zero it counts from the end.
+/// Bytes at an offset; a negative offset counts from the end.
 type Put = (i64, &'static [u8]);
 
 fn image(parts: &[Put]) -> Vec<u8> {
@@ -28,7 +29,8 @@ fn names(image: &[u8]) -> Vec<&'static str> {
     found.unwrap().iter().map(|found| found.name).collect()
 }
 
-/// Each kind: how blkid calls it, how it is called here, and its image. No name: it is not recognised.
+/// Each format: its name in blkid, its name here, and its image. An empty name means that it is not
+/// recognised.
 #[rustfmt::skip]
 const KINDS: &[(&str, &str, &[Put])] = &[
     ("adaptec_raid_member", "Adaptec RAID", &[(-512, b"\x37\xfc\x4d\x1e")]),
@@ -118,12 +120,13 @@ const KINDS: &[(&str, &str, &[Put])] = &[
     ("gpt", "GPT", &[(512, b"EFI PART")]),
     ("sgi", "SGI disk label", &[(0, b"\x0b\xe5\xa9\x41")]),
     ("sun", "Sun disk label", &[(508, b"\xda\xbe\xda\xbe")]),
-    // Left out, as docs/operations.md says.
+    // Not recognised, as documented in docs/operations.md.
     ("DRBD proxy data log", "", &[]),
     ("vfat without a name of the file system in its boot sector", "", &[]),
 ];
 
-/// Of 89 kinds 43 were recognised. NILFS2, OCFS2 and VMFS were in the table, with a wrong magic or one of several places.
+/// Only 43 of 89 kinds were recognised. NILFS2, OCFS2 and VMFS were in the table, with a wrong
+/// magic or with only one of several positions.
 #[test]
 fn of_the_kinds_that_blkid_is_tested_with_nearly_all_are_recognised() {
     let mut missed = Vec::new();

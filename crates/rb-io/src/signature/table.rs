@@ -2,7 +2,7 @@
 
 use super::checks;
 
-/// Where magic bytes stand.
+/// Position of magic bytes.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum At {
     Start(u64),
@@ -19,17 +19,17 @@ pub(super) struct Probe {
     pub(super) name: &'static str,
     pub(super) at: At,
     pub(super) magic: &'static [u8],
-    /// What else has to hold.
+    /// The check in addition to the magic.
     pub(super) check: Check,
 }
 
-/// What has to hold in addition to the magic.
+/// A condition in addition to the magic.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Check {
     None,
-    /// Of the start of the device.
+    /// On the start of the device.
     Head(fn(&[u8]) -> bool),
-    /// Of the sector of 512 bytes in which the magic stands.
+    /// On the 512-byte sector that contains the magic.
     Sector(fn(&[u8]) -> bool),
 }
 
@@ -70,7 +70,7 @@ const fn sector(probe: Probe, check: fn(&[u8]) -> bool) -> Probe {
     }
 }
 
-/// `MD_SB_MAGIC` 0xa92b4efc, little-endian since metadata 1.0, the writer's order before.
+/// `MD_SB_MAGIC` 0xa92b4efc, little-endian since metadata 1.0, the writer's byte order before.
 const MD_MAGIC: &[u8] = &[0xfc, 0x4e, 0x2b, 0xa9];
 const MD_MAGIC_SWAPPED: &[u8] = &[0xa9, 0x2b, 0x4e, 0xfc];
 const BSD_LABEL: &[u8] = b"\x57\x45\x56\x82";
@@ -80,7 +80,7 @@ const BCACHEFS_MAGIC: &[u8] = b"\xc6\x85\x73\xf6\x66\xce\x90\xa9\xd9\x6a\x60\xcf
 
 #[rustfmt::skip]
 pub(super) const PROBES: &[Probe] = &[
-    // Partition tables. A GPT has its header in the second and in the last logical block.
+    // Partition tables. A GPT has a header in the second and in the last logical block.
     start("GPT", 512, b"EFI PART"),
     start("GPT", 4096, b"EFI PART"),
     end("GPT", 512, b"EFI PART"),
@@ -94,7 +94,7 @@ pub(super) const PROBES: &[Probe] = &[
     sector(start("Sun disk label", 508, b"\xda\xbe"), checks::sun_label),
     start("AIX disk label", 0, b"\xc9\xc2\xd4\xc1"),
     start("Ultrix disk label", 16384 - 72, b"\x57\x29\x03\x00"),
-    // It has no magic: its four entries must make sense.
+    // It has no magic: its four entries must be plausible.
     checked(start("Atari partition table", 0x1c6, b""), checks::atari_table),
     // The label of a DASD is in its third block, in EBCDIC.
     start("DASD label", 1024 + 4, b"\xe5\xd6\xd3\xf1"),
@@ -126,7 +126,7 @@ pub(super) const PROBES: &[Probe] = &[
     start("ReiserFS", (64 << 10) + 0x34, b"ReIsEr"),
     start("ReiserFS", (8 << 10) + 0x34, b"ReIsEr"),
     start("Reiser4", 64 << 10, b"ReIsEr4"),
-    // The two bytes behind the magic are the superblock's length.
+    // The two bytes after the magic are the superblock's length.
     checked(start("NILFS2", 1024 + 6, b"\x34\x34"), checks::nilfs),
     start("GFS2", 64 << 10, b"\x01\x16\x19\x70"),
     // In the third block, of 512 to 4096 bytes.
@@ -204,7 +204,7 @@ pub(super) const PROBES: &[Probe] = &[
     start("UFS", (64 << 10) + 0x55c, b"\x54\x19\x01\x00"),
     start("UFS", (64 << 10) + 0x55c, b"\x00\x01\x19\x54"),
 
-    // Swap: at the end of the first page, whose size is the machine's.
+    // Swap: at the end of the first page, whose size depends on the machine.
     start("swap", 4096 - 10, b"SWAPSPACE2"),
     start("swap", 4096 - 10, b"SWAP-SPACE"),
     start("swap", 8192 - 10, b"SWAPSPACE2"),
@@ -218,7 +218,7 @@ pub(super) const PROBES: &[Probe] = &[
 
     // Encryption, volumes and RAID.
     start("LUKS", 0, b"LUKS\xba\xbe"),
-    // LUKS2 On-Disk Format, 2.3: the second header stands at the size of the first.
+    // LUKS2 On-Disk Format, 2.3: the offset of the second header equals the size of the first.
     start("LUKS2 second header", 16 << 10, b"SKUL\xba\xbe"),
     start("LUKS2 second header", 32 << 10, b"SKUL\xba\xbe"),
     start("LUKS2 second header", 64 << 10, b"SKUL\xba\xbe"),

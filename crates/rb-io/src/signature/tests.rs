@@ -1,4 +1,4 @@
-//! Every row is found where it stands and gone after a wipe.
+//! Every row is found at its position, and not found after a wipe.
 
 use std::io;
 use std::process::Command;
@@ -17,7 +17,7 @@ fn find(image: &[u8]) -> Vec<Signature> {
     .unwrap()
 }
 
-/// What the rows with a check need beside their magic.
+/// Writes what rows with a check need in addition to their magic.
 fn satisfy(name: &str, offset: usize, image: &mut [u8]) {
     match name {
         "ext2/3/4" => {
@@ -35,7 +35,7 @@ fn satisfy(name: &str, offset: usize, image: &mut [u8]) {
             image[1024 + 8] = 1;
         }
         "minix" => {
-            // Numbers that are as good in either byte order.
+            // Numbers that are valid in either byte order.
             for at in [0, 1, 4, 5, 6, 7] {
                 image[1024 + at] = 1;
             }
@@ -54,7 +54,7 @@ fn satisfy(name: &str, offset: usize, image: &mut [u8]) {
         }
         "JMicron RAID" => image[offset + 3] = 1,
         "VIA RAID" => image[offset + 50] = 0xff,
-        // The word of the magic is 0x2f00.
+        // The magic word is 0x2f00.
         "Silicon Image RAID" => {
             let checksum = offset - 0x60 + 0x13e;
             image[checksum..checksum + 2].copy_from_slice(&0xd100_u16.to_le_bytes());
@@ -79,7 +79,7 @@ fn every_row_is_found_and_wiped() {
             let mut image = vec![0; size];
             let Some(place) = image.get_mut(offset as usize..offset as usize + probe.magic.len())
             else {
-                continue; // A copy further in than this device is long.
+                continue; // A copy further in than the length of this device.
             };
             place.copy_from_slice(probe.magic);
             satisfy(probe.name, offset as usize, &mut image);
@@ -105,7 +105,7 @@ fn an_empty_device_has_none() {
     for size in [0, 512, 4096, 65536, 100 * 512, SIZE] {
         assert_eq!(find(&vec![0; size]), [], "{size}");
     }
-    // The bytes of a value are not taken for anything either.
+    // The bytes of a value do not match any signature.
     let noise: Vec<u8> = (0..SIZE as u32)
         .map(|at| (at.wrapping_mul(2_654_435_761) >> 24) as u8)
         .collect();

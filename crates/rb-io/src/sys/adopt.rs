@@ -1,6 +1,7 @@
-// UNSAFETY: an arena is made of memory that someone else mapped, whose owner promises what makes it usable.
+// UNSAFETY: an arena is built over memory that the caller mapped; the caller promises the
+// properties that make it usable.
 #![expect(unsafe_code, reason = "adopted memory")]
-//! Arenas of memory that belongs to someone else.
+//! Arenas over memory owned by the caller.
 
 use std::any::Any;
 use std::ptr::NonNull;
@@ -9,17 +10,18 @@ use super::memory::Mapping;
 use crate::arena::{Arena, ArenaError, PAGE_BYTES};
 
 impl Arena {
-    /// Makes an arena of memory that belongs to someone else; `owner` is dropped when the arena
-    /// and every buffer of it are gone.
+    /// Makes an arena of memory owned by the caller; `owner` is dropped when the arena and every
+    /// buffer of it are gone.
     ///
     /// # Errors
-    /// [`ArenaError::Misaligned`] unless `start` and `bytes` are multiples of
-    /// [`PAGE_BYTES`], [`ArenaError::Empty`] for 0 bytes.
+    /// [`ArenaError::Misaligned`] unless `start` and `bytes` are multiples of [`PAGE_BYTES`],
+    /// [`ArenaError::Empty`] for 0 bytes.
     ///
     /// # Safety
     /// Until `owner` is dropped, the `bytes` at `start` must lie in one allocation and stay mapped,
-    /// readable and writable, must be initialised, and no one else may read or write a range while it is
-    /// out as a [`Buffer`](crate::Buffer) or [`IoBuf`](crate::IoBuf), nor adopt it a second time.
+    /// readable and writable, and must be initialised. No other code may read or write a range
+    /// while it is out as a [`Buffer`](crate::Buffer) or [`IoBuf`](crate::IoBuf), nor adopt the
+    /// memory a second time.
     pub unsafe fn adopt(
         start: NonNull<u8>,
         bytes: usize,
@@ -34,7 +36,7 @@ impl Arena {
         if bytes == 0 {
             return Err(ArenaError::Empty);
         }
-        // SAFETY: the caller promises what `adopted` asks for.
+        // SAFETY: the caller promises what `adopted` requires.
         Ok(Self::over(unsafe { Mapping::adopted(start, bytes, owner) }))
     }
 }

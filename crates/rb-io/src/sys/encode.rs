@@ -1,6 +1,7 @@
-// UNSAFETY: a ring hands the addresses in an encoder's entries to the kernel, so an encoder vouches for them.
+// UNSAFETY: a ring passes the addresses in an encoder's entries to the kernel, so an encoder must
+// guarantee that they are valid.
 #![expect(unsafe_code, reason = "an unsafe trait and its implementation")]
-//! How parts become submission entries: the one thing in which the engines over a ring differ.
+//! Encodes parts as submission entries: the only difference between the ring-based engines.
 
 use std::io;
 use std::os::fd::RawFd;
@@ -13,48 +14,49 @@ use crate::request::{OpKind, Part};
 /// The only entry of the registered file table.
 pub(super) const DEVICE: Fixed = Fixed(0);
 
-/// How an entry names the device.
+/// The way an entry names the device.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Target {
-    /// The first of the registered file table.
+    /// The first entry of the registered file table.
     Registered,
     Descriptor(RawFd),
 }
 
-/// Makes entries of parts, and results of completions.
+/// Converts parts to submission entries, and completions to results.
 ///
 /// # Safety
-/// An entry must name no memory but that of its part's `buf`, in the range that [`Part::check`] has
-/// checked: the ring keeps this memory until the completion, and no other.
+/// An entry must name no memory other than that of its part's `buf`, in the range that
+/// [`Part::check`] has checked: the ring keeps this memory until the completion, and no other.
 pub(crate) unsafe trait Encoder: Send {
     type Submission: squeue::EntryMarker;
     type Completion: cqueue::EntryMarker;
     /// Name of the engine, for errors and reports.
     const NAME: &'static str;
-    /// The operations that the engine cannot do without.
+    /// The operations that the engine requires.
     const NEEDED: &'static [(u8, &'static str)];
 
-    /// Makes a checked part ready: what is refused here ends with the error and is not sent.
+    /// Prepares a checked part. A part refused here completes with the error and is not sent.
     fn prepare(&mut self, part: &mut Part) -> io::Result<()>;
 
-    /// The entry of a prepared part; `piece` is the registered buffer that its memory lies in.
+    /// Returns the entry of a prepared part; `piece` is the registered buffer that contains its
+    /// memory.
     fn entry(&self, part: &Part, piece: Option<u16>, target: Target) -> Self::Submission;
 
-    /// What the result of a completion means; undoes what `prepare` did to the part.
+    /// Converts the result of a completion; undoes the change that `prepare` made to the part.
     fn finish(&mut self, part: &mut Part, result: i32) -> io::Result<u32>;
 
-    /// Why registered buffers are of no use here, if so.
+    /// Returns why registered buffers do not work here, if they do not.
     fn refuses_registered(&self) -> Option<&str> {
         None
     }
 }
 
-/// What a negative result says, or the bytes that were moved.
+/// Returns the number of bytes moved, or the error of a negative result.
 pub(super) fn moved(result: i32) -> io::Result<u32> {
     u32::try_from(result).map_err(|_| io::Error::from_raw_os_error(result.saturating_neg()))
 }
 
-/// Where the part's memory begins.
+/// Returns the address at which the part's memory begins.
 pub(super) fn address(part: &Part) -> *mut u8 {
     let start = part
         .buf
@@ -63,10 +65,11 @@ pub(super) fn address(part: &Part) -> *mut u8 {
     start.wrapping_add(part.buf_offset)
 }
 
-/// Reads and writes of a file or a block device.
+/// Encodes reads and writes of a file or a block device.
 pub(crate) struct BlockEncoder;
 
-// SAFETY: `address` is that of the part's memory, `len` its length; other operations have none.
+// SAFETY: `address` is that of the part's memory and `len` its length; other operations have no
+// memory.
 unsafe impl Encoder for BlockEncoder {
     type Submission = squeue::Entry;
     type Completion = cqueue::Entry;
@@ -101,7 +104,7 @@ unsafe impl Encoder for BlockEncoder {
             };
         }
         let (offset, len) = (part.offset, part.len);
-        // The entry has a byte for the stream; the limits keep larger ids away.
+        // The entry has one byte for the stream; the limits exclude larger ids.
         let stream = part
             .placement
             .map_or(0, |id| u8::try_from(id.0.get()).unwrap_or(0));

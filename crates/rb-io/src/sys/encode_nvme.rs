@@ -1,9 +1,10 @@
 // UNSAFETY: NVMe commands carry addresses, see `sys/encode.rs`.
 #![expect(unsafe_code, reason = "the implementation of an unsafe trait")]
-//! NVMe commands in submission entries of 128 bytes: `IORING_OP_URING_CMD` on a character node.
+//! Encodes NVMe commands in 128-byte submission entries: `IORING_OP_URING_CMD` on a character node.
 //!
-//! A value is one contiguous piece of memory, header and payload together, so the vectored form of the
-//! command (`NVME_URING_CMD_IO_VEC`) would save nothing and is not used; it also takes no registered buffer.
+//! A value is one contiguous piece of memory, header and payload together, so the vectored form of
+//! the command (`NVME_URING_CMD_IO_VEC`) would save nothing and is not used; it does not accept
+//! registered buffers either.
 
 use std::io;
 use std::sync::Arc;
@@ -24,18 +25,19 @@ use crate::sys::nvme::namespace_id;
 /// `_IOWR('N', 0x80, struct nvme_uring_cmd)` of `linux/nvme_ioctl.h`.
 const NVME_URING_CMD_IO: u32 = 0xc048_4e80;
 
-/// Commands for one namespace.
+/// Encodes commands for one namespace.
 pub(crate) struct NvmeEncoder {
     device: Arc<Device>,
     namespace: Namespace,
-    /// As many ranges as discards can be in flight. Made by the first of them.
+    /// One range per discard in flight. Allocated by the first discard.
     ranges: Option<Arena>,
     depth: u32,
     refuses_registered: Option<Arc<str>>,
 }
 
 impl NvmeEncoder {
-    /// Commands for `namespace`, which is that of `device`, with at most `depth` in flight.
+    /// Creates an encoder for `namespace`, which is that of `device`, with at most `depth` commands
+    /// in flight.
     pub(crate) fn new(
         device: Arc<Device>,
         namespace: Namespace,
@@ -51,8 +53,9 @@ impl NvmeEncoder {
         }
     }
 
-    /// With native multipathing a namespace without a usable path answers EINVAL, which also means a command
-    /// that is no good. A removed drive was reported so, and not as gone.
+    /// Maps EINVAL to the real error. With native multipathing a namespace without a usable path
+    /// returns EINVAL, which also means an invalid command; a removed drive was reported as that
+    /// and not as gone.
     fn explain(&self, refused: io::Error) -> io::Error {
         if refused.raw_os_error() != Some(libc::EINVAL) {
             return refused;
@@ -61,14 +64,14 @@ impl NvmeEncoder {
             return io::Error::from_raw_os_error(libc::ENODEV);
         }
         match namespace_id(self.device.fd()) {
-            // The controller is being reset, or the last path is going: not now.
+            // The controller is being reset, or the last path is going away: transient.
             Err(why) if why.raw_os_error() == Some(libc::EAGAIN) => why,
             _ => refused,
         }
     }
 
-    /// Memory for the range of one discard. As the part's buffer it belongs to the in-flight table, like any
-    /// memory that the kernel is given.
+    /// Returns memory for the range of one discard. As the part's buffer it belongs to the
+    /// in-flight table, like any memory that the kernel uses.
     fn range_buffer(&mut self) -> io::Result<Buffer> {
         let ranges = match &mut self.ranges {
             Some(ranges) => ranges,
@@ -83,9 +86,9 @@ impl NvmeEncoder {
     }
 }
 
-// SAFETY: `address` is that of the part's memory and `len` its length, of which the controller moves no more
-// because `check_transfer` has passed; the buffer of a discard, made in
-// `prepare`, has `RANGE_BYTES` at least; a flush has no memory.
+// SAFETY: `address` is that of the part's memory and `len` its length, and the controller moves no
+// more than `len` because `check_transfer` has passed; the buffer of a discard, made in `prepare`,
+// has at least `RANGE_BYTES`; a flush has no memory.
 unsafe impl Encoder for NvmeEncoder {
     type Submission = squeue::Entry128;
     type Completion = cqueue::Entry32;
@@ -104,7 +107,7 @@ unsafe impl Encoder for NvmeEncoder {
         if matches!(part.op, OpKind::Write | OpKind::Discard)
             && self.device.access() != Access::ReadWrite
         {
-            // The kernel looks at how a node was opened only if an unprivileged process sends a command.
+            // The kernel checks how a node was opened only for commands of unprivileged processes.
             return Err(io::Error::from_raw_os_error(libc::EBADF));
         }
         if part.op == OpKind::Discard {
@@ -135,7 +138,7 @@ unsafe impl Encoder for NvmeEncoder {
         entry.cmd(command.to_entry()).buf_index(piece).build()
     }
 
-    /// Below zero the kernel refused, above it the controller did.
+    /// A negative result is a refusal by the kernel, a positive one an error of the controller.
     fn finish(&mut self, part: &mut Part, result: i32) -> io::Result<u32> {
         if part.op == OpKind::Discard {
             part.buf = None;
@@ -158,7 +161,7 @@ mod tests {
 
     const BLOCK: u32 = 4096;
 
-    /// Commands over a file: nothing is sent.
+    /// Returns an encoder over a file: nothing is sent.
     fn encoder(access: Access) -> NvmeEncoder {
         let file = tempfile::NamedTempFile::new().unwrap();
         file.as_file().set_len(1 << 20).unwrap();
@@ -195,7 +198,7 @@ mod tests {
         }
     }
 
-    /// The range is the part's buffer while the command is in flight, and is nobody's afterwards.
+    /// The range is the part's buffer while the command is in flight, and is released afterwards.
     #[test]
     fn a_discard_carries_its_range() {
         let mut encoder = encoder(Access::ReadWrite);
@@ -216,13 +219,13 @@ mod tests {
     }
 
     #[test]
-    fn both_kinds_of_failure_are_told_apart() {
+    fn both_kinds_of_failure_are_distinguished() {
         let mut encoder = encoder(Access::ReadWrite);
         let mut read = part(OpKind::Read, BLOCK);
         assert_eq!(encoder.finish(&mut read, 0).unwrap(), BLOCK);
         let refused = encoder.finish(&mut read, -libc::EPERM).unwrap_err();
         assert_eq!(refused.raw_os_error(), Some(libc::EPERM));
-        // The node of this test is no namespace, as that of a drive that was pulled out.
+        // The node of this test is not a namespace, like that of a removed drive.
         let gone = encoder.finish(&mut read, -libc::EINVAL).unwrap_err();
         assert_eq!(gone.raw_os_error(), Some(libc::ENODEV));
         let failed = encoder.finish(&mut read, 0x4281).unwrap_err();

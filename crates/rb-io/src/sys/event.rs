@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::event::EventfdFlags;
 
-/// A counter in the kernel that a ring can wait for.
+/// A kernel counter that a ring can wait for.
 #[derive(Debug)]
 pub(crate) struct EventFd(OwnedFd);
 

@@ -1,4 +1,4 @@
-// UNSAFETY: mapping and unmapping memory, and taking over memory that someone else mapped.
+// UNSAFETY: maps and unmaps memory, and takes over memory that the caller mapped.
 #![expect(unsafe_code, reason = "mmap, munmap, madvise and adopted memory")]
 //! The memory under an arena.
 
@@ -11,10 +11,10 @@ use std::ptr::NonNull;
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 
-/// x86-64 and most arm64 kernels: a huge page needs an aligned address of this size.
+/// x86-64 and most arm64 kernels: a huge page needs an address aligned to this size.
 const HUGE_PAGE_BYTES: usize = 2 << 20;
 
-/// Page-aligned, initialised memory that nobody else hands out.
+/// Page-aligned, initialised memory that nothing else hands out.
 pub(crate) struct Mapping {
     start: NonNull<u8>,
     bytes: usize,
@@ -27,14 +27,14 @@ enum Source {
     Mapped { start: NonNull<u8>, bytes: usize },
     /// A mapped memory file, all of it.
     Shared { file: OwnedFd },
-    /// Kept alive by its owner, dropped with the mapping.
+    /// Kept alive by its owner, which is dropped with the mapping.
     Adopted { _owner: Box<dyn Any + Send + Sync> },
 }
 
-// SAFETY: the memory is reachable only through `start`, and who may use which range of it is
-// decided by the arena's claims; the address itself may be sent and shared.
+// SAFETY: the memory is reachable only through `start`, and the arena's claims decide which code
+// may access which range; the address itself may be sent and shared.
 unsafe impl Send for Mapping {}
-// SAFETY: as above; `&Mapping` gives nothing but the address and the size.
+// SAFETY: as above; `&Mapping` exposes nothing but the address and the size.
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
@@ -46,8 +46,8 @@ impl Mapping {
             0
         };
         let whole = bytes.checked_add(slack).ok_or(io::ErrorKind::OutOfMemory)?;
-        // SAFETY: a new private mapping at an address of the kernel's choice touches no memory
-        // that exists.
+        // SAFETY: a new private mapping at an address of the kernel's choice touches no existing
+        // memory.
         let start = unsafe {
             rustix::mm::mmap_anonymous(
                 std::ptr::null_mut(),
@@ -70,10 +70,10 @@ impl Mapping {
         }
         let skip = start.as_ptr().align_offset(HUGE_PAGE_BYTES).min(slack);
         let aligned = start.as_ptr().wrapping_add(skip);
-        // Miri does not know the call, which is only advice.
+        // Miri does not support the call, which is only advice.
         if cfg!(not(miri)) {
-            // SAFETY: `skip <= slack`, so the advised range lies inside the new mapping.
-            // A kernel without huge pages refuses and serves small ones: slower, not wrong.
+            // SAFETY: `skip <= slack`, so the advised range lies inside the new mapping. A kernel
+            // without huge pages refuses and uses small ones: slower, not wrong.
             let _ = unsafe { rustix::mm::madvise(aligned.cast(), bytes, Advice::LinuxHugepage) };
         }
         let start = NonNull::new(aligned).ok_or(io::ErrorKind::OutOfMemory)?;
@@ -84,18 +84,20 @@ impl Mapping {
         })
     }
 
-    /// Maps `bytes` (a multiple of the page, not 0) of zeroed memory that another process can map, too.
+    /// Maps `bytes` (a multiple of the page, not 0) of zeroed memory that another process can also
+    /// map.
     pub(crate) fn shared(bytes: usize) -> io::Result<Self> {
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
         let file = rustix::fs::memfd_create("raw-block arena", flags)?;
         let too_large = |_| io::ErrorKind::OutOfMemory;
         rustix::fs::ftruncate(&file, u64::try_from(bytes).map_err(too_large)?)?;
-        // Whoever is given the file could cut it, and our next access would be a SIGBUS.
+        // Otherwise a process that receives the file could truncate it, and our next access would
+        // raise SIGBUS.
         let seals = SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
         rustix::fs::fcntl_add_seals(&file, seals)?;
         let access = ProtFlags::READ | ProtFlags::WRITE;
-        // SAFETY: a new mapping of a new file at an address of the kernel's choice touches no memory
-        // that exists.
+        // SAFETY: a new mapping of a new file at an address of the kernel's choice touches no
+        // existing memory.
         let start = unsafe {
             rustix::mm::mmap(
                 std::ptr::null_mut(),
@@ -113,10 +115,10 @@ impl Mapping {
         })
     }
 
-    /// Takes over memory that someone else mapped; `owner` is dropped with the mapping.
+    /// Takes over memory that the caller mapped; `owner` is dropped with the mapping.
     ///
     /// # Safety
-    /// As [`Arena::adopt`](crate::Arena::adopt), for the arena over this mapping.
+    /// The requirements of [`Arena::adopt`](crate::Arena::adopt), for the arena over this mapping.
     pub(super) unsafe fn adopted(
         start: NonNull<u8>,
         bytes: usize,
@@ -129,7 +131,7 @@ impl Mapping {
         }
     }
 
-    /// The memory's file, if it has one.
+    /// Returns the file that backs the memory, if there is one.
     pub(crate) fn file(&self) -> Option<BorrowedFd<'_>> {
         match &self.source {
             Source::Shared { file } => Some(file.as_fd()),
@@ -158,8 +160,8 @@ impl Drop for Mapping {
             Source::Adopted { .. } => None,
         };
         if let Some((start, bytes)) = whole {
-            // SAFETY: this is exactly what was mapped, and with the arena and all of its claims
-            // gone nobody has an address inside it.
+            // SAFETY: this is exactly the range that was mapped, and with the arena and all of its
+            // claims gone no address inside it is in use.
             let unmapped = unsafe { rustix::mm::munmap(start.as_ptr().cast(), bytes) };
             debug_assert!(unmapped.is_ok(), "munmap of {bytes} bytes: {unmapped:?}");
         }

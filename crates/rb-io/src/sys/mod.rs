@@ -1,4 +1,4 @@
-//! Where the system is spoken to. With `buffer.rs` the only place with unsafe code.
+//! System interfaces. With `buffer.rs` the only place with unsafe code.
 
 mod adopt;
 #[cfg(feature = "libblkio")]

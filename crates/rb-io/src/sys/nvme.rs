@@ -1,6 +1,6 @@
-// UNSAFETY: ioctls give the kernel the addresses of a command and of the memory that it fills.
+// UNSAFETY: ioctls pass the kernel the addresses of a command and of the memory that it fills.
 #![expect(unsafe_code, reason = "ioctl takes raw addresses")]
-//! NVMe commands one at a time, through ioctls of a character node: for opening a device.
+//! Sends single NVMe commands through ioctls of a character node, for opening a device.
 //!
 //! The numbers are those of `linux/nvme_ioctl.h`.
 
@@ -23,24 +23,24 @@ const fn exchange(number: libc::Ioctl) -> libc::Ioctl {
     (3 << 30) | ((COMMAND_BYTES as libc::Ioctl) << 16) | (0x4e << 8) | number
 }
 
-/// Which of a controller's queues a command goes to.
+/// The controller queue that a command is sent to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum To {
     Admin,
     Io,
 }
 
-/// The namespace identifier of a character node.
+/// Returns the namespace identifier of a character node.
 pub(crate) fn namespace_id(fd: BorrowedFd<'_>) -> io::Result<u32> {
     // SAFETY: this request takes no address.
     let id = unsafe { libc::ioctl(fd.as_raw_fd(), NVME_IOCTL_ID) };
     u32::try_from(id).map_err(|_| io::Error::last_os_error())
 }
 
-/// Sends a command that fills `data`, and waits for its end.
+/// Sends a command that fills `data`, and waits for its completion.
 ///
 /// # Errors
-/// What the kernel refused, or the status that the controller answered.
+/// The error from the kernel, or the status that the controller returned.
 pub(crate) fn receive(
     fd: BorrowedFd<'_>,
     to: To,
@@ -54,11 +54,12 @@ pub(crate) fn receive(
         To::Io => NVME_IOCTL_IO_CMD,
     };
     // SAFETY: the command outlives the call, and it names exactly the memory of `data`, which is
-    // borrowed until the call is over and which the command's opcodes (identify, receive, read) only fill.
+    // borrowed until the call returns and which the command's opcodes (identify, receive, read)
+    // only fill.
     let answer = unsafe { libc::ioctl(fd.as_raw_fd(), request, &raw mut command) };
     match answer {
         0 => Ok(()),
-        // Seventeen bits at most: the status field without its phase.
+        // At most seventeen bits: the status field without its phase.
         1.. => Err(Status::new(answer as u16).into()),
         _ => Err(io::Error::last_os_error()),
     }

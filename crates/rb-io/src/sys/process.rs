@@ -1,4 +1,4 @@
-// UNSAFETY: a page that the kernel clears in a forked child is mapped, and read through a reference.
+// UNSAFETY: maps a page that the kernel clears in a forked child, and reads it through a reference.
 #![expect(unsafe_code, reason = "mmap and madvise of one page")]
 //! A number that a forked child does not inherit.
 
@@ -10,31 +10,32 @@ use rustix::mm::{Advice, MapFlags, ProtFlags};
 /// The kernel rounds this up to a page.
 const MARK_BYTES: usize = size_of::<AtomicU64>();
 
-/// A number that is 0 in a process that has not set it, also if it is the child of one that has. None if the kernel has no
-/// such memory (`MADV_WIPEONFORK`, Linux 4.14).
+/// Returns a number that is 0 in a process that has not set it, even in a child of a process that
+/// has. `None` if the kernel has no such memory (`MADV_WIPEONFORK`, Linux 4.14).
 pub(crate) fn mark() -> Option<&'static AtomicU64> {
     static MARK: OnceLock<Option<&'static AtomicU64>> = OnceLock::new();
     *MARK.get_or_init(|| {
-        // Miri knows no such advice.
+        // Miri does not support this advice.
         if cfg!(miri) {
             return None;
         }
         let access = ProtFlags::READ | ProtFlags::WRITE;
-        // SAFETY: a new private mapping at an address of the kernel's choice touches no memory that exists.
+        // SAFETY: a new private mapping at an address of the kernel's choice touches no existing
+        // memory.
         let page = unsafe {
             let anywhere = std::ptr::null_mut();
             rustix::mm::mmap_anonymous(anywhere, MARK_BYTES, access, MapFlags::PRIVATE)
         };
         let page = page.ok()?;
-        // SAFETY: the range is the mapping of above, which nothing else knows.
+        // SAFETY: the range is the mapping created above, which no other code knows.
         let wiped = unsafe { rustix::mm::madvise(page, MARK_BYTES, Advice::LinuxWipeOnFork) };
         if wiped.is_err() {
-            // SAFETY: as above; it has been given to nothing.
+            // SAFETY: as above; the address has not been passed on.
             let _ = unsafe { rustix::mm::munmap(page, MARK_BYTES) };
             return None;
         }
-        // SAFETY: the mapping begins on a page, is readable, writable and zeroed, which is a valid number, and never goes. The
-        // kernel clears it in a child before the child runs.
+        // SAFETY: the mapping begins on a page, is readable, writable and zeroed, which is a valid
+        // number, and is never unmapped. The kernel clears it in a child before the child runs.
         Some(unsafe { &*page.cast::<AtomicU64>() })
     })
 }

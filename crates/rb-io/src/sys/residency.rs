@@ -1,6 +1,6 @@
-// UNSAFETY: a file is mapped, asked for and unmapped; the mapping is never read or written.
+// UNSAFETY: a file is mapped, queried and unmapped; the mapping is never read or written.
 #![expect(unsafe_code, reason = "mmap, mincore and munmap")]
-//! Which pages of a file are in the page cache.
+//! Queries which pages of a file are in the page cache.
 
 use std::io;
 use std::ops::Range;
@@ -9,10 +9,12 @@ use std::ptr;
 
 use rustix::mm::{MapFlags, ProtFlags};
 
-/// The pieces of a file from `offset` (a multiple of the page) on that are in the page cache, in bytes of the file.
+/// Returns the byte ranges of a file, from `offset` (a multiple of the page), that are in the page
+/// cache.
 ///
-/// `mincore` rather than `cachestat`: on a stacked file system (overlayfs) the latter looks at a cache that the file does not
-/// have, the former at that of the file below, which is the one that is read from.
+/// Uses `mincore` rather than `cachestat`: on a stacked file system (overlayfs) the latter examines
+/// the upper file, which has no cache, the former the file below, which is the one that reads come
+/// from.
 pub(crate) fn resident(
     fd: BorrowedFd<'_>,
     offset: u64,
@@ -20,7 +22,7 @@ pub(crate) fn resident(
 ) -> io::Result<Vec<Range<u64>>> {
     let page = rustix::param::page_size();
     let mut states = vec![0_u8; bytes.div_ceil(page)];
-    // SAFETY: a new mapping at an address of the kernel's choice touches no memory that exists.
+    // SAFETY: a new mapping at an address of the kernel's choice touches no existing memory.
     let start = unsafe {
         rustix::mm::mmap(
             ptr::null_mut(),
@@ -57,7 +59,8 @@ pub(crate) fn resident(
     Ok(found)
 }
 
-/// A mapping of the first bytes of a file whose pages are there: the kernel does not drop them from its cache.
+/// A mapping of the first bytes of a file with its pages present: the kernel does not drop them
+/// from its cache.
 #[cfg(test)]
 pub(crate) struct Mapped(*mut core::ffi::c_void, usize);
 
@@ -65,7 +68,7 @@ pub(crate) struct Mapped(*mut core::ffi::c_void, usize);
 impl Mapped {
     pub(crate) fn new(fd: BorrowedFd<'_>, bytes: usize) -> io::Result<Mapped> {
         let flags = MapFlags::SHARED | MapFlags::POPULATE;
-        // SAFETY: a new mapping at an address of the kernel's choice touches no memory that exists.
+        // SAFETY: a new mapping at an address of the kernel's choice touches no existing memory.
         let start =
             unsafe { rustix::mm::mmap(ptr::null_mut(), bytes, ProtFlags::READ, flags, fd, 0) }?;
         Ok(Mapped(start, bytes))

@@ -1,14 +1,14 @@
 // UNSAFETY: submission entries carry addresses that the kernel uses until their completion, and
-// registering buffers pins memory. The ring therefore owns the parts whose addresses it gave away.
+// registering buffers pins memory. The ring therefore owns the parts whose addresses it passed on.
 #![expect(
     unsafe_code,
     reason = "pushing submission entries and registering memory"
 )]
-//! The io_uring under a queue, together with the table of what is in flight in it.
+//! The io_uring under a queue, together with its in-flight table.
 //!
-//! The rule that keeps it sound: an entry is pushed only for a part that moved into the table
-//! before, and a part leaves the table only with its completion. A ring that goes while parts are
-//! in flight leaks them, so their memory is never used again.
+//! The rule that keeps it sound: an entry is pushed only for a part that was moved into the table
+//! before, and a part leaves the table only with its completion. A ring dropped while parts are in
+//! flight leaks them, so their memory is never reused.
 
 use std::io;
 use std::mem::ManuallyDrop;
@@ -27,24 +27,25 @@ use crate::request::Part;
 use crate::sys::encode::{Encoder, Target};
 use crate::sys::event::EventFd;
 
-/// The `user_data` of the poll that waits for a waker; no index and generation look like it.
+/// The `user_data` of the poll that waits for a waker; no index and generation equal it.
 const WAKE: u64 = u64::MAX;
 
-/// Which of the kernel's ways of running completions a ring uses.
+/// The kernel mode in which a ring runs completions.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Flavour {
-    /// `SINGLE_ISSUER` and `DEFER_TASKRUN` (Linux 6.1): work runs only when the owner asks.
+    /// `SINGLE_ISSUER` and `DEFER_TASKRUN` (Linux 6.1): task work runs only when the owner requests
+    /// it.
     Deferred,
-    /// `COOP_TASKRUN` (Linux 5.19): no interrupt of the thread that submitted.
+    /// `COOP_TASKRUN` (Linux 5.19): the submitting thread is not interrupted.
     Cooperative,
-    /// What Linux 5.11 has.
+    /// The features of Linux 5.11.
     Plain,
 }
 
 /// A range of an arena that is one registered buffer.
 #[derive(Debug)]
 pub(crate) struct Window {
-    /// Position of the arena among those of the ring.
+    /// Index of the arena among those of the ring.
     pub(crate) arena: usize,
     /// First byte in the arena.
     pub(crate) offset: usize,
@@ -52,6 +53,8 @@ pub(crate) struct Window {
 }
 
 impl Window {
+    /// Returns the memory of the window.
+    ///
     /// # Errors
     /// There is no such arena, or it is smaller.
     fn iovec(&self, arenas: &[Arena]) -> io::Result<libc::iovec> {
@@ -66,10 +69,10 @@ impl Window {
     }
 }
 
-/// Something that ended.
+/// A completion.
 pub(crate) enum Ended {
     Part(Part, io::Result<u32>),
-    /// The poll on the waker's eventfd; `false` if it was cancelled rather than fired.
+    /// The poll on the waker's eventfd; `false` if it was cancelled and did not fire.
     Wake(bool),
 }
 
@@ -87,7 +90,8 @@ pub(crate) struct Ring<E: Encoder> {
 }
 
 impl<E: Encoder> Ring<E> {
-    /// A ring for `depth` parts and one wake, of the first flavour that the kernel takes.
+    /// Creates a ring for `depth` parts and one wake, with the first flavour that the kernel
+    /// supports.
     pub(crate) fn new(
         depth: u32,
         wanted: &[Flavour],
@@ -109,7 +113,7 @@ impl<E: Encoder> Ring<E> {
                         registered: Vec::new(),
                     });
                 }
-                // The kernel does not know one of the flags.
+                // The kernel does not support one of the flags.
                 Err(error) if error.raw_os_error() == Some(libc::EINVAL) => refused = error,
                 Err(error) => return Err(error),
             }
@@ -121,7 +125,7 @@ impl<E: Encoder> Ring<E> {
         self.flavour
     }
 
-    /// What the engine cannot do without, by name, as far as the kernel lacks it.
+    /// Returns the names of required operations that the kernel lacks.
     pub(crate) fn missing(&self) -> io::Result<Vec<&'static str>> {
         let mut probe = Probe::new();
         self.ring.submitter().register_probe(&mut probe)?;
@@ -140,7 +144,7 @@ impl<E: Encoder> Ring<E> {
         Ok(missing)
     }
 
-    /// Whether [`enter`](Self::enter) may be given a time to linger; Linux 6.12.
+    /// Returns whether [`enter`](Self::enter) supports lingering; Linux 6.12.
     pub(crate) fn can_linger(&self) -> bool {
         self.ring.params().is_feature_min_timeout()
     }
@@ -152,7 +156,7 @@ impl<E: Encoder> Ring<E> {
         Ok(())
     }
 
-    /// Makes an empty table of `count` registered buffers for windows of `arenas`; Linux 5.19.
+    /// Creates an empty table of `count` registered buffers for windows of `arenas`; Linux 5.19.
     pub(crate) fn register_sparse(&mut self, arenas: &[Arena], count: usize) -> io::Result<()> {
         let count = u32::try_from(count).map_err(io::Error::other)?;
         self.ring.submitter().register_buffers_sparse(count)?;
@@ -160,7 +164,7 @@ impl<E: Encoder> Ring<E> {
         Ok(())
     }
 
-    /// Registers all windows of `arenas` at once, pinned.
+    /// Registers and pins all windows of `arenas` in one call.
     pub(crate) fn register_arenas(
         &mut self,
         arenas: &[Arena],
@@ -169,24 +173,23 @@ impl<E: Encoder> Ring<E> {
         let pieces: Vec<_> = windows
             .map(|window| window.iovec(arenas))
             .collect::<io::Result<_>>()?;
-        // SAFETY: the pieces lie inside the arenas' mappings, which `registered` keeps alive for
-        // as long as the ring.
+        // SAFETY: the pieces lie inside the arenas' mappings, which `registered` keeps alive for as
+        // long as the ring.
         unsafe { self.ring.submitter().register_buffers(&pieces) }?;
         self.registered = arenas.to_vec();
         Ok(())
     }
 
-    /// Pins a window in place `index` of the table made by [`register_sparse`](Self::register_sparse).
+    /// Pins a window at `index` of the table made by [`register_sparse`](Self::register_sparse).
     pub(crate) fn pin(&mut self, index: u16, window: Window) -> io::Result<()> {
         let piece = [window.iovec(&self.registered)?];
         let submitter = self.ring.submitter();
-        // SAFETY: the piece lies inside the mapping of an arena that `registered` keeps alive for as
-        // long as the ring.
+        // SAFETY: the piece lies inside the mapping of an arena that `registered` keeps alive for
+        // as long as the ring.
         unsafe { submitter.register_buffers_update(index.into(), &piece, None) }
     }
 
-    /// Parts pushed and not yet popped.
-    /// Whether this process made it, not one of which this is a forked child.
+    /// Returns whether this process created it; false in a forked child.
     pub(crate) fn is_here(&self) -> bool {
         self.device.is_here()
     }
@@ -195,31 +198,31 @@ impl<E: Encoder> Ring<E> {
         self.table.len()
     }
 
-    /// Entries that the kernel has not taken yet.
+    /// Returns the number of entries that the kernel has not taken yet.
     pub(crate) fn unsubmitted(&mut self) -> u32 {
         // The queue has at most 8192 entries.
         self.ring.submission().len() as u32
     }
 
-    /// Whether the kernel has completions ready that only a call brings into the ring.
+    /// Returns whether the kernel has completions that only a call moves into the ring.
     pub(crate) fn has_deferred_work(&mut self) -> bool {
         let submission = self.ring.submission();
         submission.taskrun() || submission.cq_overflow()
     }
 
-    /// Why no buffer is to be registered, where that would be of no use.
+    /// Returns why registered buffers do not work here, if they do not.
     pub(crate) fn refuses_registered(&self) -> Option<&str> {
         self.encoder.refuses_registered()
     }
 
-    /// Makes a part ready for [`push`](Self::push), or says why it cannot be sent as it stands.
+    /// Prepares a part for [`push`](Self::push), or returns why it cannot be sent.
     pub(crate) fn prepare(&mut self, part: &mut Part) -> io::Result<()> {
         part.check()?;
         self.encoder.prepare(part)
     }
 
-    /// Takes a part and queues its entry; `piece` is the registered buffer it lies in, if any.
-    /// The part must have passed [`prepare`](Self::prepare).
+    /// Takes a part and queues its entry; `piece` is the registered buffer that contains its
+    /// memory, if any. The part must have passed [`prepare`](Self::prepare).
     pub(crate) fn push(&mut self, part: Part, piece: Option<u16>) -> Result<(), Part> {
         if let Err(error) = part.check() {
             debug_assert!(false, "an unchecked part reached the ring: {error}");
@@ -233,8 +236,8 @@ impl<E: Encoder> Ring<E> {
         let pushed = entry.is_some_and(|mut entry| {
             entry.set_user_data(user_data);
             // SAFETY: the addresses in the entry belong to the part's `IoBuf`, as every `Encoder`
-            // promises; the table keeps it until the completion, and `check` has shown that the range
-            // lies inside it.
+            // promises; the table keeps it until the completion, and `check` has verified that the
+            // range lies inside it.
             unsafe { self.ring.submission().push(&entry) }.is_ok()
         });
         match self.table.get(user_data) {
@@ -246,7 +249,7 @@ impl<E: Encoder> Ring<E> {
         }
     }
 
-    /// Queues a poll that ends when `event` is raised.
+    /// Queues a poll that completes when `event` is raised.
     pub(crate) fn push_wake(&mut self, event: &EventFd) -> bool {
         let entry: squeue::Entry =
             opcode::PollAdd::new(Fd(event.fd()), libc::POLLIN as u32).build();
@@ -255,8 +258,8 @@ impl<E: Encoder> Ring<E> {
         unsafe { self.ring.submission().push(&entry) }.is_ok()
     }
 
-    /// Hands queued entries to the kernel and waits for `at_least` completions, or for `timeout`; with `linger`,
-    /// only until there is one if there are not as many after that time.
+    /// Submits queued entries to the kernel and waits for `at_least` completions or for `timeout`.
+    /// With `linger`, waits for all of them only that long, and then until there is at least one.
     /// Returns the number of entries taken.
     pub(crate) fn enter(
         &mut self,
@@ -290,11 +293,11 @@ impl<E: Encoder> Ring<E> {
         }
     }
 
-    /// Takes what has ended out of the ring.
+    /// Takes completions out of the ring.
     ///
     /// # Errors
-    /// A completion that belongs to nothing in flight, or lost completions: both would mean that
-    /// the table no longer tells the truth about memory.
+    /// A completion that matches nothing in flight, or lost completions: either means that the
+    /// table no longer describes the memory in use.
     pub(crate) fn pop_all(&mut self, mut ended: impl FnMut(Ended)) -> io::Result<()> {
         let completions = self.ring.completion();
         let overflow = completions.overflow();
@@ -333,20 +336,21 @@ impl<E: Encoder> Drop for Ring<E> {
     fn drop(&mut self) {
         if self.table.len() > 0 || !self.is_here() {
             // The kernel may still use the memory of these parts, and closing the ring would not
-            // wait for it: neither is ever freed, nor are their arenas and the lock of the device. A forked child shares the
-            // ring with its parent: it must not unregister what is the parent's.
+            // wait for it: neither is ever freed, nor are their arenas and the lock of the device.
+            // A forked child shares the ring with its parent and must not unregister the parent's
+            // resources.
             std::mem::forget(Arc::clone(&self.device));
-            // The kernel has the registered memory, too, as long as it has the ring.
+            // The kernel keeps the registered memory as long as it has the ring.
             std::mem::forget(std::mem::take(&mut self.registered));
             return;
         }
         if self.file_is_registered {
-            // The kernel takes a closed ring apart later, in a worker, and until then its file
-            // table keeps the device open: the next exclusive opener would be refused. Where it
-            // fails (another thread owns the ring) that delay is what remains.
+            // The kernel tears down a closed ring later, in a worker, and until then its file table
+            // keeps the device open: the next exclusive opener would be refused. If this fails
+            // (another thread owns the ring), that delay remains.
             let _ = self.ring.submitter().unregister_files();
         }
-        // SAFETY: dropped here only, and nothing uses the field after its owner's drop.
+        // SAFETY: dropped only here, and nothing uses the field after its owner is dropped.
         unsafe { ManuallyDrop::drop(&mut self.ring) };
         // SAFETY: as above.
         unsafe { ManuallyDrop::drop(&mut self.table) };

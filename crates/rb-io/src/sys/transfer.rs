@@ -1,5 +1,5 @@
-// UNSAFETY: the kernel is given addresses of buffers; the safe wrappers take slices, which must
-// not exist while an `IoBuf` does.
+// UNSAFETY: the kernel gets addresses of buffers; the safe wrappers take slices, which must not
+// exist while an `IoBuf` does.
 #![expect(
     unsafe_code,
     reason = "pread, pwrite and the discard ioctl take raw addresses"
@@ -23,18 +23,18 @@ fn device_offset(offset: u64) -> io::Result<libc::off_t> {
     libc::off_t::try_from(offset).map_err(too_far)
 }
 
-/// One `pread`, which may be short.
+/// Calls `pread` once, which may be short.
 pub(crate) fn read(fd: BorrowedFd<'_>, part: &Part) -> io::Result<u32> {
     part.check()?;
     let Some(buf) = &part.buf else { return Ok(0) };
     let to = buf.as_ptr().wrapping_add(part.buf_offset);
     let offset = device_offset(part.offset)?;
-    // SAFETY: `check` keeps the transfer inside the range, which `part.buf` keeps mapped and
-    // taken until the call is over.
+    // SAFETY: `check` keeps the transfer inside the range, which `part.buf` keeps mapped and taken
+    // until the call returns.
     moved(unsafe { libc::pread(fd.as_raw_fd(), to.cast(), part.len as usize, offset) })
 }
 
-/// One `pwrite`, which may be short.
+/// Calls `pwrite` once, which may be short.
 pub(crate) fn write(fd: BorrowedFd<'_>, part: &Part) -> io::Result<u32> {
     part.check()?;
     let Some(buf) = &part.buf else { return Ok(0) };
@@ -44,7 +44,7 @@ pub(crate) fn write(fd: BorrowedFd<'_>, part: &Part) -> io::Result<u32> {
     moved(unsafe { libc::pwrite(fd.as_raw_fd(), from.cast(), part.len as usize, offset) })
 }
 
-/// `ioctl(BLKDISCARD)` on a block device.
+/// Calls `ioctl(BLKDISCARD)` on a block device.
 pub(crate) fn discard_blocks(fd: BorrowedFd<'_>, offset: u64, len: u64) -> io::Result<()> {
     let range = [offset, len];
     // SAFETY: BLKDISCARD reads two u64 from the address, which outlive the call.

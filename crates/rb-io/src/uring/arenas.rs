@@ -1,9 +1,9 @@
-//! Which registered buffer a part lies in.
+//! Maps the memory of a part to a registered buffer.
 //!
-//! Arenas are registered in windows. One begins every `stride` bytes and is longer than that by the largest
-//! part, so every part lies inside the window that it begins in. A window is pinned by the first part
-//! that needs it: pinning all at once touches memory that may never be used, and a queue, and with it each
-//! restart of a store, waited for that.
+//! Arenas are registered in windows. A window begins every `stride` bytes and is longer than that
+//! by the largest part, so every part lies inside the window that it begins in. A window is pinned
+//! by the first part that needs it: pinning everything up front touches memory that may never be
+//! used, and delayed each queue, and with it each restart of a store.
 
 use crate::arena::{Arena, ArenaId};
 use crate::engine::Feature;
@@ -17,27 +17,27 @@ pub(super) struct Registered {
     /// Each arena, the number of its first window, and its size.
     arenas: Vec<(ArenaId, usize, usize)>,
     stride: usize,
-    /// Of a window that the end of its arena does not cut short.
+    /// Length of a window that is not cut short by the end of its arena.
     length: usize,
     pinned: Vec<bool>,
-    /// Why no more windows are pinned.
+    /// Reason why no more windows are pinned.
     refused: Option<String>,
 }
 
-/// The kernel's limit for the number of registered buffers (`IORING_MAX_REG_BUFFERS`).
+/// The kernel's limit on the number of registered buffers (`IORING_MAX_REG_BUFFERS`).
 const WINDOWS_MAX: usize = 1 << 14;
-/// Windows are made larger rather than more than these.
+/// Beyond this number, windows are made larger instead.
 const WINDOWS_WANTED: usize = 1 << 10;
-/// With windows this far apart the largest part adds a quarter at most to what is pinned, and pinning one
-/// is short beside a read into memory that was never touched.
+/// At this stride the largest part adds at most a quarter to the pinned memory, and pinning one
+/// window takes little time compared to reading into memory that was never touched.
 const STRIDE_MIN: usize = 4 << 20;
-/// The kernel's limit for the bytes of one registered buffer is 1 GiB; half is for the largest part.
+/// The kernel limits one registered buffer to 1 GiB; half is reserved for the largest part.
 const STRIDE_MAX: usize = 1 << 29;
 
 impl Registered {
-    /// Prepares the windows of `arenas`, for parts of at most `part_max` bytes. With `lazy` none is pinned yet,
-    /// if the kernel can do that (Linux 5.19). Failing is not an error: parts then go without, a
-    /// little slower.
+    /// Prepares the windows of `arenas`, for parts of at most `part_max` bytes. With `lazy`, none
+    /// is pinned yet, if the kernel supports that (Linux 5.19). A failure is not an error: parts
+    /// then use unregistered memory, a little slower.
     pub(super) fn new<E: Encoder>(
         ring: &mut Ring<E>,
         arenas: &[Arena],
@@ -88,7 +88,7 @@ impl Registered {
         }
     }
 
-    /// The window of this number, of all arenas.
+    /// Returns the window of this number, counted over all arenas.
     fn window(&self, number: usize) -> Option<Window> {
         let (arena, (_, first, bytes)) = self
             .arenas
@@ -103,7 +103,8 @@ impl Registered {
         })
     }
 
-    /// The registered buffer that the part's memory lies in, if there is one; pins it if it has to be.
+    /// Returns the registered buffer that contains the part's memory, if there is one; pins it if
+    /// necessary.
     pub(super) fn window_of<E: Encoder>(&mut self, ring: &mut Ring<E>, part: &Part) -> Option<u16> {
         let buf = part.buf.as_ref()?;
         let id = buf.arena().id();
@@ -130,7 +131,7 @@ impl Registered {
         Some(index)
     }
 
-    /// What came of it so far.
+    /// Reports the outcome so far.
     pub(super) fn report(&self) -> Feature {
         const NAME: &str = "registered buffers";
         let (all, pinned) = (

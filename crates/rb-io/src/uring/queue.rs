@@ -1,4 +1,4 @@
-//! A queue of the engines over a ring.
+//! A queue of the ring-based engines.
 
 use std::io;
 use std::sync::Arc;
@@ -17,10 +17,10 @@ use crate::wake::Waker;
 
 /// How long a dropped queue waits for its parts before it leaves their memory to the kernel.
 const DROP_WAIT: Duration = Duration::from_millis(if cfg!(test) { 200 } else { 30_000 });
-/// How often the kernel may answer EAGAIN or EBUSY in a row. The sleeps between grow from the
-/// shortest to 64 times that, so together they are a little under a second.
+/// Number of consecutive EAGAIN or EBUSY results allowed. The sleep between them grows from the
+/// shortest to 64 times that, so together they take a little under a second.
 const REFUSALS_MAX: u32 = 200;
-/// A queue lingers until a quarter of its parts have ended, if there are as many as this.
+/// With at least this many parts in flight, a queue lingers until a quarter of them have completed.
 const LINGER_DEPTH: u32 = 8;
 const REFUSAL_SLEEP: Duration = Duration::from_micros(100);
 
@@ -30,11 +30,11 @@ pub(super) struct UringQueue<E: Encoder> {
     registered: Registered,
     wake: WakeSource,
     depth: u32,
-    /// As asked for, if the kernel can.
+    /// The requested linger time, if the kernel supports it.
     linger: Option<Duration>,
-    /// Pushed and not yet taken by the kernel.
+    /// Number of parts pushed and not yet taken by the kernel.
     unsubmitted: u32,
-    /// Refused without being sent; reaped like any other.
+    /// Parts refused without being sent; reaped like any other.
     invalid: Vec<PartDone>,
     counters: QueueCounters,
     report: Vec<Feature>,
@@ -55,7 +55,7 @@ impl<E: Encoder> UringQueue<E> {
         let segments_max = limits.segments_max.map_or(u64::MAX, |segments| {
             u64::from(segments.value).saturating_mul(SEGMENT_BYTES)
         });
-        // As long as the splitter makes a part.
+        // The largest part that the splitter makes.
         let part_max = limits.transfer_max.value.min(segments_max);
         let registered = Registered::new(&mut ring, &options.arenas, part_max, true);
         let mut report = vec![file];
@@ -84,7 +84,7 @@ impl<E: Encoder> UringQueue<E> {
         })
     }
 
-    /// Moves what has ended to `done`; says whether a wake poll was among it.
+    /// Moves completions to `done`; returns whether a wake poll was among them.
     fn drain(&mut self, done: &mut Vec<PartDone>) -> io::Result<()> {
         done.append(&mut self.invalid);
         let wake = &mut self.wake;
@@ -98,7 +98,7 @@ impl<E: Encoder> UringQueue<E> {
         })
     }
 
-    /// One `io_uring_enter`. Answers that only mean "again" are `Ok`.
+    /// Calls `io_uring_enter` once. Results that only mean "again" are `Ok`.
     fn enter(
         &mut self,
         at_least: u32,
@@ -122,8 +122,8 @@ impl<E: Encoder> UringQueue<E> {
         };
         match error.raw_os_error() {
             Some(libc::EINTR) => Ok(()),
-            // EAGAIN: no memory for requests now. EBUSY: completions wait to be fetched first,
-            // which the caller does before it comes back.
+            // EAGAIN: no memory for requests now. EBUSY: completions must be fetched first, which
+            // the caller does before it calls again.
             Some(libc::EAGAIN | libc::EBUSY) if *refusals < REFUSALS_MAX => {
                 *refusals += 1;
                 let sleep = REFUSAL_SLEEP * (1 << (*refusals / 16).min(6));
@@ -138,13 +138,13 @@ impl<E: Encoder> UringQueue<E> {
         }
     }
 
-    /// Hands over what was pushed without waiting.
+    /// Submits pushed parts without waiting.
     fn submit_all(&mut self) -> io::Result<()> {
         let mut refusals = 0;
         while self.unsubmitted > 0 {
             self.enter(0, None, None, &mut refusals)?;
             if refusals > 0 {
-                // Fetching completions is for `reap`, which has somewhere to put them.
+                // `reap` fetches completions; there is no place for them here.
                 break;
             }
         }
@@ -228,8 +228,9 @@ impl<E: Encoder> Queue for UringQueue<E> {
                 self.submit_all()?;
                 return self.drain(done);
             }
-            // A wake is one completion more, which may come at any time: with a waker about,
-            // each completion is looked at, or all of a short while; without one the kernel counts.
+            // A wake is an additional completion that may arrive at any time. If a waker exists,
+            // each completion is examined, or all completions of a short period; without one the
+            // kernel counts them.
             let heard = self.wake.is_used() || self.in_flight() == 0;
             if heard && !self.wake.arm(&mut self.ring) {
                 self.wake.awake();
@@ -268,15 +269,15 @@ impl<E: Encoder> Queue for UringQueue<E> {
 impl<E: Encoder> Drop for UringQueue<E> {
     fn drop(&mut self) {
         if !self.ring.is_here() {
-            // A forked child shares the ring with its parent, and would take completions away from it.
+            // A forked child shares the ring with its parent and would steal its completions.
             return;
         }
         let deadline = Instant::now() + DROP_WAIT;
         let mut done = Vec::new();
         while self.ring.in_flight() > 0 {
             let left = deadline.saturating_duration_since(Instant::now());
-            // An error here means that waiting is of no use (another thread owns the ring, say);
-            // the ring then keeps the memory of its parts for ever.
+            // An error means that waiting is useless (for example, another thread owns the ring);
+            // the ring then keeps the memory of its parts forever.
             if left.is_zero() || self.reap(u32::MAX, Some(left), &mut done).is_err() {
                 break;
             }

@@ -1,4 +1,4 @@
-//! What only io_uring promises: one enter per batch, and reports that are true.
+//! Guarantees specific to io_uring: one enter per batch, and truthful reports.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::{Arena, Device, Engine, Issuer, Lane, OpKind, Part, QueueOptions, Req
 
 const BLOCK: usize = 4096;
 
-/// None where the machine forbids io_uring, which the tests of the test kit note as skips.
+/// `None` if the machine forbids io_uring, which the tests of the test kit report as a skip.
 fn engine(directory: &tempfile::TempDir) -> Option<UringEngine> {
     let path = directory.path().join("device");
     let device = Device::create_file(&path, 8 << 20, true).unwrap();
@@ -45,7 +45,7 @@ fn one_enter_per_batch() {
             linger: Duration::ZERO,
         };
         let mut lane = Lane::new(engine.queue(&options).unwrap(), engine.limits());
-        // A waker that is gone costs nothing.
+        // A dropped waker costs nothing.
         drop(lane.waker());
         for (round, count) in (1..).zip([1, 2, 17, 64, 64]) {
             let done = lane.run(batch(&arena, count));
@@ -63,8 +63,8 @@ fn one_enter_per_batch() {
     }
 }
 
-/// Buffers at every place of an arena of several windows, the last one cut short, lie in a window whether
-/// windows are pinned when first used or, as before Linux 5.19, all at once.
+/// Buffers at every position of an arena of several windows, the last one cut short, lie in a
+/// window, whether windows are pinned on first use or, as before Linux 5.19, all up front.
 #[test]
 fn every_part_lies_in_a_window() {
     const MIB: usize = 1 << 20;
@@ -120,7 +120,7 @@ fn every_part_lies_in_a_window() {
 }
 
 #[test]
-fn a_driver_with_a_waker_still_fills_the_queue_at_once() {
+fn a_driver_with_a_waker_still_fills_the_queue_in_one_call() {
     let directory = tempfile::tempdir().unwrap();
     let Some(engine) = engine(&directory) else {
         return;
@@ -179,10 +179,10 @@ fn another_thread_is_refused_by_a_one_thread_queue() {
 }
 
 #[test]
-fn a_device_can_be_opened_again_at_once() {
+fn a_device_can_be_reopened_immediately() {
     let directory = tempfile::tempdir().unwrap();
     for _ in 0..30 {
-        // The ring holds the file, and goes with the queue.
+        // The ring holds the file and is dropped with the queue.
         let Some(engine) = engine(&directory) else {
             return;
         };

@@ -1,8 +1,9 @@
-//! Waking a thread that waits inside the kernel for completions.
+//! Wakes a thread that waits inside the kernel for completions.
 //!
-//! A poll on an eventfd is one more request in the ring. It is armed only when a blocking wait
+//! A poll on an eventfd is an additional request in the ring. It is armed only when a blocking wait
 //! begins while a waker exists, and stays armed until it fires; so a queue without wakers pays
-//! nothing, and an idle one sleeps. A waker calls the kernel only if the owner sleeps there.
+//! nothing, and an idle one sleeps. A waker makes a system call only if the owner sleeps in the
+//! kernel.
 
 use std::io;
 use std::sync::Arc;
@@ -18,8 +19,9 @@ struct Shared {
     event: EventFd,
     /// A wake that no waiting call has consumed.
     pending: AtomicBool,
-    /// The owner is about to wait in the kernel, or does. It sets this before it looks at `pending`, and a
-    /// waker sets `pending` before it looks at this, so one of the two sees the other.
+    /// True if the owner waits in the kernel or is about to. The owner sets this before it reads
+    /// `pending`, and a waker sets `pending` before it reads this, so at least one of the two sees
+    /// the other.
     asleep: AtomicBool,
 }
 
@@ -45,7 +47,7 @@ impl WakeSource {
     pub(super) fn waker(&self) -> Waker {
         let shared = Arc::clone(&self.shared);
         Waker::new(move || {
-            // Only the first of several wakes has to call the kernel.
+            // Only the first of several wakes makes the system call.
             if !shared.pending.swap(true, Ordering::SeqCst) && shared.asleep.load(Ordering::SeqCst)
             {
                 shared.event.raise();
@@ -53,14 +55,14 @@ impl WakeSource {
         })
     }
 
-    /// Whether anyone could wake. Only this queue makes wakers, so while it is used nobody can
-    /// appear behind its back unless there is one already.
+    /// Returns whether a waker exists. Only this queue creates wakers, so while it is in use no
+    /// waker can appear concurrently unless one exists already.
     pub(super) fn is_used(&self) -> bool {
         Arc::strong_count(&self.shared) > 1
     }
 
-    /// Makes sure that the next wake ends a wait in the kernel, until [`awake`](Self::awake). False if
-    /// there was one already.
+    /// Makes sure that the next wake ends a wait in the kernel, until [`awake`](Self::awake).
+    /// Returns false if a wake was already pending.
     pub(super) fn arm<E: Encoder>(&mut self, ring: &mut Ring<E>) -> bool {
         if !self.armed {
             self.armed = ring.push_wake(&self.shared.event);
@@ -69,12 +71,14 @@ impl WakeSource {
         !self.shared.pending.load(Ordering::SeqCst)
     }
 
-    /// The wait is over. An event that is raised all the same ends the next one for nothing.
+    /// Marks the end of the wait. An event raised after this causes one spurious wakeup of the next
+    /// wait.
     pub(super) fn awake(&self) {
         self.shared.asleep.store(false, Ordering::Relaxed);
     }
 
-    /// The poll has ended; `fired` unless it was cancelled (its thread has exited).
+    /// Handles the completion of the poll; `fired` is false if it was cancelled (its thread has
+    /// exited).
     pub(super) fn ended(&mut self, fired: bool) {
         self.armed = false;
         if fired {

@@ -1,4 +1,4 @@
-//! What comes of a device that fails, moves less than it was asked for, or loses its power.
+//! Checks with a device that fails, transfers less than requested, or loses its power.
 
 use rb_io::{Engine, IoError, Lane, OpKind, Request};
 
@@ -10,7 +10,7 @@ const EIO: i32 = 5;
 const EAGAIN: i32 = 11;
 const ENOMEM: i32 = 12;
 
-/// Three parts and a bit each, so that there is one in the middle.
+/// Returns a length of three parts and a bit, so that there is a part in the middle.
 fn long(engine: &dyn Engine) -> usize {
     let part = (engine.limits().transfer_max.value as usize).min(128 << 10);
     (3 * part + block(engine)).next_multiple_of(unit(engine))
@@ -55,13 +55,17 @@ pub(super) fn one_request_fails(engine: &dyn Engine, faults: &dyn Faults) -> boo
             else {
                 panic!("{error}");
             };
-            assert_eq!(source.raw_os_error(), Some(EIO));
+            assert_eq!(
+                source.raw_os_error(),
+                Some(EIO),
+                "the errno of the device is reported"
+            );
             assert!(
                 *offset < range.end && range.start < offset + len,
                 "{error} does not name the place"
             );
         }
-        // The device is as good as before.
+        // The device works again.
         let mut data = buffer(&room, len);
         fill(BAD, &mut data[..len]);
         drop(run_one(
@@ -77,7 +81,7 @@ pub(super) fn short_transfers(engine: &dyn Engine, faults: &dyn Faults) -> bool 
     let room = arena(2 * len);
     let mut lane = lane(engine, 16);
     for op in [OpKind::Write, OpKind::Read] {
-        // In the middle of a block, too: what is left begins with that block again.
+        // Also in the middle of a block: the remainder begins with that block again.
         for (seed, bytes) in [(1, block), (2, block + block / 2), (3, 2 * block)] {
             if !faults.short_next(op, 0..len as u64, bytes as u32) {
                 return false;
@@ -130,7 +134,10 @@ pub(super) fn transient_errors(engine: &dyn Engine, faults: &dyn Faults) -> bool
         fill(seed, &mut data);
         let mut data = run_one(&mut lane, Request::write(0, data, 0, unit)).expect("the buffer");
         data.fill(0);
-        assert!(run_one(&mut lane, Request::flush()).is_none());
+        assert!(
+            run_one(&mut lane, Request::flush()).is_none(),
+            "a flush succeeds"
+        );
         let data = run_one(&mut lane, Request::read(0, data, 0, unit)).expect("the buffer");
         assert!(matches(seed, &data), "error {errno}");
     }
@@ -145,7 +152,10 @@ pub(super) fn failing_flush(engine: &dyn Engine, faults: &dyn Faults) -> bool {
     let done = lane.run(vec![Request::flush()]).remove(0);
     let error = done.result.expect_err("the flush failed");
     assert!(!error.is_transient(), "{error}");
-    assert!(run_one(&mut lane, Request::flush()).is_none());
+    assert!(
+        run_one(&mut lane, Request::flush()).is_none(),
+        "a flush succeeds after one that failed"
+    );
     true
 }
 
@@ -155,8 +165,11 @@ pub(super) fn flush_order(engine: &dyn Engine, faults: &dyn Faults) -> bool {
     let mut lane = lane(engine, 4);
     for seed in 1..4 {
         write(&mut lane, buffer(&room, unit), 0, seed);
-        assert!(run_one(&mut lane, Request::flush()).is_none());
-        // Behind the flush, and without one of its own.
+        assert!(
+            run_one(&mut lane, Request::flush()).is_none(),
+            "a flush succeeds"
+        );
+        // After the flush, and without another one.
         write(&mut lane, buffer(&room, unit), unit as u64, seed);
         let Some(left) = faults.crash() else {
             return false;

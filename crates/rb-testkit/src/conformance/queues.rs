@@ -1,4 +1,4 @@
-//! Queues themselves: parts, depth, threads, memory.
+//! Checks of queues: parts, depth, threads, memory.
 
 use std::io::ErrorKind;
 use std::time::{Duration, Instant};
@@ -23,11 +23,25 @@ fn part(token: u64, op: OpKind, offset: u64, buf: &IoBuf, len: usize) -> Part {
 
 pub(super) fn limits_make_sense(engine: &dyn Engine) {
     engine.limits().validate().expect("consistent limits");
-    assert!(engine.capacity_bytes().is_multiple_of(block(engine) as u64));
-    assert!(!engine.name().is_empty());
-    assert_eq!(queue(engine, 1).engine(), engine.name());
-    assert_eq!(queue(engine, 1).capacity_bytes(), engine.capacity_bytes());
-    assert!(!queue(engine, 1).report().is_empty());
+    assert!(
+        engine.capacity_bytes().is_multiple_of(block(engine) as u64),
+        "the capacity is a multiple of the logical block"
+    );
+    assert!(!engine.name().is_empty(), "the engine has a name");
+    assert_eq!(
+        queue(engine, 1).engine(),
+        engine.name(),
+        "a queue has the name of its engine"
+    );
+    assert_eq!(
+        queue(engine, 1).capacity_bytes(),
+        engine.capacity_bytes(),
+        "a queue has the capacity of its engine"
+    );
+    assert!(
+        !queue(engine, 1).report().is_empty(),
+        "a queue reports what it was given"
+    );
 }
 
 pub(super) fn depths_out_of_range(engine: &dyn Engine) {
@@ -38,7 +52,11 @@ pub(super) fn depths_out_of_range(engine: &dyn Engine) {
             .expect("a refused depth");
         assert!(matches!(refused, OpenError::Depth { .. }), "{refused}");
     }
-    assert_eq!(queue(engine, rb_io::DEPTH_MAX).depth(), rb_io::DEPTH_MAX);
+    assert_eq!(
+        queue(engine, rb_io::DEPTH_MAX).depth(),
+        rb_io::DEPTH_MAX,
+        "the greatest depth is taken"
+    );
 }
 
 pub(super) fn tokens_and_buffers_come_back(engine: &dyn Engine) {
@@ -54,7 +72,11 @@ pub(super) fn tokens_and_buffers_come_back(engine: &dyn Engine) {
     let mut done = Vec::new();
     queue.reap(1, None, &mut done).expect("the queue works");
     let done = done.pop().expect("a completion");
-    assert_eq!(done.token, u64::MAX);
+    assert_eq!(
+        done.token,
+        u64::MAX,
+        "the completion has the token of its part"
+    );
     assert_eq!(done.result.expect("written"), unit as u32);
     assert!(
         data.into_buffer().is_err(),
@@ -65,8 +87,12 @@ pub(super) fn tokens_and_buffers_come_back(engine: &dyn Engine) {
         .expect("the buffer")
         .into_buffer()
         .expect("the last one");
-    assert!(matches(11, &data));
-    assert_eq!(queue.in_flight(), 0);
+    assert!(matches(11, &data), "a write leaves its buffer as it was");
+    assert_eq!(
+        queue.in_flight(),
+        0,
+        "nothing is in flight after the completion"
+    );
 }
 
 pub(super) fn full_queue(engine: &dyn Engine) {
@@ -93,10 +119,18 @@ pub(super) fn full_queue(engine: &dyn Engine) {
         queue.reap(DEPTH, None, &mut done).expect("the queue works");
         let mut tokens: Vec<_> = done.iter().map(|done| done.token).collect();
         tokens.sort_unstable();
-        assert_eq!(tokens, [0, 1, 2]);
+        assert_eq!(tokens, [0, 1, 2], "every token comes back once");
     }
-    assert_eq!(queue.counters().in_flight_max, DEPTH);
-    assert_eq!(queue.counters().parts, 15);
+    assert_eq!(
+        queue.counters().in_flight_max,
+        DEPTH,
+        "the counter says that the queue was full"
+    );
+    assert_eq!(
+        queue.counters().parts,
+        15,
+        "the counter says how many parts there were"
+    );
 }
 
 pub(super) fn part_without_memory(engine: &dyn Engine) {
@@ -124,7 +158,10 @@ pub(super) fn part_without_memory(engine: &dyn Engine) {
             .reap(1, Some(Duration::from_secs(10)), &mut done)
             .expect("the queue works");
         let done = done.pop().expect("a completion");
-        assert_eq!(done.token, token);
+        assert_eq!(
+            done.token, token,
+            "the completion has the token of its part"
+        );
         let error = done.result.expect_err("a part without memory");
         assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
     }
@@ -165,7 +202,7 @@ pub(super) fn drop_in_flight(engine: &dyn Engine) {
         lane.poll(0, None, &mut Vec::new())
             .expect("the queue works");
         drop(lane);
-        // The queue waits for its parts, so their memory is free when it is gone.
+        // The queue waits for its parts, so their memory is free after the drop.
         assert_eq!(room.available(), room.bytes(), "round {round}");
     }
 }
@@ -179,12 +216,23 @@ pub(super) fn batch_is_one_submission(engine: &dyn Engine) {
         let before = lane.counters();
         let read = |at| Request::read(at * unit as u64, buffer(&room, unit), 0, unit);
         let done = lane.run((0..COUNT).map(read).collect());
-        assert!(done.iter().all(|done| done.result.is_ok()));
+        assert!(
+            done.iter().all(|done| done.result.is_ok()),
+            "every request succeeds"
+        );
         let after = lane.counters();
         let parts_per_unit = (unit as u64).div_ceil(engine.limits().transfer_max.value);
-        assert_eq!(after.parts - before.parts, COUNT * parts_per_unit);
+        assert_eq!(
+            after.parts - before.parts,
+            COUNT * parts_per_unit,
+            "the counter says how many parts there were"
+        );
         if COUNT * parts_per_unit <= 32 {
-            assert_eq!(after.submissions - before.submissions, 1);
+            assert_eq!(
+                after.submissions - before.submissions,
+                1,
+                "a batch is one submission"
+            );
             assert!(after.enters - before.enters <= 1, "{before:?} {after:?}");
         }
     }
@@ -194,7 +242,7 @@ pub(super) fn moves_between_threads(engine: &dyn Engine) {
     let unit = unit(engine);
     let room = arena(16 * unit);
     let mut lane = lane(engine, 8);
-    // With a waker about, something of the queue may be left with the thread that exits.
+    // With a waker, the queue may have state that belongs to the exiting thread.
     let _waker = lane.waker();
     for seed in 0..6_u64 {
         let mut data = Vec::new();
@@ -204,7 +252,10 @@ pub(super) fn moves_between_threads(engine: &dyn Engine) {
             data.push(Request::write(position * unit as u64, buffer, 0, unit));
         }
         lane = on_thread(lane, |lane| {
-            assert!(lane.run(data).iter().all(|done| done.result.is_ok()));
+            assert!(
+                lane.run(data).iter().all(|done| done.result.is_ok()),
+                "every write succeeds"
+            );
         });
         lane = on_thread(lane, |lane| {
             let read = |at| Request::read(at * unit as u64, buffer(&room, unit), 0, unit);
@@ -237,7 +288,7 @@ pub(super) fn one_thread(engine: &dyn Engine) {
         inline: false,
         linger: Duration::ZERO,
     };
-    // Opened here, used there: the first user is the one thread.
+    // Opened here, used there: the first user becomes the one thread.
     let lane = Lane::new(
         engine.queue(&options).expect("the queue opens"),
         engine.limits(),
@@ -253,7 +304,11 @@ pub(super) fn one_thread(engine: &dyn Engine) {
             assert!(matches(seed, done[0].buf.as_ref().expect("the buffer")));
         }
     }));
-    assert_eq!(room.available(), room.bytes());
+    assert_eq!(
+        room.available(),
+        room.bytes(),
+        "all memory of the arena is free again"
+    );
 }
 
 pub(super) fn side_by_side(engine: &dyn Engine) {
@@ -287,7 +342,7 @@ pub(super) fn side_by_side(engine: &dyn Engine) {
 
 pub(super) fn registered_and_other_buffers(engine: &dyn Engine) {
     let unit = unit(engine);
-    // Memory as the engine likes it best, and memory that it never heard of.
+    // Memory from the engine itself, and memory that it has never seen.
     let registered = engine.arena(16 * unit).expect("memory for an arena");
     let other = arena(16 * unit);
     let options = QueueOptions {
@@ -304,7 +359,7 @@ pub(super) fn registered_and_other_buffers(engine: &dyn Engine) {
         .any(|line| line.name == "registered buffers" && line.on);
     let mut lane = Lane::new(queue, engine.limits());
     for (seed, room) in [(1, &registered), (2, &other)] {
-        // Not at the start of the arena and not at the start of the buffer.
+        // Neither at the start of the arena nor at the start of the buffer.
         let _first = buffer(room, unit);
         let mut data = buffer(room, 3 * unit);
         fill(seed, &mut data[unit..2 * unit]);
@@ -326,7 +381,10 @@ pub(super) fn registered_and_other_buffers(engine: &dyn Engine) {
             .next()
             .and_then(|done| done.buf)
             .expect("the buffer");
-        assert!(matches(seed, &data[2 * unit..]));
+        assert!(
+            matches(seed, &data[2 * unit..]),
+            "bytes read are those written"
+        );
     }
     let counters = lane.counters();
     assert_eq!(
@@ -336,7 +394,7 @@ pub(super) fn registered_and_other_buffers(engine: &dyn Engine) {
     assert_eq!(
         counters.fixed_parts > 0,
         says_on,
-        "the report tells what happens"
+        "the report matches the counters"
     );
     if says_on {
         assert_eq!(
@@ -348,5 +406,8 @@ pub(super) fn registered_and_other_buffers(engine: &dyn Engine) {
     drop(registered);
     let started = Instant::now();
     lane.run(vec![Request::flush()]);
-    assert!(started.elapsed() < Duration::from_secs(30));
+    assert!(
+        started.elapsed() < Duration::from_secs(30),
+        "dropping a queue ends within 30 s"
+    );
 }

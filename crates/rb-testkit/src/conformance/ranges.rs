@@ -1,4 +1,4 @@
-//! Where requests lie, in memory and on the device: alignment, splitting, the far edge, discards.
+//! Checks of positions in memory and on the device: alignment, splitting, the end, discards.
 
 use rb_io::{Buffer, Engine, IoError, Request, split};
 
@@ -10,7 +10,7 @@ pub(super) fn memory_alignment(engine: &dyn Engine) {
     let align = engine.limits().memory_align.value as usize;
     let room = arena(4 * unit(engine) + 2 * block + align);
     let mut lane = lane(engine, 4);
-    // From each place of a page at which memory may begin.
+    // From each position of a page at which memory may begin.
     let steps = (4096 / align).clamp(1, 16);
     let step = (4096 / steps).next_multiple_of(align);
     for at in (0..steps).map(|number| number * step) {
@@ -32,7 +32,7 @@ pub(super) fn parts_together(engine: &dyn Engine) {
     let limits = engine.limits();
     let block = block(engine);
     let room = arena(8 << 20);
-    // Not on the multiples that the limits are of.
+    // Not on multiples of the limits.
     let (offset, shift) = (block as u64, block.next_multiple_of(4096));
     let most = (6 << 20) - shift;
     let longest = (8 * limits.transfer_max.value as usize + block).min(most / block * block);
@@ -94,21 +94,24 @@ pub(super) fn discards(engine: &dyn Engine) {
         let data = filled(buffer(&room, 4 * unit), 7);
         drop(run_one(&mut lane, Request::write(start, data, 0, 4 * unit)));
         let inner = Request::discard(start + unit as u64, 2 * unit as u64);
-        assert!(run_one(&mut lane, inner).is_none());
+        assert!(run_one(&mut lane, inner).is_none(), "the discard succeeds");
         let read = Request::read(start, buffer(&room, 4 * unit), 0, 4 * unit);
         let read = run_one(&mut lane, read).expect("the buffer");
         let expected = filled(buffer(&room, 4 * unit), 7);
         for kept in [0..unit, 3 * unit..4 * unit] {
-            assert!(read[kept.clone()] == expected[kept], "beside a discard");
+            assert!(read[kept.clone()] == expected[kept], "next to a discard");
         }
-        // What was discarded is as good as any other place.
+        // A discarded range can be written again.
         let data = filled(read, 8);
         drop(run_one(&mut lane, Request::write(start, data, 0, 4 * unit)));
         let read = Request::read(start, buffer(&room, 4 * unit), 0, 4 * unit);
         let read = run_one(&mut lane, read).expect("the buffer");
-        assert!(matches(8, &read[..4 * unit]));
+        assert!(
+            matches(8, &read[..4 * unit]),
+            "bytes next to the discarded range are as before"
+        );
     }
-    // Longer than one part may be, beside writes elsewhere.
+    // Longer than one part may be, concurrently with writes elsewhere.
     let whole = Request::discard(unit as u64, end - 2 * unit as u64);
     let write = Request::write(0, filled(buffer(&room, unit), 9), 0, unit);
     for done in lane.run(vec![whole, write]) {

@@ -45,7 +45,7 @@ pub(super) fn block(engine: &dyn Engine) -> usize {
     engine.limits().block.value as usize
 }
 
-/// Bytes that are whole blocks and whole pages.
+/// Returns a size in bytes that is whole blocks and whole pages.
 pub(super) fn unit(engine: &dyn Engine) -> usize {
     block(engine).max(4096)
 }

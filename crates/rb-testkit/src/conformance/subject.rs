@@ -1,4 +1,4 @@
-//! What is checked, and the control over what its device does wrong.
+//! The engine under test, and the control over the faults of its device.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -10,25 +10,26 @@ use rb_io::{Engine, OpKind};
 pub struct Subject {
     /// The engine.
     pub engine: Arc<dyn Engine>,
-    /// Control over what its device does wrong, if there is any.
+    /// Control over the faults of its device, if there is any.
     pub faults: Option<Box<dyn Faults>>,
 }
 
-/// Makes the device below an engine misbehave. Each order answers whether it can be given; whoever cannot give
-/// one keeps the default.
+/// Injects faults into the device below an engine. Each method returns whether the fault is
+/// supported; the default is unsupported.
 pub trait Faults: std::fmt::Debug {
-    /// The next part of this kind that touches `range` fails with this error number and changes nothing. For
-    /// a flush the range means nothing.
+    /// Makes the next part of this kind that touches `range` fail with this error number and change
+    /// nothing. For a flush the range is ignored.
     fn fail_next(&self, op: OpKind, range: Range<u64>, errno: i32) -> bool {
         let _ = (op, range, errno);
         false
     }
-    /// The next part of this kind that touches `range` moves at most so many bytes, and says so.
+    /// Makes the next part of this kind that touches `range` move at most this many bytes, and
+    /// report it.
     fn short_next(&self, op: OpKind, range: Range<u64>, bytes: u32) -> bool {
         let _ = (op, range, bytes);
         false
     }
-    /// A device with what a loss of power would leave at worst: what was flushed.
+    /// Returns a device with the worst state that a power failure could leave: only flushed data.
     fn crash(&self) -> Option<Arc<dyn Engine>> {
         None
     }

@@ -1,11 +1,12 @@
-//! Requests through a lane: every size, the edges, and the ones that must not be sent.
+//! Checks of requests through a lane: every size, the boundaries, and requests that must not be
+//! sent.
 
 use rb_io::{Buffer, Engine, IoError, OpKind, Request};
 
 use super::setup::{arena, block, buffer, lane, run_one, unit};
 use crate::values::{fill, matches, next_number};
 
-/// Bytes outside of a transfer, in memory and on the device, that must stay as they are.
+/// Bytes outside a transfer, in memory and on the device, that must not change.
 const GUARD: u8 = 0xa5;
 
 pub(super) fn sizes_around_limits(engine: &dyn Engine) {
@@ -40,7 +41,7 @@ pub(super) fn sizes_around_limits(engine: &dyn Engine) {
     }
 }
 
-/// The whole range read back: the guards are untouched around what was written.
+/// Reads the whole range back: the guards around the written bytes are untouched.
 fn check_written(lane: &mut rb_io::Lane, mut read: Buffer, at: usize, len: usize, seed: u64) {
     read.fill(0);
     let whole = read.len();
@@ -56,7 +57,7 @@ fn check_written(lane: &mut rb_io::Lane, mut read: Buffer, at: usize, len: usize
     );
 }
 
-/// The middle of a buffer read into: the memory around it is untouched.
+/// Reads into the middle of a buffer: the memory around it is untouched.
 fn check_read(
     lane: &mut rb_io::Lane,
     mut read: Buffer,
@@ -91,7 +92,7 @@ pub(super) fn capacity_edge(engine: &dyn Engine) {
     let mut data = run_one(&mut lane, Request::write(last, data, 0, block)).expect("the buffer");
     data.fill(0);
     let data = run_one(&mut lane, Request::read(last, data, 0, block)).expect("the buffer");
-    assert!(matches(3, &data[..block]));
+    assert!(matches(3, &data[..block]), "bytes read are those written");
     let done = lane.run(vec![Request::read(engine.capacity_bytes(), data, 0, block)]);
     let error = done[0].result.as_ref().expect_err("a read past the end");
     assert!(matches!(error, IoError::OutOfRange { .. }), "{error}");
@@ -181,7 +182,10 @@ pub(super) fn larger_than_depth(engine: &dyn Engine) {
             Request::write(position * unit as u64, data, 0, unit)
         };
         let done = lane.run((0..COUNT).map(write).collect());
-        assert!(done.iter().all(|done| done.result.is_ok()));
+        assert!(
+            done.iter().all(|done| done.result.is_ok()),
+            "every request succeeds"
+        );
         drop(done);
         let read = |position| Request::read(position * unit as u64, buffer(&room, unit), 0, unit);
         for done in lane.run((0..COUNT).map(read).collect()) {
@@ -192,9 +196,12 @@ pub(super) fn larger_than_depth(engine: &dyn Engine) {
                 done.tag
             );
         }
-        assert!(lane.counters().in_flight_max <= depth);
+        assert!(
+            lane.counters().in_flight_max <= depth,
+            "no more parts are in flight than the depth allows"
+        );
         assert_eq!(lane.counters().in_flight_max, depth, "the depth is used");
-        assert_eq!(lane.unfinished(), 0);
+        assert_eq!(lane.unfinished(), 0, "no request is left");
     }
 }
 
@@ -205,7 +212,10 @@ pub(super) fn flush_and_discard(engine: &dyn Engine) {
     let mut data = buffer(&room, unit);
     fill(9, &mut data);
     let data = run_one(&mut lane, Request::write(0, data, 0, unit)).expect("the buffer");
-    assert!(run_one(&mut lane, Request::flush()).is_none());
+    assert!(
+        run_one(&mut lane, Request::flush()).is_none(),
+        "a flush succeeds"
+    );
     let mut done = lane.run(vec![Request::discard(unit as u64 * 4, unit as u64 * 4)]);
     let result = done.remove(0).result;
     match engine.limits().discard {
@@ -256,7 +266,7 @@ pub(super) fn random_operations(engine: &dyn Engine) {
     }
 }
 
-pub(super) fn started_beside_run(engine: &dyn Engine) {
+pub(super) fn started_during_run(engine: &dyn Engine) {
     let unit = unit(engine);
     let room = arena(8 * unit);
     let mut lane = lane(engine, 4);
@@ -264,7 +274,7 @@ pub(super) fn started_beside_run(engine: &dyn Engine) {
         lane.start(tag, Request::read(0, buffer(&room, unit), 0, unit));
     }
     let done = lane.run(vec![Request::read(0, buffer(&room, unit), 0, unit)]);
-    assert_eq!(done.len(), 1);
+    assert_eq!(done.len(), 1, "one request gives one completion");
     let mut started = Vec::new();
     while started.len() < 3 {
         let missing = 3 - started.len() as u32;
@@ -273,5 +283,5 @@ pub(super) fn started_beside_run(engine: &dyn Engine) {
     }
     let mut tags: Vec<_> = started.iter().map(|done| done.tag).collect();
     tags.sort_unstable();
-    assert_eq!(tags, [100, 101, 102]);
+    assert_eq!(tags, [100, 101, 102], "every tag comes back once");
 }

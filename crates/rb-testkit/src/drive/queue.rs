@@ -1,4 +1,4 @@
-//! A queue of a drive: its owner waits until what it sent has ended.
+//! A queue of a drive: its owner waits until the sent parts have completed.
 
 use std::io;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ pub(super) struct DriveQueue {
     registered: bool,
     bell: Arc<Bell>,
     pushed: Vec<Part>,
-    /// What was sent, and when it ends; none if it is held.
+    /// Parts sent, with their completion time; `None` if held.
     sent: Vec<(Option<Instant>, PartDone)>,
     counters: QueueCounters,
 }
@@ -32,7 +32,7 @@ impl DriveQueue {
         }
     }
 
-    /// Moves to `done` what has ended by now. Returns when the next of the others ends.
+    /// Moves completed parts to `done`. Returns the completion time of the next one.
     fn take_ended(&mut self, done: &mut Vec<PartDone>) -> Option<Instant> {
         let now = Instant::now();
         let ended = self
@@ -108,7 +108,7 @@ impl Queue for DriveQueue {
         let (wait, before) = (Wait::new(at_least, timeout), done.len());
         loop {
             let next = self.take_ended(done);
-            // What is in flight is at most the depth.
+            // Parts in flight are at most the depth.
             let missing = wait.missing(done.len() - before, self.in_flight());
             let left = wait.time_left();
             if missing == 0 || left.is_some_and(|left| left.is_zero()) {

@@ -1,4 +1,4 @@
-//! What the queues of a drive share.
+//! The state shared by the queues of a drive.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,36 +19,37 @@ pub(super) struct Drive {
     pub(super) bytes: Mutex<Vec<u8>>,
     pub(super) times: Mutex<DriveTimes>,
     pub(super) start: Instant,
-    /// Requests take time.
+    /// True if requests take time.
     pub(super) timed: AtomicBool,
     pub(super) state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct State {
-    /// Reads within it by callers do not end.
+    /// Reads by callers within this range are held.
     pub(super) held: Option<Range<u64>>,
-    /// Reads that are held.
+    /// Number of held reads.
     pub(super) holds: usize,
     pub(super) unregistered: Use,
-    /// Of queues that may hold something.
+    /// Bells of the queues that may have held reads.
     pub(super) bells: Vec<Weak<Bell>>,
 }
 
-/// What queues without registered arenas did since [`DriveEngine::clear_last_use`](super::DriveEngine::clear_last_use).
+/// The use of a drive by queues without registered arenas since
+/// [`DriveEngine::clear_last_use`](super::DriveEngine::clear_last_use).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Use {
-    /// Requests under way now.
+    /// Requests in flight now.
     pub under_way: usize,
-    /// The most requests under way at one time.
+    /// The highest number of requests in flight.
     pub under_way_max: usize,
-    /// Bytes of the longest transfer.
+    /// Length of the longest transfer in bytes.
     pub transfer_max: u64,
-    /// Bytes of the longest discard.
+    /// Length of the longest discard in bytes.
     pub discard_max: u64,
-    /// Requests that have ended.
+    /// Number of completed requests.
     pub requests: u64,
-    /// Time in which at least one was under way.
+    /// Time with at least one request in flight.
     pub busy: Duration,
     pub(super) since: Option<Instant>,
 }
@@ -67,7 +68,7 @@ pub(super) struct Rung {
 }
 
 impl Drive {
-    /// Moves the bytes of a part.
+    /// Transfers the bytes of a part.
     pub(super) fn execute(&self, part: &Part) -> std::io::Result<u32> {
         part.check()?;
         let mut bytes = self.bytes.lock();
@@ -86,7 +87,7 @@ impl Drive {
         Ok(part.len)
     }
 
-    /// When a part that is sent now ends; none if it is held.
+    /// Returns when a part sent now completes; `None` if it is held.
     pub(super) fn due(&self, part: &Part, registered: bool, bell: &Arc<Bell>) -> Option<Instant> {
         let mut state = self.state.lock();
         if registered {

@@ -1,29 +1,31 @@
-//! How long a drive takes.
+//! Computes how long the requests of a drive take.
 
 use std::time::Duration;
 
 use rb_io::OpKind;
 
-/// What a drive can do. Requests are served in the order in which they come.
+/// The speed of a drive. Requests are served in arrival order.
 #[derive(Clone, Copy, Debug)]
 pub struct DriveSpeed {
-    /// Requests that it works on at a time; the others wait.
+    /// Number of requests that it processes concurrently; the others wait.
     pub channels: usize,
-    /// Work on a transfer in its channel, before its bytes move.
+    /// Processing time of a transfer in its channel, before its bytes move.
     pub transfer: Duration,
-    /// Bytes that move per second, of all channels together.
+    /// Bytes transferred per second, over all channels together.
     pub bytes_per_second: u64,
-    /// Work on a flush. It does not wait for its channel's turn alone: nothing else moves meanwhile.
+    /// Processing time of a flush. It occupies the whole drive: no bytes of other requests move
+    /// during that time.
     pub flush: Duration,
-    /// Work on a discard in its channel.
+    /// Processing time of a discard in its channel.
     pub discard: Duration,
-    /// Bytes that are discarded per second, while nothing else moves.
+    /// Bytes discarded per second; no bytes of other requests move in that time.
     pub discarded_per_second: u64,
 }
 
 impl DriveSpeed {
-    /// An NVMe drive as data sheets and benchmarks describe them, slower by `factor`: 8 channels, 2 GB/s, a read of
-    /// 64 KiB in 0.1 ms, a flush in 0.2 ms, a discard in 0.1 ms and 0.01 ms for each MiB.
+    /// Returns the speed of an NVMe drive according to data sheets and benchmarks, divided by
+    /// `factor`: 8 channels, 2 GB/s, a read of 64 KiB in 0.1 ms, a flush in 0.2 ms, a discard in
+    /// 0.1 ms and 0.01 ms per MiB.
     #[must_use]
     pub fn ssd(factor: u32) -> DriveSpeed {
         DriveSpeed {
@@ -37,21 +39,22 @@ impl DriveSpeed {
     }
 }
 
-/// When each request ends. Time is what the caller says: of a clock, or simulated.
+/// Computes the completion time of each request. The caller supplies the time: from a clock, or
+/// simulated.
 #[derive(Clone, Debug)]
 pub struct DriveTimes {
     speed: DriveSpeed,
-    /// When each channel is free.
+    /// When each channel becomes free.
     channels: Vec<Duration>,
     /// When the bytes of the next request can move.
     moves: Duration,
 }
 
 impl DriveTimes {
-    /// A drive that has nothing to do.
+    /// Creates an idle drive.
     ///
     /// # Panics
-    /// It has no channel.
+    /// If `speed` has no channel.
     #[must_use]
     pub fn new(speed: DriveSpeed) -> DriveTimes {
         assert!(speed.channels > 0, "a drive has a channel");
@@ -62,7 +65,7 @@ impl DriveTimes {
         }
     }
 
-    /// When a request that comes `now` ends. Those that came before go first.
+    /// Returns when a request that arrives at `now` completes. Earlier requests are served first.
     pub fn ends(&mut self, now: Duration, op: OpKind, bytes: u64) -> Duration {
         let speed = &self.speed;
         let over = |rate: u64| Duration::from_secs_f64(bytes as f64 / rate as f64);

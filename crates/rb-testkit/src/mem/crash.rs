@@ -1,8 +1,8 @@
-//! What a crash can leave: at every point of a recorded run, any choice among the sectors that were
-//! written and not yet flushed.
+//! The states that a crash can leave: at every point of a recorded run, any choice among the
+//! sectors that were written and not yet flushed.
 //!
-//! A write that was flushed is there. Of the others the device may have kept any sectors, in any
-//! order: for a sector that was written several times since the flush, any of its versions.
+//! Flushed writes are present. Of the others, the device may have kept any sectors, in any order:
+//! for a sector written several times since the flush, any of its versions.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -14,14 +14,14 @@ use super::record::{Kept, MemWrite, Recorded, keep_some};
 use super::state::MemDevice;
 
 impl MemDevice {
-    /// What a crash now would leave at worst: flushed bytes only.
+    /// Returns the worst state after a crash now: flushed bytes only.
     #[must_use]
     pub fn crash_image(&self) -> Vec<u8> {
         self.image(&self.state.lock().durable)
     }
 
-    /// What a crash now might leave: of each unflushed write nothing, all, or single sectors, as
-    /// `seed` decides.
+    /// Returns a possible state after a crash now: of each unflushed write nothing, all, or single
+    /// sectors, as `seed` decides.
     #[must_use]
     pub fn crash_image_seeded(&self, seed: u64) -> Vec<u8> {
         let state = self.state.lock();
@@ -30,7 +30,7 @@ impl MemDevice {
         self.image(&pages)
     }
 
-    /// The crash points of what was recorded, from the first on; none without a recording.
+    /// Returns the crash points of the recording, from the first on; `None` without a recording.
     #[must_use]
     pub fn crash_points(self: &Arc<Self>) -> Option<CrashPoints> {
         let (durable, steps) = self.state.lock().recording.clone()?;
@@ -44,15 +44,15 @@ impl MemDevice {
         })
     }
 
-    /// A new device with what a crash of this one leaves, and the same limits, without its
-    /// faults. Sparse, so it suits devices larger than an image should be.
+    /// Returns a new device with the flushed contents and the limits of this one, without its
+    /// faults. Sparse, so it suits devices too large for an image.
     #[must_use]
     pub fn crash(&self) -> Arc<Self> {
         self.with_pages(self.state.lock().durable.clone())
     }
 }
 
-/// A walk over a recorded run, from one crash point to the next.
+/// Iterates over a recorded run, from one crash point to the next.
 #[derive(Debug)]
 pub struct CrashPoints {
     pub(super) device: Arc<MemDevice>,
@@ -64,33 +64,34 @@ pub struct CrashPoints {
 }
 
 impl CrashPoints {
-    /// How many steps of the run lie before this point.
+    /// Returns the number of steps before this point.
     #[must_use]
     pub fn at(&self) -> usize {
         self.at
     }
 
-    /// Every step of the run.
+    /// Returns every step of the run.
     #[must_use]
     pub fn steps(&self) -> &[Recorded] {
         &self.steps
     }
 
-    /// What was written and not flushed before this point, in order.
+    /// Returns the writes not flushed before this point, in order.
     #[must_use]
     pub fn pending(&self) -> &[MemWrite] {
         &self.pending
     }
 
-    /// Takes over what its device has recorded since, and goes to the end of it.
+    /// Adds the steps that the device has recorded since, and advances to the end of them.
     pub fn catch_up(&mut self) {
         self.steps
             .extend(self.device.recorded_since(self.steps.len()));
         while self.advance() {}
     }
 
-    /// Equal for equal durable contents and equal pending writes, and hardly ever for others. In which order writes
-    /// to different places are pending does not matter.
+    /// Returns a hash of the durable contents and the pending writes: equal for equal states, and
+    /// hardly ever for different ones. The order of pending writes to different places does not
+    /// matter.
     #[must_use]
     pub fn hash(&self) -> u64 {
         let pages = |write: &MemWrite| {
@@ -115,8 +116,8 @@ impl CrashPoints {
         self.durable.read(offset, out);
     }
 
-    /// What is left if nothing of what is pending is kept but these bytes, each with its first byte on the device: whole
-    /// sectors.
+    /// Returns the state in which only the given bytes of the pending writes are kept, each with
+    /// its offset on the device: whole sectors.
     #[must_use]
     pub fn image_with<'a>(&self, kept: impl IntoIterator<Item = (u64, &'a [u8])>) -> CrashImage {
         let (mut pages, mut hash) = (self.durable.clone(), self.hash);
@@ -130,7 +131,7 @@ impl CrashPoints {
         }
     }
 
-    /// Goes past the next step; false at the end of the run.
+    /// Advances past the next step; returns false at the end of the run.
     pub fn advance(&mut self) -> bool {
         let Some(step) = self.steps.get(self.at) else {
             return false;
@@ -151,8 +152,8 @@ impl CrashPoints {
         true
     }
 
-    /// What is left if of each pending write that is kept which `kept` says; writes beyond its end are
-    /// lost.
+    /// Returns the state in which `kept` selects what is kept of each pending write; writes beyond
+    /// its end are lost.
     #[must_use]
     pub fn image(&self, kept: &[Kept]) -> CrashImage {
         let (mut pages, mut hash) = (self.durable.clone(), self.hash);
@@ -169,7 +170,7 @@ impl CrashPoints {
     }
 }
 
-/// What one crash left.
+/// The state after one crash.
 #[derive(Clone, Debug)]
 pub struct CrashImage {
     like: Arc<MemDevice>,
@@ -178,13 +179,14 @@ pub struct CrashImage {
 }
 
 impl CrashImage {
-    /// Equal for equal contents, and hardly ever for others.
+    /// Returns a hash of the contents: equal for equal contents, and hardly ever for different
+    /// ones.
     #[must_use]
     pub fn hash(&self) -> u64 {
         self.hash
     }
 
-    /// The hash of all that is not in a range of whole sectors.
+    /// Returns the hash of everything outside a range of whole sectors.
     #[must_use]
     pub fn hash_without(&self, range: Range<u64>) -> u64 {
         let sector = SECTOR as u64;
@@ -194,12 +196,13 @@ impl CrashImage {
                 .hash_of(range.start / sector..range.end.div_ceil(sector))
     }
 
-    /// Reads bytes of it.
+    /// Reads bytes of the image.
     pub fn read(&self, offset: u64, out: &mut [u8]) {
         self.pages.read(offset, out);
     }
 
-    /// A device with this content, as [`device`](Self::device), and a walk over what it will record.
+    /// Returns a device with this content, as [`device`](Self::device), and an iterator over the
+    /// steps that it will record.
     #[must_use]
     pub fn recording(&self) -> (Arc<MemDevice>, CrashPoints) {
         let device = self.device();
@@ -214,7 +217,8 @@ impl CrashImage {
         (device, points)
     }
 
-    /// A device with this content and the limits of the one that crashed, which records from now on.
+    /// Returns a device with this content and the limits of the crashed one; it records from now
+    /// on.
     #[must_use]
     pub fn device(&self) -> Arc<MemDevice> {
         let device = self.like.with_pages(self.pages.clone());

@@ -1,4 +1,4 @@
-//! Making a device, and looking at it past its faults.
+//! Creates a device and inspects it, bypassing its faults.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -13,7 +13,8 @@ use super::record::Recorded;
 use super::state::{MemDevice, State};
 
 impl MemDevice {
-    /// A zeroed device of `capacity_bytes`, with blocks of 512 bytes and transfers up to 1 MiB.
+    /// Creates a zeroed device of `capacity_bytes`, with blocks of 512 bytes and transfers up to 1
+    /// MiB.
     #[must_use]
     pub fn new(capacity_bytes: u64) -> Arc<Self> {
         Self::with_limits(
@@ -22,7 +23,7 @@ impl MemDevice {
         )
     }
 
-    /// A zeroed device with limits of the test's choice. Parts that break them fail with EINVAL.
+    /// Creates a zeroed device with the given limits. Parts that violate them fail with EINVAL.
     #[must_use]
     pub fn with_limits(capacity_bytes: u64, limits: Limits) -> Arc<Self> {
         Arc::new(Self {
@@ -35,7 +36,7 @@ impl MemDevice {
         })
     }
 
-    /// A device that holds `image`, durably, with the limits of [`new`](Self::new).
+    /// Creates a device that durably holds `image`, with the limits of [`new`](Self::new).
     #[must_use]
     pub fn from_image(image: &[u8]) -> Arc<Self> {
         let mut pages = Pages::default();
@@ -48,7 +49,7 @@ impl MemDevice {
         Self::new(image.len() as u64).with_pages(pages)
     }
 
-    /// A device of this size and with these limits that holds `pages`, durably.
+    /// Creates a device of the same size and limits that durably holds `pages`.
     pub(super) fn with_pages(&self, pages: Pages) -> Arc<Self> {
         let state = State {
             live: pages.clone(),
@@ -63,59 +64,60 @@ impl MemDevice {
         })
     }
 
-    /// Size in bytes.
+    /// Returns the size in bytes.
     #[must_use]
     pub fn capacity_bytes(&self) -> u64 {
         self.capacity_bytes
     }
 
-    /// The limits that it enforces.
+    /// Returns the limits that it enforces.
     #[must_use]
     pub fn limits(&self) -> &Limits {
         &self.limits
     }
 
-    /// Remembers every write and flush from now on, for [`crash_points`](Self::crash_points).
+    /// Records every write and flush from now on, for [`crash_points`](Self::crash_points).
     pub fn record(&self) {
         let mut state = self.state.lock();
         let pending = state.pending.iter().cloned().map(Recorded::Write);
         state.recording = Some((state.durable.clone(), pending.collect()));
     }
 
-    /// Steps recorded so far.
+    /// Returns the number of steps recorded so far.
     #[must_use]
     pub fn recorded(&self) -> usize {
         let state = self.state.lock();
         state.recording.as_ref().map_or(0, |(_, steps)| steps.len())
     }
 
-    /// The steps that were recorded, without the first `count`.
+    /// Returns the recorded steps without the first `count`.
     pub(super) fn recorded_since(&self, count: usize) -> Vec<Recorded> {
         let state = self.state.lock();
         let steps = state.recording.as_ref().map_or(&[][..], |(_, steps)| steps);
         steps.get(count..).unwrap_or_default().to_vec()
     }
 
-    /// Everything as it reads now.
+    /// Returns the current contents as seen by reads.
     #[must_use]
     pub fn live_image(&self) -> Vec<u8> {
         self.image(&self.state.lock().live)
     }
 
-    /// Calls `observer` around the execution of each batch of requests, in the thread that sent it. It
-    /// may use the device, and so be a store's other caller in the middle of an operation.
+    /// Calls `observer` before and after the execution of each batch of requests, in the thread
+    /// that sent it. It may use the device, and so act as another caller of a store in the middle
+    /// of an operation.
     pub fn observe(&self, observer: impl Fn(Moment, &[MemOp]) + Send + Sync + 'static) {
         self.state.lock().observer = Some(Observer(Arc::new(observer)));
     }
 
-    /// Writes that failed and have yet to land.
+    /// Returns the number of writes that failed and have yet to land.
     #[must_use]
     pub fn late_writes(&self) -> usize {
         self.state.lock().late.len()
     }
 
-    /// Inverts every byte of `range`, in the cache and on the medium: rot. What is written and not
-    /// flushed there comes back whole with the flush.
+    /// Inverts every byte of `range`, in the cache and on the medium, to simulate rot. Unflushed
+    /// writes there are restored by the next flush.
     pub fn corrupt(&self, range: Range<u64>) {
         let mut bytes = vec![0; (range.end - range.start) as usize];
         let mut state = self.state.lock();
@@ -124,35 +126,35 @@ impl MemDevice {
         state.change(range.start, &bytes);
     }
 
-    /// Overwrites bytes in the cache and on the medium, past every fault and count.
+    /// Overwrites bytes in the cache and on the medium, bypassing faults and counters.
     pub fn poke(&self, offset: u64, bytes: &[u8]) {
         self.state.lock().change(offset, bytes);
     }
 
-    /// Reads bytes as they are now, past every fault and count.
+    /// Reads the current bytes, bypassing faults and counters.
     pub fn peek(&self, offset: u64, bytes: &mut [u8]) {
         self.state.lock().live.read(offset, bytes);
     }
 
-    /// Requests that are held now.
+    /// Returns the number of held requests.
     #[must_use]
     pub fn held(&self) -> usize {
         self.state.lock().held.len()
     }
 
-    /// Operations executed so far.
+    /// Returns the counters of executed operations.
     #[must_use]
     pub fn counts(&self) -> MemCounts {
         self.state.lock().counts
     }
 
-    /// Operations executed so far, in order.
+    /// Returns the executed operations, in order.
     #[must_use]
     pub fn log(&self) -> Vec<MemOp> {
         self.state.lock().log.clone()
     }
 
-    /// Bytes written so far with each placement id; without one, under none.
+    /// Returns the bytes written so far by placement id; writes without one are under `None`.
     #[must_use]
     pub fn bytes_by_placement(&self) -> BTreeMap<Option<PlacementId>, u64> {
         let mut bytes = BTreeMap::new();

@@ -1,4 +1,4 @@
-//! The engine: no threads, no time; what was pushed is executed by the next `reap`.
+//! The engine: no threads, no time; pushed parts are executed by the next `reap`.
 
 use std::io;
 use std::ops::Range;
@@ -22,13 +22,13 @@ pub struct MemEngine {
 }
 
 impl MemEngine {
-    /// An engine over `device`.
+    /// Creates an engine over `device`.
     #[must_use]
     pub fn new(device: Arc<MemDevice>) -> Self {
         Self { device }
     }
 
-    /// The device below.
+    /// Returns the device below.
     #[must_use]
     pub fn device(&self) -> &Arc<MemDevice> {
         &self.device
@@ -94,9 +94,9 @@ struct MemQueue {
     board: Arc<Board>,
     depth: u32,
     pushed: Vec<Part>,
-    /// How many of `pushed` were submitted.
+    /// Number of parts in `pushed` that were submitted.
     submitted: usize,
-    /// With the device: held, or done and not reaped.
+    /// Number of parts with the device: held, or done and not reaped.
     executed: u32,
     counters: QueueCounters,
 }

@@ -1,4 +1,4 @@
-//! Executing requests: held, slow, failing or as they should be.
+//! Executes requests: held, slow, failing or normal.
 
 use std::io;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use super::record::MemWrite;
 use super::state::{EIO, ENOSPC, MemDevice, State};
 
 impl MemDevice {
-    /// Ends every hold and executes what was held, in its order; what is of one queue ends at once.
+    /// Ends every hold and executes held requests in order; those of one queue complete together.
     pub fn release(&self) {
         let mut state = self.state.lock();
         state.holds.clear();
@@ -31,8 +31,8 @@ impl MemDevice {
         }
     }
 
-    /// Executes a batch. Flushes go first: they cover what was complete before they were pushed, not what the observer
-    /// writes meanwhile.
+    /// Executes a batch. Flushes run first: they cover writes that were complete before they were
+    /// pushed, not those that the observer writes in the meantime.
     pub(super) fn run(&self, parts: Vec<Part>, board: &Arc<Board>) -> io::Result<()> {
         let (observer, sent) = {
             let state = self.state.lock();
@@ -61,7 +61,7 @@ impl MemDevice {
             }
             let held = state.holds.iter().any(|range| touches(&part, range));
             if held || state.queue_errno.is_some() {
-                // A broken queue never tells; the device keeps what it was given.
+                // A broken queue never reports completions; the device keeps its parts.
                 state.held.push((part, Arc::clone(board)));
             } else if state.chance.is_slow(&part) {
                 state.slow.push((part, Arc::clone(board)));
@@ -79,7 +79,7 @@ impl MemDevice {
         broken.map_or(Ok(()), |errno| Err(io::Error::from_raw_os_error(errno)))
     }
 
-    /// Executes what was slow: somebody waits.
+    /// Executes the slow requests, because a caller waits.
     pub(super) fn run_slow(&self) {
         let mut state = self.state.lock();
         for (part, board) in std::mem::take(&mut state.slow) {
@@ -116,7 +116,7 @@ impl MemDevice {
         }
     }
 
-    /// What a kernel would answer with EINVAL, but never silently accept.
+    /// Rejects parts that a kernel would reject with EINVAL, but never silently accept.
     fn check(&self, part: &Part) -> io::Result<()> {
         part.check()?;
         if part.op == OpKind::Flush {
@@ -149,7 +149,7 @@ impl MemDevice {
         Err(io::Error::new(io::ErrorKind::InvalidInput, words))
     }
 
-    /// Executes a part, unless chance is against it.
+    /// Executes a part, unless a random fault strikes.
     fn apply_or_fail(&self, state: &mut State, part: &Part) -> io::Result<u32> {
         match state.chance.strike(part) {
             None => self.apply(state, part, part.len),
@@ -180,7 +180,7 @@ impl MemDevice {
     fn apply(&self, state: &mut State, part: &Part, len: u32) -> io::Result<u32> {
         let zeros = || vec![0; len as usize];
         match (part.op, &part.buf) {
-            // No memory in between: openings read much, and most of it was never written.
+            // No intermediate buffer: opening a store reads much, and most of it was never written.
             (OpKind::Read, Some(buf)) => {
                 for (range, bytes) in state.live.pieces(part.offset, len as usize) {
                     buf.copy_from(part.buf_offset + range.start, bytes)?;
@@ -198,7 +198,7 @@ impl MemDevice {
     }
 }
 
-/// Inverts what a read put into its buffer.
+/// Inverts the bytes that a read put into its buffer.
 fn garble(part: &Part) -> impl FnOnce(u32) -> io::Result<u32> {
     move |len| {
         let mut bytes = vec![0; len as usize];

@@ -1,4 +1,4 @@
-//! What a device was told to do wrong, and when.
+//! The scripted faults of a device, and when they strike.
 
 use std::ops::Range;
 
@@ -6,13 +6,13 @@ use rb_io::{OpKind, Part};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Fault {
-    /// Answer with this error number and change nothing.
+    /// Fail with this error number and change nothing.
     Errno(i32),
     /// Move at most this many bytes.
     Short(u32),
-    /// Answer with this error number, and let the write land at the next flush.
+    /// Fail with this error number, and let the write land at the next flush.
     Late(i32),
-    /// Read all, and invert every byte.
+    /// Read everything, and invert every byte.
     Garble,
 }
 
@@ -21,7 +21,7 @@ struct Scripted {
     op: OpKind,
     range: Range<u64>,
     fault: Fault,
-    /// `None`: every time.
+    /// `None` means every time.
     times: Option<u32>,
 }
 
@@ -42,7 +42,7 @@ impl Faults {
         self.0.clear();
     }
 
-    /// The first fault, in the order they were added, that is meant for `part`.
+    /// Returns the first matching fault for `part`, in the order in which faults were added.
     pub(super) fn strike(&mut self, part: &Part) -> Option<Fault> {
         let index = self
             .0
@@ -60,7 +60,7 @@ impl Faults {
     }
 }
 
-/// A flush has no range and touches every one.
+/// Returns whether a part touches a range. A flush has no range and touches every one.
 pub(super) fn touches(part: &Part, range: &Range<u64>) -> bool {
     part.op == OpKind::Flush
         || (part.offset < range.end && range.start < part.offset + u64::from(part.len))

@@ -1,10 +1,10 @@
-//! What a device has executed, and who is shown it.
+//! The operations that a device has executed, and the observer's types.
 
 use std::sync::Arc;
 
 use rb_io::{OpKind, Part, PlacementId};
 
-/// How many operations a device has executed, failed ones included.
+/// Number of executed operations of a device, including failed ones.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct MemCounts {
     /// Reads.
@@ -20,13 +20,13 @@ pub struct MemCounts {
 /// One executed operation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct MemOp {
-    /// What it was.
+    /// The kind of operation.
     pub op: OpKind,
     /// First byte on the device.
     pub offset: u64,
-    /// Bytes asked for.
+    /// Requested bytes.
     pub len: u32,
-    /// Where it was to be put.
+    /// Requested placement.
     pub placement: Option<PlacementId>,
 }
 
@@ -41,7 +41,8 @@ impl MemOp {
     }
 }
 
-/// Called in the thread that reaps, without a lock of the device; see [`MemDevice::observe`](crate::MemDevice::observe).
+/// Called in the thread that reaps, without a lock of the device; see
+/// [`MemDevice::observe`](crate::MemDevice::observe).
 pub(super) type ObserverFn = dyn Fn(Moment, &[MemOp]) + Send + Sync;
 
 #[derive(Clone)]
@@ -53,11 +54,11 @@ impl std::fmt::Debug for Observer {
     }
 }
 
-/// When an observer is called.
+/// The time at which an observer is called.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Moment {
     /// The requests are about to be executed.
     Before,
-    /// They were executed, and whoever sent them does not know yet.
+    /// The requests were executed, and the caller has not been notified yet.
     After,
 }

@@ -1,5 +1,5 @@
-//! Sparse bytes: what was never written is zero and takes no memory. Copies share their pages, so
-//! that a test can hold thousands of images of one device.
+//! Sparse bytes: bytes never written are zero and take no memory. Copies share their pages, so that
+//! a test can hold thousands of images of one device.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ impl Pages {
         }
     }
 
-    /// The bytes of a range, piece by piece, each with its place in the range.
+    /// Iterates over the bytes of a range, piece by piece, each with its position in the range.
     pub(super) fn pieces(
         &self,
         offset: u64,
@@ -48,7 +48,7 @@ impl Pages {
         }
     }
 
-    /// Writes and answers how [`hash`](Self::hash) changes.
+    /// Writes, and returns by how much [`hash`](Self::hash) changes.
     pub(super) fn write_hashed(&mut self, offset: u64, bytes: &[u8]) -> u64 {
         let sectors = offset / SECTOR as u64..(offset + bytes.len() as u64).div_ceil(SECTOR as u64);
         let before = self.hash_of(sectors.clone());
@@ -56,7 +56,7 @@ impl Pages {
         before ^ self.hash_of(sectors)
     }
 
-    /// A number that tells contents apart: the sum, without carries, of what every sector adds.
+    /// Returns a hash of the contents: the XOR of the hashes of all sectors.
     pub(super) fn hash(&self) -> u64 {
         const SECTORS: u64 = (PAGE / SECTOR) as u64;
         self.pages
@@ -65,12 +65,12 @@ impl Pages {
             .fold(0, |sum, hash| sum ^ hash)
     }
 
-    /// What these sectors add to [`hash`](Self::hash).
+    /// Returns the contribution of these sectors to [`hash`](Self::hash).
     pub(super) fn hash_of(&self, sectors: std::ops::Range<u64>) -> u64 {
         let mut bytes = [0; SECTOR];
         sectors.fold(0, |sum, sector| {
             self.read(sector * SECTOR as u64, &mut bytes);
-            // A zero sector adds nothing, whether its page is there or not.
+            // A zero sector contributes nothing, whether its page exists or not.
             match bytes == [0; SECTOR] {
                 true => sum,
                 false => sum ^ xxh3_64_with_seed(&bytes, sector),
@@ -79,7 +79,8 @@ impl Pages {
     }
 }
 
-/// The pages that `len` bytes at `offset` touch: page number, first byte in it, range of the bytes.
+/// Iterates over the pages that `len` bytes at `offset` touch: page number, first byte in it, range
+/// of the bytes.
 fn pieces(offset: u64, len: usize) -> impl Iterator<Item = (u64, usize, std::ops::Range<usize>)> {
     let mut done = 0;
     std::iter::from_fn(move || {

@@ -1,4 +1,4 @@
-//! Faults that come by chance: how often, and in which part of the device, all from one seed.
+//! Random faults: how often, and in which part of the device, all from one seed.
 
 use std::ops::Range;
 
@@ -6,7 +6,7 @@ use rb_io::{OpKind, Part};
 
 use crate::values::next_number;
 
-/// How often a request goes wrong, in chances of 10 000. The default is never.
+/// Fault rates of requests, in units of 1/10,000. The default is never.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FaultRates {
     /// A read fails and changes nothing.
@@ -15,21 +15,21 @@ pub struct FaultRates {
     pub rot: u16,
     /// A write or discard fails and changes nothing.
     pub write_error: u16,
-    /// There is no space for a write, which changes nothing.
+    /// A write fails for lack of space and changes nothing.
     pub no_space: u16,
-    /// A write or discard fails, and lands all the same before the next flush.
+    /// A write or discard fails, but lands anyway before the next flush.
     pub late_write: u16,
-    /// A write or discard succeeds and is never there.
+    /// A write or discard succeeds and never lands.
     pub lost_write: u16,
     /// A write succeeds and lands in another block of the device.
     pub misdirected_write: u16,
-    /// A read or write moves only a part.
+    /// A read or write is short.
     pub short: u16,
-    /// A request ends after others that came later.
+    /// A request completes after later ones.
     pub slow: u16,
 }
 
-/// What chance has decided for one request.
+/// The random fault of one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mishap {
     Fails,

@@ -1,4 +1,4 @@
-//! What reached a device since its recording began, and what of it a crash keeps.
+//! The recording of a device, and the part of it that a crash keeps.
 
 use std::io;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use rb_io::Part;
 use super::pages::{Pages, SECTOR};
 use crate::values::next_number;
 
-/// A write as a device was given it.
+/// A write as the device received it.
 #[derive(Clone, Debug)]
 pub struct MemWrite {
     /// First byte on the device.
@@ -17,7 +17,7 @@ pub struct MemWrite {
 }
 
 impl MemWrite {
-    /// Its bytes.
+    /// Returns its bytes.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
@@ -49,33 +49,33 @@ impl MemWrite {
     }
 }
 
-/// What a crash leaves of one write, in sectors of 512 bytes.
+/// The part of one write that a crash keeps, in sectors of 512 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kept {
     /// Nothing.
     Nothing,
     /// Everything.
     All,
-    /// The first so many sectors.
+    /// This many sectors from the start.
     First(usize),
-    /// The last so many sectors.
+    /// This many sectors from the end.
     Last(usize),
-    /// Those that a seed chooses.
+    /// The sectors chosen by a seed.
     Some(u64),
 }
 
-/// A step of a recorded run that changes what a crash leaves.
+/// A step of a recorded run that affects the state after a crash.
 #[derive(Clone, Debug)]
 pub enum Recorded {
     /// A write reached the device's cache.
     Write(MemWrite),
-    /// Everything written before is on the medium, but for the last `uncovered` writes: they came after the flush was
-    /// sent.
+    /// Everything written before is on the medium, except the last `uncovered` writes: they came
+    /// after the flush was sent.
     Flush {
-        /// Pending writes that it does not cover.
+        /// Number of pending writes that it does not cover.
         uncovered: usize,
     },
-    /// Bytes changed on the medium by themselves, or by a test.
+    /// Bytes changed on the medium spontaneously, or by a test.
     Change(MemWrite),
 }
 
@@ -92,7 +92,7 @@ impl MemWrite {
     }
 }
 
-/// Applies what a seed chooses: of each write nothing, all, or single sectors.
+/// Applies the choice of a seed: of each write nothing, all, or single sectors.
 pub(super) fn keep_some(pending: &[MemWrite], pages: &mut Pages, seed: u64) {
     let mut random = seed;
     for write in pending {

@@ -1,4 +1,4 @@
-//! The state of a device: what is seen, what a crash leaves, and its orders to misbehave.
+//! The state of a device: visible contents, durable contents, and faults.
 
 use std::io;
 use std::ops::Range;
@@ -13,15 +13,15 @@ use super::pages::Pages;
 use super::rates::Chance;
 use super::record::{MemWrite, Recorded};
 
-/// The same on every architecture that Linux runs on.
+/// The same number on every architecture supported by Linux.
 pub(super) const EIO: i32 = 5;
 pub(super) const ENOSPC: i32 = 28;
 
 /// A device in memory with a volatile cache and scripted faults.
 ///
-/// Writes are visible at once; a crash keeps what was flushed. A flush covers the writes that were
-/// complete when it was *pushed*, no more: writes in flight beside it stay volatile, so a test
-/// that relies on them fails.
+/// Writes are visible immediately; a crash keeps flushed data. A flush covers only the writes that
+/// were complete when it was *pushed*: writes in flight concurrently stay volatile, so a test that
+/// relies on them fails.
 #[derive(Debug)]
 pub struct MemDevice {
     pub(super) limits: Limits,
@@ -29,7 +29,7 @@ pub struct MemDevice {
     pub(super) state: Mutex<State>,
 }
 
-/// Something to happen before a write or flush, after so many others.
+/// An action to run before a write or flush, after a number of others.
 pub(super) struct Trap {
     pub(super) left: u64,
     pub(super) act: Box<dyn FnOnce(&MemDevice) + Send>,
@@ -47,25 +47,25 @@ pub(super) struct State {
     pub(super) durable: Pages,
     /// Written and not flushed, in order.
     pub(super) pending: Vec<MemWrite>,
-    /// Writes that were ever in the cache.
+    /// Number of writes ever in the cache.
     pub(super) written: u64,
-    /// Of these, the next flush covers so many.
+    /// Number of these covered by the next flush.
     pub(super) covered: u64,
-    /// What was durable when recording began, and all since.
+    /// The durable contents when recording began, and all steps since.
     pub(super) recording: Option<(Pages, Vec<Recorded>)>,
     pub(super) faults: Faults,
     pub(super) chance: Chance,
     /// Writes that failed and will land before the next flush.
     pub(super) late: Vec<MemWrite>,
-    /// Parts that end after others.
+    /// Parts that complete after later ones.
     pub(super) slow: Vec<(Part, Arc<Board>)>,
     pub(super) holds: Vec<Range<u64>>,
     pub(super) held: Vec<(Part, Arc<Board>)>,
     pub(super) lost_flushes: bool,
-    /// What is written is in a page cache; see [`MemDevice::page_cache`].
+    /// True if writes go to a page cache; see [`MemDevice::page_cache`].
     pub(super) page_cache: bool,
     pub(super) queue_errno: Option<i32>,
-    /// Writes and flushes left until the power goes.
+    /// Number of writes and flushes left until the power fails.
     pub(super) power: Option<u64>,
     pub(super) trap: Option<Trap>,
     pub(super) counts: MemCounts,
@@ -80,7 +80,7 @@ impl State {
         self.wrote(MemWrite { offset, bytes });
     }
 
-    /// A write is in the cache.
+    /// Adds a write to the cache.
     pub(super) fn wrote(&mut self, write: MemWrite) {
         if let Some((_, steps)) = &mut self.recording {
             steps.push(Recorded::Write(write.clone()));
@@ -106,7 +106,7 @@ impl State {
             .min(self.pending.len());
         for write in std::mem::take(&mut self.late) {
             self.store(write.offset, &write.bytes);
-            // It lands now, and with it what it lands on.
+            // The late write lands now, together with the contents below it.
             uncovered = 0;
         }
         let covered = self.pending.len() - uncovered;
@@ -118,14 +118,14 @@ impl State {
         }
     }
 
-    /// A flush failed: what a page cache holds is taken for written.
+    /// Handles a failed flush: the page cache counts as written.
     pub(super) fn flush_failed(&mut self) {
         if self.page_cache {
             self.pending.clear();
         }
     }
 
-    /// Makes the page cache hold what the medium does, and nothing else.
+    /// Resets the page cache to the contents of the medium.
     pub(super) fn drop_page_cache(&mut self) {
         if self.page_cache {
             self.flush();
@@ -150,7 +150,7 @@ impl State {
         self.change(bit / 8, &[byte[0] ^ 1 << (bit % 8)]);
     }
 
-    /// What is to happen before this request, if it is the one.
+    /// Returns the trap that springs before this request, if it is the one.
     pub(super) fn sprung_by(&mut self, part: &Part) -> Option<Trap> {
         let trap = self.trap.as_mut().filter(|_| part.op != OpKind::Read)?;
         if trap.left == 0 {
@@ -160,7 +160,7 @@ impl State {
         None
     }
 
-    /// Whether the power is still there for a request, which uses it up.
+    /// Fails if the power is gone; otherwise counts the request.
     pub(super) fn power_for(&mut self, part: &Part) -> io::Result<()> {
         match &mut self.power {
             Some(0) => Err(io::Error::from_raw_os_error(EIO)),

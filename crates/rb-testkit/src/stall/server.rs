@@ -1,4 +1,4 @@
-//! The process behind a stalling file.
+//! The server process of a stalling file.
 
 use std::ffi::CString;
 use std::fs::File;
@@ -13,7 +13,7 @@ use rustix::process::Signal;
 
 use super::wire;
 
-/// Before what the server says; the test harness around it talks, too.
+/// Prefix of the server's output lines; the test harness around it prints too.
 pub(super) const MARK: &str = "rb-stall ";
 
 #[derive(Debug)]
@@ -26,7 +26,7 @@ struct Server {
 struct State {
     bytes: Vec<u8>,
     holding: Holding,
-    /// Requests without an answer, as they came.
+    /// Requests without a reply, as received.
     held: Vec<Vec<u8>>,
 }
 
@@ -49,7 +49,7 @@ impl Holding {
     }
 }
 
-/// Serves a file of `bytes` zeros until the standard input ends.
+/// Serves a file of `bytes` zeros until standard input is closed.
 pub(super) fn run(bytes: usize) {
     let mounted = mount(bytes);
     for line in io::stdin().lines().map_while(Result::ok) {
@@ -64,9 +64,9 @@ pub(super) fn run(bytes: usize) {
     }
 }
 
-/// Mounts the file system and detaches it at once: it lives as long as its folder is open.
+/// Mounts the file system and detaches it immediately: it lives as long as its directory is open.
 fn mount(bytes: usize) -> io::Result<(Arc<Server>, OwnedFd)> {
-    // A test that is killed cannot tell, and waits for this process.
+    // A killed test cannot notify this process, and would wait for it.
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
     let fuse = File::options().read(true).write(true).open("/dev/fuse")?;
     let fd = fuse.as_raw_fd();
@@ -96,7 +96,7 @@ fn mount(bytes: usize) -> io::Result<(Arc<Server>, OwnedFd)> {
 }
 
 impl Server {
-    /// Does what the test says; the number of requests that are held then.
+    /// Executes a command of the test; returns the number of requests held afterwards.
     fn obey(&self, what: &str) -> usize {
         let mut state = self.state.lock();
         match what {
@@ -114,7 +114,7 @@ impl Server {
         state.held.len()
     }
 
-    /// Ends when the file system is gone.
+    /// Serves requests until the file system is gone.
     fn serve(&self) {
         let mut request = vec![0; wire::REQUEST_BYTES_MAX];
         loop {
@@ -135,7 +135,7 @@ impl Server {
 
     fn answer(&self, request: &[u8], bytes: &mut [u8]) {
         if let Some(answer) = wire::answer(request, bytes) {
-            // The asker may have gone meanwhile; then nobody waits for the answer.
+            // The requester may have gone in the meantime; then no one waits for the reply.
             drop((&self.fuse).write_all(&answer));
         }
     }

@@ -1,9 +1,10 @@
-//! The few messages of the FUSE protocol that one file takes (`linux/fuse.h`, version 7.31).
-//! Numbers are the machine's own there; here they are little-endian, as on all that we test on.
+//! The few messages of the FUSE protocol that one file needs (`linux/fuse.h`, version 7.31). The
+//! protocol uses native byte order; this code uses little-endian, like every machine that we test
+//! on.
 
 use std::ops::Range;
 
-/// The largest write and what comes before its bytes.
+/// The largest write and the headers before its bytes.
 pub(super) const REQUEST_BYTES_MAX: usize = TRANSFER_MAX + 4096;
 const TRANSFER_MAX: usize = 1 << 20;
 const HEADER_BYTES: usize = 40;
@@ -24,12 +25,14 @@ const ENOENT: i32 = 2;
 const ENOSYS: i32 = 38;
 const ROOT: u64 = 1;
 const FILE: u64 = 2;
-/// How long the kernel may remember what it was told, in seconds.
+/// How long the kernel may cache attributes and names, in seconds.
 const FOR_EVER: u64 = 1 << 20;
 
-/// `ASYNC_READ | BIG_WRITES | ASYNC_DIO | MAX_PAGES`: requests of one caller are in flight together.
+/// `ASYNC_READ | BIG_WRITES | ASYNC_DIO | MAX_PAGES`: requests of one caller are in flight
+/// together.
 const INIT_FLAGS: u32 = 1 | 1 << 5 | 1 << 15 | 1 << 22;
-/// `DIRECT_IO | NOFLUSH | PARALLEL_DIRECT_WRITES`: each request of the caller is one of the server.
+/// `DIRECT_IO | NOFLUSH | PARALLEL_DIRECT_WRITES`: each request of the caller is one request to the
+/// server.
 const OPEN_FLAGS: u32 = 1 | 1 << 5 | 1 << 6;
 
 pub(super) fn is_transfer(request: &[u8]) -> bool {
@@ -40,7 +43,7 @@ pub(super) fn is_flush(request: &[u8]) -> bool {
     number(request, 4..8) as u32 == FSYNC
 }
 
-/// Executes a request; none where the kernel wants no answer.
+/// Executes a request and returns the reply; `None` if the kernel expects none.
 pub(super) fn answer(request: &[u8], bytes: &mut [u8]) -> Option<Vec<u8>> {
     let unique = number(request, 8..16);
     let node = number(request, 16..24);
@@ -61,7 +64,7 @@ pub(super) fn answer(request: &[u8], bytes: &mut [u8]) -> Option<Vec<u8>> {
             bytes[range].copy_from_slice(&from[..len as usize]);
             Ok(words32(&[len, 0]))
         }
-        // An answer that it is not known would be the last question: the kernel would flush nothing from then on.
+        // Must not be ENOSYS: the kernel would never send a flush again.
         RELEASE | FSYNC => Ok(Vec::new()),
         _ => Err(ENOSYS),
     };
@@ -73,7 +76,7 @@ pub(super) fn answer(request: &[u8], bytes: &mut [u8]) -> Option<Vec<u8>> {
     Some([words32(&[len, error as u32]), words64(&[unique]), told].concat())
 }
 
-/// The part of the file that a read or write is about.
+/// Returns the part of the file that a read or write refers to.
 fn range(body: &[u8], len: usize) -> Range<usize> {
     let start = (number(body, 8..16) as usize).min(len);
     start..(start + number(body, 16..20) as usize).min(len)
@@ -109,7 +112,7 @@ fn words64(words: &[u64]) -> Vec<u8> {
     words.iter().flat_map(|word| word.to_le_bytes()).collect()
 }
 
-/// A little-endian number of up to 8 bytes; what is not there is 0.
+/// Reads a little-endian number of up to 8 bytes; missing bytes are 0.
 fn number(bytes: &[u8], at: Range<usize>) -> u64 {
     let bytes = bytes.get(at).unwrap_or_default();
     bytes

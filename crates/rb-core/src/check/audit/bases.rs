@@ -1,5 +1,5 @@
-//! The two checkpoint bases: recovery needs one base and the log after it; the audit also looks at what
-//! recovery had no need of.
+//! Audits the two checkpoint bases. Recovery needs one base and the log after it; the audit checks
+//! both.
 
 use rb_format::Corruption;
 use rb_index::Index;
@@ -18,10 +18,10 @@ use crate::open::recovered::Recovered;
 
 const OTHER_SERVES: &str = "the other base and the log after it hold everything";
 const ONE_LESS: &str =
-    "there is one way less to recover until the next checkpoint, which writes it anew";
+    "there is one way less to recover until the next checkpoint, which rewrites it";
 
 impl Audit<'_> {
-    /// Says that metadata is lost, if it is.
+    /// Reports lost metadata.
     pub(super) fn lost(&mut self, recovered: &Recovered) {
         let report = &recovered.report;
         let Some(why) = &report.lost_metadata else {
@@ -50,7 +50,7 @@ impl Audit<'_> {
         });
     }
 
-    /// Looks at both bases, whether or not they were needed.
+    /// Audits both bases, whether or not recovery needed them.
     pub(super) fn bases(
         &mut self,
         recovered: &Recovered,
@@ -85,7 +85,7 @@ impl Audit<'_> {
                         ),
                         offset: place.offset,
                         wrong,
-                        meaning: "the next opening for writing writes it anew",
+                        meaning: "the next opening for writing rewrites it",
                         lost: nothing("the other header of this base is whole"),
                     },
                 );
@@ -143,13 +143,13 @@ impl Audit<'_> {
         }
         let (sb, geometry) = (self.superblock, self.geometry);
         let loaded = from_base(&mut self.io, sb, geometry, base, how)?;
-        // The newest, and yet it did not serve: a header is written when all else is there.
+        // A header is written after everything else, so a newest base that is unusable is damage.
         let is_newest = found
             .first()
             .is_some_and(|newest| newest.region == base.region);
         Ok(match loaded {
             Err(why) => Some((severity(!is_newest && !self.report.clean), why)),
-            // Its log is said to be damaged already.
+            // The damage of its log has been reported already.
             Ok(_) if used.is_none() => None,
             Ok((other, damage)) => {
                 let short = other.end.sequence != recovered.end.sequence;
@@ -159,7 +159,7 @@ impl Audit<'_> {
                         other.end.sequence
                     )
                 }));
-                // After a loss the log began anew, and what is older than that cannot reach it.
+                // After a loss of metadata a new log began, which a base from before cannot reach.
                 let began_anew = used.is_some_and(|used| {
                     let position = used.header.position;
                     position.anchor == 0 && other.end.sequence <= position.sequence
@@ -169,7 +169,7 @@ impl Audit<'_> {
         })
     }
 
-    /// Judges one place of a base that has no header.
+    /// Judges one header place of a base without a header.
     fn no_header(&self, place: &HeaderPlace, newest: u64) -> Option<(Severity, String)> {
         let identity = &self.superblock.identity;
         let wrong = place.wrong()?;
@@ -177,24 +177,26 @@ impl Audit<'_> {
             return Some((Severity::Damage, wrong));
         };
         let by_crash = match why {
-            // A "start empty" writes the first base of the next epoch before the superblock.
+            // A start-empty writes the first base of the next epoch before the superblock.
             Corruption::WrongEpoch { found, .. } if *found == identity.epoch + 1 => true,
-            // The second base of an epoch goes to the other region, and that is never cleared again.
+            // The second base of an epoch goes to the other region, which is never cleared again.
             Corruption::WrongEpoch { found, .. } if *found < identity.epoch && newest <= 1 => {
                 return None;
             }
             // As a format leaves it.
             _ if is_zero(bytes) && newest <= 1 => return None,
-            // The crash of the checkpoint that was to write both places tore the other one.
+            // A crash tore the header while the checkpoint was writing both places.
             _ => !self.report.clean && newest > 0 && place.may_be_by_crash(identity),
         };
         Some((severity(by_crash), wrong))
     }
 
-    /// Checks that every slot is in exactly one state, and every entry in a slot that it belongs in.
+    /// Checks that every slot is in exactly one state, and every entry in a slot of the right
+    /// class.
     pub(super) fn accounting(&mut self, index: &Index) -> Result<(), OpenError> {
         let slots = u64::from(self.geometry.slots());
-        // Two bits for each slot. Without them nothing is known, which is no damage.
+        // Two bits per slot. Without memory for them the audit fails, which is no statement about
+        // damage.
         memory::check("memory for the accounting", slots / 4).map_err(|source| OpenError::Io {
             what: "checking the accounting",
             source,

@@ -1,6 +1,6 @@
-//! Whether the live entries are what the index says of them: their headers, with `deep` their payloads,
-//! read in batches at full queue depth. Slots that are not live are not judged: old headers in them are
-//! as they should be.
+//! Audits the live entries: compares their headers and, with `deep`, their payloads with the index,
+//! in batches at full queue depth. Slots that are not live are not judged, because they
+//! legitimately hold old headers.
 
 use rb_format::{Corruption, FORMAT_BLOCK, Generation, SlotHeader, SlotHeaderRef, padded_len};
 use rb_index::{Index, Located};
@@ -15,11 +15,11 @@ use crate::error::error_chain;
 use crate::io::meta_io::ReadAt;
 use crate::io::pace::Pace;
 
-/// Entries whose reads are in flight together at most; their keys are held meanwhile.
+/// Most entries whose reads are in flight together; their keys are held in memory.
 const BATCH: usize = 16384;
 
 impl Audit<'_> {
-    /// Reads every live entry. Answers the keys of those that do not prove themselves.
+    /// Reads every live entry. Returns the keys of those that fail verification.
     pub(super) fn entries(&mut self, index: &Index) -> Result<Vec<Box<[u8]>>, OpenError> {
         let mut unverified = Vec::new();
         let all = index.stats().entries;
@@ -29,7 +29,7 @@ impl Audit<'_> {
             more = walk.step(index, BATCH, &mut |entry| {
                 batch.push(LiveEntry::new(index, &entry));
             });
-            // In the order of the device, which rotating and networked ones like best.
+            // In device order, which rotating and networked devices like best.
             batch.sort_unstable_by_key(|entry| entry.located.slot);
             self.batch(&batch, &mut unverified)?;
             if let Some(progress) = &self.options.progress {
@@ -114,7 +114,7 @@ impl Audit<'_> {
         );
     }
 
-    /// A value goes to the smallest slots that hold it.
+    /// Checks that a value is in the smallest class that holds it.
     fn class(&mut self, entry: &LiveEntry) {
         let Located {
             slot, payload_len, ..
@@ -135,12 +135,12 @@ impl Audit<'_> {
     }
 }
 
-/// What is wrong with an entry.
+/// Reason why an entry fails verification.
 enum Wrong {
     Unreadable(String),
-    /// Neither a write that was torn nor one that was lost leaves this.
+    /// Neither a torn nor a lost write leaves this.
     Impossible(String),
-    /// A crash may leave this where it struck before everything was flushed.
+    /// A crash before the flush may leave this.
     Undecided(String),
 }
 
@@ -158,6 +158,7 @@ fn wrong_with(
         Ok(found) => found,
         Err(why) => {
             let torn = SlotHeaderRef::may_be_torn(header, identity, slot.0);
+            // An older header is what a put leaves whose write was lost.
             let other = matches!(
                 why,
                 Corruption::WrongStore { .. } | Corruption::WrongEpoch { .. }
@@ -179,7 +180,7 @@ fn wrong_with(
         "its header is that of generation {} in slot {}, the index says {generation}",
         found.generation.0, found.slot
     );
-    // Of one generation there is one put, and a header lies in the slot that it names.
+    // A generation has only one put, and a header names the slot it is in.
     let impossible = found.slot != slot.0 || found.generation.0 == generation;
     Some(match impossible {
         true => Wrong::Impossible(why),

@@ -1,4 +1,4 @@
-//! The fixed places: superblock copies and incarnation blocks.
+//! Audits the fixed blocks: superblock copies and incarnation blocks.
 
 use rb_format::{
     Corruption, FORMAT_BLOCK, INCARNATION_A_OFFSET, INCARNATION_B_OFFSET, Incarnation,
@@ -18,11 +18,12 @@ use crate::open::recovered::Recovered;
 use crate::report::{Foreign, RecoveryReport};
 
 const NAMES: [&str; 2] = ["A", "B"];
-const NEXT_OPENING: &str = "the next opening for writing writes it anew";
-const LEFT_ALONE: &str = "no crash leaves that, so it is left alone and the other copy serves; a repair by force writes it anew";
+const NEXT_OPENING: &str = "the next opening for writing rewrites it";
+const LEFT_ALONE: &str = "no crash leaves that, so it is left alone and the other copy serves; a repair by force rewrites it";
 const FORMAT: &str = "the store does not open; `rb format` makes a new, empty one";
 
-/// The report on a store whose superblocks do not serve; the error, if it is no store at all.
+/// Builds the report on a store without a usable superblock; returns the error if it is no store at
+/// all.
 pub(super) fn without_superblock(
     io: &mut MetaIo,
     copies: &[BlockAt<Superblock>; 2],
@@ -61,6 +62,7 @@ pub(super) fn without_superblock(
             ),
         }),
         OpenError::NotAStore { signature, .. } => {
+            // Structures of a store without its superblocks: there was a store here.
             let traces = [INCARNATION_A_OFFSET, INCARNATION_B_OFFSET, METADATA_START];
             let found = traces.into_iter().find(|offset| {
                 let is_there = offset + FORMAT_BLOCK as u64 <= capacity;
@@ -88,8 +90,8 @@ pub(super) fn without_superblock(
 }
 
 impl Audit<'_> {
-    /// Compares the copies with the one that counts. `opened`: an opening of this epoch repaired both, or could not
-    /// write one of them.
+    /// Compares the superblock copies with the one in force. `opened` is true if a session of this
+    /// epoch has written to the store, and so has repaired both copies or failed to write one.
     pub(super) fn copies(&mut self, copies: &[BlockAt<Superblock>; 2], opened: bool) {
         let newest = self.superblock;
         let neither_is_newest = copies
@@ -102,8 +104,8 @@ impl Audit<'_> {
             };
             let (severity, wrong) = match &copy.decoded {
                 Ok(found) if found == newest => continue,
-                // B is written first: an older A is what a crash between the two leaves. Both are older after one in a
-                // start with an empty store.
+                // B is written first, so a crash between the two writes leaves an older A. A crash
+                // during a start-empty leaves both older.
                 Ok(found) => {
                     let by_crash = !opened && (name == "A" || neither_is_newest);
                     let wrong = format!(
@@ -131,7 +133,7 @@ impl Audit<'_> {
         }
     }
 
-    /// Looks at the incarnation blocks.
+    /// Audits the incarnation blocks.
     pub(super) fn incarnations(&mut self, blocks: &Pair) {
         let identity = self.superblock.identity;
         for (block, name) in blocks.iter().zip(NAMES) {
@@ -141,7 +143,7 @@ impl Audit<'_> {
                     let wrong = format!("opening {} belongs in the other place", found.number);
                     (Severity::Damage, wrong)
                 }
-                // Those of an epoch before this one stay until they are written over.
+                // Blocks of an earlier epoch stay until they are overwritten.
                 Err(Corruption::WrongEpoch { found, .. }) if *found < identity.epoch => continue,
                 // A format clears both places.
                 Err(_) if block.bytes.as_deref().is_some_and(is_zero) => continue,
@@ -158,14 +160,14 @@ impl Audit<'_> {
                     structure: format!("incarnation block {name}"),
                     offset: block.offset,
                     wrong,
-                    meaning: "it tells writers apart; the next openings for writing write it anew",
+                    meaning: "it distinguishes writers; the next openings for writing rewrite it",
                     lost: nothing("no entry depends on it"),
                 },
             );
         }
     }
 
-    /// What shows that the device belongs to another program.
+    /// Finds data that belongs to another program.
     pub(super) fn foreign(
         &mut self,
         copies: &[BlockAt<Superblock>; 2],
@@ -191,7 +193,7 @@ impl Audit<'_> {
         }
     }
 
-    /// Blocks that the device once did not take, as a base remembers.
+    /// Remarks on the metadata blocks that a base lists as bad.
     pub(super) fn bad_blocks(&mut self, recovered: &Recovered) {
         for block in &recovered.bad_blocks {
             self.report.add(
@@ -207,7 +209,7 @@ impl Audit<'_> {
         }
     }
 
-    /// What the part of the layout costs that the device does not have.
+    /// Reports the loss on a device that is smaller than the layout.
     pub(super) fn cut(&mut self, recovered: &Recovered, capacity: u64) {
         let cut = cut::cost(&recovered.index, self.geometry, capacity);
         let opens = cut.lost == 0 && recovered.report.lost_metadata.is_none();
@@ -236,13 +238,14 @@ impl Audit<'_> {
         }
     }
 
-    /// Both incarnation blocks are gone of a store that was opened.
+    /// Detects that both incarnation blocks are gone although the store was opened.
     pub(super) fn lost_incarnations(&self, known: &Pair, recovered: &Recovered) -> Option<Foreign> {
         let identity = &self.superblock.identity;
         whose::lost_incarnations(known, identity, recovered.incarnation)
     }
 
-    /// An opening makes its incarnation block durable before it writes anything else.
+    /// Checks the incarnation blocks against the log: a session makes its block durable before it
+    /// writes anything else.
     pub(super) fn openings_agree(&mut self, blocks: &Pair, recovered: &Recovered) {
         let newest = newest_number(blocks);
         let wrote = recovered.incarnation;
@@ -261,7 +264,7 @@ impl Audit<'_> {
         self.few_openings(newest.unwrap_or(0).max(wrote));
     }
 
-    /// Numbers of openings that run out.
+    /// Remarks if incarnation numbers are running out.
     fn few_openings(&mut self, openings: u32) {
         let report = RecoveryReport {
             openings,
@@ -286,12 +289,12 @@ fn carries(signature: &str) -> FindingText {
         structure: "device".into(),
         offset: 0,
         wrong: format!("it carries {signature}"),
-        meaning: "it was given to something else; what is left of the store is told below",
-        lost: nothing("what is not there is told below"),
+        meaning: "it was given to something else; what is left of the store is listed below",
+        lost: nothing("what is missing is listed below"),
     }
 }
 
-/// Damage, unless a crash can leave it.
+/// Returns `Remark` if a crash can leave the state, else `Damage`.
 pub(super) fn severity(by_crash: bool) -> Severity {
     match by_crash {
         true => Severity::Remark,
@@ -299,12 +302,12 @@ pub(super) fn severity(by_crash: bool) -> Severity {
     }
 }
 
-/// Whether a block is as a format leaves it.
+/// Returns whether a block is zero, as a format leaves it.
 pub(super) fn is_zero(bytes: &[u8]) -> bool {
     bytes.iter().take(FORMAT_BLOCK).all(|byte| *byte == 0)
 }
 
-/// What a decoder said, or the device if it could not read the block.
+/// Returns the device's read error, or else the decoder's reason.
 fn reason<T>(why: &Corruption, placed: &BlockAt<T>) -> String {
     match &placed.unreadable {
         Some(error) => error_chain(error),

@@ -1,4 +1,4 @@
-//! The recovery of an audit, held against the fixed blocks.
+//! Recovers for an audit and compares the result with the fixed blocks.
 
 use rb_format::Superblock;
 
@@ -10,7 +10,7 @@ use crate::open::recover_options::RecoverOptions;
 use crate::open::recovered::Recovered;
 
 impl Audit<'_> {
-    /// Recovers as an opening does, and notes what that and the fixed blocks show.
+    /// Recovers like an open, and records what that and the fixed blocks show.
     pub(super) fn metadata(
         &mut self,
         copies: &[BlockAt<Superblock>; 2],
@@ -21,7 +21,7 @@ impl Audit<'_> {
         self.incarnations(known);
         let mut foreign = self.foreign(copies, known, capacity)?;
         let recovered = how.recover(&mut self.io, self.superblock, self.geometry)?;
-        // An opening that wrote more than its incarnation block had repaired both before.
+        // A session that wrote more than its incarnation block had repaired both copies first.
         self.copies(copies, recovered.incarnation > 0);
         self.report
             .recovered(&recovered, recovered.is_clean(newest_number(known)));
@@ -32,7 +32,7 @@ impl Audit<'_> {
         self.openings_agree(known, &recovered);
         let lost = self.lost_incarnations(known, &recovered);
         self.somebody_elses(&foreign);
-        // The finding about the incarnation blocks says it already.
+        // Not reported a second time: `openings_agree` has covered the incarnation blocks.
         foreign.extend(lost);
         self.report.foreign = foreign;
         self.lost(&recovered);

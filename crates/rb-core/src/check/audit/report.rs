@@ -1,4 +1,4 @@
-//! What an audit says.
+//! The report of an audit.
 
 use std::time::Duration;
 
@@ -12,82 +12,83 @@ use crate::report::ScanReport;
 /// Findings kept in full; further ones are only counted.
 const FINDINGS_MAX: usize = 1000;
 
-/// What an audit comes to.
+/// Overall result of an audit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum AuditState {
-    /// Everything is as a writer, or a crash of one, leaves it.
+    /// Everything is in a state that a writer, or a crash of one, leaves.
     Clean,
-    /// Something is as no crash leaves it. The store opens; what is lost is said.
+    /// Something is in a state that no crash leaves. The store opens; the findings list what is
+    /// lost.
     Damaged,
     /// The store cannot be opened at all.
     Unusable,
 }
 
-/// How much a finding weighs.
+/// Severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
     /// A crash can leave this; nothing needs to be done.
     Remark,
-    /// No crash leaves this: the device, or someone who wrote to it, did it.
+    /// No crash leaves this: the device caused it, or a program that wrote to it.
     Damage,
 }
 
-/// One thing that was found.
+/// A single finding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// How much it weighs.
+    /// Severity of the finding.
     pub severity: Severity,
-    /// The structure, as in "superblock copy A" or "slot 17".
+    /// The affected structure, such as "superblock copy A" or "slot 17".
     pub structure: String,
-    /// Its first byte on the device.
+    /// Byte offset of the structure on the device.
     pub offset: u64,
-    /// What is wrong.
+    /// Description of the fault.
     pub wrong: String,
-    /// What follows from it.
+    /// Consequence for the store.
     pub meaning: String,
-    /// What is lost by it.
+    /// Data lost by the fault.
     pub lost: String,
 }
 
-/// What an audit found.
+/// Result of an audit.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct AuditReport {
-    /// The sum of it.
+    /// Overall result.
     pub state: AuditState,
-    /// Each finding, in the order of the audit; the first thousand.
+    /// The first 1000 findings, in the order of the audit.
     pub findings: Vec<Finding>,
-    /// Damage found, that beyond the findings included.
+    /// Number of damages, including those beyond `findings`.
     pub damages: u64,
-    /// Remarks made, those beyond the findings included.
+    /// Number of remarks, including those beyond `findings`.
     pub remarks: u64,
-    /// The superblock that counts; none if neither copy is usable.
+    /// The superblock in force; `None` if neither copy is usable.
     pub superblock: Option<Superblock>,
-    /// The newest opening for writing closed the store, or there was none yet.
+    /// True if the newest writing session closed the store, or there was none yet.
     pub clean: bool,
-    /// Sequence of the base that an opening would load.
+    /// Sequence of the base that an open would load.
     pub base_sequence: Option<u64>,
-    /// Log blocks after it.
+    /// Number of log blocks after the base.
     pub log_blocks: u64,
-    /// Log records after it.
+    /// Number of log records after the base.
     pub log_records: u64,
-    /// Why metadata is lost.
+    /// Reason why metadata is lost; `None` if it is not.
     pub lost_metadata: Option<String>,
-    /// What slot headers prove, if metadata is lost. A removed key may have returned.
+    /// Result of scanning the slot headers, if metadata is lost. Removed keys may have returned.
     pub scanned: Option<ScanReport>,
-    /// The index that an opening would make.
+    /// Statistics of the index that an open would build.
     pub index: Option<IndexStats>,
-    /// Live entries whose header was read.
+    /// Number of live entries whose header was read.
     pub headers_read: u64,
-    /// Live entries whose payload was read.
+    /// Number of live entries whose payload was read.
     pub payloads_read: u64,
-    /// Live entries that did not prove themselves: each is a miss when it is read.
+    /// Number of live entries that failed verification: each is a miss when it is read.
     pub unverified: u64,
-    /// What the device carries that the store did not leave there: opening it for writing is refused.
+    /// Data of another program on the device; opening the store for writing is refused.
     pub foreign: Vec<Foreign>,
-    /// Whether payloads were to be read.
+    /// True if the audit was asked to read payloads.
     pub deep: bool,
-    /// How long it took.
+    /// Duration of the audit.
     pub time: Duration,
 }
 
@@ -162,7 +163,7 @@ impl AuditReport {
     }
 }
 
-/// A finding without its weight.
+/// A finding without its severity.
 pub(super) struct FindingText {
     pub(super) structure: String,
     pub(super) offset: u64,
@@ -171,7 +172,7 @@ pub(super) struct FindingText {
     pub(super) lost: String,
 }
 
-/// Nothing is lost, and why.
+/// Text for a finding that loses nothing, with the reason.
 pub(super) fn nothing(why: &str) -> String {
     format!("nothing: {why}")
 }

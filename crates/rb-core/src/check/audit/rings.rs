@@ -1,5 +1,5 @@
-//! The two rings of the log: recovery reads ring 2 where ring 1 does not go on; the audit compares them, and
-//! checks the order of the records.
+//! Compares the two rings of the log, of which recovery reads ring 2 only where ring 1 does not
+//! continue, and checks the order of the records.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -27,7 +27,8 @@ fn failed(source: Error) -> OpenError {
 }
 
 impl Audit<'_> {
-    /// Compares the rings, and checks the log's order, from the oldest base that still chains.
+    /// Compares the rings and checks the log's order, starting from the oldest base that still
+    /// chains to the end.
     pub(super) fn rings(&mut self, recovered: &Recovered) -> Result<(), OpenError> {
         if recovered.report.lost_metadata.is_some() {
             return Ok(());
@@ -45,6 +46,8 @@ impl Audit<'_> {
                 let Chain { copies, order, .. } = chain;
                 for (ring, ranges) in copies.lacking.into_iter().enumerate() {
                     for range in ranges {
+                        // Blocks up to `durable` were flushed; a crash may have cut later ones from
+                        // one ring.
                         let split = (copies.durable + 1).clamp(range.start, range.end);
                         self.in_one_ring(ring, range.start..split, false);
                         self.in_one_ring(ring, split..range.end, true);
@@ -57,7 +60,7 @@ impl Audit<'_> {
         Ok(())
     }
 
-    /// Follows both rings from `start` as far as the log goes.
+    /// Follows both rings from `start` to the end of the log.
     fn walk<'r>(&mut self, start: LogPosition, recovered: &'r Recovered) -> Result<Chain<'r>, Error>
     where
         Self: 'r,
@@ -73,7 +76,7 @@ impl Audit<'_> {
             let first = chain.at.sequence;
             let ring_1 = reader.read(&mut self.io, 0, first, limit)?;
             let ring_2 = reader.read(&mut self.io, 1, first, limit)?;
-            // None are left to be read at the limit.
+            // Both reads are empty once the limit is reached.
             let mut whole = !ring_1.is_empty();
             for (ring_1, ring_2) in ring_1.iter().zip(&ring_2) {
                 let mut pairs = ring_1.blocks().zip(ring_2.blocks());
@@ -85,7 +88,7 @@ impl Audit<'_> {
         }
     }
 
-    /// Says that a ring lacks some blocks which the other has.
+    /// Reports blocks that only the other ring has.
     fn in_one_ring(&mut self, ring: usize, blocks: Range<u64>, by_crash: bool) {
         let (first, last) = match blocks.clone().next_back() {
             Some(last) => (blocks.start, last),
@@ -128,8 +131,8 @@ impl Audit<'_> {
         }
     }
 
-    /// The last opening before `closer` of which the ring shows that it did not close the store: its last
-    /// block is no close record, or it has none at all.
+    /// Returns the last session before `closer` that did not close the store, as far as the rings
+    /// show: its last block is not a close record, or it has none.
     pub(super) fn last_crash(&mut self, closer: u32) -> Result<Option<u32>, OpenError> {
         let mut ends: BTreeMap<u32, (u64, bool)> = BTreeMap::new();
         let read = each_block_of_rings(&mut self.io, self.superblock, |block| {
@@ -150,7 +153,7 @@ impl Audit<'_> {
         Ok((oldest..closer).rev().find(|opening| !closed(*opening)))
     }
 
-    /// Looks at the places where the next block goes.
+    /// Checks the places where the next block goes.
     pub(super) fn log_end(&mut self, recovered: &Recovered) -> Result<(), OpenError> {
         if recovered.report.lost_metadata.is_some() {
             return Ok(());
@@ -181,7 +184,7 @@ impl Audit<'_> {
                     offset,
                     wrong: format!("ring {}: {why}", ring + 1),
                     meaning: "the log ends before it: a crash in a commit, or rot in both copies of the very last commit",
-                    lost: "what that commit held, of which nobody was told that it is durable unless it rotted".into(),
+                    lost: "what that commit held, which was not acknowledged as durable unless it rotted".into(),
                 });
             }
         }

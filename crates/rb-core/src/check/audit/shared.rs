@@ -1,4 +1,4 @@
-//! How a store is audited, and what the parts of an audit share.
+//! Options of an audit, and the state that its parts share.
 
 use std::time::Duration;
 
@@ -9,23 +9,23 @@ use super::report::AuditReport;
 use crate::io::meta_io::MetaIo;
 use crate::progress::Progress;
 
-/// How a store is audited.
+/// Options of an audit.
 #[derive(Clone, Debug)]
 pub struct AuditOptions {
-    /// How a device or file is reached.
+    /// Engine for a device or file.
     pub engine: EngineKind,
-    /// Read the payload of every live entry too, not only its header.
+    /// If true, reads the payload of every live entry, not only its header.
     pub deep: bool,
-    /// Look at a store though someone has it open for writing. What is read then moves meanwhile, and
-    /// findings may be false.
+    /// If true, audits a store that another process may have open for writing. The store then
+    /// changes during the audit, and findings may be false.
     pub in_use: bool,
-    /// For a repair: write over what shows the device to belong to another program.
+    /// For a repair: if true, overwrites data of another program on the device.
     pub force: bool,
     /// Requests in flight, 1 to 4096.
     pub queue_depth: u32,
-    /// How long a request may take before the audit gives up.
+    /// Longest time a request may take before the audit fails.
     pub io_deadline: Duration,
-    /// Told how far the reading of slots has come.
+    /// Receives the progress of reading the slots.
     pub progress: Option<Progress>,
 }
 
@@ -43,13 +43,14 @@ impl Default for AuditOptions {
     }
 }
 
-/// What the parts of an audit share.
+/// State shared by the parts of an audit.
 pub(super) struct Audit<'a> {
     pub(super) io: MetaIo,
     pub(super) superblock: &'a Superblock,
     pub(super) geometry: &'a Geometry,
     pub(super) options: &'a AuditOptions,
     pub(super) report: AuditReport,
-    /// Entries of this opening and later ones must be whole.
+    /// Entries of this incarnation and later ones must be whole; `None` if the store was not
+    /// closed.
     pub(super) settled_from: Option<u32>,
 }

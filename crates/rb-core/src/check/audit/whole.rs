@@ -1,4 +1,4 @@
-//! An audit from the superblocks to the last entry.
+//! Runs a whole audit, from the superblocks to the last entry.
 
 use std::time::Instant;
 
@@ -15,7 +15,7 @@ use crate::open::opened::Opened;
 use crate::open::recover_options::RecoverOptions;
 use crate::open::sessions::read_openings;
 
-/// A report, and the keys of the live entries that are not what the index says of them.
+/// The report, and the keys of the live entries that failed verification.
 pub(crate) struct Audited {
     pub(crate) report: AuditReport,
     pub(crate) unverified: Vec<Box<[u8]>>,
@@ -42,6 +42,7 @@ pub(crate) fn audit_opened(source: &Opened, options: &AuditOptions) -> Result<Au
     let mut io = new_io(BOOT_ARENA)?;
     let copies = read_copies(&mut io, capacity);
     let chosen = choose_superblock(&mut io, &copies, &source.path, capacity).and_then(|found| {
+        // A truncated device can be audited as long as it holds the metadata.
         check_capacity(&source.path, &found.newest, capacity, true)?;
         Ok(found)
     });
@@ -71,13 +72,14 @@ pub(crate) fn audit_opened(source: &Opened, options: &AuditOptions) -> Result<Au
     let recovered = audit.metadata(&copies, &known, capacity, &how)?;
     audit.bases(&recovered, &how)?;
     if found.newest.device_bytes > capacity {
+        // Ring 2 lies in the missing part, so the rings cannot be compared.
         audit.cut(&recovered, capacity);
     } else {
         audit.rings(&recovered)?;
         audit.log_end(&recovered)?;
     }
     audit.accounting(&recovered.index)?;
-    // The largest value, header included, must fit, and some of them to keep the device busy.
+    // The largest value with its header must fit, and several of them to keep the device busy.
     let largest = crate::value::ValueBuf::stride(geometry.largest_value() as usize);
     if options.deep && 8 * largest > BOOT_ARENA {
         audit.io = new_io(

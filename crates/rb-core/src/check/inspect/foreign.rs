@@ -1,4 +1,4 @@
-//! What belongs to another program, among what is shown.
+//! Notes foreign data in inspected structures.
 
 use rb_format::{FORMAT_BLOCK, Superblock};
 
@@ -9,7 +9,7 @@ use crate::io::meta_io::MetaIo;
 use crate::io::whose;
 use crate::log::incarnations::read_pair;
 
-/// Notes what belongs to another program: with the structure in whose place it is, else with the last one.
+/// Adds a note for each piece of foreign data: to the structure at its place, else to the last one.
 pub(super) fn name_foreign(
     shown: &mut [Inspected],
     io: &mut MetaIo,

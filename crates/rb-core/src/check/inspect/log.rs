@@ -1,4 +1,4 @@
-//! How the log is shown: both rings.
+//! Shows the log with both rings.
 
 use rb_format::{Corruption, FORMAT_BLOCK, FieldText, LogBlock, LogPosition, Structure};
 
@@ -10,7 +10,8 @@ use crate::open::recover::no_base;
 const RINGS: [usize; 2] = [1, 2];
 
 impl Look<'_> {
-    /// The blocks from the newest base to the log's end. Without a base: every sound one of either ring.
+    /// Shows the blocks from the newest base to the log's end. Without a base: every valid block of
+    /// either ring.
     pub(super) fn log(&mut self) -> Result<Vec<Inspected>, OpenError> {
         let superblock = self.superblock;
         let headers = read_headers(&mut self.io, superblock).map_err(no_base)?;
@@ -30,6 +31,7 @@ impl Look<'_> {
         for place in first..first.saturating_add(superblock.log_blocks()) {
             let copies = self.copies(place);
             let blocks = copies.each_ref().map(|copy| decoded(copy, superblock));
+            // Without a base there is no chain to follow: take every valid block.
             let is_next = |block: &Result<LogBlock<'_>, String>| match (block, &at) {
                 (Ok(block), Some(at)) => block.continues(at),
                 (block, None) => block.is_ok(),
@@ -69,7 +71,7 @@ impl Look<'_> {
         Ok(vec![shown])
     }
 
-    /// The bytes of a block in either ring, or why they cannot be read.
+    /// Reads a block from both rings; an unreadable one as a message.
     fn copies(&mut self, sequence: u64) -> [Result<Vec<u8>, String>; 2] {
         self.superblock.log_block_offsets(sequence).map(|offset| {
             let read = self.io.read(offset, FORMAT_BLOCK);
@@ -78,7 +80,7 @@ impl Look<'_> {
         })
     }
 
-    /// One block in both rings.
+    /// Shows one block in both rings.
     pub(super) fn log_block(&mut self, sequence: u64) -> Result<Vec<Inspected>, OpenError> {
         let identity = self.superblock.identity;
         let offsets = self.superblock.log_block_offsets(sequence);
@@ -109,7 +111,7 @@ fn decoded<'a>(
     LogBlock::decode(bytes, &superblock.identity).map_err(|why: Corruption| why.to_string())
 }
 
-/// Why the block in the next place does not continue the log.
+/// Describes why the block in the next place does not continue the log.
 fn ends_before(position: LogPosition, decoded: &Result<LogBlock<'_>, String>) -> String {
     match decoded {
         Err(why) => why.clone(),

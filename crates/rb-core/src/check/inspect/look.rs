@@ -1,4 +1,4 @@
-//! How each structure is found and shown.
+//! Finds and shows the superblock, incarnation, base and slot structures.
 
 use rb_format::magic::MAGIC_CONTINUATION;
 use rb_format::{
@@ -94,7 +94,7 @@ impl Look<'_> {
             })?;
             shown.push(block);
         }
-        // Without a sound header nobody knows where the rest is.
+        // Only a valid header locates the rest.
         let Some(header) = header else {
             return Ok(());
         };
@@ -174,7 +174,7 @@ impl Look<'_> {
         let owner = self.recovered().map(|index| owner_of(&index, slot));
         shown.notes.push(match owner {
             Err(why) => format!("whether it is live is not known: {}", error_chain(&why)),
-            Ok(None) => "not live: whatever it holds is old".into(),
+            Ok(None) => "not live: its content is old".into(),
             Ok(Some((key, located))) => {
                 let agreed = header.is_some_and(|header| agrees(&header, &key, &located));
                 let state = match (agreed, self.payload_matches(&key, &located)) {
@@ -212,7 +212,7 @@ impl Look<'_> {
         }
     }
 
-    /// The index as an opening would make it.
+    /// Builds the index like an open.
     fn recovered(&mut self) -> Result<Index, OpenError> {
         let how = RecoverOptions::look(self.geometry)?;
         let recovered = how.recover(&mut self.io, self.superblock, self.geometry)?;
@@ -233,7 +233,7 @@ impl Look<'_> {
     }
 }
 
-/// The live entry in a slot.
+/// Returns the live entry in a slot.
 fn owner_of(index: &Index, slot: u32) -> Option<(Box<[u8]>, Located)> {
     let mut owner = None;
     for shard in 0..index.shards() {

@@ -1,20 +1,20 @@
-//! What is inspected, and a structure as it is on the device.
+//! Targets of an inspection, and the structures it shows.
 
 use rb_format::{Corruption, FORMAT_BLOCK, FieldText, Geometry, Structure, Superblock, describe};
 
 use crate::error::{OpenError, error_chain};
 use crate::io::meta_io::MetaIo;
 
-/// Which of two places.
+/// One of two places of a structure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
-    /// The first.
+    /// The first place.
     A,
-    /// The second.
+    /// The second place.
     B,
 }
 
-/// What is looked at.
+/// The structure to inspect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Target {
@@ -22,15 +22,15 @@ pub enum Target {
     Superblock(Option<Side>),
     /// The incarnation blocks, or one of them.
     Incarnation(Option<Side>),
-    /// The checkpoint bases, or one: header, directory, and the header of each section.
+    /// The checkpoint bases, or one of them: headers, directory, and the header of each section.
     Base(Option<Side>),
     /// The blocks of the log since the newest base.
     Log,
-    /// One log block with its records, by its sequence, in both rings.
+    /// One log block with its records in both rings, by sequence.
     LogBlock(u64),
-    /// A slot's header, by the slot's number.
+    /// A slot's header, by slot number.
     Slot(u32),
-    /// The header of the slot that a key is in.
+    /// The header of the slot that holds a key.
     Key(Vec<u8>),
 }
 
@@ -38,19 +38,19 @@ pub enum Target {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Inspected {
-    /// What it is.
+    /// Name of the structure.
     pub title: String,
-    /// Its first byte on the device. The offsets of the fields count from here.
+    /// Byte offset of the structure on the device; field offsets are relative to it.
     pub offset: u64,
-    /// Its fields; none if it could not be read.
+    /// The fields; empty if the structure could not be read.
     pub fields: Vec<FieldText>,
-    /// Why its decoder refuses it; none if it is sound.
+    /// Reason why its decoder rejects it; `None` if it is valid.
     pub refused: Option<String>,
-    /// What else there is to say of it.
+    /// Further remarks.
     pub notes: Vec<String>,
 }
 
-/// A store to look into.
+/// The store under inspection.
 pub(super) struct Look<'a> {
     pub(super) io: MetaIo,
     pub(super) superblock: &'a Superblock,
@@ -68,7 +68,7 @@ impl Inspected {
         }
     }
 
-    /// Describes `bytes`, and says whether they were refused.
+    /// Describes `bytes` together with the result of decoding them.
     pub(super) fn of<T>(
         title: String,
         offset: u64,
@@ -85,7 +85,7 @@ impl Inspected {
 }
 
 impl Look<'_> {
-    /// One block of a structure; what could not be read is said.
+    /// Shows one block of a structure. An unreadable block is shown with its error.
     pub(super) fn block<T>(
         &mut self,
         title: String,

@@ -1,4 +1,4 @@
-//! Collects entries of a hash range and writes them as a section.
+//! Collects entries of a hash range and encodes them as a section.
 
 use std::mem::size_of;
 use std::ops::RangeInclusive;
@@ -43,8 +43,8 @@ pub struct SectionBuilder {
 }
 
 impl SectionBuilder {
-    /// A section of the hash range `range` (see [`section_range`](crate::section_range));
-    /// `position` is that of the log, read under the lock of the shard that the first entry comes
+    /// Creates a builder for the hash range `range` (see [`section_range`](crate::section_range));
+    /// `position` is the log position, read under the lock of the shard that the first entry comes
     /// from.
     #[must_use]
     pub fn new(range: usize, position: LogPosition) -> SectionBuilder {
@@ -58,8 +58,8 @@ impl SectionBuilder {
         }
     }
 
-    /// Makes room for `entries` more entries whose keys and metadata are no longer than `limits`, as far as the
-    /// section has it: taking them then waits for no memory to be moved.
+    /// Reserves memory for `entries` more entries whose keys and metadata are within `limits`, up
+    /// to the capacity of a section, so that adding them never moves memory.
     pub fn reserve(&mut self, entries: usize, limits: KeyLimits) {
         let left = SECTION_RAW_MAX.saturating_sub(self.raw_len());
         let bytes = |longest: u32| entries.saturating_mul(longest as usize).min(left);
@@ -68,11 +68,11 @@ impl SectionBuilder {
         self.metadata.reserve(bytes(limits.metadata_len_max));
     }
 
-    /// Takes an entry; false if the section is full and the entry was not taken.
+    /// Adds an entry. Returns false if the section is full and the entry was not added.
     ///
     /// # Panics
-    /// If the key is empty or longer than [`KEY_LEN_MAX`], the metadata longer than
-    /// [`METADATA_LEN_MAX`] or the value of more than [`VALUE_SLOTS_MAX`](crate::VALUE_SLOTS_MAX)
+    /// If the key is empty or longer than [`KEY_LEN_MAX`], the metadata is longer than
+    /// [`METADATA_LEN_MAX`] or the value has more than [`VALUE_SLOTS_MAX`](crate::VALUE_SLOTS_MAX)
     /// slots: the index holds no such entry. In debug builds also if the key hash is outside the
     /// range.
     pub fn push(&mut self, e: &BaseEntry<'_>) -> bool {
@@ -115,19 +115,19 @@ impl SectionBuilder {
         true
     }
 
-    /// Number of entries taken.
+    /// Returns the number of entries added.
     #[must_use]
     pub fn len(&self) -> usize {
         self.rows.len()
     }
 
-    /// True if no entry was taken. An empty section cannot be decoded: leave it out.
+    /// Returns true if no entry was added. An empty section cannot be decoded and must be omitted.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }
 
-    /// The section as bytes, padded with zeros to whole format blocks, and its directory entry,
+    /// Encodes the section, padded with zeros to whole format blocks, and its directory entry,
     /// whose `offset` the caller sets. `section` is its number in the directory, from 0.
     #[must_use]
     pub fn finish(
@@ -174,14 +174,14 @@ impl SectionBuilder {
         (entry, bytes)
     }
 
-    /// Bytes of the entries taken, before compression.
+    /// Returns the bytes of the added entries, before compression.
     #[must_use]
     pub fn raw_len(&self) -> usize {
         let behind_planes = self.keys.len() + self.metadata.len() + self.more_slots.len();
         self.rows.len() * PLANES + behind_planes
     }
 
-    /// The raw form. The order is that of the offsets in [`columns`].
+    /// Builds the raw form. The order is that of the offsets in [`columns`].
     fn columns(&self) -> Vec<u8> {
         let mut raw = Vec::with_capacity(self.raw_len());
         let rows = || self.rows.iter();
@@ -211,7 +211,7 @@ mod tests {
     use super::*;
     use crate::{Generation, MoreSlots};
 
-    /// A section grew under the lock of a shard, by moving up to two megabytes.
+    /// A section grew under the lock of a shard, moving up to two megabytes.
     #[test]
     fn what_was_reserved_moves_no_memory() {
         let position = LogPosition {

@@ -1,4 +1,4 @@
-//! The header of a section, and how much a section holds.
+//! The header of a section, and the capacity of a section.
 
 use std::mem::size_of;
 
@@ -9,19 +9,19 @@ use super::super::columns::PLANES;
 use crate::more_slots::MORE_SLOTS_LEN_MAX;
 use crate::{KEY_LEN_MAX, METADATA_LEN_MAX};
 
-/// How error messages call this structure.
+/// The name of this structure in error messages.
 pub(crate) const WHAT: &str = "base section";
 
-/// Entries that a section holds at most.
+/// Largest number of entries in a section.
 pub const SECTION_ENTRIES_MAX: usize = 16384;
-/// Bytes that the entries of a section have at most before compression.
+/// Largest size of a section's entries in bytes, before compression.
 pub const SECTION_RAW_MAX: usize = 4 << 20;
-/// Bytes before compression from which on a writer may finish a section although more entries of
-/// its range follow, to bound its memory. What the region of a base is sized for reckons with it:
-/// of each range at most one section is smaller.
+/// Size in bytes before compression above which a writer may finish a section although more entries
+/// of its range follow, to bound its memory. The size of a base region depends on it: at most one
+/// section of each range is smaller.
 pub const SECTION_RAW_MIN: usize = 256 << 10;
 
-/// Bytes that one entry has at most before compression.
+/// Largest size of one entry in bytes, before compression.
 const ENTRY_LEN_MAX: usize = PLANES + KEY_LEN_MAX + METADATA_LEN_MAX + MORE_SLOTS_LEN_MAX;
 
 /// The bytes of a section header.
@@ -41,9 +41,9 @@ pub(crate) struct SectionBytes {
 
 const _: () = {
     assert!(size_of::<SectionBytes>() == 64);
-    // Even entries of the greatest length fill a section with many.
+    // A section has room for many entries even of the greatest length.
     assert!(ENTRY_LEN_MAX * 1024 < SECTION_RAW_MAX);
-    // A section that takes no more entries is not smaller than one may be.
+    // A full section is never smaller than the minimum.
     assert!((PLANES + 1) * SECTION_ENTRIES_MAX >= SECTION_RAW_MIN);
     assert!(SECTION_RAW_MAX - ENTRY_LEN_MAX >= SECTION_RAW_MIN);
 };

@@ -1,4 +1,4 @@
-//! Reads sections, streaming: one section's raw bytes are all that is held.
+//! Decodes sections, streaming: only one section's raw bytes are in memory.
 
 use std::mem::size_of;
 
@@ -15,10 +15,10 @@ use crate::magic::MAGIC_SECTION;
 use crate::more_slots::MORE_SLOT_LEN;
 use crate::{Corruption, FORMAT_VERSION, Generation, Geometry, MoreSlots, block, key_hash};
 
-/// [`decode_section_with`] memory of its own, and one entry at a time.
+/// Calls [`decode_section_with`] with new scratch memory, and passes on one entry at a time.
 ///
 /// # Errors
-/// As there.
+/// Those of [`decode_section_with`].
 pub fn decode_section(
     bytes: &[u8],
     entry: &DirectoryEntry,
@@ -41,22 +41,24 @@ pub fn decode_section(
     )
 }
 
-/// Reads one section and calls `each` for its entries, some at a time, in the order they were pushed.
+/// Decodes one section and calls `each` for its entries, several at a time, in the order they were
+/// pushed.
 ///
 /// `bytes` are those read at `entry.offset`; `entry` comes from
-/// [`decode_directory`](crate::decode_directory), `section` is its number there. Before the
-/// first call the checksum has been checked, over the stored bytes, which name store, epoch,
-/// base and section. Every entry is checked before it is handed out: its slots exist and hold its
-/// payload ([`Geometry::check_slots`]), key and metadata keep to `limits`, the generation was given
-/// out before the base was taken, the key's hash is in the section's range. Memory: the raw length, at most [`SECTION_RAW_MAX`],
-/// in `scratch`, besides `bytes`.
+/// [`decode_directory`](crate::decode_directory), `section` is its number there. Before the first
+/// call the checksum over the stored bytes, which name store, epoch, base and section, has been
+/// verified. Every entry is checked before it is passed on: its slots exist and hold its payload
+/// ([`Geometry::check_slots`]), key and metadata are within `limits`, the generation was issued
+/// before the base was taken, the key's hash is in the section's range. Memory: the raw length, at
+/// most [`SECTION_RAW_MAX`], in `scratch`, in addition to `bytes`.
 ///
 /// # Errors
-/// Any [`Corruption`]. If an entry is wrong although the checksum holds (a writer's fault),
-/// some of the entries before it have been handed out: the caller drops what it built from the base.
+/// Any [`Corruption`]. If an entry is wrong although the checksum matches (a bug of the writer),
+/// some of the entries before it have been passed on: the caller drops everything it built from the
+/// base.
 #[expect(
     clippy::too_many_arguments,
-    reason = "what a section is checked against"
+    reason = "everything that a section is checked against"
 )]
 pub fn decode_section_with<'a>(
     scratch: &'a mut SectionScratch,
@@ -83,7 +85,7 @@ pub fn decode_section_with<'a>(
     walk(raw, entry, header, geometry, limits, each)
 }
 
-/// Checks the section header against directory and base; gives codec and body.
+/// Checks the section header against directory and base; returns codec and body.
 fn check_header<'a>(
     stored: &'a [u8],
     entry: &DirectoryEntry,
@@ -130,7 +132,7 @@ fn check_header<'a>(
         entry.entries.into(),
         header.entries.get().into(),
     )?;
-    // A directory entry made by hand has not been through decode_directory().
+    // A directory entry constructed by the caller has not passed `decode_directory`.
     in_range(WHAT, "raw length", entry.raw_len, 1, SECTION_RAW_MAX as u64)?;
     in_range(
         WHAT,
@@ -153,7 +155,7 @@ fn raw_bytes<'a>(
             equals(WHAT, "plain length", entry.raw_len, body.len() as u64)?;
             Ok(body)
         }
-        // The raw length is at most SECTION_RAW_MAX: check_header() has looked.
+        // The raw length is at most `SECTION_RAW_MAX`: `check_header` has verified it.
         CODEC_ZSTD => scratch.decompress(body, entry.raw_len as usize),
         found => Err(Corruption::Field {
             what: WHAT,
@@ -165,7 +167,7 @@ fn raw_bytes<'a>(
     }
 }
 
-/// Walks the columns and the keys and metadata behind them in step.
+/// Iterates over the columns and, in step, the keys and metadata after them.
 fn walk<'a>(
     raw: &'a [u8],
     entry: &DirectoryEntry,
@@ -182,7 +184,7 @@ fn walk<'a>(
     };
     let (planes, mut rest) =
         Planes::split(raw, entries).ok_or_else(|| short(columns::PLANES * entries))?;
-    // At most SECTION_ENTRIES_MAX times 65,535.
+    // At most `SECTION_ENTRIES_MAX` times 65,535.
     let keys_len = planes.sum(columns::KEY_LEN, columns::METADATA_LEN - columns::KEY_LEN) as usize;
     let metadata_len = columns::SLOT - columns::METADATA_LEN;
     let metadata_len = planes.sum(columns::METADATA_LEN, metadata_len) as usize;
@@ -224,7 +226,7 @@ fn walk<'a>(
             (more, rest) = rest
                 .split_at_checked(more_len)
                 .ok_or_else(|| short(more_len))?;
-            // No number is longer than its planes.
+            // The casts are lossless: no number is longer than its planes.
             let entry_found = BaseEntry {
                 key,
                 metadata,
@@ -286,7 +288,7 @@ fn check_entry(
         0,
         u32::MAX.into(),
     )?;
-    // A higher one would outlive every later put of its key.
+    // A higher one would win over every later put of its key.
     in_range(WHAT, "generation", found.generation.0, 1, floor.0)?;
     in_range(
         WHAT,

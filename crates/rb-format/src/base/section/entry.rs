@@ -1,4 +1,4 @@
-//! An entry as sections hold it, and how long its parts may be.
+//! An entry of a section, and the length limits of its parts.
 
 use crate::{Generation, MoreSlots};
 #[cfg(doc)]
@@ -11,14 +11,14 @@ pub struct BaseEntry<'a> {
     pub key: &'a [u8],
     /// Opaque bytes, at most [`METADATA_LEN_MAX`].
     pub metadata: &'a [u8],
-    /// [`key_hash`](crate::key_hash) of the key. Not stored: the decoder computes it, to check
-    /// the section's hash range.
+    /// [`key_hash`](crate::key_hash) of the key. Not stored: the decoder computes it to check the
+    /// section's hash range.
     pub key_hash: u64,
     /// The slot, or the first of several.
     pub slot: u32,
     /// The further slots, none for most values.
     pub more: MoreSlots<'a>,
-    /// The number of the put.
+    /// The generation of the put.
     pub generation: Generation,
     /// Payload length in bytes, at least 1.
     pub payload_len: u32,
@@ -28,13 +28,13 @@ pub struct BaseEntry<'a> {
     pub placement: u16,
     /// For the eviction policy; 0 until one uses it.
     pub policy: u16,
-    /// Seconds since the format at which the value expires, 0 for never.
+    /// Expiry time in seconds since format, 0 for never.
     pub expiry: u32,
-    /// When the entry was last used, on the scale of [`BaseHeader::recency_now`](crate::BaseHeader).
+    /// Time of the last use, on the scale of [`BaseHeader::recency_now`](crate::BaseHeader).
     pub recency: u32,
 }
 
-/// The longest key and metadata that a store takes, from its superblock.
+/// The longest key and metadata that a store accepts, from its superblock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeyLimits {
     /// The longest key in bytes.

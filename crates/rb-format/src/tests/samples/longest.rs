@@ -1,15 +1,15 @@
-//! The longest value that the format knows, wherever it is named.
+//! The longest value of the format, in every structure that names it.
 
 use super::{ID, Numbers, OwnedEntry};
 use crate::*;
 
-/// The header of the longest value there is: the longest key and metadata, and as many slots as a
-/// value can have, scattered over the larger class of [`superblock`].
+/// The header of the longest value: the longest key and metadata, and as many slots as a value can
+/// have, scattered over the larger class of [`superblock`].
 pub(crate) fn longest() -> SlotHeader {
     let mut numbers = Numbers(256);
     let mut bytes = |len| -> Box<[u8]> { (0..len).map(|_| numbers.next() as u8).collect() };
     let (key, metadata) = (bytes(KEY_LEN_MAX), bytes(METADATA_LEN_MAX));
-    // 389 and 1000 have no common factor, so no slot comes twice.
+    // 389 and 1000 have no common factor, so no slot repeats.
     let slot = |n: u32| 40_000 + n * 389 % 1000;
     SlotHeader {
         generation: Generation::new(3, 99).unwrap(),
