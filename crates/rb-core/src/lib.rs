@@ -90,3 +90,8 @@ pub use source::Source;
 pub use stats::{DiscardStats, ScrubStats, StoreStats};
 pub use store::Store;
 pub use value::{Lookup, Value, ValueBuf};
+
+/// Compiles and runs the example of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
