@@ -133,7 +133,7 @@ fn exposition(stats: &StoreStats) -> String {
     text
 }
 
-/// Serves `scrapes` requests, whatever their path.
+/// Serves `scrapes` requests; the path of a request is ignored.
 fn serve(listener: &TcpListener, store: &Store, scrapes: usize) -> io::Result<()> {
     for stream in listener.incoming().take(scrapes) {
         let mut stream = BufReader::new(stream?);
