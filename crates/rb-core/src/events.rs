@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 #[non_exhaustive]
 pub enum DropReason {
     /// A get read header and payload twice, and both times verification failed.
-    FailedProof,
+    FailedVerification,
     /// The validator found another header in the slot.
     FailedValidation,
     /// The scrubber read header and payload twice, and both times verification failed.

@@ -3,12 +3,12 @@
     feature = "io-uring",
     expect(unsafe_code, reason = "prctl with a filter program")
 )]
-//! Where io_uring is forbidden, `auto` runs posix and says why, and asking for io_uring fails.
+//! Where io_uring is forbidden, `auto` runs posix and reports why, and opening with io_uring fails.
 #![cfg(feature = "io-uring")]
 
 use rb_io::{Device, EngineKind, OpenError, open};
 
-/// Makes `io_uring_setup` answer EPERM on this thread, as container runtimes do.
+/// Makes `io_uring_setup` fail with EPERM on this thread, as container runtimes do.
 fn forbid_io_uring() {
     const SETUP: u32 = libc::SYS_io_uring_setup as u32;
     const DENY: u32 = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;

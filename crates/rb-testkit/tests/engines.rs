@@ -114,7 +114,7 @@ fn a_drive_with_a_speed() {
     });
 }
 
-/// An engine that says a wrong capacity. A failed check printed an expression and a line, and the summary only its title.
+/// An engine that reports a wrong capacity. A failed check printed an expression and a line, and the summary only its title.
 #[derive(Debug)]
 struct WrongCapacity(MemEngine);
 

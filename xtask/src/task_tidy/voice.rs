@@ -63,7 +63,11 @@ const AVOIDED: [&str; 54] = [
 ];
 
 /// Where an avoided word stays: the file, the word, and the reason.
-const ALLOWED: [(&str, &str, &str); 0] = [];
+const ALLOWED: [(&str, &str, &str); 1] = [(
+    "xtask/src/task_tidy/voice.rs",
+    "nobody",
+    "the test of this check",
+)];
 
 /// First words of a doc comment that do not say what the item is or does.
 const BAD_FIRST: [&str; 4] = ["What", "Whether", "Of", "As"];
@@ -74,7 +78,7 @@ struct Token {
     word: String,
 }
 
-/// What was read, for the last line of `tidy`.
+/// The number of words that were read, for the last line of `tidy`.
 #[derive(Default)]
 pub(super) struct Read {
     pub(super) words: usize,
@@ -95,11 +99,8 @@ pub(super) fn check(sources: &[PathBuf], breaches: &mut Vec<String>) -> Result<R
         let mut breach = |line: usize, what: &str| {
             breaches.push(format!("{}:{line}: {what}", path.display()));
         };
-        for (line, first) in if is_code {
-            bad_firsts(&text)
-        } else {
-            Vec::new()
-        } {
+        let firsts = is_code.then(|| bad_firsts(&text)).unwrap_or_default();
+        for (line, first) in firsts {
             breach(
                 line,
                 &format!("a doc comment that begins with `{first}`: say what the item is or does"),
@@ -108,12 +109,10 @@ pub(super) fn check(sources: &[PathBuf], breaches: &mut Vec<String>) -> Result<R
         let tokens = tokens(&lines);
         read.words += tokens.iter().filter(|token| token.word != ".").count();
         for (line, phrase) in avoided(&tokens) {
-            read.unusual += 1;
-            let file = path.display().to_string();
-            if !ALLOWED
-                .iter()
-                .any(|(of, word, _)| file.ends_with(of) && *word == phrase)
-            {
+            let allowed =
+                |(file, word, _): &(&str, &str, &str)| path.ends_with(file) && *word == phrase;
+            if !ALLOWED.iter().any(allowed) {
+                read.unusual += 1;
                 breach(line, &format!("`{phrase}` is avoided: see CONTRIBUTING.md"));
             }
         }
@@ -258,7 +257,7 @@ mod tests {
         );
         assert_eq!(found("// It is\n// to be done.\n"), [(1, "is to be")]);
         assert_eq!(found("// It is. To be sure, `nobody` knows\n"), []);
-        assert_eq!(found("let a = 1; // for ever\n"), [(1, "for ever")]);
+        assert_eq!(found("let a = 1; // nobody\n"), [(1, "nobody")]);
         assert_eq!(
             avoided(&tokens(&prose("a\n```\nnobody\n```\nBeside it"))),
             [(5, "beside")]

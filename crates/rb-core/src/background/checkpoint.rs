@@ -7,7 +7,7 @@
 //! Order of writes:
 //! 1. sections into the region that does not hold the newest base, which therefore stays whole;
 //! 2. a commit: the log up to the base's position is durable before the base can be chosen, so that the older
-//!   base remains a complete way to recover;
+//!    base remains a complete way to recover;
 //! 3. directory, flush: everything the header refers to is durable;
 //! 4. the header in both its places, flush: from here on this base is the newest.
 //!
@@ -213,7 +213,7 @@ impl Bases {
         let ticket = writer.log.ticket(); // 2
         // One commit may not be enough: it may only write what an earlier one found no space for.
         while !writer.log.is_durable(ticket) {
-            aftermath.push(inner.commit_untold(writer)?);
+            aftermath.push(inner.commit_without_notifying(writer)?);
         }
         let encoded = encode_directory(&directory, &inner.identity, base_sequence);
         let io = &mut self.io;

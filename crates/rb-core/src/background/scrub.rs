@@ -208,10 +208,10 @@ impl Pass {
         let mut round: Vec<usize> = (0..batch.len()).collect();
         // The second round reads only the entries that failed verification in the first.
         for again in [false, true] {
-            let reads = round.iter().filter_map(|&tag| {
-                let offset = inner.geometry.slot_offset(batch[tag].located.slot.0)?;
-                let len = stride(&batch[tag]);
-                Some(ReadAt { tag, offset, len })
+            let reads = round.iter().map(|&tag| ReadAt {
+                tag,
+                offset: inner.slot_offset(batch[tag].located.slot),
+                len: stride(&batch[tag]),
             });
             let mut doubtful = Vec::new();
             io.read_each(pace, reads, |at, bytes| {

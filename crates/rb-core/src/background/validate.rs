@@ -123,13 +123,10 @@ fn validate_batch(
     batch: &[LiveEntry],
     dropped: &mut Vec<usize>,
 ) -> Result<(), Error> {
-    let reads = batch.iter().enumerate().filter_map(|(tag, entry)| {
-        let offset = inner.geometry.slot_offset(entry.located.slot.0)?;
-        Some(ReadAt {
-            tag,
-            offset,
-            len: FORMAT_BLOCK,
-        })
+    let reads = batch.iter().enumerate().map(|(tag, entry)| ReadAt {
+        tag,
+        offset: inner.slot_offset(entry.located.slot),
+        len: FORMAT_BLOCK,
     });
     io.read_each(pace, reads, |tag, header| {
         let entry = &batch[tag];

@@ -159,7 +159,7 @@ impl Inner {
     }
 
     fn commit_taken(&self, writer: &Writer) -> Result<(), Error> {
-        let committed = self.commit_untold(writer);
+        let committed = self.commit_without_notifying(writer);
         if committed.is_err() {
             self.notify_refused(writer);
             self.notify_poisoned();
@@ -175,7 +175,7 @@ impl Inner {
     ///
     /// # Errors
     /// Same as [`Inner::commit`].
-    pub(crate) fn commit_untold(&self, writer: &Writer) -> Result<CommitEffects, Error> {
+    pub(crate) fn commit_without_notifying(&self, writer: &Writer) -> Result<CommitEffects, Error> {
         self.poison.check()?;
         self.switch(SwitchPoint::CommitBegins);
         let mut committer = self.lock_over_io(&writer.committer, HeldLock::Committer);

@@ -155,7 +155,7 @@ impl Inner {
     /// Notifies all waiters and the observer, once, that writing is poisoned, if it is. The caller
     /// holds no lock.
     pub(crate) fn notify_poisoned(&self) {
-        let Some(reason) = self.poison.to_tell() else {
+        let Some(reason) = self.poison.first_report() else {
             return;
         };
         if let Some(writer) = &self.writer {

@@ -26,7 +26,7 @@ impl Poison {
     }
 
     /// Returns the reason to the first caller only, which must notify the waiters.
-    pub(crate) fn to_tell(&self) -> Option<&str> {
+    pub(crate) fn first_report(&self) -> Option<&str> {
         self.reason()
             .filter(|_| !self.reported.swap(true, Ordering::Relaxed))
     }

@@ -38,6 +38,7 @@ impl MetaIo {
             }
         }
         let done = self.run(requests)?;
+        assert_eq!(done.len(), tags.len(), "each read completes once");
         for (tag, done) in tags.into_iter().zip(done) {
             match done.result {
                 Ok(()) => each(tag, Ok(&done.buf.expect(READ_BUFFER))),

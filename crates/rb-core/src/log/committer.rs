@@ -82,6 +82,10 @@ impl Committer {
         let Some(pending) = pending else {
             return Ok(Vec::new());
         };
+        assert!(
+            pending.bytes.len().is_multiple_of(FORMAT_BLOCK),
+            "a commit writes whole blocks"
+        );
         let pieces = pieces(log, pending);
         let mut requests = Vec::with_capacity(2 * pieces.len());
         for ring in [0, 1] {

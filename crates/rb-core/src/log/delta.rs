@@ -164,6 +164,10 @@ pub(crate) struct LogReservation {
 impl Drop for LogReservation {
     fn drop(&mut self) {
         let mut state = self.log.state.lock();
+        assert!(
+            state.promised >= self.blocks,
+            "a reservation is given back once"
+        );
         state.promised -= self.blocks;
         self.log.moved.notify_all();
     }
@@ -299,19 +303,27 @@ impl DeltaLog {
     /// at which they are durable.
     pub(crate) fn queue<'a>(
         &self,
-        // Unused: its presence shows that space was reserved.
-        _reservation: &LogReservation,
+        reservation: &LogReservation,
         records: impl IntoIterator<Item = Record<'a>>,
         now: Duration,
     ) -> u64 {
         let mut state = self.lock_timed();
         let state = &mut *state;
         let durable = state.durable_sequence;
+        debug_assert!(
+            Arc::as_ptr(&reservation.log) == std::ptr::from_ref(self),
+            "the reservation is one of this log"
+        );
         let before = state.ticket;
+        let first = state.encoder.next_sequence();
         for record in records {
             state.encoder.push(&record, durable);
             state.ticket += 1;
         }
+        assert!(
+            state.encoder.next_sequence() - first <= reservation.blocks,
+            "the records fit the space that was reserved for them"
+        );
         if state.ticket != before && state.dirty_since.is_none() {
             state.dirty_since = Some(now);
             self.work.notify_all();
@@ -400,6 +412,10 @@ impl DeltaLog {
         let durable = state.durable_sequence;
         state.encoder.seal(durable);
         let sealed = state.encoder.take_sealed();
+        assert!(
+            sealed.first_sequence > state.durable_sequence && !sealed.bytes.is_empty(),
+            "records that are not durable are in blocks that are not"
+        );
         state.dirty_since = None;
         Some(Pending {
             first_sequence: sealed.first_sequence,
@@ -418,6 +434,10 @@ impl DeltaLog {
             .no_space
             .as_ref()
             .is_some_and(|before| before.reported);
+        assert!(
+            state.unwritten.is_none(),
+            "a commit takes what the last one left before it takes more"
+        );
         state.unwritten = Some(pending);
         let why = why.clone();
         // Waiters of later records fail, too: those records cannot become durable first.
@@ -457,6 +477,10 @@ impl DeltaLog {
     #[must_use]
     pub(crate) fn mark_durable(&self, last_sequence: u64, ticket: u64) -> Vec<Waiter> {
         let mut state = self.state.lock();
+        assert!(
+            ticket <= state.ticket && last_sequence < state.encoder.next_sequence(),
+            "nothing is durable that was not queued"
+        );
         state.durable_sequence = state.durable_sequence.max(last_sequence);
         state.durable_ticket = state.durable_ticket.max(ticket);
         state.no_space = None;

@@ -10,7 +10,7 @@
 //! 4. writes its own, with a new number and a random nonce, and flushes;
 //! 5. reads both: its own is there, the other is unchanged;
 //! 6. reads the log on from where it ended, and recovers what a former writer acknowledged before it could
-//!   see step 4.
+//!    see step 4.
 //!
 //! A writer reads the blocks before it writes and again after the flush, before it acknowledges. So
 //! everything it acknowledges was durable before the next writer's step 4, and that writer finds it

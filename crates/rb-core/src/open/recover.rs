@@ -138,7 +138,7 @@ fn complete_without(recovered: &mut Recovered, headers: &Headers) {
     // report the blocks up to there as missing.
     recovered.end.sequence = recovered.end.sequence.max(headers.durable_end());
     recovered.tail = recovered.end.sequence;
-    keep_bad_slots_only(recovered, headers.bad_slots());
+    restore_bad_slots(recovered, headers.bad_slots());
     recovered.bad_blocks = headers.bad_blocks();
 }
 
@@ -154,7 +154,7 @@ pub(crate) fn no_base(why: Unusable) -> OpenError {
 }
 
 /// Marks slots as bad that a header listed, after the rest of the metadata was lost.
-pub(crate) fn keep_bad_slots_only(recovered: &mut Recovered, bad_slots: Vec<u32>) {
+pub(crate) fn restore_bad_slots(recovered: &mut Recovered, bad_slots: Vec<u32>) {
     for slot in bad_slots {
         // False if an entry holds the slot: its header was readable, so the slot is not bad, and
         // listing it in the next base would drop the entry at the next open.

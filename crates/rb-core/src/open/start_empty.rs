@@ -10,7 +10,7 @@ use crate::io::whose;
 use crate::log::incarnations::{agree, begin, begin_twice, check_writer};
 use crate::open::format_device::write_empty_base;
 use crate::open::open_plan::OpenPlan;
-use crate::open::recover::{keep_bad_slots_only, no_base};
+use crate::open::recover::{no_base, restore_bad_slots};
 use crate::open::recovered::{Recovered, Taken};
 use crate::open::sessions::{contended, read_blocks, read_openings};
 
@@ -97,7 +97,7 @@ pub(crate) fn start_empty(
     };
     let mut recovered = Recovered::empty(index, region, position, incarnation.number(), foreign);
     recovered.bad_blocks = bad_blocks;
-    keep_bad_slots_only(&mut recovered, bad_slots);
+    restore_bad_slots(&mut recovered, bad_slots);
     recovered.report_bad();
     Ok(Taken {
         recovered,

@@ -118,6 +118,7 @@ fn drive<B: Batch>(
         // A failed queue completes every unfinished request with an error, so the loop still ends;
         // only the lane cannot be reused.
         healthy &= polled.is_ok();
+        assert!(arrived.len() <= missing, "a lane completes a request once");
         missing -= arrived.len();
         arrived.drain(..).for_each(|answer| batch.arrived(answer));
         if missing > 0 && last {
@@ -163,6 +164,7 @@ fn wait_for<B: Batch>(lane: &mut Lane, batch: &mut B, mut missing: usize) {
     while missing > 0 {
         let wanted = u32::try_from(missing).unwrap_or(u32::MAX);
         let failed = lane.poll(wanted, None, &mut arrived).is_err();
+        assert!(arrived.len() <= missing, "a lane completes a request once");
         missing -= arrived.len();
         arrived.drain(..).for_each(|answer| batch.arrived(answer));
         if failed {

@@ -55,6 +55,10 @@ pub(crate) struct GetBatch {
 impl GetBatch {
     /// A batch of hits for their first read. `hits` must be grouped by shard.
     pub(crate) fn new(inner: &Arc<Inner>, hits: Vec<PendingGet>) -> GetBatch {
+        debug_assert!(
+            hits.is_sorted_by_key(|hit| hit.shard),
+            "hits of one shard stand together, so that each lock is taken once"
+        );
         GetBatch {
             inner: Arc::clone(inner),
             answers: Vec::with_capacity(hits.len()),
@@ -107,6 +111,7 @@ impl GetBatch {
             let mut shard = inner.index.lock(number, LockPurpose::Operation);
             while let Some(mut hit) = hits.next_if(|hit| hit.shard == number) {
                 let located = *hit.lease.located();
+                debug_assert!(located.payload_len > 0, "no value is empty");
                 let answer = match std::mem::replace(&mut hit.read, Read::Open) {
                     Read::Verified(buf) => {
                         shard.set_verified(&hit.lease);
@@ -162,6 +167,11 @@ impl Batch for GetBatch {
         }
         self.inner.switch(SwitchPoint::Sending);
         let buffers = std::mem::take(&mut self.buffers);
+        assert_eq!(
+            buffers.len(),
+            self.hits.len(),
+            "each hit has a buffer: one without would keep its lease and get no read"
+        );
         let hits = self.hits.iter().zip(buffers);
         hits.map(|(hit, buf)| hit.request(&self.inner, buf))
             .collect()
@@ -170,6 +180,7 @@ impl Batch for GetBatch {
     /// Step 4, verification, while other reads are in flight.
     fn arrived(&mut self, answer: Completion) {
         let hit = &mut self.hits[answer.tag as usize];
+        debug_assert!(matches!(hit.read, Read::Open), "a request completes once");
         hit.read = match (answer.result, answer.buf) {
             (Ok(()), Some(buf)) if hit.is_verified_by(&self.inner, &buf) => Read::Verified(buf),
             (Ok(()), _) => Read::Refuted,
@@ -192,7 +203,7 @@ impl Batch for GetBatch {
             self.inner.emit(&Event::Dropped {
                 key,
                 generation: *generation,
-                reason: DropReason::FailedProof,
+                reason: DropReason::FailedVerification,
             });
         }
     }

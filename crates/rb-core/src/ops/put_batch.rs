@@ -139,6 +139,15 @@ impl PutBatch {
         taken: Vec<Taken>,
         buffers: Vec<Buffer>,
     ) -> PutBatch {
+        assert_eq!(
+            planned.len(),
+            taken.len(),
+            "each put has an outcome of step 2"
+        );
+        debug_assert!(
+            planned.is_sorted_by_key(|put| put.shard),
+            "puts of one shard stand together, so that each lock is taken once"
+        );
         let (mut buffers, near) = (buffers.into_iter(), near(inner, options));
         let mut batch = PutBatch {
             inner: Arc::clone(inner),
@@ -175,6 +184,10 @@ impl PutBatch {
                 Taken::Failed(error) => batch.answer(planned.at, Err(error), 0),
             }
         }
+        assert!(
+            buffers.next().is_none(),
+            "each buffer was taken for one of these puts"
+        );
         batch
     }
 
@@ -241,6 +254,7 @@ impl PutBatch {
                 self.done.answers.push((writing.at, Err(error.clone())));
                 continue;
             }
+            debug_assert!(writing.payload_len > 0, "no value is empty");
             if let Some(error) = stopped {
                 shard.cancel(reservation, &writing.key);
                 // The write has ended, so the slot can be reused immediately.
@@ -287,6 +301,11 @@ impl Batch for PutBatch {
     /// Buffers were already taken in `prepare`, before the slots.
     fn requests(&mut self, _: &mut Patience) -> Vec<Request> {
         if !self.requests.is_empty() {
+            assert_eq!(
+                self.requests.len(),
+                self.writings.len(),
+                "a put without a request would be published unwritten"
+            );
             self.inner.switch(SwitchPoint::Sending);
         }
         std::mem::take(&mut self.requests)
@@ -294,6 +313,7 @@ impl Batch for PutBatch {
 
     fn arrived(&mut self, answer: Completion) {
         let writing = &mut self.writings[answer.tag as usize];
+        debug_assert!(writing.written.is_none(), "a request completes once");
         writing.written = Some(answer.result.map_err(Error::from));
     }
 

@@ -48,6 +48,10 @@ pub(crate) fn take_slots(
             slot_bytes: inner.geometry.class_capacity(wanted.class),
         })
     };
+    debug_assert!(
+        wanted.is_sorted_by_key(|put| put.shard),
+        "puts of one shard stand together, so that each lock is taken once"
+    );
     let mut taken: Vec<Taken> = wanted.iter().map(no_space).collect();
     let mut needy: Vec<usize> = (0..wanted.len()).collect();
     if mode == PutMode::KeepExisting {
@@ -69,6 +73,10 @@ pub(crate) fn take_slots(
         of_class.sort_unstable_by_key(|&at| wanted[at].at);
         match take(inner, writer, class, of_class.len(), near, may_commit) {
             Ok(found) => {
+                assert!(
+                    found.len() <= of_class.len(),
+                    "a slot that no key takes would be lost"
+                );
                 for (at, slot) in of_class.into_iter().zip(found) {
                     slots[at] = Some(slot);
                 }
@@ -166,6 +174,7 @@ fn take(
 /// crash come last.
 fn take_free(inner: &Inner, class: u8, count: usize, near: u16, slots: &mut Vec<SlotId>) {
     let before = slots.len();
+    assert!(before <= count, "no more slots are taken than wanted");
     let missing = count - before;
     if inner.index.take_free_near(class, missing, near, slots) < missing {
         let early = slots.len();
@@ -191,6 +200,10 @@ fn evict(inner: &Inner, class: u8, count: usize, slots: &mut Vec<SlotId>) {
     let mut evicted = Vec::new();
     let missing = count - slots.len();
     inner.index.evict_least(class, missing, &mut evicted);
+    assert!(
+        evicted.len() <= missing,
+        "eviction stops at the slots that are wanted"
+    );
     for Evicted {
         key,
         generation,

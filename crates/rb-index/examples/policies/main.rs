@@ -56,7 +56,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Looks each chain up and puts what is missing. Answers the share of blocks that were there, with all before them.
+/// Looks up each chain and puts the missing blocks. Returns the share of blocks that were present with all before them.
 fn replay(
     chains: &[Vec<u64>],
     slots: u32,

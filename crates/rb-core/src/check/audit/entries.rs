@@ -76,7 +76,7 @@ impl Audit<'_> {
         judged.sort_unstable_by_key(|(tag, _)| *tag);
         for (tag, wrong) in judged {
             let entry = &batch[tag];
-            self.say(entry, &wrong);
+            self.report_wrong(entry, &wrong);
             unverified.push(entry.key.clone());
         }
         for entry in batch {
@@ -85,7 +85,7 @@ impl Audit<'_> {
         Ok(())
     }
 
-    fn say(&mut self, entry: &LiveEntry, wrong: &Wrong) {
+    fn report_wrong(&mut self, entry: &LiveEntry, wrong: &Wrong) {
         let Located {
             slot, generation, ..
         } = entry.located;

@@ -181,7 +181,7 @@ impl Audit<'_> {
         })
     }
 
-    pub(super) fn somebody_elses(&mut self, found: &[Foreign]) {
+    pub(super) fn foreign_data(&mut self, found: &[Foreign]) {
         for foreign in found {
             self.report.damage(FindingText {
                 structure: "device".into(),

@@ -31,7 +31,7 @@ impl Audit<'_> {
         }
         self.openings_agree(known, &recovered);
         let lost = self.lost_incarnations(known, &recovered);
-        self.somebody_elses(&foreign);
+        self.foreign_data(&foreign);
         // Not reported a second time: `openings_agree` has covered the incarnation blocks.
         foreign.extend(lost);
         self.report.foreign = foreign;
