@@ -14,7 +14,7 @@ use crate::run::cargo_output;
 
 /// Allowed dependencies of each crate within the workspace. The three leaves do not know each other; only rb-core
 /// composes them.
-const DIRECTION: [(&str, &[&str]); 10] = [
+const DIRECTION: [(&str, &[&str]); 11] = [
     ("rb-format", &[]),
     ("rb-io", &[]),
     ("rb-index", &[]),
@@ -23,6 +23,10 @@ const DIRECTION: [(&str, &[&str]); 10] = [
     ("rb-cli", &["rb-core", "rb-format", "rb-io"]),
     ("rb-tests", &["rb-core", "rb-format", "rb-io", "rb-testkit"]),
     ("rb-fuzz", &["rb-core", "rb-format", "rb-io", "rb-testkit"]),
+    (
+        "rb-examples",
+        &["rb-core", "rb-index", "rb-io", "rb-testkit"],
+    ),
     (
         "rb-bench",
         &["rb-core", "rb-format", "rb-io", "rb-index", "rb-testkit"],
@@ -36,7 +40,7 @@ pub(crate) fn run() -> Result<(), String> {
     check_direction(&mut breaches)?;
     floors::check(&mut breaches)?;
     let mut sources = Vec::new();
-    for root in ["crates", "tests", "benches", "fuzz", "xtask"] {
+    for root in ["crates", "tests", "benches", "examples", "fuzz", "xtask"] {
         collect(Path::new(root), &mut sources)?;
     }
     for path in &sources {

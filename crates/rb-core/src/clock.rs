@@ -1,4 +1,4 @@
-//! Time and randomness as the store sees them, so that a simulator can own both.
+//! Time and randomness of a store as traits, so that a simulator can control both.
 
 use std::fmt::Debug;
 use std::sync::Mutex;
@@ -9,10 +9,10 @@ use crate::error::OpenError;
 
 /// A monotonic clock.
 pub trait Clock: Send + Sync + Debug {
-    /// Time since some fixed point; never goes back.
+    /// The time since a fixed point; never decreases.
     fn now(&self) -> Duration;
 
-    /// Returns when `time` has passed.
+    /// Blocks until `time` has passed.
     fn sleep(&self, time: Duration);
 }
 
@@ -21,7 +21,7 @@ pub trait Clock: Send + Sync + Debug {
 pub struct SystemClock(Instant);
 
 impl SystemClock {
-    /// A clock that starts at zero now.
+    /// Makes a clock that reads zero now.
     #[must_use]
     pub fn new() -> SystemClock {
         SystemClock(Instant::now())
@@ -45,17 +45,27 @@ impl Clock for SystemClock {
 }
 
 /// A clock that moves only by [`ManualClock::advance`] and [`Clock::sleep`].
+///
+/// ```
+/// use std::time::Duration;
+/// use rb_core::{Clock, ManualClock};
+///
+/// let clock = ManualClock::new();
+/// clock.advance(Duration::from_secs(1));
+/// clock.sleep(Duration::from_secs(2));
+/// assert_eq!(clock.now(), Duration::from_secs(3));
+/// ```
 #[derive(Debug, Default)]
 pub struct ManualClock(AtomicU64);
 
 impl ManualClock {
-    /// A clock at zero.
+    /// Makes a clock that reads zero.
     #[must_use]
     pub fn new() -> ManualClock {
         ManualClock::default()
     }
 
-    /// Moves the clock forward. Resolution is one nanosecond; the clock ends after 584 years.
+    /// Moves the clock forward. Resolution is one nanosecond; the clock wraps after 584 years.
     pub fn advance(&self, by: Duration) {
         let nanos = u64::try_from(by.as_nanos()).unwrap_or(u64::MAX);
         self.0.fetch_add(nanos, Ordering::Relaxed);
@@ -78,14 +88,14 @@ pub trait Random: Send + Sync + Debug {
     /// Fills `out`.
     ///
     /// # Errors
-    /// The system's error when it has no randomness to give.
+    /// The system's error if it has no random bytes.
     fn fill(&self, out: &mut [u8]) -> std::io::Result<()>;
 }
 
-/// Bytes drawn from `random`.
+/// Draws `N` bytes from `random`.
 ///
 /// # Errors
-/// The system has no randomness to give.
+/// [`OpenError::Resource`] if the system has no random bytes.
 pub(crate) fn draw<const N: usize>(random: &dyn Random) -> Result<[u8; N], OpenError> {
     let mut drawn = [0; N];
     random.fill(&mut drawn).map_err(|why| OpenError::Resource {
@@ -106,12 +116,24 @@ impl Random for SystemRandom {
 }
 
 /// A reproducible sequence from a seed (`SplitMix64`), for simulations. Not for production: two
-/// stores with one seed would share their UUID.
+/// stores with the same seed would share their UUID.
+///
+/// ```
+/// use rb_core::{Random, SeededRandom};
+///
+/// let draw = |seed| {
+///     let mut bytes = [0; 16];
+///     SeededRandom::new(seed).fill(&mut bytes).map(|()| bytes)
+/// };
+/// assert_eq!(draw(1)?, draw(1)?);
+/// assert_ne!(draw(1)?, draw(2)?);
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct SeededRandom(Mutex<u64>);
 
 impl SeededRandom {
-    /// The sequence of this seed.
+    /// Makes the sequence of a seed.
     #[must_use]
     pub fn new(seed: u64) -> SeededRandom {
         SeededRandom(Mutex::new(seed))

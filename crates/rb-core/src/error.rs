@@ -1,6 +1,6 @@
-//! What can go wrong, in words: what was wrong, which value, which limit.
+//! Errors, each with a message that names the cause, the value and the limit.
 //!
-//! A miss is not an error. Every operation on several keys answers key by key, so one failing
+//! A miss is not an error. Every operation on several keys returns one result per key, so one failing
 //! request fails one key (C7).
 
 use std::path::PathBuf;
@@ -11,7 +11,21 @@ use rb_format::{Corruption, LayoutError, StoreUuid, UnknownFeatures};
 
 use crate::report::{Foreign, list};
 
-/// Why an operation on one key, or on the store as a whole, did not do what was asked.
+/// The error of an operation on one key, or on the store as a whole.
+///
+/// ```
+/// use rb_core::Error;
+/// # use rb_core::{ClassRequest, FormatOptions, Share, Store, StoreOptions};
+/// # let dir = tempfile::tempdir()?;
+/// # let class = ClassRequest { slot_bytes: 64 << 10, share: Share::Slots(16) };
+/// # let options = FormatOptions::new(dir.path().join("cache"), vec![class]);
+/// # let store = Store::open_or_create(&options, StoreOptions::default())?;
+/// let refused = store.put(b"key", &[0; 100_000]).unwrap_err();
+/// assert!(matches!(refused, Error::ValueLength { len: 100_000, max: 65_536 }));
+/// assert_eq!(refused.to_string(), "a value of 100000 bytes: values of this store have 1 to 65536 bytes");
+/// assert!(!refused.is_transient());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -20,7 +34,7 @@ pub enum Error {
     KeyLength {
         /// Length of the key in bytes.
         len: usize,
-        /// The longest key this store takes, in bytes.
+        /// The longest key of this store in bytes.
         max: usize,
     },
     /// The value is empty or larger than the largest slot.
@@ -38,7 +52,7 @@ pub enum Error {
     MetadataLength {
         /// Length of the metadata in bytes.
         len: usize,
-        /// The longest metadata this store takes, in bytes.
+        /// The longest metadata of this store in bytes.
         max: usize,
     },
     /// The caller's memory is smaller than the value.
@@ -52,12 +66,12 @@ pub enum Error {
     /// The store was opened without a placement id for this lifetime class.
     #[error("lifetime class {class}: this store was opened with {classes} of them, counted from 0")]
     Lifetime {
-        /// The class asked for.
+        /// The class requested.
         class: u8,
-        /// How many there are.
+        /// The number of classes.
         classes: usize,
     },
-    /// Every slot that could hold the value is leased or reserved.
+    /// Every slot of the value's class is leased or reserved.
     #[error("no slot of {slot_bytes} bytes is free or can be evicted: all are leased or reserved")]
     NoSpace {
         /// Capacity of the slots of that class in bytes.
@@ -68,30 +82,30 @@ pub enum Error {
     Busy {
         /// The resource.
         what: &'static str,
-        /// How long the operation waited.
+        /// The time that the operation waited.
         waited: Duration,
     },
-    /// One batch asks for more buffer memory than it may have: all of the store's, of an async put half.
+    /// The batch needs more buffer memory than one batch may take: all of the store's, or half of it for an async put.
     #[error(
-        "the batch needs {needed} bytes of buffers at once, and may have {limit}; raise `buffer_bytes`, ask for fewer keys at once, or read into your own memory"
+        "the batch needs {needed} bytes of buffers, and may have {limit}; raise `buffer_bytes`, use smaller batches, or read into your own memory"
     )]
     BatchTooLarge {
-        /// Bytes needed at once.
+        /// Bytes that the batch needs.
         needed: usize,
-        /// Bytes it may have.
+        /// Bytes that one batch may take.
         limit: usize,
     },
-    /// One async batch has more keys than the log takes records of at once.
+    /// The async batch has more keys than the log accepts records in one reservation.
     #[error(
         "the batch has {keys} keys, and the log of this store takes the records of {limit} at once"
     )]
     BatchTooLong {
-        /// Keys of the batch.
+        /// Number of keys in the batch.
         keys: usize,
-        /// Its keys that go together.
+        /// Number of its keys that fit one reservation.
         limit: usize,
     },
-    /// The request did not finish before the deadline; its buffer stays with the kernel until it does.
+    /// The request did not complete before the deadline; its buffer stays with the kernel until it does.
     #[error("no answer from the device within {waited:?}")]
     TimedOut {
         /// The deadline.
@@ -100,7 +114,7 @@ pub enum Error {
     /// The device failed the request.
     #[error("the device failed the request")]
     Io(#[source] Arc<rb_io::IoError>),
-    /// Writing stopped after a failed metadata write or flush; verified reads go on.
+    /// A metadata write or flush failed, so writing has stopped; verified reads continue.
     #[error("writing is stopped until the store is reopened: {reason}")]
     Poisoned {
         /// The failure that stopped it.
@@ -114,30 +128,38 @@ pub enum Error {
         "the store was opened by process {opened_by}, of which this is a fork: open it in this process"
     )]
     Forked {
-        /// The process that opened it.
+        /// Id of the process that opened it.
         opened_by: u32,
     },
     /// The store was opened read-only.
     #[error("the store was opened read-only")]
     ReadOnly,
-    /// This opening has given out all its generations.
-    #[error("this opening of the store has used all its {limit} generations; reopen it")]
+    /// This session has used all its generations.
+    #[error("this session of the store has used all its {limit} generations; reopen it")]
     GenerationsExhausted {
-        /// How many there are.
+        /// The number of generations in a session.
         limit: u64,
     },
-    /// The operating system gave no memory, thread or random bytes.
+    /// The operating system refused memory, a thread or random bytes.
     #[error("{what} could not be had: {why}")]
     Resource {
-        /// What was asked for.
+        /// The resource requested.
         what: &'static str,
-        /// The system's answer.
+        /// The system's error.
         why: String,
     },
 }
 
 impl Error {
-    /// Whether trying the same again later may succeed without any change by the caller.
+    /// Returns true if the same call may succeed later without a change by the caller.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use rb_core::Error;
+    ///
+    /// assert!(Error::Busy { what: "buffers", waited: Duration::from_secs(5) }.is_transient());
+    /// assert!(!Error::Closed.is_transient());
+    /// ```
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
@@ -147,8 +169,8 @@ impl Error {
         }
     }
 
-    /// Whether the device answered for one place that it cannot serve it, as opposed to the device or its queue not
-    /// answering at all. Only the former may be taken for damage, or for a write that has ended.
+    /// Returns true if the device responded that it cannot serve one place, as opposed to the device or its queue not
+    /// responding at all. Only the former may be taken for damage, or for a write that has ended.
     pub(crate) fn is_answer_for_place(&self) -> bool {
         match self {
             Error::Io(error) => {
@@ -158,20 +180,20 @@ impl Error {
         }
     }
 
-    /// Whether there was no space for a write: the file system under a sparse file, or the pool of a thin device, is
-    /// full. The slot is none the worse for it.
+    /// Returns true if there was no space for a write: the file system under a sparse file, or the pool of a thin device,
+    /// is full. The slot stays usable.
     #[must_use]
     pub fn is_out_of_space(&self) -> bool {
         matches!(self, Error::Io(error) if error.is_out_of_space())
     }
 
-    /// Whether it says that what is on the device there is lost. "Not now", such as from a drive whose path is
-    /// changing, says nothing about that.
+    /// Returns true if the data at the place is lost. A transient error, such as that of a drive whose path is changing,
+    /// does not show that.
     pub(crate) fn is_damage(&self) -> bool {
         self.is_answer_for_place() && !self.is_transient()
     }
 
-    /// Whether writing has stopped for good in this opening.
+    /// Returns true if writing has stopped until the store is reopened.
     #[must_use]
     pub fn is_poisoned(&self) -> bool {
         matches!(self, Error::Poisoned { .. })
@@ -184,7 +206,7 @@ impl From<rb_io::IoError> for Error {
     }
 }
 
-/// Why a store could not be opened.
+/// The error of opening a store.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
@@ -194,13 +216,13 @@ pub enum OpenError {
     /// A request failed while the store's metadata was read or written.
     #[error("{what} failed")]
     Io {
-        /// What was being done.
+        /// The step that failed.
         what: &'static str,
-        /// The answer.
+        /// The error of the request.
         #[source]
         source: Error,
     },
-    /// Neither superblock is there.
+    /// The device has no superblock.
     #[error("{path} holds no raw-block store{}", found(.signature.as_deref()))]
     NotAStore {
         /// The device.
@@ -213,21 +235,21 @@ pub enum OpenError {
     Superblock {
         /// The device.
         path: PathBuf,
-        /// What is wrong with each copy.
+        /// The damage of each copy.
         copies: Box<[Corruption; 2]>,
         /// The foreign signatures found there.
         signature: Option<String>,
     },
-    /// The device was given to something else since the store last wrote to it, as far as its fixed blocks and
-    /// unused areas show. Nothing was written.
-    #[error("{path} carries {}; writing to the store may destroy what that belongs to: say so with `force`", list(.found))]
+    /// The fixed blocks or unused areas of the device carry data of another program, which was written after the store last
+    /// wrote. Nothing was written.
+    #[error("{path} carries {}; writing to the store may destroy that data: set `force` to write anyway", list(.found))]
     Foreign {
         /// The device.
         path: PathBuf,
-        /// What was found, and where.
+        /// The data found.
         found: Vec<Foreign>,
     },
-    /// Both superblocks are whole, and of different stores: what the device holds besides may be of either.
+    /// Both superblocks are valid and belong to different stores; the rest of the device may belong to either.
     #[error(
         "{path}: superblock copy A is of store {}, copy B of store {}: parts of two devices were mixed",
         stores[0],
@@ -244,33 +266,31 @@ pub enum OpenError {
     Version {
         /// The device.
         path: PathBuf,
-        /// Which version was found and which are readable.
+        /// The version found and the readable versions.
         why: Corruption,
     },
-    /// The store uses features that this program does not know, and which say that it must not open the store, or
-    /// not for writing.
+    /// The store uses features unknown to this program that forbid it to open the store, or to open it for writing.
     #[error("{path}: {why}")]
     Features {
         /// The device.
         path: PathBuf,
-        /// Which features.
+        /// The features.
         why: UnknownFeatures,
     },
-    /// What was written before through the page cache could not be made durable. What is there now is unknown to this
-    /// opening, which read nothing.
+    /// Earlier writes through the page cache could not be made durable, so the content of the device is unknown. Nothing was
+    /// read.
     #[error("{}: what was written to it before cannot be made durable", path.display())]
     Cache {
         /// The device.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: std::io::Error,
     },
-    /// Another host opens the device for writing at the same time. It has the store, or neither has: opening it again
-    /// decides.
+    /// Another host opens the device for writing at the same time. At most one of the two succeeded; retry to find out.
     #[error("another host opens the store at the same time: {why}")]
     Contended {
-        /// What was seen of it.
+        /// The evidence of the other host.
         why: String,
     },
     /// The device is smaller than the layout in its superblock.
@@ -282,72 +302,72 @@ pub enum OpenError {
         path: PathBuf,
         /// Bytes that the layout needs.
         needed: u64,
-        /// Bytes there are.
+        /// Size of the device in bytes.
         found: u64,
     },
-    /// The options name another geometry than the device has.
+    /// [`StoreOptions::expected`](crate::StoreOptions::expected) differs from the geometry on the device.
     #[error("{path}: {field} is {found} on the device, {expected} in the options")]
     Geometry {
         /// The device.
         path: PathBuf,
-        /// Which value differs.
+        /// Name of the value that differs.
         field: &'static str,
-        /// What the device has.
+        /// The value on the device.
         found: String,
-        /// What the options ask for.
+        /// The value in the options.
         expected: String,
     },
-    /// The store's metadata is sound, as far as this build can tell, but written in a way that this
-    /// build cannot read. Going on without it would lose what it says.
+    /// The store's metadata appears valid, but this build cannot read it, for instance because it lacks a feature. Opening
+    /// without it would lose entries.
     #[error("this build cannot read the store's metadata: {why}")]
     Build {
-        /// What is missing.
+        /// The reason.
         why: Corruption,
     },
-    /// The store holds a value of several slots, which this program does not read.
+    /// The store holds a value of several slots, which this version cannot read.
     #[error("the {what} names a value of several slots: it was written by a newer program")]
     SeveralSlots {
-        /// Where the value is named.
+        /// The structure that names the value.
         what: &'static str,
     },
-    /// The records of a slot are not in the order in which it was owned. Looked for in debug builds and under a
+    /// The log records of a slot are not in the order of its owners. Checked in debug builds and under a
     /// simulator only; an audit reports it as damage.
     #[error("the delta log is out of order: {why}")]
     LogOrder {
-        /// Which slot, blocks and generations.
+        /// The slot, blocks and generations.
         why: String,
     },
-    /// All incarnation numbers of the store's epoch are used up. It can be read on.
+    /// All incarnation numbers of the store's epoch are used up. The store can still be opened read-only.
     #[error(
         "store {uuid}: all {limit} openings for writing are used up; it still opens for reading, and starting it empty (StoreOptions::start_empty, which drops every entry) or formatting it gives it as many again"
     )]
     IncarnationsExhausted {
         /// The store.
         uuid: StoreUuid,
-        /// How many there are.
+        /// The number of incarnations.
         limit: u32,
     },
-    /// A number that counts up is beyond what any store reaches, so it was never counted to.
+    /// A sequence number is implausibly large, so the metadata is corrupt.
     #[error("the {what} is {found}, over the limit of {limit} for writing; format the store again")]
     NumbersExhausted {
-        /// Which number.
+        /// Name of the number.
         what: &'static str,
-        /// What it is.
+        /// Its value.
         found: u64,
-        /// The highest that a store is written with.
+        /// The highest value with which a store is written.
         limit: u64,
     },
-    /// Metadata of this store can no longer be written.
+    /// The first writes of the session failed.
     #[error("the store could not be made writable")]
     Writer(#[source] Error),
-    /// A placement id was asked for that the device does not have.
+    /// The options name a placement id that the device does not have.
     #[error("placement id {id} for {what}: {}", ids(*max, engine))]
     Placement {
-        /// What is to be written with it.
+        /// The writes that the id was meant for.
         what: String,
         /// The id.
         id: u16,
-        /// The highest id there is, and who says so; none if the device takes none through this engine.
+        /// The highest id and its source; `None` if the device takes no ids through this engine.
         max: Option<(u16, &'static str)>,
         /// The engine.
         engine: &'static str,
@@ -355,19 +375,19 @@ pub enum OpenError {
     /// An option has a value that cannot work.
     #[error("option {option} is {value}: {why}")]
     Option {
-        /// Which option.
+        /// Name of the option.
         option: &'static str,
         /// Its value.
         value: String,
-        /// What is asked of it.
+        /// The requirement that it violates.
         why: &'static str,
     },
-    /// The operating system gave no memory, thread or random bytes.
+    /// The operating system refused memory, a thread or random bytes.
     #[error("{what} could not be had: {why}")]
     Resource {
-        /// What was asked for.
+        /// The resource requested.
         what: &'static str,
-        /// The system's answer.
+        /// The system's error.
         why: String,
     },
 }
@@ -383,11 +403,11 @@ fn found(signature: Option<&str>) -> String {
     signature.map_or_else(String::new, |name| format!(" (it carries {name})"))
 }
 
-/// Why [`Store::open_or_create`](crate::Store::open_or_create) failed.
+/// The error of [`Store::open_or_create`](crate::Store::open_or_create).
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CreateError {
-    /// A store could not be opened.
+    /// The store could not be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
     /// There was no store, and none could be formatted.
@@ -395,40 +415,40 @@ pub enum CreateError {
     Format(#[from] FormatError),
 }
 
-/// Why a device was not formatted.
+/// The error of [`format`](crate::format()).
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FormatError {
     /// The device could not be opened, is in use, or could not be created.
     #[error(transparent)]
     Device(#[from] rb_io::OpenError),
-    /// The device carries something that formatting would destroy.
-    #[error("{path} carries {found}; formatting destroys it: say so with `force`")]
+    /// The device carries data of another program, or an unreadable store, and `force` is not set.
+    #[error("{path} carries {found}; formatting destroys it: set `force` to format anyway")]
     Occupied {
         /// The device.
         path: PathBuf,
-        /// What was found.
+        /// The data found.
         found: String,
     },
-    /// Consent was not given.
-    #[error("formatting destroys everything on {path} ({found}): say so with `consent`")]
+    /// The device is not empty, and `consent` is not set.
+    #[error("formatting destroys everything on {path} ({found}): set `consent` to format anyway")]
     Consent {
         /// The device.
         path: PathBuf,
-        /// What is there, in words.
+        /// The data found.
         found: &'static str,
     },
-    /// More was asked for than the device has.
+    /// The requested size exceeds that of the device.
     #[error("{path}: {wanted} bytes were asked for, the device has {existing}")]
     DeviceSize {
         /// The device.
         path: PathBuf,
-        /// Bytes asked for.
+        /// Bytes requested.
         wanted: u64,
-        /// Bytes there are.
+        /// Size of the device in bytes.
         existing: u64,
     },
-    /// The slots were to be discarded.
+    /// `discard` is set, and the device takes no discards.
     #[error("{path} takes no discards: format it without them")]
     NoDiscard {
         /// The device.
@@ -440,23 +460,23 @@ pub enum FormatError {
     /// A request failed.
     #[error("{what} failed")]
     Io {
-        /// What was being done.
+        /// The step that failed.
         what: &'static str,
-        /// The answer.
+        /// The error of the request.
         #[source]
         source: Error,
     },
-    /// The operating system gave no memory or random bytes.
+    /// The operating system refused memory or random bytes.
     #[error("{what} could not be had: {why}")]
     Resource {
-        /// What was asked for.
+        /// The resource requested.
         what: &'static str,
-        /// The system's answer.
+        /// The system's error.
         why: String,
     },
 }
 
-/// An error with all its sources, on one line.
+/// Formats an error with all its sources on one line.
 pub(crate) fn error_chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut source = error.source();

@@ -1,77 +1,107 @@
-//! What the store tells an observer: everything that makes an entry vanish without being asked.
+//! Events that an observer of a store is notified of: entries that disappear without a remove, and failures.
 
 use std::fmt::Debug;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// Why an entry was dropped although nobody removed it.
+/// The reason why the store dropped an entry without a remove.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DropReason {
-    /// Header or payload on the device did not prove the entry, read twice.
+    /// A get read header and payload twice, and both times verification failed.
     FailedVerification,
     /// The validator found another header in the slot.
     FailedValidation,
-    /// The scrubber found header or payload rotten, read twice.
+    /// The scrubber read header and payload twice, and both times verification failed.
     FailedScrub,
 }
 
-/// Something that happened to the store.
+/// An event of a store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event<'a> {
-    /// An entry gave its slot to a put.
+    /// An entry was evicted to make room for a put.
     Evicted {
         /// Its key.
         key: &'a [u8],
         /// Its generation.
         generation: u64,
     },
-    /// An entry was dropped because its bytes on the device are not what was put.
+    /// An entry was dropped because its bytes on the device are not those that were put.
     Dropped {
         /// Its key.
         key: &'a [u8],
         /// Its generation.
         generation: u64,
-        /// What was found.
+        /// The reason.
         reason: DropReason,
     },
     /// A slot failed writes repeatedly and is not used any more.
     BadSlot {
-        /// Its number.
+        /// Number of the slot.
         slot: u32,
     },
     /// The device failed to write a block of metadata of which another copy was written, or which was then
-    /// written elsewhere. Nothing is lost. Said once for each place in an opening.
+    /// written elsewhere. Nothing is lost. Reported once per place and session.
     MetadataWriteFailed {
-        /// What was being written.
+        /// Name of the block.
         what: &'static str,
         /// Its first byte on the device.
         offset: u64,
     },
-    /// There was no space for a write of metadata. It is tried again; until there is space puts and removes fail with an
-    /// error whose [`is_out_of_space`](crate::Error::is_out_of_space) holds. Said once for each time that space runs out.
+    /// There was no space for a write of metadata. The store retries it; until there is space, puts and removes fail with
+    /// an error for which [`is_out_of_space`](crate::Error::is_out_of_space) returns true. Reported once each time that
+    /// space runs out.
     OutOfSpace {
-        /// What was being written.
+        /// Name of the block.
         what: &'static str,
     },
-    /// Writing stopped (C7).
+    /// The store is poisoned: writing has stopped until it is reopened (C7).
     Poisoned {
         /// The failure that stopped it.
         reason: &'a str,
     },
 }
 
-/// An observer. Called in the thread that did the work, with no lock of the store held; it should
-/// be quick and may call the store, except to close it, and must not wait for an async operation: the thread
-/// that it runs in may be the one that would finish it. A panic in it ends there, reported by the
-/// panic hook: the operation that it was told of goes on.
+/// An observer of a store.
+///
+/// The store calls it in the thread that did the work, with no lock held. It should be quick. It may call the store, but
+/// must neither close it nor wait for an async operation, which its own thread may have to complete. A panic in it is
+/// caught after the panic hook has reported it, and the store continues.
+///
+/// ```
+/// use std::sync::{Arc, Mutex};
+/// use rb_core::{Event, Events};
+///
+/// #[derive(Debug, Default)]
+/// struct Evicted(Mutex<Vec<Vec<u8>>>);
+/// impl Events for Evicted {
+///     fn event(&self, event: &Event<'_>) {
+///         if let Event::Evicted { key, .. } = event {
+///             self.0.lock().unwrap().push(key.to_vec());
+///         }
+///     }
+/// }
+///
+/// # use rb_core::{ClassRequest, FormatOptions, Share, Store, StoreOptions};
+/// # let dir = tempfile::tempdir()?;
+/// # let class = ClassRequest { slot_bytes: 64 << 10, share: Share::Slots(16) };
+/// # let options = FormatOptions::new(dir.path().join("cache"), vec![class]);
+/// let evicted = Arc::new(Evicted::default());
+/// let observed = StoreOptions { events: Some(evicted.clone()), ..StoreOptions::default() };
+/// let store = Store::open_or_create(&options, observed)?;
+/// for number in 0..17 {
+///     store.put(&[number], b"value")?;
+/// }
+/// assert_eq!(*evicted.0.lock().unwrap(), [[0]]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub trait Events: Send + Sync + Debug {
-    /// Called for each event.
+    /// Called once for each event.
     fn event(&self, event: &Event<'_>);
 }
 
-/// Calls code of the store's user that the store does not depend on: an observer, a waker. Unwinding on would
-/// lose what is in the hands of whoever tells them: slots and reservations of a put, or a thread of the store.
+/// Calls an observer or a waker and catches its panic, which would otherwise unwind through a put that holds slots and
+/// reservations, or end a thread of the store.
 pub(crate) fn shielded(call: impl FnOnce()) {
     drop(catch_unwind(AssertUnwindSafe(call)));
 }

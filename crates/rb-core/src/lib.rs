@@ -1,13 +1,13 @@
 //! A crash-safe, persistent cache for large values straight on raw block storage.
 //!
-//! Values of 4 KiB to 1 GiB (made for 64 KiB to 64 MiB: KV-cache blocks of LLM inference) live in
-//! fixed slots on an NVMe namespace, any other block device, or a plain file. Every read is
-//! verified; after [`Store::sync`] a value survives any crash; a full device evicts the least
-//! recently used, or by a policy of yours ([`StoreOptions::policy`]); a restart reads a compact index instead of the slots.
+//! Values live in fixed slots of 4 KiB to 1 GiB (typically 64 KiB to 64 MiB: KV-cache blocks of LLM inference) on an NVMe
+//! namespace, any other block device, or a plain file. Every read is verified. After [`Store::sync`] a value survives any
+//! crash. A full store evicts the least recently used entries, or follows a custom policy ([`StoreOptions::policy`]). A
+//! restart reads a compact index instead of the slots.
 //!
-//! It is **not** a file system, a general key-value database or a distributed store: no range
-//! queries, no transactions over several keys, one process writes at a time, and being a cache it
-//! may evict whatever is not leased.
+//! It is **not** a file system, a general key-value database or a distributed store: it has no range
+//! queries and no transactions over several keys, one process writes at a time, and as a cache it
+//! may evict every entry that is not leased.
 //!
 //! ```
 //! use rb_core::{ClassRequest, FormatOptions, Share, Store, StoreOptions, format};
@@ -25,8 +25,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! The way of a get is in `ops/get.rs`, that of a put in `ops/put.rs`; each step calls one lower crate:
-//! `rb-index` (who lives where), `rb-format` (what the bytes mean), `rb-io` (how they move).
+//! To read the code, start with `ops/get.rs` and `ops/put.rs`. Each step calls one lower crate: `rb-index` (which key is in
+//! which slot), `rb-format` (the bytes on the device), `rb-io` (I/O).
 #![forbid(unsafe_code)]
 
 mod background;
@@ -51,8 +51,8 @@ mod stats;
 mod store;
 mod value;
 
-/// How to plug in an eviction policy: a [`Policy`](policy::Policy), and a [`PolicyFactory`](policy::PolicyFactory) in
-/// [`StoreOptions::policy`].
+/// Types of a custom eviction policy: implement [`Policy`](policy::Policy), and set a
+/// [`PolicyFactory`](policy::PolicyFactory) in [`StoreOptions::policy`].
 pub mod policy {
     pub use rb_index::{
         Entries, Gone, Lookup, Lru, Place, Policy, PolicyFactory, Purpose, Resident, Room,
@@ -90,3 +90,8 @@ pub use source::Source;
 pub use stats::{DiscardStats, ScrubStats, StoreStats};
 pub use store::Store;
 pub use value::{Lookup, Value, ValueBuf};
+
+/// Compiles and runs the example of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

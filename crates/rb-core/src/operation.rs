@@ -1,4 +1,4 @@
-//! An operation that can be waited on or awaited, without any async runtime.
+//! [`Operation`]: the result of an async call, to be waited on or awaited without an async runtime.
 
 use std::fmt;
 use std::future::Future;
@@ -13,9 +13,32 @@ use rb_io::Process;
 use crate::error::Error;
 use crate::events::shielded;
 
-/// An operation in progress. Dropping it abandons the answer, never the work or its memory. In a forked child of the process
-/// that began it, the answer is an error at once.
-#[must_use = "the answer is lost when this is dropped"]
+/// An operation in progress: a future that any executor can poll, and a handle that a thread can wait on.
+///
+/// Dropping it drops the result; the work goes on, and its memory stays valid. In a forked child of the process that
+/// started it, it completes with an error immediately.
+///
+/// ```
+/// use std::pin::pin;
+/// use std::task::{Context, Poll, Waker};
+/// # use std::future::Future;
+/// # use rb_core::{ClassRequest, FormatOptions, Share, Store, StoreOptions};
+/// # let dir = tempfile::tempdir()?;
+/// # let class = ClassRequest { slot_bytes: 64 << 10, share: Share::Slots(16) };
+/// # let options = FormatOptions::new(dir.path().join("cache"), vec![class]);
+/// # let store = Store::open_or_create(&options, StoreOptions::default())?;
+/// let mut putting = pin!(store.put_async(b"key", b"value"));
+/// let mut context = Context::from_waker(Waker::noop());
+/// let outcome = loop {
+///     match putting.as_mut().poll(&mut context) {
+///         Poll::Ready(outcome) => break outcome,
+///         Poll::Pending => std::thread::yield_now(),
+///     }
+/// };
+/// assert!(outcome.is_ok());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[must_use = "the result is lost when this is dropped"]
 pub struct Operation<T> {
     slot: Arc<Slot<T>>,
 }
@@ -26,10 +49,10 @@ pub(crate) struct Completer<T: Send + 'static> {
     answered: bool,
 }
 
-/// What both ends share.
+/// State shared by the operation and its completer.
 struct Slot<T> {
     process: Process,
-    /// The answer of one that ends with an error: dropped without an answer, or waited for in a forked child.
+    /// Makes the result from an error: for a completer that was dropped unused, or a wait in a forked child.
     lost: Box<dyn Fn(Error) -> T + Send + Sync>,
     state: Mutex<State<T>>,
     answered: Condvar,
@@ -38,26 +61,26 @@ struct Slot<T> {
 #[derive(Debug)]
 struct State<T> {
     answer: Option<T>,
-    /// A poll took the answer.
+    /// True if a poll or wait has taken the result.
     taken: bool,
     waker: Option<Waker>,
-    /// Threads blocked until there is an answer: none or one, since waiting consumes the operation.
+    /// Threads blocked until there is a result: 0 or 1, since waiting consumes the operation.
     blocked: usize,
 }
 
-/// Those who are to hear of answers that have been given, told when this is dropped.
+/// Waiters of completed operations, notified when this is dropped.
 ///
-/// Waking a thread costs as much as the rest of a short operation, and whoever is woken looks at more
-/// answers than one: who has several to give wakes once after the last of them.
+/// Waking a thread costs as much as the rest of a short operation, and a woken thread usually finds several results. A
+/// completing thread therefore completes all it has and wakes afterwards.
 #[derive(Default)]
 pub(crate) struct Wakes {
     threads: Vec<Arc<dyn Blocking>>,
     tasks: Vec<Waker>,
-    /// When the first of them could have been told.
+    /// When the first waiter was added.
     since: Option<Instant>,
 }
 
-/// What threads are blocked on.
+/// A condition that threads are blocked on.
 trait Blocking: Send + Sync {
     fn unblock(&self);
 }
@@ -69,7 +92,7 @@ impl<T: Send> Blocking for Slot<T> {
 }
 
 impl Wakes {
-    /// Tells them now if the first has waited as long as `patience`.
+    /// Notifies all waiters if the first has waited for at least `patience`.
     pub(crate) fn notify_after(&mut self, patience: Duration) {
         if self.since.is_some_and(|since| since.elapsed() >= patience) {
             self.notify();
@@ -93,8 +116,8 @@ impl Drop for Wakes {
     }
 }
 
-/// An operation and its completer; `lost` is the answer of all that ends with an error, `Closed` if the completer is dropped
-/// unused.
+/// Makes an operation and its completer. `lost` makes the result from an error, which is `Closed` if the completer is
+/// dropped unused.
 pub(crate) fn operation<T: Send + 'static>(
     lost: impl Fn(Error) -> T + Send + Sync + 'static,
 ) -> (Operation<T>, Completer<T>) {
@@ -118,7 +141,8 @@ pub(crate) fn operation<T: Send + 'static>(
 }
 
 impl<T> Slot<T> {
-    /// The answer in a forked child, which has none of the threads that would give another, and may have the lock of one.
+    /// The result in a forked child, which has none of the threads that would complete the operation, and may have inherited
+    /// a locked mutex of one.
     fn forked(&self) -> Option<T> {
         let forked = !self.process.is_current();
         forked.then(|| {
@@ -130,10 +154,20 @@ impl<T> Slot<T> {
 }
 
 impl<T> Operation<T> {
-    /// Blocks until the answer is there.
+    /// Blocks until the operation has completed and returns its result.
     ///
     /// # Panics
-    /// A poll has taken the answer.
+    /// If a poll has taken the result.
+    ///
+    /// ```
+    /// # use rb_core::{ClassRequest, FormatOptions, Share, Store, StoreOptions};
+    /// # let dir = tempfile::tempdir()?;
+    /// # let class = ClassRequest { slot_bytes: 64 << 10, share: Share::Slots(16) };
+    /// # let options = FormatOptions::new(dir.path().join("cache"), vec![class]);
+    /// # let store = Store::open_or_create(&options, StoreOptions::default())?;
+    /// assert!(store.put_async(b"key", b"value").wait().is_ok());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn wait(self) -> T {
         if let Some(answer) = self.slot.forked() {
@@ -150,13 +184,31 @@ impl<T> Operation<T> {
         }
     }
 
-    /// Blocks until the answer is there or the time is over; then the operation is given back.
+    /// Blocks until the operation has completed or `timeout` has passed.
     ///
     /// # Errors
-    /// The operation itself, still in progress.
+    /// Returns the operation itself if it is still in progress.
     ///
     /// # Panics
-    /// A poll has taken the answer.
+    /// If a poll has taken the result.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// # use rb_core::{ClassRequest, FormatOptions, Share, Store, StoreOptions};
+    /// # let dir = tempfile::tempdir()?;
+    /// # let class = ClassRequest { slot_bytes: 64 << 10, share: Share::Slots(16) };
+    /// # let options = FormatOptions::new(dir.path().join("cache"), vec![class]);
+    /// # let store = Store::open_or_create(&options, StoreOptions::default())?;
+    /// let mut putting = store.put_async(b"key", b"value");
+    /// let outcome = loop {
+    ///     match putting.wait_for(Duration::from_millis(10)) {
+    ///         Ok(outcome) => break outcome,
+    ///         Err(pending) => putting = pending,
+    ///     }
+    /// };
+    /// assert!(outcome.is_ok());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn wait_for(self, timeout: Duration) -> Result<T, Operation<T>> {
         if let Some(answer) = self.slot.forked() {
             return Ok(answer);
@@ -178,7 +230,20 @@ impl<T> Operation<T> {
         }
     }
 
-    /// Whether the answer was given: nothing that takes it would wait.
+    /// Returns true if the operation has completed, so that a wait would not block.
+    ///
+    /// ```
+    /// use rb_core::Background;
+    /// # use rb_core::{ClassRequest, FormatOptions, Share, Store, StoreOptions};
+    /// # let dir = tempfile::tempdir()?;
+    /// # let class = ClassRequest { slot_bytes: 64 << 10, share: Share::Slots(16) };
+    /// # let options = FormatOptions::new(dir.path().join("cache"), vec![class]);
+    /// // Without threads an async operation runs in the call that makes it.
+    /// let manual = StoreOptions { background: Background::Manual, ..StoreOptions::default() };
+    /// let store = Store::open_or_create(&options, manual)?;
+    /// assert!(store.put_async(b"key", b"value").is_done());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn is_done(&self) -> bool {
         if !self.slot.process.is_current() {
@@ -190,8 +255,10 @@ impl<T> Operation<T> {
 }
 
 impl<T> State<T> {
+    /// Takes the result, if there is one.
+    ///
     /// # Panics
-    /// The answer was taken before.
+    /// If the result was taken before.
     fn take(&mut self) -> Option<T> {
         assert!(
             !self.taken,
@@ -204,7 +271,7 @@ impl<T> State<T> {
 }
 
 /// # Panics
-/// A poll after the answer.
+/// If polled after it has returned `Ready`.
 impl<T> Future for Operation<T> {
     type Output = T;
 
@@ -212,7 +279,7 @@ impl<T> Future for Operation<T> {
         if let Some(answer) = self.slot.forked() {
             return Poll::Ready(answer);
         }
-        // Code of the executor, as the drop of the former one below: neither runs under the lock.
+        // `clone`, and the drop of the former waker below, are the executor's code: not under the lock.
         let waker = context.waker().clone();
         let mut state = self.slot.state.lock();
         if let Some(answer) = state.take() {
@@ -230,7 +297,7 @@ impl<T> Drop for Operation<T> {
         if !self.slot.process.is_current() {
             return;
         }
-        // Whose answer is lost is not woken for it, and what the waker keeps alive may go. Code of the executor, as in a poll.
+        // Nothing polls this any more: drop the waker and the task that it keeps alive. Outside the lock, as in `poll`.
         let waker = self.slot.state.lock().waker.take();
         drop(waker);
     }
@@ -249,7 +316,7 @@ impl<T: Send + 'static> Completer<T> {
         self.answer(answer, &mut Wakes::default());
     }
 
-    /// Gives the answer; who waits for it hears of it with `wakes`.
+    /// Completes the operation; its waiter is notified with `wakes`.
     pub(crate) fn answer(mut self, answer: T, wakes: &mut Wakes) {
         self.answered = true;
         answer_slot(&self.slot, answer, wakes);
@@ -286,7 +353,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_completer_that_is_dropped_answers_all_the_same() {
+    fn a_completer_that_is_dropped_completes_with_an_error() {
         let (operation, completer) = operation(|_| "lost");
         drop(completer);
         assert_eq!(operation.wait(), "lost");
@@ -296,7 +363,7 @@ mod tests {
     fn waits_and_polls_see_the_answer() {
         let (op, completer) = operation(|_| 0);
         let Err(op) = op.wait_for(Duration::from_millis(1)) else {
-            panic!("nobody answered yet")
+            panic!("it has not completed")
         };
         let thread = std::thread::spawn(move || completer.complete(7));
         assert_eq!(op.wait(), 7);
@@ -309,7 +376,7 @@ mod tests {
         assert_eq!(Pin::new(&mut op).poll(&mut context), Poll::Ready(9));
     }
 
-    /// The operation stayed pending: an executor that polled once too often hung without an error.
+    /// The operation stayed pending: an executor that polled once more hung without an error.
     #[test]
     #[should_panic = "after it had given its answer"]
     fn a_poll_after_the_answer_says_so() {
@@ -320,7 +387,7 @@ mod tests {
         let _ = Pin::new(&mut op).poll(&mut context);
     }
 
-    /// Only a second poll said so: a thread that waited for an operation whose answer a poll had taken hung.
+    /// Only a second poll panicked: a thread that waited for an operation whose result a poll had taken hung.
     #[test]
     #[should_panic = "after it had given its answer"]
     fn a_wait_after_the_answer_says_so() {
@@ -332,7 +399,7 @@ mod tests {
         drop(op.wait_for(Duration::from_millis(1)));
     }
 
-    /// Its waker, and the task behind it, stayed with the slot until the answer, and were woken for nothing.
+    /// The waker, and the task behind it, stayed in the slot until completion and was woken for nothing.
     #[test]
     fn an_operation_that_is_dropped_drops_its_waker() {
         struct Counts(AtomicU32);
@@ -352,7 +419,7 @@ mod tests {
         assert_eq!(task.0.load(Ordering::Relaxed), 0);
     }
 
-    /// The drop of a waker is code of the executor. It ran under the lock that the answer needs.
+    /// The drop of a waker is the executor's code. It ran under the lock that completion needs.
     #[test]
     fn a_waker_that_is_replaced_may_look_at_the_operation() {
         struct Looks(Mutex<Option<Arc<Slot<i32>>>>);

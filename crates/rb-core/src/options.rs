@@ -1,4 +1,4 @@
-//! What a caller may choose. Every field has a default; nothing is read from the environment.
+//! Options of formatting, opening and putting. Every option has a default; none is read from the environment.
 
 use std::num::NonZeroU64;
 use std::sync::Arc;
@@ -13,69 +13,86 @@ use crate::progress::Progress;
 use crate::simulator::Simulator;
 use crate::source::Source;
 
-/// When a put or a remove is acknowledged (C2).
+/// The point at which a put or a remove is acknowledged (C2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Durability {
-    /// Once it is done and its record is queued; durable within `sync_interval`, or after `sync`.
+    /// When it has taken effect and its record is queued. It is durable after
+    /// [`sync_interval`](StoreOptions::sync_interval) at the latest, or after [`Store::sync`](crate::Store::sync).
     Interval,
-    /// Only after its data and its log record are flushed.
+    /// When its data and its log record are flushed.
     EachBatch,
 }
 
-/// How entries recovered from metadata are checked against their slots' headers.
+/// Validation of recovered entries against the headers of their slots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Validate {
-    /// In the background after an unclean shutdown; every first read proves its entry anyway.
+    /// In the background, after an unclean shutdown only. Each first read verifies its entry anyway.
     Background,
-    /// All of them before `open` returns.
+    /// All entries before `open` returns.
     Eager,
-    /// Not at all, beyond the proof of each read.
+    /// None, except that each read is verified.
     Off,
 }
 
-/// What keeps others from writing to a store that is open for writing.
+/// Protection of an open store against other writers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exclusive {
-    /// A lock, which keeps out the processes of this host. Another host is found when it has opened the store, and one of
-    /// the two stops writing; what that one has sent before may still land.
+    /// A lock, which excludes other processes of this host. If another host opens the store, this is detected and one of
+    /// the two stops writing; its requests that are in flight may still land.
     Lock,
-    /// The lock, and a persistent reservation of the device (SCSI, NVMe), which refuses the writes of other hosts. A device that
-    /// has none, a partition and a file are refused. The reservation outlives a kill, and then this host alone can open
-    /// the store, until it has closed it.
+    /// The lock and a persistent reservation of the device (SCSI, NVMe), with which the device rejects writes of other hosts.
+    /// Opening fails on a device without reservations, on a partition and on a file. The reservation survives a kill of the
+    /// process; only this host can then open the store, until it closes it.
     Reserve,
 }
 
-/// What to do when the device's metadata is damaged (C3).
+/// Reaction to lost metadata, when both copies are damaged (C3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnLostMetadata {
-    /// Keep what slot headers prove. A removed key may return, and the report says so.
+    /// Keep the entries that slot headers verify. A removed key may return; the report includes the scan.
     Scan,
     /// Start empty, so that nothing that was removed or replaced returns. The default.
     Empty,
 }
 
-/// Who runs the background tasks.
+/// Execution of the background tasks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Background {
     /// Threads of the store.
     Threads,
-    /// The caller, through [`Store::step_commit`](crate::Store::step_commit) and its siblings; for
+    /// The caller, through [`Store::step_commit`](crate::Store::step_commit) and the other steps; for
     /// simulators. Async operations then run in the call that makes them.
     Manual,
 }
 
-/// How whole values are verified in the background, beyond the proof of each read.
+/// Verification of whole values in the background, in addition to that of each read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Scrub {
-    /// Bytes read from the device per second, headers and second reads included. Over any stretch of time it
-    /// is no more than that, plus a tenth of a second's worth and one value.
+    /// Limit of bytes read from the device per second, including headers and second reads. Over any period the scrubber
+    /// exceeds it by at most a tenth of a second's worth and one value.
     pub bytes_per_second: NonZeroU64,
-    /// A pass begins no sooner than this after the one before it began. At least one second.
+    /// Least time between the starts of two passes; at least one second.
     pub pass_interval: Duration,
 }
 
 impl Scrub {
-    /// A pass a day at this rate; without a pause if a pass takes longer than a day.
+    /// One pass per day at this rate; passes follow each other without a pause if one takes longer than a day.
+    ///
+    /// ```
+    /// use std::num::NonZeroU64;
+    /// use std::time::Duration;
+    /// use rb_core::Scrub;
+    /// # use rb_core::{ClassRequest, FormatOptions, Share, Store, StoreOptions};
+    /// # let dir = tempfile::tempdir()?;
+    /// # let class = ClassRequest { slot_bytes: 64 << 10, share: Share::Slots(16) };
+    /// # let options = FormatOptions::new(dir.path().join("cache"), vec![class]);
+    /// let scrub = Scrub::daily(NonZeroU64::new(100 << 20).expect("not zero"));
+    /// assert_eq!(scrub.pass_interval, Duration::from_hours(24));
+    /// let scrubbed = StoreOptions { scrub: Some(scrub), ..StoreOptions::default() };
+    /// let store = Store::open_or_create(&options, scrubbed)?;
+    /// assert!(store.step_scrub(10)?.is_some());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn daily(bytes_per_second: NonZeroU64) -> Scrub {
         Scrub {
@@ -85,99 +102,133 @@ impl Scrub {
     }
 }
 
-/// A lifetime class of values. Those of one class are likely to go at about the same time, so a device that is
-/// told keeps them together. What each number stands for is the caller's business.
+/// A lifetime class of values. Values of a class are likely to be replaced at about the same time, so a device with
+/// placement ids keeps them together. The caller defines the meaning of each number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Lifetime(pub u8);
 
-/// Where a device that has placement ids puts what the store writes.
+/// Placement ids of the store's writes, for devices that have them.
 ///
-/// Ids are those that the engine announces (`Limits::placements`). Opening fails for any other.
+/// Valid ids are those that the engine announces ([`Limits::placements`](crate::Limits::placements)); opening fails for any
+/// other.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Placement {
-    /// The id of the log, checkpoint bases and all other metadata; none: written without one.
+    /// Id of the log, checkpoint bases and all other metadata; `None` writes them without an id.
     pub metadata: Option<PlacementId>,
-    /// The id of the values of each [`Lifetime`], from class 0 on; empty: values are written without one, and
-    /// their class does not matter.
+    /// Id of the values of each [`Lifetime`], starting with class 0. If empty, values are written without an id and their
+    /// class is ignored.
     pub lifetimes: Vec<PlacementId>,
 }
 
-/// A geometry the caller relies on; opening fails with both values if the device has another.
+/// A geometry that the caller relies on. Opening fails with [`OpenError::Geometry`](crate::OpenError::Geometry) if the store
+/// has another.
+///
+/// ```
+/// use rb_core::{ExpectedGeometry, OpenError};
+/// # use rb_core::{ClassRequest, FormatOptions, Share, Store, StoreOptions};
+/// # let dir = tempfile::tempdir()?;
+/// # let class = ClassRequest { slot_bytes: 64 << 10, share: Share::Slots(16) };
+/// # let options = FormatOptions::new(dir.path().join("cache"), vec![class]);
+/// rb_core::format(&options)?;
+/// let expected = ExpectedGeometry { slots: Some(17), ..ExpectedGeometry::default() };
+/// let opened = Store::open(options.source.clone(), StoreOptions { expected, ..StoreOptions::default() });
+/// assert!(matches!(opened, Err(OpenError::Geometry { .. })));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ExpectedGeometry {
-    /// Capacity of each slot class in bytes, in increasing order; empty: any.
+    /// Capacity of each slot class in bytes, in increasing order; empty accepts any.
     pub slot_bytes: Vec<u64>,
-    /// Total number of slots.
+    /// Total number of slots; `None` accepts any.
     pub slots: Option<u64>,
 }
 
-/// How a store is opened.
+/// Options of [`Store::open`](crate::Store::open).
+///
+/// ```
+/// use std::time::Duration;
+/// use rb_core::Durability;
+/// # use rb_core::{ClassRequest, FormatOptions, Share, Store, StoreOptions};
+/// # let dir = tempfile::tempdir()?;
+/// # let class = ClassRequest { slot_bytes: 64 << 10, share: Share::Slots(16) };
+/// # let options = FormatOptions::new(dir.path().join("cache"), vec![class]);
+/// let durable = StoreOptions {
+///     durability: Durability::EachBatch,
+///     buffer_bytes: Some(8 << 20),
+///     io_deadline: Duration::from_secs(5),
+///     ..StoreOptions::default()
+/// };
+/// let store = Store::open_or_create(&options, durable)?;
+/// store.put(b"key", b"value")?;
+/// assert!(store.stats().commits > 0, "the put returned after its commit");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct StoreOptions {
-    /// The I/O engine of a device or file. Only `Auto` may fall back, and it says what it rejected.
+    /// I/O engine of a device or file. Only `Auto` falls back to another;
+    /// [`Store::rejected_engines`](crate::Store::rejected_engines) lists those that it rejected.
     pub engine: EngineKind,
-    /// Never write to the device and take no lock on it.
+    /// Opens the store without writing to the device and without a lock on it.
     pub read_only: bool,
-    /// Drop everything the store holds when opening it. Costs two superblock writes, whatever its size.
+    /// Drops every entry when the store is opened, at the cost of two superblock writes.
     pub start_empty: bool,
-    /// Write to a device although it shows to belong to another program; see [`OpenError::Foreign`](crate::OpenError::Foreign).
-    /// What was found there stays as far as the store does not write to it.
+    /// Opens a device for writing even if it carries data of another program; see
+    /// [`OpenError::Foreign`](crate::OpenError::Foreign). That data stays where the store does not write.
     pub force: bool,
-    /// What keeps others from writing while the store is open for writing.
+    /// Protection against other writers.
     pub exclusive: Exclusive,
     /// Requests in flight per queue, 1 to 4096.
     pub queue_depth: u32,
-    /// Queues that blocking calls share, at least 1. More callers than queues wait their turn.
+    /// Number of queues that blocking calls share, at least 1. Callers wait in order for a free queue.
     pub queues_max: usize,
-    /// Buffer memory in bytes, registered with each queue, which pins what it uses of it; none: 64 MiB, or two of
-    /// the largest slots if that is more.
+    /// Buffer memory in bytes, registered with each queue, which pins the parts that it uses. `None` means 64 MiB, or twice
+    /// the largest slot if that is more.
     pub buffer_bytes: Option<usize>,
-    /// Memory that belongs to someone else, to be registered beside the store's own.
+    /// Arenas of the caller's, registered in addition to the store's own.
     pub arenas: Vec<Arena>,
-    /// Index shards, a power of two; 1 makes eviction exact. None: chosen from the number of slots.
+    /// Number of index shards, a power of two; 1 makes eviction exact. `None` chooses it from the number of slots.
     pub shards: Option<u32>,
-    /// What to evict when slots are short. None: the least recently used ([`Lru`](crate::policy::Lru)). A restart gives a policy what
-    /// it recovers in the order of the last use; no other state of a policy is kept.
+    /// Eviction policy; `None` evicts the least recently used entry ([`Lru`](crate::policy::Lru)). After a restart the policy
+    /// receives the recovered entries in the order of their last use; its other state is not kept.
     pub policy: Option<Arc<dyn PolicyFactory>>,
-    /// When a put or a remove is acknowledged.
+    /// The point at which puts and removes are acknowledged.
     pub durability: Durability,
-    /// How long acknowledged work may stay volatile under [`Durability::Interval`].
+    /// Longest time for which acknowledged changes stay volatile under [`Durability::Interval`].
     pub sync_interval: Duration,
-    /// How recovered entries are validated.
+    /// Validation of recovered entries.
     pub validate: Validate,
-    /// Whether and how fast whole values are verified in the background. By default they are not: every read
-    /// is verified anyway, and an idle store should cost nothing.
+    /// Verification of whole values in the background; `None`, the default, does none. Each read is verified anyway, and an
+    /// idle store should cost nothing.
     pub scrub: Option<Scrub>,
-    /// Whether slots that become free are discarded, so that the device (or the file system under a file) gets
-    /// their space back. It takes a commit before a slot is discarded, and the slot cannot be used while that
-    /// lasts; see `docs/durability.md`. Slots that are free when the store is opened are not discarded. Where the
-    /// device takes no discards, or none as small as a slot, or where a class has fewer than eight slots, [`StoreStats::discard`](crate::StoreStats::discard)
-    /// says so.
+    /// Discards slots that become free, so that the device (or the file system under a file) regains their space. A slot is
+    /// discarded after the commit of the change that freed it, and cannot be used until then; see `docs/durability.md`. Slots
+    /// that are free when the store is opened are not discarded. If the device takes no discards, or none as small as a slot,
+    /// or if a class has fewer than eight slots, [`DiscardStats::off`](crate::DiscardStats::off) has the reason.
     pub discard_freed: bool,
-    /// Where the device puts what is written. A slot is used again for values of the class that it had
-    /// before, as far as there are such; of slots that were free when the store was opened that is not known.
+    /// Placement ids of writes. A slot is preferably reused for values of its former lifetime class, which is unknown for
+    /// slots that were free when the store was opened.
     pub placement: Placement,
-    /// What to do with damaged metadata.
+    /// Reaction to lost metadata.
     pub on_lost_metadata: OnLostMetadata,
-    /// A geometry the caller relies on.
+    /// A geometry that the caller relies on.
     pub expected: ExpectedGeometry,
-    /// How long opening waits for another opener to give the device back: the kernel needs a moment, rarely seconds, to end
-    /// a process that was killed with requests in flight. Looks at least once a second; 1 s is the least. Where the system
-    /// says that the opener's process has ended it waits up to `io_deadline`.
+    /// Longest time that opening waits for another process to release the device; at least one second. The kernel needs a
+    /// moment, rarely seconds, to end a process that was killed with requests in flight. If the system reports that the other
+    /// process has ended, opening waits up to `io_deadline`.
     pub lock_wait: Duration,
-    /// How long a call waits for the device, all rounds of its requests together, before keys are answered with
-    /// `TimedOut`. A background request may take as long. Time in which the process was stopped counts as an eighth at most.
+    /// Longest time that a call waits for the device, over all rounds of its requests, before its keys fail with `TimedOut`;
+    /// also the limit of a background request. Time in which the process was stopped counts for at most an eighth.
     pub io_deadline: Duration,
-    /// How long a call waits for buffers, log space and an I/O queue together before keys are answered with `Busy`. An
-    /// async call waits for nothing; its operation is answered so.
+    /// Longest time that a call waits for buffers, log space and an I/O queue together before its keys fail with `Busy`. An
+    /// async call does not wait; its operation does.
     pub busy_wait: Duration,
-    /// Who runs the background tasks.
+    /// Execution of the background tasks.
     pub background: Background,
-    /// An observer.
+    /// An observer of events.
     pub events: Option<Arc<dyn Events>>,
-    /// Time.
+    /// The clock.
     pub clock: Arc<dyn Clock>,
-    /// Random bytes.
+    /// Source of random bytes.
     pub random: Arc<dyn Random>,
     /// Hooks for a simulator.
     pub simulator: Option<Arc<dyn Simulator>>,
@@ -217,18 +268,17 @@ impl Default for StoreOptions {
     }
 }
 
-/// What a put does when the key is already there.
+/// Behavior of a put whose key already has an entry.
 pub use rb_index::PutMode;
 
-/// How values are put.
+/// Options of a batch of puts.
 #[derive(Clone, Copy, Debug)]
 pub struct PutOptions {
-    /// Replace or keep what is there.
+    /// Replace or keep an existing value.
     pub mode: PutMode,
-    /// Overrides the store's durability for this batch.
+    /// Durability of this batch; `None` uses that of the store.
     pub durability: Option<Durability>,
-    /// The lifetime class of the values: below the number of
-    /// [`Placement::lifetimes`], unless there are none.
+    /// Lifetime class of the values, less than the number of [`Placement::lifetimes`] unless that is 0.
     pub lifetime: Lifetime,
 }
 
@@ -242,45 +292,52 @@ impl Default for PutOptions {
     }
 }
 
-/// How a device is formatted.
+/// Options of [`format`](crate::format()).
 #[derive(Clone, Debug)]
 pub struct FormatOptions {
-    /// The device, a file to be made or formatted, or an engine.
+    /// A device, a file, which is created if it does not exist, or an engine.
     pub source: Source,
-    /// The engine that writes it. `Auto` takes the simplest that reaches it, and only a format by that name shows that another
-    /// can be used. Of no meaning where the source is an engine.
+    /// Engine that writes the store. `Auto` takes the simplest one that works; name another to find out whether it does.
+    /// Ignored if the source is an engine.
     pub engine: EngineKind,
-    /// Size of a file to be made or grown, in bytes; none: the device's or file's own size, or
-    /// just what the classes need when all of them name a number of slots.
+    /// Size of the store in bytes, to which a file is created or grown. `None` means the size of the device or file, or, for
+    /// a file whose classes all name a number of slots, the size that these need.
     pub bytes: Option<u64>,
-    /// The slot classes.
+    /// Slot classes.
     pub classes: Vec<rb_format::ClassRequest>,
     /// Longest key in bytes, 1 to 1024.
     pub key_len_max: u32,
     /// Longest metadata in bytes, 0 to 256.
     pub metadata_len_max: u32,
-    /// Size of the delta log in bytes; none: chosen from the number of slots.
+    /// Size of the delta log in bytes; `None` chooses it from the number of slots.
     pub log_bytes: Option<u64>,
-    /// Leave the blocks of a file's slots unallocated. A full file system then fails puts later. The metadata has its blocks.
+    /// Leaves the slots of a file unallocated, so that puts fail later if the file system is full. The metadata is allocated.
     pub sparse: bool,
-    /// Discard all slots: the device, or the file system under a file, hears that nothing there is needed. The
-    /// blocks of a file's slots are then unallocated, as with `sparse`; its metadata keeps its space.
+    /// Discards all slots. The slots of a file are then unallocated, as with `sparse`.
     pub discard: bool,
-    /// The caller knows that formatting destroys what is there. Not needed for a new file.
+    /// Consents to the destruction of existing data. Not needed for a new file.
     pub consent: bool,
-    /// Format even what carries a file-system, partition or foreign signature.
+    /// Formats even a device that carries a signature of a file system, a partition table or another program.
     pub force: bool,
-    /// Told how many bytes have been discarded, and of how many.
+    /// Callback for the bytes discarded and the total.
     pub progress: Option<Progress>,
-    /// When the store is formatted, in seconds since the Unix epoch: expiries count from it.
+    /// Time of the format in seconds since the Unix epoch; expiries count from it.
     pub formatted_at: u64,
-    /// Random bytes, for the UUID.
+    /// Source of random bytes for the UUID.
     pub random: Arc<dyn Random>,
 }
 
 impl FormatOptions {
-    /// Options for one class of slots with default limits: keys up to 512 bytes, no metadata. The time is that
-    /// of the system's clock.
+    /// Options with the default limits, keys of up to 512 bytes and no metadata, and the time of the system's clock.
+    ///
+    /// ```
+    /// use rb_core::{ClassRequest, FormatOptions, Share};
+    ///
+    /// let class = ClassRequest { slot_bytes: 1 << 20, share: Share::Rest };
+    /// let options = FormatOptions::new("/dev/nvme1n1", vec![class]);
+    /// assert_eq!((options.key_len_max, options.metadata_len_max), (512, 0));
+    /// assert!(!options.consent && !options.force);
+    /// ```
     #[must_use]
     pub fn new(source: impl Into<Source>, classes: Vec<rb_format::ClassRequest>) -> FormatOptions {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);

@@ -1,4 +1,4 @@
-//! What an opening reports of the store that it found.
+//! [`RecoveryReport`]: the state in which a store was found when it was opened.
 
 use std::fmt;
 use std::time::Duration;
@@ -6,58 +6,57 @@ use std::time::Duration;
 use rb_format::Generation;
 use rb_io::Signature;
 
-/// How an opening found the store.
+/// The state in which a store was found when it was opened. See [`Store::recovery`](crate::Store::recovery).
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct RecoveryReport {
     /// Live entries recovered.
     pub entries: u64,
-    /// The log ended with a close record: the store was closed properly.
+    /// True if the log ended with a close record, that is after [`Store::close`](crate::Store::close).
     pub clean: bool,
-    /// Sequence of the base that was loaded.
+    /// Sequence number of the checkpoint base that was loaded.
     pub base_sequence: Option<u64>,
-    /// Why a newer base was not usable.
+    /// Reasons why newer bases were not usable.
     pub base_damage: Vec<String>,
     /// Log blocks replayed.
     pub log_blocks: u64,
     /// Log records replayed.
     pub log_records: u64,
-    /// Metadata that is damaged or missing in one of its two places, in words: damage that cost nothing.
+    /// Descriptions of metadata that is damaged or missing in one of its two places. The other copy was used.
     pub one_copy: Vec<String>,
-    /// Blocks of it, and of what a crash left in one place, that this opening wrote again.
+    /// Blocks rewritten in this session because they were damaged, or because a crash left them in one place only.
     pub copies_rewritten: u64,
-    /// Blocks of it that the device could not write again.
+    /// Blocks that the device failed to rewrite.
     pub copies_unwritten: u64,
-    /// Blocks of the metadata that the device once did not take, in bytes from its start: as many as a base remembers.
+    /// Byte offsets of metadata blocks that the device once failed to write, as many as a base stores.
     pub bad_blocks: Vec<u64>,
-    /// Slots that are out of use because the device did not take their writes.
+    /// Slots that are out of use because the device failed their writes.
     pub bad_slots: usize,
-    /// Slots that were out of use, and that the device takes writes to again.
+    /// Slots that were out of use and are used again, because a new write succeeded.
     pub forgiven_slots: usize,
-    /// Metadata was lost (C3): why. Then `scanned`, or the store starts empty.
+    /// The reason why metadata was lost (C3), if it was. `scanned` is then set, or the store starts empty.
     pub lost_metadata: Option<String>,
-    /// What slot headers proved, when metadata was lost. A removed key may have returned.
+    /// Result of the scan of slot headers that replaced lost metadata. A removed key may have returned.
     pub scanned: Option<ScanReport>,
-    /// A superblock copy was rewritten.
+    /// True if a superblock copy was rewritten.
     pub superblock_repaired: bool,
-    /// What the device carries that the store did not leave there. Not empty only if the store was opened
-    /// read-only, or by force.
+    /// Foreign data found on the device. Only a store opened read-only or with `force` can report any; other openings fail.
     pub foreign: Vec<Foreign>,
-    /// Bytes that the device has, or had until this opening grew it again, if that is less than the layout needs. No
-    /// entry was in the part that is gone.
+    /// Size of the device in bytes if it is less than the layout needs; for a file, before this session grew it again. No
+    /// entry was in the missing part.
     pub cut_to: Option<u64>,
-    /// Why the metadata of a file that was opened for writing lacks space, if it does: its writes may fail when the file
-    /// system is full, and are tried again then.
+    /// The reason why the metadata of a file opened for writing is not fully allocated, if it is not. Its writes may fail
+    /// while the file system is full, and are retried.
     pub unallocated: Option<String>,
-    /// Why a store that is read through the page cache and was opened for writing had to believe it, if it had to: what
-    /// another opening failed to flush may be taken for durable.
+    /// The reason why the page cache could not be verified, if a store in buffered mode was opened for writing and it could
+    /// not: data that an earlier session failed to flush may be taken for durable.
     pub page_cache: Option<String>,
-    /// Superblock copies that are neither whole nor as a crash leaves them, in words: they are left alone.
+    /// Descriptions of superblock copies that are neither valid nor as a crash leaves them. They were not overwritten.
     pub superblock_left: Vec<String>,
-    /// Openings for writing since the store was formatted or started empty, this one included if it is one. One that finds
-    /// [`openings_max`](Self::openings_max) is refused.
+    /// Sessions for writing since the store was formatted or started empty, including this one if it writes. At
+    /// [`openings_max`](Self::openings_max) opening for writing fails.
     pub openings: u32,
-    /// Everything was dropped because the options asked to start empty.
+    /// True if every entry was dropped because [`StoreOptions::start_empty`](crate::StoreOptions::start_empty) was set.
     pub started_empty: bool,
     /// Time spent on loading the base.
     pub base_time: Duration,
@@ -67,21 +66,29 @@ pub struct RecoveryReport {
     pub index_time: Duration,
     /// Entries that were validated before `open` returned, with [`Validate::Eager`](crate::Validate::Eager).
     pub validated: u64,
-    /// Time spent on that.
+    /// Time spent on that validation.
     pub validation_time: Duration,
-    /// Time from the start of `open` until it could serve.
+    /// Time from the start of `open` until the store could serve.
     pub total_time: Duration,
 }
 
 impl RecoveryReport {
-    /// How often a store can be opened for writing before it has to be formatted or started empty: once a second for 48
-    /// days.
+    /// The number of sessions for writing after which a store must be formatted or started empty: one per second for 48 days.
     #[must_use]
     pub const fn openings_max() -> u32 {
         Generation::INCARNATION_MAX
     }
 
-    /// How many openings for writing are left, if seven eighths or more are used up.
+    /// The number of sessions for writing that are left, if at least seven eighths are used up; otherwise `None`.
+    ///
+    /// ```
+    /// use rb_core::RecoveryReport;
+    ///
+    /// let mut report = RecoveryReport::default();
+    /// assert_eq!(report.few_openings_left(), None);
+    /// report.openings = RecoveryReport::openings_max() - 5;
+    /// assert_eq!(report.few_openings_left(), Some(5));
+    /// ```
     #[must_use]
     pub fn few_openings_left(&self) -> Option<u32> {
         let max = RecoveryReport::openings_max();
@@ -90,7 +97,7 @@ impl RecoveryReport {
     }
 }
 
-/// What the headers said.
+/// Counts of a scan of slot headers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ScanReport {
     /// Slots read.
@@ -101,12 +108,12 @@ pub struct ScanReport {
     pub unreadable: u64,
 }
 
-/// Something on the device that the store did not leave there.
+/// Data on the device that the store did not write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Foreign {
-    /// What it is, in words.
+    /// Name of what was recognized.
     pub what: String,
-    /// Where, in bytes from the start of the device.
+    /// Its offset in bytes from the start of the device.
     pub offset: u64,
 }
 
@@ -125,8 +132,8 @@ impl From<Signature> for Foreign {
     }
 }
 
-/// All of them in one line.
+/// Joins the descriptions with commas.
 pub(crate) fn list(found: &[Foreign]) -> String {
-    let words: Vec<_> = found.iter().map(ToString::to_string).collect();
-    words.join(", ")
+    let texts: Vec<_> = found.iter().map(ToString::to_string).collect();
+    texts.join(", ")
 }

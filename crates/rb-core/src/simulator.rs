@@ -1,21 +1,21 @@
-//! Hooks for a simulator that runs operations inside one another, and for an oracle that must know in
-//! which order changes took effect.
+//! Hooks for a simulator that interleaves operations, and for an oracle that must know the order in which changes took
+//! effect.
 //!
-//! A store without a simulator pays one comparison at each point.
+//! A store without a simulator pays one comparison at each switch point.
 
 use std::fmt::Debug;
 
-/// Watches and schedules the operations of a store; see [`StoreOptions::simulator`](crate::StoreOptions::simulator).
+/// Observes and schedules the operations of a store; see [`StoreOptions::simulator`](crate::StoreOptions::simulator).
 pub trait Simulator: Send + Sync + Debug {
     /// Called in the thread of an operation, between two of its steps. Other operations may run here, in this
-    /// thread or in others: no lock is held but those that [`SwitchPoint::holds`] names.
+    /// thread or in others: only the locks that [`SwitchPoint::holds`] names are held.
     fn switch(&self, point: SwitchPoint);
 
-    /// Called again and again while an operation waits for what another has: a lock that it holds over I/O, or, to
-    /// close the store, its end. Must let that other one run.
+    /// Called repeatedly while an operation waits for another one: for a lock that it holds over I/O, or, in a close, for
+    /// its end. Must let the other operation run.
     fn blocked(&self, lock: HeldLock);
 
-    /// Called where a change takes effect, under the lock of the key's shard, so that the calls for one key are in the
+    /// Called when a change takes effect, under the lock of the key's shard, so that the calls for a key are in the
     /// order of its changes. Must not call the store.
     fn changed(&self, change: &Change<'_>);
 }
@@ -24,27 +24,27 @@ pub trait Simulator: Send + Sync + Debug {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum HeldLock {
-    /// One commit at a time.
+    /// Held by a commit.
     Committer,
-    /// One checkpoint at a time.
+    /// Held by a checkpoint.
     Checkpointer,
-    /// One flush at a time.
+    /// Held by a flush.
     Flush,
-    /// One step of discards at a time.
+    /// Held by a step of discards.
     Discards,
-    /// One step of the validator at a time.
+    /// Held by a step of the validator.
     Validator,
-    /// One step of the scrubber at a time.
+    /// Held by a step of the scrubber.
     Scrubber,
-    /// One close at a time; later ones share its result.
+    /// Held by a close; later closes return its result.
     Close,
-    /// No lock: the operations in progress, whose end a close waits for.
+    /// Not a lock: the operations in progress that a close waits for.
     Gate,
 }
 
 macro_rules! points {
     ($($(#[$doc:meta])* $name:ident [$($lock:ident),*],)*) => {
-        /// Where an operation stands when it calls [`Simulator::switch`].
+        /// A place in an operation at which it calls [`Simulator::switch`].
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         #[non_exhaustive]
         pub enum SwitchPoint { $($(#[$doc])* $name,)* }
@@ -53,7 +53,7 @@ macro_rules! points {
             /// All points.
             pub const ALL: &[SwitchPoint] = &[$(SwitchPoint::$name,)*];
 
-            /// The locks that the operation holds there. A checkpoint that commits holds its own as well, and so does
+            /// The locks that the operation holds at the point. A checkpoint that commits also holds its own, and so does
             /// a close that commits or writes a checkpoint.
             #[must_use]
             pub const fn holds(self) -> &'static [HeldLock] {
@@ -64,7 +64,7 @@ macro_rules! points {
 }
 
 points! {
-    /// A put is planned; nothing is taken yet.
+    /// A put is planned and holds no resources.
     PutPlanned [],
     /// A batch of a put has log space and buffers.
     PutAdmitted [],
@@ -74,11 +74,11 @@ points! {
     Evicted [],
     /// The observer has been notified of evictions.
     EvictionsNotified [],
-    /// A put has its slots and its generation, and nothing was written.
+    /// A put has its slots and its generation and has not written yet.
     Reserved [],
     /// A batch's requests are about to be sent.
     Sending [],
-    /// The writes of a put have completed, and nothing is published.
+    /// The writes of a put have completed and are not published.
     Arrived [],
     /// A put has published its entries in one shard.
     Published [],
@@ -88,23 +88,23 @@ points! {
     RemoveAdmitted [],
     /// A remove has removed its keys in one shard.
     Removed [],
-    /// A remove has removed all its keys, and none is durable.
+    /// A remove has removed all its keys, and none of it is durable.
     RemovesDone [],
     /// A get holds its leases.
     Leased [],
-    /// A get has verified what it has read, and holds its leases.
+    /// A get has verified its reads and holds its leases.
     Verified [],
-    /// A get has ended its leases.
+    /// A get has released its leases.
     Released [],
     /// A commit begins.
     CommitBegins [],
-    /// A commit has taken what is queued.
+    /// A commit has taken the queued records.
     CommitTaken [Committer],
     /// A commit's log blocks are written and not flushed.
     CommitWritten [Committer],
-    /// A commit's log blocks are flushed, and nothing is marked durable.
+    /// A commit's log blocks are flushed and not yet marked durable.
     CommitFlushed [Committer],
-    /// A commit is durable, and those who wait for it have not been notified.
+    /// A commit is durable, and its waiters have not been notified.
     CommitDone [],
     /// A checkpoint begins.
     CheckpointBegins [Checkpointer],
@@ -114,23 +114,23 @@ points! {
     CheckpointSections [Checkpointer],
     /// A checkpoint's sections and directory are flushed.
     CheckpointFlushed [Checkpointer],
-    /// A checkpoint's header is durable, and the log keeps what it kept before.
+    /// A checkpoint's header is durable, and no log space has been released.
     CheckpointHeader [Checkpointer],
     /// A checkpoint is done.
     CheckpointDone [],
-    /// Slots have been taken to be discarded.
+    /// Slots have been taken for a discard.
     DiscardTaken [Discards],
-    /// Discards have ended, and their slots are not free.
+    /// Discards have ended, and their slots are not free yet.
     DiscardEnded [Discards],
-    /// Entries have been copied to be validated.
+    /// Entries have been copied for validation.
     ValidateCopied [Validator],
-    /// Entries have been copied to be scrubbed.
+    /// Entries have been copied for scrubbing.
     ScrubCopied [Scrubber],
-    /// A store that closes takes no more operations.
+    /// A closing store takes no more operations.
     CloseDrained [Close],
-    /// A store that closes has written its last checkpoint.
+    /// A closing store has written its last checkpoint.
     CloseCheckpointed [Close],
-    /// A store that closes has queued its close record.
+    /// A closing store has queued its close record.
     CloseQueued [Close],
 }
 
@@ -138,7 +138,7 @@ points! {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Change<'a> {
-    /// A put became its key's value.
+    /// A put became the value of its key.
     Put {
         /// The key.
         key: &'a [u8],
@@ -147,15 +147,15 @@ pub enum Change<'a> {
         /// The first slot.
         slot: u32,
     },
-    /// A key was removed, or was not there.
+    /// A remove of a key, which may have had no entry.
     Removed {
         /// The key.
         key: &'a [u8],
         /// The remove's generation.
         generation: u64,
     },
-    /// An entry was evicted. Called by the put that takes its slot, in which no lock is held: a put of the same
-    /// key may have come in between.
+    /// An entry was evicted. Reported by the put that takes its slot, with no lock held: another put of the same
+    /// key may have taken effect in between.
     Evicted {
         /// The key.
         key: &'a [u8],
@@ -164,7 +164,7 @@ pub enum Change<'a> {
         /// Its slot.
         slot: u32,
     },
-    /// An entry was dropped because its bytes on the device are not what was put.
+    /// An entry was dropped because its bytes on the device are not those that were put.
     Dropped {
         /// The key.
         key: &'a [u8],
@@ -175,8 +175,8 @@ pub enum Change<'a> {
     Taken {
         /// The slot.
         slot: u32,
-        /// The record of the change that freed it is not durable: a crash may lose both the slot's former value and
-        /// what replaced it.
+        /// True if the record of the change that freed it is not durable: a crash may lose both the slot's former value
+        /// and its replacement.
         early: bool,
     },
 }

@@ -1,4 +1,4 @@
-//! What a store lies on.
+//! [`Source`]: where a store is.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -6,19 +6,25 @@ use std::sync::Arc;
 
 use rb_io::Engine;
 
-/// What a store lies on: a device or file, or what an engine reaches.
+/// Where a store is: on a device, in a file, or behind an engine. Converts from paths and from `Arc`s of engines.
 ///
-/// Made from a path, or from an engine in an `Arc`.
+/// ```
+/// use std::path::Path;
+/// use rb_core::Source;
+///
+/// let source: Source = "/dev/nvme1n1".into();
+/// assert!(matches!(source, Source::Path(path) if path == Path::new("/dev/nvme1n1")));
+/// ```
 #[derive(Clone)]
 pub enum Source {
-    /// The path of a device, of a file, or of the socket of a device. Opening it claims it.
+    /// Path of a device, of a file, or of the socket of a device. Opening it claims it.
     Path(PathBuf),
-    /// An engine that the caller made: over a simulated device, or over one that the caller holds.
+    /// An engine of the caller's, for instance over a simulated device, or over a device that the caller has opened.
     Engine(Arc<dyn Engine>),
 }
 
 impl Source {
-    /// The path; the name of an engine stands in for it in messages.
+    /// The path; for an engine its name, which replaces the path in messages.
     pub(crate) fn path(&self) -> &Path {
         match self {
             Source::Path(path) => path,

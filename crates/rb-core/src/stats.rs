@@ -1,90 +1,92 @@
-//! Counters, as a plain struct to read.
+//! Counters of a store as plain structs.
 
 use std::time::Duration;
 
 use rb_index::IndexStats;
 use rb_io::QueueCounters;
 
-/// What happened since the store was opened.
+/// Counters since the store was opened. See [`Store::stats`](crate::Store::stats).
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct StoreStats {
-    /// Keys whose value a get returned.
+    /// Keys for which a get returned the value.
     pub hits: u64,
-    /// Keys that a get did not find, or found and dropped because their bytes were not what was put. Keys that a get answered
-    /// with an error are neither hits nor misses.
+    /// Keys that a get did not find, or found and dropped because verification failed. Keys for which a get returned an
+    /// error are neither hits nor misses.
     pub misses: u64,
-    /// Keys whose put was answered after its write.
+    /// Keys whose put was acknowledged after its write.
     pub puts: u64,
-    /// Keys removed, whether they were there or not.
+    /// Keys passed to removes that succeeded, including keys without an entry.
     pub removes: u64,
     /// Bytes of payload written.
     pub bytes_put: u64,
     /// Bytes of payload read and verified.
     pub bytes_got: u64,
-    /// Bytes copied from callers' memory.
+    /// Bytes of payload copied from callers' memory.
     pub bytes_copied: u64,
     /// Reads of values that the device failed.
     pub read_errors: u64,
-    /// Entries dropped because their bytes on the device were not what was put.
+    /// Entries dropped because their bytes on the device were not those that were put.
     pub dropped: u64,
     /// Group commits.
     pub commits: u64,
-    /// Checkpoints that were written.
+    /// Checkpoints written.
     pub checkpoints: u64,
-    /// Blocks of metadata that the device failed to write: the other copy was written, or the block elsewhere.
+    /// Blocks of metadata that the device failed to write, while their other copy was written, or the block elsewhere.
     pub metadata_write_errors: u64,
-    /// A checkpoint is being written now.
+    /// True while a checkpoint is being written.
     pub checkpointing: bool,
-    /// The longest that a checkpoint held a shard's lock.
+    /// Longest time that a checkpoint held the lock of a shard.
     pub longest_snapshot_hold: Duration,
-    /// The longest that an operation waited for the log: for its lock, or for room in it.
+    /// Longest time that an operation waited for the lock of the log, or for log space.
     pub longest_log_wait: Duration,
     /// Entries that the validator checked.
     pub validated: u64,
-    /// What the scrubber did.
+    /// Counters of the scrubber.
     pub scrub: ScrubStats,
-    /// What was discarded of freed slots.
+    /// Counters of discards of freed slots.
     pub discard: DiscardStats,
     /// Log blocks that a restart would replay.
     pub replay_blocks: u64,
-    /// Log blocks there are.
+    /// Log blocks in total.
     pub log_blocks: u64,
-    /// Why nothing can be written until the store is opened again: a write of metadata or a flush failed. None: all is well.
+    /// The failed write of metadata or flush that poisoned the store, so that it cannot be written until it is reopened;
+    /// `None` if it is not poisoned.
     pub poisoned: Option<String>,
-    /// The index: slots by state and class, evictions, lock counts.
+    /// Counters of the index: slots by state and class, evictions, locks.
     pub index: IndexStats,
-    /// I/O queues of calls and of async operations. The queue of a blocking call is counted when the call ends.
+    /// Counters of the queues of blocking calls and of async operations. The queue of a blocking call is counted when the
+    /// call ends.
     pub queues: QueueCounters,
 }
 
-/// What the scrubber did since the store was opened.
+/// Counters of the scrubber since the store was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ScrubStats {
-    /// Entries that it proved or dropped.
+    /// Entries verified or dropped.
     pub entries: u64,
-    /// Bytes that it read from the device, headers and second reads included.
+    /// Bytes read from the device, including headers and second reads.
     pub bytes: u64,
-    /// Entries that it dropped; they are counted in [`StoreStats::dropped`] too.
+    /// Entries dropped; also counted in [`StoreStats::dropped`].
     pub dropped: u64,
-    /// Reads that the device failed, and steps that it did not answer. They drop nothing.
+    /// Reads that the device failed, and steps in which it did not respond. They drop no entry.
     pub errors: u64,
-    /// Passes over all entries that it finished.
+    /// Passes over all entries that were finished.
     pub passes: u64,
 }
 
-/// What was discarded since the store was opened.
+/// Counters of discards since the store was opened.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DiscardStats {
     /// Freed slots whose discard has ended.
     pub slots: u64,
-    /// Bytes that the device was told of.
+    /// Bytes in the discards sent to the device.
     pub bytes: u64,
-    /// Requests that the device failed. Their slots are free all the same.
+    /// Requests that the device failed. Their slots become free anyway.
     pub failures: u64,
-    /// Why nothing is discarded any more, or never was, though
-    /// [`StoreOptions::discard_freed`](crate::StoreOptions::discard_freed) asks for it.
+    /// The reason why the store does not discard, or has stopped, although
+    /// [`StoreOptions::discard_freed`](crate::StoreOptions::discard_freed) is set.
     pub off: Option<String>,
 }

@@ -1,4 +1,4 @@
-//! The store's public face: opening and closing. The operations are in the folder.
+//! [`Store`]: opening and closing. Its operations are in the folder `store`.
 
 mod closing;
 mod facts;
@@ -30,16 +30,15 @@ use crate::source::Source;
 
 /// An open store. Clones share it.
 ///
-/// Dropping the last clone stops the threads and commits what was acknowledged, and waits for that for a second at most:
-/// on a device that takes longer, threads go on with it. Only
-/// [`Store::close`] writes a checkpoint with recency and the mark of a clean shutdown, and only it
-/// says whether that worked.
+/// Dropping the last clone stops the threads and commits what was acknowledged. The drop waits for that for at most one
+/// second; on a slower device threads finish it in the background. Only [`Store::close`] writes a checkpoint with recency
+/// and the mark of a clean shutdown, and only it reports errors.
 #[derive(Clone)]
 pub struct Store {
     handle: Arc<Handle>,
 }
 
-/// What the clones share. The last of them closes the store when it is dropped.
+/// State shared by the clones. Dropping the last clone ends the store.
 struct Handle {
     open: Arc<Open>,
 }
@@ -50,18 +49,34 @@ struct Open {
     background: Arc<Services>,
     threads: AsyncThreads,
     tasks: Mutex<Tasks>,
-    /// A thread is to close it.
+    /// True if a thread of `close_async` will close the store.
     closing: AtomicBool,
-    /// The answer of the first close.
+    /// Result of the first close.
     closed: Mutex<Option<Result<(), Error>>>,
 }
 
 impl Store {
-    /// Opens the store on a device, in a file, or on what an engine reaches.
+    /// Opens the store on a device, in a file, or behind an engine.
     ///
     /// # Errors
     /// See [`OpenError`]: no store, in use, a newer format, another geometry than expected,
     /// truncated, or unreadable.
+    ///
+    /// ```
+    /// use rb_core::{Error, OpenError};
+    /// # use rb_core::{ClassRequest, FormatOptions, Share, Store, StoreOptions};
+    /// # let dir = tempfile::tempdir()?;
+    /// # let class = ClassRequest { slot_bytes: 64 << 10, share: Share::Slots(16) };
+    /// # let options = FormatOptions::new(dir.path().join("cache"), vec![class]);
+    /// # let store = Store::open_or_create(&options, StoreOptions::default())?;
+    /// // Only one process opens a store for writing; others may read.
+    /// let path = dir.path().join("cache");
+    /// let in_use = Store::open(&path, StoreOptions::default());
+    /// assert!(matches!(in_use, Err(OpenError::Device(why)) if why.is_in_use()));
+    /// let reader = Store::open(&path, StoreOptions { read_only: true, ..StoreOptions::default() })?;
+    /// assert!(matches!(reader.put(b"key", b"value"), Err(Error::ReadOnly)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn open(source: impl Into<Source>, options: StoreOptions) -> Result<Store, OpenError> {
         let access = match options.read_only {
             true => Access::ReadOnly,
@@ -85,7 +100,7 @@ impl Store {
             }),
         };
         if store.inner().options.background == Background::Threads {
-            // Where the system has threads for some tasks only, dropping the store stops those.
+            // If the system refuses one of the threads, dropping the store stops the others.
             let mut tasks = store.open_store().tasks.lock();
             let started = tasks.start(store.inner(), store.background());
             drop(tasks);
@@ -97,14 +112,29 @@ impl Store {
         Ok(store)
     }
 
-    /// Opens the store on the source of `format`, and formats it first if there is none: a file that does not exist or is
-    /// empty, or a device of zeros. Anything else is formatted only with [`FormatOptions::consent`]. An existing store is
-    /// opened as it is, whatever `format` says of its size and classes; see [`StoreOptions::expected`]. Of several processes that
-    /// do this at the same time one formats.
+    /// Opens the store on the source of `format`, and formats the source first if it holds no store: if the file does not
+    /// exist or is empty, or the device is all zeros. Any other source is formatted only with [`FormatOptions::consent`].
+    ///
+    /// An existing store is opened unchanged, even if its size and classes differ from those in `format`; use
+    /// [`StoreOptions::expected`] to refuse that. If several processes call this concurrently, one of them formats.
     ///
     /// # Errors
-    /// [`CreateError::Open`] as [`Store::open`], with `read_only` also where there is no store. [`CreateError::Format`] as
+    /// [`CreateError::Open`] as [`Store::open`], with `read_only` also if there is no store. [`CreateError::Format`] as
     /// [`format`](crate::format()).
+    ///
+    /// ```
+    /// # use rb_core::{ClassRequest, FormatOptions, Share, Store, StoreOptions};
+    /// # let dir = tempfile::tempdir()?;
+    /// # let class = ClassRequest { slot_bytes: 64 << 10, share: Share::Slots(16) };
+    /// # let options = FormatOptions::new(dir.path().join("cache"), vec![class]);
+    /// let store = Store::open_or_create(&options, StoreOptions::default())?;
+    /// store.put(b"key", b"value")?;
+    /// store.close()?;
+    /// // The second call finds the store and keeps it.
+    /// let store = Store::open_or_create(&options, StoreOptions::default())?;
+    /// assert!(store.contains(b"key"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn open_or_create(
         format: &FormatOptions,
         options: StoreOptions,
@@ -122,7 +152,7 @@ impl Store {
         let formatted = crate::format(format);
         match (Store::open(format.source.clone(), options), formatted) {
             (Err(why), Err(format)) if missing(&why) => Err(format.into()),
-            // Where the format failed, another process has formatted in between.
+            // If the format failed and the store opens, another process formatted it in between.
             (opened, _) => Ok(opened?),
         }
     }
@@ -147,27 +177,57 @@ impl Store {
         self.open_store().checkpointer()
     }
 
-    /// A close is under way.
+    /// Returns true while a close is running.
     pub(crate) fn is_closing(&self) -> bool {
         self.open_store().closed.is_locked()
     }
 
-    /// Refuses new operations, finishes those in progress, writes a checkpoint and the mark of a
-    /// clean shutdown. Closing twice is not an error.
+    /// Refuses new operations, waits for those in progress, writes a checkpoint and the mark of a clean shutdown, and
+    /// releases the device. Every later call returns the result of the first.
     ///
-    /// Waits at most [`StoreOptions::io_deadline`] for operations in progress. On a slow device the checkpoint is given up after four
-    /// of these, as no more is lost by that than the mark of a clean shutdown and the time to replay the log; then what was acknowledged is made durable. Of a device
-    /// that does not answer it waits for one request, and leaves the rest alone.
+    /// Waits at most [`StoreOptions::io_deadline`] for operations in progress. On a slow device the checkpoint is abandoned
+    /// after four deadlines; this costs the mark of a clean shutdown and the time to replay the log at the next start. The
+    /// close then makes everything acknowledged durable. If the device does not respond, the close waits for one request
+    /// and abandons the others.
     ///
     /// # Errors
-    /// `TimedOut` when operations did not end in time or the checkpoint was given up, `Poisoned` when the metadata could not be
-    /// written. The store is closed either way.
+    /// `TimedOut` if operations did not end in time or the checkpoint was abandoned, `Poisoned` if the metadata could not be
+    /// written. The store is closed in either case.
+    ///
+    /// ```
+    /// use rb_core::Error;
+    /// # use rb_core::{ClassRequest, FormatOptions, Share, Store, StoreOptions};
+    /// # let dir = tempfile::tempdir()?;
+    /// # let class = ClassRequest { slot_bytes: 64 << 10, share: Share::Slots(16) };
+    /// # let options = FormatOptions::new(dir.path().join("cache"), vec![class]);
+    /// # let store = Store::open_or_create(&options, StoreOptions::default())?;
+    /// store.put(b"key", b"value")?;
+    /// store.close()?;
+    /// assert!(matches!(store.get(b"key"), Err(Error::Closed)));
+    /// store.close()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn close(&self) -> Result<(), Error> {
         self.inner().check_process()?;
         self.open_store().close()
     }
 
-    /// Starts to close, in a thread of its own.
+    /// Starts a close in a new thread; see [`Store::close`].
+    ///
+    /// ```
+    /// # use rb_core::{ClassRequest, FormatOptions, Share, Store, StoreOptions};
+    /// # let dir = tempfile::tempdir()?;
+    /// # let class = ClassRequest { slot_bytes: 64 << 10, share: Share::Slots(16) };
+    /// # let options = FormatOptions::new(dir.path().join("cache"), vec![class]);
+    /// # let store = Store::open_or_create(&options, StoreOptions::default())?;
+    /// let closing = store.close_async();
+    /// // The close goes on, even if every clone of the store is dropped.
+    /// drop(store);
+    /// closing.wait()?;
+    /// let store = Store::open_or_create(&options, StoreOptions::default())?;
+    /// assert!(store.recovery().clean);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn close_async(&self) -> Operation<Result<(), Error>> {
         let (operation, completer) = operation(Err);
         if let Err(error) = self.inner().check_process() {
@@ -175,18 +235,18 @@ impl Store {
             return operation;
         }
         let open = Arc::clone(&self.handle.open);
-        // Before the caller can drop the store: that would end it without a checkpoint.
+        // Set before the caller can drop the store, which would end it without a checkpoint.
         self.open_store().closing.store(true, Ordering::Relaxed);
         let closing = Thread::spawn("rb-close", move || completer.complete(open.close()));
-        // Without a thread the completer is dropped, and answers.
+        // If there is no thread, dropping the completer completes the operation.
         let began = closing.is_ok();
         self.open_store().closing.store(began, Ordering::Relaxed);
         operation
     }
 }
 
-/// Opens the source as soon as its former opener is gone. That a process which has ended gives it back is only a question of
-/// time: of a machine that is busy, or a device that has yet to answer its last requests.
+/// Opens the source, and retries while another process holds it: up to `lock_wait`, or `io_deadline` if that process has
+/// ended, since a busy machine or its last requests can delay the release.
 fn open_patiently(
     source: &Source,
     access: Access,
@@ -195,7 +255,7 @@ fn open_patiently(
     let since = Instant::now();
     loop {
         match Opened::new(source.clone(), access, options.engine) {
-            // It has waited for a second.
+            // The failed attempt has waited for a second.
             Err(OpenError::Device(rb_io::OpenError::InUse { ended, .. }))
                 if since.elapsed() < options.lock_wait
                     || ended && since.elapsed() < options.io_deadline => {}
@@ -204,7 +264,7 @@ fn open_patiently(
     }
 }
 
-/// Returns whether there is no file, or an empty one, which cannot be opened as a device.
+/// Returns true if there is no file, or an empty one, which cannot be opened as a device.
 fn is_missing(path: &Path) -> bool {
     match fs::metadata(path) {
         Ok(found) => found.is_file() && found.len() == 0,

@@ -1,4 +1,4 @@
-//! Memory of values: what a get hands out, and what a put can take without a copy.
+//! Values in memory: [`Value`], the result of a get, and [`ValueBuf`], which a put writes without a copy.
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
@@ -8,13 +8,28 @@ use rb_io::Buffer;
 
 use crate::error::Error;
 
-/// One key's answer: a value, a miss, or what went wrong.
+/// The result of a get for one key: a value, `None` for a miss, or an error.
 pub type Lookup = Result<Option<Value>, Error>;
 
-/// A value that was read and verified. It owns its memory, not the slot: the lease has ended, and
-/// the entry may be evicted or replaced while this lives.
+/// A value that was read and verified; dereferences to its bytes.
+///
+/// It owns buffer memory of the store, not the slot: the entry may be evicted or replaced while the value lives.
+///
+/// ```
+/// # use rb_core::{ClassRequest, FormatOptions, Share, Store, StoreOptions};
+/// # let dir = tempfile::tempdir()?;
+/// # let class = ClassRequest { slot_bytes: 64 << 10, share: Share::Slots(16) };
+/// # let options = FormatOptions::new(dir.path().join("cache"), vec![class]);
+/// # let store = Store::open_or_create(&options, StoreOptions::default())?;
+/// store.put(b"key", b"value")?;
+/// let value = store.get(b"key")?.expect("it was put");
+/// store.remove(b"key")?;
+/// assert_eq!(value.len(), 5);
+/// assert!(value == b"value"[..]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Value {
-    /// Head room of one format block, payload, padding.
+    /// Header block, payload, padding.
     buf: Buffer,
     len: usize,
     metadata: Box<[u8]>,
@@ -32,18 +47,62 @@ impl Value {
     }
 
     /// The metadata that was put with the value.
+    ///
+    /// ```
+    /// use rb_core::{Put, PutOptions};
+    /// # use rb_core::{ClassRequest, FormatOptions, Share, Store, StoreOptions};
+    /// # let dir = tempfile::tempdir()?;
+    /// # let class = ClassRequest { slot_bytes: 64 << 10, share: Share::Slots(16) };
+    /// # let options = FormatOptions::new(dir.path().join("cache"), vec![class]);
+    /// let options = FormatOptions { metadata_len_max: 16, ..options };
+    /// let store = Store::open_or_create(&options, StoreOptions::default())?;
+    /// store.put_many(vec![Put::new(b"key", b"value").with_metadata(b"bf16")], PutOptions::default());
+    /// let value = store.get(b"key")?.expect("it was put");
+    /// assert_eq!(value.metadata(), b"bf16");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn metadata(&self) -> &[u8] {
         &self.metadata
     }
 
-    /// Which put this value came from; grows with every put.
+    /// The generation of the put that wrote the value; later puts have higher generations.
+    ///
+    /// ```
+    /// # use rb_core::{ClassRequest, FormatOptions, Share, Store, StoreOptions};
+    /// # let dir = tempfile::tempdir()?;
+    /// # let class = ClassRequest { slot_bytes: 64 << 10, share: Share::Slots(16) };
+    /// # let options = FormatOptions::new(dir.path().join("cache"), vec![class]);
+    /// # let store = Store::open_or_create(&options, StoreOptions::default())?;
+    /// store.put(b"key", b"first")?;
+    /// let first = store.get(b"key")?.expect("it was put");
+    /// store.put(b"key", b"second")?;
+    /// let second = store.get(b"key")?.expect("it was put");
+    /// assert!(first.generation() < second.generation());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.generation
     }
 
-    /// The memory, to be changed or put again without a copy.
+    /// Converts the value into memory that can be changed and put without a copy.
+    ///
+    /// ```
+    /// use rb_core::{Payload, Put, PutOptions};
+    /// # use rb_core::{ClassRequest, FormatOptions, Share, Store, StoreOptions};
+    /// # let dir = tempfile::tempdir()?;
+    /// # let class = ClassRequest { slot_bytes: 64 << 10, share: Share::Slots(16) };
+    /// # let options = FormatOptions::new(dir.path().join("cache"), vec![class]);
+    /// # let store = Store::open_or_create(&options, StoreOptions::default())?;
+    /// store.put(b"key", b"value")?;
+    /// let mut buffer = store.get(b"key")?.expect("it was put").into_buffer();
+    /// buffer[0] = b'V';
+    /// let put = Put { payload: Payload::Buffer(buffer), ..Put::new(b"copy", &[]) };
+    /// store.put_many(vec![put], PutOptions::default());
+    /// assert_eq!(store.get(b"copy")?.as_deref(), Some(&b"Value"[..]));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn into_buffer(self) -> ValueBuf {
         ValueBuf {
@@ -74,7 +133,7 @@ impl PartialEq<[u8]> for Value {
 
 impl fmt::Debug for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Never the bytes: cached blocks are people's prompts.
+        // Never the bytes: cached blocks derive from users' prompts.
         f.debug_struct("Value")
             .field("len", &self.len)
             .field("generation", &self.generation)
@@ -82,8 +141,21 @@ impl fmt::Debug for Value {
     }
 }
 
-/// Memory for one value, with room for its header in front and a padded tail, so that a put writes
-/// it in one piece and copies nothing. Made by [`Store::buffer`](crate::Store::buffer).
+/// Buffer memory for one value, with room for the header in front and padding behind, so that a put writes it as one
+/// request without a copy. Dereferences to the value's bytes. Made by [`Store::buffer`](crate::Store::buffer).
+///
+/// ```
+/// # use rb_core::{ClassRequest, FormatOptions, Share, Store, StoreOptions};
+/// # let dir = tempfile::tempdir()?;
+/// # let class = ClassRequest { slot_bytes: 64 << 10, share: Share::Slots(16) };
+/// # let options = FormatOptions::new(dir.path().join("cache"), vec![class]);
+/// # let store = Store::open_or_create(&options, StoreOptions::default())?;
+/// let mut buffer = store.buffer(1000)?;
+/// assert_eq!(buffer.len(), 1000);
+/// buffer[..3].copy_from_slice(b"abc");
+/// assert_eq!(&buffer[..3], b"abc");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct ValueBuf {
     buf: Buffer,
     len: usize,
@@ -99,13 +171,13 @@ impl ValueBuf {
         ValueBuf { buf, len }
     }
 
-    /// Splits into header block and payload.
+    /// The header block and the payload.
     pub(crate) fn parts(&mut self) -> (&mut [u8], &mut [u8]) {
         let (header, payload) = self.buf.split_at_mut(FORMAT_BLOCK);
         (header, &mut payload[..self.len])
     }
 
-    /// The memory as it goes to the device: header block, payload, zeroed padding.
+    /// The memory as it is written to the device (header block, payload, zeroed padding), and its length in bytes.
     pub(crate) fn into_sealed(mut self) -> (Buffer, usize) {
         let stride = ValueBuf::stride(self.len);
         self.buf[FORMAT_BLOCK + self.len..stride].fill(0);

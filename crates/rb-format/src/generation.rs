@@ -20,6 +20,15 @@ impl Generation {
     pub const COUNTER_MAX: u64 = (1 << Self::COUNTER_BITS) - 1;
 
     /// Joins the two parts; `None` if either is above its maximum.
+    ///
+    /// ```
+    /// use rb_format::Generation;
+    ///
+    /// let generation = Generation::new(3, 7).expect("both are in range");
+    /// assert_eq!((generation.incarnation(), generation.counter()), (3, 7));
+    /// assert!(Generation::new(3, u64::MAX).is_none());
+    /// assert!(generation < Generation::new(4, 1).expect("both are in range"));
+    /// ```
     #[must_use]
     pub fn new(incarnation: u32, counter: u64) -> Option<Generation> {
         if incarnation > Self::INCARNATION_MAX || counter > Self::COUNTER_MAX {

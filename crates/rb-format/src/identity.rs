@@ -41,6 +41,14 @@ pub struct Identity {
 /// Part of the format: slot headers store it and checkpoint sections are ranges of it. The seed
 /// prevents one crafted set of colliding keys from working on every store. Source: the XXH3
 /// specification, <https://github.com/Cyan4973/xxHash/blob/dev/doc/xxhash_spec.md>.
+///
+/// ```
+/// use rb_format::{StoreUuid, key_hash};
+///
+/// let (one, other) = (StoreUuid([1; 16]), StoreUuid([2; 16]));
+/// assert_eq!(key_hash(&one, b"key"), key_hash(&one, b"key"));
+/// assert_ne!(key_hash(&one, b"key"), key_hash(&other, b"key"));
+/// ```
 #[must_use]
 pub fn key_hash(uuid: &StoreUuid, key: &[u8]) -> u64 {
     let mut seed = [0; 8];

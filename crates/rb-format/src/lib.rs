@@ -146,3 +146,8 @@ pub const VALUE_LEN_MAX: u64 = u32::MAX as u64 + 1 - BLOCK;
 
 /// The format block as a 64-bit number, for device arithmetic.
 pub(crate) const BLOCK: u64 = FORMAT_BLOCK as u64;
+
+/// Compiles and runs the example of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -10,6 +10,17 @@ use crate::{Generation, Identity};
 /// [`PayloadChecksum`] if the payload is in pieces.
 ///
 /// Source of the polynomial: IEEE 802.3 (the CRC-32 of zlib), from the `crc32fast` crate.
+///
+/// ```
+/// use rb_format::{Generation, Identity, StoreUuid, payload_checksum};
+///
+/// let identity = Identity { uuid: StoreUuid([7; 16]), epoch: 1 };
+/// let generation = Generation::new(1, 5).expect("in range");
+/// let checksum = |slot| payload_checksum(&identity, generation, slot, 0xAB, b"payload");
+/// assert_eq!(checksum(3), checksum(3));
+/// // The same bytes in another slot are wrong.
+/// assert_ne!(checksum(3), checksum(4));
+/// ```
 #[must_use]
 pub fn payload_checksum(
     identity: &Identity,

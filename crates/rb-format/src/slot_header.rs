@@ -127,6 +127,35 @@ impl SlotHeader {
     ///
     /// # Errors
     /// Those of [`SlotHeaderRef::decode`].
+    ///
+    /// ```
+    /// use rb_format::{FORMAT_BLOCK, Generation, Identity, SlotHeader, StoreUuid, key_hash};
+    ///
+    /// let identity = Identity { uuid: StoreUuid([7; 16]), epoch: 1 };
+    /// let header = SlotHeader {
+    ///     generation: Generation::new(1, 5).expect("in range"),
+    ///     slot: 3,
+    ///     more: Box::new([]),
+    ///     key_hash: key_hash(&identity.uuid, b"key"),
+    ///     payload_len: 70_000,
+    ///     payload_checksum: 0x1234,
+    ///     placement: 0,
+    ///     policy: 0,
+    ///     expiry: 0,
+    ///     key: (*b"key").into(),
+    ///     metadata: Box::new([]),
+    /// };
+    /// let mut block = [0; FORMAT_BLOCK];
+    /// header.encode_into(&identity, &mut block);
+    /// assert_eq!(SlotHeader::decode(&block, &identity)?, header);
+    ///
+    /// // The header of another store is refused, and so is a damaged one.
+    /// let other = Identity { uuid: StoreUuid([8; 16]), ..identity };
+    /// assert!(SlotHeader::decode(&block, &other).is_err());
+    /// block[200] ^= 1;
+    /// assert!(SlotHeader::decode(&block, &identity).is_err());
+    /// # Ok::<(), rb_format::Corruption>(())
+    /// ```
     pub fn decode(bytes: &[u8], identity: &Identity) -> Result<SlotHeader, Corruption> {
         SlotHeaderRef::decode(bytes, identity).map(|header| header.to_owned())
     }

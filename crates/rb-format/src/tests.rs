@@ -5,3 +5,4 @@ mod doc_tables;
 mod golden;
 mod round_trips;
 pub(crate) mod samples;
+mod sizing;

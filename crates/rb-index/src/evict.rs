@@ -57,6 +57,36 @@ impl Index {
     ///
     /// With LRU, the order is exact up to the granularity of stamps (16 uses) and to concurrent
     /// uses and evictions.
+    ///
+    /// ```
+    /// # use rb_index::{Index, IndexOptions, LockPurpose, NewEntry, PutMode, Reserve};
+    /// #
+    /// # let index = Index::new(IndexOptions { shards: 1, classes: vec![vec![0..2]], secret: [1; 16] })?;
+    /// # let place = index.begin_batch(1).at(0);
+    /// # let put = |key: &[u8], generation| {
+    /// #     let mut slots = Vec::new();
+    /// #     index.take_free(0, 1, &mut slots);
+    /// #     let mut shard = index.lock(0, LockPurpose::Operation);
+    /// #     let reserved = shard.reserve(index.hash(key), key, slots[0], generation, PutMode::Replace, place);
+    /// #     let Reserve::Reserved(reservation) = reserved else { unreachable!("Replace always reserves") };
+    /// #     let entry = NewEntry {
+    /// #         slot: slots[0],
+    /// #         payload_len: 1000,
+    /// #         payload_checksum: 0,
+    /// #         placement: 0,
+    /// #         metadata: b"",
+    /// #         verified: true,
+    /// #     };
+    /// #     shard.publish(reservation, key, entry)
+    /// # };
+    /// put(b"old", 1);
+    /// put(b"new", 2);
+    /// let mut evicted = Vec::new();
+    /// assert_eq!(index.evict_least(0, 1, &mut evicted), 1);
+    /// assert_eq!(&*evicted[0].key, b"old");
+    /// assert_eq!(index.stats().classes[0].reserved, 1);
+    /// # Ok::<(), rb_index::IndexError>(())
+    /// ```
     pub fn evict_least(&self, class: u8, n: usize, out: &mut Vec<Evicted>) -> usize {
         let mut evicted = 0;
         // A shard may have lost its victim to a lease before it is visited. Each such visit updates

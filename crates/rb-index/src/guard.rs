@@ -97,6 +97,41 @@ impl ShardGuard<'_> {
 
     /// Leases the live entry of a key, which is not evicted until its last lease ends. `place` is
     /// the key's place in the caller's batch.
+    ///
+    /// ```
+    /// # use rb_index::{Index, IndexOptions, LockPurpose, NewEntry, PutMode, Reserve};
+    /// #
+    /// # let index = Index::new(IndexOptions { shards: 1, classes: vec![vec![0..2]], secret: [1; 16] })?;
+    /// # let place = index.begin_batch(1).at(0);
+    /// # let put = |key: &[u8], generation| {
+    /// #     let mut slots = Vec::new();
+    /// #     index.take_free(0, 1, &mut slots);
+    /// #     let mut shard = index.lock(0, LockPurpose::Operation);
+    /// #     let reserved = shard.reserve(index.hash(key), key, slots[0], generation, PutMode::Replace, place);
+    /// #     let Reserve::Reserved(reservation) = reserved else { unreachable!("Replace always reserves") };
+    /// #     let entry = NewEntry {
+    /// #         slot: slots[0],
+    /// #         payload_len: 1000,
+    /// #         payload_checksum: 0,
+    /// #         placement: 0,
+    /// #         metadata: b"",
+    /// #         verified: true,
+    /// #     };
+    /// #     shard.publish(reservation, key, entry)
+    /// # };
+    /// put(b"key", 1);
+    /// let mut shard = index.lock(0, LockPurpose::Operation);
+    /// let lease = shard.lease(index.hash(b"key"), b"key", place).expect("it was put");
+    /// assert_eq!(lease.located().generation, 1);
+    /// drop(shard);
+    ///
+    /// // A leased entry is not evicted.
+    /// let mut evicted = Vec::new();
+    /// assert_eq!(index.evict_least(0, 1, &mut evicted), 0);
+    /// index.lock(0, LockPurpose::Operation).release(lease);
+    /// assert_eq!(index.evict_least(0, 1, &mut evicted), 1);
+    /// # Ok::<(), rb_index::IndexError>(())
+    /// ```
     pub fn lease(&mut self, hash: u64, key: &[u8], place: Place) -> Option<Lease> {
         let found = self.find(hash, key);
         let shard = &mut *self.shard;
@@ -170,6 +205,37 @@ impl ShardGuard<'_> {
     }
 
     /// Marks a key as used; returns false if it is not live.
+    ///
+    /// ```
+    /// # use rb_index::{Index, IndexOptions, LockPurpose, NewEntry, PutMode, Reserve};
+    /// #
+    /// # let index = Index::new(IndexOptions { shards: 1, classes: vec![vec![0..2]], secret: [1; 16] })?;
+    /// # let place = index.begin_batch(1).at(0);
+    /// # let put = |key: &[u8], generation| {
+    /// #     let mut slots = Vec::new();
+    /// #     index.take_free(0, 1, &mut slots);
+    /// #     let mut shard = index.lock(0, LockPurpose::Operation);
+    /// #     let reserved = shard.reserve(index.hash(key), key, slots[0], generation, PutMode::Replace, place);
+    /// #     let Reserve::Reserved(reservation) = reserved else { unreachable!("Replace always reserves") };
+    /// #     let entry = NewEntry {
+    /// #         slot: slots[0],
+    /// #         payload_len: 1000,
+    /// #         payload_checksum: 0,
+    /// #         placement: 0,
+    /// #         metadata: b"",
+    /// #         verified: true,
+    /// #     };
+    /// #     shard.publish(reservation, key, entry)
+    /// # };
+    /// put(b"a", 1);
+    /// put(b"b", 2);
+    /// let place = index.begin_batch(1).at(0);
+    /// assert!(index.lock(0, LockPurpose::Operation).touch(index.hash(b"a"), b"a", place));
+    /// let mut evicted = Vec::new();
+    /// index.evict_least(0, 1, &mut evicted);
+    /// assert_eq!(&*evicted[0].key, b"b");
+    /// # Ok::<(), rb_index::IndexError>(())
+    /// ```
     pub fn touch(&mut self, hash: u64, key: &[u8], place: Place) -> bool {
         let found = self.find(hash, key);
         let shard = &mut *self.shard;

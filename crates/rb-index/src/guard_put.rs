@@ -44,6 +44,35 @@ impl ShardGuard<'_> {
     /// The slot must be reserved, the key must be that of the reservation, and both lengths must be
     /// within [`MAX_KEY_BYTES`] and [`MAX_METADATA_BYTES`]; a call that breaks this is counted as
     /// illegal and returns `Removed`.
+    ///
+    /// ```
+    /// use rb_index::{Index, IndexOptions, LockPurpose, NewEntry, PutMode, Reserve};
+    ///
+    /// let index = Index::new(IndexOptions { shards: 1, classes: vec![vec![0..2]], secret: [1; 16] })?;
+    /// let place = index.begin_batch(1).at(0);
+    /// let put = |key: &[u8], generation| {
+    ///     let mut slots = Vec::new();
+    ///     index.take_free(0, 1, &mut slots);
+    ///     let mut shard = index.lock(0, LockPurpose::Operation);
+    ///     let reserved = shard.reserve(index.hash(key), key, slots[0], generation, PutMode::Replace, place);
+    ///     let Reserve::Reserved(reservation) = reserved else { unreachable!("Replace always reserves") };
+    ///     let entry = NewEntry {
+    ///         slot: slots[0],
+    ///         payload_len: 1000,
+    ///         payload_checksum: 0,
+    ///         placement: 0,
+    ///         metadata: b"",
+    ///         verified: true,
+    ///     };
+    ///     shard.publish(reservation, key, entry)
+    /// };
+    ///
+    /// use rb_index::Published;
+    /// assert_eq!(put(b"key", 1), Published::Inserted);
+    /// assert!(matches!(put(b"key", 2), Published::Replaced { .. }));
+    /// assert_eq!(index.stats().classes[0].free, 1);
+    /// # Ok::<(), rb_index::IndexError>(())
+    /// ```
     pub fn publish(
         &mut self,
         reservation: Reservation,
@@ -98,6 +127,35 @@ impl ShardGuard<'_> {
     /// Removes the live entry of a key if its generation is below `generation`, which is drawn
     /// under this guard, and cancels older puts in progress. Returns the removed entry; its slot is
     /// free, or retired while leased.
+    ///
+    /// ```
+    /// # use rb_index::{Index, IndexOptions, LockPurpose, NewEntry, PutMode, Reserve};
+    /// #
+    /// # let index = Index::new(IndexOptions { shards: 1, classes: vec![vec![0..2]], secret: [1; 16] })?;
+    /// # let place = index.begin_batch(1).at(0);
+    /// # let put = |key: &[u8], generation| {
+    /// #     let mut slots = Vec::new();
+    /// #     index.take_free(0, 1, &mut slots);
+    /// #     let mut shard = index.lock(0, LockPurpose::Operation);
+    /// #     let reserved = shard.reserve(index.hash(key), key, slots[0], generation, PutMode::Replace, place);
+    /// #     let Reserve::Reserved(reservation) = reserved else { unreachable!("Replace always reserves") };
+    /// #     let entry = NewEntry {
+    /// #         slot: slots[0],
+    /// #         payload_len: 1000,
+    /// #         payload_checksum: 0,
+    /// #         placement: 0,
+    /// #         metadata: b"",
+    /// #         verified: true,
+    /// #     };
+    /// #     shard.publish(reservation, key, entry)
+    /// # };
+    /// put(b"key", 1);
+    /// let mut shard = index.lock(0, LockPurpose::Operation);
+    /// let removed = shard.remove(index.hash(b"key"), b"key", 2).expect("it was put");
+    /// assert_eq!(removed.generation, 1);
+    /// assert!(shard.get(index.hash(b"key"), b"key").is_none());
+    /// # Ok::<(), rb_index::IndexError>(())
+    /// ```
     pub fn remove(&mut self, hash: u64, key: &[u8], generation: u64) -> Option<Located> {
         self.shard
             .pending

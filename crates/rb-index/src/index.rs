@@ -61,6 +61,16 @@ impl Index {
     ///
     /// # Errors
     /// Options out of range, runs that overlap, or [`IndexError::Memory`].
+    ///
+    /// ```
+    /// use rb_index::{Index, IndexError, IndexOptions};
+    ///
+    /// let options = |shards| IndexOptions { shards, classes: vec![vec![0..100]], secret: [1; 16] };
+    /// let index = Index::new(options(8))?;
+    /// assert_eq!(index.stats().classes[0].free, 100);
+    /// assert!(matches!(Index::new(options(3)), Err(IndexError::ShardCount { shards: 3, .. })));
+    /// # Ok::<(), IndexError>(())
+    /// ```
     pub fn new(options: IndexOptions) -> Result<Index, IndexError> {
         let shards = options.shards;
         if !shards.is_power_of_two() || shards > SHARD_LIMIT {
@@ -139,6 +149,18 @@ impl Index {
     ///
     /// Excludes slots freed by changes that are not durable yet ([`Index::take_early`]). Slots that
     /// wait for their discard are taken last; see [`Index::discard_freed`].
+    ///
+    /// ```
+    /// use rb_index::{Index, IndexOptions};
+    ///
+    /// let index = Index::new(IndexOptions { shards: 1, classes: vec![vec![0..3]], secret: [1; 16] })?;
+    /// let mut slots = Vec::new();
+    /// assert_eq!(index.take_free(0, 5, &mut slots), 3);
+    /// assert_eq!(index.stats().classes[0].reserved, 3);
+    /// index.give_back(&slots);
+    /// assert_eq!(index.stats().classes[0].free, 3);
+    /// # Ok::<(), rb_index::IndexError>(())
+    /// ```
     pub fn take_free(&self, class: u8, n: usize, out: &mut Vec<SlotId>) -> usize {
         self.take_free_near(class, n, ANYWHERE, out)
     }

@@ -138,3 +138,8 @@ pub use stats::{ClassStats, IndexStats, LockPurpose};
 mod loom_tests;
 #[cfg(test)]
 mod tests;
+
+/// Compiles and runs the example of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -57,6 +57,22 @@ impl Device {
     /// # Errors
     /// [`OpenError::Path`], [`OpenError::InUse`], [`OpenError::WrongType`], [`OpenError::Socket`],
     /// [`OpenError::TooSmall`], [`OpenError::Limits`].
+    ///
+    /// ```
+    /// use rb_io::{Access, Device, DeviceKind};
+    ///
+    /// # let dir = tempfile::tempdir()?;
+    /// let path = dir.path().join("device");
+    /// let device = Device::create_file(&path, 1 << 20, false)?;
+    /// assert_eq!((device.kind(), device.capacity_bytes()), (DeviceKind::File, 1 << 20));
+    ///
+    /// // Opening for writing is exclusive.
+    /// let second = Device::open(&path, Access::ReadWrite).err().expect("the device is in use");
+    /// assert!(second.is_in_use());
+    /// drop(device);
+    /// assert!(Device::open(&path, Access::ReadWrite).is_ok());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn open(path: &Path, access: Access) -> Result<Self, OpenError> {
         open::open(path, access)
     }

@@ -82,6 +82,26 @@ impl Lane {
     ///
     /// `tag` comes back in the [`Completion`]; it need not be unique. A request that cannot be sent
     /// (out of range, misaligned, buffer too small) completes with an error.
+    ///
+    /// ```
+    /// use rb_io::{Arena, Device, EngineKind, Lane, QueueOptions, Request};
+    ///
+    /// # let dir = tempfile::tempdir()?;
+    /// let device = Device::create_file(&dir.path().join("device"), 1 << 20, false)?;
+    /// let engine = rb_io::open(device, EngineKind::Posix)?.engine;
+    /// let mut lane = Lane::new(engine.queue(&QueueOptions::default())?, engine.limits());
+    /// let arena = Arena::allocate(64 << 10)?;
+    ///
+    /// let buffer = arena.take(8192).expect("the arena is free");
+    /// lane.start(42, Request::write(0, buffer, 0, 8192));
+    /// assert_eq!(lane.unfinished(), 1);
+    ///
+    /// let mut done = Vec::new();
+    /// lane.poll(1, None, &mut done)?;
+    /// assert_eq!(done[0].tag, 42);
+    /// assert!(done[0].result.is_ok());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn start(&mut self, tag: u64, request: Request) {
         self.admit(Owner::Tag(tag), request);
     }
@@ -140,6 +160,27 @@ impl Lane {
     ///
     /// Requests started earlier continue in the meantime; their completions are kept for
     /// [`poll`](Self::poll).
+    ///
+    /// ```
+    /// use rb_io::{Arena, Device, EngineKind, Lane, QueueOptions, Request};
+    ///
+    /// # let dir = tempfile::tempdir()?;
+    /// let device = Device::create_file(&dir.path().join("device"), 1 << 20, false)?;
+    /// let engine = rb_io::open(device, EngineKind::Posix)?.engine;
+    /// let mut lane = Lane::new(engine.queue(&QueueOptions::default())?, engine.limits());
+    /// let arena = Arena::allocate(64 << 10)?;
+    ///
+    /// let mut take = || arena.take(4096).expect("the arena is free");
+    /// let beyond_the_end = 1 << 20;
+    /// let done = lane.run(vec![
+    ///     Request::read(0, take(), 0, 4096),
+    ///     Request::read(beyond_the_end, take(), 0, 4096),
+    /// ]);
+    /// // One failing request fails alone, and its buffer comes back.
+    /// assert!(done[0].result.is_ok());
+    /// assert!(done[1].result.is_err() && done[1].buf.is_some());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn run(&mut self, requests: Vec<Request>) -> Vec<Completion> {
         self.run = requests.iter().map(|_| None).collect();
         self.run_unfinished = requests.len();

@@ -106,3 +106,8 @@ pub use uring::UringEngine;
 #[cfg(feature = "io-uring")]
 pub use uring_cmd::UringCmdEngine;
 pub use wake::Waker;
+
+/// Compiles and runs the example of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

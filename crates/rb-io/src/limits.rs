@@ -73,6 +73,13 @@ impl Limits {
     ///
     /// # Errors
     /// A sentence that names the field, its value and its source.
+    ///
+    /// ```
+    /// let limits = rb_io::Limits::simple(4096, 1 << 20, "example");
+    /// assert_eq!(limits.validate(), Ok(()));
+    /// let odd = rb_io::Limits::simple(4000, 1 << 20, "example");
+    /// assert!(odd.validate().is_err());
+    /// ```
     pub fn validate(&self) -> Result<(), String> {
         // Destructured, so that a new field forces a decision about its check.
         let Self {

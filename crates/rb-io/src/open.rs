@@ -34,6 +34,17 @@ pub struct Rejected {
 ///
 /// # Errors
 /// [`OpenError::NotInBuild`], or [`OpenError::Engine`] with the step that failed.
+///
+/// ```
+/// use rb_io::{Device, EngineKind};
+///
+/// # let dir = tempfile::tempdir()?;
+/// let device = Device::create_file(&dir.path().join("device"), 1 << 20, false)?;
+/// let opened = rb_io::open(device, EngineKind::Posix)?;
+/// assert_eq!(opened.engine.name(), "posix");
+/// assert!(opened.rejected.is_empty());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn open(device: impl Into<Arc<Device>>, kind: EngineKind) -> Result<Opened, OpenError> {
     let device = device.into();
     let mut rejected = Vec::new();

@@ -37,6 +37,15 @@ const ANSWER_MAX: Duration = Duration::from_secs(5);
 /// # Errors
 /// Those of [`Device::open`] for reading, and [`OpenError::Path`] if the device does not respond in
 /// time: a separate thread then keeps waiting for it. An unusable engine is not an error.
+///
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// let path = dir.path().join("device");
+/// rb_io::Device::create_file(&path, 1 << 20, false)?;
+/// let probe = rb_io::probe(&path)?;
+/// assert!(probe.engines.iter().any(|offer| offer.kind == rb_io::EngineKind::Posix));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn probe(path: &Path) -> Result<Probe, OpenError> {
     probe_within(path, ANSWER_MAX)
 }

@@ -56,3 +56,8 @@ pub use mem::{
 };
 pub use stall::StallingFile;
 pub use storage_daemon::StorageDaemon;
+
+/// Compiles and runs the example of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -38,6 +38,31 @@ pub(crate) use whole::{Audited, audit_opened};
 /// # Errors
 /// The source does not hold a store, is in use, has another version, or does not respond. A store
 /// that is there but beyond use is not an error but [`AuditState::Unusable`].
+///
+/// ```
+/// use rb_core::{AuditOptions, AuditState, audit};
+/// # use rb_core::{ClassRequest, FormatOptions, Share, Store, StoreOptions};
+/// # let dir = tempfile::tempdir()?;
+/// # let class = ClassRequest { slot_bytes: 64 << 10, share: Share::Slots(16) };
+/// # let options = FormatOptions::new(dir.path().join("cache"), vec![class]);
+/// # let store = Store::open_or_create(&options, StoreOptions::default())?;
+/// store.put(b"key", b"value")?;
+/// store.close()?;
+///
+/// let path = dir.path().join("cache");
+/// let thorough = AuditOptions { deep: true, ..AuditOptions::default() };
+/// assert_eq!(audit(&path, &thorough)?.state, AuditState::Clean);
+///
+/// // One damaged byte of the value is found.
+/// let geometry = store.geometry();
+/// let slot = (0..geometry.slots()).filter_map(|slot| geometry.payload_offset(slot));
+/// let file = std::fs::OpenOptions::new().write(true).open(&path)?;
+/// for offset in slot {
+///     std::os::unix::fs::FileExt::write_all_at(&file, b"!", offset)?;
+/// }
+/// assert_eq!(audit(&path, &thorough)?.state, AuditState::Damaged);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn audit(source: impl Into<Source>, options: &AuditOptions) -> Result<AuditReport, OpenError> {
     let access = match options.in_use {
         true => Access::ReadOnly,

@@ -50,6 +50,36 @@ pub struct RepairReport {
 /// # Errors
 /// Same as [`audit`](crate::audit()), and the errors of the repair itself. [`OpenError::Foreign`],
 /// with nothing written, if the device holds another program's data and `force` is not set.
+///
+/// ```
+/// use rb_core::{AuditOptions, AuditState, repair};
+/// # use rb_core::{ClassRequest, FormatOptions, Share, Store, StoreOptions};
+/// # let dir = tempfile::tempdir()?;
+/// # let class = ClassRequest { slot_bytes: 64 << 10, share: Share::Slots(16) };
+/// # let options = FormatOptions::new(dir.path().join("cache"), vec![class]);
+/// # let store = Store::open_or_create(&options, StoreOptions::default())?;
+/// store.put(b"key", b"value")?;
+/// store.put(b"damaged", b"value")?;
+/// let mut slot = None;
+/// store.for_each(|entry| {
+///     if *entry.key == *b"damaged" {
+///         slot = store.geometry().payload_offset(entry.slot);
+///     }
+///     true
+/// });
+/// store.close()?;
+/// let path = dir.path().join("cache");
+/// let file = std::fs::OpenOptions::new().write(true).open(&path)?;
+/// std::os::unix::fs::FileExt::write_all_at(&file, b"!", slot.expect("it was put"))?;
+///
+/// let thorough = AuditOptions { deep: true, ..AuditOptions::default() };
+/// let report = repair(&path, &thorough, |found| found.state == AuditState::Damaged)?;
+/// assert_eq!(report.dropped, 1);
+/// assert!(report.after.is_some_and(|after| after.state == AuditState::Clean));
+/// let store = Store::open(&path, StoreOptions::default())?;
+/// assert_eq!(store.contains_many(&[b"key", b"damaged"]), [true, false]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn repair(
     source: impl Into<Source>,
     options: &AuditOptions,

@@ -33,6 +33,15 @@ pub(crate) fn check_block(path: &Path, limits: &Limits) -> Result<(), OpenError>
 ///
 /// # Errors
 /// Same as [`rb_io::probe`].
+///
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// let path = dir.path().join("device");
+/// std::fs::File::create(&path)?.set_len(1 << 20)?;
+/// let probe = rb_core::probe(&path)?;
+/// assert!(probe.engines.iter().any(|offer| offer.kind == rb_core::EngineKind::Posix));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn probe(path: &Path) -> Result<Probe, OpenError> {
     let mut probe = rb_io::probe(path)?;
     judge(&mut probe);

@@ -33,6 +33,21 @@ use crate::source::Source;
 /// # Errors
 /// Refuses without consent; refuses a mounted or otherwise used device, and, unless forced, a
 /// foreign signature or an unreadable store; fails if no layout fits. See [`FormatError`].
+///
+/// ```
+/// use rb_core::{ClassRequest, FormatError, FormatOptions, Share, format};
+///
+/// # let dir = tempfile::tempdir()?;
+/// let class = ClassRequest { slot_bytes: 64 << 10, share: Share::Slots(16) };
+/// let options = FormatOptions::new(dir.path().join("cache"), vec![class]);
+/// let formatted = format(&options)?;
+/// assert!(formatted.superblock.device_bytes > 16 * (64 << 10));
+///
+/// // The file now holds a store: formatting it again needs consent.
+/// assert!(matches!(format(&options), Err(FormatError::Consent { .. })));
+/// format(&FormatOptions { consent: true, ..options })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn format(options: &FormatOptions) -> Result<Formatted, FormatError> {
     let uuid = new_uuid(options)?;
     let identity = Identity { uuid, epoch: 1 };
@@ -410,6 +425,18 @@ pub(crate) fn write_empty_base(
 }
 
 /// Returns whether `path` holds a store, for callers that decide what to ask.
+///
+/// ```
+/// # use rb_core::{ClassRequest, FormatOptions, Share, Store, StoreOptions};
+/// # let dir = tempfile::tempdir()?;
+/// # let class = ClassRequest { slot_bytes: 64 << 10, share: Share::Slots(16) };
+/// # let options = FormatOptions::new(dir.path().join("cache"), vec![class]);
+/// let path = dir.path().join("cache");
+/// assert!(!rb_core::is_store(&path));
+/// rb_core::format(&options)?;
+/// assert!(rb_core::is_store(&path));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[must_use]
 pub fn is_store(path: &Path) -> bool {
     let Ok(device) = Device::open(path, Access::ReadOnly) else {

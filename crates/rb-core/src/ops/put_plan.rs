@@ -39,6 +39,11 @@ impl<'a> Put<'a> {
     }
 
     /// Adds `metadata`, which the store keeps in memory and returns with every get.
+    ///
+    /// ```
+    /// let put = rb_core::Put::new(b"key", b"value").with_metadata(b"bf16");
+    /// assert_eq!((put.key, put.metadata), (&b"key"[..], &b"bf16"[..]));
+    /// ```
     #[must_use]
     pub fn with_metadata(self, metadata: &'a [u8]) -> Put<'a> {
         Put { metadata, ..self }

@@ -43,6 +43,18 @@ pub struct Pin {
 
 impl Pin {
     /// Returns the length of the pinned value in bytes.
+    ///
+    /// ```
+    /// # use rb_core::{ClassRequest, FormatOptions, Share, Store, StoreOptions};
+    /// # let dir = tempfile::tempdir()?;
+    /// # let class = ClassRequest { slot_bytes: 64 << 10, share: Share::Slots(16) };
+    /// # let options = FormatOptions::new(dir.path().join("cache"), vec![class]);
+    /// # let store = Store::open_or_create(&options, StoreOptions::default())?;
+    /// store.put(b"key", &[0; 1000])?;
+    /// let pin = store.lookup_and_pin(&[b"key"]).remove(0).expect("it was put");
+    /// assert_eq!(pin.len(), 1000);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     #[expect(clippy::len_without_is_empty, reason = "values are never empty")]
     pub fn len(&self) -> usize {

@@ -1,4 +1,4 @@
-//! The end of a store: closed, or dropped.
+//! Ends a store: close, and drop of the last clone.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,15 +13,15 @@ use crate::error::Error;
 use crate::simulator::{HeldLock, SwitchPoint};
 use crate::store::{Handle, Open};
 
-/// How long dropping the last clone waits for the device. What takes longer goes on in a thread of its own.
+/// Longest time that dropping the last clone waits for the device; afterwards the thread `rb-drop` continues alone.
 const DROP_WAIT: Duration = Duration::from_secs(1);
 
-/// Deadlines of a request that the checkpoint of a close may take, before its last requests.
+/// Multiple of `io_deadline` after which a close abandons its checkpoint.
 const CHECKPOINT_DEADLINES: u32 = 4;
 
 impl Open {
     pub(super) fn close(&self) -> Result<(), Error> {
-        // A thread that closes at the same time waits here, and shares the answer.
+        // A concurrent close waits here and returns the same result.
         let mut closed = self.inner.lock_over_io(&self.closed, HeldLock::Close);
         closed.get_or_insert_with(|| self.close_now()).clone()
     }
@@ -36,7 +36,7 @@ impl Open {
         let written = inner.writer.as_ref().map_or(Ok(()), |writer| {
             inner.poison.check()?;
             if drained.is_err() {
-                // Something hangs. What was acknowledged is still made durable.
+                // An operation hangs. Everything acknowledged is still made durable.
                 return inner.make_durable(writer, writer.log.ticket());
             }
             self.inner.switch(SwitchPoint::CloseDrained);
@@ -47,7 +47,7 @@ impl Open {
                 .saturating_mul(CHECKPOINT_DEADLINES);
             checkpointer.give_up_after(inner, limit);
             if let Err(error) = checkpointer.run(inner, writer) {
-                // There may be no space or time for a base, and for the log there is.
+                // There may be no space or time for a base, but enough for the log.
                 return inner
                     .make_durable(writer, writer.log.ticket())
                     .and(Err(error));
@@ -72,7 +72,7 @@ impl Open {
         self.inner.drain_simulated();
         let deadline = self.inner.options.io_deadline;
         let drained = self.inner.gate.close(deadline);
-        // Threads whose work hangs are not waited for a second time.
+        // If the drain timed out, the threads hang too: do not wait a second time.
         let mut patience = match drained {
             Ok(()) => Patience::new(deadline),
             Err(_) => Patience::none(),
@@ -92,8 +92,7 @@ impl Open {
         self.release();
     }
 
-    /// Gives the device back, whatever clones, locks and values there still are. What hangs gives back its part when it
-    /// ends.
+    /// Releases the device, even while clones, pins and values exist. A hanging request releases its share when it ends.
     fn release(&self) {
         self.background.release();
         if let Some(mut committer) = self
@@ -108,7 +107,7 @@ impl Open {
         self.inner.device.release();
     }
 
-    /// What dropping the last clone does: commits what was acknowledged, and ends the threads.
+    /// Commits everything acknowledged and ends the threads, as dropping the last clone does.
     fn abandon(&self) {
         let mut closed = self.closed.lock();
         if closed.is_some() {
@@ -117,13 +116,13 @@ impl Open {
         *closed = Some(Err(Error::Closed));
         drop(self.drain());
         if let Some(writer) = &self.inner.writer {
-            // There is no caller to answer a failure to; recovery will say what is there.
+            // There is no caller to report a failure to; recovery finds what became durable.
             drop(self.inner.make_durable(writer, writer.log.ticket()));
         }
         self.stop();
     }
 
-    /// Whether the caller runs in one of the store's threads.
+    /// Returns true if the caller runs in one of the store's threads.
     fn has_current_thread(&self) -> bool {
         self.threads.has_current() || self.tasks.lock().has_current()
     }
@@ -133,7 +132,7 @@ impl Drop for Handle {
     fn drop(&mut self) {
         let open = Arc::clone(&self.open);
         if open.inner.check_process().is_err() {
-            // All of it belongs to the parent of this forked child.
+            // In a forked child everything belongs to the parent.
             return std::mem::forget(open);
         }
         let is_open = open
@@ -146,7 +145,7 @@ impl Drop for Handle {
         if open.inner.is_manual() {
             return open.abandon();
         }
-        // One of the store's own threads cannot wait for its own end; nor may a caller hang with the device.
+        // One of the store's threads cannot join itself, and a caller must not hang with the device.
         let mut patience = match open.has_current_thread() {
             true => Patience::none(),
             false => Patience::new(DROP_WAIT.min(open.inner.options.io_deadline)),

@@ -1,4 +1,4 @@
-//! What a store says of itself.
+//! Accessors: counters, reports, layout and engine of an open store.
 
 use std::sync::Arc;
 
@@ -12,7 +12,21 @@ use crate::stats::StoreStats;
 use crate::store::Store;
 
 impl Store {
-    /// Counters since opening; all 0 in a forked child of the process that opened the store.
+    /// Counters since the store was opened; all 0 in a forked child of the process that opened it.
+    ///
+    /// ```
+    /// # use rb_core::{ClassRequest, FormatOptions, Share, Store, StoreOptions};
+    /// # let dir = tempfile::tempdir()?;
+    /// # let class = ClassRequest { slot_bytes: 64 << 10, share: Share::Slots(16) };
+    /// # let options = FormatOptions::new(dir.path().join("cache"), vec![class]);
+    /// # let store = Store::open_or_create(&options, StoreOptions::default())?;
+    /// store.put(b"key", b"value")?;
+    /// let _ = (store.get(b"key")?, store.get(b"another key")?);
+    /// let stats = store.stats();
+    /// assert_eq!((stats.puts, stats.hits, stats.misses), (1, 1, 1));
+    /// assert_eq!((stats.index.entries, stats.index.classes[0].free), (1, 15));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn stats(&self) -> StoreStats {
         if self.inner().check_process().is_err() {
@@ -21,55 +35,139 @@ impl Store {
         snapshot::take(self.inner(), self.background())
     }
 
-    /// How this opening found the store.
+    /// The report of the recovery that opened the store.
+    ///
+    /// ```
+    /// # use rb_core::{ClassRequest, FormatOptions, Share, Store, StoreOptions};
+    /// # let dir = tempfile::tempdir()?;
+    /// # let class = ClassRequest { slot_bytes: 64 << 10, share: Share::Slots(16) };
+    /// # let options = FormatOptions::new(dir.path().join("cache"), vec![class]);
+    /// # let store = Store::open_or_create(&options, StoreOptions::default())?;
+    /// store.put(b"key", b"value")?;
+    /// store.close()?;
+    /// let store = Store::open_or_create(&options, StoreOptions::default())?;
+    /// assert!(store.recovery().clean);
+    /// assert_eq!(store.recovery().entries, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn recovery(&self) -> &RecoveryReport {
         &self.inner().recovery
     }
 
     /// The store's superblock: identity, limits, layout.
+    ///
+    /// ```
+    /// # use rb_core::{ClassRequest, FormatOptions, Share, Store, StoreOptions};
+    /// # let dir = tempfile::tempdir()?;
+    /// # let class = ClassRequest { slot_bytes: 64 << 10, share: Share::Slots(16) };
+    /// # let options = FormatOptions::new(dir.path().join("cache"), vec![class]);
+    /// # let store = Store::open_or_create(&options, StoreOptions::default())?;
+    /// assert_eq!(store.superblock().key_len_max, 512);
+    /// assert_eq!(store.superblock().identity.epoch, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn superblock(&self) -> &Superblock {
         &self.inner().superblock
     }
 
-    /// Slot arithmetic.
+    /// Slot arithmetic: classes, capacities, offsets.
+    ///
+    /// ```
+    /// # use rb_core::{ClassRequest, FormatOptions, Share, Store, StoreOptions};
+    /// # let dir = tempfile::tempdir()?;
+    /// # let class = ClassRequest { slot_bytes: 64 << 10, share: Share::Slots(16) };
+    /// # let options = FormatOptions::new(dir.path().join("cache"), vec![class]);
+    /// # let store = Store::open_or_create(&options, StoreOptions::default())?;
+    /// assert_eq!(store.geometry().slots(), 16);
+    /// assert_eq!(store.geometry().largest_value(), 64 << 10);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn geometry(&self) -> &Geometry {
         &self.inner().geometry
     }
 
-    /// The name of the engine that runs.
+    /// The name of the engine in use.
+    ///
+    /// ```
+    /// use rb_core::EngineKind;
+    /// # use rb_core::{ClassRequest, FormatOptions, Share, Store, StoreOptions};
+    /// # let dir = tempfile::tempdir()?;
+    /// # let class = ClassRequest { slot_bytes: 64 << 10, share: Share::Slots(16) };
+    /// # let options = FormatOptions::new(dir.path().join("cache"), vec![class]);
+    /// let posix = StoreOptions { engine: EngineKind::Posix, ..StoreOptions::default() };
+    /// let store = Store::open_or_create(&options, posix)?;
+    /// assert_eq!(store.engine_name(), "posix");
+    /// assert!(store.rejected_engines().is_empty());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn engine_name(&self) -> &'static str {
         self.inner().device.name()
     }
 
-    /// The engine that runs. As long as the caller keeps it, the device is in use.
+    /// The engine in use. The device stays in use as long as the caller keeps it.
     ///
     /// # Errors
-    /// `Closed`: the store has given the device back.
+    /// `Closed` if the store has released the device.
+    ///
+    /// ```
+    /// # use rb_core::{ClassRequest, FormatOptions, Share, Store, StoreOptions};
+    /// # let dir = tempfile::tempdir()?;
+    /// # let class = ClassRequest { slot_bytes: 64 << 10, share: Share::Slots(16) };
+    /// # let options = FormatOptions::new(dir.path().join("cache"), vec![class]);
+    /// # let store = Store::open_or_create(&options, StoreOptions::default())?;
+    /// assert!(store.engine()?.capacity_bytes() >= store.superblock().device_bytes);
+    /// store.close()?;
+    /// assert!(matches!(store.engine(), Err(rb_core::Error::Closed)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn engine(&self) -> Result<Arc<dyn Engine>, Error> {
         self.inner().check_process()?;
         self.inner().device.engine()
     }
 
-    /// Engines that `auto` rejected, and why.
+    /// The engines that [`EngineKind::Auto`](crate::EngineKind::Auto) rejected, each with the reason.
     #[must_use]
     pub fn rejected_engines(&self) -> &[rb_io::Rejected] {
         &self.inner().rejected
     }
 
-    /// Index shards.
+    /// The number of index shards.
+    ///
+    /// ```
+    /// # use rb_core::{ClassRequest, FormatOptions, Share, Store, StoreOptions};
+    /// # let dir = tempfile::tempdir()?;
+    /// # let class = ClassRequest { slot_bytes: 64 << 10, share: Share::Slots(16) };
+    /// # let options = FormatOptions::new(dir.path().join("cache"), vec![class]);
+    /// let sharded = StoreOptions { shards: Some(4), ..StoreOptions::default() };
+    /// let store = Store::open_or_create(&options, sharded)?;
+    /// assert_eq!(store.shards(), 4);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn shards(&self) -> usize {
         self.inner().index.shards()
     }
 
-    /// Checks the index's accounting: every slot in exactly one state.
+    /// Checks the accounting of the index in memory: every slot is in exactly one state, and the counters add up. To check
+    /// the device see [`audit`](crate::audit()).
     ///
     /// # Errors
-    /// What does not add up, in words.
+    /// A message with the numbers that differ: a bug of the store.
+    ///
+    /// ```
+    /// # use rb_core::{ClassRequest, FormatOptions, Share, Store, StoreOptions};
+    /// # let dir = tempfile::tempdir()?;
+    /// # let class = ClassRequest { slot_bytes: 64 << 10, share: Share::Slots(16) };
+    /// # let options = FormatOptions::new(dir.path().join("cache"), vec![class]);
+    /// # let store = Store::open_or_create(&options, StoreOptions::default())?;
+    /// store.put(b"key", b"value")?;
+    /// store.audit()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn audit(&self) -> Result<(), String> {
         self.inner()
             .check_process()

@@ -1,22 +1,57 @@
-//! Queries: what is there, without reading it.
+//! Queries that the index serves without I/O.
 
 use crate::ops::query::{self, EntryInfo, Pin};
 use crate::store::Store;
 
 impl Store {
-    /// Whether the key is there, without reading it or changing its recency.
+    /// Returns true if the store has an entry for the key. Reads nothing and does not change recency.
+    ///
+    /// ```
+    /// # use rb_core::{ClassRequest, FormatOptions, Share, Store, StoreOptions};
+    /// # let dir = tempfile::tempdir()?;
+    /// # let class = ClassRequest { slot_bytes: 64 << 10, share: Share::Slots(16) };
+    /// # let options = FormatOptions::new(dir.path().join("cache"), vec![class]);
+    /// # let store = Store::open_or_create(&options, StoreOptions::default())?;
+    /// store.put(b"key", b"value")?;
+    /// assert!(store.contains(b"key") && !store.contains(b"another key"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn contains(&self, key: &[u8]) -> bool {
         query::contains_many(self.inner(), &[key]) == [true]
     }
 
-    /// Whether each key is there.
+    /// Returns for each key true if the store has an entry for it; all false if the store is closed.
+    ///
+    /// ```
+    /// # use rb_core::{ClassRequest, FormatOptions, Share, Store, StoreOptions};
+    /// # let dir = tempfile::tempdir()?;
+    /// # let class = ClassRequest { slot_bytes: 64 << 10, share: Share::Slots(16) };
+    /// # let options = FormatOptions::new(dir.path().join("cache"), vec![class]);
+    /// # let store = Store::open_or_create(&options, StoreOptions::default())?;
+    /// store.put(b"a", b"one")?;
+    /// assert_eq!(store.contains_many(&[b"a", b"b"]), [true, false]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn contains_many(&self, keys: &[&[u8]]) -> Vec<bool> {
         query::contains_many(self.inner(), keys)
     }
 
-    /// How many of the first keys are there without a gap.
+    /// The number of leading keys that have an entry, up to the first key without one.
+    ///
+    /// ```
+    /// # use rb_core::{ClassRequest, FormatOptions, Share, Store, StoreOptions};
+    /// # let dir = tempfile::tempdir()?;
+    /// # let class = ClassRequest { slot_bytes: 64 << 10, share: Share::Slots(16) };
+    /// # let options = FormatOptions::new(dir.path().join("cache"), vec![class]);
+    /// # let store = Store::open_or_create(&options, StoreOptions::default())?;
+    /// store.put(b"a", b"one")?;
+    /// store.put(b"c", b"three")?;
+    /// assert_eq!(store.longest_prefix(&[b"a", b"b", b"c"]), 1);
+    /// assert_eq!(store.longest_prefix(&[b"b", b"c"]), 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn longest_prefix(&self, keys: &[&[u8]]) -> usize {
         query::contains_many(self.inner(), keys)
@@ -25,26 +60,95 @@ impl Store {
             .count()
     }
 
-    /// Makes keys recently used, the first of the batch the most; answers which were there.
+    /// Marks keys as recently used, the first key of the batch as the most recent one. Returns for each key true if it has
+    /// an entry.
+    ///
+    /// ```
+    /// # use rb_core::{ClassRequest, FormatOptions, Share, Store, StoreOptions};
+    /// # let dir = tempfile::tempdir()?;
+    /// # let class = ClassRequest { slot_bytes: 64 << 10, share: Share::Slots(16) };
+    /// # let options = FormatOptions::new(dir.path().join("cache"), vec![class]);
+    /// # let store = Store::open_or_create(&options, StoreOptions::default())?;
+    /// for number in 0..16 {
+    ///     store.put(&[number], b"value")?;
+    /// }
+    /// assert_eq!(store.touch_many(&[&[0], b"another key"]), [true, false]);
+    /// // All 16 slots are in use: the next put evicts the least recently used entry, which is now 1.
+    /// store.put(&[16], b"value")?;
+    /// assert_eq!(store.contains_many(&[&[0], &[1]]), [true, false]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[expect(clippy::must_use_candidate, reason = "its effect is the use")]
     pub fn touch_many(&self, keys: &[&[u8]]) -> Vec<bool> {
         query::touch_many(self.inner(), keys)
     }
 
-    /// Leases each key that is there: its slot is neither evicted nor reused until its lock is
-    /// given to [`Store::unpin`] or dropped. Pins are counted; a remove still takes the key away.
+    /// Pins the entry of each key, `None` where there is none. The slot of a pinned entry is neither evicted nor reused until
+    /// every pin on it was passed to [`Store::unpin`] or dropped. A remove or a replacing put still succeeds.
+    ///
+    /// ```
+    /// # use rb_core::{ClassRequest, FormatOptions, Share, Store, StoreOptions};
+    /// # let dir = tempfile::tempdir()?;
+    /// # let class = ClassRequest { slot_bytes: 64 << 10, share: Share::Slots(16) };
+    /// # let options = FormatOptions::new(dir.path().join("cache"), vec![class]);
+    /// # let store = Store::open_or_create(&options, StoreOptions::default())?;
+    /// store.put(b"pinned", b"value")?;
+    /// let pins = store.lookup_and_pin(&[b"pinned", b"another key"]);
+    /// assert!(pins[0].is_some() && pins[1].is_none());
+    /// for number in 0..16 {
+    ///     store.put(&[number], b"value")?;
+    /// }
+    /// // 17 values, 16 slots: the second oldest entry was evicted.
+    /// assert_eq!(store.contains_many(&[b"pinned", &[0]]), [true, false]);
+    /// store.unpin(pins.into_iter().flatten().collect());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn lookup_and_pin(&self, keys: &[&[u8]]) -> Vec<Option<Pin>> {
         query::lookup_and_pin(self.inner(), keys)
     }
 
-    /// Ends pins in one batch. The first ends as the most recently used.
+    /// Releases pins in one batch; the first one becomes the most recently used. A pin of another store releases itself.
+    ///
+    /// ```
+    /// # use rb_core::{ClassRequest, FormatOptions, Share, Store, StoreOptions};
+    /// # let dir = tempfile::tempdir()?;
+    /// # let class = ClassRequest { slot_bytes: 64 << 10, share: Share::Slots(16) };
+    /// # let options = FormatOptions::new(dir.path().join("cache"), vec![class]);
+    /// # let store = Store::open_or_create(&options, StoreOptions::default())?;
+    /// store.put(b"key", b"value")?;
+    /// let pins = store.lookup_and_pin(&[b"key"]);
+    /// store.remove(b"key")?;
+    /// // The slot is retired while the pin lasts.
+    /// assert_eq!(store.stats().index.classes[0].retired, 1);
+    /// store.unpin(pins.into_iter().flatten().collect());
+    /// assert_eq!(store.stats().index.classes[0].retired, 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn unpin(&self, pins: Vec<Pin>) {
         query::unpin(self.inner(), pins);
     }
 
-    /// Shows every live entry once, in no particular order, holding no lock meanwhile; ends when
-    /// `visit` answers false.
+    /// Calls `visit` for every live entry, in no particular order and with no lock held, until it returns false. Entries that
+    /// are added or dropped concurrently may or may not be visited.
+    ///
+    /// ```
+    /// # use rb_core::{ClassRequest, FormatOptions, Share, Store, StoreOptions};
+    /// # let dir = tempfile::tempdir()?;
+    /// # let class = ClassRequest { slot_bytes: 64 << 10, share: Share::Slots(16) };
+    /// # let options = FormatOptions::new(dir.path().join("cache"), vec![class]);
+    /// # let store = Store::open_or_create(&options, StoreOptions::default())?;
+    /// store.put(b"a", b"one")?;
+    /// store.put(b"b", b"four")?;
+    /// let mut lens = Vec::new();
+    /// store.for_each(|entry| {
+    ///     lens.push((entry.key.to_vec(), entry.len));
+    ///     true
+    /// });
+    /// lens.sort();
+    /// assert_eq!(lens, [(b"a".to_vec(), 3), (b"b".to_vec(), 4)]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn for_each(&self, mut visit: impl FnMut(EntryInfo) -> bool) {
         query::for_each(self.inner(), &mut visit);
     }

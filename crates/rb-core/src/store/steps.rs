@@ -1,4 +1,4 @@
-//! Durability, and the steps of the background services.
+//! Sync, checkpoint, and the steps of the background tasks.
 
 use std::time::Duration;
 
@@ -9,54 +9,113 @@ use crate::ops::sync::sync_async;
 use crate::store::Store;
 
 impl Store {
-    /// Makes everything acknowledged so far durable.
+    /// Makes everything durable that was acknowledged before the call: it survives any crash.
     ///
     /// # Errors
-    /// `Poisoned` if the commit failed, now or before.
+    /// `Poisoned` if this or an earlier commit failed; `ReadOnly`, `Closed`.
+    ///
+    /// ```
+    /// # use rb_core::{ClassRequest, FormatOptions, Share, Store, StoreOptions};
+    /// # let dir = tempfile::tempdir()?;
+    /// # let class = ClassRequest { slot_bytes: 64 << 10, share: Share::Slots(16) };
+    /// # let options = FormatOptions::new(dir.path().join("cache"), vec![class]);
+    /// # let store = Store::open_or_create(&options, StoreOptions::default())?;
+    /// store.put(b"key", b"value")?;
+    /// store.sync()?;
+    /// // Dropped without `close`, as after a crash of the process.
+    /// drop(store);
+    /// let store = Store::open_or_create(&options, StoreOptions::default())?;
+    /// assert!(!store.recovery().clean);
+    /// assert!(store.contains(b"key"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn sync(&self) -> Result<(), Error> {
         let (_pass, writer) = self.inner().enter_writing()?;
         self.inner().sync(writer)
     }
 
-    /// Starts a sync.
+    /// Starts a sync; see [`Store::sync`].
+    ///
+    /// ```
+    /// # use rb_core::{ClassRequest, FormatOptions, Share, Store, StoreOptions};
+    /// # let dir = tempfile::tempdir()?;
+    /// # let class = ClassRequest { slot_bytes: 64 << 10, share: Share::Slots(16) };
+    /// # let options = FormatOptions::new(dir.path().join("cache"), vec![class]);
+    /// # let store = Store::open_or_create(&options, StoreOptions::default())?;
+    /// store.put(b"key", b"value")?;
+    /// store.sync_async().wait()?;
+    /// assert!(store.stats().commits > 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn sync_async(&self) -> Operation<Result<(), Error>> {
         sync_async(self.inner())
     }
 
-    /// Writes a checkpoint now. The store does so by itself whenever the log has grown by a quarter.
+    /// Writes a checkpoint now. The store also writes one each time the log has grown by a quarter of its ring.
     ///
     /// # Errors
-    /// `Poisoned` if a write or flush failed.
+    /// `Poisoned` if a write or flush failed; `ReadOnly`, `Closed`.
+    ///
+    /// ```
+    /// # use rb_core::{ClassRequest, FormatOptions, Share, Store, StoreOptions};
+    /// # let dir = tempfile::tempdir()?;
+    /// # let class = ClassRequest { slot_bytes: 64 << 10, share: Share::Slots(16) };
+    /// # let options = FormatOptions::new(dir.path().join("cache"), vec![class]);
+    /// # let store = Store::open_or_create(&options, StoreOptions::default())?;
+    /// let before = store.stats().checkpoints;
+    /// store.checkpoint()?;
+    /// assert_eq!(store.stats().checkpoints, before + 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn checkpoint(&self) -> Result<(), Error> {
         let (_pass, writer) = self.inner().enter_writing()?;
         self.checkpointer()?.run(self.inner(), writer)
     }
 }
 
-/// For [`Background::Manual`](crate::Background::Manual): the caller does what threads do otherwise.
+/// Steps for [`Background::Manual`](crate::Background::Manual): the caller runs the background tasks.
+///
+/// ```
+/// use rb_core::Background;
+/// # use rb_core::{ClassRequest, FormatOptions, Share, Store, StoreOptions};
+/// # let dir = tempfile::tempdir()?;
+/// # let class = ClassRequest { slot_bytes: 64 << 10, share: Share::Slots(16) };
+/// # let options = FormatOptions::new(dir.path().join("cache"), vec![class]);
+/// let manual = StoreOptions { background: Background::Manual, ..StoreOptions::default() };
+/// let store = Store::open_or_create(&options, manual)?;
+/// store.put(b"key", b"value")?;
+/// let commits = store.stats().commits;
+/// store.step_commit()?;
+/// assert_eq!(store.stats().commits, commits + 1);
+/// assert!(!store.step_checkpoint()?, "the log has hardly grown");
+/// assert!(!store.step_validate(100)?, "nothing was recovered");
+/// assert_eq!(store.step_scrub(100)?, None, "`scrub` is off");
+/// assert!(!store.step_discard()?, "`discard_freed` is off");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 impl Store {
-    /// One group commit.
+    /// Runs one group commit.
     ///
     /// # Errors
-    /// `Poisoned` if it failed.
+    /// `Poisoned` if the commit failed; `ReadOnly`, `Closed`.
     pub fn step_commit(&self) -> Result<(), Error> {
         let (_pass, writer) = self.inner().enter_writing()?;
         self.inner().commit(writer)
     }
 
-    /// One checkpoint, if the log has grown enough to want one. Answers whether it did.
+    /// Writes one checkpoint if the log has grown enough for it. Returns true if it did.
     ///
     /// # Errors
-    /// `Poisoned` if it failed.
+    /// `Poisoned` if the checkpoint failed; `ReadOnly`, `Closed`.
     pub fn step_checkpoint(&self) -> Result<bool, Error> {
         let (_pass, writer) = self.inner().enter_writing()?;
         self.checkpointer()?.step(self.inner(), writer)
     }
 
-    /// Validates up to `count` recovered entries. Answers whether there may be more.
+    /// Validates up to `count` recovered entries. Returns true if there may be more.
     ///
     /// # Errors
-    /// The device stopped answering.
+    /// `TimedOut` or `Io` if the device stopped responding; `Closed`.
     pub fn step_validate(&self, count: usize) -> Result<bool, Error> {
         let _pass = self.inner().enter()?;
         self.background()
@@ -64,11 +123,11 @@ impl Store {
             .step(self.inner(), count, &mut Pace::full())
     }
 
-    /// Scrubs up to `count` entries, as the rate of [`StoreOptions::scrub`](crate::StoreOptions::scrub) allows now. Answers the time until
-    /// there is more to do, zero if there is at once; none if this store is not scrubbed.
+    /// Scrubs up to `count` entries, as far as the rate of [`StoreOptions::scrub`](crate::StoreOptions::scrub) allows now.
+    /// Returns the time until there is more to do, zero if there is more now, and `None` if this store is not scrubbed.
     ///
     /// # Errors
-    /// The device stopped answering. The pass goes on after a minute.
+    /// `TimedOut` or `Io` if the device stopped responding, in which case the pass continues after a minute; `Closed`.
     pub fn step_scrub(&self, count: usize) -> Result<Option<Duration>, Error> {
         let _pass = self.inner().enter()?;
         let scrubber = self.background().scrubber.as_ref();
@@ -77,11 +136,12 @@ impl Store {
             .transpose()
     }
 
-    /// Discards some of the slots that became free and whose change a commit has made durable since. Answers
-    /// whether there may be more; false if [`StoreOptions::discard_freed`](crate::StoreOptions::discard_freed) is off.
+    /// Discards some of the slots that became free, once the change that freed them is durable. Returns true if there may be
+    /// more; false if [`StoreOptions::discard_freed`](crate::StoreOptions::discard_freed) is off.
     ///
     /// # Errors
-    /// `Poisoned`. What the device says to a discard is counted, and is no error.
+    /// `Poisoned`, `ReadOnly`, `Closed`. A discard that the device fails is counted in
+    /// [`DiscardStats::failures`](crate::DiscardStats::failures) and is no error.
     pub fn step_discard(&self) -> Result<bool, Error> {
         let (_pass, writer) = self.inner().enter_writing()?;
         let discards = self.background().discards.as_ref();

@@ -1,4 +1,4 @@
-//! Values: get, put, remove, each one line into its own room.
+//! Puts, gets and removes of values; each method is one call into `ops`.
 
 use crate::core::waits::Waits;
 use crate::error::Error;
@@ -12,7 +12,6 @@ use crate::options::PutOptions;
 use crate::store::Store;
 use crate::value::{Lookup, Value, ValueBuf};
 
-/// What every batch call holds to.
 const ONE_ANSWER: &str = "a batch has one answer for each key";
 
 fn only<T>(mut answers: Vec<T>) -> T {
@@ -20,34 +19,96 @@ fn only<T>(mut answers: Vec<T>) -> T {
 }
 
 impl Store {
-    /// Looks up one key: the value, or none if the key is not there.
+    /// Reads and verifies the value of a key. Returns `None` if the store has no entry for it, or if the entry failed
+    /// verification, in which case the entry is dropped.
     ///
     /// # Errors
-    /// A bad key; a failed or late request; buffers that stayed in use; a closed store.
+    /// `KeyLength`; `Io` or `TimedOut` if the read failed or was late; `Busy` or `BatchTooLarge` if there were no buffers;
+    /// `Closed`.
+    ///
+    /// ```
+    /// # use rb_core::{ClassRequest, FormatOptions, Share, Store, StoreOptions};
+    /// # let dir = tempfile::tempdir()?;
+    /// # let class = ClassRequest { slot_bytes: 64 << 10, share: Share::Slots(16) };
+    /// # let options = FormatOptions::new(dir.path().join("cache"), vec![class]);
+    /// # let store = Store::open_or_create(&options, StoreOptions::default())?;
+    /// store.put(b"key", b"value")?;
+    /// let value = store.get(b"key")?.expect("it was put");
+    /// assert_eq!(&value[..], b"value");
+    /// assert!(store.get(b"another key")?.is_none());
+    /// assert!(store.get(b"").is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn get(&self, key: &[u8]) -> Result<Option<Value>, Error> {
         only(get::get_many(self.inner(), &[key]))
     }
 
-    /// Looks up many keys in one batch of reads; answers in the order of `keys`. The values
-    /// together must fit the buffer memory; [`Store::get_many_into`] has no such limit.
+    /// Reads many keys in one batch. Returns one result per key, in the order of `keys`, with the errors of [`Store::get`].
+    ///
+    /// The values together must fit the buffer memory ([`StoreOptions::buffer_bytes`](crate::StoreOptions::buffer_bytes));
+    /// [`Store::get_many_into`] has no such limit.
+    ///
+    /// ```
+    /// # use rb_core::{ClassRequest, FormatOptions, Share, Store, StoreOptions};
+    /// # let dir = tempfile::tempdir()?;
+    /// # let class = ClassRequest { slot_bytes: 64 << 10, share: Share::Slots(16) };
+    /// # let options = FormatOptions::new(dir.path().join("cache"), vec![class]);
+    /// # let store = Store::open_or_create(&options, StoreOptions::default())?;
+    /// store.put(b"a", &[1; 1000])?;
+    /// store.put(b"b", &[2; 2000])?;
+    /// let values = store.get_many(&[b"a", b"b", b"c"]);
+    /// let lens: Vec<_> = values.iter().map(|v| v.as_ref().unwrap().as_ref().map(|v| v.len())).collect();
+    /// assert_eq!(lens, [Some(1000), Some(2000), None]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn get_many(&self, keys: &[&[u8]]) -> Vec<Lookup> {
         get::get_many(self.inner(), keys)
     }
 
-    /// Looks up one key into the caller's memory; answers the value's length. On a miss, an error
-    /// or too little memory (`OutputTooSmall`), `output` is not changed.
+    /// Reads the value of a key into the caller's memory and returns its length in bytes. `output` is not changed on a
+    /// miss or an error.
     ///
     /// # Errors
-    /// As [`Store::get`].
+    /// As [`Store::get`], and `OutputTooSmall` if the value is longer than `output`.
+    ///
+    /// ```
+    /// # use rb_core::{ClassRequest, FormatOptions, Share, Store, StoreOptions};
+    /// # let dir = tempfile::tempdir()?;
+    /// # let class = ClassRequest { slot_bytes: 64 << 10, share: Share::Slots(16) };
+    /// # let options = FormatOptions::new(dir.path().join("cache"), vec![class]);
+    /// # let store = Store::open_or_create(&options, StoreOptions::default())?;
+    /// store.put(b"key", b"value")?;
+    /// let mut output = [0; 8];
+    /// assert_eq!(store.get_into(b"key", &mut output)?, Some(5));
+    /// assert_eq!(&output, b"value\0\0\0");
+    /// assert_eq!(store.get_into(b"another key", &mut output)?, None);
+    /// assert!(store.get_into(b"key", &mut output[..4]).is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn get_into(&self, key: &[u8], output: &mut [u8]) -> Result<Option<usize>, Error> {
         only(get::get_many_into(self.inner(), &[key], &mut [output]))
     }
 
-    /// Looks up many keys into the caller's memory, one piece per key.
+    /// Reads many keys into the caller's memory, one slice per key, and returns one result per key as [`Store::get_into`].
     ///
     /// # Panics
-    /// If `outputs` has not one piece per key.
+    /// If `keys` and `outputs` differ in length.
+    ///
+    /// ```
+    /// # use rb_core::{ClassRequest, FormatOptions, Share, Store, StoreOptions};
+    /// # let dir = tempfile::tempdir()?;
+    /// # let class = ClassRequest { slot_bytes: 64 << 10, share: Share::Slots(16) };
+    /// # let options = FormatOptions::new(dir.path().join("cache"), vec![class]);
+    /// # let store = Store::open_or_create(&options, StoreOptions::default())?;
+    /// store.put(b"a", b"one")?;
+    /// let mut memory = [0; 8];
+    /// let (first, second) = memory.split_at_mut(4);
+    /// let lens = store.get_many_into(&[b"a", b"b"], &mut [first, second]);
+    /// assert!(matches!(lens[..], [Ok(Some(3)), Ok(None)]));
+    /// assert_eq!(&memory, b"one\0\0\0\0\0");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn get_many_into(
         &self,
         keys: &[&[u8]],
@@ -57,26 +118,90 @@ impl Store {
         get::get_many_into(self.inner(), keys, outputs)
     }
 
-    /// Starts looking up many keys. The operation can be waited on or awaited. The call waits for nothing: where there are no
-    /// buffers, the operation waits in order, and is answered with `Busy` after [`StoreOptions::busy_wait`](crate::StoreOptions::busy_wait).
+    /// Starts a read of many keys; the operation completes with one result per key.
+    ///
+    /// The call never blocks. If there are no buffers, the operation queues for them in order of arrival, and completes with
+    /// `Busy` after [`StoreOptions::busy_wait`](crate::StoreOptions::busy_wait).
+    ///
+    /// ```
+    /// # use rb_core::{ClassRequest, FormatOptions, Share, Store, StoreOptions};
+    /// # let dir = tempfile::tempdir()?;
+    /// # let class = ClassRequest { slot_bytes: 64 << 10, share: Share::Slots(16) };
+    /// # let options = FormatOptions::new(dir.path().join("cache"), vec![class]);
+    /// # let store = Store::open_or_create(&options, StoreOptions::default())?;
+    /// store.put(b"a", b"one")?;
+    /// let reading = store.get_many_async(&[b"a", b"b"]);
+    /// let values = reading.wait();
+    /// assert_eq!(values[0].as_ref().unwrap().as_deref(), Some(&b"one"[..]));
+    /// assert!(values[1].as_ref().unwrap().is_none());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn get_many_async(&self, keys: &[&[u8]]) -> Operation<Vec<Lookup>> {
         get::get_many_async(self.inner(), self.threads(), keys, |answers| answers)
     }
 
-    /// Starts looking up one key; see [`Store::get_many_async`].
+    /// Starts a read of one key; see [`Store::get_many_async`].
+    ///
+    /// ```
+    /// # use rb_core::{ClassRequest, FormatOptions, Share, Store, StoreOptions};
+    /// # let dir = tempfile::tempdir()?;
+    /// # let class = ClassRequest { slot_bytes: 64 << 10, share: Share::Slots(16) };
+    /// # let options = FormatOptions::new(dir.path().join("cache"), vec![class]);
+    /// # let store = Store::open_or_create(&options, StoreOptions::default())?;
+    /// store.put(b"key", b"value")?;
+    /// let value = store.get_async(b"key").wait()?;
+    /// assert_eq!(value.as_deref(), Some(&b"value"[..]));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn get_async(&self, key: &[u8]) -> Operation<Lookup> {
         get::get_many_async(self.inner(), self.threads(), &[key], only)
     }
 
-    /// Puts one value, replacing what is there.
+    /// Puts one value and replaces the former value of the key.
     ///
     /// # Errors
-    /// See [`Error`]; the value is then not there, and what was there still is.
+    /// See [`Error`]. The key then still has its former value, if any.
+    ///
+    /// ```
+    /// use rb_core::PutOutcome;
+    /// # use rb_core::{ClassRequest, FormatOptions, Share, Store, StoreOptions};
+    /// # let dir = tempfile::tempdir()?;
+    /// # let class = ClassRequest { slot_bytes: 64 << 10, share: Share::Slots(16) };
+    /// # let options = FormatOptions::new(dir.path().join("cache"), vec![class]);
+    /// # let store = Store::open_or_create(&options, StoreOptions::default())?;
+    /// assert_eq!(store.put(b"key", b"first")?, PutOutcome::Written);
+    /// store.put(b"key", b"second")?;
+    /// assert_eq!(store.get(b"key")?.as_deref(), Some(&b"second"[..]));
+    ///
+    /// // Values have 1 byte to the capacity of the largest slot.
+    /// assert!(store.put(b"key", &[0; (64 << 10) + 1]).is_err());
+    /// assert_eq!(store.get(b"key")?.as_deref(), Some(&b"second"[..]));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn put(&self, key: &[u8], value: &[u8]) -> Result<PutOutcome, Error> {
         only(self.put_many(vec![Put::new(key, value)], PutOptions::default()))
     }
 
-    /// Puts many values in one batch of writes; answers in the order of `puts`.
+    /// Puts many values in one batch of writes. Returns one result per put, in the order of `puts`.
+    ///
+    /// If a key occurs more than once, one of its puts is written: the last one under `Replace`, the first one under
+    /// `KeepExisting`.
+    ///
+    /// ```
+    /// use rb_core::{Put, PutMode, PutOptions, PutOutcome};
+    /// # use rb_core::{ClassRequest, FormatOptions, Share, Store, StoreOptions};
+    /// # let dir = tempfile::tempdir()?;
+    /// # let class = ClassRequest { slot_bytes: 64 << 10, share: Share::Slots(16) };
+    /// # let options = FormatOptions::new(dir.path().join("cache"), vec![class]);
+    /// # let store = Store::open_or_create(&options, StoreOptions::default())?;
+    /// store.put_many(vec![Put::new(b"a", b"one"), Put::new(b"b", b"two")], PutOptions::default());
+    ///
+    /// let keep = PutOptions { mode: PutMode::KeepExisting, ..PutOptions::default() };
+    /// let outcomes = store.put_many(vec![Put::new(b"b", b"2"), Put::new(b"c", b"3")], keep);
+    /// assert!(matches!(outcomes[..], [Ok(PutOutcome::Existed), Ok(PutOutcome::Written)]));
+    /// assert_eq!(store.get(b"b")?.as_deref(), Some(&b"two"[..]));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[expect(
         clippy::must_use_candidate,
         reason = "a cache may go on without what could not be put"
@@ -85,9 +210,25 @@ impl Store {
         put::put_many(self.inner(), puts, options)
     }
 
-    /// Starts putting many values. Values in the caller's memory are copied before this returns, and their checksums
-    /// are computed before that up to 256 KiB. The call waits for nothing: neither buffers, log space nor a commit. A batch may take half the buffer memory, and
-    /// copies that wait for buffers as much as there is of those; beyond that the answers are `Busy` at once.
+    /// Starts a put of many values; the operation completes with one result per put.
+    ///
+    /// Values in the caller's memory are copied before the call returns; checksums of up to 256 KiB are computed before
+    /// that. The call never blocks: it waits for neither buffers, log space nor a commit. A batch may take half the buffer
+    /// memory; copies that wait for buffers may take as much as the buffer memory, and beyond that puts complete with
+    /// `Busy` immediately.
+    ///
+    /// ```
+    /// use rb_core::{Put, PutOptions};
+    /// # use rb_core::{ClassRequest, FormatOptions, Share, Store, StoreOptions};
+    /// # let dir = tempfile::tempdir()?;
+    /// # let class = ClassRequest { slot_bytes: 64 << 10, share: Share::Slots(16) };
+    /// # let options = FormatOptions::new(dir.path().join("cache"), vec![class]);
+    /// # let store = Store::open_or_create(&options, StoreOptions::default())?;
+    /// let putting = store.put_many_async(vec![Put::new(b"a", b"one"), Put::new(b"b", b"two")], PutOptions::default());
+    /// assert!(putting.wait().iter().all(Result::is_ok));
+    /// assert_eq!(store.contains_many(&[b"a", b"b", b"c"]), [true, true, false]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn put_many_async(
         &self,
         puts: Vec<Put<'_>>,
@@ -98,18 +239,47 @@ impl Store {
         })
     }
 
-    /// Starts putting one value, replacing what is there; see [`Store::put_many_async`].
+    /// Starts a put of one value that replaces the former one; see [`Store::put_many_async`].
+    ///
+    /// ```
+    /// use rb_core::PutOutcome;
+    /// # use rb_core::{ClassRequest, FormatOptions, Share, Store, StoreOptions};
+    /// # let dir = tempfile::tempdir()?;
+    /// # let class = ClassRequest { slot_bytes: 64 << 10, share: Share::Slots(16) };
+    /// # let options = FormatOptions::new(dir.path().join("cache"), vec![class]);
+    /// # let store = Store::open_or_create(&options, StoreOptions::default())?;
+    /// let putting = store.put_async(b"key", b"value");
+    /// assert_eq!(putting.wait()?, PutOutcome::Written);
+    /// assert!(store.contains(b"key"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn put_async(&self, key: &[u8], value: &[u8]) -> Operation<PutResult> {
         let puts = vec![Put::new(key, value)];
         let options = PutOptions::default();
         put_async::put_many_async(self.inner(), self.threads(), puts, options, only)
     }
 
-    /// Memory for a value of `len` bytes, to be filled and put without a copy. Its content is
-    /// unspecified. Waits a bounded time for buffers.
+    /// Takes buffer memory for a value of `len` bytes, which the caller fills and puts without a copy. Its content is
+    /// unspecified. Waits up to [`StoreOptions::busy_wait`](crate::StoreOptions::busy_wait) for buffers.
     ///
     /// # Errors
-    /// `ValueLength` for 0 or more than the largest slot, `Busy` when no buffers came free.
+    /// `ValueLength` if `len` is 0 or exceeds the largest slot, `Busy` if no buffers became free.
+    ///
+    /// ```
+    /// use rb_core::{Payload, Put, PutOptions};
+    /// # use rb_core::{ClassRequest, FormatOptions, Share, Store, StoreOptions};
+    /// # let dir = tempfile::tempdir()?;
+    /// # let class = ClassRequest { slot_bytes: 64 << 10, share: Share::Slots(16) };
+    /// # let options = FormatOptions::new(dir.path().join("cache"), vec![class]);
+    /// # let store = Store::open_or_create(&options, StoreOptions::default())?;
+    /// let mut buffer = store.buffer(50_000)?;
+    /// buffer.fill(7);
+    /// let put = Put { payload: Payload::Buffer(buffer), ..Put::new(b"key", &[]) };
+    /// assert!(store.put_many(vec![put], PutOptions::default())[0].is_ok());
+    /// assert_eq!(store.stats().bytes_copied, 0);
+    /// assert_eq!(store.get(b"key")?.as_deref(), Some(&[7; 50_000][..]));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn buffer(&self, len: usize) -> Result<ValueBuf, Error> {
         let _pass = self.inner().enter()?;
         let max = self.inner().geometry.largest_value() as usize;
@@ -124,22 +294,60 @@ impl Store {
         Ok(ValueBuf::new(buf, len))
     }
 
-    /// Removes one key; whether it was there.
+    /// Removes one key. Returns true if the store had an entry for it.
     ///
     /// # Errors
-    /// A bad key, or a store that cannot be written.
+    /// `KeyLength`, `Busy` without log space, or a store that cannot be written: `ReadOnly`, `Poisoned`, `Closed`.
+    ///
+    /// ```
+    /// # use rb_core::{ClassRequest, FormatOptions, Share, Store, StoreOptions};
+    /// # let dir = tempfile::tempdir()?;
+    /// # let class = ClassRequest { slot_bytes: 64 << 10, share: Share::Slots(16) };
+    /// # let options = FormatOptions::new(dir.path().join("cache"), vec![class]);
+    /// # let store = Store::open_or_create(&options, StoreOptions::default())?;
+    /// store.put(b"key", b"value")?;
+    /// assert!(store.remove(b"key")?);
+    /// assert!(!store.remove(b"key")?);
+    /// assert!(store.get(b"key")?.is_none());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn remove(&self, key: &[u8]) -> Result<bool, Error> {
         only(self.remove_many(&[key]))
     }
 
-    /// Removes many keys; answers for each whether it was there. An entry under a lease is gone at
-    /// once; its slot is free when the lease ends.
+    /// Removes many keys. Returns for each key true if the store had an entry for it.
+    ///
+    /// A leased entry disappears immediately; its slot becomes free when the last lease ends.
+    ///
+    /// ```
+    /// # use rb_core::{ClassRequest, FormatOptions, Share, Store, StoreOptions};
+    /// # let dir = tempfile::tempdir()?;
+    /// # let class = ClassRequest { slot_bytes: 64 << 10, share: Share::Slots(16) };
+    /// # let options = FormatOptions::new(dir.path().join("cache"), vec![class]);
+    /// # let store = Store::open_or_create(&options, StoreOptions::default())?;
+    /// store.put(b"a", b"one")?;
+    /// let removed = store.remove_many(&[b"a", b"b"]);
+    /// assert!(matches!(removed[..], [Ok(true), Ok(false)]));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn remove_many(&self, keys: &[&[u8]]) -> Vec<Result<bool, Error>> {
         remove::remove_many(self.inner(), keys)
     }
 
-    /// Starts removing many keys. The operation can be waited on or awaited.
+    /// Starts a remove of many keys; the operation completes with one result per key, as [`Store::remove_many`].
+    ///
+    /// ```
+    /// # use rb_core::{ClassRequest, FormatOptions, Share, Store, StoreOptions};
+    /// # let dir = tempfile::tempdir()?;
+    /// # let class = ClassRequest { slot_bytes: 64 << 10, share: Share::Slots(16) };
+    /// # let options = FormatOptions::new(dir.path().join("cache"), vec![class]);
+    /// # let store = Store::open_or_create(&options, StoreOptions::default())?;
+    /// store.put(b"a", b"one")?;
+    /// let removed = store.remove_many_async(&[b"a", b"b"]).wait();
+    /// assert!(matches!(removed[..], [Ok(true), Ok(false)]));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn remove_many_async(&self, keys: &[&[u8]]) -> Operation<Vec<Result<bool, Error>>> {
         remove::remove_many_async(self.inner(), self.threads(), keys)
     }

@@ -33,6 +33,29 @@ use crate::{Identity, Superblock};
 ///
 /// # Errors
 /// A [`LayoutError`] that names the part of the request that cannot be met.
+///
+/// ```
+/// use rb_format::{ClassRequest, Geometry, Identity, LayoutRequest, Share, StoreUuid, plan};
+///
+/// let identity = Identity { uuid: StoreUuid([7; 16]), epoch: 1 };
+/// let class = |slot_bytes, share| ClassRequest { slot_bytes, share };
+/// let request = LayoutRequest {
+///     device_bytes: 1 << 30,
+///     classes: vec![class(64 << 10, Share::Slots(1000)), class(1 << 20, Share::Rest)],
+///     key_len_max: 64,
+///     metadata_len_max: 0,
+///     log_bytes: None,
+/// };
+/// let superblock = plan(&request, identity)?;
+/// assert!(superblock.device_bytes <= request.device_bytes);
+/// let geometry = Geometry::new(&superblock);
+/// assert_eq!(geometry.class_slots(0), [0..1000]);
+/// assert_eq!(geometry.class_for(100_000), Some(1));
+///
+/// let too_small = LayoutRequest { device_bytes: 1 << 20, ..request };
+/// assert!(plan(&too_small, identity).is_err());
+/// # Ok::<(), rb_format::LayoutError>(())
+/// ```
 pub fn plan(request: &LayoutRequest, identity: Identity) -> Result<Superblock, LayoutError> {
     let wishes = request::check(
         &request.classes,
@@ -48,6 +71,16 @@ pub fn plan(request: &LayoutRequest, identity: Identity) -> Result<Superblock, L
 ///
 /// # Errors
 /// Those of [`plan`], and [`LayoutError::CountsNeeded`] if a share is not [`Share::Slots`].
+///
+/// ```
+/// use rb_format::{ClassRequest, Share, device_bytes_for};
+///
+/// let classes = [ClassRequest { slot_bytes: 1 << 20, share: Share::Slots(100) }];
+/// let bytes = device_bytes_for(&classes, 512, 0, None)?;
+/// // 100 slots, a header block each, and the metadata.
+/// assert!(bytes > 100 * ((1 << 20) + 4096));
+/// # Ok::<(), rb_format::LayoutError>(())
+/// ```
 pub fn device_bytes_for(
     classes: &[ClassRequest],
     key_len_max: u32,

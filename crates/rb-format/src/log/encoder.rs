@@ -24,6 +24,25 @@ pub struct SealedBlocks {
 /// Sequence numbers increase and never restart within an epoch. Records go into the open block;
 /// when one does not fit, or [`seal`](LogEncoder::seal) is called, the block is sealed: it gets its
 /// position in the chain and its checksum and never changes again.
+///
+/// ```
+/// use rb_format::{Generation, Identity, LogBlock, LogEncoder, LogPosition, Record, StoreUuid};
+///
+/// let identity = Identity { uuid: StoreUuid([7; 16]), epoch: 1 };
+/// let mut encoder = LogEncoder::new(identity, 1, LogPosition::FIRST);
+/// let generation = Generation::new(1, 1).expect("in range");
+/// encoder.push(&Record::Remove { generation, key: b"key" }, 0);
+/// encoder.seal(0);
+/// let sealed = encoder.take_sealed();
+/// assert_eq!((sealed.first_sequence, sealed.bytes.len()), (1, 4096));
+///
+/// let block = LogBlock::decode(&sealed.bytes, &identity)?;
+/// assert!(block.continues(&LogPosition::FIRST));
+/// assert_eq!(block.records().count(), 1);
+/// // The next block names the checksum of this one.
+/// assert_eq!(encoder.position().anchor, block.checksum);
+/// # Ok::<(), rb_format::Corruption>(())
+/// ```
 #[derive(Debug)]
 pub struct LogEncoder {
     identity: Identity,

@@ -47,14 +47,14 @@ fn code_tables() -> BTreeMap<&'static str, Vec<Row>> {
     tables
 }
 
-/// Returns `docs/format.md`; `None` if this crate is outside its workspace.
-fn document() -> Option<String> {
+/// Returns a document of `docs`; `None` if this crate is outside its workspace.
+pub(super) fn document(name: &str) -> Option<String> {
     let workspace: PathBuf = [env!("CARGO_MANIFEST_DIR"), "..", ".."].iter().collect();
     if !workspace.join("ARCHITECTURE.md").exists() && !workspace.join("docs").exists() {
         println!("skipped: no docs next to this crate");
         return None;
     }
-    let path = workspace.join("docs/format.md");
+    let path = workspace.join("docs").join(name);
     Some(std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display())))
 }
 
@@ -81,7 +81,9 @@ fn document_tables(text: &str) -> BTreeMap<&str, Vec<Row>> {
 
 #[test]
 fn byte_tables_match_the_code() {
-    let Some(text) = document() else { return };
+    let Some(text) = document("format.md") else {
+        return;
+    };
     let (in_document, in_code) = (document_tables(&text), code_tables());
     for (heading, rows) in &in_code {
         assert_eq!(
@@ -96,7 +98,9 @@ fn byte_tables_match_the_code() {
 
 #[test]
 fn magics_and_limits_match_the_code() {
-    let Some(text) = document() else { return };
+    let Some(text) = document("format.md") else {
+        return;
+    };
     for magic in magic::ALL {
         let name = String::from_utf8(magic.to_vec()).unwrap();
         assert!(

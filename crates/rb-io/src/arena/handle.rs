@@ -54,6 +54,15 @@ impl Arena {
     ///
     /// # Errors
     /// [`ArenaError::Empty`] for 0 bytes, [`ArenaError::Map`] if the kernel has no memory.
+    ///
+    /// ```
+    /// use rb_io::{Arena, PAGE_BYTES};
+    ///
+    /// let arena = Arena::allocate(5000)?;
+    /// assert_eq!(arena.bytes(), 2 * PAGE_BYTES);
+    /// assert!(Arena::allocate(0).is_err());
+    /// # Ok::<(), rb_io::ArenaError>(())
+    /// ```
     pub fn allocate(bytes: usize) -> Result<Self, ArenaError> {
         Self::map(bytes, Mapping::anonymous)
     }

@@ -15,6 +15,18 @@ impl Arena {
     /// The bytes are initialised but not cleared: they hold what the previous user left there.
     ///
     /// [`take_many`]: Self::take_many
+    ///
+    /// ```
+    /// use rb_io::{Arena, PAGE_BYTES};
+    ///
+    /// let arena = Arena::allocate(4 * PAGE_BYTES)?;
+    /// let buffer = arena.take(3 * PAGE_BYTES).expect("the arena is free");
+    /// assert_eq!(arena.available(), PAGE_BYTES);
+    /// assert!(arena.take(2 * PAGE_BYTES).is_none());
+    /// drop(buffer);
+    /// assert!(arena.take(2 * PAGE_BYTES).is_some());
+    /// # Ok::<(), rb_io::ArenaError>(())
+    /// ```
     #[must_use]
     pub fn take(&self, len: usize) -> Option<Buffer> {
         let len = round_up(len).filter(|len| *len > 0)?;
@@ -38,6 +50,22 @@ impl Arena {
     /// # Errors
     /// [`ArenaError::TooLarge`] immediately if the whole arena is smaller than the request,
     /// [`ArenaError::Empty`] for a length of 0, [`ArenaError::TimedOut`].
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use rb_io::{Arena, ArenaError, Patience};
+    ///
+    /// let arena = Arena::allocate(64 << 10)?;
+    /// let mut patience = Patience::new(Duration::from_millis(10));
+    /// let held = arena.take_many(&[16 << 10, 32 << 10], &mut patience)?;
+    /// assert_eq!(held.len(), 2);
+    ///
+    /// // All or none: 16 KiB are free, but not 32 KiB.
+    /// let refused = arena.take_many(&[16 << 10, 16 << 10], &mut patience);
+    /// assert!(matches!(refused, Err(ArenaError::TimedOut { .. })));
+    /// assert_eq!(arena.available(), 16 << 10);
+    /// # Ok::<(), ArenaError>(())
+    /// ```
     pub fn take_many(
         &self,
         lens: &[usize],

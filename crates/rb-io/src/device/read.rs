@@ -22,6 +22,19 @@ impl Device {
     ///
     /// # Errors
     /// The device could not be read.
+    ///
+    /// ```
+    /// use rb_io::{Access, Device};
+    ///
+    /// # let dir = tempfile::tempdir()?;
+    /// let path = dir.path().join("device");
+    /// let mut encrypted = vec![0; 1 << 20];
+    /// encrypted[..6].copy_from_slice(b"LUKS\xba\xbe");
+    /// std::fs::write(&path, encrypted)?;
+    /// let found = Device::open(&path, Access::ReadOnly)?.signature()?;
+    /// assert_eq!(found.map(|found| (found.name, found.offset)), Some(("LUKS", 0)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn signature(&self) -> Result<Option<Signature>, OpenError> {
         Ok(self.signatures()?.into_iter().next())
     }
