@@ -189,7 +189,7 @@ pub struct FormatArgs {
     /// metadata is allocated anyway.
     #[arg(long)]
     pub sparse: bool,
-    /// Discard the device's content, so that a drive has free space. A file gives its blocks back, as
+    /// Discard all slots on the device, so that a drive moves less data. A file gives their blocks back, as
     /// with --sparse.
     #[arg(long)]
     pub discard: bool,
