@@ -1,20 +1,21 @@
 //! The command line of `rb`.
 
 mod measuring;
+mod shared;
 
 use std::path::PathBuf;
 
-use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
-use rb_core::{ClassRequest, EngineKind, Placement, PlacementId};
+use rb_core::{ClassRequest, EngineKind};
 
 use crate::size::{parse_class, parse_size};
 pub use measuring::{
     BenchArgs, BenchOp, FillArgs, RecoverBenchArgs, RecoverChurnArgs, ReplayArgs, Until,
     ValidateMode,
 };
+pub use shared::PlacementArgs;
+use shared::{SIZES, path_parser};
 
-const SIZES: &str = "SIZE is a number of bytes, or a number with a unit: 4096, 64KiB, 1MiB, 1.5GiB, 1TiB. The short units k, m, g and t mean the same. Units are powers of 1024.";
 const CODES: &str = "Exit codes: 0 done; 1 error: one line on standard error, or with --json one line of JSON on standard output; 2 the key is not in the store. rb fsck also: 4 damaged, 8 unusable. rb probe also: 8 no engine can use the path.";
 const FSCK: &str = "Damage is what no crash leaves behind. A store whose process was killed is clean; what the kill left is reported as a remark.\n\nExit codes: 0 clean, or repaired; 1 no result: no store there, in use, of another version, or the device failed; 4 damaged; 8 unusable: the store cannot be opened.";
 
@@ -189,7 +190,7 @@ pub struct FormatArgs {
     /// metadata is allocated anyway.
     #[arg(long)]
     pub sparse: bool,
-    /// Discard the device's content, so that a drive has free space. A file gives its blocks back, as
+    /// Discard all slots on the device, so that a drive moves less data. A file gives their blocks back, as
     /// with --sparse.
     #[arg(long)]
     pub discard: bool,
@@ -300,39 +301,6 @@ pub struct PutArgs {
     /// Placement ids.
     #[command(flatten)]
     pub placement: PlacementArgs,
-}
-
-/// Placement ids on the command line.
-#[derive(Clone, Copy, Debug, Default, Args)]
-pub struct PlacementArgs {
-    /// Placement id (1 or more) of the log and the checkpoints, for a device that has placement ids.
-    #[arg(long, allow_negative_numbers = true, value_name = "ID", value_parser = parse_placement)]
-    pub placement_metadata: Option<PlacementId>,
-    /// Placement id (1 or more) of the values, for a device that has placement ids.
-    #[arg(long, allow_negative_numbers = true, value_name = "ID", value_parser = parse_placement)]
-    pub placement_data: Option<PlacementId>,
-}
-
-impl PlacementArgs {
-    pub(crate) fn placement(self) -> Placement {
-        Placement {
-            metadata: self.placement_metadata,
-            lifetimes: self.placement_data.into_iter().collect(),
-        }
-    }
-}
-
-/// Parses a path. clap's own parser takes an empty argument for a missing one.
-fn path_parser() -> impl TypedValueParser<Value = PathBuf> {
-    OsStringValueParser::new().try_map(|path| match path.is_empty() {
-        true => Err("the path is empty"),
-        false => Ok(PathBuf::from(path)),
-    })
-}
-
-fn parse_placement(text: &str) -> Result<PlacementId, String> {
-    let id = text.parse().map(PlacementId);
-    id.map_err(|_| format!("a placement id is a number from 1 to {}", u16::MAX))
 }
 
 /// Arguments of `rb get`.

@@ -73,7 +73,7 @@ impl Child {
             .wait()
             .map_err(|why| self.failed(why.to_string()))?;
         if !status.success() {
-            return Err(self.failed(format!("ended with {status}: {}", said(&text))));
+            return Err(self.failed(format!("ended with {status}: {}", output_error(&text))));
         }
         Ok(text)
     }
@@ -87,7 +87,7 @@ impl Child {
 }
 
 /// Returns the error in a child's output, or describes the output.
-pub(crate) fn said(text: &str) -> String {
+pub(crate) fn output_error(text: &str) -> String {
     #[derive(serde::Deserialize)]
     struct ErrorLine {
         error: String,
@@ -109,12 +109,15 @@ impl Drop for Child {
 
 #[cfg(test)]
 mod tests {
-    use super::said;
+    use super::output_error;
 
     #[test]
     fn the_error_of_a_child_is_reported_as_it_is() {
-        assert_eq!(said("{\"error\":\"no \\\"disk\\\"\"}\n"), "no \"disk\"");
-        assert_eq!(said("ready\n"), "output \"ready\"");
-        assert_eq!(said(""), "without output");
+        assert_eq!(
+            output_error("{\"error\":\"no \\\"disk\\\"\"}\n"),
+            "no \"disk\""
+        );
+        assert_eq!(output_error("ready\n"), "output \"ready\"");
+        assert_eq!(output_error(""), "without output");
     }
 }

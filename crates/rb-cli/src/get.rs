@@ -35,7 +35,7 @@ pub(crate) fn get(
 ) -> Result<Outcome, Failure> {
     if output.is_json() && args.output.is_none() {
         return Err(Failure::usage(
-            "--json and the value cannot both go to standard output: say -o FILE",
+            "--json and the value cannot both go to standard output: give -o FILE",
         ));
     }
     let key = parse_valid_key(&args.key)?;

@@ -2,7 +2,7 @@
 
 use crate::failure::Failure;
 
-/// How a command ended that ran to its end.
+/// Result of a command that did not fail.
 #[derive(Debug)]
 pub(crate) enum Outcome {
     /// It did what was asked.

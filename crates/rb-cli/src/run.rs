@@ -121,7 +121,10 @@ fn refused(args: &[OsString], error: &clap::Error) -> ExitCode {
     let mut text = one_line(&error.to_string());
     if error.kind() == ErrorKind::InvalidUtf8 {
         let which = args.iter().filter(|arg| arg.to_str().is_none());
-        which.for_each(|arg| text.push_str(&format!(" {arg:?}")));
+        which.for_each(|arg| {
+            let bytes = arg.as_encoded_bytes().escape_ascii();
+            text.push_str(&format!(" \"{bytes}\""));
+        });
     }
     report(&mut Output::new(json, None), text)
 }

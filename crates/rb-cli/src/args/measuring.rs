@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{PlacementArgs, SIZES, path_parser};
+use super::shared::{PlacementArgs, SIZES, path_parser};
 use crate::size::parse_size;
 
 /// Arguments of `rb replay`.

@@ -40,7 +40,7 @@ pub(super) struct BenchRun {
 }
 
 /// A call in flight.
-enum Flying {
+enum InFlight {
     Get(Operation<Vec<Lookup>>),
     Put(Operation<Vec<PutResult>>),
 }
@@ -143,17 +143,17 @@ impl Worker<'_> {
             return Ok(());
         }
         let calls = (self.args.depth / self.args.batch).max(1);
-        let mut flying = VecDeque::with_capacity(calls);
+        let mut in_flight = VecDeque::with_capacity(calls);
         loop {
-            while flying.len() < calls && Instant::now() < end {
-                flying.push_back(self.start()?);
+            while in_flight.len() < calls && Instant::now() < end {
+                in_flight.push_back(self.start()?);
             }
-            let Some((ids, since, operation)) = flying.pop_front() else {
+            let Some((ids, since, operation)) = in_flight.pop_front() else {
                 return Ok(());
             };
             match operation {
-                Flying::Get(operation) => self.got(&ids, since, operation.wait()),
-                Flying::Put(operation) => self.put(since, operation.wait()),
+                InFlight::Get(operation) => self.got(&ids, since, operation.wait()),
+                InFlight::Put(operation) => self.put(since, operation.wait()),
             }
         }
     }
@@ -171,17 +171,17 @@ impl Worker<'_> {
         ids.iter().map(|id| &*self.prepared.keys[*id]).collect()
     }
 
-    fn start(&mut self) -> Result<(Vec<usize>, Instant, Flying), Failure> {
+    fn start(&mut self) -> Result<(Vec<usize>, Instant, InFlight), Failure> {
         let (ids, store) = (self.ids(), &self.prepared.store);
         let since = Instant::now();
         let operation = match self.args.op {
-            BenchOp::Get | BenchOp::Idle => Flying::Get(store.get_many_async(&self.keys(&ids))),
+            BenchOp::Get | BenchOp::Idle => InFlight::Get(store.get_many_async(&self.keys(&ids))),
             BenchOp::Put => {
                 let puts = ids
                     .iter()
                     .map(|id| self.prepared.value(*id))
                     .collect::<Result<_, _>>()?;
-                Flying::Put(store.put_many_async(puts, PutOptions::default()))
+                InFlight::Put(store.put_many_async(puts, PutOptions::default()))
             }
         };
         Ok((ids, since, operation))

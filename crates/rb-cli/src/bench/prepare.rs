@@ -52,14 +52,14 @@ pub(super) fn prepare(
     }
     let count = look(args, engine, is_new)?;
     let value_bytes = usize::try_from(args.value_bytes).unwrap_or(usize::MAX);
-    let flying = flying(args);
+    let in_flight = in_flight(args);
     // Twice what is in flight, so that the next values can be made concurrently.
-    let buffers = 2 * flying * (value_bytes.next_multiple_of(4096) + 4096);
+    let buffers = 2 * in_flight * (value_bytes.next_multiple_of(4096) + 4096);
     let options = StoreOptions {
         engine,
         placement: args.placement.placement(),
         buffer_bytes: Some(buffers.max(4 * CALL_BYTES)),
-        queue_depth: u32::try_from(flying.next_power_of_two().clamp(64, 4096)).unwrap_or(4096),
+        queue_depth: u32::try_from(in_flight.next_power_of_two().clamp(64, 4096)).unwrap_or(4096),
         queues_max: args.threads.max(StoreOptions::default().queues_max),
         ..StoreOptions::default()
     };
@@ -73,7 +73,7 @@ pub(super) fn prepare(
 }
 
 /// Largest number of values in flight on all threads.
-fn flying(args: &BenchArgs) -> usize {
+fn in_flight(args: &BenchArgs) -> usize {
     args.depth.max(args.batch) * args.threads
 }
 
@@ -96,13 +96,13 @@ fn look(args: &BenchArgs, engine: EngineKind, is_new: bool) -> Result<u64, Failu
 /// Number of keys of the run: the slots, less those that its puts need at the same time.
 fn count(store: &Store, args: &BenchArgs) -> Result<u64, Failure> {
     let slots = slots_for(store, args.value_bytes)?;
-    let flying = flying(args);
+    let in_flight = in_flight(args);
     // A put takes a new slot before the slot of the replaced value is free.
-    let spare = (slots / 10).max(2 * flying as u64);
+    let spare = (slots / 10).max(2 * in_flight as u64);
     match slots.checked_sub(spare) {
         Some(count @ 1..) => Ok(count),
         _ => Err(Failure::usage(format!(
-            "{} has {slots} slots for values of {}: with {flying} in flight, at least {} are needed",
+            "{} has {slots} slots for values of {}: with {in_flight} in flight, at least {} are needed",
             args.store.display(),
             show_size(args.value_bytes),
             spare + 1

@@ -91,8 +91,8 @@ pub(super) fn verify(
 fn check(store: &Store, blocks: &[u64], verified: &mut VerifiedBlocks) -> Result<(), Failure> {
     let keys: Vec<[u8; 8]> = blocks.iter().map(|block| block.to_le_bytes()).collect();
     let keys: Vec<&[u8]> = keys.iter().map(<[u8; 8]>::as_slice).collect();
-    for ((block, key), answer) in blocks.iter().zip(&keys).zip(store.get_many(&keys)) {
-        match answer.map_err(|source| Failure::Key {
+    for ((block, key), result) in blocks.iter().zip(&keys).zip(store.get_many(&keys)) {
+        match result.map_err(|source| Failure::Key {
             what: "getting",
             key: key.to_vec(),
             source,

@@ -121,8 +121,8 @@ impl Iterator for Workload {
 }
 
 /// Computes the id of a block from the block before it, its text and its position.
-fn block(before: u64, said: u64, at: u64) -> u64 {
-    mix(mix(mix(before) ^ said) ^ at)
+fn block(before: u64, text: u64, at: u64) -> u64 {
+    mix(mix(mix(before) ^ text) ^ at)
 }
 
 #[cfg(test)]

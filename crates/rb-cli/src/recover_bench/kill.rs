@@ -9,7 +9,7 @@ use super::fill::put;
 use super::measure::child_args;
 use super::thin;
 use crate::args::{FillArgs, RecoverChurnArgs, Until};
-use crate::child::{Child, said};
+use crate::child::{Child, output_error};
 use crate::failure::Failure;
 use crate::outcome::Outcome;
 use crate::output::Output;
@@ -30,7 +30,7 @@ pub(super) fn kill(fill: &FillArgs, engine: EngineKind, until: Until) -> Result<
     let mut child = Child::spawn("that writes until it is killed", args)?;
     match child.line()? {
         Some(line) if line == READY => child.kill().map(drop),
-        other => Err(child.failed(said(&other.unwrap_or_default()))),
+        other => Err(child.failed(output_error(&other.unwrap_or_default()))),
     }
 }
 

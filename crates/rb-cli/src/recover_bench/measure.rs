@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::fill::{id, key};
 use crate::args::{FillArgs, ValidateMode};
-use crate::child::{Child, said};
+use crate::child::{Child, output_error};
 use crate::failure::Failure;
 use crate::open::{close, open_quietly, writing};
 use crate::outcome::Outcome;
@@ -73,7 +73,7 @@ pub(super) fn measure(fill: &FillArgs, engine: EngineKind) -> Result<MeasuredRes
     let process_seconds = start.elapsed().as_secs_f64();
     let measured: MeasuredRestart = match serde_json::from_str(&line) {
         Ok(measured) => measured,
-        Err(_) => return Err(child.failed(said(&line))),
+        Err(_) => return Err(child.failed(output_error(&line))),
     };
     child.finish()?;
     Ok(MeasuredRestart {
@@ -148,7 +148,7 @@ fn first_get(store: &Store, fill: &FillArgs) -> Result<u64, Failure> {
     match found {
         Some(result) => result.map(|_| missed),
         None => Err(Failure::Contract {
-            what: format!("none of {missed} entries of a full store is there after a restart"),
+            what: format!("none of {missed} entries of a full store was found after a restart"),
         }),
     }
 }

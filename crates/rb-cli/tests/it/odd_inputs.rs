@@ -85,7 +85,6 @@ impl Odd {
         let text = run(&args, b"");
         let json = run(&[vec!["--json".into()], args].concat(), b"");
         let shown: String = command.chars().take(100).collect();
-        println!("$ rb {shown}\n{}", text.stderr.trim_end());
         let is_one_line = text.code == Some(1)
             && text.stdout.is_empty()
             && text.stderr.lines().count() == 1
@@ -135,7 +134,7 @@ fn odd_layouts_are_named() {
         ("4KiB,4KiB", &["two slot classes of 4096"]),
         ("2GiB", &["2147483648", "4096 to"]),
         ("0", &["slots of 0 bytes"]),
-        ("\\xff", &["UTF-8", "\\xFF"]),
+        ("\\xff", &["UTF-8", "\\xff"]),
     ] {
         odd.fails(
             &format!("format @new --size 64MiB --slot-bytes {slots}"),
@@ -227,7 +226,7 @@ fn odd_paths_and_keys_are_named() {
         ("get S ''", &["key of 0 bytes"][..]),
         ("get S hex:zz", &["hex:zz", "even number"]),
         ("get S hex:0", &["hex:0", "even number"]),
-        ("get S \\xff", &["UTF-8", "\\xFF"]),
+        ("get S \\xff", &["UTF-8", "\\xff"]),
         (&format!("get S {long}"), &["100000 bytes"]),
         ("get S k -o @folder", &["folder"]),
         ("get S k -o ''", &["--output", "the path is empty"]),
