@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use rb_core::{EngineKind, OpenError, Store, StoreOptions, Superblock};
+use rb_core::{EngineKind, OnLostMetadata, OpenError, Store, StoreOptions, Superblock};
 
 use crate::failure::Failure;
 use crate::output::Output;
@@ -47,6 +47,8 @@ pub(crate) fn warn(store: &Store, output: &mut Output) {
 pub(crate) fn writing(engine: EngineKind) -> StoreOptions {
     StoreOptions {
         engine,
+        // An operator sees what the headers of the slots show, with a warning, and agrees before it is made final.
+        on_lost_metadata: OnLostMetadata::Scan,
         ..StoreOptions::default()
     }
 }
@@ -58,9 +60,8 @@ pub(crate) fn open_reading(
     output: &mut Output,
 ) -> Result<Store, Failure> {
     let options = StoreOptions {
-        engine,
         read_only: true,
-        ..StoreOptions::default()
+        ..writing(engine)
     };
     open(path, options, output)
 }

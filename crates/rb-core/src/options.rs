@@ -15,6 +15,7 @@ use crate::source::Source;
 
 /// The point at which a put or a remove is acknowledged (C2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Durability {
     /// When it has taken effect and its record is queued. It is durable after
     /// [`sync_interval`](StoreOptions::sync_interval) at the latest, or after [`Store::sync`](crate::Store::sync).
@@ -25,6 +26,7 @@ pub enum Durability {
 
 /// Validation of recovered entries against the headers of their slots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Validate {
     /// In the background, after an unclean shutdown only. Each first read verifies its entry anyway.
     Background,
@@ -36,6 +38,7 @@ pub enum Validate {
 
 /// Protection of an open store against other writers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Exclusive {
     /// A lock, which excludes other processes of this host. If another host opens the store, this is detected and one of
     /// the two stops writing; its requests that are in flight may still land.
@@ -48,6 +51,7 @@ pub enum Exclusive {
 
 /// Reaction to lost metadata, when both copies are damaged (C3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum OnLostMetadata {
     /// Keep the entries that slot headers verify. A removed key may return; the report includes the scan.
     Scan,
@@ -57,6 +61,7 @@ pub enum OnLostMetadata {
 
 /// Execution of the background tasks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Background {
     /// Threads of the store.
     Threads,

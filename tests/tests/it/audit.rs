@@ -285,7 +285,7 @@ fn a_damaged_log_is_lost_metadata_and_its_torn_end_is_not() {
     finds(&report, &format!("log block {}", end - 1));
     assert!(report.lost_metadata.is_some());
     assert!(
-        report.findings[0].lost.contains("slot headers prove 14"),
+        report.findings[0].lost.contains("slot headers show 14"),
         "{report:#?}"
     );
 }
@@ -438,7 +438,7 @@ fn every_structure_can_be_inspected() {
     let slot = one(Target::Key(key(3)));
     assert_eq!(slot.offset, slot_of(&sim, 3));
     assert!(
-        slot.notes[0].contains("header and payload prove it"),
+        slot.notes[0].contains("header and payload match"),
         "{slot:#?}"
     );
     sim.rot(slot.offset + BLOCK);

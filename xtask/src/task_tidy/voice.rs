@@ -99,7 +99,10 @@ pub(super) fn check(sources: &[PathBuf], breaches: &mut Vec<String>) -> Result<R
         let mut breach = |line: usize, what: &str| {
             breaches.push(format!("{}:{line}: {what}", path.display()));
         };
-        let firsts = is_code.then(|| bad_firsts(&text)).unwrap_or_default();
+        let firsts = match is_code {
+            true => bad_firsts(&text),
+            false => Vec::new(),
+        };
         for (line, first) in firsts {
             breach(
                 line,

@@ -12,7 +12,7 @@ use super::value;
 use crate::args::BenchArgs;
 use crate::failure::Failure;
 use crate::format::make;
-use crate::open::{Agreed, close, look_before_writing, open, open_quietly};
+use crate::open::{Agreed, close, look_before_writing, open, open_quietly, writing};
 use crate::output::Output;
 use crate::progress;
 use crate::size::show_size;
@@ -80,9 +80,8 @@ fn in_flight(args: &BenchArgs) -> usize {
 /// Checks whether the run may use a store, without writing to it. Returns the number of keys of the run.
 fn look(args: &BenchArgs, engine: EngineKind, is_new: bool) -> Result<u64, Failure> {
     let options = StoreOptions {
-        engine,
         read_only: true,
-        ..StoreOptions::default()
+        ..writing(engine)
     };
     let store = open_quietly(&args.store, options)?;
     if !is_new {

@@ -44,7 +44,7 @@ impl Audit<'_> {
             wrong: why.clone(),
             meaning: "metadata is lost: the headers of the slots decide what is there, and a removed key may return",
             lost: format!(
-                "all metadata; slot headers prove {verified} entries, of which {} are the newest of their keys",
+                "all metadata; slot headers show {verified} entries, of which {} are the newest of their keys",
                 report.entries
             ),
         });

@@ -181,7 +181,7 @@ impl Look<'_> {
                     (false, _) => {
                         "the header is not that of the entry: a read is a miss".to_owned()
                     }
-                    (true, Ok(true)) => "header and payload prove it".to_owned(),
+                    (true, Ok(true)) => "header and payload match".to_owned(),
                     (true, Ok(false)) => "the payload does not match: a read is a miss".to_owned(),
                     (true, Err(why)) => format!("the payload could not be read: {why}"),
                 };
