@@ -186,6 +186,10 @@ pub struct FormatArgs {
     /// Size of the delta log. Default: chosen from the number of slots.
     #[arg(long, allow_negative_numbers = true, value_parser = parse_size, value_name = "SIZE")]
     pub log_size: Option<u64>,
+    /// A label for the content, at most 256 bytes: text, or any bytes as hex:00ff. A program can require it
+    /// when it opens the store.
+    #[arg(long, value_name = "TEXT")]
+    pub label: Option<String>,
     /// Do not allocate the blocks of a file's slots. Puts then fail if the file system becomes full. The
     /// metadata is allocated anyway.
     #[arg(long)]

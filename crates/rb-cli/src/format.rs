@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::args::FormatArgs;
 use crate::failure::Failure;
+use crate::key::parse_key;
 use crate::outcome::Outcome;
 use crate::output::Output;
 use crate::progress::progress_bar;
@@ -78,12 +79,14 @@ fn options(args: &FormatArgs) -> Result<FormatOptions, Failure> {
             args.path.display()
         )));
     }
+    let label = args.label.as_deref().map_or(Ok(Vec::new()), parse_key)?;
     // --force widens what consent covers; it is not consent.
     Ok(FormatOptions {
         bytes: args.size,
         key_len_max: args.key_bytes,
         metadata_len_max: args.metadata_bytes,
         log_bytes: args.log_size,
+        label,
         sparse: args.sparse,
         discard: args.discard,
         consent: args.yes,

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rb_format::{Corruption, LayoutError, StoreUuid, UnknownFeatures};
+use rb_format::{Corruption, LABEL_LEN, LayoutError, StoreUuid, UnknownFeatures};
 
 use crate::report::{Foreign, list};
 
@@ -305,7 +305,7 @@ pub enum OpenError {
         /// Size of the device in bytes.
         found: u64,
     },
-    /// [`StoreOptions::expected`](crate::StoreOptions::expected) differs from the geometry on the device.
+    /// [`StoreOptions::expected`](crate::StoreOptions::expected) differs from the store on the device.
     #[error("{path}: {field} is {found} on the device, {expected} in the options")]
     Geometry {
         /// The device.
@@ -453,6 +453,14 @@ pub enum FormatError {
     NoDiscard {
         /// The device.
         path: PathBuf,
+    },
+    /// The label is too long, or ends with a zero, which could not be read back.
+    #[error(
+        "a label of {len} bytes: a label has at most {LABEL_LEN} bytes and does not end with a zero"
+    )]
+    Label {
+        /// Length of the label in bytes.
+        len: usize,
     },
     /// No layout fits the request.
     #[error(transparent)]

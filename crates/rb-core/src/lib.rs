@@ -71,7 +71,7 @@ pub use operation::Operation;
 pub use ops::put_plan::{Payload, Put, PutOutcome, PutResult};
 pub use ops::query::{EntryInfo, Pin};
 pub use options::{
-    Background, Durability, Exclusive, ExpectedGeometry, FormatOptions, Lifetime, OnLostMetadata,
+    Background, Durability, Exclusive, Expected, FormatOptions, Lifetime, OnLostMetadata,
     Placement, PutMode, PutOptions, Scrub, StoreOptions, Validate,
 };
 pub use progress::Progress;

@@ -67,7 +67,7 @@ pub(crate) fn open(source: Opened, options: StoreOptions) -> Result<(Inner, Serv
     // Size first: the end of a truncated device lies in the middle of the layout.
     checks::check_capacity(path, &found.newest, capacity, options.read_only)?;
     let geometry = Geometry::new(&found.newest);
-    checks::check_geometry(path, &geometry, &options)?;
+    checks::check_expected(path, &found.newest, &geometry, &options)?;
 
     let device = source.device.as_deref();
     let opening = OpenPlan::new(path, device, capacity, &copies, &geometry, &options)?;

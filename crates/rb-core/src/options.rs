@@ -4,6 +4,7 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use rb_format::StoreUuid;
 use rb_index::PolicyFactory;
 use rb_io::{Arena, EngineKind, PlacementId};
 
@@ -125,27 +126,32 @@ pub struct Placement {
     pub lifetimes: Vec<PlacementId>,
 }
 
-/// A geometry that the caller relies on. Opening fails with [`OpenError::Geometry`](crate::OpenError::Geometry) if the store
+/// Properties of the store that the caller relies on. Opening fails with [`OpenError::Geometry`](crate::OpenError::Geometry) if the store
 /// has another.
 ///
 /// ```
-/// use rb_core::{ExpectedGeometry, OpenError};
+/// use rb_core::{Expected, OpenError};
 /// # use rb_core::{ClassRequest, FormatOptions, Share, Store, StoreOptions};
 /// # let dir = tempfile::tempdir()?;
 /// # let class = ClassRequest { slot_bytes: 64 << 10, share: Share::Slots(16) };
 /// # let options = FormatOptions::new(dir.path().join("cache"), vec![class]);
 /// rb_core::format(&options)?;
-/// let expected = ExpectedGeometry { slots: Some(17), ..ExpectedGeometry::default() };
+/// let expected = Expected { slots: Some(17), ..Expected::default() };
 /// let opened = Store::open(options.source.clone(), StoreOptions { expected, ..StoreOptions::default() });
 /// assert!(matches!(opened, Err(OpenError::Geometry { .. })));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ExpectedGeometry {
+pub struct Expected {
     /// Capacity of each slot class in bytes, in increasing order; empty accepts any.
     pub slot_bytes: Vec<u64>,
     /// Total number of slots; `None` accepts any.
     pub slots: Option<u64>,
+    /// UUID of the store; `None` accepts any.
+    pub uuid: Option<StoreUuid>,
+    /// The label of the store ([`FormatOptions::label`]); `None` accepts any. Put the model, data type and layout of the
+    /// values into it: a store of another model is then an error and not a store of misses.
+    pub label: Option<Vec<u8>>,
 }
 
 /// Options of [`Store::open`](crate::Store::open).
@@ -216,7 +222,7 @@ pub struct StoreOptions {
     /// Reaction to lost metadata.
     pub on_lost_metadata: OnLostMetadata,
     /// A geometry that the caller relies on.
-    pub expected: ExpectedGeometry,
+    pub expected: Expected,
     /// Longest time that opening waits for another process to release the device; at least one second. The kernel needs a
     /// moment, rarely seconds, to end a process that was killed with requests in flight. If the system reports that the other
     /// process has ended, opening waits up to `io_deadline`.
@@ -260,7 +266,7 @@ impl Default for StoreOptions {
             discard_freed: false,
             placement: Placement::default(),
             on_lost_metadata: OnLostMetadata::Empty,
-            expected: ExpectedGeometry::default(),
+            expected: Expected::default(),
             lock_wait: Duration::from_secs(2),
             io_deadline: Duration::from_secs(30),
             busy_wait: Duration::from_secs(5),
@@ -316,6 +322,8 @@ pub struct FormatOptions {
     pub metadata_len_max: u32,
     /// Size of the delta log in bytes; `None` chooses it from the number of slots.
     pub log_bytes: Option<u64>,
+    /// Opaque bytes that name the content, up to 256, the last one not zero; see [`Expected::label`].
+    pub label: Vec<u8>,
     /// Leaves the slots of a file unallocated, so that puts fail later if the file system is full. The metadata is allocated.
     pub sparse: bool,
     /// Discards all slots. The slots of a file are then unallocated, as with `sparse`.
@@ -354,6 +362,7 @@ impl FormatOptions {
             key_len_max: 512,
             metadata_len_max: 0,
             log_bytes: None,
+            label: Vec::new(),
             sparse: false,
             discard: false,
             consent: false,

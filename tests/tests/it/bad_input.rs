@@ -6,8 +6,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use rb_core::{
-    ClassRequest, Error, ExpectedGeometry, FormatError, FormatOptions, OpenError, Scrub, Share,
-    Store, StoreOptions, format,
+    ClassRequest, Error, Expected, FormatError, FormatOptions, OpenError, Scrub, Share, Store,
+    StoreOptions, format,
 };
 
 use crate::support::{FileFixture, KIB, ends_within, engines};
@@ -211,7 +211,7 @@ fn an_existing_store_is_not_formatted_without_consent() {
 #[test]
 fn another_geometry_than_expected_is_an_error_that_names_both() {
     let fixture = FileFixture::new(16384, 8);
-    let expect = |expected: ExpectedGeometry| {
+    let expect = |expected: Expected| {
         Store::open(
             fixture.path(),
             StoreOptions {
@@ -221,9 +221,9 @@ fn another_geometry_than_expected_is_an_error_that_names_both() {
         )
         .map(drop)
     };
-    let error = expect(ExpectedGeometry {
+    let error = expect(Expected {
         slot_bytes: vec![65536],
-        slots: None,
+        ..Expected::default()
     })
     .unwrap_err()
     .to_string();
@@ -231,18 +231,80 @@ fn another_geometry_than_expected_is_an_error_that_names_both() {
         error.contains("16384") && error.contains("65536"),
         "{error}"
     );
-    let error = expect(ExpectedGeometry {
-        slot_bytes: vec![],
+    let error = expect(Expected {
         slots: Some(9),
+        ..Expected::default()
     })
     .unwrap_err()
     .to_string();
     assert!(error.contains('8') && error.contains('9'), "{error}");
-    expect(ExpectedGeometry {
+    expect(Expected {
         slot_bytes: vec![16384],
         slots: Some(8),
+        ..Expected::default()
     })
     .unwrap();
+}
+
+/// A cache of another model gave misses only, and filled with values that the right one could not use.
+#[test]
+fn another_uuid_or_label_than_expected_is_an_error_that_names_both() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store");
+    let slots = ClassRequest {
+        slot_bytes: 16384,
+        share: Share::Slots(8),
+    };
+    let format = FormatOptions {
+        label: b"llama-3.1-8b bf16".to_vec(),
+        ..FormatOptions::new(&path, vec![slots])
+    };
+    let uuid = rb_core::format(&format).unwrap().superblock.identity.uuid;
+    let open = |expected: Expected, start_empty| {
+        let options = StoreOptions {
+            expected,
+            start_empty,
+            ..StoreOptions::default()
+        };
+        Store::open(&path, options).map(|store| store.close().unwrap())
+    };
+    let label = |label: &[u8]| Expected {
+        label: Some(label.to_vec()),
+        ..Expected::default()
+    };
+    let of_uuid = |uuid| Expected {
+        uuid: Some(uuid),
+        ..Expected::default()
+    };
+    for start_empty in [false, true, false] {
+        open(label(b"llama-3.1-8b bf16"), start_empty).unwrap();
+        open(of_uuid(uuid), start_empty).unwrap();
+    }
+    let other = rb_core::StoreUuid([7; 16]);
+    for (expected, names) in [
+        (
+            label(b"llama-3.1-8b"),
+            ["\"llama-3.1-8b bf16\"", "\"llama-3.1-8b\""],
+        ),
+        (label(b""), ["\"llama-3.1-8b bf16\"", "\"\""]),
+        (of_uuid(other), [&uuid.to_string(), &other.to_string()]),
+    ] {
+        let error = open(expected, true).unwrap_err();
+        assert!(matches!(error, OpenError::Geometry { .. }), "{error:?}");
+        let text = error.to_string();
+        assert!(names.iter().all(|name| text.contains(name)), "{text}");
+    }
+
+    for label in [vec![b'x'; 257], b"ends with\0".to_vec()] {
+        let format = FormatOptions {
+            label,
+            consent: true,
+            ..format.clone()
+        };
+        let refused = rb_core::format(&format);
+        assert!(matches!(refused, Err(FormatError::Label { .. })));
+    }
+    open(of_uuid(uuid), false).unwrap();
 }
 
 #[test]

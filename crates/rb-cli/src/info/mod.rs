@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::args::InfoArgs;
 use crate::failure::Failure;
+use crate::key::show_key;
 use crate::open::{close, open_reading};
 use crate::outcome::Outcome;
 use crate::output::Output;
@@ -20,6 +21,7 @@ use recovery::RecoveryLine;
 struct InfoLine {
     path: String,
     uuid: String,
+    label: Option<String>,
     epoch: u64,
     member: u32,
     members: u32,
@@ -96,6 +98,10 @@ impl InfoLine {
         InfoLine {
             path: path.display().to_string(),
             uuid: superblock.identity.uuid.to_string(),
+            label: match superblock.label() {
+                [] => None,
+                label => Some(show_key(label)),
+            },
             epoch: superblock.identity.epoch,
             member: superblock.member_index + 1,
             members: superblock.member_count,
@@ -131,6 +137,9 @@ impl InfoLine {
                 self.uuid, self.epoch, self.member, self.members
             ),
         )?;
+        if let Some(label) = &self.label {
+            field("label", label.clone())?;
+        }
         field(
             "device",
             format!(

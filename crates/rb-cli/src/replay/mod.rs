@@ -14,9 +14,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use indicatif::ProgressBar;
-use rb_core::{
-    ClassRequest, EngineKind, ExpectedGeometry, FormatOptions, Share, Store, StoreOptions,
-};
+use rb_core::{ClassRequest, EngineKind, Expected, FormatOptions, Share, Store, StoreOptions};
 
 use crate::args::ReplayArgs;
 use crate::failure::Failure;
@@ -123,9 +121,10 @@ fn options(args: &ReplayArgs, engine: EngineKind, value_bytes: usize) -> StoreOp
         shards: args.shards,
         placement: args.placement.placement(),
         buffer_bytes: Some(buffer_bytes(value_bytes)),
-        expected: ExpectedGeometry {
+        expected: Expected {
             slot_bytes: vec![args.slot_bytes],
             slots: Some(args.slots),
+            ..Expected::default()
         },
         ..StoreOptions::default()
     }

@@ -318,3 +318,35 @@ fn the_engine_of_a_format_is_the_one_that_was_named() {
     assert!(!place.store.exists(), "a failed format leaves no file");
     format("posix").text();
 }
+
+#[test]
+fn a_label_is_shown_by_info_and_one_that_cannot_be_is_refused() {
+    let args = ["--slot-bytes", "64KiB", "--size", "8MiB", "--label"];
+    let format = |label: &str| {
+        let place = Place::new();
+        let ran = place.rb(&["format"], &[&args[..], &[label]].concat());
+        (place, ran)
+    };
+    for (label, shown) in [("llama bf16", "llama bf16"), ("hex:ff01", "hex:ff01")] {
+        let (place, ran) = format(label);
+        ran.text();
+        assert_eq!(place.rb(&["info", "--json"], &[]).json()["label"], shown);
+        assert!(place.rb(&["info"], &[]).text().contains(shown));
+    }
+    let (place, ran) = format("");
+    ran.text();
+    let info = place.rb(&["info", "--json"], &[]).json();
+    assert!(info["label"].is_null(), "{info}");
+
+    let long = "x".repeat(257);
+    for (label, why) in [
+        (long.as_str(), "257 bytes"),
+        ("hex:4100", "does not end with a zero"),
+        ("hex:4", "hex:"),
+    ] {
+        let (place, ran) = format(label);
+        let error = ran.error();
+        assert!(error.contains(why), "{error}");
+        assert!(!place.store.exists());
+    }
+}

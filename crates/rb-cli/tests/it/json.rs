@@ -165,7 +165,7 @@ fn has_unit(name: &str, unit: &str) -> bool {
 fn outputs() -> Vec<Ran> {
     let place = Place::new();
     let mut all = vec![rb(["--json"]), rb(["--json", "nonsense"])];
-    let format = ["--slot-bytes", "64KiB", "--slots", "64"];
+    let format = ["--slot-bytes", "64KiB", "--slots", "64", "--label", "a"];
     all.push(place.rb(&["format", "--json"], &format));
     let put = |more: &[&str]| {
         let args = [&["k", "-"], more].concat();

@@ -76,8 +76,10 @@ pub(crate) fn check_placement(engine: &dyn Engine, placement: &Placement) -> Res
     Ok(())
 }
 
-pub(crate) fn check_geometry(
+/// Compares the store with the properties that the caller relies on.
+pub(crate) fn check_expected(
     path: &Path,
+    superblock: &Superblock,
     geometry: &Geometry,
     options: &StoreOptions,
 ) -> Result<(), OpenError> {
@@ -109,6 +111,19 @@ pub(crate) fn check_geometry(
             geometry.slots().to_string(),
             slots.to_string(),
         );
+    }
+    let uuid = superblock.identity.uuid;
+    if let Some(expected) = expected.uuid
+        && expected != uuid
+    {
+        return differs("the UUID", uuid.to_string(), expected.to_string());
+    }
+    let label = superblock.label();
+    if let Some(expected) = &expected.label
+        && *expected != label
+    {
+        let shown = |label: &[u8]| format!("\"{}\"", label.escape_ascii());
+        return differs("the label", shown(label), shown(expected));
     }
     Ok(())
 }

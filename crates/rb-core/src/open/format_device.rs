@@ -181,10 +181,16 @@ fn plan(
         metadata_len_max: options.metadata_len_max,
         log_bytes: options.log_bytes,
     };
-    Ok(Superblock {
+    let mut superblock = Superblock {
         formatted_at: options.formatted_at,
         ..rb_format::plan(&request, identity)?
-    })
+    };
+    match superblock.set_label(&options.label) {
+        true => Ok(superblock),
+        false => Err(FormatError::Label {
+            len: options.label.len(),
+        }),
+    }
 }
 
 /// Checks the consent to overwrite what is there. A new or empty file needs none.

@@ -65,6 +65,25 @@ pub struct Superblock {
 }
 
 impl Superblock {
+    /// Returns the label without the zeros behind it; empty for no label.
+    #[must_use]
+    pub fn label(&self) -> &[u8] {
+        let end = self.label.iter().rposition(|byte| *byte != 0);
+        &self.label[..end.map_or(0, |last| last + 1)]
+    }
+
+    /// Sets the label; the rest of its room is zero. Returns false, and changes nothing, if `label` is longer than
+    /// [`LABEL_LEN`] or ends with a zero, which would not be read back.
+    #[must_use]
+    pub fn set_label(&mut self, label: &[u8]) -> bool {
+        if label.len() > LABEL_LEN || label.last() == Some(&0) {
+            return false;
+        }
+        self.label = [0; LABEL_LEN];
+        self.label[..label.len()].copy_from_slice(label);
+        true
+    }
+
     /// Returns base regions A and B.
     #[must_use]
     pub fn bases(&self) -> [&Region; 2] {
