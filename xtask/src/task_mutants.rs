@@ -54,6 +54,9 @@ pub(crate) struct Options {
     /// Print one line of JSON for each harness of a mutant.
     #[arg(long)]
     json: bool,
+    /// Only check that each mutant compiles, which takes seconds for each. One that does not tests nothing.
+    #[arg(long, conflicts_with = "json")]
+    build: bool,
 }
 
 /// Makes each mutant and runs its harnesses.
@@ -65,6 +68,7 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
         filter,
         seconds,
         json: as_json,
+        build,
     } = options;
     let mutants: Result<Vec<Mutant>, String> = mutant::all()?.into_iter().collect();
     let mutants = mutants?;
@@ -77,6 +81,9 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
         .collect();
     if pairs.is_empty() {
         return Err(format!("no mutant has {filter:?} in its name or harness"));
+    }
+    if *build {
+        return build_each(&pairs);
     }
     let mut missed = 0;
     let mut lines = Vec::new();
@@ -143,6 +150,48 @@ pub(crate) fn check(breaches: &mut Vec<String>) -> Result<usize, String> {
     Ok(count)
 }
 
+/// Checks that each mutant compiles, once for all its harnesses. One of loom's compiles with loom.
+fn build_each(pairs: &[(&Mutant, &Harness)]) -> Result<(), String> {
+    let mut broken = Vec::new();
+    let mut last = None;
+    let mut count = 0;
+    for (mutant, harness) in pairs {
+        if last.replace(&mutant.name) == Some(&mutant.name) {
+            continue;
+        }
+        count += 1;
+        make(mutant)?;
+        let (_, environment) = harness.build();
+        let mut check = tree::cargo();
+        check.args(["check", "-p", &mutant.package, "--lib"]);
+        check.args(mutant.tests.as_ref().map(|_| "--tests"));
+        check.envs(environment.iter().copied());
+        let (status, output) = tree::run_to_file(&mut check, &mutant.name, BUILD_TIME)?;
+        if !status.is_some_and(|status| status.success()) {
+            eprintln!("{}: {output}", mutant.name);
+            broken.push(mutant.name.as_str());
+        }
+    }
+    tree::refresh()?;
+    match broken.as_slice() {
+        [] => {
+            eprintln!("== {count} mutants compile");
+            Ok(())
+        }
+        broken => Err(format!("{} do not compile", broken.join(", "))),
+    }
+}
+
+/// Makes the mutant in the copy.
+fn make(mutant: &Mutant) -> Result<(), String> {
+    tree::refresh()?;
+    let files = mutant.apply(&Sources::load(&mutant.package, mutant.tests.as_deref())?);
+    for (path, text) in files.map_err(|misfits| misfits.join("; "))? {
+        tree::write(&path, text.as_bytes())?;
+    }
+    Ok(())
+}
+
 /// Returns the name that the filter is matched with.
 fn id(mutant: &Mutant, harness: &Harness) -> String {
     format!("{}/{}", mutant.name, harness.line)
@@ -150,11 +199,7 @@ fn id(mutant: &Mutant, harness: &Harness) -> String {
 
 /// Makes the mutant in the copy, builds the harness there and runs it.
 fn try_one(mutant: &Mutant, harness: &Harness, seconds: u32) -> Result<Answer, String> {
-    tree::refresh()?;
-    let files = mutant.apply(&Sources::load(&mutant.package, mutant.tests.as_deref())?);
-    for (path, text) in files.map_err(|misfits| misfits.join("; "))? {
-        tree::write(&path, text.as_bytes())?;
-    }
+    make(mutant)?;
     let id = id(mutant, harness);
     let xtask: (_, &[(&str, &str)]) = (vec!["build", "-p", "xtask"], &[]);
     for (words, environment) in [xtask, harness.build()] {
