@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! 1 hash the keys; per touched shard, once: lease each hit      rb-index
-//! 2 slot -> device range                                       rb-format
+//! 2 take buffers; slot -> device range                         rb-format
 //! 3 one batch of reads                                         rb-io
 //! 4 verify, end the leases, return the values                  rb-format, rb-index
 //! ```
@@ -43,8 +43,8 @@ pub(crate) fn get_many(inner: &Arc<Inner>, keys: &[&[u8]]) -> Vec<Lookup> {
     answers
 }
 
-/// Starts a lookup of many keys. The driver thread does steps 3 and 4; if no buffers are free, a
-/// worker waits for them.
+/// Starts a lookup of many keys. Step 2 runs in the call; if no buffers are free, a worker waits for
+/// them. The driver thread does steps 3 and 4, and all of a second round.
 pub(crate) fn get_many_async<T: Send + 'static>(
     inner: &Arc<Inner>,
     threads: &AsyncThreads,
