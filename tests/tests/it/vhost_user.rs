@@ -52,7 +52,7 @@ fn check(path: &Path, engine: EngineKind, expected: &BTreeMap<u64, Vec<u8>>) {
     );
     for n in 0..120 {
         let found = store.get(&key(n)).unwrap();
-        let found = found.as_ref().map(|value| value.as_ref());
+        let found = found.as_ref().map(AsRef::as_ref);
         assert_eq!(
             found,
             expected.get(&n).map(Vec::as_slice),
