@@ -113,10 +113,13 @@ impl Store {
     }
 
     /// Opens the store on the source of `format`, and formats the source first if it holds no store: if the file does not
-    /// exist or is empty, or the device is all zeros. Any other source is formatted only with [`FormatOptions::consent`].
+    /// exist or is empty, or the file or device is all zeros. Any other source is formatted only with
+    /// [`FormatOptions::consent`]. This includes a file whose first format was killed: remove it, or give consent.
     ///
-    /// An existing store is opened unchanged, even if its size and classes differ from those in `format`; use
-    /// [`StoreOptions::expected`] to refuse that. If several processes call this concurrently, one of them formats.
+    /// An existing store is never formatted, even if its size and classes differ from those in `format`; use
+    /// [`StoreOptions::expected`] to refuse that. If it lost its metadata, [`StoreOptions::on_lost_metadata`] decides, and
+    /// by default it starts empty. If several processes call this concurrently, one of them formats; the others fail as in
+    /// use, unless it closes the store within their `lock_wait`.
     ///
     /// # Errors
     /// [`CreateError::Open`] as [`Store::open`], with `read_only` also if there is no store. [`CreateError::Format`] as

@@ -66,7 +66,8 @@ struct Newest {
 }
 
 impl LiveSlots {
-    /// Adds the bad slots that a base names. Entries that were put into one of them before the base was written are not live.
+    /// Adds the bad slots that a base names. Entries put into one of them up to the end of
+    /// the session that wrote the base are not live.
     pub fn add_header(&mut self, header: &BaseHeader) {
         for &slot in &header.bad_slots {
             self.take(slot, last_of(header.incarnation));
