@@ -27,7 +27,7 @@ pub struct Cli {
     #[arg(long, global = true)]
     pub json: bool,
     /// How to reach the device: auto, posix, io_uring, uring_cmd or libblkio. auto takes the fastest
-    /// engine that works; rb info shows which ones it rejected and why. Any other name is used or fails.
+    /// engine that works, rb format the simplest; rb info shows which ones it rejected and why. Any other name is used or fails.
     #[arg(long, global = true, default_value = "auto", value_name = "ENGINE")]
     pub engine: EngineKind,
     /// The command.

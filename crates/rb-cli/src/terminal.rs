@@ -8,6 +8,17 @@ pub(crate) fn is_plain(char: char) -> bool {
     match char {
         ' '..='~' | '\t' | '\n' => true,
         _ if char.is_ascii() => false,
+        // Letters and marks that are drawn as nothing or as a blank: two different keys would look the same.
+        '\u{34f}'
+        | '\u{115f}'
+        | '\u{1160}'
+        | '\u{17b4}'
+        | '\u{17b5}'
+        | '\u{180b}'..='\u{180f}'
+        | '\u{2800}'
+        | '\u{3164}'
+        | '\u{fe00}'..='\u{fe0f}'
+        | '\u{ffa0}' => false,
         // The standard library's definition of printable. An accent is printable only after a letter.
         _ => String::from_iter(['a', char]).escape_debug().count() == 2,
     }
@@ -58,6 +69,8 @@ mod tests {
                 "\\u{1b}[31m\\u{d}\\u{7f}\\u{9b}",
             ),
             ("\u{e0041}", "\\u{e0041}"),
+            ("a\u{3164}\u{115f}", "a\\u{3164}\\u{115f}"),
+            ("a\u{2800}\u{fe0f}\u{34f}", "a\\u{2800}\\u{fe0f}\\u{34f}"),
         ] {
             assert_eq!(plain(given), shown, "{given:?}");
         }

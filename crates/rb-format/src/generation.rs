@@ -39,6 +39,12 @@ impl Generation {
         ))
     }
 
+    /// Returns the last generation that an incarnation can issue.
+    #[must_use]
+    pub fn last_of(incarnation: u32) -> Generation {
+        Generation::new(incarnation, Self::COUNTER_MAX).unwrap_or(Generation(u64::MAX))
+    }
+
     /// Returns the incarnation that issued this number.
     #[must_use]
     pub fn incarnation(self) -> u32 {

@@ -70,7 +70,7 @@ impl LiveSlots {
     /// the session that wrote the base are not live.
     pub fn add_header(&mut self, header: &BaseHeader) {
         for &slot in &header.bad_slots {
-            self.take(slot, last_of(header.incarnation));
+            self.take(slot, Generation::last_of(header.incarnation));
         }
     }
 
@@ -101,7 +101,7 @@ impl LiveSlots {
                     self.put(key, slots.collect(), generation, payload_len);
                 }
                 Record::Remove { key, generation } => self.newest(key, generation, None),
-                Record::BadSlot { slot } => self.take(slot, last_of(block.incarnation)),
+                Record::BadSlot { slot } => self.take(slot, Generation::last_of(block.incarnation)),
                 Record::Close => {}
             }
         }
@@ -148,9 +148,4 @@ impl LiveSlots {
             None => _ = self.keys.insert(key.into(), Newest { generation, value }),
         }
     }
-}
-
-/// Returns the last generation that a session could give out.
-fn last_of(incarnation: u32) -> Generation {
-    Generation::new(incarnation, Generation::COUNTER_MAX).unwrap_or(Generation(u64::MAX))
 }

@@ -45,11 +45,12 @@ struct BenchLine {
     seconds: f64,
     bytes_per_second: f64,
     values_per_second: f64,
-    /// Latency of a call.
-    p50_us: f64,
-    p99_us: f64,
-    p999_us: f64,
-    cpu_seconds_per_gb: f64,
+    /// Latency of a call; `None` without calls.
+    p50_us: Option<f64>,
+    p99_us: Option<f64>,
+    p999_us: Option<f64>,
+    /// `None` if no bytes were moved.
+    cpu_seconds_per_gb: Option<f64>,
     /// CPU time by wall time: 1 is one core.
     cpu_ratio: f64,
     commits: u64,
@@ -174,7 +175,7 @@ impl BenchLine {
         let latencies = &mut run.tally.latencies;
         latencies.sort_unstable();
         let gigabytes = run.tally.bytes as f64 / 1e9;
-        let us = |percent| percentile_us(latencies, percent);
+        let us = |percent| (!latencies.is_empty()).then(|| percentile_us(latencies, percent));
         BenchLine {
             op: match args.op {
                 BenchOp::Get => "get",
@@ -197,11 +198,7 @@ impl BenchLine {
             p50_us: us(50.0),
             p99_us: us(99.0),
             p999_us: us(99.9),
-            cpu_seconds_per_gb: if gigabytes > 0.0 {
-                run.cpu.as_secs_f64() / gigabytes
-            } else {
-                0.0
-            },
+            cpu_seconds_per_gb: (gigabytes > 0.0).then(|| run.cpu.as_secs_f64() / gigabytes),
             cpu_ratio: run.cpu.as_secs_f64() / run.time.as_secs_f64(),
             commits: run.commits,
             sync_interval_seconds: rb_core::StoreOptions::default().sync_interval.as_secs_f64(),
@@ -231,14 +228,14 @@ impl BenchLine {
             if self.blocking { ", blocking" } else { "" },
             self.bytes_per_second / 1e9,
             self.values_per_second,
-            self.cpu_seconds_per_gb,
+            self.cpu_seconds_per_gb.unwrap_or(0.0),
         ))?;
         output.line(format!(
             "a call of {}: p50 {:.0} us, p99 {:.0} us, p99.9 {:.0} us; {} commits, {} errors; {} verified, {} bytes wrong",
             self.batch,
-            self.p50_us,
-            self.p99_us,
-            self.p999_us,
+            self.p50_us.unwrap_or(0.0),
+            self.p99_us.unwrap_or(0.0),
+            self.p999_us.unwrap_or(0.0),
             self.commits,
             self.errors,
             show_size(self.verified_bytes),

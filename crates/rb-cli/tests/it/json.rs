@@ -264,6 +264,7 @@ fn measured(place: &Place) -> Vec<Ran> {
         replay(&[]),
         replay(&["--yes", "--restart-every", "1"]),
         rb([&bench[..], &args].concat()),
+        rb([&bench[..1], &["--op", "idle"], &bench[3..], &args[2..]].concat()),
         rb([
             "recover-bench",
             "--json",

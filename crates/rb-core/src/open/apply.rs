@@ -1,12 +1,11 @@
 //! Applies log records to the index, on several threads.
 
 use parking_lot::Mutex;
-use rb_format::{Geometry, LogBlock, LogPosition, Record, Superblock};
+use rb_format::{Generation, Geometry, LogBlock, LogPosition, Record, Superblock};
 use rb_index::{Loader, NewEntry, SlotId};
 
 use crate::log::chain::Damage;
 use crate::log::reader::Chunk;
-use crate::open::retest::last_generation;
 
 /// Recency steps per replayed block: puts keep the order of their blocks, and within a block that
 /// of its eighths. A step stands for 16 uses, and a block rarely has more than 100 records.
@@ -147,7 +146,8 @@ impl Applier<'_, '_> {
             }
             Record::BadSlot { slot } => {
                 // Displaces every put of the slot by this session or an earlier one.
-                let last = last_generation(incarnation);
+                // No put from before has a higher one. A later put shows that the slot was forgiven.
+                let last = Generation::last_of(incarnation).0;
                 self.loader.bad_slot(SlotId(slot), last);
                 self.found.lock().bad_slots.push(slot);
             }

@@ -16,7 +16,6 @@ use crate::io::meta_io::MetaIo;
 use crate::io::unusable::Unusable;
 use crate::memory;
 use crate::open::crew::{Crew, workers};
-use crate::open::retest::last_generation;
 
 /// Below this many bytes of entries one worker finishes before more could start. A single worker
 /// also loads in section order, so a small store is the same after every restart, which the
@@ -53,7 +52,7 @@ pub(crate) fn load_base(
     }
     let directory = read_directory(io, region.offset, region.bytes, header)?;
     for &slot in &header.bad_slots {
-        loader.bad_slot(SlotId(slot), last_generation(header.incarnation));
+        loader.bad_slot(SlotId(slot), Generation::last_of(header.incarnation).0);
     }
     let raw: u64 = directory.iter().map(|section| section.raw_len).sum();
     memory::check_entries(header.entries, raw)?;

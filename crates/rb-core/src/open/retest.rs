@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use rb_format::{FORMAT_BLOCK, Generation, Geometry};
+use rb_format::{FORMAT_BLOCK, Geometry};
 use rb_index::{Index, SlotId};
 use rb_io::Engine;
 
@@ -19,13 +19,6 @@ const TIME: Duration = Duration::from_secs(1);
 /// Test pattern: not a valid header, and not what a device is likely to return after losing a
 /// write.
 const PATTERN: u8 = 0xa5;
-
-/// The last generation that a session can have drawn: no put before the slot was called bad has a
-/// higher one. Sessions forgive bad slots before they write, so a later put of the slot proves that
-/// it was forgiven.
-pub(crate) fn last_generation(incarnation: u32) -> u64 {
-    Generation::new(incarnation, Generation::COUNTER_MAX).map_or(u64::MAX, |last| last.0)
-}
 
 /// Frees the bad slots that take a write of all their bytes and removes them from `bad`. Returns
 /// their number. Nothing is logged: until a put uses such a slot, the next session tests it again.
