@@ -23,7 +23,7 @@ use crate::process::Process;
 use crate::request::PartDone;
 use crate::wake::Waker;
 use part::{After, PartState};
-pub use request::{Completion, Request};
+pub use request::{Completion, Request, Segment};
 use request::{Entry, Owner};
 use table::Table;
 
@@ -299,7 +299,8 @@ impl Lane {
     /// Cuts the next part off the first request that has more.
     fn cut_part(&mut self) -> Option<usize> {
         while let Some(&request) = self.to_cut.front() {
-            let span = self.requests.get_mut(request).and_then(Entry::next_span);
+            let entry = self.requests.get_mut(request);
+            let span = entry.and_then(|entry| entry.next_span(&self.limits));
             if self.requests.get(request).is_none_or(Entry::is_cut) {
                 self.to_cut.pop_front();
             }

@@ -99,7 +99,7 @@ fn drive<B: Batch>(
     patience: &mut Patience,
 ) -> Result<B, B::Answers> {
     let mut missing = requests.len();
-    let bytes: u64 = requests.iter().map(|request| request.len).sum();
+    let bytes: u64 = requests.iter().map(Request::bytes).sum();
     let together = match B::LOOKS_EARLY {
         true => missing.div_ceil((bytes / TOGETHER_BYTES).max(1) as usize),
         false => missing,

@@ -22,6 +22,20 @@ pub struct Request {
     pub buf_offset: usize,
     /// Placement of a write on the device; a hint.
     pub placement: Option<PlacementId>,
+    /// Further ranges of the device and of `buf`, which belong to the same read or write: it
+    /// completes once all of them have, and fails if one of them does. Empty for most requests.
+    pub more: Vec<Segment>,
+}
+
+/// A further range of a [`Request`], with the rules of its first one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Segment {
+    /// First byte on the device, a multiple of the logical block.
+    pub offset: u64,
+    /// Length in bytes, a multiple of the logical block.
+    pub len: u64,
+    /// Offset in the request's buffer, in bytes; a multiple of the memory alignment.
+    pub buf_offset: usize,
 }
 
 impl Request {
@@ -48,6 +62,7 @@ impl Request {
             buf: None,
             buf_offset: 0,
             placement: None,
+            more: Vec::new(),
         }
     }
 
@@ -61,6 +76,7 @@ impl Request {
             buf: None,
             buf_offset: 0,
             placement: None,
+            more: Vec::new(),
         }
     }
 
@@ -72,21 +88,47 @@ impl Request {
             buf: Some(buf),
             buf_offset,
             placement: None,
+            more: Vec::new(),
         }
     }
 
+    /// Returns the bytes that all of its ranges transfer.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.segments().map(|segment| segment.len).sum()
+    }
+
+    /// Returns all ranges, the first one included.
+    fn segments(&self) -> impl Iterator<Item = Segment> {
+        let first = Segment {
+            offset: self.offset,
+            len: self.len,
+            buf_offset: self.buf_offset,
+        };
+        std::iter::once(first).chain(self.more.iter().copied())
+    }
+
     pub(super) fn is_empty(&self) -> bool {
-        self.len == 0 && self.op != OpKind::Flush
+        self.bytes() == 0 && self.op != OpKind::Flush
     }
 
     /// Performs all checks that are possible before anything is sent.
     pub(super) fn check(&self, limits: &Limits, capacity: u64) -> Result<(), IoError> {
-        let Self {
-            op, offset, len, ..
-        } = *self;
-        if op == OpKind::Flush {
+        if self.op == OpKind::Flush {
             return Ok(());
         }
+        self.segments()
+            .try_for_each(|segment| self.check_segment(segment, limits, capacity))
+    }
+
+    fn check_segment(
+        &self,
+        segment: Segment,
+        limits: &Limits,
+        capacity: u64,
+    ) -> Result<(), IoError> {
+        let op = self.op;
+        let Segment { offset, len, .. } = segment;
         if op == OpKind::Discard && limits.discard.is_none() {
             return Err(IoError::Unsupported { op });
         }
@@ -114,17 +156,15 @@ impl Request {
         if op == OpKind::Discard {
             Ok(())
         } else {
-            self.check_memory(limits)
+            self.check_memory(segment, limits)
         }
     }
 
-    fn check_memory(&self, limits: &Limits) -> Result<(), IoError> {
-        let Self {
-            op,
-            len,
-            buf_offset,
-            ..
-        } = *self;
+    fn check_memory(&self, segment: Segment, limits: &Limits) -> Result<(), IoError> {
+        let op = self.op;
+        let Segment {
+            len, buf_offset, ..
+        } = segment;
         let buf_len = self.buf.as_ref().map_or(0, Buffer::len);
         let end = (buf_offset as u64).checked_add(len);
         if self.buf.is_none() || end.is_none_or(|end| end > buf_len as u64) {
@@ -184,7 +224,10 @@ pub(super) struct Entry {
     pub(super) op: OpKind,
     buf: Option<IoBuf>,
     placement: Option<PlacementId>,
+    /// The spans of the range that is cut now.
     spans: Spans,
+    /// The ranges after it.
+    more: std::vec::IntoIter<Segment>,
     /// The single part of a flush, which has no bytes.
     flush: Option<Span>,
     cut: bool,
@@ -201,6 +244,7 @@ impl Entry {
             buf,
             buf_offset,
             placement,
+            more,
         } = request;
         let spans = match op {
             OpKind::Discard => split_discard(offset, len, limits),
@@ -214,6 +258,7 @@ impl Entry {
             // A hint is not sent to a device that cannot use it.
             placement: placement.filter(|_| limits.placements.is_some()),
             spans,
+            more: more.into_iter(),
             flush: (op == OpKind::Flush).then_some(Span {
                 offset: 0,
                 len: 0,
@@ -227,14 +272,27 @@ impl Entry {
 
     /// Returns the next part to start; `None` after an error, because the request has failed
     /// already.
-    pub(super) fn next_span(&mut self) -> Option<Span> {
+    pub(super) fn next_span(&mut self, limits: &Limits) -> Option<Span> {
         let span = match self.error {
             Some(_) => None,
-            None => self.flush.take().or_else(|| self.spans.next()),
+            None => {
+                self.skip_empty(limits);
+                self.flush.take().or_else(|| self.spans.next())
+            }
         };
+        self.skip_empty(limits);
         self.open_parts += u32::from(span.is_some());
         self.cut = span.is_none() || self.spans.is_empty();
         span
+    }
+
+    /// Goes on to the next range that has spans, if the current one has none left.
+    fn skip_empty(&mut self, limits: &Limits) {
+        while self.spans.is_empty()
+            && let Some(next) = self.more.next()
+        {
+            self.spans = split(next.offset, next.len, limits, next.buf_offset);
+        }
     }
 
     /// Returns whether there are no more parts to start.

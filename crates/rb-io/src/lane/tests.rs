@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::{Lane, Request};
+use super::{Lane, Request, Segment};
+use crate::arena::Arena;
 use crate::engine::{Feature, Queue, QueueCounters};
 use crate::limits::Limits;
 use crate::request::{OpKind, Part, PartDone};
@@ -142,4 +143,51 @@ fn a_poll_for_nothing_starts_what_waits() {
         .expect("the queue works");
     assert_eq!(*waits.lock(), [0]);
     assert_eq!(lane.queue.in_flight(), 3);
+}
+
+/// A request of several ranges is one request: each range is cut by the limits, empty ones are
+/// skipped, and one completion brings the buffer back.
+#[test]
+fn several_ranges_complete_as_one_request() {
+    let (mut lane, waits) = lane(16);
+    let arena = Arena::allocate(16 << 10).expect("memory");
+    let segment = |offset, len, buf_offset| Segment {
+        offset,
+        len,
+        buf_offset,
+    };
+    let request = Request {
+        more: vec![
+            segment(1 << 20, 0, 0),
+            segment(1 << 20, 2 * UNIT, 4096),
+            segment(1 << 21, UNIT, 12288),
+        ],
+        ..Request::write(0, arena.take(16 << 10).expect("free"), 0, 0)
+    };
+    assert_eq!(request.bytes(), 3 * UNIT);
+    let done = lane.run(vec![request]);
+    assert!(done[0].result.is_ok() && done[0].buf.is_some());
+    assert_eq!(*waits.lock(), [3]);
+}
+
+/// Each range is checked before anything is sent.
+#[test]
+fn a_range_that_cannot_be_sent_fails_the_request() {
+    let (mut lane, waits) = lane(16);
+    let arena = Arena::allocate(8 << 10).expect("memory");
+    let wrong = [(1 << 30, 4096, 4096), (100, 4096, 4096), (4096, 4096, 8192)];
+    for (offset, len, buf_offset) in wrong {
+        let buffer = arena.take(8 << 10).expect("free");
+        let more = vec![Segment {
+            offset,
+            len,
+            buf_offset,
+        }];
+        let done = lane.run(vec![Request {
+            more,
+            ..Request::write(0, buffer, 0, 4096)
+        }]);
+        assert!(done[0].result.is_err() && done[0].buf.is_some());
+    }
+    assert!(waits.lock().is_empty());
 }
