@@ -93,9 +93,11 @@ pub fn median(mut figures: Vec<f64>) -> f64 {
 fn entry(number: u32) -> NewEntry<'static> {
     NewEntry {
         slot: SlotId(number),
+        more: &[],
         payload_len: 65_536,
         payload_checksum: u64::from(number.wrapping_mul(0x9E37_79B1)),
         placement: 0,
+        expiry: 0,
         metadata: &[],
         verified: true,
     }

@@ -295,7 +295,7 @@ fn put(index: &Index, hash: u64, key: &[u8], generation: &AtomicU64) {
         shard.reserve(
             hash,
             key,
-            slot,
+            &[slot],
             generation,
             PutMode::Replace,
             Place::default(),
@@ -306,9 +306,11 @@ fn put(index: &Index, hash: u64, key: &[u8], generation: &AtomicU64) {
     };
     let entry = NewEntry {
         slot,
+        more: &[],
         payload_len: 65_536,
         payload_checksum: 1,
         placement: 0,
+        expiry: 0,
         metadata: &[],
         verified: true,
     };

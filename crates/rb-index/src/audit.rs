@@ -9,7 +9,7 @@ use crate::index::Index;
 use crate::memory::NoMemory;
 use crate::policy::Policy;
 use crate::shard::Shard;
-use crate::slots::{Run, STATES, State};
+use crate::slots::{Run, STATES, SlotId, State};
 use crate::sync::Guard;
 
 impl Index {
@@ -29,7 +29,7 @@ impl Index {
         let mut audit = Audit {
             index: self,
             owned: Bits::new(self.slots.end()).map_err(|NoMemory| "no memory for an audit")?,
-            entries: [0; 2],
+            slots: [0; 2],
         };
         for (number, shard) in shards.iter().enumerate() {
             audit.shard(number, shard)?;
@@ -52,14 +52,15 @@ struct Audit<'a> {
     index: &'a Index,
     /// Slots seen as owned by an entry or a free list.
     owned: Bits,
-    /// Numbers of live and retired entries seen.
-    entries: [u64; 2],
+    /// Numbers of slots of live and retired entries seen.
+    slots: [u64; 2],
 }
 
 impl Audit<'_> {
     fn shard(&mut self, number: usize, shard: &Shard) -> Result<(), String> {
         let store = &shard.store;
         let (mut live, mut evictable) = (0, 0);
+        let mut evictable_slots = vec![0; self.index.slots.classes()];
         for at in 0..store.end() {
             let entry = store.entry(at);
             if entry.is_vacant() {
@@ -76,9 +77,6 @@ impl Audit<'_> {
             if self.index.shard_of(entry.hash) != number {
                 return Err(format!("{place}: its hash is of another shard"));
             }
-            if self.index.slots.class_of(entry.slot) != Some(entry.class()) {
-                return Err(format!("{place}: not a slot of class {}", entry.class()));
-            }
             if entry.is_retired() && entry.leases() == 0 {
                 return Err(format!("{place}: retired, but no lease holds it"));
             }
@@ -87,15 +85,29 @@ impl Audit<'_> {
             } else {
                 State::Retired
             };
-            self.own(entry.slot..entry.slot + 1, state, format_args!("{place}"))?;
-            self.entries[usize::from(entry.is_retired())] += 1;
+            for SlotId(slot) in store.slots(at) {
+                if self.index.slots.class_of(slot) != Some(entry.class()) {
+                    return Err(format!("{place}: slot {slot} is of another class"));
+                }
+                self.own(slot..slot + 1, state, format_args!("{place}"))?;
+            }
+            self.slots[usize::from(entry.is_retired())] += entry.slots();
             live += usize::from(entry.is_live());
-            evictable += usize::from(entry.is_live() && entry.leases() == 0);
+            if entry.is_evictable(entry.class()) {
+                evictable += 1;
+                evictable_slots[usize::from(entry.class())] += entry.slots();
+            }
         }
         if store.len() != live {
             return Err(format!(
                 "shard {number}: {live} live entries, {} in table",
                 store.len()
+            ));
+        }
+        let counted = shard.evictable.of_classes();
+        if counted != evictable_slots {
+            return Err(format!(
+                "shard {number}: evictable slots {evictable_slots:?}, counted {counted:?}"
             ));
         }
         self.order(number, shard, evictable)
@@ -206,10 +218,10 @@ impl Audit<'_> {
                 .sum::<u64>()
         };
         let states = [total(State::Live), total(State::Retired)];
-        if states != self.entries {
+        if states != self.slots {
             return Err(format!(
-                "slots live and retired: {states:?}, entries {:?}",
-                self.entries
+                "slots live and retired: {states:?}, those of entries {:?}",
+                self.slots
             ));
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! One live value in 40 bytes.
+//! One live value in 48 bytes.
 
 /// The longest key in bytes.
 pub const MAX_KEY_BYTES: usize = 1024;
@@ -10,6 +10,10 @@ const KEY_BITS: u32 = 11;
 const METADATA_BITS: u32 = 9;
 const METADATA_SHIFT: u32 = KEY_BITS;
 const CLASS_SHIFT: u32 = 26;
+/// The largest number of slots of one value.
+pub const MAX_VALUE_SLOTS: usize = 256;
+/// Bytes of one further slot in the key cell.
+const SLOT_BYTES: usize = size_of::<u32>();
 /// Number of classes that an entry can name.
 pub(crate) const CLASS_LIMIT: usize = 1 << (u32::BITS - CLASS_SHIFT);
 
@@ -26,7 +30,7 @@ const _: () = {
     assert!(MAX_METADATA_BYTES < 1 << METADATA_BITS);
     assert!(KEY_BITS + METADATA_BITS == 20);
     // The memory goal relies on this; `tests::memory` sums up the rest.
-    assert!(size_of::<Entry>() == 40);
+    assert!(size_of::<Entry>() == 48);
 };
 
 /// A slab entry. Rarely read data (the placement id) is in the key cell.
@@ -43,6 +47,10 @@ pub(crate) struct Entry {
     /// The key cell; in a vacant entry the number of the next vacant one.
     pub(crate) cell: u32,
     info: u32,
+    /// Expiry time as the caller counts it; 0 for never.
+    pub(crate) expiry: u32,
+    /// Number of slots after the first; their list is in the key cell.
+    more: u8,
 }
 
 impl Entry {
@@ -56,6 +64,8 @@ impl Entry {
             stamp: 0,
             cell: 0,
             info: LIVE | u32::from(class) << CLASS_SHIFT,
+            expiry: 0,
+            more: 0,
         }
     }
 
@@ -66,9 +76,20 @@ impl Entry {
         entry
     }
 
-    /// Sets the lengths. The caller has checked them against the limits.
-    pub(crate) fn set_lengths(&mut self, key: usize, metadata: usize) {
+    /// Sets the lengths of the key cell's contents. The caller has checked them against the limits.
+    pub(crate) fn set_lengths(&mut self, key: usize, metadata: usize, more_slots: usize) {
         self.info |= key as u32 | (metadata as u32) << METADATA_SHIFT;
+        self.more = more_slots as u8;
+    }
+
+    /// Returns the number of slots after the first.
+    pub(crate) fn more_slots(&self) -> usize {
+        usize::from(self.more)
+    }
+
+    /// Returns the number of slots.
+    pub(crate) fn slots(&self) -> u64 {
+        u64::from(self.more) + 1
     }
 
     pub(crate) fn key_len(&self) -> usize {
@@ -76,8 +97,13 @@ impl Entry {
     }
 
     /// Returns the number of key and metadata bytes together.
-    pub(crate) fn bytes_len(&self) -> usize {
+    pub(crate) fn named_len(&self) -> usize {
         self.key_len() + (self.info >> METADATA_SHIFT & ((1 << METADATA_BITS) - 1)) as usize
+    }
+
+    /// Returns the number of bytes in the key cell: key, metadata and the list of further slots.
+    pub(crate) fn bytes_len(&self) -> usize {
+        self.named_len() + self.more_slots() * SLOT_BYTES
     }
 
     pub(crate) fn class(&self) -> u8 {

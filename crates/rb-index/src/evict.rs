@@ -49,11 +49,11 @@ impl Index {
         }
     }
 
-    /// Evicts up to `n` entries of a class, those of the lowest value over all shards, never a
-    /// leased one. Visits one shard at a time and counts that as [`LockPurpose::Eviction`]; the
-    /// caller must not hold a guard. The evicted slots become reserved for the caller. Appends to
-    /// `out` and returns the number evicted; fewer than `n` means that nothing more could be
-    /// evicted.
+    /// Evicts entries of a class until they had `n` slots, those of the lowest value over all
+    /// shards, never a leased one. Visits one shard at a time and counts that as
+    /// [`LockPurpose::Eviction`]; the caller must not hold a guard. The evicted slots become
+    /// reserved for the caller. Appends to `out` and returns the number of slots: more than `n` if
+    /// the last entry had several, and fewer if nothing more could be evicted.
     ///
     /// With LRU, the order is exact up to the granularity of stamps (16 uses) and to concurrent
     /// uses and evictions.
@@ -67,13 +67,15 @@ impl Index {
     /// #     let mut slots = Vec::new();
     /// #     index.take_free(0, 1, &mut slots);
     /// #     let mut shard = index.lock(0, LockPurpose::Operation);
-    /// #     let reserved = shard.reserve(index.hash(key), key, slots[0], generation, PutMode::Replace, place);
+    /// #     let reserved = shard.reserve(index.hash(key), key, &slots, generation, PutMode::Replace, place);
     /// #     let Reserve::Reserved(reservation) = reserved else { unreachable!("Replace always reserves") };
     /// #     let entry = NewEntry {
     /// #         slot: slots[0],
+    /// #         more: &[],
     /// #         payload_len: 1000,
     /// #         payload_checksum: 0,
     /// #         placement: 0,
+    /// #         expiry: 0,
     /// #         metadata: b"",
     /// #         verified: true,
     /// #     };
@@ -103,9 +105,9 @@ impl Index {
                 && guard
                     .worth(class)
                     .is_some_and(|worth| worth <= next || evicted == before)
-                && guard.evict(class, 1, out) == 1
+                && let freed @ 1.. = guard.evict(class, 1, out)
             {
-                evicted += 1;
+                evicted += freed;
             }
             vain = if evicted == before { vain + 1 } else { 0 };
         }
@@ -135,12 +137,12 @@ impl Index {
 }
 
 impl ShardGuard<'_> {
-    /// Evicts up to `n` entries of a class in this shard, in the policy's order, never a leased
-    /// one. The evicted slots become reserved for the caller. Appends to `out` and returns the
-    /// number evicted.
+    /// Evicts entries of a class in this shard until they had `n` slots, in the policy's order,
+    /// never a leased one. The evicted slots become reserved for the caller. Appends to `out` and
+    /// returns the number of slots, which exceeds `n` if the last entry had several.
     pub fn evict(&mut self, class: u8, n: usize, out: &mut Vec<Evicted>) -> usize {
         let shard = &mut *self.shard;
-        let mut evicted = 0;
+        let (mut evicted, mut entries) = (0, 0);
         while evicted < n {
             let at = match shard.victim(class, self.index.now()) {
                 Ok(Some(at)) => at,
@@ -158,35 +160,41 @@ impl ShardGuard<'_> {
                     hash: entry.hash,
                     key: key.clone(),
                     metadata: shard.store.key_and_metadata(at).1.into(),
+                    more: shard
+                        .store
+                        .more(at)
+                        .flat_map(|slot| slot.0.to_le_bytes())
+                        .collect(),
                     located: shard.store.located(at),
                     recency: entry.recency(self.index.recency_now()),
                 });
             }
             shard.moved = true;
-            shard
-                .policy
-                .remove(&Resident::new(at, &entry), Gone::Evicted);
+            let gone = Resident::new(at, &entry);
+            shard.evictable.subtract(&gone);
+            shard.policy.remove(&gone, Gone::Evicted);
+            let more: Box<[SlotId]> = shard.store.more(at).collect();
             shard.store.unlist(at);
             shard.store.discard(at);
-            if self
-                .index
-                .slots
-                .change(entry.slot, State::Live, State::Reserved)
-            {
-                let (slot, generation) = (SlotId(entry.slot), entry.generation);
-                out.push(Evicted {
-                    slot,
-                    class,
-                    hash: entry.hash,
-                    key,
-                    generation,
-                });
-                evicted += 1;
+            let gone = Evicted {
+                slot: SlotId(entry.slot),
+                more,
+                class,
+                payload_len: entry.payload_len,
+                hash: entry.hash,
+                key,
+                generation: entry.generation,
+            };
+            for SlotId(slot) in gone.slots() {
+                (self.index.slots).change(slot, State::Live, State::Reserved);
             }
+            evicted += 1 + gone.more.len();
+            entries += 1;
+            out.push(gone);
         }
         self.index.shards[self.number as usize]
             .evictions
-            .add(evicted as u64);
+            .add(entries);
         evicted
     }
 
@@ -207,10 +215,19 @@ impl ShardCell {
     /// entries read here (one per shard and class) stay in the cache, and a value is written only
     /// when it changes.
     pub(crate) fn show_worth(&self, shard: &Shard, now: u64) {
+        self.show_counts(shard);
         let entries = Entries::new(&shard.store, now);
         match &shard.policy {
             Chosen::Lru(lru) => self.show_worth_of(lru, &entries),
             Chosen::Other(policy) => self.show_worth_of(policy.as_ref(), &entries),
+        }
+    }
+
+    /// Publishes the numbers of live entries and of evictable slots.
+    fn show_counts(&self, shard: &Shard) {
+        self.entries.set(shard.store.len() as u64);
+        for (shown, &slots) in self.evictable.iter().zip(shard.evictable.of_classes()) {
+            shown.set(slots);
         }
     }
 
@@ -309,7 +326,7 @@ mod tests {
                 let Reserve::Reserved(reservation) = guard.reserve(
                     hash(key),
                     &name,
-                    slots[0],
+                    &slots,
                     generation,
                     PutMode::Replace,
                     Place::default(),
@@ -319,9 +336,11 @@ mod tests {
                 drop(guard);
                 let entry = NewEntry {
                     slot: slots[0],
+                    more: &[],
                     payload_len: 1,
                     payload_checksum: 0,
                     placement: 0,
+                    expiry: 0,
                     metadata: &[],
                     verified: true,
                 };

@@ -46,12 +46,16 @@ impl ShardCell {
             evictions: _,
             refused_victims: _,
             worth,
+            evictable: _,
+            entries: _,
         } = self;
         let shard = shard.lock();
         let Shard {
             store,
             policy,
             moved: _,
+            // Follows from the entries.
+            evictable: _,
             pending,
             freed,
             fresh,
@@ -64,8 +68,9 @@ impl ShardCell {
             let entry = store.entry(at);
             let cell =
                 (!entry.is_vacant()).then(|| (store.key_and_metadata(at), store.placement(at)));
+            let more = (!entry.is_vacant()).then(|| store.more(at));
             let listed = cell.and_then(|((key, _), _)| store.find(entry.hash, key));
-            (entry, cell, listed)
+            (entry, cell, more, listed)
         };
         let entries: Vec<_> = (0..store.end()).map(entry).collect();
         show(

@@ -3,10 +3,11 @@
 
 use crate::index::Index;
 use crate::lease::{Lease, Located};
+use crate::more_slots::MoreSlots;
 use crate::place::Place;
 use crate::policy::{Gone, Policy, Purpose, Resident};
 use crate::shard::Shard;
-use crate::slots::State;
+use crate::slots::{SlotId, State};
 use crate::stats::LockPurpose;
 use crate::sync::{Guard, step_aside};
 
@@ -107,13 +108,15 @@ impl ShardGuard<'_> {
     /// #     let mut slots = Vec::new();
     /// #     index.take_free(0, 1, &mut slots);
     /// #     let mut shard = index.lock(0, LockPurpose::Operation);
-    /// #     let reserved = shard.reserve(index.hash(key), key, slots[0], generation, PutMode::Replace, place);
+    /// #     let reserved = shard.reserve(index.hash(key), key, &slots, generation, PutMode::Replace, place);
     /// #     let Reserve::Reserved(reservation) = reserved else { unreachable!("Replace always reserves") };
     /// #     let entry = NewEntry {
     /// #         slot: slots[0],
+    /// #         more: &[],
     /// #         payload_len: 1000,
     /// #         payload_checksum: 0,
     /// #         placement: 0,
+    /// #         expiry: 0,
     /// #         metadata: b"",
     /// #         verified: true,
     /// #     };
@@ -140,7 +143,9 @@ impl ShardGuard<'_> {
         let entry = shard.store.entry_mut(at);
         if entry.add_lease() {
             shard.moved = true;
-            shard.policy.pin(&Resident::new(at, entry));
+            let entry = Resident::new(at, entry);
+            shard.evictable.subtract(&entry);
+            shard.policy.pin(&entry);
         }
         let located = shard.store.located(at);
         Some(Lease {
@@ -151,7 +156,7 @@ impl ShardGuard<'_> {
     }
 
     /// Ends a lease. When the last one ends, a live entry becomes the most recently used, and the
-    /// slot of a removed or replaced entry becomes free.
+    /// slots of a removed or replaced entry become free.
     ///
     /// In a batch, release the first key last, so that it becomes the most recently used.
     pub fn release(&mut self, lease: Lease) {
@@ -168,16 +173,18 @@ impl ShardGuard<'_> {
             return;
         }
         if entry.is_retired() {
-            let slot = entry.slot;
             let placement = shard.store.placement(at);
-            shard.store.discard(at);
             let hold = shard.hold(&self.index.slots);
-            self.index
-                .slots
-                .free_from(slot, State::Retired, placement, hold);
+            for SlotId(slot) in shard.store.slots(at) {
+                let slots = &self.index.slots;
+                slots.free_from(slot, State::Retired, placement, hold);
+            }
+            shard.store.discard(at);
         } else {
             shard.moved = true;
-            shard.policy.unpin(&Resident::new(at, entry));
+            let entry = Resident::new(at, entry);
+            shard.evictable.add(&entry);
+            shard.policy.unpin(&entry);
         }
     }
 
@@ -188,6 +195,16 @@ impl ShardGuard<'_> {
             self.shard.store.key_and_metadata(lease.entry).1
         } else {
             &[]
+        }
+    }
+
+    /// Returns the slots of a leased entry after its first; none for a lease of another shard.
+    #[must_use]
+    pub fn more_slots(&self, lease: &Lease) -> MoreSlots<'_> {
+        if self.holds(lease) {
+            self.shard.store.more(lease.entry)
+        } else {
+            MoreSlots::default()
         }
     }
 
@@ -215,13 +232,15 @@ impl ShardGuard<'_> {
     /// #     let mut slots = Vec::new();
     /// #     index.take_free(0, 1, &mut slots);
     /// #     let mut shard = index.lock(0, LockPurpose::Operation);
-    /// #     let reserved = shard.reserve(index.hash(key), key, slots[0], generation, PutMode::Replace, place);
+    /// #     let reserved = shard.reserve(index.hash(key), key, &slots, generation, PutMode::Replace, place);
     /// #     let Reserve::Reserved(reservation) = reserved else { unreachable!("Replace always reserves") };
     /// #     let entry = NewEntry {
     /// #         slot: slots[0],
+    /// #         more: &[],
     /// #         payload_len: 1000,
     /// #         payload_checksum: 0,
     /// #         placement: 0,
+    /// #         expiry: 0,
     /// #         metadata: b"",
     /// #         verified: true,
     /// #     };

@@ -1,6 +1,6 @@
 //! One locked shard: puts, removes, evictions, and loading entry by entry.
 
-use crate::entry::{Entry, MAX_KEY_BYTES, MAX_METADATA_BYTES};
+use crate::entry::{Entry, MAX_KEY_BYTES, MAX_METADATA_BYTES, MAX_VALUE_SLOTS};
 use crate::free_list::Hold;
 use crate::guard::ShardGuard;
 use crate::lease::Located;
@@ -11,17 +11,17 @@ use crate::put::{NewEntry, Published, PutMode, Reservation, Reserve};
 use crate::slots::{SlotId, State};
 
 impl ShardGuard<'_> {
-    /// Reserves a key for a put that has taken its slot, before its bytes are written.
+    /// Reserves a key for a put that has taken all its slots, before its bytes are written.
     ///
     /// `place` is the put's place in the caller's batch. The caller assigns generations: unique, at
     /// least 1, and drawn under this guard (see the crate documentation), because a put with a
-    /// lower number than an earlier remove would be void at recovery. They are drawn after the slot
-    /// was taken, so those of a slot's owners ascend; a debug build checks that.
+    /// lower number than an earlier remove would be void at recovery. They are drawn after the slots
+    /// were taken, so those of a slot's owners ascend; a debug build checks that.
     pub fn reserve(
         &mut self,
         hash: u64,
         key: &[u8],
-        slot: SlotId,
+        slots: &[SlotId],
         generation: u64,
         mode: PutMode,
         place: Place,
@@ -31,17 +31,19 @@ impl ShardGuard<'_> {
         {
             return Reserve::Exists(located);
         }
-        self.index.slots.check_drawn(slot.0, generation);
+        for slot in slots {
+            self.index.slots.check_drawn(slot.0, generation);
+        }
         Reserve::Reserved(self.shard.pending.enter(hash, key, generation, mode, place))
     }
 
     /// Makes a written value the live one of its key, unless a later change arrived in the
     /// meantime.
     ///
-    /// On `Inserted` and `Replaced` the slot becomes live and the entry counts as used; a displaced
-    /// entry's slot becomes free, or retired while leased. Otherwise the slot becomes free.
+    /// On `Inserted` and `Replaced` the slots become live and the entry counts as used; a displaced
+    /// entry's slots become free, or retired while leased. Otherwise the slots become free.
     ///
-    /// The slot must be reserved, the key must be that of the reservation, and both lengths must be
+    /// The slots must be reserved, the key must be that of the reservation, and both lengths must be
     /// within [`MAX_KEY_BYTES`] and [`MAX_METADATA_BYTES`]; a call that breaks this is counted as
     /// illegal and returns `Removed`.
     ///
@@ -54,13 +56,15 @@ impl ShardGuard<'_> {
     ///     let mut slots = Vec::new();
     ///     index.take_free(0, 1, &mut slots);
     ///     let mut shard = index.lock(0, LockPurpose::Operation);
-    ///     let reserved = shard.reserve(index.hash(key), key, slots[0], generation, PutMode::Replace, place);
+    ///     let reserved = shard.reserve(index.hash(key), key, &slots, generation, PutMode::Replace, place);
     ///     let Reserve::Reserved(reservation) = reserved else { unreachable!("Replace always reserves") };
     ///     let entry = NewEntry {
     ///         slot: slots[0],
+    ///         more: &[],
     ///         payload_len: 1000,
     ///         payload_checksum: 0,
     ///         placement: 0,
+    ///         expiry: 0,
     ///         metadata: b"",
     ///         verified: true,
     ///     };
@@ -96,10 +100,18 @@ impl ShardGuard<'_> {
             _ => None,
         };
         if let Some(refusal) = refusal {
-            slots.free_from(entry.slot.0, State::Reserved, entry.placement, Hold::NONE);
+            self.free_refused(&entry);
             return refusal;
         }
         self.put_live(&reservation, key, &entry, live)
+    }
+
+    /// Frees the slots of a put that is not published.
+    fn free_refused(&self, entry: &NewEntry<'_>) {
+        for SlotId(slot) in entry.slots() {
+            let slots = &self.index.slots;
+            slots.free_from(slot, State::Reserved, entry.placement, Hold::NONE);
+        }
     }
 
     /// Drops the kept evictions of a changed key: a snapshot that still included them would undo
@@ -137,13 +149,15 @@ impl ShardGuard<'_> {
     /// #     let mut slots = Vec::new();
     /// #     index.take_free(0, 1, &mut slots);
     /// #     let mut shard = index.lock(0, LockPurpose::Operation);
-    /// #     let reserved = shard.reserve(index.hash(key), key, slots[0], generation, PutMode::Replace, place);
+    /// #     let reserved = shard.reserve(index.hash(key), key, &slots, generation, PutMode::Replace, place);
     /// #     let Reserve::Reserved(reservation) = reserved else { unreachable!("Replace always reserves") };
     /// #     let entry = NewEntry {
     /// #         slot: slots[0],
+    /// #         more: &[],
     /// #         payload_len: 1000,
     /// #         payload_checksum: 0,
     /// #         placement: 0,
+    /// #         expiry: 0,
     /// #         metadata: b"",
     /// #         verified: true,
     /// #     };
@@ -186,14 +200,15 @@ impl ShardGuard<'_> {
         } = *reservation;
         if !fits(key, entry) {
             slots.count_illegal();
-            slots.free_from(entry.slot.0, State::Reserved, entry.placement, Hold::NONE);
+            self.free_refused(entry);
             return Published::Removed;
         }
-        let Some(class) = self.index.class_of(entry.slot) else {
+        let Some(class) = slots.class_of_all(entry.slots()) else {
             slots.count_illegal();
             return Published::Removed;
         };
-        if !slots.change(entry.slot.0, State::Reserved, State::Live) {
+        let lives = |slot: SlotId| slots.change(slot.0, State::Reserved, State::Live);
+        if !entry.slots().all(lives) {
             return Published::Removed;
         }
         // Older puts of the key must not be published after this one, even if it is evicted before
@@ -218,5 +233,6 @@ impl ShardGuard<'_> {
 
 /// Returns whether the lengths are within the limits of an entry.
 pub(crate) fn fits(key: &[u8], entry: &NewEntry<'_>) -> bool {
-    key.len() <= MAX_KEY_BYTES && entry.metadata.len() <= MAX_METADATA_BYTES
+    let short = key.len() <= MAX_KEY_BYTES && entry.metadata.len() <= MAX_METADATA_BYTES;
+    short && entry.more.len() < MAX_VALUE_SLOTS
 }

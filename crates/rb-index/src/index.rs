@@ -197,6 +197,22 @@ impl Index {
         usize::from(class) < self.slots.classes() && self.slots.lock_free(class).is_waiting(durable)
     }
 
+    /// Returns the number of slots of a class that eviction could free: those of live entries
+    /// without a lease. Counts the changes of finished lock holds only.
+    pub fn evictable(&self, class: u8) -> u64 {
+        let shown = |cell: &ShardCell| cell.evictable.get(usize::from(class)).map(Tally::get);
+        self.shards.iter().filter_map(shown).sum()
+    }
+
+    /// Returns the number of free slots of a class, including those that wait for a change to be
+    /// durable and those that wait for their discard.
+    pub fn free(&self, class: u8) -> u64 {
+        match usize::from(class) < self.slots.classes() {
+            true => self.slots.class_stats(usize::from(class)).free,
+            false => 0,
+        }
+    }
+
     /// Frees reserved slots that were not used, in this order. If one was evicted from, its old
     /// contents wait for their discard. Placement ids are dropped.
     pub fn give_back(&self, slots: &[SlotId]) {
@@ -329,7 +345,7 @@ impl Index {
         let sum = |of: &dyn Fn(&ShardCell) -> u64| self.shards.iter().map(of).sum();
         let visits = |visit: LockPurpose| sum(&move |cell| cell.visits[visit as usize].get());
         IndexStats {
-            entries: classes.iter().map(|class| class.live).sum(),
+            entries: sum(&|cell| cell.entries.get()),
             evictions: sum(&|cell| cell.evictions.get()),
             refused_victims: sum(&|cell| cell.refused_victims.get()),
             operation_locks: visits(LockPurpose::Operation),

@@ -1,7 +1,7 @@
 //! Key and metadata bytes, without one heap allocation per entry.
 //!
-//! A cell is `number of its entry (4 bytes) | placement id (2) | key | metadata`, little-endian,
-//! padded to an even length. Cells of one length share a pool. Compared to one allocation per
+//! A cell is `number of its entry (4 bytes) | placement id (2) | key | metadata | further slots`,
+//! little-endian, padded to an even length. Cells of one length share a pool. Compared to one allocation per
 //! entry, an entry stores a 4-byte cell number instead of a 16-byte fat pointer and the allocator's
 //! header, and loading half a million entries makes half a million fewer allocations. Lengths are
 //! stored in the entry, not here.
@@ -9,6 +9,7 @@
 //! Memory usage follows the live bytes, independent of earlier key lengths ([`crate::key_pool`]).
 
 use crate::key_pool::{CELL_BYTES_MIN, OWNER_BYTES, Pool};
+use crate::slots::SlotId;
 
 const PLACEMENT_BYTES: usize = 2;
 const HEAD_BYTES: usize = OWNER_BYTES + PLACEMENT_BYTES;
@@ -28,8 +29,9 @@ impl KeyStore {
         placement: u16,
         key: &[u8],
         metadata: &[u8],
+        more: &[SlotId],
     ) -> u32 {
-        let number = pool_of(key.len() + metadata.len());
+        let number = pool_of(key.len() + metadata.len() + size_of_val(more));
         while self.pools.len() <= number {
             let cell_bytes = CELL_BYTES_MIN + 2 * self.pools.len();
             self.pools.push(Pool::new(cell_bytes));
@@ -39,11 +41,15 @@ impl KeyStore {
         let (head, tail) = pool.cell_mut(cell).split_at_mut(HEAD_BYTES);
         head[OWNER_BYTES..].copy_from_slice(&placement.to_le_bytes());
         tail[..key.len()].copy_from_slice(key);
-        tail[key.len()..key.len() + metadata.len()].copy_from_slice(metadata);
+        let (metadata_at, more_at) = (key.len(), key.len() + metadata.len());
+        tail[metadata_at..more_at].copy_from_slice(metadata);
+        for (out, slot) in tail[more_at..].chunks_exact_mut(4).zip(more) {
+            out.copy_from_slice(&slot.0.to_le_bytes());
+        }
         cell
     }
 
-    /// Returns the key and metadata bytes of a cell, `len` bytes together.
+    /// Returns the bytes of a cell after its head: key, metadata and further slots, `len` together.
     pub(crate) fn bytes(&self, cell: u32, len: usize) -> &[u8] {
         &self.pools[pool_of(len)].cell(cell)[HEAD_BYTES..HEAD_BYTES + len]
     }
@@ -64,7 +70,7 @@ impl KeyStore {
     }
 }
 
-/// Returns the pool for `len` bytes of key and metadata.
+/// Returns the pool for `len` bytes of key, metadata and further slots.
 fn pool_of(len: usize) -> usize {
     (len + HEAD_BYTES)
         .saturating_sub(CELL_BYTES_MIN)

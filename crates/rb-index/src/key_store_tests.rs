@@ -26,7 +26,7 @@ impl Model {
             .collect();
         let (key, metadata) = bytes.split_at(len / 2);
         let placement = number as u16;
-        let cell = self.store.insert(number, placement, key, metadata);
+        let cell = self.store.insert(number, placement, key, metadata, &[]);
         self.entries.push(Some(Known {
             cell,
             bytes,
@@ -115,9 +115,11 @@ fn memory_follows_the_live_cells_of_any_length() {
 #[test]
 fn a_freed_cell_is_used_again_and_nothing_moves() {
     let mut store = KeyStore::default();
-    let cells: Vec<u32> = (0..64).map(|at| store.insert(at, 1, b"key", b"")).collect();
+    let cells: Vec<u32> = (0..64)
+        .map(|at| store.insert(at, 1, b"key", b"", &[]))
+        .collect();
     store.remove(cells[7], 3, |_, _| {
         panic!("one of 64 is free: nothing moves")
     });
-    assert_eq!(store.insert(64, 2, b"abc", b""), cells[7]);
+    assert_eq!(store.insert(64, 2, b"abc", b"", &[]), cells[7]);
 }

@@ -5,9 +5,11 @@ use crate::slots::SlotId;
 /// A copy of the index's data on a live entry, valid at the time it was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Located {
-    /// The slot with the value.
+    /// The slot with the value, or its first one.
     pub slot: SlotId,
-    /// The slot's class.
+    /// Number of slots after the first; see [`crate::ShardGuard::more_slots`].
+    pub more_slots: u8,
+    /// The slots' class.
     pub class: u8,
     /// The generation of the put that made the entry.
     pub generation: u64,
@@ -17,16 +19,18 @@ pub struct Located {
     pub payload_checksum: u64,
     /// The placement id that the value was written with.
     pub placement: u16,
+    /// Expiry time as the caller counts it; 0 for never.
+    pub expiry: u32,
     /// True if header and payload were verified since the entry was recovered, or were written by
     /// this session.
     pub verified: bool,
 }
 
-/// The right to read one slot: until it is passed to [`crate::ShardGuard::release`], the slot is
+/// The right to read one value: until it is passed to [`crate::ShardGuard::release`], its slots are
 /// neither evicted nor reused, even if the key is removed or replaced.
 ///
 /// Not released on drop, because releasing takes the shard's lock.
-#[must_use = "a lease that is dropped without `release` keeps its slot out of use permanently"]
+#[must_use = "a lease that is dropped without `release` keeps its slots out of use permanently"]
 #[derive(Debug)]
 pub struct Lease {
     pub(crate) located: Located,

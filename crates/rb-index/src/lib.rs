@@ -45,13 +45,15 @@
 //! let place = index.begin_batch(1).at(0);
 //! let mut slots = Vec::new();
 //! assert_eq!(index.take_free(0, 1, &mut slots), 1);
-//! let reserved = index.lock(shard, LockPurpose::Operation).reserve(hash, key, slots[0], 1, PutMode::Replace, place);
+//! let reserved = index.lock(shard, LockPurpose::Operation).reserve(hash, key, &slots, 1, PutMode::Replace, place);
 //! let Reserve::Reserved(reservation) = reserved else { unreachable!("Replace always reserves") };
 //! let entry = NewEntry {
 //!     slot: slots[0],
+//!     more: &[],
 //!     payload_len: 65_536,
 //!     payload_checksum: 0x1234_5678,
 //!     placement: 0,
+//!     expiry: 0,
 //!     metadata: b"bf16",
 //!     verified: true,
 //! };
@@ -73,9 +75,9 @@
 //!
 //! # Memory
 //!
-//! At most 64 bytes per entry, without its key and metadata: 40 in the slab, 8 of order, 6 of entry
+//! At most 72 bytes per entry, without its key and metadata: 48 in the slab, 8 of order, 6 of entry
 //! number and placement id in its key cell, 6.4 of table (8 after it had to grow), 1.1 of slot
-//! state. Cells of keys and metadata are padded to an even length, and there may be a quarter as
+//! state; and 4 more for each slot after the first of a value that takes several. Cells of keys and metadata are padded to an even length, and there may be a quarter as
 //! many free cells as cells in use. A lookup makes three dependent memory accesses: table, slab
 //! entry, key cell; a batch can overlap them for all its keys ([`Index::prefetch`]). Tables have
 //! room for an even share of all slots from the start, so they do not grow under a lock.
@@ -105,6 +107,7 @@ mod lease;
 mod loader;
 mod lru;
 mod memory;
+mod more_slots;
 mod need;
 mod pending;
 mod place;
@@ -120,13 +123,14 @@ mod sync;
 mod table;
 
 pub use entries::Entries;
-pub use entry::{MAX_KEY_BYTES, MAX_METADATA_BYTES};
+pub use entry::{MAX_KEY_BYTES, MAX_METADATA_BYTES, MAX_VALUE_SLOTS};
 pub use error::IndexError;
 pub use guard::ShardGuard;
 pub use index::{Index, IndexOptions};
 pub use lease::{Lease, Located};
 pub use loader::{LoadEntry, LoadReport, Loader};
 pub use lru::Lru;
+pub use more_slots::MoreSlots;
 pub use place::{Batch, Place};
 pub use policy::{Gone, Lookup, Policy, PolicyFactory, Purpose, Resident, Room};
 pub use put::{Evicted, Loaded, NewEntry, Published, PutMode, Reservation, Reserve};

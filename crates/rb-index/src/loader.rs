@@ -11,6 +11,8 @@
 //! A key whose newest put lost its slot is gone, together with its older puts, which had been
 //! replaced.
 //!
+//! An entry of several slots lives only if it wins every one of them.
+//!
 //! So sections may be loaded in parallel and the log replayed at the same time or after, in order
 //! or not. The price is 8 bytes for each slot and one entry for each removed key of the log until
 //! `finish`.
@@ -32,14 +34,14 @@ use crate::slots::{NO_SLOT, SlotId, State};
 use crate::store::{PrefetchStage, Store};
 use crate::sync::{Lock, Tally};
 
-/// One claim of a base or log: this key was put into this slot.
+/// One claim of a base or log: this key was put into these slots.
 #[derive(Clone, Copy, Debug)]
 pub struct LoadEntry<'a> {
     /// The hash of the key.
     pub hash: u64,
     /// The key, at most [`crate::MAX_KEY_BYTES`].
     pub key: &'a [u8],
-    /// Slot, length, checksum, placement, metadata, and whether it is verified.
+    /// Slots, length, checksum, placement, expiry, metadata, and whether it is verified.
     pub entry: NewEntry<'a>,
     /// The generation of the put; unique, and at least 1.
     pub generation: u64,
@@ -53,14 +55,14 @@ pub struct LoadEntry<'a> {
 pub struct LoadReport {
     /// Entries that are live now.
     pub entries: u64,
-    /// Newest puts of their keys whose slot was taken by a later put, or is bad. Normal in a fuzzy
+    /// Newest puts of their keys one of whose slots was taken by a later put, or is bad. Normal in a fuzzy
     /// base.
     pub displaced: u64,
-    /// Invalid claims: no such slot, or lengths over the limits. Not 0 means a damaged or foreign
+    /// Invalid claims: no such slot, slots of several classes, or lengths over the limits. Not 0 means a damaged or foreign
     /// record.
     pub refused: u64,
-    /// Entries dropped because another one of the same generation claims their slot, or because the
-    /// slot was already in use. A generation never repeats, so this is 0 unless records are
+    /// Entries dropped because another one of the same generation claims one of their slots, because
+    /// a slot was already in use, or because they name a slot twice. A generation never repeats, so this is 0 unless records are
     /// damaged.
     pub duplicate_slots_left: u64,
 }
@@ -231,12 +233,11 @@ impl Loader<'_> {
         if entry.generation >= generation {
             return false;
         }
-        let was_live = entry.is_live();
-        let (slot, former) = (entry.slot, entry.generation);
+        let (was_live, former) = (entry.is_live(), entry.generation);
         entry.generation = generation;
         entry.retire();
         if was_live {
-            self.claim(slot, former);
+            self.claim_all(store.slots(at), former);
         }
         was_live
     }
@@ -258,6 +259,16 @@ impl Loader<'_> {
         each(&|store, hash| {
             store.each_of_hash(hash, |entry| self.fetch_claim(entry.slot));
         });
+    }
+
+    /// Takes the claim of a put on a slot, without its key: entries of earlier puts lose the slot.
+    /// Returns false if there is no such slot.
+    pub fn claim_slot(&self, slot: SlotId, generation: u64) -> bool {
+        let known = self.index.class_of(slot).is_some();
+        if known {
+            self.claim(slot.0, generation);
+        }
+        known
     }
 
     fn fetch_claim(&self, slot: u32) {
@@ -306,8 +317,10 @@ impl Loader<'_> {
                 if entry.is_live() {
                     // No other thread is active, and a plain store lets the processor continue with
                     // the next slot.
-                    let claim = &self.claims[entry.slot as usize];
-                    claim.set(claim.get().max(entry.generation));
+                    for SlotId(slot) in store.slots(at) {
+                        let claim = &self.claims[slot as usize];
+                        claim.set(claim.get().max(entry.generation));
+                    }
                 }
             }
         }
@@ -378,9 +391,10 @@ impl Loader<'_> {
         let mut of_class = vec![0; index.slots.classes()];
         for &aged in &*by_age {
             let at = aged as u32;
-            let entry = store.entry(at);
-            shard.policy.insert(&Resident::new(at, entry), None);
-            of_class[usize::from(entry.class())] += 1;
+            let entry = Resident::new(at, store.entry(at));
+            shard.policy.insert(&entry, None);
+            shard.evictable.add(&entry);
+            of_class[usize::from(entry.class)] += u64::from(entry.slots);
         }
         for (class, slots) in (0..).zip(of_class) {
             index
@@ -396,6 +410,10 @@ impl Loader<'_> {
         self.claims[slot as usize].raise(generation);
     }
 
+    fn claim_all(&self, slots: impl Iterator<Item = SlotId>, generation: u64) {
+        slots.for_each(|SlotId(slot)| self.claim(slot, generation));
+    }
+
     fn load_into(&self, store: &mut Store, claim: &LoadEntry<'_>) -> Loaded {
         let LoadEntry {
             hash,
@@ -404,7 +422,7 @@ impl Loader<'_> {
             generation,
             recency,
         } = *claim;
-        let class = self.index.class_of(entry.slot);
+        let class = self.index.slots.class_of_all(entry.slots());
         let (Some(class), true) = (class, fits(key, entry) && generation > 0) else {
             self.refused.add(1);
             return Loaded::Older;
@@ -414,13 +432,13 @@ impl Loader<'_> {
         if let Some(at) = store.find(hash, key) {
             let known = store.entry(at);
             if known.generation > generation || known.generation == generation && known.is_live() {
-                // The slot was overwritten by this put, so the claim counts although the key has a
-                // newer put.
-                self.claim(entry.slot.0, generation);
+                // The slots were overwritten by this put, so the claims count although the key has
+                // a newer put.
+                self.claim_all(entry.slots(), generation);
                 return Loaded::Older;
             }
             if known.is_live() {
-                self.claim(known.slot, known.generation);
+                self.claim_all(store.slots(at), known.generation);
                 answer = Loaded::Replaced(store.located(at));
                 // Most of a log replaces entries of the base; this saves half of the memory
                 // accesses.
@@ -442,16 +460,18 @@ impl Loader<'_> {
 fn add_unclaimed(store: &mut Store, hash: u64, key: &[u8], generation: u64) -> u32 {
     let nothing = NewEntry {
         slot: SlotId(NO_SLOT),
+        more: &[],
         payload_len: 0,
         payload_checksum: 0,
         placement: 0,
+        expiry: 0,
         metadata: &[],
         verified: false,
     };
     store.add(Entry::live(hash, generation, NO_SLOT, 0), key, &nothing)
 }
 
-/// Decides whether an entry stays. If so, its slot becomes live but is not counted yet; otherwise
+/// Decides whether an entry stays. If so, its slots become live but are not counted yet; otherwise
 /// the entry is dropped.
 fn settle(
     index: &Index,
@@ -465,13 +485,13 @@ fn settle(
         return false;
     }
     if entry.is_live() {
-        let lost = claims[entry.slot as usize].get() != entry.generation;
-        let (free, live) = (State::Free, State::Live);
-        if !lost && index.slots.try_change_uncounted(entry.slot, free, live) {
-            return true;
-        }
-        if lost || index.slots.state(entry.slot) == Some(State::Bad as u8) {
+        let won = |slot: SlotId| claims[slot.0 as usize].get() == entry.generation;
+        let is_bad = |slot: SlotId| index.slots.state(slot.0) == Some(State::Bad as u8);
+        let mut slots = store.slots(at);
+        if !slots.clone().all(won) || slots.any(is_bad) {
             report.displaced += 1;
+        } else if occupy(index, store, at) {
+            return true;
         } else {
             report.duplicate_slots_left += 1;
         }
@@ -479,6 +499,22 @@ fn settle(
     store.unlist(at);
     store.discard(at);
     false
+}
+
+/// Makes all slots of an entry live, without counting them. If one is not free, changes none.
+fn occupy(index: &Index, store: &Store, at: u32) -> bool {
+    let (free, live) = (State::Free, State::Live);
+    let change = |slot: SlotId, from, to| index.slots.try_change_uncounted(slot.0, from, to);
+    let slots = store.slots(at);
+    let taken = slots.clone().take_while(|slot| change(*slot, free, live));
+    let taken = taken.count();
+    let all = taken == slots.clone().count();
+    if !all {
+        for slot in slots.take(taken) {
+            change(slot, live, free);
+        }
+    }
+    all
 }
 
 #[cfg(test)]

@@ -25,9 +25,11 @@ fn index(slots: u32, shards: u32) -> Index {
 fn new_entry(slot: u32) -> NewEntry<'static> {
     NewEntry {
         slot: SlotId(slot),
+        more: &[],
         payload_len: 4096 ^ slot,
         payload_checksum: 7,
         placement: 3,
+        expiry: 0,
         metadata: b"m",
         verified: false,
     }

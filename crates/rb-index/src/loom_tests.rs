@@ -78,7 +78,7 @@ impl World {
         match guard.reserve(
             hash(key),
             key,
-            slot,
+            &[slot],
             self.generation(),
             mode,
             Place::default(),
@@ -268,9 +268,11 @@ impl World {
 fn entry(slot: SlotId) -> NewEntry<'static> {
     NewEntry {
         slot,
+        more: &[],
         payload_len: 1,
         payload_checksum: 0,
         placement: 0,
+        expiry: 0,
         metadata: &[],
         verified: true,
     }

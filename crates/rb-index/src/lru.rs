@@ -182,6 +182,7 @@ mod tests {
             entry,
             class,
             pinned: false,
+            slots: 1,
             payload_len: 1,
             hash: 7,
         }

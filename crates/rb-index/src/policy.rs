@@ -30,7 +30,7 @@ use crate::place::Place;
 ///    to evictions, too: a victim stays until `remove` is called.
 ///
 /// A replaced value is removed, and then its successor is inserted under another number and the
-/// same hash. Hash, class and length of an entry do not change. The entries recovered by a restart
+/// same hash. Hash, class, length and slots of an entry do not change. The entries recovered by a restart
 /// are inserted in the order of their last use, least recently used first, before anything else
 /// happens.
 ///
@@ -130,8 +130,10 @@ pub struct Resident {
     /// True if leases hold it now: in a lookup, before the lease of that lookup begins; in `pin`
     /// true and in `unpin` false.
     pub pinned: bool,
-    /// Length of the value in bytes. It takes one slot.
+    /// Length of the value in bytes.
     pub payload_len: u32,
+    /// Number of slots that the value takes; evicting it frees all of them.
+    pub slots: u16,
     /// The hash of its key. Keys with the same hash are so rare that a policy may treat them as
     /// one.
     pub hash: u64,
@@ -145,6 +147,7 @@ impl Resident {
             class: entry.class(),
             pinned: entry.leases() > 0,
             payload_len: entry.payload_len,
+            slots: entry.slots() as u16,
             hash: entry.hash,
         }
     }

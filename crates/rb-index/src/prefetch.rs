@@ -42,9 +42,11 @@ mod tests {
         let loader = index.loader().unwrap();
         let entry = NewEntry {
             slot: SlotId(0),
+            more: &[],
             payload_len: 1,
             payload_checksum: 0,
             placement: 0,
+            expiry: 0,
             metadata: &[],
             verified: true,
         };

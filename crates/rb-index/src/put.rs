@@ -51,28 +51,41 @@ impl Reservation {
 /// The properties of a value that has been written or, at recovery, that a record describes.
 #[derive(Clone, Copy, Debug)]
 pub struct NewEntry<'a> {
-    /// The slot with the value; reserved by the caller.
+    /// The slot with the value, or its first one; reserved by the caller.
     pub slot: SlotId,
+    /// The further slots of a value that takes several, in the order of its bytes; reserved by the
+    /// caller, all different and of the first one's class. At most [`crate::MAX_VALUE_SLOTS`] - 1.
+    pub more: &'a [SlotId],
     /// Length of the value in bytes.
     pub payload_len: u32,
     /// CRC32 of the value; at most `u32::MAX`.
     pub payload_checksum: u64,
     /// The placement id that the value was written with.
     pub placement: u16,
+    /// Expiry time as the caller counts it; 0 for never. The index keeps it and does not act on it.
+    pub expiry: u32,
     /// Metadata, at most [`crate::MAX_METADATA_BYTES`].
     pub metadata: &'a [u8],
     /// True if the slot is known to hold these bytes.
     pub verified: bool,
 }
 
-/// The outcome of [`crate::ShardGuard::publish`]. If nothing was published, the slot is free again.
+impl NewEntry<'_> {
+    /// Returns all slots of the value, its first one first.
+    pub(crate) fn slots(&self) -> impl Iterator<Item = SlotId> {
+        std::iter::once(self.slot).chain(self.more.iter().copied())
+    }
+}
+
+/// The outcome of [`crate::ShardGuard::publish`]. If nothing was published, the slots are free
+/// again.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Published {
     /// The key was not live and now is.
     Inserted,
     /// The key was live with an older generation, which is gone.
     Replaced {
-        /// The slot of the displaced entry; free, or retired until its last lease ends.
+        /// The first slot of the displaced entry; free, or retired until its last lease ends.
         slot: SlotId,
         /// The generation of the displaced entry.
         generation: u64,
@@ -85,13 +98,17 @@ pub enum Published {
     Exists,
 }
 
-/// An evicted entry. Its slot is reserved and belongs to the caller.
+/// An evicted entry. Its slots are reserved and belong to the caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Evicted {
-    /// The slot, now reserved for the caller.
+    /// The slot, or the first of several, now reserved for the caller.
     pub slot: SlotId,
-    /// The slot's class.
+    /// The further slots, now reserved for the caller; empty for most entries.
+    pub more: Box<[SlotId]>,
+    /// The slots' class.
     pub class: u8,
+    /// Length of the value in bytes.
+    pub payload_len: u32,
     /// The hash of the key.
     pub hash: u64,
     /// The key that is no longer live.
@@ -100,12 +117,21 @@ pub struct Evicted {
     pub generation: u64,
 }
 
+impl Evicted {
+    /// Returns all slots of the entry, its first one first.
+    pub fn slots(&self) -> impl Iterator<Item = SlotId> {
+        std::iter::once(self.slot).chain(self.more.iter().copied())
+    }
+}
+
 /// An evicted entry that snapshots still include.
 #[derive(Debug)]
 pub(crate) struct KeptEviction {
     pub(crate) hash: u64,
     pub(crate) key: Box<[u8]>,
     pub(crate) metadata: Box<[u8]>,
+    /// The further slots, 4 bytes each.
+    pub(crate) more: Box<[u8]>,
     pub(crate) located: Located,
     pub(crate) recency: u32,
 }

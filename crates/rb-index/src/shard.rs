@@ -13,7 +13,7 @@ use crate::place::Place;
 use crate::policy::{Gone, Lookup, Policy, Purpose, Resident};
 use crate::put::KeptEviction;
 use crate::put::NewEntry;
-use crate::slots::{Slots, State};
+use crate::slots::{SlotId, Slots, State};
 use crate::store::Store;
 use crate::sync::{Lock, Tally};
 
@@ -25,6 +25,8 @@ pub(crate) struct Shard {
     /// changed.
     pub(crate) moved: bool,
     pub(crate) pending: Pending,
+    /// Number of slots of live entries without a lease.
+    pub(crate) evictable: Evictable,
     /// Slots freed by changes of this hold of the lock, with their placement ids; their state is
     /// retired until the hold is recorded.
     pub(crate) freed: Vec<(u32, u16)>,
@@ -55,6 +57,33 @@ pub(crate) struct ShardCell {
     /// Per class, the value of the next victim of this shard, plus one, or 0 for nothing. Written
     /// when a guard is dropped; a hint where to look, never relied upon.
     pub(crate) worth: Box<[Tally]>,
+    /// Per class, the slots of live entries without a lease. Written when a guard is dropped.
+    pub(crate) evictable: Box<[Tally]>,
+    /// Number of live entries. Written when a guard is dropped.
+    pub(crate) entries: Tally,
+}
+
+/// Per class, the number of slots of a shard's live entries without a lease: those that its policy
+/// may choose.
+#[derive(Debug)]
+pub(crate) struct Evictable(Box<[u64]>);
+
+impl Evictable {
+    fn new(classes: usize) -> Evictable {
+        Evictable(vec![0; classes].into())
+    }
+
+    pub(crate) fn add(&mut self, entry: &Resident) {
+        self.0[usize::from(entry.class)] += u64::from(entry.slots);
+    }
+
+    pub(crate) fn subtract(&mut self, entry: &Resident) {
+        self.0[usize::from(entry.class)] -= u64::from(entry.slots);
+    }
+
+    pub(crate) fn of_classes(&self) -> &[u64] {
+        &self.0
+    }
 }
 
 impl ShardCell {
@@ -64,6 +93,7 @@ impl ShardCell {
                 store: Store::new(expected)?,
                 policy: Chosen::Lru(Lru::new(classes)),
                 moved: false,
+                evictable: Evictable::new(classes),
                 pending: Pending::default(),
                 freed: Vec::new(),
                 fresh: Vec::new(),
@@ -78,6 +108,8 @@ impl ShardCell {
             evictions: Tally::default(),
             refused_victims: Tally::default(),
             worth: (0..classes).map(|_| Tally::default()).collect(),
+            evictable: (0..classes).map(|_| Tally::default()).collect(),
+            entries: Tally::default(),
         })
     }
 }
@@ -124,7 +156,7 @@ impl Shard {
         self.policy.worth(class, &Entries::new(&self.store, now))
     }
 
-    /// Makes an entry live, and used just now. Its slot is live already.
+    /// Makes an entry live, and used just now. Its slots are live already.
     pub(crate) fn admit(
         &mut self,
         entry: Entry,
@@ -137,24 +169,31 @@ impl Shard {
         let entry = self.store.entry_mut(at);
         entry.stamp(now);
         self.moved = true;
-        self.policy.insert(&Resident::new(at, entry), place);
+        let entry = Resident::new(at, entry);
+        self.evictable.add(&entry);
+        self.policy.insert(&entry, place);
         self.fresh.push(at);
     }
 
-    /// Removes a live entry from the index. Its slot is free once this hold is recorded or, if it
+    /// Removes a live entry from the index. Its slots are free once this hold is recorded or, if it
     /// is leased, after the last lease ends.
     pub(crate) fn retire(&mut self, slots: &Slots, at: u32, why: Gone) {
         let entry = *self.store.entry(at);
         self.store.unlist(at);
-        slots.change(entry.slot, State::Live, State::Retired);
+        for SlotId(slot) in self.store.slots(at) {
+            slots.change(slot, State::Live, State::Retired);
+        }
         self.moved = true;
-        self.policy.remove(&Resident::new(at, &entry), why);
+        let gone = Resident::new(at, &entry);
+        self.policy.remove(&gone, why);
         if entry.leases() > 0 {
             self.store.entry_mut(at).retire();
         } else {
+            self.evictable.subtract(&gone);
             let placement = self.store.placement(at);
+            let freed = self.store.slots(at).map(|slot| (slot.0, placement));
+            self.freed.extend(freed);
             self.store.discard(at);
-            self.freed.push((entry.slot, placement));
         }
     }
 

@@ -163,6 +163,13 @@ impl Slots {
         run.slots.contains(&slot).then_some(run.class)
     }
 
+    /// Returns the class of these slots; `None` if one does not exist or is of another class.
+    pub(crate) fn class_of_all(&self, slots: impl Iterator<Item = SlotId>) -> Option<u8> {
+        let mut classes = slots.map(|slot| self.class_of(slot.0));
+        let class = classes.next()??;
+        classes.all(|other| other == Some(class)).then_some(class)
+    }
+
     pub(crate) fn illegal(&self) -> u64 {
         self.illegal.get()
     }

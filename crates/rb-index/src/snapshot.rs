@@ -2,6 +2,7 @@
 
 use crate::guard::ShardGuard;
 use crate::lease::Located;
+use crate::more_slots::MoreSlots;
 
 /// The progress of a snapshot of one shard: a position in its slab. Start with `Cursor::default()`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -10,7 +11,7 @@ pub struct Cursor {
 }
 
 /// One entry of a snapshot.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct SnapshotEntry<'a> {
     /// The hash of the key.
     pub hash: u64,
@@ -18,6 +19,8 @@ pub struct SnapshotEntry<'a> {
     pub key: &'a [u8],
     /// The metadata.
     pub metadata: &'a [u8],
+    /// Its slots after the first.
+    pub more: MoreSlots<'a>,
     /// The index's data on the entry.
     pub located: Located,
     /// The stamp of its last use; the current one if it is leased.
@@ -51,6 +54,7 @@ impl ShardGuard<'_> {
                     hash: entry.hash,
                     key,
                     metadata,
+                    more: store.more(at),
                     located: store.located(at),
                     recency: entry.recency(now),
                     leases: entry.leases(),
@@ -70,6 +74,7 @@ impl ShardGuard<'_> {
                 hash: kept.hash,
                 key: &kept.key,
                 metadata: &kept.metadata,
+                more: MoreSlots::stored(&kept.more),
                 located: kept.located,
                 recency: kept.recency,
                 leases: 0,

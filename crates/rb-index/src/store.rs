@@ -9,6 +9,7 @@ use crate::entry::Entry;
 use crate::key_store::KeyStore;
 use crate::lease::Located;
 use crate::memory::NoMemory;
+use crate::more_slots::MoreSlots;
 use crate::put::NewEntry;
 use crate::slots::SlotId;
 use crate::table::Table;
@@ -114,14 +115,11 @@ impl Store {
     /// Adds an entry that is in the table and live. The key must not be in the table, and the
     /// lengths must be within the limits.
     pub(crate) fn add(&mut self, mut entry: Entry, key: &[u8], new: &NewEntry<'_>) -> u32 {
-        entry.set_lengths(key.len(), new.metadata.len());
-        entry.payload_len = new.payload_len;
-        entry.payload_checksum = checksum_of(new);
-        if new.verified {
-            entry.set_verified();
-        }
+        entry.set_lengths(key.len(), new.metadata.len(), new.more.len());
+        fill(&mut entry, new);
         let at = self.place(entry);
-        self.slab[at].cell = self.keys.insert(at, new.placement, key, new.metadata);
+        let cell = (self.keys).insert(at, new.placement, key, new.metadata, new.more);
+        self.slab[at].cell = cell;
         let slab = &self.slab;
         self.table
             .insert(spread(entry.hash), at, |other| spread(slab[other].hash));
@@ -134,16 +132,14 @@ impl Store {
         let old = self.slab[at];
         let (key, metadata) = self.key_and_metadata(at);
         let placement = self.keys.placement(old.cell, old.bytes_len());
-        if !old.is_live() || metadata != new.metadata || placement != new.placement {
+        let lists_slots = old.more_slots() > 0 || !new.more.is_empty();
+        let same = metadata == new.metadata && placement == new.placement;
+        if !old.is_live() || lists_slots || !same {
             return false;
         }
-        entry.set_lengths(key.len(), metadata.len());
-        entry.payload_len = new.payload_len;
-        entry.payload_checksum = checksum_of(new);
+        entry.set_lengths(key.len(), metadata.len(), 0);
         entry.cell = old.cell;
-        if new.verified {
-            entry.set_verified();
-        }
+        fill(&mut entry, new);
         self.slab[at] = entry;
         true
     }
@@ -183,9 +179,26 @@ impl Store {
 
     pub(crate) fn key_and_metadata(&self, at: u32) -> (&[u8], &[u8]) {
         let entry = &self.slab[at];
-        self.keys
-            .bytes(entry.cell, entry.bytes_len())
-            .split_at(entry.key_len())
+        let bytes = self.keys.bytes(entry.cell, entry.bytes_len());
+        bytes[..entry.named_len()].split_at(entry.key_len())
+    }
+
+    /// Returns the slots of an entry after its first.
+    pub(crate) fn more(&self, at: u32) -> MoreSlots<'_> {
+        let entry = &self.slab[at];
+        // Most entries have none; their key cell need not be touched.
+        match entry.more_slots() {
+            0 => MoreSlots::default(),
+            _ => {
+                let bytes = self.keys.bytes(entry.cell, entry.bytes_len());
+                MoreSlots::stored(&bytes[entry.named_len()..])
+            }
+        }
+    }
+
+    /// Returns all slots of an entry, its first one first.
+    pub(crate) fn slots(&self, at: u32) -> impl Iterator<Item = SlotId> + Clone {
+        std::iter::once(SlotId(self.slab[at].slot)).chain(self.more(at))
     }
 
     pub(crate) fn located(&self, at: u32) -> Located {
@@ -196,7 +209,9 @@ impl Store {
             generation: entry.generation,
             payload_len: entry.payload_len,
             payload_checksum: u64::from(entry.payload_checksum),
+            more_slots: entry.more_slots() as u8,
             placement: self.placement(at),
+            expiry: entry.expiry,
             verified: entry.is_verified(),
         }
     }
@@ -221,6 +236,16 @@ impl Store {
         self.first_vacant = self.slab[at].cell;
         self.slab[at] = entry;
         at
+    }
+}
+
+/// Sets the properties of the value.
+fn fill(entry: &mut Entry, new: &NewEntry<'_>) {
+    entry.payload_len = new.payload_len;
+    entry.payload_checksum = checksum_of(new);
+    entry.expiry = new.expiry;
+    if new.verified {
+        entry.set_verified();
     }
 }
 

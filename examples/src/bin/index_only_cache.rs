@@ -90,15 +90,17 @@ impl Cache {
                 .lock(self.index.shard_of(hash), LockPurpose::Operation);
             self.generation += 1;
             let mode = PutMode::Replace;
-            let reserved = shard.reserve(hash, key, slot, self.generation, mode, batch.at(at));
+            let reserved = shard.reserve(hash, key, &[slot], self.generation, mode, batch.at(at));
             let Reserve::Reserved(reservation) = reserved else {
                 return Err("a put that replaces always reserves".into());
             };
             let entry = NewEntry {
                 slot,
+                more: &[],
                 payload_len: value.len() as u32,
                 payload_checksum: 0,
                 placement: 0,
+                expiry: 0,
                 metadata: &[],
                 verified: true,
             };

@@ -133,9 +133,11 @@ impl Applier<'_, '_> {
                 let slot = SlotId(slot);
                 let entry = NewEntry {
                     slot,
+                    more: &[],
                     payload_len,
                     payload_checksum,
                     placement,
+                    expiry: 0,
                     metadata,
                     verified: false,
                 };

@@ -225,9 +225,11 @@ fn claim<'a>(loader: &Loader<'_>, entry: &BaseEntry<'a>) -> LoadEntry<'a> {
         key: entry.key,
         entry: NewEntry {
             slot: SlotId(entry.slot),
+            more: &[],
             payload_len: entry.payload_len,
             payload_checksum: entry.payload_checksum,
             placement: entry.placement,
+            expiry: 0,
             metadata: entry.metadata,
             verified: false,
         },

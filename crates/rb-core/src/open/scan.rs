@@ -65,9 +65,11 @@ pub(crate) fn scan(
         incarnation = incarnation.max(header.generation.incarnation());
         let entry = NewEntry {
             slot: SlotId(header.slot),
+            more: &[],
             payload_len: header.payload_len,
             payload_checksum: header.payload_checksum,
             placement: header.placement,
+            expiry: 0,
             metadata: &header.metadata,
             verified: false,
         };

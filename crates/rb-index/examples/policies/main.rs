@@ -113,15 +113,17 @@ fn put(
         .or(evicted.first().map(|one| one.slot));
     let slot = slot.ok_or("there is nothing to evict")?;
     let mut shard = index.lock(0, LockPurpose::Operation);
-    let reserved = shard.reserve(hash, key, slot, generation, PutMode::Replace, place);
+    let reserved = shard.reserve(hash, key, &[slot], generation, PutMode::Replace, place);
     let Reserve::Reserved(reservation) = reserved else {
         return Err("replacing always reserves".into());
     };
     let entry = NewEntry {
         slot,
+        more: &[],
         payload_len: 1,
         payload_checksum: 0,
         placement: 0,
+        expiry: 0,
         metadata: &[],
         verified: true,
     };

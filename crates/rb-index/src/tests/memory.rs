@@ -1,4 +1,4 @@
-//! The memory goal: at most 64 bytes for an entry without its key and metadata bytes.
+//! The memory goal: at most 72 bytes for an entry without its key and metadata bytes.
 
 use crate::entry::Entry;
 use crate::tests::Random;
@@ -19,11 +19,11 @@ const SLOT: f64 = 1.0 + 1.0 / 8.0;
 const CHUNK_LISTS: f64 = 48.0 / 256.0 + 16.0 / 256.0;
 
 #[test]
-fn an_entry_costs_at_most_64_bytes() {
+fn an_entry_costs_at_most_72_bytes() {
     let worst = SLAB + LINKS + CELL_HEAD + TABLE_WORST + SLOT + CHUNK_LISTS;
-    assert!(worst <= 64.0, "{worst} bytes for an entry");
+    assert!(worst <= 72.0, "{worst} bytes for an entry");
     assert!(
-        worst > 63.0,
+        worst > 71.0,
         "{worst} bytes for an entry: good news, update the documentation"
     );
 }
@@ -51,9 +51,11 @@ fn load_speed() {
             key: &keys[at],
             entry: NewEntry {
                 slot: SlotId(slots[at]),
+                more: &[],
                 payload_len: 65536,
                 payload_checksum: 1,
                 placement: 0,
+                expiry: 0,
                 metadata: &[],
                 verified: false,
             },

@@ -105,7 +105,7 @@ impl Model {
         let reserve = self.guard(key).reserve(
             hash_of(key),
             &key.to_le_bytes(),
-            slot,
+            &[slot],
             self.generation,
             PutMode::Replace,
             Place::default(),

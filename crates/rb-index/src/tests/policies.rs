@@ -128,7 +128,7 @@ fn put(index: &Index, key: u64, slot: SlotId, generation: u64) {
     let hash = index.hash(&name);
     let place = index.begin_batch(1).at(0);
     let mut guard = index.lock(index.shard_of(hash), LockPurpose::Operation);
-    let reserved = guard.reserve(hash, &name, slot, generation, PutMode::Replace, place);
+    let reserved = guard.reserve(hash, &name, &[slot], generation, PutMode::Replace, place);
     let Reserve::Reserved(reservation) = reserved else {
         panic!("Replace always reserves")
     };

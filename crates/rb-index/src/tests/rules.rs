@@ -7,9 +7,11 @@ use crate::*;
 pub(crate) fn new_entry(slot: SlotId) -> NewEntry<'static> {
     NewEntry {
         slot,
+        more: &[],
         payload_len: slot.0 + 1,
         payload_checksum: 9,
         placement: 513,
+        expiry: 0,
         metadata: b"shape",
         verified: true,
     }
@@ -31,7 +33,14 @@ fn take(index: &Index) -> SlotId {
 }
 
 fn reserve(guard: &mut ShardGuard<'_>, key: &[u8], slot: SlotId, generation: u64) -> Reservation {
-    match guard.reserve(1, key, slot, generation, PutMode::Replace, Place::default()) {
+    match guard.reserve(
+        1,
+        key,
+        &[slot],
+        generation,
+        PutMode::Replace,
+        Place::default(),
+    ) {
         Reserve::Reserved(reservation) => reservation,
         Reserve::Exists(found) => panic!("{found:?}"),
     }
@@ -101,7 +110,7 @@ fn keep_existing_yields_at_reservation_and_at_publication() {
     let slot = take(&index);
     let mut guard = index.lock(0, LockPurpose::Operation);
     let Reserve::Reserved(early) =
-        guard.reserve(1, b"k", slot, 9, PutMode::KeepExisting, Place::default())
+        guard.reserve(1, b"k", &[slot], 9, PutMode::KeepExisting, Place::default())
     else {
         panic!("nothing is live yet");
     };
@@ -112,9 +121,14 @@ fn keep_existing_yields_at_reservation_and_at_publication() {
         guard.publish(early, b"k", new_entry(slot)),
         Published::Exists
     );
-    let Reserve::Exists(found) =
-        guard.reserve(1, b"k", slot, 10, PutMode::KeepExisting, Place::default())
-    else {
+    let Reserve::Exists(found) = guard.reserve(
+        1,
+        b"k",
+        &[slot],
+        10,
+        PutMode::KeepExisting,
+        Place::default(),
+    ) else {
         panic!("generation 3 is live");
     };
     assert_eq!(
