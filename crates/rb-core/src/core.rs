@@ -4,6 +4,7 @@ pub(crate) mod commit;
 pub(crate) mod entry_scan;
 pub(crate) mod gate;
 pub(crate) mod inner;
+pub(crate) mod pieces;
 pub(crate) mod poison;
 pub(crate) mod switch;
 pub(crate) mod thread;

@@ -20,9 +20,9 @@ use crate::report::{Foreign, list};
 /// # let class = ClassRequest { slot_bytes: 64 << 10, share: Share::Slots(16) };
 /// # let options = FormatOptions::new(dir.path().join("cache"), vec![class]);
 /// # let store = Store::open_or_create(&options, StoreOptions::default())?;
-/// let refused = store.put(b"key", &[0; 100_000]).unwrap_err();
-/// assert!(matches!(refused, Error::ValueLength { len: 100_000, max: 65_536 }));
-/// assert_eq!(refused.to_string(), "a value of 100000 bytes: values of this store have 1 to 65536 bytes");
+/// let refused = store.put(b"key", &vec![0; 2_000_000]).unwrap_err();
+/// assert!(matches!(refused, Error::ValueLength { len: 2_000_000, max: 1_048_576 }));
+/// assert_eq!(refused.to_string(), "a value of 2000000 bytes: values of this store have 1 to 1048576 bytes");
 /// assert!(!refused.is_transient());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -37,12 +37,12 @@ pub enum Error {
         /// The longest key of this store in bytes.
         max: usize,
     },
-    /// The value is empty or larger than the largest slot.
+    /// The value is empty, or longer than the slots of the largest class hold: all of them together, at most 256.
     #[error("a value of {len} bytes: values of this store have 1 to {max} bytes")]
     ValueLength {
         /// Length of the value in bytes.
         len: usize,
-        /// Capacity of the largest slot in bytes.
+        /// The longest value of this store in bytes.
         max: usize,
     },
     /// The metadata is longer than the store was formatted for.
@@ -71,9 +71,13 @@ pub enum Error {
         /// The number of classes.
         classes: usize,
     },
-    /// Every slot of the value's class is leased or reserved.
-    #[error("no slot of {slot_bytes} bytes is free or can be evicted: all are leased or reserved")]
+    /// Too many slots of the value's class are leased or reserved.
+    #[error(
+        "fewer than {slots} slots of {slot_bytes} bytes are free or can be evicted: the others are leased or reserved"
+    )]
     NoSpace {
+        /// Number of slots that the value takes.
+        slots: usize,
         /// Capacity of the slots of that class in bytes.
         slot_bytes: u64,
     },
@@ -191,6 +195,14 @@ impl Error {
     /// does not show that.
     pub(crate) fn is_damage(&self) -> bool {
         self.is_answer_for_place() && !self.is_transient()
+    }
+
+    /// Returns the place on the device that failed, in bytes.
+    pub(crate) fn device_offset(&self) -> Option<u64> {
+        match self {
+            Error::Io(error) => error.offset(),
+            _ => None,
+        }
     }
 
     /// Returns true if writing has stopped until the store is reopened.
@@ -323,12 +335,6 @@ pub enum OpenError {
     Build {
         /// The reason.
         why: Corruption,
-    },
-    /// The store holds a value of several slots, which this version cannot read.
-    #[error("the {what} names a value of several slots: it was written by a newer program")]
-    SeveralSlots {
-        /// The structure that names the value.
-        what: &'static str,
     },
     /// The log records of a slot are not in the order of its owners. Checked in debug builds and under a
     /// simulator only; an audit reports it as damage.

@@ -1,6 +1,7 @@
 //! The operations: get, put, remove and queries.
 
 pub(crate) mod batch;
+pub(crate) mod collect;
 pub(crate) mod driver;
 pub(crate) mod get;
 pub(crate) mod get_batch;

@@ -5,6 +5,8 @@
 
 use std::fmt::Debug;
 
+use rb_index::SlotId;
+
 /// Observes and schedules the operations of a store; see [`StoreOptions::simulator`](crate::StoreOptions::simulator).
 pub trait Simulator: Send + Sync + Debug {
     /// Called in the thread of an operation, between two of its steps. Other operations may run here, in this
@@ -144,8 +146,8 @@ pub enum Change<'a> {
         key: &'a [u8],
         /// The put's generation.
         generation: u64,
-        /// The first slot.
-        slot: u32,
+        /// The slots of its value, in order.
+        slots: &'a [SlotId],
     },
     /// A remove of a key, which may have had no entry.
     Removed {
@@ -154,15 +156,15 @@ pub enum Change<'a> {
         /// The remove's generation.
         generation: u64,
     },
-    /// An entry was evicted. Reported by the put that takes its slot, with no lock held: another put of the same
+    /// An entry was evicted. Reported by the put that takes its slots, with no lock held: another put of the same
     /// key may have taken effect in between.
     Evicted {
         /// The key.
         key: &'a [u8],
         /// The generation of the entry.
         generation: u64,
-        /// Its slot.
-        slot: u32,
+        /// Its slots.
+        slots: &'a [SlotId],
     },
     /// An entry was dropped because its bytes on the device are not those that were put.
     Dropped {
@@ -171,7 +173,7 @@ pub enum Change<'a> {
         /// The generation of the entry.
         generation: u64,
     },
-    /// A put took a free slot. No lock is held.
+    /// A put took a free slot, one of those that it needs. No lock is held.
     Taken {
         /// The slot.
         slot: u32,

@@ -13,7 +13,7 @@ pub type Lookup = Result<Option<Value>, Error>;
 
 /// A value that was read and verified; dereferences to its bytes.
 ///
-/// It owns buffer memory of the store, not the slot: the entry may be evicted or replaced while the value lives.
+/// It owns buffer memory of the store, not the slots: the entry may be evicted or replaced while the value lives.
 ///
 /// ```
 /// # use rb_core::{ClassRequest, FormatOptions, Share, Store, StoreOptions};
@@ -29,7 +29,7 @@ pub type Lookup = Result<Option<Value>, Error>;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Value {
-    /// Header block, payload, padding.
+    /// Header block, payload, padding, and room for the headers of further slots.
     buf: Buffer,
     len: usize,
     metadata: Box<[u8]>,
@@ -162,11 +162,6 @@ pub struct ValueBuf {
 }
 
 impl ValueBuf {
-    /// Bytes of buffer memory that a value of `len` bytes takes.
-    pub(crate) fn stride(len: usize) -> usize {
-        FORMAT_BLOCK + padded_len(len as u64) as usize
-    }
-
     pub(crate) fn new(buf: Buffer, len: usize) -> ValueBuf {
         ValueBuf { buf, len }
     }
@@ -177,11 +172,11 @@ impl ValueBuf {
         (header, &mut payload[..self.len])
     }
 
-    /// The memory as it is written to the device (header block, payload, zeroed padding), and its length in bytes.
-    pub(crate) fn into_sealed(mut self) -> (Buffer, usize) {
-        let stride = ValueBuf::stride(self.len);
-        self.buf[FORMAT_BLOCK + self.len..stride].fill(0);
-        (self.buf, stride)
+    /// The memory as it is written to the device: header block, payload, zeroed padding, headers of further slots.
+    pub(crate) fn into_sealed(mut self) -> Buffer {
+        let padded = FORMAT_BLOCK + padded_len(self.len as u64) as usize;
+        self.buf[FORMAT_BLOCK + self.len..padded].fill(0);
+        self.buf
     }
 }
 

@@ -120,6 +120,19 @@ impl Geometry {
         run.first_byte.checked_add(within)
     }
 
+    /// Returns the slot that contains this byte of the device; `None` if none does.
+    #[must_use]
+    pub fn slot_at(&self, offset: u64) -> Option<u32> {
+        let of_run = |run: &RunSpan| {
+            let within = offset
+                .checked_sub(run.first_byte)?
+                .checked_div(run.stride)?;
+            let slot = run.first_slot.checked_add(u32::try_from(within).ok()?)?;
+            (slot < run.end_slot).then_some(slot)
+        };
+        self.runs.iter().find_map(of_run)
+    }
+
     /// Returns the device offset of a slot's payload, one format block after its header.
     #[must_use]
     pub fn payload_offset(&self, slot: u32) -> Option<u64> {

@@ -104,7 +104,7 @@ pub use log::{
     SealedBlocks, log_block_offset, log_blocks,
 };
 pub use more_slots::{MoreSlots, VALUE_SLOTS_MAX};
-pub use payload::{PayloadChecksum, payload_checksum};
+pub use payload::{PayloadChecksum, PieceChecksum, payload_checksum};
 pub use slot_header::{SlotHeader, SlotHeaderRef};
 pub use superblock::{LABEL_LEN, Region, Run, Superblock};
 

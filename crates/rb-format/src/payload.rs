@@ -66,10 +66,43 @@ impl PayloadChecksum {
         self.0.update(piece);
     }
 
+    /// Adds the next piece, of which the checksum was computed alone.
+    pub fn append(&mut self, piece: &PieceChecksum) {
+        self.0.combine(&piece.0);
+    }
+
     /// Returns the checksum of everything added.
     #[must_use]
     pub fn finish(self) -> u64 {
         u64::from(self.0.finalize())
+    }
+}
+
+/// The checksum of a piece of a payload, computed without the pieces before it: in any order, or on
+/// several threads.
+///
+/// ```
+/// use rb_format::{Generation, Identity, PayloadChecksum, PieceChecksum, StoreUuid, payload_checksum};
+///
+/// let identity = Identity { uuid: StoreUuid([7; 16]), epoch: 1 };
+/// let generation = Generation::new(1, 5).expect("in range");
+/// let second = PieceChecksum::new(b"load");
+/// let first = PieceChecksum::new(b"pay");
+/// let mut all = PayloadChecksum::new(&identity, generation, 3, 0xAB, 7);
+/// all.append(&first);
+/// all.append(&second);
+/// assert_eq!(all.finish(), payload_checksum(&identity, generation, 3, 0xAB, b"payload"));
+/// ```
+#[derive(Clone, Debug)]
+pub struct PieceChecksum(crc32fast::Hasher);
+
+impl PieceChecksum {
+    /// Computes the checksum of a piece.
+    #[must_use]
+    pub fn new(piece: &[u8]) -> PieceChecksum {
+        let mut hasher = crc32fast::Hasher::new();
+        hasher.update(piece);
+        PieceChecksum(hasher)
     }
 }
 

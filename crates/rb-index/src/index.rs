@@ -228,6 +228,14 @@ impl Index {
         }
     }
 
+    /// Frees reserved slots of evicted entries, in this order. Nothing was written to them since, and
+    /// no record frees them, so they can be taken at once.
+    pub fn free_evicted(&self, slots: &[SlotId]) {
+        for slot in slots {
+            (self.slots).free_from(slot.0, State::Reserved, ANYWHERE, Hold::NONE);
+        }
+    }
+
     /// Sets whether slots of the class wait to be discarded ([`Index::take_freed`]) after an entry
     /// leaves them or a write to them was not published. Does not affect slots that are already
     /// free.

@@ -235,6 +235,16 @@ pub enum IoError {
 }
 
 impl IoError {
+    /// Returns the first byte on the device of the transfer that failed; `None` if the error is not
+    /// about one place.
+    #[must_use]
+    pub fn offset(&self) -> Option<u64> {
+        match self {
+            Self::Os { offset, .. } | Self::Short { offset, .. } => Some(*offset),
+            _ => None,
+        }
+    }
+
     /// Returns whether the same request may succeed if tried again (it was already retried a
     /// bounded number of times).
     #[must_use]

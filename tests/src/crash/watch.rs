@@ -46,8 +46,8 @@ impl Simulator for Watch {
             Change::Put {
                 key,
                 generation,
-                slot,
-            } => world.was_put(key, generation, slot),
+                slots,
+            } => world.was_put(key, generation, slots[0].0),
             Change::Removed { key, generation } => world.was_removed(key, generation),
             Change::Evicted {
                 key, generation, ..
@@ -158,9 +158,9 @@ fn changed_words(change: &Change<'_>) -> String {
         Change::Put {
             key: name,
             generation,
-            slot,
+            slots,
         } => format!(
-            "  key {} is generation {generation} in slot {slot}",
+            "  key {} is generation {generation} in slots {slots:?}",
             key(name)
         ),
         Change::Removed {
@@ -170,9 +170,9 @@ fn changed_words(change: &Change<'_>) -> String {
         Change::Evicted {
             key: name,
             generation,
-            slot,
+            slots,
         } => format!(
-            "  key {} generation {generation} gives slot {slot}",
+            "  key {} generation {generation} gives slots {slots:?}",
             key(name)
         ),
         Change::Dropped {

@@ -308,11 +308,11 @@ impl Simulator for World {
             Change::Put {
                 key,
                 generation,
-                slot,
+                slots,
             } => {
                 let version = version_of(current.unwrap_or_default());
                 let each_batch = operation.is_each_batch();
-                let made = oracle.put(number(key), version, generation, slot, each_batch);
+                let made = oracle.put(number(key), version, generation, slots[0].0, each_batch);
                 made.map(Some)
             }
             Change::Removed { key, generation } => {
@@ -340,14 +340,14 @@ fn words(change: &Change<'_>) -> (u8, Option<usize>, u64, u32) {
         Change::Put {
             key,
             generation,
-            slot,
-        } => (0, Some(number(key)), generation, slot),
+            slots,
+        } => (0, Some(number(key)), generation, slots[0].0),
         Change::Removed { key, generation } => (1, Some(number(key)), generation, 0),
         Change::Evicted {
             key,
             generation,
-            slot,
-        } => (2, Some(number(key)), generation, slot),
+            slots,
+        } => (2, Some(number(key)), generation, slots[0].0),
         Change::Dropped { key, generation } => (3, Some(number(key)), generation, 0),
         Change::Taken { slot, early } => (4, None, u64::from(early), slot),
         _ => (5, None, 0, 0),

@@ -43,12 +43,12 @@ fn bad_keys_and_values_are_refused_and_change_nothing() {
             "a key of 1025 bytes: keys of this store have 1 to 1024 bytes",
         ),
         (
-            store.put(b"k", &[0; 16385]).unwrap_err(),
-            "a value of 16385 bytes: values of this store have 1 to 16384 bytes",
+            store.put(b"k", &vec![0; 8 * 16384 + 1]).unwrap_err(),
+            "a value of 131073 bytes: values of this store have 1 to 131072 bytes",
         ),
         (
             store.put(b"k", b"").unwrap_err(),
-            "a value of 0 bytes: values of this store have 1 to 16384 bytes",
+            "a value of 0 bytes: values of this store have 1 to 131072 bytes",
         ),
         (
             store.get(b"").unwrap_err(),

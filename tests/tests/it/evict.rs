@@ -86,7 +86,10 @@ fn leased_slots_are_neither_evicted_nor_reused() {
     assert_eq!(pins.len(), 4);
     assert!(matches!(
         store.put(b"new", b"v"),
-        Err(Error::NoSpace { slot_bytes: 16384 })
+        Err(Error::NoSpace {
+            slots: 1,
+            slot_bytes: 16384
+        })
     ));
     // A leased entry can be removed: the entry is gone immediately, its slot when the lease ends.
     assert!(store.remove(&key(1)).unwrap());

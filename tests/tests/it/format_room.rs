@@ -5,13 +5,11 @@ use std::sync::Arc;
 
 use rb_core::{
     AuditOptions, AuditState, ClassRequest, EngineKind, FormatOptions, OpenError, Put, PutOptions,
-    SeededRandom, Share, Side, Store, Superblock, Target, audit, format, inspect, repair,
+    SeededRandom, Share, Side, Superblock, Target, audit, format, inspect, repair,
 };
 use rb_format::{
-    BaseEntry, BaseHeader, Compression, Continuation, FORMAT_BLOCK, Features, Generation,
-    LABEL_LEN, LogBlock, LogEncoder, LogPosition, MoreSlots, Record, SUPERBLOCK_A_OFFSET,
-    SUPERBLOCK_B_OFFSET, SectionBuilder, SlotHeader, base_header_offsets, encode_directory,
-    key_hash, log_block_offset, section_range,
+    BaseHeader, Continuation, FORMAT_BLOCK, Features, Generation, LABEL_LEN, LogBlock, LogPosition,
+    SUPERBLOCK_A_OFFSET, SUPERBLOCK_B_OFFSET, base_header_offsets, log_block_offset,
 };
 use rb_testkit::MemDevice;
 
@@ -212,116 +210,6 @@ fn synced() -> (Sim, Superblock, LogPosition) {
 
 /// The slots of a value, the first one and the further ones.
 const SEVERAL: (u32, [u32; 2]) = (5, [3, 4]);
-const SEVERAL_LEN: u32 = 3 * 4096;
-
-#[track_caller]
-fn refused_as_newer(sim: &Sim, place: &str) {
-    let before = sim.device.live_image();
-    for read_only in [true, false] {
-        let opened = sim.try_open(|options| options.read_only = read_only);
-        let why = opened.map(drop).unwrap_err().to_string();
-        assert!(
-            why.contains(place) && why.contains("several slots"),
-            "{why}"
-        );
-    }
-    assert!(sim.device.live_image() == before, "nothing was written");
-}
-
-/// This program does not read values of several slots. They must be reported, because they are neither damaged nor
-/// absent: otherwise they would be lost silently.
-#[test]
-fn a_log_with_a_value_of_several_slots_is_a_newer_programs() {
-    let (sim, superblock, end) = synced();
-    let mut encoder = LogEncoder::new(superblock.identity, 1, end);
-    let record = Record::Put {
-        key: &key(2),
-        slot: SEVERAL.0,
-        more: MoreSlots::from(&SEVERAL.1[..]),
-        generation: Generation::new(1, 100).unwrap(),
-        payload_len: SEVERAL_LEN,
-        payload_checksum: 1,
-        placement: 0,
-        policy: 0,
-        expiry: 0,
-        metadata: &[],
-    };
-    encoder.push(&record, 0);
-    encoder.seal(0);
-    let offset = log_block_offset(&superblock.log, end.sequence);
-    sim.device.poke(offset, &encoder.take_sealed().bytes);
-    refused_as_newer(&sim, "delta log");
-}
-
-#[test]
-fn a_base_with_a_value_of_several_slots_is_a_newer_programs() {
-    let (sim, superblock, _) = synced();
-    let (identity, base) = (superblock.identity, &superblock.base_a);
-    let image = sim.device.live_image();
-    let mut header = BaseHeader::decode(&image[base.offset as usize..], &identity).unwrap();
-    let (key, hash) = (key(2), key_hash(&identity.uuid, &key(2)));
-    header.generation_floor = Generation::new(1, 100).unwrap();
-    let mut section = SectionBuilder::new(section_range(hash), header.position);
-    assert!(section.push(&BaseEntry {
-        key: &key,
-        metadata: &[],
-        key_hash: hash,
-        slot: SEVERAL.0,
-        more: MoreSlots::from(&SEVERAL.1[..]),
-        generation: header.generation_floor,
-        payload_len: SEVERAL_LEN,
-        payload_checksum: 1,
-        placement: 0,
-        policy: 0,
-        expiry: 0,
-        recency: 0,
-    }));
-    let (mut entry, bytes) = section.finish(&identity, header.base_sequence, 0, Compression::Plain);
-    entry.offset = FORMAT_BLOCK as u64;
-    let directory = encode_directory(&[entry], &identity, header.base_sequence);
-    (header.entries, header.sections) = (1, 1);
-    header.directory_offset = entry.offset + bytes.len() as u64;
-    (header.directory_len, header.directory_checksum) = (directory.len, directory.checksum);
-    sim.device.poke(base.offset + entry.offset, &bytes);
-    sim.device
-        .poke(base.offset + header.directory_offset, &directory.bytes);
-    sim.device.poke(base.offset, &header.encode()[..]);
-    refused_as_newer(&sim, "base section");
-}
-
-/// After metadata was lost, recovery has only slot headers, and takes no header of a value of several slots.
-#[test]
-fn a_scan_takes_no_header_of_a_value_of_several_slots() {
-    let (sim, superblock, _) = synced();
-    let geometry = rb_format::Geometry::new(&superblock);
-    let header = SlotHeader {
-        generation: Generation::new(1, 100).unwrap(),
-        slot: SEVERAL.0,
-        more: SEVERAL.1.into(),
-        key_hash: key_hash(&superblock.identity.uuid, &key(2)),
-        payload_len: 100,
-        payload_checksum: 1,
-        placement: 0,
-        policy: 0,
-        expiry: 0,
-        key: key(2).into(),
-        metadata: Box::default(),
-    };
-    let mut block = [0; FORMAT_BLOCK];
-    header.encode_into(&superblock.identity, &mut block);
-    sim.device
-        .poke(geometry.slot_offset(SEVERAL.0).unwrap(), &block);
-    for at in superblock.bases().into_iter().flat_map(base_header_offsets) {
-        sim.device.poke(at, &[0xff; FORMAT_BLOCK]);
-    }
-    let scan = |options: &mut rb_core::StoreOptions| {
-        options.on_lost_metadata = rb_core::OnLostMetadata::Scan;
-    };
-    let store: Store = sim.open_with(scan);
-    assert_eq!(store.recovery().scanned.as_ref().unwrap().headers, 1);
-    assert!(store.get(&key(1)).unwrap().is_some());
-    assert!(store.get(&key(2)).unwrap().is_none());
-}
 
 /// A further slot of a value has a header of its own, which is shown as such, sound or not.
 #[test]

@@ -56,6 +56,7 @@ mod recover;
 mod repair;
 mod rings;
 mod scrub;
+mod several;
 mod shards;
 mod shutdown;
 mod stale;

@@ -325,6 +325,11 @@ impl Watch {
         self.0.lock().unwrap().clone()
     }
 
+    /// Returns the lines since the last call.
+    pub(crate) fn take_lines(&self) -> Vec<String> {
+        std::mem::take(&mut self.0.lock().unwrap())
+    }
+
     pub(crate) fn count(&self, start: &str) -> usize {
         self.lines()
             .iter()

@@ -111,7 +111,8 @@ impl<'a, 'p> SectionWriter<'a, 'p> {
                 let position = log.position();
                 let open = &mut self.open;
                 let mut copy = |entry: SnapshotEntry<'_>| {
-                    let entry = base_entry(&entry, self.inner.identity.uuid);
+                    let more: Vec<u32> = entry.more.clone().map(|slot| slot.0).collect();
+                    let entry = base_entry(&entry, &more, self.inner.identity.uuid);
                     let range = section_range(entry.key_hash);
                     let new_section = || SectionBuilder::new(range, position);
                     let open = open[range].get_or_insert_with(new_section);
@@ -187,19 +188,19 @@ fn bytes_of(section: Option<&SectionBuilder>) -> usize {
     section.map_or(0, SectionBuilder::raw_len)
 }
 
-fn base_entry<'a>(entry: &SnapshotEntry<'a>, uuid: StoreUuid) -> BaseEntry<'a> {
+fn base_entry<'a>(entry: &SnapshotEntry<'a>, more: &'a [u32], uuid: StoreUuid) -> BaseEntry<'a> {
     BaseEntry {
         key: entry.key,
         metadata: entry.metadata,
         key_hash: key_hash(&uuid, entry.key),
         slot: entry.located.slot.0,
-        more: MoreSlots::NONE,
+        more: MoreSlots::from(more),
         generation: Generation(entry.located.generation),
         payload_len: entry.located.payload_len,
         payload_checksum: entry.located.payload_checksum,
         placement: entry.located.placement,
         policy: 0,
-        expiry: 0,
+        expiry: entry.located.expiry,
         recency: entry.recency,
     }
 }

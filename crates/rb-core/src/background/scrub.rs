@@ -13,7 +13,8 @@ use rb_format::FORMAT_BLOCK;
 
 use crate::core::entry_scan::{EntryScan, LiveEntry};
 use crate::core::inner::Inner;
-use crate::core::verify::{header_matches, payload_matches};
+use crate::core::pieces::{Piece, buffer_bytes};
+use crate::core::verify::EntryCheck;
 use crate::counters::add;
 use crate::error::Error;
 use crate::events::DropReason;
@@ -21,7 +22,6 @@ use crate::io::meta_io::{MetaIo, ReadAt};
 use crate::io::pace::Pace;
 use crate::options::Scrub;
 use crate::simulator::{HeldLock, SwitchPoint};
-use crate::value::ValueBuf;
 
 /// Buffer bytes of the scrubber, unless the largest value needs more.
 const ARENA_MIN: usize = 4 << 20;
@@ -208,27 +208,45 @@ impl Pass {
         let mut round: Vec<usize> = (0..batch.len()).collect();
         // The second round reads only the entries that failed verification in the first.
         for again in [false, true] {
-            let reads = round.iter().map(|&tag| ReadAt {
+            let of_entry = |&at: &usize| {
+                let pieces = batch[at].pieces(&inner.geometry);
+                pieces.map(move |piece| (at, piece))
+            };
+            let pieces: Vec<(usize, Piece)> = round.iter().flat_map(of_entry).collect();
+            let reads = pieces.iter().enumerate().map(|(tag, (_, piece))| ReadAt {
                 tag,
-                offset: inner.slot_offset(batch[tag].located.slot),
-                len: stride(&batch[tag]),
+                offset: piece.header_offset(&inner.geometry),
+                len: FORMAT_BLOCK + piece.padded_len(),
             });
             let mut doubtful = Vec::new();
-            io.read_each(pace, reads, |at, bytes| {
-                let entry = &batch[at];
-                let Ok(bytes) = bytes else {
-                    add(&counters.errors, 1);
-                    return;
+            let check = |entry| EntryCheck::new(entry, true);
+            let mut checks: Vec<_> = batch.iter().map(check).collect();
+            io.read_each(pace, reads, |tag, bytes| {
+                let (at, piece) = &pieces[tag];
+                let (entry, check) = (&batch[*at], &mut checks[*at]);
+                let is_last = match bytes {
+                    Err(_) => check.unreadable(),
+                    Ok(bytes) => {
+                        add(&counters.bytes, FORMAT_BLOCK + piece.padded_len());
+                        check.piece(&inner.identity, entry, piece, bytes)
+                    }
                 };
-                add(&counters.bytes, stride(entry));
-                if is_verified_by(inner, entry, bytes) {
-                    entry.set_verified(&inner.index);
-                    add(&counters.entries, 1);
-                } else if !again {
-                    doubtful.push(at);
-                } else if entry.invalidate(inner) {
-                    add(&counters.entries, 1);
-                    dropped.push(at);
+                if !is_last {
+                    return;
+                }
+                match check.verdict(&inner.identity, entry) {
+                    None => add(&counters.errors, 1),
+                    Some(true) => {
+                        entry.set_verified(&inner.index);
+                        add(&counters.entries, 1);
+                    }
+                    Some(false) if !again => doubtful.push(*at),
+                    Some(false) => {
+                        if entry.invalidate(inner) {
+                            add(&counters.entries, 1);
+                            dropped.push(*at);
+                        }
+                    }
                 }
             })?;
             // Most mismatches are entries that were replaced in the meantime.
@@ -243,19 +261,12 @@ impl Pass {
 }
 
 fn arena_bytes(inner: &Inner) -> usize {
-    ARENA_MIN.max(ValueBuf::stride(inner.geometry.largest_value() as usize))
+    ARENA_MIN.max(buffer_bytes(inner.geometry.largest_value() as usize, 1))
 }
 
-/// Bytes read of an entry: header and padded payload.
+/// Bytes read of an entry: headers and padded payload.
 fn stride(entry: &LiveEntry) -> usize {
-    ValueBuf::stride(entry.located.payload_len as usize)
-}
-
-fn is_verified_by(inner: &Inner, entry: &LiveEntry, bytes: &[u8]) -> bool {
-    let located = &entry.located;
-    let payload = &bytes[FORMAT_BLOCK..FORMAT_BLOCK + located.payload_len as usize];
-    header_matches(&inner.identity, &bytes[..FORMAT_BLOCK], &entry.key, located)
-        && payload_matches(&inner.identity, payload, &entry.key, located)
+    buffer_bytes(entry.located.payload_len as usize, entry.slots.len())
 }
 
 /// A token bucket in bytes. It may go into debt by one entry, so that the largest value can be read

@@ -4,9 +4,9 @@
 use parking_lot::Mutex;
 use rb_format::FORMAT_BLOCK;
 
-use crate::core::entry_scan::{EntryScan, LiveEntry};
+use crate::core::entry_scan::{EntryScan, LiveEntry, all_pieces};
 use crate::core::inner::Inner;
-use crate::core::verify::header_matches;
+use crate::core::verify::EntryCheck;
 use crate::counters::add;
 use crate::error::Error;
 use crate::events::DropReason;
@@ -123,21 +123,32 @@ fn validate_batch(
     batch: &[LiveEntry],
     dropped: &mut Vec<usize>,
 ) -> Result<(), Error> {
-    let reads = batch.iter().enumerate().map(|(tag, entry)| ReadAt {
+    let pieces = all_pieces(batch, &inner.geometry);
+    let reads = pieces.iter().enumerate().map(|(tag, (_, piece))| ReadAt {
         tag,
-        offset: inner.slot_offset(entry.located.slot),
+        offset: piece.header_offset(&inner.geometry),
         len: FORMAT_BLOCK,
     });
+    let mut checks: Vec<_> = batch
+        .iter()
+        .map(|entry| EntryCheck::new(entry, false))
+        .collect();
     io.read_each(pace, reads, |tag, header| {
-        let entry = &batch[tag];
-        match header {
-            Err(_) => add(&inner.counters.read_errors, 1),
-            Ok(bytes) => {
-                let header = &bytes[..FORMAT_BLOCK];
-                if header_matches(&inner.identity, header, &entry.key, &entry.located) {
-                    entry.set_verified(&inner.index);
-                } else if entry.invalidate(inner) {
-                    dropped.push(tag);
+        let (at, piece) = &pieces[tag];
+        let (entry, check) = (&batch[*at], &mut checks[*at]);
+        let is_last = match header {
+            Err(_) => check.unreadable(),
+            Ok(bytes) => check.piece(&inner.identity, entry, piece, &bytes[..FORMAT_BLOCK]),
+        };
+        if !is_last {
+            return;
+        }
+        match check.verdict(&inner.identity, entry) {
+            None => add(&inner.counters.read_errors, 1),
+            Some(true) => entry.set_verified(&inner.index),
+            Some(false) => {
+                if entry.invalidate(inner) {
+                    dropped.push(*at);
                 }
             }
         }

@@ -72,6 +72,8 @@ impl Writer {
             committer,
             lost: _,
             quarantine,
+            // Held in no state between two steps.
+            evicting: _,
             discards_freed,
             unwritable,
         } = self;

@@ -5,9 +5,11 @@
 //! with the same generation after the read, it owned its slot during the read, and the bytes
 //! decide. Otherwise the result is discarded; nothing was returned to a caller.
 
+use rb_format::Geometry;
 use rb_index::{Cursor, Index, Located, LockPurpose, SnapshotEntry};
 
 use crate::core::inner::Inner;
+use crate::core::pieces::{Piece, SlotIds, pieces, slots_of};
 use crate::counters::add;
 use crate::events::{DropReason, Event};
 
@@ -24,6 +26,7 @@ pub(crate) struct LiveEntry {
     pub(crate) shard: usize,
     pub(crate) key: Box<[u8]>,
     pub(crate) located: Located,
+    pub(crate) slots: SlotIds,
 }
 
 impl EntryScan {
@@ -53,7 +56,16 @@ impl LiveEntry {
             shard: index.shard_of(entry.hash),
             key: entry.key.into(),
             located: entry.located,
+            slots: slots_of(&entry.located, entry.more.clone()),
         }
+    }
+
+    /// Returns the slots of the entry with the parts of its value.
+    pub(crate) fn pieces<'a>(
+        &'a self,
+        geometry: &'a Geometry,
+    ) -> impl ExactSizeIterator<Item = Piece> + 'a {
+        pieces(geometry, &self.slots, self.located.payload_len as usize)
     }
 
     /// Returns whether the key still has the generation of the snapshot.
@@ -87,4 +99,13 @@ impl LiveEntry {
             reason,
         });
     }
+}
+
+/// Returns the pieces of all entries in their order, each with the position of its entry.
+pub(crate) fn all_pieces(entries: &[LiveEntry], geometry: &Geometry) -> Vec<(usize, Piece)> {
+    let of_entry = |(at, entry)| {
+        let entry: &LiveEntry = entry;
+        entry.pieces(geometry).map(move |piece| (at, piece))
+    };
+    entries.iter().enumerate().flat_map(of_entry).collect()
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use rb_format::{Geometry, Identity, Superblock};
-use rb_index::{Index, SlotId};
+use rb_index::Index;
 use rb_io::{Arena, Buffer, Patience, PlacementId};
 
 use crate::core::gate::{Gate, Pass};
@@ -101,13 +101,16 @@ impl Inner {
         })
     }
 
-    /// Returns the byte offset of a slot on the device.
+    /// Returns the class and the number of slots for a value of this length.
     ///
-    /// # Panics
-    /// If the slot lies outside the layout. Recovery loads no such entries, and puts create none.
-    pub(crate) fn slot_offset(&self, slot: SlotId) -> u64 {
-        let offset = self.geometry.slot_offset(slot.0);
-        offset.expect("an entry's slot lies within the layout")
+    /// # Errors
+    /// `ValueLength`: it is empty, or longer than any value of this store.
+    pub(crate) fn slots_for(&self, len: usize) -> Result<(u8, usize), Error> {
+        let max = self.geometry.value_len_max() as usize;
+        let slots = self.geometry.slots_for(len as u64);
+        slots
+            .filter(|_| len <= max)
+            .ok_or(Error::ValueLength { len, max })
     }
 
     pub(crate) fn check_key(&self, key: &[u8]) -> Result<(), Error> {

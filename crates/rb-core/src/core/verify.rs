@@ -1,8 +1,14 @@
 //! Verifies entries: the bytes in the slot must match the index (C1). Gets, the validator, the
 //! scrubber and the audit use only these checks.
 
-use rb_format::{Generation, Identity, SlotHeader, key_hash, payload_checksum};
-use rb_index::Located;
+use rb_format::{
+    Continuation, FORMAT_BLOCK, Generation, Identity, PayloadChecksum, PieceChecksum, SlotHeader,
+    key_hash, payload_checksum,
+};
+use rb_index::{Located, SlotId};
+
+use crate::core::entry_scan::LiveEntry;
+use crate::core::pieces::Piece;
 
 /// Returns whether these bytes are the slot header of exactly this entry.
 pub(crate) fn header_matches(
@@ -10,15 +16,17 @@ pub(crate) fn header_matches(
     header: &[u8],
     key: &[u8],
     entry: &Located,
+    slots: &[SlotId],
 ) -> bool {
-    SlotHeader::decode(header, identity).is_ok_and(|header| agrees(&header, key, entry))
+    SlotHeader::decode(header, identity).is_ok_and(|header| agrees(&header, key, entry, slots))
 }
 
 /// Returns whether a decoded slot header is that of exactly this entry.
-pub(crate) fn agrees(header: &SlotHeader, key: &[u8], entry: &Located) -> bool {
+pub(crate) fn agrees(header: &SlotHeader, key: &[u8], entry: &Located, slots: &[SlotId]) -> bool {
     *header.key == *key
         && header.generation == Generation(entry.generation)
         && header.slot == entry.slot.0
+        && header.more.iter().eq(slots[1..].iter().map(|slot| &slot.0))
         && header.payload_len == entry.payload_len
         && header.payload_checksum == entry.payload_checksum
 }
@@ -39,4 +47,117 @@ pub(crate) fn payload_matches(
         .is_some_and(|payload| {
             payload_checksum(identity, generation, slot, hash, payload) == entry.payload_checksum
         })
+}
+
+/// Returns whether these bytes are the header of this piece of exactly this entry.
+pub(crate) fn piece_header_matches(
+    identity: &Identity,
+    header: &[u8],
+    entry: &LiveEntry,
+    number: usize,
+) -> bool {
+    let LiveEntry {
+        key,
+        located,
+        slots,
+        ..
+    } = entry;
+    match number {
+        0 => header_matches(identity, header, key, located, slots),
+        _ => Continuation::decode(header, identity)
+            .is_ok_and(|header| continues(&header, entry, number)),
+    }
+}
+
+/// Returns whether a decoded continuation header is that of this piece of exactly this entry.
+pub(crate) fn continues(header: &Continuation, entry: &LiveEntry, number: usize) -> bool {
+    header.generation == Generation(entry.located.generation)
+        && header.slot == entry.slots[number].0
+        && header.first_slot == entry.slots[0].0
+        && usize::from(header.number) == number
+        && usize::from(header.more_slots) == entry.slots.len() - 1
+}
+
+/// The check of an entry whose pieces arrive in any order: all headers and, if asked for, the
+/// payload.
+pub(crate) struct EntryCheck {
+    missing: usize,
+    refuted: bool,
+    unreadable: bool,
+    /// By piece; empty if the payload is not checked.
+    payload: Vec<Option<PieceChecksum>>,
+}
+
+impl EntryCheck {
+    pub(crate) fn new(entry: &LiveEntry, with_payload: bool) -> EntryCheck {
+        let pieces = entry.slots.len();
+        EntryCheck {
+            missing: pieces,
+            refuted: false,
+            unreadable: false,
+            payload: vec![None; if with_payload { pieces } else { 0 }],
+        }
+    }
+
+    /// Takes a piece that could not be read. Returns whether it was the last one.
+    pub(crate) fn unreadable(&mut self) -> bool {
+        self.unreadable = true;
+        self.arrived()
+    }
+
+    /// Takes a piece: its header and, if the payload is checked, its part of the payload. Returns
+    /// whether it was the last one.
+    pub(crate) fn piece(
+        &mut self,
+        identity: &Identity,
+        entry: &LiveEntry,
+        piece: &Piece,
+        bytes: &[u8],
+    ) -> bool {
+        let (header, part) = bytes.split_at(FORMAT_BLOCK);
+        self.refuted |= !piece_header_matches(identity, header, entry, piece.number);
+        if let Some(sum) = self.payload.get_mut(piece.number) {
+            *sum = Some(PieceChecksum::new(&part[..piece.len]));
+        }
+        self.arrived()
+    }
+
+    /// Returns whether every header that arrived is that of the entry, and all could be read.
+    pub(crate) fn all_headers_match(&self) -> bool {
+        !self.refuted && !self.unreadable
+    }
+
+    fn arrived(&mut self) -> bool {
+        self.missing -= 1;
+        self.missing == 0
+    }
+
+    /// Returns whether all pieces are those of the entry; `None` if one could not be read and none
+    /// is wrong.
+    pub(crate) fn verdict(&self, identity: &Identity, entry: &LiveEntry) -> Option<bool> {
+        assert_eq!(
+            self.missing, 0,
+            "an entry is judged when all pieces are there"
+        );
+        match (self.refuted, self.unreadable) {
+            (true, _) => Some(false),
+            (false, true) => None,
+            (false, false) => {
+                Some(self.payload.is_empty() || self.payload_matches(identity, entry))
+            }
+        }
+    }
+
+    /// Returns whether the payload is that of the entry, whatever the headers say.
+    pub(crate) fn payload_matches(&self, identity: &Identity, entry: &LiveEntry) -> bool {
+        let located = &entry.located;
+        let hash = key_hash(&identity.uuid, &entry.key);
+        let (generation, slot) = (Generation(located.generation), located.slot.0);
+        let len = located.payload_len.into();
+        let mut sum = PayloadChecksum::new(identity, generation, slot, hash, len);
+        for piece in self.payload.iter().flatten() {
+            sum.append(piece);
+        }
+        sum.finish() == located.payload_checksum
+    }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use rb_format::{Generation, LogEncoder, LogPosition, Region, Superblock};
 use rb_io::Patience;
 
@@ -27,6 +27,9 @@ pub(crate) struct Writer {
     /// Nanoseconds the process was stopped while the committer waited; deadlines do not count them.
     pub(crate) lost: Arc<AtomicU64>,
     pub(crate) quarantine: Mutex<Quarantine>,
+    /// Per class, the right to evict. A put of one slot shares it. A put of several slots holds it alone until it
+    /// has all of them: two that evicted together could each get half.
+    pub(crate) evicting: Box<[RwLock<()>]>,
     /// True if freed slots are discarded before reuse.
     pub(crate) discards_freed: AtomicBool,
 }
@@ -53,6 +56,12 @@ impl Writer {
             lost: committer.io.lost(),
             committer: Mutex::new(committer),
             quarantine: Mutex::new(quarantine),
+            evicting: {
+                let classes = superblock.runs.iter().map(|run| usize::from(run.class) + 1);
+                (0..classes.max().unwrap_or(0))
+                    .map(|_| RwLock::default())
+                    .collect()
+            },
             discards_freed: AtomicBool::new(false),
         }
     }

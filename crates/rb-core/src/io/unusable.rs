@@ -12,8 +12,6 @@ pub(crate) enum Unusable {
     Damage(String),
     /// Possibly sound, but not readable by this build.
     Unreadable(Corruption),
-    /// It refers to a value of several slots, which this version cannot read.
-    SeveralSlots(&'static str),
     /// Never written in this store and epoch.
     Absent(String),
     /// The device or its queue failed, which says nothing about the content.
@@ -49,7 +47,6 @@ impl Display for Unusable {
         match self {
             Unusable::Damage(why) | Unusable::Absent(why) => f.write_str(why),
             Unusable::Unreadable(why) => why.fmt(f),
-            Unusable::SeveralSlots(what) => write!(f, "{what}: a value of several slots"),
             Unusable::NoAnswer(error) => f.write_str(&error_chain(error)),
         }
     }

@@ -132,13 +132,13 @@ impl LogSpace {
     /// Space for one record without a key.
     pub(crate) fn small() -> LogSpace {
         let mut need = LogSpace::default();
-        need.add(&[], &[]);
+        need.add(&[], &[], 1);
         need
     }
 
-    /// Adds a record with this key and metadata.
-    pub(crate) fn add(&mut self, key: &[u8], metadata: &[u8]) {
-        let record = Record::put_len(key.len(), metadata.len(), 1);
+    /// Adds a record with this key and metadata, of a value in so many slots.
+    pub(crate) fn add(&mut self, key: &[u8], metadata: &[u8], slots: usize) {
+        let record = Record::put_len(key.len(), metadata.len(), slots);
         self.bytes += record;
         self.records += 1;
         self.longest = self.longest.max(record);

@@ -86,7 +86,7 @@ fn no_caller_waits_for_a_rest() {
         |log| log.stop(|| Error::Closed),
         |log| {
             let mut far_too_much = LogSpace::default();
-            (0..10_000).for_each(|_| far_too_much.add(&[0; 64], &[]));
+            (0..10_000).for_each(|_| far_too_much.add(&[0; 64], &[], 1));
             assert!(log.admit(far_too_much, 1, &mut Patience::none()).is_err());
         },
     ];
@@ -114,7 +114,7 @@ fn no_caller_waits_for_a_rest() {
 fn no_caller_passes_one_that_waits_for_room() {
     let need = |records: usize| {
         let mut need = LogSpace::default();
-        (0..records).for_each(|_| need.add(&[0; 1000], &[]));
+        (0..records).for_each(|_| need.add(&[0; 1000], &[], 1));
         need
     };
     let log = log(0);

@@ -27,7 +27,6 @@ pub(crate) struct Found {
     /// Sequence of the block after the last one that ends with a close record.
     pub(crate) closed_after: Option<u64>,
     pub(crate) bad_slots: Vec<u32>,
-    pub(crate) several_slots: bool,
     /// The damage with the lowest sequence.
     pub(crate) damage: Option<Damage>,
 }
@@ -122,22 +121,23 @@ impl Applier<'_, '_> {
                 payload_len,
                 payload_checksum,
                 placement,
+                expiry,
                 metadata,
                 ..
             } => {
-                if !more.is_empty() {
-                    self.found.lock().several_slots = true;
-                    return Ok(());
-                }
-                self.check(key, metadata, slot, payload_len)?;
-                let slot = SlotId(slot);
+                self.check(key, metadata)?;
+                let slots = self
+                    .geometry
+                    .check_slots("put record", slot, more, payload_len);
+                slots.map_err(|why| why.to_string())?;
+                let more: Vec<SlotId> = more.iter().map(SlotId).collect();
                 let entry = NewEntry {
-                    slot,
-                    more: &[],
+                    slot: SlotId(slot),
+                    more: &more,
                     payload_len,
                     payload_checksum,
                     placement,
-                    expiry: 0,
+                    expiry,
                     metadata,
                     verified: false,
                 };
@@ -158,21 +158,8 @@ impl Applier<'_, '_> {
         Ok(())
     }
 
-    fn check(
-        &self,
-        key: &[u8],
-        metadata: &[u8],
-        slot: u32,
-        payload_len: u32,
-    ) -> Result<(), String> {
-        let class = self.geometry.class_of(slot);
-        let capacity = class.map_or(0, |class| self.geometry.class_capacity(class));
+    fn check(&self, key: &[u8], metadata: &[u8]) -> Result<(), String> {
         let limits = [
-            (
-                "slot",
-                u64::from(slot),
-                u64::from(self.geometry.slots()).saturating_sub(1),
-            ),
             (
                 "key",
                 key.len() as u64,
@@ -183,7 +170,6 @@ impl Applier<'_, '_> {
                 metadata.len() as u64,
                 u64::from(self.superblock.metadata_len_max),
             ),
-            ("payload", u64::from(payload_len), capacity),
         ];
         match limits.iter().find(|(_, found, limit)| found > limit) {
             None => Ok(()),

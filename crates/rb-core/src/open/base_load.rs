@@ -154,9 +154,11 @@ impl Sections<'_, '_> {
             self.limits,
             &mut |entries| {
                 if entries.iter().any(|entry| !entry.more.is_empty()) {
-                    self.fail(Unusable::SeveralSlots("base section"));
+                    self.load_several(entries);
+                    return;
                 }
-                claims.extend(entries.iter().map(|entry| claim(self.loader, entry)));
+                let claim = |entry| claim(self.loader, entry, &[]);
+                claims.extend(entries.iter().map(claim));
                 if claims.len() >= CLAIMED_TOGETHER {
                     self.loader.load_batch(&claims);
                     claims.clear();
@@ -167,6 +169,20 @@ impl Sections<'_, '_> {
         if let Err(why) = decoded {
             self.fail(Unusable::of(format!("section {number}"), why));
         }
+    }
+
+    /// Loads entries some of which have several slots.
+    fn load_several(&self, entries: &[BaseEntry<'_>]) {
+        let lists: Vec<Vec<SlotId>> = entries
+            .iter()
+            .map(|entry| entry.more.iter().map(SlotId).collect())
+            .collect();
+        let claims: Vec<_> = entries
+            .iter()
+            .zip(&lists)
+            .map(|(entry, more)| claim(self.loader, entry, more))
+            .collect();
+        self.loader.load_batch(&claims);
     }
 }
 
@@ -219,17 +235,17 @@ pub(crate) fn read_directory(
     decode(&bytes[..padded])
 }
 
-fn claim<'a>(loader: &Loader<'_>, entry: &BaseEntry<'a>) -> LoadEntry<'a> {
+fn claim<'a>(loader: &Loader<'_>, entry: &BaseEntry<'a>, more: &'a [SlotId]) -> LoadEntry<'a> {
     LoadEntry {
         hash: loader.hash(entry.key),
         key: entry.key,
         entry: NewEntry {
             slot: SlotId(entry.slot),
-            more: &[],
+            more,
             payload_len: entry.payload_len,
             payload_checksum: entry.payload_checksum,
             placement: entry.placement,
-            expiry: 0,
+            expiry: entry.expiry,
             metadata: entry.metadata,
             verified: false,
         },

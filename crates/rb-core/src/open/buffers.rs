@@ -5,11 +5,11 @@ use std::sync::Arc;
 use rb_format::Geometry;
 use rb_io::{Arena, Engine};
 
+use crate::core::pieces::buffer_bytes;
 use crate::error::OpenError;
 use crate::io::lanes::Lanes;
 use crate::memory;
 use crate::options::StoreOptions;
-use crate::value::ValueBuf;
 
 /// Default buffer memory of a store.
 const BUFFERS_DEFAULT: usize = 64 << 20;
@@ -20,7 +20,7 @@ pub(crate) fn buffers(
     options: &StoreOptions,
     geometry: &Geometry,
 ) -> Result<(Arena, Lanes), OpenError> {
-    let largest = ValueBuf::stride(geometry.largest_value() as usize);
+    let largest = buffer_bytes(geometry.largest_value() as usize, 1);
     let bytes = options
         .buffer_bytes
         .unwrap_or(BUFFERS_DEFAULT.max(2 * largest));

@@ -13,6 +13,7 @@ use rb_index::Index;
 use rb_io::{Device, DeviceKind, EngineKind};
 
 use crate::core::entry_scan::EntryScan;
+use crate::core::pieces::{Piece, pieces, slots_of};
 use crate::error::OpenError;
 use crate::io::meta_io::{BOOT_ARENA, MetaIo};
 use crate::io::superblocks::{Superblocks, check_size, read_copies};
@@ -26,7 +27,7 @@ const STEP: usize = 4096;
 
 /// The loss on a device that is too small.
 pub(crate) struct Cut {
-    /// Live entries whose slot is not entirely on the device.
+    /// Live entries one of whose slots is not entirely on the device.
     pub(crate) lost: u64,
     pub(crate) entries: u64,
 }
@@ -46,11 +47,14 @@ pub(crate) fn cost(index: &Index, geometry: &Geometry, capacity: u64) -> Cut {
     let (mut walk, mut more) = (EntryScan::default(), true);
     while more {
         more = walk.step(index, STEP, &mut |entry| {
-            let payload = rb_format::padded_len(u64::from(entry.located.payload_len));
-            let start = geometry.slot_offset(entry.located.slot.0);
-            let end = start.map(|start| start + FORMAT_BLOCK as u64 + payload);
+            let slots = slots_of(&entry.located, entry.more);
+            let mut pieces = pieces(geometry, &slots, entry.located.payload_len as usize);
+            let is_lost = |piece: Piece| {
+                let len = FORMAT_BLOCK + piece.padded_len();
+                piece.header_offset(geometry) + len as u64 > capacity
+            };
             cut.entries += 1;
-            cut.lost += u64::from(end.is_none_or(|end| end > capacity));
+            cut.lost += u64::from(pieces.any(is_lost));
         });
     }
     cut

@@ -148,7 +148,6 @@ pub(crate) fn no_base(why: Unusable) -> OpenError {
     match why {
         Unusable::NoAnswer(source) => OpenError::Io { what, source },
         Unusable::Unreadable(why) => OpenError::Build { why },
-        Unusable::SeveralSlots(what) => OpenError::SeveralSlots { what },
         Unusable::Damage(why) | Unusable::Absent(why) => OpenError::Resource { what, why },
     }
 }
@@ -262,11 +261,10 @@ fn from_base_without(
     Ok(Ok(Ok((recovered, replayed.damage))))
 }
 
-/// Rejects a log that is out of order, if that was checked, or that needs a newer version.
+/// Rejects a log that is out of order, if that was checked.
 fn readable(replayed: Replayed) -> Result<Replayed, OpenError> {
     match replayed.disorder {
         Some(disorder) => Err(OpenError::LogOrder { why: disorder.why }),
-        None if replayed.several_slots => Err(OpenError::SeveralSlots { what: "delta log" }),
         None => Ok(replayed),
     }
 }

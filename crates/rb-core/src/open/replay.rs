@@ -40,8 +40,6 @@ pub(crate) struct Replayed {
     /// Blocks that are in one ring only.
     pub(crate) copies: Copies,
     pub(crate) bad_slots: Vec<u32>,
-    /// True if a record refers to a value of several slots, which this version cannot read.
-    pub(crate) several_slots: bool,
     /// The index's recency clock after the last replayed put.
     pub(crate) recency: u32,
     /// The first slot whose generations do not ascend, if that was checked.
@@ -116,7 +114,6 @@ pub(crate) fn replay(
         records,
         closed_after,
         bad_slots,
-        several_slots,
         damage,
     } = applier.found.into_inner();
     let blocks = chain.at.sequence - start.sequence;
@@ -135,7 +132,6 @@ pub(crate) fn replay(
         damage: damage.or(end_damage),
         copies: chain.copies,
         bad_slots,
-        several_slots,
         recency: recency.wrapping_add(stamps),
         disorder,
     }))

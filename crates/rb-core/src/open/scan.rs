@@ -1,9 +1,14 @@
 //! Rebuilds the index from slot headers when metadata is lost.
 //!
 //! A header proves that its key was put into its slot in this epoch, but not that the key was not
-//! removed later. Removed keys may therefore return, which the report states.
+//! removed later. Removed keys may therefore return, which the report states. A value of several
+//! slots is loaded only if the header of each of them is of its put.
 
-use rb_format::{FORMAT_BLOCK, Geometry, SlotHeader, Superblock};
+use std::collections::HashMap;
+
+use rb_format::{
+    AnyHeader, Continuation, FORMAT_BLOCK, Geometry, SlotHeader, SlotHeaderRef, Superblock,
+};
 use rb_index::{Loader, NewEntry, SlotId};
 
 use crate::error::Error;
@@ -27,6 +32,7 @@ pub(crate) fn scan(
         ..ScanReport::default()
     };
     let (mut incarnation, mut refused) = (0, None);
+    let mut found = Several::default();
     let bytes_max = u64::from(superblock.key_len_max) + u64::from(superblock.metadata_len_max);
     let reads = (0..geometry.slots()).filter_map(|slot| {
         let offset = geometry.slot_offset(slot)?;
@@ -41,17 +47,24 @@ pub(crate) fn scan(
             report.unreadable += 1;
             return;
         };
-        let Ok(header) = SlotHeader::decode(&block[..FORMAT_BLOCK], &superblock.identity) else {
+        let Ok(header) = AnyHeader::decode(&block[..FORMAT_BLOCK], &superblock.identity) else {
             return;
         };
-        let capacity = geometry
-            .class_of(header.slot)
-            .map_or(0, |class| geometry.class_capacity(class));
-        if header.slot as usize != tag
-            || header.key.len() > superblock.key_len_max as usize
+        if header.slot() as usize != tag {
+            return;
+        }
+        incarnation = incarnation.max(header.generation().incarnation());
+        // Whatever becomes of its value, the put that wrote the header has overwritten the slot.
+        loader.claim_slot(SlotId(header.slot()), header.generation().0);
+        let header = match header {
+            AnyHeader::First(header) => header,
+            AnyHeader::Continuation(header) => return found.add_continuation(header),
+        };
+        let slots =
+            geometry.check_slots("slot header", header.slot, header.more, header.payload_len);
+        if header.key.len() > superblock.key_len_max as usize
             || header.metadata.len() > superblock.metadata_len_max as usize
-            || u64::from(header.payload_len) > capacity
-            || !header.more.is_empty()
+            || slots.is_err()
         {
             return;
         }
@@ -62,28 +75,65 @@ pub(crate) fn scan(
             return;
         }
         report.headers += 1;
-        incarnation = incarnation.max(header.generation.incarnation());
-        let entry = NewEntry {
-            slot: SlotId(header.slot),
-            more: &[],
-            payload_len: header.payload_len,
-            payload_checksum: header.payload_checksum,
-            placement: header.placement,
-            expiry: 0,
-            metadata: &header.metadata,
-            verified: false,
-        };
-        // Headers carry no recency, so all entries start with the same.
-        loader.load(
-            loader.hash(&header.key),
-            &header.key,
-            entry,
-            header.generation.0,
-            0,
-        );
+        match header.more.is_empty() {
+            true => load(loader, &header, &[]),
+            // Whether its other slots belong to it is known once all headers are read.
+            false => found.several.push(header.to_owned()),
+        }
     })?;
+    found.load(loader);
     match refused {
         Some(why) => Err(why),
         None => Ok((report, incarnation)),
     }
+}
+
+/// Headers of values of several slots.
+#[derive(Default)]
+struct Several {
+    /// The first header of each value.
+    several: Vec<SlotHeader>,
+    /// By slot.
+    continuations: HashMap<u32, Continuation>,
+}
+
+impl Several {
+    fn add_continuation(&mut self, header: Continuation) {
+        self.continuations.insert(header.slot, header);
+    }
+
+    /// Loads the values all of whose slots have the header of the same put.
+    fn load(&self, loader: &Loader<'_>) {
+        for first in &self.several {
+            let more_slots = first.more.len();
+            let belongs = |(number, slot): (usize, &u32)| {
+                self.continuations.get(slot).is_some_and(|header| {
+                    header.generation == first.generation
+                        && header.first_slot == first.slot
+                        && usize::from(header.number) == number
+                        && usize::from(header.more_slots) == more_slots
+                })
+            };
+            if (1..).zip(first.more.iter()).all(belongs) {
+                let more: Vec<SlotId> = first.more.iter().copied().map(SlotId).collect();
+                load(loader, &first.borrowed(), &more);
+            }
+        }
+    }
+}
+
+fn load(loader: &Loader<'_>, header: &SlotHeaderRef<'_>, more: &[SlotId]) {
+    let entry = NewEntry {
+        slot: SlotId(header.slot),
+        more,
+        payload_len: header.payload_len,
+        payload_checksum: header.payload_checksum,
+        placement: header.placement,
+        expiry: header.expiry,
+        metadata: header.metadata,
+        verified: false,
+    };
+    // Headers carry no recency, so all entries start with the same.
+    let hash = loader.hash(header.key);
+    loader.load(hash, header.key, entry, header.generation.0, 0);
 }

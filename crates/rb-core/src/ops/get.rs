@@ -18,6 +18,7 @@ use rb_index::LockPurpose;
 use rb_io::Patience;
 
 use crate::core::inner::Inner;
+use crate::core::pieces::slots_of;
 use crate::core::waits::Waits;
 use crate::counters::add;
 use crate::error::Error;
@@ -154,6 +155,7 @@ fn lease(inner: &Arc<Inner>, keys: &[&[u8]]) -> (Vec<Lookup>, GetBatch) {
                 metadata: shard.metadata(&lease).into(),
                 whole: !lease.located().verified,
                 read: Read::Open,
+                slots: slots_of(lease.located(), shard.more_slots(&lease)),
                 lease,
             });
         }

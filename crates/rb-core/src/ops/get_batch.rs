@@ -3,24 +3,27 @@
 use std::cmp::Reverse;
 use std::sync::Arc;
 
-use rb_format::{FORMAT_BLOCK, padded_len};
+use rb_format::FORMAT_BLOCK;
 use rb_index::{Lease, LockPurpose};
 use rb_io::{Buffer, Completion, Patience, Request};
 
 use crate::core::inner::Inner;
+use crate::core::pieces::{SlotIds, buffer_bytes, read_request};
 use crate::core::verify::{header_matches, payload_matches};
 use crate::counters::add;
 use crate::error::Error;
 use crate::events::{DropReason, Event};
 use crate::ops::batch::Batch;
 use crate::simulator::SwitchPoint;
-use crate::value::{Lookup, Value, ValueBuf};
+use crate::value::{Lookup, Value};
 
 /// A hit: leased in the index, to be read and verified.
 pub(crate) struct PendingGet {
     /// Position of the key in the call.
     pub(crate) at: usize,
     pub(crate) lease: Lease,
+    /// The slots of the value.
+    pub(crate) slots: SlotIds,
     pub(crate) shard: usize,
     pub(crate) key: Box<[u8]>,
     pub(crate) metadata: Box<[u8]>,
@@ -232,24 +235,19 @@ impl Batch for GetBatch {
 impl PendingGet {
     /// Buffer bytes the read needs.
     fn stride(&self) -> usize {
-        ValueBuf::stride(self.lease.located().payload_len as usize)
+        buffer_bytes(self.lease.located().payload_len as usize, self.slots.len())
     }
 
-    /// Step 2: the device range. The payload lands behind one block of headroom either way.
+    /// Step 2: the device ranges. The payload lands behind one block of headroom either way.
     fn request(&self, inner: &Inner, buf: Buffer) -> Request {
-        let located = self.lease.located();
-        let slot = inner.slot_offset(located.slot);
-        let payload = padded_len(u64::from(located.payload_len)) as usize;
-        match self.whole {
-            true => Request::read(slot, buf, 0, FORMAT_BLOCK + payload),
-            false => Request::read(slot + FORMAT_BLOCK as u64, buf, FORMAT_BLOCK, payload),
-        }
+        let len = self.lease.located().payload_len as usize;
+        read_request(&inner.geometry, &self.slots, len, self.whole, buf)
     }
 
     fn is_verified_by(&self, inner: &Inner, buf: &[u8]) -> bool {
         let (identity, located) = (&inner.identity, self.lease.located());
         let (header, payload) = buf.split_at(FORMAT_BLOCK);
-        (!self.whole || header_matches(identity, header, &self.key, located))
+        (!self.whole || header_matches(identity, header, &self.key, located, &self.slots))
             && payload_matches(identity, payload, &self.key, located)
     }
 }

@@ -7,6 +7,7 @@ use rb_index::{LockPurpose, NewEntry, Published, Reservation, ShardGuard, SlotId
 use rb_io::{Buffer, Completion, Patience, PlacementId, Request};
 
 use crate::core::inner::Inner;
+use crate::core::pieces::{SlotIds, fill_continuations, write_request};
 use crate::core::waits::Waits;
 use crate::core::writer::Writer;
 use crate::counters::add;
@@ -23,7 +24,7 @@ use crate::value::ValueBuf;
 /// 64 KiB costs more CPU time than checksumming it.
 const NOW_BYTES: usize = 256 << 10;
 
-/// A put in flight. Owns its reservation and its slot.
+/// A put in flight. Owns its reservation and its slots.
 struct PendingPut {
     at: usize,
     hash: u64,
@@ -33,7 +34,9 @@ struct PendingPut {
     generation: Generation,
     /// Taken by `publish`, after the write has ended.
     reservation: Option<Reservation>,
-    slot: SlotId,
+    slots: SlotIds,
+    /// The numbers of the slots after the first, as records and headers name them.
+    more: Box<[u32]>,
     payload_len: u32,
     payload_checksum: u64,
     placement: u16,
@@ -114,8 +117,8 @@ impl PutBatch {
         // Some slots need a commit first. Give everything back and leave that to a worker.
         if taken.iter().any(is_busy) {
             for (planned, taken) in planned.iter().zip(taken) {
-                if let Taken::Slot(reservation, slot) = taken {
-                    give_back(inner, planned.shard, &planned.key, reservation, slot);
+                if let Taken::Slots(reservation, slots) = taken {
+                    give_back(inner, planned.shard, &planned.key, reservation, &slots);
                 }
             }
             return Err(planned);
@@ -162,7 +165,7 @@ impl PutBatch {
             // Advance for refused puts, too: each buffer was sized for one particular value.
             let buffer = planned.needs_buffer().then(|| buffers.next());
             match taken {
-                Taken::Slot(reservation, slot) => {
+                Taken::Slots(reservation, slots) => {
                     let memory = fill(inner, planned.payload, buffer.flatten());
                     let writing = PendingPut {
                         at: planned.at,
@@ -172,7 +175,8 @@ impl PutBatch {
                         metadata: planned.metadata.into(),
                         generation: Generation(reservation.generation()),
                         reservation: Some(reservation),
-                        slot,
+                        more: slots[1..].iter().map(|slot| slot.0).collect(),
+                        slots,
                         payload_len: 0,
                         payload_checksum: 0,
                         placement: near,
@@ -199,17 +203,15 @@ impl PutBatch {
     /// Step 3 for one value: checksum, header, request.
     fn add(&mut self, mut writing: PendingPut, mut memory: ValueBuf) {
         let inner = &self.inner;
-        let PendingPut {
-            generation, slot, ..
-        } = writing;
+        let (generation, slot, len) = (writing.generation, writing.slots[0].0, memory.len());
         let hash = key_hash(&inner.identity.uuid, &writing.key);
-        writing.payload_len = u32::try_from(memory.len()).expect("a slot holds less than 4 GiB");
+        writing.payload_len = u32::try_from(len).expect("a value is shorter than 4 GiB");
         writing.payload_checksum =
-            payload_checksum(&inner.identity, generation, slot.0, hash, &memory);
+            payload_checksum(&inner.identity, generation, slot, hash, &memory);
         let header = SlotHeaderRef {
             generation,
-            slot: slot.0,
-            more: MoreSlots::NONE,
+            slot,
+            more: MoreSlots::from(&*writing.more),
             key_hash: hash,
             payload_len: writing.payload_len,
             payload_checksum: writing.payload_checksum,
@@ -220,13 +222,13 @@ impl PutBatch {
             metadata: &writing.metadata,
         };
         header.encode_into(&inner.identity, memory.parts().0);
-        self.writings.push(writing);
-        let (buf, stride) = memory.into_sealed();
-        let offset = inner.slot_offset(slot);
+        let mut buf = memory.into_sealed();
+        fill_continuations(&inner.identity, generation, &writing.slots, len, &mut buf);
         self.requests.push(Request {
             placement: self.placement,
-            ..Request::write(offset, buf, 0, stride)
+            ..write_request(&inner.geometry, &writing.slots, len, buf)
         });
+        self.writings.push(writing);
     }
 
     /// Step 4 for the puts of one shard, under its lock. Entry and record appear in the same lock
@@ -250,15 +252,15 @@ impl PutBatch {
                 .map_or(Some(&Error::Closed), |written| written.as_ref().err());
             if let Some(error) = failed {
                 shard.cancel(reservation, &writing.key);
-                set_aside(&inner, writer, writing.slot, error);
+                set_aside(&inner, writer, &writing.slots, error);
                 self.done.answers.push((writing.at, Err(error.clone())));
                 continue;
             }
             debug_assert!(writing.payload_len > 0, "no value is empty");
             if let Some(error) = stopped {
                 shard.cancel(reservation, &writing.key);
-                // The write has ended, so the slot can be reused immediately.
-                inner.index.give_back(&[writing.slot]);
+                // The write has ended, so the slots can be reused immediately.
+                inner.index.give_back(&writing.slots);
                 self.done.answers.push((writing.at, Err(error.clone())));
                 continue;
             }
@@ -267,7 +269,7 @@ impl PutBatch {
                     inner.changed(&Change::Put {
                         key: &writing.key,
                         generation: writing.generation.0,
-                        slot: writing.slot.0,
+                        slots: &writing.slots,
                     });
                     published.push(number);
                     (PutOutcome::Written, 0)
@@ -342,7 +344,7 @@ impl Batch for PutBatch {
         writer
             .quarantine
             .lock()
-            .forgive(well.map(|writing| writing.slot));
+            .forgive(well.flat_map(|writing| writing.slots.iter().copied()));
         inner.look_for_discards(writer);
     }
 
@@ -357,7 +359,7 @@ impl Batch for PutBatch {
                 writing.shard,
                 &writing.key,
                 reservation,
-                writing.slot,
+                &writing.slots,
             );
             self.answer(writing.at, Err(error.clone()), 0);
         }
@@ -380,7 +382,7 @@ impl Batch for PutBatch {
 fn need(planned: &[PlannedPut<'_>]) -> LogSpace {
     let mut need = LogSpace::default();
     for put in planned {
-        need.add(&put.key, &put.metadata);
+        need.add(&put.key, &put.metadata, put.slots);
     }
     need
 }
@@ -391,36 +393,49 @@ fn near(inner: &Inner, options: PutOptions) -> u16 {
     placement.map_or(0, |id| id.0.get())
 }
 
-/// Releases the key and the slot of a put whose write was never submitted.
-fn give_back(inner: &Inner, shard: usize, key: &[u8], reservation: Reservation, slot: SlotId) {
+/// Releases the key and the slots of a put whose write was never submitted.
+fn give_back(inner: &Inner, shard: usize, key: &[u8], reservation: Reservation, slots: &[SlotId]) {
     let mut shard = inner.index.lock(shard, LockPurpose::Operation);
     shard.cancel(reservation, key);
     drop(shard);
-    inner.index.give_back(&[slot]);
+    inner.index.give_back(slots);
 }
 
-/// Takes a slot whose write failed out of use: until a flush ends if the device reported the
-/// failure, for the whole session if the queue failed, because the write may still land.
-fn set_aside(inner: &Inner, writer: &Writer, slot: SlotId, error: &Error) {
+/// Takes the slots of a put whose write failed out of use: until a flush ends if the device reported
+/// the failure, for the whole session if the queue failed, because the write may still land.
+fn set_aside(inner: &Inner, writer: &Writer, slots: &[SlotId], error: &Error) {
     let mut quarantine = writer.quarantine.lock();
-    if error.is_answer_for_place() {
-        // A full file system fails writes without the slot being bad.
-        let counts = error.is_damage() && !error.is_out_of_space();
-        quarantine.add(&inner.index, slot, counts, inner.options.clock.now());
-        writer.log.want_commit();
-    } else {
+    if !error.is_answer_for_place() {
         // Neither the device nor a later flush says when the write has ended.
-        quarantine.add_for_good(&inner.index, slot);
+        for &slot in slots {
+            quarantine.add_for_good(&inner.index, slot);
+        }
+        return;
     }
+    // A full file system fails writes without the slot being bad.
+    let counts = error.is_damage() && !error.is_out_of_space();
+    let failed = error.device_offset();
+    for &slot in slots {
+        // Of several slots only the one with the place that failed may be bad.
+        let is_at_fault = match failed {
+            Some(offset) => inner.geometry.slot_at(offset) == Some(slot.0),
+            None => slots.len() == 1,
+        };
+        let now = inner.options.clock.now();
+        quarantine.add(&inner.index, slot, counts && is_at_fault, now);
+    }
+    writer.log.want_commit();
 }
 
 impl PendingPut {
     fn entry(&self) -> NewEntry<'_> {
         NewEntry {
-            slot: self.slot,
+            slot: self.slots[0],
+            more: &self.slots[1..],
             payload_len: self.payload_len,
             payload_checksum: self.payload_checksum,
             placement: self.placement,
+            expiry: 0,
             metadata: &self.metadata,
             verified: true,
         }
@@ -429,8 +444,8 @@ impl PendingPut {
     fn record(&self) -> Record<'_> {
         Record::Put {
             key: &self.key,
-            slot: self.slot.0,
-            more: MoreSlots::NONE,
+            slot: self.slots[0].0,
+            more: MoreSlots::from(&*self.more),
             generation: self.generation,
             payload_len: self.payload_len,
             payload_checksum: self.payload_checksum,

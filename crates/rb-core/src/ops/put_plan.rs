@@ -8,6 +8,7 @@ use rb_index::{Place, PutMode};
 use rb_io::{Buffer, Patience};
 
 use crate::core::inner::Inner;
+use crate::core::pieces::buffer_bytes;
 use crate::core::writer::Writer;
 use crate::counters::add;
 use crate::error::Error;
@@ -92,6 +93,8 @@ pub(crate) struct PlannedPut<'a> {
     pub(crate) hash: u64,
     pub(crate) shard: usize,
     pub(crate) class: u8,
+    /// Number of slots that the value takes, all of `class`.
+    pub(crate) slots: usize,
     /// Position in the batch's recency order.
     pub(crate) place: Place,
     pub(crate) key: Cow<'a, [u8]>,
@@ -102,7 +105,7 @@ pub(crate) struct PlannedPut<'a> {
 impl PlannedPut<'_> {
     /// Buffer bytes the put needs.
     pub(crate) fn stride(&self) -> usize {
-        ValueBuf::stride(self.payload.len())
+        buffer_bytes(self.payload.len(), self.slots)
     }
 
     /// Returns whether the value must still be copied into a buffer.
@@ -118,6 +121,7 @@ impl PlannedPut<'_> {
             hash: self.hash,
             shard: self.shard,
             class: self.class,
+            slots: self.slots,
             place: self.place,
             key: Cow::Owned(self.key.into_owned()),
             metadata: Cow::Owned(self.metadata.into_owned()),
@@ -186,20 +190,20 @@ pub(crate) fn plan<'a>(inner: &Inner, puts: Vec<Put<'a>>, options: PutOptions) -
     for (at, put) in puts.into_iter().enumerate() {
         match check(inner, &put, options) {
             Err(error) => answers.push(Err(error)),
-            Ok(class) => {
+            Ok(slots) => {
                 match options.mode {
                     PutMode::Replace => drop(writers.insert(put.key, at)),
                     PutMode::KeepExisting => drop(writers.entry(put.key).or_insert(at)),
                 }
                 answers.push(Ok(PutOutcome::Written));
-                valid.push((at, class, put));
+                valid.push((at, slots, put));
             }
         }
     }
     // Second pass: plan the chosen puts; the others follow them.
     let mut planned = Vec::with_capacity(valid.len());
     let mut followers = Vec::new();
-    for (at, class, put) in valid {
+    for (at, (class, slots), put) in valid {
         let writer = writers.get(put.key).copied().unwrap_or(at);
         if writer == at {
             let hash = inner.hash(put.key);
@@ -209,6 +213,7 @@ pub(crate) fn plan<'a>(inner: &Inner, puts: Vec<Put<'a>>, options: PutOptions) -
                 hash,
                 shard,
                 class,
+                slots,
                 place: batch.at(at),
                 key: put.key.into(),
                 metadata: put.metadata.into(),
@@ -230,8 +235,8 @@ pub(crate) fn plan<'a>(inner: &Inner, puts: Vec<Put<'a>>, options: PutOptions) -
     }
 }
 
-/// Validates a put (C9) and returns the slot class of its value.
-fn check(inner: &Inner, put: &Put<'_>, options: PutOptions) -> Result<u8, Error> {
+/// Validates a put (C9) and returns the class and number of slots for its value.
+fn check(inner: &Inner, put: &Put<'_>, options: PutOptions) -> Result<(u8, usize), Error> {
     inner.check_key(put.key)?;
     let max = inner.superblock.metadata_len_max as usize;
     if put.metadata.len() > max {
@@ -244,15 +249,7 @@ fn check(inner: &Inner, put: &Put<'_>, options: PutOptions) -> Result<u8, Error>
     if classes > 0 && usize::from(class) >= classes {
         return Err(Error::Lifetime { class, classes });
     }
-    let len = put.payload.len();
-    let too_long = Error::ValueLength {
-        len,
-        max: inner.geometry.largest_value() as usize,
-    };
-    match len {
-        0 => Err(too_long),
-        _ => inner.geometry.class_for(len as u64).ok_or(too_long),
-    }
+    inner.slots_for(put.payload.len())
 }
 
 /// Splits a batch into parts of at most half the buffer memory, with as many records as one log
@@ -268,7 +265,7 @@ pub(crate) fn parts<'a>(
         let (mut bytes, mut need) = (0, LogSpace::default());
         let fits = |planned: &&PlannedPut<'_>| {
             bytes += planned.stride();
-            need.add(&planned.key, &planned.metadata);
+            need.add(&planned.key, &planned.metadata, planned.slots);
             bytes <= inner.arena.bytes() / 2 && writer.log.takes_at_once(need, shards)
         };
         let count = planned.iter().rev().take_while(fits).count().max(1);

@@ -17,8 +17,10 @@ pub struct EntryInfo {
     pub key: Box<[u8]>,
     /// Length of the value in bytes.
     pub len: u32,
-    /// Slot number on the device.
+    /// Slot number on the device; the first of several.
     pub slot: u32,
+    /// The further slots of a value that takes several, in the order of its bytes; mostly empty.
+    pub more_slots: Box<[u32]>,
     /// Slot class.
     pub class: u8,
     /// Generation of the put that wrote the entry.
@@ -32,7 +34,7 @@ pub struct EntryInfo {
 }
 
 /// A lease on an entry, taken by `lookup_and_pin`. Until it is unpinned or dropped, the entry's
-/// slot is neither evicted nor reused.
+/// slots are neither evicted nor reused.
 #[must_use = "dropping it unpins the entry"]
 pub struct Pin {
     inner: Arc<Inner>,
@@ -180,6 +182,7 @@ pub(crate) fn for_each(inner: &Inner, visit: &mut dyn FnMut(EntryInfo) -> bool) 
                 key: entry.key.into(),
                 len: entry.located.payload_len,
                 slot: entry.located.slot.0,
+                more_slots: entry.more.map(|slot| slot.0).collect(),
                 class: entry.located.class,
                 generation: entry.located.generation,
                 metadata: entry.metadata.into(),

@@ -116,7 +116,7 @@ fn remove_all(
 /// block.
 fn reckon(inner: &Inner, need: &mut LogSpace, key: &[u8]) {
     if inner.check_key(key).is_ok() {
-        need.add(key, &[]);
+        need.add(key, &[], 1);
     }
 }
 

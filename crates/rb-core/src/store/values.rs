@@ -1,5 +1,6 @@
 //! Puts, gets and removes of values; each method is one call into `ops`.
 
+use crate::core::pieces::buffer_bytes;
 use crate::core::waits::Waits;
 use crate::error::Error;
 use crate::operation::Operation;
@@ -173,9 +174,10 @@ impl Store {
     /// store.put(b"key", b"second")?;
     /// assert_eq!(store.get(b"key")?.as_deref(), Some(&b"second"[..]));
     ///
-    /// // Values have 1 byte to the capacity of the largest slot.
-    /// assert!(store.put(b"key", &[0; (64 << 10) + 1]).is_err());
-    /// assert_eq!(store.get(b"key")?.as_deref(), Some(&b"second"[..]));
+    /// // A value larger than a slot takes several, but no more than there are.
+    /// store.put(b"key", &[0; 100_000])?;
+    /// assert!(store.put(b"key", &vec![0; (16 * 64 << 10) + 1]).is_err());
+    /// assert_eq!(store.get(b"key")?.as_deref(), Some(&[0; 100_000][..]));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn put(&self, key: &[u8], value: &[u8]) -> Result<PutOutcome, Error> {
@@ -263,7 +265,7 @@ impl Store {
     /// unspecified. Waits up to [`StoreOptions::busy_wait`](crate::StoreOptions::busy_wait) for buffers.
     ///
     /// # Errors
-    /// `ValueLength` if `len` is 0 or exceeds the largest slot, `Busy` if no buffers became free.
+    /// `ValueLength` if `len` is 0 or no value of the store can be so long, `Busy` if no buffers became free.
     ///
     /// ```
     /// use rb_core::{Payload, Put, PutOptions};
@@ -282,14 +284,11 @@ impl Store {
     /// ```
     pub fn buffer(&self, len: usize) -> Result<ValueBuf, Error> {
         let _pass = self.inner().enter()?;
-        let max = self.inner().geometry.largest_value() as usize;
-        if len == 0 || len > max {
-            return Err(Error::ValueLength { len, max });
-        }
+        let slots = self.inner().slots_for(len)?.1;
         let mut patience = Waits::of(self.inner()).resources;
         let mut buffers = self
             .inner()
-            .take_buffers(&[ValueBuf::stride(len)], &mut patience)?;
+            .take_buffers(&[buffer_bytes(len, slots)], &mut patience)?;
         let buf = buffers.pop().ok_or(Error::Closed)?;
         Ok(ValueBuf::new(buf, len))
     }

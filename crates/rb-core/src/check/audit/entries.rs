@@ -2,14 +2,15 @@
 //! in batches at full queue depth. Slots that are not live are not judged, because they
 //! legitimately hold old headers.
 
-use rb_format::{Corruption, FORMAT_BLOCK, Generation, SlotHeader, SlotHeaderRef, padded_len};
-use rb_index::{Index, Located};
+use rb_format::{AnyHeader, Corruption, FORMAT_BLOCK, Generation, Identity};
+use rb_index::{Index, Located, SlotId};
 
 use super::fixed::severity;
 use super::report::{FindingText, Severity};
 use super::shared::Audit;
-use crate::core::entry_scan::{EntryScan, LiveEntry};
-use crate::core::verify::{agrees, payload_matches};
+use crate::core::entry_scan::{EntryScan, LiveEntry, all_pieces};
+use crate::core::pieces::Piece;
+use crate::core::verify::{EntryCheck, piece_header_matches};
 use crate::error::OpenError;
 use crate::error::error_chain;
 use crate::io::meta_io::ReadAt;
@@ -46,26 +47,37 @@ impl Audit<'_> {
         unverified: &mut Vec<Box<[u8]>>,
     ) -> Result<(), OpenError> {
         let (geometry, deep) = (self.geometry, self.options.deep);
-        let reads = batch.iter().enumerate().filter_map(|(tag, entry)| {
-            let payload = match deep {
-                true => padded_len(u64::from(entry.located.payload_len)) as usize,
-                false => 0,
-            };
-            Some(ReadAt {
-                tag,
-                offset: geometry.slot_offset(entry.located.slot.0)?,
-                len: FORMAT_BLOCK + payload,
-            })
+        let pieces = all_pieces(batch, geometry);
+        let reads = pieces.iter().enumerate().map(|(tag, (_, piece))| ReadAt {
+            tag,
+            offset: piece.header_offset(geometry),
+            len: FORMAT_BLOCK + if deep { piece.padded_len() } else { 0 },
         });
-        let mut judged = Vec::new();
+        let mut judged: Vec<(usize, SlotId, Wrong)> = Vec::new();
         let identity = self.superblock.identity;
+        let check = |entry| EntryCheck::new(entry, deep);
+        let mut checks: Vec<_> = batch.iter().map(check).collect();
         let read = self.io.read_each(&mut Pace::full(), reads, |tag, answer| {
-            let entry = &batch[tag];
-            let wrong = match answer {
-                Err(error) => Some(Wrong::Unreadable(error_chain(&error))),
-                Ok(bytes) => wrong_with(entry, bytes, deep, &identity),
+            let (at, piece) = &pieces[tag];
+            let (entry, check) = (&batch[*at], &mut checks[*at]);
+            let (is_last, wrong) = match answer {
+                Err(error) => {
+                    let why = error_chain(&error);
+                    (check.unreadable(), Some(Wrong::Unreadable(why)))
+                }
+                Ok(bytes) => {
+                    let wrong = wrong_header(entry, piece, &bytes[..FORMAT_BLOCK], &identity);
+                    (check.piece(&identity, entry, piece, bytes), wrong)
+                }
             };
-            judged.extend(wrong.map(|wrong| (tag, wrong)));
+            if let Some(wrong) = wrong {
+                judged.push((*at, piece.slot, wrong));
+            } else if is_last
+                && check.all_headers_match()
+                && check.verdict(&identity, entry) == Some(false)
+            {
+                judged.push((*at, piece.slot, Wrong::rotten(entry)));
+            }
         });
         read.map_err(|source| OpenError::Io {
             what: "reading slots",
@@ -73,10 +85,14 @@ impl Audit<'_> {
         })?;
         self.report.headers_read += batch.len() as u64;
         self.report.payloads_read += if deep { batch.len() as u64 } else { 0 };
-        judged.sort_unstable_by_key(|(tag, _)| *tag);
-        for (tag, wrong) in judged {
-            let entry = &batch[tag];
-            self.report_wrong(entry, &wrong);
+        // One finding for an entry is enough: that of its first wrong piece.
+        judged.sort_by_key(|(at, slot, _)| {
+            (*at, batch[*at].slots.iter().position(|own| own == slot))
+        });
+        judged.dedup_by_key(|(at, ..)| *at);
+        for (at, slot, wrong) in judged {
+            let entry = &batch[at];
+            self.report_wrong(entry, slot, &wrong);
             unverified.push(entry.key.clone());
         }
         for entry in batch {
@@ -85,11 +101,8 @@ impl Audit<'_> {
         Ok(())
     }
 
-    fn report_wrong(&mut self, entry: &LiveEntry, wrong: &Wrong) {
-        let Located {
-            slot, generation, ..
-        } = entry.located;
-        let opening = Generation(generation).incarnation();
+    fn report_wrong(&mut self, entry: &LiveEntry, slot: SlotId, wrong: &Wrong) {
+        let opening = Generation(entry.located.generation).incarnation();
         let settled = self.settled_from.is_some_and(|first| opening >= first);
         let (severity, wrong) = match wrong {
             Wrong::Unreadable(why) | Wrong::Impossible(why) => (Severity::Damage, why),
@@ -114,19 +127,21 @@ impl Audit<'_> {
         );
     }
 
-    /// Checks that a value is in the smallest class that holds it.
+    /// Checks that a value is in the smallest class that holds it, in no more slots than it fills.
     fn class(&mut self, entry: &LiveEntry) {
         let Located {
             slot, payload_len, ..
         } = entry.located;
-        let wanted = self.geometry.class_for(u64::from(payload_len));
-        if wanted != Some(entry.located.class) {
+        let wanted = self.geometry.slots_for(u64::from(payload_len));
+        if wanted != Some((entry.located.class, entry.slots.len())) {
+            let (class, slots) = wanted.unwrap_or_default();
             self.report.damage(FindingText {
                 structure: format!("slot {}", slot.0),
                 offset: self.geometry.slot_offset(slot.0).unwrap_or(0),
                 wrong: format!(
-                    "an entry of {payload_len} bytes is in class {}, it belongs in {wanted:?}",
-                    entry.located.class
+                    "an entry of {payload_len} bytes is in class {}, slots {}; it belongs in class {class}, slots {slots}",
+                    entry.located.class,
+                    entry.slots.len(),
                 ),
                 meaning: "no writer of this version puts it there; it is served nevertheless",
                 lost: super::report::nothing("it is whole"),
@@ -144,20 +159,32 @@ enum Wrong {
     Undecided(String),
 }
 
-fn wrong_with(
+impl Wrong {
+    fn rotten(entry: &LiveEntry) -> Wrong {
+        let headers = match entry.slots.len() {
+            1 => "the header is right",
+            _ => "the headers are right",
+        };
+        Wrong::Undecided(format!(
+            "{headers}, the payload does not match its checksum"
+        ))
+    }
+}
+
+fn wrong_header(
     entry: &LiveEntry,
-    bytes: &[u8],
-    deep: bool,
-    identity: &rb_format::Identity,
+    piece: &Piece,
+    header: &[u8],
+    identity: &Identity,
 ) -> Option<Wrong> {
-    let Located {
-        slot, generation, ..
-    } = entry.located;
-    let (header, payload) = bytes.split_at(FORMAT_BLOCK);
-    let found = match SlotHeader::decode(header, identity) {
+    if piece_header_matches(identity, header, entry, piece.number) {
+        return None;
+    }
+    let generation = entry.located.generation;
+    let found = match AnyHeader::decode(header, identity) {
         Ok(found) => found,
         Err(why) => {
-            let torn = SlotHeaderRef::may_be_torn(header, identity, slot.0);
+            let torn = AnyHeader::may_be_torn(header, identity, piece.slot.0);
             // An older header is what a put leaves whose write was lost.
             let other = matches!(
                 why,
@@ -170,18 +197,13 @@ fn wrong_with(
             });
         }
     };
-    if agrees(&found, &entry.key, &entry.located) {
-        let rotten = deep && !payload_matches(identity, payload, &entry.key, &entry.located);
-        return rotten.then(|| {
-            Wrong::Undecided("the header is right, the payload does not match its checksum".into())
-        });
-    }
     let why = format!(
         "its header is that of generation {} in slot {}, the index says {generation}",
-        found.generation.0, found.slot
+        found.generation().0,
+        found.slot()
     );
     // A generation has only one put, and a header names the slot it is in.
-    let impossible = found.slot != slot.0 || found.generation.0 == generation;
+    let impossible = found.slot() != piece.slot.0 || found.generation().0 == generation;
     Some(match impossible {
         true => Wrong::Impossible(why),
         false => Wrong::Undecided(why),

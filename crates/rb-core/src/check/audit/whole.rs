@@ -7,6 +7,7 @@ use rb_format::Geometry;
 use super::fixed;
 use super::report::AuditReport;
 use super::shared::{Audit, AuditOptions};
+use crate::core::pieces::buffer_bytes;
 use crate::error::OpenError;
 use crate::io::meta_io::{BOOT_ARENA, MetaIo};
 use crate::io::superblocks::{choose_superblock, read_copies};
@@ -80,7 +81,7 @@ pub(crate) fn audit_opened(source: &Opened, options: &AuditOptions) -> Result<Au
     }
     audit.accounting(&recovered.index)?;
     // The largest value with its header must fit, and several of them to keep the device busy.
-    let largest = crate::value::ValueBuf::stride(geometry.largest_value() as usize);
+    let largest = buffer_bytes(geometry.largest_value() as usize, 1);
     if options.deep && 8 * largest > BOOT_ARENA {
         audit.io = new_io(
             BOOT_ARENA

@@ -6,10 +6,11 @@ use rb_format::{
     INCARNATION_B_OFFSET, Incarnation, Structure, Superblock, base_header_offsets, decode_section,
     describe, padded_len,
 };
-use rb_index::{Index, Located, LockPurpose};
+use rb_index::{Index, LockPurpose};
 
 use super::structure::{Inspected, Look, Side};
-use crate::core::verify::{agrees, payload_matches};
+use crate::core::entry_scan::LiveEntry;
+use crate::core::verify::{EntryCheck, piece_header_matches};
 use crate::error::OpenError;
 use crate::error::error_chain;
 use crate::io::block_at::BlockAt;
@@ -157,15 +158,14 @@ impl Look<'_> {
             });
         };
         let identity = self.superblock.identity;
-        let (mut header, mut further) = (None, None);
+        let (mut found, mut further) = (None, None);
         let title = format!("slot {slot}");
         let mut shown = self.block(title, offset, Structure::SlotHeader, |bytes| {
             if bytes.starts_with(&MAGIC_CONTINUATION) {
                 further = Some(describe(Structure::ContinuationHeader, bytes));
             }
-            if let AnyHeader::First(first) = AnyHeader::decode(bytes, &identity)? {
-                header = Some(first.to_owned());
-            }
+            AnyHeader::decode(bytes, &identity)?;
+            found = Some(bytes[..FORMAT_BLOCK].to_vec());
             Ok(())
         })?;
         if let Some(fields) = further {
@@ -175,9 +175,12 @@ impl Look<'_> {
         shown.notes.push(match owner {
             Err(why) => format!("whether it is live is not known: {}", error_chain(&why)),
             Ok(None) => "not live: its content is old".into(),
-            Ok(Some((key, located))) => {
-                let agreed = header.is_some_and(|header| agrees(&header, &key, &located));
-                let state = match (agreed, self.payload_matches(&key, &located)) {
+            Ok(Some(entry)) => {
+                let number = entry.slots.iter().position(|own| own.0 == slot);
+                let number = number.unwrap_or_default();
+                let agreed = found
+                    .is_some_and(|header| piece_header_matches(&identity, &header, &entry, number));
+                let state = match (agreed, self.payload_matches(&entry)) {
                     (false, _) => {
                         "the header is not that of the entry: a read is a miss".to_owned()
                     }
@@ -185,11 +188,15 @@ impl Look<'_> {
                     (true, Ok(false)) => "the payload does not match: a read is a miss".to_owned(),
                     (true, Err(why)) => format!("the payload could not be read: {why}"),
                 };
+                let part = match entry.slots.len() {
+                    1 => String::new(),
+                    count => format!(", part {} of {count}", number + 1),
+                };
                 format!(
-                    "live: key {}, generation {}, {} bytes; {state}",
-                    key.escape_ascii(),
-                    located.generation,
-                    located.payload_len
+                    "live: key {}, generation {}, {} bytes{part}; {state}",
+                    entry.key.escape_ascii(),
+                    entry.located.generation,
+                    entry.located.payload_len
                 )
             }
         });
@@ -219,28 +226,28 @@ impl Look<'_> {
         Ok(recovered.index)
     }
 
-    fn payload_matches(&mut self, key: &[u8], located: &Located) -> Result<bool, String> {
-        let identity = self.superblock.identity;
-        let Some(offset) = self.geometry.payload_offset(located.slot.0) else {
-            return Ok(false);
-        };
-        let len = padded_len(u64::from(located.payload_len)) as usize;
-        let bytes = self
-            .io
-            .read(offset, len)
-            .map_err(|error| error_chain(&error))?;
-        Ok(payload_matches(&identity, &bytes, key, located))
+    fn payload_matches(&mut self, entry: &LiveEntry) -> Result<bool, String> {
+        let (identity, mut check) = (self.superblock.identity, EntryCheck::new(entry, true));
+        for piece in entry.pieces(self.geometry) {
+            let offset = piece.header_offset(self.geometry);
+            let len = FORMAT_BLOCK + piece.padded_len();
+            let bytes = self.io.read(offset, len);
+            let bytes = bytes.map_err(|error| error_chain(&error))?;
+            check.piece(&identity, entry, &piece, &bytes);
+        }
+        Ok(check.payload_matches(&identity, entry))
     }
 }
 
-/// Returns the live entry in a slot.
-fn owner_of(index: &Index, slot: u32) -> Option<(Box<[u8]>, Located)> {
+/// Returns the live entry that has a slot.
+fn owner_of(index: &Index, slot: u32) -> Option<LiveEntry> {
     let mut owner = None;
     for shard in 0..index.shards() {
         let guard = index.lock(shard, LockPurpose::Background);
         guard.snapshot(&mut rb_index::Cursor::default(), usize::MAX, &mut |entry| {
-            if entry.located.slot.0 == slot {
-                owner = Some((entry.key.into(), entry.located));
+            let entry = LiveEntry::new(index, &entry);
+            if entry.slots.iter().any(|own| own.0 == slot) {
+                owner = Some(entry);
             }
         });
     }
