@@ -7,6 +7,7 @@
 mod error;
 mod free;
 mod handle;
+mod lent;
 mod page;
 mod take;
 #[cfg(test)]

@@ -1,10 +1,11 @@
 // UNSAFETY: a buffer is a range of mapped memory, which Rust knows only as an address; turning it
-// into a slice is unsafe. The rule that makes it sound is enforced here: at most one `Claim` per
-// range.
+// into a slice is unsafe. The rule that makes it sound is enforced here: slices exist only behind an
+// exclusive `Claim`, which overlaps no other.
 #![expect(unsafe_code, reason = "ranges of mapped memory become slices here")]
 //! Buffers: types that encode which code may access which bytes.
 //!
-//! A [`Buffer`] is the only way to access the bytes of its range. To pass it to a device it becomes
+//! A [`Buffer`] is the only way to access the bytes of its range. A [`Loan`] is the same for a range
+//! of the caller's memory that may be shared with others. To pass it to a device it becomes
 //! an [`IoBuf`], which keeps the range taken but gives no access, and becomes a `Buffer` again only
 //! when no other `IoBuf` of the range is left. A waiter, a queue or a lane can therefore be dropped
 //! at any time: as long as the kernel may write, an `IoBuf` in some in-flight table keeps the range
@@ -18,17 +19,32 @@ use parking_lot::Mutex;
 
 use crate::arena::Arena;
 
-/// A range taken from its arena. At most one claim covers any byte; only `FreeRanges` makes ranges.
+/// Who else may use a range.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Access {
+    /// Nobody.
+    Exclusive,
+    /// Others may read it: other claims, and the owner of the memory.
+    Shared,
+}
+
+/// A range taken from its arena. An exclusive claim overlaps no other.
 #[derive(Debug)]
 pub(crate) struct Claim {
     arena: Arena,
     offset: usize,
     len: usize,
+    access: Access,
 }
 
 impl Claim {
-    pub(crate) fn new(arena: Arena, offset: usize, len: usize) -> Self {
-        Self { arena, offset, len }
+    pub(crate) fn new(arena: Arena, offset: usize, len: usize, access: Access) -> Self {
+        Self {
+            arena,
+            offset,
+            len,
+            access,
+        }
     }
 
     fn start(&self) -> *mut u8 {
@@ -39,7 +55,8 @@ impl Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        self.arena.give_back(self.offset, self.len);
+        let shared = self.access == Access::Shared;
+        self.arena.give_back(self.offset, self.len, shared);
     }
 }
 
@@ -105,6 +122,95 @@ impl DerefMut for Buffer {
     }
 }
 
+/// A range of an arena lent to I/O: to writes, shared with others that read it, or to a read,
+/// exclusively. Made by [`Arena::lend`] and [`Arena::lend_exclusive`]; ends when dropped.
+///
+/// Unlike a [`Buffer`], it may begin and end at any byte, and it gives no slice of shared memory: its
+/// owner may write there meanwhile. Then the bytes that are copied or written are any mixture of
+/// old and new ones.
+#[derive(Debug)]
+pub struct Loan {
+    claim: Claim,
+}
+
+impl Loan {
+    pub(crate) fn new(claim: Claim) -> Self {
+        Self { claim }
+    }
+
+    /// Returns the length in bytes, never 0.
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "a loan is never empty")]
+    pub fn len(&self) -> usize {
+        self.claim.len
+    }
+
+    /// Returns the arena that the range belongs to.
+    #[must_use]
+    pub fn arena(&self) -> &Arena {
+        &self.claim.arena
+    }
+
+    /// Returns the offset of the range in its arena, in bytes.
+    #[must_use]
+    pub fn arena_offset(&self) -> usize {
+        self.claim.offset
+    }
+
+    /// Returns whether the loan is exclusive, so that a read may change the range.
+    #[must_use]
+    pub fn is_exclusive(&self) -> bool {
+        self.claim.access == Access::Exclusive
+    }
+
+    /// Returns the bytes of an exclusive loan; `None` if it is shared.
+    #[must_use]
+    pub fn bytes(&self) -> Option<&[u8]> {
+        // SAFETY: the claim lies inside its arena's mapping, which lives as long as the claim and is
+        // initialised. It is exclusive and no `IoBuf` shares it, so nothing writes to the range.
+        self.is_exclusive()
+            .then(|| unsafe { std::slice::from_raw_parts(self.claim.start(), self.claim.len) })
+    }
+
+    /// Returns the bytes of an exclusive loan to be changed; `None` if it is shared.
+    #[must_use]
+    pub fn bytes_mut(&mut self) -> Option<&mut [u8]> {
+        // SAFETY: as in `bytes`; `&mut self` makes this the only slice of the range.
+        self.is_exclusive()
+            .then(|| unsafe { std::slice::from_raw_parts_mut(self.claim.start(), self.claim.len) })
+    }
+
+    /// Copies the bytes at `offset` of the range to `to`.
+    ///
+    /// # Panics
+    /// If the range is too short.
+    pub fn copy_to(&self, offset: usize, to: &mut [u8]) {
+        assert!(
+            offset
+                .checked_add(to.len())
+                .is_some_and(|end| end <= self.len()),
+            "{} bytes at {offset} of a loan of {}",
+            to.len(),
+            self.len()
+        );
+        let from = self.claim.start().wrapping_add(offset);
+        // SAFETY: the assertion keeps the copy inside the range, whose memory is mapped and
+        // initialised while `self` lives. `to` cannot overlap it: a slice of the range exists only
+        // behind an exclusive claim, and this one excludes those.
+        unsafe { std::ptr::copy_nonoverlapping(from, to.as_mut_ptr(), to.len()) };
+    }
+
+    /// Gives the range to a device.
+    pub(crate) fn into_io(self) -> IoBuf {
+        IoBuf {
+            inner: Arc::new(InIo {
+                claim: self.claim,
+                copying: Mutex::new(()),
+            }),
+        }
+    }
+}
+
 #[derive(Debug)]
 struct InIo {
     claim: Claim,
@@ -156,6 +262,12 @@ impl IoBuf {
             Ok(InIo { claim, copying: _ }) => Ok(Buffer { claim }),
             Err(inner) => Err(Self { inner }),
         }
+    }
+
+    /// Converts back to the loan that it was made of, if this is the last `IoBuf` of it.
+    pub(crate) fn into_loan(self) -> Option<Loan> {
+        let InIo { claim, copying: _ } = Arc::try_unwrap(self.inner).ok()?;
+        Some(Loan { claim })
     }
 
     /// Copies `bytes` to `offset` of the range, for engines that move bytes in software.

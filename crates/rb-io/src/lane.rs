@@ -251,6 +251,7 @@ impl Lane {
                 Completion {
                     tag: 0,
                     buf: request.buf,
+                    loan: request.loan,
                     result: checked,
                 },
             );

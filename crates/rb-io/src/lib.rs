@@ -1,6 +1,6 @@
 //! Block I/O engines, registered buffers and request splitting for files and block devices.
 //!
-//! * [`Arena`], [`Buffer`], [`IoBuf`]: page-aligned memory, and types that encode which code may
+//! * [`Arena`], [`Buffer`], [`Loan`], [`IoBuf`]: page-aligned memory, and types that encode which code may
 //!   access it.
 //! * [`Device`]: an exclusively opened file, block device or NVMe namespace, with its [`Limits`]
 //!   and their sources; [`find_signatures`] finds data of other programs on it.
@@ -84,7 +84,7 @@ mod wake;
 pub use crate::blkio::LibblkioEngine;
 pub use arena::{Arena, ArenaError, ArenaId, PAGE_BYTES};
 pub use board::{Board, Wait};
-pub use buffer::{Buffer, IoBuf};
+pub use buffer::{Buffer, IoBuf, Loan};
 pub use device::{Access, Claim, Device, DeviceKind, Reservation};
 pub use engine::{DEPTH_MAX, Engine, Feature, Issuer, Queue, QueueCounters, QueueOptions};
 pub use error::{IoError, OpenError};
@@ -97,7 +97,7 @@ pub use patience::Patience;
 pub use posix::PosixEngine;
 pub use probe::{EngineOffer, EngineProbe, Probe, probe};
 pub use process::Process;
-pub use request::{OpKind, Part, PartDone, PlacementId};
+pub use request::{Memory, OpKind, Part, PartDone, PlacementId};
 pub use signature::{Signature, find_signatures, wipe_list};
 pub use split::{Span, Spans, split};
 pub use sys::prefetch::prefetch;

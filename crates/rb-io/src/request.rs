@@ -28,6 +28,15 @@ pub enum OpKind {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
 pub struct PlacementId(pub NonZeroU16);
 
+/// The memory of a [`Segment`](crate::Segment).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Memory {
+    /// The request's buffer.
+    Buffer,
+    /// The request's loan.
+    Loan,
+}
+
 /// One operation as an engine executes it, already within the engine's [`Limits`](crate::Limits).
 ///
 /// From `push` to completion it belongs to the in-flight table of the queue.

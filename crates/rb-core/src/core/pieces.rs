@@ -10,7 +10,7 @@
 
 use rb_format::{Continuation, FORMAT_BLOCK, Generation, Geometry, padded_len};
 use rb_index::{Located, MoreSlots, SlotId};
-use rb_io::{Buffer, Request, Segment};
+use rb_io::{Buffer, Memory, Request, Segment};
 use smallvec::SmallVec;
 
 /// The slots of a value, in the order of its bytes. Nearly all values have one.
@@ -80,6 +80,7 @@ impl Piece {
             offset: self.header_offset(geometry) + FORMAT_BLOCK as u64,
             len: self.padded_len() as u64,
             buf_offset: FORMAT_BLOCK + self.start,
+            memory: Memory::Buffer,
         }
     }
 }
@@ -132,6 +133,7 @@ pub(crate) fn write_request(
             offset: piece.header_offset(geometry),
             len: FORMAT_BLOCK as u64,
             buf_offset: header_position(payload_len, piece.number),
+            memory: Memory::Buffer,
         });
         request.more.push(piece.payload_segment(geometry));
     }

@@ -29,6 +29,12 @@ impl FreeRanges {
         Some(offset)
     }
 
+    /// Returns whether all of a range is free.
+    pub(super) fn contains(&self, offset: usize, len: usize) -> bool {
+        let before = self.ranges.range(..=offset).next_back();
+        before.is_some_and(|(&start, &room)| start + room >= offset + len)
+    }
+
     pub(super) fn take_at(&mut self, offset: usize, len: usize) -> bool {
         let Some((&start, &room)) = self.ranges.range(..=offset).next_back() else {
             return false;

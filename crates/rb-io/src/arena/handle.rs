@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
+use std::ops::Range;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,6 +12,7 @@ use parking_lot::{Condvar, Mutex};
 
 use super::error::ArenaError;
 use super::free::FreeRanges;
+use super::lent::Lent;
 use super::page::round_up;
 use crate::process::Process;
 use crate::sys::memory::Mapping;
@@ -44,8 +46,23 @@ pub(super) struct State {
     /// Callers of `take_many` in arrival order, by ticket; only the first may take.
     pub(super) line: VecDeque<u64>,
     next_ticket: u64,
-    /// Ranges handed out, for the error of a refused `take_at`.
+    /// Ranges handed out for one user alone, for the error of a refused request for a given range.
     pub(super) out: BTreeMap<usize, usize>,
+    pub(super) lent: Lent,
+    /// Callbacks of `when_free`.
+    waiting: Vec<Waiting>,
+}
+
+/// A range that somebody waits for.
+struct Waiting {
+    range: Range<usize>,
+    call: Box<dyn FnOnce() + Send>,
+}
+
+impl std::fmt::Debug for Waiting {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Waiting({:?})", self.range)
+    }
 }
 
 impl Arena {
@@ -97,6 +114,8 @@ impl Arena {
             line: VecDeque::new(),
             next_ticket: 0,
             out: BTreeMap::new(),
+            lent: Lent::default(),
+            waiting: Vec::new(),
         };
         let id = ArenaId(NEXT_ID.fetch_add(1, Ordering::Relaxed));
         let inner = ArenaInner {
@@ -155,17 +174,63 @@ impl Arena {
         self.inner.mapping.start().as_ptr()
     }
 
-    pub(crate) fn give_back(&self, offset: usize, len: usize) {
+    /// Calls `call` once no buffer and no loan holds any byte of this range: at once, or in the
+    /// thread that gives the last one back. A device that does not answer keeps its memory, so the
+    /// call may never come.
+    ///
+    /// ```
+    /// use std::sync::mpsc;
+    /// use rb_io::{Arena, PAGE_BYTES};
+    ///
+    /// let arena = Arena::allocate(2 * PAGE_BYTES)?;
+    /// let loan = arena.lend(0, 100)?;
+    /// let (sender, free) = mpsc::channel();
+    /// arena.when_free(0, 4096, move || _ = sender.send(()));
+    /// assert!(free.try_recv().is_err());
+    /// drop(loan);
+    /// assert!(free.try_recv().is_ok());
+    /// # Ok::<(), rb_io::ArenaError>(())
+    /// ```
+    pub fn when_free(&self, offset: usize, len: usize, call: impl FnOnce() + Send + 'static) {
+        let mut state = self.inner.state.lock();
+        let range = offset..offset.saturating_add(len).min(self.bytes());
+        if range.is_empty() || state.free.contains(range.start, range.len()) {
+            drop(state);
+            return call();
+        }
+        state.waiting.push(Waiting {
+            range,
+            call: Box::new(call),
+        });
+    }
+
+    pub(crate) fn give_back(&self, offset: usize, len: usize, shared: bool) {
         if !self.inner.process.is_current() {
             // In a forked child, a thread that does not exist there may hold the lock; leak the
             // range instead.
             return;
         }
         let mut state = self.inner.state.lock();
-        state.out.remove(&offset);
-        state.free.give(offset, len);
+        let State {
+            free,
+            out,
+            lent,
+            waiting,
+            ..
+        } = &mut *state;
+        if shared {
+            lent.remove(free, &(offset..offset + len));
+        } else {
+            out.remove(&offset);
+            free.give(offset, len);
+        }
+        let is_free = |waits: &mut Waiting| free.contains(waits.range.start, waits.range.len());
+        let freed: Vec<Waiting> = waiting.extract_if(.., is_free).collect();
         let someone_waits = !state.line.is_empty();
         drop(state);
+        for waits in freed {
+            (waits.call)();
+        }
         if someone_waits {
             self.inner.changed.notify_all();
         }
@@ -192,6 +257,24 @@ impl State {
             self.out.insert(offset, len);
         }
         taken
+    }
+
+    /// Returns the error of a range inside the arena that is in use.
+    pub(super) fn overlap(&self, range: &Range<usize>) -> ArenaError {
+        // The last user alone that begins before the end of the range or, if that does not reach
+        // it, a shared loan.
+        let alone = self.out.range(..range.end).next_back();
+        let alone = alone.map(|(&at, &len)| at..at + len);
+        let other = alone
+            .filter(|other| other.end > range.start)
+            .or_else(|| self.lent.first_in(range))
+            .unwrap_or_else(|| range.clone());
+        ArenaError::Overlap {
+            offset: range.start,
+            len: range.len(),
+            other_offset: other.start,
+            other_len: other.len(),
+        }
     }
 
     pub(super) fn take_all(&mut self, lens: &[usize]) -> Option<Vec<usize>> {

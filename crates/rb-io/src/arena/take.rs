@@ -1,9 +1,11 @@
 //! Taking ranges of an arena: one, several together, or one at a given offset.
 
+use std::ops::Range;
+
 use super::error::ArenaError;
-use super::handle::Arena;
+use super::handle::{Arena, State};
 use super::page::{PAGE_BYTES, round_up};
-use crate::buffer::{Buffer, Claim};
+use crate::buffer::{Access, Buffer, Claim, Loan};
 use crate::patience::Patience;
 
 impl Arena {
@@ -120,36 +122,78 @@ impl Arena {
     /// [`ArenaError::Misaligned`] unless both are multiples of [`PAGE_BYTES`],
     /// [`ArenaError::Empty`], [`ArenaError::OutOfRange`], [`ArenaError::Overlap`].
     pub fn take_at(&self, offset: usize, len: usize) -> Result<Buffer, ArenaError> {
-        if len == 0 {
-            return Err(ArenaError::Empty);
-        }
+        let range = self.range(offset, len)?;
         for (what, value) in [("offset", offset), ("length", len)] {
             if !value.is_multiple_of(PAGE_BYTES) {
                 return Err(ArenaError::Misaligned { what, value });
             }
         }
-        let arena = self.bytes();
-        let end = offset.checked_add(len).filter(|end| *end <= arena);
-        let end = end.ok_or(ArenaError::OutOfRange { offset, len, arena })?;
         let mut state = self.inner.state.lock();
         if !state.take_at(offset, len) {
-            // The range is inside the arena and not free, so a buffer in use overlaps it: the last
-            // one that begins before the end of the range.
-            let other = state.out.range(..end).next_back();
-            let (other_offset, other_len) = other.map_or((offset, len), |(at, len)| (*at, *len));
-            return Err(ArenaError::Overlap {
-                offset,
-                len,
-                other_offset,
-                other_len,
-            });
+            return Err(state.overlap(&range));
         }
         drop(state);
         Ok(self.buffer(offset, len))
     }
 
+    /// Lends the range of `len` bytes at `offset` to writes. Others may lend it at the same time, and
+    /// its owner may read it. Any offset and length will do.
+    ///
+    /// # Errors
+    /// [`ArenaError::Empty`], [`ArenaError::OutOfRange`]; [`ArenaError::Overlap`] with a buffer or an
+    /// exclusive loan.
+    ///
+    /// ```
+    /// use rb_io::{Arena, PAGE_BYTES};
+    ///
+    /// let arena = Arena::allocate(2 * PAGE_BYTES)?;
+    /// let (one, other) = (arena.lend(0, 5000)?, arena.lend(100, 200)?);
+    /// assert_eq!((one.len(), other.len()), (5000, 200));
+    /// assert!(arena.lend_exclusive(0, 4096).is_err());
+    /// # Ok::<(), rb_io::ArenaError>(())
+    /// ```
+    pub fn lend(&self, offset: usize, len: usize) -> Result<Loan, ArenaError> {
+        self.lend_as(offset, len, Access::Shared)
+    }
+
+    /// Lends the range of `len` bytes at `offset` to a read, which changes it. Any offset and length
+    /// will do.
+    ///
+    /// # Errors
+    /// Those of [`lend`](Self::lend), and [`ArenaError::Overlap`] with any loan.
+    pub fn lend_exclusive(&self, offset: usize, len: usize) -> Result<Loan, ArenaError> {
+        self.lend_as(offset, len, Access::Exclusive)
+    }
+
+    fn lend_as(&self, offset: usize, len: usize, access: Access) -> Result<Loan, ArenaError> {
+        let range = self.range(offset, len)?;
+        let mut state = self.inner.state.lock();
+        let State { free, lent, .. } = &mut *state;
+        let lends = match access {
+            Access::Shared => lent.add(free, &range),
+            Access::Exclusive => state.take_at(offset, len),
+        };
+        if !lends {
+            return Err(state.overlap(&range));
+        }
+        drop(state);
+        Ok(Loan::new(Claim::new(self.clone(), offset, len, access)))
+    }
+
+    /// Checks that a range is not empty and lies in the arena.
+    fn range(&self, offset: usize, len: usize) -> Result<Range<usize>, ArenaError> {
+        let arena = self.bytes();
+        if len == 0 {
+            return Err(ArenaError::Empty);
+        }
+        match offset.checked_add(len).filter(|end| *end <= arena) {
+            Some(end) => Ok(offset..end),
+            None => Err(ArenaError::OutOfRange { offset, len, arena }),
+        }
+    }
+
     fn buffer(&self, offset: usize, len: usize) -> Buffer {
-        Buffer::new(Claim::new(self.clone(), offset, len))
+        Buffer::new(Claim::new(self.clone(), offset, len, Access::Exclusive))
     }
 
     fn round_all(&self, lens: &[usize]) -> Result<Vec<usize>, ArenaError> {

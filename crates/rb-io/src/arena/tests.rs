@@ -281,3 +281,58 @@ fn an_empty_request_skips_the_queue() {
     drop(held);
     waits.join().unwrap().unwrap();
 }
+
+#[test]
+fn shared_loans_overlap_each_other_and_nothing_else() {
+    let arena = Arena::allocate(4 * PAGE).unwrap();
+    let one = arena.lend(100, 5000).unwrap();
+    let other = arena.lend(3000, 9000).unwrap();
+    assert_eq!(arena.available(), 4 * PAGE - 11_900);
+    let refused = arena.lend_exclusive(4000, 10).unwrap_err();
+    assert!(matches!(refused, ArenaError::Overlap { .. }), "{refused}");
+    assert!(arena.take_at(0, PAGE).is_err() && arena.take_at(2 * PAGE, PAGE).is_err());
+    drop(one);
+    let mut alone = arena.lend_exclusive(0, 3000).unwrap();
+    assert!(arena.lend(2999, 1).is_err());
+    assert!(other.bytes().is_none(), "shared memory is never a slice");
+    alone.bytes_mut().unwrap().fill(7);
+    drop((alone, other));
+    assert_eq!(arena.available(), 4 * PAGE);
+    let (again, mut copy) = (arena.lend(2990, 20).unwrap(), [1; 20]);
+    again.copy_to(0, &mut copy);
+    assert_eq!(copy[..], [[7; 10], [0; 10]].concat());
+    for (offset, len) in [(0, 0), (4 * PAGE, 1), (1, 4 * PAGE), (usize::MAX, 2)] {
+        assert!(arena.lend(offset, len).is_err());
+    }
+}
+
+#[test]
+fn a_callback_comes_when_the_last_user_of_the_range_has_gone() {
+    let arena = Arena::allocate(4 * PAGE).unwrap();
+    let called = Arc::new(AtomicBool::new(false));
+    let wait = |offset, len| {
+        called.store(false, Ordering::Relaxed);
+        let called = Arc::clone(&called);
+        arena.when_free(offset, len, move || called.store(true, Ordering::Relaxed));
+    };
+    let is_called = || called.load(Ordering::Relaxed);
+    wait(0, 4 * PAGE);
+    assert!(is_called(), "at once");
+    let (one, other) = (arena.lend(0, 100).unwrap(), arena.lend(50, 100).unwrap());
+    let buffer = arena.take_at(PAGE, PAGE).unwrap();
+    wait(60, PAGE);
+    drop(one);
+    assert!(!is_called());
+    drop(other);
+    assert!(!is_called(), "the buffer overlaps");
+    drop(buffer);
+    assert!(is_called());
+    // An `IoBuf` keeps the range like the loan it was made of.
+    let io = arena.lend(0, PAGE).unwrap().into_io();
+    wait(0, 1);
+    let copy = io.clone();
+    drop(io);
+    assert!(!is_called());
+    drop(copy);
+    assert!(is_called());
+}

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::error::{IoError, is_transient};
 use crate::limits::Limits;
-use crate::request::OpKind;
+use crate::request::{Memory, OpKind};
 use crate::split::Span;
 
 /// Number of retries after a transient error before the error is returned.
@@ -25,6 +25,7 @@ pub(super) struct PartState {
     /// The range not yet transferred.
     pub(super) rest: Span,
     whole: Span,
+    pub(super) memory: Memory,
     tries: u32,
     shorts: u32,
 }
@@ -37,12 +38,13 @@ pub(super) enum After {
 }
 
 impl PartState {
-    pub(super) fn new(serial: u32, request: usize, span: Span) -> Self {
+    pub(super) fn new(serial: u32, request: usize, (span, memory): (Span, Memory)) -> Self {
         Self {
             serial,
             request,
             rest: span,
             whole: span,
+            memory,
             tries: 0,
             shorts: 0,
         }

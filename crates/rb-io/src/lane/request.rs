@@ -1,10 +1,11 @@
 //! Requests of any size, and the state that a lane keeps for each.
 
-use crate::buffer::{Buffer, IoBuf};
+use crate::arena::PAGE_BYTES;
+use crate::buffer::{Buffer, IoBuf, Loan};
 use crate::error::IoError;
 use crate::lane::part::PartState;
 use crate::limits::Limits;
-use crate::request::{OpKind, Part, PlacementId};
+use crate::request::{Memory, OpKind, Part, PlacementId};
 use crate::split::{Span, Spans, split, split_discard};
 
 /// An operation of any size; the [`Lane`](crate::Lane) cuts it into parts.
@@ -25,6 +26,9 @@ pub struct Request {
     /// Further ranges of the device and of `buf`, which belong to the same read or write: it
     /// completes once all of them have, and fails if one of them does. Empty for most requests.
     pub more: Vec<Segment>,
+    /// Memory of the caller, for the ranges of `more` that are [`Memory::Loan`]; comes back in the
+    /// [`Completion`]. A read needs an exclusive loan.
+    pub loan: Option<Loan>,
 }
 
 /// A further range of a [`Request`], with the rules of its first one.
@@ -34,8 +38,10 @@ pub struct Segment {
     pub offset: u64,
     /// Length in bytes, a multiple of the logical block.
     pub len: u64,
-    /// Offset in the request's buffer, in bytes; a multiple of the memory alignment.
+    /// Offset in its memory, in bytes. Its address must be a multiple of the memory alignment.
     pub buf_offset: usize,
+    /// Where it is read to or written from.
+    pub memory: Memory,
 }
 
 impl Request {
@@ -63,6 +69,7 @@ impl Request {
             buf_offset: 0,
             placement: None,
             more: Vec::new(),
+            loan: None,
         }
     }
 
@@ -77,6 +84,7 @@ impl Request {
             buf_offset: 0,
             placement: None,
             more: Vec::new(),
+            loan: None,
         }
     }
 
@@ -89,6 +97,7 @@ impl Request {
             buf_offset,
             placement: None,
             more: Vec::new(),
+            loan: None,
         }
     }
 
@@ -104,6 +113,7 @@ impl Request {
             offset: self.offset,
             len: self.len,
             buf_offset: self.buf_offset,
+            memory: Memory::Buffer,
         };
         std::iter::once(first).chain(self.more.iter().copied())
     }
@@ -163,11 +173,24 @@ impl Request {
     fn check_memory(&self, segment: Segment, limits: &Limits) -> Result<(), IoError> {
         let op = self.op;
         let Segment {
-            len, buf_offset, ..
+            len,
+            buf_offset,
+            memory,
+            ..
         } = segment;
-        let buf_len = self.buf.as_ref().map_or(0, Buffer::len);
+        if len == 0 {
+            return Ok(());
+        }
+        // Buffers begin on a page; loans need not.
+        let (buf_len, address) = match (memory, &self.buf, &self.loan) {
+            (Memory::Buffer, Some(buf), _) => (buf.len(), buf_offset),
+            (Memory::Loan, _, Some(loan)) if op == OpKind::Write || loan.is_exclusive() => {
+                (loan.len(), loan.arena_offset().saturating_add(buf_offset))
+            }
+            _ => (0, buf_offset),
+        };
         let end = (buf_offset as u64).checked_add(len);
-        if self.buf.is_none() || end.is_none_or(|end| end > buf_len as u64) {
+        if end.is_none_or(|end| end > buf_len as u64) {
             return Err(IoError::BufferTooSmall {
                 op,
                 len,
@@ -176,8 +199,8 @@ impl Request {
             });
         }
         let align = limits.memory_align.value;
-        if !(buf_offset as u64).is_multiple_of(align.into()) {
-            let (what, value) = ("buffer offset", buf_offset as u64);
+        if !(address as u64).is_multiple_of(align.into()) {
+            let (what, value) = ("buffer offset", address as u64);
             let source_of_align = limits.memory_align.source;
             return Err(IoError::Misaligned {
                 op,
@@ -205,6 +228,8 @@ pub struct Completion {
     /// The request's buffer. Missing only after [`IoError::QueueFailed`] if the kernel may still
     /// use it: its range then stays out of the arena until the queue is gone.
     pub buf: Option<Buffer>,
+    /// The request's loan, missing like its buffer.
+    pub loan: Option<Loan>,
     /// `Ok` if the whole request was done. After an error, the buffer of a read or the device range
     /// of a write may contain anything.
     pub result: Result<(), IoError>,
@@ -223,7 +248,11 @@ pub(super) struct Entry {
     owner: Owner,
     pub(super) op: OpKind,
     buf: Option<IoBuf>,
+    loan: Option<IoBuf>,
     placement: Option<PlacementId>,
+    /// The memory of the range that is cut now, and the bytes between the start of a page and it.
+    memory: Memory,
+    before: usize,
     /// The spans of the range that is cut now.
     spans: Spans,
     /// The ranges after it.
@@ -245,6 +274,7 @@ impl Entry {
             buf_offset,
             placement,
             more,
+            loan,
         } = request;
         let spans = match op {
             OpKind::Discard => split_discard(offset, len, limits),
@@ -255,6 +285,9 @@ impl Entry {
             owner,
             op,
             buf: buf.map(Buffer::into_io),
+            loan: loan.map(Loan::into_io),
+            memory: Memory::Buffer,
+            before: 0,
             // A hint is not sent to a device that cannot use it.
             placement: placement.filter(|_| limits.placements.is_some()),
             spans,
@@ -272,7 +305,7 @@ impl Entry {
 
     /// Returns the next part to start; `None` after an error, because the request has failed
     /// already.
-    pub(super) fn next_span(&mut self, limits: &Limits) -> Option<Span> {
+    pub(super) fn next_span(&mut self, limits: &Limits) -> Option<(Span, Memory)> {
         let span = match self.error {
             Some(_) => None,
             None => {
@@ -280,6 +313,11 @@ impl Entry {
                 self.flush.take().or_else(|| self.spans.next())
             }
         };
+        let (memory, before) = (self.memory, self.before);
+        let span = span.map(|mut span| {
+            span.buf_offset -= before;
+            (span, memory)
+        });
         self.skip_empty(limits);
         self.open_parts += u32::from(span.is_some());
         self.cut = span.is_none() || self.spans.is_empty();
@@ -291,7 +329,14 @@ impl Entry {
         while self.spans.is_empty()
             && let Some(next) = self.more.next()
         {
-            self.spans = split(next.offset, next.len, limits, next.buf_offset);
+            self.memory = next.memory;
+            // A loan may begin inside a page, which the rule for segments needs to know.
+            let before = match (next.memory, &self.loan) {
+                (Memory::Loan, Some(loan)) => loan.arena_offset() % PAGE_BYTES,
+                _ => 0,
+            };
+            self.spans = split(next.offset, next.len, limits, next.buf_offset + before);
+            self.before = before;
         }
     }
 
@@ -301,6 +346,10 @@ impl Entry {
     }
 
     pub(super) fn part(&self, state: &PartState, token: u64) -> Part {
+        let memory = match state.memory {
+            Memory::Buffer => &self.buf,
+            Memory::Loan => &self.loan,
+        };
         let Span {
             offset,
             len,
@@ -312,7 +361,7 @@ impl Entry {
             offset,
             // The splitter keeps parts below 2 GiB.
             len: len as u32,
-            buf: self.buf.clone(),
+            buf: memory.clone(),
             buf_offset,
             placement: self.placement,
         }
@@ -331,12 +380,14 @@ impl Entry {
 
     pub(super) fn finish(self) -> (Owner, Completion) {
         let buf = self.buf.and_then(|buf| buf.into_buffer().ok());
+        let loan = self.loan.and_then(IoBuf::into_loan);
         let result = self.error.map_or(Ok(()), Err);
         (
             self.owner,
             Completion {
                 tag: 0,
                 buf,
+                loan,
                 result,
             },
         )

@@ -8,9 +8,10 @@ use parking_lot::Mutex;
 
 use super::{Lane, Request, Segment};
 use crate::arena::Arena;
+use crate::buffer::Buffer;
 use crate::engine::{Feature, Queue, QueueCounters};
 use crate::limits::Limits;
-use crate::request::{OpKind, Part, PartDone};
+use crate::request::{Memory, OpKind, Part, PartDone};
 use crate::wake::Waker;
 
 const UNIT: u64 = 4096;
@@ -155,6 +156,7 @@ fn several_ranges_complete_as_one_request() {
         offset,
         len,
         buf_offset,
+        memory: Memory::Buffer,
     };
     let request = Request {
         more: vec![
@@ -182,6 +184,7 @@ fn a_range_that_cannot_be_sent_fails_the_request() {
             offset,
             len,
             buf_offset,
+            memory: Memory::Buffer,
         }];
         let done = lane.run(vec![Request {
             more,
@@ -190,4 +193,40 @@ fn a_range_that_cannot_be_sent_fails_the_request() {
         assert!(done[0].result.is_err() && done[0].buf.is_some());
     }
     assert!(waits.lock().is_empty());
+}
+
+/// A request may take some of its ranges from a loan. A read needs an exclusive one.
+#[test]
+fn a_loan_is_memory_of_a_request_and_comes_back() {
+    let (mut lane, waits) = lane(16);
+    let (arena, lent) = (Arena::allocate(8192), Arena::allocate(64 << 10));
+    let (arena, lent) = (arena.expect("memory"), lent.expect("memory"));
+    let request = |op: fn(u64, Buffer, usize, usize) -> Request, loan| Request {
+        more: vec![Segment {
+            offset: 4096,
+            len: 3 * UNIT,
+            buf_offset: 512,
+            memory: Memory::Loan,
+        }],
+        loan: Some(loan),
+        ..op(0, arena.take(4096).expect("free"), 0, 4096)
+    };
+    let loan = |exclusive: bool| match exclusive {
+        true => lent.lend_exclusive(1024, 20_000).expect("free"),
+        false => lent.lend(1024, 20_000).expect("free"),
+    };
+    for (op, exclusive, works) in [
+        (Request::write as fn(_, _, _, _) -> _, false, true),
+        (Request::write, true, true),
+        (Request::read, true, true),
+        (Request::read, false, false),
+    ] {
+        let done = lane.run(vec![request(op, loan(exclusive))]).remove(0);
+        assert_eq!(done.result.is_ok(), works);
+        let back = done.loan.expect("it comes back");
+        assert_eq!((back.arena_offset(), back.len()), (1024, 20_000));
+        assert_eq!(back.is_exclusive(), exclusive);
+    }
+    assert_eq!(*waits.lock(), [4; 3]);
+    assert_eq!(lent.available(), lent.bytes());
 }

@@ -20,8 +20,9 @@ impl Arena {
     /// # Safety
     /// Until `owner` is dropped, the `bytes` at `start` must lie in one allocation and stay mapped,
     /// readable and writable, and must be initialised. No other code may read or write a range
-    /// while it is out as a [`Buffer`](crate::Buffer) or [`IoBuf`](crate::IoBuf), nor adopt the
-    /// memory a second time.
+    /// while it is out as a [`Buffer`](crate::Buffer) or an exclusive [`Loan`](crate::Loan), nor
+    /// adopt the memory a second time. A range under shared loans may be read; what is stored of a
+    /// range that is written meanwhile is not specified.
     pub unsafe fn adopt(
         start: NonNull<u8>,
         bytes: usize,
