@@ -1,6 +1,7 @@
 //! State and code shared by all operations of an open store.
 
 pub(crate) mod commit;
+pub(crate) mod direct;
 pub(crate) mod entry_scan;
 pub(crate) mod gate;
 pub(crate) mod inner;

@@ -71,6 +71,9 @@ pub enum Error {
         /// The number of classes.
         classes: usize,
     },
+    /// The memory for a get is a shared loan; a read needs an exclusive one.
+    #[error("the memory for the value is a shared loan: a read needs an exclusive one")]
+    SharedLoan,
     /// Too many slots of the value's class are leased or reserved.
     #[error(
         "fewer than {slots} slots of {slot_bytes} bytes are free or can be evicted: the others are leased or reserved"

@@ -79,9 +79,9 @@ pub use rb_format::{
     ClassRequest, Corruption, FieldText, Geometry, LayoutError, Share, StoreUuid, Superblock,
     UnknownFeatures,
 };
-pub use rb_index::{ClassStats, IndexStats};
+pub use rb_index::{ClassStats, IndexStats, SlotId};
 pub use rb_io::{
-    Arena, DeviceKind, EngineKind, EngineOffer, EngineProbe, Feature, IoError, Limit, Limits,
+    Arena, DeviceKind, EngineKind, EngineOffer, EngineProbe, Feature, IoError, Limit, Limits, Loan,
     OpenError as DeviceError, PlacementId, Probe, QueueCounters, Rejected,
 };
 pub use report::{Foreign, RecoveryReport, ScanReport};
@@ -89,7 +89,7 @@ pub use simulator::{Change, HeldLock, Simulator, SwitchPoint};
 pub use source::Source;
 pub use stats::{DiscardStats, ScrubStats, StoreStats};
 pub use store::Store;
-pub use value::{Lookup, Value, ValueBuf};
+pub use value::{Lookup, LookupAt, Value, ValueAt, ValueBuf};
 
 /// Compiles and runs the example of the README.
 #[cfg(doctest)]

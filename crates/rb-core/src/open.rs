@@ -38,6 +38,7 @@ use std::time::Instant;
 use rb_format::Geometry;
 
 use crate::background::Services;
+use crate::core::direct::Direct;
 use crate::core::inner::Inner;
 use crate::error::OpenError;
 use crate::io::meta_io::{BOOT_ARENA, MetaIo};
@@ -83,6 +84,7 @@ pub(crate) fn open(source: Opened, options: StoreOptions) -> Result<(Inner, Serv
     drop(copies);
 
     let (arena, lanes) = buffers::buffers(engine, &options, &geometry)?; // 4
+    let direct = Direct::new(engine.limits().memory_align.value, options.direct_min);
     if let Some(policy) = &options.policy {
         recovered.index.use_policy(policy.as_ref());
     }
@@ -108,6 +110,7 @@ pub(crate) fn open(source: Opened, options: StoreOptions) -> Result<(Inner, Serv
         poison: Default::default(),
         flushing: Default::default(),
         counters: Default::default(),
+        direct,
         recovery: recovered.report,
         writer,
     };

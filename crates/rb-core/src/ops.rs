@@ -5,6 +5,7 @@ pub(crate) mod collect;
 pub(crate) mod driver;
 pub(crate) mod get;
 pub(crate) mod get_batch;
+pub(crate) mod get_hit;
 pub(crate) mod groups;
 pub(crate) mod put;
 pub(crate) mod put_async;

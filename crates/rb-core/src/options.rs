@@ -197,6 +197,10 @@ pub struct StoreOptions {
     pub buffer_bytes: Option<usize>,
     /// Arenas of the caller's, registered in addition to the store's own.
     pub arenas: Vec<Arena>,
+    /// Length in bytes from which a value put from a loan is written straight from the caller's memory; shorter ones are
+    /// copied. A direct write sends the header of each slot as a request of its own, which costs more than a copy of a
+    /// short value.
+    pub direct_min: usize,
     /// Number of index shards, a power of two; 1 makes eviction exact. `None` chooses it from the number of slots.
     pub shards: Option<u32>,
     /// Eviction policy; `None` evicts the least recently used entry ([`Lru`](crate::policy::Lru)). After a restart the policy
@@ -257,6 +261,7 @@ impl Default for StoreOptions {
             queues_max: 8,
             buffer_bytes: None,
             arenas: Vec::new(),
+            direct_min: 256 << 10,
             shards: None,
             policy: None,
             durability: Durability::Interval,

@@ -22,8 +22,12 @@ pub struct StoreStats {
     pub bytes_put: u64,
     /// Bytes of payload read and verified.
     pub bytes_got: u64,
-    /// Bytes of payload copied from callers' memory.
+    /// Bytes of payload copied from callers' memory, or by [`get_many_at`](crate::Store::get_many_at) to it.
     pub bytes_copied: u64,
+    /// Operations on callers' memory that the device refused, and that were repeated by a copy.
+    pub direct_refused: u64,
+    /// The reason why an arena of the caller's is not used directly any more, after it was refused three times.
+    pub direct_off: Option<String>,
     /// Reads of values that the device failed.
     pub read_errors: u64,
     /// Entries dropped because their bytes on the device were not those that were put.

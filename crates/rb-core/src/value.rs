@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 
 use rb_format::{FORMAT_BLOCK, padded_len};
-use rb_io::Buffer;
+use rb_io::{Buffer, Loan};
 
 use crate::error::Error;
 
@@ -110,6 +110,23 @@ impl Value {
             len: self.len,
         }
     }
+}
+
+/// The result of a get into the caller's memory for one key: the value, `None` for a miss, or an error.
+pub type LookupAt = Result<Option<ValueAt>, Error>;
+
+/// A value that was read into the caller's memory and verified there.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct ValueAt {
+    /// The memory; the value is at its start.
+    pub loan: Loan,
+    /// Length of the value in bytes.
+    pub len: usize,
+    /// The metadata that was put with the value.
+    pub metadata: Box<[u8]>,
+    /// The generation of the put that wrote the value.
+    pub generation: u64,
 }
 
 impl Deref for Value {

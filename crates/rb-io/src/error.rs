@@ -269,6 +269,16 @@ impl IoError {
         )
     }
 
+    /// Returns whether the kernel or the device refused the memory of a transfer (EFAULT,
+    /// EOPNOTSUPP), as it does with some memory of accelerators: a copy would have worked.
+    #[must_use]
+    pub fn is_memory_refused(&self) -> bool {
+        let Self::Os { source, .. } = self else {
+            return false;
+        };
+        matches!(error_number(source), Some(libc::EFAULT | libc::EOPNOTSUPP))
+    }
+
     /// Returns whether the device is gone or reserved for another host (EBADE), so that nothing
     /// will work until it is reopened.
     #[must_use]

@@ -20,6 +20,7 @@ mod create;
 mod cut;
 mod damage;
 mod descriptors;
+mod direct;
 mod discard;
 mod discard_loop;
 mod durable;

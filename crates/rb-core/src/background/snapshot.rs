@@ -23,6 +23,8 @@ pub(crate) fn take(inner: &Inner, background: &Services) -> StoreStats {
         bytes_put: get(&counters.bytes_put),
         bytes_got: get(&counters.bytes_got),
         bytes_copied: get(&counters.bytes_copied),
+        direct_refused: get(&inner.direct.refusals),
+        direct_off: inner.direct.off(),
         read_errors: get(&counters.read_errors),
         dropped: get(&counters.dropped),
         commits: get(&counters.commits),

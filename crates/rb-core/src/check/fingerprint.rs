@@ -39,6 +39,7 @@ impl Store {
             flushing,
             counters: _,
             recovery: _,
+            direct: _,
             writer,
         } = &**self.inner();
         index.each_part(show);

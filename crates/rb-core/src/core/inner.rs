@@ -9,6 +9,7 @@ use rb_format::{Geometry, Identity, Superblock};
 use rb_index::Index;
 use rb_io::{Arena, Buffer, Patience, PlacementId};
 
+use crate::core::direct::Direct;
 use crate::core::gate::{Gate, Pass};
 use crate::core::poison::Poison;
 use crate::core::writer::Writer;
@@ -40,6 +41,7 @@ pub(crate) struct Inner {
     /// Serializes flushes.
     pub(crate) flushing: Mutex<()>,
     pub(crate) counters: Counters,
+    pub(crate) direct: Direct,
     pub(crate) recovery: RecoveryReport,
     /// Write-side state; `None` if the store is read-only.
     pub(crate) writer: Option<Writer>,

@@ -10,7 +10,7 @@
 
 use rb_format::{Continuation, FORMAT_BLOCK, Generation, Geometry, padded_len};
 use rb_index::{Located, MoreSlots, SlotId};
-use rb_io::{Buffer, Memory, Request, Segment};
+use rb_io::{Buffer, Loan, Memory, OpKind, Request, Segment};
 use smallvec::SmallVec;
 
 /// The slots of a value, in the order of its bytes. Nearly all values have one.
@@ -85,22 +85,122 @@ impl Piece {
     }
 }
 
+/// Bytes of the payload's last block that a direct transfer moves through a block of the store's: a
+/// transfer moves whole blocks, and nothing past the value's length is touched in the caller's
+/// memory. 0 if the value ends with a block.
+pub(crate) fn tail_len(payload_len: usize) -> usize {
+    payload_len % FORMAT_BLOCK
+}
+
+/// Returns the ranges of a payload in the caller's memory; its tail is at `tail_at` of the buffer.
+fn direct_segments(
+    geometry: &Geometry,
+    piece: Piece,
+    tail_at: usize,
+) -> impl Iterator<Item = Segment> + use<> {
+    let offset = piece.header_offset(geometry) + FORMAT_BLOCK as u64;
+    let tail = tail_len(piece.len);
+    let whole = (piece.len - tail) as u64;
+    let body = Segment {
+        offset,
+        len: whole,
+        buf_offset: piece.start,
+        memory: Memory::Loan,
+    };
+    let tail = (tail > 0).then_some(Segment {
+        offset: offset + whole,
+        len: FORMAT_BLOCK as u64,
+        buf_offset: tail_at,
+        memory: Memory::Buffer,
+    });
+    std::iter::once(body)
+        .filter(|body| body.len > 0)
+        .chain(tail)
+}
+
+/// Bytes of buffer memory that a direct read needs: the header if it is to be verified, then the
+/// tail.
+pub(crate) fn direct_read_bytes(payload_len: usize, with_header: bool) -> usize {
+    FORMAT_BLOCK * (usize::from(with_header) + usize::from(tail_len(payload_len) > 0))
+}
+
+/// Returns the request that reads a value straight into the caller's memory.
+pub(crate) fn direct_read_request(
+    geometry: &Geometry,
+    slots: &[SlotId],
+    with_header: bool,
+    (loan, payload_len): (Loan, usize),
+    buffer: Option<Buffer>,
+) -> Request {
+    let first = slots.first().expect("a value has at least one slot");
+    let header = geometry.slot_offset(first.0);
+    let header_len = if with_header { FORMAT_BLOCK } else { 0 };
+    let segments = |piece: Piece| direct_segments(geometry, piece, header_len);
+    Request {
+        op: OpKind::Read,
+        offset: header.expect("an entry's slot lies within the layout"),
+        len: header_len as u64,
+        buf: buffer,
+        buf_offset: 0,
+        placement: None,
+        more: pieces(geometry, slots, payload_len)
+            .flat_map(segments)
+            .collect(),
+        loan: Some(loan),
+    }
+}
+
+/// Bytes of buffer memory that a direct write needs: a header for each slot, then the tail.
+pub(crate) fn direct_write_bytes(payload_len: usize, slots: usize) -> usize {
+    FORMAT_BLOCK * (slots + usize::from(tail_len(payload_len) > 0))
+}
+
+/// Returns the request that writes a value straight from the caller's memory; `headers` are those
+/// of its slots, then its tail.
+pub(crate) fn direct_write_request(
+    geometry: &Geometry,
+    slots: &[SlotId],
+    loan: Loan,
+    headers: Buffer,
+) -> Request {
+    let (mut pieces, tail_at) = (
+        pieces(geometry, slots, loan.len()),
+        slots.len() * FORMAT_BLOCK,
+    );
+    let first = pieces.next().expect("a value has at least one piece");
+    let mut more: Vec<Segment> = direct_segments(geometry, first, tail_at).collect();
+    for piece in pieces {
+        more.push(Segment {
+            offset: piece.header_offset(geometry),
+            len: FORMAT_BLOCK as u64,
+            buf_offset: piece.number * FORMAT_BLOCK,
+            memory: Memory::Buffer,
+        });
+        more.extend(direct_segments(geometry, piece, tail_at));
+    }
+    Request {
+        more,
+        loan: Some(loan),
+        ..Request::write(first.header_offset(geometry), headers, 0, FORMAT_BLOCK)
+    }
+}
+
 /// Bytes of buffer memory of a value of this length in so many slots.
 pub(crate) fn buffer_bytes(payload_len: usize, slots: usize) -> usize {
     slots * FORMAT_BLOCK + padded_len(payload_len as u64) as usize
 }
 
 /// Position of the header of a piece after the first in the value's buffer.
-fn header_position(payload_len: usize, number: usize) -> usize {
+pub(crate) fn header_position(payload_len: usize, number: usize) -> usize {
     buffer_bytes(payload_len, number)
 }
 
-/// Writes the headers of the pieces after the first into the value's buffer.
+/// Writes the headers of the pieces after the first, each at its position in `buffer`.
 pub(crate) fn fill_continuations(
     identity: &rb_format::Identity,
     generation: Generation,
     slots: &[SlotId],
-    payload_len: usize,
+    position: impl Fn(usize) -> usize,
     buffer: &mut [u8],
 ) {
     let more_slots = u8::try_from(slots.len() - 1).expect("a value has at most 256 slots");
@@ -112,7 +212,7 @@ pub(crate) fn fill_continuations(
             number,
             more_slots,
         };
-        let at = header_position(payload_len, number.into());
+        let at = position(number.into());
         header.encode_into(identity, &mut buffer[at..at + FORMAT_BLOCK]);
     }
 }

@@ -15,7 +15,7 @@
 use std::sync::Arc;
 
 use rb_index::LockPurpose;
-use rb_io::Patience;
+use rb_io::{Loan, Patience};
 
 use crate::core::inner::Inner;
 use crate::core::pieces::slots_of;
@@ -24,11 +24,12 @@ use crate::counters::add;
 use crate::error::Error;
 use crate::operation::{Operation, Wakes, operation};
 use crate::ops::batch::{Batch, run};
-use crate::ops::get_batch::{GetBatch, PendingGet, Read};
+use crate::ops::get_batch::GetBatch;
+use crate::ops::get_hit::{Answer, Found, PendingGet, Read, Target};
 use crate::ops::groups::by_shard;
 use crate::ops::worker::AsyncThreads;
 use crate::simulator::SwitchPoint;
-use crate::value::{Lookup, Value};
+use crate::value::{Lookup, LookupAt, Value, ValueAt};
 
 /// Looks up many keys in the calling thread.
 pub(crate) fn get_many(inner: &Arc<Inner>, keys: &[&[u8]]) -> Vec<Lookup> {
@@ -36,23 +37,87 @@ pub(crate) fn get_many(inner: &Arc<Inner>, keys: &[&[u8]]) -> Vec<Lookup> {
         Ok(pass) => pass,
         Err(error) => return refused(keys.len(), &error),
     };
-    let (mut answers, batch) = lease(inner, keys); // 1
+    let batch = lease(inner, keys, |_| Target::Buffer); // 1
     let read = run(inner, batch, &mut Waits::of(inner)); // 2, 3, 4
+    in_order(keys.len(), read, value)
+}
+
+/// Looks up many keys and reads each value into the caller's memory.
+pub(crate) fn get_many_at(inner: &Arc<Inner>, keys: &[&[u8]], loans: Vec<Loan>) -> Vec<LookupAt> {
+    let _pass = match inner.enter() {
+        Ok(pass) => pass,
+        Err(error) => return refused(keys.len(), &error),
+    };
+    let batch = lease_at(inner, keys, loans);
+    let read = run(inner, batch, &mut Waits::of(inner));
+    in_order(keys.len(), read, value_at)
+}
+
+/// Starts a lookup of many keys whose values are read into the caller's memory.
+pub(crate) fn get_many_at_async(
+    inner: &Arc<Inner>,
+    threads: &AsyncThreads,
+    keys: &[&[u8]],
+    loans: Vec<Loan>,
+) -> Operation<Vec<LookupAt>> {
+    start(
+        inner,
+        threads,
+        keys.len(),
+        |inner| lease_at(inner, keys, loans),
+        value_at,
+        |answers| answers,
+    )
+}
+
+/// Returns the results in the order of the keys; those without one are misses.
+fn in_order<T>(
+    count: usize,
+    read: Vec<(usize, Answer)>,
+    shape: fn(Found) -> T,
+) -> Vec<Result<Option<T>, Error>> {
+    let mut answers: Vec<_> = (0..count).map(|_| Ok(None)).collect();
     for (at, answer) in read {
-        answers[at] = answer;
+        answers[at] = answer.map(|found| found.map(shape));
     }
     answers
 }
 
-/// Starts a lookup of many keys. Step 2 runs in the call; if no buffers are free, a worker waits for
-/// them. The driver thread does steps 3 and 4, and all of a second round.
+fn value(found: Found) -> Value {
+    match found {
+        Found::Value(value) => value,
+        Found::At(_) => unreachable!("its target is a buffer"),
+    }
+}
+
+fn value_at(found: Found) -> ValueAt {
+    match found {
+        Found::At(value) => value,
+        Found::Value(_) => unreachable!("its target is the caller's memory"),
+    }
+}
+
+/// Starts a lookup of many keys.
 pub(crate) fn get_many_async<T: Send + 'static>(
     inner: &Arc<Inner>,
     threads: &AsyncThreads,
     keys: &[&[u8]],
     shape: fn(Vec<Lookup>) -> T,
 ) -> Operation<T> {
-    let count = keys.len();
+    let lease = |inner: &Arc<Inner>| lease(inner, keys, |_| Target::Buffer);
+    start(inner, threads, keys.len(), lease, value, shape)
+}
+
+/// Starts a lookup. Step 2 runs in the call; if no buffers are free, a worker waits for them. The
+/// driver thread does steps 3 and 4, and all of a second round.
+fn start<V: Send + 'static, T: Send + 'static>(
+    inner: &Arc<Inner>,
+    threads: &AsyncThreads,
+    count: usize,
+    lease: impl FnOnce(&Arc<Inner>) -> GetBatch,
+    value: fn(Found) -> V,
+    shape: fn(Vec<Result<Option<V>, Error>>) -> T,
+) -> Operation<T> {
     let (operation, completer) = operation(move |error| shape(refused(count, &error)));
     let pass = match inner.enter() {
         Ok(pass) => pass,
@@ -61,11 +126,9 @@ pub(crate) fn get_many_async<T: Send + 'static>(
             return operation;
         }
     };
-    let (mut answers, mut batch) = lease(inner, keys);
-    let reply = move |read: Vec<(usize, Lookup)>, wakes: &mut Wakes| {
-        for (at, answer) in read {
-            answers[at] = answer;
-        }
+    let mut batch = lease(inner);
+    let reply = move |read: Vec<(usize, Answer)>, wakes: &mut Wakes| {
+        let answers = in_order(count, read, value);
         // End the operation before its result is delivered: the woken caller may close the store.
         drop(pass);
         completer.answer(shape(answers), wakes);
@@ -101,14 +164,12 @@ pub(crate) fn get_many_into(
         Err(error) => return refused(keys.len(), &error),
     };
     let mut waits = Waits::of(inner);
-    let (answers, all) = lease(inner, keys);
-    let answered = answers.into_iter().map(|answer| answer.map(|_| None));
-    // Hits have no value yet; their lengths are filled in below.
-    let mut lengths: Vec<_> = answered.collect();
+    let all = lease(inner, keys, |_| Target::Buffer);
+    let mut lengths: Vec<_> = keys.iter().map(|_| Ok(None)).collect();
     // Last keys first, so that the first key ends as the most recently used.
     for batch in all.split(inner.arena.bytes() / 2).into_iter().rev() {
         for (at, answer) in run(inner, batch, &mut waits) {
-            let copied = |value| copy(&value, outputs[at]);
+            let copied = |found| copy(&value(found), outputs[at]);
             lengths[at] = answer.and_then(|hit| hit.map(copied).transpose());
         }
     }
@@ -129,10 +190,19 @@ fn copy(value: &Value, output: &mut [u8]) -> Result<usize, Error> {
     Ok(needed)
 }
 
-/// Step 1: leases the hits; sets the results of invalid keys and misses.
-fn lease(inner: &Arc<Inner>, keys: &[&[u8]]) -> (Vec<Lookup>, GetBatch) {
+/// Step 1 of a get into the caller's memory, one loan per key.
+fn lease_at(inner: &Arc<Inner>, keys: &[&[u8]], loans: Vec<Loan>) -> GetBatch {
+    let mut loans: Vec<Option<Loan>> = loans.into_iter().map(Some).collect();
+    lease(inner, keys, move |at| {
+        let loan = loans[at].take().expect("each key is looked up once");
+        Target::memory(inner, loan)
+    })
+}
+
+/// Step 1: leases the hits. Keys without a result in the batch are misses.
+fn lease(inner: &Arc<Inner>, keys: &[&[u8]], mut target: impl FnMut(usize) -> Target) -> GetBatch {
     let batch = inner.index.begin_batch(keys.len());
-    let mut answers: Vec<Lookup> = keys.iter().map(|_| Ok(None)).collect();
+    let mut answers = Vec::new();
     let hashes: Vec<u64> = keys.iter().map(|key| inner.hash(key)).collect();
     inner.prefetch(&hashes);
     let mut hits = Vec::with_capacity(keys.len());
@@ -141,20 +211,28 @@ fn lease(inner: &Arc<Inner>, keys: &[&[u8]]) -> (Vec<Lookup>, GetBatch) {
         let mut shard = inner.index.lock(group.shard, LockPurpose::Operation);
         for at in group.positions {
             if let Err(error) = inner.check_key(keys[at]) {
-                answers[at] = Err(error);
+                answers.push((at, Err(error)));
                 continue;
             }
             let Some(lease) = shard.lease(hashes[at], keys[at], batch.at(at)) else {
                 misses += 1;
                 continue;
             };
+            let target = target(at);
+            if let Err(error) = target.check(lease.located().payload_len as usize) {
+                shard.release(lease);
+                answers.push((at, Err(error)));
+                continue;
+            }
             hits.push(PendingGet {
                 at,
                 shard: group.shard,
                 key: keys[at].into(),
                 metadata: shard.metadata(&lease).into(),
                 whole: !lease.located().verified,
+                target,
                 read: Read::Open,
+                refuted: false,
                 slots: slots_of(lease.located(), shard.more_slots(&lease)),
                 lease,
             });
@@ -162,5 +240,5 @@ fn lease(inner: &Arc<Inner>, keys: &[&[u8]]) -> (Vec<Lookup>, GetBatch) {
     }
     add(&inner.counters.misses, misses);
     inner.switch(SwitchPoint::Leased);
-    (answers, GetBatch::new(inner, hits))
+    GetBatch::new(inner, hits, answers)
 }

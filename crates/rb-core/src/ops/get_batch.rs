@@ -3,79 +3,54 @@
 use std::cmp::Reverse;
 use std::sync::Arc;
 
-use rb_format::FORMAT_BLOCK;
-use rb_index::{Lease, LockPurpose};
+use rb_index::LockPurpose;
 use rb_io::{Buffer, Completion, Patience, Request};
 
 use crate::core::inner::Inner;
-use crate::core::pieces::{SlotIds, buffer_bytes, read_request};
-use crate::core::verify::{header_matches, payload_matches};
 use crate::counters::add;
 use crate::error::Error;
 use crate::events::{DropReason, Event};
 use crate::ops::batch::Batch;
+use crate::ops::get_hit::{Answer, PendingGet, Read};
 use crate::simulator::SwitchPoint;
-use crate::value::{Lookup, Value};
-
-/// A hit: leased in the index, to be read and verified.
-pub(crate) struct PendingGet {
-    /// Position of the key in the call.
-    pub(crate) at: usize,
-    pub(crate) lease: Lease,
-    /// The slots of the value.
-    pub(crate) slots: SlotIds,
-    pub(crate) shard: usize,
-    pub(crate) key: Box<[u8]>,
-    pub(crate) metadata: Box<[u8]>,
-    /// True if the header is read and checked, too.
-    pub(crate) whole: bool,
-    pub(crate) read: Read,
-}
-
-/// State of the read of a hit.
-pub(crate) enum Read {
-    /// No completion yet.
-    Open,
-    /// The bytes match the entry.
-    Verified(Buffer),
-    /// The bytes do not match the entry.
-    Refuted,
-    Failed(Error),
-}
 
 /// Hits whose reads are in flight together. The batch owns their leases.
 pub(crate) struct GetBatch {
     inner: Arc<Inner>,
     /// Hits without a result, grouped by shard.
     hits: Vec<PendingGet>,
-    /// Buffers of the next round: one per hit, or none.
+    /// Buffers of the next round: one per hit that needs one, or none.
     buffers: Vec<Buffer>,
-    /// True if the hits failed verification once and are read again.
-    is_second: bool,
-    answers: Vec<(usize, Lookup)>,
+    answers: Vec<(usize, Answer)>,
 }
 
 impl GetBatch {
-    /// A batch of hits for their first read. `hits` must be grouped by shard.
-    pub(crate) fn new(inner: &Arc<Inner>, hits: Vec<PendingGet>) -> GetBatch {
+    /// A batch of hits for their first read; `answers` are results that are known already. `hits`
+    /// must be grouped by shard.
+    pub(crate) fn new(
+        inner: &Arc<Inner>,
+        hits: Vec<PendingGet>,
+        mut answers: Vec<(usize, Answer)>,
+    ) -> GetBatch {
         debug_assert!(
             hits.is_sorted_by_key(|hit| hit.shard),
             "hits of one shard stand together, so that each lock is taken once"
         );
+        answers.reserve(hits.len());
         GetBatch {
             inner: Arc::clone(inner),
-            answers: Vec::with_capacity(hits.len()),
+            answers,
             hits,
             buffers: Vec::new(),
-            is_second: false,
         }
     }
 
     /// Takes the buffers of the next round, all or none.
     pub(crate) fn take_buffers(&mut self, patience: &mut Patience) -> Result<(), Error> {
         // An async get has taken the buffers of its first round already.
-        if self.buffers.len() < self.hits.len() {
-            let strides: Vec<usize> = self.hits.iter().map(PendingGet::stride).collect();
+        if self.buffers.is_empty() {
+            let strides = self.hits.iter().map(PendingGet::stride);
+            let strides: Vec<usize> = strides.filter(|stride| *stride > 0).collect();
             self.buffers = self.inner.take_buffers(&strides, patience)?;
         }
         Ok(())
@@ -89,6 +64,7 @@ impl GetBatch {
         }
         self.hits.sort_unstable_by_key(|hit| hit.at);
         let mut batches = Vec::new();
+        let mut answers = self.answers;
         while !self.hits.is_empty() {
             let mut sum = 0;
             let fits = |hit: &&PendingGet| {
@@ -98,7 +74,8 @@ impl GetBatch {
             let count = self.hits.iter().take_while(fits).count().max(1);
             let mut hits: Vec<_> = self.hits.drain(..count).collect();
             hits.sort_unstable_by_key(|hit| (hit.shard, Reverse(hit.at)));
-            batches.push(GetBatch::new(&self.inner, hits));
+            let answers = std::mem::take(&mut answers);
+            batches.push(GetBatch::new(&self.inner, hits, answers));
         }
         batches
     }
@@ -121,10 +98,15 @@ impl GetBatch {
                         let len = located.payload_len as usize;
                         add(&inner.counters.hits, 1);
                         add(&inner.counters.bytes_got, len);
-                        Ok(Some(Value::new(buf, len, hit.metadata, located.generation)))
+                        let found = hit.target.found(buf, len, hit.metadata, located.generation);
+                        Ok(Some(found))
                     }
-                    Read::Refuted if !self.is_second => {
-                        hit.whole = true;
+                    Read::NoAccess => {
+                        again.push(hit);
+                        continue;
+                    }
+                    Read::Refuted if !hit.refuted => {
+                        (hit.refuted, hit.whole) = (true, true);
                         again.push(hit);
                         continue;
                     }
@@ -156,7 +138,7 @@ impl GetBatch {
 }
 
 impl Batch for GetBatch {
-    type Answers = Vec<(usize, Lookup)>;
+    type Answers = Vec<(usize, Answer)>;
     const LOOKS_EARLY: bool = true;
 
     /// Steps 2 and 3: one read per hit.
@@ -169,33 +151,32 @@ impl Batch for GetBatch {
             return Vec::new();
         }
         self.inner.switch(SwitchPoint::Sending);
-        let buffers = std::mem::take(&mut self.buffers);
-        assert_eq!(
-            buffers.len(),
-            self.hits.len(),
-            "each hit has a buffer: one without would keep its lease and get no read"
+        let mut buffers = std::mem::take(&mut self.buffers).into_iter();
+        let hits = self.hits.iter_mut();
+        let requests: Vec<Request> = hits
+            .map(|hit| {
+                let buffer = (hit.stride() > 0).then(|| buffers.next());
+                hit.request(&self.inner, buffer.flatten())
+            })
+            .collect();
+        assert!(
+            buffers.next().is_none(),
+            "each buffer was taken for one of these reads"
         );
-        let hits = self.hits.iter().zip(buffers);
-        hits.map(|(hit, buf)| hit.request(&self.inner, buf))
-            .collect()
+        requests
     }
 
     /// Step 4, verification, while other reads are in flight.
     fn arrived(&mut self, answer: Completion) {
         let hit = &mut self.hits[answer.tag as usize];
         debug_assert!(matches!(hit.read, Read::Open), "a request completes once");
-        hit.read = match (answer.result, answer.buf) {
-            (Ok(()), Some(buf)) if hit.is_verified_by(&self.inner, &buf) => Read::Verified(buf),
-            (Ok(()), _) => Read::Refuted,
-            (Err(error), _) => Read::Failed(error.into()),
-        };
+        hit.arrived(&self.inner, answer);
     }
 
     /// Step 4, the leases and the results.
     fn complete(&mut self, before_observer: &mut dyn FnMut()) {
         self.inner.switch(SwitchPoint::Verified);
         let dropped = self.end_leases();
-        self.is_second = true;
         self.inner.switch(SwitchPoint::Released);
         add(&self.inner.counters.dropped, dropped.len());
         if !dropped.is_empty() {
@@ -229,25 +210,5 @@ impl Batch for GetBatch {
             answers.push((hit.at, Err(late.clone())));
         }
         answers
-    }
-}
-
-impl PendingGet {
-    /// Buffer bytes the read needs.
-    fn stride(&self) -> usize {
-        buffer_bytes(self.lease.located().payload_len as usize, self.slots.len())
-    }
-
-    /// Step 2: the device ranges. The payload lands behind one block of headroom either way.
-    fn request(&self, inner: &Inner, buf: Buffer) -> Request {
-        let len = self.lease.located().payload_len as usize;
-        read_request(&inner.geometry, &self.slots, len, self.whole, buf)
-    }
-
-    fn is_verified_by(&self, inner: &Inner, buf: &[u8]) -> bool {
-        let (identity, located) = (&inner.identity, self.lease.located());
-        let (header, payload) = buf.split_at(FORMAT_BLOCK);
-        (!self.whole || header_matches(identity, header, &self.key, located, &self.slots))
-            && payload_matches(identity, payload, &self.key, located)
     }
 }

@@ -131,7 +131,7 @@ fn go_on<T: Send + 'static>(
 fn copied(part: &[PlannedPut<'_>]) -> usize {
     let bytes = part.iter().map(|put| match put.payload {
         Payload::Bytes(bytes) => bytes.len(),
-        Payload::Owned(_) | Payload::Buffer(_) => 0,
+        Payload::Owned(_) | Payload::Buffer(_) | Payload::Loan(_) => 0,
     });
     bytes.sum()
 }

@@ -2,19 +2,26 @@
 
 use std::sync::Arc;
 
-use rb_format::{Generation, MoreSlots, Record, SlotHeaderRef, key_hash, payload_checksum};
+use rb_format::{
+    FORMAT_BLOCK, Generation, MoreSlots, PayloadChecksum, Record, SlotHeaderRef, key_hash,
+};
 use rb_index::{LockPurpose, NewEntry, Published, Reservation, ShardGuard, SlotId};
-use rb_io::{Buffer, Completion, Patience, PlacementId, Request};
+use rb_io::{Buffer, Completion, Loan, Patience, PlacementId, Request};
 
 use crate::core::inner::Inner;
-use crate::core::pieces::{SlotIds, fill_continuations, write_request};
+use crate::core::pieces::{
+    SlotIds, buffer_bytes, direct_write_request, fill_continuations, header_position, tail_len,
+    write_request,
+};
 use crate::core::waits::Waits;
 use crate::core::writer::Writer;
 use crate::counters::add;
 use crate::error::Error;
 use crate::log::delta::{LogReservation, LogSpace};
 use crate::ops::batch::Batch;
-use crate::ops::put_plan::{PlannedPut, PutOutcome, PutResult, fill, take_buffers};
+use crate::ops::put_plan::{
+    Payload, PlannedPut, PutOutcome, PutResult, copy_of, fill, take_buffers,
+};
 use crate::ops::slots::{Taken, take_slots};
 use crate::options::{Durability, PutOptions};
 use crate::simulator::{Change, SwitchPoint};
@@ -23,6 +30,9 @@ use crate::value::ValueBuf;
 /// Most bytes an async call checksums itself, about 10 us of work: waking a thread for a value of
 /// 64 KiB costs more CPU time than checksumming it.
 const NOW_BYTES: usize = 256 << 10;
+
+/// Bytes of lent memory that are copied and checksummed together; they fit the nearest cache.
+const CHECKSUM_STEP: usize = 16 << 10;
 
 /// A put in flight. Owns its reservation and its slots.
 struct PendingPut {
@@ -40,6 +50,8 @@ struct PendingPut {
     payload_len: u32,
     payload_checksum: u64,
     placement: u16,
+    /// The payload in the caller's memory, if the device refused that memory.
+    loan: Option<Loan>,
     /// `None` until the write completes.
     written: Option<Result<(), Error>>,
 }
@@ -53,6 +65,8 @@ pub(crate) struct PutBatch {
     strict: bool,
     /// Puts without a result, grouped by shard.
     writings: Vec<PendingPut>,
+    /// Puts whose memory the device refused; they are written from a copy in the next round.
+    again: Vec<PendingPut>,
     /// One per entry of `writings`, until they are submitted.
     requests: Vec<Request>,
     done: PutAnswers,
@@ -158,15 +172,15 @@ impl PutBatch {
             placement: inner.placement_of(options.lifetime),
             strict: inner.durability(options) == Durability::EachBatch,
             writings: Vec::with_capacity(planned.len()),
+            again: Vec::new(),
             requests: Vec::with_capacity(planned.len()),
             done: PutAnswers::default(),
         };
         for (planned, taken) in planned.into_iter().zip(taken) {
             // Advance for refused puts, too: each buffer was sized for one particular value.
-            let buffer = planned.needs_buffer().then(|| buffers.next());
+            let buffer = planned.needs_buffer().then(|| buffers.next()).flatten();
             match taken {
                 Taken::Slots(reservation, slots) => {
-                    let memory = fill(inner, planned.payload, buffer.flatten());
                     let writing = PendingPut {
                         at: planned.at,
                         hash: planned.hash,
@@ -180,9 +194,17 @@ impl PutBatch {
                         payload_len: 0,
                         payload_checksum: 0,
                         placement: near,
+                        loan: None,
                         written: None,
                     };
-                    batch.add(writing, memory); // 3
+                    match planned.payload {
+                        Payload::Loan(loan) if planned.direct => {
+                            let headers = planned.headers.or(buffer);
+                            let headers = headers.expect("a buffer was taken for the headers");
+                            batch.add_direct(writing, loan, headers); // 3
+                        }
+                        payload => batch.add(writing, fill(inner, payload, buffer)), // 3
+                    }
                 }
                 Taken::Exists(ticket) => batch.answer(planned.at, Ok(PutOutcome::Existed), ticket),
                 Taken::Failed(error) => batch.answer(planned.at, Err(error), 0),
@@ -200,35 +222,78 @@ impl PutBatch {
         self.done.ticket = self.done.ticket.max(ticket);
     }
 
-    /// Step 3 for one value: checksum, header, request.
+    /// Step 3 for one value in a buffer: checksum, headers, request.
     fn add(&mut self, mut writing: PendingPut, mut memory: ValueBuf) {
-        let inner = &self.inner;
-        let (generation, slot, len) = (writing.generation, writing.slots[0].0, memory.len());
-        let hash = key_hash(&inner.identity.uuid, &writing.key);
-        writing.payload_len = u32::try_from(len).expect("a value is shorter than 4 GiB");
-        writing.payload_checksum =
-            payload_checksum(&inner.identity, generation, slot, hash, &memory);
-        let header = SlotHeaderRef {
-            generation,
-            slot,
-            more: MoreSlots::from(&*writing.more),
-            key_hash: hash,
-            payload_len: writing.payload_len,
-            payload_checksum: writing.payload_checksum,
-            placement: writing.placement,
-            policy: 0,
-            expiry: 0,
-            key: &writing.key,
-            metadata: &writing.metadata,
-        };
-        header.encode_into(&inner.identity, memory.parts().0);
+        let (inner, len) = (&self.inner, memory.len());
+        let mut sum = writing.checksum(inner, len);
+        sum.update(&memory);
+        writing.fill_header(inner, (sum.finish(), len), memory.parts().0);
         let mut buf = memory.into_sealed();
-        fill_continuations(&inner.identity, generation, &writing.slots, len, &mut buf);
+        let position = |number| header_position(len, number);
+        let (identity, generation, slots) = (&inner.identity, writing.generation, &writing.slots);
+        fill_continuations(identity, generation, slots, position, &mut buf);
         self.requests.push(Request {
             placement: self.placement,
-            ..write_request(&inner.geometry, &writing.slots, len, buf)
+            ..write_request(&inner.geometry, slots, len, buf)
         });
         self.writings.push(writing);
+    }
+
+    /// Step 3 for one value in the caller's memory, which stays there. `headers` has room for the
+    /// headers and for the tail.
+    fn add_direct(&mut self, mut writing: PendingPut, loan: Loan, mut headers: Buffer) {
+        let (inner, len, tail_len) = (&self.inner, loan.len(), tail_len(loan.len()));
+        let (_, tail) = headers.split_at_mut(writing.slots.len() * FORMAT_BLOCK);
+        if tail_len > 0 {
+            let (tail, padding) = tail[..FORMAT_BLOCK].split_at_mut(tail_len);
+            loan.copy_to(len - tail_len, tail);
+            padding.fill(0);
+        }
+        let mut sum = writing.checksum(inner, len);
+        // Its owner may change the memory meanwhile, so it is never a slice. A block of it at a time
+        // is copied to where the processor's cache has it.
+        let mut block = [0; CHECKSUM_STEP];
+        let mut at = 0;
+        while at < len - tail_len {
+            let step = CHECKSUM_STEP.min(len - tail_len - at);
+            loan.copy_to(at, &mut block[..step]);
+            sum.update(&block[..step]);
+            at += step;
+        }
+        sum.update(tail.get(..tail_len).unwrap_or_default());
+        writing.fill_header(inner, (sum.finish(), len), &mut headers);
+        let position = |number| number * FORMAT_BLOCK;
+        let (identity, generation, slots) = (&inner.identity, writing.generation, &writing.slots);
+        fill_continuations(identity, generation, slots, position, &mut headers);
+        self.requests.push(Request {
+            placement: self.placement,
+            ..direct_write_request(&inner.geometry, slots, loan, headers)
+        });
+        self.writings.push(writing);
+    }
+
+    /// Fills buffers for the puts whose memory the device refused.
+    fn copy_refused(&mut self, patience: &mut Patience) {
+        let again = std::mem::take(&mut self.again);
+        let len = |writing: &PendingPut| writing.payload_len as usize;
+        let strides = again
+            .iter()
+            .map(|writing| buffer_bytes(len(writing), writing.slots.len()));
+        let strides: Vec<usize> = strides.collect();
+        match self.inner.take_buffers(&strides, patience) {
+            Ok(buffers) => {
+                for (mut writing, buffer) in again.into_iter().zip(buffers) {
+                    let loan = writing.loan.take().expect("kept for the copy");
+                    let memory = copy_of(&self.inner, &loan, Some(buffer));
+                    writing.written = None;
+                    self.add(writing, memory);
+                }
+            }
+            Err(error) => {
+                self.writings = again;
+                self.refused(&error);
+            }
+        }
     }
 
     /// Step 4 for the puts of one shard, under its lock. Entry and record appear in the same lock
@@ -300,8 +365,12 @@ impl Batch for PutBatch {
     type Answers = PutAnswers;
     const LOOKS_EARLY: bool = false;
 
-    /// Buffers were already taken in `prepare`, before the slots.
-    fn requests(&mut self, _: &mut Patience) -> Vec<Request> {
+    /// Buffers were already taken in `prepare`, before the slots, except for copies of memory that
+    /// the device refused.
+    fn requests(&mut self, patience: &mut Patience) -> Vec<Request> {
+        if !self.again.is_empty() {
+            self.copy_refused(patience);
+        }
         if !self.requests.is_empty() {
             assert_eq!(
                 self.requests.len(),
@@ -316,6 +385,12 @@ impl Batch for PutBatch {
     fn arrived(&mut self, answer: Completion) {
         let writing = &mut self.writings[answer.tag as usize];
         debug_assert!(writing.written.is_none(), "a request completes once");
+        if let (Err(error), Some(loan)) = (&answer.result, answer.loan)
+            && error.is_memory_refused()
+        {
+            self.inner.direct.refused(loan.arena().id(), error);
+            writing.loan = Some(loan);
+        }
         writing.written = Some(answer.result.map_err(Error::from));
     }
 
@@ -329,7 +404,10 @@ impl Batch for PutBatch {
             .log
             .is_stopped()
             .then(|| inner.stopped(Error::Closed));
-        let mut writings = std::mem::take(&mut self.writings);
+        let writings = std::mem::take(&mut self.writings);
+        let (again, mut writings): (Vec<_>, Vec<_>) =
+            writings.into_iter().partition(|put| put.loan.is_some());
+        self.again = again;
         for group in writings.chunk_by_mut(|one, other| one.shard == other.shard) {
             let mut shard = inner.index.lock(group[0].shard, LockPurpose::Operation);
             self.publish(writer, &mut shard, group, stopped.as_ref());
@@ -351,7 +429,8 @@ impl Batch for PutBatch {
     /// Releases the keys and slots of the puts.
     fn refused(&mut self, error: &Error) {
         let inner = Arc::clone(&self.inner);
-        for writing in std::mem::take(&mut self.writings) {
+        let again = std::mem::take(&mut self.again);
+        for writing in std::mem::take(&mut self.writings).into_iter().chain(again) {
             let reservation = writing.reservation;
             let reservation = reservation.expect("a put in flight holds its reservation");
             give_back(
@@ -370,7 +449,7 @@ impl Batch for PutBatch {
 
     fn answers(&mut self, late: Option<&Error>) -> PutAnswers {
         let mut done = std::mem::take(&mut self.done);
-        for writing in &self.writings {
+        for writing in self.writings.iter().chain(&self.again) {
             let late = late.expect("a batch whose rounds are over has answered every put");
             done.answers.push((writing.at, Err(late.clone())));
         }
@@ -428,6 +507,33 @@ fn set_aside(inner: &Inner, writer: &Writer, slots: &[SlotId], error: &Error) {
 }
 
 impl PendingPut {
+    /// Starts the checksum of its payload, of `len` bytes.
+    fn checksum(&self, inner: &Inner, len: usize) -> PayloadChecksum {
+        let hash = key_hash(&inner.identity.uuid, &self.key);
+        let slot = self.slots[0].0;
+        PayloadChecksum::new(&inner.identity, self.generation, slot, hash, len as u64)
+    }
+
+    /// Writes the header of the first slot into `block`. `sum` is the checksum of the payload.
+    fn fill_header(&mut self, inner: &Inner, (sum, len): (u64, usize), block: &mut [u8]) {
+        self.payload_len = u32::try_from(len).expect("a value is shorter than 4 GiB");
+        self.payload_checksum = sum;
+        let header = SlotHeaderRef {
+            generation: self.generation,
+            slot: self.slots[0].0,
+            more: MoreSlots::from(&*self.more),
+            key_hash: key_hash(&inner.identity.uuid, &self.key),
+            payload_len: self.payload_len,
+            payload_checksum: sum,
+            placement: self.placement,
+            policy: 0,
+            expiry: 0,
+            key: &self.key,
+            metadata: &self.metadata,
+        };
+        header.encode_into(&inner.identity, block);
+    }
+
     fn entry(&self) -> NewEntry<'_> {
         NewEntry {
             slot: self.slots[0],

@@ -5,10 +5,10 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 
 use rb_index::{Place, PutMode};
-use rb_io::{Buffer, Patience};
+use rb_io::{Buffer, Loan, Patience};
 
 use crate::core::inner::Inner;
-use crate::core::pieces::buffer_bytes;
+use crate::core::pieces::{buffer_bytes, direct_write_bytes};
 use crate::core::writer::Writer;
 use crate::counters::add;
 use crate::error::Error;
@@ -60,6 +60,10 @@ pub enum Payload<'a> {
     Owned(Vec<u8>),
     /// In a buffer of the store; not copied.
     Buffer(ValueBuf),
+    /// In memory lent by the caller, all of it. From [`StoreOptions::direct_min`](crate::StoreOptions::direct_min) bytes up
+    /// it is written straight from there if it begins at a multiple of the device's memory alignment; otherwise it is
+    /// copied. The loan ends when the write has ended, which after `TimedOut` is later than the result.
+    Loan(Loan),
 }
 
 impl Payload<'_> {
@@ -68,6 +72,7 @@ impl Payload<'_> {
             Payload::Bytes(bytes) => bytes.len(),
             Payload::Owned(bytes) => bytes.len(),
             Payload::Buffer(buffer) => buffer.len(),
+            Payload::Loan(loan) => loan.len(),
         }
     }
 }
@@ -100,22 +105,33 @@ pub(crate) struct PlannedPut<'a> {
     pub(crate) key: Cow<'a, [u8]>,
     pub(crate) metadata: Cow<'a, [u8]>,
     pub(crate) payload: Payload<'a>,
+    /// True if the payload is a loan and written straight from there.
+    pub(crate) direct: bool,
+    /// The buffer of a direct put, if it has been taken already.
+    pub(crate) headers: Option<Buffer>,
 }
 
 impl PlannedPut<'_> {
     /// Buffer bytes the put needs.
     pub(crate) fn stride(&self) -> usize {
-        buffer_bytes(self.payload.len(), self.slots)
+        match self.direct {
+            true => direct_write_bytes(self.payload.len(), self.slots),
+            false => buffer_bytes(self.payload.len(), self.slots),
+        }
     }
 
-    /// Returns whether the value must still be copied into a buffer.
+    /// Returns whether the put needs a buffer that it does not have.
     pub(crate) fn needs_buffer(&self) -> bool {
-        !matches!(self.payload, Payload::Buffer(_))
+        self.headers.is_none() && !matches!(self.payload, Payload::Buffer(_))
     }
 
     /// Moves everything out of the caller's memory: the value into `buffer`, or to the heap if
-    /// there is none.
-    pub(crate) fn into_owned(self, inner: &Inner, buffer: Option<Buffer>) -> PlannedPut<'static> {
+    /// there is none. A loan keeps its memory.
+    pub(crate) fn into_owned(
+        self,
+        inner: &Inner,
+        mut buffer: Option<Buffer>,
+    ) -> PlannedPut<'static> {
         PlannedPut {
             at: self.at,
             hash: self.hash,
@@ -125,9 +141,12 @@ impl PlannedPut<'_> {
             place: self.place,
             key: Cow::Owned(self.key.into_owned()),
             metadata: Cow::Owned(self.metadata.into_owned()),
+            direct: self.direct,
+            headers: self.headers.or_else(|| buffer.take_if(|_| self.direct)),
             payload: match (self.payload, buffer) {
                 (Payload::Bytes(bytes), None) => Payload::Owned(bytes.to_vec()),
                 (Payload::Owned(bytes), None) => Payload::Owned(bytes),
+                (Payload::Loan(loan), None) => Payload::Loan(loan),
                 (payload, buffer) => Payload::Buffer(fill(inner, payload, buffer)),
             },
         }
@@ -147,18 +166,30 @@ pub(crate) fn take_buffers(
 
 /// Returns the value in a buffer: its own, or `buffer` with a copy of it.
 pub(crate) fn fill(inner: &Inner, payload: Payload<'_>, buffer: Option<Buffer>) -> ValueBuf {
-    let copy = |bytes: &[u8]| {
-        let buffer = buffer.expect("a buffer was taken for each value that is in none");
-        let mut memory = ValueBuf::new(buffer, bytes.len());
-        memory.copy_from_slice(bytes);
-        add(&inner.counters.bytes_copied, bytes.len());
-        memory
-    };
     match payload {
-        Payload::Bytes(bytes) => copy(bytes),
-        Payload::Owned(bytes) => copy(&bytes),
+        Payload::Bytes(bytes) => copy(inner, bytes.len(), buffer, |to| to.copy_from_slice(bytes)),
+        Payload::Owned(bytes) => copy(inner, bytes.len(), buffer, |to| to.copy_from_slice(&bytes)),
         Payload::Buffer(memory) => memory,
+        Payload::Loan(loan) => copy_of(inner, &loan, buffer),
     }
+}
+
+/// Copies a loan into a buffer.
+pub(crate) fn copy_of(inner: &Inner, loan: &Loan, buffer: Option<Buffer>) -> ValueBuf {
+    copy(inner, loan.len(), buffer, |to| loan.copy_to(0, to))
+}
+
+fn copy(
+    inner: &Inner,
+    len: usize,
+    buffer: Option<Buffer>,
+    copy_to: impl FnOnce(&mut [u8]),
+) -> ValueBuf {
+    let buffer = buffer.expect("a buffer was taken for each value that is in none");
+    let mut memory = ValueBuf::new(buffer, len);
+    copy_to(&mut memory);
+    add(&inner.counters.bytes_copied, len);
+    memory
 }
 
 /// A validated batch.
@@ -217,6 +248,11 @@ pub(crate) fn plan<'a>(inner: &Inner, puts: Vec<Put<'a>>, options: PutOptions) -
                 place: batch.at(at),
                 key: put.key.into(),
                 metadata: put.metadata.into(),
+                direct: match &put.payload {
+                    Payload::Loan(loan) => inner.direct.writes_from(loan),
+                    _ => false,
+                },
+                headers: None,
                 payload: put.payload,
             });
         } else {

@@ -1,5 +1,7 @@
 //! Puts, gets and removes of values; each method is one call into `ops`.
 
+use rb_io::Loan;
+
 use crate::core::pieces::buffer_bytes;
 use crate::core::waits::Waits;
 use crate::error::Error;
@@ -11,7 +13,7 @@ use crate::ops::put_plan::{Put, PutOutcome, PutResult};
 use crate::ops::remove;
 use crate::options::PutOptions;
 use crate::store::Store;
-use crate::value::{Lookup, Value, ValueBuf};
+use crate::value::{Lookup, LookupAt, Value, ValueBuf};
 
 const ONE_ANSWER: &str = "a batch has one answer for each key";
 
@@ -117,6 +119,55 @@ impl Store {
     ) -> Vec<Result<Option<usize>, Error>> {
         assert_eq!(keys.len(), outputs.len(), "one piece of memory per key");
         get::get_many_into(self.inner(), keys, outputs)
+    }
+
+    /// Reads many values straight into the caller's memory, one loan per key, without a copy.
+    ///
+    /// The memory of a value is an exclusive loan of an [`Arena`](rb_io::Arena), usually an adopted one
+    /// ([`StoreOptions::arenas`](crate::StoreOptions::arenas)), and comes back in its [`ValueAt`]. It is zeroed if
+    /// verification fails. After a miss or an error its content is unspecified and the loan has ended, except after
+    /// `TimedOut`: the device may still write to it, and the loan ends when it has done so
+    /// ([`Arena::when_free`](rb_io::Arena::when_free)).
+    ///
+    /// Memory that does not begin at a multiple of the device's memory alignment is read into by a copy, which
+    /// [`StoreStats::bytes_copied`](crate::StoreStats::bytes_copied) counts. A batch of any size needs hardly any buffers.
+    ///
+    /// # Errors
+    /// As [`Store::get`]; `OutputTooSmall` if the value is longer than its loan, `SharedLoan`.
+    ///
+    /// # Panics
+    /// If `keys` and `loans` differ in length.
+    ///
+    /// ```
+    /// use rb_io::Arena;
+    /// # use rb_core::{ClassRequest, FormatOptions, Share, Store, StoreOptions};
+    /// # let dir = tempfile::tempdir()?;
+    /// # let class = ClassRequest { slot_bytes: 64 << 10, share: Share::Slots(16) };
+    /// # let options = FormatOptions::new(dir.path().join("cache"), vec![class]);
+    /// let arena = Arena::allocate(1 << 20)?;
+    /// let with_arena = StoreOptions { arenas: vec![arena.clone()], ..StoreOptions::default() };
+    /// let store = Store::open_or_create(&options, with_arena)?;
+    /// store.put(b"key", &[7; 300_000])?;
+    ///
+    /// let loan = arena.lend_exclusive(0, 400_000)?;
+    /// let value = store.get_many_at(&[b"key"], vec![loan]).remove(0)?.expect("it was put");
+    /// assert_eq!(value.len, 300_000);
+    /// assert_eq!(value.loan.bytes().expect("exclusive")[..value.len], [7; 300_000]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn get_many_at(&self, keys: &[&[u8]], loans: Vec<Loan>) -> Vec<LookupAt> {
+        assert_eq!(keys.len(), loans.len(), "one loan per key");
+        get::get_many_at(self.inner(), keys, loans)
+    }
+
+    /// Starts a read of many values into the caller's memory; see [`Store::get_many_at`]. Dropping the operation does not
+    /// end the loans: the device may be writing to them.
+    ///
+    /// # Panics
+    /// If `keys` and `loans` differ in length.
+    pub fn get_many_at_async(&self, keys: &[&[u8]], loans: Vec<Loan>) -> Operation<Vec<LookupAt>> {
+        assert_eq!(keys.len(), loans.len(), "one loan per key");
+        get::get_many_at_async(self.inner(), self.threads(), keys, loans)
     }
 
     /// Starts a read of many keys; the operation completes with one result per key.
