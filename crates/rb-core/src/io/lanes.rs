@@ -1,6 +1,7 @@
 //! A small pool of lanes for blocking calls.
 
 use std::collections::VecDeque;
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -25,7 +26,7 @@ const PASSED_MAX: Duration = Duration::from_millis(1);
 pub(crate) struct Lanes {
     /// `None` once closed.
     engine: Mutex<Option<Arc<dyn Engine>>>,
-    arenas: Vec<Arena>,
+    arenas: Mutex<Vec<Arena>>,
     depth: u32,
     max: usize,
     pool: Mutex<Pool>,
@@ -39,7 +40,7 @@ pub(crate) struct Lanes {
 struct Pool {
     /// True once no more lanes are handed out.
     closed: bool,
-    idle: Vec<Lane>,
+    idle: Vec<PoolLane>,
     /// Callers that wait for a lane, in order of arrival.
     line: VecDeque<Arc<Waiting>>,
     /// Number of lanes, idle and in use.
@@ -99,7 +100,7 @@ impl Lanes {
     ) -> Lanes {
         Lanes {
             engine: Mutex::new(Some(engine)),
-            arenas,
+            arenas: Mutex::new(arenas),
             depth,
             max,
             pool: Mutex::default(),
@@ -108,12 +109,34 @@ impl Lanes {
         }
     }
 
+    /// Adds memory of the caller's to that of every lane. Idle lanes and those made later register
+    /// it, busy ones are replaced when they come back.
+    pub(crate) fn adopt(&self, arena: Arena) {
+        self.arenas.lock().push(arena);
+        let mut pool = self.pool.lock();
+        let idle = std::mem::take(&mut pool.idle);
+        for lane in &idle {
+            let counters = lane.counters();
+            pool.past += counters;
+        }
+        pool.made -= idle.len();
+        pool.notify_all();
+        drop(pool);
+        // Outside the lock: dropping a queue may take long.
+        drop(idle);
+    }
+
+    /// Returns the number of arenas that a lane made now knows.
+    pub(crate) fn arenas(&self) -> usize {
+        self.arenas.lock().len()
+    }
+
     /// Makes a lane. Its caller stays on one thread while it uses the lane, or for the lane's whole
     /// life, as `issuer` states.
     pub(crate) fn make(&self, issuer: Issuer) -> Result<Lane, Error> {
         let options = QueueOptions {
             depth: self.depth,
-            arenas: self.arenas.clone(),
+            arenas: self.arenas.lock().clone(),
             issuer,
             // The driver must not block in the submission of a request: it has to notice new
             // operations while a request hangs.
@@ -135,7 +158,7 @@ impl Lanes {
     ///
     /// # Errors
     /// `Busy` if none became free within `patience`, `Closed` after the close.
-    pub(crate) fn checkout(&self, patience: &mut Patience) -> Result<Lane, Error> {
+    pub(crate) fn checkout(&self, patience: &mut Patience) -> Result<PoolLane, Error> {
         let mut pool = self.pool.lock();
         let mut may_make = true;
         let mut place: Option<Arc<Waiting>> = None;
@@ -153,7 +176,9 @@ impl Lanes {
                     // concurrent callers must not exceed the maximum.
                     pool.made += 1;
                     drop(pool);
+                    let arenas = self.arenas();
                     let made = self.make(Issuer::Any);
+                    let made = made.map(|lane| PoolLane { lane, arenas });
                     pool = self.pool.lock();
                     let Err(error) = made else { break made };
                     pool.made -= 1;
@@ -183,15 +208,20 @@ impl Lanes {
         outcome
     }
 
-    pub(crate) fn give_back(&self, lane: Lane) {
+    pub(crate) fn give_back(&self, lane: PoolLane) {
+        let arenas = self.arenas();
         let mut pool = self.pool.lock();
         // A closed pool never reuses a lane, and keeping it would keep the device.
-        let unused = match pool.closed {
-            true => Some(lane),
-            false => {
-                pool.idle.push(lane);
-                None
-            }
+        let unused = if pool.closed {
+            Some(lane)
+        } else if lane.arenas < arenas {
+            let counters = lane.counters();
+            pool.past += counters;
+            pool.made -= 1;
+            Some(lane)
+        } else {
+            pool.idle.push(lane);
+            None
         };
         pool.notify();
         drop(pool);
@@ -248,6 +278,27 @@ impl Lanes {
             sum += lane.counters();
         }
         sum
+    }
+}
+
+/// A lane of the pool.
+pub(crate) struct PoolLane {
+    lane: Lane,
+    /// The number of arenas that it was made with.
+    arenas: usize,
+}
+
+impl Deref for PoolLane {
+    type Target = Lane;
+
+    fn deref(&self) -> &Lane {
+        &self.lane
+    }
+}
+
+impl DerefMut for PoolLane {
+    fn deref_mut(&mut self) -> &mut Lane {
+        &mut self.lane
     }
 }
 

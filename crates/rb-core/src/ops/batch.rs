@@ -18,7 +18,7 @@ use rb_io::{Completion, Lane, Patience, Request};
 use crate::core::inner::Inner;
 use crate::core::waits::Waits;
 use crate::error::Error;
-use crate::io::lanes::{Late, elsewhere};
+use crate::io::lanes::{Late, PoolLane, elsewhere};
 
 /// A set of requests and the handling of their completions.
 ///
@@ -81,7 +81,7 @@ pub(crate) fn run<B: Batch>(inner: &Inner, mut batch: B, waits: &mut Waits) -> B
 }
 
 /// Checks a lane out for the next round; fails after the call's deadline.
-fn lane(inner: &Inner, waits: &mut Waits) -> Result<Lane, Error> {
+fn lane(inner: &Inner, waits: &mut Waits) -> Result<PoolLane, Error> {
     if waits.device.is_over() {
         let waited = waits.device.limit();
         return Err(Error::TimedOut { waited });
@@ -93,7 +93,7 @@ fn lane(inner: &Inner, waits: &mut Waits) -> Result<Lane, Error> {
 /// batch to a thread of its own.
 fn drive<B: Batch>(
     inner: &Inner,
-    mut lane: Lane,
+    mut lane: PoolLane,
     mut batch: B,
     requests: Vec<Request>,
     patience: &mut Patience,
@@ -138,7 +138,7 @@ fn drive<B: Batch>(
 }
 
 /// Waits for the rest of a late batch in a thread of its own, however long the device takes.
-fn wait_elsewhere<B: Batch>(lane: Lane, batch: B, missing: usize, late: Late) {
+fn wait_elsewhere<B: Batch>(lane: PoolLane, batch: B, missing: usize, late: Late) {
     // If no thread can be started, the closure is dropped. Lane and batch must survive that.
     let parked = Arc::new(Mutex::new(Some((lane, batch))));
     let waiting = Arc::clone(&parked);

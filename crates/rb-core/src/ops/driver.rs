@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, Sender, TryRecvError, bounded, unbounded};
 use parking_lot::Mutex;
-use rb_io::{Completion, Issuer, Lane, Patience, QueueCounters, Request, Waker};
+use rb_io::{Buffer, Completion, Issuer, Lane, Loan, Patience, QueueCounters, Request, Waker};
 
 use crate::core::inner::Inner;
 use crate::core::thread::Thread;
@@ -165,6 +165,7 @@ fn spawn(lanes: Arc<Lanes>, deadline: Duration) -> Result<Running, Error> {
     let (started, waker) = bounded(1);
     let thread = Thread::spawn("rb-driver", move || {
         // Made here: a single-issuer ring belongs to the thread that creates it.
+        let arenas = lanes.arenas();
         match lanes.make(Issuer::OneThread) {
             Ok(lane) => {
                 let waker = Arc::new(Mutex::new(lane.waker()));
@@ -172,6 +173,7 @@ fn spawn(lanes: Arc<Lanes>, deadline: Duration) -> Result<Running, Error> {
                 Loop {
                     lanes,
                     lane,
+                    arenas,
                     former: QueueCounters::default(),
                     waker,
                     inbox,
@@ -201,7 +203,9 @@ fn spawn(lanes: Arc<Lanes>, deadline: Duration) -> Result<Running, Error> {
 struct Loop {
     lanes: Arc<Lanes>,
     lane: Lane,
-    /// Counters of the lanes before it, whose queues failed.
+    /// The number of arenas that the lane was made with.
+    arenas: usize,
+    /// Counters of the lanes before it, whose queues failed or that did not know all arenas.
     former: QueueCounters,
     waker: Arc<Mutex<Waker>>,
     inbox: Receiver<Job>,
@@ -244,18 +248,17 @@ impl Loop {
             let mut wakes = Wakes::default();
             for completion in done.drain(..) {
                 // Wake earlier callers first: verifying a large value takes long.
-                if completion
-                    .buf
-                    .as_ref()
-                    .is_some_and(|buf| buf.len() > LONG_BYTES)
-                {
+                let buffer = completion.buf.as_ref().map_or(0, Buffer::len);
+                let lent = completion.loan.as_ref().map_or(0, Loan::len);
+                if buffer + lent > LONG_BYTES {
                     wakes.notify();
                 }
                 self.arrived(completion, &mut wakes);
                 wakes.notify_after(PATIENCE);
             }
             drop(wakes);
-            if failed && self.is_idle() {
+            let is_old = self.arenas < self.lanes.arenas();
+            if (failed || is_old) && self.is_idle() {
                 self.renew();
             }
             if left.is_some_and(|left| left.is_zero()) {
@@ -277,10 +280,12 @@ impl Loop {
         self.active.len() == self.free.len()
     }
 
-    /// Replaces a lane whose queue failed. If no new lane can be made, jobs continue to fail on the
+    /// Replaces a lane whose queue failed, or that does not know all arenas. If no new lane can be made, jobs continue to fail on the
     /// old one.
     fn renew(&mut self) {
+        let arenas = self.lanes.arenas();
         if let Ok(lane) = self.lanes.make(Issuer::OneThread) {
+            self.arenas = arenas;
             // Before the inbox is read again: a caller that still wakes the old lane has already
             // sent its job.
             *self.waker.lock() = lane.waker();

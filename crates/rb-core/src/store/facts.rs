@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use rb_format::{Geometry, Superblock};
-use rb_io::Engine;
+use rb_io::{Arena, Engine};
 
 use crate::background::snapshot;
 use crate::error::Error;
@@ -33,6 +33,29 @@ impl Store {
             return StoreStats::default();
         }
         snapshot::take(self.inner(), self.background())
+    }
+
+    /// Adds an arena of the caller's to those of [`StoreOptions::arenas`](crate::StoreOptions::arenas): its memory is
+    /// registered with the queues, which makes reads into it and writes from it cheaper. Queues that are in use
+    /// register it later.
+    ///
+    /// ```
+    /// # use rb_core::{ClassRequest, FormatOptions, Share, Store, StoreOptions};
+    /// # let dir = tempfile::tempdir()?;
+    /// # let class = ClassRequest { slot_bytes: 64 << 10, share: Share::Slots(16) };
+    /// # let options = FormatOptions::new(dir.path().join("cache"), vec![class]);
+    /// # let store = Store::open_or_create(&options, StoreOptions::default())?;
+    /// let arena = rb_core::Arena::allocate(1 << 20)?;
+    /// store.adopt(arena.clone());
+    /// store.put(b"key", b"value")?;
+    /// let found = store.get_many_at(&[b"key"], vec![arena.lend_exclusive(0, 4096)?]);
+    /// assert!(matches!(&found[0], Ok(Some(value)) if value.len == 5));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn adopt(&self, arena: Arena) {
+        if self.inner().check_process().is_ok() {
+            self.inner().lanes.adopt(arena);
+        }
     }
 
     /// The report of the recovery that opened the store.
