@@ -31,8 +31,10 @@ use crate::value::ValueBuf;
 /// 64 KiB costs more CPU time than checksumming it.
 const NOW_BYTES: usize = 256 << 10;
 
-/// Bytes of lent memory that are copied and checksummed together; they fit the nearest cache.
-const CHECKSUM_STEP: usize = 16 << 10;
+/// Bytes of lent memory that are copied and checksummed together. They fit the nearest cache, and a
+/// copy of so few bytes does not pay for the start of the long copy instruction: per second, 18 GB
+/// were checksummed in steps of 1 KiB, 10 GB in steps of 16 KiB, and 27 GB without the copy.
+const CHECKSUM_STEP: usize = 1 << 10;
 
 /// A put in flight. Owns its reservation and its slots.
 struct PendingPut {
