@@ -3,7 +3,8 @@
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use crate::bad_input::says;
 use crate::program::{Place, arg, rb_with_input};
@@ -220,6 +221,34 @@ fn zeros_are_nothing_to_lose() {
         says(&said, &["unknown data", "--yes"]);
         assert!(std::fs::read(&place.store).unwrap() == bytes);
     }
+}
+
+/// A kill during the first format left a file that later formats refused as unknown data. Now it holds a store, or can be
+/// formatted as if it were new.
+#[test]
+fn a_format_after_a_kill_needs_no_consent() {
+    let (mut made, mut repeated) = (0, 0);
+    for round in 0..40 {
+        let place = Place::new();
+        let args = ["--slot-bytes", "4KiB", "--size", "16MiB"];
+        let mut child = Command::new(env!("CARGO_BIN_EXE_rb"))
+            .args(place.args(&["format"], &args))
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(Duration::from_micros(250 * round));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let again = place.rb(&["format"], &args);
+        if again.code == Some(0) {
+            repeated += 1;
+        } else {
+            says(&again.error(), &["it holds a store", "--yes"]);
+            made += 1;
+        }
+        assert_eq!(place.listing()["entries"], 0);
+    }
+    assert!(repeated > 0, "{made} stores made, {repeated} repeated");
 }
 
 #[test]
