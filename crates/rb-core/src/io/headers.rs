@@ -241,7 +241,7 @@ impl Headers {
             match state {
                 Ok(_) | Err(PlaceState::Whole | PlaceState::Older(_)) => {}
                 Err(PlaceState::Unreadable(error)) => damaged.push(error_chain(error)),
-                Err(PlaceState::Refused { why, .. }) => match Unusable::of("header", why.clone()) {
+                Err(PlaceState::Refused { why, .. }) => match Unusable::from(why.clone()) {
                     Unusable::Damage(why) => damaged.push(why),
                     Unusable::Absent(why) => absent.push(why),
                     other => return Err(other),
@@ -253,10 +253,20 @@ impl Headers {
             false => (&mut self.damaged, damaged),
         };
         why.dedup();
+        // The structure is a base header, and the line says so.
+        let why: Vec<_> = why.iter().map(|why| without_name(why)).collect();
         let name = BASE_NAMES[region];
-        list.push(format!("base {name}: {}", why.join("; second place: ")));
+        list.push(format!(
+            "base {name}, header: {}",
+            why.join("; second place: ")
+        ));
         Ok(())
     }
+}
+
+/// Returns the reason without the name of the structure.
+fn without_name(why: &str) -> &str {
+    why.strip_prefix("base header: ").unwrap_or(why)
 }
 
 /// The length limits of a store's keys and metadata.
