@@ -141,7 +141,7 @@ pub enum Error {
         limit: u64,
     },
     /// The operating system refused memory, a thread or random bytes.
-    #[error("{what} could not be had: {why}")]
+    #[error("the system refused {what}: {why}")]
     Resource {
         /// The resource requested.
         what: &'static str,
@@ -383,7 +383,7 @@ pub enum OpenError {
         why: &'static str,
     },
     /// The operating system refused memory, a thread or random bytes.
-    #[error("{what} could not be had: {why}")]
+    #[error("the system refused {what}: {why}")]
     Resource {
         /// The resource requested.
         what: &'static str,
@@ -475,7 +475,7 @@ pub enum FormatError {
         source: Error,
     },
     /// The operating system refused memory or random bytes.
-    #[error("{what} could not be had: {why}")]
+    #[error("the system refused {what}: {why}")]
     Resource {
         /// The resource requested.
         what: &'static str,

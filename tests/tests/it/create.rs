@@ -240,6 +240,23 @@ fn holes_of_a_large_file_are_empty() {
     store.close().unwrap();
 }
 
+/// An existing file that cannot be written was "create failed", and an empty path ": lock failed: Stale file handle".
+#[test]
+fn what_cannot_be_opened_is_named() {
+    let running = std::env::current_exe().unwrap();
+    for (path, words) in [
+        (running.as_path(), "open for writing failed"),
+        (Path::new(""), "the empty path \"\": open failed"),
+        (Path::new("/nonexistent/store"), "create failed"),
+    ] {
+        let error = rb_core::format(&options(path)).unwrap_err().to_string();
+        assert!(error.contains(words), "{error}");
+    }
+    let opened = Store::open_or_create(&options(Path::new("")), StoreOptions::default());
+    let error = opened.unwrap_err().to_string();
+    assert!(error.contains("the empty path \"\""), "{error}");
+}
+
 #[test]
 fn a_read_only_opening_makes_nothing() {
     let dir = tempfile::tempdir().unwrap();

@@ -27,11 +27,11 @@ fn impossible_layouts_make_no_file() {
         ),
         (
             &["--slot-bytes", "64KiB", "--size", "1MiB"],
-            &["layout needs", "the device has 1048576"],
+            &["--size is 1048576 bytes", "the smallest that works"],
         ),
         (
             &["--slot-bytes", "64KiB", "--size", "4MiB"],
-            &["layout needs", "the device has 4194304"],
+            &["--size is 4194304 bytes", "the smallest that works"],
         ),
         (
             &["--slot-bytes", "4KiB:60%,8KiB:60%", "--size", "64MiB"],

@@ -40,6 +40,11 @@ impl Claim {
     /// # Errors
     /// Those of [`Device::open`], except [`OpenError::TooSmall`] for a file.
     pub fn take(path: &Path) -> Result<Claim, OpenError> {
+        if path.as_os_str().is_empty() {
+            // The folder of an empty path exists, so the loop below would try to create the file again and again.
+            let source = io::Error::from_raw_os_error(libc::ENOENT);
+            return Err(failed(path, "open", source));
+        }
         let mut real = path.to_path_buf();
         for _ in 0..TRIES {
             // Opening a pipe would block, and `flock` does not lock a device.
@@ -64,7 +69,13 @@ impl Claim {
                         false => return Err(failed(path, "create", gone)),
                     }
                 }
-                Err(error) => return Err(failed(path, "create", error)),
+                Err(error) => {
+                    let step = match real.exists() {
+                        true => "open for writing",
+                        false => "create",
+                    };
+                    return Err(failed(path, step, error));
+                }
             };
             lock(path, &file, Access::ReadWrite)?;
             let opened = file

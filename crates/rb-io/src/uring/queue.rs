@@ -60,10 +60,12 @@ impl<E: Encoder> UringQueue<E> {
         let registered = Registered::new(&mut ring, &options.arenas, part_max, true);
         let mut report = vec![file];
         report.extend(flavour_report(ring.flavour(), options));
-        report.push(if ring.can_linger() {
-            Feature::on("lingering", format!("up to {:?}", options.linger))
-        } else {
+        report.push(if !ring.can_linger() {
             Feature::off("lingering", "this kernel lacks IORING_FEAT_MIN_TIMEOUT")
+        } else if options.linger.is_zero() {
+            Feature::off("lingering", "possible, this queue does not ask for it")
+        } else {
+            Feature::on("lingering", format!("up to {:?}", options.linger))
         });
         report.push(match device.limits().placements {
             Some(max) => Feature::on("placement", format!("{} ids ({})", max.value, max.source)),
