@@ -456,7 +456,8 @@ pub enum FormatError {
     },
     /// The label is too long, or ends with a zero, which could not be read back.
     #[error(
-        "a label of {len} bytes: a label has at most {LABEL_LEN} bytes and does not end with a zero"
+        "label of length {len}{}: a label has at most {LABEL_LEN} bytes and does not end with a zero byte",
+        if *len > LABEL_LEN { "" } else { " that ends with a zero byte" }
     )]
     Label {
         /// Length of the label in bytes.

@@ -371,6 +371,61 @@ fn odd_measurements_are_named() {
     odd.finish(56);
 }
 
+/// Inputs that a second look found: what each said is in the comment above it, where it was wrong.
+#[test]
+fn odd_names_and_labels_are_named() {
+    let mut odd = Odd::new();
+    let format = |path: &str, rest: &str| format!("format {path} --slot-bytes 64KiB {rest}");
+    std::os::unix::fs::symlink("round", odd.place.path("round")).unwrap();
+    for (command, words) in [
+        // "lock failed: Stale file handle".
+        (
+            format("/dev/fd/99", "--size 16MiB"),
+            &["create failed", "No such file"][..],
+        ),
+        (
+            format("/proc/new", "--size 16MiB"),
+            &["create failed", "No such file"],
+        ),
+        (format("@round", "--size 16MiB"), &["symbolic links"]),
+        (format("@store/", "--size 16MiB"), &["store/"]),
+        // "grow failed: File too large", without the size.
+        (
+            format("@new", "--slots 4294967295"),
+            &["bytes: File too large"],
+        ),
+        (
+            format("@new", "--slots 4294967296"),
+            &["4294967296 slots", "4294967295"],
+        ),
+        (format("@new", "--slots ９"), &["--slots", "whole number"]),
+        // "a label of 1 bytes", without the reason.
+        (
+            format("@new", "--slots 9 --label hex:00"),
+            &["length 1 that ends with a zero byte"],
+        ),
+        (
+            format!(
+                "{} --label {}",
+                format("@new", "--slots 9"),
+                "x".repeat(257)
+            ),
+            &["length 257:", "at most 256"],
+        ),
+        // "- holds a value".
+        (
+            "put S k -".to_owned(),
+            &["standard input holds a value of 0 bytes"],
+        ),
+        ("put S k S".to_owned(), &["1 to 65536 bytes"]),
+        ("get S k -o @folder/../store".to_owned(), &["store itself"]),
+    ] {
+        odd.fails(&command, words);
+    }
+    assert!(!odd.place.path("new").exists());
+    odd.finish(12);
+}
+
 /// A result that cannot be written is an error on standard error, also with `--json`.
 #[test]
 fn a_full_standard_output_is_an_error() {

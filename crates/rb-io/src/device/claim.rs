@@ -46,6 +46,8 @@ impl Claim {
             return Err(failed(path, "open", source));
         }
         let mut real = path.to_path_buf();
+        // The file was replaced each time, unless another error comes first.
+        let mut last = failed(path, "lock", io::Error::from_raw_os_error(libc::ESTALE));
         for _ in 0..TRIES {
             // Opening a pipe would block, and `flock` does not lock a device.
             if std::fs::metadata(&real).is_ok_and(|found| !found.is_file()) {
@@ -64,9 +66,11 @@ impl Claim {
                         real = real.parent().unwrap_or(Path::new("")).join(target);
                         continue;
                     }
+                    last = failed(path, "create", gone);
                     match folder(&real).exists() {
+                        // The file was removed between two calls, or the folder takes no files, as in /proc.
                         true => continue,
-                        false => return Err(failed(path, "create", gone)),
+                        false => return Err(last),
                     }
                 }
                 Err(error) => {
@@ -95,8 +99,7 @@ impl Claim {
                 found: opened.len(),
             });
         }
-        let source = io::Error::from_raw_os_error(libc::ESTALE);
-        Err(failed(path, "lock", source))
+        Err(last)
     }
 
     /// Returns the claimed device.
