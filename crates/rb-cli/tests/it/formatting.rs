@@ -369,7 +369,7 @@ fn a_label_is_shown_by_info_and_one_that_cannot_be_is_refused() {
 
     let long = "x".repeat(257);
     for (label, why) in [
-        (long.as_str(), "257 bytes"),
+        (long.as_str(), "length 257"),
         ("hex:4100", "does not end with a zero"),
         ("hex:4", "hex:"),
     ] {

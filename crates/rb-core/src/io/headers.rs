@@ -253,7 +253,7 @@ impl Headers {
             false => (&mut self.damaged, damaged),
         };
         why.dedup();
-        // The structure is a base header, and the line says so.
+        // The line names the structure itself.
         let why: Vec<_> = why.iter().map(|why| without_name(why)).collect();
         let name = BASE_NAMES[region];
         list.push(format!(

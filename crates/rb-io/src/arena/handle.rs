@@ -98,6 +98,7 @@ impl Arena {
             next_ticket: 0,
             out: BTreeMap::new(),
         };
+        // Relaxed: the numbers only have to differ.
         let id = ArenaId(NEXT_ID.fetch_add(1, Ordering::Relaxed));
         let inner = ArenaInner {
             mapping,
