@@ -224,7 +224,7 @@ fn two_lost_bases_are_one_finding() {
     let wrong = findings[0]["wrong"].as_str().unwrap();
     assert_eq!(
         wrong,
-        r#"no usable checkpoint base (base A, header: the magic is "\xaa\xaarb\x00\x00\"\n", not ours; base B, header: the magic is "\xaa\xaarb\x00\x00\"\n", not ours)"#
+        r#"no usable checkpoint base (base A: header: the magic is "\xaa\xaarb\x00\x00\"\n", not ours; base B: header: the magic is "\xaa\xaarb\x00\x00\"\n", not ours)"#
     );
     let text = place.rb(&["fsck"], &[]);
     let text = String::from_utf8(text.stdout).unwrap();

@@ -242,8 +242,8 @@ impl Headers {
                 Ok(_) | Err(PlaceState::Whole | PlaceState::Older(_)) => {}
                 Err(PlaceState::Unreadable(error)) => damaged.push(error_chain(error)),
                 Err(PlaceState::Refused { why, .. }) => match Unusable::from(why.clone()) {
-                    Unusable::Damage(why) => damaged.push(why),
-                    Unusable::Absent(why) => absent.push(why),
+                    Unusable::Damage(why) => damaged.push(header(&why)),
+                    Unusable::Absent(why) => absent.push(header(&why)),
                     other => return Err(other),
                 },
             }
@@ -253,20 +253,16 @@ impl Headers {
             false => (&mut self.damaged, damaged),
         };
         why.dedup();
-        // The line names the structure itself.
-        let why: Vec<_> = why.iter().map(|why| without_name(why)).collect();
         let name = BASE_NAMES[region];
-        list.push(format!(
-            "base {name}, header: {}",
-            why.join("; second place: ")
-        ));
+        list.push(format!("base {name}: {}", why.join("; second place: ")));
         Ok(())
     }
 }
 
-/// Returns the reason without the name of the structure.
-fn without_name(why: &str) -> &str {
-    why.strip_prefix("base header: ").unwrap_or(why)
+/// Returns the reason with the short name of the structure, because the line names the base.
+fn header(why: &str) -> String {
+    let why = why.strip_prefix("base header: ").unwrap_or(why);
+    format!("header: {why}")
 }
 
 /// The length limits of a store's keys and metadata.
