@@ -14,7 +14,7 @@ pub use measuring::{
     ValidateMode,
 };
 pub use shared::PlacementArgs;
-use shared::{SIZES, path_parser};
+use shared::{SIZES, parse_number, path_parser};
 
 const CODES: &str = "Exit codes: 0 done; 1 error: one line on standard error, or with --json one line of JSON on standard output; 2 the key is not in the store. rb fsck also: 4 damaged, 8 unusable. rb probe also: 8 no engine can use the path.";
 const FSCK: &str = "Damage is what no crash leaves behind. A store whose process was killed is clean; what the kill left is reported as a remark.\n\nExit codes: 0 clean, or repaired; 1 no result: no store there, in use, of another version, or the device failed; 4 damaged; 8 unusable: the store cannot be opened.";
@@ -158,8 +158,7 @@ pub struct FormatArgs {
         long,
         allow_negative_numbers = true,
         value_name = "N",
-        conflicts_with = "size"
-    )]
+        conflicts_with = "size", value_parser = parse_number::<u64>)]
     pub slots: Option<u64>,
     /// Agree that everything in an existing file or on a device is destroyed.
     #[arg(long)]
@@ -172,16 +171,14 @@ pub struct FormatArgs {
         long,
         allow_negative_numbers = true,
         default_value_t = 512,
-        value_name = "N"
-    )]
+        value_name = "N", value_parser = parse_number::<u32>)]
     pub key_bytes: u32,
     /// Length of the longest metadata in bytes, 0 to 256.
     #[arg(
         long,
         allow_negative_numbers = true,
         default_value_t = 0,
-        value_name = "N"
-    )]
+        value_name = "N", value_parser = parse_number::<u32>)]
     pub metadata_bytes: u32,
     /// Size of the delta log. Default: chosen from the number of slots.
     #[arg(long, allow_negative_numbers = true, value_parser = parse_size, value_name = "SIZE")]
@@ -238,15 +235,14 @@ pub struct InspectArgs {
     pub copy: Option<Which>,
     /// One block of the log with its records, by its sequence. Default: one line for each block since
     /// the newest base.
-    #[arg(long, allow_negative_numbers = true, value_name = "N")]
+    #[arg(long, allow_negative_numbers = true, value_name = "N", value_parser = parse_number::<u64>)]
     pub block: Option<u64>,
     /// The slot with this number.
     #[arg(
         long,
         allow_negative_numbers = true,
         value_name = "N",
-        conflicts_with = "key"
-    )]
+        conflicts_with = "key", value_parser = parse_number::<u32>)]
     pub slot: Option<u32>,
     /// The slot that holds this key: text, or bytes as hex:00ff….
     #[arg(long)]

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use rb_core::{Foreign, FormatError, OpenError};
 
 use crate::key::{KeyError, show_key};
-use crate::size::SizeError;
+use crate::size::{SizeError, counted};
 
 /// Reason why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -132,7 +132,7 @@ pub enum Failure {
         found: String,
     },
     /// Some gets or puts of a replay failed, so its numbers are not those of the trace.
-    #[error("{gets} gets and {puts} puts failed; the first: {first}")]
+    #[error("{} and {} failed; the first: {first}", counted(*gets, "get"), counted(*puts, "put"))]
     Replay {
         /// Number of failed gets.
         gets: u64,

@@ -3,8 +3,10 @@
 use std::path::Path;
 
 use rb_core::{
-    ClassRequest, EngineKind, FormatError, FormatOptions, Formatted, Geometry, Share, Superblock,
+    ClassRequest, EngineKind, FormatError, FormatOptions, Formatted, Geometry, LayoutError, Share,
+    StoreUuid, Superblock,
 };
+use rb_format::{Identity, LayoutRequest, plan};
 use serde::Serialize;
 
 use crate::args::FormatArgs;
@@ -64,8 +66,48 @@ pub(crate) fn make(options: &FormatOptions) -> Result<Formatted, Failure> {
     rb_core::format(options).map_err(|error| match error {
         FormatError::Consent { path, found } => Failure::Consent { path, found },
         FormatError::Occupied { path, found } => Failure::Occupied { path, found },
+        FormatError::Layout(LayoutError::DeviceTooSmall {
+            needed,
+            device_bytes,
+        }) if options.bytes == Some(device_bytes) => {
+            let least = least_size(options, needed);
+            Failure::usage(format!(
+                "--size is {device_bytes} bytes, the smallest that works for these slots is {least}"
+            ))
+        }
         source => Failure::Format { source },
     })
+}
+
+/// Returns the smallest size that a layout fits, in bytes; at least `needed`.
+fn least_size(options: &FormatOptions, needed: u64) -> u64 {
+    let identity = Identity {
+        uuid: StoreUuid([0; 16]),
+        epoch: 1,
+    };
+    let fits = |device_bytes: u64| {
+        let request = LayoutRequest {
+            device_bytes,
+            classes: options.classes.clone(),
+            key_len_max: options.key_len_max,
+            metadata_len_max: options.metadata_len_max,
+            log_bytes: options.log_bytes,
+        };
+        plan(&request, identity).is_ok()
+    };
+    // With percentages `needed` is only a lower bound.
+    let (mut too_small, mut enough) = (needed.saturating_sub(1), needed);
+    while !fits(enough) && enough < u64::MAX / 2 {
+        (too_small, enough) = (enough, 2 * enough);
+    }
+    while enough - too_small > 1 {
+        let middle = too_small + (enough - too_small) / 2;
+        match fits(middle) {
+            true => enough = middle,
+            false => too_small = middle,
+        }
+    }
+    enough
 }
 
 fn options(args: &FormatArgs) -> Result<FormatOptions, Failure> {

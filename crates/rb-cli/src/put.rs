@@ -142,7 +142,7 @@ impl ValueInput<'_> {
         if input.reader.fill_buf().map_err(failed)?.is_empty() {
             return Err(Failure::usage(format!(
                 "{} holds a value of 0 bytes: values have at least 1 byte",
-                path.display()
+                shown(path).display()
             )));
         }
         Ok(input)
@@ -154,7 +154,7 @@ impl ValueInput<'_> {
         if let Some(len) = self.len.filter(|len| *len > largest) {
             return Err(Failure::usage(format!(
                 "{} has {len} bytes: values of this store have 1 to {largest} bytes",
-                self.path.display()
+                shown(self.path).display()
             )));
         }
         let mut bytes = Vec::new();
@@ -173,7 +173,15 @@ impl ValueInput<'_> {
 fn reading(path: &Path, source: io::Error) -> Failure {
     Failure::File {
         what: "reading",
-        path: path.to_path_buf(),
+        path: shown(path).to_path_buf(),
         source,
+    }
+}
+
+/// Names standard input, whose path is `-`.
+fn shown(path: &Path) -> &Path {
+    match path == Path::new("-") {
+        true => Path::new("standard input"),
+        false => path,
     }
 }

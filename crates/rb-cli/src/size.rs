@@ -22,9 +22,9 @@ pub enum SizeError {
         /// The text.
         unit: String,
     },
-    /// A point without digits after it, or a fraction without a unit.
+    /// A point without digits after it, or a fraction of a byte.
     #[error(
-        "{given:?} is not a size: a fraction has digits after the point and a unit, as in 1.5GiB"
+        "{given:?} is not a size: a fraction has digits after the point and a unit of more than a byte, as in 1.5GiB"
     )]
     Fraction {
         /// The argument.
@@ -64,9 +64,7 @@ pub fn parse_size(given: &str) -> Result<u64, SizeError> {
         Some(rest) => digits(rest),
         None => ("", rest),
     };
-    if fraction.is_empty() && rest.starts_with('.') || !fraction.is_empty() && unit.is_empty() {
-        return Err(SizeError::Fraction { given: given() });
-    }
+    let is_fraction = rest.starts_with('.');
     let shift = match unit.trim_start().to_ascii_lowercase().as_str() {
         "" | "b" => 0,
         "k" | "kib" => 10,
@@ -81,6 +79,9 @@ pub fn parse_size(given: &str) -> Result<u64, SizeError> {
             });
         }
     };
+    if is_fraction && (fraction.is_empty() || shift == 0) {
+        return Err(SizeError::Fraction { given: given() });
+    }
     bytes(whole, fraction, shift).ok_or_else(|| SizeError::TooLarge { given: given() })
 }
 
@@ -113,9 +114,9 @@ pub fn parse_class(given: &str) -> Result<ClassRequest, SizeError> {
             share: Share::Rest,
         });
     };
-    let number = share.strip_suffix('%').unwrap_or(share);
-    match number.parse::<u32>() {
-        Ok(percent) if (1..=100).contains(&percent) => Ok(ClassRequest {
+    let number = share.strip_suffix('%');
+    match number.map(str::parse::<u32>) {
+        Some(Ok(percent)) if (1..=100).contains(&percent) => Ok(ClassRequest {
             slot_bytes: parse_size(size)?,
             share: Share::Percent(percent),
         }),
@@ -146,6 +147,15 @@ pub fn show_size(bytes: u64) -> String {
         }
     }
     format!("{bytes} B")
+}
+
+/// Formats a number with its noun: `1 entry`, `2 entries`.
+pub(crate) fn counted(number: u64, noun: &str) -> String {
+    match (number, noun.strip_suffix('y')) {
+        (1, _) => format!("{number} {noun}"),
+        (_, Some(start)) => format!("{number} {start}ies"),
+        (_, None) => format!("{number} {noun}s"),
+    }
 }
 
 #[cfg(test)]
@@ -183,6 +193,8 @@ mod tests {
             ("-1", "digits are expected"),
             ("1.5", "as in 1.5GiB"),
             ("1.GiB", "as in 1.5GiB"),
+            // It was taken for 1 byte.
+            ("1.5b", "as in 1.5GiB"),
             (".5GiB", "digits are expected"),
             ("1.5.5GiB", "unit \".5GiB\""),
             ("16777216.5TiB", "2^64"),
@@ -200,13 +212,30 @@ mod tests {
         let class = |slot_bytes, share| Ok(ClassRequest { slot_bytes, share });
         assert_eq!(parse_class("64KiB"), class(65536, Share::Rest));
         assert_eq!(parse_class("1MiB:30%"), class(1 << 20, Share::Percent(30)));
-        assert_eq!(parse_class("1MiB:30"), class(1 << 20, Share::Percent(30)));
-        for given in ["4k:0%", "4k:101%", "4k:", "4k:x%", "4k:-3%"] {
+        // A share without `%` looked like a number of slots, and was taken for percent.
+        for given in ["4k:5", "4k:0%", "4k:101%", "4k:", "4k:x%", "4k:-3%"] {
             assert!(
                 matches!(parse_class(given), Err(SizeError::Share { .. })),
                 "{given}"
             );
         }
+    }
+
+    #[test]
+    fn nouns_follow_their_numbers() {
+        let counted =
+            [0, 1, 2].map(|number| [counted(number, "entry"), counted(number, "log block")]);
+        assert_eq!(
+            counted.as_flattened(),
+            [
+                "0 entries",
+                "0 log blocks",
+                "1 entry",
+                "1 log block",
+                "2 entries",
+                "2 log blocks"
+            ]
+        );
     }
 
     #[test]

@@ -148,7 +148,7 @@ pub enum Error {
         limit: u64,
     },
     /// The operating system refused memory, a thread or random bytes.
-    #[error("{what} could not be had: {why}")]
+    #[error("the system refused {what}: {why}")]
     Resource {
         /// The resource requested.
         what: &'static str,
@@ -392,7 +392,7 @@ pub enum OpenError {
         why: &'static str,
     },
     /// The operating system refused memory, a thread or random bytes.
-    #[error("{what} could not be had: {why}")]
+    #[error("the system refused {what}: {why}")]
     Resource {
         /// The resource requested.
         what: &'static str,
@@ -465,7 +465,8 @@ pub enum FormatError {
     },
     /// The label is too long, or ends with a zero, which could not be read back.
     #[error(
-        "a label of {len} bytes: a label has at most {LABEL_LEN} bytes and does not end with a zero"
+        "label of length {len}{}: a label has at most {LABEL_LEN} bytes and does not end with a zero byte",
+        if *len > LABEL_LEN { "" } else { " that ends with a zero byte" }
     )]
     Label {
         /// Length of the label in bytes.
@@ -484,7 +485,7 @@ pub enum FormatError {
         source: Error,
     },
     /// The operating system refused memory or random bytes.
-    #[error("{what} could not be had: {why}")]
+    #[error("the system refused {what}: {why}")]
     Resource {
         /// The resource requested.
         what: &'static str,

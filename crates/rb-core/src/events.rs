@@ -35,7 +35,7 @@ pub enum Event<'a> {
         /// The reason.
         reason: DropReason,
     },
-    /// A slot failed writes repeatedly and is not used any more.
+    /// Writes to a slot failed repeatedly; it is no longer used.
     BadSlot {
         /// Number of the slot.
         slot: u32,

@@ -31,6 +31,7 @@ pub(crate) mod sessions;
 pub(crate) mod space;
 pub(crate) mod start_empty;
 pub(crate) mod take_over;
+pub(crate) mod unfinished;
 
 use std::sync::Arc;
 use std::time::Instant;

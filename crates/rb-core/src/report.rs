@@ -28,7 +28,8 @@ pub struct RecoveryReport {
     pub copies_rewritten: u64,
     /// Blocks that the device failed to rewrite.
     pub copies_unwritten: u64,
-    /// Byte offsets of metadata blocks that the device once failed to write, as many as a base stores.
+    /// Byte offsets of metadata blocks that the device once failed to write, at most as many as a base has
+    /// room for.
     pub bad_blocks: Vec<u64>,
     /// Slots that are out of use because the device failed their writes.
     pub bad_slots: usize,

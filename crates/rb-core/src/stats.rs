@@ -36,7 +36,7 @@ pub struct StoreStats {
     pub commits: u64,
     /// Checkpoints written.
     pub checkpoints: u64,
-    /// Blocks of metadata that the device failed to write, while their other copy was written, or the block elsewhere.
+    /// Blocks of metadata that the device failed to write. The other copy was written, or the block was written elsewhere.
     pub metadata_write_errors: u64,
     /// True while a checkpoint is being written.
     pub checkpointing: bool,

@@ -13,7 +13,7 @@ use std::time::Instant;
 use std::{fmt, fs, io};
 
 use parking_lot::Mutex;
-use rb_io::Access;
+use rb_io::{Access, OpenError as DeviceError};
 
 use crate::background::Services;
 use crate::background::checkpoint::Checkpointer;
@@ -113,8 +113,9 @@ impl Store {
     }
 
     /// Opens the store on the source of `format`, and formats the source first if it holds no store: if the file does not
-    /// exist or is empty, or the file or device is all zeros. Any other source is formatted only with
-    /// [`FormatOptions::consent`]. This includes a file whose first format was killed: remove it, or give consent.
+    /// exist or is empty, if the file or device is all zeros, or if a format of one of these was killed. Any other source is
+    /// formatted only with [`FormatOptions::consent`]. This includes a device of more than 1 GiB, which takes too long to read;
+    /// holes of a file do not count.
     ///
     /// An existing store is never formatted, even if its size and classes differ from those in `format`; use
     /// [`StoreOptions::expected`] to refuse that. If it lost its metadata, [`StoreOptions::on_lost_metadata`] decides, and
@@ -146,13 +147,27 @@ impl Store {
         let missing = |why: &OpenError| match &format.source {
             _ if !may_create => false,
             Source::Path(path) if is_missing(path) => true,
+            // Too small for a store, but it may hold something: the format judges that.
+            Source::Path(_) if matches!(why, OpenError::Device(DeviceError::TooSmall { .. })) => {
+                true
+            }
             _ => matches!(why, OpenError::NotAStore { .. }),
         };
-        match Store::open(format.source.clone(), options.clone()) {
-            Err(why) if missing(&why) => {}
+        let torn = |why: &OpenError| {
+            may_create
+                && matches!(format.source, Source::Path(_))
+                && matches!(why, OpenError::Superblock { .. })
+        };
+        let formatted = match Store::open(format.source.clone(), options.clone()) {
+            Err(why) if missing(&why) => crate::format(format),
+            // A killed format may tear the superblock. Without consent, a damaged store is not formatted here.
+            Err(why) if torn(&why) => crate::format(&FormatOptions {
+                consent: false,
+                force: false,
+                ..format.clone()
+            }),
             opened => return Ok(opened?),
-        }
-        let formatted = crate::format(format);
+        };
         match (Store::open(format.source.clone(), options), formatted) {
             (Err(why), Err(format)) if missing(&why) => Err(format.into()),
             // If the format failed and the store opens, another process formatted it in between.

@@ -10,7 +10,7 @@ use crate::magic;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Corruption {
     /// The first eight bytes are not the magic of this structure.
-    #[error("{what}: magic is {found:02x?}, not ours")]
+    #[error("{what}: the magic is \"{}\", not ours", found.escape_ascii())]
     Magic {
         /// The structure.
         what: &'static str,

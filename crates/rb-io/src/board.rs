@@ -69,6 +69,7 @@ impl Board {
         let mut state = self.state.lock();
         state.ready.extend(done);
         let enough = state.wanted > 0 && state.ready.len() >= state.wanted;
+        // Notify outside the lock, which the woken thread takes at once.
         drop(state);
         if enough {
             self.changed.notify_one();

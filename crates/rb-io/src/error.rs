@@ -1,5 +1,6 @@
 //! Errors of opening ([`OpenError`]) and of I/O ([`IoError`]).
 
+use std::borrow::Cow;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use crate::request::OpKind;
 #[non_exhaustive]
 pub enum OpenError {
     /// A system call on the path failed.
-    #[error("{}: {step} failed{}", path.display(), descriptors::hint(source))]
+    #[error("{}: {step} failed{}", shown(path), descriptors::hint(source))]
     Path {
         /// The file or node.
         path: PathBuf,
@@ -308,6 +309,14 @@ pub(crate) fn is_transient(error: &io::Error) -> bool {
 }
 
 /// Creates the error for a refused system call on a path.
+/// Shows a path, also an empty one.
+fn shown(path: &Path) -> Cow<'_, str> {
+    match path.as_os_str().is_empty() {
+        true => "the empty path \"\"".into(),
+        false => path.to_string_lossy(),
+    }
+}
+
 pub(crate) fn failed(path: &Path, step: &'static str, source: io::Error) -> OpenError {
     OpenError::Path {
         path: path.into(),

@@ -40,7 +40,7 @@ pub struct Limits {
     /// Largest number of memory segments (pages in the worst case) of one part. `None` if the
     /// kernel splits requests itself, so that the limit would only make parts needlessly small.
     pub segments_max: Option<Limit<u32>>,
-    /// In bytes; no part crosses a device offset that is a multiple of it.
+    /// Boundary in bytes: no part crosses a device offset that is a multiple of it.
     pub boundary: Option<Limit<u64>>,
     /// `None` if discards are not supported.
     pub discard: Option<DiscardLimits>,

@@ -24,6 +24,20 @@ pub fn memory_limit() -> Option<Limit<u64>> {
     limits.into_iter().flatten().min_by_key(|limit| limit.value)
 }
 
+/// Returns the amount of memory that this process may lock, if there is a limit.
+pub(crate) fn locked_limit() -> Option<u64> {
+    /// A process with this capability may lock any amount: capabilities(7).
+    const CAP_IPC_LOCK: u32 = 14;
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapEff:"))
+        .and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok());
+    let unlimited = effective.is_some_and(|bits| bits >> CAP_IPC_LOCK & 1 == 1);
+    let limit = getrlimit(Resource::Memlock).current;
+    limit.filter(|_| !unlimited)
+}
+
 /// Read once: reading takes longer than opening a small store.
 static SYSTEM: OnceLock<Option<Limit<u64>>> = OnceLock::new();
 

@@ -48,6 +48,7 @@ impl Process {
 /// theirs. The system reuses process ids; these values do not repeat.
 fn of_mark(mark: &AtomicU64) -> Process {
     static GENERATION: AtomicU32 = AtomicU32::new(0);
+    // Relaxed: only the number counts, it publishes nothing else.
     let mut set = mark.load(Ordering::Relaxed);
     if set == 0 {
         let generation = GENERATION.fetch_add(1, Ordering::Relaxed);

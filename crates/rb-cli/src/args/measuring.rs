@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::shared::{PlacementArgs, SIZES, path_parser};
+use super::shared::{
+    PlacementArgs, SIZES, parse_number, parse_positive, parse_seconds, path_parser,
+};
 use crate::size::parse_size;
 
 /// Arguments of `rb replay`.
@@ -19,7 +21,7 @@ pub struct ReplayArgs {
     #[arg(long, value_name = "PATH", value_parser = path_parser())]
     pub store: PathBuf,
     /// Number of slots.
-    #[arg(long, allow_negative_numbers = true, value_name = "N")]
+    #[arg(long, allow_negative_numbers = true, value_name = "N", value_parser = parse_number::<u64>)]
     pub slots: u64,
     /// Length of the largest value that a slot holds.
     #[arg(long, allow_negative_numbers = true, value_parser = parse_size, value_name = "SIZE")]
@@ -28,13 +30,13 @@ pub struct ReplayArgs {
     #[arg(long, allow_negative_numbers = true, value_parser = parse_size, value_name = "SIZE")]
     pub value_bytes: Option<u64>,
     /// Index shards, a power of two. With 1, eviction is exact. Default: chosen from the slots.
-    #[arg(long, allow_negative_numbers = true, value_name = "N")]
+    #[arg(long, allow_negative_numbers = true, value_name = "N", value_parser = parse_number::<u32>)]
     pub shards: Option<u32>,
     /// Stop after this many requests.
-    #[arg(long, allow_negative_numbers = true, value_name = "N")]
+    #[arg(long, allow_negative_numbers = true, value_name = "N", value_parser = parse_number::<u64>)]
     pub requests: Option<u64>,
     /// Close and reopen the store after every N requests.
-    #[arg(long, allow_negative_numbers = true, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, allow_negative_numbers = true, value_name = "N", value_parser = parse_positive::<u64>)]
     pub restart_every: Option<u64>,
     /// Agree that the content of --store is destroyed.
     #[arg(long)]
@@ -62,16 +64,14 @@ pub struct BenchArgs {
         long,
         allow_negative_numbers = true,
         default_value_t = 1,
-        value_name = "N"
-    )]
+        value_name = "N", value_parser = parse_number::<usize>)]
     pub batch: usize,
     /// Values in flight on each thread, in as many async calls as they need.
     #[arg(
         long,
         allow_negative_numbers = true,
         default_value_t = 32,
-        value_name = "N"
-    )]
+        value_name = "N", value_parser = parse_number::<usize>)]
     pub depth: usize,
     /// Measure blocking calls, one after the other on each thread.
     #[arg(long)]
@@ -81,18 +81,19 @@ pub struct BenchArgs {
         long,
         allow_negative_numbers = true,
         default_value_t = 1,
-        value_name = "N"
-    )]
+        value_name = "N", value_parser = parse_number::<usize>)]
     pub threads: usize,
     /// Duration of the measurement in seconds.
     #[arg(
         long,
         allow_negative_numbers = true,
         default_value_t = 5.0,
-        value_name = "S"
+        value_name = "S",
+        value_parser = parse_seconds
     )]
     pub seconds: f64,
-    /// Size of the file to make (default 2GiB); on a device, how much of it to use.
+    /// Size of the file to make (default 2GiB); on a device, how much of it to use. An existing
+    /// store must have this size.
     #[arg(long, allow_negative_numbers = true, value_parser = parse_size, value_name = "SIZE")]
     pub size: Option<u64>,
     /// Make a new store even if there is one for values of this length.
@@ -136,7 +137,7 @@ pub struct RecoverBenchArgs {
     pub full_log: bool,
     /// Measure each case N times, each after its own kill. The result is the round with the median time
     /// to the first verified get (of an even number the slower of the two in the middle), and the range.
-    #[arg(long, allow_negative_numbers = true, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, allow_negative_numbers = true, default_value_t = 1, value_name = "N", value_parser = parse_positive::<u32>)]
     pub rounds: u32,
 }
 
@@ -147,15 +148,14 @@ pub struct FillArgs {
     #[arg(long, value_name = "PATH", value_parser = path_parser())]
     pub store: PathBuf,
     /// Number of slots and of entries, at least 20000.
-    #[arg(long, allow_negative_numbers = true, value_name = "N")]
+    #[arg(long, allow_negative_numbers = true, value_name = "N", value_parser = parse_number::<u64>)]
     pub entries: u64,
     /// Length of each key in bytes, 8 to 1024.
     #[arg(
         long,
         allow_negative_numbers = true,
         default_value_t = 32,
-        value_name = "N"
-    )]
+        value_name = "N", value_parser = parse_number::<u32>)]
     pub key_bytes: u32,
     /// Length of each value.
     #[arg(long, allow_negative_numbers = true, default_value = "4096", value_parser = parse_size, value_name = "SIZE")]
@@ -167,8 +167,7 @@ pub struct FillArgs {
         long,
         allow_negative_numbers = true,
         default_value_t = 1,
-        value_name = "N"
-    )]
+        value_name = "N", value_parser = parse_number::<u64>)]
     pub write_every: u64,
     /// Validation of recovered entries when a measured process opens the store.
     #[arg(long, value_enum, default_value = "lazy")]
@@ -178,8 +177,7 @@ pub struct FillArgs {
         long,
         allow_negative_numbers = true,
         default_value_t = 256,
-        value_name = "N"
-    )]
+        value_name = "N", value_parser = parse_number::<u32>)]
     pub depth: u32,
 }
 

@@ -36,6 +36,37 @@ pub(super) fn path_parser() -> impl TypedValueParser<Value = PathBuf> {
     })
 }
 
+/// Parses a whole number. The parsers of the standard library speak of invalid digits in a string.
+pub(super) fn parse_number<T: TryFrom<u64>>(text: &str) -> Result<T, String> {
+    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(
+            "it is not a whole number of digits, without sign, unit or fraction".to_owned(),
+        );
+    }
+    let number = text.parse::<u64>().ok();
+    let number = number.and_then(|number| T::try_from(number).ok());
+    number.ok_or_else(|| {
+        let max = u64::MAX >> (64 - 8 * size_of::<T>());
+        format!("it is more than {max}")
+    })
+}
+
+/// Parses a whole number that is not 0.
+pub(super) fn parse_positive<T: TryFrom<u64> + From<u8> + PartialOrd>(
+    text: &str,
+) -> Result<T, String> {
+    let number = parse_number(text)?;
+    if number < T::from(1) {
+        return Err("it is less than 1".to_owned());
+    }
+    Ok(number)
+}
+
+pub(super) fn parse_seconds(text: &str) -> Result<f64, &'static str> {
+    let seconds = text.parse();
+    seconds.map_err(|_| "it is not a number of seconds, as in 5 or 0.5")
+}
+
 fn parse_placement(text: &str) -> Result<PlacementId, String> {
     let id = text.parse().map(PlacementId);
     id.map_err(|_| format!("a placement id is a number from 1 to {}", u16::MAX))

@@ -7,6 +7,7 @@ use std::path::Path;
 use rb_core::{
     ClassRequest, EngineKind, FormatOptions, Payload, Put, PutOptions, Share, Store, StoreOptions,
 };
+use rb_format::{LayoutRequest, plan};
 
 use super::value;
 use crate::args::BenchArgs;
@@ -86,6 +87,7 @@ fn look(args: &BenchArgs, engine: EngineKind, is_new: bool) -> Result<u64, Failu
     let store = open_quietly(&args.store, options)?;
     if !is_new {
         check_owner(&store, args)?;
+        check_bytes(&store, args)?;
     }
     let count = count(&store, args)?;
     close(&store)?;
@@ -129,10 +131,6 @@ fn is_made_for(args: &BenchArgs) -> Result<bool, Failure> {
 /// Makes the store and writes every block of it: the first write to a reserved block of a file system costs
 /// more than later ones.
 fn format_whole(args: &BenchArgs, engine: EngineKind) -> Result<(), Failure> {
-    let class = ClassRequest {
-        slot_bytes: args.value_bytes.next_multiple_of(4096),
-        share: Share::Rest,
-    };
     let is_new =
         std::fs::metadata(&args.store).map_or(true, |meta| meta.is_file() && meta.len() == 0);
     let options = FormatOptions {
@@ -140,7 +138,7 @@ fn format_whole(args: &BenchArgs, engine: EngineKind) -> Result<(), Failure> {
         key_len_max: KEY_LEN_MAX,
         consent: args.yes,
         engine,
-        ..FormatOptions::new(&args.store, vec![class])
+        ..FormatOptions::new(&args.store, vec![class(args)])
     };
     // Without consent this fails before anything is written.
     let made = make(&options)?;
@@ -187,6 +185,40 @@ fn check_owner(store: &Store, args: &BenchArgs) -> Result<(), Failure> {
         (true, _) => Err(Failure::BenchOther { path }),
         (false, false) => Err(Failure::BenchEmpty { path }),
         (false, true) => Ok(()),
+    }
+}
+
+/// Refuses a size that an existing store was not made for. The same command may run twice.
+fn check_bytes(store: &Store, args: &BenchArgs) -> Result<(), Failure> {
+    let Some(wanted) = args.size else {
+        return Ok(());
+    };
+    let superblock = store.superblock();
+    let request = LayoutRequest {
+        device_bytes: wanted,
+        classes: vec![class(args)],
+        key_len_max: KEY_LEN_MAX,
+        metadata_len_max: superblock.metadata_len_max,
+        log_bytes: None,
+    };
+    // A layout leaves less than a slot unused.
+    let found = superblock.device_bytes;
+    let planned = plan(&request, superblock.identity).map(|planned| planned.device_bytes);
+    let is_file = std::fs::metadata(&args.store).is_ok_and(|file| file.len() == wanted);
+    if is_file || planned == Ok(found) {
+        return Ok(());
+    }
+    Err(Failure::usage(format!(
+        "--size is {wanted} bytes, and {} holds a store of {found} bytes: leave it out, or give --fresh --yes to make a new store",
+        args.store.display()
+    )))
+}
+
+/// The only class of a store that a bench makes.
+fn class(args: &BenchArgs) -> ClassRequest {
+    ClassRequest {
+        slot_bytes: args.value_bytes.next_multiple_of(4096),
+        share: Share::Rest,
     }
 }
 

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::failure::Failure;
 use crate::output::Output;
+use crate::size::counted;
 
 #[derive(Serialize)]
 pub(super) struct FsckReport {
@@ -112,7 +113,7 @@ impl FsckReport {
         }
         let hidden = (self.damages + self.remarks).saturating_sub(self.findings.len() as u64);
         if hidden > 0 {
-            output.line(format!("… and {hidden} more findings"))?;
+            output.line(format!("… and {} not shown", counted(hidden, "finding")))?;
         }
         if self.uuid.is_some() && self.state != name(AuditState::Unusable) {
             let slots = &self.slots;
@@ -126,13 +127,21 @@ impl FsckReport {
                 if self.clean { "clean" } else { "not clean" }
             ))?;
             output.line(format!(
-                "read: {} headers and {} payloads of {} entries, {} log blocks, in {:.3} s",
-                self.headers_read, self.payloads_read, self.entries, self.log_blocks, self.seconds
+                "read: {} and {} of {}, {}, in {:.3} s",
+                counted(self.headers_read, "header"),
+                counted(self.payloads_read, "payload"),
+                counted(self.entries, "entry"),
+                counted(self.log_blocks, "log block"),
+                self.seconds
             ))?;
         }
         output.line(format!(
-            "{}: {} ({} damaged, {} remarks, {} entries unverified)",
-            self.path, self.state, self.damages, self.remarks, self.unverified_entries
+            "{}: {} ({} damaged, {}, {} unverified)",
+            self.path,
+            self.state,
+            self.damages,
+            counted(self.remarks, "remark"),
+            counted(self.unverified_entries, "entry")
         ))
     }
 }
@@ -167,8 +176,8 @@ impl RepairSummary {
             false => "",
         };
         output.line(format!(
-            "repaired: {rebuilt}{} entries dropped. Now:",
-            self.dropped_entries
+            "repaired: {rebuilt}{} dropped. Now:",
+            counted(self.dropped_entries, "entry")
         ))
     }
 }

@@ -4,6 +4,7 @@ use rb_core::RecoveryReport;
 use serde::Serialize;
 
 use crate::failure::Failure;
+use crate::size::counted;
 
 #[derive(Serialize)]
 pub(super) struct RecoveryLine {
@@ -95,8 +96,11 @@ impl RecoveryLine {
         field(
             "recovery",
             format!(
-                "{} entries from base {base} and {} log blocks ({} records) in {:.3} s",
-                self.entries, self.log_blocks, self.log_records, self.recovery_seconds
+                "{} from base {base} and {} ({}) in {:.3} s",
+                counted(self.entries, "entry"),
+                counted(self.log_blocks, "log block"),
+                counted(self.log_records, "record"),
+                self.recovery_seconds
             ),
         )?;
         for damage in &self.base_damage {
@@ -114,10 +118,11 @@ impl RecoveryLine {
                 0 => String::new(),
                 _ => format!(", at bytes {}", offsets.collect::<Vec<_>>().join(", ")),
             };
-            let (blocks, slots) = (self.bad_metadata_offsets_bytes.len(), self.bad_slots);
+            let blocks = counted(self.bad_metadata_offsets_bytes.len() as u64, "block");
+            let slots = counted(self.bad_slots as u64, "slot");
             field(
                 "bad places",
-                format!("{slots} slots and {blocks} blocks of the metadata{at}"),
+                format!("{slots} and {blocks} of the metadata{at}"),
             )?;
         }
         for foreign in &self.foreign {

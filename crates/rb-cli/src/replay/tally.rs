@@ -9,7 +9,7 @@ use crate::args::ReplayArgs;
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::rates::{bytes_per_second, percentile_us, ratio};
-use crate::size::show_size;
+use crate::size::{counted, show_size};
 
 /// Counts of a replay, over all its sessions.
 #[derive(Default)]
@@ -195,18 +195,18 @@ impl ReplayLine {
     pub(super) fn show(&self, output: &mut Output) -> Result<(), Failure> {
         let s = &self.setting;
         output.line(format!(
-            "{} requests, {} blocks of {} through {} slots of {} ({}, {} shards)",
-            self.requests,
-            self.block_refs,
+            "{}, {} of {} through {} of {} ({}, {})",
+            counted(self.requests, "request"),
+            counted(self.block_refs, "block"),
             show_size(s.value_bytes as u64),
-            s.slots,
+            counted(u64::from(s.slots), "slot"),
             show_size(s.slot_bytes),
             s.engine,
-            s.shards
+            counted(s.shards as u64, "shard")
         ))?;
         output.line(format!(
-            "  hits      {} blocks ({:.2} %), {} of them in prefixes ({:.2} %)",
-            self.block_hits,
+            "  hits      {} ({:.2} %), {} of them in prefixes ({:.2} %)",
+            counted(self.block_hits, "block"),
             100.0 * self.hit_ratio,
             self.prefix_hits,
             100.0 * self.prefix_hit_ratio
@@ -217,8 +217,9 @@ impl ReplayLine {
             self.wrong_bytes
         ))?;
         output.line(format!(
-            "  evicted   {}, {} entries at the end",
-            self.evictions, self.entries
+            "  evicted   {}, {} at the end",
+            self.evictions,
+            counted(self.entries, "entry")
         ))?;
         output.line(format!(
             "  put       {:.2} GB/s   get {:.2} GB/s, a batch p50 {:.2} ms, p99 {:.2} ms",
@@ -238,18 +239,19 @@ impl ReplayLine {
         ))?;
         if let Some(entries_min) = self.entries_min_at_restart {
             output.line(format!(
-                "  restarts  {}, longest open {:.3} s, longest close {:.3} s, at least {} entries, {} lost",
+                "  restarts  {}, longest open {:.3} s, longest close {:.3} s, at least {}, {} lost",
                 self.restarts,
                 self.open_seconds_max,
                 self.close_seconds_max,
-                entries_min,
+                counted(entries_min, "entry"),
                 self.entries_lost_at_restart
             ))?;
         }
         if let Some(error) = &self.first_error {
             output.line(format!(
-                "  errors    {} gets, {} puts; the first: {error}",
-                self.get_errors, self.put_errors
+                "  errors    {}, {}; the first: {error}",
+                counted(self.get_errors, "get"),
+                counted(self.put_errors, "put")
             ))?;
         }
         Ok(())

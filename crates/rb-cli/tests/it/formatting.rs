@@ -3,7 +3,8 @@
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use crate::bad_input::says;
 use crate::program::{Place, arg, rb_with_input};
@@ -26,11 +27,11 @@ fn impossible_layouts_make_no_file() {
         ),
         (
             &["--slot-bytes", "64KiB", "--size", "1MiB"],
-            &["layout needs", "the device has 1048576"],
+            &["--size is 1048576 bytes", "the smallest that works"],
         ),
         (
             &["--slot-bytes", "64KiB", "--size", "4MiB"],
-            &["layout needs", "the device has 4194304"],
+            &["--size is 4194304 bytes", "the smallest that works"],
         ),
         (
             &["--slot-bytes", "4KiB:60%,8KiB:60%", "--size", "64MiB"],
@@ -222,6 +223,34 @@ fn zeros_are_nothing_to_lose() {
     }
 }
 
+/// A kill during the first format left a file that later formats refused as unknown data. Now it holds a store, or can be
+/// formatted as if it were new.
+#[test]
+fn a_format_after_a_kill_needs_no_consent() {
+    let (mut made, mut repeated) = (0, 0);
+    for round in 0..40 {
+        let place = Place::new();
+        let args = ["--slot-bytes", "4KiB", "--size", "16MiB"];
+        let mut child = Command::new(env!("CARGO_BIN_EXE_rb"))
+            .args(place.args(&["format"], &args))
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(Duration::from_micros(250 * round));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let again = place.rb(&["format"], &args);
+        if again.code == Some(0) {
+            repeated += 1;
+        } else {
+            says(&again.error(), &["it holds a store", "--yes"]);
+            made += 1;
+        }
+        assert_eq!(place.listing()["entries"], 0);
+    }
+    assert!(repeated > 0, "{made} stores made, {repeated} repeated");
+}
+
 #[test]
 fn an_empty_file_counts_as_none() {
     let place = Place::new();
@@ -340,7 +369,7 @@ fn a_label_is_shown_by_info_and_one_that_cannot_be_is_refused() {
 
     let long = "x".repeat(257);
     for (label, why) in [
-        (long.as_str(), "257 bytes"),
+        (long.as_str(), "length 257"),
         ("hex:4100", "does not end with a zero"),
         ("hex:4", "hex:"),
     ] {

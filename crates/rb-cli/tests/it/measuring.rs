@@ -244,6 +244,10 @@ fn a_bench_measures_and_checks_every_byte() {
         );
         verified.push(line["verified_bytes"].as_u64().unwrap());
     }
+    // A size that the store does not have was ignored.
+    let other_size = ["bench", "--op", "get", "--size", "25MiB", "--store"];
+    let said = place.rb(&other_size, &[]).error();
+    crate::bad_input::says(&said, &["--size is 26214400", "25161728", "--fresh --yes"]);
     // One store for all of them.
     assert!(
         verified.iter().all(|bytes| *bytes > 10 << 20),

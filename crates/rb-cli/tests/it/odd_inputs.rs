@@ -127,6 +127,7 @@ fn odd_layouts_are_named() {
         ("64KiB:0%", &["64KiB:0%", "1 to 100"]),
         ("64KiB:101%", &["64KiB:101%", "1 to 100"]),
         ("64KiB:", &["64KiB:", "share"]),
+        ("64KiB:5", &["share \"5\"", "percent", "64KiB:30%"]),
         (":50%", &["digits are expected"]),
         ("64KiB:30%:30%", &["30%:30%", "share"]),
         ("64KiB,,4KiB", &["digits are expected"]),
@@ -143,16 +144,24 @@ fn odd_layouts_are_named() {
     }
     for (options, words) in [
         ("--size ''", &["digits are expected"][..]),
-        ("--size 0", &["layout needs", "the device has 0"]),
-        ("--size 1", &["layout needs", "the device has 1"]),
+        (
+            "--size 0",
+            &["--size is 0 bytes", "the smallest that works", "6361088"],
+        ),
+        (
+            "--size 64K",
+            &["--size is 65536 bytes", "the smallest that works"],
+        ),
+        ("--size 1.5b", &["1.5b", "more than a byte"]),
         ("--size -5", &["--size", "-5"]),
         (
             "--size 18446744073709551615",
             &["4294967295", "smaller device"],
         ),
         ("--slots 0", &["--slots is 0"]),
-        ("--slots -1", &["--slots", "-1"]),
-        ("--slots x", &["x"]),
+        ("--slots -1", &["--slots", "-1", "whole number"]),
+        ("--slots 1KiB", &["--slots", "1KiB", "whole number"]),
+        ("--slots x", &["x", "whole number"]),
         ("--slots 18446744073709551615", &["18446744073709551615"]),
         ("--slots 9 --size 64MiB", &["--slots", "--size"]),
         ("--size 64MiB --key-bytes 0", &["0", "1 to 1024"]),
@@ -161,7 +170,7 @@ fn odd_layouts_are_named() {
         ("--size 64MiB --log-size 1", &["log", "1"]),
         (
             "--size 64MiB --log-size 1TiB",
-            &["layout needs", "67108864"],
+            &["--size is 67108864 bytes", "the smallest that works"],
         ),
         ("--size 64MiB --engine ''", &["unknown engine"]),
         ("--size 64MiB --engine aio", &["aio"]),
@@ -192,7 +201,7 @@ fn odd_layouts_are_named() {
         "format @new --slot-bytes 4KiB:50% --slots 9",
         &["--slots", "share"],
     );
-    odd.finish(45);
+    odd.finish(48);
 }
 
 #[test]
@@ -310,6 +319,10 @@ fn odd_measurements_are_named() {
     for (options, words) in [
         ("", &["--op"][..]),
         ("--op move", &["move"]),
+        (
+            "--op get --seconds x",
+            &["--seconds", "x", "as in 5 or 0.5"],
+        ),
         ("--op get --seconds -1", &["--seconds is -1"]),
         ("--op get --seconds=-1", &["--seconds is -1"]),
         ("--op get --seconds NaN", &["--seconds is NaN"]),
@@ -325,7 +338,7 @@ fn odd_measurements_are_named() {
             "--op get --value-bytes 65MiB",
             &["--value-bytes is 68157440"],
         ),
-        ("--op get --size 0", &["layout needs"]),
+        ("--op get --size 0", &["--size is 0 bytes"]),
     ] {
         odd.fails(format!("bench --store @new {options}").trim_end(), words);
     }
@@ -355,7 +368,62 @@ fn odd_measurements_are_named() {
     odd.fails("nonsense", &["nonsense"]);
     odd.fails("\\xff", &["subcommand"]);
     odd.fails("--nonsense info S", &["--nonsense"]);
-    odd.finish(55);
+    odd.finish(56);
+}
+
+/// Inputs that a second look found: what each said is in the comment above it, where it was wrong.
+#[test]
+fn odd_names_and_labels_are_named() {
+    let mut odd = Odd::new();
+    let format = |path: &str, rest: &str| format!("format {path} --slot-bytes 64KiB {rest}");
+    std::os::unix::fs::symlink("round", odd.place.path("round")).unwrap();
+    for (command, words) in [
+        // "lock failed: Stale file handle".
+        (
+            format("/dev/fd/99", "--size 16MiB"),
+            &["create failed", "No such file"][..],
+        ),
+        (
+            format("/proc/new", "--size 16MiB"),
+            &["create failed", "No such file"],
+        ),
+        (format("@round", "--size 16MiB"), &["symbolic links"]),
+        (format("@store/", "--size 16MiB"), &["store/"]),
+        // "grow failed: File too large", without the size.
+        (
+            format("@new", "--slots 4294967295"),
+            &["bytes: File too large"],
+        ),
+        (
+            format("@new", "--slots 4294967296"),
+            &["4294967296 slots", "4294967295"],
+        ),
+        (format("@new", "--slots ９"), &["--slots", "whole number"]),
+        // "a label of 1 bytes", without the reason.
+        (
+            format("@new", "--slots 9 --label hex:00"),
+            &["length 1 that ends with a zero byte"],
+        ),
+        (
+            format!(
+                "{} --label {}",
+                format("@new", "--slots 9"),
+                "x".repeat(257)
+            ),
+            &["length 257:", "at most 256"],
+        ),
+        // "- holds a value".
+        (
+            "put S k -".to_owned(),
+            &["standard input holds a value of 0 bytes"],
+        ),
+        ("put S k S".to_owned(), &["1 to 65536 bytes"]),
+        ("get S k -o @folder/../store".to_owned(), &["store itself"]),
+    ] {
+        odd.fails(&command, words);
+    }
+    assert!(!odd.place.path("new").exists());
+    odd.finish(12);
 }
 
 /// A result that cannot be written is an error on standard error, also with `--json`.

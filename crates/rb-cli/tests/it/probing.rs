@@ -122,6 +122,20 @@ fn a_small_limit_of_locked_memory_is_seen() {
         engine(&small, "io_uring")["usable"] == true
     );
     assert!(!advised(&large), "{large}");
+    // With less than one window, registered buffers were on, "0 of 16 windows"; lingering was on, "up to 0ns".
+    let tiny = probe("--memlock=65536").unwrap();
+    let feature = |name: &str| {
+        let features = engine(&tiny, "io_uring")["features"].as_array().unwrap();
+        let found = features.iter().find(|found| found["name"] == name);
+        found.unwrap_or(&Value::Null).clone()
+    };
+    if engine(&tiny, "io_uring")["usable"] == true {
+        let registered = feature("registered buffers");
+        assert_eq!(registered["on"], false, "{registered}");
+        let words = ["no window of", "RLIMIT_MEMLOCK is 65536 bytes"];
+        crate::bad_input::says(registered["detail"].as_str().unwrap(), &words);
+        assert_eq!(feature("lingering")["on"], false);
+    }
 }
 
 /// Detaches a loop device.

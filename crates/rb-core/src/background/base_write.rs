@@ -108,6 +108,7 @@ impl<'a, 'p> SectionWriter<'a, 'p> {
             {
                 let mut guard = self.inner.index.lock(shard, LockPurpose::Background);
                 let held = Instant::now();
+                // Under the shard's lock: each earlier record of this shard is in the copy.
                 let position = log.position();
                 let open = &mut self.open;
                 let mut copy = |entry: SnapshotEntry<'_>| {

@@ -47,6 +47,7 @@ impl Stop {
     /// Waits for `time` or until stopped. Returns whether to continue.
     fn pause(&self, time: Duration) -> bool {
         let mut stopped = self.stopped.lock();
+        // Under the lock, so that a stop between the look and the wait is not missed.
         if !*stopped {
             self.changed.wait_for(&mut stopped, time);
         }
@@ -122,6 +123,7 @@ fn validate(inner: &Inner, background: &Services, stop: &Stop) {
         {
             return;
         }
+        // While callers use the device, the pace has rested after each turn already.
         pause = match pace.yields() {
             true => Duration::ZERO,
             false => start.elapsed(),

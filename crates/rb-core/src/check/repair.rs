@@ -186,6 +186,7 @@ fn remove(store: &Store, keys: &[&[u8]]) -> Result<(), Error> {
             if let [key] = keys {
                 return store.remove(key).map(|_| ());
             }
+            // Halve the batch until its records fit the log.
             let (some, others) = keys.split_at(keys.len() / 2);
             remove(store, some)?;
             remove(store, others)

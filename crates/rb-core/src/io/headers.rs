@@ -241,9 +241,9 @@ impl Headers {
             match state {
                 Ok(_) | Err(PlaceState::Whole | PlaceState::Older(_)) => {}
                 Err(PlaceState::Unreadable(error)) => damaged.push(error_chain(error)),
-                Err(PlaceState::Refused { why, .. }) => match Unusable::of("header", why.clone()) {
-                    Unusable::Damage(why) => damaged.push(why),
-                    Unusable::Absent(why) => absent.push(why),
+                Err(PlaceState::Refused { why, .. }) => match Unusable::from(why.clone()) {
+                    Unusable::Damage(why) => damaged.push(header(&why)),
+                    Unusable::Absent(why) => absent.push(header(&why)),
                     other => return Err(other),
                 },
             }
@@ -257,6 +257,12 @@ impl Headers {
         list.push(format!("base {name}: {}", why.join("; second place: ")));
         Ok(())
     }
+}
+
+/// Returns the reason with the short name of the structure, because the line names the base.
+fn header(why: &str) -> String {
+    let why = why.strip_prefix("base header: ").unwrap_or(why);
+    format!("header: {why}")
 }
 
 /// The length limits of a store's keys and metadata.

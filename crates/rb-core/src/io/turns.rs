@@ -20,6 +20,7 @@ impl MetaIo {
     ) -> Result<(), Error> {
         pace.begin();
         let (mut tags, mut requests, mut bytes) = (Vec::new(), Vec::new(), 0);
+        // The first read is taken at any length; otherwise a long one would never be read.
         while let Some(read) = reads.next_if(|read| bytes == 0 || bytes + read.len <= TURN_BYTES) {
             // Longer than a turn, so it is alone in this one: `bytes` is 0 here.
             if read.len > TURN_BYTES {

@@ -8,7 +8,7 @@ use crate::error::{Error, error_chain};
 
 /// Reason why a part of the metadata cannot be used.
 pub(crate) enum Unusable {
-    /// Damaged, or unreadable for the device: another copy may serve.
+    /// Damaged, or the device cannot read it. Another copy may be usable.
     Damage(String),
     /// Possibly sound, but not readable by this build.
     Unreadable(Corruption),
@@ -27,9 +27,20 @@ impl From<Error> for Unusable {
     }
 }
 
+impl From<Corruption> for Unusable {
+    fn from(why: Corruption) -> Unusable {
+        let words = why.to_string();
+        Unusable::with(why, words)
+    }
+}
+
 impl Unusable {
     pub(crate) fn of(what: impl Display, why: Corruption) -> Unusable {
         let words = format!("{what}: {why}");
+        Unusable::with(why, words)
+    }
+
+    fn with(why: Corruption, words: String) -> Unusable {
         match why {
             Corruption::CodecDisabled { .. } => Unusable::Unreadable(why),
             why if why.is_unknown_version() => Unusable::Unreadable(why),

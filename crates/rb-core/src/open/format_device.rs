@@ -5,10 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rb_format::{
-    BaseHeader, ClassRequest, FORMAT_BLOCK, Generation, INCARNATION_A_OFFSET, INCARNATION_B_OFFSET,
-    Identity, LayoutRequest, LifetimeCounters, LogPosition, Region, SUPERBLOCK_A_OFFSET,
-    SUPERBLOCK_B_OFFSET, Share, StoreUuid, Superblock, base_header_offsets, device_bytes_for,
-    encode_directory,
+    ClassRequest, FORMAT_BLOCK, INCARNATION_A_OFFSET, INCARNATION_B_OFFSET, Identity,
+    LayoutRequest, LogPosition, Region, SUPERBLOCK_A_OFFSET, SUPERBLOCK_B_OFFSET, Share, StoreUuid,
+    Superblock, base_header_offsets, device_bytes_for,
 };
 use rb_io::{Access, Claim, Device, DeviceKind, Engine, EngineKind, wipe_list};
 
@@ -21,6 +20,7 @@ use crate::io::unwritable::FailedWrite;
 use crate::io::whose;
 use crate::open::block_size::check_block;
 use crate::open::space::{self, allocate_new};
+use crate::open::unfinished::{self, empty_base};
 use crate::options::FormatOptions;
 use crate::source::Source;
 
@@ -193,17 +193,29 @@ fn plan(
     }
 }
 
-/// Checks the consent to overwrite what is there. A new or empty file needs none.
+/// Checks the consent to overwrite what is there. A new or empty file, zeros, and the remains of a format that was killed
+/// need none.
 fn check_consent(options: &FormatOptions, claim: &Claim) -> Result<(), FormatError> {
     let Some(device) = claim.device().filter(|_| claim.bytes() > 0) else {
         return Ok(());
     };
     let path = options.source.path().to_path_buf();
+    let holds_nothing = || {
+        let read = unfinished::holds_nothing(device, claim.bytes());
+        read.map_err(|source| rb_io::OpenError::Path {
+            path: device.path().to_path_buf(),
+            step: "read",
+            source,
+        })
+    };
     let found = match occupied(device)? {
-        Occupied::By(found) if !options.force => return Err(FormatError::Occupied { path, found }),
+        Occupied::ByDamaged(_) if !options.force && holds_nothing()? => return Ok(()),
+        Occupied::By(found) | Occupied::ByDamaged(found) if !options.force => {
+            return Err(FormatError::Occupied { path, found });
+        }
         _ if options.consent || options.force => return Ok(()),
         Occupied::ByStore => "it holds a store",
-        _ if is_zero(device, claim.bytes())? => return Ok(()),
+        _ if holds_nothing()? => return Ok(()),
         _ => UNKNOWN,
     };
     Err(FormatError::Consent { path, found })
@@ -211,33 +223,12 @@ fn check_consent(options: &FormatOptions, claim: &Claim) -> Result<(), FormatErr
 
 const UNKNOWN: &str = "unknown data";
 
-/// Returns whether all `bytes` of a file or device are zero, so that nothing can be lost. Returns
-/// false for one that would take long to read, or that ends within a block, because a device is
-/// read in whole blocks.
-fn is_zero(device: &Device, bytes: u64) -> Result<bool, FormatError> {
-    const LOOK_MAX: u64 = 1 << 30;
-    if bytes > LOOK_MAX || bytes != device.capacity_bytes() {
-        return Ok(false);
-    }
-    let mut piece = vec![0; 1 << 20];
-    for at in (0..device.capacity_bytes()).step_by(piece.len()) {
-        let read = device.peek(at, &mut piece);
-        read.map_err(|source| rb_io::OpenError::Path {
-            path: device.path().to_path_buf(),
-            step: "read",
-            source,
-        })?;
-        if piece.iter().any(|byte| *byte != 0) {
-            return Ok(false);
-        }
-    }
-    Ok(true)
-}
-
 /// Data that overwriting a whole device would destroy.
 enum Occupied {
-    /// Another program's data or an unreadable store, with a description.
+    /// Another program's data or a store of another version, with a description.
     By(String),
+    /// A store without a usable superblock, with a description.
+    ByDamaged(String),
     ByStore,
     ByNothingKnown,
 }
@@ -268,7 +259,7 @@ fn occupied(device: &Device) -> Result<Occupied, FormatError> {
         }
         (Ok(_), _) | (_, Ok(_)) => Occupied::ByStore,
         (Err(a), Err(b)) if a.is_absent() && b.is_absent() => Occupied::ByNothingKnown,
-        (Err(a), Err(b)) => Occupied::By(format!(
+        (Err(a), Err(b)) => Occupied::ByDamaged(format!(
             "a raw-block store without a usable superblock (copy A: {a}; copy B: {b})"
         )),
     })
@@ -283,7 +274,9 @@ pub fn claim_device(path: &Path, consent: bool, force: bool) -> Result<Device, F
     let device = Device::open(path, Access::ReadWrite)?;
     let path = path.to_path_buf();
     match occupied(&device)? {
-        Occupied::By(found) if !force => Err(FormatError::Occupied { path, found }),
+        Occupied::By(found) | Occupied::ByDamaged(found) if !force => {
+            Err(FormatError::Occupied { path, found })
+        }
         Occupied::ByStore => {
             let found = "a raw-block store".to_owned();
             Err(FormatError::Occupied { path, found })
@@ -407,24 +400,7 @@ pub(crate) fn write_empty_base(
     bad_slots: &[u32],
     bad_blocks: &[u64],
 ) -> Result<Option<FailedWrite>, Error> {
-    let base_sequence = 1;
-    let directory = encode_directory(&[], &superblock.identity, base_sequence);
-    let header = BaseHeader {
-        identity: superblock.identity,
-        base_sequence,
-        incarnation: 0,
-        position,
-        generation_floor: Generation(0),
-        recency_now: 0,
-        entries: 0,
-        sections: 0,
-        directory_offset: FORMAT_BLOCK as u64,
-        directory_len: directory.len,
-        directory_checksum: directory.checksum,
-        lifetime: LifetimeCounters::default(),
-        bad_blocks: bad_blocks.to_vec(),
-        bad_slots: bad_slots.to_vec(),
-    };
+    let header = empty_base(superblock.identity, position, bad_slots, bad_blocks);
     let refused = write_header(io, region, &header)?;
     io.flush()?;
     Ok(refused)

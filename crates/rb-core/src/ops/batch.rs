@@ -177,7 +177,7 @@ fn wait_for<B: Batch>(lane: &mut Lane, batch: &mut B, mut missing: usize) {
 /// Ends a batch whose results no caller waits for.
 fn end<B: Batch>(batch: &mut B) {
     batch.complete(&mut || {});
-    // Another round, such as a second read, would be for no caller.
+    // No caller waits for another round, such as a second read.
     if !batch.requests(&mut Patience::none()).is_empty() {
         batch.refused(&Error::Closed);
     }

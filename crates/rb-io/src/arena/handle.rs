@@ -117,6 +117,7 @@ impl Arena {
             lent: Lent::default(),
             waiting: Vec::new(),
         };
+        // Relaxed: the numbers only have to differ.
         let id = ArenaId(NEXT_ID.fetch_add(1, Ordering::Relaxed));
         let inner = ArenaInner {
             mapping,

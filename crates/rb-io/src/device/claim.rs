@@ -40,7 +40,14 @@ impl Claim {
     /// # Errors
     /// Those of [`Device::open`], except [`OpenError::TooSmall`] for a file.
     pub fn take(path: &Path) -> Result<Claim, OpenError> {
+        if path.as_os_str().is_empty() {
+            // The folder of an empty path exists, so the loop below would try to create the file again and again.
+            let source = io::Error::from_raw_os_error(libc::ENOENT);
+            return Err(failed(path, "open", source));
+        }
         let mut real = path.to_path_buf();
+        // The file was replaced each time, unless another error comes first.
+        let mut last = failed(path, "lock", io::Error::from_raw_os_error(libc::ESTALE));
         for _ in 0..TRIES {
             // Opening a pipe would block, and `flock` does not lock a device.
             if std::fs::metadata(&real).is_ok_and(|found| !found.is_file()) {
@@ -59,12 +66,20 @@ impl Claim {
                         real = real.parent().unwrap_or(Path::new("")).join(target);
                         continue;
                     }
+                    last = failed(path, "create", gone);
                     match folder(&real).exists() {
+                        // The file was removed between two calls, or the folder takes no files, as in /proc.
                         true => continue,
-                        false => return Err(failed(path, "create", gone)),
+                        false => return Err(last),
                     }
                 }
-                Err(error) => return Err(failed(path, "create", error)),
+                Err(error) => {
+                    let step = match real.exists() {
+                        true => "open for writing",
+                        false => "create",
+                    };
+                    return Err(failed(path, step, error));
+                }
             };
             lock(path, &file, Access::ReadWrite)?;
             let opened = file
@@ -84,8 +99,7 @@ impl Claim {
                 found: opened.len(),
             });
         }
-        let source = io::Error::from_raw_os_error(libc::ESTALE);
-        Err(failed(path, "lock", source))
+        Err(last)
     }
 
     /// Returns the claimed device.

@@ -1,5 +1,7 @@
 //! Grows the file of a device.
 
+use std::io;
+
 use super::direct::{limits, settle_direct};
 use super::handle::Device;
 use super::size_limit::check_size_limit;
@@ -31,7 +33,10 @@ impl Device {
         let meta = self.file.metadata().map_err(step("stat"))?;
         if meta.len() < bytes {
             check_size_limit(&path, bytes)?;
-            self.file.set_len(bytes).map_err(step("grow"))?;
+            self.file.set_len(bytes).map_err(|error| {
+                let words = format!("to {bytes} bytes: {error}");
+                step("grow")(io::Error::new(error.kind(), words))
+            })?;
         }
         if self.direct && meta.len() < bytes {
             // The file was too short to verify direct I/O when it was opened.

@@ -6,6 +6,7 @@ use std::os::unix::fs::FileExt;
 #[cfg(feature = "libblkio")]
 use super::by_lane;
 use super::handle::Device;
+use super::kind::DeviceKind;
 use crate::arena::Arena;
 use crate::error::OpenError;
 use crate::nvme::command::Command;
@@ -69,7 +70,11 @@ impl Device {
         &self,
         work: impl FnOnce(&mut dyn FnMut(u64, &mut [u8]) -> io::Result<()>) -> io::Result<T>,
     ) -> io::Result<T> {
-        let size = self.capacity_bytes;
+        // The end of a file may be less than a block, which requests cannot address.
+        let size = match self.kind {
+            DeviceKind::File => self.file.metadata()?.len(),
+            _ => self.capacity_bytes,
+        };
         #[cfg(feature = "libblkio")]
         if let Some(server) = &self.server {
             let mut lane = server.lane().map_err(io::Error::other)?;

@@ -67,6 +67,26 @@ impl Device {
         Ok(false)
     }
 
+    /// Returns the first offset from `from` on that may hold data; `None` if only holes follow. Reserved space that was
+    /// never written is a hole. A device, or a file system that cannot report holes, may hold data everywhere.
+    ///
+    /// # Errors
+    /// A system call failed.
+    pub fn next_data(&self, from: u64) -> io::Result<Option<u64>> {
+        if self.kind != DeviceKind::File {
+            return Ok((from < self.capacity_bytes).then_some(from));
+        }
+        // No request uses the file position.
+        match rustix::fs::seek(&self.file, SeekFrom::Data(from)) {
+            Ok(data) => Ok(Some(data)),
+            Err(Errno::NXIO) => Ok(None),
+            Err(Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS) => {
+                Ok((from < self.file.metadata()?.len()).then_some(from))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Returns a message if overwriting existing data takes additional space.
     #[must_use]
     pub fn copies_on_write(&self) -> Option<String> {

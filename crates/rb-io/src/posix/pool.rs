@@ -58,6 +58,7 @@ impl Pool {
 
     /// Raises the number of workers that may be started.
     pub(super) fn allow(&self, workers: u32) {
+        // Relaxed: a thread that reads the old number starts fewer workers for a moment.
         self.allowed.fetch_max(workers as usize, Ordering::Relaxed);
     }
 
@@ -66,6 +67,7 @@ impl Pool {
     }
 
     pub(super) fn send(&self, jobs: impl ExactSizeIterator<Item = Job>) {
+        // Counted before they are sent: a worker subtracts a job as soon as it has run it.
         let open = self.open.fetch_add(jobs.len(), Ordering::Relaxed) + jobs.len();
         let have_worker = self.staff(open);
         for job in jobs {
@@ -92,11 +94,13 @@ impl Pool {
             let spawned = std::thread::Builder::new().name(name).spawn(move || {
                 for job in receiver {
                     job.run();
+                    // Release: a drop that reads 0 must also see what the job did.
                     open.fetch_sub(1, Ordering::Release);
                 }
             });
             match spawned {
                 Ok(worker) => workers.push(worker),
+                // The workers that exist do all the work, more slowly.
                 Err(_) => break,
             }
         }

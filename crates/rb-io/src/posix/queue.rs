@@ -116,6 +116,7 @@ impl Queue for PosixQueue {
         done: &mut Vec<PartDone>,
     ) -> io::Result<()> {
         let wait = Wait::new(at_least, timeout);
+        // A caller that waits for one part can do it itself: that saves two thread switches.
         if self.inline && at_least > 0 && self.started == 0 && self.pushed.len() == 1 {
             self.run_inline(done);
             return Ok(());
@@ -152,6 +153,7 @@ impl Drop for PosixQueue {
         }
         let wait = Wait::new(u32::MAX, Some(DROP_WAIT));
         let mut done = Vec::new();
+        // Parts that were pushed and never started need no wait; no thread has them.
         while self.started > 0 && wait.time_left() != Some(Duration::ZERO) {
             let (count, _) = self.board.reap(wait, self.started, &mut done);
             self.started -= count;

@@ -7,6 +7,7 @@ use super::found::Probe;
 use crate::device::DeviceKind;
 use crate::engine::Feature;
 use crate::kind::EngineKind;
+use crate::memory_limit::locked_limit;
 
 /// Default buffer memory of a store.
 const BUFFERS: u64 = 64 << 20;
@@ -88,20 +89,6 @@ fn locked_memory(probe: &Probe) -> Option<String> {
             "registering buffers needs locked memory: raise RLIMIT_MEMLOCK{now} above the store's buffers, {BUFFERS} bytes by default (ulimit -l, LimitMEMLOCK= of systemd)"
         )
     })
-}
-
-/// Returns the amount of memory that this process may lock, if there is a limit.
-fn locked_limit() -> Option<u64> {
-    /// A process with this capability may lock any amount: capabilities(7).
-    const CAP_IPC_LOCK: u32 = 14;
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let effective = status
-        .lines()
-        .find_map(|line| line.strip_prefix("CapEff:"))
-        .and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok());
-    let unlimited = effective.is_some_and(|bits| bits >> CAP_IPC_LOCK & 1 == 1);
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Memlock).current;
-    limit.filter(|_| !unlimited)
 }
 
 /// Returns whether an engine that registers buffers is usable.

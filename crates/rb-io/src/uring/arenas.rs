@@ -7,6 +7,7 @@
 
 use crate::arena::{Arena, ArenaId};
 use crate::engine::Feature;
+use crate::memory_limit::locked_limit;
 use crate::request::Part;
 use crate::sys::encode::Encoder;
 use crate::sys::ring::{Ring, Window};
@@ -141,6 +142,20 @@ impl Registered {
         let stride = self.stride;
         match &self.refused {
             Some(why) if pinned == 0 => Feature::off(NAME, why.clone()),
+            // No window was used yet. If even one is more than this process may lock, none will be registered.
+            None if pinned == 0
+                && let Some(window) = self.window(0)
+                && let Some(limit) = locked_limit()
+                && (window.len as u64) > limit =>
+            {
+                Feature::off(
+                    NAME,
+                    format!(
+                        "no window of {} bytes can be registered: RLIMIT_MEMLOCK is {limit} bytes",
+                        window.len
+                    ),
+                )
+            }
             Some(why) => Feature::on(
                 NAME,
                 format!("{pinned} of {all} windows of {stride} bytes; then {why}"),

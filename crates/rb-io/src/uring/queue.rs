@@ -60,10 +60,12 @@ impl<E: Encoder> UringQueue<E> {
         let registered = Registered::new(&mut ring, &options.arenas, part_max, true);
         let mut report = vec![file];
         report.extend(flavour_report(ring.flavour(), options));
-        report.push(if ring.can_linger() {
-            Feature::on("lingering", format!("up to {:?}", options.linger))
-        } else {
+        report.push(if !ring.can_linger() {
             Feature::off("lingering", "this kernel lacks IORING_FEAT_MIN_TIMEOUT")
+        } else if options.linger.is_zero() {
+            Feature::off("lingering", "possible, this queue does not ask for it")
+        } else {
+            Feature::on("lingering", format!("up to {:?}", options.linger))
         });
         report.push(match device.limits().placements {
             Some(max) => Feature::on("placement", format!("{} ids ({})", max.value, max.source)),
@@ -141,6 +143,7 @@ impl<E: Encoder> UringQueue<E> {
     /// Submits pushed parts without waiting.
     fn submit_all(&mut self) -> io::Result<()> {
         let mut refusals = 0;
+        // The kernel may take fewer parts in one call than it was given.
         while self.unsubmitted > 0 {
             self.enter(0, None, None, &mut refusals)?;
             if refusals > 0 {
@@ -221,10 +224,12 @@ impl<E: Encoder> Queue for UringQueue<E> {
             }
             if self.wake.consume() {
                 self.counters.wakes += 1;
+                // The wake ends the wait, but parts that were pushed before it must still start.
                 return self.submit_all();
             }
             let left = wait.time_left();
             if left == Some(Duration::ZERO) {
+                // A caller that only polls never waits, so its parts are sent here.
                 self.submit_all()?;
                 return self.drain(done);
             }

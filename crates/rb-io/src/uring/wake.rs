@@ -67,6 +67,8 @@ impl WakeSource {
         if !self.armed {
             self.armed = ring.push_wake(&self.shared.event);
         }
+        // SeqCst here and in the waker: with a weaker order each could read the old value of the
+        // other, and the wake would be lost.
         self.shared.asleep.store(true, Ordering::SeqCst);
         !self.shared.pending.load(Ordering::SeqCst)
     }
@@ -88,6 +90,7 @@ impl WakeSource {
 
     /// Takes a pending wake.
     pub(super) fn consume(&self) -> bool {
+        // Without a wake, the common case, nothing is written to memory that wakers share.
         self.shared.pending.load(Ordering::Relaxed)
             && self.shared.pending.swap(false, Ordering::AcqRel)
     }

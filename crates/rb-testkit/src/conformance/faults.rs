@@ -10,7 +10,7 @@ const EIO: i32 = 5;
 const EAGAIN: i32 = 11;
 const ENOMEM: i32 = 12;
 
-/// Returns a length of three parts and a bit, so that there is a part in the middle.
+/// Returns a length of a little more than three parts, so that there is a part in the middle.
 fn long(engine: &dyn Engine) -> usize {
     let part = (engine.limits().transfer_max.value as usize).min(128 << 10);
     (3 * part + block(engine)).next_multiple_of(unit(engine))

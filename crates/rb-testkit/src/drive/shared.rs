@@ -26,7 +26,7 @@ pub(super) struct Drive {
 
 #[derive(Debug, Default)]
 pub(super) struct State {
-    /// Reads by callers within this range are held.
+    /// Callers' reads in this range of the device wait until they are released.
     pub(super) held: Option<Range<u64>>,
     /// Number of held reads.
     pub(super) holds: usize,

@@ -19,6 +19,7 @@ use crate::open::recovered::Recovered;
 const OTHER_SERVES: &str = "the other base and the log after it hold everything";
 const ONE_LESS: &str =
     "there is one way less to recover until the next checkpoint, which rewrites it";
+const LOST_TOO: &str = "this base cannot be loaded, and metadata is lost";
 
 impl Audit<'_> {
     /// Reports lost metadata.
@@ -38,13 +39,14 @@ impl Audit<'_> {
                 self.superblock.base_a.offset,
             ),
         };
+
         self.report.damage(FindingText {
             structure,
             offset,
             wrong: why.clone(),
             meaning: "metadata is lost: the headers of the slots decide what is there, and a removed key may return",
             lost: format!(
-                "all metadata; slot headers show {verified} entries, of which {} are the newest of their keys",
+                "all metadata; entries that slot headers show: {verified}, of which the newest of their keys: {}",
                 report.entries
             ),
         });
@@ -108,9 +110,13 @@ impl Audit<'_> {
         offset: u64,
         wrong: String,
     ) {
-        let lost = match recovered.report.lost_metadata {
-            None => nothing(OTHER_SERVES),
-            Some(_) => "what only it and the log knew".to_owned(),
+        // The finding about the loss of both bases names each of them and why.
+        if recovered.report.lost_metadata.is_some() && recovered.lost_block.is_none() {
+            return;
+        }
+        let (meaning, lost) = match recovered.report.lost_metadata {
+            None => (ONE_LESS, nothing(OTHER_SERVES)),
+            Some(_) => (LOST_TOO, "what only it and the log knew".to_owned()),
         };
         self.report.add(
             severity,
@@ -118,7 +124,7 @@ impl Audit<'_> {
                 structure,
                 offset,
                 wrong,
-                meaning: ONE_LESS,
+                meaning,
                 lost,
             },
         );
