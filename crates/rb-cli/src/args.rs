@@ -147,8 +147,8 @@ pub struct FormatArgs {
     #[arg(value_parser = path_parser())]
     pub path: PathBuf,
     /// Slot classes: the largest value that a slot holds, and the class's share of the space in percent.
-    /// Classes without a share divide the rest evenly.
-    #[arg(long, required = true, allow_negative_numbers = true, value_delimiter = ',', value_parser = parse_class, value_name = "SIZE[:SHARE%]")]
+    /// Classes without a share divide the rest evenly. A value larger than the largest slot takes several.
+    #[arg(long, default_value = "1MiB", allow_negative_numbers = true, value_delimiter = ',', value_parser = parse_class, value_name = "SIZE[:SHARE%]")]
     pub slot_bytes: Vec<ClassRequest>,
     /// Size of the file to make or grow; on a device, how much of it to use.
     #[arg(long, allow_negative_numbers = true, value_parser = parse_size)]

@@ -21,6 +21,7 @@ struct ListedEntry {
     key: String,
     value_bytes: u32,
     slot: u32,
+    value_slots: usize,
     slot_bytes: u64,
     generation: u64,
 }
@@ -54,6 +55,7 @@ pub(crate) fn list(
                 key: show_key(&entry.key),
                 value_bytes: entry.len,
                 slot: entry.slot,
+                value_slots: 1 + entry.more_slots.len(),
                 slot_bytes: store.geometry().class_capacity(entry.class),
                 generation: entry.generation,
             })

@@ -5,14 +5,14 @@ use std::io::{self, Write};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use rb_core::{EngineKind, FormatError, Value};
+use rb_core::{EngineKind, Error, FormatError, StoreOptions, Value};
 use rb_io::Device;
 use serde::Serialize;
 
 use crate::args::GetArgs;
 use crate::failure::Failure;
 use crate::key::{parse_valid_key, show_key};
-use crate::open::{close, open_reading};
+use crate::open::{buffers_for, close, open, open_reading, writing};
 use crate::outcome::Outcome;
 use crate::output::Output;
 
@@ -43,8 +43,19 @@ pub(crate) fn get(
         Some(path) => Some(OutputTarget::find(path, args)?),
         None => None,
     };
-    let store = open_reading(&args.path, engine, output)?;
-    let value = store.get(&key).map_err(|source| Failure::Key {
+    let mut store = open_reading(&args.path, engine, output)?;
+    let mut found = store.get(&key);
+    if let Err(Error::BatchTooLarge { needed, .. }) = found {
+        let options = StoreOptions {
+            read_only: true,
+            buffer_bytes: buffers_for(store.geometry(), needed),
+            ..writing(engine)
+        };
+        close(&store)?;
+        store = open(&args.path, options, output)?;
+        found = store.get(&key);
+    }
+    let value = found.map_err(|source| Failure::Key {
         what: "getting",
         key: key.clone(),
         source,

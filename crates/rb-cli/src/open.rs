@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use rb_core::{EngineKind, OnLostMetadata, OpenError, Store, StoreOptions, Superblock};
+use rb_core::{EngineKind, Geometry, OnLostMetadata, OpenError, Store, StoreOptions, Superblock};
 
 use crate::failure::Failure;
 use crate::output::Output;
@@ -51,6 +51,14 @@ pub(crate) fn writing(engine: EngineKind) -> StoreOptions {
         on_lost_metadata: OnLostMetadata::Scan,
         ..StoreOptions::default()
     }
+}
+
+/// Returns the buffer memory for a value of `len` bytes; `None` if the default is enough.
+pub(crate) fn buffers_for(geometry: &Geometry, len: usize) -> Option<usize> {
+    // Every slot has a header of 4096 bytes.
+    let with_headers = |len: usize| len + len / 256 + (1 << 20);
+    let least = 2 * with_headers(geometry.largest_value() as usize);
+    (len > 32 << 20).then(|| least.max(with_headers(len)))
 }
 
 /// Opens a store read-only. It may be in use by another process.

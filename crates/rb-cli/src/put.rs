@@ -16,7 +16,7 @@ use serde::Serialize;
 use crate::args::PutArgs;
 use crate::failure::Failure;
 use crate::key::{parse_valid_key, show_key};
-use crate::open::{Agreed, close_after, look_before_writing, open, writing};
+use crate::open::{Agreed, buffers_for, close_after, look_before_writing, open, writing};
 use crate::outcome::Outcome;
 use crate::output::Output;
 
@@ -41,11 +41,13 @@ pub(crate) fn put(
     let superblock = look_before_writing(&args.path, engine, agreed, output)?;
     let refused = |source| failed(&key, source);
     check(&key, args.metadata.as_bytes(), &superblock).map_err(refused)?;
-    let value = input.read(&key, Geometry::new(&superblock).largest_value())?;
+    let geometry = Geometry::new(&superblock);
+    let value = input.read(&key, geometry.value_len_max())?;
 
     let options = StoreOptions {
         placement: args.placement.placement(),
         force: args.force,
+        buffer_bytes: buffers_for(&geometry, value.len()),
         ..writing(engine)
     };
     let store = open(&args.path, options, output)?;

@@ -103,7 +103,7 @@ async fn serve_connection(
         };
         let key_len = stream.read_u16_le().await?;
         let value_len = u64::from(stream.read_u32_le().await?);
-        if value_len > store.geometry().largest_value() {
+        if value_len > store.geometry().value_len_max() {
             // What follows cannot be skipped cheaply, so the connection ends.
             respond(&mut stream, FAILED, b"the value is too long").await?;
             return Ok(served);

@@ -17,6 +17,9 @@ use crate::probe::{LimitLine, limit_lines};
 use crate::size::show_size;
 use recovery::RecoveryLine;
 
+/// Share of the slots in use below which `rb info` warns.
+const PAYLOAD_RATIO_MIN: f64 = 0.7;
+
 #[derive(Serialize)]
 struct InfoLine {
     path: String,
@@ -69,6 +72,8 @@ struct ShownClass {
     live_slots: u64,
     free_slots: u64,
     bad_slots: u64,
+    /// Bytes of values in the live slots.
+    payload_bytes: u64,
     space_ratio: f64,
 }
 
@@ -82,6 +87,9 @@ pub(crate) fn info(
     let info = InfoLine::of(&args.path, &store, device.as_ref());
     drop(device);
     close(&store)?;
+    for warning in info.classes.iter().filter_map(ShownClass::warning) {
+        output.warn(warning);
+    }
     if output.is_json() {
         output.json(&info)?;
     } else {
@@ -199,10 +207,11 @@ impl InfoLine {
             field(
                 "class",
                 format!(
-                    "{} x {}: {} live, {} free, {} bad, {:.1} % of the space",
+                    "{} x {}: {} live with {}, {} free, {} bad, {:.1} % of the space",
                     class.slots,
                     show_size(class.slot_bytes),
                     class.live_slots,
+                    show_size(class.payload_bytes),
                     class.free_slots,
                     class.bad_slots,
                     100.0 * class.space_ratio
@@ -267,6 +276,7 @@ fn region_title(name: &str) -> &str {
 
 fn classes(store: &Store) -> Vec<ShownClass> {
     let stats = store.stats().index.classes;
+    let payload = payload_of_classes(store, stats.len());
     let runs = &store.superblock().runs;
     let space = |class: Option<u8>| {
         let of_class = runs
@@ -282,9 +292,36 @@ fn classes(store: &Store) -> Vec<ShownClass> {
             live_slots: stats.live,
             free_slots: stats.free,
             bad_slots: stats.bad,
+            payload_bytes: payload[usize::from(class)],
             space_ratio: space(Some(class)) as f64 / space(None).max(1) as f64,
         })
         .collect()
+}
+
+/// Returns the bytes of live values by class.
+fn payload_of_classes(store: &Store, classes: usize) -> Vec<u64> {
+    let mut payload = vec![0; classes];
+    store.for_each(|entry| {
+        payload[usize::from(entry.class)] += u64::from(entry.len);
+        true
+    });
+    payload
+}
+
+impl ShownClass {
+    /// Returns a warning if too little of the slots in use is payload.
+    fn warning(&self) -> Option<String> {
+        let used = self.live_slots * self.slot_bytes;
+        let ratio = self.payload_bytes as f64 / used.max(1) as f64;
+        (used > 0 && ratio < PAYLOAD_RATIO_MIN).then(|| {
+            format!(
+                "only {:.0} % of the {} slots of {} in use is payload: slots closer to the size of the values hold more, see docs/sizing.md",
+                100.0 * ratio,
+                self.live_slots,
+                show_size(self.slot_bytes)
+            )
+        })
+    }
 }
 
 /// Returns the states of the two superblock copies. The store opened, so at least one is "ok".

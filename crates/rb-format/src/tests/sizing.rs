@@ -1,16 +1,39 @@
 //! Compares the table of `docs/sizing.md` with the layouts that `plan` makes.
 
 use super::doc_tables::document;
-use crate::{ClassRequest, Geometry, Identity, LayoutRequest, Share, StoreUuid, plan};
+use crate::{ClassRequest, Geometry, Identity, LayoutRequest, Share, StoreUuid, Superblock, plan};
 
 const TIB: u64 = 1 << 40;
 /// Bytes of an index entry without its key, as assumed in `docs/sizing.md`.
-const INDEX_ENTRY: u64 = 64;
+const INDEX_ENTRY: u64 = 72;
+/// Capacity of a slot of the class that `rb format` makes by default.
+const MIB: u64 = 1 << 20;
 const KEY: u64 = 32;
 
-/// Returns the last five cells of a row: slot, values per TiB, share of payload, index memory, metadata.
-fn cells(object: u64) -> [String; 5] {
+/// Returns the last six cells of a row: slot, values per TiB, share of payload, index memory, metadata, and the share of
+/// payload with slots of 1 MiB.
+fn cells(object: u64) -> [String; 6] {
     let slot_bytes = object.next_multiple_of(4096);
+    let superblock = layout(slot_bytes);
+    let slots = u64::from(Geometry::new(&superblock).slots());
+    let bases: u64 = superblock.bases().map(|base| base.bytes).iter().sum();
+    let metadata = bases + superblock.policy.bytes + 2 * superblock.log.bytes;
+    let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / MIB as f64);
+    let share = |values: u64| format!("{:.2} %", (values * object) as f64 * 100.0 / TIB as f64);
+    let shared = Geometry::new(&layout(MIB));
+    let (_, each) = shared.slots_for(object).expect("at most 256 slots");
+    [
+        slot_bytes.to_string(),
+        slots.to_string(),
+        share(slots),
+        mib(slots * (INDEX_ENTRY + KEY)),
+        mib(metadata),
+        share(u64::from(shared.slots()) / each as u64),
+    ]
+}
+
+/// Returns the layout of 1 TiB with one class.
+fn layout(slot_bytes: u64) -> Superblock {
     let request = LayoutRequest {
         device_bytes: TIB,
         classes: vec![ClassRequest {
@@ -25,18 +48,7 @@ fn cells(object: u64) -> [String; 5] {
         uuid: StoreUuid([1; 16]),
         epoch: 1,
     };
-    let superblock = plan(&request, identity).expect("a TiB holds some slots");
-    let slots = u64::from(Geometry::new(&superblock).slots());
-    let bases: u64 = superblock.bases().map(|base| base.bytes).iter().sum();
-    let metadata = bases + superblock.policy.bytes + 2 * superblock.log.bytes;
-    let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20));
-    [
-        slot_bytes.to_string(),
-        slots.to_string(),
-        format!("{:.2} %", (slots * object) as f64 * 100.0 / TIB as f64),
-        mib(slots * (INDEX_ENTRY + KEY)),
-        mib(metadata),
-    ]
+    plan(&request, identity).expect("a TiB holds some slots")
 }
 
 #[test]
