@@ -2,7 +2,7 @@
 //! `cargo run --release -p rb-bench --bin direct_profile -- /dev/loop0 [--rounds N] [--seconds S]`
 //!
 //! The device is overwritten. Every contender moves the same bytes with the same engine in batches
-//! of the same size, in turns; the figures are medians of the rounds: bytes per second, and CPU
+//! of the same size, alternating; the figures are medians of the rounds: bytes per second, and CPU
 //! seconds of this process (kernel included) per gigabyte.
 //!
 //! * `raw`: bare transfers of the payload from and into registered memory, as fio does them;

@@ -39,7 +39,6 @@ use std::time::Instant;
 use rb_format::Geometry;
 
 use crate::background::Services;
-use crate::core::direct::Direct;
 use crate::core::inner::Inner;
 use crate::error::OpenError;
 use crate::io::meta_io::{BOOT_ARENA, MetaIo};
@@ -84,8 +83,7 @@ pub(crate) fn open(source: Opened, options: StoreOptions) -> Result<(Inner, Serv
     let (writer, checkpointer) = writing.unzip();
     drop(copies);
 
-    let (arena, lanes) = buffers::buffers(engine, &options, &geometry)?; // 4
-    let direct = Direct::new(engine.limits().memory_align.value, options.direct_min);
+    let (arena, lanes, direct) = buffers::buffers(engine, &options, &geometry)?; // 4
     if let Some(policy) = &options.policy {
         recovered.index.use_policy(policy.as_ref());
     }

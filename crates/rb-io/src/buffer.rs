@@ -19,10 +19,10 @@ use parking_lot::Mutex;
 
 use crate::arena::Arena;
 
-/// Who else may use a range.
+/// The other users that a range may have.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Access {
-    /// Nobody.
+    /// None.
     Exclusive,
     /// Others may read it: other claims, and the owner of the memory.
     Shared,

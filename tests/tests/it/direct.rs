@@ -279,8 +279,8 @@ fn a_batch_larger_than_all_buffers_is_one_call() {
     assert_eq!(memory.0.available(), memory.0.bytes());
 }
 
-/// A device that does not answer keeps the memory: the caller is answered at the deadline, and told
-/// when the memory is its own again. Until then nothing else may be put there.
+/// A device that does not answer keeps the memory: the call ends at the deadline, and a callback says
+/// when the memory is free again. Until then nothing else may be written there.
 #[test]
 fn a_dead_device_keeps_the_memory_until_it_answers() {
     let memory = Memory::new(2 * MIB);

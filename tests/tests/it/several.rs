@@ -1,4 +1,4 @@
-//! Tests of values that take several slots: all of them or none, whatever happens.
+//! Tests of values that take several slots: all of them or none, in every case.
 
 use std::collections::HashMap;
 use std::os::unix::fs::FileExt;
@@ -245,7 +245,7 @@ fn a_rotten_slot_is_a_miss_that_frees_all() {
     }
 }
 
-/// A slot that cannot be read is an error for its key only, and forgets nothing (C7).
+/// A slot that cannot be read is an error for its key only, and no entry is dropped.
 #[test]
 fn an_unreadable_slot_is_an_error_for_its_key() {
     let sim = Sim::new(64);
@@ -269,7 +269,7 @@ fn an_unreadable_slot_is_an_error_for_its_key() {
     assert!(store.get(&key(0)).unwrap().unwrap() == value(0, 5 * 4096)[..]);
 }
 
-/// Of a write that failed only the slot at fault can become bad.
+/// A write that fails makes only the slot at fault bad.
 #[test]
 fn a_failed_write_blames_the_slot_that_failed() {
     let sim = Sim::new(16);
@@ -314,7 +314,7 @@ fn a_scan_finds_whole_values_only() {
     store.audit().unwrap();
     store.close().unwrap();
     drop(store);
-    // Without the header of one slot its value cannot be told from a torn one.
+    // Without the header of one slot its value looks like a torn one.
     let at = {
         let store = fixture.open_with(|options| options.read_only = true);
         let geometry = store.geometry().clone();

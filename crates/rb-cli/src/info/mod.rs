@@ -309,11 +309,16 @@ fn payload_of_classes(store: &Store, classes: usize) -> Vec<u64> {
 }
 
 impl ShownClass {
-    /// Returns a warning if too little of the slots in use is payload.
+    /// Returns a warning if at least an eighth of the slots is in use, and too little of that is
+    /// payload.
     fn warning(&self) -> Option<String> {
+        // A few values say nothing about those to come.
+        if self.live_slots * 8 < self.slots {
+            return None;
+        }
         let used = self.live_slots * self.slot_bytes;
         let ratio = self.payload_bytes as f64 / used.max(1) as f64;
-        (used > 0 && ratio < PAYLOAD_RATIO_MIN).then(|| {
+        (ratio < PAYLOAD_RATIO_MIN).then(|| {
             format!(
                 "only {:.0} % of the {} slots of {} in use is payload: slots closer to the size of the values hold more, see docs/sizing.md",
                 100.0 * ratio,

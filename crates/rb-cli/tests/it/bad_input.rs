@@ -36,8 +36,8 @@ fn bad_keys_and_values_are_refused_and_the_store_stays_as_it_was() {
         (&["k", "-"], b"", &["value of 0 bytes", "at least 1 byte"]),
         (
             &["k", "-"],
-            &[1; 65_537],
-            &["value of 65537 bytes", "1 to 65536"],
+            &[1; 64 * 65_536 + 1],
+            &["value of 4194305 bytes", "1 to 4194304"],
         ),
         (
             &["k", "-", "--metadata", &long[..65]],
@@ -73,10 +73,10 @@ fn bad_keys_and_values_are_refused_and_the_store_stays_as_it_was() {
         says(said, &[id, "a placement id is a number from 1 to 65535"]);
         assert_eq!(ran.code, Some(1), "{ran:?}");
     }
-    let large = place.file("large", &[1; 70_000]);
+    let large = place.file("large", &[1; 4_200_000]);
     says(
         &place.rb(&["put"], &["k", arg(&large)]).error(),
-        &["70000 bytes", "1 to 65536"],
+        &["4200000 bytes", "1 to 4194304"],
     );
     says(&place.rb(&["get"], &[""]).error(), &["key of 0 bytes"]);
     says(
@@ -117,7 +117,7 @@ fn a_refused_put_does_not_open_the_store_for_writing() {
     let place = Place::formatted();
     let before = std::fs::read(&place.store).unwrap();
     for (args, input) in [
-        (&["k", "-"][..], &[1; 65_537][..]),
+        (&["k", "-"][..], &[1; 64 * 65_536 + 1][..]),
         (&[&"k".repeat(513), "-"], b"x"),
         (&["k", "-", "--metadata", &"m".repeat(65)], b"x"),
     ] {

@@ -196,7 +196,7 @@ fn odd_layouts_are_named() {
             words,
         );
     }
-    odd.fails("format", &["<PATH>", "--slot-bytes"]);
+    odd.fails("format", &["<PATH>"]);
     odd.fails(
         "format @new --slot-bytes 4KiB:50% --slots 9",
         &["--slots", "share"],
@@ -248,7 +248,7 @@ fn odd_paths_and_keys_are_named() {
         ("put S k /nonexistent", &["/nonexistent"]),
         ("put S k @empty", &["empty", "at least 1 byte"]),
         ("put S k /dev/null", &["/dev/null", "at least 1 byte"]),
-        ("put S k /dev/zero", &["65537", "65536"]),
+        ("put S k /dev/zero", &["4194305", "4194304"]),
         ("put S '' @text", &["key of 0 bytes"]),
         ("put S k @text --metadata \\xff", &["UTF-8"]),
         ("put S k @text --placement-data 0", &["0", "1 to 65535"]),
@@ -417,7 +417,7 @@ fn odd_names_and_labels_are_named() {
             "put S k -".to_owned(),
             &["standard input holds a value of 0 bytes"],
         ),
-        ("put S k S".to_owned(), &["1 to 65536 bytes"]),
+        ("put S k S".to_owned(), &["1 to 4194304 bytes"]),
         ("get S k -o @folder/../store".to_owned(), &["store itself"]),
     ] {
         odd.fails(&command, words);

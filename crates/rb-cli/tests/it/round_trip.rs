@@ -284,3 +284,29 @@ fn version_and_help_are_there() {
             .contains("2 the key is not in the store")
     );
 }
+
+/// Without `--slot-bytes` one class of 1 MiB serves values of any size: a larger value takes several
+/// slots, and `rb info` warns when most of the slots in use is not payload.
+#[test]
+fn one_class_serves_values_of_any_size() {
+    let place = Place::new();
+    place
+        .rb(&["format"], &["--slots", "100", "--sparse"])
+        .text();
+    let large = vec![0xA7; 70 << 20];
+    rb_with_input(place.args(&["put"], &["large", "-"]), &large).text();
+    assert!(place.rb(&["get"], &["large"]).stdout == large);
+    let listed = place.rb(&["ls", "--json"], &[]).json();
+    assert_eq!(listed["listing"][0]["value_slots"], 70);
+    let info = place.rb(&["info", "--json"], &[]).json();
+    assert_eq!(info["classes"][0]["payload_bytes"], 70 << 20);
+    assert_eq!(info["warnings"].as_array().unwrap().len(), 0);
+    for n in 0..28 {
+        let key = format!("small-{n}");
+        rb_with_input(place.args(&["put"], &[&key, "-"]), b"x").text();
+    }
+    place.rb(&["rm"], &["large"]).text();
+    let info = place.rb(&["info", "--json"], &[]).json();
+    let warning = info["warnings"][0].as_str().unwrap();
+    assert!(warning.contains("28 slots of 1 MiB"), "{warning}");
+}

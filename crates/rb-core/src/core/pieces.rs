@@ -118,8 +118,7 @@ fn direct_segments(
         .chain(tail)
 }
 
-/// Bytes of buffer memory that a direct read needs: the header if it is to be verified, then the
-/// tail.
+/// Bytes of buffer memory that a direct read needs: the header if it is verified, then the tail.
 pub(crate) fn direct_read_bytes(payload_len: usize, with_header: bool) -> usize {
     FORMAT_BLOCK * (usize::from(with_header) + usize::from(tail_len(payload_len) > 0))
 }
@@ -240,8 +239,8 @@ pub(crate) fn write_request(
     request
 }
 
-/// Returns the request that reads a value into its buffer. The header of the first piece is read if
-/// it is to be verified; it names all slots, so the others are not needed.
+/// Returns the request that reads a value into its buffer. If the entry is unverified, the
+/// header of the first piece is read, too; it names all slots, so the others are not needed.
 pub(crate) fn read_request(
     geometry: &Geometry,
     slots: &[SlotId],

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use rb_format::Geometry;
 use rb_io::{Arena, Engine};
 
+use crate::core::direct::Direct;
 use crate::core::pieces::buffer_bytes;
 use crate::error::OpenError;
 use crate::io::lanes::Lanes;
@@ -14,12 +15,12 @@ use crate::options::StoreOptions;
 /// Default buffer memory of a store.
 const BUFFERS_DEFAULT: usize = 64 << 20;
 
-/// Creates the arena, and lanes that may use it and the caller's arenas.
+/// Creates the arena, lanes that may use it and the caller's arenas, and the state of direct I/O.
 pub(crate) fn buffers(
     engine: &Arc<dyn Engine>,
     options: &StoreOptions,
     geometry: &Geometry,
-) -> Result<(Arena, Lanes), OpenError> {
+) -> Result<(Arena, Lanes, Direct), OpenError> {
     let largest = buffer_bytes(geometry.largest_value() as usize, 1);
     let bytes = options
         .buffer_bytes
@@ -44,5 +45,6 @@ pub(crate) fn buffers(
     arenas.extend(options.arenas.iter().cloned());
     let (depth, max) = (options.queue_depth, options.queues_max);
     let lanes = Lanes::new(Arc::clone(engine), arenas, depth, max);
-    Ok((arena, lanes))
+    let direct = Direct::new(engine.limits().memory_align.value, options.direct_min);
+    Ok((arena, lanes, direct))
 }

@@ -1,10 +1,10 @@
 //! The path of a get.
 //!
 //! ```text
-//! 1 hash the keys; per touched shard, once: lease each hit      rb-index
-//! 2 take buffers; slot -> device range                         rb-format
-//! 3 one batch of reads                                         rb-io
-//! 4 verify, end the leases, return the values                  rb-format, rb-index
+//! 1 hash the keys; per touched shard, once: lease each hit      get_lease.rs; rb-index
+//! 2 take buffers; slots -> device ranges                       get_hit.rs, core/pieces.rs; rb-format
+//! 3 one batch of reads                                         get_batch.rs, batch.rs; rb-io
+//! 4 verify, end the leases, return the values                  get_hit.rs, core/verify.rs; rb-index
 //! ```
 //!
 //! A verified entry reads its payload only: the index knows its generation, length and checksum,
@@ -14,21 +14,17 @@
 
 use std::sync::Arc;
 
-use rb_index::LockPurpose;
 use rb_io::{Loan, Patience};
 
 use crate::core::inner::Inner;
-use crate::core::pieces::slots_of;
 use crate::core::waits::Waits;
-use crate::counters::add;
 use crate::error::Error;
 use crate::operation::{Operation, Wakes, operation};
 use crate::ops::batch::{Batch, run};
 use crate::ops::get_batch::GetBatch;
-use crate::ops::get_hit::{Answer, Found, PendingGet, Read, Target};
-use crate::ops::groups::by_shard;
+use crate::ops::get_hit::{Answer, Found, Target};
+use crate::ops::get_lease::{lease, lease_at};
 use crate::ops::worker::AsyncThreads;
-use crate::simulator::SwitchPoint;
 use crate::value::{Lookup, LookupAt, Value, ValueAt};
 
 /// Looks up many keys in the calling thread.
@@ -188,57 +184,4 @@ fn copy(value: &Value, output: &mut [u8]) -> Result<usize, Error> {
         .ok_or(Error::OutputTooSmall { needed, given })?;
     to.copy_from_slice(value);
     Ok(needed)
-}
-
-/// Step 1 of a get into the caller's memory, one loan per key.
-fn lease_at(inner: &Arc<Inner>, keys: &[&[u8]], loans: Vec<Loan>) -> GetBatch {
-    let mut loans: Vec<Option<Loan>> = loans.into_iter().map(Some).collect();
-    lease(inner, keys, move |at| {
-        let loan = loans[at].take().expect("each key is looked up once");
-        Target::memory(inner, loan)
-    })
-}
-
-/// Step 1: leases the hits. Keys without a result in the batch are misses.
-fn lease(inner: &Arc<Inner>, keys: &[&[u8]], mut target: impl FnMut(usize) -> Target) -> GetBatch {
-    let batch = inner.index.begin_batch(keys.len());
-    let mut answers = Vec::new();
-    let hashes: Vec<u64> = keys.iter().map(|key| inner.hash(key)).collect();
-    inner.prefetch(&hashes);
-    let mut hits = Vec::with_capacity(keys.len());
-    let mut misses = 0;
-    for group in by_shard(keys.len(), |at| inner.index.shard_of(hashes[at])) {
-        let mut shard = inner.index.lock(group.shard, LockPurpose::Operation);
-        for at in group.positions {
-            if let Err(error) = inner.check_key(keys[at]) {
-                answers.push((at, Err(error)));
-                continue;
-            }
-            let Some(lease) = shard.lease(hashes[at], keys[at], batch.at(at)) else {
-                misses += 1;
-                continue;
-            };
-            let target = target(at);
-            if let Err(error) = target.check(lease.located().payload_len as usize) {
-                shard.release(lease);
-                answers.push((at, Err(error)));
-                continue;
-            }
-            hits.push(PendingGet {
-                at,
-                shard: group.shard,
-                key: keys[at].into(),
-                metadata: shard.metadata(&lease).into(),
-                whole: !lease.located().verified,
-                target,
-                read: Read::Open,
-                refuted: false,
-                slots: slots_of(lease.located(), shard.more_slots(&lease)),
-                lease,
-            });
-        }
-    }
-    add(&inner.counters.misses, misses);
-    inner.switch(SwitchPoint::Leased);
-    GetBatch::new(inner, hits, answers)
 }

@@ -121,7 +121,7 @@ impl PendingGet {
                 let read = match header_matches(header) && payload_matches(payload) {
                     true => Read::Verified(None),
                     false => {
-                        // Nobody may take it for the value.
+                        // It must not be taken for the value.
                         payload.fill(0);
                         Read::Refuted
                     }

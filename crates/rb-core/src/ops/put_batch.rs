@@ -2,23 +2,19 @@
 
 use std::sync::Arc;
 
-use rb_format::{
-    FORMAT_BLOCK, Generation, MoreSlots, PayloadChecksum, Record, SlotHeaderRef, key_hash,
-};
-use rb_index::{LockPurpose, NewEntry, Published, Reservation, ShardGuard, SlotId};
-use rb_io::{Buffer, Completion, Loan, Patience, PlacementId, Request};
+use rb_format::Generation;
+use rb_index::{LockPurpose, Published, Reservation, ShardGuard, SlotId};
+use rb_io::{Buffer, Completion, Patience, PlacementId, Request};
 
 use crate::core::inner::Inner;
-use crate::core::pieces::{
-    SlotIds, buffer_bytes, direct_write_request, fill_continuations, header_position, tail_len,
-    write_request,
-};
+use crate::core::pieces::buffer_bytes;
 use crate::core::waits::Waits;
 use crate::core::writer::Writer;
 use crate::counters::add;
 use crate::error::Error;
 use crate::log::delta::{LogReservation, LogSpace};
 use crate::ops::batch::Batch;
+use crate::ops::put_pending::PendingPut;
 use crate::ops::put_plan::{
     Payload, PlannedPut, PutOutcome, PutResult, copy_of, fill, take_buffers,
 };
@@ -30,33 +26,6 @@ use crate::value::ValueBuf;
 /// Most bytes an async call checksums itself, about 10 us of work: waking a thread for a value of
 /// 64 KiB costs more CPU time than checksumming it.
 const NOW_BYTES: usize = 256 << 10;
-
-/// Bytes of lent memory that are copied and checksummed together. They fit the nearest cache, and a
-/// copy of so few bytes does not pay for the start of the long copy instruction: per second, 18 GB
-/// were checksummed in steps of 1 KiB, 10 GB in steps of 16 KiB, and 27 GB without the copy.
-const CHECKSUM_STEP: usize = 1 << 10;
-
-/// A put in flight. Owns its reservation and its slots.
-struct PendingPut {
-    at: usize,
-    hash: u64,
-    shard: usize,
-    key: Box<[u8]>,
-    metadata: Box<[u8]>,
-    generation: Generation,
-    /// Taken by `publish`, after the write has ended.
-    reservation: Option<Reservation>,
-    slots: SlotIds,
-    /// The numbers of the slots after the first, as records and headers name them.
-    more: Box<[u32]>,
-    payload_len: u32,
-    payload_checksum: u64,
-    placement: u16,
-    /// The payload in the caller's memory, if the device refused that memory.
-    loan: Option<Loan>,
-    /// `None` until the write completes.
-    written: Option<Result<(), Error>>,
-}
 
 /// Puts whose writes are in flight together.
 pub(crate) struct PutBatch {
@@ -183,7 +152,7 @@ impl PutBatch {
             let buffer = planned.needs_buffer().then(|| buffers.next()).flatten();
             match taken {
                 Taken::Slots(reservation, slots) => {
-                    let writing = PendingPut {
+                    let mut writing = PendingPut {
                         at: planned.at,
                         hash: planned.hash,
                         shard: planned.shard,
@@ -203,7 +172,8 @@ impl PutBatch {
                         Payload::Loan(loan) if planned.direct => {
                             let headers = planned.headers.or(buffer);
                             let headers = headers.expect("a buffer was taken for the headers");
-                            batch.add_direct(writing, loan, headers); // 3
+                            let request = writing.write_direct(inner, loan, headers); // 3
+                            batch.push(writing, request);
                         }
                         payload => batch.add(writing, fill(inner, payload, buffer)), // 3
                     }
@@ -224,52 +194,16 @@ impl PutBatch {
         self.done.ticket = self.done.ticket.max(ticket);
     }
 
-    /// Step 3 for one value in a buffer: checksum, headers, request.
-    fn add(&mut self, mut writing: PendingPut, mut memory: ValueBuf) {
-        let (inner, len) = (&self.inner, memory.len());
-        let mut sum = writing.checksum(inner, len);
-        sum.update(&memory);
-        writing.fill_header(inner, (sum.finish(), len), memory.parts().0);
-        let mut buf = memory.into_sealed();
-        let position = |number| header_position(len, number);
-        let (identity, generation, slots) = (&inner.identity, writing.generation, &writing.slots);
-        fill_continuations(identity, generation, slots, position, &mut buf);
-        self.requests.push(Request {
-            placement: self.placement,
-            ..write_request(&inner.geometry, slots, len, buf)
-        });
-        self.writings.push(writing);
+    /// Step 3 for one value in a buffer.
+    fn add(&mut self, mut writing: PendingPut, memory: ValueBuf) {
+        let request = writing.write(&self.inner, memory);
+        self.push(writing, request);
     }
 
-    /// Step 3 for one value in the caller's memory, which stays there. `headers` has room for the
-    /// headers and for the tail.
-    fn add_direct(&mut self, mut writing: PendingPut, loan: Loan, mut headers: Buffer) {
-        let (inner, len, tail_len) = (&self.inner, loan.len(), tail_len(loan.len()));
-        let (_, tail) = headers.split_at_mut(writing.slots.len() * FORMAT_BLOCK);
-        if tail_len > 0 {
-            let (tail, padding) = tail[..FORMAT_BLOCK].split_at_mut(tail_len);
-            loan.copy_to(len - tail_len, tail);
-            padding.fill(0);
-        }
-        let mut sum = writing.checksum(inner, len);
-        // Its owner may change the memory meanwhile, so it is never a slice. A block of it at a time
-        // is copied to where the processor's cache has it.
-        let mut block = [0; CHECKSUM_STEP];
-        let mut at = 0;
-        while at < len - tail_len {
-            let step = CHECKSUM_STEP.min(len - tail_len - at);
-            loan.copy_to(at, &mut block[..step]);
-            sum.update(&block[..step]);
-            at += step;
-        }
-        sum.update(tail.get(..tail_len).unwrap_or_default());
-        writing.fill_header(inner, (sum.finish(), len), &mut headers);
-        let position = |number| number * FORMAT_BLOCK;
-        let (identity, generation, slots) = (&inner.identity, writing.generation, &writing.slots);
-        fill_continuations(identity, generation, slots, position, &mut headers);
+    fn push(&mut self, writing: PendingPut, request: Request) {
         self.requests.push(Request {
             placement: self.placement,
-            ..direct_write_request(&inner.geometry, slots, loan, headers)
+            ..request
         });
         self.writings.push(writing);
     }
@@ -506,61 +440,4 @@ fn set_aside(inner: &Inner, writer: &Writer, slots: &[SlotId], error: &Error) {
         quarantine.add(&inner.index, slot, counts && is_at_fault, now);
     }
     writer.log.want_commit();
-}
-
-impl PendingPut {
-    /// Starts the checksum of its payload, of `len` bytes.
-    fn checksum(&self, inner: &Inner, len: usize) -> PayloadChecksum {
-        let hash = key_hash(&inner.identity.uuid, &self.key);
-        let slot = self.slots[0].0;
-        PayloadChecksum::new(&inner.identity, self.generation, slot, hash, len as u64)
-    }
-
-    /// Writes the header of the first slot into `block`. `sum` is the checksum of the payload.
-    fn fill_header(&mut self, inner: &Inner, (sum, len): (u64, usize), block: &mut [u8]) {
-        self.payload_len = u32::try_from(len).expect("a value is shorter than 4 GiB");
-        self.payload_checksum = sum;
-        let header = SlotHeaderRef {
-            generation: self.generation,
-            slot: self.slots[0].0,
-            more: MoreSlots::from(&*self.more),
-            key_hash: key_hash(&inner.identity.uuid, &self.key),
-            payload_len: self.payload_len,
-            payload_checksum: sum,
-            placement: self.placement,
-            policy: 0,
-            expiry: 0,
-            key: &self.key,
-            metadata: &self.metadata,
-        };
-        header.encode_into(&inner.identity, block);
-    }
-
-    fn entry(&self) -> NewEntry<'_> {
-        NewEntry {
-            slot: self.slots[0],
-            more: &self.slots[1..],
-            payload_len: self.payload_len,
-            payload_checksum: self.payload_checksum,
-            placement: self.placement,
-            expiry: 0,
-            metadata: &self.metadata,
-            verified: true,
-        }
-    }
-
-    fn record(&self) -> Record<'_> {
-        Record::Put {
-            key: &self.key,
-            slot: self.slots[0].0,
-            more: MoreSlots::from(&*self.more),
-            generation: self.generation,
-            payload_len: self.payload_len,
-            payload_checksum: self.payload_checksum,
-            placement: self.placement,
-            policy: 0,
-            expiry: 0,
-            metadata: &self.metadata,
-        }
-    }
 }

@@ -53,7 +53,7 @@ pub(super) struct State {
     waiting: Vec<Waiting>,
 }
 
-/// A range that somebody waits for.
+/// A range that a callback waits for.
 struct Waiting {
     range: Range<usize>,
     call: Box<dyn FnOnce() + Send>,
