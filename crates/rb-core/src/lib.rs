@@ -79,7 +79,7 @@ pub use rb_format::{
     ClassRequest, Corruption, FieldText, Geometry, LayoutError, Share, StoreUuid, Superblock,
     UnknownFeatures,
 };
-pub use rb_index::{ClassStats, IndexStats};
+pub use rb_index::{ClassStats, IndexStats, SlotId};
 pub use rb_io::{
     Arena, DeviceKind, EngineKind, EngineOffer, EngineProbe, Feature, IoError, Limit, Limits,
     OpenError as DeviceError, PlacementId, Probe, QueueCounters, Rejected,
