@@ -14,7 +14,7 @@ use super::values::{initial_version, name, value};
 use super::world::World;
 
 /// Capacity of the slots: one block.
-const SLOT_BYTES: u64 = 4096;
+pub(super) const SLOT_BYTES: u64 = 4096;
 /// Bytes of the smallest possible ring.
 const LOG_BYTES: u64 = 64 * 4096;
 const KEY_LEN_MAX: u32 = 16;
