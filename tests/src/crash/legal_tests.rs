@@ -247,7 +247,7 @@ fn a_value_of_several_slots_has_all_of_them() {
     for slot in [7, 4, 9] {
         let mut oracle = oracle.clone();
         oracle.durable(0, 2, 8, Why::Sync);
-        put(&mut oracle, next, SLOT + 1, 9, false);
+        put(&mut oracle, next, 8, 9, false);
         assert_eq!(legal(&oracle, 12), [version, next]);
         let reuse = Reuse {
             at: 10,
