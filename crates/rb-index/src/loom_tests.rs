@@ -185,6 +185,15 @@ impl World {
             self.index.give_back(slots);
             return None;
         };
+        self.write_into(key, slots, reservation)
+    }
+
+    fn write_into(
+        &self,
+        key: &'static [u8],
+        slots: &[SlotId],
+        reservation: Reservation,
+    ) -> Option<(u64, Published)> {
         let generation = reservation.generation();
         slots.iter().for_each(|slot| self.write(*slot, generation));
         let mut guard = self.guard(key);

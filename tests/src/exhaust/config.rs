@@ -7,6 +7,8 @@ use std::str::FromStr;
 pub(super) const KEYS: usize = 2;
 /// Number of slots, of one class.
 pub(super) const SLOTS: u64 = 2;
+/// Capacity of the slots: one block.
+pub(super) const SLOT_BYTES: u64 = 4096;
 
 /// An operation of a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -12,13 +12,25 @@
 use std::collections::BTreeMap;
 
 use super::config::KEYS;
-use super::values::slots_of;
 
 /// Version of a key's value; 0 means absent.
 pub(super) type Version = u8;
 
 /// The key is absent.
 pub(super) const ABSENT: Version = 0;
+/// The first of the versions that fill two slots.
+pub(super) const FIRST_LARGE: Version = 50;
+/// The first of the versions of initial values, which fill one slot.
+pub(super) const FIRST_INITIAL: Version = 100;
+
+/// Returns the number of slots that a version's value takes.
+pub(super) fn slots_of(version: Version) -> usize {
+    match version {
+        ABSENT => 0,
+        FIRST_LARGE..FIRST_INITIAL => 2,
+        _ => 1,
+    }
+}
 
 /// State of a key after a change.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -2,17 +2,13 @@
 
 use rb_core::EntryInfo;
 
-use super::config::Operation;
-use super::oracle::{ABSENT, Version};
-use super::prepared::SLOT_BYTES;
+use super::config::{Operation, SLOT_BYTES};
+use super::oracle::{FIRST_INITIAL, FIRST_LARGE, Version, slots_of};
 
 /// Length of a value: several sectors, and not the whole block.
 const VALUE_LEN: usize = 2000;
 /// Length of a value of two slots.
 const LARGE_LEN: usize = SLOT_BYTES as usize + VALUE_LEN;
-/// Versions from here on, up to the initial ones, are large.
-const FIRST_LARGE: Version = 50;
-const FIRST_INITIAL: Version = 100;
 
 /// Returns the key's name.
 pub(super) fn name(key: usize) -> [u8; 4] {
@@ -35,15 +31,6 @@ pub(super) fn value(version: Version) -> Vec<u8> {
         .zip(bytes.chunks_mut(512))
         .for_each(|(at, sector)| sector[0] ^= at.wrapping_add(1));
     bytes
-}
-
-/// Returns the number of slots that a version's value takes.
-pub(super) fn slots_of(version: Version) -> usize {
-    match version {
-        ABSENT => 0,
-        FIRST_LARGE..FIRST_INITIAL => 2,
-        _ => 1,
-    }
 }
 
 /// Returns the version of the value of the operation with this number.

@@ -139,7 +139,7 @@ pub(crate) fn write_request(
 }
 
 /// Returns the request that reads a value into its buffer. The header of the first piece is read if
-/// it is to be verified; it names all slots, so the others are not needed.
+/// asked for; it names all slots, so the others are not needed.
 pub(crate) fn read_request(
     geometry: &Geometry,
     slots: &[SlotId],

@@ -148,7 +148,7 @@ impl EntryCheck {
         }
     }
 
-    /// Returns whether the payload is that of the entry, whatever the headers say.
+    /// Returns whether the payload is that of the entry; the headers do not count.
     pub(crate) fn payload_matches(&self, identity: &Identity, entry: &LiveEntry) -> bool {
         let located = &entry.located;
         let hash = key_hash(&identity.uuid, &entry.key);

@@ -54,7 +54,7 @@ pub(crate) fn scan(
             return;
         }
         incarnation = incarnation.max(header.generation().incarnation());
-        // Whatever becomes of its value, the put that wrote the header has overwritten the slot.
+        // Even if its value is not found, the put that wrote the header has overwritten the slot.
         loader.claim_slot(SlotId(header.slot()), header.generation().0);
         let header = match header {
             AnyHeader::First(header) => header,

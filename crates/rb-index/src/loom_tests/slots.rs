@@ -286,7 +286,7 @@ fn loom_several_are_freed_by_the_last_lease() {
     });
 }
 
-/// Of puts that each need all slots, one evicts everything; each other one evicts that value later, or
+/// Runs puts that each need all slots: one evicts everything; each other one evicts that value later, or
 /// gets nothing and evicts nothing. None is left with a part.
 #[test]
 fn loom_collectors_do_not_share_out_the_slots() {

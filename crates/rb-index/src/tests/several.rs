@@ -133,7 +133,7 @@ fn snapshots_have_the_slots_also_of_evicted_entries() {
     assert_eq!(more(&index, true), slots[1..]);
 }
 
-/// Of two values that share one slot, the later put owns it, and the earlier value is gone with all
+/// Checks two values that share one slot: the later put owns it, and the earlier value is gone with all
 /// its other slots: they are free.
 #[test]
 fn a_value_that_lost_one_slot_is_not_loaded() {
