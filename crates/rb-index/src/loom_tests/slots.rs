@@ -253,6 +253,8 @@ fn loom_several_against_eviction_and_a_lease() {
             let freed = world.index.evict_least(0, 1, &mut evicted);
             let slots: Vec<SlotId> = evicted.iter().flat_map(Evicted::slots).collect();
             assert_eq!(freed, slots.len(), "an eviction gives all slots or none");
+            // Every entry of this model has two.
+            assert!([0, 2].contains(&freed), "an eviction gave {slots:?}");
             slots.iter().for_each(|slot| world.write(*slot, GARBAGE));
             world.index.free_evicted(&slots);
         });
