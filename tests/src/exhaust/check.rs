@@ -270,7 +270,7 @@ impl Checker<'_> {
             true
         });
         if metadata.is_multiple_of(GOES_ON) {
-            goes_on(&device, store, metadata / GOES_ON % 2 == 0)?;
+            goes_on(&device, store, (metadata / GOES_ON).is_multiple_of(2))?;
         }
         Ok(Recovered { entries })
     }

@@ -196,7 +196,7 @@ fn a_full_store_of_mixed_sizes_evicts_whole_values() {
             "{n}"
         );
     }
-    let class = store.stats().index.classes[0].clone();
+    let class = store.stats().index.classes[0];
     assert_eq!((class.reserved, class.retired), (0, 0));
     store.audit().unwrap();
     store.close().unwrap();
@@ -422,7 +422,7 @@ fn two_large_puts_at_once_never_share_out_the_slots() {
             });
         }
     });
-    let class = store.stats().index.classes[0].clone();
+    let class = store.stats().index.classes[0];
     assert_eq!((class.reserved, class.retired), (0, 0), "{class:?}");
     store.audit().unwrap();
 }
@@ -477,7 +477,7 @@ fn of_two_puts_at_once_at_least_one_gets_all_and_the_other_evicts_nothing_in_vai
     let fixture = FileFixture::new(4096, SMALL);
     let store = fixture.open_with(|options| options.events = Some(Arc::new(CountsEvictions)));
     let large = value(1000, 40 * 4096);
-    let rounds = if cfg!(debug_assertions) { 300 } else { 3000 };
+    let rounds = if cfg!(debug_assertions) { 500 } else { 3000 };
     for round in 0..rounds {
         let small: Vec<_> = (0..SMALL).map(|n| (key(n), value(n, 100))).collect();
         let puts = small.iter().map(|(k, v)| Put::new(k, v)).collect();

@@ -233,10 +233,7 @@ impl Model {
             assert_eq!(gone.generation, known.generation);
             assert!(gone.slots().eq(known.slots.iter().copied()));
             self.drop_live(victim);
-            known
-                .slots
-                .iter()
-                .for_each(|slot| drop(self.holds.remove(slot)));
+            self.holds.retain(|slot, _| !known.slots.contains(slot));
             given.extend(known.slots);
         }
         if freed < missing {
