@@ -22,8 +22,8 @@ pub struct LogRecord {
     pub block: u64,
     /// The key.
     pub key: Vec<u8>,
-    /// The slot of a put; `None` for a remove.
-    pub slot: Option<u32>,
+    /// The slots of a put, in order; none for a remove.
+    pub slots: Vec<u32>,
     /// Its generation.
     pub generation: Generation,
 }
@@ -32,9 +32,10 @@ impl fmt::Display for LogRecord {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let key = String::from_utf8_lossy(&self.key);
         write!(f, "block {}: ", self.block)?;
-        match self.slot {
-            Some(slot) => write!(f, "put of {key} in slot {slot}, ")?,
-            None => write!(f, "remove of {key}, ")?,
+        match &self.slots[..] {
+            [] => write!(f, "remove of {key}, ")?,
+            [slot] => write!(f, "put of {key} in slot {slot}, ")?,
+            slots => write!(f, "put of {key} in slots {slots:?}, ")?,
         }
         write!(f, "generation {}", self.generation)
     }
@@ -89,22 +90,26 @@ pub fn read_log(path: &Path) -> Result<Log, String> {
         }
         at = block.position();
         records.extend(block.records().filter_map(|record| {
-            let (key, slot, generation) = match record {
+            let (key, slots, generation) = match record {
                 Record::Put {
                     key,
                     slot,
+                    more,
                     generation,
                     ..
-                } => (key, Some(slot), generation),
+                } => {
+                    let slots = std::iter::once(slot).chain(more.iter());
+                    (key, slots.collect(), generation)
+                }
                 Record::Remove {
                     key, generation, ..
-                } => (key, None, generation),
+                } => (key, Vec::new(), generation),
                 _ => return None,
             };
             Some(LogRecord {
                 block: block.sequence,
                 key: key.to_vec(),
-                slot,
+                slots,
                 generation,
             })
         }));
@@ -120,8 +125,11 @@ pub fn read_log(path: &Path) -> Result<Log, String> {
 #[must_use]
 pub fn first_disorder(records: &[LogRecord]) -> Option<Disorder> {
     let mut owners: BTreeMap<u32, &LogRecord> = BTreeMap::new();
-    records.iter().find_map(|record| {
-        let former = owners.insert(record.slot?, record)?;
+    let mut each = records
+        .iter()
+        .flat_map(|record| record.slots.iter().map(move |slot| (*slot, record)));
+    each.find_map(|(slot, record)| {
+        let former = owners.insert(slot, record)?;
         (former.generation >= record.generation).then(|| Disorder {
             former: former.clone(),
             later: record.clone(),
@@ -168,7 +176,7 @@ mod tests {
         LogRecord {
             block: generation,
             key: b"key".to_vec(),
-            slot: Some(slot),
+            slots: vec![slot],
             generation: Generation(generation),
         }
     }
@@ -176,7 +184,7 @@ mod tests {
     #[test]
     fn the_generations_of_a_slot_must_ascend_and_those_of_two_need_not() {
         let remove = LogRecord {
-            slot: None,
+            slots: Vec::new(),
             ..put(0, 1)
         };
         let ordered = [put(1, 5), put(2, 3), remove, put(1, 6), put(2, 4)];
@@ -184,6 +192,16 @@ mod tests {
         let disorder = first_disorder(&[put(1, 5), put(2, 3), put(1, 4), put(2, 1)]).unwrap();
         assert_eq!((disorder.former, disorder.later), (put(1, 5), put(1, 4)));
         assert!(first_disorder(&[put(1, 5), put(1, 5)]).is_some());
+        let several = LogRecord {
+            slots: vec![4, 1, 2],
+            ..put(0, 4)
+        };
+        assert_eq!(
+            first_disorder(&[put(1, 3), several.clone(), put(2, 5)]),
+            None
+        );
+        assert!(first_disorder(&[put(2, 5), several.clone()]).is_some());
+        assert!(first_disorder(&[several, put(2, 3)]).is_some());
     }
 
     /// The log is also read after the ring has wrapped, when it begins in the middle of the ring.
@@ -217,7 +235,7 @@ mod tests {
         let read = log.records;
         let keys: Vec<_> = read
             .iter()
-            .map(|it| (&it.key[..], it.slot.is_some()))
+            .map(|it| (&it.key[..], !it.slots.is_empty()))
             .collect();
         let wanted: [(&[u8], bool); 3] = [(b"second", true), (b"third", true), (b"first", false)];
         assert_eq!(keys, wanted);

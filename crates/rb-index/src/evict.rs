@@ -97,6 +97,10 @@ impl Index {
         let mut vain = 0;
         while evicted < n && vain <= 2 * self.shards.len() {
             let Some((shard, next)) = self.least_shard(class) else {
+                // A shard publishes under its lock: one that is about to show an entry has it.
+                if self.evictable(class) > 0 {
+                    evicted += self.evict_anywhere(class, n - evicted, out);
+                }
                 break;
             };
             let mut guard = self.lock(shard, LockPurpose::Eviction);
@@ -110,6 +114,20 @@ impl Index {
                 evicted += freed;
             }
             vain = if evicted == before { vain + 1 } else { 0 };
+        }
+        evicted
+    }
+
+    /// Evicts like [`Index::evict_least`], but from one shard after the other. Waits for each lock, so
+    /// it misses no entry that was there when it began.
+    fn evict_anywhere(&self, class: u8, n: usize, out: &mut Vec<Evicted>) -> usize {
+        let mut evicted = 0;
+        for shard in 0..self.shards.len() {
+            if evicted >= n {
+                break;
+            }
+            let mut guard = self.lock(shard, LockPurpose::Eviction);
+            evicted += guard.evict(class, n - evicted, out);
         }
         evicted
     }

@@ -29,11 +29,11 @@ const FAR: &[u8] = b"far";
 /// The content left by a failed write that lands late.
 const GARBAGE: u64 = u64::MAX;
 
-/// One record of the log: the slot of a put, `None` for a remove.
+/// One record of the log: the slots of a put, none for a remove.
 struct Record {
     key: &'static [u8],
     generation: u64,
-    slot: Option<SlotId>,
+    slots: Vec<SlotId>,
 }
 
 struct World {
@@ -43,6 +43,8 @@ struct World {
     log: Mutex<Vec<Record>>,
     /// Number of log records that are durable.
     durable: AtomicU64,
+    /// The right to evict for several slots, which the caller holds, as the store does.
+    evicts: Mutex<()>,
     /// An atomic of the standard library: the caller draws numbers, always under the shard's lock.
     generations: AtomicU64,
 }
@@ -59,6 +61,7 @@ impl World {
             held: (0..slots).map(|_| Cell::new(0)).collect(),
             log: Mutex::new(Vec::new()),
             durable: AtomicU64::new(0),
+            evicts: Mutex::new(()),
             generations: AtomicU64::new(0),
         }
     }
@@ -72,13 +75,13 @@ impl World {
         1 + self.generations.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Reserves a key for a put that has its slot.
-    fn reserve(&self, key: &[u8], slot: SlotId, mode: PutMode) -> Option<Reservation> {
+    /// Reserves a key for a put that has its slots.
+    fn reserve(&self, key: &[u8], slots: &[SlotId], mode: PutMode) -> Option<Reservation> {
         let mut guard = self.guard(key);
         match guard.reserve(
             hash(key),
             key,
-            &[slot],
+            slots,
             self.generation(),
             mode,
             Place::default(),
@@ -100,12 +103,43 @@ impl World {
         taken.pop().or_else(|| Some(evicted.pop()?.slot))
     }
 
+    /// Takes slots for one value, all or none: free ones, then those of evicted entries, alone in its
+    /// class.
+    fn take_together(&self, count: usize) -> Option<Vec<SlotId>> {
+        let (mut taken, mut evicted) = (Vec::new(), Vec::new());
+        {
+            let _alone = self.evicts.lock().expect("no model panics with it");
+            let there = self.index.free(0) + self.index.evictable(0);
+            if there < count as u64 {
+                return None;
+            }
+            self.index.take_free(0, count, &mut taken);
+            taken.iter().for_each(|slot| self.assert_unneeded(*slot));
+            let missing = count - taken.len();
+            let early = self.index.take_early(0, missing, &mut taken);
+            let missing = missing - early;
+            if missing > 0 && self.index.evictable(0) >= missing as u64 {
+                self.index.evict_least(0, missing, &mut evicted);
+            }
+        }
+        let free = taken.len();
+        taken.extend(evicted.iter().flat_map(Evicted::slots));
+        if taken.len() < count {
+            self.index.free_evicted(&taken[free..]);
+            self.index.give_back(&taken[..free]);
+            return None;
+        }
+        self.index.free_evicted(&taken[count..]);
+        taken.truncate(count);
+        Some(taken)
+    }
+
     /// Asserts that a slot handed out as free holds nothing that a restart now would need, unless
     /// it was evicted: evictions leave no record.
     fn assert_unneeded(&self, slot: SlotId) {
         let log = self.log.lock().expect("no model panics with it");
         let durable = self.durable.load(Ordering::Relaxed) as usize;
-        let in_slot = |record: &Record| record.slot == Some(slot);
+        let in_slot = |record: &Record| record.slots.contains(&slot);
         let Some(owner) = log[..durable].iter().rposition(in_slot) else {
             return;
         };
@@ -132,16 +166,40 @@ impl World {
 
     fn put_as(&self, key: &'static [u8], mode: PutMode) -> Option<(u64, Published)> {
         let slot = self.take_slot()?;
-        let Some(reservation) = self.reserve(key, slot, mode) else {
-            self.index.give_back(&[slot]);
+        self.put_into(key, &[slot], mode)
+    }
+
+    /// Performs a put of a value of several slots.
+    fn put_several(&self, key: &'static [u8], count: usize) -> Option<(u64, Published)> {
+        let slots = self.take_together(count)?;
+        self.put_into(key, &slots, PutMode::Replace)
+    }
+
+    fn put_into(
+        &self,
+        key: &'static [u8],
+        slots: &[SlotId],
+        mode: PutMode,
+    ) -> Option<(u64, Published)> {
+        let Some(reservation) = self.reserve(key, slots, mode) else {
+            self.index.give_back(slots);
             return None;
         };
+        self.write_into(key, slots, reservation)
+    }
+
+    fn write_into(
+        &self,
+        key: &'static [u8],
+        slots: &[SlotId],
+        reservation: Reservation,
+    ) -> Option<(u64, Published)> {
         let generation = reservation.generation();
-        self.write(slot, generation);
+        slots.iter().for_each(|slot| self.write(*slot, generation));
         let mut guard = self.guard(key);
-        let published = guard.publish(reservation, key, entry(slot));
+        let published = guard.publish(reservation, key, entry(slots));
         if matches!(published, Published::Inserted | Published::Replaced { .. }) {
-            let ticket = self.record(key, generation, Some(slot));
+            let ticket = self.record(key, generation, slots.to_vec());
             guard.recorded(ticket, false);
         }
         Some((generation, published))
@@ -152,17 +210,17 @@ impl World {
         let mut guard = self.guard(key);
         let generation = self.generation();
         guard.remove(hash(key), key, generation);
-        let ticket = self.record(key, generation, None);
+        let ticket = self.record(key, generation, Vec::new());
         guard.recorded(ticket, false);
         generation
     }
 
     /// Appends a record, under the shard's lock. Returns its ticket.
-    fn record(&self, key: &'static [u8], generation: u64, slot: Option<SlotId>) -> u64 {
+    fn record(&self, key: &'static [u8], generation: u64, slots: Vec<SlotId>) -> u64 {
         let record = Record {
             key,
             generation,
-            slot,
+            slots,
         };
         let mut log = self.log.lock().expect("no model panics with it");
         log.push(record);
@@ -175,8 +233,15 @@ impl World {
 
     /// Performs a get and checks the value.
     fn get(&self, key: &[u8]) -> Option<u64> {
-        let lease = self.guard(key).lease(hash(key), key, Place::default())?;
+        let mut guard = self.guard(key);
+        let lease = guard.lease(hash(key), key, Place::default())?;
+        let more: Vec<SlotId> = guard.more_slots(&lease).collect();
+        drop(guard);
         let generation = self.read(&lease);
+        for slot in more {
+            let held = self.held[slot.0 as usize].get();
+            assert_eq!(held, generation, "a further slot of a lease was reused");
+        }
         self.guard(key).release(lease);
         Some(generation)
     }
@@ -214,19 +279,23 @@ impl World {
                 "the records of {key:?} are not in the order of its changes"
             );
             // Evictions leave no record, so the last put may be gone.
-            if let Some(live) = self.guard(key).get(hash(key), key) {
+            let live = self.guard(key).get(hash(key), key);
+            if let Some(live) = live {
                 let last = records.last().expect("a live key was put");
-                let told = (last.generation, last.slot);
-                assert_eq!(told, (live.generation, Some(live.slot)), "{key:?}");
-                assert_eq!(self.held[live.slot.0 as usize].get(), live.generation);
+                let told = (last.generation, &last.slots[..]);
+                let slots = slots_of(&self.index, key);
+                assert_eq!(told, (live.generation, &slots[..]), "{key:?}");
+                for slot in &slots {
+                    assert_eq!(self.held[slot.0 as usize].get(), live.generation);
+                }
                 let shard = replayed.shard_of(hash(key));
                 let found = replayed
                     .lock(shard, LockPurpose::Operation)
                     .get(hash(key), key);
-                let found = found.map(|found| (found.generation, found.slot));
+                let found = found.map(|found| (found.generation, slots_of(&replayed, key)));
                 assert_eq!(
                     found,
-                    Some((live.generation, live.slot)),
+                    Some((live.generation, slots)),
                     "a replay of the log does not find {key:?}"
                 );
             }
@@ -234,7 +303,7 @@ impl World {
         for slot in 0..self.held.len() as u32 {
             let owners = log
                 .iter()
-                .filter(|record| record.slot == Some(SlotId(slot)));
+                .filter(|record| record.slots.contains(&SlotId(slot)));
             assert!(
                 owners.is_sorted_by_key(|record| record.generation),
                 "the generations of the owners of slot {slot} do not ascend in the log"
@@ -255,9 +324,9 @@ impl World {
             let Record {
                 key, generation, ..
             } = *record;
-            match record.slot {
-                Some(slot) => drop(loader.load(hash(key), key, entry(slot), generation, 0)),
-                None => drop(loader.remove(hash(key), key, generation)),
+            match &record.slots[..] {
+                [] => drop(loader.remove(hash(key), key, generation)),
+                slots => drop(loader.load(hash(key), key, entry(slots), generation, 0)),
             }
         }
         loader.finish(0, 1);
@@ -265,10 +334,22 @@ impl World {
     }
 }
 
-fn entry(slot: SlotId) -> NewEntry<'static> {
+/// Returns the slots of a live entry, in order.
+fn slots_of(index: &Index, key: &[u8]) -> Vec<SlotId> {
+    let mut guard = index.lock(index.shard_of(hash(key)), LockPurpose::Operation);
+    let lease = guard.lease(hash(key), key, Place::default());
+    let lease = lease.expect("the entry is live");
+    let first = lease.located().slot;
+    let slots = std::iter::once(first).chain(guard.more_slots(&lease));
+    let slots = slots.collect();
+    guard.release(lease);
+    slots
+}
+
+fn entry(slots: &[SlotId]) -> NewEntry<'_> {
     NewEntry {
-        slot,
-        more: &[],
+        slot: slots[0],
+        more: &slots[1..],
         payload_len: 1,
         payload_checksum: 0,
         placement: 0,

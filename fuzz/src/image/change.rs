@@ -2,13 +2,13 @@
 //! damage alone would not produce.
 
 use rb_format::{
-    BaseEntry, BaseHeader, Compression, FORMAT_BLOCK, Generation, LogEncoder, LogPosition,
-    MoreSlots, Record, SECTION_RANGES, SectionBuilder, SlotHeader, encode_directory, key_hash,
-    log_block_offset, section_range,
+    BaseEntry, BaseHeader, Compression, Continuation, FORMAT_BLOCK, Generation, LogEncoder,
+    LogPosition, MoreSlots, Record, SECTION_RANGES, SectionBuilder, SlotHeader, encode_directory,
+    key_hash, log_block_offset, section_range,
 };
 
 use super::device::Image;
-use super::sample::{KEYS, Sample, key};
+use super::sample::{KEYS, LARGER_SLOT, Sample, key};
 use crate::base::directory_checksum;
 use crate::forge::{number_at, patch, seal};
 use crate::input::Input;
@@ -19,12 +19,26 @@ const CHANGES_MAX: usize = 12;
 /// Number of sections of a base that changes can choose from.
 const SECTIONS_MAX: u64 = 8;
 
-/// Returns the further slots of a value in this slot: rarely some, and one of them beyond the last.
+/// Returns the further slots of a value in this slot: rarely some, and some of these lists are wrong: with a slot beyond
+/// the last, or the same one twice.
 fn more_of(slot: u8) -> Vec<u32> {
+    let next = |n: u32| (u32::from(slot) + n) % 16;
     match slot >> 4 {
+        12 => vec![next(1), next(0)],
+        13 => vec![next(2), next(1), next(3)],
         14 => vec![u32::from(slot).wrapping_sub(1) % 16, 16],
         15 => vec![u32::from(slot).wrapping_add(1) % 16],
         _ => Vec::new(),
+    }
+}
+
+/// Returns the length of a payload: any, or one that fills these slots of the larger class.
+fn payload_len(number: u64, more: &[u32]) -> u32 {
+    match more.len() {
+        len @ 1.. if number.is_multiple_of(2) => {
+            LARGER_SLOT * len as u32 + 1 + number as u32 % LARGER_SLOT
+        }
+        _ => number as u32 % (1 << 30),
     }
 }
 
@@ -246,7 +260,7 @@ impl Work<'_> {
                 slot: u32::from(slot % 16),
                 more: MoreSlots::from(&more[..]),
                 generation: Generation(self.number_near_generations(input)),
-                payload_len: input.number() as u32,
+                payload_len: payload_len(input.number(), &more),
                 payload_checksum: input.number() & u64::from(u32::MAX),
                 placement: 0,
                 policy: 0,
@@ -305,7 +319,7 @@ impl Work<'_> {
                     slot,
                     more: MoreSlots::from(&more[..]),
                     generation,
-                    payload_len: (input.number() as u32 % (1 << 30)).max(1),
+                    payload_len: payload_len(input.number(), &more).max(1),
                     payload_checksum: input.number() & u64::from(u32::MAX),
                     placement: 0,
                     policy: 0,
@@ -336,20 +350,37 @@ impl Work<'_> {
         }
     }
 
-    /// Writes a slot header with a right checksum and with claims from the input.
+    /// Writes a slot header, or that of a further slot, with a right checksum and with claims from the input.
     fn forge_slot(&mut self, input: &mut Input<'_>) {
-        let slot = u32::from(input.byte()) % self.sample.geometry.slots();
+        let choice = input.byte();
+        let slot = u32::from(choice) % self.sample.geometry.slots();
         let Some(at) = self.sample.geometry.slot_offset(slot) else {
             return;
         };
         let identity = &self.sample.superblock.identity;
+        let mut bytes = [0; FORMAT_BLOCK];
+        if choice & 0x80 != 0 {
+            let (first_slot, shape) = (input.byte(), input.byte());
+            let number = 1 + shape % 4;
+            let header = Continuation {
+                generation: Generation(self.number_near_generations(input)),
+                slot,
+                first_slot: u32::from(first_slot) % 16,
+                number,
+                more_slots: number.max(1 + shape / 4 % 4),
+            };
+            header.encode_into(identity, &mut bytes);
+            // It claims nothing that the header of the first slot does not.
+            return self.image.write(at, &bytes);
+        }
         let key = key(input.byte() % KEYS);
+        let more = more_of(input.byte());
         let header = SlotHeader {
             generation: Generation(self.number_near_generations(input)),
             slot: u32::from(input.byte()).wrapping_add(slot) % 16,
-            more: more_of(slot as u8).into(),
+            more: more.clone().into(),
             key_hash: key_hash(&identity.uuid, &key),
-            payload_len: (input.number() as u32 % (1 << 30)).max(1),
+            payload_len: payload_len(input.number(), &more).max(1),
             payload_checksum: input.number() & u64::from(u32::MAX),
             placement: 0,
             policy: 0,
@@ -357,7 +388,6 @@ impl Work<'_> {
             key: key.into(),
             metadata: Box::default(),
         };
-        let mut bytes = [0; FORMAT_BLOCK];
         header.encode_into(identity, &mut bytes);
         self.image.write(at, &bytes);
         self.changed.forged_values = true;

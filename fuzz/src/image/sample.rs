@@ -18,6 +18,8 @@ use crate::samples::{KEY_LEN_MAX, LOG_BYTES, METADATA_LEN_MAX, classes, device_b
 
 /// Number of keys that the samples and the operations use.
 pub(super) const KEYS: u8 = 12;
+/// Bytes of a slot of the larger class.
+pub(super) const LARGER_SLOT: u32 = 8192;
 /// Number of versions of a key's value; the samples use the first, operations the others.
 pub(super) const VERSIONS: u8 = 8;
 
@@ -49,9 +51,14 @@ pub(super) fn key(number: u8) -> Vec<u8> {
     format!("key-{number:02}").into_bytes()
 }
 
-/// Returns the value of a version of a key. Its length and its bytes identify both.
+/// Returns the value of a version of a key. Its length and its bytes identify both. Some versions of every third key fill
+/// two slots of the larger class, or three.
 pub(super) fn value(number: u8, version: u8) -> Vec<u8> {
-    let len = 1 + (usize::from(number) * 1777 + usize::from(version) * 2903) % 8192;
+    let larger = LARGER_SLOT as usize;
+    let mut len = 1 + (usize::from(number) * 1777 + usize::from(version) * 2903) % larger;
+    if number % 3 == 1 {
+        len += larger * usize::from(version % 3);
+    }
     values::bytes(u64::from(number) << 8 | u64::from(version), len)
 }
 

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use rb_core::Store;
+use rb_format::FORMAT_BLOCK;
 use rb_io::OpKind;
 
 use super::history::Why;
 use super::puts::EIO;
 use super::states::State;
-use super::values::number;
+use super::values::{all_slots, number};
 use super::version::ABSENT;
 use super::world::World;
 
@@ -129,16 +130,21 @@ impl World {
         self.device.heal();
     }
 
-    /// A slot fails every write, until it is given up or the run has tried enough.
+    /// A slot fails every write of its header or payload, until it is given up or the run has tried enough.
     fn break_a_slot(&self) {
         let Some(store) = self.store() else { return };
         let slots = u64::from(store.geometry().slots());
         let Some(offset) = store.geometry().slot_offset(self.random(slots) as u32) else {
             return;
         };
+        // Its header, or its payload: as a further slot of a value it gets two writes.
+        let payload = offset + FORMAT_BLOCK as u64;
+        let broken = match self.random(2) {
+            0 => offset..offset + 1,
+            _ => payload..payload + 1,
+        };
         let before = bad(&store);
-        self.device
-            .fail_always(OpKind::Write, offset..offset + 1, EIO);
+        self.device.fail_always(OpKind::Write, broken, EIO);
         for _ in 0..24 {
             // Failures count only if they are ten seconds apart.
             self.clock.advance(Duration::from_secs(11));
@@ -151,7 +157,7 @@ impl World {
         self.device.heal();
     }
 
-    /// Corrupts one byte of an entry on the medium.
+    /// Corrupts one byte of an entry on the medium, in any of its slots.
     fn damage_a_slot(&self) {
         let Some(store) = self.store() else { return };
         // Data that is still in the cache would be written again, intact.
@@ -167,24 +173,37 @@ impl World {
                     .is_some_and(|state| state.damaged.is_none())
             };
             if let Some(key) = number(&entry.key).filter(sound) {
-                entries.push((key, entry.slot, entry.len));
+                entries.push((key, all_slots(&entry), entry.len));
             }
             true
         });
         if entries.is_empty() {
             return;
         }
-        let (key, slot, len) = entries.swap_remove(self.random(entries.len() as u64) as usize);
-        let Some(offset) = store.geometry().payload_offset(slot) else {
+        let (key, slots, len) = entries.swap_remove(self.random(entries.len() as u64) as usize);
+        let geometry = store.geometry();
+        let capacity = geometry.slot_capacity(slots[0]).unwrap_or(1);
+        // Each slot is as likely as any other, however little of the value is in it.
+        let number = self.random(slots.len() as u64);
+        let part = (u64::from(len) - number * capacity).min(capacity);
+        let Some(offset) = geometry.slot_offset(slots[number as usize]) else {
             return;
         };
-        let at = offset + self.random(u64::from(len));
-        self.trace(|| format!("rot in {key}"));
+        let in_header = self.random(4) == 0;
+        let at = match in_header {
+            true => offset + self.random(FORMAT_BLOCK as u64),
+            false => offset + FORMAT_BLOCK as u64 + self.random(part),
+        };
+        self.trace(|| format!("rot in {key}, part {number}, header: {in_header}"));
         self.record(|oracle, now| oracle.damaged(key, now));
         self.device.corrupt(at..at + 1);
         self.lock().rotten = true;
-        self.reach(State::SlotRot, true);
-        if self.get_keys(&[key]) != [Some(ABSENT)] {
+        self.reach(State::SlotRot, number == 0);
+        self.reach(State::SeveralRot, number > 0 && !in_header);
+        if in_header {
+            // Not every read needs it: the value, or a miss.
+            drop(self.get_keys(&[key]));
+        } else if self.get_keys(&[key]) != [Some(ABSENT)] {
             self.fail(format!("key {key} was served, and its bytes are rotten"));
         }
     }

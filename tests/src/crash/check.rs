@@ -9,6 +9,7 @@ use rb_testkit::{CrashImage, MemEngine};
 use super::history::Step;
 use super::legal::Legal;
 use super::states::State;
+use super::values::slots_of;
 use super::version::{ABSENT, KEYS, Version};
 use super::world::World;
 use crate::schedule::words;
@@ -89,6 +90,9 @@ impl Crash<'_> {
         for (key, version) in found.into_iter().enumerate() {
             let Some(version) = version else { continue };
             let legal = &self.legal.keys[key];
+            let was_several = slots_of(child.lock().oracle.key(key).current().version) > 1;
+            child.reach(State::SeveralRecovered, slots_of(version) > 1);
+            child.reach(State::SeveralHollow, was_several && version == ABSENT);
             child.trace(|| format!("after the crash key {key} is v{version}, legal {legal:?}"));
             let entry = child.lock().oracle.key(key).current().version;
             let missed = version == ABSENT && entry != ABSENT && legal.may_miss(entry);

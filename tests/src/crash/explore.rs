@@ -292,14 +292,17 @@ fn legal_at(world: &World, points: &CrashPoints) -> Legal {
         (inside.layout.as_ref().map(Geometry::new), inside.pending)
     };
     let at = points.at();
-    // True if no flush came between a slot's last write before a step and the crash.
+    // True if no flush came between the last write before a step, anywhere in a slot, and the crash.
+    // The header and the payload of a further slot are two writes.
     let loses = |slot: u32, before: Step| {
-        let offset = geometry
-            .as_ref()
-            .and_then(|geometry| geometry.slot_offset(slot));
+        let slot_at = |offset| {
+            geometry
+                .as_ref()
+                .and_then(|geometry| geometry.slot_at(offset))
+        };
         let before = usize::try_from(before).unwrap_or(pending);
         let (done, _) = points.steps().split_at(at);
-        let is_slot = |step: &Recorded| matches!(step, Recorded::Write(write) if Some(write.offset) == offset);
+        let is_slot = |step: &Recorded| matches!(step, Recorded::Write(write) if slot_at(write.offset) == Some(slot));
         let Some(written) = done[..before.min(at)].iter().rposition(is_slot) else {
             return false;
         };

@@ -50,7 +50,8 @@ pub(super) struct State {
     pub(super) version: Version,
     /// Generation of the value, or of the remove.
     pub(super) generation: u64,
-    pub(super) slot: Option<u32>,
+    /// Its slots, in order; none for a remove.
+    pub(super) slots: Vec<u32>,
     /// Step at which the change took effect: a later crash may find it.
     pub(super) at: Step,
     /// True if the change is acknowledged only once it is durable.
@@ -64,16 +65,16 @@ pub(super) struct State {
     pub(super) damaged: Option<Step>,
     /// True if a restart found it in the index although the crash could not leave it: its bytes must fail verification.
     pub(super) illegal: bool,
-    /// Puts that took its slot after the next change had freed it.
+    /// Puts that took one of its slots after the next change had freed them.
     pub(super) reuses: Vec<Reuse>,
 }
 
 impl State {
-    pub(super) fn new(version: Version, generation: u64, slot: Option<u32>, at: Step) -> State {
+    pub(super) fn new(version: Version, generation: u64, slots: Vec<u32>, at: Step) -> State {
         State {
             version,
             generation,
-            slot,
+            slots,
             at,
             each_batch: false,
             gone: None,
@@ -144,7 +145,7 @@ pub(super) struct Era {
 
 impl Era {
     pub(super) fn new(from: Step) -> Era {
-        let absent = || Key::new(State::new(ABSENT, 0, None, from));
+        let absent = || Key::new(State::new(ABSENT, 0, Vec::new(), from));
         Era {
             from,
             emptying: None,

@@ -1,8 +1,10 @@
 //! Selects the images of a crash point to try: all subsets of the pending writes if they are few, otherwise the corner
 //! cases and seeded samples; and always some torn writes.
 
+use std::collections::HashMap;
 use std::ops::Range;
 
+use rb_format::{AnyHeader, FORMAT_BLOCK, Generation};
 use rb_testkit::values::next_number;
 use rb_testkit::{CrashPoints, Kept, MemWrite, Recorded};
 
@@ -149,6 +151,7 @@ pub(super) fn states_of_image(points: &CrashPoints, kept: &[Kept], places: &Plac
     );
     reach(State::IncarnationTorn, torn(&places.incarnations));
     reach(State::SlotTorn, torn(&places.slots));
+    reach(State::SeveralTorn, tears_several(points, kept, places));
     let log = |write: &&(&MemWrite, &Kept)| places.log.contains(&write.0.offset);
     let logs: Vec<_> = points.pending().iter().zip(kept).collect();
     let logs: Vec<_> = logs.iter().filter(log).collect();
@@ -161,4 +164,28 @@ pub(super) fn states_of_image(points: &CrashPoints, kept: &[Kept], places: &Plac
         .any(|two| *two[0].1 == Kept::Nothing && *two[1].1 == Kept::All);
     reach(State::LogGap, gap || skipped);
     states
+}
+
+/// Returns whether an image has one slot of a value of several whole, and another one torn or not at all.
+fn tears_several(points: &CrashPoints, kept: &[Kept], places: &Places) -> bool {
+    // By slot: the generation of its header that is pending.
+    let mut owners: HashMap<u32, (Generation, bool)> = HashMap::new();
+    for write in points.pending() {
+        let header = write.bytes().get(..FORMAT_BLOCK);
+        let header = header.and_then(|bytes| AnyHeader::decode(bytes, &places.identity).ok());
+        if let (Some(slot), Some(header)) = (places.geometry.slot_at(write.offset), header) {
+            let is_further = matches!(header, AnyHeader::Continuation(_));
+            owners.insert(slot, (header.generation(), is_further));
+        }
+    }
+    // By generation of several slots: whether a write of a slot is whole, and whether one is not.
+    let mut found: HashMap<Generation, [bool; 2]> = HashMap::new();
+    for (write, kept) in points.pending().iter().zip(kept) {
+        let slot = places.geometry.slot_at(write.offset);
+        if let Some(&(generation, _)) = slot.and_then(|slot| owners.get(&slot)) {
+            found.entry(generation).or_default()[usize::from(*kept == Kept::All)] = true;
+        }
+    }
+    let mut several = owners.values().filter(|(_, is_further)| *is_further);
+    several.any(|(generation, _)| found.get(generation) == Some(&[true, true]))
 }

@@ -79,14 +79,14 @@ impl Oracle {
         for (other, states) in self.era_at(at).keys.iter().enumerate() {
             let mut states = states.states.iter();
             let former = states.find(|state| {
-                let same_slot = entry.slot.is_some() && state.slot == entry.slot;
-                same_slot && state.at <= entry.at && state.generation > entry.generation
+                let shares = state.slots.iter().any(|slot| entry.slots.contains(slot));
+                shares && state.at <= entry.at && state.generation > entry.generation
             });
             if let Some(former) = former {
                 let _ = write!(
                     words,
-                    "; its generation {} is lower than {}, that of key {other} which had slot {:?} before",
-                    entry.generation, former.generation, entry.slot
+                    "; its generation {} is lower than {}, that of key {other} which had one of slots {:?} before",
+                    entry.generation, former.generation, entry.slots
                 );
             }
         }
@@ -109,7 +109,7 @@ impl Key {
             if !state.illegal {
                 legal.versions.push(state.version);
             }
-            if number > first && state.slot.is_some_and(|slot| loses(slot, state.at)) {
+            if number > first && state.slots.iter().any(|slot| loses(*slot, state.at)) {
                 legal.hollow.push(state.version);
             }
             let notified = state.notified.is_some_and(|notified| notified < at);
@@ -123,7 +123,7 @@ impl Key {
         legal
     }
 
-    /// Returns whether the slot of a state was reused before the change that freed it was durable, as reported by the
+    /// Returns whether a slot of a state was reused before the change that freed it was durable, as reported by the
     /// store, and this was allowed.
     fn is_reused(&self, number: usize, at: Step) -> bool {
         let mut reuses = self.states[number].reuses.iter();
@@ -135,15 +135,14 @@ impl Key {
         let (first, last, why) = self.range_at(at);
         let states = &self.states[first..=last];
         for state in states.iter().filter(|state| state.evicted) {
-            let State { version, slot, .. } = state;
+            let State { version, slots, .. } = state;
             let when = match state.notified {
                 Some(step) => format!("at step {step}"),
                 None => "never".into(),
             };
-            let slot = slot.map_or(String::new(), |slot| format!(" in slot {slot}"));
             let _ = write!(
                 words,
-                "version {version}{slot} was evicted, and the observer notified {when}, not before the crash; "
+                "version {version} in slots {slots:?} was evicted, and the observer notified {when}, not before the crash; "
             );
         }
         for two in states.windows(2) {
@@ -151,14 +150,14 @@ impl Key {
             let Some(reuse) = former.reuses.iter().find(|reuse| reuse.at < at) else {
                 continue;
             };
-            let State { version, slot, .. } = former;
+            let State { version, slots, .. } = former;
             let how = match (next.each_batch, reuse.early) {
                 (true, _) => "which is acknowledged only when it is durable",
                 (false, _) => "and the store did not report that as early",
             };
             let _ = write!(
                 words,
-                "slot {slot:?} of version {version} was used again at step {} before its change to version {} was durable, {how}; ",
+                "one of slots {slots:?} of version {version} was used again at step {} before its change to version {} was durable, {how}; ",
                 reuse.at, next.version
             );
         }

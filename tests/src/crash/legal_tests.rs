@@ -3,6 +3,7 @@
 use super::super::history::{Reuse, State, Step, Why};
 use super::super::legal::LegalKey;
 use super::super::oracle::Oracle;
+use super::super::values::slots_of;
 use super::super::version::{ABSENT, KEYS, Version};
 
 const SLOT: u32 = 3;
@@ -19,7 +20,7 @@ fn replaced(each_batch: bool) -> Oracle {
 fn put(oracle: &mut Oracle, version: Version, slot: u32, at: Step, each_batch: bool) {
     let state = State {
         each_batch,
-        ..State::new(version, version.into(), Some(slot), at)
+        ..State::new(version, version.into(), vec![slot], at)
     };
     let number = oracle.put(0, state).unwrap();
     oracle.answered(0, number);
@@ -61,7 +62,7 @@ fn what_was_replaced_or_removed_durably_does_not_return() {
     let mut oracle = replaced(false);
     oracle.durable(0, 2, 9, Why::Sync);
     assert_eq!(legal(&oracle, 9), [2]);
-    let (removed, was_there) = oracle.removed(0, State::new(ABSENT, 3, None, 10));
+    let (removed, was_there) = oracle.removed(0, State::new(ABSENT, 3, Vec::new(), 10));
     assert!(was_there);
     assert_eq!(legal(&oracle, 11), [ABSENT, 2]);
     oracle.durable(0, removed, 12, Why::Sync);
@@ -78,7 +79,7 @@ fn what_was_replaced_or_removed_durably_does_not_return() {
 fn an_eviction_must_be_reported_before_it_can_be_found() {
     let mut oracle = replaced(false);
     oracle.durable(0, 2, 8, Why::Answered);
-    oracle.evicted(0, 2).unwrap();
+    oracle.evicted(0, 2, &[SLOT + 1]).unwrap();
     assert_eq!(legal(&oracle, 20), [2]);
     assert!(
         oracle
@@ -151,7 +152,7 @@ fn gets_and_results_are_judged_by_what_was_there_during_the_operation() {
         oracle.clone().settle().is_err(),
         "nothing explains the miss"
     );
-    oracle.evicted(0, 2).unwrap();
+    oracle.evicted(0, 2, &[SLOT + 1]).unwrap();
     assert_eq!(oracle.settle(), Ok(()));
     let later = oracle.since(&[0])[0];
     assert!(!oracle.was(0, later, 2, 2), "it was gone before");
@@ -160,7 +161,7 @@ fn gets_and_results_are_judged_by_what_was_there_during_the_operation() {
     assert!(oracle.was(0, later, 3, 3));
     assert_eq!(oracle.first_change(0, later), Some(3));
     assert!(oracle.dropped(0, 3).is_err(), "its bytes are sound");
-    let again = State::new(4, 3, Some(SLOT), 10);
+    let again = State::new(4, 3, vec![SLOT], 10);
     assert!(oracle.put(0, again).is_err(), "generation 3 was used");
 }
 
@@ -168,17 +169,17 @@ fn gets_and_results_are_judged_by_what_was_there_during_the_operation() {
 #[test]
 fn a_restart_without_a_crash_loses_nothing() {
     let found = |first| {
-        let mut found = vec![None; KEYS];
+        let mut found: Vec<Option<(Version, u64, Vec<u32>)>> = vec![None; KEYS];
         found[0] = first;
         found
     };
     let mut oracle = replaced(false);
     oracle.durable(0, 2, 8, Why::Close);
-    let illegal = oracle.opened(&found(Some((2, 2, SLOT + 1))), 9);
+    let illegal = oracle.opened(&found(Some((2, 2, vec![SLOT + 1]))), 9);
     assert!(illegal.is_empty());
     for (lost, words) in [
         (None, "key 0 is missing"),
-        (Some((1, 1, SLOT)), "key 0 is version 1"),
+        (Some((1, 1, vec![SLOT])), "key 0 is version 1"),
     ] {
         let mut oracle = oracle.clone();
         assert_eq!(oracle.opened(&found(lost), 9), [0]);
@@ -187,5 +188,95 @@ fn a_restart_without_a_crash_loses_nothing() {
             why.starts_with(words) && why.contains("because of a close"),
             "{why}"
         );
+    }
+}
+
+/// A version that fills three slots.
+fn version_of_three() -> Version {
+    first_of(3, 10)
+}
+
+/// The first version from `from` on that fills so many slots.
+fn first_of(slots: usize, from: Version) -> Version {
+    let mut versions = from..;
+    let found = versions.find(|version| slots_of(*version) == slots);
+    found.unwrap_or_default()
+}
+
+/// The values 1 in [`SLOT`] and, since step 6, a value in the slots 7, 4 and 9.
+fn grown() -> (Oracle, Version) {
+    let (mut oracle, version) = (Oracle::new(), version_of_three());
+    put(&mut oracle, 1, SLOT, 2, false);
+    oracle.durable(0, 1, 4, Why::Sync);
+    let state = State::new(version, version.into(), vec![7, 4, 9], 6);
+    let number = oracle.put(0, state).unwrap();
+    oracle.answered(0, number);
+    (oracle, version)
+}
+
+/// Every slot of a value counts, not only the first: for taking, for reuse, for bytes that a crash loses, for eviction.
+#[test]
+fn a_value_of_several_slots_has_all_of_them() {
+    let (oracle, version) = grown();
+    let next = first_of(1, version);
+    for slot in [7, 4, 9] {
+        let mut oracle = oracle.clone();
+        let reuse = Reuse { at: 7, early: true };
+        let taken = oracle.taken(slot, reuse);
+        assert!(
+            taken.is_err_and(|why| why.contains("the value of key 0 is in it")),
+            "slot {slot}"
+        );
+        let other = State::new(1, 1000, vec![slot], 7);
+        let put = oracle.put(1, other);
+        assert!(
+            put.is_err_and(|why| why.contains("the value of key 0 is in it")),
+            "slot {slot}"
+        );
+    }
+    for lost in [7, 4, 9] {
+        let loses = |slot: u32, _: Step| slot == lost;
+        let key = oracle.legal_at(8, &loses).keys.swap_remove(0);
+        assert!(key.may_miss(version), "slot {lost}");
+    }
+    let key = oracle
+        .legal_at(8, &|slot, _| slot == SLOT)
+        .keys
+        .swap_remove(0);
+    assert!(!key.may_miss(version));
+    for slot in [7, 4, 9] {
+        let mut oracle = oracle.clone();
+        oracle.durable(0, 2, 8, Why::Sync);
+        put(&mut oracle, next, 8, 9, false);
+        assert_eq!(legal(&oracle, 12), [version, next]);
+        let reuse = Reuse {
+            at: 10,
+            early: true,
+        };
+        assert_eq!(oracle.taken(slot, reuse), Ok(()));
+        assert_eq!(legal(&oracle, 12), [ABSENT, version, next], "slot {slot}");
+    }
+    for part in [&[7][..], &[7, 4], &[4, 7, 9], &[7, 4, 9, 3]] {
+        let evicted = oracle.clone().evicted(0, version.into(), part);
+        assert!(evicted.is_err_and(|why| why.contains("it had [7, 4, 9]")));
+    }
+    assert_eq!(
+        oracle.clone().evicted(0, version.into(), &[7, 4, 9]),
+        Ok(())
+    );
+}
+
+#[test]
+fn a_put_names_as_many_slots_as_its_value_fills_each_once() {
+    let version = version_of_three();
+    for (slots, words) in [
+        (vec![7], "and fills 3"),
+        (vec![7, 4], "and fills 3"),
+        (vec![7, 4, 9, 2], "and fills 3"),
+        (vec![7, 4, 7], "twice"),
+    ] {
+        let state = State::new(version, version.into(), slots, 6);
+        let put = Oracle::new().put(0, state);
+        assert!(put.is_err_and(|why| why.contains(words)));
     }
 }

@@ -14,13 +14,13 @@ use rb_testkit::{CrashImage, MemDevice, MemEngine};
 use super::history::Step;
 use super::legal::Legal;
 use super::oracle::Oracle;
-use super::values::{CLASSES, number};
+use super::values::{CLASSES, all_slots, number, slots_of};
 use super::version::{KEYS, Version};
 use super::watch::Watch;
 use super::world::{Trace, World};
 
-/// Slots of each of the two classes.
-const SLOTS: u64 = 8;
+/// Slots of each of the two classes. The values of several slots share the larger one.
+const SLOTS: [u64; 2] = [8, 12];
 /// Bytes of the smallest possible ring, so that it wraps and fills often.
 const LOG_BYTES: u64 = 64 * 4096;
 const KEY_LEN_MAX: u32 = 1024;
@@ -123,19 +123,25 @@ impl World {
         Ok(())
     }
 
-    /// Returns each key's entry: version, generation and slot.
-    fn entries(&self, store: &Store) -> Vec<Option<(Version, u64, u32)>> {
+    /// Returns each key's entry: version, generation and slots.
+    fn entries(&self, store: &Store) -> Vec<Option<(Version, u64, Vec<u32>)>> {
         let mut entries = Vec::new();
         store.for_each(|entry| {
-            entries.push((entry.key, entry.generation, entry.slot));
+            let slots = all_slots(&entry);
+            entries.push((entry.key, entry.generation, slots));
             true
         });
         let mut found = vec![None; KEYS];
-        for (name, generation, slot) in entries {
+        for (name, generation, slots) in entries {
             let owner = self.lock().oracle.owner(generation);
             match (number(&name), owner) {
                 (Some(key), Some((owner, version))) if owner == key => {
-                    found[key] = Some((version, generation, slot));
+                    let wanted = slots_of(version);
+                    if slots.len() != wanted {
+                        let words = format!("key {key} version {version} was found in slots {slots:?}, and fills {wanted}");
+                        self.check::<()>(Err(words));
+                    }
+                    found[key] = Some((version, generation, slots));
                 }
                 (key, owner) => drop(self.check::<()>(Err(format!(
                     "an entry of key {key:?} has generation {generation}, which is that of {owner:?}"
@@ -147,8 +153,11 @@ impl World {
 }
 
 fn classes() -> Vec<ClassRequest> {
-    let share = Share::Slots(SLOTS);
-    CLASSES
-        .map(|slot_bytes| ClassRequest { slot_bytes, share })
-        .to_vec()
+    let classes = CLASSES.into_iter().zip(SLOTS);
+    classes
+        .map(|(slot_bytes, slots)| ClassRequest {
+            slot_bytes,
+            share: Share::Slots(slots),
+        })
+        .collect()
 }

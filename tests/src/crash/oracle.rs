@@ -1,12 +1,12 @@
 //! Knows what each key may hold, now and after a crash at any moment of the run (C1 to C3).
 //!
-//! The store reports each change where it takes effect, so the oracle knows each key's *states* in order, and the slot
+//! The store reports each change where it takes effect, so the oracle knows each key's *states* in order, and all slots
 //! of each value. A crash may leave the state of the last change that is known to be durable, or any later one that had
 //! taken effect. A key may also be missing, but only
 //!
 //! * if its entry was evicted, and the observer notified of that, before the crash; the entry may also return, with its
 //!   bytes, because an eviction leaves no record;
-//! * if the slot of a former value was reused before the change that freed it was durable, the store reported that
+//! * if a slot of a former value was reused before the change that freed it was durable, the store reported that
 //!   (`early`), and the change was not one that is acknowledged only once it is durable (C2);
 //! * if the record of a later change reached the device and the bytes did not, because no flush came between them;
 //! * if its bytes were damaged on the medium.
@@ -15,6 +15,7 @@ use std::collections::HashMap;
 
 use super::history::{BEFORE, Era, Generations, Key, Reuse, State, Step, Why};
 use super::legal::Legal;
+use super::values::slots_of;
 use super::version::{ABSENT, Version};
 
 /// A key's state when an operation began.
@@ -101,10 +102,16 @@ impl Oracle {
         let State {
             version,
             generation,
-            slot,
             at,
             ..
         } = state;
+        let wanted = slots_of(version);
+        if state.slots.len() != wanted {
+            return Err(format!(
+                "key {key} version {version} is in slots {:?}, and fills {wanted}",
+                state.slots
+            ));
+        }
         let former = self
             .key(key)
             .states
@@ -125,8 +132,12 @@ impl Oracle {
                 "generation {generation} of key {key} version {version} was that of key {owner} version {of}"
             ));
         }
-        if let Some(slot) = slot {
-            self.owners.insert(slot, (key, generation));
+        for &slot in &state.slots {
+            self.owned_alone(slot, key)?;
+            let former = self.owners.insert(slot, (key, generation));
+            if former == Some((key, generation)) {
+                return Err(format!("key {key} was put into slot {slot} twice"));
+            }
         }
         Ok(self.push(key, state))
     }
@@ -144,8 +155,29 @@ impl Oracle {
         key.last()
     }
 
-    /// Records that an entry left the index by eviction.
-    pub(super) fn evicted(&mut self, key: usize, generation: u64) -> Result<(), String> {
+    /// Checks that no value is in a slot that a put of `key` has written; the key's own former value counts, too, since it
+    /// gives its slots back only now.
+    fn owned_alone(&self, slot: u32, key: usize) -> Result<(), String> {
+        let Some(&(owner, generation)) = self.owners.get(&slot) else {
+            return Ok(());
+        };
+        match self.live(owner) {
+            Some(state) if state.generation == generation && state.slots.contains(&slot) => {
+                Err(format!(
+                    "key {key} was put into slot {slot}, and the value of key {owner} is in it"
+                ))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Records that an entry left the index by eviction, and gave these slots: all that it had.
+    pub(super) fn evicted(
+        &mut self,
+        key: usize,
+        generation: u64,
+        slots: &[u32],
+    ) -> Result<(), String> {
         self.events += 1;
         let events = self.events;
         let Some(state) = self.keys()[key].of_generation(generation) else {
@@ -155,7 +187,13 @@ impl Oracle {
         };
         state.evicted = true;
         state.gone = Some(events);
-        Ok(())
+        match state.slots == slots {
+            true => Ok(()),
+            false => Err(format!(
+                "generation {generation} of key {key} was evicted and gave slots {slots:?}, and it had {:?}",
+                state.slots
+            )),
+        }
     }
 
     /// Records that the observer was notified of an eviction.

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use rb_core::Superblock;
+use rb_format::{Geometry, Identity};
 
 /// The parts of a device.
 #[derive(Clone, Debug)]
@@ -13,6 +14,8 @@ pub(super) struct Places {
     pub(super) log: Range<u64>,
     pub(super) log_2: Range<u64>,
     pub(super) slots: Range<u64>,
+    pub(super) geometry: Geometry,
+    pub(super) identity: Identity,
 }
 
 impl Places {
@@ -30,6 +33,8 @@ impl Places {
             log: range(&layout.log),
             log_2: range(&layout.log_2),
             slots: layout.runs[0].first_byte..layout.log_2.offset,
+            geometry: Geometry::new(layout),
+            identity: layout.identity,
         }
     }
 }

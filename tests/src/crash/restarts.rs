@@ -5,9 +5,13 @@ use super::oracle::Oracle;
 use super::version::{ABSENT, Version};
 
 impl Oracle {
-    /// Records that the store was opened. `found` is each key's entry after the restart: version, generation and slot.
+    /// Records that the store was opened. `found` is each key's entry after the restart: version, generation and slots.
     /// Returns the keys with illegal entries.
-    pub(super) fn opened(&mut self, found: &[Option<(Version, u64, u32)>], at: Step) -> Vec<usize> {
+    pub(super) fn opened(
+        &mut self,
+        found: &[Option<(Version, u64, Vec<u32>)>],
+        at: Step,
+    ) -> Vec<usize> {
         self.owners.clear();
         self.owed.clear();
         self.events += 1;
@@ -27,14 +31,11 @@ impl Oracle {
         }
         let mut illegal = Vec::new();
         for (key, found) in found.iter().enumerate() {
-            let (version, generation, slot) = match *found {
-                Some((version, generation, slot)) => (version, generation, Some(slot)),
-                None => (ABSENT, 0, None),
-            };
-            if let Some(slot) = slot {
+            let (version, generation, slots) = found.clone().unwrap_or((ABSENT, 0, Vec::new()));
+            for &slot in &slots {
                 self.owners.insert(slot, (key, generation));
             }
-            let mut state = State::new(version, generation, slot, at);
+            let mut state = State::new(version, generation, slots, at);
             if self.loose {
                 self.keys()[key] = Key::new(state.before());
             } else if let Some(legal) = &inherited {

@@ -63,6 +63,13 @@ states! {
     SuperblockRot: "a superblock copy rotten: repaired",
     IncarnationRot: "an incarnation block rotten: nothing lost",
     SlotRot: "a slot rotten: a miss",
+    SeveralRecovered: "a value of several slots recovered, and served",
+    SeveralTorn: "one slot of several torn or lost, another one written",
+    SeveralHollow: "an entry of several slots recovered, some of its data lost: a miss",
+    SeveralEvicting: "entries evicted for a value of several slots",
+    SeveralEvicted: "an entry of several slots evicted",
+    SeveralLeasedRemoved: "an entry of several slots removed under a lease",
+    SeveralRot: "a further slot rotten: a miss",
     FaultyRun: "a run on a device that fails at random",
 }
 

@@ -116,8 +116,13 @@ impl World {
             };
             match (answer, made) {
                 (Ok(there), Some(state)) => {
-                    let leased = self.lock().locks.iter().any(|lock| lock.key == key);
-                    self.reach(State::LeasedRemoved, leased);
+                    let leased = |several: bool| {
+                        let is_it =
+                            |lock: &Locked| lock.key == key && (!several || lock.slots.len() > 1);
+                        self.lock().locks.iter().any(is_it)
+                    };
+                    self.reach(State::LeasedRemoved, leased(false));
+                    self.reach(State::SeveralLeasedRemoved, leased(true));
                     self.record(|oracle, now| {
                         oracle.answered(key, state);
                         if each_batch {
@@ -234,13 +239,14 @@ impl World {
         let live = inside
             .oracle
             .live(key)
-            .map(|state| (state.generation, state.slot));
+            .map(|state| (state.generation, state.slots.clone()));
+        let is_there = live.is_some();
         let superfluous = match live {
-            Some((generation, slot)) if inside.opening == opening && !inside.closing => {
+            Some((generation, slots)) if inside.opening == opening && !inside.closing => {
                 inside.locks.push(Locked {
                     key,
                     generation,
-                    slot,
+                    slots,
                     pin: lock,
                 });
                 let full = inside.locks.len() > LOCKS_MAX;
@@ -250,7 +256,7 @@ impl World {
         };
         drop(inside);
         drop(superfluous);
-        if live.is_none() {
+        if !is_there {
             self.check::<()>(Err(format!("key {key} was leased, and is not there")));
         }
     }
@@ -340,6 +346,7 @@ impl World {
 
     /// Checks the accounting, and every miss that must be explained once no operation is under way.
     pub(super) fn settle(&self) {
+        self.lock().given.clear();
         let settled = self.record(|oracle, _| oracle.settle());
         self.check(settled);
         if let Some(store) = self.store()

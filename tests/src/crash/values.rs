@@ -1,5 +1,6 @@
 //! Keys and values: every version of a value has distinct bytes.
 
+use rb_core::EntryInfo;
 use rb_testkit::values::{fill, matches, next_number};
 
 use super::version::{ABSENT, KEYS, Version};
@@ -7,15 +8,44 @@ use super::version::{ABSENT, KEYS, Version};
 /// Capacities of the store's classes in bytes.
 pub(super) const CLASSES: [u64; 2] = [4096, 8192];
 
-/// Returns the length of a version's value: most are small, of any length; some need the larger class.
+/// Maximum number of slots of a value.
+const SLOTS_MAX: usize = 5;
+
+/// Returns the length of a version's value: most are small, of any length; some need the larger class, and one in seven
+/// needs several of its slots.
 fn length(version: Version) -> usize {
     let mut random = u64::from(version);
     let number = next_number(&mut random) as usize;
+    if next_number(&mut random) % 7 == 3 {
+        let slots = 2 + number % (SLOTS_MAX - 1);
+        let largest = CLASSES[1] as usize;
+        // Lengths at the boundary of a slot, and any.
+        let last = match number / 64 % 3 {
+            0 => 1,
+            1 => largest,
+            _ => 1 + number / 256 % largest,
+        };
+        return (slots - 1) * largest + last;
+    }
     match number % 4 {
         0 => CLASSES[0] as usize + 1 + number / 4 % (CLASSES[1] - CLASSES[0]) as usize,
         1 => 100 + number / 4 % 400,
         _ => 100 + number / 4 % (CLASSES[0] as usize - 99),
     }
+}
+
+/// Returns the number of slots that a version's value fills; none if it is absent.
+pub(super) fn slots_of(version: Version) -> usize {
+    match version {
+        ABSENT => 0,
+        _ => length(version).div_ceil(CLASSES[1] as usize),
+    }
+}
+
+/// Returns all slots of an entry, in the order of its bytes.
+pub(super) fn all_slots(entry: &EntryInfo) -> Vec<u32> {
+    let more = entry.more_slots.iter().copied();
+    std::iter::once(entry.slot).chain(more).collect()
 }
 
 fn content(key: usize, version: Version) -> u64 {

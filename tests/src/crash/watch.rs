@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, Weak};
 
-use rb_core::{Change, Event, Events, HeldLock, Simulator, SwitchPoint};
+use rb_core::{Change, Event, Events, HeldLock, Simulator, SlotId, SwitchPoint};
 
 use super::history::{Reuse, State as KeyState};
 use super::states::State;
@@ -47,16 +47,13 @@ impl Simulator for Watch {
                 key,
                 generation,
                 slots,
-            } => world.was_put(key, generation, slots[0].0),
+            } => world.was_put(key, generation, slots),
             Change::Removed { key, generation } => world.was_removed(key, generation),
             Change::Evicted {
-                key, generation, ..
-            } => {
-                let Some(key) = number(key) else { return };
-                world.is_not_leased(|lock| lock.key == key && lock.generation == generation);
-                let outcome = world.record(|oracle, _| oracle.evicted(key, generation));
-                world.check(outcome);
-            }
+                key,
+                generation,
+                slots,
+            } => world.was_evicted(key, generation, slots),
             Change::Dropped { key, generation } => {
                 let Some(key) = number(key) else { return };
                 let outcome = world.record(|oracle, _| oracle.dropped(key, generation));
@@ -64,7 +61,7 @@ impl Simulator for Watch {
                 world.reach(State::DataLost, legal);
             }
             Change::Taken { slot, early } => {
-                world.is_not_leased(|lock| lock.slot == Some(slot));
+                world.is_not_leased(|lock| lock.slots.contains(&slot));
                 let outcome = world.record(|oracle, at| oracle.taken(slot, Reuse { at, early }));
                 world.check(outcome);
             }
@@ -98,9 +95,17 @@ impl Events for Watch {
 
 impl World {
     /// Records that a put became its key's value.
-    fn was_put(&self, name: &[u8], generation: u64, slot: u32) {
+    fn was_put(&self, name: &[u8], generation: u64, slots: &[SlotId]) {
         let Some(key) = number(name) else { return };
+        let slots: Vec<u32> = slots.iter().map(|slot| slot.0).collect();
         let operation = (self.baton.current(), key);
+        if slots.len() > 1 {
+            let mut inside = self.lock();
+            let evicted = slots
+                .iter()
+                .any(|slot| inside.given.contains(&(operation.0, *slot)));
+            inside.states.reach_if(State::SeveralEvicting, evicted);
+        }
         let writing = self.lock().writes.get(&operation).copied();
         let Some(writing) = writing else {
             return self.fail(format!(
@@ -110,7 +115,7 @@ impl World {
         let made = self.record(|oracle, now| {
             let state = KeyState {
                 each_batch: writing.each_batch,
-                ..KeyState::new(writing.version, generation, Some(slot), now)
+                ..KeyState::new(writing.version, generation, slots, now)
             };
             oracle.put(key, state)
         });
@@ -120,6 +125,19 @@ impl World {
         }
     }
 
+    /// Records that an entry was evicted, for the current operation.
+    fn was_evicted(&self, name: &[u8], generation: u64, slots: &[SlotId]) {
+        let Some(key) = number(name) else { return };
+        let slots: Vec<u32> = slots.iter().map(|slot| slot.0).collect();
+        self.is_not_leased(|lock| lock.key == key && lock.generation == generation);
+        let outcome = self.record(|oracle, _| oracle.evicted(key, generation, &slots));
+        self.check(outcome);
+        self.reach(State::SeveralEvicted, slots.len() > 1);
+        let operation = self.baton.current();
+        let given = slots.into_iter().map(|slot| (operation, slot));
+        self.lock().given.extend(given);
+    }
+
     fn was_removed(&self, name: &[u8], generation: u64) {
         let Some(key) = number(name) else { return };
         let operation = (self.baton.current(), key);
@@ -127,7 +145,7 @@ impl World {
         let (made, was_there) = self.record(|oracle, now| {
             let state = KeyState {
                 each_batch,
-                ..KeyState::new(ABSENT, generation, None, now)
+                ..KeyState::new(ABSENT, generation, Vec::new(), now)
             };
             oracle.removed(key, state)
         });

@@ -2,7 +2,7 @@
 //!
 //! Operations run one at a time, each in its own thread (`schedule`), so the seed determines a run exactly.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use rb_core::{Durability, ManualClock, Pin, Store, Superblock};
@@ -46,6 +46,8 @@ pub(super) struct Inside {
     pub(super) validates: bool,
     pub(super) next_version: Version,
     pub(super) locks: Vec<Locked>,
+    /// Slots that evictions gave to each operation that is under way.
+    pub(super) given: HashSet<(Option<u64>, u32)>,
     /// Pending change of each operation, by operation and key.
     pub(super) writes: HashMap<(Option<u64>, usize), Writing>,
     pub(super) states: States,
@@ -67,7 +69,7 @@ pub(super) struct Inside {
 pub(super) struct Locked {
     pub(super) key: usize,
     pub(super) generation: u64,
-    pub(super) slot: Option<u32>,
+    pub(super) slots: Vec<u32>,
     /// Held only to be dropped.
     pub(super) pin: Pin,
 }
@@ -113,6 +115,7 @@ impl World {
                 validates: false,
                 next_version,
                 locks: Vec::new(),
+                given: HashSet::new(),
                 writes: HashMap::new(),
                 states: States::default(),
                 pairs: Pairs::default(),

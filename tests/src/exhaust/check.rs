@@ -1,8 +1,8 @@
 //! Opens every image of a crash point and compares it with what is legal.
 //!
 //! Recovery depends on the image's metadata alone, and the result of a get depends on the entry that recovery found and
-//! on the bytes of its slot. So each metadata that a crash leaves is opened once, with the real store; each entry is
-//! read once with each possible content of its slot; and an image is legal if the result for each key is. Both halves
+//! on the bytes of its slots. So each metadata that a crash leaves is opened once, with the real store; each entry is
+//! read once with each possible content of its slots; and an image is legal if the result for each key is. Both halves
 //! of the first sentence are checked along the way, in the requests that reach the device, and of each crash point one
 //! random image is opened and read as a whole.
 
@@ -23,7 +23,7 @@ use super::images::{Kept, Spots};
 use super::log::read_log;
 use super::oracle::{ABSENT, Candidate, Legal, Version};
 use super::prepared::open;
-use super::values::{name, number, value};
+use super::values::{all_slots, name, number, value};
 
 /// One metadata in this many is used after it was checked, and crashes again.
 const GOES_ON: u64 = 8;
@@ -36,9 +36,9 @@ struct Recovered {
     entries: [Option<Entry>; KEYS],
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Entry {
-    slot: u32,
+    slots: Vec<u32>,
     generation: u64,
     /// Unique number, across executions.
     id: u64,
@@ -91,6 +91,24 @@ impl Checker<'_> {
         from.unwrap_or(0)..to.unwrap_or(0)
     }
 
+    /// Returns the parts of the device that the slots of an entry take.
+    fn ranges(&self, entry: &Entry) -> Vec<Range<u64>> {
+        let slots = entry.slots.iter();
+        slots
+            .map(|slot| self.slots[*slot as usize].clone())
+            .collect()
+    }
+
+    /// Returns every choice among the contents of an entry's slots, independently of each other.
+    fn contents(&self, spots: &Spots<'_>, kept: &Kept, entry: &Entry) -> Vec<Kept> {
+        self.ranges(entry)
+            .into_iter()
+            .fold(vec![kept.clone()], |all, slot| {
+                let with = |kept| spots.choices(spots.within(slot.clone()), kept);
+                all.iter().flat_map(with).collect()
+            })
+    }
+
     /// Checks every image of a crash point.
     ///
     /// # Errors
@@ -122,8 +140,7 @@ impl Checker<'_> {
                     judge(&legal[key], key, None, None).map_err(|why| (why, kept.clone()))?;
                     continue;
                 };
-                let slot = self.slots[entry.slot as usize].clone();
-                for kept in spots.choices(spots.within(slot), kept) {
+                for kept in self.contents(&spots, kept, entry) {
                     let found = self.read(&spots, &kept, key, entry, looked);
                     let judged =
                         found.and_then(|found| judge(&legal[key], key, Some(entry), found));
@@ -216,7 +233,7 @@ impl Checker<'_> {
         let checksums = read_log(image, self.layout)?;
         let device = image.device();
         let store = open(&device, false, None).map_err(|why| format!("it does not open: {why}"))?;
-        self.reads_only(&device, 0, None)?;
+        self.reads_only(&device, 0, &[])?;
         let report = store.recovery();
         if let Some(lost) = &report.lost_metadata {
             return Err(format!("the crash lost the metadata: {lost}"));
@@ -232,21 +249,28 @@ impl Checker<'_> {
         store
             .audit()
             .map_err(|why| format!("the accounting: {why}"))?;
-        let mut entries = [None; KEYS];
+        let mut entries = [const { None }; KEYS];
         store.for_each(|entry| {
-            let (key, slot, generation) = (number(&entry.key), entry.slot, entry.generation);
+            let (key, slots, generation) =
+                (number(&entry.key), all_slots(&entry), entry.generation);
             // Without a record of its put, the metadata alone identifies it.
-            let known = checksums.get(&(slot, generation)).copied();
-            let id = digest((key, slot, generation, known, known.map_or(metadata, |_| 0)));
+            let known = checksums.get(&(slots[0], generation)).copied();
+            let id = digest((
+                key,
+                &slots,
+                generation,
+                known,
+                known.map_or(metadata, |_| 0),
+            ));
             entries[key] = Some(Entry {
-                slot,
+                slots,
                 generation,
                 id,
             });
             true
         });
         if metadata.is_multiple_of(GOES_ON) {
-            goes_on(&device, store)?;
+            goes_on(&device, store, (metadata / GOES_ON).is_multiple_of(2))?;
         }
         Ok(Recovered { entries })
     }
@@ -260,8 +284,9 @@ impl Checker<'_> {
         entry: &Entry,
         looked: &mut Looked,
     ) -> Result<Found, String> {
-        let slot = self.slots[entry.slot as usize].clone();
-        let content = xxh3_64(&spots.bytes(slot.clone(), kept));
+        let slots = self.ranges(entry);
+        let bytes = slots.iter().map(|slot| spots.bytes(slot.clone(), kept));
+        let content = xxh3_64(&bytes.collect::<Vec<_>>().concat());
         if let Some(known) = lock(&self.found).get(&(entry.id, content)) {
             return Ok(*known);
         }
@@ -271,19 +296,19 @@ impl Checker<'_> {
             let store = open(&device, false, None).map_err(|why| why.to_string())?;
             let opened = device.log().len();
             let found = get(&store, key)?;
-            self.reads_only(&device, opened, Some(&slot))?;
+            self.reads_only(&device, opened, &slots)?;
             Ok(found)
         })?;
         lock(&self.found).insert((entry.id, content), found);
         Ok(found)
     }
 
-    /// Checks that the requests since an earlier count touch no slot, or only this one.
+    /// Checks that the requests since an earlier count touch these slots and no other.
     fn reads_only(
         &self,
         device: &MemDevice,
         since: usize,
-        slot: Option<&Range<u64>>,
+        slots: &[Range<u64>],
     ) -> Result<(), String> {
         let area = self.slot_area();
         let requests = device.log();
@@ -291,20 +316,21 @@ impl Checker<'_> {
             let end = request.offset + u64::from(request.len);
             let touches = request.offset < area.end && area.start < end;
             let within = |slot: &Range<u64>| slot.start <= request.offset && end <= slot.end;
-            touches != slot.is_some() || slot.is_some_and(|slot| !within(slot))
+            touches == slots.is_empty() || touches && !slots.iter().any(within)
         });
         match others.next() {
             None => Ok(()),
             Some(other) => Err(format!(
-                "images cannot be checked in parts: {other:?} of an opening, or of a get of slot {slot:?}"
+                "images cannot be checked in parts: {other:?} of an opening, or of a get of slots {slots:?}"
             )),
         }
     }
 }
 
-/// Puts a value after a crash, and crashes again.
-fn goes_on(device: &Arc<MemDevice>, store: Store) -> Result<(), String> {
-    let bytes = value(99);
+/// Puts a value after a crash, of one slot or, if it is `large`, of two, and crashes again.
+fn goes_on(device: &Arc<MemDevice>, store: Store, large: bool) -> Result<(), String> {
+    let version = if large { 99 } else { 49 };
+    let bytes = value(version);
     let put = store.put(&name(0), &bytes).and_then(|_| store.sync());
     put.map_err(|why| format!("it cannot be used: {why}"))?;
     let crashed = device.crash();
@@ -312,9 +338,9 @@ fn goes_on(device: &Arc<MemDevice>, store: Store) -> Result<(), String> {
     let again = open(&crashed, false, None);
     let again = again.map_err(|why| format!("it does not open a second time: {why}"))?;
     match get(&again, 0)? {
-        Some((99, _)) => Ok(()),
+        Some((found, _)) if found == version => Ok(()),
         found => Err(format!(
-            "version 99 was put and synced, and {found:?} is there"
+            "version {version} was put and synced, and {found:?} is there"
         )),
     }
 }
@@ -356,8 +382,8 @@ fn judge(
     if legal {
         return Ok(());
     }
-    let entry = entry.map(|entry| (entry.generation, entry.slot));
+    let entry = entry.map(|entry| (entry.generation, &entry.slots));
     Err(format!(
-        "key {key} is {found:?} (version, generation) after the crash, its entry {entry:?} (generation, slot); legal is one of {candidates:?}"
+        "key {key} is {found:?} (version, generation) after the crash, its entry {entry:?} (generation, slots); legal is one of {candidates:?}"
     ))
 }

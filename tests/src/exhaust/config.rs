@@ -7,6 +7,8 @@ use std::str::FromStr;
 pub(super) const KEYS: usize = 2;
 /// Number of slots, of one class.
 pub(super) const SLOTS: u64 = 2;
+/// Capacity of the slots: one block.
+pub(super) const SLOT_BYTES: u64 = 4096;
 
 /// An operation of a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -19,6 +21,8 @@ pub enum Operation {
         keeps: bool,
         /// True if the put completes only once it is durable.
         each_batch: bool,
+        /// True if the value takes both slots of the store.
+        large: bool,
     },
     /// Removes a value.
     Remove {
@@ -47,12 +51,28 @@ impl Operation {
                     key,
                     keeps,
                     each_batch,
+                    large: false,
                 }));
             }
             all.extend((0..KEYS).map(|key| Operation::Remove { key, each_batch }));
         }
+        all.extend((0..KEYS).map(|key| Operation::Put {
+            key,
+            keeps: false,
+            each_batch: false,
+            large: true,
+        }));
         all.extend([Operation::Sync, Operation::Checkpoint, Operation::Close]);
         all
+    }
+
+    /// Returns the number of slots that it takes.
+    pub(super) fn slots(self) -> u64 {
+        match self {
+            Operation::Put { large: true, .. } => SLOTS,
+            Operation::Put { .. } => 1,
+            _ => 0,
+        }
     }
 
     pub(super) fn is_each_batch(self) -> bool {
@@ -77,8 +97,17 @@ impl fmt::Display for Operation {
             false => "",
         };
         match *self {
-            Operation::Put { key: of, keeps, .. } => {
-                let name = if keeps { "keep" } else { "put" };
+            Operation::Put {
+                key: of,
+                keeps,
+                large,
+                ..
+            } => {
+                let name = match (keeps, large) {
+                    (true, _) => "keep",
+                    (false, true) => "two",
+                    (false, false) => "put",
+                };
                 write!(f, "{name}-{}{each}", key(of))
             }
             Operation::Remove { key: of, .. } => write!(f, "remove-{}{each}", key(of)),

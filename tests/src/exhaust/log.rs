@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 use rb_format::{BaseHeader, FORMAT_BLOCK, LogBlock, LogPosition, Record, Superblock};
 use rb_testkit::CrashImage;
 
-/// Walks the log of an image from the older of its bases to its end. Returns the payload checksum of each put, by slot
-/// and generation.
+/// Walks the log of an image from the older of its bases to its end. Returns the payload checksum of each put, by first
+/// slot and generation.
 ///
 /// In log order the generations of each slot must ascend: recovery relies on it, because of two claims on a slot the
 /// higher generation wins.
@@ -38,6 +38,7 @@ pub(super) fn read_log(
         for record in found.records() {
             let Record::Put {
                 slot,
+                more,
                 generation,
                 payload_checksum,
                 ..
@@ -46,13 +47,15 @@ pub(super) fn read_log(
                 continue;
             };
             checksums.insert((slot, generation.0), payload_checksum);
-            if let Some(former) = owners.insert(slot, generation.0)
-                && former >= generation.0
-            {
-                return Err(format!(
-                    "the log has generation {} of slot {slot} after generation {former}",
-                    generation.0
-                ));
+            for slot in std::iter::once(slot).chain(more.iter()) {
+                if let Some(former) = owners.insert(slot, generation.0)
+                    && former >= generation.0
+                {
+                    return Err(format!(
+                        "the log has generation {} of slot {slot} after generation {former}",
+                        generation.0
+                    ));
+                }
             }
         }
         from = found.position();

@@ -117,6 +117,7 @@ fn kept(store: &Store, running: &Running) -> u64 {
             key,
             keeps: true,
             each_batch,
+            ..
         } => {
             let exists = store.contains(&name(key));
             let tickets = || parts(store, |name| name.starts_with("shard"));

@@ -5,7 +5,7 @@
 //!
 //! * the entry was evicted, and the observer notified; it may also be there still, because an eviction leaves no
 //!   record;
-//! * its slot was reused `early`, before the change that freed it was durable, and that change was not `EachBatch`;
+//! * one of its slots was reused `early`, before the change that freed it was durable, and that change was not `EachBatch`;
 //! * its record reached the device and its bytes did not, because no flush came after either (seen in the image itself,
 //!   by `check.rs`).
 
@@ -18,19 +18,32 @@ pub(super) type Version = u8;
 
 /// The key is absent.
 pub(super) const ABSENT: Version = 0;
+/// The first of the versions that fill two slots.
+pub(super) const FIRST_LARGE: Version = 50;
+/// The first of the versions of initial values, which fill one slot.
+pub(super) const FIRST_INITIAL: Version = 100;
+
+/// Returns the number of slots that a version's value takes.
+pub(super) fn slots_of(version: Version) -> usize {
+    match version {
+        ABSENT => 0,
+        FIRST_LARGE..FIRST_INITIAL => 2,
+        _ => 1,
+    }
+}
 
 /// State of a key after a change.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct State {
     pub(super) version: Version,
     pub(super) generation: u64,
-    pub(super) slot: Option<u32>,
+    pub(super) slots: Vec<u32>,
     /// True if the change is acknowledged only once it is durable.
     each_batch: bool,
     evicted: bool,
     /// True if the observer was notified of the eviction.
     notified: bool,
-    /// True if its slot was taken before the change that freed it was durable.
+    /// True if one of its slots was taken before the change that freed it was durable.
     early: bool,
 }
 
@@ -55,7 +68,7 @@ impl Key {
 pub(super) struct Candidate {
     pub(super) version: Version,
     pub(super) generation: u64,
-    pub(super) slot: Option<u32>,
+    pub(super) slots: Vec<u32>,
     /// True if the key may be absent instead.
     pub(super) may_miss: bool,
     /// True if it is not known to be durable.
@@ -73,17 +86,14 @@ pub(super) struct Oracle {
 }
 
 impl Oracle {
-    /// Creates the oracle from the entries that a restart found: version, generation and slot.
-    pub(super) fn new(found: [Option<(Version, u64, u32)>; KEYS]) -> Oracle {
+    /// Creates the oracle from the entries that a restart found: version, generation and slots.
+    pub(super) fn new(found: [Option<(Version, u64, Vec<u32>)>; KEYS]) -> Oracle {
         let mut owners = BTreeMap::new();
-        let keys = found.iter().enumerate().map(|(key, found)| {
-            let (version, generation, slot) = match *found {
-                Some((version, generation, slot)) => (version, generation, Some(slot)),
-                None => (ABSENT, 0, None),
-            };
-            owners.extend(slot.map(|slot| (slot, (key, 0))));
+        let keys = found.into_iter().enumerate().map(|(key, found)| {
+            let (version, generation, slots) = found.unwrap_or((ABSENT, 0, Vec::new()));
+            owners.extend(slots.iter().map(|slot| (*slot, (key, 0))));
             Key {
-                states: vec![State::new(version, generation, slot, true)],
+                states: vec![State::new(version, generation, slots, true)],
                 acknowledged: 0,
                 durable: 0,
             }
@@ -100,12 +110,34 @@ impl Oracle {
         key: usize,
         version: Version,
         generation: u64,
-        slot: u32,
+        slots: &[u32],
         each_batch: bool,
     ) -> Result<usize, String> {
-        let at = self.push(key, State::new(version, generation, Some(slot), each_batch))?;
-        self.owners.insert(slot, (key, at));
+        let wanted = slots_of(version);
+        if slots.len() != wanted {
+            return Err(format!(
+                "version {version} of key {key} is in slots {slots:?}, and fills {wanted}"
+            ));
+        }
+        let new = State::new(version, generation, slots.to_vec(), each_batch);
+        let at = self.push(key, new)?;
+        for &slot in slots {
+            let former = self.owners.insert(slot, (key, at));
+            // Neither twice in this value, nor in another one that is still there.
+            if former == Some((key, at)) || former.is_some_and(|former| self.is_live(former, key)) {
+                return Err(format!(
+                    "key {key} is put into slot {slot}, which has the value of {former:?} (key, state)"
+                ));
+            }
+        }
         Ok(at)
+    }
+
+    /// Returns whether a state is its key's value when `changed` has just got a new one.
+    fn is_live(&self, (key, at): (usize, usize), changed: usize) -> bool {
+        let states = &self.keys[key].states;
+        let last = states.len() - 1 - usize::from(key == changed);
+        at == last && states[at].version != ABSENT && !states[at].evicted
     }
 
     /// Records that the key was removed. Returns its state.
@@ -115,7 +147,7 @@ impl Oracle {
         generation: u64,
         each_batch: bool,
     ) -> Result<usize, String> {
-        self.push(key, State::new(ABSENT, generation, None, each_batch))
+        self.push(key, State::new(ABSENT, generation, Vec::new(), each_batch))
     }
 
     fn push(&mut self, key: usize, state: State) -> Result<usize, String> {
@@ -135,9 +167,22 @@ impl Oracle {
         found.ok_or_else(|| format!("generation {generation} was never put"))
     }
 
-    pub(super) fn evicted(&mut self, key: usize, generation: u64) -> Result<(), String> {
-        self.of_generation(key, generation)?.evicted = true;
-        Ok(())
+    /// Records that an entry was evicted and gave these slots: all that it had.
+    pub(super) fn evicted(
+        &mut self,
+        key: usize,
+        generation: u64,
+        slots: &[u32],
+    ) -> Result<(), String> {
+        let state = self.of_generation(key, generation)?;
+        state.evicted = true;
+        match state.slots == slots {
+            true => Ok(()),
+            false => Err(format!(
+                "generation {generation} of key {key} gives slots {slots:?}, and had {:?}",
+                state.slots
+            )),
+        }
     }
 
     /// Records that the observer was notified of an eviction.
@@ -221,7 +266,7 @@ impl Oracle {
             let candidates = states.map(|(at, state)| Candidate {
                 version: state.version,
                 generation: state.generation,
-                slot: state.slot,
+                slots: state.slots.clone(),
                 may_miss: state.version == ABSENT || state.notified || state.early,
                 volatile: at > key.durable,
             });
@@ -239,11 +284,11 @@ impl Oracle {
 }
 
 impl State {
-    fn new(version: Version, generation: u64, slot: Option<u32>, each_batch: bool) -> State {
+    fn new(version: Version, generation: u64, slots: Vec<u32>, each_batch: bool) -> State {
         State {
             version,
             generation,
-            slot,
+            slots,
             each_batch,
             evicted: false,
             notified: false,

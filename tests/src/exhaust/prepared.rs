@@ -9,12 +9,10 @@ use rb_core::{
 use rb_io::Engine;
 use rb_testkit::{CrashImage, MemDevice, MemEngine};
 
-use super::config::{Initial, SLOTS};
+use super::config::{Initial, SLOT_BYTES, SLOTS};
 use super::values::{initial_version, name, value};
 use super::world::World;
 
-/// Capacity of the slots: one block.
-const SLOT_BYTES: u64 = 4096;
 /// Bytes of the smallest possible ring.
 const LOG_BYTES: u64 = 64 * 4096;
 const KEY_LEN_MAX: u32 = 16;

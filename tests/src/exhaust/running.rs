@@ -22,7 +22,7 @@ pub(super) struct Running {
     pub(super) stops: u32,
     /// True if the last requests that changed the device were a flush.
     pub(super) flushes: bool,
-    /// True if it has taken a slot.
+    /// True if it has taken the one slot that it needs.
     pub(super) has_slot: bool,
     /// State that it made of its key.
     pub(super) made: Option<usize>,

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rb_core::{
     Change, Durability, Error, Event, Events, HeldLock, Put, PutMode, PutOptions, PutOutcome,
-    Simulator, Store, SwitchPoint,
+    Simulator, SlotId, Store, SwitchPoint,
 };
 use rb_io::OpKind;
 use rb_testkit::{MemOp, Moment};
@@ -15,7 +15,7 @@ use super::fiber;
 use super::oracle::Oracle;
 use super::order::is_visible;
 use super::running::Running;
-use super::values::{initial_version, name, number, value, version_of};
+use super::values::{all_slots, initial_version, name, number, value, version_of};
 use crate::schedule::{Place, Wait};
 
 /// The hooks of the store, and the knowledge gained from them.
@@ -53,7 +53,7 @@ impl World {
         };
         Arc::new(World {
             inside: Mutex::new(Inside {
-                oracle: Oracle::new([None; KEYS]),
+                oracle: Oracle::new([const { None }; KEYS]),
                 operations: operations.iter().map(running).collect(),
                 current: None,
                 ending: false,
@@ -70,10 +70,10 @@ impl World {
 
     /// Records the entries of the store after it was opened.
     pub(super) fn opened(&self, store: &Store) {
-        let mut found = [None; KEYS];
+        let mut found = [const { None }; KEYS];
         store.for_each(|entry| {
             let key = number(&entry.key);
-            found[key] = Some((initial_version(key), entry.generation, entry.slot));
+            found[key] = Some((initial_version(key), entry.generation, all_slots(&entry)));
             true
         });
         self.lock().oracle = Oracle::new(found);
@@ -118,6 +118,7 @@ impl World {
                 key,
                 keeps,
                 each_batch,
+                large: _,
             } => {
                 let options = PutOptions {
                     mode: match keeps {
@@ -130,7 +131,7 @@ impl World {
                     }),
                     ..PutOptions::default()
                 };
-                let bytes = value(version_of(at));
+                let bytes = value(version_of(operation, at));
                 let answer = store
                     .put_many(vec![Put::new(&name(key), &bytes)], options)
                     .pop();
@@ -195,10 +196,8 @@ impl World {
         let mut inside = self.lock();
         let Running { made, since, .. } = inside.operations[at];
         let since = since[key];
-        let is_put = |running: &&Running| {
-            running.began && matches!(running.operation, Operation::Put { .. })
-        };
-        let puts = inside.operations.iter().filter(is_put).count();
+        let begun = inside.operations.iter().filter(|running| running.began);
+        let wanted: u64 = begun.map(|running| running.operation.slots()).sum();
         let wrong = match (answer, made) {
             (Ok(PutOutcome::Written), Some(made)) => {
                 inside.oracle.answered(key, made, each_batch);
@@ -218,8 +217,8 @@ impl World {
                 }
                 later > inside.oracle.last()[key]
             }
-            // Both slots are reserved by others.
-            (Err(Error::NoSpace { .. }), None) => puts <= SLOTS as usize,
+            // Others have reserved what it needs.
+            (Err(Error::NoSpace { .. }), None) => wanted <= SLOTS,
             (Err(Error::Closed), None) => false,
             _ => true,
         };
@@ -300,7 +299,9 @@ impl Simulator for World {
             let running = inside.current.and_then(|at| inside.operations.get_mut(at));
             if let Some(running) = running {
                 running.observe(words(change));
-                running.has_slot |= matches!(change, Change::Taken { .. });
+                // A put of two slots may give one back and try again.
+                let takes_one = running.operation.slots() == 1;
+                running.has_slot |= takes_one && matches!(change, Change::Taken { .. });
             }
             inside.current
         };
@@ -310,9 +311,15 @@ impl Simulator for World {
                 generation,
                 slots,
             } => {
-                let version = version_of(current.unwrap_or_default());
+                let version = version_of(operation, current.unwrap_or_default());
                 let each_batch = operation.is_each_batch();
-                let made = oracle.put(number(key), version, generation, slots[0].0, each_batch);
+                let made = oracle.put(
+                    number(key),
+                    version,
+                    generation,
+                    &numbers(slots),
+                    each_batch,
+                );
                 made.map(Some)
             }
             Change::Removed { key, generation } => {
@@ -322,8 +329,13 @@ impl Simulator for World {
                     .map(Some)
             }
             Change::Evicted {
-                key, generation, ..
-            } => oracle.evicted(number(key), generation).map(|()| None),
+                key,
+                generation,
+                slots,
+            } => {
+                let evicted = oracle.evicted(number(key), generation, &numbers(slots));
+                evicted.map(|()| None)
+            }
             Change::Taken { slot, early } => oracle.taken(slot, early).map(|()| None),
             Change::Dropped { key, generation } => Err(format!(
                 "generation {generation} of key {} was dropped, and its bytes must be there",
@@ -334,23 +346,27 @@ impl Simulator for World {
     }
 }
 
+fn numbers(slots: &[SlotId]) -> Vec<u32> {
+    slots.iter().map(|slot| slot.0).collect()
+}
+
 /// Returns the parts of a change for a hash.
-fn words(change: &Change<'_>) -> (u8, Option<usize>, u64, u32) {
+fn words(change: &Change<'_>) -> (u8, Option<usize>, u64, Vec<u32>) {
     match *change {
         Change::Put {
             key,
             generation,
             slots,
-        } => (0, Some(number(key)), generation, slots[0].0),
-        Change::Removed { key, generation } => (1, Some(number(key)), generation, 0),
+        } => (0, Some(number(key)), generation, numbers(slots)),
+        Change::Removed { key, generation } => (1, Some(number(key)), generation, Vec::new()),
         Change::Evicted {
             key,
             generation,
             slots,
-        } => (2, Some(number(key)), generation, slots[0].0),
-        Change::Dropped { key, generation } => (3, Some(number(key)), generation, 0),
-        Change::Taken { slot, early } => (4, None, u64::from(early), slot),
-        _ => (5, None, 0, 0),
+        } => (2, Some(number(key)), generation, numbers(slots)),
+        Change::Dropped { key, generation } => (3, Some(number(key)), generation, Vec::new()),
+        Change::Taken { slot, early } => (4, None, u64::from(early), vec![slot]),
+        _ => (5, None, 0, Vec::new()),
     }
 }
 

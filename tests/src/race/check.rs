@@ -67,6 +67,8 @@ impl Check<'_> {
             let verdict = oracle.judge(key, version);
             report.compared += 1;
             report.exact += u64::from(verdict == Verdict::Exact);
+            let is_several = |version| self.image.slots(key, version) > 1;
+            report.several += u64::from(version.is_some_and(is_several));
             if !matches!(verdict, Verdict::Exact | Verdict::Legal) {
                 let is = version.map_or("absent".into(), |version| format!("version {version:#x}"));
                 let (legal, trail) = (oracle.legal(key), trail(key, &log));
@@ -162,7 +164,7 @@ impl Check<'_> {
         let options = StoreOptions {
             engine: self.engine,
             read_only,
-            buffer_bytes: Some(4 << 20),
+            buffer_bytes: Some(16 << 20),
             queue_depth: 64,
             ..StoreOptions::default()
         };
@@ -214,14 +216,15 @@ fn open_into(
     Ok(())
 }
 
-/// Lists the log records of a key, and of the slot of its newest put.
+/// Lists the log records of a key, and of the slots of its newest put.
 fn trail(key: Key, log: &[LogRecord]) -> String {
     let of_key = log.iter().filter(|record| number(&record.key) == Some(key));
-    let newest = of_key.clone().filter(|record| record.slot.is_some());
-    let slot = newest.max_by_key(|record| record.generation);
+    let newest = of_key.clone().filter(|record| !record.slots.is_empty());
+    let newest = newest.max_by_key(|record| record.generation);
     let of_slot = log.iter().filter(|record| {
-        slot.is_some_and(|newest| {
-            record.slot == newest.slot && record.generation >= newest.generation
+        newest.is_some_and(|newest| {
+            let shares = record.slots.iter().any(|slot| newest.slots.contains(slot));
+            shares && record.generation >= newest.generation
         })
     });
     let lines = |records: Vec<&LogRecord>| {
@@ -231,7 +234,7 @@ fn trail(key: Key, log: &[LogRecord]) -> String {
     };
     let of_key = lines(of_key.collect());
     let of_slot = lines(of_slot.collect());
-    format!("\n    its last records:{of_key}\n    its slot from its newest put on:{of_slot}")
+    format!("\n    its last records:{of_key}\n    its slots from its newest put on:{of_slot}")
 }
 
 /// Waits until the requests of a killed process have ended in the kernel, at most [`RELEASE_MAX`]: until then its

@@ -50,6 +50,8 @@ pub struct RaceReport {
     pub ring_turns: f64,
     /// Keys compared after a restart.
     pub compared: u64,
+    /// Values of several slots among those found.
+    pub several: u64,
     /// Compared keys with only one possible state.
     pub exact: u64,
     /// Descriptions of violations. The run ends with the first round that has any.
@@ -68,7 +70,7 @@ impl fmt::Display for RaceReport {
             f,
             "{}: {:.1} s, {} rounds on {} stores: {} operations, {:.0}/s, {} acknowledged, {} durable, {} refused, \
              {} syncs, {} evictions; reopened after {} drops, {} closes, {} kills ({} opening, {} working, \
-             {} ending); {} log records in order, {:.0} turns of rings, {} keys compared, {} of them exact; {} violations; seed {}",
+             {} ending); {} log records in order, {:.0} turns of rings, {} keys compared, {} of them exact, {} values of several slots; {} violations; seed {}",
             self.engine,
             self.seconds,
             self.rounds,
@@ -90,6 +92,7 @@ impl fmt::Display for RaceReport {
             self.ring_turns,
             self.compared,
             self.exact,
+            self.several,
             self.violations.len(),
             self.seed
         )?;

@@ -16,6 +16,9 @@ pub(super) type Key = u64;
 /// Slot sizes that classes are drawn from, in bytes.
 const SLOT_BYTES: [u64; 3] = [4096, 8192, 24 << 10];
 
+/// Maximum number of slots of a value.
+const VALUE_SLOTS: u64 = 6;
+
 /// Fast enough to read a whole store in a session.
 const SCRUBBED_PER_SECOND: NonZeroU64 = NonZeroU64::new(64 << 20).unwrap();
 
@@ -96,11 +99,28 @@ impl Image {
         format!("{key:->width$}", width = self.key_bytes).into_bytes()
     }
 
-    /// Returns the length of a version in bytes. The versions of a key use all classes.
+    /// Returns the length of a version in bytes. The versions of a key use all classes, and one in eight takes 2 to 6
+    /// slots of the largest one.
     pub(super) fn value_len(&self, key: Key, version: u64) -> usize {
         let mut state = key << 32 ^ version;
+        let &(largest, _) = self.classes.last().unwrap_or(&(0, 0));
+        if next_number(&mut state).is_multiple_of(8) {
+            let full = 1 + next_number(&mut state) % (VALUE_SLOTS - 1);
+            let last = match next_number(&mut state) % 4 {
+                0 => 1,
+                1 => largest,
+                _ => 1 + next_number(&mut state) % largest,
+            };
+            return (full * largest + last) as usize;
+        }
         let (most, _) = self.classes[next_number(&mut state) as usize % self.classes.len()];
         (24 + next_number(&mut state) % (most - 23)) as usize
+    }
+
+    /// Returns the number of slots that a version takes.
+    pub(super) fn slots(&self, key: Key, version: u64) -> u64 {
+        let &(largest, _) = self.classes.last().unwrap_or(&(1, 0));
+        (self.value_len(key, version) as u64).div_ceil(largest)
     }
 }
 
@@ -159,7 +179,7 @@ impl Session {
     pub(super) fn options(&self, engine: EngineKind) -> StoreOptions {
         StoreOptions {
             engine,
-            buffer_bytes: Some(8 << 20),
+            buffer_bytes: Some(16 << 20),
             queue_depth: 64,
             shards: Some(self.shards),
             durability: match self.each_batch {

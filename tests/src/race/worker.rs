@@ -297,7 +297,7 @@ impl Worker {
     }
 
     /// Locks keys of its own, removes one of them, and puts others to use up slots. Until the pins end, the others
-    /// stay, and none of their slots holds anything else, not even the removed one's.
+    /// stay, and none of their slots, first or further, holds anything else, not even the removed one's.
     fn lock(&mut self) -> Outcome {
         self.wait_all()?;
         let keys: BTreeSet<Key> = (0..4).map(|_| self.own_key()).collect();
@@ -312,14 +312,14 @@ impl Worker {
             .filter_map(|(key, there)| there.then_some(*key))
             .collect();
         let names = self.names(&locked);
-        let mut held = BTreeMap::new();
+        let (mut held, mut there) = (BTreeMap::new(), 0);
         for entry in self.entries() {
             if names.iter().any(|name| **name == *entry.key) {
-                held.insert(entry.slot, entry.generation);
+                held.extend(slots_of(&entry).map(|slot| (slot, entry.generation)));
+                there += 1;
             }
         }
-        if held.len() != locked.len() {
-            let there = held.len();
+        if there != locked.len() {
             return Err(format!(
                 "of the locked keys {locked:?} only {there} are there"
             ));
@@ -335,9 +335,11 @@ impl Worker {
             }
         }
         for entry in self.entries() {
-            let holder = held.get(&entry.slot);
-            if holder.is_some_and(|generation| *generation != entry.generation) {
-                let slot = entry.slot;
+            let is_reused = |slot: &u32| {
+                let holder = held.get(slot);
+                holder.is_some_and(|generation| *generation != entry.generation)
+            };
+            if let Some(slot) = slots_of(&entry).find(is_reused) {
                 return Err(format!("slot {slot} was used again before its lock ended"));
             }
         }
@@ -360,6 +362,11 @@ impl Worker {
         });
         entries
     }
+}
+
+/// Returns all slots of an entry.
+fn slots_of(entry: &EntryInfo) -> impl Iterator<Item = u32> + '_ {
+    std::iter::once(entry.slot).chain(entry.more_slots.iter().copied())
 }
 
 fn presence(found: bool) -> Answer {

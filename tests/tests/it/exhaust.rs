@@ -57,3 +57,22 @@ fn a_checkpoint_that_waits_for_a_flush_keeps_its_header() {
         "{report:?}"
     );
 }
+
+/// A put of two slots took the free one and had to wait for the commit that would free the other one. That commit was
+/// done before it looked again, so that nothing waited any more, and it failed with `NoSpace`.
+#[test]
+fn a_put_of_two_slots_takes_one_that_was_freed_while_it_looked() {
+    let names = ["remove-a-each", "two-a"];
+    let options = Options {
+        operations: names.len(),
+        among: names.map(|name| name.parse().unwrap()).to_vec(),
+        initial: Some(Initial::One),
+        seed: None,
+        part: Part::WHOLE,
+        time: None,
+        threads: 1,
+    };
+    let report = run(&options, |_| {}).unwrap();
+    assert!(report.violation.is_none(), "{:?}", report.violation);
+    assert!(report.is_complete(), "{report:?}");
+}

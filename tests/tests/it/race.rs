@@ -29,6 +29,7 @@ fn threads_on_stores_that_are_dropped_closed_and_killed_lose_nothing() {
         let ends = [report.dropped, report.closed, report.killed_working];
         assert!(ends.iter().all(|count| *count > 0), "{report}");
         assert!(report.evictions > 0 && report.ring_turns > 1.0, "{report}");
+        assert!(report.several > 0, "{report}");
     }
 }
 

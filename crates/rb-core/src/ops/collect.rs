@@ -101,11 +101,12 @@ impl Collector<'_> {
             }
             index.free_evicted(&slots[free.slots.len()..]);
             index.give_back(&free.slots);
-            if !index.awaits_durability(class) {
-                return Ok(None);
+            // No slot is held here: others must be able to finish while this one waits. If nothing waits
+            // for a commit, others have committed, leased or taken something since that look: the
+            // next one decides.
+            if index.awaits_durability(class) {
+                self.commit()?;
             }
-            // No slot is held here: others must be able to finish while this one waits.
-            self.commit()?;
         }
         Ok(None)
     }

@@ -95,7 +95,7 @@ fn loom_quarantine_against_a_late_write() {
             let Some(slot) = world.take_slot() else {
                 return;
             };
-            let reservation = world.reserve(KEY, slot, PutMode::Replace);
+            let reservation = world.reserve(KEY, &[slot], PutMode::Replace);
             world
                 .guard(KEY)
                 .cancel(reservation.expect("it replaces"), KEY);
@@ -129,7 +129,7 @@ fn loom_discard_against_removes_and_puts() {
             for &slot in &taken {
                 let owner = log[..durable]
                     .iter()
-                    .rposition(|record| record.slot == Some(slot));
+                    .rposition(|record| record.slots.contains(&slot));
                 let left = owner.is_none_or(|at| {
                     let later = &log[at + 1..durable];
                     later.iter().any(|record| record.key == log[at].key)
@@ -210,7 +210,7 @@ fn loom_take_fail_give_back() {
             let Some(slot) = world.take_slot() else {
                 return;
             };
-            if let Some(reservation) = world.reserve(KEY, slot, PutMode::Replace) {
+            if let Some(reservation) = world.reserve(KEY, &[slot], PutMode::Replace) {
                 world.guard(KEY).cancel(reservation, KEY);
             }
             world.index.give_back(&[slot]);
@@ -239,5 +239,72 @@ fn loom_freed_slots_wait_for_their_records() {
         world.put(OTHER);
         committer.join().unwrap();
         other.join().unwrap();
+    });
+}
+
+/// A put of two slots, an eviction, and readers of a value of two slots: an evicted entry gives both
+/// slots, and a lease keeps both.
+#[test]
+fn loom_several_against_eviction_and_a_lease() {
+    model(Bounds { quick: 3, full: 5 }, 4, |world| {
+        world.put_several(KEY, 2);
+        let evictor = start(&world, |world| {
+            let mut evicted = Vec::new();
+            let freed = world.index.evict_least(0, 1, &mut evicted);
+            let slots: Vec<SlotId> = evicted.iter().flat_map(Evicted::slots).collect();
+            assert_eq!(freed, slots.len(), "an eviction gives all slots or none");
+            // Every entry of this model has two.
+            assert!([0, 2].contains(&freed), "an eviction gave {slots:?}");
+            slots.iter().for_each(|slot| world.write(*slot, GARBAGE));
+            world.index.free_evicted(&slots);
+        });
+        let writer = start(&world, |world| world.put_several(OTHER, 2));
+        world.get(KEY);
+        evictor.join().unwrap();
+        writer.join().unwrap();
+        world.get(KEY);
+        assert_eq!(world.counts().reserved, 0);
+    });
+}
+
+/// The last lease of a removed value frees all its slots, and none is free before.
+#[test]
+fn loom_several_are_freed_by_the_last_lease() {
+    model(Bounds { quick: 4, full: 8 }, 3, |world| {
+        world.put_several(KEY, 2);
+        let reuser = start(&world, |world| {
+            world.remove(KEY);
+            let mut taken = Vec::new();
+            world.index.take_free(0, 3, &mut taken);
+            world.index.take_early(0, 3 - taken.len(), &mut taken);
+            taken.iter().for_each(|&slot| world.write(slot, GARBAGE));
+            world.index.give_back(&taken);
+        });
+        let reader = start(&world, |world| world.get(KEY));
+        world.get(KEY);
+        reuser.join().unwrap();
+        reader.join().unwrap();
+        assert_eq!(world.counts().free, 3);
+    });
+}
+
+/// Runs puts that each need all slots: one evicts everything; each other one evicts that value later, or
+/// gets nothing and evicts nothing. None is left with a part.
+#[test]
+fn loom_collectors_do_not_share_out_the_slots() {
+    model(Bounds { quick: 3, full: 5 }, 3, |world| {
+        world.put(KEY);
+        world.put_several(FAR, 2);
+        let others = [
+            start(&world, |world| world.put_several(OTHER, 3)),
+            start(&world, |world| world.put_several(FAR, 3)),
+        ];
+        let mine = world.put_several(KEY, 3);
+        let others = others.map(|other| other.join().unwrap());
+        assert!(
+            mine.is_some() || others.iter().any(Option::is_some),
+            "three puts of all slots, and none got them"
+        );
+        assert_eq!(world.counts().reserved, 0);
     });
 }

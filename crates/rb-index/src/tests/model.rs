@@ -17,9 +17,9 @@ fn hash_of(key: u64) -> u64 {
     (key % 4).wrapping_mul(0xA076_1D64_78BD_642F)
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Known {
-    slot: SlotId,
+    slots: Vec<SlotId>,
     generation: u64,
     leases: usize,
 }
@@ -40,14 +40,21 @@ fn step() -> impl Strategy<Value = Step> {
     })
 }
 
+fn entry_in(slots: &[SlotId]) -> NewEntry<'_> {
+    NewEntry {
+        more: &slots[1..],
+        ..new_entry(slots[0])
+    }
+}
+
 struct Model {
     index: Index,
     live: HashMap<u64, Known>,
     /// Keys without a lease, least recently used first.
     order: Vec<u64>,
-    leases: Vec<(u64, Lease)>,
+    leases: Vec<(u64, Lease, Vec<SlotId>)>,
     /// Reserved puts with their slots, and the refusal that the model expects, if any.
-    puts: Vec<(u64, SlotId, Reservation, Option<Published>)>,
+    puts: Vec<(u64, Vec<SlotId>, Reservation, Option<Published>)>,
     generation: u64,
     /// The durable ticket, and for each slot the ticket that it waits for and whether strictly.
     durable: u64,
@@ -99,13 +106,15 @@ impl Model {
     }
 
     fn announce(&mut self, pick: usize, key: u64) {
-        let Some(slot) = self.slot((pick % 2) as u8, key) else {
+        // Mostly one slot, sometimes up to four.
+        let count = [1, 1, 1, 1, 1, 2, 3, 4][pick / 2 % 8];
+        let Some(slots) = self.slots((pick % 2) as u8, key, count) else {
             return;
         };
         let reserve = self.guard(key).reserve(
             hash_of(key),
             &key.to_le_bytes(),
-            &[slot],
+            &slots,
             self.generation,
             PutMode::Replace,
             Place::default(),
@@ -113,7 +122,7 @@ impl Model {
         let Reserve::Reserved(reservation) = reserve else {
             panic!("Replace always reserves")
         };
-        self.puts.push((key, slot, reservation, None));
+        self.puts.push((key, slots, reservation, None));
     }
 
     /// Publishes a random reserved put.
@@ -122,14 +131,15 @@ impl Model {
             return;
         }
         let at = pick / 2 % self.puts.len();
-        let (key, slot, reservation, refusal) = self.puts.swap_remove(at);
+        let (key, slots, reservation, refusal) = self.puts.swap_remove(at);
         let generation = reservation.generation();
-        let live = self.live.get(&key).copied();
+        let live = self.live.get(&key).cloned();
+        let former = live.clone().map_or(Vec::new(), |known| known.slots);
         let expected = match (refusal, live) {
             (Some(refusal), _) => refusal,
             (_, Some(known)) if known.generation > generation => Published::Superseded,
             (_, Some(known)) => Published::Replaced {
-                slot: known.slot,
+                slot: known.slots[0],
                 generation: known.generation,
             },
             _ => Published::Inserted,
@@ -137,7 +147,7 @@ impl Model {
         let bytes = key.to_le_bytes();
         let strict = pick.is_multiple_of(2);
         let mut guard = self.guard(key);
-        let published = guard.publish(reservation, &bytes, new_entry(slot));
+        let published = guard.publish(reservation, &bytes, entry_in(&slots));
         guard.recorded(self.generation, strict);
         let waits = (self.generation > self.durable).then_some(self.generation);
         let inserted = matches!(published, Published::Inserted | Published::Replaced { .. });
@@ -151,14 +161,12 @@ impl Model {
         drop(guard);
         assert_eq!(published, expected);
         if inserted {
-            if let Published::Replaced { slot, .. } = published {
-                self.hold(slot, strict);
-            }
+            self.hold(&former, strict);
             self.drop_live(key);
             self.live.insert(
                 key,
                 Known {
-                    slot,
+                    slots,
                     generation,
                     leases: 0,
                 },
@@ -168,8 +176,9 @@ impl Model {
         }
     }
 
-    fn hold(&mut self, slot: SlotId, strict: bool) {
-        self.holds.insert(slot, (self.generation, strict));
+    fn hold(&mut self, slots: &[SlotId], strict: bool) {
+        let held = (self.generation, strict);
+        self.holds.extend(slots.iter().map(|slot| (*slot, held)));
     }
 
     /// Makes some of the changes so far durable.
@@ -180,64 +189,85 @@ impl Model {
         self.index.set_durable(self.durable);
     }
 
-    /// Takes a slot; one that waits for the change that freed it is taken last, or not at all.
-    fn slot(&mut self, class: u8, key: u64) -> Option<SlotId> {
+    /// Takes slots, all or none; those that wait for the change that freed them are taken last, or not
+    /// at all, and then entries of the key's shard are evicted.
+    fn slots(&mut self, class: u8, key: u64, count: usize) -> Option<Vec<SlotId>> {
         let mut taken = Vec::new();
-        if self.index.take_free(class, 1, &mut taken) == 1 {
-            let (ticket, _) = self.holds.remove(&taken[0]).unwrap_or_default();
-            assert!(ticket <= self.durable, "{taken:?} waits for {ticket}");
-            return taken.pop();
+        let ready = self.index.take_free(class, count, &mut taken);
+        for slot in &taken {
+            let (ticket, _) = self.holds.remove(slot).unwrap_or_default();
+            assert!(ticket <= self.durable, "{slot:?} waits for {ticket}");
         }
-        if self.index.take_early(class, 1, &mut taken) == 1 {
+        self.index.take_early(class, count - ready, &mut taken);
+        for slot in &taken[ready..] {
             // A slot whose last lease ended late waits for its shard's last change, which is longer
             // than necessary.
-            let (ticket, strict) = self.holds.remove(&taken[0]).unwrap_or_default();
+            let (ticket, strict) = self.holds.remove(slot).unwrap_or_default();
             let is_held = strict && ticket > self.durable;
-            assert!(!is_held, "{taken:?} was taken although it is held");
-            return taken.pop();
+            assert!(!is_held, "{slot:?} was taken although it is held");
         }
+        let missing = count - taken.len();
         let shard = self.index.shard_of(hash_of(key));
         let of_class = |model: &Model, key: &u64| {
-            let slot = model.live[key].slot;
+            let slot = model.live[key].slots[0];
             model.index.class_of(slot) == Some(class)
                 && model.index.shard_of(hash_of(*key)) == shard
         };
-        let expected = self.order.iter().find(|key| of_class(self, key)).copied();
+        // Whole entries in the order of their use, until there are enough.
+        let (mut victims, mut freed) = (Vec::new(), 0);
+        for key in self.order.iter().filter(|key| of_class(self, key)) {
+            if freed < missing {
+                freed += self.live[key].slots.len();
+                victims.push(*key);
+            }
+        }
         let mut evicted = Vec::new();
-        let count = self.guard(key).evict(class, 1, &mut evicted);
-        assert_eq!(count, usize::from(expected.is_some()));
-        let victim = expected?;
-        let known = self.live[&victim];
-        assert_eq!(*evicted[0].key, victim.to_le_bytes());
-        assert_eq!(
-            (evicted[0].slot, evicted[0].generation),
-            (known.slot, known.generation)
-        );
-        self.drop_live(victim);
-        self.holds.remove(&known.slot);
-        Some(known.slot)
+        if missing > 0 {
+            assert_eq!(self.guard(key).evict(class, missing, &mut evicted), freed);
+        }
+        assert_eq!(evicted.len(), victims.len());
+        let mut given = Vec::new();
+        for (gone, victim) in evicted.iter().zip(victims) {
+            let known = self.live[&victim].clone();
+            assert_eq!(*gone.key, victim.to_le_bytes());
+            assert_eq!(gone.generation, known.generation);
+            assert!(gone.slots().eq(known.slots.iter().copied()));
+            self.drop_live(victim);
+            self.holds.retain(|slot, _| !known.slots.contains(slot));
+            given.extend(known.slots);
+        }
+        if freed < missing {
+            self.index.give_back(&taken);
+            self.index.free_evicted(&given);
+            return None;
+        }
+        self.index.free_evicted(&given[missing..]);
+        taken.extend_from_slice(&given[..missing]);
+        Some(taken)
     }
 
     /// Cancels a reserved put.
     fn cancel(&mut self, pick: usize) {
         if !self.puts.is_empty() {
             let at = pick % self.puts.len();
-            let (key, slot, reservation, _) = self.puts.swap_remove(at);
+            let (key, slots, reservation, _) = self.puts.swap_remove(at);
             self.guard(key).cancel(reservation, &key.to_le_bytes());
-            self.index.give_back(&[slot]);
+            self.index.give_back(&slots);
         }
     }
 
     /// Evicts over all shards: the least recently used entry of any shard.
     fn evict_oldest(&mut self, class: u8) {
-        let of_class = |key: &&u64| self.index.class_of(self.live[*key].slot) == Some(class);
+        let of_class = |key: &&u64| self.index.class_of(self.live[*key].slots[0]) == Some(class);
         let expected = self.order.iter().find(of_class).copied();
         let mut evicted = Vec::new();
         self.index.evict_least(class, 1, &mut evicted);
         let victim = evicted.first().map(|gone| gone.key.to_vec());
         assert_eq!(victim, expected.map(|key| key.to_le_bytes().to_vec()));
         if let Some(key) = expected {
-            self.index.give_back(&[evicted[0].slot]);
+            let slots: Vec<SlotId> = evicted[0].slots().collect();
+            assert_eq!(slots, self.live[&key].slots);
+            self.index.give_back(&slots);
             self.drop_live(key);
         }
     }
@@ -247,8 +277,9 @@ impl Model {
         let removed = guard.remove(hash_of(key), &key.to_le_bytes(), self.generation);
         guard.recorded(self.generation, pick.is_multiple_of(2));
         drop(guard);
-        if let Some(removed) = &removed {
-            self.hold(removed.slot, pick.is_multiple_of(2));
+        if let (Some(_), Some(known)) = (&removed, self.live.get(&key)) {
+            let slots = known.slots.clone();
+            self.hold(&slots, pick.is_multiple_of(2));
         }
         assert_eq!(
             removed.map(|r| r.generation),
@@ -259,15 +290,21 @@ impl Model {
     }
 
     fn lease(&mut self, key: u64) {
-        let lease = self
-            .guard(key)
-            .lease(hash_of(key), &key.to_le_bytes(), Place::default());
+        let mut guard = self.guard(key);
+        let lease = guard.lease(hash_of(key), &key.to_le_bytes(), Place::default());
+        let more = lease.as_ref().map(|lease| guard.more_slots(lease));
+        let more: Vec<SlotId> = more.into_iter().flatten().collect();
+        drop(guard);
         assert_eq!(lease.is_some(), self.live.contains_key(&key));
         if let (Some(lease), Some(known)) = (lease, self.live.get_mut(&key)) {
             assert_eq!(lease.located().generation, known.generation);
+            assert_eq!(
+                (lease.located().slot, &more[..]),
+                (known.slots[0], &known.slots[1..])
+            );
             known.leases += 1;
             self.order.retain(|&other| other != key);
-            self.leases.push((key, lease));
+            self.leases.push((key, lease, known.slots.clone()));
         }
     }
 
@@ -276,7 +313,7 @@ impl Model {
             return;
         }
         let at = pick % self.leases.len();
-        let (key, lease) = self.leases.swap_remove(at);
+        let (key, lease, _) = self.leases.swap_remove(at);
         let generation = lease.located().generation;
         self.guard(key).release(lease);
         if let Some(known) = self.live.get_mut(&key)
@@ -302,7 +339,7 @@ impl Model {
 
     fn invalidate(&mut self, pick: usize, key: u64) {
         if pick.is_multiple_of(2)
-            && let Some((key, lease)) = self.leases.first()
+            && let Some((key, lease, _)) = self.leases.first()
         {
             let live = self.live.get(key).map(|known| known.generation);
             let expected = live == Some(lease.located().generation);
@@ -340,10 +377,10 @@ impl Model {
         let mut retired: Vec<SlotId> = self
             .leases
             .iter()
-            .filter(|(key, lease)| {
+            .filter(|(key, lease, _)| {
                 self.live.get(key).map(|known| known.generation) != Some(lease.located().generation)
             })
-            .map(|(_, lease)| lease.located().slot)
+            .flat_map(|(_, _, slots)| slots.iter().copied())
             .collect();
         retired.sort();
         retired.dedup();
@@ -353,15 +390,33 @@ impl Model {
             total(&|c| c.retired),
             total(&|c| c.free),
         );
-        let (live, retired) = (self.live.len() as u64, retired.len() as u64);
-        let capacity = CLASSES * u64::from(SLOTS_PER_CLASS) - self.puts.len() as u64;
+        let live: usize = self.live.values().map(|known| known.slots.len()).sum();
+        let reserved: usize = self.puts.iter().map(|(_, slots, ..)| slots.len()).sum();
+        let (live, retired) = (live as u64, retired.len() as u64);
+        let capacity = CLASSES * u64::from(SLOTS_PER_CLASS) - reserved as u64;
         let expected = (live, retired, capacity - live - retired);
         if seen != expected {
             return Err(format!(
                 "live, retired, free: {seen:?}, the model has {expected:?}"
             ));
         }
+        for class in 0..CLASSES as u8 {
+            let seen = self.index.evictable(class);
+            let expected = self.evictable(class);
+            if seen != expected {
+                return Err(format!(
+                    "{seen} slots of class {class} are evictable, the model has {expected}"
+                ));
+            }
+        }
         Ok(())
+    }
+
+    /// Returns how many slots of a class have entries without a lease.
+    fn evictable(&self, class: u8) -> u64 {
+        let slots = self.order.iter().map(|key| &self.live[key].slots);
+        let of_class = slots.filter(|slots| self.index.class_of(slots[0]) == Some(class));
+        of_class.map(|slots| slots.len() as u64).sum()
     }
 
     /// Snapshots every shard, loads the result into an index of `shards` shards, and checks that it
@@ -381,8 +436,10 @@ impl Model {
             let guard = self.index.lock(shard, LockPurpose::Background);
             let mut cursor = Cursor::default();
             let mut each = |entry: SnapshotEntry<'_>| {
-                let new = new_entry(entry.located.slot);
+                let first = entry.located.slot;
+                let slots: Vec<SlotId> = std::iter::once(first).chain(entry.more).collect();
                 let generation = entry.located.generation;
+                let new = entry_in(&slots);
                 loader.load(entry.hash, entry.key, new, generation, entry.recency);
             };
             while guard.snapshot(&mut cursor, step, &mut each) {}
@@ -390,14 +447,20 @@ impl Model {
         let report = loader.finish(self.index.recency_now(), 2);
         assert_eq!(report.entries as usize, self.live.len(), "{report:?}");
         for class in 0..CLASSES as u8 {
-            let of_class = |key: &&u64| other.class_of(self.live[*key].slot) == Some(class);
+            let of_class = |key: &&u64| other.class_of(self.live[*key].slots[0]) == Some(class);
             let expected: Vec<_> = self.order.iter().filter(of_class).collect();
             let mut evicted = Vec::new();
-            other.evict_least(class, expected.len(), &mut evicted);
+            let slots = self.evictable(class);
+            other.evict_least(class, slots as usize, &mut evicted);
             let seen = evicted.iter().map(|gone| gone.key.to_vec());
+            let expected_keys = &expected;
             let expected = expected.iter().map(|key| key.to_le_bytes().to_vec());
             assert!(seen.eq(expected), "class {class}");
-            other.give_back(&evicted.iter().map(|gone| gone.slot).collect::<Vec<_>>());
+            let slots: Vec<SlotId> = evicted.iter().flat_map(Evicted::slots).collect();
+            for (gone, key) in evicted.iter().zip(expected_keys) {
+                assert!(gone.slots().eq(self.live[key].slots.iter().copied()));
+            }
+            other.give_back(&slots);
         }
         other.audit().unwrap();
     }
