@@ -85,70 +85,76 @@ impl PendingGet {
 
     /// Step 4: takes the bytes and verifies them.
     pub(crate) fn arrived(&mut self, inner: &Inner, answer: Completion) {
-        let (whole, len, identity) = (self.whole, self.len(), &inner.identity);
-        let (slots, located) = (&self.slots, self.lease.located());
-        let header_matches =
-            |header: &[u8]| !whole || header_matches(identity, header, &self.key, located, slots);
-        let payload_matches =
-            |payload: &[u8]| payload_matches(identity, payload, &self.key, located);
-        self.read = match (answer.result, &mut self.target) {
-            (Ok(()), Target::Buffer | Target::Copied(_)) => {
-                let buf = answer
-                    .buf
-                    .expect("a read that succeeded gives its buffer back");
-                let (header, payload) = buf.split_at(FORMAT_BLOCK);
-                if !header_matches(header) || !payload_matches(payload) {
-                    Read::Refuted
-                } else if let Target::Copied(loan) = &mut self.target {
-                    let to = loan.bytes_mut().expect("checked when the get began");
-                    to[..len].copy_from_slice(&payload[..len]);
-                    add(&inner.counters.bytes_copied, len);
-                    Read::Verified(None)
+        let Completion {
+            result, buf, loan, ..
+        } = answer;
+        self.read = match (result, loan) {
+            (Ok(()), None) => {
+                let buf = buf.expect("a read that succeeded gives its buffer back");
+                self.in_buffer(inner, buf)
+            }
+            (Ok(()), Some(loan)) => self.in_memory(inner, loan, buf.as_deref().unwrap_or_default()),
+            (Err(error), Some(mut loan)) => {
+                bytes_of(&mut loan)[..self.len()].fill(0);
+                if error.is_memory_refused() {
+                    inner.direct.refused(loan.arena().id(), &error);
+                    self.target = Target::Copied(loan);
+                    Read::NoAccess
                 } else {
-                    Read::Verified(Some(buf))
+                    Read::Failed(error.into())
                 }
             }
-            (Ok(()), Target::Direct(target)) => {
-                let mut loan = answer
-                    .loan
-                    .expect("a read that succeeded gives its loan back");
-                let memory = loan.bytes_mut().expect("checked when the get began");
-                let payload = &mut memory[..len];
-                let buf = answer.buf.as_deref().unwrap_or_default();
-                let (header, tail) = buf.split_at(if whole { FORMAT_BLOCK } else { 0 });
-                let tail_len = tail_len(len);
-                payload[len - tail_len..].copy_from_slice(&tail[..tail_len]);
-                let read = match header_matches(header) && payload_matches(payload) {
-                    true => Read::Verified(None),
-                    false => {
-                        // It must not be taken for the value.
-                        payload.fill(0);
-                        Read::Refuted
-                    }
-                };
-                *target = Some(loan);
-                read
-            }
-            (Err(error), Target::Direct(_)) => {
-                let loan = answer.loan;
-                let mut read = Read::Failed(Error::Closed);
-                if let Some(mut loan) = loan {
-                    let memory = loan.bytes_mut().expect("checked when the get began");
-                    memory[..len].fill(0);
-                    if error.is_memory_refused() {
-                        inner.direct.refused(loan.arena().id(), &error);
-                        self.target = Target::Copied(loan);
-                        read = Read::NoAccess;
-                    }
-                }
-                match read {
-                    Read::NoAccess => read,
-                    _ => Read::Failed(error.into()),
-                }
-            }
-            (Err(error), _) => Read::Failed(error.into()),
+            (Err(error), None) => Read::Failed(error.into()),
         };
     }
+
+    /// Verifies a value that was read into a buffer, and copies it if that is not its target.
+    fn in_buffer(&mut self, inner: &Inner, buf: Buffer) -> Read {
+        let (header, payload) = buf.split_at(FORMAT_BLOCK);
+        if !self.is_verified_by(inner, header, payload) {
+            return Read::Refuted;
+        }
+        let len = self.len();
+        match &mut self.target {
+            Target::Copied(loan) => {
+                bytes_of(loan)[..len].copy_from_slice(&payload[..len]);
+                add(&inner.counters.bytes_copied, len);
+                Read::Verified(None)
+            }
+            Target::Buffer | Target::Direct(_) => Read::Verified(Some(buf)),
+        }
+    }
+
+    /// Verifies a value that was read into the caller's memory; `buf` has its header, if that was
+    /// read, and its tail.
+    fn in_memory(&mut self, inner: &Inner, mut loan: Loan, buf: &[u8]) -> Read {
+        let len = self.len();
+        let (header, tail) = buf.split_at(if self.whole { FORMAT_BLOCK } else { 0 });
+        let payload = &mut bytes_of(&mut loan)[..len];
+        let tail_len = tail_len(len);
+        payload[len - tail_len..].copy_from_slice(&tail[..tail_len]);
+        let verified = self.is_verified_by(inner, header, payload);
+        if !verified {
+            // It must not be taken for the value.
+            payload.fill(0);
+        }
+        self.target = Target::Direct(Some(loan));
+        match verified {
+            true => Read::Verified(None),
+            false => Read::Refuted,
+        }
+    }
+
+    fn is_verified_by(&self, inner: &Inner, header: &[u8], payload: &[u8]) -> bool {
+        let (identity, located) = (&inner.identity, self.lease.located());
+        (!self.whole || header_matches(identity, header, &self.key, located, &self.slots))
+            && payload_matches(identity, payload, &self.key, located)
+    }
+}
+
+/// The memory of a target, whose loan was found to be exclusive when the get began.
+fn bytes_of(loan: &mut Loan) -> &mut [u8] {
+    loan.bytes_mut().expect("a target is an exclusive loan")
 }
 
 /// The place where a get puts a value.

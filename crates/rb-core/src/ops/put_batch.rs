@@ -7,7 +7,6 @@ use rb_index::{LockPurpose, Published, Reservation, ShardGuard, SlotId};
 use rb_io::{Buffer, Completion, Patience, PlacementId, Request};
 
 use crate::core::inner::Inner;
-use crate::core::pieces::buffer_bytes;
 use crate::core::waits::Waits;
 use crate::core::writer::Writer;
 use crate::counters::add;
@@ -21,7 +20,6 @@ use crate::ops::put_plan::{
 use crate::ops::slots::{Taken, take_slots};
 use crate::options::{Durability, PutOptions};
 use crate::simulator::{Change, SwitchPoint};
-use crate::value::ValueBuf;
 
 /// Most bytes an async call checksums itself, about 10 us of work: waking a thread for a value of
 /// 64 KiB costs more CPU time than checksumming it.
@@ -168,15 +166,15 @@ impl PutBatch {
                         loan: None,
                         written: None,
                     };
-                    match planned.payload {
+                    let request = match planned.payload {
                         Payload::Loan(loan) if planned.direct => {
                             let headers = planned.headers.or(buffer);
                             let headers = headers.expect("a buffer was taken for the headers");
-                            let request = writing.write_direct(inner, loan, headers); // 3
-                            batch.push(writing, request);
+                            writing.write_direct(inner, loan, headers)
                         }
-                        payload => batch.add(writing, fill(inner, payload, buffer)), // 3
-                    }
+                        payload => writing.write(inner, fill(inner, payload, buffer)),
+                    };
+                    batch.push(writing, request);
                 }
                 Taken::Exists(ticket) => batch.answer(planned.at, Ok(PutOutcome::Existed), ticket),
                 Taken::Failed(error) => batch.answer(planned.at, Err(error), 0),
@@ -194,12 +192,7 @@ impl PutBatch {
         self.done.ticket = self.done.ticket.max(ticket);
     }
 
-    /// Step 3 for one value in a buffer.
-    fn add(&mut self, mut writing: PendingPut, memory: ValueBuf) {
-        let request = writing.write(&self.inner, memory);
-        self.push(writing, request);
-    }
-
+    /// Adds a put with the request that writes it.
     fn push(&mut self, writing: PendingPut, request: Request) {
         self.requests.push(Request {
             placement: self.placement,
@@ -211,18 +204,15 @@ impl PutBatch {
     /// Fills buffers for the puts whose memory the device refused.
     fn copy_refused(&mut self, patience: &mut Patience) {
         let again = std::mem::take(&mut self.again);
-        let len = |writing: &PendingPut| writing.payload_len as usize;
-        let strides = again
-            .iter()
-            .map(|writing| buffer_bytes(len(writing), writing.slots.len()));
-        let strides: Vec<usize> = strides.collect();
+        let strides: Vec<usize> = again.iter().map(PendingPut::buffer_bytes).collect();
         match self.inner.take_buffers(&strides, patience) {
             Ok(buffers) => {
                 for (mut writing, buffer) in again.into_iter().zip(buffers) {
                     let loan = writing.loan.take().expect("kept for the copy");
                     let memory = copy_of(&self.inner, &loan, Some(buffer));
                     writing.written = None;
-                    self.add(writing, memory);
+                    let request = writing.write(&self.inner, memory);
+                    self.push(writing, request);
                 }
             }
             Err(error) => {

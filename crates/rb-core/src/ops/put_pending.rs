@@ -8,7 +8,8 @@ use rb_io::{Buffer, Loan, Request};
 
 use crate::core::inner::Inner;
 use crate::core::pieces::{
-    SlotIds, direct_write_request, fill_continuations, header_position, tail_len, write_request,
+    SlotIds, buffer_bytes, direct_write_request, fill_continuations, header_position, tail_len,
+    write_request,
 };
 use crate::error::Error;
 use crate::value::ValueBuf;
@@ -41,6 +42,11 @@ pub(crate) struct PendingPut {
 }
 
 impl PendingPut {
+    /// Bytes of buffer memory for a copy of the value.
+    pub(crate) fn buffer_bytes(&self) -> usize {
+        buffer_bytes(self.payload_len as usize, self.slots.len())
+    }
+
     /// Step 3 for a value in a buffer: checksum and headers. Returns the request that writes it.
     pub(crate) fn write(&mut self, inner: &Inner, mut memory: ValueBuf) -> Request {
         let len = memory.len();

@@ -124,8 +124,8 @@ impl Store {
     /// Reads many values straight into the caller's memory, one loan per key, without a copy.
     ///
     /// The memory of a value is an exclusive loan of an [`Arena`](rb_io::Arena), usually an adopted one
-    /// ([`StoreOptions::arenas`](crate::StoreOptions::arenas)), and comes back in its [`ValueAt`]. It is zeroed if
-    /// verification fails. After a miss or an error its content is unspecified and the loan has ended, except after
+    /// ([`StoreOptions::arenas`](crate::StoreOptions::arenas)), and comes back in its [`ValueAt`]. It never holds
+    /// a value that failed verification: what was read there is zeroed. After a miss or an error its content is unspecified and the loan has ended, except after
     /// `TimedOut`: the device may still write to it, and the loan ends when it has done so
     /// ([`Arena::when_free`](rb_io::Arena::when_free)).
     ///
