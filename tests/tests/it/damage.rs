@@ -360,3 +360,50 @@ fn random_damage_anywhere_never_yields_wrong_bytes() {
         }
     }
 }
+
+/// Regression test: the newest base and both log rings were overwritten with other data. The base counted as one that
+/// was never written, so the older base was taken for all there was: a removed key was back, and nothing said so (C3).
+#[test]
+fn an_overwritten_base_is_not_one_that_was_never_written() {
+    let fixture = FileFixture::new(16384, 16);
+    let store = fixture.open();
+    store.put(b"gone", b"value").unwrap();
+    store.put(b"stays", b"value").unwrap();
+    store.close().unwrap();
+    let store = fixture.open();
+    store.remove(b"gone").unwrap();
+    store.close().unwrap();
+    let superblock = store.superblock().clone();
+    drop(store);
+    let image = std::fs::read(fixture.path()).unwrap();
+    let sequence = |base: &rb_format::Region| {
+        let header = &image[base.offset as usize..];
+        rb_format::BaseHeader::decode(header, &superblock.identity)
+            .unwrap()
+            .base_sequence
+    };
+    let newest = superblock
+        .bases()
+        .into_iter()
+        .max_by_key(|base| sequence(base))
+        .unwrap();
+    for region in [newest].into_iter().chain(superblock.log_rings()) {
+        let file = std::fs::OpenOptions::new()
+            .write(true)
+            .open(fixture.path())
+            .unwrap();
+        file.write_all_at(&vec![0x7E; region.bytes as usize], region.offset)
+            .unwrap();
+    }
+    let store = fixture.open_with(|options| options.read_only = true);
+    let why = store.recovery().lost_metadata.as_ref();
+    assert!(
+        why.is_some_and(|why| why.contains("no log follows")),
+        "{why:?}"
+    );
+    drop(store);
+    let store =
+        fixture.open_with(|options| options.on_lost_metadata = rb_core::OnLostMetadata::Empty);
+    assert!(store.get(b"gone").unwrap().is_none());
+    assert_eq!(store.stats().index.entries, 0);
+}

@@ -121,6 +121,17 @@ impl Headers {
         self.highest(|header| header.incarnation)
     }
 
+    /// The name of a base region whose header is lost in both places, not by a crash.
+    pub(crate) fn overwritten(&self, identity: &Identity) -> Option<&'static str> {
+        let is_lost = |region: &usize| {
+            let mut places = self.places.iter().filter(|place| place.region == *region);
+            places.all(|place| !place.may_be_by_crash(identity))
+        };
+        (0..BASE_NAMES.len())
+            .find(is_lost)
+            .map(|region| BASE_NAMES[region])
+    }
+
     fn highest<N: Ord + Default>(&self, number: impl Fn(&BaseHeader) -> N) -> N {
         let numbers = self.found.iter().map(|base| number(&base.header));
         numbers.max().unwrap_or_default()

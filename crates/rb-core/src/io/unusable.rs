@@ -47,7 +47,6 @@ impl Unusable {
             Corruption::WrongEpoch { .. } | Corruption::WrongStore { .. } => {
                 Unusable::Absent(words)
             }
-            why if why.is_absent() => Unusable::Absent(words),
             _ => Unusable::Damage(words),
         }
     }

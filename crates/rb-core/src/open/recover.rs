@@ -69,7 +69,13 @@ fn recover_once(
                     block: end,
                     why: format!("the log ends at block {end}, yet a base names all before {durable_end} as durable"),
                 });
-                lost = damage.or(short);
+                // A closed store has at least its close record after either base.
+                let gone = headers.overwritten(&superblock.identity);
+                let bare = gone.filter(|_| recovered.report.log_blocks == 0).map(|name| Damage {
+                    block: end,
+                    why: format!("base {name} is lost, and no log follows the other one: newer changes may be lost"),
+                });
+                lost = damage.or(short).or(bare);
                 // The older base would replay the same log and meet the same damage.
                 if lost.is_some() {
                     break;
