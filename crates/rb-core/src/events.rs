@@ -25,6 +25,10 @@ pub enum Event<'a> {
         key: &'a [u8],
         /// Its generation.
         generation: u64,
+        /// Length of its value in bytes.
+        len: u32,
+        /// Its slot class.
+        class: u8,
     },
     /// An entry was dropped because its bytes on the device are not those that were put.
     Dropped {
@@ -32,6 +36,10 @@ pub enum Event<'a> {
         key: &'a [u8],
         /// Its generation.
         generation: u64,
+        /// Length of its value in bytes.
+        len: u32,
+        /// Its slot class.
+        class: u8,
         /// The reason.
         reason: DropReason,
     },

@@ -357,7 +357,9 @@ fn words(change: &Change<'_>) -> (u8, Option<usize>, u64, u32) {
 impl Events for World {
     fn event(&self, event: &Event<'_>) {
         match *event {
-            Event::Evicted { key, generation } => {
+            Event::Evicted {
+                key, generation, ..
+            } => {
                 self.trace(|| format!("  the observer is notified: {event:?}"));
                 let key = number(key);
                 let outcome = self.lock().oracle.notified(key, generation);
