@@ -70,6 +70,7 @@ pub use open::format_device::{Formatted, claim_device, format, is_store};
 pub use operation::Operation;
 pub use ops::put_plan::{Payload, Put, PutOutcome, PutResult};
 pub use ops::query::{EntryInfo, Pin};
+pub use ops::remove::{RemoveMode, RemoveOutcome, RemoveResult};
 pub use options::{
     Background, Durability, Exclusive, Expected, FormatOptions, Lifetime, OnLostMetadata,
     Placement, PutMode, PutOptions, Scrub, StoreOptions, Validate,

@@ -214,6 +214,14 @@ impl ShardGuard<'_> {
         Some(self.shard.store.located(self.find(hash, key)?))
     }
 
+    /// Returns whether leases hold the live entry of a key. Leases of entries that the key had
+    /// before do not count. Counts neither as a use nor as a lookup.
+    #[must_use]
+    pub fn is_leased(&self, hash: u64, key: &[u8]) -> bool {
+        let found = self.find(hash, key);
+        found.is_some_and(|at| self.shard.store.entry(at).leases() > 0)
+    }
+
     /// Looks up the live entry of a key for a caller. Counts as a lookup, but not as a use.
     pub fn probe(&mut self, hash: u64, key: &[u8], place: Place) -> Option<Located> {
         let found = self.find(hash, key);

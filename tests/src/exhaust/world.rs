@@ -169,7 +169,7 @@ impl World {
         at: usize,
         key: usize,
         each_batch: bool,
-        answer: Result<bool, Error>,
+        answer: Result<Option<u32>, Error>,
     ) {
         let mut inside = self.lock();
         let Running {

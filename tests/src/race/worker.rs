@@ -209,8 +209,8 @@ impl Worker {
         });
         let answers = self.store.remove_many(&slices(&names)).into_iter();
         let answers = answers.map(|answer| match answer {
-            Ok(true) => Ok(Answer::Present),
-            Ok(false) => Ok(Answer::Absent),
+            Ok(Some(_)) => Ok(Answer::Present),
+            Ok(None) => Ok(Answer::Absent),
             Err(error) => refusal(&error),
         });
         let answers = answers.collect::<Result<_, _>>()?;

@@ -154,7 +154,7 @@ fn a_put_commits_for_slots_that_wait_for_nothing_else() {
     std::thread::sleep(Duration::from_millis(100));
     assert!(!putting.is_finished());
     sim.device.release();
-    assert!(removing.join().unwrap().unwrap());
+    assert!(removing.join().unwrap().unwrap().is_some());
     assert_eq!(putting.join().unwrap().unwrap(), PutOutcome::Written);
     let index = store.stats().index;
     assert_eq!((index.evictions, index.classes[0].taken_early), (0, 0));

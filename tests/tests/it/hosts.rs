@@ -1,11 +1,16 @@
-//! Tests of what a host accounts with: lengths and classes of what disappears.
+//! Tests of what a host that accounts for its values relies on: lengths and classes of what disappears, removes that
+//! spare what is in use.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use rb_core::{ClassRequest, DropReason, Event, Events, Share};
+use rb_core::{
+    ClassRequest, DropReason, Durability, Event, Events, Put, PutMode, PutOptions, RemoveMode,
+    RemoveOutcome, Share,
+};
 
-use crate::support::{FileFixture, KIB, corrupt, key, value};
+use crate::support::{FileFixture, KIB, Sim, corrupt, key, value};
 
 /// Collects what the store evicts and drops: key, generation, length, class.
 #[derive(Debug, Default)]
@@ -105,4 +110,144 @@ fn a_dropped_entry_says_how_much_is_gone() {
     let mut gone = gone.0.lock().unwrap().clone();
     gone.sort();
     assert_eq!(gone, put);
+}
+
+#[test]
+fn a_remove_answers_the_freed_length() {
+    let fixture = two_classes();
+    for durability in [Durability::Interval, Durability::EachBatch] {
+        let store = fixture.open_with(|options| options.durability = durability);
+        // One slot, one slot of the other class, three slots.
+        let lens = [1, 5000, 150_000];
+        for (n, len) in (0..).zip(lens) {
+            store.put(&key(n), &value(n, len)).unwrap();
+        }
+        let names: Vec<_> = (0..4).map(key).collect();
+        let names: Vec<&[u8]> = names.iter().map(Vec::as_slice).collect();
+        assert_eq!(store.remove(&key(0)).unwrap(), Some(1));
+        assert_eq!(store.remove(&key(0)).unwrap(), None);
+        let removed = store.remove_many_async(&names[..2]).wait();
+        assert!(matches!(removed[..], [Ok(None), Ok(Some(5000))]));
+        let removed = store.remove_many(&names);
+        assert!(matches!(
+            removed[..],
+            [Ok(None), Ok(None), Ok(Some(150_000)), Ok(None)]
+        ));
+        store.close().unwrap();
+    }
+}
+
+#[test]
+fn of_several_removes_one_frees_the_value() {
+    let fixture = two_classes();
+    let store = fixture.open();
+    let freed = AtomicU64::new(0);
+    for round in 0..50 {
+        store.put(&key(round), &value(round, 1000)).unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    let len = store.remove(&key(round)).unwrap().unwrap_or(0);
+                    freed.fetch_add(u64::from(len), Ordering::Relaxed);
+                });
+            }
+        });
+    }
+    assert_eq!(freed.into_inner(), 50 * 1000);
+}
+
+#[test]
+fn a_leased_entry_outlives_a_remove_that_spares_it() {
+    let sim = Sim::new(8);
+    for is_async in [false, true] {
+        let store = sim.open();
+        store.put(&key(0), &value(0, 3000)).unwrap();
+        store.put(&key(1), &value(1, 2000)).unwrap();
+        let pins = store.lookup_and_pin(&[&key(0)]);
+        let (names, mode) = ([key(0), key(1), key(2)], RemoveMode::UnlessLeased);
+        let names: Vec<&[u8]> = names.iter().map(Vec::as_slice).collect();
+        let outcomes = match is_async {
+            false => store.remove_many_with(&names, mode),
+            true => store.remove_many_with_async(&names, mode).wait(),
+        };
+        assert!(
+            matches!(
+                outcomes[..],
+                [
+                    Ok(RemoveOutcome::Leased),
+                    Ok(RemoveOutcome::Removed { len: 2000 }),
+                    Ok(RemoveOutcome::Missing)
+                ]
+            ),
+            "{outcomes:?}"
+        );
+        store.sync().unwrap();
+        let after = sim.crash().open();
+        assert!(crate::support::holds(&after, 0) && !after.contains(&key(1)));
+        store.unpin(pins.into_iter().flatten().collect());
+        let outcome = store.remove_many_with(&[&key(0)], mode).remove(0).unwrap();
+        assert_eq!(outcome, RemoveOutcome::Removed { len: 3000 });
+        // A lease of a former value does not count: the entry is another one.
+        store.put(&key(0), b"former").unwrap();
+        let former = store.lookup_and_pin(&[&key(0)]);
+        store.put(&key(0), b"new").unwrap();
+        let outcome = store.remove_many_with(&[&key(0)], mode).remove(0).unwrap();
+        assert_eq!(outcome, RemoveOutcome::Removed { len: 3 });
+        drop(former);
+        store.audit().unwrap();
+        store.close().unwrap();
+    }
+}
+
+/// Pins, removes that spare what is pinned, and puts of what was removed, all at once: what is
+/// pinned is there.
+#[test]
+fn nothing_pinned_is_removed() {
+    const ROUNDS: u64 = 1000;
+    let fixture = two_classes();
+    let store = fixture.open();
+    let done = std::sync::atomic::AtomicBool::new(false);
+    let (mut leased, mut removed) = (0, 0);
+    std::thread::scope(|scope| {
+        for thread in 0..2 {
+            let (store, done) = (&store, &done);
+            scope.spawn(move || {
+                while !done.load(Ordering::Relaxed) {
+                    let name = key(thread);
+                    let pins = store.lookup_and_pin(&[&name]);
+                    std::thread::sleep(std::time::Duration::from_micros(20));
+                    let there = pins[0].is_none() || store.contains(&name);
+                    if !there {
+                        done.store(true, Ordering::Relaxed);
+                    }
+                    assert!(there, "a pinned entry was removed");
+                }
+            });
+        }
+        for n in (0..).take_while(|_| !done.load(Ordering::Relaxed)) {
+            let name = key(n % 2);
+            match *store.remove_many_with(&[&name], RemoveMode::UnlessLeased)[0]
+                .as_ref()
+                .unwrap()
+            {
+                RemoveOutcome::Removed { len } => {
+                    assert_eq!(len, 100);
+                    removed += 1;
+                }
+                RemoveOutcome::Leased => leased += 1,
+                _ => {}
+            }
+            let options = PutOptions {
+                mode: PutMode::KeepExisting,
+                ..PutOptions::default()
+            };
+            let bytes = value(n, 100);
+            let put = store.put_many(vec![Put::new(&name, &bytes)], options);
+            assert!(put[0].is_ok());
+            if n > ROUNDS && leased > 0 && removed > 0 {
+                done.store(true, Ordering::Relaxed);
+            }
+        }
+    });
+    store.audit().unwrap();
 }
