@@ -89,6 +89,8 @@ pub enum Published {
         slot: SlotId,
         /// The generation of the displaced entry.
         generation: u64,
+        /// The length of its value in bytes.
+        payload_len: u32,
     },
     /// A put of a later generation was published in the meantime.
     Superseded,

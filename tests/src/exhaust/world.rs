@@ -200,7 +200,7 @@ impl World {
         };
         let puts = inside.operations.iter().filter(is_put).count();
         let wrong = match (answer, made) {
-            (Ok(PutOutcome::Written), Some(made)) => {
+            (Ok(PutOutcome::Inserted | PutOutcome::Replaced { .. }), Some(made)) => {
                 inside.oracle.answered(key, made, each_batch);
                 false
             }

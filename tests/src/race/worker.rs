@@ -371,7 +371,7 @@ fn presence(found: bool) -> Answer {
 
 fn put_answers(answers: Vec<PutResult>) -> Result<Vec<Answer>, String> {
     let answer = |answer: PutResult| match answer {
-        Ok(PutOutcome::Written) => Ok(Answer::Written),
+        Ok(written) if written.is_written() => Ok(Answer::Written),
         Ok(PutOutcome::Existed) => Ok(Answer::Existed),
         Ok(PutOutcome::Superseded) => Ok(Answer::Superseded),
         Ok(other) => Err(format!("a put returned {other:?}")),

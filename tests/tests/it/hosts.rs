@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use rb_core::{
-    ClassRequest, DropReason, Durability, Event, Events, Put, PutMode, PutOptions, RemoveMode,
-    RemoveOutcome, Share,
+    ClassRequest, DropReason, Durability, Event, Events, Put, PutMode, PutOptions, PutOutcome,
+    RemoveMode, RemoveOutcome, Share,
 };
 
 use crate::support::{FileFixture, KIB, Sim, corrupt, key, value};
@@ -250,4 +250,65 @@ fn nothing_pinned_is_removed() {
         }
     });
     store.audit().unwrap();
+}
+
+/// The bytes that a host counts from the results of its calls and from events are the bytes that the
+/// store has, before and after a restart.
+#[test]
+fn a_host_knows_how_many_bytes_there_are() {
+    let fixture = two_classes();
+    let gone = Arc::new(Gone::default());
+    let store = fixture.open_with(|options| options.events = Some(gone.clone()));
+    let (new, freed) = (AtomicU64::new(0), AtomicU64::new(0));
+    let replaced = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let (store, new, freed, replaced) = (&store, &new, &freed, &replaced);
+            scope.spawn(move || {
+                let count = |count: &AtomicU64, len: usize| {
+                    count.fetch_add(len as u64, Ordering::Relaxed);
+                };
+                for n in 0..300_u64 {
+                    let name = key((n * 7 + thread) % 40);
+                    let bytes = value(n, 100 + (n as usize * 37) % 9000);
+                    let outcome = match n % 4 {
+                        0 => store.put_async(&name, &bytes).wait().unwrap(),
+                        _ => store.put(&name, &bytes).unwrap(),
+                    };
+                    match outcome {
+                        PutOutcome::Inserted => count(new, bytes.len()),
+                        PutOutcome::Replaced { len } => {
+                            count(new, bytes.len());
+                            count(freed, len as usize);
+                            count(replaced, 1);
+                        }
+                        PutOutcome::Superseded => {}
+                        other => panic!("{other:?}"),
+                    }
+                    if n % 5 == 0 {
+                        let removed = store.remove(&name).unwrap().unwrap_or(0);
+                        count(freed, removed as usize);
+                    }
+                }
+            });
+        }
+    });
+    let evicted: u64 = gone
+        .0
+        .lock()
+        .unwrap()
+        .iter()
+        .map(|gone| u64::from(gone.2))
+        .sum();
+    let expected = new.into_inner() - freed.into_inner() - evicted;
+    assert!(evicted > 0 && replaced.into_inner() > 0);
+    store.close().unwrap();
+    drop(store);
+    let store = fixture.open();
+    let mut bytes = 0;
+    store.for_each(|entry| {
+        bytes += u64::from(entry.len);
+        true
+    });
+    assert_eq!(bytes, expected);
 }

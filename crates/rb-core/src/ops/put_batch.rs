@@ -332,14 +332,9 @@ impl PutBatch {
                 continue;
             }
             let (stored, ticket) = match shard.publish(reservation, &writing.key, writing.entry()) {
-                Published::Inserted | Published::Replaced { .. } => {
-                    inner.changed(&Change::Put {
-                        key: &writing.key,
-                        generation: writing.generation.0,
-                        slots: &writing.slots,
-                    });
-                    published.push(number);
-                    (PutOutcome::Written, 0)
+                Published::Inserted => (PutOutcome::Inserted, 0),
+                Published::Replaced { payload_len, .. } => {
+                    (PutOutcome::Replaced { len: payload_len }, 0)
                 }
                 // This result refers to an earlier change, which may not be durable yet.
                 Published::Exists => {
@@ -350,6 +345,14 @@ impl PutBatch {
                     (PutOutcome::Superseded, shard.last_ticket())
                 }
             };
+            if stored.is_written() {
+                inner.changed(&Change::Put {
+                    key: &writing.key,
+                    generation: writing.generation.0,
+                    slots: &writing.slots,
+                });
+                published.push(number);
+            }
             add(&inner.counters.bytes_put, writing.payload_len as usize);
             self.answer(writing.at, Ok(stored), ticket);
         }

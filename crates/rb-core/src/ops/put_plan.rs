@@ -81,12 +81,32 @@ impl Payload<'_> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PutOutcome {
-    /// The value was written.
-    Written,
+    /// The value was written, and the key had no entry.
+    Inserted,
+    /// The value was written in place of another one.
+    Replaced {
+        /// Length of the former value in bytes.
+        len: u32,
+    },
     /// The key existed and the put mode kept it.
     Existed,
     /// A later put or remove of the key, possibly of the same batch, took its place.
     Superseded,
+}
+
+impl PutOutcome {
+    /// Returns true if the value was written.
+    ///
+    /// ```
+    /// use rb_core::PutOutcome;
+    ///
+    /// assert!(PutOutcome::Inserted.is_written());
+    /// assert!(!PutOutcome::Existed.is_written());
+    /// ```
+    #[must_use]
+    pub fn is_written(self) -> bool {
+        matches!(self, PutOutcome::Inserted | PutOutcome::Replaced { .. })
+    }
 }
 
 /// The result for one key.
@@ -226,7 +246,8 @@ pub(crate) fn plan<'a>(inner: &Inner, puts: Vec<Put<'a>>, options: PutOptions) -
                     PutMode::Replace => drop(writers.insert(put.key, at)),
                     PutMode::KeepExisting => drop(writers.entry(put.key).or_insert(at)),
                 }
-                answers.push(Ok(PutOutcome::Written));
+                // Until the put is done.
+                answers.push(Ok(PutOutcome::Inserted));
                 valid.push((at, slots, put));
             }
         }

@@ -226,8 +226,8 @@ impl Store {
     /// # let class = ClassRequest { slot_bytes: 64 << 10, share: Share::Slots(16) };
     /// # let options = FormatOptions::new(dir.path().join("cache"), vec![class]);
     /// # let store = Store::open_or_create(&options, StoreOptions::default())?;
-    /// assert_eq!(store.put(b"key", b"first")?, PutOutcome::Written);
-    /// store.put(b"key", b"second")?;
+    /// assert_eq!(store.put(b"key", b"first")?, PutOutcome::Inserted);
+    /// assert_eq!(store.put(b"key", b"second")?, PutOutcome::Replaced { len: 5 });
     /// assert_eq!(store.get(b"key")?.as_deref(), Some(&b"second"[..]));
     ///
     /// // A value larger than a slot takes several, but no more than there are.
@@ -256,7 +256,7 @@ impl Store {
     ///
     /// let keep = PutOptions { mode: PutMode::KeepExisting, ..PutOptions::default() };
     /// let outcomes = store.put_many(vec![Put::new(b"b", b"2"), Put::new(b"c", b"3")], keep);
-    /// assert!(matches!(outcomes[..], [Ok(PutOutcome::Existed), Ok(PutOutcome::Written)]));
+    /// assert!(matches!(outcomes[..], [Ok(PutOutcome::Existed), Ok(PutOutcome::Inserted)]));
     /// assert_eq!(store.get(b"b")?.as_deref(), Some(&b"two"[..]));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -307,7 +307,7 @@ impl Store {
     /// # let options = FormatOptions::new(dir.path().join("cache"), vec![class]);
     /// # let store = Store::open_or_create(&options, StoreOptions::default())?;
     /// let putting = store.put_async(b"key", b"value");
-    /// assert_eq!(putting.wait()?, PutOutcome::Written);
+    /// assert_eq!(putting.wait()?, PutOutcome::Inserted);
     /// assert!(store.contains(b"key"));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```

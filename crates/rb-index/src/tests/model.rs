@@ -131,6 +131,7 @@ impl Model {
             (_, Some(known)) => Published::Replaced {
                 slot: known.slot,
                 generation: known.generation,
+                payload_len: new_entry(known.slot).payload_len,
             },
             _ => Published::Inserted,
         };

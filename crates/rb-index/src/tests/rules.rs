@@ -153,7 +153,8 @@ fn a_leased_slot_outlives_remove_and_replace_and_frees_with_the_last_lease() {
         put(&index, b"k", 2),
         Published::Replaced {
             slot: displaced,
-            generation: 1
+            generation: 1,
+            payload_len: first.located().payload_len
         }
     );
     let mut guard = index.lock(0, LockPurpose::Operation);
