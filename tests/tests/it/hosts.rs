@@ -2,12 +2,12 @@
 //! spare what is in use.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use rb_core::{
-    ClassRequest, DropReason, Durability, Event, Events, Put, PutMode, PutOptions, PutOutcome,
-    RemoveMode, RemoveOutcome, Share,
+    ClassRequest, DropReason, Durability, EntryInfo, Event, Events, ListCursor, ListOrder, Put,
+    PutMode, PutOptions, PutOutcome, RemoveMode, RemoveOutcome, Share, Store,
 };
 
 use crate::support::{FileFixture, KIB, Sim, corrupt, key, value};
@@ -311,4 +311,122 @@ fn a_host_knows_how_many_bytes_there_are() {
         true
     });
     assert_eq!(bytes, expected);
+}
+
+/// Lists everything in pages; no page is longer than the limit.
+fn listed(store: &Store, order: ListOrder, limit: usize) -> Vec<EntryInfo> {
+    let (mut all, mut next) = (Vec::new(), Some(ListCursor::from(order)));
+    while let Some(from) = next.take() {
+        let (page, more) = store.list(from, limit);
+        assert!(page.len() <= limit);
+        all.extend(page);
+        next = more;
+    }
+    all
+}
+
+const ORDERS: [ListOrder; 3] = [
+    ListOrder::Any,
+    ListOrder::OldestFirst,
+    ListOrder::NewestFirst,
+];
+
+#[test]
+fn a_listing_has_each_entry_once_and_in_its_order() {
+    let fixture = FileFixture::new(4 * KIB as u64, 1000);
+    let mut store = fixture.open_with(|options| options.shards = Some(4));
+    // Put in an order that is not that of the keys, and one key twice.
+    let numbers: Vec<u64> = (0..700).map(|n| n * 379 % 700).collect();
+    store.put(&key(numbers[600]), b"former").unwrap();
+    for &n in &numbers {
+        store.put(&key(n), &value(n, 100)).unwrap();
+    }
+    let names: Vec<Vec<u8>> = numbers.iter().map(|&n| key(n)).collect();
+    for restarted in [false, true] {
+        for limit in [1, 7, 100, 699, 700, 701, usize::MAX] {
+            for order in ORDERS {
+                let all = listed(&store, order, limit);
+                let mut found: Vec<_> = all.iter().map(|entry| entry.key.to_vec()).collect();
+                let ages: Vec<u64> = all.iter().map(|entry| entry.generation).collect();
+                match order {
+                    ListOrder::Any => found
+                        .sort_by_key(|name| names.iter().position(|known| known == name).unwrap()),
+                    ListOrder::OldestFirst => assert!(ages.is_sorted()),
+                    ListOrder::NewestFirst => found.reverse(),
+                }
+                assert!(found == names, "{order:?}, pages of {limit}, {restarted}");
+            }
+        }
+        // A cursor of an order outlives the session.
+        let (page, next) = store.list(ListOrder::OldestFirst, 300);
+        store.close().unwrap();
+        assert!(store.list(ListOrder::Any, 10).0.is_empty());
+        assert!(store.list(ListOrder::NewestFirst, 10).1.is_none());
+        drop(store);
+        store = fixture.open_with(|options| options.shards = Some(2));
+        let (rest, _) = store.list(next.unwrap(), 400);
+        let both = page.iter().chain(&rest).map(|entry| entry.key.to_vec());
+        assert!(both.collect::<Vec<_>>() == names);
+    }
+}
+
+#[test]
+fn an_entry_that_stays_is_listed_once_while_others_come_and_go() {
+    let fixture = FileFixture::new(4 * KIB as u64, 4000);
+    let store = fixture.open_with(|options| options.shards = Some(4));
+    for n in 0..500 {
+        store.put(&key(n), b"stays").unwrap();
+        store.put(&key(10_000 + n), b"goes").unwrap();
+    }
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for thread in 0..2 {
+            let (store, done) = (&store, &done);
+            scope.spawn(move || {
+                for n in (0..).take_while(|_| !done.load(Ordering::Relaxed)) {
+                    let name = key(10_000 + n * 7 % 1000 + 1000 * thread);
+                    store.put(&name, b"comes").unwrap();
+                    let goes = key(10_000 + n * 11 % 1000 + 1000 * thread);
+                    store.remove(&goes).unwrap();
+                }
+            });
+        }
+        for limit in [13, 100, 1000] {
+            for order in [ListOrder::Any, ListOrder::NewestFirst] {
+                let mut found = vec![0; 500];
+                for entry in listed(&store, order, limit) {
+                    let n: usize = std::str::from_utf8(&entry.key[4..])
+                        .unwrap()
+                        .parse()
+                        .unwrap();
+                    if let Some(count) = found.get_mut(n) {
+                        *count += 1;
+                    }
+                }
+                assert_eq!(found, vec![1; 500], "{order:?}, pages of {limit}");
+            }
+        }
+        // The oldest first: those that stay are the oldest, except for what else is left from then.
+        let mut next = Some(ListCursor::from(ListOrder::OldestFirst));
+        let mut found = vec![0; 500];
+        let mut ages = Vec::new();
+        while found.iter().sum::<i32>() < 500 {
+            let (page, more) = store.list(next.take().expect("not all were listed"), 50);
+            for entry in page {
+                ages.push(entry.generation);
+                let n: usize = std::str::from_utf8(&entry.key[4..])
+                    .unwrap()
+                    .parse()
+                    .unwrap();
+                if let Some(count) = found.get_mut(n) {
+                    *count += 1;
+                }
+            }
+            next = more;
+        }
+        done.store(true, Ordering::Relaxed);
+        assert_eq!(found, vec![1; 500]);
+        assert!(ages.is_sorted());
+    });
+    store.audit().unwrap();
 }

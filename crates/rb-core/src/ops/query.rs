@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use rb_index::{Lease, LockPurpose};
+use rb_index::{Lease, LockPurpose, SnapshotEntry};
 
 use crate::core::entry_scan::EntryScan;
 use crate::core::inner::Inner;
@@ -31,6 +31,22 @@ pub struct EntryInfo {
     pub verified: bool,
     /// True if the entry is leased now.
     pub leased: bool,
+}
+
+impl EntryInfo {
+    pub(crate) fn new(entry: &SnapshotEntry<'_>) -> EntryInfo {
+        EntryInfo {
+            key: entry.key.into(),
+            len: entry.located.payload_len,
+            slot: entry.located.slot.0,
+            more_slots: entry.more.clone().map(|slot| slot.0).collect(),
+            class: entry.located.class,
+            generation: entry.located.generation,
+            metadata: entry.metadata.into(),
+            verified: entry.located.verified,
+            leased: entry.leases > 0,
+        }
+    }
 }
 
 /// A lease on an entry, taken by `lookup_and_pin`. Until it is unpinned or dropped, the entry's
@@ -166,7 +182,7 @@ fn each(
 }
 
 /// Entries copied per hold of a shard's lock.
-const ENTRIES_PER_HOLD: usize = 256;
+pub(crate) const ENTRIES_PER_HOLD: usize = 256;
 
 /// Visits every live entry once, in no particular order; holds no lock while `visit` runs. Entries
 /// inserted or removed during the walk may or may not be visited. Ends when `visit` returns false
@@ -178,17 +194,7 @@ pub(crate) fn for_each(inner: &Inner, visit: &mut dyn FnMut(EntryInfo) -> bool) 
         let mut held = Vec::new();
         let Ok(pass) = inner.enter() else { return };
         more = walk.step(&inner.index, ENTRIES_PER_HOLD, &mut |entry| {
-            held.push(EntryInfo {
-                key: entry.key.into(),
-                len: entry.located.payload_len,
-                slot: entry.located.slot.0,
-                more_slots: entry.more.map(|slot| slot.0).collect(),
-                class: entry.located.class,
-                generation: entry.located.generation,
-                metadata: entry.metadata.into(),
-                verified: entry.located.verified,
-                leased: entry.leases > 0,
-            });
+            held.push(EntryInfo::new(&entry));
         });
         // `visit` may close the store.
         drop(pass);
