@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use rb_core::{
-    ClassRequest, DropReason, Durability, EntryInfo, Event, Events, ListCursor, ListOrder, Put,
-    PutMode, PutOptions, PutOutcome, RemoveMode, RemoveOutcome, Share, Store,
+    ClassRequest, DropReason, Durability, EntryInfo, Error, Event, Events, ListCursor, ListOrder,
+    Put, PutMode, PutOptions, PutOutcome, RemoveMode, RemoveOutcome, Share, Store,
 };
 
-use crate::support::{FileFixture, KIB, Sim, corrupt, key, value};
+use crate::support::{FileFixture, KIB, Sim, Watch, corrupt, key, value};
 
 /// Collects what the store evicts and drops: key, generation, length, class.
 #[derive(Debug, Default)]
@@ -429,4 +429,41 @@ fn an_entry_that_stays_is_listed_once_while_others_come_and_go() {
         assert!(ages.is_sorted());
     });
     store.audit().unwrap();
+}
+
+#[test]
+fn a_budget_of_charges_is_what_the_slots_hold() {
+    let fixture = two_classes();
+    let watch = Watch::new();
+    let store = fixture.open_with(|options| options.events = Some(watch.clone()));
+    let offset = |slot| store.geometry().slot_offset(slot).unwrap();
+    let (small, large) = (offset(1) - offset(0), offset(13) - offset(12));
+    let charge = |len| store.charge(len).unwrap();
+    assert_eq!([charge(1), charge(4096)], [small; 2]);
+    assert_eq!([charge(4097), charge(64 * KIB)], [large; 2]);
+    assert_eq!(charge(64 * KIB + 1), 2 * large);
+    assert_eq!(charge(12 * 64 * KIB), 12 * large);
+    for len in [0, 12 * 64 * KIB + 1] {
+        let error = store.charge(len).unwrap_err();
+        assert!(matches!(error, Error::ValueLength { .. }), "{error}");
+    }
+    // Values are put until the budget of the large class is spent: none was evicted, and the next
+    // one evicts.
+    let mut budget = 12 * large;
+    for n in 0.. {
+        let len = 5000 + (n as usize * 41_117) % 180_000;
+        let bytes = charge(len);
+        if bytes > budget {
+            break;
+        }
+        budget -= bytes;
+        store.put(&key(n), &value(n, len)).unwrap();
+    }
+    assert_eq!(watch.lines(), [""; 0]);
+    let free = store.stats().index.classes[1].free;
+    assert_eq!(free * large, budget);
+    // More than what is free, and of the large class.
+    let len = (free as usize * 64 * KIB + 1).max(5000);
+    store.put(b"too much", &value(0, len)).unwrap();
+    assert!(watch.count("evicted") > 0);
 }
