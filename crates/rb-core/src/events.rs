@@ -13,6 +13,8 @@ pub enum DropReason {
     FailedValidation,
     /// The scrubber read header and payload twice, and both times verification failed.
     FailedScrub,
+    /// Its expiry was over when an operation looked it up.
+    Expired,
 }
 
 /// An event of a store.
@@ -30,7 +32,7 @@ pub enum Event<'a> {
         /// Its slot class.
         class: u8,
     },
-    /// An entry was dropped because its bytes on the device are not those that were put.
+    /// An entry was dropped because its bytes on the device are not those that were put, or because it has expired.
     Dropped {
         /// Its key.
         key: &'a [u8],

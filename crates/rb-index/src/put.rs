@@ -62,7 +62,7 @@ pub struct NewEntry<'a> {
     pub payload_checksum: u64,
     /// The placement id that the value was written with.
     pub placement: u16,
-    /// Expiry time as the caller counts it; 0 for never. The index keeps it and does not act on it.
+    /// Expiry time as the caller counts it; 0 for never. See [`crate::ShardGuard::expire`].
     pub expiry: u32,
     /// Metadata, at most [`crate::MAX_METADATA_BYTES`].
     pub metadata: &'a [u8],

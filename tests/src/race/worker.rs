@@ -170,9 +170,8 @@ impl Worker {
             .iter()
             .zip(&values)
             .map(|(key, bytes)| Put {
-                key,
                 payload: payload(&self.store, bytes, in_own_memory),
-                metadata: &[],
+                ..Put::new(key, &[])
             })
             .collect();
         let keeps = self.random(5) == 0;

@@ -119,9 +119,8 @@ fn memory_of_the_store_is_put_without_a_copy() {
     let mut buffer = store.buffer(10_000).unwrap();
     buffer.copy_from_slice(&value(5, 10_000));
     let put = Put {
-        key: b"k",
         payload: Payload::Buffer(buffer),
-        metadata: &[],
+        ..Put::new(b"k", &[])
     };
     store
         .put_many(vec![put], PutOptions::default())
@@ -132,9 +131,8 @@ fn memory_of_the_store_is_put_without_a_copy() {
     assert!(found == value(5, 10_000)[..]);
     // The memory of a value can be put again under another key.
     let again = Put {
-        key: b"l",
         payload: Payload::Buffer(found.into_buffer()),
-        metadata: &[],
+        ..Put::new(b"l", &[])
     };
     store
         .put_many(vec![again], PutOptions::default())

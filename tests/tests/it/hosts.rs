@@ -1,16 +1,18 @@
 //! Tests of what a host that accounts for its values relies on: lengths and classes of what disappears, removes that
-//! spare what is in use.
+//! spare what is in use (C5), listings, budgets, expiry (C1).
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rb_core::{
-    ClassRequest, DropReason, Durability, EntryInfo, Error, Event, Events, ListCursor, ListOrder,
-    Put, PutMode, PutOptions, PutOutcome, RemoveMode, RemoveOutcome, Share, Store,
+    Arena, ClassRequest, Clock, DropReason, Durability, EntryInfo, Error, Event, Events,
+    ListCursor, ListOrder, ManualClock, Put, PutMode, PutOptions, PutOutcome, RemoveMode,
+    RemoveOutcome, Share, Store,
 };
 
-use crate::support::{FileFixture, KIB, Sim, Watch, corrupt, key, value};
+use crate::support::{FileFixture, KIB, Sim, Watch, base_headers, corrupt, key, value};
 
 /// Collects what the store evicts and drops: key, generation, length, class.
 #[derive(Debug, Default)]
@@ -30,7 +32,7 @@ impl Events for Gone {
                 generation,
                 len,
                 class,
-                reason: DropReason::FailedVerification,
+                reason: DropReason::FailedVerification | DropReason::Expired,
             } => (key.to_vec(), generation, len, class),
             ref other => panic!("{other:?}"),
         };
@@ -206,7 +208,7 @@ fn nothing_pinned_is_removed() {
     const ROUNDS: u64 = 1000;
     let fixture = two_classes();
     let store = fixture.open();
-    let done = std::sync::atomic::AtomicBool::new(false);
+    let done = AtomicBool::new(false);
     let (mut leased, mut removed) = (0, 0);
     std::thread::scope(|scope| {
         for thread in 0..2 {
@@ -215,7 +217,7 @@ fn nothing_pinned_is_removed() {
                 while !done.load(Ordering::Relaxed) {
                     let name = key(thread);
                     let pins = store.lookup_and_pin(&[&name]);
-                    std::thread::sleep(std::time::Duration::from_micros(20));
+                    std::thread::sleep(Duration::from_micros(20));
                     let there = pins[0].is_none() || store.contains(&name);
                     if !there {
                         done.store(true, Ordering::Relaxed);
@@ -466,4 +468,287 @@ fn a_budget_of_charges_is_what_the_slots_hold() {
     let len = (free as usize * 64 * KIB + 1).max(5000);
     store.put(b"too much", &value(0, len)).unwrap();
     assert!(watch.count("evicted") > 0);
+}
+
+fn at(seconds: f64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs_f64(seconds)
+}
+
+/// Opens a store whose time of day the test sets, at `seconds`.
+fn timed(sim: &Sim, seconds: f64) -> (Store, Arc<ManualClock>) {
+    let clock = Arc::new(ManualClock::new());
+    clock.set_wall(at(seconds));
+    let store = sim.open_with(|options| options.clock = clock.clone());
+    (store, clock)
+}
+
+fn put_until(store: &Store, n: u64, seconds: f64) -> Result<PutOutcome, Error> {
+    let (name, bytes) = (key(n), value(n, 3000));
+    let put = Put::new(&name, &bytes).with_expiry(at(seconds));
+    store.put_many(vec![put], PutOptions::default()).remove(0)
+}
+
+/// Whether a key is there, by one kind of lookup.
+type Look = fn(&Store, &[u8]) -> bool;
+
+const LOOKS: [Look; 11] = [
+    |store, key| store.get(key).unwrap().is_some(),
+    |store, key| store.get_async(key).wait().unwrap().is_some(),
+    |store, key| store.get_many(&[key])[0].as_ref().unwrap().is_some(),
+    |store, key| {
+        let found = store.get_many_into(&[key], &mut [&mut [0; 3000]]).remove(0);
+        found.unwrap().is_some()
+    },
+    |store, key| {
+        let arena = Arena::allocate(1 << 16).unwrap();
+        let loan = arena.lend_exclusive(0, 1 << 16).unwrap();
+        store
+            .get_many_at(&[key], vec![loan])
+            .remove(0)
+            .unwrap()
+            .is_some()
+    },
+    |store, key| store.contains(key),
+    |store, key| store.longest_prefix(&[key]) == 1,
+    |store, key| store.touch_many(&[key]) == [true],
+    |store, key| store.lookup_and_pin(&[key])[0].is_some(),
+    |store, key| {
+        let mut found = false;
+        store.for_each(|entry| {
+            found |= *entry.key == *key;
+            true
+        });
+        found
+    },
+    |store, key| {
+        let found = ORDERS.map(|order| {
+            let all = listed(store, order, 3);
+            all.iter().any(|entry| *entry.key == *key)
+        });
+        assert!(found == [found[0]; 3]);
+        found[0]
+    },
+];
+
+#[test]
+fn no_lookup_finds_an_expired_value() {
+    let sim = Sim::new(32);
+    let (store, clock) = timed(&sim, 5.0);
+    for n in 0..LOOKS.len() as u64 {
+        put_until(&store, n, 10.2).unwrap();
+    }
+    put_until(&store, 20, 12.0).unwrap();
+    store.put(&key(21), b"never expires").unwrap();
+    let info = listed(&store, ListOrder::OldestFirst, 100);
+    // Whole seconds, rounded up.
+    assert_eq!(info[0].expires, Some(at(11.0)));
+    assert_eq!(
+        info.iter().rev().map(|info| info.expires).next(),
+        Some(None)
+    );
+    clock.set_wall(at(10.999));
+    for (n, look) in (0..).zip(LOOKS) {
+        assert!(look(&store, &key(n)), "lookup {n}, before the time");
+    }
+    clock.set_wall(at(11.0));
+    for (n, look) in (0..).zip(LOOKS) {
+        assert!(!look(&store, &key(n)), "lookup {n}, after the time");
+        assert!(look(&store, &key(20)) && look(&store, &key(21)));
+    }
+    // A listing drops nothing; the other lookups drop what they were asked for.
+    let dropped = LOOKS.len() - 2;
+    let stats = store.stats();
+    assert_eq!(stats.expired, dropped as u64);
+    assert_eq!((stats.dropped, stats.index.entries), (0, 4));
+    assert_eq!(sim.watch.lines()[0], "dropped key-0 Expired");
+    assert_eq!(sim.watch.count("dropped"), dropped);
+    // What an operation has dropped does not come back with an earlier time.
+    clock.set_wall(at(1.0));
+    assert!(!store.contains(&key(0)));
+    store.audit().unwrap();
+}
+
+#[test]
+fn a_restart_keeps_the_expiry() {
+    let sim = Sim::new(32);
+    let (store, _) = timed(&sim, 5.0);
+    for n in 0..8 {
+        put_until(&store, n, 10.0 + n as f64).unwrap();
+    }
+    store.sync().unwrap();
+    let from_log = sim.crash();
+    store.close().unwrap();
+    let from_base = sim.crash();
+    let from_headers = sim.crash();
+    for place in base_headers(store.superblock()) {
+        from_headers.device.corrupt(place..place + 64);
+    }
+    drop(store);
+    for (from, sim) in [
+        ("log", from_log),
+        ("base", from_base),
+        ("slot headers", from_headers),
+    ] {
+        for now in [9.5, 10.0, 13.2, 17.0] {
+            let sim = sim.crash();
+            let (store, clock) = timed(&sim, now);
+            let is_scan = store.recovery().lost_metadata.is_some();
+            assert_eq!(is_scan, from == "slot headers");
+            for n in 0..8 {
+                let found = store.get(&key(n)).unwrap().is_some();
+                assert_eq!(found, now < 10.0 + n as f64, "{n} from the {from} at {now}");
+            }
+            // And again: what expired in this session has no record.
+            store.close().unwrap();
+            let (store, _) = timed(&sim, now);
+            for n in 0..8 {
+                let found = store.contains(&key(n));
+                assert_eq!(found, now < 10.0 + n as f64, "{n} after a close at {now}");
+            }
+            drop(clock);
+        }
+    }
+}
+
+#[test]
+fn an_expired_entry_yields_to_puts_and_removes() {
+    let sim = Sim::new(8);
+    let (store, clock) = timed(&sim, 0.0);
+    for n in 0..3 {
+        put_until(&store, n, 10.0).unwrap();
+    }
+    let pins = store.lookup_and_pin(&[&key(0)]);
+    clock.set_wall(at(10.0));
+    // One that keeps, one that replaces, a remove: each says what became of the former value.
+    let keep = PutOptions {
+        mode: PutMode::KeepExisting,
+        ..PutOptions::default()
+    };
+    let kept = store
+        .put_many(vec![Put::new(&key(0), b"new")], keep)
+        .remove(0);
+    assert_eq!(kept.unwrap(), PutOutcome::Inserted);
+    assert_eq!(sim.watch.take_lines(), ["dropped key-0 Expired"]);
+    let replaced = store.put(&key(1), b"new").unwrap();
+    assert_eq!(replaced, PutOutcome::Replaced { len: 3000 });
+    assert_eq!(store.remove(&key(2)).unwrap(), Some(3000));
+    assert_eq!(sim.watch.lines(), [""; 0]);
+    assert_eq!(store.get(&key(0)).unwrap().unwrap(), b"new"[..]);
+    // The slot of the pinned value is not reused before the pin ends.
+    assert_eq!(store.stats().index.classes[0].retired, 1);
+    store.unpin(pins.into_iter().flatten().collect());
+    assert_eq!(store.stats().index.classes[0].retired, 0);
+    // The new values have no expiry.
+    clock.set_wall(at(1e9));
+    assert_eq!(store.contains_many(&[&key(0), &key(1)]), [true; 2]);
+    store.audit().unwrap();
+}
+
+#[test]
+fn an_expiry_that_is_over_is_refused() {
+    let fixture = FileFixture::with(
+        vec![ClassRequest {
+            slot_bytes: 4 * KIB as u64,
+            share: Share::Slots(8),
+        }],
+        |options| options.formatted_at = 1000,
+    );
+    let clock = Arc::new(ManualClock::new());
+    let store = fixture.open_with(|options| options.clock = clock.clone());
+    // The first two at 0 s, before the store was formatted, the others at 2000.5 s.
+    for (now, seconds) in [
+        (0.0, 500.0),
+        (0.0, 1000.0),
+        (2000.5, 1999.0),
+        (2000.5, 2000.5),
+    ] {
+        clock.set_wall(at(now));
+        let error = put_until(&store, 0, seconds).unwrap_err();
+        assert!(matches!(error, Error::Expiry { .. }), "{error}");
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "an expiry {:?} after the beginning of 1970: it must be later than {:?}",
+                Duration::from_secs_f64(seconds),
+                Duration::from_secs_f64(f64::max(now, 1000.0)),
+            )
+        );
+    }
+    assert_eq!(store.stats().puts, 0);
+    assert!(put_until(&store, 0, 2000.6).is_ok() && store.contains(&key(0)));
+    // A time beyond the 4 bytes is the last that they hold.
+    put_until(&store, 1, 1e12).unwrap();
+    let info = listed(&store, ListOrder::NewestFirst, 1).remove(0);
+    assert_eq!(info.expires, Some(at(1000.0 + f64::from(u32::MAX))));
+    clock.set_wall(at(1000.0 + f64::from(u32::MAX) - 1.0));
+    assert!(store.contains(&key(1)) && !store.contains(&key(0)));
+    clock.set_wall(at(1000.0 + f64::from(u32::MAX)));
+    assert!(!store.contains(&key(1)));
+}
+
+/// Puts and lookups in several threads while time passes. Each value names its time: none is found
+/// by a lookup that began after it. Lengths add up.
+#[test]
+fn nothing_is_served_after_its_time_while_time_passes() {
+    let fixture = two_classes();
+    let formatted = fixture.open().superblock().formatted_at;
+    let gone = Arc::new(Gone::default());
+    let clock = Arc::new(ManualClock::new());
+    let from = UNIX_EPOCH + Duration::from_secs(formatted);
+    clock.set_wall(from);
+    let store = fixture.open_with(|options| {
+        options.clock = clock.clone();
+        options.events = Some(gone.clone());
+    });
+    let now = || clock.wall().duration_since(from).unwrap();
+    let (new, freed, hits) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        for thread in 0..3_u64 {
+            let (store, clock, now) = (&store, &clock, &now);
+            let (new, freed, hits) = (&new, &freed, &hits);
+            scope.spawn(move || {
+                for n in 0..1500_u64 {
+                    let name = key((n * 7 + thread) % 16);
+                    let before = now();
+                    if let Some(found) = store.get(&name).unwrap() {
+                        let until: [u8; 8] = found[..8].try_into().unwrap();
+                        let until = Duration::from_secs(u64::from_le_bytes(until));
+                        assert!(before < until, "found at {before:?}, expired at {until:?}");
+                        hits.fetch_add(1, Ordering::Relaxed);
+                    }
+                    let until = now().as_secs() + 1 + n % 4;
+                    let bytes = [&until.to_le_bytes()[..], &value(n, 100)].concat();
+                    let put =
+                        Put::new(&name, &bytes).with_expiry(from + Duration::from_secs(until));
+                    let mode = match n % 3 {
+                        0 => PutMode::Replace,
+                        _ => PutMode::KeepExisting,
+                    };
+                    let options = PutOptions {
+                        mode,
+                        ..PutOptions::default()
+                    };
+                    match store.put_many(vec![put], options).remove(0) {
+                        Ok(outcome) => {
+                            let written = if outcome.is_written() { 108 } else { 0 };
+                            new.fetch_add(written, Ordering::Relaxed);
+                            if let PutOutcome::Replaced { len } = outcome {
+                                freed.fetch_add(len.into(), Ordering::Relaxed);
+                            }
+                        }
+                        Err(Error::Expiry { .. }) => {}
+                        Err(error) => panic!("{error}"),
+                    }
+                    clock.advance(Duration::from_millis(40));
+                }
+            });
+        }
+    });
+    let dropped = gone.0.lock().unwrap();
+    let expired: u64 = dropped.iter().map(|gone| u64::from(gone.2)).sum();
+    assert!(expired > 0 && hits.into_inner() > 100);
+    assert!(store.stats().expired > 0);
+    let left = store.stats().index.entries as u64 * 108;
+    assert_eq!(new.into_inner() - freed.into_inner() - expired, left);
+    store.audit().unwrap();
 }

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use rb_index::LockPurpose;
 use rb_io::{Loan, Patience};
 
+use crate::core::expiry::Expiry;
 use crate::core::inner::Inner;
 use crate::core::pieces::slots_of;
 use crate::core::waits::Waits;
@@ -207,6 +208,7 @@ fn lease(inner: &Arc<Inner>, keys: &[&[u8]], mut target: impl FnMut(usize) -> Ta
     inner.prefetch(&hashes);
     let mut hits = Vec::with_capacity(keys.len());
     let mut misses = 0;
+    let mut expiry = Expiry::new(inner);
     for group in by_shard(keys.len(), |at| inner.index.shard_of(hashes[at])) {
         let mut shard = inner.index.lock(group.shard, LockPurpose::Operation);
         for at in group.positions {
@@ -214,6 +216,7 @@ fn lease(inner: &Arc<Inner>, keys: &[&[u8]], mut target: impl FnMut(usize) -> Ta
                 answers.push((at, Err(error)));
                 continue;
             }
+            expiry.apply(&mut shard, hashes[at], keys[at]);
             let Some(lease) = shard.lease(hashes[at], keys[at], batch.at(at)) else {
                 misses += 1;
                 continue;
@@ -239,6 +242,7 @@ fn lease(inner: &Arc<Inner>, keys: &[&[u8]], mut target: impl FnMut(usize) -> Ta
         }
     }
     add(&inner.counters.misses, misses);
+    expiry.notify();
     inner.switch(SwitchPoint::Leased);
     GetBatch::new(inner, hits, answers)
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::core::entry_scan::EntryScan;
+use crate::core::expiry::{is_over, now};
 use crate::core::inner::Inner;
 use crate::ops::query::{ENTRIES_PER_HOLD, EntryInfo};
 
@@ -63,8 +64,11 @@ fn in_any_order(inner: &Inner, mut scan: EntryScan, limit: usize) -> Option<Page
     while more && page.len() < limit {
         let _pass = inner.enter().ok()?;
         let max = ENTRIES_PER_HOLD.min(limit - page.len());
+        let now = now(inner);
         more = scan.step(&inner.index, max, &mut |entry| {
-            page.push(EntryInfo::new(&entry));
+            if !is_over(entry.located.expiry, now) {
+                page.push(EntryInfo::new(inner, &entry));
+            }
         });
     }
     Some((page, more.then_some(ListCursor(Position::Index(scan)))))
@@ -81,9 +85,10 @@ fn by_age(inner: &Inner, order: ListOrder, after: u64, limit: usize) -> Option<P
     let (mut scan, mut more) = (EntryScan::default(), true);
     while more {
         let _pass = inner.enter().ok()?;
+        let now = now(inner);
         more = scan.step(&inner.index, ENTRIES_PER_HOLD, &mut |entry| {
             let rank = rank_of(entry.located.generation);
-            if rank <= after {
+            if rank <= after || is_over(entry.located.expiry, now) {
                 return;
             }
             if page.len() == limit {
@@ -93,7 +98,7 @@ fn by_age(inner: &Inner, order: ListOrder, after: u64, limit: usize) -> Option<P
                 }
                 page.pop_last();
             }
-            page.insert(rank, EntryInfo::new(&entry));
+            page.insert(rank, EntryInfo::new(inner, &entry));
         });
     }
     let last = page.last_key_value().map(|(&rank, _)| rank);

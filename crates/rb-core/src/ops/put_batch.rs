@@ -8,6 +8,7 @@ use rb_format::{
 use rb_index::{LockPurpose, NewEntry, Published, Reservation, ShardGuard, SlotId};
 use rb_io::{Buffer, Completion, Loan, Patience, PlacementId, Request};
 
+use crate::core::expiry::Expiry;
 use crate::core::inner::Inner;
 use crate::core::pieces::{
     SlotIds, buffer_bytes, direct_write_request, fill_continuations, header_position, tail_len,
@@ -23,7 +24,7 @@ use crate::ops::put_plan::{
     Payload, PlannedPut, PutOutcome, PutResult, copy_of, fill, take_buffers,
 };
 use crate::ops::slots::{Taken, take_slots};
-use crate::options::{Durability, PutOptions};
+use crate::options::{Durability, PutMode, PutOptions};
 use crate::simulator::{Change, SwitchPoint};
 use crate::value::ValueBuf;
 
@@ -43,6 +44,7 @@ struct PendingPut {
     shard: usize,
     key: Box<[u8]>,
     metadata: Box<[u8]>,
+    expiry: u32,
     generation: Generation,
     /// Taken by `publish`, after the write has ended.
     reservation: Option<Reservation>,
@@ -65,6 +67,7 @@ pub(crate) struct PutBatch {
     placement: Option<PlacementId>,
     /// True if the puts are acknowledged only once durable.
     strict: bool,
+    mode: PutMode,
     /// Puts without a result, grouped by shard.
     writings: Vec<PendingPut>,
     /// Puts whose memory the device refused; they are written from a copy in the next round.
@@ -173,6 +176,7 @@ impl PutBatch {
             reservation,
             placement: inner.placement_of(options.lifetime),
             strict: inner.durability(options) == Durability::EachBatch,
+            mode: options.mode,
             writings: Vec::with_capacity(planned.len()),
             again: Vec::new(),
             requests: Vec::with_capacity(planned.len()),
@@ -189,6 +193,7 @@ impl PutBatch {
                         shard: planned.shard,
                         key: planned.key.into(),
                         metadata: planned.metadata.into(),
+                        expiry: planned.expiry,
                         generation: Generation(reservation.generation()),
                         reservation: Some(reservation),
                         more: slots[1..].iter().map(|slot| slot.0).collect(),
@@ -305,6 +310,7 @@ impl PutBatch {
         writer: &Writer,
         shard: &mut ShardGuard<'_>,
         group: &mut [PendingPut],
+        expiry: &mut Expiry<'_>,
         stopped: Option<&Error>,
     ) {
         let inner = Arc::clone(&self.inner);
@@ -330,6 +336,9 @@ impl PutBatch {
                 inner.index.give_back(&writing.slots);
                 self.done.answers.push((writing.at, Err(error.clone())));
                 continue;
+            }
+            if self.mode == PutMode::KeepExisting {
+                expiry.apply(shard, writing.hash, &writing.key);
             }
             let (stored, ticket) = match shard.publish(reservation, &writing.key, writing.entry()) {
                 Published::Inserted => (PutOutcome::Inserted, 0),
@@ -400,7 +409,7 @@ impl Batch for PutBatch {
     }
 
     /// Step 4.
-    fn complete(&mut self, _: &mut dyn FnMut()) {
+    fn complete(&mut self, before_observer: &mut dyn FnMut()) {
         let inner = Arc::clone(&self.inner);
         inner.switch(SwitchPoint::Arrived);
         let writer = inner.writer.as_ref().expect("puts have a writer");
@@ -413,11 +422,16 @@ impl Batch for PutBatch {
         let (again, mut writings): (Vec<_>, Vec<_>) =
             writings.into_iter().partition(|put| put.loan.is_some());
         self.again = again;
+        let mut expiry = Expiry::new(&inner);
         for group in writings.chunk_by_mut(|one, other| one.shard == other.shard) {
             let mut shard = inner.index.lock(group[0].shard, LockPurpose::Operation);
-            self.publish(writer, &mut shard, group, stopped.as_ref());
+            self.publish(writer, &mut shard, group, &mut expiry, stopped.as_ref());
             drop(shard);
             inner.switch(SwitchPoint::Published);
+        }
+        if expiry.has_dropped() {
+            before_observer();
+            expiry.notify();
         }
         add(&inner.counters.puts, writings.len());
         // A slot that takes a write is not bad: its earlier failures no longer count.
@@ -532,7 +546,7 @@ impl PendingPut {
             payload_checksum: sum,
             placement: self.placement,
             policy: 0,
-            expiry: 0,
+            expiry: self.expiry,
             key: &self.key,
             metadata: &self.metadata,
         };
@@ -546,7 +560,7 @@ impl PendingPut {
             payload_len: self.payload_len,
             payload_checksum: self.payload_checksum,
             placement: self.placement,
-            expiry: 0,
+            expiry: self.expiry,
             metadata: &self.metadata,
             verified: true,
         }
@@ -562,7 +576,7 @@ impl PendingPut {
             payload_checksum: self.payload_checksum,
             placement: self.placement,
             policy: 0,
-            expiry: 0,
+            expiry: self.expiry,
             metadata: &self.metadata,
         }
     }
