@@ -115,7 +115,7 @@ fn remove_all(store: &Store, keys: &[Vec<u8>]) -> Result<usize, Failure> {
     let mut failure = None;
     for (result, key) in store.remove_many(&borrowed).into_iter().zip(keys) {
         match result {
-            Ok(was_there) => removed += usize::from(was_there),
+            Ok(was_there) => removed += usize::from(was_there.is_some()),
             Err(source) => {
                 failure.get_or_insert(Failure::Key {
                     what: "removing",

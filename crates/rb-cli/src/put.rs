@@ -8,8 +8,8 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
 use rb_core::{
-    EngineKind, Error, Geometry, Payload, Put, PutMode, PutOptions, PutOutcome, Store,
-    StoreOptions, Superblock,
+    EngineKind, Error, Geometry, Put, PutMode, PutOptions, PutOutcome, Store, StoreOptions,
+    Superblock,
 };
 use serde::Serialize;
 
@@ -91,11 +91,7 @@ fn put_one(store: &Store, key: &[u8], value: &[u8], args: &PutArgs) -> Result<Pu
         mode,
         ..PutOptions::default()
     };
-    let put = Put {
-        key,
-        payload: Payload::Bytes(value),
-        metadata: args.metadata.as_bytes(),
-    };
+    let put = Put::new(key, value).with_metadata(args.metadata.as_bytes());
     let result = store.put_many(vec![put], options).pop();
     let stored = result
         .unwrap_or(Err(Error::Closed))

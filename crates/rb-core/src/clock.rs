@@ -3,17 +3,23 @@
 use std::fmt::Debug;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::error::OpenError;
 
-/// A monotonic clock.
+/// A monotonic clock, and the time of day.
 pub trait Clock: Send + Sync + Debug {
     /// The time since a fixed point; never decreases.
     fn now(&self) -> Duration;
 
     /// Blocks until `time` has passed.
     fn sleep(&self, time: Duration);
+
+    /// The time of day, by which values expire; the system's by default. It may be set, so it may
+    /// decrease.
+    fn wall(&self) -> SystemTime {
+        SystemTime::now()
+    }
 }
 
 /// The system's monotonic clock.
@@ -44,7 +50,8 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that moves only by [`ManualClock::advance`] and [`Clock::sleep`].
+/// A clock that moves only by [`ManualClock::advance`] and [`Clock::sleep`]. Its time of day moves
+/// with it, from the beginning of 1970 or from where [`ManualClock::set_wall`] sets it.
 ///
 /// ```
 /// use std::time::Duration;
@@ -56,7 +63,11 @@ impl Clock for SystemClock {
 /// assert_eq!(clock.now(), Duration::from_secs(3));
 /// ```
 #[derive(Debug, Default)]
-pub struct ManualClock(AtomicU64);
+pub struct ManualClock {
+    now: AtomicU64,
+    /// The time of day when `now` was 0, in nanoseconds since 1970; wraps.
+    wall: AtomicU64,
+}
 
 impl ManualClock {
     /// Makes a clock that reads zero.
@@ -68,13 +79,39 @@ impl ManualClock {
     /// Moves the clock forward. Resolution is one nanosecond; the clock wraps after 584 years.
     pub fn advance(&self, by: Duration) {
         let nanos = u64::try_from(by.as_nanos()).unwrap_or(u64::MAX);
-        self.0.fetch_add(nanos, Ordering::Relaxed);
+        self.now.fetch_add(nanos, Ordering::Relaxed);
+    }
+
+    /// Sets the time of day; [`Clock::now`] does not change. Times before 1970 count as 1970.
+    ///
+    /// ```
+    /// use std::time::{Duration, UNIX_EPOCH};
+    /// use rb_core::{Clock, ManualClock};
+    ///
+    /// let clock = ManualClock::new();
+    /// clock.set_wall(UNIX_EPOCH + Duration::from_secs(100));
+    /// clock.advance(Duration::from_secs(1));
+    /// assert_eq!(clock.wall(), UNIX_EPOCH + Duration::from_secs(101));
+    /// ```
+    pub fn set_wall(&self, time: SystemTime) {
+        let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let nanos = u64::try_from(since.as_nanos()).unwrap_or(u64::MAX);
+        let at_zero = nanos.wrapping_sub(self.now.load(Ordering::Relaxed));
+        self.wall.store(at_zero, Ordering::Relaxed);
     }
 }
 
 impl Clock for ManualClock {
     fn now(&self) -> Duration {
-        Duration::from_nanos(self.0.load(Ordering::Relaxed))
+        Duration::from_nanos(self.now.load(Ordering::Relaxed))
+    }
+
+    fn wall(&self) -> SystemTime {
+        let (now, at_zero) = (&self.now, &self.wall);
+        let nanos = at_zero
+            .load(Ordering::Relaxed)
+            .wrapping_add(now.load(Ordering::Relaxed));
+        UNIX_EPOCH + Duration::from_nanos(nanos)
     }
 
     /// Moves the clock forward.

@@ -3,6 +3,7 @@
 pub(crate) mod commit;
 pub(crate) mod direct;
 pub(crate) mod entry_scan;
+pub(crate) mod expiry;
 pub(crate) mod gate;
 pub(crate) mod inner;
 pub(crate) mod pieces;

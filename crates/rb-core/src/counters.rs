@@ -14,6 +14,7 @@ pub(crate) struct Counters {
     pub(crate) bytes_copied: AtomicU64,
     pub(crate) read_errors: AtomicU64,
     pub(crate) dropped: AtomicU64,
+    pub(crate) expired: AtomicU64,
     pub(crate) commits: AtomicU64,
     pub(crate) checkpoints: AtomicU64,
     pub(crate) metadata_write_errors: AtomicU64,

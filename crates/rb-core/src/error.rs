@@ -71,6 +71,14 @@ pub enum Error {
         /// The number of classes.
         classes: usize,
     },
+    /// The expiry of a put is over, or not after the time at which the store was formatted.
+    #[error("an expiry {expires:?} after the beginning of 1970: it must be later than {after:?}")]
+    Expiry {
+        /// The expiry, since the beginning of 1970.
+        expires: Duration,
+        /// The present or the time of the format, whichever is later, since the beginning of 1970.
+        after: Duration,
+    },
     /// The memory for a get is a shared loan; a read needs an exclusive one.
     #[error("the memory for the value is a shared loan: a read needs an exclusive one")]
     SharedLoan,

@@ -13,6 +13,8 @@ pub enum DropReason {
     FailedValidation,
     /// The scrubber read header and payload twice, and both times verification failed.
     FailedScrub,
+    /// Its expiry was over when an operation looked it up.
+    Expired,
 }
 
 /// An event of a store.
@@ -25,13 +27,21 @@ pub enum Event<'a> {
         key: &'a [u8],
         /// Its generation.
         generation: u64,
+        /// Length of its value in bytes.
+        len: u32,
+        /// Its slot class.
+        class: u8,
     },
-    /// An entry was dropped because its bytes on the device are not those that were put.
+    /// An entry was dropped because its bytes on the device are not those that were put, or because it has expired.
     Dropped {
         /// Its key.
         key: &'a [u8],
         /// Its generation.
         generation: u64,
+        /// Length of its value in bytes.
+        len: u32,
+        /// Its slot class.
+        class: u8,
         /// The reason.
         reason: DropReason,
     },

@@ -68,8 +68,10 @@ pub use events::{DropReason, Event, Events};
 pub use open::block_size::probe;
 pub use open::format_device::{Formatted, claim_device, format, is_store};
 pub use operation::Operation;
+pub use ops::list::{ListCursor, ListOrder};
 pub use ops::put_plan::{Payload, Put, PutOutcome, PutResult};
 pub use ops::query::{EntryInfo, Pin};
+pub use ops::remove::{RemoveMode, RemoveOutcome, RemoveResult};
 pub use options::{
     Background, Durability, Exclusive, Expected, FormatOptions, Lifetime, OnLostMetadata,
     Placement, PutMode, PutOptions, Scrub, StoreOptions, Validate,

@@ -8,6 +8,7 @@ pub(crate) mod get_batch;
 pub(crate) mod get_hit;
 pub(crate) mod get_lease;
 pub(crate) mod groups;
+pub(crate) mod list;
 pub(crate) mod put;
 pub(crate) mod put_async;
 pub(crate) mod put_batch;

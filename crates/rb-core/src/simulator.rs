@@ -166,7 +166,7 @@ pub enum Change<'a> {
         /// Its slots.
         slots: &'a [SlotId],
     },
-    /// An entry was dropped because its bytes on the device are not those that were put.
+    /// An entry was dropped because its bytes on the device are not those that were put, or because it has expired.
     Dropped {
         /// The key.
         key: &'a [u8],

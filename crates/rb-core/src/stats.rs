@@ -32,6 +32,8 @@ pub struct StoreStats {
     pub read_errors: u64,
     /// Entries dropped because their bytes on the device were not those that were put.
     pub dropped: u64,
+    /// Entries dropped because an operation looked them up after their expiry.
+    pub expired: u64,
     /// Group commits.
     pub commits: u64,
     /// Checkpoints written.

@@ -61,7 +61,7 @@ fn a_small_store_lives_twice() {
         ..Put::new(&[3], b"")
     };
     assert!(store.put_many(vec![put], PutOptions::default())[0].is_ok());
-    assert!(store.remove(&[2]).unwrap());
+    assert!(store.remove(&[2]).unwrap().is_some());
     let got = store.get_many_async(&[&[3], &[2], &[4], &[0]]).wait();
     let found: Vec<_> = got.into_iter().map(Result::unwrap).collect();
     assert!(found[0].as_ref().unwrap() == &value(77)[..]);

@@ -214,6 +214,34 @@ impl ShardGuard<'_> {
         Some(self.shard.store.located(self.find(hash, key)?))
     }
 
+    /// Returns whether an entry of this shard ever had an expiry. If not, the caller need not ask for
+    /// the time.
+    #[must_use]
+    pub fn may_expire(&self) -> bool {
+        self.shard.store.may_expire()
+    }
+
+    /// Drops the live entry of a key if its time is over: its [`crate::NewEntry::expiry`] is not 0,
+    /// and at most `now`. Returns the entry; its slots are free, or retired while leased. Callers
+    /// that use expiries call this before they look a key up; lookups do not know the time.
+    pub fn expire(&mut self, hash: u64, key: &[u8], now: u32) -> Option<Located> {
+        let at = self.find(hash, key)?;
+        let located = self.shard.store.located(at);
+        let is_over = (1..=now).contains(&located.expiry);
+        is_over.then(|| {
+            self.shard.retire(&self.index.slots, at, Gone::Removed);
+            located
+        })
+    }
+
+    /// Returns whether leases hold the live entry of a key. Leases of entries that the key had
+    /// before do not count. Counts neither as a use nor as a lookup.
+    #[must_use]
+    pub fn is_leased(&self, hash: u64, key: &[u8]) -> bool {
+        let found = self.find(hash, key);
+        found.is_some_and(|at| self.shard.store.entry(at).leases() > 0)
+    }
+
     /// Looks up the live entry of a key for a caller. Counts as a lookup, but not as a use.
     pub fn probe(&mut self, hash: u64, key: &[u8], place: Place) -> Option<Located> {
         let found = self.find(hash, key);

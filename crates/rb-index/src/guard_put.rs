@@ -227,6 +227,7 @@ impl ShardGuard<'_> {
         gone.map_or(Published::Inserted, |gone| Published::Replaced {
             slot: SlotId(gone.slot),
             generation: gone.generation,
+            payload_len: gone.payload_len,
         })
     }
 }

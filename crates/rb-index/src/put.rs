@@ -62,7 +62,7 @@ pub struct NewEntry<'a> {
     pub payload_checksum: u64,
     /// The placement id that the value was written with.
     pub placement: u16,
-    /// Expiry time as the caller counts it; 0 for never. The index keeps it and does not act on it.
+    /// Expiry time as the caller counts it; 0 for never. See [`crate::ShardGuard::expire`].
     pub expiry: u32,
     /// Metadata, at most [`crate::MAX_METADATA_BYTES`].
     pub metadata: &'a [u8],
@@ -89,6 +89,8 @@ pub enum Published {
         slot: SlotId,
         /// The generation of the displaced entry.
         generation: u64,
+        /// The length of its value in bytes.
+        payload_len: u32,
     },
     /// A put of a later generation was published in the meantime.
     Superseded,

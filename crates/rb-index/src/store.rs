@@ -39,6 +39,8 @@ pub(crate) struct Store {
     slab: Chunked<Entry>,
     first_vacant: u32,
     keys: KeyStore,
+    /// True once an entry had an expiry.
+    expires: bool,
 }
 
 impl Store {
@@ -58,12 +60,18 @@ impl Store {
             slab: Chunked::new(),
             first_vacant: NONE,
             keys: KeyStore::default(),
+            expires: false,
         }
     }
 
     /// Returns the vacant entry that is used next, or a number that is not an entry.
     pub(crate) fn first_vacant(&self) -> u32 {
         self.first_vacant
+    }
+
+    /// Returns whether an entry ever had an expiry.
+    pub(crate) fn may_expire(&self) -> bool {
+        self.expires
     }
 
     /// Returns the number of entries in the table.
@@ -117,6 +125,7 @@ impl Store {
     pub(crate) fn add(&mut self, mut entry: Entry, key: &[u8], new: &NewEntry<'_>) -> u32 {
         entry.set_lengths(key.len(), new.metadata.len(), new.more.len());
         fill(&mut entry, new);
+        self.expires |= new.expiry > 0;
         let at = self.place(entry);
         let cell = (self.keys).insert(at, new.placement, key, new.metadata, new.more);
         self.slab[at].cell = cell;
@@ -140,6 +149,7 @@ impl Store {
         entry.set_lengths(key.len(), metadata.len(), 0);
         entry.cell = old.cell;
         fill(&mut entry, new);
+        self.expires |= new.expiry > 0;
         self.slab[at] = entry;
         true
     }

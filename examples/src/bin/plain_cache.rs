@@ -32,7 +32,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         ..Put::new(key, &[]).with_metadata(b"bf16")
     });
     for outcome in store.put_many(puts.collect(), PutOptions::default()) {
-        assert_eq!(outcome?, PutOutcome::Written);
+        assert_eq!(outcome?, PutOutcome::Inserted);
     }
 
     // A prefix is looked up in memory, without I/O.

@@ -109,7 +109,7 @@ impl World {
                 ..
             } = writing;
             let (state, why) = match (stored, made) {
-                (PutOutcome::Written, made) => (made, Why::Answered),
+                (written, made) if written.is_written() => (made, Why::Answered),
                 (_, Some(_)) => (None, Why::Answered),
                 (PutOutcome::Existed, None) => (oracle.first_live(key, since), Why::Existed),
                 (_, None) => (oracle.first_change(key, since), Why::Superseded),

@@ -129,7 +129,7 @@ impl World {
                             oracle.durable(key, state, now, Why::Answered);
                         }
                     });
-                    if there && !was_there {
+                    if there.is_some() && !was_there {
                         self.check::<()>(Err(format!("key {key} was removed, and was not there")));
                     }
                 }

@@ -74,7 +74,9 @@ impl Events for Watch {
     fn event(&self, event: &Event<'_>) {
         let Some(world) = self.world() else { return };
         match event {
-            Event::Evicted { key, generation } => {
+            Event::Evicted {
+                key, generation, ..
+            } => {
                 let Some(key) = number(key) else { return };
                 world.trace(|| format!("notified that {key} was evicted"));
                 let outcome = world.record(|oracle, at| oracle.notified(key, *generation, at));

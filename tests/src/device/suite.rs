@@ -99,7 +99,7 @@ fn put_get_remove(target: &Target) -> Outcome {
     let (gone, kept) = all.split_at(all.len() / 2);
     for entry in gone {
         let removed = store.remove(&entry.name());
-        if !removed.map_err(|why| words(&why))? {
+        if removed.map_err(|why| words(&why))?.is_none() {
             return Err(format!("{entry:?} was not there to be removed"));
         }
     }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use rb_core::{
-    ClassRequest, EngineKind, FormatOptions, Put, PutOptions, PutOutcome, Share, Store,
+    ClassRequest, EngineKind, FormatOptions, Put, PutOptions, PutResult, Share, Store,
     StoreOptions, Validate, format,
 };
 
@@ -123,8 +123,8 @@ pub(super) fn try_put(store: &Store, batch: &[Entry]) -> Vec<Result<(), String>>
     let pairs = names.iter().zip(&values);
     let puts = pairs.map(|(name, value)| Put::new(name, value)).collect();
     let answers = store.put_many(puts, PutOptions::default()).into_iter();
-    let judge = |answer| match answer {
-        Ok(PutOutcome::Written) => Ok(()),
+    let judge = |answer: PutResult| match answer {
+        Ok(written) if written.is_written() => Ok(()),
         Ok(other) => Err(format!("{other:?}")),
         Err(why) => Err(words(&why)),
     };

@@ -170,7 +170,7 @@ impl World {
         at: usize,
         key: usize,
         each_batch: bool,
-        answer: Result<bool, Error>,
+        answer: Result<Option<u32>, Error>,
     ) {
         let mut inside = self.lock();
         let Running {
@@ -199,7 +199,7 @@ impl World {
         let begun = inside.operations.iter().filter(|running| running.began);
         let wanted: u64 = begun.map(|running| running.operation.slots()).sum();
         let wrong = match (answer, made) {
-            (Ok(PutOutcome::Written), Some(made)) => {
+            (Ok(PutOutcome::Inserted | PutOutcome::Replaced { .. }), Some(made)) => {
                 inside.oracle.answered(key, made, each_batch);
                 false
             }
@@ -373,7 +373,9 @@ fn words(change: &Change<'_>) -> (u8, Option<usize>, u64, Vec<u32>) {
 impl Events for World {
     fn event(&self, event: &Event<'_>) {
         match *event {
-            Event::Evicted { key, generation } => {
+            Event::Evicted {
+                key, generation, ..
+            } => {
                 self.trace(|| format!("  the observer is notified: {event:?}"));
                 let key = number(key);
                 let outcome = self.lock().oracle.notified(key, generation);

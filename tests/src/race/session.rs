@@ -36,7 +36,9 @@ struct Observer {
 impl Events for Observer {
     fn event(&self, event: &StoreEvent<'_>) {
         match event {
-            StoreEvent::Evicted { key, generation } if let Some(key) = number(key) => {
+            StoreEvent::Evicted {
+                key, generation, ..
+            } if let Some(key) = number(key) => {
                 let generation = *generation;
                 self.journal.record(&Event::Evicted { key, generation });
                 match self.evicted.fetch_add(1, Ordering::Relaxed) % 64 {

@@ -170,9 +170,8 @@ impl Worker {
             .iter()
             .zip(&values)
             .map(|(key, bytes)| Put {
-                key,
                 payload: payload(&self.store, bytes, in_own_memory),
-                metadata: &[],
+                ..Put::new(key, &[])
             })
             .collect();
         let keeps = self.random(5) == 0;
@@ -209,8 +208,8 @@ impl Worker {
         });
         let answers = self.store.remove_many(&slices(&names)).into_iter();
         let answers = answers.map(|answer| match answer {
-            Ok(true) => Ok(Answer::Present),
-            Ok(false) => Ok(Answer::Absent),
+            Ok(Some(_)) => Ok(Answer::Present),
+            Ok(None) => Ok(Answer::Absent),
             Err(error) => refusal(&error),
         });
         let answers = answers.collect::<Result<_, _>>()?;
@@ -378,7 +377,7 @@ fn presence(found: bool) -> Answer {
 
 fn put_answers(answers: Vec<PutResult>) -> Result<Vec<Answer>, String> {
     let answer = |answer: PutResult| match answer {
-        Ok(PutOutcome::Written) => Ok(Answer::Written),
+        Ok(written) if written.is_written() => Ok(Answer::Written),
         Ok(PutOutcome::Existed) => Ok(Answer::Existed),
         Ok(PutOutcome::Superseded) => Ok(Answer::Superseded),
         Ok(other) => Err(format!("a put returned {other:?}")),

@@ -177,7 +177,7 @@ fn either_base_recovers_everything() {
 fn without_any_base_slot_headers_are_what_is_left() {
     let fixture = filled(20);
     let store = fixture.open();
-    assert!(store.remove(&key(4)).unwrap());
+    assert!(store.remove(&key(4)).unwrap().is_some());
     store.close().unwrap();
     let superblock = store.superblock().clone();
     drop(store);
@@ -201,7 +201,7 @@ fn without_any_base_slot_headers_are_what_is_left() {
     assert_eq!(hits(&store, 20), 20);
     // It continues as a healthy store.
     store.put(&key(50), &value(50, LEN)).unwrap();
-    assert!(store.remove(&key(4)).unwrap());
+    assert!(store.remove(&key(4)).unwrap().is_some());
     store.close().unwrap();
     drop(store);
     let store = fixture.open();

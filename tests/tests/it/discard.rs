@@ -29,7 +29,7 @@ fn put(store: &Store, keys: std::ops::Range<u64>) {
 
 fn remove(store: &Store, keys: std::ops::Range<u64>) {
     for n in keys {
-        assert!(store.remove(&key(n)).unwrap());
+        assert!(store.remove(&key(n)).unwrap().is_some());
     }
 }
 

@@ -64,7 +64,7 @@ fn gives_back(path: &Path, backing: &Path, engine: EngineKind) {
     let full = allocated(backing);
     let gone: Vec<_> = (0..SLOTS).filter(|n| n % KEPT != 0).map(key).collect();
     for answer in store.remove_many(&slices(&gone)) {
-        assert!(answer.unwrap());
+        assert!(answer.unwrap().is_some());
     }
     store.sync().unwrap();
     // The background thread discards after the commit.

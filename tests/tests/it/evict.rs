@@ -92,7 +92,7 @@ fn leased_slots_are_neither_evicted_nor_reused() {
         })
     ));
     // A leased entry can be removed: the entry is gone immediately, its slot when the lease ends.
-    assert!(store.remove(&key(1)).unwrap());
+    assert!(store.remove(&key(1)).unwrap().is_some());
     assert!(store.get(&key(1)).unwrap().is_none());
     assert!(matches!(
         store.put(b"new", b"v"),

@@ -66,7 +66,7 @@ fn a_block_with_another_predecessor_does_not_continue_the_log() {
             .all(Result::is_ok)
     );
     assert!(store.remove(&long_keys(9..10)[0]).is_ok());
-    assert!(store.remove(b"kept").unwrap());
+    assert!(store.remove(b"kept").unwrap().is_some());
     store.sync().unwrap();
     let at = log_block_offset(&store.superblock().log, 3);
     let block = sim.device.live_image()[at as usize..][..FORMAT_BLOCK].to_vec();

@@ -36,6 +36,7 @@ mod format_room;
 mod full;
 mod full_files;
 mod hangs;
+mod hosts;
 mod in_flight;
 mod large_blocks;
 mod live_slots;

@@ -57,7 +57,10 @@ fn what_is_in_the_page_cache_only_does_not_exist() {
     let (key, value) = (key(1), value(1, 3000));
     let put = vec![Put::new(&key, &value)];
     let answers = store.put_many(put, options);
-    assert!(matches!(answers[0], Ok(PutOutcome::Written)), "{answers:?}");
+    assert!(
+        matches!(answers[0], Ok(PutOutcome::Inserted)),
+        "{answers:?}"
+    );
     let lost_power = sim.crash();
     assert!(holds(&lost_power.open(), 1));
 }

@@ -62,7 +62,7 @@ fn a_key_removed_after_its_eviction_does_not_return() {
         sim.device.fail_next(OpKind::Write, slots_of(&store), EIO);
         assert!(store.put(b"new", b"v").is_err());
         assert_eq!(sim.watch.lines(), ["evicted gone"]);
-        assert!(!store.remove(b"gone").unwrap());
+        assert!(store.remove(b"gone").unwrap().is_none());
         store.sync().unwrap();
         assert!(!sim.crash().open().contains(b"gone"));
     }
@@ -198,7 +198,7 @@ fn batches_larger_than_the_log_go_in_pieces() {
         store
             .remove_many(&asked)
             .iter()
-            .all(|removed| *removed.as_ref().unwrap())
+            .all(|removed| removed.as_ref().unwrap().is_some())
     );
     drop(store);
     assert_eq!(fixture.open().stats().index.entries, 0);

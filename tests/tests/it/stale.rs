@@ -99,7 +99,7 @@ fn no_old_value_after_formatting_again_or_starting_empty() {
                 store.put(&key(n), &of_age(n, 2)).unwrap();
             }
             for n in 0..5 {
-                assert!(store.remove(&key(n)).unwrap());
+                assert!(store.remove(&key(n)).unwrap().is_some());
             }
             store.sync().unwrap();
             let fixture = fixture.image();
@@ -135,7 +135,7 @@ fn removed_keys_stay_removed_through_three_restarts() {
         }
         store.checkpoint().unwrap();
         for n in 0..20 {
-            assert!(store.remove(&key(n)).unwrap());
+            assert!(store.remove(&key(n)).unwrap().is_some());
         }
         store.sync().unwrap();
         // First a kill, then a close, then none.
@@ -196,7 +196,7 @@ fn a_full_device_works_after_a_restart() {
                     assert!(store.put_many(batch(), options).iter().all(Result::is_ok));
                     assert!(started.wait().iter().all(Result::is_ok));
                 }
-                assert!(store.remove(&key(1)).unwrap());
+                assert!(store.remove(&key(1)).unwrap().is_some());
                 assert!(all_of_age(&store, 2, "full") > 0);
                 store.close().unwrap();
             });

@@ -84,9 +84,8 @@ fn put(
         })?;
         fill(*block, &mut buffer);
         puts.push(Put {
-            key,
             payload: Payload::Buffer(buffer),
-            metadata: &[],
+            ..Put::new(key, &[])
         });
     }
     let start = Instant::now();

@@ -78,9 +78,8 @@ pub(super) fn put(
         })?;
         fill_payload(*id, &mut buffer);
         puts.push(Put {
-            key,
             payload: Payload::Buffer(buffer),
-            metadata: &[],
+            ..Put::new(key, &[])
         });
     }
     for ((_, key), result) in keyed

@@ -138,9 +138,8 @@ impl Driver {
                         })?;
                 fill(ids[at], &mut buffer);
                 puts.push(Put {
-                    key: &keys[at],
                     payload: Payload::Buffer(buffer),
-                    metadata: &[],
+                    ..Put::new(&keys[at], &[])
                 });
             }
             tally.fill_time += start.elapsed();

@@ -27,6 +27,7 @@ pub(crate) fn take(inner: &Inner, background: &Services) -> StoreStats {
         direct_off: inner.direct.off(),
         read_errors: get(&counters.read_errors),
         dropped: get(&counters.dropped),
+        expired: get(&counters.expired),
         commits: get(&counters.commits),
         checkpoints: get(&counters.checkpoints),
         metadata_write_errors: get(&counters.metadata_write_errors),

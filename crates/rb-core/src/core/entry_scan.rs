@@ -96,6 +96,8 @@ impl LiveEntry {
         inner.emit(&Event::Dropped {
             key: &self.key,
             generation: self.located.generation,
+            len: self.located.payload_len,
+            class: self.located.class,
             reason,
         });
     }

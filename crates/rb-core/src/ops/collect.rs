@@ -175,7 +175,12 @@ impl Collector<'_> {
         if inner.options.events.is_some() {
             for gone in evicted {
                 let (key, generation) = (&*gone.key, gone.generation);
-                inner.emit(&Event::Evicted { key, generation });
+                inner.emit(&Event::Evicted {
+                    key,
+                    generation,
+                    len: gone.payload_len,
+                    class: gone.class,
+                });
                 // From here on a base may omit the entry.
                 let shard = inner.index.shard_of(gone.hash);
                 let mut shard = inner.index.lock(shard, LockPurpose::Eviction);

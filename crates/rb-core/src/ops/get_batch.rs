@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::sync::Arc;
 
-use rb_index::LockPurpose;
+use rb_index::{Located, LockPurpose};
 use rb_io::{Buffer, Completion, Patience, Request};
 
 use crate::core::inner::Inner;
@@ -81,9 +81,9 @@ impl GetBatch {
     }
 
     /// Ends the leases of finished hits and records their results, with one lock hold per shard.
-    /// Hits that failed verification for the first time stay for another read. Returns key and
-    /// generation of each invalidated entry.
-    fn end_leases(&mut self) -> Vec<(Box<[u8]>, u64)> {
+    /// Hits that failed verification for the first time stay for another read. Returns the key
+    /// and the entry of each one that was invalidated.
+    fn end_leases(&mut self) -> Vec<(Box<[u8]>, Located)> {
         let inner = &self.inner;
         let (mut again, mut dropped) = (Vec::new(), Vec::new());
         let mut hits = std::mem::take(&mut self.hits).into_iter().peekable();
@@ -115,7 +115,7 @@ impl GetBatch {
                         // read was first.
                         if shard.invalidate(&hit.lease) {
                             inner.changed_if(true, &hit.key, located.generation);
-                            dropped.push((hit.key, located.generation));
+                            dropped.push((hit.key, located));
                         }
                         add(&inner.counters.misses, 1);
                         Ok(None)
@@ -183,10 +183,12 @@ impl Batch for GetBatch {
             before_observer();
         }
         // No lock is held here: the observer may call the store.
-        for (key, generation) in &dropped {
+        for (key, located) in &dropped {
             self.inner.emit(&Event::Dropped {
                 key,
-                generation: *generation,
+                generation: located.generation,
+                len: located.payload_len,
+                class: located.class,
                 reason: DropReason::FailedVerification,
             });
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use rb_index::LockPurpose;
 use rb_io::Loan;
 
+use crate::core::expiry::Expiry;
 use crate::core::inner::Inner;
 use crate::core::pieces::slots_of;
 use crate::counters::add;
@@ -34,6 +35,7 @@ pub(crate) fn lease(
     inner.prefetch(&hashes);
     let mut hits = Vec::with_capacity(keys.len());
     let mut misses = 0;
+    let mut expiry = Expiry::new(inner);
     for group in by_shard(keys.len(), |at| inner.index.shard_of(hashes[at])) {
         let mut shard = inner.index.lock(group.shard, LockPurpose::Operation);
         for at in group.positions {
@@ -41,6 +43,7 @@ pub(crate) fn lease(
                 answers.push((at, Err(error)));
                 continue;
             }
+            expiry.apply(&mut shard, hashes[at], keys[at]);
             let Some(lease) = shard.lease(hashes[at], keys[at], batch.at(at)) else {
                 misses += 1;
                 continue;
@@ -66,6 +69,7 @@ pub(crate) fn lease(
         }
     }
     add(&inner.counters.misses, misses);
+    expiry.notify();
     inner.switch(SwitchPoint::Leased);
     GetBatch::new(inner, hits, answers)
 }

@@ -6,6 +6,7 @@ use rb_format::Generation;
 use rb_index::{LockPurpose, Published, Reservation, ShardGuard, SlotId};
 use rb_io::{Buffer, Completion, Patience, PlacementId, Request};
 
+use crate::core::expiry::Expiry;
 use crate::core::inner::Inner;
 use crate::core::waits::Waits;
 use crate::core::writer::Writer;
@@ -18,7 +19,7 @@ use crate::ops::put_plan::{
     Payload, PlannedPut, PutOutcome, PutResult, copy_of, fill, take_buffers,
 };
 use crate::ops::slots::{Taken, take_slots};
-use crate::options::{Durability, PutOptions};
+use crate::options::{Durability, PutMode, PutOptions};
 use crate::simulator::{Change, SwitchPoint};
 
 /// Most bytes an async call checksums itself, about 10 us of work: waking a thread for a value of
@@ -32,6 +33,7 @@ pub(crate) struct PutBatch {
     placement: Option<PlacementId>,
     /// True if the puts are acknowledged only once durable.
     strict: bool,
+    mode: PutMode,
     /// Puts without a result, grouped by shard.
     writings: Vec<PendingPut>,
     /// Puts whose memory the device refused; they are written from a copy in the next round.
@@ -140,6 +142,7 @@ impl PutBatch {
             reservation,
             placement: inner.placement_of(options.lifetime),
             strict: inner.durability(options) == Durability::EachBatch,
+            mode: options.mode,
             writings: Vec::with_capacity(planned.len()),
             again: Vec::new(),
             requests: Vec::with_capacity(planned.len()),
@@ -156,6 +159,7 @@ impl PutBatch {
                         shard: planned.shard,
                         key: planned.key.into(),
                         metadata: planned.metadata.into(),
+                        expiry: planned.expiry,
                         generation: Generation(reservation.generation()),
                         reservation: Some(reservation),
                         more: slots[1..].iter().map(|slot| slot.0).collect(),
@@ -229,6 +233,7 @@ impl PutBatch {
         writer: &Writer,
         shard: &mut ShardGuard<'_>,
         group: &mut [PendingPut],
+        expiry: &mut Expiry<'_>,
         stopped: Option<&Error>,
     ) {
         let inner = Arc::clone(&self.inner);
@@ -255,15 +260,13 @@ impl PutBatch {
                 self.done.answers.push((writing.at, Err(error.clone())));
                 continue;
             }
+            if self.mode == PutMode::KeepExisting {
+                expiry.apply(shard, writing.hash, &writing.key);
+            }
             let (stored, ticket) = match shard.publish(reservation, &writing.key, writing.entry()) {
-                Published::Inserted | Published::Replaced { .. } => {
-                    inner.changed(&Change::Put {
-                        key: &writing.key,
-                        generation: writing.generation.0,
-                        slots: &writing.slots,
-                    });
-                    published.push(number);
-                    (PutOutcome::Written, 0)
+                Published::Inserted => (PutOutcome::Inserted, 0),
+                Published::Replaced { payload_len, .. } => {
+                    (PutOutcome::Replaced { len: payload_len }, 0)
                 }
                 // This result refers to an earlier change, which may not be durable yet.
                 Published::Exists => {
@@ -274,6 +277,14 @@ impl PutBatch {
                     (PutOutcome::Superseded, shard.last_ticket())
                 }
             };
+            if stored.is_written() {
+                inner.changed(&Change::Put {
+                    key: &writing.key,
+                    generation: writing.generation.0,
+                    slots: &writing.slots,
+                });
+                published.push(number);
+            }
             add(&inner.counters.bytes_put, writing.payload_len as usize);
             self.answer(writing.at, Ok(stored), ticket);
         }
@@ -321,7 +332,7 @@ impl Batch for PutBatch {
     }
 
     /// Step 4.
-    fn complete(&mut self, _: &mut dyn FnMut()) {
+    fn complete(&mut self, before_observer: &mut dyn FnMut()) {
         let inner = Arc::clone(&self.inner);
         inner.switch(SwitchPoint::Arrived);
         let writer = inner.writer.as_ref().expect("puts have a writer");
@@ -334,11 +345,16 @@ impl Batch for PutBatch {
         let (again, mut writings): (Vec<_>, Vec<_>) =
             writings.into_iter().partition(|put| put.loan.is_some());
         self.again = again;
+        let mut expiry = Expiry::new(&inner);
         for group in writings.chunk_by_mut(|one, other| one.shard == other.shard) {
             let mut shard = inner.index.lock(group[0].shard, LockPurpose::Operation);
-            self.publish(writer, &mut shard, group, stopped.as_ref());
+            self.publish(writer, &mut shard, group, &mut expiry, stopped.as_ref());
             drop(shard);
             inner.switch(SwitchPoint::Published);
+        }
+        if expiry.has_dropped() {
+            before_observer();
+            expiry.notify();
         }
         add(&inner.counters.puts, writings.len());
         // A slot that takes a write is not bad: its earlier failures no longer count.

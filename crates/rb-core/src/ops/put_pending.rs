@@ -26,6 +26,8 @@ pub(crate) struct PendingPut {
     pub(crate) shard: usize,
     pub(crate) key: Box<[u8]>,
     pub(crate) metadata: Box<[u8]>,
+    /// In seconds since format; 0 for never.
+    pub(crate) expiry: u32,
     pub(crate) generation: Generation,
     /// Taken by `publish`, after the write has ended.
     pub(crate) reservation: Option<Reservation>,
@@ -124,7 +126,7 @@ impl PendingPut {
             payload_checksum: sum,
             placement: self.placement,
             policy: 0,
-            expiry: 0,
+            expiry: self.expiry,
             key: &self.key,
             metadata: &self.metadata,
         };
@@ -138,7 +140,7 @@ impl PendingPut {
             payload_len: self.payload_len,
             payload_checksum: self.payload_checksum,
             placement: self.placement,
-            expiry: 0,
+            expiry: self.expiry,
             metadata: &self.metadata,
             verified: true,
         }
@@ -154,7 +156,7 @@ impl PendingPut {
             payload_checksum: self.payload_checksum,
             placement: self.placement,
             policy: 0,
-            expiry: 0,
+            expiry: self.expiry,
             metadata: &self.metadata,
         }
     }

@@ -3,10 +3,12 @@
 use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::collections::HashMap;
+use std::time::SystemTime;
 
 use rb_index::{Place, PutMode};
 use rb_io::{Buffer, Loan, Patience};
 
+use crate::core::expiry;
 use crate::core::inner::Inner;
 use crate::core::pieces::{buffer_bytes, direct_write_bytes};
 use crate::core::writer::Writer;
@@ -26,16 +28,19 @@ pub struct Put<'a> {
     pub payload: Payload<'a>,
     /// Opaque bytes stored with the value and kept in memory, up to the store's `metadata_len_max`.
     pub metadata: &'a [u8],
+    /// The time from which the value is a miss; `None` for never. See [`Put::with_expiry`].
+    pub expires: Option<SystemTime>,
 }
 
 impl<'a> Put<'a> {
-    /// A put of a value in the caller's memory, without metadata.
+    /// A put of a value in the caller's memory, without metadata, that never expires.
     #[must_use]
     pub fn new(key: &'a [u8], value: &'a [u8]) -> Put<'a> {
         Put {
             key,
             payload: Payload::Bytes(value),
             metadata: &[],
+            expires: None,
         }
     }
 
@@ -48,6 +53,42 @@ impl<'a> Put<'a> {
     #[must_use]
     pub fn with_metadata(self, metadata: &'a [u8]) -> Put<'a> {
         Put { metadata, ..self }
+    }
+
+    /// Lets the value expire: from that time on it is a miss, also after a restart. The store rounds
+    /// the time up to a whole second; one that is more than 136 years after the format of the store
+    /// becomes 136 years. A put whose time is over fails with [`Error::Expiry`].
+    ///
+    /// An expired entry keeps its slots until an operation looks it up, which drops it
+    /// ([`DropReason::Expired`](crate::DropReason::Expired)), or until it is removed, replaced or
+    /// evicted. The time is that of [`Clock::wall`](crate::Clock::wall).
+    ///
+    /// ```
+    /// use std::time::{Duration, SystemTime};
+    /// use rb_core::{Put, PutOptions};
+    /// # use rb_core::{ClassRequest, FormatOptions, Share, Store, StoreOptions};
+    /// # let dir = tempfile::tempdir()?;
+    /// # let class = ClassRequest { slot_bytes: 64 << 10, share: Share::Slots(16) };
+    /// # let options = FormatOptions::new(dir.path().join("cache"), vec![class]);
+    /// let clock = std::sync::Arc::new(rb_core::ManualClock::new());
+    /// clock.set_wall(SystemTime::now());
+    /// let with_clock = StoreOptions { clock: clock.clone(), ..StoreOptions::default() };
+    /// let store = Store::open_or_create(&options, with_clock)?;
+    /// let hour = Duration::from_secs(3600);
+    /// let put = Put::new(b"key", b"value").with_expiry(SystemTime::now() + hour);
+    /// assert!(store.put_many(vec![put], PutOptions::default())[0].is_ok());
+    /// assert!(store.contains(b"key"));
+    /// clock.advance(2 * hour);
+    /// assert!(store.get(b"key")?.is_none());
+    /// assert_eq!(store.stats().expired, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn with_expiry(self, time: SystemTime) -> Put<'a> {
+        Put {
+            expires: Some(time),
+            ..self
+        }
     }
 }
 
@@ -81,12 +122,32 @@ impl Payload<'_> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PutOutcome {
-    /// The value was written.
-    Written,
+    /// The value was written, and the key had no entry.
+    Inserted,
+    /// The value was written in place of another one.
+    Replaced {
+        /// Length of the former value in bytes.
+        len: u32,
+    },
     /// The key existed and the put mode kept it.
     Existed,
     /// A later put or remove of the key, possibly of the same batch, took its place.
     Superseded,
+}
+
+impl PutOutcome {
+    /// Returns true if the value was written.
+    ///
+    /// ```
+    /// use rb_core::PutOutcome;
+    ///
+    /// assert!(PutOutcome::Inserted.is_written());
+    /// assert!(!PutOutcome::Existed.is_written());
+    /// ```
+    #[must_use]
+    pub fn is_written(self) -> bool {
+        matches!(self, PutOutcome::Inserted | PutOutcome::Replaced { .. })
+    }
 }
 
 /// The result for one key.
@@ -104,6 +165,8 @@ pub(crate) struct PlannedPut<'a> {
     pub(crate) place: Place,
     pub(crate) key: Cow<'a, [u8]>,
     pub(crate) metadata: Cow<'a, [u8]>,
+    /// As the device stores it; 0 for never.
+    pub(crate) expiry: u32,
     pub(crate) payload: Payload<'a>,
     /// True if the payload is a loan and written straight from there.
     pub(crate) direct: bool,
@@ -141,6 +204,7 @@ impl PlannedPut<'_> {
             place: self.place,
             key: Cow::Owned(self.key.into_owned()),
             metadata: Cow::Owned(self.metadata.into_owned()),
+            expiry: self.expiry,
             direct: self.direct,
             headers: self.headers.or_else(|| buffer.take_if(|_| self.direct)),
             payload: match (self.payload, buffer) {
@@ -221,20 +285,30 @@ pub(crate) fn plan<'a>(inner: &Inner, puts: Vec<Put<'a>>, options: PutOptions) -
     for (at, put) in puts.into_iter().enumerate() {
         match check(inner, &put, options) {
             Err(error) => answers.push(Err(error)),
-            Ok(slots) => {
+            Ok(checked) => {
                 match options.mode {
                     PutMode::Replace => drop(writers.insert(put.key, at)),
                     PutMode::KeepExisting => drop(writers.entry(put.key).or_insert(at)),
                 }
-                answers.push(Ok(PutOutcome::Written));
-                valid.push((at, slots, put));
+                // Until the put is done.
+                answers.push(Ok(PutOutcome::Inserted));
+                valid.push((at, checked, put));
             }
         }
     }
     // Second pass: plan the chosen puts; the others follow them.
     let mut planned = Vec::with_capacity(valid.len());
     let mut followers = Vec::new();
-    for (at, (class, slots), put) in valid {
+    for (
+        at,
+        Checked {
+            class,
+            slots,
+            expiry,
+        },
+        put,
+    ) in valid
+    {
         let writer = writers.get(put.key).copied().unwrap_or(at);
         if writer == at {
             let hash = inner.hash(put.key);
@@ -248,6 +322,7 @@ pub(crate) fn plan<'a>(inner: &Inner, puts: Vec<Put<'a>>, options: PutOptions) -
                 place: batch.at(at),
                 key: put.key.into(),
                 metadata: put.metadata.into(),
+                expiry,
                 direct: match &put.payload {
                     Payload::Loan(loan) => inner.direct.writes_from(loan),
                     _ => false,
@@ -271,8 +346,15 @@ pub(crate) fn plan<'a>(inner: &Inner, puts: Vec<Put<'a>>, options: PutOptions) -
     }
 }
 
-/// Validates a put (C9) and returns the class and number of slots for its value.
-fn check(inner: &Inner, put: &Put<'_>, options: PutOptions) -> Result<(u8, usize), Error> {
+/// What a validated put takes.
+struct Checked {
+    class: u8,
+    slots: usize,
+    expiry: u32,
+}
+
+/// Validates a put (C9).
+fn check(inner: &Inner, put: &Put<'_>, options: PutOptions) -> Result<Checked, Error> {
     inner.check_key(put.key)?;
     let max = inner.superblock.metadata_len_max as usize;
     if put.metadata.len() > max {
@@ -285,7 +367,12 @@ fn check(inner: &Inner, put: &Put<'_>, options: PutOptions) -> Result<(u8, usize
     if classes > 0 && usize::from(class) >= classes {
         return Err(Error::Lifetime { class, classes });
     }
-    inner.slots_for(put.payload.len())
+    let (class, slots) = inner.slots_for(put.payload.len())?;
+    Ok(Checked {
+        class,
+        slots,
+        expiry: expiry::stored(inner, put.expires)?,
+    })
 }
 
 /// Splits a batch into parts of at most half the buffer memory, with as many records as one log

@@ -2,10 +2,12 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::SystemTime;
 
-use rb_index::{Lease, LockPurpose};
+use rb_index::{Lease, LockPurpose, SnapshotEntry};
 
 use crate::core::entry_scan::EntryScan;
+use crate::core::expiry::{Expiry, is_over, now, time_of};
 use crate::core::inner::Inner;
 use crate::ops::groups::by_shard;
 
@@ -31,6 +33,25 @@ pub struct EntryInfo {
     pub verified: bool,
     /// True if the entry is leased now.
     pub leased: bool,
+    /// The time from which the entry is a miss, in whole seconds; `None` for never.
+    pub expires: Option<SystemTime>,
+}
+
+impl EntryInfo {
+    pub(crate) fn new(inner: &Inner, entry: &SnapshotEntry<'_>) -> EntryInfo {
+        EntryInfo {
+            key: entry.key.into(),
+            len: entry.located.payload_len,
+            slot: entry.located.slot.0,
+            more_slots: entry.more.clone().map(|slot| slot.0).collect(),
+            class: entry.located.class,
+            generation: entry.located.generation,
+            metadata: entry.metadata.into(),
+            verified: entry.located.verified,
+            leased: entry.leases > 0,
+            expires: time_of(inner, entry.located.expiry),
+        }
+    }
 }
 
 /// A lease on an entry, taken by `lookup_and_pin`. Until it is unpinned or dropped, the entry's
@@ -157,16 +178,19 @@ fn each(
     let Ok(_pass) = inner.enter() else { return };
     let hashes: Vec<u64> = keys.iter().map(|key| inner.hash(key)).collect();
     inner.prefetch(&hashes);
+    let mut expiry = Expiry::new(inner);
     for group in by_shard(keys.len(), |at| inner.index.shard_of(hashes[at])) {
         let mut shard = inner.index.lock(group.shard, LockPurpose::Operation);
         for at in group.positions {
+            expiry.apply(&mut shard, hashes[at], keys[at]);
             visit(group.shard, &mut shard, at, hashes[at]);
         }
     }
+    expiry.notify();
 }
 
 /// Entries copied per hold of a shard's lock.
-const ENTRIES_PER_HOLD: usize = 256;
+pub(crate) const ENTRIES_PER_HOLD: usize = 256;
 
 /// Visits every live entry once, in no particular order; holds no lock while `visit` runs. Entries
 /// inserted or removed during the walk may or may not be visited. Ends when `visit` returns false
@@ -177,18 +201,11 @@ pub(crate) fn for_each(inner: &Inner, visit: &mut dyn FnMut(EntryInfo) -> bool) 
         // Copies, so that `visit` runs without the lock.
         let mut held = Vec::new();
         let Ok(pass) = inner.enter() else { return };
+        let now = now(inner);
         more = walk.step(&inner.index, ENTRIES_PER_HOLD, &mut |entry| {
-            held.push(EntryInfo {
-                key: entry.key.into(),
-                len: entry.located.payload_len,
-                slot: entry.located.slot.0,
-                more_slots: entry.more.map(|slot| slot.0).collect(),
-                class: entry.located.class,
-                generation: entry.located.generation,
-                metadata: entry.metadata.into(),
-                verified: entry.located.verified,
-                leased: entry.leases > 0,
-            });
+            if !is_over(entry.located.expiry, now) {
+                held.push(EntryInfo::new(inner, &entry));
+            }
         });
         // `visit` may close the store.
         drop(pass);

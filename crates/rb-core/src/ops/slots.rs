@@ -7,6 +7,7 @@
 use rb_index::{LockPurpose, PutMode, Reservation, Reserve, ShardGuard};
 use smallvec::smallvec;
 
+use crate::core::expiry::Expiry;
 use crate::core::inner::Inner;
 use crate::core::pieces::SlotIds;
 use crate::core::writer::Writer;
@@ -47,10 +48,12 @@ pub(crate) fn take_slots(
     );
     let mut taken: Vec<Taken> = wanted.iter().map(no_space).collect();
     let mut needy: Vec<usize> = (0..wanted.len()).collect();
+    let mut expiry = Expiry::new(inner);
     if mode == PutMode::KeepExisting {
         // Evict nothing for a key that already exists. The key may still come or go before
         // `reserve`, which decides.
         each(inner, wanted, &needy, |shard, at| {
+            expiry.apply(shard, wanted[at].hash, &wanted[at].key);
             if let Some(ticket) = existing(shard, &wanted[at]) {
                 taken[at] = Taken::Exists(ticket);
             }
@@ -100,6 +103,9 @@ pub(crate) fn take_slots(
             return;
         };
         let (key, hash, place) = (&wanted[at].key[..], wanted[at].hash, wanted[at].place);
+        if mode == PutMode::KeepExisting {
+            expiry.apply(shard, hash, key);
+        }
         let reserved = writer
             .next_generation()
             .map(|generation| shard.reserve(hash, key, &slots, generation.0, mode, place));
@@ -113,6 +119,7 @@ pub(crate) fn take_slots(
         unneeded.extend(slots);
     });
     inner.index.give_back(&unneeded);
+    expiry.notify();
     inner.switch(SwitchPoint::Reserved);
     taken
 }

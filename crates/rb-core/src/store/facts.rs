@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rb_format::{Geometry, Superblock};
+use rb_format::{FORMAT_BLOCK, Geometry, Superblock};
 use rb_io::{Arena, Engine};
 
 use crate::background::snapshot;
@@ -110,6 +110,29 @@ impl Store {
     #[must_use]
     pub fn geometry(&self) -> &Geometry {
         &self.inner().geometry
+    }
+
+    /// The bytes on the device that a value of `len` bytes takes: its slots, with their headers.
+    ///
+    /// # Errors
+    /// `ValueLength` if `len` is 0 or no value of the store can be so long.
+    ///
+    /// ```
+    /// # use rb_core::{ClassRequest, FormatOptions, Share, Store, StoreOptions};
+    /// # let dir = tempfile::tempdir()?;
+    /// # let class = ClassRequest { slot_bytes: 64 << 10, share: Share::Slots(16) };
+    /// # let options = FormatOptions::new(dir.path().join("cache"), vec![class]);
+    /// # let store = Store::open_or_create(&options, StoreOptions::default())?;
+    /// let slot = (64 << 10) + 4096;
+    /// assert_eq!(store.charge(1)?, slot);
+    /// assert_eq!(store.charge(100_000)?, 2 * slot);
+    /// assert!(store.charge(0).is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn charge(&self, len: usize) -> Result<u64, Error> {
+        let (class, slots) = self.inner().slots_for(len)?;
+        let slot_bytes = self.geometry().class_capacity(class) + FORMAT_BLOCK as u64;
+        Ok(slots as u64 * slot_bytes)
     }
 
     /// The name of the engine in use.

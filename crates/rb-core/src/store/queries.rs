@@ -1,5 +1,6 @@
 //! Queries that the index serves without I/O.
 
+use crate::ops::list::{self, ListCursor};
 use crate::ops::query::{self, EntryInfo, Pin};
 use crate::store::Store;
 
@@ -151,5 +152,40 @@ impl Store {
     /// ```
     pub fn for_each(&self, mut visit: impl FnMut(EntryInfo) -> bool) {
         query::for_each(self.inner(), &mut visit);
+    }
+
+    /// Lists the live entries in pages of at most `limit`, at least 1. The first page is `from` a
+    /// [`ListOrder`](crate::ListOrder), each further one from the cursor returned with the page before. The listing ends with
+    /// the page that has no cursor; that page may be empty. If the store is closed, the page is empty and the last one.
+    ///
+    /// An entry that is live throughout is listed exactly once. An entry that is added or dropped concurrently may or may
+    /// not be listed, and a key that is replaced may be listed with both of its values. Values put during the listing are
+    /// the newest: with `OldestFirst` they appear at its end, with `NewestFirst` they do not.
+    ///
+    /// A page in the order of age scans the whole index, under the lock of a shard for 256 entries at a time, and keeps at
+    /// most `limit` entries in memory. A listing of everything should use long pages, or no order.
+    ///
+    /// ```
+    /// use rb_core::ListOrder;
+    /// # use rb_core::{ClassRequest, FormatOptions, Share, Store, StoreOptions};
+    /// # let dir = tempfile::tempdir()?;
+    /// # let class = ClassRequest { slot_bytes: 64 << 10, share: Share::Slots(16) };
+    /// # let options = FormatOptions::new(dir.path().join("cache"), vec![class]);
+    /// # let store = Store::open_or_create(&options, StoreOptions::default())?;
+    /// for name in ["a", "b", "c"] {
+    ///     store.put(name.as_bytes(), b"value")?;
+    /// }
+    /// let (page, next) = store.list(ListOrder::OldestFirst, 2);
+    /// assert!(*page[0].key == *b"a" && *page[1].key == *b"b");
+    /// let (page, next) = store.list(next.expect("there is more"), 2);
+    /// assert!(*page[0].key == *b"c" && next.is_none());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn list(
+        &self,
+        from: impl Into<ListCursor>,
+        limit: usize,
+    ) -> (Vec<EntryInfo>, Option<ListCursor>) {
+        list::list(self.inner(), from.into(), limit)
     }
 }

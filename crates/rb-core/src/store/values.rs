@@ -10,7 +10,7 @@ use crate::ops::get;
 use crate::ops::put;
 use crate::ops::put_async;
 use crate::ops::put_plan::{Put, PutOutcome, PutResult};
-use crate::ops::remove;
+use crate::ops::remove::{self, RemoveMode, RemoveResult, len_of};
 use crate::options::PutOptions;
 use crate::store::Store;
 use crate::value::{Lookup, LookupAt, Value, ValueBuf};
@@ -19,6 +19,11 @@ const ONE_ANSWER: &str = "a batch has one answer for each key";
 
 fn only<T>(mut answers: Vec<T>) -> T {
     answers.pop().expect(ONE_ANSWER)
+}
+
+/// The results of a remove as the lengths of the values that were removed.
+fn lens_of(answers: Vec<RemoveResult>) -> Vec<Result<Option<u32>, Error>> {
+    answers.into_iter().map(len_of).collect()
 }
 
 impl Store {
@@ -221,8 +226,8 @@ impl Store {
     /// # let class = ClassRequest { slot_bytes: 64 << 10, share: Share::Slots(16) };
     /// # let options = FormatOptions::new(dir.path().join("cache"), vec![class]);
     /// # let store = Store::open_or_create(&options, StoreOptions::default())?;
-    /// assert_eq!(store.put(b"key", b"first")?, PutOutcome::Written);
-    /// store.put(b"key", b"second")?;
+    /// assert_eq!(store.put(b"key", b"first")?, PutOutcome::Inserted);
+    /// assert_eq!(store.put(b"key", b"second")?, PutOutcome::Replaced { len: 5 });
     /// assert_eq!(store.get(b"key")?.as_deref(), Some(&b"second"[..]));
     ///
     /// // A value larger than a slot takes several, but no more than there are.
@@ -251,7 +256,7 @@ impl Store {
     ///
     /// let keep = PutOptions { mode: PutMode::KeepExisting, ..PutOptions::default() };
     /// let outcomes = store.put_many(vec![Put::new(b"b", b"2"), Put::new(b"c", b"3")], keep);
-    /// assert!(matches!(outcomes[..], [Ok(PutOutcome::Existed), Ok(PutOutcome::Written)]));
+    /// assert!(matches!(outcomes[..], [Ok(PutOutcome::Existed), Ok(PutOutcome::Inserted)]));
     /// assert_eq!(store.get(b"b")?.as_deref(), Some(&b"two"[..]));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -302,7 +307,7 @@ impl Store {
     /// # let options = FormatOptions::new(dir.path().join("cache"), vec![class]);
     /// # let store = Store::open_or_create(&options, StoreOptions::default())?;
     /// let putting = store.put_async(b"key", b"value");
-    /// assert_eq!(putting.wait()?, PutOutcome::Written);
+    /// assert_eq!(putting.wait()?, PutOutcome::Inserted);
     /// assert!(store.contains(b"key"));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -344,7 +349,7 @@ impl Store {
         Ok(ValueBuf::new(buf, len))
     }
 
-    /// Removes one key. Returns true if the store had an entry for it.
+    /// Removes one key. Returns the length of the removed value in bytes; `None` if the store had no entry for the key.
     ///
     /// # Errors
     /// `KeyLength`, `Busy` without log space, or a store that cannot be written: `ReadOnly`, `Poisoned`, `Closed`.
@@ -356,18 +361,20 @@ impl Store {
     /// # let options = FormatOptions::new(dir.path().join("cache"), vec![class]);
     /// # let store = Store::open_or_create(&options, StoreOptions::default())?;
     /// store.put(b"key", b"value")?;
-    /// assert!(store.remove(b"key")?);
-    /// assert!(!store.remove(b"key")?);
+    /// assert_eq!(store.remove(b"key")?, Some(5));
+    /// assert_eq!(store.remove(b"key")?, None);
     /// assert!(store.get(b"key")?.is_none());
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn remove(&self, key: &[u8]) -> Result<bool, Error> {
+    pub fn remove(&self, key: &[u8]) -> Result<Option<u32>, Error> {
         only(self.remove_many(&[key]))
     }
 
-    /// Removes many keys. Returns for each key true if the store had an entry for it.
+    /// Removes many keys. Returns for each key the length of the removed value in bytes, or `None` if the store had no entry
+    /// for it.
     ///
-    /// A leased entry disappears immediately; its slot becomes free when the last lease ends.
+    /// A leased entry disappears immediately; its slot becomes free when the last lease ends. To keep it, see
+    /// [`Store::remove_many_with`].
     ///
     /// ```
     /// # use rb_core::{ClassRequest, FormatOptions, Share, Store, StoreOptions};
@@ -377,12 +384,39 @@ impl Store {
     /// # let store = Store::open_or_create(&options, StoreOptions::default())?;
     /// store.put(b"a", b"one")?;
     /// let removed = store.remove_many(&[b"a", b"b"]);
-    /// assert!(matches!(removed[..], [Ok(true), Ok(false)]));
+    /// assert!(matches!(removed[..], [Ok(Some(3)), Ok(None)]));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]
-    pub fn remove_many(&self, keys: &[&[u8]]) -> Vec<Result<bool, Error>> {
-        remove::remove_many(self.inner(), keys)
+    pub fn remove_many(&self, keys: &[&[u8]]) -> Vec<Result<Option<u32>, Error>> {
+        lens_of(self.remove_many_with(keys, RemoveMode::Always))
+    }
+
+    /// Removes many keys; `mode` decides what happens to leased entries. Whether an entry is leased is decided in the same
+    /// step in which it would be removed.
+    ///
+    /// ```
+    /// use rb_core::{RemoveMode, RemoveOutcome};
+    /// # use rb_core::{ClassRequest, FormatOptions, Share, Store, StoreOptions};
+    /// # let dir = tempfile::tempdir()?;
+    /// # let class = ClassRequest { slot_bytes: 64 << 10, share: Share::Slots(16) };
+    /// # let options = FormatOptions::new(dir.path().join("cache"), vec![class]);
+    /// # let store = Store::open_or_create(&options, StoreOptions::default())?;
+    /// store.put(b"a", b"one")?;
+    /// store.put(b"b", b"four")?;
+    /// let pins = store.lookup_and_pin(&[b"a"]);
+    /// let outcomes = store.remove_many_with(&[b"a", b"b", b"c"], RemoveMode::UnlessLeased);
+    /// assert!(matches!(
+    ///     outcomes[..],
+    ///     [Ok(RemoveOutcome::Leased), Ok(RemoveOutcome::Removed { len: 4 }), Ok(RemoveOutcome::Missing)]
+    /// ));
+    /// assert!(store.contains(b"a"));
+    /// # drop(pins);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn remove_many_with(&self, keys: &[&[u8]], mode: RemoveMode) -> Vec<RemoveResult> {
+        remove::remove_many(self.inner(), keys, mode)
     }
 
     /// Starts a remove of many keys; the operation completes with one result per key, as [`Store::remove_many`].
@@ -395,10 +429,33 @@ impl Store {
     /// # let store = Store::open_or_create(&options, StoreOptions::default())?;
     /// store.put(b"a", b"one")?;
     /// let removed = store.remove_many_async(&[b"a", b"b"]).wait();
-    /// assert!(matches!(removed[..], [Ok(true), Ok(false)]));
+    /// assert!(matches!(removed[..], [Ok(Some(3)), Ok(None)]));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn remove_many_async(&self, keys: &[&[u8]]) -> Operation<Vec<Result<bool, Error>>> {
-        remove::remove_many_async(self.inner(), self.threads(), keys)
+    pub fn remove_many_async(&self, keys: &[&[u8]]) -> Operation<Vec<Result<Option<u32>, Error>>> {
+        let (inner, threads) = (self.inner(), self.threads());
+        remove::remove_many_async(inner, threads, keys, RemoveMode::Always, lens_of)
+    }
+
+    /// Starts a remove of many keys, as [`Store::remove_many_with`].
+    ///
+    /// ```
+    /// use rb_core::{RemoveMode, RemoveOutcome};
+    /// # use rb_core::{ClassRequest, FormatOptions, Share, Store, StoreOptions};
+    /// # let dir = tempfile::tempdir()?;
+    /// # let class = ClassRequest { slot_bytes: 64 << 10, share: Share::Slots(16) };
+    /// # let options = FormatOptions::new(dir.path().join("cache"), vec![class]);
+    /// # let store = Store::open_or_create(&options, StoreOptions::default())?;
+    /// store.put(b"a", b"one")?;
+    /// let removing = store.remove_many_with_async(&[b"a"], RemoveMode::UnlessLeased);
+    /// assert!(matches!(removing.wait()[..], [Ok(RemoveOutcome::Removed { len: 3 })]));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn remove_many_with_async(
+        &self,
+        keys: &[&[u8]],
+        mode: RemoveMode,
+    ) -> Operation<Vec<RemoveResult>> {
+        remove::remove_many_async(self.inner(), self.threads(), keys, mode, |answers| answers)
     }
 }

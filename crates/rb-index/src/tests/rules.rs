@@ -153,7 +153,8 @@ fn a_leased_slot_outlives_remove_and_replace_and_frees_with_the_last_lease() {
         put(&index, b"k", 2),
         Published::Replaced {
             slot: displaced,
-            generation: 1
+            generation: 1,
+            payload_len: first.located().payload_len
         }
     );
     let mut guard = index.lock(0, LockPurpose::Operation);
@@ -560,4 +561,34 @@ fn a_generation_that_was_drawn_before_its_slot_was_taken_stops_a_debug_build() {
     guard.remove(1, b"a", 6);
     drop(guard);
     put(&index, b"b", 4);
+}
+
+#[test]
+fn an_entry_expires_at_its_time_and_not_before() {
+    let index = index(3);
+    let slot = take(&index);
+    let mut guard = index.lock(0, LockPurpose::Operation);
+    assert!(!guard.may_expire());
+    let reservation = reserve(&mut guard, b"k", slot, 1);
+    let entry = NewEntry {
+        expiry: 10,
+        ..new_entry(slot)
+    };
+    assert_eq!(guard.publish(reservation, b"k", entry), Published::Inserted);
+    drop(guard);
+    put(&index, b"forever", 2);
+    let mut guard = index.lock(0, LockPurpose::Operation);
+    assert!(guard.may_expire());
+    assert_eq!(guard.expire(1, b"k", 9), None);
+    assert_eq!(guard.expire(1, b"forever", u32::MAX), None);
+    let lease = guard.lease(1, b"k", Place::default()).unwrap();
+    assert!(guard.is_leased(1, b"k") && !guard.is_leased(1, b"forever"));
+    assert_eq!(guard.expire(1, b"k", 10).unwrap().generation, 1);
+    assert_eq!(guard.expire(1, b"k", 10), None);
+    assert!(guard.get(1, b"k").is_none() && !guard.is_leased(1, b"k"));
+    drop(guard);
+    assert_eq!(index.stats().classes[0].retired, 1);
+    index.lock(0, LockPurpose::Operation).release(lease);
+    assert_eq!(index.stats().classes[0].retired, 0);
+    index.audit().unwrap();
 }
