@@ -25,6 +25,18 @@ pub(crate) struct Counters {
     pub(crate) discard: DiscardCounters,
 }
 
+impl Counters {
+    /// Counts the bytes of a value that was written.
+    pub(crate) fn add_written(&self, bytes: u32) {
+        self.bytes_put.fetch_add(bytes.into(), Ordering::Relaxed);
+    }
+
+    /// Counts puts that have ended.
+    pub(crate) fn add_puts(&self, count: usize) {
+        add(&self.puts, count);
+    }
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct DiscardCounters {
     pub(crate) slots: AtomicU64,

@@ -76,7 +76,7 @@ pub enum Error {
     Expiry {
         /// The expiry, since the beginning of 1970.
         expires: Duration,
-        /// The present or the time of the format, whichever is later, since the beginning of 1970.
+        /// The later of the present and the time of the format, since the beginning of 1970.
         after: Duration,
     },
     /// The memory for a get is a shared loan; a read needs an exclusive one.

@@ -362,7 +362,7 @@ fn random_damage_anywhere_never_yields_wrong_bytes() {
 }
 
 /// Regression test: the newest base and both log rings were overwritten with other data. The base counted as one that
-/// was never written, so the older base was taken for all there was: a removed key was back, and nothing said so (C3).
+/// was never written, so the older base was taken for all there was: a removed key was back without a report (C3).
 #[test]
 fn an_overwritten_base_is_not_one_that_was_never_written() {
     let fixture = FileFixture::new(16384, 16);

@@ -14,9 +14,12 @@ use rb_core::{
 
 use crate::support::{FileFixture, KIB, Sim, Watch, base_headers, corrupt, key, value};
 
-/// Collects what the store evicts and drops: key, generation, length, class.
+/// Key, generation, length and class of an entry.
+type Lost = (Vec<u8>, u64, u32, u8);
+
+/// Collects what the store evicts and drops.
 #[derive(Debug, Default)]
-struct Gone(Mutex<Vec<(Vec<u8>, u64, u32, u8)>>);
+struct Gone(Mutex<Vec<Lost>>);
 
 impl Events for Gone {
     fn event(&self, event: &Event<'_>) {
@@ -82,7 +85,11 @@ fn evictions_say_how_much_is_gone() {
             _ => 100 + n as u32,
         };
         assert!(*generation > 0 && !left.contains_key(name));
-        assert_eq!((*len, *class), (put, u8::from(n % 3 == 0)), "key {n}");
+        assert_eq!(
+            (*len, *class),
+            (put, u8::from(n.is_multiple_of(3))),
+            "key {n}"
+        );
     }
 }
 
@@ -488,7 +495,7 @@ fn put_until(store: &Store, n: u64, seconds: f64) -> Result<PutOutcome, Error> {
     store.put_many(vec![put], PutOptions::default()).remove(0)
 }
 
-/// Whether a key is there, by one kind of lookup.
+/// One kind of lookup; returns whether a key is there.
 type Look = fn(&Store, &[u8]) -> bool;
 
 const LOOKS: [Look; 11] = [
@@ -619,7 +626,7 @@ fn an_expired_entry_yields_to_puts_and_removes() {
     }
     let pins = store.lookup_and_pin(&[&key(0)]);
     clock.set_wall(at(10.0));
-    // One that keeps, one that replaces, a remove: each says what became of the former value.
+    // One that keeps, one that replaces, a remove: each reports the former value.
     let keep = PutOptions {
         mode: PutMode::KeepExisting,
         ..PutOptions::default()
@@ -748,7 +755,7 @@ fn nothing_is_served_after_its_time_while_time_passes() {
     let expired: u64 = dropped.iter().map(|gone| u64::from(gone.2)).sum();
     assert!(expired > 0 && hits.into_inner() > 100);
     assert!(store.stats().expired > 0);
-    let left = store.stats().index.entries as u64 * 108;
+    let left = store.stats().index.entries * 108;
     assert_eq!(new.into_inner() - freed.into_inner() - expired, left);
     store.audit().unwrap();
 }

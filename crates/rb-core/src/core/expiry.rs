@@ -1,7 +1,7 @@
 //! Expiry: a value whose time is over is a miss, and its entry is dropped by the operation that looks
 //! it up.
 //!
-//! No record says so. Record, base and slot header hold the time, so a restart finds it over, too.
+//! That needs no record. Put record, base and slot header hold the time, so a restart finds it over, too.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

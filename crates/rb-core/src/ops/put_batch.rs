@@ -10,7 +10,6 @@ use crate::core::expiry::Expiry;
 use crate::core::inner::Inner;
 use crate::core::waits::Waits;
 use crate::core::writer::Writer;
-use crate::counters::add;
 use crate::error::Error;
 use crate::log::delta::{LogReservation, LogSpace};
 use crate::ops::batch::Batch;
@@ -285,7 +284,7 @@ impl PutBatch {
                 });
                 published.push(number);
             }
-            add(&inner.counters.bytes_put, writing.payload_len as usize);
+            inner.counters.add_written(writing.payload_len);
             self.answer(writing.at, Ok(stored), ticket);
         }
         if !published.is_empty() {
@@ -356,7 +355,7 @@ impl Batch for PutBatch {
             before_observer();
             expiry.notify();
         }
-        add(&inner.counters.puts, writings.len());
+        inner.counters.add_puts(writings.len());
         // A slot that takes a write is not bad: its earlier failures no longer count.
         let well = writings
             .iter()

@@ -165,7 +165,7 @@ pub(crate) struct PlannedPut<'a> {
     pub(crate) place: Place,
     pub(crate) key: Cow<'a, [u8]>,
     pub(crate) metadata: Cow<'a, [u8]>,
-    /// As the device stores it; 0 for never.
+    /// In seconds since format, as stored on the device; 0 for never.
     pub(crate) expiry: u32,
     pub(crate) payload: Payload<'a>,
     /// True if the payload is a loan and written straight from there.
@@ -346,7 +346,7 @@ pub(crate) fn plan<'a>(inner: &Inner, puts: Vec<Put<'a>>, options: PutOptions) -
     }
 }
 
-/// What a validated put takes.
+/// Class, slots and expiry of a validated put.
 struct Checked {
     class: u8,
     slots: usize,

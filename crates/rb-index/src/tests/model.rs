@@ -141,7 +141,7 @@ impl Model {
             (_, Some(known)) => Published::Replaced {
                 slot: known.slots[0],
                 generation: known.generation,
-                payload_len: new_entry(known.slot).payload_len,
+                payload_len: entry_in(&known.slots).payload_len,
             },
             _ => Published::Inserted,
         };
