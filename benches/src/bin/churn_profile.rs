@@ -70,6 +70,7 @@ fn main() -> ExitCode {
     }
 }
 
+#[expect(clippy::print_stdout, reason = "the result of a program")]
 fn run(args: &Args) -> Result<(), Failure> {
     for (name, slot_bytes, lengths) in CASES {
         let measured = measure(args, name, slot_bytes, lengths);

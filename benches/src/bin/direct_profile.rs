@@ -95,6 +95,7 @@ fn main() -> ExitCode {
     }
 }
 
+#[expect(clippy::print_stdout, reason = "the result of a program")]
 fn run(args: &Args) -> Result<(), Failure> {
     let capacity = Device::open(&args.path, Access::ReadOnly)?.capacity_bytes();
     for case in CASES {

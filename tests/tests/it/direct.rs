@@ -223,7 +223,7 @@ fn memory_that_the_device_refuses_is_copied() {
     let stats = store.stats();
     assert_eq!((stats.direct_refused, stats.dropped), (3, 0));
     assert!(stats.direct_off.is_some_and(|why| why.contains("failed")));
-    let class = store.stats().index.classes[0].clone();
+    let class = store.stats().index.classes[0];
     assert_eq!((class.quarantined, class.bad, class.reserved), (0, 0, 0));
     // A put, a get and a put by a copy after the refusal, then everything.
     assert_eq!(stats.bytes_copied, (3 + 1 + 2 * 2) * len as u64);

@@ -160,6 +160,7 @@ impl Store {
     /// assert_eq!(value.loan.bytes().expect("exclusive")[..value.len], [7; 300_000]);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
+    #[must_use]
     pub fn get_many_at(&self, keys: &[&[u8]], loans: Vec<Loan>) -> Vec<LookupAt> {
         assert_eq!(keys.len(), loans.len(), "one loan per key");
         get::get_many_at(self.inner(), keys, loans)
