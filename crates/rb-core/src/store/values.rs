@@ -129,7 +129,7 @@ impl Store {
     /// Reads many values straight into the caller's memory, one loan per key, without a copy.
     ///
     /// The memory of a value is an exclusive loan of an [`Arena`](rb_io::Arena), usually an adopted one
-    /// ([`StoreOptions::arenas`](crate::StoreOptions::arenas)), and comes back in its [`ValueAt`]. It never holds
+    /// ([`StoreOptions::arenas`](crate::StoreOptions::arenas)), and comes back in its [`ValueAt`](crate::ValueAt). It never holds
     /// a value that failed verification: what was read there is zeroed. After a miss or an error its content is unspecified and the loan has ended, except after
     /// `TimedOut`: the device may still write to it, and the loan ends when it has done so
     /// ([`Arena::when_free`](rb_io::Arena::when_free)).
