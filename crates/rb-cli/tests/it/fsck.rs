@@ -231,7 +231,7 @@ fn two_lost_bases_are_one_finding() {
     shows(&text, &["means: metadata is lost", "(1 damaged, 0 remarks"]);
     assert!(!text.contains("one way less"), "{text}");
 
-    place.overwrite(base_a(&info), &[0; 4096]);
+    place.overwrite(base_a(&info), b"\xbb\xbbrb\0\0\"\n");
     let line = state(&place.rb(&["fsck", "--json"], &[]), 4);
     shows(
         line["findings"][0]["wrong"].as_str().unwrap(),

@@ -47,6 +47,9 @@ impl Unusable {
             Corruption::WrongEpoch { .. } | Corruption::WrongStore { .. } => {
                 Unusable::Absent(words)
             }
+            // Format clears what it does not write. Anything else that is not of the format has
+            // overwritten a structure.
+            Corruption::Magic { found, .. } if found == [0; 8] => Unusable::Absent(words),
             _ => Unusable::Damage(words),
         }
     }
