@@ -348,3 +348,40 @@ fn a_dead_device_keeps_the_memory_until_it_answers() {
     }
     store.audit().unwrap();
 }
+
+/// Regression test: loans of hits that came to nothing ended under the lock of their key's shard. A callback that
+/// asked the store for anything waited for its own thread.
+#[test]
+fn callbacks_come_with_no_lock_held() {
+    let memory = Memory::new(2 * MIB);
+    let fixture = FileFixture::new(MIB as u64, 16);
+    let store = fixture.open_with(|options| options.shards = Some(1));
+    store.put(&key(0), &value(0, DIRECT_MIN)).unwrap();
+    let mut slot = 0;
+    store.for_each(|info| {
+        slot = info.slot;
+        true
+    });
+    let asks = |len: usize| {
+        let (sender, called) = std::sync::mpsc::channel();
+        let loan = memory.alone(0, len);
+        let other = store.clone();
+        memory
+            .0
+            .when_free(0, len, move || _ = sender.send(other.contains(&key(1))));
+        let found = store.get_many_at(&[&key(0)], vec![loan]).remove(0);
+        drop(found);
+        called
+            .recv_timeout(Duration::from_secs(10))
+            .expect("the callback came");
+    };
+    asks(1000);
+    asks(DIRECT_MIN);
+    corrupt(
+        &fixture,
+        store.geometry().payload_offset(slot).unwrap() + 9,
+        1,
+    );
+    asks(DIRECT_MIN);
+    assert_eq!(store.stats().dropped, 1);
+}

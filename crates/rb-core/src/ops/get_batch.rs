@@ -11,7 +11,7 @@ use crate::counters::add;
 use crate::error::Error;
 use crate::events::{DropReason, Event};
 use crate::ops::batch::Batch;
-use crate::ops::get_hit::{Answer, PendingGet, Read};
+use crate::ops::get_hit::{Answer, PendingGet, Read, Target};
 use crate::simulator::SwitchPoint;
 
 /// Hits whose reads are in flight together. The batch owns their leases.
@@ -86,6 +86,8 @@ impl GetBatch {
     fn end_leases(&mut self) -> Vec<(Box<[u8]>, Located)> {
         let inner = &self.inner;
         let (mut again, mut dropped) = (Vec::new(), Vec::new());
+        // Their loans end when this returns, with no lock held: that calls `when_free`'s callbacks.
+        let mut unused = Vec::new();
         let mut hits = std::mem::take(&mut self.hits).into_iter().peekable();
         while let Some(number) = hits.peek().map(|hit| hit.shard) {
             let mut shard = inner.index.lock(number, LockPurpose::Operation);
@@ -98,7 +100,8 @@ impl GetBatch {
                         let len = located.payload_len as usize;
                         add(&inner.counters.hits, 1);
                         add(&inner.counters.bytes_got, len);
-                        let found = hit.target.found(buf, len, hit.metadata, located.generation);
+                        let target = std::mem::replace(&mut hit.target, Target::Buffer);
+                        let found = target.found(buf, len, hit.metadata, located.generation);
                         Ok(Some(found))
                     }
                     Read::NoAccess => {
@@ -128,6 +131,7 @@ impl GetBatch {
                     // The queue failed without completing this read.
                     Read::Open => Err(Error::Closed),
                 };
+                unused.push(hit.target);
                 shard.release(hit.lease);
                 self.answers.push((hit.at, answer));
             }
@@ -195,10 +199,12 @@ impl Batch for GetBatch {
     }
 
     fn refused(&mut self, error: &Error) {
+        let mut unused = Vec::new();
         let mut hits = std::mem::take(&mut self.hits).into_iter().peekable();
         while let Some(number) = hits.peek().map(|hit| hit.shard) {
             let mut shard = self.inner.index.lock(number, LockPurpose::Operation);
             while let Some(hit) = hits.next_if(|hit| hit.shard == number) {
+                unused.push(hit.target);
                 shard.release(hit.lease);
                 self.answers.push((hit.at, Err(error.clone())));
             }

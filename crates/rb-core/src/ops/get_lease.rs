@@ -36,6 +36,8 @@ pub(crate) fn lease(
     let mut hits = Vec::with_capacity(keys.len());
     let mut misses = 0;
     let mut expiry = Expiry::new(inner);
+    // Their loans end below, with no lock held: that calls `Arena::when_free`'s callbacks.
+    let mut unused = Vec::new();
     for group in by_shard(keys.len(), |at| inner.index.shard_of(hashes[at])) {
         let mut shard = inner.index.lock(group.shard, LockPurpose::Operation);
         for at in group.positions {
@@ -51,6 +53,7 @@ pub(crate) fn lease(
             let target = target(at);
             if let Err(error) = target.check(lease.located().payload_len as usize) {
                 shard.release(lease);
+                unused.push(target);
                 answers.push((at, Err(error)));
                 continue;
             }
@@ -69,6 +72,7 @@ pub(crate) fn lease(
         }
     }
     add(&inner.counters.misses, misses);
+    drop(unused);
     expiry.notify();
     inner.switch(SwitchPoint::Leased);
     GetBatch::new(inner, hits, answers)

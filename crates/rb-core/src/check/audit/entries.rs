@@ -76,7 +76,8 @@ impl Audit<'_> {
                 && check.all_headers_match()
                 && check.verdict(&identity, entry) == Some(false)
             {
-                judged.push((*at, piece.slot, Wrong::rotten(entry)));
+                // The checksum covers all parts, so it does not say which one is wrong.
+                judged.push((*at, entry.slots[0], Wrong::rotten(entry)));
             }
         });
         read.map_err(|source| OpenError::Io {
