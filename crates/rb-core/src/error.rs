@@ -208,6 +208,11 @@ impl Error {
         self.is_answer_for_place() && !self.is_transient()
     }
 
+    /// Returns true if the device refused the memory of a transfer.
+    pub(crate) fn is_memory_refused(&self) -> bool {
+        matches!(self, Error::Io(error) if error.is_memory_refused())
+    }
+
     /// Returns the place on the device that failed, in bytes.
     pub(crate) fn device_offset(&self) -> Option<u64> {
         match self {

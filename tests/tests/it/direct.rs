@@ -385,3 +385,38 @@ fn callbacks_come_with_no_lock_held() {
     asks(DIRECT_MIN);
     assert_eq!(store.stats().dropped, 1);
 }
+
+/// Regression test: a put whose memory was refused was published in a hold of its shard's lock of its own, after the
+/// others of its batch. The log space of a batch is for one hold of each lock, so the reservation was too small.
+#[test]
+fn a_refused_put_is_published_with_its_batch() {
+    let memory = Memory::new(2 * MIB);
+    let sim = Sim::new(256);
+    let store = sim.open_with(|options| {
+        options.buffer_bytes = Some(4 * MIB);
+        options.direct_min = 1;
+        options.shards = Some(4);
+    });
+    let len = 2 * 4096 + 100;
+    memory.write(0, &value(7, len));
+    sim.device
+        .fail_next(OpKind::Write, crate::support::slots_of(&store), EFAULT);
+    let keys: Vec<_> = (0..40).map(key).collect();
+    let puts = keys.iter().map(|name| Put {
+        payload: Payload::Loan(memory.lend(0, len)),
+        ..Put::new(name, &[])
+    });
+    let before = store.stats().index.operation_locks;
+    let outcomes = store.put_many(puts.collect(), PutOptions::default());
+    assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
+    // One hold of each shard's lock to reserve the keys, and one to publish them.
+    assert_eq!(store.stats().index.operation_locks - before, 2 * 4);
+    assert_eq!(
+        (store.stats().direct_refused, store.stats().bytes_copied),
+        (1, len as u64)
+    );
+    for name in &keys {
+        assert!(store.get(name).unwrap().unwrap() == value(7, len)[..]);
+    }
+    store.audit().unwrap();
+}

@@ -1,5 +1,6 @@
 //! Steps 2 to 4 of a put: the slots, headers, writes and publication of a batch of values.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 
 use rb_format::Generation;
@@ -35,9 +36,7 @@ pub(crate) struct PutBatch {
     mode: PutMode,
     /// Puts without a result, grouped by shard.
     writings: Vec<PendingPut>,
-    /// Puts whose memory the device refused; they are written from a copy in the next round.
-    again: Vec<PendingPut>,
-    /// One per entry of `writings`, until they are submitted.
+    /// One for each of the first of `writings`, until they are submitted.
     requests: Vec<Request>,
     done: PutAnswers,
 }
@@ -143,7 +142,6 @@ impl PutBatch {
             strict: inner.durability(options) == Durability::EachBatch,
             mode: options.mode,
             writings: Vec::with_capacity(planned.len()),
-            again: Vec::new(),
             requests: Vec::with_capacity(planned.len()),
             done: PutAnswers::default(),
         };
@@ -204,25 +202,28 @@ impl PutBatch {
         self.writings.push(writing);
     }
 
-    /// Fills buffers for the puts whose memory the device refused.
-    fn copy_refused(&mut self, patience: &mut Patience) {
-        let again = std::mem::take(&mut self.again);
-        let strides: Vec<usize> = again.iter().map(PendingPut::buffer_bytes).collect();
-        match self.inner.take_buffers(&strides, patience) {
-            Ok(buffers) => {
-                for (mut writing, buffer) in again.into_iter().zip(buffers) {
-                    let loan = writing.loan.take().expect("kept for the copy");
-                    let memory = copy_of(&self.inner, &loan, Some(buffer));
-                    writing.written = None;
-                    let request = writing.write(&self.inner, memory);
-                    self.push(writing, request);
-                }
-            }
-            Err(error) => {
-                self.writings = again;
-                self.refused(&error);
-            }
+    /// Copies the values whose memory the device refused, for another round. Returns whether there is
+    /// one: then nothing is published yet, because the log space is for one hold of each shard's lock.
+    /// It does not wait for buffers, because the batch holds log space.
+    fn copy_refused(&mut self, writings: &mut [PendingPut]) -> bool {
+        // The round's requests are of the first puts, so that their tags are positions.
+        writings.sort_by_key(|writing| writing.loan.is_none());
+        let refused = writings.partition_point(|writing| writing.loan.is_some());
+        let refused = &mut writings[..refused];
+        let strides: Vec<usize> = refused.iter().map(PendingPut::buffer_bytes).collect();
+        let buffers = self.inner.take_buffers(&strides, &mut Patience::none());
+        let buffers = buffers.unwrap_or_default();
+        for (writing, buffer) in refused.iter_mut().zip(buffers) {
+            let loan = writing.loan.take().expect("kept for the copy");
+            let memory = copy_of(&self.inner, &loan, Some(buffer));
+            writing.written = None;
+            let request = writing.write(&self.inner, memory);
+            self.requests.push(Request {
+                placement: self.placement,
+                ..request
+            });
         }
+        !self.requests.is_empty()
     }
 
     /// Step 4 for the puts of one shard, under its lock. Entry and record appear in the same lock
@@ -301,16 +302,13 @@ impl Batch for PutBatch {
     type Answers = PutAnswers;
     const LOOKS_EARLY: bool = false;
 
-    /// Buffers were already taken in `prepare`, before the slots, except for copies of memory that
-    /// the device refused.
-    fn requests(&mut self, patience: &mut Patience) -> Vec<Request> {
-        if !self.again.is_empty() {
-            self.copy_refused(patience);
-        }
+    /// Buffers were already taken: in `prepare`, before the slots, or for copies of refused memory.
+    fn requests(&mut self, _: &mut Patience) -> Vec<Request> {
         if !self.requests.is_empty() {
+            let open = self.writings.iter().filter(|put| put.written.is_none());
             assert_eq!(
                 self.requests.len(),
-                self.writings.len(),
+                open.count(),
                 "a put without a request would be published unwritten"
             );
             self.inner.switch(SwitchPoint::Sending);
@@ -340,10 +338,16 @@ impl Batch for PutBatch {
             .log
             .is_stopped()
             .then(|| inner.stopped(Error::Closed));
-        let writings = std::mem::take(&mut self.writings);
-        let (again, mut writings): (Vec<_>, Vec<_>) =
-            writings.into_iter().partition(|put| put.loan.is_some());
-        self.again = again;
+        let mut writings = std::mem::take(&mut self.writings);
+        if writings.iter().any(|writing| writing.loan.is_some()) {
+            if self.copy_refused(&mut writings) {
+                self.writings = writings;
+                return;
+            }
+            writings.iter_mut().for_each(|writing| writing.loan = None);
+        }
+        // A round of copies has changed the order.
+        writings.sort_by_key(|writing| (writing.shard, Reverse(writing.at)));
         let mut expiry = Expiry::new(&inner);
         for group in writings.chunk_by_mut(|one, other| one.shard == other.shard) {
             let mut shard = inner.index.lock(group[0].shard, LockPurpose::Operation);
@@ -370,8 +374,7 @@ impl Batch for PutBatch {
     /// Releases the keys and slots of the puts.
     fn refused(&mut self, error: &Error) {
         let inner = Arc::clone(&self.inner);
-        let again = std::mem::take(&mut self.again);
-        for writing in std::mem::take(&mut self.writings).into_iter().chain(again) {
+        for writing in std::mem::take(&mut self.writings) {
             let reservation = writing.reservation;
             let reservation = reservation.expect("a put in flight holds its reservation");
             give_back(
@@ -390,7 +393,7 @@ impl Batch for PutBatch {
 
     fn answers(&mut self, late: Option<&Error>) -> PutAnswers {
         let mut done = std::mem::take(&mut self.done);
-        for writing in self.writings.iter().chain(&self.again) {
+        for writing in &self.writings {
             let late = late.expect("a batch whose rounds are over has answered every put");
             done.answers.push((writing.at, Err(late.clone())));
         }
@@ -432,8 +435,8 @@ fn set_aside(inner: &Inner, writer: &Writer, slots: &[SlotId], error: &Error) {
         }
         return;
     }
-    // A full file system fails writes without the slot being bad.
-    let counts = error.is_damage() && !error.is_out_of_space();
+    // A full file system fails writes without the slot being bad, and so does refused memory.
+    let counts = error.is_damage() && !error.is_out_of_space() && !error.is_memory_refused();
     let failed = error.device_offset();
     for &slot in slots {
         // Of several slots only the one with the place that failed may be bad.
