@@ -51,6 +51,21 @@ impl Claim {
         // A claim lies inside its arena, so the address stays within the mapping.
         self.arena.as_ptr().wrapping_add(self.offset)
     }
+
+    /// Returns the bytes of an exclusive claim that no `IoBuf` shares.
+    fn bytes(&self) -> &[u8] {
+        assert_eq!(self.access, Access::Exclusive, "shared memory is no slice");
+        // SAFETY: the claim lies inside its arena's mapping, which lives as long as the claim and
+        // is initialised. It is exclusive and not inside an `IoBuf`, so nothing writes to the range.
+        unsafe { std::slice::from_raw_parts(self.start(), self.len) }
+    }
+
+    /// Returns the bytes of an exclusive claim that no `IoBuf` shares, to be changed.
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        assert_eq!(self.access, Access::Exclusive, "shared memory is no slice");
+        // SAFETY: as in `bytes`; `&mut self` makes this the only slice of the range.
+        unsafe { std::slice::from_raw_parts_mut(self.start(), self.len) }
+    }
 }
 
 impl Drop for Claim {
@@ -108,17 +123,13 @@ impl Deref for Buffer {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        // SAFETY: the claim lies inside its arena's mapping, which lives as long as the claim and
-        // is initialised. The claim is unique and no `IoBuf` shares it, so nothing writes to the
-        // range.
-        unsafe { std::slice::from_raw_parts(self.claim.start(), self.claim.len) }
+        self.claim.bytes()
     }
 }
 
 impl DerefMut for Buffer {
     fn deref_mut(&mut self) -> &mut [u8] {
-        // SAFETY: as in `deref`; `&mut self` makes this the only slice of the range.
-        unsafe { std::slice::from_raw_parts_mut(self.claim.start(), self.claim.len) }
+        self.claim.bytes_mut()
     }
 }
 
@@ -166,18 +177,13 @@ impl Loan {
     /// Returns the bytes of an exclusive loan; `None` if it is shared.
     #[must_use]
     pub fn bytes(&self) -> Option<&[u8]> {
-        // SAFETY: the claim lies inside its arena's mapping, which lives as long as the claim and is
-        // initialised. It is exclusive and no `IoBuf` shares it, so nothing writes to the range.
-        self.is_exclusive()
-            .then(|| unsafe { std::slice::from_raw_parts(self.claim.start(), self.claim.len) })
+        self.is_exclusive().then(|| self.claim.bytes())
     }
 
     /// Returns the bytes of an exclusive loan to be changed; `None` if it is shared.
     #[must_use]
     pub fn bytes_mut(&mut self) -> Option<&mut [u8]> {
-        // SAFETY: as in `bytes`; `&mut self` makes this the only slice of the range.
-        self.is_exclusive()
-            .then(|| unsafe { std::slice::from_raw_parts_mut(self.claim.start(), self.claim.len) })
+        self.is_exclusive().then(|| self.claim.bytes_mut())
     }
 
     /// Copies the bytes at `offset` of the range to `to`.

@@ -66,6 +66,17 @@ impl Pool {
         })
     }
 
+    /// Takes all idle lanes out of the pool, to be dropped without its lock.
+    fn take_idle(&mut self) -> Vec<PoolLane> {
+        let idle = std::mem::take(&mut self.idle);
+        for lane in &idle {
+            self.past += lane.counters();
+        }
+        self.made -= idle.len();
+        self.notify_all();
+        idle
+    }
+
     fn join_line(&mut self) -> Arc<Waiting> {
         let place = Arc::new(Waiting {
             since: Instant::now(),
@@ -114,13 +125,7 @@ impl Lanes {
     pub(crate) fn adopt(&self, arena: Arena) {
         self.arenas.lock().push(arena);
         let mut pool = self.pool.lock();
-        let idle = std::mem::take(&mut pool.idle);
-        for lane in &idle {
-            let counters = lane.counters();
-            pool.past += counters;
-        }
-        pool.made -= idle.len();
-        pool.notify_all();
+        let idle = pool.take_idle();
         drop(pool);
         // Outside the lock: dropping a queue may take long.
         drop(idle);
@@ -234,13 +239,7 @@ impl Lanes {
         let mut pool = self.pool.lock();
         pool.closed = true;
         let engine = self.engine.lock().take();
-        let idle = std::mem::take(&mut pool.idle);
-        for lane in &idle {
-            let counters = lane.counters();
-            pool.past += counters;
-        }
-        pool.made -= idle.len();
-        pool.notify_all();
+        let idle = pool.take_idle();
         drop(pool);
         // Outside the lock: dropping a queue may take long.
         drop((idle, engine));
