@@ -11,7 +11,7 @@ pub(crate) use std::sync::atomic::Ordering;
 
 use std::sync::atomic::AtomicU64;
 
-/// A number that is only reported, or a hint where to look first; nothing relies on it.
+/// A number that is only reported, or a hint: its user looks again under the lock.
 #[derive(Debug, Default, zerocopy::FromZeros)]
 pub(crate) struct Tally(AtomicU64);
 
