@@ -110,16 +110,6 @@ pub enum Error {
         /// Bytes that one batch may take.
         limit: usize,
     },
-    /// The async batch has more keys than the log accepts records in one reservation.
-    #[error(
-        "the batch has {keys} keys, and the log of this store takes the records of {limit} at once"
-    )]
-    BatchTooLong {
-        /// Number of keys in the batch.
-        keys: usize,
-        /// Number of its keys that fit one reservation.
-        limit: usize,
-    },
     /// The request did not complete before the deadline; its buffer stays with the kernel until it does.
     #[error("no answer from the device within {waited:?}")]
     TimedOut {

@@ -3,6 +3,7 @@
 pub(crate) mod batch;
 pub(crate) mod collect;
 pub(crate) mod driver;
+pub(crate) mod gather;
 pub(crate) mod get;
 pub(crate) mod get_batch;
 pub(crate) mod get_hit;

@@ -47,7 +47,7 @@ struct Handle {
 struct Open {
     inner: Arc<Inner>,
     background: Arc<Services>,
-    threads: AsyncThreads,
+    threads: Arc<AsyncThreads>,
     tasks: Mutex<Tasks>,
     /// True if a thread of `close_async` will close the store.
     closing: AtomicBool,
@@ -92,7 +92,7 @@ impl Store {
                 open: Arc::new(Open {
                     inner: Arc::new(inner),
                     background: Arc::new(background),
-                    threads: AsyncThreads::default(),
+                    threads: Arc::default(),
                     tasks: Mutex::default(),
                     closing: AtomicBool::new(false),
                     closed: Mutex::new(None),
@@ -187,7 +187,7 @@ impl Store {
         &self.open_store().background
     }
 
-    pub(crate) fn threads(&self) -> &AsyncThreads {
+    pub(crate) fn threads(&self) -> &Arc<AsyncThreads> {
         &self.open_store().threads
     }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 
-use rb_format::{FORMAT_BLOCK, padded_len};
+use rb_format::FORMAT_BLOCK;
 use rb_io::{Buffer, Loan};
 
 use crate::error::Error;
@@ -183,16 +183,8 @@ impl ValueBuf {
         ValueBuf { buf, len }
     }
 
-    /// The header block and the payload.
-    pub(crate) fn parts(&mut self) -> (&mut [u8], &mut [u8]) {
-        let (header, payload) = self.buf.split_at_mut(FORMAT_BLOCK);
-        (header, &mut payload[..self.len])
-    }
-
-    /// The memory as it is written to the device: header block, payload, zeroed padding, headers of further slots.
-    pub(crate) fn into_sealed(mut self) -> Buffer {
-        let padded = FORMAT_BLOCK + padded_len(self.len as u64) as usize;
-        self.buf[FORMAT_BLOCK + self.len..padded].fill(0);
+    /// Its memory: a header block, the payload, room for padding and for headers of further slots.
+    pub(crate) fn into_inner(self) -> Buffer {
         self.buf
     }
 }
@@ -206,7 +198,7 @@ impl Deref for ValueBuf {
 
 impl DerefMut for ValueBuf {
     fn deref_mut(&mut self) -> &mut [u8] {
-        self.parts().1
+        &mut self.buf[FORMAT_BLOCK..FORMAT_BLOCK + self.len]
     }
 }
 

@@ -18,6 +18,10 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::arena::Arena;
+use crate::sys::prefetch::prefetch;
+
+/// Bytes that a processor fetches together.
+const CACHE_LINE: usize = 64;
 
 /// The other users that a range may have.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -204,6 +208,14 @@ impl Loan {
         // initialised while `self` lives. `to` cannot overlap it: a slice of the range exists only
         // behind an exclusive claim, and this one excludes those.
         unsafe { std::ptr::copy_nonoverlapping(from, to.as_mut_ptr(), to.len()) };
+    }
+
+    /// Prefetches the bytes at `offset` of the range, up to its end, without waiting for them.
+    pub fn prefetch(&self, offset: usize, len: usize) {
+        let end = offset.saturating_add(len).min(self.len());
+        for at in (offset..end).step_by(CACHE_LINE) {
+            prefetch(self.claim.start().wrapping_add(at));
+        }
     }
 
     /// Gives the range to a device.

@@ -279,6 +279,43 @@ fn a_batch_larger_than_all_buffers_is_one_call() {
     assert_eq!(memory.0.available(), memory.0.bytes());
 }
 
+/// Unaligned memory is filled by way of buffers, in as many rounds as they need. A call that needed more than all buffers
+/// was refused.
+#[test]
+fn unaligned_gets_of_more_than_all_buffers_are_one_call() {
+    let fixture = FileFixture::new(MIB as u64, 40);
+    let store = fixture.open_with(|options| options.buffer_bytes = Some(4 * MIB));
+    let len = MIB - 9;
+    let keys: Vec<_> = (0..12).map(key).collect();
+    for (n, key) in (0..).zip(&keys) {
+        store.put(key, &value(n, len)).unwrap();
+    }
+    let mut asked: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
+    asked.insert(3, b"absent");
+    let memory = Memory::new(13 * MIB);
+    for is_async in [false, true] {
+        let loans = (0..13).map(|n| memory.alone(n * MIB + 1, len)).collect();
+        let found = match is_async {
+            false => store.get_many_at(&asked, loans),
+            true => store.get_many_at_async(&asked, loans).wait(),
+        };
+        let hits: Vec<_> = found
+            .iter()
+            .map(|found| found.as_ref().unwrap().is_some())
+            .collect();
+        assert!((0..13).all(|n| hits[n] == (n != 3)), "{hits:?}");
+        drop(found);
+        for n in 0..13 {
+            let stored = n - usize::from(n > 3);
+            if n != 3 {
+                assert!(memory.read(n * MIB + 1, len) == value(stored as u64, len));
+            }
+        }
+        memory.fill(0, 13 * MIB, 0);
+    }
+    assert_eq!(memory.0.available(), memory.0.bytes());
+}
+
 /// A device that does not answer keeps the memory: the call ends at the deadline, and a callback says
 /// when the memory is free again. Until then nothing else may be written there.
 #[test]

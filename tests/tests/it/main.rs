@@ -10,6 +10,7 @@ mod audit;
 mod bad_input;
 mod bad_metadata;
 mod base_choice;
+mod batches;
 mod chosen_keys;
 mod close;
 mod commits;

@@ -11,6 +11,7 @@
 //! completes.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use rb_io::{Completion, Lane, Patience, Request};
@@ -56,8 +57,23 @@ pub(crate) trait Batch: Send + 'static {
 /// in one sleep.
 const TOGETHER_BYTES: u64 = 2 << 20;
 
+/// A batch whose requests are sealed starts them whenever it has sealed this many bytes: sealing
+/// those takes about as long as a fast device takes to write them.
+const SEALED_BYTES: u64 = 1 << 20;
+
 /// Runs a batch to its end in the calling thread.
-pub(crate) fn run<B: Batch>(inner: &Inner, mut batch: B, waits: &mut Waits) -> B::Answers {
+pub(crate) fn run<B: Batch>(inner: &Inner, batch: B, waits: &mut Waits) -> B::Answers {
+    run_sealed(inner, batch, waits, |_, _, _| false)
+}
+
+/// Runs a batch to its end in the calling thread. Calls `seal` with the position of each request just
+/// before it starts, while earlier ones are in flight; it returns false if there was nothing to do.
+pub(crate) fn run_sealed<B: Batch>(
+    inner: &Inner,
+    mut batch: B,
+    waits: &mut Waits,
+    mut seal: impl FnMut(&mut B, usize, &mut Request) -> bool,
+) -> B::Answers {
     let _using = inner.lanes.load.using();
     loop {
         let requests = batch.requests(&mut waits.resources);
@@ -73,7 +89,7 @@ pub(crate) fn run<B: Batch>(inner: &Inner, mut batch: B, waits: &mut Waits) -> B
                 continue;
             }
         };
-        match drive(inner, lane, batch, requests, &mut waits.device) {
+        match drive(inner, lane, batch, requests, &mut seal, &mut waits.device) {
             Ok(driven) => batch = driven,
             Err(answers) => return answers,
         }
@@ -96,6 +112,7 @@ fn drive<B: Batch>(
     mut lane: PoolLane,
     mut batch: B,
     requests: Vec<Request>,
+    seal: &mut impl FnMut(&mut B, usize, &mut Request) -> bool,
     patience: &mut Patience,
 ) -> Result<B, B::Answers> {
     let mut missing = requests.len();
@@ -104,11 +121,21 @@ fn drive<B: Batch>(
         true => missing.div_ceil((bytes / TOGETHER_BYTES).max(1) as usize),
         false => missing,
     };
-    for (tag, request) in (0..).zip(requests) {
-        lane.start(tag, request);
-    }
     let mut arrived = Vec::with_capacity(together);
     let mut healthy = true;
+    let mut sealed = 0;
+    for (tag, mut request) in requests.into_iter().enumerate() {
+        if seal(&mut batch, tag, &mut request) {
+            sealed += request.bytes();
+        }
+        lane.start(tag as u64, request);
+        if sealed >= SEALED_BYTES {
+            sealed = 0;
+            healthy &= lane.poll(0, Some(Duration::ZERO), &mut arrived).is_ok();
+        }
+    }
+    missing -= arrived.len();
+    arrived.drain(..).for_each(|answer| batch.arrived(answer));
     while missing > 0 {
         let wanted = u32::try_from(missing.min(together)).unwrap_or(u32::MAX);
         // Poll once even at the deadline: completions that arrived while earlier ones were verified

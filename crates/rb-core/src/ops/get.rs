@@ -21,6 +21,7 @@ use crate::core::waits::Waits;
 use crate::error::Error;
 use crate::operation::{Operation, Wakes, operation};
 use crate::ops::batch::{Batch, run};
+use crate::ops::gather::Gather;
 use crate::ops::get_batch::GetBatch;
 use crate::ops::get_hit::{Answer, Found, Target};
 use crate::ops::get_lease::{lease, lease_at};
@@ -44,15 +45,17 @@ pub(crate) fn get_many_at(inner: &Arc<Inner>, keys: &[&[u8]], loans: Vec<Loan>) 
         Ok(pass) => pass,
         Err(error) => return refused(keys.len(), &error),
     };
-    let batch = lease_at(inner, keys, loans);
-    let read = run(inner, batch, &mut Waits::of(inner));
-    in_order(keys.len(), read, value_at)
+    let mut waits = Waits::of(inner);
+    let batches = lease_at(inner, keys, loans).split(inner.arena.bytes() / 2);
+    let read = batches.into_iter().rev();
+    let read = read.flat_map(|batch| run(inner, batch, &mut waits));
+    in_order(keys.len(), read.collect(), value_at)
 }
 
 /// Starts a lookup of many keys whose values are read into the caller's memory.
 pub(crate) fn get_many_at_async(
     inner: &Arc<Inner>,
-    threads: &AsyncThreads,
+    threads: &Arc<AsyncThreads>,
     keys: &[&[u8]],
     loans: Vec<Loan>,
 ) -> Operation<Vec<LookupAt>> {
@@ -60,7 +63,7 @@ pub(crate) fn get_many_at_async(
         inner,
         threads,
         keys.len(),
-        |inner| lease_at(inner, keys, loans),
+        |inner| lease_at(inner, keys, loans).split(inner.arena.bytes() / 2),
         value_at,
         |answers| answers,
     )
@@ -96,21 +99,21 @@ fn value_at(found: Found) -> ValueAt {
 /// Starts a lookup of many keys.
 pub(crate) fn get_many_async<T: Send + 'static>(
     inner: &Arc<Inner>,
-    threads: &AsyncThreads,
+    threads: &Arc<AsyncThreads>,
     keys: &[&[u8]],
     shape: fn(Vec<Lookup>) -> T,
 ) -> Operation<T> {
-    let lease = |inner: &Arc<Inner>| lease(inner, keys, |_| Target::Buffer);
+    let lease = |inner: &Arc<Inner>| vec![lease(inner, keys, |_| Target::Buffer)];
     start(inner, threads, keys.len(), lease, value, shape)
 }
 
-/// Starts a lookup. Step 2 runs in the call; if no buffers are free, a worker waits for them. The
-/// driver thread does steps 3 and 4, and all of a second round.
+/// Starts a lookup in one or several batches. Step 2 runs in the call; if no buffers are free, a
+/// worker waits for them. The driver thread does steps 3 and 4, and all of a second round.
 fn start<V: Send + 'static, T: Send + 'static>(
     inner: &Arc<Inner>,
-    threads: &AsyncThreads,
+    threads: &Arc<AsyncThreads>,
     count: usize,
-    lease: impl FnOnce(&Arc<Inner>) -> GetBatch,
+    lease: impl FnOnce(&Arc<Inner>) -> Vec<GetBatch>,
     value: fn(Found) -> V,
     shape: fn(Vec<Result<Option<V>, Error>>) -> T,
 ) -> Operation<T> {
@@ -122,30 +125,48 @@ fn start<V: Send + 'static, T: Send + 'static>(
             return operation;
         }
     };
-    let mut batch = lease(inner);
-    let reply = move |read: Vec<(usize, Answer)>, wakes: &mut Wakes| {
-        let answers = in_order(count, read, value);
-        // End the operation before its result is delivered: the woken caller may close the store.
-        drop(pass);
-        completer.answer(shape(answers), wakes);
-    };
+    let batches = lease(inner);
+    let gather = Gather::new(batches.len(), (Vec::new(), pass, completer));
+    // Last keys first, so that the first key ends as the most recently used.
+    for batch in batches.into_iter().rev() {
+        let gather = Arc::clone(&gather);
+        let reply = move |read: Vec<(usize, Answer)>, wakes: &mut Wakes| {
+            let Some((read, pass, completer)) = gather.add(|(all, ..)| all.extend(read)) else {
+                return;
+            };
+            let answers = in_order(count, read, value);
+            // End the operation before its result is delivered: the woken caller may close the
+            // store.
+            drop(pass);
+            completer.answer(shape(answers), wakes);
+        };
+        start_batch(inner, threads, batch, reply);
+    }
+    operation
+}
+
+fn start_batch(
+    inner: &Arc<Inner>,
+    threads: &Arc<AsyncThreads>,
+    mut batch: GetBatch,
+    reply: impl FnOnce(Vec<(usize, Answer)>, &mut Wakes) + Send + 'static,
+) {
     let mut waits = Waits::of(inner);
     if inner.is_manual() {
         reply(run(inner, batch, &mut waits), &mut Wakes::default());
     } else if batch.take_buffers(&mut Patience::none()).is_ok() {
         threads.driver.start(inner, batch, reply);
     } else {
-        let (inner, driver) = (Arc::clone(inner), Arc::clone(&threads.driver));
+        let (inner, all) = (Arc::clone(inner), Arc::clone(threads));
         threads.buffers.run(waits, move |waits, outcome| {
             let taken = outcome.and_then(|()| batch.take_buffers(&mut waits.resources));
             // A refused batch has no more requests; `start` only delivers its results.
             if let Err(error) = taken {
                 batch.refused(&error);
             }
-            driver.start(&inner, batch, reply);
+            all.driver.start(&inner, batch, reply);
         });
     }
-    operation
 }
 
 /// Looks up many keys and copies each value into the caller's memory, in several batches if the

@@ -3,7 +3,7 @@
 //! ```text
 //! 1 validate keys and sizes, hash, fold duplicates             put_plan.rs
 //! 2 take a slot for each key, evicting as needed; reserve it   put_batch.rs, slots.rs; rb-index
-//! 3 build headers and checksums; one batch of writes           put_batch.rs, batch.rs; rb-format, rb-io
+//! 3 value by value: checksum, headers, start its write         put_pending.rs, batch.rs; rb-format, rb-io
 //! 4 per touched shard, once: publish and queue the log record  put_batch.rs; rb-index, log/delta.rs
 //! 5 acknowledge at the requested durability                    core/commit.rs
 //! ```
@@ -16,8 +16,8 @@ use std::sync::Arc;
 use crate::core::inner::Inner;
 use crate::core::waits::Waits;
 use crate::error::Error;
-use crate::ops::batch::run;
-use crate::ops::put_batch::PutBatch;
+use crate::ops::batch::run_sealed;
+use crate::ops::put_batch::{Prepared, PutAnswers, PutBatch};
 use crate::ops::put_plan::{Plan, Put, PutResult, parts, plan, settle};
 use crate::options::{Durability, PutOptions};
 use crate::simulator::SwitchPoint;
@@ -39,13 +39,13 @@ pub(crate) fn put_many(
     } = plan(inner, puts, options); // 1
     let mut ticket = 0;
     let mut waits = Waits::of(inner);
-    for part in parts(inner, writer, planned) {
+    for part in parts(inner, writer, planned, usize::MAX) {
         // `prepare` consumes the part; the positions are needed if it fails.
         let positions: Vec<usize> = part.iter().map(|planned| planned.at).collect();
-        let prepared = PutBatch::prepare(inner, writer, part, options, &mut waits); // 2, 3
+        let prepared = PutBatch::prepare(inner, writer, part, options, &mut waits); // 2
         match prepared {
-            Ok(batch) => {
-                let done = run(inner, batch, &mut waits); // the writes of 3, and 4
+            Ok(prepared) => {
+                let done = write(inner, prepared, &mut waits); // 3, 4
                 ticket = ticket.max(done.ticket);
                 for (at, answer) in done.answers {
                     answers[at] = answer;
@@ -63,6 +63,22 @@ pub(crate) fn put_many(
     }
     settle(&mut answers, &followers);
     answers
+}
+
+/// Steps 3 and 4 in the calling thread.
+pub(crate) fn write(
+    inner: &Inner,
+    (batch, sources): Prepared<'_>,
+    waits: &mut Waits,
+) -> PutAnswers {
+    // Taken in the first round. In a second one the batch has sealed its requests itself.
+    let mut sources: Vec<_> = sources.into_iter().map(Some).collect();
+    run_sealed(inner, batch, waits, |batch, tag, request| {
+        let source = sources[tag].take();
+        source
+            .map(|source| batch.seal(tag, source, request))
+            .is_some()
+    })
 }
 
 /// Replaces all successful results by the error if the commit failed. This includes `Existed` and

@@ -8,7 +8,11 @@
 //! step 4                              the driver
 //! step 5                              the thread whose commit makes the records durable
 //! ```
+//!
+//! A batch of more than [`PART_BYTES`] is split into parts, each of which goes this way alone. The
+//! operation completes with its last part.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use rb_io::{Buffer, Patience};
@@ -18,22 +22,25 @@ use crate::core::inner::Inner;
 use crate::core::waits::Waits;
 use crate::error::Error;
 use crate::operation::{Completer, Operation, Wakes, operation};
-use crate::ops::batch::run;
 use crate::ops::driver::Driver;
-use crate::ops::put::not_durable;
+use crate::ops::gather::Gather;
+use crate::ops::put::{not_durable, write};
 use crate::ops::put_batch::{PutAnswers, PutBatch};
 use crate::ops::put_plan::{
     Payload, Plan, PlannedPut, Put, PutResult, parts, plan, settle, take_buffers,
 };
-use crate::ops::worker::AsyncThreads;
+use crate::ops::worker::{AsyncThreads, Queued};
 use crate::options::{Durability, PutOptions};
 
+/// Most bytes of values in one part of a batch: a worker makes the checksums of a part while the
+/// device writes the parts before it.
+const PART_BYTES: usize = 8 << 20;
+
 /// Starts a put of many values. Payloads in the caller's memory are copied before this returns,
-/// even if no buffers are free and a worker must wait for them. A batch that does not fit in one
-/// part is refused.
+/// even if no buffers are free and a worker must wait for them.
 pub(crate) fn put_many_async<T: Send + 'static>(
     inner: &Arc<Inner>,
-    threads: &AsyncThreads,
+    threads: &Arc<AsyncThreads>,
     puts: Vec<Put<'_>>,
     options: PutOptions,
     shape: fn(Vec<PutResult>) -> T,
@@ -52,84 +59,119 @@ pub(crate) fn put_many_async<T: Send + 'static>(
         answers,
         followers,
     } = plan(inner, puts, options); // 1
-    let reply = Reply {
+    let parts = parts(inner, writer, planned, PART_BYTES);
+    let done = Done {
         answers,
+        ticket: 0,
         followers,
         pass,
         completer,
         shape,
     };
-    let part = match only_part(inner, parts(inner, writer, planned)) {
-        Ok(part) if part.is_empty() => {
-            reply.give(&mut Wakes::default());
-            return operation;
-        }
-        Ok(part) => part,
-        Err(error) => {
-            reply.refuse(error);
-            return operation;
-        }
-    };
-    go_on(inner, threads, part, options, reply);
+    if parts.is_empty() {
+        done.give(&mut Wakes::default());
+        return operation;
+    }
+    let gather = Gather::new(parts.len(), done);
+    let parts = parts.into_iter().map(|planned| Part {
+        reply: PartReply {
+            positions: planned.iter().map(|planned| planned.at).collect(),
+            options,
+            gather: Arc::clone(&gather),
+        },
+        planned,
+    });
+    if inner.is_manual() {
+        parts.for_each(|part| part.run(inner));
+    } else {
+        start(inner, threads, parts);
+    }
     operation
 }
 
-/// Does as much as possible without waiting and hands the rest to a worker.
-fn go_on<T: Send + 'static>(
+/// Does as much as possible without waiting and hands the rest to workers. The first parts take
+/// buffers while some are free. The values of the others are copied to the heap until there are some.
+fn start<'a, T: Send + 'static>(
     inner: &Arc<Inner>,
-    threads: &AsyncThreads,
-    part: Vec<PlannedPut<'_>>,
-    options: PutOptions,
-    reply: Reply<T>,
+    threads: &Arc<AsyncThreads>,
+    parts: impl ExactSizeIterator<Item = Part<'a, T>>,
 ) {
     let writer = inner.writer.as_ref().expect("puts have a writer");
-    let driver = &threads.driver;
-    let now = take_buffers(inner, &part, &mut Patience::none());
-    if inner.is_manual() {
-        let part = now.map(|buffers| own(inner, part, buffers));
-        return write(inner, driver, &mut Waits::of(inner), part, options, reply);
-    }
-    // With buffers, prepare the batch in this thread if nothing blocks; without, copy the payloads
-    // to the heap until there are some.
-    let (part, queued) = match now {
-        Ok(buffers) => {
-            let part = own(inner, part, buffers);
-            match PutBatch::prepare_now(inner, writer, part, options) {
-                Ok(batch) => return start(inner, driver, batch, options, reply),
-                Err(part) => (part, None),
+    let is_only = parts.len() == 1;
+    let mut waiting = Vec::new();
+    for part in parts {
+        // A part must not take the buffers that one before it waits for.
+        let now = match waiting.is_empty() {
+            true => take_buffers(inner, &part.planned, &mut Patience::none()).ok(),
+            false => None,
+        };
+        let Some(buffers) = now else {
+            waiting.push(part);
+            continue;
+        };
+        let mut part = part.own(inner, buffers);
+        // With buffers, prepare the batch in this thread if nothing blocks.
+        if is_only {
+            match PutBatch::prepare_now(inner, writer, part.planned, part.reply.options) {
+                Ok(batch) => return part.reply.start(inner, &threads.driver, batch),
+                Err(planned) => part.planned = planned,
             }
         }
-        Err(_) => match threads.queue_bytes(copied(&part), inner.arena.bytes()) {
-            Ok(queued) => (own(inner, part, Vec::new()), Some(queued)),
-            Err(error) => return reply.refuse(error),
-        },
-    };
-    // The first worker takes the buffers, the second writes: waiting for buffers must not delay
-    // puts that have theirs.
-    let (waits, store) = (Waits::of(inner), Arc::clone(inner));
-    let (inner, driver) = (Arc::clone(inner), Arc::clone(driver));
-    let writes = Arc::clone(&threads.writes);
-    let write = move |waits, part| {
-        writes.run(waits, move |waits, outcome| {
-            let part = outcome.and(part);
-            write(&inner, &driver, waits, part, options, reply);
-        });
-    };
-    match queued {
-        None => write(waits, Ok(part)),
-        Some(queued) => threads.buffers.run(waits, move |waits, outcome| {
-            let taken = outcome.and_then(|()| take_buffers(&store, &part, &mut waits.resources));
-            let part = taken.map(|buffers| own(&store, part, buffers));
-            // The copies are in buffers now and no longer count as queued.
-            drop(queued);
-            write(*waits, part);
-        }),
+        part.write_later(inner, threads, Waits::of(inner));
+    }
+    if waiting.is_empty() {
+        return;
+    }
+    let bytes = waiting.iter().map(|part| copied(&part.planned)).sum();
+    match threads.queue_bytes(bytes, inner.arena.bytes()) {
+        Ok(queued) => {
+            let waiting = waiting.into_iter().map(|part| part.own(inner, Vec::new()));
+            let mut waits = Waits::of(inner);
+            if !is_only {
+                // Parts wait for the writes of those before them, too.
+                waits.resources = Patience::new(inner.busy_wait().max(inner.options.io_deadline));
+            }
+            wait_for_buffers(inner, threads, waiting.collect(), waits, queued);
+        }
+        Err(error) => waiting
+            .into_iter()
+            .for_each(|part| part.reply.refuse(inner, &error)),
     }
 }
 
+/// Lets a worker take the buffers of the first part, and then those of the others: operations that
+/// came meanwhile have their turn between two parts. Another worker writes, because waiting for
+/// buffers must not delay puts that have theirs.
+fn wait_for_buffers<T: Send + 'static>(
+    inner: &Arc<Inner>,
+    threads: &Arc<AsyncThreads>,
+    mut parts: VecDeque<Part<'static, T>>,
+    waits: Waits,
+    queued: Queued,
+) {
+    let Some(part) = parts.pop_front() else {
+        return;
+    };
+    let (inner, all) = (Arc::clone(inner), Arc::clone(threads));
+    threads.buffers.run(waits, move |waits, outcome| {
+        let taken =
+            outcome.and_then(|()| take_buffers(&inner, &part.planned, &mut waits.resources));
+        match taken {
+            Ok(buffers) => {
+                part.own(&inner, buffers).write_later(&inner, &all, *waits);
+                wait_for_buffers(&inner, &all, parts, *waits, queued);
+            }
+            Err(error) => {
+                let refused = std::iter::once(part).chain(parts);
+                refused.for_each(|part| part.reply.refuse(&inner, &error));
+            }
+        }
+    });
+}
+
 /// Bytes to copy from the caller's memory.
-fn copied(part: &[PlannedPut<'_>]) -> usize {
-    let bytes = part.iter().map(|put| match put.payload {
+fn copied(planned: &[PlannedPut<'_>]) -> usize {
+    let bytes = planned.iter().map(|put| match put.payload {
         Payload::Bytes(bytes) => bytes.len(),
         Payload::Owned(_) | Payload::Buffer(_) | Payload::Loan(_) => 0,
     });
@@ -137,113 +179,135 @@ fn copied(part: &[PlannedPut<'_>]) -> usize {
 }
 
 /// Copies payloads out of the caller's memory: into `buffers` if there are any, else to the heap.
-fn own(inner: &Inner, part: Vec<PlannedPut<'_>>, buffers: Vec<Buffer>) -> Vec<PlannedPut<'static>> {
+fn own(
+    inner: &Inner,
+    planned: Vec<PlannedPut<'_>>,
+    buffers: Vec<Buffer>,
+) -> Vec<PlannedPut<'static>> {
     let mut buffers = buffers.into_iter();
-    let owned = part.into_iter().map(|planned| {
+    let owned = planned.into_iter().map(|planned| {
         let buffer = planned.needs_buffer().then(|| buffers.next()).flatten();
         planned.into_owned(inner, buffer)
     });
     owned.collect()
 }
 
-/// Steps 2 to 5 of an async put.
-fn write<T: Send + 'static>(
-    inner: &Arc<Inner>,
-    driver: &Driver,
-    waits: &mut Waits,
-    part: Result<Vec<PlannedPut<'static>>, Error>,
-    options: PutOptions,
-    reply: Reply<T>,
-) {
-    let writer = inner.writer.as_ref().expect("puts have a writer");
-    let prepared = part.and_then(|part| PutBatch::prepare(inner, writer, part, options, waits)); // 2, 3
-    match prepared {
-        Ok(batch) if inner.is_manual() => {
-            let done = run(inner, batch, waits); // 4
-            reply.written(inner, options, done, &mut Wakes::default()); // 5
+/// A part of a batch.
+struct Part<'a, T: Send + 'static> {
+    planned: Vec<PlannedPut<'a>>,
+    reply: PartReply<T>,
+}
+
+impl<'a, T: Send + 'static> Part<'a, T> {
+    /// Moves its values into `buffers`.
+    fn own(self, inner: &Inner, buffers: Vec<Buffer>) -> Part<'static, T> {
+        Part {
+            planned: own(inner, self.planned, buffers),
+            reply: self.reply,
         }
-        Ok(batch) => start(inner, driver, batch, options, reply),
-        Err(error) => reply.refuse(error),
+    }
+
+    /// Steps 2 to 5 in the calling thread, without waiting for buffers.
+    fn run(self, inner: &Arc<Inner>) {
+        let writer = inner.writer.as_ref().expect("puts have a writer");
+        let mut waits = Waits::of(inner);
+        let buffers = take_buffers(inner, &self.planned, &mut Patience::none());
+        let prepared = buffers.and_then(|buffers| {
+            let planned = own(inner, self.planned, buffers);
+            PutBatch::prepare(inner, writer, planned, self.reply.options, &mut waits) // 2
+        });
+        match prepared {
+            Ok(prepared) => {
+                let done = write(inner, prepared, &mut waits); // 3, 4
+                self.reply.written(inner, done, &mut Wakes::default()); // 5
+            }
+            Err(error) => self.reply.refuse(inner, &error),
+        }
     }
 }
 
-/// Steps 4 and 5 of an async put.
-fn start<T: Send + 'static>(
-    inner: &Arc<Inner>,
-    driver: &Driver,
-    batch: PutBatch,
+impl<T: Send + 'static> Part<'static, T> {
+    /// Steps 2 and 3 in a worker.
+    fn write_later(self, inner: &Arc<Inner>, threads: &Arc<AsyncThreads>, waits: Waits) {
+        let (inner, all) = (Arc::clone(inner), Arc::clone(threads));
+        threads.writes.run(waits, move |waits, outcome| {
+            let writer = inner.writer.as_ref().expect("puts have a writer");
+            let (planned, options) = (self.planned, self.reply.options);
+            let prepared =
+                outcome.and_then(|()| PutBatch::prepare(&inner, writer, planned, options, waits)); // 2
+            match prepared {
+                Ok(prepared) => {
+                    let batch = PutBatch::seal_all(prepared); // 3
+                    self.reply.start(&inner, &all.driver, batch);
+                }
+                Err(error) => self.reply.refuse(&inner, &error),
+            }
+        });
+    }
+}
+
+/// The way to answer the puts of a part.
+struct PartReply<T: Send + 'static> {
+    /// Their positions in the batch.
+    positions: Vec<usize>,
     options: PutOptions,
-    reply: Reply<T>,
-) {
-    let store = Arc::clone(inner);
-    driver.start(inner, batch, move |done, wakes| {
-        reply.written(&store, options, done, wakes);
-    });
+    gather: Arc<Gather<Done<T>>>,
 }
 
-/// Returns the only part of a batch.
-///
-/// # Errors
-/// `BatchTooLarge` or `BatchTooLong`: the batch needs several parts.
-fn only_part<'a>(
-    inner: &Inner,
-    mut parts: Vec<Vec<PlannedPut<'a>>>,
-) -> Result<Vec<PlannedPut<'a>>, Error> {
-    let part = parts.pop().unwrap_or_default();
-    if parts.is_empty() {
-        return Ok(part);
+impl<T: Send + 'static> PartReply<T> {
+    /// Steps 4 and 5.
+    fn start(self, inner: &Arc<Inner>, driver: &Driver, batch: PutBatch) {
+        let store = Arc::clone(inner);
+        driver.start(inner, batch, move |done, wakes| {
+            self.written(&store, done, wakes);
+        });
     }
-    let all = || parts.iter().flatten().chain(&part);
-    let needed = all().map(PlannedPut::stride).sum();
-    let limit = inner.arena.bytes() / 2;
-    let (keys, together) = (all().count(), parts[0].len());
-    match needed > limit {
-        true => Err(Error::BatchTooLarge { needed, limit }),
-        false => Err(Error::BatchTooLong {
-            keys,
-            limit: together,
-        }),
+
+    /// Records the results of the writes, then does step 5 if the durability requires it.
+    fn written(self, inner: &Arc<Inner>, done: PutAnswers, wakes: &mut Wakes) {
+        let all = self.gather.add(|all| {
+            for (at, answer) in done.answers {
+                all.answers[at] = answer;
+            }
+            all.ticket = all.ticket.max(done.ticket);
+        });
+        let Some(all) = all else {
+            return;
+        };
+        match inner.durability(self.options) {
+            Durability::EachBatch => all.when_durable(inner),
+            Durability::Interval => all.give(wakes),
+        }
+    }
+
+    /// Fails the puts of the part; none was started.
+    fn refuse(self, inner: &Arc<Inner>, error: &Error) {
+        let answers = self.positions.iter().map(|&at| (at, Err(error.clone())));
+        let done = PutAnswers {
+            answers: answers.collect(),
+            ticket: 0,
+        };
+        self.written(inner, done, &mut Wakes::default());
     }
 }
 
 /// The results of an async put and the way to deliver them.
-struct Reply<T: Send + 'static> {
+struct Done<T: Send + 'static> {
     answers: Vec<PutResult>,
+    /// Once this ticket is durable, so is everything the results refer to.
+    ticket: u64,
     followers: Vec<(usize, usize)>,
     pass: Pass,
     completer: Completer<T>,
     shape: fn(Vec<PutResult>) -> T,
 }
 
-impl<T: Send + 'static> Reply<T> {
-    /// Records the results of the writes, then does step 5 if the durability requires it.
-    fn written(
-        mut self,
-        inner: &Arc<Inner>,
-        options: PutOptions,
-        done: PutAnswers,
-        wakes: &mut Wakes,
-    ) {
-        for (at, answer) in done.answers {
-            self.answers[at] = answer;
-        }
-        match inner.durability(options) {
-            Durability::EachBatch => self.when_durable(inner, done.ticket),
-            Durability::Interval => self.give(wakes),
-        }
-    }
-
-    /// Fails every put that is still pending; none was started.
-    fn refuse(mut self, error: Error) {
-        not_durable(&mut self.answers, Err(error));
-        self.give(&mut Wakes::default());
-    }
-
+impl<T: Send + 'static> Done<T> {
     /// Step 5 without blocking the driver: the thread whose commit makes the records durable
     /// delivers the results.
-    fn when_durable(mut self, inner: &Arc<Inner>, ticket: u64) {
+    fn when_durable(mut self, inner: &Arc<Inner>) {
         let writer = inner.writer.as_ref().expect("puts have a writer");
-        inner.when_durable(writer, ticket, move |outcome| {
+        inner.when_durable(writer, self.ticket, move |outcome| {
             not_durable(&mut self.answers, outcome);
             self.give(&mut Wakes::default());
         });

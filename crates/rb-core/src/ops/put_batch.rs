@@ -1,4 +1,7 @@
 //! Steps 2 to 4 of a put: the slots, headers, writes and publication of a batch of values.
+//!
+//! A request is sealed, which takes the time of a checksum, just before it starts: the device writes
+//! the values before it meanwhile.
 
 use std::cmp::Reverse;
 use std::sync::Arc;
@@ -14,10 +17,8 @@ use crate::core::writer::Writer;
 use crate::error::Error;
 use crate::log::delta::{LogReservation, LogSpace};
 use crate::ops::batch::Batch;
-use crate::ops::put_pending::PendingPut;
-use crate::ops::put_plan::{
-    Payload, PlannedPut, PutOutcome, PutResult, copy_of, fill, take_buffers,
-};
+use crate::ops::put_pending::{PendingPut, Source};
+use crate::ops::put_plan::{Payload, PlannedPut, PutOutcome, PutResult, take_buffers};
 use crate::ops::slots::{Taken, take_slots};
 use crate::options::{Durability, PutMode, PutOptions};
 use crate::simulator::{Change, SwitchPoint};
@@ -25,6 +26,9 @@ use crate::simulator::{Change, SwitchPoint};
 /// Most bytes an async call checksums itself, about 10 us of work: waking a thread for a value of
 /// 64 KiB costs more CPU time than checksumming it.
 const NOW_BYTES: usize = 256 << 10;
+
+/// A prepared batch, and the payload of each of its requests, to be sealed.
+pub(crate) type Prepared<'a> = (PutBatch, Vec<Source<'a>>);
 
 /// Puts whose writes are in flight together.
 pub(crate) struct PutBatch {
@@ -50,15 +54,15 @@ pub(crate) struct PutAnswers {
 }
 
 impl PutBatch {
-    /// Steps 2 and 3. Takes everything that can be refused, buffers and log space, before any slot.
-    /// `planned` must be grouped by shard.
-    pub(crate) fn prepare(
+    /// Step 2, and the requests of step 3. Takes everything that can be refused, buffers and log
+    /// space, before any slot. `planned` must be grouped by shard.
+    pub(crate) fn prepare<'a>(
         inner: &Arc<Inner>,
         writer: &Writer,
-        planned: Vec<PlannedPut<'_>>,
+        planned: Vec<PlannedPut<'a>>,
         options: PutOptions,
         waits: &mut Waits,
-    ) -> Result<PutBatch, Error> {
+    ) -> Result<Prepared<'a>, Error> {
         let buffers = take_buffers(inner, &planned, &mut waits.resources)?;
         // Log space last: it is scarce, and nothing may be waited for while it is held.
         let reservation = inner.admit(writer, need(&planned), &mut waits.resources)?;
@@ -67,14 +71,14 @@ impl PutBatch {
         let taken = writer.committing(&mut waits.resources, || {
             take_slots(inner, writer, &planned, options.mode, near, true) // 2
         });
-        Ok(PutBatch::fill(
+        Ok(PutBatch::new(
             inner,
             reservation,
             options,
             planned,
             taken,
             buffers,
-        )) // 3
+        ))
     }
 
     /// Does steps 2 and 3 like `prepare` for values that are already in buffers, without waiting.
@@ -106,25 +110,20 @@ impl PutBatch {
             }
             return Err(planned);
         }
-        Ok(PutBatch::fill(
-            inner,
-            reservation,
-            options,
-            planned,
-            taken,
-            Vec::new(),
-        ))
+        let buffers = Vec::new();
+        let prepared = PutBatch::new(inner, reservation, options, planned, taken, buffers);
+        Ok(PutBatch::seal_all(prepared))
     }
 
-    /// Step 3: fills the buffers, writes the headers and builds the requests.
-    fn fill(
+    /// A batch whose requests are built and not sealed.
+    fn new<'a>(
         inner: &Arc<Inner>,
         reservation: LogReservation,
         options: PutOptions,
-        planned: Vec<PlannedPut<'_>>,
+        planned: Vec<PlannedPut<'a>>,
         taken: Vec<Taken>,
         buffers: Vec<Buffer>,
-    ) -> PutBatch {
+    ) -> Prepared<'a> {
         assert_eq!(
             planned.len(),
             taken.len(),
@@ -145,6 +144,7 @@ impl PutBatch {
             requests: Vec::with_capacity(planned.len()),
             done: PutAnswers::default(),
         };
+        let mut sources = Vec::with_capacity(planned.len());
         for (planned, taken) in planned.into_iter().zip(taken) {
             // Advance for refused puts, too: each buffer was sized for one particular value.
             let buffer = planned.needs_buffer().then(|| buffers.next()).flatten();
@@ -167,15 +167,12 @@ impl PutBatch {
                         loan: None,
                         written: None,
                     };
-                    let request = match planned.payload {
-                        Payload::Loan(loan) if planned.direct => {
-                            let headers = planned.headers.or(buffer);
-                            let headers = headers.expect("a buffer was taken for the headers");
-                            writing.write_direct(inner, loan, headers)
-                        }
-                        payload => writing.write(inner, fill(inner, payload, buffer)),
-                    };
-                    batch.push(writing, request);
+                    let buffer = planned.buffer.or(buffer);
+                    let (request, source) =
+                        writing.request(inner, planned.payload, planned.direct, buffer);
+                    batch.add(request);
+                    batch.writings.push(writing);
+                    sources.push(source);
                 }
                 Taken::Exists(ticket) => batch.answer(planned.at, Ok(PutOutcome::Existed), ticket),
                 Taken::Failed(error) => batch.answer(planned.at, Err(error), 0),
@@ -185,6 +182,20 @@ impl PutBatch {
             buffers.next().is_none(),
             "each buffer was taken for one of these puts"
         );
+        (batch, sources)
+    }
+
+    /// Step 3 for the put at position `tag`.
+    pub(crate) fn seal(&mut self, tag: usize, source: Source<'_>, request: &mut Request) {
+        self.writings[tag].seal(&self.inner, source, request);
+    }
+
+    /// Step 3 for all puts, before any write starts.
+    pub(crate) fn seal_all((mut batch, sources): Prepared<'_>) -> PutBatch {
+        let writings = batch.writings.iter_mut();
+        for ((writing, source), request) in writings.zip(sources).zip(&mut batch.requests) {
+            writing.seal(&batch.inner, source, request);
+        }
         batch
     }
 
@@ -193,13 +204,11 @@ impl PutBatch {
         self.done.ticket = self.done.ticket.max(ticket);
     }
 
-    /// Adds a put with the request that writes it.
-    fn push(&mut self, writing: PendingPut, request: Request) {
+    fn add(&mut self, request: Request) {
         self.requests.push(Request {
             placement: self.placement,
             ..request
         });
-        self.writings.push(writing);
     }
 
     /// Copies the values whose memory the device refused, for another round. Returns whether there is
@@ -215,13 +224,11 @@ impl PutBatch {
         let buffers = buffers.unwrap_or_default();
         for (writing, buffer) in refused.iter_mut().zip(buffers) {
             let loan = writing.loan.take().expect("kept for the copy");
-            let memory = copy_of(&self.inner, &loan, Some(buffer));
             writing.written = None;
-            let request = writing.write(&self.inner, memory);
-            self.requests.push(Request {
-                placement: self.placement,
-                ..request
-            });
+            let (inner, payload) = (&self.inner, Payload::Loan(loan));
+            let (mut request, source) = writing.request(inner, payload, false, Some(buffer));
+            writing.seal(inner, source, &mut request);
+            self.add(request);
         }
         !self.requests.is_empty()
     }

@@ -170,8 +170,8 @@ pub(crate) struct PlannedPut<'a> {
     pub(crate) payload: Payload<'a>,
     /// True if the payload is a loan and written straight from there.
     pub(crate) direct: bool,
-    /// The buffer of a direct put, if it has been taken already.
-    pub(crate) headers: Option<Buffer>,
+    /// Its buffer, if it has been taken already.
+    pub(crate) buffer: Option<Buffer>,
 }
 
 impl PlannedPut<'_> {
@@ -185,16 +185,24 @@ impl PlannedPut<'_> {
 
     /// Returns whether the put needs a buffer that it does not have.
     pub(crate) fn needs_buffer(&self) -> bool {
-        self.headers.is_none() && !matches!(self.payload, Payload::Buffer(_))
+        self.buffer.is_none() && !matches!(self.payload, Payload::Buffer(_))
     }
 
     /// Moves everything out of the caller's memory: the value into `buffer`, or to the heap if
-    /// there is none. A loan keeps its memory.
-    pub(crate) fn into_owned(
-        self,
-        inner: &Inner,
-        mut buffer: Option<Buffer>,
-    ) -> PlannedPut<'static> {
+    /// there is none. Values that own their memory or its loan are copied when they are sealed.
+    pub(crate) fn into_owned(self, inner: &Inner, buffer: Option<Buffer>) -> PlannedPut<'static> {
+        let (payload, buffer) = match (self.payload, self.buffer.or(buffer)) {
+            (Payload::Bytes(bytes), Some(buffer)) => {
+                let mut memory = ValueBuf::new(buffer, bytes.len());
+                memory.copy_from_slice(bytes);
+                add(&inner.counters.bytes_copied, bytes.len());
+                (Payload::Buffer(memory), None)
+            }
+            (Payload::Bytes(bytes), None) => (Payload::Owned(bytes.to_vec()), None),
+            (Payload::Owned(bytes), buffer) => (Payload::Owned(bytes), buffer),
+            (Payload::Loan(loan), buffer) => (Payload::Loan(loan), buffer),
+            (Payload::Buffer(memory), buffer) => (Payload::Buffer(memory), buffer),
+        };
         PlannedPut {
             at: self.at,
             hash: self.hash,
@@ -206,13 +214,8 @@ impl PlannedPut<'_> {
             metadata: Cow::Owned(self.metadata.into_owned()),
             expiry: self.expiry,
             direct: self.direct,
-            headers: self.headers.or_else(|| buffer.take_if(|_| self.direct)),
-            payload: match (self.payload, buffer) {
-                (Payload::Bytes(bytes), None) => Payload::Owned(bytes.to_vec()),
-                (Payload::Owned(bytes), None) => Payload::Owned(bytes),
-                (Payload::Loan(loan), None) => Payload::Loan(loan),
-                (payload, buffer) => Payload::Buffer(fill(inner, payload, buffer)),
-            },
+            buffer,
+            payload,
         }
     }
 }
@@ -226,34 +229,6 @@ pub(crate) fn take_buffers(
     let copied = planned.iter().filter(|planned| planned.needs_buffer());
     let strides: Vec<usize> = copied.map(PlannedPut::stride).collect();
     inner.take_buffers(&strides, patience)
-}
-
-/// Returns the value in a buffer: its own, or `buffer` with a copy of it.
-pub(crate) fn fill(inner: &Inner, payload: Payload<'_>, buffer: Option<Buffer>) -> ValueBuf {
-    match payload {
-        Payload::Bytes(bytes) => copy(inner, bytes.len(), buffer, |to| to.copy_from_slice(bytes)),
-        Payload::Owned(bytes) => copy(inner, bytes.len(), buffer, |to| to.copy_from_slice(&bytes)),
-        Payload::Buffer(memory) => memory,
-        Payload::Loan(loan) => copy_of(inner, &loan, buffer),
-    }
-}
-
-/// Copies a loan into a buffer.
-pub(crate) fn copy_of(inner: &Inner, loan: &Loan, buffer: Option<Buffer>) -> ValueBuf {
-    copy(inner, loan.len(), buffer, |to| loan.copy_to(0, to))
-}
-
-fn copy(
-    inner: &Inner,
-    len: usize,
-    buffer: Option<Buffer>,
-    copy_to: impl FnOnce(&mut [u8]),
-) -> ValueBuf {
-    let buffer = buffer.expect("a buffer was taken for each value that is in none");
-    let mut memory = ValueBuf::new(buffer, len);
-    copy_to(&mut memory);
-    add(&inner.counters.bytes_copied, len);
-    memory
 }
 
 /// A validated batch.
@@ -327,7 +302,7 @@ pub(crate) fn plan<'a>(inner: &Inner, puts: Vec<Put<'a>>, options: PutOptions) -
                     Payload::Loan(loan) => inner.direct.writes_from(loan),
                     _ => false,
                 },
-                headers: None,
+                buffer: None,
                 payload: put.payload,
             });
         } else {
@@ -375,21 +350,26 @@ fn check(inner: &Inner, put: &Put<'_>, options: PutOptions) -> Result<Checked, E
     })
 }
 
-/// Splits a batch into parts of at most half the buffer memory, with as many records as one log
-/// reservation holds. Later keys go first; each part is grouped by shard, last key first.
+/// Splits a batch into parts of at most half the buffer memory and `payload_max` bytes of values (or
+/// one put), with as many records as one log reservation holds. Later keys go first; each part is
+/// grouped by shard, last key first.
 pub(crate) fn parts<'a>(
     inner: &Inner,
     writer: &Writer,
     mut planned: Vec<PlannedPut<'a>>,
+    payload_max: usize,
 ) -> Vec<Vec<PlannedPut<'a>>> {
     let shards = inner.index.shards();
     let mut parts = Vec::new();
     while !planned.is_empty() {
-        let (mut bytes, mut need) = (0, LogSpace::default());
+        let (mut buffers, mut payloads, mut need) = (0, 0, LogSpace::default());
         let fits = |planned: &&PlannedPut<'_>| {
-            bytes += planned.stride();
+            buffers += planned.stride();
+            payloads += planned.payload.len();
             need.add(&planned.key, &planned.metadata, planned.slots);
-            bytes <= inner.arena.bytes() / 2 && writer.log.takes_at_once(need, shards)
+            buffers <= inner.arena.bytes() / 2
+                && payloads <= payload_max
+                && writer.log.takes_at_once(need, shards)
         };
         let count = planned.iter().rev().take_while(fits).count().max(1);
         let mut part = planned.split_off(planned.len() - count);

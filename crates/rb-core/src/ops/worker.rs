@@ -23,11 +23,11 @@ type Work = Box<dyn FnOnce(Result<(), Error>) -> Duration + Send>;
 
 /// The threads of the async operations.
 pub(crate) struct AsyncThreads {
-    pub(crate) driver: Arc<Driver>,
+    pub(crate) driver: Driver,
     /// Waits for buffers.
     pub(crate) buffers: Worker,
     /// Waits for log space, for operations that have their buffers.
-    pub(crate) writes: Arc<Worker>,
+    pub(crate) writes: Worker,
     /// Bytes of values copied to the heap because they wait for buffers.
     queued: Arc<AtomicUsize>,
 }
@@ -47,21 +47,25 @@ impl Drop for Queued {
 impl Default for AsyncThreads {
     fn default() -> AsyncThreads {
         AsyncThreads {
-            driver: Arc::default(),
+            driver: Driver::default(),
             buffers: Worker::new("rb-buffers"),
-            writes: Arc::new(Worker::new("rb-writes")),
+            writes: Worker::new("rb-writes"),
             queued: Arc::default(),
         }
     }
 }
 
 impl AsyncThreads {
-    /// Counts `bytes` of values that wait for buffers, up to `limit` in total.
+    /// Counts `bytes` of values that wait for buffers, up to `limit` in total. One call may exceed it
+    /// alone.
     ///
     /// # Errors
     /// `Busy`, immediately, if that would exceed `limit`.
     pub(crate) fn queue_bytes(&self, bytes: usize, limit: usize) -> Result<Queued, Error> {
-        let more = |all: usize| all.checked_add(bytes).filter(|all| *all <= limit);
+        let more = |all: usize| {
+            let sum = all.checked_add(bytes)?;
+            (all == 0 || sum <= limit).then_some(sum)
+        };
         let (set, get) = (Ordering::Relaxed, Ordering::Relaxed);
         match self.queued.fetch_update(set, get, more) {
             Ok(_) => Ok(Queued {

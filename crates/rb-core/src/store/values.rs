@@ -272,9 +272,9 @@ impl Store {
     /// Starts a put of many values; the operation completes with one result per put.
     ///
     /// Values in the caller's memory are copied before the call returns; checksums of up to 256 KiB are computed before
-    /// that. The call never blocks: it waits for neither buffers, log space nor a commit. A batch may take half the buffer
-    /// memory; copies that wait for buffers may take as much as the buffer memory, and beyond that puts complete with
-    /// `Busy` immediately.
+    /// that. The call never blocks: it waits for neither buffers, log space nor a commit. A batch may have any size: its
+    /// values are written in parts, while those of the next part are checksummed. Copies that wait for buffers may take as
+    /// much as the buffer memory, or one call more than that alone; beyond that puts complete with `Busy` immediately.
     ///
     /// ```
     /// use rb_core::{Put, PutOptions};
