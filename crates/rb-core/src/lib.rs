@@ -55,7 +55,7 @@ mod value;
 /// [`PolicyFactory`](policy::PolicyFactory) in [`StoreOptions::policy`].
 pub mod policy {
     pub use rb_index::{
-        Entries, Gone, Lookup, Lru, Place, Policy, PolicyFactory, Purpose, Resident, Room,
+        Entries, Gone, Hints, Lookup, Lru, Place, Policy, PolicyFactory, Purpose, Resident, Room,
     };
 }
 
@@ -81,7 +81,7 @@ pub use rb_format::{
     ClassRequest, Corruption, FieldText, Geometry, LayoutError, Share, StoreUuid, Superblock,
     UnknownFeatures,
 };
-pub use rb_index::{ClassStats, IndexStats, SlotId};
+pub use rb_index::{ClassStats, Hints, IndexStats, SlotId};
 pub use rb_io::{
     Arena, DeviceKind, EngineKind, EngineOffer, EngineProbe, Feature, IoError, Limit, Limits, Loan,
     OpenError as DeviceError, PlacementId, Probe, QueueCounters, Rejected,
@@ -91,6 +91,7 @@ pub use simulator::{Change, HeldLock, Simulator, SwitchPoint};
 pub use source::Source;
 pub use stats::{DiscardStats, ScrubStats, StoreStats};
 pub use store::Store;
+pub use store::hinted::Hinted;
 pub use value::{Lookup, LookupAt, Value, ValueAt, ValueBuf};
 
 /// Compiles and runs the example of the README.

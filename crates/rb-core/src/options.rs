@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use rb_format::StoreUuid;
-use rb_index::PolicyFactory;
+use rb_index::{Hints, PolicyFactory};
 use rb_io::{Arena, EngineKind, PlacementId};
 
 use crate::clock::{Clock, Random, SystemClock, SystemRandom};
@@ -296,6 +296,8 @@ pub struct PutOptions {
     pub durability: Option<Durability>,
     /// Lifetime class of the values, less than the number of [`Placement::lifetimes`] unless that is 0.
     pub lifetime: Lifetime,
+    /// What the caller knows of the batch, for the eviction policy.
+    pub hints: Hints,
 }
 
 impl Default for PutOptions {
@@ -304,6 +306,7 @@ impl Default for PutOptions {
             mode: PutMode::Replace,
             durability: None,
             lifetime: Lifetime::default(),
+            hints: Hints::new(),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod closing;
 mod facts;
+pub(crate) mod hinted;
 mod queries;
 mod steps;
 mod values;

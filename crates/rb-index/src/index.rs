@@ -9,7 +9,7 @@ use siphasher::sip::SipHasher13;
 use crate::error::IndexError;
 use crate::free_list::{ANYWHERE, FreeList, Hold};
 use crate::memory::NoMemory;
-use crate::place::Batch;
+use crate::place::{Batch, Hints};
 use crate::shard::ShardCell;
 use crate::slots::{Fate, SlotId, Slots, State, checked_runs};
 use crate::stats::{IndexStats, LockPurpose};
@@ -325,7 +325,10 @@ impl Index {
     /// share one.
     pub fn begin_batch(&self, keys: usize) -> Batch {
         let number = self.tick.add(keys.max(1) as u64) - CLOCK_START;
-        Batch { number }
+        Batch {
+            number,
+            hints: Hints::new(),
+        }
     }
 
     /// Returns the stamp of a use at this moment. It wraps around after 2^36 uses; stamps are

@@ -131,7 +131,7 @@ pub use lease::{Lease, Located};
 pub use loader::{LoadEntry, LoadReport, Loader};
 pub use lru::Lru;
 pub use more_slots::MoreSlots;
-pub use place::{Batch, Place};
+pub use place::{Batch, Hints, Place};
 pub use policy::{Gone, Lookup, Policy, PolicyFactory, Purpose, Resident, Room};
 pub use put::{Evicted, Loaded, NewEntry, Published, PutMode, Reservation, Reserve};
 pub use slots::{Fate, SlotId};

@@ -17,6 +17,7 @@ const EACH: PutOptions = PutOptions {
     mode: PutMode::Replace,
     durability: Some(Durability::EachBatch),
     lifetime: rb_core::Lifetime(0),
+    hints: rb_core::Hints::new(),
 };
 const KEEP: PutOptions = PutOptions {
     mode: PutMode::KeepExisting,

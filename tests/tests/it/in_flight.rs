@@ -22,6 +22,7 @@ const EACH_BATCH: PutOptions = PutOptions {
     durability: Some(Durability::EachBatch),
     mode: rb_core::PutMode::Replace,
     lifetime: rb_core::Lifetime(0),
+    hints: rb_core::Hints::new(),
 };
 
 /// Makes a store with threads, three synced keys, and a record that is not synced.

@@ -37,6 +37,7 @@ mod format_room;
 mod full;
 mod full_files;
 mod hangs;
+mod hints;
 mod hosts;
 mod in_flight;
 mod large_blocks;

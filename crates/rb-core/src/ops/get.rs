@@ -14,6 +14,7 @@
 
 use std::sync::Arc;
 
+use rb_index::Hints;
 use rb_io::{Loan, Patience};
 
 use crate::core::inner::Inner;
@@ -29,24 +30,29 @@ use crate::ops::worker::AsyncThreads;
 use crate::value::{Lookup, LookupAt, Value, ValueAt};
 
 /// Looks up many keys in the calling thread.
-pub(crate) fn get_many(inner: &Arc<Inner>, keys: &[&[u8]]) -> Vec<Lookup> {
+pub(crate) fn get_many(inner: &Arc<Inner>, keys: &[&[u8]], hints: Hints) -> Vec<Lookup> {
     let _pass = match inner.enter() {
         Ok(pass) => pass,
         Err(error) => return refused(keys.len(), &error),
     };
-    let batch = lease(inner, keys, |_| Target::Buffer); // 1
+    let batch = lease(inner, keys, hints, |_| Target::Buffer); // 1
     let read = run(inner, batch, &mut Waits::of(inner)); // 2, 3, 4
     in_order(keys.len(), read, value)
 }
 
 /// Looks up many keys and reads each value into the caller's memory.
-pub(crate) fn get_many_at(inner: &Arc<Inner>, keys: &[&[u8]], loans: Vec<Loan>) -> Vec<LookupAt> {
+pub(crate) fn get_many_at(
+    inner: &Arc<Inner>,
+    keys: &[&[u8]],
+    hints: Hints,
+    loans: Vec<Loan>,
+) -> Vec<LookupAt> {
     let _pass = match inner.enter() {
         Ok(pass) => pass,
         Err(error) => return refused(keys.len(), &error),
     };
     let mut waits = Waits::of(inner);
-    let batches = lease_at(inner, keys, loans).split(inner.arena.bytes() / 2);
+    let batches = lease_at(inner, keys, hints, loans).split(inner.arena.bytes() / 2);
     let read = batches.into_iter().rev();
     let read = read.flat_map(|batch| run(inner, batch, &mut waits));
     in_order(keys.len(), read.collect(), value_at)
@@ -57,13 +63,14 @@ pub(crate) fn get_many_at_async(
     inner: &Arc<Inner>,
     threads: &Arc<AsyncThreads>,
     keys: &[&[u8]],
+    hints: Hints,
     loans: Vec<Loan>,
 ) -> Operation<Vec<LookupAt>> {
     start(
         inner,
         threads,
         keys.len(),
-        |inner| lease_at(inner, keys, loans).split(inner.arena.bytes() / 2),
+        |inner| lease_at(inner, keys, hints, loans).split(inner.arena.bytes() / 2),
         value_at,
         |answers| answers,
     )
@@ -101,9 +108,10 @@ pub(crate) fn get_many_async<T: Send + 'static>(
     inner: &Arc<Inner>,
     threads: &Arc<AsyncThreads>,
     keys: &[&[u8]],
+    hints: Hints,
     shape: fn(Vec<Lookup>) -> T,
 ) -> Operation<T> {
-    let lease = |inner: &Arc<Inner>| vec![lease(inner, keys, |_| Target::Buffer)];
+    let lease = |inner: &Arc<Inner>| vec![lease(inner, keys, hints, |_| Target::Buffer)];
     start(inner, threads, keys.len(), lease, value, shape)
 }
 
@@ -174,6 +182,7 @@ fn start_batch(
 pub(crate) fn get_many_into(
     inner: &Arc<Inner>,
     keys: &[&[u8]],
+    hints: Hints,
     outputs: &mut [&mut [u8]],
 ) -> Vec<Result<Option<usize>, Error>> {
     let _pass = match inner.enter() {
@@ -181,7 +190,7 @@ pub(crate) fn get_many_into(
         Err(error) => return refused(keys.len(), &error),
     };
     let mut waits = Waits::of(inner);
-    let all = lease(inner, keys, |_| Target::Buffer);
+    let all = lease(inner, keys, hints, |_| Target::Buffer);
     let mut lengths: Vec<_> = keys.iter().map(|_| Ok(None)).collect();
     // Last keys first, so that the first key ends as the most recently used.
     for batch in all.split(inner.arena.bytes() / 2).into_iter().rev() {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rb_index::LockPurpose;
+use rb_index::{Hints, LockPurpose};
 use rb_io::Loan;
 
 use crate::core::expiry::Expiry;
@@ -15,9 +15,14 @@ use crate::ops::groups::by_shard;
 use crate::simulator::SwitchPoint;
 
 /// Step 1 of a get into the caller's memory, one loan per key.
-pub(crate) fn lease_at(inner: &Arc<Inner>, keys: &[&[u8]], loans: Vec<Loan>) -> GetBatch {
+pub(crate) fn lease_at(
+    inner: &Arc<Inner>,
+    keys: &[&[u8]],
+    hints: Hints,
+    loans: Vec<Loan>,
+) -> GetBatch {
     let mut loans: Vec<Option<Loan>> = loans.into_iter().map(Some).collect();
-    lease(inner, keys, move |at| {
+    lease(inner, keys, hints, move |at| {
         let loan = loans[at].take().expect("each key is looked up once");
         Target::memory(inner, loan)
     })
@@ -27,9 +32,10 @@ pub(crate) fn lease_at(inner: &Arc<Inner>, keys: &[&[u8]], loans: Vec<Loan>) -> 
 pub(crate) fn lease(
     inner: &Arc<Inner>,
     keys: &[&[u8]],
+    hints: Hints,
     mut target: impl FnMut(usize) -> Target,
 ) -> GetBatch {
-    let batch = inner.index.begin_batch(keys.len());
+    let batch = inner.index.begin_batch(keys.len()).with_hints(hints);
     let mut answers = Vec::new();
     let hashes: Vec<u64> = keys.iter().map(|key| inner.hash(key)).collect();
     inner.prefetch(&hashes);

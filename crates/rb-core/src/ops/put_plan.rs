@@ -253,7 +253,10 @@ pub(crate) fn settle(answers: &mut [PutResult], followers: &[(usize, usize)]) {
 /// first with `KeepExisting`. The others get `Superseded` or `Existed`.
 pub(crate) fn plan<'a>(inner: &Inner, puts: Vec<Put<'a>>, options: PutOptions) -> Plan<'a> {
     // First pass: validate, and choose the put that is written for each key.
-    let batch = inner.index.begin_batch(puts.len());
+    let batch = inner
+        .index
+        .begin_batch(puts.len())
+        .with_hints(options.hints);
     let mut answers = Vec::with_capacity(puts.len());
     let mut writers: HashMap<&'a [u8], usize> = HashMap::with_capacity(puts.len());
     let mut valid = Vec::with_capacity(puts.len());

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use rb_index::{Lease, LockPurpose, SnapshotEntry};
+use rb_index::{Hints, Lease, LockPurpose, SnapshotEntry};
 
 use crate::core::entry_scan::EntryScan;
 use crate::core::expiry::{Expiry, is_over, now, time_of};
@@ -111,8 +111,8 @@ impl Drop for Pin {
 }
 
 /// Leases each key that exists, with one lock hold per touched shard.
-pub(crate) fn lookup_and_pin(inner: &Arc<Inner>, keys: &[&[u8]]) -> Vec<Option<Pin>> {
-    let batch = inner.index.begin_batch(keys.len());
+pub(crate) fn lookup_and_pin(inner: &Arc<Inner>, keys: &[&[u8]], hints: Hints) -> Vec<Option<Pin>> {
+    let batch = inner.index.begin_batch(keys.len()).with_hints(hints);
     let mut pins: Vec<Option<Pin>> = keys.iter().map(|_| None).collect();
     each(inner, keys, |shard_number, shard, at, hash| {
         pins[at] = shard.lease(hash, keys[at], batch.at(at)).map(|lease| Pin {
@@ -149,8 +149,8 @@ pub(crate) fn unpin(inner: &Arc<Inner>, pins: Vec<Pin>) {
 }
 
 /// Returns for each key whether it exists. Recency does not change.
-pub(crate) fn contains_many(inner: &Inner, keys: &[&[u8]]) -> Vec<bool> {
-    let batch = inner.index.begin_batch(keys.len());
+pub(crate) fn contains_many(inner: &Inner, keys: &[&[u8]], hints: Hints) -> Vec<bool> {
+    let batch = inner.index.begin_batch(keys.len()).with_hints(hints);
     let mut found = vec![false; keys.len()];
     each(inner, keys, |_, shard, at, hash| {
         found[at] = shard.probe(hash, keys[at], batch.at(at)).is_some();
@@ -160,8 +160,8 @@ pub(crate) fn contains_many(inner: &Inner, keys: &[&[u8]]) -> Vec<bool> {
 
 /// Marks each existing key as recently used, the batch's first as the most recent. Returns for each
 /// key whether it exists.
-pub(crate) fn touch_many(inner: &Inner, keys: &[&[u8]]) -> Vec<bool> {
-    let batch = inner.index.begin_batch(keys.len());
+pub(crate) fn touch_many(inner: &Inner, keys: &[&[u8]], hints: Hints) -> Vec<bool> {
+    let batch = inner.index.begin_batch(keys.len()).with_hints(hints);
     let mut found = vec![false; keys.len()];
     each(inner, keys, |_, shard, at, hash| {
         found[at] = shard.touch(hash, keys[at], batch.at(at));

@@ -1,5 +1,7 @@
 //! Queries that the index serves without I/O.
 
+use rb_index::Hints;
+
 use crate::ops::list::{self, ListCursor};
 use crate::ops::query::{self, EntryInfo, Pin};
 use crate::store::Store;
@@ -19,7 +21,7 @@ impl Store {
     /// ```
     #[must_use]
     pub fn contains(&self, key: &[u8]) -> bool {
-        query::contains_many(self.inner(), &[key]) == [true]
+        self.contains_many(&[key]) == [true]
     }
 
     /// Returns for each key true if the store has an entry for it; all false if the store is closed.
@@ -36,7 +38,7 @@ impl Store {
     /// ```
     #[must_use]
     pub fn contains_many(&self, keys: &[&[u8]]) -> Vec<bool> {
-        query::contains_many(self.inner(), keys)
+        self.hinted(Hints::new()).contains_many(keys)
     }
 
     /// The number of leading keys that have an entry, up to the first key without one.
@@ -55,7 +57,7 @@ impl Store {
     /// ```
     #[must_use]
     pub fn longest_prefix(&self, keys: &[&[u8]]) -> usize {
-        query::contains_many(self.inner(), keys)
+        self.contains_many(keys)
             .iter()
             .take_while(|found| **found)
             .count()
@@ -81,7 +83,7 @@ impl Store {
     /// ```
     #[expect(clippy::must_use_candidate, reason = "its effect is the use")]
     pub fn touch_many(&self, keys: &[&[u8]]) -> Vec<bool> {
-        query::touch_many(self.inner(), keys)
+        self.hinted(Hints::new()).touch_many(keys)
     }
 
     /// Pins the entry of each key, `None` where there is none. The slot of a pinned entry is neither evicted nor reused until
@@ -106,7 +108,7 @@ impl Store {
     /// ```
     #[must_use]
     pub fn lookup_and_pin(&self, keys: &[&[u8]]) -> Vec<Option<Pin>> {
-        query::lookup_and_pin(self.inner(), keys)
+        self.hinted(Hints::new()).lookup_and_pin(keys)
     }
 
     /// Releases pins in one batch; the first one becomes the most recently used. A pin of another store releases itself.

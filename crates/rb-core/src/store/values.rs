@@ -1,5 +1,6 @@
 //! Puts, gets and removes of values; each method is one call into `ops`.
 
+use rb_index::Hints;
 use rb_io::Loan;
 
 use crate::core::pieces::buffer_bytes;
@@ -48,7 +49,7 @@ impl Store {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn get(&self, key: &[u8]) -> Result<Option<Value>, Error> {
-        only(get::get_many(self.inner(), &[key]))
+        only(self.get_many(&[key]))
     }
 
     /// Reads many keys in one batch. Returns one result per key, in the order of `keys`, with the errors of [`Store::get`].
@@ -71,7 +72,7 @@ impl Store {
     /// ```
     #[must_use]
     pub fn get_many(&self, keys: &[&[u8]]) -> Vec<Lookup> {
-        get::get_many(self.inner(), keys)
+        self.hinted(Hints::new()).get_many(keys)
     }
 
     /// Reads the value of a key into the caller's memory and returns its length in bytes. `output` is not changed on a
@@ -95,7 +96,7 @@ impl Store {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn get_into(&self, key: &[u8], output: &mut [u8]) -> Result<Option<usize>, Error> {
-        only(get::get_many_into(self.inner(), &[key], &mut [output]))
+        only(self.get_many_into(&[key], &mut [output]))
     }
 
     /// Reads many keys into the caller's memory, one slice per key, and returns one result per key as [`Store::get_into`].
@@ -122,8 +123,7 @@ impl Store {
         keys: &[&[u8]],
         outputs: &mut [&mut [u8]],
     ) -> Vec<Result<Option<usize>, Error>> {
-        assert_eq!(keys.len(), outputs.len(), "one piece of memory per key");
-        get::get_many_into(self.inner(), keys, outputs)
+        self.hinted(Hints::new()).get_many_into(keys, outputs)
     }
 
     /// Reads many values straight into the caller's memory, one loan per key, without a copy.
@@ -162,8 +162,7 @@ impl Store {
     /// ```
     #[must_use]
     pub fn get_many_at(&self, keys: &[&[u8]], loans: Vec<Loan>) -> Vec<LookupAt> {
-        assert_eq!(keys.len(), loans.len(), "one loan per key");
-        get::get_many_at(self.inner(), keys, loans)
+        self.hinted(Hints::new()).get_many_at(keys, loans)
     }
 
     /// Starts a read of many values into the caller's memory; see [`Store::get_many_at`]. Dropping the operation does not
@@ -172,8 +171,7 @@ impl Store {
     /// # Panics
     /// If `keys` and `loans` differ in length.
     pub fn get_many_at_async(&self, keys: &[&[u8]], loans: Vec<Loan>) -> Operation<Vec<LookupAt>> {
-        assert_eq!(keys.len(), loans.len(), "one loan per key");
-        get::get_many_at_async(self.inner(), self.threads(), keys, loans)
+        self.hinted(Hints::new()).get_many_at_async(keys, loans)
     }
 
     /// Starts a read of many keys; the operation completes with one result per key.
@@ -195,7 +193,7 @@ impl Store {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn get_many_async(&self, keys: &[&[u8]]) -> Operation<Vec<Lookup>> {
-        get::get_many_async(self.inner(), self.threads(), keys, |answers| answers)
+        self.hinted(Hints::new()).get_many_async(keys)
     }
 
     /// Starts a read of one key; see [`Store::get_many_async`].
@@ -212,7 +210,7 @@ impl Store {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn get_async(&self, key: &[u8]) -> Operation<Lookup> {
-        get::get_many_async(self.inner(), self.threads(), &[key], only)
+        get::get_many_async(self.inner(), self.threads(), &[key], Hints::new(), only)
     }
 
     /// Puts one value and replaces the former value of the key.
