@@ -147,7 +147,7 @@ pub struct FillArgs {
     /// The store, a file to make.
     #[arg(long, value_name = "PATH", value_parser = path_parser())]
     pub store: PathBuf,
-    /// Number of slots and of entries, at least 20000.
+    /// Number of entries, at least 20000; the store has the slots for them and no more.
     #[arg(long, allow_negative_numbers = true, value_name = "N", value_parser = parse_number::<u64>)]
     pub entries: u64,
     /// Length of each key in bytes, 8 to 1024.
@@ -160,6 +160,13 @@ pub struct FillArgs {
     /// Length of each value.
     #[arg(long, allow_negative_numbers = true, default_value = "4096", value_parser = parse_size, value_name = "SIZE")]
     pub value_bytes: u64,
+    /// Number of slots that each value takes, 1 to 256 and at most one for every 4 KiB of the value.
+    #[arg(
+        long,
+        allow_negative_numbers = true,
+        default_value_t = 1,
+        value_name = "N", value_parser = parse_number::<u64>)]
+    pub value_slots: u64,
     /// Write only the values of slots whose number is a multiple of N, so that a sparse file smaller
     /// than its values suffices. All metadata is written. Validation would drop the other entries, so
     /// above 1 nothing is validated (--validate off).

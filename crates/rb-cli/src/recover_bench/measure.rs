@@ -54,6 +54,7 @@ pub(super) fn child_args(command: &str, fill: &FillArgs, engine: EngineKind) -> 
         ("--entries", fill.entries.to_string()),
         ("--key-bytes", fill.key_bytes.to_string()),
         ("--value-bytes", fill.value_bytes.to_string()),
+        ("--value-slots", fill.value_slots.to_string()),
         ("--write-every", fill.write_every.to_string()),
         ("--validate", fill.validate.name().to_owned()),
         ("--depth", fill.depth.to_string()),

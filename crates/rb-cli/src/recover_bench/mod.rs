@@ -34,6 +34,8 @@ use case::RestartCase;
 pub(crate) use kill::churn;
 pub(crate) use measure::probe;
 
+const BLOCK: u64 = rb_format::FORMAT_BLOCK as u64;
+
 /// Smallest number of entries. A killed process loses unsynced puts, which had replaced older entries: up to
 /// some thousands, which must be a small part of all.
 const ENTRIES_MIN: u64 = 20_000;
@@ -46,6 +48,7 @@ struct RecoverBenchLine {
     entries: u64,
     key_bytes: u32,
     value_bytes: u64,
+    value_slots: u64,
     engine: String,
     validate: &'static str,
     validate_depth: u32,
@@ -87,6 +90,7 @@ pub(crate) fn bench(
         entries: fill.entries,
         key_bytes: fill.key_bytes,
         value_bytes: fill.value_bytes,
+        value_slots: fill.value_slots,
         engine: filled.engine,
         validate: fill.validate.name(),
         validate_depth: fill.depth,
@@ -118,6 +122,18 @@ fn check(fill: &FillArgs) -> Result<(), Failure> {
             "--value-bytes is 0: values have at least 1 byte",
         ));
     }
+    let max = fill.value_bytes.div_ceil(BLOCK).min(256);
+    if !(1..=max).contains(&fill.value_slots) {
+        return Err(Failure::usage(format!(
+            "--value-slots is {}: values of {} bytes take 1 to {max} slots, each of which has at least {BLOCK} bytes of its value",
+            fill.value_slots, fill.value_bytes
+        )));
+    }
+    if fill.value_slots > 1 && fill.write_every > 1 {
+        return Err(Failure::usage(
+            "--value-slots: --write-every skips single slots, which is not possible for values of several",
+        ));
+    }
     if fill.entries < ENTRIES_MIN {
         return Err(Failure::usage(format!(
             "--entries is {}: at least {ENTRIES_MIN} are needed, because a killed process loses its unsynced puts, up to some thousands of entries, which could be all of a smaller store",
@@ -144,10 +160,17 @@ fn prepare(args: &RecoverBenchArgs) -> Result<u64, Failure> {
     let fill = &args.fill;
     let slot_bytes = fill
         .value_bytes
-        .next_multiple_of(rb_format::FORMAT_BLOCK as u64);
+        .div_ceil(fill.value_slots)
+        .next_multiple_of(BLOCK);
+    if fill.value_bytes.div_ceil(slot_bytes) != fill.value_slots {
+        let (slots, bytes) = (fill.value_slots, fill.value_bytes);
+        return Err(Failure::usage(format!(
+            "--value-slots is {slots}: no slot size, a multiple of {BLOCK} bytes, makes values of {bytes} bytes take so many"
+        )));
+    }
     let class = ClassRequest {
         slot_bytes,
-        share: Share::Slots(fill.entries),
+        share: Share::Slots(fill.entries.saturating_mul(fill.value_slots)),
     };
     let options = FormatOptions {
         key_len_max: fill.key_bytes,

@@ -72,6 +72,25 @@ fn restarts_are_measured_after_a_close_and_after_kills() {
     );
 }
 
+/// A restart of values of several slots is measured beside one of single slots.
+#[test]
+fn a_store_of_values_of_several_slots_is_measured() {
+    let place = Place::new();
+    let fill = ["--entries", "20000", "--value-bytes", "12KiB"];
+    let measure = |slots: &str| {
+        let args = [&fill[..], &["--value-slots", slots]].concat();
+        place.rb(&["recover-bench", "--json", "--store"], &args)
+    };
+    let line = measure("3").json();
+    assert_eq!(line["value_slots"], 3, "{line}");
+    assert_eq!(case(&line, "clean_close")["entries"], 20_000, "{line}");
+    assert_eq!(case(&line, "clean_close")["missed_gets"], 0, "{line}");
+    for (slots, why) in [("4", "1 to 3 slots"), ("0", "1 to 3 slots")] {
+        let error = measure(slots).error();
+        assert!(error.contains(why), "{error}");
+    }
+}
+
 /// The values of ten million entries fit no test machine, and a restart needs only one of them.
 #[test]
 fn a_store_is_measured_most_of_whose_values_were_never_written() {
