@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rb_format::{Corruption, LABEL_LEN, LayoutError, StoreUuid, UnknownFeatures};
 
-use crate::report::{Foreign, list};
+use crate::report::{Foreign, counted, list};
 
 /// The error of an operation on one key, or on the store as a whole.
 ///
@@ -241,15 +241,18 @@ pub enum OpenError {
         source: Error,
     },
     /// The device has no superblock.
-    #[error("{path} holds no raw-block store{}", found(.signature.as_deref()))]
+    #[error("{path} holds no raw-block store{}{}", found(.signature.as_deref()), remains(*trace))]
     NotAStore {
         /// The device.
         path: PathBuf,
         /// The foreign signatures found there.
         signature: Option<String>,
+        /// Offset in bytes of a structure that an earlier store left: its superblock copies were erased, or a format did
+        /// not end.
+        trace: Option<u64>,
     },
     /// Both superblocks are unusable, though at least one was once written.
-    #[error("{path}: no usable superblock; copy A: {}; copy B: {}{}", copies[0], copies[1], found(.signature.as_deref()))]
+    #[error("{path}: no usable superblock; copy A: {}; copy B: {}{}", copies[0].reason(), copies[1].reason(), found(.signature.as_deref()))]
     Superblock {
         /// The device.
         path: PathBuf,
@@ -384,6 +387,14 @@ pub enum OpenError {
         /// The engine.
         engine: &'static str,
     },
+    /// The store has no slot of this number.
+    #[error("slot {slot}: this store has {}, numbered from 0", counted((*slots).into(), "slot"))]
+    NoSuchSlot {
+        /// The number.
+        slot: u32,
+        /// Number of slots of the store.
+        slots: u32,
+    },
     /// An option has a value that cannot work.
     #[error("option {option} is {value}: {why}")]
     Option {
@@ -413,6 +424,12 @@ fn ids(max: Option<(u16, &str)>, engine: &str) -> String {
 
 fn found(signature: Option<&str>) -> String {
     signature.map_or_else(String::new, |name| format!(" (it carries {name})"))
+}
+
+fn remains(trace: Option<u64>) -> String {
+    trace.map_or_else(String::new, |offset| {
+        format!(", only remains of one (byte {offset}): its superblock copies were erased, or a format did not end")
+    })
 }
 
 /// The error of [`Store::open_or_create`](crate::Store::open_or_create).

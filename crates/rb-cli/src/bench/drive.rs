@@ -136,7 +136,9 @@ impl Worker<'_> {
             std::thread::sleep(end.saturating_duration_since(Instant::now()));
             return Ok(());
         }
+        // A thread makes at least one call, so that even the shortest measurement has a latency.
         if self.args.blocking {
+            self.block()?;
             while Instant::now() < end {
                 self.block()?;
             }
@@ -144,6 +146,7 @@ impl Worker<'_> {
         }
         let calls = (self.args.depth / self.args.batch).max(1);
         let mut in_flight = VecDeque::with_capacity(calls);
+        in_flight.push_back(self.start()?);
         loop {
             while in_flight.len() < calls && Instant::now() < end {
                 in_flight.push_back(self.start()?);

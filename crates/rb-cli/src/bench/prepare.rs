@@ -1,5 +1,6 @@
 //! Opens or makes the store under measurement, and makes its values.
 
+use std::collections::HashSet;
 use std::fs::OpenOptions;
 use std::io::{Seek, Write};
 use std::path::Path;
@@ -16,7 +17,7 @@ use crate::format::make;
 use crate::open::{Agreed, close, look_before_writing, open, open_quietly, writing};
 use crate::output::Output;
 use crate::progress;
-use crate::size::show_size;
+use crate::size::{counted, show_size};
 
 /// Default size of a file that is made.
 const FILE_BYTES: u64 = 2 << 30;
@@ -24,6 +25,8 @@ const FILE_BYTES: u64 = 2 << 30;
 const PIECE: usize = 8 << 20;
 /// Bytes of values in one call outside the measurement.
 pub(super) const CALL_BYTES: usize = 16 << 20;
+/// Keys removed in one call.
+const REMOVED_AT_ONCE: usize = 1024;
 const KEY_LEN_MAX: u32 = 64;
 const KEY_START: &str = "rb-bench/";
 
@@ -103,8 +106,9 @@ fn count(store: &Store, args: &BenchArgs) -> Result<u64, Failure> {
     match slots.checked_sub(spare) {
         Some(count @ 1..) => Ok(count),
         _ => Err(Failure::usage(format!(
-            "{} has {slots} slots for values of {}: with {in_flight} in flight, at least {} are needed",
+            "{} has {} for values of {}: with {in_flight} in flight, at least {} are needed",
             args.store.display(),
+            counted(slots, "slot"),
             show_size(args.value_bytes),
             spare + 1
         ))),
@@ -245,8 +249,44 @@ impl Prepared {
         (CALL_BYTES / (self.value_bytes + 8192)).clamp(1, 1024)
     }
 
-    /// Puts the values that are missing.
+    /// Removes the entries of earlier runs that are not of this one: values of another length, or more of them.
+    /// They take slots, so the puts of this run would evict its own values and the check would miss them.
+    fn remove_others(&self) -> Result<(), Failure> {
+        let own: HashSet<&[u8]> = self.keys.iter().map(|key| &**key).collect();
+        let mut others = Vec::new();
+        self.store.for_each(|entry| {
+            if !own.contains(&*entry.key) {
+                others.push(entry.key);
+            }
+            true
+        });
+        for keys in others.chunks(REMOVED_AT_ONCE) {
+            let keys: Vec<&[u8]> = keys.iter().map(|key| &**key).collect();
+            for (key, result) in keys.iter().zip(self.store.remove_many(&keys)) {
+                result.map_err(|source| Failure::Key {
+                    what: "removing",
+                    key: key.to_vec(),
+                    source,
+                })?;
+            }
+        }
+        match others.is_empty() {
+            true => Ok(()),
+            // A slot is free once its removal is durable.
+            false => self.sync(),
+        }
+    }
+
+    fn sync(&self) -> Result<(), Failure> {
+        self.store.sync().map_err(|source| Failure::Store {
+            what: "syncing",
+            source,
+        })
+    }
+
+    /// Puts the values that are missing. Afterwards the store holds the values of this run only.
     pub(super) fn fill(&self) -> Result<(), Failure> {
+        self.remove_others()?;
         let bar = progress::bar(self.keys.len() as u64, "fill");
         for first in (0..self.keys.len()).step_by(self.per_call()) {
             let end = (first + self.per_call()).min(self.keys.len());
@@ -271,10 +311,7 @@ impl Prepared {
             bar.set_position(end as u64);
         }
         bar.finish_and_clear();
-        self.store.sync().map_err(|source| Failure::Store {
-            what: "syncing",
-            source,
-        })
+        self.sync()
     }
 
     /// Makes the put of key number `id`, with a buffer of the store.

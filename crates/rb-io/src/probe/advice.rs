@@ -86,7 +86,7 @@ fn locked_memory(probe: &Probe) -> Option<String> {
     (ring || refused || too_small.is_some()).then(|| {
         let now = limit.map_or_else(String::new, |bytes| format!(" (now {bytes} bytes)"));
         format!(
-            "registering buffers needs locked memory: raise RLIMIT_MEMLOCK{now} above the store's buffers, {BUFFERS} bytes by default (ulimit -l, LimitMEMLOCK= of systemd)"
+            "registering buffers needs locked memory: raise RLIMIT_MEMLOCK{now} above the store's buffers, {BUFFERS} bytes by default, for each of its queues (ulimit -l, LimitMEMLOCK= of systemd)"
         )
     })
 }

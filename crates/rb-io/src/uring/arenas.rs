@@ -156,6 +156,18 @@ impl Registered {
                     ),
                 )
             }
+            None if pinned == 0
+                && let Some(limit) = locked_limit()
+                && let fit = limit / (stride as u64).max(1)
+                && fit < all as u64 =>
+            {
+                Feature::on(
+                    NAME,
+                    format!(
+                        "at most {fit} of {all} windows of {stride} bytes, each pinned when first used: RLIMIT_MEMLOCK is {limit} bytes"
+                    ),
+                )
+            }
             Some(why) => Feature::on(
                 NAME,
                 format!("{pinned} of {all} windows of {stride} bytes; then {why}"),

@@ -182,7 +182,7 @@ impl Audit<'_> {
                 self.report.remark(FindingText {
                     structure: format!("log block {end}"),
                     offset,
-                    wrong: format!("ring {}: {why}", ring + 1),
+                    wrong: format!("ring {}: {}", ring + 1, why.reason()),
                     meaning: "the log ends before it: a crash in a commit, or rot in both copies of the very last commit",
                     lost: "what that commit held, which was not acknowledged as durable unless it rotted".into(),
                 });

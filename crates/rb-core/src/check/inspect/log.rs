@@ -6,6 +6,7 @@ use super::structure::{Inspected, Look};
 use crate::error::OpenError;
 use crate::io::headers::read_headers;
 use crate::open::recover::no_base;
+use crate::report::counted;
 
 const RINGS: [usize; 2] = [1, 2];
 
@@ -60,9 +61,9 @@ impl Look<'_> {
                 len: FORMAT_BLOCK as u64,
                 name: format!("block {}", block.sequence),
                 value: format!(
-                    "opening {}, {} records, durable to {}, {rings}",
+                    "opening {}, {}, durable to {}, {rings}",
                     block.incarnation,
-                    block.records().count(),
+                    counted(block.records().count() as u64, "record"),
                     block.durable
                 ),
             });
@@ -108,7 +109,7 @@ fn decoded<'a>(
     superblock: &rb_format::Superblock,
 ) -> Result<LogBlock<'a>, String> {
     let bytes = copy.as_ref().map_err(String::clone)?;
-    LogBlock::decode(bytes, &superblock.identity).map_err(|why: Corruption| why.to_string())
+    LogBlock::decode(bytes, &superblock.identity).map_err(|why: Corruption| why.reason())
 }
 
 /// Describes why the block in the next place does not continue the log.
