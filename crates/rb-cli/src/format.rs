@@ -4,7 +4,7 @@ use std::path::Path;
 
 use rb_core::{
     ClassRequest, EngineKind, FormatError, FormatOptions, Formatted, Geometry, LayoutError, Share,
-    StoreUuid, Superblock,
+    Source, StoreUuid, Superblock,
 };
 use rb_format::{Identity, LABEL_LEN, LayoutRequest, plan};
 use serde::Serialize;
@@ -83,6 +83,12 @@ pub(crate) fn make(options: &FormatOptions) -> Result<Formatted, Failure> {
                 counted(device_bytes, "byte")
             ))
         }
+        FormatError::Layout(LayoutError::DeviceTooSmall {
+            needed,
+            device_bytes,
+        }) if let Source::Path(path) = &options.source => {
+            existing_too_small(options, path, needed, device_bytes)
+        }
         FormatError::Layout(source) => layout_failure(source),
         FormatError::Label { len } if len > LABEL_LEN => Failure::usage(format!(
             "--label has {len} bytes: a label has at most {LABEL_LEN}"
@@ -92,6 +98,26 @@ pub(crate) fn make(options: &FormatOptions) -> Result<Formatted, Failure> {
         }
         source => Failure::Format { source },
     })
+}
+
+/// The error for an existing file or device that is too small.
+fn existing_too_small(
+    options: &FormatOptions,
+    path: &Path,
+    needed: u64,
+    device_bytes: u64,
+) -> Failure {
+    let grows = match path.is_file() {
+        true => "; a larger --size makes the file grow",
+        false => "",
+    };
+    Failure::usage(format!(
+        "{} has {}, the smallest size that works for {} is {}{grows}",
+        path.display(),
+        counted(device_bytes, "byte"),
+        too_small_for(options, device_bytes),
+        least_size(options, needed)
+    ))
 }
 
 /// Names the option that a number of the layout comes from.

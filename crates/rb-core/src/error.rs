@@ -30,7 +30,7 @@ use crate::report::{Foreign, counted, list};
 #[non_exhaustive]
 pub enum Error {
     /// The key is empty or longer than the store was formatted for.
-    #[error("a key of {len} bytes: keys of this store have 1 to {max} bytes")]
+    #[error("a key of {}: keys of this store have 1 to {}", bytes(*len), bytes(*max))]
     KeyLength {
         /// Length of the key in bytes.
         len: usize,
@@ -38,7 +38,7 @@ pub enum Error {
         max: usize,
     },
     /// The value is empty, or longer than the slots of the largest class hold: all of them together, at most 256.
-    #[error("a value of {len} bytes: values of this store have 1 to {max} bytes")]
+    #[error("a value of {}: values of this store have 1 to {max} bytes", bytes(*len))]
     ValueLength {
         /// Length of the value in bytes.
         len: usize,
@@ -47,7 +47,9 @@ pub enum Error {
     },
     /// The metadata is longer than the store was formatted for.
     #[error(
-        "metadata of {len} bytes: this store was formatted for at most {max} bytes of metadata"
+        "metadata of {}: this store was formatted for at most {} of metadata",
+        bytes(*len),
+        bytes(*max)
     )]
     MetadataLength {
         /// Length of the metadata in bytes.
@@ -56,7 +58,7 @@ pub enum Error {
         max: usize,
     },
     /// The caller's memory is smaller than the value.
-    #[error("the value has {needed} bytes, the memory given for it {given}")]
+    #[error("the value has {}, the memory given for it {given}", bytes(*needed))]
     OutputTooSmall {
         /// Length of the value in bytes.
         needed: usize,
@@ -413,6 +415,10 @@ pub enum OpenError {
         /// The system's error.
         why: String,
     },
+}
+
+fn bytes(number: usize) -> String {
+    counted(number as u64, "byte")
 }
 
 fn ids(max: Option<(u16, &str)>, engine: &str) -> String {

@@ -6,9 +6,10 @@ use std::io::{Seek, Write};
 use std::path::Path;
 
 use rb_core::{
-    ClassRequest, EngineKind, FormatOptions, Payload, Put, PutOptions, Share, Store, StoreOptions,
+    ClassRequest, EngineKind, FormatOptions, Geometry, Payload, Put, PutOptions, Share, Store,
+    StoreOptions, StoreUuid,
 };
-use rb_format::{LayoutRequest, plan};
+use rb_format::{Identity, LayoutRequest, plan};
 
 use super::value;
 use crate::args::BenchArgs;
@@ -45,6 +46,7 @@ pub(super) fn prepare(
 ) -> Result<Prepared, Failure> {
     let is_new = args.fresh || !is_made_for(args)?;
     if is_new {
+        check_new(args)?;
         format_whole(args, engine)?;
     }
     if !is_new {
@@ -97,9 +99,35 @@ fn look(args: &BenchArgs, engine: EngineKind, is_new: bool) -> Result<u64, Failu
     Ok(count)
 }
 
+/// Refuses a run for which a new store would have too few slots, before it is made. A layout that is impossible is
+/// left to the format.
+fn check_new(args: &BenchArgs) -> Result<(), Failure> {
+    let found = std::fs::metadata(&args.store).ok();
+    let device_bytes = match (args.size, found) {
+        (Some(bytes), _) => bytes,
+        (None, None) => FILE_BYTES,
+        (None, Some(file)) if file.is_file() && file.len() == 0 => FILE_BYTES,
+        (None, Some(file)) if file.is_file() => file.len(),
+        // The size of a device is not known here.
+        (None, Some(_)) => return Ok(()),
+    };
+    let request = request(args, device_bytes, 0);
+    let identity = Identity {
+        uuid: StoreUuid([0; 16]),
+        epoch: 1,
+    };
+    match plan(&request, identity) {
+        Ok(planned) => count_of(Geometry::new(&planned).slots().into(), args).map(drop),
+        Err(_) => Ok(()),
+    }
+}
+
 /// Number of keys of the run: the slots, less those that its puts need at the same time.
 fn count(store: &Store, args: &BenchArgs) -> Result<u64, Failure> {
-    let slots = slots_for(store, args.value_bytes)?;
+    count_of(slots_for(store, args.value_bytes)?, args)
+}
+
+fn count_of(slots: u64, args: &BenchArgs) -> Result<u64, Failure> {
     let in_flight = in_flight(args);
     // A put takes a new slot before the slot of the replaced value is free.
     let spare = (slots / 10).max(2 * in_flight as u64);
@@ -198,13 +226,7 @@ fn check_bytes(store: &Store, args: &BenchArgs) -> Result<(), Failure> {
         return Ok(());
     };
     let superblock = store.superblock();
-    let request = LayoutRequest {
-        device_bytes: wanted,
-        classes: vec![class(args)],
-        key_len_max: KEY_LEN_MAX,
-        metadata_len_max: superblock.metadata_len_max,
-        log_bytes: None,
-    };
+    let request = request(args, wanted, superblock.metadata_len_max);
     // A layout leaves less than a slot unused.
     let found = superblock.device_bytes;
     let planned = plan(&request, superblock.identity).map(|planned| planned.device_bytes);
@@ -216,6 +238,17 @@ fn check_bytes(store: &Store, args: &BenchArgs) -> Result<(), Failure> {
         "--size is {wanted} bytes, and {} holds a store of {found} bytes: leave it out, or give --fresh --yes to make a new store",
         args.store.display()
     )))
+}
+
+/// The layout of a store that a bench makes.
+fn request(args: &BenchArgs, device_bytes: u64, metadata_len_max: u32) -> LayoutRequest {
+    LayoutRequest {
+        device_bytes,
+        classes: vec![class(args)],
+        key_len_max: KEY_LEN_MAX,
+        metadata_len_max,
+        log_bytes: None,
+    }
 }
 
 /// The only class of a store that a bench makes.

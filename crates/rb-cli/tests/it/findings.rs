@@ -45,7 +45,7 @@ fn a_lost_log_is_not_damage_of_a_base() {
     );
     says(
         &text(&found[0], "wrong"),
-        &["missing or damaged in both rings", "needs it"],
+        &["missing or damaged in both rings", "base A needs them"],
     );
     let shown = place.rb(&["info"], &[]).text();
     assert!(shown.contains("or the close record was lost"), "{shown}");

@@ -229,6 +229,26 @@ fn an_output_is_named_as_the_user_did() {
     assert!(!error.contains("/.rb-"), "{error}");
 }
 
+/// A bench with too much in flight made the store, refused it for having too few slots, and the next run found an
+/// empty store that it would not fill. A folder that does not exist was named by that of a temporary one in it.
+#[test]
+fn what_is_refused_leaves_nothing() {
+    let place = Place::new();
+    let args = ["--op", "get", "--size", "24MiB", "--depth", "4096"];
+    let error = place.rb(&["bench", "--store"], &args).error();
+    says(&error, &["4096 in flight", "are needed"]);
+    assert!(!place.store.exists());
+    let error = rb(["demo", "--dir", arg(&place.path("none"))]).error();
+    says(&error, &["/none failed", "No such file"]);
+    assert!(!error.contains("rb-demo-"), "{error}");
+    let text = place.file("text", b"hello");
+    let error = rb(["format", arg(&text), "--yes"]).error();
+    says(
+        &error,
+        &["text has 5 bytes", "a larger --size makes the file grow"],
+    );
+}
+
 /// Every noun follows its number.
 #[test]
 fn one_byte_is_not_one_bytes() {

@@ -269,7 +269,9 @@ fn occupied(device: &Device) -> Result<Occupied, FormatError> {
         (Ok(_), _) | (_, Ok(_)) => Occupied::ByStore,
         (Err(a), Err(b)) if a.is_absent() && b.is_absent() => Occupied::ByNothingKnown,
         (Err(a), Err(b)) => Occupied::ByDamaged(format!(
-            "a raw-block store without a usable superblock (copy A: {a}; copy B: {b})"
+            "a raw-block store without a usable superblock (copy A: {}; copy B: {})",
+            a.reason(),
+            b.reason()
         )),
     })
 }

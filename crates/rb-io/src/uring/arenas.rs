@@ -156,9 +156,11 @@ impl Registered {
                     ),
                 )
             }
+            // Neighbouring windows overlap, so each counts with its whole length.
             None if pinned == 0
+                && let Some(window) = self.window(0)
                 && let Some(limit) = locked_limit()
-                && let fit = limit / (stride as u64).max(1)
+                && let fit = limit / (window.len as u64).max(1)
                 && fit < all as u64 =>
             {
                 Feature::on(

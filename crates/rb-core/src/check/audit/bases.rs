@@ -8,6 +8,7 @@ use rb_index::Index;
 
 use super::fixed::{is_zero, severity};
 use super::report::{FindingText, Severity, nothing};
+use super::rings::it_or_them;
 use super::shared::Audit;
 use crate::error::OpenError;
 use crate::io::headers::{
@@ -205,18 +206,20 @@ impl Audit<'_> {
     /// Reports log blocks that only one base needs, and that are gone in both rings. The base itself is sound.
     fn lost_log(&mut self, base: &str, blocks: Range<u64>, why: Option<String>) {
         let first = blocks.start;
-        let structure = match blocks.end.saturating_sub(first) {
-            0 | 1 => format!("log block {first}"),
-            _ => format!("log blocks {first} to {}", blocks.end - 1),
+        let is_one = blocks.end.saturating_sub(first) <= 1;
+        let structure = match is_one {
+            true => format!("log block {first}"),
+            false => format!("log blocks {first} to {}", blocks.end - 1),
         };
+        let them = it_or_them(is_one);
         let [offset, _] = self.superblock.log_block_offsets(first);
         let why = why.map_or_else(String::new, |why| format!(" ({why})"));
         self.report.damage(FindingText {
             structure,
             offset,
-            wrong: format!("missing or damaged in both rings; base {base} needs it{why}"),
-            meaning: "there is one fewer way to recover until the next checkpoints, after which no base needs it",
-            lost: nothing("the other base was written after it"),
+            wrong: format!("missing or damaged in both rings; base {base} needs {them}{why}"),
+            meaning: "there is one fewer way to recover until the next checkpoint, which rewrites that base",
+            lost: nothing(&format!("the other base was written after {them}")),
         });
     }
 

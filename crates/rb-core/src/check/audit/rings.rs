@@ -19,6 +19,14 @@ use crate::open::recover::no_base;
 use crate::open::recovered::Recovered;
 use crate::open::replay::each_block_of_rings;
 
+/// Returns the pronoun for one block or several.
+pub(super) fn it_or_them(is_one: bool) -> &'static str {
+    match is_one {
+        true => "it",
+        false => "them",
+    }
+}
+
 fn failed(source: Error) -> OpenError {
     OpenError::Io {
         what: "reading the delta log",
@@ -114,7 +122,7 @@ impl Audit<'_> {
                 offset: self.superblock.log_block_offsets(first)[ring],
                 wrong: format!("damaged or missing in ring {here} of the log"),
                 meaning,
-                lost: nothing(&format!("ring {other} has it")),
+                lost: nothing(&format!("ring {other} has {}", it_or_them(first == last))),
             },
         );
     }
