@@ -1,4 +1,4 @@
-//! What `rb fsck`, `rb info` and `rb format` report of one damage, in agreement with each other.
+//! The reports of `rb fsck`, `rb info` and `rb format` on one damage, in agreement with each other.
 
 use serde_json::Value;
 

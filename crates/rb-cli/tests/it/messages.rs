@@ -174,7 +174,7 @@ fn the_length_of_a_kept_value_is_its_own() {
 }
 
 /// A missing key was a warning, although the exit code reports it. Options of other structures, slots that do not
-/// exist and slots that were never written were described in words that fit another case.
+/// exist and slots that were never written were described with a text that fits another case.
 #[test]
 fn an_inspection_says_what_is_there() {
     let place = Place::formatted();
