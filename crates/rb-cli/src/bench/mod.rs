@@ -38,7 +38,7 @@ struct BenchLine {
     engine: String,
     value_bytes: u64,
     batch: usize,
-    /// Values in flight on each thread; the batch if calls block.
+    /// Values in flight on each thread, in whole calls.
     depth: usize,
     threads: usize,
     blocking: bool,
@@ -190,7 +190,7 @@ impl BenchLine {
             depth: if args.blocking {
                 args.batch
             } else {
-                args.depth
+                drive::calls(args) * args.batch
             },
             threads: args.threads,
             blocking: args.blocking,

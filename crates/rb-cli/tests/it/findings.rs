@@ -51,6 +51,23 @@ fn a_lost_log_is_not_damage_of_a_base() {
     assert!(shown.contains("or the close record was lost"), "{shown}");
 }
 
+/// One lost block that a later one proves is one block, also where recovery does not need the rest.
+#[test]
+fn one_lost_log_block_is_one() {
+    let (place, info) = filled();
+    for ring in ["log_1", "log_2"] {
+        // Base A was written after block 3.
+        let at = region(&info, ring, "offset_bytes") + 4 * BLOCK as u64;
+        place.overwrite(at, &[0; BLOCK]);
+    }
+    let found = findings(&place, 4);
+    assert_eq!(text(&found[0], "structure"), "log block 4", "{found:?}");
+    says(
+        &text(&found[0], "wrong"),
+        &["base A needs it", "block 5 names"],
+    );
+}
+
 /// fsck promised that the next openings would rewrite the incarnation blocks, and the next opening was refused because
 /// both are gone. Zeros were "something else".
 #[test]

@@ -42,8 +42,25 @@ fn a_bench_makes_at_least_one_call() {
     let run = |seconds: &str| place.rb(&["bench", "--store"], &[&args[..], &[seconds]].concat());
     says(&run("0").error(), &["--seconds is 0", "more than 0"]);
     let text = run("1e-9").text();
-    assert!(text.contains("; 1 commit, 0 errors;"), "{text}");
+    assert!(
+        text.contains(", 0 errors;") && !text.contains(" 1 commits"),
+        "{text}"
+    );
     assert!(!text.contains("p50 0 us"), "{text}");
+    // A call of 64 values was "8 in flight".
+    let args = [
+        "--op",
+        "put",
+        "--seconds",
+        "0.01",
+        "--json",
+        "--batch",
+        "64",
+        "--depth",
+        "8",
+    ];
+    let line = place.rb(&["bench", "--store"], &args).json();
+    assert_eq!((&line["batch"], &line["depth"]), (&64.into(), &64.into()));
 }
 
 /// `rb probe` ignored `--engine`.

@@ -195,7 +195,11 @@ impl Audit<'_> {
                     )),
                     (damage, false) => Some(Judged::Log {
                         first: ends,
-                        end: used.map_or(ends, |used| used.header.position.sequence),
+                        // A later block that is whole shows that one is missing, and no more.
+                        end: match (&damage, used) {
+                            (None, Some(used)) => used.header.position.sequence,
+                            _ => ends + 1,
+                        },
                         why: damage.map(|damage| damage.why),
                     }),
                 }

@@ -75,6 +75,9 @@ impl Look<'_> {
     /// Reads a block from both rings; an unreadable one as a message.
     fn copies(&mut self, sequence: u64) -> [Result<Vec<u8>, String>; 2] {
         self.superblock.log_block_offsets(sequence).map(|offset| {
+            if self.is_cut(offset, FORMAT_BLOCK) {
+                return Err(self.cut_text());
+            }
             let read = self.io.read(offset, FORMAT_BLOCK);
             read.map(|bytes| bytes[..FORMAT_BLOCK].to_vec())
                 .map_err(|_| format!("the block at byte {offset} cannot be read"))
