@@ -16,7 +16,7 @@ pub use measuring::{
 pub use shared::PlacementArgs;
 use shared::{SIZES, parse_number, path_parser};
 
-const CODES: &str = "Exit codes: 0 done; 1 error: one line on standard error, or with --json one line of JSON on standard output; 2 the key is not in the store. rb fsck also: 4 damaged, 8 unusable. rb probe also: 8 no engine can use the path.";
+const CODES: &str = "Exit codes: 0 done; 1 error: one line on standard error, or with --json one line of JSON on standard output; 2 the key is not in the store. rb fsck also: 4 damaged, 8 unusable. rb probe also: 8 no engine can use the path, or with --engine not that one.";
 const FSCK: &str = "Damage is what no crash leaves behind. A store whose process was killed is clean; what the kill left is reported as a remark.\n\nExit codes: 0 clean, or repaired; 1 no result: no store there, in use, of another version, or the device failed; 4 damaged; 8 unusable: the store cannot be opened.";
 
 /// Format, inspect, use and measure raw-block stores: crash-safe persistent caches for large values.
@@ -46,7 +46,7 @@ pub enum Command {
     /// Show a store's layout, its content, and how its last session ended. Never writes to it.
     Info(InfoArgs),
     /// Show what a path offers: each engine, usable or why not, each limit with its source, and what to
-    /// change for more speed. Never writes and takes no lock.
+    /// change for more speed. Never writes and takes no lock. With --engine: that engine only.
     Probe(ProbeArgs),
     /// Check everything that recovery reads, and every live slot. Never writes to the store, except
     /// with --repair. Exit code 4 if the store is damaged, 8 if it is unusable.
@@ -150,7 +150,8 @@ pub struct FormatArgs {
     /// Classes without a share divide the rest evenly. A value larger than the largest slot takes several.
     #[arg(long, default_value = "1MiB", allow_negative_numbers = true, value_delimiter = ',', value_parser = parse_class, value_name = "SIZE[:SHARE%]")]
     pub slot_bytes: Vec<ClassRequest>,
-    /// Size of the file to make or grow; on a device, how much of it to use.
+    /// Size of the file to make or grow; on a device, how much of it to use. A new or empty file needs
+    /// --size or --slots.
     #[arg(long, allow_negative_numbers = true, value_parser = parse_size)]
     pub size: Option<u64>,
     /// Number of slots, for one class without a share. A file is made as large as they need.

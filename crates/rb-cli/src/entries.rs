@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::args::{LsArgs, RmArgs};
 use crate::failure::Failure;
-use crate::key::{parse_key, parse_valid_key, show_key};
+use crate::key::{check_key, parse_bytes, parse_valid_key, show_key};
 use crate::open::{Agreed, close, close_after, look_before_writing, open, open_reading, writing};
 use crate::outcome::Outcome;
 use crate::output::Output;
@@ -37,7 +37,7 @@ pub(crate) fn list(
     engine: EngineKind,
     output: &mut Output,
 ) -> Result<Outcome, Failure> {
-    let prefix = parse_key(&args.prefix)?;
+    let prefix = parse_bytes("--prefix", &args.prefix)?;
     let store = open_reading(&args.path, engine, output)?;
     let mut entries = Vec::new();
     store.for_each(|entry| {
@@ -92,7 +92,9 @@ pub(crate) fn remove(
         accept_lost_metadata: args.accept_lost_metadata,
         force: args.force,
     };
-    look_before_writing(&args.path, engine, agreed, output)?;
+    let superblock = look_before_writing(&args.path, engine, agreed, output)?;
+    keys.iter()
+        .try_for_each(|key| check_key(key, &superblock))?;
     let options = StoreOptions {
         force: args.force,
         ..writing(engine)

@@ -21,23 +21,30 @@ pub(crate) fn fsck(
     output: &mut Output,
 ) -> Result<Outcome, Failure> {
     let options = options(args, engine, output.is_json());
-    let (report, repaired) = if args.repair {
-        let done = repair(args, &options, output)?;
+    let (report, repaired, unasked) = if args.repair {
+        let (done, unasked) = repair(args, &options, output)?;
         (
             done.after.as_ref().unwrap_or(&done.before).clone(),
             Some(done),
+            unasked,
         )
     } else {
         (
             rb_core::audit(&args.path, &options).map_err(|why| failed(&args.path, why))?,
             None,
+            None,
         )
     };
     let shown = FsckReport::of(&args.path, &report, repaired.as_ref());
     if output.is_json() {
-        output.json(&shown)?;
+        output.json_with(&shown, unasked.as_ref())?;
     } else {
         shown.show(output)?;
+    }
+    if let Some(failure) = unasked {
+        // The report comes before the reason why the repair did not begin.
+        output.flush()?;
+        return Ok(Outcome::Broken(failure));
     }
     Ok(match report.state {
         AuditState::Clean => Outcome::Done,
@@ -58,12 +65,13 @@ fn options(args: &FsckArgs, engine: EngineKind, quiet: bool) -> AuditOptions {
     }
 }
 
-/// Shows the findings, asks unless `--yes` was given, and repairs.
+/// Asks unless `--yes` was given, and repairs. The failure is the reason why the user could not be asked; the
+/// report then has the findings.
 fn repair(
     args: &FsckArgs,
     options: &AuditOptions,
     output: &mut Output,
-) -> Result<RepairReport, Failure> {
+) -> Result<(RepairReport, Option<Failure>), Failure> {
     let mut unasked = None;
     let done = rb_core::repair(&args.path, options, |before| {
         if args.yes {
@@ -81,10 +89,7 @@ fn repair(
         false
     })
     .map_err(|why| failed(&args.path, why))?;
-    match unasked {
-        Some(failure) => Err(failure),
-        None => Ok(done),
-    }
+    Ok((done, unasked))
 }
 
 /// Asks the user at the terminal. `None` if standard input is not a terminal.

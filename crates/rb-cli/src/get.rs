@@ -2,7 +2,7 @@
 
 use std::fs::{File, Metadata};
 use std::io::{self, Write};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rb_core::{EngineKind, Error, FormatError, StoreOptions, Value};
@@ -11,10 +11,11 @@ use serde::Serialize;
 
 use crate::args::GetArgs;
 use crate::failure::Failure;
-use crate::key::{parse_valid_key, show_key};
+use crate::key::{check_key, parse_valid_key, show_key};
 use crate::open::{buffers_for, close, open, open_reading, writing};
 use crate::outcome::Outcome;
 use crate::output::Output;
+use crate::size::counted;
 
 /// Names of files that this process has open. They are written to directly.
 const OPEN_FILES: [&str; 4] = ["/dev/fd/", "/dev/stdout", "/dev/stderr", "/proc/self/fd/"];
@@ -44,6 +45,7 @@ pub(crate) fn get(
         None => None,
     };
     let mut store = open_reading(&args.path, engine, output)?;
+    check_key(&key, store.superblock())?;
     let mut found = store.get(&key);
     if let Err(Error::BatchTooLarge { needed, .. }) = found {
         let options = StoreOptions {
@@ -183,8 +185,8 @@ fn write_direct(path: &Path, value: &[u8]) -> io::Result<()> {
 fn write_device(path: &Path, held: &Device, value: &[u8]) -> io::Result<()> {
     if value.len() as u64 > held.capacity_bytes() {
         let why = format!(
-            "the value has {} bytes, the device {}",
-            value.len(),
+            "the value has {}, the device {}",
+            counted(value.len() as u64, "byte"),
             held.capacity_bytes()
         );
         return Err(io::Error::other(why));
@@ -206,11 +208,14 @@ fn write_whole(path: &Path, value: &[u8]) -> io::Result<()> {
         Some(folder) if folder != Path::new("") => folder,
         _ => Path::new("."),
     };
-    let mut file = tempfile::Builder::new()
+    let mut new = File::options();
+    new.write(true).create_new(true).mode(0o600);
+    // An error of `tempfile_in` and of the writer that it returns names the temporary file, not that of the user.
+    let file = tempfile::Builder::new()
         .prefix(".rb-")
-        .tempfile_in(folder)?;
-    file.write_all(value)?;
+        .make_in(folder, |path| new.open(path))?;
+    file.as_file().write_all(value)?;
     file.as_file().sync_data()?;
-    file.persist(path)?;
+    file.persist(path).map_err(|failed| failed.error)?;
     Ok(())
 }

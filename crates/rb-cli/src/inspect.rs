@@ -5,9 +5,10 @@ use serde::Serialize;
 
 use crate::args::{InspectArgs, Structure, Which};
 use crate::failure::Failure;
-use crate::key::parse_key;
+use crate::key::parse_valid_key;
 use crate::outcome::Outcome;
 use crate::output::Output;
+use crate::size::counted;
 
 #[derive(Serialize)]
 struct InspectLine {
@@ -50,20 +51,19 @@ pub(crate) fn inspect(
             // All structures were asked for: the shown superblock copies say why there are no more.
             (Err(OpenError::Superblock { .. } | OpenError::Truncated { .. }), None) => break,
             (Err(OpenError::Option { option: "key", .. }), Some(_)) => {
-                let key = args.key.as_deref().unwrap_or_default();
-                output.warn(format!("{} has no key {key}", args.path.display()));
+                // An answer and not a fault, so it goes to standard output.
+                if !output.is_json() {
+                    let key = args.key.as_deref().unwrap_or_default();
+                    output.line(format!("{} has no key {key}", args.path.display()))?;
+                }
                 outcome = Outcome::Miss;
                 break;
             }
-            (
-                Err(OpenError::Option {
-                    option: "slot",
-                    value,
-                    why,
-                }),
-                Some(_),
-            ) => {
-                return Err(Failure::usage(format!("--slot is {value}: {why}")));
+            (Err(OpenError::NoSuchSlot { slot, slots }), Some(_)) => {
+                return Err(Failure::usage(format!(
+                    "--slot is {slot}: this store has {}, numbered from 0",
+                    counted(slots.into(), "slot")
+                )));
             }
             (Err(source), _) => {
                 let path = args.path.clone();
@@ -88,33 +88,24 @@ fn targets(args: &InspectArgs) -> Result<Vec<Target>, Failure> {
         Which::A => Side::A,
         Which::B => Side::B,
     });
-    let only = |what: &str, given: bool, wanted: bool| match given && !wanted {
-        true => Err(Failure::usage(format!(
-            "{what} is not an option of this structure"
-        ))),
-        false => Ok(()),
-    };
     let structure = args.structure;
-    let two = matches!(
-        structure,
-        Some(Structure::Superblock | Structure::Incarnation | Structure::Base)
-    );
-    only("--copy", side.is_some(), two)?;
-    only(
-        "--block",
-        args.block.is_some(),
-        structure == Some(Structure::Log),
-    )?;
-    only(
-        "--slot",
-        args.slot.is_some(),
-        structure == Some(Structure::Slot),
-    )?;
-    only(
-        "--key",
-        args.key.is_some(),
-        structure == Some(Structure::Slot),
-    )?;
+    for (option, is_given) in [
+        ("--copy", side.is_some()),
+        ("--block", args.block.is_some()),
+        ("--slot", args.slot.is_some()),
+        ("--key", args.key.is_some()),
+    ] {
+        let (name, takes) = options_of(structure);
+        if is_given && !takes.contains(&option) {
+            let takes = match takes {
+                [] => "which takes none: name one structure".to_owned(),
+                takes => format!("which takes {}", takes.join(" or ")),
+            };
+            return Err(Failure::usage(format!(
+                "{option} is not an option of {name}, {takes}"
+            )));
+        }
+    }
     Ok(vec![match structure {
         None => {
             return Ok(vec![
@@ -130,7 +121,7 @@ fn targets(args: &InspectArgs) -> Result<Vec<Target>, Failure> {
         Some(Structure::Log) => args.block.map_or(Target::Log, Target::LogBlock),
         Some(Structure::Slot) => match (args.slot, &args.key) {
             (Some(slot), None) => Target::Slot(slot),
-            (None, Some(key)) => Target::Key(parse_key(key)?),
+            (None, Some(key)) => Target::Key(parse_valid_key(key)?),
             _ => {
                 return Err(Failure::usage(
                     "slot: give its number with --slot or its key with --key",
@@ -138,6 +129,18 @@ fn targets(args: &InspectArgs) -> Result<Vec<Target>, Failure> {
             }
         },
     }])
+}
+
+/// Returns the name of a structure on the command line, and the options that it takes.
+fn options_of(structure: Option<Structure>) -> (&'static str, &'static [&'static str]) {
+    match structure {
+        None => ("all structures", &[]),
+        Some(Structure::Superblock) => ("superblock", &["--copy"]),
+        Some(Structure::Incarnation) => ("incarnation", &["--copy"]),
+        Some(Structure::Base) => ("base", &["--copy"]),
+        Some(Structure::Log) => ("log", &["--block"]),
+        Some(Structure::Slot) => ("slot", &["--slot", "--key"]),
+    }
 }
 
 impl ShownStructure {

@@ -1,38 +1,64 @@
 //! Keys on the command line and in listings. Keys are bytes; most are text.
 
-use crate::terminal::is_plain;
+use rb_core::Superblock;
 
-/// Length of the longest key of any store in bytes. A store may be formatted for less.
-const LONGEST: usize = rb_format::KEY_LEN_MAX;
+use crate::size::counted;
+use crate::terminal::is_plain;
 
 /// Reason why a key was not understood.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum KeyError {
     /// `hex:` is not followed by pairs of hexadecimal digits.
-    #[error("{given:?} is not a key: after hex: an even number of hexadecimal digits is expected")]
+    #[error("{what} {given:?}: after hex: an even number of hexadecimal digits is expected")]
     Hex {
+        /// Name of the argument.
+        what: &'static str,
         /// The argument.
         given: String,
     },
-    /// The length is invalid for every store.
-    #[error("a key of {len} bytes: keys have 1 to {LONGEST} bytes")]
+    /// It has no bytes.
+    #[error("a key of 0 bytes: keys have at least 1 byte")]
+    Empty,
+    /// The store does not take a key of this length.
+    #[error("a key of {}: keys of this store have 1 to {}", counted(*len as u64, "byte"), counted(*max as u64, "byte"))]
     Length {
         /// Length in bytes.
         len: usize,
+        /// Length of the longest key of the store in bytes.
+        max: usize,
     },
 }
 
-/// Parses a key: the bytes of the text, or after `hex:` the bytes of the digits. The store checks the
-/// length against its limit.
+/// Parses a key: the bytes of the text, or after `hex:` the bytes of the digits.
 ///
 /// # Errors
 /// [`KeyError::Hex`].
 pub fn parse_key(given: &str) -> Result<Vec<u8>, KeyError> {
+    parse_bytes("the key", given)
+}
+
+/// Parses a key that is not empty. [`check_key`] compares its length with the limit of the store.
+///
+/// # Errors
+/// [`KeyError::Hex`] and [`KeyError::Empty`].
+pub fn parse_valid_key(given: &str) -> Result<Vec<u8>, KeyError> {
+    match parse_key(given)? {
+        key if key.is_empty() => Err(KeyError::Empty),
+        key => Ok(key),
+    }
+}
+
+/// Parses an argument in the form of a key. `what` names it in the error.
+///
+/// # Errors
+/// [`KeyError::Hex`].
+pub fn parse_bytes(what: &'static str, given: &str) -> Result<Vec<u8>, KeyError> {
     let Some(digits) = given.strip_prefix("hex:") else {
         return Ok(given.as_bytes().to_vec());
     };
     let error = || KeyError::Hex {
+        what,
         given: given.to_owned(),
     };
     if !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) || !digits.len().is_multiple_of(2) {
@@ -44,15 +70,15 @@ pub fn parse_key(given: &str) -> Result<Vec<u8>, KeyError> {
         .collect()
 }
 
-/// Parses a key, and checks that its length is valid for some store.
+/// Checks the length of a key against the limit of a store.
 ///
 /// # Errors
-/// [`KeyError::Hex`] and [`KeyError::Length`].
-pub fn parse_valid_key(given: &str) -> Result<Vec<u8>, KeyError> {
-    let key = parse_key(given)?;
-    match key.len() {
-        1..=LONGEST => Ok(key),
-        len => Err(KeyError::Length { len }),
+/// [`KeyError::Length`].
+pub fn check_key(key: &[u8], store: &Superblock) -> Result<(), KeyError> {
+    let (len, max) = (key.len(), store.key_len_max as usize);
+    match (1..=max).contains(&len) {
+        true => Ok(()),
+        false => Err(KeyError::Length { len, max }),
     }
 }
 
@@ -114,11 +140,21 @@ mod tests {
     }
 
     #[test]
-    fn keys_of_invalid_lengths_are_refused() {
-        let longest = "k".repeat(1024);
-        assert_eq!(parse_valid_key(&longest).unwrap(), longest.as_bytes());
-        for (given, len) in [("", 0), ("hex:", 0), (&*format!("{longest}k"), 1025)] {
-            assert_eq!(parse_valid_key(given), Err(KeyError::Length { len }));
+    fn an_empty_key_is_refused_before_any_store_is_opened() {
+        for given in ["", "hex:"] {
+            assert_eq!(parse_valid_key(given), Err(KeyError::Empty));
+        }
+        assert_eq!(parse_valid_key("k").unwrap(), b"k");
+    }
+
+    #[test]
+    fn the_error_names_the_argument() {
+        for what in ["the key", "--label", "--prefix"] {
+            let error = parse_bytes(what, "hex:0").unwrap_err().to_string();
+            assert!(
+                error.starts_with(&format!("{what} \"hex:0\": after")),
+                "{error}"
+            );
         }
     }
 }

@@ -1,6 +1,6 @@
 //! `rb probe`: shows what a path offers to each engine, and what to change.
 
-use rb_core::{DeviceKind, EngineOffer, EngineProbe, Feature, Limit, Limits, Probe};
+use rb_core::{DeviceKind, EngineKind, EngineOffer, EngineProbe, Feature, Limit, Limits, Probe};
 use serde::Serialize;
 
 use crate::args::ProbeArgs;
@@ -14,7 +14,7 @@ struct ProbeLine {
     path: String,
     kind: &'static str,
     device_bytes: u64,
-    /// True if any engine can use the path.
+    /// True if any of the engines can use the path.
     usable: bool,
     writable: bool,
     direct: bool,
@@ -49,11 +49,19 @@ pub(crate) struct LimitLine {
     pub(crate) source: Option<&'static str>,
 }
 
-pub(crate) fn probe(args: &ProbeArgs, output: &mut Output) -> Result<Outcome, Failure> {
-    let found = rb_core::probe(&args.path).map_err(|source| Failure::Open {
+/// Probes all engines, or the one that `--engine` names.
+pub(crate) fn probe(
+    args: &ProbeArgs,
+    engine: EngineKind,
+    output: &mut Output,
+) -> Result<Outcome, Failure> {
+    let mut found = rb_core::probe(&args.path).map_err(|source| Failure::Open {
         path: args.path.clone(),
         source: source.into(),
     })?;
+    if engine != EngineKind::Auto {
+        found.engines.retain(|probed| probed.kind == engine);
+    }
     let probed = ProbeLine::of(found);
     if output.is_json() {
         output.json(&probed)?;

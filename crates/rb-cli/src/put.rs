@@ -15,15 +15,17 @@ use serde::Serialize;
 
 use crate::args::PutArgs;
 use crate::failure::Failure;
-use crate::key::{parse_valid_key, show_key};
+use crate::key::{check_key, parse_valid_key, show_key};
 use crate::open::{Agreed, buffers_for, close_after, look_before_writing, open, writing};
 use crate::outcome::Outcome;
 use crate::output::Output;
+use crate::size::counted;
 
 #[derive(Serialize)]
 struct PutLine {
     key: String,
-    value_bytes: usize,
+    /// Length of the value that the key has now: the given one, or the one that was kept.
+    value_bytes: Option<u64>,
     stored: bool,
 }
 
@@ -39,10 +41,11 @@ pub(crate) fn put(
         force: args.force,
     };
     let superblock = look_before_writing(&args.path, engine, agreed, output)?;
+    check_key(&key, &superblock)?;
     let refused = |source| failed(&key, source);
-    check(&key, args.metadata.as_bytes(), &superblock).map_err(refused)?;
+    check_metadata(args.metadata.as_bytes(), &superblock).map_err(refused)?;
     let geometry = Geometry::new(&superblock);
-    let value = input.read(&key, geometry.value_len_max())?;
+    let value = input.read(&geometry)?;
 
     let options = StoreOptions {
         placement: args.placement.placement(),
@@ -51,33 +54,45 @@ pub(crate) fn put(
         ..writing(engine)
     };
     let store = open(&args.path, options, output)?;
-    let stored = close_after(&store, put_one(&store, &key, &value, args))?;
-    let existed = stored == PutOutcome::Existed;
+    let done = put_one(&store, &key, &value, args).map(|stored| match stored {
+        PutOutcome::Existed => (true, length_of(&store, &key)),
+        _ => (false, Some(value.len() as u64)),
+    });
+    let (existed, value_bytes) = close_after(&store, done)?;
     if output.is_json() {
         output.json(&PutLine {
             key: show_key(&key),
-            value_bytes: value.len(),
+            value_bytes,
             stored: !existed,
         })?;
     } else if existed {
         output.line(format!("kept the value of {}", show_key(&key)))?;
     } else {
-        output.line(format!("ok: {} bytes for {}", value.len(), show_key(&key)))?;
+        let len = counted(value.len() as u64, "byte");
+        output.line(format!("ok: {len} for {}", show_key(&key)))?;
     }
     Ok(Outcome::Done)
 }
 
-/// Refuses what the store would refuse, before it is opened for writing.
-fn check(key: &[u8], metadata: &[u8], superblock: &Superblock) -> Result<(), Error> {
-    let (len, max) = (key.len(), superblock.key_len_max as usize);
-    if len > max {
-        return Err(Error::KeyLength { len, max });
-    }
+/// Refuses metadata that the store would refuse, before it is opened for writing.
+fn check_metadata(metadata: &[u8], superblock: &Superblock) -> Result<(), Error> {
     let (len, max) = (metadata.len(), superblock.metadata_len_max as usize);
     if len > max {
         return Err(Error::MetadataLength { len, max });
     }
     Ok(())
+}
+
+/// Returns the length of the value that a key has.
+fn length_of(store: &Store, key: &[u8]) -> Option<u64> {
+    let mut found = None;
+    store.for_each(|entry| {
+        if *entry.key == *key {
+            found = Some(u64::from(entry.len));
+        }
+        found.is_none()
+    });
+    found
 }
 
 /// Puts the value and makes it durable.
@@ -148,24 +163,35 @@ impl ValueInput<'_> {
 
     /// Reads the value. Stops one byte after the largest possible value, so that a wrong file of some
     /// gigabytes is not read into memory.
-    fn read(self, key: &[u8], largest: u64) -> Result<Vec<u8>, Failure> {
+    fn read(self, geometry: &Geometry) -> Result<Vec<u8>, Failure> {
+        let largest = geometry.value_len_max();
         if let Some(len) = self.len.filter(|len| *len > largest) {
-            return Err(Failure::usage(format!(
-                "{} has {len} bytes: values of this store have 1 to {largest} bytes",
-                shown(self.path).display()
-            )));
+            return Err(too_long(self.path, &format!("{len} bytes"), geometry));
         }
-        let mut bytes = Vec::new();
-        self.reader
-            .take(largest + 1)
+        let (path, mut bytes) = (self.path, Vec::new());
+        let mut reader = self.reader.take(largest + 1);
+        reader
             .read_to_end(&mut bytes)
-            .map_err(|source| reading(self.path, source))?;
-        let (len, max) = (bytes.len(), largest as usize);
-        if len > max {
-            return Err(failed(key, Error::ValueLength { len, max }));
+            .map_err(|source| reading(path, source))?;
+        match bytes.len() as u64 > largest {
+            false => Ok(bytes),
+            true => Err(too_long(
+                path,
+                &format!("more than {largest} bytes"),
+                geometry,
+            )),
         }
-        Ok(bytes)
     }
+}
+
+/// The error for a value that the store cannot hold, with the slots that set the limit.
+fn too_long(path: &Path, len: &str, geometry: &Geometry) -> Failure {
+    let (largest, slot) = (geometry.value_len_max(), geometry.largest_value());
+    Failure::usage(format!(
+        "{} has {len}: values of this store have 1 to {largest} bytes, the {} of {slot} bytes that one value may take",
+        shown(path).display(),
+        counted(largest / slot.max(1), "slot"),
+    ))
 }
 
 fn reading(path: &Path, source: io::Error) -> Failure {

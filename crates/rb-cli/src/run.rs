@@ -54,7 +54,7 @@ fn dispatch(cli: Cli, output: &mut Output) -> Result<Outcome, Failure> {
         Command::Demo(args) => demo::demo(&args, engine, output),
         Command::Format(args) => format::format(&args, engine, output),
         Command::Info(args) => info::info(&args, engine, output),
-        Command::Probe(args) => probe::probe(&args, output),
+        Command::Probe(args) => probe::probe(&args, engine, output),
         Command::Fsck(args) => fsck::fsck(&args, engine, output),
         Command::Inspect(args) => inspect::inspect(&args, engine, output),
         Command::Put(args) => put::put(&args, engine, output),

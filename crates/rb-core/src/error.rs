@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rb_format::{Corruption, LABEL_LEN, LayoutError, StoreUuid, UnknownFeatures};
 
-use crate::report::{Foreign, list};
+use crate::report::{Foreign, counted, list};
 
 /// The error of an operation on one key, or on the store as a whole.
 ///
@@ -30,7 +30,7 @@ use crate::report::{Foreign, list};
 #[non_exhaustive]
 pub enum Error {
     /// The key is empty or longer than the store was formatted for.
-    #[error("a key of {len} bytes: keys of this store have 1 to {max} bytes")]
+    #[error("a key of {}: keys of this store have 1 to {}", bytes(*len), bytes(*max))]
     KeyLength {
         /// Length of the key in bytes.
         len: usize,
@@ -38,7 +38,7 @@ pub enum Error {
         max: usize,
     },
     /// The value is empty, or longer than the slots of the largest class hold: all of them together, at most 256.
-    #[error("a value of {len} bytes: values of this store have 1 to {max} bytes")]
+    #[error("a value of {}: values of this store have 1 to {max} bytes", bytes(*len))]
     ValueLength {
         /// Length of the value in bytes.
         len: usize,
@@ -47,7 +47,9 @@ pub enum Error {
     },
     /// The metadata is longer than the store was formatted for.
     #[error(
-        "metadata of {len} bytes: this store was formatted for at most {max} bytes of metadata"
+        "metadata of {}: this store was formatted for at most {} of metadata",
+        bytes(*len),
+        bytes(*max)
     )]
     MetadataLength {
         /// Length of the metadata in bytes.
@@ -56,7 +58,7 @@ pub enum Error {
         max: usize,
     },
     /// The caller's memory is smaller than the value.
-    #[error("the value has {needed} bytes, the memory given for it {given}")]
+    #[error("the value has {}, the memory given for it {given}", bytes(*needed))]
     OutputTooSmall {
         /// Length of the value in bytes.
         needed: usize,
@@ -241,15 +243,18 @@ pub enum OpenError {
         source: Error,
     },
     /// The device has no superblock.
-    #[error("{path} holds no raw-block store{}", found(.signature.as_deref()))]
+    #[error("{path} holds no raw-block store{}{}", found(.signature.as_deref()), remains(*trace))]
     NotAStore {
         /// The device.
         path: PathBuf,
         /// The foreign signatures found there.
         signature: Option<String>,
+        /// Offset in bytes of a structure that an earlier store left: its superblock copies were erased, or a format did
+        /// not end.
+        trace: Option<u64>,
     },
     /// Both superblocks are unusable, though at least one was once written.
-    #[error("{path}: no usable superblock; copy A: {}; copy B: {}{}", copies[0], copies[1], found(.signature.as_deref()))]
+    #[error("{path}: no usable superblock; copy A: {}; copy B: {}{}", copies[0].reason(), copies[1].reason(), found(.signature.as_deref()))]
     Superblock {
         /// The device.
         path: PathBuf,
@@ -384,6 +389,14 @@ pub enum OpenError {
         /// The engine.
         engine: &'static str,
     },
+    /// The store has no slot of this number.
+    #[error("slot {slot}: this store has {}, numbered from 0", counted((*slots).into(), "slot"))]
+    NoSuchSlot {
+        /// The number.
+        slot: u32,
+        /// Number of slots of the store.
+        slots: u32,
+    },
     /// An option has a value that cannot work.
     #[error("option {option} is {value}: {why}")]
     Option {
@@ -404,6 +417,10 @@ pub enum OpenError {
     },
 }
 
+fn bytes(number: usize) -> String {
+    counted(number as u64, "byte")
+}
+
 fn ids(max: Option<(u16, &str)>, engine: &str) -> String {
     match max {
         Some((max, source)) => format!("the device has 1 to {max} ({source})"),
@@ -413,6 +430,12 @@ fn ids(max: Option<(u16, &str)>, engine: &str) -> String {
 
 fn found(signature: Option<&str>) -> String {
     signature.map_or_else(String::new, |name| format!(" (it carries {name})"))
+}
+
+fn remains(trace: Option<u64>) -> String {
+    trace.map_or_else(String::new, |offset| {
+        format!(", only remains of one (byte {offset}): its superblock copies were erased, or a format did not end")
+    })
 }
 
 /// The error of [`Store::open_or_create`](crate::Store::open_or_create).

@@ -37,7 +37,7 @@ fn refused(what: &'static str, need: u64) -> Error {
         || "the system has not as much".to_owned(),
         |limit| format!("the limit is {} bytes ({})", limit.value, limit.source),
     );
-    let why = format!("{need} bytes are needed, {limit}");
+    let why = format!("{need} bytes are needed in addition; {limit}");
     Error::Resource { what, why }
 }
 

@@ -133,6 +133,15 @@ impl From<Signature> for Foreign {
     }
 }
 
+/// Formats a number with its noun: `1 entry`, `2 entries`.
+pub(crate) fn counted(number: u64, noun: &str) -> String {
+    match (number, noun.strip_suffix('y')) {
+        (1, _) => format!("{number} {noun}"),
+        (_, Some(start)) => format!("{number} {start}ies"),
+        (_, None) => format!("{number} {noun}s"),
+    }
+}
+
 /// Joins the descriptions with commas.
 pub(crate) fn list(found: &[Foreign]) -> String {
     let texts: Vec<_> = found.iter().map(ToString::to_string).collect();

@@ -10,7 +10,7 @@ use crate::magic;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Corruption {
     /// The first eight bytes are not the magic of this structure.
-    #[error("{what}: the magic is \"{}\", not ours", found.escape_ascii())]
+    #[error("{what}: {}", magic_text(found))]
     Magic {
         /// The structure.
         what: &'static str,
@@ -157,6 +157,14 @@ pub enum Corruption {
 }
 
 impl Corruption {
+    /// Returns the message without the name of the structure, for a text that has named it already.
+    #[must_use]
+    pub fn reason(&self) -> String {
+        let text = self.to_string();
+        text.split_once(": ")
+            .map_or(text.clone(), |(_, reason)| reason.to_owned())
+    }
+
     /// Returns true if the magic is all zero or not one of this format: nothing of this format was
     /// ever written here. The magic of another structure of this format does not count as absence;
     /// it is a misdirected write.
@@ -170,6 +178,14 @@ impl Corruption {
     #[must_use]
     pub fn is_unknown_version(&self) -> bool {
         matches!(self, Corruption::Version { .. })
+    }
+}
+
+/// Describes the first bytes of a block that are not the magic of its structure.
+fn magic_text(found: &[u8; 8]) -> String {
+    match found {
+        [0, 0, 0, 0, 0, 0, 0, 0] => "the magic is zero".to_owned(),
+        found => format!("the magic is \"{}\", not ours", found.escape_ascii()),
     }
 }
 

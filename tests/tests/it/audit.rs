@@ -285,7 +285,9 @@ fn a_damaged_log_is_lost_metadata_and_its_torn_end_is_not() {
     finds(&report, &format!("log block {}", end - 1));
     assert!(report.lost_metadata.is_some());
     assert!(
-        report.findings[0].lost.contains("slot headers show: 14"),
+        report.findings[0]
+            .lost
+            .contains("slot headers show 14 entries"),
         "{report:#?}"
     );
 }

@@ -54,6 +54,11 @@ struct Worker<'a> {
     tally: BenchTally,
 }
 
+/// Number of async calls in flight on each thread.
+pub(super) fn calls(args: &BenchArgs) -> usize {
+    (args.depth / args.batch).max(1)
+}
+
 /// Runs the operation on every thread until the time is over, and syncs puts at the end.
 pub(super) fn run(
     prepared: &Prepared,
@@ -136,14 +141,17 @@ impl Worker<'_> {
             std::thread::sleep(end.saturating_duration_since(Instant::now()));
             return Ok(());
         }
+        // A thread makes at least one call, so that even the shortest measurement has a latency.
         if self.args.blocking {
+            self.block()?;
             while Instant::now() < end {
                 self.block()?;
             }
             return Ok(());
         }
-        let calls = (self.args.depth / self.args.batch).max(1);
+        let calls = calls(self.args);
         let mut in_flight = VecDeque::with_capacity(calls);
+        in_flight.push_back(self.start()?);
         loop {
             while in_flight.len() < calls && Instant::now() < end {
                 in_flight.push_back(self.start()?);

@@ -25,7 +25,7 @@ use crate::outcome::Outcome;
 use crate::output::Output;
 use crate::progress;
 use crate::rates::{bytes_per_second, percentile_us};
-use crate::size::show_size;
+use crate::size::{counted, show_size};
 use drive::BenchRun;
 use prepare::{Prepared, prepare};
 
@@ -38,7 +38,7 @@ struct BenchLine {
     engine: String,
     value_bytes: u64,
     batch: usize,
-    /// Values in flight on each thread; the batch if calls block.
+    /// Values in flight on each thread, in whole calls.
     depth: usize,
     threads: usize,
     blocking: bool,
@@ -84,11 +84,12 @@ pub(crate) fn bench(
 /// Returns the failure of a run with wrong bytes or failed operations.
 fn judge(run: &BenchRun, wrong: u64) -> Option<Failure> {
     if wrong > 0 {
-        let what = format!("{wrong} bytes are not what was put");
+        let what = format!("{wrong} bytes are not what was put, or are missing");
         return Some(Failure::Contract { what });
     }
     let first = run.tally.first_error.as_ref()?;
-    let what = format!("{} operations failed; the first: {first}", run.tally.errors);
+    let failed = counted(run.tally.errors, "operation");
+    let what = format!("{failed} failed; the first: {first}");
     Some(Failure::Contract { what })
 }
 
@@ -131,10 +132,11 @@ fn check(args: &BenchArgs) -> Result<(), Failure> {
 fn duration(args: &BenchArgs) -> Result<Duration, Failure> {
     let time = Duration::try_from_secs_f64(args.seconds).ok();
     // Far more than anyone measures, and the end of the measurement is a valid `Instant`.
-    time.filter(|time| *time <= SECONDS_MAX).ok_or_else(|| {
+    let in_range = |time: &Duration| !time.is_zero() && *time <= SECONDS_MAX;
+    time.filter(in_range).ok_or_else(|| {
         let max = SECONDS_MAX.as_secs();
         Failure::usage(format!(
-            "--seconds is {:?}: it must be 0 to {max}",
+            "--seconds is {}: it must be more than 0, and at most {max}",
             args.seconds
         ))
     })
@@ -188,7 +190,7 @@ impl BenchLine {
             depth: if args.blocking {
                 args.batch
             } else {
-                args.depth
+                drive::calls(args) * args.batch
             },
             threads: args.threads,
             blocking: args.blocking,
@@ -218,12 +220,11 @@ impl BenchLine {
             ));
         }
         output.line(format!(
-            "{} {} ({}, {} thread{}, {} in flight{}): {:.2} GB/s, {:.0} values/s, {:.3} CPU s/GB",
+            "{} {} ({}, {}, {} in flight{}): {:.2} GB/s, {:.0} values/s, {:.3} CPU s/GB",
             self.op,
             show_size(self.value_bytes),
             self.engine,
-            self.threads,
-            if self.threads == 1 { "" } else { "s" },
+            counted(self.threads as u64, "thread"),
             self.depth,
             if self.blocking { ", blocking" } else { "" },
             self.bytes_per_second / 1e9,
@@ -231,15 +232,15 @@ impl BenchLine {
             self.cpu_seconds_per_gb.unwrap_or(0.0),
         ))?;
         output.line(format!(
-            "a call of {}: p50 {:.0} us, p99 {:.0} us, p99.9 {:.0} us; {} commits, {} errors; {} verified, {} bytes wrong",
+            "a call of {}: p50 {:.0} us, p99 {:.0} us, p99.9 {:.0} us; {}, {}; {} verified, {} wrong",
             self.batch,
             self.p50_us.unwrap_or(0.0),
             self.p99_us.unwrap_or(0.0),
             self.p999_us.unwrap_or(0.0),
-            self.commits,
-            self.errors,
+            counted(self.commits, "commit"),
+            counted(self.errors, "error"),
             show_size(self.verified_bytes),
-            self.wrong_bytes
+            counted(self.wrong_bytes, "byte")
         ))
     }
 }

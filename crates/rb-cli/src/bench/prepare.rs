@@ -1,13 +1,15 @@
 //! Opens or makes the store under measurement, and makes its values.
 
+use std::collections::HashSet;
 use std::fs::OpenOptions;
 use std::io::{Seek, Write};
 use std::path::Path;
 
 use rb_core::{
-    ClassRequest, EngineKind, FormatOptions, Payload, Put, PutOptions, Share, Store, StoreOptions,
+    ClassRequest, EngineKind, FormatOptions, Geometry, Payload, Put, PutOptions, Share, Store,
+    StoreOptions, StoreUuid,
 };
-use rb_format::{LayoutRequest, plan};
+use rb_format::{Identity, LayoutRequest, plan};
 
 use super::value;
 use crate::args::BenchArgs;
@@ -16,7 +18,7 @@ use crate::format::make;
 use crate::open::{Agreed, close, look_before_writing, open, open_quietly, writing};
 use crate::output::Output;
 use crate::progress;
-use crate::size::show_size;
+use crate::size::{counted, show_size};
 
 /// Default size of a file that is made.
 const FILE_BYTES: u64 = 2 << 30;
@@ -24,6 +26,8 @@ const FILE_BYTES: u64 = 2 << 30;
 const PIECE: usize = 8 << 20;
 /// Bytes of values in one call outside the measurement.
 pub(super) const CALL_BYTES: usize = 16 << 20;
+/// Keys removed in one call.
+const REMOVED_AT_ONCE: usize = 1024;
 const KEY_LEN_MAX: u32 = 64;
 const KEY_START: &str = "rb-bench/";
 
@@ -42,6 +46,7 @@ pub(super) fn prepare(
 ) -> Result<Prepared, Failure> {
     let is_new = args.fresh || !is_made_for(args)?;
     if is_new {
+        check_new(args)?;
         format_whole(args, engine)?;
     }
     if !is_new {
@@ -94,17 +99,44 @@ fn look(args: &BenchArgs, engine: EngineKind, is_new: bool) -> Result<u64, Failu
     Ok(count)
 }
 
+/// Refuses a run for which a new store would have too few slots, before it is made. A layout that is impossible is
+/// left to the format.
+fn check_new(args: &BenchArgs) -> Result<(), Failure> {
+    let found = std::fs::metadata(&args.store).ok();
+    let device_bytes = match (args.size, found) {
+        (Some(bytes), _) => bytes,
+        (None, None) => FILE_BYTES,
+        (None, Some(file)) if file.is_file() && file.len() == 0 => FILE_BYTES,
+        (None, Some(file)) if file.is_file() => file.len(),
+        // The size of a device is not known here.
+        (None, Some(_)) => return Ok(()),
+    };
+    let request = request(args, device_bytes, 0);
+    let identity = Identity {
+        uuid: StoreUuid([0; 16]),
+        epoch: 1,
+    };
+    match plan(&request, identity) {
+        Ok(planned) => count_of(Geometry::new(&planned).slots().into(), args).map(drop),
+        Err(_) => Ok(()),
+    }
+}
+
 /// Number of keys of the run: the slots, less those that its puts need at the same time.
 fn count(store: &Store, args: &BenchArgs) -> Result<u64, Failure> {
-    let slots = slots_for(store, args.value_bytes)?;
+    count_of(slots_for(store, args.value_bytes)?, args)
+}
+
+fn count_of(slots: u64, args: &BenchArgs) -> Result<u64, Failure> {
     let in_flight = in_flight(args);
     // A put takes a new slot before the slot of the replaced value is free.
     let spare = (slots / 10).max(2 * in_flight as u64);
     match slots.checked_sub(spare) {
         Some(count @ 1..) => Ok(count),
         _ => Err(Failure::usage(format!(
-            "{} has {slots} slots for values of {}: with {in_flight} in flight, at least {} are needed",
+            "{} has {} for values of {}: with {in_flight} in flight, at least {} are needed",
             args.store.display(),
+            counted(slots, "slot"),
             show_size(args.value_bytes),
             spare + 1
         ))),
@@ -194,13 +226,7 @@ fn check_bytes(store: &Store, args: &BenchArgs) -> Result<(), Failure> {
         return Ok(());
     };
     let superblock = store.superblock();
-    let request = LayoutRequest {
-        device_bytes: wanted,
-        classes: vec![class(args)],
-        key_len_max: KEY_LEN_MAX,
-        metadata_len_max: superblock.metadata_len_max,
-        log_bytes: None,
-    };
+    let request = request(args, wanted, superblock.metadata_len_max);
     // A layout leaves less than a slot unused.
     let found = superblock.device_bytes;
     let planned = plan(&request, superblock.identity).map(|planned| planned.device_bytes);
@@ -212,6 +238,17 @@ fn check_bytes(store: &Store, args: &BenchArgs) -> Result<(), Failure> {
         "--size is {wanted} bytes, and {} holds a store of {found} bytes: leave it out, or give --fresh --yes to make a new store",
         args.store.display()
     )))
+}
+
+/// The layout of a store that a bench makes.
+fn request(args: &BenchArgs, device_bytes: u64, metadata_len_max: u32) -> LayoutRequest {
+    LayoutRequest {
+        device_bytes,
+        classes: vec![class(args)],
+        key_len_max: KEY_LEN_MAX,
+        metadata_len_max,
+        log_bytes: None,
+    }
 }
 
 /// The only class of a store that a bench makes.
@@ -245,8 +282,44 @@ impl Prepared {
         (CALL_BYTES / (self.value_bytes + 8192)).clamp(1, 1024)
     }
 
-    /// Puts the values that are missing.
+    /// Removes the entries of earlier runs that are not of this one: values of another length, or more of them.
+    /// They take slots, so the puts of this run would evict its own values and the check would miss them.
+    fn remove_others(&self) -> Result<(), Failure> {
+        let own: HashSet<&[u8]> = self.keys.iter().map(|key| &**key).collect();
+        let mut others = Vec::new();
+        self.store.for_each(|entry| {
+            if !own.contains(&*entry.key) {
+                others.push(entry.key);
+            }
+            true
+        });
+        for keys in others.chunks(REMOVED_AT_ONCE) {
+            let keys: Vec<&[u8]> = keys.iter().map(|key| &**key).collect();
+            for (key, result) in keys.iter().zip(self.store.remove_many(&keys)) {
+                result.map_err(|source| Failure::Key {
+                    what: "removing",
+                    key: key.to_vec(),
+                    source,
+                })?;
+            }
+        }
+        match others.is_empty() {
+            true => Ok(()),
+            // A slot is free once its removal is durable.
+            false => self.sync(),
+        }
+    }
+
+    fn sync(&self) -> Result<(), Failure> {
+        self.store.sync().map_err(|source| Failure::Store {
+            what: "syncing",
+            source,
+        })
+    }
+
+    /// Puts the values that are missing. Afterwards the store holds the values of this run only.
     pub(super) fn fill(&self) -> Result<(), Failure> {
+        self.remove_others()?;
         let bar = progress::bar(self.keys.len() as u64, "fill");
         for first in (0..self.keys.len()).step_by(self.per_call()) {
             let end = (first + self.per_call()).min(self.keys.len());
@@ -271,10 +344,7 @@ impl Prepared {
             bar.set_position(end as u64);
         }
         bar.finish_and_clear();
-        self.store.sync().map_err(|source| Failure::Store {
-            what: "syncing",
-            source,
-        })
+        self.sync()
     }
 
     /// Makes the put of key number `id`, with a buffer of the store.

@@ -137,8 +137,15 @@ fn folder(args: &DemoArgs) -> Result<tempfile::TempDir, Failure> {
     made.map_err(|source| Failure::File {
         what: "making a temporary folder in",
         path: parent,
-        source,
+        source: without_path(&source),
     })
+}
+
+/// Removes the name of a temporary file or folder, which the user has never seen, from an error of `tempfile`.
+fn without_path(error: &std::io::Error) -> std::io::Error {
+    let text = error.to_string();
+    let why = text.split(" at path ").next().unwrap_or(&text);
+    std::io::Error::new(error.kind(), why)
 }
 
 fn prepare(path: &Path) -> Result<(), Failure> {

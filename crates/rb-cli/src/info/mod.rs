@@ -14,7 +14,7 @@ use crate::open::{close, open_reading};
 use crate::outcome::Outcome;
 use crate::output::Output;
 use crate::probe::{LimitLine, limit_lines};
-use crate::size::show_size;
+use crate::size::{counted, show_size};
 use recovery::RecoveryLine;
 
 /// Share of the slots in use below which `rb info` warns.
@@ -181,8 +181,9 @@ impl InfoLine {
         field(
             "limits",
             format!(
-                "keys to {} bytes, metadata to {} bytes",
-                self.key_bytes_max, self.metadata_bytes_max
+                "keys to {}, metadata to {}",
+                counted(self.key_bytes_max.into(), "byte"),
+                counted(self.metadata_bytes_max.into(), "byte")
             ),
         )?;
         let superblock = &self.superblock;
@@ -320,9 +321,9 @@ impl ShownClass {
         let ratio = self.payload_bytes as f64 / used.max(1) as f64;
         (ratio < PAYLOAD_RATIO_MIN).then(|| {
             format!(
-                "only {:.0} % of the {} slots of {} in use is payload: slots closer to the size of the values hold more, see docs/sizing.md",
+                "only {:.0} % of the {} of {} in use is payload: slots closer to the size of the values hold more, see docs/sizing.md",
                 100.0 * ratio,
-                self.live_slots,
+                counted(self.live_slots, "slot"),
                 show_size(self.slot_bytes)
             )
         })

@@ -82,7 +82,7 @@ impl RecoveryLine {
         field: &mut impl FnMut(&str, String) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         let hint = match self.shutdown {
-            NOT_CLEAN => " (killed, crashed, or in use)",
+            NOT_CLEAN => " (killed, crashed or in use, or the close record was lost)",
             _ => "",
         };
         field("shutdown", format!("{}{hint}", self.shutdown))?;
@@ -90,18 +90,19 @@ impl RecoveryLine {
             "openings",
             format!("{} of {} for writing", self.openings, self.openings_max),
         )?;
-        let base = self
-            .base_sequence
-            .map_or("none".to_owned(), |base| base.to_string());
+        let from = match (self.base_sequence, &self.scanned) {
+            (Some(base), _) => format!(
+                "base {base} and {} ({})",
+                counted(self.log_blocks, "log block"),
+                counted(self.log_records, "record")
+            ),
+            (None, Some(_)) => "slot headers, without metadata".to_owned(),
+            (None, None) => "nothing, without metadata".to_owned(),
+        };
+        let entries = counted(self.entries, "entry");
         field(
             "recovery",
-            format!(
-                "{} from base {base} and {} ({}) in {:.3} s",
-                counted(self.entries, "entry"),
-                counted(self.log_blocks, "log block"),
-                counted(self.log_records, "record"),
-                self.recovery_seconds
-            ),
+            format!("{entries} from {from} in {:.3} s", self.recovery_seconds),
         )?;
         for damage in &self.base_damage {
             field("", format!("damaged: {damage}"))?;
@@ -135,8 +136,10 @@ impl RecoveryLine {
             field(
                 "",
                 format!(
-                    "rebuilt from slot headers: {} of {} slots, {} unreadable; removed keys may have returned",
-                    scanned.headers_verified, scanned.scanned_slots, scanned.unreadable_slots
+                    "rebuilt from slot headers: {} of {}, {} unreadable; removed keys may have returned",
+                    scanned.headers_verified,
+                    counted(scanned.scanned_slots, "slot"),
+                    scanned.unreadable_slots
                 ),
             )?;
         }

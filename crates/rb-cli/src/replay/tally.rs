@@ -212,9 +212,9 @@ impl ReplayLine {
             100.0 * self.prefix_hit_ratio
         ))?;
         output.line(format!(
-            "  verified  {}, {} bytes wrong",
+            "  verified  {}, {} wrong",
             show_size(self.got_bytes),
-            self.wrong_bytes
+            counted(self.wrong_bytes, "byte")
         ))?;
         output.line(format!(
             "  evicted   {}, {} at the end",

@@ -128,7 +128,7 @@ fn a_damaged_base_is_a_warning_and_loses_nothing() {
         assert!(said[0].contains("base is damaged"), "{line}");
         // Nothing is lost, so nothing needs to be accepted.
         let ran = rb_with_input(place.args(&["put"], &["k2", "-"]), b"x");
-        assert_eq!(ran.text(), "ok: 1 bytes for k2\n");
+        assert_eq!(ran.text(), "ok: 1 byte for k2\n");
         assert_eq!(ran.stderr.matches("base is damaged").count(), 1, "{ran:?}");
     }
 }

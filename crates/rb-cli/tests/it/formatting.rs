@@ -51,7 +51,7 @@ fn impossible_layouts_make_no_file() {
                 "--key-bytes",
                 "1025",
             ],
-            &["key length", "1025", "1 to 1024"],
+            &["--key-bytes is 1025", "1 to 1024"],
         ),
         (
             &[
@@ -62,7 +62,7 @@ fn impossible_layouts_make_no_file() {
                 "--key-bytes",
                 "0",
             ],
-            &["key length", "of 0", "1 to 1024"],
+            &["--key-bytes is 0", "1 to 1024"],
         ),
         (
             &[
@@ -369,8 +369,8 @@ fn a_label_is_shown_by_info_and_one_that_cannot_be_is_refused() {
 
     let long = "x".repeat(257);
     for (label, why) in [
-        (long.as_str(), "length 257"),
-        ("hex:4100", "does not end with a zero"),
+        (long.as_str(), "--label has 257 bytes"),
+        ("hex:4100", "--label ends with a zero byte"),
         ("hex:4", "hex:"),
     ] {
         let (place, ran) = format(label);

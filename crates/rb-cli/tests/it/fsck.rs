@@ -119,11 +119,22 @@ fn a_repair_needs_consent_and_says_what_it_did() {
     for name in ["base_a", "base_b"] {
         crate::damage::damage_base(&place, &info, name);
     }
-    says(&place.rb(&["fsck", "--repair"], &[]).error(), &["--yes"]);
-    says(
-        &place.rb(&["fsck", "--repair", "--json"], &[]).json_error(),
-        &["--yes"],
+    // A repair that could not ask refused without a word about what is damaged.
+    let ran = place.rb(&["fsck", "--repair"], &[]);
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    says(ran.stderr.trim_end(), &["--yes"]);
+    shows(
+        &String::from_utf8(ran.stdout).unwrap(),
+        &["nothing was repaired", "means: metadata is lost"],
     );
+    let ran = place.rb(&["fsck", "--repair", "--json"], &[]);
+    says(&ran.json_error(), &["--yes"]);
+    let line = ran.json_line();
+    assert_eq!(
+        (&line["state"], &line["repair"]["repaired"]),
+        (&"damaged".into(), &false.into())
+    );
+    assert_eq!(line["findings"].as_array().unwrap().len(), 1, "{line}");
     let line = state(&place.rb(&["fsck", "--repair", "--yes", "--json"], &[]), 0);
     let repair = &line["repair"];
     assert_eq!(
@@ -182,7 +193,7 @@ fn structures_are_shown_with_their_places_on_the_device() {
         &["live: key k", "9000 bytes"],
     );
     let text = place.rb(&["inspect"], &["log"]).text();
-    shows(&text, &["replay starts with block", "1 records"]);
+    shows(&text, &["replay starts with block", "1 record,"]);
 
     place.overwrite(base_a(&info) + 44, &[0xA5]);
     let text = place.rb(&["inspect"], &["base"]).text();
@@ -206,7 +217,7 @@ fn structures_are_shown_with_their_places_on_the_device() {
     }
 }
 
-/// With both bases lost, each of their four headers was a finding of its own, with "one way less to recover"; the magic was
+/// With both bases lost, each of their four headers was a finding of its own, with "one way less" left to recover; the magic was
 /// an array of numbers, and the structure was named twice.
 #[test]
 fn two_lost_bases_are_one_finding() {

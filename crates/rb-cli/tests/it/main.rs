@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod damage;
+mod findings;
 mod foreign;
 mod formatting;
 mod fsck;
@@ -10,6 +11,7 @@ mod help;
 mod json;
 mod measuring;
 mod memory;
+mod messages;
 mod odd_inputs;
 mod outputs;
 mod probing;

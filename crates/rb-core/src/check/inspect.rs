@@ -81,6 +81,7 @@ fn inspect_opened(source: &Opened, target: &Target) -> Result<Vec<Inspected>, Op
         io,
         superblock: &found.newest,
         geometry: &geometry,
+        capacity,
     };
     match target {
         Target::Superblock(_) => Ok(Vec::new()),

@@ -50,7 +50,7 @@ impl HeaderPlace {
     pub(crate) fn wrong(&self) -> Option<String> {
         match &self.state {
             PlaceState::Whole => None,
-            PlaceState::Refused { why, .. } => Some(why.to_string()),
+            PlaceState::Refused { why, .. } => Some(why.reason()),
             PlaceState::Unreadable(error) => Some(error_chain(error)),
             PlaceState::Older(sequence) => Some(format!(
                 "it is of base {sequence}, the other one of a newer base"

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use rb_format::{
-    Corruption, FORMAT_BLOCK, SEQUENCE_MAX, SUPERBLOCK_A_OFFSET, SUPERBLOCK_B_OFFSET, Superblock,
+    Corruption, FORMAT_BLOCK, INCARNATION_A_OFFSET, INCARNATION_B_OFFSET, METADATA_START,
+    SEQUENCE_MAX, SUPERBLOCK_A_OFFSET, SUPERBLOCK_B_OFFSET, Superblock, magic,
 };
 
 use crate::error::{Error, OpenError};
@@ -88,7 +89,17 @@ pub(crate) fn choose_superblock(
         }
         (Err(a), Err(b)) if was_never_written(&a) && was_never_written(&b) => {
             let signature = signature()?;
-            return Err(OpenError::NotAStore { path, signature });
+            let trace = trace_of_store(|offset| {
+                let is_there = offset + FORMAT_BLOCK as u64 <= capacity;
+                is_there
+                    .then(|| io.read(offset, FORMAT_BLOCK).ok())?
+                    .map(|block| block[..FORMAT_BLOCK].to_vec())
+            });
+            return Err(OpenError::NotAStore {
+                path,
+                signature,
+                trace,
+            });
         }
         (Err(a), Err(b)) => {
             return Err(OpenError::Superblock {
@@ -100,6 +111,16 @@ pub(crate) fn choose_superblock(
     };
     let repair = [0, 1].map(|copy| whose::is_to_repair(&copies[copy], &newest));
     Ok(Superblocks { newest, repair })
+}
+
+/// Returns the offset of a structure that shows that there was a store, although neither superblock copy is there.
+/// `read` returns the block at an offset, if it can be read.
+pub(crate) fn trace_of_store(mut read: impl FnMut(u64) -> Option<Vec<u8>>) -> Option<u64> {
+    let places = [INCARNATION_A_OFFSET, INCARNATION_B_OFFSET, METADATA_START];
+    let is_ours = |block: &[u8]| magic::ALL.iter().any(|magic| block.starts_with(magic));
+    places
+        .into_iter()
+        .find(|offset| read(*offset).is_some_and(|block| is_ours(&block)))
 }
 
 /// Refuses a device smaller than the layout in its superblock.

@@ -121,7 +121,7 @@ pub(crate) fn left_alone(copies: &[BlockAt<Superblock>; 2], newest: &Superblock)
     };
     let words = |copy: &BlockAt<Superblock>| match &copy.decoded {
         Ok(_) => format!("at byte {}: it differs from the other copy", copy.offset),
-        Err(why) => format!("at byte {}: {why}", copy.offset),
+        Err(why) => format!("at byte {}: {}", copy.offset, why.reason()),
     };
     copies.iter().filter(is_left).map(words).collect()
 }
@@ -147,8 +147,14 @@ pub(crate) fn lost_incarnations(
         is_sound(&block.decoded) || block.part().is_some_and(|(_, bytes)| is_left(bytes))
     };
     let lost = last > 0 && !incarnations.iter().any(is_ours);
+    let is_erased =
+        |block: &BlockAt<Incarnation>| block.part().is_some_and(|(_, bytes)| is_zero(bytes));
+    let what = match incarnations.iter().all(is_erased) {
+        true => "zeros",
+        false => "something else",
+    };
     lost.then(|| Foreign {
-        what: "something else in the place of both incarnation blocks".to_owned(),
+        what: format!("{what} in the place of both incarnation blocks"),
         offset: INCARNATION_A_OFFSET,
     })
 }

@@ -15,7 +15,7 @@ use crate::background::checkpoint::write_header;
 use crate::background::discard::discard_all;
 use crate::error::{Error, FormatError};
 use crate::io::meta_io::MetaIo;
-use crate::io::superblocks::write_superblock;
+use crate::io::superblocks::{trace_of_store, write_superblock};
 use crate::io::unwritable::FailedWrite;
 use crate::io::whose;
 use crate::open::block_size::check_block;
@@ -216,9 +216,18 @@ fn check_consent(options: &FormatOptions, claim: &Claim) -> Result<(), FormatErr
         _ if options.consent || options.force => return Ok(()),
         Occupied::ByStore => "it holds a store",
         _ if holds_nothing()? => return Ok(()),
+        _ if trace_of_store(|offset| peek(device, offset)).is_some() => {
+            "the remains of a raw-block store"
+        }
         _ => UNKNOWN,
     };
     Err(FormatError::Consent { path, found })
+}
+
+fn peek(device: &Device, offset: u64) -> Option<Vec<u8>> {
+    let mut block = vec![0; FORMAT_BLOCK];
+    device.peek(offset, &mut block).ok()?;
+    Some(block)
 }
 
 const UNKNOWN: &str = "unknown data";
@@ -260,7 +269,9 @@ fn occupied(device: &Device) -> Result<Occupied, FormatError> {
         (Ok(_), _) | (_, Ok(_)) => Occupied::ByStore,
         (Err(a), Err(b)) if a.is_absent() && b.is_absent() => Occupied::ByNothingKnown,
         (Err(a), Err(b)) => Occupied::ByDamaged(format!(
-            "a raw-block store without a usable superblock (copy A: {a}; copy B: {b})"
+            "a raw-block store without a usable superblock (copy A: {}; copy B: {})",
+            a.reason(),
+            b.reason()
         )),
     })
 }

@@ -34,7 +34,7 @@ impl Device {
         if meta.len() < bytes {
             check_size_limit(&path, bytes)?;
             self.file.set_len(bytes).map_err(|error| {
-                let words = format!("to {bytes} bytes: {error}");
+                let words = format!("{bytes} bytes are needed: {error}");
                 step("grow")(io::Error::new(error.kind(), words))
             })?;
         }

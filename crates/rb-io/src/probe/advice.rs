@@ -11,6 +11,8 @@ use crate::memory_limit::locked_limit;
 
 /// Default buffer memory of a store.
 const BUFFERS: u64 = 64 << 20;
+/// Memory that a queue pins for them at most: windows of buffers overlap by up to a quarter.
+const PINNED: u64 = BUFFERS / 4 * 5;
 
 type Rule = fn(&Probe) -> Option<String>;
 
@@ -82,11 +84,11 @@ fn locked_memory(probe: &Probe) -> Option<String> {
     let ring = refusal(probe, EngineKind::IoUring).is_some_and(|why| why.contains("MEMLOCK"));
     let limit = locked_limit();
     // A probe pins too little memory to be refused.
-    let too_small = limit.filter(|bytes| *bytes < BUFFERS && uses_ring(probe));
+    let too_small = limit.filter(|bytes| *bytes < PINNED && uses_ring(probe));
     (ring || refused || too_small.is_some()).then(|| {
         let now = limit.map_or_else(String::new, |bytes| format!(" (now {bytes} bytes)"));
         format!(
-            "registering buffers needs locked memory: raise RLIMIT_MEMLOCK{now} above the store's buffers, {BUFFERS} bytes by default (ulimit -l, LimitMEMLOCK= of systemd)"
+            "registering buffers needs locked memory: raise RLIMIT_MEMLOCK{now} to {PINNED} bytes for each queue of a store with the default buffers (ulimit -l, LimitMEMLOCK= of systemd)"
         )
     })
 }

@@ -156,6 +156,20 @@ impl Registered {
                     ),
                 )
             }
+            // Neighbouring windows overlap, so each counts with its whole length.
+            None if pinned == 0
+                && let Some(window) = self.window(0)
+                && let Some(limit) = locked_limit()
+                && let fit = limit / (window.len as u64).max(1)
+                && fit < all as u64 =>
+            {
+                Feature::on(
+                    NAME,
+                    format!(
+                        "at most {fit} of {all} windows of {stride} bytes, each pinned when first used: RLIMIT_MEMLOCK is {limit} bytes"
+                    ),
+                )
+            }
             Some(why) => Feature::on(
                 NAME,
                 format!("{pinned} of {all} windows of {stride} bytes; then {why}"),

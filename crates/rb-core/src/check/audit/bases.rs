@@ -1,11 +1,14 @@
 //! Audits the two checkpoint bases. Recovery needs one base and the log after it; the audit checks
 //! both.
 
+use std::ops::Range;
+
 use rb_format::Corruption;
 use rb_index::Index;
 
 use super::fixed::{is_zero, severity};
 use super::report::{FindingText, Severity, nothing};
+use super::rings::it_or_them;
 use super::shared::Audit;
 use crate::error::OpenError;
 use crate::io::headers::{
@@ -15,11 +18,23 @@ use crate::memory;
 use crate::open::recover::{from_base, no_base};
 use crate::open::recover_options::RecoverOptions;
 use crate::open::recovered::Recovered;
+use crate::report::counted;
 
 const OTHER_SERVES: &str = "the other base and the log after it hold everything";
 const ONE_LESS: &str =
-    "there is one way less to recover until the next checkpoint, which rewrites it";
+    "there is one fewer way to recover until the next checkpoint, which rewrites it";
 const LOST_TOO: &str = "this base cannot be loaded, and metadata is lost";
+
+/// The fault of a base that recovery did not use, or of the log that only this base needs.
+enum Judged {
+    Base(Severity, String),
+    /// The log from block `first` on, of which recovery needs only block `end` and later ones.
+    Log {
+        first: u64,
+        end: u64,
+        why: Option<String>,
+    },
+}
 
 impl Audit<'_> {
     /// Reports lost metadata.
@@ -46,7 +61,8 @@ impl Audit<'_> {
             wrong: why.clone(),
             meaning: "metadata is lost: the headers of the slots decide what is there, and a removed key may return",
             lost: format!(
-                "all metadata; entries that slot headers show: {verified}, of which the newest of their keys: {}",
+                "all metadata; slot headers show {}, {} of them the newest of their keys",
+                counted(verified, "entry"),
                 report.entries
             ),
         });
@@ -66,11 +82,9 @@ impl Audit<'_> {
         for (region, name) in BASE_NAMES.into_iter().enumerate() {
             let places = headers.places.iter().filter(|place| place.region == region);
             let Some(base) = headers.found.iter().find(|base| base.region == region) else {
-                for place in places {
-                    if let Some((severity, wrong)) = self.no_header(place, newest) {
-                        let structure = format!("checkpoint base {name}");
-                        self.base_finding(recovered, severity, structure, place.offset, wrong);
-                    }
+                if let Some((severity, offset, wrong)) = self.no_headers(places, newest) {
+                    let structure = format!("checkpoint base {name}");
+                    self.base_finding(recovered, severity, structure, offset, wrong);
                 }
                 continue;
             };
@@ -92,11 +106,16 @@ impl Audit<'_> {
                     },
                 );
             }
-            let judged = self.whole_header(recovered, how, base, &headers.found)?;
-            if let Some((severity, wrong)) = judged {
-                let structure = format!("checkpoint base {name}");
-                let offset = self.region_offset(region);
-                self.base_finding(recovered, severity, structure, offset, wrong);
+            match self.whole_header(recovered, how, base, &headers.found)? {
+                None => {}
+                Some(Judged::Base(severity, wrong)) => {
+                    let structure = format!("checkpoint base {name}");
+                    let offset = self.region_offset(region);
+                    self.base_finding(recovered, severity, structure, offset, wrong);
+                }
+                Some(Judged::Log { first, end, why }) => {
+                    self.lost_log(name, first..end, why);
+                }
             }
         }
         Ok(())
@@ -141,7 +160,7 @@ impl Audit<'_> {
         how: &RecoverOptions,
         base: &FoundBase,
         found: &[FoundBase],
-    ) -> Result<Option<(Severity, String)>, OpenError> {
+    ) -> Result<Option<Judged>, OpenError> {
         let used_region = recovered.newest.as_ref().map(|used| used.region);
         let used = found.iter().find(|used| Some(used.region) == used_region);
         if used_region == Some(base.region) {
@@ -154,25 +173,82 @@ impl Audit<'_> {
             .first()
             .is_some_and(|newest| newest.region == base.region);
         Ok(match loaded {
-            Err(why) => Some((severity(!is_newest && !self.report.clean), why)),
+            Err(why) => Some(Judged::Base(
+                severity(!is_newest && !self.report.clean),
+                why,
+            )),
             // The damage of its log has been reported already.
             Ok(_) if used.is_none() => None,
             Ok((other, damage)) => {
-                let short = other.end.sequence != recovered.end.sequence;
-                let why = damage.map(|damage| damage.why).or(short.then(|| {
-                    format!(
-                        "the log after it ends at block {} already",
-                        other.end.sequence
-                    )
-                }));
+                let ends = other.end.sequence;
                 // After a loss of metadata a new log began, which a base from before cannot reach.
-                let began_anew = used.is_some_and(|used| {
+                let new_log = used.is_some_and(|used| {
                     let position = used.header.position;
-                    position.anchor == 0 && other.end.sequence <= position.sequence
+                    position.anchor == 0 && ends <= position.sequence
                 });
-                why.map(|why| (severity(began_anew), why))
+                let is_short = ends != recovered.end.sequence;
+                match (damage, new_log) {
+                    (None, _) if !is_short => None,
+                    (_, true) => Some(Judged::Base(
+                        Severity::Remark,
+                        "it is from before a loss of metadata, after which a new log began".into(),
+                    )),
+                    (damage, false) => Some(Judged::Log {
+                        first: ends,
+                        // A later block that is whole shows that one is missing, and no more.
+                        end: match (&damage, used) {
+                            (None, Some(used)) => used.header.position.sequence,
+                            _ => ends + 1,
+                        },
+                        why: damage.map(|damage| damage.why),
+                    }),
+                }
             }
         })
+    }
+
+    /// Reports log blocks that only one base needs, and that are gone in both rings. The base itself is sound.
+    fn lost_log(&mut self, base: &str, blocks: Range<u64>, why: Option<String>) {
+        let first = blocks.start;
+        let is_one = blocks.end.saturating_sub(first) <= 1;
+        let structure = match is_one {
+            true => format!("log block {first}"),
+            false => format!("log blocks {first} to {}", blocks.end - 1),
+        };
+        let them = it_or_them(is_one);
+        let [offset, _] = self.superblock.log_block_offsets(first);
+        let why = why.map_or_else(String::new, |why| format!(" ({why})"));
+        self.report.damage(FindingText {
+            structure,
+            offset,
+            wrong: format!("missing or damaged in both rings; base {base} needs {them}{why}"),
+            meaning: "there is one fewer way to recover until the next checkpoint, which rewrites that base",
+            lost: nothing(&format!("the other base was written after {them}")),
+        });
+    }
+
+    /// Judges both header places of a base without a header, as one finding at the first of them.
+    fn no_headers<'p>(
+        &self,
+        places: impl Iterator<Item = &'p HeaderPlace>,
+        newest: u64,
+    ) -> Option<(Severity, u64, String)> {
+        let judged: Vec<_> = places
+            .filter_map(|place| Some((place, self.no_header(place, newest)?)))
+            .collect();
+        let severity = judged.iter().map(|(_, (severity, _))| *severity).max()?;
+        let (first, (_, why)) = judged.first()?;
+        let alike =
+            judged.len() == PLACE_NAMES.len() && judged.iter().all(|(_, (_, other))| other == why);
+        let wrong = match alike {
+            true => format!("both headers: {why}"),
+            false => judged
+                .iter()
+                .map(|(place, (_, why))| format!("{} header: {why}", PLACE_NAMES[place.place]))
+                .collect::<Vec<_>>()
+                .join("; "),
+        };
+        Some((severity, first.offset, wrong))
     }
 
     /// Judges one header place of a base without a header.

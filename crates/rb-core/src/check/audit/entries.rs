@@ -15,6 +15,7 @@ use crate::error::OpenError;
 use crate::error::error_chain;
 use crate::io::meta_io::ReadAt;
 use crate::io::pace::Pace;
+use crate::report::counted;
 
 /// Most entries whose reads are in flight together; their keys are held in memory.
 const BATCH: usize = 16384;
@@ -57,10 +58,13 @@ impl Audit<'_> {
         let identity = self.superblock.identity;
         let check = |entry| EntryCheck::new(entry, deep);
         let mut checks: Vec<_> = batch.iter().map(check).collect();
+        let capacity = self.capacity;
         let read = self.io.read_each(&mut Pace::full(), reads, |tag, answer| {
             let (at, piece) = &pieces[tag];
             let (entry, check) = (&batch[*at], &mut checks[*at]);
+            let end = piece.header_offset(geometry) + (FORMAT_BLOCK + piece.padded_len()) as u64;
             let (is_last, wrong) = match answer {
+                _ if end > capacity => (check.unreadable(), Some(Wrong::Cut { end, capacity })),
                 Err(error) => {
                     let why = error_chain(&error);
                     (check.unreadable(), Some(Wrong::Unreadable(why)))
@@ -105,11 +109,17 @@ impl Audit<'_> {
     fn report_wrong(&mut self, entry: &LiveEntry, slot: SlotId, wrong: &Wrong) {
         let opening = Generation(entry.located.generation).incarnation();
         let settled = self.settled_from.is_some_and(|first| opening >= first);
+        let is_cut = matches!(wrong, Wrong::Cut { .. });
         let (severity, wrong) = match wrong {
-            Wrong::Unreadable(why) | Wrong::Impossible(why) => (Severity::Damage, why),
-            Wrong::Undecided(why) => (severity(!settled), why),
+            Wrong::Unreadable(why) | Wrong::Impossible(why) => (Severity::Damage, why.clone()),
+            Wrong::Undecided(why) => (severity(!settled), why.clone()),
+            Wrong::Cut { end, capacity } => {
+                let why = format!("it ends at byte {end}, the device at byte {capacity}");
+                (Severity::Damage, why)
+            }
         };
         let meaning = match severity {
+            Severity::Damage if is_cut => "the store does not open until all of it is there",
             Severity::Damage => "it is a miss when it is read, and then forgotten",
             Severity::Remark => {
                 "it never landed or was overwritten before a crash, or it is rotten; it is a miss when it is read"
@@ -121,9 +131,12 @@ impl Audit<'_> {
             FindingText {
                 structure: format!("slot {}", slot.0),
                 offset: self.geometry.slot_offset(slot.0).unwrap_or(0),
-                wrong: wrong.clone(),
+                wrong,
                 meaning,
-                lost: format!("1 entry: key {key}, {} bytes", entry.located.payload_len),
+                lost: format!(
+                    "1 entry: key {key}, {}",
+                    counted(entry.located.payload_len.into(), "byte")
+                ),
             },
         );
     }
@@ -154,6 +167,11 @@ impl Audit<'_> {
 /// Reason why an entry fails verification.
 enum Wrong {
     Unreadable(String),
+    /// It lies, at least in part, behind the end of the device.
+    Cut {
+        end: u64,
+        capacity: u64,
+    },
     /// Neither a torn nor a lost write leaves this.
     Impossible(String),
     /// A crash before the flush may leave this.
@@ -191,7 +209,7 @@ fn wrong_header(
                 why,
                 Corruption::WrongStore { .. } | Corruption::WrongEpoch { .. }
             );
-            let why = why.to_string();
+            let why = format!("its header: {}", why.reason());
             return Some(match torn || other {
                 true => Wrong::Undecided(why),
                 false => Wrong::Impossible(why),

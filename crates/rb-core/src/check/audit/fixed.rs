@@ -1,16 +1,12 @@
 //! Audits the fixed blocks: superblock copies and incarnation blocks.
 
-use rb_format::{
-    Corruption, FORMAT_BLOCK, INCARNATION_A_OFFSET, INCARNATION_B_OFFSET, Incarnation,
-    METADATA_START, Superblock, magic,
-};
+use rb_format::{Corruption, FORMAT_BLOCK, INCARNATION_A_OFFSET, Incarnation, Superblock};
 
 use super::report::{AuditReport, AuditState, FindingText, Severity, nothing};
 use super::shared::Audit;
 use crate::error::OpenError;
 use crate::error::error_chain;
 use crate::io::block_at::BlockAt;
-use crate::io::meta_io::MetaIo;
 use crate::io::whose;
 use crate::log::incarnations::{Pair, newest_number};
 use crate::open::cut;
@@ -19,15 +15,15 @@ use crate::report::{Foreign, RecoveryReport};
 
 const NAMES: [&str; 2] = ["A", "B"];
 const NEXT_OPENING: &str = "the next opening for writing rewrites it";
-const LEFT_ALONE: &str = "no crash leaves that, so it is left alone and the other copy serves; a repair by force rewrites it";
-const FORMAT: &str = "the store does not open; `rb format` makes a new, empty one";
+const LEFT_ALONE: &str = "no crash leaves that, so it is left alone and the other copy serves; `rb fsck --repair --force` rewrites it";
+const FORMAT: &str = "the store does not open; `rb format --yes --force` makes a new, empty one";
+const DISTINGUISHES: &str = "it distinguishes writers; the next openings for writing rewrite it";
+const BOTH_GONE: &str = "another program may have written there, so openings for writing are refused; `rb fsck --repair --force` makes the blocks again";
 
 /// Builds the report on a store without a usable superblock; returns the error if it is no store at
 /// all.
 pub(super) fn without_superblock(
-    io: &mut MetaIo,
     copies: &[BlockAt<Superblock>; 2],
-    capacity: u64,
     why: OpenError,
 ) -> Result<AuditReport, OpenError> {
     let lost = "all metadata, and with it every entry".to_owned();
@@ -45,7 +41,7 @@ pub(super) fn without_superblock(
                 report.damage(FindingText {
                     structure: format!("superblock copy {name}"),
                     offset: copy.offset,
-                    wrong: why.to_string(),
+                    wrong: why.reason(),
                     meaning: FORMAT,
                     lost: lost.clone(),
                 });
@@ -61,16 +57,16 @@ pub(super) fn without_superblock(
                 needed - found
             ),
         }),
-        OpenError::NotAStore { signature, .. } => {
-            // Structures of a store without its superblocks: there was a store here.
-            let traces = [INCARNATION_A_OFFSET, INCARNATION_B_OFFSET, METADATA_START];
-            let found = traces.into_iter().find(|offset| {
-                let is_there = offset + FORMAT_BLOCK as u64 <= capacity;
-                let block = is_there.then(|| io.read(*offset, FORMAT_BLOCK));
-                matches!(block, Some(Ok(block)) if magic::ALL.iter().any(|magic| block.starts_with(magic)))
-            });
-            let Some(offset) = found else {
-                return Err(why);
+        OpenError::NotAStore {
+            signature,
+            trace: Some(offset),
+            ..
+        } => {
+            let meaning = match signature {
+                Some(_) => "they were erased; `rb format --yes --force` makes a new, empty store",
+                None => {
+                    "they were erased, or a format did not end; `rb format --yes` makes a new, empty store"
+                }
             };
             if let Some(signature) = signature {
                 report.damage(carries(signature));
@@ -79,7 +75,7 @@ pub(super) fn without_superblock(
                 structure: "superblock copies A and B".into(),
                 offset: 0,
                 wrong: format!("neither is there, yet a structure of a store is at byte {offset}"),
-                meaning: "they were erased, or a format did not end; `rb format` makes a new, empty store",
+                meaning,
                 lost,
             });
         }
@@ -133,8 +129,12 @@ impl Audit<'_> {
         }
     }
 
-    /// Audits the incarnation blocks.
-    pub(super) fn incarnations(&mut self, blocks: &Pair) {
+    /// Audits the incarnation blocks. `both_gone` is true if neither is there although the store was opened.
+    pub(super) fn incarnations(&mut self, blocks: &Pair, both_gone: bool) {
+        let meaning = match both_gone {
+            true => BOTH_GONE,
+            false => DISTINGUISHES,
+        };
         let identity = self.superblock.identity;
         for (block, name) in blocks.iter().zip(NAMES) {
             let (severity, wrong) = match &block.decoded {
@@ -160,7 +160,7 @@ impl Audit<'_> {
                     structure: format!("incarnation block {name}"),
                     offset: block.offset,
                     wrong,
-                    meaning: "it distinguishes writers; the next openings for writing rewrite it",
+                    meaning,
                     lost: nothing("no entry depends on it"),
                 },
             );
@@ -246,7 +246,13 @@ impl Audit<'_> {
 
     /// Checks the incarnation blocks against the log: a session makes its block durable before it
     /// writes anything else.
-    pub(super) fn openings_agree(&mut self, blocks: &Pair, recovered: &Recovered) {
+    pub(super) fn openings_agree(&mut self, blocks: &Pair, recovered: &Recovered, both_gone: bool) {
+        let meaning = match both_gone {
+            true => BOTH_GONE,
+            false => {
+                "the block of the last opening was lost; numbers go on after the highest seen anywhere"
+            }
+        };
         let newest = newest_number(blocks);
         let wrote = recovered.incarnation;
         if newest.unwrap_or(0) < wrote {
@@ -257,7 +263,7 @@ impl Audit<'_> {
                 structure: "incarnation blocks".into(),
                 offset: INCARNATION_A_OFFSET,
                 wrong: format!("they name {named}, yet opening {wrote} wrote to the store"),
-                meaning: "the block of the last opening was lost; numbers go on after the highest seen anywhere",
+                meaning,
                 lost: nothing("no entry depends on it"),
             });
         }
@@ -311,6 +317,6 @@ pub(super) fn is_zero(bytes: &[u8]) -> bool {
 fn reason<T>(why: &Corruption, placed: &BlockAt<T>) -> String {
     match &placed.unreadable {
         Some(error) => error_chain(error),
-        None => why.to_string(),
+        None => why.reason(),
     }
 }

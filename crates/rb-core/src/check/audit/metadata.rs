@@ -18,9 +18,10 @@ impl Audit<'_> {
         capacity: u64,
         how: &RecoverOptions,
     ) -> Result<Recovered, OpenError> {
-        self.incarnations(known);
         let mut foreign = self.foreign(copies, known, capacity)?;
         let recovered = how.recover(&mut self.io, self.superblock, self.geometry)?;
+        let lost = self.lost_incarnations(known, &recovered);
+        self.incarnations(known, lost.is_some());
         // A session that wrote more than its incarnation block had repaired both copies first.
         self.copies(copies, recovered.incarnation > 0);
         self.report
@@ -29,8 +30,7 @@ impl Audit<'_> {
             let crashed = self.last_crash(closer)?;
             self.settled_from = Some(crashed.map_or(0, |crashed| crashed + 1));
         }
-        self.openings_agree(known, &recovered);
-        let lost = self.lost_incarnations(known, &recovered);
+        self.openings_agree(known, &recovered, lost.is_some());
         self.foreign_data(&foreign);
         // Not reported a second time: `openings_agree` has covered the incarnation blocks.
         foreign.extend(lost);

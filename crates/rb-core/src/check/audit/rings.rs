@@ -19,6 +19,14 @@ use crate::open::recover::no_base;
 use crate::open::recovered::Recovered;
 use crate::open::replay::each_block_of_rings;
 
+/// Returns the pronoun for one block or several.
+pub(super) fn it_or_them(is_one: bool) -> &'static str {
+    match is_one {
+        true => "it",
+        false => "them",
+    }
+}
+
 fn failed(source: Error) -> OpenError {
     OpenError::Io {
         what: "reading the delta log",
@@ -114,7 +122,7 @@ impl Audit<'_> {
                 offset: self.superblock.log_block_offsets(first)[ring],
                 wrong: format!("damaged or missing in ring {here} of the log"),
                 meaning,
-                lost: nothing(&format!("ring {other} has it")),
+                lost: nothing(&format!("ring {other} has {}", it_or_them(first == last))),
             },
         );
     }
@@ -182,7 +190,7 @@ impl Audit<'_> {
                 self.report.remark(FindingText {
                     structure: format!("log block {end}"),
                     offset,
-                    wrong: format!("ring {}: {why}", ring + 1),
+                    wrong: format!("ring {}: {}", ring + 1, why.reason()),
                     meaning: "the log ends before it: a crash in a commit, or rot in both copies of the very last commit",
                     lost: "what that commit held, which was not acknowledged as durable unless it rotted".into(),
                 });

@@ -49,6 +49,8 @@ pub(super) struct Audit<'a> {
     pub(super) superblock: &'a Superblock,
     pub(super) geometry: &'a Geometry,
     pub(super) options: &'a AuditOptions,
+    /// Size of the device in bytes. It may be less than the layout.
+    pub(super) capacity: u64,
     pub(super) report: AuditReport,
     /// Entries of this incarnation and later ones must be whole; `None` if the store was not
     /// closed.

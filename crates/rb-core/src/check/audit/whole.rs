@@ -50,7 +50,7 @@ pub(crate) fn audit_opened(source: &Opened, options: &AuditOptions) -> Result<Au
     let mut found = match chosen {
         Ok(found) => found,
         Err(why) => {
-            let mut report = fixed::without_superblock(&mut io, &copies, capacity, why)?;
+            let mut report = fixed::without_superblock(&copies, why)?;
             report.time = start.elapsed();
             return Ok(Audited {
                 report,
@@ -66,6 +66,7 @@ pub(crate) fn audit_opened(source: &Opened, options: &AuditOptions) -> Result<Au
         superblock: &found.newest,
         geometry: &geometry,
         options,
+        capacity,
         report: AuditReport::new(Some(found.newest.clone()), options.deep),
         settled_from: None,
     };

@@ -6,6 +6,7 @@ use super::structure::{Inspected, Look};
 use crate::error::OpenError;
 use crate::io::headers::read_headers;
 use crate::open::recover::no_base;
+use crate::report::counted;
 
 const RINGS: [usize; 2] = [1, 2];
 
@@ -60,9 +61,9 @@ impl Look<'_> {
                 len: FORMAT_BLOCK as u64,
                 name: format!("block {}", block.sequence),
                 value: format!(
-                    "opening {}, {} records, durable to {}, {rings}",
+                    "opening {}, {}, durable to {}, {rings}",
                     block.incarnation,
-                    block.records().count(),
+                    counted(block.records().count() as u64, "record"),
                     block.durable
                 ),
             });
@@ -74,6 +75,9 @@ impl Look<'_> {
     /// Reads a block from both rings; an unreadable one as a message.
     fn copies(&mut self, sequence: u64) -> [Result<Vec<u8>, String>; 2] {
         self.superblock.log_block_offsets(sequence).map(|offset| {
+            if self.is_cut(offset, FORMAT_BLOCK) {
+                return Err(self.cut_text());
+            }
             let read = self.io.read(offset, FORMAT_BLOCK);
             read.map(|bytes| bytes[..FORMAT_BLOCK].to_vec())
                 .map_err(|_| format!("the block at byte {offset} cannot be read"))
@@ -108,7 +112,7 @@ fn decoded<'a>(
     superblock: &rb_format::Superblock,
 ) -> Result<LogBlock<'a>, String> {
     let bytes = copy.as_ref().map_err(String::clone)?;
-    LogBlock::decode(bytes, &superblock.identity).map_err(|why: Corruption| why.to_string())
+    LogBlock::decode(bytes, &superblock.identity).map_err(|why: Corruption| why.reason())
 }
 
 /// Describes why the block in the next place does not continue the log.

@@ -18,6 +18,7 @@ use crate::io::headers::PLACE_NAMES;
 use crate::io::headers::limits_of;
 use crate::open::base_load::{read_directory, stored};
 use crate::open::recover_options::RecoverOptions;
+use crate::report::counted;
 
 const SIDES: [Side; 2] = [Side::A, Side::B];
 
@@ -36,7 +37,7 @@ pub(super) fn superblocks(
             }),
             refused: match (&copy.unreadable, &copy.decoded) {
                 (Some(error), _) => Some(error_chain(error)),
-                (None, decoded) => decoded.as_ref().err().map(ToString::to_string),
+                (None, decoded) => decoded.as_ref().err().map(Corruption::reason),
             },
             ..Inspected::new(format!("superblock copy {side:?}"), copy.offset)
         })
@@ -151,16 +152,14 @@ impl Look<'_> {
 
     pub(super) fn slot(&mut self, slot: u32) -> Result<Inspected, OpenError> {
         let Some(offset) = self.geometry.slot_offset(slot) else {
-            return Err(OpenError::Option {
-                option: "slot",
-                value: slot.to_string(),
-                why: "this store has fewer slots; they are numbered from 0",
-            });
+            let slots = self.geometry.slots();
+            return Err(OpenError::NoSuchSlot { slot, slots });
         };
         let identity = self.superblock.identity;
-        let (mut found, mut further) = (None, None);
+        let (mut found, mut further, mut is_zero) = (None, None, false);
         let title = format!("slot {slot}");
         let mut shown = self.block(title, offset, Structure::SlotHeader, |bytes| {
+            is_zero = bytes.iter().all(|byte| *byte == 0);
             if bytes.starts_with(&MAGIC_CONTINUATION) {
                 further = Some(describe(Structure::ContinuationHeader, bytes));
             }
@@ -174,7 +173,17 @@ impl Look<'_> {
         let owner = self.recovered().map(|index| owner_of(&index, slot));
         shown.notes.push(match owner {
             Err(why) => format!("whether it is live is not known: {}", error_chain(&why)),
+            Ok(None) if self.is_cut(offset, FORMAT_BLOCK) => "not live".into(),
+            Ok(None) if is_zero => {
+                "not live: its header is zero, as before the first write or after a discard".into()
+            }
+            Ok(None) if found.is_none() => "not live: it holds no header of this store".into(),
             Ok(None) => "not live: its content is old".into(),
+            Ok(Some(entry)) if self.is_entry_cut(&entry) => format!(
+                "live: key {}: part of the value lies behind the end of the device, at byte {}; the store does not open until all of it is there",
+                entry.key.escape_ascii(),
+                self.capacity
+            ),
             Ok(Some(entry)) => {
                 let number = entry.slots.iter().position(|own| own.0 == slot);
                 let number = number.unwrap_or_default();
@@ -193,10 +202,10 @@ impl Look<'_> {
                     count => format!(", part {} of {count}", number + 1),
                 };
                 format!(
-                    "live: key {}, generation {}, {} bytes{part}; {state}",
+                    "live: key {}, generation {}, {}{part}; {state}",
                     entry.key.escape_ascii(),
                     entry.located.generation,
-                    entry.located.payload_len
+                    counted(entry.located.payload_len.into(), "byte")
                 )
             }
         });
@@ -217,6 +226,14 @@ impl Look<'_> {
                 why: "it is not in the store",
             }),
         }
+    }
+
+    /// Returns whether a part of a value lies behind the end of the device.
+    fn is_entry_cut(&self, entry: &LiveEntry) -> bool {
+        entry.pieces(self.geometry).any(|piece| {
+            let len = FORMAT_BLOCK + piece.padded_len();
+            self.is_cut(piece.header_offset(self.geometry), len)
+        })
     }
 
     /// Builds the index like an open.

@@ -55,6 +55,8 @@ pub(super) struct Look<'a> {
     pub(super) io: MetaIo,
     pub(super) superblock: &'a Superblock,
     pub(super) geometry: &'a Geometry,
+    /// Size of the device in bytes. It may be less than the layout.
+    pub(super) capacity: u64,
 }
 
 impl Inspected {
@@ -78,13 +80,25 @@ impl Inspected {
     ) -> Inspected {
         Inspected {
             fields: describe(structure, bytes),
-            refused: decoded.err().map(|why| why.to_string()),
+            refused: decoded.err().map(|why| why.reason()),
             ..Inspected::new(title, offset)
         }
     }
 }
 
 impl Look<'_> {
+    /// Returns whether a range is not entirely on the device, which is smaller than the layout.
+    pub(super) fn is_cut(&self, offset: u64, len: usize) -> bool {
+        offset + len as u64 > self.capacity
+    }
+
+    pub(super) fn cut_text(&self) -> String {
+        format!(
+            "it lies behind the end of the device, at byte {}",
+            self.capacity
+        )
+    }
+
     /// Shows one block of a structure. An unreadable block is shown with its error.
     pub(super) fn block<T>(
         &mut self,
@@ -93,6 +107,12 @@ impl Look<'_> {
         structure: Structure,
         decode: impl FnOnce(&[u8]) -> Result<T, Corruption>,
     ) -> Result<Inspected, OpenError> {
+        if self.is_cut(offset, FORMAT_BLOCK) {
+            return Ok(Inspected {
+                refused: Some(self.cut_text()),
+                ..Inspected::new(title, offset)
+            });
+        }
         match self.io.read(offset, FORMAT_BLOCK) {
             Ok(block) => {
                 let bytes = &block[..FORMAT_BLOCK];
