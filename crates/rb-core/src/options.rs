@@ -296,7 +296,7 @@ pub struct PutOptions {
     pub durability: Option<Durability>,
     /// Lifetime class of the values, less than the number of [`Placement::lifetimes`] unless that is 0.
     pub lifetime: Lifetime,
-    /// What the caller knows of the batch, for the eviction policy.
+    /// Knowledge of the caller about the batch, for the eviction policy.
     pub hints: Hints,
 }
 

@@ -9,11 +9,11 @@ pub struct Place {
     /// The position of the key in its batch, from 0. The keys of a batch are processed shard by
     /// shard, in no particular order.
     pub position: u32,
-    /// What the caller knows of the batch.
+    /// Knowledge of the caller about the batch.
     pub hints: Hints,
 }
 
-/// What a caller knows of the keys of a batch, for the eviction policy. A policy may ignore it, as
+/// Knowledge of a caller about the keys of a batch, for the eviction policy. A policy may ignore it, as
 /// [`Lru`](crate::Lru) does; no promise depends on it.
 ///
 /// ```

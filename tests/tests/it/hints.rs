@@ -10,7 +10,7 @@ use rb_io::Arena;
 
 use crate::support::{Sim, key};
 
-/// What the policies of a store were told: the purpose of a lookup, or `None` for an insertion.
+/// Calls of a store's policies: the purpose of a lookup, or `None` for an insertion.
 type Seen = Arc<Mutex<Vec<(Option<Purpose>, Hints)>>>;
 
 #[derive(Debug)]

@@ -72,7 +72,7 @@ fn restarts_are_measured_after_a_close_and_after_kills() {
     );
 }
 
-/// A restart of values of several slots is measured beside one of single slots.
+/// A restart of values of several slots is measured like one of single slots.
 #[test]
 fn a_store_of_values_of_several_slots_is_measured() {
     let place = Place::new();

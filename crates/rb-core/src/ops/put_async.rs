@@ -84,14 +84,14 @@ pub(crate) fn put_many_async<T: Send + 'static>(
     if inner.is_manual() {
         parts.for_each(|part| part.run(inner));
     } else {
-        start(inner, threads, parts);
+        start_parts(inner, threads, parts);
     }
     operation
 }
 
 /// Does as much as possible without waiting and hands the rest to workers. The first parts take
 /// buffers while some are free. The values of the others are copied to the heap until there are some.
-fn start<'a, T: Send + 'static>(
+fn start_parts<'a, T: Send + 'static>(
     inner: &Arc<Inner>,
     threads: &Arc<AsyncThreads>,
     parts: impl ExactSizeIterator<Item = Part<'a, T>>,
@@ -131,12 +131,23 @@ fn start<'a, T: Send + 'static>(
                 // Parts wait for the writes of those before them, too.
                 waits.resources = Patience::new(inner.busy_wait().max(inner.options.io_deadline));
             }
-            wait_for_buffers(inner, threads, waiting.collect(), waits, queued);
+            let waiting = Waiting {
+                parts: waiting.collect(),
+                _queued: queued,
+            };
+            wait_for_buffers(inner, threads, waiting, waits);
         }
         Err(error) => waiting
             .into_iter()
             .for_each(|part| part.reply.refuse(inner, &error)),
     }
+}
+
+/// Parts that wait for buffers.
+struct Waiting<T: Send + 'static> {
+    parts: VecDeque<Part<'static, T>>,
+    /// Counts their copies of the caller's memory.
+    _queued: Queued,
 }
 
 /// Lets a worker take the buffers of the first part, and then those of the others: operations that
@@ -145,11 +156,10 @@ fn start<'a, T: Send + 'static>(
 fn wait_for_buffers<T: Send + 'static>(
     inner: &Arc<Inner>,
     threads: &Arc<AsyncThreads>,
-    mut parts: VecDeque<Part<'static, T>>,
+    mut waiting: Waiting<T>,
     waits: Waits,
-    queued: Queued,
 ) {
-    let Some(part) = parts.pop_front() else {
+    let Some(part) = waiting.parts.pop_front() else {
         return;
     };
     let (inner, all) = (Arc::clone(inner), Arc::clone(threads));
@@ -159,10 +169,10 @@ fn wait_for_buffers<T: Send + 'static>(
         match taken {
             Ok(buffers) => {
                 part.own(&inner, buffers).write_later(&inner, &all, *waits);
-                wait_for_buffers(&inner, &all, parts, *waits, queued);
+                wait_for_buffers(&inner, &all, waiting, *waits);
             }
             Err(error) => {
-                let refused = std::iter::once(part).chain(parts);
+                let refused = std::iter::once(part).chain(waiting.parts);
                 refused.for_each(|part| part.reply.refuse(&inner, &error));
             }
         }
@@ -198,7 +208,7 @@ struct Part<'a, T: Send + 'static> {
     reply: PartReply<T>,
 }
 
-impl<'a, T: Send + 'static> Part<'a, T> {
+impl<T: Send + 'static> Part<'_, T> {
     /// Moves its values into `buffers`.
     fn own(self, inner: &Inner, buffers: Vec<Buffer>) -> Part<'static, T> {
         Part {
