@@ -104,6 +104,22 @@ impl PieceChecksum {
         hasher.update(piece);
         PieceChecksum(hasher)
     }
+
+    /// The checksum of a piece of `len` bytes whose CRC-32 (IEEE 802.3) is known.
+    ///
+    /// ```
+    /// use rb_format::{Generation, Identity, PayloadChecksum, PieceChecksum, StoreUuid, payload_checksum};
+    ///
+    /// let identity = Identity { uuid: StoreUuid([7; 16]), epoch: 1 };
+    /// let generation = Generation::new(1, 5).expect("in range");
+    /// let mut sum = PayloadChecksum::new(&identity, generation, 3, 0xAB, 9);
+    /// sum.append(&PieceChecksum::from_crc32(0xCBF4_3926, 9));
+    /// assert_eq!(sum.finish(), payload_checksum(&identity, generation, 3, 0xAB, b"123456789"));
+    /// ```
+    #[must_use]
+    pub fn from_crc32(crc32: u32, len: u64) -> PieceChecksum {
+        PieceChecksum(crc32fast::Hasher::new_with_initial_len(crc32, len))
+    }
 }
 
 #[cfg(test)]

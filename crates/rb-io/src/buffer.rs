@@ -18,10 +18,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::arena::Arena;
-use crate::sys::prefetch::prefetch;
-
-/// Bytes that a processor fetches together.
-const CACHE_LINE: usize = 64;
+use crate::sys::crc32::crc32;
 
 /// The other users that a range may have.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -143,6 +140,13 @@ impl DerefMut for Buffer {
 /// Unlike a [`Buffer`], it may begin and end at any byte, and it gives no slice of shared memory: its
 /// owner may write there meanwhile. Then the bytes that are copied or written are any mixture of
 /// old and new ones.
+///
+/// A device that does not answer keeps the loan, and with it the arena and the handle of the
+/// memory's owner, also after the store was closed. If the process exits then, no destructor and no
+/// callback of [`Arena::when_free`] runs for it. Requests of a ring that have reached the device go
+/// on, and the kernel keeps their pages until they end: memory that other processes share may be
+/// written to after the exit. A process with a request of the posix engine ends only when that has
+/// ended.
 #[derive(Debug)]
 pub struct Loan {
     claim: Claim,
@@ -195,27 +199,42 @@ impl Loan {
     /// # Panics
     /// If the range is too short.
     pub fn copy_to(&self, offset: usize, to: &mut [u8]) {
-        assert!(
-            offset
-                .checked_add(to.len())
-                .is_some_and(|end| end <= self.len()),
-            "{} bytes at {offset} of a loan of {}",
-            to.len(),
-            self.len()
-        );
+        self.check(offset, to.len());
         let from = self.claim.start().wrapping_add(offset);
-        // SAFETY: the assertion keeps the copy inside the range, whose memory is mapped and
+        // SAFETY: `check` keeps the copy inside the range, whose memory is mapped and
         // initialised while `self` lives. `to` cannot overlap it: a slice of the range exists only
         // behind an exclusive claim, and this one excludes those.
         unsafe { std::ptr::copy_nonoverlapping(from, to.as_mut_ptr(), to.len()) };
     }
 
-    /// Prefetches the bytes at `offset` of the range, up to its end, without waiting for them.
-    pub fn prefetch(&self, offset: usize, len: usize) {
-        let end = offset.saturating_add(len).min(self.len());
-        for at in (offset..end).step_by(CACHE_LINE) {
-            prefetch(self.claim.start().wrapping_add(at));
-        }
+    /// Returns the CRC-32 (IEEE 802.3) of the bytes at `offset` of the range. If the owner of the
+    /// memory changes them meanwhile, the result is that of no particular bytes.
+    ///
+    /// # Panics
+    /// If the range is too short.
+    ///
+    /// ```
+    /// let arena = rb_io::Arena::allocate(4096)?;
+    /// arena.lend_exclusive(0, 9)?.bytes_mut().expect("exclusive").copy_from_slice(b"123456789");
+    /// // The check value of the CRC-32 of zlib.
+    /// assert_eq!(arena.lend(0, 9)?.crc32(0, 9), 0xCBF4_3926);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn crc32(&self, offset: usize, len: usize) -> u32 {
+        self.check(offset, len);
+        let from = self.claim.start().wrapping_add(offset);
+        // SAFETY: `check` keeps the bytes inside the range, whose memory is mapped and initialised
+        // while `self` lives.
+        unsafe { crc32(from, len) }
+    }
+
+    fn check(&self, offset: usize, len: usize) {
+        assert!(
+            offset.checked_add(len).is_some_and(|end| end <= self.len()),
+            "{len} bytes at {offset} of a loan of {}",
+            self.len()
+        );
     }
 
     /// Gives the range to a device.

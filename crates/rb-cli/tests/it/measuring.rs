@@ -86,7 +86,7 @@ fn a_store_of_values_of_several_slots_is_measured() {
     assert_eq!(case(&line, "clean_close")["entries"], 20_000, "{line}");
     assert_eq!(case(&line, "clean_close")["missed_gets"], 0, "{line}");
     for (slots, why) in [("4", "1 to 3 slots"), ("0", "1 to 3 slots")] {
-        let error = measure(slots).error();
+        let error = measure(slots).json_error();
         assert!(error.contains(why), "{error}");
     }
 }

@@ -4,6 +4,7 @@ mod adopt;
 #[cfg(feature = "libblkio")]
 pub(crate) mod channel;
 #[cfg(feature = "io-uring")]
+pub(crate) mod crc32;
 pub(crate) mod encode;
 #[cfg(feature = "io-uring")]
 pub(crate) mod encode_nvme;
