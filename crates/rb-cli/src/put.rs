@@ -85,14 +85,8 @@ fn check_metadata(metadata: &[u8], superblock: &Superblock) -> Result<(), Error>
 
 /// Returns the length of the value that a key has.
 fn length_of(store: &Store, key: &[u8]) -> Option<u64> {
-    let mut found = None;
-    store.for_each(|entry| {
-        if *entry.key == *key {
-            found = Some(u64::from(entry.len));
-        }
-        found.is_none()
-    });
-    found
+    let pin = store.lookup_and_pin(&[key]).pop().flatten();
+    pin.map(|pin| pin.len() as u64)
 }
 
 /// Puts the value and makes it durable.

@@ -58,7 +58,8 @@ fn restarts_are_measured_after_a_close_and_after_kills() {
         "{line}"
     );
     // Not all of it: the ring keeps what came after the older of the two bases.
-    assert!(blocks("killed_full_log") > log / 2, "{line}");
+    // How much that is depends on how long the checkpoint took that the kill before it interrupted.
+    assert!(blocks("killed_full_log") > log / 4, "{line}");
     for name in ["killed_usual_log", "killed_longest_log", "killed_full_log"] {
         assert_eq!(case(&line, name)["clean"], false, "{name}: {line}");
         assert!(

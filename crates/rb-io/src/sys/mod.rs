@@ -3,8 +3,8 @@
 mod adopt;
 #[cfg(feature = "libblkio")]
 pub(crate) mod channel;
-#[cfg(feature = "io-uring")]
 pub(crate) mod crc32;
+#[cfg(feature = "io-uring")]
 pub(crate) mod encode;
 #[cfg(feature = "io-uring")]
 pub(crate) mod encode_nvme;
