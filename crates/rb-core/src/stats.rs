@@ -54,6 +54,8 @@ pub struct StoreStats {
     pub discard: DiscardStats,
     /// Log blocks that a restart would replay.
     pub replay_blocks: u64,
+    /// Log blocks to replay at which the next checkpoint is due.
+    pub checkpoint_blocks: u64,
     /// Log blocks in total.
     pub log_blocks: u64,
     /// The failed write of metadata or flush that poisoned the store, so that it cannot be written until it is reopened;

@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rb_core::{Store, StoreOptions};
+use rb_core::{Background, Durability, Put, PutOptions, Store, StoreOptions};
 use rb_io::OpKind;
 use rb_testkit::{MemOp, Moment};
 
@@ -135,9 +135,9 @@ fn metadata_comes_back_with_the_value_and_after_a_restart() {
         }],
         |options| options.metadata_len_max = 64,
     );
-    let put = |metadata| rb_core::Put {
+    let put = |metadata| Put {
         metadata,
-        ..rb_core::Put::new(b"k", b"v")
+        ..Put::new(b"k", b"v")
     };
     let store = fixture.open();
     store
@@ -182,10 +182,7 @@ fn batches_larger_than_the_log_go_in_pieces() {
     let keys: Vec<_> = (0..2000_u64)
         .map(|n| [&n.to_le_bytes()[..], &[7; 900]].concat())
         .collect();
-    let puts = keys
-        .iter()
-        .map(|key| rb_core::Put::new(key, b"v"))
-        .collect();
+    let puts = keys.iter().map(|key| Put::new(key, b"v")).collect();
     for answer in store.put_many(puts, Default::default()) {
         answer.unwrap();
     }
@@ -237,4 +234,33 @@ fn bases_that_are_rewritten_are_not_damaged() {
     for n in 0..4 {
         assert!(reader.get(&key(n)).unwrap().unwrap() == value(n, 100)[..]);
     }
+}
+
+/// The length of the log that a restart replays follows the entries, not the ring. The ring of a store is made for values
+/// of one slot: with values of 16 slots it has room for 16 times as many records as there are entries, and a checkpoint
+/// came only after a quarter of it: restarts took five times as long as those of as many values of one slot.
+#[test]
+fn a_checkpoint_is_due_after_a_part_of_what_a_restart_loads() {
+    let sim = Sim::with(64, 64, Some(8192 * 4096));
+    let store = sim.open_with(|options| options.background = Background::Threads);
+    let due = store.stats().checkpoint_blocks;
+    assert_eq!((due, store.stats().log_blocks / 4), (256, 2048));
+    let each = PutOptions {
+        durability: Some(Durability::EachBatch),
+        ..PutOptions::default()
+    };
+    // At least one block for each commit; a put finds that those before it were enough.
+    for n in 0..=due {
+        let outcome = store.put_many(vec![Put::new(&key(n), b"v")], each);
+        assert!(outcome[0].is_ok(), "{outcome:?}");
+    }
+    let started = std::time::Instant::now();
+    while store.stats().checkpoints == 0 {
+        assert!(started.elapsed().as_secs() < 60, "{:?}", store.stats());
+        std::thread::yield_now();
+    }
+    assert!(store.stats().replay_blocks < due);
+    // A ring that is short for its base: a quarter of it.
+    let sim = Sim::with(64, 64, Some(256 * 4096));
+    assert_eq!(sim.open().stats().checkpoint_blocks, 64);
 }

@@ -204,7 +204,7 @@ fn discards_yield_to_gets() {
 fn a_checkpoint_yields_to_gets_and_one_that_is_asked_for_does_not() {
     let fixture = Fixture::new(MANY);
     let store = fixture.open(|_| ());
-    let due = store.stats().log_blocks / 4;
+    let due = store.stats().checkpoint_blocks;
     let mut n = 0;
     while store.stats().replay_blocks < due - 16 {
         put(&store, n..n + 1);

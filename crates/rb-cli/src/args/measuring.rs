@@ -226,7 +226,7 @@ pub struct RecoverChurnArgs {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Until {
     /// Just before the next checkpoint would start.
-    Quarter,
+    Usual,
     /// The longest that the log gets while checkpoints run concurrently with the writing.
     Longest,
     /// A full log ring: no checkpoint was ever written.
@@ -238,7 +238,7 @@ impl Until {
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
-            Until::Quarter => "quarter",
+            Until::Usual => "usual",
             Until::Longest => "longest",
             Until::Full => "full",
         }

@@ -32,7 +32,7 @@ impl RestartCase {
     ) -> Result<RestartCase, Failure> {
         let (title, case) = match until {
             None => ("clean close", "clean_close"),
-            Some(Until::Quarter) => ("killed, usual log", "killed_usual_log"),
+            Some(Until::Usual) => ("killed, usual log", "killed_usual_log"),
             Some(Until::Longest) => ("killed, longest log", "killed_longest_log"),
             Some(Until::Full) => ("killed, full log", "killed_full_log"),
         };

@@ -41,12 +41,12 @@ pub(crate) fn churn(
     output: &mut Output,
 ) -> Result<Outcome, Failure> {
     let background = match args.until {
-        Until::Quarter | Until::Longest => Background::Threads,
+        Until::Usual | Until::Longest => Background::Threads,
         Until::Full => Background::Manual,
     };
     // Without checkpoints the log fills up, and a wait for space would be useless.
     let busy_wait = match args.until {
-        Until::Quarter | Until::Longest => StoreOptions::default().busy_wait,
+        Until::Usual | Until::Longest => StoreOptions::default().busy_wait,
         Until::Full => Duration::ZERO,
     };
     let options = StoreOptions {
@@ -62,7 +62,7 @@ pub(crate) fn churn(
         batch: 0,
     };
     match args.until {
-        Until::Quarter => writer.until_quarter()?,
+        Until::Usual => writer.until_due()?,
         Until::Longest => writer.until_longest()?,
         Until::Full => writer.until_full()?,
     }
@@ -72,7 +72,7 @@ pub(crate) fn churn(
         // The log stays long only if writing goes on while the checkpoint runs.
         match args.until {
             Until::Longest => writer.step().map(drop)?,
-            Until::Quarter | Until::Full => std::thread::sleep(Duration::from_millis(10)),
+            Until::Usual | Until::Full => std::thread::sleep(Duration::from_millis(10)),
         }
         // Fails if the parent has ended.
         output.line("waiting")?;
@@ -104,11 +104,15 @@ impl LogWriter<'_> {
         })
     }
 
-    fn until_quarter(&mut self) -> Result<(), Failure> {
-        let quarter = self.store.stats().log_blocks / 4;
-        // A margin of a batch and its commit, so that no checkpoint starts.
-        let margin = (quarter / 16).max(8);
-        while self.step()? + margin < quarter {}
+    fn until_due(&mut self) -> Result<(), Failure> {
+        loop {
+            let length = self.step()?;
+            let due = self.store.stats().checkpoint_blocks;
+            // A margin of a batch and its commit, so that no checkpoint starts.
+            if length + (due / 16).max(8) >= due {
+                break;
+            }
+        }
         self.sync()
     }
 

@@ -80,7 +80,7 @@ pub(crate) fn bench(
     let mut case = |until| RestartCase::measure(fill, engine, until, args.rounds, output);
     let mut cases = vec![
         case(None)?,
-        case(Some(Until::Quarter))?,
+        case(Some(Until::Usual))?,
         case(Some(Until::Longest))?,
     ];
     if args.full_log {

@@ -23,7 +23,8 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use rb_format::{
-    BAD_SLOTS_MAX, BaseHeader, LifetimeCounters, Region, base_header_offsets, encode_directory,
+    BAD_SLOTS_MAX, BaseHeader, FORMAT_BLOCK, LifetimeCounters, Region, base_header_offsets,
+    encode_directory,
 };
 
 use crate::background::base_write::{Limit, SectionWriter};
@@ -46,6 +47,19 @@ pub(crate) struct BasePlace {
     /// Index of the region, 0 or 1.
     pub(crate) region: usize,
     pub(crate) position: u64,
+    /// Its length in format blocks, without the headers.
+    pub(crate) blocks: u64,
+}
+
+impl BasePlace {
+    pub(crate) fn new(region: usize, header: &BaseHeader) -> BasePlace {
+        let bytes = header.directory_offset + header.directory_len;
+        BasePlace {
+            region,
+            position: header.position.sequence,
+            blocks: bytes.div_ceil(FORMAT_BLOCK as u64),
+        }
+    }
 }
 
 /// Writes checkpoint bases, one at a time.
@@ -261,11 +275,9 @@ impl Bases {
             .newest
             .as_ref()
             .map_or(position.sequence, |newest| newest.position);
-        self.newest = Some(BasePlace {
-            region: target,
-            position: position.sequence,
-        });
-        writer.log.retain(tail, position.sequence);
+        let newest = BasePlace::new(target, &header);
+        writer.log.retain(tail, position.sequence, newest.blocks);
+        self.newest = Some(newest);
         Ok(())
     }
 }

@@ -49,6 +49,7 @@ pub(crate) fn take(inner: &Inner, background: &Services) -> StoreStats {
             off: background.discards.as_ref().and_then(Discards::off),
         },
         replay_blocks: log.map_or(0, DeltaLog::replay_blocks),
+        checkpoint_blocks: log.map_or(0, DeltaLog::checkpoint_blocks),
         log_blocks: log.map_or(0, DeltaLog::ring_blocks),
         poisoned: inner.poison.reason().map(str::to_owned),
         index: inner.index.stats(),

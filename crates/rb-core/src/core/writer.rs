@@ -36,13 +36,15 @@ pub(crate) struct Writer {
 
 impl Writer {
     /// Creates the write side after a takeover. The log continues at `end`; the ring keeps
-    /// everything from sequence `tail`, and replay starts at sequence `newest`.
+    /// everything from sequence `tail`, and replay starts at sequence `newest`, that of a base of
+    /// `base_blocks`.
     pub(crate) fn new(
         superblock: &Superblock,
         incarnation: Opened,
         committer: Committer,
         end: LogPosition,
         [tail, newest]: [u64; 2],
+        base_blocks: u64,
         unwritable: Unwritable,
         quarantine: Quarantine,
     ) -> Writer {
@@ -51,7 +53,7 @@ impl Writer {
         Writer {
             incarnation,
             counter: AtomicU64::new(0),
-            log: Arc::new(DeltaLog::new(rings, encoder, tail, newest)),
+            log: Arc::new(DeltaLog::new(rings, encoder, [tail, newest], base_blocks)),
             unwritable: Mutex::new(unwritable),
             lost: committer.io.lost(),
             committer: Mutex::new(committer),

@@ -56,6 +56,8 @@ struct LogState {
     tail: u64,
     /// The newest base's position, where replay would start.
     newest_base: u64,
+    /// Blocks since the newest base at which the next checkpoint is due.
+    due: u64,
     promised: u64,
     /// Callers that wait for space, in order of arrival. Only the first may take it: small batches
     /// that overtake a large one would starve it.
@@ -173,14 +175,25 @@ impl Drop for LogReservation {
     }
 }
 
+/// A checkpoint is never due before the log has so many blocks since the newest base.
+const DUE_BLOCKS_MIN: u64 = 256;
+
+/// Returns the blocks of log after which a checkpoint is due that follows a base of `base_blocks`: a
+/// third of them, so that a restart replays a part of what it loads, however long the ring is. At
+/// most a quarter of the ring: the older base is then at most half a ring back, which leaves the
+/// other half for the time a checkpoint takes.
+fn due_after(base_blocks: u64, ring_blocks: u64) -> u64 {
+    (base_blocks / 3).max(DUE_BLOCKS_MIN).min(ring_blocks / 4)
+}
+
 impl DeltaLog {
     /// Creates the log. `tail` and `newest_base` are the positions of the older and the newest
-    /// valid base.
+    /// valid base, and the latter has `base_blocks`.
     pub(crate) fn new(
         rings: [Region; 2],
         encoder: LogEncoder,
-        tail: u64,
-        newest_base: u64,
+        [tail, newest_base]: [u64; 2],
+        base_blocks: u64,
     ) -> DeltaLog {
         let durable_sequence = encoder.next_sequence().saturating_sub(1);
         let blocks = log_blocks(&rings[0]);
@@ -188,6 +201,7 @@ impl DeltaLog {
             encoder,
             tail,
             newest_base,
+            due: due_after(base_blocks, blocks),
             promised: 0,
             line: VecDeque::new(),
             next_place: 0,
@@ -350,11 +364,8 @@ impl DeltaLog {
         Duration::from_nanos(self.longest_wait.load(Ordering::Relaxed))
     }
 
-    /// Returns true if a quarter of the ring was written since the newest base. At that rate the
-    /// older base is at most half a ring back, which leaves the other half for the time a
-    /// checkpoint takes.
     fn is_checkpoint_due(&self, state: &LogState) -> bool {
-        state.encoder.next_sequence() - state.newest_base >= self.blocks / 4
+        state.encoder.next_sequence() - state.newest_base >= state.due
     }
 
     /// The current position, read under a shard's lock: every record queued later is in this block
@@ -572,11 +583,12 @@ impl DeltaLog {
     }
 
     /// Records that a new base is durable: replay starts at `newest`, and the ring keeps everything
-    /// since `tail`.
-    pub(crate) fn retain(&self, tail: u64, newest: u64) {
+    /// since `tail`. The base has `base_blocks`.
+    pub(crate) fn retain(&self, tail: u64, newest: u64, base_blocks: u64) {
         let mut state = self.state.lock();
         state.tail = tail;
         state.newest_base = newest;
+        state.due = due_after(base_blocks, self.blocks);
         state.checkpoint_wanted = false;
         state.checkpoint_urgent = false;
         self.moved.notify_all();
@@ -616,6 +628,11 @@ impl DeltaLog {
     pub(crate) fn replay_blocks(&self) -> u64 {
         let state = self.state.lock();
         state.encoder.next_sequence() - state.newest_base
+    }
+
+    /// Number of blocks to replay at which the next checkpoint is due.
+    pub(crate) fn checkpoint_blocks(&self) -> u64 {
+        self.state.lock().due
     }
 
     pub(crate) fn ring_blocks(&self) -> u64 {
@@ -684,7 +701,7 @@ impl DeltaLog {
         let mut state = self.state.lock();
         loop {
             let grown = state.encoder.next_sequence() - state.newest_base;
-            let left = (self.blocks * 3 / 8).saturating_sub(grown);
+            let left = (state.due + self.blocks / 8).saturating_sub(grown);
             if state.stopped || state.checkpoint_urgent || left == 0 {
                 return false;
             }
@@ -745,6 +762,7 @@ impl DeltaLog {
             encoder,
             tail,
             newest_base,
+            due,
             promised,
             line,
             next_place: _,
@@ -773,7 +791,7 @@ impl DeltaLog {
                     (
                         encoder,
                         tail,
-                        newest_base,
+                        (newest_base, due),
                         promised,
                         durable_ticket,
                         durable_sequence

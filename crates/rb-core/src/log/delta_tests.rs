@@ -23,7 +23,12 @@ fn log(grown: u64) -> Arc<DeltaLog> {
     };
     let encoder = LogEncoder::new(identity, 1, end);
     let base = end.sequence - grown;
-    Arc::new(DeltaLog::new([region.clone(), region], encoder, base, base))
+    Arc::new(DeltaLog::new(
+        [region.clone(), region],
+        encoder,
+        [base, base],
+        0,
+    ))
 }
 
 fn rested(log: &DeltaLog, time: Duration) -> Duration {
@@ -103,7 +108,7 @@ fn no_caller_waits_for_a_rest() {
     let hurried = log(0);
     hurried.hurry_checkpoint();
     assert!(rested(&hurried, LONG) < LONG / 2);
-    hurried.retain(0, 100);
+    hurried.retain(0, 100, 0);
     // The next checkpoint is not in a hurry.
     assert!(rested(&hurried, SHORT) >= SHORT);
 }

@@ -64,7 +64,11 @@ impl Recovered {
                 ..RecoveryReport::default()
             },
             end,
-            newest: Some(BasePlace { region, position }),
+            newest: Some(BasePlace {
+                region,
+                position,
+                blocks: 0,
+            }),
             tail: position,
             base_sequence: 1,
             closed_by: None,
@@ -80,10 +84,7 @@ impl Recovered {
 
     /// Region and log position of a base.
     pub(crate) fn place_of(base: &FoundBase) -> BasePlace {
-        BasePlace {
-            region: base.region,
-            position: base.header.position.sequence,
-        }
+        BasePlace::new(base.region, &base.header)
     }
 
     /// Tests the bad slots and frees those that take writes again. The session must own the store.

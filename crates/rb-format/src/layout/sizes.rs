@@ -14,8 +14,8 @@ const SLOTS_ALIGN: u64 = 1 << 20;
 /// The key length assumed by the default log size.
 const LOG_KEY_LEN: usize = 64;
 /// Put records per slot that the default log has room for. A checkpoint starts at a quarter of the
-/// ring, so with one record per slot a restart replays at most about a quarter of a record per
-/// slot, and a checkpoint (some 40 bytes per entry) is written for every quarter of the slots put.
+/// ring at the latest, so with one record per slot a restart replays at most about a quarter of a
+/// record per slot, and a checkpoint has some 40 bytes per entry.
 const LOG_RECORDS_PER_SLOT: u64 = 1;
 const LOG_BYTES_MIN: u64 = 1 << 20;
 const LOG_BYTES_MAX: u64 = 1 << 30;
