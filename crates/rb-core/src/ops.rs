@@ -3,7 +3,6 @@
 pub(crate) mod batch;
 pub(crate) mod collect;
 pub(crate) mod driver;
-pub(crate) mod gather;
 pub(crate) mod get;
 pub(crate) mod get_batch;
 pub(crate) mod get_hit;
@@ -19,4 +18,5 @@ pub(crate) mod query;
 pub(crate) mod remove;
 pub(crate) mod slots;
 pub(crate) mod sync;
+pub(crate) mod turns;
 pub(crate) mod worker;

@@ -41,6 +41,7 @@ mod hints;
 mod hosts;
 mod in_flight;
 mod large_blocks;
+mod large_calls;
 mod live_slots;
 mod liveness;
 mod log_end;

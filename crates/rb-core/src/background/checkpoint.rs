@@ -37,7 +37,7 @@ use crate::events::Event;
 use crate::io::meta_io::MetaIo;
 use crate::io::pace::Pace;
 use crate::io::unwritable::FailedWrite;
-use crate::log::delta::Task;
+use crate::log::delta::{Retained, Task};
 use crate::log::incarnations::check_writer;
 use crate::simulator::{HeldLock, SwitchPoint};
 
@@ -276,7 +276,11 @@ impl Bases {
             .as_ref()
             .map_or(position.sequence, |newest| newest.position);
         let newest = BasePlace::new(target, &header);
-        writer.log.retain(tail, position.sequence, newest.blocks);
+        writer.log.retain(Retained {
+            tail,
+            newest: newest.position,
+            base_blocks: newest.blocks,
+        });
         self.newest = Some(newest);
         Ok(())
     }

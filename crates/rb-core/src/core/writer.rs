@@ -11,7 +11,7 @@ use rb_io::Patience;
 use crate::error::Error;
 use crate::io::unwritable::Unwritable;
 use crate::log::committer::Committer;
-use crate::log::delta::DeltaLog;
+use crate::log::delta::{DeltaLog, Retained};
 use crate::log::incarnations::Opened;
 use crate::log::quarantine::Quarantine;
 
@@ -35,16 +35,14 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    /// Creates the write side after a takeover. The log continues at `end`; the ring keeps
-    /// everything from sequence `tail`, and replay starts at sequence `newest`, that of a base of
-    /// `base_blocks`.
+    /// Creates the write side after a takeover. The log continues at `end`, and the ring keeps
+    /// `retained`.
     pub(crate) fn new(
         superblock: &Superblock,
         incarnation: Opened,
         committer: Committer,
         end: LogPosition,
-        [tail, newest]: [u64; 2],
-        base_blocks: u64,
+        retained: Retained,
         unwritable: Unwritable,
         quarantine: Quarantine,
     ) -> Writer {
@@ -53,7 +51,7 @@ impl Writer {
         Writer {
             incarnation,
             counter: AtomicU64::new(0),
-            log: Arc::new(DeltaLog::new(rings, encoder, [tail, newest], base_blocks)),
+            log: Arc::new(DeltaLog::new(rings, encoder, retained)),
             unwritable: Mutex::new(unwritable),
             lost: committer.io.lost(),
             committer: Mutex::new(committer),

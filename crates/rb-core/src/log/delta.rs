@@ -50,6 +50,17 @@ pub(crate) struct DeltaLog {
     longest_wait: AtomicU64,
 }
 
+/// The part of the log that the valid bases need.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Retained {
+    /// First block that the older of the two valid bases still needs.
+    pub(crate) tail: u64,
+    /// The newest base's position, where replay would start.
+    pub(crate) newest: u64,
+    /// Length of the newest base in format blocks.
+    pub(crate) base_blocks: u64,
+}
+
 struct LogState {
     encoder: LogEncoder,
     /// First block that the older of the two valid bases still needs.
@@ -187,21 +198,15 @@ fn due_after(base_blocks: u64, ring_blocks: u64) -> u64 {
 }
 
 impl DeltaLog {
-    /// Creates the log. `tail` and `newest_base` are the positions of the older and the newest
-    /// valid base, and the latter has `base_blocks`.
-    pub(crate) fn new(
-        rings: [Region; 2],
-        encoder: LogEncoder,
-        [tail, newest_base]: [u64; 2],
-        base_blocks: u64,
-    ) -> DeltaLog {
+    /// Creates the log, of which `retained` is needed.
+    pub(crate) fn new(rings: [Region; 2], encoder: LogEncoder, retained: Retained) -> DeltaLog {
         let durable_sequence = encoder.next_sequence().saturating_sub(1);
         let blocks = log_blocks(&rings[0]);
         let state = LogState {
             encoder,
-            tail,
-            newest_base,
-            due: due_after(base_blocks, blocks),
+            tail: retained.tail,
+            newest_base: retained.newest,
+            due: due_after(retained.base_blocks, blocks),
             promised: 0,
             line: VecDeque::new(),
             next_place: 0,
@@ -582,13 +587,12 @@ impl DeltaLog {
         take_ready(&mut state)
     }
 
-    /// Records that a new base is durable: replay starts at `newest`, and the ring keeps everything
-    /// since `tail`. The base has `base_blocks`.
-    pub(crate) fn retain(&self, tail: u64, newest: u64, base_blocks: u64) {
+    /// Records that a new base is durable: replay starts there, and the ring keeps `retained`.
+    pub(crate) fn retain(&self, retained: Retained) {
         let mut state = self.state.lock();
-        state.tail = tail;
-        state.newest_base = newest;
-        state.due = due_after(base_blocks, self.blocks);
+        state.tail = retained.tail;
+        state.newest_base = retained.newest;
+        state.due = due_after(retained.base_blocks, self.blocks);
         state.checkpoint_wanted = false;
         state.checkpoint_urgent = false;
         self.moved.notify_all();

@@ -26,9 +26,16 @@ fn log(grown: u64) -> Arc<DeltaLog> {
     Arc::new(DeltaLog::new(
         [region.clone(), region],
         encoder,
-        [base, base],
-        0,
+        retained(base, base),
     ))
+}
+
+fn retained(tail: u64, newest: u64) -> Retained {
+    Retained {
+        tail,
+        newest,
+        base_blocks: 0,
+    }
 }
 
 fn rested(log: &DeltaLog, time: Duration) -> Duration {
@@ -108,7 +115,7 @@ fn no_caller_waits_for_a_rest() {
     let hurried = log(0);
     hurried.hurry_checkpoint();
     assert!(rested(&hurried, LONG) < LONG / 2);
-    hurried.retain(0, 100, 0);
+    hurried.retain(retained(0, 100));
     // The next checkpoint is not in a hurry.
     assert!(rested(&hurried, SHORT) >= SHORT);
 }

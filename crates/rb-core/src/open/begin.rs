@@ -117,10 +117,6 @@ fn writer(
     committer: Committer,
     slots: u32,
 ) -> Writer {
-    let newest = recovered.newest.as_ref();
-    let (newest, base_blocks) = newest.map_or((recovered.end.sequence, 0), |base| {
-        (base.position, base.blocks)
-    });
     let mut unwritable = Unwritable::new(std::mem::take(&mut recovered.bad_blocks));
     // A lack of space does not make a block bad.
     for refused in refused.iter().filter(|refused| !refused.no_space) {
@@ -132,8 +128,7 @@ fn writer(
         incarnation,
         committer,
         recovered.end,
-        [recovered.tail, newest],
-        base_blocks,
+        recovered.retained(),
         unwritable,
         recovered.take_quarantine(slots),
     )

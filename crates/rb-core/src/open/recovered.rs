@@ -8,6 +8,7 @@ use crate::background::checkpoint::BasePlace;
 use crate::io::headers::FoundBase;
 use crate::io::unwritable::FailedWrite;
 use crate::log::chain::Copies;
+use crate::log::delta::Retained;
 use crate::log::incarnations::Opened;
 use crate::log::mend::HeaderCopy;
 use crate::log::quarantine::Quarantine;
@@ -79,6 +80,16 @@ impl Recovered {
             copies: Copies::default(),
             refuted: Vec::new(),
             header_copies: Vec::new(),
+        }
+    }
+
+    /// The part of the log that the recovered bases need.
+    pub(crate) fn retained(&self) -> Retained {
+        let newest = self.newest.as_ref();
+        Retained {
+            tail: self.tail,
+            newest: newest.map_or(self.end.sequence, |base| base.position),
+            base_blocks: newest.map_or(0, |base| base.blocks),
         }
     }
 

@@ -378,13 +378,21 @@ impl Loop {
         if active.missing > 0 {
             return;
         }
-        let Some(Active { mut batch, .. }) = self.active[number].take() else {
+        let Some(Active {
+            mut batch, late, ..
+        }) = self.active[number].take()
+        else {
             return;
         };
         self.free.push(number);
         self.lanes.load.end();
         batch.complete(wakes);
-        let requests = batch.requests();
+        let mut requests = batch.requests();
+        if late && !requests.is_empty() {
+            // No caller waits for another round, and the store may be closed.
+            requests.clear();
+            batch.refused(&Error::Closed);
+        }
         match requests.is_empty() {
             true => batch.reply(None, wakes),
             false => self.start(Job { requests, batch }),

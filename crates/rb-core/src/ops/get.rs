@@ -12,8 +12,10 @@
 //! header too. A read that fails verification is repeated once; if it fails again, exactly that
 //! generation is invalidated. An I/O error invalidates nothing (C7).
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use rb_index::Hints;
 use rb_io::{Loan, Patience};
 
@@ -22,10 +24,10 @@ use crate::core::waits::Waits;
 use crate::error::Error;
 use crate::operation::{Operation, Wakes, operation};
 use crate::ops::batch::{Batch, run};
-use crate::ops::gather::Gather;
 use crate::ops::get_batch::GetBatch;
 use crate::ops::get_hit::{Answer, Found, Target};
 use crate::ops::get_lease::{lease, lease_at};
+use crate::ops::turns::Turns;
 use crate::ops::worker::AsyncThreads;
 use crate::value::{Lookup, LookupAt, Value, ValueAt};
 
@@ -133,46 +135,74 @@ fn start<V: Send + 'static, T: Send + 'static>(
             return operation;
         }
     };
-    let batches = lease(inner);
-    let gather = Gather::new(batches.len(), (Vec::new(), pass, completer));
     // Last keys first, so that the first key ends as the most recently used.
-    for batch in batches.into_iter().rev() {
-        let gather = Arc::clone(&gather);
-        let reply = move |read: Vec<(usize, Answer)>, wakes: &mut Wakes| {
-            let Some((read, pass, completer)) = gather.add(|(all, ..)| all.extend(read)) else {
-                return;
-            };
-            let answers = in_order(count, read, value);
+    let batches: VecDeque<GetBatch> = lease(inner).into_iter().rev().collect();
+    if inner.is_manual() {
+        let mut waits = Waits::of(inner);
+        let read = batches.into_iter();
+        let read = read
+            .flat_map(|batch| run(inner, batch, &mut waits))
+            .collect();
+        drop(pass);
+        completer.answer(shape(in_order(count, read, value)), &mut Wakes::default());
+        return operation;
+    }
+    let call = Arc::new(Call {
+        inner: Arc::clone(inner),
+        threads: Arc::clone(threads),
+        turns: Turns::new(batches, Waits::of(inner), Vec::new()),
+        finish: Mutex::new(Some(move |read, wakes: &mut Wakes| {
             // End the operation before its result is delivered: the woken caller may close the
             // store.
             drop(pass);
-            completer.answer(shape(answers), wakes);
-        };
-        start_batch(inner, threads, batch, reply);
-    }
+            completer.answer(shape(in_order(count, read, value)), wakes);
+        })),
+    });
+    call.begin();
     operation
 }
 
-fn start_batch(
-    inner: &Arc<Inner>,
-    threads: &Arc<AsyncThreads>,
-    mut batch: GetBatch,
-    reply: impl FnOnce(Vec<(usize, Answer)>, &mut Wakes) + Send + 'static,
-) {
-    let mut waits = Waits::of(inner);
-    if inner.is_manual() {
-        reply(run(inner, batch, &mut waits), &mut Wakes::default());
-    } else if batch.take_buffers(&mut Patience::none()).is_ok() {
-        threads.driver.start(inner, batch, reply);
-    } else {
-        let (inner, all) = (Arc::clone(inner), Arc::clone(threads));
-        threads.buffers.run(waits, move |waits, outcome| {
+/// A lookup in batches.
+struct Call<F> {
+    inner: Arc<Inner>,
+    threads: Arc<AsyncThreads>,
+    turns: Arc<Turns<GetBatch, Vec<(usize, Answer)>>>,
+    finish: Mutex<Option<F>>,
+}
+
+impl<F: FnOnce(Vec<(usize, Answer)>, &mut Wakes) + Send + 'static> Call<F> {
+    fn begin(self: &Arc<Self>) {
+        self.turns
+            .begin(|batch, waits| self.begin_batch(batch, waits));
+    }
+
+    fn begin_batch(self: &Arc<Self>, mut batch: GetBatch, waits: Waits) {
+        let call = Arc::clone(self);
+        if batch.take_buffers(&mut Patience::none()).is_ok() {
+            return call.read(batch);
+        }
+        self.threads.buffers.run(waits, move |waits, outcome| {
             let taken = outcome.and_then(|()| batch.take_buffers(&mut waits.resources));
-            // A refused batch has no more requests; `start` only delivers its results.
+            call.turns.waited(*waits);
+            // A refused batch has no more requests; the driver only delivers its results.
             if let Err(error) = taken {
                 batch.refused(&error);
             }
-            all.driver.start(&inner, batch, reply);
+            call.read(batch);
+        });
+    }
+
+    /// Steps 3 and 4.
+    fn read(self: Arc<Self>, batch: GetBatch) {
+        let (threads, inner) = (Arc::clone(&self.threads), Arc::clone(&self.inner));
+        threads.driver.start(&inner, batch, move |read, wakes| {
+            match self.turns.end(|all| all.extend(read)) {
+                Some(all) => {
+                    let finish = self.finish.lock().take();
+                    finish.expect("a call ends once")(all, wakes);
+                }
+                None => self.begin(),
+            }
         });
     }
 }

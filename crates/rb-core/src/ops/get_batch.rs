@@ -19,6 +19,9 @@ pub(crate) struct GetBatch {
     inner: Arc<Inner>,
     /// Hits without a result, grouped by shard.
     hits: Vec<PendingGet>,
+    /// The number of the first hits that are read in the current round. All of them, unless they are
+    /// copied to the caller's memory by more buffers than the batch may have at once.
+    round: usize,
     /// Buffers of the next round: one per hit that needs one, or none.
     buffers: Vec<Buffer>,
     answers: Vec<(usize, Answer)>,
@@ -41,6 +44,7 @@ impl GetBatch {
             inner: Arc::clone(inner),
             answers,
             hits,
+            round: 0,
             buffers: Vec::new(),
         }
     }
@@ -49,7 +53,19 @@ impl GetBatch {
     pub(crate) fn take_buffers(&mut self, patience: &mut Patience) -> Result<(), Error> {
         // An async get has taken the buffers of its first round already.
         if self.buffers.is_empty() {
-            let strides = self.hits.iter().map(PendingGet::stride);
+            let (mut bytes, limit) = (0, self.inner.arena.bytes() / 2);
+            let fits = |hit: &&PendingGet| {
+                bytes += hit.stride();
+                bytes <= limit || !matches!(hit.target, Target::Copied(_))
+            };
+            self.round = self
+                .hits
+                .iter()
+                .take_while(fits)
+                .count()
+                .max(1)
+                .min(self.hits.len());
+            let strides = self.hits[..self.round].iter().map(PendingGet::stride);
             let strides: Vec<usize> = strides.filter(|stride| *stride > 0).collect();
             self.buffers = self.inner.take_buffers(&strides, patience)?;
         }
@@ -81,13 +97,15 @@ impl GetBatch {
     }
 
     /// Ends the leases of finished hits and records their results, with one lock hold per shard.
-    /// Hits that failed verification for the first time stay for another read. Returns the key
+    /// Hits that failed verification for the first time, and those of a later round, stay for another
+    /// read. Returns the key
     /// and the entry of each one that was invalidated.
     fn end_leases(&mut self) -> Vec<(Box<[u8]>, Located)> {
         let inner = &self.inner;
         let (mut again, mut dropped) = (Vec::new(), Vec::new());
         // Their loans end when this returns, with no lock held: that calls `when_free`'s callbacks.
         let mut unused = Vec::new();
+        let later = self.hits.split_off(self.round);
         let mut hits = std::mem::take(&mut self.hits).into_iter().peekable();
         while let Some(number) = hits.peek().map(|hit| hit.shard) {
             let mut shard = inner.index.lock(number, LockPurpose::Operation);
@@ -136,6 +154,9 @@ impl GetBatch {
                 self.answers.push((hit.at, answer));
             }
         }
+        again.extend(later);
+        // One round takes each shard's lock once.
+        again.sort_by_key(|hit| hit.shard);
         self.hits = again;
         dropped
     }
@@ -156,7 +177,7 @@ impl Batch for GetBatch {
         }
         self.inner.switch(SwitchPoint::Sending);
         let mut buffers = std::mem::take(&mut self.buffers).into_iter();
-        let hits = self.hits.iter_mut();
+        let hits = self.hits[..self.round].iter_mut();
         let requests: Vec<Request> = hits
             .map(|hit| {
                 let buffer = (hit.stride() > 0).then(|| buffers.next());

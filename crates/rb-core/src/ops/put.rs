@@ -18,7 +18,7 @@ use crate::core::waits::Waits;
 use crate::error::Error;
 use crate::ops::batch::run_sealed;
 use crate::ops::put_batch::{Prepared, PutAnswers, PutBatch};
-use crate::ops::put_plan::{Plan, Put, PutResult, parts, plan, settle};
+use crate::ops::put_plan::{Plan, PlannedPut, Put, PutResult, parts, plan, settle};
 use crate::options::{Durability, PutOptions};
 use crate::simulator::SwitchPoint;
 
@@ -39,7 +39,10 @@ pub(crate) fn put_many(
     } = plan(inner, puts, options); // 1
     let mut ticket = 0;
     let mut waits = Waits::of(inner);
-    for part in parts(inner, writer, planned, usize::MAX) {
+    let mut parts = parts(inner, writer, planned, usize::MAX);
+    // What has its memory waits for no other part, which may wait for that memory.
+    parts.sort_by_key(|part| part.iter().any(PlannedPut::needs_buffer));
+    for part in parts {
         // `prepare` consumes the part; the positions are needed if it fails.
         let positions: Vec<usize> = part.iter().map(|planned| planned.at).collect();
         let prepared = PutBatch::prepare(inner, writer, part, options, &mut waits); // 2

@@ -9,7 +9,7 @@
 //! step 5                              the thread whose commit makes the records durable
 //! ```
 //!
-//! A batch of more than [`PART_BYTES`] is split into parts, each of which goes this way alone. The
+//! A batch of more than [`PART_BYTES`] is split into parts, which go this way one after the other. The
 //! operation completes with its last part.
 
 use std::collections::VecDeque;
@@ -22,19 +22,21 @@ use crate::core::inner::Inner;
 use crate::core::waits::Waits;
 use crate::error::Error;
 use crate::operation::{Completer, Operation, Wakes, operation};
-use crate::ops::driver::Driver;
-use crate::ops::gather::Gather;
 use crate::ops::put::{not_durable, write};
 use crate::ops::put_batch::{PutAnswers, PutBatch};
 use crate::ops::put_plan::{
     Payload, Plan, PlannedPut, Put, PutResult, parts, plan, settle, take_buffers,
 };
+use crate::ops::turns::Turns;
 use crate::ops::worker::{AsyncThreads, Queued};
 use crate::options::{Durability, PutOptions};
 
 /// Most bytes of values in one part of a batch: a worker makes the checksums of a part while the
-/// device writes the parts before it.
-const PART_BYTES: usize = 8 << 20;
+/// device writes the part before it.
+const PART_BYTES: u64 = 8 << 20;
+/// A part has at most one of so many parts of the store: the slots of parts in flight cannot be
+/// evicted for those of the next one.
+const PARTS_MIN: u64 = 8;
 
 /// Starts a put of many values. Payloads in the caller's memory are copied before this returns,
 /// even if no buffers are free and a worker must wait for them.
@@ -59,7 +61,7 @@ pub(crate) fn put_many_async<T: Send + 'static>(
         answers,
         followers,
     } = plan(inner, puts, options); // 1
-    let parts = parts(inner, writer, planned, PART_BYTES);
+    let parts = parts(inner, writer, planned, part_bytes(inner));
     let done = Done {
         answers,
         ticket: 0,
@@ -72,111 +74,82 @@ pub(crate) fn put_many_async<T: Send + 'static>(
         done.give(&mut Wakes::default());
         return operation;
     }
-    let gather = Gather::new(parts.len(), done);
-    let parts = parts.into_iter().map(|planned| Part {
-        reply: PartReply {
-            positions: planned.iter().map(|planned| planned.at).collect(),
-            options,
-            gather: Arc::clone(&gather),
-        },
-        planned,
-    });
-    if inner.is_manual() {
-        parts.for_each(|part| part.run(inner));
-    } else {
-        start_parts(inner, threads, parts);
+    let mut waits = Waits::of(inner);
+    if parts.len() > 1 {
+        // Parts wait for the writes of those before them, too.
+        waits.resources = Patience::new(inner.busy_wait().max(inner.options.io_deadline));
     }
+    let is_only = parts.len() == 1;
+    let parts = match own_all(inner, threads, parts) {
+        Ok(parts) => parts,
+        Err(error) => {
+            done.refuse(&error);
+            return operation;
+        }
+    };
+    let call = Arc::new(Call {
+        inner: Arc::clone(inner),
+        threads: Arc::clone(threads),
+        options,
+        is_only,
+        turns: Turns::new(parts, waits, done),
+    });
+    call.begin();
     operation
 }
 
-/// Does as much as possible without waiting and hands the rest to workers. The first parts take
-/// buffers while some are free. The values of the others are copied to the heap until there are some.
-fn start_parts<'a, T: Send + 'static>(
-    inner: &Arc<Inner>,
-    threads: &Arc<AsyncThreads>,
-    parts: impl ExactSizeIterator<Item = Part<'a, T>>,
-) {
-    let writer = inner.writer.as_ref().expect("puts have a writer");
-    let is_only = parts.len() == 1;
-    let mut waiting = Vec::new();
-    for part in parts {
-        // A part must not take the buffers that one before it waits for.
-        let now = match waiting.is_empty() {
-            true => take_buffers(inner, &part.planned, &mut Patience::none()).ok(),
+/// Most bytes of values in a part of a batch.
+fn part_bytes(inner: &Inner) -> usize {
+    let slots = u64::from(inner.geometry.slots());
+    let bytes = inner.geometry.slot_capacity(0).unwrap_or(0) * slots / PARTS_MIN;
+    usize::try_from(PART_BYTES.min(bytes)).unwrap_or(usize::MAX)
+}
+
+/// Moves all parts out of the caller's memory: the first of them to buffers, up to half of those, and
+/// the others to the heap.
+///
+/// # Errors
+/// `Busy`: the heap has too many values that wait for buffers.
+fn own_all(
+    inner: &Inner,
+    threads: &AsyncThreads,
+    parts: Vec<Vec<PlannedPut<'_>>>,
+) -> Result<VecDeque<Part>, Error> {
+    let mut left = inner.arena.bytes() / 2;
+    let with_buffers = parts.into_iter().map(|planned| {
+        let needed = strides(&planned);
+        let buffers = match copied(&planned) > 0 && needed <= left {
+            true => take_buffers(inner, &planned, &mut Patience::none()).ok(),
             false => None,
         };
-        let Some(buffers) = now else {
-            waiting.push(part);
-            continue;
-        };
-        let mut part = part.own(inner, buffers);
-        // With buffers, prepare the batch in this thread if nothing blocks.
-        if is_only {
-            match PutBatch::prepare_now(inner, writer, part.planned, part.reply.options) {
-                Ok(batch) => return part.reply.start(inner, &threads.driver, batch),
-                Err(planned) => part.planned = planned,
-            }
+        // Not past a part that waits: parts must not take each other's buffers.
+        if copied(&planned) > 0 {
+            left = buffers.as_ref().map_or(0, |_| left - needed);
         }
-        part.write_later(inner, threads, Waits::of(inner));
-    }
-    if waiting.is_empty() {
-        return;
-    }
-    let bytes = waiting.iter().map(|part| copied(&part.planned)).sum();
-    match threads.queue_bytes(bytes, inner.arena.bytes()) {
-        Ok(queued) => {
-            let waiting = waiting.into_iter().map(|part| part.own(inner, Vec::new()));
-            let mut waits = Waits::of(inner);
-            if !is_only {
-                // Parts wait for the writes of those before them, too.
-                waits.resources = Patience::new(inner.busy_wait().max(inner.options.io_deadline));
-            }
-            let waiting = Waiting {
-                parts: waiting.collect(),
-                _queued: queued,
-            };
-            wait_for_buffers(inner, threads, waiting, waits);
-        }
-        Err(error) => waiting
-            .into_iter()
-            .for_each(|part| part.reply.refuse(inner, &error)),
-    }
-}
-
-/// Parts that wait for buffers.
-struct Waiting<T: Send + 'static> {
-    parts: VecDeque<Part<'static, T>>,
-    /// Counts their copies of the caller's memory.
-    _queued: Queued,
-}
-
-/// Lets a worker take the buffers of the first part, and then those of the others: operations that
-/// came meanwhile have their turn between two parts. Another worker writes, because waiting for
-/// buffers must not delay puts that have theirs.
-fn wait_for_buffers<T: Send + 'static>(
-    inner: &Arc<Inner>,
-    threads: &Arc<AsyncThreads>,
-    mut waiting: Waiting<T>,
-    waits: Waits,
-) {
-    let Some(part) = waiting.parts.pop_front() else {
-        return;
-    };
-    let (inner, all) = (Arc::clone(inner), Arc::clone(threads));
-    threads.buffers.run(waits, move |waits, outcome| {
-        let taken =
-            outcome.and_then(|()| take_buffers(&inner, &part.planned, &mut waits.resources));
-        match taken {
-            Ok(buffers) => {
-                part.own(&inner, buffers).write_later(&inner, &all, *waits);
-                wait_for_buffers(&inner, &all, waiting, *waits);
-            }
-            Err(error) => {
-                let refused = std::iter::once(part).chain(waiting.parts);
-                refused.for_each(|part| part.reply.refuse(&inner, &error));
-            }
-        }
+        (planned, buffers)
     });
+    let with_buffers: Vec<_> = with_buffers.collect();
+    let on_heap = |(planned, buffers): &(Vec<_>, Option<_>)| match buffers {
+        Some(_) => 0,
+        None => copied(planned),
+    };
+    let bytes = with_buffers.iter().map(on_heap).sum();
+    let mut queued = threads.queue_bytes(bytes, inner.arena.bytes())?;
+    let owned = with_buffers.into_iter().map(|part| Part {
+        queued: Some(queued.split(on_heap(&part))),
+        positions: part.0.iter().map(|planned| planned.at).collect(),
+        planned: own(inner, part.0, part.1.unwrap_or_default()),
+    });
+    let mut parts: VecDeque<Part> = owned.collect();
+    // What has its memory waits for no other part, which may wait for that memory.
+    parts.make_contiguous().sort_by_key(Part::needs_buffers);
+    Ok(parts)
+}
+
+/// Bytes of buffers that these puts need.
+fn strides(planned: &[PlannedPut<'_>]) -> usize {
+    let needy = planned.iter().filter(|planned| planned.needs_buffer());
+    needy.map(PlannedPut::stride).sum()
 }
 
 /// Bytes to copy from the caller's memory.
@@ -202,102 +175,167 @@ fn own(
     owned.collect()
 }
 
-/// A part of a batch.
-struct Part<'a, T: Send + 'static> {
-    planned: Vec<PlannedPut<'a>>,
-    reply: PartReply<T>,
+/// A part of a batch, out of the caller's memory.
+struct Part {
+    planned: Vec<PlannedPut<'static>>,
+    /// Positions in the batch.
+    positions: Vec<usize>,
+    /// Counts its copies on the heap, until they may go to buffers.
+    queued: Option<Queued>,
 }
 
-impl<T: Send + 'static> Part<'_, T> {
-    /// Moves its values into `buffers`.
-    fn own(self, inner: &Inner, buffers: Vec<Buffer>) -> Part<'static, T> {
+impl Part {
+    fn needs_buffers(&self) -> bool {
+        self.planned.iter().any(PlannedPut::needs_buffer)
+    }
+
+    /// Gives each of its puts its buffer.
+    fn with(self, inner: &Inner, buffers: Vec<Buffer>) -> Part {
         Part {
             planned: own(inner, self.planned, buffers),
-            reply: self.reply,
+            positions: self.positions,
+            queued: None,
         }
+    }
+}
+
+/// An async put.
+struct Call<T: Send + 'static> {
+    inner: Arc<Inner>,
+    threads: Arc<AsyncThreads>,
+    options: PutOptions,
+    /// True if the batch has one part.
+    is_only: bool,
+    turns: Arc<Turns<Part, Done<T>>>,
+}
+
+impl<T: Send + 'static> Call<T> {
+    fn begin(self: &Arc<Self>) {
+        self.turns
+            .begin(|part, waits| match self.inner.is_manual() {
+                true => self.run(part, waits),
+                false => self.begin_part(part, waits),
+            });
+    }
+
+    /// Does as much as possible without waiting and hands the rest to workers.
+    fn begin_part(self: &Arc<Self>, mut part: Part, waits: Waits) {
+        let inner = &self.inner;
+        let writer = inner.writer.as_ref().expect("puts have a writer");
+        let Ok(buffers) = take_buffers(inner, &part.planned, &mut Patience::none()) else {
+            return self.wait_for_buffers(part, waits);
+        };
+        part = part.with(inner, buffers);
+        // With buffers, prepare the batch in this thread if nothing blocks.
+        if self.is_only {
+            match PutBatch::prepare_now(inner, writer, part.planned, self.options) {
+                Ok(batch) => return self.start(batch),
+                Err(planned) => part.planned = planned,
+            }
+        }
+        self.write_later(part, waits);
+    }
+
+    /// Lets a worker wait for buffers. Another one writes, because that must not delay puts that
+    /// have theirs.
+    fn wait_for_buffers(self: &Arc<Self>, part: Part, waits: Waits) {
+        let call = Arc::clone(self);
+        self.threads.buffers.run(waits, move |waits, outcome| {
+            let inner = &call.inner;
+            let taken =
+                outcome.and_then(|()| take_buffers(inner, &part.planned, &mut waits.resources));
+            call.turns.waited(*waits);
+            match taken {
+                Ok(buffers) => call.write_later(part.with(inner, buffers), *waits),
+                Err(error) => call.refuse(part, &error),
+            }
+        });
+    }
+
+    /// Steps 2 and 3 in a worker.
+    fn write_later(self: &Arc<Self>, part: Part, waits: Waits) {
+        let call = Arc::clone(self);
+        self.threads.writes.run(waits, move |waits, outcome| {
+            let inner = &call.inner;
+            let writer = inner.writer.as_ref().expect("puts have a writer");
+            let Part {
+                planned, positions, ..
+            } = part;
+            let prepared = outcome
+                .and_then(|()| PutBatch::prepare(inner, writer, planned, call.options, waits)); // 2
+            call.turns.waited(*waits);
+            match prepared {
+                Ok(prepared) => call.start(PutBatch::seal_all(prepared)), // 3
+                Err(error) => call.failed(&positions, &error),
+            }
+        });
+    }
+
+    /// Steps 4 and 5.
+    fn start(self: &Arc<Self>, batch: PutBatch) {
+        let call = Arc::clone(self);
+        let driver = &self.threads.driver;
+        driver.start(&self.inner, batch, move |done, wakes| {
+            call.ended(done, wakes);
+        });
     }
 
     /// Steps 2 to 5 in the calling thread, without waiting for buffers.
-    fn run(self, inner: &Arc<Inner>) {
+    fn run(self: &Arc<Self>, part: Part, mut waits: Waits) {
+        let inner = &self.inner;
         let writer = inner.writer.as_ref().expect("puts have a writer");
-        let mut waits = Waits::of(inner);
-        let buffers = take_buffers(inner, &self.planned, &mut Patience::none());
-        let prepared = buffers.and_then(|buffers| {
-            let planned = own(inner, self.planned, buffers);
-            PutBatch::prepare(inner, writer, planned, self.reply.options, &mut waits) // 2
-        });
+        let buffers = match take_buffers(inner, &part.planned, &mut Patience::none()) {
+            Ok(buffers) => buffers,
+            Err(error) => return self.refuse(part, &error),
+        };
+        let planned = own(inner, part.planned, buffers);
+        let prepared = PutBatch::prepare(inner, writer, planned, self.options, &mut waits); // 2
         match prepared {
             Ok(prepared) => {
                 let done = write(inner, prepared, &mut waits); // 3, 4
-                self.reply.written(inner, done, &mut Wakes::default()); // 5
+                self.turns.waited(waits);
+                self.ended(done, &mut Wakes::default()); // 5
             }
-            Err(error) => self.reply.refuse(inner, &error),
-        }
-    }
-}
-
-impl<T: Send + 'static> Part<'static, T> {
-    /// Steps 2 and 3 in a worker.
-    fn write_later(self, inner: &Arc<Inner>, threads: &Arc<AsyncThreads>, waits: Waits) {
-        let (inner, all) = (Arc::clone(inner), Arc::clone(threads));
-        threads.writes.run(waits, move |waits, outcome| {
-            let writer = inner.writer.as_ref().expect("puts have a writer");
-            let (planned, options) = (self.planned, self.reply.options);
-            let prepared =
-                outcome.and_then(|()| PutBatch::prepare(&inner, writer, planned, options, waits)); // 2
-            match prepared {
-                Ok(prepared) => {
-                    let batch = PutBatch::seal_all(prepared); // 3
-                    self.reply.start(&inner, &all.driver, batch);
-                }
-                Err(error) => self.reply.refuse(&inner, &error),
-            }
-        });
-    }
-}
-
-/// The way to answer the puts of a part.
-struct PartReply<T: Send + 'static> {
-    /// Their positions in the batch.
-    positions: Vec<usize>,
-    options: PutOptions,
-    gather: Arc<Gather<Done<T>>>,
-}
-
-impl<T: Send + 'static> PartReply<T> {
-    /// Steps 4 and 5.
-    fn start(self, inner: &Arc<Inner>, driver: &Driver, batch: PutBatch) {
-        let store = Arc::clone(inner);
-        driver.start(inner, batch, move |done, wakes| {
-            self.written(&store, done, wakes);
-        });
-    }
-
-    /// Records the results of the writes, then does step 5 if the durability requires it.
-    fn written(self, inner: &Arc<Inner>, done: PutAnswers, wakes: &mut Wakes) {
-        let all = self.gather.add(|all| {
-            for (at, answer) in done.answers {
-                all.answers[at] = answer;
-            }
-            all.ticket = all.ticket.max(done.ticket);
-        });
-        let Some(all) = all else {
-            return;
-        };
-        match inner.durability(self.options) {
-            Durability::EachBatch => all.when_durable(inner),
-            Durability::Interval => all.give(wakes),
+            Err(error) => self.failed(&part.positions, &error),
         }
     }
 
-    /// Fails the puts of the part; none was started.
-    fn refuse(self, inner: &Arc<Inner>, error: &Error) {
-        let answers = self.positions.iter().map(|&at| (at, Err(error.clone())));
+    /// Fails the puts of a part; none was started.
+    fn refuse(self: &Arc<Self>, part: Part, error: &Error) {
+        let Part {
+            planned,
+            positions,
+            queued,
+        } = part;
+        // Before the caller gets the error and tries again: the loans and the memory.
+        drop((planned, queued));
+        self.failed(&positions, error);
+    }
+
+    fn failed(self: &Arc<Self>, positions: &[usize], error: &Error) {
+        let answers = positions.iter().map(|&at| (at, Err(error.clone())));
         let done = PutAnswers {
             answers: answers.collect(),
             ticket: 0,
         };
-        self.written(inner, done, &mut Wakes::default());
+        self.ended(done, &mut Wakes::default());
+    }
+
+    /// Records the results of a part. After the last one, does step 5 if the durability requires it.
+    fn ended(self: &Arc<Self>, part: PutAnswers, wakes: &mut Wakes) {
+        let all = self.turns.end(|all| {
+            for (at, answer) in part.answers {
+                all.answers[at] = answer;
+            }
+            all.ticket = all.ticket.max(part.ticket);
+        });
+        let Some(all) = all else {
+            return self.begin();
+        };
+        match self.inner.durability(self.options) {
+            Durability::EachBatch => all.when_durable(&self.inner),
+            Durability::Interval => all.give(wakes),
+        }
     }
 }
 
@@ -321,6 +359,12 @@ impl<T: Send + 'static> Done<T> {
             not_durable(&mut self.answers, outcome);
             self.give(&mut Wakes::default());
         });
+    }
+
+    /// Fails every put; none was started.
+    fn refuse(mut self, error: &Error) {
+        not_durable(&mut self.answers, Err(error.clone()));
+        self.give(&mut Wakes::default());
     }
 
     fn give(mut self, wakes: &mut Wakes) {

@@ -219,10 +219,13 @@ impl PutBatch {
         writings.sort_by_key(|writing| writing.loan.is_none());
         let refused = writings.partition_point(|writing| writing.loan.is_some());
         let refused = &mut writings[..refused];
-        let strides: Vec<usize> = refused.iter().map(PendingPut::buffer_bytes).collect();
-        let buffers = self.inner.take_buffers(&strides, &mut Patience::none());
-        let buffers = buffers.unwrap_or_default();
-        for (writing, buffer) in refused.iter_mut().zip(buffers) {
+        for writing in refused {
+            // As many as there are buffers for; the others follow in another round.
+            let bytes = [writing.buffer_bytes()];
+            let taken = self.inner.take_buffers(&bytes, &mut Patience::none());
+            let Some(buffer) = taken.ok().and_then(|mut buffers| buffers.pop()) else {
+                break;
+            };
             let loan = writing.loan.take().expect("kept for the copy");
             writing.written = None;
             let (inner, payload) = (&self.inner, Payload::Loan(loan));
@@ -347,7 +350,7 @@ impl Batch for PutBatch {
             .then(|| inner.stopped(Error::Closed));
         let mut writings = std::mem::take(&mut self.writings);
         if writings.iter().any(|writing| writing.loan.is_some()) {
-            if self.copy_refused(&mut writings) {
+            if stopped.is_none() && self.copy_refused(&mut writings) {
                 self.writings = writings;
                 return;
             }

@@ -38,6 +38,21 @@ pub(crate) struct Queued {
     bytes: usize,
 }
 
+impl Queued {
+    /// Moves `bytes` to another share.
+    pub(crate) fn split(&mut self, bytes: usize) -> Queued {
+        assert!(
+            bytes <= self.bytes,
+            "a share is split into no more than it has"
+        );
+        self.bytes -= bytes;
+        Queued {
+            all: Arc::clone(&self.all),
+            bytes,
+        }
+    }
+}
+
 impl Drop for Queued {
     fn drop(&mut self) {
         self.all.fetch_sub(self.bytes, Ordering::Relaxed);
