@@ -201,6 +201,57 @@ fn a_small_get_has_its_turn_during_a_large_put() {
     store.close().unwrap();
 }
 
+/// Each part of a call had a deadline of its own, so that a call waited for a dead device once for every two parts.
+#[test]
+fn a_call_in_parts_has_one_deadline() {
+    let arena = Arena::allocate(64 * MIB).unwrap();
+    let sim = sim(600);
+    let store = sim.open_with(|options| {
+        options.buffer_bytes = Some(4 * MIB);
+        options.background = Background::Threads;
+        options.io_deadline = Duration::from_millis(300);
+    });
+    let keys: Vec<_> = (0..48).map(key).collect();
+    for key in &keys {
+        store.put(key, &value(1, MIB - 9)).unwrap();
+    }
+    sim.device.hold(slots_of(&store));
+    let begun = Instant::now();
+    let answers = put(&store, lent(&keys, &arena, 0, MIB), true);
+    let is_late = |error: &Error| matches!(error, Error::TimedOut { .. });
+    assert!(
+        answers
+            .iter()
+            .all(|answer| answer.as_ref().is_err_and(is_late)),
+        "{answers:?}"
+    );
+    // Unaligned, so that they are read in parts.
+    let loans = (0..48).map(|n| {
+        let at = 2 * MIB + n * MIB + 1;
+        arena.lend_exclusive(at, MIB - 9).unwrap()
+    });
+    let found = store
+        .get_many_at_async(&slices(&keys), loans.collect())
+        .wait();
+    assert!(
+        found.iter().all(|found| found.as_ref().is_err_and(is_late)),
+        "{found:?}"
+    );
+    assert!(
+        begun.elapsed() < Duration::from_secs(3),
+        "{:?}",
+        begun.elapsed()
+    );
+    sim.device.release();
+    while arena.available() < arena.bytes() {
+        assert!(
+            begun.elapsed() < Duration::from_secs(30),
+            "a loan never ended"
+        );
+        std::thread::yield_now();
+    }
+}
+
 /// Memory that the device refuses was copied only if there were buffers for all of the batch at once.
 #[test]
 fn refused_memory_of_a_large_batch_is_copied_in_rounds() {

@@ -1,7 +1,7 @@
 //! The thread that drives the batches of async operations. It owns one queue for its whole life, so
 //! that the ring can be single-issuer and no request depends on a caller's thread, which may exit.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, Sender, TryRecvError, bounded, unbounded};
@@ -61,10 +61,15 @@ impl<B: Batch, R: FnOnce(B::Answers, &mut Wakes) + Send> Driven for Replying<B, 
     }
 }
 
+/// The time of the driver at which the first request of a call started. The deadline of all batches
+/// of the call counts from there.
+pub(crate) type Begun = Arc<OnceLock<Duration>>;
+
 /// A round of a batch to submit.
 struct Job {
     requests: Vec<Request>,
     batch: Box<dyn Driven>,
+    begun: Begun,
 }
 
 /// Drives async batches in a thread that starts with the first job.
@@ -90,11 +95,12 @@ struct Running {
 
 impl Driver {
     /// Hands a batch whose buffers are already taken to the driver thread, which calls `reply` with
-    /// the results.
+    /// the results. `begun` is that of its call.
     pub(crate) fn start<B: Batch>(
         &self,
         inner: &Inner,
         mut batch: B,
+        begun: &Begun,
         reply: impl FnOnce(B::Answers, &mut Wakes) + Send + 'static,
     ) {
         let requests = batch.requests(&mut Patience::none());
@@ -124,7 +130,12 @@ impl Driver {
         if let Some(running) = &state.running {
             // Cannot fail: the receiver lives as long as the thread, which ends only after this
             // sender is dropped.
-            drop(running.jobs.send(Job { requests, batch }));
+            let begun = Arc::clone(begun);
+            drop(running.jobs.send(Job {
+                requests,
+                batch,
+                begun,
+            }));
             running.waker.lock().wake();
         }
     }
@@ -223,6 +234,7 @@ struct Loop {
 struct Active {
     batch: Box<dyn Driven>,
     missing: usize,
+    begun: Begun,
     since: Duration,
     /// True if the caller already got `TimedOut`.
     late: bool,
@@ -342,7 +354,20 @@ impl Loop {
         }
     }
 
-    fn start(&mut self, Job { requests, batch }: Job) {
+    fn start(&mut self, job: Job) {
+        let Job {
+            requests,
+            mut batch,
+            begun,
+        } = job;
+        let since = *begun.get_or_init(|| self.now);
+        if self.now.saturating_sub(since) >= self.deadline {
+            // Before the caller gets the error: the loans and the buffers.
+            drop(requests);
+            let waited = self.deadline;
+            batch.refused(&Error::TimedOut { waited });
+            return batch.reply(None, &mut Wakes::default());
+        }
         let number = self.free.pop().unwrap_or_else(|| {
             self.active.push(None);
             self.active.len() - 1
@@ -351,7 +376,8 @@ impl Loop {
         self.active[number] = Some(Active {
             batch,
             missing: requests.len(),
-            since: self.now,
+            begun,
+            since,
             late: false,
         });
         // The tag holds the number of the batch in its upper half, the position of the request in
@@ -379,7 +405,10 @@ impl Loop {
             return;
         }
         let Some(Active {
-            mut batch, late, ..
+            mut batch,
+            late,
+            begun,
+            ..
         }) = self.active[number].take()
         else {
             return;
@@ -395,7 +424,11 @@ impl Loop {
         }
         match requests.is_empty() {
             true => batch.reply(None, wakes),
-            false => self.start(Job { requests, batch }),
+            false => self.start(Job {
+                requests,
+                batch,
+                begun,
+            }),
         }
     }
 }

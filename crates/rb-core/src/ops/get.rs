@@ -24,6 +24,7 @@ use crate::core::waits::Waits;
 use crate::error::Error;
 use crate::operation::{Operation, Wakes, operation};
 use crate::ops::batch::{Batch, run};
+use crate::ops::driver::Begun;
 use crate::ops::get_batch::GetBatch;
 use crate::ops::get_hit::{Answer, Found, Target};
 use crate::ops::get_lease::{lease, lease_at};
@@ -147,10 +148,16 @@ fn start<V: Send + 'static, T: Send + 'static>(
         completer.answer(shape(in_order(count, read, value)), &mut Wakes::default());
         return operation;
     }
+    let mut waits = Waits::of(inner);
+    if batches.len() > 1 {
+        // Batches wait for the reads of those before them, too.
+        waits.resources = Patience::new(inner.busy_wait().max(inner.options.io_deadline));
+    }
     let call = Arc::new(Call {
         inner: Arc::clone(inner),
         threads: Arc::clone(threads),
-        turns: Turns::new(batches, Waits::of(inner), Vec::new()),
+        turns: Turns::new(batches, waits, Vec::new()),
+        begun: Begun::default(),
         finish: Mutex::new(Some(move |read, wakes: &mut Wakes| {
             // End the operation before its result is delivered: the woken caller may close the
             // store.
@@ -167,6 +174,7 @@ struct Call<F> {
     inner: Arc<Inner>,
     threads: Arc<AsyncThreads>,
     turns: Arc<Turns<GetBatch, Vec<(usize, Answer)>>>,
+    begun: Begun,
     finish: Mutex<Option<F>>,
 }
 
@@ -195,15 +203,25 @@ impl<F: FnOnce(Vec<(usize, Answer)>, &mut Wakes) + Send + 'static> Call<F> {
     /// Steps 3 and 4.
     fn read(self: Arc<Self>, batch: GetBatch) {
         let (threads, inner) = (Arc::clone(&self.threads), Arc::clone(&self.inner));
-        threads.driver.start(&inner, batch, move |read, wakes| {
-            match self.turns.end(|all| all.extend(read)) {
-                Some(all) => {
-                    let finish = self.finish.lock().take();
-                    finish.expect("a call ends once")(all, wakes);
+        let begun = Arc::clone(&self.begun);
+        threads
+            .driver
+            .start(&inner, batch, &begun, move |read, wakes| {
+                let mut errors = read.iter().filter_map(|(_, answer)| answer.as_ref().err());
+                if let Some(late) = errors.find(|error| matches!(error, Error::TimedOut { .. })) {
+                    for mut batch in self.turns.give_up() {
+                        batch.refused(late);
+                        Arc::clone(&self).read(batch);
+                    }
                 }
-                None => self.begin(),
-            }
-        });
+                match self.turns.end(|all| all.extend(read)) {
+                    Some(all) => {
+                        let finish = self.finish.lock().take();
+                        finish.expect("a call ends once")(all, wakes);
+                    }
+                    None => self.begin(),
+                }
+            });
     }
 }
 

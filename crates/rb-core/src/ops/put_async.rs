@@ -22,6 +22,7 @@ use crate::core::inner::Inner;
 use crate::core::waits::Waits;
 use crate::error::Error;
 use crate::operation::{Completer, Operation, Wakes, operation};
+use crate::ops::driver::Begun;
 use crate::ops::put::{not_durable, write};
 use crate::ops::put_batch::{PutAnswers, PutBatch};
 use crate::ops::put_plan::{
@@ -93,6 +94,7 @@ pub(crate) fn put_many_async<T: Send + 'static>(
         options,
         is_only,
         turns: Turns::new(parts, waits, done),
+        begun: Begun::default(),
     });
     call.begin();
     operation
@@ -207,6 +209,7 @@ struct Call<T: Send + 'static> {
     /// True if the batch has one part.
     is_only: bool,
     turns: Arc<Turns<Part, Done<T>>>,
+    begun: Begun,
 }
 
 impl<T: Send + 'static> Call<T> {
@@ -275,7 +278,7 @@ impl<T: Send + 'static> Call<T> {
     fn start(self: &Arc<Self>, batch: PutBatch) {
         let call = Arc::clone(self);
         let driver = &self.threads.driver;
-        driver.start(&self.inner, batch, move |done, wakes| {
+        driver.start(&self.inner, batch, &self.begun, move |done, wakes| {
             call.ended(done, wakes);
         });
     }
@@ -323,6 +326,14 @@ impl<T: Send + 'static> Call<T> {
 
     /// Records the results of a part. After the last one, does step 5 if the durability requires it.
     fn ended(self: &Arc<Self>, part: PutAnswers, wakes: &mut Wakes) {
+        let mut errors = part
+            .answers
+            .iter()
+            .filter_map(|(_, answer)| answer.as_ref().err());
+        if let Some(late) = errors.find(|error| matches!(error, Error::TimedOut { .. })) {
+            let rest = self.turns.give_up();
+            rest.into_iter().for_each(|part| self.refuse(part, late));
+        }
         let all = self.turns.end(|all| {
             for (at, answer) in part.answers {
                 all.answers[at] = answer;

@@ -78,6 +78,14 @@ impl<P, A> Turns<P, A> {
         self.state.lock().waits = waits;
     }
 
+    /// Takes the parts that have not begun, each of which the caller ends: the device has missed the
+    /// deadline of the call.
+    pub(crate) fn give_up(&self) -> VecDeque<P> {
+        let mut state = self.state.lock();
+        state.running += state.waiting.len();
+        std::mem::take(&mut state.waiting)
+    }
+
     /// Ends a part, whose results `add` adds. Returns all of them after the last part; otherwise
     /// [`Turns::begin`] follows.
     pub(crate) fn end(&self, add: impl FnOnce(&mut A)) -> Option<A> {
