@@ -129,7 +129,7 @@ fn a_store_is_measured_most_of_whose_values_were_never_written() {
     assert!(used < values / 4, "{used} of {values} bytes were written");
 
     // A process that skips writes locks the store, too.
-    let args = [&fill[..], &["--until", "quarter"]].concat();
+    let args = [&fill[..], &["--until", "usual"]].concat();
     let mut churn = Command::new(env!("CARGO_BIN_EXE_rb"))
         .args(place.args(&["recover-churn", "--store"], &args))
         .stdout(Stdio::piped())
