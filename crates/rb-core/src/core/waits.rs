@@ -23,6 +23,17 @@ impl Waits {
         }
     }
 
+    /// The deadlines of an async call in several parts, which wait for the device's work on the parts
+    /// before them, too. A store without threads never waits.
+    pub(crate) fn of_parts(inner: &Inner) -> Waits {
+        let mut waits = Waits::of(inner);
+        if !inner.is_manual() {
+            let limit = inner.busy_wait().max(inner.options.io_deadline);
+            waits.resources = Patience::new(limit);
+        }
+        waits
+    }
+
     /// Time during which the process was stopped while this call waited; no deadline counts it.
     pub(crate) fn lost(&self) -> Duration {
         self.resources.lost() + self.device.lost()

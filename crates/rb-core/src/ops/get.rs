@@ -148,11 +148,10 @@ fn start<V: Send + 'static, T: Send + 'static>(
         completer.answer(shape(in_order(count, read, value)), &mut Wakes::default());
         return operation;
     }
-    let mut waits = Waits::of(inner);
-    if batches.len() > 1 {
-        // Batches wait for the reads of those before them, too.
-        waits.resources = Patience::new(inner.busy_wait().max(inner.options.io_deadline));
-    }
+    let waits = match batches.len() {
+        1 => Waits::of(inner),
+        _ => Waits::of_parts(inner),
+    };
     let call = Arc::new(Call {
         inner: Arc::clone(inner),
         threads: Arc::clone(threads),
@@ -173,7 +172,7 @@ fn start<V: Send + 'static, T: Send + 'static>(
 struct Call<F> {
     inner: Arc<Inner>,
     threads: Arc<AsyncThreads>,
-    turns: Arc<Turns<GetBatch, Vec<(usize, Answer)>>>,
+    turns: Turns<GetBatch, Vec<(usize, Answer)>>,
     begun: Begun,
     finish: Mutex<Option<F>>,
 }

@@ -75,12 +75,11 @@ pub(crate) fn put_many_async<T: Send + 'static>(
         done.give(&mut Wakes::default());
         return operation;
     }
-    let mut waits = Waits::of(inner);
-    if parts.len() > 1 {
-        // Parts wait for the writes of those before them, too.
-        waits.resources = Patience::new(inner.busy_wait().max(inner.options.io_deadline));
-    }
     let is_only = parts.len() == 1;
+    let waits = match is_only {
+        true => Waits::of(inner),
+        false => Waits::of_parts(inner),
+    };
     let parts = match own_all(inner, threads, parts) {
         Ok(parts) => parts,
         Err(error) => {
@@ -208,7 +207,7 @@ struct Call<T: Send + 'static> {
     options: PutOptions,
     /// True if the batch has one part.
     is_only: bool,
-    turns: Arc<Turns<Part, Done<T>>>,
+    turns: Turns<Part, Done<T>>,
     begun: Begun,
 }
 

@@ -2,7 +2,6 @@
 //! ended. So a large call takes its turns with other calls, and does not compete with itself.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 use parking_lot::Mutex;
 
@@ -29,12 +28,12 @@ struct State<P, A> {
 
 impl<P, A> Turns<P, A> {
     /// A call of these parts, of which there is at least one; the call waits as long as `waits` allow.
-    pub(crate) fn new(parts: VecDeque<P>, waits: Waits, results: A) -> Arc<Turns<P, A>> {
+    pub(crate) fn new(parts: VecDeque<P>, waits: Waits, results: A) -> Turns<P, A> {
         assert!(
             !parts.is_empty(),
             "a call without parts has its results already"
         );
-        Arc::new(Turns {
+        Turns {
             state: Mutex::new(State {
                 waiting: parts,
                 running: 0,
@@ -42,7 +41,7 @@ impl<P, A> Turns<P, A> {
                 waits,
                 results: Some(results),
             }),
-        })
+        }
     }
 
     /// Begins the parts whose turn it is, with what the call may still wait.
