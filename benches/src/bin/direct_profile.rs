@@ -7,7 +7,8 @@
 //!
 //! * `raw`: bare transfers of the payload from and into registered memory, as fio does them;
 //! * `checksum`: the checksum of the payload in memory that no cache has;
-//! * `direct`, `copied`: the store, from and into lent memory, and by buffers of its own.
+//! * `direct`, `copied`: the store, from and into lent memory, and by buffers of its own;
+//! * `in_eight`: as `direct`, in eight calls.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -40,6 +41,9 @@ struct Args {
     /// Seconds that each contender takes in a round
     #[arg(long, default_value_t = 1.0)]
     seconds: f64,
+    /// Only cases whose name contains this
+    #[arg(long, default_value = "")]
+    case: String,
     /// Engine
     #[arg(long, default_value = "io_uring")]
     engine: EngineKind,
@@ -55,7 +59,7 @@ struct Case {
     slot_bytes: usize,
 }
 
-const CASES: [Case; 4] = [
+const CASES: [Case; 5] = [
     Case {
         name: "1 MiB, batches of 32",
         value_bytes: MIB,
@@ -72,6 +76,12 @@ const CASES: [Case; 4] = [
         name: "16 MiB in slots of 1 MiB, batches of 4",
         value_bytes: 16 * MIB,
         batch: 4,
+        slot_bytes: MIB,
+    },
+    Case {
+        name: "64 MiB in slots of 1 MiB, alone",
+        value_bytes: 64 * MIB,
+        batch: 1,
         slot_bytes: MIB,
     },
     Case {
@@ -98,7 +108,10 @@ fn main() -> ExitCode {
 #[expect(clippy::print_stdout, reason = "the result of a program")]
 fn run(args: &Args) -> Result<(), Failure> {
     let capacity = Device::open(&args.path, Access::ReadOnly)?.capacity_bytes();
-    for case in CASES {
+    let chosen = CASES
+        .into_iter()
+        .filter(|case| case.name.contains(&args.case));
+    for case in chosen {
         let fits = capacity as usize > 2 * case.value_bytes * case.batch;
         if !fits {
             println!("{}: the device is too small", case.name);
@@ -116,12 +129,14 @@ struct Figures {
     cpu: Vec<f64>,
 }
 
-const CONTENDERS: [&str; 7] = [
+const CONTENDERS: [&str; 9] = [
     "raw_write",
     "put_direct",
+    "put_in_eight",
     "put_copied",
     "raw_read",
     "get_direct",
+    "get_in_eight",
     "get_copied",
     "checksum",
 ];
@@ -138,8 +153,15 @@ fn measure(args: &Args, case: Case) -> Result<Json, Failure> {
         drop(raw);
         let (store, keys) = open(args, case, &arena)?;
         let keys: Vec<&[u8]> = keys.iter().map(<[u8; 32]>::as_slice).collect();
-        let put_direct = timed(args, bytes, || put_direct(&store, case, &arena, &keys))?;
-        let get_direct = timed(args, bytes, || get_direct(&store, case, &arena, &keys))?;
+        let (all, eighth) = (case.batch, case.batch.div_ceil(8));
+        let put_whole = timed(args, bytes, || put_direct(&store, case, &arena, &keys, all))?;
+        let put_eighth = timed(args, bytes, || {
+            put_direct(&store, case, &arena, &keys, eighth)
+        })?;
+        let get_whole = timed(args, bytes, || get_direct(&store, case, &arena, &keys, all))?;
+        let get_eighth = timed(args, bytes, || {
+            get_direct(&store, case, &arena, &keys, eighth)
+        })?;
         assert_eq!(store.stats().bytes_copied, 0, "nothing may be copied");
         // As many values as the store has buffers for.
         let few = (case.batch).min((256 * MIB) / case.value_bytes);
@@ -153,7 +175,7 @@ fn measure(args: &Args, case: Case) -> Result<Json, Failure> {
         drop(store);
         let sum = timed(args, bytes, || checksums(&arena, bytes))?;
         let round = [
-            write, put_direct, put_copied, read, get_direct, get_copied, sum,
+            write, put_whole, put_eighth, put_copied, read, get_whole, get_eighth, get_copied, sum,
         ];
         for (figures, (rate, cpu)) in figures.iter_mut().zip(round) {
             figures.rates.push(rate);
@@ -257,27 +279,46 @@ fn open(args: &Args, case: Case, arena: &Arena) -> Result<(Store, Vec<[u8; 32]>)
     Ok((Store::open(args.path.clone(), options)?, keys))
 }
 
-fn put_direct(store: &Store, case: Case, arena: &Arena, keys: &[&[u8]]) -> Result<(), Failure> {
-    let mut puts = Vec::new();
-    for (number, &name) in keys.iter().enumerate() {
-        let loan = arena.lend(number * case.value_bytes, case.value_bytes)?;
-        let payload = Payload::Loan(loan);
-        puts.push(Put {
-            payload,
-            ..Put::new(name, &[])
-        });
-    }
-    for outcome in store.put_many(puts, PutOptions::default()) {
-        outcome?;
+/// Puts all values, `together` in a call.
+fn put_direct(
+    store: &Store,
+    case: Case,
+    arena: &Arena,
+    keys: &[&[u8]],
+    together: usize,
+) -> Result<(), Failure> {
+    let numbered: Vec<_> = keys.iter().enumerate().collect();
+    for call in numbered.chunks(together) {
+        let mut puts = Vec::new();
+        for (number, name) in call {
+            let loan = arena.lend(number * case.value_bytes, case.value_bytes)?;
+            let payload = Payload::Loan(loan);
+            puts.push(Put {
+                payload,
+                ..Put::new(name, &[])
+            });
+        }
+        for outcome in store.put_many(puts, PutOptions::default()) {
+            outcome?;
+        }
     }
     Ok(())
 }
 
-fn get_direct(store: &Store, case: Case, arena: &Arena, keys: &[&[u8]]) -> Result<(), Failure> {
+/// Gets all values, `together` in a call.
+fn get_direct(
+    store: &Store,
+    case: Case,
+    arena: &Arena,
+    keys: &[&[u8]],
+    together: usize,
+) -> Result<(), Failure> {
     let loan = |number| arena.lend_exclusive(number * case.value_bytes, case.value_bytes);
-    let loans = (0..keys.len()).map(loan).collect::<Result<_, _>>()?;
-    for found in store.get_many_at(keys, loans) {
-        found?.ok_or("a miss")?;
+    for (call, keys) in keys.chunks(together).enumerate() {
+        let loans = (call * together..).take(keys.len()).map(loan);
+        for found in store.get_many_at(keys, loans.collect::<Result<_, _>>()?) {
+            found?.ok_or("a miss")?;
+        }
     }
     Ok(())
 }

@@ -290,6 +290,24 @@ impl IoBuf {
         self.inner.claim.start()
     }
 
+    /// Returns the CRC-32 (IEEE 802.3) of the bytes at `offset` of the range. If a device changes them
+    /// meanwhile, the result is that of no particular bytes.
+    ///
+    /// # Panics
+    /// If the range is too short.
+    pub(crate) fn crc32(&self, offset: usize, len: usize) -> u32 {
+        assert!(
+            offset.checked_add(len).is_some_and(|end| end <= self.len()),
+            "{len} bytes at {offset} of a range of {}",
+            self.len()
+        );
+        let _one_at_a_time = self.inner.copying.lock();
+        let from = self.as_ptr().wrapping_add(offset);
+        // SAFETY: the bytes lie inside the range, whose memory is mapped and initialised while `self`
+        // lives; the lock excludes software copies.
+        unsafe { crc32(from, len) }
+    }
+
     /// Converts back to a buffer if this is the last `IoBuf` of the range.
     ///
     /// # Errors

@@ -23,7 +23,7 @@ use crate::process::Process;
 use crate::request::PartDone;
 use crate::wake::Waker;
 use part::{After, PartState};
-pub use request::{Completion, Request, Segment};
+pub use request::{Completion, PartSum, Request, Segment};
 use request::{Entry, Owner};
 use table::Table;
 
@@ -252,6 +252,7 @@ impl Lane {
                     tag: 0,
                     buf: request.buf,
                     loan: request.loan,
+                    sums: Vec::new(),
                     result: checked,
                 },
             );
@@ -348,10 +349,12 @@ impl Lane {
                 .min(u32::try_from(missing).unwrap_or(u32::MAX))
                 .max(1);
         }
-        if self.to_cut.is_empty() && self.retries.is_empty() {
+        let all_pushed = self.to_cut.is_empty() && self.retries.is_empty();
+        if all_pushed && !self.requests.iter().any(Entry::is_checksummed) {
             return in_flight.max(1);
         }
-        // More parts wait to be pushed: refill before the device runs dry.
+        // More parts wait to be pushed, or those that arrive are checksummed: refill before the device
+        // runs dry, and checksum while it works on the rest.
         (in_flight / 4).max(1)
     }
 
@@ -412,7 +415,10 @@ impl Lane {
                 self.retries.insert(place, (due, index));
                 return;
             }
-            After::Done => None,
+            After::Done => {
+                entry.checksum(state);
+                None
+            }
             After::Failed(error) => Some(error),
         };
         entry.end_part(error);

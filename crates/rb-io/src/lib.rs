@@ -89,7 +89,7 @@ pub use device::{Access, Claim, Device, DeviceKind, Reservation};
 pub use engine::{DEPTH_MAX, Engine, Feature, Issuer, Queue, QueueCounters, QueueOptions};
 pub use error::{IoError, OpenError};
 pub use kind::{EngineKind, UnknownEngine};
-pub use lane::{Completion, Lane, Request, Segment};
+pub use lane::{Completion, Lane, PartSum, Request, Segment};
 pub use limits::{DiscardLimits, Limit, Limits};
 pub use memory_limit::memory_limit;
 pub use open::{Opened, Rejected, open};

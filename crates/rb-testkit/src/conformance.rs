@@ -51,6 +51,7 @@
 //! ```
 
 mod faults;
+mod loans;
 mod queues;
 mod ranges;
 mod setup;
@@ -142,6 +143,8 @@ const CHECKS: &[Check] = &[
         transfers::larger_than_depth,
     ),
     ("flush and discard", transfers::flush_and_discard),
+    ("lent memory", loans::shared_and_exclusive),
+    ("checksums of a range", loans::checksums_of_a_range),
     ("memory at every alignment", ranges::memory_alignment),
     (
         "parts of a request are in flight together",

@@ -1,15 +1,23 @@
 //! Tests of values that go straight between the device and the caller's memory.
 
-use std::sync::Arc;
+use std::fmt;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
-use rb_core::{Background, Error, Loan, Payload, Put, PutOptions, Store, StoreOptions};
+use rb_core::{
+    Background, Change, Error, HeldLock, Loan, Payload, Put, PutOptions, Simulator, Store,
+    StoreOptions, SwitchPoint,
+};
 use rb_io::{Arena, OpKind};
+use rb_testkit::MemDevice;
 
 use crate::support::{FileFixture, Sim, corrupt, engines, key, value};
 
 const MIB: usize = 1 << 20;
+const EIO: i32 = 5;
 const EFAULT: i32 = 14;
 /// A value of this length and longer is put directly.
 const DIRECT_MIN: usize = 256 << 10;
@@ -454,6 +462,92 @@ fn a_refused_put_is_published_with_its_batch() {
     );
     for name in &keys {
         assert!(store.get(name).unwrap().unwrap() == value(7, len)[..]);
+    }
+    store.audit().unwrap();
+}
+
+/// Takes the only I/O queue for a get that the device holds, when the writes of a put have ended.
+struct TakesTheQueue {
+    device: Arc<MemDevice>,
+    slots: Range<u64>,
+    store: OnceLock<Store>,
+    getter: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Simulator for TakesTheQueue {
+    fn switch(&self, point: SwitchPoint) {
+        let (SwitchPoint::Arrived, Some(store)) = (point, self.store.get()) else {
+            return;
+        };
+        let mut getter = self.getter.lock().unwrap();
+        if getter.is_none() {
+            self.device.hold(self.slots.clone());
+            let store = store.clone();
+            *getter = Some(std::thread::spawn(move || drop(store.get(&key(0)))));
+            while self.device.held() == 0 {
+                std::thread::yield_now();
+            }
+        }
+    }
+
+    fn blocked(&self, _: HeldLock) {}
+
+    fn changed(&self, _: &Change<'_>) {}
+}
+
+impl fmt::Debug for TakesTheQueue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TakesTheQueue")
+    }
+}
+
+/// Regression test: a put whose memory was refused is written again from a copy. If no I/O queue was free for
+/// that, the other puts of its batch failed, too, although their writes had ended, and a slot whose write had
+/// failed was not set aside.
+#[test]
+fn a_refused_put_without_a_queue_fails_alone() {
+    let memory = Memory::new(2 * MIB);
+    let sim = Sim::new(256);
+    let slots = crate::support::slots_of(&sim.open());
+    let simulator = Arc::new(TakesTheQueue {
+        device: Arc::clone(&sim.device),
+        slots,
+        store: OnceLock::new(),
+        getter: Mutex::default(),
+    });
+    let store = sim.open_with(|options| {
+        options.direct_min = 1;
+        options.queues_max = 1;
+        options.simulator = Some(Arc::clone(&simulator) as _);
+    });
+    let len = 2 * 4096 + 100;
+    memory.write(0, &value(7, len));
+    put(&store, &key(0), memory.lend(0, len)).unwrap();
+    // Each value takes three slots: the first ones of two of those to come.
+    for (slot, errno) in [(3, EFAULT), (6, EIO)] {
+        let start = store.geometry().slot_offset(slot).unwrap();
+        (sim.device).fail_next(OpKind::Write, start..start + 1, errno);
+    }
+    assert!(simulator.store.set(store.clone()).is_ok());
+    let keys: Vec<_> = (1..=3).map(key).collect();
+    let puts = keys.iter().map(|name| Put {
+        payload: Payload::Loan(memory.lend(0, len)),
+        ..Put::new(name, &[])
+    });
+    let outcomes = store.put_many(puts.collect(), PutOptions::default());
+    sim.device.release();
+    let getter = simulator.getter.lock().unwrap().take();
+    getter.expect("the queue was taken").join().unwrap();
+    let count = |is: fn(&Result<_, Error>) -> bool| outcomes.iter().filter(|put| is(put)).count();
+    assert_eq!(count(Result::is_ok), 1, "{outcomes:?}");
+    let is_busy = |put: &Result<_, Error>| matches!(put, Err(Error::Busy { .. }));
+    assert_eq!(count(is_busy), 1, "{outcomes:?}");
+    let class = store.stats().index.classes[0];
+    assert_eq!((class.live, class.quarantined, class.reserved), (6, 3, 0));
+    for (name, outcome) in keys.iter().zip(&outcomes) {
+        let found = store.get(name).unwrap();
+        assert_eq!(found.is_some(), outcome.is_ok());
+        assert!(found.is_none_or(|found| found == value(7, len)[..]));
     }
     store.audit().unwrap();
 }

@@ -92,6 +92,15 @@ pub(crate) fn tail_len(payload_len: usize) -> usize {
     payload_len % FORMAT_BLOCK
 }
 
+/// A value of one slot and of so many bytes is checksummed as its parts arrive. A shorter one is read
+/// in about the time of a wake-up.
+const CHECKSUMMED_MIN: usize = 2 << 20;
+
+/// Returns whether a value is checksummed as its parts arrive, while the device reads the others.
+fn is_checksummed(slots: &[SlotId], payload_len: usize) -> bool {
+    slots.len() > 1 || payload_len >= CHECKSUMMED_MIN
+}
+
 /// Returns the ranges of a payload in the caller's memory; its tail is at `tail_at` of the buffer.
 fn direct_segments(
     geometry: &Geometry,
@@ -146,6 +155,8 @@ pub(crate) fn direct_read_request(
             .flat_map(segments)
             .collect(),
         loan: Some(loan),
+        checksummed: is_checksummed(slots, payload_len)
+            .then(|| 0..payload_len - tail_len(payload_len)),
     }
 }
 
@@ -258,5 +269,7 @@ pub(crate) fn read_request(
     request.more = pieces
         .map(|piece| piece.payload_segment(geometry))
         .collect();
+    let payload = FORMAT_BLOCK..FORMAT_BLOCK + payload_len;
+    request.checksummed = is_checksummed(slots, payload_len).then_some(payload);
     request
 }

@@ -3,9 +3,10 @@
 
 use rb_format::{
     Continuation, FORMAT_BLOCK, Generation, Identity, PayloadChecksum, PieceChecksum, SlotHeader,
-    key_hash, payload_checksum,
+    key_hash,
 };
 use rb_index::{Located, SlotId};
+use rb_io::PartSum;
 
 use crate::core::entry_scan::LiveEntry;
 use crate::core::pieces::Piece;
@@ -40,13 +41,50 @@ pub(crate) fn payload_matches(
     key: &[u8],
     entry: &Located,
 ) -> bool {
-    let hash = key_hash(&identity.uuid, key);
-    let (generation, slot) = (Generation(entry.generation), entry.slot.0);
     payload
         .get(..entry.payload_len as usize)
         .is_some_and(|payload| {
-            payload_checksum(identity, generation, slot, hash, payload) == entry.payload_checksum
+            let mut sum = payload_sum(identity, key, entry);
+            sum.update(payload);
+            sum.finish() == entry.payload_checksum
         })
+}
+
+/// Starts the checksum of the payload of this entry.
+fn payload_sum(identity: &Identity, key: &[u8], entry: &Located) -> PayloadChecksum {
+    let hash = key_hash(&identity.uuid, key);
+    let (generation, slot) = (Generation(entry.generation), entry.slot.0);
+    let len = entry.payload_len.into();
+    PayloadChecksum::new(identity, generation, slot, hash, len)
+}
+
+/// Returns whether a payload is that of exactly this entry; its bytes from `first` on were checksummed
+/// when they arrived, and `tail` follows them.
+///
+/// # Panics
+/// If the checksums do not cover the payload: a read that succeeded has brought all of it.
+pub(crate) fn parts_match(
+    identity: &Identity,
+    (first, sums): (usize, &[PartSum]),
+    tail: &[u8],
+    key: &[u8],
+    entry: &Located,
+) -> bool {
+    let mut sum = payload_sum(identity, key, entry);
+    let mut at = first;
+    for part in sums {
+        assert_eq!(part.at, at, "the parts of a read are contiguous");
+        sum.append(&PieceChecksum::from_crc32(part.crc32, part.len as u64));
+        at += part.len;
+    }
+    let len = entry.payload_len as usize;
+    assert_eq!(
+        at - first + tail.len(),
+        len,
+        "a payload is checksummed whole"
+    );
+    sum.update(tail);
+    sum.finish() == entry.payload_checksum
 }
 
 /// Returns whether these bytes are the header of this piece of exactly this entry.
@@ -151,10 +189,7 @@ impl EntryCheck {
     /// Returns whether the payload is that of the entry, even if a header is not.
     pub(crate) fn payload_matches(&self, identity: &Identity, entry: &LiveEntry) -> bool {
         let located = &entry.located;
-        let hash = key_hash(&identity.uuid, &entry.key);
-        let (generation, slot) = (Generation(located.generation), located.slot.0);
-        let len = located.payload_len.into();
-        let mut sum = PayloadChecksum::new(identity, generation, slot, hash, len);
+        let mut sum = payload_sum(identity, &entry.key, located);
         for piece in self.payload.iter().flatten() {
             sum.append(piece);
         }

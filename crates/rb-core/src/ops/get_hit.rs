@@ -2,13 +2,13 @@
 
 use rb_format::FORMAT_BLOCK;
 use rb_index::Lease;
-use rb_io::{Buffer, Completion, Loan, Request};
+use rb_io::{Buffer, Completion, Loan, PartSum, Request};
 
 use crate::core::inner::Inner;
 use crate::core::pieces::{
     SlotIds, buffer_bytes, direct_read_bytes, direct_read_request, read_request, tail_len,
 };
-use crate::core::verify::{header_matches, payload_matches};
+use crate::core::verify::{header_matches, parts_match, payload_matches};
 use crate::counters::add;
 use crate::error::Error;
 use crate::value::{Value, ValueAt};
@@ -86,14 +86,20 @@ impl PendingGet {
     /// Step 4: takes the bytes and verifies them.
     pub(crate) fn arrived(&mut self, inner: &Inner, answer: Completion) {
         let Completion {
-            result, buf, loan, ..
+            result,
+            buf,
+            loan,
+            sums,
+            ..
         } = answer;
         self.read = match (result, loan) {
             (Ok(()), None) => {
                 let buf = buf.expect("a read that succeeded gives its buffer back");
-                self.in_buffer(inner, buf)
+                self.in_buffer(inner, buf, &sums)
             }
-            (Ok(()), Some(loan)) => self.in_memory(inner, loan, buf.as_deref().unwrap_or_default()),
+            (Ok(()), Some(loan)) => {
+                self.in_memory(inner, loan, buf.as_deref().unwrap_or_default(), &sums)
+            }
             (Err(error), Some(mut loan)) => {
                 bytes_of(&mut loan)[..self.len()].fill(0);
                 if error.is_memory_refused() {
@@ -109,15 +115,16 @@ impl PendingGet {
     }
 
     /// Verifies a value that was read into a buffer, and copies it if that is not its target.
-    fn in_buffer(&mut self, inner: &Inner, buf: Buffer) -> Read {
+    fn in_buffer(&mut self, inner: &Inner, buf: Buffer, sums: &[PartSum]) -> Read {
         let (header, payload) = buf.split_at(FORMAT_BLOCK);
-        if !self.is_verified_by(inner, header, payload) {
+        let len = self.len();
+        let payload = &payload[..len];
+        if !self.is_verified_by(inner, header, payload, (FORMAT_BLOCK, sums)) {
             return Read::Refuted;
         }
-        let len = self.len();
         match &mut self.target {
             Target::Copied(loan) => {
-                bytes_of(loan)[..len].copy_from_slice(&payload[..len]);
+                bytes_of(loan)[..len].copy_from_slice(payload);
                 add(&inner.counters.bytes_copied, len);
                 Read::Verified(None)
             }
@@ -127,13 +134,13 @@ impl PendingGet {
 
     /// Verifies a value that was read into the caller's memory; `buf` has its header, if that was
     /// read, and its tail.
-    fn in_memory(&mut self, inner: &Inner, mut loan: Loan, buf: &[u8]) -> Read {
+    fn in_memory(&mut self, inner: &Inner, mut loan: Loan, buf: &[u8], sums: &[PartSum]) -> Read {
         let len = self.len();
         let (header, tail) = buf.split_at(if self.whole { FORMAT_BLOCK } else { 0 });
         let payload = &mut bytes_of(&mut loan)[..len];
         let tail_len = tail_len(len);
         payload[len - tail_len..].copy_from_slice(&tail[..tail_len]);
-        let verified = self.is_verified_by(inner, header, payload);
+        let verified = self.is_verified_by(inner, header, payload, (0, sums));
         if !verified {
             // It must not be taken for the value.
             payload.fill(0);
@@ -145,10 +152,24 @@ impl PendingGet {
         }
     }
 
-    fn is_verified_by(&self, inner: &Inner, header: &[u8], payload: &[u8]) -> bool {
+    /// Returns whether these bytes are those of the entry. If the payload is large, the bytes from
+    /// `sums.0` of its memory on were checksummed when they arrived.
+    fn is_verified_by(
+        &self,
+        inner: &Inner,
+        header: &[u8],
+        payload: &[u8],
+        sums: (usize, &[PartSum]),
+    ) -> bool {
         let (identity, located) = (&inner.identity, self.lease.located());
-        (!self.whole || header_matches(identity, header, &self.key, located, &self.slots))
-            && payload_matches(identity, payload, &self.key, located)
+        if self.whole && !header_matches(identity, header, &self.key, located, &self.slots) {
+            return false;
+        }
+        let summed: usize = sums.1.iter().map(|sum| sum.len).sum();
+        match summed {
+            0 => payload_matches(identity, payload, &self.key, located),
+            _ => parts_match(identity, sums, &payload[summed..], &self.key, located),
+        }
     }
 }
 

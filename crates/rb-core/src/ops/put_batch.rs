@@ -306,6 +306,41 @@ impl PutBatch {
             self.done.ticket = self.done.ticket.max(queued);
         }
     }
+
+    /// Step 4 for puts whose writes have ended.
+    /// Step 4 for puts whose writes have ended: publishes or fails each.
+    fn end(&mut self, mut writings: Vec<PendingPut>, before_observer: &mut dyn FnMut()) {
+        let inner = Arc::clone(&self.inner);
+        let writer = inner.writer.as_ref().expect("puts have a writer");
+        // The writes of a batch that missed its deadline may end after the store was closed.
+        let stopped = writer
+            .log
+            .is_stopped()
+            .then(|| inner.stopped(Error::Closed));
+        // A round of copies has changed the order.
+        writings.sort_by_key(|writing| (writing.shard, Reverse(writing.at)));
+        let mut expiry = Expiry::new(&inner);
+        for group in writings.chunk_by_mut(|one, other| one.shard == other.shard) {
+            let mut shard = inner.index.lock(group[0].shard, LockPurpose::Operation);
+            self.publish(writer, &mut shard, group, &mut expiry, stopped.as_ref());
+            drop(shard);
+            inner.switch(SwitchPoint::Published);
+        }
+        if expiry.has_dropped() {
+            before_observer();
+            expiry.notify();
+        }
+        inner.counters.add_puts(writings.len());
+        // A slot that takes a write is not bad: its earlier failures no longer count.
+        let well = writings
+            .iter()
+            .filter(|writing| matches!(writing.written, Some(Ok(()))));
+        writer
+            .quarantine
+            .lock()
+            .forgive(well.flat_map(|writing| writing.slots.iter().copied()));
+        inner.look_for_discards(writer);
+    }
 }
 
 impl Batch for PutBatch {
@@ -343,48 +378,24 @@ impl Batch for PutBatch {
         let inner = Arc::clone(&self.inner);
         inner.switch(SwitchPoint::Arrived);
         let writer = inner.writer.as_ref().expect("puts have a writer");
-        // The writes of a batch that missed its deadline may end after the store was closed.
-        let stopped = writer
-            .log
-            .is_stopped()
-            .then(|| inner.stopped(Error::Closed));
         let mut writings = std::mem::take(&mut self.writings);
         if writings.iter().any(|writing| writing.loan.is_some()) {
-            if stopped.is_none() && self.copy_refused(&mut writings) {
+            if !writer.log.is_stopped() && self.copy_refused(&mut writings) {
                 self.writings = writings;
                 return;
             }
             writings.iter_mut().for_each(|writing| writing.loan = None);
         }
-        // A round of copies has changed the order.
-        writings.sort_by_key(|writing| (writing.shard, Reverse(writing.at)));
-        let mut expiry = Expiry::new(&inner);
-        for group in writings.chunk_by_mut(|one, other| one.shard == other.shard) {
-            let mut shard = inner.index.lock(group[0].shard, LockPurpose::Operation);
-            self.publish(writer, &mut shard, group, &mut expiry, stopped.as_ref());
-            drop(shard);
-            inner.switch(SwitchPoint::Published);
-        }
-        if expiry.has_dropped() {
-            before_observer();
-            expiry.notify();
-        }
-        inner.counters.add_puts(writings.len());
-        // A slot that takes a write is not bad: its earlier failures no longer count.
-        let well = writings
-            .iter()
-            .filter(|writing| matches!(writing.written, Some(Ok(()))));
-        writer
-            .quarantine
-            .lock()
-            .forgive(well.flat_map(|writing| writing.slots.iter().copied()));
-        inner.look_for_discards(writer);
+        self.end(writings, before_observer);
     }
 
-    /// Releases the keys and slots of the puts.
+    /// Releases the keys and slots of the puts. In a round of copies the other puts of the batch have
+    /// ended, and are published.
     fn refused(&mut self, error: &Error) {
         let inner = Arc::clone(&self.inner);
-        for writing in std::mem::take(&mut self.writings) {
+        let writings = std::mem::take(&mut self.writings).into_iter();
+        let (ended, open): (Vec<_>, Vec<_>) = writings.partition(|put| put.written.is_some());
+        for writing in open {
             let reservation = writing.reservation;
             let reservation = reservation.expect("a put in flight holds its reservation");
             give_back(
@@ -396,9 +407,7 @@ impl Batch for PutBatch {
             );
             self.answer(writing.at, Err(error.clone()), 0);
         }
-        if let Some(writer) = &inner.writer {
-            inner.look_for_discards(writer);
-        }
+        self.end(ended, &mut || {});
     }
 
     fn answers(&mut self, late: Option<&Error>) -> PutAnswers {

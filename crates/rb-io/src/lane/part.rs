@@ -1,6 +1,7 @@
 //! One part of a request in flight: the remaining range, and the handling of its completion.
 
 use std::io;
+use std::ops::Range;
 use std::time::Duration;
 
 use crate::error::{IoError, is_transient};
@@ -48,6 +49,12 @@ impl PartState {
             tries: 0,
             shorts: 0,
         }
+    }
+
+    /// All bytes of memory that it transfers.
+    pub(super) fn memory_range(&self) -> Range<usize> {
+        let start = self.whole.buf_offset;
+        start..start + self.whole.len as usize
     }
 
     pub(super) fn token(&self, index: usize) -> u64 {

@@ -1,5 +1,7 @@
 //! Requests of any size, and the state that a lane keeps for each.
 
+use std::ops::Range;
+
 use crate::arena::PAGE_BYTES;
 use crate::buffer::{Buffer, IoBuf, Loan};
 use crate::error::IoError;
@@ -29,6 +31,10 @@ pub struct Request {
     /// Memory of the caller, for the ranges of `more` that are [`Memory::Loan`]; comes back in the
     /// [`Completion`]. A read needs an exclusive loan.
     pub loan: Option<Loan>,
+    /// The bytes of its memory, of the loan if it has one and else of the buffer, that a read
+    /// checksums: each part when it arrives, while the device works on the others. See
+    /// [`Completion::sums`].
+    pub checksummed: Option<Range<usize>>,
 }
 
 /// A further range of a [`Request`], with the rules of its first one.
@@ -70,6 +76,7 @@ impl Request {
             placement: None,
             more: Vec::new(),
             loan: None,
+            checksummed: None,
         }
     }
 
@@ -85,6 +92,7 @@ impl Request {
             placement: None,
             more: Vec::new(),
             loan: None,
+            checksummed: None,
         }
     }
 
@@ -98,6 +106,7 @@ impl Request {
             placement: None,
             more: Vec::new(),
             loan: None,
+            checksummed: None,
         }
     }
 
@@ -230,9 +239,23 @@ pub struct Completion {
     pub buf: Option<Buffer>,
     /// The request's loan, missing like its buffer.
     pub loan: Option<Loan>,
+    /// The checksums of [`Request::checksummed`], in the order of the memory. After an error some may
+    /// be missing.
+    pub sums: Vec<PartSum>,
     /// `Ok` if the whole request was done. After an error, the buffer of a read or the device range
     /// of a write may contain anything.
     pub result: Result<(), IoError>,
+}
+
+/// The checksum of bytes that one part of a read brought.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PartSum {
+    /// Their offset in the memory of the request.
+    pub at: usize,
+    /// Their number.
+    pub len: usize,
+    /// Their CRC-32 (IEEE 802.3).
+    pub crc32: u32,
 }
 
 /// The waiter of a request.
@@ -261,6 +284,8 @@ pub(super) struct Entry {
     flush: Option<Span>,
     cut: bool,
     open_parts: u32,
+    checksummed: Option<Range<usize>>,
+    sums: Vec<PartSum>,
     pub(super) error: Option<IoError>,
 }
 
@@ -275,6 +300,7 @@ impl Entry {
             placement,
             more,
             loan,
+            checksummed,
         } = request;
         let spans = match op {
             OpKind::Discard => split_discard(offset, len, limits),
@@ -299,6 +325,8 @@ impl Entry {
             }),
             cut: false,
             open_parts: 0,
+            checksummed: checksummed.filter(|_| op == OpKind::Read),
+            sums: Vec::new(),
             error: None,
         }
     }
@@ -374,11 +402,37 @@ impl Entry {
         }
     }
 
+    /// Returns whether its parts are checksummed as they arrive.
+    pub(super) fn is_checksummed(&self) -> bool {
+        self.checksummed.is_some()
+    }
+
+    /// Checksums the bytes that a part of a read brought, all of it.
+    pub(super) fn checksum(&mut self, part: &PartState) {
+        let main = match self.loan {
+            Some(_) => Memory::Loan,
+            None => Memory::Buffer,
+        };
+        let memory = self.loan.as_ref().or(self.buf.as_ref());
+        if let (Some(wanted), Some(memory)) = (&self.checksummed, memory)
+            && part.memory == main
+        {
+            let brought = part.memory_range();
+            let at = brought.start.max(wanted.start);
+            let len = brought.end.min(wanted.end).saturating_sub(at);
+            if len > 0 {
+                let crc32 = memory.crc32(at, len);
+                self.sums.push(PartSum { at, len, crc32 });
+            }
+        }
+    }
+
     pub(super) fn is_done(&self) -> bool {
         self.open_parts == 0 && (self.cut || self.error.is_some())
     }
 
-    pub(super) fn finish(self) -> (Owner, Completion) {
+    pub(super) fn finish(mut self) -> (Owner, Completion) {
+        self.sums.sort_unstable_by_key(|sum| sum.at);
         let buf = self.buf.and_then(|buf| buf.into_buffer().ok());
         let loan = self.loan.and_then(IoBuf::into_loan);
         let result = self.error.map_or(Ok(()), Err);
@@ -388,6 +442,7 @@ impl Entry {
                 tag: 0,
                 buf,
                 loan,
+                sums: self.sums,
                 result,
             },
         )

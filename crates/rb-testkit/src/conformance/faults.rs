@@ -2,6 +2,7 @@
 
 use rb_io::{Engine, IoError, Lane, OpKind, Request};
 
+use super::loans;
 use super::setup::{arena, block, buffer, lane, run_one, unit};
 use super::subject::Faults;
 use crate::values::{fill, matches};
@@ -90,8 +91,15 @@ pub(super) fn short_transfers(engine: &dyn Engine, faults: &dyn Faults) -> bool 
             fill(seed, &mut data[..len]);
             let mut data = run_one(&mut lane, Request::write(0, data, 0, len)).expect("the buffer");
             data.fill(0);
-            let data = run_one(&mut lane, Request::read(0, data, 0, len)).expect("the buffer");
+            let read = Request {
+                checksummed: Some(0..len),
+                ..Request::read(0, data, 0, len)
+            };
+            let done = lane.run(vec![read]).remove(0);
+            done.result.expect("the request succeeds");
+            let data = done.buf.expect("the buffer");
             assert!(matches(seed, &data[..len]), "{op:?} of {bytes} bytes first");
+            loans::check(&done.sums, 0..len, &data);
         }
     }
     true
