@@ -1,7 +1,12 @@
 //! Counters of an open store.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use rb_io::{Histogram, Patience};
+
+use crate::error::Error;
+use crate::stats::{DropStats, FailureStats, LatencyStats, WaitStats, WaitsStats};
 
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
@@ -12,8 +17,13 @@ pub(crate) struct Counters {
     pub(crate) bytes_put: AtomicU64,
     pub(crate) bytes_got: AtomicU64,
     pub(crate) bytes_copied: AtomicU64,
+    pub(crate) bytes_direct: AtomicU64,
     pub(crate) read_errors: AtomicU64,
     pub(crate) dropped: AtomicU64,
+    pub(crate) drops: DropCounters,
+    pub(crate) failures: FailureCounters,
+    pub(crate) waits: WaitCounters,
+    pub(crate) times: Times,
     pub(crate) expired: AtomicU64,
     pub(crate) commits: AtomicU64,
     pub(crate) checkpoints: AtomicU64,
@@ -34,6 +44,157 @@ impl Counters {
     /// Counts puts that have ended.
     pub(crate) fn add_puts(&self, count: usize) {
         add(&self.puts, count);
+    }
+}
+
+/// Durations of operations.
+#[derive(Debug, Default)]
+pub(crate) struct Times {
+    pub(crate) get: Histogram,
+    pub(crate) put: Histogram,
+    pub(crate) remove: Histogram,
+    pub(crate) sync: Histogram,
+    pub(crate) commit: Histogram,
+    pub(crate) checkpoint: Histogram,
+}
+
+impl Times {
+    pub(crate) fn stats(&self) -> LatencyStats {
+        LatencyStats {
+            get: self.get.latency(),
+            put: self.put.latency(),
+            remove: self.remove.latency(),
+            sync: self.sync.latency(),
+            commit: self.commit.latency(),
+            checkpoint: self.checkpoint.latency(),
+        }
+    }
+}
+
+/// The start of an operation; `None` if operations are not timed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Timer(Option<Instant>);
+
+impl Timer {
+    pub(crate) fn new(is_timed: bool) -> Timer {
+        Timer(is_timed.then(Instant::now))
+    }
+
+    /// Counts the time since the start.
+    pub(crate) fn end(self, histogram: &Histogram) {
+        if let Timer(Some(start)) = self {
+            histogram.record(start.elapsed());
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct DropCounters {
+    pub(crate) get: AtomicU64,
+    pub(crate) validation: AtomicU64,
+    pub(crate) scrub: AtomicU64,
+}
+
+impl DropCounters {
+    pub(crate) fn stats(&self) -> DropStats {
+        DropStats {
+            get: self.get.load(Ordering::Relaxed),
+            validation: self.validation.load(Ordering::Relaxed),
+            scrub: self.scrub.load(Ordering::Relaxed),
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct FailureCounters {
+    no_space: AtomicU64,
+    busy: AtomicU64,
+    timed_out: AtomicU64,
+    out_of_space: AtomicU64,
+    io: AtomicU64,
+    poisoned: AtomicU64,
+    other: AtomicU64,
+}
+
+impl FailureCounters {
+    /// Counts the errors among the results of an operation, one for each key.
+    pub(crate) fn count<T>(&self, answers: &[Result<T, Error>]) {
+        for error in answers.iter().filter_map(|answer| answer.as_ref().err()) {
+            let counter = match error {
+                Error::NoSpace { .. } => &self.no_space,
+                Error::Busy { .. } => &self.busy,
+                Error::TimedOut { .. } => &self.timed_out,
+                Error::Io(_) if error.is_out_of_space() => &self.out_of_space,
+                Error::Io(_) => &self.io,
+                Error::Poisoned { .. } => &self.poisoned,
+                _ => &self.other,
+            };
+            add(counter, 1);
+        }
+    }
+
+    pub(crate) fn stats(&self) -> FailureStats {
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        FailureStats {
+            no_space: get(&self.no_space),
+            busy: get(&self.busy),
+            timed_out: get(&self.timed_out),
+            out_of_space: get(&self.out_of_space),
+            io: get(&self.io),
+            poisoned: get(&self.poisoned),
+            other: get(&self.other),
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct WaitCounters {
+    pub(crate) buffers: WaitCounter,
+    pub(crate) queues: WaitCounter,
+    pub(crate) log_space: WaitCounter,
+    pub(crate) slots: WaitCounter,
+}
+
+impl WaitCounters {
+    pub(crate) fn stats(&self) -> WaitsStats {
+        WaitsStats {
+            buffers: self.buffers.stats(),
+            queues: self.queues.stats(),
+            log_space: self.log_space.stats(),
+            slots: self.slots.stats(),
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct WaitCounter {
+    count: AtomicU64,
+    nanos: AtomicU64,
+}
+
+impl WaitCounter {
+    /// Counts the patience that `work` spends, if it waits at all.
+    pub(crate) fn during<T>(
+        &self,
+        patience: &mut Patience,
+        work: impl FnOnce(&mut Patience) -> T,
+    ) -> T {
+        let before = patience.left();
+        let outcome = work(patience);
+        let waited = before.saturating_sub(patience.left());
+        if !waited.is_zero() {
+            add(&self.count, 1);
+            let nanos = u64::try_from(waited.as_nanos()).unwrap_or(u64::MAX);
+            self.nanos.fetch_add(nanos, Ordering::Relaxed);
+        }
+        outcome
+    }
+
+    fn stats(&self) -> WaitStats {
+        WaitStats {
+            count: self.count.load(Ordering::Relaxed),
+            total: Duration::from_nanos(self.nanos.load(Ordering::Relaxed)),
+        }
     }
 }
 

@@ -6,6 +6,7 @@ pub(crate) mod hold;
 pub(crate) mod lanes;
 pub(crate) mod meta_io;
 pub(crate) mod pace;
+pub(crate) mod requests;
 pub(crate) mod superblocks;
 mod turns;
 pub(crate) mod unusable;

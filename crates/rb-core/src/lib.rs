@@ -83,13 +83,16 @@ pub use rb_format::{
 };
 pub use rb_index::{ClassStats, Hints, IndexStats, SlotId};
 pub use rb_io::{
-    Arena, DeviceKind, EngineKind, EngineOffer, EngineProbe, Feature, IoError, Limit, Limits, Loan,
-    OpenError as DeviceError, PlacementId, Probe, QueueCounters, Rejected,
+    Arena, DeviceKind, EngineKind, EngineOffer, EngineProbe, Feature, IoError, Latency, Limit,
+    Limits, Loan, OpenError as DeviceError, PlacementId, Probe, QueueCounters, Rejected, Requests,
 };
 pub use report::{Foreign, RecoveryReport, ScanReport};
 pub use simulator::{Change, HeldLock, Simulator, SwitchPoint};
 pub use source::Source;
-pub use stats::{DiscardStats, ScrubStats, StoreStats};
+pub use stats::{
+    DeviceStats, DiscardStats, DropStats, FailureStats, KindStats, LatencyStats, ScrubStats,
+    StoreStats, WaitStats, WaitsStats,
+};
 pub use store::Store;
 pub use store::hinted::Hinted;
 pub use value::{Lookup, LookupAt, Value, ValueAt, ValueBuf};

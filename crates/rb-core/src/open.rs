@@ -80,10 +80,11 @@ pub(crate) fn open(source: Opened, options: StoreOptions) -> Result<(Inner, Serv
         true => Begun::reading(opening.look(&mut io, &mut found)?),
         false => Begun::writing(engine.as_ref(), &mut io, &opening, &mut found)?, // 3
     };
-    let (writer, checkpointer) = writing.unzip();
+    let (mut writer, mut checkpointer) = writing.unzip();
     drop(copies);
 
     let (arena, lanes, direct) = buffers::buffers(engine, &options, &geometry)?; // 4
+    buffers::count_writes(&lanes, writer.as_mut(), checkpointer.as_mut());
     if let Some(policy) = &options.policy {
         recovered.index.use_policy(policy.as_ref());
     }

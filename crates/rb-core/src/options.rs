@@ -239,6 +239,9 @@ pub struct StoreOptions {
     pub busy_wait: Duration,
     /// Execution of the background tasks.
     pub background: Background,
+    /// Measures how long operations and requests of the device take: see
+    /// [`LatencyStats`](crate::LatencyStats) and [`DeviceStats`](crate::DeviceStats).
+    pub timed: bool,
     /// An observer of events.
     pub events: Option<Arc<dyn Events>>,
     /// The clock.
@@ -276,6 +279,7 @@ impl Default for StoreOptions {
             io_deadline: Duration::from_secs(30),
             busy_wait: Duration::from_secs(5),
             background: Background::Threads,
+            timed: true,
             events: None,
             clock: Arc::new(SystemClock::new()),
             random: Arc::new(SystemRandom),

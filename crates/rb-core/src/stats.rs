@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rb_index::IndexStats;
-use rb_io::QueueCounters;
+use rb_io::{Latency, QueueCounters, Requests};
 
 /// Counters since the store was opened. See [`Store::stats`](crate::Store::stats).
 #[derive(Clone, Debug, Default)]
@@ -24,6 +24,8 @@ pub struct StoreStats {
     pub bytes_got: u64,
     /// Bytes of payload copied from callers' memory, or by [`get_many_at`](crate::Store::get_many_at) to it.
     pub bytes_copied: u64,
+    /// Bytes of payload that went straight between the device and callers' memory.
+    pub bytes_direct: u64,
     /// Operations on callers' memory that the device refused, and that were repeated by a copy.
     pub direct_refused: u64,
     /// The reason why an arena of the caller's is not used directly any more, after it was refused three times.
@@ -32,6 +34,16 @@ pub struct StoreStats {
     pub read_errors: u64,
     /// Entries dropped because their bytes on the device were not those that were put.
     pub dropped: u64,
+    /// The same entries by the check that they failed.
+    pub drops: DropStats,
+    /// Keys whose operation failed, by the error.
+    pub failures: FailureStats,
+    /// Waits of operations for what others had in use, by cause.
+    pub waits: WaitsStats,
+    /// Durations of operations; empty without [`StoreOptions::timed`](crate::StoreOptions::timed).
+    pub latency: LatencyStats,
+    /// Requests of the device; empty without [`StoreOptions::timed`](crate::StoreOptions::timed).
+    pub device: DeviceStats,
     /// Entries dropped because an operation looked them up after their expiry.
     pub expired: u64,
     /// Group commits.
@@ -66,6 +78,112 @@ pub struct StoreStats {
     /// Counters of the queues of blocking calls and of async operations. The queue of a blocking call is counted when the
     /// call ends.
     pub queues: QueueCounters,
+}
+
+/// Durations of operations, from the call to the result, blocking and async ones.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LatencyStats {
+    /// Gets of one or many keys that read at least one value.
+    pub get: Latency,
+    /// Puts of one or many keys.
+    pub put: Latency,
+    /// Removes of one or many keys.
+    pub remove: Latency,
+    /// Syncs.
+    pub sync: Latency,
+    /// Group commits that wrote or flushed something.
+    pub commit: Latency,
+    /// Checkpoints, finished or failed.
+    pub checkpoint: Latency,
+}
+
+/// Requests of the device by what they were for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DeviceStats {
+    /// Reads and writes of values.
+    pub values: KindStats,
+    /// Log blocks of both rings, and the checks for other writers.
+    pub log: KindStats,
+    /// Checkpoint bases.
+    pub base: KindStats,
+    /// Validation, scrubbing and discards of freed slots.
+    pub upkeep: KindStats,
+    /// Requests in flight.
+    pub in_flight: usize,
+    /// Age of the oldest of them; `None` if there is none.
+    pub oldest: Option<Duration>,
+}
+
+/// Completed requests by operation.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct KindStats {
+    /// Reads.
+    pub read: Requests,
+    /// Writes.
+    pub write: Requests,
+    /// Flushes.
+    pub flush: Requests,
+    /// Discards.
+    pub discard: Requests,
+}
+
+/// Entries dropped since the store was opened, by the check that they failed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DropStats {
+    /// Entries that a get dropped.
+    pub get: u64,
+    /// Entries that the validator dropped.
+    pub validation: u64,
+    /// Entries that the scrubber dropped.
+    pub scrub: u64,
+}
+
+/// Keys whose operation failed since the store was opened, by the error.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FailureStats {
+    /// [`Error::NoSpace`](crate::Error::NoSpace).
+    pub no_space: u64,
+    /// [`Error::Busy`](crate::Error::Busy).
+    pub busy: u64,
+    /// [`Error::TimedOut`](crate::Error::TimedOut).
+    pub timed_out: u64,
+    /// [`Error::Io`](crate::Error::Io) for lack of space in the file system.
+    pub out_of_space: u64,
+    /// [`Error::Io`](crate::Error::Io) for any other reason.
+    pub io: u64,
+    /// [`Error::Poisoned`](crate::Error::Poisoned).
+    pub poisoned: u64,
+    /// Invalid keys, values, metadata or memory, and every other error.
+    pub other: u64,
+}
+
+/// Waits of operations since the store was opened, by cause.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct WaitsStats {
+    /// For buffer memory.
+    pub buffers: WaitStats,
+    /// For an I/O queue.
+    pub queues: WaitStats,
+    /// For log space.
+    pub log_space: WaitStats,
+    /// For slots: for a commit that frees them, or for a put of several slots.
+    pub slots: WaitStats,
+}
+
+/// Waits for one cause.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct WaitStats {
+    /// Their number.
+    pub count: u64,
+    /// Their sum.
+    pub total: Duration,
 }
 
 /// Counters of the scrubber since the store was opened.

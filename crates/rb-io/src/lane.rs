@@ -7,6 +7,7 @@
 
 mod part;
 mod request;
+mod stats;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -25,6 +26,8 @@ use crate::wake::Waker;
 use part::{After, PartState};
 pub use request::{Completion, PartSum, Request, Segment};
 use request::{Entry, Owner};
+use stats::Counting;
+pub use stats::{RequestStats, Requests};
 use table::Table;
 
 /// One queue with splitting, retry and joining of parts.
@@ -53,6 +56,7 @@ pub struct Lane {
     unstarted: bool,
     failure: Option<Arc<io::Error>>,
     process: Process,
+    counting: Option<Counting>,
 }
 
 impl Lane {
@@ -74,7 +78,35 @@ impl Lane {
             unstarted: false,
             failure: None,
             process: Process::current(),
+            counting: None,
         }
+    }
+
+    /// Counts the requests that are started from now on in `stats`.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use rb_io::{Arena, Device, EngineKind, Lane, OpKind, QueueOptions, Request, RequestStats};
+    ///
+    /// # let dir = tempfile::tempdir()?;
+    /// let device = Device::create_file(&dir.path().join("device"), 1 << 20, false)?;
+    /// let engine = rb_io::open(device, EngineKind::Posix)?.engine;
+    /// let mut lane = Lane::new(engine.queue(&QueueOptions::default())?, engine.limits());
+    /// let stats = Arc::new(RequestStats::new());
+    /// lane.count_in(Arc::clone(&stats));
+    ///
+    /// let arena = Arena::allocate(64 << 10)?;
+    /// let buffer = arena.take(8192).expect("the arena is free");
+    /// lane.start(0, Request::write(0, buffer, 0, 8192));
+    /// assert_eq!(stats.in_flight().0, 1);
+    /// lane.poll(1, None, &mut Vec::new())?;
+    /// let writes = stats.completed(OpKind::Write);
+    /// assert_eq!((writes.latency.count(), writes.bytes, writes.failures), (1, 8192, 0));
+    /// assert_eq!(stats.in_flight(), (0, None));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn count_in(&mut self, stats: Arc<RequestStats>) {
+        self.counting = Some(Counting::new(stats));
     }
 
     /// Accepts a request; the next [`poll`](Self::poll) or [`run`](Self::run) starts it. Requests
@@ -260,6 +292,9 @@ impl Lane {
         let index = self
             .requests
             .insert(Entry::new(owner, request, &self.limits));
+        if let (Some(counting), Some(entry)) = (&mut self.counting, self.requests.get_mut(index)) {
+            entry.counted = Some(counting.begin(index));
+        }
         self.to_cut.push_back(index);
     }
 
@@ -433,8 +468,21 @@ impl Lane {
             if !entry.is_cut() {
                 self.to_cut.retain(|waiting| *waiting != request);
             }
+            self.count(&entry);
             let (owner, completion) = entry.finish();
             self.deliver(owner, completion);
+        }
+    }
+
+    /// Counts a request that has ended and is not in the lane any more.
+    fn count(&mut self, entry: &Entry) {
+        if let (Some(counting), Some(counted)) = (&mut self.counting, entry.counted) {
+            let requests = &self.requests;
+            counting.end(counted, entry.op, entry.bytes_done(), |other| {
+                let other_entry = requests.get(other.index);
+                let open = other_entry.and_then(|entry| entry.counted);
+                open.is_some_and(|open| open.number == other.number)
+            });
         }
     }
 
@@ -459,6 +507,7 @@ impl Lane {
         self.parts = Table::new();
         for mut entry in self.requests.drain() {
             entry.error = Some(self.queue_failed());
+            self.count(&entry);
             let (owner, completion) = entry.finish();
             self.deliver(owner, completion);
         }

@@ -58,6 +58,7 @@ mod engine;
 mod error;
 #[cfg(any(feature = "io-uring", feature = "libblkio"))]
 mod flight;
+mod histogram;
 #[cfg(test)]
 mod in_flight_tests;
 mod kind;
@@ -88,8 +89,9 @@ pub use buffer::{Buffer, IoBuf, Loan};
 pub use device::{Access, Claim, Device, DeviceKind, Reservation};
 pub use engine::{DEPTH_MAX, Engine, Feature, Issuer, Queue, QueueCounters, QueueOptions};
 pub use error::{IoError, OpenError};
+pub use histogram::{Histogram, Latency};
 pub use kind::{EngineKind, UnknownEngine};
-pub use lane::{Completion, Lane, PartSum, Request, Segment};
+pub use lane::{Completion, Lane, PartSum, Request, RequestStats, Requests, Segment};
 pub use limits::{DiscardLimits, Limit, Limits};
 pub use memory_limit::memory_limit;
 pub use open::{Opened, Rejected, open};

@@ -20,6 +20,11 @@ pub enum OpKind {
     Discard,
 }
 
+impl OpKind {
+    /// All operations.
+    pub const ALL: [OpKind; 4] = [OpKind::Read, OpKind::Write, OpKind::Flush, OpKind::Discard];
+}
+
 /// Identifies one of the device's placement handles (NVMe FDP handle, write stream); 1 is the
 /// first.
 ///

@@ -67,6 +67,7 @@ mod shutdown;
 mod stale;
 mod stalled;
 mod state_parts;
+mod statistics;
 mod storm;
 mod support;
 mod take_over;

@@ -103,6 +103,11 @@ impl Checkpointer {
         });
     }
 
+    /// Its queue.
+    pub(crate) fn io(&mut self) -> &mut MetaIo {
+        &mut self.bases.get_mut().io
+    }
+
     /// Closes its queue, unless it is working.
     pub(crate) fn release(&self) {
         if let Some(mut bases) = self.bases.try_lock() {
@@ -160,9 +165,11 @@ impl Checkpointer {
         }
         let mut aftermath = Vec::new();
         let limit = &self.limit;
+        let timer = inner.timer();
         let written = bases
             .write_base(inner, writer, pace, limit, &mut aftermath)
             .and_then(|()| inner.check_size());
+        timer.end(&inner.counters.times.checkpoint);
         let over = |limit: &Limit| limit.check(inner.options.clock.now()).is_err();
         let timed_out = matches!(&written, Err(Error::TimedOut { .. }));
         // Only a timeout of the store that closes; a device that is late poisons writing.

@@ -20,6 +20,7 @@ use crate::error::Error;
 use crate::events::DropReason;
 use crate::io::meta_io::{MetaIo, ReadAt};
 use crate::io::pace::Pace;
+use crate::io::requests::Purpose;
 use crate::options::Scrub;
 use crate::simulator::{HeldLock, SwitchPoint};
 
@@ -105,6 +106,7 @@ impl Scrubber {
         let now = inner.options.clock.now();
         let counters = &inner.counters.scrub;
         add(&counters.dropped, dropped.len());
+        add(&inner.counters.drops.scrub, dropped.len());
         if outcome.is_err() {
             add(&counters.errors, 1);
             // A lane is dead after an error; the next step makes a new one.
@@ -197,12 +199,13 @@ impl Pass {
         }
         let io = match &mut self.io {
             Some(io) => io,
-            none => none.insert(MetaIo::new(
-                inner.device.engine()?.as_ref(),
-                arena_bytes(inner),
-                DEPTH,
-                inner.options.io_deadline,
-            )?),
+            none => {
+                let engine = inner.device.engine()?;
+                let deadline = inner.options.io_deadline;
+                let mut io = MetaIo::new(engine.as_ref(), arena_bytes(inner), DEPTH, deadline)?;
+                io.count_in(&inner.lanes.requests, Purpose::Upkeep);
+                none.insert(io)
+            }
         };
         let counters = &inner.counters.scrub;
         let mut round: Vec<usize> = (0..batch.len()).collect();

@@ -190,6 +190,7 @@ impl Inner {
             return self.commit_nothing(writer, &mut committer);
         }
         self.switch(SwitchPoint::CommitTaken);
+        let timer = self.timer();
         let blocks = pending.as_ref();
         let blocks = blocks.map_or((0, 0), |pending| (pending.first_sequence, pending.last()));
         let why = |error: &Error| {
@@ -235,6 +236,7 @@ impl Inner {
             (Ok(_), None) => writer.log.take_ready(),
             (Err(_), _) => Vec::new(),
         };
+        timer.end(&self.counters.times.commit);
         drop(committer);
         self.switch(SwitchPoint::CommitDone);
         match written {

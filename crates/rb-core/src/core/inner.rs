@@ -14,6 +14,7 @@ use crate::core::gate::{Gate, Pass};
 use crate::core::poison::Poison;
 use crate::core::writer::Writer;
 use crate::counters::Counters;
+pub(crate) use crate::counters::Timer;
 use crate::error::{Error, error_chain};
 use crate::events::{Event, shielded};
 use crate::io::hold::Hold;
@@ -96,7 +97,8 @@ impl Inner {
         if needed > limit {
             return Err(Error::BatchTooLarge { needed, limit });
         }
-        let taken = self.arena.take_many(strides, patience);
+        let waits = &self.counters.waits.buffers;
+        let taken = waits.during(patience, |patience| self.arena.take_many(strides, patience));
         taken.map_err(|_| Error::Busy {
             what: "buffer memory",
             waited: patience.limit(),
@@ -151,6 +153,11 @@ impl Inner {
         }
     }
 
+    /// Starts to time an operation.
+    pub(crate) fn timer(&self) -> Timer {
+        Timer::new(self.options.timed)
+    }
+
     pub(crate) fn emit(&self, event: &Event<'_>) {
         if let Some(events) = &self.options.events {
             shielded(|| events.event(event));
@@ -184,9 +191,11 @@ impl Inner {
         if writer.log.needs_commit_for(need, shards) {
             writer.committing(patience, || self.commit(writer))?;
         }
-        writer
-            .log
-            .admit(need, shards, patience)
+        let waits = &self.counters.waits.log_space;
+        waits
+            .during(patience, |patience| {
+                writer.log.admit(need, shards, patience)
+            })
             .map_err(|error| self.stopped(error))
     }
 

@@ -17,6 +17,7 @@ use rb_io::{
 use crate::error::{Error, OpenError, error_chain};
 use crate::io::lanes::drop_elsewhere;
 use crate::io::pace::Pace;
+use crate::io::requests::{Purpose, Requests};
 use crate::options::StoreOptions;
 
 /// Buffer bytes for recovery: log windows and sections read ahead.
@@ -107,6 +108,13 @@ impl MetaIo {
         // lost is counted in steps of that patience.
         io.step = Patience::new(options.busy_wait).step().max(STEP_MIN);
         Ok(io)
+    }
+
+    /// Counts its requests from now on.
+    pub(crate) fn count_in(&mut self, requests: &Requests, purpose: Purpose) {
+        if let Ok(lane) = &mut self.lane {
+            requests.count(lane, purpose);
+        }
     }
 
     /// Total nanoseconds its waits took beyond their steps.

@@ -5,10 +5,13 @@ use std::sync::Arc;
 use rb_format::Geometry;
 use rb_io::{Arena, Engine};
 
+use crate::background::checkpoint::Checkpointer;
 use crate::core::direct::Direct;
 use crate::core::pieces::buffer_bytes;
+use crate::core::writer::Writer;
 use crate::error::OpenError;
 use crate::io::lanes::Lanes;
+use crate::io::requests::{Purpose, Requests};
 use crate::memory;
 use crate::options::StoreOptions;
 
@@ -44,7 +47,23 @@ pub(crate) fn buffers(
     let mut arenas = vec![arena.clone()];
     arenas.extend(options.arenas.iter().cloned());
     let (depth, max) = (options.queue_depth, options.queues_max);
-    let lanes = Lanes::new(Arc::clone(engine), arenas, depth, max);
+    let requests = Requests::new(options.timed);
+    let lanes = Lanes::new(Arc::clone(engine), arenas, depth, max, requests);
     let direct = Direct::new(engine.limits().memory_align.value, options.direct_min);
     Ok((arena, lanes, direct))
+}
+
+/// Counts the requests of commits and checkpoints with those of the lanes.
+pub(crate) fn count_writes(
+    lanes: &Lanes,
+    writer: Option<&mut Writer>,
+    checkpointer: Option<&mut Checkpointer>,
+) {
+    if let Some(writer) = writer {
+        let io = &mut writer.committer.get_mut().io;
+        io.count_in(&lanes.requests, Purpose::Log);
+    }
+    if let Some(checkpointer) = checkpointer {
+        checkpointer.io().count_in(&lanes.requests, Purpose::Base);
+    }
 }

@@ -13,6 +13,7 @@ use crate::core::inner::Inner;
 use crate::error::OpenError;
 use crate::io::meta_io::MetaIo;
 use crate::io::pace::Pace;
+use crate::io::requests::Purpose;
 use crate::options::Validate;
 
 /// Buffer bytes for validation: as many headers as the queue is deep.
@@ -32,7 +33,8 @@ pub(crate) fn services(
         Some(writer) if options.discard_freed => {
             let by = engine.discards();
             let by = by.unwrap_or_else(|| Arc::clone(&engine));
-            let io = MetaIo::of_store(by.as_ref(), discard::ARENA, discard::DEPTH, options)?;
+            let mut io = MetaIo::of_store(by.as_ref(), discard::ARENA, discard::DEPTH, options)?;
+            io.count_in(&inner.lanes.requests, Purpose::Upkeep);
             Some(Discards::new(by.limits(), inner, writer, io))
         }
         _ => None,
@@ -45,12 +47,13 @@ pub(crate) fn services(
     };
     let validator = match validates {
         true => {
-            let io = MetaIo::of_store(
+            let mut io = MetaIo::of_store(
                 engine.as_ref(),
                 VALIDATION_ARENA,
                 options.queue_depth,
                 options,
             )?;
+            io.count_in(&inner.lanes.requests, Purpose::Upkeep);
             Validator::new(io)
         }
         false => Validator::off(),

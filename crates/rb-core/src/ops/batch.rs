@@ -102,7 +102,10 @@ fn lane(inner: &Inner, waits: &mut Waits) -> Result<PoolLane, Error> {
         let waited = waits.device.limit();
         return Err(Error::TimedOut { waited });
     }
-    inner.lanes.checkout(&mut waits.resources)
+    let counter = &inner.counters.waits.queues;
+    counter.during(&mut waits.resources, |patience| {
+        inner.lanes.checkout(patience)
+    })
 }
 
 /// Drives one round to its end. If the device is late, fails with the results so far and leaves the

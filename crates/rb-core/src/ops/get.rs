@@ -19,7 +19,7 @@ use parking_lot::Mutex;
 use rb_index::Hints;
 use rb_io::{Loan, Patience};
 
-use crate::core::inner::Inner;
+use crate::core::inner::{Inner, Timer};
 use crate::core::waits::Waits;
 use crate::error::Error;
 use crate::operation::{Operation, Wakes, operation};
@@ -38,9 +38,11 @@ pub(crate) fn get_many(inner: &Arc<Inner>, keys: &[&[u8]], hints: Hints) -> Vec<
         Ok(pass) => pass,
         Err(error) => return refused(keys.len(), &error),
     };
+    let timer = inner.timer();
     let batch = lease(inner, keys, hints, |_| Target::Buffer); // 1
+    let reads = !batch.is_empty();
     let read = run(inner, batch, &mut Waits::of(inner)); // 2, 3, 4
-    in_order(keys.len(), read, value)
+    ended(inner, timer, reads, in_order(keys.len(), read, value))
 }
 
 /// Looks up many keys and reads each value into the caller's memory.
@@ -54,11 +56,14 @@ pub(crate) fn get_many_at(
         Ok(pass) => pass,
         Err(error) => return refused(keys.len(), &error),
     };
+    let timer = inner.timer();
     let mut waits = Waits::of(inner);
-    let batches = lease_at(inner, keys, hints, loans).split(inner.arena.bytes() / 2);
-    let read = batches.into_iter().rev();
+    let batch = lease_at(inner, keys, hints, loans);
+    let reads = !batch.is_empty();
+    let read = batch.split(inner.arena.bytes() / 2).into_iter().rev();
     let read = read.flat_map(|batch| run(inner, batch, &mut waits));
-    in_order(keys.len(), read.collect(), value_at)
+    let answers = in_order(keys.len(), read.collect(), value_at);
+    ended(inner, timer, reads, answers)
 }
 
 /// Starts a lookup of many keys whose values are read into the caller's memory.
@@ -77,6 +82,21 @@ pub(crate) fn get_many_at_async(
         value_at,
         |answers| answers,
     )
+}
+
+/// Counts a get that has ended: its time if it read anything, and its failures.
+fn ended<T>(
+    inner: &Inner,
+    timer: Timer,
+    reads: bool,
+    answers: Vec<Result<T, Error>>,
+) -> Vec<Result<T, Error>> {
+    // A get that finds nothing takes less time than its measurement.
+    if reads {
+        timer.end(&inner.counters.times.get);
+    }
+    inner.counters.failures.count(&answers);
+    answers
 }
 
 /// Returns the results in the order of the keys; those without one are misses.
@@ -136,8 +156,10 @@ fn start<V: Send + 'static, T: Send + 'static>(
             return operation;
         }
     };
+    let timer = inner.timer();
     // Last keys first, so that the first key ends as the most recently used.
     let batches: VecDeque<GetBatch> = lease(inner).into_iter().rev().collect();
+    let reads = batches.iter().any(|batch| !batch.is_empty());
     if inner.is_manual() {
         let mut waits = Waits::of(inner);
         let read = batches.into_iter();
@@ -145,23 +167,26 @@ fn start<V: Send + 'static, T: Send + 'static>(
             .flat_map(|batch| run(inner, batch, &mut waits))
             .collect();
         drop(pass);
-        completer.answer(shape(in_order(count, read, value)), &mut Wakes::default());
+        let answers = ended(inner, timer, reads, in_order(count, read, value));
+        completer.answer(shape(answers), &mut Wakes::default());
         return operation;
     }
     let waits = match batches.len() {
         1 => Waits::of(inner),
         _ => Waits::of_parts(inner),
     };
+    let store = Arc::clone(inner);
     let call = Arc::new(Call {
         inner: Arc::clone(inner),
         threads: Arc::clone(threads),
         turns: Turns::new(batches, waits, Vec::new()),
         begun: Begun::default(),
         finish: Mutex::new(Some(move |read, wakes: &mut Wakes| {
+            let answers = ended(&store, timer, reads, in_order(count, read, value));
             // End the operation before its result is delivered: the woken caller may close the
             // store.
-            drop(pass);
-            completer.answer(shape(in_order(count, read, value)), wakes);
+            drop((store, pass));
+            completer.answer(shape(answers), wakes);
         })),
     });
     call.begin();
@@ -236,8 +261,10 @@ pub(crate) fn get_many_into(
         Ok(pass) => pass,
         Err(error) => return refused(keys.len(), &error),
     };
+    let timer = inner.timer();
     let mut waits = Waits::of(inner);
     let all = lease(inner, keys, hints, |_| Target::Buffer);
+    let reads = !all.is_empty();
     let mut lengths: Vec<_> = keys.iter().map(|_| Ok(None)).collect();
     // Last keys first, so that the first key ends as the most recently used.
     for batch in all.split(inner.arena.bytes() / 2).into_iter().rev() {
@@ -246,7 +273,7 @@ pub(crate) fn get_many_into(
             lengths[at] = answer.and_then(|hit| hit.map(copied).transpose());
         }
     }
-    lengths
+    ended(inner, timer, reads, lengths)
 }
 
 /// Returns the same error for each key.

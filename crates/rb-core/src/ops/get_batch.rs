@@ -72,6 +72,11 @@ impl GetBatch {
         Ok(())
     }
 
+    /// Returns whether it has nothing to read.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.hits.is_empty()
+    }
+
     /// Splits the batch into batches of at most `bytes` of buffers, but at least one hit each, in
     /// the order of the keys.
     pub(crate) fn split(mut self, bytes: usize) -> Vec<GetBatch> {
@@ -204,6 +209,7 @@ impl Batch for GetBatch {
         let dropped = self.end_leases();
         self.inner.switch(SwitchPoint::Released);
         add(&self.inner.counters.dropped, dropped.len());
+        add(&self.inner.counters.drops.get, dropped.len());
         if !dropped.is_empty() {
             before_observer();
         }

@@ -147,7 +147,10 @@ impl PendingGet {
         }
         self.target = Target::Direct(Some(loan));
         match verified {
-            true => Read::Verified(None),
+            true => {
+                add(&inner.counters.bytes_direct, len);
+                Read::Verified(None)
+            }
             false => Read::Refuted,
         }
     }

@@ -32,6 +32,7 @@ pub(crate) fn put_many(
         Ok(entered) => entered,
         Err(error) => return vec![Err(error); puts.len()],
     };
+    let timer = inner.timer();
     let Plan {
         planned,
         mut answers,
@@ -65,6 +66,8 @@ pub(crate) fn put_many(
         not_durable(&mut answers, durable);
     }
     settle(&mut answers, &followers);
+    timer.end(&inner.counters.times.put);
+    inner.counters.failures.count(&answers);
     answers
 }
 

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use rb_io::{Buffer, Patience};
 
 use crate::core::gate::Pass;
-use crate::core::inner::Inner;
+use crate::core::inner::{Inner, Timer};
 use crate::core::waits::Waits;
 use crate::error::Error;
 use crate::operation::{Completer, Operation, Wakes, operation};
@@ -57,6 +57,7 @@ pub(crate) fn put_many_async<T: Send + 'static>(
             return operation;
         }
     };
+    let timer = inner.timer();
     let Plan {
         planned,
         answers,
@@ -67,6 +68,8 @@ pub(crate) fn put_many_async<T: Send + 'static>(
         answers,
         ticket: 0,
         followers,
+        timer,
+        store: Arc::clone(inner),
         pass,
         completer,
         shape,
@@ -355,6 +358,8 @@ struct Done<T: Send + 'static> {
     /// Once this ticket is durable, so is everything the results refer to.
     ticket: u64,
     followers: Vec<(usize, usize)>,
+    timer: Timer,
+    store: Arc<Inner>,
     pass: Pass,
     completer: Completer<T>,
     shape: fn(Vec<PutResult>) -> T,
@@ -379,6 +384,9 @@ impl<T: Send + 'static> Done<T> {
 
     fn give(mut self, wakes: &mut Wakes) {
         settle(&mut self.answers, &self.followers);
+        let counters = &self.store.counters;
+        self.timer.end(&counters.times.put);
+        counters.failures.count(&self.answers);
         // End the operation before its result is delivered: the woken caller may close the store.
         drop(self.pass);
         self.completer.answer((self.shape)(self.answers), wakes);

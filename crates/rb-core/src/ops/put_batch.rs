@@ -68,8 +68,11 @@ impl PutBatch {
         let reservation = inner.admit(writer, need(&planned), &mut waits.resources)?;
         inner.switch(SwitchPoint::PutAdmitted);
         let near = near(inner, options);
-        let taken = writer.committing(&mut waits.resources, || {
-            take_slots(inner, writer, &planned, options.mode, near, true) // 2
+        let counter = &inner.counters.waits.slots;
+        let taken = counter.during(&mut waits.resources, |patience| {
+            writer.committing(patience, || {
+                take_slots(inner, writer, &planned, options.mode, near, true) // 2
+            })
         });
         Ok(PutBatch::new(
             inner,

@@ -11,7 +11,7 @@ use rb_index::LockPurpose;
 use crate::core::inner::Inner;
 use crate::core::waits::Waits;
 use crate::core::writer::Writer;
-use crate::counters::add;
+use crate::counters::{Timer, add};
 use crate::error::Error;
 use crate::log::delta::LogSpace;
 use crate::operation::{Operation, operation};
@@ -83,12 +83,20 @@ pub(crate) fn remove_many(
         Ok(entered) => entered,
         Err(error) => return vec![Err(error); keys.len()],
     };
+    let timer = inner.timer();
     let (mut answers, ticket) = remove_all(inner, writer, keys, mode, &mut Waits::of(inner));
     inner.switch(SwitchPoint::RemovesDone);
     if inner.options.durability == Durability::EachBatch {
         not_durable(&mut answers, inner.make_durable(writer, ticket));
     }
+    ended(inner, timer, &answers);
     answers
+}
+
+/// Counts a remove that has ended.
+fn ended(inner: &Inner, timer: Timer, answers: &[RemoveResult]) {
+    timer.end(&inner.counters.times.remove);
+    inner.counters.failures.count(answers);
 }
 
 /// Starts a remove of many keys in a worker, because it may wait for log space.
@@ -112,6 +120,7 @@ pub(crate) fn remove_many_async<T: Send + 'static>(
         completer.complete(shape(remove_many(inner, keys, mode)));
         return operation;
     }
+    let timer = inner.timer();
     let keys: Vec<Box<[u8]>> = keys.iter().map(|key| Box::from(*key)).collect();
     let store = Arc::clone(inner);
     threads.writes.run(Waits::of(inner), move |waits, outcome| {
@@ -121,9 +130,11 @@ pub(crate) fn remove_many_async<T: Send + 'static>(
             Ok(()) => remove_all(&store, writer, &keys, mode, waits),
             Err(error) => (vec![Err(error); count], 0),
         };
+        let counted = Arc::clone(&store);
         let give = move |outcome| {
             not_durable(&mut answers, outcome);
-            drop(pass);
+            ended(&counted, timer, &answers);
+            drop((counted, pass));
             completer.complete(shape(answers));
         };
         match store.options.durability {

@@ -12,10 +12,14 @@ pub(crate) fn sync_async(inner: &Arc<Inner>) -> Operation<Result<(), Error>> {
     match inner.enter_writing() {
         Err(error) => completer.complete(Err(error)),
         Ok((pass, writer)) => {
-            let ticket = writer.log.ticket();
+            let (timer, ticket) = (inner.timer(), writer.log.ticket());
             let stopped = Arc::downgrade(inner);
             let waiter = move |outcome: Result<(), Error>| {
-                let outcome = match stopped.upgrade() {
+                let store = stopped.upgrade();
+                if let Some(inner) = &store {
+                    timer.end(&inner.counters.times.sync);
+                }
+                let outcome = match store {
                     // A file may have been truncated after its contents became durable.
                     Some(inner) => outcome
                         .and_then(|()| inner.check_size().inspect_err(|_| inner.notify_poisoned()))

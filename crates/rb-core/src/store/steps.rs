@@ -31,7 +31,10 @@ impl Store {
     /// ```
     pub fn sync(&self) -> Result<(), Error> {
         let (_pass, writer) = self.inner().enter_writing()?;
-        self.inner().sync(writer)
+        let timer = self.inner().timer();
+        let synced = self.inner().sync(writer);
+        timer.end(&self.inner().counters.times.sync);
+        synced
     }
 
     /// Starts a sync; see [`Store::sync`].
@@ -51,7 +54,7 @@ impl Store {
         sync_async(self.inner())
     }
 
-    /// Writes a checkpoint now. The store also writes one each time the log has grown by a quarter of its ring.
+    /// Writes a checkpoint now. The store also writes one each time the log has grown by a third of the last one.
     ///
     /// # Errors
     /// `Poisoned` if a write or flush failed; `ReadOnly`, `Closed`.

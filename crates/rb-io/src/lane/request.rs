@@ -6,6 +6,7 @@ use crate::arena::PAGE_BYTES;
 use crate::buffer::{Buffer, IoBuf, Loan};
 use crate::error::IoError;
 use crate::lane::part::PartState;
+use crate::lane::stats::Counted;
 use crate::limits::Limits;
 use crate::request::{Memory, OpKind, Part, PlacementId};
 use crate::split::{Span, Spans, split, split_discard};
@@ -286,11 +287,15 @@ pub(super) struct Entry {
     open_parts: u32,
     checksummed: Option<Range<usize>>,
     sums: Vec<PartSum>,
+    bytes: u64,
+    /// `None` if the lane counts no requests.
+    pub(super) counted: Option<Counted>,
     pub(super) error: Option<IoError>,
 }
 
 impl Entry {
     pub(super) fn new(owner: Owner, request: Request, limits: &Limits) -> Self {
+        let bytes = request.bytes();
         let Request {
             op,
             offset,
@@ -327,6 +332,8 @@ impl Entry {
             open_parts: 0,
             checksummed: checksummed.filter(|_| op == OpKind::Read),
             sums: Vec::new(),
+            bytes,
+            counted: None,
             error: None,
         }
     }
@@ -429,6 +436,11 @@ impl Entry {
 
     pub(super) fn is_done(&self) -> bool {
         self.open_parts == 0 && (self.cut || self.error.is_some())
+    }
+
+    /// The bytes of the request if it has succeeded.
+    pub(super) fn bytes_done(&self) -> Option<u64> {
+        self.error.is_none().then_some(self.bytes)
     }
 
     pub(super) fn finish(mut self) -> (Owner, Completion) {
