@@ -4,6 +4,7 @@ mod programs;
 mod run;
 mod task_bench;
 mod task_device;
+mod task_dist;
 mod task_fuzz;
 mod task_loom;
 mod task_miri;
@@ -88,6 +89,10 @@ enum Task {
     Bench(task_bench::Options),
     /// Package each library crate and build it from its package
     Package,
+    /// Build a release into target/dist: the static program, man pages, completions, an archive and a Debian package
+    ///
+    /// Needs the musl target of Rust, musl-gcc and cargo-deb. Lists each file with its size and SHA-256.
+    Dist(task_dist::Options),
 }
 
 /// Options that are passed on to a program, which parses them.
@@ -123,5 +128,6 @@ fn run(task: Task) -> Result<(), String> {
         Task::Profile { args } => task_profile::run(&args),
         Task::Bench(options) => task_bench::run(&options),
         Task::Package => task_package::run(),
+        Task::Dist(options) => task_dist::run(&options),
     }
 }

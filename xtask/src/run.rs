@@ -61,6 +61,18 @@ pub(crate) fn cargo_output(args: &[&str]) -> Result<Vec<u8>, String> {
     }
 }
 
+/// Runs a command and returns its standard output. An error has both outputs.
+pub(crate) fn checked(command: &mut Command) -> Result<String, String> {
+    let shown = format!("{command:?}");
+    let output = command.output().map_err(|why| format!("{shown}: {why}"))?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    if output.status.success() {
+        return Ok(text);
+    }
+    let errors = String::from_utf8_lossy(&output.stderr);
+    Err(format!("{shown}: {}\n{text}{errors}", output.status))
+}
+
 /// Waits for a child that has its own process group. Returns `None` if its time was over and the group was killed. The
 /// time is counted in steps: a step during which the whole machine stood still counts like any other.
 pub(crate) fn wait(child: &mut Child, time: Duration) -> std::io::Result<Option<ExitStatus>> {

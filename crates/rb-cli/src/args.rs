@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use rb_core::{ClassRequest, EngineKind};
 
 use crate::size::{parse_class, parse_size};
+use crate::version::{LONG, SHORT};
 pub use measuring::{
     BenchArgs, BenchOp, FillArgs, RecoverBenchArgs, RecoverChurnArgs, ReplayArgs, Until,
     ValidateMode,
@@ -21,7 +22,7 @@ const FSCK: &str = "Damage is what no crash leaves behind. A store whose process
 
 /// Format, inspect, use and measure raw-block stores: crash-safe persistent caches for large values.
 #[derive(Debug, Parser)]
-#[command(name = "rb", version, after_help = format!("{SIZES}\n\n{CODES}"))]
+#[command(name = "rb", version = SHORT.as_str(), long_version = LONG.as_str(), after_help = format!("{SIZES}\n\n{CODES}"))]
 pub struct Cli {
     /// Print the result as one line of JSON.
     #[arg(long, global = true)]

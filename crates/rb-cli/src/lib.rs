@@ -43,6 +43,7 @@ mod rates;
 mod recover_bench;
 mod replay;
 mod run;
+mod version;
 mod warnings;
 
 pub use run::run;

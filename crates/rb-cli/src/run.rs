@@ -12,6 +12,7 @@ use crate::failure::Failure;
 use crate::outcome::Outcome;
 use crate::output::Output;
 use crate::terminal::plain;
+use crate::version::VersionLine;
 use crate::{
     bench, demo, entries, format, fsck, get, info, inspect, probe, put, recover_bench, replay,
 };
@@ -106,8 +107,12 @@ fn without_hidden(mut error: clap::Error) -> clap::Error {
     error
 }
 
-/// Reports a command line that was not understood, or prints the help that was asked for.
+/// Reports a command line that was not understood, or prints the help or the version that was asked for.
 fn refused(args: &[OsString], error: &clap::Error) -> ExitCode {
+    let json = args.iter().any(|arg| arg == "--json");
+    if json && error.kind() == ErrorKind::DisplayVersion {
+        return version_line();
+    }
     if !error.use_stderr() {
         drop(error.print());
         return ExitCode::SUCCESS;
@@ -117,7 +122,6 @@ fn refused(args: &[OsString], error: &clap::Error) -> ExitCode {
         drop(error.print());
         return ExitCode::from(ERROR);
     }
-    let json = args.iter().any(|arg| arg == "--json");
     let mut text = one_line(&error.to_string());
     if error.kind() == ErrorKind::InvalidUtf8 {
         let which = args.iter().filter(|arg| arg.to_str().is_none());
@@ -127,6 +131,16 @@ fn refused(args: &[OsString], error: &clap::Error) -> ExitCode {
         });
     }
     report(&mut Output::new(json, None), text)
+}
+
+/// Prints the version as one line of JSON.
+fn version_line() -> ExitCode {
+    let mut output = Output::new(true, Some("version"));
+    let written = output.json(&VersionLine::new());
+    match written.and_then(|()| output.flush()) {
+        Err(failure) if !failure.is_broken_pipe() => report(&mut output, failure.chain()),
+        _ => ExitCode::SUCCESS,
+    }
 }
 
 /// The error itself on one line, without the tips and the usage that follow it.

@@ -43,7 +43,12 @@ fn rows(page: &str) -> BTreeMap<String, Row> {
         };
         assert!(!meaning.is_empty(), "no meaning: {line}");
         let commands = match commands {
-            "all" => COMMANDS.map(str::to_owned).into(),
+            // `rb --version` is not a command, but prints a line like one.
+            "all" => COMMANDS
+                .iter()
+                .chain(&["version"])
+                .map(|name| (*name).to_owned())
+                .collect(),
             list => list.split(", ").map(str::to_owned).collect(),
         };
         let row = Row {
@@ -165,6 +170,7 @@ fn has_unit(name: &str, unit: &str) -> bool {
 fn outputs() -> Vec<Ran> {
     let place = Place::new();
     let mut all = vec![rb(["--json"]), rb(["--json", "nonsense"])];
+    all.push(rb(["--version", "--json"]));
     let format = ["--slot-bytes", "64KiB", "--slots", "64", "--label", "a"];
     all.push(place.rb(&["format", "--json"], &format));
     let put = |more: &[&str]| {

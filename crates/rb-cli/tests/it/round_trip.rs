@@ -256,10 +256,25 @@ fn a_reader_that_goes_away_is_not_an_error() {
 
 #[test]
 fn version_and_help_are_there() {
-    assert_eq!(
-        rb(["--version"]).text(),
-        format!("rb {}\n", env!("CARGO_PKG_VERSION"))
-    );
+    let short = rb(["-V"]).text();
+    let line = rb(["--version", "--json"]).json();
+    let commit = line["commit"].as_str().unwrap();
+    // A copy of the sources without a repository has no commit.
+    let is_hash = commit.len() == 12 && commit.bytes().all(|byte| byte.is_ascii_hexdigit());
+    assert!(is_hash || commit == "unknown", "{commit}");
+    let version = env!("CARGO_PKG_VERSION");
+    assert_eq!(short, format!("rb {version} (format 1, commit {commit})\n"));
+    assert_eq!(line["format_version"], 1, "{line}");
+    assert_eq!(line["built_with"][0], "io_uring", "{line}");
+    let long = rb(["--version"]).text();
+    for part in [
+        "format    1\n",
+        "features  io_uring, zstd",
+        "knows     compatible bits 0x0",
+        commit,
+    ] {
+        assert!(long.contains(part), "{part:?} in {long}");
+    }
     let help = rb(["--help"]).text();
     for command in [
         "demo",
