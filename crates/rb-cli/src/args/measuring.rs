@@ -14,7 +14,8 @@ use crate::size::parse_size;
 // clap does not wrap the usage, and this one is longer than 80 columns.
 #[command(after_help = SIZES, override_usage = "rb replay [OPTIONS] --store <PATH> --slots <N>\n                 --slot-bytes <SIZE> <TRACE>")]
 pub struct ReplayArgs {
-    /// JSON lines with `hash_ids` for each request (the format of the Mooncake traces).
+    /// JSON lines with `hash_ids` for each request (the format of the Mooncake traces), as they are or
+    /// compressed with zstd.
     #[arg(value_parser = path_parser())]
     pub trace: PathBuf,
     /// The store. It is made with exactly --slots slots.
