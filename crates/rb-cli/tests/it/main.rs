@@ -14,6 +14,7 @@ mod memory;
 mod messages;
 mod odd_inputs;
 mod outputs;
+mod pages;
 mod probing;
 mod program;
 mod replaying;
