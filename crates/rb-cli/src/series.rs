@@ -4,15 +4,17 @@
 //! no contention to the measurement. The memory does not grow with the number of calls, nor with the time: intervals
 //! that become too many are merged in pairs.
 
+mod calls;
 mod measured;
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use hdrhistogram::Histogram;
 use indicatif::ProgressBar;
 
 use crate::rates::bytes_per_second;
+pub(crate) use calls::Kind;
+use calls::{Calls, Kinds, add};
 pub(crate) use measured::Measured;
 
 /// Length of the shortest interval.
@@ -22,43 +24,6 @@ const INTERVALS_MAX: usize = 240;
 /// Significant digits of the latencies of all calls, and of those of an interval.
 const DIGITS: u8 = 3;
 const INTERVAL_DIGITS: u8 = 2;
-/// Longest latency in nanoseconds: an hour. A longer one counts as this one.
-const LATENCY_MAX: u64 = 3_600_000_000_000;
-/// A kind of call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
-    /// Reads values.
-    Get,
-    /// Writes values.
-    Put,
-}
-
-impl Kind {
-    /// All kinds, in the order of their numbers.
-    pub(crate) const ALL: [Kind; 2] = [Kind::Get, Kind::Put];
-
-    /// The kind's name on the command line.
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Kind::Get => "get",
-            Kind::Put => "put",
-        }
-    }
-}
-
-/// Calls of one kind.
-#[derive(Clone)]
-struct Calls {
-    /// In nanoseconds.
-    latencies: Histogram<u64>,
-    max: Duration,
-    values: u64,
-    bytes: u64,
-}
-
-/// Calls of all kinds, by the number of the kind.
-type Kinds = [Calls; 2];
-
 /// The calls of a measurement.
 pub(crate) struct Series {
     start: Instant,
@@ -82,55 +47,6 @@ pub(crate) struct Recorder<'a> {
     /// The step whose calls `kinds` has.
     step: usize,
     last: Instant,
-}
-
-impl Calls {
-    fn new(digits: u8) -> Calls {
-        let latencies = Histogram::new(digits);
-        Calls {
-            latencies: latencies.unwrap_or_else(|why| unreachable!("{digits} digits: {why}")),
-            max: Duration::ZERO,
-            values: 0,
-            bytes: 0,
-        }
-    }
-
-    fn kinds(digits: u8) -> Kinds {
-        [Calls::new(digits), Calls::new(digits)]
-    }
-
-    fn record(&mut self, latency: Duration, values: u64, bytes: u64) {
-        let nanos = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX);
-        // The histogram grows up to the limit, which its range includes.
-        let _ = self.latencies.record(nanos.min(LATENCY_MAX));
-        self.max = self.max.max(latency);
-        self.values += values;
-        self.bytes += bytes;
-    }
-
-    fn add(&mut self, other: &Calls) {
-        // The histogram grows as far as the other one.
-        let _ = self.latencies.add(&other.latencies);
-        self.max = self.max.max(other.max);
-        self.values += other.values;
-        self.bytes += other.bytes;
-    }
-
-    fn clear(&mut self) {
-        self.latencies.reset();
-        (self.max, self.values, self.bytes) = (Duration::ZERO, 0, 0);
-    }
-
-    /// Returns the percentile in microseconds; `None` without calls.
-    fn us(&self, quantile: f64) -> Option<f64> {
-        let nanos = self.latencies.value_at_quantile(quantile);
-        // A bucket of the histogram may end above the longest latency in it.
-        (!self.latencies.is_empty()).then(|| (nanos as f64 / 1e3).min(self.max_us()))
-    }
-
-    fn max_us(&self) -> f64 {
-        self.max.as_secs_f64() * 1e6
-    }
 }
 
 impl Series {
@@ -212,10 +128,6 @@ impl Series {
             sum.us(0.99).unwrap_or(0.0)
         ));
     }
-}
-
-fn add(to: &mut Kinds, from: &Kinds) {
-    to.iter_mut().zip(from).for_each(|(to, from)| to.add(from));
 }
 
 fn in_pairs(intervals: &[Kinds]) -> Vec<Kinds> {

@@ -80,7 +80,7 @@ impl OutputTarget<'_> {
     }
 
     /// Examines a block device as a format does: locks it first, so that its content cannot change.
-    fn device<'a>(path: &'a Path, agreed: Agreed) -> Result<OutputTarget<'a>, Failure> {
+    fn device(path: &Path, agreed: Agreed) -> Result<OutputTarget<'_>, Failure> {
         let held = rb_core::claim_device(path, agreed.yes, agreed.force && agreed.yes);
         let held = held.map_err(|why| match why {
             FormatError::Consent { path, found } => Failure::OverDevice { path, found },

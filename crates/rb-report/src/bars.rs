@@ -64,7 +64,9 @@ mod tests {
             text: "2 [1–4]".to_owned(),
             marked: true,
         };
-        let text = figure("GB/s", &[row.clone()]).unwrap().into_string();
+        let text = figure("GB/s", std::slice::from_ref(&row))
+            .unwrap()
+            .into_string();
         assert!(
             text.contains("&lt;b&gt;") && text.contains("width=\"175\""),
             "{text}"

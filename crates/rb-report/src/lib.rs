@@ -1,3 +1,4 @@
+//! Pages of figures for the measurements of raw-block.
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 

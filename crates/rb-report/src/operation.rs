@@ -212,7 +212,7 @@ mod tests {
             percentiles: Vec::new(),
             histogram: Vec::new(),
         };
-        let page = Page::new("t").section(charts("c", &[none.clone()]));
+        let page = Page::new("t").section(charts("c", std::slice::from_ref(&none)));
         let page = page.section(latency_table("l", &[none])).html();
         assert_eq!(page.matches("<svg").count(), 4);
         assert!(!page.contains("could not be drawn"), "{page}");

@@ -148,7 +148,7 @@ impl BenchLine {
         Ok(())
     }
 
-    /// The choice of operations and keys in words, unless it is the usual one.
+    /// Describes the choice of operations and keys, unless it is the usual one.
     fn choice(&self) -> String {
         let mut words = String::new();
         if let ("mixed", Some(ratio)) = (self.op, self.get_ratio) {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rb_report::{Bar, Interval, Operation, Percentile};
 
-use super::{Calls, Kind, Kinds};
+use super::calls::{Calls, Kind, Kinds};
 use crate::rates::bytes_per_second;
 
 /// First bar of the histogram in nanoseconds, and the ratio of each bar to the one before it: ten for each power of ten.
