@@ -15,6 +15,8 @@ mod target;
 
 use std::fs;
 use std::io::Write;
+use std::path::Path;
+use std::process::Command;
 
 use serde_json::{Value, json};
 
@@ -75,7 +77,7 @@ fn against_peers(options: &Options) -> Result<(), String> {
     let programs = setup::programs(options)?;
     let checksums = setup::checksum_cold(&cases)?;
     let (all, failures) = measure_all(options, &programs, &cases);
-    publish(options, &checksums, &all, &failures)?;
+    publish(options, &programs, &checksums, &all, &failures)?;
     failures
         .iter()
         .for_each(|failure| eprintln!("bench: {failure}"));
@@ -118,13 +120,24 @@ fn measure_all(
 /// Writes JSON, table and page to target/bench, and prints the table or the JSON.
 fn publish(
     options: &Options,
+    programs: &Programs,
     checksums: &[Value],
     all: &[Rounds],
     failures: &[String],
 ) -> Result<(), String> {
     let mut remarks: Vec<String> = checksums
         .iter()
-        .map(|line| format!("checksum on cold data: {line}"))
+        .map(|line| {
+            let figure = |name: &str| line[name].as_f64().unwrap_or_default();
+            format!(
+                "The checksum of values of {} bytes that are in no cache takes {:.3} s of CPU time for each GB \
+                 [{:.3}–{:.3}].",
+                line["value_bytes"],
+                figure("checksum_cold_s_per_gb"),
+                figure("min"),
+                figure("max")
+            )
+        })
         .collect();
     remarks.push(format!(
         "{} rounds of {} s; medians, least and greatest; ratios are medians of the ratios within a round. \
@@ -133,6 +146,7 @@ fn publish(
         options.rounds(),
         options.seconds()
     ));
+    let facts = facts(options, programs);
     let lines: Vec<Value> = all.iter().flat_map(Rounds::json).collect();
     let json =
         json!({ "checksum_cold": checksums, "lines": lines, "failures": failures }).to_string();
@@ -144,7 +158,7 @@ fn publish(
     for (name, content) in [
         ("report.json", &json),
         ("report.txt", &text),
-        ("report.html", &report::page(all, &remarks)),
+        ("report.html", &report::page(all, &facts, &remarks)),
     ] {
         let path = format!("{FOLDER}/{name}");
         fs::write(&path, content).map_err(|why| format!("{path}: {why}"))?;
@@ -153,6 +167,22 @@ fn publish(
     writeln!(std::io::stdout(), "{shown}").map_err(|why| why.to_string())?;
     eprintln!("== {FOLDER}/report.html");
     Ok(())
+}
+
+/// Returns the versions of the programs and the storage of the target disk.
+fn facts(options: &Options, programs: &Programs) -> Vec<(&'static str, String)> {
+    let version = |program: &Path| {
+        let output = Command::new(program).arg("--version").output().ok();
+        let text = output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
+        text.filter(|text| !text.is_empty())
+            .unwrap_or_else(|| "unknown".to_owned())
+    };
+    let mut facts = vec![("version", version(&programs.rb))];
+    if programs.fio {
+        facts.push(("fio", version(Path::new("fio"))));
+    }
+    facts.push(("disk", rb_report::storage(&options.dir)));
+    facts
 }
 
 /// Returns the cases whose name contains the filter, those of one size together.

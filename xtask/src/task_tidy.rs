@@ -14,13 +14,14 @@ use crate::run::cargo_output;
 
 /// Allowed dependencies of each crate within the workspace. The three leaves do not know each other; only rb-core
 /// composes them.
-const DIRECTION: [(&str, &[&str]); 11] = [
+const DIRECTION: [(&str, &[&str]); 12] = [
     ("rb-format", &[]),
     ("rb-io", &[]),
     ("rb-index", &[]),
     ("rb-testkit", &["rb-io"]),
     ("rb-core", &["rb-format", "rb-io", "rb-index"]),
-    ("rb-cli", &["rb-core", "rb-format", "rb-io"]),
+    ("rb-report", &[]),
+    ("rb-cli", &["rb-core", "rb-format", "rb-io", "rb-report"]),
     ("rb-tests", &["rb-core", "rb-format", "rb-io", "rb-testkit"]),
     ("rb-fuzz", &["rb-core", "rb-format", "rb-io", "rb-testkit"]),
     (
@@ -31,7 +32,7 @@ const DIRECTION: [(&str, &[&str]); 11] = [
         "rb-bench",
         &["rb-core", "rb-format", "rb-io", "rb-index", "rb-testkit"],
     ),
-    ("xtask", &[]),
+    ("xtask", &["rb-report"]),
 ];
 
 /// Checks all rules and prints every breach.

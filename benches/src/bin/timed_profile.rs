@@ -42,10 +42,12 @@ const CASES: [Case; 4] = [
     ("get_miss", 200_000, |store, key, _| {
         let mut other = *key;
         other[31] ^= 0xFF;
-        Ok(drop(store.get(&other)?))
+        store.get(&other)?;
+        Ok(())
     }),
     ("get_hit", 4_000, |store, key, _| {
-        Ok(drop(store.get(key)?.ok_or("a miss")?))
+        store.get(key)?.ok_or("a miss")?;
+        Ok(())
     }),
     ("put", 4_000, |store, key, value| {
         store.put(key, value)?;

@@ -107,10 +107,10 @@ pub enum Failure {
         /// The metadata, and the cause.
         why: String,
     },
-    /// A value would overwrite the store that it comes from, or another store.
-    #[error("{output} is the store itself or another one: a value does not overwrite a store")]
+    /// A value or a page would overwrite the store that it comes from, or another store.
+    #[error("{output} is the store itself or another one: nothing else overwrites a store")]
     OverStore {
-        /// The target of the value.
+        /// The target.
         output: PathBuf,
     },
     /// A value would overwrite a device without consent.

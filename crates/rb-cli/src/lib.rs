@@ -36,6 +36,7 @@ mod info;
 mod inspect;
 mod open;
 mod outcome;
+mod page;
 mod probe;
 mod progress;
 mod put;
@@ -43,6 +44,8 @@ mod rates;
 mod recover_bench;
 mod replay;
 mod run;
+mod series;
+mod target;
 mod version;
 mod warnings;
 

@@ -1,5 +1,7 @@
 //! Progress bars: on standard error, and only if that is a terminal.
 
+use std::time::Duration;
+
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use rb_core::Progress;
 
@@ -11,6 +13,16 @@ pub(crate) fn bar(steps: u64, what: &str) -> ProgressBar {
         bar.set_style(style);
     }
     bar.set_message(what.to_owned());
+    bar
+}
+
+/// Makes a bar over a duration, with rates as its message.
+pub(crate) fn rates(time: Duration) -> ProgressBar {
+    let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    let bar = ProgressBar::with_draw_target(Some(millis), ProgressDrawTarget::stderr());
+    if let Ok(style) = ProgressStyle::with_template("measure {wide_bar} {percent} %  {msg}") {
+        bar.set_style(style);
+    }
     bar
 }
 

@@ -1,4 +1,4 @@
-//! Rates, ratios and percentiles.
+//! Rates and ratios.
 
 use std::time::Duration;
 
@@ -20,26 +20,9 @@ pub(crate) fn ratio(part: u64, whole: u64) -> f64 {
     }
 }
 
-/// The percentile by nearest rank of sorted times, in microseconds; 0 if there are none.
-pub(crate) fn percentile_us(sorted: &[Duration], percent: f64) -> f64 {
-    let rank = (sorted.len() as f64 * percent / 100.0).ceil() as usize;
-    sorted
-        .get(rank.saturating_sub(1))
-        .map_or(0.0, |time| time.as_secs_f64() * 1e6)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn percentiles_are_nearest_rank() {
-        let times: Vec<Duration> = (1..=200).map(Duration::from_millis).collect();
-        assert_eq!(percentile_us(&times, 50.0), 100_000.0);
-        assert_eq!(percentile_us(&times, 99.0), 198_000.0);
-        assert_eq!(percentile_us(&times[..1], 99.0), 1000.0);
-        assert_eq!(percentile_us(&[], 99.0), 0.0);
-    }
 
     #[test]
     fn no_time_is_no_rate() {

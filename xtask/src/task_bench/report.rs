@@ -1,15 +1,10 @@
-//! Presents the figures to a reader: a table in plain text, and bars in a page that loads nothing.
+//! Presents the figures to a reader: a table in plain text, and bars and charts in a page that loads nothing.
 
-use std::fmt::Write;
+use rb_report::{Operation, Page, Section, charts, date, machine};
+use serde_json::Value;
 
 use super::contender::Contender;
 use super::summary::{GIGA, METRICS, Rounds, Spread};
-
-/// Widths in the drawing, in pixels.
-const NAMES: f64 = 130.0;
-const BARS: f64 = 380.0;
-const FIGURES: f64 = 220.0;
-const ROW: f64 = 20.0;
 
 /// Returns a table of one case. Below a median are its minimum and maximum; `×fio` is the ratio to fio in the same
 /// round.
@@ -63,76 +58,113 @@ fn shown(spread: Option<Spread>, digits: usize) -> String {
     })
 }
 
-/// Returns a page of bars for all cases; `remarks` are listed above them, a line each.
-pub(super) fn page(all: &[Rounds], remarks: &[String]) -> String {
-    let mut page = String::from(
-        "<!DOCTYPE html><html lang=\"en\"><meta charset=\"utf-8\"><title>raw-block: benchmarks</title>\n\
-         <style>body{font:14px sans-serif;max-width:60em;margin:2em auto}h2{margin-top:2em}\
-         svg{display:block;margin:.5em 0}text{font:12px sans-serif}</style>\n<h1>raw-block: benchmarks</h1>\n",
-    );
-    for remark in remarks {
-        page += &format!("<p>{}</p>\n", escaped(remark));
+/// Returns a page for all cases: bars of all contenders, and the charts of this store. `facts` are listed in its head,
+/// `remarks` below it.
+pub(super) fn page(all: &[Rounds], facts: &[(&str, String)], remarks: &[String]) -> String {
+    let mut page = Page::new("raw-block: benchmarks").fact("date", date());
+    for (name, fact) in machine().iter().chain(facts) {
+        page = page.fact(name, fact);
     }
+    let about = Section::new("How to read this");
+    page = page.section(remarks.iter().fold(about, Section::sentence));
     for rounds in all {
-        let title = format!("{} {}", rounds.target, rounds.case);
-        page += &format!("<h2>{}</h2>\n", escaped(&title));
-        for (metric, unit, factor) in METRICS {
-            page += &bars(rounds, metric, unit, factor);
-        }
+        page = page.section(case(rounds));
     }
-    page
+    page.html()
 }
 
-/// Medians as bars, their spread as a line over each.
-fn bars(rounds: &Rounds, metric: &str, unit: &str, factor: f64) -> String {
-    let rows: Vec<(&str, Spread)> = rounds
-        .contenders()
-        .into_iter()
-        .filter_map(|contender| {
-            let spread = rounds.spread(contender, metric)?;
-            Some((contender.name(), spread.times(factor)))
-        })
-        .collect();
-    let most = rows
+fn case(rounds: &Rounds) -> Section {
+    let mut section = Section::new(&format!("{} {}", rounds.target, rounds.case));
+    for (metric, unit, factor) in METRICS {
+        section = section.bars(unit, &bars(rounds, metric, factor));
+    }
+    match median_round(rounds) {
+        Some(ours) => section.with_figures_of(charts("", &ours)),
+        None => section,
+    }
+}
+
+/// Returns the figures of this store in its round with the median throughput; `None` if it has none, as from an older
+/// program.
+fn median_round(rounds: &Rounds) -> Option<Vec<Operation>> {
+    let mut ours: Vec<&Value> = rounds
+        .answers
         .iter()
-        .map(|(_, spread)| spread.max)
-        .fold(0.0, f64::max);
-    if most <= 0.0 {
-        return String::new();
-    }
-    let (width, height) = (NAMES + BARS + FIGURES, ROW * (rows.len() as f64 + 1.0));
-    let mut svg = format!(
-        "<svg width=\"{width}\" height=\"{height}\" role=\"img\"><text y=\"14\" font-weight=\"bold\">{}</text>\n",
-        escaped(unit)
-    );
-    for (number, (name, spread)) in rows.iter().enumerate() {
-        let top = ROW * (number as f64 + 1.0);
-        let [median, min, max] =
-            [spread.median, spread.min, spread.max].map(|value| value / most * BARS);
-        let colour = if name.starts_with("ours") {
-            "#2a7"
-        } else {
-            "#9ab"
-        };
-        let (text, middle, digits) = (top + 14.0, top + 9.0, if most < 10.0 { 3 } else { 0 });
-        // Writing into a String does not fail.
-        let _ = writeln!(
-            svg,
-            "<text x=\"0\" y=\"{text}\">{}</text>\
-             <rect x=\"{NAMES}\" y=\"{}\" width=\"{median:.1}\" height=\"14\" fill=\"{colour}\"/>\
-             <path d=\"M{:.1} {middle}H{:.1}\" stroke=\"#333\"/>\
-             <text x=\"{}\" y=\"{text}\">{}</text>",
-            escaped(name),
-            top + 2.0,
-            NAMES + min,
-            NAMES + max,
-            NAMES + BARS + 8.0,
-            shown(Some(*spread), digits),
-        );
-    }
-    svg + "</svg>\n"
+        .flatten()
+        .filter(|(contender, _)| *contender == Contender::Ours)
+        .map(|(_, answer)| answer)
+        .collect();
+    let speed = |answer: &&Value| answer["bytes_per_second"].as_f64().unwrap_or(0.0);
+    ours.sort_unstable_by(|one, other| speed(one).total_cmp(&speed(other)));
+    let median = ours.get(ours.len() / 2)?;
+    let operations: Vec<Operation> = serde_json::from_value(median["operations"].clone()).ok()?;
+    (!operations.is_empty()).then_some(operations)
 }
 
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;")
+fn bars(rounds: &Rounds, metric: &str, factor: f64) -> Vec<rb_report::Spread> {
+    let contenders = rounds.contenders().into_iter();
+    let spreads = contenders.filter_map(|contender| {
+        let spread = rounds.spread(contender, metric)?.times(factor);
+        Some((contender.name(), spread))
+    });
+    let spreads: Vec<(&str, Spread)> = spreads.collect();
+    let most = spreads.iter().map(|(_, spread)| spread.max);
+    let digits = if most.fold(0.0, f64::max) < 10.0 {
+        3
+    } else {
+        0
+    };
+    let row = |(name, spread): (&str, Spread)| rb_report::Spread {
+        name: name.to_owned(),
+        median: spread.median,
+        min: spread.min,
+        max: spread.max,
+        text: shown(Some(spread), digits),
+        marked: name.starts_with("ours"),
+    };
+    spreads.into_iter().map(row).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_page_has_bars_of_all_and_charts_of_this_store() {
+        let interval = json!({"start_seconds": 0.0, "seconds": 1.0, "bytes_per_second": 1e9, "calls": 9,
+            "p50_us": 1.0, "p99_us": 2.0, "max_us": 3.0});
+        let ours = |speed: f64| {
+            let operation = json!({"op": format!("get {speed}"), "calls": 9, "p50_us": 1.0, "p99_us": 2.0,
+                "p999_us": 3.0, "max_us": 3.0, "intervals": [interval],
+                "percentiles": [{"quantile_ratio": 0.5, "latency_us": 1.0}],
+                "histogram": [{"latency_us": 1.0, "calls": 9}]});
+            json!({"bytes_per_second": speed, "operations": [operation]})
+        };
+        let round = |speed: f64| {
+            let fio = json!({"bytes_per_second": 2.0});
+            vec![(Contender::Ours, ours(speed)), (Contender::FioUring, fio)]
+        };
+        let rounds = Rounds {
+            target: "disk",
+            case: "get<1>".to_owned(),
+            answers: vec![round(5.0), round(3.0), round(4.0)],
+        };
+        let page = page(
+            &[rounds],
+            &[("version", "<v>".to_owned())],
+            &["a & b".to_owned()],
+        );
+        for words in [
+            "disk get&lt;1&gt;",
+            "&lt;v&gt;",
+            "a &amp; b",
+            "fio io_uring",
+            "Latency of get 4 over time",
+        ] {
+            assert!(page.contains(words), "{words}");
+        }
+        assert_eq!(page.matches("<figure>").count(), 1 + 4, "{page}");
+    }
 }

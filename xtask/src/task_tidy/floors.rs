@@ -26,6 +26,7 @@ pub(super) fn check(breaches: &mut Vec<String>) -> Result<(), String> {
         ("rb-index", "crates/rb-index"),
         ("rb-core", "crates/rb-core"),
         ("rb-testkit", "crates/rb-testkit"),
+        ("rb-report", "crates/rb-report"),
         ("rb-cli", "crates/rb-cli"),
         ("rb-tests", "tests"),
         ("rb-bench", "benches"),

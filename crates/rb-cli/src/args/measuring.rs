@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::shared::{
-    PlacementArgs, SIZES, parse_number, parse_positive, parse_seconds, path_parser,
+    PlacementArgs, SIZES, parse_exponent, parse_number, parse_positive, parse_seconds, path_parser,
 };
 use crate::size::parse_size;
 
@@ -14,7 +14,8 @@ use crate::size::parse_size;
 // clap does not wrap the usage, and this one is longer than 80 columns.
 #[command(after_help = SIZES, override_usage = "rb replay [OPTIONS] --store <PATH> --slots <N>\n                 --slot-bytes <SIZE> <TRACE>")]
 pub struct ReplayArgs {
-    /// JSON lines with `hash_ids` for each request (the format of the Mooncake traces).
+    /// JSON lines with `hash_ids` for each request (the format of the Mooncake traces), as they are or
+    /// compressed with zstd.
     #[arg(value_parser = path_parser())]
     pub trace: PathBuf,
     /// The store. It is made with exactly --slots slots.
@@ -38,6 +39,10 @@ pub struct ReplayArgs {
     /// Close and reopen the store after every N requests.
     #[arg(long, allow_negative_numbers = true, value_name = "N", value_parser = parse_positive::<u64>)]
     pub restart_every: Option<u64>,
+    /// Also write a page with charts to this file: throughput and latency over time, percentiles and a
+    /// histogram. It replaces the file after all of it was written. It has no script and loads nothing.
+    #[arg(long, value_name = "FILE", value_parser = path_parser())]
+    pub html: Option<PathBuf>,
     /// Agree that the content of --store is destroyed.
     #[arg(long)]
     pub yes: bool,
@@ -56,6 +61,13 @@ pub struct BenchArgs {
     /// The operation to measure. Puts replace existing values, gets read them. Keys are random.
     #[arg(long, value_enum)]
     pub op: BenchOp,
+    /// With --op mixed: part of the calls that are gets, 0 to 100 percent. Default: 70.
+    #[arg(long, allow_negative_numbers = true, value_name = "N", value_parser = parse_number::<u32>)]
+    pub get_percent: Option<u32>,
+    /// Choose keys by Zipf's law: the k-th most popular key is chosen in proportion to 1/k^S, with S
+    /// from 0 to 10. Without it all keys are equally likely.
+    #[arg(long, allow_negative_numbers = true, value_name = "S", value_parser = parse_exponent)]
+    pub zipf: Option<f64>,
     /// Length of each value, 16 bytes to 64 MiB.
     #[arg(long, allow_negative_numbers = true, default_value = "64KiB", value_parser = parse_size, value_name = "SIZE")]
     pub value_bytes: u64,
@@ -99,6 +111,10 @@ pub struct BenchArgs {
     /// Make a new store even if there is one for values of this length.
     #[arg(long)]
     pub fresh: bool,
+    /// Also write a page with charts to this file: throughput and latency over time, percentiles and a
+    /// histogram. It replaces the file after all of it was written. It has no script and loads nothing.
+    #[arg(long, value_name = "FILE", value_parser = path_parser())]
+    pub html: Option<PathBuf>,
     /// Agree that the content of --store is destroyed if a new store has to be made, because there is
     /// none or its slots have another size than the values. Also agree that an empty store is filled.
     #[arg(long)]
@@ -115,6 +131,8 @@ pub enum BenchOp {
     Put,
     /// Get values.
     Get,
+    /// Get and put values.
+    Mixed,
     /// Nothing: the cost of an open store that has no callers.
     Idle,
 }

@@ -67,6 +67,12 @@ pub(super) fn parse_seconds(text: &str) -> Result<f64, &'static str> {
     seconds.map_err(|_| "it is not a number of seconds, as in 5 or 0.5")
 }
 
+pub(super) fn parse_exponent(text: &str) -> Result<f64, &'static str> {
+    let exponent = text.parse::<f64>().ok();
+    let in_range = exponent.filter(|exponent| (0.0..=10.0).contains(exponent));
+    in_range.ok_or("it is not a number from 0 to 10, as in 0.99")
+}
+
 fn parse_placement(text: &str) -> Result<PlacementId, String> {
     let id = text.parse().map(PlacementId);
     id.map_err(|_| format!("a placement id is a number from 1 to {}", u16::MAX))

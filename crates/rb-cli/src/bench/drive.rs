@@ -1,4 +1,4 @@
-//! The measured part: one kind of operation, for a given time, on a given number of threads.
+//! The measured part: gets, puts or both, for a given time, on a given number of threads.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -6,11 +6,13 @@ use std::time::{Duration, Instant};
 use rb_core::{Lookup, Operation, PutOptions, PutResult};
 use rustix::time::{ClockId, clock_gettime};
 
+use super::choice::Choice;
 use super::prepare::Prepared;
 use super::value::looks_right;
 use crate::args::{BenchArgs, BenchOp};
 use crate::failure::Failure;
-use crate::payload::mix;
+use crate::progress;
+use crate::series::{Kind, Measured, Recorder, Series};
 
 /// Duration of the run before the measurement.
 const WARM_UP: Duration = Duration::from_millis(200);
@@ -21,10 +23,6 @@ const SETTLE: Duration = Duration::from_secs(1);
 /// Counts of one thread, or of all threads.
 #[derive(Default)]
 pub(super) struct BenchTally {
-    /// Time of each call, from its start to its completion.
-    pub(super) latencies: Vec<Duration>,
-    pub(super) values: u64,
-    pub(super) bytes: u64,
     /// Values that differ from what was put, or are missing.
     pub(super) wrong: u64,
     pub(super) errors: u64,
@@ -34,6 +32,7 @@ pub(super) struct BenchTally {
 /// A measurement of all threads.
 pub(super) struct BenchRun {
     pub(super) tally: BenchTally,
+    pub(super) measured: Measured,
     pub(super) time: Duration,
     pub(super) cpu: Duration,
     pub(super) commits: u64,
@@ -49,8 +48,8 @@ enum InFlight {
 struct Worker<'a> {
     prepared: &'a Prepared,
     args: &'a BenchArgs,
-    /// Next number of its sequence of random keys.
-    next: u64,
+    choice: Choice,
+    recorder: Recorder<'a>,
     tally: BenchTally,
 }
 
@@ -70,20 +69,25 @@ pub(super) fn run(
         std::thread::sleep(SETTLE);
     }
     // The first operations start threads, make queues and pin buffers.
-    each_thread(prepared, args, WARM_UP)?;
+    let choice = Choice::of(args, prepared.keys.len())?;
+    let warm_up = Series::start(indicatif::ProgressBar::hidden());
+    each_thread(prepared, args, &choice, WARM_UP, &warm_up)?;
     let before = prepared.store.stats().commits;
+    let series = Series::start(progress::rates(time));
     let (start, cpu) = (Instant::now(), cpu_time());
-    let tally = each_thread(prepared, args, time)?;
-    if args.op == BenchOp::Put {
+    let tally = each_thread(prepared, args, &choice, time, &series)?;
+    if matches!(args.op, BenchOp::Put | BenchOp::Mixed) {
         prepared.store.sync().map_err(|source| Failure::Store {
             what: "syncing",
             source,
         })?;
     }
+    let (time, cpu) = (start.elapsed(), cpu_time().saturating_sub(cpu));
     Ok(BenchRun {
         tally,
-        time: start.elapsed(),
-        cpu: cpu_time().saturating_sub(cpu),
+        measured: series.finish(),
+        time,
+        cpu,
         commits: prepared.store.stats().commits - before,
     })
 }
@@ -92,14 +96,17 @@ pub(super) fn run(
 fn each_thread(
     prepared: &Prepared,
     args: &BenchArgs,
+    choice: &Choice,
     time: Duration,
+    series: &Series,
 ) -> Result<BenchTally, Failure> {
     let end = Instant::now() + time;
     let work = |thread| {
         let mut worker = Worker {
             prepared,
             args,
-            next: thread << 40,
+            choice: choice.for_thread(thread),
+            recorder: series.recorder(),
             tally: BenchTally::default(),
         };
         worker.run(end).map(|()| worker.tally)
@@ -166,29 +173,18 @@ impl Worker<'_> {
         }
     }
 
-    fn ids(&mut self) -> Vec<usize> {
-        let keys = self.prepared.keys.len() as u64;
-        let first = self.next;
-        self.next += self.args.batch as u64;
-        (first..self.next)
-            .map(|n| (mix(n) % keys) as usize)
-            .collect()
-    }
-
     fn keys(&self, ids: &[usize]) -> Vec<&[u8]> {
         ids.iter().map(|id| &*self.prepared.keys[*id]).collect()
     }
 
     fn start(&mut self) -> Result<(Vec<usize>, Instant, InFlight), Failure> {
-        let (ids, store) = (self.ids(), &self.prepared.store);
+        let (kind, ids) = self.choice.call(self.args.batch);
+        let store = &self.prepared.store;
         let since = Instant::now();
-        let operation = match self.args.op {
-            BenchOp::Get | BenchOp::Idle => InFlight::Get(store.get_many_async(&self.keys(&ids))),
-            BenchOp::Put => {
-                let puts = ids
-                    .iter()
-                    .map(|id| self.prepared.value(*id))
-                    .collect::<Result<_, _>>()?;
+        let operation = match kind {
+            Kind::Get => InFlight::Get(store.get_many_async(&self.keys(&ids))),
+            Kind::Put => {
+                let puts = self.prepared.values(&ids)?;
                 InFlight::Put(store.put_many_async(puts, PutOptions::default()))
             }
         };
@@ -196,18 +192,16 @@ impl Worker<'_> {
     }
 
     fn block(&mut self) -> Result<(), Failure> {
-        let (ids, store) = (self.ids(), &self.prepared.store);
-        match self.args.op {
-            BenchOp::Get | BenchOp::Idle => {
+        let (kind, ids) = self.choice.call(self.args.batch);
+        let store = &self.prepared.store;
+        match kind {
+            Kind::Get => {
                 let since = Instant::now();
                 let results = store.get_many(&self.keys(&ids));
                 self.got(&ids, since, results);
             }
-            BenchOp::Put => {
-                let puts = ids
-                    .iter()
-                    .map(|id| self.prepared.value(*id))
-                    .collect::<Result<_, _>>()?;
+            Kind::Put => {
+                let puts = self.prepared.values(&ids)?;
                 let since = Instant::now();
                 let results = store.put_many(puts, PutOptions::default());
                 self.put(since, results);
@@ -217,7 +211,8 @@ impl Worker<'_> {
     }
 
     fn got(&mut self, ids: &[usize], since: Instant, results: Vec<Lookup>) {
-        self.tally.latencies.push(since.elapsed());
+        let now = Instant::now();
+        let (mut values, mut bytes) = (0, 0);
         for (id, result) in ids.iter().zip(results) {
             match result {
                 Ok(value) => {
@@ -225,39 +220,38 @@ impl Worker<'_> {
                         .as_ref()
                         .is_some_and(|value| looks_right(*id as u64, value));
                     self.tally.wrong += u64::from(!right);
-                    self.tally.count(value.map_or(0, |value| value.len()));
+                    values += 1;
+                    bytes += value.map_or(0, |value| value.len() as u64);
                 }
                 Err(error) => self.tally.failed(&error),
             }
         }
+        self.recorder
+            .call(Kind::Get, now, now - since, values, bytes);
     }
 
     fn put(&mut self, since: Instant, results: Vec<PutResult>) {
-        self.tally.latencies.push(since.elapsed());
+        let now = Instant::now();
+        let mut values = 0;
         for result in results {
             match result {
-                Ok(_) => self.tally.count(self.prepared.value_bytes),
+                Ok(_) => values += 1,
                 Err(error) => self.tally.failed(&error),
             }
         }
+        let bytes = values * self.prepared.value_bytes as u64;
+        self.recorder
+            .call(Kind::Put, now, now - since, values, bytes);
     }
 }
 
 impl BenchTally {
-    fn count(&mut self, bytes: usize) {
-        self.values += 1;
-        self.bytes += bytes as u64;
-    }
-
     fn failed(&mut self, error: &rb_core::Error) {
         self.errors += 1;
         self.first_error.get_or_insert_with(|| error.to_string());
     }
 
     fn add(&mut self, other: BenchTally) {
-        self.latencies.extend(other.latencies);
-        self.values += other.values;
-        self.bytes += other.bytes;
         self.wrong += other.wrong;
         self.errors += other.errors;
         self.first_error = self.first_error.take().or(other.first_error);

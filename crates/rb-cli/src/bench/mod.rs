@@ -2,63 +2,39 @@
 //!
 //! ```text
 //! prepare.rs  opens or makes the store, and fills it
+//! choice.rs   what each call does, and its keys
 //! drive.rs    the measured part
+//! line.rs     the result
 //! value.rs    values that are cheap to make
 //! ```
 //!
 //! During the measurement the store verifies each value that it returns, as always, and the bench compares
 //! its first and last word. Afterwards every value is read again and compared byte for byte.
 
+mod choice;
 mod drive;
+mod line;
 mod prepare;
 mod value;
 
 use std::time::Duration;
 
 use rb_core::EngineKind;
-use serde::Serialize;
 
 use crate::args::{BenchArgs, BenchOp};
 use crate::failure::Failure;
 use crate::open::close_after;
 use crate::outcome::Outcome;
 use crate::output::Output;
+use crate::page;
 use crate::progress;
-use crate::rates::{bytes_per_second, percentile_us};
-use crate::size::{counted, show_size};
+use crate::size::counted;
 use drive::BenchRun;
+use line::BenchLine;
 use prepare::{Prepared, prepare};
 
 /// Longest duration of a measurement: a year.
 const SECONDS_MAX: Duration = Duration::from_hours(365 * 24);
-
-#[derive(Serialize)]
-struct BenchLine {
-    op: &'static str,
-    engine: String,
-    value_bytes: u64,
-    batch: usize,
-    /// Values in flight on each thread, in whole calls.
-    depth: usize,
-    threads: usize,
-    blocking: bool,
-    seconds: f64,
-    bytes_per_second: f64,
-    values_per_second: f64,
-    /// Latency of a call; `None` without calls.
-    p50_us: Option<f64>,
-    p99_us: Option<f64>,
-    p999_us: Option<f64>,
-    /// `None` if no bytes were moved.
-    cpu_seconds_per_gb: Option<f64>,
-    /// CPU time by wall time: 1 is one core.
-    cpu_ratio: f64,
-    commits: u64,
-    sync_interval_seconds: f64,
-    errors: u64,
-    verified_bytes: u64,
-    wrong_bytes: u64,
-}
 
 pub(crate) fn bench(
     args: &BenchArgs,
@@ -67,12 +43,18 @@ pub(crate) fn bench(
 ) -> Result<Outcome, Failure> {
     check(args)?;
     let time = duration(args)?;
+    let html = page::place(args.html.as_deref(), &[&args.store])?;
     let prepared = prepare(args, engine, output)?;
     let measured = measure(args, &prepared, time);
-    let (mut run, verified, wrong) = close_after(&prepared.store, measured)?;
+    let (run, verified, wrong) = close_after(&prepared.store, measured)?;
     let wrong = wrong + run.tally.wrong * args.value_bytes;
-    let line = BenchLine::of(args, &prepared, &mut run, verified, wrong);
-    let broken = judge(&run, wrong);
+    let line = BenchLine::of(args, &prepared, &run, verified, wrong);
+    let mut broken = judge(&run, wrong);
+    if let Some(html) = &html {
+        let text = line.page(args, &prepared.store, broken.as_ref());
+        // The result is shown even if its page cannot be written.
+        broken = broken.or(html.write(text.as_bytes(), output).err());
+    }
     if output.is_json() {
         output.json_with(&line, broken.as_ref())?;
     } else {
@@ -106,6 +88,17 @@ fn measure(
 }
 
 fn check(args: &BenchArgs) -> Result<(), Failure> {
+    match args.get_percent {
+        Some(_) if args.op != BenchOp::Mixed => {
+            return Err(Failure::usage("--get-percent is for --op mixed"));
+        }
+        Some(percent @ 101..) => {
+            return Err(Failure::usage(format!(
+                "--get-percent is {percent}: it must be 0 to 100"
+            )));
+        }
+        _ => {}
+    }
     let limits = [
         (
             "--value-bytes",
@@ -164,83 +157,4 @@ fn verify(prepared: &Prepared) -> Result<(u64, u64), Failure> {
     }
     bar.finish_and_clear();
     Ok((right, wrong))
-}
-
-impl BenchLine {
-    fn of(
-        args: &BenchArgs,
-        prepared: &Prepared,
-        run: &mut BenchRun,
-        verified: u64,
-        wrong: u64,
-    ) -> BenchLine {
-        let latencies = &mut run.tally.latencies;
-        latencies.sort_unstable();
-        let gigabytes = run.tally.bytes as f64 / 1e9;
-        let us = |percent| (!latencies.is_empty()).then(|| percentile_us(latencies, percent));
-        BenchLine {
-            op: match args.op {
-                BenchOp::Get => "get",
-                BenchOp::Put => "put",
-                BenchOp::Idle => "idle",
-            },
-            engine: prepared.store.engine_name().to_owned(),
-            value_bytes: args.value_bytes,
-            batch: args.batch,
-            depth: if args.blocking {
-                args.batch
-            } else {
-                drive::calls(args) * args.batch
-            },
-            threads: args.threads,
-            blocking: args.blocking,
-            seconds: run.time.as_secs_f64(),
-            bytes_per_second: bytes_per_second(run.tally.bytes, run.time),
-            values_per_second: run.tally.values as f64 / run.time.as_secs_f64(),
-            p50_us: us(50.0),
-            p99_us: us(99.0),
-            p999_us: us(99.9),
-            cpu_seconds_per_gb: (gigabytes > 0.0).then(|| run.cpu.as_secs_f64() / gigabytes),
-            cpu_ratio: run.cpu.as_secs_f64() / run.time.as_secs_f64(),
-            commits: run.commits,
-            sync_interval_seconds: rb_core::StoreOptions::default().sync_interval.as_secs_f64(),
-            errors: run.tally.errors,
-            verified_bytes: verified,
-            wrong_bytes: wrong,
-        }
-    }
-
-    fn show(&self, output: &mut Output) -> Result<(), Failure> {
-        if self.op == "idle" {
-            return output.line(format!(
-                "idle ({}): {:.3} % of one core over {:.1} s",
-                self.engine,
-                100.0 * self.cpu_ratio,
-                self.seconds
-            ));
-        }
-        output.line(format!(
-            "{} {} ({}, {}, {} in flight{}): {:.2} GB/s, {:.0} values/s, {:.3} CPU s/GB",
-            self.op,
-            show_size(self.value_bytes),
-            self.engine,
-            counted(self.threads as u64, "thread"),
-            self.depth,
-            if self.blocking { ", blocking" } else { "" },
-            self.bytes_per_second / 1e9,
-            self.values_per_second,
-            self.cpu_seconds_per_gb.unwrap_or(0.0),
-        ))?;
-        output.line(format!(
-            "a call of {}: p50 {:.0} us, p99 {:.0} us, p99.9 {:.0} us; {}, {}; {} verified, {} wrong",
-            self.batch,
-            self.p50_us.unwrap_or(0.0),
-            self.p99_us.unwrap_or(0.0),
-            self.p999_us.unwrap_or(0.0),
-            counted(self.commits, "commit"),
-            counted(self.errors, "error"),
-            show_size(self.verified_bytes),
-            counted(self.wrong_bytes, "byte")
-        ))
-    }
 }

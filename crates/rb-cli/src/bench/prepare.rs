@@ -347,6 +347,11 @@ impl Prepared {
         self.sync()
     }
 
+    /// Makes the puts of a call.
+    pub(super) fn values(&self, ids: &[usize]) -> Result<Vec<Put<'_>>, Failure> {
+        ids.iter().map(|id| self.value(*id)).collect()
+    }
+
     /// Makes the put of key number `id`, with a buffer of the store.
     pub(super) fn value(&self, id: usize) -> Result<Put<'_>, Failure> {
         let mut buffer = self

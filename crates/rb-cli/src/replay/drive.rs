@@ -10,6 +10,7 @@ use rb_core::{Error, Lookup, Payload, Put, PutOptions, PutResult, Store, Value};
 use super::tally::ReplayTally;
 use crate::failure::Failure;
 use crate::payload::{fill, is_payload};
+use crate::series::{Kind, Recorder};
 
 pub(super) struct Driver {
     value_bytes: usize,
@@ -37,15 +38,19 @@ impl Driver {
         store: &Store,
         ids: &[u64],
         tally: &mut ReplayTally,
+        recorder: &mut Recorder<'_>,
     ) -> Result<(), Failure> {
+        let (got_before, put_before) = (tally.got_bytes, (tally.put_bytes, tally.put_time));
         let keys: Vec<[u8; 8]> = ids.iter().map(|id| id.to_le_bytes()).collect();
         let got = self.get(store, ids, &keys, tally)?;
         tally.requests += 1;
         tally.block_refs += ids.len() as u64;
-        tally.block_hits += got.hit.iter().filter(|hit| **hit).count() as u64;
+        let hits = got.hit.iter().filter(|hit| **hit).count() as u64;
+        tally.block_hits += hits;
         tally.prefix_hits += got.hit.iter().take_while(|hit| **hit).count() as u64;
         if !ids.is_empty() {
-            tally.get_latencies.push(got.time);
+            let bytes = tally.got_bytes - got_before;
+            recorder.call(Kind::Get, Instant::now(), got.time, hits, bytes);
         }
 
         let missed: Vec<u64> = ids
@@ -55,6 +60,14 @@ impl Driver {
             .map(|(id, _)| *id)
             .collect();
         self.put(store, &missed, tally)?;
+        if !missed.is_empty() {
+            let (bytes, time) = (
+                tally.put_bytes - put_before.0,
+                tally.put_time - put_before.1,
+            );
+            let values = bytes / self.value_bytes.max(1) as u64;
+            recorder.call(Kind::Put, Instant::now(), time, values, bytes);
+        }
 
         let keys: Vec<&[u8]> = keys.iter().map(<[u8; 8]>::as_slice).collect();
         let start = Instant::now();
@@ -187,6 +200,7 @@ mod tests {
     use rb_core::{ClassRequest, FormatOptions, Share, StoreOptions};
 
     use super::*;
+    use crate::series::Series;
 
     #[test]
     fn wrong_bytes_are_counted_and_break_the_contract() {
@@ -207,13 +221,21 @@ mod tests {
 
         let driver = Driver::new(4096, 1 << 20);
         let mut tally = ReplayTally::default();
-        driver.request(&store, &[9, 7], &mut tally).unwrap();
+        let series = Series::start(indicatif::ProgressBar::hidden());
+        let mut recorder = series.recorder();
+        driver
+            .request(&store, &[9, 7], &mut tally, &mut recorder)
+            .unwrap();
         assert_eq!((tally.wrong_blocks, tally.wrong_bytes), (1, 2));
         assert_eq!((tally.block_hits, tally.prefix_hits), (1, 0));
         assert!(tally.judge().is_some());
-        driver.request(&store, &[9], &mut tally).unwrap();
+        driver
+            .request(&store, &[9], &mut tally, &mut recorder)
+            .unwrap();
         assert_eq!((tally.wrong_blocks, tally.prefix_hits), (1, 1));
-        driver.request(&store, &[8], &mut tally).unwrap();
+        driver
+            .request(&store, &[8], &mut tally, &mut recorder)
+            .unwrap();
         assert!(tally.wrong_bytes >= 2 + 4086, "{}", tally.wrong_bytes);
         store.close().unwrap();
     }
@@ -234,8 +256,12 @@ mod tests {
         rb_core::format(&options).unwrap();
         let store = Store::open(&path, StoreOptions::default()).unwrap();
         let mut tally = ReplayTally::default();
+        let series = Series::start(indicatif::ProgressBar::hidden());
+        let mut recorder = series.recorder();
         let driver = Driver::new(4096, 1 << 20);
-        driver.request(&store, &[1, 2], &mut tally).unwrap();
+        driver
+            .request(&store, &[1, 2], &mut tally, &mut recorder)
+            .unwrap();
         assert_eq!((tally.get_errors, tally.put_errors), (2, 2));
         let words = tally.judge().unwrap().chain();
         assert!(words.contains("2 gets and 2 puts failed"), "{words}");

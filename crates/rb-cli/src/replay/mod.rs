@@ -22,7 +22,9 @@ use crate::format::{check_slots, make};
 use crate::open::{close, open};
 use crate::outcome::Outcome;
 use crate::output::Output;
+use crate::page;
 use crate::progress;
+use crate::series::Series;
 use drive::Driver;
 use tally::{ReplayTally, Setting};
 
@@ -40,6 +42,7 @@ pub(crate) fn replay(
     // The arguments are checked before the store is made, which may replace another one.
     let value_bytes = value_bytes(args)?;
     check_shards(args)?;
+    let html = page::place(args.html.as_deref(), &[&args.store, &args.trace])?;
     let requests = trace::read(&args.trace, args.requests)?;
     prepare(args)?;
     let options = options(args, engine, value_bytes);
@@ -47,9 +50,11 @@ pub(crate) fn replay(
     let mut store = open(&args.store, options.clone(), output)?;
     let driver = Driver::new(value_bytes, buffer_bytes(value_bytes));
     let mut tally = ReplayTally::default();
+    let series = Series::start(ProgressBar::hidden());
+    let mut recorder = series.recorder();
     let start = Instant::now();
     for (number, request) in requests.iter().enumerate() {
-        driver.request(&store, request, &mut tally)?;
+        driver.request(&store, request, &mut tally, &mut recorder)?;
         bar.inc(1);
         let done = number as u64 + 1;
         let more = done < requests.len() as u64;
@@ -62,12 +67,19 @@ pub(crate) fn replay(
         }
     }
     let seconds = start.elapsed().as_secs_f64();
+    drop(recorder);
+    let measured = series.finish();
     let setting = Setting::of(&store, args, value_bytes);
     tally.absorb(&store.stats());
     tally.entries = store.stats().index.entries;
     finish(&store, &bar)?;
-    let broken = tally.judge();
-    let line = tally.line(setting, seconds);
+    let mut broken = tally.judge();
+    let line = tally.line(setting, seconds, measured.operations());
+    if let Some(html) = &html {
+        let text = line.page(args, &store, broken.as_ref());
+        // The result is shown even if its page cannot be written.
+        broken = broken.or(html.write(text.as_bytes(), output).err());
+    }
     if output.is_json() {
         output.json_with(&line, broken.as_ref())?;
     } else {

@@ -3,12 +3,15 @@
 use std::time::Duration;
 
 use rb_core::{Error, Store, StoreStats};
+use rb_report::{Operation, Section};
 use serde::Serialize;
 
 use crate::args::ReplayArgs;
 use crate::failure::Failure;
 use crate::output::Output;
-use crate::rates::{bytes_per_second, percentile_us, ratio};
+use crate::page;
+use crate::rates::{bytes_per_second, ratio};
+use crate::series::Kind;
 use crate::size::{counted, show_size};
 
 /// Counts of a replay, over all its sessions.
@@ -25,7 +28,6 @@ pub(super) struct ReplayTally {
     pub(super) get_errors: u64,
     pub(super) put_errors: u64,
     pub(super) entries: u64,
-    pub(super) get_latencies: Vec<Duration>,
     pub(super) get_time: Duration,
     pub(super) put_time: Duration,
     pub(super) touch_time: Duration,
@@ -88,8 +90,16 @@ impl ReplayTally {
         })
     }
 
-    pub(super) fn line(&mut self, setting: Setting, seconds: f64) -> ReplayLine {
-        self.get_latencies.sort_unstable();
+    pub(super) fn line(
+        &self,
+        setting: Setting,
+        seconds: f64,
+        operations: Vec<Operation>,
+    ) -> ReplayLine {
+        let gets = operations
+            .iter()
+            .find(|operation| operation.op == Kind::Get.name());
+        let us = |latency: fn(&Operation) -> Option<f64>| gets.and_then(latency).unwrap_or(0.0);
         ReplayLine {
             requests: self.requests,
             block_refs: self.block_refs,
@@ -114,8 +124,8 @@ impl ReplayTally {
             check_seconds: self.check_time.as_secs_f64(),
             put_bytes_per_second: bytes_per_second(self.put_bytes, self.put_time),
             get_bytes_per_second: bytes_per_second(self.got_bytes, self.get_time),
-            get_p50_us: percentile_us(&self.get_latencies, 50.0),
-            get_p99_us: percentile_us(&self.get_latencies, 99.0),
+            get_p50_us: us(|gets| gets.p50_us),
+            get_p99_us: us(|gets| gets.p99_us),
             submissions: self.submissions,
             checkpoints: self.checkpoints,
             restarts: self.restarts,
@@ -123,6 +133,7 @@ impl ReplayTally {
             close_seconds_max: self.close_max.as_secs_f64(),
             entries_min_at_restart: self.entries_min,
             entries_lost_at_restart: self.entries_lost,
+            operations,
             setting,
         }
     }
@@ -187,6 +198,9 @@ pub(super) struct ReplayLine {
     close_seconds_max: f64,
     entries_min_at_restart: Option<u64>,
     entries_lost_at_restart: u64,
+    /// Shown on the page.
+    #[serde(skip)]
+    operations: Vec<Operation>,
     #[serde(flatten)]
     setting: Setting,
 }
@@ -255,5 +269,80 @@ impl ReplayLine {
             ))?;
         }
         Ok(())
+    }
+
+    /// Returns the page.
+    pub(super) fn page(
+        &self,
+        args: &ReplayArgs,
+        store: &Store,
+        broken: Option<&Failure>,
+    ) -> String {
+        let s = &self.setting;
+        let mut result = Section::new("Result")
+            .sentence(format!(
+                "Of {}, {} were hits ({:.2} %), {} of them before the first miss of their request ({:.2} %).",
+                counted(self.block_refs, "block"),
+                self.block_hits,
+                100.0 * self.hit_ratio,
+                self.prefix_hits,
+                100.0 * self.prefix_hit_ratio
+            ))
+            .sentence(format!(
+                "{} were put at {:.2} GB/s, {} returned at {:.2} GB/s and compared: {} wrong.",
+                show_size(self.put_bytes),
+                self.put_bytes_per_second / 1e9,
+                show_size(self.got_bytes),
+                self.get_bytes_per_second / 1e9,
+                counted(self.wrong_bytes, "byte")
+            ))
+            .sentence(format!(
+                "{} evicted, {} at the end.",
+                counted(self.evictions, "entry"),
+                self.entries
+            ))
+            .sentence(format!(
+                "Of {:.2} s, gets took {:.2} s, puts {:.2} s and touches {:.2} s. Comparing values took {:.2} s and making them {:.2} s; \
+                 the throughput over time includes these.",
+                self.seconds,
+                self.get_seconds,
+                self.put_seconds,
+                self.touch_seconds,
+                self.check_seconds,
+                self.payload_seconds
+            ));
+        if self.restarts > 0 {
+            result = result.sentence(format!(
+                "{}: the longest opening took {:.3} s, the longest close {:.3} s.",
+                counted(self.restarts, "restart"),
+                self.open_seconds_max,
+                self.close_seconds_max
+            ));
+        }
+        if let Some(broken) = broken {
+            result = result.sentence(format!("The replay failed: {}.", broken.chain()));
+        }
+        let page = page::head("rb replay", store, &args.store)
+            .fact(
+                "trace",
+                format!(
+                    "{}, {}",
+                    args.trace.display(),
+                    counted(self.requests, "request")
+                ),
+            )
+            .fact(
+                "slots",
+                format!(
+                    "{} of {}, values of {}, {}",
+                    s.slots,
+                    show_size(s.slot_bytes),
+                    show_size(s.value_bytes as u64),
+                    counted(s.shards as u64, "shard")
+                ),
+            )
+            .fact("call", "all gets, or all puts, of a request")
+            .section(result);
+        page::figures(page, &self.operations).html()
     }
 }

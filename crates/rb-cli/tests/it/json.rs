@@ -264,6 +264,7 @@ fn measured(place: &Place) -> Vec<Ran> {
     let bench = place.path("bench");
     let args = ["--size", "24MiB", "--seconds", "0.1", "--json"];
     let bench = ["bench", "--op", "put", "--store", arg(&bench)];
+    let mixed = ["--op", "mixed", "--zipf", "0.9"];
     let recover = place.path("recover");
     let folder = arg(place.folder.path());
     vec![
@@ -271,6 +272,7 @@ fn measured(place: &Place) -> Vec<Ran> {
         replay(&["--yes", "--restart-every", "1"]),
         rb([&bench[..], &args].concat()),
         rb([&bench[..1], &["--op", "idle"], &bench[3..], &args[2..]].concat()),
+        rb([&bench[..1], &mixed, &bench[3..], &args[2..]].concat()),
         rb([
             "recover-bench",
             "--json",

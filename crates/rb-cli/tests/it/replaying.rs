@@ -269,3 +269,37 @@ fn a_line_that_is_no_request_is_named() {
     let error = place.rb(&["replay", arg(&trace), "--store"], &args).error();
     assert!(error.contains("4097") && error.contains("4096"), "{error}");
 }
+
+/// A trace is read the same if it is compressed, and a damaged one is refused before a store is made.
+#[cfg(feature = "zstd")]
+#[test]
+fn a_compressed_trace_is_read_like_a_plain_one() {
+    let place = Place::new();
+    let requests = trace(7, 200, 16);
+    let plain = write_trace(&place, &requests);
+    let text = std::fs::read(&plain).unwrap();
+    // Two frames one after the other, as `cat a.zst b.zst` makes them.
+    let (one, other) = text.split_at(text.len() / 2);
+    let mut packed = zstd::encode_all(one, 3).unwrap();
+    packed.extend(zstd::encode_all(other, 19).unwrap());
+    let whole = place.file("trace.zst", &packed);
+    let args = ["--slots", "64", "--slot-bytes", "4KiB", "--shards", "1"];
+    compare(&replay(&place, arg(&whole), &args), &requests, 64);
+
+    std::fs::remove_file(&place.store).unwrap();
+    let mut flipped = packed.clone();
+    flipped[packed.len() / 3] ^= 0xFF;
+    for (name, bytes) in [("cut", &packed[..packed.len() - 9]), ("flipped", &flipped)] {
+        let damaged = place.file(name, bytes);
+        let ran = place.rb(&["replay", arg(&damaged), "--store"], &args);
+        let error = ran.error();
+        assert!(error.contains(arg(&damaged)), "{error}");
+        // A flipped byte may also decompress to other text.
+        let found = error.contains("zstd compression is damaged") || error.contains("column");
+        assert!(
+            found && (name != "cut" || error.contains("within a frame")),
+            "{error}"
+        );
+        assert!(!place.store.exists(), "a bad trace made a store");
+    }
+}
