@@ -207,6 +207,24 @@ fn wrong_lists_are_refused() {
     index.audit().unwrap();
 }
 
+/// Eviction finds an entry that its shard has counted and not shown yet, as between two statements of
+/// a put: see the race below, of which this is the state in the middle.
+#[test]
+fn an_entry_that_is_not_shown_yet_is_evicted() {
+    let index = index(8);
+    let slots = take(&index, 2);
+    put(&index, &slots, 1);
+    for cell in &index.shards {
+        cell.worth[0].set(0);
+    }
+    assert_eq!(index.evictable(0), 2);
+    let mut evicted = Vec::new();
+    assert_eq!(index.evict_least(0, 1, &mut evicted), 2);
+    assert_eq!(evicted[0].slots().collect::<Vec<_>>(), slots);
+    index.free_evicted(&slots);
+    index.audit().unwrap();
+}
+
 /// Regression test: a shard showed the slots of a value just put before it showed the value as its
 /// victim. A put of several slots counted on them, evicted what it found, and failed. The models do
 /// not cover it, because hints and counters are no part of their schedules; so real threads race.
