@@ -38,10 +38,10 @@ pub(super) fn read(path: &Path, limit: Option<u64>) -> Result<Vec<Vec<u64>>, Fai
         let Some(line) = next_line(&mut lines, number).map_err(failed)? else {
             break;
         };
-        if line.trim_ascii().is_empty() {
+        if line.trim().is_empty() {
             continue;
         }
-        let line: TraceLine = serde_json::from_slice(&line).map_err(|error| {
+        let line: TraceLine = serde_json::from_str(&line).map_err(|error| {
             let why = error.to_string();
             // The parser's own line is always 1.
             let why = why.split(" at line ").next().unwrap_or_default().to_owned();
@@ -58,7 +58,7 @@ pub(super) fn read(path: &Path, limit: Option<u64>) -> Result<Vec<Vec<u64>>, Fai
 }
 
 /// Reads a line without its end; `None` at the end of the file.
-fn next_line(lines: &mut dyn BufRead, number: usize) -> io::Result<Option<Vec<u8>>> {
+fn next_line(lines: &mut dyn BufRead, number: usize) -> io::Result<Option<String>> {
     let mut line = Vec::new();
     let read = lines.take(LINE_MAX + 1).read_until(b'\n', &mut line)?;
     if read as u64 > LINE_MAX {
@@ -69,7 +69,9 @@ fn next_line(lines: &mut dyn BufRead, number: usize) -> io::Result<Option<Vec<u8
     if line.last() == Some(&b'\n') {
         line.pop();
     }
-    Ok((read > 0).then_some(line))
+    let text = String::from_utf8(line);
+    let text = text.map_err(|_| io::Error::other(format!("line {number} is not UTF-8")))?;
+    Ok((read > 0).then_some(text))
 }
 
 /// Returns the text of a file, decompressed if it is a zstd file. The first bytes show that, not the name.
