@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use rb_io::{Histogram, Patience};
 
 use crate::error::Error;
-use crate::stats::{DropStats, FailureStats, LatencyStats, WaitStats, WaitsStats};
+use crate::stats::{FailureStats, LatencyStats, WaitStats, WaitsStats};
 
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
@@ -20,7 +20,8 @@ pub(crate) struct Counters {
     pub(crate) bytes_direct: AtomicU64,
     pub(crate) read_errors: AtomicU64,
     pub(crate) dropped: AtomicU64,
-    pub(crate) drops: DropCounters,
+    pub(crate) dropped_by_get: AtomicU64,
+    pub(crate) dropped_by_validation: AtomicU64,
     pub(crate) failures: FailureCounters,
     pub(crate) waits: WaitCounters,
     pub(crate) times: Times,
@@ -39,6 +40,11 @@ impl Counters {
     /// Counts the bytes of a value that was written.
     pub(crate) fn add_written(&self, bytes: u32) {
         self.bytes_put.fetch_add(bytes.into(), Ordering::Relaxed);
+    }
+
+    /// Counts the bytes of a value that went straight from or into the caller's memory.
+    pub(crate) fn add_direct(&self, bytes: usize) {
+        add(&self.bytes_direct, bytes);
     }
 
     /// Counts puts that have ended.
@@ -84,23 +90,6 @@ impl Timer {
     pub(crate) fn end(self, histogram: &Histogram) {
         if let Timer(Some(start)) = self {
             histogram.record(start.elapsed());
-        }
-    }
-}
-
-#[derive(Debug, Default)]
-pub(crate) struct DropCounters {
-    pub(crate) get: AtomicU64,
-    pub(crate) validation: AtomicU64,
-    pub(crate) scrub: AtomicU64,
-}
-
-impl DropCounters {
-    pub(crate) fn stats(&self) -> DropStats {
-        DropStats {
-            get: self.get.load(Ordering::Relaxed),
-            validation: self.validation.load(Ordering::Relaxed),
-            scrub: self.scrub.load(Ordering::Relaxed),
         }
     }
 }

@@ -8,6 +8,7 @@ use rb_io::OpKind;
 use crate::support::{FileFixture, Sim, key, value};
 
 const EIO: i32 = 5;
+const EFAULT: i32 = 14;
 
 /// The numbers of durations of gets, puts, removes and syncs.
 fn counts(store: &Store) -> [u64; 4] {
@@ -184,20 +185,22 @@ fn drops_are_counted_by_check() {
 #[test]
 fn waits_are_counted_by_cause() {
     let fixture = FileFixture::new(64 << 10, 64);
-    let store = fixture.open_with(|options| options.buffer_bytes = Some(256 << 10));
+    let limit = Duration::from_millis(20);
+    let store = fixture.open_with(|options| {
+        options.buffer_bytes = Some(256 << 10);
+        options.busy_wait = limit;
+    });
     store.put(&key(0), &value(0, 64 << 10)).unwrap();
     assert_eq!(store.stats().waits, rb_core::WaitsStats::default());
     // Values own their buffers.
     let held: Vec<_> = (0..3).map(|_| store.get(&key(0)).unwrap()).collect();
-    let ends = std::thread::spawn(move || {
-        std::thread::sleep(Duration::from_millis(30));
-        drop(held);
-    });
-    drop(store.get(&key(0)).unwrap());
-    ends.join().unwrap();
-    let buffers = store.stats().waits.buffers;
-    assert_eq!(buffers.count, 1);
-    assert!(buffers.total >= Duration::from_millis(5), "{buffers:?}");
+    let refused = store.get(&key(0));
+    assert!(matches!(refused, Err(Error::Busy { .. })), "{refused:?}");
+    let stats = store.stats();
+    assert_eq!((stats.waits.buffers.count, stats.failures.busy), (1, 1));
+    assert!(stats.waits.buffers.total >= limit, "{:?}", stats.waits);
+    assert_eq!(stats.waits.queues, rb_core::WaitStats::default());
+    drop(held);
 }
 
 /// Latencies can be compared over time: what came between two looks.
@@ -216,4 +219,36 @@ fn latency_since_an_earlier_look() {
     }
     let since = store.stats().latency.put.since(&earlier);
     assert_eq!(since.count(), 3);
+}
+
+/// A direct transfer is counted when it has ended, and one that the device refused is a copy.
+#[test]
+fn direct_bytes_are_those_that_arrived() {
+    let sim = Sim::new(64);
+    let store = sim.open_with(|options| {
+        options.buffer_bytes = Some(1 << 20);
+        options.direct_min = 1;
+    });
+    let arena = rb_io::Arena::allocate(64 << 10).unwrap();
+    let put = |n: u64| {
+        let key = key(n);
+        let payload = rb_core::Payload::Loan(arena.lend(0, 8192).unwrap());
+        let put = Put {
+            payload,
+            ..Put::new(&key, &[])
+        };
+        store.put_many(vec![put], PutOptions::default()).remove(0)
+    };
+    let slots = crate::support::slots_of(&store);
+    put(1).unwrap();
+    assert_eq!(store.stats().bytes_direct, 8192);
+    sim.device.fail_next(OpKind::Write, slots.clone(), EIO);
+    assert!(put(2).is_err());
+    sim.device.fail_next(OpKind::Write, slots, EFAULT);
+    put(3).unwrap();
+    let stats = store.stats();
+    assert_eq!((stats.bytes_direct, stats.bytes_copied), (8192, 8192));
+    let loan = arena.lend_exclusive(16 << 10, 8192).unwrap();
+    drop(store.get_many_at(&[&key(1)], vec![loan]));
+    assert_eq!(store.stats().bytes_direct, 2 * 8192);
 }

@@ -106,7 +106,6 @@ impl Scrubber {
         let now = inner.options.clock.now();
         let counters = &inner.counters.scrub;
         add(&counters.dropped, dropped.len());
-        add(&inner.counters.drops.scrub, dropped.len());
         if outcome.is_err() {
             add(&counters.errors, 1);
             // A lane is dead after an error; the next step makes a new one.

@@ -8,7 +8,7 @@ use crate::background::checkpoint::Checkpointer;
 use crate::background::discard::Discards;
 use crate::core::inner::Inner;
 use crate::log::delta::DeltaLog;
-use crate::stats::{DiscardStats, ScrubStats, StoreStats};
+use crate::stats::{DiscardStats, DropStats, ScrubStats, StoreStats};
 
 pub(crate) fn take(inner: &Inner, background: &Services) -> StoreStats {
     let counters = &inner.counters;
@@ -28,7 +28,11 @@ pub(crate) fn take(inner: &Inner, background: &Services) -> StoreStats {
         direct_off: inner.direct.off(),
         read_errors: get(&counters.read_errors),
         dropped: get(&counters.dropped),
-        drops: counters.drops.stats(),
+        drops: DropStats {
+            get: get(&counters.dropped_by_get),
+            validation: get(&counters.dropped_by_validation),
+            scrub: get(&counters.scrub.dropped),
+        },
         failures: counters.failures.stats(),
         waits: counters.waits.stats(),
         latency: counters.times.stats(),

@@ -105,7 +105,7 @@ impl Validator {
         }
         // An observer may call the store.
         drop(left);
-        add(&inner.counters.drops.validation, dropped.len());
+        add(&inner.counters.dropped_by_validation, dropped.len());
         for at in dropped {
             batch[at].notify_dropped(inner, DropReason::FailedValidation);
         }

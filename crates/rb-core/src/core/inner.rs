@@ -13,8 +13,7 @@ use crate::core::direct::Direct;
 use crate::core::gate::{Gate, Pass};
 use crate::core::poison::Poison;
 use crate::core::writer::Writer;
-use crate::counters::Counters;
-pub(crate) use crate::counters::Timer;
+use crate::counters::{Counters, Timer};
 use crate::error::{Error, error_chain};
 use crate::events::{Event, shielded};
 use crate::io::hold::Hold;
@@ -41,7 +40,8 @@ pub(crate) struct Inner {
     pub(crate) poison: Poison,
     /// Serializes flushes.
     pub(crate) flushing: Mutex<()>,
-    pub(crate) counters: Counters,
+    /// Shared with the waiters of the log, which must not hold the store.
+    pub(crate) counters: Arc<Counters>,
     pub(crate) direct: Direct,
     pub(crate) recovery: RecoveryReport,
     /// Write-side state; `None` if the store is read-only.
@@ -188,15 +188,14 @@ impl Inner {
     ) -> Result<LogReservation, Error> {
         let shards = self.index.shards();
         writer.log.check_space()?;
-        if writer.log.needs_commit_for(need, shards) {
-            writer.committing(patience, || self.commit(writer))?;
-        }
         let waits = &self.counters.waits.log_space;
-        waits
-            .during(patience, |patience| {
-                writer.log.admit(need, shards, patience)
-            })
-            .map_err(|error| self.stopped(error))
+        waits.during(patience, |patience| {
+            if writer.log.needs_commit_for(need, shards) {
+                writer.committing(patience, || self.commit(writer))?;
+            }
+            let admitted = writer.log.admit(need, shards, patience);
+            admitted.map_err(|error| self.stopped(error))
+        })
     }
 
     /// The error of an operation that found the log stopped: `Poisoned` if writing is poisoned,

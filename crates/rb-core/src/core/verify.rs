@@ -32,24 +32,6 @@ pub(crate) fn agrees(header: &SlotHeader, key: &[u8], entry: &Located, slots: &[
         && header.payload_checksum == entry.payload_checksum
 }
 
-/// Returns whether a payload is that of exactly this entry: its checksum covers key, generation,
-/// slot and length. `payload` may be followed by padding; a payload shorter than the entry's never
-/// matches.
-pub(crate) fn payload_matches(
-    identity: &Identity,
-    payload: &[u8],
-    key: &[u8],
-    entry: &Located,
-) -> bool {
-    payload
-        .get(..entry.payload_len as usize)
-        .is_some_and(|payload| {
-            let mut sum = payload_sum(identity, key, entry);
-            sum.update(payload);
-            sum.finish() == entry.payload_checksum
-        })
-}
-
 /// Starts the checksum of the payload of this entry.
 fn payload_sum(identity: &Identity, key: &[u8], entry: &Located) -> PayloadChecksum {
     let hash = key_hash(&identity.uuid, key);
@@ -58,15 +40,16 @@ fn payload_sum(identity: &Identity, key: &[u8], entry: &Located) -> PayloadCheck
     PayloadChecksum::new(identity, generation, slot, hash, len)
 }
 
-/// Returns whether a payload is that of exactly this entry; its bytes from `first` on were checksummed
-/// when they arrived, and `tail` follows them.
+/// Returns whether a payload is that of exactly this entry: its checksum covers key, generation, slot
+/// and length. Its bytes from `first` of their memory on were checksummed when they arrived, or none
+/// were, and `rest` follows them.
 ///
 /// # Panics
-/// If the checksums do not cover the payload: a read that succeeded has brought all of it.
-pub(crate) fn parts_match(
+/// If these are not all bytes of the payload: a read that succeeded has brought all of it.
+pub(crate) fn payload_matches(
     identity: &Identity,
     (first, sums): (usize, &[PartSum]),
-    tail: &[u8],
+    rest: &[u8],
     key: &[u8],
     entry: &Located,
 ) -> bool {
@@ -79,11 +62,11 @@ pub(crate) fn parts_match(
     }
     let len = entry.payload_len as usize;
     assert_eq!(
-        at - first + tail.len(),
+        at - first + rest.len(),
         len,
         "a payload is checksummed whole"
     );
-    sum.update(tail);
+    sum.update(rest);
     sum.finish() == entry.payload_checksum
 }
 

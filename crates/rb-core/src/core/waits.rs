@@ -34,6 +34,18 @@ impl Waits {
         waits
     }
 
+    /// The waits of two parts of a call that waited together.
+    pub(crate) fn longer(self, other: Waits) -> Waits {
+        let longer = |one: Patience, other: Patience| match one.left() <= other.left() {
+            true => one,
+            false => other,
+        };
+        Waits {
+            resources: longer(self.resources, other.resources),
+            device: longer(self.device, other.device),
+        }
+    }
+
     /// Time during which the process was stopped while this call waited; no deadline counts it.
     pub(crate) fn lost(&self) -> Duration {
         self.resources.lost() + self.device.lost()

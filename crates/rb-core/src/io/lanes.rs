@@ -10,7 +10,7 @@ use rb_io::{Arena, Engine, Issuer, Lane, Patience, QueueCounters, QueueOptions};
 
 use crate::error::{Error, error_chain};
 use crate::io::pace::Load;
-use crate::io::requests::{Purpose, Requests};
+use crate::io::requests::{ByPurpose, Purpose};
 
 /// Most late batches whose lanes are replaced. Each occupies a thread and a queue until the device
 /// completes, so callers that keep retrying would otherwise create them without bound.
@@ -33,7 +33,7 @@ pub(crate) struct Lanes {
     pool: Mutex<Pool>,
     /// Counters of the driver's lanes. The driver owns its lane, so it publishes them.
     driver: Mutex<QueueCounters>,
-    pub(crate) requests: Requests,
+    pub(crate) requests: ByPurpose,
     /// Load of the callers, to which background work yields.
     pub(crate) load: Load,
 }
@@ -110,7 +110,7 @@ impl Lanes {
         arenas: Vec<Arena>,
         depth: u32,
         max: usize,
-        requests: Requests,
+        requests: ByPurpose,
     ) -> Lanes {
         Lanes {
             engine: Mutex::new(Some(engine)),
@@ -364,7 +364,7 @@ mod tests {
     fn a_wait_for_a_lane_ends_with_the_close() {
         let device = MemDevice::with_limits(1 << 20, Limits::simple(512, 1 << 20, "memory device"));
         let engine = Arc::new(MemEngine::new(device));
-        let lanes = Arc::new(Lanes::new(engine, Vec::new(), 1, 1, Requests::default()));
+        let lanes = Arc::new(Lanes::new(engine, Vec::new(), 1, 1, ByPurpose::default()));
         lanes.pool.lock().made = 1;
         let waits = Arc::clone(&lanes);
         let waits = std::thread::spawn(move || {

@@ -17,7 +17,7 @@ use rb_io::{
 use crate::error::{Error, OpenError, error_chain};
 use crate::io::lanes::drop_elsewhere;
 use crate::io::pace::Pace;
-use crate::io::requests::{Purpose, Requests};
+use crate::io::requests::{ByPurpose, Purpose};
 use crate::options::StoreOptions;
 
 /// Buffer bytes for recovery: log windows and sections read ahead.
@@ -111,7 +111,7 @@ impl MetaIo {
     }
 
     /// Counts its requests from now on.
-    pub(crate) fn count_in(&mut self, requests: &Requests, purpose: Purpose) {
+    pub(crate) fn count_in(&mut self, requests: &ByPurpose, purpose: Purpose) {
         if let Ok(lane) = &mut self.lane {
             requests.count(lane, purpose);
         }

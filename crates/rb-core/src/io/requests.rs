@@ -6,17 +6,9 @@ use rb_io::{Lane, OpKind, RequestStats};
 
 use crate::stats::{DeviceStats, KindStats};
 
-/// Where the lanes of a store count their requests; `None` if they do not.
+/// Where the lanes of a store count their requests, by purpose; `None` if they do not.
 #[derive(Debug, Default)]
-pub(crate) struct Requests(Option<Purposes>);
-
-#[derive(Debug, Default)]
-struct Purposes {
-    values: Arc<RequestStats>,
-    log: Arc<RequestStats>,
-    base: Arc<RequestStats>,
-    upkeep: Arc<RequestStats>,
-}
+pub(crate) struct ByPurpose(Option<[Arc<RequestStats>; 4]>);
 
 /// The use of a lane's requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,47 +23,37 @@ pub(crate) enum Purpose {
     Upkeep,
 }
 
-impl Requests {
-    pub(crate) fn new(counted: bool) -> Requests {
-        Requests(counted.then(Purposes::default))
+impl ByPurpose {
+    pub(crate) fn new(counted: bool) -> ByPurpose {
+        ByPurpose(counted.then(Default::default))
     }
 
     /// Counts the requests of a lane.
     pub(crate) fn count(&self, lane: &mut Lane, purpose: Purpose) {
-        if let Some(purposes) = &self.0 {
-            let stats = match purpose {
-                Purpose::Values => &purposes.values,
-                Purpose::Log => &purposes.log,
-                Purpose::Base => &purposes.base,
-                Purpose::Upkeep => &purposes.upkeep,
-            };
-            lane.count_in(Arc::clone(stats));
+        if let Some(all) = &self.0 {
+            lane.count_in(Arc::clone(&all[purpose as usize]));
         }
     }
 
     pub(crate) fn stats(&self) -> DeviceStats {
-        let Some(purposes) = &self.0 else {
+        let Some(all) = &self.0 else {
             return DeviceStats::default();
         };
-        let kinds = |stats: &RequestStats| KindStats {
-            read: stats.completed(OpKind::Read),
-            write: stats.completed(OpKind::Write),
-            flush: stats.completed(OpKind::Flush),
-            discard: stats.completed(OpKind::Discard),
+        let kinds = |purpose: Purpose| {
+            let completed = |op| all[purpose as usize].completed(op);
+            KindStats {
+                read: completed(OpKind::Read),
+                write: completed(OpKind::Write),
+                flush: completed(OpKind::Flush),
+                discard: completed(OpKind::Discard),
+            }
         };
-        let Purposes {
-            values,
-            log,
-            base,
-            upkeep,
-        } = purposes;
-        let all = [values, log, base, upkeep];
-        let in_flight = all.map(|stats| stats.in_flight());
+        let in_flight: Vec<_> = all.iter().map(|stats| stats.in_flight()).collect();
         DeviceStats {
-            values: kinds(values),
-            log: kinds(log),
-            base: kinds(base),
-            upkeep: kinds(upkeep),
+            values: kinds(Purpose::Values),
+            log: kinds(Purpose::Log),
+            base: kinds(Purpose::Base),
+            upkeep: kinds(Purpose::Upkeep),
             in_flight: in_flight.iter().map(|(count, _)| count).sum(),
             oldest: in_flight.iter().filter_map(|(_, age)| *age).max(),
         }

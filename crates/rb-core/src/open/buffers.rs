@@ -11,7 +11,7 @@ use crate::core::pieces::buffer_bytes;
 use crate::core::writer::Writer;
 use crate::error::OpenError;
 use crate::io::lanes::Lanes;
-use crate::io::requests::{Purpose, Requests};
+use crate::io::requests::{ByPurpose, Purpose};
 use crate::memory;
 use crate::options::StoreOptions;
 
@@ -47,7 +47,7 @@ pub(crate) fn buffers(
     let mut arenas = vec![arena.clone()];
     arenas.extend(options.arenas.iter().cloned());
     let (depth, max) = (options.queue_depth, options.queues_max);
-    let requests = Requests::new(options.timed);
+    let requests = ByPurpose::new(options.timed);
     let lanes = Lanes::new(Arc::clone(engine), arenas, depth, max, requests);
     let direct = Direct::new(engine.limits().memory_align.value, options.direct_min);
     Ok((arena, lanes, direct))

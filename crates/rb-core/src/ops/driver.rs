@@ -1,7 +1,7 @@
 //! The thread that drives the batches of async operations. It owns one queue for its whole life, so
 //! that the ring can be single-issuer and no request depends on a caller's thread, which may exit.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, Sender, TryRecvError, bounded, unbounded};
@@ -14,6 +14,7 @@ use crate::error::Error;
 use crate::io::lanes::{Lanes, drop_elsewhere};
 use crate::operation::Wakes;
 use crate::ops::batch::Batch;
+use crate::ops::turns::Begun;
 
 /// Longest time a result waits for other completions of its round before its caller is woken.
 const PATIENCE: Duration = Duration::from_micros(50);
@@ -60,10 +61,6 @@ impl<B: Batch, R: FnOnce(B::Answers, &mut Wakes) + Send> Driven for Replying<B, 
         }
     }
 }
-
-/// The time of the driver at which the first request of a call started. The deadline of all batches
-/// of the call counts from there.
-pub(crate) type Begun = Arc<OnceLock<Duration>>;
 
 /// A round of a batch to submit.
 struct Job {

@@ -19,16 +19,16 @@ use parking_lot::Mutex;
 use rb_index::Hints;
 use rb_io::{Loan, Patience};
 
-use crate::core::inner::{Inner, Timer};
+use crate::core::inner::Inner;
 use crate::core::waits::Waits;
+use crate::counters::{Counters, Timer};
 use crate::error::Error;
 use crate::operation::{Operation, Wakes, operation};
 use crate::ops::batch::{Batch, run};
-use crate::ops::driver::Begun;
 use crate::ops::get_batch::GetBatch;
 use crate::ops::get_hit::{Answer, Found, Target};
 use crate::ops::get_lease::{lease, lease_at};
-use crate::ops::turns::Turns;
+use crate::ops::turns::{Begun, Turns};
 use crate::ops::worker::AsyncThreads;
 use crate::value::{Lookup, LookupAt, Value, ValueAt};
 
@@ -42,7 +42,12 @@ pub(crate) fn get_many(inner: &Arc<Inner>, keys: &[&[u8]], hints: Hints) -> Vec<
     let batch = lease(inner, keys, hints, |_| Target::Buffer); // 1
     let reads = !batch.is_empty();
     let read = run(inner, batch, &mut Waits::of(inner)); // 2, 3, 4
-    ended(inner, timer, reads, in_order(keys.len(), read, value))
+    ended(
+        &inner.counters,
+        timer,
+        reads,
+        in_order(keys.len(), read, value),
+    )
 }
 
 /// Looks up many keys and reads each value into the caller's memory.
@@ -63,7 +68,7 @@ pub(crate) fn get_many_at(
     let read = batch.split(inner.arena.bytes() / 2).into_iter().rev();
     let read = read.flat_map(|batch| run(inner, batch, &mut waits));
     let answers = in_order(keys.len(), read.collect(), value_at);
-    ended(inner, timer, reads, answers)
+    ended(&inner.counters, timer, reads, answers)
 }
 
 /// Starts a lookup of many keys whose values are read into the caller's memory.
@@ -86,16 +91,16 @@ pub(crate) fn get_many_at_async(
 
 /// Counts a get that has ended: its time if it read anything, and its failures.
 fn ended<T>(
-    inner: &Inner,
+    counters: &Counters,
     timer: Timer,
     reads: bool,
     answers: Vec<Result<T, Error>>,
 ) -> Vec<Result<T, Error>> {
     // A get that finds nothing takes less time than its measurement.
     if reads {
-        timer.end(&inner.counters.times.get);
+        timer.end(&counters.times.get);
     }
-    inner.counters.failures.count(&answers);
+    counters.failures.count(&answers);
     answers
 }
 
@@ -167,7 +172,7 @@ fn start<V: Send + 'static, T: Send + 'static>(
             .flat_map(|batch| run(inner, batch, &mut waits))
             .collect();
         drop(pass);
-        let answers = ended(inner, timer, reads, in_order(count, read, value));
+        let answers = ended(&inner.counters, timer, reads, in_order(count, read, value));
         completer.answer(shape(answers), &mut Wakes::default());
         return operation;
     }
@@ -175,17 +180,17 @@ fn start<V: Send + 'static, T: Send + 'static>(
         1 => Waits::of(inner),
         _ => Waits::of_parts(inner),
     };
-    let store = Arc::clone(inner);
+    let counters = Arc::clone(&inner.counters);
     let call = Arc::new(Call {
         inner: Arc::clone(inner),
         threads: Arc::clone(threads),
         turns: Turns::new(batches, waits, Vec::new()),
         begun: Begun::default(),
         finish: Mutex::new(Some(move |read, wakes: &mut Wakes| {
-            let answers = ended(&store, timer, reads, in_order(count, read, value));
+            let answers = ended(&counters, timer, reads, in_order(count, read, value));
             // End the operation before its result is delivered: the woken caller may close the
             // store.
-            drop((store, pass));
+            drop(pass);
             completer.answer(shape(answers), wakes);
         })),
     });
@@ -273,7 +278,7 @@ pub(crate) fn get_many_into(
             lengths[at] = answer.and_then(|hit| hit.map(copied).transpose());
         }
     }
-    ended(inner, timer, reads, lengths)
+    ended(&inner.counters, timer, reads, lengths)
 }
 
 /// Returns the same error for each key.

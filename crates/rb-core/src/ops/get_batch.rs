@@ -103,8 +103,7 @@ impl GetBatch {
 
     /// Ends the leases of finished hits and records their results, with one lock hold per shard.
     /// Hits that failed verification for the first time, and those of a later round, stay for another
-    /// read. Returns the key
-    /// and the entry of each one that was invalidated.
+    /// read. Returns the key and the entry of each one that was invalidated.
     fn end_leases(&mut self) -> Vec<(Box<[u8]>, Located)> {
         let inner = &self.inner;
         let (mut again, mut dropped) = (Vec::new(), Vec::new());
@@ -209,7 +208,7 @@ impl Batch for GetBatch {
         let dropped = self.end_leases();
         self.inner.switch(SwitchPoint::Released);
         add(&self.inner.counters.dropped, dropped.len());
-        add(&self.inner.counters.drops.get, dropped.len());
+        add(&self.inner.counters.dropped_by_get, dropped.len());
         if !dropped.is_empty() {
             before_observer();
         }

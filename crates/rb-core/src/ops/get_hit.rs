@@ -8,7 +8,7 @@ use crate::core::inner::Inner;
 use crate::core::pieces::{
     SlotIds, buffer_bytes, direct_read_bytes, direct_read_request, read_request, tail_len,
 };
-use crate::core::verify::{header_matches, parts_match, payload_matches};
+use crate::core::verify::{header_matches, payload_matches};
 use crate::counters::add;
 use crate::error::Error;
 use crate::value::{Value, ValueAt};
@@ -148,7 +148,7 @@ impl PendingGet {
         self.target = Target::Direct(Some(loan));
         match verified {
             true => {
-                add(&inner.counters.bytes_direct, len);
+                inner.counters.add_direct(len);
                 Read::Verified(None)
             }
             false => Read::Refuted,
@@ -165,14 +165,9 @@ impl PendingGet {
         sums: (usize, &[PartSum]),
     ) -> bool {
         let (identity, located) = (&inner.identity, self.lease.located());
-        if self.whole && !header_matches(identity, header, &self.key, located, &self.slots) {
-            return false;
-        }
         let summed: usize = sums.1.iter().map(|sum| sum.len).sum();
-        match summed {
-            0 => payload_matches(identity, payload, &self.key, located),
-            _ => parts_match(identity, sums, &payload[summed..], &self.key, located),
-        }
+        (!self.whole || header_matches(identity, header, &self.key, located, &self.slots))
+            && payload_matches(identity, sums, &payload[summed..], &self.key, located)
     }
 }
 

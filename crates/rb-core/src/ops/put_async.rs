@@ -18,17 +18,17 @@ use std::sync::Arc;
 use rb_io::{Buffer, Patience};
 
 use crate::core::gate::Pass;
-use crate::core::inner::{Inner, Timer};
+use crate::core::inner::Inner;
 use crate::core::waits::Waits;
+use crate::counters::{Counters, Timer};
 use crate::error::Error;
 use crate::operation::{Completer, Operation, Wakes, operation};
-use crate::ops::driver::Begun;
 use crate::ops::put::{not_durable, write};
 use crate::ops::put_batch::{PutAnswers, PutBatch};
 use crate::ops::put_plan::{
     Payload, Plan, PlannedPut, Put, PutResult, parts, plan, settle, take_buffers,
 };
-use crate::ops::turns::Turns;
+use crate::ops::turns::{Begun, Turns};
 use crate::ops::worker::{AsyncThreads, Queued};
 use crate::options::{Durability, PutOptions};
 
@@ -69,7 +69,7 @@ pub(crate) fn put_many_async<T: Send + 'static>(
         ticket: 0,
         followers,
         timer,
-        store: Arc::clone(inner),
+        counters: Arc::clone(&inner.counters),
         pass,
         completer,
         shape,
@@ -359,7 +359,7 @@ struct Done<T: Send + 'static> {
     ticket: u64,
     followers: Vec<(usize, usize)>,
     timer: Timer,
-    store: Arc<Inner>,
+    counters: Arc<Counters>,
     pass: Pass,
     completer: Completer<T>,
     shape: fn(Vec<PutResult>) -> T,
@@ -384,9 +384,8 @@ impl<T: Send + 'static> Done<T> {
 
     fn give(mut self, wakes: &mut Wakes) {
         settle(&mut self.answers, &self.followers);
-        let counters = &self.store.counters;
-        self.timer.end(&counters.times.put);
-        counters.failures.count(&self.answers);
+        self.timer.end(&self.counters.times.put);
+        self.counters.failures.count(&self.answers);
         // End the operation before its result is delivered: the woken caller may close the store.
         drop(self.pass);
         self.completer.answer((self.shape)(self.answers), wakes);

@@ -310,7 +310,6 @@ impl PutBatch {
         }
     }
 
-    /// Step 4 for puts whose writes have ended.
     /// Step 4 for puts whose writes have ended: publishes or fails each.
     fn end(&mut self, mut writings: Vec<PendingPut>, before_observer: &mut dyn FnMut()) {
         let inner = Arc::clone(&self.inner);
@@ -367,11 +366,13 @@ impl Batch for PutBatch {
     fn arrived(&mut self, answer: Completion) {
         let writing = &mut self.writings[answer.tag as usize];
         debug_assert!(writing.written.is_none(), "a request completes once");
-        if let (Err(error), Some(loan)) = (&answer.result, answer.loan)
-            && error.is_memory_refused()
-        {
-            self.inner.direct.refused(loan.arena().id(), error);
-            writing.loan = Some(loan);
+        match (&answer.result, answer.loan) {
+            (Ok(()), Some(loan)) => self.inner.counters.add_direct(loan.len()),
+            (Err(error), Some(loan)) if error.is_memory_refused() => {
+                self.inner.direct.refused(loan.arena().id(), error);
+                writing.loan = Some(loan);
+            }
+            _ => {}
         }
         writing.written = Some(answer.result.map_err(Error::from));
     }

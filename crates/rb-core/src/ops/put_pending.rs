@@ -126,9 +126,6 @@ impl PendingPut {
             rest[..padded_len(len as u64) as usize - len].fill(0);
         }
         let is_direct = direct.is_some();
-        if is_direct {
-            add(&inner.counters.bytes_direct, len);
-        }
         self.payload_checksum = sum.finish();
         self.fill_header(inner, buf);
         let position = |number| match is_direct {

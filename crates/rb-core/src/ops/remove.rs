@@ -11,7 +11,7 @@ use rb_index::LockPurpose;
 use crate::core::inner::Inner;
 use crate::core::waits::Waits;
 use crate::core::writer::Writer;
-use crate::counters::{Timer, add};
+use crate::counters::{Counters, Timer, add};
 use crate::error::Error;
 use crate::log::delta::LogSpace;
 use crate::operation::{Operation, operation};
@@ -89,14 +89,14 @@ pub(crate) fn remove_many(
     if inner.options.durability == Durability::EachBatch {
         not_durable(&mut answers, inner.make_durable(writer, ticket));
     }
-    ended(inner, timer, &answers);
+    ended(&inner.counters, timer, &answers);
     answers
 }
 
 /// Counts a remove that has ended.
-fn ended(inner: &Inner, timer: Timer, answers: &[RemoveResult]) {
-    timer.end(&inner.counters.times.remove);
-    inner.counters.failures.count(answers);
+fn ended(counters: &Counters, timer: Timer, answers: &[RemoveResult]) {
+    timer.end(&counters.times.remove);
+    counters.failures.count(answers);
 }
 
 /// Starts a remove of many keys in a worker, because it may wait for log space.
@@ -130,11 +130,11 @@ pub(crate) fn remove_many_async<T: Send + 'static>(
             Ok(()) => remove_all(&store, writer, &keys, mode, waits),
             Err(error) => (vec![Err(error); count], 0),
         };
-        let counted = Arc::clone(&store);
+        let counters = Arc::clone(&store.counters);
         let give = move |outcome| {
             not_durable(&mut answers, outcome);
-            ended(&counted, timer, &answers);
-            drop((counted, pass));
+            ended(&counters, timer, &answers);
+            drop(pass);
             completer.complete(shape(answers));
         };
         match store.options.durability {

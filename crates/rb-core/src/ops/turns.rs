@@ -2,10 +2,16 @@
 //! ended. So a large call takes its turns with other calls, and does not compete with itself.
 
 use std::collections::VecDeque;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
 use crate::core::waits::Waits;
+
+/// The time of the driver at which the first request of a call started. The deadline of all parts of
+/// the call counts from there.
+pub(crate) type Begun = Arc<OnceLock<Duration>>;
 
 /// Most parts of a call that run at once: one is prepared while the device works on the other.
 const TOGETHER: usize = 2;
@@ -72,9 +78,10 @@ impl<P, A> Turns<P, A> {
         }
     }
 
-    /// Records what the call has waited.
+    /// Records what a part of the call has waited. Parts that wait together have one wait, the longest.
     pub(crate) fn waited(&self, waits: Waits) {
-        self.state.lock().waits = waits;
+        let mut state = self.state.lock();
+        state.waits = state.waits.longer(waits);
     }
 
     /// Takes the parts that have not begun, each of which the caller ends: the device has missed the
@@ -96,5 +103,38 @@ impl<P, A> Turns<P, A> {
             true => state.results.take(),
             false => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rb_io::Patience;
+
+    use super::*;
+
+    /// Regression test: of two parts that waited together the one that ended last decided how long the call had waited,
+    /// although the other one had waited longer: the next part had more patience than the call.
+    #[test]
+    fn a_call_has_waited_as_long_as_any_of_its_parts() {
+        let limit = Duration::from_secs(8);
+        let after = |seconds| {
+            let mut resources = Patience::new(limit);
+            resources.charge(Duration::from_secs(seconds));
+            Waits {
+                resources,
+                device: Patience::new(limit),
+            }
+        };
+        let turns = Turns::new(VecDeque::from([1, 2, 3]), after(0), ());
+        assert!(turns.next().is_some() && turns.next().is_some());
+        assert!(turns.next().is_none(), "two at a time");
+        for (waited, left) in [(5, 3), (1, 3), (6, 2)] {
+            turns.waited(after(waited));
+            let waits = turns.state.lock().waits;
+            assert_eq!(waits.resources.left(), Duration::from_secs(left));
+            assert_eq!(waits.device.left(), limit);
+        }
+        assert!(turns.end(|()| ()).is_none());
+        assert_eq!(turns.next().map(|(part, _)| part), Some(3));
     }
 }

@@ -10,6 +10,9 @@ use parking_lot::Mutex;
 use crate::histogram::{Histogram, Latency};
 use crate::request::OpKind;
 
+/// So many requests may have completed before they are taken out of the order.
+const ORDER_MIN: usize = 64;
+
 /// Statistics of the requests of any number of lanes; see [`Lane::count_in`](crate::Lane::count_in).
 #[derive(Debug)]
 pub struct RequestStats {
@@ -73,7 +76,7 @@ impl RequestStats {
     pub fn in_flight(&self) -> (usize, Option<Duration>) {
         let (mut count, mut oldest) = (0, u64::MAX);
         for lane in self.lanes.lock().iter().filter_map(Weak::upgrade) {
-            count += lane.count.load(Ordering::Relaxed);
+            count += lane.count.load(Ordering::Acquire);
             oldest = oldest.min(lane.oldest.load(Ordering::Relaxed));
         }
         let oldest = (oldest != u64::MAX).then(|| Duration::from_nanos(oldest));
@@ -94,8 +97,9 @@ pub(super) struct Counting {
     stats: Arc<RequestStats>,
     in_flight: Arc<InFlight>,
     /// Requests in the order of their start: where the lane has them, and their number. Those that have
-    /// completed stay until they are the first.
+    /// completed stay until they are the first, or until they are more than the others.
     order: VecDeque<Counted>,
+    open: usize,
     numbered: u64,
 }
 
@@ -124,6 +128,7 @@ impl Counting {
             stats,
             in_flight,
             order: VecDeque::new(),
+            open: 0,
             numbered: 0,
         }
     }
@@ -146,7 +151,8 @@ impl Counting {
                 .store(counted.begun, Ordering::Relaxed);
         }
         self.order.push_back(counted);
-        self.in_flight.count.fetch_add(1, Ordering::Relaxed);
+        self.open += 1;
+        self.in_flight.count.store(self.open, Ordering::Release);
         counted
     }
 
@@ -166,13 +172,52 @@ impl Counting {
             Some(bytes) => kind.bytes.fetch_add(bytes, Ordering::Relaxed),
             None => kind.failures.fetch_add(1, Ordering::Relaxed),
         };
-        self.in_flight.count.fetch_sub(1, Ordering::Relaxed);
+        self.open -= 1;
         while let Some(first) = self.order.front()
             && !is_open(first)
         {
             self.order.pop_front();
         }
+        // Behind a request that hangs, others may complete for as long as it does.
+        if self.order.len() > 2 * self.open + ORDER_MIN {
+            self.order.retain(is_open);
+        }
         let oldest = self.order.front().map_or(u64::MAX, |first| first.begun);
         self.in_flight.oldest.store(oldest, Ordering::Relaxed);
+        // Last: a reader that sees no request in flight sees no oldest one.
+        self.in_flight.count.store(self.open, Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Regression test: everything that completed while an older request hung was kept until that one ended.
+    #[test]
+    fn a_request_that_hangs_keeps_no_others() {
+        let stats = Arc::new(RequestStats::new());
+        let mut counting = Counting::new(Arc::clone(&stats));
+        let hangs = counting.begin(0);
+        for _ in 0..10_000 {
+            let other = counting.begin(1);
+            counting.end(other, OpKind::Read, Some(1), |open| {
+                open.number == hangs.number
+            });
+            assert!(counting.order.len() <= ORDER_MIN + 2);
+            assert_eq!(
+                counting.order.front().map(|first| first.number),
+                Some(hangs.number)
+            );
+        }
+        assert_eq!(stats.in_flight().0, 1);
+        assert!(stats.in_flight().1.is_some());
+        counting.end(hangs, OpKind::Read, None, |_| false);
+        assert_eq!(stats.in_flight(), (0, None));
+        let reads = stats.completed(OpKind::Read);
+        assert_eq!(
+            (reads.latency.count(), reads.bytes, reads.failures),
+            (10_001, 10_000, 1)
+        );
     }
 }
