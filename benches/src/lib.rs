@@ -1,7 +1,26 @@
 //! Shared code of the benchmarks: an index full of keys, and records about them.
 
+use std::error::Error;
+use std::process::ExitCode;
+
+use clap::Parser;
 use rb_format::{BaseEntry, Generation, Identity, MoreSlots, StoreUuid, key_hash};
 use rb_index::{Index, IndexOptions, NewEntry, SlotId};
+
+/// An error of any kind.
+pub type Failure = Box<dyn Error + Send + Sync>;
+
+/// Runs a program with its arguments, and shows its error.
+pub fn program<A: Parser>(run: impl FnOnce(A) -> Result<(), Failure>) -> ExitCode {
+    let ran = A::try_parse().map_err(Failure::from).and_then(run);
+    match ran {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
 
 /// Identity in all records of the benchmarks.
 pub const IDENTITY: Identity = Identity {

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use rb_bench::{key, median};
+use rb_bench::{Failure, key, median, program};
 use rb_core::{
     ClassRequest, EngineKind, FormatOptions, Payload, Put, PutOptions, Share, Store, StoreOptions,
     format,
@@ -25,8 +25,6 @@ use rb_format::PieceChecksum;
 use rb_io::{Access, Arena, Buffer, Device, Lane, QueueOptions, Request};
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::{Map, Value as Json, json};
-
-type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 const MIB: usize = 1 << 20;
 
@@ -93,20 +91,11 @@ const CASES: [Case; 5] = [
 ];
 
 fn main() -> ExitCode {
-    match Args::try_parse()
-        .map_err(Failure::from)
-        .and_then(|args| run(&args))
-    {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error}");
-            ExitCode::FAILURE
-        }
-    }
+    program(run)
 }
 
 #[expect(clippy::print_stdout, reason = "the result of a program")]
-fn run(args: &Args) -> Result<(), Failure> {
+fn run(args: Args) -> Result<(), Failure> {
     let capacity = Device::open(&args.path, Access::ReadOnly)?.capacity_bytes();
     let chosen = CASES
         .into_iter()
@@ -117,7 +106,7 @@ fn run(args: &Args) -> Result<(), Failure> {
             println!("{}: the device is too small", case.name);
             continue;
         }
-        println!("{:#}", measure(args, case)?);
+        println!("{:#}", measure(&args, case)?);
     }
     Ok(())
 }

@@ -9,11 +9,9 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::Parser;
-use rb_bench::{key, median};
+use rb_bench::{Failure, key, median, program};
 use rb_core::{ClassRequest, EngineKind, FormatOptions, Share, Store, StoreOptions};
 use serde_json::{Map, json};
-
-type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 const KEYS: u64 = 256;
 const VALUE_BYTES: usize = 64 << 10;
@@ -62,26 +60,17 @@ const CASES: [Case; 4] = [
 ];
 
 fn main() -> ExitCode {
-    match Args::try_parse()
-        .map_err(Failure::from)
-        .and_then(|args| run(&args))
-    {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error}");
-            ExitCode::FAILURE
-        }
-    }
+    program(run)
 }
 
 #[expect(clippy::print_stdout, reason = "the result of a program")]
-fn run(args: &Args) -> Result<(), Failure> {
+fn run(args: Args) -> Result<(), Failure> {
     let mut figures = CASES.map(|_| [Vec::new(), Vec::new()]);
     let value = vec![0xA7; VALUE_BYTES];
     for round in 0..args.rounds {
         // Each goes first in half of the rounds.
         for timed in [round % 2 == 0, round % 2 != 0] {
-            let store = open(args, timed)?;
+            let store = open(&args, timed)?;
             for number in 0..KEYS {
                 store.put(&key(number), &value)?;
             }

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use rb_io::{Histogram, Patience};
 
 use crate::error::Error;
-use crate::stats::{FailureStats, LatencyStats, WaitStats, WaitsStats};
 
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
@@ -64,19 +63,6 @@ pub(crate) struct Times {
     pub(crate) checkpoint: Histogram,
 }
 
-impl Times {
-    pub(crate) fn stats(&self) -> LatencyStats {
-        LatencyStats {
-            get: self.get.latency(),
-            put: self.put.latency(),
-            remove: self.remove.latency(),
-            sync: self.sync.latency(),
-            commit: self.commit.latency(),
-            checkpoint: self.checkpoint.latency(),
-        }
-    }
-}
-
 /// The start of an operation; `None` if operations are not timed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Timer(Option<Instant>);
@@ -96,13 +82,13 @@ impl Timer {
 
 #[derive(Debug, Default)]
 pub(crate) struct FailureCounters {
-    no_space: AtomicU64,
-    busy: AtomicU64,
-    timed_out: AtomicU64,
-    out_of_space: AtomicU64,
-    io: AtomicU64,
-    poisoned: AtomicU64,
-    other: AtomicU64,
+    pub(crate) no_space: AtomicU64,
+    pub(crate) busy: AtomicU64,
+    pub(crate) timed_out: AtomicU64,
+    pub(crate) out_of_space: AtomicU64,
+    pub(crate) io: AtomicU64,
+    pub(crate) poisoned: AtomicU64,
+    pub(crate) other: AtomicU64,
 }
 
 impl FailureCounters {
@@ -121,19 +107,6 @@ impl FailureCounters {
             add(counter, 1);
         }
     }
-
-    pub(crate) fn stats(&self) -> FailureStats {
-        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        FailureStats {
-            no_space: get(&self.no_space),
-            busy: get(&self.busy),
-            timed_out: get(&self.timed_out),
-            out_of_space: get(&self.out_of_space),
-            io: get(&self.io),
-            poisoned: get(&self.poisoned),
-            other: get(&self.other),
-        }
-    }
 }
 
 #[derive(Debug, Default)]
@@ -144,21 +117,10 @@ pub(crate) struct WaitCounters {
     pub(crate) slots: WaitCounter,
 }
 
-impl WaitCounters {
-    pub(crate) fn stats(&self) -> WaitsStats {
-        WaitsStats {
-            buffers: self.buffers.stats(),
-            queues: self.queues.stats(),
-            log_space: self.log_space.stats(),
-            slots: self.slots.stats(),
-        }
-    }
-}
-
 #[derive(Debug, Default)]
 pub(crate) struct WaitCounter {
-    count: AtomicU64,
-    nanos: AtomicU64,
+    pub(crate) count: AtomicU64,
+    pub(crate) nanos: AtomicU64,
 }
 
 impl WaitCounter {
@@ -177,13 +139,6 @@ impl WaitCounter {
             self.nanos.fetch_add(nanos, Ordering::Relaxed);
         }
         outcome
-    }
-
-    fn stats(&self) -> WaitStats {
-        WaitStats {
-            count: self.count.load(Ordering::Relaxed),
-            total: Duration::from_nanos(self.nanos.load(Ordering::Relaxed)),
-        }
     }
 }
 

@@ -7,14 +7,22 @@ use crate::background::Services;
 use crate::background::checkpoint::Checkpointer;
 use crate::background::discard::Discards;
 use crate::core::inner::Inner;
+use crate::counters::WaitCounter;
 use crate::log::delta::DeltaLog;
-use crate::stats::{DiscardStats, DropStats, ScrubStats, StoreStats};
+use crate::stats::{
+    DiscardStats, DropStats, FailureStats, LatencyStats, ScrubStats, StoreStats, WaitStats,
+    WaitsStats,
+};
 
 pub(crate) fn take(inner: &Inner, background: &Services) -> StoreStats {
     let counters = &inner.counters;
     let log = inner.writer.as_ref().map(|writer| &*writer.log);
     let checkpointer = background.checkpointer.as_ref();
     let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    let waits = |counter: &WaitCounter| WaitStats {
+        count: get(&counter.count),
+        total: Duration::from_nanos(get(&counter.nanos)),
+    };
     StoreStats {
         hits: get(&counters.hits),
         misses: get(&counters.misses),
@@ -33,9 +41,29 @@ pub(crate) fn take(inner: &Inner, background: &Services) -> StoreStats {
             validation: get(&counters.dropped_by_validation),
             scrub: get(&counters.scrub.dropped),
         },
-        failures: counters.failures.stats(),
-        waits: counters.waits.stats(),
-        latency: counters.times.stats(),
+        failures: FailureStats {
+            no_space: get(&counters.failures.no_space),
+            busy: get(&counters.failures.busy),
+            timed_out: get(&counters.failures.timed_out),
+            out_of_space: get(&counters.failures.out_of_space),
+            io: get(&counters.failures.io),
+            poisoned: get(&counters.failures.poisoned),
+            other: get(&counters.failures.other),
+        },
+        waits: WaitsStats {
+            buffers: waits(&counters.waits.buffers),
+            queues: waits(&counters.waits.queues),
+            log_space: waits(&counters.waits.log_space),
+            slots: waits(&counters.waits.slots),
+        },
+        latency: LatencyStats {
+            get: counters.times.get.latency(),
+            put: counters.times.put.latency(),
+            remove: counters.times.remove.latency(),
+            sync: counters.times.sync.latency(),
+            commit: counters.times.commit.latency(),
+            checkpoint: counters.times.checkpoint.latency(),
+        },
         device: inner.lanes.requests.stats(),
         expired: get(&counters.expired),
         commits: get(&counters.commits),
