@@ -2,12 +2,14 @@
 
 use std::collections::BTreeSet;
 
+use rb_core::{Arena, Payload, Put, PutOptions, Store};
 use rb_testkit::values::next_number;
 
 use super::cell::Outcome;
-use super::target::{Entry, KIB, Target, close, get, put};
+use super::target::{Entry, KIB, MIB, Target, close, entries, expect, get, put};
+use crate::marked::{bytes_of, version_of};
 use crate::race::{self, Fixed, RaceOptions, Until};
-use crate::tally::Report;
+use crate::tally::{Report, words};
 
 /// Number of kills of a child at work, and its longest working time: in an emulated machine, opening takes a while.
 const KILLS: u64 = 6;
@@ -80,5 +82,95 @@ pub(super) fn replay(target: &Target) -> Outcome {
     match hits > returned / 2 {
         true => Ok(said),
         false => Err(format!("{said}: too few of them hits")),
+    }
+}
+
+/// Values over 1 to 16 slots, copied and straight from and into memory of the caller's: all are there after a close, the
+/// audit reads them, and a store that is overfilled with them keeps every value that it lists.
+pub(super) fn several_slots(target: &Target) -> Outcome {
+    const SLOT: usize = 64 * KIB;
+    const SLOTS: u64 = 256;
+    target.format(&[(SLOT, SLOTS)])?;
+    let memory = Arena::allocate(MIB).map_err(|why| words(&why))?;
+    let store = target.open_with(|options| {
+        options.arenas = vec![memory.clone()];
+        options.direct_min = SLOT;
+    })?;
+    let of_lengths = |first: u64| -> Vec<Entry> {
+        let lengths = (1..=16).map(|slots| slots * SLOT - 777 * (slots % 3));
+        (first..)
+            .zip(lengths)
+            .flat_map(|(key, len)| entries(key, 1, len))
+            .collect()
+    };
+    let copied = of_lengths(0);
+    let direct = &of_lengths(100)[..12];
+    put(&store, &copied, 4)?;
+    for entry in direct {
+        put_from(&store, &memory, entry)?;
+        get_into(&store, &memory, entry)?;
+    }
+    let stats = store.stats();
+    close(&store)?;
+    drop(store);
+    target.audit((copied.len() + direct.len()) as u64)?;
+    let store = target.open_eager(copied.len() + direct.len())?;
+    expect(&store, &copied, 3)?;
+    expect(&store, direct, 5)?;
+    // Six times as many slots as there are.
+    for round in 0..12 {
+        put(&store, &of_lengths(1000 + 100 * round), 5)?;
+    }
+    store.audit().map_err(|why| format!("audit: {why}"))?;
+    close(&store)?;
+    let live = store.stats().index.entries;
+    drop(store);
+    target.audit(live)?;
+    let direct_bytes: usize = direct.iter().map(|entry| 2 * entry.len).sum();
+    let said = format!(
+        "{} of {direct_bytes} bytes direct, {live} values live in {SLOTS} slots after 12 rounds",
+        stats.bytes_direct
+    );
+    // A device that refuses the caller's memory is given a copy, and a length that is no multiple of its block as well.
+    match stats.bytes_direct > 0 || stats.direct_refused > 0 {
+        true => Ok(said),
+        false => Err(said),
+    }
+}
+
+fn put_from(store: &Store, memory: &Arena, entry: &Entry) -> Result<(), String> {
+    let mut loan = memory
+        .lend_exclusive(0, entry.len)
+        .map_err(|why| words(&why))?;
+    let bytes = loan.bytes_mut().ok_or("the memory is lent to others")?;
+    bytes.copy_from_slice(&bytes_of(entry.key, entry.version, entry.len));
+    let name = entry.name();
+    let put = Put {
+        payload: Payload::Loan(loan),
+        ..Put::new(&name, &[])
+    };
+    match store.put_many(vec![put], PutOptions::default()).remove(0) {
+        Ok(outcome) if outcome.is_written() => Ok(()),
+        other => Err(format!("put of {entry:?} from memory: {other:?}")),
+    }
+}
+
+fn get_into(store: &Store, memory: &Arena, entry: &Entry) -> Result<(), String> {
+    let loan = memory
+        .lend_exclusive(0, entry.len)
+        .map_err(|why| words(&why))?;
+    let found = store.get_many_at(&[&entry.name()], vec![loan]).remove(0);
+    let found = found
+        .map_err(|why| words(&why))?
+        .ok_or_else(|| format!("{entry:?} is not there"))?;
+    let mut bytes = vec![0; found.len];
+    found.loan.copy_to(0, &mut bytes);
+    let version = version_of(entry.key, &bytes)?;
+    match (version, found.len) == (entry.version, entry.len) {
+        true => Ok(()),
+        false => Err(format!(
+            "version {version} of {} bytes for {entry:?}",
+            found.len
+        )),
     }
 }

@@ -25,6 +25,7 @@ const TESTS: &[Test] = &[
     ("restart after a drop", restart_after_drop),
     ("killed at work", stores::killed),
     ("full device", full_device),
+    ("values of several slots", stores::several_slots),
     ("a batch is in flight together", batch_in_flight),
     (SECOND_OPENER, second_opener),
     ("trace replay", stores::replay),
@@ -128,16 +129,8 @@ fn restart_after_close(target: &Target) -> Outcome {
     expect(&store, &all, 16)?;
     close(&store)?;
     drop(store);
-    let options = rb_core::AuditOptions {
-        engine: target.engine,
-        deep: true,
-        ..rb_core::AuditOptions::default()
-    };
-    let report = rb_core::audit(&target.path, &options).map_err(|why| words(&why))?;
-    match (report.damages, report.payloads_read) {
-        (0, 48) => Ok("48 entries recovered, validated and audited".into()),
-        _ => Err(format!("the audit: {report:?}")),
-    }
+    target.audit(48)?;
+    Ok("48 entries recovered, validated and audited".into())
 }
 
 /// Synced values are there after a drop without a close.

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use rb_core::{
-    ClassRequest, EngineKind, FormatOptions, Put, PutOptions, PutResult, Share, Store,
-    StoreOptions, Validate, format,
+    AuditOptions, ClassRequest, EngineKind, FormatOptions, Put, PutOptions, PutResult, Share,
+    Store, StoreOptions, Validate, audit, format,
 };
 
 use crate::marked::{bytes_of, version_of};
@@ -100,6 +100,20 @@ impl Target {
             false => Err(format!(
                 "of {entries} entries written, recovery: {report:?}"
             )),
+        }
+    }
+
+    /// Audits the closed store with all payloads; it must be sound and have so many.
+    pub(super) fn audit(&self, payloads: u64) -> Result<(), String> {
+        let options = AuditOptions {
+            engine: self.engine,
+            deep: true,
+            ..AuditOptions::default()
+        };
+        let report = audit(&self.path, &options).map_err(|why| words(&why))?;
+        match (report.damages, report.payloads_read) == (0, payloads) {
+            true => Ok(()),
+            false => Err(format!("of {payloads} payloads, the audit: {report:?}")),
         }
     }
 }
