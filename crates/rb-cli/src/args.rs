@@ -2,6 +2,7 @@
 
 mod measuring;
 mod shared;
+mod watching;
 
 use std::path::PathBuf;
 
@@ -16,8 +17,9 @@ pub use measuring::{
 };
 pub use shared::PlacementArgs;
 use shared::{SIZES, parse_number, path_parser};
+pub use watching::{ClearArgs, LsArgs, LsOrder, ScrubArgs, StatsArgs, TopArgs};
 
-const CODES: &str = "Exit codes: 0 done; 1 error: one line on standard error, or with --json one line of JSON on standard output; 2 the key is not in the store. rb fsck also: 4 damaged, 8 unusable. rb probe also: 8 no engine can use the path, or with --engine not that one.";
+const CODES: &str = "Exit codes: 0 done; 1 error: one line on standard error, or with --json one line of JSON on standard output; 2 the key is not in the store. rb fsck also: 4 damaged, 8 unusable. rb scrub also: 4 damaged. rb probe also: 8 no engine can use the path, or with --engine not that one.";
 const FSCK: &str = "Damage is what no crash leaves behind. A store whose process was killed is clean; what the kill left is reported as a remark.\n\nExit codes: 0 clean, or repaired; 1 no result: no store there, in use, of another version, or the device failed; 4 damaged; 8 unusable: the store cannot be opened.";
 
 /// Format, inspect, use and measure raw-block stores: crash-safe persistent caches for large values.
@@ -62,6 +64,16 @@ pub enum Command {
     Rm(RmArgs),
     /// List keys, value lengths and slots. Never writes to the store.
     Ls(LsArgs),
+    /// Show the counters of a store that a process has open. Never writes to it.
+    Stats(StatsArgs),
+    /// Show the rates, latencies and fill of a store that a process has open, as they change. Never
+    /// writes to it.
+    Top(TopArgs),
+    /// Verify every value once and drop damaged entries: through the process that has the store open,
+    /// else by itself. Exit code 4 if any was damaged or could not be read.
+    Scrub(ScrubArgs),
+    /// Drop every entry of a store that is not open.
+    Clear(ClearArgs),
     /// Replay a trace of KV-cache requests and check every byte that the store returns.
     Replay(ReplayArgs),
     /// Measure how fast a store puts or gets, and check every byte afterwards.
@@ -94,6 +106,10 @@ impl Command {
             Command::Get(_) => "get",
             Command::Rm(_) => "rm",
             Command::Ls(_) => "ls",
+            Command::Stats(_) => "stats",
+            Command::Top(_) => "top",
+            Command::Scrub(_) => "scrub",
+            Command::Clear(_) => "clear",
             Command::Replay(_) => "replay",
             Command::Bench(_) => "bench",
             Command::RecoverBench(_) => "recover-bench",
@@ -343,17 +359,6 @@ pub struct RmArgs {
     /// or unknown bytes where the store writes nothing. The store writes to its own places only.
     #[arg(long)]
     pub force: bool,
-}
-
-/// Arguments of `rb ls`.
-#[derive(Debug, Args)]
-pub struct LsArgs {
-    /// The store.
-    #[arg(value_parser = path_parser())]
-    pub path: PathBuf,
-    /// List only keys that start with this: text, or bytes as hex:00ff….
-    #[arg(long, default_value = "")]
-    pub prefix: String,
 }
 
 #[cfg(test)]

@@ -1,14 +1,17 @@
 //! `rb ls` and `rb rm`: lists and removes keys.
 
-use rb_core::{EngineKind, Store, StoreOptions};
+use std::cmp::Reverse;
+
+use rb_core::{EngineKind, EntryInfo, Store, StoreOptions};
 use serde::Serialize;
 
-use crate::args::{LsArgs, RmArgs};
+use crate::args::{LsArgs, LsOrder, RmArgs};
 use crate::failure::Failure;
 use crate::key::{check_key, parse_bytes, parse_valid_key, show_key};
 use crate::open::{Agreed, close, close_after, look_before_writing, open, open_reading, writing};
 use crate::outcome::Outcome;
 use crate::output::Output;
+use crate::size::show_size;
 
 #[derive(Serialize)]
 struct Listing {
@@ -24,6 +27,11 @@ struct ListedEntry {
     value_slots: usize,
     slot_bytes: u64,
     generation: u64,
+    /// 1 for the entry that was put first.
+    age_rank: usize,
+    /// 1 for the least recently used entry of its class.
+    use_rank: usize,
+    uses_since: u64,
 }
 
 #[derive(Serialize)]
@@ -40,42 +48,77 @@ pub(crate) fn list(
     let prefix = parse_bytes("--prefix", &args.prefix)?;
     let store = open_reading(&args.path, engine, output)?;
     let mut entries = Vec::new();
+    // All of them: a rank counts those that are not listed, too.
     store.for_each(|entry| {
-        if entry.key.starts_with(&prefix) {
-            entries.push(entry);
-        }
+        entries.push(entry);
         true
     });
-    // The index has no order; the output has the same order each time.
-    entries.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+    let mut listing: Vec<ListedEntry> = ranked(entries)
+        .into_iter()
+        .filter(|(entry, ..)| entry.key.starts_with(&prefix))
+        .map(|(entry, age_rank, use_rank)| ListedEntry {
+            key: show_key(&entry.key),
+            value_bytes: entry.len,
+            slot: entry.slot,
+            value_slots: 1 + entry.more_slots.len(),
+            slot_bytes: store.geometry().class_capacity(entry.class),
+            generation: entry.generation,
+            age_rank,
+            use_rank,
+            uses_since: entry.uses_since,
+        })
+        .collect();
+    close(&store)?;
+    match args.order {
+        // The order of the keys' bytes.
+        LsOrder::Key => {}
+        LsOrder::Age => listing.sort_by_key(|entry| entry.age_rank),
+        LsOrder::Use => listing.sort_by_key(|entry| (entry.slot_bytes, entry.use_rank)),
+    }
     if output.is_json() {
-        let listing: Vec<ListedEntry> = entries
-            .iter()
-            .map(|entry| ListedEntry {
-                key: show_key(&entry.key),
-                value_bytes: entry.len,
-                slot: entry.slot,
-                value_slots: 1 + entry.more_slots.len(),
-                slot_bytes: store.geometry().class_capacity(entry.class),
-                generation: entry.generation,
-            })
-            .collect();
         output.json(&Listing {
             entries: listing.len(),
             listing,
         })?;
-    } else {
-        for entry in &entries {
-            output.line(format!(
-                "{}\t{}\t{}",
-                show_key(&entry.key),
-                entry.len,
-                entry.slot
-            ))?;
-        }
+        return Ok(Outcome::Done);
     }
-    close(&store)?;
+    if args.long {
+        output.line("key\tbytes\tslot\tslots of\tage rank\tuses since\tgoes as number")?;
+    }
+    for entry in &listing {
+        let mut line = format!("{}\t{}\t{}", entry.key, entry.value_bytes, entry.slot);
+        if args.long {
+            line += &format!(
+                "\t{} x {}\t{}\t{}\t{}",
+                entry.value_slots,
+                show_size(entry.slot_bytes),
+                entry.age_rank,
+                entry.uses_since,
+                entry.use_rank
+            );
+        }
+        output.line(line)?;
+    }
     Ok(Outcome::Done)
+}
+
+/// Returns the entries in the order of their keys, each with its rank by age, and its rank by last use in its class.
+fn ranked(mut entries: Vec<EntryInfo>) -> Vec<(EntryInfo, usize, usize)> {
+    entries.sort_unstable_by_key(|entry| entry.generation);
+    let mut ranked: Vec<_> = (1..)
+        .zip(entries)
+        .map(|(age, entry)| (entry, age, 0))
+        .collect();
+    // Of two that were used at the same time, the older one goes first.
+    ranked.sort_by_key(|(entry, age, _)| (entry.class, Reverse(entry.uses_since), *age));
+    let (mut class, mut rank) = (0, 0);
+    for (entry, _, use_rank) in &mut ranked {
+        rank = if entry.class == class { rank + 1 } else { 1 };
+        class = entry.class;
+        *use_rank = rank;
+    }
+    ranked.sort_unstable_by(|(a, ..), (b, ..)| a.key.cmp(&b.key));
+    ranked
 }
 
 pub(crate) fn remove(

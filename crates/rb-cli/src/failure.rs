@@ -91,6 +91,21 @@ pub enum Failure {
         #[source]
         source: OpenError,
     },
+    /// The process that has the store open did not answer, or none has it open.
+    #[error("asking the process that has the store open failed")]
+    Monitor {
+        /// The cause.
+        #[source]
+        source: rb_core::monitor::MonitorError,
+    },
+    /// Clearing drops every entry, and there was no consent.
+    #[error("{path} has {entries}, and clearing drops them: give --yes to agree")]
+    ClearConsent {
+        /// The store.
+        path: PathBuf,
+        /// Their number, with the noun.
+        entries: String,
+    },
     /// A repair writes, and there was no consent.
     #[error("{path} is damaged, and a repair writes to it: give --yes to agree")]
     RepairConsent {

@@ -27,6 +27,7 @@ mod terminal;
 
 mod bench;
 mod child;
+mod clear;
 mod demo;
 mod entries;
 mod format;
@@ -44,9 +45,11 @@ mod rates;
 mod recover_bench;
 mod replay;
 mod run;
+mod scrub;
 mod series;
 mod target;
 mod version;
 mod warnings;
+mod watch;
 
 pub use run::run;

@@ -14,7 +14,8 @@ use crate::output::Output;
 use crate::terminal::plain;
 use crate::version::VersionLine;
 use crate::{
-    bench, demo, entries, format, fsck, get, info, inspect, probe, put, recover_bench, replay,
+    bench, clear, demo, entries, format, fsck, get, info, inspect, probe, put, recover_bench,
+    replay, scrub, watch,
 };
 
 const ERROR: u8 = 1;
@@ -23,7 +24,7 @@ const MISS: u8 = 2;
 const DAMAGED: u8 = 4;
 const UNUSABLE: u8 = 8;
 
-/// Runs the program. Exit codes: 0 done, 1 error, 2 a miss; `rb fsck` also 4 damaged and 8 unusable;
+/// Runs the program. Exit codes: 0 done, 1 error, 2 a miss; `rb fsck` also 4 damaged and 8 unusable; `rb scrub` also 4 damaged;
 /// `rb probe` also 8 unusable.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.into_iter().collect();
@@ -62,6 +63,10 @@ fn dispatch(cli: Cli, output: &mut Output) -> Result<Outcome, Failure> {
         Command::Get(args) => get::get(&args, engine, output),
         Command::Rm(args) => entries::remove(&args, engine, output),
         Command::Ls(args) => entries::list(&args, engine, output),
+        Command::Stats(args) => watch::stats(&args, output),
+        Command::Top(args) => watch::top(&args, output),
+        Command::Scrub(args) => scrub::scrub(&args, engine, output),
+        Command::Clear(args) => clear::clear(&args, engine, output),
         Command::Replay(args) => replay::replay(&args, engine, output),
         Command::Bench(args) => bench::bench(&args, engine, output),
         Command::RecoverBench(args) => recover_bench::bench(&args, engine, output),

@@ -1,16 +1,20 @@
-//! The store's background services: commits, checkpoints, validation, scrubbing, discards.
+//! The store's background services: commits, checkpoints, validation, scrubbing, discards, the monitor.
 
 pub(crate) mod base_write;
 pub(crate) mod checkpoint;
 pub(crate) mod discard;
+pub(crate) mod monitor;
 pub(crate) mod scrub;
 pub(crate) mod snapshot;
+pub(crate) mod stop;
 pub(crate) mod tasks;
 pub(crate) mod validate;
 
 use checkpoint::Checkpointer;
 use discard::Discards;
+use monitor::Monitor;
 use scrub::Scrubber;
+use stop::Stop;
 use validate::Validator;
 
 /// The services of an open store. Each owns its state; the store's threads, or a simulator, call
@@ -23,6 +27,10 @@ pub(crate) struct Services {
     pub(crate) scrubber: Option<Scrubber>,
     /// `None` if freed slots are not discarded.
     pub(crate) discards: Option<Discards>,
+    /// An error says why there is none.
+    pub(crate) monitor: Result<Monitor, String>,
+    /// Ends the threads that wait.
+    pub(crate) stop: Stop,
 }
 
 impl Services {

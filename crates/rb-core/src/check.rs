@@ -3,4 +3,5 @@
 pub(crate) mod audit;
 pub(crate) mod fingerprint;
 pub(crate) mod inspect;
+pub(crate) mod monitor;
 pub(crate) mod repair;

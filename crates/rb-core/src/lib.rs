@@ -59,6 +59,11 @@ pub mod policy {
     };
 }
 
+/// Questions to the process that has a store open for writing; see [`StoreOptions::monitor`].
+pub mod monitor {
+    pub use crate::check::monitor::{MonitorError, ScrubProgress, Session, scrub, session};
+}
+
 pub use check::audit::{AuditOptions, AuditReport, AuditState, Finding, Severity, audit};
 pub use check::inspect::{Inspected, Side, Target, inspect, superblock_copies};
 pub use check::repair::{RepairReport, repair};
@@ -78,8 +83,8 @@ pub use options::{
 };
 pub use progress::Progress;
 pub use rb_format::{
-    ClassRequest, Corruption, FieldText, Geometry, LayoutError, Share, StoreUuid, Superblock,
-    UnknownFeatures,
+    ClassRequest, Corruption, FieldText, Geometry, LayoutError, LifetimeCounters, Share, StoreUuid,
+    Superblock, UnknownFeatures,
 };
 pub use rb_index::{ClassStats, Hints, IndexStats, SlotId};
 pub use rb_io::{

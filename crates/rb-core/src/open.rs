@@ -52,6 +52,7 @@ use opened::Opened;
 pub(crate) fn open(source: Opened, options: StoreOptions) -> Result<(Inner, Services), OpenError> {
     let start = Instant::now();
     let (engine, path) = (&source.engine, &source.path);
+    let kind = source.device.as_ref().map(|device| device.kind());
     checks::check_options(&options)?; // 1
     checks::check_placement(engine.as_ref(), &options.placement)?;
     let believed = match options.read_only {
@@ -114,7 +115,7 @@ pub(crate) fn open(source: Opened, options: StoreOptions) -> Result<(Inner, Serv
         recovery: recovered.report,
         writer,
     };
-    let services = services::services(&inner, checkpointer)?; // 5
+    let services = services::services(&inner, checkpointer, kind)?; // 5
 
     if inner.options.validate == Validate::Eager {
         services::validate_all(&mut inner, &services)?; // 6

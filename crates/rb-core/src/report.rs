@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use rb_format::Generation;
+use rb_format::{Generation, LifetimeCounters};
 use rb_io::Signature;
 
 /// The state in which a store was found when it was opened. See [`Store::recovery`](crate::Store::recovery).
@@ -57,6 +57,9 @@ pub struct RecoveryReport {
     /// Sessions for writing since the store was formatted or started empty, including this one if it writes. At
     /// [`openings_max`](Self::openings_max) opening for writing fails.
     pub openings: u32,
+    /// Counters over all sessions until the checkpoint that was loaded. Those of [`StoreStats`](crate::StoreStats) include
+    /// this session.
+    pub lifetime: LifetimeCounters,
     /// True if every entry was dropped because [`StoreOptions::start_empty`](crate::StoreOptions::start_empty) was set.
     pub started_empty: bool,
     /// Time spent on loading the base.

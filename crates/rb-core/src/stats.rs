@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
+use rb_format::LifetimeCounters;
 use rb_index::IndexStats;
 use rb_io::{Latency, QueueCounters, Requests};
+use serde::{Deserialize, Serialize};
 
 /// Counters since the store was opened. See [`Store::stats`](crate::Store::stats).
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 #[non_exhaustive]
 pub struct StoreStats {
     /// Keys for which a get returned the value.
@@ -73,6 +76,10 @@ pub struct StoreStats {
     /// The failed write of metadata or flush that poisoned the store, so that it cannot be written until it is reopened;
     /// `None` if it is not poisoned.
     pub poisoned: Option<String>,
+    /// Counters over all sessions since the store was formatted. What a session counts after its last checkpoint is lost if
+    /// its process is killed. Bytes and errors are counted with
+    /// [`StoreOptions::timed`](crate::StoreOptions::timed) only.
+    pub lifetime: LifetimeCounters,
     /// Counters of the index: slots by state and class, evictions, locks.
     pub index: IndexStats,
     /// Counters of the queues of blocking calls and of async operations. The queue of a blocking call is counted when the
@@ -81,7 +88,8 @@ pub struct StoreStats {
 }
 
 /// Durations of operations, from the call to the result, blocking and async ones.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 #[non_exhaustive]
 pub struct LatencyStats {
     /// Gets of one or many keys that read at least one value.
@@ -99,7 +107,8 @@ pub struct LatencyStats {
 }
 
 /// Requests of the device by what they were for.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 #[non_exhaustive]
 pub struct DeviceStats {
     /// Reads and writes of values.
@@ -117,7 +126,8 @@ pub struct DeviceStats {
 }
 
 /// Completed requests by operation.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 #[non_exhaustive]
 pub struct KindStats {
     /// Reads.
@@ -130,8 +140,18 @@ pub struct KindStats {
     pub discard: Requests,
 }
 
+impl KindStats {
+    /// Number of requests that failed.
+    #[must_use]
+    pub fn failures(&self) -> u64 {
+        let all = [&self.read, &self.write, &self.flush, &self.discard];
+        all.iter().map(|requests| requests.failures).sum()
+    }
+}
+
 /// Entries dropped since the store was opened, by the check that they failed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 #[non_exhaustive]
 pub struct DropStats {
     /// Entries that a get dropped.
@@ -143,7 +163,8 @@ pub struct DropStats {
 }
 
 /// Keys whose operation failed since the store was opened, by the error.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 #[non_exhaustive]
 pub struct FailureStats {
     /// [`Error::NoSpace`](crate::Error::NoSpace).
@@ -163,7 +184,8 @@ pub struct FailureStats {
 }
 
 /// Waits of operations since the store was opened, by cause.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 #[non_exhaustive]
 pub struct WaitsStats {
     /// For buffer memory.
@@ -177,7 +199,8 @@ pub struct WaitsStats {
 }
 
 /// Waits for one cause.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 #[non_exhaustive]
 pub struct WaitStats {
     /// Their number.
@@ -187,7 +210,8 @@ pub struct WaitStats {
 }
 
 /// Counters of the scrubber since the store was opened.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 #[non_exhaustive]
 pub struct ScrubStats {
     /// Entries verified or dropped.
@@ -203,7 +227,8 @@ pub struct ScrubStats {
 }
 
 /// Counters of discards since the store was opened.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 #[non_exhaustive]
 pub struct DiscardStats {
     /// Freed slots whose discard has ended.

@@ -337,6 +337,16 @@ impl Index {
         self.now() as u32
     }
 
+    /// Returns the number of uses until now. It does not wrap around.
+    pub fn uses(&self) -> u64 {
+        self.tick.get()
+    }
+
+    /// Returns the number of uses since the one that made this stamp, to within the uses that share a stamp.
+    pub fn uses_since(&self, stamp: u32) -> u64 {
+        u64::from(crate::entries::age(stamp, self.recency_now())) << TICKS_PER_STAMP_BITS
+    }
+
     /// Returns the same time as [`Index::recency_now`], without wrapping around.
     pub(crate) fn now(&self) -> u64 {
         self.tick.get() >> TICKS_PER_STAMP_BITS

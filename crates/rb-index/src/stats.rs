@@ -16,6 +16,11 @@ pub enum LockPurpose {
 /// The slots of one class by state. At rest, the seven states add up to `capacity`; under
 /// concurrent changes each number is correct, but they are not from the same instant.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(default)
+)]
 pub struct ClassStats {
     /// Slots of the class.
     pub capacity: u64,
@@ -40,6 +45,11 @@ pub struct ClassStats {
 
 /// Statistics of an index since it was created.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(default)
+)]
 #[non_exhaustive]
 pub struct IndexStats {
     /// Slots by state, one element per class.

@@ -166,6 +166,11 @@ const _: Option<&dyn Queue> = None;
 
 /// Counters since the queue was opened.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(default)
+)]
 pub struct QueueCounters {
     /// Parts accepted by `push`.
     pub parts: u64,

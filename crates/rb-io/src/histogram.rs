@@ -107,8 +107,14 @@ fn end_of(bucket: usize) -> u64 {
 
 /// Durations that were recorded: their number, sum, maximum and distribution.
 #[derive(Clone, Default, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(default)
+)]
 pub struct Latency {
     /// By bucket; empty if nothing was ever recorded.
+    #[cfg_attr(feature = "serde", serde(deserialize_with = "wire::buckets"))]
     buckets: Vec<u64>,
     nanos: u64,
     longest: u64,
@@ -200,6 +206,26 @@ impl Debug for Latency {
             .field("p99", &self.quantile(0.99))
             .field("max", &self.max())
             .finish_non_exhaustive()
+    }
+}
+
+/// Buckets that another process sent.
+#[cfg(feature = "serde")]
+mod wire {
+    use serde::de::{Deserialize, Deserializer, Error};
+
+    use super::BUCKETS;
+
+    /// Refuses numbers with which a figure could not be computed.
+    pub(super) fn buckets<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u64>, D::Error> {
+        let buckets = Vec::<u64>::deserialize(from)?;
+        let sum = buckets
+            .iter()
+            .try_fold(0_u64, |sum, &more| sum.checked_add(more));
+        match buckets.len() <= BUCKETS && sum.is_some() {
+            true => Ok(buckets),
+            false => Err(D::Error::custom("impossible buckets of a histogram")),
+        }
     }
 }
 

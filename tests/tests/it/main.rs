@@ -48,6 +48,7 @@ mod log_end;
 mod log_space;
 mod many_keys;
 mod marks;
+mod monitor;
 mod observers;
 mod opened_over;
 mod opening;

@@ -1,6 +1,7 @@
 //! Arguments and parsers that several commands share.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 use clap::builder::{OsStringValueParser, TypedValueParser};
@@ -65,6 +66,15 @@ pub(super) fn parse_positive<T: TryFrom<u64> + From<u8> + PartialOrd>(
 pub(super) fn parse_seconds(text: &str) -> Result<f64, &'static str> {
     let seconds = text.parse();
     seconds.map_err(|_| "it is not a number of seconds, as in 5 or 0.5")
+}
+
+/// Parses the time between two looks at a store.
+pub(super) fn parse_interval(text: &str) -> Result<Duration, String> {
+    let range = 0.1..=3600.0;
+    let seconds = text.parse::<f64>().ok();
+    let seconds = seconds.filter(|seconds| range.contains(seconds));
+    let duration = seconds.map(Duration::from_secs_f64);
+    duration.ok_or_else(|| "it is not a number of seconds from 0.1 to 3600".to_owned())
 }
 
 pub(super) fn parse_exponent(text: &str) -> Result<f64, &'static str> {

@@ -1,5 +1,6 @@
 //! `rb info`: shows a store's layout, its content, and how its last session ended.
 
+mod in_use;
 mod recovery;
 
 use std::path::Path;
@@ -15,6 +16,7 @@ use crate::outcome::Outcome;
 use crate::output::Output;
 use crate::probe::{LimitLine, limit_lines};
 use crate::size::{counted, show_size};
+use crate::watch::LifetimeLine;
 use recovery::RecoveryLine;
 
 /// Share of the slots in use below which `rb info` warns.
@@ -32,6 +34,8 @@ struct InfoLine {
     layout_bytes: u64,
     engine: &'static str,
     rejected_engines: Vec<RejectedEngine>,
+    in_use: bool,
+    process: Option<u32>,
     limits: Vec<LimitLine>,
     key_bytes_max: u32,
     metadata_bytes_max: u32,
@@ -43,6 +47,7 @@ struct InfoLine {
     shards: usize,
     classes: Vec<ShownClass>,
     recovery: RecoveryLine,
+    lifetime: LifetimeLine,
 }
 
 #[derive(Serialize)]
@@ -103,6 +108,7 @@ impl InfoLine {
         let superblock = store.superblock();
         let classes = classes(store);
         let [copy_a, copy_b] = copy_states(store, device);
+        let process = in_use::process(path);
         InfoLine {
             path: path.display().to_string(),
             uuid: superblock.identity.uuid.to_string(),
@@ -117,6 +123,8 @@ impl InfoLine {
             layout_bytes: superblock.device_bytes,
             engine: store.engine_name(),
             rejected_engines: rejected_engines(store),
+            in_use: process.is_some(),
+            process,
             limits: limit_lines(device.limits()),
             key_bytes_max: superblock.key_len_max,
             metadata_bytes_max: superblock.metadata_len_max,
@@ -132,6 +140,7 @@ impl InfoLine {
             shards: store.shards(),
             classes,
             recovery: RecoveryLine::of(store.recovery()),
+            lifetime: LifetimeLine::of(&store.stats().lifetime),
         }
     }
 
@@ -158,6 +167,10 @@ impl InfoLine {
             ),
         )?;
         field("engine", self.engine.to_owned())?;
+        if let Some(process) = self.process {
+            let what = "what follows is the state on the device, which changes";
+            field("in use", format!("by process {process}; {what}"))?;
+        }
         for rejected in &self.rejected_engines {
             field("", format!("not {}: {}", rejected.engine, rejected.reason))?;
         }
@@ -219,7 +232,8 @@ impl InfoLine {
                 ),
             )?;
         }
-        self.recovery.show(&mut field)
+        self.recovery.show(self.in_use, &mut field)?;
+        field("lifetime", self.lifetime.text())
     }
 }
 

@@ -79,10 +79,12 @@ impl RecoveryLine {
 
     pub(super) fn show(
         &self,
+        in_use: bool,
         field: &mut impl FnMut(&str, String) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         let hint = match self.shutdown {
-            NOT_CLEAN => " (killed, crashed or in use, or the close record was lost)",
+            NOT_CLEAN if in_use => " (in use)",
+            NOT_CLEAN => " (killed or crashed, or the close record was lost)",
             _ => "",
         };
         field("shutdown", format!("{}{hint}", self.shutdown))?;

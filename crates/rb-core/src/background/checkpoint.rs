@@ -23,11 +23,11 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use rb_format::{
-    BAD_SLOTS_MAX, BaseHeader, FORMAT_BLOCK, LifetimeCounters, Region, base_header_offsets,
-    encode_directory,
+    BAD_SLOTS_MAX, BaseHeader, FORMAT_BLOCK, Region, base_header_offsets, encode_directory,
 };
 
 use crate::background::base_write::{Limit, SectionWriter};
+use crate::background::snapshot;
 use crate::core::commit::{CommitEffects, RETRY};
 use crate::core::inner::Inner;
 use crate::core::writer::Writer;
@@ -255,7 +255,7 @@ impl Bases {
             directory_offset,
             directory_len: encoded.len,
             directory_checksum: encoded.checksum,
-            lifetime: LifetimeCounters::default(),
+            lifetime: snapshot::lifetime(inner),
             bad_blocks: writer.unwritable.lock().bad(),
             bad_slots: writer
                 .quarantine

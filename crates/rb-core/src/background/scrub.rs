@@ -6,6 +6,8 @@
 //! generation is invalidated. A failed read invalidates nothing.
 
 use std::num::NonZeroU64;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -15,7 +17,7 @@ use crate::core::entry_scan::{EntryScan, LiveEntry};
 use crate::core::inner::Inner;
 use crate::core::pieces::{Piece, buffer_bytes};
 use crate::core::verify::EntryCheck;
-use crate::counters::add;
+use crate::counters::{ScrubCounters, add};
 use crate::error::Error;
 use crate::events::DropReason;
 use crate::io::meta_io::{MetaIo, ReadAt};
@@ -23,12 +25,16 @@ use crate::io::pace::Pace;
 use crate::io::requests::Purpose;
 use crate::options::Scrub;
 use crate::simulator::{HeldLock, SwitchPoint};
+use crate::stats::ScrubStats;
 
 /// Buffer bytes of the scrubber, unless the largest value needs more.
 const ARENA_MIN: usize = 4 << 20;
 
 /// Most requests in flight.
 const DEPTH: u32 = 16;
+
+/// Entries per step of a thread.
+pub(crate) const SCRUB_STEP: usize = 256;
 
 /// Most index positions per step, so that a step over an empty index ends, too.
 const POSITIONS_MAX: usize = 4096;
@@ -46,6 +52,7 @@ pub(crate) const WAIT_AFTER_SILENCE: Duration = Duration::from_mins(1);
 /// Reads whole values at a limited rate, one batch at a time.
 pub(crate) struct Scrubber {
     pass: Mutex<Pass>,
+    counters: Arc<ScrubCounters>,
 }
 
 struct Pass {
@@ -58,19 +65,44 @@ struct Pass {
     silent_until: Duration,
     /// Created with a pass. Dropped, with any hanging requests, if the device does not respond.
     io: Option<MetaIo>,
+    counters: Arc<ScrubCounters>,
+}
+
+/// The counters of the store and of one scrubber.
+#[derive(Clone, Copy)]
+struct Both<'a>([&'a ScrubCounters; 2]);
+
+impl Both<'_> {
+    fn add(self, which: fn(&ScrubCounters) -> &AtomicU64, count: usize) {
+        for counters in self.0 {
+            add(which(counters), count);
+        }
+    }
 }
 
 impl Scrubber {
     /// A scrubber whose first pass begins immediately.
     pub(crate) fn new(options: Scrub, now: Duration) -> Scrubber {
+        let counters = Arc::<ScrubCounters>::default();
         Scrubber {
-            pass: Mutex::new(Pass::new(options, now)),
+            pass: Mutex::new(Pass::new(options, now, Arc::clone(&counters))),
+            counters,
         }
     }
 
     /// Returns whether a step is in progress.
     pub(crate) fn is_busy(&self) -> bool {
         self.pass.is_locked()
+    }
+
+    /// Its counters.
+    pub(crate) fn stats(&self) -> ScrubStats {
+        stats_of(&self.counters)
+    }
+
+    /// Returns true before and after a pass. Waits for a step that is in progress.
+    pub(crate) fn is_between_passes(&self) -> bool {
+        self.pass.lock().walk.is_none()
     }
 
     /// Closes its queue, unless it is working.
@@ -104,16 +136,16 @@ impl Scrubber {
         let outcome = pass.read(inner, pace, &batch, &mut dropped);
         // Read the clock again: turns include rests.
         let now = inner.options.clock.now();
-        let counters = &inner.counters.scrub;
-        add(&counters.dropped, dropped.len());
+        let counters = Both([&inner.counters.scrub, &self.counters]);
+        counters.add(|of| &of.dropped, dropped.len());
         if outcome.is_err() {
-            add(&counters.errors, 1);
+            counters.add(|of| &of.errors, 1);
             // A lane is dead after an error; the next step makes a new one.
             pass.io = None;
             pass.silent_until = now + WAIT_AFTER_SILENCE;
         }
         if !more {
-            add(&counters.passes, usize::from(outcome.is_ok()));
+            counters.add(|of| &of.passes, usize::from(outcome.is_ok()));
             pass.io = None;
             pass.walk = None;
         }
@@ -128,7 +160,7 @@ impl Scrubber {
 }
 
 impl Pass {
-    fn new(options: Scrub, now: Duration) -> Pass {
+    fn new(options: Scrub, now: Duration, counters: Arc<ScrubCounters>) -> Pass {
         Pass {
             options,
             allowance: Allowance::new(options.bytes_per_second, now),
@@ -136,6 +168,7 @@ impl Pass {
             next_pass: now,
             silent_until: now,
             io: None,
+            counters,
         }
     }
 
@@ -206,7 +239,8 @@ impl Pass {
                 none.insert(io)
             }
         };
-        let counters = &inner.counters.scrub;
+        let own = Arc::clone(&self.counters);
+        let counters = Both([&inner.counters.scrub, &own]);
         let mut round: Vec<usize> = (0..batch.len()).collect();
         // The second round reads only the entries that failed verification in the first.
         for again in [false, true] {
@@ -229,7 +263,7 @@ impl Pass {
                 let is_last = match bytes {
                     Err(_) => check.unreadable(),
                     Ok(bytes) => {
-                        add(&counters.bytes, FORMAT_BLOCK + piece.padded_len());
+                        counters.add(|of| &of.bytes, FORMAT_BLOCK + piece.padded_len());
                         check.piece(&inner.identity, entry, piece, bytes)
                     }
                 };
@@ -237,15 +271,15 @@ impl Pass {
                     return;
                 }
                 match check.verdict(&inner.identity, entry) {
-                    None => add(&counters.errors, 1),
+                    None => counters.add(|of| &of.errors, 1),
                     Some(true) => {
                         entry.set_verified(&inner.index);
-                        add(&counters.entries, 1);
+                        counters.add(|of| &of.entries, 1);
                     }
                     Some(false) if !again => doubtful.push(*at),
                     Some(false) => {
                         if entry.invalidate(inner) {
-                            add(&counters.entries, 1);
+                            counters.add(|of| &of.entries, 1);
                             dropped.push(*at);
                         }
                     }
@@ -259,6 +293,18 @@ impl Pass {
             round = doubtful;
         }
         Ok(())
+    }
+}
+
+/// Reads the counters.
+pub(crate) fn stats_of(counters: &ScrubCounters) -> ScrubStats {
+    let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    ScrubStats {
+        entries: get(&counters.entries),
+        bytes: get(&counters.bytes),
+        dropped: get(&counters.dropped),
+        errors: get(&counters.errors),
+        passes: get(&counters.passes),
     }
 }
 

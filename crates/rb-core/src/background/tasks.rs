@@ -4,11 +4,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
 use rb_io::Patience;
 
 use crate::background::Services;
-use crate::background::scrub::WAIT_AFTER_SILENCE;
+use crate::background::scrub::{SCRUB_STEP, WAIT_AFTER_SILENCE};
 use crate::core::inner::Inner;
 use crate::core::thread::Thread;
 use crate::error::Error;
@@ -18,9 +17,6 @@ use crate::log::delta::Task;
 /// Entries validated per step; the thread can be stopped between steps.
 const VALIDATE_STEP: usize = 1024;
 
-/// Entries scrubbed per step.
-const SCRUB_STEP: usize = 256;
-
 /// Delay of validator and scrubber after an open: the first readers of the store need the same
 /// device and cores.
 const READ_AFTER: Duration = Duration::from_millis(500);
@@ -28,31 +24,6 @@ const READ_AFTER: Duration = Duration::from_millis(500);
 #[derive(Debug, Default)]
 pub(crate) struct Tasks {
     threads: Vec<Thread>,
-    stop: Arc<Stop>,
-}
-
-/// Signals waiting threads to end.
-#[derive(Debug, Default)]
-struct Stop {
-    stopped: Mutex<bool>,
-    changed: Condvar,
-}
-
-impl Stop {
-    fn notify(&self) {
-        *self.stopped.lock() = true;
-        self.changed.notify_all();
-    }
-
-    /// Waits for `time` or until stopped. Returns whether to continue.
-    fn pause(&self, time: Duration) -> bool {
-        let mut stopped = self.stopped.lock();
-        // Under the lock, so that a stop between the look and the wait is not missed.
-        if !*stopped {
-            self.changed.wait_for(&mut stopped, time);
-        }
-        !*stopped
-    }
 }
 
 impl Tasks {
@@ -75,6 +46,9 @@ impl Tasks {
         if background.scrubber.is_some() {
             self.spawn("rb-scrub", inner, background, scrub)?;
         }
+        if background.monitor.is_ok() {
+            self.spawn("rb-monitor", inner, background, monitor)?;
+        }
         Ok(())
     }
 
@@ -83,33 +57,39 @@ impl Tasks {
         name: &str,
         inner: &Arc<Inner>,
         background: &Arc<Services>,
-        task: fn(&Inner, &Services, &Stop),
+        task: fn(&Arc<Inner>, &Arc<Services>),
     ) -> Result<(), Error> {
         let (inner, background) = (Arc::clone(inner), Arc::clone(background));
-        let stop = Arc::clone(&self.stop);
-        let thread = Thread::spawn(name, move || task(&inner, &background, &stop))?;
+        let thread = Thread::spawn(name, move || task(&inner, &background))?;
         self.threads.push(thread);
         Ok(())
     }
 
     /// Waits for the threads to end; the log must be stopped already. A thread that hangs is left
     /// behind.
-    pub(crate) fn stop(&mut self, patience: &mut Patience) {
-        self.stop.notify();
+    pub(crate) fn stop(&mut self, background: &Services, patience: &mut Patience) {
+        background.stop.notify();
+        if let Ok(monitor) = &background.monitor {
+            monitor.stop();
+            monitor.scrub.join(patience);
+        }
         for thread in self.threads.drain(..) {
             let _ = thread.join(patience);
         }
     }
 
     /// Returns whether the caller runs in one of these threads.
-    pub(crate) fn has_current(&self) -> bool {
+    pub(crate) fn has_current(&self, background: &Services) -> bool {
+        let monitor = background.monitor.as_ref();
         self.threads.iter().any(Thread::is_current)
+            || monitor.is_ok_and(|monitor| monitor.scrub.has_current())
     }
 }
 
 /// Validates at half speed while no caller uses the device: pauses after each step for as long as
 /// the step took.
-fn validate(inner: &Inner, background: &Services, stop: &Stop) {
+fn validate(inner: &Arc<Inner>, background: &Arc<Services>) {
+    let stop = &background.stop;
     let mut pause = READ_AFTER;
     let wait = |time| stop.pause(time);
     let mut pace = Pace::yielding(&inner.lanes.load, inner.options.clock.as_ref(), &wait);
@@ -132,7 +112,8 @@ fn validate(inner: &Inner, background: &Services, stop: &Stop) {
 }
 
 /// Scrubs as the rate allows. Sleeps between passes.
-fn scrub(inner: &Inner, background: &Services, stop: &Stop) {
+fn scrub(inner: &Arc<Inner>, background: &Arc<Services>) {
+    let stop = &background.stop;
     let Some(scrubber) = &background.scrubber else {
         return;
     };
@@ -146,7 +127,7 @@ fn scrub(inner: &Inner, background: &Services, stop: &Stop) {
     }
 }
 
-fn commit(inner: &Inner, _: &Services, _: &Stop) {
+fn commit(inner: &Arc<Inner>, background: &Arc<Services>) {
     let Some(writer) = &inner.writer else { return };
     let interval = inner.options.sync_interval;
     while writer
@@ -156,17 +137,27 @@ fn commit(inner: &Inner, _: &Services, _: &Stop) {
     {
         // A failed commit has notified its waiters and the observer already.
         drop(inner.commit(writer));
+        if let Ok(monitor) = &background.monitor {
+            monitor.ages.note(inner.index.uses());
+        }
     }
 }
 
-fn checkpoint(inner: &Inner, background: &Services, _: &Stop) {
+fn checkpoint(inner: &Arc<Inner>, background: &Arc<Services>) {
     if let (Some(writer), Some(checkpointer)) = (&inner.writer, &background.checkpointer) {
         checkpointer.serve(inner, writer);
     }
 }
 
-fn discard(inner: &Inner, background: &Services, _: &Stop) {
+fn discard(inner: &Arc<Inner>, background: &Arc<Services>) {
     if let (Some(writer), Some(discards)) = (&inner.writer, &background.discards) {
         discards.serve(inner, writer);
+    }
+}
+
+fn monitor(inner: &Arc<Inner>, background: &Arc<Services>) {
+    if let Ok(monitor) = &background.monitor {
+        monitor.ages.note(inner.index.uses());
+        monitor.serve(inner, background);
     }
 }

@@ -52,6 +52,8 @@ impl Store {
             validator,
             scrubber,
             discards,
+            monitor: _,
+            stop: _,
         } = &**self.background();
         let bases = checkpointer.as_ref().map(Checkpointer::state);
         show("checkpointer", format_args!("{bases:?}"));

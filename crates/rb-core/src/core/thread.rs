@@ -39,6 +39,13 @@ impl Thread {
         self.handle.thread().id() == std::thread::current().id()
     }
 
+    /// Returns whether the thread's work has ended.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended
+            .try_recv()
+            .is_err_and(|why| why.is_disconnected())
+    }
+
     /// Waits for the end of the thread's work up to `patience`; returns whether it ended. A thread
     /// that hangs is left behind with everything it owns. A thread that would join itself is left,
     /// too.
@@ -50,11 +57,7 @@ impl Thread {
             return false;
         }
         loop {
-            if self
-                .ended
-                .try_recv()
-                .is_err_and(|why| why.is_disconnected())
-            {
+            if self.has_ended() {
                 return true;
             }
             if patience.is_over() {

@@ -7,7 +7,8 @@
 use std::cmp::Reverse;
 
 use rb_format::{
-    BaseHeader, Corruption, FORMAT_BLOCK, Identity, KeyLimits, Superblock, base_header_offsets,
+    BaseHeader, Corruption, FORMAT_BLOCK, Identity, KeyLimits, LifetimeCounters, Superblock,
+    base_header_offsets,
 };
 
 use crate::error::Error;
@@ -135,6 +136,12 @@ impl Headers {
     fn highest<N: Ord + Default>(&self, number: impl Fn(&BaseHeader) -> N) -> N {
         let numbers = self.found.iter().map(|base| number(&base.header));
         numbers.max().unwrap_or_default()
+    }
+
+    /// The lifetime counters of the newest base.
+    pub(crate) fn lifetime(&self) -> LifetimeCounters {
+        let newest = self.found.first();
+        newest.map_or_else(LifetimeCounters::default, |base| base.header.lifetime)
     }
 
     /// Every bad slot listed in a header.

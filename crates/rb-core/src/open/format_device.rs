@@ -20,7 +20,7 @@ use crate::io::unwritable::FailedWrite;
 use crate::io::whose;
 use crate::open::block_size::check_block;
 use crate::open::space::{self, allocate_new};
-use crate::open::unfinished::{self, empty_base};
+use crate::open::unfinished::{self, Outliving, empty_base};
 use crate::options::FormatOptions;
 use crate::source::Source;
 
@@ -348,7 +348,8 @@ fn write_store(
         sequence: 1,
         anchor: 0,
     };
-    write_empty_base(&mut io, superblock, &superblock.base_a, position, &[], &[])
+    let none = Outliving::default();
+    write_empty_base(&mut io, superblock, &superblock.base_a, position, &none)
         .map_err(failed("writing the first checkpoint base"))?;
     let refused =
         write_superblock(&mut io, superblock).map_err(failed("writing the superblocks"))?;
@@ -408,10 +409,9 @@ pub(crate) fn write_empty_base(
     superblock: &Superblock,
     region: &Region,
     position: LogPosition,
-    bad_slots: &[u32],
-    bad_blocks: &[u64],
+    outliving: &Outliving,
 ) -> Result<Option<FailedWrite>, Error> {
-    let header = empty_base(superblock.identity, position, bad_slots, bad_blocks);
+    let header = empty_base(superblock.identity, position, outliving.clone());
     let refused = write_header(io, region, &header)?;
     io.flush()?;
     Ok(refused)

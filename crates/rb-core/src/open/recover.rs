@@ -242,6 +242,7 @@ fn from_base_without(
     }
     report.entries = loaded.entries;
     report.base_sequence = Some(base.header.base_sequence);
+    report.lifetime = base.header.lifetime;
     report.log_blocks = replayed.blocks;
     report.log_records = replayed.records;
     let header = &base.header;

@@ -13,6 +13,7 @@ use crate::open::open_plan::OpenPlan;
 use crate::open::recover::{no_base, restore_bad_slots};
 use crate::open::recovered::{Recovered, Taken};
 use crate::open::sessions::{contended, read_blocks, read_openings};
+use crate::open::unfinished::Outliving;
 
 /// Drops all entries by starting a new epoch: every older record then counts as another store's.
 ///
@@ -45,11 +46,13 @@ pub(crate) fn start_empty(
         .empty_index(opening.geometry)
         .map_err(failed("making the index"))?;
     let headers = read_headers(io, &found.newest).map_err(no_base)?;
-    // Knowledge about bad blocks and slots outlives the content.
-    let bad_blocks = headers.bad_blocks();
-    let mut bad_slots = headers.bad_slots();
-    bad_slots.sort_unstable();
-    bad_slots.dedup();
+    let mut outliving = Outliving {
+        bad_slots: headers.bad_slots(),
+        bad_blocks: headers.bad_blocks(),
+        lifetime: headers.lifetime(),
+    };
+    outliving.bad_slots.sort_unstable();
+    outliving.bad_slots.dedup();
     let region = headers.found.first().map_or(0, |newest| 1 - newest.region);
     let mut superblock = found.newest.clone();
     superblock.sequence += 1;
@@ -68,7 +71,7 @@ pub(crate) fn start_empty(
     };
     // The region holds the older base only while no other host writes bases.
     check_alone(io)?;
-    let header = write_empty_base(io, &superblock, place, position, &bad_slots, &bad_blocks)
+    let header = write_empty_base(io, &superblock, place, position, &outliving)
         .map_err(failed("writing the first checkpoint base"))?;
     check_alone(io)?;
     let random = opening.options.random.as_ref();
@@ -81,7 +84,7 @@ pub(crate) fn start_empty(
             || matches!(place.state, PlaceState::Whole | PlaceState::Unreadable(_))
     };
     if !written.places.iter().all(is_ours) {
-        write_empty_base(io, &superblock, place, position, &bad_slots, &bad_blocks)
+        write_empty_base(io, &superblock, place, position, &outliving)
             .map_err(failed("writing the first checkpoint base"))?;
     }
     // A session of the former epoch that acknowledged something since must win.
@@ -96,8 +99,9 @@ pub(crate) fn start_empty(
         repair: [false, false],
     };
     let mut recovered = Recovered::empty(index, region, position, incarnation.number(), foreign);
-    recovered.bad_blocks = bad_blocks;
-    restore_bad_slots(&mut recovered, bad_slots);
+    recovered.bad_blocks = outliving.bad_blocks;
+    recovered.report.lifetime = outliving.lifetime;
+    restore_bad_slots(&mut recovered, outliving.bad_slots);
     recovered.report_bad();
     Ok(Taken {
         recovered,

@@ -64,7 +64,7 @@ fn are_remains(blocks: &[(u64, Vec<u8>)]) -> bool {
                 sequence: 1,
                 anchor: 0,
             };
-            let header = empty_base(Identity { uuid, epoch: 1 }, position, &[], &[]);
+            let header = empty_base(Identity { uuid, epoch: 1 }, position, Outliving::default());
             (uuid, header.encode())
         })
         .collect();
@@ -104,12 +104,21 @@ fn is_zero(bytes: &[u8]) -> bool {
     bytes.iter().fold(0, |all, byte| all | byte) == 0
 }
 
+/// Knowledge that outlives the content of a store.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Outliving {
+    /// Ascending, each once.
+    pub(crate) bad_slots: Vec<u32>,
+    /// As format block numbers.
+    pub(crate) bad_blocks: Vec<u64>,
+    pub(crate) lifetime: LifetimeCounters,
+}
+
 /// Returns the header of the first, empty base of an epoch.
 pub(crate) fn empty_base(
     identity: Identity,
     position: LogPosition,
-    bad_slots: &[u32],
-    bad_blocks: &[u64],
+    outliving: Outliving,
 ) -> BaseHeader {
     let base_sequence = 1;
     let directory = encode_directory(&[], &identity, base_sequence);
@@ -125,8 +134,8 @@ pub(crate) fn empty_base(
         directory_offset: FORMAT_BLOCK as u64,
         directory_len: directory.len,
         directory_checksum: directory.checksum,
-        lifetime: LifetimeCounters::default(),
-        bad_blocks: bad_blocks.to_vec(),
-        bad_slots: bad_slots.to_vec(),
+        lifetime: outliving.lifetime,
+        bad_blocks: outliving.bad_blocks,
+        bad_slots: outliving.bad_slots,
     }
 }

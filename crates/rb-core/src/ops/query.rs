@@ -33,6 +33,8 @@ pub struct EntryInfo {
     pub verified: bool,
     /// True if the entry is leased now.
     pub leased: bool,
+    /// Uses of any entries since the last use of this one, to within a few. Counted over restarts.
+    pub uses_since: u64,
     /// The time from which the entry is a miss, in whole seconds; `None` for never.
     pub expires: Option<SystemTime>,
 }
@@ -49,6 +51,7 @@ impl EntryInfo {
             metadata: entry.metadata.into(),
             verified: entry.located.verified,
             leased: entry.leases > 0,
+            uses_since: inner.index.uses_since(entry.recency),
             expires: time_of(inner, entry.located.expiry),
         }
     }

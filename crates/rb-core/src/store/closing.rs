@@ -88,7 +88,7 @@ impl Open {
             writer.log.stop(|| Error::Closed);
         }
         let mut patience = Patience::new(self.inner.options.io_deadline);
-        self.tasks.lock().stop(&mut patience);
+        self.tasks.lock().stop(&self.background, &mut patience);
         self.release();
     }
 
@@ -124,7 +124,7 @@ impl Open {
 
     /// Returns true if the caller runs in one of the store's threads.
     fn has_current_thread(&self) -> bool {
-        self.threads.has_current() || self.tasks.lock().has_current()
+        self.threads.has_current() || self.tasks.lock().has_current(&self.background)
     }
 }
 

@@ -1,10 +1,12 @@
 //! Accessors: counters, reports, layout and engine of an open store.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use rb_format::{FORMAT_BLOCK, Geometry, Superblock};
 use rb_io::{Arena, Engine};
 
+use crate::background::monitor::Monitor;
 use crate::background::snapshot;
 use crate::error::Error;
 use crate::report::RecoveryReport;
@@ -173,6 +175,28 @@ impl Store {
     pub fn engine(&self) -> Result<Arc<dyn Engine>, Error> {
         self.inner().check_process()?;
         self.inner().device.engine()
+    }
+
+    /// The path of the socket over which other processes can ask about the store.
+    ///
+    /// # Errors
+    /// The reason why there is none.
+    ///
+    /// ```
+    /// # use rb_core::{ClassRequest, FormatOptions, Share, Store, StoreOptions};
+    /// # let dir = tempfile::tempdir()?;
+    /// # let class = ClassRequest { slot_bytes: 64 << 10, share: Share::Slots(16) };
+    /// # let options = FormatOptions::new(dir.path().join("cache"), vec![class]);
+    /// # let store = Store::open_or_create(&options, StoreOptions::default())?;
+    /// store.put(b"key", b"value")?;
+    /// let session = rb_core::monitor::session(&dir.path().join("cache"))?;
+    /// assert_eq!((session.process, session.stats.puts), (std::process::id(), 1));
+    /// assert_eq!(store.monitor()?, session.socket);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn monitor(&self) -> Result<&Path, &str> {
+        let monitor = self.background().monitor.as_ref();
+        monitor.map(Monitor::path).map_err(String::as_str)
     }
 
     /// The engines that [`EngineKind::Auto`](crate::EngineKind::Auto) rejected, each with the reason.

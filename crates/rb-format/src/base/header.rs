@@ -61,7 +61,8 @@ pub(crate) struct BaseHeaderBytes {
     pub(crate) lifetime_removes: U64,
     pub(crate) lifetime_evictions: U64,
     pub(crate) lifetime_openings: U64,
-    pub(crate) reserved: [u8; 64],
+    pub(crate) lifetime_errors: U64,
+    pub(crate) reserved: [u8; 56],
     pub(crate) bad_blocks: [U64; BAD_BLOCKS_MAX],
     pub(crate) bad_slots: [U32; BAD_SLOTS_MAX],
     pub(crate) checksum: U64,
@@ -74,9 +75,14 @@ const _: () = {
     assert!(offset_of!(BaseHeaderBytes, checksum) == CHECKSUM_OFFSET);
 };
 
-/// Lifetime counters of a store, up to the time the base was taken. Each counts from format and
+/// Lifetime counters of a store, up to the time the base was taken. Each counts from the format and
 /// saturates.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(default)
+)]
 pub struct LifetimeCounters {
     /// Bytes written to slots, headers and padding included.
     pub slot_bytes: u64,
@@ -94,6 +100,8 @@ pub struct LifetimeCounters {
     pub evictions: u64,
     /// Number of times the store was opened for writing.
     pub openings: u64,
+    /// Requests that the device failed.
+    pub errors: u64,
 }
 
 /// The header of a checkpoint base: its contents and the position where replay starts.
@@ -168,6 +176,7 @@ impl BaseHeader {
         raw.lifetime_removes = lifetime.removes.into();
         raw.lifetime_evictions = lifetime.evictions.into();
         raw.lifetime_openings = lifetime.openings.into();
+        raw.lifetime_errors = lifetime.errors.into();
         for (out, block) in raw.bad_blocks.iter_mut().zip(bad_blocks) {
             *out = block.into();
         }
@@ -243,6 +252,7 @@ impl BaseHeader {
                 removes: raw.lifetime_removes.get(),
                 evictions: raw.lifetime_evictions.get(),
                 openings: raw.lifetime_openings.get(),
+                errors: raw.lifetime_errors.get(),
             },
             bad_blocks: Vec::new(),
             bad_slots: Vec::new(),

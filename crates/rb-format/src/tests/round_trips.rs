@@ -200,11 +200,12 @@ proptest! {
         (recency_now, sections, blocks) in (any::<u32>(), any::<u32>(), 1..1_000_000_u64),
         bad_slots in prop::collection::btree_set(any::<u32>(), 0..40),
         bad_blocks in prop::collection::btree_set(0..=i64::MAX as u64 / 4096, 0..=BAD_BLOCKS_MAX),
-        lifetime: [u64; 8],
+        lifetime: [u64; 9],
     ) {
-        let [slot_bytes, log_bytes, base_bytes, discarded_bytes, puts, removes, evictions, openings] = lifetime;
+        let [slot_bytes, log_bytes, base_bytes, discarded_bytes, puts, removes, evictions, openings, errors] = lifetime;
         let lifetime = LifetimeCounters {
             slot_bytes, log_bytes, base_bytes, discarded_bytes, puts, removes, evictions, openings,
+            errors,
         };
         let header = BaseHeader {
             identity: ID,

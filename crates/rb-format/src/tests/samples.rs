@@ -316,6 +316,7 @@ pub(crate) fn base(entries: &[OwnedEntry], compression: Compression) -> SampleBa
             removes: 1002,
             evictions: 900_003,
             openings: 4,
+            errors: 1 << 33,
         },
         bad_blocks: vec![520, 100_000],
         bad_slots: vec![5, 77, 40_999],

@@ -32,6 +32,11 @@ struct Kind {
 
 /// Requests of one operation that have completed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(default)
+)]
 pub struct Requests {
     /// Durations from [`Lane::start`](crate::Lane::start) to the completion.
     pub latency: Latency,
