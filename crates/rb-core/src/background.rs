@@ -1,5 +1,6 @@
 //! The store's background services: commits, checkpoints, validation, scrubbing, discards, the monitor.
 
+pub(crate) mod answers;
 pub(crate) mod base_write;
 pub(crate) mod checkpoint;
 pub(crate) mod discard;
@@ -9,6 +10,8 @@ pub(crate) mod snapshot;
 pub(crate) mod stop;
 pub(crate) mod tasks;
 pub(crate) mod validate;
+
+use std::sync::Arc;
 
 use checkpoint::Checkpointer;
 use discard::Discards;
@@ -30,7 +33,7 @@ pub(crate) struct Services {
     /// An error says why there is none.
     pub(crate) monitor: Result<Monitor, String>,
     /// Ends the threads that wait.
-    pub(crate) stop: Stop,
+    pub(crate) stop: Arc<Stop>,
 }
 
 impl Services {

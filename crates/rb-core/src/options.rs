@@ -242,8 +242,8 @@ pub struct StoreOptions {
     /// Measures how long operations and requests of the device take: see
     /// [`LatencyStats`](crate::LatencyStats) and [`DeviceStats`](crate::DeviceStats).
     pub timed: bool,
-    /// Answers other processes of this host, such as `rb top`, about the open store: over a socket with mode 0600 beside the
-    /// store's file, or under its UUID in `/run/raw-block` or the user's runtime folder. A store that can have no socket
+    /// Answers other processes of this host, such as `rb top`, about the open store: over a socket with mode 0600 in the folder
+    /// of the store's file, or under its UUID in `/run/raw-block` or the user's runtime folder. A store that can have no socket
     /// works without one: see [`Store::monitor`](crate::Store::monitor).
     pub monitor: bool,
     /// An observer of events.

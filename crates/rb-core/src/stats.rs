@@ -1,11 +1,14 @@
 //! Counters of a store as plain structs.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rb_format::LifetimeCounters;
 use rb_index::IndexStats;
 use rb_io::{Latency, QueueCounters, Requests};
 use serde::{Deserialize, Serialize};
+
+use crate::counters::ScrubCounters;
 
 /// Counters since the store was opened. See [`Store::stats`](crate::Store::stats).
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -224,6 +227,19 @@ pub struct ScrubStats {
     pub errors: u64,
     /// Passes over all entries that were finished.
     pub passes: u64,
+}
+
+impl ScrubStats {
+    pub(crate) fn of(counters: &ScrubCounters) -> ScrubStats {
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        ScrubStats {
+            entries: get(&counters.entries),
+            bytes: get(&counters.bytes),
+            dropped: get(&counters.dropped),
+            errors: get(&counters.errors),
+            passes: get(&counters.passes),
+        }
+    }
 }
 
 /// Counters of discards since the store was opened.

@@ -119,7 +119,7 @@ fn a_stale_socket_is_replaced() {
     drop(other);
 }
 
-/// Whatever another user has put in the socket's place is neither followed nor changed, and the store works.
+/// Anything that another user has put in the socket's place is neither followed nor changed, and the store works.
 #[test]
 fn what_is_in_the_sockets_place_stays() {
     let fixture = FileFixture::new(4096, 16);

@@ -27,7 +27,10 @@ fn holder_of_lock(path: &Path) -> Option<u32> {
         let [_, "FLOCK", _, "WRITE", process, at, ..] = words[..] else {
             return None;
         };
-        // A process of another namespace has the number 0.
-        (at == place).then(|| process.parse().ok()).flatten()
+        let process = process.parse().ok().filter(|_| at == place)?;
+        // A process of another namespace has the number 0. A killed one holds its locks for a moment longer.
+        fs::exists(format!("/proc/{process}"))
+            .is_ok_and(|is| is)
+            .then_some(process)
     })
 }

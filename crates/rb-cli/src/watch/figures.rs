@@ -5,11 +5,12 @@ use std::time::{Duration, SystemTime};
 
 use rb_core::monitor::Session;
 use rb_core::{
-    ClassStats, DeviceStats, KindStats, Latency, LifetimeCounters, Requests, StoreStats, WaitStats,
+    ClassStats, DeviceStats, KindStats, Latency, LatencyStats, LifetimeCounters, Requests,
+    StoreStats, WaitStats,
 };
 use serde::Serialize;
 
-use super::Seen;
+use super::seen::Seen;
 use crate::key::show_key;
 use crate::rates::ratio;
 use crate::size::{counted, show_size};
@@ -34,7 +35,7 @@ pub(super) struct StatsLine {
     pub(super) metadata_write_errors: u64,
     pub(super) drops: Vec<DropLine>,
     pub(super) failures: Vec<FailureLine>,
-    pub(super) waits: Vec<WaitLine>,
+    pub(super) waits_by_cause: Vec<WaitLine>,
     pub(super) operations: Vec<OperationLine>,
     pub(super) device: Vec<DeviceLine>,
     pub(super) lifetime: LifetimeLine,
@@ -51,15 +52,14 @@ pub(super) struct StoreLine {
     pub(super) version: String,
     pub(super) session_seconds: f64,
     pub(super) entries: u64,
-    pub(super) oldest_use_seconds: Option<f64>,
+    pub(super) oldest_use_seconds: f64,
     pub(super) in_flight: usize,
     pub(super) queue_depth: u32,
-    pub(super) oldest_request_seconds: Option<f64>,
+    pub(super) oldest_request_seconds: f64,
     pub(super) replay_blocks: u64,
     pub(super) checkpoint_blocks: u64,
-    pub(super) poisoned: Option<String>,
-    pub(super) direct_off: Option<String>,
-    pub(super) discard_off: Option<String>,
+    pub(super) poisoned: bool,
+    pub(super) alarms: Vec<String>,
     pub(super) scrub: Option<ScrubLine>,
     pub(super) classes: Vec<ClassLine>,
 }
@@ -142,7 +142,7 @@ pub(crate) struct LifetimeLine {
     pub(super) failed_requests: u64,
 }
 
-/// What an open store did between two looks at it.
+/// Figures of an open store between two looks at it.
 #[derive(Serialize)]
 pub(super) struct TopLine {
     #[serde(flatten)]
@@ -153,8 +153,8 @@ pub(super) struct TopLine {
     pub(super) puts_per_second: f64,
     pub(super) removes_per_second: f64,
     pub(super) evictions_per_second: f64,
-    pub(super) got_bytes_per_second: f64,
-    pub(super) put_bytes_per_second: f64,
+    pub(super) returned_bytes_per_second: f64,
+    pub(super) stored_bytes_per_second: f64,
     pub(super) device_reads_per_second: f64,
     pub(super) device_writes_per_second: f64,
     pub(super) device_read_bytes_per_second: f64,
@@ -185,7 +185,7 @@ impl StatsLine {
             metadata_write_errors: stats.metadata_write_errors,
             drops: drops(stats),
             failures: failures(stats),
-            waits: waits(stats)
+            waits_by_cause: waits(stats)
                 .into_iter()
                 .map(|(cause, waits)| WaitLine {
                     cause,
@@ -203,7 +203,7 @@ impl StatsLine {
 impl StoreLine {
     fn of(path: &Path, session: &Session) -> StoreLine {
         let stats = &session.stats;
-        let seconds = |time: Option<Duration>| time.map(|time| time.as_secs_f64());
+        let seconds = |time: Option<Duration>| time.unwrap_or_default().as_secs_f64();
         let open = SystemTime::now().duration_since(session.opened);
         StoreLine {
             path: path.display().to_string(),
@@ -220,9 +220,8 @@ impl StoreLine {
             oldest_request_seconds: seconds(stats.device.oldest),
             replay_blocks: stats.replay_blocks,
             checkpoint_blocks: stats.checkpoint_blocks,
-            poisoned: stats.poisoned.clone(),
-            direct_off: stats.direct_off.clone(),
-            discard_off: stats.discard.off.clone(),
+            poisoned: stats.poisoned.is_some(),
+            alarms: alarms(stats),
             scrub: session.scrub.map(|scrub| ScrubLine {
                 running: scrub.running,
                 scrubbed_entries: scrub.done.entries,
@@ -288,6 +287,20 @@ impl LifetimeLine {
     }
 }
 
+/// Descriptions of each part that does not work as it should.
+fn alarms(stats: &StoreStats) -> Vec<String> {
+    let reasons = [
+        ("writing has stopped", &stats.poisoned),
+        ("direct memory is off", &stats.direct_off),
+        ("discards are off", &stats.discard.off),
+    ];
+    let alarm = |(what, reason): (&str, &Option<String>)| {
+        let reason = reason.as_ref()?;
+        Some(format!("{what}: {reason}"))
+    };
+    reasons.into_iter().filter_map(alarm).collect()
+}
+
 fn drops(stats: &StoreStats) -> Vec<DropLine> {
     let drops = &stats.drops;
     let causes = [
@@ -329,30 +342,25 @@ fn waits(stats: &StoreStats) -> [(&'static str, WaitStats); 4] {
 
 /// The operations since the look before, or since the store was opened.
 fn operations(stats: &StoreStats, before: Option<&StoreStats>) -> Vec<OperationLine> {
-    let kinds: [(&'static str, fn(&StoreStats) -> &Latency); 6] = [
-        ("get", |stats| &stats.latency.get),
-        ("put", |stats| &stats.latency.put),
-        ("remove", |stats| &stats.latency.remove),
-        ("sync", |stats| &stats.latency.sync),
-        ("commit", |stats| &stats.latency.commit),
-        ("checkpoint", |stats| &stats.latency.checkpoint),
+    let before = before.map_or_else(LatencyStats::default, |before| before.latency.clone());
+    let now = &stats.latency;
+    let kinds = [
+        ("get", &now.get, &before.get),
+        ("put", &now.put, &before.put),
+        ("remove", &now.remove, &before.remove),
+        ("sync", &now.sync, &before.sync),
+        ("commit", &now.commit, &before.commit),
+        ("checkpoint", &now.checkpoint, &before.checkpoint),
     ];
-    let line = |(op, of): (&'static str, fn(&StoreStats) -> &Latency)| {
-        let since;
-        let latency = match before {
-            Some(before) => {
-                since = of(stats).since(of(before));
-                &since
-            }
-            None => of(stats),
-        };
+    let line = |(op, now, before): (&'static str, &Latency, &Latency)| {
+        let latency = now.since(before);
         OperationLine {
             op,
             calls: latency.count(),
-            p50_us: quantile_us(latency, 0.5),
-            p99_us: quantile_us(latency, 0.99),
-            p999_us: quantile_us(latency, 0.999),
-            max_us: quantile_us(latency, 1.0),
+            p50_us: quantile_us(&latency, 0.5),
+            p99_us: quantile_us(&latency, 0.99),
+            p999_us: quantile_us(&latency, 0.999),
+            max_us: quantile_us(&latency, 1.0),
         }
     };
     kinds.map(line).into()
@@ -427,8 +435,8 @@ impl TopLine {
             puts_per_second: rate(|stats| stats.puts),
             removes_per_second: rate(|stats| stats.removes),
             evictions_per_second: rate(|stats| stats.index.evictions),
-            got_bytes_per_second: rate(|stats| stats.bytes_got),
-            put_bytes_per_second: rate(|stats| stats.bytes_put),
+            returned_bytes_per_second: rate(|stats| stats.bytes_got),
+            stored_bytes_per_second: rate(|stats| stats.bytes_put),
             device_reads_per_second: rate(|stats| sum(stats, |kind| kind.read.latency.count())),
             device_writes_per_second: rate(|stats| sum(stats, |kind| kind.write.latency.count())),
             device_read_bytes_per_second: rate(|stats| sum(stats, |kind| kind.read.bytes)),

@@ -19,19 +19,14 @@ pub(super) fn show(stats: &StatsLine, output: &mut Output) -> Result<(), Failure
             "by process {} (version {}) for {}, through {}",
             store.process,
             store.version,
-            time(Some(store.session_seconds)),
+            time(store.session_seconds),
             store.engine
         ),
     )?;
-    for (name, reason) in [
-        ("poisoned", &store.poisoned),
-        ("direct off", &store.direct_off),
-        ("discards off", &store.discard_off),
-    ] {
-        if let Some(reason) = reason {
-            field(name, reason.clone())?;
-        }
-    }
+    store
+        .alarms
+        .iter()
+        .try_for_each(|alarm| field("alarm", alarm.clone()))?;
     let count = |count: u64| number(count as f64);
     let asked = stats.hits + stats.misses;
     field(
@@ -103,7 +98,7 @@ pub(super) fn show(stats: &StatsLine, output: &mut Output) -> Result<(), Failure
         .iter()
         .map(|line| (line.cause, line.failed_keys.to_string()));
     field("failed keys", causes(failures))?;
-    let waits = stats.waits.iter();
+    let waits = stats.waits_by_cause.iter();
     field(
         "waits",
         causes(waits.map(|line| {

@@ -3,14 +3,11 @@
 mod figures;
 mod lines;
 mod screen;
+mod seen;
 mod top;
 mod words;
 
 use std::io::IsTerminal;
-use std::path::Path;
-use std::time::Instant;
-
-use rb_core::monitor::{self, Session};
 
 use crate::args::{StatsArgs, TopArgs};
 use crate::failure::Failure;
@@ -18,20 +15,7 @@ use crate::outcome::Outcome;
 use crate::output::Output;
 pub(crate) use figures::LifetimeLine;
 use figures::{StatsLine, TopLine};
-
-/// A session and the moment at which it was asked for.
-struct Seen {
-    at: Instant,
-    session: Session,
-}
-
-impl Seen {
-    fn now(path: &Path) -> Result<Seen, Failure> {
-        let session = monitor::session(path).map_err(|source| Failure::Monitor { source })?;
-        let at = Instant::now();
-        Ok(Seen { at, session })
-    }
-}
+use seen::Seen;
 
 pub(crate) fn stats(args: &StatsArgs, output: &mut Output) -> Result<Outcome, Failure> {
     loop {

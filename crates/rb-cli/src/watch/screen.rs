@@ -1,4 +1,4 @@
-//! The screen of `rb top` as lines of text, at most 80 characters wide but for paths, labels and reasons.
+//! The screen of `rb top` as lines of text, at most 80 characters wide. Paths, labels and reasons may be longer.
 
 use super::figures::{ClassLine, OperationLine, StoreLine, TopLine};
 use super::words::{micros, number, rate, time};
@@ -7,7 +7,7 @@ use crate::size::{counted, show_size};
 /// Most slot classes that are shown.
 const CLASSES_MAX: usize = 8;
 
-/// A line, and how it is to be seen.
+/// A line, and its look.
 #[derive(Debug)]
 pub(super) struct Line {
     pub(super) text: String,
@@ -71,25 +71,14 @@ fn head(store: &StoreLine) -> Vec<Line> {
             store.path,
             store.process,
             store.engine,
-            time(Some(store.session_seconds))
+            time(store.session_seconds)
         )),
         plain(match &store.label {
             Some(label) => format!("{}, label {label}", store.uuid),
             None => store.uuid.clone(),
         }),
     ];
-    let reasons = [
-        ("writing has stopped", &store.poisoned),
-        ("direct memory is off", &store.direct_off),
-        ("discards are off", &store.discard_off),
-    ];
-    for (what, reason) in reasons {
-        lines.extend(
-            reason
-                .iter()
-                .map(|reason| alarm(format!("{what}: {reason}"))),
-        );
-    }
+    lines.extend(store.alarms.iter().cloned().map(alarm));
     if let Some(scrub) = &store.scrub {
         let text = format!(
             "scrub {}: {} of {}, {} dropped, {}",
@@ -128,7 +117,7 @@ fn rates(top: &TopLine) -> [String; 5] {
             ),
         ),
         two(
-            flow("gets", top.gets_per_second, top.got_bytes_per_second),
+            flow("gets", top.gets_per_second, top.returned_bytes_per_second),
             flow(
                 "device reads",
                 top.device_reads_per_second,
@@ -136,7 +125,7 @@ fn rates(top: &TopLine) -> [String; 5] {
             ),
         ),
         two(
-            flow("puts", top.puts_per_second, top.put_bytes_per_second),
+            flow("puts", top.puts_per_second, top.stored_bytes_per_second),
             flow(
                 "device writes",
                 top.device_writes_per_second,

@@ -12,9 +12,9 @@ use ratatui::style::{Color, Style, Stylize};
 use ratatui::text::{Line as Styled, Text};
 use ratatui::widgets::{Block, Borders, Sparkline};
 
-use super::Seen;
 use super::figures::{OperationLine, TopLine};
 use super::screen::{self, Line, Look};
+use super::seen::Seen;
 use super::words::{micros, number, rate};
 use crate::failure::Failure;
 use crate::outcome::Outcome;
@@ -23,7 +23,7 @@ use crate::terminal::plain;
 /// Looks that are drawn over time.
 const HISTORY: usize = 1000;
 
-/// Width of the text; charts are drawn beside it if there is room for both.
+/// Width of the text; charts are drawn to its right if there is room for both.
 const TEXT_COLUMNS: u16 = 80;
 const CHART_COLUMNS: u16 = 24;
 const CHART_ROWS: u16 = 4;
@@ -71,7 +71,7 @@ pub(super) fn run(path: &Path, interval: Duration) -> Result<Outcome, Failure> {
     ended
 }
 
-/// What to do after a wait.
+/// The reason why a wait has ended.
 enum Next {
     Look,
     Draw,
@@ -113,8 +113,8 @@ impl Screen {
         Screen {
             lines: Vec::new(),
             charts: vec![
-                chart("got", |top| top.got_bytes_per_second, rate),
-                chart("put", |top| top.put_bytes_per_second, rate),
+                chart("got", |top| top.returned_bytes_per_second, rate),
+                chart("put", |top| top.stored_bytes_per_second, rate),
                 chart("get p99", |top| p99(top, "get"), us),
                 chart("put p99", |top| p99(top, "put"), us),
                 chart("in flight", |top| top.store.in_flight as f64, number),
@@ -158,7 +158,8 @@ impl Screen {
                 Layout::vertical([Constraint::Length(rows), Constraint::Min(0)]).areas(body);
             (text, charts)
         };
-        frame.render_widget(Text::from_iter(self.lines.iter().map(styled)), text);
+        let lines: Text<'_> = self.lines.iter().map(styled).collect();
+        frame.render_widget(lines, text);
         self.draw_charts(frame, charts);
     }
 

@@ -34,11 +34,11 @@ pub(super) fn micros(micros: Option<f64>) -> String {
     }
 }
 
-/// `12 s`, `3 min 20 s`, `5 h 12 min` or `3 d 4 h`; `-` for none.
-pub(super) fn time(seconds: Option<f64>) -> String {
-    let Some(seconds) = seconds else {
+/// `12 s`, `3 min 20 s`, `5 h 12 min` or `3 d 4 h`; `-` for 0.
+pub(super) fn time(seconds: f64) -> String {
+    if seconds == 0.0 {
         return "-".into();
-    };
+    }
     if seconds < 1.0 {
         return format!("{:.0} ms", seconds * 1e3);
     }
@@ -68,9 +68,9 @@ mod tests {
         assert_eq!(micros(Some(999.4)), "999 us");
         assert_eq!(micros(Some(999.6)), "1.0 ms");
         assert_eq!(micros(Some(2_500_000.0)), "2.5 s");
-        assert_eq!(time(Some(0.012)), "12 ms");
-        assert_eq!(time(Some(200.0)), "3 min 20 s");
-        assert_eq!(time(Some(18_720.0)), "5 h 12 min");
-        assert_eq!(time(Some(273_600.0)), "3 d 4 h");
+        assert_eq!(time(0.012), "12 ms");
+        assert_eq!(time(200.0), "3 min 20 s");
+        assert_eq!(time(18_720.0), "5 h 12 min");
+        assert_eq!(time(273_600.0), "3 d 4 h");
     }
 }

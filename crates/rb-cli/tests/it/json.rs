@@ -7,11 +7,13 @@ use serde_json::Value;
 
 use crate::damage::damage_base;
 use crate::program::{Place, Ran, arg, rb, rb_with_input};
+use crate::watching::Bench;
 
 const PAGE: &str = include_str!("../../../../docs/json.md");
 
-const COMMANDS: [&str; 13] = [
+const COMMANDS: [&str; 17] = [
     "bench",
+    "clear",
     "demo",
     "format",
     "fsck",
@@ -24,6 +26,9 @@ const COMMANDS: [&str; 13] = [
     "recover-bench",
     "replay",
     "rm",
+    "scrub",
+    "stats",
+    "top",
 ];
 
 /// A row of the tables.
@@ -153,6 +158,7 @@ fn has_unit(name: &str, unit: &str) -> bool {
     let suffixes = [
         "bytes per second",
         "values per second",
+        "per second",
         "seconds per gb",
         "seconds",
         "bytes",
@@ -197,6 +203,7 @@ fn outputs() -> Vec<Ran> {
     all.push(place.rb(&["rm", "--json"], &["k", "none"]));
     all.extend(damaged());
     all.extend(measured(&place));
+    all.extend(watched());
     // Without a store each command that needs one fails.
     let none = place.path("none");
     for command in COMMANDS {
@@ -248,6 +255,28 @@ fn damaged() -> Vec<Ran> {
         place.overwrite(copy, &[0xA5; 4096]);
     }
     all.push(place.rb(&["fsck", "--json"], &[]));
+    all
+}
+
+/// The commands that ask the process that has a store open, and those that need it closed.
+fn watched() -> Vec<Ran> {
+    let place = Place::new();
+    let mut all = Vec::new();
+    for load in [&["--op", "mixed"][..], &["--op", "idle"]] {
+        let bench = Bench::start(&place, load);
+        all.push(place.rb(&["stats", "--json"], &[]));
+        if load.contains(&"mixed") {
+            all.push(place.rb(&["scrub", "--json"], &["--rate", "1GiB"]));
+            all.push(place.rb(&["scrub", "--json", "--start"], &["--rate", "1"]));
+            all.push(place.rb(&["stats", "--json"], &[]));
+            all.push(place.rb(&["top", "--json", "--interval", "0.3"], &[]));
+            all.push(place.rb(&["info", "--json"], &[]));
+        }
+        all.push(place.rb(&["top", "--json", "--interval", "0.1"], &[]));
+        bench.end();
+    }
+    all.push(place.rb(&["scrub", "--json"], &[]));
+    all.push(place.rb(&["clear", "--json", "--yes"], &[]));
     all
 }
 

@@ -21,3 +21,4 @@ mod program;
 mod replaying;
 mod round_trip;
 mod samples;
+mod watching;

@@ -27,7 +27,6 @@ use rb_format::{
 };
 
 use crate::background::base_write::{Limit, SectionWriter};
-use crate::background::snapshot;
 use crate::core::commit::{CommitEffects, RETRY};
 use crate::core::inner::Inner;
 use crate::core::writer::Writer;
@@ -255,7 +254,7 @@ impl Bases {
             directory_offset,
             directory_len: encoded.len,
             directory_checksum: encoded.checksum,
-            lifetime: snapshot::lifetime(inner),
+            lifetime: inner.lifetime(),
             bad_blocks: writer.unwritable.lock().bad(),
             bad_slots: writer
                 .quarantine

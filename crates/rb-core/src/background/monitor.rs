@@ -1,8 +1,7 @@
-//! The monitor: answers other processes of this host about the open store, over a socket beside it.
+//! The monitor: a socket over which other processes of this host ask about the open store.
 //!
-//! A thread waits for connections. It costs nothing until one is made, and the figures are then those of this moment,
-//! also if every operation hangs. One connection is served at a time, each for a second at most. Only the socket's owner
-//! and root can connect. A store that can have no socket works without one.
+//! Only the socket's owner and root can connect. A store that can have no socket works without one. The answers are in
+//! `answers.rs`.
 
 pub(crate) mod ages;
 pub(crate) mod once;
@@ -15,23 +14,18 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use parking_lot::Mutex;
 use rustix::net::{Shutdown, shutdown};
 
-use crate::background::Services;
-use crate::background::snapshot;
+use rb_io::DeviceKind;
+
 use crate::core::inner::Inner;
 use ages::Ages;
 use once::ScrubOnce;
-use place::Place;
-use wire::{Answer, Ask};
-
-/// Pause after the system could not accept a connection, for instance for lack of file descriptors.
-const WAIT_AFTER_FAILURE: Duration = Duration::from_secs(1);
+use place::{Place, places};
 
 /// The socket of an open store, and what is asked for over it.
 pub(crate) struct Monitor {
@@ -42,17 +36,36 @@ pub(crate) struct Monitor {
     /// The connection that is being served.
     served: Mutex<Option<UnixStream>>,
     stopped: AtomicBool,
-    opened: SystemTime,
+    pub(crate) opened: SystemTime,
     pub(crate) ages: Ages,
     pub(crate) scrub: ScrubOnce,
 }
 
 impl Monitor {
+    /// Makes the socket of a store that is open for writing on a device of the given kind.
+    ///
+    /// # Errors
+    /// The reason why there is none.
+    pub(crate) fn of_store(inner: &Inner, kind: Option<DeviceKind>) -> Result<Monitor, String> {
+        let options = &inner.options;
+        let off = |why: &str| Err(why.to_owned());
+        match kind {
+            _ if !options.monitor => off("it is off"),
+            _ if options.read_only => off("the store is open read-only"),
+            _ if inner.is_manual() => off("the caller runs the background tasks"),
+            None => off("the store is behind an engine of the caller's"),
+            Some(kind) => {
+                let folder = (kind == DeviceKind::File).then_some(&*inner.path);
+                Monitor::listen(&places(folder, &inner.identity.uuid))
+            }
+        }
+    }
+
     /// Listens at the first of the places where that is possible.
     ///
     /// # Errors
     /// Each place with the reason why it is not possible there.
-    pub(crate) fn listen(places: &[Place]) -> Result<Monitor, String> {
+    fn listen(places: &[Place]) -> Result<Monitor, String> {
         let mut reasons = Vec::new();
         for place in places {
             match place.listen() {
@@ -79,68 +92,23 @@ impl Monitor {
         &self.path
     }
 
-    /// Serves connections until stopped.
-    pub(crate) fn serve(&self, inner: &Arc<Inner>, background: &Arc<Services>) {
-        loop {
-            let accepted = self.listener.accept();
-            if self.stopped.load(Ordering::Acquire) {
-                return;
-            }
-            match accepted {
-                Ok((stream, _)) => {
-                    *self.served.lock() = stream.try_clone().ok();
-                    // The other process may be gone: it is its own loss.
-                    drop(self.answer(inner, background, &stream));
-                    *self.served.lock() = None;
-                }
-                Err(why) if why.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) if background.stop.pause(WAIT_AFTER_FAILURE) => {}
-                Err(_) => return,
-            }
+    /// Waits for the next connection; `None` if it was stopped.
+    ///
+    /// # Errors
+    /// The system could not accept one, for instance for lack of file descriptors.
+    pub(crate) fn accept(&self) -> io::Result<Option<UnixStream>> {
+        let accepted = self.listener.accept();
+        if self.stopped.load(Ordering::Acquire) {
+            return Ok(None);
         }
+        let (stream, _) = accepted?;
+        *self.served.lock() = stream.try_clone().ok();
+        Ok(Some(stream))
     }
 
-    fn answer(
-        &self,
-        inner: &Arc<Inner>,
-        background: &Arc<Services>,
-        stream: &UnixStream,
-    ) -> io::Result<()> {
-        let deadline = socket::deadline();
-        let line = socket::receive(stream, wire::ASK_MAX, deadline)?;
-        let answer = match Ask::decode(&line) {
-            Ok(Ask::Session) => Answer::Session(Box::new(self.session(inner, background))),
-            Ok(Ask::Scrub { bytes_per_second }) => {
-                match self.scrub.start(inner, background, bytes_per_second) {
-                    Ok(()) => Answer::Started,
-                    Err(why) => Answer::Refused(why),
-                }
-            }
-            Err(why) => Answer::Refused(why),
-        };
-        socket::send(stream, &answer.encode(), deadline)
-    }
-
-    fn session(&self, inner: &Inner, background: &Services) -> wire::Session {
-        wire::Session {
-            process: std::process::id(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            path: inner.path.clone(),
-            socket: self.path.clone(),
-            uuid: inner.identity.uuid.to_string(),
-            label: inner.superblock.label().to_vec(),
-            engine: inner.device.name().to_owned(),
-            opened: self.opened,
-            recovered: inner.recovery.entries,
-            clean: inner.recovery.clean,
-            slot_bytes: (0..inner.geometry.classes() as u8)
-                .map(|class| inner.geometry.class_capacity(class))
-                .collect(),
-            queue_depth: inner.options.queue_depth,
-            oldest_use: self.ages.oldest(inner),
-            scrub: self.scrub.progress(),
-            stats: snapshot::take(inner, background),
-        }
+    /// Forgets the connection that was served.
+    pub(crate) fn served(&self) {
+        *self.served.lock() = None;
     }
 
     /// Ends the wait for a connection, and the connection that is being served. The socket's file is removed.

@@ -7,7 +7,7 @@
 
 use std::num::NonZeroU64;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -25,7 +25,6 @@ use crate::io::pace::Pace;
 use crate::io::requests::Purpose;
 use crate::options::Scrub;
 use crate::simulator::{HeldLock, SwitchPoint};
-use crate::stats::ScrubStats;
 
 /// Buffer bytes of the scrubber, unless the largest value needs more.
 const ARENA_MIN: usize = 4 << 20;
@@ -95,9 +94,8 @@ impl Scrubber {
         self.pass.is_locked()
     }
 
-    /// Its counters.
-    pub(crate) fn stats(&self) -> ScrubStats {
-        stats_of(&self.counters)
+    pub(crate) fn counters(&self) -> &ScrubCounters {
+        &self.counters
     }
 
     /// Returns true before and after a pass. Waits for a step that is in progress.
@@ -293,18 +291,6 @@ impl Pass {
             round = doubtful;
         }
         Ok(())
-    }
-}
-
-/// Reads the counters.
-pub(crate) fn stats_of(counters: &ScrubCounters) -> ScrubStats {
-    let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-    ScrubStats {
-        entries: get(&counters.entries),
-        bytes: get(&counters.bytes),
-        dropped: get(&counters.dropped),
-        errors: get(&counters.errors),
-        passes: get(&counters.passes),
     }
 }
 

@@ -3,17 +3,15 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use rb_format::LifetimeCounters;
-
 use crate::background::Services;
 use crate::background::checkpoint::Checkpointer;
 use crate::background::discard::Discards;
-use crate::background::scrub::stats_of;
 use crate::core::inner::Inner;
 use crate::counters::WaitCounter;
 use crate::log::delta::DeltaLog;
 use crate::stats::{
-    DiscardStats, DropStats, FailureStats, LatencyStats, StoreStats, WaitStats, WaitsStats,
+    DiscardStats, DropStats, FailureStats, LatencyStats, ScrubStats, StoreStats, WaitStats,
+    WaitsStats,
 };
 
 pub(crate) fn take(inner: &Inner, background: &Services) -> StoreStats {
@@ -75,7 +73,7 @@ pub(crate) fn take(inner: &Inner, background: &Services) -> StoreStats {
         longest_snapshot_hold: Duration::from_nanos(get(&counters.longest_snapshot_hold)),
         longest_log_wait: log.map_or(Duration::ZERO, DeltaLog::longest_wait),
         validated: get(&counters.validated),
-        scrub: stats_of(&counters.scrub),
+        scrub: ScrubStats::of(&counters.scrub),
         discard: DiscardStats {
             slots: get(&counters.discard.slots),
             bytes: get(&counters.discard.bytes),
@@ -86,35 +84,8 @@ pub(crate) fn take(inner: &Inner, background: &Services) -> StoreStats {
         checkpoint_blocks: log.map_or(0, DeltaLog::checkpoint_blocks),
         log_blocks: log.map_or(0, DeltaLog::ring_blocks),
         poisoned: inner.poison.reason().map(str::to_owned),
-        lifetime: lifetime(inner),
+        lifetime: inner.lifetime(),
         index: inner.index.stats(),
         queues: inner.lanes.counters(),
-    }
-}
-
-/// Adds what this session has counted to the counters of the sessions before it.
-pub(crate) fn lifetime(inner: &Inner) -> LifetimeCounters {
-    let before = &inner.recovery.lifetime;
-    let (counters, index) = (&inner.counters, inner.index.stats());
-    let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-    let device = inner.lanes.requests.stats();
-    let kinds = [&device.values, &device.log, &device.base, &device.upkeep];
-    let discarded = kinds.iter().map(|kind| kind.discard.bytes).sum();
-    let errors = kinds.iter().map(|kind| kind.failures()).sum();
-    LifetimeCounters {
-        slot_bytes: before.slot_bytes.saturating_add(device.values.write.bytes),
-        log_bytes: before.log_bytes.saturating_add(device.log.write.bytes),
-        base_bytes: before.base_bytes.saturating_add(device.base.write.bytes),
-        discarded_bytes: before.discarded_bytes.saturating_add(discarded),
-        puts: before.puts.saturating_add(count(&counters.puts)),
-        removes: before.removes.saturating_add(count(&counters.removes)),
-        evictions: before.evictions.saturating_add(index.evictions),
-        // An epoch numbers its openings; a base of a former one was written by an earlier one.
-        openings: u64::from(inner.recovery.openings).max(
-            before
-                .openings
-                .saturating_add(u64::from(inner.writer.is_some())),
-        ),
-        errors: before.errors.saturating_add(errors),
     }
 }

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use rb_io::Patience;
 
-use crate::background::Services;
 use crate::background::scrub::{SCRUB_STEP, WAIT_AFTER_SILENCE};
+use crate::background::{Services, answers};
 use crate::core::inner::Inner;
 use crate::core::thread::Thread;
 use crate::error::Error;
@@ -158,6 +158,6 @@ fn discard(inner: &Arc<Inner>, background: &Arc<Services>) {
 fn monitor(inner: &Arc<Inner>, background: &Arc<Services>) {
     if let Ok(monitor) = &background.monitor {
         monitor.ages.note(inner.index.uses());
-        monitor.serve(inner, background);
+        answers::serve(inner, background, monitor);
     }
 }

@@ -10,9 +10,7 @@ use crate::background::Services;
 use crate::background::checkpoint::Checkpointer;
 use crate::background::discard::{self, Discards};
 use crate::background::monitor::Monitor;
-use crate::background::monitor::place::places;
 use crate::background::scrub::Scrubber;
-use crate::background::stop::Stop;
 use crate::background::validate::Validator;
 use crate::core::inner::Inner;
 use crate::error::OpenError;
@@ -72,25 +70,9 @@ pub(crate) fn services(
         validator,
         scrubber,
         discards,
-        monitor: monitor(inner, kind),
-        stop: Stop::default(),
+        monitor: Monitor::of_store(inner, kind),
+        stop: Arc::default(),
     })
-}
-
-/// Makes the socket of a store that is open for writing on a device of the given kind.
-fn monitor(inner: &Inner, kind: Option<DeviceKind>) -> Result<Monitor, String> {
-    let options = &inner.options;
-    let off = |why: &str| Err(why.to_owned());
-    match kind {
-        _ if !options.monitor => off("it is off"),
-        _ if options.read_only => off("the store is open read-only"),
-        _ if inner.is_manual() => off("the caller runs the background tasks"),
-        None => off("the store is behind an engine of the caller's"),
-        Some(kind) => {
-            let beside = (kind == DeviceKind::File).then_some(&*inner.path);
-            Monitor::listen(&places(beside, &inner.identity.uuid))
-        }
-    }
 }
 
 /// Validates every entry before the open returns, and reports it.

@@ -109,7 +109,7 @@ fn is_zero(bytes: &[u8]) -> bool {
 pub(crate) struct Outliving {
     /// Ascending, each once.
     pub(crate) bad_slots: Vec<u32>,
-    /// As format block numbers.
+    /// Numbers of format blocks.
     pub(crate) bad_blocks: Vec<u64>,
     pub(crate) lifetime: LifetimeCounters,
 }

@@ -8,8 +8,8 @@ use parking_lot::Mutex;
 use rb_io::Patience;
 use serde::{Deserialize, Serialize};
 
-use crate::background::Services;
 use crate::background::scrub::{SCRUB_STEP, Scrubber, WAIT_AFTER_SILENCE};
+use crate::background::stop::Stop;
 use crate::core::inner::Inner;
 use crate::core::thread::Thread;
 use crate::io::pace::Pace;
@@ -47,7 +47,7 @@ impl ScrubOnce {
     pub(crate) fn start(
         &self,
         inner: &Arc<Inner>,
-        background: &Arc<Services>,
+        stop: &Arc<Stop>,
         bytes_per_second: NonZeroU64,
     ) -> Result<(), String> {
         let mut pass = self.pass.lock();
@@ -59,10 +59,10 @@ impl ScrubOnce {
             pass_interval: Duration::MAX,
         };
         let scrubber = Arc::new(Scrubber::new(options, inner.options.clock.now()));
-        let (inner, background) = (Arc::clone(inner), Arc::clone(background));
+        let (inner, stop) = (Arc::clone(inner), Arc::clone(stop));
         let entries = inner.index.stats().entries;
         let working = Arc::clone(&scrubber);
-        let work = move || run(&working, &inner, &background);
+        let work = move || run(&working, &inner, &stop);
         let thread = Thread::spawn("rb-scrub-once", work);
         *pass = Some(Pass {
             of: entries,
@@ -76,7 +76,7 @@ impl ScrubOnce {
     pub(crate) fn progress(&self) -> Option<ScrubProgress> {
         self.pass.lock().as_ref().map(|pass| ScrubProgress {
             of: pass.of,
-            done: pass.scrubber.stats(),
+            done: ScrubStats::of(pass.scrubber.counters()),
             running: pass.is_running(),
         })
     }
@@ -110,14 +110,14 @@ impl Pass {
 }
 
 /// Scrubs until the pass is over or the store stops.
-fn run(scrubber: &Scrubber, inner: &Inner, background: &Services) {
-    let wait = |time| background.stop.pause(time);
+fn run(scrubber: &Scrubber, inner: &Inner, stop: &Stop) {
+    let wait = |time| stop.pause(time);
     let mut pace = Pace::yielding(&inner.lanes.load, inner.options.clock.as_ref(), &wait);
     loop {
         // The error was counted; the device may come back.
         let step = scrubber.step(inner, SCRUB_STEP, &mut pace);
         let pause = step.unwrap_or(WAIT_AFTER_SILENCE);
-        if scrubber.is_between_passes() || !background.stop.pause(pause) {
+        if scrubber.is_between_passes() || !stop.pause(pause) {
             return;
         }
     }

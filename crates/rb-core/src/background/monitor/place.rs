@@ -1,4 +1,4 @@
-//! Places of the monitor's socket: beside the file of a store, or in a folder for sockets under the store's UUID.
+//! Places of the monitor's socket: next to the file of a store, or in a folder for sockets under the store's UUID.
 
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder};
@@ -24,34 +24,47 @@ const WRITABLE_BY_OTHERS: u32 = 0o022;
 #[derive(Debug)]
 pub(crate) struct Place {
     pub(crate) socket: PathBuf,
-    /// Mode with which its folder is made if it does not exist; `None` for a folder of the user's.
-    folder_mode: Option<u32>,
+    folder: Folder,
 }
 
-/// Returns the places for a store, in the order in which they are tried. `beside` is the path of its file; `None` if it is
-/// on a device.
-pub(crate) fn places(beside: Option<&Path>, uuid: &StoreUuid) -> Vec<Place> {
+/// The folder of a socket.
+#[derive(Clone, Copy, Debug)]
+enum Folder {
+    /// That of the store's file. Others may be able to write it.
+    OfStore,
+    /// One that only its owner can write. It must exist.
+    Private,
+    /// The same, made with this mode if it does not exist.
+    Made(u32),
+}
+
+/// Returns the places for a store, in the order in which they are tried. `file` is its path; `None` if it is on a
+/// device.
+pub(crate) fn places(file: Option<&Path>, uuid: &StoreUuid) -> Vec<Place> {
     let mut places = Vec::new();
-    // The path that the file has at this moment, whatever link led to it.
-    if let Some(file) = beside.and_then(|file| fs::canonicalize(file).ok()) {
+    // The path of the file itself, if a link led to it.
+    if let Some(file) = file.and_then(|file| fs::canonicalize(file).ok()) {
         let mut name: OsString = file.into();
         name.push(".monitor");
         places.push(Place {
             socket: name.into(),
-            folder_mode: None,
+            folder: Folder::OfStore,
         });
     }
     let user = geteuid();
     let name = format!("{uuid}.monitor");
     places.push(Place {
         socket: Path::new(SYSTEM).join(&name),
-        folder_mode: user.is_root().then_some(0o755),
+        folder: match user.is_root() {
+            true => Folder::Made(0o755),
+            false => Folder::Private,
+        },
     });
     if !user.is_root() {
         let folder = Path::new(USERS).join(user.as_raw().to_string());
         places.push(Place {
             socket: folder.join("raw-block").join(&name),
-            folder_mode: Some(0o700),
+            folder: Folder::Made(0o700),
         });
     }
     places
@@ -73,11 +86,13 @@ impl Place {
     /// # Errors
     /// The folder cannot be written or is not safe, or something else is there.
     pub(crate) fn listen(&self) -> io::Result<(UnixListener, (u64, u64))> {
-        if let (Some(mode), Some(folder)) = (self.folder_mode, self.socket.parent()) {
-            match DirBuilder::new().mode(mode).create(folder) {
-                Err(why) if why.kind() != io::ErrorKind::AlreadyExists => return Err(why),
-                _ => check_folder(folder)?,
+        if let (Folder::Private | Folder::Made(_), Some(folder)) =
+            (self.folder, self.socket.parent())
+        {
+            if let Folder::Made(mode) = self.folder {
+                make_folder(folder, mode)?;
             }
+            check_folder(folder)?;
         }
         let listener = match socket::listen_at(&self.socket) {
             Err(why) if why.kind() == io::ErrorKind::AddrInUse => {
@@ -102,6 +117,13 @@ impl Place {
             ));
         }
         fs::remove_file(&self.socket)
+    }
+}
+
+fn make_folder(folder: &Path, mode: u32) -> io::Result<()> {
+    match DirBuilder::new().mode(mode).create(folder) {
+        Err(why) if why.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        made => made,
     }
 }
 
