@@ -15,7 +15,7 @@ use crate::damage::region;
 use crate::program::{Place, Ran, arg};
 
 /// Longest time for what takes a moment on an idle machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A process that uses the store of a place.
 pub(crate) struct Bench {
