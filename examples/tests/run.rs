@@ -35,8 +35,3 @@ fn index_only_cache() {
 fn own_engine() {
     run(env!("CARGO_BIN_EXE_own_engine"));
 }
-
-#[test]
-fn metrics_exporter() {
-    run(env!("CARGO_BIN_EXE_metrics_exporter"));
-}

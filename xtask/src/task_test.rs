@@ -39,6 +39,9 @@ pub(crate) fn run() -> Result<(), String> {
         // Alone and without default features: a combination that another project may choose.
         cargo(&["test", "-p", library, "--no-default-features", "--quiet"])?;
     }
+    // The workspace has this feature from its examples; here it is alone.
+    let metrics = ["-p", "rb-core", "--no-default-features", "--features"];
+    cargo(&[&["test"], &metrics[..], &["prometheus", "--quiet"]].concat())?;
     cargo_with(
         &["doc", "--workspace", "--no-deps", "--quiet"],
         &[("RUSTDOCFLAGS", "-D warnings")],

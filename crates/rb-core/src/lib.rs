@@ -39,6 +39,8 @@ mod events;
 mod io;
 mod log;
 mod memory;
+#[cfg(feature = "prometheus")]
+mod metrics;
 mod open;
 mod operation;
 mod ops;
@@ -70,6 +72,8 @@ pub use check::repair::{RepairReport, repair};
 pub use clock::{Clock, ManualClock, Random, SeededRandom, SystemClock, SystemRandom};
 pub use error::{CreateError, Error, FormatError, OpenError};
 pub use events::{DropReason, Event, Events};
+#[cfg(feature = "prometheus")]
+pub use metrics::{LabelInUse, StoreMetrics};
 pub use open::block_size::probe;
 pub use open::format_device::{Formatted, claim_device, format, is_store};
 pub use operation::Operation;
@@ -82,6 +86,8 @@ pub use options::{
     Placement, PutMode, PutOptions, Scrub, StoreOptions, Validate,
 };
 pub use progress::Progress;
+#[cfg(feature = "prometheus")]
+pub use prometheus_client;
 pub use rb_format::{
     ClassRequest, Corruption, FieldText, Geometry, LayoutError, LifetimeCounters, Share, StoreUuid,
     Superblock, UnknownFeatures,

@@ -6,6 +6,8 @@ pub(crate) mod hinted;
 mod queries;
 mod steps;
 mod values;
+#[cfg(feature = "prometheus")]
+pub(crate) mod watch;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -1,171 +1,128 @@
-//! A metrics exporter: the counters of `Store::stats` as Prometheus text over HTTP.
+//! A metrics exporter: a store under load, and its metrics for Prometheus over HTTP.
 //!
-//! `cargo run -p rb-examples --bin metrics_exporter`
+//! `cargo run -p rb-examples --bin metrics_exporter -- /tmp/kv --port 9464`, then
+//! `curl -s http://localhost:9464/metrics | promtool check metrics`
+//!
+//! With `--cut-after 10` the end of the store's file is cut off after 10 seconds. The store notices that with its next
+//! commit and stops writing; gets work on. `docs/monitoring` has the metrics, and the alert that then fires.
 #![expect(clippy::print_stdout, reason = "an example prints what it shows")]
 
 use std::error::Error;
-use std::fmt::Write as _;
-use std::io::{self, BufRead, BufReader, Read, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::fs::OpenOptions;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
 use std::thread;
+use std::time::Duration;
 
-use rb_core::{ClassRequest, FormatOptions, Share, Store, StoreOptions, StoreStats};
+use clap::Parser;
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
+use rand_distr::{Distribution, Zipf};
+use rb_core::prometheus_client::encoding::prometheus_text;
+use rb_core::prometheus_client::registry::Registry;
+use rb_core::{
+    ClassRequest, FormatOptions, Put, PutOptions, Share, Store, StoreMetrics, StoreOptions,
+};
+use tiny_http::{Header, Response, Server};
+
+/// Blocks of a conversation; twice as many conversations as the store has room for.
+const BLOCKS: usize = 8;
+const CONVERSATIONS: u32 = 128;
+const SLOTS: u64 = BLOCKS as u64 * CONVERSATIONS as u64 / 4;
+/// Pause between two requests of the load.
+const PAUSE: Duration = Duration::from_millis(5);
+
+#[derive(Parser)]
+struct Args {
+    /// File of the store, made if it does not exist.
+    store: PathBuf,
+    /// Port on this host; 0 takes a free one.
+    #[arg(long, default_value_t = 9464)]
+    port: u16,
+    /// Cuts the end of the store's file off after this many seconds, so that the store stops writing.
+    #[arg(long, value_name = "SECONDS")]
+    cut_after: Option<u64>,
+}
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let dir = tempfile::tempdir()?;
-    let class = ClassRequest {
-        slot_bytes: 64 << 10,
-        share: Share::Slots(32),
+    let args = Args::parse();
+    let class = |slot_bytes| ClassRequest {
+        slot_bytes,
+        share: Share::Slots(SLOTS),
     };
-    let format = FormatOptions::new(dir.path().join("cache"), vec![class]);
+    let format = FormatOptions {
+        label: b"example".to_vec(),
+        ..FormatOptions::new(&args.store, vec![class(16 << 10), class(64 << 10)])
+    };
     let store = Store::open_or_create(&format, StoreOptions::default())?;
 
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-    let address = listener.local_addr()?;
-    let server = thread::spawn({
-        let store = store.clone();
-        move || serve(&listener, &store, 2)
-    });
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(StoreMetrics::new(&store)));
+    let server = Server::http((Ipv4Addr::LOCALHOST, args.port)).map_err(|why| why.to_string())?;
+    println!("http://{}/metrics", server.server_addr());
 
-    let before = scrape(address)?;
-    assert_eq!(value(&before, "rawblock_hits_total"), Some(0));
-    for number in 0..40_u8 {
-        store.put(&[number], &[number; 10_000])?;
+    thread::spawn(move || load(&store));
+    if let Some(seconds) = args.cut_after {
+        thread::spawn(move || {
+            thread::sleep(Duration::from_secs(seconds));
+            match cut(&args.store) {
+                Ok(()) => println!("the store's file was cut"),
+                Err(why) => println!("the store's file could not be cut: {why}"),
+            }
+        });
     }
-    assert!(store.get(&[39])?.is_some());
-    assert!(store.get(&[0])?.is_none(), "evicted: 40 values, 32 slots");
-
-    let after = scrape(address)?;
-    print!("{after}");
-    assert_eq!(value(&after, "rawblock_puts_total"), Some(40));
-    assert_eq!(value(&after, "rawblock_hits_total"), Some(1));
-    assert_eq!(value(&after, "rawblock_misses_total"), Some(1));
-    assert_eq!(value(&after, "rawblock_evictions_total"), Some(8));
-    assert_eq!(
-        value(&after, r#"rawblock_slots{class="0",state="live"}"#),
-        Some(32)
-    );
-    assert_eq!(value(&after, "rawblock_poisoned"), Some(0));
-
-    server.join().map_err(|_| "the server panicked")??;
-    Ok(store.close()?)
+    serve(&server, &registry)
 }
 
-/// The exposition format of Prometheus, version 0.0.4.
-fn exposition(stats: &StoreStats) -> String {
-    let mut text = String::new();
-    let mut metric = |name: &str, kind: &str, help: &str, value: u64| {
-        let _ = writeln!(text, "# HELP rawblock_{name} {help}");
-        let _ = writeln!(text, "# TYPE rawblock_{name} {kind}");
-        let _ = writeln!(text, "rawblock_{name} {value}");
-    };
-    metric(
-        "hits_total",
-        "counter",
-        "Keys that a get found.",
-        stats.hits,
-    );
-    metric(
-        "misses_total",
-        "counter",
-        "Keys that a get did not find.",
-        stats.misses,
-    );
-    metric("puts_total", "counter", "Keys written.", stats.puts);
-    metric(
-        "put_bytes_total",
-        "counter",
-        "Payload written.",
-        stats.bytes_put,
-    );
-    metric(
-        "got_bytes_total",
-        "counter",
-        "Payload read and verified.",
-        stats.bytes_got,
-    );
-    metric(
-        "evictions_total",
-        "counter",
-        "Entries evicted.",
-        stats.index.evictions,
-    );
-    metric(
-        "dropped_total",
-        "counter",
-        "Entries whose bytes failed verification.",
-        stats.dropped,
-    );
-    metric(
-        "read_errors_total",
-        "counter",
-        "Reads that the device failed.",
-        stats.read_errors,
-    );
-    metric("commits_total", "counter", "Group commits.", stats.commits);
-    metric(
-        "replay_blocks",
-        "gauge",
-        "Log blocks a restart replays.",
-        stats.replay_blocks,
-    );
-    let poisoned = u64::from(stats.poisoned.is_some());
-    metric(
-        "poisoned",
-        "gauge",
-        "1 if the store has stopped writing.",
-        poisoned,
-    );
-    text.push_str("# HELP rawblock_slots Slots by class and state.\n# TYPE rawblock_slots gauge\n");
-    for (class, slots) in stats.index.classes.iter().enumerate() {
-        let states = [
-            ("free", slots.free),
-            ("live", slots.live),
-            ("retired", slots.retired),
-            ("quarantined", slots.quarantined),
-            ("bad", slots.bad),
-        ];
-        for (state, count) in states {
-            let labels = format!(r#"class="{class}",state="{state}""#);
-            let _ = writeln!(text, "rawblock_slots{{{labels}}} {count}");
-        }
-    }
-    text
-}
-
-/// Serves `scrapes` requests; the path of a request is ignored.
-fn serve(listener: &TcpListener, store: &Store, scrapes: usize) -> io::Result<()> {
-    for stream in listener.incoming().take(scrapes) {
-        let mut stream = BufReader::new(stream?);
-        let mut line = String::new();
-        // The end of the request's head is an empty line.
-        while stream.read_line(&mut line)? > 0 && line.trim_end() != "" {
-            line.clear();
-        }
-        let body = exposition(&store.stats());
-        write!(
-            stream.get_mut(),
-            "HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
-            body.len()
-        )?;
+/// Answers each request; only `/metrics` exists.
+fn serve(server: &Server, registry: &Registry) -> Result<(), Box<dyn Error>> {
+    let content_type = Header::from_bytes("Content-Type", prometheus_text::CONTENT_TYPE)
+        .map_err(|()| "the content type is no header")?;
+    for request in server.incoming_requests() {
+        let response = match request.url() {
+            "/metrics" => {
+                let mut text = String::new();
+                prometheus_text::encode(&mut text, registry)?;
+                Response::from_string(text).with_header(content_type.clone())
+            }
+            _ => Response::from_string("see /metrics\n").with_status_code(404),
+        };
+        // A scraper that closed its connection is no reason to stop.
+        drop(request.respond(response));
     }
     Ok(())
 }
 
-fn scrape(address: SocketAddr) -> Result<String, Box<dyn Error>> {
-    let mut stream = TcpStream::connect(address)?;
-    write!(stream, "GET /metrics HTTP/1.1\r\nHost: {address}\r\n\r\n")?;
-    let mut response = String::new();
-    stream.read_to_string(&mut response)?;
-    let (head, body) = response
-        .split_once("\r\n\r\n")
-        .ok_or("no end of the head")?;
-    assert!(head.starts_with("HTTP/1.1 200 OK"), "{head}");
-    Ok(body.to_owned())
+/// Looks up the blocks of one conversation after another, often of the same few, and puts those that are missing, as an
+/// inference engine does. Ends when the store is closed.
+fn load(store: &Store) -> Result<(), Box<dyn Error + Send + Sync>> {
+    let popularity = Zipf::new(f64::from(CONVERSATIONS), 1.0)?;
+    let mut random = SmallRng::seed_from_u64(1);
+    loop {
+        let conversation = popularity.sample(&mut random) as usize;
+        let keys: Vec<String> = (0..BLOCKS)
+            .map(|block| format!("{conversation}/{block}"))
+            .collect();
+        let names: Vec<&[u8]> = keys.iter().map(String::as_bytes).collect();
+        let block = vec![conversation as u8; [10_000, 60_000][conversation % 2]];
+        let mut missing = Vec::new();
+        for (found, name) in store.get_many(&names).into_iter().zip(&names) {
+            match found {
+                Ok(None) => missing.push(Put::new(name, &block)),
+                Ok(Some(value)) => assert_eq!(value[..], block[..]),
+                // Counted in `raw_block_failures_total`.
+                Err(_) => {}
+            }
+        }
+        if !missing.is_empty() {
+            store.put_many(missing, PutOptions::default());
+        }
+        thread::sleep(PAUSE);
+    }
 }
 
-/// The value of a metric with its labels.
-fn value(text: &str, name: &str) -> Option<u64> {
-    let mut lines = text.lines().filter_map(|line| line.rsplit_once(' '));
-    lines.find(|(found, _)| *found == name)?.1.parse().ok()
+/// Cuts off bytes at the end of the file, where no value is.
+fn cut(path: &Path) -> std::io::Result<()> {
+    let file = OpenOptions::new().write(true).open(path)?;
+    file.set_len(file.metadata()?.len() - 4096)
 }

@@ -7,8 +7,9 @@ use super::imports::Imports;
 
 /// Folders of rb-core, from the top down. `store` is the only file of its floor; other files in `src` itself are
 /// vocabulary that all floors use.
-const FLOORS: [&str; 8] = [
+const FLOORS: [&str; 9] = [
     "check",
+    "metrics",
     "store",
     "open",
     "ops",

@@ -64,6 +64,13 @@ impl Gate {
         Ok(Pass(Arc::clone(self)))
     }
 
+    /// Returns true if operations may begin; false in a forked child.
+    #[cfg(feature = "prometheus")]
+    pub(crate) fn is_open(&self) -> bool {
+        // In a child another thread may have locked the mutex at the fork.
+        self.check_process().is_ok() && !self.state.lock().closed
+    }
+
     /// Refuses new operations. Returns whether none is in progress.
     pub(crate) fn refuse(&self) -> bool {
         let mut state = self.state.lock();
