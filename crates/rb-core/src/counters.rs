@@ -92,6 +92,13 @@ pub(crate) struct FailureCounters {
 }
 
 impl FailureCounters {
+    /// Counts an error that refuses an operation before it begins. Returns the result of each of its keys.
+    pub(crate) fn refuse<T: Clone>(&self, error: Error, keys: usize) -> Vec<Result<T, Error>> {
+        let answers = vec![Err(error); keys];
+        self.count(&answers);
+        answers
+    }
+
     /// Counts the errors among the results of an operation, one for each key.
     pub(crate) fn count<T>(&self, answers: &[Result<T, Error>]) {
         for error in answers.iter().filter_map(|answer| answer.as_ref().err()) {

@@ -154,6 +154,25 @@ fn failures_are_counted_by_their_error() {
     assert_eq!((values.read.failures, values.write.failures), (1, 1));
 }
 
+/// A store that has stopped refuses operations before they begin. Those were not counted, so its figures showed no failure.
+#[test]
+fn refusals_of_a_stopped_store_are_counted() {
+    let sim = Sim::new(8);
+    let store = sim.open();
+    store.put(&key(0), b"value").unwrap();
+    sim.device.fail_next(OpKind::Flush, 0..u64::MAX, EIO);
+    assert!(store.sync().is_err());
+    let before = store.stats().failures.poisoned;
+    assert!(store.put(&key(1), b"value").is_err());
+    assert!(store.remove(&key(0)).is_err());
+    let puts = || vec![Put::new(b"a", b"value"), Put::new(b"b", b"value")];
+    drop(store.put_many(puts(), PutOptions::default()));
+    drop(store.put_many_async(puts(), PutOptions::default()).wait());
+    drop(store.remove_many_async(&[b"a", b"b", b"c"]).wait());
+    assert_eq!(store.stats().failures.poisoned, before + 9);
+    assert_eq!(store.stats().failures.other, 0);
+}
+
 /// Entries that fail verification are counted by the check that they failed.
 #[test]
 fn drops_are_counted_by_check() {

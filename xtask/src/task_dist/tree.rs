@@ -5,9 +5,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 const DOC: &str = "share/doc/raw-block";
+const DOC_MONITORING: &str = "share/doc/raw-block/monitoring";
 
 /// Files of the repository, and the folder that each goes to.
-const FILES: [(&str, &str); 17] = [
+const FILES: [(&str, &str); 22] = [
     ("packaging/rb-check@.service", "lib/systemd/system"),
     ("packaging/raw-block.sysusers", "lib/sysusers.d"),
     ("packaging/raw-block.conf", "share/doc/raw-block/examples"),
@@ -22,6 +23,11 @@ const FILES: [(&str, &str); 17] = [
     ("LICENSE-APACHE", DOC),
     ("docs/operations.md", DOC),
     ("docs/sizing.md", DOC),
+    ("docs/monitoring/README.md", DOC_MONITORING),
+    ("docs/monitoring/logging.md", DOC_MONITORING),
+    ("docs/monitoring/alerts.yml", DOC_MONITORING),
+    ("docs/monitoring/alerts_test.yml", DOC_MONITORING),
+    ("docs/monitoring/dashboard.json", DOC_MONITORING),
     ("docs/engines.md", DOC),
     ("docs/contract.md", DOC),
     ("docs/durability.md", DOC),

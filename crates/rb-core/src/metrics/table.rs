@@ -1,6 +1,7 @@
 //! The table of all metrics, by subject. `docs/monitoring/README.md` shows the same rows, and a test compares both.
 
 mod device;
+mod lifetime;
 mod log;
 mod operations;
 mod recovery;
@@ -17,13 +18,14 @@ pub(super) static OPEN: Metric = Metric::open(
 
 /// Returns the metrics of open stores, in the order in which they are written.
 pub(super) fn of_open_stores() -> impl Iterator<Item = &'static Metric> {
-    let subjects: [&'static [Metric]; 6] = [
+    let subjects: [&'static [Metric]; 7] = [
         &operations::METRICS,
         &device::METRICS,
         &space::METRICS,
         &log::METRICS,
         &upkeep::METRICS,
         &recovery::METRICS,
+        &lifetime::METRICS,
     ];
     subjects.into_iter().flatten()
 }

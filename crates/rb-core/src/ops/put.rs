@@ -30,7 +30,7 @@ pub(crate) fn put_many(
 ) -> Vec<PutResult> {
     let (_pass, writer) = match inner.enter_writing() {
         Ok(entered) => entered,
-        Err(error) => return vec![Err(error); puts.len()],
+        Err(error) => return inner.counters.failures.refuse(error, puts.len()),
     };
     let timer = inner.timer();
     let Plan {

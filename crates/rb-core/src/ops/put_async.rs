@@ -53,7 +53,7 @@ pub(crate) fn put_many_async<T: Send + 'static>(
     let (pass, writer) = match inner.enter_writing() {
         Ok(entered) => entered,
         Err(error) => {
-            completer.complete(shape(vec![Err(error); count]));
+            completer.complete(shape(inner.counters.failures.refuse(error, count)));
             return operation;
         }
     };

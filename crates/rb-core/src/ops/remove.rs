@@ -81,7 +81,7 @@ pub(crate) fn remove_many(
 ) -> Vec<RemoveResult> {
     let (_pass, writer) = match inner.enter_writing() {
         Ok(entered) => entered,
-        Err(error) => return vec![Err(error); keys.len()],
+        Err(error) => return inner.counters.failures.refuse(error, keys.len()),
     };
     let timer = inner.timer();
     let (mut answers, ticket) = remove_all(inner, writer, keys, mode, &mut Waits::of(inner));
@@ -112,7 +112,7 @@ pub(crate) fn remove_many_async<T: Send + 'static>(
     let pass = match inner.enter_writing() {
         Ok((pass, _)) => pass,
         Err(error) => {
-            completer.complete(shape(vec![Err(error); count]));
+            completer.complete(shape(inner.counters.failures.refuse(error, count)));
             return operation;
         }
     };

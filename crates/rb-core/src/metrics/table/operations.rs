@@ -72,7 +72,7 @@ pub(super) static METRICS: [Metric; 18] = [
     Metric::counters(
         "raw_block_failures",
         &["reason"],
-        "Keys whose operation began and failed, by the error; a closed or poisoned store refuses others uncounted.",
+        "Keys whose operation failed, by the error.",
         |now| {
             let failures = &now.stats.failures;
             by([
