@@ -8,6 +8,7 @@ pub(crate) mod gate;
 pub(crate) mod inner;
 pub(crate) mod pieces;
 pub(crate) mod poison;
+pub(crate) mod reports;
 pub(crate) mod switch;
 pub(crate) mod thread;
 pub(crate) mod verify;

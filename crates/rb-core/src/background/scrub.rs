@@ -15,7 +15,7 @@ use crate::core::entry_scan::{EntryScan, LiveEntry};
 use crate::core::inner::Inner;
 use crate::core::pieces::{Piece, buffer_bytes};
 use crate::core::verify::EntryCheck;
-use crate::counters::add;
+use crate::counters::{ScrubPass, add};
 use crate::error::Error;
 use crate::events::DropReason;
 use crate::io::meta_io::{MetaIo, ReadAt};
@@ -58,6 +58,7 @@ struct Pass {
     silent_until: Duration,
     /// Created with a pass. Dropped, with any hanging requests, if the device does not respond.
     io: Option<MetaIo>,
+    report: Option<ScrubPass>,
 }
 
 impl Scrubber {
@@ -98,10 +99,13 @@ impl Scrubber {
         if !wait.is_zero() {
             return Ok(wait);
         }
+        // Its span starts under the scrubber's own lock, which no operation takes.
+        pass.report
+            .get_or_insert_with(|| ScrubPass::new(&inner.counters));
         let (batch, more) = pass.meet(inner, count);
         inner.switch(SwitchPoint::ScrubCopied);
-        let mut dropped = Vec::new();
-        let outcome = pass.read(inner, pace, &batch, &mut dropped);
+        let (mut dropped, mut unread) = (Vec::new(), Vec::new());
+        let outcome = pass.read(inner, pace, &batch, &mut dropped, &mut unread);
         // Read the clock again: turns include rests.
         let now = inner.options.clock.now();
         let counters = &inner.counters.scrub;
@@ -117,11 +121,22 @@ impl Scrubber {
             pass.io = None;
             pass.walk = None;
         }
+        let report = (!more).then(|| pass.report.take()).flatten();
         let wait = pass.begin(now);
         // An observer may call the store.
         drop(pass);
         for at in dropped {
             batch[at].notify_dropped(inner, DropReason::FailedScrub);
+        }
+        for (at, error) in unread {
+            let slot = batch[at].located.slot.0;
+            inner.counters.trace.read_failed("scrubber", slot, &error);
+        }
+        if let Err(error) = &outcome {
+            inner.counters.trace.task_failed("scrubber", error);
+        }
+        if let Some(report) = report {
+            report.end(&inner.counters);
         }
         outcome.map(|()| wait)
     }
@@ -136,6 +151,7 @@ impl Pass {
             next_pass: now,
             silent_until: now,
             io: None,
+            report: None,
         }
     }
 
@@ -192,6 +208,7 @@ impl Pass {
         pace: &mut Pace<'_>,
         batch: &[LiveEntry],
         dropped: &mut Vec<usize>,
+        unread: &mut Vec<(usize, Error)>,
     ) -> Result<(), Error> {
         if batch.is_empty() {
             return Ok(());
@@ -227,7 +244,10 @@ impl Pass {
                 let (at, piece) = &pieces[tag];
                 let (entry, check) = (&batch[*at], &mut checks[*at]);
                 let is_last = match bytes {
-                    Err(_) => check.unreadable(),
+                    Err(error) => {
+                        unread.push((*at, error.into()));
+                        check.unreadable()
+                    }
                     Ok(bytes) => {
                         add(&counters.bytes, FORMAT_BLOCK + piece.padded_len());
                         check.piece(&inner.identity, entry, piece, bytes)

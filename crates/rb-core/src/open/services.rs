@@ -15,6 +15,7 @@ use crate::io::meta_io::MetaIo;
 use crate::io::pace::Pace;
 use crate::io::requests::Purpose;
 use crate::options::Validate;
+use crate::trace;
 
 /// Buffer bytes for validation: as many headers as the queue is deep.
 const VALIDATION_ARENA: usize = 4 << 20;
@@ -76,6 +77,7 @@ pub(crate) fn validate_all(inner: &mut Inner, services: &Services) -> Result<(),
         source,
     };
     let start = Instant::now();
+    let _stage = trace::stage("validation");
     while services
         .validator
         .step(inner, EAGER_STEP, &mut Pace::full())
