@@ -318,9 +318,6 @@ pub(crate) fn open_failed(path: &Path, error: &OpenError) {
         OpenError::Foreign { found, .. } => {
             report!(ERROR, { path = %path, found = list(found) }, "foreign data refused");
         }
-        OpenError::Contended { why } => {
-            report!(ERROR, { path = %path, reason = why }, "another writer has the device");
-        }
         error => {
             report!(ERROR, { path = %path, error = error_chain(error) }, "open failed");
         }
