@@ -50,7 +50,7 @@ use opened::Opened;
 
 /// Opens a store over an engine.
 pub(crate) fn open(source: Opened, options: StoreOptions) -> Result<(Inner, Services), OpenError> {
-    let start = Instant::now();
+    let (start, span) = (Instant::now(), source.span());
     let (engine, path) = (&source.engine, &source.path);
     checks::check_options(&options)?; // 1
     checks::check_placement(engine.as_ref(), &options.placement)?;
@@ -76,10 +76,10 @@ pub(crate) fn open(source: Opened, options: StoreOptions) -> Result<(Inner, Serv
         mut recovered,
         writing,
         refused,
-    } = match options.read_only {
-        true => Begun::reading(opening.look(&mut io, &mut found)?),
-        false => Begun::writing(engine.as_ref(), &mut io, &opening, &mut found)?, // 3
-    };
+    } = span.during(|| match options.read_only {
+        true => Ok(Begun::reading(opening.look(&mut io, &mut found)?)),
+        false => Begun::writing(engine.as_ref(), &mut io, &opening, &mut found), // 3
+    })?;
     let (mut writer, mut checkpointer) = writing.unzip();
     drop(copies);
 

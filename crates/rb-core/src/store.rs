@@ -28,7 +28,6 @@ use crate::operation::{Operation, operation};
 use crate::ops::worker::AsyncThreads;
 use crate::options::{Background, Exclusive, FormatOptions, StoreOptions};
 use crate::source::Source;
-use crate::trace::open_failed;
 
 /// An open store. Clones share it.
 ///
@@ -81,8 +80,7 @@ impl Store {
     /// ```
     pub fn open(source: impl Into<Source>, options: StoreOptions) -> Result<Store, OpenError> {
         let source = source.into();
-        let opened = Store::open_quietly(&source, options);
-        opened.inspect_err(|error| open_failed(source.path(), error))
+        source.reporting(Store::open_quietly(&source, options))
     }
 
     /// Opens the store, and leaves the report of an error to the caller.
@@ -153,7 +151,7 @@ impl Store {
         format: &FormatOptions,
         options: StoreOptions,
     ) -> Result<Store, CreateError> {
-        let (path, may_create) = (format.source.path(), !options.read_only);
+        let may_create = !options.read_only;
         let missing = |why: &OpenError| match &format.source {
             _ if !may_create => false,
             Source::Path(path) if is_missing(path) => true,
@@ -176,12 +174,12 @@ impl Store {
                 force: false,
                 ..format.clone()
             }),
-            opened => return Ok(opened.inspect_err(|why| open_failed(path, why))?),
+            opened => return Ok(format.source.reporting(opened)?),
         };
         match (Store::open_quietly(&format.source, options), formatted) {
             (Err(why), Err(format)) if missing(&why) => Err(format.into()),
             // If the format failed and the store opens, another process formatted it in between.
-            (opened, _) => Ok(opened.inspect_err(|why| open_failed(path, why))?),
+            (opened, _) => Ok(format.source.reporting(opened)?),
         }
     }
 

@@ -14,7 +14,7 @@ impl Inner {
 
     /// Starts to time a part of an operation.
     pub(crate) fn timer(&self) -> Timer {
-        Timer::new(self.options.timed, Span::default())
+        Timer::new(self.options.timed, Span::none())
     }
 
     /// Reports an event, and notifies the observer. The caller holds no lock.

@@ -17,7 +17,6 @@ use crate::open::recovered::Recovered;
 use crate::open::sessions::read_openings;
 use crate::options::StoreOptions;
 use crate::report::Foreign;
-use crate::trace::{self, Span};
 
 /// Inputs of one open.
 pub(crate) struct OpenPlan<'a> {
@@ -29,8 +28,6 @@ pub(crate) struct OpenPlan<'a> {
     pub(crate) geometry: &'a Geometry,
     pub(crate) how: RecoverOptions,
     pub(crate) options: &'a StoreOptions,
-    /// Ends with the open.
-    span: Span,
 }
 
 impl<'a> OpenPlan<'a> {
@@ -50,7 +47,6 @@ impl<'a> OpenPlan<'a> {
             geometry,
             how: RecoverOptions::new(geometry, options)?,
             options,
-            span: trace::open(path),
         })
     }
 
@@ -117,9 +113,6 @@ impl<'a> OpenPlan<'a> {
         io: &mut MetaIo,
         superblock: &Superblock,
     ) -> Result<Recovered, OpenError> {
-        self.span.during(|| {
-            let recovery = trace::recovery();
-            recovery.during(|| self.how.recover(io, superblock, self.geometry))
-        })
+        self.how.recover(io, superblock, self.geometry)
     }
 }

@@ -39,8 +39,9 @@ impl RecoverOptions {
         geometry: &Geometry,
     ) -> Result<Recovered, OpenError> {
         let mut moves = MOVES_MAX;
+        let span = trace::recovery();
         loop {
-            let found = recover_once(io, superblock, geometry, self, moves)?;
+            let found = span.during(|| recover_once(io, superblock, geometry, self, moves))?;
             if let Some(recovered) = found {
                 return Ok(recovered);
             }
@@ -215,7 +216,7 @@ fn from_base_without(
         Err(Unusable::Damage(why) | Unusable::Absent(why)) => return Ok(Ok(Err(why))),
         Err(other) => return Err(no_base(other)),
     }
-    drop(stage);
+    stage.done();
     report.base_time = start.elapsed();
 
     let start = Instant::now();
@@ -232,7 +233,7 @@ fn from_base_without(
         Ok(replayed) => readable(replayed)?,
         Err(checksum) => return Ok(Err(checksum)),
     };
-    drop(stage);
+    stage.done();
     report.log_time = start.elapsed();
 
     let start = Instant::now();

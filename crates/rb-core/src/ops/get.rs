@@ -90,6 +90,9 @@ pub(crate) fn get_many_at_async(
     )
 }
 
+/// The form of a value in the results, and its length in bytes.
+type Shape<V> = (fn(Found) -> V, fn(&V) -> usize);
+
 /// Ends a get: counts its time if it read anything, and its failures. `len` returns the bytes of a value.
 fn ended<T>(
     counters: &Counters,
@@ -142,7 +145,7 @@ pub(crate) fn get_many_async<T: Send + 'static>(
     shape: fn(Vec<Lookup>) -> T,
 ) -> Operation<T> {
     let lease = |inner: &Arc<Inner>| vec![lease(inner, keys, hints, |_| Target::Buffer)];
-    let of_value: (fn(Found) -> Value, fn(&Value) -> usize) = (value, |value| value.len());
+    let of_value: Shape<Value> = (value, |value| value.len());
     start(inner, threads, keys.len(), lease, of_value, shape)
 }
 
@@ -153,7 +156,7 @@ fn start<V: Send + 'static, T: Send + 'static>(
     threads: &Arc<AsyncThreads>,
     count: usize,
     lease: impl FnOnce(&Arc<Inner>) -> Vec<GetBatch>,
-    (value, len): (fn(Found) -> V, fn(&V) -> usize),
+    (value, len): Shape<V>,
     shape: fn(Vec<Result<Option<V>, Error>>) -> T,
 ) -> Operation<T> {
     let (operation, completer) = operation(move |error| shape(refused(count, &error)));

@@ -75,7 +75,7 @@ mod tests {
         let now = Duration::from_millis(1500);
         let admitted = (0..1000).filter(|_| window.admit(now) == Some(0));
         assert_eq!(admitted.count(), PER_SECOND as usize);
-        let later = Duration::from_millis(2000);
+        let later = Duration::from_secs(2);
         let left_out = 1000 - u64::from(PER_SECOND);
         assert_eq!(window.admit(later), Some(left_out));
         assert_eq!(window.admit(later), Some(0), "they are counted once");

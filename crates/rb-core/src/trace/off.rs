@@ -9,10 +9,15 @@ use crate::error::{Error, OpenError};
 use crate::events::Event;
 use crate::report::RecoveryReport;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Span;
 
 impl Span {
+    pub(crate) fn none() -> Span {
+        Span
+    }
+
+    pub(crate) fn done(self) {}
     pub(crate) fn end<T>(self, _: &Result<T, Error>) {}
     pub(crate) fn end_commit(self, _: &Result<usize, Error>) {}
     pub(crate) fn end_pass(self, _: u64, _: u64, _: u64, _: u64) {}

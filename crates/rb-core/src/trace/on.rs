@@ -15,7 +15,7 @@ use crate::error::{Error, OTHER_WRITER, OpenError, error_chain};
 use crate::events::{DropReason, Event, shielded};
 use crate::report::{RecoveryReport, list};
 
-/// What a store reports, and what it has reported.
+/// The reports of a store: their bound, and those that are made once.
 #[derive(Debug)]
 pub(crate) struct Trace {
     start: Instant,
@@ -324,7 +324,7 @@ pub(crate) fn open_failed(path: &Path, error: &OpenError) {
     }
 }
 
-/// What a recovery found that an operator should know, apart from lost metadata.
+/// Findings of a recovery that an operator should know, apart from lost metadata.
 fn findings(found: &RecoveryReport) -> Vec<String> {
     let mut findings: Vec<String> = Vec::new();
     let all = [&found.base_damage, &found.one_copy, &found.superblock_left];

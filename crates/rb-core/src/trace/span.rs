@@ -19,7 +19,7 @@ pub(super) fn is_on(level: Level) -> bool {
 }
 
 /// A span, from its creation to its drop; `None` if no subscriber is interested.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Span(Option<tracing::Span>);
 
 impl Span {
@@ -43,6 +43,14 @@ impl Span {
             shielded(|| record(span));
         }
     }
+
+    /// A span that nothing is reported of.
+    pub(crate) fn none() -> Span {
+        Span(None)
+    }
+
+    /// Ends.
+    pub(crate) fn done(self) {}
 
     /// Ends with one result.
     pub(crate) fn end<T>(self, outcome: &Result<T, Error>) {

@@ -1,4 +1,4 @@
-//! What causes each span and event.
+//! The causes of spans and events.
 
 use std::num::NonZeroU64;
 use std::time::Duration;
