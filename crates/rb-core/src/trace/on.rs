@@ -116,6 +116,9 @@ impl Trace {
         done: impl Fn(&T) -> Option<usize>,
     ) {
         span.end_all(answers, done);
+        if !is_on(Level::WARN) {
+            return;
+        }
         let mut late = answers.iter().filter_map(|answer| match answer {
             Err(Error::TimedOut { waited }) => Some(waited),
             _ => None,
@@ -167,7 +170,11 @@ impl Trace {
                 bounded!(self, MetadataWrite, WARN, { what, offset }, "metadata write failed");
             }
             Event::OutOfSpace { what } => {
-                self.lacking.lock().push(what);
+                let mut lacking = self.lacking.lock();
+                if !lacking.contains(&what) {
+                    lacking.push(what);
+                }
+                drop(lacking);
                 bounded!(self, Space, ERROR, { what }, "out of space");
             }
             Event::Poisoned { reason } => {
@@ -243,6 +250,9 @@ impl Trace {
 
     /// Reports that there is space again, if there was none. `what` was written.
     fn written(&self, what: &'static str) {
+        if !is_on(Level::INFO) {
+            return;
+        }
         let mut lacking = self.lacking.lock();
         let before = lacking.len();
         lacking.retain(|lacks| *lacks != what);
