@@ -35,6 +35,10 @@ pub(crate) fn run() -> Result<(), String> {
         &[&["test"], &packages[..], &features, &only].concat(),
         &[("RB_SKIPS", &skips)],
     )?;
+    // The tests of what the store reports, and all others of rb-core while it reports.
+    let reporting = ["-p", "rb-core", "--features", "tracing", "--quiet"];
+    cargo(&[&clippy[..2], &reporting, &clippy[2..]].concat())?;
+    cargo(&[&["test"], &reporting[..]].concat())?;
     for library in LIBRARIES {
         // Alone and without default features: a combination that another project may choose.
         cargo(&["test", "-p", library, "--no-default-features", "--quiet"])?;

@@ -3,6 +3,9 @@
 //!
 //! The file is overwritten; it should lie in memory. The same calls run on a store that is timed and
 //! on one that is not, alternating. The figures are medians of the rounds in nanoseconds a call.
+//!
+//! What reporting costs is the difference between builds: without the feature `tracing`; with `--features tracing`, where
+//! no subscriber listens; and that with `--log info` or `--log debug`, where one formats lines and drops them.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -27,6 +30,9 @@ struct Args {
     /// Engine
     #[arg(long, default_value = "io_uring")]
     engine: EngineKind,
+    /// Level of a subscriber that drops its lines; needs the feature tracing
+    #[arg(long)]
+    log: Option<String>,
 }
 
 /// An operation, and its number of calls in a round.
@@ -65,6 +71,9 @@ fn main() -> ExitCode {
 
 #[expect(clippy::print_stdout, reason = "the result of a program")]
 fn run(args: Args) -> Result<(), Failure> {
+    if let Some(level) = &args.log {
+        subscribe(level)?;
+    }
     let mut figures = CASES.map(|_| [Vec::new(), Vec::new()]);
     let value = vec![0xA7; VALUE_BYTES];
     for round in 0..args.rounds {
@@ -108,4 +117,21 @@ fn open(args: &Args, timed: bool) -> Result<Store, Failure> {
         ..StoreOptions::default()
     };
     Ok(Store::open_or_create(&format, options)?)
+}
+
+#[cfg(feature = "tracing")]
+fn subscribe(level: &str) -> Result<(), Failure> {
+    use tracing_subscriber::fmt::format::FmtSpan;
+    tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::try_new(level)?)
+        .with_span_events(FmtSpan::CLOSE)
+        .with_ansi(false)
+        .with_writer(std::io::sink)
+        .try_init()?;
+    Ok(())
+}
+
+#[cfg(not(feature = "tracing"))]
+fn subscribe(_: &str) -> Result<(), Failure> {
+    Err("--log needs the feature tracing".into())
 }

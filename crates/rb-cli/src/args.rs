@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use rb_core::{ClassRequest, EngineKind};
 
+use crate::log::{LogFilter, parse_filter};
 use crate::size::{parse_class, parse_size};
 use crate::version::{LONG, SHORT};
 pub use measuring::{
@@ -33,6 +34,10 @@ pub struct Cli {
     /// engine that works, rb format the simplest; rb info shows which ones it rejected and why. Any other name is used or fails.
     #[arg(long, global = true, default_value = "auto", value_name = "ENGINE")]
     pub engine: EngineKind,
+    /// Write what the store reports to standard error, from this level on: error, warn, info, debug or trace.
+    /// Never shows keys or values.
+    #[arg(long, global = true, value_name = "FILTER", value_parser = parse_filter)]
+    pub log: Option<LogFilter>,
     /// The command.
     #[command(subcommand)]
     pub command: Command,

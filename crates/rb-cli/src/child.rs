@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::process::{Child as Process, ChildStdout, Command, Stdio};
 
 use crate::failure::Failure;
+use crate::log;
 
 /// A running child. Dropping this kills it.
 pub(crate) struct Child {
@@ -23,6 +24,7 @@ impl Child {
         let program = std::env::current_exe().map_err(|why| failed(why.to_string()))?;
         let mut process = Command::new(program)
             .args(args)
+            .args(log::args())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()

@@ -20,6 +20,7 @@
 pub mod args;
 pub mod failure;
 pub mod key;
+pub mod log;
 pub mod output;
 pub mod payload;
 pub mod size;

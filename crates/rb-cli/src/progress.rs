@@ -1,9 +1,27 @@
 //! Progress bars: on standard error, and only if that is a terminal.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle, WeakProgressBar};
 use rb_core::Progress;
+
+/// The bar that was made last: no command shows two at a time.
+static LAST: Mutex<Option<WeakProgressBar>> = Mutex::new(None);
+
+fn made(bar: ProgressBar) -> ProgressBar {
+    *LAST.lock().unwrap_or_else(PoisonError::into_inner) = Some(bar.downgrade());
+    bar
+}
+
+/// Writes something else to standard error, with the bar out of its way.
+pub(crate) fn suspended(write: impl FnOnce()) {
+    let last = LAST.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    match last.and_then(|last| last.upgrade()) {
+        Some(bar) => bar.suspend(write),
+        None => write(),
+    }
+}
 
 /// Makes a bar over a known number of steps.
 pub(crate) fn bar(steps: u64, what: &str) -> ProgressBar {
@@ -13,7 +31,7 @@ pub(crate) fn bar(steps: u64, what: &str) -> ProgressBar {
         bar.set_style(style);
     }
     bar.set_message(what.to_owned());
-    bar
+    made(bar)
 }
 
 /// Makes a bar over a duration, with rates as its message.
@@ -23,7 +41,7 @@ pub(crate) fn rates(time: Duration) -> ProgressBar {
     if let Ok(style) = ProgressStyle::with_template("measure {wide_bar} {percent} %  {msg}") {
         bar.set_style(style);
     }
-    bar
+    made(bar)
 }
 
 /// Makes a bar for work that reports its position and its length itself.

@@ -14,7 +14,7 @@ use crate::output::Output;
 use crate::terminal::plain;
 use crate::version::VersionLine;
 use crate::{
-    bench, clear, demo, entries, format, fsck, get, info, inspect, probe, put, recover_bench,
+    bench, clear, demo, entries, format, fsck, get, info, inspect, log, probe, put, recover_bench,
     replay, scrub, watch,
 };
 
@@ -32,6 +32,9 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return refused(&args, &without_hidden(error)),
     };
+    if let Some(filter) = &cli.log {
+        log::start(filter);
+    }
     let mut output = Output::new(cli.json, Some(cli.command.name()));
     let outcome = dispatch(cli, &mut output).and_then(|outcome| {
         output.flush()?;

@@ -9,10 +9,11 @@ use serde::Serialize;
 const COMMIT: &str = env!("RB_COMMIT");
 
 /// Features that a program can be compiled with or without.
-const FEATURES: [(&str, bool); 3] = [
+const FEATURES: [(&str, bool); 4] = [
     ("io_uring", cfg!(feature = "io-uring")),
     ("zstd", cfg!(feature = "zstd")),
     ("libblkio", cfg!(feature = "libblkio")),
+    ("tracing", cfg!(feature = "tracing")),
 ];
 
 /// The line of `rb -V`.

@@ -9,6 +9,7 @@ pub(crate) mod inner;
 pub(crate) mod lifetime;
 pub(crate) mod pieces;
 pub(crate) mod poison;
+pub(crate) mod reports;
 pub(crate) mod switch;
 pub(crate) mod thread;
 pub(crate) mod verify;

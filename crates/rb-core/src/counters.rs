@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use rb_io::{Histogram, Patience};
 
 use crate::error::Error;
+use crate::trace::{Span, Trace};
 
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
@@ -33,6 +34,8 @@ pub(crate) struct Counters {
     pub(crate) validated: AtomicU64,
     pub(crate) scrub: ScrubCounters,
     pub(crate) discard: DiscardCounters,
+    /// Here, because async operations must not hold the store to report their end.
+    pub(crate) trace: Trace,
 }
 
 impl Counters {
@@ -44,6 +47,19 @@ impl Counters {
     /// Counts the bytes of a value that went straight from or into the caller's memory.
     pub(crate) fn add_direct(&self, bytes: usize) {
         add(&self.bytes_direct, bytes);
+    }
+
+    /// Ends an operation on keys: counts its failures and reports its results. `done` returns the bytes of the value if a
+    /// result is what was asked for, and `None` if it is the other one, such as a miss.
+    pub(crate) fn ended<T>(
+        &self,
+        operation: &'static str,
+        timer: Timer,
+        answers: &[Result<T, Error>],
+        done: impl Fn(&T) -> Option<usize>,
+    ) {
+        self.failures.count(answers);
+        self.trace.ended(operation, timer.span, answers, done);
     }
 
     /// Counts puts that have ended.
@@ -63,20 +79,31 @@ pub(crate) struct Times {
     pub(crate) checkpoint: Histogram,
 }
 
-/// The start of an operation; `None` if operations are not timed.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Timer(Option<Instant>);
+/// The start of an operation.
+#[derive(Debug)]
+pub(crate) struct Timer {
+    /// `None` if operations are not timed.
+    start: Option<Instant>,
+    span: Span,
+}
 
 impl Timer {
-    pub(crate) fn new(is_timed: bool) -> Timer {
-        Timer(is_timed.then(Instant::now))
+    pub(crate) fn new(is_timed: bool, span: Span) -> Timer {
+        let start = is_timed.then(Instant::now);
+        Timer { start, span }
     }
 
     /// Counts the time since the start.
-    pub(crate) fn end(self, histogram: &Histogram) {
-        if let Timer(Some(start)) = self {
+    pub(crate) fn count(&self, histogram: &Histogram) {
+        if let Some(start) = self.start {
             histogram.record(start.elapsed());
         }
+    }
+
+    /// Counts the time since the start of an operation that has one result.
+    pub(crate) fn end<T>(self, histogram: &Histogram, outcome: &Result<T, Error>) {
+        self.count(histogram);
+        self.span.end(outcome);
     }
 }
 
@@ -163,6 +190,35 @@ pub(crate) struct ScrubCounters {
     pub(crate) dropped: AtomicU64,
     pub(crate) errors: AtomicU64,
     pub(crate) passes: AtomicU64,
+}
+
+/// A pass of the scrubber: its span, and the counters at its start.
+pub(crate) struct ScrubPass {
+    span: Span,
+    before: [u64; 4],
+}
+
+impl ScrubPass {
+    /// A pass that begins now. The counters are those of its scrubber.
+    pub(crate) fn new(trace: &Trace, counters: &ScrubCounters) -> ScrubPass {
+        ScrubPass {
+            span: trace.scrub_pass(),
+            before: counters.of_pass(),
+        }
+    }
+
+    pub(crate) fn end(self, counters: &ScrubCounters) {
+        let now = counters.of_pass();
+        let [entries, bytes, dropped, errors] = [0, 1, 2, 3].map(|at| now[at] - self.before[at]);
+        self.span.end_pass(entries, bytes, dropped, errors);
+    }
+}
+
+impl ScrubCounters {
+    fn of_pass(&self) -> [u64; 4] {
+        let all = [&self.entries, &self.bytes, &self.dropped, &self.errors];
+        all.map(|counter| counter.load(Ordering::Relaxed))
+    }
 }
 
 pub(crate) fn add(counter: &AtomicU64, count: usize) {

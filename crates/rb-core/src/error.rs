@@ -520,6 +520,9 @@ pub enum FormatError {
     },
 }
 
+/// The beginning of the reason why writing stopped, if another session has taken the device over.
+pub(crate) const OTHER_WRITER: &str = "another writer has the device";
+
 /// Formats an error with all its sources on one line.
 pub(crate) fn error_chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();

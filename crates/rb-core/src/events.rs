@@ -36,6 +36,8 @@ pub enum Event<'a> {
     Dropped {
         /// Its key.
         key: &'a [u8],
+        /// Number of its first slot.
+        slot: u32,
         /// Its generation.
         generation: u64,
         /// Length of its value in bytes.

@@ -51,6 +51,7 @@ mod simulator;
 mod source;
 mod stats;
 mod store;
+mod trace;
 mod value;
 
 /// Types of a custom eviction policy: implement [`Policy`](policy::Policy), and set a

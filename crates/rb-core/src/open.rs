@@ -44,13 +44,14 @@ use crate::error::OpenError;
 use crate::io::meta_io::{BOOT_ARENA, MetaIo};
 use crate::io::superblocks::{choose_superblock, read_copies};
 use crate::options::{StoreOptions, Validate};
+use crate::trace;
 use begin::Begun;
 use open_plan::OpenPlan;
 use opened::Opened;
 
 /// Opens a store over an engine.
 pub(crate) fn open(source: Opened, options: StoreOptions) -> Result<(Inner, Services), OpenError> {
-    let start = Instant::now();
+    let (start, span) = (Instant::now(), source.span());
     let (engine, path) = (&source.engine, &source.path);
     let kind = source.device.as_ref().map(|device| device.kind());
     checks::check_options(&options)?; // 1
@@ -77,10 +78,10 @@ pub(crate) fn open(source: Opened, options: StoreOptions) -> Result<(Inner, Serv
         mut recovered,
         writing,
         refused,
-    } = match options.read_only {
-        true => Begun::reading(opening.look(&mut io, &mut found)?),
-        false => Begun::writing(engine.as_ref(), &mut io, &opening, &mut found)?, // 3
-    };
+    } = span.during(|| match options.read_only {
+        true => Ok(Begun::reading(opening.look(&mut io, &mut found)?)),
+        false => Begun::writing(engine.as_ref(), &mut io, &opening, &mut found), // 3
+    })?;
     let (mut writer, mut checkpointer) = writing.unzip();
     drop(copies);
 
@@ -118,6 +119,7 @@ pub(crate) fn open(source: Opened, options: StoreOptions) -> Result<(Inner, Serv
     let services = services::services(&inner, checkpointer, kind)?; // 5
 
     if inner.options.validate == Validate::Eager {
+        let _stage = trace::stage("validation");
         services::validate_all(&mut inner, &services)?; // 6
     }
     if let (Some(writer), Some(checkpointer)) = (&inner.writer, &services.checkpointer) {

@@ -6,6 +6,9 @@ use std::sync::Arc;
 
 use rb_io::Engine;
 
+use crate::error::OpenError;
+use crate::trace::open_failed;
+
 /// Where a store is: on a device, in a file, or behind an engine. Converts from paths and from `Arc`s of engines.
 ///
 /// ```
@@ -30,6 +33,13 @@ impl Source {
             Source::Path(path) => path,
             Source::Engine(engine) => Path::new(engine.name()),
         }
+    }
+}
+
+impl Source {
+    /// Reports an error of its store's opening.
+    pub(crate) fn reporting<T>(&self, opened: Result<T, OpenError>) -> Result<T, OpenError> {
+        opened.inspect_err(|error| open_failed(self.path(), error))
     }
 }
 

@@ -81,11 +81,17 @@ impl Store {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn open(source: impl Into<Source>, options: StoreOptions) -> Result<Store, OpenError> {
+        let source = source.into();
+        source.reporting(Store::open_quietly(&source, options))
+    }
+
+    /// Opens the store, and leaves the report of an error to the caller.
+    fn open_quietly(source: &Source, options: StoreOptions) -> Result<Store, OpenError> {
         let access = match options.read_only {
             true => Access::ReadOnly,
             false => Access::ReadWrite,
         };
-        let mut source = open_patiently(&source.into(), access, &options)?;
+        let mut source = open_patiently(source, access, &options)?;
         if options.exclusive == Exclusive::Reserve && !options.read_only {
             source.reserve(options.random.as_ref())?;
         }
@@ -112,6 +118,7 @@ impl Store {
                 why: why.to_string(),
             })?;
         }
+        store.report_opened();
         Ok(store)
     }
 
@@ -161,7 +168,7 @@ impl Store {
                 && matches!(format.source, Source::Path(_))
                 && matches!(why, OpenError::Superblock { .. })
         };
-        let formatted = match Store::open(format.source.clone(), options.clone()) {
+        let formatted = match Store::open_quietly(&format.source, options.clone()) {
             Err(why) if missing(&why) => crate::format(format),
             // A killed format may tear the superblock. Without consent, a damaged store is not formatted here.
             Err(why) if torn(&why) => crate::format(&FormatOptions {
@@ -169,12 +176,27 @@ impl Store {
                 force: false,
                 ..format.clone()
             }),
-            opened => return Ok(opened?),
+            opened => return Ok(format.source.reporting(opened)?),
         };
-        match (Store::open(format.source.clone(), options), formatted) {
+        match (Store::open_quietly(&format.source, options), formatted) {
             (Err(why), Err(format)) if missing(&why) => Err(format.into()),
             // If the format failed and the store opens, another process formatted it in between.
-            (opened, _) => Ok(opened?),
+            (opened, _) => Ok(format.source.reporting(opened)?),
+        }
+    }
+
+    fn report_opened(&self) {
+        let inner = self.inner();
+        let trace = &inner.counters.trace;
+        trace.opened(
+            &inner.path,
+            inner.identity.uuid,
+            (inner.device.name(), &inner.rejected),
+            inner.options.read_only,
+            &inner.recovery,
+        );
+        if let Some(discards) = &self.background().discards {
+            trace.discards_off(|| discards.off());
         }
     }
 

@@ -36,6 +36,7 @@ impl Events for Gone {
                 len,
                 class,
                 reason: DropReason::FailedVerification | DropReason::Expired,
+                ..
             } => (key.to_vec(), generation, len, class),
             ref other => panic!("{other:?}"),
         };

@@ -9,6 +9,7 @@ mod formatting;
 mod fsck;
 mod help;
 mod json;
+mod logging;
 mod man_pages;
 mod measuring;
 mod memory;

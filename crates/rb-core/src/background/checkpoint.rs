@@ -156,6 +156,8 @@ impl Checkpointer {
         wanted: impl Fn() -> bool,
     ) -> Result<(), Error> {
         inner.poison.check()?;
+        let trace = &inner.counters.trace;
+        let span = trace.checkpoint();
         let mut bases = inner.lock_over_io(&self.bases, HeldLock::Checkpointer);
         // Again under the lock: the checkpoint before this one may have failed.
         inner.poison.check()?;
@@ -168,7 +170,7 @@ impl Checkpointer {
         let written = bases
             .write_base(inner, writer, pace, limit, &mut aftermath)
             .and_then(|()| inner.check_size());
-        timer.end(&inner.counters.times.checkpoint);
+        timer.count(&inner.counters.times.checkpoint);
         let over = |limit: &Limit| limit.check(inner.options.clock.now()).is_err();
         let timed_out = matches!(&written, Err(Error::TimedOut { .. }));
         // Only a timeout of the store that closes; a device that is late poisons writing.
@@ -183,6 +185,7 @@ impl Checkpointer {
         // Released before notifying: waiters and observers may call the store and request a
         // checkpoint.
         drop(bases);
+        span.end(&written);
         inner.switch(SwitchPoint::CheckpointDone);
         aftermath
             .into_iter()
@@ -190,9 +193,13 @@ impl Checkpointer {
         match written {
             Ok(()) => {
                 inner.counters.checkpoints.fetch_add(1, Ordering::Relaxed);
+                trace.checkpointed();
                 Ok(())
             }
             Err(error) => {
+                if news || !no_space {
+                    trace.checkpoint_failed(&error);
+                }
                 inner.notify_refused(writer);
                 inner.notify_poisoned();
                 // A failed flush has poisoned writing, also if its error is a lack of space.

@@ -153,6 +153,7 @@ impl Discards {
             return Ok(false);
         }
         let outcome = self.discard_some(inner, writer, pace);
+        inner.counters.trace.discards_off(|| self.off());
         if outcome.is_err() {
             inner.notify_poisoned();
             inner.poison.check()?;

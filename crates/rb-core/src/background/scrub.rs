@@ -17,7 +17,7 @@ use crate::core::entry_scan::{EntryScan, LiveEntry};
 use crate::core::inner::Inner;
 use crate::core::pieces::{Piece, buffer_bytes};
 use crate::core::verify::EntryCheck;
-use crate::counters::{ScrubCounters, add};
+use crate::counters::{ScrubCounters, ScrubPass, add};
 use crate::error::Error;
 use crate::events::DropReason;
 use crate::io::meta_io::{MetaIo, ReadAt};
@@ -65,6 +65,7 @@ struct Pass {
     /// Created with a pass. Dropped, with any hanging requests, if the device does not respond.
     io: Option<MetaIo>,
     counters: Arc<ScrubCounters>,
+    report: Option<ScrubPass>,
 }
 
 /// The counters of the store and of one scrubber.
@@ -128,10 +129,13 @@ impl Scrubber {
         if !wait.is_zero() {
             return Ok(wait);
         }
+        // Its span starts under the scrubber's own lock, which no operation takes.
+        pass.report
+            .get_or_insert_with(|| ScrubPass::new(&inner.counters.trace, &self.counters));
         let (batch, more) = pass.meet(inner, count);
         inner.switch(SwitchPoint::ScrubCopied);
-        let mut dropped = Vec::new();
-        let outcome = pass.read(inner, pace, &batch, &mut dropped);
+        let (mut dropped, mut unread) = (Vec::new(), Vec::new());
+        let outcome = pass.read(inner, pace, &batch, &mut dropped, &mut unread);
         // Read the clock again: turns include rests.
         let now = inner.options.clock.now();
         let counters = Both([&inner.counters.scrub, &self.counters]);
@@ -147,11 +151,22 @@ impl Scrubber {
             pass.io = None;
             pass.walk = None;
         }
+        let report = (!more).then(|| pass.report.take()).flatten();
         let wait = pass.begin(now);
         // An observer may call the store.
         drop(pass);
         for at in dropped {
             batch[at].notify_dropped(inner, DropReason::FailedScrub);
+        }
+        for (at, error) in unread {
+            let slot = batch[at].located.slot.0;
+            inner.counters.trace.read_failed("scrubber", slot, &error);
+        }
+        if let Err(error) = &outcome {
+            inner.counters.trace.task_failed("scrubber", error);
+        }
+        if let Some(report) = report {
+            report.end(&self.counters);
         }
         outcome.map(|()| wait)
     }
@@ -167,6 +182,7 @@ impl Pass {
             silent_until: now,
             io: None,
             counters,
+            report: None,
         }
     }
 
@@ -223,6 +239,7 @@ impl Pass {
         pace: &mut Pace<'_>,
         batch: &[LiveEntry],
         dropped: &mut Vec<usize>,
+        unread: &mut Vec<(usize, Error)>,
     ) -> Result<(), Error> {
         if batch.is_empty() {
             return Ok(());
@@ -259,7 +276,10 @@ impl Pass {
                 let (at, piece) = &pieces[tag];
                 let (entry, check) = (&batch[*at], &mut checks[*at]);
                 let is_last = match bytes {
-                    Err(_) => check.unreadable(),
+                    Err(error) => {
+                        unread.push((*at, error.into()));
+                        check.unreadable()
+                    }
                     Ok(bytes) => {
                         counters.add(|of| &of.bytes, FORMAT_BLOCK + piece.padded_len());
                         check.piece(&inner.identity, entry, piece, bytes)

@@ -94,9 +94,11 @@ impl Validator {
             left.place = None;
         }
         inner.switch(SwitchPoint::ValidateCopied);
-        let mut dropped = Vec::new();
+        let (mut dropped, mut unread) = (Vec::new(), Vec::new());
         let outcome = match &mut left.io {
-            Some(io) if !batch.is_empty() => validate_batch(inner, io, pace, &batch, &mut dropped),
+            Some(io) if !batch.is_empty() => {
+                validate_batch(inner, io, pace, &batch, &mut dropped, &mut unread)
+            }
             _ => Ok(()),
         };
         if !more {
@@ -108,6 +110,13 @@ impl Validator {
         add(&inner.counters.dropped_by_validation, dropped.len());
         for at in dropped {
             batch[at].notify_dropped(inner, DropReason::FailedValidation);
+        }
+        for (at, error) in unread {
+            let slot = batch[at].located.slot.0;
+            inner.counters.trace.read_failed("validator", slot, &error);
+        }
+        if let Err(error) = &outcome {
+            inner.counters.trace.task_failed("validator", error);
         }
         outcome?;
         // After the observer was notified of the drops: readers of this counter rely on that order.
@@ -123,6 +132,7 @@ fn validate_batch(
     pace: &mut Pace<'_>,
     batch: &[LiveEntry],
     dropped: &mut Vec<usize>,
+    unread: &mut Vec<(usize, Error)>,
 ) -> Result<(), Error> {
     let pieces = all_pieces(batch, &inner.geometry);
     let reads = pieces.iter().enumerate().map(|(tag, (_, piece))| ReadAt {
@@ -138,7 +148,10 @@ fn validate_batch(
         let (at, piece) = &pieces[tag];
         let (entry, check) = (&batch[*at], &mut checks[*at]);
         let is_last = match header {
-            Err(_) => check.unreadable(),
+            Err(error) => {
+                unread.push((*at, error.into()));
+                check.unreadable()
+            }
             Ok(bytes) => check.piece(&inner.identity, entry, piece, &bytes[..FORMAT_BLOCK]),
         };
         if !is_last {

@@ -159,12 +159,21 @@ impl Inner {
     }
 
     fn commit_taken(&self, writer: &Writer) -> Result<(), Error> {
+        let trace = &self.counters.trace;
+        let span = trace.commit();
         let committed = self.commit_without_notifying(writer);
+        span.end_commit(
+            &committed
+                .as_ref()
+                .map(|commit| commit.bytes)
+                .map_err(Clone::clone),
+        );
         if committed.is_err() {
             self.notify_refused(writer);
             self.notify_poisoned();
         }
         committed?.notify(self);
+        trace.committed(|| writer.log.overdue_blocks());
         // Ending quarantines may have found too many bad slots and poisoned writing.
         self.notify_poisoned();
         self.poison.check()
@@ -236,11 +245,12 @@ impl Inner {
             (Ok(_), None) => writer.log.take_ready(),
             (Err(_), _) => Vec::new(),
         };
-        timer.end(&self.counters.times.commit);
+        timer.count(&self.counters.times.commit);
         drop(committer);
         self.switch(SwitchPoint::CommitDone);
         match written {
             Ok(failed) => Ok(CommitEffects {
+                bytes: pending.map_or(0, |pending| pending.bytes.len()),
                 waiters,
                 bad_slots: self.end_commit(writer, quarantined),
                 failed: self.count_failed(writer, failed),
@@ -364,6 +374,8 @@ impl Inner {
 #[derive(Default)]
 #[must_use]
 pub(crate) struct CommitEffects {
+    /// Bytes of log blocks that were written to each ring.
+    bytes: usize,
     waiters: Vec<Waiter>,
     bad_slots: Vec<u32>,
     failed: Vec<FailedWrite>,

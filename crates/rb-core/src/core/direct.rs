@@ -24,6 +24,8 @@ pub(crate) struct Direct {
     put_min: usize,
     /// True if an arena was refused.
     any_refused: AtomicBool,
+    /// True if an arena is copied from now on, and that was not reported.
+    news: AtomicBool,
     refused: Mutex<BTreeMap<ArenaId, Refused>>,
     /// Operations that were repeated by a copy.
     pub(crate) refusals: AtomicU64,
@@ -42,6 +44,7 @@ impl Direct {
             align: align as usize,
             put_min,
             any_refused: AtomicBool::new(false),
+            news: AtomicBool::new(false),
             refused: Mutex::default(),
             refusals: AtomicU64::new(0),
         }
@@ -64,6 +67,9 @@ impl Direct {
         let refused = refused.entry(arena).or_default();
         refused.times = refused.times.saturating_add(1);
         refused.why = error_chain(error);
+        if refused.times == REFUSALS_MAX {
+            self.news.store(true, Ordering::Relaxed);
+        }
         self.any_refused.store(true, Ordering::Relaxed);
     }
 
@@ -72,6 +78,12 @@ impl Direct {
         let refused = self.refused.lock();
         let off = refused.iter().find(|(_, arena)| arena.is_off())?;
         Some(format!("arena {}: {}", off.0.0, off.1.why))
+    }
+
+    /// Returns the reason of [`Direct::off`] once for each arena that is copied from now on.
+    pub(crate) fn newly_off(&self) -> Option<String> {
+        let news = self.news.load(Ordering::Relaxed) && self.news.swap(false, Ordering::Relaxed);
+        news.then(|| self.off())?
     }
 
     fn is_off(&self, arena: ArenaId) -> bool {

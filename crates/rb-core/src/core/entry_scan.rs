@@ -95,6 +95,7 @@ impl LiveEntry {
     pub(crate) fn notify_dropped(&self, inner: &Inner, reason: DropReason) {
         inner.emit(&Event::Dropped {
             key: &self.key,
+            slot: self.located.slot.0,
             generation: self.located.generation,
             len: self.located.payload_len,
             class: self.located.class,

@@ -53,6 +53,7 @@ impl<'a> Expiry<'a> {
         for (key, gone) in &self.dropped {
             self.inner.emit(&Event::Dropped {
                 key,
+                slot: gone.slot.0,
                 generation: gone.generation,
                 len: gone.payload_len,
                 class: gone.class,

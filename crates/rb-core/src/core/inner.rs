@@ -13,9 +13,9 @@ use crate::core::direct::Direct;
 use crate::core::gate::{Gate, Pass};
 use crate::core::poison::Poison;
 use crate::core::writer::Writer;
-use crate::counters::{Counters, Timer};
+use crate::counters::Counters;
 use crate::error::{Error, error_chain};
-use crate::events::{Event, shielded};
+use crate::events::Event;
 use crate::io::hold::Hold;
 use crate::io::lanes::Lanes;
 use crate::log::delta::{LogReservation, LogSpace};
@@ -150,17 +150,6 @@ impl Inner {
             Duration::ZERO
         } else {
             self.options.busy_wait
-        }
-    }
-
-    /// Starts to time an operation.
-    pub(crate) fn timer(&self) -> Timer {
-        Timer::new(self.options.timed)
-    }
-
-    pub(crate) fn emit(&self, event: &Event<'_>) {
-        if let Some(events) = &self.options.events {
-            shielded(|| events.event(event));
         }
     }
 

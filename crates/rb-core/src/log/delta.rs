@@ -639,6 +639,13 @@ impl DeltaLog {
         self.state.lock().due
     }
 
+    /// Number of blocks to replay, if a checkpoint is overdue: one that began when it was due would not rest any more.
+    pub(crate) fn overdue_blocks(&self) -> Option<u64> {
+        let state = self.state.lock();
+        let blocks = state.encoder.next_sequence() - state.newest_base;
+        (blocks >= state.due + self.blocks / 8).then_some(blocks)
+    }
+
     pub(crate) fn ring_blocks(&self) -> u64 {
         self.blocks
     }

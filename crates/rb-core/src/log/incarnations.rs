@@ -25,7 +25,7 @@ use rb_format::{
 };
 
 use crate::clock::{Random, draw};
-use crate::error::{Error, OpenError};
+use crate::error::{Error, OTHER_WRITER, OpenError};
 use crate::io::block_at::BlockAt;
 use crate::io::meta_io::MetaIo;
 use crate::io::unwritable::FailedWrite;
@@ -326,6 +326,6 @@ pub(crate) fn check_writer(io: &mut MetaIo, opened: &Opened) -> Result<(), Error
 
 fn foreign(found: String) -> Error {
     Error::Poisoned {
-        reason: format!("another writer has the device: {found}"),
+        reason: format!("{OTHER_WRITER}: {found}"),
     }
 }

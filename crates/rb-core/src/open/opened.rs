@@ -11,6 +11,7 @@ use crate::io::hold::Hold;
 use crate::open::block_size::check_block;
 use crate::open::cut;
 use crate::source::Source;
+use crate::trace::{self, Span};
 
 /// A source with its engine.
 pub(crate) struct Opened {
@@ -28,6 +29,11 @@ impl Opened {
     /// Wraps engine and reservation for the open store, until it is closed.
     pub(crate) fn hold(engine: Arc<dyn Engine>, reservation: Option<Reservation>) -> Hold {
         Hold::new(engine, reservation)
+    }
+
+    /// Starts the span of the open of its store.
+    pub(crate) fn span(&self) -> Span {
+        trace::open(&self.path)
     }
 
     /// Opens a source; grows a truncated file back if it is opened for writing. `kind` chooses the

@@ -20,12 +20,12 @@ use crate::io::meta_io::MetaIo;
 use crate::io::unusable::Unusable;
 use crate::log::chain::{Copies, Damage};
 use crate::open::base_load::load_base;
-use crate::open::crew::workers_for;
-use crate::open::recover_options::{RecoverOptions, loader};
+use crate::open::recover_options::{RecoverOptions, finish, loader};
 use crate::open::recovered::Recovered;
 use crate::open::replay::{ReplayFrom, Replayed, highest_sequence, replay};
 use crate::open::scan::scan;
 use crate::report::RecoveryReport;
+use crate::trace;
 
 /// Most restarts of a read-only open because a concurrent writer replaced what it had read.
 const MOVES_MAX: u32 = 16;
@@ -39,8 +39,9 @@ impl RecoverOptions {
         geometry: &Geometry,
     ) -> Result<Recovered, OpenError> {
         let mut moves = MOVES_MAX;
+        let span = trace::recovery();
         loop {
-            let found = recover_once(io, superblock, geometry, self, moves)?;
+            let found = span.during(|| recover_once(io, superblock, geometry, self, moves))?;
             if let Some(recovered) = found {
                 return Ok(recovered);
             }
@@ -209,14 +210,17 @@ fn from_base_without(
     let mut report = RecoveryReport::default();
     let loader = loader(&index).map_err(&failed_index)?;
     let start = Instant::now();
+    let stage = trace::stage("base");
     match load_base(io, superblock, geometry, base, &loader) {
         Ok(()) => {}
         Err(Unusable::Damage(why) | Unusable::Absent(why)) => return Ok(Ok(Err(why))),
         Err(other) => return Err(no_base(other)),
     }
+    stage.done();
     report.base_time = start.elapsed();
 
     let start = Instant::now();
+    let stage = trace::stage("log");
     let from = ReplayFrom {
         start: base.header.position,
         recency: base.header.recency_now,
@@ -229,10 +233,11 @@ fn from_base_without(
         Ok(replayed) => readable(replayed)?,
         Err(checksum) => return Ok(Err(checksum)),
     };
+    stage.done();
     report.log_time = start.elapsed();
 
     let start = Instant::now();
-    let loaded = loader.finish(replayed.recency, workers_for(geometry.slots()));
+    let loaded = finish(loader, geometry, replayed.recency);
     report.index_time = start.elapsed();
 
     if loaded.refused > 0 || loaded.duplicate_slots_left > 0 {
@@ -295,13 +300,14 @@ fn without_metadata(
     };
     let loader = loader(&index)?;
     if options.scans {
+        let _stage = trace::stage("scan");
         let (scanned, newest) = scan(io, superblock, geometry, &loader)?;
         report.scanned = Some(scanned);
         incarnation = incarnation.max(newest);
     }
     report.log_time = start.elapsed();
     let start = Instant::now();
-    report.entries = loader.finish(0, workers_for(geometry.slots())).entries;
+    report.entries = finish(loader, geometry, 0).entries;
     report.index_time = start.elapsed();
     Ok(Recovered {
         index,

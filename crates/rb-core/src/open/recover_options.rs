@@ -1,12 +1,14 @@
 //! Options of recovery, and the index that it fills.
 
 use rb_format::Geometry;
-use rb_index::{Index, Loader};
+use rb_index::{Index, LoadReport, Loader};
 
 use crate::clock::{Random, SystemRandom, draw};
 use crate::error::{Error, OpenError};
 use crate::memory;
+use crate::open::crew::workers_for;
 use crate::options::{OnLostMetadata, StoreOptions};
+use crate::trace;
 
 /// Options of recovery.
 #[derive(Clone, Copy)]
@@ -78,6 +80,12 @@ impl RecoverOptions {
 pub(crate) fn loader(index: &Index) -> Result<Loader<'_>, Error> {
     let loader = index.loader().map_err(memory::index_error)?;
     Ok(loader.fetching(rb_io::prefetch))
+}
+
+/// Finishes the index that a loader has filled.
+pub(crate) fn finish(loader: Loader<'_>, geometry: &Geometry, recency: u32) -> LoadReport {
+    let _stage = trace::stage("index");
+    loader.finish(recency, workers_for(geometry.slots()))
 }
 
 #[cfg(test)]

@@ -172,7 +172,8 @@ impl Collector<'_> {
             self.taken(&slots, false);
         }
         inner.switch(SwitchPoint::Evicted);
-        if inner.options.events.is_some() {
+        let is_observed = inner.options.events.is_some();
+        if is_observed || inner.counters.trace.reports_evictions() {
             for gone in evicted {
                 let (key, generation) = (&*gone.key, gone.generation);
                 inner.emit(&Event::Evicted {
@@ -181,10 +182,12 @@ impl Collector<'_> {
                     len: gone.payload_len,
                     class: gone.class,
                 });
-                // From here on a base may omit the entry.
-                let shard = inner.index.shard_of(gone.hash);
-                let mut shard = inner.index.lock(shard, LockPurpose::Eviction);
-                shard.delivered(key, generation);
+                if is_observed {
+                    // From here on a base may omit the entry.
+                    let shard = inner.index.shard_of(gone.hash);
+                    let mut shard = inner.index.lock(shard, LockPurpose::Eviction);
+                    shard.delivered(key, generation);
+                }
             }
         }
         inner.switch(SwitchPoint::EvictionsNotified);

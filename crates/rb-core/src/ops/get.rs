@@ -38,7 +38,7 @@ pub(crate) fn get_many(inner: &Arc<Inner>, keys: &[&[u8]], hints: Hints) -> Vec<
         Ok(pass) => pass,
         Err(error) => return refused(keys.len(), &error),
     };
-    let timer = inner.timer();
+    let timer = inner.begin(|trace| trace.get(keys.len()));
     let batch = lease(inner, keys, hints, |_| Target::Buffer); // 1
     let reads = !batch.is_empty();
     let read = run(inner, batch, &mut Waits::of(inner)); // 2, 3, 4
@@ -47,6 +47,7 @@ pub(crate) fn get_many(inner: &Arc<Inner>, keys: &[&[u8]], hints: Hints) -> Vec<
         timer,
         reads,
         in_order(keys.len(), read, value),
+        |value| value.len(),
     )
 }
 
@@ -61,14 +62,14 @@ pub(crate) fn get_many_at(
         Ok(pass) => pass,
         Err(error) => return refused(keys.len(), &error),
     };
-    let timer = inner.timer();
+    let timer = inner.begin(|trace| trace.get(keys.len()));
     let mut waits = Waits::of(inner);
     let batch = lease_at(inner, keys, hints, loans);
     let reads = !batch.is_empty();
     let read = batch.split(inner.arena.bytes() / 2).into_iter().rev();
     let read = read.flat_map(|batch| run(inner, batch, &mut waits));
     let answers = in_order(keys.len(), read.collect(), value_at);
-    ended(&inner.counters, timer, reads, answers)
+    ended(&inner.counters, timer, reads, answers, |value| value.len)
 }
 
 /// Starts a lookup of many keys whose values are read into the caller's memory.
@@ -84,23 +85,27 @@ pub(crate) fn get_many_at_async(
         threads,
         keys.len(),
         |inner| lease_at(inner, keys, hints, loans).split(inner.arena.bytes() / 2),
-        value_at,
+        (value_at, |value| value.len),
         |answers| answers,
     )
 }
 
-/// Counts a get that has ended: its time if it read anything, and its failures.
+/// The form of a value in the results, and its length in bytes.
+type Shape<V> = (fn(Found) -> V, fn(&V) -> usize);
+
+/// Ends a get: counts its time if it read anything, and its failures. `len` returns the bytes of a value.
 fn ended<T>(
     counters: &Counters,
     timer: Timer,
     reads: bool,
-    answers: Vec<Result<T, Error>>,
-) -> Vec<Result<T, Error>> {
+    answers: Vec<Result<Option<T>, Error>>,
+    len: fn(&T) -> usize,
+) -> Vec<Result<Option<T>, Error>> {
     // A get that finds nothing takes less time than its measurement.
     if reads {
-        timer.end(&counters.times.get);
+        timer.count(&counters.times.get);
     }
-    counters.failures.count(&answers);
+    counters.ended("get", timer, &answers, |found| found.as_ref().map(len));
     answers
 }
 
@@ -140,7 +145,8 @@ pub(crate) fn get_many_async<T: Send + 'static>(
     shape: fn(Vec<Lookup>) -> T,
 ) -> Operation<T> {
     let lease = |inner: &Arc<Inner>| vec![lease(inner, keys, hints, |_| Target::Buffer)];
-    start(inner, threads, keys.len(), lease, value, shape)
+    let of_value: Shape<Value> = (value, |value| value.len());
+    start(inner, threads, keys.len(), lease, of_value, shape)
 }
 
 /// Starts a lookup in one or several batches. Step 2 runs in the call; if no buffers are free, a
@@ -150,7 +156,7 @@ fn start<V: Send + 'static, T: Send + 'static>(
     threads: &Arc<AsyncThreads>,
     count: usize,
     lease: impl FnOnce(&Arc<Inner>) -> Vec<GetBatch>,
-    value: fn(Found) -> V,
+    (value, len): Shape<V>,
     shape: fn(Vec<Result<Option<V>, Error>>) -> T,
 ) -> Operation<T> {
     let (operation, completer) = operation(move |error| shape(refused(count, &error)));
@@ -161,7 +167,7 @@ fn start<V: Send + 'static, T: Send + 'static>(
             return operation;
         }
     };
-    let timer = inner.timer();
+    let timer = inner.begin(|trace| trace.get(count));
     // Last keys first, so that the first key ends as the most recently used.
     let batches: VecDeque<GetBatch> = lease(inner).into_iter().rev().collect();
     let reads = batches.iter().any(|batch| !batch.is_empty());
@@ -172,7 +178,8 @@ fn start<V: Send + 'static, T: Send + 'static>(
             .flat_map(|batch| run(inner, batch, &mut waits))
             .collect();
         drop(pass);
-        let answers = ended(&inner.counters, timer, reads, in_order(count, read, value));
+        let answers = in_order(count, read, value);
+        let answers = ended(&inner.counters, timer, reads, answers, len);
         completer.answer(shape(answers), &mut Wakes::default());
         return operation;
     }
@@ -187,7 +194,8 @@ fn start<V: Send + 'static, T: Send + 'static>(
         turns: Turns::new(batches, waits, Vec::new()),
         begun: Begun::default(),
         finish: Mutex::new(Some(move |read, wakes: &mut Wakes| {
-            let answers = ended(&counters, timer, reads, in_order(count, read, value));
+            let answers = in_order(count, read, value);
+            let answers = ended(&counters, timer, reads, answers, len);
             // End the operation before its result is delivered: the woken caller may close the
             // store.
             drop(pass);
@@ -266,7 +274,7 @@ pub(crate) fn get_many_into(
         Ok(pass) => pass,
         Err(error) => return refused(keys.len(), &error),
     };
-    let timer = inner.timer();
+    let timer = inner.begin(|trace| trace.get(keys.len()));
     let mut waits = Waits::of(inner);
     let all = lease(inner, keys, hints, |_| Target::Buffer);
     let reads = !all.is_empty();
@@ -278,7 +286,7 @@ pub(crate) fn get_many_into(
             lengths[at] = answer.and_then(|hit| hit.map(copied).transpose());
         }
     }
-    ended(&inner.counters, timer, reads, lengths)
+    ended(&inner.counters, timer, reads, lengths, |len| *len)
 }
 
 /// Returns the same error for each key.

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::sync::Arc;
 
-use rb_index::{Located, LockPurpose};
+use rb_index::{Located, LockPurpose, SlotId};
 use rb_io::{Buffer, Completion, Patience, Request};
 
 use crate::core::inner::Inner;
@@ -103,8 +103,9 @@ impl GetBatch {
 
     /// Ends the leases of finished hits and records their results, with one lock hold per shard.
     /// Hits that failed verification for the first time, and those of a later round, stay for another
-    /// read. Returns the key and the entry of each one that was invalidated.
-    fn end_leases(&mut self) -> Vec<(Box<[u8]>, Located)> {
+    /// read. Returns the key and the entry of each one that was invalidated, and appends those that could not be read to
+    /// `unread`.
+    fn end_leases(&mut self, unread: &mut Vec<(SlotId, Error)>) -> Vec<(Box<[u8]>, Located)> {
         let inner = &self.inner;
         let (mut again, mut dropped) = (Vec::new(), Vec::new());
         // Their loans end when this returns, with no lock held: that calls `when_free`'s callbacks.
@@ -148,6 +149,11 @@ impl GetBatch {
                     // The bytes are unknown, not wrong: the entry stays (C7).
                     Read::Failed(error) => {
                         add(&inner.counters.read_errors, 1);
+                        unread.push((located.slot, error.clone()));
+                        inner
+                            .counters
+                            .trace
+                            .read_failed("get", located.slot.0, &error);
                         Err(error)
                     }
                     // The queue failed without completing this read.
@@ -205,17 +211,24 @@ impl Batch for GetBatch {
     /// Step 4, the leases and the results.
     fn complete(&mut self, before_observer: &mut dyn FnMut()) {
         self.inner.switch(SwitchPoint::Verified);
-        let dropped = self.end_leases();
+        let mut unread = Vec::new();
+        let dropped = self.end_leases(&mut unread);
         self.inner.switch(SwitchPoint::Released);
         add(&self.inner.counters.dropped, dropped.len());
         add(&self.inner.counters.dropped_by_get, dropped.len());
-        if !dropped.is_empty() {
+        if !dropped.is_empty() || !unread.is_empty() {
             before_observer();
         }
-        // No lock is held here: the observer may call the store.
+        // No lock is held here: observer and subscriber may call the store.
+        let trace = &self.inner.counters.trace;
+        for (slot, error) in &unread {
+            trace.read_failed("get", slot.0, error);
+        }
+        trace.direct_off(|| self.inner.direct.newly_off());
         for (key, located) in &dropped {
             self.inner.emit(&Event::Dropped {
                 key,
+                slot: located.slot.0,
                 generation: located.generation,
                 len: located.payload_len,
                 class: located.class,

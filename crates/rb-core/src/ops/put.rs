@@ -18,7 +18,7 @@ use crate::core::waits::Waits;
 use crate::error::Error;
 use crate::ops::batch::run_sealed;
 use crate::ops::put_batch::{Prepared, PutAnswers, PutBatch};
-use crate::ops::put_plan::{Plan, PlannedPut, Put, PutResult, parts, plan, settle};
+use crate::ops::put_plan::{Plan, PlannedPut, Put, PutOutcome, PutResult, parts, plan, settle};
 use crate::options::{Durability, PutOptions};
 use crate::simulator::SwitchPoint;
 
@@ -32,7 +32,8 @@ pub(crate) fn put_many(
         Ok(entered) => entered,
         Err(error) => return inner.counters.failures.refuse(error, puts.len()),
     };
-    let timer = inner.timer();
+    let bytes = || puts.iter().map(|put| put.payload.len()).sum();
+    let timer = inner.begin(|trace| trace.put(puts.len(), bytes));
     let Plan {
         planned,
         mut answers,
@@ -66,8 +67,8 @@ pub(crate) fn put_many(
         not_durable(&mut answers, durable);
     }
     settle(&mut answers, &followers);
-    timer.end(&inner.counters.times.put);
-    inner.counters.failures.count(&answers);
+    timer.count(&inner.counters.times.put);
+    inner.counters.ended("put", timer, &answers, written);
     answers
 }
 
@@ -94,4 +95,9 @@ pub(crate) fn not_durable<T>(answers: &mut [Result<T, Error>], outcome: Result<(
         let good = answers.iter_mut().filter(|answer| answer.is_ok());
         good.for_each(|answer| *answer = Err(error.clone()));
     }
+}
+
+/// Returns `Some` if the value was written, without its length, which the span of a put knows from its start.
+pub(crate) fn written(outcome: &PutOutcome) -> Option<usize> {
+    outcome.is_written().then_some(0)
 }

@@ -23,7 +23,7 @@ use crate::core::waits::Waits;
 use crate::counters::{Counters, Timer};
 use crate::error::Error;
 use crate::operation::{Completer, Operation, Wakes, operation};
-use crate::ops::put::{not_durable, write};
+use crate::ops::put::{not_durable, write, written};
 use crate::ops::put_batch::{PutAnswers, PutBatch};
 use crate::ops::put_plan::{
     Payload, Plan, PlannedPut, Put, PutResult, parts, plan, settle, take_buffers,
@@ -57,7 +57,8 @@ pub(crate) fn put_many_async<T: Send + 'static>(
             return operation;
         }
     };
-    let timer = inner.timer();
+    let bytes = || puts.iter().map(|put| put.payload.len()).sum();
+    let timer = inner.begin(|trace| trace.put(count, bytes));
     let Plan {
         planned,
         answers,
@@ -384,8 +385,9 @@ impl<T: Send + 'static> Done<T> {
 
     fn give(mut self, wakes: &mut Wakes) {
         settle(&mut self.answers, &self.followers);
-        self.timer.end(&self.counters.times.put);
-        self.counters.failures.count(&self.answers);
+        self.timer.count(&self.counters.times.put);
+        let counters = self.counters;
+        counters.ended("put", self.timer, &self.answers, written);
         // End the operation before its result is delivered: the woken caller may close the store.
         drop(self.pass);
         self.completer.answer((self.shape)(self.answers), wakes);

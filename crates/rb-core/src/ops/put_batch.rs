@@ -333,6 +333,14 @@ impl PutBatch {
             expiry.notify();
         }
         inner.counters.add_puts(writings.len());
+        let trace = &inner.counters.trace;
+        for writing in &writings {
+            if let Some(Err(error)) = &writing.written {
+                let slots = writing.slots.iter();
+                slots.for_each(|slot| trace.quarantined(slot.0, error));
+            }
+        }
+        trace.direct_off(|| inner.direct.newly_off());
         // A slot that takes a write is not bad: its earlier failures no longer count.
         let well = writings
             .iter()

@@ -83,7 +83,7 @@ pub(crate) fn remove_many(
         Ok(entered) => entered,
         Err(error) => return inner.counters.failures.refuse(error, keys.len()),
     };
-    let timer = inner.timer();
+    let timer = inner.begin(|trace| trace.remove(keys.len()));
     let (mut answers, ticket) = remove_all(inner, writer, keys, mode, &mut Waits::of(inner));
     inner.switch(SwitchPoint::RemovesDone);
     if inner.options.durability == Durability::EachBatch {
@@ -95,8 +95,10 @@ pub(crate) fn remove_many(
 
 /// Counts a remove that has ended.
 fn ended(counters: &Counters, timer: Timer, answers: &[RemoveResult]) {
-    timer.end(&counters.times.remove);
-    counters.failures.count(answers);
+    timer.count(&counters.times.remove);
+    counters.ended("remove", timer, answers, |outcome| {
+        outcome.removed_len().map(|len| len as usize)
+    });
 }
 
 /// Starts a remove of many keys in a worker, because it may wait for log space.
@@ -120,7 +122,7 @@ pub(crate) fn remove_many_async<T: Send + 'static>(
         completer.complete(shape(remove_many(inner, keys, mode)));
         return operation;
     }
-    let timer = inner.timer();
+    let timer = inner.begin(|trace| trace.remove(count));
     let keys: Vec<Box<[u8]>> = keys.iter().map(|key| Box::from(*key)).collect();
     let store = Arc::clone(inner);
     threads.writes.run(Waits::of(inner), move |waits, outcome| {

@@ -21,9 +21,18 @@ const CHECKPOINT_DEADLINES: u32 = 4;
 
 impl Open {
     pub(super) fn close(&self) -> Result<(), Error> {
+        let trace = &self.inner.counters.trace;
+        let span = trace.close();
         // A concurrent close waits here and returns the same result.
         let mut closed = self.inner.lock_over_io(&self.closed, HeldLock::Close);
-        closed.get_or_insert_with(|| self.close_now()).clone()
+        let is_first = closed.is_none();
+        let outcome = closed.get_or_insert_with(|| self.close_now()).clone();
+        drop(closed);
+        span.end(&outcome);
+        if is_first {
+            trace.closed("close", &outcome);
+        }
+        outcome
     }
 
     pub(super) fn checkpointer(&self) -> Result<&Checkpointer, Error> {
@@ -115,11 +124,14 @@ impl Open {
         }
         *closed = Some(Err(Error::Closed));
         drop(self.drain());
-        if let Some(writer) = &self.inner.writer {
-            // There is no caller to report a failure to; recovery finds what became durable.
-            drop(self.inner.make_durable(writer, writer.log.ticket()));
-        }
+        // There is no caller to return a failure to; recovery finds what became durable.
+        let durable = self.inner.writer.as_ref().map_or(Ok(()), |writer| {
+            let ticket = writer.log.ticket();
+            self.inner.make_durable(writer, ticket)
+        });
         self.stop();
+        drop(closed);
+        self.inner.counters.trace.closed("drop", &durable);
     }
 
     /// Returns true if the caller runs in one of the store's threads.

@@ -7,6 +7,7 @@ use crate::io::pace::Pace;
 use crate::operation::Operation;
 use crate::ops::sync::sync_async;
 use crate::store::Store;
+use crate::trace::Trace;
 
 impl Store {
     /// Makes everything durable that was acknowledged before the call: it survives any crash.
@@ -31,9 +32,9 @@ impl Store {
     /// ```
     pub fn sync(&self) -> Result<(), Error> {
         let (_pass, writer) = self.inner().enter_writing()?;
-        let timer = self.inner().timer();
+        let timer = self.inner().begin(Trace::sync);
         let synced = self.inner().sync(writer);
-        timer.end(&self.inner().counters.times.sync);
+        timer.end(&self.inner().counters.times.sync, &synced);
         synced
     }
 
