@@ -32,8 +32,8 @@ pub struct Cli {
     /// engine that works, rb format the simplest; rb info shows which ones it rejected and why. Any other name is used or fails.
     #[arg(long, global = true, default_value = "auto", value_name = "ENGINE")]
     pub engine: EngineKind,
-    /// Write what the store reports to standard error: a level (error, warn, info, debug or trace), or a
-    /// list such as warn,rb_core=debug. Never shows keys or values.
+    /// Write what the store reports to standard error, from this level on: error, warn, info, debug or trace.
+    /// Never shows keys or values.
     #[arg(long, global = true, value_name = "FILTER", value_parser = parse_filter)]
     pub log: Option<LogFilter>,
     /// The command.
