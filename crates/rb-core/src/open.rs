@@ -44,7 +44,6 @@ use crate::error::OpenError;
 use crate::io::meta_io::{BOOT_ARENA, MetaIo};
 use crate::io::superblocks::{choose_superblock, read_copies};
 use crate::options::{StoreOptions, Validate};
-use crate::trace;
 use begin::Begun;
 use open_plan::OpenPlan;
 use opened::Opened;
@@ -119,7 +118,6 @@ pub(crate) fn open(source: Opened, options: StoreOptions) -> Result<(Inner, Serv
     let services = services::services(&inner, checkpointer, kind)?; // 5
 
     if inner.options.validate == Validate::Eager {
-        let _stage = trace::stage("validation");
         services::validate_all(&mut inner, &services)?; // 6
     }
     if let (Some(writer), Some(checkpointer)) = (&inner.writer, &services.checkpointer) {

@@ -14,6 +14,9 @@ use crate::io::meta_io::{MetaIo, ReadAt};
 use crate::io::pace::Pace;
 use crate::simulator::{HeldLock, SwitchPoint};
 
+/// Entries per step if all are validated at once.
+const STEP: usize = 4096;
+
 /// Validates recovered entries, one batch at a time.
 pub(crate) struct Validator {
     left: Mutex<Left>,
@@ -64,6 +67,15 @@ impl Validator {
     /// Returns whether nothing is left to validate.
     pub(crate) fn is_done(&self) -> bool {
         self.left.lock().place.is_none()
+    }
+
+    /// Validates all entries.
+    ///
+    /// # Errors
+    /// As [`Validator::step`].
+    pub(crate) fn run(&self, inner: &Inner) -> Result<(), Error> {
+        while self.step(inner, STEP, &mut Pace::full())? {}
+        Ok(())
     }
 
     /// Validates up to `count` entries. Returns whether there may be more.

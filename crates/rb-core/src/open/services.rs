@@ -15,15 +15,12 @@ use crate::background::validate::Validator;
 use crate::core::inner::Inner;
 use crate::error::OpenError;
 use crate::io::meta_io::MetaIo;
-use crate::io::pace::Pace;
 use crate::io::requests::Purpose;
 use crate::options::Validate;
+use crate::trace;
 
 /// Buffer bytes for validation: as many headers as the queue is deep.
 const VALIDATION_ARENA: usize = 4 << 20;
-
-/// Entries per step of an eager validation.
-const EAGER_STEP: usize = 4096;
 
 /// Creates the services that the options request.
 pub(crate) fn services(
@@ -82,11 +79,8 @@ pub(crate) fn validate_all(inner: &mut Inner, services: &Services) -> Result<(),
         source,
     };
     let start = Instant::now();
-    while services
-        .validator
-        .step(inner, EAGER_STEP, &mut Pace::full())
-        .map_err(failed)?
-    {}
+    let _stage = trace::stage("validation");
+    services.validator.run(inner).map_err(failed)?;
     inner.recovery.validated = inner.counters.validated.load(Ordering::Relaxed);
     inner.recovery.validation_time = start.elapsed();
     inner.recovery.total_time += start.elapsed();
