@@ -45,7 +45,7 @@ impl Before {
         Before {
             log: parts_if(commits, &["log", "ticket", "quarantine"]),
             entries: parts_if(copies, &["shard", "log"]),
-            header: parts_if(heads, &["generation", "index", "quarantine"]),
+            header: parts_if(heads, &["generation", "index", "quarantine", "lifetime"]),
         }
     }
 

@@ -362,5 +362,5 @@ fn lifetime_counters_survive_restarts() {
     // A reader shows them as well.
     let reader = fixture.open_with(|options| options.read_only = true);
     let found = reader.stats().lifetime;
-    assert_eq!((found.puts, found.openings), (before.puts + 2, 7));
+    assert_eq!((found.puts, found.openings), (before.puts + 2, 6));
 }

@@ -57,6 +57,9 @@ impl Store {
         } = &**self.background();
         let bases = checkpointer.as_ref().map(Checkpointer::state);
         show("checkpointer", format_args!("{bases:?}"));
+        // The next checkpoint writes them.
+        let lifetime = self.inner().lifetime();
+        show("lifetime", format_args!("{lifetime:?}"));
         let scrubs = scrubber.as_ref().map(Scrubber::is_busy);
         let tasks = (validator.place(), scrubs, discards.is_some());
         show("tasks", format_args!("{tasks:?}"));

@@ -35,8 +35,7 @@ struct Moments {
 #[derive(Clone, Copy, Debug)]
 struct Oldest {
     found: Instant,
-    /// `None` if there is no entry.
-    used: Option<Instant>,
+    used: Instant,
 }
 
 impl Ages {
@@ -51,12 +50,12 @@ impl Ages {
         let now = Instant::now();
         let mut oldest = self.oldest.lock();
         let is_recent = |found: &Oldest| now.saturating_duration_since(found.found) < OLDEST_SERVES;
-        let found = oldest.filter(is_recent).unwrap_or_else(|| Oldest {
-            found: now,
-            used: self.find(inner),
-        });
-        *oldest = Some(found);
-        found.used.map(|used| now.saturating_duration_since(used))
+        let find = || {
+            let used = self.find(inner)?;
+            Some(Oldest { found: now, used })
+        };
+        *oldest = oldest.filter(is_recent).or_else(find);
+        oldest.map(|oldest| now.saturating_duration_since(oldest.used))
     }
 
     /// Looks at every entry.
